@@ -1,0 +1,74 @@
+"""What a compute host asks of its hypervisor.
+
+Every verb may be repeated: it adopts what an earlier attempt made. Verbs block until done or raise an error of
+``cellcloud.errors``: GuestFailed (this guest cannot), HostRefused (this host cannot), Stale (older generation),
+NotFound (no such guest). The contract suite in ``tests/contract`` runs on every driver.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from cellcloud.model.guest import ConsoleAddress, GuestState
+from cellcloud.model.host import HostFacts
+from cellcloud.model.image import Image
+from cellcloud.model.network import Port
+from cellcloud.model.server import ServerSpec
+
+GuestWatcher = Callable[[GuestState], None]
+
+
+class ImageStore(Protocol):
+    """Where a driver gets an image's bytes: a file that passed the gate, kept by checksum."""
+
+    def ensure(self, image: Image) -> Path:
+        """The local file of the image, fetched and verified if need be. Raises HostRefused, Invalid, Unreachable."""
+        ...
+
+
+class Driver(Protocol):
+    """One hypervisor. Safe to call from several threads, also for one guest."""
+
+    def connect(self) -> None:
+        """Open the hypervisor; raises HostRefused when it does not answer."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the hypervisor. Guests keep running."""
+        ...
+
+    def get_facts(self) -> HostFacts: ...
+
+    def list_guests(self) -> list[GuestState]: ...
+
+    def find_guest(self, server_id: str) -> GuestState | None: ...
+
+    def spawn(
+        self, spec: ServerSpec, generation: int, ports: Sequence[Port], images: ImageStore
+    ) -> GuestState:
+        """Make disks, plug ports, define and start the guest."""
+        ...
+
+    def start(self, server_id: str, generation: int) -> GuestState: ...
+
+    def stop(self, server_id: str, generation: int, timeout: float) -> GuestState:
+        """Ask the guest to power off; after ``timeout`` seconds cut its power."""
+        ...
+
+    def reboot(self, server_id: str, generation: int, *, hard: bool, timeout: float) -> GuestState: ...
+
+    def destroy(self, server_id: str, generation: int) -> None:
+        """Remove the guest, its disks, ports and rules. Absent is success."""
+        ...
+
+    def get_console_output(self, server_id: str, length: int) -> str:
+        """The last ``length`` characters of the serial console; all that is kept when negative."""
+        ...
+
+    def get_console(self, server_id: str) -> ConsoleAddress: ...
+
+    def watch(self, watcher: GuestWatcher) -> None:
+        """Call ``watcher`` with the new state whenever a guest changes power state by itself."""
+        ...

@@ -1,0 +1,32 @@
+"""Identity: who holds a token."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """What a valid token says of its holder."""
+
+    user_id: str
+    user_name: str
+    project_id: str
+    project_name: str
+    roles: tuple[str, ...]
+    expires_at: dt.datetime
+    domain_id: str = "default"
+
+
+class IdentityClient(Protocol):
+    """Safe to call from several threads."""
+
+    def validate_token(self, token: str) -> Caller:
+        """Raises Unauthenticated for an unknown, expired or revoked token; Unreachable with the service away."""
+        ...
+
+    def get_token(self) -> str:
+        """A token of the service's own account, for calls to the other services."""
+        ...

@@ -1,0 +1,38 @@
+"""Network: the ports of servers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from cellcloud.model.network import Port, RequestedNetwork
+
+
+class NetworkClient(Protocol):
+    """Safe to call from several threads."""
+
+    def check_networks(
+        self, project_id: str, requested: Sequence[RequestedNetwork] | None, *, count: int
+    ) -> tuple[RequestedNetwork, ...]:
+        """What will be used for ``requested`` (None: the project's one network). Raises Invalid, Conflict."""
+        ...
+
+    def ensure_ports(
+        self,
+        *,
+        server_id: str,
+        project_id: str,
+        host: str,
+        zone: str,
+        hostname: str,
+        requested: Sequence[RequestedNetwork],
+        security_groups: Sequence[str] = ("default",),
+    ) -> tuple[Port, ...]:
+        """One port per request, in order, bound to the host. A second call returns what the first one made."""
+        ...
+
+    def delete_ports(self, server_id: str) -> None:
+        """Delete the ports made for the server and release those it was lent. Absent is success."""
+        ...
+
+    def list_ports(self, server_id: str) -> tuple[Port, ...]: ...

@@ -1,0 +1,110 @@
+"""The states a server can be in and the operations that move it.
+
+Values equal Nova's. ``ALLOWED`` is the one table that says from which vm states an operation may start.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum, StrEnum
+
+
+class VmState(StrEnum):
+    BUILDING = "building"
+    ACTIVE = "active"
+    STOPPED = "stopped"
+    PAUSED = "paused"
+    SUSPENDED = "suspended"
+    RESCUED = "rescued"
+    RESIZED = "resized"
+    SHELVED = "shelved"
+    SHELVED_OFFLOADED = "shelved_offloaded"
+    SOFT_DELETED = "soft-delete"
+    DELETED = "deleted"
+    ERROR = "error"
+
+
+class TaskState(StrEnum):
+    SCHEDULING = "scheduling"
+    NETWORKING = "networking"
+    SPAWNING = "spawning"
+    POWERING_ON = "powering-on"
+    POWERING_OFF = "powering-off"
+    REBOOTING = "rebooting"
+    REBOOTING_HARD = "rebooting_hard"
+    DELETING = "deleting"
+
+
+class PowerState(IntEnum):
+    NOSTATE = 0
+    RUNNING = 1
+    PAUSED = 3
+    SHUTDOWN = 4
+    CRASHED = 6
+    SUSPENDED = 7
+
+
+class Operation(StrEnum):
+    """What a user asks for. Values are Nova's instance-action names."""
+
+    CREATE = "create"
+    DELETE = "delete"
+    START = "start"
+    STOP = "stop"
+    REBOOT = "reboot"
+
+
+ANY_STATE = frozenset(VmState) - {VmState.DELETED}
+
+# Operation -> vm states it may start from. Source: Nova's compute API checks.
+ALLOWED: dict[Operation, frozenset[VmState]] = {
+    Operation.CREATE: frozenset({VmState.BUILDING}),
+    Operation.DELETE: ANY_STATE,
+    Operation.START: frozenset({VmState.STOPPED}),
+    Operation.STOP: frozenset({VmState.ACTIVE, VmState.ERROR}),
+    Operation.REBOOT: frozenset({VmState.ACTIVE}),
+}
+HARD_REBOOT_FROM = frozenset(
+    {VmState.ACTIVE, VmState.STOPPED, VmState.PAUSED, VmState.SUSPENDED, VmState.ERROR}
+)
+
+_STATUS: dict[VmState, str] = {
+    VmState.BUILDING: "BUILD",
+    VmState.ACTIVE: "ACTIVE",
+    VmState.STOPPED: "SHUTOFF",
+    VmState.PAUSED: "PAUSED",
+    VmState.SUSPENDED: "SUSPENDED",
+    VmState.RESCUED: "RESCUE",
+    VmState.RESIZED: "VERIFY_RESIZE",
+    VmState.SHELVED: "SHELVED",
+    VmState.SHELVED_OFFLOADED: "SHELVED_OFFLOADED",
+    VmState.SOFT_DELETED: "SOFT_DELETED",
+    VmState.DELETED: "DELETED",
+    VmState.ERROR: "ERROR",
+}
+_STATUS_WHILE: dict[tuple[VmState, TaskState], str] = {
+    (VmState.ACTIVE, TaskState.REBOOTING): "REBOOT",
+    (VmState.ACTIVE, TaskState.REBOOTING_HARD): "HARD_REBOOT",
+}
+
+
+def status_of(vm_state: str, task_state: str | None) -> str:
+    """The API's status for a pair of states; UNKNOWN for a pair nobody declared."""
+    try:
+        vm = VmState(vm_state)
+    except ValueError:
+        return "UNKNOWN"
+    if task_state is not None:
+        try:
+            return _STATUS_WHILE.get((vm, TaskState(task_state)), _STATUS[vm])
+        except ValueError:
+            return _STATUS[vm]
+    return _STATUS[vm]
+
+
+def states_of(status: str) -> list[tuple[VmState, TaskState | None]]:
+    """The (vm state, task state) pairs shown as ``status``; None stands for any other task state."""
+    pairs: list[tuple[VmState, TaskState | None]] = [
+        (vm, task) for (vm, task), shown in _STATUS_WHILE.items() if shown == status.upper()
+    ]
+    pairs.extend((vm, None) for vm, shown in _STATUS.items() if shown == status.upper())
+    return pairs

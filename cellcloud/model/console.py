@@ -1,0 +1,27 @@
+"""Console: the grant a user gets, and what a redeemed token opens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConsoleGrant:
+    """``token`` is shown once and kept only as a hash. ``url`` is what the user opens."""
+
+    server_id: str
+    protocol: str
+    type: str
+    url: str
+    token: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConsoleBinding:
+    """What a token is bound to, read back when it is redeemed."""
+
+    server_id: str
+    generation: int
+    host: str
+    protocol: str
+    user_id: str = ""

@@ -1,0 +1,92 @@
+"""Host: a machine that runs guests, what it reports, and the services beside it."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostFacts:
+    """What a driver says of its machine. Memory MiB, disk GiB; ``*_used`` as the hypervisor sees it."""
+
+    hypervisor_hostname: str
+    hypervisor_type: str
+    hypervisor_version: int
+    host_ip: str
+    vcpus: int
+    memory_mb: int
+    disk_gb: int
+    cpu_info: dict[str, object] = field(default_factory=dict)
+    uptime: str = ""
+    traits: tuple[str, ...] = ()
+    virt_type: str = "qemu"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostReport:
+    """Sent by a compute service at start and then at each heartbeat. Ratios and reserves come from its options."""
+
+    host: str
+    facts: HostFacts
+    zone: str = "nova"
+    cpu_ratio: float = 4.0
+    memory_ratio: float = 1.0
+    disk_ratio: float = 1.0
+    reserved_vcpus: int = 0
+    reserved_memory_mb: int = 512
+    reserved_disk_gb: int = 0
+    started_at: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostState:
+    """A host as the scheduler sees it: ``free`` = capacity (ratio applied) - used, per resource class."""
+
+    host: str
+    zone: str
+    enabled: bool
+    up: bool
+    capacity: dict[str, int]
+    used: dict[str, int]
+    generation: int
+    traits: tuple[str, ...] = ()
+    servers: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Host:
+    """A host with all its cell knows of it; the source of os-hypervisors."""
+
+    id: str
+    host: str
+    zone: str
+    facts: HostFacts
+    enabled: bool
+    disabled_reason: str | None
+    forced_down: bool
+    up: bool
+    capacity: dict[str, int]
+    used: dict[str, int]
+    total: dict[str, int]
+    servers: int
+    created_at: dt.datetime | None
+    last_seen: dt.datetime | None
+    cell: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceRecord:
+    """A heartbeat row; the source of os-services. ``binary`` in Nova's names (nova-compute, nova-scheduler...)."""
+
+    id: str
+    binary: str
+    host: str
+    zone: str
+    enabled: bool = True
+    disabled_reason: str | None = None
+    forced_down: bool = False
+    up: bool = True
+    created_at: dt.datetime | None = None
+    last_seen: dt.datetime | None = None
+    cell: str = ""

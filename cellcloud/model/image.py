@@ -1,0 +1,32 @@
+"""Image: the reference to an image's bytes that travels with a server."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Image:
+    """As the image service shows it. ``size`` and ``virtual_size`` in bytes, ``min_ram`` MiB, ``min_disk`` GiB.
+
+    ``os_hash_value`` is the SHA-512 of the bytes; hosts verify it at each cache fill.
+    """
+
+    id: str
+    name: str = ""
+    status: str = "active"
+    disk_format: str = "raw"
+    container_format: str = "bare"
+    size: int = 0
+    virtual_size: int | None = None
+    checksum: str | None = None
+    os_hash_algo: str | None = None
+    os_hash_value: str | None = None
+    min_ram: int = 0
+    min_disk: int = 0
+    visibility: str = "private"
+    owner: str = ""
+    protected: bool = False
+    properties: dict[str, str] = field(default_factory=dict)
+    created_at: str = ""
+    updated_at: str = ""

@@ -1,0 +1,95 @@
+"""Server: what was asked for (ServerSpec) and what is (ServerRecord)."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass, field
+
+from cellcloud import lifecycle
+from cellcloud.model.flavor import Flavor
+from cellcloud.model.image import Image
+from cellcloud.model.keypair import Keypair
+from cellcloud.model.network import Port, RequestedNetwork
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerSpec:
+    """Everything a cell needs to build a server without asking anybody: it travels with the request.
+
+    ``user_data`` is base64 text as the API took it. ``networks`` None means "auto": the project's own network.
+    """
+
+    id: str
+    name: str
+    project_id: str
+    user_id: str
+    flavor: Flavor
+    image: Image
+    hostname: str = ""
+    description: str | None = None
+    metadata: dict[str, str] = field(default_factory=dict)
+    tags: tuple[str, ...] = ()
+    keypair: Keypair | None = None
+    user_data: str | None = None
+    config_drive: bool = False
+    networks: tuple[RequestedNetwork, ...] | None = None
+    security_groups: tuple[str, ...] = ("default",)
+    availability_zone: str | None = None
+    host: str | None = None
+    scheduler_hints: dict[str, object] = field(default_factory=dict)
+    disk_config: str = "MANUAL"
+    access_ip_v4: str = ""
+    access_ip_v6: str = ""
+    reservation_id: str = ""
+    launch_index: int = 0
+    request_id: str = ""
+    created_at: dt.datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """Why a server is in ERROR. ``message`` is for its owner, ``details`` for administrators."""
+
+    code: int
+    message: str
+    created: dt.datetime
+    details: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerRecord:
+    """A server as its cell holds it: the content of the feed and of the top's index.
+
+    ``version`` grows by one at each change and orders copies; ``generation`` grows by one at each operation and
+    orders commands to the host. ``held`` until the top confirms the placement. ``cell`` is filled in by the top.
+    """
+
+    spec: ServerSpec
+    version: int
+    generation: int
+    vm_state: str
+    task_state: str | None = None
+    power_state: int = 0
+    held: bool = False
+    host: str | None = None
+    node: str | None = None
+    availability_zone: str | None = None
+    host_status: str = "UP"
+    ports: tuple[Port, ...] = ()
+    fault: Fault | None = None
+    locked: bool = False
+    created_at: dt.datetime | None = None
+    updated_at: dt.datetime | None = None
+    launched_at: dt.datetime | None = None
+    terminated_at: dt.datetime | None = None
+    deleted: bool = False
+    cell: str = ""
+
+    @property
+    def id(self) -> str:
+        return self.spec.id
+
+    @property
+    def status(self) -> str:
+        """The API's status word."""
+        return lifecycle.status_of(self.vm_state, self.task_state)
