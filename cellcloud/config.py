@@ -1,0 +1,274 @@
+"""Every option, in one place (oslo.config). Names are Nova's where operators know them.
+
+One file for the top cell, one for each child cell: a cell's machines never hold another cell's secrets.
+``load`` reads a file into frozen dataclasses; a component takes the small piece it needs.
+"""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from oslo_config import cfg
+
+from cellcloud import errors
+
+DEFAULT = [
+    cfg.StrOpt("state_dir", default="/var/lib/cellcloud", help="Everything that must survive a restart."),
+    cfg.StrOpt("host", default=socket.gethostname(), help="This machine's name among its cell's services."),
+    cfg.StrOpt("log_level", default="INFO", help="DEBUG, INFO, WARNING or ERROR."),
+    cfg.StrOpt("log_file", default="", help="File for the log; empty means standard error."),
+]
+TOP = [
+    cfg.StrOpt("connection", secret=True, default="", help="SQLAlchemy URL of the top cell's database."),
+    cfg.StrOpt("bind_host", default="127.0.0.1", help="Address the API listens on."),
+    cfg.PortOpt("bind_port", default=8774, help="Port of the API: Nova's."),
+    cfg.StrOpt("public_url", default="", help="URL clients use, without a path. Empty: from bind_host and port."),
+    cfg.IntOpt("workers", default=2, min=1, help="API processes (services profile): one per core serves well."),
+    cfg.IntOpt("threads", default=16, min=1, help="Requests in work at once in each API process."),
+    cfg.IntOpt("max_body", default=1 << 20, help="Largest JSON body, bytes. User data (64 KiB) fits many times."),
+    cfg.IntOpt("max_limit", default=1000, help="Most items of one page of a list: Nova's."),
+    cfg.FloatOpt("cell_timeout", default=8.0, help="Seconds a cell has to answer one call."),
+    cfg.FloatOpt("breaker_seconds", default=3.0, help="Seconds a mute cell is left alone before the next try."),
+    cfg.FloatOpt("health_interval", default=1.0, help="Seconds between two looks at each cell."),
+    cfg.FloatOpt("follow_interval", default=1.0, help="Seconds between reads of a feed nobody nudged."),
+    cfg.FloatOpt("intent_lease", default=20.0, help="Seconds an intent stays with the process that delivers it."),
+    cfg.FloatOpt("intent_deadline", default=300.0, help="Seconds until an intent nobody takes ends in ERROR."),
+    cfg.DictOpt("cells", secret=True, default={}, help="Cell name:transport URL, added to the cells table at start."),
+    cfg.StrOpt("default_zone", default="", help="Zone of servers that ask for none; empty: any."),
+    cfg.BoolOpt("enable_instance_password", default=True, help="Answer a create with adminPass: Nova's."),
+]
+QUOTA = [
+    cfg.IntOpt("instances", default=1000, help="Servers of a project; -1: no limit."),
+    cfg.IntOpt("cores", default=2000, help="vCPUs of a project; -1: no limit."),
+    cfg.IntOpt("ram", default=4096000, help="Memory of a project, MiB; -1: no limit."),
+    cfg.IntOpt("key_pairs", default=100, help="Keypairs of a user: Nova's."),
+    cfg.IntOpt("metadata_items", default=128, help="Metadata items of a server: Nova's."),
+]
+IDENTITY = [
+    cfg.StrOpt("adapter", default="embedded", choices=["embedded", "keystone"], help="Who answers for tokens."),
+    cfg.StrOpt("auth_url", default="", help="Identity v3 URL (keystone adapter)."),
+    cfg.StrOpt("username", default="", help="Service account."),
+    cfg.StrOpt("password", secret=True, default="", help="Service account's password."),
+    cfg.StrOpt("project_name", default="service", help="Service account's project."),
+    cfg.FloatOpt("cache_seconds", default=1.0, help="How long a token's answer may be reused: revocation bound."),
+    cfg.FloatOpt("token_hours", default=8.0, help="Life of a token of the embedded identity."),
+]
+OUTSIDE = [
+    cfg.StrOpt("image_adapter", default="embedded", choices=["embedded", "glance"], help="Who holds images."),
+    cfg.StrOpt("network_adapter", default="embedded", choices=["embedded", "neutron"], help="Who holds ports."),
+    cfg.StrOpt("image_url", default="", help="Image endpoint (glance adapter); empty: from the catalog."),
+    cfg.StrOpt("network_url", default="", help="Network endpoint (neutron adapter); empty: from the catalog."),
+    cfg.IntOpt("max_image_bytes", default=10 << 30, help="Largest image taken, in file and virtual size."),
+]
+CELL = [
+    cfg.StrOpt("name", default="", help="The cell's name; empty in the top cell's file."),
+    cfg.StrOpt("connection", secret=True, default="", help="SQLAlchemy URL of the cell's database."),
+    cfg.StrOpt("transport_url", secret=True, default="kombu+memory://", help="oslo.messaging URL of the queue."),
+    cfg.StrOpt("zone", default="nova", help="Availability zone of the cell's hosts."),
+    cfg.FloatOpt("hold_seconds", default=60.0, help="Life of a placement the top has not confirmed."),
+    cfg.FloatOpt("run_lease", default=15.0, help="Seconds after which another conductor adopts a run."),
+    cfg.FloatOpt("resend_after", default=10.0, help="Seconds without word from a host until a command is repeated."),
+    cfg.FloatOpt("service_down_time", default=15.0, help="Seconds without a report until a host counts as mute."),
+    cfg.FloatOpt("report_interval", default=3.0, help="Seconds between a service's heartbeats."),
+    cfg.IntOpt("engine_threads", default=8, help="Runs a conductor moves at once."),
+    cfg.IntOpt("feed_keep", default=200000, help="Entries of the feed kept for its readers."),
+]
+COMPUTE = [
+    cfg.StrOpt("driver", default="libvirt", choices=["libvirt", "fake"], help="What runs the guests."),
+    cfg.IntOpt("fake_hosts", default=10, help="Hosts one process stands for with the fake driver."),
+    cfg.FloatOpt("fake_delay", default=0.0, help="Seconds each verb of the fake driver takes."),
+    cfg.StrOpt("virt_type", default="qemu", choices=["qemu", "kvm"], help="How guests run; set by cellcloud up."),
+    cfg.FloatOpt("cpu_allocation_ratio", default=4.0, help="vCPUs promised per real one."),
+    cfg.FloatOpt("ram_allocation_ratio", default=1.0, help="Memory promised per real byte."),
+    cfg.FloatOpt("disk_allocation_ratio", default=1.0, help="Disk promised per real byte."),
+    cfg.FloatOpt("shutdown_timeout", default=60.0, help="Seconds a guest has to power off by itself."),
+    cfg.IntOpt("max_concurrent_builds", default=4, help="Guests one host works on at once."),
+]
+CONSOLE = [
+    cfg.StrOpt("bind_host", default="127.0.0.1", help="Address of the console proxy."),
+    cfg.PortOpt("bind_port", default=6080, help="Port of the console proxy: Nova's."),
+    cfg.StrOpt("base_url", default="", help="URL browsers use for the proxy; empty: from bind_host and port."),
+    cfg.StrOpt("web_root", default="/usr/share/novnc", help="noVNC's files."),
+    cfg.IntOpt("token_ttl", default=600, help="Seconds a console token may wait to be used: Nova's."),
+]
+METADATA = [
+    cfg.StrOpt("bind_host", default="127.0.0.1", help="Address nodes' proxies reach the service at."),
+    cfg.PortOpt("bind_port", default=8775, help="Port of the metadata service: Nova's."),
+    cfg.StrOpt("secret", secret=True, default="", help="The key node keys are derived from. Never empty."),
+]
+GROUPS: dict[str, list[Any]] = {
+    "DEFAULT": DEFAULT,
+    "top": TOP,
+    "quota": QUOTA,
+    "identity": IDENTITY,
+    "outside": OUTSIDE,
+    "cell": CELL,
+    "compute": COMPUTE,
+    "console": CONSOLE,
+    "metadata": METADATA,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TopConfig:
+    connection: str
+    bind_host: str
+    bind_port: int
+    public_url: str
+    workers: int
+    threads: int
+    max_body: int
+    max_limit: int
+    cell_timeout: float
+    breaker_seconds: float
+    health_interval: float
+    follow_interval: float
+    intent_lease: float
+    intent_deadline: float
+    cells: dict[str, str] = field(repr=False)
+    default_zone: str
+    enable_instance_password: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuotaConfig:
+    instances: int
+    cores: int
+    ram: int
+    key_pairs: int
+    metadata_items: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IdentityConfig:
+    adapter: str
+    auth_url: str
+    username: str
+    password: str = field(repr=False)
+    project_name: str
+    cache_seconds: float
+    token_hours: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutsideConfig:
+    image_adapter: str
+    network_adapter: str
+    image_url: str
+    network_url: str
+    max_image_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CellConfig:
+    name: str
+    connection: str = field(repr=False)
+    transport_url: str = field(repr=False)
+    zone: str
+    hold_seconds: float
+    run_lease: float
+    resend_after: float
+    service_down_time: float
+    report_interval: float
+    engine_threads: int
+    feed_keep: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComputeConfig:
+    driver: str
+    fake_hosts: int
+    fake_delay: float
+    virt_type: str
+    cpu_allocation_ratio: float
+    ram_allocation_ratio: float
+    disk_allocation_ratio: float
+    shutdown_timeout: float
+    max_concurrent_builds: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConsoleConfig:
+    bind_host: str
+    bind_port: int
+    base_url: str
+    web_root: str
+    token_ttl: int
+
+    @property
+    def url(self) -> str:
+        """What browsers open, without a path."""
+        return (self.base_url or f"http://{self.bind_host}:{self.bind_port}").rstrip("/")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetadataConfig:
+    bind_host: str
+    bind_port: int
+    secret: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """One file's options."""
+
+    state_dir: Path
+    host: str
+    log_level: str
+    log_file: str
+    top: TopConfig
+    quota: QuotaConfig
+    identity: IdentityConfig
+    outside: OutsideConfig
+    cell: CellConfig
+    compute: ComputeConfig
+    console: ConsoleConfig
+    metadata: MetadataConfig
+
+    @property
+    def public_url(self) -> str:
+        """The API's URL as clients use it, without a path."""
+        return (self.top.public_url or f"http://{self.top.bind_host}:{self.top.bind_port}").rstrip("/")
+
+
+def _registered() -> Any:
+    options = cfg.ConfigOpts()
+    for group, opts in GROUPS.items():
+        options.register_opts(opts, group=None if group == "DEFAULT" else group)
+    return options
+
+
+def load(path: Path | str | None = None) -> Config:
+    """Read an option file; None gives every default. Raises Misconfigured with the option at fault."""
+    options = _registered()
+    try:
+        options([], project="cellcloud", default_config_files=[str(path)] if path else [])
+        values = {
+            group: {opt.dest: options[group][opt.dest] for opt in opts}
+            for group, opts in GROUPS.items()
+            if group != "DEFAULT"
+        }
+    except (cfg.Error, ValueError) as error:
+        raise errors.Misconfigured(f"The option file is wrong: {error}") from error
+    return Config(
+        state_dir=Path(options.state_dir),
+        host=options.host,
+        log_level=options.log_level,
+        log_file=options.log_file,
+        top=TopConfig(**values["top"]),
+        quota=QuotaConfig(**values["quota"]),
+        identity=IdentityConfig(**values["identity"]),
+        outside=OutsideConfig(**values["outside"]),
+        cell=CellConfig(**values["cell"]),
+        compute=ComputeConfig(**values["compute"]),
+        console=ConsoleConfig(**values["console"]),
+        metadata=MetadataConfig(**values["metadata"]),
+    )
+
+
+def list_opts() -> list[tuple[str | None, list[Any]]]:
+    """For oslo-config-generator, which writes ``etc/cellcloud.conf.sample``."""
+    return [(None if group == "DEFAULT" else group, opts) for group, opts in GROUPS.items()]

@@ -1,0 +1,185 @@
+"""Tables of a child cell's database."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from cellcloud.db.engine import Json, UtcDateTime
+
+metadata = sa.MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+ID = sa.String(36)
+NAME = sa.String(255)
+
+servers = sa.Table(
+    "servers",
+    metadata,
+    sa.Column("id", ID, primary_key=True),
+    sa.Column("project_id", NAME, nullable=False),
+    sa.Column("user_id", NAME, nullable=False),
+    sa.Column("version", sa.BigInteger, nullable=False, default=1),
+    sa.Column("generation", sa.BigInteger, nullable=False, default=0),
+    sa.Column("vm_state", sa.String(32), nullable=False),
+    sa.Column("task_state", sa.String(32)),
+    sa.Column("power_state", sa.Integer, nullable=False, default=0),
+    sa.Column("host", NAME, index=True),
+    sa.Column("availability_zone", NAME),
+    sa.Column("held", sa.Boolean, nullable=False, default=False),
+    sa.Column("hold_until", UtcDateTime),
+    sa.Column("delete_requested", sa.Boolean, nullable=False, default=False),
+    sa.Column("delete_context", Json),
+    sa.Column("locked", sa.Boolean, nullable=False, default=False),
+    sa.Column("spec", Json, nullable=False),
+    sa.Column("ports", Json, nullable=False),
+    sa.Column("fault", Json),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.Column("updated_at", UtcDateTime, nullable=False),
+    sa.Column("launched_at", UtcDateTime),
+    sa.Column("terminated_at", UtcDateTime),
+    sa.Column("deleted", sa.Boolean, nullable=False, default=False),
+    sa.Index("ix_servers_held", "held", "hold_until"),
+)
+
+# ``active`` is 1 while unfinished and NULL after: with server_id a unique index, which is the server's lock.
+# state: running | done | undone | failed.
+runs = sa.Table(
+    "runs",
+    metadata,
+    sa.Column("id", ID, primary_key=True),
+    sa.Column("server_id", ID, nullable=False),
+    sa.Column("active", sa.Integer),
+    sa.Column("operation", sa.String(32), nullable=False),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("step", sa.Integer, nullable=False, default=0),
+    sa.Column("direction", sa.String(8), nullable=False, default="do"),
+    sa.Column("arguments", Json, nullable=False),
+    sa.Column("outputs", Json, nullable=False),  # step name -> what it returned
+    sa.Column("events", Json, nullable=False),  # step name -> the host's word that arrived for it
+    sa.Column("generation", sa.BigInteger, nullable=False),
+    sa.Column("attempt", sa.Integer, nullable=False, default=0),  # of the present step
+    sa.Column("run_at", UtcDateTime, nullable=False),
+    sa.Column("lease_owner", sa.String(64)),
+    sa.Column("lease_until", UtcDateTime),
+    sa.Column("deadline", UtcDateTime, nullable=False),
+    sa.Column("cancel_requested", sa.Boolean, nullable=False, default=False),
+    sa.Column("error", sa.String(64), nullable=False, default=""),
+    sa.Column("message", sa.Text, nullable=False, default=""),
+    sa.Column("detail", sa.Text, nullable=False, default=""),
+    sa.Column("request_id", sa.String(64), nullable=False),
+    sa.Column("user_id", NAME, nullable=False),
+    sa.Column("project_id", NAME, nullable=False),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.Column("updated_at", UtcDateTime, nullable=False),
+    sa.Column("finished_at", UtcDateTime),
+    sa.UniqueConstraint("server_id", "active"),
+    sa.Index("ix_runs_due", "active", "run_at"),
+)
+run_steps = sa.Table(
+    "run_steps",
+    metadata,
+    sa.Column("run_id", ID, sa.ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("step", sa.String(64), primary_key=True),
+    sa.Column("direction", sa.String(8), primary_key=True),
+    sa.Column("outcome", sa.String(16), nullable=False),  # done | failed
+    sa.Column("attempt", sa.Integer, nullable=False),
+    sa.Column("message", sa.Text, nullable=False, default=""),
+    sa.Column("outputs", Json),
+    sa.Column("started_at", UtcDateTime, nullable=False),
+    sa.Column("finished_at", UtcDateTime, nullable=False),
+)
+
+hosts = sa.Table(
+    "hosts",
+    metadata,
+    sa.Column("host", NAME, primary_key=True),
+    sa.Column("id", ID, nullable=False, unique=True),
+    sa.Column("zone", NAME, nullable=False),
+    sa.Column("facts", Json, nullable=False),
+    sa.Column("enabled", sa.Boolean, nullable=False, default=True),
+    sa.Column("disabled_reason", sa.String(255)),
+    sa.Column("forced_down", sa.Boolean, nullable=False, default=False),
+    sa.Column("generation", sa.BigInteger, nullable=False, default=1),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.Column("last_seen", UtcDateTime, nullable=False),
+)
+# capacity = floor((total - reserved) * ratio); a claim is one conditional update of ``used`` against it.
+inventories = sa.Table(
+    "inventories",
+    metadata,
+    sa.Column("host", NAME, sa.ForeignKey("hosts.host"), primary_key=True),
+    sa.Column("resource_class", sa.String(64), primary_key=True),
+    sa.Column("total", sa.BigInteger, nullable=False),
+    sa.Column("reserved", sa.BigInteger, nullable=False),
+    sa.Column("ratio", sa.Float, nullable=False),
+    sa.Column("capacity", sa.BigInteger, nullable=False),
+    sa.Column("used", sa.BigInteger, nullable=False, default=0),
+)
+claims = sa.Table(
+    "claims",
+    metadata,
+    sa.Column("server_id", ID, primary_key=True),
+    sa.Column("host", NAME, primary_key=True),
+    sa.Column("resource_class", sa.String(64), primary_key=True),
+    sa.Column("amount", sa.BigInteger, nullable=False),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.Index("ix_claims_host", "host"),
+)
+decisions = sa.Table(
+    "decisions",
+    metadata,
+    sa.Column("id", ID, primary_key=True),
+    sa.Column("server_id", ID, nullable=False, index=True),
+    sa.Column("request_id", sa.String(64), nullable=False),
+    sa.Column("hosts", Json, nullable=False),
+    sa.Column("chosen", NAME),
+    sa.Column("refused", Json, nullable=False),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+)
+
+console_tokens = sa.Table(
+    "console_tokens",
+    metadata,
+    sa.Column("token_hash", sa.String(64), primary_key=True),
+    sa.Column("server_id", ID, nullable=False, index=True),
+    sa.Column("generation", sa.BigInteger, nullable=False),
+    sa.Column("host", NAME, nullable=False),
+    sa.Column("protocol", sa.String(16), nullable=False),
+    sa.Column("user_id", NAME, nullable=False),
+    sa.Column("expires_at", UtcDateTime, nullable=False),
+    sa.Column("used_at", UtcDateTime),
+)
+
+# The feed. Its sequence is given out by a counter row, updated last in each transaction: entries become visible in
+# order and without gaps.
+feed = sa.Table(
+    "feed",
+    metadata,
+    sa.Column("sequence", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("server_id", ID, nullable=False),
+    sa.Column("version", sa.BigInteger, nullable=False),
+    sa.Column("record", Json, nullable=False),
+    sa.Column("at", UtcDateTime, nullable=False),
+)
+feed_counter = sa.Table(
+    "feed_counter",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("value", sa.BigInteger, nullable=False),
+)
+
+services = sa.Table(
+    "services",
+    metadata,
+    sa.Column("id", ID, primary_key=True),
+    sa.Column("binary", sa.String(64), nullable=False),
+    sa.Column("host", NAME, nullable=False),
+    sa.Column("zone", NAME, nullable=False, default="internal"),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.Column("last_seen", UtcDateTime, nullable=False),
+    sa.UniqueConstraint("binary", "host"),
+)

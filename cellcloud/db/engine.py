@@ -1,0 +1,227 @@
+"""Opening databases, transactions, and the database's own clock.
+
+SQLite, MariaDB and PostgreSQL behave alike above this module: read committed (SQLite: serialised writers), times
+are the database's, UTC with microseconds, and lost races show as row counts.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import functools
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy.dialects import mysql
+from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.functions import FunctionElement
+
+from cellcloud import errors
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class UtcDateTime(sa.types.TypeDecorator[dt.datetime]):
+    """Aware UTC datetimes with microseconds on every database."""
+
+    impl = sa.DateTime
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: sa.Dialect) -> sa.types.TypeEngine[Any]:
+        if dialect.name in ("mysql", "mariadb"):
+            return dialect.type_descriptor(mysql.DATETIME(fsp=6))
+        return dialect.type_descriptor(sa.DateTime())
+
+    def process_bind_param(self, value: dt.datetime | None, dialect: sa.Dialect) -> dt.datetime | None:
+        return None if value is None else value.astimezone(dt.UTC).replace(tzinfo=None)
+
+    def process_result_value(self, value: dt.datetime | None, dialect: sa.Dialect) -> dt.datetime | None:
+        return None if value is None else value.replace(tzinfo=dt.UTC)
+
+
+class Json(sa.types.TypeDecorator[Any]):
+    """Any value msgspec can write, as JSON text. Long text on MariaDB."""
+
+    impl = sa.Text
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: sa.Dialect) -> sa.types.TypeEngine[Any]:
+        if dialect.name in ("mysql", "mariadb"):
+            return dialect.type_descriptor(mysql.LONGTEXT())
+        return dialect.type_descriptor(sa.Text())
+
+    def process_bind_param(self, value: Any, dialect: sa.Dialect) -> str | None:
+        return None if value is None else msgspec.json.encode(value).decode()
+
+    def process_result_value(self, value: str | None, dialect: sa.Dialect) -> Any:
+        return None if value is None else msgspec.json.decode(value)
+
+
+class utc_now(FunctionElement[dt.datetime]):
+    """The database's clock now (not at the start of the transaction), UTC."""
+
+    type = UtcDateTime()
+    inherit_cache = True
+    name = "utc_now"
+
+
+@compiles(utc_now, "sqlite")
+def _now_sqlite(element: Any, compiler: Any, **kw: Any) -> str:
+    return "strftime('%Y-%m-%d %H:%M:%f000', 'now')"
+
+
+@compiles(utc_now, "mysql")
+@compiles(utc_now, "mariadb")
+def _now_mysql(element: Any, compiler: Any, **kw: Any) -> str:
+    return "UTC_TIMESTAMP(6)"
+
+
+@compiles(utc_now, "postgresql")
+def _now_postgresql(element: Any, compiler: Any, **kw: Any) -> str:
+    return "timezone('utc', clock_timestamp())"
+
+
+class utc_after(FunctionElement[dt.datetime]):
+    """The database's clock plus a number of seconds."""
+
+    type = UtcDateTime()
+    inherit_cache = True
+    name = "utc_after"
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(sa.literal(float(seconds), sa.Float))
+
+
+@compiles(utc_after, "sqlite")
+def _after_sqlite(element: Any, compiler: Any, **kw: Any) -> str:
+    seconds = compiler.process(element.clauses, **kw)
+    return f"strftime('%Y-%m-%d %H:%M:%f000', julianday('now') + {seconds} / 86400.0)"
+
+
+@compiles(utc_after, "mysql")
+@compiles(utc_after, "mariadb")
+def _after_mysql(element: Any, compiler: Any, **kw: Any) -> str:
+    seconds = compiler.process(element.clauses, **kw)
+    return f"DATE_ADD(UTC_TIMESTAMP(6), INTERVAL CAST({seconds} * 1000000 AS SIGNED) MICROSECOND)"
+
+
+@compiles(utc_after, "postgresql")
+def _after_postgresql(element: Any, compiler: Any, **kw: Any) -> str:
+    seconds = compiler.process(element.clauses, **kw)
+    return f"timezone('utc', clock_timestamp()) + make_interval(secs => {seconds})"
+
+
+def _set_up_sqlite(raw: Any, _record: Any) -> None:
+    raw.isolation_level = None
+    cursor = raw.cursor()
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=20000"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _begin_immediate(connection: Connection) -> None:
+    readonly = connection.get_execution_options().get("readonly", False)
+    connection.exec_driver_sql("BEGIN" if readonly else "BEGIN IMMEDIATE")
+
+
+class Database:
+    """One database. ``write()`` and ``read()`` give a connection inside a transaction."""
+
+    def __init__(self, url: str, *, pool_size: int = 10) -> None:
+        if not url:
+            raise errors.Misconfigured("No database is configured: set 'connection' in the option file.")
+        parsed = sa.make_url(url)
+        self.dialect = parsed.get_backend_name()
+        options: dict[str, Any] = {"pool_size": pool_size, "max_overflow": 10, "pool_timeout": 5}
+        if self.dialect == "sqlite":
+            if parsed.database:
+                Path(parsed.database).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            options["connect_args"] = {"timeout": 20, "check_same_thread": False}
+        else:
+            options |= {"pool_pre_ping": True, "pool_recycle": 1800, "isolation_level": "READ COMMITTED"}
+            options["connect_args"] = {"connect_timeout": 3}
+            if self.dialect in ("mysql", "mariadb"):
+                options["connect_args"] |= {"read_timeout": 20, "write_timeout": 20, "charset": "utf8mb4"}
+        self.engine: Engine = sa.create_engine(parsed, **options)
+        if self.dialect == "sqlite":
+            event.listen(self.engine, "connect", _set_up_sqlite)
+            event.listen(self.engine, "begin", _begin_immediate)
+        self._reader = self.engine.execution_options(readonly=True)
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """A transaction that commits at the end of the block. Raises Unreachable with the database away."""
+        with _translated(), self.engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A transaction that only reads."""
+        with _translated(), self._reader.begin() as connection:
+            yield connection
+
+    def close(self) -> None:
+        """Close every pooled connection."""
+        self.engine.dispose()
+
+
+class LostRace(Exception):
+    """Another transaction won (deadlock, lock wait, serialisation): the whole block may be run again."""
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except sa.exc.TimeoutError as error:
+        raise errors.Busy("Too much work at once; try again shortly.", detail=str(error)) from error
+    except sa.exc.IntegrityError:
+        raise
+    except sa.exc.DBAPIError as error:
+        if _is_race(error):
+            raise LostRace(str(error.orig)) from error
+        if _is_away(error):
+            raise errors.Unreachable("The database does not answer.", detail=str(error.orig)) from error
+        raise
+
+
+def _is_race(error: sa.exc.DBAPIError) -> bool:
+    code = getattr(error.orig, "sqlstate", None)
+    if code in ("40001", "40P01", "55P03"):
+        return True
+    args: tuple[object, ...] = getattr(error.orig, "args", ())
+    return bool(args) and (args[0] in (1205, 1213, 1020) or "database is locked" in str(args[0]))
+
+
+def _is_away(error: sa.exc.DBAPIError) -> bool:
+    return error.connection_invalidated or isinstance(error, sa.exc.OperationalError | sa.exc.InterfaceError)
+
+
+def retried(
+    function: Callable[Concatenate[Database, P], R],
+) -> Callable[Concatenate[Database, P], R]:
+    """Run a function of (database, ...) again, up to eight times, when its transaction lost a race."""
+
+    @functools.wraps(function)
+    def again(database: Database, *args: P.args, **kwargs: P.kwargs) -> R:
+        for attempt in range(8):
+            try:
+                return function(database, *args, **kwargs)
+            except LostRace:
+                time.sleep(random.uniform(0.0, 0.02 * 2**attempt))  # noqa: S311 -- spreading, no secret
+        raise errors.Busy("The database is contended; try again shortly.")
+
+    return cast("Callable[Concatenate[Database, P], R]", again)
+
+
+def rows_changed(result: sa.CursorResult[Any]) -> int:
+    """How many rows a statement matched: the word of the database on who won."""
+    return result.rowcount

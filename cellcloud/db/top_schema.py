@@ -1,0 +1,303 @@
+"""Tables of the top cell's database."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from cellcloud.db.engine import Json, UtcDateTime
+
+metadata = sa.MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+ID = sa.String(36)
+NAME = sa.String(255)
+
+cells = sa.Table(
+    "cells",
+    metadata,
+    sa.Column("name", sa.String(64), primary_key=True),
+    sa.Column("transport_url", sa.String(512), nullable=False),
+    sa.Column("enabled", sa.Boolean, nullable=False, default=True),
+    sa.Column("health", sa.String(16), nullable=False, default="unknown"),
+    sa.Column("reason", sa.String(255), nullable=False, default=""),
+    sa.Column("last_seen", UtcDateTime),
+    sa.Column("digest", Json),
+    sa.Column("digest_at", UtcDateTime),
+    sa.Column("feed_cursor", sa.BigInteger, nullable=False, default=0),
+)
+
+# The index: the newest known record of each server, and the columns that lists filter and sort by.
+server_index = sa.Table(
+    "server_index",
+    metadata,
+    sa.Column("id", ID, primary_key=True),
+    sa.Column("cell", sa.String(64), nullable=False, default=""),
+    sa.Column("project_id", NAME, nullable=False),
+    sa.Column("user_id", NAME, nullable=False),
+    sa.Column("version", sa.BigInteger, nullable=False),
+    sa.Column("name", NAME, nullable=False),
+    sa.Column("hostname", NAME, nullable=False, default=""),
+    sa.Column("vm_state", sa.String(32), nullable=False),
+    sa.Column("task_state", sa.String(32)),
+    sa.Column("power_state", sa.Integer, nullable=False, default=0),
+    sa.Column("host", NAME),
+    sa.Column("node", NAME),
+    sa.Column("availability_zone", NAME),
+    sa.Column("flavor_id", NAME, nullable=False),
+    sa.Column("image_id", ID, nullable=False),
+    sa.Column("key_name", NAME),
+    sa.Column("reservation_id", NAME, nullable=False, default=""),
+    sa.Column("addresses", sa.Text, nullable=False, default=""),  # space-joined, for the ip filters
+    sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.Column("updated_at", UtcDateTime, nullable=False),
+    sa.Column("launched_at", UtcDateTime),
+    sa.Column("deleted_at", UtcDateTime),
+    sa.Column("deleted", sa.Boolean, nullable=False, default=False),
+    sa.Column("quota_held", sa.Boolean, nullable=False, default=True),  # turned off in the update that gives it back
+    sa.Column("record", Json, nullable=False),
+    sa.Index("ix_server_index_project", "project_id", "deleted", "created_at", "id"),
+    sa.Index("ix_server_index_name", "project_id", "name"),
+    sa.Index("ix_server_index_cell", "cell", "id"),
+    sa.Index("ix_server_index_updated", "updated_at"),
+)
+
+# One accepted request for one server, until its cell has taken it. kind: create | delete.
+# state: pending -> reserved (held in ``cell``) -> recorded (commit point) -> settled; or cancelled, or failed.
+intents = sa.Table(
+    "intents",
+    metadata,
+    sa.Column("id", ID, primary_key=True),
+    sa.Column("kind", sa.String(16), nullable=False),
+    sa.Column("server_id", ID, nullable=False),
+    sa.Column("state", sa.String(16), nullable=False, default="pending"),
+    sa.Column("cell", sa.String(64), nullable=False, default=""),
+    sa.Column("request_id", sa.String(64), nullable=False, default=""),
+    sa.Column("context", Json, nullable=False),
+    sa.Column("refusals", Json),  # cell -> why it said no, so far
+    sa.Column("attempts", sa.Integer, nullable=False, default=0),
+    sa.Column("lease_owner", sa.String(64)),
+    sa.Column("lease_until", UtcDateTime),
+    sa.Column("deadline", UtcDateTime, nullable=False),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.Column("updated_at", UtcDateTime, nullable=False),
+    sa.UniqueConstraint("server_id", "kind"),
+    sa.Index("ix_intents_state", "state", "lease_until"),
+)
+
+flavors = sa.Table(
+    "flavors",
+    metadata,
+    sa.Column("id", NAME, primary_key=True),
+    sa.Column("name", NAME, nullable=False, unique=True),
+    sa.Column("vcpus", sa.Integer, nullable=False),
+    sa.Column("memory_mb", sa.Integer, nullable=False),
+    sa.Column("root_gb", sa.Integer, nullable=False),
+    sa.Column("ephemeral_gb", sa.Integer, nullable=False, default=0),
+    sa.Column("swap_mb", sa.Integer, nullable=False, default=0),
+    sa.Column("rxtx_factor", sa.Float, nullable=False, default=1.0),
+    sa.Column("is_public", sa.Boolean, nullable=False, default=True),
+    sa.Column("disabled", sa.Boolean, nullable=False, default=False),
+    sa.Column("description", sa.Text),
+    sa.Column("extra_specs", Json, nullable=False),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+)
+flavor_projects = sa.Table(
+    "flavor_projects",
+    metadata,
+    sa.Column("flavor_id", NAME, sa.ForeignKey("flavors.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("project_id", NAME, primary_key=True),
+)
+
+keypairs = sa.Table(
+    "keypairs",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("user_id", NAME, nullable=False),
+    sa.Column("name", NAME, nullable=False),
+    sa.Column("type", sa.String(16), nullable=False, default="ssh"),
+    sa.Column("public_key", sa.Text, nullable=False),
+    sa.Column("fingerprint", NAME, nullable=False),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.UniqueConstraint("user_id", "name"),
+)
+
+# A counter per project and resource, moved by conditional updates only.
+quota_usages = sa.Table(
+    "quota_usages",
+    metadata,
+    sa.Column("project_id", NAME, primary_key=True),
+    sa.Column("resource", sa.String(64), primary_key=True),
+    sa.Column("used", sa.BigInteger, nullable=False, default=0),
+)
+quota_limits = sa.Table(
+    "quota_limits",
+    metadata,
+    sa.Column("project_id", NAME, primary_key=True),
+    sa.Column("resource", sa.String(64), primary_key=True),
+    sa.Column("hard_limit", sa.BigInteger, nullable=False),
+)
+
+idempotency_keys = sa.Table(
+    "idempotency_keys",
+    metadata,
+    sa.Column("project_id", NAME, primary_key=True),
+    sa.Column("key_hash", sa.String(64), primary_key=True),
+    sa.Column("body_hash", sa.String(64), nullable=False),
+    sa.Column("answer", Json, nullable=False),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+)
+
+# Heartbeats of the top's own processes.
+services = sa.Table(
+    "services",
+    metadata,
+    sa.Column("id", ID, primary_key=True),
+    sa.Column("binary", sa.String(64), nullable=False),
+    sa.Column("host", NAME, nullable=False),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.Column("last_seen", UtcDateTime, nullable=False),
+    sa.UniqueConstraint("binary", "host"),
+)
+
+# ---- embedded identity -------------------------------------------------------------------------------------------
+identity_domains = sa.Table(
+    "identity_domains",
+    metadata,
+    sa.Column("id", sa.String(64), primary_key=True),
+    sa.Column("name", NAME, nullable=False, unique=True),
+    sa.Column("enabled", sa.Boolean, nullable=False, default=True),
+    sa.Column("description", sa.Text, nullable=False, default=""),
+)
+identity_projects = sa.Table(
+    "identity_projects",
+    metadata,
+    sa.Column("id", sa.String(64), primary_key=True),
+    sa.Column("name", NAME, nullable=False),
+    sa.Column("domain_id", sa.String(64), nullable=False),
+    sa.Column("description", sa.Text, nullable=False, default=""),
+    sa.Column("enabled", sa.Boolean, nullable=False, default=True),
+    sa.UniqueConstraint("domain_id", "name"),
+)
+identity_users = sa.Table(
+    "identity_users",
+    metadata,
+    sa.Column("id", sa.String(64), primary_key=True),
+    sa.Column("name", NAME, nullable=False),
+    sa.Column("domain_id", sa.String(64), nullable=False),
+    sa.Column("password_hash", NAME, nullable=False),
+    sa.Column("default_project_id", sa.String(64)),
+    sa.Column("enabled", sa.Boolean, nullable=False, default=True),
+    sa.UniqueConstraint("domain_id", "name"),
+)
+identity_roles = sa.Table(
+    "identity_roles",
+    metadata,
+    sa.Column("id", sa.String(64), primary_key=True),
+    sa.Column("name", NAME, nullable=False, unique=True),
+)
+identity_grants = sa.Table(
+    "identity_grants",
+    metadata,
+    sa.Column("user_id", sa.String(64), primary_key=True),
+    sa.Column("project_id", sa.String(64), primary_key=True),
+    sa.Column("role_id", sa.String(64), primary_key=True),
+)
+identity_tokens = sa.Table(
+    "identity_tokens",
+    metadata,
+    sa.Column("token_hash", sa.String(64), primary_key=True),
+    sa.Column("user_id", sa.String(64), nullable=False, index=True),
+    sa.Column("project_id", sa.String(64)),
+    sa.Column("methods", Json, nullable=False),
+    sa.Column("audit_ids", Json, nullable=False),
+    sa.Column("issued_at", UtcDateTime, nullable=False),
+    sa.Column("expires_at", UtcDateTime, nullable=False, index=True),
+)
+
+# ---- embedded image ----------------------------------------------------------------------------------------------
+images = sa.Table(
+    "images",
+    metadata,
+    sa.Column("id", ID, primary_key=True),
+    sa.Column("name", NAME, nullable=False, default="", index=True),
+    sa.Column("owner", NAME, nullable=False),
+    sa.Column("status", sa.String(32), nullable=False),
+    sa.Column("visibility", sa.String(16), nullable=False),
+    sa.Column("protected", sa.Boolean, nullable=False, default=False),
+    sa.Column("disk_format", sa.String(16)),
+    sa.Column("container_format", sa.String(16)),
+    sa.Column("size", sa.BigInteger),
+    sa.Column("virtual_size", sa.BigInteger),
+    sa.Column("checksum", sa.String(32)),
+    sa.Column("os_hash_value", sa.String(128)),
+    sa.Column("min_ram", sa.Integer, nullable=False, default=0),
+    sa.Column("min_disk", sa.Integer, nullable=False, default=0),
+    sa.Column("tags", Json, nullable=False),
+    sa.Column("properties", Json, nullable=False),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.Column("updated_at", UtcDateTime, nullable=False),
+)
+
+# ---- embedded network --------------------------------------------------------------------------------------------
+networks = sa.Table(
+    "networks",
+    metadata,
+    sa.Column("id", ID, primary_key=True),
+    sa.Column("name", NAME, nullable=False, default=""),
+    sa.Column("project_id", NAME, nullable=False),
+    sa.Column("shared", sa.Boolean, nullable=False, default=False),
+    sa.Column("admin_state_up", sa.Boolean, nullable=False, default=True),
+    sa.Column("mtu", sa.Integer, nullable=False, default=1400),
+    sa.Column("description", sa.String(255), nullable=False, default=""),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.Column("updated_at", UtcDateTime, nullable=False),
+)
+subnets = sa.Table(
+    "subnets",
+    metadata,
+    sa.Column("id", ID, primary_key=True),
+    sa.Column("name", NAME, nullable=False, default=""),
+    sa.Column("network_id", ID, sa.ForeignKey("networks.id"), nullable=False, index=True),
+    sa.Column("project_id", NAME, nullable=False),
+    sa.Column("cidr", sa.String(64), nullable=False),
+    sa.Column("gateway_ip", sa.String(64)),
+    sa.Column("enable_dhcp", sa.Boolean, nullable=False, default=True),
+    sa.Column("dns_nameservers", Json, nullable=False),
+    sa.Column("allocation_pools", Json, nullable=False),
+    sa.Column("description", sa.String(255), nullable=False, default=""),
+    sa.Column("next_offset", sa.BigInteger, nullable=False, default=0),  # where the next free address is looked for
+    sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.Column("updated_at", UtcDateTime, nullable=False),
+)
+ports = sa.Table(
+    "ports",
+    metadata,
+    sa.Column("id", ID, primary_key=True),
+    sa.Column("name", NAME, nullable=False, default=""),
+    sa.Column("network_id", ID, sa.ForeignKey("networks.id"), nullable=False, index=True),
+    sa.Column("project_id", NAME, nullable=False, index=True),
+    sa.Column("device_id", NAME, nullable=False, default="", index=True),
+    sa.Column("device_owner", NAME, nullable=False, default=""),
+    sa.Column("device_index", sa.Integer),  # which of the server's requests this port answers
+    sa.Column("owned", sa.Boolean, nullable=False, default=False),  # made for the server, so deleted with it
+    sa.Column("mac_address", sa.String(32), nullable=False, unique=True),
+    sa.Column("host_id", NAME, nullable=False, default=""),
+    sa.Column("admin_state_up", sa.Boolean, nullable=False, default=True),
+    sa.Column("security_groups", Json, nullable=False),
+    sa.Column("description", sa.String(255), nullable=False, default=""),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.Column("updated_at", UtcDateTime, nullable=False),
+    sa.UniqueConstraint("device_id", "device_index"),
+)
+# The primary key is what makes an address unique in its subnet.
+port_addresses = sa.Table(
+    "port_addresses",
+    metadata,
+    sa.Column("subnet_id", ID, sa.ForeignKey("subnets.id"), primary_key=True),
+    sa.Column("ip_address", sa.String(64), primary_key=True),
+    sa.Column("port_id", ID, sa.ForeignKey("ports.id", ondelete="CASCADE"), nullable=False, index=True),
+)
