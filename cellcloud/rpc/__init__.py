@@ -1,1 +1,1 @@
-
+"""Messages between services: one declaration per service makes its client and its server."""

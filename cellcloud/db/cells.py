@@ -1,0 +1,71 @@
+"""The top's cells table."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, Row
+
+from cellcloud import errors
+from cellcloud.db.engine import utc_now
+from cellcloud.db.top_schema import cells
+from cellcloud.model import codec
+from cellcloud.model.cell import Cell
+from cellcloud.model.placement import CellDigest
+
+
+def _cell(row: Row[Any]) -> Cell:
+    return Cell(
+        name=row.name,
+        enabled=row.enabled,
+        health=row.health,
+        reason=row.reason,
+        last_seen=row.last_seen,
+        digest=codec.from_plain(row.digest, CellDigest) if row.digest else None,
+        digest_at=row.digest_at,
+        feed_cursor=row.feed_cursor,
+    )
+
+
+def register_cell(connection: Connection, name: str, transport_url: str) -> None:
+    """Add a cell, or give it a new queue. Idempotent."""
+    changed = connection.execute(sa.update(cells).where(cells.c.name == name).values(transport_url=transport_url))
+    if changed.rowcount == 0:
+        connection.execute(sa.insert(cells).values(name=name, transport_url=transport_url))
+
+
+def list_cells(connection: Connection) -> list[Cell]:
+    """All cells by name."""
+    return [_cell(row) for row in connection.execute(sa.select(cells).order_by(cells.c.name))]
+
+
+def get_cell(connection: Connection, name: str) -> Cell:
+    """Raises NotFound."""
+    row = connection.execute(sa.select(cells).where(cells.c.name == name)).one_or_none()
+    if row is None:
+        raise errors.NotFound(f"Cell {name} could not be found.")
+    return _cell(row)
+
+
+def list_transports(connection: Connection) -> dict[str, str]:
+    """Cell name -> its queue's URL, a secret."""
+    return {row.name: row.transport_url for row in connection.execute(sa.select(cells.c.name, cells.c.transport_url))}
+
+
+def set_health(
+    connection: Connection, name: str, *, health: str, reason: str = "", digest: CellDigest | None = None
+) -> None:
+    """Record what the router saw; a digest also proves that the cell was seen now."""
+    values: dict[str, Any] = {"health": health, "reason": reason[:255]}
+    if digest is not None:
+        values |= {"digest": codec.to_plain(digest), "digest_at": utc_now(), "last_seen": utc_now()}
+    connection.execute(sa.update(cells).where(cells.c.name == name).values(**values))
+
+
+def move_cursor(connection: Connection, name: str, *, before: int, after: int) -> bool:
+    """Move the feed cursor; False when another router has moved it meanwhile."""
+    changed = connection.execute(
+        sa.update(cells).where(cells.c.name == name, cells.c.feed_cursor == before).values(feed_cursor=after)
+    )
+    return changed.rowcount == 1

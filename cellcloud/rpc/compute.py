@@ -1,0 +1,27 @@
+"""The verbs of one host's compute service; its server name is the host's name."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from cellcloud.context import RequestContext
+from cellcloud.model.guest import ConsoleAddress, GuestCommand, GuestState
+from cellcloud.rpc.interface import call, cast
+
+
+class Compute(Protocol):
+    @cast()
+    def apply(self, context: RequestContext, host: str, commands: list[GuestCommand]) -> None:
+        """Do each command; outcomes come back by Conductor.report_events."""
+        ...
+
+    @call(timeout=5.0)
+    def get_console_output(self, context: RequestContext, host: str, server_id: str, length: int) -> str: ...
+
+    @call(timeout=5.0)
+    def get_console(self, context: RequestContext, host: str, server_id: str, generation: int) -> ConsoleAddress:
+        """Raises Stale when the guest has moved on, NotFound when there is none."""
+        ...
+
+    @call(timeout=10.0)
+    def list_guests(self, context: RequestContext, host: str) -> list[GuestState]: ...

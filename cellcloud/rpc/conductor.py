@@ -1,0 +1,144 @@
+"""The conductor's verbs: the only way to a cell's database. Many at once wherever many may come."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from cellcloud.context import RequestContext
+from cellcloud.lifecycle import Operation
+from cellcloud.model.cell import FeedPage, Finding
+from cellcloud.model.console import ConsoleBinding
+from cellcloud.model.guest import ExpectedGuest, GuestEvent
+from cellcloud.model.host import Host, HostReport, HostState, ServiceRecord
+from cellcloud.model.placement import CellDigest, ConfirmAnswer, ReserveAnswer
+from cellcloud.model.run import RunRecord, TimelineEntry
+from cellcloud.model.server import ServerRecord, ServerSpec
+from cellcloud.rpc.interface import call, cast
+
+
+class Conductor(Protocol):
+    # ---- from the top cell -------------------------------------------------------------------------------------
+    @call(timeout=15.0)
+    def reserve(self, context: RequestContext, specs: list[ServerSpec]) -> list[ReserveAnswer]:
+        """Schedule, claim and hold each server; idempotent by server id."""
+        ...
+
+    @call(timeout=10.0)
+    def confirm(self, context: RequestContext, server_ids: list[str]) -> list[ConfirmAnswer]:
+        """Turn held servers into runs; idempotent."""
+        ...
+
+    @call(timeout=10.0)
+    def release(self, context: RequestContext, server_ids: list[str]) -> None:
+        """Give up held servers at once; servers that are not held are left alone."""
+        ...
+
+    @call(timeout=8.0)
+    def begin_operation(
+        self, context: RequestContext, server_id: str, operation: Operation, arguments: dict[str, object]
+    ) -> ServerRecord:
+        """Begin a run. Raises NotFound, Conflict (with the reason). DELETE preempts and is idempotent."""
+        ...
+
+    @call(timeout=8.0)
+    def update_server(self, context: RequestContext, server_id: str, changes: dict[str, object]) -> ServerRecord:
+        """Set name, description, metadata, tags, locked, access_ip_v4, access_ip_v6: whole values, no run."""
+        ...
+
+    @call(timeout=5.0)
+    def list_feed(self, context: RequestContext, after: int, limit: int) -> FeedPage: ...
+
+    @call(timeout=10.0)
+    def list_versions(self, context: RequestContext, after_id: str, limit: int) -> list[tuple[str, int]]:
+        """(server id, version) of servers not deleted, by id: what a resync compares."""
+        ...
+
+    @call(timeout=10.0)
+    def get_servers(self, context: RequestContext, server_ids: list[str]) -> list[ServerRecord]:
+        """Records, deleted ones too; unknown ids are left out."""
+        ...
+
+    @call(timeout=5.0)
+    def get_digest(self, context: RequestContext) -> CellDigest: ...
+
+    @call(timeout=5.0)
+    def list_hosts(self, context: RequestContext) -> list[Host]: ...
+
+    @call(timeout=5.0)
+    def list_services(self, context: RequestContext) -> list[ServiceRecord]: ...
+
+    @call(timeout=5.0)
+    def set_service(
+        self,
+        context: RequestContext,
+        host: str,
+        enabled: bool | None,
+        disabled_reason: str | None,
+        forced_down: bool | None,
+    ) -> ServiceRecord:
+        """Enable, disable or force down a compute service; None leaves a value."""
+        ...
+
+    @call(timeout=5.0)
+    def list_runs(self, context: RequestContext, server_id: str | None, unfinished: bool) -> list[RunRecord]:
+        """Newest first; also the source of os-instance-actions."""
+        ...
+
+    @call(timeout=5.0)
+    def get_run(self, context: RequestContext, run_id: str) -> RunRecord:
+        """By run id or request id, with its steps."""
+        ...
+
+    @call(timeout=5.0)
+    def get_timeline(self, context: RequestContext, server_id: str) -> list[TimelineEntry]: ...
+
+    @call(timeout=30.0)
+    def check_books(self, context: RequestContext) -> list[Finding]:
+        """Claims against usage, runs past their time, holds past theirs, hosts against records."""
+        ...
+
+    @call(timeout=10.0)
+    def get_console_output(self, context: RequestContext, server_id: str, length: int) -> str: ...
+
+    # ---- from hosts --------------------------------------------------------------------------------------------
+    @call(timeout=10.0)
+    def report_hosts(self, context: RequestContext, reports: list[HostReport]) -> None:
+        """Registration and heartbeat."""
+        ...
+
+    @call(timeout=10.0)
+    def report_events(self, context: RequestContext, events: list[GuestEvent]) -> None:
+        """Outcomes of commands and changes of guests; idempotent, stale ones are dropped."""
+        ...
+
+    @call(timeout=10.0)
+    def list_expected_guests(self, context: RequestContext, host: str) -> list[ExpectedGuest]: ...
+
+    # ---- from the cell's other services ------------------------------------------------------------------------
+    @call(timeout=10.0)
+    def list_host_states(self, context: RequestContext) -> list[HostState]: ...
+
+    @cast()
+    def heartbeat(self, context: RequestContext, binary: str, host: str) -> None: ...
+
+    @call(timeout=5.0)
+    def save_console_token(
+        self, context: RequestContext, server_id: str, token_hash: str, protocol: str, ttl: int
+    ) -> ConsoleBinding:
+        """Bind a token to the server as it is now. Raises NotFound, Conflict (not active)."""
+        ...
+
+    @call(timeout=5.0)
+    def redeem_console_token(self, context: RequestContext, token_hash: str) -> ConsoleBinding:
+        """Use a token up. Raises NotFound for one unknown, used, expired, or of an older generation."""
+        ...
+
+    @call(timeout=5.0)
+    def check_console(self, context: RequestContext, server_id: str, generation: int) -> bool:
+        """Whether a console opened at that generation may stay open."""
+        ...
+
+    @call(timeout=5.0)
+    def find_server_on(self, context: RequestContext, host: str, server_id: str) -> ServerRecord | None:
+        """The server, if it is on that host and not deleted: what the metadata service answers from."""
+        ...

@@ -1,0 +1,27 @@
+"""The console authority's verbs."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from cellcloud.context import RequestContext
+from cellcloud.model.console import ConsoleGrant
+from cellcloud.model.guest import ConsoleAddress
+from cellcloud.rpc.interface import call
+
+
+class ConsoleAuth(Protocol):
+    @call(timeout=8.0)
+    def create_console(self, context: RequestContext, server_id: str, protocol: str, type: str) -> ConsoleGrant:
+        """A new single-use token. Raises NotFound, Conflict, Invalid (a protocol the cell does not offer)."""
+        ...
+
+    @call(timeout=8.0)
+    def redeem(self, context: RequestContext, token: str) -> ConsoleAddress:
+        """Use a token up, ask the host again, and answer where to connect. Raises NotFound, Stale."""
+        ...
+
+    @call(timeout=5.0)
+    def check(self, context: RequestContext, server_id: str, generation: int) -> bool:
+        """Whether a console opened at that generation may stay open."""
+        ...

@@ -1,0 +1,13 @@
+"""What a cell may say upwards without being asked: that its feed has grown. The router listens on the cell's queue."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from cellcloud.context import RequestContext
+from cellcloud.rpc.interface import cast
+
+
+class Router(Protocol):
+    @cast()
+    def feed_grew(self, context: RequestContext, newest: int) -> None: ...
