@@ -1,0 +1,323 @@
+"""Nodes: hypervisor hosts on one machine, each a set of namespaces with a libvirtd of its own.
+
+A node has its own network, mounts, host name, IPC and process ids. It is wired to its cell's management bridge by
+one veth pair; nothing is routed through it. Nodes outlive whoever started them: starting a living node adopts it,
+so restarting the control plane never touches a guest.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import shutil
+import socket
+import subprocess
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from cellcloud import clock, errors
+from cellcloud.up.processes import boot_id, start_tick, wait_gone
+
+INIT = Path(__file__).with_name("node-init.sh")
+START_TIMEOUT = 60.0
+LONGEST_SOCKET = 107  # bytes that fit into sockaddr_un
+LONGEST_LINK = 15  # letters of a network device's name
+CONSOLE_PORTS = "5900-5999"
+
+FIREWALL = """\
+table inet node
+delete table inet node
+table inet node {{
+    chain input {{
+        type filter hook input priority 0; policy drop;
+        iifname "lo" accept
+        ct state established,related accept
+        ip protocol icmp accept
+        iifname "eth0" ip saddr {gateway} tcp dport {ports} accept
+        iifname "eth0" drop
+        udp sport 68 udp dport 67 accept
+        ip daddr 169.254.169.254 tcp dport 80 accept
+    }}
+    chain forward {{
+        type filter hook forward priority 0; policy drop;
+    }}
+}}
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeConfig:
+    """A node to be. ``state_dir`` holds ``nodes/NAME``; ``prefix`` tells this installation's devices from others'.
+
+    ``bridge`` is the cell's management bridge in the machine's own network; it gets ``gateway_ip``.
+    """
+
+    name: str
+    state_dir: Path
+    prefix: str
+    bridge: str
+    ip: str
+    gateway_ip: str
+    prefix_length: int = 24
+    virt_type: str = "qemu"
+
+    @property
+    def directory(self) -> Path:
+        return self.state_dir / "nodes" / self.name
+
+    @property
+    def link(self) -> str:
+        """The outer end of the node's veth pair, and the name of its network namespace."""
+        full = f"{self.prefix}-{self.name}"
+        digest = hashlib.sha256(full.encode()).hexdigest()[:8]
+        return full if len(full) <= LONGEST_LINK else f"{self.prefix[:6]}-{digest}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """A living node. ``pid`` is its first process, as the machine numbers it."""
+
+    name: str
+    pid: int
+    directory: Path
+    socket: Path
+    ip: str
+    gateway_ip: str
+    host_uuid: str
+
+    @property
+    def libvirt_uri(self) -> str:
+        return f"qemu+unix:///system?socket={self.socket}"
+
+    def wrap(self, argv: Sequence[str]) -> list[str]:
+        """The command line that runs ``argv`` inside the node; needs root."""
+        return ["nsenter", f"--target={self.pid}", "--all", "--", *argv]
+
+
+def ensure_node(config: NodeConfig) -> Node:
+    """Start the node, or adopt it when it lives. Returns once its libvirtd answers.
+
+    Raises Misconfigured when a path is too long or the node does not come up.
+    """
+    with _locked(config):
+        node = _find_node(config)
+        if node is None:
+            _remove_leftovers(config)
+            node = _start(config)
+        _wait_for_libvirtd(node)
+        return node
+
+
+def find_node(config: NodeConfig) -> Node | None:
+    """The node, if it lives."""
+    with _locked(config):
+        return _find_node(config)
+
+
+def stop_node(config: NodeConfig, *, grace: float = 10.0) -> None:
+    """End the node and all that runs in it; its disks, definitions and identity stay.
+
+    Guests get ``grace`` seconds to power off. The management bridge goes with the last node on it.
+    """
+    with _locked(config):
+        node = _find_node(config)
+        if node is not None:
+            _power_off_guests(node, grace)
+            _run(["kill", "-KILL", str(node.pid)], check=False)
+            wait_gone(node.pid, 10.0)
+        _remove_leftovers(config)
+        _remove_idle_bridge(config.bridge)
+
+
+@contextmanager
+def _locked(config: NodeConfig) -> Iterator[None]:
+    """One starter or stopper at a time; the bridge is shared, so the lock is one for all nodes."""
+    nodes = config.state_dir / "nodes"
+    nodes.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with (nodes / "lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _find_node(config: NodeConfig) -> Node | None:
+    with suppress(OSError, ValueError):
+        record = json.loads((config.directory / "node.json").read_text())
+        if record["boot"] == boot_id() and start_tick(record["pid"]) == record["started"]:
+            return _describe(config, int(record["pid"]))
+    return None
+
+
+def _describe(config: NodeConfig, pid: int) -> Node:
+    return Node(
+        name=config.name,
+        pid=pid,
+        directory=config.directory,
+        socket=config.directory / "run/libvirt/libvirt-sock",
+        ip=config.ip,
+        gateway_ip=config.gateway_ip,
+        host_uuid=_host_uuid(config.directory),
+    )
+
+
+def _start(config: NodeConfig) -> Node:
+    directory = config.directory
+    if len(bytes(directory / "run/libvirt/libvirt-sock")) > LONGEST_SOCKET:
+        raise errors.Misconfigured(f"The path {directory} is too long for a libvirt socket below it.")
+    _write_files(config)
+    _ensure_bridge(config)
+    devices = ["kvm"] if config.virt_type == "kvm" else []
+    with (directory / "log/init.log").open("ab") as log:
+        argv = ["setsid", "--fork", "unshare", "--net", "--mount", "--uts", "--ipc", "--pid", "--fork"]
+        subprocess.run(
+            [*argv, "bash", str(INIT), str(directory), config.name, *devices],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            cwd="/",
+            env={"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"},
+            check=True,
+        )
+    node = _describe(config, _wait_for_init(directory))
+    _wire(config, node)
+    record = {"pid": node.pid, "started": start_tick(node.pid), "boot": boot_id()}
+    _replace(directory / "node.json", json.dumps(record))
+    return node
+
+
+def _write_files(config: NodeConfig) -> None:
+    directory = config.directory
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    shutil.rmtree(directory / "run", ignore_errors=True)
+    for name, mode in {"etc": 0o700, "lib": 0o755, "cache": 0o755, "log": 0o700, "dev": 0o755}.items():
+        (directory / name).mkdir(mode=mode, exist_ok=True)
+    for name, mode in {"run": 0o755, "guests": 0o711}.items():
+        (directory / name).mkdir(exist_ok=True)
+        (directory / name).chmod(mode)
+    for name in ("images", "qemu", "boot", "dnsmasq"):
+        (directory / "lib" / name).mkdir(exist_ok=True)
+    for name in ("libvirt", "lock"):
+        (directory / "run" / name).mkdir()
+    for name in ("pid", "node.json"):
+        (directory / name).unlink(missing_ok=True)
+    _replace(directory / "hosts", f"127.0.0.1 localhost\n{config.ip} {config.name}\n", mode=0o644)
+    settings = {
+        "libvirtd.conf": {
+            "host_uuid": _host_uuid(directory),
+            "auth_unix_rw": "none",
+            "auth_unix_ro": "none",
+            "unix_sock_rw_perms": "0700",
+            "unix_sock_ro_perms": "0700",
+            "unix_sock_admin_perms": "0700",
+        },
+        "qemu.conf": {
+            "remember_owner": 0,
+            "security_driver": "none",
+            "namespaces": [],
+            "vnc_listen": config.ip,
+            "remote_display_port_max": int(CONSOLE_PORTS.partition("-")[2]),
+            "migration_host": config.ip,
+        },
+        "virtlogd.conf": {"max_size": 256 << 10, "max_backups": 1},
+    }
+    for file, values in settings.items():
+        text = "".join(f"{name} = {json.dumps(value)}\n" for name, value in values.items())
+        _replace(directory / "etc" / file, text)
+
+
+def _host_uuid(directory: Path) -> str:
+    """The node's identity towards libvirt, made once and kept."""
+    path = directory / "host-uuid"
+    if not path.exists():
+        _replace(path, f"{uuid.uuid4()}\n")
+    return path.read_text().strip()
+
+
+def _wait_for_init(directory: Path) -> int:
+    """The pid that the node's first process reports once its mounts are in place."""
+    deadline = clock.monotonic() + START_TIMEOUT
+    while clock.monotonic() < deadline:
+        with suppress(FileNotFoundError):
+            return int((directory / "pid").read_text())
+        clock.sleep(0.02)
+    raise errors.Misconfigured(f"Node {directory.name} did not come up; see {directory}/log/init.log.")
+
+
+def _wire(config: NodeConfig, node: Node) -> None:
+    """Connect the node to its cell's bridge, under its firewall from the first packet on."""
+    rules = FIREWALL.format(gateway=config.gateway_ip, ports=CONSOLE_PORTS)
+    _run(node.wrap(["nft", "-f", "-"]), text=rules)
+    peer = ["peer", "name", "eth0", "netns", str(node.pid)]
+    _run(["ip", "link", "add", config.link, "type", "veth", *peer])
+    _run(["ip", "link", "set", config.link, "master", config.bridge, "up"])
+    inside = f"address add {config.ip}/{config.prefix_length} dev eth0\nlink set eth0 up\n"
+    _run(node.wrap(["ip", "-batch", "-"]), text=inside)
+    _run(["ip", "netns", "attach", config.link, str(node.pid)])
+
+
+def _ensure_bridge(config: NodeConfig) -> None:
+    if not Path("/sys/class/net", config.bridge).exists():
+        _run(["ip", "link", "add", config.bridge, "type", "bridge"])
+    address = f"{config.gateway_ip}/{config.prefix_length}"
+    _run(["ip", "address", "replace", address, "dev", config.bridge])
+    _run(["ip", "link", "set", config.bridge, "up"])
+
+
+def _remove_leftovers(config: NodeConfig) -> None:
+    if Path("/sys/class/net", config.link).exists():
+        _run(["ip", "link", "delete", config.link], check=False)
+    if Path("/run/netns", config.link).exists():
+        _run(["ip", "netns", "delete", config.link], check=False)
+    for name in ("pid", "node.json"):
+        (config.directory / name).unlink(missing_ok=True)
+
+
+def _remove_idle_bridge(bridge: str) -> None:
+    ports = Path("/sys/class/net", bridge, "brif")
+    if ports.is_dir() and not any(ports.iterdir()):
+        _run(["ip", "link", "delete", bridge], check=False)
+
+
+def _wait_for_libvirtd(node: Node) -> None:
+    deadline = clock.monotonic() + START_TIMEOUT
+    while clock.monotonic() < deadline:
+        with suppress(OSError), socket.socket(socket.AF_UNIX) as probe:
+            probe.connect(str(node.socket))
+            return
+        clock.sleep(0.05)
+    raise errors.Misconfigured(f"libvirtd of node {node.name} does not answer; see {node.directory}/log/init.log.")
+
+
+def _power_off_guests(node: Node, grace: float) -> None:
+    """Ask every guest to power off and wait for it, no longer than ``grace`` seconds in all."""
+    virsh = ["timeout", str(max(grace, 1.0)), "virsh", "--quiet", "--connect", node.libvirt_uri]
+    deadline = clock.monotonic() + grace
+    asked: set[str] = set()
+    while clock.monotonic() < deadline:
+        running = set(_run([*virsh, "list", "--name", "--state-running"], check=False).split())
+        if not running:
+            return
+        for guest in running - asked:
+            _run([*virsh, "shutdown", "--mode", "acpi", guest], check=False)
+        asked |= running
+        clock.sleep(0.3)
+
+
+def _replace(path: Path, text: str, *, mode: int = 0o600) -> None:
+    fresh = path.with_name(path.name + ".new")
+    fresh.unlink(missing_ok=True)
+    fresh.touch(mode=mode)
+    fresh.chmod(mode)
+    fresh.write_text(text)
+    fresh.replace(path)
+
+
+def _run(argv: Sequence[str], *, text: str = "", check: bool = True) -> str:
+    """Run a tool to its end; raises Misconfigured with what it said when it fails and ``check`` is set."""
+    done = subprocess.run(argv, input=text, capture_output=True, text=True, cwd="/", check=False, timeout=60)
+    if check and done.returncode != 0:
+        raise errors.Misconfigured(f"{argv[0]} failed.", detail=f"{' '.join(argv)}: {done.stderr.strip()}")
+    return done.stdout
