@@ -1,0 +1,84 @@
+"""What a guest learns about itself, in OpenStack's documents: the same from the metadata service and the config drive.
+
+Shapes: Nova's metadata API, ``openstack/latest``.
+"""
+
+from __future__ import annotations
+
+import base64
+import ipaddress
+import os
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from cellcloud.model.network import Port
+from cellcloud.model.server import ServerSpec
+
+METADATA_ADDRESS = "169.254.169.254"
+SEED_BYTES = 512
+
+
+def hostname_of(spec: ServerSpec) -> str:
+    """The guest's host name: what was asked for, else the server's name made fit for DNS."""
+    if spec.hostname:
+        return spec.hostname
+    name = re.sub(r"[^a-z0-9-]+", "-", spec.name.lower().replace("_", "-").replace(".", "-")).strip("-")[:63]
+    return name.strip("-") or f"server-{spec.id}"
+
+
+def meta_data(spec: ServerSpec, ports: Sequence[Port]) -> dict[str, Any]:
+    """``meta_data.json``. ``random_seed`` is fresh at each call."""
+    document: dict[str, Any] = {
+        "uuid": spec.id,
+        "name": spec.name,
+        "hostname": hostname_of(spec),
+        "project_id": spec.project_id,
+        "availability_zone": spec.availability_zone or "",
+        "launch_index": spec.launch_index,
+        "random_seed": base64.b64encode(os.urandom(SEED_BYTES)).decode(),
+        "devices": [_device(port) for port in ports if port.tag],
+        "dedicated_cpus": [],
+    }
+    if spec.metadata:
+        document["meta"] = dict(spec.metadata)
+    if spec.keypair is not None:
+        key = spec.keypair
+        document["public_keys"] = {key.name: key.public_key}
+        document["keys"] = [{"name": key.name, "type": key.type, "data": key.public_key}]
+    return document
+
+
+def network_data(ports: Sequence[Port]) -> dict[str, Any]:
+    """``network_data.json``: the guest's links, their addresses by DHCP, and its resolvers."""
+    links: list[dict[str, Any]] = []
+    networks: list[dict[str, Any]] = []
+    resolvers: dict[str, None] = {}
+    for port in ports:
+        link = f"tap{port.id[:11]}"
+        links.append(
+            {
+                "id": link,
+                "vif_id": port.id,
+                "type": port.vif_type,
+                "mtu": port.mtu,
+                "ethernet_mac_address": port.mac_address,
+            }
+        )
+        for fixed in port.fixed_ips:
+            version = ipaddress.ip_address(fixed.ip_address).version
+            networks.append(
+                {
+                    "id": f"network{len(networks)}",
+                    "type": f"ipv{version}_dhcp",
+                    "link": link,
+                    "network_id": port.network_id,
+                }
+            )
+            resolvers.update(dict.fromkeys(fixed.dns_nameservers))
+    services = [{"type": "dns", "address": address} for address in resolvers]
+    return {"links": links, "networks": networks, "services": services}
+
+
+def _device(port: Port) -> dict[str, Any]:
+    return {"type": "nic", "bus": "none", "address": "none", "mac": port.mac_address, "tags": [port.tag]}
