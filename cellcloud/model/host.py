@@ -25,7 +25,11 @@ class HostFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostReport:
-    """Sent by a compute service at start and then at each heartbeat. Ratios and reserves come from its options."""
+    """Sent by a compute service at start and then at each heartbeat. Ratios and reserves come from its options.
+
+    ``queue``: the server name its compute service answers to; empty: the host's own name. One process with the fake
+    driver serves all its hosts under one.
+    """
 
     host: str
     facts: HostFacts
@@ -37,6 +41,7 @@ class HostReport:
     reserved_memory_mb: int = 512
     reserved_disk_gb: int = 0
     started_at: str = ""
+    queue: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +57,7 @@ class HostState:
     generation: int
     traits: tuple[str, ...] = ()
     servers: int = 0
+    queue: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +79,7 @@ class Host:
     created_at: dt.datetime | None
     last_seen: dt.datetime | None
     cell: str = ""
+    queue: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

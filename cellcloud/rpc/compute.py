@@ -1,4 +1,5 @@
-"""The verbs of one host's compute service; its server name is the host's name."""
+"""The verbs of a compute service. It answers to the server name its hosts report (``HostReport.queue``), by default
+the host's own."""
 
 from __future__ import annotations
 
