@@ -1,0 +1,226 @@
+"""The top's outbox: accepted requests that no cell has taken yet. Each step is a conditional update."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, Row
+
+from cellcloud.context import RequestContext
+from cellcloud.db.engine import utc_after, utc_now
+from cellcloud.db.top_schema import intents, server_index
+from cellcloud.model import codec
+from cellcloud.model.intent import Intent, IntentKind, IntentState, Refusal
+from cellcloud.model.server import ServerRecord
+
+UNFINISHED = (IntentState.PENDING, IntentState.RECORDED)
+
+
+def add_intents(
+    connection: Connection,
+    kind: IntentKind,
+    server_ids: Sequence[str],
+    context: RequestContext,
+    *,
+    owner: str,
+    lease: float,
+    deadline: float,
+    cell: str = "",
+) -> list[str]:
+    """Write one intent a server, leased to ``owner`` for ``lease`` seconds; returns their ids in order."""
+    ids = [str(uuid.uuid4()) for _ in server_ids]
+    wire = context.to_wire()
+    if not ids:
+        return ids
+    connection.execute(
+        sa.insert(intents).values(
+            kind=kind,
+            state=IntentState.PENDING,
+            cell=cell,
+            request_id=context.request_id,
+            context=wire,
+            lease_owner=owner,
+            lease_until=utc_after(lease),
+            deadline=utc_after(deadline),
+            created_at=utc_now(),
+            updated_at=utc_now(),
+        ),
+        [{"id": intent_id, "server_id": server_id} for intent_id, server_id in zip(ids, server_ids, strict=True)],
+    )
+    return ids
+
+
+def _intent(row: Row[Any]) -> Intent:
+    return Intent(
+        id=row.id,
+        kind=row.kind,
+        server_id=row.server_id,
+        state=row.state,
+        cell=row.cell,
+        request_id=row.request_id,
+        context=row.context,
+        refusals={name: codec.from_plain(value, Refusal) for name, value in (row.refusals or {}).items()},
+        attempts=row.attempts,
+        late=bool(row.late),
+        record=codec.from_plain(row.record, ServerRecord) if row.record is not None else None,
+    )
+
+
+def list_intents(connection: Connection, ids: Collection[str]) -> list[Intent]:
+    """The unfinished ones among ``ids``, oldest first, each with its server's record."""
+    rows = connection.execute(
+        sa.select(intents, (intents.c.deadline <= utc_now()).label("late"), server_index.c.record)
+        .join_from(intents, server_index, intents.c.server_id == server_index.c.id, isouter=True)
+        .where(intents.c.id.in_(ids), intents.c.state.in_(UNFINISHED))
+        .order_by(intents.c.created_at, intents.c.id)
+    )
+    return [_intent(row) for row in rows]
+
+
+def find_intent(connection: Connection, server_id: str, kind: IntentKind) -> Intent | None:
+    """A server's intent of that kind, finished or not."""
+    row = connection.execute(
+        sa.select(intents, (intents.c.deadline <= utc_now()).label("late"), server_index.c.record)
+        .join_from(intents, server_index, intents.c.server_id == server_index.c.id, isouter=True)
+        .where(intents.c.server_id == server_id, intents.c.kind == kind)
+    ).one_or_none()
+    return None if row is None else _intent(row)
+
+
+def begin_leases(connection: Connection, owner: str, *, seconds: float, limit: int) -> list[str]:
+    """Take over up to ``limit`` unfinished intents whose lease has run out; returns the ids won."""
+    free = sa.or_(intents.c.lease_until.is_(None), intents.c.lease_until <= utc_now())
+    found = connection.execute(
+        sa.select(intents.c.id)
+        .where(intents.c.state.in_(UNFINISHED), free)
+        .order_by(intents.c.lease_until)
+        .limit(limit)
+    ).scalars()
+    won: list[str] = []
+    for intent_id in found.all():
+        changed = connection.execute(
+            sa.update(intents)
+            .where(intents.c.id == intent_id, intents.c.state.in_(UNFINISHED), free)
+            .values(lease_owner=owner, lease_until=utc_after(seconds))
+        )
+        if changed.rowcount == 1:
+            won.append(intent_id)
+    return won
+
+
+def postpone(connection: Connection, ids: Collection[str], seconds: float) -> None:
+    """Give leases back: anybody may take these intents up again after ``seconds``."""
+    connection.execute(
+        sa.update(intents)
+        .where(intents.c.id.in_(ids), intents.c.state.in_(UNFINISHED))
+        .values(lease_owner=None, lease_until=utc_after(seconds), updated_at=utc_now())
+    )
+
+
+def record_placements(connection: Connection, ids: Collection[str], cell: str) -> set[str]:
+    """Commit that ``cell`` has these servers: pending -> recorded, in one statement.
+
+    Returns the ids that are recorded in that cell now; the others were cancelled or recorded elsewhere. The index
+    takes the cell's copies from version 1 on, whatever was written before.
+    """
+    changed = connection.execute(
+        sa.update(intents)
+        .where(intents.c.id.in_(ids), intents.c.kind == IntentKind.CREATE, intents.c.state == IntentState.PENDING)
+        .values(state=IntentState.RECORDED, cell=cell, updated_at=utc_now())
+    )
+    there = sa.select(intents.c.id, intents.c.server_id).where(
+        intents.c.id.in_(ids), intents.c.cell == cell, intents.c.state == IntentState.RECORDED
+    )
+    rows = connection.execute(there).all()
+    if changed.rowcount:
+        connection.execute(
+            sa.update(server_index)
+            .where(server_index.c.id.in_([row.server_id for row in rows]), server_index.c.cell == "")
+            .values(cell=cell, version=0)
+        )
+    return {row.id for row in rows}
+
+
+def settle(connection: Connection, ids: Collection[str]) -> None:
+    """Mark intents done: their cell has answered for them."""
+    connection.execute(
+        sa.update(intents)
+        .where(intents.c.id.in_(ids), intents.c.state.in_(UNFINISHED))
+        .values(state=IntentState.SETTLED, lease_owner=None, lease_until=None, updated_at=utc_now())
+    )
+
+
+def reopen(connection: Connection, intent: Intent, refusal: Refusal) -> bool:
+    """recorded -> pending, because the cell has the server no more; False when it was deleted meanwhile."""
+    other = intents.alias("other")
+    deleted = sa.exists().where(other.c.server_id == intent.server_id, other.c.kind == IntentKind.DELETE)
+    gone = sa.exists().where(server_index.c.id == intent.server_id, server_index.c.deleted.is_(True))
+    # MariaDB refuses a statement that reads the table it updates unless the read is a derived table.
+    unwanted = bool(connection.execute(sa.select(sa.or_(deleted, gone))).scalar())
+    changed = connection.execute(
+        sa.update(intents)
+        .where(
+            intents.c.id == intent.id, intents.c.state == IntentState.RECORDED, intents.c.cell == intent.cell
+        )
+        .values(
+            state=IntentState.CANCELLED if unwanted else IntentState.PENDING,
+            cell="",
+            attempts=intents.c.attempts + 1,
+            refusals=codec.to_plain(intent.refusals | {intent.cell: refusal}),
+            updated_at=utc_now(),
+        )
+    )
+    if changed.rowcount == 1 and not unwanted:
+        connection.execute(
+            sa.update(server_index)
+            .where(server_index.c.id == intent.server_id, server_index.c.cell == intent.cell)
+            .values(cell="")
+        )
+        return True
+    return False
+
+
+def save_refusals(connection: Connection, intent_id: str, refusals: dict[str, Refusal]) -> None:
+    """Keep why each cell said no so far."""
+    connection.execute(
+        sa.update(intents)
+        .where(intents.c.id == intent_id, intents.c.state == IntentState.PENDING)
+        .values(refusals=codec.to_plain(refusals), updated_at=utc_now())
+    )
+
+
+def finish_pending(connection: Connection, intent_id: str, state: IntentState) -> bool:
+    """pending -> ``state`` (failed, cancelled); False when it is pending no more."""
+    changed = connection.execute(
+        sa.update(intents)
+        .where(intents.c.id == intent_id, intents.c.state == IntentState.PENDING)
+        .values(state=state, lease_owner=None, lease_until=None, updated_at=utc_now())
+    )
+    return changed.rowcount == 1
+
+
+def cancel_create(connection: Connection, server_id: str) -> bool:
+    """Cancel a create that no cell has yet; False when one has, or it is over."""
+    changed = connection.execute(
+        sa.update(intents)
+        .where(
+            intents.c.server_id == server_id,
+            intents.c.kind == IntentKind.CREATE,
+            intents.c.state == IntentState.PENDING,
+        )
+        .values(state=IntentState.CANCELLED, lease_owner=None, lease_until=None, updated_at=utc_now())
+    )
+    return changed.rowcount == 1
+
+
+def prune(connection: Connection, *, seconds: float, limit: int = 1000) -> int:
+    """Forget finished intents older than ``seconds``; returns how many went."""
+    old = connection.execute(
+        sa.select(intents.c.id)
+        .where(intents.c.state.not_in(UNFINISHED), intents.c.updated_at < utc_after(-seconds))
+        .limit(limit)
+    ).scalars()
+    return connection.execute(sa.delete(intents).where(intents.c.id.in_(old.all()))).rowcount

@@ -1,0 +1,53 @@
+"""Intent: an accepted request that its cell has not yet taken."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from cellcloud.model.server import ServerRecord
+
+
+class IntentKind(StrEnum):
+    CREATE = "create"
+    DELETE = "delete"
+
+
+class IntentState(StrEnum):
+    """PENDING, then RECORDED in a cell (the commit point), then SETTLED by it; or CANCELLED by a delete; or FAILED."""
+
+    PENDING = "pending"
+    RECORDED = "recorded"
+    SETTLED = "settled"
+    CANCELLED = "cancelled"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """Why a cell did not take a server. ``outcome``: refused | gone (both for good) | silent (it may later)."""
+
+    outcome: str
+    reason: str = ""
+    detail: str = ""
+
+    @property
+    def final(self) -> bool:
+        return self.outcome != "silent"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Intent:
+    """A row of ``intents`` with the index's record of its server. ``late``: past its deadline by the database's clock."""
+
+    id: str
+    kind: str
+    server_id: str
+    state: str = IntentState.PENDING
+    cell: str = ""
+    request_id: str = ""
+    context: dict[str, object] = field(default_factory=dict)
+    refusals: dict[str, Refusal] = field(default_factory=dict)
+    attempts: int = 0
+    late: bool = False
+    record: ServerRecord | None = None
