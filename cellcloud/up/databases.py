@@ -1,0 +1,242 @@
+"""Private MariaDB and PostgreSQL servers: on loopback, password required, every commit flushed to disk.
+
+Each unit's process first makes what is missing (data directory, databases, accounts) and then becomes the server,
+so that a first start and every later one are the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import shutil
+import subprocess
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from signal import SIGINT, SIGTERM
+from typing import ClassVar
+
+import psycopg
+import pymysql
+
+from cellcloud import errors
+from cellcloud.up.confinement import Confinement, give_to, write_private
+from cellcloud.up.units import Kind, Unit
+
+INITIALISED = "initialised"
+MARIADB_SETTINGS = (
+    "--bind-address=127.0.0.1",
+    "--skip-name-resolve",
+    "--character-set-server=utf8mb4",
+    "--collation-server=utf8mb4_nopad_bin",  # text compares as in the other two databases
+    "--innodb-flush-log-at-trx-commit=1",
+    "--innodb-buffer-pool-size=48M",
+    "--innodb-log-file-size=48M",
+    "--innodb-log-buffer-size=4M",
+    "--key-buffer-size=1M",
+    "--aria-pagecache-buffer-size=1M",
+    "--performance-schema=off",
+    "--max-connections=300",
+    "--table-open-cache=400",
+)
+POSTGRESQL_SETTINGS = {
+    "listen_addresses": "127.0.0.1",
+    "unix_socket_directories": "",
+    "fsync": "on",
+    "synchronous_commit": "on",
+    "shared_buffers": "24MB",
+    "max_connections": "150",
+    "wal_level": "minimal",
+    "max_wal_senders": "0",
+    "max_wal_size": "256MB",
+    "max_parallel_workers": "0",
+    "jit": "off",
+    "huge_pages": "off",
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Account:
+    """A database and the user who owns it, of the same name."""
+
+    name: str
+    password: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatabaseServer(ABC):
+    """A server with a directory, a port and accounts; as root it runs as a system user of its own."""
+
+    name: str
+    directory: Path
+    port: int
+    accounts: Sequence[Account]
+
+    user: ClassVar[str]
+    home: ClassVar[str]
+    dialect: ClassVar[str]
+    stop_signal: ClassVar[int]
+
+    def url(self, account: str) -> str:
+        """The SQLAlchemy URL of one account's database."""
+        password = next(each.password for each in self.accounts if each.name == account)
+        return f"{self.dialect}://{account}:{password}@127.0.0.1:{self.port}/{account}"
+
+    def unit(self) -> Unit:
+        """The server as the supervisor runs it."""
+        return Unit(
+            name=self.name,
+            kind=Kind.DAEMON,
+            run=self._run,
+            ready=self.answers,
+            stop_signal=self.stop_signal,
+            grace=20.0,
+        )
+
+    @abstractmethod
+    def answers(self) -> bool:
+        """Whether every account can log in."""
+
+    @abstractmethod
+    def _initialise(self) -> None:
+        """Fill the empty directory."""
+
+    @abstractmethod
+    def _command(self) -> list[str]:
+        """The server's command line."""
+
+    def _run(self) -> None:
+        done = self.directory / INITIALISED
+        if not done.exists():
+            shutil.rmtree(self.directory, ignore_errors=True)
+            self.directory.mkdir(mode=0o700, parents=True)
+            self._initialise()
+            write_private(done, "")
+        command = self._confined(self._command())
+        os.execvp(command[0], command)
+
+    def _place(self) -> str:
+        """Where the server sees its directory."""
+        return self.home if os.geteuid() == 0 else str(self.directory)
+
+    def _do(self, argv: list[str], text: str = "") -> None:
+        subprocess.run(self._confined(argv), input=text, text=True, check=True, stdout=subprocess.DEVNULL)
+
+    def _confined(self, argv: list[str]) -> list[str]:
+        if os.geteuid() != 0:
+            return argv
+        give_to(self.user, self.directory)
+        return Confinement(user=self.user, data=self.directory, home=self.home).wrap(argv)
+
+
+class MariaDb(DatabaseServer):
+    """MariaDB. Accounts and databases are ensured by a file it reads at each start."""
+
+    __slots__ = ()
+    user = "mysql"
+    home = "/var/lib/mysql"
+    dialect = "mysql+pymysql"
+    stop_signal = SIGTERM
+
+    def answers(self) -> bool:
+        """Whether every account can log in."""
+        with suppress(pymysql.Error):
+            for account in self.accounts:
+                pymysql.connect(
+                    host="127.0.0.1",
+                    port=self.port,
+                    user=account.name,
+                    password=account.password,
+                    database=account.name,
+                    connect_timeout=2,
+                ).close()
+            return True
+        return False
+
+    def _initialise(self) -> None:
+        data = f"--datadir={self._place()}/data"
+        method = "--auth-root-authentication-method=socket"
+        self._do(["mariadb-install-db", "--no-defaults", data, method, "--skip-test-db", *MARIADB_SETTINGS[:2]])
+
+    def _command(self) -> list[str]:
+        write_private(self.directory / "accounts.sql", "".join(self._statements()))
+        place = self._place()
+        return [
+            "mariadbd",
+            "--no-defaults",
+            f"--datadir={place}/data",
+            f"--socket={place}/socket",
+            f"--pid-file={place}/pid",
+            f"--port={self.port}",
+            f"--init-file={place}/accounts.sql",
+            *MARIADB_SETTINGS,
+        ]
+
+    def _statements(self) -> Iterator[str]:
+        for account in self.accounts:
+            digest = hashlib.sha1(hashlib.sha1(account.password.encode()).digest()).hexdigest()  # noqa: S324
+            who = f"'{account.name}'@'127.0.0.1'"
+            yield f"CREATE DATABASE IF NOT EXISTS `{account.name}`;\n"
+            yield f"CREATE USER IF NOT EXISTS {who};\n"
+            yield f"ALTER USER {who} IDENTIFIED BY PASSWORD '*{digest.upper()}';\n"
+            yield f"GRANT ALL ON `{account.name}`.* TO {who};\n"
+
+
+class PostgreSql(DatabaseServer):
+    """PostgreSQL. Accounts and databases are made once, in its single-user mode."""
+
+    __slots__ = ()
+    user = "postgres"
+    home = "/var/lib/postgresql"
+    dialect = "postgresql+psycopg"
+    stop_signal = SIGINT  # ends sessions; SIGTERM would wait for clients to leave
+
+    def answers(self) -> bool:
+        """Whether every account can log in."""
+        with suppress(psycopg.Error):
+            for account in self.accounts:
+                psycopg.connect(
+                    host="127.0.0.1",
+                    port=self.port,
+                    user=account.name,
+                    password=account.password,
+                    dbname=account.name,
+                    connect_timeout=2,
+                ).close()
+            return True
+        return False
+
+    def _initialise(self) -> None:
+        place = self._place()
+        key = self.directory / "password"
+        write_private(key, secrets.token_hex(24))
+        method = ["--auth=scram-sha-256", "--username=postgres", f"--pwfile={place}/password"]
+        plain = ["--no-locale", "--encoding=UTF8", "--no-sync"]
+        self._do([_postgresql("initdb"), f"--pgdata={place}/data", *method, *plain])
+        key.unlink()
+        self._do([_postgresql("postgres"), "--single", "-D", f"{place}/data", "postgres"], self._statements())
+
+    def _statements(self) -> str:
+        return "".join(
+            f"CREATE ROLE {each.name} LOGIN PASSWORD '{each.password}';\n"
+            f"CREATE DATABASE {each.name} OWNER {each.name};\n"
+            for each in self.accounts
+        )
+
+    def _command(self) -> list[str]:
+        options = {**POSTGRESQL_SETTINGS, "port": str(self.port)}
+        settings = [f"--{name}={value}" for name, value in options.items()]
+        return [_postgresql("postgres"), "-D", f"{self._place()}/data", *settings]
+
+
+def _postgresql(program: str) -> str:
+    """The newest installed version's program; Debian keeps them off PATH."""
+    found = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{program}"))
+    if not found:
+        raise errors.Misconfigured(f"PostgreSQL is not installed: there is no {program}.")
+    return str(found[-1])

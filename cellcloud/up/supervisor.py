@@ -1,0 +1,261 @@
+"""The supervisor: forks every unit of a plan, restarts what dies, ends it all in reverse order.
+
+It is single-threaded and imports the heavy libraries once, before the first fork, so that the services share
+those pages and start at once. It never talks to a unit: what it knows is on record in the state directory, and
+a unit an operator holds (a file ``NAME.hold`` beside the record) is stopped and left alone until released.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import importlib
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NoReturn
+
+from setproctitle import setproctitle
+
+from cellcloud import clock
+from cellcloud.up.processes import ProcessRecord, Records, describe
+from cellcloud.up.units import Kind, Unit, in_order
+
+Report = Callable[[str], None]
+WATCHED = {signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
+FIRST_PAUSE = 0.2  # seconds before the first restart; doubles up to the longest
+LONGEST_PAUSE = 10.0
+STEADY = 20.0  # a unit that ran this long starts its pauses anew
+TRIES = 5  # restarts of one unit during the start before the start is given up
+START_DEADLINE = 180.0
+TICK = 0.05  # seconds between two looks while something starts or stops
+IDLE = 1.0
+PR_SET_CHILD_SUBREAPER = 36
+
+
+@dataclass(slots=True)
+class _Child:
+    """A unit and what has become of it."""
+
+    unit: Unit
+    record: ProcessRecord
+    not_before: float = 0.0
+    since: float = 0.0
+    kill_at: float | None = None
+    pause: float = FIRST_PAUSE
+
+    @property
+    def running(self) -> bool:
+        return self.record.pid > 0
+
+    @property
+    def settled(self) -> bool:
+        return self.record.state in ("ready", "done", "held")
+
+
+class Supervisor:
+    """Carries out a plan until told to stop (SIGTERM or SIGINT)."""
+
+    def __init__(self, units: Iterable[Unit], *, records: Records, logs: Path, report: Report) -> None:
+        self._children = [
+            _Child(unit, ProcessRecord(name=unit.name, kind=unit.kind, pid=0, started=0, boot="", state="waiting"))
+            for unit in in_order(units)
+        ]
+        self._records = records
+        self._logs = logs
+        self._report = report
+        self._ending = False
+        self._failure = ""
+        self._serving = False
+        self._began = clock.monotonic()
+
+    def run(self, preload: Iterable[str] = (), *, on_ready: Callable[[], None] | None = None) -> str:
+        """Stay until told to stop; answers with why the start failed, or with nothing.
+
+        Units that import nothing of ours are forked first and make their data while ``preload`` is imported.
+        """
+        self._logs.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # What a unit leaves behind when it dies becomes our child, and is reaped.
+        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)
+        try:
+            self._advance({Kind.DAEMON})
+            self._preload(preload)
+            while not self._ending:
+                self._advance(set(Kind))
+                if not self._serving and all(child.settled for child in self._children):
+                    self._serving = True
+                    if on_ready is not None:
+                        on_ready()
+                self._check_start()
+                self._await_signal()
+        finally:
+            self._stop_all()
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, WATCHED)
+        return self._failure
+
+    def _preload(self, modules: Iterable[str]) -> None:
+        began = clock.monotonic()
+        gc.disable()
+        for name in modules:
+            importlib.import_module(name)
+        gc.collect()
+        gc.freeze()
+        gc.enable()
+        self._report(f"code loaded ({clock.monotonic() - began:.1f} s)")
+
+    def _advance(self, kinds: set[Kind]) -> None:
+        """Start what may start, notice what became ready, obey holds."""
+        now = clock.monotonic()
+        ready = {child.unit.name for child in self._children if child.settled}
+        for child in self._children:
+            held = self._records.is_held(child.unit.name)
+            if held and child.record.state != "held":
+                self._hold(child)
+            elif child.record.state == "held" and not held and not child.running:
+                self._note(child, state="waiting")
+            if child.record.state == "waiting" and not child.running:
+                if child.unit.kind in kinds and now >= child.not_before and ready.issuperset(child.unit.after):
+                    self._start(child)
+            elif child.record.state == "starting" and child.unit.kind != Kind.TASK and child.unit.ready():
+                self._note(child, state="ready")
+                if not self._serving:
+                    self._report(f"{child.unit.name} ready ({clock.monotonic() - child.since:.1f} s)")
+            if child.kill_at is not None and now >= child.kill_at:
+                child.kill_at = None
+                child.record.kill()
+
+    def _start(self, child: _Child) -> None:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        pid = os.fork()
+        if pid == 0:
+            self._become(child.unit)
+        child.since = clock.monotonic()
+        child.record = describe(
+            child.unit.name,
+            child.unit.kind,
+            pid,
+            restarts=child.record.restarts,
+            stop_signal=int(child.unit.stop_signal),
+            grace=child.unit.grace,
+        )
+        self._records.save(child.record)
+
+    def _become(self, unit: Unit) -> NoReturn:
+        """In the child: a session, a log and signals of its own; then the unit's code, and no way back."""
+        code = 1
+        try:
+            os.setsid()
+            os.umask(0o077)
+            for number in WATCHED:
+                signal.signal(number, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, WATCHED)
+            log = os.open(self._logs / f"{unit.name}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+            null = os.open(os.devnull, os.O_RDONLY)
+            os.dup2(null, 0)
+            os.dup2(log, 1)
+            os.dup2(log, 2)
+            os.closerange(3, 256)
+            setproctitle(f"cellcloud: {unit.name}")
+            unit.run()
+            code = 0
+        except SystemExit as end:
+            code = end.code if isinstance(end.code, int) else 1
+        except BaseException:  # noqa: BLE001 - the last frame of this process: all there is to do is to say why
+            traceback.print_exc()
+        finally:
+            with suppress(OSError, ValueError):
+                sys.stdout.flush()
+                sys.stderr.flush()
+            os._exit(code)
+
+    def _await_signal(self) -> None:
+        busy = not all(child.settled for child in self._children) or any(c.kill_at for c in self._children)
+        got = signal.sigtimedwait(WATCHED, TICK if busy else IDLE)
+        if got is not None and got.si_signo in (signal.SIGTERM, signal.SIGINT):
+            self._ending = True
+        self._reap()
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            except ChildProcessError:
+                return
+            if found is None:
+                return
+            child = next((each for each in self._children if each.record.pid == found.si_pid), None)
+            if child is not None:
+                # Before its number is given back: nothing of its group outlives it.
+                with suppress(ProcessLookupError, PermissionError):
+                    os.killpg(found.si_pid, signal.SIGKILL)
+            os.waitpid(found.si_pid, 0)
+            if child is not None:
+                self._ended(child, well=found.si_code == os.CLD_EXITED and found.si_status == 0)
+
+    def _ended(self, child: _Child, *, well: bool) -> None:
+        """Its process is gone: done, held, or to be started again after a pause."""
+        child.kill_at = None
+        lived = clock.monotonic() - child.since
+        if child.unit.kind == Kind.TASK:
+            self._note(child, pid=0, state="done" if well else "failed")
+            if well:
+                self._report(f"{child.unit.name} done ({lived:.1f} s)")
+            else:
+                self._fail(child)
+            return
+        if self._ending or child.record.state == "held":
+            self._note(child, pid=0)
+            return
+        child.pause = FIRST_PAUSE if lived > STEADY else min(child.pause * 2, LONGEST_PAUSE)
+        child.not_before = clock.monotonic() + child.pause
+        self._note(child, pid=0, state="waiting", restarts=child.record.restarts + 1)
+        self._report(f"{child.unit.name} ended after {lived:.1f} s; started again in {child.pause:.1f} s")
+        if not self._serving and child.record.restarts >= TRIES:
+            self._fail(child)
+
+    def _hold(self, child: _Child) -> None:
+        self._note(child, state="held")
+        self._ask_to_stop(child)
+
+    def _note(self, child: _Child, **changes: object) -> None:
+        child.record = replace(child.record, **changes)  # type: ignore[arg-type]
+        self._records.save(child.record)
+
+    def _fail(self, child: _Child) -> None:
+        self._failure = f"{child.unit.name} failed; its log is {self._logs / child.unit.name}.log"
+        self._ending = True
+
+    def _check_start(self) -> None:
+        if self._serving or self._ending or clock.monotonic() - self._began < START_DEADLINE:
+            return
+        missing = ", ".join(child.unit.name for child in self._children if not child.settled)
+        self._failure = f"not ready within {START_DEADLINE:.0f} s: {missing}; logs are in {self._logs}"
+        self._ending = True
+
+    def _ask_to_stop(self, child: _Child) -> None:
+        if child.running and child.kill_at is None:
+            child.kill_at = clock.monotonic() + child.unit.grace
+            with suppress(ProcessLookupError):
+                os.kill(child.record.pid, child.unit.stop_signal)
+
+    def _stop_all(self) -> None:
+        """End every unit, each once nothing that comes after it runs any more."""
+        self._ending = True
+        while running := [child for child in self._children if child.running]:
+            needed = {name for child in running for name in child.unit.after}
+            for child in running:
+                if child.unit.name not in needed:
+                    self._ask_to_stop(child)
+                if child.kill_at is not None and clock.monotonic() >= child.kill_at:
+                    child.record.kill()
+            signal.sigtimedwait({signal.SIGCHLD}, TICK)
+            self._reap()
+        for child in self._children:
+            self._records.forget(child.unit.name)
