@@ -1,0 +1,139 @@
+"""Flavors and which projects may use the private ones."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, Row
+
+from cellcloud import errors
+from cellcloud.db.engine import utc_now
+from cellcloud.db.top_schema import flavor_projects, flavors
+from cellcloud.model.flavor import Flavor
+
+_FIELDS = [column for column in flavors.c if column.name != "created_at"]
+# What a new cloud starts with: Nova's classic five, and two small ones for tests.
+STARTERS = (
+    Flavor(id="1", name="m1.tiny", vcpus=1, memory_mb=512, root_gb=1),
+    Flavor(id="2", name="m1.small", vcpus=1, memory_mb=2048, root_gb=20),
+    Flavor(id="3", name="m1.medium", vcpus=2, memory_mb=4096, root_gb=40),
+    Flavor(id="4", name="m1.large", vcpus=4, memory_mb=8192, root_gb=80),
+    Flavor(id="5", name="m1.xlarge", vcpus=8, memory_mb=16384, root_gb=160),
+    Flavor(id="42", name="m1.nano", vcpus=1, memory_mb=128, root_gb=1),
+    Flavor(id="84", name="m1.micro", vcpus=1, memory_mb=256, root_gb=1),
+)
+
+
+def _flavor(row: Row[Any]) -> Flavor:
+    return Flavor(**row._mapping)
+
+
+def ensure_starters(connection: Connection) -> None:
+    """Give a cloud without any flavor the first ones. Idempotent."""
+    if connection.execute(sa.select(flavors.c.id).limit(1)).first() is None:
+        for flavor in STARTERS:
+            create_flavor(connection, flavor)
+
+
+def create_flavor(connection: Connection, flavor: Flavor) -> None:
+    """Raises Conflict when the id or the name is taken."""
+    values = {column.name: getattr(flavor, column.name) for column in _FIELDS}
+    try:
+        with connection.begin_nested():
+            connection.execute(sa.insert(flavors).values(**values, created_at=utc_now()))
+    except sa.exc.IntegrityError as error:
+        raise errors.Conflict(f"Flavor with name {flavor.name} or ID {flavor.id} already exists.") from error
+
+
+def delete_flavor(connection: Connection, flavor_id: str) -> None:
+    """Raises NotFound. Servers keep the copy they were made with."""
+    connection.execute(sa.delete(flavor_projects).where(flavor_projects.c.flavor_id == flavor_id))
+    if connection.execute(sa.delete(flavors).where(flavors.c.id == flavor_id)).rowcount == 0:
+        raise _absent(flavor_id)
+
+
+def set_description(connection: Connection, flavor_id: str, description: str | None) -> None:
+    """Raises NotFound."""
+    changed = connection.execute(sa.update(flavors).where(flavors.c.id == flavor_id).values(description=description))
+    if changed.rowcount == 0:
+        raise _absent(flavor_id)
+
+
+def set_extra_specs(connection: Connection, flavor_id: str, changes: dict[str, str | None]) -> dict[str, str]:
+    """Set keys, or remove those whose value is None; returns all of them. Raises NotFound."""
+    mine = flavors.c.id == flavor_id
+    row = connection.execute(sa.select(flavors.c.extra_specs).where(mine).with_for_update()).one_or_none()
+    if row is None:
+        raise _absent(flavor_id)
+    merged = dict(row.extra_specs) | changes
+    kept = {key: value for key, value in merged.items() if value is not None}
+    connection.execute(sa.update(flavors).where(mine).values(extra_specs=kept))
+    return kept
+
+
+def find_flavor(connection: Connection, flavor_id: str, *, project_id: str | None) -> Flavor | None:
+    """One flavor that the project may use; project None: any."""
+    row = connection.execute(
+        sa.select(*_FIELDS).where(flavors.c.id == flavor_id, *_usable_by(project_id))
+    ).one_or_none()
+    return None if row is None else _flavor(row)
+
+
+def get_flavor(connection: Connection, flavor_id: str, *, project_id: str | None) -> Flavor:
+    """Raises NotFound."""
+    flavor = find_flavor(connection, flavor_id, project_id=project_id)
+    if flavor is None:
+        raise _absent(flavor_id)
+    return flavor
+
+
+def list_flavors(connection: Connection, *, project_id: str | None, is_public: bool | None = None) -> list[Flavor]:
+    """Every flavor that the project may use, by memory and id as Nova orders them."""
+    statement = sa.select(*_FIELDS).where(*_usable_by(project_id))
+    if is_public is not None:
+        statement = statement.where(flavors.c.is_public.is_(is_public))
+    return [_flavor(row) for row in connection.execute(statement.order_by(flavors.c.memory_mb, flavors.c.id))]
+
+
+def list_projects(connection: Connection, flavor_id: str) -> list[str]:
+    """Projects that may use a private flavor."""
+    rows = connection.execute(
+        sa.select(flavor_projects.c.project_id)
+        .where(flavor_projects.c.flavor_id == flavor_id)
+        .order_by(flavor_projects.c.project_id)
+    )
+    return list(rows.scalars())
+
+
+def add_project(connection: Connection, flavor_id: str, project_id: str) -> None:
+    """Let a project use a private flavor. Raises Conflict when it may already."""
+    try:
+        with connection.begin_nested():
+            connection.execute(sa.insert(flavor_projects).values(flavor_id=flavor_id, project_id=project_id))
+    except sa.exc.IntegrityError as error:
+        raise errors.Conflict(f"Flavor access already exists for flavor {flavor_id} and project {project_id}.") from error
+
+
+def remove_project(connection: Connection, flavor_id: str, project_id: str) -> None:
+    """Raises NotFound."""
+    gone = connection.execute(
+        sa.delete(flavor_projects).where(
+            flavor_projects.c.flavor_id == flavor_id, flavor_projects.c.project_id == project_id
+        )
+    )
+    if gone.rowcount == 0:
+        raise errors.NotFound(f"Flavor access not found for {flavor_id} / {project_id} combination.")
+
+
+def _usable_by(project_id: str | None) -> list[sa.ColumnElement[bool]]:
+    if project_id is None:
+        return []
+    granted = sa.exists().where(
+        flavor_projects.c.flavor_id == flavors.c.id, flavor_projects.c.project_id == project_id
+    )
+    return [sa.or_(flavors.c.is_public.is_(True), granted)]
+
+
+def _absent(flavor_id: str) -> errors.NotFound:
+    return errors.NotFound(f"Flavor {flavor_id} could not be found.")

@@ -1,0 +1,350 @@
+"""The top's index: the newest known record of each server, written only by newer versions.
+
+A row belongs to one cell from the moment its placement is recorded; until then (cell "") the top writes it itself and
+leaves its version at 0. Copies from any other cell are not taken.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, Row
+
+from cellcloud import errors
+from cellcloud.db import quotas
+from cellcloud.db.engine import utc_now
+from cellcloud.db.top_schema import server_index
+from cellcloud.lifecycle import VmState
+from cellcloud.model.server import Fault, ServerRecord
+
+CHUNK = 500
+_RECORD = msgspec.json.Decoder(ServerRecord)
+_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+_raw_record = sa.type_coerce(server_index.c.record, sa.Text).label("raw_record")
+
+
+# ---- writing ---------------------------------------------------------------------------------------------------------
+def insert_records(connection: Connection, records: Sequence[ServerRecord], *, cell: str = "") -> None:
+    """Add servers just accepted (version 0, no cell yet), or found in a cell without having a row."""
+    if records:
+        connection.execute(sa.insert(server_index), [_row_of(record, cell) for record in records])
+
+
+def upsert(connection: Connection, records: Iterable[ServerRecord], cell: str) -> int:
+    """Take ``cell``'s copies where they are newer, and give back the quota of servers that are gone.
+
+    Held servers without a row and copies of servers that belong to another cell are left out. Returns how many
+    copies were newer than what was known.
+    """
+    newest: dict[str, ServerRecord] = {}
+    for record in records:
+        if record.id not in newest or newest[record.id].version < record.version:
+            newest[record.id] = record
+    taken = 0
+    for ids in _chunks(sorted(newest)):
+        known = {row.id: row for row in connection.execute(_known(ids))}
+        fresh = [newest[i] for i in ids if i in known and _is_newer(known[i], newest[i], cell)]
+        if fresh:
+            connection.execute(_GUARDED, [_guarded_row(record, cell) for record in fresh])
+        _adopt(connection, [newest[i] for i in ids if i not in known], cell)
+        give_back_quota(connection, [record.id for record in fresh if record.deleted])
+        taken += len(fresh)
+    return taken
+
+
+def mark_task(connection: Connection, server_id: str, task_state: str) -> None:
+    """Show a task state before the cell has told of it; the cell's next copy wins."""
+    record = _lock(connection, server_id)
+    if record is not None and not record.deleted:
+        _write(connection, replace(record, task_state=task_state))
+
+
+def mark_failed(connection: Connection, server_id: str, fault: Fault) -> bool:
+    """A server no cell took: ERROR with the reason. False when a cell has it, or it is deleted."""
+    record = _lock(connection, server_id)
+    if record is None or record.cell or record.deleted:
+        return False
+    _write(connection, replace(record, vm_state=VmState.ERROR, task_state=None, fault=fault, updated_at=fault.created))
+    return True
+
+
+def mark_deleted(connection: Connection, server_id: str) -> bool:
+    """A server that no cell has, or none any more: deleted, its quota given back. False when it was already."""
+    record = _lock(connection, server_id)
+    if record is None or record.deleted:
+        return False
+    now = connection.execute(sa.select(utc_now())).scalar_one()
+    gone = replace(
+        record, vm_state=VmState.DELETED, task_state=None, deleted=True, terminated_at=now, updated_at=now
+    )
+    _write(connection, gone)
+    give_back_quota(connection, [server_id])
+    return True
+
+
+def give_back_quota(connection: Connection, server_ids: Collection[str]) -> None:
+    """Count down what deleted servers still hold; each is given back once, by the row that says so."""
+    if not server_ids:
+        return
+    held = (server_index.c.id.in_(server_ids), server_index.c.deleted.is_(True), server_index.c.quota_held.is_(True))
+    rows = connection.execute(
+        sa.select(server_index.c.id, server_index.c.project_id, _raw_record).where(*held).with_for_update()
+    ).all()
+    if not rows:
+        return
+    ids = [row.id for row in rows]
+    connection.execute(sa.update(server_index).where(server_index.c.id.in_(ids)).values(quota_held=False))
+    totals: dict[str, dict[str, int]] = {}
+    for row in rows:
+        total = totals.setdefault(row.project_id, {})
+        for resource, amount in quotas.cost_of(_RECORD.decode(row.raw_record).spec.flavor).items():
+            total[resource] = total.get(resource, 0) + amount
+    for project_id in sorted(totals):
+        quotas.release(connection, project_id, totals[project_id])
+
+
+def _chunks(items: Sequence[str]) -> Iterator[Sequence[str]]:
+    for start in range(0, len(items), CHUNK):
+        yield items[start : start + CHUNK]
+
+
+def _known(ids: Sequence[str]) -> sa.Select[Any]:
+    return sa.select(server_index.c.id, server_index.c.version, server_index.c.cell).where(server_index.c.id.in_(ids))
+
+
+def _is_newer(row: Row[Any], record: ServerRecord, cell: str) -> bool:
+    return bool(row.cell == cell and row.version < record.version)
+
+
+def _row_of(record: ServerRecord, cell: str) -> dict[str, Any]:
+    spec = record.spec
+    return {
+        "id": record.id,
+        "cell": cell,
+        "project_id": spec.project_id,
+        "user_id": spec.user_id,
+        "version": record.version,
+        "name": spec.name,
+        "hostname": spec.hostname,
+        "vm_state": record.vm_state,
+        "task_state": record.task_state,
+        "power_state": record.power_state,
+        "host": record.host,
+        "node": record.node,
+        "availability_zone": record.availability_zone,
+        "flavor_id": spec.flavor.id,
+        "image_id": spec.image.id,
+        "key_name": spec.keypair.name if spec.keypair else None,
+        "reservation_id": spec.reservation_id,
+        "addresses": " ".join(ip.ip_address for port in record.ports for ip in port.fixed_ips),
+        "created_at": record.created_at or spec.created_at or _EPOCH,
+        "updated_at": record.updated_at or record.created_at or spec.created_at or _EPOCH,
+        "launched_at": record.launched_at,
+        "deleted_at": record.terminated_at if record.deleted else None,
+        "deleted": record.deleted,
+        "record": record if record.cell == cell else replace(record, cell=cell),
+    }
+
+
+_GUARDED = (
+    sa.update(server_index)
+    .where(
+        server_index.c.id == sa.bindparam("which_id"),
+        server_index.c.cell == sa.bindparam("which_cell"),
+        server_index.c.version < sa.bindparam("new_version"),
+    )
+    .values(
+        {
+            column: sa.bindparam(f"new_{column.name}", type_=column.type)
+            for column in server_index.c
+            if column.name not in ("id", "cell", "quota_held", "project_id", "created_at")
+        }
+    )
+)
+
+
+def _guarded_row(record: ServerRecord, cell: str) -> dict[str, Any]:
+    row = _row_of(record, cell)
+    named = {f"new_{name}": value for name, value in row.items() if name not in ("id", "cell", "project_id", "created_at")}
+    return named | {"which_id": record.id, "which_cell": cell}
+
+
+def _adopt(connection: Connection, records: Sequence[ServerRecord], cell: str) -> None:
+    """Servers of a cell that the top has no row of (its database was restored): take them in, and count them."""
+    found = [record for record in records if not record.deleted and not record.held]
+    if not found:
+        return
+    try:
+        with connection.begin_nested():
+            insert_records(connection, found, cell=cell)
+    except sa.exc.IntegrityError:
+        return  # another reader of the feed has just done so
+    for record in found:
+        quotas.reserve(connection, record.spec.project_id, quotas.cost_of(record.spec.flavor), {})
+
+
+def _lock(connection: Connection, server_id: str) -> ServerRecord | None:
+    row = connection.execute(
+        sa.select(server_index.c.cell, _raw_record).where(server_index.c.id == server_id).with_for_update()
+    ).one_or_none()
+    return None if row is None else _record(row)
+
+
+def _write(connection: Connection, record: ServerRecord) -> None:
+    values = _row_of(record, record.cell)
+    connection.execute(sa.update(server_index).where(server_index.c.id == record.id).values(**values))
+
+
+def _record(row: Row[Any]) -> ServerRecord:
+    record = _RECORD.decode(row.raw_record)
+    return record if record.cell == row.cell else replace(record, cell=row.cell)
+
+
+# ---- reading ---------------------------------------------------------------------------------------------------------
+SORT_KEYS: Mapping[str, sa.ColumnElement[Any]] = {
+    "availability_zone": sa.func.coalesce(server_index.c.availability_zone, ""),
+    "created_at": server_index.c.created_at,
+    "deleted_at": sa.func.coalesce(server_index.c.deleted_at, _EPOCH),
+    "flavor_id": server_index.c.flavor_id,
+    "host": sa.func.coalesce(server_index.c.host, ""),
+    "hostname": server_index.c.hostname,
+    "id": server_index.c.id,
+    "image_id": server_index.c.image_id,
+    "key_name": sa.func.coalesce(server_index.c.key_name, ""),
+    "launched_at": sa.func.coalesce(server_index.c.launched_at, _EPOCH),
+    "name": server_index.c.name,
+    "node": sa.func.coalesce(server_index.c.node, ""),
+    "power_state": server_index.c.power_state,
+    "project_id": server_index.c.project_id,
+    "reservation_id": server_index.c.reservation_id,
+    "task_state": sa.func.coalesce(server_index.c.task_state, ""),
+    "updated_at": server_index.c.updated_at,
+    "user_id": server_index.c.user_id,
+    "vm_state": server_index.c.vm_state,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerQuery:
+    """Which servers, in what order, how many.
+
+    ``project_id`` None: every project. ``equal``: column -> values, any of which will do. ``containing``: column ->
+    texts found anywhere in it, without regard to case. ``states``: (vm state, task state) pairs; a task state of None
+    stands for any that is not paired with that vm state in ``task_states_apart``. ``keep`` is asked about each record
+    for what no column says. ``deleted`` None: both kinds.
+    """
+
+    project_id: str | None
+    equal: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    containing: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    states: Sequence[tuple[str, str | None]] | None = None
+    task_states_apart: Collection[str] = ()
+    changed_since: dt.datetime | None = None
+    changed_before: dt.datetime | None = None
+    deleted: bool | None = False
+    keep: Callable[[ServerRecord], bool] | None = None
+    sort: Sequence[tuple[str, bool]] = (("created_at", True), ("id", True))  # (key, descending)
+    limit: int = 1000
+    marker: str | None = None
+
+
+def find_record(connection: Connection, server_id: str, *, project_id: str | None = None) -> ServerRecord | None:
+    """One server that is not deleted; of that project only, if given."""
+    mine = [server_index.c.id == server_id, server_index.c.deleted.is_(False)]
+    if project_id is not None:
+        mine.append(server_index.c.project_id == project_id)
+    row = connection.execute(sa.select(server_index.c.cell, _raw_record).where(*mine)).one_or_none()
+    return None if row is None else _record(row)
+
+
+def list_records(connection: Connection, query: ServerQuery) -> list[ServerRecord]:
+    """One page. Raises NotFound for a marker that is no such server."""
+    after = None if query.marker is None else _position_of(connection, query)
+    found: list[ServerRecord] = []
+    size = query.limit if query.keep is None else max(query.limit, CHUNK)
+    while len(found) < query.limit:
+        rows = connection.execute(_page(query, after, size)).all()
+        records = [_record(row) for row in rows]
+        found.extend(record for record in records if query.keep is None or query.keep(record))
+        if len(rows) < size:
+            break
+        after = rows[-1][2:]
+    return found[: query.limit]
+
+
+def list_versions(connection: Connection, cell: str, *, after_id: str, limit: int) -> list[tuple[str, int]]:
+    """(server id, version) of a cell's servers that are not deleted, by id: what a resync compares."""
+    rows = connection.execute(
+        sa.select(server_index.c.id, server_index.c.version)
+        .where(server_index.c.cell == cell, server_index.c.deleted.is_(False), server_index.c.id > after_id)
+        .order_by(server_index.c.id)
+        .limit(limit)
+    )
+    return [(row.id, row.version) for row in rows]
+
+
+def _position_of(connection: Connection, query: ServerQuery) -> Sequence[Any]:
+    mine = [server_index.c.id == query.marker]
+    if query.project_id is not None:
+        mine.append(server_index.c.project_id == query.project_id)
+    row = connection.execute(sa.select(*_sort_columns(query)).where(*mine)).one_or_none()
+    if row is None:
+        raise errors.NotFound(f"marker [{query.marker}] not found")
+    return tuple(row)
+
+
+def _sort_columns(query: ServerQuery) -> list[sa.ColumnElement[Any]]:
+    return [SORT_KEYS[key].label(f"sort_{place}") for place, (key, _) in enumerate(query.sort)]
+
+
+def _page(query: ServerQuery, after: Sequence[Any] | None, size: int) -> sa.Select[Any]:
+    statement = sa.select(server_index.c.cell, _raw_record, *_sort_columns(query)).where(*_conditions(query))
+    if after is not None:
+        statement = statement.where(_beyond(query.sort, after))
+    order = [SORT_KEYS[key].desc() if descending else SORT_KEYS[key].asc() for key, descending in query.sort]
+    return statement.order_by(*order).limit(size)
+
+
+def _beyond(sort: Sequence[tuple[str, bool]], after: Sequence[Any]) -> sa.ColumnElement[bool]:
+    """Rows that come after a position in the order."""
+    ways = []
+    for place, (key, descending) in enumerate(sort):
+        column = SORT_KEYS[key]
+        same = [SORT_KEYS[earlier] == value for (earlier, _), value in zip(sort[:place], after, strict=False)]
+        ways.append(sa.and_(*same, column < after[place] if descending else column > after[place]))
+    return sa.or_(*ways)
+
+
+def _conditions(query: ServerQuery) -> list[sa.ColumnElement[bool]]:
+    wanted: list[sa.ColumnElement[bool]] = []
+    if query.project_id is not None:
+        wanted.append(server_index.c.project_id == query.project_id)
+    if query.deleted is not None:
+        wanted.append(server_index.c.deleted.is_(query.deleted))
+    if query.changed_since is not None:
+        wanted.append(server_index.c.updated_at >= query.changed_since)
+    if query.changed_before is not None:
+        wanted.append(server_index.c.updated_at <= query.changed_before)
+    for name, values in query.equal.items():
+        wanted.append(server_index.c[name].in_(values))
+    for name, texts in query.containing.items():
+        column = sa.func.lower(server_index.c[name])
+        wanted.extend(column.contains(text.lower(), autoescape=True) for text in texts)
+    if query.states is not None:
+        wanted.append(sa.or_(sa.false(), *(_in_state(query, *pair) for pair in query.states)))
+    return wanted
+
+
+def _in_state(query: ServerQuery, vm_state: str, task_state: str | None) -> sa.ColumnElement[bool]:
+    vm = server_index.c.vm_state == vm_state
+    if task_state is not None:
+        return sa.and_(vm, server_index.c.task_state == task_state)
+    if not query.task_states_apart:
+        return vm
+    apart = server_index.c.task_state.in_(query.task_states_apart)
+    return sa.and_(vm, sa.or_(server_index.c.task_state.is_(None), sa.not_(apart)))
