@@ -112,7 +112,9 @@ def add_project(connection: Connection, flavor_id: str, project_id: str) -> None
         with connection.begin_nested():
             connection.execute(sa.insert(flavor_projects).values(flavor_id=flavor_id, project_id=project_id))
     except sa.exc.IntegrityError as error:
-        raise errors.Conflict(f"Flavor access already exists for flavor {flavor_id} and project {project_id}.") from error
+        raise errors.Conflict(
+            f"Flavor access already exists for flavor {flavor_id} and project {project_id}."
+        ) from error
 
 
 def remove_project(connection: Connection, flavor_id: str, project_id: str) -> None:
@@ -129,9 +131,7 @@ def remove_project(connection: Connection, flavor_id: str, project_id: str) -> N
 def _usable_by(project_id: str | None) -> list[sa.ColumnElement[bool]]:
     if project_id is None:
         return []
-    granted = sa.exists().where(
-        flavor_projects.c.flavor_id == flavors.c.id, flavor_projects.c.project_id == project_id
-    )
+    granted = sa.exists().where(flavor_projects.c.flavor_id == flavors.c.id, flavor_projects.c.project_id == project_id)
     return [sa.or_(flavors.c.is_public.is_(True), granted)]
 
 

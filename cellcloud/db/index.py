@@ -79,9 +79,7 @@ def mark_deleted(connection: Connection, server_id: str) -> bool:
     if record is None or record.deleted:
         return False
     now = connection.execute(sa.select(utc_now())).scalar_one()
-    gone = replace(
-        record, vm_state=VmState.DELETED, task_state=None, deleted=True, terminated_at=now, updated_at=now
-    )
+    gone = replace(record, vm_state=VmState.DELETED, task_state=None, deleted=True, terminated_at=now, updated_at=now)
     _write(connection, gone)
     give_back_quota(connection, [server_id])
     return True
@@ -151,6 +149,7 @@ def _row_of(record: ServerRecord, cell: str) -> dict[str, Any]:
     }
 
 
+_FIXED = frozenset({"id", "cell", "project_id", "created_at", "quota_held"})  # no cell's copy changes these
 _GUARDED = (
     sa.update(server_index)
     .where(
@@ -162,15 +161,14 @@ _GUARDED = (
         {
             column: sa.bindparam(f"new_{column.name}", type_=column.type)
             for column in server_index.c
-            if column.name not in ("id", "cell", "quota_held", "project_id", "created_at")
+            if column.name not in _FIXED
         }
     )
 )
 
 
 def _guarded_row(record: ServerRecord, cell: str) -> dict[str, Any]:
-    row = _row_of(record, cell)
-    named = {f"new_{name}": value for name, value in row.items() if name not in ("id", "cell", "project_id", "created_at")}
+    named = {f"new_{name}": value for name, value in _row_of(record, cell).items() if name not in _FIXED}
     return named | {"which_id": record.id, "which_cell": cell}
 
 

@@ -120,8 +120,8 @@ def recount(connection: Connection) -> list[tuple[str, str, int, int]]:
         sa.select(server_index.c.project_id, server_index.c.record).where(server_index.c.quota_held.is_(True))
     )
     for row in rows:
-        flavor = codec.from_plain(row.record, ServerRecord).spec.flavor
-        for resource, amount in cost_of(flavor).items():
+        record: ServerRecord = codec.from_plain(row.record, ServerRecord)
+        for resource, amount in cost_of(record.spec.flavor).items():
             key = (row.project_id, resource)
             recomputed[key] = recomputed.get(key, 0) + amount
     counted = {(row.project_id, row.resource): row.used for row in connection.execute(sa.select(quota_usages))}
