@@ -218,9 +218,7 @@ def _run(
     path = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
     surroundings = {**os.environ, "PATH": path, "LC_ALL": "C", "DEBIAN_FRONTEND": "noninteractive"}
     try:
-        done = subprocess.run(
-            argv, input=text, capture_output=True, text=True, cwd=cwd, env=surroundings, check=False
-        )
+        done = subprocess.run(argv, input=text, capture_output=True, text=True, cwd=cwd, env=surroundings, check=False)
     except FileNotFoundError as error:
         raise errors.Misconfigured(f"{argv[0]} is not installed.") from error
     if check and done.returncode != 0:

@@ -10,6 +10,7 @@ read -r outer_pid _ </proc/self/stat # /proc still is the machine's
 hostname "$name"
 mount --make-rprivate /
 mount -t proc proc /proc
+umount --lazy /sys # with the control groups mounted below it
 mount -t sysfs sysfs /sys
 
 dev=$home/dev

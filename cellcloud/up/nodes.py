@@ -204,7 +204,7 @@ def _write_files(config: NodeConfig) -> None:
     for name in ("pid", "node.json"):
         (directory / name).unlink(missing_ok=True)
     _replace(directory / "hosts", f"127.0.0.1 localhost\n{config.ip} {config.name}\n", mode=0o644)
-    settings = {
+    settings: dict[str, dict[str, object]] = {
         "libvirtd.conf": {
             "host_uuid": _host_uuid(directory),
             "auth_unix_rw": "none",
@@ -217,6 +217,7 @@ def _write_files(config: NodeConfig) -> None:
             "remember_owner": 0,
             "security_driver": "none",
             "namespaces": [],
+            "cgroup_controllers": [],
             "vnc_listen": config.ip,
             "remote_display_port_max": int(CONSOLE_PORTS.partition("-")[2]),
             "migration_host": config.ip,

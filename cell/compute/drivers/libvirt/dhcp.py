@@ -1,0 +1,136 @@
+"""The DHCP server of one guest network on one host: its files are made of the ports and nothing else."""
+
+from __future__ import annotations
+
+import ipaddress
+import shutil
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from cell.compute.drivers.libvirt.names import bridge_name
+from cell.compute.drivers.libvirt.namespace import Daemon, Namespace
+from cellcloud.model.metadata import METADATA_ADDRESS
+from cellcloud.model.network import FixedIp, Port
+
+LEASE_TIME = "12h"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DhcpServer:
+    """One network's server, known by its ``directory``."""
+
+    namespace: Namespace
+    directory: Path
+
+    def apply(self, network_id: str, ports: Sequence[Port]) -> None:
+        """Serve exactly these ports. Leases of ports that stay are kept."""
+        self.directory.mkdir(mode=0o755, parents=True, exist_ok=True)
+        self.directory.chmod(0o755)
+        restart = self._write("dnsmasq.conf", self._settings(network_id, ports))
+        changed = self._write("options", "".join(_options(ports)))
+        before = self._known_macs()
+        changed |= self._write("hosts", "".join(_hosts(ports)))
+        if restart or before - self._known_macs():
+            self._daemon.stop()
+            self._forget_leases()
+        elif changed:
+            self._daemon.reload()
+        self._daemon.ensure_running()
+
+    def ensure_running(self) -> None:
+        """Start the server again if it has died."""
+        self._daemon.ensure_running()
+
+    def remove(self) -> None:
+        """End the server and remove its files."""
+        self._daemon.stop()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    @property
+    def _daemon(self) -> Daemon:
+        conf = f"--conf-file={self.namespace.inside(self.directory / 'dnsmasq.conf')}"
+        return Daemon(
+            namespace=self.namespace,
+            argv=("dnsmasq", conf),
+            pid_file=self.directory / "pid",
+            word=conf,
+        )
+
+    def _settings(self, network_id: str, ports: Sequence[Port]) -> str:
+        inside = self.namespace.inside(self.directory)
+        device = bridge_name(network_id)
+        lines = [
+            f"interface={device}",
+            *("bind-interfaces", "port=0", "no-ping", "no-resolv", "no-hosts", "quiet-dhcp"),
+            *("dhcp-authoritative", "log-facility=/dev/null"),
+            f"dhcp-leasefile={inside / 'leases'}",
+            f"dhcp-hostsfile={inside / 'hosts'}",
+            f"dhcp-optsfile={inside / 'options'}",
+            f"pid-file={inside / 'pid'}",
+        ]
+        for tag, fixed in _subnets(ports):
+            network = ipaddress.IPv4Network(fixed.cidr)
+            lines.append(f"dhcp-range=set:{tag},{network.network_address},static,{network.netmask},{LEASE_TIME}")
+            if fixed.gateway_ip is None:
+                lines.append(f"shared-network={device},{network.network_address}")
+        return "\n".join(lines) + "\n"
+
+    def _write(self, name: str, text: str) -> bool:
+        """Write a file the server may read after it has given up its rights; whether that changed it."""
+        path = self.directory / name
+        with suppress(FileNotFoundError):
+            if path.read_text() == text:
+                return False
+        fresh = self.directory / f"{name}.new"
+        fresh.write_text(text)
+        fresh.chmod(0o644)
+        fresh.replace(path)
+        return True
+
+    def _known_macs(self) -> set[str]:
+        with suppress(FileNotFoundError):
+            return {line.split(",")[0] for line in (self.directory / "hosts").read_text().splitlines()}
+        return set()
+
+    def _forget_leases(self) -> None:
+        """Drop the leases of ports that are gone, so that their addresses can be given to others."""
+        known = self._known_macs()
+        path = self.directory / "leases"
+        with suppress(FileNotFoundError):
+            kept = [line for line in path.read_text().splitlines() if line.split(" ")[1:2][0] in known]
+            path.write_text("".join(f"{line}\n" for line in kept))
+
+
+def addresses_of(port: Port) -> list[FixedIp]:
+    """The port's addresses that hosts serve: IPv4."""
+    return [fixed for fixed in port.fixed_ips if ipaddress.ip_address(fixed.ip_address).version == 4]
+
+
+def _subnets(ports: Iterable[Port]) -> list[tuple[str, FixedIp]]:
+    """A tag and any address for each subnet, in a stable order."""
+    found = {fixed.subnet_id: fixed for port in ports for fixed in addresses_of(port)}
+    return [(f"subnet{index}", found[subnet]) for index, subnet in enumerate(sorted(found))]
+
+
+def _hosts(ports: Iterable[Port]) -> list[str]:
+    lines = []
+    for port in ports:
+        for fixed in addresses_of(port)[:1]:
+            lines.append(f"{port.mac_address.lower()},{fixed.ip_address}\n")
+    return sorted(lines)
+
+
+def _options(ports: Sequence[Port]) -> list[str]:
+    lines = [f"option:mtu,{min(port.mtu for port in ports)}\n"] if ports else []
+    for tag, fixed in _subnets(ports):
+        via = fixed.gateway_ip or "0.0.0.0"  # noqa: S104 - "on this link", not an address to listen on
+        routes = f"{METADATA_ADDRESS}/32,{via}"
+        if fixed.gateway_ip:
+            routes += f",0.0.0.0/0,{fixed.gateway_ip}"
+        lines.append(f"tag:{tag},option:router{',' + fixed.gateway_ip if fixed.gateway_ip else ''}\n")
+        lines.append(f"tag:{tag},option:classless-static-route,{routes}\n")
+        resolvers = "".join(f",{address}" for address in fixed.dns_nameservers)
+        lines.append(f"tag:{tag},option:dns-server{resolvers}\n")
+    return lines

@@ -1,0 +1,135 @@
+"""A guest's disks: an overlay over its image, and blank ones. The only place that starts qemu-img."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from cellcloud import errors
+from cellcloud.model.image import Image
+from cellcloud.model.server import ServerSpec
+
+GIB = 1 << 30
+FORMATS = ("qcow2", "raw")
+# seconds of CPU and bytes of memory that reading or making one header may take
+LIMITS = ("prlimit", "--cpu=30", f"--as={2 * GIB}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Disk:
+    """A disk of a guest. ``base`` and ``base_format``: the image it was made from."""
+
+    path: Path
+    format: str
+    target: str
+    base: Path | None = None
+    base_format: str = ""
+
+    def seen_from(self, inside: Callable[[Path], Path]) -> Disk:
+        """The same disk by the paths that QEMU knows it by."""
+        return replace(self, path=inside(self.path), base=inside(self.base) if self.base else None)
+
+
+def ensure_disks(directory: Path, spec: ServerSpec, image: Path) -> list[Disk]:
+    """Make what is missing of the guest's disks in ``directory``; what is there is adopted.
+
+    The image is linked into the directory, so the cache may drop its own name of it. Raises GuestFailed when the
+    image does not fit the flavor.
+    """
+    disks = list_disks(directory, spec)
+    root = disks[0]
+    if not root.path.exists():
+        base = _link(image, directory / "base")
+        size = _root_size(base, spec)
+        _qemu_img_create(root, size)
+    for disk, size in zip(disks[1:], _blank_sizes(spec), strict=True):
+        if not disk.path.exists():
+            _qemu_img_create(disk, size)
+    return disks
+
+
+def list_disks(directory: Path, spec: ServerSpec) -> list[Disk]:
+    """The guest's disks in the order it sees them. Raises GuestFailed for an image format that is not served."""
+    image_format = _format_of(spec.image)
+    disks = [
+        Disk(
+            path=directory / "disk",
+            format="qcow2",
+            target="vda",
+            base=directory / "base",
+            base_format=image_format,
+        )
+    ]
+    for letter, _ in zip("bc", _blank_sizes(spec), strict=False):
+        disks.append(Disk(path=directory / f"disk-{letter}", format="qcow2", target=f"vd{letter}"))
+    return disks
+
+
+def _format_of(image: Image) -> str:
+    if image.disk_format not in FORMATS:
+        raise errors.GuestFailed(f"Images of format {image.disk_format} cannot be started here.")
+    return image.disk_format
+
+
+def _blank_sizes(spec: ServerSpec) -> list[int]:
+    flavor = spec.flavor
+    return [size for size in (flavor.ephemeral_gb * GIB, flavor.swap_mb << 20) if size]
+
+
+def _root_size(base: Path, spec: ServerSpec) -> int:
+    """Bytes of the root disk: the flavor's, or the image's where the flavor names none."""
+    needed = _virtual_size(base, _format_of(spec.image))
+    if spec.flavor.root_gb == 0:
+        return needed
+    size = spec.flavor.root_gb * GIB
+    if needed > size:
+        raise errors.GuestFailed("The image is larger than the flavor's disk.")
+    return size
+
+
+def _link(image: Path, target: Path) -> Path:
+    target.unlink(missing_ok=True)
+    try:
+        os.link(image, target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        fresh = target.with_suffix(".new")
+        shutil.copyfile(image, fresh)
+        fresh.replace(target)
+    target.chmod(0o444)
+    return target
+
+
+def _virtual_size(path: Path, image_format: str) -> int:
+    shown = json.loads(_qemu_img("info", "-f", image_format, ["--output=json", str(path)]))
+    return int(shown["virtual-size"])
+
+
+def _qemu_img_create(disk: Disk, size: int) -> None:
+    fresh = disk.path.with_suffix(".new")
+    fresh.unlink(missing_ok=True)
+    backing = ["-b", disk.base.name, "-F", disk.base_format] if disk.base else []
+    _qemu_img("create", "-f", disk.format, ["-q", *backing, str(fresh), str(size)])
+    fresh.chmod(0o600)
+    fresh.replace(disk.path)
+
+
+def _qemu_img(verb: str, flag: str, image_format: str, rest: list[str]) -> str:
+    """Run qemu-img, which is always told the format."""
+    if image_format not in FORMATS:
+        raise errors.GuestFailed("The format of a disk is not known.")
+    argv = [*LIMITS, "qemu-img", verb, flag, image_format, *rest]
+    try:
+        done = subprocess.run(argv, capture_output=True, text=True, cwd="/", timeout=60, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise errors.HostRefused("The host cannot make disks.", detail=str(error)) from error
+    if done.returncode != 0:
+        raise errors.GuestFailed("The guest's disk could not be made.", detail=done.stderr.strip())
+    return done.stdout

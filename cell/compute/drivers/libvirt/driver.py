@@ -1,0 +1,278 @@
+"""Guests on libvirt and QEMU."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TypeVar
+from xml.etree import ElementTree as ET
+
+import libvirt
+
+from cell.compute.driver import GuestWatcher, ImageStore
+from cell.compute.drivers.libvirt import host
+from cell.compute.drivers.libvirt.config_drive import ensure_config_drive
+from cell.compute.drivers.libvirt.connection import Connection, start_event_loop
+from cell.compute.drivers.libvirt.disks import ensure_disks, list_disks
+from cell.compute.drivers.libvirt.domain_xml import GuestDefinition
+from cell.compute.drivers.libvirt.namespace import Namespace
+from cell.compute.drivers.libvirt.options import LibvirtOptions
+from cell.compute.drivers.libvirt.power_watch import PowerWatch
+from cell.compute.drivers.libvirt.records import GuestRecord, GuestRecords
+from cell.compute.drivers.libvirt.turns import Turns
+from cell.compute.drivers.libvirt.vifs import Wiring
+from cellcloud import clock, errors
+from cellcloud.lifecycle import PowerState
+from cellcloud.model.guest import ConsoleAddress, GuestState
+from cellcloud.model.host import HostFacts
+from cellcloud.model.network import Port
+from cellcloud.model.server import ServerSpec
+
+T = TypeVar("T")
+
+SERVER_ID = re.compile(r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
+CONSOLE_LOG = "console.log"
+ASK_AGAIN = 10.0  # seconds until a guest that may not have listened is asked to power off once more
+
+POWER_STATES = {
+    libvirt.VIR_DOMAIN_RUNNING: PowerState.RUNNING,
+    libvirt.VIR_DOMAIN_BLOCKED: PowerState.RUNNING,
+    libvirt.VIR_DOMAIN_PAUSED: PowerState.PAUSED,
+    libvirt.VIR_DOMAIN_SHUTDOWN: PowerState.RUNNING,  # on its way down
+    libvirt.VIR_DOMAIN_SHUTOFF: PowerState.SHUTDOWN,
+    libvirt.VIR_DOMAIN_CRASHED: PowerState.CRASHED,
+    libvirt.VIR_DOMAIN_PMSUSPENDED: PowerState.SUSPENDED,
+}
+UNDEFINE = (
+    libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
+    | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
+    | libvirt.VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA
+    | libvirt.VIR_DOMAIN_UNDEFINE_NVRAM
+)
+
+
+class LibvirtDriver:
+    """The driver of one host. What it has accepted lies on disk; everything else is made from that at need."""
+
+    def __init__(self, options: LibvirtOptions) -> None:
+        self._options = options
+        self._records = GuestRecords(options.guests_dir)
+        self._namespace = Namespace(options)
+        self._wiring = Wiring(options, self._namespace)
+        self._turns = Turns()
+        self._watch = PowerWatch(self.list_guests, self._turns, self._wiring.ensure_daemons)
+        self._connection = Connection(options, self._watch.note)
+
+    def connect(self) -> None:
+        """Open the hypervisor and put the guests' networks in order; raises HostRefused when it does not answer."""
+        start_event_loop()
+        self._records.load()
+        try:
+            self._connection.call(lambda opened: opened.getVersion(), timeout=self._options.open_timeout)
+        except errors.Unreachable as error:
+            raise errors.HostRefused(error.message, detail=error.detail) from error
+        self._wiring.apply(self._records.list_all())
+        threading.Thread(target=self._connection.keep_open, name="libvirt-keep", daemon=True).start()
+        self._watch.start()
+
+    def close(self) -> None:
+        self._watch.stop()
+        self._connection.close()
+
+    def get_facts(self) -> HostFacts:
+        return self._connection.call(lambda opened: host.get_facts(opened, self._options))
+
+    def list_guests(self) -> list[GuestState]:
+        """Guests that libvirt has, and those accepted but not (or no longer) defined there."""
+        found = self._connection.call(_list_states)
+        known = {record.server_id: record for record in self._records.list_all()}
+        names = known.keys() | {name for name in found if SERVER_ID.match(name)}
+        return [_state(name, known.get(name), found.get(name)) for name in sorted(names)]
+
+    def find_guest(self, server_id: str) -> GuestState | None:
+        record = self._records.find(server_id)
+        power = self._find_power(server_id)
+        if record is None and power is None:
+            return None
+        return _state(server_id, record, power)
+
+    def spawn(self, spec: ServerSpec, generation: int, ports: Sequence[Port], images: ImageStore) -> GuestState:
+        with self._turns.take(spec.id, generation):
+            record = self._records.accept(spec, generation, ports)
+            directory = self._records.path(spec.id)
+            if not all(disk.path.exists() for disk in list_disks(directory, spec)):
+                ensure_disks(directory, spec, images.ensure(spec.image))
+            return self._power_on(record)
+
+    def start(self, server_id: str, generation: int) -> GuestState:
+        with self._turns.take(server_id, generation):
+            return self._power_on(self._records.advance(server_id, generation))
+
+    def stop(self, server_id: str, generation: int, timeout: float) -> GuestState:
+        with self._turns.take(server_id, generation):
+            record = self._records.advance(server_id, generation)
+            self._power_off(record, timeout)
+            return self._settled(record)
+
+    def reboot(self, server_id: str, generation: int, *, hard: bool, timeout: float) -> GuestState:
+        with self._turns.take(server_id, generation):
+            record = self._records.advance(server_id, generation)
+            if record.rebooted >= generation:
+                return self._settled(record)
+            self._power_off(record, 0.0 if hard else timeout)
+            state = self._power_on(record)
+            self._records.note_reboot(server_id, generation)
+            return state
+
+    def destroy(self, server_id: str, generation: int) -> None:
+        with self._turns.take(server_id, generation):
+            self._records.begin_removal(server_id, generation)
+            self._ask(server_id, _remove)
+            self._records.finish_removal(server_id)
+            self._wiring.apply(self._records.list_all())
+            self._watch.forget(server_id)
+
+    def get_console_output(self, server_id: str, length: int) -> str:
+        if self._records.find(server_id) is None:
+            raise errors.NotFound("There is no such guest on this host.")
+        log = self._records.path(server_id) / CONSOLE_LOG
+        text = _read(log.with_name(f"{CONSOLE_LOG}.0")) + _read(log)
+        decoded = text.decode(errors="replace")
+        return decoded if length < 0 else decoded[max(0, len(decoded) - length) :]
+
+    def get_console(self, server_id: str) -> ConsoleAddress:
+        """Raises Conflict when the guest does not run."""
+        record = self._records.find(server_id)
+        if record is None:
+            raise errors.NotFound("There is no such guest on this host.")
+        found = self._ask(server_id, lambda domain: str(domain.XMLDesc()))
+        graphics = ET.fromstring(found).find("devices/graphics[@type='vnc']") if found else None  # noqa: S314
+        port = int(graphics.get("port", "-1")) if graphics is not None else -1
+        if port <= 0:
+            raise errors.Conflict("The server is not running.")
+        return ConsoleAddress(server_id=server_id, generation=record.generation, host=self._options.host_ip, port=port)
+
+    def watch(self, watcher: GuestWatcher) -> None:
+        self._watch.add(watcher)
+
+    def _power_on(self, record: GuestRecord) -> GuestState:
+        """Wire, define and start the guest, from its record alone; a running one is left as it is."""
+        self._wiring.apply(self._records.list_all())
+        if self._find_power(record.server_id) != PowerState.RUNNING:
+            definition = self._define(record)
+            try:
+                self._connection.call(lambda opened: _start(opened, definition))
+            except libvirt.libvirtError as error:
+                raise _translate(error) from error
+        return self._settled(record)
+
+    def _power_off(self, record: GuestRecord, timeout: float) -> None:
+        """Ask until ``timeout``, then cut the power. Raises Stale when a newer command waits meanwhile."""
+        deadline = clock.monotonic() + timeout
+        ask_at = 0.0
+        while self._find_power(record.server_id) in (PowerState.RUNNING, PowerState.PAUSED):
+            now = clock.monotonic()
+            if now >= deadline:
+                self._ask(record.server_id, _cut_power)
+                return
+            if self._turns.is_overtaken(record.server_id, record.generation):
+                raise errors.Stale("A newer command overtook this one.")
+            if now >= ask_at:
+                self._ask(record.server_id, _ask_off)
+                ask_at = now + ASK_AGAIN
+            self._watch.wait(0.5)
+
+    def _define(self, record: GuestRecord) -> str:
+        directory = self._records.path(record.server_id)
+        spec = record.spec
+        drive = ensure_config_drive(directory, spec, record.ports) if spec.config_drive else None
+        disks = list_disks(directory, spec)
+        if not all(disk.path.exists() for disk in disks):
+            raise errors.GuestFailed("A disk of the guest is missing.")
+        return GuestDefinition(
+            spec=spec,
+            ports=record.ports,
+            disks=[disk.seen_from(self._namespace.inside) for disk in disks],
+            config_drive=self._namespace.inside(drive) if drive else None,
+            console_log=self._namespace.inside(directory / CONSOLE_LOG),
+            listen=self._options.host_ip,
+            virt_type=self._options.virt_type,
+        ).to_xml()
+
+    def _settled(self, record: GuestRecord) -> GuestState:
+        """The state a verb ends in, which is no news to the watchers."""
+        state = _state(record.server_id, record, self._find_power(record.server_id))
+        self._watch.expect(state)
+        return state
+
+    def _find_power(self, server_id: str) -> int | None:
+        return self._ask(server_id, lambda domain: POWER_STATES.get(domain.state()[0], PowerState.NOSTATE))
+
+    def _ask(self, server_id: str, work: Callable[[Any], T]) -> T | None:
+        """``work(domain)``, or None when libvirt does not have the guest."""
+        try:
+            return self._connection.call(lambda opened: work(opened.lookupByName(server_id)))
+        except libvirt.libvirtError as error:
+            if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
+                return None
+            raise _translate(error) from error
+
+
+def _state(server_id: str, record: GuestRecord | None, power: int | None) -> GuestState:
+    return GuestState(
+        server_id=server_id,
+        power_state=power if power is not None else PowerState.NOSTATE,
+        generation=record.generation if record else 0,
+        project_id=record.spec.project_id if record else "",
+    )
+
+
+def _list_states(opened: Any) -> dict[str, int]:
+    stats = opened.getAllDomainStats(libvirt.VIR_DOMAIN_STATS_STATE, 0)
+    return {
+        domain.name(): POWER_STATES.get(values.get("state.state", 0), PowerState.NOSTATE) for domain, values in stats
+    }
+
+
+def _start(opened: Any, definition: str) -> None:
+    domain = opened.defineXML(definition)
+    state = domain.state()[0]
+    if state == libvirt.VIR_DOMAIN_PAUSED:
+        domain.resume()
+    elif not domain.isActive():
+        domain.create()
+
+
+def _ask_off(domain: Any) -> None:
+    with suppress(libvirt.libvirtError):  # it may be off by now; the caller looks again
+        domain.shutdownFlags(libvirt.VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN)
+
+
+def _cut_power(domain: Any) -> None:
+    if domain.isActive():
+        try:
+            domain.destroy()
+        except libvirt.libvirtError as error:
+            if error.get_error_code() != libvirt.VIR_ERR_OPERATION_INVALID:  # off by itself meanwhile
+                raise
+
+
+def _remove(domain: Any) -> None:
+    _cut_power(domain)
+    domain.undefineFlags(UNDEFINE)
+
+
+def _translate(error: libvirt.libvirtError) -> errors.CellcloudError:
+    """A libvirt error in our terms."""
+    if error.get_error_code() in (libvirt.VIR_ERR_NO_MEMORY, libvirt.VIR_ERR_NO_SUPPORT):
+        return errors.HostRefused("The host cannot run the guest.", detail=str(error))
+    return errors.GuestFailed("The hypervisor refused the guest.", detail=str(error))
+
+
+def _read(path: Path) -> bytes:
+    with suppress(FileNotFoundError):
+        return path.read_bytes()
+    return b""

@@ -1,0 +1,63 @@
+"""What a host is and offers."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree as ET
+
+from cell.compute.drivers.libvirt.options import LibvirtOptions
+from cellcloud.model.host import HostFacts
+
+TRAITS = ("COMPUTE_NODE", "COMPUTE_IMAGE_TYPE_QCOW2", "COMPUTE_IMAGE_TYPE_RAW", "COMPUTE_GRAPHICS_MODEL_VGA")
+
+
+def get_facts(connection: Any, options: LibvirtOptions) -> HostFacts:
+    """Ask libvirt and the machine. Memory is the kernel's figure: libvirt's is wrong on some kernels."""
+    return HostFacts(
+        hypervisor_hostname=options.host,
+        hypervisor_type="QEMU",
+        hypervisor_version=int(connection.getVersion()),
+        host_ip=options.host_ip,
+        vcpus=options.vcpus or os.cpu_count() or 1,
+        memory_mb=options.memory_mb or _memory_mb(),
+        disk_gb=options.disk_gb or shutil.disk_usage(options.state_dir).total >> 30,
+        cpu_info=_cpu_info(connection.getCapabilities()),
+        uptime=_uptime(),
+        traits=TRAITS,
+        virt_type=options.virt_type,
+    )
+
+
+def _memory_mb() -> int:
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith("MemTotal:"):
+            return int(line.split()[1]) >> 10
+    return 0
+
+
+def _cpu_info(capabilities: str) -> dict[str, object]:
+    """The processor in Nova's form."""
+    cpu = ET.fromstring(capabilities).find("host/cpu")  # noqa: S314 - written by our libvirtd
+    if cpu is None:
+        return {}
+    topology = cpu.find("topology")
+    counts = ("sockets", "cores", "threads")
+    return {
+        "arch": cpu.findtext("arch", ""),
+        "model": cpu.findtext("model", ""),
+        "vendor": cpu.findtext("vendor", ""),
+        "topology": {name: int(topology.get(name, "1")) for name in counts} if topology is not None else {},
+        "features": sorted(str(feature.get("name")) for feature in cpu.findall("feature")),
+    }
+
+
+def _uptime() -> str:
+    try:
+        done = subprocess.run(["uptime"], capture_output=True, text=True, timeout=5, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout.strip()

@@ -1,0 +1,25 @@
+"""What a guest's network devices are called on its host."""
+
+from __future__ import annotations
+
+import hashlib
+
+TAP_PREFIX = "cct-"
+BRIDGE_PREFIX = "ccb-"
+ID_LETTERS = 11  # a name has at most 15 letters; the prefixes keep clear of what others make
+
+
+def tap_name(port_id: str) -> str:
+    """The host's end of a port."""
+    return TAP_PREFIX + port_id[:ID_LETTERS]
+
+
+def bridge_name(network_id: str) -> str:
+    """The bridge of a network."""
+    return BRIDGE_PREFIX + network_id[:ID_LETTERS]
+
+
+def bridge_mac(network_id: str) -> str:
+    """The bridge's own address: always the same, so that guests' ARP entries stay right."""
+    digest = hashlib.sha256(network_id.encode()).digest()
+    return ":".join(f"{byte:02x}" for byte in (0x02, *digest[:5]))

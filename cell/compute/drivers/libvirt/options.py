@@ -1,0 +1,49 @@
+"""What the libvirt driver must know of its host."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LibvirtOptions:
+    """``state_dir`` holds the guests of this host. With ``in_node`` it is the directory of a node (see
+    ``cellcloud.up.nodes``): its libvirtd is found there and its namespaces are entered to wire guests; else the
+    machine's own libvirtd and network are used.
+
+    ``host_ip``: where VNC listens. ``metadata_address``, ``metadata_port``: the cell's metadata service.
+    ``metadata_key``: this host's own key (``metadata_signature.node_key``). ``vcpus``, ``memory_mb``, ``disk_gb``: what
+    the host offers; zero means all that the machine has. Times in seconds.
+    """
+
+    host: str
+    state_dir: Path
+    host_ip: str
+    metadata_key: bytes = field(repr=False)
+    metadata_address: str
+    metadata_port: int = 8775
+    in_node: bool = True
+    virt_type: str = "qemu"
+    vcpus: int = 0
+    memory_mb: int = 0
+    disk_gb: int = 0
+    open_timeout: float = 10.0
+    call_timeout: float = 60.0
+
+    @property
+    def uri(self) -> str:
+        """Where libvirtd listens."""
+        if not self.in_node:
+            return "qemu:///system"
+        return f"qemu+unix:///system?socket={self.state_dir / 'run/libvirt/libvirt-sock'}"
+
+    @property
+    def guests_dir(self) -> Path:
+        """One directory per guest."""
+        return self.state_dir / "guests"
+
+    @property
+    def work_dir(self) -> Path:
+        """What daemons beside the guests need; made again at each start of the node."""
+        return self.state_dir / "run"

@@ -1,0 +1,184 @@
+"""What this host has accepted for its guests: one small file each, newest generation first of all.
+
+A destroyed guest leaves a tombstone for a day, so that a command that was on its way meanwhile cannot bring it back.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from cellcloud import clock, errors
+from cellcloud.model.codec import from_plain, to_plain
+from cellcloud.model.network import Port
+from cellcloud.model.server import ServerSpec
+
+TOMBSTONE_LIFE = 86400.0
+PRUNE_EVERY = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuestRecord:
+    """``marks``: port id -> the number its packets carry on this host. ``rebooted``: the newest generation whose reboot
+    was carried out.
+    """
+
+    server_id: str
+    generation: int
+    spec: ServerSpec
+    ports: tuple[Port, ...] = ()
+    marks: dict[str, int] = field(default_factory=dict)
+    rebooted: int = 0
+
+
+class GuestRecords:
+    """The records of one host, in memory and on disk. Safe to use from several threads."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._lock = threading.Lock()
+        self._records: dict[str, GuestRecord] = {}
+        self._last_mark = 0
+        self._buried = 0
+
+    def load(self) -> None:
+        """Read what is on disk; a guest's directory without a readable record is not ours to touch."""
+        with self._lock:
+            self._tombstones.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._directory.chmod(0o711)
+            self._records.clear()
+            for path in self._directory.glob("*/guest.json"):
+                record: GuestRecord = from_plain(json.loads(path.read_text()), GuestRecord)
+                self._records[record.server_id] = record
+                self._last_mark = max(self._last_mark, *record.marks.values(), 0)
+            self._prune()
+
+    def path(self, server_id: str) -> Path:
+        """The guest's directory."""
+        return self._directory / server_id
+
+    def find(self, server_id: str) -> GuestRecord | None:
+        return self._records.get(server_id)
+
+    def list_all(self) -> list[GuestRecord]:
+        with self._lock:
+            return list(self._records.values())
+
+    def accept(self, spec: ServerSpec, generation: int, ports: Sequence[Port]) -> GuestRecord:
+        """Record a guest to be, or the newer generation of one. Raises Stale."""
+        with self._lock:
+            self._refuse_stale(spec.id, generation)
+            if self._find_tombstone(spec.id) >= generation:
+                raise errors.Stale("The server has been deleted from this host.")
+            known = self._records.get(spec.id)
+            marks = {port.id: self._mark(known, port) for port in ports}
+            record = GuestRecord(
+                server_id=spec.id,
+                generation=generation,
+                spec=spec,
+                ports=tuple(ports),
+                marks=marks,
+                rebooted=known.rebooted if known else 0,
+            )
+            if record != known:
+                self._save(record)
+            return record
+
+    def advance(self, server_id: str, generation: int) -> GuestRecord:
+        """Note a command's generation and return the record. Raises NotFound, Stale."""
+        with self._lock:
+            self._refuse_stale(server_id, generation)
+            known = self._records.get(server_id)
+            if known is None:
+                raise errors.NotFound("There is no such guest on this host.")
+            if generation > known.generation:
+                known = replace(known, generation=generation)
+                self._save(known)
+            return known
+
+    def note_reboot(self, server_id: str, generation: int) -> None:
+        """Note that this generation's reboot is done, so that a repeated command does not do it twice."""
+        with self._lock:
+            known = self._records.get(server_id)
+            if known is not None:
+                self._save(replace(known, rebooted=generation))
+
+    def begin_removal(self, server_id: str, generation: int) -> None:
+        """From now on no command up to ``generation`` may bring the guest back. Raises Stale."""
+        with self._lock:
+            self._refuse_stale(server_id, generation)
+            if self._find_tombstone(server_id) < generation:
+                _write(self._tombstones / server_id, str(generation))
+
+    def finish_removal(self, server_id: str) -> None:
+        """Remove the guest's directory and record."""
+        with self._lock:
+            path = self.path(server_id)
+            if path.exists():
+                gone = path.with_name(f".gone-{server_id}")
+                shutil.rmtree(gone, ignore_errors=True)
+                path.replace(gone)
+                shutil.rmtree(gone)
+            self._records.pop(server_id, None)
+            self._buried += 1
+            if self._buried % PRUNE_EVERY == 0:
+                self._prune()
+
+    @property
+    def _tombstones(self) -> Path:
+        return self._directory / ".tombstones"
+
+    def _refuse_stale(self, server_id: str, generation: int) -> None:
+        known = self._records.get(server_id)
+        newest = known.generation if known else self._find_tombstone(server_id)
+        if generation < newest:
+            raise errors.Stale(f"The host has seen generation {newest} of this server.")
+
+    def _find_tombstone(self, server_id: str) -> int:
+        with suppress(FileNotFoundError):
+            return int((self._tombstones / server_id).read_text())
+        return 0
+
+    def _mark(self, known: GuestRecord | None, port: Port) -> int:
+        """A number no other port of this host has: kept while the port stays."""
+        mark = known.marks.get(port.id) if known else None
+        if mark is None:
+            self._last_mark = mark = self._last_mark + 1
+        return mark
+
+    def _save(self, record: GuestRecord) -> None:
+        path = self.path(record.server_id)
+        path.mkdir(mode=0o711, exist_ok=True)
+        _write(path / "guest.json", json.dumps(to_plain(record)))
+        self._records[record.server_id] = record
+
+    def _prune(self) -> None:
+        oldest = clock.now().timestamp() - TOMBSTONE_LIFE
+        for path in self._tombstones.iterdir():
+            with suppress(FileNotFoundError):
+                if path.stat().st_mtime < oldest:
+                    path.unlink()
+        for path in self._directory.glob(".gone-*"):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _write(path: Path, text: str) -> None:
+    """Replace a file as a whole, for good, readable by us only."""
+    fresh = path.with_name(f".{path.name}.new")
+    fresh.unlink(missing_ok=True)
+    with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.replace(path)
+    handle = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
