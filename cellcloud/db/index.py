@@ -20,7 +20,7 @@ from cellcloud.db import quotas
 from cellcloud.db.engine import utc_now
 from cellcloud.db.top_schema import server_index
 from cellcloud.lifecycle import VmState
-from cellcloud.model.server import Fault, ServerRecord
+from cellcloud.model.server import ServerRecord
 
 CHUNK = 500
 _RECORD = msgspec.json.Decoder(ServerRecord)
@@ -29,14 +29,14 @@ _raw_record = sa.type_coerce(server_index.c.record, sa.Text).label("raw_record")
 
 
 # ---- writing ---------------------------------------------------------------------------------------------------------
-def insert_records(connection: Connection, records: Sequence[ServerRecord], *, cell: str = "") -> None:
+def insert_records(connection: Connection, records: Sequence[ServerRecord]) -> None:
     """Add servers just accepted (version 0, no cell yet), or found in a cell without having a row."""
     if records:
-        connection.execute(sa.insert(server_index), [_row_of(record, cell) for record in records])
+        connection.execute(sa.insert(server_index), [_row_of(record) for record in records])
 
 
-def upsert(connection: Connection, records: Iterable[ServerRecord], cell: str) -> int:
-    """Take ``cell``'s copies where they are newer, and give back the quota of servers that are gone.
+def upsert(connection: Connection, records: Iterable[ServerRecord]) -> int:
+    """Take cells' copies (``record.cell``) where they are newer, and give back the quota of servers that are gone.
 
     Held servers without a row and copies of servers that belong to another cell are left out. Returns how many
     copies were newer than what was known.
@@ -48,10 +48,10 @@ def upsert(connection: Connection, records: Iterable[ServerRecord], cell: str) -
     taken = 0
     for ids in _chunks(sorted(newest)):
         known = {row.id: row for row in connection.execute(_known(ids))}
-        fresh = [newest[i] for i in ids if i in known and _is_newer(known[i], newest[i], cell)]
+        fresh = [newest[i] for i in ids if i in known and _is_newer(known[i], newest[i])]
         if fresh:
-            connection.execute(_GUARDED, [_guarded_row(record, cell) for record in fresh])
-        _adopt(connection, [newest[i] for i in ids if i not in known], cell)
+            connection.execute(_GUARDED, [_guarded_row(record) for record in fresh])
+        _adopt(connection, [newest[i] for i in ids if i not in known])
         give_back_quota(connection, [record.id for record in fresh if record.deleted])
         taken += len(fresh)
     return taken
@@ -64,25 +64,18 @@ def mark_task(connection: Connection, server_id: str, task_state: str) -> None:
         _write(connection, replace(record, task_state=task_state))
 
 
-def mark_failed(connection: Connection, server_id: str, fault: Fault) -> bool:
-    """A server no cell took: ERROR with the reason. False when a cell has it, or it is deleted."""
-    record = _lock(connection, server_id)
-    if record is None or record.cell or record.deleted:
-        return False
-    _write(connection, replace(record, vm_state=VmState.ERROR, task_state=None, fault=fault, updated_at=fault.created))
-    return True
-
-
-def mark_deleted(connection: Connection, server_id: str) -> bool:
-    """A server that no cell has, or none any more: deleted, its quota given back. False when it was already."""
-    record = _lock(connection, server_id)
-    if record is None or record.deleted:
-        return False
+def mark_deleted(connection: Connection, server_ids: Collection[str]) -> None:
+    """Servers that no cell has, or none any more: deleted, their quota given back. Idempotent."""
     now = connection.execute(sa.select(utc_now())).scalar_one()
-    gone = replace(record, vm_state=VmState.DELETED, task_state=None, deleted=True, terminated_at=now, updated_at=now)
-    _write(connection, gone)
-    give_back_quota(connection, [server_id])
-    return True
+    for server_id in sorted(server_ids):
+        record = _lock(connection, server_id)
+        if record is None or record.deleted:
+            continue
+        gone = replace(
+            record, vm_state=VmState.DELETED, task_state=None, deleted=True, terminated_at=now, updated_at=now
+        )
+        _write(connection, gone)
+    give_back_quota(connection, server_ids)
 
 
 def give_back_quota(connection: Connection, server_ids: Collection[str]) -> None:
@@ -115,15 +108,15 @@ def _known(ids: Sequence[str]) -> sa.Select[Any]:
     return sa.select(server_index.c.id, server_index.c.version, server_index.c.cell).where(server_index.c.id.in_(ids))
 
 
-def _is_newer(row: Row[Any], record: ServerRecord, cell: str) -> bool:
-    return bool(row.cell == cell and row.version < record.version)
+def _is_newer(row: Row[Any], record: ServerRecord) -> bool:
+    return bool(row.cell == record.cell and row.version < record.version)
 
 
-def _row_of(record: ServerRecord, cell: str) -> dict[str, Any]:
+def _row_of(record: ServerRecord) -> dict[str, Any]:
     spec = record.spec
     return {
         "id": record.id,
-        "cell": cell,
+        "cell": record.cell,
         "project_id": spec.project_id,
         "user_id": spec.user_id,
         "version": record.version,
@@ -145,7 +138,7 @@ def _row_of(record: ServerRecord, cell: str) -> dict[str, Any]:
         "launched_at": record.launched_at,
         "deleted_at": record.terminated_at if record.deleted else None,
         "deleted": record.deleted,
-        "record": record if record.cell == cell else replace(record, cell=cell),
+        "record": record,
     }
 
 
@@ -167,19 +160,19 @@ _GUARDED = (
 )
 
 
-def _guarded_row(record: ServerRecord, cell: str) -> dict[str, Any]:
-    named = {f"new_{name}": value for name, value in _row_of(record, cell).items() if name not in _FIXED}
-    return named | {"which_id": record.id, "which_cell": cell}
+def _guarded_row(record: ServerRecord) -> dict[str, Any]:
+    named = {f"new_{name}": value for name, value in _row_of(record).items() if name not in _FIXED}
+    return named | {"which_id": record.id, "which_cell": record.cell}
 
 
-def _adopt(connection: Connection, records: Sequence[ServerRecord], cell: str) -> None:
+def _adopt(connection: Connection, records: Sequence[ServerRecord]) -> None:
     """Servers of a cell that the top has no row of (its database was restored): take them in, and count them."""
-    found = [record for record in records if not record.deleted and not record.held]
+    found = [record for record in records if record.cell and not record.deleted and not record.held]
     if not found:
         return
     try:
         with connection.begin_nested():
-            insert_records(connection, found, cell=cell)
+            insert_records(connection, found)
     except sa.exc.IntegrityError:
         return  # another reader of the feed has just done so
     for record in found:
@@ -194,8 +187,7 @@ def _lock(connection: Connection, server_id: str) -> ServerRecord | None:
 
 
 def _write(connection: Connection, record: ServerRecord) -> None:
-    values = _row_of(record, record.cell)
-    connection.execute(sa.update(server_index).where(server_index.c.id == record.id).values(**values))
+    connection.execute(sa.update(server_index).where(server_index.c.id == record.id).values(**_row_of(record)))
 
 
 def _record(row: Row[Any]) -> ServerRecord:
