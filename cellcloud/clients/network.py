@@ -27,8 +27,12 @@ class NetworkClient(Protocol):
         hostname: str,
         requested: Sequence[RequestedNetwork],
         security_groups: Sequence[str] = ("default",),
+        adopt: bool = True,
     ) -> tuple[Port, ...]:
-        """One port per request, in order, bound to the host. A second call returns what the first one made."""
+        """One port per request, in order, bound to the host. A second call returns what the first one made.
+
+        ``adopt`` False says that this is surely the first call, which saves looking for earlier ports.
+        """
         ...
 
     def delete_ports(self, server_id: str) -> None:

@@ -98,6 +98,7 @@ hosts = sa.Table(
     metadata,
     sa.Column("host", NAME, primary_key=True),
     sa.Column("id", ID, nullable=False, unique=True),
+    sa.Column("queue", NAME, nullable=False),  # server name of the compute service that answers for the host
     sa.Column("zone", NAME, nullable=False),
     sa.Column("facts", Json, nullable=False),
     sa.Column("enabled", sa.Boolean, nullable=False, default=True),

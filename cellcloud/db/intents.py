@@ -90,25 +90,30 @@ def find_intent(connection: Connection, server_id: str, kind: IntentKind) -> Int
     return None if row is None else _intent(row)
 
 
-def begin_leases(connection: Connection, owner: str, *, seconds: float, limit: int) -> list[str]:
-    """Take over up to ``limit`` unfinished intents whose lease has run out; returns the ids won."""
-    free = sa.or_(intents.c.lease_until.is_(None), intents.c.lease_until <= utc_now())
+def list_free(connection: Connection, limit: int) -> list[str]:
+    """Ids of unfinished intents whose lease has run out, longest first."""
     found = connection.execute(
-        sa.select(intents.c.id)
-        .where(intents.c.state.in_(UNFINISHED), free)
-        .order_by(intents.c.lease_until)
-        .limit(limit)
+        sa.select(intents.c.id).where(*_free()).order_by(intents.c.lease_until).limit(limit)
     ).scalars()
-    won: list[str] = []
-    for intent_id in found.all():
-        changed = connection.execute(
+    return list(found)
+
+
+def begin_leases(connection: Connection, ids: Sequence[str], owner: str, *, seconds: float) -> list[str]:
+    """Take free intents over; returns the ids that nobody else took first."""
+    return [
+        intent_id
+        for intent_id in ids
+        if connection.execute(
             sa.update(intents)
-            .where(intents.c.id == intent_id, intents.c.state.in_(UNFINISHED), free)
+            .where(intents.c.id == intent_id, *_free())
             .values(lease_owner=owner, lease_until=utc_after(seconds))
-        )
-        if changed.rowcount == 1:
-            won.append(intent_id)
-    return won
+        ).rowcount
+    ]
+
+
+def _free() -> tuple[sa.ColumnElement[bool], ...]:
+    ended = sa.or_(intents.c.lease_until.is_(None), intents.c.lease_until <= utc_now())
+    return intents.c.state.in_(UNFINISHED), ended
 
 
 def postpone(connection: Connection, ids: Collection[str], seconds: float) -> None:
@@ -154,33 +159,34 @@ def settle(connection: Connection, ids: Collection[str]) -> None:
 
 
 def reopen(connection: Connection, intent: Intent, refusal: Refusal) -> bool:
-    """recorded -> pending, because the cell has the server no more; False when it was deleted meanwhile."""
-    other = intents.alias("other")
-    deleted = sa.exists().where(other.c.server_id == intent.server_id, other.c.kind == IntentKind.DELETE)
-    gone = sa.exists().where(server_index.c.id == intent.server_id, server_index.c.deleted.is_(True))
-    # MariaDB refuses a statement that reads the table it updates unless the read is a derived table.
-    unwanted = bool(connection.execute(sa.select(sa.or_(deleted, gone))).scalar())
+    """recorded -> pending, because the cell has the server no more; False when it was deleted meanwhile.
+
+    The row is locked by the first statement, so that a delete (``stop_create``) comes wholly before or after.
+    """
     changed = connection.execute(
         sa.update(intents)
-        .where(
-            intents.c.id == intent.id, intents.c.state == IntentState.RECORDED, intents.c.cell == intent.cell
-        )
+        .where(intents.c.id == intent.id, intents.c.state == IntentState.RECORDED, intents.c.cell == intent.cell)
         .values(
-            state=IntentState.CANCELLED if unwanted else IntentState.PENDING,
+            state=IntentState.PENDING,
             cell="",
             attempts=intents.c.attempts + 1,
             refusals=codec.to_plain(intent.refusals | {intent.cell: refusal}),
             updated_at=utc_now(),
         )
     )
-    if changed.rowcount == 1 and not unwanted:
-        connection.execute(
-            sa.update(server_index)
-            .where(server_index.c.id == intent.server_id, server_index.c.cell == intent.cell)
-            .values(cell="")
-        )
-        return True
-    return False
+    if changed.rowcount == 0:
+        return False
+    deletes = sa.exists().where(intents.c.server_id == intent.server_id, intents.c.kind == IntentKind.DELETE)
+    deleted = sa.exists().where(server_index.c.id == intent.server_id, server_index.c.deleted.is_(True))
+    if connection.execute(sa.select(sa.or_(deletes, deleted))).scalar():
+        finish_pending(connection, intent.id, IntentState.CANCELLED)
+        return False
+    connection.execute(
+        sa.update(server_index)
+        .where(server_index.c.id == intent.server_id, server_index.c.cell == intent.cell)
+        .values(cell="")
+    )
+    return True
 
 
 def save_refusals(connection: Connection, intent_id: str, refusals: dict[str, Refusal]) -> None:
@@ -202,18 +208,75 @@ def finish_pending(connection: Connection, intent_id: str, state: IntentState) -
     return changed.rowcount == 1
 
 
-def cancel_create(connection: Connection, server_id: str) -> bool:
-    """Cancel a create that no cell has yet; False when one has, or it is over."""
+def stop_create(connection: Connection, server_id: str) -> str | None:
+    """For a delete: cancel the server's create if no cell has it yet; returns the state the create is in now.
+
+    A recorded one stays recorded, and locked, until the transaction ends: until then it cannot become pending again.
+    None: there is no create any more, it is long settled.
+    """
+    mine = (intents.c.server_id == server_id, intents.c.kind == IntentKind.CREATE)
+    while True:
+        for before, after in (
+            (IntentState.PENDING, IntentState.CANCELLED),
+            (IntentState.RECORDED, IntentState.RECORDED),
+        ):
+            changed = connection.execute(
+                sa.update(intents).where(*mine, intents.c.state == before).values(state=after, updated_at=utc_now())
+            )
+            if changed.rowcount == 1:
+                return after
+        state = connection.execute(sa.select(intents.c.state).where(*mine)).scalar()
+        if state not in UNFINISHED:
+            return state
+
+
+def ensure_delete(
+    connection: Connection,
+    server_id: str,
+    context: RequestContext,
+    *,
+    cell: str,
+    owner: str,
+    lease: float,
+    deadline: float,
+) -> str:
+    """The server's delete intent, made or, for a repeated delete, made pending again; returns its id."""
     changed = connection.execute(
         sa.update(intents)
-        .where(
-            intents.c.server_id == server_id,
-            intents.c.kind == IntentKind.CREATE,
-            intents.c.state == IntentState.PENDING,
+        .where(intents.c.server_id == server_id, intents.c.kind == IntentKind.DELETE)
+        .values(
+            state=IntentState.PENDING,
+            cell=cell,
+            lease_owner=owner,
+            lease_until=utc_after(lease),
+            updated_at=utc_now(),
         )
-        .values(state=IntentState.CANCELLED, lease_owner=None, lease_until=None, updated_at=utc_now())
     )
-    return changed.rowcount == 1
+    if changed.rowcount == 0:
+        return add_intents(
+            connection,
+            IntentKind.DELETE,
+            [server_id],
+            context,
+            owner=owner,
+            lease=lease,
+            deadline=deadline,
+            cell=cell,
+        )[0]
+    found = sa.select(intents.c.id).where(intents.c.server_id == server_id, intents.c.kind == IntentKind.DELETE)
+    return str(connection.execute(found).scalar_one())
+
+
+def list_unsettled(connection: Connection, server_ids: Collection[str]) -> set[str]:
+    """Those of the servers whose create is not settled in a cell yet."""
+    found = connection.execute(
+        sa.select(intents.c.server_id).where(
+            intents.c.server_id.in_(server_ids),
+            intents.c.kind == IntentKind.CREATE,
+            intents.c.state.in_(UNFINISHED),
+        )
+    ).scalars()
+    return set(found)
 
 
 def prune(connection: Connection, *, seconds: float, limit: int = 1000) -> int:

@@ -28,5 +28,6 @@ class Image:
     owner: str = ""
     protected: bool = False
     properties: dict[str, str] = field(default_factory=dict)
+    tags: tuple[str, ...] = ()
     created_at: str = ""
     updated_at: str = ""

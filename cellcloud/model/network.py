@@ -45,3 +45,70 @@ class Port:
     # Neutron's binding of the port: vif_type and vif_details; the embedded network says "bridge".
     vif_type: str = "bridge"
     vif_details: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Network:
+    """A layer-2 segment. ``shared``: every project may put ports on it."""
+
+    id: str
+    name: str = ""
+    project_id: str = ""
+    shared: bool = False
+    admin_state_up: bool = True
+    mtu: int = 1400
+    description: str = ""
+    subnet_ids: tuple[str, ...] = ()
+    created_at: str = ""
+    updated_at: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subnet:
+    """Addresses of a network. ``allocation_pools``: (first, last) pairs that are handed out."""
+
+    id: str
+    network_id: str
+    cidr: str
+    name: str = ""
+    project_id: str = ""
+    gateway_ip: str | None = None
+    enable_dhcp: bool = True
+    dns_nameservers: tuple[str, ...] = ()
+    allocation_pools: tuple[tuple[str, str], ...] = ()
+    description: str = ""
+    created_at: str = ""
+    updated_at: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PortRecord:
+    """A port as the network service keeps it. ``device_index``: which of its server's requests it answers."""
+
+    port: Port
+    name: str = ""
+    description: str = ""
+    device_owner: str = ""
+    device_index: int | None = None
+    admin_state_up: bool = True
+    created_at: str = ""
+    updated_at: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewPort:
+    """A port to make. ``addresses``: (subnet or None, address or None) pairs; None lets the service choose all."""
+
+    network_id: str
+    project_id: str
+    name: str = ""
+    description: str = ""
+    device_id: str = ""
+    device_owner: str = ""
+    device_index: int | None = None
+    owned: bool = False
+    host_id: str = ""
+    mac_address: str | None = None
+    admin_state_up: bool = True
+    security_groups: tuple[str, ...] = ()
+    addresses: tuple[tuple[str | None, str | None], ...] | None = None

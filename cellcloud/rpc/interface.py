@@ -22,6 +22,7 @@ class Verb:
     name: str
     answered: bool
     timeout: float
+    fanout: bool
     parameters: dict[str, Any]
     answer: Any
 
@@ -30,17 +31,17 @@ def call(timeout: float = 10.0) -> Callable[[F], F]:
     """A verb with an answer, waited for at most ``timeout`` seconds and never past the context's budget."""
 
     def mark(function: F) -> F:
-        function.__rpc__ = (True, timeout)  # type: ignore[attr-defined]
+        function.__rpc__ = (True, timeout, False)  # type: ignore[attr-defined]
         return function
 
     return mark
 
 
-def cast() -> Callable[[F], F]:
-    """A verb without an answer: it may be lost, repeated or overtaken."""
+def cast(*, fanout: bool = False) -> Callable[[F], F]:
+    """A verb without an answer: it may be lost, repeated or overtaken. ``fanout``: to all who serve it."""
 
     def mark(function: F) -> F:
-        function.__rpc__ = (False, 5.0)  # type: ignore[attr-defined]
+        function.__rpc__ = (False, 5.0, fanout)  # type: ignore[attr-defined]
         return function
 
     return mark
@@ -59,6 +60,7 @@ def verbs_of(interface: type[Any]) -> dict[str, Verb]:
             name=name,
             answered=marks[0],
             timeout=marks[1],
+            fanout=marks[2],
             parameters={p: hints[p] for p in parameters},
             answer=hints.get("return", type(None)),
         )

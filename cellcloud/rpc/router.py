@@ -9,5 +9,5 @@ from cellcloud.rpc.interface import cast
 
 
 class Router(Protocol):
-    @cast()
+    @cast(fanout=True)
     def feed_grew(self, context: RequestContext, newest: int) -> None: ...

@@ -124,7 +124,7 @@ def _method(transport: Transport, raw: Any, interface: str, verb: Verb) -> Calla
         def deliver() -> Any:
             if verb.answered:
                 return raw.prepare(timeout=seconds).call(context.to_wire(), verb.name, payload=payload)
-            return raw.cast(context.to_wire(), verb.name, payload=payload)
+            return raw.prepare(fanout=verb.fanout or None).cast(context.to_wire(), verb.name, payload=payload)
 
         shim = transport.shim
         reply = transport._bounded(
@@ -197,4 +197,3 @@ class Server:
 def unique_name(host: str) -> str:
     """A name for one of several alike services on a host."""
     return f"{host}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
-

@@ -11,6 +11,7 @@ import importlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from graphlib import CycleError, TopologicalSorter
 from signal import SIGTERM
 from typing import Any
 
@@ -34,7 +35,7 @@ class Unit:
     """One process. ``run`` is called in it: a daemon's replaces the process, a task's returns, a service's stays.
 
     ``after``: names of the units that must be ready first; they also stop later. ``grace``: seconds between
-    ``stop_signal`` and SIGKILL.
+    ``stop_signal`` and SIGKILL. ``build`` makes a service without running it, for a process that holds many.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Unit:
     run: Callable[[], None]
     after: tuple[str, ...] = ()
     ready: Callable[[], bool] = _always
+    build: Callable[[], Any] | None = None
     stop_signal: int = SIGTERM
     grace: float = 10.0
 
@@ -52,10 +54,6 @@ class Entry:
 
     target: str
     params: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def module(self) -> str:
-        return self.target.partition(":")[0]
 
     def __call__(self) -> Any:
         return load_entry(self.target)(**self.params)
@@ -73,12 +71,9 @@ def load_entry(target: str) -> Callable[..., Any]:
 
 def in_order(units: Iterable[Unit]) -> list[Unit]:
     """The units, each behind those it comes after. Raises Misconfigured on a circle or an unknown name."""
-    waiting = {unit.name: unit for unit in units}
-    placed: dict[str, Unit] = {}
-    while waiting:
-        free = [unit for unit in waiting.values() if all(name in placed for name in unit.after)]
-        if not free:
-            raise errors.Misconfigured(f"These units wait for each other or for nobody: {', '.join(waiting)}.")
-        for unit in free:
-            placed[unit.name] = waiting.pop(unit.name)
-    return list(placed.values())
+    known = {unit.name: unit for unit in units}
+    try:
+        order = TopologicalSorter({unit.name: unit.after for unit in known.values()}).static_order()
+        return [known[name] for name in order]
+    except (CycleError, KeyError) as error:
+        raise errors.Misconfigured(f"The units wait for each other or for nobody: {error}") from error

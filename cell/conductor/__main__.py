@@ -1,0 +1,123 @@
+"""Wires a conductor. Start one with ``cellcloud-conductor --config FILE``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cell.conductor.engine import Engine
+from cell.conductor.outside import Outside
+from cell.conductor.service import ConductorService
+from cellcloud import errors, log
+from cellcloud.clients.network import NetworkClient
+from cellcloud.config import Config, load
+from cellcloud.context import service_context
+from cellcloud.db.engine import Database
+from cellcloud.rpc.conductor import Conductor
+from cellcloud.rpc.router import Router
+from cellcloud.rpc.scheduler import Scheduler
+from cellcloud.rpc.transport import Server, Transport, unique_name
+from cellcloud.service import Loop, run
+
+
+class ConductorProcess:
+    """A conductor with its queue, engine and loops."""
+
+    name = "conductor"
+
+    def __init__(self, config: Config, transport: Transport, database: Database, networks: NetworkClient) -> None:
+        cell = config.cell
+        self._owner = unique_name(config.host)
+        self._host = config.host
+        self._database = database
+        self._transport = transport
+        outside = Outside(
+            database,
+            transport,
+            networks,
+            resend_after=cell.resend_after,
+            service_down_time=cell.service_down_time,
+        )
+        self.engine = Engine(database, outside, owner=self._owner, lease=cell.run_lease, threads=cell.engine_threads)
+        self.service = ConductorService(
+            cell, database, transport.client(Scheduler), outside, self.engine, transport.client(Router)
+        )
+        self._loops = [
+            Loop("sweep", 5.0, self.service.sweep),
+            Loop("heartbeat", cell.report_interval, self._beat),
+            self.service.nudger,
+        ]
+        self._server: Server | None = None
+
+    def start(self) -> None:
+        """Serve the queue and move runs."""
+        self._server = self._transport.serve(Conductor, self.service, server=self._owner)
+        self.engine.start()
+        for loop in self._loops:
+            loop.start()
+
+    def stop(self) -> None:
+        """Take no new calls, finish the steps at hand."""
+        if self._server is not None:
+            self._server.stop()
+            self._server = None
+        for loop in self._loops:
+            loop.stop()
+        self.engine.stop()
+
+    def check(self) -> dict[str, str]:
+        """Database and loops."""
+        parts = {loop.name: loop.check() for loop in (*self._loops, self.engine.loop)}
+        try:
+            with self._database.read() as connection:
+                connection.exec_driver_sql("SELECT 1")
+            parts["database"] = "ok"
+        except errors.CellcloudError as error:
+            parts["database"] = error.message
+        return parts
+
+    def _beat(self) -> None:
+        self.service.heartbeat(service_context(5.0), "nova-conductor", self._host)
+
+
+def make_networks(config: Config) -> NetworkClient:
+    """The network service this cell was configured for."""
+    if config.outside.network_adapter != "neutron":
+        raise errors.Misconfigured(
+            "A conductor in a process of its own needs a network service: set outside.network_adapter to neutron."
+        )
+    from cellcloud.clients.neutron import NeutronClient
+
+    return NeutronClient.from_config(config)
+
+
+def build(
+    config: Config,
+    *,
+    transport: Transport | None = None,
+    database: Database | None = None,
+    networks: NetworkClient | None = None,
+    **_others: Any,
+) -> ConductorProcess:
+    """A conductor of the configured cell; what is not given is made from the configuration."""
+    return ConductorProcess(
+        config,
+        transport or Transport(config.cell.name, config.cell.transport_url),
+        database or Database(config.cell.connection),
+        networks or make_networks(config),
+    )
+
+
+@click.command()
+@click.option("--config", "path", required=True, type=click.Path(exists=True), help="The cell's option file.")
+def main(path: str) -> None:
+    """Run a conductor until SIGTERM."""
+    config = load(path)
+    log.set_up("conductor", level=config.log_level, file=config.log_file)
+    run(build(config), health_socket=Path(config.state_dir) / "run" / "conductor.sock")
+
+
+if __name__ == "__main__":
+    main()

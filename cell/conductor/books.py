@@ -1,0 +1,101 @@
+"""Whether a cell's books are right, and what it has to offer."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from cellcloud.db import claims, decisions, hosts, runs, servers
+from cellcloud.db.engine import Database
+from cellcloud.model.cell import Finding
+from cellcloud.model.placement import CellDigest
+from cellcloud.model.run import TimelineEntry
+
+
+def check(database: Database, *, down_time: float, stuck_after: float = 600.0) -> list[Finding]:
+    """Every inconsistency, or one finding "ok" per check that found none."""
+    found: list[Finding] = []
+    with database.read() as connection:
+        for host, name, used, held in claims.list_mismatches(connection):
+            text = f"{name}: {used} counted, {held} claimed"
+            found.append(Finding(check="claims", severity="error", subject=host, text=text))
+        owners = claims.list_owners(connection)
+        living = {record.id for record in servers.list_by_id(connection, owners) if not record.deleted}
+        for server_id in sorted(set(owners) - living):
+            text = "holds a claim but does not exist"
+            found.append(Finding(check="owners", severity="error", subject=server_id, text=text))
+        for run in runs.list_overdue(connection, 60.0):
+            text = f"{run.operation} is past its deadline at step {run.step} ({run.direction})"
+            remedy = f"cellctl op show {run.id}"
+            found.append(Finding(check="runs", severity="error", subject=run.server_id, text=text, remedy=remedy))
+        for server_id, task_state, since in servers.list_stuck(connection, stuck_after):
+            text = f"in task state {task_state} since {since:%Y-%m-%d %H:%M:%S}"
+            remedy = f"cellctl server timeline {server_id}"
+            found.append(Finding(check="stuck", severity="warning", subject=server_id, text=text, remedy=remedy))
+        for server_id in servers.list_expired_holds(connection):
+            found.append(Finding(check="holds", severity="warning", subject=server_id, text="held past its time"))
+        for host_record in hosts.list_hosts(connection, down_time=down_time):
+            if not host_record.up:
+                text = "has not reported lately" if not host_record.forced_down else "forced down"
+                found.append(Finding(check="hosts", severity="warning", subject=host_record.host, text=text))
+    troubled = {finding.check for finding in found}
+    for name in ("claims", "owners", "runs", "stuck", "holds", "hosts"):
+        if name not in troubled:
+            found.append(Finding(check=name, severity="ok", subject="-", text="nothing wrong"))
+    return found
+
+
+def _down_to_power(amount: int) -> int:
+    return 0 if amount <= 0 else 1 << (amount.bit_length() - 1)
+
+
+def digest(database: Database, cell: str, *, down_time: float) -> CellDigest:
+    """What the cell can still take: free room per host, joint over the classes."""
+    with database.read() as connection:
+        states = hosts.list_states(connection, down_time=down_time)
+        living = servers.count_living(connection)
+        active = runs.count_active(connection)
+    usable = [state for state in states if state.up and state.enabled]
+    buckets: Counter[tuple[int, int, int]] = Counter()
+    for state in usable:
+        free = [
+            _down_to_power(state.capacity.get(name, 0) - state.used.get(name, 0))
+            for name in ("VCPU", "MEMORY_MB", "DISK_GB")
+        ]
+        buckets[(free[0], free[1], free[2])] += 1
+    return CellDigest(
+        cell=cell,
+        hosts_total=len(states),
+        hosts_up=len(usable),
+        buckets=tuple((*key, count) for key, count in sorted(buckets.items())),
+        zones=tuple(sorted({state.zone for state in states})),
+        servers=living,
+        running_runs=active,
+    )
+
+
+def timeline(database: Database, server_id: str) -> list[TimelineEntry]:
+    """All that happened to a server, oldest first. Raises NotFound."""
+    with database.read() as connection:
+        entries = [
+            TimelineEntry(
+                at=made["created_at"],
+                kind="decision",
+                text=f"chose {made['chosen'] or 'no host'} of {', '.join(made['hosts']) or 'none'}",
+                request_id=made["request_id"],
+            )
+            for made in decisions.list_of(connection, server_id)
+        ]
+        for run in runs.list_runs(connection, server_id=server_id):
+            if run.created_at is not None:
+                text = f"{run.operation} begins (generation {run.generation})"
+                entries.append(TimelineEntry(at=run.created_at, kind="run", text=text, request_id=run.request_id))
+            for step in run.steps:
+                if step.finished_at is None:
+                    continue
+                word = "" if step.direction == "do" else "undo "
+                text = f"{word}{step.step}: {step.outcome}" + (f" ({step.message})" if step.message else "")
+                entries.append(TimelineEntry(at=step.finished_at, kind="step", text=text, request_id=run.request_id))
+            if run.finished_at is not None:
+                text = f"{run.operation} ends: {run.state}" + (f" ({run.message})" if run.message else "")
+                entries.append(TimelineEntry(at=run.finished_at, kind="run", text=text, request_id=run.request_id))
+    return sorted(entries, key=lambda entry: entry.at)

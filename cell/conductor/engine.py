@@ -1,0 +1,309 @@
+"""Moves runs: leases them, takes their steps, saves each step with its outcome in one transaction.
+
+Kill this process between any two instructions: the lease ends, another engine adopts the run, and its present step
+is taken again. Cancellation and deadlines are looked at here, between steps, and nowhere else.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from cell.conductor.workflow import Done, Step, Turn, Wait, Workflow, World
+from cell.conductor.workflows import REGISTRY
+from cellcloud import errors, log, metrics
+from cellcloud.db import claims, feed, runs, servers
+from cellcloud.db.cell_schema import servers as servers_table
+from cellcloud.db.engine import Database, retried
+from cellcloud.db.runs import LeasedRun
+from cellcloud.lifecycle import Operation, TaskState
+from cellcloud.model.server import ServerRecord
+from cellcloud.service import Loop
+
+LOG = logging.getLogger(__name__)
+DEFECT_ATTEMPTS = 3
+
+
+@dataclass(slots=True, kw_only=True)
+class Progress:
+    """What has happened to a run since it was last saved."""
+
+    run: LeasedRun
+    record: ServerRecord
+    changes: dict[str, Any] = field(default_factory=dict)
+    release_claims: bool = False
+    notes: list[tuple[str, str, str, int, str]] = field(default_factory=list)
+    wait: float | None = None
+    forget: str = ""
+    finished: str = ""
+
+    def take(self, done: Done) -> None:
+        """Add a step's end."""
+        self.changes.update(done.changes)
+        self.release_claims = self.release_claims or done.release_claims
+        shown = {name: value for name, value in done.changes.items() if value is not servers.NOW}
+        self.record = replace(self.record, **shown)
+
+
+class Engine:
+    """Moves up to ``threads`` runs at once. ``wake`` makes it look for due ones now."""
+
+    def __init__(
+        self, database: Database, world: World, *, owner: str, lease: float, threads: int, interval: float = 0.5
+    ) -> None:
+        self._database = database
+        self._world = world
+        self._owner = owner
+        self._lease = lease
+        self._threads = threads
+        self._busy: set[str] = set()
+        self._lock = threading.Lock()
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="run")
+        self.loop = Loop("engine", interval, self._lease_and_submit)
+        self._renewing = Loop("leases", lease / 3, self._renew)
+        self.on_feed: Any = lambda: None
+
+    def start(self) -> None:
+        """Begin to move runs."""
+        self.loop.start()
+        self._renewing.start()
+
+    def stop(self) -> None:
+        """Finish the steps at hand; their runs stay for whoever comes next."""
+        self.loop.stop()
+        self._pool.shutdown(wait=True)
+        self._renewing.stop()
+
+    def wake(self) -> None:
+        """Something became due."""
+        self.loop.wake()
+
+    def _lease_and_submit(self) -> bool:
+        with self._lock:
+            room = 2 * self._threads - len(self._busy)
+        if room <= 0:
+            return False
+        leased = _lease_batch(self._database, self._owner, room, self._lease)
+        for run, record in leased:
+            with self._lock:
+                self._busy.add(run.id)
+            self._pool.submit(self._work, run, record)
+        return len(leased) == room
+
+    def _work(self, run: LeasedRun, record: ServerRecord) -> None:
+        log.request_id.set(run.request_id)
+        try:
+            self.advance(run, record)
+        except errors.Stale:
+            LOG.info("run adopted elsewhere", extra={"run": run.id})
+        except errors.CellcloudError as error:
+            LOG.warning("run waits", extra={"run": run.id, "why": error.message, "detail": error.detail})
+        except Exception:
+            LOG.exception("run failed to move", extra={"run": run.id})
+        finally:
+            with self._lock:
+                self._busy.discard(run.id)
+            self.loop.wake()
+
+    def _renew(self) -> None:
+        with self._lock:
+            busy = sorted(self._busy)
+        if busy:
+            with self._database.write() as connection:
+                runs.renew(connection, self._owner, busy, self._lease)
+
+    def advance(self, run: LeasedRun, record: ServerRecord) -> None:
+        """Take steps until the run waits or ends. Raises Stale when its lease is lost."""
+        workflow = REGISTRY[run.operation]
+        progress = Progress(run=run, record=record)
+        while True:
+            self._take_step(workflow, progress)
+            if not progress.finished and progress.wait is None and _next_is_passive(workflow, progress.run):
+                continue
+            progress = _save(self._database, self._owner, workflow, progress)
+            if progress.changes:
+                self.on_feed()
+            if progress.finished or progress.wait is not None:
+                return
+            progress = Progress(run=progress.run, record=progress.record)
+
+    def _take_step(self, workflow: Workflow, progress: Progress) -> None:
+        run = progress.run
+        if run.direction == "do" and not workflow.is_committed(run.step):
+            if run.cancel_requested:
+                run = _turned(run, errors.Conflict("The operation was cancelled."))
+            elif run.overdue:
+                run = _turned(run, errors.DeadlineExceeded("The operation took longer than it may."))
+        progress.run = run
+        step = workflow.steps[run.step]
+        action = step.do if run.direction == "do" else step.undo
+        try:
+            done = action(_turn(run, progress.record, step), self._world) if action else Done()
+        except Wait as wait:
+            progress.wait = wait.seconds
+            progress.forget = _address(run, step) if wait.forget else ""
+            return
+        except Exception as error:  # noqa: BLE001 -- a step's every failure is a failure of the run, not of the engine
+            self._fail(workflow, progress, step, error)
+            return
+        metrics.STEPS.labels(step.name, run.direction, "done").inc()
+        progress.notes.append((step.name, run.direction, "done", run.attempt, ""))
+        progress.take(done)
+        _move_on(workflow, progress, step, done)
+
+    def _fail(self, workflow: Workflow, progress: Progress, step: Step, error: Exception) -> None:
+        run = progress.run
+        known = error if isinstance(error, errors.CellcloudError) else None
+        if known is None:
+            LOG.exception("step failed", extra={"run": run.id, "step": step.name}, exc_info=error)
+            known = errors.CallHuman("An internal error occurred.", detail=f"{step.name}: {type(error).__name__}")
+        metrics.STEPS.labels(step.name, run.direction, type(known).__name__).inc()
+        progress.notes.append((step.name, run.direction, "failed", run.attempt, known.message))
+        only_forward = run.direction == "undo" or workflow.is_committed(run.step)
+        again = isinstance(known, errors.TryLater) or (known is not error and run.attempt < DEFECT_ATTEMPTS)
+        if only_forward or again:
+            progress.wait = min(0.25 * 2.0 ** min(run.attempt, 7), 15.0)
+            return
+        progress.run = _turned(run, known)
+
+
+def _turn(run: LeasedRun, record: ServerRecord, step: Step) -> Turn:
+    address = _address(run, step)
+    return Turn(run=run, record=record, step=address, event=run.events.get(address))
+
+
+def _address(run: LeasedRun, step: Step) -> str:
+    return step.name if run.direction == "do" else f"undo:{step.name}"
+
+
+def _turned(run: LeasedRun, error: errors.CellcloudError) -> LeasedRun:
+    """The run going backwards from its present step, whose own undo runs first."""
+    return replace(
+        run,
+        direction="undo",
+        attempt=1,
+        error=type(error).__name__,
+        message=error.message[:2000],
+        detail=error.detail[:4000],
+    )
+
+
+def _next_is_passive(workflow: Workflow, run: LeasedRun) -> bool:
+    if run.direction == "undo":
+        return workflow.steps[run.step].undo is None
+    return workflow.steps[run.step].passive
+
+
+def _move_on(workflow: Workflow, progress: Progress, step: Step, done: Done) -> None:
+    run = progress.run
+    following = run.step + 1 if run.direction == "do" else run.step - 1
+    if following in (-1, len(workflow.steps)):
+        if run.direction == "undo":
+            progress.take(workflow.on_failure(run, progress.record))
+        progress.finished = "done" if run.direction == "do" else "undone"
+        progress.run = replace(run, outputs={**run.outputs, step.name: dict(done.outputs)})
+        return
+    upcoming = workflow.steps[following]
+    if run.direction == "do" and upcoming.task_state is not None:
+        progress.take(Done(changes={"task_state": upcoming.task_state}))
+    progress.run = replace(run, step=following, attempt=1, outputs={**run.outputs, step.name: dict(done.outputs)})
+
+
+@retried
+def _lease_batch(database: Database, owner: str, limit: int, seconds: float) -> list[tuple[LeasedRun, ServerRecord]]:
+    with database.write() as connection:
+        leased = runs.lease_due(connection, owner, limit=limit, seconds=seconds)
+        if not leased:
+            return []
+        records = {r.id: r for r in servers.list_by_id(connection, [run.server_id for run in leased])}
+    return [(run, records[run.server_id]) for run in leased]
+
+
+@retried
+def _save(database: Database, owner: str, workflow: Workflow, progress: Progress) -> Progress:
+    """Store the progress; answers it as the database now has it.
+
+    The host's word may have arrived while the step was being taken: then the run does not wait.
+    """
+    run = progress.run
+    with database.write() as connection:
+        now = runs.get_leased(connection, run.id, owner)
+        events = {name: word for name, word in now.events.items() if name != progress.forget}
+        heard = progress.wait is not None and _address(run, workflow.steps[run.step]) in set(events) - set(run.events)
+        turn_round = now.cancel_requested and not run.cancel_requested
+        wait = 0.0 if heard or (turn_round and progress.wait is not None) else progress.wait
+        following_delete = servers.is_delete_requested(connection, run.server_id) if progress.finished else None
+        changes = dict(progress.changes)
+        if now.cancel_requested and not progress.finished:
+            changes.pop("task_state", None)
+        if following_delete is not None and run.operation != Operation.DELETE:
+            changes = {}
+        for name, direction, outcome, attempt, message in progress.notes:
+            runs.record_step(connection, run.id, name, direction, outcome=outcome, attempt=attempt, message=message)
+        values = {
+            "step": run.step,
+            "direction": run.direction,
+            "outputs": run.outputs,
+            "events": events,
+            "attempt": run.attempt,
+            "error": run.error,
+            "message": run.message,
+            "detail": run.detail,
+        }
+        runs.save(connection, run.id, values, wait=wait)
+        record: ServerRecord | None = progress.record
+        if changes:
+            record = servers.change(connection, run.server_id, changes, servers_table.c.generation == run.generation)
+        if progress.release_claims and (following_delete is None or run.operation == Operation.DELETE):
+            claims.release(connection, [run.server_id])
+        if progress.finished:
+            runs.finish(connection, run.id, progress.finished)
+            if following_delete is not None and run.operation != Operation.DELETE:
+                record = begin_run(connection, run.server_id, Operation.DELETE, following_delete)
+                changes = {"task_state": TaskState.DELETING}
+        if changes and record is not None:
+            feed.append(connection, [record])
+    return replace(
+        progress,
+        run=replace(run, events=events, cancel_requested=now.cancel_requested),
+        record=record or progress.record,
+        changes=changes,
+        wait=wait,
+    )
+
+
+def begin_run(
+    connection: Any, server_id: str, operation: Operation, asked: dict[str, Any], **changes: Any
+) -> ServerRecord:
+    """Insert the run, give the server its next generation and the operation's task state. The caller holds the row.
+
+    ``asked``: request_id, user_id, project_id, arguments.
+    """
+    workflow = REGISTRY[operation]
+    task_state = changes.pop("task_state", workflow.steps[0].task_state)
+    record = servers.change(
+        connection,
+        server_id,
+        {"generation": servers_table.c.generation + 1, "task_state": task_state, **changes},
+    )
+    if record is None:
+        raise errors.NotFound(f"Instance {server_id} could not be found.")
+    runs.insert(
+        connection,
+        [
+            runs.NewRun(
+                server_id=server_id,
+                operation=operation,
+                generation=record.generation,
+                request_id=asked.get("request_id", ""),
+                user_id=asked.get("user_id", ""),
+                project_id=asked.get("project_id", record.spec.project_id),
+                arguments=asked.get("arguments", {}),
+                deadline=workflow.deadline,
+            )
+        ],
+    )
+    return record

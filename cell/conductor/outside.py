@@ -1,0 +1,61 @@
+"""The outside as the conductor's steps reach it: networks, and hosts by their queues."""
+
+from __future__ import annotations
+
+import threading
+
+from cellcloud import errors
+from cellcloud.clients.network import NetworkClient
+from cellcloud.context import RequestContext
+from cellcloud.db import hosts
+from cellcloud.db.engine import Database
+from cellcloud.model.guest import GuestCommand
+from cellcloud.rpc.compute import Compute
+from cellcloud.rpc.transport import Transport
+
+
+class Outside:
+    """The ``World`` of a running conductor."""
+
+    def __init__(
+        self,
+        database: Database,
+        transport: Transport,
+        networks: NetworkClient,
+        *,
+        resend_after: float,
+        service_down_time: float,
+    ) -> None:
+        self.networks = networks
+        self.resend_after = resend_after
+        self._database = database
+        self._transport = transport
+        self._down_time = service_down_time
+        self._queues: dict[str, str] = {}
+        self._computes: dict[str, Compute] = {}
+        self._lock = threading.Lock()
+
+    def send(self, context: RequestContext, host: str, command: GuestCommand) -> None:
+        self.compute(host).apply(context, host, [command])
+
+    def is_up(self, host: str) -> bool:
+        with self._database.read() as connection:
+            return hosts.is_up(connection, host, down_time=self._down_time)
+
+    def compute(self, host: str) -> Compute:
+        """The compute service that answers for the host. Raises NotFound."""
+        queue = self._queues.get(host)
+        if queue is None:
+            with self._database.read() as connection:
+                self._queues = hosts.list_queues(connection)
+            queue = self._queues.get(host)
+            if queue is None:
+                raise errors.NotFound(f"Compute host {host} could not be found.")
+        with self._lock:
+            if queue not in self._computes:
+                self._computes[queue] = self._transport.client(Compute, server=queue)
+            return self._computes[queue]
+
+    def forget_queues(self) -> None:
+        """Hosts may have moved to other compute services."""
+        self._queues = {}

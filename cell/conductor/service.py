@@ -1,0 +1,217 @@
+"""The conductor: the only service that opens its cell's database. Each verb is one or a few transactions."""
+
+from __future__ import annotations
+
+import logging
+
+from cell.conductor import books, hearing, operations, placing
+from cell.conductor.engine import Engine
+from cell.conductor.outside import Outside
+from cellcloud import errors
+from cellcloud.config import CellConfig
+from cellcloud.context import RequestContext, service_context
+from cellcloud.db import consoles, feed, hosts, runs, servers, services
+from cellcloud.db.engine import Database
+from cellcloud.lifecycle import Operation, VmState
+from cellcloud.model.cell import FeedPage, Finding
+from cellcloud.model.console import ConsoleBinding
+from cellcloud.model.guest import ExpectedGuest, GuestEvent
+from cellcloud.model.host import Host, HostReport, HostState, ServiceRecord
+from cellcloud.model.placement import CellDigest, ConfirmAnswer, ReserveAnswer
+from cellcloud.model.run import RunRecord, TimelineEntry
+from cellcloud.model.server import ServerRecord, ServerSpec
+from cellcloud.rpc.router import Router
+from cellcloud.rpc.scheduler import Scheduler
+from cellcloud.service import Loop
+
+LOG = logging.getLogger(__name__)
+
+
+class ConductorService:
+    """Implements ``cellcloud.rpc.conductor.Conductor``."""
+
+    def __init__(
+        self,
+        config: CellConfig,
+        database: Database,
+        scheduler: Scheduler,
+        outside: Outside,
+        engine: Engine,
+        router: Router,
+    ) -> None:
+        self._config = config
+        self._database = database
+        self._scheduler = scheduler
+        self._outside = outside
+        self._engine = engine
+        self._router = router
+        self.nudger = Loop("nudge", 60.0, self._nudge)
+        engine.on_feed = self.nudger.wake
+
+    # ---- from the top cell -------------------------------------------------------------------------------------
+    def reserve(self, context: RequestContext, specs: list[ServerSpec]) -> list[ReserveAnswer]:
+        return placing.reserve(self._database, self._scheduler, context, specs, hold_seconds=self._config.hold_seconds)
+
+    def confirm(self, context: RequestContext, server_ids: list[str]) -> list[ConfirmAnswer]:
+        answers = placing.confirm(self._database, context, server_ids)
+        self._engine.wake()
+        self.nudger.wake()
+        return answers
+
+    def release(self, context: RequestContext, server_ids: list[str]) -> None:
+        placing.release(self._database, server_ids)
+
+    def begin_operation(
+        self, context: RequestContext, server_id: str, operation: Operation, arguments: dict[str, object]
+    ) -> ServerRecord:
+        record = operations.begin_operation(self._database, context, server_id, operation, arguments)
+        self._engine.wake()
+        self.nudger.wake()
+        return record
+
+    def update_server(self, context: RequestContext, server_id: str, changes: dict[str, object]) -> ServerRecord:
+        record = operations.update_server(self._database, context, server_id, changes)
+        self.nudger.wake()
+        return record
+
+    def list_feed(self, context: RequestContext, after: int, limit: int) -> FeedPage:
+        with self._database.read() as connection:
+            return feed.list_after(connection, after, limit)
+
+    def list_versions(self, context: RequestContext, after_id: str, limit: int) -> list[tuple[str, int]]:
+        with self._database.read() as connection:
+            return servers.list_versions(connection, after_id, limit)
+
+    def get_servers(self, context: RequestContext, server_ids: list[str]) -> list[ServerRecord]:
+        with self._database.read() as connection:
+            return servers.list_by_id(connection, server_ids)
+
+    def get_digest(self, context: RequestContext) -> CellDigest:
+        return books.digest(self._database, self._config.name, down_time=self._config.service_down_time)
+
+    def list_hosts(self, context: RequestContext) -> list[Host]:
+        with self._database.read() as connection:
+            return hosts.list_hosts(connection, down_time=self._config.service_down_time)
+
+    def list_services(self, context: RequestContext) -> list[ServiceRecord]:
+        with self._database.read() as connection:
+            computes = hosts.list_hosts(connection, down_time=self._config.service_down_time)
+            others = services.list_all(connection, down_time=self._config.service_down_time)
+        return [*others, *(_compute_service(host) for host in computes)]
+
+    def set_service(
+        self,
+        context: RequestContext,
+        host: str,
+        enabled: bool | None,
+        disabled_reason: str | None,
+        forced_down: bool | None,
+    ) -> ServiceRecord:
+        with self._database.write() as connection:
+            hosts.set_state(connection, host, enabled=enabled, disabled_reason=disabled_reason, forced_down=forced_down)
+            found = hosts.list_hosts(connection, down_time=self._config.service_down_time, host=host)
+        return _compute_service(found[0])
+
+    def list_runs(self, context: RequestContext, server_id: str | None, unfinished: bool) -> list[RunRecord]:
+        with self._database.read() as connection:
+            return runs.list_runs(connection, server_id=server_id, unfinished=unfinished)
+
+    def get_run(self, context: RequestContext, run_id: str) -> RunRecord:
+        with self._database.read() as connection:
+            return runs.get(connection, run_id)
+
+    def get_timeline(self, context: RequestContext, server_id: str) -> list[TimelineEntry]:
+        return books.timeline(self._database, server_id)
+
+    def check_books(self, context: RequestContext) -> list[Finding]:
+        return books.check(self._database, down_time=self._config.service_down_time)
+
+    def get_console_output(self, context: RequestContext, server_id: str, length: int) -> str:
+        with self._database.read() as connection:
+            record = servers.get(connection, server_id)
+        if record.host is None:
+            raise errors.Conflict(f"Instance {server_id} is not ready")
+        return self._outside.compute(record.host).get_console_output(context, record.host, server_id, length)
+
+    # ---- from hosts --------------------------------------------------------------------------------------------
+    def report_hosts(self, context: RequestContext, reports: list[HostReport]) -> None:
+        with self._database.write() as connection:
+            changed = hosts.report(connection, reports)
+        if changed:
+            self._outside.forget_queues()
+
+    def report_events(self, context: RequestContext, events: list[GuestEvent]) -> None:
+        woken, changed = hearing.hear(self._database, events)
+        if woken:
+            self._engine.wake()
+        if changed:
+            self.nudger.wake()
+
+    def list_expected_guests(self, context: RequestContext, host: str) -> list[ExpectedGuest]:
+        return hearing.list_expected(self._database, host)
+
+    # ---- from the cell's other services ------------------------------------------------------------------------
+    def list_host_states(self, context: RequestContext) -> list[HostState]:
+        with self._database.read() as connection:
+            return hosts.list_states(connection, down_time=self._config.service_down_time)
+
+    def heartbeat(self, context: RequestContext, binary: str, host: str) -> None:
+        with self._database.write() as connection:
+            services.beat(connection, binary, host)
+
+    def save_console_token(
+        self, context: RequestContext, server_id: str, token_hash: str, protocol: str, ttl: int
+    ) -> ConsoleBinding:
+        with self._database.write() as connection:
+            record = servers.get(connection, server_id)
+            if record.host is None or record.vm_state != VmState.ACTIVE:
+                raise errors.Conflict(f"Instance {server_id} is not ready")
+            return consoles.insert(
+                connection, record, token_hash=token_hash, protocol=protocol, user_id=context.user_id, ttl=ttl
+            )
+
+    def redeem_console_token(self, context: RequestContext, token_hash: str) -> ConsoleBinding:
+        try:
+            with self._database.write() as connection:
+                return consoles.redeem(connection, token_hash)
+        except errors.NotFound:
+            LOG.warning("console token refused")
+            raise
+
+    def check_console(self, context: RequestContext, server_id: str, generation: int) -> bool:
+        with self._database.read() as connection:
+            return consoles.is_current(connection, server_id, generation)
+
+    def find_server_on(self, context: RequestContext, host: str, server_id: str) -> ServerRecord | None:
+        with self._database.read() as connection:
+            found = servers.list_by_id(connection, [server_id])
+        return next((record for record in found if record.host == host and not record.deleted), None)
+
+    # ---- unasked -----------------------------------------------------------------------------------------------
+    def sweep(self) -> None:
+        """What nobody asks for: holds past their time, old tokens, the feed's tail."""
+        if placing.expire_holds(self._database):
+            self.nudger.wake()
+        with self._database.write() as connection:
+            consoles.prune(connection)
+            feed.prune(connection, self._config.feed_keep)
+
+    def _nudge(self) -> None:
+        with self._database.read() as connection:
+            newest = feed.list_after(connection, 2**62, 1).newest
+        self._router.feed_grew(service_context(5.0), newest)
+
+
+def _compute_service(host: Host) -> ServiceRecord:
+    return ServiceRecord(
+        id=host.id,
+        binary="nova-compute",
+        host=host.host,
+        zone=host.zone,
+        enabled=host.enabled,
+        disabled_reason=host.disabled_reason,
+        forced_down=host.forced_down,
+        up=host.up,
+        created_at=host.created_at,
+        last_seen=host.last_seen,
+    )

@@ -1,0 +1,76 @@
+"""Steps that ask a host to do something to a guest, and wait for its word."""
+
+from __future__ import annotations
+
+from cell.conductor.workflow import Done, Step, Turn, Wait, World
+from cellcloud import errors
+from cellcloud.lifecycle import PowerState, TaskState
+from cellcloud.model.guest import CommandKind, GuestCommand
+
+WAIT_STEP = "guests.wait"
+
+
+def _send(turn: Turn, world: World, kind: CommandKind, answer_to: str) -> None:
+    if turn.record.host is None:
+        raise errors.Conflict(f"Instance {turn.record.id} is on no host.")
+    command = GuestCommand(
+        kind=kind,
+        run_id=turn.run.id,
+        step=answer_to,
+        server_id=turn.record.id,
+        generation=turn.run.generation,
+        spec=turn.record.spec if kind is not CommandKind.DESTROY else None,
+        ports=turn.record.ports,
+        request_id=turn.run.request_id,
+    )
+    world.send(turn.context, turn.record.host, command)
+
+
+def _kind(turn: Turn) -> CommandKind:
+    if turn.run.operation == "create":
+        return CommandKind.SPAWN
+    if turn.run.operation == "reboot":
+        hard = turn.run.arguments.get("type") == "HARD"
+        return CommandKind.REBOOT_HARD if hard else CommandKind.REBOOT_SOFT
+    return CommandKind.START if turn.run.operation == "start" else CommandKind.STOP
+
+
+def ask(turn: Turn, world: World) -> Done:
+    """Send the operation's command; the answer comes to ``guests.wait``."""
+    _send(turn, world, _kind(turn), WAIT_STEP)
+    return Done()
+
+
+def hear(turn: Turn, world: World) -> Done:
+    """The host's word on the operation's command; asked again when none came for a while."""
+    if turn.failure is not None:
+        raise turn.failure
+    if turn.event is not None:
+        return Done(outputs={"power_state": turn.event.get("power_state", PowerState.NOSTATE)})
+    if turn.run.attempt > 1:
+        _send(turn, world, _kind(turn), WAIT_STEP)
+    raise Wait(world.resend_after)
+
+
+def remove(turn: Turn, world: World) -> Done:
+    """Destroy the guest and wait until its host says so.
+
+    A host that is down is not waited for: when it returns it compares its guests with the cell's records before it
+    takes work, and destroys this one.
+    """
+    if turn.record.host is None:
+        return Done()
+    if turn.failure is not None:
+        raise Wait(min(2.0 ** min(turn.run.attempt, 5), world.resend_after), forget=True)
+    if turn.event is not None:
+        return Done()
+    if turn.run.attempt > 1 and not world.is_up(turn.record.host):
+        return Done()
+    _send(turn, world, CommandKind.DESTROY, turn.step)
+    raise Wait(world.resend_after)
+
+
+spawn = Step(name="guests.spawn", do=ask, undo=remove, task_state=TaskState.SPAWNING)
+power = Step(name="guests.power", do=ask)
+wait = Step(name=WAIT_STEP, do=hear, passive=True)
+destroy = Step(name="guests.destroy", do=remove, commit=True, task_state=TaskState.DELETING)

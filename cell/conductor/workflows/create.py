@@ -1,0 +1,18 @@
+"""Create: from a confirmed claim to a running guest.
+
+Until the guest has started everything can be taken back, and is: in reverse order, when a step fails, when the
+deadline passes, or when the user deletes the server meanwhile.
+"""
+
+from __future__ import annotations
+
+from cell.conductor.steps import guests, networks, records
+from cell.conductor.workflow import Workflow, minutes
+from cellcloud.lifecycle import Operation
+
+CREATE = Workflow(
+    operation=Operation.CREATE,
+    steps=(networks.allocate_ports, guests.spawn, guests.wait, records.mark_active),
+    deadline=minutes(30),
+    on_failure=records.mark_error,
+)

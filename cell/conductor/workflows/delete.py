@@ -1,0 +1,14 @@
+"""Delete: the guest goes first, then what it used, then the record. There is no way back from the first step on."""
+
+from __future__ import annotations
+
+from cell.conductor.steps import guests, networks, records
+from cell.conductor.workflow import Workflow, minutes
+from cellcloud.lifecycle import Operation
+
+DELETE = Workflow(
+    operation=Operation.DELETE,
+    steps=(guests.destroy, networks.release_ports, records.mark_deleted),
+    deadline=minutes(30),
+    on_failure=records.keep_state,
+)

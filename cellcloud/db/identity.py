@@ -1,0 +1,249 @@
+"""Rows of the embedded identity. Tokens are found by their hash and expire by the database's clock."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from cellcloud import errors
+from cellcloud.db.engine import rows_changed, utc_after, utc_now
+from cellcloud.db.top_schema import (
+    identity_domains,
+    identity_grants,
+    identity_projects,
+    identity_roles,
+    identity_tokens,
+    identity_users,
+)
+from cellcloud.model.identity import Grant, Project, Role, Token, User
+
+_USER = [c for c in identity_users.c if c.name != "password_hash"]
+_PROJECT = list(identity_projects.c)
+
+
+@contextmanager
+def _unique(message: str) -> Iterator[None]:
+    try:
+        yield
+    except sa.exc.IntegrityError as error:
+        raise errors.Conflict(message) from error
+
+
+# ---- users -------------------------------------------------------------------------------------------------------
+def list_users(c: Connection, **equals: str) -> list[User]:
+    """Users whose columns equal the given values, by name."""
+    query = sa.select(*_USER).where(*_equal(identity_users, equals)).order_by(identity_users.c.name)
+    return [User(**row) for row in c.execute(query).mappings()]
+
+
+def find_user(c: Connection, **equals: str) -> User | None:
+    """The one user with these values (``id``, or ``name`` and ``domain_id``)."""
+    return next(iter(list_users(c, **equals)), None)
+
+
+def get_password_hash(c: Connection, user_id: str) -> str:
+    """The library's encoded hash; empty for an account without a password."""
+    query = sa.select(identity_users.c.password_hash).where(identity_users.c.id == user_id)
+    return c.execute(query).scalar_one_or_none() or ""
+
+
+def insert_user(c: Connection, user: User, password_hash: str) -> None:
+    """Raises Conflict for a name in use."""
+    with _unique("A user of that name exists already."):
+        c.execute(identity_users.insert().values(password_hash=password_hash, **_values(user)))
+
+
+def update_user(c: Connection, user_id: str, changes: Mapping[str, Any]) -> bool:
+    """Change columns; False when there is no such user."""
+    with _unique("A user of that name exists already."):
+        return _changed(c, identity_users, user_id, changes)
+
+
+def delete_user(c: Connection, user_id: str) -> bool:
+    """Delete the user with its grants and tokens; False when there is none."""
+    c.execute(identity_tokens.delete().where(identity_tokens.c.user_id == user_id))
+    c.execute(identity_grants.delete().where(identity_grants.c.user_id == user_id))
+    return rows_changed(c.execute(identity_users.delete().where(identity_users.c.id == user_id))) > 0
+
+
+# ---- projects, domains, roles --------------------------------------------------------------------------------------
+def list_projects(c: Connection, *, user_id: str | None = None, **equals: str) -> list[Project]:
+    """Projects with these values, by name; with ``user_id`` only those in which the user has a role."""
+    query = sa.select(*_PROJECT).where(*_equal(identity_projects, equals)).order_by(identity_projects.c.name)
+    if user_id is not None:
+        granted = sa.select(identity_grants.c.project_id).where(identity_grants.c.user_id == user_id)
+        query = query.where(identity_projects.c.id.in_(granted))
+    return [Project(**row) for row in c.execute(query).mappings()]
+
+
+def find_project(c: Connection, **equals: str) -> Project | None:
+    """The one project with these values (``id``, or ``name`` and ``domain_id``)."""
+    return next(iter(list_projects(c, **equals)), None)
+
+
+def insert_project(c: Connection, project: Project) -> None:
+    """Raises Conflict for a name in use."""
+    with _unique("A project of that name exists already."):
+        c.execute(identity_projects.insert().values(**_values(project)))
+
+
+def update_project(c: Connection, project_id: str, changes: Mapping[str, Any]) -> bool:
+    """Change columns; False when there is no such project."""
+    with _unique("A project of that name exists already."):
+        return _changed(c, identity_projects, project_id, changes)
+
+
+def delete_project(c: Connection, project_id: str) -> bool:
+    """Delete the project with its grants and tokens; False when there is none."""
+    c.execute(identity_tokens.delete().where(identity_tokens.c.project_id == project_id))
+    c.execute(identity_grants.delete().where(identity_grants.c.project_id == project_id))
+    return rows_changed(c.execute(identity_projects.delete().where(identity_projects.c.id == project_id))) > 0
+
+
+def insert_domain(c: Connection, domain_id: str, name: str) -> None:
+    c.execute(identity_domains.insert().values(id=domain_id, name=name, enabled=True, description=""))
+
+
+def list_domains(c: Connection) -> dict[str, str]:
+    """Id -> name."""
+    query = sa.select(identity_domains.c.id, identity_domains.c.name).where(identity_domains.c.enabled)
+    return {row.id: row.name for row in c.execute(query)}
+
+
+def list_roles(c: Connection) -> list[Role]:
+    query = sa.select(identity_roles).order_by(identity_roles.c.name)
+    return [Role(**row) for row in c.execute(query).mappings()]
+
+
+def insert_role(c: Connection, role: Role) -> None:
+    """Raises Conflict for a name in use."""
+    with _unique("A role of that name exists already."):
+        c.execute(identity_roles.insert().values(**_values(role)))
+
+
+# ---- grants ------------------------------------------------------------------------------------------------------
+def list_grants(c: Connection, **equals: str) -> list[Grant]:
+    """Grants with these values (``user_id``, ``project_id``, ``role_id``)."""
+    query = sa.select(identity_grants).where(*_equal(identity_grants, equals))
+    return [Grant(**row) for row in c.execute(query).mappings()]
+
+
+def add_grant(c: Connection, grant: Grant) -> None:
+    """Give a role; given already is success."""
+    if not list_grants(c, **_values(grant)):
+        with _unique("The role is being granted by another request."):
+            c.execute(identity_grants.insert().values(**_values(grant)))
+
+
+def remove_grant(c: Connection, grant: Grant) -> bool:
+    """Take a role away; False when it was not given."""
+    return rows_changed(c.execute(identity_grants.delete().where(*_equal(identity_grants, _values(grant))))) > 0
+
+
+# ---- tokens ------------------------------------------------------------------------------------------------------
+def insert_token(
+    c: Connection,
+    token_hash: str,
+    *,
+    user_id: str,
+    project_id: str | None,
+    methods: Sequence[str],
+    audit_ids: Sequence[str],
+    seconds: float,
+    not_after: dt.datetime | None = None,
+) -> None:
+    """Store a token that lives ``seconds`` from the database's now, or until ``not_after``."""
+    c.execute(
+        identity_tokens.insert().values(
+            token_hash=token_hash,
+            user_id=user_id,
+            project_id=project_id,
+            methods=list(methods),
+            audit_ids=list(audit_ids),
+            issued_at=utc_now(),
+            expires_at=utc_after(seconds) if not_after is None else not_after,
+        )
+    )
+
+
+def find_token(c: Connection, token_hash: str) -> Token | None:
+    """The token, with the roles its user has now. None: unknown, expired, or its user or project is gone."""
+    t, u, p, g = identity_tokens, identity_users, identity_projects, identity_grants
+    query = (
+        sa.select(
+            t,
+            u.c.name.label("user_name"),
+            u.c.domain_id.label("user_domain_id"),
+            u.c.default_project_id,
+            p.c.name.label("project_name"),
+            p.c.domain_id.label("project_domain_id"),
+            p.c.description,
+            g.c.role_id,
+            identity_roles.c.name.label("role_name"),
+        )
+        .join(u, (u.c.id == t.c.user_id) & u.c.enabled)
+        .outerjoin(p, (p.c.id == t.c.project_id) & p.c.enabled)
+        .outerjoin(g, (g.c.user_id == u.c.id) & (g.c.project_id == p.c.id))
+        .outerjoin(identity_roles, identity_roles.c.id == g.c.role_id)
+        .where(t.c.token_hash == token_hash, t.c.expires_at > utc_now())
+    )
+    rows = c.execute(query).all()
+    if not rows or (rows[0].project_id is not None and rows[0].project_name is None):
+        return None
+    row = rows[0]
+    project = None
+    if row.project_id is not None:
+        project = Project(
+            id=row.project_id,
+            name=row.project_name,
+            domain_id=row.project_domain_id,
+            description=row.description,
+        )
+    return Token(
+        user=User(
+            id=row.user_id,
+            name=row.user_name,
+            domain_id=row.user_domain_id,
+            default_project_id=row.default_project_id,
+        ),
+        project=project,
+        roles=tuple(Role(id=r.role_id, name=r.role_name) for r in rows if r.role_name),
+        methods=tuple(row.methods),
+        audit_ids=tuple(row.audit_ids),
+        issued_at=row.issued_at,
+        expires_at=row.expires_at,
+    )
+
+
+def delete_token(c: Connection, token_hash: str) -> bool:
+    """Revoke one token; False when there is none."""
+    return rows_changed(c.execute(identity_tokens.delete().where(identity_tokens.c.token_hash == token_hash))) > 0
+
+
+def delete_tokens_of(c: Connection, user_id: str) -> None:
+    """Revoke every token of a user."""
+    c.execute(identity_tokens.delete().where(identity_tokens.c.user_id == user_id))
+
+
+def delete_expired_tokens(c: Connection) -> int:
+    """Forget tokens that nobody can use any more; how many."""
+    return rows_changed(c.execute(identity_tokens.delete().where(identity_tokens.c.expires_at <= utc_now())))
+
+
+def _values(record: User | Project | Role | Grant) -> dict[str, Any]:
+    return {name: getattr(record, name) for name in record.__dataclass_fields__}
+
+
+def _equal(table: sa.Table, equals: Mapping[str, str]) -> list[sa.ColumnElement[bool]]:
+    return [table.c[name] == value for name, value in equals.items()]
+
+
+def _changed(c: Connection, table: sa.Table, row_id: str, changes: Mapping[str, Any]) -> bool:
+    if not changes:
+        return c.execute(sa.select(table.c.id).where(table.c.id == row_id)).first() is not None
+    return rows_changed(c.execute(table.update().where(table.c.id == row_id).values(**changes))) > 0

@@ -1,0 +1,132 @@
+"""Rows of the embedded image service."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from cellcloud import errors
+from cellcloud.db.engine import rows_changed, utc_after, utc_now
+from cellcloud.db.top_schema import images
+from cellcloud.model.image import Image
+
+SORTABLE = ("created_at", "updated_at", "name", "status", "size", "id", "disk_format", "container_format")
+_UNSET: dict[str, Any] = {"disk_format": "", "container_format": "", "size": 0}
+
+
+def insert_image(c: Connection, image: Image) -> None:
+    """Store a new image; times are the database's. Raises Conflict for an id in use."""
+    times = {"created_at": utc_now(), "updated_at": utc_now()}
+    try:
+        c.execute(images.insert().values(**_columns(image), **times, id=image.id, status=image.status))
+    except sa.exc.IntegrityError as error:
+        raise errors.Conflict("An image with that id exists already.") from error
+
+
+def find_image(c: Connection, image_id: str) -> Image | None:
+    """The image, whoever owns it."""
+    row = c.execute(sa.select(images).where(images.c.id == image_id)).mappings().first()
+    return None if row is None else _image(row)
+
+
+def list_images(
+    c: Connection,
+    *,
+    project_id: str,
+    is_admin: bool,
+    where: Mapping[str, Sequence[str]],
+    sort: Sequence[tuple[str, bool]] = (("created_at", False),),
+    after: Image | None = None,
+    limit: int | None = None,
+) -> list[Image]:
+    """Images that the project may list: its own and the public ones; an administrator's are all.
+
+    ``where``: column -> accepted values. ``sort``: column and whether it rises. ``after``: the last item of the page
+    before.
+    """
+    query = sa.select(images).where(*(images.c[name].in_(values) for name, values in where.items()))
+    if not is_admin:
+        community = images.c.visibility == "community" if "visibility" in where else sa.false()
+        query = query.where((images.c.owner == project_id) | (images.c.visibility == "public") | community)
+    keys = [(name, rises) for name, rises in sort if name != "id"] + [("id", dict(sort).get("id", False))]
+    if after is not None:
+        query = query.where(_beyond(c, keys, after.id))
+    query = query.order_by(*(images.c[name].asc() if rises else images.c[name].desc() for name, rises in keys))
+    return [_image(row) for row in c.execute(query.limit(limit)).mappings()]
+
+
+def update_image(c: Connection, image: Image, *, status: str) -> bool:
+    """Write what a user may change while the image has that status; False when it has another or is gone."""
+    query = images.update().where(images.c.id == image.id, images.c.status == status)
+    return rows_changed(c.execute(query.values(**_columns(image), updated_at=utc_now()))) > 0
+
+
+def move_status(c: Connection, image_id: str, before: str, after: str, facts: Mapping[str, Any] | None = None) -> bool:
+    """Compare and swap an image's status, and write what is known of its bytes; False when it was not ``before``."""
+    query = images.update().where(images.c.id == image_id, images.c.status == before)
+    return rows_changed(c.execute(query.values(status=after, updated_at=utc_now(), **(facts or {})))) > 0
+
+
+def delete_image(c: Connection, image_id: str) -> bool:
+    """Delete an image that is not protected; False when there is none."""
+    query = images.delete().where(images.c.id == image_id, sa.not_(images.c.protected))
+    return rows_changed(c.execute(query)) > 0
+
+
+def list_saving(c: Connection, *, older_than: float) -> list[str]:
+    """Images whose upload began more than so many seconds ago and has not ended."""
+    query = sa.select(images.c.id).where(images.c.status == "saving", images.c.updated_at < utc_after(-older_than))
+    return list(c.execute(query).scalars())
+
+
+def list_with_bytes(c: Connection) -> set[str]:
+    """Images that have a file, or may get one at any moment."""
+    return set(c.execute(sa.select(images.c.id).where(images.c.status.in_(("active", "saving")))).scalars())
+
+
+def _beyond(c: Connection, keys: Sequence[tuple[str, bool]], marker_id: str) -> sa.ColumnElement[bool]:
+    row = c.execute(sa.select(images).where(images.c.id == marker_id)).one()._mapping
+    choices: list[sa.ColumnElement[bool]] = []
+    equal: list[sa.ColumnElement[bool]] = []
+    for name, rises in keys:
+        column, value = images.c[name], row[name]
+        choices.append(sa.and_(*equal, column > value if rises else column < value))
+        equal.append(column == value)
+    return sa.or_(*choices)
+
+
+def _columns(image: Image) -> dict[str, Any]:
+    return {
+        "name": image.name,
+        "owner": image.owner,
+        "visibility": image.visibility,
+        "protected": image.protected,
+        "disk_format": image.disk_format,
+        "container_format": image.container_format,
+        "min_ram": image.min_ram,
+        "min_disk": image.min_disk,
+        "tags": list(image.tags),
+        "properties": image.properties,
+    }
+
+
+def _image(row: Mapping[Any, Any]) -> Image:
+    values = {name: row[name] for name in images.c.keys()}  # noqa: SIM118 -- a collection of columns, no dict
+    values |= {name: unset for name, unset in _UNSET.items() if values[name] is None}
+    return Image(
+        **values
+        | {
+            "tags": tuple(values["tags"]),
+            "os_hash_algo": "sha512" if values["os_hash_value"] else None,
+            "created_at": _stamp(values["created_at"]),
+            "updated_at": _stamp(values["updated_at"]),
+        }
+    )
+
+
+def _stamp(when: dt.datetime) -> str:
+    return when.strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,35 @@
+"""Brings a database's schema up to date (Alembic, two trees: top and cell; expand before contract)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from alembic import command
+from alembic.config import Config
+
+from cellcloud.db.engine import Database
+
+TREES = Path(__file__).parent / "alembic"
+
+
+def _config(tree: str) -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(TREES / tree))
+    return config
+
+
+def upgrade(database: Database, tree: Literal["top", "cell"]) -> None:
+    """Apply the migrations that are missing. Safe to repeat."""
+    config = _config(tree)
+    with database.write() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+
+
+def propose(database: Database, tree: Literal["top", "cell"], message: str) -> None:
+    """Write a new revision from the difference between the tables in code and the database; for developers."""
+    config = _config(tree)
+    with database.write() as connection:
+        config.attributes["connection"] = connection
+        command.revision(config, message=message, autogenerate=True)

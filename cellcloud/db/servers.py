@@ -1,0 +1,204 @@
+"""A cell's servers. Every change grows the version by one in the statement that makes it."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, Row
+
+from cellcloud import errors
+from cellcloud.db.cell_schema import servers
+from cellcloud.db.engine import utc_after, utc_now
+from cellcloud.lifecycle import TaskState, VmState
+from cellcloud.model import codec
+from cellcloud.model.network import Port
+from cellcloud.model.server import Fault, ServerRecord, ServerSpec
+
+NOW = object()  # as a changed value: the database's time
+
+
+def record_of(row: Row[Any]) -> ServerRecord:
+    """The model of a row."""
+    return ServerRecord(
+        spec=codec.from_plain(row.spec, ServerSpec),
+        version=row.version,
+        generation=row.generation,
+        vm_state=row.vm_state,
+        task_state=row.task_state,
+        power_state=row.power_state,
+        held=row.held,
+        host=row.host,
+        node=row.host,
+        availability_zone=row.availability_zone,
+        ports=tuple(codec.from_plain(row.ports, list[Port])),
+        fault=codec.from_plain(row.fault, Fault) if row.fault else None,
+        locked=row.locked,
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+        launched_at=row.launched_at,
+        terminated_at=row.terminated_at,
+        deleted=row.deleted,
+    )
+
+
+def insert_held(connection: Connection, placed: Sequence[tuple[ServerSpec, str, str]], *, hold_seconds: float) -> None:
+    """Store servers as held: (spec, host, zone) each."""
+    connection.execute(
+        sa.insert(servers).values(created_at=utc_now(), updated_at=utc_now(), hold_until=utc_after(hold_seconds)),
+        [
+            {
+                "id": spec.id,
+                "project_id": spec.project_id,
+                "user_id": spec.user_id,
+                "version": 1,
+                "generation": 0,
+                "vm_state": VmState.BUILDING,
+                "task_state": TaskState.SCHEDULING,
+                "host": host,
+                "availability_zone": zone,
+                "held": True,
+                "spec": codec.to_plain(spec),
+                "ports": [],
+            }
+            for spec, host, zone in placed
+        ],
+    )
+
+
+def list_by_id(connection: Connection, server_ids: Sequence[str]) -> list[ServerRecord]:
+    """Deleted ones too; unknown ids are left out."""
+    rows = connection.execute(sa.select(servers).where(servers.c.id.in_(server_ids)))
+    return [record_of(row) for row in rows]
+
+
+def get(connection: Connection, server_id: str, *, lock: bool = False) -> ServerRecord:
+    """Raises NotFound for unknown and deleted servers. ``lock`` keeps the row until the transaction ends."""
+    query = sa.select(servers).where(servers.c.id == server_id, servers.c.deleted.is_(False))
+    row = connection.execute(query.with_for_update() if lock else query).one_or_none()
+    if row is None:
+        raise errors.NotFound(f"Instance {server_id} could not be found.")
+    return record_of(row)
+
+
+def list_on(connection: Connection, host: str) -> list[ServerRecord]:
+    """Servers on a host, held ones and deleted ones left out."""
+    rows = connection.execute(
+        sa.select(servers).where(servers.c.host == host, servers.c.deleted.is_(False), servers.c.held.is_(False))
+    )
+    return [record_of(row) for row in rows]
+
+
+def change(
+    connection: Connection, server_id: str, values: Mapping[str, Any], *guards: sa.ColumnElement[bool]
+) -> ServerRecord | None:
+    """Set columns where the guards hold; None when they do not. ``NOW`` stands for the database's time."""
+    ready = {name: utc_now() if value is NOW else _plain(name, value) for name, value in values.items()}
+    changed = connection.execute(
+        sa.update(servers)
+        .where(servers.c.id == server_id, servers.c.deleted.is_(False), *guards)
+        .values(version=servers.c.version + 1, updated_at=utc_now(), **ready)
+    )
+    if changed.rowcount != 1:
+        return None
+    return record_of(connection.execute(sa.select(servers).where(servers.c.id == server_id)).one())
+
+
+def _plain(name: str, value: Any) -> Any:
+    return (
+        codec.to_plain(value) if name in ("spec", "ports", "fault", "delete_context") and value is not None else value
+    )
+
+
+def confirm_held(connection: Connection, server_ids: Sequence[str]) -> list[str]:
+    """Turn held servers whose hold has not expired into servers of their own; returns the ids that turned."""
+    turned: list[str] = []
+    for server_id in server_ids:
+        changed = connection.execute(
+            sa.update(servers)
+            .where(
+                servers.c.id == server_id,
+                servers.c.held.is_(True),
+                servers.c.deleted.is_(False),
+                servers.c.hold_until > utc_now(),
+            )
+            .values(held=False, hold_until=None)
+        )
+        if changed.rowcount == 1:
+            turned.append(server_id)
+    return turned
+
+
+def drop_held(connection: Connection, server_ids: Sequence[str]) -> list[str]:
+    """Mark held servers deleted; returns the ids that were still held."""
+    dropped: list[str] = []
+    for server_id in server_ids:
+        changed = connection.execute(
+            sa.update(servers)
+            .where(servers.c.id == server_id, servers.c.held.is_(True), servers.c.deleted.is_(False))
+            .values(
+                deleted=True,
+                held=False,
+                host=None,
+                vm_state=VmState.DELETED,
+                task_state=None,
+                terminated_at=utc_now(),
+                updated_at=utc_now(),
+                version=servers.c.version + 1,
+            )
+        )
+        if changed.rowcount == 1:
+            dropped.append(server_id)
+    return dropped
+
+
+def list_expired_holds(connection: Connection, limit: int = 200) -> list[str]:
+    """Ids of held servers that nobody confirmed in time."""
+    rows = connection.execute(
+        sa.select(servers.c.id)
+        .where(servers.c.held.is_(True), servers.c.deleted.is_(False), servers.c.hold_until <= utc_now())
+        .limit(limit)
+    )
+    return [row.id for row in rows]
+
+
+def list_versions(connection: Connection, after_id: str, limit: int) -> list[tuple[str, int]]:
+    """(id, version) of confirmed, living servers in order of id."""
+    rows = connection.execute(
+        sa.select(servers.c.id, servers.c.version)
+        .where(servers.c.id > after_id, servers.c.deleted.is_(False), servers.c.held.is_(False))
+        .order_by(servers.c.id)
+        .limit(limit)
+    )
+    return [(row.id, row.version) for row in rows]
+
+
+def count_living(connection: Connection) -> int:
+    """Servers that are not deleted, held ones too."""
+    return int(
+        connection.execute(
+            sa.select(sa.func.count()).select_from(servers).where(servers.c.deleted.is_(False))
+        ).scalar_one()
+    )
+
+
+def is_delete_requested(connection: Connection, server_id: str) -> dict[str, Any] | None:
+    """The context of a delete that waits for the present run to unwind, if there is one."""
+    row = connection.execute(
+        sa.select(servers.c.delete_requested, servers.c.delete_context).where(servers.c.id == server_id)
+    ).one_or_none()
+    return (row.delete_context or {}) if row is not None and row.delete_requested else None
+
+
+def list_stuck(connection: Connection, seconds: float) -> list[tuple[str, str, dt.datetime]]:
+    """(id, task state, since) of servers in a task state for longer than ``seconds``."""
+    rows = connection.execute(
+        sa.select(servers.c.id, servers.c.task_state, servers.c.updated_at).where(
+            servers.c.task_state.is_not(None),
+            servers.c.deleted.is_(False),
+            servers.c.updated_at < utc_after(-seconds),
+        )
+    )
+    return [(row.id, row.task_state, row.updated_at) for row in rows]

@@ -1,0 +1,91 @@
+"""The embedded profile: every service of every cell in this one process."""
+
+from __future__ import annotations
+
+import logging
+import signal
+from collections.abc import Callable, Iterable
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+from cellcloud import clock, errors, log
+from cellcloud.service import Service, serve_health
+from cellcloud.up.units import Unit, in_order
+
+LOG = logging.getLogger(__name__)
+STARTERS = 4  # units started at once
+
+
+class Embedded:
+    """Carries out a plan in threads until told to stop. As a service its health is that of all its parts."""
+
+    name = "embedded"
+
+    def __init__(self, units: Iterable[Unit], *, health: Path, log_file: Path, report: Callable[[str], None]) -> None:
+        self._units = in_order(units)
+        self._health = health
+        self._log_file = log_file
+        self._report = report
+        self._services: list[Service] = []
+
+    def run(self, *, on_ready: Callable[[], None]) -> str:
+        """Stay until told to stop; answers with why the start failed, or with nothing. Main thread only."""
+        watched = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
+        signal.pthread_sigmask(signal.SIG_BLOCK, watched)
+        self._log_file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        log.set_up(self.name, file=str(self._log_file))
+        try:
+            self.start()
+            end_health = serve_health(self, self._health)
+            on_ready()
+            while signal.sigwait(watched) == signal.SIGHUP:
+                LOG.info("nothing to read again")
+            end_health()
+        except errors.CellcloudError as error:
+            LOG.error("start failed", exc_info=True)
+            return f"{error.message} Its log is {self._log_file}"
+        finally:
+            self.stop()
+        return ""
+
+    def start(self) -> None:
+        """Do the tasks and start the services, each behind what it needs, several at once."""
+        graph = TopologicalSorter({unit.name: unit.after for unit in self._units})
+        graph.prepare()
+        known = {unit.name: unit for unit in self._units}
+        under_way: dict[Future[None], str] = {}
+        with ThreadPoolExecutor(STARTERS, thread_name_prefix="start") as pool:
+            while graph.is_active():
+                under_way |= {pool.submit(self._start_unit, known[name]): name for name in graph.get_ready()}
+                done, _ = wait(under_way, return_when=FIRST_COMPLETED)
+                for future in done:
+                    name = under_way.pop(future)
+                    if error := future.exception():
+                        pool.shutdown(cancel_futures=True)
+                        raise errors.Misconfigured(f"{name} failed: {error}") from error
+                    graph.done(name)
+
+    def stop(self) -> None:
+        """End the services in reverse order."""
+        while self._services:
+            self._services.pop().stop()
+
+    def check(self) -> dict[str, str]:
+        """Every part of every service."""
+        return {
+            f"{service.name}: {part}": word
+            for service in list(self._services)
+            for part, word in service.check().items()
+        }
+
+    def _start_unit(self, unit: Unit) -> None:
+        began = clock.monotonic()
+        if unit.build is None:
+            unit.run()
+            self._report(f"{unit.name} done ({clock.monotonic() - began:.1f} s)")
+            return
+        service: Service = unit.build()
+        service.start()
+        self._services.append(service)
+        self._report(f"{unit.name} started ({clock.monotonic() - began:.1f} s)")

@@ -1,0 +1,137 @@
+"""What each start does once, and most of it only the first time: guest image, schemas, first contents, nodes.
+
+Every function here may be repeated; it finds what an earlier start made.
+"""
+
+from __future__ import annotations
+
+import platform
+import selectors
+import subprocess
+from contextlib import closing
+from pathlib import Path
+
+from keystoneauth1 import exceptions, session
+from keystoneauth1.identity import v3
+
+from cellcloud import clock, errors
+from cellcloud.db import cells, migrate
+from cellcloud.db.engine import Database
+from cellcloud.up import guest_image, nodes
+from cellcloud.up.profile import CELLS, CellPlace, Layout
+
+FIRST_LOOK = 90.0  # seconds all hosts have to report
+KVM_PROOF = 12.0  # seconds a guest has to greet: it takes about a third of this without KVM
+GREETING = b"login:"
+
+
+def make_guest_image(layout: Layout) -> None:
+    """Build the tiny guest, where guests are real."""
+    if layout.real_guests:
+        guest_image.ensure_guest_image(layout.choices.cache)
+
+
+def choose_virt_type(layout: Layout) -> None:
+    """Settle how guests run, and write every option file with it.
+
+    KVM is taken only where a guest was seen to start with it: a device that opens proves nothing.
+    """
+    choice = layout.choices.virt_type
+    if choice == "auto":
+        choice = _seen_to_work(layout) if layout.real_guests else "qemu"
+    layout.virt_file.write_text(choice)
+    layout.write_option_files(choice)
+
+
+def _seen_to_work(layout: Layout) -> str:
+    if not Path("/dev/kvm").exists():
+        return "qemu"
+    known = layout.choices.cache / f"kvm-{platform.release()}"
+    if not known.exists():
+        image = guest_image.ensure_guest_image(layout.choices.cache)
+        known.write_text("kvm" if _boots_with_kvm(image) else "qemu")
+    return known.read_text()
+
+
+def _boots_with_kvm(image: Path) -> bool:
+    """Whether the tiny guest shows its login under KVM in time."""
+    drive = f"file={image},format=qcow2,if=virtio,snapshot=on"
+    machine = ["-machine", "pc,accel=kvm", "-cpu", "qemu64", "-m", "96", "-nodefaults", "-no-reboot"]
+    argv = ["qemu-system-x86_64", *machine, "-display", "none", "-serial", "stdio", "-drive", drive]
+    deadline = clock.monotonic() + KVM_PROOF
+    seen = b""
+    with subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as guest:
+        assert guest.stdout is not None  # noqa: S101 - by the line above
+        with selectors.DefaultSelector() as selector:
+            selector.register(guest.stdout, selectors.EVENT_READ)
+            while GREETING not in seen and b"KVM internal error" not in seen:
+                if not selector.select(max(0.0, deadline - clock.monotonic())):
+                    break
+                got = guest.stdout.read1(4096)  # type: ignore[attr-defined]
+                if not got:
+                    break
+                seen += got
+        guest.kill()
+    return GREETING in seen
+
+
+def start_node(layout: Layout, cell: CellPlace, index: int) -> None:
+    """Start one node of a cell, or adopt it."""
+    nodes.ensure_node(layout.node(cell, index, layout.virt_file.read_text()))
+
+
+def stop_nodes(layout: Layout) -> None:
+    """End every node this world has ever had; their guests' disks stay."""
+    known = sorted(path.parent.name for path in (layout.world / "nodes").glob("*/node.json"))
+    for name in known:
+        cell_name, _, index = name.rpartition("-")
+        for cell in CELLS:
+            if cell.name == cell_name:
+                nodes.stop_node(layout.node(cell, int(index)))
+
+
+def migrate_top(layout: Layout) -> None:
+    """Bring the top cell's schema up to date and list the cells in it."""
+    with closing(Database(layout.top_database_url)) as database:
+        migrate.upgrade(database, "top")
+        with database.write() as connection:
+            for cell in CELLS:
+                cells.register_cell(connection, cell.name, layout.transport_url(cell))
+
+
+def migrate_cell(layout: Layout, cell: CellPlace) -> None:
+    """Bring a cell's schema up to date."""
+    with closing(Database(layout.cell_database_url(cell))) as database:
+        migrate.upgrade(database, "cell")
+
+
+def fill_top(layout: Layout) -> None:
+    """Projects, users, flavors, the tiny image and a network, where they are missing."""
+
+
+def wait_until_it_serves(layout: Layout) -> None:
+    """Ask the API as its administrator until every host is listed and up. Raises Unreachable when that takes long."""
+    login = v3.Password(
+        auth_url=f"{layout.public_url}/identity/v3",
+        username="admin",
+        password=layout.secret("user.admin"),
+        project_name="admin",
+        user_domain_id="default",
+        project_domain_id="default",
+    )
+    expected = len(CELLS) * layout.choices.hosts
+    api = session.Session(auth=login, timeout=10)
+    deadline = clock.monotonic() + FIRST_LOOK
+    problem = "nothing was heard"
+    while clock.monotonic() < deadline:
+        try:
+            answer = api.get("/os-hypervisors/detail", endpoint_filter={"service_type": "compute"})
+            hosts = answer.json()["hypervisors"]
+            up = sum(host["state"] == "up" for host in hosts)
+            if up >= min(expected, 1000):
+                return
+            problem = f"{up} of {expected} hosts are up"
+        except exceptions.ClientException as error:
+            problem = str(error)
+        clock.sleep(0.1)
+    raise errors.Unreachable(f"The cloud does not serve: {problem}.")

@@ -1,0 +1,165 @@
+"""The units of a cloud: what runs, in which process, after what."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from cellcloud import config as options
+from cellcloud import log
+from cellcloud.up import first_start
+from cellcloud.up.profile import CELLS, MARIADB, POSTGRESQL, CellPlace, Layout
+from cellcloud.up.units import Entry, Kind, Unit, load_entry
+
+# Imported once before the first fork; what they load is shared by every service.
+PRELOAD = (
+    "alembic.command",
+    "sqlalchemy.dialects.mysql.pymysql",
+    "sqlalchemy.dialects.postgresql.psycopg",
+    "oslo_messaging._drivers.impl_rabbit",
+    "flask",
+    "gunicorn.workers.gthread",
+    "cellcloud.rpc.transport",
+    "cellcloud.service",
+    "top_api.app",
+    "top_api.router.__main__",
+    "cell.conductor.__main__",
+    "cell.scheduler.__main__",
+    "cell.compute.__main__",
+    "cell.consoleauth.__main__",
+    "cell.consoleauth.proxy",
+    "cell.metadata.__main__",
+)
+
+
+def make_plan(layout: Layout) -> list[Unit]:
+    """Every unit of the cloud."""
+    units = [*_machine_units(layout), *_preparing_units(layout)]
+    for cell in CELLS:
+        units += _cell_units(layout, cell)
+    api = _api_unit(layout)
+    router = _service(layout, "top.router", "top_api.router.__main__:build", layout.top_file, ("top.schema",))
+    units += [api, router]
+    everything = tuple(unit.name for unit in units)
+    return [*units, _task("first look", partial(first_start.wait_until_it_serves, layout), everything)]
+
+
+def _machine_units(layout: Layout) -> list[Unit]:
+    """Brokers and databases: programs that are not ours."""
+    if not layout.in_processes:
+        return []
+    brokers = [unit for cell in CELLS for unit in layout.broker(cell).units()]
+    return [layout.mariadb.unit(), layout.postgresql.unit(), *brokers]
+
+
+def _preparing_units(layout: Layout) -> list[Unit]:
+    """What is done once at each start: guest image, kind of virtualisation, nodes, schemas, first contents."""
+    database = (MARIADB,) if layout.in_processes else ()
+    units = [
+        _task("guest image", partial(first_start.make_guest_image, layout)),
+        _task("virtualisation", partial(first_start.choose_virt_type, layout), ("guest image",)),
+        _task("top.schema", partial(first_start.migrate_top, layout), database),
+        _task("top.contents", partial(first_start.fill_top, layout), ("top.schema", "guest image")),
+    ]
+    for cell in CELLS:
+        server = (cell.database,) if layout.in_processes else ()
+        units.append(_task(f"{cell.name}.schema", partial(first_start.migrate_cell, layout, cell), server))
+        units += [
+            _task(f"{node.name}.node", partial(first_start.start_node, layout, cell, index), ("virtualisation",))
+            for index, node in enumerate(layout.nodes(cell), start=1)
+        ]
+    return units
+
+
+def _cell_units(layout: Layout, cell: CellPlace) -> list[Unit]:
+    queue = (f"{cell.name}.broker",) if layout.in_processes else ()
+    nodes = tuple(f"{node.name}.node" for node in layout.nodes(cell))
+    schema = (f"{cell.name}.schema",)
+    file = layout.cell_file(cell)
+    after = {
+        "conductor": ("cell.conductor.__main__:build", (*queue, *schema)),
+        "scheduler": ("cell.scheduler.__main__:build", queue),
+        "consoleauth": ("cell.consoleauth.__main__:build", queue),
+        "consoleproxy": ("cell.consoleauth.proxy:build", queue),
+        "metadata": ("cell.metadata.__main__:build", (*queue, *nodes)),
+    }
+    units = [
+        _service(layout, f"{cell.name}.{kind}", target, file, needs) for kind, (target, needs) in after.items()
+    ]
+    for host in layout.compute_hosts(cell):
+        needs = (*queue, *(name for name in nodes if name == f"{host}.node"), "virtualisation")
+        units.append(
+            _service(
+                layout, f"{host}.compute", "cell.compute.__main__:build", layout.host_file(cell, host), needs
+            )
+        )
+    return units
+
+
+def _api_unit(layout: Layout) -> Unit:
+    after = ("top.schema", "top.contents")
+    if not layout.in_processes:
+        return _service(layout, "top.api", "cellcloud.up.web:Waitress", layout.top_file, after)
+    return Unit(
+        name="top.api",
+        kind=Kind.SERVICE,
+        run=partial(_run_gunicorn, layout.top_file),
+        after=after,
+        ready=partial(_answers_http, layout.choices.port),
+    )
+
+
+def _run_gunicorn(file: Path) -> None:
+    load_entry("cellcloud.up.web:Gunicorn")(options.load(file)).run()
+
+
+def _service(layout: Layout, name: str, target: str, file: Path, after: tuple[str, ...]) -> Unit:
+    health = layout.run / f"{name}.sock"
+
+    def build() -> Any:
+        return Entry(target=target, params={"config": options.load(file)})()
+
+    def run() -> None:
+        log.set_up(name, level=options.load(file).log_level)
+        load_entry("cellcloud.service:run")(build(), health_socket=health)
+
+    return Unit(name=name, kind=Kind.SERVICE, run=run, after=after, ready=partial(is_healthy, health), build=build)
+
+
+def _task(name: str, work: Callable[[], None], after: tuple[str, ...] = ()) -> Unit:
+    return Unit(name=name, kind=Kind.TASK, run=work, after=after)
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    """HTTP over a unix socket."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__("local", timeout=1)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._path))
+
+
+def is_healthy(path: Path) -> bool:
+    """Whether the service behind this health socket says that all its parts are well."""
+    with suppress(OSError, http.client.HTTPException):
+        connection = _UnixConnection(path)
+        connection.request("GET", "/health")
+        return connection.getresponse().status == http.HTTPStatus.OK
+    return False
+
+
+def _answers_http(port: int) -> bool:
+    with suppress(OSError, http.client.HTTPException):
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=1)
+        connection.request("GET", "/")
+        return connection.getresponse().status < http.HTTPStatus.INTERNAL_SERVER_ERROR
+    return False

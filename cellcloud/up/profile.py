@@ -1,0 +1,274 @@
+"""From a handful of choices to a plan: directories, ports, secrets, option files, and the units to run.
+
+Each pair of profile and driver keeps a world of its own below the state directory, so that trying another one
+never mixes servers and guests that do not belong together.
+"""
+
+from __future__ import annotations
+
+import configparser
+import hashlib
+import io
+import os
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cached_property
+from pathlib import Path
+
+from cellcloud import errors
+from cellcloud.up.brokers import Broker
+from cellcloud.up.confinement import write_private
+from cellcloud.up.databases import Account, MariaDb, PostgreSql
+from cellcloud.up.nodes import NodeConfig
+
+DEFAULT_PORT = 8774
+MARIADB, POSTGRESQL = "mariadb", "postgresql"
+
+
+class Profile(StrEnum):
+    """How many processes serve."""
+
+    EMBEDDED = "embedded"
+    SERVICES = "services"
+
+
+class Driver(StrEnum):
+    """What runs the guests."""
+
+    LIBVIRT = "libvirt"
+    FAKE = "fake"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choices:
+    """What an operator may choose. ``port`` is the API's; every other port keeps its distance from it.
+
+    ``management``: the first two numbers of the cells' management networks; one cloud of a machine each.
+    """
+
+    state: Path
+    cache: Path
+    profile: Profile = Profile.EMBEDDED
+    driver: Driver = Driver.LIBVIRT
+    hosts: int = 1
+    port: int = DEFAULT_PORT
+    bind_host: str = "127.0.0.1"
+    virt_type: str = "auto"
+    management: str = "10.77"
+    clouds_file: Path | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CellPlace:
+    """A cell's name, its number from one, and which database server keeps its records (services profile)."""
+
+    name: str
+    number: int
+    database: str
+
+
+CELLS = (
+    CellPlace(name="east", number=1, database=MARIADB),
+    CellPlace(name="west", number=2, database=POSTGRESQL),
+)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where everything of one cloud is: paths, addresses, URLs. Secrets are made when first asked for."""
+
+    choices: Choices
+
+    @property
+    def run(self) -> Path:
+        return self.choices.state / "run"
+
+    @property
+    def logs(self) -> Path:
+        return self.choices.state / "log"
+
+    @cached_property
+    def world(self) -> Path:
+        """The directory of this profile and driver: all that must survive a restart."""
+        return self.choices.state / f"{self.choices.profile}-{self.choices.driver}"
+
+    @property
+    def in_processes(self) -> bool:
+        return self.choices.profile is Profile.SERVICES
+
+    @property
+    def real_guests(self) -> bool:
+        return self.choices.driver is Driver.LIBVIRT
+
+    @property
+    def public_url(self) -> str:
+        host = "127.0.0.1" if self.choices.bind_host == "0.0.0.0" else self.choices.bind_host  # noqa: S104
+        return f"http://{host}:{self.choices.port}"
+
+    @cached_property
+    def prefix(self) -> str:
+        """Begins the names of this cloud's network devices."""
+        return "cc" + hashlib.sha256(str(self.world).encode()).hexdigest()[:4]
+
+    def secret(self, name: str) -> str:
+        """A secret of this cloud, made at its first use; hexadecimal, 192 bits."""
+        path = self.world / "secrets" / name
+        if not path.exists():
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            write_private(path, secrets.token_hex(24))
+        return path.read_text()
+
+    def gateway(self, cell: CellPlace) -> str:
+        """The cell's own address on its management network."""
+        return f"{self.choices.management}.{cell.number}.1" if self.real_guests else "127.0.0.1"
+
+    def node(self, cell: CellPlace, index: int, virt_type: str = "qemu") -> NodeConfig:
+        """The cell's node number ``index``, from one."""
+        return NodeConfig(
+            name=f"{cell.name}-{index}",
+            state_dir=self.world,
+            prefix=self.prefix,
+            bridge=f"{self.prefix}-{cell.name}",
+            ip=f"{self.choices.management}.{cell.number}.{10 + index}",
+            gateway_ip=self.gateway(cell),
+            virt_type=virt_type,
+        )
+
+    def nodes(self, cell: CellPlace, virt_type: str = "qemu") -> list[NodeConfig]:
+        """Every node of the cell; none with the fake driver."""
+        count = self.choices.hosts if self.real_guests else 0
+        return [self.node(cell, index, virt_type) for index in range(1, count + 1)]
+
+    def broker(self, cell: CellPlace) -> Broker:
+        name = f"{cell.name}.broker"
+        return Broker(
+            name=name,
+            directory=self.world / "cells" / cell.name / "broker",
+            port=self.choices.port + 20 + 3 * (cell.number - 1),
+            user="cell",
+            password=self.secret(f"{name}.password"),
+            cookie=self.secret(f"{name}.cookie"),
+        )
+
+    @property
+    def mariadb(self) -> MariaDb:
+        accounts = ["top", *(cell.name for cell in CELLS if cell.database == MARIADB)]
+        return MariaDb(
+            name=MARIADB,
+            directory=self.world / MARIADB,
+            port=self.choices.port + 10,
+            accounts=[Account(name=name, password=self.secret(f"{MARIADB}.{name}")) for name in accounts],
+        )
+
+    @property
+    def postgresql(self) -> PostgreSql:
+        accounts = [cell.name for cell in CELLS if cell.database == POSTGRESQL]
+        return PostgreSql(
+            name=POSTGRESQL,
+            directory=self.world / POSTGRESQL,
+            port=self.choices.port + 11,
+            accounts=[Account(name=name, password=self.secret(f"{POSTGRESQL}.{name}")) for name in accounts],
+        )
+
+    def cell_database_url(self, cell: CellPlace) -> str:
+        if not self.in_processes:
+            return f"sqlite:///{self.world}/cells/{cell.name}/cell.sqlite"
+        server = self.mariadb if cell.database == MARIADB else self.postgresql
+        return server.url(cell.name)
+
+    @property
+    def top_database_url(self) -> str:
+        return self.mariadb.url("top") if self.in_processes else f"sqlite:///{self.world}/top/top.sqlite"
+
+    def transport_url(self, cell: CellPlace) -> str:
+        return self.broker(cell).url if self.in_processes else "kombu+memory://"
+
+    @property
+    def top_file(self) -> Path:
+        return self.world / "top" / "cellcloud.conf"
+
+    def cell_file(self, cell: CellPlace) -> Path:
+        return self.world / "cells" / cell.name / "cellcloud.conf"
+
+    @property
+    def virt_file(self) -> Path:
+        """Holds how guests run: qemu or kvm."""
+        return self.world / "virt_type"
+
+    def host_file(self, cell: CellPlace, host: str) -> Path:
+        return self.world / "cells" / cell.name / "hosts" / f"{host}.conf"
+
+    def write_option_files(self, virt_type: str = "qemu") -> None:
+        """Write the top cell's file, each cell's, and each host's, which holds no database URL."""
+        write_options(self.top_file, self._top_options())
+        for cell in CELLS:
+            options = self._cell_options(cell, virt_type)
+            write_options(self.cell_file(cell), options)
+            for host in self.compute_hosts(cell):
+                kept = {name: value for name, value in options["cell"].items() if name != "connection"}
+                mine = options | {"DEFAULT": options["DEFAULT"] | {"host": host}, "cell": kept}
+                write_options(self.host_file(cell, host), mine)
+
+    def compute_hosts(self, cell: CellPlace) -> list[str]:
+        """The names of the cell's compute services: one a node, or one for all its fake hosts."""
+        return [node.name for node in self.nodes(cell)] or [cell.name]
+
+    def _top_options(self) -> dict[str, dict[str, str]]:
+        cells = ",".join(f"{cell.name}:{self.transport_url(cell)}" for cell in CELLS)
+        return {
+            "DEFAULT": {"state_dir": str(self.world), "host": "top"},
+            "top": {
+                "connection": self.top_database_url,
+                "bind_host": self.choices.bind_host,
+                "bind_port": str(self.choices.port),
+                "public_url": self.public_url,
+                "workers": str(max(2, os.cpu_count() or 1)),
+                "cells": cells,
+            },
+        }
+
+    def _cell_options(self, cell: CellPlace, virt_type: str) -> dict[str, dict[str, str]]:
+        console = 6080 + self.choices.port - DEFAULT_PORT + cell.number - 1
+        metadata = 8775 if self.real_guests else self.choices.port + 40 + cell.number
+        return {
+            "DEFAULT": {"state_dir": str(self.world), "host": cell.name},
+            "top": {"public_url": self.public_url},
+            "cell": {
+                "name": cell.name,
+                "connection": self.cell_database_url(cell),
+                "transport_url": self.transport_url(cell),
+            },
+            "compute": {
+                "driver": self.choices.driver,
+                "fake_hosts": str(self.choices.hosts),
+                "virt_type": virt_type,
+            },
+            "console": {"bind_host": self.choices.bind_host, "bind_port": str(console)},
+            "metadata": {
+                "bind_host": self.gateway(cell),
+                "bind_port": str(metadata),
+                "secret": self.secret(f"{cell.name}.metadata"),
+            },
+        }
+
+
+def write_options(path: Path, options: Mapping[str, Mapping[str, str]]) -> None:
+    """Write an option file only its owner can read; ``$`` is escaped as oslo.config wants it."""
+    parser = configparser.RawConfigParser()
+    parser.read_dict({group: {n: v.replace("$", "$$") for n, v in each.items()} for group, each in options.items()})
+    text = io.StringIO()
+    parser.write(text)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    write_private(path, text.getvalue())
+
+
+def check(choices: Choices) -> None:
+    """Refuse what cannot work. Raises Misconfigured."""
+    if choices.driver is Driver.LIBVIRT and os.geteuid() != 0:
+        raise errors.Misconfigured("Real guests need root; choose --driver fake to do without.")
+    if not 1 <= choices.hosts <= (200 if choices.driver is Driver.LIBVIRT else 10000):
+        raise errors.Misconfigured("--hosts must be from 1 to 200 (libvirt) or 10000 (fake).")
+    if not 1024 <= choices.port <= 60000:
+        raise errors.Misconfigured("--port must be from 1024 to 60000.")

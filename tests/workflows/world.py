@@ -1,0 +1,228 @@
+"""One cell in one thread: a real database and engine, a scheduler and hosts made of dictionaries.
+
+``CellUnderTest.run`` moves everything until nothing is due. Nothing here waits: a run that asks to be called again
+is called again at once, and an engine that "dies" leaves its lease to the next one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import sqlalchemy as sa
+
+from cell.conductor import engine as engine_module
+from cell.conductor import hearing, operations, placing
+from cell.conductor.engine import Engine
+from cell.conductor.workflow import Done
+from cellcloud import errors
+from cellcloud.context import RequestContext
+from cellcloud.db import cell_schema, claims, hosts, runs, servers
+from cellcloud.db.engine import Database
+from cellcloud.lifecycle import Operation, PowerState
+from cellcloud.model.flavor import Flavor
+from cellcloud.model.guest import CommandKind, GuestCommand, GuestEvent
+from cellcloud.model.host import HostFacts, HostReport
+from cellcloud.model.image import Image
+from cellcloud.model.network import FixedIp, Port, RequestedNetwork
+from cellcloud.model.placement import SelectAnswer, SelectRequest
+from cellcloud.model.server import ServerRecord, ServerSpec
+
+CONTEXT = RequestContext(user_id="u", project_id="p", budget=600)
+
+
+class Killed(BaseException):
+    """The process died here."""
+
+
+def make_spec(server_id: str, **changes: object) -> ServerSpec:
+    values: dict[str, object] = {
+        "id": server_id,
+        "name": "s",
+        "hostname": "s",
+        "project_id": "p",
+        "user_id": "u",
+        "flavor": Flavor(id="1", name="m1.tiny", vcpus=1, memory_mb=128, root_gb=1),
+        "image": Image(id="i"),
+        "networks": (RequestedNetwork(network_id="net"),),
+    }
+    return ServerSpec(**(values | changes))  # type: ignore[arg-type]
+
+
+@dataclass
+class FakeNetworks:
+    """Ports by server, made once and adopted after."""
+
+    ports: dict[str, tuple[Port, ...]] = field(default_factory=dict)
+    made: int = 0
+
+    def check_networks(
+        self, project_id: str, requested: Sequence[RequestedNetwork] | None, *, count: int
+    ) -> tuple[RequestedNetwork, ...]:
+        return tuple(requested or (RequestedNetwork(network_id="net"),))
+
+    def ensure_ports(
+        self, *, server_id: str, host: str, requested: Sequence[RequestedNetwork], adopt: bool = True, **_rest: object
+    ) -> tuple[Port, ...]:
+        if server_id in self.ports and not adopt:
+            raise AssertionError("a step was taken twice in what it said was its first attempt")
+        if server_id not in self.ports:
+            self.made += 1
+            self.ports[server_id] = tuple(
+                Port(
+                    id=f"port-{server_id}-{n}",
+                    network_id="net",
+                    network_name="private",
+                    mac_address=f"fa:16:3e:00:00:{self.made:02x}",
+                    fixed_ips=(FixedIp(ip_address=f"10.0.0.{self.made}", subnet_id="sub"),),
+                    host_id=host,
+                )
+                for n, _ in enumerate(requested)
+            )
+        return self.ports[server_id]
+
+    def delete_ports(self, server_id: str) -> None:
+        self.ports.pop(server_id, None)
+
+    def list_ports(self, server_id: str) -> tuple[Port, ...]:
+        return self.ports.get(server_id, ())
+
+
+class FakeScheduler:
+    """Every host, in order."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.names = tuple(names)
+
+    def select(self, context: RequestContext, requests: list[SelectRequest], fresh: bool) -> list[SelectAnswer]:
+        return [SelectAnswer(server_id=request.server_id, hosts=self.names) for request in requests]
+
+
+class CellUnderTest:
+    """The ``World`` of its engine, too. ``fail`` maps a command's kind to the errors it answers next."""
+
+    resend_after = 0.0
+
+    def __init__(self, database: Database, host_names: Sequence[str] = ("h1", "h2"), vcpus: int = 8) -> None:
+        self.database = database
+        self.networks = FakeNetworks()
+        self.scheduler = FakeScheduler(host_names)
+        self.guests: dict[str, tuple[str, PowerState, int]] = {}
+        self.fail: dict[CommandKind, list[errors.CellcloudError]] = {}
+        self.inbox: list[GuestEvent] = []
+        self.lost = 0
+        facts = HostFacts(
+            hypervisor_hostname="h",
+            hypervisor_type="fake",
+            hypervisor_version=1,
+            host_ip="127.0.0.1",
+            vcpus=vcpus,
+            memory_mb=65536,
+            disk_gb=1000,
+        )
+        with database.write() as connection:
+            reports = [HostReport(host=name, facts=facts, cpu_ratio=1.0) for name in host_names]
+            hosts.report(connection, reports)
+        self.new_engine()
+
+    def new_engine(self) -> None:
+        """A conductor that knows nothing of the last one; leases are over at once."""
+        self.engine = Engine(self.database, self, owner=f"c{id(object())}", lease=0.0, threads=1)
+
+    # ---- World -------------------------------------------------------------------------------------------------
+    def send(self, context: RequestContext, host: str, command: GuestCommand) -> None:
+        if self.lost:
+            self.lost -= 1
+            return
+        known = self.guests.get(command.server_id)
+        waiting = self.fail.get(command.kind)
+        error = waiting.pop(0) if waiting else None
+        power = PowerState.NOSTATE
+        if error is None and known is not None and known[2] > command.generation:
+            error = errors.Stale("older generation")
+        if error is None:
+            power = self._apply(host, command)
+        self.inbox.append(
+            GuestEvent(
+                host=host,
+                server_id=command.server_id,
+                generation=command.generation,
+                power_state=power,
+                run_id=command.run_id,
+                step=command.step,
+                error=type(error).__name__ if error else "",
+                message=error.message if error else "",
+            )
+        )
+
+    def _apply(self, host: str, command: GuestCommand) -> PowerState:
+        if command.kind is CommandKind.DESTROY:
+            self.guests.pop(command.server_id, None)
+            return PowerState.NOSTATE
+        power = PowerState.SHUTDOWN if command.kind is CommandKind.STOP else PowerState.RUNNING
+        self.guests[command.server_id] = (host, power, command.generation)
+        return power
+
+    def is_up(self, host: str) -> bool:
+        return True
+
+    # ---- driving -----------------------------------------------------------------------------------------------
+    def create(self, server_id: str, **changes: object) -> ServerRecord:
+        """Reserve and confirm; the run has not moved yet."""
+        answer = placing.reserve(
+            self.database, self.scheduler, CONTEXT, [make_spec(server_id, **changes)], hold_seconds=60
+        )[0]
+        assert answer.outcome == "held", answer
+        confirmed = placing.confirm(self.database, CONTEXT, [server_id])[0]
+        assert confirmed.record is not None
+        return confirmed.record
+
+    def begin(self, server_id: str, operation: Operation, **arguments: object) -> ServerRecord:
+        return operations.begin_operation(self.database, CONTEXT, server_id, operation, arguments)
+
+    def run(self, limit: int = 200) -> None:
+        """Until no run is unfinished."""
+        for _ in range(limit):
+            events, self.inbox = self.inbox, []
+            hearing.hear(self.database, events)
+            with self.database.write() as connection:  # nothing waits here: what waits is due
+                connection.execute(sa.update(cell_schema.runs).values(run_at=sa.text("'2000-01-01 00:00:00.000000'")))
+            leased = engine_module._lease_batch(self.database, self.engine._owner, 50, 0.0)
+            if not leased:
+                return
+            for one, record in leased:
+                try:
+                    self.engine.advance(one, record)
+                except Killed:
+                    self.new_engine()
+        raise AssertionError("the runs never ended")
+
+    def record(self, server_id: str) -> ServerRecord:
+        with self.database.read() as connection:
+            return servers.list_by_id(connection, [server_id])[0]
+
+    def assert_clean(self, server_id: str) -> ServerRecord:
+        """All of the server is there, or nothing of it, and the books are right."""
+        record = self.record(server_id)
+        with self.database.read() as connection:
+            assert claims.list_mismatches(connection) == []
+            owners = claims.list_owners(connection)
+            assert runs.find_active(connection, server_id) is None
+        assert record.task_state is None
+        assert not record.held
+        if record.deleted or record.vm_state == "error":
+            assert server_id not in owners
+            assert server_id not in self.guests
+            assert server_id not in self.networks.ports
+            assert record.host is None or record.deleted
+        else:
+            assert server_id in owners
+            assert self.guests[server_id][0] == record.host
+            assert self.guests[server_id][1] == record.power_state
+            assert self.networks.ports[server_id] == record.ports
+        return record
+
+
+def echo(done: Done) -> Done:
+    """For wrappers that give a step's answer back."""
+    return done
