@@ -1,0 +1,114 @@
+"""First content of the embedded services. Running it again adds what is missing and changes nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cellcloud import errors
+from cellcloud.db import identity as db
+from cellcloud.db.engine import Database
+from cellcloud.embedded.identity import (
+    DOMAIN_ID,
+    DOMAIN_NAME,
+    ROLES,
+    SERVICE_PROJECT,
+    SERVICE_USER,
+    hash_password,
+    new_id,
+)
+from cellcloud.embedded.images import CHUNK, EmbeddedImages
+from cellcloud.embedded.networks import EmbeddedNetworks, Viewer
+from cellcloud.model.identity import Grant, Project, Role, User
+from cellcloud.model.image import Image
+from cellcloud.model.network import Network, Subnet
+
+PROJECTS = ("admin", "demo", SERVICE_PROJECT)
+NETWORK, SUBNET, CIDR = "private", "private-subnet", "10.100.0.0/16"
+_GRANTS = (
+    ("admin", "admin", "admin"),
+    ("admin", "demo", "admin"),
+    ("demo", "demo", "member"),
+    ("demo", "demo", "reader"),
+    (SERVICE_USER, SERVICE_PROJECT, "service"),
+    (SERVICE_USER, SERVICE_PROJECT, "admin"),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Passwords:
+    """Of the accounts that the bootstrap makes."""
+
+    admin: str = field(repr=False)
+    demo: str = field(repr=False)
+    service: str = field(repr=False)
+
+
+def bootstrap(database: Database, passwords: Passwords) -> None:
+    """The domain, roles, projects, accounts and their grants, and the shared network that servers start on.
+
+    An account that exists gets the password given here, where it has another.
+    """
+    _add_identity(database, passwords)
+    _add_network(EmbeddedNetworks(database))
+
+
+def upload_image(images: EmbeddedImages, database: Database, *, name: str, path: Path, disk_format: str) -> Image:
+    """Publish a file through the gate, once: an active public image of that name is answered as it is."""
+    where = {"name": [name], "visibility": ["public"]}
+    for image in images.list_images(project_id="", is_admin=True, where=where):
+        if image.status == "active":
+            return image
+        images.delete_image(image.id, project_id="", is_admin=True)
+    with database.read() as c:
+        owner = db.find_project(c, name="admin", domain_id=DOMAIN_ID)
+    if owner is None:
+        raise errors.Misconfigured("The project admin does not exist.")
+    wanted = Image(
+        id="", name=name, disk_format=disk_format, container_format="bare", visibility="public", owner=owner.id
+    )
+    image = images.create_image(wanted, is_admin=True)
+    with path.open("rb") as file:
+        return images.upload(image.id, iter(lambda: file.read(CHUNK), b""), project_id="", is_admin=True)
+
+
+def _add_identity(database: Database, passwords: Passwords) -> None:
+    secrets = {"admin": passwords.admin, "demo": passwords.demo, SERVICE_USER: passwords.service}
+    with database.read() as c:
+        known = {user.name: db.get_password_hash(c, user.id) for user in db.list_users(c, domain_id=DOMAIN_ID)}
+    hashes = {name: hash_password(password, known.get(name, "")) for name, password in secrets.items()}
+    with database.write() as c:
+        if DOMAIN_ID not in db.list_domains(c):
+            db.insert_domain(c, DOMAIN_ID, DOMAIN_NAME)
+        roles = {role.name: role.id for role in db.list_roles(c)}
+        projects = {project.name: project.id for project in db.list_projects(c, domain_id=DOMAIN_ID)}
+        users = {user.name: user.id for user in db.list_users(c, domain_id=DOMAIN_ID)}
+        _add_missing(roles, ROLES, lambda name, new: db.insert_role(c, Role(id=new, name=name)))
+        _add_missing(projects, PROJECTS, lambda name, new: db.insert_project(c, Project(id=new, name=name)))
+        homes = {"admin": projects["admin"], "demo": projects["demo"], SERVICE_USER: projects[SERVICE_PROJECT]}
+        _add_missing(
+            users,
+            secrets,
+            lambda name, new: db.insert_user(c, User(id=new, name=name, default_project_id=homes[name]), hashes[name]),
+        )
+        for name, stored in known.items():
+            if name in hashes and hashes[name] != stored:
+                db.update_user(c, users[name], {"password_hash": hashes[name]})
+        for user, project, role in _GRANTS:
+            db.add_grant(c, Grant(user_id=users[user], project_id=projects[project], role_id=roles[role]))
+
+
+def _add_missing(known: dict[str, str], names: Iterable[str], insert: Callable[[str, str], None]) -> None:
+    for name in names:
+        if name not in known:
+            known[name] = new_id()
+            insert(name, known[name])
+
+
+def _add_network(networks: EmbeddedNetworks) -> None:
+    admin = Viewer(project_id="", is_admin=True)
+    found = networks.list_networks(admin, {"name": [NETWORK], "shared": [True]})
+    network = found[0] if found else networks.create_network(admin, Network(id="", name=NETWORK, shared=True))
+    if not network.subnet_ids:
+        networks.create_subnet(admin, Subnet(id="", name=SUBNET, network_id=network.id, cidr=CIDR))

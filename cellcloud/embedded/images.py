@@ -1,0 +1,226 @@
+"""The embedded image service: rows in the top's database, bytes as files in one directory.
+
+A file becomes an image's bytes only whole, hashed, through the gate and on the disk: it is written under another name
+and linked to its own. An upload that ends any other way leaves the image queued and no file.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import tempfile
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import IO
+
+from cellcloud import clock, errors, image_gate
+from cellcloud.db import images as db
+from cellcloud.db.engine import Database
+from cellcloud.model.image import Image
+
+CHUNK = 1 << 20
+_UPLOAD = ".upload-"
+_STALE_SECONDS = 60.0
+
+
+class EmbeddedImages:
+    """Implements ``ImageClient`` and what the image API needs. Safe to call from several threads and processes."""
+
+    def __init__(self, database: Database, directory: Path, *, max_bytes: int) -> None:
+        self._database = database
+        self._directory = directory
+        self._max_bytes = max_bytes
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    # ---- ImageClient ---------------------------------------------------------------------------------------------
+    def get_image(self, image_id: str, *, project_id: str, is_admin: bool) -> Image:
+        """See ``ImageClient``."""
+        with self._database.read() as c:
+            image = db.find_image(c, image_id)
+        if image is None or not _visible(image, project_id, is_admin):
+            raise errors.NotFound(f"No image found with ID {image_id[:64]}")
+        return image
+
+    def open_image(self, image_id: str) -> Iterator[bytes]:
+        """See ``ImageClient``."""
+        with self._database.read() as c:
+            image = db.find_image(c, image_id)
+        try:
+            if image is None or image.status != "active":
+                raise FileNotFoundError
+            file = self._path(image.id).open("rb")
+        except FileNotFoundError:
+            raise errors.NotFound(f"No image found with ID {image_id[:64]}") from None
+        return _chunks(file)
+
+    # ---- records -------------------------------------------------------------------------------------------------
+    def list_images(
+        self,
+        *,
+        project_id: str,
+        is_admin: bool,
+        where: Mapping[str, Sequence[str]] | None = None,
+        sort: Sequence[tuple[str, bool]] = (("created_at", False),),
+        marker: str | None = None,
+        limit: int | None = None,
+    ) -> list[Image]:
+        """See ``db.images.list_images``. Raises Invalid for an unknown marker."""
+        try:
+            after = self.get_image(marker, project_id=project_id, is_admin=is_admin) if marker else None
+        except errors.NotFound:
+            raise errors.Invalid("The marker was not found.") from None
+        with self._database.read() as c:
+            return db.list_images(
+                c,
+                project_id=project_id,
+                is_admin=is_admin,
+                where=where or {},
+                sort=sort,
+                after=after,
+                limit=limit,
+            )
+
+    def create_image(self, image: Image, *, is_admin: bool) -> Image:
+        """Store a new image without bytes. An empty id gets a new one. Raises Forbidden, Conflict."""
+        if image.visibility == "public" and not is_admin:
+            raise errors.Forbidden("Only an administrator may publish an image.")
+        image = replace(image, id=image.id or str(uuid.uuid4()), status="queued")
+        with self._database.write() as c:
+            db.insert_image(c, image)
+        return self._get(image.id)
+
+    def update_image(self, image: Image, *, project_id: str, is_admin: bool) -> Image:
+        """Write what a user may change. Raises NotFound, Forbidden for another's image, Conflict."""
+        before = self.get_image(image.id, project_id=project_id, is_admin=is_admin)
+        self._check_owner(before, project_id, is_admin)
+        if image.visibility == "public" != before.visibility and not is_admin:
+            raise errors.Forbidden("Only an administrator may publish an image.")
+        formats = (image.disk_format, image.container_format)
+        if before.status != "queued" and formats != (before.disk_format, before.container_format):
+            raise errors.Forbidden("The formats of an image with data cannot be changed.")
+        with self._database.write() as c:
+            if not db.update_image(c, replace(image, owner=before.owner), status=before.status):
+                raise errors.Conflict(f"Image {image.id} was changed by another request.")
+        return self._get(image.id)
+
+    def delete_image(self, image_id: str, *, project_id: str, is_admin: bool) -> None:
+        """Delete the record, then the bytes. Raises NotFound, Forbidden for another's or a protected image."""
+        image = self.get_image(image_id, project_id=project_id, is_admin=is_admin)
+        self._check_owner(image, project_id, is_admin)
+        with self._database.write() as c:
+            gone = db.delete_image(c, image.id)
+        if not gone:
+            raise errors.Forbidden(f"Image {image.id} is protected and cannot be deleted.")
+        self._path(image.id).unlink(missing_ok=True)
+
+    # ---- bytes ---------------------------------------------------------------------------------------------------
+    def upload(self, image_id: str, data: Iterable[bytes], *, project_id: str, is_admin: bool) -> Image:
+        """Take an image's bytes. Raises NotFound, Forbidden, Conflict for one that has bytes, TooLarge, Invalid."""
+        image = self.get_image(image_id, project_id=project_id, is_admin=is_admin)
+        self._check_owner(image, project_id, is_admin)
+        descriptor, name = tempfile.mkstemp(prefix=f"{_UPLOAD}{image.id}-", dir=self._directory)
+        part = Path(name)
+        with os.fdopen(descriptor, "w+b") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX)
+                with self._database.write() as c:
+                    if not db.move_status(c, image.id, "queued", "saving"):
+                        raise errors.Conflict(f"Image {image.id} already has data or is being uploaded.")
+                    image = db.find_image(c, image.id) or image  # its formats are fixed from here on
+                self._take(image, data, file, part)
+            finally:
+                part.unlink(missing_ok=True)
+        return self._get(image.id)
+
+    def _take(self, image: Image, data: Iterable[bytes], file: IO[bytes], part: Path) -> None:
+        done = False
+        try:
+            if not image.disk_format or not image.container_format:
+                raise errors.Invalid("Set disk_format and container_format before uploading.")
+            size, md5, sha512 = _write(data, file, self._max_bytes)
+            facts = image_gate.inspect(part, image.disk_format, self._max_bytes)
+            file.flush()
+            os.fsync(file.fileno())
+            self._path(image.id).unlink(missing_ok=True)
+            self._path(image.id).hardlink_to(part)  # the locked name stays until the record says active
+            _sync_directory(self._directory)
+            known = {"size": size, "virtual_size": facts.virtual_size, "checksum": md5, "os_hash_value": sha512}
+            with self._database.write() as c:
+                done = db.move_status(c, image.id, "saving", "active", known)
+            if not done:
+                raise errors.NotFound(f"Image {image.id} was deleted during the upload.")
+        finally:
+            if not done:
+                self._path(image.id).unlink(missing_ok=True)
+                with self._database.write() as c:
+                    db.move_status(c, image.id, "saving", "queued")
+
+    def sweep(self) -> None:
+        """Take back what killed processes left: half uploads and files of images that are gone."""
+        live = set()
+        for part in self._directory.glob(f"{_UPLOAD}*"):
+            with suppress(FileNotFoundError), part.open("rb") as file:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    live.add(part.name[len(_UPLOAD) :][:36])
+                    continue
+                if _age(part) > _STALE_SECONDS:
+                    part.unlink(missing_ok=True)
+        with self._database.write() as c:
+            for image_id in db.list_saving(c, older_than=_STALE_SECONDS):
+                if image_id not in live:
+                    db.move_status(c, image_id, "saving", "queued")
+            known = db.list_with_bytes(c)
+        for path in self._directory.iterdir():
+            if not path.name.startswith(".") and path.name not in known:
+                path.unlink(missing_ok=True)
+
+    def _get(self, image_id: str) -> Image:
+        return self.get_image(image_id, project_id="", is_admin=True)
+
+    def _path(self, image_id: str) -> Path:
+        return self._directory / str(uuid.UUID(image_id))
+
+    def _check_owner(self, image: Image, project_id: str, is_admin: bool) -> None:
+        if not is_admin and image.owner != project_id:
+            raise errors.Forbidden("You are not permitted to modify this image.")
+
+
+def _visible(image: Image, project_id: str, is_admin: bool) -> bool:
+    return is_admin or image.owner == project_id or image.visibility in ("public", "community")
+
+
+def _write(data: Iterable[bytes], file: IO[bytes], max_bytes: int) -> tuple[int, str, str]:
+    md5, sha512, size = hashlib.md5(usedforsecurity=False), hashlib.sha512(), 0
+    for chunk in data:
+        size += len(chunk)
+        if size > max_bytes:
+            raise errors.TooLarge(f"The image is larger than {max_bytes} bytes.")
+        md5.update(chunk)
+        sha512.update(chunk)
+        file.write(chunk)
+    file.flush()
+    return size, md5.hexdigest(), sha512.hexdigest()
+
+
+def _chunks(file: IO[bytes]) -> Iterator[bytes]:
+    with file:
+        while chunk := file.read(CHUNK):
+            yield chunk
+
+
+def _sync_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _age(path: Path) -> float:
+    return clock.now().timestamp() - path.stat().st_mtime

@@ -1,0 +1,299 @@
+"""The embedded network service: networks, subnets and ports, for hosts that bridge them."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from cellcloud import errors
+from cellcloud.db import networks as db
+from cellcloud.db import ports as db_ports
+from cellcloud.db.engine import Database, retried
+from cellcloud.model.network import Network, NewPort, Port, PortRecord, RequestedNetwork, Subnet
+from cellcloud.model.subnet import completed, containing
+
+MANY_NETWORKS = "Multiple possible networks found, use a Network ID to be more specific."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Viewer:
+    """For whom the service looks or acts."""
+
+    project_id: str
+    is_admin: bool = False
+
+    @property
+    def only(self) -> str | None:
+        """The project whose things are shown; None: everybody's."""
+        return None if self.is_admin else self.project_id
+
+
+class EmbeddedNetworks:
+    """Implements ``NetworkClient`` and what the network API needs. Safe to call from several threads."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    # ---- NetworkClient ---------------------------------------------------------------------------------------------
+    def check_networks(
+        self, project_id: str, requested: Sequence[RequestedNetwork] | None, *, count: int
+    ) -> tuple[RequestedNetwork, ...]:
+        """See ``NetworkClient``."""
+        viewer = Viewer(project_id=project_id)
+        if requested is None:
+            usable = [network for network in self.list_networks(viewer) if network.subnet_ids]
+            if len(usable) > 1:
+                raise errors.Conflict(MANY_NETWORKS)
+            return tuple(RequestedNetwork(network_id=network.id) for network in usable)
+        for wanted in requested:
+            if count > 1 and (wanted.port_id or wanted.fixed_ip):
+                raise errors.Invalid("Several servers cannot share one port or address; make one at a time.")
+            if wanted.port_id:
+                self._check_port(viewer, wanted.port_id)
+            else:
+                self._check_network(viewer, wanted.network_id or "", wanted.fixed_ip)
+        return tuple(requested)
+
+    def ensure_ports(
+        self,
+        *,
+        server_id: str,
+        project_id: str,
+        host: str,
+        zone: str,
+        hostname: str,
+        requested: Sequence[RequestedNetwork],
+        security_groups: Sequence[str] = ("default",),
+        adopt: bool = True,
+    ) -> tuple[Port, ...]:
+        """See ``NetworkClient``. ``adopt`` changes nothing: the look is cheap here."""
+        if not requested:
+            return ()
+        new = [
+            NewPort(
+                network_id=wanted.network_id or "",
+                project_id=project_id,
+                device_id=server_id,
+                device_owner=f"compute:{zone or 'nova'}",
+                device_index=index,
+                owned=True,
+                host_id=host,
+                security_groups=tuple(security_groups),
+                addresses=((None, wanted.fixed_ip),) if wanted.fixed_ip else None,
+            )
+            for index, wanted in enumerate(requested)
+        ]
+        return _ensure(self._database, requested, new)
+
+    def delete_ports(self, server_id: str) -> None:
+        """See ``NetworkClient``."""
+        _release(self._database, server_id)
+
+    def list_ports(self, server_id: str) -> tuple[Port, ...]:
+        """See ``NetworkClient``. In the order of the server's requests."""
+        with self._database.read() as c:
+            return tuple(record.port for record in db_ports.ports_of_server(c, server_id).values())
+
+    def _check_port(self, viewer: Viewer, port_id: str) -> None:
+        try:
+            port = self.get_port(viewer, port_id).port
+        except errors.NotFound:
+            raise errors.Invalid(f"Port id {port_id} could not be found.") from None
+        if port.device_id:
+            raise errors.Conflict(f"Port {port_id} is still in use.")
+        if not port.fixed_ips:
+            raise errors.Invalid(f"Port {port_id} requires a FixedIP in order to be used.")
+
+    def _check_network(self, viewer: Viewer, network_id: str, address: str | None) -> None:
+        with self._database.read() as c:
+            known = db.list_networks(c, project_id=viewer.only, where={"id": [network_id]})
+            subnets = db.list_subnets(c, project_id=None, where={"network_id": [network_id]})
+            if not known:
+                raise errors.Invalid(f"Network {network_id} could not be found.")
+            if not subnets:
+                raise errors.Invalid(f"Network {network_id} requires a subnet in order to boot instances on.")
+            if address and db_ports.is_held(c, containing(subnets, address).id, address):
+                raise errors.Invalid(f"Fixed IP address {address} is already in use.")
+
+    # ---- networks --------------------------------------------------------------------------------------------------
+    def list_networks(
+        self, viewer: Viewer, where: db.Where | None = None, *, marker: str | None = None, limit: int | None = None
+    ) -> list[Network]:
+        """Those the viewer may use, by id."""
+        with self._database.read() as c:
+            return db.list_networks(c, project_id=viewer.only, where=where or {}, after=marker, limit=limit)
+
+    def get_network(self, viewer: Viewer, network_id: str) -> Network:
+        """Raises NotFound, the same for another project's network."""
+        with self._database.read() as c:
+            return db.get_network(c, viewer.only, network_id)
+
+    def create_network(self, viewer: Viewer, network: Network) -> Network:
+        """Raises Forbidden for a shared network made by others than an administrator."""
+        _check_sharing(viewer, network.shared)
+        network = replace(network, id=str(uuid.uuid4()))
+        with self._database.write() as c:
+            db.insert_network(c, network)
+            return db.get_network(c, viewer.only, network.id)
+
+    def update_network(self, viewer: Viewer, network_id: str, changes: Mapping[str, Any]) -> Network:
+        """Raises NotFound, Forbidden."""
+        _check_sharing(viewer, bool(changes.get("shared")))
+        with self._database.write() as c:
+            _check_owner(viewer, db.get_network(c, viewer.only, network_id))
+            db.update_row(c, "network", network_id, changes)
+            return db.get_network(c, viewer.only, network_id)
+
+    def delete_network(self, viewer: Viewer, network_id: str) -> None:
+        """Raises NotFound, Forbidden, Conflict with ports on it."""
+        with self._database.write() as c:
+            _check_owner(viewer, db.get_network(c, viewer.only, network_id))
+            db.delete_network(c, network_id)
+
+    # ---- subnets ---------------------------------------------------------------------------------------------------
+    def list_subnets(
+        self, viewer: Viewer, where: db.Where | None = None, *, marker: str | None = None, limit: int | None = None
+    ) -> list[Subnet]:
+        """Those of networks the viewer may use, by id."""
+        with self._database.read() as c:
+            return db.list_subnets(c, project_id=viewer.only, where=where or {}, after=marker, limit=limit)
+
+    def get_subnet(self, viewer: Viewer, subnet_id: str) -> Subnet:
+        """Raises NotFound."""
+        with self._database.read() as c:
+            return db.get_subnet(c, viewer.only, subnet_id)
+
+    def create_subnet(self, viewer: Viewer, subnet: Subnet, *, gateway: bool = True) -> Subnet:
+        """Gateway and pools are filled in where empty. Raises NotFound, Forbidden, Invalid, Conflict for an overlap."""
+        return _add_subnet(self._database, viewer, completed(replace(subnet, id=str(uuid.uuid4())), gateway=gateway))
+
+    def update_subnet(self, viewer: Viewer, subnet_id: str, changes: Mapping[str, Any]) -> Subnet:
+        """Raises NotFound, Forbidden."""
+        with self._database.write() as c:
+            _check_owner(viewer, db.get_subnet(c, viewer.only, subnet_id))
+            db.update_row(c, "subnet", subnet_id, changes)
+            return db.get_subnet(c, viewer.only, subnet_id)
+
+    def delete_subnet(self, viewer: Viewer, subnet_id: str) -> None:
+        """Raises NotFound, Forbidden, Conflict with addresses in use."""
+        with self._database.write() as c:
+            _check_owner(viewer, db.get_subnet(c, viewer.only, subnet_id))
+            db.delete_subnet(c, subnet_id)
+
+    # ---- ports -----------------------------------------------------------------------------------------------------
+    def list_port_records(
+        self,
+        viewer: Viewer,
+        where: db.Where | None = None,
+        *,
+        address: str | None = None,
+        marker: str | None = None,
+        limit: int | None = None,
+    ) -> list[PortRecord]:
+        """The viewer's ports, by id."""
+        with self._database.read() as c:
+            return db_ports.list_ports(
+                c, project_id=viewer.only, where=where or {}, address=address, after=marker, limit=limit
+            )
+
+    def get_port(self, viewer: Viewer, port_id: str) -> PortRecord:
+        """Raises NotFound."""
+        with self._database.read() as c:
+            return db_ports.get_port(c, viewer.only, port_id)
+
+    def create_ports(self, viewer: Viewer, new: Sequence[NewPort]) -> list[PortRecord]:
+        """Make all or none. Raises NotFound for a network, Invalid, Conflict for what is taken."""
+        return _add_ports(self._database, viewer, new)
+
+    def update_port(self, viewer: Viewer, port_id: str, changes: Mapping[str, Any]) -> PortRecord:
+        """Change columns. A port in use is given to nobody else. Raises NotFound, Conflict."""
+        return _change_port(self._database, viewer, port_id, dict(changes))
+
+    def delete_port(self, viewer: Viewer, port_id: str) -> None:
+        """Raises NotFound, Conflict for a server's port, which only its server or an administrator ends."""
+        with self._database.write() as c:
+            _check_free(viewer, db_ports.get_port(c, viewer.only, port_id))
+            db_ports.delete_port(c, port_id)
+
+
+# ---- transactions that may be run again ----------------------------------------------------------------------------
+@retried
+def _ensure(database: Database, requested: Sequence[RequestedNetwork], new: Sequence[NewPort]) -> tuple[Port, ...]:
+    server_id, host = new[0].device_id, new[0].host_id
+    with database.write() as c:
+        have = db_ports.ports_of_server(c, server_id)
+        if any(record.port.host_id != host for record in have.values()):
+            db_ports.move_ports(c, server_id, host)
+        ports = {index: replace(record.port, host_id=host) for index, record in have.items()}
+        missing = []
+        for index, (wanted, port) in enumerate(zip(requested, new, strict=True)):
+            if index in ports:
+                continue
+            if not wanted.port_id:
+                missing.append(port)
+                continue
+            if not db_ports.bind_port(
+                c, wanted.port_id, server_id=server_id, index=index, owner=port.device_owner, host=host
+            ):
+                raise errors.Conflict(f"Port {wanted.port_id} is still in use.")
+            ports[index] = db_ports.get_port(c, None, wanted.port_id).port
+        made = db_ports.make_ports(c, missing, project_id=None)
+        ports |= {port.device_index or 0: record.port for port, record in zip(missing, made, strict=True)}
+    return tuple(replace(ports[index], tag=wanted.tag) for index, wanted in enumerate(requested))
+
+
+@retried
+def _release(database: Database, server_id: str) -> None:
+    with database.write() as c:
+        db_ports.release_ports(c, server_id)
+
+
+@retried
+def _add_subnet(database: Database, viewer: Viewer, subnet: Subnet) -> Subnet:
+    with database.write() as c:
+        _check_owner(viewer, db.get_network(c, viewer.only, subnet.network_id))
+        db.insert_subnet(c, subnet)
+        return db.get_subnet(c, viewer.only, subnet.id)
+
+
+@retried
+def _add_ports(database: Database, viewer: Viewer, new: Sequence[NewPort]) -> list[PortRecord]:
+    with database.write() as c:
+        for port in new:
+            if port.device_index is not None and port.device_index in db_ports.ports_of_server(c, port.device_id):
+                raise errors.Conflict(f"Server {port.device_id} has that port already.")
+            if port.mac_address and db_ports.list_ports(c, project_id=None, where={"mac_address": [port.mac_address]}):
+                raise errors.Conflict(f"The MAC address {port.mac_address} is in use.")
+        made = db_ports.make_ports(c, new, project_id=viewer.only)
+        return [db_ports.get_port(c, None, record.port.id) for record in made]
+
+
+@retried
+def _change_port(database: Database, viewer: Viewer, port_id: str, changes: dict[str, Any]) -> PortRecord:
+    with database.write() as c:
+        record = db_ports.get_port(c, viewer.only, port_id)
+        holder, wanted = record.port.device_id, changes.get("device_id", record.port.device_id)
+        if wanted != holder:
+            _check_free(viewer, record)
+            if holder and wanted:
+                raise errors.Conflict(f"Port {port_id} is still in use.")
+        if not db_ports.update_port(c, port_id, holder, changes):
+            raise errors.Conflict(f"Port {port_id} is still in use.")
+        return db_ports.get_port(c, viewer.only, port_id)
+
+
+def _check_free(viewer: Viewer, record: PortRecord) -> None:
+    if record.device_index is not None and not viewer.is_admin:
+        raise errors.Conflict(f"Port {record.port.id} is in use by server {record.port.device_id}.")
+
+
+def _check_owner(viewer: Viewer, thing: Network | Subnet) -> None:
+    if not viewer.is_admin and thing.project_id != viewer.project_id:
+        raise errors.Forbidden("You may use this, not change it.")
+
+
+def _check_sharing(viewer: Viewer, shared: bool) -> None:
+    if shared and not viewer.is_admin:
+        raise errors.Forbidden("Only an administrator may share a network.")

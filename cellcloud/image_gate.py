@@ -1,0 +1,223 @@
+"""The one gate every image passes: what the bytes really are, told before any other tool opens them.
+
+Only ``raw`` and ``qcow2`` come through, only under their own name, and a qcow2 only when it stands alone: no backing
+file, no external data file, no feature this reader does not know. Reads a few kilobytes, runs no program.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from cellcloud import errors
+
+ACCEPTED = ("raw", "qcow2")
+HEAD_BYTES = 64 << 10
+FOOTER_BYTES = 512
+
+# (format, offset, magic): where readers of disk images look. Each one is looked for, whatever was found before.
+_SIGNATURES: tuple[tuple[str, int, bytes], ...] = (
+    ("qcow2", 0, b"QFI\xfb"),
+    ("qed", 0, b"QED\x00"),
+    ("vmdk", 0, b"KDMV"),
+    ("vmdk", 0, b"COWD"),
+    ("vdi", 0x40, b"\x7f\x10\xda\xbe"),
+    ("vhd", 0, b"conectix"),
+    ("vhdx", 0, b"vhdxfile"),
+    ("luks", 0, b"LUKS\xba\xbe"),
+    ("parallels", 0, b"WithoutFreeSpace"),
+    ("parallels", 0, b"WithouFreSpacExt"),
+    ("bochs", 0, b"Bochs Virtual HD Image"),
+    ("cloop", 0, b"#!/bin/sh\n#V2.0 Format"),
+    ("iso", 0x8001, b"CD001"),
+    ("iso", 0x8801, b"CD001"),
+    ("iso", 0x9001, b"CD001"),
+    ("gpt", 512, b"EFI PART"),
+    ("gpt", 4096, b"EFI PART"),
+    ("mbr", 510, b"\x55\xaa"),
+)
+_FOOTERS: tuple[tuple[str, bytes], ...] = (("vhd", b"conectix"), ("dmg", b"koly"))
+# What a plain disk may hold: partition tables, and an ISO that is also a disk (has a boot sector).
+_DISK = frozenset({"gpt", "mbr"})
+_HYBRID = _DISK | {"iso"}
+
+# qcow2 incompatible features: dirty, compression type, extended L2 entries. Not: corrupt (2), external data file (4).
+_FEATURES = 0x01 | 0x08 | 0x10
+_COMPRESSION = 0x08
+_EXTENDED_L2 = 0x10
+_END, _BACKING_FORMAT, _DATA_FILE, _ENCRYPTION = 0, 0xE2792ACA, 0x44415441, 0x0537BE77
+_MAX_L1_BYTES = 32 << 20
+_MAX_SNAPSHOTS = 65536
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageFacts:
+    """What an accepted image is. ``virtual_size``: bytes of the disk that a guest sees."""
+
+    format: str
+    virtual_size: int
+
+
+def inspect(source: Path | BinaryIO, declared_format: str, max_bytes: int) -> ImageFacts:
+    """The facts of an image that may be used as ``declared_format``. Raises Invalid with the reason it may not."""
+    if declared_format not in ACCEPTED:
+        raise errors.Invalid("Disk format is not accepted: only raw and qcow2 are.")
+    if isinstance(source, Path):
+        with source.open("rb") as file:
+            return _inspect(file, declared_format, max_bytes)
+    return _inspect(source, declared_format, max_bytes)
+
+
+def detect(head: bytes, footer: bytes = b"") -> frozenset[str]:
+    """Every format whose signature is in the first 64 KiB or in the last 512 bytes. Empty: plain bytes."""
+    found = {name for name, offset, magic in _SIGNATURES if head.startswith(magic, offset)}
+    found |= {name for name, magic in _FOOTERS if footer.startswith(magic)}
+    if _is_vmdk_text(head):
+        found.add("vmdk")
+    return frozenset(found)
+
+
+def _inspect(file: BinaryIO, declared: str, max_bytes: int) -> ImageFacts:
+    size = _size(file)
+    if size == 0:
+        raise errors.Invalid("The image is empty.")
+    if size > max_bytes:
+        raise errors.Invalid(f"The image is larger than {max_bytes} bytes.")
+    file.seek(0)
+    head = file.read(HEAD_BYTES)
+    file.seek(max(0, size - FOOTER_BYTES))
+    found = detect(head, file.read(FOOTER_BYTES))
+    if declared == "raw":
+        if found and not (found <= _DISK or ("iso" in found and "mbr" in found and found <= _HYBRID)):
+            raise errors.Invalid(f"The image was declared raw but is {_named(found)}.")
+        return ImageFacts(format="raw", virtual_size=-(-size // 512) * 512)
+    if found != {"qcow2"}:
+        raise errors.Invalid(f"The image was declared qcow2 but is {_named(found)}.")
+    return ImageFacts(format="qcow2", virtual_size=_check_qcow2(head, size, max_bytes))
+
+
+def _size(file: BinaryIO) -> int:
+    try:
+        status = os.fstat(file.fileno())
+    except OSError:  # a file in memory
+        return file.seek(0, os.SEEK_END)
+    if not stat.S_ISREG(status.st_mode):
+        raise errors.Invalid("The image is not a plain file.")
+    return status.st_size
+
+
+def _named(found: frozenset[str]) -> str:
+    known = sorted(found - _DISK) or sorted(found)
+    return " and ".join(known) if known else "raw"
+
+
+def _is_vmdk_text(head: bytes) -> bool:
+    """A VMDK descriptor is text: comments and blank lines, then ``version=``."""
+    if head[:21].lower() == b"# disk descriptorfile":
+        return True
+    for line in head[:4096].split(b"\n", 64)[:64]:
+        text = line.strip(b" \t\r")
+        if text and not text.startswith(b"#"):
+            return text.startswith(b"version=")
+    return False
+
+
+@dataclass(frozen=True, slots=True)
+class _Qcow2:
+    """The header's fields, in the order of the file (big endian)."""
+
+    version: int
+    backing_offset: int
+    backing_size: int
+    cluster_bits: int
+    size: int
+    crypt_method: int
+    l1_size: int
+    l1_offset: int
+    refcount_offset: int
+    refcount_clusters: int
+    snapshots: int
+    snapshots_offset: int
+
+
+def _check_qcow2(head: bytes, file_size: int, max_bytes: int) -> int:
+    """The virtual size of a qcow2 that is sound and stands alone. Source of limits: QEMU's qcow2 specification."""
+    if len(head) < 72:
+        raise _broken("header")
+    header = _Qcow2(*struct.unpack_from(">IQIIQIIQQIIQ", head, 4))
+    if header.version not in (2, 3):
+        raise _broken("version")
+    if header.backing_offset or header.backing_size:
+        raise errors.Invalid("The image names a backing file; it must stand alone.")
+    if header.crypt_method:
+        raise errors.Invalid("The image is encrypted.")
+    if not 9 <= header.cluster_bits <= 21:
+        raise _broken("cluster size")
+    features, header_length = 0, 72
+    if header.version == 3:
+        features, header_length = _check_version_3(head, header)
+    _check_extensions(head, header_length, 1 << header.cluster_bits)
+    _check_tables(header, features, file_size)
+    if not 0 < header.size <= max_bytes:
+        raise errors.Invalid(f"The image's virtual size is not between 1 and {max_bytes} bytes.")
+    return header.size
+
+
+def _check_version_3(head: bytes, header: _Qcow2) -> tuple[int, int]:
+    if len(head) < 104:
+        raise _broken("header")
+    features, _compatible, _autoclear, refcount_order, length = struct.unpack_from(">QQQII", head, 72)
+    if features & 0x04:
+        raise errors.Invalid("The image names an external data file; it must stand alone.")
+    if features & ~_FEATURES:
+        raise errors.Invalid("The image needs qcow2 features that are not accepted, or is marked corrupt.")
+    if length < 104 or length % 8 or length > min(len(head), 1 << header.cluster_bits) or refcount_order > 6:
+        raise _broken("header")
+    compression = head[104] if length > 104 else 0
+    if compression > 1 or bool(compression) != bool(features & _COMPRESSION):
+        raise _broken("compression type")
+    if features & _EXTENDED_L2 and header.cluster_bits < 14:
+        raise _broken("cluster size")
+    return features, length
+
+
+def _check_extensions(head: bytes, at: int, end: int) -> None:
+    """Header extensions end with a zero type or with the first cluster; readers skip the unknown ones."""
+    while at + 8 <= min(end, len(head)):
+        kind, length = struct.unpack_from(">II", head, at)
+        if kind == _END:
+            return
+        if kind == _DATA_FILE:
+            raise errors.Invalid("The image names an external data file; it must stand alone.")
+        if kind == _BACKING_FORMAT:
+            raise errors.Invalid("The image names a backing file's format; it must stand alone.")
+        if kind == _ENCRYPTION:
+            raise errors.Invalid("The image is encrypted.")
+        at += 8 + -(-length // 8) * 8
+    if at > end or len(head) < end:
+        raise _broken("header extension")
+
+
+def _check_tables(header: _Qcow2, features: int, file_size: int) -> None:
+    cluster = 1 << header.cluster_bits
+    entries = cluster // (16 if features & _EXTENDED_L2 else 8)
+    needed = -(-header.size // (cluster * entries))
+    if header.l1_size < needed or header.l1_size * 8 > _MAX_L1_BYTES:
+        raise _broken("L1 table")
+    for name, offset, length in (
+        ("L1 table", header.l1_offset, header.l1_size * 8),
+        ("refcount table", header.refcount_offset, header.refcount_clusters * cluster),
+        ("snapshot table", header.snapshots_offset, header.snapshots * 40),
+    ):
+        if length and (offset < cluster or offset % cluster or offset + length > file_size):
+            raise _broken(name)
+    if not header.refcount_clusters or header.snapshots > _MAX_SNAPSHOTS:
+        raise _broken("refcount or snapshot table")
+
+
+def _broken(what: str) -> errors.Invalid:
+    return errors.Invalid(f"The image is not a sound qcow2: its {what} is wrong.")
