@@ -267,13 +267,13 @@ def list_records(connection: Connection, query: ServerQuery) -> list[ServerRecor
     return found[: query.limit]
 
 
-def list_versions(connection: Connection, cell: str, *, after_id: str, limit: int) -> list[tuple[str, int]]:
-    """(server id, version) of a cell's servers that are not deleted, by id: what a resync compares."""
+def list_versions(connection: Connection, cell: str, after: str, until: str | None) -> list[tuple[str, int]]:
+    """(server id, version) of a cell's servers not deleted, by id, with after < id <= until: what a resync compares."""
+    mine = [server_index.c.cell == cell, server_index.c.deleted.is_(False), server_index.c.id > after]
+    if until is not None:
+        mine.append(server_index.c.id <= until)
     rows = connection.execute(
-        sa.select(server_index.c.id, server_index.c.version)
-        .where(server_index.c.cell == cell, server_index.c.deleted.is_(False), server_index.c.id > after_id)
-        .order_by(server_index.c.id)
-        .limit(limit)
+        sa.select(server_index.c.id, server_index.c.version).where(*mine).order_by(server_index.c.id)
     )
     return [(row.id, row.version) for row in rows]
 

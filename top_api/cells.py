@@ -1,0 +1,266 @@
+"""The cells as the API and the router reach them: a breaker and a deadline for each, and the choice among them."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import random
+import threading
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar, cast
+
+from cellcloud import clock, errors
+from cellcloud.config import TopConfig
+from cellcloud.context import RequestContext
+from cellcloud.db import cells as cells_table
+from cellcloud.db.engine import Database
+from cellcloud.model.cell import Cell
+from cellcloud.model.placement import CellDigest
+from cellcloud.model.server import ServerSpec
+from cellcloud.rpc.conductor import Conductor
+from cellcloud.rpc.consoleauth import ConsoleAuth
+from cellcloud.rpc.transport import Transport
+
+T = TypeVar("T")
+REREAD = 1.0  # seconds for which the cells table is not read again
+ASK_ALL_BUDGET = 2.0  # seconds all cells together have when an answer is made of every cell's
+
+
+class Breaker:
+    """Leaves a cell alone for ``seconds`` after a failure; then one caller tries it while the others still wait."""
+
+    def __init__(self, cell: str, *, seconds: float, trial: float) -> None:
+        self._cell = cell
+        self._seconds = seconds
+        self._trial = trial
+        self._lock = threading.Lock()
+        self._open_until: float | None = None
+
+    @property
+    def is_open(self) -> bool:
+        return self._open_until is not None
+
+    def enter(self) -> None:
+        """Raises Unreachable while the cell is left alone."""
+        with self._lock:
+            if self._open_until is None:
+                return
+            now = clock.monotonic()
+            if now < self._open_until:
+                raise errors.Unreachable(f"Cell {self._cell} does not answer; it is tried again shortly.")
+            self._open_until = now + self._trial
+
+    def succeeded(self) -> None:
+        """The cell answered."""
+        self._open_until = None
+
+    def failed(self) -> None:
+        """The cell did not answer."""
+        with self._lock:
+            self._open_until = clock.monotonic() + self._seconds
+
+
+class _Guarded:
+    """A client whose every call passes the breaker. Built like the interface by attribute access."""
+
+    def __init__(self, client: object, breaker: Breaker) -> None:
+        self._client = client
+        self._breaker = breaker
+
+    def __getattr__(self, verb: str) -> Callable[..., Any]:
+        send = getattr(self._client, verb)
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            self._breaker.enter()
+            try:
+                answer = send(*args, **kwargs)
+            except (errors.Unreachable, errors.DeadlineExceeded):
+                self._breaker.failed()
+                raise
+            except errors.CellcloudError:
+                self._breaker.succeeded()
+                raise
+            self._breaker.succeeded()
+            return answer
+
+        setattr(self, verb, call)
+        return call
+
+
+@dataclass(slots=True)
+class Room:
+    """A cell's free room as its digest says, less what was routed there since."""
+
+    digest_at: object
+    buckets: list[tuple[int, int, int, int]] = field(default_factory=list)
+
+    def fits(self, need: tuple[int, int, int]) -> int:
+        """How many servers of that need the cell's hosts can take."""
+        return sum(count * _times(free, need) for *free, count in self.buckets)
+
+    def take(self, need: tuple[int, int, int]) -> None:
+        """Put one server on the host with the most room."""
+        fitting = [bucket for bucket in self.buckets if _times(bucket[:3], need)]
+        if not fitting:
+            return
+        best = max(fitting)
+        self.buckets.remove(best)
+        *free, count = best
+        if count > 1:
+            self.buckets.append((best[0], best[1], best[2], count - 1))
+        left = [have - want for have, want in zip(free, need, strict=True)]
+        self.buckets.append((left[0], left[1], left[2], 1))
+
+
+def _times(free: Collection[int], need: tuple[int, int, int]) -> int:
+    return min((have // want for have, want in zip(free, need, strict=True) if want > 0), default=1)
+
+
+def _need_of(spec: ServerSpec) -> tuple[int, int, int]:
+    amounts = spec.flavor.resources()
+    return amounts["VCPU"], amounts["MEMORY_MB"], amounts["DISK_GB"]
+
+
+class Cells:
+    """Every cell of the cells table. Safe to call from several threads."""
+
+    def __init__(
+        self, database: Database, config: TopConfig, transports: Mapping[str, Transport] | None = None
+    ) -> None:
+        self._database = database
+        self._config = config
+        self._lock = threading.Lock()
+        self._transports: dict[str, Transport] = dict(transports or {})
+        self._breakers: dict[str, Breaker] = {}
+        self._clients: dict[tuple[str, str], Any] = {}
+        self._rooms: dict[str, Room] = {}
+        self._known: tuple[float, list[Cell]] = (-REREAD, [])
+        self._last_answers: dict[tuple[str, str], Any] = {}
+        self._pool = concurrent.futures.ThreadPoolExecutor(16, thread_name_prefix="ask-cells")
+
+    def close(self) -> None:
+        """Let go of the threads and the queues opened here."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    # ---- knowing -------------------------------------------------------------------------------------------------
+    def list_cells(self) -> list[Cell]:
+        """The cells table, at most a second old."""
+        read_at, known = self._known
+        if clock.monotonic() - read_at < REREAD:
+            return known
+        with self._database.read() as connection:
+            known = cells_table.list_cells(connection)
+        self._known = (clock.monotonic(), known)
+        return known
+
+    def is_mute(self, name: str) -> bool:
+        """Whether a cell is believed not to answer."""
+        breaker = self._breakers.get(name)
+        if breaker is not None and breaker.is_open:
+            return True
+        return any(cell.name == name and cell.health == "down" for cell in self.list_cells())
+
+    def mute_cells(self) -> frozenset[str]:
+        """The cells that are believed not to answer."""
+        return frozenset(cell.name for cell in self.list_cells() if self.is_mute(cell.name))
+
+    def zones(self) -> dict[str, bool]:
+        """Availability zone -> whether an answering cell offers it now."""
+        found: dict[str, bool] = {}
+        for cell in self.list_cells():
+            usable = cell.enabled and not self.is_mute(cell.name) and cell.digest is not None
+            for zone in cell.digest.zones if cell.digest else ():
+                found[zone] = found.get(zone, False) or (
+                    usable and cell.digest is not None and cell.digest.hosts_up > 0
+                )
+        return found
+
+    # ---- reaching ------------------------------------------------------------------------------------------------
+    def transport(self, name: str) -> Transport:
+        """The cell's queue. Raises NotFound."""
+        with self._lock:
+            if name not in self._transports:
+                with self._database.read() as connection:
+                    urls = cells_table.list_transports(connection)
+                if name not in urls:
+                    raise errors.NotFound(f"Cell {name} could not be found.")
+                self._transports[name] = Transport(name, urls[name])
+            return self._transports[name]
+
+    def conductor(self, name: str) -> Conductor:
+        """The cell's conductors, behind its breaker."""
+        return self._client(name, Conductor)
+
+    def consoleauth(self, name: str) -> ConsoleAuth:
+        """The cell's console authority, behind its breaker."""
+        return self._client(name, ConsoleAuth)
+
+    def _client(self, name: str, interface: type[T]) -> T:
+        key = (name, interface.__name__)
+        found = self._clients.get(key)
+        if found is None:
+            client = self.transport(name).client(interface)
+            with self._lock:
+                breaker = self._breakers.setdefault(
+                    name, Breaker(name, seconds=self._config.breaker_seconds, trial=self._config.cell_timeout)
+                )
+                found = self._clients.setdefault(key, _Guarded(client, breaker))
+        return cast(T, found)
+
+    def budget(self, context: RequestContext) -> RequestContext:
+        """The caller's context with what one call to a cell may take."""
+        return context.with_budget(min(self._config.cell_timeout, context.remaining()))
+
+    def ask_all(
+        self, context: RequestContext, subject: str, ask: Callable[[Conductor, RequestContext], T]
+    ) -> list[tuple[Cell, T, bool]]:
+        """Ask every cell at once. Returns (cell, answer, fresh): a mute cell's last answer here, if it gave one."""
+        patient = context.with_budget(min(ASK_ALL_BUDGET, context.remaining()))
+        cells = self.list_cells()
+        asked = {cell.name: self._pool.submit(self._ask, cell.name, ask, patient) for cell in cells}
+        concurrent.futures.wait(asked.values(), timeout=ASK_ALL_BUDGET)
+        answers: list[tuple[Cell, T, bool]] = []
+        for cell in cells:
+            future = asked[cell.name]
+            if future.done() and future.exception() is None:
+                self._last_answers[cell.name, subject] = future.result()
+                answers.append((cell, future.result(), True))
+            elif (cell.name, subject) in self._last_answers:
+                answers.append((cell, self._last_answers[cell.name, subject], False))
+        return answers
+
+    def _ask(self, name: str, ask: Callable[[Conductor, RequestContext], T], context: RequestContext) -> T:
+        return ask(self.conductor(name), context)
+
+    # ---- choosing ------------------------------------------------------------------------------------------------
+    def choose(self, spec: ServerSpec, excluded: Collection[str]) -> str | None:
+        """A cell for a server: one whose digest has room, likelier the more room it has; None with none left.
+
+        A digest rounds down, so cells that seem full are still asked when no other is left.
+        """
+        usable = [
+            cell
+            for cell in self.list_cells()
+            if cell.enabled and cell.name not in excluded and not self.is_mute(cell.name) and _offers(cell, spec)
+        ]
+        if not usable:
+            return None
+        need = _need_of(spec)
+        with self._lock:
+            rooms = {cell.name: self._room(cell) for cell in usable}
+            weights = [rooms[cell.name].fits(need) for cell in usable]
+            chosen = random.choices(usable, weights if any(weights) else None)[0].name  # noqa: S311 -- spreading
+            rooms[chosen].take(need)
+        return chosen
+
+    def _room(self, cell: Cell) -> Room:
+        room = self._rooms.get(cell.name)
+        if room is None or room.digest_at != cell.digest_at:
+            digest = cell.digest or CellDigest(cell=cell.name, hosts_total=0, hosts_up=0)
+            room = self._rooms[cell.name] = Room(digest_at=cell.digest_at, buckets=list(digest.buckets))
+        return room
+
+
+def _offers(cell: Cell, spec: ServerSpec) -> bool:
+    zone = spec.availability_zone
+    return zone is None or cell.digest is None or zone in cell.digest.zones

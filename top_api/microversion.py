@@ -1,0 +1,66 @@
+"""API microversions: reading the request's, and the range that is served."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from cellcloud import errors
+
+
+class Microversion(NamedTuple):
+    """Compares with plain pairs: ``version >= (2, 26)``."""
+
+    major: int
+    minor: int
+
+    def __str__(self) -> str:
+        return f"{self.major}.{self.minor}"
+
+
+FIRST = Microversion(2, 1)
+LAST = Microversion(2, 100)
+HEADER = "OpenStack-API-Version"
+OLD_HEADER = "X-OpenStack-Nova-API-Version"
+_FORM = re.compile(r"^([1-9]\d{0,3})\.([1-9]\d{0,3}|0)$")
+
+
+class UnacceptableVersion(errors.FixRequest):
+    """Outside the served range; answered with 406."""
+
+
+def requested(headers: Mapping[str, str]) -> Microversion:
+    """The version a request asks for. Raises Invalid when malformed, UnacceptableVersion when out of range."""
+    text = _from_header(headers)
+    if text is None:
+        return FIRST
+    if text == "latest":
+        return LAST
+    match = _FORM.match(text)
+    if match is None:
+        raise errors.Invalid(
+            f"API Version String {text[:32]} is of invalid format. Must be of format MajorNum.MinorNum."
+        )
+    version = Microversion(int(match[1]), int(match[2]))
+    if not FIRST <= version <= LAST:
+        raise UnacceptableVersion(
+            f"Version {version} is not supported by the API. Minimum is {FIRST} and maximum is {LAST}."
+        )
+    return version
+
+
+def _from_header(headers: Mapping[str, str]) -> str | None:
+    new = headers.get(HEADER)
+    if new is not None:
+        for part in new.split(","):
+            words = part.split()
+            if words and words[0].lower() == "compute":
+                return words[1] if len(words) == 2 else ""
+    old = headers.get(OLD_HEADER)
+    return None if old is None else old.strip()
+
+
+def response_headers(version: Microversion) -> dict[str, str]:
+    """What every answer echoes."""
+    return {HEADER: f"compute {version}", OLD_HEADER: str(version), "Vary": f"{HEADER}, {OLD_HEADER}"}
