@@ -1,0 +1,358 @@
+"""Guests without a hypervisor: the same rules and the same faults, at a few microseconds a verb.
+
+A ``FakeHypervisor`` stands for the machines, a ``FakeDriver`` for one host's compute service on them: a new driver finds
+what an earlier one left. With a file, guests outlive their process too, as real ones do.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import threading
+from collections import defaultdict, deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import TextIO
+
+from cell.compute.driver import GuestWatcher, ImageStore
+from cellcloud import clock, errors
+from cellcloud.lifecycle import PowerState
+from cellcloud.model.guest import ConsoleAddress, GuestState
+from cellcloud.model.host import HostFacts
+from cellcloud.model.network import Port
+from cellcloud.model.server import ServerSpec
+
+KEPT_TOMBSTONES = 100_000
+FIRST_CONSOLE_PORT = 5900
+
+
+@dataclass(slots=True, kw_only=True)
+class FakeGuest:
+    """What one host holds of one server. ``taps`` and ``disks`` are there only once made, and gone only once removed."""
+
+    server_id: str
+    project_id: str
+    name: str
+    generation: int
+    power_state: int = PowerState.NOSTATE
+    disks: list[str] = field(default_factory=list)
+    taps: list[str] = field(default_factory=list)
+    console: list[str] = field(default_factory=list)
+    rebooted: int = 0
+    reboots: int = 0
+
+    @property
+    def state(self) -> GuestState:
+        return GuestState(
+            server_id=self.server_id,
+            power_state=self.power_state,
+            generation=self.generation,
+            project_id=self.project_id,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """An error to raise at a verb or at one of spawn's parts: disks, ports, power. ``after``: once its work is done."""
+
+    error: Exception
+    after: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capacity:
+    """What each host offers."""
+
+    vcpus: int = 64
+    memory_mb: int = 128 << 10
+    disk_gb: int = 2000
+
+
+class FakeHypervisor:
+    """The machines: any number of hosts with their guests. Safe to use from several threads.
+
+    ``path``: a journal of every change; only one process may write it, and a second waits until the first has ended.
+    """
+
+    def __init__(self, path: Path | None = None, *, delay: float = 0.0) -> None:
+        self.delay = delay
+        self.lock = threading.RLock()
+        self._hosts: defaultdict[str, dict[str, FakeGuest]] = defaultdict(dict)
+        self._tombstones: dict[tuple[str, str], int] = {}
+        self._faults: defaultdict[str, deque[Fault]] = defaultdict(deque)
+        self._watchers: defaultdict[str, list[GuestWatcher]] = defaultdict(list)
+        self._journal = None if path is None else _open_journal(path)
+        if self._journal is not None:
+            for line in self._journal:
+                self._replay(line)
+
+    @classmethod
+    def read(cls, path: Path) -> FakeHypervisor:
+        """What a journal says now, without taking part: for looking at hosts whose process lives or has died."""
+        hypervisor = cls()
+        with suppress(FileNotFoundError):
+            for line in path.read_text().splitlines():
+                hypervisor._replay(line)
+        return hypervisor
+
+    def fail_next(self, verb: str, error: Exception, *, count: int = 1, after: bool = False) -> None:
+        """Make the next ``count`` calls of a verb fail, on whichever host; ``after`` its work is done, or instead."""
+        with self.lock:
+            self._faults[verb].extend([Fault(error=error, after=after)] * count)
+
+    def change_power(self, host: str, server_id: str, power_state: int) -> None:
+        """A guest changes state by itself."""
+        with self.lock:
+            guest = self.get(host, server_id)
+            guest.power_state = power_state
+            self.save(host, guest)
+            watchers = list(self._watchers[host])
+        for watcher in watchers:
+            watcher(guest.state)
+
+    def lose_power(self, host: str) -> None:
+        """The host fails and comes back: its guests are off, their disks kept."""
+        with self.lock:
+            for guest in self._hosts[host].values():
+                guest.power_state, guest.taps = PowerState.SHUTDOWN, []
+                self.save(host, guest)
+
+    def list_guests(self, host: str | None = None) -> list[FakeGuest]:
+        """Guests of one host, or of all."""
+        with self.lock:
+            names = list(self._hosts) if host is None else [host]
+            return [guest for name in names for guest in self._hosts[name].values()]
+
+    def count_held(self) -> dict[str, int]:
+        """How much of each kind of thing is on all hosts: for leak checks."""
+        guests = self.list_guests()
+        return {
+            "guests": len(guests),
+            "disks": sum(len(guest.disks) for guest in guests),
+            "taps": sum(len(guest.taps) for guest in guests),
+        }
+
+    def find(self, host: str, server_id: str) -> FakeGuest | None:
+        return self._hosts[host].get(server_id)
+
+    def get(self, host: str, server_id: str) -> FakeGuest:
+        """Raises NotFound."""
+        guest = self.find(host, server_id)
+        if guest is None:
+            raise errors.NotFound("There is no such guest on this host.")
+        return guest
+
+    def refuse_stale(self, host: str, server_id: str, generation: int) -> None:
+        """Raises Stale for a generation older than the newest seen."""
+        guest = self.find(host, server_id)
+        newest = guest.generation if guest else self.find_tombstone(host, server_id)
+        if generation < newest:
+            raise errors.Stale(f"The host has seen generation {newest} of this server.")
+
+    def find_tombstone(self, host: str, server_id: str) -> int:
+        """The generation at which the server was destroyed on the host, 0 if it was not."""
+        return self._tombstones.get((host, server_id), 0)
+
+    def save(self, host: str, guest: FakeGuest) -> None:
+        """Keep a guest as it is now."""
+        self._hosts[host][guest.server_id] = guest
+        if self._journal is not None:
+            self._write([host, guest.server_id, asdict(guest)])
+
+    def bury(self, host: str, server_id: str, generation: int) -> None:
+        """Remove a guest and remember the generation that did."""
+        self._hosts[host].pop(server_id, None)
+        self._remember(host, server_id, generation)
+        if self._journal is not None:
+            self._write([host, server_id, generation])
+
+    def work(self, verb: str, action: Callable[[], None]) -> None:
+        """Do a verb's work, or fail as asked."""
+        faults = self._faults.get(verb)
+        fault = faults.popleft() if faults else None
+        if fault is not None and not fault.after:
+            raise fault.error
+        action()
+        if fault is not None:
+            raise fault.error
+
+    def attach(self, host: str, watcher: GuestWatcher) -> None:
+        self._watchers[host].append(watcher)
+
+    def detach(self, host: str, watchers: Sequence[GuestWatcher]) -> None:
+        self._watchers[host] = [watcher for watcher in self._watchers[host] if watcher not in watchers]
+
+    def close(self) -> None:
+        """Let another process take over the file."""
+        if self._journal is not None:
+            self._journal.close()
+            self._journal = None
+
+    def _remember(self, host: str, server_id: str, generation: int) -> None:
+        self._tombstones[host, server_id] = max(generation, self._tombstones.get((host, server_id), 0))
+        while len(self._tombstones) > KEPT_TOMBSTONES:
+            del self._tombstones[next(iter(self._tombstones))]
+
+    def _write(self, entry: list[object]) -> None:
+        if self._journal is not None:
+            self._journal.write(json.dumps(entry) + "\n")
+            self._journal.flush()
+
+    def _replay(self, line: str) -> None:
+        host, server_id, content = json.loads(line)
+        if isinstance(content, int):
+            self._hosts[host].pop(server_id, None)
+            self._remember(host, server_id, content)
+        else:
+            self._hosts[host][server_id] = FakeGuest(**content)
+
+
+class FakeDriver:
+    """The driver of one host of a ``FakeHypervisor``."""
+
+    def __init__(
+        self, hypervisor: FakeHypervisor, host: str, *, capacity: Capacity | None = None, use_images: bool = False
+    ) -> None:
+        self._hypervisor = hypervisor
+        self._host = host
+        self._capacity = capacity or Capacity()
+        self._use_images = use_images
+        self._watchers: list[GuestWatcher] = []
+
+    def connect(self) -> None:
+        self._begin("connect")
+
+    def close(self) -> None:
+        self._hypervisor.detach(self._host, self._watchers)
+
+    def get_facts(self) -> HostFacts:
+        return HostFacts(
+            hypervisor_hostname=self._host,
+            hypervisor_type="fake",
+            hypervisor_version=1000,
+            host_ip="127.0.0.1",
+            vcpus=self._capacity.vcpus,
+            memory_mb=self._capacity.memory_mb,
+            disk_gb=self._capacity.disk_gb,
+            cpu_info={"arch": "x86_64", "model": "fake", "vendor": "fake", "topology": {}, "features": []},
+            traits=("COMPUTE_NODE",),
+            virt_type="fake",
+        )
+
+    def list_guests(self) -> list[GuestState]:
+        with self._hypervisor.lock:
+            return [guest.state for guest in self._hypervisor.list_guests(self._host)]
+
+    def find_guest(self, server_id: str) -> GuestState | None:
+        with self._hypervisor.lock:
+            guest = self._hypervisor.find(self._host, server_id)
+            return guest.state if guest else None
+
+    def spawn(self, spec: ServerSpec, generation: int, ports: Sequence[Port], images: ImageStore) -> GuestState:
+        if self._use_images:
+            images.ensure(spec.image)
+        self._begin("spawn")
+        with self._hypervisor.lock:
+            guest = self._accept(spec, generation)
+            try:
+                self._hypervisor.work("disks", lambda: _add(guest.disks, [f"{spec.id}/disk"]))
+                self._hypervisor.work("ports", lambda: _add(guest.taps, [port.id for port in ports]))
+                self._hypervisor.work("power", lambda: _boot(guest))
+            finally:
+                self._hypervisor.save(self._host, guest)
+            return guest.state
+
+    def start(self, server_id: str, generation: int) -> GuestState:
+        return self._change("start", server_id, generation, _boot)
+
+    def stop(self, server_id: str, generation: int, timeout: float) -> GuestState:
+        return self._change("stop", server_id, generation, _halt)
+
+    def reboot(self, server_id: str, generation: int, *, hard: bool, timeout: float) -> GuestState:
+        return self._change("reboot", server_id, generation, _reboot)
+
+    def destroy(self, server_id: str, generation: int) -> None:
+        self._begin("destroy")
+        with self._hypervisor.lock:
+            self._hypervisor.refuse_stale(self._host, server_id, generation)
+            self._hypervisor.work("remove", lambda: self._hypervisor.bury(self._host, server_id, generation))
+
+    def get_console_output(self, server_id: str, length: int) -> str:
+        with self._hypervisor.lock:
+            text = "".join(f"{line}\n" for line in self._hypervisor.get(self._host, server_id).console)
+        return text if length < 0 else text[max(0, len(text) - length) :]
+
+    def get_console(self, server_id: str) -> ConsoleAddress:
+        """Raises Conflict when the guest does not run. Nothing listens there."""
+        with self._hypervisor.lock:
+            guest = self._hypervisor.get(self._host, server_id)
+            if guest.power_state != PowerState.RUNNING:
+                raise errors.Conflict("The server is not running.")
+            port = FIRST_CONSOLE_PORT + self._hypervisor.list_guests(self._host).index(guest)
+            return ConsoleAddress(server_id=server_id, generation=guest.generation, host="127.0.0.1", port=port)
+
+    def watch(self, watcher: GuestWatcher) -> None:
+        self._watchers.append(watcher)
+        self._hypervisor.attach(self._host, watcher)
+
+    def _begin(self, verb: str) -> None:
+        """Take the time a verb takes, and fail as asked."""
+        if self._hypervisor.delay:
+            clock.sleep(self._hypervisor.delay)
+        with self._hypervisor.lock:
+            self._hypervisor.work(verb, lambda: None)
+
+    def _accept(self, spec: ServerSpec, generation: int) -> FakeGuest:
+        self._hypervisor.refuse_stale(self._host, spec.id, generation)
+        if self._hypervisor.find_tombstone(self._host, spec.id) >= generation:
+            raise errors.Stale("The server has been deleted from this host.")
+        known = self._hypervisor.find(self._host, spec.id)
+        if known is None:
+            return FakeGuest(server_id=spec.id, project_id=spec.project_id, name=spec.name, generation=generation)
+        return replace(known, generation=generation)
+
+    def _change(self, verb: str, server_id: str, generation: int, action: Callable[[FakeGuest], None]) -> GuestState:
+        self._begin(verb)
+        with self._hypervisor.lock:
+            self._hypervisor.refuse_stale(self._host, server_id, generation)
+            guest = self._hypervisor.get(self._host, server_id)
+            guest.generation = generation
+            try:
+                self._hypervisor.work("power", lambda: action(guest))
+            finally:
+                self._hypervisor.save(self._host, guest)
+            return guest.state
+
+
+def _boot(guest: FakeGuest) -> None:
+    if guest.power_state != PowerState.RUNNING:
+        guest.power_state = PowerState.RUNNING
+        guest.console += [f"fake: booting {guest.name}", "fake: ready", f"{guest.name} login:"]
+
+
+def _halt(guest: FakeGuest) -> None:
+    if guest.power_state == PowerState.RUNNING:
+        guest.power_state = PowerState.SHUTDOWN
+        guest.console.append("fake: powered off")
+
+
+def _reboot(guest: FakeGuest) -> None:
+    if guest.rebooted < guest.generation:
+        guest.rebooted = guest.generation
+        guest.reboots += 1
+        _halt(guest)
+    _boot(guest)
+
+
+def _add(things: list[str], more: list[str]) -> None:
+    things.extend(thing for thing in more if thing not in things)
+
+
+def _open_journal(path: Path) -> TextIO:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    journal = path.open("a+")
+    fcntl.flock(journal, fcntl.LOCK_EX)
+    journal.seek(0)
+    return journal
