@@ -38,7 +38,8 @@ class Breaker:
 
     @property
     def is_open(self) -> bool:
-        return self._open_until is not None
+        until = self._open_until
+        return until is not None and clock.monotonic() < until
 
     def enter(self) -> None:
         """Raises Unreachable while the cell is left alone."""

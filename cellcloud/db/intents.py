@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Collection, Sequence
 from typing import Any
 
+import msgspec
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
@@ -16,6 +17,12 @@ from cellcloud.model import codec
 from cellcloud.model.intent import Intent, IntentKind, IntentState, Refusal
 from cellcloud.model.server import ServerRecord
 
+_RECORD = msgspec.json.Decoder(ServerRecord)
+_WHOLE = sa.select(
+    intents,
+    (intents.c.deadline <= utc_now()).label("late"),
+    sa.type_coerce(server_index.c.record, sa.Text).label("raw_record"),
+).join_from(intents, server_index, intents.c.server_id == server_index.c.id, isouter=True)
 UNFINISHED = (IntentState.PENDING, IntentState.RECORDED)
 
 
@@ -65,28 +72,23 @@ def _intent(row: Row[Any]) -> Intent:
         refusals={name: codec.from_plain(value, Refusal) for name, value in (row.refusals or {}).items()},
         attempts=row.attempts,
         late=bool(row.late),
-        record=codec.from_plain(row.record, ServerRecord) if row.record is not None else None,
+        record=_RECORD.decode(row.raw_record) if row.raw_record is not None else None,
     )
 
 
 def list_intents(connection: Connection, ids: Collection[str]) -> list[Intent]:
     """The unfinished ones among ``ids``, oldest first, each with its server's record."""
     rows = connection.execute(
-        sa.select(intents, (intents.c.deadline <= utc_now()).label("late"), server_index.c.record)
-        .join_from(intents, server_index, intents.c.server_id == server_index.c.id, isouter=True)
-        .where(intents.c.id.in_(ids), intents.c.state.in_(UNFINISHED))
-        .order_by(intents.c.created_at, intents.c.id)
+        _WHOLE.where(intents.c.id.in_(ids), intents.c.state.in_(UNFINISHED)).order_by(
+            intents.c.created_at, intents.c.id
+        )
     )
     return [_intent(row) for row in rows]
 
 
 def find_intent(connection: Connection, server_id: str, kind: IntentKind) -> Intent | None:
     """A server's intent of that kind, finished or not."""
-    row = connection.execute(
-        sa.select(intents, (intents.c.deadline <= utc_now()).label("late"), server_index.c.record)
-        .join_from(intents, server_index, intents.c.server_id == server_index.c.id, isouter=True)
-        .where(intents.c.server_id == server_id, intents.c.kind == kind)
-    ).one_or_none()
+    row = connection.execute(_WHOLE.where(intents.c.server_id == server_id, intents.c.kind == kind)).one_or_none()
     return None if row is None else _intent(row)
 
 

@@ -66,7 +66,7 @@ server_index = sa.Table(
 )
 
 # One accepted request for one server, until its cell has taken it. kind: create | delete.
-# state: pending -> reserved (held in ``cell``) -> recorded (commit point) -> settled; or cancelled, or failed.
+# state: pending -> recorded in ``cell`` (commit point) -> settled; or cancelled, or failed.
 intents = sa.Table(
     "intents",
     metadata,

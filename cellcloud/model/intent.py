@@ -38,7 +38,7 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Intent:
-    """A row of ``intents`` with the index's record of its server. ``late``: past its deadline by the database's clock."""
+    """A row of ``intents`` with the index's record of its server. ``late``: past its deadline."""
 
     id: str
     kind: str

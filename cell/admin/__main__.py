@@ -1,0 +1,41 @@
+"""cellctl: what operators ask the cloud."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from cell.admin.cells import cell
+from cell.admin.command import merged, with_options
+from cell.admin.doctor import doctor
+from cell.admin.hosts import host
+from cell.admin.operations import op
+from cell.admin.servers import server
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@with_options
+def main(**given: Any) -> None:
+    """Look into the cloud as its operator.
+
+    Reads the top's API with the cloud 'cellcloud-admin' of clouds.yaml (found here, in a folder above, or by
+    OS_CLIENT_CONFIG_FILE); with --local --config FILE it reads one cell through that cell's own queue.
+
+    \b
+    Exit codes:
+      0  done
+      1  something is wrong: doctor found it, or the request failed
+      2  the command line is wrong
+      3  the API or the cell does not answer
+      4  there is no such thing
+    """
+    context = click.get_current_context()
+    context.obj = merged(context, given)
+
+
+for noun in (cell, host, server, op, doctor):
+    main.add_command(noun)
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,37 @@
+"""cellctl doctor."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from cell.admin.command import FOUND, Terminal, command
+from cell.admin.output import Column
+from cellcloud.model.cell import Finding
+
+COLUMNS: list[Column[Finding]] = [
+    ("check", lambda finding: finding.check),
+    ("severity", lambda finding: finding.severity),
+    ("subject", lambda finding: finding.subject),
+    ("finding", lambda finding: finding.text),
+    ("what to do", lambda finding: finding.remedy),
+]
+
+
+@click.group()
+def doctor() -> None:
+    """Does the cloud's bookkeeping add up?"""
+
+
+@doctor.command("check")
+@command
+def check(terminal: Terminal) -> None:
+    """Compare claims with usage, runs and holds with their times, hosts with records. Exit 1 if anything is wrong."""
+    findings = terminal.source().list_findings()
+    terminal.show_list(findings, COLUMNS)
+    wrong = [finding for finding in findings if finding.severity != "ok"]
+    if terminal.form == "table":
+        click.echo(f"\n{len(findings)} checked, {len(wrong)} wrong." if findings else "\nNothing wrong.")
+    if wrong:
+        sys.exit(FOUND)

@@ -1,0 +1,40 @@
+"""cellctl host."""
+
+from __future__ import annotations
+
+import click
+
+from cell.admin.command import Terminal, command
+from cell.admin.output import Column
+from cellcloud.model.host import Host
+
+
+def _used(resource: str) -> Column[Host]:
+    return resource.lower(), lambda host: f"{host.used.get(resource, 0)}/{host.capacity.get(resource, 0)}"
+
+
+COLUMNS: list[Column[Host]] = [
+    ("cell", lambda host: host.cell),
+    ("host", lambda host: host.host),
+    ("zone", lambda host: host.zone),
+    ("state", lambda host: "forced down" if host.forced_down else "up" if host.up else "mute"),
+    ("status", lambda host: "enabled" if host.enabled else f"disabled: {host.disabled_reason or 'no reason given'}"),
+    _used("VCPU"),
+    _used("MEMORY_MB"),
+    _used("DISK_GB"),
+    ("servers", lambda host: host.servers),
+    ("last seen", lambda host: host.last_seen),
+]
+
+
+@click.group()
+def host() -> None:
+    """Hosts: the machines that run guests."""
+
+
+@host.command("list")
+@click.option("--cell", help="Only this cell's.")
+@command
+def list_hosts(terminal: Terminal, cell: str | None) -> None:
+    """All hosts with what is promised of them (used/capacity)."""
+    terminal.show_list(terminal.source().list_hosts(cell), COLUMNS)

@@ -1,0 +1,132 @@
+"""The router: sweeps the outbox, follows every cell's feed and judges every cell's health."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from pathlib import Path
+
+import click
+
+from cellcloud import config as options
+from cellcloud import log, service
+from cellcloud.config import Config
+from cellcloud.db import cells as cells_table
+from cellcloud.db.engine import Database
+from cellcloud.rpc.conductor import Conductor
+from cellcloud.rpc.router import Router
+from cellcloud.rpc.transport import Server, Transport, unique_name
+from cellcloud.service import Loop
+from top_api.cells import Cells
+from top_api.router.deliver import Deliverer
+from top_api.router.follow import Follower, Nudges
+from top_api.router.health import Watch
+from top_api.router.sweep import Sweep
+
+LOG = logging.getLogger(__name__)
+SWEEP_INTERVAL = 1.0
+PRUNE_INTERVAL = 600.0
+CELLS_INTERVAL = 2.0  # seconds until a cell added to the table is noticed
+
+
+class _Attendance:
+    """The loops of one cell. Each has its own thread, so that a sick cell holds up only itself."""
+
+    def __init__(self, database: Database, cell: str, transport: Transport, config: Config) -> None:
+        self._transport = transport
+        conductor = transport.client(Conductor)
+        self._follow = Loop(f"follow-{cell}", config.top.follow_interval, Follower(database, cell, conductor).read)
+        self._health = Loop(f"health-{cell}", config.top.health_interval, Watch(database, cell, conductor).look)
+        self._listen = Loop(f"listen-{cell}", CELLS_INTERVAL, self._ensure_listening)
+        self._name = unique_name(config.host)
+        self._server: Server | None = None
+
+    def start(self) -> None:
+        for loop in (self._follow, self._health, self._listen):
+            loop.start()
+
+    def stop(self) -> None:
+        for loop in (self._follow, self._health, self._listen):
+            loop.stop()
+        if self._server is not None:
+            self._server.stop()
+
+    def _ensure_listening(self) -> None:
+        """Serve the cell's nudges; here, because it waits for as long as the cell's queue is away."""
+        if self._server is None:
+            nudges = Nudges(self._follow.wake)
+            self._server = self._transport.serve(Router, nudges, server=self._name)
+
+
+class RouterService:
+    """The loops of the top cell."""
+
+    name = "router"
+
+    def __init__(self, config: Config, database: Database, cells: Cells) -> None:
+        self._config = config
+        self._database = database
+        self._cells = cells
+        self._deliverer = Deliverer(database, cells, unique_name(config.host), config.top)
+        sweep = Sweep(database, self._deliverer, lease=config.top.intent_lease)
+        self._loops = {
+            "sweep": Loop("sweep", SWEEP_INTERVAL, sweep.take_over),
+            "prune": Loop("prune", PRUNE_INTERVAL, sweep.prune),
+            "cells": Loop("cells", CELLS_INTERVAL, self._attend),
+        }
+        self._attended: dict[str, _Attendance] = {}
+        self._lock = threading.Lock()
+
+    def start(self) -> None:
+        """Begin; cells are attended to as they are found."""
+        for loop in self._loops.values():
+            loop.start()
+
+    def stop(self) -> None:
+        """End the loops and finish what is being delivered."""
+        for loop in self._loops.values():
+            loop.stop()
+        with self._lock:
+            attended, self._attended = list(self._attended.values()), {}
+        for attendance in attended:
+            attendance.stop()
+        self._deliverer.stop()
+
+    def check(self) -> dict[str, str]:
+        """The router's own parts; a cell that is down is the cell's trouble, and shows in its health."""
+        return {name: loop.check() for name, loop in self._loops.items()} | {"deliver": self._deliverer.check()}
+
+    def _attend(self) -> None:
+        """Attend to cells that are new in the table."""
+        with self._database.read() as connection:
+            names = [cell.name for cell in cells_table.list_cells(connection)]
+        for name in names:
+            with self._lock:
+                if name in self._attended:
+                    continue
+                attendance = _Attendance(self._database, name, self._cells.transport(name), self._config)
+                self._attended[name] = attendance
+            attendance.start()
+            LOG.info("a cell is attended to", extra={"cell": name})
+
+
+def build(
+    config: Config, database: Database | None = None, transports: dict[str, Transport] | None = None
+) -> RouterService:
+    """Wire the router; the embedded profile hands in its database and its cells' transports."""
+    database = database or Database(config.top.connection)
+    return RouterService(config, database, Cells(database, config.top, transports))
+
+
+@click.command()
+@click.option("--config", "path", type=click.Path(dir_okay=False), required=True, help="The top cell's option file.")
+@click.option("--health-socket", type=click.Path(dir_okay=False, path_type=Path), help="Where to answer /health.")
+def main(path: str, health_socket: Path | None) -> None:
+    """Run the router until SIGTERM."""
+    config = options.load(path)
+    log.set_up("router", level=config.log_level, file=config.log_file)
+    service.run(build(config), health_socket=health_socket)
+
+
+if __name__ == "__main__":
+    main()

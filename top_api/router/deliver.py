@@ -1,0 +1,188 @@
+"""Delivery: from an accepted request to the cell that took it.
+
+``deliver`` returns at once. What waits is read from the outbox in batches, a cell is chosen for each server, and
+each cell is spoken to by a thread of its own, so that a sick one delays no other. Nothing that matters is kept in
+memory: after a death at any point the sweep of any process takes the intent up where the database left it.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import threading
+from collections.abc import Collection, Iterable
+from dataclasses import replace
+from typing import Protocol
+
+from cellcloud import clock
+from cellcloud.config import TopConfig
+from cellcloud.db import index, intents
+from cellcloud.db.engine import Database, retried
+from cellcloud.lifecycle import VmState
+from cellcloud.model.intent import Intent, IntentKind, IntentState, Refusal
+from cellcloud.model.server import Fault, ServerSpec
+from cellcloud.rpc.conductor import Conductor
+from top_api.router.batches import Batches
+from top_api.router.lane import Lane, Outcome
+
+LOG = logging.getLogger(__name__)
+MOST = 100  # servers in one message
+PAUSE = 1.0  # seconds until a mute cell is asked again
+
+
+class Cells(Protocol):
+    """What delivery needs of the cells."""
+
+    def choose(self, spec: ServerSpec, excluded: Collection[str]) -> str | None:
+        """The best cell that is not mute and not excluded."""
+        ...
+
+    def conductor(self, cell: str) -> Conductor: ...
+
+
+class Deliverer:
+    """Carries intents to cells. Safe to call from several threads; its threads start with the first intent."""
+
+    def __init__(self, database: Database, cells: Cells, owner: str, config: TopConfig) -> None:
+        self.owner = owner
+        self._database = database
+        self._cells = cells
+        self._config = config
+        self._inbox: Batches[str] = Batches("deliver", self._route, most=MOST)
+        self._lanes: dict[str, Batches[Intent]] = {}
+        self._changed = threading.Condition()
+        self._busy: set[str] = set()
+        self._mute: dict[str, set[str]] = {}  # intent -> cells that were silent since it was taken up
+        self._failure = ""
+
+    def deliver(self, intent_ids: Iterable[str]) -> None:
+        """Take intents up, except those at work already."""
+        for intent_id in intent_ids:
+            with self._changed:
+                if intent_id in self._busy:
+                    continue
+                self._busy.add(intent_id)
+            self._inbox.put(intent_id)
+
+    def wait_idle(self, seconds: float) -> bool:
+        """Wait until nothing is at work; False when something still is."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._busy, timeout=seconds)
+
+    def stop(self) -> None:
+        """Finish what is at work, for a while; another process takes up the rest."""
+        self.wait_idle(5.0)
+        self._inbox.stop()
+        for lane in list(self._lanes.values()):
+            lane.stop()
+
+    def check(self) -> str:
+        """ "ok", or what went wrong last."""
+        return self._failure or "ok"
+
+    def _forget(self, intent_ids: Iterable[str]) -> None:
+        with self._changed:
+            for intent_id in intent_ids:
+                self._busy.discard(intent_id)
+                self._mute.pop(intent_id, None)
+            self._changed.notify_all()
+
+    def _route(self, ids: list[str]) -> None:
+        """Read intents and pass each on to the cell it is for."""
+        try:
+            with self._database.read() as connection:
+                found = intents.list_intents(connection, ids)
+            self._forget(set(ids) - {intent.id for intent in found})
+            for intent in found:
+                cell = intent.cell or self._choose(intent)
+                if cell is not None:
+                    self._lane(cell).put(intent)
+            self._failure = ""
+        except Exception as error:
+            LOG.exception("intents could not be routed")
+            self._give_up(ids, error)
+
+    def _choose(self, intent: Intent) -> str | None:
+        if intent.kind == IntentKind.DELETE or intent.record is None or intent.record.deleted:
+            _drop(self._database, intent.id)
+            self._forget([intent.id])
+            return None
+        refused = {cell for cell, refusal in intent.refusals.items() if refusal.final}
+        with self._changed:
+            mute = set(self._mute.get(intent.id, ()))
+        cell = self._cells.choose(intent.record.spec, refused | mute)
+        if cell is None:
+            if refused or intent.late:
+                _fail(self._database, intent.id)
+            else:
+                _postpone(self._database, [intent.id])
+            self._forget([intent.id])
+        return cell
+
+    def _lane(self, cell: str) -> Batches[Intent]:
+        with self._changed:
+            if cell not in self._lanes:
+                conductor = functools.partial(self._cells.conductor, cell)
+                lane = Lane(self._database, cell, conductor, budget=self._config.cell_timeout)
+                self._lanes[cell] = Batches(f"lane-{cell}", functools.partial(self._carry, cell, lane), most=MOST)
+            return self._lanes[cell]
+
+    def _carry(self, cell: str, lane: Lane, batch: list[Intent]) -> None:
+        try:
+            outcome: Outcome = lane.carry(batch)
+            if outcome.later:
+                _postpone(self._database, outcome.later)
+        except Exception as error:
+            LOG.exception("a batch could not be carried", extra={"cell": cell})
+            self._give_up([intent.id for intent in batch], error)
+            return
+        with self._changed:
+            for intent_id in outcome.mute:
+                self._mute.setdefault(intent_id, set()).add(cell)
+        self._forget(outcome.over + outcome.later)
+        for intent_id in outcome.again + outcome.mute:
+            self._inbox.put(intent_id)
+
+    def _give_up(self, ids: Iterable[str], error: Exception) -> None:
+        """Leave intents to whoever sweeps after their lease: the database knows how far they came."""
+        self._failure = type(error).__name__
+        self._forget(ids)
+
+
+@retried
+def _postpone(database: Database, ids: Collection[str]) -> None:
+    with database.write() as connection:
+        intents.postpone(connection, ids, PAUSE)
+
+
+@retried
+def _drop(database: Database, intent_id: str) -> None:
+    """Nobody wants the server any more."""
+    with database.write() as connection:
+        if not intents.finish_pending(connection, intent_id, IntentState.CANCELLED):
+            intents.settle(connection, [intent_id])
+
+
+@retried
+def _fail(database: Database, intent_id: str) -> None:
+    """No cell took the server: it ends in ERROR, and keeps its quota until it is deleted."""
+    with database.write() as connection:
+        for intent in intents.list_intents(connection, [intent_id]):
+            record = intent.record
+            if record is None or not intents.finish_pending(connection, intent_id, IntentState.FAILED):
+                continue
+            fault = Fault(
+                code=500, message="No valid host was found.", created=clock.now(), details=_reasons(intent.refusals)
+            )
+            failed = replace(record, vm_state=VmState.ERROR, task_state=None, fault=fault, version=record.version + 1)
+            index.upsert(connection, [failed])
+            LOG.warning("no cell takes a server", extra={"server": intent.server_id, "why": fault.details})
+
+
+def _reasons(refusals: dict[str, Refusal]) -> str:
+    if not refusals:
+        return "No cell answered in time."
+    return "\n".join(
+        f"{cell}: {refusal.reason}" + (f" ({refusal.detail})" if refusal.detail else "")
+        for cell, refusal in sorted(refusals.items())
+    )

@@ -1,0 +1,41 @@
+"""A cell's health, judged by asking for its digest."""
+
+from __future__ import annotations
+
+from cellcloud import errors
+from cellcloud.context import service_context
+from cellcloud.db import cells
+from cellcloud.db.engine import Database, retried
+from cellcloud.model.placement import CellDigest
+from cellcloud.rpc.conductor import Conductor
+
+BUDGET = 2.0  # seconds a healthy cell needs at the very most
+MISSES = 2  # looks in a row without an answer until a cell counts as down
+
+
+class Watch:
+    """Looks at one cell."""
+
+    def __init__(self, database: Database, cell: str, conductor: Conductor) -> None:
+        self._database = database
+        self._cell = cell
+        self._conductor = conductor
+        self._misses = 0
+
+    def look(self) -> None:
+        """Ask once and write down what was seen."""
+        try:
+            digest = self._conductor.get_digest(service_context(BUDGET))
+        except errors.CellcloudError as error:
+            self._misses += 1
+            if self._misses >= MISSES:
+                _set_health(self._database, self._cell, "down", error.message, None)
+        else:
+            self._misses = 0
+            _set_health(self._database, self._cell, "up", "", digest)
+
+
+@retried
+def _set_health(database: Database, cell: str, health: str, reason: str, digest: CellDigest | None) -> None:
+    with database.write() as connection:
+        cells.set_health(connection, cell, health=health, reason=reason, digest=digest)

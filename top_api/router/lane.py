@@ -1,0 +1,186 @@
+"""What one cell is asked for the top's intents: reserve, record, confirm; release; delete.
+
+Every step may be repeated, by this process or another, after a death at any point: the cell is idempotent by server
+id, and the only thing that decides is the conditional update in ``intents.record_placements``.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+from cellcloud import errors
+from cellcloud.context import RequestContext, service_context
+from cellcloud.db import index, intents
+from cellcloud.db.engine import Database, retried
+from cellcloud.lifecycle import Operation
+from cellcloud.model.intent import Intent, IntentKind, IntentState, Refusal
+from cellcloud.model.placement import ConfirmAnswer, ReserveAnswer
+from cellcloud.model.server import ServerRecord
+from cellcloud.rpc.conductor import Conductor
+
+LOG = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of a batch, as intent ids: ``over``; ``again`` at another cell, ``mute`` likewise but only for now;
+    ``later`` at the same cell."""
+
+    over: list[str] = field(default_factory=list)
+    again: list[str] = field(default_factory=list)
+    mute: list[str] = field(default_factory=list)
+    later: list[str] = field(default_factory=list)
+
+
+class Lane:
+    """The way to one cell."""
+
+    def __init__(self, database: Database, cell: str, conductor: Callable[[], Conductor], *, budget: float) -> None:
+        self._database = database
+        self._cell = cell
+        self._conductor = conductor
+        self._budget = budget
+
+    def carry(self, batch: Sequence[Intent]) -> Outcome:
+        """Bring each intent as far as the cell lets it."""
+        outcome = Outcome()
+        creates = [intent for intent in batch if intent.kind == IntentKind.CREATE]
+        placed = [intent for intent in creates if intent.state == IntentState.RECORDED]
+        fresh = [intent for intent in creates if intent.state == IntentState.PENDING]
+        if fresh:
+            placed += self._record(self._reserve(fresh, outcome), outcome)
+        if placed:
+            self._confirm(placed, outcome)
+        self._delete([intent for intent in batch if intent.kind == IntentKind.DELETE], outcome)
+        return outcome
+
+    def _reserve(self, fresh: list[Intent], outcome: Outcome) -> list[Intent]:
+        """Returns those the cell holds now."""
+        specs = [intent.record.spec for intent in fresh if intent.record is not None]
+        try:
+            answers = self._conductor().reserve(service_context(self._budget), specs)
+        except errors.TryLater as error:
+            self._note(fresh, Refusal(outcome="silent", reason=error.message, detail=error.detail))
+            outcome.mute += [intent.id for intent in fresh]
+            return []
+        except errors.CellcloudError as error:
+            if len(fresh) > 1:  # one bad request must not fail the others
+                middle = len(fresh) // 2
+                return self._reserve(fresh[:middle], outcome) + self._reserve(fresh[middle:], outcome)
+            self._note(fresh, Refusal(outcome="refused", reason=error.message, detail=error.detail))
+            outcome.again += [intent.id for intent in fresh]
+            return []
+        return self._sort_answers(fresh, answers, outcome)
+
+    def _sort_answers(self, fresh: list[Intent], answers: Sequence[ReserveAnswer], outcome: Outcome) -> list[Intent]:
+        by_server = {answer.server_id: answer for answer in answers}
+        held: list[Intent] = []
+        refused: dict[str, dict[str, Refusal]] = {}
+        for intent in fresh:
+            answer = by_server.get(intent.server_id)
+            if answer is None:
+                refusal = Refusal(outcome="silent", reason="The cell left the request out of its answer.")
+                outcome.mute.append(intent.id)
+            elif answer.outcome in ("held", "settled"):
+                held.append(intent)
+                continue
+            else:
+                refusal = Refusal(outcome=answer.outcome, reason=answer.reason, detail=answer.detail)
+                outcome.again.append(intent.id)
+            refused[intent.id] = intent.refusals | {self._cell: refusal}
+        if refused:
+            _save_refusals(self._database, refused)
+        return held
+
+    def _note(self, fresh: Sequence[Intent], refusal: Refusal) -> None:
+        _save_refusals(self._database, {i.id: i.refusals | {self._cell: refusal} for i in fresh})
+
+    def _record(self, held: list[Intent], outcome: Outcome) -> list[Intent]:
+        """The commit point. Returns those that are this cell's now and gives the others back to it."""
+        if not held:
+            return []
+        won = _record(self._database, [intent.id for intent in held], self._cell)
+        lost = [intent for intent in held if intent.id not in won]
+        if lost:
+            outcome.over += [intent.id for intent in lost]
+            try:
+                self._conductor().release(service_context(self._budget), [intent.server_id for intent in lost])
+            except errors.CellcloudError as error:
+                LOG.info("a hold is left to expire", extra={"cell": self._cell, "why": error.message})
+        return [replace(intent, state=IntentState.RECORDED, cell=self._cell) for intent in held if intent.id in won]
+
+    def _confirm(self, placed: Sequence[Intent], outcome: Outcome) -> None:
+        server_ids = [intent.server_id for intent in placed]
+        answers: Sequence[ConfirmAnswer] = ()
+        try:
+            answers = self._conductor().confirm(service_context(self._budget), server_ids)
+        except errors.CellcloudError as error:
+            LOG.warning("a cell did not confirm", extra={"cell": self._cell, "why": error.message})
+        by_server = {answer.server_id: answer for answer in answers}
+        settled: list[tuple[str, ServerRecord | None]] = []
+        for intent in placed:
+            answer = by_server.get(intent.server_id)
+            if answer is None:
+                outcome.later.append(intent.id)
+            elif answer.outcome == "gone":
+                reopened = _reopen(self._database, intent)
+                (outcome.again if reopened else outcome.over).append(intent.id)
+            else:
+                settled.append((intent.id, answer.record))
+        if settled:
+            _settle(self._database, self._cell, settled)
+            outcome.over += [intent_id for intent_id, _ in settled]
+
+    def _delete(self, wanted: Sequence[Intent], outcome: Outcome) -> None:
+        for position, intent in enumerate(wanted):
+            context = RequestContext.from_wire(intent.context).with_budget(self._budget)
+            try:
+                record = self._conductor().begin_operation(context, intent.server_id, Operation.DELETE, {})
+            except errors.NotFound:
+                _settle_deleted(self._database, intent)
+            except errors.TryLater:
+                outcome.later += [left.id for left in wanted[position:]]
+                return
+            except errors.CellcloudError as error:
+                LOG.error("a delete was refused", extra={"server": intent.server_id, "why": error.message})
+                outcome.later.append(intent.id)
+                continue
+            else:
+                _settle(self._database, self._cell, [(intent.id, record)])
+            outcome.over.append(intent.id)
+
+
+@retried
+def _save_refusals(database: Database, refused: dict[str, dict[str, Refusal]]) -> None:
+    with database.write() as connection:
+        for intent_id, refusals in refused.items():
+            intents.save_refusals(connection, intent_id, refusals)
+
+
+@retried
+def _record(database: Database, ids: Sequence[str], cell: str) -> set[str]:
+    with database.write() as connection:
+        return intents.record_placements(connection, ids, cell)
+
+
+@retried
+def _reopen(database: Database, intent: Intent) -> bool:
+    refusal = Refusal(outcome="gone", reason="The placement expired before it was confirmed.")
+    with database.write() as connection:
+        return intents.reopen(connection, intent, refusal)
+
+
+@retried
+def _settle(database: Database, cell: str, answers: Sequence[tuple[str, ServerRecord | None]]) -> None:
+    with database.write() as connection:
+        intents.settle(connection, [intent_id for intent_id, _ in answers])
+        index.upsert(connection, [replace(record, cell=cell) for _, record in answers if record is not None])
+
+
+@retried
+def _settle_deleted(database: Database, intent: Intent) -> None:
+    with database.write() as connection:
+        intents.settle(connection, [intent.id])
+        index.mark_deleted(connection, [intent.server_id])

@@ -1,0 +1,44 @@
+"""The sweep: takes over intents whose deliverer died or gave them back, and forgets those long done."""
+
+from __future__ import annotations
+
+from cellcloud.db import intents
+from cellcloud.db.engine import Database, retried
+from top_api.router.deliver import MOST, Deliverer
+
+DAY = 86400.0
+
+
+class Sweep:
+    """``take_over`` and ``prune`` are the bodies of two loops. A lease lasts ``lease`` seconds."""
+
+    def __init__(self, database: Database, deliverer: Deliverer, *, lease: float) -> None:
+        self._database = database
+        self._deliverer = deliverer
+        self._lease = lease
+
+    def take_over(self) -> bool:
+        """Lease what is free and deliver it; True when more may be waiting."""
+        ids = _begin_leases(self._database, self._deliverer.owner, self._lease)
+        self._deliverer.deliver(ids)
+        return len(ids) == MOST
+
+    def prune(self) -> bool:
+        """Forget intents finished more than a day ago; True when more may be left."""
+        return _prune(self._database) > 0
+
+
+@retried
+def _begin_leases(database: Database, owner: str, seconds: float) -> list[str]:
+    with database.read() as connection:
+        free = intents.list_free(connection, MOST)
+    if not free:
+        return []
+    with database.write() as connection:
+        return intents.begin_leases(connection, free, owner, seconds=seconds)
+
+
+@retried
+def _prune(database: Database) -> int:
+    with database.write() as connection:
+        return intents.prune(connection, seconds=DAY)
