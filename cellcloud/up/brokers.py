@@ -123,7 +123,7 @@ class Broker:
             "ERL_LIBS": f"{home}/lib",
         }
         command = Confinement(user="rabbitmq", data=self.directory, home=HOME).wrap(argv) if confined else argv
-        os.execvpe(command[0], command, environment)
+        os.execvpe(command[0], command, environment)  # noqa: S606 - the process is to become this program
 
 
 def is_listening(port: int) -> bool:

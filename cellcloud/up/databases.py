@@ -118,7 +118,7 @@ class DatabaseServer(ABC):
             self._initialise()
             write_private(done, "")
         command = self._confined(self._command())
-        os.execvp(command[0], command)
+        os.execvp(command[0], command)  # noqa: S606 - the process is to become this program
 
     def _place(self) -> str:
         """Where the server sees its directory."""
@@ -225,6 +225,7 @@ class PostgreSql(DatabaseServer):
         return "".join(
             f"CREATE ROLE {each.name} LOGIN PASSWORD '{each.password}';\n"
             f"CREATE DATABASE {each.name} OWNER {each.name};\n"
+            f"REVOKE CONNECT ON DATABASE {each.name} FROM PUBLIC;\n"
             for each in self.accounts
         )
 

@@ -14,11 +14,13 @@ from pathlib import Path
 from keystoneauth1 import exceptions, session
 from keystoneauth1.identity import v3
 
-from cellcloud import clock, errors
-from cellcloud.db import cells, migrate
+from cellcloud import clock, config, errors
+from cellcloud.db import cells, flavors, migrate
 from cellcloud.db.engine import Database
+from cellcloud.embedded import bootstrap
+from cellcloud.embedded.images import EmbeddedImages
 from cellcloud.up import guest_image, nodes
-from cellcloud.up.profile import CELLS, CellPlace, Layout
+from cellcloud.up.profile import CELLS, CellPlace, Choices, Driver, Layout, Profile
 
 FIRST_LOOK = 90.0  # seconds all hosts have to report
 KVM_PROOF = 12.0  # seconds a guest has to greet: it takes about a third of this without KVM
@@ -80,14 +82,15 @@ def start_node(layout: Layout, cell: CellPlace, index: int) -> None:
     nodes.ensure_node(layout.node(cell, index, layout.virt_file.read_text()))
 
 
-def stop_nodes(layout: Layout) -> None:
-    """End every node this world has ever had; their guests' disks stay."""
-    known = sorted(path.parent.name for path in (layout.world / "nodes").glob("*/node.json"))
-    for name in known:
+def stop_nodes(state: Path) -> None:
+    """End every node of every world below a state directory; their guests' disks stay."""
+    for record in sorted(state.glob("*/nodes/*/node.json")):
+        world, name = record.parents[2], record.parent.name
+        profile, _, driver = world.name.partition("-")
+        layout = Layout(Choices(state=state, cache=state, profile=Profile(profile), driver=Driver(driver)))
         cell_name, _, index = name.rpartition("-")
-        for cell in CELLS:
-            if cell.name == cell_name:
-                nodes.stop_node(layout.node(cell, int(index)))
+        cell = next(each for each in CELLS if each.name == cell_name)
+        nodes.stop_node(layout.node(cell, int(index)))
 
 
 def migrate_top(layout: Layout) -> None:
@@ -107,6 +110,26 @@ def migrate_cell(layout: Layout, cell: CellPlace) -> None:
 
 def fill_top(layout: Layout) -> None:
     """Projects, users, flavors, the tiny image and a network, where they are missing."""
+    settings = config.load(layout.top_file)
+    passwords = bootstrap.Passwords(
+        admin=layout.secret("user.admin"), demo=layout.secret("user.demo"), service=layout.secret("user.service")
+    )
+    with closing(Database(layout.top_database_url)) as database:
+        bootstrap.bootstrap(database, passwords)
+        with database.write() as connection:
+            flavors.ensure_starters(connection)
+        images = EmbeddedImages(database, layout.images, max_bytes=settings.outside.max_image_bytes)
+        form = "qcow2" if layout.real_guests else "raw"
+        bootstrap.upload_image(images, database, name="tiny", path=_image_file(layout), disk_format=form)
+
+
+def _image_file(layout: Layout) -> Path:
+    """The tiny guest; for guests that are only pretended, a disk with nothing on it."""
+    if layout.real_guests:
+        return guest_image.ensure_guest_image(layout.choices.cache)
+    blank = layout.world / "blank.raw"
+    blank.write_bytes(bytes(1 << 20))
+    return blank
 
 
 def wait_until_it_serves(layout: Layout) -> None:

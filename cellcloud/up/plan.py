@@ -12,9 +12,14 @@ from typing import Any
 
 from cellcloud import config as options
 from cellcloud import log
+from cellcloud.db.engine import Database
+from cellcloud.embedded.images import EmbeddedImages
+from cellcloud.embedded.networks import EmbeddedNetworks
 from cellcloud.up import first_start
-from cellcloud.up.profile import CELLS, MARIADB, POSTGRESQL, CellPlace, Layout
-from cellcloud.up.units import Entry, Kind, Unit, load_entry
+from cellcloud.up.profile import CELLS, MARIADB, CellPlace, Layout
+from cellcloud.up.units import Kind, Unit, load_entry
+
+Parts = Callable[[], dict[str, Any]]
 
 # Imported once before the first fork; what they load is shared by every service.
 PRELOAD = (
@@ -43,7 +48,7 @@ def make_plan(layout: Layout) -> list[Unit]:
     for cell in CELLS:
         units += _cell_units(layout, cell)
     api = _api_unit(layout)
-    router = _service(layout, "top.router", "top_api.router.__main__:build", layout.top_file, ("top.schema",))
+    router = _service("top.router", layout, "top_api.router.__main__:build", layout.top_file, after=("top.schema",))
     units += [api, router]
     everything = tuple(unit.name for unit in units)
     return [*units, _task("first look", partial(first_start.wait_until_it_serves, layout), everything)]
@@ -79,38 +84,60 @@ def _preparing_units(layout: Layout) -> list[Unit]:
 def _cell_units(layout: Layout, cell: CellPlace) -> list[Unit]:
     queue = (f"{cell.name}.broker",) if layout.in_processes else ()
     nodes = tuple(f"{node.name}.node" for node in layout.nodes(cell))
-    schema = (f"{cell.name}.schema",)
     file = layout.cell_file(cell)
-    after = {
-        "conductor": ("cell.conductor.__main__:build", (*queue, *schema)),
-        "scheduler": ("cell.scheduler.__main__:build", queue),
-        "consoleauth": ("cell.consoleauth.__main__:build", queue),
-        "consoleproxy": ("cell.consoleauth.proxy:build", queue),
-        "metadata": ("cell.metadata.__main__:build", (*queue, *nodes)),
-    }
+    parts = _shared_parts(layout)
+    conductor = (*queue, f"{cell.name}.schema", "top.contents")
     units = [
-        _service(layout, f"{cell.name}.{kind}", target, file, needs) for kind, (target, needs) in after.items()
+        _service(f"{cell.name}.{kind}", layout, f"cell.{target}:build", file, after=after)
+        for kind, target, after in (
+            ("scheduler", "scheduler.__main__", queue),
+            ("consoleauth", "consoleauth.__main__", queue),
+            ("consoleproxy", "consoleauth.proxy", queue),
+            ("metadata", "metadata.__main__", (*queue, *nodes)),
+        )
     ]
+    units.append(
+        _service(f"{cell.name}.conductor", layout, "cell.conductor.__main__:build", file, parts, after=conductor)
+    )
     for host in layout.compute_hosts(cell):
-        needs = (*queue, *(name for name in nodes if name == f"{host}.node"), "virtualisation")
+        node = tuple(name for name in nodes if name == f"{host}.node")
         units.append(
             _service(
-                layout, f"{host}.compute", "cell.compute.__main__:build", layout.host_file(cell, host), needs
+                f"{host}.compute",
+                layout,
+                "cell.compute.__main__:build",
+                layout.host_file(cell, host),
+                parts,
+                after=(*queue, *node, "virtualisation", "top.contents"),
             )
         )
     return units
 
 
+def _shared_parts(layout: Layout) -> Parts:
+    """What services of one process share with the top cell's embedded image and network services."""
+
+    def make() -> dict[str, Any]:
+        if layout.in_processes:
+            return {}
+        settings = options.load(layout.top_file)
+        database = Database(settings.top.connection)
+        images = EmbeddedImages(database, layout.images, max_bytes=settings.outside.max_image_bytes)
+        return {"networks": EmbeddedNetworks(database), "images": images}
+
+    return make
+
+
 def _api_unit(layout: Layout) -> Unit:
     after = ("top.schema", "top.contents")
     if not layout.in_processes:
-        return _service(layout, "top.api", "cellcloud.up.web:Waitress", layout.top_file, after)
+        return _service("top.api", layout, "cellcloud.up.web:Waitress", layout.top_file, after=after)
     return Unit(
         name="top.api",
         kind=Kind.SERVICE,
         run=partial(_run_gunicorn, layout.top_file),
         after=after,
-        ready=partial(_answers_http, layout.choices.port),
+        ready=partial(_answers_http, layout.public_url),
     )
 
 
@@ -118,11 +145,14 @@ def _run_gunicorn(file: Path) -> None:
     load_entry("cellcloud.up.web:Gunicorn")(options.load(file)).run()
 
 
-def _service(layout: Layout, name: str, target: str, file: Path, after: tuple[str, ...]) -> Unit:
+def _service(
+    name: str, layout: Layout, target: str, file: Path, parts: Parts = dict, *, after: tuple[str, ...]
+) -> Unit:
+    """``target``: its build function; ``parts``: what that is given beside the options."""
     health = layout.run / f"{name}.sock"
 
     def build() -> Any:
-        return Entry(target=target, params={"config": options.load(file)})()
+        return load_entry(target)(options.load(file), **parts())
 
     def run() -> None:
         log.set_up(name, level=options.load(file).log_level)
@@ -157,9 +187,9 @@ def is_healthy(path: Path) -> bool:
     return False
 
 
-def _answers_http(port: int) -> bool:
+def _answers_http(url: str) -> bool:
     with suppress(OSError, http.client.HTTPException):
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=1)
+        connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=1)
         connection.request("GET", "/")
         return connection.getresponse().status < http.HTTPStatus.INTERNAL_SERVER_ERROR
     return False

@@ -38,22 +38,31 @@ class ProcessRecord:
         """Whether that very process still runs."""
         return self.pid > 0 and self.boot == boot_id() and start_tick(self.pid) == self.started
 
-    def memory(self) -> tuple[int, int]:
-        """Resident and proportional bytes of the process and all it started; zeros when it is gone."""
+    def memory(self, *, alone: bool = False) -> tuple[int, int]:
+        """Resident and proportional bytes of the process and all it started, or of it ``alone``; zeros when gone."""
         resident = proportional = 0
-        for process in self._family():
+        family = self._family()
+        for process in family[:1] if alone else family:
             with suppress(psutil.Error, OSError):
                 figures = process.memory_full_info()
                 resident += figures.rss
                 proportional += figures.pss
         return resident, proportional
 
+    def ask(self) -> None:
+        """Ask it to stop."""
+        _signal(self.pid, self.started, self.stop_signal)
+
+    def wake(self) -> None:
+        """Make it look at what it is to do."""
+        _signal(self.pid, self.started, signal.SIGHUP)
+
     def end(self) -> None:
         """Ask it to stop, and after its grace make it: it and every process it started."""
         if not self.is_alive():
             return
         family = self._family()
-        _signal(self.pid, self.started, self.stop_signal)
+        self.ask()
         if not wait_gone(self.pid, self.grace):
             family += [process for process in self._family() if process not in family]
         kill_all(family)
@@ -117,6 +126,8 @@ def wait_gone(pid: int, timeout: float) -> bool:
 
 
 def _signal(pid: int, started: int, number: int) -> None:
+    if pid <= 0:
+        return
     with suppress(ProcessLookupError):
         handle = os.pidfd_open(pid)
         try:
@@ -130,11 +141,11 @@ class Records:
     """The records of one cloud: a small file each below its state directory."""
 
     def __init__(self, directory: Path) -> None:
-        self._directory = directory
+        self.directory = directory
 
     def save(self, record: ProcessRecord) -> None:
         """Write or replace the record of that name, whole or not at all."""
-        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = self._path(record.name)
         fresh = path.with_suffix(".new")
         fresh.write_text(json.dumps({**asdict(record), "written": clock.now().isoformat()}))
@@ -156,21 +167,21 @@ class Records:
 
     def list_all(self) -> list[ProcessRecord]:
         """Every record, in the order the processes were started."""
-        names = sorted(path.stem for path in self._directory.glob("*.json"))
+        names = sorted(path.stem for path in self.directory.glob("*.json"))
         records = [record for name in names if (record := self.find(name)) is not None]
         return sorted(records, key=lambda record: (record.started, record.name))
 
     def is_held(self, name: str) -> bool:
         """Whether an operator wants this unit stopped."""
-        return (self._directory / f"{name}.hold").exists()
+        return (self.directory / f"{name}.hold").exists()
 
     def hold(self, name: str) -> None:
         """Want this unit stopped, until released."""
-        (self._directory / f"{name}.hold").touch(mode=0o600)
+        (self.directory / f"{name}.hold").touch(mode=0o600)
 
     def release(self, name: str) -> None:
         """Want this unit running again."""
-        (self._directory / f"{name}.hold").unlink(missing_ok=True)
+        (self.directory / f"{name}.hold").unlink(missing_ok=True)
 
     def _path(self, name: str) -> Path:
-        return self._directory / f"{name}.json"
+        return self.directory / f"{name}.json"

@@ -17,7 +17,10 @@ from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
 
+import psutil
+
 from cellcloud import errors
+from cellcloud.embedded.identity import SERVICE_PROJECT, SERVICE_USER
 from cellcloud.up.brokers import Broker
 from cellcloud.up.confinement import write_private
 from cellcloud.up.databases import Account, MariaDb, PostgreSql
@@ -56,7 +59,7 @@ class Choices:
     port: int = DEFAULT_PORT
     bind_host: str = "127.0.0.1"
     virt_type: str = "auto"
-    management: str = "10.77"
+    management: str = "auto"
     clouds_file: Path | None = None
 
 
@@ -93,6 +96,11 @@ class Layout:
     def world(self) -> Path:
         """The directory of this profile and driver: all that must survive a restart."""
         return self.choices.state / f"{self.choices.profile}-{self.choices.driver}"
+
+    @property
+    def images(self) -> Path:
+        """Where the embedded image service keeps its files."""
+        return self.world / "images"
 
     @property
     def in_processes(self) -> bool:
@@ -240,6 +248,7 @@ class Layout:
                 "connection": self.cell_database_url(cell),
                 "transport_url": self.transport_url(cell),
             },
+            **self._outside_options(),
             "compute": {
                 "driver": self.choices.driver,
                 "fake_hosts": str(self.choices.hosts),
@@ -252,6 +261,25 @@ class Layout:
                 "secret": self.secret(f"{cell.name}.metadata"),
             },
         }
+
+    def _outside_options(self) -> dict[str, dict[str, str]]:
+        """How a cell in processes of its own reaches images and networks: as it would reach anybody's."""
+        if not self.in_processes:
+            return {}
+        login = {
+            "adapter": "keystone",
+            "auth_url": f"{self.public_url}/identity/v3",
+            "username": SERVICE_USER,
+            "password": self.secret("user.service"),
+            "project_name": SERVICE_PROJECT,
+        }
+        outside = {
+            "image_adapter": "glance",
+            "network_adapter": "neutron",
+            "image_url": f"{self.public_url}/image",
+            "network_url": f"{self.public_url}/network",
+        }
+        return {"identity": login, "outside": outside}
 
 
 def write_options(path: Path, options: Mapping[str, Mapping[str, str]]) -> None:
@@ -272,3 +300,17 @@ def check(choices: Choices) -> None:
         raise errors.Misconfigured("--hosts must be from 1 to 200 (libvirt) or 10000 (fake).")
     if not 1024 <= choices.port <= 60000:
         raise errors.Misconfigured("--port must be from 1024 to 60000.")
+
+
+def settled_management(choices: Choices) -> str:
+    """The first half of the management networks' addresses: as chosen, as before, or one free on this machine."""
+    known = Layout(choices).world / "management"
+    if choices.management != "auto":
+        return choices.management
+    if not known.exists():
+        taken = {address.address for each in psutil.net_if_addrs().values() for address in each}
+        halves = (f"10.{number}" for number in range(77, 200))
+        free = next(half for half in halves if not any(address.startswith(f"{half}.") for address in taken))
+        known.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_private(known, free)
+    return known.read_text()

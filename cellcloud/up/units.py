@@ -8,8 +8,8 @@ imports the code it launches.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from enum import StrEnum
 from graphlib import CycleError, TopologicalSorter
 from signal import SIGTERM
@@ -46,17 +46,6 @@ class Unit:
     build: Callable[[], Any] | None = None
     stop_signal: int = SIGTERM
     grace: float = 10.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
-    """A call by name: ``target`` is "package.module:function"."""
-
-    target: str
-    params: Mapping[str, Any] = field(default_factory=dict)
-
-    def __call__(self) -> Any:
-        return load_entry(self.target)(**self.params)
 
 
 def load_entry(target: str) -> Callable[..., Any]:

@@ -1,0 +1,67 @@
+# The one-command tasks. On a bare Debian 12, as root: make cloud, make test.
+
+PROFILE ?= embedded
+DRIVER ?= libvirt
+HOSTS ?= 1
+STATE ?= .state
+PORT ?= 8774
+NAME ?= create
+ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+SOURCES := pyproject.toml setup.py cellcloud/_fastsched.pyx
+STAMP := $(VENV)/.installed
+
+.PHONY: cloud down status setup packages build dev check test bench annotate clean
+
+cloud: setup ## start a whole cloud and say how to use it
+	@$(BIN)/cellcloud up --profile $(PROFILE) --driver $(DRIVER) --hosts $(HOSTS) --port $(PORT) \
+		--state $(STATE) --cache .cache --clouds-file clouds.yaml
+
+down: ## stop what `make cloud` started
+	@test ! -x $(BIN)/cellcloud || $(BIN)/cellcloud down --state $(STATE)
+
+status: ## list the cloud's processes
+	@$(BIN)/cellcloud status --state $(STATE)
+
+setup: packages $(STAMP) ## install what is missing: Debian packages, Python packages, the compiled kernel
+
+packages:
+	@etc/install-debian.sh debian-packages
+
+$(BIN)/python:
+	@echo "Making the virtual environment"
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
+
+$(STAMP): $(SOURCES) | $(BIN)/python
+	@echo "Installing Python packages and building the kernel (a few minutes the first time)"; began=$$(date +%s); \
+	CELLCLOUD_REQUIRE_EXT=1 $(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test]' && \
+	touch $@ && echo "Python packages installed ($$(($$(date +%s) - began)) s)"
+
+build: setup ## compile the kernel anew
+	CELLCLOUD_REQUIRE_EXT=1 $(BIN)/python setup.py --quiet build_ext --inplace
+
+dev: setup ## compile the kernel with bounds checks
+	CELLCLOUD_REQUIRE_EXT=1 CELLCLOUD_EXT_DEBUG=1 $(BIN)/python setup.py --quiet build_ext --inplace --force
+
+annotate: setup ## write what Cython makes of the kernel, line by line
+	$(BIN)/cython --annotate --output-file build/_fastsched.c cellcloud/_fastsched.pyx
+	@echo build/_fastsched.html
+
+check: setup ## style, types, import contracts
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: check ## every test there is
+	@etc/install-debian.sh debian-packages-test
+	$(BIN)/pytest
+
+bench: setup ## make bench NAME=create ARGS="--json"
+	$(BIN)/python benchmarks/$(NAME).py $(ARGS)
+
+clean: ## remove what was built; the state of clouds stays
+	rm -rf $(VENV) build *.egg-info .cache .mypy_cache .ruff_cache .pytest_cache cellcloud/*.so

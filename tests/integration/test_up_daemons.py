@@ -1,0 +1,181 @@
+"""Private brokers and databases, really started: login, isolation, kill, restart, end."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import kombu
+import psutil
+import psycopg
+import pymysql
+import pytest
+import sqlalchemy as sa
+
+from cellcloud.up.brokers import Broker
+from cellcloud.up.databases import Account, DatabaseServer, MariaDb, PostgreSql
+from cellcloud.up.processes import ProcessRecord, Records
+from cellcloud.up.supervisor import Supervisor
+from cellcloud.up.units import Unit
+
+
+def free_ports(count: int) -> int:
+    """The first of ``count`` neighbouring ports nobody listens on."""
+    for first in range(21000 + os.getpid() % 500 * 20, 60000, 20):
+        held = []
+        try:
+            for port in range(first, first + count):
+                held.append(socket.create_server(("127.0.0.1", port)))
+        except OSError:
+            continue
+        finally:
+            for each in held:
+                each.close()
+        return first
+    raise AssertionError("no free ports")
+
+
+def until(fact: Callable[[], bool], seconds: float = 60.0) -> None:
+    """Wait for a fact; fail when it does not come true."""
+    deadline = time.monotonic() + seconds
+    while not fact():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+class Supervised:
+    """Units under a supervisor in a process of its own."""
+
+    def __init__(self, place: Path) -> None:
+        self.place = place
+        self.records = Records(place / "run")
+        self._process: multiprocessing.process.BaseProcess | None = None
+
+    def start(self, units: list[Unit]) -> None:
+        """Return when all are ready."""
+        serving = self.place / "serving"
+        serving.unlink(missing_ok=True)
+        # fork: units hold functions of their own, which a fresh interpreter could not be sent
+        self._process = multiprocessing.get_context("fork").Process(target=self._run, args=(units, serving))
+        self._process.start()
+        until(serving.exists)
+
+    def stop(self) -> None:
+        """End all; nothing it started may be left."""
+        process, self._process = self._process, None
+        if process is None or process.pid is None:
+            return
+        family = psutil.Process(process.pid).children(recursive=True)
+        process.terminate()
+        process.join(60)
+        assert not [each for each in family if each.is_running()]
+
+    def kill(self, name: str) -> None:
+        """kill -9 of a unit, and wait until it is back."""
+        before = self.ready(name)
+        assert before is not None
+        os.kill(before.pid, signal.SIGKILL)
+        until(lambda: (now := self.ready(name)) is not None and now.pid != before.pid)
+
+    def ready(self, name: str) -> ProcessRecord | None:
+        """The record of a unit that is ready."""
+        record = self.records.find(name)
+        return record if record and record.state == "ready" and record.is_alive() else None
+
+    def _run(self, units: list[Unit], serving: Path) -> None:
+        os.umask(0o077)
+        logs = self.place / "log"
+        Supervisor(units, records=self.records, logs=logs, report=print).run(on_ready=serving.touch)
+
+
+@pytest.fixture
+def supervised(tmp_path: Path) -> Iterator[Supervised]:
+    made = Supervised(tmp_path)
+    yield made
+    made.stop()
+
+
+@pytest.mark.parametrize("kind", [MariaDb, PostgreSql])
+def test_a_database_keeps_what_was_committed(
+    kind: type[DatabaseServer], supervised: Supervised, tmp_path: Path
+) -> None:
+    accounts = [Account(name="one", password="first-secret"), Account(name="two", password="second-secret")]
+    server = kind(name="database", directory=tmp_path / "database", port=free_ports(1), accounts=accounts)
+    supervised.start([server.unit()])
+    engine = sa.create_engine(server.url("one"), pool_pre_ping=True)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("CREATE TABLE kept (n INTEGER)")
+        connection.exec_driver_sql("INSERT INTO kept VALUES (7)")
+    supervised.kill("database")
+    assert _kept(engine) == 7
+    supervised.stop()
+    supervised.start([server.unit()])
+    assert _kept(engine) == 7
+    engine.dispose()
+    _check_private(tmp_path / "database")
+    _check_strangers_are_refused(server)
+
+
+def _kept(engine: sa.Engine) -> object:
+    with engine.connect() as connection:
+        return connection.exec_driver_sql("SELECT n FROM kept").scalar()
+
+
+def _check_strangers_are_refused(server: DatabaseServer) -> None:
+    """A wrong password, no password, and another account's database."""
+    for password, database in (("wrong", "one"), ("", "one"), ("first-secret", "two")):
+        given = {"host": "127.0.0.1", "port": server.port, "user": "one", "password": password}
+        if isinstance(server, MariaDb):
+            with pytest.raises(pymysql.Error):
+                pymysql.connect(**given, database=database)
+        else:
+            with pytest.raises(psycopg.Error):
+                psycopg.connect(**given, dbname=database)
+
+
+def test_a_broker_serves_its_own_user_only(supervised: Supervised, tmp_path: Path) -> None:
+    broker = Broker(
+        name="cell.broker",
+        directory=tmp_path / "broker",
+        port=free_ports(3),
+        user="cell",
+        password="broker-secret",
+        cookie="COOKIE",
+    )
+    supervised.start(broker.units())
+    assert _can_use(broker.url)
+    assert not _can_use(broker.url.replace("broker-secret", "wrong"))
+    assert not _can_use(f"amqp://guest:guest@127.0.0.1:{broker.port}//")
+    for port in range(broker.port, broker.port + 3):
+        addresses = {each.laddr.ip for each in psutil.net_connections("tcp") if each.laddr.port == port}
+        assert addresses <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
+    supervised.kill("cell.broker")
+    assert _can_use(broker.url)
+    _check_private(tmp_path / "broker")
+    for process in psutil.process_iter(["cmdline"]):
+        assert "broker-secret" not in " ".join(process.info["cmdline"] or [])
+
+
+def _can_use(url: str) -> bool:
+    connection = kombu.Connection(url.replace("rabbit://", "amqp://"), connect_timeout=5)
+    try:
+        connection.connect()
+        connection.SimpleQueue("q").put("hello")
+        return bool(connection.SimpleQueue("q").get(timeout=5).payload == "hello")
+    except (kombu.exceptions.OperationalError, *connection.connection_errors):
+        return False
+    finally:
+        connection.release()
+
+
+def _check_private(directory: Path) -> None:
+    """Nothing below it can be read by others."""
+    assert directory.stat().st_mode & 0o077 == 0
+    for name in ("rabbitmq.conf", "accounts.sql"):
+        if (directory / name).exists():
+            assert (directory / name).stat().st_mode & 0o077 == 0
