@@ -1,0 +1,98 @@
+"""Wires a compute service. Start one with ``cellcloud-compute --config FILE``."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cell.compute.driver import Driver
+from cell.compute.image_cache import ImageCache
+from cell.compute.service import ComputeService
+from cellcloud import errors, log
+from cellcloud.clients.image import ImageClient
+from cellcloud.config import Config, load
+from cellcloud.model.metadata_signature import node_key
+from cellcloud.rpc.transport import Transport
+from cellcloud.service import run
+
+
+def build(
+    config: Config,
+    *,
+    transport: Transport | None = None,
+    images: ImageClient | None = None,
+    drivers: Mapping[str, Driver] | None = None,
+    **_others: Any,
+) -> ComputeService:
+    """A compute service; what is not given is made from the configuration. ``drivers``: host name -> its driver."""
+    return ComputeService(
+        config,
+        transport or Transport(config.cell.name, config.cell.transport_url),
+        drivers or make_drivers(config),
+        ImageCache(
+            config.state_dir / "cells" / config.cell.name / "images-cache",
+            functools.cache(lambda: images or make_images(config)),
+            max_bytes=config.outside.max_image_bytes,
+        ),
+        queue=config.host,
+    )
+
+
+def make_drivers(config: Config) -> Mapping[str, Driver]:
+    """The hosts of this process: one with libvirt, as many as configured with the fake driver."""
+    if config.compute.driver == "fake":
+        return _make_fakes(config)
+    return {config.host: _make_libvirt(config)}
+
+
+def _make_libvirt(config: Config) -> Driver:
+    """The driver of the node called as this host, when there is one, else of the machine itself."""
+    from cell.compute.drivers.libvirt.driver import LibvirtDriver
+    from cell.compute.drivers.libvirt.options import LibvirtOptions
+
+    node = config.state_dir / "nodes" / config.host
+    in_node = node.is_dir()
+    options = LibvirtOptions(
+        host=config.host,
+        state_dir=node if in_node else config.state_dir / "compute",
+        in_node=in_node,
+        host_ip=_address_of(config.host, node / "hosts" if in_node else Path("/etc/hosts")),
+        metadata_key=node_key(config.metadata.secret.encode(), config.host),
+        metadata_address=config.metadata.bind_host,
+        metadata_port=config.metadata.bind_port,
+        virt_type=config.compute.virt_type,
+    )
+    return LibvirtDriver(options)
+
+
+def _address_of(host: str, hosts_file: Path) -> str:
+    """The host's address, from a file in the form of /etc/hosts."""
+    for line in hosts_file.read_text().splitlines():
+        address, *names = line.partition("#")[0].split() or [""]
+        if host in names:
+            return address
+    raise errors.Misconfigured(f"The address of host {host} is not in its hosts file.")
+
+
+def make_images(config: Config) -> ImageClient:
+    """The image service that the configuration names."""
+    from cellcloud.clients.glance import GlanceClient
+
+    return GlanceClient.from_config(config)
+
+
+@click.command()
+@click.option("--config", "path", required=True, type=click.Path(exists=True), help="The host's option file.")
+def main(path: str) -> None:
+    """Run a compute service until SIGTERM."""
+    config = load(path)
+    log.set_up("compute", level=config.log_level, file=config.log_file)
+    run(build(config), health_socket=config.state_dir / "run" / f"compute-{config.host}.sock")
+
+
+if __name__ == "__main__":
+    main()

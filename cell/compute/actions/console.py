@@ -1,0 +1,32 @@
+"""What a guest shows: its serial console's text and where its screen listens."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from cell.compute.driver import Driver
+from cellcloud import errors
+from cellcloud.model.guest import ConsoleAddress
+
+MOST_CHARACTERS = 1 << 20
+
+
+def read_output(driver: Driver, server_id: str, length: int) -> str:
+    """The last ``length`` characters, all that is kept when negative; never more than fits a message."""
+    wanted = MOST_CHARACTERS if length < 0 else min(length, MOST_CHARACTERS)
+    return driver.get_console_output(server_id, wanted) if wanted else ""
+
+
+def find_address(driver: Driver, server_id: str, generation: int) -> ConsoleAddress:
+    """Where the guest's VNC server listens, for a console opened at ``generation``.
+
+    The guest is looked at after the address was read, so that the address cannot be another guest's by now.
+    Raises NotFound, Stale when the guest has moved on.
+    """
+    address = driver.get_console(server_id)
+    guest = driver.find_guest(server_id)
+    if guest is None:
+        raise errors.NotFound("The server has no guest on this host.")
+    if guest.generation > generation:
+        raise errors.Stale("The server has changed since its console was opened.")
+    return replace(address, generation=generation)

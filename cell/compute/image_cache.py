@@ -1,0 +1,120 @@
+"""Images as this machine keeps them: fetched once, verified, passed by the image gate, then only read."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import logging
+import os
+import re
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from cellcloud import clock, errors, image_gate
+from cellcloud.clients.image import ImageClient
+from cellcloud.model.image import Image
+
+LOG = logging.getLogger(__name__)
+NAME = re.compile(r"[0-9a-f]{128}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+PARTIAL = "partial-"
+LOCK = ".lock"
+
+
+class ImageCache:
+    """The ImageStore of a compute service; several processes may share its directory.
+
+    ``find_client`` is asked when first needed. ``max_bytes`` bounds an image's file and its virtual size.
+    """
+
+    def __init__(self, directory: Path, find_client: Callable[[], ImageClient], *, max_bytes: int) -> None:
+        self._directory = directory
+        self._find_client = find_client
+        self._max_bytes = max_bytes
+
+    def ensure(self, image: Image) -> Path:
+        """The local file. Raises HostRefused when the bytes are not the image's, Invalid when the gate refuses them,
+        Unreachable."""
+        path = self._directory / _name_of(image)
+        self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with _locked(path):
+            if not path.exists():
+                self._fetch(image, path)
+            image_gate.inspect(path, image.disk_format, self._max_bytes)
+            os.utime(path)
+        return path
+
+    def prune(self, seconds: float) -> None:
+        """Remove images that were not asked for in the last ``seconds`` and have no other name (hard link)."""
+        oldest = clock.now().timestamp() - seconds
+        for path in self._directory.glob("*"):
+            if path.name.startswith(PARTIAL):
+                _unlink_unused(path, oldest)
+            elif not path.name.endswith(LOCK):
+                with _locked(path):
+                    _unlink_unused(path, oldest)
+
+    def _fetch(self, image: Image, path: Path) -> None:
+        descriptor, name = tempfile.mkstemp(prefix=PARTIAL, dir=self._directory)
+        partial = Path(name)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                self._copy(image, file.fileno())
+            image_gate.inspect(partial, image.disk_format, self._max_bytes)
+            partial.rename(path)
+        finally:
+            partial.unlink(missing_ok=True)
+        LOG.info("image fetched", extra={"image": image.id})
+
+    def _copy(self, image: Image, target: int) -> None:
+        digest, size = hashlib.sha512(), 0
+        try:
+            for chunk in self._find_client().open_image(image.id):
+                size += len(chunk)
+                if size > self._max_bytes or (image.size and size > image.size):
+                    raise errors.HostRefused("The image has more bytes than it should.")
+                digest.update(chunk)
+                _write(target, chunk)
+            os.fsync(target)
+        except OSError as error:
+            raise errors.HostRefused("The host cannot store the image.", detail=str(error)) from error
+        if image.size and size != image.size:
+            raise errors.HostRefused("The image has fewer bytes than it should.")
+        if image.os_hash_value and digest.hexdigest() != image.os_hash_value.lower():
+            raise errors.HostRefused("The image's bytes do not have its checksum.")
+
+
+def _name_of(image: Image) -> str:
+    """A file name that cannot lead elsewhere: the SHA-512, or the id of an image that has none."""
+    name = (image.os_hash_value or image.id).lower()
+    if image.os_hash_value and image.os_hash_algo not in (None, "sha512"):
+        raise errors.HostRefused("The image's checksum is of a kind this host does not verify.")
+    if not NAME.fullmatch(name):
+        raise errors.HostRefused("The image has no usable id or checksum.")
+    return name
+
+
+def _unlink_unused(path: Path, oldest: float) -> None:
+    status = path.stat() if path.exists() else None
+    if status is not None and status.st_mtime < oldest and status.st_nlink == 1:
+        path.unlink()
+        LOG.info("image pruned", extra={"image": path.name[:36]})
+
+
+def _write(target: int, chunk: bytes) -> None:
+    view = memoryview(chunk)
+    while view:
+        view = view[os.write(target, view) :]
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """One at a time, over threads and processes. The small lock files stay: removing one would break its promise."""
+    with open(path.with_name(path.name + LOCK), "wb", opener=_open_private) as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _open_private(name: str, flags: int) -> int:
+    return os.open(name, flags, 0o600)

@@ -1,0 +1,222 @@
+"""The compute service: takes commands for the guests of its hosts and tells the cell what became of them.
+
+Most often it serves one host. With the fake driver one process stands for many: they share its queue, its threads
+and its messages.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import math
+from collections.abc import Mapping
+
+from cell.compute.actions import console, guest
+from cell.compute.driver import Driver
+from cell.compute.image_cache import ImageCache
+from cell.compute.inventory import Inventory
+from cell.compute.outbox import Outbox
+from cell.compute.reconcile import Reconciler
+from cell.compute.workbench import Workbench
+from cellcloud import errors, log
+from cellcloud.config import Config
+from cellcloud.context import RequestContext
+from cellcloud.lifecycle import PowerState
+from cellcloud.model.guest import ConsoleAddress, GuestCommand, GuestEvent, GuestState
+from cellcloud.rpc.compute import Compute
+from cellcloud.rpc.conductor import Conductor
+from cellcloud.rpc.transport import Server, Transport
+from cellcloud.service import Loop
+
+LOG = logging.getLogger(__name__)
+SHORT_WORK_THREADS = 16
+MOST_THREADS = 48
+DRAIN_SECONDS = 8.0
+RECONCILE_SECONDS = 60.0
+LEAST_INTERVAL = 2.0
+UNUSED_IMAGE_SECONDS = 7 * 86400.0
+
+
+class ComputeService:
+    """Serves the Compute verbs for ``drivers``, host name -> driver, under the server name ``queue``."""
+
+    def __init__(
+        self,
+        config: Config,
+        transport: Transport,
+        drivers: Mapping[str, Driver],
+        images: ImageCache,
+        *,
+        queue: str,
+    ) -> None:
+        self.name = f"compute-{queue}"
+        self._transport = transport
+        self._drivers = drivers
+        self._images = images
+        self._queue = queue
+        self._shutdown_timeout = config.compute.shutdown_timeout
+        conductor: Conductor = transport.client(Conductor)
+        builds = config.compute.max_concurrent_builds
+        self._outbox = Outbox(conductor)
+        self._workbench = Workbench(
+            self._perform,
+            self._refuse,
+            threads=min(MOST_THREADS, builds * len(drivers) + SHORT_WORK_THREADS),
+            builds_per_host=builds,
+        )
+        self._inventory = Inventory(conductor, drivers, config.compute, zone=config.cell.zone, queue=queue)
+        self._reconcilers = [
+            Reconciler(host, driver, conductor, is_busy=self._workbench.is_busy, report=self._outbox.post)
+            for host, driver in drivers.items()
+        ]
+        self._next_reconciler = 0
+        between = max(LEAST_INTERVAL, RECONCILE_SECONDS / len(drivers))
+        self._reconciled_at_once = math.ceil(len(drivers) * between / RECONCILE_SECONDS)
+        self._connected: set[str] = set()
+        self._server: Server | None = None
+        self._start_loop = Loop("begin", 1.0, self._begin)
+        self._report_loop = Loop("report", config.cell.report_interval, self._inventory.report)
+        self._reconcile_loop = Loop("reconcile", between, self._reconcile_some)
+        self._prune_loop = Loop("prune", 3600.0, lambda: images.prune(UNUSED_IMAGE_SECONDS))
+
+    # ---- service -----------------------------------------------------------------------------------------------
+    def start(self) -> None:
+        """Begin; work is taken once every host has been compared with the cell's records."""
+        self._outbox.start()
+        self._start_loop.start()
+
+    def stop(self) -> None:
+        for loop in (self._start_loop, self._report_loop, self._reconcile_loop, self._prune_loop):
+            loop.stop()
+        server, self._server = self._server, None
+        if server is not None:
+            server.stop()
+            self._workbench.close(DRAIN_SECONDS)
+        self._outbox.stop()
+        for host in self._connected:
+            self._drivers[host].close()
+        self._connected.clear()
+
+    def check(self) -> dict[str, str]:
+        if self._server is None:
+            return {"start": self._start_loop.last_error or "hosts are being compared with the records"}
+        return {
+            "report": self._report_loop.check(),
+            "reconcile": self._reconcile_loop.check(),
+            "outbox": self._outbox.check(),
+            "hypervisor": self._inventory.check(),
+        }
+
+    # ---- verbs -------------------------------------------------------------------------------------------------
+    def apply(self, context: RequestContext, host: str, commands: list[GuestCommand]) -> None:
+        self._driver_of(host)
+        for command in commands:
+            self._workbench.submit(host, command)
+
+    def get_console_output(self, context: RequestContext, host: str, server_id: str, length: int) -> str:
+        return console.read_output(self._driver_of(host), server_id, length)
+
+    def get_console(self, context: RequestContext, host: str, server_id: str, generation: int) -> ConsoleAddress:
+        return console.find_address(self._driver_of(host), server_id, generation)
+
+    def list_guests(self, context: RequestContext, host: str) -> list[GuestState]:
+        return self._driver_of(host).list_guests()
+
+    # ---- work --------------------------------------------------------------------------------------------------
+    def _driver_of(self, host: str) -> Driver:
+        driver = self._drivers.get(host)
+        if driver is None:
+            raise errors.NotFound("This compute service does not serve that host.")
+        return driver
+
+    def _begin(self) -> None:
+        """A host that comes back first drops what is no longer its own, then takes work, then says it is there."""
+        if self._server is not None:
+            return
+        try:
+            for (host, driver), reconciler in zip(self._drivers.items(), self._reconcilers, strict=True):
+                if host not in self._connected:
+                    driver.connect()
+                    if reconciler.has_guests():
+                        reconciler.compare()
+                    driver.watch(functools.partial(self._notice, host))
+                    self._connected.add(host)
+        except errors.HostRefused as error:
+            raise errors.Unreachable(error.message, detail=error.detail) from error
+        self._server = self._transport.serve(Compute, self, server=self._queue)
+        for loop in (self._report_loop, self._reconcile_loop, self._prune_loop):
+            loop.start()
+
+    def _reconcile_some(self) -> None:
+        """A slice of the hosts, so that each one's turn comes about once a minute."""
+        for _ in range(self._reconciled_at_once):
+            place = self._next_reconciler
+            self._next_reconciler = (place + 1) % len(self._reconcilers)
+            self._reconcilers[place].compare()
+
+    def _perform(self, host: str, command: GuestCommand) -> None:
+        if command.request_id:
+            log.request_id.set(command.request_id)
+        try:
+            state = guest.perform(self._drivers[host], self._images, command, self._shutdown_timeout)
+        except errors.CellcloudError as error:
+            self._refuse(host, command, error)
+        except Exception as error:
+            LOG.exception("command failed", extra={"host": host, "server": command.server_id, "kind": command.kind})
+            failed = errors.GuestFailed(
+                "The host failed to carry out the operation.", detail=f"{type(error).__name__}: {error}"[:2000]
+            )
+            self._refuse(host, command, failed)
+        else:
+            self._outbox.post(_answer(host, command, state.power_state))
+
+    def _refuse(self, host: str, command: GuestCommand, error: errors.CellcloudError) -> None:
+        LOG.warning(
+            "command refused",
+            extra={"host": host, "server": command.server_id, "kind": command.kind, "why": error.message},
+        )
+        self._outbox.post(_answer(host, command, self._power_of(host, command.server_id), error))
+
+    def _power_of(self, host: str, server_id: str) -> int:
+        try:
+            state = self._drivers[host].find_guest(server_id)
+        except errors.CellcloudError:
+            return PowerState.NOSTATE
+        return state.power_state if state else PowerState.NOSTATE
+
+    def _notice(self, host: str, seen: GuestState) -> None:
+        """A guest changed by itself. What it is now is read on the pool: the driver's thread may not wait, and what
+        it saw may be over by the time anybody hears of it."""
+
+        def report() -> None:
+            if self._workbench.is_busy(host, seen.server_id):
+                return
+            state = self._drivers[host].find_guest(seen.server_id)
+            if state is not None:
+                self._outbox.post(
+                    GuestEvent(
+                        host=host,
+                        server_id=state.server_id,
+                        generation=state.generation,
+                        power_state=state.power_state,
+                    )
+                )
+
+        if not self._workbench.is_busy(host, seen.server_id):
+            self._workbench.run_later(report)
+
+
+def _answer(
+    host: str, command: GuestCommand, power_state: int, error: errors.CellcloudError | None = None
+) -> GuestEvent:
+    return GuestEvent(
+        host=host,
+        server_id=command.server_id,
+        generation=command.generation,
+        power_state=power_state,
+        run_id=command.run_id,
+        step=command.step,
+        error=type(error).__name__ if error else "",
+        message=error.message if error else "",
+        detail=error.detail if error else "",
+    )

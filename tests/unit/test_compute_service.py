@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from cell.compute.__main__ import build
+from cell.compute.service import ComputeService
+from cellcloud import config, errors
+from cellcloud.context import RequestContext
+from cellcloud.lifecycle import PowerState
+from cellcloud.model.guest import CommandKind, GuestState
+from cellcloud.rpc.compute import Compute
+from cellcloud.rpc.conductor import Conductor
+from cellcloud.rpc.transport import Transport
+from tests.unit.cell_world import (
+    MemoryConductor,
+    MemoryImages,
+    ObedientDriver,
+    eventually,
+    make_command,
+    make_record,
+    server_id,
+)
+
+ONE = server_id(1)
+CONTEXT = RequestContext(budget=600)
+
+
+@dataclass
+class Cell:
+    conductor: MemoryConductor
+    drivers: dict[str, ObedientDriver]
+    service: ComputeService
+    client: Compute
+
+    def ready(self) -> None:
+        self.service.start()
+        eventually(lambda: self.conductor.reports)
+
+
+@pytest.fixture
+def cell(tmp_path: Path) -> Iterator[Cell]:
+    options = config.load()
+    options = replace(
+        options, state_dir=tmp_path, host="h1", cell=replace(options.cell, name="unit", report_interval=0.2)
+    )
+    transport = Transport("unit", "kombu+memory://")
+    conductor = MemoryConductor()
+    server = transport.serve(Conductor, conductor, server="c1")
+    drivers = {"h1": ObedientDriver(), "h2": ObedientDriver()}
+    service = build(options, transport=transport, images=MemoryImages(), drivers=drivers)
+    yield Cell(conductor, drivers, service, transport.client(Compute, server="h1"))
+    for driver in drivers.values():
+        driver.hold.set()
+    service.stop()
+    service.stop()
+    server.stop()
+    transport.close()
+
+
+def test_commands_are_carried_out_and_answered(cell: Cell) -> None:
+    cell.ready()
+    cell.client.apply(CONTEXT, "h2", [make_command(CommandKind.SPAWN), make_command(CommandKind.SPAWN, 2)])
+    eventually(lambda: len(cell.conductor.events) == 2)
+    assert {event.run_id for event in cell.conductor.events} == {"run-1-1", "run-2-1"}
+    assert {event.host for event in cell.conductor.events} == {"h2"}
+    assert all(event.power_state == PowerState.RUNNING and not event.error for event in cell.conductor.events)
+    assert set(cell.drivers["h2"].guests) == {ONE, server_id(2)}
+    assert cell.drivers["h1"].guests == {}
+
+
+def test_every_host_reports_with_its_queue(cell: Cell) -> None:
+    cell.ready()
+    eventually(lambda: len(cell.conductor.reports) >= 4)
+    assert {(report.host, report.queue) for report in cell.conductor.reports} == {("h1", "h1"), ("h2", "h1")}
+    assert set(cell.service.check().values()) == {"ok"}
+
+
+@pytest.mark.parametrize(
+    ("fault", "name"),
+    [
+        (errors.HostRefused("No room on the disk."), "HostRefused"),
+        (errors.Stale("Older."), "Stale"),
+        (ZeroDivisionError("/var/lib/secret"), "GuestFailed"),
+    ],
+)
+def test_failures_are_answered_by_their_class(cell: Cell, fault: Exception, name: str) -> None:
+    cell.ready()
+    cell.drivers["h1"].fault = fault
+    cell.client.apply(CONTEXT, "h1", [make_command(CommandKind.SPAWN)])
+    eventually(lambda: cell.conductor.events)
+    event = cell.conductor.events[0]
+    assert event.error == name
+    assert "secret" not in event.message
+
+
+def test_an_outcome_outlives_the_conductor(cell: Cell) -> None:
+    cell.ready()
+    cell.conductor.away = True
+    cell.client.apply(CONTEXT, "h1", [make_command(CommandKind.SPAWN)])
+    eventually(lambda: cell.drivers["h1"].guests)
+    cell.conductor.away = False
+    eventually(lambda: cell.conductor.events)
+
+
+def test_a_lost_definition_is_made_again(cell: Cell) -> None:
+    cell.ready()
+    cell.client.apply(CONTEXT, "h1", [make_command(CommandKind.START, generation=4)])
+    eventually(lambda: cell.conductor.events)
+    assert [verb for verb, _ in cell.drivers["h1"].calls] == ["connect", "start", "spawn"]
+    assert cell.conductor.events[0].error == ""
+
+
+def test_a_change_nobody_asked_for_is_reported_as_it_is(cell: Cell) -> None:
+    cell.ready()
+    driver = cell.drivers["h1"]
+    driver.guests[ONE] = GuestState(server_id=ONE, power_state=PowerState.RUNNING, generation=3)
+    driver.change(ONE, PowerState.SHUTDOWN)
+    eventually(lambda: cell.conductor.events)
+    event = cell.conductor.events[0]
+    assert (event.run_id, event.generation, event.power_state) == ("", 3, PowerState.SHUTDOWN)
+
+
+def test_a_returning_host_drops_what_is_no_longer_its_own_before_it_takes_work(cell: Cell) -> None:
+    driver = cell.drivers["h1"]
+    driver.guests[ONE] = GuestState(server_id=ONE, power_state=PowerState.RUNNING, generation=1)
+    cell.conductor.records[ONE] = make_record(1, deleted=True, generation=2)
+    cell.conductor.away = True
+    cell.service.start()
+    eventually(lambda: "not" in str(cell.service.check()) or cell.service.check())
+    assert cell.conductor.reports == []
+    assert ONE in driver.guests
+    cell.conductor.away = False
+    eventually(lambda: cell.conductor.reports)
+    assert driver.guests == {}
+
+
+def test_consoles_are_shown_only_of_the_guest_that_was_meant(cell: Cell) -> None:
+    cell.ready()
+    cell.drivers["h1"].guests[ONE] = GuestState(server_id=ONE, power_state=1, generation=3)
+    assert cell.client.get_console(CONTEXT, "h1", ONE, 3).port == 5900
+    assert cell.client.get_console(CONTEXT, "h1", ONE, 4).generation == 4
+    with pytest.raises(errors.Stale):
+        cell.client.get_console(CONTEXT, "h1", ONE, 2)
+    with pytest.raises(errors.NotFound):
+        cell.client.get_console(CONTEXT, "h2", ONE, 3)
+    with pytest.raises(errors.NotFound):
+        cell.client.get_console(CONTEXT, "elsewhere", ONE, 3)
+    assert cell.client.get_console_output(CONTEXT, "h1", ONE, 5) == "login"
+
+
+def test_stopping_lets_the_command_at_hand_end_and_tells_its_outcome(cell: Cell) -> None:
+    cell.ready()
+    cell.drivers["h1"].hold.clear()
+    cell.client.apply(CONTEXT, "h1", [make_command(CommandKind.SPAWN)])
+    eventually(lambda: cell.drivers["h1"].at_work)
+    cell.drivers["h1"].hold.set()
+    cell.service.stop()
+    assert [event.error for event in cell.conductor.events] == [""]
+    assert cell.drivers["h1"].closed

@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from cell.compute.workbench import Workbench
+from cellcloud import errors
+from cellcloud.model.guest import CommandKind, GuestCommand
+from tests.unit.cell_world import eventually, make_command
+
+
+class Bench:
+    """A workbench whose commands wait for ``go``."""
+
+    def __init__(self, *, builds: int = 2) -> None:
+        self.go = threading.Event()
+        self.begun: list[GuestCommand] = []
+        self.refused: list[GuestCommand] = []
+        self.bench = Workbench(self._perform, self._refuse, threads=8, builds_per_host=builds)
+
+    def _perform(self, host: str, command: GuestCommand) -> None:
+        self.begun.append(command)
+        self.go.wait(10)
+
+    def _refuse(self, host: str, command: GuestCommand, error: errors.CellcloudError) -> None:
+        assert isinstance(error, errors.Stale)
+        self.refused.append(command)
+
+    def submit(self, *commands: GuestCommand, host: str = "h1") -> None:
+        for command in commands:
+            self.bench.submit(host, command)
+
+    def finish(self) -> None:
+        self.go.set()
+        eventually(lambda: self.bench.count() == 0)
+
+
+@pytest.fixture
+def bench() -> Iterator[Bench]:
+    bench = Bench()
+    yield bench
+    bench.go.set()
+    bench.bench.close(5)
+
+
+def test_one_command_at_a_time_for_each_guest(bench: Bench) -> None:
+    bench.submit(make_command(CommandKind.STOP, generation=1), make_command(CommandKind.START, generation=2))
+    eventually(lambda: bench.begun)
+    assert [command.kind for command in bench.begun] == [CommandKind.STOP]
+    bench.finish()
+    assert [command.kind for command in bench.begun] == [CommandKind.STOP, CommandKind.START]
+    assert bench.refused == []
+
+
+def test_a_repeated_command_is_done_once(bench: Bench) -> None:
+    bench.submit(*[make_command(CommandKind.STOP)] * 3)
+    bench.finish()
+    assert len(bench.begun) == 1
+    assert bench.refused == []
+
+
+def test_the_newest_generation_wins_whatever_the_order(bench: Bench) -> None:
+    first = make_command(CommandKind.STOP, generation=1)
+    bench.submit(first)
+    eventually(lambda: bench.begun)
+    newest = make_command(CommandKind.DESTROY, generation=5)
+    bench.submit(make_command(CommandKind.START, generation=2), newest, make_command(CommandKind.STOP, generation=4))
+    bench.finish()
+    assert bench.begun == [first, newest]
+    assert sorted(command.generation for command in bench.refused) == [2, 4]
+
+
+def test_an_undo_of_the_same_generation_waits_its_turn(bench: Bench) -> None:
+    spawn = make_command(CommandKind.SPAWN)
+    undo = make_command(CommandKind.DESTROY, step="guests.spawn")
+    bench.submit(spawn)
+    eventually(lambda: bench.begun)
+    bench.submit(undo, spawn)
+    bench.finish()
+    assert bench.begun == [spawn, undo]
+
+
+def test_a_late_spawn_does_not_bring_a_destroyed_guest_back(bench: Bench) -> None:
+    bench.go.set()
+    bench.submit(make_command(CommandKind.DESTROY, generation=3))
+    eventually(lambda: bench.bench.count() == 0)
+    bench.submit(make_command(CommandKind.SPAWN, generation=3))
+    assert [command.kind for command in bench.refused] == [CommandKind.SPAWN]
+    bench.submit(make_command(CommandKind.SPAWN, generation=4))
+    bench.finish()
+    assert [command.kind for command in bench.begun] == [CommandKind.DESTROY, CommandKind.SPAWN]
+
+
+def test_builds_are_bounded_on_each_host_and_other_commands_are_not() -> None:
+    bench = Bench(builds=2)
+    bench.submit(*[make_command(CommandKind.SPAWN, number) for number in range(5)])
+    bench.submit(make_command(CommandKind.SPAWN, 9), host="h2")
+    bench.submit(make_command(CommandKind.STOP, 8))
+    eventually(lambda: len(bench.begun) == 4)
+    assert sorted(command.kind for command in bench.begun) == ["spawn", "spawn", "spawn", "stop"]
+    bench.finish()
+    assert len(bench.begun) == 7
+    bench.bench.close(5)
+
+
+def test_a_build_that_has_not_begun_gives_way() -> None:
+    bench = Bench(builds=1)
+    waiting = make_command(CommandKind.SPAWN, 2)
+    bench.submit(make_command(CommandKind.SPAWN, 1), waiting, make_command(CommandKind.DESTROY, 2, generation=2))
+    eventually(lambda: len(bench.begun) == 2)
+    assert bench.refused == [waiting]
+    bench.finish()
+    assert [command.kind for command in bench.begun] == [CommandKind.SPAWN, CommandKind.DESTROY]
+    bench.bench.close(5)
+
+
+def test_closing_lets_work_end_and_drops_what_waits(bench: Bench) -> None:
+    bench.submit(make_command(CommandKind.STOP, generation=1), make_command(CommandKind.START, generation=2))
+    eventually(lambda: bench.begun)
+    threading.Timer(0.1, bench.go.set).start()
+    bench.bench.close(5)
+    assert len(bench.begun) == 1
+    bench.submit(make_command(CommandKind.STOP, 3))
+    assert len(bench.begun) == 1
