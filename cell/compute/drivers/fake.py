@@ -1,7 +1,7 @@
 """Guests without a hypervisor: the same rules and the same faults, at a few microseconds a verb.
 
-A ``FakeHypervisor`` stands for the machines, a ``FakeDriver`` for one host's compute service on them: a new driver finds
-what an earlier one left. With a file, guests outlive their process too, as real ones do.
+A ``FakeHypervisor`` stands for the machines, a ``FakeDriver`` for one host's compute service on them: a new driver
+finds what an earlier one left. With a file, guests outlive their process too, as real ones do.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ FIRST_CONSOLE_PORT = 5900
 
 @dataclass(slots=True, kw_only=True)
 class FakeGuest:
-    """What one host holds of one server. ``taps`` and ``disks`` are there only once made, and gone only once removed."""
+    """What one host holds of one server. ``taps`` and ``disks`` are there once made, and until removed."""
 
     server_id: str
     project_id: str
@@ -116,7 +116,7 @@ class FakeHypervisor:
         """The host fails and comes back: its guests are off, their disks kept."""
         with self.lock:
             for guest in self._hosts[host].values():
-                guest.power_state, guest.taps = PowerState.SHUTDOWN, []
+                guest.power_state = PowerState.SHUTDOWN
                 self.save(host, guest)
 
     def list_guests(self, host: str | None = None) -> list[FakeGuest]:

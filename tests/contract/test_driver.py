@@ -1,0 +1,365 @@
+"""What every driver must do. The same suite runs on the fake driver and on libvirt in a node of its own."""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+from cell.compute.driver import Driver
+from cell.compute.drivers.fake import FakeDriver, FakeHypervisor
+from cellcloud import errors
+from cellcloud.lifecycle import PowerState
+from cellcloud.model.guest import GuestState
+from cellcloud.model.image import Image
+from tests.libvirt_node import LibvirtNode, make_port, make_spec, wait_until
+
+IMAGE = Image(id="11111111-1111-4111-8111-111111111111", name="blank", disk_format="qcow2")
+
+
+class OneImage:
+    """An image store with a single image."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.asked = 0
+
+    def ensure(self, image: Image) -> Path:
+        assert image.id == IMAGE.id
+        self.asked += 1
+        return self.path
+
+
+class Rig(Protocol):
+    """A hypervisor under test."""
+
+    images: OneImage
+
+    def open(self) -> Driver:
+        """A newly started compute service's driver; the one before it is gone."""
+        ...
+
+    def restart_hypervisor(self) -> None: ...
+
+    def fail(self) -> None:
+        """The host loses power and is back."""
+        ...
+
+    def end_guest(self, server_id: str) -> None:
+        """The guest ends without anybody having asked."""
+        ...
+
+    def count_held(self) -> int:
+        """How many things of guests there are on the host."""
+        ...
+
+
+class FakeRig:
+    def __init__(self, directory: Path, images: OneImage) -> None:
+        self.images = images
+        self._path = directory / "hosts"
+        self._hypervisor = FakeHypervisor(self._path)
+        self._driver = FakeDriver(self._hypervisor, "fake-1", use_images=True)
+
+    def open(self) -> Driver:
+        self._driver.close()
+        self.restart_hypervisor()
+        self._driver = FakeDriver(self._hypervisor, "fake-1", use_images=True)
+        self._driver.connect()
+        return self._driver
+
+    def restart_hypervisor(self) -> None:
+        """A fake host lives on in its file alone; watchers are asked for anew by ``open``."""
+        self._hypervisor.close()
+        after = FakeHypervisor(self._path)
+        self._hypervisor.__dict__.update(
+            {name: value for name, value in vars(after).items() if name not in ("_watchers", "_faults")}
+        )
+
+    def fail(self) -> None:
+        self._hypervisor.lose_power("fake-1")
+
+    def end_guest(self, server_id: str) -> None:
+        self._hypervisor.change_power("fake-1", server_id, PowerState.SHUTDOWN)
+
+    def count_held(self) -> int:
+        return sum(self._hypervisor.count_held().values())
+
+    def close(self) -> None:
+        self._driver.close()
+        self._hypervisor.close()
+
+
+class LibvirtRig:
+    def __init__(self, node: LibvirtNode, images: OneImage) -> None:
+        self.images = images
+        self._node = node
+        self._driver = node.make_driver()
+
+    def open(self) -> Driver:
+        self._driver.close()
+        self._driver = self._node.make_driver()
+        self._driver.connect()
+        return self._driver
+
+    def restart_hypervisor(self) -> None:
+        self._node.restart_libvirtd()
+
+    def fail(self) -> None:
+        self._node.fail()
+
+    def end_guest(self, server_id: str) -> None:
+        self._node.kill(f"guest={server_id}")
+
+    def count_held(self) -> int:
+        return sum(len(things) for things in self._node.held().values())
+
+    def close(self) -> None:
+        for guest in self._driver.list_guests():
+            self._driver.destroy(guest.server_id, guest.generation + 1000)
+        self._driver.close()
+
+
+@pytest.fixture(scope="module")
+def node() -> Iterator[LibvirtNode]:
+    node = LibvirtNode("98.1")
+    yield node
+    node.close()
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> OneImage:
+    path = tmp_path / "blank.qcow2"
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", str(path), "64M"], check=True)
+    return OneImage(path)
+
+
+@pytest.fixture(params=["fake", "libvirt"])
+def rig(request: pytest.FixtureRequest, tmp_path: Path, images: OneImage) -> Iterator[Rig]:
+    if request.param == "fake":
+        rig: FakeRig | LibvirtRig = FakeRig(tmp_path, images)
+    else:
+        rig = LibvirtRig(request.getfixturevalue("node"), images)
+    yield rig
+    rig.close()
+
+
+@pytest.fixture
+def driver(rig: Rig) -> Driver:
+    return rig.open()
+
+
+@pytest.fixture
+def server_id() -> str:
+    return str(uuid.uuid4())
+
+
+def power_of(driver: Driver, server_id: str) -> int | None:
+    guest = driver.find_guest(server_id)
+    return guest.power_state if guest else None
+
+
+def test_facts_have_a_name_and_room(driver: Driver) -> None:
+    facts = driver.get_facts()
+    assert facts.hypervisor_hostname
+    assert facts.hypervisor_version > 0
+    assert min(facts.vcpus, facts.memory_mb, facts.disk_gb) > 0
+    assert facts.cpu_info["arch"] == "x86_64"
+
+
+def test_a_guest_lives_from_spawn_to_destroy(rig: Rig, driver: Driver, server_id: str) -> None:
+    before = rig.count_held()
+    state = driver.spawn(make_spec(server_id, IMAGE), 1, [make_port(1), make_port(1, network=2)], rig.images)
+    expected = GuestState(server_id=server_id, power_state=PowerState.RUNNING, generation=1, project_id="project")
+    assert state == driver.find_guest(server_id) == expected
+    assert driver.list_guests() == [expected]
+
+    assert driver.stop(server_id, 2, 0.0).power_state == PowerState.SHUTDOWN
+    assert driver.start(server_id, 3).power_state == PowerState.RUNNING
+    assert driver.reboot(server_id, 4, hard=True, timeout=0.0).power_state == PowerState.RUNNING
+    assert driver.list_guests()[0].generation == 4
+
+    driver.destroy(server_id, 5)
+    assert driver.find_guest(server_id) is None
+    assert driver.list_guests() == []
+    assert rig.count_held() == before
+
+
+def test_every_verb_may_be_repeated(rig: Rig, driver: Driver, server_id: str) -> None:
+    spec, ports = make_spec(server_id, IMAGE), [make_port(1)]
+    driver.spawn(spec, 1, ports, rig.images)
+    held = rig.count_held()
+    assert driver.spawn(spec, 1, ports, rig.images).power_state == PowerState.RUNNING
+    assert rig.images.asked <= 2
+    assert rig.count_held() == held
+    for _ in range(2):
+        assert driver.stop(server_id, 2, 0.0).power_state == PowerState.SHUTDOWN
+    for _ in range(2):
+        assert driver.start(server_id, 3).power_state == PowerState.RUNNING
+    for _ in range(2):
+        assert driver.reboot(server_id, 4, hard=True, timeout=0.0).power_state == PowerState.RUNNING
+    for _ in range(2):
+        driver.destroy(server_id, 5)
+    assert driver.list_guests() == []
+
+
+def test_older_generations_are_refused(rig: Rig, driver: Driver, server_id: str) -> None:
+    spec = make_spec(server_id, IMAGE)
+    driver.spawn(spec, 3, [make_port(1)], rig.images)
+    with pytest.raises(errors.Stale):
+        driver.spawn(spec, 2, [make_port(1)], rig.images)
+    with pytest.raises(errors.Stale):
+        driver.start(server_id, 2)
+    with pytest.raises(errors.Stale):
+        driver.stop(server_id, 2, 0.0)
+    with pytest.raises(errors.Stale):
+        driver.reboot(server_id, 2, hard=True, timeout=0.0)
+    with pytest.raises(errors.Stale):
+        driver.destroy(server_id, 2)
+    assert power_of(driver, server_id) == PowerState.RUNNING
+
+
+def test_a_late_spawn_does_not_bring_a_destroyed_guest_back(rig: Rig, driver: Driver, server_id: str) -> None:
+    before = rig.count_held()
+    driver.destroy(server_id, 2)
+    driver = rig.open()
+    for generation, expected in ((1, errors.Stale), (2, errors.Stale)):
+        with pytest.raises(expected):
+            driver.spawn(make_spec(server_id, IMAGE), generation, [make_port(1)], rig.images)
+    with pytest.raises(errors.Stale):
+        driver.destroy(server_id, 1)
+    assert driver.list_guests() == []
+    assert rig.count_held() == before
+
+
+def test_a_server_may_come_back_to_a_host_it_left(rig: Rig, driver: Driver, server_id: str) -> None:
+    driver.destroy(server_id, 2)
+    assert driver.spawn(make_spec(server_id, IMAGE), 3, [make_port(1)], rig.images).generation == 3
+
+
+def test_unknown_guests_are_not_found(driver: Driver, server_id: str) -> None:
+    assert driver.find_guest(server_id) is None
+    with pytest.raises(errors.NotFound):
+        driver.start(server_id, 1)
+    with pytest.raises(errors.NotFound):
+        driver.stop(server_id, 1, 0.0)
+    with pytest.raises(errors.NotFound):
+        driver.reboot(server_id, 1, hard=True, timeout=0.0)
+    with pytest.raises(errors.NotFound):
+        driver.get_console_output(server_id, 10)
+    with pytest.raises(errors.NotFound):
+        driver.get_console(server_id)
+
+
+def test_a_new_compute_service_finds_its_guests(rig: Rig, driver: Driver, server_id: str) -> None:
+    driver.spawn(make_spec(server_id, IMAGE), 7, [make_port(1)], rig.images)
+    again = rig.open()
+    guest = again.find_guest(server_id)
+    assert guest is not None
+    assert (guest.power_state, guest.generation, guest.project_id) == (PowerState.RUNNING, 7, "project")
+    with pytest.raises(errors.Stale):
+        again.stop(server_id, 6, 0.0)
+
+
+def test_guests_outlive_the_hypervisors_daemon(rig: Rig, driver: Driver, server_id: str) -> None:
+    driver.spawn(make_spec(server_id, IMAGE), 1, [make_port(1)], rig.images)
+    rig.restart_hypervisor()
+    assert power_of(driver, server_id) == PowerState.RUNNING
+    assert driver.stop(server_id, 2, 0.0).power_state == PowerState.SHUTDOWN
+
+
+def test_guests_can_be_started_after_the_host_failed(rig: Rig, driver: Driver, server_id: str) -> None:
+    driver.spawn(make_spec(server_id, IMAGE), 1, [make_port(1)], rig.images)
+    held = rig.count_held()
+    rig.fail()
+    assert power_of(driver, server_id) == PowerState.SHUTDOWN
+    assert driver.start(server_id, 2).power_state == PowerState.RUNNING
+    assert rig.count_held() == held
+
+
+def test_consoles_are_there_while_the_guest_runs(rig: Rig, driver: Driver, server_id: str) -> None:
+    driver.spawn(make_spec(server_id, IMAGE), 4, [make_port(1)], rig.images)
+    console = driver.get_console(server_id)
+    assert (console.server_id, console.generation) == (server_id, 4)
+    assert console.host
+    assert 5900 <= console.port < 6000
+    wait_until(lambda: driver.get_console_output(server_id, -1) is not None)
+    assert len(driver.get_console_output(server_id, 5)) <= 5
+    driver.stop(server_id, 5, 0.0)
+    with pytest.raises(errors.Conflict):
+        driver.get_console(server_id)
+
+
+def test_watchers_hear_of_what_nobody_asked_for(rig: Rig, driver: Driver, server_id: str) -> None:
+    heard: list[GuestState] = []
+    driver.watch(heard.append)
+    driver.spawn(make_spec(server_id, IMAGE), 1, [make_port(1)], rig.images)
+    driver.stop(server_id, 2, 0.0)
+    driver.start(server_id, 3)
+    assert heard == []
+    rig.end_guest(server_id)
+    wait_until(lambda: bool(heard))
+    assert [(guest.server_id, guest.power_state, guest.generation) for guest in heard] == [
+        (server_id, PowerState.SHUTDOWN, 3)
+    ]
+
+
+def test_destroy_need_not_wait_for_a_guest_that_will_not_stop(rig: Rig, driver: Driver, server_id: str) -> None:
+    driver.spawn(make_spec(server_id, IMAGE), 1, [make_port(1)], rig.images)
+    outcome: list[str] = []
+
+    def stop() -> None:
+        try:
+            driver.stop(server_id, 2, 60.0)
+            outcome.append("stopped")
+        except (errors.Stale, errors.NotFound) as error:
+            outcome.append(type(error).__name__)
+
+    stopping = threading.Thread(target=stop)
+    stopping.start()
+    stopping.join(0.5)
+    driver.destroy(server_id, 3)
+    stopping.join(10)
+    assert outcome in (["stopped"], ["Stale"])
+    assert driver.list_guests() == []
+
+
+def test_many_at_once(rig: Rig, driver: Driver) -> None:
+    before = rig.count_held()
+    servers = [str(uuid.uuid4()) for _ in range(4)]
+    failed: list[Exception] = []
+
+    def live(number: int, server_id: str) -> None:
+        try:
+            driver.spawn(make_spec(server_id, IMAGE), 1, [make_port(number)], rig.images)
+            driver.destroy(server_id, 2)
+        except errors.CellcloudError as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=live, args=pair) for pair in enumerate(servers)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failed == []
+    assert driver.list_guests() == []
+    assert rig.count_held() == before
+
+
+def test_an_image_too_large_for_the_flavor_is_refused(rig: Rig, driver: Driver, server_id: str, tmp_path: Path) -> None:
+    if isinstance(rig, FakeRig):  # it has no disks to overfill
+        return
+    large = tmp_path / "large.qcow2"
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", str(large), "2G"], check=True)
+    with pytest.raises(errors.GuestFailed):
+        driver.spawn(make_spec(server_id, IMAGE), 1, [make_port(1)], OneImage(large))
+    guest = driver.find_guest(server_id)
+    assert guest is not None
+    assert guest.power_state == PowerState.NOSTATE
+    driver.destroy(server_id, 1)
+    assert driver.list_guests() == []

@@ -1,0 +1,150 @@
+"""A real node for tests, under names of its own, with what it takes to look for leftovers on it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from cell.compute.drivers.libvirt.driver import LibvirtDriver
+from cell.compute.drivers.libvirt.options import LibvirtOptions
+from cellcloud.model.flavor import Flavor
+from cellcloud.model.image import Image
+from cellcloud.model.metadata_signature import node_key
+from cellcloud.model.network import FixedIp, Port
+from cellcloud.model.server import ServerSpec
+from cellcloud.up.nodes import NodeConfig, ensure_node, stop_node
+from cellcloud.up.processes import wait_gone
+
+SECRET = b"the secret of a cell under test"
+METADATA_PORT = 8775
+
+
+class LibvirtNode:
+    """One node with its own bridge. ``subnet``: the second and third figure of the management addresses."""
+
+    def __init__(self, subnet: str) -> None:
+        self.directory = Path(tempfile.mkdtemp(prefix="cc-"))
+        prefix = f"t{os.getpid() % 1000000:x}"
+        self.config = NodeConfig(
+            name="node-1",
+            state_dir=self.directory,
+            prefix=prefix,
+            bridge=f"{prefix}-{subnet.replace('.', '-')}",
+            ip=f"10.{subnet}.11",
+            gateway_ip=f"10.{subnet}.1",
+        )
+        self.node = ensure_node(self.config)
+
+    def make_driver(self) -> LibvirtDriver:
+        """A compute service's driver, not yet connected."""
+        return LibvirtDriver(
+            LibvirtOptions(
+                host=self.node.name,
+                state_dir=self.node.directory,
+                host_ip=self.node.ip,
+                metadata_key=node_key(SECRET, self.node.name),
+                metadata_address=self.node.gateway_ip,
+                metadata_port=METADATA_PORT,
+            )
+        )
+
+    def run(self, *argv: str, text: str = "", check: bool = True, timeout: float = 60.0) -> str:
+        """Run a tool inside the node."""
+        done = subprocess.run(
+            self.node.wrap(argv), input=text, capture_output=True, text=True, check=False, cwd="/", timeout=timeout
+        )
+        assert done.returncode == 0 or not check, f"{argv}: {done.stderr}"
+        return done.stdout
+
+    def find_pids(self, word: str) -> list[int]:
+        """Processes of the node with ``word`` in their command line, by the node's numbers."""
+        found = []
+        for path in Path(f"/proc/{self.node.pid}/root/proc").glob("[0-9]*/cmdline"):
+            try:
+                command = path.read_bytes().decode(errors="replace")
+            except OSError:
+                continue
+            if word in command and not command.startswith("bash"):
+                found.append(int(path.parent.name))
+        return found
+
+    def kill(self, word: str) -> None:
+        """SIGKILL to every process of the node with ``word`` in its command line."""
+        for pid in self.find_pids(word):
+            self.run("kill", "-KILL", str(pid), check=False)
+
+    def restart_libvirtd(self) -> None:
+        """Kill libvirtd; the node starts it again."""
+        before = self.find_pids("libvirtd")
+        self.kill("libvirtd")
+        wait_until(lambda: bool(self.find_pids("libvirtd")) and self.find_pids("libvirtd") != before)
+        ensure_node(self.config)
+
+    def fail(self) -> None:
+        """The node loses power and comes back."""
+        subprocess.run(["kill", "-KILL", str(self.node.pid)], check=True)
+        assert wait_gone(self.node.pid, 10.0)
+        self.node = ensure_node(self.config)
+
+    def held(self) -> dict[str, list[str]]:
+        """Everything that guests leave on a host while they are there."""
+        links = json.loads(self.run("ip", "-json", "link", "show"))
+        guests = self.node.directory / "guests"
+        networks = self.node.directory / "run" / "networks"
+        virsh = ("virsh", "--quiet", "--connect", "qemu:///system", "list", "--all", "--name")
+        rules = json.loads(self.run("nft", "--json", "list", "table", "bridge", "cellcloud"))["nftables"]
+        sets = [entry.get("set") or entry.get("map") for entry in rules if "set" in entry or "map" in entry]
+        return {
+            "domains": self.run(*virsh).split(),
+            "directories": sorted(path.name for path in guests.iterdir() if path.name != ".tombstones"),
+            "devices": [link["ifname"] for link in links if link["ifname"].startswith(("cct-", "ccb-"))],
+            "rules": [str(element) for entry in sets for element in entry.get("elem", [])],
+            "networks": sorted(path.name for path in networks.iterdir()) if networks.is_dir() else [],
+            "processes": [word for word in ("qemu-system", "dnsmasq", "metadata_proxy") for _ in self.find_pids(word)],
+        }
+
+    def close(self) -> None:
+        """Stop the node and remove all it kept."""
+        stop_node(self.config, grace=0.0)
+        shutil.rmtree(self.directory)
+
+
+def make_spec(server_id: str, image: Image, **changes: object) -> ServerSpec:
+    """A small server's spec."""
+    values: dict[str, object] = {
+        "id": server_id,
+        "name": f"server-{server_id[:4]}",
+        "hostname": f"host-{server_id[:4]}",
+        "project_id": "project",
+        "user_id": "user",
+        "flavor": Flavor(id="1", name="m1.tiny", vcpus=1, memory_mb=96, root_gb=1),
+        "image": image,
+        **changes,
+    }
+    return ServerSpec(**values)  # type: ignore[arg-type]
+
+
+def make_port(number: int, *, network: int = 1, cidr: str = "10.20.0.0/24", gateway: str | None = "10.20.0.1") -> Port:
+    """A port on a network, with an address made of its number."""
+    address = f"{cidr.rpartition('.')[0]}.{number + 10}"
+    return Port(
+        id=f"{network:04d}{number:04d}-0000-4000-8000-000000000000",
+        network_id=f"{network:08d}-aaaa-4000-8000-000000000000",
+        network_name=f"net{network}",
+        mac_address=f"fa:16:3e:00:{network:02x}:{number:02x}",
+        fixed_ips=(FixedIp(ip_address=address, subnet_id=f"subnet-{network}", cidr=cidr, gateway_ip=gateway),),
+    )
+
+
+def wait_until(condition: Callable[[], bool], timeout: float = 60.0) -> None:
+    """Wait for something to come true; fails when it does not."""
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come true in time"
+        time.sleep(0.1)
