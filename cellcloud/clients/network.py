@@ -7,6 +7,12 @@ from typing import Protocol
 
 from cellcloud.model.network import Port, RequestedNetwork
 
+# Keys of a port's ``binding:profile``, which only administrators may write: which of its server's requests the port
+# answers, and whether it was made for the server, so goes with it.
+INDEX_KEY = "cellcloud_index"
+OWNED_KEY = "cellcloud_owned"
+MANY_NETWORKS = "Multiple possible networks found, use a Network ID to be more specific."
+
 
 class NetworkClient(Protocol):
     """Safe to call from several threads."""

@@ -8,13 +8,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from cellcloud import errors
+from cellcloud.clients.network import MANY_NETWORKS
 from cellcloud.db import networks as db
 from cellcloud.db import ports as db_ports
 from cellcloud.db.engine import Database, retried
 from cellcloud.model.network import Network, NewPort, Port, PortRecord, RequestedNetwork, Subnet
 from cellcloud.model.subnet import completed, containing
-
-MANY_NETWORKS = "Multiple possible networks found, use a Network ID to be more specific."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -279,6 +278,10 @@ def _change_port(database: Database, viewer: Viewer, port_id: str, changes: dict
             _check_free(viewer, record)
             if holder and wanted:
                 raise errors.Conflict(f"Port {port_id} is still in use.")
+        if changes.get("device_index") is not None:
+            other = db_ports.ports_of_server(c, wanted).get(changes["device_index"], record)
+            if other.port.id != port_id:
+                raise errors.Conflict(f"Server {wanted} has that port already.")
         if not db_ports.update_port(c, port_id, holder, changes):
             raise errors.Conflict(f"Port {port_id} is still in use.")
         return db_ports.get_port(c, viewer.only, port_id)

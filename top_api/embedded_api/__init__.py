@@ -1,1 +1,26 @@
+"""The embedded services over HTTP, as the standard clients know them: Keystone v3, Glance v2, Neutron v2.0."""
 
+from __future__ import annotations
+
+from flask import Blueprint
+
+from cellcloud.config import Config
+from cellcloud.embedded.identity import EmbeddedIdentity
+from cellcloud.embedded.images import EmbeddedImages
+from cellcloud.embedded.networks import EmbeddedNetworks
+from top_api.embedded_api import identity as identity_api
+from top_api.embedded_api import image as image_api
+from top_api.embedded_api import network as network_api
+
+
+def create_blueprints(
+    identity: EmbeddedIdentity, images: EmbeddedImages, networks: EmbeddedNetworks, config: Config
+) -> list[Blueprint]:
+    """The blueprints for ``/identity``, ``/image`` and ``/network``, with their own authentication and errors."""
+    max_body = config.top.max_body
+    max_image_bytes = config.outside.max_image_bytes
+    return [
+        identity_api.create_blueprint(identity, max_body=max_body),
+        image_api.create_blueprint(identity, images, max_body=max_body, max_image_bytes=max_image_bytes),
+        network_api.create_blueprint(identity, networks, max_body=max_body),
+    ]

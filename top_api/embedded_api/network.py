@@ -1,0 +1,394 @@
+"""Network v2.0 over the embedded network service: networks, subnets and ports as Neutron shows them.
+
+What a server's port is to its server travels in ``binding:profile``, which only administrators may write.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable
+from typing import Any
+from urllib.parse import urlencode
+
+from flask import Blueprint, Response, request
+
+from cellcloud import errors
+from cellcloud.clients.identity import IdentityClient
+from cellcloud.clients.network import INDEX_KEY, OWNED_KEY
+from cellcloud.embedded.networks import EmbeddedNetworks, Viewer
+from cellcloud.model.network import Network, NewPort, PortRecord, Subnet
+from top_api.embedded_api.network_schemas import (
+    NETWORK,
+    NETWORK_UPDATE,
+    PORT_UPDATE,
+    PORTS,
+    SUBNET,
+    SUBNET_UPDATE,
+)
+from top_api.embedded_api.request import (
+    Failure,
+    answer,
+    body_of,
+    caller,
+    guard,
+    is_admin,
+    page,
+    require_member,
+    set_up,
+)
+
+_OPEN = {"network.versions", "network.unknown"}
+_TYPES = {400: "HTTPBadRequest", 401: "Unauthorized", 403: "PolicyNotAuthorized", 404: "HTTPNotFound", 409: "Conflict"}
+_OWNED = {"id": "id", "name": "name", "project_id": "project_id", "tenant_id": "project_id"}
+_NETWORK_FILTERS = {**_OWNED, "shared": "shared", "admin_state_up": "admin_state_up"}
+_SUBNET_FILTERS = {
+    **_OWNED,
+    "network_id": "network_id",
+    "cidr": "cidr",
+    "gateway_ip": "gateway_ip",
+    "enable_dhcp": "enable_dhcp",
+}
+_PORT_FILTERS = {
+    **_OWNED,
+    "network_id": "network_id",
+    "device_id": "device_id",
+    "device_owner": "device_owner",
+    "mac_address": "mac_address",
+    "admin_state_up": "admin_state_up",
+    "binding:host_id": "host_id",
+}
+_FLAGS = {"shared", "admin_state_up", "enable_dhcp"}
+_ADMIN_ONLY = ("binding:host_id", "binding:profile")
+
+
+def create_blueprint(identity: IdentityClient, networks: EmbeddedNetworks, *, max_body: int) -> Blueprint:
+    """Routes below ``/network``."""
+    blueprint = Blueprint("network", __name__, url_prefix="/network")
+    set_up(blueprint, _form, max_body=max_body)
+
+    def authenticate() -> None:
+        if request.endpoint not in _OPEN:
+            guard(identity)
+
+    blueprint.before_request(authenticate)
+    _add_discovery(blueprint)
+    _add_networks(blueprint, networks)
+    _add_subnets(blueprint, networks)
+    _add_ports(blueprint, networks)
+    return blueprint
+
+
+def _form(failure: Failure) -> Response:
+    headers = {"WWW-Authenticate": f'Keystone uri="{request.root_url}identity"'} if failure.status == 401 else None
+    kind = _TYPES.get(failure.status, failure.kind)
+    return answer({"NeutronError": {"type": kind, "message": failure.message, "detail": ""}}, failure.status, headers)
+
+
+def _viewer() -> Viewer:
+    return Viewer(project_id=caller().project_id, is_admin=is_admin())
+
+
+def _add_discovery(blueprint: Blueprint) -> None:
+    @blueprint.get("", endpoint="versions")
+    @blueprint.get("/", endpoint="versions")
+    def versions() -> Response:
+        links = [{"rel": "self", "href": f"{request.root_url}network/v2.0/"}]
+        return answer({"versions": [{"id": "v2.0", "status": "CURRENT", "links": links}]})
+
+    @blueprint.get("/v2.0")
+    @blueprint.get("/v2.0/")
+    def resources() -> Response:
+        root = f"{request.root_url}network/v2.0"
+        names = (("network", "networks"), ("subnet", "subnets"), ("port", "ports"))
+        found = [
+            {"name": name, "collection": plural, "links": [{"rel": "self", "href": f"{root}/{plural}"}]}
+            for name, plural in names
+        ]
+        return answer({"resources": found})
+
+    @blueprint.get("/v2.0/extensions")
+    def extensions() -> Response:
+        return answer({"extensions": []})
+
+
+def _add_networks(blueprint: Blueprint, networks: EmbeddedNetworks) -> None:
+    @blueprint.get("/v2.0/networks")
+    def list_networks() -> Response:
+        limit, marker = page()
+        if request.args.get("router:external", "").lower() in ("true", "1"):
+            return answer({"networks": []})
+        found = networks.list_networks(_viewer(), _where(_NETWORK_FILTERS), marker=marker, limit=limit)
+        return _listed("networks", map(_network, found), limit)
+
+    @blueprint.post("/v2.0/networks")
+    def create_network() -> Response:
+        require_member()
+        wanted = body_of(NETWORK)["network"]
+        new = Network(id="", project_id=_owner(wanted), **_picked(wanted, Network))
+        return answer({"network": _network(networks.create_network(_viewer(), new))}, 201)
+
+    @blueprint.get("/v2.0/networks/<network_id>")
+    def show_network(network_id: str) -> Response:
+        return answer({"network": _fields(_network(networks.get_network(_viewer(), network_id)))})
+
+    @blueprint.put("/v2.0/networks/<network_id>")
+    def update_network(network_id: str) -> Response:
+        require_member()
+        changes = body_of(NETWORK_UPDATE)["network"]
+        return answer({"network": _network(networks.update_network(_viewer(), network_id, changes))})
+
+    @blueprint.delete("/v2.0/networks/<network_id>")
+    def delete_network(network_id: str) -> Response:
+        require_member()
+        networks.delete_network(_viewer(), network_id)
+        return Response(status=204)
+
+
+def _add_subnets(blueprint: Blueprint, networks: EmbeddedNetworks) -> None:
+    @blueprint.get("/v2.0/subnets")
+    def list_subnets() -> Response:
+        limit, marker = page()
+        found = networks.list_subnets(_viewer(), _where(_SUBNET_FILTERS), marker=marker, limit=limit)
+        return _listed("subnets", map(_subnet, found), limit)
+
+    @blueprint.post("/v2.0/subnets")
+    def create_subnet() -> Response:
+        require_member()
+        wanted = body_of(SUBNET)["subnet"]
+        picked = _picked(wanted, Subnet)
+        picked["dns_nameservers"] = tuple(picked.get("dns_nameservers", ()))
+        picked["allocation_pools"] = tuple((p["start"], p["end"]) for p in wanted.get("allocation_pools", ()))
+        new = Subnet(id="", project_id=_owner(wanted), **picked)
+        gateway = "gateway_ip" not in wanted or wanted["gateway_ip"] is not None
+        return answer({"subnet": _subnet(networks.create_subnet(_viewer(), new, gateway=gateway))}, 201)
+
+    @blueprint.get("/v2.0/subnets/<subnet_id>")
+    def show_subnet(subnet_id: str) -> Response:
+        return answer({"subnet": _fields(_subnet(networks.get_subnet(_viewer(), subnet_id)))})
+
+    @blueprint.put("/v2.0/subnets/<subnet_id>")
+    def update_subnet(subnet_id: str) -> Response:
+        require_member()
+        changes = body_of(SUBNET_UPDATE)["subnet"]
+        for server in changes.get("dns_nameservers", ()):
+            _check_address(server)
+        return answer({"subnet": _subnet(networks.update_subnet(_viewer(), subnet_id, changes))})
+
+    @blueprint.delete("/v2.0/subnets/<subnet_id>")
+    def delete_subnet(subnet_id: str) -> Response:
+        require_member()
+        networks.delete_subnet(_viewer(), subnet_id)
+        return Response(status=204)
+
+
+def _add_ports(blueprint: Blueprint, networks: EmbeddedNetworks) -> None:
+    @blueprint.get("/v2.0/ports")
+    def list_ports() -> Response:
+        limit, marker = page()
+        fixed = dict(part.partition("=")[::2] for part in request.args.getlist("fixed_ips"))
+        found = networks.list_port_records(
+            _viewer(), _where(_PORT_FILTERS), address=fixed.get("ip_address"), marker=marker, limit=limit
+        )
+        subnet = fixed.get("subnet_id")
+        found = [r for r in found if subnet is None or any(ip.subnet_id == subnet for ip in r.port.fixed_ips)]
+        return _listed("ports", map(_port, found), limit)
+
+    @blueprint.post("/v2.0/ports")
+    def create_ports() -> Response:
+        require_member()
+        body = body_of(PORTS)
+        made = networks.create_ports(_viewer(), [_new_port(port) for port in body.get("ports") or [body["port"]]])
+        return answer({"ports": [_port(r) for r in made]} if "ports" in body else {"port": _port(made[0])}, 201)
+
+    @blueprint.get("/v2.0/ports/<port_id>")
+    def show_port(port_id: str) -> Response:
+        return answer({"port": _fields(_port(networks.get_port(_viewer(), port_id)))})
+
+    @blueprint.put("/v2.0/ports/<port_id>")
+    def update_port(port_id: str) -> Response:
+        require_member()
+        wanted = body_of(PORT_UPDATE)["port"]
+        _check_binding(wanted)
+        names = ("name", "description", "admin_state_up", "device_id", "device_owner", "security_groups")
+        changes = {name: wanted[name] for name in names if name in wanted}
+        if "binding:host_id" in wanted:
+            changes["host_id"] = wanted["binding:host_id"] or ""
+        if "binding:profile" in wanted:
+            changes["device_index"] = _index(wanted)
+        if changes.get("device_id") == "":
+            changes |= {"device_index": None, "device_owner": "", "host_id": ""}
+        return answer({"port": _port(networks.update_port(_viewer(), port_id, changes))})
+
+    @blueprint.delete("/v2.0/ports/<port_id>")
+    def delete_port(port_id: str) -> Response:
+        require_member()
+        networks.delete_port(_viewer(), port_id)
+        return Response(status=204)
+
+
+# ---- requests ------------------------------------------------------------------------------------------------------
+def _owner(wanted: dict[str, Any]) -> str:
+    owner = str(wanted.get("project_id") or wanted.get("tenant_id") or caller().project_id)
+    if owner != caller().project_id and not is_admin():
+        raise errors.Forbidden("Only an administrator may act for another project.")
+    return owner
+
+
+def _picked(wanted: dict[str, Any], model: type[Network] | type[Subnet]) -> dict[str, Any]:
+    known = model.__dataclass_fields__
+    return {name: value for name, value in wanted.items() if name in known and name != "project_id"}
+
+
+def _new_port(wanted: dict[str, Any]) -> NewPort:
+    _check_binding(wanted)
+    fixed = wanted.get("fixed_ips")
+    return NewPort(
+        network_id=wanted["network_id"],
+        project_id=_owner(wanted),
+        name=wanted.get("name", ""),
+        description=wanted.get("description", ""),
+        device_id=wanted.get("device_id", ""),
+        device_owner=wanted.get("device_owner", ""),
+        device_index=_index(wanted),
+        owned=bool((wanted.get("binding:profile") or {}).get(OWNED_KEY)),
+        host_id=wanted.get("binding:host_id") or "",
+        mac_address=wanted["mac_address"].lower() if "mac_address" in wanted else None,
+        admin_state_up=wanted.get("admin_state_up", True),
+        security_groups=tuple(wanted.get("security_groups", ())),
+        addresses=tuple((ip.get("subnet_id"), ip.get("ip_address")) for ip in fixed) if fixed is not None else None,
+    )
+
+
+def _check_binding(wanted: dict[str, Any]) -> None:
+    if is_admin():
+        return
+    if any(wanted.get(name) for name in _ADMIN_ONLY):
+        raise errors.Forbidden("Only an administrator may bind a port to a host.")
+    if wanted.get("device_owner", "").startswith("network:"):
+        raise errors.Forbidden("Only an administrator may make ports of the network itself.")
+
+
+def _index(wanted: dict[str, Any]) -> int | None:
+    index = (wanted.get("binding:profile") or {}).get(INDEX_KEY)
+    if index is not None and (not isinstance(index, int) or not 0 <= index < 1000):
+        raise errors.Invalid("The port's index is no small number.")
+    return index
+
+
+def _check_address(address: str) -> None:
+    try:
+        ipaddress.ip_address(address)
+    except ValueError:
+        raise errors.Invalid("A name server is no IP address.") from None
+
+
+def _where(filters: dict[str, str]) -> dict[str, list[Any]]:
+    where: dict[str, list[Any]] = {}
+    for name in request.args:
+        if name in filters:
+            values = request.args.getlist(name)
+            where[filters[name]] = [value.lower() in ("true", "1") for value in values] if name in _FLAGS else values
+    return where
+
+
+# ---- answers -------------------------------------------------------------------------------------------------------
+def _fields(item: dict[str, Any]) -> dict[str, Any]:
+    wanted = request.args.getlist("fields")
+    return {name: value for name, value in item.items() if name in wanted} if wanted else item
+
+
+def _listed(name: str, items: Iterable[dict[str, Any]], limit: int) -> Response:
+    found = list(items)
+    body: dict[str, Any] = {name: [_fields(item) for item in found]}
+    if "limit" in request.args and found and len(found) == limit:
+        query = urlencode(
+            [*((k, v) for k, v in request.args.items(True) if k != "marker"), ("marker", found[-1]["id"])]
+        )
+        body[f"{name}_links"] = [{"rel": "next", "href": f"{request.base_url}?{query}"}]
+    return answer(body)
+
+
+def _network(network: Network) -> dict[str, Any]:
+    return {
+        "id": network.id,
+        "name": network.name,
+        "description": network.description,
+        "project_id": network.project_id,
+        "tenant_id": network.project_id,
+        "status": "ACTIVE",
+        "admin_state_up": network.admin_state_up,
+        "shared": network.shared,
+        "mtu": network.mtu,
+        "subnets": list(network.subnet_ids),
+        "router:external": False,
+        "port_security_enabled": True,
+        "availability_zones": [],
+        "availability_zone_hints": [],
+        "ipv4_address_scope": None,
+        "ipv6_address_scope": None,
+        "tags": [],
+        "created_at": network.created_at,
+        "updated_at": network.updated_at,
+        "revision_number": 1,
+    }
+
+
+def _subnet(subnet: Subnet) -> dict[str, Any]:
+    return {
+        "id": subnet.id,
+        "name": subnet.name,
+        "description": subnet.description,
+        "network_id": subnet.network_id,
+        "project_id": subnet.project_id,
+        "tenant_id": subnet.project_id,
+        "ip_version": 4,
+        "cidr": subnet.cidr,
+        "gateway_ip": subnet.gateway_ip,
+        "enable_dhcp": subnet.enable_dhcp,
+        "dns_nameservers": list(subnet.dns_nameservers),
+        "allocation_pools": [{"start": first, "end": last} for first, last in subnet.allocation_pools],
+        "host_routes": [],
+        "ipv6_address_mode": None,
+        "ipv6_ra_mode": None,
+        "subnetpool_id": None,
+        "service_types": [],
+        "tags": [],
+        "created_at": subnet.created_at,
+        "updated_at": subnet.updated_at,
+        "revision_number": 1,
+    }
+
+
+def _port(record: PortRecord) -> dict[str, Any]:
+    port = record.port
+    body: dict[str, Any] = {
+        "id": port.id,
+        "name": record.name,
+        "description": record.description,
+        "network_id": port.network_id,
+        "project_id": port.project_id,
+        "tenant_id": port.project_id,
+        "mac_address": port.mac_address,
+        "fixed_ips": [{"subnet_id": ip.subnet_id, "ip_address": ip.ip_address} for ip in port.fixed_ips],
+        "device_id": port.device_id,
+        "device_owner": record.device_owner,
+        "status": "ACTIVE" if port.host_id else "DOWN",
+        "admin_state_up": record.admin_state_up,
+        "security_groups": list(port.security_groups),
+        "allowed_address_pairs": [],
+        "extra_dhcp_opts": [],
+        "port_security_enabled": True,
+        "binding:vnic_type": "normal",
+        "tags": [],
+        "created_at": record.created_at,
+        "updated_at": record.updated_at,
+    }
+    if is_admin():
+        profile = {} if record.device_index is None else {INDEX_KEY: record.device_index, OWNED_KEY: port.owned}
+        body |= {
+            "binding:host_id": port.host_id,
+            "binding:profile": profile,
+            "binding:vif_type": port.vif_type if port.host_id else "unbound",
+            "binding:vif_details": port.vif_details,
+        }
+    return body

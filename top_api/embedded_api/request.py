@@ -1,0 +1,143 @@
+"""What the three embedded APIs have in common: who asks, bodies, pages and answers to bad ones."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from flask import Blueprint, Response, g, request
+from jsonschema import Draft202012Validator
+from werkzeug.exceptions import HTTPException
+
+from cellcloud import errors
+from cellcloud.clients.identity import Caller, IdentityClient
+from cellcloud.context import REQUEST_ID, new_request_id
+
+LOG = logging.getLogger(__name__)
+MAX_PAGE = 1000
+JSON = "application/json"
+_STATUS: tuple[tuple[type[errors.CellcloudError], int], ...] = (
+    (errors.Invalid, 400),
+    (errors.Unauthenticated, 401),
+    (errors.Forbidden, 403),
+    (errors.NotFound, 404),
+    (errors.Conflict, 409),
+    (errors.TooLarge, 413),
+    (errors.DeadlineExceeded, 504),
+    (errors.TryLater, 503),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An error on its way to the client. ``kind``: the name of the error's class."""
+
+    status: int
+    kind: str
+    message: str
+
+
+class Schema:
+    """A compiled JSON schema that says no in one sentence."""
+
+    def __init__(self, schema: dict[str, Any]) -> None:
+        Draft202012Validator.check_schema(schema)
+        self._validator = Draft202012Validator(schema)
+
+    def check(self, value: Any) -> None:
+        """Raises Invalid."""
+        error = next(self._validator.iter_errors(value), None)
+        if error is not None:
+            where = "/".join(str(part) for part in error.absolute_path) or "body"
+            raise errors.Invalid(f"Invalid input for {where[:200]}. {error.message[:300]}")
+
+
+def answer(body: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """A JSON answer."""
+    return Response(msgspec.json.encode(body), status=status, mimetype=JSON, headers=headers)
+
+
+def body_of(schema: Schema) -> Any:
+    """The request's JSON body, checked. Raises Invalid."""
+    raw = request.get_data(cache=False)
+    try:
+        value = msgspec.json.decode(raw)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        raise errors.Invalid("Malformed request body.") from None
+    if b"\\u0000" in raw:
+        raise errors.Invalid("A value holds a null character.")
+    schema.check(value)
+    return value
+
+
+def page() -> tuple[int, str | None]:
+    """``limit`` and ``marker`` of a list. Raises Invalid."""
+    raw = request.args.get("limit", "")
+    if raw and not (raw.isascii() and raw.isdecimal() and len(raw) < 10):
+        raise errors.Invalid("limit must be a positive number.")
+    return min(int(raw or 0) or MAX_PAGE, MAX_PAGE), request.args.get("marker") or None
+
+
+def caller() -> Caller:
+    """Who asks, once ``guard`` has looked."""
+    found: Caller = g.caller
+    return found
+
+
+def is_admin() -> bool:
+    """Whether the caller administrates the cloud."""
+    return "admin" in caller().roles
+
+
+def require_member() -> None:
+    """Raises Forbidden for those who may only read."""
+    if not {"member", "admin"} & set(caller().roles):
+        raise errors.Forbidden("You are not authorized to perform the requested action.")
+
+
+def guard(identity: IdentityClient) -> None:
+    """Find out who asks. Raises Unauthenticated, and Forbidden for a token without roles in a project."""
+    g.caller = identity.validate_token(request.headers.get("X-Auth-Token", ""))
+    if not g.caller.project_id or not g.caller.roles:
+        raise errors.Forbidden("The token gives no role in a project.")
+
+
+def set_up(blueprint: Blueprint, form: Callable[[Failure], Response], *, max_body: int) -> None:
+    """Give a blueprint its error form, request ids, bounds, and a 404 of its own for every unknown path."""
+
+    def bound() -> None:
+        request.max_content_length = max_body
+        if "\0" in request.path or any("\0" in value for value in request.args.values()):
+            raise errors.NotFound("The resource could not be found.")
+
+    def known(error: errors.CellcloudError) -> Response:
+        status = next((code for kind, code in _STATUS if isinstance(error, kind)), 500)
+        message = error.message if status < 500 or isinstance(error, errors.TryLater) else "Something went wrong."
+        return form(Failure(status, type(error).__name__, message))
+
+    def http(error: HTTPException) -> Response:
+        return form(Failure(error.code or 500, error.name.replace(" ", ""), error.description or error.name))
+
+    def defect(error: Exception) -> Response:
+        LOG.exception("an embedded API failed", exc_info=error)
+        return form(Failure(500, "InternalError", "Something went wrong."))
+
+    def unknown(path: str) -> Response:
+        return form(Failure(404, "NotFound", "The resource could not be found."))
+
+    def identify(response: Response) -> Response:
+        given = request.headers.get("X-OpenStack-Request-ID", "")
+        response.headers.setdefault("X-OpenStack-Request-ID", given if REQUEST_ID.match(given) else new_request_id())
+        response.headers.setdefault("Vary", "X-Auth-Token")
+        return response
+
+    blueprint.register_error_handler(errors.CellcloudError, known)
+    blueprint.register_error_handler(HTTPException, http)
+    blueprint.register_error_handler(Exception, defect)
+    blueprint.before_request(bound)
+    blueprint.after_request(identify)
+    methods = ["GET", "POST", "PUT", "PATCH", "DELETE"]
+    blueprint.add_url_rule("/<path:path>", "unknown", unknown, methods=methods, provide_automatic_options=False)
