@@ -26,10 +26,10 @@ PRELOAD = (
     "alembic.command",
     "sqlalchemy.dialects.mysql.pymysql",
     "sqlalchemy.dialects.postgresql.psycopg",
+    "cellcloud.rpc.transport",  # before any other part of oslo.messaging
     "oslo_messaging._drivers.impl_rabbit",
     "flask",
     "gunicorn.workers.gthread",
-    "cellcloud.rpc.transport",
     "cellcloud.service",
     "top_api.app",
     "top_api.router.__main__",

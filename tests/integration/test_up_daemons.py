@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import amqp
 import kombu
 import psutil
 import psycopg
@@ -167,7 +168,7 @@ def _can_use(url: str) -> bool:
         connection.connect()
         connection.SimpleQueue("q").put("hello")
         return bool(connection.SimpleQueue("q").get(timeout=5).payload == "hello")
-    except (kombu.exceptions.OperationalError, *connection.connection_errors):
+    except (kombu.exceptions.OperationalError, amqp.exceptions.AMQPError):
         return False
     finally:
         connection.release()

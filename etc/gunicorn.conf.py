@@ -1,0 +1,16 @@
+"""gunicorn -c etc/gunicorn.conf.py top_api.wsgi:application, with CELLCLOUD_CONFIG naming the top cell's option file."""
+
+import os
+
+from cellcloud.config import load
+
+_top = load(os.environ["CELLCLOUD_CONFIG"]).top
+
+bind = f"{_top.bind_host}:{_top.bind_port}"
+workers = _top.workers
+threads = _top.threads
+worker_class = "gthread"
+timeout = 120
+graceful_timeout = 8
+keepalive = 30
+control_socket_disable = True
