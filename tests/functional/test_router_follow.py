@@ -1,0 +1,205 @@
+"""Following a cell: the index shows what the cell's feed says, in whatever order and however often it arrives."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from cellcloud import errors
+from cellcloud.context import service_context
+from cellcloud.db import top_schema
+from cellcloud.lifecycle import VmState
+from cellcloud.model.cell import FeedPage
+from cellcloud.model.image import Image
+from cellcloud.model.server import ServerRecord, ServerSpec
+from cellcloud.rpc.conductor import Conductor
+from tests.functional.router_world import FLAVOR, PROJECT, FakeCell, Line, World, open_lines, open_world
+from top_api.router import follow
+from top_api.router.follow import Follower, Nudges
+
+
+@pytest.fixture(scope="module")
+def lines() -> Iterator[list[Line]]:
+    with open_lines("east", "west") as made:
+        yield made
+
+
+@pytest.fixture
+def world(tmp_path: Path, lines: list[Line]) -> Iterator[World]:
+    with open_world(tmp_path, lines) as made:
+        yield made
+
+
+def follower(world: World, name: str = "east") -> Follower:
+    return Follower(world.database, name, world.lines[name].transport.client(Conductor))
+
+
+def read_all(one: Follower) -> None:
+    while one.read():
+        pass
+
+
+def placed(world: World, count: int = 1) -> list[str]:
+    """Servers that run in cell east."""
+    ids = world.accept(count, zone="zone-east")
+    world.deliver()
+    return ids
+
+
+def test_changes_reach_the_index_and_the_cursor_moves(world: World) -> None:
+    (server_id,) = placed(world)
+    world.cell("east").change(server_id, vm_state=VmState.ACTIVE, task_state=None)
+    read_all(follower(world))
+    assert world.shown(server_id).status == "ACTIVE"
+    assert world.known_cell("east").feed_cursor == 2
+
+
+def test_an_old_copy_never_replaces_a_newer_one(world: World) -> None:
+    (server_id,) = placed(world)
+    cell = world.cell("east")
+    cell.change(server_id, vm_state=VmState.ACTIVE, task_state=None)
+    newer = cell.change(server_id, vm_state=VmState.STOPPED)
+    entries = {entry.sequence: entry for entry in cell.feed}
+
+    class Shuffled(FakeCell):
+        def list_feed(self, context: Any, after: int, limit: int) -> FeedPage:
+            shuffled = (entries[3], entries[1], entries[3], entries[2])
+            return FeedPage(entries=shuffled if after < 3 else (), oldest=1, newest=3)
+
+    told: Any = Shuffled("east")
+    read_all(Follower(world.database, "east", told))
+    assert world.shown(server_id).version == newer.version
+    with world.database.write() as connection:
+        connection.execute(sa.update(top_schema.cells).values(feed_cursor=0))
+    read_all(Follower(world.database, "east", told))
+    assert world.shown(server_id).status == "SHUTOFF"
+
+
+def test_a_long_feed_is_read_page_by_page(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(follow, "PAGE", 2)
+    ids = placed(world, 3)
+    for server_id in ids:
+        world.cell("east").change(server_id, vm_state=VmState.ACTIVE, task_state=None)
+    one = follower(world)
+    assert [one.read(), one.read(), one.read(), one.read()] == [True, True, False, False]
+    assert {world.shown(server_id).status for server_id in ids} == {"ACTIVE"}
+
+
+def test_deleted_servers_leave_the_index_and_give_their_quota_back_once(world: World) -> None:
+    ids = placed(world, 2)
+    world.cell("east").change(ids[0], deleted=True, vm_state=VmState.DELETED)
+    for _ in range(2):
+        with world.database.write() as connection:
+            connection.execute(sa.update(top_schema.cells).values(feed_cursor=0))
+        read_all(follower(world))
+    assert world.record(ids[0]) is None
+    assert world.used() == 1
+
+
+def test_what_a_cell_merely_held_is_not_believed(world: World) -> None:
+    (server_id,) = world.accept(zone="zone-west")
+    east = world.cell("east")
+    east.servers[server_id] = replace(world.shown(server_id), version=1, held=True)
+    east.change(server_id, held=False, deleted=True, vm_state=VmState.DELETED)
+    read_all(follower(world))
+    assert world.shown(server_id).status == "BUILD"
+    world.deliver()
+    read_all(follower(world))
+    assert world.shown(server_id).cell == "west"
+
+
+def test_a_cell_cannot_speak_for_another_cells_server(world: World) -> None:
+    (server_id,) = placed(world)
+    west = world.cell("west")
+    west.servers[server_id] = replace(world.cell("east").servers[server_id], version=90)
+    west.change(server_id, vm_state=VmState.ERROR)
+    read_all(follower(world, "west"))
+    assert world.shown(server_id).status == "BUILD"
+
+
+def test_two_followers_of_one_cell_agree(world: World) -> None:
+    (server_id,) = placed(world)
+    first, second = follower(world), follower(world)
+    first.read()
+    world.cell("east").change(server_id, vm_state=VmState.ACTIVE, task_state=None)
+    read_all(second)
+    read_all(first)
+    assert world.shown(server_id).status == "ACTIVE"
+    assert world.known_cell("east").feed_cursor == 2
+
+
+def stray(world: World, name: str = "s") -> ServerRecord:
+    """A server that runs in cell east and that the top has lost."""
+    spec = ServerSpec(
+        id=str(uuid.uuid4()), name=name, project_id=PROJECT, user_id="u", flavor=FLAVOR, image=Image(id="i")
+    )
+    record = ServerRecord(spec=spec, version=4, generation=1, vm_state=VmState.ACTIVE)
+    world.cell("east").servers[spec.id] = record
+    return record
+
+
+@pytest.mark.parametrize("page", [1, 2, 2000])
+def test_a_cursor_that_fell_off_the_feed_resyncs(world: World, monkeypatch: pytest.MonkeyPatch, page: int) -> None:
+    monkeypatch.setattr(follow, "VERSIONS", page)
+    same, changed, deleted, unknown = placed(world, 4)
+    east = world.cell("east")
+    east.change(changed, vm_state=VmState.ACTIVE, task_state=None)
+    east.change(deleted, deleted=True, vm_state=VmState.DELETED)
+    del east.servers[unknown]
+    lost = stray(world)
+    east.oldest = len(east.feed) + 1
+    read_all(follower(world))
+    assert world.shown(same).status == "BUILD"
+    assert world.shown(changed).status == "ACTIVE"
+    assert world.record(deleted) is None
+    assert world.record(unknown) is None
+    assert world.shown(lost.id).cell == "east"
+    assert world.known_cell("east").feed_cursor == len(east.feed)
+    assert world.used() == 3
+
+
+def test_a_feed_that_begins_anew_resyncs(world: World) -> None:
+    (server_id,) = placed(world)
+    with world.database.write() as connection:
+        connection.execute(sa.update(top_schema.cells).values(feed_cursor=99))
+    world.cell("east").change(server_id, vm_state=VmState.ACTIVE, task_state=None)
+    read_all(follower(world))
+    assert world.shown(server_id).status == "ACTIVE"
+    assert world.known_cell("east").feed_cursor == 2
+
+
+def test_a_resync_leaves_servers_alone_that_are_on_their_way(world: World) -> None:
+    def die(deliver: Callable[[], Any]) -> Any:
+        raise RuntimeError
+
+    world.lines["east"].on["confirm"] = die
+    (server_id,) = placed(world)
+    world.lines["east"].on.clear()
+    world.cell("east").expire(server_id)
+    world.cell("east").oldest = 50
+    follower(world).read()
+    assert world.shown(server_id).status == "BUILD"
+
+
+def test_an_unreachable_cell_is_tried_again(world: World) -> None:
+    (server_id,) = placed(world)
+    world.lines["east"].cut = True
+    one = follower(world)
+    with pytest.raises(errors.Unreachable):
+        one.read()
+    world.lines["east"].cut = False
+    world.cell("east").change(server_id, vm_state=VmState.ACTIVE, task_state=None)
+    read_all(one)
+    assert world.shown(server_id).status == "ACTIVE"
+
+
+def test_a_nudge_wakes_the_follower() -> None:
+    woken: list[bool] = []
+    Nudges(lambda: woken.append(True)).feed_grew(service_context(), 7)
+    assert woken == [True]
