@@ -49,6 +49,17 @@ def make_drivers(config: Config) -> Mapping[str, Driver]:
     return {config.host: _make_libvirt(config)}
 
 
+def _make_fakes(config: Config) -> Mapping[str, Driver]:
+    """Hosts on one hypervisor in memory, whose guests outlive the process in a file."""
+    from cell.compute.drivers.fake import FakeDriver, FakeHypervisor
+
+    cell = config.cell.name
+    journal = config.state_dir / "cells" / cell / "fake-guests.jsonl"
+    hypervisor = FakeHypervisor(journal, delay=config.compute.fake_delay)
+    names = [f"{cell}-fake-{number:04d}" for number in range(1, config.compute.fake_hosts + 1)]
+    return {name: FakeDriver(hypervisor, name) for name in names}
+
+
 def _make_libvirt(config: Config) -> Driver:
     """The driver of the node called as this host, when there is one, else of the machine itself."""
     from cell.compute.drivers.libvirt.driver import LibvirtDriver

@@ -45,9 +45,7 @@ class Driver(Protocol):
 
     def find_guest(self, server_id: str) -> GuestState | None: ...
 
-    def spawn(
-        self, spec: ServerSpec, generation: int, ports: Sequence[Port], images: ImageStore
-    ) -> GuestState:
+    def spawn(self, spec: ServerSpec, generation: int, ports: Sequence[Port], images: ImageStore) -> GuestState:
         """Make disks, plug ports, define and start the guest."""
         ...
 

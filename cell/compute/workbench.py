@@ -1,21 +1,20 @@
 """Who works on which guest: one command at a time for each, the newest generation wins, repeats collapse.
 
 A bounded pool of threads serves all hosts of the process; of the commands that build guests, each host does only so
-many at once. What is refused here for being old never reaches the driver.
+many at once. Only commands at hand are compared here; what a host did earlier is remembered by its driver, which
+refuses old commands too.
 """
 
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict, defaultdict, deque
+from collections import defaultdict, deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from cellcloud import errors
 from cellcloud.model.guest import CommandKind, GuestCommand
-
-TOMBSTONES = 10_000
 
 Guest = tuple[str, str]  # host, server id
 Perform = Callable[[str, GuestCommand], None]
@@ -43,7 +42,6 @@ class Workbench:
         self._places: dict[Guest, _Place] = {}
         self._builds: defaultdict[str, int] = defaultdict(int)
         self._builds_waiting: defaultdict[str, deque[Guest]] = defaultdict(deque)
-        self._destroyed: OrderedDict[Guest, int] = OrderedDict()
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="guest")
         self._working = 0
         self._closed = False
@@ -86,10 +84,7 @@ class Workbench:
         last = (place.waiting or place.running) if place else None
         if self._closed or (place and (_same(command, place.running) or _same(command, last))):
             return None
-        oldest = last.generation if last else -1
-        if command.kind is CommandKind.SPAWN:
-            oldest = max(oldest, self._destroyed.get(guest, -1) + 1)
-        if command.generation < oldest:
+        if last is not None and command.generation < last.generation:
             return command
         return self._queue(guest, place, command)
 
@@ -127,10 +122,6 @@ class Workbench:
 
     def _finish(self, guest: Guest, command: GuestCommand) -> None:
         host, place = guest[0], self._places[guest]
-        if command.kind is CommandKind.DESTROY:
-            self._destroyed[guest] = max(command.generation, self._destroyed.pop(guest, -1))
-            while len(self._destroyed) > TOMBSTONES:
-                self._destroyed.popitem(last=False)
         if command.kind is CommandKind.SPAWN:
             self._builds[host] -= 1
             if self._builds_waiting[host] and not self._closed:

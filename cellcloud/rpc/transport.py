@@ -26,15 +26,16 @@ import oslo_messaging as messaging  # noqa: E402
 from cellcloud import errors, log, metrics  # noqa: E402
 from cellcloud.context import RequestContext  # noqa: E402
 from cellcloud.model import codec  # noqa: E402
+from cellcloud.rpc import memory  # noqa: E402
 from cellcloud.rpc.interface import Verb, topic_of, verbs_of  # noqa: E402
 
+memory.install()
 LOG = logging.getLogger(__name__)
 T = TypeVar("T")
 # Sees each message on its way out: (interface, verb, deliver). Tests lose, repeat and reorder with it.
 Shim = Callable[[str, str, Callable[[], Any]], Any]
 RABBIT = {
     "heartbeat_timeout_threshold": 20,
-    "heartbeat_in_pthread": True,
     "kombu_reconnect_delay": 0.2,
     "rabbit_interval_max": 2,
     "conn_pool_min_size": 1,
@@ -183,9 +184,7 @@ class Server:
 
     def __init__(self, transport: Transport, interface: type[T], implementation: T, server: str) -> None:
         target = messaging.Target(topic=topic_of(interface, transport.cell), server=server)
-        self._server = messaging.get_rpc_server(
-            transport._transport, target, [_Endpoint(interface, implementation)], executor="threading"
-        )
+        self._server = messaging.get_rpc_server(transport._transport, target, [_Endpoint(interface, implementation)])
         self._server.start()
 
     def stop(self) -> None:

@@ -82,17 +82,6 @@ def test_an_undo_of_the_same_generation_waits_its_turn(bench: Bench) -> None:
     assert bench.begun == [spawn, undo]
 
 
-def test_a_late_spawn_does_not_bring_a_destroyed_guest_back(bench: Bench) -> None:
-    bench.go.set()
-    bench.submit(make_command(CommandKind.DESTROY, generation=3))
-    eventually(lambda: bench.bench.count() == 0)
-    bench.submit(make_command(CommandKind.SPAWN, generation=3))
-    assert [command.kind for command in bench.refused] == [CommandKind.SPAWN]
-    bench.submit(make_command(CommandKind.SPAWN, generation=4))
-    bench.finish()
-    assert [command.kind for command in bench.begun] == [CommandKind.DESTROY, CommandKind.SPAWN]
-
-
 def test_builds_are_bounded_on_each_host_and_other_commands_are_not() -> None:
     bench = Bench(builds=2)
     bench.submit(*[make_command(CommandKind.SPAWN, number) for number in range(5)])
