@@ -72,6 +72,8 @@ def _intent(row: Row[Any]) -> Intent:
         refusals={name: codec.from_plain(value, Refusal) for name, value in (row.refusals or {}).items()},
         attempts=row.attempts,
         late=bool(row.late),
+        created_at=row.created_at,
+        updated_at=row.updated_at,
         record=_RECORD.decode(row.raw_record) if row.raw_record is not None else None,
     )
 
@@ -279,6 +281,16 @@ def list_unsettled(connection: Connection, server_ids: Collection[str]) -> set[s
         )
     ).scalars()
     return set(found)
+
+
+def list_late(connection: Connection, limit: int) -> list[Intent]:
+    """Unfinished intents past their deadline, oldest first."""
+    rows = connection.execute(
+        _WHOLE.where(intents.c.state.in_(UNFINISHED), intents.c.deadline <= utc_now())
+        .order_by(intents.c.created_at)
+        .limit(limit)
+    )
+    return [_intent(row) for row in rows]
 
 
 def prune(connection: Connection, *, seconds: float, limit: int = 1000) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -50,4 +51,6 @@ class Intent:
     refusals: dict[str, Refusal] = field(default_factory=dict)
     attempts: int = 0
     late: bool = False
+    created_at: dt.datetime | None = None
+    updated_at: dt.datetime | None = None
     record: ServerRecord | None = None

@@ -1,0 +1,205 @@
+"""What operators ask through cellctl: cells, hosts, where servers are, operations, and whether the books are right."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from cellcloud import errors
+from cellcloud.db import cells as cells_table
+from cellcloud.db import index, intents, quotas
+from cellcloud.db.index import ServerQuery
+from cellcloud.model.cell import Cell, Finding
+from cellcloud.model.host import Host
+from cellcloud.model.intent import Intent, IntentKind
+from cellcloud.model.run import RunRecord, TimelineEntry
+from cellcloud.model.server import ServerRecord
+from cellcloud.rpc.conductor import Conductor
+from top_api.routing import Call, Resource
+from top_api.validation import Queries
+
+T = TypeVar("T")
+RULE = "cellcloud:operator"
+TEXT = {"type": "string", "maxLength": 255}
+MOST = 1000  # servers in one answer
+
+operator = Resource("operator", prefix="/operator/v1")
+
+
+@operator.route("GET", "/cells", RULE)
+def list_cells(call: Call) -> dict[str, Any]:
+    with call.parts.database.read() as connection:
+        return {"cells": cells_table.list_cells(connection)}
+
+
+@operator.route("GET", "/cells/<name>", RULE)
+def show_cell(call: Call, name: str) -> dict[str, Any]:
+    with call.parts.database.read() as connection:
+        return {"cell": cells_table.get_cell(connection, name)}
+
+
+@operator.route("GET", "/hosts", RULE, query=Queries({"cell": TEXT}))
+def list_hosts(call: Call) -> dict[str, Any]:
+    hosts: list[Host] = []
+    for cell, found in _ask(call, "hosts", lambda conductor, context: conductor.list_hosts(context)):
+        hosts += [replace(host, cell=cell.name) for host in found]
+    return {"hosts": hosts}
+
+
+@operator.route(
+    "GET",
+    "/servers",
+    RULE,
+    query=Queries({"cell": TEXT, "project": TEXT, "limit": {"type": "string", "pattern": "^[0-9]{1,4}$"}}),
+)
+def list_servers(call: Call) -> dict[str, Any]:
+    cell = call.param("cell")
+    query = ServerQuery(
+        project_id=call.param("project"),
+        equal={} if cell is None else {"cell": [cell]},
+        limit=max(1, min(MOST, int(call.param("limit") or MOST))),
+    )
+    with call.parts.database.read() as connection:
+        return {"servers": [_shown(record) for record in index.list_records(connection, query)]}
+
+
+@operator.route("GET", "/servers/<server_id>", RULE)
+def show_server(call: Call, server_id: str) -> dict[str, Any]:
+    return {"server": _shown(_find(call, server_id))}
+
+
+@operator.route("GET", "/servers/<server_id>/timeline", RULE)
+def show_timeline(call: Call, server_id: str) -> dict[str, Any]:
+    record = _find(call, server_id)
+    entries = _top_entries(call, record)
+    if record.cell:
+        conductor = call.parts.cells.conductor(record.cell)
+        with suppress(errors.NotFound):  # recorded in a cell that has not heard of it yet
+            entries += conductor.get_timeline(call.parts.cells.budget(call.context), server_id)
+    return {"timeline": sorted(entries, key=lambda entry: entry.at)}
+
+
+@operator.route("GET", "/operations", RULE, query=Queries({"server": TEXT, "unfinished": {"enum": ["true", "false"]}}))
+def list_operations(call: Call) -> dict[str, Any]:
+    server_id, unfinished = call.param("server"), call.param("unfinished") == "true"
+    if server_id is not None:
+        cell = _find(call, server_id).cell
+        patient = call.parts.cells.budget(call.context)
+        runs = call.parts.cells.conductor(cell).list_runs(patient, server_id, unfinished) if cell else []
+        return {"operations": runs}
+    answers = _ask(
+        call, f"runs {unfinished}", lambda conductor, context: conductor.list_runs(context, None, unfinished)
+    )
+    found = [run for _, runs in answers for run in runs]
+    return {"operations": sorted(found, key=lambda run: str(run.created_at), reverse=True)}
+
+
+@operator.route("GET", "/operations/<run_id>", RULE)
+def show_operation(call: Call, run_id: str) -> dict[str, Any]:
+    found: list[RunRecord] = []
+
+    def ask(conductor: Conductor, context: Any) -> list[RunRecord]:
+        try:
+            return [conductor.get_run(context, run_id)]
+        except errors.NotFound:
+            return []
+
+    for _, runs in _ask(call, f"run {run_id}", ask):
+        found += runs
+    if not found:
+        raise errors.NotFound(f"No cell that answers has an operation {run_id[:64]}.")
+    return {"operation": found[0]}
+
+
+@operator.route("GET", "/findings", RULE)
+def list_findings(call: Call) -> dict[str, Any]:
+    findings = _top_findings(call)
+    answered = set()
+    for cell, found in _ask(call, "findings", lambda conductor, context: conductor.check_books(context)):
+        answered.add(cell.name)
+        findings += [replace(one, subject=f"{cell.name}: {one.subject}") for one in found]
+    for cell in call.parts.cells.list_cells():
+        if cell.name not in answered:
+            remedy = "cellcloud status; cellctl --local doctor check"
+            findings.append(_finding("cell answers", cell.name, "does not answer", remedy))
+    return {"findings": findings}
+
+
+def _ask(call: Call, subject: str, ask: Callable[[Conductor, Any], list[T]]) -> Iterable[tuple[Cell, list[T]]]:
+    """Every answering cell's word, or only that of the cell the query names."""
+    wanted = call.param("cell")
+    if wanted is not None:
+        with call.parts.database.read() as connection:
+            cell = cells_table.get_cell(connection, wanted)
+        context = call.parts.cells.budget(call.context)
+        return [(cell, ask(call.parts.cells.conductor(wanted), context))]
+    answers = call.parts.cells.ask_all(call.context, f"operator {subject}", ask)
+    return [(cell, found) for cell, found, fresh in answers if fresh]
+
+
+def _find(call: Call, server_id: str) -> ServerRecord:
+    """Deleted servers too."""
+    query = ServerQuery(project_id=None, equal={"id": [server_id[:64]]}, deleted=None, limit=1)
+    with call.parts.database.read() as connection:
+        found = index.list_records(connection, query)
+    if not found:
+        raise errors.NotFound(f"Instance {server_id[:64]} could not be found.")
+    return found[0]
+
+
+def _shown(record: ServerRecord) -> ServerRecord:
+    """Without what the user gave to the guest alone."""
+    return replace(record, spec=replace(record.spec, user_data=None))
+
+
+def _top_entries(call: Call, record: ServerRecord) -> list[TimelineEntry]:
+    entries: list[TimelineEntry] = []
+    with call.parts.database.read() as connection:
+        found = [intents.find_intent(connection, record.id, kind) for kind in IntentKind]
+    for intent in found:
+        if intent is not None and intent.created_at is not None and intent.updated_at is not None:
+            entries.append(_entry(intent, intent.created_at, f"{intent.kind} accepted"))
+            entries.append(_entry(intent, intent.updated_at, _state_of(intent)))
+    return entries
+
+
+def _entry(intent: Intent, at: Any, text: str) -> TimelineEntry:
+    return TimelineEntry(at=at, kind="top", text=text, request_id=intent.request_id)
+
+
+def _state_of(intent: Intent) -> str:
+    place = f" in cell {intent.cell}" if intent.cell else ""
+    reasons = "; ".join(f"{cell}: {one.outcome}, {one.reason}" for cell, one in sorted(intent.refusals.items()))
+    return f"{intent.kind} {intent.state}{place}" + (f" ({reasons})" if reasons else "")
+
+
+def _top_findings(call: Call) -> list[Finding]:
+    with call.parts.database.read() as connection:
+        wrong = quotas.recount(connection)
+        late = intents.list_late(connection, MOST)
+        cells = cells_table.list_cells(connection)
+    findings = [
+        _finding("quota", project, f"{name}: {counted} counted, {actual} in use")
+        for project, name, counted, actual in wrong
+    ]
+    findings += [
+        _finding("intents", intent.server_id, f"{_state_of(intent)} and past its deadline", "cellcloud status")
+        for intent in late
+    ]
+    findings += [
+        _finding("cell health", cell.name, f"{cell.health}: {cell.reason or 'no word from the router'}")
+        for cell in cells
+        if cell.health != "up"
+    ]
+    troubled = {one.check for one in findings}
+    return findings + [
+        Finding(check=check, severity="ok", subject="top", text="nothing wrong")
+        for check in ("quota", "intents", "cell health")
+        if check not in troubled
+    ]
+
+
+def _finding(check: str, subject: str, text: str, remedy: str = "") -> Finding:
+    return Finding(check=check, severity="error", subject=subject, text=text, remedy=remedy)
