@@ -5,6 +5,7 @@ Exit codes: 0 done; 1 it failed, and standard error says why; 2 the command line
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import subprocess
@@ -44,8 +45,8 @@ def main() -> None:
 
 @main.command()
 @state_option
-@click.option("--profile", type=click.Choice(list(Profile)), default=Profile.EMBEDDED, show_default=True)
-@click.option("--driver", type=click.Choice(list(Driver)), default=Driver.LIBVIRT, show_default=True)
+@click.option("--profile", type=click.Choice([each.value for each in Profile]), default="embedded", show_default=True)
+@click.option("--driver", type=click.Choice([each.value for each in Driver]), default="libvirt", show_default=True)
 @click.option("--hosts", type=int, default=1, show_default=True, help="Hypervisor hosts of each cell.")
 @click.option(
     "--port", type=int, default=DEFAULT_PORT, show_default=True, help="The API's; others keep their distance."
@@ -59,18 +60,31 @@ def main() -> None:
 @click.option("--clouds-file", type=click.Path(path_type=Path), default=Path("clouds.yaml"), show_default=True)
 @click.option("--detach/--foreground", default=True, help="Return once it serves, or stay with it.")
 @click.option("--progress-to", type=int, hidden=True)
-def up(state: Path, cache: Path | None, detach: bool, progress_to: int | None, **chosen: Any) -> None:
+def up(
+    state: Path,
+    cache: Path | None,
+    profile: str,
+    driver: str,
+    clouds_file: Path,
+    detach: bool,
+    progress_to: int | None,
+    **chosen: Any,
+) -> None:
     """Start a cloud and write clouds.yaml. Starting one that runs changes nothing."""
     choices = Choices(
         state=state.resolve(),
         cache=(cache or state / "cache").resolve(),
-        **chosen | {"clouds_file": chosen["clouds_file"].resolve()},
+        profile=Profile(profile),
+        driver=Driver(driver),
+        clouds_file=clouds_file.resolve(),
+        **chosen,
     )
     try:
-        check(choices)
         if running := _find_launcher(Records(choices.state / "run")):
             click.echo(f"A cloud runs here already (process {running.pid}).")
-        elif detach:
+            return
+        check(choices)
+        if detach:
             _launch(choices)
         else:
             _stay(choices, _reporter(progress_to))
@@ -209,7 +223,9 @@ def _stay(choices: Choices, report: Callable[[str], None]) -> None:
     choices = replace(choices, management=settled_management(choices))
     layout = Layout(choices)
     layout.write_option_files()
+    layout.point_here()
     records = Records(layout.run)
+    only_one = _claim(layout.run)
     _end_leftovers(records)
     records.save(replace(describe(LAUNCHER, "launcher", os.getpid()), grace=STOP_SECONDS))
     clouds.write_clouds(layout, choices.clouds_file or choices.state / "clouds.yaml")
@@ -220,19 +236,33 @@ def _stay(choices: Choices, report: Callable[[str], None]) -> None:
         tell("serving")
         report(READY)
 
-    if choices.profile is Profile.SERVICES:
-        made = supervisor.Supervisor(units, records=records, logs=layout.logs, report=tell)
-        failure = made.run(plan.PRELOAD, on_ready=ready)
-    else:
-        health = layout.run / f"{LAUNCHER}.sock"
-        one = embedded.Embedded(units, health=health, log_file=layout.logs / "embedded.log", report=tell)
-        failure = one.run(on_ready=ready)
-    _stop_nodes(choices.state)
-    records.forget(LAUNCHER)
+    try:
+        if choices.profile is Profile.SERVICES:
+            made = supervisor.Supervisor(units, records=records, logs=layout.logs, report=tell)
+            failure = made.run(plan.PRELOAD, on_ready=ready)
+        else:
+            health = layout.run / f"{LAUNCHER}.sock"
+            one = embedded.Embedded(units, health=health, log_file=layout.logs / "embedded.log", report=tell)
+            failure = one.run(on_ready=ready)
+    finally:
+        _stop_nodes(choices.state)
+        records.forget(LAUNCHER)
+        only_one.close()
     if failure:
         tell(failure)
         report(FAILED)
         raise errors.Misconfigured(failure)
+
+
+def _claim(run: Path) -> IO[bytes]:
+    """The lock that makes this the only launcher of its state directory, until closed. Raises Conflict."""
+    run.mkdir(mode=0o700, parents=True, exist_ok=True)
+    file = (run / "lock").open("wb")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise errors.Conflict("Another start of this cloud is under way.") from error
+    return file
 
 
 def _end_leftovers(records: Records) -> None:

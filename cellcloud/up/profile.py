@@ -21,7 +21,7 @@ import psutil
 
 from cellcloud import errors
 from cellcloud.embedded.identity import SERVICE_PROJECT, SERVICE_USER
-from cellcloud.up.brokers import Broker
+from cellcloud.up.brokers import Broker, is_listening
 from cellcloud.up.confinement import write_private
 from cellcloud.up.databases import Account, MariaDb, PostgreSql
 from cellcloud.up.nodes import NodeConfig
@@ -219,6 +219,13 @@ class Layout:
                 mine = options | {"DEFAULT": options["DEFAULT"] | {"host": host}, "cell": kept}
                 write_options(self.host_file(cell, host), mine)
 
+    def point_here(self) -> None:
+        """Let ``top`` and ``cells`` in the state directory lead to this world: the one that runs."""
+        for name in ("top", "cells"):
+            link = self.choices.state / name
+            link.unlink(missing_ok=True)
+            link.symlink_to(self.world / name)
+
     def compute_hosts(self, cell: CellPlace) -> list[str]:
         """The names of the cell's compute services: one a node, or one for all its fake hosts."""
         return [node.name for node in self.nodes(cell)] or [cell.name]
@@ -300,6 +307,8 @@ def check(choices: Choices) -> None:
         raise errors.Misconfigured("--hosts must be from 1 to 200 (libvirt) or 10000 (fake).")
     if not 1024 <= choices.port <= 60000:
         raise errors.Misconfigured("--port must be from 1024 to 60000.")
+    if is_listening(choices.port):
+        raise errors.Misconfigured(f"Somebody listens on port {choices.port} already; choose another --port.")
 
 
 def settled_management(choices: Choices) -> str:
