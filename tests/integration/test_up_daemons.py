@@ -5,7 +5,6 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,22 +22,7 @@ from cellcloud.up.databases import Account, DatabaseServer, MariaDb, PostgreSql
 from cellcloud.up.processes import ProcessRecord, Records
 from cellcloud.up.supervisor import Supervisor
 from cellcloud.up.units import Unit
-
-
-def free_ports(count: int) -> int:
-    """The first of ``count`` neighbouring ports nobody listens on."""
-    for first in range(21000 + os.getpid() % 500 * 20, 60000, 20):
-        held = []
-        try:
-            for port in range(first, first + count):
-                held.append(socket.create_server(("127.0.0.1", port)))
-        except OSError:
-            continue
-        finally:
-            for each in held:
-                each.close()
-        return first
-    raise AssertionError("no free ports")
+from tests.daemons import free_ports
 
 
 def until(fact: Callable[[], bool], seconds: float = 60.0) -> None:

@@ -1,0 +1,120 @@
+"""From choices to files: secrets, option files, units."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+
+from cellcloud import config, errors
+from cellcloud.up.clouds import write_clouds
+from cellcloud.up.plan import make_plan
+from cellcloud.up.profile import CELLS, Choices, Driver, Layout, Profile, check, settled_management
+from cellcloud.up.units import Kind, Unit, in_order
+
+
+@pytest.fixture(autouse=True)
+def private() -> Iterator[None]:
+    """The umask that the launcher sets first of all."""
+    before = os.umask(0o077)
+    yield
+    os.umask(before)
+
+
+def layout(tmp_path: Path, **choices: object) -> Layout:
+    chosen = Choices(state=tmp_path / "state", cache=tmp_path / "cache", port=31000, management="10.99")
+    return Layout(replace(chosen, **choices))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("profile", Profile)
+@pytest.mark.parametrize("driver", Driver)
+def test_every_plan_holds_together(profile: Profile, driver: Driver, tmp_path: Path) -> None:
+    made = layout(tmp_path, profile=profile, driver=driver, hosts=2)
+    units = in_order(make_plan(made))
+    names = [unit.name for unit in units]
+    assert names[-1] == "first look"
+    assert len(set(names)) == len(names)
+    services = {unit.name for unit in units if unit.kind is Kind.SERVICE}
+    assert {"top.api", "top.router", "east.conductor", "west.metadata", "east.consoleproxy"} <= services
+    daemons = {unit.name for unit in units if unit.kind is Kind.DAEMON}
+    assert ("mariadb" in daemons) == (profile is Profile.SERVICES)
+    nodes = {name for name in names if name.endswith(".node")}
+    assert len(nodes) == (4 if driver is Driver.LIBVIRT else 0)
+
+
+@pytest.mark.parametrize("profile", Profile)
+def test_files_are_private_and_hosts_hold_no_key_to_a_database(profile: Profile, tmp_path: Path) -> None:
+    made = layout(tmp_path, profile=profile)
+    made.write_option_files()
+    for path in made.world.rglob("*"):
+        assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600), path
+    for cell in CELLS:
+        whole = config.load(made.cell_file(cell))
+        assert whole.cell.connection == made.cell_database_url(cell)
+        for host in made.compute_hosts(cell):
+            mine = config.load(made.host_file(cell, host))
+            assert mine.host == host
+            assert mine.cell.connection == ""
+            assert mine.cell.transport_url == made.transport_url(cell)
+    top = config.load(made.top_file)
+    assert top.top.cells == {cell.name: made.transport_url(cell) for cell in CELLS}
+    assert made.secret("user.demo") not in repr(top)
+
+
+def test_secrets_differ_and_last(tmp_path: Path) -> None:
+    made = layout(tmp_path, profile=Profile.SERVICES)
+    names = ["user.admin", "user.demo", "mariadb.top", "mariadb.east", "postgresql.west", "east.metadata"]
+    assert len({made.secret(name) for name in names}) == len(names)
+    assert made.secret("user.demo") == layout(tmp_path, profile=Profile.SERVICES).secret("user.demo")
+    assert len(made.secret("user.demo")) == 48
+
+
+def test_no_two_things_share_a_port(tmp_path: Path) -> None:
+    made = layout(tmp_path, profile=Profile.SERVICES, driver=Driver.FAKE)
+    made.write_option_files()
+    ports = [made.choices.port, made.mariadb.port, made.postgresql.port]
+    for cell in CELLS:
+        settings = config.load(made.cell_file(cell))
+        broker = made.broker(cell).port
+        ports += [broker, broker + 1, broker + 2, settings.console.bind_port, settings.metadata.bind_port]
+    assert len(set(ports)) == len(ports)
+
+
+def test_clouds_of_others_are_kept(tmp_path: Path) -> None:
+    made = layout(tmp_path)
+    path = tmp_path / "clouds.yaml"
+    path.write_text("clouds: {elsewhere: {auth: {username: me}}, cellcloud: {auth: {username: old}}}\n")
+    write_clouds(made, path)
+    clouds = yaml.safe_load(path.read_text())["clouds"]
+    assert clouds["elsewhere"] == {"auth": {"username": "me"}}
+    assert clouds["cellcloud"]["auth"]["password"] == made.secret("user.demo")
+    assert clouds["cellcloud-admin"]["auth"]["project_name"] == "admin"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_two_clouds_get_different_networks_and_device_names(tmp_path: Path) -> None:
+    one, other = layout(tmp_path / "a"), layout(tmp_path / "b")
+    assert one.node(CELLS[0], 1).link != other.node(CELLS[0], 1).link
+    assert one.node(CELLS[0], 1).bridge != other.node(CELLS[0], 1).bridge
+    free = replace(one.choices, management="auto")
+    assert settled_management(free) == settled_management(free)
+
+
+@pytest.mark.parametrize("wrong", [{"hosts": 0}, {"hosts": 201}, {"port": 80}, {"port": 65000}])
+def test_what_cannot_work_is_refused(wrong: dict[str, int], tmp_path: Path) -> None:
+    with pytest.raises(errors.Misconfigured):
+        check(replace(layout(tmp_path).choices, **wrong))  # type: ignore[arg-type]
+
+
+def test_units_that_wait_for_nobody_are_refused() -> None:
+    lone = Unit(name="a", kind=Kind.TASK, run=lambda: None, after=("nobody",))
+    with pytest.raises(errors.Misconfigured):
+        in_order([lone])
+    ring = [replace(lone, after=("b",)), replace(lone, name="b", after=("a",))]
+    with pytest.raises(errors.Misconfigured):
+        in_order(ring)
