@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from flask import Blueprint, Response, g, request
@@ -84,12 +84,12 @@ def _add_tokens(blueprint: Blueprint, identity: EmbeddedIdentity) -> None:
         return answer(_token_body(identity, facts), 201, {"X-Subject-Token": token})
 
     @blueprint.get("/v3/auth/tokens")
-    def show() -> Response:
+    def show_token() -> Response:
         token, facts = _subject(identity)
         return answer(_token_body(identity, facts), 200, {"X-Subject-Token": token})
 
     @blueprint.delete("/v3/auth/tokens")
-    def revoke() -> Response:
+    def revoke_token() -> Response:
         token, _ = _subject(identity)
         identity.revoke_token(token)
         return Response(status=204)
@@ -182,10 +182,19 @@ def _add_catalog(blueprint: Blueprint, identity: EmbeddedIdentity) -> None:
     def catalog() -> Response:
         return answer({"catalog": identity.catalog(), "links": _links("auth/catalog")})
 
+    def known_services() -> list[dict[str, Any]]:
+        return [{"id": s["id"], "type": s["type"], "name": s["name"], "enabled": True} for s in identity.catalog()]
+
     @blueprint.get("/v3/services")
     def services() -> Response:
-        found = [{"id": s["id"], "type": s["type"], "name": s["name"], "enabled": True} for s in identity.catalog()]
-        return _listed("services", _filtered(found, ("type", "name")))
+        return _listed("services", _filtered(known_services(), ("type", "name")))
+
+    @blueprint.get("/v3/services/<service_id>")
+    def service(service_id: str) -> Response:
+        found = [known for known in known_services() if known["id"] == service_id]
+        if not found:
+            raise errors.NotFound(f"Could not find service: {service_id[:64]}.")
+        return answer({"service": found[0]})
 
     @blueprint.get("/v3/endpoints")
     def endpoints() -> Response:
@@ -224,26 +233,26 @@ def _add_projects(blueprint: Blueprint, identity: EmbeddedIdentity) -> None:
         return _listed("projects", map(_project, identity.list_projects(**_known("name", "domain_id"))))
 
     @blueprint.post("/v3/projects")
-    def create() -> Response:
+    def create_project() -> Response:
         _require_admin_or(False)
         wanted = body_of(PROJECT)["project"]
         made = identity.create_project(wanted["name"], description=wanted.get("description") or "")
         return answer({"project": _project(made)}, 201)
 
     @blueprint.get("/v3/projects/<project_id>")
-    def show(project_id: str) -> Response:
+    def show_project(project_id: str) -> Response:
         _require_admin_or(g.token.project is not None and project_id == g.token.project.id)
         return answer({"project": _project(identity.get_project(project_id))})
 
     @blueprint.patch("/v3/projects/<project_id>")
-    def update(project_id: str) -> Response:
+    def update_project(project_id: str) -> Response:
         _require_admin_or(False)
         wanted = body_of(PROJECT_UPDATE)["project"]
         changes = {name: wanted[name] for name in ("name", "description", "enabled") if name in wanted}
         return answer({"project": _project(identity.update_project(project_id, changes))})
 
     @blueprint.delete("/v3/projects/<project_id>")
-    def delete(project_id: str) -> Response:
+    def delete_project(project_id: str) -> Response:
         _require_admin_or(False)
         identity.delete_project(project_id)
         return Response(status=204)
@@ -306,7 +315,11 @@ def _add_roles(blueprint: Blueprint, identity: EmbeddedIdentity) -> None:
         wanted = {"user_id": given.get("user.id"), "project_id": given.get("scope.project.id")}
         wanted["role_id"] = given.get("role.id")
         found = identity.list_grants(**{name: value for name, value in wanted.items() if value})
-        return _listed("role_assignments", map(_assignment, found))
+        names: dict[str, str] = {}
+        if given.get("include_names", "false").lower() in ("true", "1", ""):
+            known = [*identity.list_users(), *identity.list_projects(), *identity.list_roles()]
+            names = {item.id: item.name for item in known}
+        return _listed("role_assignments", (_assignment(grant, names) for grant in found))
 
     @blueprint.get("/v3/projects/<project_id>/users/<user_id>/roles")
     def granted(project_id: str, user_id: str) -> Response:
@@ -398,10 +411,14 @@ def _role(role: Role) -> dict[str, Any]:
     return {"id": role.id, "name": role.name, "domain_id": None, "description": None, "options": {}}
 
 
-def _assignment(grant: Grant) -> dict[str, Any]:
+def _assignment(grant: Grant, names: Mapping[str, str]) -> dict[str, Any]:
+    def named(item_id: str, **more: Any) -> dict[str, Any]:
+        return {"id": item_id, "name": names[item_id], **more} if item_id in names else {"id": item_id}
+
+    domain = {"id": DOMAIN_ID, "name": DOMAIN_NAME}
     return {
-        "user": {"id": grant.user_id},
-        "scope": {"project": {"id": grant.project_id}},
-        "role": {"id": grant.role_id},
+        "user": named(grant.user_id, domain=domain),
+        "scope": {"project": named(grant.project_id, domain=domain)},
+        "role": named(grant.role_id),
         "links": {},
     }

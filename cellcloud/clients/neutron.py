@@ -1,0 +1,252 @@
+"""Networks by Neutron.
+
+Neutron has no word for "the second port of this server", so a port carries it in ``binding:profile``, and a port that
+was made for a server says so there: tenants cannot write it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import quote
+
+from keystoneauth1.session import Session
+
+from cellcloud import clock, errors
+from cellcloud.clients.network import INDEX_KEY, MANY_NETWORKS, OWNED_KEY
+from cellcloud.clients.session import Service, make_session
+from cellcloud.config import Config
+from cellcloud.model.network import FixedIp, Port, RequestedNetwork, Subnet
+from cellcloud.model.subnet import containing
+
+FACTS_SECONDS = 30.0
+
+
+class NeutronClient:
+    """Implements ``NetworkClient``. Facts of networks and subnets are reused for half a minute."""
+
+    def __init__(self, session: Session, *, url: str = "") -> None:
+        self._service = Service(session, "network", url=url, version="/v2.0")
+        self._lock = threading.Lock()
+        self._facts: dict[tuple[str, str], tuple[float, dict[str, Any]]] = {}
+
+    @classmethod
+    def from_config(cls, config: Config) -> NeutronClient:
+        """With the service account of ``[identity]`` and ``outside.network_url``."""
+        return cls(make_session(config.identity), url=config.outside.network_url)
+
+    # ---- what a request may use ------------------------------------------------------------------------------------
+    def check_networks(
+        self, project_id: str, requested: Sequence[RequestedNetwork] | None, *, count: int
+    ) -> tuple[RequestedNetwork, ...]:
+        """See ``NetworkClient``."""
+        if requested is None:
+            own = self._list("networks", project_id=project_id)
+            shared = self._list("networks", shared="True")
+            usable = {network["id"]: network for network in own + shared if network["subnets"]}
+            if len(usable) > 1:
+                raise errors.Conflict(MANY_NETWORKS)
+            return tuple(RequestedNetwork(network_id=network_id) for network_id in usable)
+        for wanted in requested:
+            if count > 1 and (wanted.port_id or wanted.fixed_ip):
+                raise errors.Invalid("Several servers cannot share one port or address; make one at a time.")
+            if wanted.port_id:
+                self._check_port(project_id, wanted.port_id)
+            else:
+                self._check_network(project_id, wanted.network_id or "", wanted.fixed_ip)
+        return tuple(requested)
+
+    def _check_port(self, project_id: str, port_id: str) -> None:
+        port = self._find("port", port_id)
+        if port is None or port["project_id"] != project_id:
+            raise errors.Invalid(f"Port id {port_id} could not be found.")
+        if port["device_id"]:
+            raise errors.Conflict(f"Port {port_id} is still in use.")
+        if not port["fixed_ips"]:
+            raise errors.Invalid(f"Port {port_id} requires a FixedIP in order to be used.")
+
+    def _check_network(self, project_id: str, network_id: str, address: str | None) -> None:
+        network = self._find("network", network_id)
+        if network is None or not (network["shared"] or network["project_id"] == project_id):
+            raise errors.Invalid(f"Network {network_id} could not be found.")
+        if not network["subnets"]:
+            raise errors.Invalid(f"Network {network_id} requires a subnet in order to boot instances on.")
+        if not address:
+            return
+        known = [self._fact("subnet", subnet_id) for subnet_id in network["subnets"]]
+        containing([_subnet(body) for body in known if body["ip_version"] == 4], address)
+        if self._list("ports", network_id=network_id, fixed_ips=f"ip_address={address}"):
+            raise errors.Invalid(f"Fixed IP address {address} is already in use.")
+
+    # ---- ports of servers --------------------------------------------------------------------------------------------
+    def ensure_ports(
+        self,
+        *,
+        server_id: str,
+        project_id: str,
+        host: str,
+        zone: str,
+        hostname: str,
+        requested: Sequence[RequestedNetwork],
+        security_groups: Sequence[str] = ("default",),
+        adopt: bool = True,
+    ) -> tuple[Port, ...]:
+        """See ``NetworkClient``. One request for all new ports, and one before it to look for old ones."""
+        if not requested:
+            return ()
+        ports = self._of_server(server_id) if adopt else {}
+        for index, body in ports.items():
+            if body.get("binding:host_id") != host:
+                ports[index] = self._update(body["id"], {"binding:host_id": host})
+        binding = {
+            "device_id": server_id,
+            "device_owner": f"compute:{zone or 'nova'}",
+            "binding:host_id": host,
+        }
+        missing: dict[int, dict[str, Any]] = {}
+        for index, wanted in enumerate(requested):
+            if index in ports:
+                continue
+            if wanted.port_id:
+                ports[index] = self._lend(wanted.port_id, index, binding)
+                continue
+            missing[index] = {
+                **binding,
+                "network_id": wanted.network_id,
+                "project_id": project_id,
+                "binding:profile": {INDEX_KEY: index, OWNED_KEY: True},
+            }
+            if wanted.fixed_ip:
+                missing[index]["fixed_ips"] = [{"ip_address": wanted.fixed_ip}]
+        if missing:
+            groups = self._group_ids(project_id, security_groups)
+            for body in missing.values():
+                body.update(groups)
+            ports |= dict(zip(missing, self._create(list(missing.values())), strict=True))
+        return tuple(self._port(ports[index], wanted.tag) for index, wanted in enumerate(requested))
+
+    def delete_ports(self, server_id: str) -> None:
+        """See ``NetworkClient``."""
+        for body in self._list("ports", device_id=server_id):
+            profile = body.get("binding:profile") or {}
+            if INDEX_KEY not in profile:
+                continue
+            if profile.get(OWNED_KEY):
+                self._service.delete(f"/ports/{body['id']}")
+                continue
+            rest = {name: value for name, value in profile.items() if name != INDEX_KEY}
+            free = {"device_id": "", "device_owner": "", "binding:host_id": "", "binding:profile": rest}
+            try:
+                self._update(body["id"], free)
+            except errors.NotFound:
+                continue
+
+    def list_ports(self, server_id: str) -> tuple[Port, ...]:
+        """See ``NetworkClient``. In the order of the server's requests."""
+        return tuple(self._port(body) for body in self._of_server(server_id).values())
+
+    def _of_server(self, server_id: str) -> dict[int, dict[str, Any]]:
+        found: dict[int, dict[str, Any]] = {}
+        for body in self._list("ports", device_id=server_id):
+            index = (body.get("binding:profile") or {}).get(INDEX_KEY)
+            if isinstance(index, int):
+                found.setdefault(index, body)
+        return dict(sorted(found.items()))
+
+    def _lend(self, port_id: str, index: int, binding: Mapping[str, Any]) -> dict[str, Any]:
+        body = self._find("port", port_id)
+        if body is None or body["device_id"] not in ("", binding["device_id"]):
+            raise errors.Conflict(f"Port {port_id} is still in use.")
+        profile = {**(body.get("binding:profile") or {}), INDEX_KEY: index}
+        revision = body.get("revision_number")
+        headers = None if revision is None else {"If-Match": f"revision_number={revision}"}
+        return self._update(port_id, {**binding, "binding:profile": profile}, headers)
+
+    def _create(self, bodies: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        if len(bodies) == 1:
+            return [self._service.post("/ports", {"port": bodies[0]})["port"]]
+        return list(self._service.post("/ports", {"ports": bodies})["ports"])
+
+    def _update(
+        self, port_id: str, changes: Mapping[str, Any], headers: Mapping[str, str] | None = None
+    ) -> dict[str, Any]:
+        body: dict[str, Any] = self._service.put(f"/ports/{port_id}", {"port": dict(changes)}, headers)["port"]
+        return body
+
+    def _group_ids(self, project_id: str, names: Sequence[str]) -> dict[str, list[str]]:
+        """Nothing for the default group, which Neutron gives by itself. Raises Invalid for an unknown name."""
+        if tuple(names) == ("default",):
+            return {}
+        ids = []
+        for name in names:
+            try:
+                found = self._list("security-groups", project_id=project_id, name=name)
+            except errors.NotFound:
+                found = []
+            if not found:
+                raise errors.Invalid(f"Security group {name} not found for project {project_id}.")
+            ids.append(found[0]["id"])
+        return {"security_groups": ids}
+
+    # ---- facts -------------------------------------------------------------------------------------------------------
+    def _list(self, collection: str, **filters: str) -> list[dict[str, Any]]:
+        body: dict[str, Any] = self._service.get(f"/{collection}", params=filters)
+        return list(body[collection.replace("-", "_")])
+
+    def _find(self, kind: str, thing_id: str) -> dict[str, Any] | None:
+        try:
+            body: dict[str, Any] = self._service.get(f"/{kind}s/{quote(thing_id, safe='')}")[kind]
+        except errors.NotFound:
+            return None
+        return body
+
+    def _fact(self, kind: str, thing_id: str) -> dict[str, Any]:
+        now = clock.monotonic()
+        with self._lock:
+            known = self._facts.get((kind, thing_id))
+        if known is not None and known[0] > now:
+            return known[1]
+        body = self._find(kind, thing_id)
+        if body is None:
+            raise errors.NotFound(f"The {kind} {thing_id} could not be found.")
+        with self._lock:
+            self._facts = {key: fact for key, fact in self._facts.items() if fact[0] > now}
+            self._facts[kind, thing_id] = (now + FACTS_SECONDS, body)
+        return body
+
+    def _port(self, body: Mapping[str, Any], tag: str | None = None) -> Port:
+        if body.get("binding:vif_type") == "binding_failed":
+            raise errors.HostRefused(f"The network service could not bind port {body['id']} to its host.")
+        network = self._fact("network", body["network_id"])
+        profile = body.get("binding:profile") or {}
+        return Port(
+            id=body["id"],
+            network_id=body["network_id"],
+            network_name=network["name"],
+            mac_address=body["mac_address"],
+            fixed_ips=tuple(self._fixed_ip(ip) for ip in body["fixed_ips"]),
+            mtu=network.get("mtu") or 1400,
+            owned=bool(profile.get(OWNED_KEY)),
+            tag=tag,
+            device_id=body["device_id"],
+            project_id=body["project_id"],
+            host_id=body.get("binding:host_id") or "",
+            security_groups=tuple(body.get("security_groups", ())),
+            vif_type=body.get("binding:vif_type") or "unbound",
+            vif_details={name: str(value) for name, value in (body.get("binding:vif_details") or {}).items()},
+        )
+
+    def _fixed_ip(self, ip: Mapping[str, str]) -> FixedIp:
+        subnet = self._fact("subnet", ip["subnet_id"])
+        return FixedIp(
+            ip_address=ip["ip_address"],
+            subnet_id=ip["subnet_id"],
+            cidr=subnet["cidr"],
+            gateway_ip=subnet["gateway_ip"],
+            dns_nameservers=tuple(subnet["dns_nameservers"]),
+        )
+
+
+def _subnet(body: Mapping[str, Any]) -> Subnet:
+    return Subnet(id=body["id"], network_id=body["network_id"], cidr=body["cidr"], gateway_ip=body["gateway_ip"])

@@ -1,0 +1,152 @@
+"""One way to talk to an OpenStack service: a pooled session, the service account's token, time-outs, our errors."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import requests
+from keystoneauth1 import exceptions as keystone_errors
+from keystoneauth1.identity import v3
+from keystoneauth1.session import Session
+from requests.adapters import HTTPAdapter
+
+from cellcloud import errors
+from cellcloud.config import IdentityConfig
+
+TIMEOUT = 20.0
+DOMAIN = "default"
+_CONNECTIONS = 32
+_CHUNK = 1 << 20
+_RAISED: dict[int, type[errors.CellcloudError]] = {
+    401: errors.Misconfigured,
+    403: errors.Forbidden,
+    404: errors.NotFound,
+    409: errors.Conflict,
+    412: errors.Conflict,
+    413: errors.TooLarge,
+    429: errors.Busy,
+}
+
+
+def make_session(config: IdentityConfig, *, timeout: float = TIMEOUT) -> Session:
+    """A session of the service account. Its token is fetched at first use and again when it is refused."""
+    if not config.auth_url or not config.username:
+        raise errors.Misconfigured("Set identity.auth_url, username and password for the service account.")
+    auth = v3.Password(
+        auth_url=identity_url(config.auth_url),
+        username=config.username,
+        password=config.password,
+        project_name=config.project_name,
+        user_domain_id=DOMAIN,
+        project_domain_id=DOMAIN,
+    )
+    pool = requests.Session()
+    for scheme in ("http://", "https://"):
+        pool.mount(scheme, HTTPAdapter(pool_connections=4, pool_maxsize=_CONNECTIONS))
+    pool.trust_env = False
+    return Session(auth=auth, session=pool, timeout=timeout, user_agent="cellcloud")
+
+
+def identity_url(auth_url: str) -> str:
+    """The v3 root, whichever root was configured."""
+    url = auth_url.rstrip("/")
+    return url if url.endswith("/v3") else f"{url}/v3"
+
+
+class Service:
+    """One service of the catalog, or at a given URL. Safe to call from several threads."""
+
+    def __init__(self, session: Session, kind: str, *, url: str = "", version: str = "") -> None:
+        self._session = session
+        self._kind = kind
+        self._given = url
+        self._version = version
+        self._root = ""
+        self._lock = threading.Lock()
+
+    def get(self, path: str, params: Any = None, headers: Mapping[str, str] | None = None) -> Any:
+        """The answer's JSON. Raises the error that fits the answer, Unreachable for none."""
+        return self._send("GET", path, params=params, headers=headers).json()
+
+    def post(self, path: str, body: Any) -> Any:
+        """As ``get``. Never repeated by itself: a lost answer does not tell whether the thing was made."""
+        return self._send("POST", path, json=body).json()
+
+    def put(self, path: str, body: Any, headers: Mapping[str, str] | None = None) -> Any:
+        """As ``get``."""
+        return self._send("PUT", path, json=body, headers=headers).json()
+
+    def delete(self, path: str) -> None:
+        """Absent is success."""
+        try:
+            self._send("DELETE", path)
+        except errors.NotFound:
+            return
+
+    def stream(self, path: str) -> Iterator[bytes]:
+        """The answer's bytes in pieces; raises before the first piece, or Unreachable when it breaks off."""
+        return self._pieces(self._send("GET", path, stream=True))
+
+    def _pieces(self, response: requests.Response) -> Iterator[bytes]:
+        try:
+            with response:
+                yield from response.iter_content(_CHUNK)
+        except requests.RequestException as error:
+            raise errors.Unreachable(f"The {self._kind} service broke off.", detail=str(error)) from error
+
+    def _send(self, method: str, path: str, **kwargs: Any) -> requests.Response:
+        try:
+            response: requests.Response = self._session.request(
+                self._url() + path,
+                method,
+                raise_exc=False,
+                redirect=False,
+                connect_retries=0 if method == "POST" else 1,
+                log=False,
+                **kwargs,
+            )
+        except (keystone_errors.ConnectFailure, keystone_errors.RetriableConnectionFailure) as error:
+            raise errors.Unreachable(f"The {self._kind} service does not answer.", detail=str(error)) from error
+        except keystone_errors.Unauthorized as error:
+            raise errors.Misconfigured("The service account was refused.", detail=str(error)) from error
+        except keystone_errors.ClientException as error:
+            raise errors.Unreachable(f"The {self._kind} service cannot be used now.", detail=str(error)) from error
+        if response.status_code >= 300:
+            raise self._error(response)
+        return response
+
+    def _error(self, response: requests.Response) -> errors.CellcloudError:
+        status, said = response.status_code, _message(response)
+        if status >= 500 or status < 400:
+            return errors.Unreachable(f"The {self._kind} service has a fault.", detail=f"{status} {said}")
+        return _RAISED.get(status, errors.Invalid)(said, detail=f"{self._kind} {status}")
+
+    def _url(self) -> str:
+        with self._lock:
+            root = self._root
+        if root:
+            return root
+        found = self._given or self._session.get_endpoint(service_type=self._kind, interface="public")
+        if not found:
+            raise errors.Misconfigured(f"The catalog has no {self._kind} service.")
+        root = str(found).rstrip("/")
+        if self._version and not root.endswith(self._version):
+            root += self._version
+        with self._lock:
+            self._root = root
+        return root
+
+
+def _message(response: requests.Response) -> str:
+    try:
+        body = response.json()
+    except ValueError:
+        return response.reason or "refused"
+    found: Any = body
+    if isinstance(body, dict):
+        found = body.get("NeutronError") or body.get("error") or body
+    if isinstance(found, dict):
+        found = found.get("message")
+    return str(found)[:500] if found else "refused"
