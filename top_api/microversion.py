@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from typing import NamedTuple
+
+from werkzeug.datastructures import Headers
 
 from cellcloud import errors
 
@@ -30,7 +31,7 @@ class UnacceptableVersion(errors.FixRequest):
     """Outside the served range; answered with 406."""
 
 
-def requested(headers: Mapping[str, str]) -> Microversion:
+def requested(headers: Headers) -> Microversion:
     """The version a request asks for. Raises Invalid when malformed, UnacceptableVersion when out of range."""
     text = _from_header(headers)
     if text is None:
@@ -50,7 +51,7 @@ def requested(headers: Mapping[str, str]) -> Microversion:
     return version
 
 
-def _from_header(headers: Mapping[str, str]) -> str | None:
+def _from_header(headers: Headers) -> str | None:
     new = headers.get(HEADER)
     if new is not None:
         for part in new.split(","):

@@ -57,6 +57,11 @@ def upsert(connection: Connection, records: Iterable[ServerRecord]) -> int:
     return taken
 
 
+def current_time(connection: Connection) -> dt.datetime:
+    """The database's clock, as a value for many rows."""
+    return connection.execute(sa.select(utc_now())).scalar_one()
+
+
 def mark_task(connection: Connection, server_id: str, task_state: str) -> None:
     """Show a task state before the cell has told of it; the cell's next copy wins."""
     record = _lock(connection, server_id)
@@ -66,7 +71,7 @@ def mark_task(connection: Connection, server_id: str, task_state: str) -> None:
 
 def mark_deleted(connection: Connection, server_ids: Collection[str]) -> None:
     """Servers that no cell has, or none any more: deleted, their quota given back. Idempotent."""
-    now = connection.execute(sa.select(utc_now())).scalar_one()
+    now = current_time(connection)
     for server_id in sorted(server_ids):
         record = _lock(connection, server_id)
         if record is None or record.deleted:
@@ -225,7 +230,7 @@ class ServerQuery:
 
     ``project_id`` None: every project. ``equal``: column -> values, any of which will do. ``containing``: column ->
     texts found anywhere in it, without regard to case. ``states``: (vm state, task state) pairs; a task state of None
-    stands for any that is not paired with that vm state in ``task_states_apart``. ``keep`` is asked about each record
+    stands for any but those that ``task_states_apart`` has for that vm state. ``keep`` is asked about each record
     for what no column says. ``deleted`` None: both kinds.
     """
 
@@ -233,7 +238,7 @@ class ServerQuery:
     equal: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     containing: Mapping[str, Sequence[str]] = field(default_factory=dict)
     states: Sequence[tuple[str, str | None]] | None = None
-    task_states_apart: Collection[str] = ()
+    task_states_apart: Mapping[str, Collection[str]] = field(default_factory=dict)
     changed_since: dt.datetime | None = None
     changed_before: dt.datetime | None = None
     deleted: bool | None = False
@@ -334,7 +339,8 @@ def _in_state(query: ServerQuery, vm_state: str, task_state: str | None) -> sa.C
     vm = server_index.c.vm_state == vm_state
     if task_state is not None:
         return sa.and_(vm, server_index.c.task_state == task_state)
-    if not query.task_states_apart:
+    apart = query.task_states_apart.get(vm_state)
+    if not apart:
         return vm
-    apart = server_index.c.task_state.in_(query.task_states_apart)
-    return sa.and_(vm, sa.or_(server_index.c.task_state.is_(None), sa.not_(apart)))
+    task = server_index.c.task_state
+    return sa.and_(vm, sa.or_(task.is_(None), task.not_in(apart)))

@@ -1,0 +1,421 @@
+"""The API over Flask's test client: a real top database, two cells in memory, and callers with fixed tokens."""
+
+from __future__ import annotations
+
+import datetime as dt
+import threading
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
+
+from cellcloud import config as options
+from cellcloud import errors
+from cellcloud.clients.identity import Caller
+from cellcloud.context import RequestContext
+from cellcloud.db import cells as cells_table
+from cellcloud.db import flavors
+from cellcloud.db.engine import Database
+from cellcloud.lifecycle import ALLOWED, Operation, PowerState, TaskState, VmState
+from cellcloud.model.cell import Finding
+from cellcloud.model.console import ConsoleGrant
+from cellcloud.model.host import Host, HostFacts, ServiceRecord
+from cellcloud.model.image import Image
+from cellcloud.model.network import FixedIp, Port, RequestedNetwork
+from cellcloud.model.placement import CellDigest, ConfirmAnswer, ReserveAnswer
+from cellcloud.model.run import RunRecord, TimelineEntry
+from cellcloud.model.server import ServerRecord, ServerSpec
+from top_api.app import create_app
+from top_api.cells import Cells
+from top_api.outside import Outside
+from top_api.router.deliver import Deliverer
+
+DEMO, OTHER = "d" * 32, "e" * 32
+IMAGE, BIG_IMAGE, QUEUED_IMAGE = (str(uuid.UUID(int=number)) for number in (1, 2, 3))
+NETWORK = str(uuid.UUID(int=11))
+CALLERS = {
+    "member": ("demo-user", DEMO, ("member", "reader")),
+    "reader": ("reading-user", DEMO, ("reader",)),
+    "other": ("other-user", OTHER, ("member", "reader")),
+    "admin": ("admin-user", "a" * 32, ("admin", "manager", "member", "reader")),
+    "nobody": ("role-less", DEMO, ()),
+}
+
+
+class FixedIdentity:
+    """Knows the tokens of CALLERS."""
+
+    def validate_token(self, token: str) -> Caller:
+        if token not in CALLERS:
+            raise errors.Unauthenticated("no such token")
+        user_id, project_id, roles = CALLERS[token]
+        return Caller(
+            user_id=user_id,
+            user_name=token,
+            project_id=project_id,
+            project_name=project_id,
+            roles=roles,
+            expires_at=dt.datetime(2100, 1, 1, tzinfo=dt.UTC),
+        )
+
+    def get_token(self) -> str:
+        return "admin"
+
+
+class FixedImages:
+    """Three public images: one that fits, one that needs much, one without data."""
+
+    def __init__(self) -> None:
+        self.images = {
+            IMAGE: Image(id=IMAGE, name="tiny", size=1 << 20, properties={"os_distro": "debian"}),
+            BIG_IMAGE: Image(id=BIG_IMAGE, name="big", min_disk=100, min_ram=1 << 16),
+            QUEUED_IMAGE: Image(id=QUEUED_IMAGE, name="queued", status="queued"),
+        }
+
+    def get_image(self, image_id: str, *, project_id: str, is_admin: bool) -> Image:
+        if image_id not in self.images:
+            raise errors.NotFound("no such image")
+        return self.images[image_id]
+
+    def open_image(self, image_id: str) -> Any:
+        return iter(())
+
+
+class FixedNetworks:
+    """One network."""
+
+    def check_networks(
+        self, project_id: str, requested: Sequence[RequestedNetwork] | None, *, count: int
+    ) -> tuple[RequestedNetwork, ...]:
+        for wanted in requested or ():
+            if wanted.network_id not in (None, NETWORK):
+                raise errors.Invalid(f"Network {wanted.network_id} could not be found.")
+            if wanted.port_id is not None:
+                raise errors.Conflict(f"Port {wanted.port_id} is still in use.")
+        return tuple(requested or (RequestedNetwork(network_id=NETWORK),))
+
+    def ensure_ports(self, **_: Any) -> tuple[Port, ...]:
+        return ()
+
+    def delete_ports(self, server_id: str) -> None:
+        return
+
+    def list_ports(self, server_id: str) -> tuple[Port, ...]:
+        return ()
+
+
+class MemoryCell:
+    """A cell's conductor and console authority: servers are ACTIVE as soon as they are confirmed."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.away = False
+        self.full = False
+        self.calls = 0
+        self.servers: dict[str, ServerRecord] = {}
+        self.runs: list[RunRecord] = []
+        self.enabled = True
+        self.lock = threading.RLock()
+
+    def client(self, interface: type[Any], *, server: str | None = None) -> Any:
+        return _Line(self)
+
+    def reserve(self, context: RequestContext, specs: list[ServerSpec]) -> list[ReserveAnswer]:
+        answers = []
+        for spec in specs:
+            if self.full:
+                answers.append(ReserveAnswer(server_id=spec.id, outcome="refused", reason="No host fits."))
+                continue
+            self.servers[spec.id] = ServerRecord(
+                spec=spec,
+                version=1,
+                generation=0,
+                vm_state=VmState.BUILDING,
+                held=True,
+                host=f"{self.name}-1",
+                node=f"{self.name}-1",
+                availability_zone=f"zone-{self.name}",
+                created_at=spec.created_at,
+                updated_at=spec.created_at,
+            )
+            answers.append(ReserveAnswer(server_id=spec.id, outcome="held", record=self.servers[spec.id]))
+        return answers
+
+    def confirm(self, context: RequestContext, server_ids: list[str]) -> list[ConfirmAnswer]:
+        return [
+            ConfirmAnswer(server_id=server_id, outcome="settled", record=self._build(server_id))
+            for server_id in server_ids
+        ]
+
+    def _build(self, server_id: str) -> ServerRecord:
+        record = self.servers[server_id]
+        number = len(self.servers)
+        port = Port(
+            id=str(uuid.uuid4()),
+            network_id=NETWORK,
+            network_name="private",
+            mac_address="fa:16:3e:00:00:01",
+            fixed_ips=(FixedIp(ip_address=f"10.100.{number // 250}.{number % 250 + 1}", subnet_id=NETWORK),),
+        )
+        self._remember(context_id=record.spec.request_id, server_id=server_id, operation=Operation.CREATE)
+        return self.change(
+            server_id,
+            held=False,
+            generation=1,
+            vm_state=VmState.ACTIVE,
+            power_state=PowerState.RUNNING,
+            ports=(port,),
+            launched_at=dt.datetime(2026, 1, 2, 3, 4, 5, 678, tzinfo=dt.UTC),
+        )
+
+    def release(self, context: RequestContext, server_ids: list[str]) -> None:
+        for server_id in server_ids:
+            self.servers.pop(server_id, None)
+
+    def change(self, server_id: str, **changes: Any) -> ServerRecord:
+        with self.lock:
+            before = self.servers[server_id]
+            self.servers[server_id] = replace(before, version=before.version + 1, **changes)
+            return self.servers[server_id]
+
+    def begin_operation(
+        self, context: RequestContext, server_id: str, operation: Operation, arguments: dict[str, object]
+    ) -> ServerRecord:
+        record = self.servers.get(server_id)
+        if record is None or record.deleted:
+            raise errors.NotFound(f"Instance {server_id} could not be found.")
+        if record.vm_state not in ALLOWED[operation] and arguments.get("type") != "HARD":
+            raise errors.Conflict(
+                f"Cannot '{operation}' instance {server_id} while it is in vm_state {record.vm_state}"
+            )
+        self._remember(context_id=context.request_id, server_id=server_id, operation=operation)
+        if operation is Operation.DELETE:
+            return self.change(server_id, deleted=True, vm_state=VmState.DELETED, task_state=None)
+        hard = arguments.get("type") == "HARD"
+        outcome: dict[Operation, dict[str, Any]] = {
+            Operation.STOP: {"vm_state": VmState.STOPPED, "power_state": PowerState.SHUTDOWN},
+            Operation.START: {"vm_state": VmState.ACTIVE, "power_state": PowerState.RUNNING},
+            Operation.REBOOT: {"task_state": TaskState.REBOOTING_HARD if hard else TaskState.REBOOTING},
+        }
+        return self.change(server_id, **outcome[operation])
+
+    def update_server(self, context: RequestContext, server_id: str, changes: dict[str, Any]) -> ServerRecord:
+        record = self.servers[server_id]
+        in_record = {"locked": changes["locked"]} if "locked" in changes else {}
+        in_spec = {name: value for name, value in changes.items() if name != "locked"}
+        if "tags" in in_spec:
+            in_spec["tags"] = tuple(in_spec["tags"])
+        return self.change(server_id, spec=replace(record.spec, **in_spec), **in_record)
+
+    def _remember(self, *, context_id: str, server_id: str, operation: Operation) -> None:
+        at = dt.datetime(2026, 1, 2, 3, 4, len(self.runs) % 60, tzinfo=dt.UTC)
+        run = RunRecord(
+            id=str(uuid.uuid4()),
+            server_id=server_id,
+            operation=operation,
+            state="done",
+            step="",
+            direction="do",
+            attempt=1,
+            request_id=context_id,
+            user_id="demo-user",
+            project_id=DEMO,
+            generation=1,
+            created_at=at,
+            finished_at=at,
+        )
+        self.runs.insert(0, run)
+
+    def list_runs(self, context: RequestContext, server_id: str | None, unfinished: bool) -> list[RunRecord]:
+        return [run for run in self.runs if server_id in (None, run.server_id) and not unfinished]
+
+    def get_run(self, context: RequestContext, run_id: str) -> RunRecord:
+        for run in self.runs:
+            if run_id in (run.id, run.request_id):
+                return run
+        raise errors.NotFound(f"Run {run_id} could not be found.")
+
+    def get_timeline(self, context: RequestContext, server_id: str) -> list[TimelineEntry]:
+        return [
+            TimelineEntry(at=run.created_at, kind="run", text=run.operation, request_id=run.request_id)
+            for run in self.runs
+            if run.created_at is not None
+        ]
+
+    def check_books(self, context: RequestContext) -> list[Finding]:
+        return [Finding(check="claims", severity="ok", subject=self.name, text="Claims equal usage.")]
+
+    def list_versions(self, context: RequestContext, after_id: str, limit: int) -> list[tuple[str, int]]:
+        living = [(r.id, r.version) for r in self.servers.values() if not r.deleted and not r.held]
+        return sorted(pair for pair in living if pair[0] > after_id)[:limit]
+
+    def get_console_output(self, context: RequestContext, server_id: str, length: int) -> str:
+        lines = [f"line {number}" for number in range(5)]
+        return "\n".join(lines if length < 0 else lines[len(lines) - length :])
+
+    def create_console(self, context: RequestContext, server_id: str, protocol: str, type: str) -> ConsoleGrant:
+        url = "http://127.0.0.1:6080/vnc_lite.html?path=%3Ftoken%3Dt"
+        return ConsoleGrant(server_id=server_id, protocol=protocol, type=type, url=url, token="t")
+
+    def list_hosts(self, context: RequestContext) -> list[Host]:
+        facts = HostFacts(
+            hypervisor_hostname=f"{self.name}-1",
+            hypervisor_type="QEMU",
+            hypervisor_version=7002000,
+            host_ip="10.77.1.11",
+            vcpus=4,
+            memory_mb=8192,
+            disk_gb=100,
+            cpu_info={"arch": "x86_64"},
+            uptime=" 10:00:00 up 1 day",
+        )
+        living = [record for record in self.servers.values() if not record.deleted]
+        return [
+            Host(
+                id=str(uuid.uuid5(uuid.NAMESPACE_DNS, f"host.{self.name}")),
+                host=f"{self.name}-1",
+                zone=f"zone-{self.name}",
+                facts=facts,
+                enabled=self.enabled,
+                disabled_reason=None,
+                forced_down=False,
+                up=True,
+                capacity={"VCPU": 16, "MEMORY_MB": 7680, "DISK_GB": 100},
+                used={"VCPU": len(living), "MEMORY_MB": 512 * len(living), "DISK_GB": len(living)},
+                total={"VCPU": 4, "MEMORY_MB": 8192, "DISK_GB": 100},
+                servers=len(living),
+                created_at=dt.datetime(2026, 1, 1, tzinfo=dt.UTC),
+                last_seen=dt.datetime(2026, 1, 2, tzinfo=dt.UTC),
+            )
+        ]
+
+    def list_services(self, context: RequestContext) -> list[ServiceRecord]:
+        return [self._service(binary) for binary in ("nova-compute", "nova-conductor", "nova-scheduler")]
+
+    def _service(self, binary: str) -> ServiceRecord:
+        return ServiceRecord(
+            id=str(uuid.uuid5(uuid.NAMESPACE_DNS, f"{binary}.{self.name}")),
+            binary=binary,
+            host=f"{self.name}-1",
+            zone=f"zone-{self.name}" if binary == "nova-compute" else "internal",
+            enabled=self.enabled or binary != "nova-compute",
+            created_at=dt.datetime(2026, 1, 1, tzinfo=dt.UTC),
+            last_seen=dt.datetime(2026, 1, 2, tzinfo=dt.UTC),
+        )
+
+    def set_service(
+        self,
+        context: RequestContext,
+        host: str,
+        enabled: bool | None,
+        disabled_reason: str | None,
+        forced_down: bool | None,
+    ) -> ServiceRecord:
+        if enabled is not None:
+            self.enabled = enabled
+        return replace(self._service("nova-compute"), disabled_reason=disabled_reason, forced_down=bool(forced_down))
+
+
+class _Line:
+    """The way to a cell: counts calls, and raises while the cell is away."""
+
+    def __init__(self, cell: MemoryCell) -> None:
+        self._cell = cell
+
+    def __getattr__(self, verb: str) -> Callable[..., Any]:
+        def send(*args: Any, **kwargs: Any) -> Any:
+            self._cell.calls += 1
+            if self._cell.away:
+                raise errors.Unreachable(f"Cell {self._cell.name} did not answer in time.")
+            return getattr(self._cell, verb)(*args, **kwargs)
+
+        return send
+
+
+def digest_of(name: str) -> CellDigest:
+    return CellDigest(
+        cell=name, hosts_total=1, hosts_up=1, buckets=((1024, 1 << 20, 1024, 1),), zones=(f"zone-{name}",)
+    )
+
+
+class World:
+    """The API, its callers, and its two cells."""
+
+    def __init__(self, database: Database, folder: Path, **quota: int) -> None:
+        self.database = database
+        with database.write() as connection:
+            flavors.ensure_starters(connection)
+            for name in ("east", "west"):
+                cells_table.register_cell(connection, name, "kombu+memory://")
+                cells_table.set_health(connection, name, health="up", digest=digest_of(name))
+        defaults = options.load()
+        self.config = replace(
+            defaults,
+            state_dir=folder,
+            top=replace(defaults.top, breaker_seconds=0.05, cell_timeout=2.0, max_body=1 << 20),
+            quota=replace(defaults.quota, **quota),
+        )
+        self.east, self.west = MemoryCell("east"), MemoryCell("west")
+        transports: Any = {"east": self.east, "west": self.west}
+        self.cells = Cells(database, self.config.top, transports)
+        self.deliverer = Deliverer(database, self.cells, "api", self.config.top)
+        self.images = FixedImages()
+        self.holding = False
+        outside = Outside(identity=FixedIdentity(), images=self.images, networks=FixedNetworks())
+        self.app = create_app(self.config, database=database, outside=outside, cells=self.cells, deliver=self._deliver)
+        self.http: FlaskClient = self.app.test_client()
+
+    def _deliver(self, intent_ids: Sequence[str]) -> None:
+        if not self.holding:
+            self.deliverer.deliver(intent_ids)
+
+    def close(self) -> None:
+        self.deliverer.stop()
+        self.cells.close()
+
+    def cell_of(self, server_id: str) -> MemoryCell:
+        return self.east if server_id in self.east.servers else self.west
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        token: str | None = "member",
+        version: str | None = None,
+        headers: dict[str, str] | None = None,
+        **more: Any,
+    ) -> TestResponse:
+        """One request; ``path`` without /v2.1 is of the compute API."""
+        sent = dict(headers or {})
+        if token is not None:
+            sent["X-Auth-Token"] = token
+        if version is not None:
+            sent["OpenStack-API-Version"] = f"compute {version}"
+        if body is not None:
+            more["json"] = body
+        full = path if path.startswith(("/v2", "/operator")) or path == "/" else f"/v2.1{path}"
+        return self.http.open(full, method=method, headers=sent, **more)
+
+    def get(self, path: str, **more: Any) -> TestResponse:
+        return self.call("GET", path, **more)
+
+    def post(self, path: str, body: Any = None, **more: Any) -> TestResponse:
+        return self.call("POST", path, body, **more)
+
+    def create(self, name: str = "vm", *, token: str = "member", wait: bool = True, **more: Any) -> str:
+        """Create one server and wait until its cell has it; returns its id."""
+        server = {"name": name, "flavorRef": "1", "imageRef": IMAGE, **more}
+        answer = self.post("/servers", {"server": server}, token=token)
+        assert answer.status_code == 202, answer.get_data(as_text=True)
+        if wait:
+            self.settle()
+        return str(answer.get_json()["server"]["id"])
+
+    def settle(self) -> None:
+        assert self.deliverer.wait_idle(10.0)

@@ -1,0 +1,126 @@
+"""The application: everything built once, every resource listed, every request wrapped alike."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+
+from flask import Flask, Response, g, request
+from werkzeug.exceptions import HTTPException
+from werkzeug.routing import BaseConverter
+
+from cellcloud import errors, log, metrics
+from cellcloud.config import Config
+from cellcloud.context import new_request_id
+from cellcloud.db.engine import Database
+from cellcloud.rpc.transport import unique_name
+from top_api import auth, faults, microversion
+from top_api.cells import Cells
+from top_api.outside import Outside, make_outside
+from top_api.parts import Parts
+from top_api.router.deliver import Deliverer
+from top_api.routes import RESOURCES, versions
+from top_api.routing import mount
+
+LOG = logging.getLogger(__name__)
+DRAINED = 32 << 20  # bytes
+
+
+class _Regex(BaseConverter):
+    def __init__(self, url_map: object, pattern: str) -> None:
+        super().__init__(url_map)  # type: ignore[arg-type]
+        self.regex = pattern
+
+
+def create_app(
+    config: Config,
+    *,
+    database: Database | None = None,
+    outside: Outside | None = None,
+    cells: Cells | None = None,
+    deliver: Callable[[Sequence[str]], None] | None = None,
+) -> Flask:
+    """Build the API. What is not given is made from the configuration."""
+    database = database or Database(config.top.connection)
+    outside = outside or make_outside(config, database)
+    cells = cells or Cells(database, config.top)
+    owner = unique_name(config.host)
+    parts = Parts(
+        config=config,
+        database=database,
+        identity=outside.identity,
+        images=outside.images,
+        networks=outside.networks,
+        cells=cells,
+        deliver=deliver or Deliverer(database, cells, owner, config.top).deliver,
+        owner=owner,
+    )
+    app = Flask("top_api", static_folder=None)
+    app.url_map.converters["regex"] = _Regex
+    app.url_map.strict_slashes = False
+    app.register_blueprint(versions.blueprint(config.top.public_url))
+    mount(app, parts, RESOURCES)
+    for blueprint in outside.blueprints:
+        app.register_blueprint(blueprint)
+    _wrap_requests(app)
+    _answer_errors(app, config, [blueprint.url_prefix or "" for blueprint in outside.blueprints])
+    return app
+
+
+def _wrap_requests(app: Flask) -> None:
+    """Request ids, version headers and figures."""
+
+    @app.before_request
+    def begin() -> None:
+        g.request_id = new_request_id()
+        g.began = time.perf_counter()
+        g.version = None
+        log.request_id.set(g.request_id)
+        global_id = auth.global_request_id(request.headers)
+        if global_id is not None:
+            LOG.info("request of a chain", extra={"global_request_id": global_id})
+
+    @app.after_request
+    def end(response: Response) -> Response:
+        response.headers["x-openstack-request-id"] = g.request_id
+        if request.path.startswith("/v2.1"):
+            response.headers["x-compute-request-id"] = g.request_id
+            response.headers.update(microversion.response_headers(g.version or microversion.FIRST))
+        route = request.url_rule.rule if request.url_rule is not None else "none"
+        elapsed = time.perf_counter() - g.began
+        metrics.REQUESTS.labels(request.method, route, str(response.status_code)).observe(elapsed)
+        return response
+
+
+def _answer_errors(app: Flask, config: Config, prefixes: Sequence[str]) -> None:
+    identity_url = config.identity.auth_url or f"{config.public_url}/identity"
+
+    @app.errorhandler(errors.CellcloudError)
+    def known(error: errors.CellcloudError) -> Response:
+        if isinstance(error, errors.TooLarge):
+            _drain()
+        return faults.answer_for(error, identity_url=identity_url)
+
+    @app.errorhandler(HTTPException)
+    def http(error: HTTPException) -> Response:
+        served = ("/v2.1", "/v2", "/operator", *(prefix for prefix in prefixes if prefix))
+        if error.code == 404 and not any(request.path == p or request.path.startswith(p + "/") for p in served):
+            return versions.choices(config.top.public_url.rstrip("/") or request.host_url.rstrip("/"), request.path)
+        return faults.plain(error.code or 500)
+
+    @app.errorhandler(Exception)
+    def unknown(error: Exception) -> Response:
+        LOG.exception("a request failed unexpectedly", extra={"path": request.path[:200]})
+        return faults.plain(500)
+
+
+def _drain() -> None:
+    """Read what is left of a refused body, within bounds, so that the client gets to hear the answer."""
+    stream = request.environ["wsgi.input"]
+    left = DRAINED
+    while left > 0:
+        data = stream.read(min(left, 1 << 16))
+        if not data:
+            return
+        left -= len(data)

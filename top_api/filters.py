@@ -1,0 +1,221 @@
+"""From the query of a list of servers to one query of the index."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from cellcloud import errors
+from cellcloud.db.index import SORT_KEYS, ServerQuery
+from cellcloud.lifecycle import TaskState, VmState, states_of, status_of
+from cellcloud.model.server import ServerRecord
+from top_api import patterns
+from top_api.paging import limit_of
+from top_api.routing import Call
+from top_api.schemas.types import is_true
+from top_api.views.servers import power_state_of
+
+Keep = Callable[[ServerRecord], bool]
+
+# Query key -> column of the index with the same meaning.
+_COLUMNS = {
+    "reservation_id": "reservation_id", "image": "image_id", "image_ref": "image_id", "flavor": "flavor_id",
+    "instance_type_id": "flavor_id", "host": "host", "node": "node", "uuid": "id", "vm_state": "vm_state",
+    "task_state": "task_state", "user_id": "user_id", "availability_zone": "availability_zone", "key_name": "key_name",
+}  # fmt: skip
+_SORT_COLUMNS = {
+    "display_name": "name", "uuid": "id", "image_ref": "image_id", "instance_type_id": "flavor_id",
+    "terminated_at": "deleted_at",
+    **{key: key for key in ("availability_zone", "created_at", "host", "hostname", "key_name", "launched_at", "node",
+                            "power_state", "project_id", "task_state", "updated_at", "user_id", "vm_state")},
+}  # fmt: skip
+# Columns of Nova's that all servers have alike here, or that no one can wish to sort by: taken, and without effect.
+_UNSORTED = frozenset(
+    {"access_ip_v4", "access_ip_v6", "auto_disk_config", "config_drive", "display_description", "kernel_id",
+     "launch_index", "locked", "locked_by", "progress", "ramdisk_id", "root_device_name"}
+)  # fmt: skip
+_PUBLIC = frozenset(
+    {"reservation_id", "name", "status", "image", "flavor", "ip", "ip6", "changes-since", "changes-before",
+     "all_tenants", "tags", "tags-any", "not-tags", "not-tags-any", "locked", "limit", "marker", "sort_key", "sort_dir"}
+)  # fmt: skip
+_PUBLIC_SINCE_83 = _PUBLIC | frozenset(
+    {"availability_zone", "config_drive", "key_name", "created_at", "launched_at", "terminated_at", "power_state",
+     "task_state", "vm_state", "progress", "user_id"}
+)  # fmt: skip
+_TRUE = frozenset({"1", "t", "true", "on", "y", "yes", ""})
+_FALSE = frozenset({"0", "f", "false", "off", "n", "no"})
+
+
+def read(call: Call) -> ServerQuery:
+    """Raises Invalid, Forbidden."""
+    query = _visible(call)
+    equal, containing, keep = _columns(query)
+    states, deleted_asked = _states(call, query)
+    since, before = (_time(query, key) for key in ("changes-since", "changes-before"))
+    keep += _predicates(query)
+    return ServerQuery(
+        project_id=_project(call, query),
+        equal=equal,
+        containing=containing,
+        states=states,
+        task_states_apart=_APART,
+        changed_since=since,
+        changed_before=before,
+        deleted=_deleted(query, deleted_asked, timed=since is not None or before is not None),
+        keep=(lambda record: all(test(record) for test in keep)) if keep else None,
+        sort=_sort(call, query),
+        limit=limit_of(call),
+        marker=call.param("marker"),
+    )
+
+
+def _visible(call: Call) -> dict[str, list[str]]:
+    """What of the query counts: the caller of a project may not filter by what only operators see."""
+    if call.context.is_admin:
+        return call.query
+    allowed = _PUBLIC_SINCE_83 if call.version >= (2, 83) else _PUBLIC
+    return {key: values for key, values in call.query.items() if key in allowed}
+
+
+def _boolean(name: str, text: str) -> bool:
+    if text.lower() in _TRUE:
+        return True
+    if text.lower() in _FALSE:
+        return False
+    raise errors.Invalid(f"Invalid input for query parameters {name}. Value: {text}. It is no truth value.")
+
+
+def _project(call: Call, query: dict[str, list[str]]) -> str | None:
+    named = query.get("project_id") or query.get("tenant_id")
+    if named:
+        return named[-1]
+    if "all_tenants" in query and _boolean("all_tenants", query["all_tenants"][-1]):
+        call.check("os_compute_api:servers:index:get_all_tenants")
+        return None
+    return call.context.project_id
+
+
+def _columns(query: dict[str, list[str]]) -> tuple[dict[str, list[Any]], dict[str, list[str]], list[Keep]]:
+    equal: dict[str, list[Any]] = {}
+    containing: dict[str, list[str]] = {}
+    keep: list[Keep] = []
+    for key, values in query.items():
+        if key in _COLUMNS:
+            equal.setdefault(_COLUMNS[key], []).extend(value.rstrip("/").rsplit("/", 1)[-1] for value in values)
+    if "power_state" in query:
+        states = [power_state_of(value) for value in query["power_state"]]
+        equal["power_state"] = [-1 if state is None else state for state in states]
+    for key, column in (("name", "name"), ("display_name", "name"), ("hostname", "hostname")):
+        for value in query.get(key, ()):
+            exact, plain = patterns.exact_text(value), patterns.plain_text(value)
+            if exact is not None:
+                equal[column] = [exact]
+            elif plain is not None:
+                containing.setdefault(column, []).append(plain)
+            else:
+                keep.append(_text_test(column, patterns.matcher(key, value)))
+    for key in ("ip", "ip6"):
+        for value in query.get(key, ()):
+            plain = patterns.plain_text(value, address=True)
+            if plain is not None:
+                containing.setdefault("addresses", []).append(plain)
+            else:
+                keep.append(_address_test(patterns.matcher(key, value)))
+    return equal, containing, keep
+
+
+def _text_test(field: str, matches: Callable[[str], bool]) -> Keep:
+    return lambda record: matches(getattr(record.spec, field))
+
+
+def _address_test(matches: Callable[[str], bool]) -> Keep:
+    return lambda record: any(matches(ip.ip_address) for port in record.ports for ip in port.fixed_ips)
+
+
+def _states(call: Call, query: dict[str, list[str]]) -> tuple[Sequence[tuple[str, str | None]] | None, bool]:
+    """The states of the statuses asked for, and whether deleted servers are among them."""
+    if "status" not in query:
+        return None, False
+    pairs: list[tuple[str, str | None]] = []
+    for status in query["status"]:
+        found = states_of(status)
+        if not found and call.version >= (2, 38):
+            raise errors.Invalid(f"Invalid status value: {status}")
+        pairs.extend(found)
+    deleted = any(vm_state == VmState.DELETED for vm_state, _ in pairs)
+    if deleted and not call.context.is_admin:
+        raise errors.Forbidden("Only administrators may list deleted instances")
+    return pairs, deleted
+
+
+_APART: dict[str, list[str]] = {
+    vm_state: [task for task in TaskState if status_of(vm_state, task) != status_of(vm_state, None)]
+    for vm_state in VmState
+}
+
+
+def _deleted(query: dict[str, list[str]], asked: bool, *, timed: bool) -> bool | None:
+    if "deleted" in query:
+        return _boolean("deleted", query["deleted"][-1]) or asked
+    if asked:
+        return True
+    return None if timed else False
+
+
+def _time(query: dict[str, list[str]], key: str) -> dt.datetime | None:
+    if key not in query:
+        return None
+    at = dt.datetime.fromisoformat(query[key][-1].replace(" ", "+"))
+    return at if at.tzinfo is not None else at.replace(tzinfo=dt.UTC)
+
+
+def _predicates(query: dict[str, list[str]]) -> list[Keep]:
+    """What no column of the index says."""
+    keep: list[Keep] = []
+
+    def tags_of(key: str) -> frozenset[str]:
+        return frozenset(tag for value in query.get(key, ()) for tag in value.split(",") if tag)
+
+    every, some, not_every, none = (tags_of(key) for key in ("tags", "tags-any", "not-tags", "not-tags-any"))
+    if every:
+        keep.append(lambda record: every <= set(record.spec.tags))
+    if some:
+        keep.append(lambda record: not some.isdisjoint(record.spec.tags))
+    if not_every:
+        keep.append(lambda record: not not_every <= set(record.spec.tags))
+    if none:
+        keep.append(lambda record: none.isdisjoint(record.spec.tags))
+    if "locked" in query:
+        locked = _boolean("locked", query["locked"][-1])
+        keep.append(lambda record: record.locked is locked)
+    if "config_drive" in query:
+        drive = is_true(query["config_drive"][-1])
+        keep.append(lambda record: record.spec.config_drive is drive)
+    for key in ("description", "display_description"):
+        if key in query:
+            wanted = set(query[key])
+            keep.append(lambda record, wanted=wanted: record.spec.description in wanted)  # type: ignore[misc]
+    return keep
+
+
+def _sort(call: Call, query: dict[str, list[str]]) -> list[tuple[str, bool]]:
+    keys, directions = query.get("sort_key", []), query.get("sort_dir", [])
+    if len(directions) > max(len(keys), 1):
+        raise errors.Invalid("Sort direction array size exceeds sort key array size.")
+    default = directions[0] if directions and not keys else "desc"
+    found: list[tuple[str, bool]] = []
+    for place, key in enumerate(keys):
+        direction = directions[place] if place < len(directions) else "desc"
+        column = _SORT_COLUMNS.get(key)
+        if column is None and key not in _UNSORTED:
+            raise errors.Invalid(f"Invalid input for query parameters sort_key. Value: {key}. No such key.")
+        if column in ("host", "node") and not call.context.is_admin:
+            continue
+        if column is not None and column not in dict(found):
+            found.append((column, direction == "desc"))
+    for column in ("created_at", "id"):
+        if column not in dict(found):
+            found.append((column, default == "desc"))
+    assert all(column in SORT_KEYS for column, _ in found)  # noqa: S101 -- the two tables belong together
+    return found

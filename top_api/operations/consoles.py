@@ -1,0 +1,32 @@
+"""Consoles of a server: its log, and a way to its screen."""
+
+from __future__ import annotations
+
+from cellcloud import errors
+from cellcloud.context import RequestContext
+from cellcloud.model.console import ConsoleGrant
+from cellcloud.model.server import ServerRecord
+from top_api.parts import Parts
+
+ALL_LINES = -1
+
+
+def get_output(parts: Parts, context: RequestContext, record: ServerRecord, lines: int) -> str:
+    """The last ``lines`` lines of the console's log. Raises Conflict, Unreachable."""
+    _check_placed(record)
+    return parts.cells.conductor(record.cell).get_console_output(parts.cells.budget(context), record.id, lines)
+
+
+def create_console(
+    parts: Parts, context: RequestContext, record: ServerRecord, protocol: str, kind: str
+) -> ConsoleGrant:
+    """A URL with a token of a single use. Raises Invalid for a kind that is not offered, Conflict, Unreachable."""
+    if (protocol, kind) != ("vnc", "novnc"):
+        raise errors.Invalid(f"Unavailable console type {kind}.")
+    _check_placed(record)
+    return parts.cells.consoleauth(record.cell).create_console(parts.cells.budget(context), record.id, protocol, kind)
+
+
+def _check_placed(record: ServerRecord) -> None:
+    if not record.cell or record.host is None:
+        raise errors.Conflict(f"Instance {record.id} is not ready")

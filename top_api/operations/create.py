@@ -1,0 +1,375 @@
+"""Create: from a validated body to servers that are accepted for good.
+
+One transaction counts the quota, writes the index's rows and one intent for each server; then the request is answered
+and the intents are delivered. A client's own key makes a repeated request return the same servers for ever.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import re
+import secrets
+import string
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import msgspec
+
+from cellcloud import errors
+from cellcloud.context import RequestContext
+from cellcloud.db import flavors, idempotency, index, intents, keypairs, quotas
+from cellcloud.db.engine import Database, retried
+from cellcloud.db.idempotency import KeptAnswer
+from cellcloud.lifecycle import TaskState, VmState
+from cellcloud.model.flavor import Flavor
+from cellcloud.model.image import Image
+from cellcloud.model.intent import IntentKind
+from cellcloud.model.keypair import Keypair
+from cellcloud.model.network import RequestedNetwork
+from cellcloud.model.server import ServerRecord, ServerSpec
+from top_api import quota
+from top_api.parts import Parts
+from top_api.schemas.types import is_true
+
+MOST_AT_ONCE = 1000  # servers in one request
+GIB = 1 << 30
+_LETTERS = string.ascii_lowercase + string.digits
+_KEY = re.compile(r"^[\x21-\x7e]{1,255}$")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accepted:
+    """What the request is answered with; kept under the client's key, but for the password."""
+
+    server_ids: tuple[str, ...]
+    reservation_id: str
+    security_groups: tuple[str, ...]
+    disk_config: str
+    admin_pass: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """How many servers of which kind: ``spec`` is the first one's, without an id."""
+
+    spec: ServerSpec
+    min_count: int
+    max_count: int
+
+
+def create_servers(
+    parts: Parts,
+    context: RequestContext,
+    body: dict[str, Any],
+    *,
+    key: str | None = None,
+    may_force_host: bool = False,
+) -> Accepted:
+    """Accept the servers a validated body asks for.
+
+    Raises Invalid for what does not exist or does not fit together, QuotaExceeded, Forbidden, Conflict (the key was
+    used for another request), Unreachable (an outside service).
+    """
+    server = body["server"]
+    password = server.get("adminPass") or secrets.token_urlsafe(9)
+    body_hash = ""
+    if key is not None:
+        if not _KEY.match(key):
+            raise errors.Invalid("The Idempotency-Key header takes 1 to 255 printable characters without spaces.")
+        body_hash = idempotency.hash_of(msgspec.json.encode(body, order="deterministic"))
+        with parts.database.read() as connection:
+            kept = idempotency.find_answer(connection, context.project_id, key)
+        if kept is not None:
+            return _repeat(kept, body_hash, _password(server, key))
+        password = _password(server, key)
+    wanted = _wanted(parts, context, body, may_force_host=may_force_host)
+    accepted, intent_ids = _commit(parts, context, wanted, key=key, body_hash=body_hash)
+    parts.deliver(intent_ids)
+    return replace(accepted, admin_pass=password)
+
+
+def _password(server: dict[str, Any], key: str) -> str:
+    """The same for each repetition, and stored nowhere."""
+    given = server.get("adminPass")
+    if given:
+        return str(given)
+    digest = hmac.digest(key.encode(), msgspec.json.encode(server, order="deterministic"), hashlib.sha256)
+    return base64.urlsafe_b64encode(digest)[:12].decode()
+
+
+def _repeat(kept: KeptAnswer, body_hash: str, password: str) -> Accepted:
+    if kept.body_hash != body_hash:
+        raise errors.Conflict("The Idempotency-Key was used for another request.")
+    return replace(msgspec.convert(kept.answer, Accepted), admin_pass=password)
+
+
+def _commit(
+    parts: Parts, context: RequestContext, wanted: Wanted, *, key: str | None, body_hash: str
+) -> tuple[Accepted, list[str]]:
+    try:
+        return _accept(parts.database, parts, context, wanted, key, body_hash)
+    except _KeyTaken:
+        with parts.database.read() as connection:
+            kept = idempotency.find_answer(connection, context.project_id, key or "")
+        if kept is None:
+            raise errors.Busy("A request with the same key is being worked on; try again shortly.") from None
+        return _repeat(kept, body_hash, ""), []
+
+
+class _KeyTaken(Exception):
+    """Another request with the same key was first; rolls the transaction back."""
+
+
+@retried
+def _accept(
+    database: Database, parts: Parts, context: RequestContext, wanted: Wanted, key: str | None, body_hash: str
+) -> tuple[Accepted, list[str]]:
+    """The one transaction."""
+    config = parts.config.top
+    with database.write() as connection:
+        now = index.current_time(connection)
+        count = _reserve_quota(connection, parts, context.project_id, wanted)
+        records = [_record(spec, now) for spec in _numbered(wanted.spec, count, now)]
+        accepted = Accepted(
+            server_ids=tuple(record.id for record in records),
+            reservation_id=wanted.spec.reservation_id,
+            security_groups=wanted.spec.security_groups,
+            disk_config=wanted.spec.disk_config,
+        )
+        if key is not None:
+            kept = KeptAnswer(body_hash=body_hash, answer=msgspec.to_builtins(accepted))
+            if not idempotency.keep_answer(connection, context.project_id, key, kept):
+                raise _KeyTaken
+        index.insert_records(connection, records)
+        intent_ids = intents.add_intents(
+            connection,
+            IntentKind.CREATE,
+            accepted.server_ids,
+            context,
+            owner=parts.owner,
+            lease=config.intent_lease,
+            deadline=config.intent_deadline,
+        )
+    return accepted, intent_ids
+
+
+def _reserve_quota(connection: Any, parts: Parts, project_id: str, wanted: Wanted) -> int:
+    """Count as many servers as fit, at least the minimum; returns how many. Raises QuotaExceeded."""
+    limits = quotas.list_limits(connection, project_id, quota.defaults(parts.config.quota))
+    cost = quotas.cost_of(wanted.spec.flavor)
+    count = wanted.max_count
+    if wanted.min_count < wanted.max_count:
+        fits = quota.how_many_fit(cost, quotas.list_usages(connection, project_id), limits)
+        count = max(wanted.min_count, wanted.max_count if fits is None else min(fits, wanted.max_count))
+    amounts = quotas.cost_of(wanted.spec.flavor, count)
+    refused = quotas.reserve(connection, project_id, amounts, limits)
+    if refused is not None:
+        raise quotas.refusal(refused, amounts, quotas.list_usages(connection, project_id), limits)
+    return count
+
+
+def _record(spec: ServerSpec, now: Any) -> ServerRecord:
+    return ServerRecord(
+        spec=spec,
+        version=0,
+        generation=0,
+        vm_state=VmState.BUILDING,
+        task_state=TaskState.SCHEDULING,
+        created_at=now,
+        updated_at=now,
+    )
+
+
+def _numbered(spec: ServerSpec, count: int, now: Any) -> list[ServerSpec]:
+    """``count`` specs; several get numbers behind their names, as Nova does."""
+    found = []
+    for place in range(count):
+        server_id = str(uuid.uuid4())
+        suffix = f"-{place + 1}" if count > 1 else ""
+        found.append(
+            replace(
+                spec,
+                id=server_id,
+                name=spec.name[: 255 - len(suffix)] + suffix,
+                hostname=(spec.hostname[: 63 - len(suffix)].rstrip("-.") or f"server-{server_id}") + suffix
+                if spec.hostname
+                else f"server-{server_id}",
+                launch_index=place,
+                created_at=now,
+            )
+        )
+    return found
+
+
+# ---- what the body asks for ------------------------------------------------------------------------------------------
+def _wanted(parts: Parts, context: RequestContext, body: dict[str, Any], *, may_force_host: bool) -> Wanted:
+    server = body["server"]
+    min_count, max_count = _counts(server)
+    flavor, keypair = _flavor_and_keypair(parts, context, server)
+    image = _image(parts, context, server)
+    _check_fit(flavor, image)
+    zone, host = _place(parts, server, may_force_host=may_force_host)
+    metadata = server.get("metadata") or {}
+    most = parts.config.quota.metadata_items
+    if 0 <= most < len(metadata):
+        raise errors.QuotaExceeded(f"Maximum number of metadata items exceeds {most}")
+    if server.get("personality"):
+        raise errors.QuotaExceeded("Personality file limit exceeded: files are not injected; use user_data.")
+    if server.get("trusted_image_certificates"):
+        raise errors.Invalid("Trusted image certificates are not offered.")
+    groups = tuple(dict.fromkeys(group["name"] for group in server.get("security_groups") or ({"name": "default"},)))
+    name = server["name"].strip()
+    spec = ServerSpec(
+        id="",
+        name=name,
+        project_id=context.project_id,
+        user_id=context.user_id,
+        flavor=flavor,
+        image=image,
+        hostname=server.get("hostname") or hostname_of(name),
+        description=server.get("description"),
+        metadata=metadata,
+        tags=tuple(dict.fromkeys(server.get("tags") or ())),
+        keypair=keypair,
+        user_data=server.get("user_data"),
+        config_drive=is_true(server.get("config_drive")),
+        networks=_networks(parts, context, server.get("networks"), max_count),
+        security_groups=groups,
+        availability_zone=zone,
+        host=host,
+        scheduler_hints=_hints(body),
+        disk_config=server.get("OS-DCF:diskConfig", "MANUAL"),
+        access_ip_v4=server.get("accessIPv4", ""),
+        access_ip_v6=server.get("accessIPv6", ""),
+        reservation_id="r-" + "".join(secrets.choice(_LETTERS) for _ in range(8)),
+        request_id=context.request_id,
+    )
+    return Wanted(spec=spec, min_count=min_count, max_count=max_count)
+
+
+def _counts(server: dict[str, Any]) -> tuple[int, int]:
+    min_count = int(server.get("min_count") or 1)
+    max_count = int(server.get("max_count") or min_count)
+    if min_count > max_count:
+        raise errors.Invalid("min_count must be <= max_count")
+    if max_count > MOST_AT_ONCE:
+        raise errors.Invalid(f"At most {MOST_AT_ONCE} servers can be made in one request.")
+    if max_count > 1 and server.get("hostname"):
+        raise errors.Invalid("A hostname can be given for one server only.")
+    return min_count, max_count
+
+
+def _flavor_and_keypair(parts: Parts, context: RequestContext, server: dict[str, Any]) -> tuple[Flavor, Keypair | None]:
+    flavor_id = str(server["flavorRef"]).rstrip("/").rsplit("/", 1)[-1]
+    key_name = server.get("key_name")
+    with parts.database.read() as connection:
+        flavor = flavors.find_flavor(connection, flavor_id, project_id=context.project_id)
+        keypair = keypairs.find_keypair(connection, context.user_id, key_name) if key_name else None
+    if flavor is None or flavor.disabled:
+        raise errors.Invalid(f"Flavor {flavor_id[:255]} could not be found.")
+    if key_name and keypair is None:
+        raise errors.Invalid("Invalid key_name provided.")
+    return flavor, keypair
+
+
+def _image(parts: Parts, context: RequestContext, server: dict[str, Any]) -> Image:
+    image_id = server.get("imageRef") or ""
+    for device in server.get("block_device_mapping_v2") or ():
+        image_id = _image_of_device(device, image_id)
+    if server.get("block_device_mapping"):
+        raise errors.Invalid("Block Device Mapping is Invalid: volumes are not offered.")
+    if not image_id:
+        raise errors.Invalid("Invalid imageRef provided: servers boot from an image here, volumes are not offered.")
+    try:
+        image = parts.images.get_image(image_id, project_id=context.project_id, is_admin=context.is_admin)
+    except errors.NotFound as error:
+        raise errors.Invalid(f"Image {image_id} could not be found.") from error
+    if image.status != "active":
+        raise errors.Invalid(f"Image {image_id} is not active.")
+    return image
+
+
+def _image_of_device(device: dict[str, Any], image_id: str) -> str:
+    """A disk like the one that the image makes anyway is taken; any other needs volumes."""
+    same = (
+        device.get("source_type") == "image"
+        and device.get("destination_type", "local") == "local"
+        and str(device.get("boot_index", "0")) == "0"
+        and (not image_id or device.get("uuid") == image_id)
+        and not device.get("volume_size")
+        and not device.get("volume_type")
+    )
+    if not same:
+        raise errors.Invalid("Block Device Mapping is Invalid: only the image's own local disk is offered.")
+    return str(device.get("uuid") or image_id)
+
+
+def _check_fit(flavor: Flavor, image: Image) -> None:
+    if flavor.memory_mb < image.min_ram:
+        raise errors.Invalid("Flavor's memory is too small for requested image.")
+    size = max(image.min_disk * GIB, image.virtual_size or image.size)
+    if flavor.root_gb * GIB < size:
+        raise errors.Invalid(
+            "Flavor's disk is too small for requested image. "
+            f"Flavor disk is {flavor.root_gb * GIB} bytes, image is {size} bytes."
+        )
+
+
+def _place(parts: Parts, server: dict[str, Any], *, may_force_host: bool) -> tuple[str | None, str | None]:
+    """(zone, host) asked for; ``zone:host`` and ``host`` are for administrators."""
+    zone, _, rest = (server.get("availability_zone") or parts.config.top.default_zone).partition(":")
+    host = rest.partition(":")[0] or server.get("host") or server.get("hypervisor_hostname")
+    if host and not may_force_host:
+        raise errors.Forbidden("Policy doesn't allow os_compute_api:servers:create:forced_host to be performed.")
+    known = parts.cells.zones()
+    if zone and known and zone not in known:
+        raise errors.Invalid("The requested availability zone is not available")
+    return zone or None, host or None
+
+
+def _networks(parts: Parts, context: RequestContext, given: Any, count: int) -> tuple[RequestedNetwork, ...] | None:
+    if given == "none":
+        return ()
+    requested: Sequence[RequestedNetwork] | None = None
+    if isinstance(given, list) and given:
+        requested = [_network(entry) for entry in given]
+    try:
+        found = parts.networks.check_networks(context.project_id, requested, count=count)
+    except errors.NotFound as error:
+        raise errors.Invalid(error.message) from error
+    return tuple(found)
+
+
+def _network(entry: dict[str, Any]) -> RequestedNetwork:
+    port_id, network_id = entry.get("port"), entry.get("uuid")
+    if port_id and entry.get("fixed_ip"):
+        raise errors.Invalid("Specified Fixed IP cannot be used with a port; the port has its own.")
+    if not port_id and not network_id:
+        raise errors.Invalid("Bad network format: missing 'uuid'")
+    return RequestedNetwork(
+        network_id=None if port_id else network_id,
+        port_id=port_id,
+        fixed_ip=entry.get("fixed_ip"),
+        tag=entry.get("tag"),
+    )
+
+
+def _hints(body: dict[str, Any]) -> dict[str, object]:
+    """Scheduler hints under either spelling; both at once would be two values for one thing."""
+    spellings = [key for key in ("os:scheduler_hints", "OS-SCH-HNT:scheduler_hints") if body.get(key)]
+    if len(spellings) > 1:
+        raise errors.Invalid("Scheduler hints are given twice.")
+    hints: dict[str, object] = body[spellings[0]] if spellings else {}
+    if "group" in hints:
+        raise errors.Invalid(f"Instance group {hints['group']} could not be found.")
+    return hints
+
+
+def hostname_of(name: str) -> str:
+    """A host name made of a server's name as Nova makes it; empty when nothing of it can be used."""
+    dashed = re.sub(r"[ _.]+", "-", name.lower())
+    return re.sub(r"[^a-z0-9-]+", "", dashed).strip("-")[:63].rstrip("-")

@@ -1,0 +1,87 @@
+"""What operations on a server that exists have in common: finding it, and carrying its cell's answer back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from cellcloud import errors
+from cellcloud.context import RequestContext
+from cellcloud.db import index
+from cellcloud.db.engine import Database, retried
+from cellcloud.lifecycle import Operation
+from cellcloud.model.server import ServerRecord
+from cellcloud.rpc.conductor import Conductor
+from top_api.parts import Parts
+
+_MOST_ID = 64  # characters; a longer id is nobody's
+
+
+def find_server(parts: Parts, server_id: str, project_id: str | None) -> ServerRecord:
+    """The server, if the project (None: any) has it. Raises NotFound, the same for foreign and unknown ids."""
+    record = None
+    if len(server_id) <= _MOST_ID:
+        with parts.database.read() as connection:
+            record = index.find_record(connection, server_id, project_id=project_id)
+    if record is None:
+        raise errors.NotFound(f"Instance {server_id[:_MOST_ID]} could not be found.")
+    return record
+
+
+def check_unlocked(context: RequestContext, record: ServerRecord) -> None:
+    """Raises Conflict for a locked server, unless an administrator asks."""
+    if record.locked and not context.is_admin:
+        raise errors.Conflict(f"Instance {record.id} is locked")
+
+
+def tell_cell(
+    parts: Parts,
+    context: RequestContext,
+    record: ServerRecord,
+    verb: str,
+    ask: Callable[[Conductor, RequestContext], ServerRecord],
+) -> ServerRecord:
+    """Let the server's cell do something, and put its answer into the index, so that the caller reads it next.
+
+    Raises Conflict while no cell has the server yet, and whatever the cell raises.
+    """
+    if not record.cell:
+        raise errors.Conflict(f"Cannot '{verb}' instance {record.id} while it is in vm_state {record.vm_state}")
+    answer = ask(parts.cells.conductor(record.cell), parts.cells.budget(context))
+    return save_answer(parts.database, answer, record.cell)
+
+
+@retried
+def save_answer(database: Database, record: ServerRecord, cell: str) -> ServerRecord:
+    """A cell's newer copy of a server, into the index."""
+    mine = replace(record, cell=cell)
+    with database.write() as connection:
+        index.upsert(connection, [mine])
+    return mine
+
+
+def begin(
+    parts: Parts,
+    context: RequestContext,
+    record: ServerRecord,
+    operation: Operation,
+    arguments: dict[str, object] | None = None,
+) -> ServerRecord:
+    """Begin an operation in the server's cell. Raises Conflict, Unreachable."""
+    check_unlocked(context, record)
+    return tell_cell(
+        parts,
+        context,
+        record,
+        operation,
+        lambda conductor, patient: conductor.begin_operation(patient, record.id, operation, arguments or {}),
+    )
+
+
+def change(
+    parts: Parts, context: RequestContext, record: ServerRecord, verb: str, changes: dict[str, object]
+) -> ServerRecord:
+    """Set whole values of a server in its cell. Raises Conflict, Unreachable."""
+    return tell_cell(
+        parts, context, record, verb, lambda conductor, patient: conductor.update_server(patient, record.id, changes)
+    )

@@ -1,0 +1,37 @@
+"""Update: the values of a server that need no run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cellcloud.context import RequestContext
+from cellcloud.model.server import ServerRecord
+from top_api.operations.servers import change, check_unlocked
+from top_api.parts import Parts
+
+_FIELDS = {
+    "name": "name",
+    "description": "description",
+    "hostname": "hostname",
+    "accessIPv4": "access_ip_v4",
+    "accessIPv6": "access_ip_v6",
+}
+
+
+def update_server(parts: Parts, context: RequestContext, record: ServerRecord, given: dict[str, Any]) -> ServerRecord:
+    """``given``: the body's keys. Raises Conflict, Unreachable."""
+    changes = {_FIELDS[key]: value for key, value in given.items() if key in _FIELDS}
+    if isinstance(changes.get("name"), str):
+        changes["name"] = str(changes["name"]).strip()
+    return change(parts, context, record, "update", changes) if changes else record
+
+
+def set_locked(parts: Parts, context: RequestContext, record: ServerRecord, locked: bool) -> ServerRecord:
+    """Lock or unlock. Raises Conflict, Unreachable."""
+    return change(parts, context, record, "lock" if locked else "unlock", {"locked": locked})
+
+
+def set_tags(parts: Parts, context: RequestContext, record: ServerRecord, tags: list[str]) -> ServerRecord:
+    """Replace the tags. Raises Conflict, Unreachable."""
+    check_unlocked(context, record)
+    return change(parts, context, record, "update", {"tags": tags})

@@ -1,0 +1,55 @@
+"""The outside services that the configuration chooses, and the APIs of those that are embedded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from flask import Blueprint
+
+from cellcloud import errors
+from cellcloud.clients.identity import IdentityClient
+from cellcloud.clients.image import ImageClient
+from cellcloud.clients.network import NetworkClient
+from cellcloud.config import Config
+from cellcloud.db.engine import Database
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outside:
+    """``blueprints``: the embedded services as their clients know them, served at the API's own port."""
+
+    identity: IdentityClient
+    images: ImageClient
+    networks: NetworkClient
+    blueprints: Sequence[Blueprint] = ()
+
+
+def make_outside(config: Config, database: Database) -> Outside:
+    """Raises Misconfigured for a mixture that is not offered."""
+    adapters = (config.identity.adapter, config.outside.image_adapter, config.outside.network_adapter)
+    if adapters == ("embedded", "embedded", "embedded"):
+        return _embedded(config, database)
+    raise errors.Misconfigured(f"This API does not offer the adapters {', '.join(adapters)} together.")
+
+
+def _embedded(config: Config, database: Database) -> Outside:
+    from cellcloud.embedded.identity import EmbeddedIdentity
+    from cellcloud.embedded.images import EmbeddedImages
+    from cellcloud.embedded.networks import EmbeddedNetworks
+    from top_api.embedded_api import create_blueprints
+
+    identity = EmbeddedIdentity(
+        database,
+        public_url=config.public_url,
+        token_hours=config.identity.token_hours,
+        cache_seconds=config.identity.cache_seconds,
+    )
+    images = EmbeddedImages(database, config.state_dir / "images", max_bytes=config.outside.max_image_bytes)
+    networks = EmbeddedNetworks(database)
+    return Outside(
+        identity=identity,
+        images=images,
+        networks=networks,
+        blueprints=create_blueprints(identity, images, networks, config),
+    )

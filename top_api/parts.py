@@ -1,0 +1,27 @@
+"""What the API is made of: built once by ``app``, handed to every operation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from cellcloud.clients.identity import IdentityClient
+from cellcloud.clients.image import ImageClient
+from cellcloud.clients.network import NetworkClient
+from cellcloud.config import Config
+from cellcloud.db.engine import Database
+from top_api.cells import Cells
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """``deliver`` takes the ids of intents just committed and returns at once; they are leased to ``owner``."""
+
+    config: Config
+    database: Database
+    identity: IdentityClient
+    images: ImageClient
+    networks: NetworkClient
+    cells: Cells
+    deliver: Callable[[Sequence[str]], None]
+    owner: str

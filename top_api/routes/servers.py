@@ -1,0 +1,94 @@
+"""/servers: create, list, show, update, delete."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cellcloud import errors
+from cellcloud.db import index
+from cellcloud.model.server import ServerRecord
+from top_api import filters
+from top_api.operations.create import Accepted, create_servers
+from top_api.operations.delete import delete_server
+from top_api.operations.servers import find_server
+from top_api.operations.update import update_server
+from top_api.paging import next_links
+from top_api.routing import Answer, Call, Resource
+from top_api.schemas import servers as schemas
+from top_api.schemas.types import is_true
+from top_api.views.servers import ServerView
+
+servers = Resource("servers")
+
+
+@servers.route("GET", "/servers", "os_compute_api:servers:index", query=schemas.LIST)
+def list_servers(call: Call) -> dict[str, Any]:
+    records = _list(call)
+    view = ServerView(call)
+    shown = [view.brief(record) for record in records]
+    return {"servers": shown, **next_links(call, "servers", ("servers",), [record.id for record in records])}
+
+
+@servers.route("GET", "/servers/detail", "os_compute_api:servers:detail", query=schemas.LIST)
+def list_servers_in_detail(call: Call) -> dict[str, Any]:
+    records = _list(call)
+    view = ServerView(call, call.parts.cells.mute_cells())
+    shown = [view.detail(record) for record in records]
+    links = next_links(call, "servers", ("servers", "detail"), [record.id for record in records])
+    return {"servers": shown, **links}
+
+
+def _list(call: Call) -> list[ServerRecord]:
+    query = filters.read(call)
+    with call.parts.database.read() as connection:
+        try:
+            return index.list_records(connection, query)
+        except errors.NotFound as error:
+            raise errors.Invalid(error.message) from error
+
+
+@servers.route("POST", "/servers", "os_compute_api:servers:create", body=schemas.CREATE)
+def create(call: Call) -> Answer:
+    accepted = create_servers(
+        call.parts,
+        call.context,
+        call.body,
+        key=call.idempotency_key,
+        may_force_host=call.allows("os_compute_api:servers:create:forced_host"),
+    )
+    if is_true(call.body["server"].get("return_reservation_id")):
+        return Answer(status=202, body={"reservation_id": accepted.reservation_id})
+    server_id = accepted.server_ids[0]
+    location = {"Location": call.url("servers", server_id)}
+    return Answer(status=202, body={"server": _created(call, accepted)}, headers=location)
+
+
+def _created(call: Call, accepted: Accepted) -> dict[str, Any]:
+    server_id = accepted.server_ids[0]
+    shown: dict[str, Any] = {
+        "id": server_id,
+        "links": call.links("servers", server_id),
+        "OS-DCF:diskConfig": accepted.disk_config,
+        "security_groups": [{"name": name} for name in accepted.security_groups],
+    }
+    if call.parts.config.top.enable_instance_password:
+        shown["adminPass"] = accepted.admin_pass
+    return shown
+
+
+@servers.route("GET", "/servers/<server_id>", "os_compute_api:servers:show")
+def show(call: Call, server_id: str) -> dict[str, Any]:
+    record = find_server(call.parts, server_id, call.project_filter)
+    return {"server": ServerView(call, call.parts.cells.mute_cells()).show(record)}
+
+
+@servers.route("PUT", "/servers/<server_id>", "os_compute_api:servers:update", body=schemas.UPDATE)
+def update(call: Call, server_id: str) -> dict[str, Any]:
+    record = find_server(call.parts, server_id, call.project_filter)
+    changed = update_server(call.parts, call.context, record, call.body["server"])
+    return {"server": ServerView(call, call.parts.cells.mute_cells()).updated(changed)}
+
+
+@servers.route("DELETE", "/servers/<server_id>", "os_compute_api:servers:delete", status=204)
+def delete(call: Call, server_id: str) -> None:
+    delete_server(call.parts, call.context, find_server(call.parts, server_id, call.project_filter))

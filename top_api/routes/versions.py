@@ -1,0 +1,67 @@
+"""Version documents: anonymous, without a microversion."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Blueprint, Response, request
+
+from top_api.faults import json_response
+from top_api.microversion import FIRST, LAST
+
+_MEDIA = "application/vnd.openstack.compute+json;version="
+_V20 = {"id": "v2.0", "status": "DEPRECATED", "version": "", "min_version": "", "updated": "2011-01-21T11:33:21Z"}
+_V21 = {
+    "id": "v2.1",
+    "status": "CURRENT",
+    "version": str(LAST),
+    "min_version": str(FIRST),
+    "updated": "2013-07-23T11:33:21Z",
+}
+
+
+def _link(base_url: str, path: str) -> dict[str, str]:
+    return {"rel": "self", "href": f"{base_url}/{path}/"}
+
+
+def _document(base_url: str, version: dict[str, str], path: str) -> dict[str, Any]:
+    described = {"rel": "describedby", "type": "text/html", "href": "https://docs.openstack.org/"}
+    media = {"base": "application/json", "type": _MEDIA + version["id"][1:]}
+    return {**version, "links": [_link(base_url, path), described], "media-types": [media]}
+
+
+def choices(base_url: str, path: str) -> Response:
+    """For a first segment that is no version: what there is, with status 300."""
+    found = [
+        {
+            "id": version["id"],
+            "status": version["status"],
+            "links": [{"rel": "self", "href": f"{base_url}/{segment}/{path.lstrip('/')}"}],
+            "media-types": [{"base": "application/json", "type": _MEDIA + version["id"][1:]}],
+        }
+        for version, segment in ((_V20, "v2"), (_V21, "v2.1"))
+    ]
+    return json_response(300, {"choices": found})
+
+
+def blueprint(public_url: str) -> Blueprint:
+    """The documents' routes; ``public_url`` empty: links as the client addresses us."""
+    routes = Blueprint("versions", __name__)
+
+    def base() -> str:
+        return public_url.rstrip("/") or request.host_url.rstrip("/")
+
+    @routes.get("/")
+    def list_versions() -> Response:
+        versions = [{**version, "links": [_link(base(), path)]} for version, path in ((_V20, "v2"), (_V21, "v2.1"))]
+        return json_response(200, {"versions": versions})
+
+    @routes.get("/v2.1/")
+    def show_current() -> Response:
+        return json_response(200, {"version": _document(base(), _V21, "v2.1")})
+
+    @routes.get("/v2/")
+    def show_deprecated() -> Response:
+        return json_response(200, {"version": _document(base(), _V20, "v2")})
+
+    return routes

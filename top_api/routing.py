@@ -1,0 +1,236 @@
+"""From a declared route to an answer: authentication, microversion, policy, validation, then the handler.
+
+A resource's file declares its routes with ``Resource.route`` and its server actions with ``action``; handlers get a
+``Call`` and return an ``Answer``, plain values for the declared status, or None for an answer without a body. Every
+route exists twice, bare and behind the caller's project id.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from flask import Flask, Response, g, request
+from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
+
+from cellcloud import errors
+from cellcloud.context import RequestContext
+from top_api import auth, faults, microversion, policy
+from top_api.microversion import FIRST, LAST, Microversion
+from top_api.parts import Parts
+from top_api.validation import MALFORMED, NO_QUERY, Queries, UnsupportedType, Versioned, check_body, read_json
+
+PROJECT_SEGMENT = "[0-9a-fA-F]{32}|[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
+BODY_TYPES = ("application/json", "application/vnd.openstack.compute+json")
+Pair = tuple[int, int]
+
+
+@dataclass(slots=True, kw_only=True)
+class Call:
+    """One authenticated and validated request."""
+
+    parts: Parts
+    context: RequestContext
+    version: Microversion
+    base_url: str
+    project_segment: str = ""
+    path: str = ""
+    query: dict[str, list[str]] = field(default_factory=dict)
+    body: Any = None
+    raw_body: bytes = b""
+    idempotency_key: str | None = None
+
+    def param(self, name: str, default: str | None = None) -> str | None:
+        """The last value of a query key."""
+        values = self.query.get(name)
+        return values[-1] if values else default
+
+    def allows(self, rule: str) -> bool:
+        """Whether policy lets the caller do that."""
+        return policy.allows(self.context, rule)
+
+    def check(self, rule: str) -> None:
+        """Raises Forbidden."""
+        policy.check(self.context, rule)
+
+    @property
+    def project_filter(self) -> str | None:
+        """The project whose things the caller may look up by id; None for administrators: any."""
+        return None if self.context.is_admin else self.context.project_id
+
+    def url(self, *parts: str) -> str:
+        """A link into the API as this client addresses it."""
+        return "/".join(part for part in (self.base_url, "v2.1", self.project_segment, *parts) if part)
+
+    def bookmark(self, *parts: str) -> str:
+        """A link that carries no API version."""
+        return "/".join(part for part in (self.base_url, self.project_segment, *parts) if part)
+
+    def links(self, *parts: str) -> list[dict[str, str]]:
+        """The two links every resource shows."""
+        return [{"rel": "self", "href": self.url(*parts)}, {"rel": "bookmark", "href": self.bookmark(*parts)}]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """``body`` None: an answer without one."""
+
+    status: int = 200
+    body: Any = None
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+Handler = Callable[..., Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """One method of one path. ``since`` and ``until``: the microversions it exists in, both included."""
+
+    method: str
+    path: str
+    handler: Handler
+    rule: str
+    status: int = 200
+    since: Pair = FIRST
+    until: Pair = LAST
+    query: Queries = NO_QUERY
+    body: Versioned | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Action:
+    """One key of ``POST /servers/{id}/action``."""
+
+    name: str
+    handler: Handler
+    rule: str
+    status: int = 202
+    since: Pair = FIRST
+    until: Pair = LAST
+    body: Versioned | None = None
+
+
+class Resource:
+    """The routes of one resource."""
+
+    def __init__(self, name: str, *, prefix: str = "/v2.1") -> None:
+        self.name = name
+        self.prefix = prefix
+        self.routes: list[Route] = []
+
+    def route(self, method: str, path: str, rule: str, **options: Any) -> Callable[[Handler], Handler]:
+        """Declare the decorated function as a route; ``options`` are Route's."""
+
+        def declare(handler: Handler) -> Handler:
+            self.routes.append(Route(method=method, path=path, handler=handler, rule=rule, **options))
+            return handler
+
+        return declare
+
+
+class Actions:
+    """The server actions, by the body's one key."""
+
+    def __init__(self) -> None:
+        self.by_name: dict[str, Action] = {}
+
+    def action(self, name: str, rule: str, **options: Any) -> Callable[[Handler], Handler]:
+        """Declare the decorated function as an action; ``options`` are Action's."""
+
+        def declare(handler: Handler) -> Handler:
+            self.by_name[name] = Action(name=name, handler=handler, rule=rule, **options)
+            return handler
+
+        return declare
+
+    def perform(self, call: Call, *args: str) -> Answer:
+        """Do what the body names. Raises Invalid for no such action, NotFound for one of other microversions."""
+        if not isinstance(call.body, dict) or len(call.body) != 1:
+            raise errors.Invalid(MALFORMED)
+        name = next(iter(call.body))
+        action = self.by_name.get(name)
+        if action is None:
+            raise errors.Invalid(f"There is no such action: {name[:64]}")
+        if not action.since <= call.version <= action.until:
+            raise errors.NotFound("The resource could not be found.")
+        call.check(action.rule)
+        if action.body is not None:
+            check_body(action.body, call.version, call.body)
+        return _answer(action.handler(call, *args), action.status)
+
+
+def mount(app: Flask, parts: Parts, resources: Sequence[Resource]) -> None:
+    """Give the application every route of every resource."""
+    for resource in resources:
+        for route in resource.routes:
+            view = _view(parts, route)
+            twins = [resource.prefix]
+            if resource.prefix == "/v2.1":
+                twins.append(f"{resource.prefix}/<regex('{PROJECT_SEGMENT}'):project_segment>")
+            for place, prefix in enumerate(twins):
+                app.add_url_rule(
+                    prefix + route.path,
+                    endpoint=f"{resource.name}.{route.method}.{route.path}.{place}",
+                    view_func=view,
+                    methods=[route.method],
+                    provide_automatic_options=False,
+                )
+
+
+def _view(parts: Parts, route: Route) -> Callable[..., Response]:
+    def view(project_segment: str = "", **arguments: str) -> Response:
+        data = _read_body(parts.config.top.max_body) if route.method != "GET" else b""
+        context = auth.authenticate(parts.identity, request.headers, g.request_id)
+        version = microversion.requested(request.headers)
+        g.version = version
+        if project_segment and project_segment != context.project_id:
+            raise errors.Invalid("Malformed request URL: URL's project_id doesn't match Context's project_id")
+        if not route.since <= version <= route.until or any("\x00" in value for value in arguments.values()):
+            raise errors.NotFound("The resource could not be found.")
+        policy.check(context, route.rule)
+        call = Call(
+            parts=parts,
+            context=context,
+            version=version,
+            base_url=parts.config.top.public_url.rstrip("/") or request.host_url.rstrip("/"),
+            project_segment=project_segment,
+            path=request.path,
+            query=route.query.read(request.args.to_dict(flat=False), version),
+            body=read_json(data),
+            raw_body=data,
+            idempotency_key=request.headers.get("Idempotency-Key"),
+        )
+        if route.body is not None:
+            if not isinstance(call.body, dict):
+                raise errors.Invalid(MALFORMED)
+            check_body(route.body, version, call.body)
+        answer = _answer(route.handler(call, **arguments), route.status)
+        response = (
+            faults.json_response(answer.status, answer.body)
+            if answer.body is not None
+            else Response(status=answer.status, content_type="application/json")
+        )
+        response.headers.update(answer.headers)
+        return response
+
+    return view
+
+
+def _answer(value: Any, status: int) -> Answer:
+    return value if isinstance(value, Answer) else Answer(status=status, body=value)
+
+
+def _read_body(most: int) -> bytes:
+    """The body, if it is JSON and not too large. Raises TooLarge, UnsupportedType."""
+    request.max_content_length = most
+    try:
+        data = request.get_data(cache=False)
+    except RequestEntityTooLarge as error:
+        raise errors.TooLarge("Request is too large.") from error
+    except ClientDisconnected as error:
+        raise errors.Invalid(MALFORMED) from error
+    if data and request.mimetype not in BODY_TYPES:
+        raise UnsupportedType("Unsupported Content-Type.")
+    return data

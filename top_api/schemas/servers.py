@@ -1,0 +1,257 @@
+"""Bodies and queries of servers and their actions, by microversion."""
+
+from __future__ import annotations
+
+from top_api.schemas.types import (
+    BOOLEAN,
+    DATE,
+    DESCRIPTION,
+    FQDN,
+    HOSTNAME,
+    METADATA,
+    NAME,
+    NO_CONTROLS,
+    POSITIVE,
+    TAGS,
+    TEXT,
+    UUID,
+    Schema,
+    an_object,
+    only,
+)
+from top_api.validation import Queries, Versioned
+
+MAX_USER_DATA = 65535
+_ADDRESS4: Schema = {"type": "string", "anyOf": [{"maxLength": 0}, {"format": "ipv4"}]}
+_ADDRESS6: Schema = {"type": "string", "anyOf": [{"maxLength": 0}, {"format": "ipv6"}]}
+_DISK_CONFIG: Schema = {"type": "string", "enum": ["AUTO", "MANUAL"]}
+_FIXED_IP: Schema = {"type": "string", "anyOf": [{"format": "ipv4"}, {"format": "ipv6"}]}
+_NETWORK = an_object({"uuid": UUID, "port": {"type": ["string", "null"], "format": "uuid"}, "fixed_ip": _FIXED_IP})
+_TAGGED_NETWORK = an_object(
+    {"uuid": UUID, "port": {"type": ["string", "null"], "format": "uuid"}, "fixed_ip": _FIXED_IP, "tag": TEXT}
+)
+_BLOCK_DEVICE = an_object(
+    {
+        "boot_index": {"type": ["integer", "string", "null"], "pattern": "^-?[0-9]{1,3}$"},
+        "uuid": {"type": ["string", "null"], "maxLength": 64},
+        "source_type": {"type": "string", "enum": ["volume", "image", "snapshot", "blank"]},
+        "destination_type": {"type": "string", "enum": ["local", "volume"]},
+        "volume_size": {"type": ["integer", "string", "null"]},
+        "delete_on_termination": BOOLEAN,
+        "device_name": {"type": ["string", "null"], "maxLength": 255},
+        "device_type": {"type": ["string", "null"], "maxLength": 255},
+        "disk_bus": {"type": ["string", "null"], "maxLength": 255},
+        "guest_format": {"type": ["string", "null"], "maxLength": 255},
+        "no_device": {},
+        "tag": TEXT,
+        "volume_type": {"type": ["string", "null"], "maxLength": 255},
+    }
+)
+_PERSONALITY: Schema = {
+    "type": "array",
+    "items": an_object({"path": {"type": "string"}, "contents": {"type": "string"}}),
+}
+_HINTS: Schema = {
+    "type": "object",
+    "properties": {
+        "group": UUID,
+        "different_host": {"oneOf": [UUID, {"type": "array", "items": UUID, "maxItems": 100}]},
+        "same_host": {"oneOf": [UUID, {"type": "array", "items": UUID, "maxItems": 100}]},
+        "query": {"type": ["string", "object", "array"]},
+        "target_cell": TEXT,
+        "different_cell": {"type": ["string", "array"]},
+        "build_near_host_ip": {"type": "string", "format": "ipv4"},
+        "cidr": {"type": "string", "pattern": r"^/[0-9a-f.:]{1,45}$"},
+    },
+    "maxProperties": 32,
+    "additionalProperties": True,
+}
+_SERVER: dict[str, Schema] = {
+    "name": NAME,
+    "flavorRef": {"type": ["string", "integer"], "minLength": 1, "maxLength": 512},
+    "imageRef": {"type": "string", "anyOf": [{"maxLength": 0}, {"format": "uuid"}]},
+    "adminPass": {"type": "string", "maxLength": 255},
+    "networks": {"type": "array", "items": _NETWORK, "maxItems": 32},
+    "key_name": NAME,
+    "metadata": METADATA,
+    "user_data": {"type": ["string", "null"], "format": "base64", "maxLength": MAX_USER_DATA},
+    "security_groups": {"type": "array", "items": an_object({"name": {**TEXT, "minLength": 1}}), "maxItems": 64},
+    "availability_zone": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": NO_CONTROLS},
+    "block_device_mapping": {"type": "array", "items": {"type": "object"}, "maxItems": 32},
+    "block_device_mapping_v2": {"type": "array", "items": _BLOCK_DEVICE, "maxItems": 32},
+    "config_drive": BOOLEAN,
+    "min_count": POSITIVE,
+    "max_count": POSITIVE,
+    "return_reservation_id": BOOLEAN,
+    "accessIPv4": _ADDRESS4,
+    "accessIPv6": _ADDRESS6,
+    "OS-DCF:diskConfig": _DISK_CONFIG,
+    "personality": _PERSONALITY,
+}
+
+
+def _create(server: dict[str, Schema], *, needs_networks: bool) -> Schema:
+    required = ("name", "flavorRef", "networks") if needs_networks else ("name", "flavorRef")
+    hints = dict.fromkeys(("os:scheduler_hints", "OS-SCH-HNT:scheduler_hints"), _HINTS)
+    return an_object({"server": an_object(server, required=required), **hints}, required=("server",))
+
+
+def _create_by_version() -> Versioned:
+    server = dict(_SERVER)
+    first = _create(server, needs_networks=False)
+    later: list[tuple[tuple[int, int], Schema]] = []
+
+    def since(minor: int, changes: dict[str, Schema], *without: str) -> None:
+        nonlocal server
+        server = {key: value for key, value in (server | changes).items() if key not in without}
+        later.append(((2, minor), _create(server, needs_networks=minor >= 37)))
+
+    tagged: Schema = {"type": "array", "items": _TAGGED_NETWORK, "maxItems": 32}
+    listed: Schema = {"type": "array", "items": _NETWORK, "maxItems": 32}
+    word: Schema = {"type": "string", "enum": ["none", "auto"]}
+    since(19, {"description": DESCRIPTION})
+    since(32, {"networks": tagged})
+    since(37, {"networks": {"oneOf": [listed, word]}})
+    since(42, {"networks": {"oneOf": [tagged, word]}})
+    since(52, {"tags": TAGS})
+    since(57, {}, "personality")
+    since(63, {"trusted_image_certificates": {"type": ["array", "null"], "maxItems": 50}})
+    since(74, {"host": {**TEXT, "minLength": 1}, "hypervisor_hostname": {**TEXT, "minLength": 1}})
+    since(90, {"hostname": HOSTNAME})
+    since(94, {"hostname": FQDN})
+    return Versioned(first, *later)
+
+
+CREATE = _create_by_version()
+
+_UPDATE: dict[str, Schema] = {
+    "name": NAME,
+    "accessIPv4": _ADDRESS4,
+    "accessIPv6": _ADDRESS6,
+    "OS-DCF:diskConfig": _DISK_CONFIG,
+}
+_UPDATE_19 = {**_UPDATE, "description": DESCRIPTION}
+
+
+def _update(properties: dict[str, Schema]) -> Schema:
+    return only("server", an_object(properties) | {"minProperties": 1})
+
+
+UPDATE = Versioned(
+    _update(_UPDATE),
+    ((2, 19), _update(_UPDATE_19)),
+    ((2, 90), _update({**_UPDATE_19, "hostname": HOSTNAME})),
+    ((2, 94), _update({**_UPDATE_19, "hostname": FQDN})),
+)
+
+REBOOT = Versioned(
+    only(
+        "reboot",
+        an_object(
+            {"type": {"type": "string", "enum": ["HARD", "Hard", "hard", "SOFT", "Soft", "soft"]}}, required=("type",)
+        ),
+    )
+)
+CONSOLE_OUTPUT = Versioned(
+    only(
+        "os-getConsoleOutput",
+        an_object({"length": {"type": ["integer", "string", "null"], "minimum": -1, "pattern": "^(-1|[0-9]{1,9})$"}}),
+    )
+)
+VNC_CONSOLE = Versioned(
+    only("os-getVNCConsole", an_object({"type": {"type": "string", "enum": ["novnc", "xvpvnc"]}}, required=("type",)))
+)
+_CONSOLE_TYPES = ["novnc", "rdp-html5", "serial", "spice-html5", "webmks", "xvpvnc"]
+REMOTE_CONSOLES = Versioned(
+    only(
+        "remote_console",
+        an_object(
+            {
+                "protocol": {"type": "string", "enum": ["vnc", "spice", "rdp", "serial", "mks"]},
+                "type": {"type": "string", "enum": _CONSOLE_TYPES},
+            },
+            required=("protocol", "type"),
+        ),
+    )
+)
+LOCK = Versioned(
+    {"type": "object"},
+    (
+        (2, 73),
+        only("lock", {"anyOf": [{"type": "null"}, an_object({"locked_reason": {**TEXT, "minLength": 1}})]}),
+    ),
+)
+
+_PATTERN: Schema = {"type": "string", "maxLength": 255}
+_LIMIT: Schema = {"type": "string", "pattern": "^[0-9]{1,30}$"}
+LIST = Queries(
+    {
+        "limit": _LIMIT,
+        "marker": TEXT,
+        "all_tenants": TEXT,
+        "changes-since": DATE,
+        "changes-before": DATE,
+        "deleted": TEXT,
+    },
+    repeated={
+        "sort_key": TEXT,
+        "sort_dir": {"type": "string", "enum": ["asc", "desc"]},
+        "tags": TEXT,
+        "tags-any": TEXT,
+        "not-tags": TEXT,
+        "not-tags-any": TEXT,
+        "locked": TEXT,
+        "name": _PATTERN,
+        "hostname": _PATTERN,
+        "display_name": _PATTERN,
+        "ip": _PATTERN,
+        "ip6": _PATTERN,
+        "power_state": {"type": "string", "maxLength": 32},
+        **dict.fromkeys(
+            (
+                "access_ip_v4",
+                "access_ip_v6",
+                "auto_disk_config",
+                "availability_zone",
+                "config_drive",
+                "created_at",
+                "deleted_at",
+                "description",
+                "display_description",
+                "flavor",
+                "host",
+                "image",
+                "image_ref",
+                "instance_type_id",
+                "kernel_id",
+                "key_name",
+                "launch_index",
+                "launched_at",
+                "locked_by",
+                "node",
+                "progress",
+                "project_id",
+                "ramdisk_id",
+                "reservation_id",
+                "root_device_name",
+                "soft_deleted",
+                "status",
+                "task_state",
+                "tenant_id",
+                "terminated_at",
+                "updated_at",
+                "user_id",
+                "uuid",
+                "vm_state",
+            ),
+            TEXT,
+        ),
+    },
+    strict_since=(2, 75),
+    since={
+        "ip6": (2, 5),
+        "changes-before": (2, 66),
+        "locked": (2, 73),
+        **dict.fromkeys(("tags", "tags-any", "not-tags", "not-tags-any"), (2, 26)),
+    },
+)

@@ -1,0 +1,67 @@
+"""Pieces that several resources' schemas share. Patterns are Nova's where clients may notice."""
+
+from __future__ import annotations
+
+from typing import Any
+
+Schema = dict[str, Any]
+
+NO_CONTROLS = r"^[^\x00-\x1f\x7f\ud800-\udfff]*$"
+NAME: Schema = {
+    "type": "string",
+    "minLength": 1,
+    "maxLength": 255,
+    "pattern": r"^(?! )[^\x00-\x1f\x7f]*(?<! )$",
+}
+DESCRIPTION: Schema = {"type": ["string", "null"], "maxLength": 255, "pattern": NO_CONTROLS}
+UUID: Schema = {"type": "string", "format": "uuid"}
+BOOLEAN: Schema = {
+    "type": ["boolean", "string"],
+    "enum": [True, "True", "TRUE", "true", "1", "ON", "On", "on", "YES", "Yes", "yes",
+             False, "False", "FALSE", "false", "0", "OFF", "Off", "off", "NO", "No", "no"],
+}  # fmt: skip
+POSITIVE: Schema = {"type": ["integer", "string"], "pattern": "^[0-9]{1,9}$", "minimum": 1, "minLength": 1}
+NOT_NEGATIVE: Schema = {"type": ["integer", "string"], "pattern": "^[0-9]{1,9}$", "minimum": 0, "minLength": 1}
+METADATA: Schema = {
+    "type": "object",
+    "patternProperties": {r"^[a-zA-Z0-9-_:. ]{1,255}$": {"type": "string", "maxLength": 255}},
+    "additionalProperties": False,
+}
+HOSTNAME: Schema = {
+    "type": "string",
+    "minLength": 1,
+    "maxLength": 63,
+    "pattern": r"^[a-zA-Z0-9]+[a-zA-Z0-9-]*[a-zA-Z0-9]+$|^[a-zA-Z0-9]$",
+}
+FQDN: Schema = {
+    "type": "string",
+    "minLength": 2,
+    "maxLength": 255,
+    "pattern": r"^[a-zA-Z0-9]+[a-zA-Z0-9.-]*[a-zA-Z0-9]+$",
+}
+TAG: Schema = {"type": "string", "minLength": 1, "maxLength": 60, "pattern": "^[^,/]*$"}
+TAGS: Schema = {"type": "array", "items": TAG, "maxItems": 50}
+TEXT: Schema = {"type": "string", "maxLength": 255}
+DATE: Schema = {"type": "string", "format": "date-time", "maxLength": 64}
+
+_TRUE = frozenset({True, "True", "TRUE", "true", "1", "ON", "On", "on", "YES", "Yes", "yes"})
+
+
+def is_true(value: object) -> bool:
+    """Read what BOOLEAN admits."""
+    return value is True or (isinstance(value, str) and value in _TRUE)
+
+
+def an_object(properties: dict[str, Schema], *, required: tuple[str, ...] = (), open: bool = False) -> Schema:
+    """An object with these keys and, unless ``open``, no others."""
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(required),
+        "additionalProperties": open,
+    }
+
+
+def only(key: str, schema: Schema) -> Schema:
+    """An object with that one key."""
+    return an_object({key: schema}, required=(key,))

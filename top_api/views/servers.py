@@ -1,0 +1,219 @@
+"""How a server looks at each microversion. Built from one record, without asking anything else."""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import ipaddress
+from collections.abc import Collection
+from functools import lru_cache
+from typing import Any
+
+from cellcloud.lifecycle import PowerState
+from cellcloud.model.flavor import Flavor
+from cellcloud.model.network import Port
+from cellcloud.model.server import ServerRecord
+from top_api.routing import Call
+
+_PROGRESSING = frozenset({"ACTIVE", "BUILD", "REBUILD", "RESIZE", "VERIFY_RESIZE", "MIGRATING"})
+_FAULTY = frozenset({"ERROR", "DELETED"})
+
+
+class ServerView:
+    """Shows servers to one caller at one microversion; ``mute`` are the cells that do not answer now."""
+
+    def __init__(self, call: Call, mute: Collection[str] = ()) -> None:
+        self._version = call.version
+        self._call = call
+        self._mute = mute
+        self._sees_host = call.allows("os_compute_api:os-extended-server-attributes")
+        self._sees_host_status = call.version >= (2, 16) and call.allows("os_compute_api:servers:show:host_status")
+        self._self_url = call.url("servers")
+        self._bookmark_url = call.bookmark("servers")
+
+    def brief(self, record: ServerRecord) -> dict[str, Any]:
+        """An item of GET /servers."""
+        return {"id": record.id, "name": record.spec.name, "links": self._links(record.id)}
+
+    def detail(self, record: ServerRecord) -> dict[str, Any]:
+        """An item of GET /servers/detail."""
+        return self._plain(record, typed_addresses=True) | self._extended(record)
+
+    def show(self, record: ServerRecord) -> dict[str, Any]:
+        """GET /servers/{id}, and from 2.75 the answer to PUT."""
+        shown = self.detail(record)
+        if self._version >= (2, 71):
+            shown["server_groups"] = []
+        return shown
+
+    def updated(self, record: ServerRecord) -> dict[str, Any]:
+        """The answer to PUT: below 2.75 without the extensions' fields."""
+        if self._version >= (2, 75):
+            return self.show(record)
+        shown = self._plain(record, typed_addresses=False)
+        if self._version >= (2, 71):
+            shown["server_groups"] = []
+        return shown
+
+    def _links(self, server_id: str) -> list[dict[str, str]]:
+        return [
+            {"rel": "self", "href": f"{self._self_url}/{server_id}"},
+            {"rel": "bookmark", "href": f"{self._bookmark_url}/{server_id}"},
+        ]
+
+    def _plain(self, record: ServerRecord, *, typed_addresses: bool) -> dict[str, Any]:
+        spec, version, status = record.spec, self._version, record.status
+        shown: dict[str, Any] = {
+            "id": spec.id,
+            "name": spec.name,
+            "status": status,
+            "tenant_id": spec.project_id,
+            "user_id": spec.user_id,
+            "metadata": spec.metadata,
+            "hostId": host_id_of(record),
+            "image": self._image(record),
+            "flavor": self._flavor(spec.flavor),
+            "created": _seconds(record.created_at or spec.created_at),
+            "updated": _seconds(record.updated_at or record.created_at or spec.created_at),
+            "addresses": addresses_of(record, typed=typed_addresses),
+            "accessIPv4": spec.access_ip_v4,
+            "accessIPv6": spec.access_ip_v6,
+            "links": self._links(spec.id),
+            "OS-DCF:diskConfig": spec.disk_config,
+        }
+        if status in _PROGRESSING:
+            shown["progress"] = 0
+        if status in _FAULTY and record.fault is not None:
+            shown["fault"] = self._fault(record)
+        if version >= (2, 9):
+            shown["locked"] = record.locked
+        if version >= (2, 19):
+            shown["description"] = spec.description
+        if version >= (2, 26):
+            shown["tags"] = list(spec.tags)
+        if version >= (2, 63):
+            shown["trusted_image_certificates"] = None
+        if version >= (2, 73):
+            shown["locked_reason"] = None
+        return shown
+
+    def _extended(self, record: ServerRecord) -> dict[str, Any]:
+        spec, version = record.spec, self._version
+        shown: dict[str, Any] = {
+            "OS-EXT-AZ:availability_zone": record.availability_zone or spec.availability_zone or "",
+            "config_drive": "True" if spec.config_drive else "",
+            "key_name": spec.keypair.name if spec.keypair else None,
+            "OS-SRV-USG:launched_at": _micros(record.launched_at),
+            "OS-SRV-USG:terminated_at": _micros(record.terminated_at),
+            "OS-EXT-STS:task_state": record.task_state,
+            "OS-EXT-STS:vm_state": record.vm_state,
+            "OS-EXT-STS:power_state": record.power_state,
+            "os-extended-volumes:volumes_attached": [],
+        }
+        if spec.security_groups:
+            shown["security_groups"] = [{"name": name} for name in spec.security_groups]
+        if self._sees_host:
+            shown["OS-EXT-SRV-ATTR:host"] = record.host
+            shown["OS-EXT-SRV-ATTR:hypervisor_hostname"] = record.node or record.host
+            shown["OS-EXT-SRV-ATTR:instance_name"] = f"instance-{spec.id}"
+            if version >= (2, 3):
+                shown |= {
+                    "OS-EXT-SRV-ATTR:kernel_id": "",
+                    "OS-EXT-SRV-ATTR:launch_index": spec.launch_index,
+                    "OS-EXT-SRV-ATTR:ramdisk_id": "",
+                    "OS-EXT-SRV-ATTR:reservation_id": spec.reservation_id,
+                    "OS-EXT-SRV-ATTR:root_device_name": "/dev/vda",
+                    "OS-EXT-SRV-ATTR:user_data": spec.user_data,
+                }
+        if version >= (2, 90) or (self._sees_host and version >= (2, 3)):
+            shown["OS-EXT-SRV-ATTR:hostname"] = spec.hostname
+        if self._sees_host_status:
+            shown["host_status"] = self._host_status(record)
+        if version >= (2, 96):
+            shown["pinned_availability_zone"] = spec.availability_zone
+        if version >= (2, 100):
+            shown["scheduler_hints"] = spec.scheduler_hints
+        return shown
+
+    def _host_status(self, record: ServerRecord) -> str:
+        if record.host is None:
+            return ""
+        return "UNKNOWN" if record.cell in self._mute else record.host_status
+
+    def _image(self, record: ServerRecord) -> dict[str, Any]:
+        image = record.spec.image
+        href = self._call.bookmark("images", image.id)
+        shown: dict[str, Any] = {"id": image.id, "links": [{"rel": "bookmark", "href": href}]}
+        if self._version >= (2, 98):
+            shown["properties"] = image.properties
+        return shown
+
+    def _flavor(self, flavor: Flavor) -> dict[str, Any]:
+        if self._version < (2, 47):
+            href = self._call.bookmark("flavors", flavor.id)
+            return {"id": flavor.id, "links": [{"rel": "bookmark", "href": href}]}
+        return {
+            "vcpus": flavor.vcpus,
+            "ram": flavor.memory_mb,
+            "disk": flavor.root_gb,
+            "ephemeral": flavor.ephemeral_gb,
+            "swap": flavor.swap_mb,
+            "original_name": flavor.name,
+            "extra_specs": flavor.extra_specs,
+        }
+
+    def _fault(self, record: ServerRecord) -> dict[str, Any]:
+        fault = record.fault
+        assert fault is not None  # noqa: S101 -- asked for only where there is one
+        shown = {"code": fault.code, "created": _seconds(fault.created), "message": fault.message}
+        if self._call.context.is_admin and fault.details:
+            shown["details"] = fault.details
+        return shown
+
+
+def addresses_of(record: ServerRecord, *, typed: bool = True) -> dict[str, list[dict[str, Any]]]:
+    """Network name -> addresses; empty while the server is being built."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for port in record.ports:
+        found.setdefault(port.network_name, []).extend(_addresses_of_port(port, typed))
+    return found
+
+
+def _addresses_of_port(port: Port, typed: bool) -> list[dict[str, Any]]:
+    shown = []
+    for ip in port.fixed_ips:
+        entry: dict[str, Any] = {"version": _family(ip.ip_address), "addr": ip.ip_address}
+        if typed:
+            entry |= {"OS-EXT-IPS:type": "fixed", "OS-EXT-IPS-MAC:mac_addr": port.mac_address}
+        shown.append(entry)
+    return shown
+
+
+@lru_cache(maxsize=4096)
+def _family(address: str) -> int:
+    return ipaddress.ip_address(address).version
+
+
+def host_id_of(record: ServerRecord) -> str:
+    """The host, unreadable and different for each project; empty while there is none."""
+    return _hashed(record.spec.project_id, record.host) if record.host else ""
+
+
+@lru_cache(maxsize=4096)
+def _hashed(project_id: str, host: str) -> str:
+    return hashlib.sha224((project_id + host).encode()).hexdigest()
+
+
+def power_state_of(name: str) -> int | None:
+    """The number that clients may filter by, given as number or name."""
+    if name.isdigit() and len(name) < 6:
+        return int(name)
+    return next((int(state) for state in PowerState if state.name.lower() == name.lower()), None)
+
+
+def _seconds(at: dt.datetime | None) -> str | None:
+    return None if at is None else at.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _micros(at: dt.datetime | None) -> str | None:
+    return None if at is None else at.strftime("%Y-%m-%dT%H:%M:%S.%f")
