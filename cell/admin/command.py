@@ -33,7 +33,6 @@ class Terminal:
     config: str | None = None
     source_override: Source | None = None
 
-    @functools.lru_cache(maxsize=1)  # noqa: B019 -- one per process
     def source(self) -> Source:
         """The top's API, or with ``--local`` the cell's own queue."""
         if self.source_override is not None:
