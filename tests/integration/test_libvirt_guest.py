@@ -1,0 +1,317 @@
+"""A real guest on a real node: it boots, gets its address and its metadata, can be reached, and cannot cheat."""
+
+from __future__ import annotations
+
+import base64
+import json
+import shlex
+import socketserver
+import subprocess
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+
+import pytest
+
+from cell.compute.drivers.libvirt.driver import LibvirtDriver
+from cellcloud.lifecycle import PowerState
+from cellcloud.model import metadata_signature as signature
+from cellcloud.model.image import Image
+from cellcloud.model.keypair import Keypair
+from cellcloud.model.metadata import meta_data
+from cellcloud.model.network import Port
+from cellcloud.model.server import ServerSpec
+from cellcloud.up.guest_image import ensure_guest_image
+from tests.libvirt_node import METADATA_PORT, SECRET, LibvirtNode, make_port, make_spec, wait_until
+
+CACHE = Path(__file__).parents[2] / ".cache" / "guest"
+IMAGE = Image(id="22222222-2222-4222-8222-222222222222", name="tiny", disk_format="qcow2")
+USER_DATA = "#!/bin/sh\necho user data ran on $(hostname) >/run/proof\n"
+
+
+class TinyImage:
+    """An image store with the tiny guest."""
+
+    def __init__(self) -> None:
+        self.path = ensure_guest_image(CACHE)
+
+    def ensure(self, image: Image) -> Path:
+        assert image.id == IMAGE.id
+        return self.path
+
+
+@dataclass(slots=True)
+class MetadataStandIn:
+    """A cell's metadata service, just enough of one: it checks who signs and answers from ``servers``."""
+
+    servers: dict[str, tuple[ServerSpec, list[Port]]] = field(default_factory=dict)
+    seen: list[dict[str, str]] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
+
+    def answer(self, path: str, headers: dict[str, str]) -> tuple[int, bytes]:
+        named = {name.lower(): value for name, value in headers.items()}
+        signed = signature.SignedRequest(
+            method="GET",
+            path=path,
+            host=named.get(signature.HOST.lower(), ""),
+            server=named.get(signature.SERVER.lower(), ""),
+            port=named.get(signature.PORT.lower(), ""),
+            time=named.get(signature.TIME.lower(), "0"),
+            nonce=named.get(signature.NONCE.lower(), ""),
+        )
+        key = signature.node_key(SECRET, signed.host)
+        fresh = abs(time.time() - int(signed.time)) < 60
+        if not fresh or not signed.is_signed_by(key, named.get(signature.SIGNATURE.lower(), "")):
+            self.refused.append(path)
+            return 403, b""
+        self.seen.append({"path": path, "server": signed.server, "host": signed.host, **named})
+        spec, ports = self.servers[signed.server]
+        if path == "/openstack/latest/meta_data.json":
+            return 200, json.dumps(meta_data(spec, ports)).encode()
+        if path == "/openstack/latest/user_data" and spec.user_data:
+            return 200, base64.b64decode(spec.user_data)
+        return 404, b""
+
+
+class PlainServer(socketserver.ThreadingTCPServer):
+    allow_reuse_address = True
+    daemon_threads = True
+
+
+@pytest.fixture(scope="module")
+def node() -> Iterator[LibvirtNode]:
+    node = LibvirtNode("98.2")
+    yield node
+    node.close()
+
+
+@pytest.fixture
+def service(node: LibvirtNode) -> Iterator[MetadataStandIn]:
+    stand_in = MetadataStandIn()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            status, body = stand_in.answer(self.path, dict(self.headers.items()))
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with PlainServer((node.config.gateway_ip, METADATA_PORT), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield stand_in
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def driver(node: LibvirtNode) -> Iterator[LibvirtDriver]:
+    driver = node.make_driver()
+    driver.connect()
+    yield driver
+    for guest in driver.list_guests():
+        driver.destroy(guest.server_id, guest.generation + 1000)
+    driver.close()
+
+
+@pytest.fixture(scope="module")
+def key(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("key") / "id"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(path)], check=True)
+    return path
+
+
+def make_server(key: Path, **changes: object) -> ServerSpec:
+    keypair = Keypair(name="k", user_id="user", public_key=key.with_suffix(".pub").read_text().strip())
+    user_data = base64.b64encode(USER_DATA.encode()).decode()
+    return make_spec(str(uuid.uuid4()), IMAGE, keypair=keypair, user_data=user_data, **changes)
+
+
+def run_in_guest(node: LibvirtNode, key: Path, address: str, command: str, *, check: bool = True) -> str:
+    """Run a command over SSH from the host's side of the guest's network."""
+    options = ["StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "LogLevel=ERROR", "BatchMode=yes"]
+    argv = ["ssh", "-i", str(key), *(f"-o{option}" for option in (*options, "ConnectTimeout=5"))]
+    return node.run(*argv, f"root@{address}", command, check=check)
+
+
+def wait_for_text(driver: LibvirtDriver, server_id: str, text: str) -> None:
+    wait_until(lambda: text in driver.get_console_output(server_id, -1), timeout=120)
+
+
+def address_of(port: Port) -> str:
+    return port.fixed_ips[0].ip_address
+
+
+def test_a_guest_boots_with_what_the_metadata_service_says(
+    node: LibvirtNode, driver: LibvirtDriver, service: MetadataStandIn, key: Path
+) -> None:
+    spec, port = make_server(key), make_port(1)
+    service.servers[spec.id] = (spec, [port])
+    driver.spawn(spec, 1, [port], TinyImage())
+    wait_for_text(driver, spec.id, f"{spec.hostname} login:")
+
+    def inside(command: str, *, check: bool = True) -> str:
+        return run_in_guest(node, key, address_of(port), command, check=check)
+
+    assert inside("hostname").strip() == spec.hostname
+    assert inside("cat /run/proof").strip() == f"user data ran on {spec.hostname}"
+    assert inside("cat /sys/class/net/eth0/mtu").strip() == str(port.mtu)
+    assert "169.254.169.254 via 10.20.0.1" in inside("ip route")
+    assert spec.id in inside("cat /sys/class/dmi/id/product_serial")
+    assert {entry["server"] for entry in service.seen} == {spec.id}
+
+    # what a guest says of itself counts for nothing
+    service.seen.clear()
+    lie = " ".join(
+        f"--header {shlex.quote(f'{name}: lie')}" for name in (signature.SERVER, signature.HOST, "X-Forwarded-For")
+    )
+    url = "http://169.254.169.254/openstack/latest/meta_data.json"
+    assert json.loads(inside(f"wget -q -O - {lie} {url}"))["uuid"] == spec.id
+    assert service.seen[0]["server"] == spec.id
+    assert "lie" not in service.seen[0].values()
+
+    # no way to the node, to its cell, or out
+    for target, number in ((node.node.ip, 22), (node.node.ip, 5900), (node.config.gateway_ip, METADATA_PORT)):
+        assert "open" not in inside(f"timeout 3 nc -w 2 {target} {number} </dev/null && echo open", check=False)
+    assert service.refused == []
+
+    # powers off when asked, comes back with its disk
+    inside("echo kept >/root/note; sync")
+    began = time.monotonic()
+    assert driver.stop(spec.id, 2, 60.0).power_state == PowerState.SHUTDOWN
+    assert time.monotonic() - began < 30
+    driver.start(spec.id, 3)
+    reached = [False]
+
+    def reach() -> bool:
+        reached[0] = inside("cat /root/note", check=False).strip() == "kept"
+        return reached[0]
+
+    wait_until(reach, timeout=120)
+
+
+def test_a_guest_boots_from_a_config_drive(node: LibvirtNode, driver: LibvirtDriver, key: Path) -> None:
+    spec, port = make_server(key, config_drive=True), make_port(2)
+    driver.spawn(spec, 1, [port], TinyImage())
+    wait_for_text(driver, spec.id, "ready")
+    assert "metadata from the config drive" in driver.get_console_output(spec.id, -1)
+    assert run_in_guest(node, key, address_of(port), "hostname").strip() == spec.hostname
+    assert run_in_guest(node, key, address_of(port), "cat /run/proof").strip().endswith(spec.hostname)
+
+
+def test_a_guest_cannot_pass_for_another(
+    node: LibvirtNode, driver: LibvirtDriver, service: MetadataStandIn, key: Path
+) -> None:
+    first, second = make_server(key), make_server(key)
+    ports = {first.id: make_port(3), second.id: make_port(4)}
+    for spec in (first, second):
+        service.servers[spec.id] = (spec, [ports[spec.id]])
+        driver.spawn(spec, 1, [ports[spec.id]], TinyImage())
+    for spec in (first, second):
+        wait_for_text(driver, spec.id, f"{spec.hostname} login:")
+    mine, other = address_of(ports[first.id]), address_of(ports[second.id])
+    service.seen.clear()
+
+    # with its neighbour's address as source it gets no answer at all, and its neighbour stays reachable
+    url = "http://169.254.169.254/openstack/latest/meta_data.json"
+    script = (
+        f"ip addr add {other}/32 dev eth0; ip route replace 169.254.169.254 via 10.20.0.1 dev eth0 src {other};"
+        f"timeout 5 wget -q -O - {url} || echo nothing;"
+        f"ip route replace 169.254.169.254 via 10.20.0.1 dev eth0 src {mine}; ip addr del {other}/32 dev eth0"
+    )
+    assert "nothing" in run_in_guest(node, key, mine, script)
+    assert service.seen == []
+    assert run_in_guest(node, key, other, "hostname").strip() == second.hostname
+    answer = run_in_guest(node, key, mine, f"wget -q -O - {url}")
+    assert json.loads(answer)["uuid"] == first.id
+
+    # nor with another MAC address
+    script = (
+        "ip link set eth0 down; ip link set eth0 address 02:00:00:00:00:99; ip link set eth0 up;"
+        "ping -c 1 -W 2 10.20.0.1 >/dev/null && echo passed >/dev/ttyS0 || echo dropped >/dev/ttyS0"
+    )
+    run_in_guest(node, key, mine, f"setsid sh -c {shlex.quote(script)} >/dev/null 2>&1 </dev/null &")
+    wait_for_text(driver, first.id, "dropped")
+
+
+def test_networks_with_the_same_addresses_do_not_meet(
+    node: LibvirtNode, driver: LibvirtDriver, service: MetadataStandIn, key: Path
+) -> None:
+    """Two networks of the same subnet, guests with the same address: each asks for itself and gets its own answer."""
+    specs = [make_server(key), make_server(key)]
+    for number, spec in enumerate(specs):
+        port = make_port(5, network=10 + number)
+        service.servers[spec.id] = (spec, [port])
+        driver.spawn(spec, 1, [port], TinyImage())
+    for spec in specs:
+        wait_for_text(driver, spec.id, f"{spec.hostname} login:")
+    assert {entry["server"] for entry in service.seen} == {spec.id for spec in specs}
+
+
+def test_a_network_without_a_gateway_still_has_dhcp_and_metadata(
+    node: LibvirtNode, driver: LibvirtDriver, service: MetadataStandIn, key: Path
+) -> None:
+    spec, port = make_server(key), make_port(6, network=20, cidr="10.30.0.0/24", gateway=None)
+    service.servers[spec.id] = (spec, [port])
+    driver.spawn(spec, 1, [port], TinyImage())
+    wait_for_text(driver, spec.id, f"{spec.hostname} login:")
+    assert run_in_guest(node, key, address_of(port), "ip route | grep -c default", check=False).strip() == "0"
+
+
+def test_daemons_beside_the_guests_are_started_again(
+    node: LibvirtNode, driver: LibvirtDriver, service: MetadataStandIn, key: Path
+) -> None:
+    spec, port = make_server(key), make_port(7)
+    service.servers[spec.id] = (spec, [port])
+    driver.spawn(spec, 1, [port], TinyImage())
+    running: Callable[[], bool] = lambda: all(node.find_pids(word) for word in ("dnsmasq", "metadata_proxy"))  # noqa: E731
+    assert running()
+    node.kill("dnsmasq")
+    node.kill("metadata_proxy")
+    wait_until(running, timeout=20)
+
+
+def test_consoles_answer_the_cells_gateway_only(node: LibvirtNode, driver: LibvirtDriver, key: Path) -> None:
+    spec = make_server(key)
+    driver.spawn(spec, 1, [make_port(8)], TinyImage())
+    console = driver.get_console(spec.id)
+    probe = "import socket,sys; print(socket.create_connection((sys.argv[1], int(sys.argv[2])), 2).recv(4).decode())"
+    argv = ["python3", "-c", probe, console.host, str(console.port)]
+    assert subprocess.run(argv, capture_output=True, text=True, check=True).stdout.strip() == "RFB"
+    link = f"{node.config.prefix}-x"
+    subprocess.run(["ip", "netns", "add", link], check=True)
+    try:
+        peer = ["peer", "name", "eth0", "netns", link]
+        subprocess.run(["ip", "link", "add", link, "type", "veth", *peer], check=True)
+        subprocess.run(["ip", "link", "set", link, "master", node.config.bridge, "up"], check=True)
+        neighbour = f"{node.config.gateway_ip}2/24"
+        subprocess.run(["ip", "-n", link, "address", "add", neighbour, "dev", "eth0"], check=True)
+        subprocess.run(["ip", "-n", link, "link", "set", "eth0", "up"], check=True)
+        refused = subprocess.run(["ip", "netns", "exec", link, *argv], capture_output=True, text=True, check=False)
+        assert refused.returncode != 0
+        assert "timed out" in refused.stderr
+    finally:
+        subprocess.run(["ip", "netns", "delete", link], check=True)
+
+
+def test_a_flood_on_the_serial_console_takes_little_room(
+    node: LibvirtNode, driver: LibvirtDriver, service: MetadataStandIn, key: Path
+) -> None:
+    spec, port = make_server(key), make_port(9)
+    service.servers[spec.id] = (spec, [port])
+    driver.spawn(spec, 1, [port], TinyImage())
+    wait_for_text(driver, spec.id, f"{spec.hostname} login:")
+    flood = "dd if=/dev/zero bs=64k count=24 2>/dev/null | tr '\\0' x >/dev/ttyS0; echo; echo the end >/dev/ttyS0"
+    run_in_guest(node, key, address_of(port), flood)
+    wait_for_text(driver, spec.id, "the end")
+    logs = (node.node.directory / "guests" / spec.id).glob("console.log*")
+    assert sum(path.stat().st_size for path in logs) <= 3 * (256 << 10)
+    assert driver.get_console_output(spec.id, 8).strip().endswith("end")
