@@ -317,8 +317,9 @@ def _add_roles(blueprint: Blueprint, identity: EmbeddedIdentity) -> None:
         found = identity.list_grants(**{name: value for name, value in wanted.items() if value})
         names: dict[str, str] = {}
         if given.get("include_names", "false").lower() in ("true", "1", ""):
-            known = [*identity.list_users(), *identity.list_projects(), *identity.list_roles()]
-            names = {item.id: item.name for item in known}
+            names |= {user.id: user.name for user in identity.list_users()}
+            names |= {project.id: project.name for project in identity.list_projects()}
+            names |= {role.id: role.name for role in identity.list_roles()}
         return _listed("role_assignments", (_assignment(grant, names) for grant in found))
 
     @blueprint.get("/v3/projects/<project_id>/users/<user_id>/roles")

@@ -1,0 +1,311 @@
+"""What identity, image and network must do alike: the embedded services, and the real adapters over HTTP."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from cellcloud import errors
+from cellcloud.clients.glance import GlanceClient
+from cellcloud.clients.identity import IdentityClient
+from cellcloud.clients.image import ImageClient
+from cellcloud.clients.keystone import KeystoneClient
+from cellcloud.clients.network import NetworkClient
+from cellcloud.clients.neutron import NeutronClient
+from cellcloud.db.engine import Database
+from cellcloud.embedded.networks import Viewer
+from cellcloud.model.network import NewPort, Port, RequestedNetwork
+from tests.embedded_cloud import EmbeddedCloud, make_cloud, served
+
+SERVER = "00000000-0000-4000-8000-00000000000{}"
+NOWHERE = "00000000-0000-4000-8000-ffffffffffff"
+
+
+@dataclass(frozen=True)
+class Clients:
+    cloud: EmbeddedCloud
+    identity: IdentityClient
+    images: ImageClient
+    networks: NetworkClient
+
+    @property
+    def demo(self) -> str:
+        return self.cloud.project("demo")
+
+    def ensure(
+        self, number: int, requested: tuple[RequestedNetwork, ...], *, host: str = "h1", adopt: bool = True
+    ) -> tuple[Port, ...]:
+        return self.networks.ensure_ports(
+            server_id=SERVER.format(number),
+            project_id=self.demo,
+            host=host,
+            zone="nova",
+            hostname="vm",
+            requested=requested,
+            adopt=adopt,
+        )
+
+    def default(self) -> tuple[RequestedNetwork, ...]:
+        return self.networks.check_networks(self.demo, None, count=1)
+
+    def own_port(self, project: str = "demo") -> str:
+        network = self.default()[0].network_id or ""
+        new = NewPort(network_id=network, project_id=self.cloud.project(project))
+        return self.cloud.networks.create_ports(ADMIN, [new])[0].port.id
+
+
+ADMIN = Viewer(project_id="", is_admin=True)
+
+
+@pytest.fixture(params=["embedded", "http"])
+def clients(request: pytest.FixtureRequest, top_database: Database, tmp_path: Path) -> Iterator[Clients]:
+    if request.param == "embedded":
+        cloud = make_cloud(top_database, tmp_path)
+        yield Clients(cloud, cloud.identity, cloud.images, cloud.networks)
+        return
+    with served(top_database, tmp_path) as cloud:
+        settings = cloud.settings
+        yield Clients(
+            cloud,
+            KeystoneClient.from_config(settings),
+            GlanceClient.from_config(settings),
+            NeutronClient.from_config(settings),
+        )
+
+
+# ---- identity ------------------------------------------------------------------------------------------------------
+def test_a_token_says_who_holds_it(clients: Clients) -> None:
+    caller = clients.identity.validate_token(clients.cloud.token("demo", "demo-password"))
+    assert (caller.user_name, caller.project_name, caller.project_id) == ("demo", "demo", clients.demo)
+    assert set(caller.roles) == {"member", "reader"}
+    assert caller.expires_at.tzinfo is not None
+
+
+def test_an_administrator_has_the_lesser_roles_too(clients: Clients) -> None:
+    caller = clients.identity.validate_token(clients.cloud.token("admin", "admin-password"))
+    assert set(caller.roles) == {"admin", "manager", "member", "reader"}
+
+
+@pytest.mark.parametrize("token", ["", "unknown", "x" * 43, "a\nb", "é" * 40])
+def test_an_unknown_token_is_refused(clients: Clients, token: str) -> None:
+    with pytest.raises(errors.Unauthenticated):
+        clients.identity.validate_token(token)
+
+
+def test_a_revoked_token_is_dead_at_once(clients: Clients) -> None:
+    token = clients.cloud.token("demo", "demo-password")
+    clients.identity.validate_token(token)
+    clients.cloud.identity.revoke_token(token)
+    with pytest.raises(errors.Unauthenticated):
+        clients.identity.validate_token(token)
+
+
+def test_the_services_own_token_is_an_administrators(clients: Clients) -> None:
+    caller = clients.identity.validate_token(clients.identity.get_token())
+    assert {"service", "admin"} <= set(caller.roles)
+    assert clients.identity.get_token() == clients.identity.get_token()
+
+
+# ---- image ---------------------------------------------------------------------------------------------------------
+def test_an_image_and_its_bytes(clients: Clients) -> None:
+    data = bytes(range(256)) * 9000
+    made = clients.cloud.image(data, name="tiny", min_ram=64, properties={"os_distro": "none"}, tags=("a",))
+    shown = clients.images.get_image(made.id, project_id=clients.demo, is_admin=False)
+    assert shown == made
+    assert shown.os_hash_value == hashlib.sha512(data).hexdigest()
+    assert shown.checksum == hashlib.md5(data, usedforsecurity=False).hexdigest()
+    assert (shown.size, shown.virtual_size, shown.status) == (len(data), len(data), "active")
+    assert b"".join(clients.images.open_image(made.id)) == data
+
+
+@pytest.mark.parametrize("image_id", [NOWHERE, "no-uuid", "a/b", "..", ""])
+def test_an_unknown_image(clients: Clients, image_id: str) -> None:
+    with pytest.raises(errors.NotFound):
+        clients.images.get_image(image_id, project_id=clients.demo, is_admin=True)
+    with pytest.raises(errors.NotFound):
+        clients.images.open_image(image_id)
+
+
+@pytest.mark.parametrize(
+    ("visibility", "seen"), [("private", False), ("shared", False), ("community", True), ("public", True)]
+)
+def test_who_sees_an_image(clients: Clients, visibility: str, seen: bool) -> None:
+    made = clients.cloud.image(b"x" * 512, visibility=visibility)
+    clients.images.get_image(made.id, project_id=clients.demo, is_admin=False)
+    clients.images.get_image(made.id, project_id="other", is_admin=True)
+    if seen:
+        clients.images.get_image(made.id, project_id="other", is_admin=False)
+        return
+    with pytest.raises(errors.NotFound) as foreign:
+        clients.images.get_image(made.id, project_id="other", is_admin=False)
+    with pytest.raises(errors.NotFound) as absent:
+        clients.images.get_image(NOWHERE, project_id="other", is_admin=False)
+    assert foreign.value.message.replace(made.id, "") == absent.value.message.replace(NOWHERE, "")
+
+
+def test_an_image_without_bytes_cannot_be_opened(clients: Clients) -> None:
+    made = clients.cloud.image()
+    assert clients.images.get_image(made.id, project_id=clients.demo, is_admin=False).status == "queued"
+    with pytest.raises(errors.NotFound):
+        clients.images.open_image(made.id)
+
+
+# ---- network: what may be asked for --------------------------------------------------------------------------------
+def test_the_one_network_is_the_default(clients: Clients) -> None:
+    (wanted,) = clients.default()
+    assert wanted.network_id is not None
+
+
+def test_several_networks_need_a_choice(clients: Clients) -> None:
+    clients.cloud.network(clients.demo, "10.9.0.0/24")
+    with pytest.raises(errors.Conflict, match="Multiple possible networks"):
+        clients.default()
+
+
+def test_without_networks_there_are_no_ports(clients: Clients) -> None:
+    (network,) = clients.cloud.networks.list_networks(ADMIN)
+    clients.cloud.networks.delete_network(ADMIN, network.id)
+    assert clients.default() == ()
+    assert clients.ensure(1, ()) == ()
+
+
+def test_another_projects_things_are_unknown(clients: Clients) -> None:
+    foreign = clients.cloud.network(clients.cloud.project("admin"), "10.9.0.0/24").id
+    port = clients.own_port("admin")
+    for wanted in (
+        RequestedNetwork(network_id=foreign),
+        RequestedNetwork(network_id=NOWHERE),
+        RequestedNetwork(network_id="../ports"),
+        RequestedNetwork(port_id=port),
+        RequestedNetwork(port_id=NOWHERE),
+    ):
+        with pytest.raises(errors.Invalid, match="could not be found"):
+            clients.networks.check_networks(clients.demo, [wanted], count=1)
+
+
+def test_addresses_that_cannot_be_had(clients: Clients) -> None:
+    network = clients.default()[0].network_id
+    (port,) = clients.ensure(1, clients.default())
+    taken = port.fixed_ips[0].ip_address
+    for address in (taken, "10.100.0.1", "10.100.0.0", "10.100.255.255", "192.168.0.1", "nonsense", "::1"):
+        with pytest.raises(errors.Invalid):
+            wanted = RequestedNetwork(network_id=network, fixed_ip=address)
+            clients.networks.check_networks(clients.demo, [wanted], count=1)
+    free = RequestedNetwork(network_id=network, fixed_ip="10.100.7.7")
+    assert clients.networks.check_networks(clients.demo, [free], count=1) == (free,)
+    with pytest.raises(errors.Invalid):
+        clients.networks.check_networks(clients.demo, [free], count=2)
+    assert clients.ensure(2, (free,))[0].fixed_ips[0].ip_address == "10.100.7.7"
+    with pytest.raises(errors.Conflict):
+        clients.ensure(3, (free,))
+
+
+# ---- network: ports of servers ---------------------------------------------------------------------------------------
+def test_a_port_has_all_that_its_host_needs(clients: Clients) -> None:
+    (port,) = clients.ensure(1, clients.default())
+    (address,) = port.fixed_ips
+    assert (port.network_name, port.mtu, port.owned, port.host_id) == ("private", 1400, True, "h1")
+    assert (port.device_id, port.project_id) == (SERVER.format(1), clients.demo)
+    assert port.mac_address.startswith("fa:16:3e:")
+    assert (address.ip_address, address.cidr, address.gateway_ip) == ("10.100.0.2", "10.100.0.0/16", "10.100.0.1")
+    assert clients.networks.list_ports(SERVER.format(1)) == (port,)
+
+
+def test_a_second_call_returns_the_first_ones_ports(clients: Clients) -> None:
+    other = clients.cloud.network(clients.demo, "10.9.0.0/24").id
+    private = clients.cloud.networks.list_networks(ADMIN, {"name": ["private"]})[0].id
+    requested = (
+        RequestedNetwork(network_id=private, tag="front"),
+        RequestedNetwork(network_id=other),
+        RequestedNetwork(network_id=private),
+    )
+    first = clients.ensure(1, requested, adopt=False)
+    assert [port.network_id for port in first] == [private, other, private]
+    assert [port.tag for port in first] == ["front", None, None]
+    assert clients.ensure(1, requested) == first
+    moved = clients.ensure(1, requested, host="h2")
+    assert [port.id for port in moved] == [port.id for port in first]
+    assert {port.host_id for port in moved} == {"h2"}
+    assert len(clients.networks.list_ports(SERVER.format(1))) == 3
+
+
+def test_what_a_call_that_was_cut_off_has_left_is_completed(clients: Clients) -> None:
+    private = clients.default()[0]
+    first = clients.ensure(1, (private,))
+    both = clients.ensure(1, (private, private))
+    assert both[0] == first[0]
+    assert len({port.id for port in both}) == 2
+
+
+def test_deleting_twice_leaves_nothing(clients: Clients) -> None:
+    clients.ensure(1, clients.default())
+    (kept,) = clients.ensure(2, clients.default())
+    clients.networks.delete_ports(SERVER.format(1))
+    clients.networks.delete_ports(SERVER.format(1))
+    assert clients.networks.list_ports(SERVER.format(1)) == ()
+    assert clients.networks.list_ports(SERVER.format(2)) == (kept,)
+
+
+def test_a_lent_port_goes_back(clients: Clients) -> None:
+    port_id = clients.own_port()
+    wanted = (RequestedNetwork(port_id=port_id, tag="t"), clients.default()[0])
+    assert clients.networks.check_networks(clients.demo, wanted, count=1) == wanted
+    with pytest.raises(errors.Invalid):
+        clients.networks.check_networks(clients.demo, wanted, count=2)
+    lent, made = clients.ensure(1, wanted)
+    assert (lent.id, lent.owned, lent.tag, lent.device_id, lent.host_id) == (port_id, False, "t", SERVER.format(1), "h1")
+    assert made.owned
+    assert clients.ensure(1, wanted) == (lent, made)
+    with pytest.raises(errors.Conflict, match="still in use"):
+        clients.networks.check_networks(clients.demo, wanted, count=1)
+    with pytest.raises(errors.Conflict, match="still in use"):
+        clients.ensure(2, wanted)
+    clients.networks.delete_ports(SERVER.format(1))
+    clients.networks.delete_ports(SERVER.format(2))
+    free = clients.cloud.networks.get_port(ADMIN, port_id)
+    assert (free.port.device_id, free.port.host_id, free.device_index, free.device_owner) == ("", "", None, "")
+    assert clients.ensure(2, wanted[:1])[0].id == port_id
+
+
+def test_a_tenant_cannot_slip_a_port_to_a_server(clients: Clients) -> None:
+    network = clients.default()[0].network_id or ""
+    new = NewPort(network_id=network, project_id=clients.demo, device_id=SERVER.format(1))
+    clients.cloud.networks.create_ports(Viewer(project_id=clients.demo), [new])
+    assert clients.networks.list_ports(SERVER.format(1)) == ()
+    clients.networks.delete_ports(SERVER.format(1))
+    assert len(clients.cloud.networks.list_port_records(ADMIN)) == 1
+
+
+def test_racing_requests_get_different_addresses(clients: Clients) -> None:
+    network = RequestedNetwork(network_id=clients.cloud.network(clients.demo, "10.9.0.0/28").id)
+
+    def one(number: int) -> str | None:
+        try:
+            return clients.ensure(number % 8, (network,))[0].fixed_ips[0].ip_address
+        except errors.Conflict:
+            return None
+
+    with ThreadPoolExecutor(4) as pool:
+        first = list(pool.map(one, range(8)))
+        again = list(pool.map(one, range(16)))
+    assert None not in first
+    assert len(set(first)) == 8
+    assert again == first * 2
+
+
+def test_a_full_subnet_says_so_and_gives_again_what_came_back(clients: Clients) -> None:
+    network = RequestedNetwork(network_id=clients.cloud.network(clients.demo, "10.9.0.0/29").id)
+    held = {number: clients.ensure(number, (network,))[0].fixed_ips[0].ip_address for number in range(5)}
+    assert sorted(held.values()) == [f"10.9.0.{n}" for n in range(2, 7)]
+    with pytest.raises(errors.Conflict, match="No more IP addresses"):
+        clients.ensure(5, (network,))
+    with pytest.raises(errors.Conflict, match="No more IP addresses"):
+        clients.ensure(6, (network, network))
+    clients.networks.delete_ports(SERVER.format(3))
+    assert clients.networks.list_ports(SERVER.format(6)) == ()
+    assert clients.ensure(5, (network,))[0].fixed_ips[0].ip_address == held[3]

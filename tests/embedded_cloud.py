@@ -1,0 +1,106 @@
+"""The embedded services with their first content, in this process or behind HTTP on the loopback."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from flask import Flask
+from werkzeug.serving import make_server
+
+from cellcloud import config
+from cellcloud.db.engine import Database
+from cellcloud.embedded.bootstrap import Passwords, bootstrap
+from cellcloud.embedded.identity import SERVICE_USER, EmbeddedIdentity, Login, Scope
+from cellcloud.embedded.images import EmbeddedImages
+from cellcloud.embedded.networks import EmbeddedNetworks
+from cellcloud.model.image import Image
+from cellcloud.model.network import Network, Subnet
+from top_api.embedded_api import create_blueprints
+
+PASSWORDS = Passwords(admin="admin-password", demo="demo-password", service="service-password")
+MAX_IMAGE = 8 << 20
+
+
+@dataclass(frozen=True)
+class EmbeddedCloud:
+    """The three services over one database. ``settings``: of a client of theirs, once they are served."""
+
+    database: Database
+    identity: EmbeddedIdentity
+    images: EmbeddedImages
+    networks: EmbeddedNetworks
+    settings: config.Config
+
+    def token(self, user: str, password: str, project: str | None = "demo") -> str:
+        login = Login(user_name=user, domain_id="default", password=password)
+        scope = Scope(project_name=project, domain_id="default") if project else Scope(unscoped=True)
+        return self.identity.issue_token([login], scope)[0]
+
+    def project(self, name: str) -> str:
+        return self.identity.list_projects(name=name)[0].id
+
+    def app(self) -> Flask:
+        app = Flask("embedded")
+        for blueprint in create_blueprints(self.identity, self.images, self.networks, self.settings):
+            app.register_blueprint(blueprint)
+        return app
+
+    def image(self, data: bytes = b"", **fields: object) -> Image:
+        """An image of project demo, with bytes where some are given."""
+        wanted = Image(id="", name="i", disk_format="raw", container_format="bare", owner=self.project("demo"))
+        made = self.images.create_image(dataclasses.replace(wanted, **fields), is_admin=True)  # type: ignore[arg-type]
+        return self.images.upload(made.id, [data], project_id="", is_admin=True) if data else made
+
+    def network(self, project: str, cidr: str, *, shared: bool = False) -> Network:
+        """A network of a project with one subnet."""
+        from cellcloud.embedded.networks import Viewer
+
+        admin = Viewer(project_id="", is_admin=True)
+        made = self.networks.create_network(admin, Network(id="", name="n", project_id=project, shared=shared))
+        self.networks.create_subnet(admin, Subnet(id="", network_id=made.id, cidr=cidr, project_id=project))
+        return self.networks.get_network(admin, made.id)
+
+
+def make_cloud(database: Database, directory: Path, url: str = "http://127.0.0.1:1") -> EmbeddedCloud:
+    """The services on a migrated, empty top database."""
+    bootstrap(database, PASSWORDS)
+    settings = config.load()
+    return EmbeddedCloud(
+        database=database,
+        identity=EmbeddedIdentity(database, public_url=url, cache_seconds=0.0),
+        images=EmbeddedImages(database, directory / "images", max_bytes=MAX_IMAGE),
+        networks=EmbeddedNetworks(database),
+        settings=dataclasses.replace(
+            settings,
+            identity=dataclasses.replace(
+                settings.identity,
+                auth_url=f"{url}/identity",
+                username=SERVICE_USER,
+                password=PASSWORDS.service,
+                cache_seconds=0.0,
+            ),
+            outside=dataclasses.replace(settings.outside, max_image_bytes=MAX_IMAGE),
+        ),
+    )
+
+
+@contextmanager
+def served(database: Database, directory: Path) -> Iterator[EmbeddedCloud]:
+    """The same cloud with its APIs on a port of the loopback."""
+    holder: list[Flask] = []
+    server = make_server("127.0.0.1", 0, lambda environ, start: holder[0](environ, start), threaded=True)
+    cloud = make_cloud(database, directory, f"http://127.0.0.1:{server.port}")
+    holder.append(cloud.app())
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        yield cloud
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
