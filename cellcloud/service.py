@@ -151,8 +151,8 @@ def run(service: Service, *, health_socket: Path | None = None) -> None:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    end_health = serve_health(service, health_socket) if health_socket else None
     service.start()
+    end_health = serve_health(service, health_socket) if health_socket else None
     LOG.info("service started", extra={"name_of_service": service.name})
     stop.wait()
     LOG.info("service stops", extra={"name_of_service": service.name})
