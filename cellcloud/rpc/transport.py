@@ -11,15 +11,18 @@ import concurrent.futures
 import functools
 import logging
 import os
+import sys
 import threading
 import uuid
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 from oslo_config import cfg
-from oslo_service import backend
 
-backend.init_backend(backend.BackendType.THREADING)  # before oslo.messaging loads the eventlet one
+sys.modules.setdefault("eventlet", None)  # type: ignore[arg-type] # threads serve here: keep futurist from loading it
+from oslo_service import backend  # noqa: E402
+
+backend.init_backend(backend.BackendType.THREADING)
 
 import oslo_messaging as messaging  # noqa: E402
 
@@ -52,7 +55,7 @@ def _options() -> Any:
 class Transport:
     """A cell's queue as clients and servers use it. Safe to call from several threads."""
 
-    def __init__(self, cell: str, url: str, *, pool_size: int = 16, shim: Shim | None = None) -> None:
+    def __init__(self, cell: str, url: str, *, pool_size: int = 64, shim: Shim | None = None) -> None:
         self.cell = cell
         self.shim = shim
         options = _options()
@@ -65,9 +68,7 @@ class Transport:
                 options.set_override(name, value, group="oslo_messaging_rabbit")
         else:
             options.set_override("heartbeat_timeout_threshold", 0, group="oslo_messaging_rabbit")
-        self._pool_size = pool_size
-        self._pool: concurrent.futures.ThreadPoolExecutor | None = None
-        self._lock = threading.Lock()
+        self._slots = threading.BoundedSemaphore(pool_size)
 
     def client(self, interface: type[T], *, server: str | None = None) -> T:
         """An object whose methods are the interface's verbs, sent to ``server`` or to any that serves it."""
@@ -78,25 +79,30 @@ class Transport:
         return Server(self, interface, implementation, server)
 
     def close(self) -> None:
-        """Let go of the queue."""
-        with self._lock:
-            pool, self._pool = self._pool, None
-        if pool is not None:
-            pool.shutdown(wait=False, cancel_futures=True)
-        self._transport.cleanup()
+        """Let go of the queue; not waited for when its broker is away."""
+        closing = threading.Thread(target=self._transport.cleanup, name=f"close-{self.cell}", daemon=True)
+        closing.start()
+        closing.join(timeout=3.0)
 
     def _bounded(self, work: Callable[[], Any], seconds: float) -> Any:
-        with self._lock:
-            if self._pool is None:
-                self._pool = concurrent.futures.ThreadPoolExecutor(
-                    self._pool_size, thread_name_prefix=f"call-{self.cell}"
-                )
-            pool = self._pool
-        future = pool.submit(work)
+        """What ``work`` returns, if it does within ``seconds``. With the broker away oslo.messaging may block for
+        as long as that lasts: the thread is then left behind, and there is only a bounded number of them."""
+        if not self._slots.acquire(timeout=seconds):
+            raise errors.Unreachable(f"Cell {self.cell} did not answer in time.")
+        future: concurrent.futures.Future[Any] = concurrent.futures.Future()
+
+        def fulfil() -> None:
+            try:
+                future.set_result(work())
+            except BaseException as error:  # noqa: BLE001 -- raised again where it is waited for
+                future.set_exception(error)
+            finally:
+                self._slots.release()
+
+        threading.Thread(target=fulfil, name=f"call-{self.cell}", daemon=True).start()
         try:
             return future.result(timeout=seconds)
         except concurrent.futures.TimeoutError as error:
-            future.cancel()
             raise errors.Unreachable(f"Cell {self.cell} did not answer in time.") from error
         except messaging.MessagingException as error:
             raise errors.Unreachable(f"Cell {self.cell} did not answer.", detail=str(error)) from error

@@ -1,0 +1,76 @@
+"""One fixture for each kind of database and queue; the suites run on all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from cellcloud.db import cell_schema, migrate, top_schema
+from cellcloud.db.engine import Database
+from cellcloud.rpc.transport import Transport
+from cellcloud.up.databases import DatabaseServer, MariaDb, PostgreSql
+from tests.daemons import running_broker, running_database
+
+
+@pytest.fixture(scope="session")
+def mariadb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DatabaseServer]:
+    with running_database(MariaDb, tmp_path_factory.mktemp("mariadb") / "data", ("top", "cell")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DatabaseServer]:
+    with running_database(PostgreSql, tmp_path_factory.mktemp("postgresql") / "data", ("top", "cell")) as server:
+        yield server
+
+
+def _emptied(database: Database, tree: str) -> Database:
+    migrate.upgrade(database, "top" if tree == "top" else "cell")
+    metadata = top_schema.metadata if tree == "top" else cell_schema.metadata
+    with database.write() as connection:
+        for table in reversed(metadata.sorted_tables):
+            connection.execute(sa.delete(table))
+    return database
+
+
+@pytest.fixture(params=["sqlite", "mariadb", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of a database of each kind; the server's one is shared by the whole run."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/cell.db"
+    server: DatabaseServer = request.getfixturevalue(request.param)
+    return server.url("cell")
+
+
+@pytest.fixture
+def cell_database(database_url: str) -> Iterator[Database]:
+    """An empty cell database of each kind."""
+    database = _emptied(Database(database_url), "cell")
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def top_database(database_url: str) -> Iterator[Database]:
+    """An empty top database of each kind."""
+    database = _emptied(Database(database_url.replace("/cell", "/top")), "top")
+    yield database
+    database.close()
+
+
+@pytest.fixture(scope="session")
+def rabbitmq_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with running_broker(tmp_path_factory.mktemp("rabbitmq") / "data") as broker:
+        yield broker.url
+
+
+@pytest.fixture(params=["memory", "rabbitmq"])
+def transport(request: pytest.FixtureRequest) -> Iterator[Transport]:
+    """A queue of each kind."""
+    url = "kombu+memory://" if request.param == "memory" else request.getfixturevalue("rabbitmq_url")
+    made = Transport("east", url)
+    yield made
+    made.close()

@@ -1,0 +1,208 @@
+"""What every database must do alike: claims, runs, the feed, holds, console tokens, migrations, the clock."""
+
+from __future__ import annotations
+
+import datetime as dt
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+
+from cellcloud import errors
+from cellcloud.db import cell_schema, claims, consoles, feed, hosts, migrate, runs, servers, top_schema
+from cellcloud.db.claims import Wanted
+from cellcloud.db.engine import Database, retried, utc_after, utc_now
+from cellcloud.model.guest import GuestEvent
+from tests.workflows.world import CellUnderTest, make_spec
+
+IDS = [f"00000000-0000-4000-8000-{n:012d}" for n in range(100)]
+
+
+def test_the_migrations_make_the_tables_of_the_code(cell_database: Database, top_database: Database) -> None:
+    for database, metadata in ((cell_database, cell_schema.metadata), (top_database, top_schema.metadata)):
+        with database.write() as connection:
+            differences = compare_metadata(MigrationContext.configure(connection), metadata)
+        indexes = [d for d in differences if isinstance(d, tuple) and d[0] not in ("add_index", "remove_index")]
+        assert indexes == []
+
+
+def test_migrating_twice_changes_nothing(cell_database: Database) -> None:
+    migrate.upgrade(cell_database, "cell")
+
+
+def test_the_clock_is_the_databases_and_utc(cell_database: Database) -> None:
+    with cell_database.read() as connection:
+        now, later = connection.execute(sa.select(utc_now(), utc_after(90.5))).one()
+    assert abs((dt.datetime.now(dt.UTC) - now).total_seconds()) < 5
+    assert 89 < (later - now).total_seconds() < 92
+
+
+def wanted(server_id: str, host: str = "h1", vcpus: int = 1) -> Wanted:
+    return Wanted(server_id=server_id, host=host, resources={"VCPU": vcpus, "MEMORY_MB": 128, "DISK_GB": 1})
+
+
+def test_forty_racing_claims_for_ten_slots(cell_database: Database) -> None:
+    CellUnderTest(cell_database, ("h1",), vcpus=10)
+    barrier = threading.Barrier(8)
+
+    @retried
+    def claim_one(database: Database, server_id: str) -> set[str]:
+        with database.write() as connection:
+            return claims.claim(connection, [wanted(server_id)])
+
+    def race(ids: list[str]) -> int:
+        barrier.wait(timeout=30)
+        return sum(not claim_one(cell_database, server_id) for server_id in ids)
+
+    with ThreadPoolExecutor(8) as pool:
+        won = sum(pool.map(race, [IDS[n : n + 5] for n in range(0, 40, 5)]))
+    assert won == 10
+    with cell_database.read() as connection:
+        assert claims.list_mismatches(connection) == []
+        assert len(claims.list_owners(connection)) == 10
+
+
+def test_claims_of_one_batch_share_a_host_and_the_losers_hold_nothing(cell_database: Database) -> None:
+    CellUnderTest(cell_database, ("h1", "h2"), vcpus=4)
+    with cell_database.write() as connection:
+        lost = claims.claim(connection, [wanted(one) for one in IDS[:6]] + [wanted(IDS[6], "h2", 5)])
+    assert len(lost) == 3
+    assert IDS[6] in lost
+    with cell_database.write() as connection:
+        assert not lost & set(claims.list_owners(connection))
+        claims.release(connection, IDS[:7])
+        claims.release(connection, IDS[:7])
+    with cell_database.read() as connection:
+        assert claims.list_mismatches(connection) == []
+        assert claims.list_owners(connection) == []
+
+
+def test_a_run_is_leased_once_and_again_when_the_lease_is_over(cell_database: Database) -> None:
+    cell = CellUnderTest(cell_database)
+    cell.create(IDS[0])
+    with ThreadPoolExecutor(4) as pool:
+
+        def lease(owner: str) -> int:
+            with cell_database.write() as connection:
+                return len(runs.lease_due(connection, owner, limit=5, seconds=30))
+
+        assert sum(pool.map(lease, ["a", "b", "c", "d"])) == 1
+    with cell_database.write() as connection:
+        connection.execute(sa.update(cell_schema.runs).values(lease_until=utc_after(-1)))
+        again = runs.lease_due(connection, "e", limit=5, seconds=30)
+        assert [run.attempt for run in again] == [2]
+    with cell_database.write() as connection, pytest.raises(errors.Stale):
+        runs.get_leased(connection, again[0].id, "a")
+
+
+def test_one_unfinished_run_a_server(cell_database: Database) -> None:
+    cell = CellUnderTest(cell_database)
+    cell.create(IDS[0])
+    new = runs.NewRun(
+        server_id=IDS[0],
+        operation="stop",
+        generation=2,
+        request_id="",
+        user_id="",
+        project_id="",
+        arguments={},
+        deadline=60,
+    )
+    with pytest.raises(sa.exc.IntegrityError), cell_database.write() as connection:
+        runs.insert(connection, [new])
+
+
+def test_events_are_taken_once_and_stale_ones_dropped(cell_database: Database) -> None:
+    cell = CellUnderTest(cell_database)
+    cell.create(IDS[0])
+    with cell_database.write() as connection:
+        run = runs.lease_due(connection, "a", limit=1, seconds=30)[0]
+        event = GuestEvent(host="h1", server_id=IDS[0], generation=1, power_state=1, run_id=run.id, step="guests.wait")
+        old = GuestEvent(host="h1", server_id=IDS[0], generation=0, power_state=1, run_id=run.id, step="other")
+        assert runs.add_events(connection, [event, event, old]) == [run.id]
+        assert list(runs.get_leased(connection, run.id, "a").events) == ["guests.wait"]
+
+
+def test_the_feed_has_no_gaps_and_keeps_its_order_under_racing_writers(cell_database: Database) -> None:
+    cell = CellUnderTest(cell_database, vcpus=100)
+    records = [cell.create(server_id) for server_id in IDS[:4]]
+    with cell_database.read() as connection:
+        before = feed.list_after(connection, 0, 1).newest
+    seen: list[int] = []
+    done = threading.Event()
+
+    @retried
+    def append(database: Database, n: int) -> None:
+        with database.write() as connection:
+            feed.append(connection, [records[n % 4]])
+
+    def read() -> None:
+        cursor = before
+        while True:
+            finished = done.is_set()
+            with cell_database.read() as connection:
+                page = feed.list_after(connection, cursor, 7)
+            seen.extend(entry.sequence for entry in page.entries)
+            cursor = seen[-1] if seen else cursor
+            if finished and not page.entries:
+                return
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda n: append(cell_database, n), range(40)))
+    done.set()
+    reader.join(timeout=60)
+    assert seen == list(range(before + 1, before + 41))
+
+
+def test_a_hold_expires_by_the_databases_clock(cell_database: Database) -> None:
+    CellUnderTest(cell_database)
+    with cell_database.write() as connection:
+        servers.insert_held(connection, [(make_spec(IDS[0]), "h1", "nova")], hold_seconds=-1)
+        servers.insert_held(connection, [(make_spec(IDS[1]), "h1", "nova")], hold_seconds=60)
+        assert servers.list_expired_holds(connection) == [IDS[0]]
+        assert servers.confirm_held(connection, IDS[:2]) == [IDS[1]]
+        assert servers.drop_held(connection, IDS[:2]) == [IDS[0]]
+
+
+def test_a_console_token_opens_once_and_dies_with_its_generation(cell_database: Database) -> None:
+    cell = CellUnderTest(cell_database)
+    cell.create(IDS[0])
+    cell.run()
+    record = cell.record(IDS[0])
+    with cell_database.write() as connection:
+        for token, ttl in (("once", 60.0), ("late", -1.0), ("old", 60.0)):
+            consoles.insert(connection, record, token_hash=token, protocol="vnc", user_id="u", ttl=ttl)
+    with cell_database.write() as connection:
+        assert consoles.redeem(connection, "once").host == record.host
+    for token in ("once", "late", "unknown"):
+        with pytest.raises(errors.NotFound), cell_database.write() as connection:
+            consoles.redeem(connection, token)
+    with cell_database.write() as connection:
+        servers.change(connection, IDS[0], {"generation": record.generation + 1})
+    with pytest.raises(errors.NotFound), cell_database.write() as connection:
+        consoles.redeem(connection, "old")
+
+
+def test_hosts_up_down_and_refused_reports(cell_database: Database) -> None:
+    CellUnderTest(cell_database)
+    with cell_database.write() as connection:
+        connection.execute(
+            sa.update(cell_schema.hosts).where(cell_schema.hosts.c.host == "h2").values(last_seen=utc_after(-60))
+        )
+        states = {state.host: state.up for state in hosts.list_states(connection, down_time=15)}
+        assert states == {"h1": True, "h2": False}
+        assert hosts.is_up(connection, "h1", down_time=15)
+        assert not hosts.is_up(connection, "nowhere", down_time=15)
+
+
+def test_an_unreachable_database_is_said_to_be_so() -> None:
+    for url in ("mysql+pymysql://u:p@127.0.0.1:9/x", "postgresql+psycopg://u:p@127.0.0.1:9/x"):
+        database = Database(url)
+        with pytest.raises(errors.Unreachable), database.read():
+            pass
+        database.close()

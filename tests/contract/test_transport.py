@@ -1,0 +1,146 @@
+"""What every queue must do alike."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from cellcloud import errors
+from cellcloud.context import RequestContext, service_context
+from cellcloud.model.guest import CommandKind, ConsoleAddress, GuestCommand, GuestState
+from cellcloud.model.placement import SelectAnswer, SelectRequest
+from cellcloud.rpc.compute import Compute
+from cellcloud.rpc.router import Router
+from cellcloud.rpc.scheduler import Scheduler
+from cellcloud.rpc.transport import Transport
+
+
+class Answering:
+    """A scheduler that does as the test says."""
+
+    def __init__(self, name: str = "") -> None:
+        self.name = name
+        self.error: Exception | None = None
+        self.seen: list[RequestContext] = []
+
+    def select(self, context: RequestContext, requests: list[SelectRequest], fresh: bool) -> list[SelectAnswer]:
+        self.seen.append(context)
+        if self.error is not None:
+            raise self.error
+        return [SelectAnswer(server_id=self.name, hosts=("a", "b"), refused={"zone": 3})]
+
+
+class Host:
+    """A compute service that remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.told: list[GuestCommand] = []
+        self.arrived = threading.Event()
+
+    def apply(self, context: RequestContext, host: str, commands: list[GuestCommand]) -> None:
+        self.told.extend(commands)
+        self.arrived.set()
+
+    def get_console_output(self, context: RequestContext, host: str, server_id: str, length: int) -> str:
+        time.sleep(3)
+        return ""
+
+    def get_console(self, context: RequestContext, host: str, server_id: str, generation: int) -> ConsoleAddress:
+        raise errors.Stale("older")
+
+    def list_guests(self, context: RequestContext, host: str) -> list[GuestState]:
+        return []
+
+
+def test_a_call_carries_models_both_ways_and_the_context(transport: Transport) -> None:
+    implementation = Answering("s")
+    server = transport.serve(Scheduler, implementation, server="one")
+    context = RequestContext(user_id="u", project_id="p", roles=("member",), budget=20)
+    answer = transport.client(Scheduler).select(context, [], False)
+    assert answer == [SelectAnswer(server_id="s", hosts=("a", "b"), refused={"zone": 3})]
+    seen = implementation.seen[0]
+    assert (seen.request_id, seen.user_id, seen.project_id, seen.roles) == (context.request_id, "u", "p", ("member",))
+    assert 0 < seen.budget <= 20
+    server.stop()
+
+
+def test_errors_of_the_tree_cross_and_defects_do_not_show(transport: Transport) -> None:
+    implementation = Answering()
+    server = transport.serve(Scheduler, implementation, server="one")
+    client = transport.client(Scheduler)
+    implementation.error = errors.NoValidHost("none fits", detail="because")
+    with pytest.raises(errors.NoValidHost, match="none fits") as caught:
+        client.select(service_context(10), [], False)
+    assert caught.value.detail == "because"
+    implementation.error = RuntimeError("a secret in a traceback")
+    with pytest.raises(errors.CallHuman) as defect:
+        client.select(service_context(10), [], False)
+    assert "secret" not in defect.value.message + defect.value.detail
+    server.stop()
+
+
+def test_a_cast_goes_to_the_named_server(transport: Transport) -> None:
+    first, second = Host(), Host()
+    servers = [transport.serve(Compute, host, server=name) for host, name in ((first, "h1"), (second, "h2"))]
+    command = GuestCommand(kind=CommandKind.STOP, run_id="r", step="s", server_id="x", generation=4)
+    transport.client(Compute, server="h2").apply(service_context(10), "h2", [command])
+    assert second.arrived.wait(10)
+    assert second.told == [command]
+    assert first.told == []
+    for server in servers:
+        server.stop()
+
+
+def test_a_fanout_reaches_everybody(transport: Transport) -> None:
+    class Listening:
+        def __init__(self) -> None:
+            self.heard = threading.Event()
+
+        def feed_grew(self, context: RequestContext, newest: int) -> None:
+            self.heard.set()
+
+    routers = [Listening(), Listening()]
+    servers = [transport.serve(Router, router, server=f"r{n}") for n, router in enumerate(routers)]
+    transport.client(Router).feed_grew(service_context(10), 7)
+    assert all(router.heard.wait(10) for router in routers)
+    for server in servers:
+        server.stop()
+
+
+def test_several_servers_share_the_calls(transport: Transport) -> None:
+    servers = [transport.serve(Scheduler, Answering(name), server=name) for name in ("one", "two")]
+    client = transport.client(Scheduler)
+    seen = {client.select(service_context(10), [], False)[0].server_id for _ in range(20)}
+    assert seen == {"one", "two"}
+    for server in servers:
+        server.stop()
+
+
+def test_a_call_ends_with_its_budget(transport: Transport) -> None:
+    server = transport.serve(Compute, Host(), server="h1")
+    began = time.monotonic()
+    with pytest.raises(errors.Unreachable):
+        transport.client(Compute, server="h1").get_console_output(service_context(0.7), "h1", "x", 5)
+    assert time.monotonic() - began < 2
+    server.stop()
+
+
+def test_nobody_there_is_unreachable(transport: Transport) -> None:
+    with pytest.raises(errors.Unreachable):
+        transport.client(Compute, server="nobody").list_guests(service_context(0.7), "nobody")
+
+
+def test_a_budget_used_up_is_not_sent(transport: Transport) -> None:
+    with pytest.raises(errors.DeadlineExceeded):
+        transport.client(Scheduler).select(RequestContext(budget=-1), [], False)
+
+
+def test_a_broker_that_is_away_is_said_to_be_so_at_once() -> None:
+    transport = Transport("east", "rabbit://u:p@127.0.0.1:9/x")
+    began = time.monotonic()
+    with pytest.raises(errors.Unreachable):
+        transport.client(Scheduler).select(service_context(2), [], False)
+    assert time.monotonic() - began < 4
+    transport.close()

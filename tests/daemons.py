@@ -1,0 +1,89 @@
+"""Real brokers and databases for tests: private, on loopback, ended with the test run."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+from cellcloud.up.brokers import Broker
+from cellcloud.up.databases import Account, DatabaseServer
+from cellcloud.up.units import Unit
+
+
+def free_ports(count: int) -> int:
+    """The first of ``count`` neighbouring ports that nobody listens on."""
+    for first in range(20000 + os.getpid() % 9000, 32000, count):
+        with ExitStack() as held:
+            try:
+                for port in range(first, first + count):
+                    one = held.enter_context(socket.socket())
+                    one.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return first
+    raise RuntimeError("no free ports")
+
+
+@contextmanager
+def running(unit: Unit, seconds: float = 60.0) -> Iterator[int]:
+    """The unit's process, ready; its pid."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.setsid()
+            log = os.open("/dev/null", os.O_RDWR)
+            for stream in (0, 1, 2):
+                os.dup2(log, stream)
+            unit.run()
+        finally:
+            os._exit(1)
+    try:
+        end = time.monotonic() + seconds
+        while not unit.ready():
+            assert time.monotonic() < end, f"{unit.name} did not get ready"
+            assert os.waitpid(pid, os.WNOHANG)[0] == 0, f"{unit.name} died"
+            time.sleep(0.1)
+        yield pid
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(pid, signal.SIGTERM)
+        end = time.monotonic() + 10
+        while time.monotonic() < end:
+            try:
+                if os.waitpid(pid, os.WNOHANG)[0]:
+                    break
+            except ChildProcessError:
+                break
+            time.sleep(0.05)
+        with suppress(ProcessLookupError):
+            os.killpg(pid, signal.SIGKILL)
+
+
+@contextmanager
+def running_broker(directory: Path) -> Iterator[Broker]:
+    """A RabbitMQ with its name service."""
+    broker = Broker(
+        name="test", directory=directory, port=free_ports(3), user="test", password="p4ssw0rd", cookie="c00kie"
+    )
+    with ExitStack() as stack:
+        for unit in broker.units():
+            stack.enter_context(running(unit))
+        yield broker
+
+
+@contextmanager
+def running_database(kind: type[DatabaseServer], directory: Path, names: tuple[str, ...]) -> Iterator[DatabaseServer]:
+    """A database server with an account and database for each name."""
+    server = kind(
+        name="test",
+        directory=directory,
+        port=free_ports(1),
+        accounts=[Account(name=name, password="p4ssw0rd") for name in names],
+    )
+    with running(server.unit()):
+        yield server
