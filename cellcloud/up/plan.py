@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.client
 import socket
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -48,10 +48,11 @@ def make_plan(layout: Layout) -> list[Unit]:
     for cell in CELLS:
         units += _cell_units(layout, cell)
     api = _api_unit(layout)
-    router = _service("top.router", layout, "top_api.router.__main__:build", layout.top_file, after=("top.schema",))
+    conductors = tuple(f"{cell.name}.conductor" for cell in CELLS)
+    router = _service("top.router", layout, "top_api.router.__main__:build", layout.top_file, after=conductors)
     units += [api, router]
     everything = tuple(unit.name for unit in units)
-    return [*units, _task("first look", partial(first_start.wait_until_it_serves, layout), everything)]
+    return [*units, _task("first-look", partial(first_start.wait_until_it_serves, layout), everything)]
 
 
 def _machine_units(layout: Layout) -> list[Unit]:
@@ -66,10 +67,10 @@ def _preparing_units(layout: Layout) -> list[Unit]:
     """What is done once at each start: guest image, kind of virtualisation, nodes, schemas, first contents."""
     database = (MARIADB,) if layout.in_processes else ()
     units = [
-        _task("guest image", partial(first_start.make_guest_image, layout)),
-        _task("virtualisation", partial(first_start.choose_virt_type, layout), ("guest image",)),
+        _task("guest-image", partial(first_start.make_guest_image, layout)),
+        _task("virtualisation", partial(first_start.choose_virt_type, layout), ("guest-image",)),
         _task("top.schema", partial(first_start.migrate_top, layout), database),
-        _task("top.contents", partial(first_start.fill_top, layout), ("top.schema", "guest image")),
+        _task("top.contents", partial(first_start.fill_top, layout), ("top.schema", "guest-image")),
     ]
     for cell in CELLS:
         server = (cell.database,) if layout.in_processes else ()
@@ -86,19 +87,18 @@ def _cell_units(layout: Layout, cell: CellPlace) -> list[Unit]:
     nodes = tuple(f"{node.name}.node" for node in layout.nodes(cell))
     file = layout.cell_file(cell)
     parts = _shared_parts(layout)
-    conductor = (*queue, f"{cell.name}.schema", "top.contents")
+    conductor = f"{cell.name}.conductor"  # the others begin by asking it
+    kinds = {
+        conductor: ("conductor.__main__", (*queue, f"{cell.name}.schema", "top.contents")),
+        f"{cell.name}.scheduler": ("scheduler.__main__", (*queue, conductor)),
+        f"{cell.name}.consoleauth": ("consoleauth.__main__", (*queue, conductor)),
+        f"{cell.name}.consoleproxy": ("consoleauth.proxy", (*queue, conductor)),
+        f"{cell.name}.metadata": ("metadata.__main__", (*queue, *nodes, conductor)),
+    }
     units = [
-        _service(f"{cell.name}.{kind}", layout, f"cell.{target}:build", file, after=after)
-        for kind, target, after in (
-            ("scheduler", "scheduler.__main__", queue),
-            ("consoleauth", "consoleauth.__main__", queue),
-            ("consoleproxy", "consoleauth.proxy", queue),
-            ("metadata", "metadata.__main__", (*queue, *nodes)),
-        )
+        _service(name, layout, f"cell.{module}:build", file, parts if name == conductor else dict, after=after)
+        for name, (module, after) in kinds.items()
     ]
-    units.append(
-        _service(f"{cell.name}.conductor", layout, "cell.conductor.__main__:build", file, parts, after=conductor)
-    )
     for host in layout.compute_hosts(cell):
         node = tuple(name for name in nodes if name == f"{host}.node")
         units.append(
@@ -108,7 +108,7 @@ def _cell_units(layout: Layout, cell: CellPlace) -> list[Unit]:
                 "cell.compute.__main__:build",
                 layout.host_file(cell, host),
                 parts,
-                after=(*queue, *node, "virtualisation", "top.contents"),
+                after=(*queue, *node, conductor, "virtualisation"),
             )
         )
     return units
@@ -180,16 +180,19 @@ class _UnixConnection(http.client.HTTPConnection):
 
 def is_healthy(path: Path) -> bool:
     """Whether the service behind this health socket says that all its parts are well."""
-    with suppress(OSError, http.client.HTTPException):
-        connection = _UnixConnection(path)
-        connection.request("GET", "/health")
-        return connection.getresponse().status == http.HTTPStatus.OK
-    return False
+    return _status(_UnixConnection(path), "/health") == http.HTTPStatus.OK
 
 
 def _answers_http(url: str) -> bool:
-    with suppress(OSError, http.client.HTTPException):
-        connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=1)
-        connection.request("GET", "/")
-        return connection.getresponse().status < http.HTTPStatus.INTERNAL_SERVER_ERROR
-    return False
+    status = _status(http.client.HTTPConnection(url.removeprefix("http://"), timeout=1), "/")
+    return status is not None and status < http.HTTPStatus.INTERNAL_SERVER_ERROR
+
+
+def _status(connection: http.client.HTTPConnection, path: str) -> int | None:
+    """The status of a GET; None when there is no answer."""
+    with suppress(OSError, http.client.HTTPException), closing(connection):
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        answer.read()
+        return answer.status
+    return None

@@ -37,7 +37,7 @@ def test_every_plan_holds_together(profile: Profile, driver: Driver, tmp_path: P
     made = layout(tmp_path, profile=profile, driver=driver, hosts=2)
     units = in_order(make_plan(made))
     names = [unit.name for unit in units]
-    assert names[-1] == "first look"
+    assert names[-1] == "first-look"
     assert len(set(names)) == len(names)
     services = {unit.name for unit in units if unit.kind is Kind.SERVICE}
     assert {"top.api", "top.router", "east.conductor", "west.metadata", "east.consoleproxy"} <= services
