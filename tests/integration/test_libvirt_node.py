@@ -1,0 +1,169 @@
+"""Nodes: they outlive who started them, they leave nothing, and a sick one does not stop its compute service."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from cell.compute.drivers.libvirt.driver import LibvirtDriver
+from cell.compute.drivers.libvirt.options import LibvirtOptions
+from cellcloud import errors
+from cellcloud.model.image import Image
+from cellcloud.up.nodes import NodeConfig, ensure_node, find_node, stop_node
+from tests.libvirt_node import LibvirtNode, make_port, make_spec, wait_until
+
+STARTER = """
+import sys
+from pathlib import Path
+from cellcloud.up.nodes import NodeConfig, ensure_node
+names = ("name", "prefix", "bridge", "ip", "gateway_ip")
+print(ensure_node(NodeConfig(state_dir=Path(sys.argv[1]), **dict(zip(names, sys.argv[2:])))).pid)
+"""
+
+
+@pytest.fixture
+def node() -> Iterator[LibvirtNode]:
+    node = LibvirtNode("98.3")
+    yield node
+    node.close()
+
+
+def list_outside(config: NodeConfig) -> set[str]:
+    """What an installation has in the machine's own network."""
+    devices = {path.name for path in Path("/sys/class/net").iterdir()}
+    namespaces = {path.name for path in Path("/run/netns").iterdir()}
+    return {name for name in devices | namespaces if name.startswith(config.prefix)}
+
+
+def test_a_living_node_is_adopted(node: LibvirtNode) -> None:
+    again = ensure_node(node.config)
+    assert again == node.node == find_node(node.config)
+    config = node.config
+    argv = [str(config.state_dir), config.name, config.prefix, config.bridge, config.ip, config.gateway_ip]
+    other = subprocess.run([sys.executable, "-c", STARTER, *argv], capture_output=True, text=True, check=True)
+    assert int(other.stdout) == node.node.pid
+
+
+def test_nodes_of_a_cell_share_the_bridge_and_leave_nothing(node: LibvirtNode) -> None:
+    second = replace(node.config, name="node-2", ip=node.config.ip.replace(".11", ".12"))
+    other = ensure_node(second)
+    assert other.pid != node.node.pid
+    assert other.host_uuid != node.node.host_uuid
+    assert list_outside(second) == {second.bridge, second.link, node.config.link}
+    stop_node(second)
+    assert find_node(second) is None
+    assert list_outside(second) == {second.bridge, node.config.link}
+    stop_node(node.config)
+    assert list_outside(node.config) == set()
+    stop_node(node.config)
+    back = ensure_node(node.config)
+    assert back.host_uuid == node.node.host_uuid
+    assert back.pid != node.node.pid
+
+
+def test_a_node_is_closed_to_others(node: LibvirtNode) -> None:
+    directory = node.node.directory
+    assert directory.stat().st_mode & 0o077 == 0
+    assert node.node.socket.stat().st_mode & 0o077 == 0
+    listening = node.run("ss", "--tcp", "--listening", "--no-header")
+    assert listening == ""
+    assert node.run("cat", "/proc/sys/net/ipv4/ip_forward").strip() == "0"
+    assert "default" not in node.run("ip", "route")
+    assert node.run("ls", "/dev/kvm", check=False) == ""
+
+
+def test_a_path_too_long_for_a_socket_is_refused(tmp_path: Path) -> None:
+    config = NodeConfig(
+        name="n" * 60,
+        state_dir=tmp_path / ("d" * 60),
+        prefix="tl",
+        bridge="tl-br",
+        ip="10.98.9.2",
+        gateway_ip="10.98.9.1",
+    )
+    with pytest.raises(errors.Misconfigured, match="too long"):
+        ensure_node(config)
+
+
+def test_a_hung_libvirtd_is_not_waited_for(node: LibvirtNode, tmp_path: Path) -> None:
+    options = LibvirtOptions(
+        host="node-1",
+        state_dir=node.node.directory,
+        host_ip=node.node.ip,
+        metadata_key=b"key",
+        metadata_address=node.node.gateway_ip,
+        open_timeout=3.0,
+        call_timeout=3.0,
+    )
+    driver = LibvirtDriver(options)
+    driver.connect()
+    (pid,) = node.find_pids("libvirtd")
+    node.run("kill", "-STOP", str(pid))
+    began = time.monotonic()
+    with pytest.raises(errors.Unreachable):
+        driver.list_guests()
+    late = LibvirtDriver(options)
+    with pytest.raises(errors.HostRefused):
+        late.connect()
+    assert time.monotonic() - began < 15
+    late.close()
+    node.run("kill", "-CONT", str(pid))
+
+    def answers() -> bool:
+        try:
+            return driver.list_guests() == []
+        except errors.Unreachable:
+            return False
+
+    wait_until(answers, timeout=20)
+    driver.close()
+
+
+def test_a_killed_libvirtd_comes_back_with_its_guests(node: LibvirtNode, tmp_path: Path) -> None:
+    blank = tmp_path / "blank.qcow2"
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", str(blank), "16M"], check=True)
+
+    class Blank:
+        def ensure(self, image: Image) -> Path:
+            return blank
+
+    driver = node.make_driver()
+    driver.connect()
+    spec = make_spec(str(uuid.uuid4()), Image(id="i", disk_format="qcow2"))
+    driver.spawn(spec, 1, [make_port(1)], Blank())
+    guests = node.find_pids("qemu-system")
+    node.restart_libvirtd()
+    assert driver.find_guest(spec.id) is not None
+    assert node.find_pids("qemu-system") == guests
+    driver.close()
+
+
+def test_guests_do_not_run_as_root(node: LibvirtNode, tmp_path: Path) -> None:
+    blank = tmp_path / "blank.qcow2"
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", str(blank), "16M"], check=True)
+
+    class Blank:
+        def ensure(self, image: Image) -> Path:
+            return blank
+
+    driver = node.make_driver()
+    driver.connect()
+    spec = make_spec(str(uuid.uuid4()), Image(id="i", disk_format="qcow2"))
+    driver.spawn(spec, 1, [make_port(1)], Blank())
+    (pid,) = node.find_pids("qemu-system")
+    owner = node.run("stat", "--format", "%U", f"/proc/{pid}").strip()
+    assert owner == "libvirt-qemu"
+    (pid,) = node.find_pids("metadata_proxy")
+    command = node.run("cat", f"/proc/{pid}/cmdline")
+    secret = (node.node.directory / "run" / "metadata.json").read_text()
+    assert (node.node.directory / "run" / "metadata.json").stat().st_mode & 0o077 == 0
+    assert '"key"' in secret
+    assert "key" not in command
+    driver.close()
