@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import click
@@ -30,6 +31,7 @@ def main(**given: Any) -> None:
       3  the API or the cell does not answer
       4  there is no such thing
     """
+    logging.getLogger().addHandler(logging.NullHandler())  # what libraries log is not for this terminal
     context = click.get_current_context()
     context.obj = merged(context, given)
 

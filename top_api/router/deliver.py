@@ -96,7 +96,7 @@ class Deliverer:
             for intent in found:
                 cell = intent.cell or self._choose(intent)
                 if cell is not None:
-                    self._lane(cell).put(intent)
+                    self._lane(cell, intent.kind).put(intent)
             self._failure = ""
         except Exception as error:
             LOG.exception("intents could not be routed")
@@ -119,13 +119,15 @@ class Deliverer:
             self._forget([intent.id])
         return cell
 
-    def _lane(self, cell: str) -> Batches[Intent]:
+    def _lane(self, cell: str, kind: str) -> Batches[Intent]:
+        """The thread for one kind of request to one cell."""
+        name = f"{kind}-{cell}"
         with self._changed:
-            if cell not in self._lanes:
+            if name not in self._lanes:
                 conductor = functools.partial(self._cells.conductor, cell)
                 lane = Lane(self._database, cell, conductor, budget=self._config.cell_timeout)
-                self._lanes[cell] = Batches(f"lane-{cell}", functools.partial(self._carry, cell, lane), most=MOST)
-            return self._lanes[cell]
+                self._lanes[name] = Batches(name, functools.partial(self._carry, cell, lane), most=MOST)
+            return self._lanes[name]
 
     def _carry(self, cell: str, lane: Lane, batch: list[Intent]) -> None:
         try:

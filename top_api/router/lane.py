@@ -132,12 +132,20 @@ class Lane:
         if settled:
             _settle(self._database, self._cell, settled)
             outcome.over += [intent_id for intent_id, _ in settled]
+            LOG.info("servers placed", extra={"cell": self._cell, "count": len(settled)})
 
     def _delete(self, wanted: Sequence[Intent], outcome: Outcome) -> None:
+        if not wanted:
+            return
+        try:
+            conductor = self._conductor()
+        except errors.CellcloudError:  # the cell itself is not known: nobody can say that the server is gone
+            outcome.later += [intent.id for intent in wanted]
+            return
         for position, intent in enumerate(wanted):
             context = RequestContext.from_wire(intent.context).with_budget(self._budget)
             try:
-                record = self._conductor().begin_operation(context, intent.server_id, Operation.DELETE, {})
+                record = conductor.begin_operation(context, intent.server_id, Operation.DELETE, {})
             except errors.NotFound:
                 _settle_deleted(self._database, intent)
             except errors.TryLater:
