@@ -131,7 +131,7 @@ def _shared_parts(layout: Layout) -> Parts:
 def _api_unit(layout: Layout) -> Unit:
     after = ("top.schema", "top.contents")
     if not layout.in_processes:
-        return _service("top.api", layout, "top_api.__main__:build", layout.top_file, after=after)
+        return _service("top.api", layout, "cellcloud.up.web:Waitress", layout.top_file, after=after)
     return Unit(
         name="top.api",
         kind=Kind.SERVICE,
