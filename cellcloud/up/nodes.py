@@ -104,18 +104,21 @@ def ensure_node(config: NodeConfig) -> Node:
     Raises Misconfigured when a path is too long or the node does not come up.
     """
     with _locked(config):
-        node = _find_node(config)
+        node = find_node(config)
         if node is None:
             _remove_leftovers(config)
             node = _start(config)
-        _wait_for_libvirtd(node)
-        return node
+    _wait_for_libvirtd(node)
+    return node
 
 
 def find_node(config: NodeConfig) -> Node | None:
     """The node, if it lives."""
-    with _locked(config):
-        return _find_node(config)
+    with suppress(OSError, ValueError):
+        record = json.loads((config.directory / "node.json").read_text())
+        if record["boot"] == boot_id() and start_tick(record["pid"]) == record["started"]:
+            return _describe(config, int(record["pid"]))
+    return None
 
 
 def stop_node(config: NodeConfig, *, grace: float = 10.0) -> None:
@@ -124,7 +127,7 @@ def stop_node(config: NodeConfig, *, grace: float = 10.0) -> None:
     Guests get ``grace`` seconds to power off. The management bridge goes with the last node on it.
     """
     with _locked(config):
-        node = _find_node(config)
+        node = find_node(config)
         if node is not None:
             _power_off_guests(node, grace)
             _run(["kill", "-KILL", str(node.pid)], check=False)
@@ -141,14 +144,6 @@ def _locked(config: NodeConfig) -> Iterator[None]:
     with (nodes / "lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
-
-
-def _find_node(config: NodeConfig) -> Node | None:
-    with suppress(OSError, ValueError):
-        record = json.loads((config.directory / "node.json").read_text())
-        if record["boot"] == boot_id() and start_tick(record["pid"]) == record["started"]:
-            return _describe(config, int(record["pid"]))
-    return None
 
 
 def _describe(config: NodeConfig, pid: int) -> Node:

@@ -23,7 +23,7 @@ from cell.compute.drivers.libvirt.options import LibvirtOptions
 from cell.compute.drivers.libvirt.power_watch import PowerWatch
 from cell.compute.drivers.libvirt.records import GuestRecord, GuestRecords
 from cell.compute.drivers.libvirt.turns import Turns
-from cell.compute.drivers.libvirt.vifs import Wiring
+from cell.compute.drivers.libvirt.vifs import Wiring, check_port
 from cellcloud import clock, errors
 from cellcloud.lifecycle import PowerState
 from cellcloud.model.guest import ConsoleAddress, GuestState
@@ -100,6 +100,9 @@ class LibvirtDriver:
         return _state(server_id, record, power)
 
     def spawn(self, spec: ServerSpec, generation: int, ports: Sequence[Port], images: ImageStore) -> GuestState:
+        _check_id(spec.id)
+        for port in ports:
+            check_port(port)
         with self._turns.take(spec.id, generation):
             record = self._records.accept(spec, generation, ports)
             directory = self._records.path(spec.id)
@@ -128,6 +131,7 @@ class LibvirtDriver:
             return state
 
     def destroy(self, server_id: str, generation: int) -> None:
+        _check_id(server_id)
         with self._turns.take(server_id, generation):
             self._records.begin_removal(server_id, generation)
             self._ask(server_id, _remove)
@@ -219,6 +223,12 @@ class LibvirtDriver:
             if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
                 return None
             raise _translate(error) from error
+
+
+def _check_id(server_id: str) -> None:
+    """A server's id names its directory. Raises Invalid for anything but a UUID in its usual form."""
+    if not SERVER_ID.match(server_id):
+        raise errors.Invalid("That is not the id of a server.")
 
 
 def _state(server_id: str, record: GuestRecord | None, power: int | None) -> GuestState:

@@ -65,6 +65,7 @@ class PowerWatch:
         self._known.pop(server_id, None)
 
     def _run(self) -> None:
+        blind = False
         while not self._stopped.is_set():
             try:
                 looked = self._events.get(timeout=CHECK_SECONDS)
@@ -77,15 +78,18 @@ class PowerWatch:
             try:
                 self._look()
                 self._upkeep()
+                blind = False
             except errors.CellcloudError as error:
-                log.warning("the hypervisor could not be watched: %s %s", error.message, error.detail)
+                if not blind:
+                    log.warning("the hypervisor could not be watched: %s %s", error.message, error.detail)
+                blind = True
 
     def _look(self) -> None:
+        before = dict(self._known)
         for guest in self._list_guests():
-            if self._turns.is_busy(guest.server_id):
-                continue
             known = self._known.get(guest.server_id)
-            if known == guest.power_state:
+            overtaken = known != before.get(guest.server_id)  # by a verb, after the list was made
+            if overtaken or known == guest.power_state or self._turns.is_busy(guest.server_id):
                 continue
             self._known[guest.server_id] = guest.power_state
             if known is not None:

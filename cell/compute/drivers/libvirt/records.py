@@ -6,6 +6,7 @@ A destroyed guest leaves a tombstone for a day, so that a command that was on it
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import threading
@@ -18,6 +19,8 @@ from cellcloud import clock, errors
 from cellcloud.model.codec import from_plain, to_plain
 from cellcloud.model.network import Port
 from cellcloud.model.server import ServerSpec
+
+log = logging.getLogger(__name__)
 
 TOMBSTONE_LIFE = 86400.0
 PRUNE_EVERY = 100
@@ -54,7 +57,11 @@ class GuestRecords:
             self._directory.chmod(0o711)
             self._records.clear()
             for path in self._directory.glob("*/guest.json"):
-                record: GuestRecord = from_plain(json.loads(path.read_text()), GuestRecord)
+                try:
+                    record: GuestRecord = from_plain(json.loads(path.read_text()), GuestRecord)
+                except (ValueError, errors.Invalid) as error:
+                    log.error("the record %s cannot be read: %s", path, error)
+                    continue
                 self._records[record.server_id] = record
                 self._last_mark = max(self._last_mark, *record.marks.values(), 0)
             self._prune()

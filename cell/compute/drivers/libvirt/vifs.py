@@ -9,8 +9,10 @@ from __future__ import annotations
 import ipaddress
 import json
 import os
+import re
 import sys
 import threading
+import uuid
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -21,9 +23,11 @@ from cell.compute.drivers.libvirt.names import BRIDGE_PREFIX, bridge_mac, bridge
 from cell.compute.drivers.libvirt.namespace import Daemon, Namespace
 from cell.compute.drivers.libvirt.options import LibvirtOptions
 from cell.compute.drivers.libvirt.records import GuestRecord
+from cellcloud import errors
 from cellcloud.model.metadata import METADATA_ADDRESS
 from cellcloud.model.network import Port
 
+MAC = re.compile(r"^[0-9a-f]{2}(:[0-9a-f]{2}){5}$", re.IGNORECASE)
 PROXY = "cell.compute.metadata_proxy"
 
 
@@ -162,6 +166,22 @@ class Wiring:
                 addresses = link.get("addr_info", [])
                 bridges[name] = {f"{entry['local']}/{entry['prefixlen']}" for entry in addresses if entry}
         return bridges
+
+
+def check_port(port: Port) -> None:
+    """What goes into rules and settings must be what it says it is. Raises GuestFailed."""
+    try:
+        uuid.UUID(port.id), uuid.UUID(port.network_id)
+        if not MAC.match(port.mac_address) or not 68 <= port.mtu <= 65535:
+            raise ValueError("a MAC address or MTU out of order")
+        for fixed in port.fixed_ips:
+            network = ipaddress.ip_network(fixed.cidr)
+            if ipaddress.ip_address(fixed.ip_address) not in network:
+                raise ValueError("an address outside its subnet")
+            for address in (*filter(None, [fixed.gateway_ip]), *fixed.dns_nameservers):
+                ipaddress.ip_address(address)
+    except ValueError as error:
+        raise errors.GuestFailed("A port of the server is not in order.", detail=str(error)) from error
 
 
 def _gateways(ports: Sequence[Port]) -> set[str]:
