@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy.engine import Connection
-
 from cellcloud.db import feed, runs, servers
 from cellcloud.db.cell_schema import servers as servers_table
-from cellcloud.db.engine import Database, retried
+from cellcloud.db.engine import Connection, Database, retried
 from cellcloud.lifecycle import PowerState, VmState
 from cellcloud.model.guest import ExpectedGuest, GuestEvent
 from cellcloud.model.server import ServerRecord

@@ -5,13 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy.engine import Connection
-
 from cell.conductor.engine import begin_run
 from cellcloud import errors
 from cellcloud.context import RequestContext
 from cellcloud.db import claims, feed, runs, servers
-from cellcloud.db.engine import Database, retried
+from cellcloud.db.engine import Connection, Database, retried
 from cellcloud.lifecycle import ALLOWED, HARD_REBOOT_FROM, Operation, TaskState
 from cellcloud.model import codec
 from cellcloud.model.server import ServerRecord, ServerSpec

@@ -25,6 +25,8 @@ from sqlalchemy.sql.functions import FunctionElement
 
 from cellcloud import errors
 
+__all__ = ["Connection", "Database", "Json", "LostRace", "UtcDateTime", "retried", "utc_after", "utc_now"]
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -220,8 +222,3 @@ def retried(
         raise errors.Busy("The database is contended; try again shortly.")
 
     return cast("Callable[Concatenate[Database, P], R]", again)
-
-
-def rows_changed(result: sa.CursorResult[Any]) -> int:
-    """How many rows a statement matched: the word of the database on who won."""
-    return result.rowcount

@@ -1,0 +1,98 @@
+"""What the import linter cannot see: names, sizes, budgets, and the form of messages."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from cellcloud import config, errors
+from cellcloud.rpc.compute import Compute
+from cellcloud.rpc.conductor import Conductor
+from cellcloud.rpc.consoleauth import ConsoleAuth
+from cellcloud.rpc.interface import verbs_of
+from cellcloud.rpc.router import Router
+from cellcloud.rpc.scheduler import Scheduler
+
+ROOT = Path(__file__).parents[2]
+SOURCES = sorted(
+    path for top in ("cellcloud", "top_api", "cell", "tests", "benchmarks") for path in (ROOT / top).rglob("*.py")
+)
+PRODUCT = [path for path in SOURCES if path.parts[len(ROOT.parts)] not in ("tests", "benchmarks")]
+INTERFACES = (Conductor, Scheduler, Compute, ConsoleAuth, Router)
+GOLDEN = Path(__file__).with_name("interfaces.json")
+
+
+def test_no_file_is_longer_than_800_lines() -> None:
+    long = [str(path) for path in SOURCES if len(path.read_text().splitlines()) > 800]
+    assert long == []
+
+
+def test_no_module_has_a_name_that_says_nothing() -> None:
+    empty = {"utils", "util", "common", "helpers", "helper", "manager", "base", "misc"}
+    assert [str(path) for path in PRODUCT if path.stem in empty or path.parent.name in empty] == []
+
+
+def test_options_errors_and_verbs_keep_their_budgets() -> None:
+    assert sum(len(options) for options in config.GROUPS.values()) <= 75
+    classes = [value for value in vars(errors).values() if isinstance(value, type)]
+    assert len(classes) <= 30
+    for interface in INTERFACES:
+        assert len(verbs_of(interface)) <= 30, interface.__name__
+
+
+def test_every_option_says_what_it_is() -> None:
+    for options in config.GROUPS.values():
+        for option in options:
+            assert option.help, option.name
+
+
+def test_secret_options_are_marked() -> None:
+    for options in config.GROUPS.values():
+        for option in options:
+            if re.search(r"password|secret|connection|transport_url", option.name) and option.name not in (
+                "enable_instance_password",
+            ):
+                assert option.secret, option.name
+
+
+@pytest.mark.parametrize("path", PRODUCT, ids=lambda path: str(path.relative_to(ROOT)))
+def test_what_code_may_not_do(path: Path) -> None:
+    tree = ast.parse(path.read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            for keyword in node.keywords:
+                assert not (keyword.arg == "shell" and getattr(keyword.value, "value", False)), "a shell"
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            names = [alias.name for alias in node.names] + [getattr(node, "module", None) or ""]
+            assert not {"pickle", "marshal", "shelve"} & set(names), "an unsafe format"
+
+
+def test_one_function_starts_qemu_img() -> None:
+    users = [str(path.relative_to(ROOT)) for path in PRODUCT if '"qemu-img"' in path.read_text()]
+    drivers = [path for path in users if path.startswith("cell/")]
+    assert len(drivers) <= 1, drivers
+
+
+def _shape() -> dict[str, dict[str, list[str]]]:
+    return {
+        interface.__name__: {
+            name: [f"{parameter}: {kind}" for parameter, kind in verb.parameters.items()] + [f"-> {verb.answer}"]
+            for name, verb in sorted(verbs_of(interface).items())
+        }
+        for interface in INTERFACES
+    }
+
+
+def test_interfaces_only_grow() -> None:
+    """Verbs and parameters of the golden dump stay. To add one: write the new dump with the failure's text."""
+    shape = _shape()
+    golden = json.loads(GOLDEN.read_text())
+    for interface, verbs in golden.items():
+        for verb, parameters in verbs.items():
+            assert verb in shape[interface], f"{interface}.{verb} is gone"
+            assert set(parameters) <= set(shape[interface][verb]), f"{interface}.{verb} changed"
+    assert golden == shape, json.dumps(shape, indent=1)
