@@ -21,23 +21,24 @@ if [ ! -e $policy ]; then
     printf '#!/bin/sh\nexit 101\n' >$policy
     chmod 755 $policy
 fi
-# Debian makes a database cluster and starts it as the package is set up; ours are made when the cloud starts.
-if [ ! -e /etc/postgresql-common/createcluster.conf ]; then
-    mkdir -p /etc/postgresql-common
-    printf 'create_main_cluster = false\n' >/etc/postgresql-common/createcluster.conf
-fi
+enabled() {
+    systemctl --root=/ --no-legend --state=enabled list-unit-files 2>/dev/null | cut -d' ' -f1
+}
+before=$(enabled || true)
 began=$(date +%s)
 echo "Installing Debian packages:$missing"
 export DEBIAN_FRONTEND=noninteractive
-apt-get -qq update
+log=$(mktemp)
 # shellcheck disable=SC2086 # a list of words
-apt-get -qq -y --no-install-recommends -o Dpkg::Use-Pty=0 -o Dpkg::Options::=--force-confold install $missing >/dev/null
-if [ -d /run/systemd/system ]; then
-    for pair in mariadb-server:mariadb postgresql:postgresql rabbitmq-server:rabbitmq-server rabbitmq-server:epmd \
-        libvirt-daemon-system:libvirtd libvirt-daemon-system:virtlogd.socket libvirt-daemon-system:libvirtd.socket; do
-        case " $missing " in
-        *" ${pair%:*} "*) systemctl -q disable --now "${pair#*:}" || true ;;
-        esac
+if ! { apt-get -q update && apt-get -q -y --no-install-recommends install $missing; } >"$log" 2>&1; then
+    tail -n 20 "$log" >&2
+    rm -f "$log"
+    exit 1
+fi
+rm -f "$log"
+if command -v systemctl >/dev/null; then
+    for unit in $(enabled | grep -vxF "$before" | grep -E '^(mariadb|postgresql|rabbitmq|epmd|libvirt|virtlo)'); do
+        systemctl --root=/ --quiet disable "$unit"
     done
 fi
 echo "Debian packages installed ($(($(date +%s) - began)) s)"
