@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import islice
+from dataclasses import replace
 
 from cellcloud import errors
 from cellcloud.config import Config
@@ -38,7 +38,7 @@ class LocalSource:
     def list_hosts(self, cell: str | None) -> list[Host]:
         if cell is not None:
             self.get_cell(cell)
-        return self._conductor.list_hosts(_context())
+        return [replace(host, cell=self._name) for host in self._conductor.list_hosts(_context())]
 
     def list_servers(self, *, cell: str | None, project: str | None, limit: int) -> list[ServerRecord]:
         if cell is not None:
@@ -51,14 +51,14 @@ class LocalSource:
                 break
             after = page[-1][0]
             records = self._conductor.get_servers(_context(), [server_id for server_id, _ in page])
-            found += [record for record in records if project in (None, record.spec.project_id)]
-        return list(islice(found, limit))
+            found += [self._shown(record) for record in records if project in (None, record.spec.project_id)]
+        return found[:limit]
 
     def get_server(self, server_id: str) -> ServerRecord:
         records = self._conductor.get_servers(_context(), [server_id])
         if not records:
             raise errors.NotFound(f"Cell {self._name} has no server {server_id}.")
-        return records[0]
+        return self._shown(records[0])
 
     def get_timeline(self, server_id: str) -> list[TimelineEntry]:
         return self._conductor.get_timeline(_context(), server_id)
@@ -71,6 +71,10 @@ class LocalSource:
 
     def list_findings(self) -> list[Finding]:
         return self._conductor.check_books(service_context(30.0))
+
+    def _shown(self, record: ServerRecord) -> ServerRecord:
+        """Without what the user gave to the guest alone."""
+        return replace(record, cell=self._name, spec=replace(record.spec, user_data=None))
 
 
 def _context() -> RequestContext:
