@@ -13,6 +13,7 @@ from flask import Flask
 from werkzeug.serving import make_server
 
 from cellcloud import config
+from cellcloud.db import migrate
 from cellcloud.db.engine import Database
 from cellcloud.embedded.bootstrap import Passwords, bootstrap
 from cellcloud.embedded.identity import SERVICE_USER, EmbeddedIdentity, Login, Scope
@@ -104,3 +105,10 @@ def served(database: Database, directory: Path) -> Iterator[EmbeddedCloud]:
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+def make_top_database(path: Path) -> Database:
+    """An empty, migrated top database on SQLite."""
+    database = Database(f"sqlite:///{path}")
+    migrate.upgrade(database, "top")
+    return database

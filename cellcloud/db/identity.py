@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from cellcloud import errors
-from cellcloud.db.engine import rows_changed, utc_after, utc_now
+from cellcloud.db.engine import utc_after, utc_now
 from cellcloud.db.top_schema import (
     identity_domains,
     identity_grants,
@@ -68,7 +68,7 @@ def delete_user(c: Connection, user_id: str) -> bool:
     """Delete the user with its grants and tokens; False when there is none."""
     c.execute(identity_tokens.delete().where(identity_tokens.c.user_id == user_id))
     c.execute(identity_grants.delete().where(identity_grants.c.user_id == user_id))
-    return rows_changed(c.execute(identity_users.delete().where(identity_users.c.id == user_id))) > 0
+    return c.execute(identity_users.delete().where(identity_users.c.id == user_id)).rowcount > 0
 
 
 # ---- projects, domains, roles --------------------------------------------------------------------------------------
@@ -102,7 +102,7 @@ def delete_project(c: Connection, project_id: str) -> bool:
     """Delete the project with its grants and tokens; False when there is none."""
     c.execute(identity_tokens.delete().where(identity_tokens.c.project_id == project_id))
     c.execute(identity_grants.delete().where(identity_grants.c.project_id == project_id))
-    return rows_changed(c.execute(identity_projects.delete().where(identity_projects.c.id == project_id))) > 0
+    return c.execute(identity_projects.delete().where(identity_projects.c.id == project_id)).rowcount > 0
 
 
 def insert_domain(c: Connection, domain_id: str, name: str) -> None:
@@ -142,7 +142,7 @@ def add_grant(c: Connection, grant: Grant) -> None:
 
 def remove_grant(c: Connection, grant: Grant) -> bool:
     """Take a role away; False when it was not given."""
-    return rows_changed(c.execute(identity_grants.delete().where(*_equal(identity_grants, _values(grant))))) > 0
+    return c.execute(identity_grants.delete().where(*_equal(identity_grants, _values(grant)))).rowcount > 0
 
 
 # ---- tokens ------------------------------------------------------------------------------------------------------
@@ -222,7 +222,7 @@ def find_token(c: Connection, token_hash: str) -> Token | None:
 
 def delete_token(c: Connection, token_hash: str) -> bool:
     """Revoke one token; False when there is none."""
-    return rows_changed(c.execute(identity_tokens.delete().where(identity_tokens.c.token_hash == token_hash))) > 0
+    return c.execute(identity_tokens.delete().where(identity_tokens.c.token_hash == token_hash)).rowcount > 0
 
 
 def delete_tokens_of(c: Connection, user_id: str) -> None:
@@ -232,7 +232,7 @@ def delete_tokens_of(c: Connection, user_id: str) -> None:
 
 def delete_expired_tokens(c: Connection) -> int:
     """Forget tokens that nobody can use any more; how many."""
-    return rows_changed(c.execute(identity_tokens.delete().where(identity_tokens.c.expires_at <= utc_now())))
+    return c.execute(identity_tokens.delete().where(identity_tokens.c.expires_at <= utc_now())).rowcount
 
 
 def _values(record: User | Project | Role | Grant) -> dict[str, Any]:
@@ -246,4 +246,4 @@ def _equal(table: sa.Table, equals: Mapping[str, str]) -> list[sa.ColumnElement[
 def _changed(c: Connection, table: sa.Table, row_id: str, changes: Mapping[str, Any]) -> bool:
     if not changes:
         return c.execute(sa.select(table.c.id).where(table.c.id == row_id)).first() is not None
-    return rows_changed(c.execute(table.update().where(table.c.id == row_id).values(**changes))) > 0
+    return c.execute(table.update().where(table.c.id == row_id).values(**changes)).rowcount > 0

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from cellcloud import errors
-from cellcloud.db.engine import rows_changed, utc_after, utc_now
+from cellcloud.db.engine import utc_after, utc_now
 from cellcloud.db.top_schema import images
 from cellcloud.model.image import Image
 
@@ -62,19 +62,19 @@ def list_images(
 def update_image(c: Connection, image: Image, *, status: str) -> bool:
     """Write what a user may change while the image has that status; False when it has another or is gone."""
     query = images.update().where(images.c.id == image.id, images.c.status == status)
-    return rows_changed(c.execute(query.values(**_columns(image), updated_at=utc_now()))) > 0
+    return c.execute(query.values(**_columns(image), updated_at=utc_now())).rowcount > 0
 
 
 def move_status(c: Connection, image_id: str, before: str, after: str, facts: Mapping[str, Any] | None = None) -> bool:
     """Compare and swap an image's status, and write what is known of its bytes; False when it was not ``before``."""
     query = images.update().where(images.c.id == image_id, images.c.status == before)
-    return rows_changed(c.execute(query.values(status=after, updated_at=utc_now(), **(facts or {})))) > 0
+    return c.execute(query.values(status=after, updated_at=utc_now(), **(facts or {}))).rowcount > 0
 
 
 def delete_image(c: Connection, image_id: str) -> bool:
     """Delete an image that is not protected; False when there is none."""
     query = images.delete().where(images.c.id == image_id, sa.not_(images.c.protected))
-    return rows_changed(c.execute(query)) > 0
+    return c.execute(query).rowcount > 0
 
 
 def list_saving(c: Connection, *, older_than: float) -> list[str]:

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from cellcloud import errors
-from cellcloud.db.engine import rows_changed, utc_now
+from cellcloud.db.engine import utc_now
 from cellcloud.db.top_schema import networks, port_addresses, ports, subnets
 from cellcloud.model.network import Network, Subnet
 
@@ -78,10 +78,8 @@ def insert_network(c: Connection, network: Network) -> None:
 
 def update_row(c: Connection, kind: str, row_id: str, changes: Mapping[str, Any]) -> bool:
     """Change columns of a network, subnet or port; False when there is none."""
-    table = _TABLES[kind]
-    return (
-        rows_changed(c.execute(table.update().where(table.c.id == row_id).values(updated_at=utc_now(), **changes))) > 0
-    )
+    query = _TABLES[kind].update().where(_TABLES[kind].c.id == row_id)
+    return c.execute(query.values(updated_at=utc_now(), **changes)).rowcount > 0
 
 
 def delete_network(c: Connection, network_id: str) -> None:

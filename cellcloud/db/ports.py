@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from cellcloud import errors
-from cellcloud.db.engine import LostRace, rows_changed, utc_now
+from cellcloud.db.engine import LostRace, utc_now
 from cellcloud.db.networks import Where, list_networks, list_subnets, page, stamp
 from cellcloud.db.top_schema import networks, port_addresses, ports, subnets
 from cellcloud.model.network import FixedIp, Network, NewPort, Port, PortRecord, Subnet
@@ -132,14 +132,14 @@ def bind_port(c: Connection, port_id: str, *, server_id: str, index: int, owner:
     query = ports.update().where(ports.c.id == port_id, ports.c.device_id.in_(("", server_id)))
     values = {"device_id": server_id, "device_index": index, "device_owner": owner, "host_id": host}
     with _racing():
-        return rows_changed(c.execute(query.values(updated_at=utc_now(), **values))) > 0
+        return c.execute(query.values(updated_at=utc_now(), **values)).rowcount > 0
 
 
 def update_port(c: Connection, port_id: str, device_id: str, changes: dict[str, Any]) -> bool:
     """Change columns while the port belongs to that device ("": to none); False when it does not."""
     query = ports.update().where(ports.c.id == port_id, ports.c.device_id == device_id)
     with _racing():
-        return rows_changed(c.execute(query.values(updated_at=utc_now(), **changes))) > 0
+        return c.execute(query.values(updated_at=utc_now(), **changes)).rowcount > 0
 
 
 def move_ports(c: Connection, server_id: str, host: str) -> None:
@@ -158,7 +158,7 @@ def release_ports(c: Connection, server_id: str) -> None:
 
 def delete_port(c: Connection, port_id: str) -> bool:
     """Delete a port with its addresses; False when there is none."""
-    return rows_changed(c.execute(ports.delete().where(ports.c.id == port_id))) > 0
+    return c.execute(ports.delete().where(ports.c.id == port_id)).rowcount > 0
 
 
 def _insert_port(c: Connection, record: PortRecord) -> None:

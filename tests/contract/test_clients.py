@@ -258,7 +258,13 @@ def test_a_lent_port_goes_back(clients: Clients) -> None:
     with pytest.raises(errors.Invalid):
         clients.networks.check_networks(clients.demo, wanted, count=2)
     lent, made = clients.ensure(1, wanted)
-    assert (lent.id, lent.owned, lent.tag, lent.device_id, lent.host_id) == (port_id, False, "t", SERVER.format(1), "h1")
+    assert (lent.id, lent.owned, lent.tag, lent.device_id, lent.host_id) == (
+        port_id,
+        False,
+        "t",
+        SERVER.format(1),
+        "h1",
+    )
     assert made.owned
     assert clients.ensure(1, wanted) == (lent, made)
     with pytest.raises(errors.Conflict, match="still in use"):
