@@ -24,6 +24,7 @@ from cellcloud.rpc.transport import Transport
 T = TypeVar("T")
 REREAD = 1.0  # seconds for which the cells table is not read again
 ASK_ALL_BUDGET = 2.0  # seconds all cells together have when an answer is made of every cell's
+KEPT_SUBJECTS = frozenset({"hosts", "services"})  # whose last answers are kept for a cell that falls silent
 
 
 class Breaker:
@@ -224,7 +225,8 @@ class Cells:
         for cell in cells:
             future = asked[cell.name]
             if future.done() and future.exception() is None:
-                self._last_answers[cell.name, subject] = future.result()
+                if subject in KEPT_SUBJECTS:
+                    self._last_answers[cell.name, subject] = future.result()
                 answers.append((cell, future.result(), True))
             elif (cell.name, subject) in self._last_answers:
                 answers.append((cell, self._last_answers[cell.name, subject], False))

@@ -248,9 +248,13 @@ class ServerQuery:
     marker: str | None = None
 
 
-def find_record(connection: Connection, server_id: str, *, project_id: str | None = None) -> ServerRecord | None:
-    """One server that is not deleted; of that project only, if given."""
-    mine = [server_index.c.id == server_id, server_index.c.deleted.is_(False)]
+def find_record(
+    connection: Connection, server_id: str, *, project_id: str | None = None, deleted: bool | None = False
+) -> ServerRecord | None:
+    """One server; of that project only, if given. ``deleted`` None: deleted or not."""
+    mine = [server_index.c.id == server_id]
+    if deleted is not None:
+        mine.append(server_index.c.deleted.is_(deleted))
     if project_id is not None:
         mine.append(server_index.c.project_id == project_id)
     row = connection.execute(sa.select(server_index.c.cell, _raw_record).where(*mine)).one_or_none()

@@ -1,8 +1,32 @@
 """The Compute API's resources. One file per resource, with the same name in routes, schemas and views."""
 
+from top_api.routes.availability_zones import availability_zones
+from top_api.routes.extensions import extensions
+from top_api.routes.flavors import flavors
+from top_api.routes.hypervisors import hypervisors
+from top_api.routes.instance_actions import instance_actions
+from top_api.routes.keypairs import keypairs
+from top_api.routes.limits import limits
 from top_api.routes.operator import operator
 from top_api.routes.server_actions import server_actions
+from top_api.routes.server_ips import server_ips
+from top_api.routes.server_metadata import server_metadata
 from top_api.routes.servers import servers
+from top_api.routes.services import services
 from top_api.routing import Resource
 
-RESOURCES: tuple[Resource, ...] = (servers, server_actions, operator)
+RESOURCES: tuple[Resource, ...] = (
+    servers,
+    server_actions,
+    server_metadata,
+    server_ips,
+    instance_actions,
+    flavors,
+    keypairs,
+    limits,
+    availability_zones,
+    services,
+    hypervisors,
+    extensions,
+    operator,
+)

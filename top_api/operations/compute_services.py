@@ -1,0 +1,66 @@
+"""Services and hosts of every cell: each cell is asked at once, and a mute one is shown as it was last known."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import replace
+
+from cellcloud import errors
+from cellcloud.context import RequestContext
+from cellcloud.model.host import Host, ServiceRecord
+from top_api.parts import Parts
+
+COMPUTE = "nova-compute"
+
+
+def number_of(identifier: str) -> int:
+    """The whole number that stands for a UUID below microversion 2.53."""
+    return uuid.UUID(identifier).int % 0x7FFFFFFF + 1
+
+
+def list_services(parts: Parts, context: RequestContext) -> list[tuple[ServiceRecord, bool]]:
+    """(service, whether its cell answers), by binary and host."""
+    answers = parts.cells.ask_all(context, "services", lambda conductor, patient: conductor.list_services(patient))
+    found = [(replace(service, cell=cell.name), fresh) for cell, services, fresh in answers for service in services]
+    return sorted(found, key=lambda pair: (pair[0].binary, pair[0].host, pair[0].cell))
+
+
+def list_hosts(parts: Parts, context: RequestContext) -> list[tuple[Host, bool]]:
+    """(host, whether its cell answers), by name."""
+    answers = parts.cells.ask_all(context, "hosts", lambda conductor, patient: conductor.list_hosts(patient))
+    found = [(replace(host, cell=cell.name), fresh) for cell, hosts, fresh in answers for host in hosts]
+    return sorted(found, key=lambda pair: (pair[0].facts.hypervisor_hostname, pair[0].cell))
+
+
+def get_service(parts: Parts, context: RequestContext, identifier: str) -> ServiceRecord:
+    """By UUID. Raises NotFound."""
+    for service, _ in list_services(parts, context):
+        if service.id == identifier:
+            return service
+    raise errors.NotFound(f"Compute service {identifier[:64]} could not be found.")
+
+
+def find_service(parts: Parts, context: RequestContext, host: str, binary: str) -> ServiceRecord:
+    """By host and binary. Raises NotFound."""
+    for service, _ in list_services(parts, context):
+        if (service.host, service.binary) == (host, binary):
+            return service
+    raise errors.NotFound(f"Could not find binary {binary} on host {host}.")
+
+
+def set_service(
+    parts: Parts,
+    context: RequestContext,
+    service: ServiceRecord,
+    *,
+    enabled: bool | None = None,
+    disabled_reason: str | None = None,
+    forced_down: bool | None = None,
+) -> ServiceRecord:
+    """Raises Invalid for a service that is no compute service, Unreachable."""
+    if service.binary != COMPUTE:
+        raise errors.Invalid(f"Updating a {service.binary} service is not supported. Must be {COMPUTE}.")
+    conductor = parts.cells.conductor(service.cell)
+    patient = parts.cells.budget(context)
+    changed = conductor.set_service(patient, service.host, enabled, disabled_reason, forced_down)
+    return replace(changed, cell=service.cell)

@@ -1,0 +1,47 @@
+"""/os-availability-zone."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+
+from top_api.routing import Call, Resource
+
+availability_zones = Resource("os-availability-zone")
+INTERNAL = "internal"
+
+
+@availability_zones.route("GET", "/os-availability-zone", "os_compute_api:os-availability-zone:list")
+def list_zones(call: Call) -> dict[str, Any]:
+    zones = sorted(call.parts.cells.zones().items())
+    return {
+        "availabilityZoneInfo": [
+            {"zoneName": name, "zoneState": {"available": available}, "hosts": None} for name, available in zones
+        ]
+    }
+
+
+@availability_zones.route("GET", "/os-availability-zone/detail", "os_compute_api:os-availability-zone:detail")
+def list_zones_in_detail(call: Call) -> dict[str, Any]:
+    answers = call.parts.cells.ask_all(
+        call.context, "services", lambda conductor, context: conductor.list_services(context)
+    )
+    zones: dict[str, dict[str, dict[str, Any]]] = {name: {} for name in call.parts.cells.zones()}
+    usable: dict[str, bool] = dict(call.parts.cells.zones())
+    for _cell, services, fresh in answers:
+        for service in services:
+            zones.setdefault(service.zone, {}).setdefault(service.host, {})[service.binary] = {
+                "available": service.enabled,
+                "active": service.up and fresh,
+                "updated_at": _stamp(service.last_seen),
+            }
+    return {
+        "availabilityZoneInfo": [
+            {"zoneName": name, "zoneState": {"available": name == INTERNAL or usable.get(name, False)}, "hosts": hosts}
+            for name, hosts in sorted(zones.items())
+        ]
+    }
+
+
+def _stamp(at: dt.datetime | None) -> str | None:
+    return None if at is None else at.strftime("%Y-%m-%dT%H:%M:%S.%f")

@@ -1,0 +1,199 @@
+"""/flavors: list, show, and for administrators create, update, delete, extra specs and access."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+from cellcloud import errors
+from cellcloud.db import flavors as table
+from cellcloud.model.flavor import Flavor
+from top_api.paging import next_links, page_of
+from top_api.routing import Answer, Call, Resource
+from top_api.schemas import flavors as schemas
+from top_api.schemas.types import is_true
+from top_api.views import flavors as views
+
+flavors = Resource("flavors")
+View = Callable[[Call, Flavor], dict[str, Any]]
+_ORDER: dict[str, Callable[[Flavor], Any]] = {
+    "description": lambda flavor: flavor.description or "",
+    "disabled": lambda flavor: flavor.disabled,
+    "ephemeral_gb": lambda flavor: flavor.ephemeral_gb,
+    "is_public": lambda flavor: flavor.is_public,
+    "memory_mb": lambda flavor: flavor.memory_mb,
+    "name": lambda flavor: flavor.name,
+    "root_gb": lambda flavor: flavor.root_gb,
+    "rxtx_factor": lambda flavor: flavor.rxtx_factor,
+    "swap": lambda flavor: flavor.swap_mb,
+    "vcpus": lambda flavor: flavor.vcpus,
+}
+
+
+@flavors.route("GET", "/flavors", "os_compute_api:flavors", query=schemas.LIST)
+def list_flavors(call: Call) -> dict[str, Any]:
+    return _page(call, views.brief, ("flavors",))
+
+
+@flavors.route("GET", "/flavors/detail", "os_compute_api:flavors", query=schemas.LIST)
+def list_flavors_in_detail(call: Call) -> dict[str, Any]:
+    return _page(call, views.detail, ("flavors", "detail"))
+
+
+def _page(call: Call, view: View, path: tuple[str, ...]) -> dict[str, Any]:
+    least_ram, least_disk = _number(call, "minRam"), _number(call, "minDisk")
+    is_public = _wanted_kind(call)
+    # Administrators see the private flavors of everybody only when they ask for them.
+    project_id = None if call.context.is_admin and is_public is not True else call.context.project_id
+    with call.parts.database.read() as connection:
+        found = table.list_flavors(connection, project_id=project_id, is_public=is_public)
+    fitting = [flavor for flavor in found if flavor.memory_mb >= least_ram and flavor.root_gb >= least_disk]
+    descending = call.param("sort_dir", "asc") == "desc"
+    fitting.sort(key=_ORDER.get(call.param("sort_key") or "", lambda flavor: flavor.id), reverse=descending)
+    page = page_of(call, fitting, lambda flavor: flavor.id)
+    links = next_links(call, "flavors", path, [flavor.id for flavor in page])
+    return {"flavors": [view(call, flavor) for flavor in page], **links}
+
+
+def _number(call: Call, name: str) -> int:
+    text = call.param(name, "0") or "0"
+    if not text.isdecimal() or not text.isascii() or len(text) > 12:
+        raise errors.Invalid(f"Invalid {name} filter [{text[:64]}]")
+    return int(text)
+
+
+def _wanted_kind(call: Call) -> bool | None:
+    """None: public and private ones; others than administrators see what they may use of either kind."""
+    if not call.context.is_admin:
+        return None
+    text = (call.param("is_public") or "true").lower()
+    if text == "none":
+        return None
+    if text in ("t", "true", "yes", "1", "on"):
+        return True
+    if text in ("f", "false", "no", "0", "off"):
+        return False
+    raise errors.Invalid(f"Invalid is_public filter [{text[:64]}]")
+
+
+def _get(call: Call, flavor_id: str) -> Flavor:
+    with call.parts.database.read() as connection:
+        return table.get_flavor(connection, flavor_id[:256], project_id=call.project_filter)
+
+
+@flavors.route("GET", "/flavors/<flavor_id>", "os_compute_api:flavors")
+def show(call: Call, flavor_id: str) -> dict[str, Any]:
+    return {"flavor": views.detail(call, _get(call, flavor_id))}
+
+
+@flavors.route("POST", "/flavors", "os_compute_api:os-flavor-manage:create", body=schemas.CREATE)
+def create(call: Call) -> dict[str, Any]:
+    given = call.body["flavor"]
+    flavor_id = given.get("id")
+    flavor = Flavor(
+        id=str(uuid.uuid4()) if flavor_id in (None, "auto") else str(flavor_id),
+        name=given["name"].strip(),
+        vcpus=int(given["vcpus"]),
+        memory_mb=int(given["ram"]),
+        root_gb=int(given["disk"]),
+        ephemeral_gb=int(given.get("OS-FLV-EXT-DATA:ephemeral", 0)),
+        swap_mb=int(given.get("swap", 0)),
+        rxtx_factor=float(given.get("rxtx_factor", 1.0)),
+        is_public=is_true(given.get("os-flavor-access:is_public", True)),
+        description=given.get("description"),
+    )
+    with call.parts.database.write() as connection:
+        table.create_flavor(connection, flavor)
+    return {"flavor": views.detail(call, flavor)}
+
+
+@flavors.route(
+    "PUT", "/flavors/<flavor_id>", "os_compute_api:os-flavor-manage:update", since=(2, 55), body=schemas.UPDATE
+)
+def update(call: Call, flavor_id: str) -> dict[str, Any]:
+    with call.parts.database.write() as connection:
+        table.set_description(connection, flavor_id, call.body["flavor"]["description"])
+    return {"flavor": views.detail(call, _get(call, flavor_id))}
+
+
+@flavors.route("DELETE", "/flavors/<flavor_id>", "os_compute_api:os-flavor-manage:delete", status=202)
+def delete(call: Call, flavor_id: str) -> None:
+    with call.parts.database.write() as connection:
+        table.delete_flavor(connection, flavor_id)
+
+
+@flavors.route("GET", "/flavors/<flavor_id>/os-extra_specs", "os_compute_api:os-flavor-extra-specs:index")
+def list_extra_specs(call: Call, flavor_id: str) -> dict[str, Any]:
+    return {"extra_specs": _get(call, flavor_id).extra_specs}
+
+
+@flavors.route(
+    "POST",
+    "/flavors/<flavor_id>/os-extra_specs",
+    "os_compute_api:os-flavor-extra-specs:create",
+    body=schemas.EXTRA_SPECS,
+)
+def add_extra_specs(call: Call, flavor_id: str) -> dict[str, Any]:
+    added = {key: str(value) for key, value in call.body["extra_specs"].items()}
+    with call.parts.database.write() as connection:
+        table.set_extra_specs(connection, flavor_id, dict(added))
+    return {"extra_specs": added}
+
+
+@flavors.route("GET", "/flavors/<flavor_id>/os-extra_specs/<key>", "os_compute_api:os-flavor-extra-specs:show")
+def show_extra_spec(call: Call, flavor_id: str, key: str) -> dict[str, Any]:
+    return {key: _extra_spec(_get(call, flavor_id), key)}
+
+
+@flavors.route(
+    "PUT",
+    "/flavors/<flavor_id>/os-extra_specs/<key>",
+    "os_compute_api:os-flavor-extra-specs:update",
+    body=schemas.EXTRA_SPEC,
+)
+def set_extra_spec(call: Call, flavor_id: str, key: str) -> dict[str, Any]:
+    if key not in call.body:
+        raise errors.Invalid("Request body and URI mismatch")
+    with call.parts.database.write() as connection:
+        table.set_extra_specs(connection, flavor_id, {key: str(call.body[key])})
+    return {key: str(call.body[key])}
+
+
+@flavors.route("DELETE", "/flavors/<flavor_id>/os-extra_specs/<key>", "os_compute_api:os-flavor-extra-specs:delete")
+def delete_extra_spec(call: Call, flavor_id: str, key: str) -> None:
+    _extra_spec(_get(call, flavor_id), key)
+    with call.parts.database.write() as connection:
+        table.set_extra_specs(connection, flavor_id, {key: None})
+
+
+def _extra_spec(flavor: Flavor, key: str) -> str:
+    if key not in flavor.extra_specs:
+        raise errors.NotFound(f"Flavor {flavor.id} has no extra specs with key {key[:255]}.")
+    return flavor.extra_specs[key]
+
+
+@flavors.route("GET", "/flavors/<flavor_id>/os-flavor-access", "os_compute_api:os-flavor-access")
+def list_access(call: Call, flavor_id: str) -> dict[str, Any]:
+    flavor = _get(call, flavor_id)
+    if flavor.is_public:
+        raise errors.NotFound("Access list not available for public flavors.")
+    return _access(call, flavor.id)
+
+
+@flavors.route("POST", "/flavors/<flavor_id>/action", "os_compute_api:os-flavor-access", body=schemas.ACCESS)
+def change_access(call: Call, flavor_id: str) -> Answer:
+    flavor = _get(call, flavor_id)
+    adding = "addTenantAccess" in call.body
+    project_id = next(iter(call.body.values()))["tenant"]
+    if adding and flavor.is_public and call.version >= (2, 7):
+        raise errors.Conflict("Can not add access to a public flavor.")
+    with call.parts.database.write() as connection:
+        (table.add_project if adding else table.remove_project)(connection, flavor.id, project_id)
+    return Answer(body=_access(call, flavor.id))
+
+
+def _access(call: Call, flavor_id: str) -> dict[str, Any]:
+    with call.parts.database.read() as connection:
+        projects = table.list_projects(connection, flavor_id)
+    return {"flavor_access": [{"flavor_id": flavor_id, "tenant_id": project} for project in projects]}

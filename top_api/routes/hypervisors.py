@@ -1,0 +1,93 @@
+"""/os-hypervisors: the hosts of every cell."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cellcloud import errors
+from cellcloud.db import index
+from cellcloud.db.index import ServerQuery
+from cellcloud.model.host import Host
+from top_api.operations.compute_services import list_hosts
+from top_api.paging import next_links, page_of
+from top_api.routing import Call, Resource
+from top_api.schemas import hypervisors as schemas
+from top_api.schemas.types import is_true
+from top_api.views import hypervisors as views
+
+hypervisors = Resource("os-hypervisors")
+RULE = "os_compute_api:os-hypervisors"
+Found = tuple[Host, bool]
+
+
+@hypervisors.route("GET", "/os-hypervisors", RULE, query=schemas.LIST)
+def list_hypervisors(call: Call) -> dict[str, Any]:
+    return _list(call, views.brief, ("os-hypervisors",))
+
+
+@hypervisors.route("GET", "/os-hypervisors/detail", RULE, query=schemas.LIST)
+def list_hypervisors_in_detail(call: Call) -> dict[str, Any]:
+    return _list(call, views.detail, ("os-hypervisors", "detail"))
+
+
+def _list(call: Call, view: Any, path: tuple[str, ...]) -> dict[str, Any]:
+    found = list_hosts(call.parts, call.context)
+    pattern = call.param("hypervisor_hostname_pattern")
+    if pattern is not None:
+        if call.param("limit") or call.param("marker"):
+            raise errors.Invalid("Paging over hypervisors with the hypervisor_hostname_pattern is not supported.")
+        found = _matching(found, pattern)
+    page = found if pattern is not None else page_of(call, found, lambda pair: str(views.id_of(call, pair[0])))
+    shown = [view(call, host, fresh=fresh, servers=_servers(call, host)) for host, fresh in page]
+    ids = [str(views.id_of(call, host)) for host, _ in page]
+    links = next_links(call, "hypervisors", path, ids) if call.version >= (2, 33) and pattern is None else {}
+    return {"hypervisors": shown, **links}
+
+
+def _matching(found: list[Found], pattern: str) -> list[Found]:
+    fitting = [pair for pair in found if pattern in pair[0].facts.hypervisor_hostname]
+    if not fitting:
+        raise errors.NotFound(f"No hypervisor matching '{pattern}' could be found.")
+    return fitting
+
+
+def _servers(call: Call, host: Host) -> list[dict[str, str]] | None:
+    """The servers on a host, where they are asked for."""
+    if not is_true(call.param("with_servers")):
+        return None
+    query = ServerQuery(project_id=None, equal={"host": [host.host], "cell": [host.cell]})
+    with call.parts.database.read() as connection:
+        records = index.list_records(connection, query)
+    return [{"uuid": record.id, "name": record.spec.name} for record in records]
+
+
+@hypervisors.route("GET", "/os-hypervisors/statistics", RULE, until=(2, 87))
+def show_statistics(call: Call) -> dict[str, Any]:
+    return {"hypervisor_statistics": views.statistics([host for host, _ in list_hosts(call.parts, call.context)])}
+
+
+@hypervisors.route("GET", "/os-hypervisors/<identifier>", RULE, query=schemas.SHOW)
+def show(call: Call, identifier: str) -> dict[str, Any]:
+    host, fresh = _get(call, identifier)
+    return {"hypervisor": views.detail(call, host, fresh=fresh, servers=_servers(call, host))}
+
+
+@hypervisors.route("GET", "/os-hypervisors/<identifier>/uptime", RULE, until=(2, 87))
+def show_uptime(call: Call, identifier: str) -> dict[str, Any]:
+    host, fresh = _get(call, identifier)
+    if not fresh or not host.up:
+        raise errors.Invalid(f"Host {host.host} does not answer.")
+    return {"hypervisor": {**views.brief(call, host, fresh=fresh), "uptime": host.facts.uptime}}
+
+
+@hypervisors.route("GET", "/os-hypervisors/<pattern>/search", RULE, until=(2, 52))
+def search(call: Call, pattern: str) -> dict[str, Any]:
+    found = _matching(list_hosts(call.parts, call.context), pattern)
+    return {"hypervisors": [views.brief(call, host, fresh=fresh) for host, fresh in found]}
+
+
+def _get(call: Call, identifier: str) -> Found:
+    for host, fresh in list_hosts(call.parts, call.context):
+        if str(views.id_of(call, host)) == identifier:
+            return host, fresh
+    raise errors.NotFound(f"Hypervisor with ID '{identifier[:64]}' could not be found.")

@@ -1,0 +1,56 @@
+"""/servers/{id}/os-instance-actions: the operations a server has seen, newest first."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+
+from cellcloud import errors
+from cellcloud.model.run import RunRecord
+from cellcloud.model.server import ServerRecord
+from top_api.operations.actions import find_deleted_too, get_action, list_actions
+from top_api.paging import next_links, page_of
+from top_api.routing import Call, Resource
+from top_api.schemas import instance_actions as schemas
+from top_api.views import instance_actions as views
+
+instance_actions = Resource("os-instance-actions")
+PATH = "/servers/<server_id>/os-instance-actions"
+
+
+def _record(call: Call, server_id: str) -> ServerRecord:
+    return find_deleted_too(call.parts, server_id, call.project_filter, deleted=call.version >= (2, 21))
+
+
+@instance_actions.route("GET", PATH, "os_compute_api:os-instance-actions:list", query=schemas.LIST)
+def list_of_server(call: Call, server_id: str) -> dict[str, Any]:
+    runs = list_actions(call.parts, call.context, _record(call, server_id))
+    since, before = _time(call, "changes-since"), _time(call, "changes-before")
+    runs = [run for run in runs if _between(run, since, before)]
+    page = page_of(call, runs, lambda run: run.request_id)
+    links = next_links(call, "", ("servers", server_id, "os-instance-actions"), [run.request_id for run in page])
+    shown: dict[str, Any] = {"instanceActions": [views.brief(call, run) for run in page]}
+    if links and call.version >= (2, 58):
+        shown["links"] = links["_links"]
+    return shown
+
+
+@instance_actions.route("GET", PATH + "/<request_id>", "os_compute_api:os-instance-actions:show")
+def show(call: Call, server_id: str, request_id: str) -> dict[str, Any]:
+    record = _record(call, server_id)
+    return {"instanceAction": views.detail(call, get_action(call.parts, call.context, record, request_id), record)}
+
+
+def _time(call: Call, name: str) -> dt.datetime | None:
+    text = call.param(name)
+    if text is None:
+        return None
+    at = dt.datetime.fromisoformat(text.replace(" ", "+"))
+    return at if at.tzinfo is not None else at.replace(tzinfo=dt.UTC)
+
+
+def _between(run: RunRecord, since: dt.datetime | None, before: dt.datetime | None) -> bool:
+    at = run.finished_at or run.created_at
+    if at is None:
+        raise errors.CallHuman("A run has no time.")
+    return (since is None or at >= since) and (before is None or at <= before)

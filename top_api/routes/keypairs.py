@@ -1,0 +1,83 @@
+"""/os-keypairs: of the caller, or of a user an administrator names."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cellcloud.db import keypairs as table
+from cellcloud.model.keypair import Keypair
+from top_api.operations.keypairs import create_keypair
+from top_api.paging import next_links, page_of
+from top_api.routing import Answer, Call, Resource
+from top_api.schemas import keypairs as schemas
+
+keypairs = Resource("os-keypairs")
+RULE = "os_compute_api:os-keypairs"
+
+
+def _user(call: Call, named: str | None) -> str:
+    if named is not None and named != call.context.user_id:
+        call.check("os_compute_api:os-keypairs:other_user")
+        return named
+    return call.context.user_id
+
+
+def _shown(call: Call, keypair: Keypair, *, whole: bool = False, owner: bool = False) -> dict[str, Any]:
+    shown: dict[str, Any] = {
+        "name": keypair.name,
+        "public_key": keypair.public_key,
+        "fingerprint": keypair.fingerprint,
+    }
+    if call.version >= (2, 2):
+        shown["type"] = keypair.type
+    if owner or whole:
+        shown["user_id"] = keypair.user_id
+    if whole:
+        created = keypair.created_at.strftime("%Y-%m-%dT%H:%M:%S.%f") if keypair.created_at else None
+        shown |= {"id": keypair.id, "created_at": created, "updated_at": None, "deleted": False, "deleted_at": None}
+    return shown
+
+
+@keypairs.route("GET", "/os-keypairs", RULE, query=schemas.LIST)
+def list_keypairs(call: Call) -> dict[str, Any]:
+    user_id = _user(call, call.param("user_id"))
+    with call.parts.database.read() as connection:
+        found = table.list_keypairs(connection, user_id)
+    page = page_of(call, found, lambda keypair: keypair.name)
+    links = (
+        next_links(call, "keypairs", ("os-keypairs",), [keypair.name for keypair in page])
+        if call.version >= (2, 35)
+        else {}
+    )
+    return {"keypairs": [{"keypair": _shown(call, keypair)} for keypair in page], **links}
+
+
+@keypairs.route("POST", "/os-keypairs", RULE, body=schemas.CREATE)
+def create(call: Call) -> Answer:
+    given = call.body["keypair"]
+    keypair, private_key = create_keypair(
+        call.parts,
+        user_id=_user(call, given.get("user_id")),
+        name=given["name"].strip(),
+        kind=given.get("type", "ssh"),
+        public_key=given.get("public_key"),
+    )
+    shown = _shown(call, keypair, owner=True)
+    if private_key is not None:
+        shown["private_key"] = private_key
+    return Answer(status=201 if call.version >= (2, 2) else 200, body={"keypair": shown})
+
+
+@keypairs.route("GET", "/os-keypairs/<name>", RULE, query=schemas.SHOW)
+def show(call: Call, name: str) -> dict[str, Any]:
+    user_id = _user(call, call.param("user_id"))
+    with call.parts.database.read() as connection:
+        return {"keypair": _shown(call, table.get_keypair(connection, user_id, name[:256]), whole=True)}
+
+
+@keypairs.route("DELETE", "/os-keypairs/<name>", RULE, query=schemas.SHOW)
+def delete(call: Call, name: str) -> Answer:
+    user_id = _user(call, call.param("user_id"))
+    with call.parts.database.write() as connection:
+        table.delete_keypair(connection, user_id, name[:256])
+    return Answer(status=204 if call.version >= (2, 2) else 202)

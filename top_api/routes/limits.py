@@ -1,0 +1,118 @@
+"""/limits and /os-quota-sets: what a project may have, and has."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cellcloud import errors
+from cellcloud.db import quotas
+from top_api import quota
+from top_api.routing import Call, Resource
+from top_api.schemas import limits as schemas
+from top_api.schemas.types import is_true
+
+limits = Resource("limits")
+# What this cloud does not limit, or has none of: shown at the microversions that know it.
+_NETWORK = ("fixed_ips", "floating_ips", "security_groups", "security_group_rules")
+_INJECTED = ("injected_files", "injected_file_content_bytes", "injected_file_path_bytes")
+_GROUPS = {"server_groups": 10, "server_group_members": 10}
+_COUNTED = ("instances", "cores", "ram")
+
+
+@limits.route("GET", "/limits", "os_compute_api:limits", query=schemas.LIMITS)
+def show(call: Call) -> dict[str, Any]:
+    project_id = call.param("tenant_id") or call.context.project_id
+    if project_id != call.context.project_id:
+        call.check("os_compute_api:limits:other_project")
+    most, used = _books(call, project_id)
+    shown: dict[str, Any] = {
+        "maxTotalInstances": most["instances"],
+        "maxTotalCores": most["cores"],
+        "maxTotalRAMSize": most["ram"],
+        "maxTotalKeypairs": most["key_pairs"],
+        "maxServerMeta": most["metadata_items"],
+        "maxServerGroups": _GROUPS["server_groups"],
+        "maxServerGroupMembers": _GROUPS["server_group_members"],
+        "totalInstancesUsed": used["instances"],
+        "totalCoresUsed": used["cores"],
+        "totalRAMUsed": used["ram"],
+        "totalServerGroupsUsed": 0,
+    }
+    if call.version < (2, 36):
+        shown |= {"maxTotalFloatingIps": -1, "maxSecurityGroups": -1, "maxSecurityGroupRules": -1}
+        shown |= {"totalFloatingIpsUsed": 0, "totalSecurityGroupsUsed": 0}
+    if call.version < (2, 39):
+        shown["maxImageMeta"] = most["metadata_items"]
+    if call.version < (2, 57):
+        shown |= {"maxPersonality": 0, "maxPersonalitySize": 0}
+    return {"limits": {"rate": [], "absolute": shown}}
+
+
+@limits.route("GET", "/os-quota-sets/<project_id>", "os_compute_api:os-quota-sets:show", query=schemas.QUOTA_SET)
+def show_quota_set(call: Call, project_id: str) -> dict[str, Any]:
+    _check_project(call, project_id)
+    return {"quota_set": {"id": project_id, **_quota_set(call, _books(call, project_id)[0])}}
+
+
+@limits.route("GET", "/os-quota-sets/<project_id>/detail", "os_compute_api:os-quota-sets:show", query=schemas.QUOTA_SET)
+def show_quota_set_in_detail(call: Call, project_id: str) -> dict[str, Any]:
+    _check_project(call, project_id)
+    most, used = _books(call, project_id)
+    shown = {
+        name: {"limit": limit, "in_use": used.get(name, 0), "reserved": 0}
+        for name, limit in _quota_set(call, most).items()
+    }
+    return {"quota_set": {"id": project_id, **shown}}
+
+
+@limits.route("GET", "/os-quota-sets/<project_id>/defaults", "os_compute_api:os-quota-sets:defaults")
+def show_defaults(call: Call, project_id: str) -> dict[str, Any]:
+    return {"quota_set": {"id": project_id, **_quota_set(call, quota.defaults(call.parts.config.quota))}}
+
+
+@limits.route(
+    "PUT",
+    "/os-quota-sets/<project_id>",
+    "os_compute_api:os-quota-sets:update",
+    query=schemas.QUOTA_SET,
+    body=schemas.UPDATE_QUOTA_SET,
+)
+def update_quota_set(call: Call, project_id: str) -> dict[str, Any]:
+    given = call.body["quota_set"]
+    wanted = {name: int(given[name]) for name in quota.defaults(call.parts.config.quota) if name in given}
+    _, used = _books(call, project_id)
+    for name, limit in wanted.items():
+        if not is_true(given.get("force")) and limit != quotas.UNLIMITED and limit < used.get(name, 0):
+            raise errors.Invalid(
+                f"Quota limit {limit} for {name} must be greater than or equal to already used {used[name]}."
+            )
+    with call.parts.database.write() as connection:
+        quotas.set_limits(connection, project_id, wanted)
+    return {"quota_set": _quota_set(call, _books(call, project_id)[0])}
+
+
+@limits.route("DELETE", "/os-quota-sets/<project_id>", "os_compute_api:os-quota-sets:update", status=202)
+def delete_quota_set(call: Call, project_id: str) -> None:
+    with call.parts.database.write() as connection:
+        quotas.delete_limits(connection, project_id)
+
+
+def _check_project(call: Call, project_id: str) -> None:
+    if project_id != call.context.project_id and not call.context.is_admin:
+        raise errors.Forbidden("Policy doesn't allow os_compute_api:os-quota-sets:show to be performed.")
+
+
+def _books(call: Call, project_id: str) -> tuple[dict[str, int], dict[str, int]]:
+    """(limits, usages) of a project."""
+    with call.parts.database.read() as connection:
+        most = quotas.list_limits(connection, project_id[:255], quota.defaults(call.parts.config.quota))
+        return most, quotas.list_usages(connection, project_id[:255])
+
+
+def _quota_set(call: Call, most: dict[str, int]) -> dict[str, int]:
+    shown = {name: most[name] for name in (*_COUNTED, "key_pairs", "metadata_items")} | _GROUPS
+    if call.version < (2, 36):
+        shown |= dict.fromkeys(_NETWORK, quotas.UNLIMITED)
+    if call.version < (2, 57):
+        shown |= dict.fromkeys(_INJECTED, 0)
+    return shown

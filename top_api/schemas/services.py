@@ -1,0 +1,20 @@
+"""Bodies and queries of compute services, by microversion."""
+
+from __future__ import annotations
+
+from top_api.schemas.types import BOOLEAN, TEXT, Schema, an_object
+from top_api.validation import Queries, Versioned
+
+_REASON: Schema = {"type": "string", "minLength": 1, "maxLength": 255}
+LIST = Queries({}, repeated={"host": TEXT, "binary": TEXT}, strict_since=(2, 75))
+_OLD = an_object(
+    {"host": TEXT, "binary": TEXT, "disabled_reason": _REASON, "forced_down": BOOLEAN}, required=("host", "binary")
+)
+_NEW = an_object(
+    {
+        "status": {"type": "string", "enum": ["enabled", "disabled"]},
+        "disabled_reason": _REASON,
+        "forced_down": BOOLEAN,
+    }
+)
+UPDATE = Versioned(_OLD, ((2, 53), {**_NEW, "minProperties": 1}))

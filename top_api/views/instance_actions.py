@@ -1,0 +1,73 @@
+"""How the actions of a server look at each microversion. A run is one event: its steps stay inside."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+
+from cellcloud.lifecycle import Operation
+from cellcloud.model.run import RunRecord
+from cellcloud.model.server import ServerRecord
+from top_api.routing import Call
+from top_api.views.servers import host_id_of
+
+_EVENTS = {
+    Operation.CREATE: "compute__do_build_and_run_instance",
+    Operation.DELETE: "compute_terminate_instance",
+    Operation.START: "compute_start_instance",
+    Operation.STOP: "compute_stop_instance",
+    Operation.REBOOT: "compute_reboot_instance",
+}
+
+
+def brief(call: Call, run: RunRecord) -> dict[str, Any]:
+    """An item of the list."""
+    shown: dict[str, Any] = {
+        "action": run.operation,
+        "instance_uuid": run.server_id,
+        "request_id": run.request_id,
+        "user_id": run.user_id,
+        "project_id": run.project_id,
+        "start_time": _stamp(run.created_at),
+        "message": "Error" if _failed(run) else None,
+    }
+    if call.version >= (2, 58):
+        shown["updated_at"] = _stamp(run.finished_at or run.created_at)
+    return shown
+
+
+def detail(call: Call, run: RunRecord, record: ServerRecord) -> dict[str, Any]:
+    """One action with its event."""
+    shown = brief(call, run)
+    if call.version >= (2, 51) or call.context.is_admin:
+        shown["events"] = [_event(call, run, record)]
+    return shown
+
+
+def _event(call: Call, run: RunRecord, record: ServerRecord) -> dict[str, Any]:
+    result = None
+    if run.finished_at is not None:
+        result = "Error" if _failed(run) else "Success"
+    event: dict[str, Any] = {
+        "event": _EVENTS.get(Operation(run.operation), f"compute_{run.operation}"),
+        "start_time": _stamp(run.created_at),
+        "finish_time": _stamp(run.finished_at),
+        "result": result,
+    }
+    if call.version < (2, 51) or call.context.is_admin:
+        event["traceback"] = None
+    if call.version >= (2, 62):
+        event["hostId"] = host_id_of(record)
+        if call.context.is_admin:
+            event["host"] = record.host
+    if call.version >= (2, 84):
+        event["details"] = run.message or None
+    return event
+
+
+def _failed(run: RunRecord) -> bool:
+    return run.state in ("failed", "undone")
+
+
+def _stamp(at: dt.datetime | None) -> str | None:
+    return None if at is None else at.strftime("%Y-%m-%dT%H:%M:%S.%f")
