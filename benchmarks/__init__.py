@@ -1,0 +1,1 @@
+"""Figures of cellcloud, printed with the conditions they were taken under."""

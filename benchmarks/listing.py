@@ -1,0 +1,64 @@
+"""GET of one server, and the detailed list of 1,000."""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+
+from benchmarks.clouds import Client, running_cloud
+from benchmarks.figures import Figure, report
+
+
+def milliseconds(client: Client, path: str, count: int) -> list[float]:
+    """Each request's time."""
+    found = []
+    for _ in range(count):
+        began = time.perf_counter()
+        status, _body, _headers = client.ask("GET", path)
+        found.append((time.perf_counter() - began) * 1000)
+        assert status == 200, path
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", action="store_true", help="one JSON object a line")
+    parser.add_argument("--servers", type=int, default=1000)
+    given = parser.parse_args()
+    with running_cloud(profile="services", hosts=40) as cloud:
+        client = cloud.connect()
+        for _ in range(given.servers // 100):
+            client.create(cloud, "listed", 100)
+        client.wait_active(given.servers, seconds=300)
+        first = client.ask("GET", "/v2.1/servers?limit=1")[1]["servers"][0]["id"]
+        milliseconds(client, f"/v2.1/servers/{first}", 50)
+        nothing = milliseconds(client, "/v2.1/", 200)
+        one = milliseconds(client, f"/v2.1/servers/{first}", 200)
+        many = milliseconds(client, f"/v2.1/servers/detail?limit={given.servers}", 15)
+    reference = statistics.median(nothing)
+    report(
+        [
+            Figure(
+                name="GET of one server",
+                unit="ms",
+                readings=one,
+                reference="GET of the version document, ms",
+                reference_reading=reference,
+                detail="services profile, fake driver",
+            ),
+            Figure(
+                name=f"detailed list of {given.servers}",
+                unit="ms",
+                readings=many,
+                reference="GET of the version document, ms",
+                reference_reading=reference,
+                detail="services profile, fake driver",
+            ),
+        ],
+        as_json=given.json,
+    )
+
+
+if __name__ == "__main__":
+    main()
