@@ -67,19 +67,14 @@ class FakeRig:
         self._driver = FakeDriver(self._hypervisor, "fake-1", use_images=True)
 
     def open(self) -> Driver:
-        self._driver.close()
-        self.restart_hypervisor()
+        self.close()
+        self._hypervisor = FakeHypervisor(self._path)
         self._driver = FakeDriver(self._hypervisor, "fake-1", use_images=True)
         self._driver.connect()
         return self._driver
 
     def restart_hypervisor(self) -> None:
-        """A fake host lives on in its file alone; watchers are asked for anew by ``open``."""
-        self._hypervisor.close()
-        after = FakeHypervisor(self._path)
-        self._hypervisor.__dict__.update(
-            {name: value for name, value in vars(after).items() if name not in ("_watchers", "_faults")}
-        )
+        """Machines that are made up have no daemon to restart."""
 
     def fail(self) -> None:
         self._hypervisor.lose_power("fake-1")
@@ -363,3 +358,27 @@ def test_an_image_too_large_for_the_flavor_is_refused(rig: Rig, driver: Driver, 
     assert guest.power_state == PowerState.NOSTATE
     driver.destroy(server_id, 1)
     assert driver.list_guests() == []
+
+
+def test_the_fake_hypervisors_faults_leave_what_a_real_one_would(tmp_path: Path, images: OneImage) -> None:
+    path = tmp_path / "hosts"
+    hypervisor = FakeHypervisor(path)
+    driver = FakeDriver(hypervisor, "fake-1")
+    spec = make_spec(str(uuid.uuid4()), IMAGE)
+    hypervisor.fail_next("ports", errors.HostRefused("no port"))
+    with pytest.raises(errors.HostRefused):
+        driver.spawn(spec, 1, [make_port(1)], images)
+    assert FakeHypervisor.read(path).count_held() == {"guests": 1, "disks": 1, "taps": 0}
+    hypervisor.fail_next("power", errors.GuestFailed("late"), after=True)
+    with pytest.raises(errors.GuestFailed):
+        driver.spawn(spec, 1, [make_port(1)], images)
+    assert power_of(driver, spec.id) == PowerState.RUNNING
+    assert driver.spawn(spec, 1, [make_port(1)], images).power_state == PowerState.RUNNING
+    with path.open("a") as journal:
+        journal.write('["fake-1", "cut sho')
+    hypervisor.close()
+    again = FakeHypervisor(path)
+    assert again.count_held() == {"guests": 1, "disks": 1, "taps": 1}
+    FakeDriver(again, "fake-1").destroy(spec.id, 2)
+    assert FakeHypervisor.read(path).count_held() == {"guests": 0, "disks": 0, "taps": 0}
+    again.close()

@@ -7,14 +7,16 @@ finds what an earlier one left. With a file, guests outlive their process too, a
 from __future__ import annotations
 
 import fcntl
-import json
 import threading
 from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
+from io import FileIO
 from pathlib import Path
 from typing import TextIO
+
+import msgspec
 
 from cell.compute.driver import GuestWatcher, ImageStore
 from cellcloud import clock, errors
@@ -83,18 +85,16 @@ class FakeHypervisor:
         self._tombstones: dict[tuple[str, str], int] = {}
         self._faults: defaultdict[str, deque[Fault]] = defaultdict(deque)
         self._watchers: defaultdict[str, list[GuestWatcher]] = defaultdict(list)
-        self._journal = None if path is None else _open_journal(path)
-        if self._journal is not None:
-            for line in self._journal:
-                self._replay(line)
+        self._lock_file: TextIO | None = None
+        self._journal: FileIO | None = None
+        if path is not None:
+            self._take_over(path)
 
     @classmethod
     def read(cls, path: Path) -> FakeHypervisor:
         """What a journal says now, without taking part: for looking at hosts whose process lives or has died."""
         hypervisor = cls()
-        with suppress(FileNotFoundError):
-            for line in path.read_text().splitlines():
-                hypervisor._replay(line)
+        hypervisor._replay(path)
         return hypervisor
 
     def fail_next(self, verb: str, error: Exception, *, count: int = 1, after: bool = False) -> None:
@@ -159,7 +159,7 @@ class FakeHypervisor:
         """Keep a guest as it is now."""
         self._hosts[host][guest.server_id] = guest
         if self._journal is not None:
-            self._write([host, guest.server_id, asdict(guest)])
+            self._write([host, guest.server_id, guest])
 
     def bury(self, host: str, server_id: str, generation: int) -> None:
         """Remove a guest and remember the generation that did."""
@@ -186,9 +186,25 @@ class FakeHypervisor:
 
     def close(self) -> None:
         """Let another process take over the file."""
-        if self._journal is not None:
-            self._journal.close()
-            self._journal = None
+        for file in (self._journal, self._lock_file):
+            if file is not None:
+                file.close()
+        self._journal = self._lock_file = None
+
+    def _take_over(self, path: Path) -> None:
+        """Become the journal's writer: read it, and write it anew with only what still counts."""
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._lock_file = path.with_name(f"{path.name}.lock").open("w")
+        fcntl.flock(self._lock_file, fcntl.LOCK_EX)
+        self._replay(path)
+        fresh = path.with_name(f"{path.name}.new")
+        self._journal = fresh.open("wb", buffering=0)
+        for (host, server_id), generation in self._tombstones.items():
+            self._write([host, server_id, generation])
+        for host, guests in self._hosts.items():
+            for guest in guests.values():
+                self._write([host, guest.server_id, guest])
+        fresh.replace(path)
 
     def _remember(self, host: str, server_id: str, generation: int) -> None:
         self._tombstones[host, server_id] = max(generation, self._tombstones.get((host, server_id), 0))
@@ -197,16 +213,20 @@ class FakeHypervisor:
 
     def _write(self, entry: list[object]) -> None:
         if self._journal is not None:
-            self._journal.write(json.dumps(entry) + "\n")
-            self._journal.flush()
+            self._journal.write(msgspec.json.encode(entry) + b"\n")
 
-    def _replay(self, line: str) -> None:
-        host, server_id, content = json.loads(line)
-        if isinstance(content, int):
-            self._hosts[host].pop(server_id, None)
-            self._remember(host, server_id, content)
-        else:
-            self._hosts[host][server_id] = FakeGuest(**content)
+    def _replay(self, path: Path) -> None:
+        """Read a journal; a last line cut short by its writer's death never happened."""
+        with suppress(FileNotFoundError), path.open() as journal:
+            for line in journal:
+                if not line.endswith("\n"):
+                    break
+                host, server_id, content = msgspec.json.decode(line)
+                if isinstance(content, int):
+                    self._hosts[host].pop(server_id, None)
+                    self._remember(host, server_id, content)
+                else:
+                    self._hosts[host][server_id] = FakeGuest(**content)
 
 
 class FakeDriver:
@@ -348,11 +368,3 @@ def _reboot(guest: FakeGuest) -> None:
 
 def _add(things: list[str], more: list[str]) -> None:
     things.extend(thing for thing in more if thing not in things)
-
-
-def _open_journal(path: Path) -> TextIO:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    journal = path.open("a+")
-    fcntl.flock(journal, fcntl.LOCK_EX)
-    journal.seek(0)
-    return journal
