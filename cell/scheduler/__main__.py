@@ -1,30 +1,30 @@
-"""Starts a scheduler."""
+"""Wires a scheduler. Start one with ``cellcloud-scheduler --config FILE``."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import Any
 
 import click
 
 from cell.scheduler.service import SchedulerService
-from cellcloud import config as options
-from cellcloud import log, service
-from cellcloud.config import Config
+from cellcloud import log
+from cellcloud.config import Config, load
 from cellcloud.rpc.transport import Transport
+from cellcloud.service import run
 
 
-def build(config: Config, transport: Transport | None = None) -> SchedulerService:
-    """The service over ``transport``, or over one of its own."""
+def build(config: Config, *, transport: Transport | None = None, **_others: Any) -> SchedulerService:
+    """A scheduler of the configured cell."""
     return SchedulerService(config, transport or Transport(config.cell.name, config.cell.transport_url))
 
 
 @click.command()
-@click.option("--config", "path", type=click.Path(path_type=Path, exists=True), required=True)
-def main(path: Path) -> None:
-    """Serve until told to stop."""
-    config = options.load(path)
+@click.option("--config", "path", required=True, type=click.Path(exists=True), help="The cell's option file.")
+def main(path: str) -> None:
+    """Run a scheduler until SIGTERM."""
+    config = load(path)
     log.set_up("scheduler", level=config.log_level, file=config.log_file)
-    service.run(build(config))
+    run(build(config), health_socket=config.state_dir / "run" / "scheduler.sock")
 
 
 if __name__ == "__main__":

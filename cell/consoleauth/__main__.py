@@ -1,0 +1,65 @@
+"""Wires the console authority. Start one with ``cellcloud-consoleauth --config FILE``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from cell.consoleauth.service import ConsoleAuthority
+from cellcloud import log
+from cellcloud.config import Config, load
+from cellcloud.context import service_context
+from cellcloud.rpc.conductor import Conductor
+from cellcloud.rpc.consoleauth import ConsoleAuth
+from cellcloud.rpc.transport import Server, Transport, unique_name
+from cellcloud.service import Loop, run
+
+
+class ConsoleAuthService:
+    """The console authority with its queue and heartbeat."""
+
+    name = "consoleauth"
+
+    def __init__(self, config: Config, transport: Transport) -> None:
+        self._transport = transport
+        self._host = config.host
+        conductor: Conductor = transport.client(Conductor)
+        self._conductor = conductor
+        self._authority = ConsoleAuthority(config.console, transport)
+        self._heartbeat_loop = Loop("heartbeat", config.cell.report_interval, self._beat)
+        self._server: Server | None = None
+
+    def start(self) -> None:
+        self._server = self._transport.serve(ConsoleAuth, self._authority, server=unique_name(self._host))
+        self._heartbeat_loop.start()
+
+    def stop(self) -> None:
+        server, self._server = self._server, None
+        if server is not None:
+            server.stop()
+        self._heartbeat_loop.stop()
+
+    def check(self) -> dict[str, str]:
+        return {"heartbeat": self._heartbeat_loop.check()}
+
+    def _beat(self) -> None:
+        self._conductor.heartbeat(service_context(), "nova-consoleauth", self._host)
+
+
+def build(config: Config, *, transport: Transport | None = None, **_others: Any) -> ConsoleAuthService:
+    """The console authority of the configured cell."""
+    return ConsoleAuthService(config, transport or Transport(config.cell.name, config.cell.transport_url))
+
+
+@click.command()
+@click.option("--config", "path", required=True, type=click.Path(exists=True), help="The cell's option file.")
+def main(path: str) -> None:
+    """Run a console authority until SIGTERM."""
+    config = load(path)
+    log.set_up("consoleauth", level=config.log_level, file=config.log_file)
+    run(build(config), health_socket=config.state_dir / "run" / "consoleauth.sock")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,344 @@
+"""The console proxy: shows noVNC, and joins a browser's websocket with a guest's VNC server for a token.
+
+A token is looked for only in the query of a websocket request, and no request target is ever logged.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import threading
+from contextlib import suppress
+from http import HTTPStatus
+from http.server import ThreadingHTTPServer
+from pathlib import Path
+from socketserver import TCPServer
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import click
+from websockify.websockifyserver import WebSockifyRequestHandler
+
+from cell.consoleauth.pages import TYPES, find_page
+from cell.consoleauth.session import Session
+from cell.consoleauth.tokens import is_token
+from cell.consoleauth.websocket import BoundedWebSocket
+from cellcloud import clock, errors, log
+from cellcloud.config import Config, load
+from cellcloud.context import RequestContext, service_context
+from cellcloud.model.guest import ConsoleAddress
+from cellcloud.rpc.conductor import Conductor
+from cellcloud.rpc.consoleauth import ConsoleAuth
+from cellcloud.rpc.transport import Transport
+from cellcloud.service import Loop, run
+
+LOG = logging.getLogger(__name__)
+HANDSHAKE_SECONDS = 10.0
+PLAIN_SECONDS = 30.0
+CONNECT_SECONDS = 5.0
+CHECK_SECONDS = 2.0
+UNANSWERED_CHECKS = 15
+MAX_CONNECTIONS = 512
+PORTS = {"http": 80, "https": 443}
+
+
+class ConsoleProxyService:
+    """The proxy with its listener, and the watch over open sessions."""
+
+    name = "consoleproxy"
+
+    def __init__(self, config: Config, transport: Transport) -> None:
+        self._host = config.host
+        self._config = config.console
+        conductor: Conductor = transport.client(Conductor)
+        authority: ConsoleAuth = transport.client(ConsoleAuth)
+        self._conductor = conductor
+        self._authority = authority
+        self._server: ProxyServer | None = None
+        self._thread: threading.Thread | None = None
+        self._unanswered = 0
+        self._watch_loop = Loop("sessions", CHECK_SECONDS, self._check_sessions)
+        self._heartbeat_loop = Loop("heartbeat", config.cell.report_interval, self._beat)
+
+    @property
+    def port(self) -> int:
+        """The port it listens on."""
+        return int(self._server.server_address[1]) if self._server else 0
+
+    def start(self) -> None:
+        address = (self._config.bind_host, self._config.bind_port)
+        self._server = ProxyServer(address, self._authority, self._config.url, Path(self._config.web_root).resolve())
+        self._thread = threading.Thread(target=self._server.serve_forever, name="consoles", daemon=True)
+        self._thread.start()
+        self._watch_loop.start()
+        self._heartbeat_loop.start()
+
+    def stop(self) -> None:
+        server, self._server = self._server, None
+        if server is not None:
+            server.shutdown()
+            server.end_connections()
+            server.server_close()
+        self._watch_loop.stop()
+        self._heartbeat_loop.stop()
+
+    def check(self) -> dict[str, str]:
+        alive = self._thread is not None and self._thread.is_alive()
+        return {"http": "ok" if alive else "not serving", "sessions": self._watch_loop.check()}
+
+    def _check_sessions(self) -> None:
+        """End sessions whose server has moved on; all of them when nobody can say for long."""
+        server = self._server
+        if server is None:
+            return
+        server.end_slow_requests()
+        sessions = server.list_sessions()
+        try:
+            allowed = {
+                key: self._authority.check(service_context(CHECK_SECONDS), *key)
+                for key in {(session.server_id, session.generation) for session in sessions}
+            }
+        except errors.TryLater:
+            self._unanswered += 1
+            if self._unanswered < UNANSWERED_CHECKS:
+                raise
+            allowed = {}
+        else:
+            self._unanswered = 0
+        for session in sessions:
+            if not allowed.get((session.server_id, session.generation), False):
+                session.cut()
+
+    def _beat(self) -> None:
+        self._conductor.heartbeat(service_context(), "nova-novncproxy", self._host)
+
+
+class ProxyServer(ThreadingHTTPServer):
+    """Connections, each with a thread, and the sessions among them."""
+
+    daemon_threads = True
+    block_on_close = False
+    request_queue_size = 128
+
+    def __init__(self, address: tuple[str, int], authority: ConsoleAuth, base_url: str, web_root: Path) -> None:
+        self.authority = authority
+        self.web_root = web_root
+        self._lock = threading.Lock()
+        self._plain: dict[socket.socket, float] = {}
+        self._sessions: dict[socket.socket, Session] = {}
+        super().__init__(address, ConsoleRequest)
+        parts = urlsplit(base_url)
+        self.origin = _origin_of(base_url)
+        websocket = f"{'wss' if parts.scheme == 'https' else 'ws'}://{parts.netloc}"
+        self.page_policy = (
+            f"default-src 'self'; connect-src 'self' {websocket}; img-src 'self' data: blob:; "
+            "style-src 'self' 'unsafe-inline'; object-src 'none'; base-uri 'none'; form-action 'none'; "
+            "frame-ancestors 'self'"
+        )
+
+    def server_bind(self) -> None:
+        """As HTTPServer does, but without asking DNS who we are."""
+        TCPServer.server_bind(self)
+        self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
+
+    def verify_request(self, request: Any, client_address: Any) -> bool:
+        """Take so many connections and no more."""
+        with self._lock:
+            if len(self._plain) + len(self._sessions) >= MAX_CONNECTIONS:
+                return False
+            self._plain[request] = clock.monotonic()
+            return True
+
+    def shutdown_request(self, request: Any) -> None:
+        with self._lock:
+            self._plain.pop(request, None)
+            self._sessions.pop(request, None)
+        super().shutdown_request(request)
+
+    def enter(self, connection: socket.socket, session: Session) -> None:
+        """From now on the connection is a session."""
+        with self._lock:
+            self._plain.pop(connection, None)
+            self._sessions[connection] = session
+
+    def list_sessions(self) -> list[Session]:
+        """Every open session."""
+        with self._lock:
+            return list(self._sessions.values())
+
+    def end_slow_requests(self) -> None:
+        """End connections that have asked for pages, or for nothing, long enough."""
+        oldest = clock.monotonic() - PLAIN_SECONDS
+        with self._lock:
+            for connection, since in self._plain.items():
+                if since < oldest:
+                    _hang_up(connection)
+
+    def end_connections(self) -> None:
+        """End everything."""
+        with self._lock:
+            for session in self._sessions.values():
+                session.cut()
+            for connection in self._plain:
+                _hang_up(connection)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        LOG.warning("connection failed", exc_info=True)
+
+
+class ConsoleRequest(WebSockifyRequestHandler):  # type: ignore[misc]
+    """One connection: pages, or a websocket."""
+
+    server: ProxyServer
+    SocketClass = BoundedWebSocket
+    server_version = "cellcloud"
+    sys_version = ""
+    timeout = HANDSHAKE_SECONDS
+
+    def setup(self) -> None:
+        super().setup()
+        self.connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for option, value in (("KEEPIDLE", 30), ("KEEPINTVL", 10), ("KEEPCNT", 3)):
+            self.connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, f"TCP_{option}"), value)
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+
+    # ---- pages -------------------------------------------------------------------------------------------------
+    def do_GET(self) -> None:
+        self._show(with_body=True)
+
+    def do_HEAD(self) -> None:
+        self._show(with_body=False)
+
+    def _show(self, *, with_body: bool) -> None:
+        page = find_page(self.server.web_root, self.path)
+        if page is None:
+            self.send_error(HTTPStatus.NOT_FOUND)
+            return
+        content = page.read_bytes()
+        self.send_response(HTTPStatus.OK)
+        self.send_header("Content-Type", TYPES[page.suffix])
+        self.send_header("Content-Length", str(len(content)))
+        self.send_header("Content-Security-Policy", self.server.page_policy)
+        self.send_header("X-Frame-Options", "SAMEORIGIN")
+        self.send_header("Cross-Origin-Opener-Policy", "same-origin")
+        self.send_header("Cache-Control", "no-cache")
+        self.end_headers()
+        if with_body:
+            self.wfile.write(content)
+
+    def end_headers(self) -> None:
+        self.send_header("Referrer-Policy", "no-referrer")
+        self.send_header("X-Content-Type-Options", "nosniff")
+        super().end_headers()
+
+    # ---- the websocket -----------------------------------------------------------------------------------------
+    def handle_upgrade(self) -> None:
+        self.close_connection = True
+        if not self._is_own_origin():
+            self.send_error(HTTPStatus.FORBIDDEN)
+            return
+        token = _token_of(self.path)
+        if token is None:
+            self.send_error(HTTPStatus.FORBIDDEN)
+            return
+        context = RequestContext(budget=HANDSHAKE_SECONDS)
+        log.request_id.set(context.request_id)
+        try:
+            address = self.server.authority.redeem(context, token)
+        except errors.FixRequest:
+            self.send_error(HTTPStatus.FORBIDDEN)
+        except errors.CellcloudError as error:
+            LOG.warning("console not opened", extra={"why": error.message})
+            self.send_error(HTTPStatus.SERVICE_UNAVAILABLE)
+        else:
+            self._join(address)
+
+    def _join(self, address: ConsoleAddress) -> None:
+        try:
+            target = connect(address)
+        except OSError as error:
+            LOG.warning("guest's console does not answer", extra={"server": address.server_id, "why": error})
+            self.send_error(HTTPStatus.BAD_GATEWAY)
+            return
+        with target:
+            self._address, self._target = address, target
+            super(WebSockifyRequestHandler, self).handle_upgrade()
+
+    def handle_websocket(self) -> None:
+        session = Session(self.request, self._target, self._address.server_id, self._address.generation)
+        self.server.enter(self.connection, session)
+        LOG.info("console session begins", extra={"server": session.server_id})
+        why = session.run()
+        LOG.info("console session ends", extra={"server": session.server_id, "why": why})
+        with suppress(OSError):
+            self.request.shutdown(socket.SHUT_RDWR, 1000, "")
+
+    def _is_own_origin(self) -> bool:
+        """Whether the one Origin is this proxy's own address: other sites' pages may not open websockets here."""
+        origins = self.headers.get_all("Origin") or []
+        try:
+            return len(origins) == 1 and _origin_of(origins[0]) == self.server.origin
+        except errors.Invalid:
+            return False
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Request lines hold tokens; what is worth a line is logged where it happens."""
+
+
+def connect(address: ConsoleAddress) -> socket.socket:
+    """A connection to a guest's VNC server. Raises OSError."""
+    if not address.socket:
+        target = socket.create_connection((address.host, address.port), timeout=CONNECT_SECONDS)
+        target.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return target
+    target = socket.socket(socket.AF_UNIX)
+    try:
+        target.settimeout(CONNECT_SECONDS)
+        target.connect(address.socket)
+    except OSError:
+        target.close()
+        raise
+    return target
+
+
+def _origin_of(url: str) -> tuple[str, str, int]:
+    """Scheme, host and port of a URL that has nothing else. Raises Invalid."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port or PORTS.get(parts.scheme)
+    except ValueError:
+        port = None
+    if port is None or not parts.hostname or parts.geturl() != f"{parts.scheme}://{parts.netloc}" or "@" in url:
+        raise errors.Invalid("A URL is not of the form scheme://host:port.")
+    return parts.scheme, parts.hostname, port
+
+
+def _token_of(request_target: str) -> str | None:
+    try:
+        tokens = parse_qs(urlsplit(request_target).query, max_num_fields=8).get("token", [])
+    except ValueError:
+        return None
+    return tokens[0] if len(tokens) == 1 and is_token(tokens[0]) else None
+
+
+def _hang_up(connection: socket.socket) -> None:
+    with suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
+
+
+def build(config: Config, *, transport: Transport | None = None, **_others: Any) -> ConsoleProxyService:
+    """The console proxy of the configured cell."""
+    return ConsoleProxyService(config, transport or Transport(config.cell.name, config.cell.transport_url))
+
+
+@click.command()
+@click.option("--config", "path", required=True, type=click.Path(exists=True), help="The cell's option file.")
+def main(path: str) -> None:
+    """Run a console proxy until SIGTERM."""
+    config = load(path)
+    log.set_up("consoleproxy", level=config.log_level, file=config.log_file)
+    run(build(config), health_socket=config.state_dir / "run" / "consoleproxy.sock")
+
+
+if __name__ == "__main__":
+    main()

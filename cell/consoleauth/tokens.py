@@ -1,0 +1,32 @@
+"""Console tokens: made here, shown once, kept nowhere but as a hash."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import secrets
+from urllib.parse import quote
+
+BYTES = 32
+FORM = re.compile(r"[A-Za-z0-9_-]{43}")
+
+
+def make_token() -> str:
+    """256 random bits, fit for a URL."""
+    return secrets.token_urlsafe(BYTES)
+
+
+def is_token(text: str) -> bool:
+    """Whether the text could be a token at all."""
+    return FORM.fullmatch(text) is not None
+
+
+def hash_token(token: str) -> str:
+    """What is kept of a token."""
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+def console_url(base_url: str, token: str) -> str:
+    """What the user opens: noVNC's page, told by which path to ask for its websocket. Source: Nova's console URLs."""
+    path = quote(f"websockify?token={token}", safe="")
+    return f"{base_url}/vnc.html?path={path}&autoconnect=true&reconnect=false"
