@@ -18,7 +18,7 @@ from cellcloud.db.engine import Database
 from cellcloud.embedded.bootstrap import Passwords, bootstrap
 from cellcloud.embedded.identity import SERVICE_USER, EmbeddedIdentity, Login, Scope
 from cellcloud.embedded.images import EmbeddedImages
-from cellcloud.embedded.networks import EmbeddedNetworks
+from cellcloud.embedded.networks import EmbeddedNetworks, Viewer
 from cellcloud.model.image import Image
 from cellcloud.model.network import Network, Subnet
 from top_api.embedded_api import create_blueprints
@@ -59,8 +59,6 @@ class EmbeddedCloud:
 
     def network(self, project: str, cidr: str, *, shared: bool = False) -> Network:
         """A network of a project with one subnet."""
-        from cellcloud.embedded.networks import Viewer
-
         admin = Viewer(project_id="", is_admin=True)
         made = self.networks.create_network(admin, Network(id="", name="n", project_id=project, shared=shared))
         self.networks.create_subnet(admin, Subnet(id="", network_id=made.id, cidr=cidr, project_id=project))
@@ -93,10 +91,9 @@ def make_cloud(database: Database, directory: Path, url: str = "http://127.0.0.1
 @contextmanager
 def served(database: Database, directory: Path) -> Iterator[EmbeddedCloud]:
     """The same cloud with its APIs on a port of the loopback."""
-    holder: list[Flask] = []
-    server = make_server("127.0.0.1", 0, lambda environ, start: holder[0](environ, start), threaded=True)
+    server = make_server("127.0.0.1", 0, Flask("starting"), threaded=True)
     cloud = make_cloud(database, directory, f"http://127.0.0.1:{server.port}")
-    holder.append(cloud.app())
+    server.app = cloud.app()
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     try:

@@ -193,8 +193,8 @@ def test_addresses_that_cannot_be_had(clients: Clients) -> None:
     (port,) = clients.ensure(1, clients.default())
     taken = port.fixed_ips[0].ip_address
     for address in (taken, "10.100.0.1", "10.100.0.0", "10.100.255.255", "192.168.0.1", "nonsense", "::1"):
+        wanted = RequestedNetwork(network_id=network, fixed_ip=address)
         with pytest.raises(errors.Invalid):
-            wanted = RequestedNetwork(network_id=network, fixed_ip=address)
             clients.networks.check_networks(clients.demo, [wanted], count=1)
     free = RequestedNetwork(network_id=network, fixed_ip="10.100.7.7")
     assert clients.networks.check_networks(clients.demo, [free], count=1) == (free,)

@@ -27,8 +27,8 @@ def demo(password: str = PASSWORDS.demo, **fields: str) -> Login:
     return Login(**({"user_name": "demo", "domain_id": "default", "password": password} | fields))
 
 
-def in_demo(**fields: str) -> Scope:
-    return Scope(**(fields or {"project_name": "demo", "domain_id": "default"}))
+def in_demo(project_name: str | None = "demo", domain_id: str = "default", project_id: str | None = None) -> Scope:
+    return Scope(project_name=project_name, domain_id=domain_id, project_id=project_id)
 
 
 def test_bootstrapping_again_changes_nothing_but_passwords(cloud: EmbeddedCloud) -> None:
@@ -63,8 +63,8 @@ def test_no_secret_is_stored_in_the_clear(cloud: EmbeddedCloud, tmp_path: Path) 
         (demo(""), in_demo()),
         (demo(user_name="nobody"), in_demo()),
         (demo(domain_id="other"), in_demo()),
-        (demo(), in_demo(project_name="admin", domain_id="default")),
-        (demo(), in_demo(project_name="absent", domain_id="default")),
+        (demo(), in_demo("admin")),
+        (demo(), in_demo("absent")),
         (demo(), in_demo(project_id="absent")),
         (Login(token="unknown"), in_demo()),
     ],

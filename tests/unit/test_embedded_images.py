@@ -37,7 +37,7 @@ def status(cloud: EmbeddedCloud, image_id: str) -> str:
 
 def test_bytes_are_private_to_the_service_all_the_time(cloud: EmbeddedCloud, tmp_path: Path) -> None:
     made = cloud.image()
-    modes = []
+    modes: list[int] = []
 
     def data() -> Iterator[bytes]:
         for _ in range(2):
