@@ -3,6 +3,7 @@
 # virtlogd and libvirtd running. When it ends, the kernel ends everything in the node.
 # usage: node-init.sh DIRECTORY NAME [device of /dev to show]...
 set -eu
+umask 022
 home=$1 name=$2
 shift 2
 

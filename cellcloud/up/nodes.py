@@ -188,12 +188,14 @@ def _write_files(config: NodeConfig) -> None:
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     shutil.rmtree(directory / "run", ignore_errors=True)
     for name, mode in {"etc": 0o700, "lib": 0o755, "cache": 0o755, "log": 0o700, "dev": 0o755}.items():
-        (directory / name).mkdir(mode=mode, exist_ok=True)
+        (directory / name).mkdir(exist_ok=True)
+        (directory / name).chmod(mode)
     for name, mode in {"run": 0o755, "guests": 0o711}.items():
         (directory / name).mkdir(exist_ok=True)
         (directory / name).chmod(mode)
     for name in ("images", "qemu", "boot", "dnsmasq"):
         (directory / "lib" / name).mkdir(exist_ok=True)
+        (directory / "lib" / name).chmod(0o755)
     for name in ("libvirt", "lock"):
         (directory / "run" / name).mkdir()
     for name in ("pid", "node.json"):

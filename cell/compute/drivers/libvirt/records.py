@@ -161,7 +161,8 @@ class GuestRecords:
 
     def _save(self, record: GuestRecord) -> None:
         path = self.path(record.server_id)
-        path.mkdir(mode=0o711, exist_ok=True)
+        path.mkdir(exist_ok=True)
+        path.chmod(0o711)  # whatever the umask
         _write(path / "guest.json", json.dumps(to_plain(record)))
         self._records[record.server_id] = record
 
