@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import signal
+import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from graphlib import TopologicalSorter
@@ -26,7 +27,8 @@ class Embedded:
         self._units = in_order(units)
         self._health = health
         self._log_file = log_file
-        self._report = report
+        self._say = report
+        self._saying = threading.Lock()
         self._services: list[Service] = []
 
     def run(self, *, on_ready: Callable[[], None]) -> str:
@@ -78,6 +80,10 @@ class Embedded:
             for service in list(self._services)
             for part, word in service.check().items()
         }
+
+    def _report(self, line: str) -> None:
+        with self._saying:
+            self._say(line)
 
     def _start_unit(self, unit: Unit) -> None:
         began = clock.monotonic()
