@@ -505,7 +505,21 @@ def test_many_ports_are_made_together_or_not_at_all(api: Api) -> None:
     assert len(walked) == before + 3
 
 
-KEYS = "network port subnet auth identity user project name network_id cidr methods disk_format tags".split()
+KEYS = [
+    "network",
+    "port",
+    "subnet",
+    "auth",
+    "identity",
+    "user",
+    "project",
+    "name",
+    "network_id",
+    "cidr",
+    "methods",
+    "disk_format",
+    "tags",
+]
 BODIES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KEYS), inner, max_size=4),
