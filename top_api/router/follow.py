@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
+from cellcloud import clock
 from cellcloud.context import RequestContext, service_context
 from cellcloud.db import cells, index, intents
 from cellcloud.db.engine import Database, retried
@@ -15,6 +16,7 @@ from cellcloud.rpc.conductor import Conductor
 LOG = logging.getLogger(__name__)
 PAGE = 200  # entries of the feed, or records, in one message
 VERSIONS = 2000  # (id, version) pairs in one message
+GAP = 0.05  # seconds between two reads, so that the changes of a busy cell share transactions
 BUDGET = 10.0  # seconds for one message
 
 
@@ -25,9 +27,12 @@ class Follower:
         self._database = database
         self._cell = cell
         self._conductor = conductor
+        self._not_before = clock.monotonic()
 
     def read(self) -> bool:
         """Take in one page; True when there is more to read. Raises Unreachable."""
+        clock.sleep(max(0.0, self._not_before - clock.monotonic()))
+        self._not_before = clock.monotonic() + GAP
         with self._database.read() as connection:
             cursor = cells.get_cell(connection, self._cell).feed_cursor
         page = self._conductor.list_feed(_context(), cursor, PAGE)
