@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import click
 
 from cellcloud import config as options
-from cellcloud import log, service
+from cellcloud import errors, log, service
 from cellcloud.config import Config
 from cellcloud.db import cells as cells_table
 from cellcloud.db.engine import Database
@@ -88,8 +89,9 @@ class RouterService:
             loop.stop()
         with self._lock:
             attended, self._attended = list(self._attended.values()), {}
-        for attendance in attended:
-            attendance.stop()
+        with ThreadPoolExecutor(len(attended) or 1) as pool:
+            for attendance in attended:
+                pool.submit(attendance.stop)
         self._deliverer.stop()
 
     def check(self) -> dict[str, str]:
@@ -104,9 +106,13 @@ class RouterService:
             with self._lock:
                 if name in self._attended:
                     continue
-                attendance = _Attendance(self._database, name, self._cells.transport(name), self._config)
-                self._attended[name] = attendance
-            attendance.start()
+                try:
+                    transport = self._cells.transport(name)
+                except errors.CellcloudError as error:
+                    LOG.error("a cell's queue cannot be used", extra={"cell": name, "why": error.message})
+                    continue
+                self._attended[name] = _Attendance(self._database, name, transport, self._config)
+                self._attended[name].start()
             LOG.info("a cell is attended to", extra={"cell": name})
 
 
