@@ -29,6 +29,7 @@ class Embedded:
         self._log_file = log_file
         self._say = report
         self._saying = threading.Lock()
+        self._starting = threading.Lock()  # libraries that services share set themselves up at their first use
         self._services: list[Service] = []
 
     def run(self, *, on_ready: Callable[[], None]) -> str:
@@ -91,7 +92,8 @@ class Embedded:
             unit.run()
             self._report(f"{unit.name} done ({clock.monotonic() - began:.1f} s)")
             return
-        service: Service = unit.build()
-        service.start()
-        self._services.append(service)
+        with self._starting:
+            service: Service = unit.build()
+            service.start()
+            self._services.append(service)
         self._report(f"{unit.name} started ({clock.monotonic() - began:.1f} s)")
