@@ -143,7 +143,7 @@ class ComputeService:
                     self._connected.add(host)
         except errors.HostRefused as error:
             raise errors.Unreachable(error.message, detail=error.detail) from error
-        self._server = self._transport.serve(Compute, self, server=self._queue)
+        self._server = self._transport.serve(Compute, self, server=self._queue, threads=8)
         for loop in (self._report_loop, self._reconcile_loop, self._prune_loop):
             loop.start()
 

@@ -31,7 +31,7 @@ class ConsoleAuthService:
         self._server: Server | None = None
 
     def start(self) -> None:
-        self._server = self._transport.serve(ConsoleAuth, self._authority, server=unique_name(self._host))
+        self._server = self._transport.serve(ConsoleAuth, self._authority, server=unique_name(self._host), threads=8)
         self._heartbeat_loop.start()
 
     def stop(self) -> None:

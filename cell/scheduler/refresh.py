@@ -6,7 +6,7 @@ import threading
 
 from cell.scheduler import snapshot
 from cell.scheduler.snapshot import Snapshot
-from cellcloud import clock
+from cellcloud import clock, errors
 from cellcloud.context import RequestContext, service_context
 from cellcloud.rpc.conductor import Conductor
 
@@ -27,14 +27,19 @@ class Hosts:
     def newest(self, context: RequestContext, *, max_age: float) -> Snapshot:
         """Columns whose reading began at most ``max_age`` seconds ago; those who wait share one reading.
 
-        Raises Unreachable when there are none and no conductor answers.
+        When no conductor answers: older ones, but for a ``max_age`` of 0; else raises Unreachable.
         """
         self._asked_at = begun = clock.monotonic()
         with self._reading:
             newest = self._newest
-            if newest is None or self._read_at < begun - max_age:
-                newest = self._read(context)
-            return newest
+            if newest is not None and self._read_at >= begun - max_age:
+                return newest
+            try:
+                return self._read(context)
+            except errors.TryLater:
+                if newest is None or not max_age:
+                    raise
+                return newest
 
     def keep_fresh(self) -> None:
         """Read again; seldom while nobody asks."""

@@ -39,7 +39,7 @@ class SchedulerService:
 
     # ---- service -----------------------------------------------------------------------------------------------
     def start(self) -> None:
-        self._server = self._transport.serve(Scheduler, self, server=unique_name(self._host))
+        self._server = self._transport.serve(Scheduler, self, server=unique_name(self._host), threads=8)
         self._refresh_loop.start()
         self._heartbeat_loop.start()
         LOG.info("scheduler chooses", extra={"kernel": fastsched.KERNEL})

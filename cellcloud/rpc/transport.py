@@ -74,9 +74,9 @@ class Transport:
         """An object whose methods are the interface's verbs, sent to ``server`` or to any that serves it."""
         return _Client(self, interface, server)  # type: ignore[return-value]
 
-    def serve(self, interface: type[T], implementation: T, *, server: str) -> Server:
-        """Start answering the interface's verbs with ``implementation``'s methods."""
-        return Server(self, interface, implementation, server)
+    def serve(self, interface: type[T], implementation: T, *, server: str, threads: int = 32) -> Server:
+        """Start answering the interface's verbs with ``implementation``'s methods, so many at once."""
+        return Server(self, interface, implementation, server, threads)
 
     def close(self) -> None:
         """Let go of the queue; not waited for when its broker is away."""
@@ -188,10 +188,10 @@ def _handler(interface: str, verb: Verb, function: Callable[..., Any]) -> Callab
 class Server:
     """Answers an interface's verbs until stopped."""
 
-    def __init__(self, transport: Transport, interface: type[T], implementation: T, server: str) -> None:
+    def __init__(self, transport: Transport, interface: type[T], implementation: T, server: str, threads: int) -> None:
         target = messaging.Target(topic=topic_of(interface, transport.cell), server=server)
         self._server = messaging.get_rpc_server(transport._transport, target, [_Endpoint(interface, implementation)])
-        self._server.start()
+        self._server.start(override_pool_size=threads)
 
     def stop(self) -> None:
         """Take no more messages and finish those at hand."""
