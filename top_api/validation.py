@@ -37,7 +37,9 @@ def _is_uuid(value: object) -> bool:
 @_formats.checks("base64", raises=(binascii.Error, ValueError))
 def _is_base64(value: object) -> bool:
     if isinstance(value, str):
-        base64.b64decode(re.sub(r"\s", "", value).encode("ascii"), validate=True)
+        text = re.sub(r"\s", "", value).encode("ascii")
+        base64.b64decode(text, validate=True)
+        return len(text) % 4 == 0
     return True
 
 

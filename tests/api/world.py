@@ -14,9 +14,10 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from cellcloud import config as options
-from cellcloud import errors
+from cellcloud import clock, errors
 from cellcloud.clients.identity import Caller
-from cellcloud.context import RequestContext
+from cellcloud.clock import ManualClock
+from cellcloud.context import RequestContext, service_context
 from cellcloud.db import cells as cells_table
 from cellcloud.db import flavors
 from cellcloud.db.engine import Database
@@ -356,7 +357,7 @@ class World:
         self.config = replace(
             defaults,
             state_dir=folder,
-            top=replace(defaults.top, breaker_seconds=0.05, cell_timeout=2.0, max_body=1 << 20),
+            top=replace(defaults.top, breaker_seconds=60.0, cell_timeout=2.0, max_body=1 << 20),
             quota=replace(defaults.quota, **quota),
         )
         self.east, self.west = MemoryCell("east"), MemoryCell("west")
@@ -416,6 +417,14 @@ class World:
         if wait:
             self.settle()
         return str(answer.get_json()["server"]["id"])
+
+    def heal(self, cell: MemoryCell) -> None:
+        """The cell is back, and the time it was to be left alone is over."""
+        cell.away = False
+        with clock.using(ManualClock()) as later:
+            assert isinstance(later, ManualClock)
+            later.advance(1e9)
+            self.cells.conductor(cell.name).list_hosts(service_context())
 
     def settle(self) -> None:
         assert self.deliverer.wait_idle(10.0)

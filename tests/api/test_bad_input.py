@@ -1,0 +1,198 @@
+"""Bad input: the API's own error form, the right status, nothing changed, nothing of the inside shown."""
+
+from __future__ import annotations
+
+import base64
+import time
+from io import BytesIO
+from typing import Any
+
+import pytest
+
+from cellcloud.db import quotas
+from tests.api.world import BIG_IMAGE, DEMO, IMAGE, QUEUED_IMAGE, World
+
+GOOD: dict[str, Any] = {"name": "vm", "flavorRef": "1", "imageRef": IMAGE}
+UNKNOWN = "99999999-9999-4999-8999-999999999999"
+
+
+def refused(world: World, status: int, answer: Any, name: str = "badRequest") -> str:
+    assert answer.status_code == status, answer.get_data(as_text=True)[:500]
+    body = answer.get_json()
+    assert list(body) == [name]
+    assert body[name]["code"] == status
+    text = answer.get_data(as_text=True)
+    assert len(text) < 2000
+    for inside in ("Traceback", "/work", ".py", "sqlalchemy", "sqlite"):
+        assert inside not in text
+    assert world.get("/servers").get_json() == {"servers": []}
+    with world.database.read() as connection:
+        assert set(quotas.list_usages(connection, DEMO).values()) == {0}
+    return str(body[name]["message"])
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"{",
+        b"nonsense",
+        b"[1, 2]",
+        b'"text"',
+        b"null",
+        b"",
+        b'{"server": {"name": "a", "name": "b", "flavorRef": "1"}}',
+        b'{"server": {"name": "\\ud800"}}',
+        b'{"server": {"name": "a\\u0000b"}}',
+        b'{"server": {"name": "\xff"}}',
+        b'{"server": NaN}',
+        b"[" * 100_000,
+        b'{"a":' * 100_000,
+        b'{"server": {"max_count": 1' + b"0" * 5000 + b"}}",
+    ],
+)
+def test_malformed_json(world: World, data: bytes) -> None:
+    began = time.monotonic()
+    answer = world.call("POST", "/servers", data=data, content_type="application/json")
+    refused(world, 400, answer)
+    assert time.monotonic() - began < 0.5
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"name": 1},
+        {"name": None},
+        {"name": ""},
+        {"name": " a"},
+        {"name": "a" * 256},
+        {"name": "a\nb"},
+        {"name": "a" * 65536},
+        {"flavorRef": None},
+        {"flavorRef": {}},
+        {"flavorRef": "nothing-like-it"},
+        {"imageRef": "not-a-uuid"},
+        {"imageRef": UNKNOWN},
+        {"imageRef": 5},
+        {"imageRef": ""},
+        {"imageRef": BIG_IMAGE},
+        {"imageRef": QUEUED_IMAGE},
+        {"key_name": "no-such-key"},
+        {"networks": [{"uuid": UNKNOWN}]},
+        {"networks": [{"uuid": "x"}]},
+        {"networks": [{}]},
+        {"networks": "auto"},
+        {"networks": {}},
+        {"user_data": "***"},
+        {"user_data": "YWJj="},
+        {"user_data": base64.b64encode(b"x" * 65536).decode()},
+        {"user_data": 7},
+        {"metadata": {"k": 1}},
+        {"metadata": {"k" * 256: "v"}},
+        {"metadata": {"k": "v" * 256}},
+        {"metadata": []},
+        {"min_count": 0},
+        {"min_count": "x"},
+        {"min_count": 3, "max_count": 2},
+        {"max_count": 100000},
+        {"max_count": True},
+        {"config_drive": "perhaps"},
+        {"availability_zone": "no-such-zone"},
+        {"security_groups": ["default"]},
+        {"unknown_key": 1},
+        {"tags": ["a"]},
+        {"OS-DCF:diskConfig": "SOMETIMES"},
+        {"accessIPv4": "10.0.0.300"},
+        {"block_device_mapping_v2": [{"source_type": "volume", "destination_type": "volume", "uuid": UNKNOWN}]},
+        {"block_device_mapping_v2": [{"source_type": "blank", "destination_type": "local", "boot_index": 1}]},
+    ],
+    ids=lambda change: str(change)[:60],
+)
+def test_a_create_that_cannot_be(world: World, change: dict[str, Any]) -> None:
+    message = refused(world, 400, world.post("/servers", {"server": {**GOOD, **change}}))
+    assert len(message) < 1200
+
+
+@pytest.mark.parametrize("missing", ["name", "flavorRef"])
+def test_a_create_without_what_it_needs(world: World, missing: str) -> None:
+    body = {"server": {key: value for key, value in GOOD.items() if key != missing}}
+    assert missing in refused(world, 400, world.post("/servers", body))
+
+
+def test_networks_are_needed_from_2_37(world: World) -> None:
+    refused(world, 400, world.post("/servers", {"server": GOOD}, version="2.37"))
+
+
+def test_two_spellings_of_the_hints_at_once(world: World) -> None:
+    hints = {"os:scheduler_hints": {"query": "a"}, "OS-SCH-HNT:scheduler_hints": {"query": "b"}}
+    refused(world, 400, world.post("/servers", {"server": GOOD, **hints}))
+
+
+def test_a_name_of_eight_mebibytes(world: World) -> None:
+    answer = world.post("/servers", {"server": {**GOOD, "name": "a" * (8 << 20)}})
+    refused(world, 413, answer, "overLimit")
+    assert answer.headers["Retry-After"]
+
+
+def test_a_long_body_of_unknown_length(world: World) -> None:
+    answer = world.call(
+        "POST",
+        "/servers",
+        input_stream=BytesIO(b"a" * (2 << 20)),
+        headers={"Transfer-Encoding": "chunked"},
+        content_type="application/json",
+        environ_overrides={"wsgi.input_terminated": True, "CONTENT_LENGTH": ""},
+    )
+    refused(world, 413, answer, "overLimit")
+
+
+def test_a_body_of_another_kind(world: World) -> None:
+    refused(
+        world, 415, world.call("POST", "/servers", data=b"<server/>", content_type="application/xml"), "badMediaType"
+    )
+
+
+@pytest.mark.parametrize("server_id", ["x", "..", "%00", "%2e%2e%2fetc", "a" * 5000, "\u0441", "1;drop", "None"])
+def test_ids_that_are_no_ids(world: World, server_id: str) -> None:
+    answer = world.get(f"/servers/{server_id}")
+    assert answer.status_code in (300, 404)
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "limit=-1", "limit=x", "limit=1&limit=2", "marker=unknown", "changes-since=yesterday", "sort_key=secret",
+        "sort_dir=up", "all_tenants=maybe", "name=%00", "name=(", "ip=%5B", "sort_dir=asc&sort_dir=asc",
+    ],
+)  # fmt: skip
+def test_queries_that_cannot_be(world: World, query: str) -> None:
+    refused(world, 400, world.get(f"/servers?{query}"))
+
+
+@pytest.mark.parametrize("version", ["2.1", "2.75"])
+def test_unknown_query_keys_are_refused_from_2_75(world: World, version: str) -> None:
+    assert world.get("/servers?what=1", version=version).status_code == (200 if version == "2.1" else 400)
+
+
+@pytest.mark.parametrize("pattern", ["(a%2B)%2B$", "(.*)*.*(.*)*x", "(a|a|a)*b", "a{900}{900}", ".*.*.*.*.*.*.*x"])
+def test_patterns_made_to_burn_time_do_not(world: World, pattern: str) -> None:
+    world.create("a" * 255)
+    began = time.monotonic()
+    assert world.get(f"/servers?name={pattern}").status_code in (200, 400)
+    assert time.monotonic() - began < 0.5
+
+
+@pytest.mark.parametrize("body", [{}, {"os-start": None, "os-stop": None}, {"fly": None}, {"reboot": {}}, [], "x"])
+def test_actions_that_are_none(world: World, body: Any) -> None:
+    server_id = world.create()
+    assert world.post(f"/servers/{server_id}/action", body).status_code == 400
+
+
+def test_a_failure_inside_stays_inside(world: World) -> None:
+    def explode(*_: object, **__: object) -> None:
+        raise RuntimeError("secret /etc/passwd detail")
+
+    world.images.get_image = explode  # type: ignore[method-assign, assignment]
+    answer = world.post("/servers", {"server": GOOD})
+    assert answer.status_code == 500
+    assert "secret" not in answer.get_data(as_text=True)
+    assert answer.get_json()["computeFault"]["code"] == 500

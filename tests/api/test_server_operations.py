@@ -1,0 +1,401 @@
+"""What happens to servers: create in its variants, update, actions, delete, and cells that are away."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cellcloud.db import idempotency, index, intents, quotas
+from cellcloud.db.engine import Database
+from cellcloud.lifecycle import TaskState
+from cellcloud.model.intent import IntentKind, IntentState
+from tests.api.world import DEMO, IMAGE, NETWORK, World
+
+BODY: dict[str, Any] = {"name": "vm", "flavorRef": "1", "imageRef": IMAGE}
+PUBLIC_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGSXS8dJ/0bBcHAGQbbMXNbHMrFbOfVTQrqf5hPCN+kk me@here"
+
+
+def used(world: World, project_id: str = DEMO) -> dict[str, int]:
+    with world.database.read() as connection:
+        return quotas.list_usages(connection, project_id)
+
+
+def status(world: World, server_id: str) -> str:
+    return str(world.get(f"/servers/{server_id}").get_json()["server"]["status"])
+
+
+# ---- create ----------------------------------------------------------------------------------------------------------
+def test_what_openstackclient_sends(world: World) -> None:
+    world.post("/os-keypairs", {"keypair": {"name": "k", "public_key": PUBLIC_KEY}})
+    server = {
+        **BODY,
+        "flavorRef": "http://localhost/flavors/1",
+        "min_count": 1,
+        "max_count": 1,
+        "networks": [{"uuid": NETWORK}],
+        "key_name": "k",
+        "user_data": "IyEvYmluL3NoCg==",
+        "block_device_mapping_v2": [
+            {"uuid": IMAGE, "boot_index": 0, "source_type": "image", "destination_type": "local",
+             "delete_on_termination": True}
+        ],
+    }  # fmt: skip
+    body = {"server": server, "OS-SCH-HNT:scheduler_hints": {"different_host": []}}
+    answer = world.post("/servers", body, version="2.96")
+    assert answer.status_code == 202, answer.get_data(as_text=True)
+    world.settle()
+    server_id = answer.get_json()["server"]["id"]
+    spec = world.cell_of(server_id).servers[server_id].spec
+    assert spec.keypair is not None
+    assert spec.keypair.public_key == PUBLIC_KEY
+    assert (spec.user_data, spec.scheduler_hints) == ("IyEvYmluL3NoCg==", {"different_host": []})
+    assert spec.request_id == answer.headers["x-openstack-request-id"]
+
+
+def test_many_servers_in_one_request(world: World) -> None:
+    world.holding = True
+    server = {**BODY, "min_count": 100, "max_count": 100, "return_reservation_id": True}
+    answer = world.post("/servers", {"server": server})
+    reservation = answer.get_json()["reservation_id"]
+    listed = world.get(f"/servers?reservation_id={reservation}&sort_key=display_name").get_json()["servers"]
+    assert {one["name"] for one in listed} == {f"vm-{number}" for number in range(1, 101)}
+    assert used(world) == {"instances": 100, "cores": 100, "ram": 51200}
+
+
+def test_a_waiting_server_is_shown_as_building(world: World) -> None:
+    world.holding = True
+    server_id = world.create()
+    shown = world.get(f"/servers/{server_id}").get_json()["server"]
+    assert (shown["status"], shown["OS-EXT-STS:task_state"], shown["hostId"]) == ("BUILD", "scheduling", "")
+    assert shown["addresses"] == {}
+    refused = world.post(f"/servers/{server_id}/action", {"os-stop": None})
+    assert refused.status_code == 409
+    assert refused.get_json()["conflictingRequest"]["message"] == (
+        f"Cannot 'stop' instance {server_id} while it is in vm_state building"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "hostname"),
+    [
+        ("vm", "vm"), ("My Server.1", "my-server-1"), ("a_b", "a-b"), ("--x--", "x"), ("ÄÖ", None),
+        ("a" * 200, "a" * 63),
+        ("x;rm -rf", "xrm--rf"),
+    ],
+)  # fmt: skip
+def test_host_names_are_made_of_names(world: World, name: str, hostname: str | None) -> None:
+    server_id = world.create(name)
+    shown = world.get(f"/servers/{server_id}", version="2.90").get_json()["server"]["OS-EXT-SRV-ATTR:hostname"]
+    assert shown == (hostname or f"server-{server_id}")
+
+
+def test_forced_hosts_are_for_administrators(world: World) -> None:
+    server = {**BODY, "availability_zone": "zone-east:east-1"}
+    assert world.post("/servers", {"server": server}).status_code == 403
+    answer = world.post("/servers", {"server": server}, token="admin")
+    assert answer.status_code == 202
+    world.settle()
+    assert world.east.servers[answer.get_json()["server"]["id"]].spec.host == "east-1"
+
+
+def test_too_many_metadata_items_are_a_matter_of_quota(world: World) -> None:
+    metadata = {f"k{number}": "v" for number in range(129)}
+    assert world.post("/servers", {"server": {**BODY, "metadata": metadata}}).status_code == 403
+
+
+# ---- quota -----------------------------------------------------------------------------------------------------------
+def test_quota_is_reserved_refused_and_given_back(top_database: Database, tmp_path: Path) -> None:
+    world = World(top_database, tmp_path, instances=2)
+    first = world.create()
+    world.create()
+    answer = world.post("/servers", {"server": BODY})
+    assert answer.status_code == 403
+    assert answer.get_json()["forbidden"]["message"] == (
+        "Quota exceeded for instances: Requested 1, but already used 2 of 2 instances"
+    )
+    assert used(world)["instances"] == 2
+    world.call("DELETE", f"/servers/{first}")
+    world.settle()
+    assert used(world) == {"instances": 1, "cores": 1, "ram": 512}
+    world.create()
+    world.close()
+
+
+def test_as_many_as_fit_between_the_least_and_the_most(top_database: Database, tmp_path: Path) -> None:
+    world = World(top_database, tmp_path, cores=3)
+    assert world.post("/servers", {"server": {**BODY, "min_count": 4, "max_count": 9}}).status_code == 403
+    assert used(world) == {"instances": 0, "cores": 0, "ram": 0}
+    assert world.post("/servers", {"server": {**BODY, "min_count": 2, "max_count": 9}}).status_code == 202
+    assert used(world)["cores"] == 3
+    world.close()
+
+
+def test_a_storm_of_creates_gets_exactly_what_the_quota_has(top_database: Database, tmp_path: Path) -> None:
+    world = World(top_database, tmp_path, instances=5)
+    world.holding = True
+    codes: list[int] = []
+
+    def ask() -> None:
+        codes.append(world.app.test_client().post("/v2.1/servers", json={"server": BODY}, headers=token).status_code)
+
+    token = {"X-Auth-Token": "member"}
+    threads = [threading.Thread(target=ask) for _ in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(codes) == [202] * 5 + [403] * 15
+    assert used(world)["instances"] == 5
+    world.close()
+
+
+# ---- a client's own key ----------------------------------------------------------------------------------------------
+def test_a_repeated_create_returns_the_same_server(world: World) -> None:
+    key = {"Idempotency-Key": "3f2c"}
+    first = world.post("/servers", {"server": BODY}, headers=key)
+    world.settle()
+    again = world.post("/servers", {"server": BODY}, headers=key)
+    assert (again.status_code, again.get_json()) == (202, first.get_json())
+    assert len(world.get("/servers").get_json()["servers"]) == 1
+    world.call("DELETE", f"/servers/{first.get_json()['server']['id']}")
+    world.settle()
+    assert world.post("/servers", {"server": BODY}, headers=key).get_json() == first.get_json()
+    other = world.post("/servers", {"server": {**BODY, "name": "other"}}, headers=key)
+    assert other.status_code == 409
+    assert world.post("/servers", {"server": BODY}, headers=key, token="other").get_json() != first.get_json()
+
+
+def test_the_password_of_a_repeated_create_is_stored_nowhere(world: World) -> None:
+    key = {"Idempotency-Key": "3f2c"}
+    password = world.post("/servers", {"server": BODY}, headers=key).get_json()["server"]["adminPass"]
+    with world.database.read() as connection:
+        kept = idempotency.find_answer(connection, DEMO, "3f2c")
+    assert kept is not None
+    assert password not in str(kept)
+
+
+def test_a_race_under_one_key_makes_one_server(world: World) -> None:
+    found: list[Any] = []
+    headers = {"X-Auth-Token": "member", "Idempotency-Key": "race"}
+
+    def ask() -> None:
+        found.append(world.app.test_client().post("/v2.1/servers", json={"server": BODY}, headers=headers))
+
+    threads = [threading.Thread(target=ask) for _ in range(10)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert {answer.status_code for answer in found} == {202}
+    assert len({answer.get_json()["server"]["id"] for answer in found}) == 1
+    assert used(world)["instances"] == 1
+
+
+@pytest.mark.parametrize("key", ["", "a" * 256, "a b", "\u00fc"])
+def test_keys_that_are_none(world: World, key: str) -> None:
+    answer = world.post("/servers", {"server": BODY}, headers={"Idempotency-Key": key})
+    assert answer.status_code == 400
+
+
+# ---- delete ----------------------------------------------------------------------------------------------------------
+def test_deleting_before_a_cell_has_it_cancels_the_create(world: World) -> None:
+    world.holding = True
+    server_id = world.create()
+    assert world.call("DELETE", f"/servers/{server_id}").status_code == 204
+    assert world.get(f"/servers/{server_id}").status_code == 404
+    assert used(world)["instances"] == 0
+    with world.database.read() as connection:
+        intent = intents.find_intent(connection, server_id, IntentKind.CREATE)
+    assert intent is not None
+    assert intent.state == IntentState.CANCELLED
+    assert world.call("DELETE", f"/servers/{server_id}").status_code == 404
+
+
+def test_a_delete_while_the_cell_is_away_is_accepted_and_done_later(world: World) -> None:
+    server_id = world.create()
+    cell = world.cell_of(server_id)
+    cell.away = True
+    assert world.call("DELETE", f"/servers/{server_id}").status_code == 204
+    assert world.call("DELETE", f"/servers/{server_id}").status_code == 204
+    world.settle()
+    shown = world.get(f"/servers/{server_id}").get_json()["server"]
+    assert shown["OS-EXT-STS:task_state"] == TaskState.DELETING
+    with world.database.read() as connection:
+        intent = intents.find_intent(connection, server_id, IntentKind.DELETE)
+    assert intent is not None
+    world.heal(cell)
+    world.deliverer.deliver([intent.id])
+    world.settle()
+    assert world.get(f"/servers/{server_id}").status_code == 404
+    assert used(world)["instances"] == 0
+
+
+# ---- actions ---------------------------------------------------------------------------------------------------------
+def test_stop_start_and_reboot(world: World) -> None:
+    server_id = world.create()
+    act = f"/servers/{server_id}/action"
+    assert world.post(act, {"os-stop": None}).status_code == 202
+    assert status(world, server_id) == "SHUTOFF"
+    refused = world.post(act, {"os-stop": None})
+    assert refused.status_code == 409
+    assert "while it is in vm_state stopped" in refused.get_json()["conflictingRequest"]["message"]
+    assert world.post(act, {"os-start": None}).status_code == 202
+    assert status(world, server_id) == "ACTIVE"
+    assert world.post(act, {"reboot": {"type": "SOFT"}}).status_code == 202
+    assert status(world, server_id) == "REBOOT"
+    assert world.post(act, {"reboot": {"type": "hard"}}).status_code == 202
+    assert status(world, server_id) == "HARD_REBOOT"
+    actions = world.get(f"/servers/{server_id}/os-instance-actions").get_json()["instanceActions"]
+    assert [action["action"] for action in actions] == ["reboot", "reboot", "start", "stop", "create"]
+
+
+def test_consoles(world: World) -> None:
+    server_id = world.create()
+    output = world.post(f"/servers/{server_id}/action", {"os-getConsoleOutput": {"length": 2}})
+    assert output.get_json() == {"output": "line 3\nline 4"}
+    assert world.post(f"/servers/{server_id}/action", {"os-getConsoleOutput": {}}).get_json()["output"].count("\n") == 4
+    body = {"remote_console": {"protocol": "vnc", "type": "novnc"}}
+    console = world.post(f"/servers/{server_id}/remote-consoles", body, version="2.99").get_json()["remote_console"]
+    assert (console["protocol"], console["type"]) == ("vnc", "novnc")
+    assert console["url"].startswith("http://")
+    body = {"remote_console": {"protocol": "spice", "type": "spice-html5"}}
+    assert world.post(f"/servers/{server_id}/remote-consoles", body, version="2.6").status_code == 400
+
+
+def test_a_locked_server_moves_for_administrators_only(world: World) -> None:
+    server_id = world.create()
+    act = f"/servers/{server_id}/action"
+    assert world.post(act, {"lock": None}).status_code == 202
+    assert world.get(f"/servers/{server_id}", version="2.9").get_json()["server"]["locked"] is True
+    for method, path, body in (
+        ("POST", "/action", {"os-stop": None}),
+        ("POST", "/action", {"reboot": {"type": "HARD"}}),
+        ("DELETE", "", None),
+        ("POST", "/metadata", {"metadata": {"a": "b"}}),
+    ):
+        answer = world.call(method, f"/servers/{server_id}{path}", body)
+        assert answer.status_code == 409
+        assert answer.get_json()["conflictingRequest"]["message"] == f"Instance {server_id} is locked"
+    assert world.post(act, {"os-stop": None}, token="admin").status_code == 202
+    assert world.post(act, {"unlock": None}).status_code == 202
+    assert world.post(act, {"os-start": None}).status_code == 202
+
+
+def test_update(world: World) -> None:
+    server_id = world.create()
+    changes = {"name": "new", "description": "d", "accessIPv4": "10.0.0.1"}
+    answer = world.call("PUT", f"/servers/{server_id}", {"server": changes}, version="2.19")
+    assert answer.status_code == 200
+    shown = world.get(f"/servers/{server_id}", version="2.19").get_json()["server"]
+    assert {key: shown[key] for key in changes} == changes
+    assert world.get("/servers?name=new").get_json()["servers"][0]["id"] == server_id
+    assert world.call("PUT", f"/servers/{server_id}", {"server": {"description": "x"}}).status_code == 400
+    assert world.call("PUT", f"/servers/{server_id}", {"server": {}}).status_code == 400
+
+
+def test_metadata_routes(world: World) -> None:
+    server_id = world.create(metadata={"a": "1"})
+    path = f"/servers/{server_id}/metadata"
+    assert world.post(path, {"metadata": {"b": "2"}}).get_json() == {"metadata": {"a": "1", "b": "2"}}
+    assert world.get(path).get_json() == {"metadata": {"a": "1", "b": "2"}}
+    assert world.get(f"{path}/a").get_json() == {"meta": {"a": "1"}}
+    assert world.get(f"{path}/c").status_code == 404
+    assert world.call("PUT", f"{path}/a", {"meta": {"a": "9"}}).get_json() == {"meta": {"a": "9"}}
+    assert world.call("PUT", f"{path}/a", {"meta": {"b": "9"}}).status_code == 400
+    assert world.call("DELETE", f"{path}/a").status_code == 204
+    assert world.call("DELETE", f"{path}/a").status_code == 404
+    assert world.call("PUT", path, {"metadata": {"z": "0"}}).get_json() == {"metadata": {"z": "0"}}
+    assert world.post(path, {"metadata": {"k": 1}}).status_code == 400
+    assert world.post(path, {"metadata": {f"k{n}": "v" for n in range(129)}}).status_code == 403
+
+
+def test_tags_routes(world: World) -> None:
+    path = f"/servers/{world.create()}/tags"
+    assert world.get(path).status_code == 404
+    more = {"version": "2.26"}
+    assert world.call("PUT", path, {"tags": ["a", "b"]}, **more).get_json() == {"tags": ["a", "b"]}
+    assert world.call("PUT", f"{path}/c", **more).status_code == 201
+    assert world.call("PUT", f"{path}/c", **more).status_code == 204
+    assert world.get(f"{path}/c", **more).status_code == 204
+    assert world.call("DELETE", f"{path}/a", **more).status_code == 204
+    assert world.call("DELETE", f"{path}/a", **more).status_code == 404
+    assert world.get(path, **more).get_json() == {"tags": ["b", "c"]}
+    assert world.call("DELETE", path, **more).status_code == 204
+
+
+def test_addresses(world: World) -> None:
+    path = f"/servers/{world.create()}/ips"
+    entry = world.get(path).get_json()["addresses"]["private"][0]
+    assert set(entry) == {"version", "addr"}
+    assert world.get(f"{path}/private").get_json() == {"private": [entry]}
+    assert world.get(f"{path}/public").status_code == 404
+
+
+# ---- actions seen afterwards -----------------------------------------------------------------------------------------
+def test_instance_actions_by_microversion(world: World) -> None:
+    answer = world.post("/servers", {"server": BODY})
+    world.settle()
+    server_id, request_id = answer.get_json()["server"]["id"], answer.headers["x-openstack-request-id"]
+    path = f"/servers/{server_id}/os-instance-actions"
+    plain = world.get(f"{path}/{request_id}").get_json()["instanceAction"]
+    assert set(plain) == {"action", "instance_uuid", "request_id", "user_id", "project_id", "start_time", "message"}
+    newer = world.get(f"{path}/{request_id}", version="2.84").get_json()["instanceAction"]
+    assert newer["updated_at"]
+    assert set(newer["events"][0]) == {"event", "start_time", "finish_time", "result", "hostId", "details"}
+    operators = world.get(f"{path}/{request_id}", version="2.84", token="admin").get_json()["instanceAction"]
+    assert set(operators["events"][0]) - set(newer["events"][0]) == {"host", "traceback"}
+    assert world.get(f"{path}/req-unknown").status_code == 404
+    page = world.get(f"{path}?limit=1", version="2.58").get_json()
+    assert len(page["instanceActions"]) == 1
+    world.call("DELETE", f"/servers/{server_id}")
+    world.settle()
+    assert world.get(path).status_code == 404
+    actions = world.get(path, version="2.21").get_json()["instanceActions"]
+    assert [action["action"] for action in actions] == ["delete", "create"]
+
+
+# ---- cells that are away ---------------------------------------------------------------------------------------------
+def test_a_cell_that_is_away_still_shows_and_refuses_at_once(world: World) -> None:
+    server_id = world.create()
+    cell = world.cell_of(server_id)
+    cell.away = True
+    refused = world.post(f"/servers/{server_id}/action", {"os-stop": None})
+    assert refused.status_code == 503
+    assert refused.headers["Retry-After"]
+    assert refused.get_json()["serviceUnavailable"]["message"] == f"Cell {cell.name} did not answer in time."
+    asked = cell.calls
+    assert world.post(f"/servers/{server_id}/action", {"os-stop": None}).status_code == 503
+    assert cell.calls == asked
+    assert status(world, server_id) == "ACTIVE"
+    shown = world.get(f"/servers/{server_id}", version="2.16", token="admin").get_json()["server"]
+    assert shown["host_status"] == "UNKNOWN"
+    assert len(world.get("/servers/detail").get_json()["servers"]) == 1
+
+
+def test_creates_go_to_the_cell_that_answers(world: World) -> None:
+    world.east.away = True
+    ids = [world.create() for _ in range(6)]
+    assert set(ids) <= set(world.west.servers)
+    assert {status(world, server_id) for server_id in ids} == {"ACTIVE"}
+
+
+def test_creates_are_spread(world: World) -> None:
+    for _ in range(20):
+        world.create(wait=False)
+    world.settle()
+    assert min(len(world.east.servers), len(world.west.servers)) > 0
+
+
+def test_an_older_copy_never_replaces_a_newer_one(world: World) -> None:
+    server_id = world.create()
+    cell = world.cell_of(server_id)
+    old = replace(cell.servers[server_id], cell=cell.name)
+    world.post(f"/servers/{server_id}/action", {"os-stop": None})
+    with world.database.write() as connection:
+        assert index.upsert(connection, [old]) == 0
+        assert index.upsert(connection, [replace(old, version=99, cell="elsewhere")]) == 0
+    assert status(world, server_id) == "SHUTOFF"

@@ -1,0 +1,102 @@
+"""Version documents, microversions, request ids and the twin routes."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tests.api.world import DEMO, World
+
+REQUEST_ID = re.compile(r"^req-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
+
+
+def test_the_version_list_begins_with_the_deprecated_one(world: World) -> None:
+    answer = world.get("/", token=None)
+    assert answer.status_code == 200
+    versions = answer.get_json()["versions"]
+    assert [version["id"] for version in versions] == ["v2.0", "v2.1"]
+    assert (versions[0]["status"], versions[0]["version"], versions[0]["min_version"]) == ("DEPRECATED", "", "")
+    assert (versions[1]["status"], versions[1]["version"], versions[1]["min_version"]) == ("CURRENT", "2.100", "2.1")
+    for version in versions:
+        path = version["links"][0]["href"].removeprefix("http://localhost")
+        assert world.get(path, token=None).get_json()["version"]["id"] == version["id"]
+
+
+@pytest.mark.parametrize("path", ["/v2.1", "/v2.1/"])
+def test_the_version_document_is_anonymous(world: World, path: str) -> None:
+    document = world.call("GET", path, token=None).get_json()["version"]
+    assert {link["rel"] for link in document["links"]} == {"self", "describedby"}
+    assert document["media-types"]
+
+
+def test_an_unknown_first_segment_is_offered_the_versions(world: World) -> None:
+    answer = world.http.get("/compute/servers")
+    assert answer.status_code == 300
+    assert [choice["id"] for choice in answer.get_json()["choices"]] == ["v2.0", "v2.1"]
+
+
+@pytest.mark.parametrize(
+    ("headers", "echoed"),
+    [
+        ({}, "2.1"),
+        ({"OpenStack-API-Version": "compute 2.47"}, "2.47"),
+        ({"OpenStack-API-Version": "volume 3.1, compute 2.5"}, "2.5"),
+        ({"OpenStack-API-Version": "compute latest"}, "2.100"),
+        ({"X-OpenStack-Nova-API-Version": "2.9"}, "2.9"),
+        ({"OpenStack-API-Version": "volume 3.1"}, "2.1"),
+    ],
+)
+def test_every_answer_echoes_its_microversion(world: World, headers: dict[str, str], echoed: str) -> None:
+    answer = world.get("/servers", headers=headers)
+    assert answer.status_code == 200
+    assert answer.headers["OpenStack-API-Version"] == f"compute {echoed}"
+    assert answer.headers["X-OpenStack-Nova-API-Version"] == echoed
+    assert "OpenStack-API-Version" in answer.headers["Vary"]
+    assert "X-OpenStack-Nova-API-Version" in answer.headers["Vary"]
+
+
+@pytest.mark.parametrize(
+    ("text", "status"),
+    [("2.101", 406), ("1.1", 406), ("2.0", 406), ("3.1", 406), ("two", 400), ("2", 400), ("", 400), ("2.01", 400)],
+)
+def test_a_microversion_out_of_range_or_malformed_is_refused(world: World, text: str, status: int) -> None:
+    answer = world.get("/servers", headers={"OpenStack-API-Version": f"compute {text}"})
+    assert answer.status_code == status
+    if status == 406:
+        assert "2.1" in answer.get_json()["computeFault"]["message"]
+
+
+def test_request_ids_are_ours_and_foreign_ones_are_not_repeated(world: World) -> None:
+    answer = world.get("/servers", headers={"X-OpenStack-Request-ID": "req-nonsense"})
+    ours = answer.headers["x-openstack-request-id"]
+    assert REQUEST_ID.match(ours)
+    assert answer.headers["x-compute-request-id"] == ours
+    assert REQUEST_ID.match(world.get("/nothing", token=None).headers["x-compute-request-id"])
+
+
+def test_the_project_may_stand_in_the_path(world: World) -> None:
+    server_id = world.create()
+    answer = world.get(f"/{DEMO}/servers/{server_id}")
+    assert answer.status_code == 200
+    assert answer.get_json()["server"]["links"][0]["href"] == f"http://localhost/v2.1/{DEMO}/servers/{server_id}"
+    refused = world.get(f"/{'f' * 32}/servers")
+    assert refused.status_code == 400
+    assert "project_id" in refused.get_json()["badRequest"]["message"]
+
+
+def test_a_route_outside_its_microversions_is_not_found(world: World) -> None:
+    server_id = world.create()
+    body = {"remote_console": {"protocol": "vnc", "type": "novnc"}}
+    assert world.post(f"/servers/{server_id}/remote-consoles", body, version="2.5").status_code == 404
+    assert world.post(f"/servers/{server_id}/remote-consoles", body, version="2.6").status_code == 200
+    old = {"os-getVNCConsole": {"type": "novnc"}}
+    assert world.post(f"/servers/{server_id}/action", old, version="2.6").status_code == 404
+    assert world.post(f"/servers/{server_id}/action", old, version="2.5").status_code == 200
+
+
+def test_methods_that_are_not_there(world: World) -> None:
+    answer = world.call("PATCH", "/servers")
+    assert answer.status_code == 405
+    assert answer.get_json()["badMethod"]["code"] == 405
+    assert world.call("OPTIONS", "/servers").status_code == 405
