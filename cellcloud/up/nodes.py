@@ -196,8 +196,9 @@ def _write_files(config: NodeConfig) -> None:
     for name in ("images", "qemu", "boot", "dnsmasq"):
         (directory / "lib" / name).mkdir(exist_ok=True)
         (directory / "lib" / name).chmod(0o755)
-    for name in ("libvirt", "lock"):
+    for name in ("libvirt", "lock", "networks"):
         (directory / "run" / name).mkdir()
+        (directory / "run" / name).chmod(0o755)
     for name in ("pid", "node.json"):
         (directory / name).unlink(missing_ok=True)
     _replace(directory / "hosts", f"127.0.0.1 localhost\n{config.ip} {config.name}\n", mode=0o644)
