@@ -11,7 +11,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
@@ -240,6 +240,17 @@ def test_a_guest_cannot_pass_for_another(
     )
     run_in_guest(node, key, mine, f"setsid sh -c {shlex.quote(script)} >/dev/null 2>&1 </dev/null &")
     wait_for_text(driver, first.id, "dropped")
+
+
+def test_an_address_can_be_given_to_another_guest(node: LibvirtNode, driver: LibvirtDriver, key: Path) -> None:
+    keeper = make_server(key)
+    driver.spawn(keeper, 1, [make_port(1)], TinyImage())  # the network stays while it has a port
+    address = make_port(2).fixed_ips
+    for number in (2, 3):
+        spec, port = make_server(key, config_drive=True), replace(make_port(number), fixed_ips=address)
+        driver.spawn(spec, 1, [port], TinyImage())
+        wait_for_text(driver, spec.id, f"address of eth0: {address[0].ip_address}/")
+        driver.destroy(spec.id, 2)
 
 
 def test_networks_with_the_same_addresses_do_not_meet(

@@ -129,6 +129,7 @@ class Wiring:
             "guests": guests,
         }
         path = self._options.work_dir / "metadata.json"
+        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
         fresh = path.with_suffix(".new")
         fresh.unlink(missing_ok=True)
         with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
