@@ -7,26 +7,31 @@ from __future__ import annotations
 
 import queue
 import threading
+import weakref
+from collections import defaultdict
 from typing import Any
 
 from kombu.transport import TRANSPORT_ALIASES, memory
 
 from cellcloud import clock
 
-_arrival = threading.Condition()
-_count = 0
+LEAST_WAIT = 0.25  # seconds; oslo.messaging would have each receiver look twenty times a second
+
+_lock = threading.Lock()
+_receivers: defaultdict[str, weakref.WeakSet[Transport]] = defaultdict(weakref.WeakSet)
 
 
 class Channel(memory.Channel):
-    """Tells every waiting receiver of each message."""
+    """Wakes those who receive from a queue when a message is put there."""
 
-    def _put(self, *args: Any, **options: Any) -> None:
-        super()._put(*args, **options)  # type: ignore[no-untyped-call]
-        _announce()
+    def _put(self, queue: str, *args: Any, **options: Any) -> None:
+        super()._put(queue, *args, **options)  # type: ignore[no-untyped-call]
+        _wake(queue)
 
-    def _put_fanout(self, *args: Any, **options: Any) -> None:
-        super()._put_fanout(*args, **options)  # type: ignore[no-untyped-call]
-        _announce()
+    def _put_fanout(self, exchange: str, message: Any, routing_key: Any = None, **options: Any) -> None:
+        super()._put_fanout(exchange, message, routing_key, **options)  # type: ignore[no-untyped-call]
+        for name in self._lookup(exchange, routing_key):  # type: ignore[no-untyped-call]
+            _wake(name)
 
 
 class Transport(memory.Transport):
@@ -34,20 +39,32 @@ class Transport(memory.Transport):
 
     Channel = Channel
 
+    def __init__(self, client: Any, **options: Any) -> None:
+        super().__init__(client, **options)  # type: ignore[no-untyped-call]
+        self.arrival = threading.Event()
+
     def drain_events(self, connection: Any, timeout: float | None = None, **options: Any) -> None:
-        """Deliver one message; raises TimeoutError when none came in ``timeout`` seconds."""
-        end = float("inf") if timeout is None else clock.monotonic() + timeout
-        queues: Any = self.cycle
+        """Deliver one message; raises TimeoutError when none came in ``timeout`` seconds or a little more."""
+        end = None if timeout is None else clock.monotonic() + max(timeout, LEAST_WAIT)
+        channels: Any = self.cycle
         while True:
-            seen = _count
+            self.arrival.clear()
+            self._register()
             try:
-                queues.get(self._deliver, timeout=timeout)
+                channels.get(self._deliver, timeout=timeout)
                 return
             except queue.Empty:
-                left = end - clock.monotonic()
-            if left <= 0:
+                left = None if end is None else end - clock.monotonic()
+            if left is not None and left <= 0:
                 raise TimeoutError
-            _wait_for_more_than(seen, left)
+            self.arrival.wait(left)
+
+    def _register(self) -> None:
+        """Be woken for every queue that is received from."""
+        names = {name for channel in self.channels for name in channel._active_queues}
+        with _lock:
+            for name in names:
+                _receivers[name].add(self)
 
 
 def install() -> None:
@@ -55,13 +72,8 @@ def install() -> None:
     TRANSPORT_ALIASES["memory"] = f"{__name__}:Transport"
 
 
-def _wait_for_more_than(seen: int, seconds: float) -> None:
-    with _arrival:
-        _arrival.wait_for(lambda: _count != seen, timeout=None if seconds == float("inf") else seconds)
-
-
-def _announce() -> None:
-    global _count
-    with _arrival:
-        _count += 1
-        _arrival.notify_all()
+def _wake(name: str) -> None:
+    with _lock:
+        receivers = list(_receivers.get(name, ()))
+    for receiver in receivers:
+        receiver.arrival.set()
