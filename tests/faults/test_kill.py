@@ -1,0 +1,150 @@
+"""kill -9 of every kind of process while servers are built and deleted: all comes to rest, and nothing is left over.
+
+The order of the kills, and what is deleted when, comes from a seed that is printed; CELLCLOUD_SEED sets it.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+import sqlalchemy as sa
+
+from cellcloud.db import top_schema
+from tests.cloud import CELLS, Api, Cloud, running_cloud, until
+from tests.faults.books import Books, open_books, wait_until_right
+
+SERVERS = 30
+CLIENTS = 6
+CONVERGED = 60.0  # seconds after the last kill
+PATIENCE = 60.0  # seconds a client repeats a request that nobody answered
+OF_A_CELL = ("conductor", "scheduler", "compute", "consoleauth", "consoleproxy", "metadata")
+
+
+class Killer:
+    """Ends processes without warning, each kind at least once, until told that enough has been done."""
+
+    def __init__(self, cloud: Cloud, chance: random.Random) -> None:
+        self._cloud = cloud
+        self._chance = chance
+        self.killed: list[tuple[str, int]] = []
+        worker, api = "an API worker", "top.api"
+        first = [f"{chance.choice(CELLS)}.{kind}" for kind in OF_A_CELL]
+        self.plan = [worker, api, "top.router", *first]
+        chance.shuffle(self.plan)
+        self.plan += [chance.choice([worker, *(f"{cell}.{kind}" for cell in CELLS for kind in OF_A_CELL[:3])])] * 2
+
+    def run(self) -> None:
+        for name in self.plan:
+            pid = until(lambda name=name: self._find(name), 30.0, what=f"{name} to kill")
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+            self.killed.append((name, pid))
+            time.sleep(self._chance.uniform(0.2, 0.8))
+
+    def _find(self, name: str) -> int:
+        workers = self._cloud.api_workers()
+        return (self._chance.choice(workers) if workers else 0) if "." not in name else self._cloud.pid(name)
+
+
+class Clients:
+    """Ask for servers and delete some of them, as patient users do: again, with the same key, when nobody answers."""
+
+    def __init__(self, api: Api) -> None:
+        self._api = api
+        self.accepted: dict[str, str] = {}  # key -> id
+        self.deleted: set[str] = set()
+        self._lock = threading.Lock()
+
+    def build(self, number: int, *, wanted: bool, pause: float) -> None:
+        """One server; deleted again after ``pause`` seconds when it is not wanted."""
+        key = f"key-{number}"
+        body = self._api.server_body(f"server-{number}")
+        answer = self._persist(lambda: self._api.request("POST", "/servers", body, **{"Idempotency-Key": key}), 202)
+        server_id = str(answer.json()["server"]["id"])
+        with self._lock:
+            self.accepted[key] = server_id
+        if wanted:
+            return
+        time.sleep(pause)
+        self._persist(lambda: self._api.request("DELETE", f"/servers/{server_id}"), 204, 404)
+        with self._lock:
+            self.deleted.add(server_id)
+
+    def repeat(self, number: int) -> None:
+        """The same request once more names the same server."""
+        key = f"key-{number}"
+        body = self._api.server_body(f"server-{number}")
+        answer = self._persist(lambda: self._api.request("POST", "/servers", body, **{"Idempotency-Key": key}), 202)
+        assert answer.json()["server"]["id"] == self.accepted[key]
+
+    @staticmethod
+    def _persist(ask: Callable[[], Any], *wanted: int) -> Any:
+        """Ask until there is an answer. Only silence and "try again" are reasons to repeat."""
+        end = time.monotonic() + PATIENCE
+        while True:
+            with suppress(requests.ConnectionError, requests.Timeout):
+                answer = ask()
+                if answer.status_code in wanted:
+                    return answer
+                assert answer.status_code == 503, (answer.status_code, answer.text)
+            assert time.monotonic() < end, "nobody answers any more"
+            time.sleep(0.2)
+
+
+@pytest.mark.slow
+def test_killed_processes_lose_and_leave_nothing(tmp_path: Path) -> None:
+    seed = int(os.environ.get("CELLCLOUD_SEED", str(random.SystemRandom().randrange(10**6))))
+    print(f"CELLCLOUD_SEED={seed}")
+    chance = random.Random(seed)
+    with running_cloud(tmp_path, hosts=4) as cloud, open_books(cloud) as books:
+        clients, killer = Clients(cloud.api()), Killer(cloud, chance)
+        with ThreadPoolExecutor(CLIENTS + 1) as pool:
+            killing = pool.submit(killer.run)
+            asked = [
+                pool.submit(clients.build, number, wanted=number % 3 > 0, pause=chance.uniform(0.0, 2.0))
+                for number in range(SERVERS - CLIENTS)
+            ]
+            killing.result(timeout=200)
+            last_kill = time.monotonic()
+            # the last ones are asked for when everybody has just been killed
+            asked += [
+                pool.submit(clients.build, number, wanted=number % 2 > 0, pause=0.0)
+                for number in range(SERVERS - CLIENTS, SERVERS)
+            ]
+            for each in asked:
+                each.result(timeout=120)
+        print("killed:", killer.killed)
+        wait_until_right(books, CONVERGED - (time.monotonic() - last_kill))
+        _check_accepted(books, clients)
+        _check_shown(cloud.api(), clients)
+        clients.repeat(1)
+        assert {name.rpartition(".")[2] for name, _ in killer.killed} >= {"api", "router", *OF_A_CELL}
+        assert set(until(cloud.pids, 10.0)) >= {f"{cell}.{kind}" for cell in CELLS for kind in OF_A_CELL}
+
+
+def _check_accepted(books: Books, clients: Clients) -> None:
+    """Every request that was ever answered made just one server, and no other was made."""
+    assert len(clients.accepted) == SERVERS
+    with books.top.read() as connection:
+        made = set(connection.execute(sa.select(top_schema.server_index.c.id)).scalars())
+    assert made == set(clients.accepted.values())
+
+
+def _check_shown(api: Api, clients: Clients) -> None:
+    shown = api.list_servers()
+    assert set(shown) == set(clients.accepted.values()) - clients.deleted
+    assert {server["status"] for server in shown.values()} <= {"ACTIVE", "ERROR"}
+    failed = [server.get("fault") for server in shown.values() if server["status"] == "ERROR"]
+    print("in ERROR:", failed)
+    assert len(failed) < SERVERS // 10
