@@ -116,8 +116,7 @@ def list_domains(c: Connection) -> dict[str, str]:
 
 
 def list_roles(c: Connection) -> list[Role]:
-    query = sa.select(identity_roles).order_by(identity_roles.c.name)
-    return [Role(**row) for row in c.execute(query).mappings()]
+    return [Role(**row) for row in c.execute(_ROLES).mappings()]
 
 
 def insert_role(c: Connection, role: Role) -> None:
@@ -171,10 +170,9 @@ def insert_token(
     )
 
 
-def find_token(c: Connection, token_hash: str) -> Token | None:
-    """The token, with the roles its user has now. None: unknown, expired, or its user or project is gone."""
+def _token_query() -> sa.Select[Any]:
     t, u, p, g = identity_tokens, identity_users, identity_projects, identity_grants
-    query = (
+    return (
         sa.select(
             t,
             u.c.name.label("user_name"),
@@ -190,9 +188,17 @@ def find_token(c: Connection, token_hash: str) -> Token | None:
         .outerjoin(p, (p.c.id == t.c.project_id) & p.c.enabled)
         .outerjoin(g, (g.c.user_id == u.c.id) & (g.c.project_id == p.c.id))
         .outerjoin(identity_roles, identity_roles.c.id == g.c.role_id)
-        .where(t.c.token_hash == token_hash, t.c.expires_at > utc_now())
+        .where(t.c.token_hash == sa.bindparam("token_hash"), t.c.expires_at > utc_now())
     )
-    rows = c.execute(query).all()
+
+
+_TOKEN = _token_query()
+_ROLES = sa.select(identity_roles).order_by(identity_roles.c.name)
+
+
+def find_token(c: Connection, token_hash: str) -> Token | None:
+    """The token, with the roles its user has now. None: unknown, expired, or its user or project is gone."""
+    rows = c.execute(_TOKEN, {"token_hash": token_hash}).all()
     if not rows or (rows[0].project_id is not None and rows[0].project_name is None):
         return None
     row = rows[0]

@@ -100,23 +100,7 @@ def list_subnets(
     if project_id is not None:
         shared = sa.select(networks.c.id).where((networks.c.project_id == project_id) | networks.c.shared)
         query = query.where((subnets.c.project_id == project_id) | subnets.c.network_id.in_(shared))
-    return [
-        Subnet(
-            id=row.id,
-            network_id=row.network_id,
-            cidr=row.cidr,
-            name=row.name,
-            project_id=row.project_id,
-            gateway_ip=row.gateway_ip,
-            enable_dhcp=row.enable_dhcp,
-            dns_nameservers=tuple(row.dns_nameservers),
-            allocation_pools=tuple((first, last) for first, last in row.allocation_pools),
-            description=row.description,
-            created_at=stamp(row.created_at),
-            updated_at=stamp(row.updated_at),
-        )
-        for row in c.execute(query)
-    ]
+    return [subnet_of(row) for row in c.execute(query)]
 
 
 def get_subnet(c: Connection, project_id: str | None, subnet_id: str) -> Subnet:
@@ -149,6 +133,24 @@ def delete_subnet(c: Connection, subnet_id: str) -> None:
         c.execute(subnets.delete().where(subnets.c.id == subnet_id))
 
 
+def subnet_of(row: Any) -> Subnet:
+    """The record of a row."""
+    return Subnet(
+        id=row.id,
+        network_id=row.network_id,
+        cidr=row.cidr,
+        name=row.name,
+        project_id=row.project_id,
+        gateway_ip=row.gateway_ip,
+        enable_dhcp=row.enable_dhcp,
+        dns_nameservers=tuple(row.dns_nameservers),
+        allocation_pools=tuple((first, last) for first, last in row.allocation_pools),
+        description=row.description,
+        created_at=stamp(row.created_at),
+        updated_at=stamp(row.updated_at),
+    )
+
+
 def page(table: sa.Table, where: Where, after: str | None, limit: int | None) -> sa.Select[Any]:
     """Rows by id whose columns have accepted values, after an id."""
     query = sa.select(table).where(*(table.c[name].in_(list(values)) for name, values in where.items()))
@@ -159,4 +161,4 @@ def page(table: sa.Table, where: Where, after: str | None, limit: int | None) ->
 
 def stamp(when: dt.datetime) -> str:
     """As Neutron writes times."""
-    return when.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return f"{when:%Y-%m-%dT%H:%M:%S}Z"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,13 +13,57 @@ from sqlalchemy.engine import Connection
 
 from cellcloud import errors
 from cellcloud.db.engine import LostRace, utc_now
-from cellcloud.db.networks import Where, list_networks, list_subnets, page, stamp
+from cellcloud.db.networks import Where, page, stamp, subnet_of
 from cellcloud.db.top_schema import networks, port_addresses, ports, subnets
-from cellcloud.model.network import FixedIp, Network, NewPort, Port, PortRecord, Subnet
+from cellcloud.model.network import FixedIp, NewPort, Port, PortRecord, Subnet
 from cellcloud.model.subnet import Pool, containing, fixed_ip
 
 MAC_PREFIX = "fa:16:3e"
 _MOST_AT_ONCE = 1000
+
+
+# Statements of every create and delete are built once: building costs more than running them.
+_JOINED = (
+    sa.select(
+        ports,
+        networks.c.name.label("network_name"),
+        networks.c.mtu,
+        port_addresses.c.subnet_id,
+        port_addresses.c.ip_address,
+        subnets.c.cidr,
+        subnets.c.gateway_ip,
+        subnets.c.dns_nameservers,
+    )
+    .join(networks, networks.c.id == ports.c.network_id)
+    .outerjoin(port_addresses, port_addresses.c.port_id == ports.c.id)
+    .outerjoin(subnets, subnets.c.id == port_addresses.c.subnet_id)
+    .order_by(ports.c.id, port_addresses.c.ip_address)
+)
+_BY_ID = _JOINED.where(ports.c.id == sa.bindparam("port_id"))
+_BY_SERVER = _JOINED.where(ports.c.device_id == sa.bindparam("server_id"))
+_BY_INDEX = sa.select(ports.c.id).where(
+    ports.c.device_id == sa.bindparam("server_id"), ports.c.device_index == sa.bindparam("index")
+)
+_NETWORK = sa.select(networks, utc_now().label("now")).where(networks.c.id == sa.bindparam("network_id"))
+_SUBNETS = sa.select(subnets).where(subnets.c.network_id == sa.bindparam("network_id")).order_by(subnets.c.created_at)
+_COUNT_ON = (
+    subnets.update()
+    .where(subnets.c.id == sa.bindparam("subnet"))
+    .values(next_offset=subnets.c.next_offset + sa.bindparam("step"))
+)
+_COUNTER = sa.select(subnets.c.next_offset).where(subnets.c.id == sa.bindparam("subnet"))
+_HELD = sa.select(port_addresses.c.ip_address).where(
+    port_addresses.c.subnet_id == sa.bindparam("subnet"),
+    port_addresses.c.ip_address.in_(sa.bindparam("candidates", expanding=True)),
+)
+_INSERT_PORT, _INSERT_ADDRESS = ports.insert(), port_addresses.insert()
+_MINE = (ports.c.device_id == sa.bindparam("server_id"), ports.c.device_index.is_not(None))
+_DELETE_OWNED = ports.delete().where(*_MINE, ports.c.owned)
+_FREE = (
+    ports.update()
+    .where(*_MINE)
+    .values(device_id="", device_index=None, device_owner="", host_id="", updated_at=utc_now())
+)
 
 
 def list_ports(
@@ -32,48 +76,40 @@ def list_ports(
     limit: int | None = None,
 ) -> list[PortRecord]:
     """Ports by id, with their addresses. ``project_id``: only its own; None: all. ``address``: those that have it."""
-    query = page(ports, where, after, limit)
+    chosen = page(ports, where, after, limit).with_only_columns(ports.c.id)
     if project_id is not None:
-        query = query.where(ports.c.project_id == project_id)
+        chosen = chosen.where(ports.c.project_id == project_id)
     if address is not None:
         having = sa.select(port_addresses.c.port_id).where(port_addresses.c.ip_address == address)
-        query = query.where(ports.c.id.in_(having))
-    chosen = query.subquery()
-    joined = (
-        sa.select(
-            chosen,
-            networks.c.name.label("network_name"),
-            networks.c.mtu,
-            port_addresses.c.subnet_id,
-            port_addresses.c.ip_address,
-            subnets.c.cidr,
-            subnets.c.gateway_ip,
-            subnets.c.dns_nameservers,
-        )
-        .join(networks, networks.c.id == chosen.c.network_id)
-        .outerjoin(port_addresses, port_addresses.c.port_id == chosen.c.id)
-        .outerjoin(subnets, subnets.c.id == port_addresses.c.subnet_id)
-        .order_by(chosen.c.id, port_addresses.c.ip_address)
-    )
-    found: dict[str, list[Any]] = {}
-    for row in c.execute(joined):
-        found.setdefault(row.id, []).append(row)
-    return [_record(rows) for rows in found.values()]
+        chosen = chosen.where(ports.c.id.in_(having))
+    ids = list(c.execute(chosen).scalars())
+    return _records(c.execute(_JOINED.where(ports.c.id.in_(ids)))) if ids else []
 
 
 def get_port(c: Connection, project_id: str | None, port_id: str) -> PortRecord:
     """Raises NotFound, the same for another project's port."""
-    found = list_ports(c, project_id=project_id, where={"id": [port_id]})
-    if not found:
-        raise errors.NotFound(f"Port {port_id[:64]} could not be found.")
-    return found[0]
+    for record in _records(c.execute(_BY_ID, {"port_id": port_id})):
+        if project_id in (None, record.port.project_id):
+            return record
+    raise errors.NotFound(f"Port {port_id[:64]} could not be found.")
+
+
+def list_ports_of_device(c: Connection, project_id: str | None, device_id: str) -> list[PortRecord]:
+    """Every port that names the device, whoever wrote it there."""
+    found = _records(c.execute(_BY_SERVER, {"server_id": device_id}))
+    return [record for record in found if project_id in (None, record.port.project_id)]
 
 
 def ports_of_server(c: Connection, server_id: str) -> dict[int, PortRecord]:
     """Index of the server's request -> the port that answers it, in order."""
-    found = list_ports(c, project_id=None, where={"device_id": [server_id]})
+    found = list_ports_of_device(c, None, server_id)
     indexed = {record.device_index: record for record in found if record.device_index is not None}
     return dict(sorted(indexed.items()))
+
+
+def find_by_index(c: Connection, server_id: str, index: int) -> str | None:
+    """The port that answers that request of a server."""
+    return c.execute(_BY_INDEX, {"server_id": server_id, "index": index}).scalar_one_or_none()
 
 
 def make_ports(c: Connection, new: Sequence[NewPort], *, project_id: str | None) -> list[PortRecord]:
@@ -81,20 +117,18 @@ def make_ports(c: Connection, new: Sequence[NewPort], *, project_id: str | None)
 
     Raises NotFound, Invalid, Conflict with no address left; LostRace where another request was first.
     """
-    if not new:
-        return []
-    ids = list({wanted.network_id for wanted in new})
-    known = {network.id: network for network in list_networks(c, project_id=project_id, where={"id": ids})}
-    of: dict[str, list[Subnet]] = {}
-    for subnet in list_subnets(c, project_id=None, where={"network_id": ids}):
-        of.setdefault(subnet.network_id, []).append(subnet)
-    records = []
+    records: list[PortRecord] = []
     for wanted in new:
-        network = known.get(wanted.network_id)
-        if network is None:
+        network = c.execute(_NETWORK, {"network_id": wanted.network_id}).one_or_none()
+        if network is None or not (project_id in (None, network.project_id) or network.shared):
             raise errors.NotFound(f"Network {wanted.network_id[:64]} could not be found.")
-        record = _new_record(wanted, network, _choose_addresses(c, wanted, of.get(network.id, [])))
-        _insert_port(c, record)
+        known = [subnet_of(row) for row in c.execute(_SUBNETS, {"network_id": network.id})]
+        record = _new_record(wanted, network, _choose_addresses(c, wanted, known))
+        with _racing():
+            c.execute(_INSERT_PORT, _port_values(record) | {"created_at": network.now, "updated_at": network.now})
+            for ip in record.port.fixed_ips:
+                held = {"subnet_id": ip.subnet_id, "ip_address": ip.ip_address, "port_id": record.port.id}
+                c.execute(_INSERT_ADDRESS, held)
         records.append(record)
     return records
 
@@ -105,17 +139,17 @@ def take_address(c: Connection, subnet: Subnet) -> str | None:
     The subnet's counter stands where nothing was handed out yet, so an emptyish subnet costs three statements however
     large it is.
     """
-    mine, pool = subnets.c.id == subnet.id, Pool(subnet)
-    c.execute(subnets.update().where(mine).values(next_offset=subnets.c.next_offset + 1))
-    start = int(c.execute(sa.select(subnets.c.next_offset).where(mine)).scalar_one()) - 1
+    pool = Pool(subnet)
+    c.execute(_COUNT_ON, {"subnet": subnet.id, "step": 1})
+    start = int(c.execute(_COUNTER, {"subnet": subnet.id}).scalar_one()) - 1
     looked, window = 0, 8
     while looked < pool.size:
         candidates = [pool[start + looked + i] for i in range(min(window, pool.size - looked))]
         taken = _held(c, subnet.id, candidates)
-        for position, candidate in enumerate(candidates):
+        for position, candidate in enumerate(candidates, looked):
             if candidate not in taken:
-                if looked + position:
-                    c.execute(subnets.update().where(mine).values(next_offset=start + looked + position + 1))
+                if position:
+                    c.execute(_COUNT_ON, {"subnet": subnet.id, "step": position})
                 return candidate
         looked += len(candidates)
         window = min(window * 4, _MOST_AT_ONCE)
@@ -150,26 +184,13 @@ def move_ports(c: Connection, server_id: str, host: str) -> None:
 
 def release_ports(c: Connection, server_id: str) -> None:
     """Delete the ports made for a server, and free those that it was lent."""
-    mine = (ports.c.device_id == server_id) & ports.c.device_index.is_not(None)
-    c.execute(ports.delete().where(mine, ports.c.owned))
-    free = {"device_id": "", "device_index": None, "device_owner": "", "host_id": "", "updated_at": utc_now()}
-    c.execute(ports.update().where(mine).values(**free))
+    c.execute(_DELETE_OWNED, {"server_id": server_id})
+    c.execute(_FREE, {"server_id": server_id})
 
 
 def delete_port(c: Connection, port_id: str) -> bool:
     """Delete a port with its addresses; False when there is none."""
     return c.execute(ports.delete().where(ports.c.id == port_id)).rowcount > 0
-
-
-def _insert_port(c: Connection, record: PortRecord) -> None:
-    held = [
-        {"subnet_id": ip.subnet_id, "ip_address": ip.ip_address, "port_id": record.port.id}
-        for ip in record.port.fixed_ips
-    ]
-    with _racing():
-        c.execute(ports.insert().values(created_at=utc_now(), updated_at=utc_now(), **_port_values(record)))
-        if held:
-            c.execute(port_addresses.insert(), held)
 
 
 @contextmanager
@@ -206,16 +227,14 @@ def _any_address(c: Connection, network_id: str, known: Sequence[Subnet]) -> Fix
 
 
 def _held(c: Connection, subnet_id: str, candidates: Sequence[str]) -> set[str]:
-    taken = port_addresses.c
-    query = sa.select(taken.ip_address).where(taken.subnet_id == subnet_id, taken.ip_address.in_(candidates))
-    return set(c.execute(query).scalars())
+    return set(c.execute(_HELD, {"subnet": subnet_id, "candidates": candidates}).scalars())
 
 
 def _new_mac() -> str:
     return ":".join([MAC_PREFIX, *(f"{byte:02x}" for byte in secrets.token_bytes(3))])
 
 
-def _new_record(wanted: NewPort, network: Network, addresses: tuple[FixedIp, ...]) -> PortRecord:
+def _new_record(wanted: NewPort, network: Any, addresses: tuple[FixedIp, ...]) -> PortRecord:
     port = Port(
         id=str(uuid.uuid4()),
         network_id=network.id,
@@ -236,6 +255,8 @@ def _new_record(wanted: NewPort, network: Network, addresses: tuple[FixedIp, ...
         device_owner=wanted.device_owner,
         device_index=wanted.device_index,
         admin_state_up=wanted.admin_state_up,
+        created_at=stamp(network.now),
+        updated_at=stamp(network.now),
     )
 
 
@@ -256,6 +277,13 @@ def _port_values(record: PortRecord) -> dict[str, Any]:
         "security_groups": list(port.security_groups),
         "description": record.description,
     }
+
+
+def _records(rows: Iterable[Any]) -> list[PortRecord]:
+    found: dict[str, list[Any]] = {}
+    for row in rows:
+        found.setdefault(row.id, []).append(row)
+    return [_record(of_one) for of_one in found.values()]
 
 
 def _record(rows: Sequence[Any]) -> PortRecord:

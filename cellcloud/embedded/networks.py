@@ -193,6 +193,8 @@ class EmbeddedNetworks:
     ) -> list[PortRecord]:
         """The viewer's ports, by id."""
         with self._database.read() as c:
+            if where and set(where) == {"device_id"} and len(where["device_id"]) == 1 and not (address or marker):
+                return db_ports.list_ports_of_device(c, viewer.only, where["device_id"][0])
             return db_ports.list_ports(
                 c, project_id=viewer.only, where=where or {}, address=address, after=marker, limit=limit
             )
@@ -261,12 +263,12 @@ def _add_subnet(database: Database, viewer: Viewer, subnet: Subnet) -> Subnet:
 def _add_ports(database: Database, viewer: Viewer, new: Sequence[NewPort]) -> list[PortRecord]:
     with database.write() as c:
         for port in new:
-            if port.device_index is not None and port.device_index in db_ports.ports_of_server(c, port.device_id):
+            index = port.device_index
+            if index is not None and db_ports.find_by_index(c, port.device_id, index):
                 raise errors.Conflict(f"Server {port.device_id} has that port already.")
             if port.mac_address and db_ports.list_ports(c, project_id=None, where={"mac_address": [port.mac_address]}):
                 raise errors.Conflict(f"The MAC address {port.mac_address} is in use.")
-        made = db_ports.make_ports(c, new, project_id=viewer.only)
-        return [db_ports.get_port(c, None, record.port.id) for record in made]
+        return db_ports.make_ports(c, new, project_id=viewer.only)
 
 
 @retried
@@ -278,10 +280,9 @@ def _change_port(database: Database, viewer: Viewer, port_id: str, changes: dict
             _check_free(viewer, record)
             if holder and wanted:
                 raise errors.Conflict(f"Port {port_id} is still in use.")
-        if changes.get("device_index") is not None:
-            other = db_ports.ports_of_server(c, wanted).get(changes["device_index"], record)
-            if other.port.id != port_id:
-                raise errors.Conflict(f"Server {wanted} has that port already.")
+        index = changes.get("device_index")
+        if index is not None and db_ports.find_by_index(c, wanted, index) not in (None, port_id):
+            raise errors.Conflict(f"Server {wanted} has that port already.")
         if not db_ports.update_port(c, port_id, holder, changes):
             raise errors.Conflict(f"Port {port_id} is still in use.")
         return db_ports.get_port(c, viewer.only, port_id)

@@ -213,9 +213,9 @@ def test_unknown_methods_are_refused(api: Api) -> None:
 def test_bodies_that_are_no_json(api: Api, method: str, path: str) -> None:
     deep = b"[" * 100_000 + b"]" * 100_000
     for data in (b"", b"{", b"nonsense", b"\xff\xfe", b'{"a": NaN}', b"[]", b"null", b'"x"', b"1", deep):
-        began = time.perf_counter()
+        began = time.thread_time()
         assert error_of(api(method, path, data=data, content_type="application/json"))[0] == 400
-        assert time.perf_counter() - began < 1.0
+        assert time.thread_time() - began < 0.5
     huge = b'{"name": "' + b"x" * (8 << 20) + b'"}'
     assert error_of(api(method, path, data=huge, content_type="application/json"))[0] == 413
 
