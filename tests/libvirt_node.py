@@ -29,6 +29,7 @@ class LibvirtNode:
     """One node with its own bridge. ``subnet``: the second and third figure of the management addresses."""
 
     def __init__(self, subnet: str) -> None:
+        self._umask = os.umask(0o077)  # as services have it
         self.directory = Path(tempfile.mkdtemp(prefix="cc-"))
         prefix = f"t{os.getpid() % 1000000:x}"
         self.config = NodeConfig(
@@ -113,6 +114,7 @@ class LibvirtNode:
         """Stop the node and remove all it kept."""
         stop_node(self.config, grace=0.0)
         shutil.rmtree(self.directory)
+        os.umask(self._umask)
 
 
 def make_spec(server_id: str, image: Image, **changes: object) -> ServerSpec:

@@ -10,7 +10,7 @@ import subprocess
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -20,6 +20,7 @@ import pytest
 from cell.compute.drivers.libvirt.driver import LibvirtDriver
 from cellcloud.lifecycle import PowerState
 from cellcloud.model import metadata_signature as signature
+from cellcloud.model.guest import GuestState
 from cellcloud.model.image import Image
 from cellcloud.model.keypair import Keypair
 from cellcloud.model.metadata import meta_data
@@ -28,8 +29,11 @@ from cellcloud.model.server import ServerSpec
 from cellcloud.up.guest_image import ensure_guest_image
 from tests.libvirt_node import METADATA_PORT, SECRET, LibvirtNode, make_port, make_spec, wait_until
 
+pytestmark = pytest.mark.timeout(900)
+
 CACHE = Path(__file__).parents[2] / ".cache" / "guest"
 IMAGE = Image(id="22222222-2222-4222-8222-222222222222", name="tiny", disk_format="qcow2")
+BOOT_SECONDS = 240.0  # four alone, many times that on a busy machine
 USER_DATA = "#!/bin/sh\necho user data ran on $(hostname) >/run/proof\n"
 
 
@@ -112,21 +116,49 @@ def service(node: LibvirtNode) -> Iterator[MetadataStandIn]:
         thread.join()
 
 
-@pytest.fixture
-def driver(node: LibvirtNode) -> Iterator[LibvirtDriver]:
-    driver = node.make_driver()
-    driver.connect()
-    yield driver
-    for guest in driver.list_guests():
-        driver.destroy(guest.server_id, guest.generation + 1000)
-    driver.close()
-
-
 @pytest.fixture(scope="module")
 def key(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("key") / "id"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(path)], check=True)
     return path
+
+
+@pytest.fixture(scope="module")
+def host(node: LibvirtNode) -> Iterator[LibvirtDriver]:
+    """The driver of the whole module."""
+    driver = node.make_driver()
+    driver.connect()
+    yield driver
+    remove_guests(driver, driver.list_guests())
+    driver.close()
+
+
+@pytest.fixture
+def driver(host: LibvirtDriver) -> Iterator[LibvirtDriver]:
+    """The same, and what a test starts is gone after it."""
+    before = host.list_guests()
+    yield host
+    remove_guests(host, [guest for guest in host.list_guests() if guest.server_id not in {b.server_id for b in before}])
+
+
+@dataclass(frozen=True, slots=True)
+class BootedGuest:
+    spec: ServerSpec
+    port: Port
+
+
+@pytest.fixture(scope="module")
+def booted(node: LibvirtNode, host: LibvirtDriver, key: Path) -> BootedGuest:
+    """A guest that has booted from a config drive, for tests that leave it as it is."""
+    guest = BootedGuest(make_server(key, config_drive=True), make_port(2))
+    host.spawn(guest.spec, 1, [guest.port], TinyImage())
+    wait_for_text(host, guest.spec.id, f"{guest.spec.hostname} login:")
+    return guest
+
+
+def remove_guests(driver: LibvirtDriver, guests: list[GuestState]) -> None:
+    for guest in guests:
+        driver.destroy(guest.server_id, guest.generation + 1000)
 
 
 def make_server(key: Path, **changes: object) -> ServerSpec:
@@ -143,7 +175,7 @@ def run_in_guest(node: LibvirtNode, key: Path, address: str, command: str, *, ch
 
 
 def wait_for_text(driver: LibvirtDriver, server_id: str, text: str) -> None:
-    wait_until(lambda: text in driver.get_console_output(server_id, -1), timeout=120)
+    wait_until(lambda: text in driver.get_console_output(server_id, -1), timeout=BOOT_SECONDS)
 
 
 def address_of(port: Port) -> str:
@@ -195,16 +227,15 @@ def test_a_guest_boots_with_what_the_metadata_service_says(
         reached[0] = inside("cat /root/note", check=False).strip() == "kept"
         return reached[0]
 
-    wait_until(reach, timeout=120)
+    wait_until(reach, timeout=BOOT_SECONDS)
 
 
-def test_a_guest_boots_from_a_config_drive(node: LibvirtNode, driver: LibvirtDriver, key: Path) -> None:
-    spec, port = make_server(key, config_drive=True), make_port(2)
-    driver.spawn(spec, 1, [port], TinyImage())
-    wait_for_text(driver, spec.id, "ready")
-    assert "metadata from the config drive" in driver.get_console_output(spec.id, -1)
-    assert run_in_guest(node, key, address_of(port), "hostname").strip() == spec.hostname
-    assert run_in_guest(node, key, address_of(port), "cat /run/proof").strip().endswith(spec.hostname)
+def test_a_guest_boots_from_a_config_drive(
+    node: LibvirtNode, driver: LibvirtDriver, booted: BootedGuest, key: Path
+) -> None:
+    assert "metadata from the config drive" in driver.get_console_output(booted.spec.id, -1)
+    assert run_in_guest(node, key, address_of(booted.port), "hostname").strip() == booted.spec.hostname
+    assert run_in_guest(node, key, address_of(booted.port), "cat /run/proof").strip().endswith(booted.spec.hostname)
 
 
 def test_a_guest_cannot_pass_for_another(
@@ -242,11 +273,10 @@ def test_a_guest_cannot_pass_for_another(
     wait_for_text(driver, first.id, "dropped")
 
 
-def test_an_address_can_be_given_to_another_guest(node: LibvirtNode, driver: LibvirtDriver, key: Path) -> None:
-    keeper = make_server(key)
-    driver.spawn(keeper, 1, [make_port(1)], TinyImage())  # the network stays while it has a port
-    address = make_port(2).fixed_ips
-    for number in (2, 3):
+def test_an_address_can_be_given_to_another_guest(driver: LibvirtDriver, booted: BootedGuest, key: Path) -> None:
+    """``booted`` keeps the network and its DHCP server up meanwhile."""
+    address = make_port(3).fixed_ips
+    for number in (3, 4):
         spec, port = make_server(key, config_drive=True), replace(make_port(number), fixed_ips=address)
         driver.spawn(spec, 1, [port], TinyImage())
         wait_for_text(driver, spec.id, f"address of eth0: {address[0].ip_address}/")
@@ -277,23 +307,18 @@ def test_a_network_without_a_gateway_still_has_dhcp_and_metadata(
     assert run_in_guest(node, key, address_of(port), "ip route | grep -c default", check=False).strip() == "0"
 
 
-def test_daemons_beside_the_guests_are_started_again(
-    node: LibvirtNode, driver: LibvirtDriver, service: MetadataStandIn, key: Path
-) -> None:
-    spec, port = make_server(key), make_port(7)
-    service.servers[spec.id] = (spec, [port])
-    driver.spawn(spec, 1, [port], TinyImage())
-    running: Callable[[], bool] = lambda: all(node.find_pids(word) for word in ("dnsmasq", "metadata_proxy"))  # noqa: E731
-    assert running()
+def test_daemons_beside_the_guests_are_started_again(node: LibvirtNode, booted: BootedGuest) -> None:
+    def are_running() -> bool:
+        return all(node.find_pids(word) for word in ("dnsmasq", "metadata_proxy"))
+
+    assert are_running()
     node.kill("dnsmasq")
     node.kill("metadata_proxy")
-    wait_until(running, timeout=20)
+    wait_until(are_running)
 
 
-def test_consoles_answer_the_cells_gateway_only(node: LibvirtNode, driver: LibvirtDriver, key: Path) -> None:
-    spec = make_server(key)
-    driver.spawn(spec, 1, [make_port(8)], TinyImage())
-    console = driver.get_console(spec.id)
+def test_consoles_answer_the_cells_gateway_only(node: LibvirtNode, driver: LibvirtDriver, booted: BootedGuest) -> None:
+    console = driver.get_console(booted.spec.id)
     probe = "import socket,sys; print(socket.create_connection((sys.argv[1], int(sys.argv[2])), 2).recv(4).decode())"
     argv = ["python3", "-c", probe, console.host, str(console.port)]
     assert subprocess.run(argv, capture_output=True, text=True, check=True).stdout.strip() == "RFB"
@@ -314,15 +339,11 @@ def test_consoles_answer_the_cells_gateway_only(node: LibvirtNode, driver: Libvi
 
 
 def test_a_flood_on_the_serial_console_takes_little_room(
-    node: LibvirtNode, driver: LibvirtDriver, service: MetadataStandIn, key: Path
+    node: LibvirtNode, driver: LibvirtDriver, booted: BootedGuest, key: Path
 ) -> None:
-    spec, port = make_server(key), make_port(9)
-    service.servers[spec.id] = (spec, [port])
-    driver.spawn(spec, 1, [port], TinyImage())
-    wait_for_text(driver, spec.id, f"{spec.hostname} login:")
     flood = "dd if=/dev/zero bs=64k count=24 2>/dev/null | tr '\\0' x >/dev/ttyS0; echo; echo the end >/dev/ttyS0"
-    run_in_guest(node, key, address_of(port), flood)
-    wait_for_text(driver, spec.id, "the end")
-    logs = (node.node.directory / "guests" / spec.id).glob("console.log*")
+    run_in_guest(node, key, address_of(booted.port), flood)
+    wait_for_text(driver, booted.spec.id, "the end")
+    logs = (node.node.directory / "guests" / booted.spec.id).glob("console.log*")
     assert sum(path.stat().st_size for path in logs) <= 3 * (256 << 10)
-    assert driver.get_console_output(spec.id, 8).strip().endswith("end")
+    assert driver.get_console_output(booted.spec.id, 8).strip().endswith("end")

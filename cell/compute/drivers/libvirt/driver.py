@@ -83,11 +83,11 @@ class LibvirtDriver:
         self._connection.close()
 
     def get_facts(self) -> HostFacts:
-        return self._connection.call(lambda opened: host.get_facts(opened, self._options))
+        return self._call(lambda opened: host.get_facts(opened, self._options))
 
     def list_guests(self) -> list[GuestState]:
         """Guests that libvirt has, and those accepted but not (or no longer) defined there."""
-        found = self._connection.call(_list_states)
+        found = self._call(_list_states)
         known = {record.server_id: record for record in self._records.list_all()}
         names = known.keys() | {name for name in found if SERVER_ID.match(name)}
         return [_state(name, known.get(name), found.get(name)) for name in sorted(names)]
@@ -167,10 +167,7 @@ class LibvirtDriver:
         self._wiring.apply(self._records.list_all())
         if self._find_power(record.server_id) != PowerState.RUNNING:
             definition = self._define(record)
-            try:
-                self._connection.call(lambda opened: _start(opened, definition))
-            except libvirt.libvirtError as error:
-                raise _translate(error) from error
+            self._call(lambda opened: _start(opened, definition))
         return self._settled(record)
 
     def _power_off(self, record: GuestRecord, timeout: float) -> None:
@@ -214,6 +211,13 @@ class LibvirtDriver:
 
     def _find_power(self, server_id: str) -> int | None:
         return self._ask(server_id, lambda domain: POWER_STATES.get(domain.state()[0], PowerState.NOSTATE))
+
+    def _call(self, work: Callable[[Any], T]) -> T:
+        """``work(libvirt connection)``, its errors in our terms."""
+        try:
+            return self._connection.call(work)
+        except libvirt.libvirtError as error:
+            raise _translate(error) from error
 
     def _ask(self, server_id: str, work: Callable[[Any], T]) -> T | None:
         """``work(domain)``, or None when libvirt does not have the guest."""

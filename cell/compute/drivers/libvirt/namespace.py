@@ -13,7 +13,7 @@ from cell.compute.drivers.libvirt.options import LibvirtOptions
 from cellcloud import clock, errors
 
 TOOL_TIMEOUT = 30.0
-START_TIMEOUT = 10.0
+START_TIMEOUT = 30.0
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 

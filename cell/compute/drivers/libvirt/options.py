@@ -29,7 +29,7 @@ class LibvirtOptions:
     vcpus: int = 0
     memory_mb: int = 0
     disk_gb: int = 0
-    open_timeout: float = 10.0
+    open_timeout: float = 15.0
     call_timeout: float = 60.0
 
     @property
