@@ -34,6 +34,7 @@ MOST_THREADS = 48
 DRAIN_SECONDS = 8.0
 RECONCILE_SECONDS = 60.0
 LEAST_INTERVAL = 2.0
+HOSTS_REPORTED_A_SECOND = 1000
 UNUSED_IMAGE_SECONDS = 7 * 86400.0
 
 
@@ -75,7 +76,8 @@ class ComputeService:
         self._connected: set[str] = set()
         self._server: Server | None = None
         self._start_loop = Loop("begin", 1.0, self._begin)
-        self._report_loop = Loop("report", config.cell.report_interval, self._inventory.report)
+        report_interval = max(config.cell.report_interval, len(drivers) / HOSTS_REPORTED_A_SECOND)
+        self._report_loop = Loop("report", report_interval, self._inventory.report)
         self._reconcile_loop = Loop("reconcile", between, self._reconcile_some)
         self._prune_loop = Loop("prune", 3600.0, lambda: images.prune(UNUSED_IMAGE_SECONDS))
 
@@ -191,7 +193,11 @@ class ComputeService:
         def report() -> None:
             if self._workbench.is_busy(host, seen.server_id):
                 return
-            state = self._drivers[host].find_guest(seen.server_id)
+            try:
+                state = self._drivers[host].find_guest(seen.server_id)
+            except errors.CellcloudError as error:
+                LOG.warning("guest not looked at", extra={"server": seen.server_id, "why": error.message})
+                return
             if state is not None:
                 self._outbox.post(
                     GuestEvent(

@@ -1,17 +1,18 @@
-"""Who works on which guest: one command at a time for each, the newest generation wins, repeats collapse.
+"""Who works on which guest: commands of one generation in turn, a newer one at once, repeats collapsed.
 
-A bounded pool of threads serves all hosts of the process; of the commands that build guests, each host does only so
-many at once. Only commands at hand are compared here; what a host did earlier is remembered by its driver, which
-refuses old commands too.
+A newer command does not wait here: the driver lets one verb at a time work on a guest, and one that takes long gives
+way when a newer waits. Only commands at hand are compared; what a host did earlier is remembered by its driver, which
+refuses old commands too. A bounded pool of threads serves all hosts of the process; of the commands that build
+guests, each host does only so many at once.
 """
 
 from __future__ import annotations
 
 import threading
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from cellcloud import errors
 from cellcloud.model.guest import CommandKind, GuestCommand
@@ -23,11 +24,14 @@ Refuse = Callable[[str, GuestCommand, errors.CellcloudError], None]
 
 @dataclass(slots=True)
 class _Place:
-    """What one guest has at hand. ``waiting`` begins when ``running`` ends; a build may wait for its turn before."""
+    """What one guest has at hand."""
 
-    running: GuestCommand
-    begun: bool = False
+    running: list[GuestCommand] = field(default_factory=list)
     waiting: GuestCommand | None = None
+
+    @property
+    def commands(self) -> list[GuestCommand]:
+        return self.running if self.waiting is None else [*self.running, self.waiting]
 
 
 class Workbench:
@@ -41,16 +45,14 @@ class Workbench:
         self._idle = threading.Condition(self._lock)
         self._places: dict[Guest, _Place] = {}
         self._builds: defaultdict[str, int] = defaultdict(int)
-        self._builds_waiting: defaultdict[str, deque[Guest]] = defaultdict(deque)
+        self._builds_waiting: defaultdict[str, dict[Guest, None]] = defaultdict(dict)  # in order of arrival
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="guest")
-        self._working = 0
         self._closed = False
 
     def submit(self, host: str, command: GuestCommand) -> None:
         """Take a command; returns at once."""
-        guest = (host, command.server_id)
         with self._lock:
-            refused = self._place(guest, command)
+            refused = self._take((host, command.server_id), command)
         if refused is not None:
             self._refuse(host, refused, errors.Stale("A newer command has overtaken this one."))
 
@@ -74,68 +76,65 @@ class Workbench:
         """Let what is at work end, for at most ``seconds``, and drop what waits: it is sent again."""
         with self._lock:
             self._closed = True
-            self._builds_waiting.clear()
-            self._pool.shutdown(wait=False, cancel_futures=True)
-            self._idle.wait_for(lambda: not self._working, timeout=seconds)
+            for guest, place in list(self._places.items()):
+                place.waiting = None
+                self._advance(guest)
+            self._idle.wait_for(lambda: not self._places, timeout=seconds)
+        self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def _place(self, guest: Guest, command: GuestCommand) -> GuestCommand | None:
-        """Take the command in; returns one that is refused for it, or the command itself."""
-        place = self._places.get(guest)
-        last = (place.waiting or place.running) if place else None
-        if self._closed or (place and (_same(command, place.running) or _same(command, last))):
+    def _take(self, guest: Guest, command: GuestCommand) -> GuestCommand | None:
+        """Let the command wait for its turn; returns the one that is refused for it, or the command itself."""
+        at_hand = self._places[guest].commands if guest in self._places else []
+        if self._closed or any(_same(command, other) for other in at_hand):
             return None
-        if last is not None and command.generation < last.generation:
+        if any(command.generation < other.generation for other in at_hand):
             return command
-        return self._queue(guest, place, command)
+        place = self._places.setdefault(guest, _Place())
+        overtaken, place.waiting = place.waiting, command
+        self._advance(guest)
+        return overtaken
 
-    def _queue(self, guest: Guest, place: _Place | None, command: GuestCommand) -> GuestCommand | None:
-        """Begin the command, or let it wait; returns the one whose place it took."""
-        if place is not None and place.begun:
-            overtaken, place.waiting = place.waiting, command
-            return overtaken
-        if place is not None:
-            self._builds_waiting[guest[0]].remove(guest)
-        self._places[guest] = _Place(running=command)
-        self._begin(guest, self._places[guest])
-        return place.running if place else None
-
-    def _begin(self, guest: Guest, place: _Place) -> None:
-        host = guest[0]
-        if place.running.kind is CommandKind.SPAWN:
+    def _advance(self, guest: Guest) -> None:
+        """Begin what waits for the guest if its turn has come."""
+        host, place = guest[0], self._places[guest]
+        command = place.waiting
+        self._builds_waiting[host].pop(guest, None)
+        if command is None:
+            if not place.running:
+                del self._places[guest]
+            return
+        if any(other.generation == command.generation for other in place.running):
+            return
+        if command.kind is CommandKind.SPAWN:
             if self._builds[host] >= self._builds_per_host:
-                self._builds_waiting[host].append(guest)
+                self._builds_waiting[host][guest] = None
                 return
             self._builds[host] += 1
-        place.begun = True
-        self._pool.submit(self._work, guest, place.running)
+        place.waiting = None
+        place.running.append(command)
+        self._pool.submit(self._work, guest, command)
 
     def _work(self, guest: Guest, command: GuestCommand) -> None:
-        with self._lock:
-            self._working += 1
         try:
             self._perform(guest[0], command)
         finally:
             with self._lock:
-                self._working -= 1
                 self._finish(guest, command)
                 self._idle.notify_all()
 
     def _finish(self, guest: Guest, command: GuestCommand) -> None:
-        host, place = guest[0], self._places[guest]
+        host = guest[0]
+        self._places[guest].running.remove(command)
         if command.kind is CommandKind.SPAWN:
             self._builds[host] -= 1
-            if self._builds_waiting[host] and not self._closed:
-                ready = self._builds_waiting[host].popleft()
-                self._begin(ready, self._places[ready])
-        if place.waiting is None or self._closed:
-            del self._places[guest]
-            return
-        place.running, place.begun, place.waiting = place.waiting, False, None
-        self._begin(guest, place)
+        self._advance(guest)
+        next_build = next(iter(self._builds_waiting[host]), None)
+        if next_build is not None:
+            self._advance(next_build)
 
 
-def _same(one: GuestCommand, other: GuestCommand | None) -> bool:
-    return other is not None and (one.run_id, one.step, one.kind, one.generation) == (
+def _same(one: GuestCommand, other: GuestCommand) -> bool:
+    return (one.run_id, one.step, one.kind, one.generation) == (
         other.run_id,
         other.step,
         other.kind,

@@ -45,12 +45,20 @@ def bench() -> Iterator[Bench]:
     bench.bench.close(5)
 
 
-def test_one_command_at_a_time_for_each_guest(bench: Bench) -> None:
-    bench.submit(make_command(CommandKind.STOP, generation=1), make_command(CommandKind.START, generation=2))
+def test_commands_of_one_generation_go_one_at_a_time(bench: Bench) -> None:
+    bench.submit(make_command(CommandKind.STOP, step="one"), make_command(CommandKind.START, step="two"))
     eventually(lambda: bench.begun)
     assert [command.kind for command in bench.begun] == [CommandKind.STOP]
     bench.finish()
     assert [command.kind for command in bench.begun] == [CommandKind.STOP, CommandKind.START]
+    assert bench.refused == []
+
+
+def test_a_newer_command_reaches_the_driver_at_once(bench: Bench) -> None:
+    bench.submit(make_command(CommandKind.STOP, generation=1), make_command(CommandKind.DESTROY, generation=2))
+    eventually(lambda: len(bench.begun) == 2)
+    assert not bench.go.is_set()
+    bench.finish()
     assert bench.refused == []
 
 
@@ -62,14 +70,24 @@ def test_a_repeated_command_is_done_once(bench: Bench) -> None:
 
 
 def test_the_newest_generation_wins_whatever_the_order(bench: Bench) -> None:
-    first = make_command(CommandKind.STOP, generation=1)
-    bench.submit(first)
-    eventually(lambda: bench.begun)
     newest = make_command(CommandKind.DESTROY, generation=5)
-    bench.submit(make_command(CommandKind.START, generation=2), newest, make_command(CommandKind.STOP, generation=4))
+    bench.submit(newest)
+    eventually(lambda: bench.begun)
+    bench.submit(make_command(CommandKind.START, generation=2), make_command(CommandKind.STOP, generation=4))
+    bench.finish()
+    assert bench.begun == [newest]
+    assert sorted(command.generation for command in bench.refused) == [2, 4]
+
+
+def test_what_waits_is_overtaken_by_what_is_newer(bench: Bench) -> None:
+    first = make_command(CommandKind.STOP, step="one")
+    second = make_command(CommandKind.START, step="two")
+    newest = make_command(CommandKind.DESTROY, generation=2)
+    bench.submit(first, second, newest)
+    eventually(lambda: len(bench.begun) == 2)
     bench.finish()
     assert bench.begun == [first, newest]
-    assert sorted(command.generation for command in bench.refused) == [2, 4]
+    assert bench.refused == [second]
 
 
 def test_an_undo_of_the_same_generation_waits_its_turn(bench: Bench) -> None:
@@ -106,7 +124,7 @@ def test_a_build_that_has_not_begun_gives_way() -> None:
 
 
 def test_closing_lets_work_end_and_drops_what_waits(bench: Bench) -> None:
-    bench.submit(make_command(CommandKind.STOP, generation=1), make_command(CommandKind.START, generation=2))
+    bench.submit(make_command(CommandKind.STOP, step="one"), make_command(CommandKind.START, step="two"))
     eventually(lambda: bench.begun)
     threading.Timer(0.1, bench.go.set).start()
     bench.bench.close(5)
