@@ -121,9 +121,7 @@ class NeutronClient:
                 missing[index]["fixed_ips"] = [{"ip_address": wanted.fixed_ip}]
         if missing:
             groups = self._group_ids(project_id, security_groups)
-            for body in missing.values():
-                body.update(groups)
-            ports |= dict(zip(missing, self._create(list(missing.values())), strict=True))
+            ports |= self._create(server_id, {index: body | groups for index, body in missing.items()})
         return tuple(self._port(ports[index], wanted.tag) for index, wanted in enumerate(requested))
 
     def delete_ports(self, server_id: str) -> None:
@@ -163,10 +161,19 @@ class NeutronClient:
         headers = None if revision is None else {"If-Match": f"revision_number={revision}"}
         return self._update(port_id, {**binding, "binding:profile": profile}, headers)
 
-    def _create(self, bodies: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        if len(bodies) == 1:
-            return [self._service.post("/ports", {"port": bodies[0]})["port"]]
-        return list(self._service.post("/ports", {"ports": bodies})["ports"])
+    def _create(self, server_id: str, missing: dict[int, dict[str, Any]]) -> dict[int, dict[str, Any]]:
+        bodies = list(missing.values())
+        try:
+            if len(bodies) == 1:
+                made = [self._service.post("/ports", {"port": bodies[0]})["port"]]
+            else:
+                made = self._service.post("/ports", {"ports": bodies})["ports"]
+        except errors.Conflict:
+            there = self._of_server(server_id)  # by a first attempt whose answer was lost
+            if not set(missing) <= set(there):
+                raise
+            return {index: there[index] for index in missing}
+        return dict(zip(missing, made, strict=True))
 
     def _update(
         self, port_id: str, changes: Mapping[str, Any], headers: Mapping[str, str] | None = None

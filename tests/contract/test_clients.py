@@ -234,6 +234,12 @@ def test_a_second_call_returns_the_first_ones_ports(clients: Clients) -> None:
     assert len(clients.networks.list_ports(SERVER.format(1))) == 3
 
 
+def test_a_first_attempt_that_is_none_makes_nothing_twice(clients: Clients) -> None:
+    first = clients.ensure(1, clients.default() * 2, adopt=False)
+    assert clients.ensure(1, clients.default() * 2, adopt=False) == first
+    assert clients.networks.list_ports(SERVER.format(1)) == first
+
+
 def test_what_a_call_that_was_cut_off_has_left_is_completed(clients: Clients) -> None:
     private = clients.default()[0]
     first = clients.ensure(1, (private,))
