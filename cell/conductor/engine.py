@@ -9,43 +9,21 @@ from __future__ import annotations
 import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
+from cell.conductor.saving import Progress, Saver
 from cell.conductor.workflow import Done, Step, Turn, Wait, Workflow, World
 from cell.conductor.workflows import REGISTRY
 from cellcloud import errors, log, metrics
-from cellcloud.db import claims, feed, runs, servers
-from cellcloud.db.cell_schema import servers as servers_table
+from cellcloud.db import runs, servers
 from cellcloud.db.engine import Database, retried
-from cellcloud.db.runs import LeasedRun
-from cellcloud.lifecycle import Operation, TaskState
+from cellcloud.db.runs import LeasedRun, Note
 from cellcloud.model.server import ServerRecord
 from cellcloud.service import Loop
 
 LOG = logging.getLogger(__name__)
 DEFECT_ATTEMPTS = 3
-
-
-@dataclass(slots=True, kw_only=True)
-class Progress:
-    """What has happened to a run since it was last saved."""
-
-    run: LeasedRun
-    record: ServerRecord
-    changes: dict[str, Any] = field(default_factory=dict)
-    release_claims: bool = False
-    notes: list[tuple[str, str, str, int, str]] = field(default_factory=list)
-    wait: float | None = None
-    forget: str = ""
-    finished: str = ""
-
-    def take(self, done: Done) -> None:
-        """Add a step's end."""
-        self.changes.update(done.changes)
-        self.release_claims = self.release_claims or done.release_claims
-        shown = {name: value for name, value in done.changes.items() if value is not servers.NOW}
-        self.record = replace(self.record, **shown)
 
 
 class Engine:
@@ -57,6 +35,7 @@ class Engine:
         self._database = database
         self._world = world
         self._owner = owner
+        self._saver = Saver(database, owner)
         self._lease = lease
         self._threads = threads
         self._busy: set[str] = set()
@@ -123,7 +102,7 @@ class Engine:
             self._take_step(workflow, progress)
             if not progress.finished and progress.wait is None and _next_is_passive(workflow, progress.run):
                 continue
-            progress = _save(self._database, self._owner, workflow, progress)
+            progress = self._saver.save(progress)
             if progress.changes:
                 self.on_feed()
             if progress.finished or progress.wait is not None:
@@ -143,14 +122,14 @@ class Engine:
         try:
             done = action(_turn(run, progress.record, step), self._world) if action else Done()
         except Wait as wait:
-            progress.wait = wait.seconds
-            progress.forget = _address(run, step) if wait.forget else ""
+            progress.wait, progress.forget = wait.seconds, wait.forget
+            progress.address = _address(run, step)
             return
         except Exception as error:  # noqa: BLE001 -- a step's every failure is a failure of the run, not of the engine
             self._fail(workflow, progress, step, error)
             return
         metrics.STEPS.labels(step.name, run.direction, "done").inc()
-        progress.notes.append((step.name, run.direction, "done", run.attempt, ""))
+        progress.notes.append(_note(run, step, "done"))
         progress.take(done)
         _move_on(workflow, progress, step, done)
 
@@ -161,10 +140,11 @@ class Engine:
             LOG.exception("step failed", extra={"run": run.id, "step": step.name}, exc_info=error)
             known = errors.CallHuman("An internal error occurred.", detail=f"{step.name}: {type(error).__name__}")
         metrics.STEPS.labels(step.name, run.direction, type(known).__name__).inc()
-        progress.notes.append((step.name, run.direction, "failed", run.attempt, known.message))
+        progress.notes.append(_note(run, step, "failed", known.message))
         only_forward = run.direction == "undo" or workflow.is_committed(run.step)
         again = isinstance(known, errors.TryLater) or (known is not error and run.attempt < DEFECT_ATTEMPTS)
         if only_forward or again:
+            progress.address = _address(run, step)
             progress.wait = min(0.25 * 2.0 ** min(run.attempt, 7), 15.0)
             return
         progress.run = _turned(run, known)
@@ -177,6 +157,17 @@ def _turn(run: LeasedRun, record: ServerRecord, step: Step) -> Turn:
 
 def _address(run: LeasedRun, step: Step) -> str:
     return step.name if run.direction == "do" else f"undo:{step.name}"
+
+
+def _note(run: LeasedRun, step: Step, outcome: str, message: str = "") -> Note:
+    return Note(
+        run_id=run.id,
+        step=step.name,
+        direction=run.direction,
+        outcome=outcome,
+        attempt=run.attempt,
+        message=message,
+    )
 
 
 def _turned(run: LeasedRun, error: errors.CellcloudError) -> LeasedRun:
@@ -220,90 +211,3 @@ def _lease_batch(database: Database, owner: str, limit: int, seconds: float) -> 
             return []
         records = {r.id: r for r in servers.list_by_id(connection, [run.server_id for run in leased])}
     return [(run, records[run.server_id]) for run in leased]
-
-
-@retried
-def _save(database: Database, owner: str, workflow: Workflow, progress: Progress) -> Progress:
-    """Store the progress; answers it as the database now has it.
-
-    The host's word may have arrived while the step was being taken: then the run does not wait.
-    """
-    run = progress.run
-    with database.write() as connection:
-        now = runs.get_leased(connection, run.id, owner)
-        events = {name: word for name, word in now.events.items() if name != progress.forget}
-        heard = progress.wait is not None and _address(run, workflow.steps[run.step]) in set(events) - set(run.events)
-        turn_round = now.cancel_requested and not run.cancel_requested
-        wait = 0.0 if heard or (turn_round and progress.wait is not None) else progress.wait
-        following_delete = servers.is_delete_requested(connection, run.server_id) if progress.finished else None
-        changes = dict(progress.changes)
-        if now.cancel_requested and not progress.finished:
-            changes.pop("task_state", None)
-        if following_delete is not None and run.operation != Operation.DELETE:
-            changes = {}
-        for name, direction, outcome, attempt, message in progress.notes:
-            runs.record_step(connection, run.id, name, direction, outcome=outcome, attempt=attempt, message=message)
-        values = {
-            "step": run.step,
-            "direction": run.direction,
-            "outputs": run.outputs,
-            "events": events,
-            "attempt": run.attempt,
-            "error": run.error,
-            "message": run.message,
-            "detail": run.detail,
-        }
-        runs.save(connection, run.id, values, wait=wait)
-        record: ServerRecord | None = progress.record
-        if changes:
-            record = servers.change(connection, run.server_id, changes, servers_table.c.generation == run.generation)
-        if progress.release_claims and (following_delete is None or run.operation == Operation.DELETE):
-            claims.release(connection, [run.server_id])
-        if progress.finished:
-            runs.finish(connection, run.id, progress.finished)
-            if following_delete is not None and run.operation != Operation.DELETE:
-                record = begin_run(connection, run.server_id, Operation.DELETE, following_delete)
-                changes = {"task_state": TaskState.DELETING}
-        if changes and record is not None:
-            feed.append(connection, [record])
-    return replace(
-        progress,
-        run=replace(run, events=events, cancel_requested=now.cancel_requested),
-        record=record or progress.record,
-        changes=changes,
-        wait=wait,
-    )
-
-
-def begin_run(
-    connection: Any, server_id: str, operation: Operation, asked: dict[str, Any], **changes: Any
-) -> ServerRecord:
-    """Insert the run, give the server its next generation and the operation's task state. The caller holds the row.
-
-    ``asked``: request_id, user_id, project_id, arguments.
-    """
-    workflow = REGISTRY[operation]
-    task_state = changes.pop("task_state", workflow.steps[0].task_state)
-    record = servers.change(
-        connection,
-        server_id,
-        {"generation": servers_table.c.generation + 1, "task_state": task_state, **changes},
-    )
-    if record is None:
-        raise errors.NotFound(f"Instance {server_id} could not be found.")
-    runs.insert(
-        connection,
-        [
-            runs.NewRun(
-                server_id=server_id,
-                operation=operation,
-                generation=record.generation,
-                request_id=asked.get("request_id", ""),
-                user_id=asked.get("user_id", ""),
-                project_id=asked.get("project_id", record.spec.project_id),
-                arguments=asked.get("arguments", {}),
-                deadline=workflow.deadline,
-            )
-        ],
-    )
-    return record

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from cell.conductor.engine import begin_run
+from cell.conductor.saving import begin_run
 from cellcloud import errors
 from cellcloud.context import RequestContext
 from cellcloud.db import claims, feed, runs, servers
@@ -69,7 +69,7 @@ def _begin_delete(connection: Connection, record: ServerRecord, asked: dict[str,
         claims.release(connection, [record.id])
         return servers.list_by_id(connection, [record.id])[0]
     active = runs.find_active(connection, record.id)
-    if active == Operation.DELETE or servers.is_delete_requested(connection, record.id) is not None:
+    if active == Operation.DELETE or servers.list_requested_deletes(connection, [record.id]):
         return record
     if active is None:
         return begin_run(connection, record.id, Operation.DELETE, asked, task_state=TaskState.DELETING)

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from cell.conductor.workflows import REGISTRY
-from cellcloud import errors
 from cellcloud.context import RequestContext
 from cellcloud.db import claims, decisions, feed, hosts, runs, servers
 from cellcloud.db.claims import Wanted
@@ -137,19 +136,12 @@ def confirm(database: Database, context: RequestContext, server_ids: Sequence[st
     """Begin the create runs of held servers. One that is already running answers "settled" again."""
     workflow = REGISTRY[Operation.CREATE]
     with database.write() as connection:
-        turned = set(servers.confirm_held(connection, server_ids))
-        records: list[ServerRecord] = []
-        new: list[runs.NewRun] = []
-        for server_id in sorted(turned):
-            record = servers.change(
-                connection, server_id, {"generation": 1, "task_state": workflow.steps[0].task_state}
-            )
-            if record is None:
-                raise errors.CallHuman("An internal error occurred.", detail=f"{server_id} vanished in its transaction")
-            records.append(record)
-            new.append(
+        records = servers.confirm_held(connection, server_ids, workflow.steps[0].task_state)
+        runs.insert(
+            connection,
+            [
                 runs.NewRun(
-                    server_id=server_id,
+                    server_id=record.id,
                     operation=Operation.CREATE,
                     generation=record.generation,
                     request_id=record.spec.request_id or context.request_id,
@@ -158,8 +150,10 @@ def confirm(database: Database, context: RequestContext, server_ids: Sequence[st
                     arguments={},
                     deadline=workflow.deadline,
                 )
-            )
-        runs.insert(connection, new)
+                for record in records
+            ],
+        )
+        turned = {record.id for record in records}
         others = servers.list_by_id(connection, [one for one in server_ids if one not in turned])
         feed.append(connection, records)
     found = {record.id: record for record in (*records, *others)}

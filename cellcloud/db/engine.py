@@ -98,8 +98,8 @@ class utc_after(FunctionElement[dt.datetime]):
     inherit_cache = True
     name = "utc_after"
 
-    def __init__(self, seconds: float) -> None:
-        super().__init__(sa.literal(float(seconds), sa.Float))
+    def __init__(self, seconds: float | sa.BindParameter[float]) -> None:
+        super().__init__(sa.literal(float(seconds), sa.Float) if isinstance(seconds, int | float) else seconds)
 
 
 @compiles(utc_after, "sqlite")

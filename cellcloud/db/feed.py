@@ -14,20 +14,24 @@ from cellcloud.model.cell import FeedEntry, FeedPage
 from cellcloud.model.server import ServerRecord
 
 
+_COUNT = (
+    sa.update(feed_counter).where(feed_counter.c.id == 1).values(value=feed_counter.c.value + sa.bindparam("entries"))
+)
+_NEWEST = sa.select(feed_counter.c.value).where(feed_counter.c.id == 1)
+_ENTRY = sa.insert(feed).values(at=utc_now())
+
+
 def append(connection: Connection, records: Sequence[ServerRecord]) -> None:
     """Append one entry a record. Call it last in the transaction: the counter's row stays locked until the commit,
     which is what makes entries visible in the order of their sequence."""
     if not records:
         return
     count = len(records)
-    changed = connection.execute(
-        sa.update(feed_counter).where(feed_counter.c.id == 1).values(value=feed_counter.c.value + count)
-    )
-    if changed.rowcount == 0:
+    if connection.execute(_COUNT, {"entries": count}).rowcount == 0:
         connection.execute(sa.insert(feed_counter).values(id=1, value=count))
-    newest = connection.execute(sa.select(feed_counter.c.value).where(feed_counter.c.id == 1)).scalar_one()
+    newest = connection.execute(_NEWEST).scalar_one()
     connection.execute(
-        sa.insert(feed).values(at=utc_now()),
+        _ENTRY,
         [
             {
                 "sequence": newest - count + 1 + offset,

@@ -55,30 +55,37 @@ class LeasedRun:
     project_id: str
 
 
+_INSERT = sa.insert(runs).values(
+    active=1,
+    state="running",
+    outputs={},
+    events={},
+    run_at=utc_now(),
+    deadline=utc_after(sa.bindparam("allowed", type_=sa.Float)),
+    created_at=utc_now(),
+    updated_at=utc_now(),
+)
+
+
 def insert(connection: Connection, new: Sequence[NewRun]) -> list[str]:
     """Begin runs that are due at once. The unique index refuses a second unfinished one of a server."""
     ids = [str(uuid.uuid4()) for _ in new]
-    for run_id, run in zip(ids, new, strict=True):
-        connection.execute(
-            sa.insert(runs).values(
-                id=run_id,
-                server_id=run.server_id,
-                active=1,
-                operation=run.operation,
-                state="running",
-                arguments=dict(run.arguments),
-                outputs={},
-                events={},
-                generation=run.generation,
-                run_at=utc_now(),
-                deadline=utc_after(run.deadline),
-                request_id=run.request_id,
-                user_id=run.user_id,
-                project_id=run.project_id,
-                created_at=utc_now(),
-                updated_at=utc_now(),
-            )
-        )
+    rows = [
+        {
+            "id": run_id,
+            "server_id": run.server_id,
+            "operation": run.operation,
+            "arguments": dict(run.arguments),
+            "generation": run.generation,
+            "allowed": run.deadline,
+            "request_id": run.request_id,
+            "user_id": run.user_id,
+            "project_id": run.project_id,
+        }
+        for run_id, run in zip(ids, new, strict=True)
+    ]
+    if rows:
+        connection.execute(_INSERT, rows)
     return ids
 
 
@@ -130,25 +137,85 @@ def _leased(row: Row[Any]) -> LeasedRun:
     )
 
 
-def get_leased(connection: Connection, run_id: str, owner: str) -> LeasedRun:
-    """The run as it is now, locked until the transaction ends. Raises Stale when the lease went to another."""
-    overdue = (runs.c.deadline < utc_now()).label("overdue")
-    row = connection.execute(
-        sa.select(runs, overdue)
-        .where(runs.c.id == run_id, runs.c.lease_owner == owner, runs.c.active == 1)
-        .with_for_update()
-    ).one_or_none()
-    if row is None:
-        raise errors.Stale("The lease of this run went to another conductor.")
-    return _leased(row)
+_LEASED = (
+    sa.select(runs.c.id, runs.c.events, runs.c.cancel_requested)
+    .where(
+        runs.c.id.in_(sa.bindparam("ids", expanding=True)),
+        runs.c.lease_owner == sa.bindparam("owner"),
+        runs.c.active == 1,
+    )
+    .order_by(runs.c.id)
+    .with_for_update()
+)
 
 
-def save(connection: Connection, run_id: str, values: Mapping[str, Any], *, wait: float | None) -> None:
-    """Store progress. ``wait`` seconds until the run is due again, giving the lease back; None keeps the lease."""
-    ready = dict(values)
-    if wait is not None:
-        ready |= {"run_at": utc_after(wait), "lease_owner": None, "lease_until": None}
-    connection.execute(sa.update(runs).where(runs.c.id == run_id).values(updated_at=utc_now(), **ready))
+def list_leased(connection: Connection, run_ids: Sequence[str], owner: str) -> dict[str, tuple[dict[str, Any], bool]]:
+    """Run -> (events, cancel requested) as they are now, of those still leased to the owner; locked until the
+    transaction ends."""
+    rows = connection.execute(_LEASED, {"ids": list(run_ids), "owner": owner})
+    return {row.id: (row.events, row.cancel_requested) for row in rows}
+
+
+_PROGRESS = (
+    sa.update(runs)
+    .where(runs.c.id == sa.bindparam("run"))
+    .values(
+        {
+            name: sa.bindparam(f"new_{name}", type_=runs.c[name].type)
+            for name in ("step", "direction", "outputs", "events", "attempt", "error", "message", "detail")
+        }
+        | {"updated_at": utc_now()}
+    )
+)
+_WAITING = _PROGRESS.values(run_at=utc_after(sa.bindparam("wait", type_=sa.Float)), lease_owner=None, lease_until=None)
+_ENDING = _PROGRESS.values(
+    active=None,
+    state=sa.bindparam("new_state"),
+    finished_at=utc_now(),
+    lease_owner=None,
+    lease_until=None,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Saved:
+    """A run's progress to store. ``wait``: seconds until it is due again, its lease given back; None keeps the lease.
+    ``finished``: the state it ends in, or nothing."""
+
+    run: LeasedRun
+    wait: float | None = None
+    finished: str = ""
+
+
+def save(connection: Connection, saved: Sequence[Saved]) -> None:
+    """Store progress of many runs."""
+    for statement, group in (
+        (_PROGRESS, [one for one in saved if one.wait is None and not one.finished]),
+        (_WAITING, [one for one in saved if one.wait is not None and not one.finished]),
+        (_ENDING, [one for one in saved if one.finished]),
+    ):
+        if group:
+            connection.execute(statement, [_progress(one) for one in group])
+
+
+def _progress(saved: Saved) -> dict[str, Any]:
+    run = saved.run
+    values: dict[str, Any] = {
+        "run": run.id,
+        "new_step": run.step,
+        "new_direction": run.direction,
+        "new_outputs": run.outputs,
+        "new_events": run.events,
+        "new_attempt": run.attempt,
+        "new_error": run.error,
+        "new_message": run.message,
+        "new_detail": run.detail,
+    }
+    if saved.finished:
+        values["new_state"] = saved.finished
+    elif saved.wait is not None:
+        values["wait"] = saved.wait
+    return values
 
 
 def renew(connection: Connection, owner: str, run_ids: Sequence[str], seconds: float) -> None:
@@ -160,59 +227,84 @@ def renew(connection: Connection, owner: str, run_ids: Sequence[str], seconds: f
     )
 
 
-def finish(connection: Connection, run_id: str, state: str) -> None:
-    """End the run; its server may begin another."""
-    connection.execute(
-        sa.update(runs)
-        .where(runs.c.id == run_id)
-        .values(
-            active=None,
-            state=state,
-            finished_at=utc_now(),
-            updated_at=utc_now(),
-            lease_owner=None,
-            lease_until=None,
-        )
-    )
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Note:
+    """A step's end. ``outcome``: done | failed."""
+
+    run_id: str
+    step: str
+    direction: str
+    outcome: str
+    attempt: int
+    message: str = ""
 
 
-def record_step(
-    connection: Connection, run_id: str, step: str, direction: str, *, outcome: str, attempt: int, message: str = ""
-) -> None:
-    """Note a step's end; a second end of the same step and direction replaces the first."""
-    key = (run_steps.c.run_id == run_id, run_steps.c.step == step, run_steps.c.direction == direction)
-    values = {"outcome": outcome, "attempt": attempt, "message": message[:2000], "finished_at": utc_now()}
-    if connection.execute(sa.update(run_steps).where(*key).values(**values)).rowcount == 0:
+_NOTE = sa.insert(run_steps).values(started_at=utc_now(), finished_at=utc_now())
+_OLD_NOTE = sa.delete(run_steps).where(
+    run_steps.c.run_id == sa.bindparam("run"),
+    run_steps.c.step == sa.bindparam("name"),
+    run_steps.c.direction == sa.bindparam("way"),
+)
+
+
+def record_steps(connection: Connection, notes: Sequence[Note]) -> None:
+    """Note steps' ends; another end of the same step and direction replaces the first."""
+    newest = {(note.run_id, note.step, note.direction): note for note in notes}
+    again = [key for key, note in newest.items() if note.attempt > 1]
+    if again:
+        connection.execute(_OLD_NOTE, [{"run": run, "name": step, "way": way} for run, step, way in again])
+    if newest:
         connection.execute(
-            sa.insert(run_steps).values(run_id=run_id, step=step, direction=direction, started_at=utc_now(), **values)
+            _NOTE,
+            [
+                {
+                    "run_id": note.run_id,
+                    "step": note.step,
+                    "direction": note.direction,
+                    "outcome": note.outcome,
+                    "attempt": note.attempt,
+                    "message": note.message[:2000],
+                }
+                for note in newest.values()
+            ],
         )
+
+
+_HEARING = (
+    sa.select(runs.c.id, runs.c.events, runs.c.generation)
+    .where(runs.c.id.in_(sa.bindparam("ids", expanding=True)), runs.c.active == 1)
+    .order_by(runs.c.id)
+    .with_for_update()
+)
+_HEARD = (
+    sa.update(runs)
+    .where(runs.c.id == sa.bindparam("run"))
+    .values(events=sa.bindparam("new_events", type_=runs.c.events.type), run_at=utc_now())
+)
 
 
 def add_events(connection: Connection, events: Sequence[GuestEvent]) -> list[str]:
     """Store hosts' words for their runs and make those due; stale ones are dropped. Returns the runs woken."""
-    woken: list[str] = []
+    ids = sorted({event.run_id for event in events})
+    if not ids:
+        return []
+    known = {row.id: (row.generation, dict(row.events)) for row in connection.execute(_HEARING, {"ids": ids})}
+    woken: dict[str, None] = {}
     for event in events:
-        row = connection.execute(
-            sa.select(runs.c.events, runs.c.generation)
-            .where(runs.c.id == event.run_id, runs.c.active == 1)
-            .with_for_update()
-        ).one_or_none()
-        if row is None or event.generation != row.generation or event.step in row.events:
+        generation, heard = known.get(event.run_id, (None, {}))
+        if event.generation != generation or event.step in heard:
             continue
-        word = {
+        heard[event.step] = {
             "error": event.error,
             "message": event.message,
             "detail": event.detail,
             "power_state": event.power_state,
             "outputs": event.outputs,
         }
-        connection.execute(
-            sa.update(runs)
-            .where(runs.c.id == event.run_id, runs.c.active == 1)
-            .values(events={**row.events, event.step: word}, run_at=utc_now())
-        )
-        woken.append(event.run_id)
-    return woken
+        woken[event.run_id] = None
+    if woken:
+        connection.execute(_HEARD, [{"run": run_id, "new_events": known[run_id][1]} for run_id in woken])
+    return list(woken)
 
 
 def cancel(connection: Connection, server_id: str) -> bool:

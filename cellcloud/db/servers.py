@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -112,23 +113,26 @@ def _plain(name: str, value: Any) -> Any:
     )
 
 
-def confirm_held(connection: Connection, server_ids: Sequence[str]) -> list[str]:
-    """Turn held servers whose hold has not expired into servers of their own; returns the ids that turned."""
-    turned: list[str] = []
-    for server_id in server_ids:
-        changed = connection.execute(
-            sa.update(servers)
-            .where(
-                servers.c.id == server_id,
-                servers.c.held.is_(True),
-                servers.c.deleted.is_(False),
-                servers.c.hold_until > utc_now(),
-            )
-            .values(held=False, hold_until=None)
+def confirm_held(connection: Connection, server_ids: Sequence[str], task_state: str | None) -> list[ServerRecord]:
+    """Turn held servers whose hold has not expired into servers of their own, at generation 1; returns them."""
+    held = (servers.c.held.is_(True), servers.c.deleted.is_(False), servers.c.hold_until > utc_now())
+    query = sa.select(servers.c.id).where(servers.c.id.in_(server_ids), *held).order_by(servers.c.id)
+    turned = [row.id for row in connection.execute(query.with_for_update())]
+    if not turned:
+        return []
+    connection.execute(
+        sa.update(servers)
+        .where(servers.c.id.in_(turned))
+        .values(
+            held=False,
+            hold_until=None,
+            generation=1,
+            task_state=task_state,
+            version=servers.c.version + 1,
+            updated_at=utc_now(),
         )
-        if changed.rowcount == 1:
-            turned.append(server_id)
-    return turned
+    )
+    return list_by_id(connection, turned)
 
 
 def drop_held(connection: Connection, server_ids: Sequence[str]) -> list[str]:
@@ -184,12 +188,45 @@ def count_living(connection: Connection) -> int:
     )
 
 
-def is_delete_requested(connection: Connection, server_id: str) -> dict[str, Any] | None:
-    """The context of a delete that waits for the present run to unwind, if there is one."""
-    row = connection.execute(
-        sa.select(servers.c.delete_requested, servers.c.delete_context).where(servers.c.id == server_id)
-    ).one_or_none()
-    return (row.delete_context or {}) if row is not None and row.delete_requested else None
+_DELETES = sa.select(servers.c.id, servers.c.delete_context).where(
+    servers.c.id.in_(sa.bindparam("ids", expanding=True)), servers.c.delete_requested.is_(True)
+)
+
+
+def list_requested_deletes(connection: Connection, server_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Server -> context of the delete that waits for its present run to unwind."""
+    rows = connection.execute(_DELETES, {"ids": list(server_ids)})
+    return {row.id: row.delete_context or {} for row in rows}
+
+
+@functools.cache
+def _changing(names: frozenset[str], timed: frozenset[str]) -> sa.Update:
+    """The statement that sets these columns, where the generation is still the given one."""
+    values: dict[str, Any] = {name: sa.bindparam(f"new_{name}", type_=servers.c[name].type) for name in names}
+    return (
+        sa.update(servers)
+        .where(
+            servers.c.id == sa.bindparam("server"),
+            servers.c.deleted.is_(False),
+            servers.c.generation == sa.bindparam("at_generation"),
+        )
+        .values(version=servers.c.version + 1, updated_at=utc_now(), **values, **dict.fromkeys(timed, utc_now()))
+    )
+
+
+def change_many(connection: Connection, changes: Sequence[tuple[str, int, Mapping[str, Any]]]) -> list[ServerRecord]:
+    """Set columns of many servers, each where its generation is still the given one; returns those that changed."""
+    groups: dict[tuple[frozenset[str], frozenset[str]], list[dict[str, Any]]] = {}
+    for server_id, generation, values in changes:
+        timed = frozenset(name for name, value in values.items() if value is NOW)
+        names = frozenset(values) - timed
+        row = {f"new_{name}": _plain(name, values[name]) for name in names}
+        groups.setdefault((names, timed), []).append(row | {"server": server_id, "at_generation": generation})
+    for (names, timed), rows in sorted(groups.items(), key=lambda item: sorted(item[0][0])):
+        connection.execute(_changing(names, timed), sorted(rows, key=lambda row: str(row["server"])))
+    generations = {server_id: generation for server_id, generation, _values in changes}
+    found = list_by_id(connection, list(generations))
+    return [record for record in found if record.generation == generations[record.id]]
 
 
 def list_stuck(connection: Connection, seconds: float) -> list[tuple[str, str, dt.datetime]]:

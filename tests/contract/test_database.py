@@ -94,8 +94,9 @@ def test_a_run_is_leased_once_and_again_when_the_lease_is_over(cell_database: Da
         connection.execute(sa.update(cell_schema.runs).values(lease_until=utc_after(-1)))
         again = runs.lease_due(connection, "e", limit=5, seconds=30)
         assert [run.attempt for run in again] == [2]
-    with cell_database.write() as connection, pytest.raises(errors.Stale):
-        runs.get_leased(connection, again[0].id, "a")
+    with cell_database.write() as connection:
+        assert runs.list_leased(connection, [again[0].id], "a") == {}
+        assert list(runs.list_leased(connection, [again[0].id], "e")) == [again[0].id]
 
 
 def test_one_unfinished_run_a_server(cell_database: Database) -> None:
@@ -123,7 +124,7 @@ def test_events_are_taken_once_and_stale_ones_dropped(cell_database: Database) -
         event = GuestEvent(host="h1", server_id=IDS[0], generation=1, power_state=1, run_id=run.id, step="guests.wait")
         old = GuestEvent(host="h1", server_id=IDS[0], generation=0, power_state=1, run_id=run.id, step="other")
         assert runs.add_events(connection, [event, event, old]) == [run.id]
-        assert list(runs.get_leased(connection, run.id, "a").events) == ["guests.wait"]
+        assert list(runs.list_leased(connection, [run.id], "a")[run.id][0]) == ["guests.wait"]
 
 
 def test_the_feed_has_no_gaps_and_keeps_its_order_under_racing_writers(cell_database: Database) -> None:
@@ -165,7 +166,7 @@ def test_a_hold_expires_by_the_databases_clock(cell_database: Database) -> None:
         servers.insert_held(connection, [(make_spec(IDS[0]), "h1", "nova")], hold_seconds=-1)
         servers.insert_held(connection, [(make_spec(IDS[1]), "h1", "nova")], hold_seconds=60)
         assert servers.list_expired_holds(connection) == [IDS[0]]
-        assert servers.confirm_held(connection, IDS[:2]) == [IDS[1]]
+        assert [r.id for r in servers.confirm_held(connection, IDS[:2], "networking")] == [IDS[1]]
         assert servers.drop_held(connection, IDS[:2]) == [IDS[0]]
 
 

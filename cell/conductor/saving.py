@@ -1,0 +1,163 @@
+"""Stores the progress of runs: what a step did, what it changed in its server's record, and the feed's entry, in one
+transaction. Runs that get there together share it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from cell.conductor.workflow import Done
+from cell.conductor.workflows import REGISTRY
+from cellcloud import errors
+from cellcloud.db import claims, feed, runs, servers
+from cellcloud.db.cell_schema import servers as servers_table
+from cellcloud.db.engine import Connection, Database, retried
+from cellcloud.db.runs import LeasedRun, Note, Saved
+from cellcloud.lifecycle import Operation, TaskState
+from cellcloud.model.server import ServerRecord
+
+
+@dataclass(slots=True, kw_only=True)
+class Progress:
+    """What has happened to a run since it was last saved. ``address``: whose word it waits for, if it waits."""
+
+    run: LeasedRun
+    record: ServerRecord
+    changes: dict[str, Any] = field(default_factory=dict)
+    release_claims: bool = False
+    notes: list[Note] = field(default_factory=list)
+    wait: float | None = None
+    address: str = ""
+    forget: bool = False
+    finished: str = ""
+
+    def take(self, done: Done) -> None:
+        """Add a step's end."""
+        self.changes.update(done.changes)
+        self.release_claims = self.release_claims or done.release_claims
+        shown = {name: value for name, value in done.changes.items() if hasattr(self.record, name)}
+        self.record = replace(self.record, **{name: v for name, v in shown.items() if v is not servers.NOW})
+
+
+class Saver:
+    """Saves for many threads: the first one to come stores whatever has gathered, the others wait for it."""
+
+    def __init__(self, database: Database, owner: str) -> None:
+        self._database = database
+        self._owner = owner
+        self._lock = threading.Lock()
+        self._waiting: list[tuple[Progress, Future[Progress]]] = []
+        self._busy = False
+
+    def save(self, progress: Progress) -> Progress:
+        """The progress as the database now has it. Raises Stale when the run's lease went to another."""
+        future: Future[Progress] = Future()
+        with self._lock:
+            self._waiting.append((progress, future))
+            leads, self._busy = not self._busy, True
+        while leads:
+            with self._lock:
+                batch, self._waiting = self._waiting, []
+                if not batch:
+                    self._busy = False
+                    break
+            self._store(batch)
+        return future.result()
+
+    def _store(self, batch: list[tuple[Progress, Future[Progress]]]) -> None:
+        try:
+            stored = _save_all(self._database, self._owner, [progress for progress, _ in batch])
+        except BaseException as error:  # noqa: BLE001 -- each waiting thread raises it
+            if len(batch) == 1:
+                batch[0][1].set_exception(error)
+                return
+            for one in batch:  # what is wrong with one must not fail the others
+                self._store([one])
+            return
+        for (progress, future), result in zip(batch, stored, strict=True):
+            if result is None:
+                stale = errors.Stale("The lease of this run went to another conductor.")
+                future.set_exception(errors.Stale(stale.message, detail=progress.run.id))
+            else:
+                future.set_result(result)
+
+
+@retried
+def _save_all(database: Database, owner: str, batch: Sequence[Progress]) -> list[Progress | None]:
+    with database.write() as connection:
+        now = runs.list_leased(connection, [progress.run.id for progress in batch], owner)
+        kept = [_meet(progress, *now[progress.run.id]) for progress in batch if progress.run.id in now]
+        ending = [progress.run.server_id for progress in kept if progress.finished]
+        deletes = servers.list_requested_deletes(connection, ending) if ending else {}
+        for progress in kept:
+            if progress.finished and progress.run.server_id in deletes and not _is_delete(progress):
+                progress.changes, progress.release_claims = {}, False  # the delete that follows takes all away
+        runs.record_steps(connection, [note for progress in kept for note in progress.notes])
+        runs.save(connection, [Saved(run=p.run, wait=p.wait, finished=p.finished) for p in kept])
+        changed = servers.change_many(
+            connection, [(p.run.server_id, p.run.generation, p.changes) for p in kept if p.changes]
+        )
+        claims.release(connection, [p.run.server_id for p in kept if p.release_claims])
+        records = {record.id: record for record in changed}
+        for progress in kept:
+            if progress.finished and not _is_delete(progress) and progress.run.server_id in deletes:
+                asked = deletes[progress.run.server_id]
+                record = begin_run(
+                    connection, progress.run.server_id, Operation.DELETE, asked, task_state=TaskState.DELETING
+                )
+                records[record.id] = record
+                progress.changes = {"task_state": TaskState.DELETING}
+            progress.record = records.get(progress.run.server_id, progress.record)
+        feed.append(connection, list(records.values()))
+    by_run = {progress.run.id: progress for progress in kept}
+    return [by_run.get(progress.run.id) for progress in batch]
+
+
+def _is_delete(progress: Progress) -> bool:
+    return progress.run.operation == Operation.DELETE
+
+
+def _meet(progress: Progress, events: dict[str, Any], cancel_requested: bool) -> Progress:
+    """The progress with what happened to its run meanwhile: a word that has arrived, or a wish to cancel, lets it not
+    wait. A copy: the transaction may have to be tried again."""
+    run = progress.run
+    events = {name: word for name, word in events.items() if not (progress.forget and name == progress.address)}
+    changes = dict(progress.changes)
+    if cancel_requested and not progress.finished:
+        changes.pop("task_state", None)
+    wait = progress.wait
+    if wait is not None:
+        heard = progress.address in events and progress.address not in run.events
+        if heard or (cancel_requested and not run.cancel_requested):
+            wait = 0.0
+    return replace(
+        progress, run=replace(run, events=events, cancel_requested=cancel_requested), changes=changes, wait=wait
+    )
+
+
+def begin_run(
+    connection: Connection, server_id: str, operation: Operation, asked: dict[str, Any], *, task_state: TaskState
+) -> ServerRecord:
+    """Insert the run, give the server its next generation and the operation's task state. The caller holds the row.
+
+    ``asked``: request_id, user_id, project_id, arguments.
+    """
+    changes = {"generation": servers_table.c.generation + 1, "task_state": task_state}
+    record = servers.change(connection, server_id, changes)
+    if record is None:
+        raise errors.NotFound(f"Instance {server_id} could not be found.")
+    new = runs.NewRun(
+        server_id=server_id,
+        operation=operation,
+        generation=record.generation,
+        request_id=asked.get("request_id", ""),
+        user_id=asked.get("user_id", ""),
+        project_id=asked.get("project_id", record.spec.project_id),
+        arguments=asked.get("arguments", {}),
+        deadline=REGISTRY[operation].deadline,
+    )
+    runs.insert(connection, [new])
+    return record
