@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,33 +30,39 @@ def build(
     **_others: Any,
 ) -> ComputeService:
     """A compute service; what is not given is made from the configuration. ``drivers``: host name -> its driver."""
+    let_go = contextlib.ExitStack()
     return ComputeService(
         config,
         transport or Transport(config.cell.name, config.cell.transport_url),
-        drivers or make_drivers(config),
+        drivers or make_drivers(config, let_go),
         ImageCache(
             config.state_dir / "cells" / config.cell.name / "images-cache",
             functools.cache(lambda: images or make_images(config)),
             max_bytes=config.outside.max_image_bytes,
         ),
         queue=config.host,
+        on_stopped=let_go.close,
     )
 
 
-def make_drivers(config: Config) -> Mapping[str, Driver]:
-    """The hosts of this process: one with libvirt, as many as configured with the fake driver."""
+def make_drivers(config: Config, let_go: contextlib.ExitStack) -> Mapping[str, Driver]:
+    """The hosts of this process: one with libvirt, as many as configured with the fake driver.
+
+    ``let_go`` is told what to close behind them.
+    """
     if config.compute.driver == "fake":
-        return _make_fakes(config)
+        return _make_fakes(config, let_go)
     return {config.host: _make_libvirt(config)}
 
 
-def _make_fakes(config: Config) -> Mapping[str, Driver]:
+def _make_fakes(config: Config, let_go: contextlib.ExitStack) -> Mapping[str, Driver]:
     """Hosts on one hypervisor in memory, whose guests outlive the process in a file."""
     from cell.compute.drivers.fake import FakeDriver, FakeHypervisor
 
     cell = config.cell.name
     journal = config.state_dir / "cells" / cell / "fake-guests.jsonl"
     hypervisor = FakeHypervisor(journal, delay=config.compute.fake_delay)
+    let_go.callback(hypervisor.close)
     names = [f"{cell}-fake-{number:04d}" for number in range(1, config.compute.fake_hosts + 1)]
     return {name: FakeDriver(hypervisor, name) for name in names}
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from cell.compute.actions import console, guest
 from cell.compute.driver import Driver
@@ -49,7 +49,9 @@ class ComputeService:
         images: ImageCache,
         *,
         queue: str,
+        on_stopped: Callable[[], None],
     ) -> None:
+        self._on_stopped = on_stopped
         self.name = f"compute-{queue}"
         self._transport = transport
         self._drivers = drivers
@@ -98,6 +100,7 @@ class ComputeService:
         for host in self._connected:
             self._drivers[host].close()
         self._connected.clear()
+        self._on_stopped()
 
     def check(self) -> dict[str, str]:
         if self._server is None:

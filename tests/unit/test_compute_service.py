@@ -161,3 +161,32 @@ def test_stopping_lets_the_command_at_hand_end_and_tells_its_outcome(cell: Cell)
     cell.service.stop()
     assert [event.error for event in cell.conductor.events] == [""]
     assert cell.drivers["h1"].closed
+
+
+def test_one_process_stands_for_many_fake_hosts_which_outlive_it(tmp_path: Path) -> None:
+    options = config.load()
+    options = replace(
+        options,
+        state_dir=tmp_path,
+        host="unit",
+        cell=replace(options.cell, name="unit"),
+        compute=replace(options.compute, driver="fake", fake_hosts=300),
+    )
+    transport = Transport("unit", "kombu+memory://")
+    conductor = MemoryConductor()
+    server = transport.serve(Conductor, conductor, server="c1")
+    conductor.records[ONE] = make_record(1, host="unit-fake-0007")
+    for _ in range(2):
+        conductor.reports.clear()
+        service = build(options, transport=transport, images=MemoryImages())
+        service.start()
+        eventually(lambda: len(conductor.reports) >= 300)
+        client = transport.client(Compute, server="unit")
+        client.apply(CONTEXT, "unit-fake-0007", [make_command(CommandKind.SPAWN)])
+        eventually(lambda: conductor.events)
+        assert [guest.server_id for guest in client.list_guests(CONTEXT, "unit-fake-0007")] == [ONE]
+        service.stop()
+    assert {report.queue for report in conductor.reports} == {"unit"}
+    assert {report.host for report in conductor.reports} >= {"unit-fake-0001", "unit-fake-0300"}
+    server.stop()
+    transport.close()
