@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 import sqlalchemy as sa
+from sqlalchemy.dialects import mysql
 from sqlalchemy.engine import Connection, Row
 
 from cellcloud import errors
@@ -50,7 +51,7 @@ def upsert(connection: Connection, records: Iterable[ServerRecord]) -> int:
         known = {row.id: row for row in connection.execute(_known(ids))}
         fresh = [newest[i] for i in ids if i in known and _is_newer(known[i], newest[i])]
         if fresh:
-            connection.execute(_GUARDED, [_guarded_row(record) for record in fresh])
+            _take(connection, fresh)
         _adopt(connection, [newest[i] for i in ids if i not in known])
         give_back_quota(connection, [record.id for record in fresh if record.deleted])
         taken += len(fresh)
@@ -168,6 +169,30 @@ _GUARDED = (
 def _guarded_row(record: ServerRecord) -> dict[str, Any]:
     named = {f"new_{name}": value for name, value in _row_of(record).items() if name not in _FIXED}
     return named | {"which_id": record.id, "which_cell": record.cell}
+
+
+def _take(connection: Connection, records: Sequence[ServerRecord]) -> None:
+    """Write copies, each only over an older one of its own cell: in one statement a batch where that is faster."""
+    if connection.dialect.name in ("mysql", "mariadb"):
+        connection.execute(_GUARDED_IN_ONE, [_row_of(record) for record in records])
+    else:
+        connection.execute(_GUARDED, [_guarded_row(record) for record in records])
+
+
+def _guarded_in_one() -> sa.Insert:
+    """MariaDB sends a batch of inserts as one statement, but not one of updates. ``version`` is set last: each
+    assignment sees those before it."""
+    statement = mysql.insert(server_index)
+    newer = sa.and_(server_index.c.cell == statement.inserted.cell, server_index.c.version < statement.inserted.version)
+    names = sorted(
+        (column.name for column in server_index.c if column.name not in _FIXED), key=lambda n: n == "version"
+    )
+    return statement.on_duplicate_key_update(
+        [(name, sa.func.IF(newer, statement.inserted[name], server_index.c[name])) for name in names]
+    )
+
+
+_GUARDED_IN_ONE = _guarded_in_one()
 
 
 def _adopt(connection: Connection, records: Sequence[ServerRecord]) -> None:

@@ -13,8 +13,8 @@ from typing import Any
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from cellcloud import config as options
 from cellcloud import clock, errors
+from cellcloud import config as options
 from cellcloud.clients.identity import Caller
 from cellcloud.clock import ManualClock
 from cellcloud.context import RequestContext, service_context

@@ -1,5 +1,6 @@
 """The Compute API's resources. One file per resource, with the same name in routes, schemas and views."""
 
+from top_api.routes.aggregates import aggregates
 from top_api.routes.availability_zones import availability_zones
 from top_api.routes.extensions import extensions
 from top_api.routes.flavors import flavors
@@ -27,6 +28,7 @@ RESOURCES: tuple[Resource, ...] = (
     availability_zones,
     services,
     hypervisors,
+    aggregates,
     extensions,
     operator,
 )

@@ -1,0 +1,254 @@
+"""The top's index, quotas, keys and flavors: alike on every database."""
+
+from __future__ import annotations
+
+import datetime as dt
+import threading
+import time
+import uuid
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from cellcloud import errors
+from cellcloud.db import flavors, idempotency, index, keypairs, quotas
+from cellcloud.db.engine import Database, retried
+from cellcloud.db.idempotency import KeptAnswer
+from cellcloud.db.index import SORT_KEYS, ServerQuery
+from cellcloud.lifecycle import VmState
+from cellcloud.model.flavor import Flavor
+from cellcloud.model.image import Image
+from cellcloud.model.keypair import Keypair
+from cellcloud.model.network import FixedIp, Port
+from cellcloud.model.server import ServerRecord, ServerSpec
+
+PROJECT = "p"
+TINY = Flavor(id="1", name="m1.tiny", vcpus=2, memory_mb=512, root_gb=1)
+AT = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
+
+
+def a_record(number: int = 0, **changes: Any) -> ServerRecord:
+    spec = ServerSpec(
+        id=str(uuid.uuid4()),
+        name=f"vm-{number % 5}",
+        project_id=PROJECT,
+        user_id="u",
+        flavor=TINY,
+        image=Image(id=str(uuid.UUID(int=7))),
+        hostname=f"vm-{number}",
+    )
+    port = Port(
+        id="x",
+        network_id="n",
+        network_name="net",
+        mac_address="m",
+        fixed_ips=(FixedIp(ip_address=f"10.0.0.{number % 250}", subnet_id="s"),),
+    )
+    record = ServerRecord(
+        spec=spec,
+        version=0,
+        generation=0,
+        vm_state=VmState.BUILDING,
+        created_at=AT + dt.timedelta(seconds=number % 7),
+        host=f"h{number % 3}" if number % 2 else None,
+        ports=(port,),
+    )
+    return replace(record, **changes)
+
+
+def insert(database: Database, *records: ServerRecord) -> None:
+    with database.write() as connection:
+        assert quotas.reserve(connection, PROJECT, quotas.cost_of(TINY, len(records)), {}) is None
+        index.insert_records(connection, records)
+
+
+def find(database: Database, record: ServerRecord) -> ServerRecord | None:
+    with database.read() as connection:
+        return index.find_record(connection, record.id, deleted=None)
+
+
+def used(database: Database) -> dict[str, int]:
+    with database.read() as connection:
+        assert quotas.recount(connection) == []
+        return quotas.list_usages(connection, PROJECT)
+
+
+def test_only_newer_copies_of_the_owning_cell_are_taken(top_database: Database) -> None:
+    record = a_record(cell="east", version=3)
+    insert(top_database, record)
+    for changes, taken in (
+        ({"version": 2}, 0),
+        ({"version": 3}, 0),
+        ({"version": 9, "cell": "west"}, 0),
+        ({"version": 9, "cell": ""}, 0),
+        ({"version": 4, "vm_state": VmState.ACTIVE}, 1),
+        ({"version": 4, "vm_state": VmState.ERROR}, 0),
+    ):
+        with top_database.write() as connection:
+            assert index.upsert(connection, [replace(record, **changes)]) == taken
+    found = find(top_database, record)
+    assert found is not None
+    assert (found.version, found.vm_state, found.cell) == (4, VmState.ACTIVE, "east")
+
+
+def test_a_batch_takes_the_newest_of_each_in_any_order(top_database: Database) -> None:
+    records = [a_record(number, cell="east") for number in range(20)]
+    insert(top_database, *records)
+    copies = [replace(record, version=version) for version in (2, 5, 1) for record in records]
+    with top_database.write() as connection:
+        assert index.upsert(connection, copies) == 20
+        assert index.upsert(connection, copies) == 0
+        pairs = index.list_versions(connection, "east", "", None)
+    assert [version for _, version in pairs] == [5] * 20
+    assert [server_id for server_id, _ in pairs] == sorted(record.id for record in records)
+
+
+def test_quota_comes_back_once(top_database: Database) -> None:
+    record = a_record(cell="east")
+    insert(top_database, record, a_record(1))
+    assert used(top_database) == {"cores": 4, "instances": 2, "ram": 1024}
+    gone = replace(record, version=2, deleted=True, vm_state=VmState.DELETED, terminated_at=AT)
+    for _ in range(2):
+        with top_database.write() as connection:
+            index.upsert(connection, [gone, replace(gone, version=3)])
+            index.mark_deleted(connection, [record.id])
+            index.give_back_quota(connection, [record.id])
+    assert used(top_database) == {"cores": 2, "instances": 1, "ram": 512}
+
+
+def test_servers_that_the_top_lost_are_taken_in_and_counted(top_database: Database) -> None:
+    lost = a_record(cell="east", version=7)
+    with top_database.write() as connection:
+        index.upsert(connection, [lost, a_record(1, cell="east", held=True), a_record(2, cell="east", deleted=True)])
+    found = find(top_database, lost)
+    assert found is not None
+    assert found.version == 7
+    assert used(top_database)["instances"] == 1
+
+
+def test_a_task_shown_early_gives_way_to_the_cells_copy(top_database: Database) -> None:
+    record = a_record(cell="east", version=3)
+    insert(top_database, record)
+    with top_database.write() as connection:
+        index.mark_task(connection, record.id, "deleting")
+    early = find(top_database, record)
+    assert early is not None
+    assert (early.task_state, early.version) == ("deleting", 3)
+    with top_database.write() as connection:
+        assert index.upsert(connection, [replace(record, version=4)]) == 1
+    later = find(top_database, record)
+    assert later is not None
+    assert later.task_state is None
+
+
+@pytest.mark.parametrize("key", sorted(SORT_KEYS))
+@pytest.mark.parametrize("descending", [False, True])
+def test_pages_in_every_order(top_database: Database, key: str, descending: bool) -> None:
+    records = [a_record(number) for number in range(11)]
+    insert(top_database, *records)
+    query = ServerQuery(
+        project_id=PROJECT,
+        sort=((key, descending), ("id", descending)) if key != "id" else (("id", descending),),
+        limit=4,
+    )
+    met: list[str] = []
+    with top_database.read() as connection:
+        everything = index.list_records(connection, replace(query, limit=100))
+        while True:
+            page = index.list_records(connection, replace(query, marker=met[-1] if met else None))
+            met += [record.id for record in page]
+            if len(page) < 4:
+                break
+    assert met == [record.id for record in everything]
+    assert sorted(met) == sorted(record.id for record in records)
+
+
+def test_filters(top_database: Database) -> None:
+    records = [a_record(number) for number in range(10)]
+    insert(top_database, *records, a_record(11, spec=replace(a_record().spec, project_id="q", name="100%_a\\b")))
+
+    def count(**query: Any) -> int:
+        with top_database.read() as connection:
+            return len(index.list_records(connection, ServerQuery(**{"project_id": PROJECT, **query})))
+
+    assert count() == 10
+    assert count(project_id=None) == 11
+    assert count(equal={"name": ["vm-1", "vm-2"]}) == 4
+    assert count(containing={"name": ["VM-1"]}) == 2
+    assert count(project_id="q", containing={"name": ["100%_A\\B"]}) == 1
+    assert count(project_id="q", containing={"name": ["100_%"]}) == 0
+    assert count(containing={"addresses": ["10.0.0.3"]}) == 1
+    assert count(states=[(VmState.BUILDING, None)]) == 10
+    assert count(states=[]) == 0
+    assert count(keep=lambda record: record.host is None, limit=3) == 3
+    assert count(changed_since=AT + dt.timedelta(seconds=5)) == 2
+    assert count(deleted=True) == 0
+    with top_database.read() as connection, pytest.raises(errors.NotFound):
+        index.list_records(connection, ServerQuery(project_id=PROJECT, marker="none"))
+
+
+def test_a_race_for_the_last_of_a_quota(top_database: Database) -> None:
+    @retried
+    def take(database: Database) -> str | None:
+        with database.write() as connection:
+            refused = quotas.reserve(connection, PROJECT, {"instances": 1}, {"instances": 10})
+            if refused is not None:
+                connection.rollback()
+            return refused
+
+    answers: list[str | None] = []
+    threads = [threading.Thread(target=lambda: answers.append(take(top_database))) for _ in range(40)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert answers.count(None) == 10
+    with top_database.read() as connection:
+        assert quotas.list_usages(connection, PROJECT)["instances"] == 10
+
+
+def test_a_key_is_taken_once(top_database: Database) -> None:
+    kept = KeptAnswer(body_hash="b", answer={"server_ids": ["1"]})
+    with top_database.write() as connection:
+        assert idempotency.keep_answer(connection, PROJECT, "k", kept)
+        assert not idempotency.keep_answer(connection, PROJECT, "k", kept)
+        assert idempotency.keep_answer(connection, "other", "k", kept)
+        assert idempotency.find_answer(connection, PROJECT, "k") == kept
+        assert idempotency.find_answer(connection, PROJECT, "K") is None
+
+
+def test_flavors_and_keypairs(top_database: Database) -> None:
+    with top_database.write() as connection:
+        flavors.ensure_starters(connection)
+        flavors.ensure_starters(connection)
+        with pytest.raises(errors.Conflict):
+            flavors.create_flavor(connection, flavors.STARTERS[0])
+        private = replace(TINY, id="secret", name="secret", is_public=False)
+        flavors.create_flavor(connection, private)
+        assert flavors.find_flavor(connection, "secret", project_id=PROJECT) is None
+        flavors.add_project(connection, "secret", PROJECT)
+        assert flavors.find_flavor(connection, "secret", project_id=PROJECT) == private
+        assert flavors.set_extra_specs(connection, "secret", {"a": "1", "b": None}) == {"a": "1"}
+        flavors.delete_flavor(connection, "secret")
+        with pytest.raises(errors.NotFound):
+            flavors.get_flavor(connection, "secret", project_id=None)
+        made = keypairs.create_keypair(connection, Keypair(name="k", user_id="u", public_key="p", fingerprint="f"))
+        assert made.id > 0
+        with pytest.raises(errors.Conflict):
+            keypairs.create_keypair(connection, made)
+        assert keypairs.list_keypairs(connection, "u") == [made]
+        keypairs.delete_keypair(connection, "u", "k")
+        assert keypairs.count_keypairs(connection, "u") == 0
+
+
+def test_five_hundred_copies_are_taken_in_quickly(top_database: Database) -> None:
+    records = [a_record(number, cell="east") for number in range(500)]
+    with top_database.write() as connection:
+        index.insert_records(connection, records)
+    began = time.perf_counter()
+    with top_database.write() as connection:
+        assert index.upsert(connection, [replace(record, version=2) for record in records]) == 500
+    elapsed = time.perf_counter() - began
+    print(f"{top_database.dialect}: 500 copies in {elapsed * 1000:.0f} ms")
+    assert elapsed < 2.0  # a fifth of a second on a quiet machine
