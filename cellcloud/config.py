@@ -68,7 +68,7 @@ CELL = [
     cfg.StrOpt("connection", secret=True, default="", help="SQLAlchemy URL of the cell's database."),
     cfg.StrOpt("transport_url", secret=True, default="kombu+memory://", help="oslo.messaging URL of the queue."),
     cfg.StrOpt("zone", default="nova", help="Availability zone of the cell's hosts."),
-    cfg.FloatOpt("hold_seconds", default=60.0, help="Life of a placement the top has not confirmed."),
+    cfg.FloatOpt("hold_seconds", default=30.0, help="Life of an unconfirmed placement: longer than intent_lease."),
     cfg.FloatOpt("run_lease", default=15.0, help="Seconds after which another conductor adopts a run."),
     cfg.FloatOpt("resend_after", default=10.0, help="Seconds without word from a host until a command is repeated."),
     cfg.FloatOpt("service_down_time", default=15.0, help="Seconds without a report until a host counts as mute."),
