@@ -27,7 +27,7 @@ def _select_one(snapshot: Snapshot, request: SelectRequest) -> SelectAnswer:
     fitting = fastsched.fitting(snapshot.free, need, allowed.view(np.uint8))
     if not len(fitting):
         return SelectAnswer(server_id=request.server_id, refused=refused | _lacking(snapshot, need, allowed))
-    ranked = _rank(snapshot, fitting, request.seed)[: request.alternates + 1]
+    ranked = _rank(snapshot, fitting, max(request.alternates, 0) + 1, request.seed)
     snapshot.take(int(ranked[0]), need)
     return SelectAnswer(server_id=request.server_id, hosts=tuple(snapshot.hosts[place] for place in ranked))
 
@@ -57,8 +57,12 @@ def _lacking(snapshot: Snapshot, need: Amounts, allowed: Flags) -> dict[str, int
     return counts
 
 
-def _rank(snapshot: Snapshot, fitting: Amounts, seed: int) -> Amounts:
-    """Best first. Equal hosts are ordered by the seed, so that schedulers racing with different seeds spread out."""
+def _rank(snapshot: Snapshot, fitting: Amounts, count: int, seed: int) -> Amounts:
+    """The ``count`` best, best first. Equal hosts are ordered by the seed, so that schedulers racing with different
+    seeds spread out."""
+    weight = weights.weigh(snapshot, fitting)
+    if count < len(fitting):
+        good = weight >= np.partition(weight, -count)[-count]
+        fitting, weight = fitting[good], weight[good]
     ties = np.random.default_rng(abs(seed)).permutation(len(fitting))
-    order = np.lexsort((ties, -weights.weigh(snapshot, fitting)))
-    return np.asarray(fitting[order], dtype=np.int64)
+    return np.asarray(fitting[np.lexsort((ties, -weight))][:count], dtype=np.int64)

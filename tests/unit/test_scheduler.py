@@ -67,6 +67,8 @@ def test_the_host_with_the_most_left_comes_first() -> None:
         ({}, {"resources": {"MEMORY_MB": 9000}}, set(), {"status": 2, "MEMORY_MB": 2}),
         ({}, {"resources": {"VCPU": 9, "MEMORY_MB": 9000}}, set(), {"status": 2, "MEMORY_MB": 2}),
         ({}, {"resources": {"VGPU": 1}}, set(), {"status": 2, "resource_class": 2}),
+        ({}, {"resources": {"VCPU": -1}}, set(), {"status": 2, "resource_class": 2}),
+        ({}, {"resources": {"VCPU": 1 << 70}}, set(), {"status": 2, "resource_class": 2}),
         ({}, {"resources": {"VGPU": 0}}, {"a", "b"}, {"status": 2}),
     ],
 )

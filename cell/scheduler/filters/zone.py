@@ -11,6 +11,7 @@ from cellcloud.model.placement import SelectRequest
 def passes(snapshot: Snapshot, request: SelectRequest) -> Flags:
     """Which hosts are in the request's zone; all when it names none."""
     zone = request.spec.availability_zone
+    count = len(snapshot.hosts)
     if not zone:
-        return np.ones(len(snapshot.hosts), dtype=np.bool_)
-    return np.asarray(snapshot.zones == zone, dtype=np.bool_)
+        return np.ones(count, dtype=np.bool_)
+    return snapshot.in_zone.get(zone, np.zeros(count, dtype=np.bool_))
