@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
-from cell.compute.__main__ import build
+from cell.compute.__main__ import build, make_drivers
 from cell.compute.service import ComputeService
 from cellcloud import config, errors
 from cellcloud.context import RequestContext
@@ -41,15 +42,31 @@ class Cell:
         eventually(lambda: self.conductor.reports)
 
 
+@pytest.fixture(scope="module")
+def wire() -> Iterator[tuple[Transport, MemoryConductor]]:
+    """A queue with a conductor, once for all tests: stopping its server takes a second."""
+    transport = Transport("unit", "kombu+memory://")
+    conductor = MemoryConductor()
+    server = transport.serve(Conductor, conductor, server="c1")
+    yield transport, conductor
+    server.stop()
+    transport.close()
+
+
 @pytest.fixture
-def cell(tmp_path: Path) -> Iterator[Cell]:
+def conductor(wire: tuple[Transport, MemoryConductor]) -> MemoryConductor:
+    """The same conductor without its memories."""
+    vars(wire[1]).update(vars(MemoryConductor()))
+    return wire[1]
+
+
+@pytest.fixture
+def cell(tmp_path: Path, wire: tuple[Transport, MemoryConductor], conductor: MemoryConductor) -> Iterator[Cell]:
     options = config.load()
     options = replace(
         options, state_dir=tmp_path, host="h1", cell=replace(options.cell, name="unit", report_interval=0.2)
     )
-    transport = Transport("unit", "kombu+memory://")
-    conductor = MemoryConductor()
-    server = transport.serve(Conductor, conductor, server="c1")
+    transport = wire[0]
     drivers = {"h1": ObedientDriver(), "h2": ObedientDriver()}
     service = build(options, transport=transport, images=MemoryImages(), drivers=drivers)
     yield Cell(conductor, drivers, service, transport.client(Compute, server="h1"))
@@ -57,8 +74,6 @@ def cell(tmp_path: Path) -> Iterator[Cell]:
         driver.hold.set()
     service.stop()
     service.stop()
-    server.stop()
-    transport.close()
 
 
 def test_commands_are_carried_out_and_answered(cell: Cell) -> None:
@@ -163,7 +178,9 @@ def test_stopping_lets_the_command_at_hand_end_and_tells_its_outcome(cell: Cell)
     assert cell.drivers["h1"].closed
 
 
-def test_one_process_stands_for_many_fake_hosts_which_outlive_it(tmp_path: Path) -> None:
+def test_one_process_stands_for_many_fake_hosts_which_outlive_it(
+    tmp_path: Path, wire: tuple[Transport, MemoryConductor], conductor: MemoryConductor
+) -> None:
     options = config.load()
     options = replace(
         options,
@@ -172,21 +189,35 @@ def test_one_process_stands_for_many_fake_hosts_which_outlive_it(tmp_path: Path)
         cell=replace(options.cell, name="unit"),
         compute=replace(options.compute, driver="fake", fake_hosts=300),
     )
-    transport = Transport("unit", "kombu+memory://")
-    conductor = MemoryConductor()
-    server = transport.serve(Conductor, conductor, server="c1")
     conductor.records[ONE] = make_record(1, host="unit-fake-0007")
     for _ in range(2):
         conductor.reports.clear()
-        service = build(options, transport=transport, images=MemoryImages())
+        service = build(options, transport=wire[0], images=MemoryImages())
         service.start()
         eventually(lambda: len(conductor.reports) >= 300)
-        client = transport.client(Compute, server="unit")
+        client = wire[0].client(Compute, server="unit")
         client.apply(CONTEXT, "unit-fake-0007", [make_command(CommandKind.SPAWN)])
         eventually(lambda: conductor.events)
         assert [guest.server_id for guest in client.list_guests(CONTEXT, "unit-fake-0007")] == [ONE]
         service.stop()
     assert {report.queue for report in conductor.reports} == {"unit"}
     assert {report.host for report in conductor.reports} >= {"unit-fake-0001", "unit-fake-0300"}
-    server.stop()
-    transport.close()
+
+
+def test_a_libvirt_host_is_the_node_of_its_name(tmp_path: Path) -> None:
+    options = config.load()
+    options = replace(
+        options,
+        state_dir=tmp_path,
+        host="east-1",
+        compute=replace(options.compute, driver="libvirt"),
+        metadata=replace(options.metadata, secret="s"),
+    )
+    node = tmp_path / "nodes" / "east-1"
+    node.mkdir(parents=True)
+    (node / "hosts").write_text("127.0.0.1 localhost\n10.77.1.11 east-1 # itself\n")
+    with contextlib.ExitStack() as let_go:
+        assert list(make_drivers(options, let_go)) == ["east-1"]
+        (node / "hosts").write_text("127.0.0.1 localhost\n")
+        with pytest.raises(errors.Misconfigured):
+            make_drivers(options, let_go)
