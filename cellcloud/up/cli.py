@@ -19,8 +19,9 @@ import click
 import tabulate
 
 from cellcloud import clock, errors
+from cellcloud.up import nodes
 from cellcloud.up.processes import ProcessRecord, Records, describe, wait_gone
-from cellcloud.up.profile import DEFAULT_PORT, Choices, Driver, Layout, Profile, check, settled_management
+from cellcloud.up.profile import DEFAULT_PORT, Choices, Driver, Layout, Profile, check, living_nodes, settled_management
 
 NOT_RUNNING = 3
 LAUNCHER = "launcher"  # the record of the process that holds everything else
@@ -273,10 +274,9 @@ def _end_leftovers(records: Records) -> None:
 
 
 def _stop_nodes(state: Path) -> None:
-    """End the nodes of every world below the state directory."""
-    from cellcloud.up import first_start
-
-    first_start.stop_nodes(state)
+    """End the nodes of every world below the state directory; their guests' disks stay."""
+    for node in list(living_nodes(state)):
+        nodes.stop_node(node)
 
 
 def _find_launcher(records: Records) -> ProcessRecord | None:

@@ -19,9 +19,6 @@ from pathlib import Path
 from signal import SIGINT, SIGTERM
 from typing import ClassVar
 
-import psycopg
-import pymysql
-
 from cellcloud import errors
 from cellcloud.up.confinement import Confinement, give_to, write_private
 from cellcloud.up.units import Kind, Unit
@@ -145,6 +142,8 @@ class MariaDb(DatabaseServer):
 
     def answers(self) -> bool:
         """Whether every account can log in."""
+        import pymysql
+
         with suppress(pymysql.Error):
             for account in self.accounts:
                 pymysql.connect(
@@ -198,6 +197,8 @@ class PostgreSql(DatabaseServer):
 
     def answers(self) -> bool:
         """Whether every account can log in."""
+        import psycopg
+
         with suppress(psycopg.Error):
             for account in self.accounts:
                 psycopg.connect(

@@ -21,7 +21,7 @@ from cellcloud.db.engine import Database
 from cellcloud.embedded import bootstrap
 from cellcloud.embedded.images import EmbeddedImages
 from cellcloud.up import guest_image, nodes
-from cellcloud.up.profile import CELLS, CellPlace, Choices, Driver, Layout, Profile
+from cellcloud.up.profile import CELLS, CellPlace, Layout
 
 FIRST_LOOK = 90.0  # seconds all hosts have to report
 KVM_PROOF = 6.0  # seconds a guest has to greet: without KVM it takes about four
@@ -82,17 +82,6 @@ def _boots_with_kvm(image: Path) -> bool:
 def start_node(layout: Layout, cell: CellPlace, index: int) -> None:
     """Start one node of a cell, or adopt it."""
     nodes.ensure_node(layout.node(cell, index, layout.virt_file.read_text()))
-
-
-def stop_nodes(state: Path) -> None:
-    """End every node of every world below a state directory; their guests' disks stay."""
-    for record in sorted(state.glob("*/nodes/*/node.json")):
-        world, name = record.parents[2], record.parent.name
-        profile, _, driver = world.name.partition("-")
-        layout = Layout(Choices(state=state, cache=state, profile=Profile(profile), driver=Driver(driver)))
-        cell_name, _, index = name.rpartition("-")
-        cell = next(each for each in CELLS if each.name == cell_name)
-        nodes.stop_node(layout.node(cell, int(index)))
 
 
 def migrate_top(layout: Layout) -> None:

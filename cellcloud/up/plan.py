@@ -12,10 +12,6 @@ from typing import Any
 
 from cellcloud import config as options
 from cellcloud import log
-from cellcloud.db.engine import Database
-from cellcloud.embedded.images import EmbeddedImages
-from cellcloud.embedded.networks import EmbeddedNetworks
-from cellcloud.up import first_start
 from cellcloud.up.profile import CELLS, MARIADB, CellPlace, Layout
 from cellcloud.up.units import Kind, Unit, load_entry
 
@@ -28,6 +24,7 @@ PRELOAD = (
     "sqlalchemy.dialects.postgresql.psycopg",
     "cellcloud.rpc.transport",  # before any other part of oslo.messaging
     "oslo_messaging._drivers.impl_rabbit",
+    "cellcloud.up.first_start",
     "flask",
     "gunicorn.workers.gthread",
     "cellcloud.service",
@@ -52,7 +49,7 @@ def make_plan(layout: Layout) -> list[Unit]:
     router = _service("top.router", layout, "top_api.router.__main__:build", layout.top_file, after=conductors)
     units += [api, router]
     everything = tuple(unit.name for unit in units)
-    return [*units, _task("first-look", partial(first_start.wait_until_it_serves, layout), everything)]
+    return [*units, _task("first-look", "wait_until_it_serves", layout, after=everything)]
 
 
 def _machine_units(layout: Layout) -> list[Unit]:
@@ -67,16 +64,16 @@ def _preparing_units(layout: Layout) -> list[Unit]:
     """What is done once at each start: guest image, kind of virtualisation, nodes, schemas, first contents."""
     database = (MARIADB,) if layout.in_processes else ()
     units = [
-        _task("guest-image", partial(first_start.make_guest_image, layout)),
-        _task("virtualisation", partial(first_start.choose_virt_type, layout), ("guest-image",)),
-        _task("top.schema", partial(first_start.migrate_top, layout), database),
-        _task("top.contents", partial(first_start.fill_top, layout), ("top.schema", "guest-image")),
+        _task("guest-image", "make_guest_image", layout),
+        _task("virtualisation", "choose_virt_type", layout, after=("guest-image",)),
+        _task("top.schema", "migrate_top", layout, after=database),
+        _task("top.contents", "fill_top", layout, after=("top.schema", "guest-image")),
     ]
     for cell in CELLS:
         server = (cell.database,) if layout.in_processes else ()
-        units.append(_task(f"{cell.name}.schema", partial(first_start.migrate_cell, layout, cell), server))
+        units.append(_task(f"{cell.name}.schema", "migrate_cell", layout, cell, after=server))
         units += [
-            _task(f"{node.name}.node", partial(first_start.start_node, layout, cell, index), ("virtualisation",))
+            _task(f"{node.name}.node", "start_node", layout, cell, index, after=("virtualisation",))
             for index, node in enumerate(layout.nodes(cell), start=1)
         ]
     return units
@@ -120,6 +117,10 @@ def _shared_parts(layout: Layout) -> Parts:
     def make() -> dict[str, Any]:
         if layout.in_processes:
             return {}
+        from cellcloud.db.engine import Database
+        from cellcloud.embedded.images import EmbeddedImages
+        from cellcloud.embedded.networks import EmbeddedNetworks
+
         settings = options.load(layout.top_file)
         database = Database(settings.top.connection)
         images = EmbeddedImages(database, layout.images, max_bytes=settings.outside.max_image_bytes)
@@ -161,8 +162,13 @@ def _service(
     return Unit(name=name, kind=Kind.SERVICE, run=run, after=after, ready=partial(is_healthy, health), build=build)
 
 
-def _task(name: str, work: Callable[[], None], after: tuple[str, ...] = ()) -> Unit:
-    return Unit(name=name, kind=Kind.TASK, run=work, after=after)
+def _task(name: str, function: str, *given: object, after: tuple[str, ...] = ()) -> Unit:
+    """``function``: of ``first_start``, which loads much; so it is named, not imported."""
+
+    def run() -> None:
+        load_entry(f"cellcloud.up.first_start:{function}")(*given)
+
+    return Unit(name=name, kind=Kind.TASK, run=run, after=after)
 
 
 class _UnixConnection(http.client.HTTPConnection):

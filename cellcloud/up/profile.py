@@ -11,7 +11,7 @@ import hashlib
 import io
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
@@ -20,7 +20,6 @@ from pathlib import Path
 import psutil
 
 from cellcloud import errors
-from cellcloud.embedded.identity import SERVICE_PROJECT, SERVICE_USER
 from cellcloud.up.brokers import Broker, is_listening
 from cellcloud.up.confinement import write_private
 from cellcloud.up.databases import Account, MariaDb, PostgreSql
@@ -273,6 +272,8 @@ class Layout:
         """How a cell in processes of its own reaches images and networks: as it would reach anybody's."""
         if not self.in_processes:
             return {}
+        from cellcloud.embedded.identity import SERVICE_PROJECT, SERVICE_USER
+
         login = {
             "adapter": "keystone",
             "auth_url": f"{self.public_url}/identity/v3",
@@ -283,8 +284,6 @@ class Layout:
         outside = {
             "image_adapter": "glance",
             "network_adapter": "neutron",
-            "image_url": f"{self.public_url}/image",
-            "network_url": f"{self.public_url}/network",
         }
         return {"identity": login, "outside": outside}
 
@@ -309,6 +308,15 @@ def check(choices: Choices) -> None:
         raise errors.Misconfigured("--port must be from 1024 to 60000.")
     if is_listening(choices.port):
         raise errors.Misconfigured(f"Somebody listens on port {choices.port} already; choose another --port.")
+
+
+def living_nodes(state: Path) -> Iterator[NodeConfig]:
+    """Every node on record in every world below a state directory."""
+    for record in sorted(state.glob("*/nodes/*/node.json")):
+        profile, _, driver = record.parents[2].name.partition("-")
+        layout = Layout(Choices(state=state, cache=state, profile=Profile(profile), driver=Driver(driver)))
+        cell_name, _, index = record.parent.name.rpartition("-")
+        yield layout.node(next(cell for cell in CELLS if cell.name == cell_name), int(index))
 
 
 def settled_management(choices: Choices) -> str:

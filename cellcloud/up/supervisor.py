@@ -35,6 +35,7 @@ TRIES = 5  # restarts of one unit during the start before the start is given up
 START_DEADLINE = 180.0
 TICK = 0.05  # seconds between two looks while something starts or stops
 IDLE = 1.0
+HEAD_START = 1.0  # seconds at most that daemons get before the code is loaded
 PR_SET_CHILD_SUBREAPER = 36
 
 
@@ -77,14 +78,14 @@ class Supervisor:
     def run(self, preload: Iterable[str] = (), *, on_ready: Callable[[], None] | None = None) -> str:
         """Stay until told to stop; answers with why the start failed, or with nothing.
 
-        Units that import nothing of ours are forked first and make their data while ``preload`` is imported.
+        Daemons import nothing of ours: they are forked first and make their data while ``preload`` is imported.
         """
         self._logs.mkdir(mode=0o700, parents=True, exist_ok=True)
         # What a unit leaves behind when it dies becomes our child, and is reaped.
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)
         try:
-            self._advance({Kind.DAEMON})
+            self._start_daemons()
             self._preload(preload)
             while not self._ending:
                 self._advance(set(Kind))
@@ -98,6 +99,14 @@ class Supervisor:
             self._stop_all()
             signal.pthread_sigmask(signal.SIG_UNBLOCK, WATCHED)
         return self._failure
+
+    def _start_daemons(self) -> None:
+        """Start what imports nothing of ours, as far as it waits for its like only, and only shortly."""
+        daemons = [child for child in self._children if child.unit.kind is Kind.DAEMON]
+        deadline = clock.monotonic() + HEAD_START
+        while any(child.record.state == "waiting" for child in daemons) and clock.monotonic() < deadline:
+            self._advance({Kind.DAEMON})
+            self._await_signal()
 
     def _preload(self, modules: Iterable[str]) -> None:
         began = clock.monotonic()
