@@ -9,5 +9,5 @@ from cellcloud.config import load
 from top_api.app import create_app
 
 _config = load(os.environ["CELLCLOUD_CONFIG"])
-log.set_up("top.api", level=_config.log_level, file=_config.log_file)
+log.set_up("top.api", level=_config.log_level)
 application = create_app(_config)

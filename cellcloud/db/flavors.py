@@ -25,6 +25,14 @@ STARTERS = (
 )
 
 
+_granted = sa.exists().where(
+    flavor_projects.c.flavor_id == flavors.c.id, flavor_projects.c.project_id == sa.bindparam("which_project")
+)
+_usable = sa.or_(flavors.c.is_public.is_(True), _granted)
+_ANY = sa.select(*_FIELDS).where(flavors.c.id == sa.bindparam("which_id"))
+_USABLE = _ANY.where(_usable)
+
+
 def _flavor(row: Row[Any]) -> Flavor:
     return Flavor(**row._mapping)
 
@@ -74,9 +82,8 @@ def set_extra_specs(connection: Connection, flavor_id: str, changes: dict[str, s
 
 def find_flavor(connection: Connection, flavor_id: str, *, project_id: str | None) -> Flavor | None:
     """One flavor that the project may use; project None: any."""
-    row = connection.execute(
-        sa.select(*_FIELDS).where(flavors.c.id == flavor_id, *_usable_by(project_id))
-    ).one_or_none()
+    statement, values = (_ANY, {}) if project_id is None else (_USABLE, {"which_project": project_id})
+    row = connection.execute(statement, {"which_id": flavor_id, **values}).one_or_none()
     return None if row is None else _flavor(row)
 
 
@@ -90,7 +97,9 @@ def get_flavor(connection: Connection, flavor_id: str, *, project_id: str | None
 
 def list_flavors(connection: Connection, *, project_id: str | None, is_public: bool | None = None) -> list[Flavor]:
     """Every flavor that the project may use, by memory and id as Nova orders them."""
-    statement = sa.select(*_FIELDS).where(*_usable_by(project_id))
+    statement = sa.select(*_FIELDS)
+    if project_id is not None:
+        statement = statement.where(_usable).params(which_project=project_id)
     if is_public is not None:
         statement = statement.where(flavors.c.is_public.is_(is_public))
     return [_flavor(row) for row in connection.execute(statement.order_by(flavors.c.memory_mb, flavors.c.id))]
@@ -126,13 +135,6 @@ def remove_project(connection: Connection, flavor_id: str, project_id: str) -> N
     )
     if gone.rowcount == 0:
         raise errors.NotFound(f"Flavor access not found for {flavor_id} / {project_id} combination.")
-
-
-def _usable_by(project_id: str | None) -> list[sa.ColumnElement[bool]]:
-    if project_id is None:
-        return []
-    granted = sa.exists().where(flavor_projects.c.flavor_id == flavors.c.id, flavor_projects.c.project_id == project_id)
-    return [sa.or_(flavors.c.is_public.is_(True), granted)]
 
 
 def _absent(flavor_id: str) -> errors.NotFound:

@@ -26,6 +26,7 @@ from cellcloud.model.server import ServerRecord
 CHUNK = 500
 _RECORD = msgspec.json.Decoder(ServerRecord)
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+_NOW = sa.select(utc_now())
 _raw_record = sa.type_coerce(server_index.c.record, sa.Text).label("raw_record")
 
 
@@ -60,7 +61,7 @@ def upsert(connection: Connection, records: Iterable[ServerRecord]) -> int:
 
 def current_time(connection: Connection) -> dt.datetime:
     """The database's clock, as a value for many rows."""
-    return connection.execute(sa.select(utc_now())).scalar_one()
+    return connection.execute(_NOW).scalar_one()
 
 
 def mark_task(connection: Connection, server_id: str, task_state: str) -> None:
@@ -273,17 +274,19 @@ class ServerQuery:
     marker: str | None = None
 
 
+_FIND = sa.select(server_index.c.cell, server_index.c.project_id, server_index.c.deleted, _raw_record).where(
+    server_index.c.id == sa.bindparam("which_id")
+)
+
+
 def find_record(
     connection: Connection, server_id: str, *, project_id: str | None = None, deleted: bool | None = False
 ) -> ServerRecord | None:
     """One server; of that project only, if given. ``deleted`` None: deleted or not."""
-    mine = [server_index.c.id == server_id]
-    if deleted is not None:
-        mine.append(server_index.c.deleted.is_(deleted))
-    if project_id is not None:
-        mine.append(server_index.c.project_id == project_id)
-    row = connection.execute(sa.select(server_index.c.cell, _raw_record).where(*mine)).one_or_none()
-    return None if row is None else _record(row)
+    row = connection.execute(_FIND, {"which_id": server_id}).one_or_none()
+    if row is None or project_id not in (None, row.project_id) or deleted not in (None, row.deleted):
+        return None
+    return _record(row)
 
 
 def list_records(connection: Connection, query: ServerQuery) -> list[ServerRecord]:
@@ -295,7 +298,7 @@ def list_records(connection: Connection, query: ServerQuery) -> list[ServerRecor
         rows = connection.execute(_page(query, after, size)).all()
         records = [_record(row) for row in rows]
         found.extend(record for record in records if query.keep is None or query.keep(record))
-        if len(rows) < size:
+        if query.keep is None or len(rows) < size:
             break
         after = rows[-1][2:]
     return found[: query.limit]
@@ -327,7 +330,8 @@ def _sort_columns(query: ServerQuery) -> list[sa.ColumnElement[Any]]:
 
 
 def _page(query: ServerQuery, after: Sequence[Any] | None, size: int) -> sa.Select[Any]:
-    statement = sa.select(server_index.c.cell, _raw_record, *_sort_columns(query)).where(*_conditions(query))
+    place = _sort_columns(query) if query.keep else ()  # asked for only where a page may need another
+    statement = sa.select(server_index.c.cell, _raw_record, *place).where(*_conditions(query))
     if after is not None:
         statement = statement.where(_beyond(query.sort, after))
     order = [SORT_KEYS[key].desc() if descending else SORT_KEYS[key].asc() for key, descending in query.sort]

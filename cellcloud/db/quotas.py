@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -15,6 +16,29 @@ from cellcloud.model.server import ServerRecord
 
 RESOURCES = ("cores", "instances", "ram")
 UNLIMITED = -1
+_BOUNDLESS = 1 << 62
+
+
+def _by_resource(kind: str) -> sa.ColumnElement[int]:
+    """The parameter of that kind for the row's resource."""
+    whens = [
+        (quota_usages.c.resource == resource, sa.bindparam(f"{kind}_{resource}", type_=sa.BigInteger))
+        for resource in RESOURCES
+    ]
+    return sa.case(*whens)
+
+
+_MINE = (quota_usages.c.project_id == sa.bindparam("which_project"), quota_usages.c.resource.in_(RESOURCES))
+_RESERVE = (
+    sa.update(quota_usages)
+    .where(*_MINE, quota_usages.c.used + _by_resource("amount") <= _by_resource("limit"))
+    .values(used=quota_usages.c.used + _by_resource("amount"))
+)
+_RELEASE = sa.update(quota_usages).where(*_MINE).values(used=quota_usages.c.used - _by_resource("amount"))
+_USAGES = sa.select(quota_usages.c.resource, quota_usages.c.used).where(*_MINE)
+_LIMITS = sa.select(quota_limits.c.resource, quota_limits.c.hard_limit).where(
+    quota_limits.c.project_id == sa.bindparam("which_project")
+)
 
 
 def cost_of(flavor: Flavor, count: int = 1) -> dict[str, int]:
@@ -24,17 +48,13 @@ def cost_of(flavor: Flavor, count: int = 1) -> dict[str, int]:
 
 def list_usages(connection: Connection, project_id: str) -> dict[str, int]:
     """Resource -> what the project uses now."""
-    rows = connection.execute(
-        sa.select(quota_usages.c.resource, quota_usages.c.used).where(quota_usages.c.project_id == project_id)
-    )
+    rows = connection.execute(_USAGES, {"which_project": project_id})
     return dict.fromkeys(RESOURCES, 0) | {row.resource: row.used for row in rows}
 
 
 def list_limits(connection: Connection, project_id: str, defaults: Mapping[str, int]) -> dict[str, int]:
     """Resource -> the project's limit; ``defaults`` where it has none of its own."""
-    rows = connection.execute(
-        sa.select(quota_limits.c.resource, quota_limits.c.hard_limit).where(quota_limits.c.project_id == project_id)
-    )
+    rows = connection.execute(_LIMITS, {"which_project": project_id})
     return dict(defaults) | {row.resource: row.hard_limit for row in rows}
 
 
@@ -54,54 +74,45 @@ def delete_limits(connection: Connection, project_id: str) -> None:
     connection.execute(sa.delete(quota_limits).where(quota_limits.c.project_id == project_id))
 
 
-def reserve(
-    connection: Connection, project_id: str, amounts: Mapping[str, int], limits: Mapping[str, int]
-) -> str | None:
-    """Count ``amounts`` up, each only if it stays within its limit; the resource that did not fit, or None.
+def reserve(connection: Connection, project_id: str, amounts: Mapping[str, int], limits: Mapping[str, int]) -> bool:
+    """Count ``amounts`` up in one statement, if each stays within its limit.
 
-    After a refusal the caller must roll back: resources before it in the alphabet are counted already.
+    False: at least one does not fit, others may be counted already, and the caller must roll back.
     """
-    for resource in sorted(amounts):
-        if not _move_up(connection, project_id, resource, amounts[resource], limits.get(resource, UNLIMITED)):
-            return resource
-    return None
+    values: dict[str, object] = {"which_project": project_id}
+    for resource in RESOURCES:
+        limit = limits.get(resource, UNLIMITED)
+        values[f"amount_{resource}"] = amounts.get(resource, 0)
+        values[f"limit_{resource}"] = _BOUNDLESS if limit == UNLIMITED else limit
+    counted = connection.execute(_RESERVE, values).rowcount
+    if counted == 0 and _make_rows(connection, project_id):
+        counted = connection.execute(_RESERVE, values).rowcount
+    return counted == len(RESOURCES)
 
 
-def _move_up(connection: Connection, project_id: str, resource: str, amount: int, limit: int) -> bool:
-    fits = sa.true() if limit == UNLIMITED else quota_usages.c.used + amount <= limit
-    mine = (quota_usages.c.project_id == project_id, quota_usages.c.resource == resource)
-    statement = sa.update(quota_usages).where(*mine, fits).values(used=quota_usages.c.used + amount)
-    if connection.execute(statement).rowcount == 1:
-        return True
-    if connection.execute(sa.select(quota_usages.c.used).where(*mine)).one_or_none() is not None:
+def _make_rows(connection: Connection, project_id: str) -> bool:
+    """The counters of a project that has none; False when it has."""
+    if connection.execute(_USAGES, {"which_project": project_id}).first() is not None:
         return False
-    try:
-        with connection.begin_nested():
-            connection.execute(sa.insert(quota_usages).values(project_id=project_id, resource=resource, used=0))
-    except sa.exc.IntegrityError:
-        pass  # another request has just made the row
-    return connection.execute(statement).rowcount == 1
+    rows = [{"project_id": project_id, "resource": resource, "used": 0} for resource in RESOURCES]
+    with suppress(sa.exc.IntegrityError), connection.begin_nested():  # another request may be making them
+        connection.execute(sa.insert(quota_usages), rows)
+    return True
 
 
 def release(connection: Connection, project_id: str, amounts: Mapping[str, int]) -> None:
     """Count ``amounts`` down."""
-    for resource in sorted(amounts):
-        connection.execute(
-            sa.update(quota_usages)
-            .where(quota_usages.c.project_id == project_id, quota_usages.c.resource == resource)
-            .values(used=quota_usages.c.used - amounts[resource])
-        )
+    values = {f"amount_{resource}": amounts.get(resource, 0) for resource in RESOURCES}
+    connection.execute(_RELEASE, {"which_project": project_id, **values})
 
 
-def refusal(
-    resource: str, amounts: Mapping[str, int], usages: Mapping[str, int], limits: Mapping[str, int]
-) -> errors.QuotaExceeded:
+def refusal(amounts: Mapping[str, int], usages: Mapping[str, int], limits: Mapping[str, int]) -> errors.QuotaExceeded:
     """The error that says which limits would be exceeded and by what, in Nova's words."""
     over = [
         name
         for name in sorted(amounts)
         if limits.get(name, UNLIMITED) != UNLIMITED and usages.get(name, 0) + amounts[name] > limits[name]
-    ] or [resource]
+    ] or sorted(amounts)
     names = ", ".join(over)
 
     def figures(of: Mapping[str, int]) -> str:

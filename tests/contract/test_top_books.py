@@ -59,7 +59,7 @@ def a_record(number: int = 0, **changes: Any) -> ServerRecord:
 
 def insert(database: Database, *records: ServerRecord) -> None:
     with database.write() as connection:
-        assert quotas.reserve(connection, PROJECT, quotas.cost_of(TINY, len(records)), {}) is None
+        assert quotas.reserve(connection, PROJECT, quotas.cost_of(TINY, len(records)), {})
         index.insert_records(connection, records)
 
 
@@ -190,22 +190,22 @@ def test_filters(top_database: Database) -> None:
 
 def test_a_race_for_the_last_of_a_quota(top_database: Database) -> None:
     @retried
-    def take(database: Database) -> str | None:
+    def take(database: Database) -> bool:
         with database.write() as connection:
-            refused = quotas.reserve(connection, PROJECT, {"instances": 1}, {"instances": 10})
-            if refused is not None:
+            fits = quotas.reserve(connection, PROJECT, {"cores": 1, "instances": 1}, {"instances": 10})
+            if not fits:
                 connection.rollback()
-            return refused
+            return fits
 
-    answers: list[str | None] = []
+    answers: list[bool] = []
     threads = [threading.Thread(target=lambda: answers.append(take(top_database))) for _ in range(40)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert answers.count(None) == 10
+    assert answers.count(True) == 10
     with top_database.read() as connection:
-        assert quotas.list_usages(connection, PROJECT)["instances"] == 10
+        assert quotas.list_usages(connection, PROJECT) == {"cores": 10, "instances": 10, "ram": 0}
 
 
 def test_a_key_is_taken_once(top_database: Database) -> None:

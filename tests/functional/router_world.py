@@ -288,7 +288,7 @@ class World:
         ]
         ids = [record.id for record in records]
         with self.database.write() as connection:
-            assert quotas.reserve(connection, PROJECT, quotas.cost_of(FLAVOR, count), {}) is None
+            assert quotas.reserve(connection, PROJECT, quotas.cost_of(FLAVOR, count), {})
             index.insert_records(connection, records)
             intents.add_intents(
                 connection,

@@ -118,6 +118,19 @@ def _commit(
         if kept is None:
             raise errors.Busy("A request with the same key is being worked on; try again shortly.") from None
         return _repeat(kept, body_hash, ""), []
+    except _OverQuota as over:
+        with parts.database.read() as connection:
+            limits = quotas.list_limits(connection, context.project_id, quota.defaults(parts.config.quota))
+            usages = quotas.list_usages(connection, context.project_id)
+        raise quotas.refusal(over.amounts, usages, limits) from None
+
+
+class _OverQuota(Exception):
+    """A limit would be exceeded; rolls the transaction back."""
+
+    def __init__(self, amounts: dict[str, int]) -> None:
+        super().__init__()
+        self.amounts = amounts
 
 
 class _KeyTaken(Exception):
@@ -158,7 +171,7 @@ def _accept(
 
 
 def _reserve_quota(connection: Any, parts: Parts, project_id: str, wanted: Wanted) -> int:
-    """Count as many servers as fit, at least the minimum; returns how many. Raises QuotaExceeded."""
+    """Count as many servers as fit, at least the minimum; returns how many."""
     limits = quotas.list_limits(connection, project_id, quota.defaults(parts.config.quota))
     cost = quotas.cost_of(wanted.spec.flavor)
     count = wanted.max_count
@@ -166,9 +179,8 @@ def _reserve_quota(connection: Any, parts: Parts, project_id: str, wanted: Wante
         fits = quota.how_many_fit(cost, quotas.list_usages(connection, project_id), limits)
         count = max(wanted.min_count, wanted.max_count if fits is None else min(fits, wanted.max_count))
     amounts = quotas.cost_of(wanted.spec.flavor, count)
-    refused = quotas.reserve(connection, project_id, amounts, limits)
-    if refused is not None:
-        raise quotas.refusal(refused, amounts, quotas.list_usages(connection, project_id), limits)
+    if not quotas.reserve(connection, project_id, amounts, limits):
+        raise _OverQuota(amounts)
     return count
 
 
@@ -321,7 +333,7 @@ def _check_fit(flavor: Flavor, image: Image) -> None:
 
 def _place(parts: Parts, server: dict[str, Any], *, may_force_host: bool) -> tuple[str | None, str | None]:
     """(zone, host) asked for; ``zone:host`` and ``host`` are for administrators."""
-    zone, _, rest = (server.get("availability_zone") or parts.config.top.default_zone).partition(":")
+    zone, _, rest = (server.get("availability_zone") or "").partition(":")
     host = rest.partition(":")[0] or server.get("host") or server.get("hypervisor_hostname")
     if host and not may_force_host:
         raise errors.Forbidden("Policy doesn't allow os_compute_api:servers:create:forced_host to be performed.")

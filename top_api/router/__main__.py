@@ -130,7 +130,7 @@ def build(
 def main(path: str, health_socket: Path | None) -> None:
     """Run the router until SIGTERM."""
     config = options.load(path)
-    log.set_up("router", level=config.log_level, file=config.log_file)
+    log.set_up("router", level=config.log_level)
     service.run(build(config), health_socket=health_socket)
 
 

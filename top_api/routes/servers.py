@@ -65,15 +65,13 @@ def create(call: Call) -> Answer:
 
 def _created(call: Call, accepted: Accepted) -> dict[str, Any]:
     server_id = accepted.server_ids[0]
-    shown: dict[str, Any] = {
+    return {
         "id": server_id,
         "links": call.links("servers", server_id),
         "OS-DCF:diskConfig": accepted.disk_config,
         "security_groups": [{"name": name} for name in accepted.security_groups],
+        "adminPass": accepted.admin_pass,
     }
-    if call.parts.config.top.enable_instance_password:
-        shown["adminPass"] = accepted.admin_pass
-    return shown
 
 
 @servers.route("GET", "/servers/<server_id>", "os_compute_api:servers:show")

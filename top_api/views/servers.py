@@ -212,8 +212,8 @@ def power_state_of(name: str) -> int | None:
 
 
 def _seconds(at: dt.datetime | None) -> str | None:
-    return None if at is None else at.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return None if at is None else at.replace(tzinfo=None).isoformat(timespec="seconds") + "Z"
 
 
 def _micros(at: dt.datetime | None) -> str | None:
-    return None if at is None else at.strftime("%Y-%m-%dT%H:%M:%S.%f")
+    return None if at is None else at.replace(tzinfo=None).isoformat(timespec="microseconds")
