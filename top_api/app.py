@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException
@@ -118,9 +119,10 @@ def _answer_errors(app: Flask, config: Config, prefixes: Sequence[str]) -> None:
 def _drain() -> None:
     """Read what is left of a refused body, within bounds, so that the client gets to hear the answer."""
     stream = request.environ["wsgi.input"]
-    left = DRAINED
-    while left > 0:
-        data = stream.read(min(left, 1 << 16))
-        if not data:
-            return
-        left -= len(data)
+    announced = request.content_length
+    if announced is None:
+        announced = DRAINED if request.environ.get("wsgi.input_terminated") else 0
+    left = min(announced, DRAINED)
+    with suppress(OSError):
+        while left > 0 and (data := stream.read(min(left, 1 << 16))):
+            left -= len(data)

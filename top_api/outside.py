@@ -30,6 +30,8 @@ def make_outside(config: Config, database: Database) -> Outside:
     adapters = (config.identity.adapter, config.outside.image_adapter, config.outside.network_adapter)
     if adapters == ("embedded", "embedded", "embedded"):
         return _embedded(config, database)
+    if adapters == ("keystone", "glance", "neutron"):
+        return _real(config)
     raise errors.Misconfigured(f"This API does not offer the adapters {', '.join(adapters)} together.")
 
 
@@ -52,4 +54,16 @@ def _embedded(config: Config, database: Database) -> Outside:
         images=images,
         networks=networks,
         blueprints=create_blueprints(identity, images, networks, config),
+    )
+
+
+def _real(config: Config) -> Outside:
+    from cellcloud.clients.glance import GlanceClient
+    from cellcloud.clients.keystone import KeystoneClient
+    from cellcloud.clients.neutron import NeutronClient
+
+    return Outside(
+        identity=KeystoneClient.from_config(config),
+        images=GlanceClient.from_config(config),
+        networks=NeutronClient.from_config(config),
     )

@@ -223,14 +223,16 @@ def _answer(value: Any, status: int) -> Answer:
 
 
 def _read_body(most: int) -> bytes:
-    """The body, if it is JSON and not too large. Raises TooLarge, UnsupportedType."""
-    request.max_content_length = most
+    """The body, if it is JSON and not too large. Raises TooLarge, UnsupportedType, Invalid."""
+    request.max_content_length = most + 1  # a body of unknown length is cut off there, without a word
     try:
         data = request.get_data(cache=False)
     except RequestEntityTooLarge as error:
         raise errors.TooLarge("Request is too large.") from error
     except ClientDisconnected as error:
         raise errors.Invalid(MALFORMED) from error
+    if len(data) > most:
+        raise errors.TooLarge("Request is too large.")
     if data and request.mimetype not in BODY_TYPES:
         raise UnsupportedType("Unsupported Content-Type.")
     return data
