@@ -19,7 +19,6 @@ DEFAULT = [
     cfg.StrOpt("state_dir", default="/var/lib/cellcloud", help="Everything that must survive a restart."),
     cfg.StrOpt("host", default=socket.gethostname(), help="This machine's name among its cell's services."),
     cfg.StrOpt("log_level", default="INFO", help="DEBUG, INFO, WARNING or ERROR."),
-    cfg.StrOpt("log_file", default="", help="File for the log; empty means standard error."),
 ]
 TOP = [
     cfg.StrOpt("connection", secret=True, default="", help="SQLAlchemy URL of the top cell's database."),
@@ -37,8 +36,6 @@ TOP = [
     cfg.FloatOpt("intent_lease", default=20.0, help="Seconds an intent stays with the process that delivers it."),
     cfg.FloatOpt("intent_deadline", default=300.0, help="Seconds until an intent nobody takes ends in ERROR."),
     cfg.DictOpt("cells", secret=True, default={}, help="Cell name:transport URL, added to the cells table at start."),
-    cfg.StrOpt("default_zone", default="", help="Zone of servers that ask for none; empty: any."),
-    cfg.BoolOpt("enable_instance_password", default=True, help="Answer a create with adminPass: Nova's."),
 ]
 QUOTA = [
     cfg.IntOpt("instances", default=1000, help="Servers of a project; -1: no limit."),
@@ -59,8 +56,6 @@ IDENTITY = [
 OUTSIDE = [
     cfg.StrOpt("image_adapter", default="embedded", choices=["embedded", "glance"], help="Who holds images."),
     cfg.StrOpt("network_adapter", default="embedded", choices=["embedded", "neutron"], help="Who holds ports."),
-    cfg.StrOpt("image_url", default="", help="Image endpoint (glance adapter); empty: from the catalog."),
-    cfg.StrOpt("network_url", default="", help="Network endpoint (neutron adapter); empty: from the catalog."),
     cfg.IntOpt("max_image_bytes", default=10 << 30, help="Largest image taken, in file and virtual size."),
 ]
 CELL = [
@@ -74,7 +69,6 @@ CELL = [
     cfg.FloatOpt("service_down_time", default=15.0, help="Seconds without a report until a host counts as mute."),
     cfg.FloatOpt("report_interval", default=3.0, help="Seconds between a service's heartbeats."),
     cfg.IntOpt("engine_threads", default=8, help="Runs a conductor moves at once."),
-    cfg.IntOpt("feed_keep", default=200000, help="Entries of the feed kept for its readers."),
 ]
 COMPUTE = [
     cfg.StrOpt("driver", default="libvirt", choices=["libvirt", "fake"], help="What runs the guests."),
@@ -129,8 +123,6 @@ class TopConfig:
     intent_lease: float
     intent_deadline: float
     cells: dict[str, str] = field(repr=False)
-    default_zone: str
-    enable_instance_password: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,8 +149,6 @@ class IdentityConfig:
 class OutsideConfig:
     image_adapter: str
     network_adapter: str
-    image_url: str
-    network_url: str
     max_image_bytes: int
 
 
@@ -174,7 +164,6 @@ class CellConfig:
     service_down_time: float
     report_interval: float
     engine_threads: int
-    feed_keep: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -218,7 +207,6 @@ class Config:
     state_dir: Path
     host: str
     log_level: str
-    log_file: str
     top: TopConfig
     quota: QuotaConfig
     identity: IdentityConfig
@@ -257,7 +245,6 @@ def load(path: Path | str | None = None) -> Config:
         state_dir=Path(options.state_dir),
         host=options.host,
         log_level=options.log_level,
-        log_file=options.log_file,
         top=TopConfig(**values["top"]),
         quota=QuotaConfig(**values["quota"]),
         identity=IdentityConfig(**values["identity"]),

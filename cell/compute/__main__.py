@@ -108,7 +108,7 @@ def make_images(config: Config) -> ImageClient:
 def main(path: str) -> None:
     """Run a compute service until SIGTERM."""
     config = load(path)
-    log.set_up("compute", level=config.log_level, file=config.log_file)
+    log.set_up("compute", level=config.log_level)
     run(build(config), health_socket=config.state_dir / "run" / f"compute-{config.host}.sock")
 
 

@@ -115,7 +115,7 @@ def build(
 def main(path: str) -> None:
     """Run a conductor until SIGTERM."""
     config = load(path)
-    log.set_up("conductor", level=config.log_level, file=config.log_file)
+    log.set_up("conductor", level=config.log_level)
     run(build(config), health_socket=Path(config.state_dir) / "run" / "conductor.sock")
 
 

@@ -25,6 +25,7 @@ from cellcloud.rpc.scheduler import Scheduler
 from cellcloud.service import Loop
 
 LOG = logging.getLogger(__name__)
+FEED_KEPT = 200_000  # entries; a reader further behind compares the whole
 
 
 class ConductorService:
@@ -194,7 +195,7 @@ class ConductorService:
             self.nudger.wake()
         with self._database.write() as connection:
             consoles.prune(connection)
-            feed.prune(connection, self._config.feed_keep)
+            feed.prune(connection, FEED_KEPT)
 
     def _nudge(self) -> None:
         with self._database.read() as connection:

@@ -87,7 +87,7 @@ def build(config: Config, *, transport: Transport | None = None, **_others: Any)
 def main(path: str) -> None:
     """Run a metadata service until SIGTERM."""
     config = load(path)
-    log.set_up("metadata", level=config.log_level, file=config.log_file)
+    log.set_up("metadata", level=config.log_level)
     run(build(config), health_socket=config.state_dir / "run" / "metadata.sock")
 
 

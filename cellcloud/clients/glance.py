@@ -25,8 +25,8 @@ class GlanceClient:
 
     @classmethod
     def from_config(cls, config: Config) -> GlanceClient:
-        """With the service account of ``[identity]`` and ``outside.image_url``."""
-        return cls(make_session(config.identity), url=config.outside.image_url)
+        """With the service account of ``[identity]``; the endpoint comes from its catalog."""
+        return cls(make_session(config.identity))
 
     def get_image(self, image_id: str, *, project_id: str, is_admin: bool) -> Image:
         """See ``ImageClient``."""

@@ -33,8 +33,8 @@ class NeutronClient:
 
     @classmethod
     def from_config(cls, config: Config) -> NeutronClient:
-        """With the service account of ``[identity]`` and ``outside.network_url``."""
-        return cls(make_session(config.identity), url=config.outside.network_url)
+        """With the service account of ``[identity]``; the endpoint comes from its catalog."""
+        return cls(make_session(config.identity))
 
     # ---- what a request may use ------------------------------------------------------------------------------------
     def check_networks(
