@@ -23,6 +23,7 @@ def report(connection: Connection, reports: Sequence[HostReport]) -> bool:
         row.host: row
         for row in connection.execute(sa.select(hosts).where(hosts.c.host.in_([item.host for item in reports])))
     }
+    stored = _stored_inventories(connection, sorted(known))
     changed = False
     for item in sorted(reports, key=lambda given: given.host):
         _check(item)
@@ -42,7 +43,7 @@ def report(connection: Connection, reports: Sequence[HostReport]) -> bool:
                 )
             )
         elif _same(row, facts, zone, queue):
-            if not _inventory_differs(connection, item):
+            if stored.get(item.host) == _inventory(item):
                 continue
         else:
             connection.execute(
@@ -81,12 +82,11 @@ def _inventory(item: HostReport) -> dict[str, tuple[int, int, float]]:
     }
 
 
-def _inventory_differs(connection: Connection, item: HostReport) -> bool:
-    stored = {
-        row.resource_class: (row.total, row.reserved, row.ratio)
-        for row in connection.execute(sa.select(inventories).where(inventories.c.host == item.host))
-    }
-    return stored != _inventory(item)
+def _stored_inventories(connection: Connection, names: Sequence[str]) -> dict[str, dict[str, tuple[int, int, float]]]:
+    found: dict[str, dict[str, tuple[int, int, float]]] = {}
+    for row in connection.execute(sa.select(inventories).where(inventories.c.host.in_(names))):
+        found.setdefault(row.host, {})[row.resource_class] = (row.total, row.reserved, row.ratio)
+    return found
 
 
 def _store_inventories(connection: Connection, item: HostReport) -> None:

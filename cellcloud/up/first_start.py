@@ -111,6 +111,7 @@ def fill_top(layout: Layout) -> None:
         with database.write() as connection:
             flavors.ensure_starters(connection)
         images = EmbeddedImages(database, layout.images, max_bytes=settings.outside.max_image_bytes)
+        images.sweep()
         form = "qcow2" if layout.real_guests else "raw"
         bootstrap.upload_image(images, database, name="tiny", path=_image_file(layout), disk_format=form)
 

@@ -60,7 +60,12 @@ class Waitress:
         top = self._config.top
         application = load_entry(APPLICATION)(self._config)
         self._server = waitress.create_server(
-            application, host=top.bind_host, port=top.bind_port, threads=top.threads, ident=None
+            application,
+            host=top.bind_host,
+            port=top.bind_port,
+            threads=top.threads,
+            ident=None,
+            max_request_body_size=self._config.outside.max_image_bytes,
         )
         self._thread = threading.Thread(target=self._server.run, name=self.name, daemon=True)
         self._thread.start()
