@@ -44,3 +44,4 @@ def set_up(service: str, *, level: str = "INFO", file: str = "") -> None:
     root.setLevel(level)
     for noisy in ("amqp", "kombu", "oslo_messaging", "oslo.messaging", "alembic", "urllib3", "keystoneauth"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    logging.getLogger("kombu.connection").setLevel(logging.ERROR)  # it warns that memory has no host name
