@@ -12,6 +12,7 @@ from pathlib import Path
 
 from cellcloud import clock, errors, log
 from cellcloud.service import Service, serve_health
+from cellcloud.up.progress import Progress
 from cellcloud.up.units import Unit, in_order
 
 LOG = logging.getLogger(__name__)
@@ -27,8 +28,7 @@ class Embedded:
         self._units = in_order(units)
         self._health = health
         self._log_file = log_file
-        self._say = report
-        self._saying = threading.Lock()
+        self._report = Progress(report)
         self._starting = threading.Lock()  # libraries that services share set themselves up at their first use
         self._services: list[Service] = []
 
@@ -61,7 +61,8 @@ class Embedded:
         with ThreadPoolExecutor(STARTERS, thread_name_prefix="start") as pool:
             while graph.is_active():
                 under_way |= {pool.submit(self._start_unit, known[name]): name for name in graph.get_ready()}
-                done, _ = wait(under_way, return_when=FIRST_COMPLETED)
+                done, _ = wait(under_way, 1.0, return_when=FIRST_COMPLETED)
+                self._report.remind(under_way.values())
                 for future in done:
                     name = under_way.pop(future)
                     if error := future.exception():
@@ -81,10 +82,6 @@ class Embedded:
             for service in list(self._services)
             for part, word in service.check().items()
         }
-
-    def _report(self, line: str) -> None:
-        with self._saying:
-            self._say(line)
 
     def _start_unit(self, unit: Unit) -> None:
         began = clock.monotonic()
