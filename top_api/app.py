@@ -14,7 +14,7 @@ from werkzeug.routing import BaseConverter
 from cellcloud import errors, log, metrics
 from cellcloud.config import Config
 from cellcloud.context import new_request_id
-from cellcloud.db.engine import Database
+from cellcloud.db.engine import Database, LostRace
 from cellcloud.rpc.transport import unique_name
 from top_api import auth, faults, microversion
 from top_api.cells import Cells
@@ -88,10 +88,18 @@ def _wrap_requests(app: Flask) -> None:
         if request.path.startswith("/v2.1"):
             response.headers["x-compute-request-id"] = g.request_id
             response.headers.update(microversion.response_headers(g.version or microversion.FIRST))
-        route = request.url_rule.rule if request.url_rule is not None else "none"
-        elapsed = time.perf_counter() - g.began
-        metrics.REQUESTS.labels(request.method, route, str(response.status_code)).observe(elapsed)
+        _note(response)
         return response
+
+
+def _note(response: Response) -> None:
+    """Figures of every request, and a line in the log for those that change something."""
+    method, route = (request.method, request.url_rule.rule) if request.url_rule is not None else ("other", "none")
+    elapsed = time.perf_counter() - g.began
+    metrics.REQUESTS.labels(method, route, str(response.status_code)).observe(elapsed)
+    if method not in ("GET", "HEAD", "other"):
+        facts = {"method": method, "path": request.path[:200], "status": response.status_code}
+        LOG.info("request", extra={**facts, "ms": round(elapsed * 1000)})
 
 
 def _answer_errors(app: Flask, config: Config, prefixes: Sequence[str]) -> None:
@@ -102,6 +110,10 @@ def _answer_errors(app: Flask, config: Config, prefixes: Sequence[str]) -> None:
         if isinstance(error, errors.TooLarge):
             _drain()
         return faults.answer_for(error, identity_url=identity_url)
+
+    @app.errorhandler(LostRace)
+    def contended(error: LostRace) -> Response:
+        return faults.envelope(503, "The database is contended; try again shortly.")
 
     @app.errorhandler(HTTPException)
     def http(error: HTTPException) -> Response:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import functools
 import random
 import threading
 from collections.abc import Callable, Collection, Mapping
@@ -23,17 +24,24 @@ from cellcloud.rpc.transport import Transport
 
 T = TypeVar("T")
 REREAD = 1.0  # seconds for which the cells table is not read again
+TRIAL_BUDGET = 1.0  # seconds a cell believed to be away has for the call that tries it
 ASK_ALL_BUDGET = 2.0  # seconds all cells together have when an answer is made of every cell's
 KEPT_SUBJECTS = frozenset({"hosts", "services"})  # whose last answers are kept for a cell that falls silent
 
 
 class Breaker:
-    """Leaves a cell alone for ``seconds`` after a failure; then one caller tries it while the others still wait."""
+    """Leaves a cell's service alone for ``seconds`` after a failure; then one caller tries it, and not for long, while
+    the others are still refused.
 
-    def __init__(self, cell: str, *, seconds: float, trial: float) -> None:
+    At most ``most`` calls are under way at once, so that a cell that has just fallen silent cannot take up every
+    thread of the API before the first of them gives up.
+    """
+
+    def __init__(self, cell: str, *, seconds: float, most: int) -> None:
         self._cell = cell
         self._seconds = seconds
-        self._trial = trial
+        self._most = most
+        self._inside = 0
         self._lock = threading.Lock()
         self._open_until: float | None = None
 
@@ -42,48 +50,63 @@ class Breaker:
         until = self._open_until
         return until is not None and clock.monotonic() < until
 
-    def enter(self) -> None:
-        """Raises Unreachable while the cell is left alone."""
+    def call(self, send: Callable[..., T], context: RequestContext, *args: Any, **kwargs: Any) -> T:
+        """Do ``send`` if the service may be asked now. Raises Unreachable, Busy, and what ``send`` raises."""
+        context = self._enter(context)
+        try:
+            answer = send(context, *args, **kwargs)
+        except BaseException as error:
+            self._leave(failed=_is_silence(error))
+            raise
+        self._leave(failed=False)
+        return answer
+
+    def trip(self) -> None:
+        """Somebody else saw that the cell does not answer."""
         with self._lock:
             if self._open_until is None:
-                return
-            now = clock.monotonic()
-            if now < self._open_until:
-                raise errors.Unreachable(f"Cell {self._cell} does not answer; it is tried again shortly.")
-            self._open_until = now + self._trial
+                self._open_until = clock.monotonic() + self._seconds
 
-    def succeeded(self) -> None:
-        """The cell answered."""
-        self._open_until = None
-
-    def failed(self) -> None:
-        """The cell did not answer."""
+    def _enter(self, context: RequestContext) -> RequestContext:
         with self._lock:
-            self._open_until = clock.monotonic() + self._seconds
+            if self._open_until is not None:
+                now = clock.monotonic()
+                if now < self._open_until:
+                    raise errors.Unreachable(f"Cell {self._cell} does not answer; it is tried again shortly.")
+                self._open_until = now + 2 * TRIAL_BUDGET
+                context = context.with_budget(min(TRIAL_BUDGET, context.remaining()))
+            if self._inside >= self._most:
+                raise errors.Busy(f"Cell {self._cell} has as many requests as it can take; try again shortly.")
+            self._inside += 1
+        return context
+
+    def _leave(self, *, failed: bool) -> None:
+        with self._lock:
+            self._inside -= 1
+            self._open_until = clock.monotonic() + self._seconds if failed else None
+
+
+def _is_silence(error: BaseException) -> bool:
+    """Whether nobody answered. That something behind the cell does not answer is the cell's answer."""
+    silent = isinstance(error, errors.Unreachable | errors.DeadlineExceeded)
+    return silent and not (isinstance(error, errors.CellcloudError) and error.relayed)
 
 
 class _Guarded:
     """A client whose every call passes the breaker. Built like the interface by attribute access."""
 
-    def __init__(self, client: object, breaker: Breaker) -> None:
+    def __init__(self, client: object, breaker: Breaker, is_down: Callable[[], bool]) -> None:
         self._client = client
         self._breaker = breaker
+        self._is_down = is_down
 
     def __getattr__(self, verb: str) -> Callable[..., Any]:
         send = getattr(self._client, verb)
 
-        def call(*args: Any, **kwargs: Any) -> Any:
-            self._breaker.enter()
-            try:
-                answer = send(*args, **kwargs)
-            except (errors.Unreachable, errors.DeadlineExceeded):
-                self._breaker.failed()
-                raise
-            except errors.CellcloudError:
-                self._breaker.succeeded()
-                raise
-            self._breaker.succeeded()
-            return answer
+        def call(context: RequestContext, *args: Any, **kwargs: Any) -> Any:
+            if self._is_down():
+                self._breaker.trip()
+            return self._breaker.call(send, context, *args, **kwargs)
 
         setattr(self, verb, call)
         return call
@@ -133,7 +156,7 @@ class Cells:
         self._config = config
         self._lock = threading.Lock()
         self._transports: dict[str, Transport] = dict(transports or {})
-        self._breakers: dict[str, Breaker] = {}
+        self._breakers: dict[tuple[str, str], Breaker] = {}
         self._clients: dict[tuple[str, str], Any] = {}
         self._rooms: dict[str, Room] = {}
         self._known: tuple[float, list[Cell]] = (-REREAD, [])
@@ -157,9 +180,11 @@ class Cells:
 
     def is_mute(self, name: str) -> bool:
         """Whether a cell is believed not to answer."""
-        breaker = self._breakers.get(name)
-        if breaker is not None and breaker.is_open:
-            return True
+        breaker = self._breakers.get((name, Conductor.__name__))
+        return (breaker is not None and breaker.is_open) or self._is_down(name)
+
+    def _is_down(self, name: str) -> bool:
+        """The router's judgement."""
         return any(cell.name == name and cell.health == "down" for cell in self.list_cells())
 
     def mute_cells(self) -> frozenset[str]:
@@ -203,10 +228,12 @@ class Cells:
         if found is None:
             client = self.transport(name).client(interface)
             with self._lock:
-                breaker = self._breakers.setdefault(
-                    name, Breaker(name, seconds=self._config.breaker_seconds, trial=self._config.cell_timeout)
-                )
-                found = self._clients.setdefault(key, _Guarded(client, breaker))
+                if key not in self._clients:
+                    most = max(1, self._config.threads // 2)
+                    self._breakers[key] = Breaker(name, seconds=self._config.breaker_seconds, most=most)
+                    is_down = functools.partial(self._is_down, name)
+                    self._clients[key] = _Guarded(client, self._breakers[key], is_down)
+                found = self._clients[key]
         return cast(T, found)
 
     def budget(self, context: RequestContext) -> RequestContext:

@@ -14,6 +14,7 @@ from top_api import patterns
 from top_api.paging import limit_of
 from top_api.routing import Call
 from top_api.schemas.types import is_true
+from top_api.validation import read_time
 from top_api.views.servers import power_state_of
 
 Keep = Callable[[ServerRecord], bool]
@@ -164,10 +165,7 @@ def _deleted(query: dict[str, list[str]], asked: bool, *, timed: bool) -> bool |
 
 
 def _time(query: dict[str, list[str]], key: str) -> dt.datetime | None:
-    if key not in query:
-        return None
-    at = dt.datetime.fromisoformat(query[key][-1].replace(" ", "+"))
-    return at if at.tzinfo is not None else at.replace(tzinfo=dt.UTC)
+    return read_time(query[key][-1]) if key in query else None
 
 
 def _predicates(query: dict[str, list[str]]) -> list[Keep]:

@@ -43,10 +43,24 @@ def _is_base64(value: object) -> bool:
     return True
 
 
+def read_time(text: str) -> dt.datetime:
+    """A time of a query, aware, UTC, not before 1970. Raises ValueError. A plus sign may have become a space."""
+    try:
+        at = dt.datetime.fromisoformat(text)
+    except ValueError:
+        at = dt.datetime.fromisoformat(text.replace(" ", "+"))
+    at = at if at.tzinfo is not None else at.replace(tzinfo=dt.UTC)
+    return (
+        at.astimezone(dt.UTC)
+        if 1970 < at.year < 9999
+        else dt.datetime(min(max(at.year, 1970), 9998), 1, 1, tzinfo=dt.UTC)
+    )
+
+
 @_formats.checks("date-time", raises=ValueError)
 def _is_datetime(value: object) -> bool:
     if isinstance(value, str):
-        dt.datetime.fromisoformat(value)
+        read_time(value)
     return True
 
 

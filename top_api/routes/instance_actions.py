@@ -12,6 +12,7 @@ from top_api.operations.actions import find_deleted_too, get_action, list_action
 from top_api.paging import next_links, page_of
 from top_api.routing import Call, Resource
 from top_api.schemas import instance_actions as schemas
+from top_api.validation import read_time
 from top_api.views import instance_actions as views
 
 instance_actions = Resource("os-instance-actions")
@@ -43,10 +44,7 @@ def show(call: Call, server_id: str, request_id: str) -> dict[str, Any]:
 
 def _time(call: Call, name: str) -> dt.datetime | None:
     text = call.param(name)
-    if text is None:
-        return None
-    at = dt.datetime.fromisoformat(text.replace(" ", "+"))
-    return at if at.tzinfo is not None else at.replace(tzinfo=dt.UTC)
+    return None if text is None else read_time(text)
 
 
 def _between(run: RunRecord, since: dt.datetime | None, before: dt.datetime | None) -> bool:
