@@ -320,14 +320,23 @@ def living_nodes(state: Path) -> Iterator[NodeConfig]:
 
 
 def settled_management(choices: Choices) -> str:
-    """The first half of the management networks' addresses: as chosen, as before, or one free on this machine."""
-    known = Layout(choices).world / "management"
+    """The first half of the management networks' addresses: as chosen, as before, or one free on this machine.
+
+    Clouds begin to look at different numbers, so that two which start at the same time do not find the same one.
+    """
     if choices.management != "auto":
         return choices.management
-    if not known.exists():
-        taken = {address.address for each in psutil.net_if_addrs().values() for address in each}
-        halves = (f"10.{number}" for number in range(77, 200))
-        free = next(half for half in halves if not any(address.startswith(f"{half}.") for address in taken))
+    layout = Layout(choices)
+    known = layout.world / "management"
+    taken = {
+        address.address.rpartition(".")[0].rpartition(".")[0]
+        for name, addresses in psutil.net_if_addrs().items()
+        for address in addresses
+        if not name.startswith(layout.prefix)
+    }
+    if not known.exists() or known.read_text() in taken:
+        first = int(layout.prefix.removeprefix("cc"), 16)
+        halves = (f"10.{101 + (first + step) % 150}" for step in range(150))
         known.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        write_private(known, free)
+        write_private(known, next(half for half in halves if half not in taken))
     return known.read_text()

@@ -24,6 +24,7 @@ from setproctitle import setproctitle
 
 from cellcloud import clock
 from cellcloud.up.processes import ProcessRecord, Records, describe
+from cellcloud.up.progress import Progress
 from cellcloud.up.units import Kind, Unit, in_order
 
 Report = Callable[[str], None]
@@ -69,7 +70,7 @@ class Supervisor:
         ]
         self._records = records
         self._logs = logs
-        self._report = report
+        self._report = Progress(report)
         self._ending = False
         self._failure = ""
         self._serving = False
@@ -94,6 +95,8 @@ class Supervisor:
                     if on_ready is not None:
                         on_ready()
                 self._check_start()
+                if not self._serving:
+                    self._report.remind(child.unit.name for child in self._children if child.record.state == "starting")
                 self._await_signal()
         finally:
             self._stop_all()
@@ -254,11 +257,21 @@ class Supervisor:
             with suppress(ProcessLookupError):
                 os.kill(child.record.pid, child.unit.stop_signal)
 
+    def _needed_by(self, children: Iterable[_Child]) -> set[str]:
+        """The names of all units these come after, directly or through others."""
+        needed: set[str] = set()
+        by_name = {child.unit.name: child for child in self._children}
+        found = {name for child in children for name in child.unit.after}
+        while found:
+            needed |= found
+            found = {name for each in found for name in by_name[each].unit.after} - needed
+        return needed
+
     def _stop_all(self) -> None:
         """End every unit, each once nothing that comes after it runs any more."""
         self._ending = True
         while running := [child for child in self._children if child.running]:
-            needed = {name for child in running for name in child.unit.after}
+            needed = self._needed_by(running)
             for child in running:
                 if child.unit.name not in needed:
                     self._ask_to_stop(child)

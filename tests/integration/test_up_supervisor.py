@@ -55,7 +55,7 @@ UNITS = {
     "database": Unit(name="database", kind=Kind.DAEMON, run=blocked("database"),
                      ready=(place / "database.began").exists),
     "schema": Unit(name="schema", kind=Kind.TASK, run=note, after=("database",)),
-    "service": Unit(name="service", kind=Kind.SERVICE, run=blocked("service"), after=("schema", "database"),
+    "service": Unit(name="service", kind=Kind.SERVICE, run=blocked("service"), after=("schema",),
                     ready=(place / "service.began").exists),
     "deaf": Unit(name="deaf", kind=Kind.SERVICE, run=deaf, grace=0.3, ready=(place / "deaf.began").exists),
     "fails": Unit(name="fails", kind=Kind.TASK, run=fail, after=("database",)),
