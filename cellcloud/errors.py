@@ -30,7 +30,9 @@ from __future__ import annotations
 
 
 class CellcloudError(Exception):
-    """Any error this project raises on purpose."""
+    """Any error this project raises on purpose. ``relayed``: another process raised it and answered with it."""
+
+    relayed = False
 
     def __init__(self, message: str = "", *, detail: str = "") -> None:
         super().__init__(message)

@@ -1,7 +1,7 @@
 """A whole cloud for a test: started by its own command, on ports and a state directory of its own, and ended.
 
-    with running_cloud(tmp_path, profile="services", hosts=4) as cloud:
-        server_id = cloud.api().create("s")
+with running_cloud(tmp_path, profile="services", hosts=4) as cloud:
+    server_id = cloud.api().create("s")
 """
 
 from __future__ import annotations
@@ -99,9 +99,7 @@ class Api:
 
     @cached_property
     def image_id(self) -> str:
-        answer = requests.get(
-            f"{self.url}/image/v2/images?name=tiny", headers={"X-Auth-Token": self.token}, timeout=15
-        )
+        answer = requests.get(f"{self.url}/image/v2/images?name=tiny", headers={"X-Auth-Token": self.token}, timeout=15)
         return str(answer.json()["images"][0]["id"])
 
     @cached_property

@@ -147,7 +147,9 @@ def _read_reply(reply: Any, verb: Verb) -> Any:
         raise errors.Unreachable("A service gave an answer that cannot be read.")
     if "error" in reply:
         problem = reply["error"]
-        raise errors.by_name(problem.get("name", ""))(problem.get("message", ""), detail=problem.get("detail", ""))
+        error = errors.by_name(problem.get("name", ""))(problem.get("message", ""), detail=problem.get("detail", ""))
+        error.relayed = True
+        raise error
     return codec.from_plain(reply.get("answer"), verb.answer)
 
 

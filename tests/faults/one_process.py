@@ -1,4 +1,4 @@
-"""A whole cloud in this process, with impatient timings, whose messages can be lost, repeated, delayed and overtaken."""
+"""A whole cloud in this process, with impatient timings, whose messages can be lost, repeated and late."""
 
 from __future__ import annotations
 
@@ -225,9 +225,7 @@ class OneProcess:
         deliverer = Deliverer(self._top, cells, "api", self._config.top)
         self._undo.callback(deliverer.stop)
         outside = Outside(identity=FixedIdentity(), images=FixedImages(), networks=self._networks)
-        app = create_app(
-            self._config, database=self._top, outside=outside, cells=cells, deliver=deliverer.deliver
-        )
+        app = create_app(self._config, database=self._top, outside=outside, cells=cells, deliver=deliverer.deliver)
         return app.test_client()
 
     def hosts_up(self) -> int:

@@ -106,7 +106,7 @@ class Clients:
 def test_killed_processes_lose_and_leave_nothing(tmp_path: Path) -> None:
     seed = int(os.environ.get("CELLCLOUD_SEED", str(random.SystemRandom().randrange(10**6))))
     print(f"CELLCLOUD_SEED={seed}")
-    chance = random.Random(seed)
+    chance = random.Random(seed)  # noqa: S311 -- chance that can be repeated, no secret
     with running_cloud(tmp_path, hosts=4) as cloud, open_books(cloud) as books:
         clients, killer = Clients(cloud.api()), Killer(cloud, chance)
         with ThreadPoolExecutor(CLIENTS + 1) as pool:

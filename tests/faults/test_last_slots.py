@@ -41,8 +41,6 @@ NO_HOST = "No valid host was found."
 class CommitWatch:
     """Looks at the cell's committed states: a trigger at each change of a figure, a reader at the books between."""
 
-    TABLE = "above_the_limit"
-
     def __init__(self, database: Database) -> None:
         self._database = database
         self._stopping = threading.Event()
@@ -51,12 +49,12 @@ class CommitWatch:
         self.mismatches: list[Any] = []
         with database.write() as connection:
             connection.exec_driver_sql(
-                f"CREATE TABLE {self.TABLE} (host VARCHAR(255), class VARCHAR(64), used BIGINT, capacity BIGINT)"
+                "CREATE TABLE above_the_limit (host VARCHAR(255), class VARCHAR(64), used BIGINT, capacity BIGINT)"
             )
             connection.exec_driver_sql(
-                f"CREATE TRIGGER watch_limits AFTER UPDATE ON inventories FOR EACH ROW "
-                f"INSERT INTO {self.TABLE} SELECT NEW.host, NEW.resource_class, NEW.used, NEW.capacity "
-                f"FROM DUAL WHERE NEW.used > NEW.capacity OR NEW.used < 0"
+                "CREATE TRIGGER watch_limits AFTER UPDATE ON inventories FOR EACH ROW "
+                "INSERT INTO above_the_limit SELECT NEW.host, NEW.resource_class, NEW.used, NEW.capacity "
+                "FROM DUAL WHERE NEW.used > NEW.capacity OR NEW.used < 0"
             )
 
     def __enter__(self) -> CommitWatch:
@@ -70,7 +68,7 @@ class CommitWatch:
     def find_excess(self) -> list[Any]:
         """Every committed change that took a host above what it has."""
         with self._database.read() as connection:
-            return list(connection.exec_driver_sql(f"SELECT * FROM {self.TABLE}").all())
+            return list(connection.exec_driver_sql("SELECT * FROM above_the_limit").all())
 
     def _read(self) -> None:
         while not self._stopping.is_set():

@@ -1,4 +1,4 @@
-"""One message of each verb lost, answered in vain, repeated, or late enough to be overtaken: the outcome is the same."""
+"""One message of each verb lost, answered in vain, repeated, or late and overtaken: the outcome is the same."""
 
 from __future__ import annotations
 
