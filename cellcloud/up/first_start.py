@@ -146,7 +146,7 @@ def wait_until_it_serves(layout: Layout) -> None:
             up = sum(host["state"] == "up" for host in hosts)
             if up >= min(expected, 1000):
                 return
-            problem = f"{up} of {expected} hosts are up"
+            problem = f"{up} hosts are up, {len(hosts)} listed, {expected} expected"
         except exceptions.ClientException as error:
             problem = str(error)
         clock.sleep(0.1)
