@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from dataclasses import replace
 
 from cellcloud import errors
@@ -11,11 +10,6 @@ from cellcloud.model.host import Host, ServiceRecord
 from top_api.parts import Parts
 
 COMPUTE = "nova-compute"
-
-
-def number_of(identifier: str) -> int:
-    """The whole number that stands for a UUID below microversion 2.53."""
-    return uuid.UUID(identifier).int % 0x7FFFFFFF + 1
 
 
 def list_services(parts: Parts, context: RequestContext) -> list[tuple[ServiceRecord, bool]]:

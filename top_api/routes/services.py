@@ -10,6 +10,7 @@ from top_api.operations import compute_services as operations
 from top_api.routing import Call, Resource
 from top_api.schemas import services as schemas
 from top_api.schemas.types import is_true
+from top_api.views.hypervisors import number_of
 
 services = Resource("os-services")
 _UPDATE = "os_compute_api:os-services:update"
@@ -81,7 +82,7 @@ def _shown(call: Call, service: ServiceRecord, *, fresh: bool) -> dict[str, Any]
         return {"binary": service.binary, "host": service.host, "status": "UNKNOWN"}
     updated = service.last_seen.strftime("%Y-%m-%dT%H:%M:%S.%f") if service.last_seen else None
     shown: dict[str, Any] = {
-        "id": service.id if call.version >= (2, 53) else operations.number_of(service.id),
+        "id": service.id if call.version >= (2, 53) else number_of(service.id),
         "binary": service.binary,
         "host": service.host,
         "zone": service.zone,

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Sequence
 from typing import Any
 
 from cellcloud.model.host import Host
-from top_api.operations.compute_services import number_of
 from top_api.routing import Call
 
 Server = dict[str, str]
@@ -15,6 +15,11 @@ _FIGURES = (
     "vcpus", "memory_mb", "local_gb", "vcpus_used", "memory_mb_used", "local_gb_used", "free_ram_mb", "free_disk_gb",
     "current_workload", "running_vms", "disk_available_least",
 )  # fmt: skip
+
+
+def number_of(identifier: str) -> int:
+    """The whole number that stands for a UUID below microversion 2.53."""
+    return uuid.UUID(identifier).int % 0x7FFFFFFF + 1
 
 
 def id_of(call: Call, host: Host) -> str | int:
