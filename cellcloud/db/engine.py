@@ -137,21 +137,23 @@ def _begin_immediate(connection: Connection) -> None:
 class Database:
     """One database. ``write()`` and ``read()`` give a connection inside a transaction."""
 
-    def __init__(self, url: str, *, pool_size: int = 10) -> None:
+    def __init__(self, url: str, *, pool_size: int = 16) -> None:
         if not url:
             raise errors.Misconfigured("No database is configured: set 'connection' in the option file.")
         parsed = sa.make_url(url)
         self.dialect = parsed.get_backend_name()
-        options: dict[str, Any] = {"pool_size": pool_size, "max_overflow": 10, "pool_timeout": 5}
+        options: dict[str, Any] = {"pool_size": pool_size, "max_overflow": 0, "pool_timeout": 10, "pool_use_lifo": True}
         if self.dialect == "sqlite":
             if parsed.database:
                 Path(parsed.database).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             options["connect_args"] = {"timeout": 20, "check_same_thread": False}
         else:
-            options |= {"pool_pre_ping": True, "pool_recycle": 1800, "isolation_level": "READ COMMITTED"}
+            options |= {"pool_recycle": 1800, "isolation_level": "READ COMMITTED"}
             options["connect_args"] = {"connect_timeout": 3}
             if self.dialect in ("mysql", "mariadb"):
                 options["connect_args"] |= {"read_timeout": 20, "write_timeout": 20, "charset": "utf8mb4"}
+                if not any(name.startswith("ssl") for name in parsed.query):
+                    options["connect_args"]["ssl_disabled"] = True  # else each connection loads every certificate
         self.engine: Engine = sa.create_engine(parsed, **options)
         if self.dialect == "sqlite":
             event.listen(self.engine, "connect", _set_up_sqlite)
