@@ -36,9 +36,7 @@ $(BIN)/python:
 	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 
 $(STAMP): $(SOURCES) | $(BIN)/python
-	@echo "Installing Python packages and building the kernel (a few minutes the first time)"; began=$$(date +%s); \
-	CELLCLOUD_REQUIRE_EXT=1 $(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test]' && \
-	touch $@ && echo "Python packages installed ($$(($$(date +%s) - began)) s)"
+	@etc/install-python.sh $(BIN) && touch $@
 
 build: setup ## compile the kernel anew
 	CELLCLOUD_REQUIRE_EXT=1 $(BIN)/python setup.py --quiet build_ext --inplace
