@@ -43,9 +43,9 @@ def main() -> None:
                 time.sleep(5)
                 rows = cloud.status()
                 starts.append(cloud.start_seconds)
-                totals.append(sum(row["pss"] for row in rows) / MIB)
+                totals.append(sum(row["pss_mb"] for row in rows))
                 table = [
-                    f"{row['name']} {row['rss'] / MIB:.0f} MiB resident, {row['pss'] / MIB:.0f} own" for row in rows
+                    f"{row['name']} {row['rss_mb']:.0f} MiB resident, {row['pss_mb']:.0f} own" for row in rows
                 ]
         figures.append(
             Figure(

@@ -63,9 +63,7 @@ ALLOWED: dict[Operation, frozenset[VmState]] = {
     Operation.STOP: frozenset({VmState.ACTIVE, VmState.ERROR}),
     Operation.REBOOT: frozenset({VmState.ACTIVE}),
 }
-HARD_REBOOT_FROM = frozenset(
-    {VmState.ACTIVE, VmState.STOPPED, VmState.PAUSED, VmState.SUSPENDED, VmState.ERROR}
-)
+HARD_REBOOT_FROM = frozenset({VmState.ACTIVE, VmState.STOPPED, VmState.PAUSED, VmState.SUSPENDED, VmState.ERROR})
 
 _STATUS: dict[VmState, str] = {
     VmState.BUILDING: "BUILD",
