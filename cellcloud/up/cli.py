@@ -21,7 +21,17 @@ import tabulate
 from cellcloud import clock, errors
 from cellcloud.up import nodes
 from cellcloud.up.processes import ProcessRecord, Records, describe, wait_gone
-from cellcloud.up.profile import DEFAULT_PORT, Choices, Driver, Layout, Profile, check, living_nodes, settled_management
+from cellcloud.up.profile import (
+    CELLS,
+    DEFAULT_PORT,
+    Choices,
+    Driver,
+    Layout,
+    Profile,
+    check,
+    living_nodes,
+    settled_management,
+)
 
 NOT_RUNNING = 3
 LAUNCHER = "launcher"  # the record of the process that holds everything else
@@ -321,15 +331,20 @@ def _reporter(handle: int | None) -> Callable[[str], None]:
 
 
 def _how_to_use(choices: Choices) -> str:
+    login = "".join(
+        f"\n    ip netns exec {node.link} ssh -i k.pem root@ADDRESS    # a guest on {node.name}"
+        for cell in CELLS
+        for node in Layout(choices).nodes(cell)[:1]
+    )
     return f"""
 The cloud serves at http://{choices.bind_host}:{choices.port}. For example:
 
     . .venv/bin/activate
     export OS_CLIENT_CONFIG_FILE={choices.clouds_file} OS_CLOUD=cellcloud
-    openstack keypair create --private-key k.pem k
+    openstack keypair create --private-key k.pem k && chmod 600 k.pem
     openstack server create --image tiny --flavor m1.tiny --key-name k --wait vm1
     openstack console url show vm1
-    openstack --os-cloud cellcloud-admin hypervisor list
+    openstack --os-cloud cellcloud-admin server list --all-projects --long -c Name -c Host -c Networks{login}
 
 `make status` lists its processes, `make down` stops it."""
 
