@@ -177,7 +177,7 @@ class Database:
         self.engine.dispose()
 
 
-class LostRace(Exception):
+class LostRace(errors.Busy):
     """Another transaction won (deadlock, lock wait, serialisation): the whole block may be run again."""
 
 
@@ -191,7 +191,7 @@ def _translated() -> Iterator[None]:
         raise
     except sa.exc.DBAPIError as error:
         if _is_race(error):
-            raise LostRace(str(error.orig)) from error
+            raise LostRace("The database is contended; try again shortly.", detail=str(error.orig)) from error
         if _is_away(error):
             raise errors.Unreachable("The database does not answer.", detail=str(error.orig)) from error
         raise
