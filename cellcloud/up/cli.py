@@ -130,6 +130,8 @@ def status(state: Path, form: str) -> None:
     rows = [_row(record, records) for record in records.list_all() if record.kind != "task"]
     if form == "json":
         click.echo(json.dumps(rows, indent=2))
+    elif not rows:
+        click.echo("No cloud runs here.")
     else:
         total = {"name": "total", "rss_mb": sum(r["rss_mb"] for r in rows), "pss_mb": sum(r["pss_mb"] for r in rows)}
         click.echo(tabulate.tabulate([*rows, total], headers="keys"))
