@@ -9,9 +9,10 @@ from __future__ import annotations
 import datetime as dt
 import functools
 import random
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
@@ -134,6 +135,11 @@ def _begin_immediate(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN" if readonly else "BEGIN IMMEDIATE")
 
 
+# SQLite's waiting writers poll, and some starve. The writers of one process queue up here instead; those of others
+# still meet in SQLite.
+_WRITERS: dict[str, AbstractContextManager[Any]] = {}
+
+
 class Database:
     """One database. ``write()`` and ``read()`` give a connection inside a transaction."""
 
@@ -158,12 +164,15 @@ class Database:
         if self.dialect == "sqlite":
             event.listen(self.engine, "connect", _set_up_sqlite)
             event.listen(self.engine, "begin", _begin_immediate)
+        self._queue: AbstractContextManager[Any] = nullcontext()
+        if self.dialect == "sqlite" and parsed.database:
+            self._queue = _WRITERS.setdefault(str(Path(parsed.database).resolve()), threading.RLock())
         self._reader = self.engine.execution_options(readonly=True)
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
         """A transaction that commits at the end of the block. Raises Unreachable with the database away."""
-        with _translated(), self.engine.begin() as connection:
+        with self._queue, _translated(), self.engine.begin() as connection:
             yield connection
 
     @contextmanager
