@@ -91,9 +91,12 @@ def up(
         **chosen,
     )
     try:
-        if running := _find_launcher(Records(choices.state / "run")):
+        records = Records(choices.state / "run")
+        if running := _find_launcher(records):
             click.echo(f"A cloud runs here already (process {running.pid}).")
             return
+        with _claim(records.directory):
+            _end_leftovers(records)  # they may hold the ports
         check(choices)
         if detach:
             _launch(choices)
@@ -239,7 +242,6 @@ def _stay(choices: Choices, report: Callable[[str], None]) -> None:
     layout.point_here()
     records = Records(layout.run)
     only_one = _claim(layout.run)
-    _end_leftovers(records)
     records.save(replace(describe(LAUNCHER, "launcher", os.getpid()), grace=STOP_SECONDS))
     clouds.write_clouds(layout, choices.clouds_file or choices.state / "clouds.yaml")
     units = plan.make_plan(layout)
