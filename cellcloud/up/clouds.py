@@ -21,10 +21,7 @@ def write_clouds(layout: Layout, path: Path) -> None:
         MEMBER: _cloud(layout, user="demo", project="demo"),
         ADMIN: _cloud(layout, user="admin", project="admin"),
     }
-    text = yaml.safe_dump({"clouds": kept | ours}, sort_keys=False)
-    fresh = path.with_name(f".{path.name}.new")
-    write_private(fresh, text)
-    fresh.replace(path)
+    write_private(path, yaml.safe_dump({"clouds": kept | ours}, sort_keys=False))
 
 
 def _cloud(layout: Layout, *, user: str, project: str) -> dict[str, object]:

@@ -30,11 +30,13 @@ class Confinement:
 
 
 def write_private(path: Path, text: str, mode: int = 0o600) -> None:
-    """Write a file nobody else may read, not even for a moment."""
-    path.unlink(missing_ok=True)
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    """Write or replace a file, whole or not at all, that nobody else may read, not even for a moment."""
+    fresh = path.with_name(f"{path.name}.new")
+    fresh.unlink(missing_ok=True)
+    handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     with os.fdopen(handle, "w") as file:
         file.write(text)
+    fresh.replace(path)
 
 
 def give_to(user: str, directory: Path) -> None:
