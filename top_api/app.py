@@ -14,7 +14,7 @@ from werkzeug.routing import BaseConverter
 from cellcloud import errors, log, metrics
 from cellcloud.config import Config
 from cellcloud.context import new_request_id
-from cellcloud.db.engine import Database, LostRace
+from cellcloud.db.engine import Database
 from cellcloud.rpc.transport import unique_name
 from top_api import auth, faults, microversion
 from top_api.cells import Cells
@@ -110,10 +110,6 @@ def _answer_errors(app: Flask, config: Config, prefixes: Sequence[str]) -> None:
         if isinstance(error, errors.TooLarge):
             _drain()
         return faults.answer_for(error, identity_url=identity_url)
-
-    @app.errorhandler(LostRace)
-    def contended(error: LostRace) -> Response:
-        return faults.envelope(503, "The database is contended; try again shortly.")
 
     @app.errorhandler(HTTPException)
     def http(error: HTTPException) -> Response:
