@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from cell.compute.drivers.fake import FakeHypervisor
+from cellcloud import errors
 from cellcloud.db import cell_schema, claims, intents, quotas, servers, top_schema
 from cellcloud.db.engine import Database
 from cellcloud.lifecycle import PowerState, VmState
@@ -162,7 +163,10 @@ def wait_until_right(books: Books, seconds: float = 60.0) -> None:
     problems: list[str] = []
 
     def right() -> bool:
-        problems[:] = books.find_problems()
+        try:
+            problems[:] = books.find_problems()
+        except errors.Unreachable as error:  # a connection from before a restart
+            problems[:] = [error.detail]
         return not problems
 
     try:
