@@ -31,7 +31,7 @@ from tests.libvirt_node import METADATA_PORT, SECRET, LibvirtNode, make_port, ma
 
 pytestmark = pytest.mark.timeout(900)
 
-CACHE = Path(__file__).parents[2] / ".cache" / "guest"
+CACHE = Path(__file__).parents[2] / ".cache"
 IMAGE = Image(id="22222222-2222-4222-8222-222222222222", name="tiny", disk_format="qcow2")
 BOOT_SECONDS = 240.0  # four alone, many times that on a busy machine
 USER_DATA = "#!/bin/sh\necho user data ran on $(hostname) >/run/proof\n"
