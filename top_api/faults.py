@@ -16,10 +16,16 @@ LOG = logging.getLogger(__name__)
 RETRY_AFTER = 3  # seconds
 UNEXPECTED = "Unexpected API Error. Please report this with the request id to the operators of this cloud."
 
+
+class Gone(errors.FixRequest):
+    """A resource that the API has given up; answered with 410."""
+
+
 # The first class that an error is an instance of decides.
 STATUS: tuple[tuple[type[errors.CellcloudError], int], ...] = (
     (UnacceptableVersion, 406),
     (UnsupportedType, 415),
+    (Gone, 410),
     (errors.Invalid, 400),
     (errors.Unauthenticated, 401),
     (errors.Forbidden, 403),
@@ -38,6 +44,7 @@ NAMES = {
     405: "badMethod",
     406: "computeFault",
     409: "conflictingRequest",
+    410: "computeFault",
     413: "overLimit",
     415: "badMediaType",
     429: "overLimit",

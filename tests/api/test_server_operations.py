@@ -257,6 +257,8 @@ def test_consoles(world: World) -> None:
     server_id = world.create()
     output = world.post(f"/servers/{server_id}/action", {"os-getConsoleOutput": {"length": 2}})
     assert output.get_json() == {"output": "line 3\nline 4"}
+    nothing = world.post(f"/servers/{server_id}/action", {"os-getConsoleOutput": {"length": 0}})
+    assert nothing.get_json() == {"output": ""}
     assert world.post(f"/servers/{server_id}/action", {"os-getConsoleOutput": {}}).get_json()["output"].count("\n") == 4
     body = {"remote_console": {"protocol": "vnc", "type": "novnc"}}
     console = world.post(f"/servers/{server_id}/remote-consoles", body, version="2.99").get_json()["remote_console"]

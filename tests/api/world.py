@@ -255,8 +255,8 @@ class MemoryCell:
         return sorted(pair for pair in living if pair[0] > after_id)[:limit]
 
     def get_console_output(self, context: RequestContext, server_id: str, length: int) -> str:
-        lines = [f"line {number}" for number in range(5)]
-        return "\n".join(lines if length < 0 else lines[len(lines) - length :])
+        text = "\n".join(f"line {number}" for number in range(5))
+        return text if length < 0 else text[len(text) - length :]
 
     def create_console(self, context: RequestContext, server_id: str, protocol: str, type: str) -> ConsoleGrant:
         url = "http://127.0.0.1:6080/vnc_lite.html?path=%3Ftoken%3Dt"

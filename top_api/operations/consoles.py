@@ -12,9 +12,12 @@ ALL_LINES = -1
 
 
 def get_output(parts: Parts, context: RequestContext, record: ServerRecord, lines: int) -> str:
-    """The last ``lines`` lines of the console's log. Raises Conflict, Unreachable."""
+    """The last ``lines`` lines of the console's log, or as much as is kept. Raises Conflict, Unreachable."""
     _check_placed(record)
-    return parts.cells.conductor(record.cell).get_console_output(parts.cells.budget(context), record.id, lines)
+    text = parts.cells.conductor(record.cell).get_console_output(parts.cells.budget(context), record.id, ALL_LINES)
+    if lines == ALL_LINES:
+        return text
+    return "\n".join(text.split("\n")[-lines:]) if lines else ""
 
 
 def create_console(

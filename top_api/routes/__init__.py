@@ -4,6 +4,7 @@ from top_api.routes.aggregates import aggregates
 from top_api.routes.availability_zones import availability_zones
 from top_api.routes.extensions import extensions
 from top_api.routes.flavors import flavors
+from top_api.routes.gone import gone
 from top_api.routes.hypervisors import hypervisors
 from top_api.routes.instance_actions import instance_actions
 from top_api.routes.keypairs import keypairs
@@ -30,5 +31,6 @@ RESOURCES: tuple[Resource, ...] = (
     hypervisors,
     aggregates,
     extensions,
+    gone,
     operator,
 )
