@@ -11,8 +11,8 @@ for package in $wanted; do
 done
 [ -n "$missing" ] || exit 0
 if [ "$(id -u)" != 0 ]; then
-    echo "These Debian packages are missing; install them as root:$missing" >&2
-    exit 1
+    echo "These Debian packages are missing, and only root can install them; going on without:$missing" >&2
+    exit 0
 fi
 
 policy=/usr/sbin/policy-rc.d
