@@ -9,7 +9,6 @@ from contextlib import suppress
 
 from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException
-from werkzeug.routing import BaseConverter
 
 from cellcloud import errors, log, metrics
 from cellcloud.config import Config
@@ -26,12 +25,6 @@ from top_api.routing import mount
 
 LOG = logging.getLogger(__name__)
 DRAINED = 32 << 20  # bytes
-
-
-class _Regex(BaseConverter):
-    def __init__(self, url_map: object, pattern: str) -> None:
-        super().__init__(url_map)  # type: ignore[arg-type]
-        self.regex = pattern
 
 
 def create_app(
@@ -58,7 +51,6 @@ def create_app(
         owner=owner,
     )
     app = Flask("top_api", static_folder=None)
-    app.url_map.converters["regex"] = _Regex
     app.url_map.strict_slashes = False
     app.register_blueprint(versions.blueprint(config.top.public_url))
     mount(app, parts, RESOURCES)

@@ -7,6 +7,7 @@ route exists twice, bare and behind the caller's project id.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,7 +22,8 @@ from top_api.microversion import FIRST, LAST, Microversion
 from top_api.parts import Parts
 from top_api.validation import MALFORMED, NO_QUERY, Queries, UnsupportedType, Versioned, check_body, read_json
 
-PROJECT_SEGMENT = "[0-9a-fA-F]{32}|[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
+_TWIN = re.compile(r"^/v2\.1/([0-9a-fA-F]{32}|[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})(/.+)$", re.DOTALL)
+_SEGMENT = "cellcloud.project_segment"  # of the WSGI environment
 BODY_TYPES = ("application/json", "application/vnd.openstack.compute+json")
 Pair = tuple[int, int]
 
@@ -162,25 +164,35 @@ class Actions:
 
 
 def mount(app: Flask, parts: Parts, resources: Sequence[Resource]) -> None:
-    """Give the application every route of every resource."""
+    """Give the application every route of every resource, with and without a project id in the path."""
     for resource in resources:
         for route in resource.routes:
-            view = _view(parts, route)
-            twins = [resource.prefix]
-            if resource.prefix == "/v2.1":
-                twins.append(f"{resource.prefix}/<regex('{PROJECT_SEGMENT}'):project_segment>")
-            for place, prefix in enumerate(twins):
-                app.add_url_rule(
-                    prefix + route.path,
-                    endpoint=f"{resource.name}.{route.method}.{route.path}.{place}",
-                    view_func=view,
-                    methods=[route.method],
-                    provide_automatic_options=False,
-                )
+            app.add_url_rule(
+                resource.prefix + route.path,
+                endpoint=f"{resource.name}.{route.method}.{route.path}",
+                view_func=_view(parts, route),
+                methods=[route.method],
+                provide_automatic_options=False,
+            )
+    app.wsgi_app = _ProjectSegment(app.wsgi_app)  # type: ignore[method-assign]
+
+
+class _ProjectSegment:
+    """Takes the project id out of the path, so that each route is declared and matched once."""
+
+    def __init__(self, application: Callable[..., Any]) -> None:
+        self._application = application
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Any:
+        match = _TWIN.match(environ.get("PATH_INFO", ""))
+        if match is not None:
+            environ[_SEGMENT], environ["PATH_INFO"] = match[1], f"/v2.1{match[2]}"
+        return self._application(environ, start_response)
 
 
 def _view(parts: Parts, route: Route) -> Callable[..., Response]:
-    def view(project_segment: str = "", **arguments: str) -> Response:
+    def view(**arguments: str) -> Response:
+        project_segment = request.environ.get(_SEGMENT, "")
         data = _read_body(parts.config.top.max_body) if route.method != "GET" else b""
         context = auth.authenticate(parts.identity, request.headers, g.request_id)
         version = microversion.requested(request.headers)
