@@ -180,6 +180,7 @@ def _told(story: Story) -> Iterator[Story]:
 
 
 def _lives(process: psutil.Process) -> bool:
+    """Whether it still does anything; one that nobody has waited for does not."""
     return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
 
 
@@ -304,7 +305,7 @@ def test_a_guest_with_a_config_drive(story: Story, vm1: Guest) -> None:
 def test_guests_outlive_the_control_plane(story: Story, vm1: Guest) -> None:
     boot, old = vm1.boot_id(), story.processes()
     old[0].send_signal(signal.SIGKILL)
-    old[0].wait(10)
+    until(lambda: not _lives(old[0]), 10)
     assert vm1.boot_id() == boot
     story.up()
     assert [process for process in old if _lives(process)] == []
