@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -181,7 +181,9 @@ def _told(story: Story) -> Iterator[Story]:
 
 def _lives(process: psutil.Process) -> bool:
     """Whether it still does anything; one that nobody has waited for does not."""
-    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    with suppress(psutil.NoSuchProcess):
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    return False
 
 
 def _leftovers(place: Path, prefix: str) -> list[str]:
