@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -40,6 +41,10 @@ def create_app(
     outside = outside or make_outside(config, database)
     cells = cells or Cells(database, config.top)
     owner = unique_name(config.host)
+    if deliver is None:
+        deliverer = Deliverer(database, cells, owner, config.top)
+        atexit.register(deliverer.stop)  # what is at work is finished; a sweep takes up the rest
+        deliver = deliverer.deliver
     parts = Parts(
         config=config,
         database=database,
@@ -47,7 +52,7 @@ def create_app(
         images=outside.images,
         networks=outside.networks,
         cells=cells,
-        deliver=deliver or Deliverer(database, cells, owner, config.top).deliver,
+        deliver=deliver,
         owner=owner,
     )
     app = Flask("top_api", static_folder=None)
