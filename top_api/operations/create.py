@@ -11,7 +11,6 @@ import hashlib
 import hmac
 import re
 import secrets
-import string
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -37,7 +36,6 @@ from top_api.schemas.types import is_true
 
 MOST_AT_ONCE = 1000  # servers in one request
 GIB = 1 << 30
-_LETTERS = string.ascii_lowercase + string.digits
 _KEY = re.compile(r"^[\x21-\x7e]{1,255}$")
 
 
@@ -257,7 +255,7 @@ def _wanted(parts: Parts, context: RequestContext, body: dict[str, Any], *, may_
         disk_config=server.get("OS-DCF:diskConfig", "MANUAL"),
         access_ip_v4=server.get("accessIPv4", ""),
         access_ip_v6=server.get("accessIPv6", ""),
-        reservation_id="r-" + "".join(secrets.choice(_LETTERS) for _ in range(8)),
+        reservation_id=f"r-{secrets.token_hex(4)}",
         request_id=context.request_id,
     )
     return Wanted(spec=spec, min_count=min_count, max_count=max_count)
