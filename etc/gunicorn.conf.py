@@ -1,4 +1,7 @@
-"""gunicorn -c etc/gunicorn.conf.py top_api.wsgi:application, with CELLCLOUD_CONFIG naming the top cell's option file."""
+"""gunicorn -c etc/gunicorn.conf.py top_api.wsgi:application
+
+CELLCLOUD_CONFIG names the top cell's option file.
+"""
 
 import os
 
