@@ -13,7 +13,6 @@ from cellcloud.model import codec
 from cellcloud.model.cell import FeedEntry, FeedPage
 from cellcloud.model.server import ServerRecord
 
-
 _COUNT = (
     sa.update(feed_counter).where(feed_counter.c.id == 1).values(value=feed_counter.c.value + sa.bindparam("entries"))
 )
