@@ -169,7 +169,10 @@ class Cloud:
     def api_workers(self) -> list[int]:
         """The processes that answer requests."""
         pid = self.pid("top.api")
-        return [child.pid for child in psutil.Process(pid).children()] if pid else []
+        try:
+            return [child.pid for child in psutil.Process(pid).children()] if pid else []
+        except psutil.NoSuchProcess:
+            return []
 
     def command(self, word: str, *arguments: str) -> None:
         """``cellcloud WORD --state ...``, which must succeed."""

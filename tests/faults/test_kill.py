@@ -5,6 +5,7 @@ The order of the kills, and what is deleted when, comes from a seed that is prin
 
 from __future__ import annotations
 
+import configparser
 import os
 import random
 import signal
@@ -26,6 +27,7 @@ from tests.faults.books import Books, open_books, wait_until_right
 
 SERVERS = 30
 CLIENTS = 6
+GUEST_SECONDS = 0.3  # that a host needs for each thing it does to a guest
 CONVERGED = 60.0  # seconds after the last kill
 PATIENCE = 60.0  # seconds a client repeats a request that nobody answered
 OF_A_CELL = ("conductor", "scheduler", "compute", "consoleauth", "consoleproxy", "metadata")
@@ -46,6 +48,20 @@ def daemons(chance: random.Random) -> list[str]:
     return plan
 
 
+def slow_down(cloud: Cloud) -> None:
+    """Let guests take their time, so that there is something to interrupt."""
+    for cell in CELLS:
+        path = cloud.state / "cells" / cell / "hosts" / f"{cell}.conf"
+        parser = configparser.RawConfigParser()
+        parser.read(path)
+        parser["compute"]["fake_delay"] = str(GUEST_SECONDS)
+        with path.open("w") as file:
+            parser.write(file)
+    computes = [f"{cell}.compute" for cell in CELLS]
+    cloud.stop(*computes)
+    cloud.start(*computes)
+
+
 class Killer:
     """Ends processes without warning."""
 
@@ -54,6 +70,10 @@ class Killer:
         self._chance = chance
         self._plan = plan
         self.killed: list[tuple[str, int]] = []
+
+    def wait_for(self, part: float) -> None:
+        """Wait until that part of the plan has been carried out."""
+        until(lambda: len(self.killed) >= int(part * len(self._plan)), 120.0, every=0.02, what="kills")
 
     def run(self) -> None:
         for name in self._plan:
@@ -120,13 +140,15 @@ def test_killed_processes_lose_and_leave_nothing(tmp_path: Path, kinds: Callable
     print(f"CELLCLOUD_SEED={seed}")
     chance = random.Random(seed)  # noqa: S311 -- chance that can be repeated, no secret
     with running_cloud(tmp_path, hosts=4) as cloud, open_books(cloud) as books:
+        slow_down(cloud)
         clients, killer = Clients(cloud.api()), Killer(cloud, chance, kinds(chance))
         with ThreadPoolExecutor(CLIENTS + 1) as pool:
             killing = pool.submit(killer.run)
-            asked = [
-                pool.submit(clients.build, number, wanted=number % 3 > 0, pause=chance.uniform(0.0, 2.0))
-                for number in range(SERVERS - CLIENTS)
-            ]
+            asked = []
+            for number in range(SERVERS - CLIENTS):
+                killer.wait_for(number / (SERVERS - CLIENTS))
+                pause = chance.uniform(0.0, 1.0)
+                asked.append(pool.submit(clients.build, number, wanted=number % 3 > 0, pause=pause))
             killing.result(timeout=200)
             last_kill = time.monotonic()
             # the last ones are asked for when everybody has just been killed
