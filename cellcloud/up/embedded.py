@@ -67,7 +67,7 @@ class Embedded:
                     name = under_way.pop(future)
                     if error := future.exception():
                         pool.shutdown(cancel_futures=True)
-                        raise errors.Misconfigured(f"{name} failed: {error}") from error
+                        raise errors.Misconfigured(f"{name} failed: {_told(error)}") from error
                     graph.done(name)
 
     def stop(self) -> None:
@@ -94,3 +94,8 @@ class Embedded:
             service.start()
             self._services.append(service)
         self._report(f"{unit.name} started ({clock.monotonic() - began:.1f} s)")
+
+
+def _told(error: BaseException) -> str:
+    """All that is known of what went wrong: this is for the operator."""
+    return f"{error} {error.detail}".rstrip() if isinstance(error, errors.CellcloudError) else str(error)

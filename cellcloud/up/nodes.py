@@ -107,7 +107,11 @@ def ensure_node(config: NodeConfig) -> Node:
         node = find_node(config)
         if node is None:
             _remove_leftovers(config)
-            node = _start(config)
+            try:
+                node = _start(config)
+            except BaseException:
+                _abandon(config)
+                raise
     _wait_for_libvirtd(node)
     return node
 
@@ -181,6 +185,14 @@ def _start(config: NodeConfig) -> Node:
     record = {"pid": node.pid, "started": start_tick(node.pid), "boot": boot_id()}
     _replace(directory / "node.json", json.dumps(record))
     return node
+
+
+def _abandon(config: NodeConfig) -> None:
+    """Leave nothing of a node that could not be started."""
+    with suppress(OSError, ValueError):
+        _run(["kill", "-KILL", str(int((config.directory / "pid").read_text()))], check=False)
+    _remove_leftovers(config)
+    _remove_idle_bridge(config.bridge)
 
 
 def _write_files(config: NodeConfig) -> None:

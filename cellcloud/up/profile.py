@@ -9,6 +9,7 @@ from __future__ import annotations
 import configparser
 import hashlib
 import io
+import ipaddress
 import os
 import secrets
 from collections.abc import Iterator, Mapping
@@ -306,8 +307,17 @@ def check(choices: Choices) -> None:
         raise errors.Misconfigured("--hosts must be from 1 to 200 (libvirt) or 10000 (fake).")
     if not 1024 <= choices.port <= 60000:
         raise errors.Misconfigured("--port must be from 1024 to 60000.")
+    if choices.management != "auto" and not _is_network(choices.management):
+        raise errors.Misconfigured("--management must be the first two numbers of an IPv4 address, as 10.77.")
     if is_listening(choices.port):
         raise errors.Misconfigured(f"Somebody listens on port {choices.port} already; choose another --port.")
+
+
+def _is_network(half: str) -> bool:
+    try:
+        return str(ipaddress.IPv4Network(f"{half}.0.0/16")) == f"{half}.0.0/16"
+    except ValueError:
+        return False
 
 
 def living_nodes(state: Path) -> Iterator[NodeConfig]:

@@ -68,6 +68,17 @@ def test_nodes_of_a_cell_share_the_bridge_and_leave_nothing(node: LibvirtNode) -
     assert back.pid != node.node.pid
 
 
+def test_a_node_that_cannot_be_wired_leaves_nothing(node: LibvirtNode) -> None:
+    before = list_outside(node.config)
+    wrong = replace(node.config, name="node-2", ip="10.98.3.999")
+    with pytest.raises(errors.Misconfigured):
+        ensure_node(wrong)
+    assert list_outside(node.config) == before
+    assert find_node(wrong) is None
+    running = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+    assert str(wrong.directory) not in running
+
+
 def test_a_node_is_closed_to_others(node: LibvirtNode) -> None:
     directory = node.node.directory
     assert directory.stat().st_mode & 0o077 == 0

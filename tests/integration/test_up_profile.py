@@ -105,8 +105,10 @@ def test_two_clouds_get_different_networks_and_device_names(tmp_path: Path) -> N
     assert settled_management(free) == settled_management(free)
 
 
-@pytest.mark.parametrize("wrong", [{"hosts": 0}, {"hosts": 201}, {"port": 80}, {"port": 65000}])
-def test_what_cannot_work_is_refused(wrong: dict[str, int], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "wrong", [{"hosts": 0}, {"hosts": 201}, {"port": 80}, {"port": 65000}, {"management": "10.300"}]
+)
+def test_what_cannot_work_is_refused(wrong: dict[str, object], tmp_path: Path) -> None:
     with pytest.raises(errors.Misconfigured):
         check(replace(layout(tmp_path).choices, **wrong))  # type: ignore[arg-type]
 
