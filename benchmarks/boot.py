@@ -44,9 +44,7 @@ def main() -> None:
                 rows = cloud.status()
                 starts.append(cloud.start_seconds)
                 totals.append(sum(row["pss_mb"] for row in rows))
-                table = [
-                    f"{row['name']} {row['rss_mb']:.0f} MiB resident, {row['pss_mb']:.0f} own" for row in rows
-                ]
+                table = [f"{row['name']} {row['rss_mb']:.0f} MiB resident, {row['pss_mb']:.0f} own" for row in rows]
         figures.append(
             Figure(
                 name=f"start of the {profile} profile",

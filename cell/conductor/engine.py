@@ -19,6 +19,7 @@ from cellcloud import errors, log, metrics
 from cellcloud.db import runs, servers
 from cellcloud.db.engine import Database, retried
 from cellcloud.db.runs import LeasedRun, Note
+from cellcloud.lifecycle import TaskState
 from cellcloud.model.server import ServerRecord
 from cellcloud.service import Loop
 
@@ -39,6 +40,7 @@ class Engine:
         self._lease = lease
         self._threads = threads
         self._busy: set[str] = set()
+        self._full = False  # runs may be due that found no room
         self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="run")
         self.loop = Loop("engine", interval, self._lease_and_submit)
@@ -63,6 +65,7 @@ class Engine:
     def _lease_and_submit(self) -> bool:
         with self._lock:
             room = 2 * self._threads - len(self._busy)
+            self._full = room <= 0
         if room <= 0:
             return False
         leased = _lease_batch(self._database, self._owner, room, self._lease)
@@ -74,8 +77,9 @@ class Engine:
 
     def _work(self, run: LeasedRun, record: ServerRecord) -> None:
         log.request_id.set(run.request_id)
+        due = False
         try:
-            self.advance(run, record)
+            due = self.advance(run, record)
         except errors.Stale:
             LOG.info("run adopted elsewhere", extra={"run": run.id})
         except errors.CellcloudError as error:
@@ -85,7 +89,9 @@ class Engine:
         finally:
             with self._lock:
                 self._busy.discard(run.id)
-            self.loop.wake()
+                due = due or self._full
+            if due:
+                self.loop.wake()
 
     def _renew(self) -> None:
         with self._lock:
@@ -94,8 +100,9 @@ class Engine:
             with self._database.write() as connection:
                 runs.renew(connection, self._owner, busy, self._lease)
 
-    def advance(self, run: LeasedRun, record: ServerRecord) -> None:
-        """Take steps until the run waits or ends. Raises Stale when its lease is lost."""
+    def advance(self, run: LeasedRun, record: ServerRecord) -> bool:
+        """Take steps until the run waits or ends; whether another one is due at once. Raises Stale when its lease is
+        lost."""
         workflow = REGISTRY[run.operation]
         progress = Progress(run=run, record=record)
         while True:
@@ -106,7 +113,7 @@ class Engine:
             if progress.changes:
                 self.on_feed()
             if progress.finished or progress.wait is not None:
-                return
+                return progress.wait == 0.0 or progress.record.task_state == TaskState.DELETING
             progress = Progress(run=progress.run, record=progress.record)
 
     def _take_step(self, workflow: Workflow, progress: Progress) -> None:

@@ -89,29 +89,35 @@ def insert(connection: Connection, new: Sequence[NewRun]) -> list[str]:
     return ids
 
 
+_FREE = sa.or_(runs.c.lease_until.is_(None), runs.c.lease_until < utc_now())
+_DUE = (
+    sa.select(runs.c.id)
+    .where(runs.c.active == 1, runs.c.run_at <= utc_now(), _FREE)
+    .order_by(runs.c.run_at)
+    .limit(sa.bindparam("most", type_=sa.Integer))
+    .with_for_update(skip_locked=True)
+)
+_LEASE = (
+    sa.update(runs)
+    .where(runs.c.id.in_(sa.bindparam("ids", expanding=True)), runs.c.active == 1, _FREE)
+    .values(
+        lease_owner=sa.bindparam("owner"),
+        lease_until=utc_after(sa.bindparam("seconds", type_=sa.Float)),
+        attempt=runs.c.attempt + 1,
+    )
+)
+_MINE = sa.select(runs, (runs.c.deadline < utc_now()).label("overdue")).where(
+    runs.c.id.in_(sa.bindparam("ids", expanding=True)), runs.c.lease_owner == sa.bindparam("owner"), runs.c.active == 1
+)
+
+
 def lease_due(connection: Connection, owner: str, *, limit: int, seconds: float) -> list[LeasedRun]:
     """Take up to ``limit`` runs whose time has come and that nobody holds. Each counts one more attempt."""
-    free = sa.or_(runs.c.lease_until.is_(None), runs.c.lease_until < utc_now())
-    query = (
-        sa.select(runs.c.id)
-        .where(runs.c.active == 1, runs.c.run_at <= utc_now(), free)
-        .order_by(runs.c.run_at)
-        .limit(limit)
-        .with_for_update(skip_locked=True)
-    )
-    ids = [row.id for row in connection.execute(query)]
+    ids = [row.id for row in connection.execute(_DUE, {"most": limit})]
     if not ids:
         return []
-    connection.execute(
-        sa.update(runs)
-        .where(runs.c.id.in_(ids), runs.c.active == 1, free)
-        .values(lease_owner=owner, lease_until=utc_after(seconds), attempt=runs.c.attempt + 1)
-    )
-    overdue = (runs.c.deadline < utc_now()).label("overdue")
-    rows = connection.execute(
-        sa.select(runs, overdue).where(runs.c.id.in_(ids), runs.c.lease_owner == owner, runs.c.active == 1)
-    )
-    return [_leased(row) for row in rows]
+    connection.execute(_LEASE, {"ids": ids, "owner": owner, "seconds": seconds})
+    return [_leased(row) for row in connection.execute(_MINE, {"ids": ids, "owner": owner})]
 
 
 def _leased(row: Row[Any]) -> LeasedRun:

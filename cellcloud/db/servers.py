@@ -69,9 +69,12 @@ def insert_held(connection: Connection, placed: Sequence[tuple[ServerSpec, str, 
     )
 
 
+_BY_ID = sa.select(servers).where(servers.c.id.in_(sa.bindparam("ids", expanding=True)))
+
+
 def list_by_id(connection: Connection, server_ids: Sequence[str]) -> list[ServerRecord]:
     """Deleted ones too; unknown ids are left out."""
-    rows = connection.execute(sa.select(servers).where(servers.c.id.in_(server_ids)))
+    rows = connection.execute(_BY_ID, {"ids": list(server_ids)})
     return [record_of(row) for row in rows]
 
 
