@@ -13,6 +13,7 @@ import re
 import secrets
 import uuid
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -109,7 +110,7 @@ def _commit(
     parts: Parts, context: RequestContext, wanted: Wanted, *, key: str | None, body_hash: str
 ) -> tuple[Accepted, list[str]]:
     try:
-        return _accept(parts.database, parts, context, wanted, key, body_hash)
+        return _accept_what_fits(parts, context, wanted, key, body_hash)
     except _KeyTaken:
         with parts.database.read() as connection:
             kept = idempotency.find_answer(connection, context.project_id, key or "")
@@ -121,6 +122,16 @@ def _commit(
             limits = quotas.list_limits(connection, context.project_id, quota.defaults(parts.config.quota))
             usages = quotas.list_usages(connection, context.project_id)
         raise quotas.refusal(over.amounts, usages, limits) from None
+
+
+def _accept_what_fits(
+    parts: Parts, context: RequestContext, wanted: Wanted, key: str | None, body_hash: str
+) -> tuple[Accepted, list[str]]:
+    """Between the smallest and the largest number asked for, others may take the room meanwhile: count anew then."""
+    for _ in range(3 if wanted.min_count < wanted.max_count else 0):
+        with suppress(_OverQuota):
+            return _accept(parts.database, parts, context, wanted, key, body_hash)
+    return _accept(parts.database, parts, context, wanted, key, body_hash)
 
 
 class _OverQuota(Exception):
@@ -139,11 +150,13 @@ class _KeyTaken(Exception):
 def _accept(
     database: Database, parts: Parts, context: RequestContext, wanted: Wanted, key: str | None, body_hash: str
 ) -> tuple[Accepted, list[str]]:
-    """The one transaction."""
+    """The one transaction. The quota comes last: its row stays locked until the commit, and all requests of a project
+    meet there."""
     config = parts.config.top
     with database.write() as connection:
         now = index.current_time(connection)
-        count = _reserve_quota(connection, parts, context.project_id, wanted)
+        limits = quotas.list_limits(connection, context.project_id, quota.defaults(parts.config.quota))
+        count = _how_many(connection, context.project_id, wanted, limits)
         records = [_record(spec, now) for spec in _numbered(wanted.spec, count, now)]
         accepted = Accepted(
             server_ids=tuple(record.id for record in records),
@@ -165,21 +178,19 @@ def _accept(
             lease=config.intent_lease,
             deadline=config.intent_deadline,
         )
+        amounts = quotas.cost_of(wanted.spec.flavor, count)
+        if not quotas.reserve(connection, context.project_id, amounts, limits):
+            raise _OverQuota(amounts)
     return accepted, intent_ids
 
 
-def _reserve_quota(connection: Any, parts: Parts, project_id: str, wanted: Wanted) -> int:
-    """Count as many servers as fit, at least the minimum; returns how many."""
-    limits = quotas.list_limits(connection, project_id, quota.defaults(parts.config.quota))
+def _how_many(connection: Any, project_id: str, wanted: Wanted, limits: dict[str, int]) -> int:
+    """As many servers as fit now, at least the minimum."""
+    if wanted.min_count == wanted.max_count:
+        return wanted.max_count
     cost = quotas.cost_of(wanted.spec.flavor)
-    count = wanted.max_count
-    if wanted.min_count < wanted.max_count:
-        fits = quota.how_many_fit(cost, quotas.list_usages(connection, project_id), limits)
-        count = max(wanted.min_count, wanted.max_count if fits is None else min(fits, wanted.max_count))
-    amounts = quotas.cost_of(wanted.spec.flavor, count)
-    if not quotas.reserve(connection, project_id, amounts, limits):
-        raise _OverQuota(amounts)
-    return count
+    fits = quota.how_many_fit(cost, quotas.list_usages(connection, project_id), limits)
+    return max(wanted.min_count, wanted.max_count if fits is None else min(fits, wanted.max_count))
 
 
 def _record(spec: ServerSpec, now: Any) -> ServerRecord:
