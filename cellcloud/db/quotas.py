@@ -85,19 +85,19 @@ def reserve(connection: Connection, project_id: str, amounts: Mapping[str, int],
         values[f"amount_{resource}"] = amounts.get(resource, 0)
         values[f"limit_{resource}"] = _BOUNDLESS if limit == UNLIMITED else limit
     counted = connection.execute(_RESERVE, values).rowcount
-    if counted == 0 and _make_rows(connection, project_id):
+    if counted == 0:  # full, or the project's first servers: then somebody else may just have made the counters
+        _ensure_rows(connection, project_id)
         counted = connection.execute(_RESERVE, values).rowcount
     return counted == len(RESOURCES)
 
 
-def _make_rows(connection: Connection, project_id: str) -> bool:
-    """The counters of a project that has none; False when it has."""
+def _ensure_rows(connection: Connection, project_id: str) -> None:
+    """The counters of a project that has none."""
     if connection.execute(_USAGES, {"which_project": project_id}).first() is not None:
-        return False
+        return
     rows = [{"project_id": project_id, "resource": resource, "used": 0} for resource in RESOURCES]
     with suppress(sa.exc.IntegrityError), connection.begin_nested():  # another request may be making them
         connection.execute(sa.insert(quota_usages), rows)
-    return True
 
 
 def release(connection: Connection, project_id: str, amounts: Mapping[str, int]) -> None:

@@ -6,6 +6,7 @@ import datetime as dt
 import threading
 import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -252,3 +253,21 @@ def test_five_hundred_copies_are_taken_in_quickly(top_database: Database) -> Non
     elapsed = time.perf_counter() - began
     print(f"{top_database.dialect}: 500 copies in {elapsed * 1000:.0f} ms")
     assert elapsed < 2.0  # a fifth of a second on a quiet machine
+
+
+@retried
+def _take_one(database: Database, project: str) -> bool:
+    with database.write() as connection:
+        return quotas.reserve(connection, project, {"cores": 1, "instances": 1, "ram": 1}, {"instances": 100})
+
+
+@pytest.mark.parametrize("project", ["p1", "p2", "p3"])
+def test_nobody_is_refused_while_a_projects_counters_are_made(top_database: Database, project: str) -> None:
+    barrier = threading.Barrier(4)
+
+    def take(_: int) -> bool:
+        barrier.wait(10)
+        return _take_one(top_database, project)
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(take, range(4))) == [True] * 4
