@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.cloud import until
 from tests.faults.books import wait_until_right
 from tests.faults.one_process import Fate, OneProcess, one_process
 
@@ -58,7 +59,7 @@ def test_what_becomes_of_a_message_changes_no_outcome(cloud: OneProcess, verb: s
     cloud.delete(server_id)
     cloud.wait_for(server_id, "gone")
     cloud.wait_for(kept, "ACTIVE")
-    assert not cloud.messages.is_armed, "there was no such message"
+    until(lambda: not cloud.messages.is_armed, 15.0, what="such a message")
     cloud.messages.settle()
     wait_until_right(cloud.books, 30.0)
     assert cloud.hosts_with(server_id) == []
