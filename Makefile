@@ -59,7 +59,7 @@ test: check ## every test there is
 	$(BIN)/pytest
 
 bench: setup ## make bench NAME=create ARGS="--json"
-	$(BIN)/python benchmarks/$(NAME).py $(ARGS)
+	$(BIN)/python -m benchmarks.$(NAME) $(ARGS)
 
 clean: ## remove what was built; the state of clouds stays
 	rm -rf $(VENV) build *.egg-info .cache .mypy_cache .ruff_cache .pytest_cache cellcloud/*.so
