@@ -30,7 +30,7 @@ from cellcloud.rpc.transport import Transport
 from tests.unit.cell_world import MemoryConductor, eventually, make_record, server_id
 
 ONE = server_id(1)
-CONTEXT = RequestContext(budget=600, user_id="u")
+CONTEXT = RequestContext(budget=86_400, user_id="u")
 GREETING = b"RFB 003.008\n"
 
 

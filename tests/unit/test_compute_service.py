@@ -27,7 +27,7 @@ from tests.unit.cell_world import (
 )
 
 ONE = server_id(1)
-CONTEXT = RequestContext(budget=600)
+CONTEXT = RequestContext(budget=86_400)
 
 
 @dataclass

@@ -18,7 +18,7 @@ from cellcloud.rpc.scheduler import Scheduler
 from cellcloud.rpc.transport import Transport
 from tests.unit.cell_world import MemoryConductor, eventually, make_spec, server_id
 
-CONTEXT = RequestContext(budget=600)
+CONTEXT = RequestContext(budget=86_400)
 
 
 def state(host: str, **values: object) -> HostState:

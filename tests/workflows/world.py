@@ -28,7 +28,7 @@ from cellcloud.model.network import FixedIp, Port, RequestedNetwork
 from cellcloud.model.placement import SelectAnswer, SelectRequest
 from cellcloud.model.server import ServerRecord, ServerSpec
 
-CONTEXT = RequestContext(user_id="u", project_id="p", budget=600)
+CONTEXT = RequestContext(user_id="u", project_id="p", budget=86_400)
 
 
 class Killed(BaseException):
