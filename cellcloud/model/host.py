@@ -45,8 +45,82 @@ class HostReport:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Aggregate:
+    """A named set of hosts with metadata; an administrator makes them. ``hosts`` are host names."""
+
+    id: int
+    uuid: str = ""
+    name: str = ""
+    metadata: dict[str, str] = field(default_factory=dict)
+    hosts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryPages:
+    """Pages of one size in a NUMA cell, in numbers of pages."""
+
+    size_kb: int
+    total: int
+    used: int = 0
+    reserved: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NumaCell:
+    """A NUMA cell of a host. ``cpuset``: CPUs that guests share; ``pcpuset``: CPUs given to one guest each.
+
+    ``memory`` and ``memory_usage`` in MiB. ``siblings``: the hardware threads of each core.
+    """
+
+    id: int
+    cpuset: tuple[int, ...] = ()
+    pcpuset: tuple[int, ...] = ()
+    memory: int = 0
+    cpu_usage: int = 0
+    memory_usage: int = 0
+    pinned_cpus: tuple[int, ...] = ()
+    siblings: tuple[tuple[int, ...], ...] = ()
+    socket: int | None = None
+    mempages: tuple[MemoryPages, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PciPool:
+    """``count`` free PCI devices of one kind at one place. ``tags``: dev_type, physical_network and the like."""
+
+    vendor_id: str
+    product_id: str
+    count: int
+    numa_node: int | None = None
+    tags: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metric:
+    """What a monitor of the host measured; percentages from 0 to 100."""
+
+    name: str
+    value: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostedServer:
+    """A server on a host, with what the image-properties weigher reads of its image."""
+
+    uuid: str
+    image_props: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HostState:
-    """A host as the scheduler sees it: ``free`` = capacity (ratio applied) - used, per resource class."""
+    """A host as the scheduler sees it: ``free`` = capacity (ratio applied) - used, per resource class.
+
+    The figures below ``queue`` are what Nova's filters and weighers read of a hypervisor, under Nova's names. Where
+    one is None it follows from ``capacity`` and ``used``: ``vcpus_used`` from VCPU, ``free_ram_mb`` from MEMORY_MB,
+    ``free_disk_gb`` from DISK_GB. ``node`` "": the host's own name; two nodes may share a host. ``stats``: text to
+    text or None (``num_instances`` None: ``servers``). ``hosted``: the servers on it. Aggregates are not part of it:
+    see Aggregate.
+    """
 
     host: str
     zone: str
@@ -58,6 +132,31 @@ class HostState:
     traits: tuple[str, ...] = ()
     servers: int = 0
     queue: str = ""
+    node: str = ""
+    uuid: str = ""
+    cell: str = ""
+    vcpus: int | None = None
+    vcpus_used: int | None = None
+    memory_mb: int | None = None
+    memory_mb_used: int | None = None
+    free_ram_mb: int | None = None
+    local_gb: int | None = None
+    local_gb_used: int | None = None
+    free_disk_gb: int | None = None
+    disk_available_least: int | None = None
+    cpu_allocation_ratio: float = 1.0
+    ram_allocation_ratio: float = 1.0
+    disk_allocation_ratio: float = 1.0
+    hypervisor_type: str | None = None
+    hypervisor_version: int | None = None
+    host_ip: str | None = None
+    cpu_info: dict[str, object] = field(default_factory=dict)
+    supported_instances: tuple[tuple[str, str, str], ...] = ()
+    stats: dict[str, str | None] = field(default_factory=dict)
+    metrics: tuple[Metric, ...] = ()
+    numa: tuple[NumaCell, ...] | None = None
+    pci_pools: tuple[PciPool, ...] = ()
+    hosted: tuple[HostedServer, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
