@@ -5,6 +5,9 @@ from __future__ import annotations
 import datetime as dt
 from dataclasses import dataclass, field
 
+from cellcloud.model.numa import NumaCell
+from cellcloud.model.pci import PciPool
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostFacts:
@@ -53,46 +56,6 @@ class Aggregate:
     name: str = ""
     metadata: dict[str, str] = field(default_factory=dict)
     hosts: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MemoryPages:
-    """Pages of one size in a NUMA cell, in numbers of pages."""
-
-    size_kb: int
-    total: int
-    used: int = 0
-    reserved: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NumaCell:
-    """A NUMA cell of a host. ``cpuset``: CPUs that guests share; ``pcpuset``: CPUs given to one guest each.
-
-    ``memory`` and ``memory_usage`` in MiB. ``siblings``: the hardware threads of each core.
-    """
-
-    id: int
-    cpuset: tuple[int, ...] = ()
-    pcpuset: tuple[int, ...] = ()
-    memory: int = 0
-    cpu_usage: int = 0
-    memory_usage: int = 0
-    pinned_cpus: tuple[int, ...] = ()
-    siblings: tuple[tuple[int, ...], ...] = ()
-    socket: int | None = None
-    mempages: tuple[MemoryPages, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PciPool:
-    """``count`` free PCI devices of one kind at one place. ``tags``: dev_type, physical_network and the like."""
-
-    vendor_id: str
-    product_id: str
-    count: int
-    numa_node: int | None = None
-    tags: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
