@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from cellcloud.model.pci import PciRequest
 from cellcloud.model.server import ServerRecord, ServerSpec
 
 
@@ -32,10 +33,40 @@ class ConfirmAnswer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PlacedGroup:
+    """A server group as choosing sees it. ``members`` are server ids, ``hosts`` where members are.
+
+    ``max_server_per_host`` counts for anti-affinity only.
+    """
+
+    policy: str
+    uuid: str = ""
+    members: tuple[str, ...] = ()
+    hosts: tuple[str, ...] = ()
+    max_server_per_host: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Destination:
+    """Where a server was asked to go. Filters still apply.
+
+    ``cell`` with ``allow_cross_cell_move`` is preferred, without it the only one.
+    """
+
+    host: str | None = None
+    node: str | None = None
+    cell: str | None = None
+    allow_cross_cell_move: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SelectRequest:
     """Ask for up to ``alternates`` + 1 hosts for one server, best first.
 
-    ``spec`` may leave out user data. ``exclude``: hosts that just lost a claim. ``seed`` makes ties repeatable.
+    ``spec`` may leave out user data. ``exclude``: hosts that just lost a claim. ``seed`` makes chance repeatable.
+    ``resources`` are what the claim will take; empty: what follows from flavor and image. ``force_hosts`` and
+    ``force_nodes`` skip the filters, as for zone:host:node in the API. ``volume_backed``: the root disk is a volume.
+    ``rebuild``: the server stays where it is, so that only rules about its image and its tenant are asked.
     """
 
     server_id: str
@@ -44,6 +75,14 @@ class SelectRequest:
     alternates: int = 2
     exclude: tuple[str, ...] = ()
     seed: int = 0
+    group: PlacedGroup | None = None
+    ignore_hosts: tuple[str, ...] = ()
+    force_hosts: tuple[str, ...] = ()
+    force_nodes: tuple[str, ...] = ()
+    destination: Destination | None = None
+    pci_requests: tuple[PciRequest, ...] = ()
+    volume_backed: bool = False
+    rebuild: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

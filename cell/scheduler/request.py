@@ -1,0 +1,263 @@
+"""A request as choosing sees it: what filters and weighers read, validated.
+
+A Shape is all that decides the outcome of the rules about static facts; equal ones are one object, so that what was
+worked out for one is found again. A Request is a shape with the servers it is for and what else is its own: hosts, a
+group, hints that name servers. A malformed one raises Invalid when it is made, and fails nothing but itself.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+from cell.scheduler import image_properties as properties_of_images
+from cell.scheduler.image_properties import Value
+from cellcloud import errors
+from cellcloud.model.flavor import Flavor
+from cellcloud.model.image import Image
+from cellcloud.model.numa import TopologyRequest
+from cellcloud.model.pci import PciRequest
+from cellcloud.model.placement import Destination, PlacedGroup, SelectRequest
+
+SHAPES_KEPT = 4096
+MOST = 1 << 53  # of anything a request takes: exact in every column
+QUERY_DEPTH = 16
+QUERY_TERMS = 1000
+QUERY_OPERATORS = frozenset(["=", "<", ">", "in", "<=", ">=", "not", "or", "and"])
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+Pairs = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Shape:
+    """Compared by identity: ``shape_of`` makes one object of equal shapes.
+
+    ``query``: the condition of the JSON filter, or None. ``near``: the network a host's address must be in, or None.
+    ``claimed``: what the claim takes where it is fixed beforehand, else empty. ``image_id`` None: booted from a volume.
+    """
+
+    project_id: str
+    flavor: Flavor
+    image_id: str | None
+    disk_format: str
+    image_props: Mapping[str, Value]
+    zone: str | None
+    query: list[object] | None
+    near: Network | None
+    topology: TopologyRequest
+    claimed: Mapping[str, int]
+    volume_backed: bool
+    rebuild: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """One decision: hosts for ``servers``, one after the other, best first, with up to ``alternates`` more each.
+
+    Lower case makes no difference in ``ignore_hosts`` and ``force_hosts``. ``checks_forced``: filters are asked even
+    of forced hosts.
+    """
+
+    shape: Shape
+    servers: tuple[str, ...]
+    alternates: int = 2
+    group: PlacedGroup | None = None
+    ignore_hosts: tuple[str, ...] = ()
+    force_hosts: tuple[str, ...] = ()
+    force_nodes: tuple[str, ...] = ()
+    destination: Destination | None = None
+    different_host: tuple[str, ...] = ()
+    same_host: tuple[str, ...] = ()
+    checks_forced: bool = False
+
+    @property
+    def plain(self) -> bool:
+        """Whether nothing but its shape decides: no hosts, servers or groups are named."""
+        named = self.ignore_hosts or self.force_hosts or self.force_nodes or self.different_host or self.same_host
+        return not named and self.group is None and self.destination is None
+
+
+def make(
+    *,
+    servers: Sequence[str],
+    project_id: str,
+    flavor: Flavor,
+    image_id: str | None = None,
+    disk_format: str | None = None,
+    image_properties: Mapping[str, object] | None = None,
+    zone: str | None = None,
+    hints: Mapping[str, object] | None = None,
+    pci_requests: Sequence[PciRequest] = (),
+    claimed: Mapping[str, int] | None = None,
+    volume_backed: bool = False,
+    rebuild: bool = False,
+    **own: object,
+) -> Request:
+    """A request from its parts; ``own`` are fields of Request. Raises Invalid for what is malformed."""
+    texts = _hints(hints or {})
+    rebuild = rebuild or texts.get("_nova_check_type") == ("rebuild",)
+    address = _one(texts, "build_near_host_ip")
+    shape = shape_of(
+        project_id,
+        _key_of(flavor),
+        image_id,
+        disk_format or "",
+        _pairs(image_properties or {}),
+        zone or None,
+        _one(texts, "query"),
+        None if address is None else f"{address}{_one(texts, 'cidr') or '/24'}",
+        tuple(pci_requests),
+        tuple(sorted((claimed or {}).items())),
+        volume_backed or image_id is None,
+        rebuild,
+    )
+    return Request(
+        shape=shape,
+        servers=tuple(servers),
+        different_host=texts.get("different_host", ()),
+        same_host=texts.get("same_host", ()),
+        checks_forced="_nova_check_type" in texts,
+        **own,  # type: ignore[arg-type]  # the fields of Request, by name
+    )
+
+
+def from_select(asked: SelectRequest) -> Request:
+    """What a conductor asks for. Raises Invalid for what is malformed."""
+    spec = asked.spec
+    destination = asked.destination
+    if spec.host:
+        destination = replace(destination or Destination(), host=spec.host)
+    image: Image = spec.image
+    return make(
+        servers=(asked.server_id,),
+        project_id=spec.project_id,
+        flavor=spec.flavor,
+        image_id=image.id or None,
+        disk_format=image.disk_format,
+        image_properties=image.properties,
+        zone=spec.availability_zone,
+        hints=spec.scheduler_hints,
+        pci_requests=asked.pci_requests,
+        claimed=asked.resources,
+        volume_backed=asked.volume_backed,
+        rebuild=asked.rebuild,
+        alternates=max(asked.alternates, 0),
+        group=asked.group,
+        ignore_hosts=asked.ignore_hosts + asked.exclude,
+        force_hosts=asked.force_hosts,
+        force_nodes=asked.force_nodes,
+        destination=destination,
+    )
+
+
+_FlavorKey = tuple[str, str, int, int, int, int, int, Pairs]
+
+
+def _key_of(flavor: Flavor) -> _FlavorKey:
+    figures = (flavor.vcpus, flavor.memory_mb, flavor.root_gb, flavor.ephemeral_gb, flavor.swap_mb)
+    if not all(0 <= figure <= MOST for figure in figures):
+        raise errors.Invalid(f"Flavor {flavor.name[:100]!r} asks for an amount that cannot be.")
+    return (flavor.id, flavor.name, *figures, _pairs(flavor.extra_specs))
+
+
+def _pairs(given: Mapping[str, object]) -> Pairs:
+    """In the order given, which decides nothing but the order of what is said about a refusal."""
+    return tuple((str(name), str(value)) for name, value in given.items() if value is not None)
+
+
+@lru_cache(maxsize=SHAPES_KEPT)
+def shape_of(
+    project_id: str,
+    flavor_key: _FlavorKey,
+    image_id: str | None,
+    disk_format: str,
+    properties: Pairs,
+    zone: str | None,
+    query: str | None,
+    near: str | None,
+    pci_requests: tuple[PciRequest, ...],
+    claimed: tuple[tuple[str, int], ...],
+    volume_backed: bool,
+    rebuild: bool,
+) -> Shape:
+    """The shape of these; the same object for the same ones. Raises Invalid."""
+    flavor_id, name, vcpus, memory_mb, root_gb, ephemeral_gb, swap_mb, extra_specs = flavor_key
+    flavor = Flavor(
+        id=flavor_id,
+        name=name,
+        vcpus=vcpus,
+        memory_mb=memory_mb,
+        root_gb=root_gb,
+        ephemeral_gb=ephemeral_gb,
+        swap_mb=swap_mb,
+        extra_specs=dict(extra_specs),
+    )
+    props = properties_of_images.read(dict(properties))
+    return Shape(
+        project_id=project_id,
+        flavor=flavor,
+        image_id=image_id,
+        disk_format=disk_format,
+        image_props=props,
+        zone=zone,
+        query=None if query is None else _query(query),
+        near=None if near is None else _network(near),
+        topology=TopologyRequest(devices=pci_requests),
+        claimed=dict(claimed),
+        volume_backed=volume_backed,
+        rebuild=rebuild,
+    )
+
+
+def _hints(given: Mapping[str, object]) -> dict[str, tuple[str, ...]]:
+    """Each hint as texts: Nova holds a single value and a list of one alike."""
+    texts: dict[str, tuple[str, ...]] = {}
+    for name, value in given.items():
+        values = value if isinstance(value, list | tuple) else [value]
+        texts[name] = tuple(item for item in values if isinstance(item, str))
+        if len(texts[name]) != len(values):
+            raise errors.Invalid(f"Scheduler hint {name[:100]!r} must be a text or a list of texts.")
+    return texts
+
+
+def _one(hints: Mapping[str, tuple[str, ...]], name: str) -> str | None:
+    values = hints.get(name, ())
+    if len(values) > 1:
+        raise errors.Invalid(f"Scheduler hint {name!r} must have one value.")
+    return values[0] or None if values else None
+
+
+def _network(text: str) -> Network:
+    try:
+        return ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        raise errors.Invalid(
+            f"Scheduler hints build_near_host_ip and cidr give {text[:100]!r}, which is no network."
+        ) from None
+
+
+def _query(text: str) -> list[object]:
+    try:
+        query = json.loads(text)
+    except (ValueError, RecursionError):
+        raise errors.Invalid("Scheduler hint 'query' is not JSON.") from None
+    if not isinstance(query, list):
+        raise errors.Invalid("Scheduler hint 'query' must be a list: an operator and its arguments.")
+    _check_query(query, depth=1, budget=[QUERY_TERMS])
+    return query
+
+
+def _check_query(query: list[object], *, depth: int, budget: list[int]) -> None:
+    budget[0] -= len(query)
+    if depth > QUERY_DEPTH or budget[0] < 0:
+        raise errors.Invalid("Scheduler hint 'query' is too large.")
+    if query and (not isinstance(query[0], str) or query[0] not in QUERY_OPERATORS):
+        raise errors.Invalid(f"Scheduler hint 'query': {str(query[0])[:100]!r} is no operator.")
+    for term in query[1:]:
+        if isinstance(term, list):
+            _check_query(term, depth=depth + 1, budget=budget)
+        elif isinstance(term, dict):
+            raise errors.Invalid("Scheduler hint 'query' may hold lists, texts, numbers, true, false and null.")
