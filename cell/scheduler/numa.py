@@ -1,0 +1,347 @@
+"""NUMA: whether a guest's cells fit onto a host's, where they go, what they use there, and back.
+
+Source of the rules: Nova's numa_fit_instance_to_host and numa_usage_from_instance_numa. Their order of trying is kept,
+and what they remember of one try in the next, for it decides which cells, CPUs and pages are chosen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice
+
+from cell.scheduler import pci, pinning
+from cell.scheduler.refusal import Refusal
+from cellcloud import errors
+from cellcloud.model.numa import ANY_PAGES, LARGE_PAGES, SMALL_PAGES, GuestCell, GuestNuma, MemoryPages, NumaCell
+from cellcloud.model.pci import PciPool, PciRequest
+
+MOST_ARRANGEMENTS = 20_000
+"""Ways to lay a guest's cells onto a host's that are tried before giving up."""
+KIB = 1024
+MOST_CELLS = 64
+MOST_CPUS = 1 << 16
+MOST = 1 << 50
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How far shared CPUs and memory may be overcommitted: guests' amount to real amount."""
+
+    cpu_ratio: float
+    memory_ratio: float
+
+
+@dataclass(slots=True)
+class _Search:
+    """One search: the guest's cells as the last tries left them, and what is known of pairs (host's, guest's cell).
+
+    ``changed``: the last try did more than to remember; ``remembered``: a cell of it was not looked at anew.
+    """
+
+    guests: list[GuestCell]
+    limits: Limits | None
+    isolated: bool
+    fitting: set[tuple[int, int]] = field(default_factory=set)
+    misfits: dict[tuple[int, int], Refusal] = field(default_factory=dict)
+    changed: bool = False
+    remembered: bool = False
+
+    def lay(self, hosts: Sequence[NumaCell]) -> tuple[int, Refusal | None]:
+        """Lay the guest's cells onto these, in order: how many fit, and why the next does not."""
+        self.changed = self.remembered = False
+        for place, host in enumerate(hosts):
+            guest = self.guests[place]
+            pair = (host.id, guest.id)
+            if pair in self.misfits:
+                return place, self.misfits[pair]
+            if pair in self.fitting:
+                self.remembered = True
+                if guest.id != host.id:
+                    self.guests[place] = replace(guest, id=host.id)
+                    self.changed = True
+                continue
+            self.changed = True
+            self.guests[place], refusal = self.lay_one(place, host, guest)
+            if refusal is not None:
+                self.misfits[pair] = refusal
+                return place, refusal
+            self.fitting.add(pair)
+        return len(hosts), None
+
+    def lay_one(self, place: int, host: NumaCell, guest: GuestCell) -> tuple[GuestCell, Refusal | None]:
+        """The guest's cell as trying it on ``host`` leaves it. One CPU is kept beside the first, when asked for."""
+        return _lay(host, guest, self.limits, 1 if self.isolated and place == 0 else 0)
+
+    def settle(self, hosts: Sequence[NumaCell]) -> tuple[GuestCell, ...] | None:
+        """The guest's cells once all lie on ``hosts``; those that were only remembered to fit are looked at again."""
+        if not self.remembered:
+            return tuple(self.guests)
+        again = [self.lay_one(place, host, self.guests[place]) for place, host in enumerate(hosts)]
+        return None if any(refusal for _, refusal in again) else tuple(guest for guest, _ in again)
+
+
+def fit(
+    cells: tuple[NumaCell, ...],
+    guest: GuestNuma,
+    *,
+    limits: Limits | None,
+    pools: tuple[PciPool, ...] = (),
+    devices: Sequence[PciRequest] = (),
+    pack: bool = False,
+) -> GuestNuma | Refusal:
+    """``guest`` placed on the cells of a host, with devices near enough to it; or what is lacking.
+
+    ``limits`` None: overcommitted without end. ``pack``: cells in use first, else those with the most left.
+    """
+    count = len(guest.cells)
+    if len(cells) < count:
+        return Refusal("NUMA cells", count, len(cells))
+    tried = cells if len(cells) == count else _in_order_of_trial(cells, guest, pools, bool(devices), pack)
+    search = _Search(list(guest.cells), limits, guest.emulator_threads_policy == "isolate")
+    far_from_devices: dict[frozenset[int], Refusal] = {}
+    deepest, nearest = -1, Refusal("no NUMA cell can take the guest")
+    order: list[int] | None = list(range(count))
+    for _ in range(MOST_ARRANGEMENTS):
+        if order is None:
+            return nearest
+        hosts = [tried[at] for at in order]
+        depth, refusal = search.lay(hosts)
+        if refusal is None:
+            refusal = _far_from_devices(hosts, cells, pools, devices, far_from_devices)
+            placed = None if refusal else search.settle(hosts)
+            if placed is not None:
+                return replace(guest, cells=placed)
+        if refusal is not None and (depth > deepest or (depth == deepest and refusal.lack < nearest.lack)):
+            deepest, nearest = depth, refusal
+        order = _following(order, count - 1 if search.changed else min(depth, count - 1), len(cells))
+    return Refusal(f"no room found in {MOST_ARRANGEMENTS} ways to lay out the guest's NUMA cells")
+
+
+def consume(cells: tuple[NumaCell, ...], guest: GuestNuma) -> tuple[NumaCell, ...]:
+    """The host's cells with a placed guest's use added. Raises ClaimLost when a CPU is no longer free."""
+    placed = {cell.id: cell for cell in guest.cells}
+    return tuple(_use(cell, placed[cell.id]) if cell.id in placed else cell for cell in cells)
+
+
+def release(cells: tuple[NumaCell, ...], guest: GuestNuma) -> tuple[NumaCell, ...]:
+    """The host's cells with a placed guest's use taken away again; what is not in use any more is left alone."""
+    placed = {cell.id: cell for cell in guest.cells}
+    return tuple(_free(cell, placed[cell.id]) if cell.id in placed else cell for cell in cells)
+
+
+def has_threads(cells: Sequence[NumaCell]) -> bool:
+    """Whether some core of the host has several hardware threads."""
+    return any(len(core) > 1 for cell in cells for core in cell.siblings)
+
+
+def find_defect(cells: Sequence[NumaCell]) -> str | None:
+    """Why NUMA cells that a host reported cannot be true; None when nothing is wrong with them."""
+    if len(cells) > MOST_CELLS:
+        return f"reports {len(cells)} NUMA cells, more than {MOST_CELLS}"
+    if len({cell.id for cell in cells}) < len(cells):
+        return "reports two NUMA cells with one id"
+    seen: set[int] = set()
+    for cell in cells:
+        defect = _find_cell_defect(cell)
+        if defect:
+            return f"NUMA cell {cell.id} {defect}"
+        cpus = {*cell.cpuset, *cell.pcpuset}
+        if cpus & seen:
+            return f"NUMA cell {cell.id} has CPUs {sorted(cpus & seen)} of another"
+        seen |= cpus
+    return None
+
+
+def _find_cell_defect(cell: NumaCell) -> str | None:
+    amounts = [cell.id, cell.memory, cell.cpu_usage, cell.memory_usage]
+    amounts += [number for pages in cell.mempages for number in (pages.total, pages.used, pages.reserved)]
+    sizes = [pages.size_kb for pages in cell.mempages]
+    threads = [cpu for core in cell.siblings for cpu in core]
+    checks = (
+        (all(0 <= amount <= MOST for amount in amounts), "reports a negative or absurd amount"),
+        (all(0 < size <= MOST for size in sizes), "reports memory pages of an absurd size"),
+        (len(set(sizes)) == len(sizes), "reports memory pages of one size twice"),
+        (all(0 <= cpu < MOST_CPUS for cpu in (*cell.cpuset, *cell.pcpuset, *threads)), "reports an absurd CPU number"),
+        (set(cell.pinned_cpus) <= set(cell.pcpuset), "reports pinned CPUs that are not for pinning"),
+        (len(set(threads)) == len(threads), "reports a CPU on two cores"),
+        (not threads or set(cell.pcpuset) <= set(threads), "reports dedicated CPUs on no core"),
+    )
+    return next((defect for holds, defect in checks if not holds), None)
+
+
+def _in_order_of_trial(
+    cells: tuple[NumaCell, ...], guest: GuestNuma, pools: Sequence[PciPool], devices: bool, pack: bool
+) -> tuple[NumaCell, ...]:
+    """Cells with the most left first (least, to pack); before that, those with devices, or when none are asked for,
+    those without."""
+    there: dict[int | None, int] = {}
+    for pool in pools:
+        there[pool.numa_node] = there.get(pool.numa_node, 0) + pool.count
+
+    def rank(cell: NumaCell) -> tuple[int, int, int]:
+        left = len(pinning.free_cpus(cell)) if guest.cells[0].pinned else -cell.cpu_usage
+        sign = 1 if pack else -1
+        near = there.get(cell.id, 0)
+        return -near if devices else near, sign * left, sign * (cell.memory - cell.memory_usage)
+
+    return tuple(sorted(cells, key=rank))
+
+
+def _following(order: list[int], place: int, size: int) -> list[int] | None:
+    """The next arrangement in lexical order that differs at ``place`` or before; None after the last."""
+    for at in range(place, -1, -1):
+        head = order[:at]
+        for other in range(order[at] + 1, size):
+            if other not in head:
+                head.append(other)
+                rest = (left for left in range(size) if left not in head)
+                return head + list(islice(rest, len(order) - at - 1))
+    return None
+
+
+def _far_from_devices(
+    hosts: Sequence[NumaCell],
+    cells: tuple[NumaCell, ...],
+    pools: tuple[PciPool, ...],
+    devices: Sequence[PciRequest],
+    known: dict[frozenset[int], Refusal],
+) -> Refusal | None:
+    """Why the devices cannot be had near these cells; the order of the cells does not matter."""
+    if not devices:
+        return None
+    chosen = tuple(host.id for host in hosts)
+    key = frozenset(chosen)
+    if key not in known:
+        refusal = pci.take(pools, devices, pci.Nearness(chosen, cells)).refusal
+        if refusal is None:
+            return None
+        known[key] = refusal
+    return known[key]
+
+
+def _lay(host: NumaCell, guest: GuestCell, limits: Limits | None, reserve: int) -> tuple[GuestCell, Refusal | None]:
+    """A guest's cell as it looks once tried on a host's, and why it does not fit there."""
+    guest, refusal = _lay_memory(host, guest)
+    refusal = refusal or _outgrows(host, guest, reserve)
+    if refusal is not None:
+        return guest, refusal
+    if guest.pinned:
+        pins = pinning.pin(host, guest, reserve)
+        if isinstance(pins, Refusal):
+            return guest, pins
+        guest = replace(guest, id=host.id, cpu_pinning=pins.pairs, cpuset_reserved=pins.reserved)
+    if limits is not None and guest.cpu_policy != "dedicated":
+        refusal = _exceeds(host, guest, limits)
+        if refusal is not None:
+            return guest, refusal
+    return replace(guest, id=host.id), None
+
+
+def _lay_memory(host: NumaCell, guest: GuestCell) -> tuple[GuestCell, Refusal | None]:
+    """Choose the pages; without any asked for, memory is not overcommitted by one guest alone, nor by pinned ones."""
+    if guest.pagesize:
+        return _lay_pages(host, guest)
+    if host.mempages:
+        smallest = min(pages.size_kb for pages in host.mempages)
+        return guest, _lacks_pages(host, guest, smallest, only_free=guest.pinned)
+    there = host.memory - host.memory_usage if guest.pinned else host.memory
+    if there < guest.memory:
+        return guest, Refusal("MiB of memory", guest.memory, there, f"NUMA cell {host.id}")
+    return guest, None
+
+
+def _lay_pages(host: NumaCell, guest: GuestCell) -> tuple[GuestCell, Refusal | None]:
+    """The largest pages of those asked for that are free."""
+    sizes = sorted((pages.size_kb for pages in host.mempages), reverse=True)
+    asked = {SMALL_PAGES: sizes[-1:], LARGE_PAGES: sizes[:-1], ANY_PAGES: sizes}.get(guest.pagesize or 0)
+    nearest: Refusal | None = None
+    for size in [guest.pagesize or 0] if asked is None else asked:
+        refusal = _lacks_pages(host, guest, size, only_free=True)
+        if refusal is None:
+            return replace(guest, pagesize=size), None
+        if nearest is None or refusal.lack < nearest.lack:
+            nearest = refusal
+    return guest, nearest or Refusal("has no such memory pages", where=f"NUMA cell {host.id}")
+
+
+def _lacks_pages(host: NumaCell, guest: GuestCell, size: int, *, only_free: bool) -> Refusal | None:
+    where = f"NUMA cell {host.id}"
+    pages = next((pages for pages in host.mempages if pages.size_kb == size), None)
+    if pages is None:
+        return Refusal(f"has no memory pages of {size} KiB", where=where)
+    if guest.memory * KIB % size:
+        return Refusal(f"memory of {guest.memory} MiB is no multiple of pages of {size} KiB", where=where)
+    there = pages.total - pages.used - pages.reserved if only_free else pages.total
+    if guest.memory * KIB > there * size:
+        free = "free " if only_free else ""
+        return Refusal(f"{free}memory pages of {size} KiB", guest.memory * KIB // size, there, where)
+    return None
+
+
+def _outgrows(host: NumaCell, guest: GuestCell, reserve: int) -> Refusal | None:
+    """Why a guest's cell would not fit onto an empty host's cell: no guest overcommits against itself."""
+    dedicated, shared = len(guest.pcpuset) + reserve, len(guest.cpuset)
+    if guest.pinned and dedicated > len(host.pcpuset):
+        return Refusal("dedicated CPUs", dedicated, len(host.pcpuset), f"NUMA cell {host.id}")
+    if guest.cpu_policy != "dedicated" and shared > len(host.cpuset):
+        return Refusal("shared CPUs", shared, len(host.cpuset), f"NUMA cell {host.id}")
+    return None
+
+
+def _exceeds(host: NumaCell, guest: GuestCell, limits: Limits) -> Refusal | None:
+    """Why shared CPUs or memory would be overcommitted too far."""
+    cpus, most_cpus = host.cpu_usage + len(guest.cpuset), len(host.cpuset) * limits.cpu_ratio
+    if cpus > most_cpus:
+        left = most_cpus - host.cpu_usage
+        return Refusal("shares of shared CPUs", len(guest.cpuset), left, f"NUMA cell {host.id}")
+    memory, most_memory = host.memory_usage + guest.memory, host.memory * limits.memory_ratio
+    if memory > most_memory:
+        left = most_memory - host.memory_usage
+        return Refusal("MiB of memory within its ratio", guest.memory, left, f"NUMA cell {host.id}")
+    return None
+
+
+def _pinned_by(host: NumaCell, guest: GuestCell) -> set[int]:
+    """The host CPUs a placed guest's cell has to itself: with the isolate policy, its cores' other threads too."""
+    if not guest.pinned:
+        return set()
+    cpus = {cpu for _, cpu in guest.cpu_pinning}.union(guest.cpuset_reserved)
+    if guest.cpu_thread_policy == "isolate":
+        cpus.update(*(core for core in host.siblings if not cpus.isdisjoint(core)))
+    return cpus
+
+
+def _use(host: NumaCell, guest: GuestCell) -> NumaCell:
+    cpus = _pinned_by(host, guest)
+    if not cpus <= pinning.free_cpus(host):
+        taken = sorted(cpus - pinning.free_cpus(host))
+        raise errors.ClaimLost("The CPUs are no longer free.", detail=f"NUMA cell {host.id}: {taken}")
+    return replace(
+        host,
+        cpu_usage=host.cpu_usage + len(guest.cpuset),
+        memory_usage=host.memory_usage + guest.memory,
+        pinned_cpus=tuple(sorted(cpus.union(host.pinned_cpus))),
+        mempages=_count_pages(host, guest, 1),
+    )
+
+
+def _free(host: NumaCell, guest: GuestCell) -> NumaCell:
+    return replace(
+        host,
+        cpu_usage=max(0, host.cpu_usage - len(guest.cpuset)),
+        memory_usage=max(0, host.memory_usage - guest.memory),
+        pinned_cpus=tuple(sorted(set(host.pinned_cpus) - _pinned_by(host, guest))),
+        mempages=_count_pages(host, guest, -1),
+    )
+
+
+def _count_pages(host: NumaCell, guest: GuestCell, sign: int) -> tuple[MemoryPages, ...]:
+    """Pages with a guest's memory counted as used, whole pages only: those it has, or the smallest."""
+    size = guest.pagesize or min((pages.size_kb for pages in host.mempages), default=0)
+    return tuple(
+        replace(pages, used=max(0, pages.used + sign * (guest.memory * KIB // size)))
+        if pages.size_kb == size
+        else pages
+        for pages in host.mempages
+    )

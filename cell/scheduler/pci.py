@@ -1,0 +1,199 @@
+"""PCI devices of a host: whether those that a server asks for are there, which pools they come from, and back.
+
+Source of the rules: Nova's PciDeviceStats.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from cell.scheduler.refusal import Refusal
+from cellcloud import errors
+from cellcloud.model.numa import NumaCell
+from cellcloud.model.pci import PciPool, PciRequest
+
+# matched by other means than a pool's own values
+UNMATCHED = frozenset({"resource_class", "traits", "rp_uuids", "rp_uuid"})
+ASKED_FOR_BY_NAME = ("type-PF", "vdpa")
+NUMA_POLICIES = ("required", "socket", "legacy", "preferred")
+MOST_DEVICES = 4096
+TRUE = frozenset({"1", "t", "true", "on", "y", "yes"})
+
+
+@dataclass(frozen=True, slots=True)
+class Nearness:
+    """Where a guest's memory will be: the host cells of its cells, and which cells the host has."""
+
+    chosen: tuple[int, ...]
+    cells: tuple[NumaCell, ...] = ()
+
+    def on_sockets(self) -> set[int]:
+        """The cells on the same sockets as the chosen; none when a cell's socket is not known."""
+        if any(cell.socket is None for cell in self.cells):
+            return set()
+        sockets = {cell.socket for cell in self.cells if cell.id in self.chosen}
+        return {cell.id for cell in self.cells if cell.socket in sockets}
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What taking devices leaves of the pools (in the order of the pools), and what was taken from which."""
+
+    pools: tuple[PciPool, ...]
+    devices: tuple[PciPool, ...]
+    refusal: Refusal | None = None
+
+
+def take(pools: tuple[PciPool, ...], requests: Sequence[PciRequest], near: Nearness | None = None) -> Taken:
+    """Take the devices of each request in turn from pools with few tags first; stop at the first that cannot be had.
+
+    ``near`` None: the guest has no NUMA topology, and any place will do.
+    """
+    free = [pool.count for pool in pools]
+    order = sorted(range(len(pools)), key=lambda at: len(pools[at].tags))
+    devices: list[PciPool] = []
+    refusal = None
+    for request in requests:
+        usable = _usable([at for at in order if free[at] > 0], free, pools, request, near)
+        if isinstance(usable, Refusal):
+            refusal = usable
+            break
+        left = request.count
+        for at in usable:
+            number = min(left, free[at])
+            if number:
+                free[at] -= number
+                left -= number
+                devices.append(replace(pools[at], count=number))
+    if not devices:
+        return Taken(pools, (), refusal)
+    after = tuple(
+        pool if pool.count == count else replace(pool, count=count) for pool, count in zip(pools, free, strict=True)
+    )
+    return Taken(after, tuple(devices), refusal)
+
+
+def consume(pools: tuple[PciPool, ...], devices: Sequence[PciPool]) -> tuple[PciPool, ...]:
+    """The pools without ``devices``. Raises ClaimLost when they are no longer free."""
+    left = list(pools)
+    for taken in devices:
+        missing = taken.count
+        for at, pool in enumerate(left):
+            if pool.same_kind(taken) and pool.count > 0 and missing:
+                number = min(missing, pool.count)
+                left[at] = replace(pool, count=pool.count - number)
+                missing -= number
+        if missing:
+            raise errors.ClaimLost("The PCI devices are no longer free.", detail=f"{missing} of {taken}")
+    return tuple(left)
+
+
+def release(pools: tuple[PciPool, ...], devices: Sequence[PciPool]) -> tuple[PciPool, ...]:
+    """The pools with ``devices`` back in those of their kind; in a new one where the host has none any more."""
+    left = list(pools)
+    for taken in devices:
+        at = next((at for at, pool in enumerate(left) if pool.same_kind(taken)), None)
+        if at is None:
+            left.append(taken)
+        else:
+            left[at] = replace(left[at], count=left[at].count + taken.count)
+    return tuple(left)
+
+
+def free_devices(pools: Sequence[PciPool]) -> int:
+    """How many devices are free in all. Source: Nova's PCIWeigher, whose raw is 100 - min(this, 99)."""
+    return sum(pool.count for pool in pools)
+
+
+def find_defect(pools: Sequence[PciPool]) -> str | None:
+    """Why pools that a host reported cannot be true; None when nothing is wrong with them."""
+    seen: list[PciPool] = []
+    for pool in pools:
+        if pool.count < 0:
+            return f"reports {pool.count} PCI devices {pool.vendor_id}:{pool.product_id}"
+        if any(pool.same_kind(other) for other in seen):
+            return f"reports PCI devices {pool.vendor_id}:{pool.product_id} of one kind twice"
+        seen.append(pool)
+    return None
+
+
+def check_requests(requests: Sequence[PciRequest]) -> None:
+    """Raises Invalid when devices are asked for that cannot be counted or told apart."""
+    for request in requests:
+        if not 1 <= request.count <= MOST_DEVICES:
+            raise errors.Invalid(f"Between 1 and {MOST_DEVICES} PCI devices can be asked for at a time.")
+        if not any(request.spec):
+            raise errors.Invalid("A request for PCI devices must say which.")
+        if request.numa_policy not in (None, *NUMA_POLICIES):
+            raise errors.Invalid("The PCI NUMA affinity policy must be one of " + ", ".join(NUMA_POLICIES) + ".")
+
+
+def _usable(
+    places: list[int], free: Sequence[int], pools: Sequence[PciPool], request: PciRequest, near: Nearness | None
+) -> list[int] | Refusal:
+    """The pools that serve one request, those to take from first in front; or what is lacking."""
+    places = [at for at in places if any(_matches(pools[at], spec) for spec in request.spec)]
+    there = sum(free[at] for at in places)
+    if there < request.count:
+        return Refusal(_describe(request), request.count, there)
+    if near is not None and near.chosen:
+        places = _nearest(places, free, pools, request, near)
+        there = sum(free[at] for at in places)
+        if there < request.count:
+            where = "reach of NUMA cell " + ", ".join(str(cell) for cell in near.chosen)
+            return Refusal(_describe(request), request.count, there, where)
+    places = [at for at in places if _may_be_given(pools[at], request)]
+    there = sum(free[at] for at in places)
+    if not places or there < request.count:
+        return Refusal(f"{_describe(request)} for such a request", request.count, there)
+    return places
+
+
+def _matches(pool: PciPool, spec: Mapping[str, str]) -> bool:
+    """Whether a pool has every value that ``spec`` names; letters' case does not matter."""
+    own: dict[str, str | None] = {"vendor_id": pool.vendor_id, "product_id": pool.product_id}
+    for name, value in spec.items():
+        if name in UNMATCHED:
+            continue
+        there = own[name] if name in own else pool.tags.get(name)
+        if there is None or there.lower() != value.lower():
+            return False
+    return True
+
+
+def _nearest(
+    places: list[int], free: Sequence[int], pools: Sequence[PciPool], request: PciRequest, near: Nearness
+) -> list[int]:
+    """The pools near enough to the guest's cells, as strictly as there are enough of them or the policy demands."""
+    policy = request.numa_policy or "legacy"
+    inside = [at for at in places if pools[at].numa_node in near.chosen]
+    if policy == "required" or sum(free[at] for at in inside) >= request.count:
+        return inside
+    if policy == "socket":
+        reach = near.on_sockets()
+        return [at for at in places if pools[at].numa_node in reach]
+    unknown = [at for at in places if pools[at].numa_node is None or pools[at].numa_node in near.chosen]
+    if policy == "legacy" or sum(free[at] for at in unknown) >= request.count:
+        return unknown
+    return sorted(places, key=lambda at: at not in unknown)
+
+
+def _may_be_given(pool: PciPool, request: PciRequest) -> bool:
+    """Physical functions, vDPA and remotely managed devices go only to those who ask for such."""
+    kind = pool.tags.get("dev_type")
+    if kind in ASKED_FOR_BY_NAME and all(spec.get("dev_type") != kind for spec in request.spec):
+        return False
+    if _true(pool.tags.get("remote_managed")) and not any(_true(spec.get("remote_managed")) for spec in request.spec):
+        return False
+    migratable = {spec.get("live_migratable") for spec in request.spec}
+    return migratable not in ({"true"}, {"false"}) or {pool.tags.get("live_migratable")} == migratable
+
+
+def _true(value: str | None) -> bool:
+    return value is not None and value.strip().lower() in TRUE
+
+
+def _describe(request: PciRequest) -> str:
+    kinds = " or ".join(" ".join(f"{name}={value}" for name, value in sorted(one.items())) for one in request.spec)
+    return f"PCI devices ({kinds})"

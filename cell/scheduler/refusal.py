@@ -1,0 +1,30 @@
+"""Why a host cannot take a server: what it lacks, and by how much."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """``what`` is short of ``needed``: only ``available`` of it is there. ``where`` narrows it down.
+
+    Where the lack is not a matter of number, both figures are 0 and ``what`` says it all. ``str()`` gives the whole
+    in plain words, for operators.
+    """
+
+    what: str
+    needed: float = 0
+    available: float = 0
+    where: str = ""
+
+    @property
+    def lack(self) -> float:
+        """By how much it falls short."""
+        return max(0, self.needed - self.available)
+
+    def __str__(self) -> str:
+        place = f" in {self.where}" if self.where else ""
+        if not self.needed:
+            return f"{self.what}{place}"
+        return f"lacks {self.lack:g} {self.what}{place}: {self.needed:g} needed, {max(0, self.available):g} there"

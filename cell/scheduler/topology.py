@@ -1,0 +1,102 @@
+"""NUMA cells and PCI devices together: whether a server fits into a host's topology, and what it then takes of it.
+
+All here is a function of a Topology and a TopologyRequest, both hashable: hosts of equal topology need one answer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from cell.scheduler import numa, pci
+from cell.scheduler.refusal import Refusal
+from cellcloud.model.numa import Placed, Topology, TopologyRequest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settled:
+    """What Nova notes of a server on the host it chose: the host's topology, and the request as it goes on.
+
+    ``request``: what the next server of the same request asks for; its guest is the one just placed, with the pages
+    that were found for it, or None when it did not fit. ``complete``: all devices were there; Nova counts no building
+    server on a host where they were not.
+    """
+
+    topology: Topology
+    request: TopologyRequest
+    placed: Placed
+    complete: bool
+
+
+def find_numa_lack(topology: Topology, request: TopologyRequest) -> Refusal | None:
+    """Why the guest's NUMA cells do not fit, its devices near enough. Source: Nova's NUMATopologyFilter."""
+    cells = topology.cells
+    if cells and request.needs_threads and not numa.has_threads(cells):
+        return Refusal("cores have no threads, which the require policy demands")
+    if request.guest is None:
+        return None
+    if not cells:
+        return Refusal("reports no NUMA topology")
+    fitted = numa.fit(cells, request.guest, limits=_limits(topology), pools=topology.pools, devices=request.devices)
+    return fitted if isinstance(fitted, Refusal) else None
+
+
+def find_device_lack(topology: Topology, request: TopologyRequest) -> Refusal | None:
+    """Which PCI devices are not there at all, wherever they hang. Source: Nova's PciPassthroughFilter."""
+    if not request.devices:
+        return None
+    return pci.take(topology.pools, request.devices).refusal
+
+
+def fit(topology: Topology, request: TopologyRequest) -> Placed | Refusal:
+    """Where the guest's cells go and which devices it gets; or what is lacking."""
+    lack = find_numa_lack(topology, request) or find_device_lack(topology, request)
+    return lack or settle(topology, request).placed
+
+
+def settle(topology: Topology, request: TopologyRequest, *, limited: bool = True) -> Settled:
+    """Note a server on a host, as far as it fits: a guest that does not fit uses no cells, and devices are taken up to
+    the first request that cannot be met. ``limited``: the NUMA filter is in use, and with it the limits.
+
+    Source: what Nova's HostState.consume_from_request leaves behind.
+    """
+    cells, guest = topology.cells, request.guest
+    if cells and guest is not None:
+        limits = _limits(topology) if limited else None
+        fitted = numa.fit(cells, guest, limits=limits, pools=topology.pools, devices=request.devices)
+        guest = None if isinstance(fitted, Refusal) else fitted
+        cells = cells if guest is None else numa.consume(cells, guest)
+    near = None
+    if guest is not None:
+        near = pci.Nearness(tuple(cell.id for cell in guest.cells), topology.cells or ())
+    taken = pci.take(topology.pools, request.devices, near)
+    return Settled(
+        topology=replace(topology, cells=cells, pools=taken.pools),
+        request=replace(request, guest=guest),
+        placed=Placed(guest=guest if cells else None, devices=taken.devices),
+        complete=taken.refusal is None,
+    )
+
+
+def consume(topology: Topology, placed: Placed) -> Topology:
+    """The topology with a placed server on it. Raises ClaimLost when its CPUs or devices are no longer free."""
+    cells = topology.cells
+    if cells and placed.guest is not None:
+        cells = numa.consume(cells, placed.guest)
+    return replace(topology, cells=cells, pools=pci.consume(topology.pools, placed.devices))
+
+
+def release(topology: Topology, placed: Placed) -> Topology:
+    """The topology without a placed server: the inverse of ``consume``."""
+    cells = topology.cells
+    if cells and placed.guest is not None:
+        cells = numa.release(cells, placed.guest)
+    return replace(topology, cells=cells, pools=pci.release(topology.pools, placed.devices))
+
+
+def find_defect(topology: Topology) -> str | None:
+    """Why what a host reports cannot be true, for its quarantine; None when nothing is wrong with it."""
+    return numa.find_defect(topology.cells or ()) or pci.find_defect(topology.pools)
+
+
+def _limits(topology: Topology) -> numa.Limits:
+    return numa.Limits(topology.cpu_ratio, topology.memory_ratio)
