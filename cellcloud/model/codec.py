@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from typing import Any, TypeVar
 
 import msgspec
@@ -9,6 +10,7 @@ import msgspec
 from cellcloud import errors
 
 T = TypeVar("T")
+_ENCODER = msgspec.msgpack.Encoder()
 
 
 def to_plain(value: object) -> Any:
@@ -22,3 +24,16 @@ def from_plain(data: object, kind: type[T] | Any) -> T:
         return msgspec.convert(data, kind, strict=False)
     except msgspec.ValidationError as error:
         raise errors.Invalid("A message is not of the expected form.", detail=str(error)) from error
+
+
+def pack(value: object) -> bytes:
+    """A model in few bytes, for what is large and read seldom."""
+    return zlib.compress(_ENCODER.encode(value), 1)
+
+
+def unpack(data: bytes, kind: type[T] | Any) -> T:
+    """What ``pack`` was given, read as ``kind``. Raises Invalid when it is not of that shape."""
+    try:
+        return msgspec.msgpack.decode(zlib.decompress(data), type=kind, strict=False)
+    except (msgspec.ValidationError, msgspec.DecodeError, zlib.error) as error:
+        raise errors.Invalid("A record is not of the expected form.", detail=str(error)) from error

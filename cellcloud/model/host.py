@@ -11,7 +11,10 @@ from cellcloud.model.pci import PciPool
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostFacts:
-    """What a driver says of its machine. Memory MiB, disk GiB; ``*_used`` as the hypervisor sees it."""
+    """What a driver says of its machine. Memory MiB, disk GiB; ``*_used`` as the hypervisor sees it.
+
+    What follows ``virt_type`` is as in HostState.
+    """
 
     hypervisor_hostname: str
     hypervisor_type: str
@@ -24,6 +27,12 @@ class HostFacts:
     uptime: str = ""
     traits: tuple[str, ...] = ()
     virt_type: str = "qemu"
+    supported_instances: tuple[tuple[str, str, str], ...] = ()
+    disk_available_least: int | None = None
+    stats: dict[str, str | None] = field(default_factory=dict)
+    metrics: tuple[Metric, ...] = ()
+    numa: tuple[NumaCell, ...] | None = None
+    pci_pools: tuple[PciPool, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

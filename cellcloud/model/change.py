@@ -1,0 +1,134 @@
+"""The change log of what schedulers read: what each transaction changed, with the old and the new values.
+
+Following it forwards keeps a scheduler's columns true; following it backwards gives them as they were at an earlier
+sequence, which is how a decision is replayed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from cellcloud.model import codec
+from cellcloud.model.host import Aggregate, HostState
+from cellcloud.model.numa import Placed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Holding:
+    """What a server takes of a host and brings to it. ``resources``: resource class -> amount, none of them 0."""
+
+    resources: dict[str, int] = field(default_factory=dict)
+    image_props: dict[str, str] = field(default_factory=dict)
+    placed: Placed | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostChange:
+    """A host before and after, without what claims say of it (``used``, ``servers``, ``hosted``); None: not there."""
+
+    before: HostState | None = None
+    after: HostState | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AggregateChange:
+    """An aggregate before and after; None: not there."""
+
+    before: Aggregate | None = None
+    after: Aggregate | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyVersion:
+    """A policy document by its number; 0 is the one that is built in. See cellcloud.model.policy."""
+
+    version: int = 0
+    document: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyChange:
+    """``role``: active | shadow. None: no shadow."""
+
+    role: str
+    before: PolicyVersion | None = None
+    after: PolicyVersion | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Changes:
+    """What one transaction changed.
+
+    ``claimed`` and ``released``: (server id, host, number of its holding). ``dropped``: servers that got no host in
+    this transaction, so that what schedulers noted for them is free again.
+    """
+
+    holdings: tuple[Holding, ...] = ()
+    claimed: tuple[tuple[str, str, int], ...] = ()
+    released: tuple[tuple[str, str, int], ...] = ()
+    dropped: tuple[str, ...] = ()
+    hosts: tuple[HostChange, ...] = ()
+    aggregates: tuple[AggregateChange, ...] = ()
+    policies: tuple[PolicyChange, ...] = ()
+
+    def reversed(self) -> Changes:
+        """What takes these changes back."""
+        return replace(
+            self,
+            claimed=self.released,
+            released=self.claimed,
+            dropped=(),
+            hosts=tuple(HostChange(before=one.after, after=one.before) for one in self.hosts),
+            aggregates=tuple(AggregateChange(before=one.after, after=one.before) for one in self.aggregates),
+            policies=tuple(PolicyChange(role=one.role, before=one.after, after=one.before) for one in self.policies),
+        )
+
+
+def to_plain(changes: Changes) -> dict[str, Any]:
+    """The parts that say something."""
+    return {name: codec.to_plain(part) for name in Changes.__slots__ if (part := getattr(changes, name))}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChangeEntry:
+    """One transaction's changes. Sequences have no gaps, and an entry is seen only after all before it."""
+
+    sequence: int
+    changes: Changes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChangePage:
+    """``oldest`` is the first sequence still kept: who is further behind must load the whole. ``newest``: the last."""
+
+    entries: tuple[ChangeEntry, ...]
+    oldest: int
+    newest: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CellState:
+    """All that schedulers read of a cell, as it is after the change ``sequence``."""
+
+    sequence: int
+    hosts: tuple[HostState, ...] = ()
+    aggregates: tuple[Aggregate, ...] = ()
+    policy: PolicyVersion = field(default_factory=PolicyVersion)
+    shadow: PolicyVersion | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackedState:
+    """A CellState as it crosses the queue: thousands of hosts, most of them alike."""
+
+    packed: bytes
+
+    @classmethod
+    def of(cls, state: CellState) -> PackedState:
+        return cls(packed=codec.pack(state))
+
+    def unpacked(self) -> CellState:
+        """The state. Raises Invalid."""
+        state: CellState = codec.unpack(self.packed, CellState)
+        return state

@@ -1,0 +1,192 @@
+"""Decisions: the question to a scheduler for many servers at once, its answer, and what is kept of both.
+
+Servers of one kind share a Shape, so that a message holds little more than an id for each. What is kept of a batch is
+enough to choose again, bit for bit: the change log walked back to ``sequence`` gives the columns, ``pending`` the
+scheduler's own earlier choices that were not in the log yet.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass, field
+
+from cellcloud.model.flavor import Flavor
+from cellcloud.model.numa import Placed
+from cellcloud.model.pci import PciRequest
+from cellcloud.model.placement import PlacedGroup
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shape:
+    """What servers of one request have in common, as far as it decides where they go.
+
+    ``resources``: resource class -> amount that each takes. ``alternates``: how many hosts to name beside the best.
+    ``host``: the one asked for, or None.
+    """
+
+    flavor: Flavor
+    resources: dict[str, int]
+    project_id: str = ""
+    image_id: str | None = None
+    disk_format: str = ""
+    image_properties: dict[str, str] = field(default_factory=dict)
+    zone: str | None = None
+    host: str | None = None
+    hints: dict[str, object] = field(default_factory=dict)
+    pci_requests: tuple[PciRequest, ...] = ()
+    group: PlacedGroup | None = None
+    alternates: int = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RankBatch:
+    """``servers``: (server id, number of its shape, seed), each seeing the room the ones before it take.
+
+    ``exclude``: server id -> hosts it has lost. ``at_least``: the change that must have been read.
+    """
+
+    shapes: tuple[Shape, ...]
+    servers: tuple[tuple[str, int, int], ...]
+    exclude: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    at_least: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Basis:
+    """What a batch was chosen from.
+
+    ``loaded``: the sequence at which the scheduler last read the whole cell; it followed the log from there, and the
+    order of its hosts is that of their names, shuffled by ``order_seed``, then of their coming. ``pending``: its own
+    earlier batches that were not in the log at ``sequence``, in their order, each with the positions that still
+    counted, () for all. ``policy`` and ``shadow``: versions; None: no shadow.
+    """
+
+    scheduler: str
+    sequence: int
+    loaded: int = 0
+    pending: tuple[tuple[int, tuple[int, ...]], ...] = ()
+    order_seed: int = 0
+    policy: int = 0
+    shadow: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RankAnswer:
+    """``ranked``: places in ``hosts`` for each server asked for, best first; () means none fits.
+
+    ``refused``: filter -> how many hosts it refused; ``why``: the number of each server's, -1 where nobody counted.
+    ``zones``: of ``hosts``. ``shadowed``: position -> the host that the shadow policy would have chosen ("": none),
+    where it is another one. ``malformed``: position -> what is wrong with the request. ``placed``: position -> what
+    the server would take of the NUMA cells and devices of each of its ranked hosts, where it takes any.
+    """
+
+    batch: int
+    basis: Basis
+    hosts: tuple[str, ...] = ()
+    zones: tuple[str, ...] = ()
+    ranked: tuple[tuple[int, ...], ...] = ()
+    refused: tuple[dict[str, int], ...] = ()
+    why: tuple[int, ...] = ()
+    shadowed: dict[int, str] = field(default_factory=dict)
+    malformed: dict[int, str] = field(default_factory=dict)
+    placed: dict[int, tuple[Placed | None, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conflict:
+    """A claim that lost: what the host had when its rows were locked, and what was wanted of it."""
+
+    host: str
+    resource_class: str
+    capacity: int
+    used: int
+    wanted: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What became of one server of a batch. ``host`` None: none took it."""
+
+    host: str | None = None
+    conflicts: tuple[Conflict, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecisionBatch:
+    """All that is kept of a batch. ``outcomes``: position -> what came of it, where that is not simply the first
+    host. ``requests``: the request ids it was for, ``request_of``: the number of each server's."""
+
+    asked: RankBatch
+    answer: RankAnswer
+    requests: tuple[str, ...] = ()
+    request_of: tuple[int, ...] = ()
+    outcomes: dict[int, Outcome] = field(default_factory=dict)
+
+    def chosen(self, position: int) -> str | None:
+        """The host that the server at that position got."""
+        if position in self.outcomes:
+            return self.outcomes[position].host
+        ranked = self.answer.ranked[position]
+        return self.answer.hosts[ranked[0]] if ranked else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """One server's part of a batch, by its position. ``id`` is "batch-position", the batch in hexadecimal digits."""
+
+    id: str
+    server_id: str
+    position: int
+    at: dt.datetime
+    batch: DecisionBatch
+
+    @property
+    def request_id(self) -> str:
+        """The request that asked for the server."""
+        batch = self.batch
+        return batch.requests[batch.request_of[self.position]] if batch.request_of else ""
+
+    @property
+    def chosen(self) -> str | None:
+        """The host that was claimed for it."""
+        return self.batch.chosen(self.position)
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """The hosts that were offered, best first."""
+        answer = self.batch.answer
+        return tuple(answer.hosts[place] for place in answer.ranked[self.position])
+
+    @property
+    def refused(self) -> dict[str, int]:
+        """Filter -> how many hosts it refused."""
+        answer = self.batch.answer
+        number = answer.why[self.position] if answer.why else -1
+        return answer.refused[number] if number >= 0 else {}
+
+    @property
+    def conflicts(self) -> tuple[Conflict, ...]:
+        """The races it lost."""
+        outcome = self.batch.outcomes.get(self.position)
+        return outcome.conflicts if outcome else ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyRecord:
+    """A stored policy. ``role``: active, shadow or ""."""
+
+    version: int
+    document: dict[str, object]
+    comment: str = ""
+    role: str = ""
+    created_at: dt.datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShadowSummary:
+    """How a shadow policy would have chosen since it was set. ``examples``: ids of decisions that would differ."""
+
+    version: int
+    decisions: int = 0
+    differing: int = 0
+    examples: tuple[str, ...] = ()
