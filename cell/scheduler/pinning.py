@@ -1,17 +1,20 @@
 """Giving a guest's CPUs host CPUs of their own, whole cores where there are such.
 
-Source of the rules: Nova's _pack_instance_onto_cores. Among the threads of a core those are taken first that stand
-first in the set that Nova keeps them in, so sets are kept here too.
+Source of the rules: Nova's _pack_instance_onto_cores. Of the threads of a core the lowest are taken first; Nova takes
+them in the order in which a Python set happens to hold them, the same for threads that are numbered side by side.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import islice
 
 from cell.scheduler.refusal import Refusal
 from cellcloud.model.numa import GuestCell, NumaCell
+
+Core = Sequence[int]
+"""The free threads of a core, ascending."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,43 +39,40 @@ def pin(host: NumaCell, guest: GuestCell, reserve: int) -> Pins | Refusal:
         return Refusal("free dedicated CPUs", needed, len(free), where)
     siblings = host.siblings or tuple((cpu,) for cpu in host.pcpuset)
     threads = max(map(len, siblings)) or 1
-    cores = [set(core) & free for core in siblings]
     if guest.cpu_thread_policy == "isolate":
         if threads > 1 and set(host.pcpuset) != set(host.cpuset):
             return Refusal("cores have threads, which the isolate policy forbids", where=where)
-        pins = _pin_isolated(cores, threads, guest, reserve)
+        pins = _pin_isolated([sorted(core) for core in siblings if free.issuperset(core)], threads, guest, reserve)
     elif guest.cpu_thread_policy == "require" and threads == 1:
         return Refusal("cores have no threads, which the require policy demands", where=where)
     else:
-        pins = _pin_packed(cores, guest, reserve)
+        pins = _pin_packed([sorted(free.intersection(core)) for core in siblings], guest, reserve)
     if pins is None:
         policy = guest.cpu_thread_policy or "prefer"
         return Refusal(f"no free CPUs grouped into cores as the {policy} policy wants", where=where)
     return pins
 
 
-def _pin_isolated(cores: Sequence[set[int]], threads: int, guest: GuestCell, reserve: int) -> Pins | None:
-    """One thread on each of so many wholly free cores; the rest of these cores stays empty."""
-    pairs = _pair([core for core in cores if len(core) >= threads], 1, guest)
+def _pin_isolated(cores: Sequence[Core], threads: int, guest: GuestCell, reserve: int) -> Pins | None:
+    """One thread on each of so many of these, the wholly free cores; the rest of a core then stays empty."""
+    pairs = _pair([core for core in cores if len(core) == threads], 1, guest)
     if not pairs:
         return None
     taken = {cpu for _, cpu in pairs}
-    return _keep(pairs, chain.from_iterable(core for core in cores if not core & taken), reserve)
+    return _keep(pairs, (cpu for core in cores if taken.isdisjoint(core) for cpu in core), reserve)
 
 
-def _pin_packed(cores: Sequence[set[int]], guest: GuestCell, reserve: int) -> Pins | None:
-    """As many threads of each core as the free cores allow; without the require policy, at last any free CPUs."""
+def _pin_packed(cores: Sequence[Core], guest: GuestCell, reserve: int) -> Pins | None:
+    """As many threads of each core as the free ones allow; without the require policy, at last any free CPUs."""
     required = guest.cpu_thread_policy == "require"
     for number in range(max(map(len, cores)), 1 if required else 0, -1):
         pins = _pack([core for core in cores if len(core) >= number], number, cores, guest, reserve)
         if pins is not None:
             return pins
-    return None if required else _pack([{cpu} for core in cores for cpu in core], 1, cores, guest, reserve)
+    return None if required else _pack([[cpu] for core in cores for cpu in core], 1, cores, guest, reserve)
 
 
-def _pack(
-    usable: Sequence[set[int]], number: int, cores: Sequence[set[int]], guest: GuestCell, reserve: int
-) -> Pins | None:
+def _pack(usable: Sequence[Core], number: int, cores: Sequence[Core], guest: GuestCell, reserve: int) -> Pins | None:
     pairs = _pair(usable, number, guest)
     if pairs is None:
         return None
@@ -80,11 +80,11 @@ def _pack(
     return _keep(pairs, (cpu for core in cores for cpu in core if cpu not in taken), reserve)
 
 
-def _pair(cores: Sequence[set[int]], number: int, guest: GuestCell) -> tuple[tuple[int, int], ...] | None:
+def _pair(cores: Sequence[Core], number: int, guest: GuestCell) -> tuple[tuple[int, int], ...] | None:
     """The guest's CPUs in order beside ``number`` threads of each core; None when these are too few."""
     if number * len(cores) < len(guest.pcpuset):
         return None
-    return tuple(zip(sorted(guest.pcpuset), (cpu for core in cores for cpu in islice(core, number)), strict=False))
+    return tuple(zip(sorted(guest.pcpuset), (cpu for core in cores for cpu in core[:number]), strict=False))
 
 
 def _keep(pairs: tuple[tuple[int, int], ...], left: Iterable[int], reserve: int) -> Pins | None:
