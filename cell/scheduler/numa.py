@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
+from math import floor
 
 from cell.scheduler import pci, pinning
 from cell.scheduler.refusal import Refusal
@@ -291,14 +292,13 @@ def _outgrows(host: NumaCell, guest: GuestCell, reserve: int) -> Refusal | None:
 
 def _exceeds(host: NumaCell, guest: GuestCell, limits: Limits) -> Refusal | None:
     """Why shared CPUs or memory would be overcommitted too far."""
-    cpus, most_cpus = host.cpu_usage + len(guest.cpuset), len(host.cpuset) * limits.cpu_ratio
-    if cpus > most_cpus:
-        left = most_cpus - host.cpu_usage
-        return Refusal("shares of shared CPUs", len(guest.cpuset), left, f"NUMA cell {host.id}")
-    memory, most_memory = host.memory_usage + guest.memory, host.memory * limits.memory_ratio
-    if memory > most_memory:
-        left = most_memory - host.memory_usage
-        return Refusal("MiB of memory within its ratio", guest.memory, left, f"NUMA cell {host.id}")
+    cpus, memory = len(guest.cpuset), guest.memory
+    cpus_left = floor(len(host.cpuset) * limits.cpu_ratio) - host.cpu_usage
+    if cpus > cpus_left:
+        return Refusal("shares of shared CPUs", cpus, cpus_left, f"NUMA cell {host.id}")
+    memory_left = floor(host.memory * limits.memory_ratio) - host.memory_usage
+    if memory > memory_left:
+        return Refusal("MiB of memory within its ratio", memory, memory_left, f"NUMA cell {host.id}")
     return None
 
 

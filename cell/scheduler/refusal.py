@@ -14,12 +14,12 @@ class Refusal:
     """
 
     what: str
-    needed: float = 0
-    available: float = 0
+    needed: int = 0
+    available: int = 0
     where: str = ""
 
     @property
-    def lack(self) -> float:
+    def lack(self) -> int:
         """By how much it falls short."""
         return max(0, self.needed - self.available)
 
@@ -27,4 +27,4 @@ class Refusal:
         place = f" in {self.where}" if self.where else ""
         if not self.needed:
             return f"{self.what}{place}"
-        return f"lacks {self.lack:g} {self.what}{place}: {self.needed:g} needed, {max(0, self.available):g} there"
+        return f"lacks {self.lack} {self.what}{place}: {self.needed} needed, {max(0, self.available)} there"

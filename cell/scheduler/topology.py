@@ -11,6 +11,8 @@ from cell.scheduler import numa, pci
 from cell.scheduler.refusal import Refusal
 from cellcloud.model.numa import Placed, Topology, TopologyRequest
 
+MOST_RATIO = 1e6
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settled:
@@ -95,6 +97,8 @@ def release(topology: Topology, placed: Placed) -> Topology:
 
 def find_defect(topology: Topology) -> str | None:
     """Why what a host reports cannot be true, for its quarantine; None when nothing is wrong with it."""
+    if not all(0 <= ratio <= MOST_RATIO for ratio in (topology.cpu_ratio, topology.memory_ratio)):
+        return "reports an allocation ratio that is no ratio"
     return numa.find_defect(topology.cells or ()) or pci.find_defect(topology.pools)
 
 
