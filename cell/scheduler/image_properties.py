@@ -140,6 +140,11 @@ def is_known(name: str) -> bool:
     return name in _KINDS or name == "traits_required" or name in ("hw_numa_cpus", "hw_numa_mem")
 
 
+def text_of(value: Value) -> str:
+    """A property's value as Nova writes it as text."""
+    return str(list(value) if isinstance(value, tuple) else value)
+
+
 def read(properties: Mapping[str, object]) -> dict[str, Value]:
     """The properties Nova knows, by their present names. ``traits_required`` has those of ``trait:NAME`` = required.
 

@@ -15,6 +15,7 @@ from functools import lru_cache
 
 from cell.scheduler import image_properties as properties_of_images
 from cell.scheduler.image_properties import Value
+from cell.scheduler.numa_request import topology_request
 from cellcloud import errors
 from cellcloud.model.flavor import Flavor
 from cellcloud.model.image import Image
@@ -58,11 +59,12 @@ class Request:
     """One decision: hosts for ``servers``, one after the other, best first, with up to ``alternates`` more each.
 
     Lower case makes no difference in ``ignore_hosts`` and ``force_hosts``. ``checks_forced``: filters are asked even
-    of forced hosts.
+    of forced hosts. ``topology`` is the shape's until a server of the request is placed.
     """
 
     shape: Shape
     servers: tuple[str, ...]
+    topology: TopologyRequest
     alternates: int = 2
     group: PlacedGroup | None = None
     ignore_hosts: tuple[str, ...] = ()
@@ -117,6 +119,7 @@ def make(
     return Request(
         shape=shape,
         servers=tuple(servers),
+        topology=shape.topology,
         different_host=texts.get("different_host", ()),
         same_host=texts.get("same_host", ()),
         checks_forced="_nova_check_type" in texts,
@@ -205,7 +208,7 @@ def shape_of(
         zone=zone,
         query=None if query is None else _query(query),
         near=None if near is None else _network(near),
-        topology=TopologyRequest(devices=pci_requests),
+        topology=topology_request(flavor, props, pci_requests),
         claimed=dict(claimed),
         volume_backed=volume_backed,
         rebuild=rebuild,

@@ -1,68 +1,39 @@
-"""Choosing hosts: no I/O, no clock, no chance. The same columns, requests and seeds give the same answers."""
+"""Choosing hosts: no I/O, no clock. The same columns, requests, policy and seeds give the same answers."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
-from cell.scheduler import weights
-from cell.scheduler.filters import FILTERS
-from cell.scheduler.snapshot import Amounts, Flags, Snapshot
-from cellcloud import fastsched
+from cell.scheduler import request as requests_
+from cell.scheduler.choice import Choice, choose
+from cell.scheduler.plan import plan_of
+from cell.scheduler.request import Request
+from cell.scheduler.snapshot import Snapshot
+from cellcloud import errors
 from cellcloud.model.placement import SelectAnswer, SelectRequest
+from cellcloud.model.policy import DEFAULT, Policy
 
 
-def select(snapshot: Snapshot, requests: Sequence[SelectRequest]) -> list[SelectAnswer]:
-    """Rank hosts for each request. The best one's room is taken from ``snapshot`` before the next request looks."""
-    return [_select_one(snapshot, request) for request in requests]
+def select(snapshot: Snapshot, requests: Sequence[SelectRequest], policy: Policy = DEFAULT) -> list[SelectAnswer]:
+    """Rank hosts for each request. The best one's room is taken from ``snapshot`` before the next request looks.
+
+    A malformed request gets an answer that says so, and harms no other.
+    """
+    return [_answer(snapshot, request, policy) for request in requests]
 
 
-def _select_one(snapshot: Snapshot, request: SelectRequest) -> SelectAnswer:
-    allowed, refused = _filter(snapshot, request)
-    need = snapshot.need(request.resources)
-    if need is None:
-        refused["resource_class"] = int(allowed.sum())
-        return SelectAnswer(server_id=request.server_id, refused=refused)
-    fitting = fastsched.fitting(snapshot.free, need, allowed.view(np.uint8))
-    if not len(fitting):
-        return SelectAnswer(server_id=request.server_id, refused=refused | _lacking(snapshot, need, allowed))
-    ranked = _rank(snapshot, fitting, max(request.alternates, 0) + 1, request.seed)
-    snapshot.take(int(ranked[0]), need)
-    return SelectAnswer(server_id=request.server_id, hosts=tuple(snapshot.hosts[place] for place in ranked))
+def decide(snapshot: Snapshot, request: Request, policy: Policy = DEFAULT, seed: int = 0) -> Choice:
+    """Hosts for all servers of one request, or for none. What they take is noted in ``snapshot``."""
+    return choose(snapshot, request, plan_of(policy), seed)
 
 
-def _filter(snapshot: Snapshot, request: SelectRequest) -> tuple[Flags, dict[str, int]]:
-    """Hosts that every filter left, and how many each one refused of those it was shown."""
-    allowed = np.ones(len(snapshot.hosts), dtype=np.bool_)
-    refused: dict[str, int] = {}
-    for name, passes in FILTERS:
-        left = allowed & passes(snapshot, request)
-        lost = int(allowed.sum()) - int(left.sum())
-        if lost:
-            refused[name] = lost
-        allowed = left
-    return allowed, refused
-
-
-def _lacking(snapshot: Snapshot, need: Amounts, allowed: Flags) -> dict[str, int]:
-    """Resource class -> hosts that lack it; a host counts for the first class it lacks."""
-    counts: dict[str, int] = {}
-    left = allowed
-    for name, free, amount in zip(snapshot.classes, snapshot.free, need, strict=True):
-        lacks = left & (free < amount)
-        if lacks.any():
-            counts[name] = int(lacks.sum())
-        left = left & ~lacks
-    return counts
-
-
-def _rank(snapshot: Snapshot, fitting: Amounts, count: int, seed: int) -> Amounts:
-    """The ``count`` best, best first. Equal hosts are ordered by the seed, so that schedulers racing with different
-    seeds spread out."""
-    weight = weights.weigh(snapshot, fitting)
-    if count < len(fitting):
-        good = weight >= np.partition(weight, -count)[-count]
-        fitting, weight = fitting[good], weight[good]
-    ties = np.random.default_rng(abs(seed)).permutation(len(fitting))
-    return np.asarray(fitting[np.lexsort((ties, -weight))][:count], dtype=np.int64)
+def _answer(snapshot: Snapshot, asked: SelectRequest, policy: Policy) -> SelectAnswer:
+    try:
+        choice = decide(snapshot, requests_.from_select(asked), policy, asked.seed)
+    except errors.Invalid as error:
+        return SelectAnswer(server_id=asked.server_id, malformed=error.message)
+    if not choice.hosts:
+        return SelectAnswer(server_id=asked.server_id, refused=choice.refused)
+    return SelectAnswer(
+        server_id=asked.server_id, hosts=tuple(snapshot.states[place].host for place in choice.hosts[0])
+    )

@@ -1,63 +1,529 @@
 """The hosts of a cell as numbers in columns: what choosing reads, and where choices are noted until the records say so.
 
-A column has one element a host; amounts are int64, one row a resource class.
+A host keeps its position for life; where weights are equal the lowest position wins. What is static of a host is
+folded into a signature (see facts), its NUMA cells and PCI devices into a topology; equal ones are one number. Every
+change is noted in ``changed``, so that an index over the columns can follow.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import IntEnum
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from cellcloud.model.host import HostState
+from cell.scheduler import image_properties, soundness, topology
+from cell.scheduler.facts import NOWHERE, Facts, facts_of
+from cell.scheduler.interned import Interned
+from cellcloud import errors
+from cellcloud.model.change import Holding
+from cellcloud.model.host import Aggregate, HostState
+from cellcloud.model.numa import Placed, Topology
 
 Amounts = npt.NDArray[np.int64]
+Reals = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
+Codes = npt.NDArray[np.int32]
 MOST = 1 << 60  # of anything; sums of amounts stay within int64
+NO_TOPOLOGY = Topology()
+MOST_DEVICES = 100  # source: Nova's PCIWeigher
+TABLES_KEPT = 8192
+REPORTED_KEPT = 64
+
+
+class Figure(IntEnum):
+    """Whole numbers of a host under the names of Nova's HostState. Memory and disk in MiB."""
+
+    free_ram_mb = 0
+    free_disk_mb = 1
+    vcpus_used = 2
+    num_instances = 3
+    num_io_ops = 4
+    failed_builds = 5
+    vcpus_total = 6
+    hypervisor_version = 7
+    pci_weight = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Snapshot:
-    """``free`` is (classes, hosts): capacity with its ratio applied, less what is used. ``take`` writes to it.
+class Share:
+    """What one server takes of a host's figures: what a claim subtracts and a release gives back.
 
-    ``usable``: enabled and heard of. ``in_zone``: zone -> which hosts are in it.
+    ``resources``: resource class -> amount. ``building``: it counts as an operation under way.
     """
 
-    hosts: tuple[str, ...]
-    place_of: Mapping[str, int]
-    in_zone: Mapping[str, Flags]
-    usable: Flags
-    classes: tuple[str, ...]
-    free: Amounts
+    resources: Mapping[str, int]
+    memory_mb: int = 0
+    disk_mb: int = 0
+    vcpus: int = 0
+    building: bool = True
+    placed: Placed | None = None
+
+
+def share_of(holding: Holding) -> Share:
+    """The share that a stored claim stands for."""
+    resources = holding.resources
+    return Share(
+        resources=resources,
+        memory_mb=resources.get("MEMORY_MB", 0),
+        disk_mb=resources.get("DISK_GB", 0) * 1024,
+        vcpus=resources.get("VCPU", 0) + resources.get("PCPU", 0),
+        placed=holding.placed,
+    )
+
+
+@dataclass(slots=True)
+class _Held:
+    """A server on a host. ``share`` None: part of what the host reported. ``report``: which report it came after."""
+
+    position: int
+    share: Share | None
+    report: int
+
+
+class _Reported:
+    """Something that hosts report, as numbers into ``values``; values of other types are other values."""
+
+    def __init__(self, read: Callable[[HostState], Any], codes: Codes) -> None:
+        self.read, self.codes = read, codes
+        self.values: list[Any] = []
+        self._known: dict[tuple[str, Hashable], int] = {}
+
+    def note(self, position: int, state: HostState) -> None:
+        value = self.read(state)
+        key = (type(value).__name__, value if isinstance(value, Hashable) else repr(value))
+        code = self._known.setdefault(key, len(self.values))
+        if code == len(self.values):
+            self.values.append(value)
+        self.codes[position] = code
+
+
+class Snapshot:
+    """``free`` is (classes, hosts): capacity with its ratio applied, less what is used. ``figures`` (Figure, hosts).
+
+    ``quarantined``: host name -> why its report is not believed; such a host passes no filter, as one that is gone.
+    """
+
+    def __init__(self) -> None:
+        self.states: list[HostState] = []
+        self.position_of: dict[tuple[str, str], int] = {}
+        self.positions_of: dict[str, list[int]] = {}
+        self._positions_lowered: dict[str, list[int]] = {}
+        self._positions_of_node: dict[str, list[int]] = {}
+        self.classes: list[str] = []
+        self.row_of: dict[str, int] = {}
+        self.facts: Interned[Facts] = Interned()
+        self.facts.code(NOWHERE)
+        self.topologies: Interned[Topology] = Interned()
+        self.quarantined: dict[str, str] = {}
+        self.hosted: list[dict[str, Mapping[str, str]]] = []
+        self.hosts_of: dict[str, set[int]] = {}
+        self.changed: list[int] = []
+        self.structure = 0
+        self.tables: dict[Hashable, Flags] = {}
+        self.multipliers: dict[Hashable, Reals] = {}
+        self._reported: dict[Hashable, _Reported] = {}
+        self._with: dict[tuple[str, str], Amounts] = {}
+        self._held: dict[str, _Held] = {}
+        self._reports: list[int] = []
+        self._owner: dict[str, tuple[str, str]] = {}
+        self._aggregates: dict[int, Aggregate] = {}
+        self._aggregates_of: dict[str, list[int]] = {}
+        self._free = np.zeros((0, 0), dtype=np.int64)
+        self._figures = np.zeros((len(Figure), 0), dtype=np.int64)
+        self._cpu_ratio = np.zeros(0, dtype=np.float64)
+        self._signature = np.zeros(0, dtype=np.int32)
+        self._topology = np.zeros(0, dtype=np.int32)
+
+    # ---- what choosing reads ---------------------------------------------------------------------------------------
+    def __len__(self) -> int:
+        return len(self.states)
+
+    @property
+    def free(self) -> Amounts:
+        return self._free[:, : len(self.states)]
+
+    @property
+    def signature(self) -> Codes:
+        """A number into ``facts``; 0 where no host may be chosen."""
+        return self._signature[: len(self.states)]
+
+    @property
+    def topology(self) -> Codes:
+        """A number into ``topologies``."""
+        return self._topology[: len(self.states)]
+
+    @property
+    def cpu_ratio(self) -> Reals:
+        return self._cpu_ratio[: len(self.states)]
+
+    def figure(self, figure: Figure) -> Amounts:
+        """One figure of every host."""
+        return self._figures[figure, : len(self.states)]
+
+    @property
+    def present(self) -> Flags:
+        """Which positions have a host that may be chosen."""
+        return np.asarray(self.signature != 0)
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """The names of the hosts by position; "" where there is none any more."""
+        return tuple(state.host for state in self.states)
+
+    def facts_at(self, position: int) -> Facts:
+        return self.facts.values[int(self._signature[position])]
+
+    def topology_at(self, position: int) -> Topology:
+        return self.topologies.values[int(self._topology[position])]
+
+    def positions_like(self, host: str) -> list[int]:
+        """Where hosts of this name are, whatever the case."""
+        return self._positions_lowered.get(host.lower(), [])
+
+    def positions_of_node(self, node: str) -> list[int]:
+        """Where a node of this name is."""
+        return self._positions_of_node.get(node, [])
+
+    def keep_table(self, key: Hashable, table: Flags) -> None:
+        """Keep what a rule answered for each signature; the oldest goes when there are too many."""
+        self.tables.pop(key, None)
+        while len(self.tables) >= TABLES_KEPT:
+            del self.tables[next(iter(self.tables))]
+        self.tables[key] = table
+
+    def reported(self, key: Hashable, read: Callable[[HostState], Any]) -> tuple[Codes, list[Any]]:
+        """What ``read`` finds in every host's report, as numbers into its distinct values. Kept by ``key``."""
+        found = self._reported.get(key)
+        if found is None:
+            if len(self._reported) >= REPORTED_KEPT:
+                del self._reported[next(iter(self._reported))]
+            found = self._reported[key] = _Reported(read, np.zeros(self._signature.shape[0], dtype=np.int32))
+            for position, state in enumerate(self.states):
+                found.note(position, state)
+        return found.codes[: len(self.states)], found.values
 
     def need(self, resources: Mapping[str, int]) -> Amounts | None:
         """What a request takes, one amount a class; None when no host could ever give it."""
         for name, amount in resources.items():
-            if not 0 <= amount <= MOST or (amount and name not in self.classes):
+            if not 0 <= amount <= MOST or (amount and name not in self.row_of):
                 return None
         return np.array([resources.get(name, 0) for name in self.classes], dtype=np.int64)
 
-    def take(self, place: int, need: Amounts) -> None:
-        """Note that a host gives that much away."""
-        self.free[:, place] -= need
+    # ---- hosts -----------------------------------------------------------------------------------------------------
+    def set_host(self, state: HostState, *, keeps_use: bool = False) -> None:
+        """Note what a host says of itself, be it new or known. One that cannot be true is put into quarantine.
+
+        ``keeps_use``: ``used``, ``servers`` and ``hosted`` of the state say nothing, what is noted of them stays.
+        """
+        name = (state.host, state.node or state.host)
+        position = self.position_of.get(name)
+        fault = soundness.fault_of(state) or self._second_name(state, name)
+        if fault is not None:
+            self.quarantined[state.host] = fault
+            if position is not None:
+                self._close(position)
+            return
+        self.quarantined.pop(state.host, None)
+        if position is None:
+            position = self._append(name)
+        elif keeps_use:
+            state = self._with_use(position, state)
+        if state.uuid:
+            self._owner[state.uuid] = name
+        self._write(position, state, keeps_use=keeps_use)
+
+    def remove_host(self, host: str) -> None:
+        """Forget a host. Its position is not used again; servers noted on it can still be released."""
+        self.quarantined.pop(host, None)
+        for position in self.positions_of.pop(host, []):
+            state = self.states[position]
+            del self.position_of[host, state.node or host]
+            self._positions_lowered[host.lower()].remove(position)
+            self._positions_of_node[state.node or host].remove(position)
+            if self._owner.get(state.uuid) == (host, state.node or host):
+                del self._owner[state.uuid]
+            self._close(position)
+
+    def set_aggregates(self, aggregates: Iterable[Aggregate]) -> None:
+        """Replace all aggregates; only hosts whose aggregates changed are touched."""
+        before = self._aggregates
+        self._aggregates = {one.id: one for one in aggregates}
+        touched = {
+            host
+            for one in (*before.values(), *self._aggregates.values())
+            if before.get(one.id) != self._aggregates.get(one.id)
+            for host in one.hosts
+        }
+        members: dict[str, list[int]] = {}
+        for one in self._aggregates.values():
+            for host in one.hosts:
+                members.setdefault(host, []).append(one.id)
+        self._aggregates_of = members
+        self.tables.clear()
+        for host in touched:
+            for position in self.positions_of.get(host, ()):
+                if self._signature[position]:
+                    self._sign(position)
+
+    @property
+    def aggregates(self) -> tuple[Aggregate, ...]:
+        return tuple(self._aggregates.values())
+
+    # ---- servers ---------------------------------------------------------------------------------------------------
+    def claim(self, server_id: str, host: str, holding: Holding) -> None:
+        """Note that a server is on a host. A second time, or a host that is not known, is no matter."""
+        positions = self.positions_of.get(host)
+        if server_id not in self._held and positions:
+            self.take(server_id, positions[0], share_of(holding))
+            self.place(server_id, positions[0], holding.image_props)
+
+    def take(self, server_id: str, position: int, share: Share, *, settled: Topology | None = None) -> None:
+        """Subtract a server's share; it is not among the host's servers until placed. ``settled``: the topology that
+        the host is left with, where that is known already."""
+        self._held[server_id] = _Held(position, share, self._reports[position])
+        self._move(position, share if settled is None else replace(share, placed=None), 1)
+        if settled is not None:
+            self.set_topology(position, settled)
+
+    def place(self, server_id: str, position: int, image_props: Mapping[str, str]) -> None:
+        """Count a server among those of a host: what groups, hints and the image's weigher see."""
+        self._unplace(server_id, position)
+        self.hosted[position][server_id] = image_props
+        self._count_props(position, image_props, 1)
+        self.hosts_of.setdefault(server_id, set()).add(position)
+
+    def _unplace(self, server_id: str, position: int) -> None:
+        image_props = self.hosted[position].pop(server_id, None)
+        if image_props is not None:
+            self._count_props(position, image_props, -1)
+
+    def servers_with(self, prop: tuple[str, str]) -> Amounts:
+        """How many servers on each host have an image with this property (name, value as text)."""
+        counts = self._with.get(prop)
+        if counts is None:
+            if len(self._with) >= REPORTED_KEPT:
+                del self._with[next(iter(self._with))]
+            counts = self._with[prop] = np.zeros(self._signature.shape[0], dtype=np.int64)
+            for position, servers in enumerate(self.hosted):
+                counts[position] = sum(prop in known_props(props) for props in servers.values())
+        return counts[: len(self.states)]
+
+    def _count_props(self, position: int, image_props: Mapping[str, str], sign: int) -> None:
+        if self._with and image_props:
+            props = known_props(image_props)
+            for prop, counts in self._with.items():
+                if prop in props:
+                    counts[position] += sign
+
+    def release(self, server_id: str, holding: Holding | None = None) -> None:
+        """Give back what a server took. ``holding`` is needed for one that came with a host's report."""
+        held = self._held.pop(server_id, None)
+        for position in self.hosts_of.pop(server_id, ()):
+            self._unplace(server_id, position)
+            if held is None:
+                held = _Held(position, None, -1)
+        if held is None:
+            return
+        share = held.share or (share_of(holding) if holding is not None else None)
+        if share is not None:
+            self._move(held.position, share, -1, building=held.report == self._reports[held.position])
+
+    def host_of(self, server_id: str) -> str | None:
+        """The host a server was noted on."""
+        held = self._held.get(server_id)
+        return None if held is None else self.states[held.position].host
+
+    def set_topology(self, position: int, found: Topology) -> None:
+        """Note what is left of a host's NUMA cells and PCI devices."""
+        self._topology[position] = self.topologies.code(found)
+        self._figures[Figure.pci_weight, position] = pci_weight(found)
+        self.changed.append(position)
+
+    def _move(self, position: int, share: Share, sign: int, *, building: bool = True) -> None:
+        for name, amount in share.resources.items():
+            if amount:
+                self._free[self._row(name), position] -= sign * amount
+        figures = self._figures[:, position]
+        figures[Figure.free_ram_mb] -= sign * share.memory_mb
+        figures[Figure.free_disk_mb] -= sign * share.disk_mb
+        figures[Figure.vcpus_used] += sign * share.vcpus
+        figures[Figure.num_instances] += sign
+        if share.building and building:
+            figures[Figure.num_io_ops] += sign
+        if share.placed is not None:
+            change = topology.consume if sign > 0 else topology.release
+            self.set_topology(position, change(self.topology_at(position), share.placed))
+        self.changed.append(position)
+
+    # ---- writing ---------------------------------------------------------------------------------------------------
+    def _second_name(self, state: HostState, name: tuple[str, str]) -> str | None:
+        owner = self._owner.get(state.uuid, name) if state.uuid else name
+        return None if owner == name else f"reports the identity {state.uuid} of host {owner[0]}"
+
+    def _append(self, name: tuple[str, str]) -> int:
+        position = len(self.states)
+        if position == self._signature.shape[0]:
+            self._grow(max(64, 2 * position))
+        self.states.append(replace(_GONE, host=name[0], node=name[1]))
+        self.hosted.append({})
+        self._reports.append(0)
+        self.position_of[name] = position
+        self.positions_of.setdefault(name[0], []).append(position)
+        self._positions_lowered.setdefault(name[0].lower(), []).append(position)
+        self._positions_of_node.setdefault(name[1], []).append(position)
+        return position
+
+    def _grow(self, room: int) -> None:
+        more = room - self._signature.shape[0]
+        self._free = np.pad(self._free, ((0, 0), (0, more)))
+        self._figures = np.pad(self._figures, ((0, 0), (0, more)))
+        self._cpu_ratio = np.pad(self._cpu_ratio, (0, more))
+        self._signature = np.pad(self._signature, (0, more))
+        self._topology = np.pad(self._topology, (0, more))
+        for found in self._reported.values():
+            found.codes = np.pad(found.codes, (0, more))
+        self._with = {prop: np.pad(counts, (0, more)) for prop, counts in self._with.items()}
+        self.structure += 1
+
+    def _row(self, name: str) -> int:
+        row = self.row_of.get(name)
+        if row is None:
+            row = self.row_of[name] = len(self.classes)
+            self.classes.append(name)
+            self._free = np.pad(self._free, ((0, 1), (0, 0)))
+            self.structure += 1
+        return row
+
+    def _close(self, position: int) -> None:
+        self._signature[position] = 0
+        self.changed.append(position)
+
+    def _sign(self, position: int) -> None:
+        state = self.states[position]
+        mine = (self._aggregates[number] for number in self._aggregates_of.get(state.host, ()))
+        self._signature[position] = self.facts.code(facts_of(state, mine))
+        self.changed.append(position)
+
+    def _with_use(self, position: int, state: HostState) -> HostState:
+        """The state with what is noted of the host's use."""
+        known = self.states[position]
+        used = {name: self._used(position, name) for name in self.classes}
+        return replace(state, used=used, servers=known.servers, hosted=known.hosted)
+
+    def _used(self, position: int, name: str) -> int:
+        capacity = self.states[position].capacity.get(name, 0)
+        return capacity - int(self._free[self.row_of[name], position])
+
+    def _write(self, position: int, state: HostState, *, keeps_use: bool) -> None:
+        servers = int(self._figures[Figure.num_instances, position])
+        self.states[position] = state
+        self._reports[position] += 1
+        for name in {*state.capacity, *state.used}:
+            self._row(name)
+        for name, row in self.row_of.items():
+            self._free[row, position] = state.capacity.get(name, 0) - state.used.get(name, 0)
+        stats = state.stats or {}
+        figures = self._figures[:, position]
+        figures[Figure.free_ram_mb] = _given(state.free_ram_mb, self._left(position, "MEMORY_MB"))
+        figures[Figure.free_disk_mb] = 1024 * _least(state, self._left(position, "DISK_GB"))
+        figures[Figure.vcpus_used] = _given(state.vcpus_used, state.used.get("VCPU", 0) + state.used.get("PCPU", 0))
+        reported = _count(stats, "num_instances")
+        figures[Figure.num_instances] = servers if keeps_use else _given(reported, state.servers)
+        figures[Figure.num_io_ops] = _given(_count(stats, "io_workload"), 0)
+        figures[Figure.failed_builds] = _given(_count(stats, "failed_builds"), 0)
+        figures[Figure.vcpus_total] = _given(state.vcpus, _capacity_of_cpus(state))
+        figures[Figure.hypervisor_version] = state.hypervisor_version or 0
+        self._cpu_ratio[position] = 1.0 if state.vcpus is None else state.cpu_allocation_ratio
+        self.set_topology(position, _topology_of(state))
+        for found in self._reported.values():
+            found.note(position, state)
+        if not keeps_use:
+            self._set_hosted(position, state)
+        self._sign(position)
+
+    def _left(self, position: int, name: str) -> int:
+        row = self.row_of.get(name)
+        return 0 if row is None else int(self._free[row, position])
+
+    def _set_hosted(self, position: int, state: HostState) -> None:
+        for server_id in list(self.hosted[position]):
+            self._unplace(server_id, position)
+            self.hosts_of.get(server_id, set()).discard(position)
+        for server in state.hosted:
+            self.place(server.uuid, position, server.image_props)
 
 
-def build(states: Sequence[HostState]) -> Snapshot:
-    """Columns from records, hosts in the order of their names, so that equal records give equal columns."""
-    ordered = sorted(states, key=lambda state: state.host)
-    hosts = tuple(state.host for state in ordered)
-    classes = tuple(sorted({name for state in ordered for name in state.capacity}))
-    free = np.zeros((len(classes), len(hosts)), dtype=np.int64)
-    for row, name in enumerate(classes):
-        free[row] = [state.capacity.get(name, 0) - state.used.get(name, 0) for state in ordered]
-    zones = np.array([state.zone for state in ordered], dtype=np.str_)
-    return Snapshot(
-        hosts=hosts,
-        place_of={host: place for place, host in enumerate(hosts)},
-        in_zone={zone: zones == zone for zone in {state.zone for state in ordered}},
-        usable=np.array([state.enabled and state.up for state in ordered], dtype=np.bool_),
-        classes=classes,
-        free=free,
+_GONE = HostState(host="", zone="", enabled=False, up=False, capacity={}, used={}, generation=0)
+
+
+def build(
+    states: Sequence[HostState], aggregates: Iterable[Aggregate] = (), *, order_seed: int | None = None
+) -> Snapshot:
+    """Columns from records, hosts in the order of their names, so that equal records give equal columns.
+
+    ``order_seed`` shuffles them: schedulers with different seeds prefer different ones among equal hosts.
+    """
+    found = Snapshot()
+    found.set_aggregates(aggregates)
+    ordered = sorted(states, key=lambda state: (state.host, state.node))
+    if order_seed is not None:
+        order = np.random.default_rng(abs(order_seed)).permutation(len(ordered))
+        ordered = [ordered[place] for place in order]
+    for state in ordered:
+        found.set_host(state)
+    found.changed.clear()
+    return found
+
+
+def known_props(image_props: Mapping[str, str]) -> frozenset[tuple[str, str]]:
+    """An image's properties as the weigher compares them: those that Nova knows, as text."""
+    return _known_props(tuple(image_props.items()))
+
+
+@lru_cache(maxsize=4096)
+def _known_props(pairs: tuple[tuple[str, str], ...]) -> frozenset[tuple[str, str]]:
+    try:
+        props = image_properties.read(dict(pairs))
+    except errors.Invalid:
+        return frozenset()
+    return frozenset((name, image_properties.text_of(value)) for name, value in props.items())
+
+
+def pci_weight(found: Topology) -> int:
+    """What the PCI weigher reads: the fewer free devices, the more. Source: Nova's PCIWeigher."""
+    return MOST_DEVICES - min(sum(pool.count for pool in found.pools), MOST_DEVICES - 1)
+
+
+def _topology_of(state: HostState) -> Topology:
+    if state.numa is None and not state.pci_pools:
+        return NO_TOPOLOGY
+    return Topology(
+        cells=state.numa,
+        pools=state.pci_pools,
+        cpu_ratio=state.cpu_allocation_ratio,
+        memory_ratio=state.ram_allocation_ratio,
     )
+
+
+def _given(reported: int | None, otherwise: int) -> int:
+    return otherwise if reported is None else reported
+
+
+def _count(stats: Mapping[str, str | None], name: str) -> int | None:
+    text = stats.get(name)
+    return None if text is None else soundness.count_of(text)
+
+
+def _capacity_of_cpus(state: HostState) -> int:
+    return state.capacity.get("VCPU", 0) + state.capacity.get("PCPU", 0)
+
+
+def _least(state: HostState, otherwise: int) -> int:
+    """Free disk in GiB: of what is on the books and what is really there, the less. Source: Nova's HostState."""
+    free = _given(state.free_disk_gb, otherwise)
+    return free if state.disk_available_least is None else min(free, state.disk_available_least)

@@ -1,32 +1,182 @@
-"""Which of the hosts that fit is best: the one with the most left, in memory, CPUs and disk alike.
+"""Which of the hosts that passed is best: the sum of multiplier x normalised weight over the weighers.
 
-Source: Nova's default weighers. Each figure is normalised over the hosts that fit, to 0 for the least and 1 for the
-most, and the figures are added up.
+Source: Nova's weighers and nova.weights. A weight is normalised over the hosts that passed, to 0 for the least and 1
+for the most; where all are equal it counts 0. Some weighers count from 0 instead of from the least. A multiplier is
+the policy's, or the least of those that the host's aggregates name. Sums are made in the policy's order.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+
 import numpy as np
-import numpy.typing as npt
 
-from cell.scheduler.snapshot import Amounts, Snapshot
+from cell.scheduler import groups
+from cell.scheduler.facts import Facts
+from cell.scheduler.image_properties import text_of
+from cell.scheduler.request import Request
+from cell.scheduler.snapshot import Amounts, Figure, Reals, Snapshot
+from cellcloud.model.host import HostState
+from cellcloud.model.policy import Options
 
-WEIGHED = ("MEMORY_MB", "VCPU", "DISK_GB")
+Places = Amounts
+"""Positions of hosts, in the order in which equal ones are preferred."""
+Raw = Callable[[Snapshot, Places, Request, Options], Reals]
 
 
-def weigh(snapshot: Snapshot, fitting: Amounts) -> npt.NDArray[np.float64]:
-    """The weight of each host in ``fitting`` (places in the columns); higher is better."""
-    total = np.zeros(len(fitting), dtype=np.float64)
-    for name in WEIGHED:
-        if name in snapshot.classes:
-            total += _normalise(snapshot.free[snapshot.classes.index(name), fitting])
+@dataclass(frozen=True, slots=True)
+class Weigher:
+    """``raw`` gives a weight per place. ``option``: the multiplier's name. ``sign``: -1 where more is worse.
+
+    ``floor``: weights below 0 count 0, and 0 is the least. ``figure``: of the host alone, so that an index can hold it.
+    """
+
+    name: str
+    option: str
+    raw: Raw
+    floor: bool = False
+    sign: float = 1.0
+    of_host: bool = False
+
+    def multiplier(self, facts: Facts, options: Options) -> float:
+        """For hosts of these facts."""
+        default: float = getattr(options, self.option)
+        return self.sign * facts.least_of(self.option, float, default)
+
+    def normalise(self, raw: Reals) -> Reals:
+        """Raw weights between 0 and 1."""
+        if not len(raw):
+            return raw
+        clipped = np.maximum(raw, 0.0) if self.floor else raw
+        least, most = 0.0 if self.floor else float(clipped.min()), float(clipped.max())
+        if least == most:
+            return np.zeros(len(raw), dtype=np.float64)
+        return np.asarray((clipped - least) / (most - least), dtype=np.float64)
+
+
+def _figure(figure: Figure) -> Raw:
+    def raw(snapshot: Snapshot, places: Places, request: Request, options: Options) -> Reals:
+        return snapshot.figure(figure)[places].astype(np.float64)
+
+    return raw
+
+
+def _free_cpus(snapshot: Snapshot, places: Places, request: Request, options: Options) -> Reals:
+    total = snapshot.figure(Figure.vcpus_total)[places] * snapshot.cpu_ratio[places]
+    return np.asarray(total - snapshot.figure(Figure.vcpus_used)[places], dtype=np.float64)
+
+
+def _members(policy: str, sign: float) -> Raw:
+    def raw(snapshot: Snapshot, places: Places, request: Request, options: Options) -> Reals:
+        found = np.zeros(len(snapshot), dtype=np.float64)
+        if request.group is not None and request.group.policy == policy:
+            for position, count in groups.members_at(snapshot, request.group).items():
+                found[position] = sign * count
+        return found[places]
+
+    return raw
+
+
+def _same_cell(snapshot: Snapshot, places: Places, request: Request, options: Options) -> Reals:
+    wanted = request.destination
+    if wanted is None or not wanted.cell or not wanted.allow_cross_cell_move:
+        return np.zeros(len(places), dtype=np.float64)
+    table = np.array([1.0 if facts.cell == wanted.cell else -1.0 for facts in snapshot.facts.values])
+    return np.asarray(table[snapshot.signature[places]], dtype=np.float64)
+
+
+def _metrics(snapshot: Snapshot, places: Places, request: Request, options: Options) -> Reals:
+    """A host without one of the metrics weighs ``weight_of_unavailable``, unless the metric would count nothing.
+
+    Nova fails the request where metrics are required; a host without them is then only the least wanted.
+    """
+    settings = options.metrics_weight_setting
+    found = np.zeros(len(snapshot), dtype=np.float64)
+    if not settings:
+        return found[places]
+    factors = multipliers(snapshot, METRICS, options)[snapshot.signature]
+    settled = np.zeros(len(snapshot), dtype=np.bool_)
+    for name, ratio in settings:
+        codes, values = snapshot.reported(("metric", name), partial(_metric, name))
+        known = np.array([value is not None for value in values], dtype=np.bool_)[codes]
+        amounts = np.array([value or 0.0 for value in values], dtype=np.float64)[codes]
+        found = np.where(settled | ~known, found, found + amounts * ratio)
+        missing = ~settled & ~known & (ratio * factors != 0)
+        found[missing] = options.metrics_weight_of_unavailable
+        settled |= missing
+    return np.asarray(found[places], dtype=np.float64)
+
+
+def _metric(name: str, state: HostState) -> float | None:
+    values = [metric.value for metric in state.metrics if metric.name == name]
+    return values[-1] if values else None
+
+
+def _image_props(snapshot: Snapshot, places: Places, request: Request, options: Options) -> Reals:
+    """How many servers on the host have an image property in common with the request's image."""
+    found = np.zeros(len(places), dtype=np.float64)
+    if options.image_props_weight_multiplier == 0.0:
+        return found
+    setting = dict(options.image_props_weight_setting)
+    for name, value in request.shape.image_props.items():
+        ratio = setting.get(name, 0.0) if setting else 1.0
+        if ratio:
+            found += ratio * snapshot.servers_with((name, text_of(value)))[places]
+    return found
+
+
+def _of_host(name: str, figure: Figure, option: str, *, floor: bool = False, sign: float = 1.0) -> Weigher:
+    return Weigher(name, option, _figure(figure), floor, sign, of_host=True)
+
+
+METRICS = Weigher("MetricsWeigher", "metrics_weight_multiplier", _metrics)
+_ALL = (
+    _of_host("RAMWeigher", Figure.free_ram_mb, "ram_weight_multiplier", floor=True),
+    Weigher("CPUWeigher", "cpu_weight_multiplier", _free_cpus, floor=True, of_host=True),
+    _of_host("DiskWeigher", Figure.free_disk_mb, "disk_weight_multiplier", floor=True),
+    _of_host("IoOpsWeigher", Figure.num_io_ops, "io_ops_weight_multiplier", floor=True),
+    _of_host("NumInstancesWeigher", Figure.num_instances, "num_instances_weight_multiplier"),
+    _of_host("PCIWeigher", Figure.pci_weight, "pci_weight_multiplier"),
+    _of_host("HypervisorVersionWeigher", Figure.hypervisor_version, "hypervisor_version_weight_multiplier"),
+    _of_host("BuildFailureWeigher", Figure.failed_builds, "build_failure_weight_multiplier", sign=-1.0),
+    Weigher("ServerGroupSoftAffinityWeigher", "soft_affinity_weight_multiplier", _members(groups.SOFT_AFFINITY, 1.0)),
+    Weigher(
+        "ServerGroupSoftAntiAffinityWeigher",
+        "soft_anti_affinity_weight_multiplier",
+        _members(groups.SOFT_ANTI_AFFINITY, -1.0),
+    ),
+    Weigher("CrossCellWeigher", "cross_cell_move_weight_multiplier", _same_cell),
+    METRICS,
+    Weigher("ImagePropertiesWeigher", "image_props_weight_multiplier", _image_props),
+)
+WEIGHERS: Mapping[str, Weigher] = {one.name: one for one in _ALL}
+
+
+def weigh(
+    snapshot: Snapshot, places: Places, request: Request, options: Options, weighers: tuple[Weigher, ...]
+) -> Reals:
+    """The weight of each place; higher is better. A single host is not weighed."""
+    total = np.zeros(len(places), dtype=np.float64)
+    if len(places) <= 1:
+        return total
+    for weigher in weighers:
+        normalised = weigher.normalise(weigher.raw(snapshot, places, request, options))
+        total += multipliers(snapshot, weigher, options)[snapshot.signature[places]] * normalised
     return total
 
 
-def _normalise(raw: Amounts) -> npt.NDArray[np.float64]:
-    if not len(raw):
-        return np.zeros(0, dtype=np.float64)
-    least, most = raw.min(), raw.max()
-    if least == most:
-        return np.zeros(len(raw), dtype=np.float64)
-    return np.asarray((raw - least) / float(most - least), dtype=np.float64)
+def multipliers(snapshot: Snapshot, weigher: Weigher, options: Options) -> Reals:
+    """A weigher's multiplier for each signature."""
+    key = (weigher.name, options)
+    table = snapshot.multipliers.get(key)
+    if table is None or len(table) < len(snapshot.facts):
+        table = np.array([weigher.multiplier(facts, options) for facts in snapshot.facts.values], dtype=np.float64)
+        snapshot.multipliers[key] = table
+    return table
+
+
+def sort(weight: Reals) -> Places:
+    """Places in ``weight``, best first; equal ones keep their order."""
+    return np.asarray(np.argsort(-weight, kind="stable"), dtype=np.int64)

@@ -87,11 +87,15 @@ class SelectRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SelectAnswer:
-    """``hosts`` best first; empty means none fits and ``refused`` says how many hosts each filter refused."""
+    """``hosts`` best first; empty means none fits and ``refused`` says how many hosts each filter refused.
+
+    ``malformed`` says what is wrong with the request itself.
+    """
 
     server_id: str
     hosts: tuple[str, ...] = ()
     refused: dict[str, int] = field(default_factory=dict)
+    malformed: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -58,20 +58,21 @@ NOVA_DEFAULT_FILTERS = (
     "ServerGroupAffinityFilter",
 )
 WEIGHERS = (
-    "RAMWeigher",
-    "CPUWeigher",
-    "DiskWeigher",
-    "IoOpsWeigher",
+    "MetricsWeigher",
     "NumInstancesWeigher",
-    "PCIWeigher",
-    "HypervisorVersionWeigher",
+    "CrossCellWeigher",
+    "CPUWeigher",
     "BuildFailureWeigher",
     "ServerGroupSoftAffinityWeigher",
     "ServerGroupSoftAntiAffinityWeigher",
-    "CrossCellWeigher",
-    "MetricsWeigher",
+    "RAMWeigher",
+    "DiskWeigher",
+    "PCIWeigher",
     "ImagePropertiesWeigher",
+    "IoOpsWeigher",
+    "HypervisorVersionWeigher",
 )
+"""In an order in which Nova adds them up: it has them as its directory lists them."""
 _ARCHITECTURE_NAMES = """
     aarch64 alpha armv6 armv7l armv7b cris i686 ia64 lm32 m68k microblaze microblazeel mips mips64 mips64el mipsel
     parisc parisc64 ppc ppc64 ppc64le ppcemb ppcle s390 s390x sh4 sh4eb sparc sparc64 unicore32 x86_64 xtensa xtensaeb

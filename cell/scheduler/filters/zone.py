@@ -1,17 +1,29 @@
-"""A host must be in the availability zone that was asked for."""
+"""A host must be in the availability zone that was asked for.
+
+Nova leaves this to Placement: the zone is that of the aggregates that hold the host, else its own.
+"""
 
 from __future__ import annotations
 
-import numpy as np
+from cell.scheduler.facts import Facts
+from cell.scheduler.filters.rule import Context, FactsFilter
+from cell.scheduler.refusal import Refusal
+from cell.scheduler.request import Request
 
-from cell.scheduler.snapshot import Flags, Snapshot
-from cellcloud.model.placement import SelectRequest
+KEY = "availability_zone"
 
 
-def passes(snapshot: Snapshot, request: SelectRequest) -> Flags:
-    """Which hosts are in the request's zone; all when it names none."""
-    zone = request.spec.availability_zone
-    count = len(snapshot.hosts)
-    if not zone:
-        return np.ones(count, dtype=np.bool_)
-    return snapshot.in_zone.get(zone, np.zeros(count, dtype=np.bool_))
+def applies(request: Request, context: Context) -> bool:
+    return request.shape.zone is not None
+
+
+def refuse(facts: Facts, request: Request, context: Context) -> Refusal | None:
+    """A host of another zone."""
+    zones = facts.values_of(KEY) or {facts.zone}
+    wanted = request.shape.zone
+    if wanted is None or wanted in zones:
+        return None
+    return Refusal(f"is in zone {', '.join(sorted(zones))}, not in {wanted}")
+
+
+FILTER = FactsFilter("AvailabilityZoneFilter", refuse, applies=applies)

@@ -1,0 +1,197 @@
+"""One decision, step by step over columns: filter, weigh, take, for one server after the other of a request.
+
+Source: Nova's SchedulerManager._schedule and HostManager.get_filtered_hosts. What was taken stays noted in the
+snapshot when all servers got a host; else it is given back and the answer is empty.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from cell.scheduler import topology
+from cell.scheduler.filters import Context
+from cell.scheduler.filters.resource_class import demand_at
+from cell.scheduler.plan import Plan
+from cell.scheduler.request import Request
+from cell.scheduler.snapshot import Flags, Share, Snapshot
+from cell.scheduler.weights import Places, sort, weigh
+from cellcloud.model.numa import Placed
+
+NUMA_FILTER = "NUMATopologyFilter"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """``hosts``: for each server the position chosen and its alternates; () when not all got one.
+
+    ``refused``: filter -> how many hosts it refused of those it was shown; only where no host was left.
+    ``placed``: for each server what of NUMA and PCI it got on the chosen host.
+    """
+
+    hosts: tuple[tuple[int, ...], ...] = ()
+    refused: dict[str, int] = field(default_factory=dict)
+    placed: tuple[Placed | None, ...] = ()
+
+
+def choose(snapshot: Snapshot, request: Request, plan: Plan, seed: int) -> Choice:
+    """Hosts for all servers of the request, or for none. ``seed`` decides where the policy wants chance."""
+    return _Decision(snapshot, request, plan, random.Random(seed)).run()  # noqa: S311  # nobody is to be surprised
+
+
+def candidates(snapshot: Snapshot, request: Request) -> Places:
+    """Hosts that are there and that the request does not rule out by name."""
+    return np.flatnonzero(snapshot.present & named(snapshot, request)).astype(np.int64)
+
+
+def named(snapshot: Snapshot, request: Request) -> Flags:
+    """Which hosts the request's own names leave."""
+    found = np.ones(len(snapshot), dtype=np.bool_)
+    wanted = request.destination
+    if wanted is not None:
+        if wanted.cell and not wanted.allow_cross_cell_move:
+            cells = np.array([facts.cell == wanted.cell for facts in snapshot.facts.values], dtype=np.bool_)
+            found &= cells[snapshot.signature]
+        if wanted.host:
+            found &= _at(snapshot, snapshot.positions_of.get(wanted.host, ()))
+        if wanted.node:
+            found &= _at(snapshot, snapshot.positions_of_node(wanted.node))
+    for host in request.ignore_hosts:
+        found[snapshot.positions_like(host)] = False
+    if request.force_hosts:
+        found &= _at(snapshot, [place for host in request.force_hosts for place in snapshot.positions_like(host)])
+    if request.force_nodes:
+        found &= _at(snapshot, [place for node in request.force_nodes for place in snapshot.positions_of_node(node)])
+    return found
+
+
+def is_forced(request: Request) -> bool:
+    """Whether hosts are taken as named, without filters."""
+    return bool(request.force_hosts or request.force_nodes) and not request.checks_forced
+
+
+def pass_filters(
+    snapshot: Snapshot, places: Places, request: Request, plan: Plan, context: Context, *, first: bool
+) -> tuple[Places, dict[str, int]]:
+    """The places that pass, in their order, and how many each filter refused of those it was shown.
+
+    ``first``: for the first server of a request; for the others, some filters' answers stand.
+    """
+    refused: dict[str, int] = {}
+    if is_forced(request):
+        return places, refused
+    for rule in plan.filters:
+        asked = rule.on_rebuild if request.shape.rebuild else first or not rule.once
+        if not asked or not rule.applies(request, context):
+            continue
+        left = places[rule.passes(snapshot, request, context)[places]]
+        if len(left) < len(places):
+            refused[rule.name] = len(places) - len(left)
+        places = left
+        if not len(places):
+            break
+    return places, refused
+
+
+def order(snapshot: Snapshot, places: Places, request: Request, plan: Plan, chance: random.Random) -> Places:
+    """Places best first; the first is the choice, by chance among the best few where the policy says so."""
+    weight = weigh(snapshot, places, request, plan.options, plan.weighers)
+    ranks = sort(weight)
+    if plan.options.shuffle_best_same_weighed_hosts and len(ranks):
+        best = ranks[weight[ranks] == weight[ranks[0]]].tolist()
+        ranks = np.concatenate([chance.sample(best, len(best)), ranks[len(best) :]])
+    subset = min(plan.options.host_subset_size, len(ranks))
+    if subset > 1:
+        drawn = chance.randrange(subset)
+        ranks = np.concatenate([ranks[drawn : drawn + 1], np.delete(ranks, drawn)])
+    return places[ranks]
+
+
+def _at(snapshot: Snapshot, positions: Sequence[int]) -> Flags:
+    found = np.zeros(len(snapshot), dtype=np.bool_)
+    found[list(positions)] = True
+    return found
+
+
+class _Decision:
+    """The state between the servers of one request. ``places`` carries the order from one to the next, as in Nova."""
+
+    def __init__(self, snapshot: Snapshot, request: Request, plan: Plan, chance: random.Random) -> None:
+        self.snapshot, self.request, self.plan, self.chance = snapshot, request, plan, chance
+        self.context = Context(plan.options, snapshot.aggregates)
+        self.places = candidates(snapshot, request)
+        self.chosen: list[int] = []
+        self.placed: list[Placed | None] = []
+        self.refused: dict[str, int] = {}
+
+    def run(self) -> Choice:
+        servers = self.request.servers
+        for number, server_id in enumerate(servers):
+            if not self._rank(server_id, first=number == 0):
+                for taken in servers[:number]:
+                    self.snapshot.release(taken)
+                return Choice(refused=self.refused)
+            self._take(server_id, int(self.places[0]))
+        props = self._props()
+        for server_id, position in zip(servers, self.chosen, strict=True):
+            self.snapshot.place(server_id, position, props)
+        if len(servers) > 1 and self.request.alternates:
+            self._rank(servers[-1], first=False)
+        return Choice(hosts=tuple(self._with_alternates()), placed=tuple(self.placed))
+
+    def _rank(self, server_id: str, *, first: bool) -> bool:
+        self.context = replace(self.context, server_id=server_id)
+        passing, self.refused = pass_filters(
+            self.snapshot, self.places, self.request, self.plan, self.context, first=first
+        )
+        self.places = order(self.snapshot, passing, self.request, self.plan, self.chance)
+        return bool(len(passing))
+
+    def _take(self, server_id: str, position: int) -> None:
+        snapshot, request = self.snapshot, self.request
+        settled = None
+        if request.topology.guest is not None or request.topology.devices:
+            limited = NUMA_FILTER in self.plan.policy.filters and not is_forced(request)
+            settled = topology.settle(snapshot.topology_at(position), request.topology, limited=limited)
+        flavor = request.shape.flavor
+        demand = demand_at(snapshot, position, request, self.context)
+        share = Share(
+            resources={} if demand is None else demand.resources,
+            memory_mb=flavor.memory_mb,
+            disk_mb=(flavor.root_gb + flavor.ephemeral_gb) * 1024,
+            vcpus=flavor.vcpus,
+            building=settled is None or settled.complete,
+            placed=None if settled is None else settled.placed,
+        )
+        snapshot.take(server_id, position, share, settled=None if settled is None else settled.topology)
+        self.chosen.append(position)
+        self.placed.append(share.placed)
+        if settled is not None:
+            request = replace(request, topology=settled.request)
+        if request.group is not None:
+            host = snapshot.states[position].host
+            request = replace(request, group=replace(request.group, hosts=(*request.group.hosts, host)))
+            snapshot.place(server_id, position, self._props())
+        self.request = request
+
+    def _props(self) -> dict[str, str]:
+        return {name: str(value) for name, value in self.request.shape.image_props.items()}
+
+    def _with_alternates(self) -> list[tuple[int, ...]]:
+        """Each choice with the next best hosts of its own cell that no server of the request got."""
+        wanted = self.request.alternates
+        others = [place for place in self.places.tolist() if place not in set(self.chosen)] if wanted else []
+        found = []
+        for position in self.chosen:
+            cell = self.snapshot.facts_at(position).cell
+            mine: list[int] = []
+            for place in others:
+                if len(mine) == wanted:
+                    break
+                if self.snapshot.facts_at(place).cell == cell:
+                    mine.append(place)
+            found.append((position, *mine))
+        return found

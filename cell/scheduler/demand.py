@@ -1,0 +1,141 @@
+"""What a request asks of Placement in Nova: amounts of resource classes, and traits.
+
+Source: Nova's ResourceRequest and its request filters. Resources of numbered groups count with the rest: a host is one
+provider here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+from cell.scheduler.request import MOST, SHAPES_KEPT, Shape
+from cellcloud import errors
+from cellcloud.model.policy import Options
+
+DISABLED_TRAIT = "COMPUTE_STATUS_DISABLED"
+THREADS_TRAIT = "HW_CPU_HYPERTHREADING"
+_SPEC = re.compile(r"(resources|trait)([a-zA-Z0-9_-]{1,64})?:(.*)", re.DOTALL)
+_CLASS = re.compile(r"[A-Z][A-Z0-9_]{0,254}")
+_TRAIT_PREFIXES = {
+    "hw_cdrom_bus": "COMPUTE_STORAGE_BUS",
+    "hw_disk_bus": "COMPUTE_STORAGE_BUS",
+    "hw_video_model": "COMPUTE_GRAPHICS_MODEL",
+    "hw_vif_model": "COMPUTE_NET_VIF_MODEL",
+    "hw_architecture": "HW_ARCH",
+    "hw_emulation_architecture": "COMPUTE_ARCH",
+    "hw_viommu_model": "COMPUTE_VIOMMU",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Demand:
+    """``resources``: resource class -> amount, none of them 0."""
+
+    resources: Mapping[str, int]
+    required: frozenset[str]
+    forbidden: frozenset[str]
+
+
+@lru_cache(maxsize=SHAPES_KEPT)
+def demands_of(shape: Shape, *, pinned_only: bool = False) -> tuple[Demand, ...]:
+    """What a host must give: the first, or else the next. There are two when dedicated CPUs are asked for: PCPUs, or
+    VCPUs of hosts that do not tell them apart (unless ``pinned_only``). Raises Invalid for a malformed extra spec."""
+    policy = _cpu_policy(shape)
+    first = _demand(shape, pinned=True)
+    if policy != "dedicated" or pinned_only:
+        return (first,)
+    return first, _demand(shape, pinned=False)
+
+
+@lru_cache(maxsize=SHAPES_KEPT)
+def root_required(shape: Shape, options: Options) -> frozenset[str]:
+    """Traits that follow from the image, where the policy asks for them."""
+    traits: set[str] = set()
+    if options.query_placement_for_image_type_support and not shape.volume_backed and shape.disk_format:
+        traits.add(f"COMPUTE_IMAGE_TYPE_{shape.disk_format.upper()}")
+    if options.image_metadata_prefilter:
+        for name, prefix in _TRAIT_PREFIXES.items():
+            if name in shape.image_props:
+                traits.add(f"{prefix}_{str(shape.image_props[name]).replace('-', '_').upper()}")
+    return frozenset(traits)
+
+
+def _cpu_policy(shape: Shape) -> str | None:
+    guest = shape.topology.guest
+    return guest.cells[0].cpu_policy if guest is not None and guest.cells else None
+
+
+def _demand(shape: Shape, *, pinned: bool) -> Demand:
+    resources, traits = _explicit(shape)
+    if pinned:
+        _pin(shape, resources, traits)
+    flavor = shape.flavor
+    if "VCPU" not in resources and "PCPU" not in resources:
+        resources["VCPU"] = flavor.vcpus
+    resources.setdefault("MEMORY_MB", flavor.memory_mb)
+    root = 0 if shape.volume_backed else flavor.root_gb
+    resources.setdefault("DISK_GB", root + flavor.ephemeral_gb - (-flavor.swap_mb // 1024))
+    if shape.claimed and shape.claimed != flavor.resources():
+        resources |= shape.claimed
+    return Demand(
+        resources={name: amount for name, amount in resources.items() if amount},
+        required=frozenset(name for name, kind in traits if kind == "required"),
+        forbidden=frozenset(name for name, kind in traits if kind == "forbidden"),
+    )
+
+
+def _explicit(shape: Shape) -> tuple[dict[str, int], set[tuple[str, str]]]:
+    """What extra specs and the image's properties name."""
+    resources: dict[str, int] = {}
+    groups: dict[tuple[str, str], int] = {}
+    traits = {(name, "required") for name in _texts(shape.image_props.get("traits_required", ()))}
+    for key, value in shape.flavor.extra_specs.items():
+        if (found := _SPEC.fullmatch(key)) is None:
+            continue
+        kind, group, name = found.groups()
+        if kind == "resources":
+            groups[group or "", name] = _amount(key, name, value)
+        elif value in ("required", "forbidden"):
+            traits.add((name, value))
+        else:
+            raise errors.Invalid(f"Extra spec {key[:100]!r} must be required or forbidden.")
+    for (_, name), amount in groups.items():
+        resources[name] = resources.get(name, 0) + amount
+    return resources, traits
+
+
+def _texts(value: object) -> tuple[str, ...]:
+    return tuple(value) if isinstance(value, tuple) else ()
+
+
+def _amount(key: str, name: str, value: str) -> int:
+    if not _CLASS.fullmatch(name):
+        raise errors.Invalid(f"Extra spec {key[:100]!r} names no resource class.")
+    try:
+        amount = int(value)
+    except ValueError:
+        amount = -1
+    if not 0 <= amount <= MOST:
+        raise errors.Invalid(f"Extra spec {key[:100]!r} must be a whole number from 0.")
+    return amount
+
+
+def _pin(shape: Shape, resources: dict[str, int], traits: set[tuple[str, str]]) -> None:
+    """Dedicated CPUs are PCPUs. Source: Nova's _translate_pinning_policies."""
+    policy, guest = _cpu_policy(shape), shape.topology.guest
+    if guest is not None and policy in ("dedicated", "mixed"):
+        pinned = shape.flavor.vcpus
+        if policy == "mixed":
+            pinned = sum(len(cell.pcpuset) for cell in guest.cells)
+            resources["VCPU"] = shape.flavor.vcpus - pinned
+        resources["PCPU"] = pinned + (guest.emulator_threads_policy == "isolate")
+    specs = shape.flavor.extra_specs
+    threads = specs.get("hw:cpu_thread_policy")
+    if threads in (None, "prefer"):
+        threads = threads or str(shape.image_props.get("hw_cpu_thread_policy", ""))
+    wanted = {"isolate": "forbidden", "require": "required"}.get(threads or "")
+    if wanted:
+        traits.add((THREADS_TRAIT, wanted))

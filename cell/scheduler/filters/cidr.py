@@ -1,0 +1,48 @@
+"""A host's address must be in the network that was asked for. Source: Nova's SimpleCIDRAffinityFilter."""
+
+from __future__ import annotations
+
+import ipaddress
+
+import numpy as np
+
+from cell.scheduler import attributes
+from cell.scheduler.filters.rule import Context
+from cell.scheduler.refusal import Refusal
+from cell.scheduler.request import Network, Request
+from cell.scheduler.snapshot import Flags, Snapshot
+
+ADDRESS = ("host_ip",)
+
+
+class CidrFilter:
+    """Asked once an address."""
+
+    name = "SimpleCIDRAffinityFilter"
+    once = True
+    on_rebuild = False
+
+    def applies(self, request: Request, context: Context) -> bool:
+        return request.shape.near is not None
+
+    def passes(self, snapshot: Snapshot, request: Request, context: Context) -> Flags:
+        near = request.shape.near
+        if near is None:
+            return np.ones(len(snapshot), dtype=np.bool_)
+        codes, addresses = attributes.codes_of(snapshot, "variable", ADDRESS)
+        return np.asarray(np.array([_refuse(near, address) is None for address in addresses], dtype=np.bool_)[codes])
+
+    def refuse_at(self, snapshot: Snapshot, position: int, request: Request, context: Context) -> Refusal | None:
+        near = request.shape.near
+        return None if near is None else _refuse(near, snapshot.states[position].host_ip)
+
+
+def _refuse(near: Network, address: str | None) -> Refusal | None:
+    try:
+        found = ipaddress.ip_address(address or "")
+    except ValueError:
+        return Refusal("has no proper address")
+    return None if found in near else Refusal(f"has address {address}, not in {near}")
+
+
+FILTER = CidrFilter()

@@ -1,0 +1,116 @@
+"""A host must meet the condition of the ``query`` hint: operators over its attributes. Source: Nova's JsonFilter.
+
+Where Nova fails the whole request (a number compared with text), the host is refused.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from cell.scheduler import attributes
+from cell.scheduler.filters.rule import Context
+from cell.scheduler.refusal import Refusal
+from cell.scheduler.request import Request
+from cell.scheduler.snapshot import Flags, Snapshot
+
+Values = dict[attributes.Path, Any]
+_COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {
+    "=": operator.eq,
+    "<": operator.lt,
+    ">": operator.gt,
+    "<=": operator.le,
+    ">=": operator.ge,
+}
+
+
+class JsonQueryFilter:
+    """Asked once a combination of values of the attributes that the condition names."""
+
+    name = "JsonFilter"
+    once = False
+    on_rebuild = False
+
+    def applies(self, request: Request, context: Context) -> bool:
+        return bool(request.shape.query)
+
+    def passes(self, snapshot: Snapshot, request: Request, context: Context) -> Flags:
+        query = request.shape.query
+        paths = sorted(set(_paths(query or [])))
+        if not query or not paths:
+            return np.full(len(snapshot), not query or _refuse(query, {}) is None)
+        columns = [attributes.codes_of(snapshot, "variable", path) for path in paths]
+        combinations, codes = np.unique(np.stack([codes for codes, _ in columns]), axis=1, return_inverse=True)
+        verdicts = [
+            _refuse(query, {path: values[code] for path, (_, values), code in zip(paths, columns, row, strict=True)})
+            is None
+            for row in combinations.T
+        ]
+        return np.asarray(np.array(verdicts, dtype=np.bool_)[np.ravel(codes)])
+
+    def refuse_at(self, snapshot: Snapshot, position: int, request: Request, context: Context) -> Refusal | None:
+        query = request.shape.query
+        if not query:
+            return None
+        paths = set(_paths(query))
+        return _refuse(query, {path: attributes.value_at(snapshot, position, "variable", path) for path in paths})
+
+
+def _paths(query: Sequence[object]) -> Iterator[attributes.Path]:
+    for term in query[1:]:
+        if isinstance(term, list):
+            yield from _paths(term)
+        elif isinstance(term, str) and term.startswith("$"):
+            yield tuple(term[1:].split("."))
+
+
+def _refuse(query: Sequence[Any], values: Values) -> Refusal | None:
+    try:
+        found = _evaluate(query, values)
+    except TypeError:
+        return Refusal("has values that the query cannot compare")
+    if isinstance(found, list):
+        found = any(found)
+    return None if found else Refusal(f"does not meet the query: has {_shown(values)}")
+
+
+def _shown(values: Values) -> str:
+    return ", ".join(f"{'.'.join(path)} {str(value)[:100]}" for path, value in values.items()) or "no such attributes"
+
+
+def _evaluate(query: Sequence[Any], values: Values) -> Any:
+    """Terms without value are left out, and ``not`` gives a list, as in Nova."""
+    if not query:
+        return True
+    sign, terms = query[0], [_term(term, values) for term in query[1:]]
+    terms = [term for term in terms if term is not None]
+    if sign == "not":
+        return [not term for term in terms]
+    if sign in ("or", "and"):
+        return any(terms) if sign == "or" else all(terms)
+    if len(terms) < 2:
+        return False
+    if sign == "in":
+        return terms[0] in terms[1:]
+    return all(_COMPARISONS[sign](terms[0], term) for term in terms[1:])
+
+
+def _term(term: Any, values: Values) -> Any:
+    if isinstance(term, list):
+        return _evaluate(term, values)
+    if not isinstance(term, str):
+        return term
+    if not term:
+        return None
+    if not term.startswith("$"):
+        return term
+    found = values[tuple(term[1:].split("."))]
+    if found is attributes.NOTHING:
+        raise TypeError(term)
+    return found
+
+
+FILTER = JsonQueryFilter()

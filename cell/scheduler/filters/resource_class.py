@@ -1,0 +1,81 @@
+"""A host must have room for what the request takes, in each resource class. Nova leaves this to Placement."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from cell.scheduler.demand import Demand, demands_of, root_required
+from cell.scheduler.filters import traits
+from cell.scheduler.filters.rule import Context
+from cell.scheduler.refusal import Refusal
+from cell.scheduler.request import Request
+from cell.scheduler.snapshot import Flags, Snapshot
+
+
+class ResourceClassFilter:
+    """With two demands, each counts only where the host's traits suit it."""
+
+    name = "ResourceClassFilter"
+    once = False
+    on_rebuild = False
+
+    def applies(self, request: Request, context: Context) -> bool:
+        return True
+
+    def passes(self, snapshot: Snapshot, request: Request, context: Context) -> Flags:
+        """Which hosts have the room."""
+        demands = _demands(request, context)
+        if len(demands) == 1:
+            return _room(snapshot, demands[0])
+        also = root_required(request.shape, context.options)
+        found = np.zeros(len(snapshot), dtype=np.bool_)
+        for demand in demands:
+            suits = [traits.lack_of(facts, demand, also) is None for facts in snapshot.facts.values]
+            found |= np.array(suits, dtype=np.bool_)[snapshot.signature] & _room(snapshot, demand)
+        return found
+
+    def refuse_at(self, snapshot: Snapshot, position: int, request: Request, context: Context) -> Refusal | None:
+        """The class of which most is lacking, relative to what is needed."""
+        return None if demand_at(snapshot, position, request, context) else _lack_at(snapshot, position, request)
+
+
+def demand_at(snapshot: Snapshot, position: int, request: Request, context: Context) -> Demand | None:
+    """The first of the request's demands that a host meets."""
+    demands = _demands(request, context)
+    also = root_required(request.shape, context.options)
+    for demand in demands:
+        suits = len(demands) == 1 or traits.lack_of(snapshot.facts_at(position), demand, also) is None
+        if suits and all(_left(snapshot, position, name) >= amount for name, amount in demand.resources.items()):
+            return demand
+    return None
+
+
+def _demands(request: Request, context: Context) -> tuple[Demand, ...]:
+    return demands_of(request.shape, pinned_only=context.options.disable_fallback_pcpu_query)
+
+
+def _room(snapshot: Snapshot, demand: Demand) -> Flags:
+    found = np.ones(len(snapshot), dtype=np.bool_)
+    for name, amount in demand.resources.items():
+        row = snapshot.row_of.get(name)
+        if row is None:
+            return np.zeros(len(snapshot), dtype=np.bool_)
+        found &= snapshot.free[row] >= amount
+    return found
+
+
+def _left(snapshot: Snapshot, position: int, name: str) -> int:
+    row = snapshot.row_of.get(name)
+    return 0 if row is None else int(snapshot.free[row, position])
+
+
+def _lack_at(snapshot: Snapshot, position: int, request: Request) -> Refusal:
+    lacks = [
+        Refusal(name, amount, _left(snapshot, position, name))
+        for name, amount in demands_of(request.shape)[-1].resources.items()
+        if _left(snapshot, position, name) < amount
+    ]
+    return max(lacks, key=lambda lack: lack.lack / lack.needed, default=Refusal("lacks the traits"))
+
+
+FILTER = ResourceClassFilter()
