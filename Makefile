@@ -14,7 +14,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 SOURCES := pyproject.toml setup.py cellcloud/_fastsched.pyx
 STAMP := $(VENV)/.installed
 
-.PHONY: cloud down status setup packages build dev check test bench annotate clean
+.PHONY: cloud down status setup packages build dev check test oracle bench annotate clean
 
 cloud: setup ## start a whole cloud and say how to use it
 	@$(BIN)/cellcloud up --profile $(PROFILE) --driver $(DRIVER) --hosts $(HOSTS) --port $(PORT) \
@@ -57,6 +57,9 @@ check: setup ## style, types, import contracts
 test: check ## every test there is
 	@etc/install-debian.sh debian-packages-test
 	$(BIN)/pytest
+
+oracle: setup ## compare with what real Nova answered: make oracle FILE=tests/oracle/nova34-decisions.jsonl.gz
+	$(BIN)/python -m tests.oracle.check $(FILE)
 
 bench: setup ## make bench NAME=create ARGS="--json"
 	$(BIN)/python -m benchmarks.$(NAME) $(ARGS)
