@@ -16,6 +16,7 @@ from cellcloud.config import Config, load
 from cellcloud.context import service_context
 from cellcloud.db.engine import Database
 from cellcloud.rpc.conductor import Conductor
+from cellcloud.rpc.ledger import Ledger
 from cellcloud.rpc.router import Router
 from cellcloud.rpc.scheduler import Scheduler
 from cellcloud.rpc.transport import Server, Transport, unique_name
@@ -46,23 +47,27 @@ class ConductorProcess:
         )
         self._loops = [
             Loop("sweep", 5.0, self.service.sweep),
+            Loop("judge", 1.0, self.service.judge),
             Loop("heartbeat", cell.report_interval, self._beat),
             self.service.nudger,
         ]
-        self._server: Server | None = None
+        self._servers: list[Server] = []
 
     def start(self) -> None:
         """Serve the queue and move runs."""
-        self._server = self._transport.serve(Conductor, self.service, server=self._owner)
+        self._servers = [
+            self._transport.serve(Conductor, self.service, server=self._owner),
+            self._transport.serve(Ledger, self.service.ledger, server=self._owner, threads=4),
+        ]
         self.engine.start()
         for loop in self._loops:
             loop.start()
 
     def stop(self) -> None:
         """Take no new calls, finish the steps at hand."""
-        if self._server is not None:
-            self._server.stop()
-            self._server = None
+        servers, self._servers = self._servers, []
+        for server in servers:
+            server.stop()
         for loop in self._loops:
             loop.stop()
         self.engine.stop()

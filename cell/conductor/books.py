@@ -33,8 +33,12 @@ def check(database: Database, *, down_time: float, stuck_after: float = 600.0) -
             found.append(Finding(check="stuck", severity="warning", subject=server_id, text=text, remedy=remedy))
         for server_id in servers.list_expired_holds(connection):
             found.append(Finding(check="holds", severity="warning", subject=server_id, text="held past its time"))
+        troubles = {host: f"in quarantine: {reason}" for host, reason in hosts.list_troubles(connection)}
         for host_record in hosts.list_hosts(connection, down_time=down_time):
-            if not host_record.up:
+            if host_record.host in troubles:
+                reason = troubles[host_record.host]
+                found.append(Finding(check="hosts", severity="error", subject=host_record.host, text=reason))
+            elif not host_record.up:
                 text = "has not reported lately" if not host_record.forced_down else "forced down"
                 found.append(Finding(check="hosts", severity="warning", subject=host_record.host, text=text))
     troubled = {finding.check for finding in found}
@@ -78,10 +82,10 @@ def timeline(database: Database, server_id: str) -> list[TimelineEntry]:
     with database.read() as connection:
         entries = [
             TimelineEntry(
-                at=made["created_at"],
+                at=made.at,
                 kind="decision",
-                text=f"chose {made['chosen'] or 'no host'} of {', '.join(made['hosts']) or 'none'}",
-                request_id=made["request_id"],
+                text=f"chose {made.chosen or 'no host'} of {', '.join(made.hosts) or 'none'}",
+                request_id=made.request_id,
             )
             for made in decisions.list_of(connection, server_id)
         ]

@@ -6,31 +6,107 @@ so the top may repeat them as often as messages get lost. A hold nobody confirms
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+import threading
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+
+import msgspec
 
 from cell.conductor.workflows import REGISTRY
 from cellcloud.context import RequestContext
-from cellcloud.db import claims, decisions, feed, hosts, runs, servers
+from cellcloud.db import changes, claims, decisions, feed, runs, servers
+from cellcloud.db.bulk import Exists
 from cellcloud.db.claims import Wanted
-from cellcloud.db.engine import Database, retried
+from cellcloud.db.engine import Connection, Database, retried
 from cellcloud.lifecycle import Operation
-from cellcloud.model.placement import ConfirmAnswer, ReserveAnswer, SelectAnswer, SelectRequest
+from cellcloud.model.change import Holding
+from cellcloud.model.decision import Conflict, DecisionBatch, Outcome, RankAnswer, RankBatch, Shape
+from cellcloud.model.placement import ConfirmAnswer, ReserveAnswer
 from cellcloud.model.server import ServerRecord, ServerSpec
 from cellcloud.rpc.scheduler import Scheduler
 
 ROUNDS = 4
+TOGETHER = 512  # servers in one question to the scheduler and one transaction
+AT_ONCE = 2  # such batches: one is ranked while another is stored
 NO_HOST = "No valid host was found."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """One server to place, and the request it belongs to."""
+
+    spec: ServerSpec
+    request_id: str
 
 
 @dataclass(slots=True)
 class _Candidate:
-    """A server on its way to a host: what the scheduler answered, and who refused it so far."""
+    """A server on its way to a host: the hosts it may still try, and the races it lost."""
 
-    spec: ServerSpec
-    answer: SelectAnswer
+    position: int
+    asked: Asked
+    hosts: list[tuple[str, str, Holding]]
     next: int = 0
-    tried: tuple[str, ...] = ()
+    conflicts: list[Conflict] = field(default_factory=list)
+    won: bool = False
+
+    def wanted(self) -> Wanted:
+        host, _, holding = self.hosts[self.next]
+        return Wanted(server_id=self.asked.spec.id, host=host, holding=holding)
+
+
+class Placer:
+    """Reserves for many threads: what gathers while others are under way shares a question and a transaction."""
+
+    def __init__(self, database: Database, scheduler: Scheduler, *, hold_seconds: float) -> None:
+        self._database = database
+        self._scheduler = scheduler
+        self._hold_seconds = hold_seconds
+        self._lock = threading.Lock()
+        self._waiting: list[tuple[RequestContext, list[Asked], Future[list[ReserveAnswer]]]] = []
+        self._leaders = 0
+
+    def reserve(self, context: RequestContext, specs: Sequence[ServerSpec]) -> list[ReserveAnswer]:
+        """One answer a spec, in order."""
+        future: Future[list[ReserveAnswer]] = Future()
+        asked = [Asked(spec=spec, request_id=spec.request_id or context.request_id) for spec in specs]
+        with self._lock:
+            self._waiting.append((context, asked, future))
+            leads = self._leaders < AT_ONCE
+            self._leaders += leads
+        while leads:
+            with self._lock:
+                batch = self._take()
+                if not batch:
+                    self._leaders -= 1
+                    break
+            self._place(batch)
+        return future.result()
+
+    def _take(self) -> list[tuple[RequestContext, list[Asked], Future[list[ReserveAnswer]]]]:
+        count, size = 0, 0
+        for _, asked, _ in self._waiting:
+            if count and size + len(asked) > TOGETHER:
+                break
+            count, size = count + 1, size + len(asked)
+        taken, self._waiting = self._waiting[:count], self._waiting[count:]
+        return taken
+
+    def _place(self, batch: list[tuple[RequestContext, list[Asked], Future[list[ReserveAnswer]]]]) -> None:
+        asked = [one for _, some, _ in batch for one in some]
+        try:
+            context = max((context for context, _, _ in batch), key=lambda each: each.budget)
+            answers = place(self._database, self._scheduler, context, asked, hold_seconds=self._hold_seconds)
+        except BaseException as error:  # noqa: BLE001 -- each waiting thread raises it
+            if len(batch) == 1:
+                batch[0][2].set_exception(error)
+                return
+            for one in batch:  # what is wrong with one must not fail the others
+                self._place([one])
+            return
+        for _, some, future in batch:
+            future.set_result([answers[one.spec.id] for one in some])
 
 
 def reserve(
@@ -42,30 +118,165 @@ def reserve(
     hold_seconds: float,
 ) -> list[ReserveAnswer]:
     """One answer a spec, in order."""
-    answers = _known(database, [spec.id for spec in specs])
-    waiting = {spec.id: spec for spec in specs if spec.id not in answers}
-    last_answers: dict[str, SelectAnswer] = {}
-    for turn in range(ROUNDS):
+    return Placer(database, scheduler, hold_seconds=hold_seconds).reserve(context, specs)
+
+
+def place(
+    database: Database, scheduler: Scheduler, context: RequestContext, asked: Iterable[Asked], *, hold_seconds: float
+) -> dict[str, ReserveAnswer]:
+    """An answer for each server by id: in one question to the scheduler and one transaction, if nobody loses."""
+    waiting = {one.spec.id: one for one in asked}
+    answers: dict[str, ReserveAnswer] = {}
+    at_least = 0
+    for _ in range(ROUNDS):
         if not waiting:
             break
-        fresh = turn > 0
-        chosen = _select(scheduler, context, list(waiting.values()), fresh=fresh)
-        last_answers |= chosen
-        held = _hold(database, context, list(waiting.values()), chosen, hold_seconds)
-        for answer in held:
-            answers[answer.server_id] = answer
-            del waiting[answer.server_id]
-        if fresh and not any(chosen[server_id].hosts for server_id in waiting):
-            break
+        batch = _question(list(waiting.values()), at_least)
+        ranked = scheduler.rank(context, batch)
+        made, at_least = _hold(database, list(waiting.values()), batch, ranked, hold_seconds)
+        answers |= made
+        waiting = {one: each for one, each in waiting.items() if one not in made}
     for server_id in waiting:
-        answers[server_id] = _refusal(last_answers[server_id])
-    return [answers[spec.id] for spec in specs]
+        detail = "others took the room on every host that was tried"
+        answers[server_id] = ReserveAnswer(server_id=server_id, outcome="refused", reason=NO_HOST, detail=detail)
+    return answers
 
 
-def _known(database: Database, server_ids: Sequence[str]) -> dict[str, ReserveAnswer]:
-    with database.read() as connection:
-        found = servers.list_by_id(connection, server_ids)
-    return {record.id: _answer_for(record) for record in found}
+def _question(asked: Sequence[Asked], at_least: int) -> RankBatch:
+    """Servers that are alike share a shape."""
+    numbers: dict[object, int] = {}
+    shapes: list[Shape] = []
+    servers_asked = []
+    together: list[int] = []
+    last: object = None
+    for one in asked:
+        spec = one.spec
+        key = _kind(spec)
+        if key not in numbers:
+            numbers[key] = len(shapes)
+            shapes.append(_shape(spec))
+        mates = (numbers[key], one.request_id)
+        if mates == last:
+            together[-1] += 1
+        else:
+            together.append(1)
+        last = mates
+        servers_asked.append((spec.id, numbers[key], int(spec.id.replace("-", "")[:12], 16)))
+    return RankBatch(
+        shapes=tuple(shapes), servers=tuple(servers_asked), together=tuple(together), at_least=at_least
+    )
+
+
+def _kind(spec: ServerSpec) -> object:
+    flavor, image = spec.flavor, spec.image
+    return (
+        (flavor.id, flavor.name, flavor.vcpus, flavor.memory_mb, flavor.root_gb, flavor.ephemeral_gb, flavor.swap_mb),
+        tuple(flavor.extra_specs.items()),
+        (image.id, image.disk_format, tuple(image.properties.items())),
+        (spec.project_id, spec.availability_zone, spec.host),
+        msgspec.json.encode(spec.scheduler_hints) if spec.scheduler_hints else None,
+    )
+
+
+def _shape(spec: ServerSpec) -> Shape:
+    return Shape(
+        flavor=spec.flavor,
+        resources=spec.flavor.resources(),
+        project_id=spec.project_id,
+        image_id=spec.image.id or None,
+        disk_format=spec.image.disk_format,
+        image_properties=spec.image.properties,
+        zone=spec.availability_zone,
+        host=spec.host,
+        hints=spec.scheduler_hints,
+    )
+
+
+@retried
+def _hold(
+    database: Database, asked: Sequence[Asked], batch: RankBatch, ranked: RankAnswer, hold_seconds: float
+) -> tuple[dict[str, ReserveAnswer], int]:
+    """Claim the best candidate of each, then the next best of those that lost, and store the winners as held.
+
+    Returns answers for all but those that lost every race, and the change that has what they lost to.
+    """
+    try:
+        return _hold_new(database, asked, batch, ranked, hold_seconds, {})
+    except Exists:
+        with database.read() as connection:
+            found = servers.list_by_id(connection, [one.spec.id for one in asked])
+        return _hold_new(database, asked, batch, ranked, hold_seconds, {record.id: record for record in found})
+
+
+def _hold_new(
+    database: Database,
+    asked: Sequence[Asked],
+    batch: RankBatch,
+    ranked: RankAnswer,
+    hold_seconds: float,
+    known: dict[str, ServerRecord],
+) -> tuple[dict[str, ReserveAnswer], int]:
+    candidates = [one for one in _candidates(asked, ranked) if one.asked.spec.id not in known]
+    answers = {record.id: _answer_for(record) for record in known.values()}
+    answers |= {one.asked.spec.id: _refusal(one, ranked) for one in candidates if not one.hosts}
+    with database.write() as connection:
+        _race(connection, candidates)
+        winners = [one for one in candidates if one.won]
+        placed = [(one.asked.spec, *one.hosts[one.next][:2]) for one in winners]
+        records = servers.insert_held(connection, placed, hold_seconds=hold_seconds)
+        decisions.insert(connection, _decision(asked, batch, ranked, candidates))
+        dropped = [one.asked.spec.id for one in candidates if one.hosts and not one.won]
+        log = claims.log(claimed=[one.wanted() for one in winners], dropped=[*dropped, *known])
+        changes.append(connection, log)
+        newest = changes.get_newest(connection) if dropped else 0
+    return answers | {record.id: _answer_for(record) for record in records}, newest
+
+
+def _candidates(asked: Sequence[Asked], ranked: RankAnswer) -> list[_Candidate]:
+    hosts = list(zip(ranked.hosts, ranked.zones, strict=True))
+    made = []
+    for position, (one, places) in enumerate(zip(asked, ranked.ranked, strict=True)):
+        choices = [(*hosts[place], ranked.holdings[ranked.takes[position]]) for place in places]
+        made.append(_Candidate(position, one, choices))
+    return made
+
+
+def _race(connection: Connection, candidates: Sequence[_Candidate]) -> None:
+    racing = [one for one in candidates if one.hosts]
+    while racing:
+        lost = claims.claim(connection, [one.wanted() for one in racing])
+        losers = []
+        for one in racing:
+            conflict = lost.get(one.asked.spec.id)
+            one.won = conflict is None
+            if conflict is not None:
+                one.conflicts.append(conflict)
+                one.next += 1
+                losers.append(one)
+        racing = [one for one in losers if one.next < len(one.hosts)]
+
+
+def _decision(
+    asked: Sequence[Asked], batch: RankBatch, ranked: RankAnswer, candidates: Sequence[_Candidate]
+) -> DecisionBatch:
+    requests = tuple(dict.fromkeys(one.request_id for one in asked))
+    numbers = {request_id: number for number, request_id in enumerate(requests)}
+    raced = {one.position: one for one in candidates}
+    outcomes = {}
+    for position in range(len(asked)):
+        one = raced.get(position)
+        if one is None:
+            outcomes[position] = Outcome()
+        elif one.conflicts:
+            host = one.hosts[one.next][0] if one.won else None
+            outcomes[position] = Outcome(host=host, conflicts=tuple(one.conflicts))
+    return DecisionBatch(
+        asked=batch,
+        answer=ranked,
+        requests=requests,
+        request_of=tuple(numbers[one.request_id] for one in asked),
+        outcomes=outcomes,
+    )
 
 
 def _answer_for(record: ServerRecord) -> ReserveAnswer:
@@ -73,62 +284,13 @@ def _answer_for(record: ServerRecord) -> ReserveAnswer:
     return ReserveAnswer(server_id=record.id, outcome=outcome, record=record)
 
 
-def _refusal(answer: SelectAnswer) -> ReserveAnswer:
-    detail = ", ".join(f"{name} refused {count}" for name, count in sorted(answer.refused.items()) if count)
-    return ReserveAnswer(server_id=answer.server_id, outcome="refused", reason=NO_HOST, detail=detail)
-
-
-def _select(
-    scheduler: Scheduler, context: RequestContext, specs: Sequence[ServerSpec], *, fresh: bool
-) -> dict[str, SelectAnswer]:
-    requests = [
-        SelectRequest(
-            server_id=spec.id,
-            resources=spec.flavor.resources(),
-            spec=replace(spec, user_data=None),
-            seed=int(spec.id.replace("-", "")[:12], 16),
-        )
-        for spec in specs
-    ]
-    return {answer.server_id: answer for answer in scheduler.select(context, requests, fresh)}
-
-
-@retried
-def _hold(
-    database: Database,
-    context: RequestContext,
-    specs: Sequence[ServerSpec],
-    chosen: dict[str, SelectAnswer],
-    hold_seconds: float,
-) -> list[ReserveAnswer]:
-    """Claim the best candidate of each, then the next best of those that lost, and store the winners as held."""
-    with database.write() as connection:
-        ids = [spec.id for spec in specs]
-        already = {record.id: record for record in servers.list_by_id(connection, ids)}
-        racing = [_Candidate(spec, chosen[spec.id]) for spec in specs if spec.id not in already]
-        placed: list[tuple[ServerSpec, str]] = []
-        while racing := [one for one in racing if one.next < len(one.answer.hosts)]:
-            wanted = [
-                Wanted(server_id=one.spec.id, host=one.answer.hosts[one.next], resources=one.spec.flavor.resources())
-                for one in racing
-            ]
-            lost = claims.claim(connection, wanted)
-            placed.extend((one.spec, one.answer.hosts[one.next]) for one in racing if one.spec.id not in lost)
-            racing = [one for one in racing if one.spec.id in lost]
-            for one in racing:
-                one.next += 1
-        if placed:
-            zones = hosts.list_zones(connection)
-            servers.insert_held(
-                connection, [(spec, host, zones.get(host, "")) for spec, host in placed], hold_seconds=hold_seconds
-            )
-        winners = {spec.id: host for spec, host in placed}
-        decisions.insert(
-            connection,
-            [(chosen[spec.id], context.request_id, winners.get(spec.id)) for spec in specs if spec.id not in already],
-        )
-        records = servers.list_by_id(connection, [*already, *winners])
-    return [_answer_for(record) for record in records]
+def _refusal(one: _Candidate, ranked: RankAnswer) -> ReserveAnswer:
+    number = ranked.why[one.position] if ranked.why else -1
+    refused = ranked.refused[number] if number >= 0 else {}
+    detail = ranked.malformed.get(one.position) or ", ".join(
+        f"{name} refused {count}" for name, count in sorted(refused.items()) if count
+    )
+    return ReserveAnswer(server_id=one.asked.spec.id, outcome="refused", reason=NO_HOST, detail=detail)
 
 
 @retried

@@ -6,12 +6,13 @@ import logging
 
 from cell.conductor import books, hearing, operations, placing
 from cell.conductor.engine import Engine
+from cell.conductor.ledger import LedgerService
 from cell.conductor.outside import Outside
 from cellcloud import errors
 from cellcloud.config import CellConfig
 from cellcloud.context import RequestContext, service_context
-from cellcloud.db import consoles, feed, hosts, runs, servers, services
-from cellcloud.db.engine import Database
+from cellcloud.db import changes, consoles, decisions, feed, hosts, runs, servers, services
+from cellcloud.db.engine import Database, retried
 from cellcloud.lifecycle import Operation, VmState
 from cellcloud.model.cell import FeedPage, Finding
 from cellcloud.model.console import ConsoleBinding
@@ -26,6 +27,7 @@ from cellcloud.service import Loop
 
 LOG = logging.getLogger(__name__)
 FEED_KEPT = 200_000  # entries; a reader further behind compares the whole
+DECISIONS_KEPT = 7 * 86400.0  # seconds, and the change log with them: so long a decision can be made again
 
 
 class ConductorService:
@@ -46,12 +48,14 @@ class ConductorService:
         self._outside = outside
         self._engine = engine
         self._router = router
+        self._placer = placing.Placer(database, scheduler, hold_seconds=config.hold_seconds)
+        self.ledger = LedgerService(database)
         self.nudger = Loop("nudge", 60.0, self._nudge)
         engine.on_feed = self.nudger.wake
 
     # ---- from the top cell -------------------------------------------------------------------------------------
     def reserve(self, context: RequestContext, specs: list[ServerSpec]) -> list[ReserveAnswer]:
-        return placing.reserve(self._database, self._scheduler, context, specs, hold_seconds=self._config.hold_seconds)
+        return self._placer.reserve(context, specs)
 
     def confirm(self, context: RequestContext, server_ids: list[str]) -> list[ConfirmAnswer]:
         answers = placing.confirm(self._database, context, server_ids)
@@ -109,7 +113,14 @@ class ConductorService:
         forced_down: bool | None,
     ) -> ServiceRecord:
         with self._database.write() as connection:
-            hosts.set_state(connection, host, enabled=enabled, disabled_reason=disabled_reason, forced_down=forced_down)
+            hosts.set_state(
+                connection,
+                host,
+                enabled=enabled,
+                disabled_reason=disabled_reason,
+                forced_down=forced_down,
+                down_time=self._config.service_down_time,
+            )
             found = hosts.list_hosts(connection, down_time=self._config.service_down_time, host=host)
         return _compute_service(found[0])
 
@@ -136,9 +147,7 @@ class ConductorService:
 
     # ---- from hosts --------------------------------------------------------------------------------------------
     def report_hosts(self, context: RequestContext, reports: list[HostReport]) -> None:
-        with self._database.write() as connection:
-            changed = hosts.report(connection, reports)
-        if changed:
+        if _report(self._database, reports):
             self._outside.forget_queues()
 
     def report_events(self, context: RequestContext, events: list[GuestEvent]) -> None:
@@ -196,11 +205,29 @@ class ConductorService:
         with self._database.write() as connection:
             consoles.prune(connection)
             feed.prune(connection, FEED_KEPT)
+            changes.prune(connection, DECISIONS_KEPT)
+            decisions.prune(connection, DECISIONS_KEPT)
+
+    def judge(self) -> None:
+        """Hosts that have gone mute are down from now on, for everybody who follows the change log."""
+        _judge(self._database, self._config.service_down_time)
 
     def _nudge(self) -> None:
         with self._database.read() as connection:
             newest = feed.list_after(connection, 2**62, 1).newest
         self._router.feed_grew(service_context(5.0), newest)
+
+
+@retried
+def _report(database: Database, reports: list[HostReport]) -> bool:
+    with database.write() as connection:
+        return hosts.report(connection, reports)
+
+
+@retried
+def _judge(database: Database, down_time: float) -> int:
+    with database.write() as connection:
+        return hosts.judge(connection, down_time=down_time)
 
 
 def _compute_service(host: Host) -> ServiceRecord:

@@ -1,55 +1,108 @@
-"""Reads the cell's hosts through the conductor: the only I/O of choosing a host."""
+"""Follows the cell's change log through the conductor: the only I/O of choosing a host."""
 
 from __future__ import annotations
 
+import logging
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-from cell.scheduler import snapshot
-from cell.scheduler.snapshot import Snapshot
+from cell.scheduler.view import Gap, View
 from cellcloud import clock, errors
 from cellcloud.context import RequestContext, service_context
-from cellcloud.rpc.conductor import Conductor
+from cellcloud.rpc.ledger import Ledger
 
-IDLE_SECONDS = 30.0
-IDLE_INTERVAL = 10.0
+LOG = logging.getLogger(__name__)
+PAGE = 2000
+BUSY_SECONDS = 10.0  # after a question, during which the log is read at every turn
+IDLE_INTERVAL = 5.0
 
 
-class Hosts:
-    """The newest columns. They are shared by every request until the next read, so that choices add up."""
+class Follower:
+    """Keeps a view of the cell: loaded once, then followed by sequence, loaded again when the log has a gap."""
 
-    def __init__(self, conductor: Conductor) -> None:
-        self._conductor = conductor
+    def __init__(self, ledger: Ledger, *, scheduler: str, order_seed: int | None = None) -> None:
+        self._ledger = ledger
+        self._scheduler = scheduler
+        self._order_seed = order_seed
         self._reading = threading.Lock()
-        self._newest: Snapshot | None = None
+        self._using = threading.Lock()
+        self._view: View | None = None
         self._read_at = float("-inf")
         self._asked_at = float("-inf")
 
-    def newest(self, context: RequestContext, *, max_age: float) -> Snapshot:
-        """Columns whose reading began at most ``max_age`` seconds ago; those who wait share one reading.
+    @contextmanager
+    def view(self, context: RequestContext, *, at_least: int = 0) -> Iterator[View]:
+        """The view, for one thread at a time, not older than that change. Raises Unreachable."""
+        self._asked_at = clock.monotonic()
+        if self._view is None or self._view.sequence < at_least:
+            self.catch_up(context)
+        with self._using:
+            yield self._current()
 
-        When no conductor answers: older ones, but for a ``max_age`` of 0; else raises Unreachable.
-        """
-        self._asked_at = begun = clock.monotonic()
-        with self._reading:
-            newest = self._newest
-            if newest is not None and self._read_at >= begun - max_age:
-                return newest
-            try:
-                return self._read(context)
-            except errors.TryLater:
-                if newest is None or not max_age:
-                    raise
-                return newest
-
-    def keep_fresh(self) -> None:
-        """Read again; seldom while nobody asks."""
-        now = clock.monotonic()
-        if now - self._asked_at < IDLE_SECONDS or now - self._read_at > IDLE_INTERVAL:
-            with self._reading:
-                self._read(service_context())
-
-    def _read(self, context: RequestContext) -> Snapshot:
+    def catch_up(self, context: RequestContext) -> None:
+        """Read the log to an end that was not there before the call; those who wait share one reading."""
         begun = clock.monotonic()
-        newest = snapshot.build(self._conductor.list_host_states(context))
-        self._newest, self._read_at = newest, begun
-        return newest
+        with self._reading:
+            if self._read_at < begun:
+                self._read(context)
+
+    def keep_up(self) -> bool:
+        """Read the log; seldom while nobody asks. True when there is more at once."""
+        now = clock.monotonic()
+        if now - self._asked_at > BUSY_SECONDS and now - self._read_at < IDLE_INTERVAL:
+            return False
+        with self._reading:
+            more = self._read(service_context(), pages=1)
+        with self._using:
+            if self._view is not None and self._view.expire(clock.monotonic()):
+                LOG.warning("choices given up of which nothing was heard")
+        return more
+
+    def nudge(self, newest: int) -> None:
+        """The log has grown to that: read at the next turn, unless it is known."""
+        if self._view is None or self._view.sequence < newest:
+            self._read_at = float("-inf")
+
+    def forget(self) -> None:
+        """Load the cell anew at the next question."""
+        with self._using:
+            self._view = None
+
+    def _read(self, context: RequestContext, *, pages: int = 1_000) -> bool:
+        begun = clock.monotonic()
+        if self._view is None:
+            self._load(context)
+        more = True
+        while more and pages:
+            more, pages = self._read_page(context), pages - 1
+        self._read_at = begun
+        return more
+
+    def _read_page(self, context: RequestContext) -> bool:
+        view = self._current()
+        page = self._ledger.list_changes(context, view.sequence, PAGE)
+        try:
+            if page.newest < view.sequence or page.oldest > view.sequence + 1:
+                raise Gap("The change log is not the one that was followed.")
+            with self._using:
+                view.follow(page.entries)
+        except Gap as gap:
+            LOG.warning("reading the whole cell again", extra={"why": gap.message, "detail": gap.detail})
+            self._load(context)
+            return True
+        return page.newest > view.sequence
+
+    def _current(self) -> View:
+        if self._view is None:
+            raise errors.Unreachable("The cell's hosts are not known yet.")
+        return self._view
+
+    def _load(self, context: RequestContext) -> None:
+        state = self._ledger.get_state(context).unpacked()
+        made = View(state, scheduler=self._scheduler, order_seed=self._order_seed)
+        with self._using:
+            if self._view is not None:
+                made.take_over(self._view)
+            self._view = made
+        LOG.info("cell loaded", extra={"hosts": len(made.snapshot), "sequence": made.sequence})

@@ -1,25 +1,28 @@
-"""The scheduler service: ranks hosts for batches of requests. Whether a host really has the room is decided by the
+"""The scheduler service: ranks hosts for batches of servers. Whether a host really has the room is decided by the
 claim in the cell's database, which every scheduler races for."""
 
 from __future__ import annotations
 
 import logging
-import threading
+import random
+import zlib
 
-from cell.scheduler.refresh import Hosts
-from cell.scheduler.select import select
-from cellcloud import fastsched
+from cell.scheduler import ranking
+from cell.scheduler.refresh import Follower
+from cellcloud import clock, fastsched
 from cellcloud.config import Config
 from cellcloud.context import RequestContext, service_context
+from cellcloud.model.decision import RankAnswer, RankBatch, Shape
 from cellcloud.model.placement import SelectAnswer, SelectRequest
 from cellcloud.rpc.conductor import Conductor
+from cellcloud.rpc.ledger import Ledger
 from cellcloud.rpc.scheduler import Scheduler
 from cellcloud.rpc.transport import Server, Transport, unique_name
 from cellcloud.service import Loop
 
 LOG = logging.getLogger(__name__)
-REFRESH_SECONDS = 1.0
-MAX_AGE_SECONDS = 2.0
+FOLLOW_SECONDS = 0.25
+BATCH_BITS = 62
 
 
 class SchedulerService:
@@ -29,18 +32,19 @@ class SchedulerService:
         self.name = "scheduler"
         self._transport = transport
         self._host = config.host
-        conductor: Conductor = transport.client(Conductor)
-        self._conductor = conductor
-        self._hosts = Hosts(conductor)
-        self._choosing = threading.Lock()
-        self._refresh_loop = Loop("refresh", REFRESH_SECONDS, self._hosts.keep_fresh)
+        self._own_name = unique_name(config.host)
+        self._conductor: Conductor = transport.client(Conductor)
+        seed = zlib.crc32(self._own_name.encode())
+        self.follower = Follower(transport.client(Ledger), scheduler=self._own_name, order_seed=seed)
+        self._numbers = random.SystemRandom()
+        self._follow_loop = Loop("follow", FOLLOW_SECONDS, self.follower.keep_up)
         self._heartbeat_loop = Loop("heartbeat", config.cell.report_interval, self._beat)
         self._server: Server | None = None
 
     # ---- service -----------------------------------------------------------------------------------------------
     def start(self) -> None:
-        self._server = self._transport.serve(Scheduler, self, server=unique_name(self._host), threads=8)
-        self._refresh_loop.start()
+        self._server = self._transport.serve(Scheduler, self, server=self._own_name, threads=8)
+        self._follow_loop.start()
         self._heartbeat_loop.start()
         LOG.info("scheduler chooses", extra={"kernel": fastsched.KERNEL})
 
@@ -48,28 +52,70 @@ class SchedulerService:
         server, self._server = self._server, None
         if server is not None:
             server.stop()
-        self._refresh_loop.stop()
+        self._follow_loop.stop()
         self._heartbeat_loop.stop()
 
     def check(self) -> dict[str, str]:
-        return {"refresh": self._refresh_loop.check()}
+        return {"follow": self._follow_loop.check()}
 
     # ---- verbs -------------------------------------------------------------------------------------------------
-    def select(self, context: RequestContext, requests: list[SelectRequest], fresh: bool) -> list[SelectAnswer]:
-        """No request is turned away on figures that were read before it came."""
-        if fresh:
-            return self._choose(context, requests, max_age=0.0)
-        answers = self._choose(context, requests, max_age=MAX_AGE_SECONDS)
-        refused = [request for request, answer in zip(requests, answers, strict=True) if not answer.hosts]
-        if not refused:
-            return answers
-        again = {answer.server_id: answer for answer in self._choose(context, refused, max_age=0.0)}
-        return [again.get(answer.server_id, answer) for answer in answers]
+    def rank(self, context: RequestContext, batch: RankBatch) -> RankAnswer:
+        """Nobody is refused on figures that were read before the call."""
+        answer = self._rank(context, batch)
+        if all(ranked or position in answer.malformed for position, ranked in enumerate(answer.ranked)):
+            return answer
+        self.follower.catch_up(context)
+        with self.follower.view(context) as view:
+            if view.sequence == answer.basis.sequence:
+                return answer
+            ranking.undo(view, batch)
+        return self._rank(context, batch)
 
-    def _choose(self, context: RequestContext, requests: list[SelectRequest], *, max_age: float) -> list[SelectAnswer]:
-        hosts = self._hosts.newest(context, max_age=max_age)
-        with self._choosing:
-            return select(hosts, requests)
+    def log_grew(self, context: RequestContext, newest: int) -> None:
+        self.follower.nudge(newest)
+        self._follow_loop.wake()
+
+    def select(self, context: RequestContext, requests: list[SelectRequest], fresh: bool) -> list[SelectAnswer]:
+        """``rank`` for callers of an earlier release."""
+        if fresh:
+            self.follower.catch_up(context)
+        batch = RankBatch(
+            shapes=tuple(_shape(asked) for asked in requests),
+            servers=tuple((asked.server_id, number, asked.seed) for number, asked in enumerate(requests)),
+            exclude={asked.server_id: asked.exclude for asked in requests if asked.exclude},
+        )
+        answer = self.rank(context, batch)
+        return [
+            SelectAnswer(
+                server_id=asked.server_id,
+                hosts=tuple(answer.hosts[place] for place in answer.ranked[position]),
+                refused=answer.refused[answer.why[position]] if answer.why[position] >= 0 else {},
+                malformed=answer.malformed.get(position, ""),
+            )
+            for position, asked in enumerate(requests)
+        ]
+
+    def _rank(self, context: RequestContext, batch: RankBatch) -> RankAnswer:
+        with self.follower.view(context, at_least=batch.at_least) as view:
+            return ranking.rank(view, batch, self._numbers.getrandbits(BATCH_BITS), now=clock.monotonic())
 
     def _beat(self) -> None:
         self._conductor.heartbeat(service_context(), "nova-scheduler", self._host)
+
+
+def _shape(asked: SelectRequest) -> Shape:
+    spec = asked.spec
+    return Shape(
+        flavor=spec.flavor,
+        resources=asked.resources,
+        project_id=spec.project_id,
+        image_id=spec.image.id or None,
+        disk_format=spec.image.disk_format,
+        image_properties=spec.image.properties,
+        zone=spec.availability_zone,
+        host=spec.host,
+        hints=spec.scheduler_hints,
+        pci_requests=asked.pci_requests,
+        group=asked.group,
+        alternates=asked.alternates,
+    )

@@ -69,9 +69,10 @@ def share_of(holding: Holding) -> Share:
     resources = holding.resources
     return Share(
         resources=resources,
-        memory_mb=resources.get("MEMORY_MB", 0),
-        disk_mb=resources.get("DISK_GB", 0) * 1024,
-        vcpus=resources.get("VCPU", 0) + resources.get("PCPU", 0),
+        memory_mb=_given(holding.memory_mb, resources.get("MEMORY_MB", 0)),
+        disk_mb=_given(holding.disk_mb, resources.get("DISK_GB", 0) * 1024),
+        vcpus=_given(holding.vcpus, resources.get("VCPU", 0) + resources.get("PCPU", 0)),
+        building=holding.building,
         placed=holding.placed,
     )
 
@@ -332,6 +333,13 @@ class Snapshot:
         share = held.share or (share_of(holding) if holding is not None else None)
         if share is not None:
             self._move(held.position, share, -1, building=held.report == self._reports[held.position])
+
+    def share_of_server(self, server_id: str) -> Share:
+        """What was subtracted for a server. Raises KeyError when nothing was."""
+        share = self._held[server_id].share
+        if share is None:
+            raise KeyError(server_id)
+        return share
 
     def host_of(self, server_id: str) -> str | None:
         """The host a server was noted on."""

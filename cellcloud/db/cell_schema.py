@@ -99,16 +99,21 @@ hosts = sa.Table(
     sa.Column("host", NAME, primary_key=True),
     sa.Column("id", ID, nullable=False, unique=True),
     sa.Column("queue", NAME, nullable=False),  # server name of the compute service that answers for the host
-    sa.Column("zone", NAME, nullable=False),
+    sa.Column("zone", NAME, nullable=False),  # an aggregate's, else its own
+    sa.Column("own_zone", NAME, nullable=False),
+    sa.Column("machine", NAME, nullable=False, index=True),  # what the hypervisor calls itself
     sa.Column("facts", Json, nullable=False),
     sa.Column("enabled", sa.Boolean, nullable=False, default=True),
     sa.Column("disabled_reason", sa.String(255)),
     sa.Column("forced_down", sa.Boolean, nullable=False, default=False),
+    sa.Column("up", sa.Boolean, nullable=False, default=True),  # as the change log has it
+    sa.Column("trouble", sa.Text, nullable=False, default=""),  # why nothing new is put there; empty: nothing
     sa.Column("generation", sa.BigInteger, nullable=False, default=1),
     sa.Column("created_at", UtcDateTime, nullable=False),
     sa.Column("last_seen", UtcDateTime, nullable=False),
 )
-# capacity = floor((total - reserved) * ratio); a claim is one conditional update of ``used`` against it.
+# capacity = floor((total - reserved) * ratio); a claim is a conditional update of ``used`` against it. Room in each of
+# PostgreSQL's pages lets an update stay in its page and leave the index alone.
 inventories = sa.Table(
     "inventories",
     metadata,
@@ -119,27 +124,78 @@ inventories = sa.Table(
     sa.Column("ratio", sa.Float, nullable=False),
     sa.Column("capacity", sa.BigInteger, nullable=False),
     sa.Column("used", sa.BigInteger, nullable=False, default=0),
+    postgresql_with={"fillfactor": 60},
 )
+# ``holding``: what a server takes of the host, see cellcloud.model.change.Holding.
 claims = sa.Table(
     "claims",
     metadata,
     sa.Column("server_id", ID, primary_key=True),
     sa.Column("host", NAME, primary_key=True),
-    sa.Column("resource_class", sa.String(64), primary_key=True),
-    sa.Column("amount", sa.BigInteger, nullable=False),
-    sa.Column("created_at", UtcDateTime, nullable=False),
-    sa.Index("ix_claims_host", "host"),
+    sa.Column("holding", Json, nullable=False),
+)
+
+# What a scheduler chose: one row a batch with all that it read and answered, one row a server that leads to it.
+decision_batches = sa.Table(
+    "decision_batches",
+    metadata,
+    sa.Column("id", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("sequence", sa.BigInteger, nullable=False),
+    sa.Column("record", sa.LargeBinary(1 << 24), nullable=False),
+    sa.Column("at", UtcDateTime, nullable=False, index=True),
 )
 decisions = sa.Table(
     "decisions",
     metadata,
-    sa.Column("id", ID, primary_key=True),
-    sa.Column("server_id", ID, nullable=False, index=True),
-    sa.Column("request_id", sa.String(64), nullable=False),
-    sa.Column("hosts", Json, nullable=False),
-    sa.Column("chosen", NAME),
-    sa.Column("refused", Json, nullable=False),
+    sa.Column("server_id", ID, primary_key=True),
+    sa.Column("batch", sa.BigInteger, primary_key=True),
+    sa.Column("position", sa.Integer, nullable=False),
+)
+decision_requests = sa.Table(
+    "decision_requests",
+    metadata,
+    sa.Column("request_id", sa.String(64), primary_key=True),
+    sa.Column("batch", sa.BigInteger, primary_key=True),
+)
+
+# The change log of what schedulers read: one entry a transaction. Its sequence is given out as the feed's is.
+changes = sa.Table(
+    "changes",
+    metadata,
+    sa.Column("sequence", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("entry", Json, nullable=False),
+    sa.Column("at", UtcDateTime, nullable=False, index=True),
+)
+change_counter = sa.Table(
+    "change_counter",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("value", sa.BigInteger, nullable=False),
+)
+
+host_aggregates = sa.Table(
+    "host_aggregates",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("version", sa.BigInteger, nullable=False),
+    sa.Column("aggregate", Json, nullable=False),
+    sa.Column("updated_at", UtcDateTime, nullable=False),
+)
+
+# Scheduling policies: documents that never change, one of them in force, at most one tried in its shadow.
+policies = sa.Table(
+    "policies",
+    metadata,
+    sa.Column("version", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("document", Json, nullable=False),
+    sa.Column("comment", sa.Text, nullable=False, default=""),
     sa.Column("created_at", UtcDateTime, nullable=False),
+)
+policy_roles = sa.Table(
+    "policy_roles",
+    metadata,
+    sa.Column("role", sa.String(16), primary_key=True),  # active | shadow
+    sa.Column("version", sa.Integer, nullable=False),
 )
 
 console_tokens = sa.Table(

@@ -1,137 +1,244 @@
 """Claims: who uses how much of which host. The database says who won.
 
-A claim is one conditional UPDATE per host and resource class, checked by its row count, and one row per claim, in one
-transaction. Claims for the same host in one call share the UPDATE.
+What a batch takes of a host is added up, and hosts that give the same amounts share one conditional UPDATE, checked by
+its row count. Only when that finds somebody without room are the rows locked and the losers told apart. Rows are met
+in the order of their hosts.
 """
 
 from __future__ import annotations
 
+import functools
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
+import msgspec
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from cellcloud import metrics
+from cellcloud.db import bulk, changes
 from cellcloud.db.cell_schema import claims, inventories
-from cellcloud.db.engine import utc_now
+from cellcloud.db.engine import Json, LostRace
+from cellcloud.model import codec
+from cellcloud.model.change import Changes, Holding
+from cellcloud.model.decision import Conflict
+
+_PLAIN = codec.to_plain(Holding())
+KINDS_AT_ONCE = 8  # different amounts in one UPDATE
+Amounts = tuple[tuple[str, int], ...]  # (resource class, amount) in the order of the classes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """Room for one server on one host: resource class -> amount."""
+    """Room for one server on one host. ``holding`` says it, else ``resources``: resource class -> amount."""
 
     server_id: str
     host: str
-    resources: Mapping[str, int]
+    resources: Mapping[str, int] = field(default_factory=dict)
+    holding: Holding | None = None
+
+    @property
+    def amounts(self) -> Mapping[str, int]:
+        return self.holding.resources if self.holding else self.resources
 
 
-class _Full(Exception):
-    """Rolls the savepoint back."""
-
-
-def claim(connection: Connection, wanted: Sequence[Wanted]) -> set[str]:
-    """Take room for each; returns the ids of those that lost. Those hold nothing."""
-    lost: set[str] = set()
-    by_host: dict[str, list[Wanted]] = defaultdict(list)
-    for item in wanted:
-        by_host[item.host].append(item)
-    for host in sorted(by_host):
-        items = by_host[host]
-        if _claim_together(connection, host, items):
-            continue
-        if len(items) == 1:
-            lost.add(items[0].server_id)
-            continue
-        lost.update(item.server_id for item in items if not _claim_together(connection, host, [item]))
-    metrics.CLAIMS.labels("won").inc(len(wanted) - len(lost))
+def claim(connection: Connection, wanted: Sequence[Wanted]) -> dict[str, Conflict]:
+    """Take room for each; returns those that lost by server id, which hold nothing. The caller writes the log."""
+    if not wanted:
+        return {}
+    lost: dict[str, Conflict] = {}
+    winners = wanted
+    if not _add_all(connection, _totals(wanted)):
+        winners, lost = _judge(connection, wanted)
+        if not _add_all(connection, _totals(winners)):
+            raise LostRace("A host's figures changed under their lock; try again shortly.")
+    bulk.insert(connection, claims, _rows(winners))
+    metrics.CLAIMS.labels("won").inc(len(winners))
     metrics.CLAIMS.labels("lost").inc(len(lost))
     return lost
 
 
-def _claim_together(connection: Connection, host: str, items: Sequence[Wanted]) -> bool:
-    total: Counter[str] = Counter()
-    for item in items:
-        total.update({name: amount for name, amount in item.resources.items() if amount})
-    try:
-        with connection.begin_nested():
-            for name in sorted(total):
-                changed = connection.execute(
-                    sa.update(inventories)
-                    .where(
-                        inventories.c.host == host,
-                        inventories.c.resource_class == name,
-                        inventories.c.used + total[name] <= inventories.c.capacity,
-                    )
-                    .values(used=inventories.c.used + total[name])
-                )
-                if changed.rowcount != 1:
-                    raise _Full
-            rows = [
-                {"server_id": item.server_id, "host": host, "resource_class": name, "amount": amount}
-                for item in items
-                for name, amount in item.resources.items()
-                if amount
-            ]
-            if rows:
-                connection.execute(sa.insert(claims).values(created_at=utc_now()), rows)
-    except _Full:
-        return False
+def _totals(wanted: Iterable[Wanted], sign: int = 1) -> dict[str, dict[str, int]]:
+    totals: dict[str, dict[str, int]] = defaultdict(dict)
+    for item in wanted:
+        total = totals[item.host]
+        for name, amount in item.amounts.items():
+            if amount:
+                total[name] = total.get(name, 0) + sign * amount
+    return totals
+
+
+def _rows(wanted: Sequence[Wanted]) -> list[dict[str, Any]]:
+    texts: dict[int, str] = {}
+    rows = []
+    for item in wanted:
+        source = item.holding or item.resources
+        if id(source) not in texts:
+            texts[id(source)] = _text(item)
+        rows.append({"server_id": item.server_id, "host": item.host, "holding": texts[id(source)]})
+    return rows
+
+
+def _text(item: Wanted) -> str:
+    given = item.holding or Holding(resources={name: amount for name, amount in item.resources.items() if amount})
+    plain = codec.to_plain(given)
+    return msgspec.json.encode({name: value for name, value in plain.items() if value != _PLAIN[name]}).decode()
+
+
+def _add_all(connection: Connection, totals: Mapping[str, Mapping[str, int]]) -> bool:
+    """Add to what hosts give where it stays within capacity; False, with nothing done, when it does not somewhere."""
+    hosts_of: dict[tuple[str, ...], dict[Amounts, list[str]]] = {}
+    for host in sorted(totals):
+        amounts = tuple(sorted((name, amount) for name, amount in totals[host].items() if amount))
+        if amounts:
+            names = tuple(name for name, _ in amounts)
+            hosts_of.setdefault(names, {}).setdefault(amounts, []).append(host)
+    savepoint = connection.begin_nested()
+    for names, kinds in hosts_of.items():
+        for some in _parts(list(kinds.items())):
+            hosts = sorted(host for _, members in some for host in members)
+            given: dict[str, Any] = {"hosts": hosts}
+            for number, (amounts, members) in enumerate(some):
+                given[f"hosts_{number}"] = members
+                given |= {f"amount_{number}_{place}": amount for place, (_, amount) in enumerate(amounts)}
+            if connection.execute(_adding(names, len(some)), given).rowcount != len(names) * len(hosts):
+                savepoint.rollback()
+                return False
+    savepoint.commit()
     return True
 
 
+def _parts(kinds: list[tuple[Amounts, list[str]]]) -> list[list[tuple[Amounts, list[str]]]]:
+    return [kinds[first : first + KINDS_AT_ONCE] for first in range(0, len(kinds), KINDS_AT_ONCE)]
+
+
+@functools.cache
+def _adding(names: tuple[str, ...], kinds: int) -> sa.Update:
+    """Adds amounts of these classes, of so many kinds of hosts. What is taken away is let pass."""
+    table = inventories.c
+
+    def amounts(number: int) -> sa.ColumnElement[int]:
+        given = [sa.bindparam(f"amount_{number}_{place}", type_=sa.BigInteger) for place in range(len(names))]
+        whens = dict(zip(names[1:], given[1:], strict=True))
+        return sa.case(whens, value=table.resource_class, else_=given[0]) if whens else given[0]
+
+    amount = amounts(0)
+    if kinds > 1:
+        rest = [(table.host.in_(sa.bindparam(f"hosts_{n}", expanding=True)), amounts(n)) for n in range(1, kinds)]
+        amount = sa.case(*rest, else_=amount)
+    return (
+        sa.update(inventories)
+        .where(
+            table.host.in_(sa.bindparam("hosts", expanding=True)),
+            table.resource_class.in_(names),
+            sa.or_(table.used + amount <= table.capacity, amount < 0),
+        )
+        .values(used=table.used + amount)
+    )
+
+
+def _judge(connection: Connection, wanted: Sequence[Wanted]) -> tuple[list[Wanted], dict[str, Conflict]]:
+    """Who fits, first come, first served, by figures that are now locked."""
+    rows = connection.execute(
+        sa.select(inventories.c.host, inventories.c.resource_class, inventories.c.capacity, inventories.c.used)
+        .where(inventories.c.host.in_(sorted({item.host for item in wanted})))
+        .order_by(inventories.c.host, inventories.c.resource_class)
+        .with_for_update()
+    )
+    figures = {(row.host, row.resource_class): (row.capacity, row.used) for row in rows}
+    taken: Counter[tuple[str, str]] = Counter()
+    winners: list[Wanted] = []
+    lost: dict[str, Conflict] = {}
+    for item in wanted:
+        conflict = _conflict(item, figures, taken)
+        if conflict is not None:
+            lost[item.server_id] = conflict
+            continue
+        winners.append(item)
+        taken.update({(item.host, name): amount for name, amount in item.amounts.items()})
+    return winners, lost
+
+
+def _conflict(
+    item: Wanted, figures: Mapping[tuple[str, str], tuple[int, int]], taken: Mapping[tuple[str, str], int]
+) -> Conflict | None:
+    for name, amount in sorted(item.amounts.items()):
+        capacity, used = figures.get((item.host, name), (0, 0))
+        used += taken.get((item.host, name), 0)
+        if amount and used + amount > capacity:
+            return Conflict(host=item.host, resource_class=name, capacity=capacity, used=used, wanted=amount)
+    return None
+
+
 def release(connection: Connection, server_ids: Sequence[str]) -> None:
-    """Give back all that the servers hold; what holds nothing is left alone. Idempotent."""
+    """Give back all that the servers hold, and log it; what holds nothing is left alone. Idempotent."""
     if not server_ids:
         return
     rows = connection.execute(
         sa.select(claims)
         .where(claims.c.server_id.in_(server_ids))
-        .order_by(claims.c.host, claims.c.resource_class, claims.c.server_id)
+        .order_by(claims.c.server_id, claims.c.host)
+        .with_for_update()
     ).all()
-    given_back: Counter[tuple[str, str]] = Counter()
-    for row in rows:
-        gone = connection.execute(
-            sa.delete(claims).where(
-                claims.c.server_id == row.server_id,
-                claims.c.host == row.host,
-                claims.c.resource_class == row.resource_class,
-            )
-        )
-        if gone.rowcount == 1:
-            given_back[(row.host, row.resource_class)] += row.amount
-    for (host, name), amount in sorted(given_back.items()):
-        connection.execute(
-            sa.update(inventories)
-            .where(inventories.c.host == host, inventories.c.resource_class == name)
-            .values(used=inventories.c.used - amount)
-        )
+    if not rows:
+        return
+    if connection.execute(sa.delete(claims).where(claims.c.server_id.in_(server_ids))).rowcount != len(rows):
+        raise LostRace("A server claimed more while it was released; try again shortly.")
+    held = [
+        Wanted(server_id=row.server_id, host=row.host, holding=codec.from_plain(row.holding, Holding)) for row in rows
+    ]
+    if not _add_all(connection, _totals(held, -1)):
+        raise LostRace("A host went while its servers did; try again shortly.")
+    changes.append(connection, log(released=held))
+
+
+def log(*, claimed: Sequence[Wanted] = (), released: Sequence[Wanted] = (), dropped: Sequence[str] = ()) -> Changes:
+    """What to write into the change log of claims made, given back, and not got."""
+    numbers: dict[str, int] = {}
+    holdings: list[Holding] = []
+    known: dict[int, int] = {}
+
+    def number_of(item: Wanted) -> int:
+        source = item.holding or item.resources
+        if id(source) not in known:
+            text = _text(item)
+            if text not in numbers:
+                numbers[text] = len(holdings)
+                holdings.append(codec.from_plain(msgspec.json.decode(text), Holding))
+            known[id(source)] = numbers[text]
+        return known[id(source)]
+
+    return Changes(
+        claimed=tuple((item.server_id, item.host, number_of(item)) for item in claimed),
+        released=tuple((item.server_id, item.host, number_of(item)) for item in released),
+        dropped=tuple(dropped),
+        holdings=tuple(holdings),
+    )
 
 
 def list_mismatches(connection: Connection) -> list[tuple[str, str, int, int]]:
-    """(host, resource class, used as counted, sum of its claims) where the two differ."""
-    held = (
-        sa.select(claims.c.host, claims.c.resource_class, sa.func.sum(claims.c.amount).label("held"))
-        .group_by(claims.c.host, claims.c.resource_class)
-        .subquery()
-    )
+    """(host, resource class, used as counted, sum of its claims) where the two differ. Both are read at once."""
+    nothing = sa.cast(sa.null(), Json)
     rows = connection.execute(
-        sa.select(
-            inventories.c.host,
-            inventories.c.resource_class,
-            inventories.c.used,
-            sa.func.coalesce(held.c.held, 0).label("held"),
+        sa.union_all(
+            sa.select(inventories.c.host, inventories.c.resource_class, inventories.c.used, nothing.label("holding")),
+            sa.select(claims.c.host, sa.literal(""), sa.literal(0, sa.BigInteger), claims.c.holding),
         )
-        .select_from(
-            inventories.outerjoin(
-                held,
-                (inventories.c.host == held.c.host) & (inventories.c.resource_class == held.c.resource_class),
-            )
-        )
-        .where(inventories.c.used != sa.func.coalesce(held.c.held, 0))
     )
-    return [(row.host, row.resource_class, int(row.used), int(row.held)) for row in rows]
+    used: dict[tuple[str, str], int] = {}
+    held: Counter[tuple[str, str]] = Counter()
+    for host, name, amount, holding in rows:
+        if name:
+            used[(host, name)] = int(amount)
+        else:
+            held.update({(host, each): count for each, count in holding["resources"].items()})
+    return [
+        (host, name, used.get((host, name), 0), held[(host, name)])
+        for host, name in sorted(used.keys() | held.keys())
+        if used.get((host, name), 0) != held[(host, name)]
+    ]
 
 
 def list_owners(connection: Connection) -> list[str]:

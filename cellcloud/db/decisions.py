@@ -1,41 +1,131 @@
-"""What the scheduler chose for whom, and how many hosts each filter refused."""
+"""What schedulers chose for whom, and all it was chosen from: enough to explain a decision and to make it again."""
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Sequence
-from typing import Any
+import datetime as dt
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from cellcloud.db.cell_schema import decisions
-from cellcloud.db.engine import utc_now
-from cellcloud.model.placement import SelectAnswer
+from cellcloud.db import bulk
+from cellcloud.db.cell_schema import decision_batches, decision_requests, decisions
+from cellcloud.db.engine import utc_after, utc_now
+from cellcloud.model import codec
+from cellcloud.model.decision import Decision, DecisionBatch, ShadowSummary
+
+EXAMPLES = 20
+READ_AT_ONCE = 200
+PRUNED_AT_ONCE = 200
 
 
-def insert(connection: Connection, made: Sequence[tuple[SelectAnswer, str, str | None]]) -> None:
-    """(answer, request id, host that was claimed or None) each."""
-    if made:
-        connection.execute(
-            sa.insert(decisions).values(created_at=utc_now()),
-            [
-                {
-                    "id": str(uuid.uuid4()),
-                    "server_id": answer.server_id,
-                    "request_id": request_id,
-                    "hosts": list(answer.hosts),
-                    "chosen": chosen,
-                    "refused": answer.refused,
-                }
-                for answer, request_id, chosen in made
-            ],
+def insert(connection: Connection, batch: DecisionBatch) -> None:
+    """Store a batch, compressed, and a row for each of its servers and requests."""
+    number = batch.answer.batch
+    connection.execute(
+        sa.insert(decision_batches).values(
+            id=number, sequence=batch.answer.basis.sequence, record=codec.pack(batch), at=utc_now()
         )
-
-
-def list_of(connection: Connection, server_id: str) -> list[dict[str, Any]]:
-    """The decisions about a server, oldest first."""
-    rows = connection.execute(
-        sa.select(decisions).where(decisions.c.server_id == server_id).order_by(decisions.c.created_at)
     )
-    return [dict(row._mapping) for row in rows]
+    rows = [
+        {"server_id": server[0], "batch": number, "position": place} for place, server in enumerate(batch.asked.servers)
+    ]
+    bulk.insert(connection, decisions, rows)
+    bulk.insert(connection, decision_requests, [{"request_id": each, "batch": number} for each in batch.requests])
+
+
+def _decisions(connection: Connection, query: sa.Select[tuple[str, int, int]]) -> list[Decision]:
+    found = connection.execute(query.limit(READ_AT_ONCE)).all()
+    stored = connection.execute(
+        sa.select(decision_batches).where(decision_batches.c.id.in_(sorted({row.batch for row in found})))
+    )
+    batches: dict[int, tuple[DecisionBatch, dt.datetime]] = {
+        row.id: (codec.unpack(row.record, DecisionBatch), row.at) for row in stored
+    }
+    made = [
+        Decision(
+            id=f"{row.batch:x}-{row.position}",
+            server_id=row.server_id,
+            position=row.position,
+            at=batches[row.batch][1],
+            batch=batches[row.batch][0],
+        )
+        for row in found
+        if row.batch in batches
+    ]
+    return sorted(made, key=lambda decision: (decision.at, decision.position))
+
+
+_ROWS = sa.select(decisions.c.server_id, decisions.c.batch, decisions.c.position)
+
+
+def list_of(connection: Connection, server_id: str) -> list[Decision]:
+    """The decisions about a server, oldest first."""
+    return _decisions(connection, _ROWS.where(decisions.c.server_id == server_id))
+
+
+def find(connection: Connection, key: str) -> list[Decision]:
+    """Decisions by server id, request id or decision id, oldest first; [] when there are none."""
+    if key.startswith("req-"):
+        numbers = sa.select(decision_requests.c.batch).where(decision_requests.c.request_id == key)
+        made = _of_batches(connection, list(connection.execute(numbers).scalars()))
+        return [decision for decision in made if decision.request_id == key]
+    batch, dash, place = key.partition("-")
+    if dash and place.isdigit() and len(key) < 30:
+        try:
+            number = int(batch, 16)
+        except ValueError:
+            return []
+        made = _of_batches(connection, [number])
+        return [decision for decision in made if decision.position == int(place)]
+    return list_of(connection, key)
+
+
+def list_batches(connection: Connection, numbers: list[int]) -> list[DecisionBatch]:
+    """Whole batches by their numbers; unknown ones are left out."""
+    rows = connection.execute(sa.select(decision_batches.c.record).where(decision_batches.c.id.in_(numbers)))
+    return [codec.unpack(row.record, DecisionBatch) for row in rows]
+
+
+def _of_batches(connection: Connection, numbers: list[int]) -> list[Decision]:
+    rows = connection.execute(sa.select(decision_batches).where(decision_batches.c.id.in_(numbers))).all()
+    made = []
+    for row in rows:
+        batch: DecisionBatch = codec.unpack(row.record, DecisionBatch)
+        made += [
+            Decision(id=f"{row.id:x}-{place}", server_id=server[0], position=place, at=row.at, batch=batch)
+            for place, server in enumerate(batch.asked.servers)
+        ]
+    return sorted(made, key=lambda decision: (decision.at, decision.position))
+
+
+def list_recent(connection: Connection, limit: int) -> list[Decision]:
+    """Decisions of the newest ``limit`` batches, oldest first."""
+    newest = sa.select(decision_batches.c.id).order_by(decision_batches.c.at.desc()).limit(limit)
+    return _of_batches(connection, list(connection.execute(newest).scalars()))
+
+
+def summarise_shadow(connection: Connection, version: int) -> ShadowSummary:
+    """How many kept decisions were made with that shadow, and which of them it would have made otherwise."""
+    count, differing, examples = 0, 0, []
+    rows = connection.execute(sa.select(decision_batches).order_by(decision_batches.c.at.desc()).limit(10_000))
+    for row in rows:
+        batch: DecisionBatch = codec.unpack(row.record, DecisionBatch)
+        if batch.answer.basis.shadow == version:
+            count += len(batch.asked.servers)
+            differing += len(batch.answer.shadowed)
+            examples += [f"{row.id:x}-{place}" for place in batch.answer.shadowed]
+    return ShadowSummary(version=version, decisions=count, differing=differing, examples=tuple(examples[:EXAMPLES]))
+
+
+def prune(connection: Connection, seconds: float) -> int:
+    """Forget what is older than that, some at a time; returns how many batches went."""
+    old = sa.select(decision_batches.c.id, decision_batches.c.record).where(decision_batches.c.at < utc_after(-seconds))
+    rows = connection.execute(old.limit(PRUNED_AT_ONCE)).all()
+    for row in rows:
+        batch: DecisionBatch = codec.unpack(row.record, DecisionBatch)
+        ids = [server[0] for server in batch.asked.servers]
+        connection.execute(sa.delete(decisions).where(decisions.c.server_id.in_(ids), decisions.c.batch == row.id))
+        mine = decision_requests.c.request_id.in_(batch.requests)
+        connection.execute(sa.delete(decision_requests).where(mine, decision_requests.c.batch == row.id))
+    connection.execute(sa.delete(decision_batches).where(decision_batches.c.id.in_([row.id for row in rows])))
+    return len(rows)

@@ -168,6 +168,8 @@ class Database:
         if self.dialect == "sqlite" and parsed.database:
             self._queue = _WRITERS.setdefault(str(Path(parsed.database).resolve()), threading.RLock())
         self._reader = self.engine.execution_options(readonly=True)
+        steady = {} if self.dialect == "sqlite" else {"isolation_level": "REPEATABLE READ"}
+        self._steady_reader = self.engine.execution_options(readonly=True, **steady)
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
@@ -179,6 +181,12 @@ class Database:
     def read(self) -> Iterator[Connection]:
         """A transaction that only reads."""
         with _translated(), self._reader.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def read_as_one(self) -> Iterator[Connection]:
+        """A transaction that only reads, and whose queries all see the same committed state."""
+        with _translated(), self._steady_reader.begin() as connection:
             yield connection
 
     def close(self) -> None:

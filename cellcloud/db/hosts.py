@@ -3,75 +3,163 @@
 from __future__ import annotations
 
 import math
+import re
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from cellcloud import errors
-from cellcloud.db.cell_schema import hosts, inventories, servers
+from cellcloud.db import changes
+from cellcloud.db.cell_schema import claims, host_aggregates, hosts, inventories, servers
 from cellcloud.db.engine import utc_after, utc_now
 from cellcloud.model import codec
-from cellcloud.model.host import Host, HostFacts, HostReport, HostState
+from cellcloud.model.change import Changes, HostChange
+from cellcloud.model.host import Aggregate, Host, HostedServer, HostFacts, HostReport, HostState
+
+LONGEST_NAME = 255
+MOST = 1 << 31  # of anything a machine has: MiB of memory, GiB of disk, processors
+MOST_RATIO = 1000
+RESOURCE_CLASS = re.compile(r"[A-Z0-9_]{1,64}")
+NOTHING_KNOWN = HostFacts(
+    hypervisor_hostname="", hypervisor_type="", hypervisor_version=0, host_ip="", vcpus=0, memory_mb=0, disk_gb=0
+)
+_BY_NAME = sa.select(hosts).where(hosts.c.host.in_(sa.bindparam("names", expanding=True)))
+_ALL_INVENTORIES = sa.select(
+    inventories.c.host,
+    inventories.c.resource_class,
+    inventories.c.total,
+    inventories.c.reserved,
+    inventories.c.ratio,
+    inventories.c.used,
+)
+_ALL_CLAIMS = sa.select(claims.c.server_id, claims.c.host, claims.c.holding)
 
 
 def report(connection: Connection, reports: Sequence[HostReport]) -> bool:
-    """Store what hosts say of themselves; True when anything but the heartbeat changed."""
-    known = {
-        row.host: row
-        for row in connection.execute(sa.select(hosts).where(hosts.c.host.in_([item.host for item in reports])))
-    }
+    """Store what hosts say of themselves; True when anything but the heartbeat changed, which the log then has.
+
+    What cannot be true is not stored: the host keeps what it said before and is put into quarantine, with the reason,
+    until it says better. The other reports are not concerned.
+    """
+    last = {item.host: item for item in reports if 0 < len(item.host) <= LONGEST_NAME}
+    known = {row.host: row for row in connection.execute(_BY_NAME, {"names": sorted(last)})}
     stored = _stored_inventories(connection, sorted(known))
-    changed = False
-    for item in sorted(reports, key=lambda given: given.host):
-        _check(item)
-        row = known.get(item.host)
-        facts = codec.to_plain(item.facts)
-        zone, queue = item.zone, item.queue or item.host
-        if row is None:
-            connection.execute(
-                sa.insert(hosts).values(
-                    host=item.host,
-                    id=str(uuid.uuid5(uuid.NAMESPACE_DNS, item.host)),
-                    queue=queue,
-                    zone=zone,
-                    facts=facts,
-                    created_at=utc_now(),
-                    last_seen=utc_now(),
-                )
-            )
-        elif _same(row, facts, zone, queue):
-            if stored.get(item.host) == _inventory(item):
-                continue
-        else:
-            connection.execute(
-                sa.update(hosts)
-                .where(hosts.c.host == item.host)
-                .values(facts=facts, zone=zone, queue=queue, generation=hosts.c.generation + 1)
-            )
-        changed = True
-        _store_inventories(connection, item)
+    rivals = _list_rivals(connection, list(last.values()))
+    troubles = {host: fault_of(item) or _second_name(item, rivals) for host, item in last.items()}
+    news = [
+        item
+        for host, item in sorted(last.items())
+        if host not in known or _differs(known[host], stored.get(host, {}), item, troubles[host])
+    ]
     if known:
         connection.execute(sa.update(hosts).where(hosts.c.host.in_(sorted(known))).values(last_seen=utc_now()))
-    return changed
+    if not news:
+        return False
+    names = [item.host for item in news]
+    before = _static_states(connection, names, lock=True)
+    for item in news:
+        _store(connection, item, troubles[item.host], is_new=item.host not in before)
+    found = list(aggregates_of(connection))
+    _set_zones(connection, names, found)
+    changes.append(connection, Changes(hosts=_differences(before, _static_states(connection, names))))
+    return True
 
 
-def _check(item: HostReport) -> None:
-    ratios = (item.cpu_ratio, item.memory_ratio, item.disk_ratio)
-    figures = (item.facts.vcpus, item.facts.memory_mb, item.facts.disk_gb)
-    if not all(math.isfinite(ratio) and 0 < ratio <= 1000 for ratio in ratios):
-        raise errors.Invalid(f"Host {item.host} reports a ratio that is not between 0 and 1000.")
-    if not all(0 <= figure <= 2**40 for figure in figures):
-        raise errors.Invalid(f"Host {item.host} reports a capacity that cannot be.")
+def fault_of(item: HostReport) -> str:
+    """What in a report cannot be true, in plain words; "" when nothing is wrong."""
+    return next(_faults(item), "")
+
+
+def _faults(item: HostReport) -> Iterator[str]:
+    facts = item.facts
+    for name in ("cpu_ratio", "memory_ratio", "disk_ratio"):
+        ratio = getattr(item, name)
+        if not math.isfinite(ratio) or not 0 < ratio <= MOST_RATIO:
+            yield f"{name} is {ratio!r}, which is not between 0 and {MOST_RATIO}"
+    for name, (total, reserved, _) in _inventory(item).items():
+        if not 0 <= total <= MOST:
+            yield f"{name} is {total}, which no machine has"
+        if not 0 <= reserved <= MOST:
+            yield f"{reserved} reserved of {name} cannot be"
+        if not RESOURCE_CLASS.fullmatch(name):
+            yield f"{name[:64]!r} is no resource class"
+    for metric in facts.metrics:
+        if not math.isfinite(metric.value):
+            yield f"metric {metric.name} is {metric.value!r}, which is no number"
+    for pool in facts.pci_pools:
+        if not 0 <= pool.count <= MOST:
+            yield f"{pool.count} PCI devices {pool.vendor_id}:{pool.product_id} cannot be"
+    for cell in facts.numa or ():
+        pages = [figure for page in cell.mempages for figure in (page.total, page.used, page.reserved)]
+        if not all(0 <= figure <= MOST for figure in (cell.memory, cell.memory_usage, cell.cpu_usage, *pages)):
+            yield f"figures of NUMA cell {cell.id} cannot be"
+
+
+def _list_rivals(connection: Connection, reports: Sequence[HostReport]) -> dict[str, list[str]]:
+    """Machine -> the names it is known by already, and those it takes in these reports, the oldest first."""
+    machines = sorted({item.facts.hypervisor_hostname for item in reports})
+    rows = connection.execute(
+        sa.select(hosts.c.host, hosts.c.machine)
+        .where(hosts.c.machine.in_(machines), hosts.c.trouble == "", _is_alive_or_used())
+        .order_by(hosts.c.created_at, hosts.c.host)
+    )
+    names: dict[str, list[str]] = {}
+    for row in rows:
+        names.setdefault(row.machine, []).append(row.host)
+    for item in sorted(reports, key=lambda each: each.host):
+        taken = names.setdefault(item.facts.hypervisor_hostname, [])
+        if item.host not in taken:
+            taken.append(item.host)
+    return names
+
+
+def _is_alive_or_used() -> sa.ColumnElement[bool]:
+    guests = sa.select(servers.c.id).where(servers.c.host == hosts.c.host, servers.c.deleted.is_(False))
+    return sa.or_(hosts.c.up, guests.exists())
+
+
+def _second_name(item: HostReport, rivals: dict[str, list[str]]) -> str:
+    machine = item.facts.hypervisor_hostname
+    first = rivals[machine][0] if machine else item.host
+    return "" if first == item.host else f"it is the machine {machine}, which is known as host {first}"
+
+
+def _differs(row: Any, stored: dict[str, tuple[int, int, float]], item: HostReport, trouble: str) -> bool:
+    if row.trouble != trouble or row.up == row.forced_down:
+        return True
+    if trouble:
+        return False
+    same = _same(row, codec.to_plain(item.facts), item.zone, item.queue or item.host)
+    return not same or stored != _inventory(item)
+
+
+def _store(connection: Connection, item: HostReport, trouble: str, *, is_new: bool) -> None:
+    values: dict[str, Any] = {"trouble": trouble, "queue": item.queue or item.host}
+    if not trouble or is_new:
+        facts = NOTHING_KNOWN if trouble else item.facts
+        machine = item.facts.hypervisor_hostname[:LONGEST_NAME]
+        values |= {"facts": codec.to_plain(facts), "own_zone": item.zone, "zone": item.zone, "machine": machine}
+    if is_new:
+        own_id = str(uuid.uuid5(uuid.NAMESPACE_DNS, item.host))
+        values |= {"host": item.host, "id": own_id, "up": True, "created_at": utc_now(), "last_seen": utc_now()}
+        connection.execute(sa.insert(hosts).values(values))
+    else:
+        up = sa.not_(hosts.c.forced_down)
+        values |= {"up": up, "last_seen": utc_now(), "generation": hosts.c.generation + 1}
+        connection.execute(sa.update(hosts).where(hosts.c.host == item.host).values(values))
+    if not trouble:
+        _store_inventories(connection, item)
 
 
 def _same(row: Any, facts: dict[str, Any], zone: str, queue: str) -> bool:
     ignored = {"uptime"}
     before = {name: value for name, value in row.facts.items() if name not in ignored}
     after = {name: value for name, value in facts.items() if name not in ignored}
-    return before == after and row.zone == zone and row.queue == queue
+    return before == after and row.own_zone == zone and row.queue == queue
 
 
 def _inventory(item: HostReport) -> dict[str, tuple[int, int, float]]:
@@ -79,7 +167,7 @@ def _inventory(item: HostReport) -> dict[str, tuple[int, int, float]]:
         "VCPU": (item.facts.vcpus, item.reserved_vcpus, item.cpu_ratio),
         "MEMORY_MB": (item.facts.memory_mb, item.reserved_memory_mb, item.memory_ratio),
         "DISK_GB": (item.facts.disk_gb, item.reserved_disk_gb, item.disk_ratio),
-    }
+    } | {name: (total, 0, 1.0) for name, total in item.facts.resources.items()}
 
 
 def _stored_inventories(connection: Connection, names: Sequence[str]) -> dict[str, dict[str, tuple[int, int, float]]]:
@@ -90,7 +178,10 @@ def _stored_inventories(connection: Connection, names: Sequence[str]) -> dict[st
 
 
 def _store_inventories(connection: Connection, item: HostReport) -> None:
-    for name, (total, reserved, ratio) in _inventory(item).items():
+    found = _inventory(item)
+    gone = sa.and_(inventories.c.host == item.host, inventories.c.resource_class.not_in(sorted(found)))
+    connection.execute(sa.update(inventories).where(gone).values(total=0, reserved=0, capacity=0))
+    for name, (total, reserved, ratio) in sorted(found.items()):
         values = {
             "total": total,
             "reserved": reserved,
@@ -102,8 +193,132 @@ def _store_inventories(connection: Connection, item: HostReport) -> None:
             connection.execute(sa.insert(inventories).values(host=item.host, resource_class=name, used=0, **values))
 
 
+def judge(connection: Connection, *, down_time: float) -> int:
+    """Log the hosts that have gone mute as down; returns how many. Their next report logs them as up."""
+    mute = sa.and_(hosts.c.up, hosts.c.last_seen <= utc_after(-down_time))
+    names = list(connection.execute(sa.select(hosts.c.host).where(mute).order_by(hosts.c.host)).scalars())
+    if not names:
+        return 0
+    before = _static_states(connection, names, lock=True)
+    connection.execute(sa.update(hosts).where(hosts.c.host.in_(names), mute).values(up=False))
+    after = _static_states(connection, names)
+    changes.append(connection, Changes(hosts=_differences(before, after)))
+    return len(names)
+
+
+def aggregates_of(connection: Connection) -> Iterator[Aggregate]:
+    """Every aggregate, by id."""
+    for row in connection.execute(sa.select(host_aggregates).order_by(host_aggregates.c.id)):
+        yield codec.from_plain(row.aggregate, Aggregate)
+
+
+def set_zones(connection: Connection, names: Sequence[str], aggregates: Sequence[Aggregate]) -> tuple[HostChange, ...]:
+    """Give hosts the zones that aggregates put them into; returns what changed, for the log."""
+    before = _static_states(connection, names, lock=True)
+    _set_zones(connection, names, aggregates)
+    return _differences(before, _static_states(connection, names))
+
+
+def _set_zones(connection: Connection, names: Sequence[str], aggregates: Sequence[Aggregate]) -> None:
+    """A host's zone is that of the first of its aggregates that names one, else its own. Source: Nova's rule."""
+    zones: dict[str, str] = {}
+    for aggregate in sorted(aggregates, key=lambda each: each.id, reverse=True):
+        if zone := aggregate.metadata.get("availability_zone"):
+            zones |= dict.fromkeys(aggregate.hosts, zone)
+    rows = connection.execute(
+        sa.select(hosts.c.host, hosts.c.zone, hosts.c.own_zone).where(hosts.c.host.in_(names)).order_by(hosts.c.host)
+    ).all()
+    for row in rows:
+        zone = zones.get(row.host, row.own_zone)
+        if zone != row.zone:
+            connection.execute(sa.update(hosts).where(hosts.c.host == row.host).values(zone=zone))
+
+
+def _differences(before: Mapping[str, HostState], after: Mapping[str, HostState]) -> tuple[HostChange, ...]:
+    return tuple(
+        HostChange(before=before.get(host), after=after.get(host))
+        for host in sorted(before.keys() | after.keys())
+        if before.get(host) != after.get(host)
+    )
+
+
 def _up(down_time: float) -> sa.ColumnElement[bool]:
     return sa.and_(hosts.c.forced_down.is_(False), hosts.c.last_seen > utc_after(-down_time))
+
+
+def _static_states(connection: Connection, names: Sequence[str], *, lock: bool = False) -> dict[str, HostState]:
+    """Hosts without what claims say of them."""
+    query = sa.select(hosts).where(hosts.c.host.in_(names)).order_by(hosts.c.host)
+    rows = connection.execute(query.with_for_update() if lock else query).all()
+    found = _stored_inventories(connection, names)
+    return {row.host: _state_of(row, found.get(row.host, {})) for row in rows}
+
+
+def _state_of(row: Any, inventory: Mapping[str, tuple[int, int, float]]) -> HostState:
+    facts: HostFacts = codec.from_plain(row.facts, HostFacts)
+    ratios = {name: ratio for name, (_, _, ratio) in inventory.items()}
+    return HostState(
+        host=row.host,
+        queue=row.queue,
+        zone=row.zone,
+        uuid=row.id,
+        enabled=row.enabled and not row.trouble,
+        up=row.up,
+        capacity={n: max(0, math.floor((total - kept) * ratio)) for n, (total, kept, ratio) in inventory.items()},
+        used={},
+        generation=row.generation,
+        traits=facts.traits,
+        vcpus=facts.vcpus,
+        memory_mb=facts.memory_mb,
+        local_gb=facts.disk_gb,
+        disk_available_least=facts.disk_available_least,
+        cpu_allocation_ratio=ratios.get("VCPU", 1.0),
+        ram_allocation_ratio=ratios.get("MEMORY_MB", 1.0),
+        disk_allocation_ratio=ratios.get("DISK_GB", 1.0),
+        hypervisor_type=facts.hypervisor_type,
+        hypervisor_version=facts.hypervisor_version,
+        host_ip=facts.host_ip,
+        cpu_info=facts.cpu_info,
+        supported_instances=facts.supported_instances or _guessed_kinds(facts),
+        stats=facts.stats,
+        metrics=facts.metrics,
+        numa=facts.numa,
+        pci_pools=facts.pci_pools,
+    )
+
+
+def _guessed_kinds(facts: HostFacts) -> tuple[tuple[str, str, str], ...]:
+    architecture = facts.cpu_info.get("arch")
+    kinds = ("kvm", "qemu") if facts.virt_type == "kvm" else (facts.virt_type,)
+    return tuple((str(architecture), kind, "hvm") for kind in kinds) if architecture else ()
+
+
+def list_states(connection: Connection, *, down_time: float | None = None) -> list[HostState]:
+    """Every host as the scheduler sees it, with its use, in three queries.
+
+    ``up`` is as the change log has it, or with a ``down_time`` as the clock says now.
+    """
+    up = hosts.c.up if down_time is None else _up(down_time)
+    rows = connection.execute(sa.select(hosts, up.label("is_up")).order_by(hosts.c.host)).all()
+    inventory: dict[str, dict[str, tuple[int, int, float]]] = {}
+    used: dict[str, dict[str, int]] = {}
+    for host, name, total, reserved, ratio, amount in connection.execute(_ALL_INVENTORIES):
+        inventory.setdefault(host, {})[name] = (total, reserved, ratio)
+        used.setdefault(host, {})[name] = amount
+    hosted: dict[str, list[HostedServer]] = {}
+    for server_id, host, holding in connection.execute(_ALL_CLAIMS):
+        server = HostedServer(uuid=server_id, image_props=holding.get("image_props", {}))
+        hosted.setdefault(host, []).append(server)
+    return [
+        replace(
+            _state_of(row, inventory.get(row.host, {})),
+            up=bool(row.is_up),
+            used=used.get(row.host, {}),
+            servers=len(hosted.get(row.host, ())),
+            hosted=tuple(hosted.get(row.host, ())),
+        )
+        for row in rows
+    ]
 
 
 def _room(connection: Connection) -> dict[str, dict[str, tuple[int, int, int]]]:
@@ -122,27 +337,6 @@ def _guests(connection: Connection) -> dict[str, int]:
     return {row.host: row.n for row in rows}
 
 
-def list_states(connection: Connection, *, down_time: float) -> list[HostState]:
-    """Every host as the scheduler sees it, in three queries."""
-    room, guests = _room(connection), _guests(connection)
-    rows = connection.execute(sa.select(hosts, _up(down_time).label("up")).order_by(hosts.c.host))
-    return [
-        HostState(
-            host=row.host,
-            queue=row.queue,
-            zone=row.zone,
-            enabled=row.enabled,
-            up=bool(row.up),
-            capacity={name: figures[1] for name, figures in room.get(row.host, {}).items()},
-            used={name: figures[2] for name, figures in room.get(row.host, {}).items()},
-            generation=row.generation,
-            traits=tuple(row.facts.get("traits", ())),
-            servers=guests.get(row.host, 0),
-        )
-        for row in rows
-    ]
-
-
 def list_hosts(connection: Connection, *, down_time: float, host: str | None = None) -> list[Host]:
     """Every host with all that is known of it."""
     room, guests = _room(connection), _guests(connection)
@@ -156,7 +350,7 @@ def list_hosts(connection: Connection, *, down_time: float, host: str | None = N
             zone=row.zone,
             facts=codec.from_plain(row.facts, HostFacts),
             enabled=row.enabled,
-            disabled_reason=row.disabled_reason,
+            disabled_reason=_reason(row),
             forced_down=row.forced_down,
             up=bool(row.up),
             total={name: figures[0] for name, figures in room.get(row.host, {}).items()},
@@ -185,6 +379,17 @@ def is_up(connection: Connection, host: str, *, down_time: float) -> bool:
     return bool(connection.execute(sa.select(_up(down_time)).select_from(hosts).where(hosts.c.host == host)).scalar())
 
 
+def _reason(row: Any) -> str | None:
+    """Why nothing new is put there, the quarantine before an administrator's words."""
+    return f"in quarantine: {row.trouble}" if row.trouble else row.disabled_reason
+
+
+def list_troubles(connection: Connection) -> list[tuple[str, str]]:
+    """(host, reason) of each host in quarantine."""
+    rows = connection.execute(sa.select(hosts.c.host, hosts.c.trouble).where(hosts.c.trouble != "").order_by("host"))
+    return [(row.host, row.trouble) for row in rows]
+
+
 def set_state(
     connection: Connection,
     host: str,
@@ -192,12 +397,19 @@ def set_state(
     enabled: bool | None,
     disabled_reason: str | None,
     forced_down: bool | None,
+    down_time: float = 15.0,
 ) -> None:
-    """Raises NotFound. None leaves a value; enabling clears the reason."""
+    """Raises NotFound. None leaves a value; enabling clears the reason. What changes is logged."""
     values: dict[str, Any] = {"generation": hosts.c.generation + 1}
     if enabled is not None:
         values |= {"enabled": enabled, "disabled_reason": None if enabled else disabled_reason}
     if forced_down is not None:
-        values["forced_down"] = forced_down
-    if connection.execute(sa.update(hosts).where(hosts.c.host == host).values(**values)).rowcount == 0:
+        values |= {
+            "forced_down": forced_down,
+            "up": False if forced_down else hosts.c.last_seen > utc_after(-down_time),
+        }
+    before = _static_states(connection, [host], lock=True)
+    if not before:
         raise errors.NotFound(f"Compute host {host} could not be found.")
+    connection.execute(sa.update(hosts).where(hosts.c.host == host).values(**values))
+    changes.append(connection, Changes(hosts=_differences(before, _static_states(connection, [host]))))

@@ -7,10 +7,12 @@ import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import msgspec
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
 from cellcloud import errors
+from cellcloud.db import bulk
 from cellcloud.db.cell_schema import servers
 from cellcloud.db.engine import utc_after, utc_now
 from cellcloud.lifecycle import TaskState, VmState
@@ -18,6 +20,7 @@ from cellcloud.model import codec
 from cellcloud.model.network import Port
 from cellcloud.model.server import Fault, ServerRecord, ServerSpec
 
+_HOLD = sa.select(utc_now(), utc_after(sa.bindparam("seconds", type_=sa.Float)))
 NOW = object()  # as a changed value: the database's time
 
 
@@ -45,28 +48,54 @@ def record_of(row: Row[Any]) -> ServerRecord:
     )
 
 
-def insert_held(connection: Connection, placed: Sequence[tuple[ServerSpec, str, str]], *, hold_seconds: float) -> None:
-    """Store servers as held: (spec, host, zone) each."""
-    connection.execute(
-        sa.insert(servers).values(created_at=utc_now(), updated_at=utc_now(), hold_until=utc_after(hold_seconds)),
-        [
-            {
-                "id": spec.id,
-                "project_id": spec.project_id,
-                "user_id": spec.user_id,
-                "version": 1,
-                "generation": 0,
-                "vm_state": VmState.BUILDING,
-                "task_state": TaskState.SCHEDULING,
-                "host": host,
-                "availability_zone": zone,
-                "held": True,
-                "spec": codec.to_plain(spec),
-                "ports": [],
-            }
-            for spec, host, zone in placed
-        ],
-    )
+def insert_held(
+    connection: Connection, placed: Sequence[tuple[ServerSpec, str, str]], *, hold_seconds: float
+) -> list[ServerRecord]:
+    """Store servers as held: (spec, host, zone) each; returns their records. Raises Exists."""
+    if not placed:
+        return []
+    now, until = connection.execute(_HOLD, {"seconds": hold_seconds}).one()
+    rows = [
+        {
+            "id": spec.id,
+            "project_id": spec.project_id,
+            "user_id": spec.user_id,
+            "version": 1,
+            "generation": 0,
+            "vm_state": VmState.BUILDING.value,
+            "task_state": TaskState.SCHEDULING.value,
+            "power_state": 0,
+            "host": host,
+            "availability_zone": zone,
+            "held": True,
+            "hold_until": until.replace(tzinfo=None),
+            "delete_requested": False,
+            "locked": False,
+            "spec": msgspec.json.encode(spec).decode(),
+            "ports": "[]",
+            "created_at": now.replace(tzinfo=None),
+            "updated_at": now.replace(tzinfo=None),
+            "deleted": False,
+        }
+        for spec, host, zone in placed
+    ]
+    bulk.insert(connection, servers, rows)
+    return [
+        ServerRecord(
+            spec=spec,
+            version=1,
+            generation=0,
+            vm_state=VmState.BUILDING,
+            task_state=TaskState.SCHEDULING,
+            held=True,
+            host=host,
+            node=host,
+            availability_zone=zone,
+            created_at=now,
+            updated_at=now,
+        )
+        for spec, host, zone in placed
+    ]
 
 
 _BY_ID = sa.select(servers).where(servers.c.id.in_(sa.bindparam("ids", expanding=True)))

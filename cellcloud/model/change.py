@@ -16,11 +16,19 @@ from cellcloud.model.numa import Placed
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Holding:
-    """What a server takes of a host and brings to it. ``resources``: resource class -> amount, none of them 0."""
+    """What a server takes of a host and brings to it. ``resources``: resource class -> amount, none of them 0.
+
+    ``memory_mb``, ``disk_mb`` and ``vcpus`` are what it takes of the figures that weighers read, where that does not
+    follow from ``resources``. ``building``: it counts as an operation under way.
+    """
 
     resources: dict[str, int] = field(default_factory=dict)
     image_props: dict[str, str] = field(default_factory=dict)
     placed: Placed | None = None
+    memory_mb: int | None = None
+    disk_mb: int | None = None
+    vcpus: int | None = None
+    building: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,8 +10,8 @@ from __future__ import annotations
 import datetime as dt
 from dataclasses import dataclass, field
 
+from cellcloud.model.change import Holding
 from cellcloud.model.flavor import Flavor
-from cellcloud.model.numa import Placed
 from cellcloud.model.pci import PciRequest
 from cellcloud.model.placement import PlacedGroup
 
@@ -42,11 +42,12 @@ class Shape:
 class RankBatch:
     """``servers``: (server id, number of its shape, seed), each seeing the room the ones before it take.
 
-    ``exclude``: server id -> hosts it has lost. ``at_least``: the change that must have been read.
+    ``together``: how many of them, in their order, one request made together; () when each stands alone. ``exclude``: server id -> hosts it has lost. ``at_least``: the change that must have been read.
     """
 
     shapes: tuple[Shape, ...]
     servers: tuple[tuple[str, int, int], ...]
+    together: tuple[int, ...] = ()
     exclude: dict[str, tuple[str, ...]] = field(default_factory=dict)
     at_least: int = 0
 
@@ -76,8 +77,8 @@ class RankAnswer:
 
     ``refused``: filter -> how many hosts it refused; ``why``: the number of each server's, -1 where nobody counted.
     ``zones``: of ``hosts``. ``shadowed``: position -> the host that the shadow policy would have chosen ("": none),
-    where it is another one. ``malformed``: position -> what is wrong with the request. ``placed``: position -> what
-    the server would take of the NUMA cells and devices of each of its ranked hosts, where it takes any.
+    where it is another one. ``malformed``: position -> what is wrong with the request. ``holdings``: what servers
+    take of their host; ``takes``: the number of each server's, -1 where none fits.
     """
 
     batch: int
@@ -89,7 +90,8 @@ class RankAnswer:
     why: tuple[int, ...] = ()
     shadowed: dict[int, str] = field(default_factory=dict)
     malformed: dict[int, str] = field(default_factory=dict)
-    placed: dict[int, tuple[Placed | None, ...]] = field(default_factory=dict)
+    holdings: tuple[Holding, ...] = ()
+    takes: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,7 @@ from cellcloud.model.pci import PciPool
 class HostFacts:
     """What a driver says of its machine. Memory MiB, disk GiB; ``*_used`` as the hypervisor sees it.
 
-    What follows ``virt_type`` is as in HostState.
+    What follows ``virt_type`` is as in HostState, but for ``resources``: further resource classes and how much of each.
     """
 
     hypervisor_hostname: str
@@ -33,6 +33,7 @@ class HostFacts:
     metrics: tuple[Metric, ...] = ()
     numa: tuple[NumaCell, ...] | None = None
     pci_pools: tuple[PciPool, ...] = ()
+    resources: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,6 +15,7 @@ from cellcloud.rpc.compute import Compute
 from cellcloud.rpc.conductor import Conductor
 from cellcloud.rpc.consoleauth import ConsoleAuth
 from cellcloud.rpc.interface import verbs_of
+from cellcloud.rpc.ledger import Ledger
 from cellcloud.rpc.router import Router
 from cellcloud.rpc.scheduler import Scheduler
 
@@ -23,7 +24,7 @@ SOURCES = sorted(
     path for top in ("cellcloud", "top_api", "cell", "tests", "benchmarks") for path in (ROOT / top).rglob("*.py")
 )
 PRODUCT = [path for path in SOURCES if path.parts[len(ROOT.parts)] not in ("tests", "benchmarks")]
-INTERFACES = (Conductor, Scheduler, Compute, ConsoleAuth, Router)
+INTERFACES = (Conductor, Ledger, Scheduler, Compute, ConsoleAuth, Router)
 GOLDEN = Path(__file__).with_name("interfaces.json")
 
 

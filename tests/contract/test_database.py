@@ -15,8 +15,9 @@ from cellcloud import errors
 from cellcloud.db import cell_schema, claims, consoles, feed, hosts, migrate, runs, servers, top_schema
 from cellcloud.db.claims import Wanted
 from cellcloud.db.engine import Database, retried, utc_after, utc_now
+from cellcloud.model.decision import Conflict
 from cellcloud.model.guest import GuestEvent
-from tests.workflows.world import CellUnderTest, make_spec
+from tests.workflows.world import CellUnderTest, make_report, make_spec
 
 IDS = [f"00000000-0000-4000-8000-{n:012d}" for n in range(100)]
 
@@ -49,7 +50,7 @@ def test_forty_racing_claims_for_ten_slots(cell_database: Database) -> None:
     barrier = threading.Barrier(8)
 
     @retried
-    def claim_one(database: Database, server_id: str) -> set[str]:
+    def claim_one(database: Database, server_id: str) -> dict[str, Conflict]:
         with database.write() as connection:
             return claims.claim(connection, [wanted(server_id)])
 
@@ -72,7 +73,7 @@ def test_claims_of_one_batch_share_a_host_and_the_losers_hold_nothing(cell_datab
     assert len(lost) == 3
     assert IDS[6] in lost
     with cell_database.write() as connection:
-        assert not lost & set(claims.list_owners(connection))
+        assert not lost.keys() & set(claims.list_owners(connection))
         claims.release(connection, IDS[:7])
         claims.release(connection, IDS[:7])
     with cell_database.read() as connection:
@@ -197,6 +198,11 @@ def test_hosts_up_down_and_refused_reports(cell_database: Database) -> None:
         )
         states = {state.host: state.up for state in hosts.list_states(connection, down_time=15)}
         assert states == {"h1": True, "h2": False}
+        assert hosts.judge(connection, down_time=15) == 1
+        assert hosts.judge(connection, down_time=15) == 0
+        assert {state.host: state.up for state in hosts.list_states(connection)} == states
+        assert hosts.report(connection, [make_report("h2")])
+        assert {state.host: state.up for state in hosts.list_states(connection)} == {"h1": True, "h2": True}
         assert hosts.is_up(connection, "h1", down_time=15)
         assert not hosts.is_up(connection, "nowhere", down_time=15)
 

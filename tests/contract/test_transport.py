@@ -10,6 +10,7 @@ import pytest
 from cellcloud import errors
 from cellcloud.context import RequestContext, service_context
 from cellcloud.model.guest import CommandKind, ConsoleAddress, GuestCommand, GuestState
+from cellcloud.model.decision import RankAnswer, RankBatch
 from cellcloud.model.placement import SelectAnswer, SelectRequest
 from cellcloud.rpc.compute import Compute
 from cellcloud.rpc.router import Router
@@ -30,6 +31,12 @@ class Answering:
         if self.error is not None:
             raise self.error
         return [SelectAnswer(server_id=self.name, hosts=("a", "b"), refused={"zone": 3})]
+
+    def rank(self, context: RequestContext, batch: RankBatch) -> RankAnswer:
+        raise AssertionError("nobody asks for it")
+
+    def log_grew(self, context: RequestContext, newest: int) -> None:
+        raise AssertionError("nobody tells it")
 
 
 class Host:

@@ -166,7 +166,7 @@ def test_forty_messages_race_for_ten_places(cloud: Cloud, database: Database, wa
     held = [reserve(conductor, make_spec(number)).server_id for number in range(TAKEN)]
     sockets = [cloud.state / "run" / f"{CELL}.scheduler.sock", cloud.state / "run" / f"{CELL}.conductor.sock"]
     sockets += [cloud.cell_config(CELL).state_dir / "run" / f"{name}.sock" for name in ("scheduler", "conductor")]
-    verbs = ["select", "reserve", "select", "reserve"]
+    verbs = ["rank", "reserve", "rank", "reserve"]
     before = [count_calls(sock, verb) for sock, verb in zip(sockets, verbs, strict=True)]
     try:
         with ThreadPoolExecutor(RACERS) as pool:

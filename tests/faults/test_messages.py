@@ -15,8 +15,8 @@ from tests.faults.one_process import Fate, OneProcess, one_process
 # stopped and deleted.
 MESSAGES = [
     ("Conductor.reserve", 1),
-    ("Scheduler.select", 1),
-    ("Conductor.list_host_states", 1),
+    ("Scheduler.rank", 1),
+    ("Ledger.list_changes", 1),
     ("Conductor.confirm", 1),
     ("Compute.apply", 1),
     ("Compute.apply", 2),

@@ -1,22 +1,15 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import pytest
 
 from cell.scheduler import snapshot
-from cell.scheduler.__main__ import build
 from cell.scheduler.select import select
-from cell.scheduler.service import SchedulerService
-from cellcloud import config, errors
 from cellcloud.context import RequestContext
 from cellcloud.model.host import HostState
 from cellcloud.model.placement import SelectRequest
-from cellcloud.rpc.conductor import Conductor
-from cellcloud.rpc.scheduler import Scheduler
-from cellcloud.rpc.transport import Transport
-from tests.unit.cell_world import MemoryConductor, eventually, make_spec, server_id
+from tests.unit.cell_world import make_spec
 
 CONTEXT = RequestContext(budget=86_400)
 
@@ -100,65 +93,3 @@ def test_different_seeds_spread_over_equal_hosts() -> None:
 
 def test_no_hosts_at_all() -> None:
     assert choose([], request()) == [()]
-
-
-@dataclass
-class Cell:
-    conductor: MemoryConductor
-    service: SchedulerService
-    client: Scheduler
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[Cell]:
-    options = config.load()
-    options = replace(options, host="s1", cell=replace(options.cell, name="unit", report_interval=0.1))
-    transport = Transport("unit", "kombu+memory://")
-    conductor = MemoryConductor()
-    server = transport.serve(Conductor, conductor, server="c1")
-    service = build(options, transport=transport)
-    service.start()
-    yield Cell(conductor, service, transport.client(Scheduler))
-    service.stop()
-    server.stop()
-    transport.close()
-
-
-@pytest.fixture
-def cell(running: Cell) -> Cell:
-    running.conductor.away = False
-    running.conductor.states = [state("a", capacity={"VCPU": 2, "MEMORY_MB": 8192, "DISK_GB": 100})]
-    running.service._hosts.newest(CONTEXT, max_age=0.0)
-    return running
-
-
-def test_choices_add_up_between_two_readings(cell: Cell) -> None:
-    answers = [cell.client.select(CONTEXT, [request(number)], False)[0].hosts for number in range(2)]
-    assert answers == [("a",), ("a",)]
-    reads = cell.conductor.state_reads
-    assert cell.client.select(CONTEXT, [request(3)], False)[0].hosts == ("a",)
-    assert cell.conductor.state_reads > reads, "nobody is turned away on old figures"
-
-
-def test_fresh_reads_first(cell: Cell) -> None:
-    cell.client.select(CONTEXT, [request(1)], False)
-    cell.conductor.states = [state("b")]
-    assert cell.client.select(CONTEXT, [request(1)], True)[0].hosts == ("b",)
-
-
-def test_answers_keep_the_order_of_the_requests(cell: Cell) -> None:
-    requests = [request(1, resources={"VCPU": 99}), request(2), request(3, resources={"VCPU": 99}), request(4)]
-    answers = cell.client.select(CONTEXT, requests, False)
-    assert [answer.server_id for answer in answers] == [server_id(number) for number in (1, 2, 3, 4)]
-    assert [bool(answer.hosts) for answer in answers] == [False, True, False, True]
-
-
-def test_without_a_conductor_there_is_no_answer_but_an_error(cell: Cell) -> None:
-    cell.conductor.away = True
-    with pytest.raises(errors.Unreachable):
-        cell.client.select(CONTEXT, [request(1)], True)
-
-
-def test_it_says_that_it_lives(cell: Cell) -> None:
-    eventually(lambda: ("nova-scheduler", "s1") in cell.conductor.heartbeats)
-    assert cell.service.check() == {"refresh": "ok"}

@@ -6,8 +6,9 @@ is called again at once, and an engine that "dies" leaves its lease to the next 
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import sqlalchemy as sa
 
@@ -20,6 +21,8 @@ from cellcloud.context import RequestContext
 from cellcloud.db import cell_schema, claims, hosts, runs, servers
 from cellcloud.db.engine import Database
 from cellcloud.lifecycle import Operation, PowerState
+from cellcloud.model.change import Holding
+from cellcloud.model.decision import Basis, RankAnswer, RankBatch
 from cellcloud.model.flavor import Flavor
 from cellcloud.model.guest import CommandKind, GuestCommand, GuestEvent
 from cellcloud.model.host import HostFacts, HostReport
@@ -89,13 +92,41 @@ class FakeNetworks:
 
 
 class FakeScheduler:
-    """Every host, in order."""
+    """Every host, in order. ``asked``: the batches that came."""
 
     def __init__(self, names: Sequence[str]) -> None:
         self.names = tuple(names)
+        self.asked: list[RankBatch] = []
+
+    def rank(self, context: RequestContext, batch: RankBatch) -> RankAnswer:
+        self.asked.append(batch)
+        return RankAnswer(
+            batch=uuid.uuid4().int >> 66,
+            basis=Basis(scheduler="fake", sequence=0),
+            hosts=self.names,
+            zones=("nova",) * len(self.names),
+            ranked=(tuple(range(len(self.names))),) * len(batch.servers),
+            holdings=tuple(Holding(resources=shape.resources) for shape in batch.shapes),
+            takes=tuple(server[1] for server in batch.servers),
+        )
 
     def select(self, context: RequestContext, requests: list[SelectRequest], fresh: bool) -> list[SelectAnswer]:
         return [SelectAnswer(server_id=request.server_id, hosts=self.names) for request in requests]
+
+
+def make_report(host: str, *, vcpus: int = 8, **changes: object) -> HostReport:
+    """What a host of 64 GiB and 1000 GB says of itself, its processors promised once."""
+    facts = HostFacts(
+        hypervisor_hostname=f"{host}.machine",
+        hypervisor_type="fake",
+        hypervisor_version=1,
+        host_ip="127.0.0.1",
+        vcpus=vcpus,
+        memory_mb=65536,
+        disk_gb=1000,
+    )
+    report = HostReport(host=host, facts=facts, cpu_ratio=1.0)
+    return replace(report, **changes)  # type: ignore[arg-type]  # fields of HostReport, by name
 
 
 class CellUnderTest:
@@ -111,18 +142,8 @@ class CellUnderTest:
         self.fail: dict[CommandKind, list[errors.CellcloudError]] = {}
         self.inbox: list[GuestEvent] = []
         self.lost = 0
-        facts = HostFacts(
-            hypervisor_hostname="h",
-            hypervisor_type="fake",
-            hypervisor_version=1,
-            host_ip="127.0.0.1",
-            vcpus=vcpus,
-            memory_mb=65536,
-            disk_gb=1000,
-        )
         with database.write() as connection:
-            reports = [HostReport(host=name, facts=facts, cpu_ratio=1.0) for name in host_names]
-            hosts.report(connection, reports)
+            hosts.report(connection, [make_report(name, vcpus=vcpus) for name in host_names])
         self.new_engine()
 
     def new_engine(self) -> None:

@@ -1,0 +1,92 @@
+"""The conductor's verbs for schedulers and for operators of scheduling."""
+
+from __future__ import annotations
+
+from cellcloud import errors
+from cellcloud.context import RequestContext
+from cellcloud.db import aggregates, changes, decisions, hosts, policies
+from cellcloud.db.engine import Database, retried
+from cellcloud.model.change import CellState, ChangePage, PackedState
+from cellcloud.model.decision import Decision, DecisionBatch, PolicyRecord, ShadowSummary
+from cellcloud.model.host import Aggregate
+
+MOST_CHANGES = 5000  # a page
+
+
+class LedgerService:
+    """Implements ``cellcloud.rpc.ledger.Ledger``."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    # ---- what schedulers follow --------------------------------------------------------------------------------
+    def get_state(self, context: RequestContext) -> PackedState:
+        with self._database.read_as_one() as connection:
+            return PackedState.of(
+                CellState(
+                    sequence=changes.get_newest(connection),
+                    hosts=tuple(hosts.list_states(connection)),
+                    aggregates=tuple(aggregates.list_all(connection)),
+                    policy=policies.find_role(connection, "active") or policies.BUILT_IN,
+                    shadow=policies.find_role(connection, "shadow"),
+                )
+            )
+
+    def list_changes(self, context: RequestContext, after: int, limit: int) -> ChangePage:
+        with self._database.read() as connection:
+            return changes.list_after(connection, after, min(limit, MOST_CHANGES))
+
+    # ---- decisions ---------------------------------------------------------------------------------------------
+    def find_decisions(self, context: RequestContext, key: str) -> list[Decision]:
+        with self._database.read() as connection:
+            return decisions.find(connection, key)
+
+    def list_decisions(self, context: RequestContext, limit: int) -> list[Decision]:
+        with self._database.read() as connection:
+            return decisions.list_recent(connection, limit)
+
+    def get_batches(self, context: RequestContext, numbers: list[int]) -> list[DecisionBatch]:
+        with self._database.read() as connection:
+            return decisions.list_batches(connection, numbers)
+
+    # ---- policies ----------------------------------------------------------------------------------------------
+    def list_policies(self, context: RequestContext) -> list[PolicyRecord]:
+        with self._database.read() as connection:
+            return policies.list_all(connection)
+
+    def get_policy(self, context: RequestContext, version: int) -> PolicyRecord:
+        with self._database.read() as connection:
+            return policies.get(connection, version)
+
+    def add_policy(self, context: RequestContext, document: dict[str, object], comment: str) -> PolicyRecord:
+        with self._database.write() as connection:
+            return policies.add(connection, document, comment)
+
+    def set_policy_role(self, context: RequestContext, role: str, version: int | None) -> list[PolicyRecord]:
+        with self._database.write() as connection:
+            policies.set_role(connection, role, version)
+            return policies.list_all(connection)
+
+    def summarise_shadow(self, context: RequestContext) -> ShadowSummary:
+        with self._database.read() as connection:
+            shadow = policies.find_role(connection, "shadow")
+            if shadow is None:
+                raise errors.NotFound("No policy is tried in the shadow of the active one.")
+            return decisions.summarise_shadow(connection, shadow.version)
+
+    # ---- aggregates --------------------------------------------------------------------------------------------
+    def list_aggregates(self, context: RequestContext) -> list[Aggregate]:
+        with self._database.read() as connection:
+            return aggregates.list_all(connection)
+
+    def set_aggregates(
+        self, context: RequestContext, aggregates: list[Aggregate], removed: list[int], version: int
+    ) -> list[Aggregate]:
+        return _set_aggregates(self._database, aggregates, removed, version)
+
+
+@retried
+def _set_aggregates(database: Database, given: list[Aggregate], removed: list[int], version: int) -> list[Aggregate]:
+    with database.write() as connection:
+        aggregates.store(connection, given, removed, version=version)
+        return aggregates.list_all(connection)

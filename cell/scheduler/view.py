@@ -1,0 +1,185 @@
+"""What a scheduler believes of its cell: the change log's word up to a sequence, and its own choices on top.
+
+A choice is pending from the moment it is made until the log says what became of it: claimed (by whomever, wherever),
+or dropped. One of which nothing is heard for long is given up. So nothing counts twice, and nothing is forgotten.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from cell.scheduler import snapshot
+from cellcloud import errors
+from cellcloud.model import policy
+from cellcloud.model.change import AggregateChange, CellState, ChangeEntry, Holding, HostChange, PolicyVersion
+from cellcloud.model.decision import Basis
+from cellcloud.model.policy import Policy
+
+PENDING_SECONDS = 60.0  # longer than any claim takes to be made or refused
+
+
+class Gap(errors.Stale):
+    """The change log does not go on where the view ends: the whole must be read again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A server's place until the log has it."""
+
+    host: str
+    holding: Holding
+
+
+@dataclass(slots=True)
+class _Batch:
+    until: float
+    count: int
+    left: dict[int, str]
+
+
+class View:
+    """``snapshot`` holds what the log says and what is pending. Not safe to use from two threads at once."""
+
+    def __init__(self, state: CellState, *, scheduler: str = "", order_seed: int | None = None) -> None:
+        self.scheduler = scheduler
+        self.order_seed = order_seed
+        self.loaded = self.sequence = state.sequence
+        self.snapshot = snapshot.build(state.hosts, state.aggregates, order_seed=order_seed)
+        self.active, self.shadow = state.policy, state.shadow
+        self.policy = parsed(state.policy)
+        self._pending: dict[str, Pending] = {}
+        self._place: dict[str, tuple[int, int]] = {}
+        self._batches: dict[int, _Batch] = {}
+
+    # ---- the log -----------------------------------------------------------------------------------------------
+    def follow(self, entries: Iterable[ChangeEntry]) -> None:
+        """Take in what the log says next; what is known already is passed over. Raises Gap."""
+        for entry in entries:
+            if entry.sequence <= self.sequence:
+                continue
+            if entry.sequence != self.sequence + 1:
+                raise Gap("The change log has a gap.", detail=f"{entry.sequence} follows {self.sequence}")
+            self.apply(entry)
+            self.sequence = entry.sequence
+
+    def apply(self, entry: ChangeEntry) -> None:
+        """Make an entry's changes, or take them back when they are reversed."""
+        changes = entry.changes
+        for server_id, _, number in changes.released:
+            self.drop(server_id)
+            self.snapshot.release(server_id, changes.holdings[number])
+        for server_id, host, number in changes.claimed:
+            self._settle(server_id, host, changes.holdings[number])
+        for server_id in changes.dropped:
+            self.drop(server_id)
+        for change in changes.hosts:
+            self._change_host(change)
+        if changes.aggregates:
+            self._change_aggregates(changes.aggregates)
+        for role in changes.policies:
+            if role.role == "active":
+                self.active = role.after or PolicyVersion()
+                self.policy = parsed(self.active)
+            else:
+                self.shadow = role.after
+
+    def _settle(self, server_id: str, host: str, holding: Holding) -> None:
+        pending = self._pending.get(server_id)
+        if pending is not None and pending.host == host and pending.holding == holding:
+            self._forget(server_id)
+            return
+        self.drop(server_id)
+        self.snapshot.claim(server_id, host, holding)
+
+    def _change_host(self, change: HostChange) -> None:
+        """Pending servers of the host are counted after what it says, as those in the log will be."""
+        hosts = {side.host for side in (change.before, change.after) if side is not None}
+        waiting = [(one, pending) for one, pending in self._pending.items() if pending.host in hosts]
+        for server_id, pending in waiting:
+            self.snapshot.release(server_id, pending.holding)
+        if change.after is not None:
+            self.snapshot.set_host(change.after, keeps_use=True)
+        elif change.before is not None:
+            self.snapshot.remove_host(change.before.host)
+        for server_id, pending in waiting:
+            self.snapshot.claim(server_id, pending.host, pending.holding)
+
+    def _change_aggregates(self, made: Iterable[AggregateChange]) -> None:
+        known = {one.id: one for one in self.snapshot.aggregates}
+        for change in made:
+            if change.before is not None:
+                known.pop(change.before.id, None)
+            if change.after is not None:
+                known[change.after.id] = change.after
+        self.snapshot.set_aggregates(known[number] for number in sorted(known))
+
+    def take_over(self, other: View) -> None:
+        """Let another view's pending choices count here, but for those that the records have."""
+        for number, batch in other._batches.items():
+            for position, server_id in sorted(batch.left.items()):
+                pending = other._pending[server_id]
+                if self.snapshot.hosts_of.get(server_id) or pending.host not in self.snapshot.positions_of:
+                    continue
+                self.snapshot.claim(server_id, pending.host, pending.holding)
+                mine = self._batches.setdefault(number, _Batch(batch.until, batch.count, {}))
+                mine.left[position] = server_id
+                self._pending[server_id] = pending
+                self._place[server_id] = (number, position)
+
+    # ---- its own choices ---------------------------------------------------------------------------------------
+    def basis(self) -> Basis:
+        """What the next batch is chosen from."""
+        return Basis(
+            scheduler=self.scheduler,
+            sequence=self.sequence,
+            loaded=self.loaded,
+            pending=tuple(
+                (number, () if len(batch.left) == batch.count else tuple(sorted(batch.left)))
+                for number, batch in self._batches.items()
+            ),
+            order_seed=self.order_seed or 0,
+            policy=self.active.version,
+            shadow=None if self.shadow is None else self.shadow.version,
+        )
+
+    def note(self, number: int, chosen: Mapping[int, tuple[str, Pending]], *, now: float) -> None:
+        """Remember what a batch chose: position -> (server id, its place). The snapshot has it already."""
+        if chosen:
+            left = {position: server_id for position, (server_id, _) in chosen.items()}
+            self._batches[number] = _Batch(now + PENDING_SECONDS, len(left), left)
+        for position, (server_id, pending) in chosen.items():
+            self._pending[server_id] = pending
+            self._place[server_id] = (number, position)
+
+    def drop(self, server_id: str) -> None:
+        """Give up a pending choice; one that is not pending is left alone."""
+        pending = self._pending.get(server_id)
+        if pending is not None:
+            self.snapshot.release(server_id, pending.holding)
+            self._forget(server_id)
+
+    def expire(self, now: float) -> int:
+        """Give up the choices nobody has spoken of for long; returns how many."""
+        late = [one for batch in self._batches.values() if batch.until <= now for one in batch.left.values()]
+        for server_id in late:
+            self.drop(server_id)
+        return len(late)
+
+    @property
+    def pending(self) -> Mapping[str, Pending]:
+        """Server id -> its place."""
+        return self._pending
+
+    def _forget(self, server_id: str) -> None:
+        del self._pending[server_id]
+        number, position = self._place.pop(server_id)
+        batch = self._batches[number]
+        del batch.left[position]
+        if not batch.left:
+            del self._batches[number]
+
+
+def parsed(version: PolicyVersion) -> Policy:
+    """The policy of a stored document."""
+    return policy.parse(version.document)

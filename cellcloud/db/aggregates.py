@@ -1,0 +1,64 @@
+"""A cell's copy of the host aggregates, pushed down from where administrators make them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from cellcloud.db import changes, hosts
+from cellcloud.db.cell_schema import host_aggregates
+from cellcloud.db.engine import utc_now
+from cellcloud.model import codec
+from cellcloud.model.change import AggregateChange, Changes
+from cellcloud.model.host import Aggregate
+
+
+def list_all(connection: Connection) -> list[Aggregate]:
+    """By id."""
+    rows = connection.execute(sa.select(host_aggregates).order_by(host_aggregates.c.id))
+    return [codec.from_plain(row.aggregate, Aggregate) for row in rows]
+
+
+def store(connection: Connection, given: Sequence[Aggregate], removed: Sequence[int], *, version: int) -> None:
+    """Set aggregates and forget the removed ones, with what that makes of their hosts' zones, and log it.
+
+    What is stored with a higher version than the given one stays as it is. Version 0: one above the stored one.
+    """
+    known = {
+        row.id: row
+        for row in connection.execute(sa.select(host_aggregates).order_by(host_aggregates.c.id).with_for_update())
+    }
+    made = [_put(connection, each, known.get(each.id), version) for each in given]
+    made += [_drop(connection, known[number], version) for number in removed if number in known]
+    changed = [change for change in made if change is not None]
+    if not changed:
+        return
+    touched = {host for change in changed for side in (change.before, change.after) if side for host in side.hosts}
+    moved = hosts.set_zones(connection, sorted(touched), list_all(connection))
+    changes.append(connection, Changes(aggregates=tuple(changed), hosts=tuple(moved)))
+
+
+def _put(connection: Connection, aggregate: Aggregate, row: Any, version: int) -> AggregateChange | None:
+    values = {"aggregate": codec.to_plain(aggregate), "updated_at": utc_now()}
+    if row is None:
+        connection.execute(sa.insert(host_aggregates).values(id=aggregate.id, version=version or 1, **values))
+        return AggregateChange(after=aggregate)
+    before: Aggregate = codec.from_plain(row.aggregate, Aggregate)
+    if version and version < row.version:
+        return None
+    connection.execute(
+        sa.update(host_aggregates)
+        .where(host_aggregates.c.id == aggregate.id)
+        .values(version=version or row.version + 1, **values)
+    )
+    return None if before == aggregate else AggregateChange(before=before, after=aggregate)
+
+
+def _drop(connection: Connection, row: Any, version: int) -> AggregateChange | None:
+    if version and version < row.version:
+        return None
+    connection.execute(sa.delete(host_aggregates).where(host_aggregates.c.id == row.id))
+    return AggregateChange(before=codec.from_plain(row.aggregate, Aggregate))

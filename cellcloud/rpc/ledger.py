@@ -1,0 +1,73 @@
+"""What schedulers follow and operators ask of a cell's scheduling. Conductors serve it beside their other verbs."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from cellcloud.context import RequestContext
+from cellcloud.model.change import ChangePage, PackedState
+from cellcloud.model.decision import Decision, DecisionBatch, PolicyRecord, ShadowSummary
+from cellcloud.model.host import Aggregate
+from cellcloud.rpc.interface import call
+
+
+class Ledger(Protocol):
+    # ---- what schedulers follow --------------------------------------------------------------------------------
+    @call(timeout=20.0)
+    def get_state(self, context: RequestContext) -> PackedState:
+        """Every host with its use, aggregates and policies, as of one sequence of the change log."""
+        ...
+
+    @call(timeout=8.0)
+    def list_changes(self, context: RequestContext, after: int, limit: int) -> ChangePage: ...
+
+    # ---- decisions ---------------------------------------------------------------------------------------------
+    @call(timeout=10.0)
+    def find_decisions(self, context: RequestContext, key: str) -> list[Decision]:
+        """By server id, request id or decision id, oldest first."""
+        ...
+
+    @call(timeout=10.0)
+    def list_decisions(self, context: RequestContext, limit: int) -> list[Decision]:
+        """Those of the newest ``limit`` batches, oldest first."""
+        ...
+
+    @call(timeout=10.0)
+    def get_batches(self, context: RequestContext, numbers: list[int]) -> list[DecisionBatch]:
+        """Whole batches, which others name as pending; unknown ones are left out."""
+        ...
+
+    # ---- policies ----------------------------------------------------------------------------------------------
+    @call(timeout=5.0)
+    def list_policies(self, context: RequestContext) -> list[PolicyRecord]: ...
+
+    @call(timeout=5.0)
+    def get_policy(self, context: RequestContext, version: int) -> PolicyRecord:
+        """Raises NotFound."""
+        ...
+
+    @call(timeout=5.0)
+    def add_policy(self, context: RequestContext, document: dict[str, object], comment: str) -> PolicyRecord:
+        """Store a document as a new version, not in force yet. Raises Invalid that says what is wrong with it."""
+        ...
+
+    @call(timeout=5.0)
+    def set_policy_role(self, context: RequestContext, role: str, version: int | None) -> list[PolicyRecord]:
+        """Make a version "active" or "shadow"; None ends the shadow. Raises NotFound, Invalid."""
+        ...
+
+    @call(timeout=20.0)
+    def summarise_shadow(self, context: RequestContext) -> ShadowSummary:
+        """Which live decisions the shadow policy would have made otherwise. Raises NotFound without a shadow."""
+        ...
+
+    # ---- aggregates --------------------------------------------------------------------------------------------
+    @call(timeout=5.0)
+    def list_aggregates(self, context: RequestContext) -> list[Aggregate]: ...
+
+    @call(timeout=5.0)
+    def set_aggregates(
+        self, context: RequestContext, aggregates: list[Aggregate], removed: list[int], version: int
+    ) -> list[Aggregate]:
+        """Set some and remove some by id; returns all. What is stored with a higher version stays; 0: no version."""
+        ...

@@ -1,0 +1,410 @@
+"""The scheduler's view of its cell: followed by sequence, its own choices on top, loaded again in doubt."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import pytest
+
+from cell.scheduler import ranking
+from cell.scheduler.__main__ import build
+from cell.scheduler.service import SchedulerService
+from cell.scheduler.snapshot import Figure
+from cell.scheduler.view import PENDING_SECONDS, Gap, Pending, View
+from cellcloud import config, errors
+from cellcloud.context import RequestContext
+from cellcloud.model import policy
+from cellcloud.model.change import (
+    AggregateChange,
+    CellState,
+    ChangeEntry,
+    ChangePage,
+    Changes,
+    Holding,
+    HostChange,
+    PackedState,
+    PolicyChange,
+    PolicyVersion,
+)
+from cellcloud.model.decision import RankAnswer, RankBatch, Shape
+from cellcloud.model.flavor import Flavor
+from cellcloud.model.host import Aggregate, HostState
+from cellcloud.rpc.conductor import Conductor
+from cellcloud.rpc.ledger import Ledger
+from cellcloud.rpc.scheduler import Scheduler
+from cellcloud.rpc.transport import Transport
+from tests.unit.cell_world import MemoryConductor, eventually, server_id
+
+CONTEXT = RequestContext(budget=86_400)
+BUILT_IN = PolicyVersion(document=policy.to_plain(policy.DEFAULT))
+SMALL = Holding(resources={"VCPU": 1, "MEMORY_MB": 1024, "DISK_GB": 10})
+
+
+def host(name: str, **values: object) -> HostState:
+    found = HostState(
+        host=name,
+        zone="nova",
+        enabled=True,
+        up=True,
+        capacity={"VCPU": 8, "MEMORY_MB": 8192, "DISK_GB": 100},
+        used={},
+        generation=1,
+    )
+    return replace(found, **values)  # type: ignore[arg-type]  # fields of HostState, by name
+
+
+def shape(**values: object) -> Shape:
+    flavor = Flavor(id="f", name="f", vcpus=1, memory_mb=1024, root_gb=10)
+    found = Shape(flavor=flavor, resources=flavor.resources(), image_id="i", alternates=1)
+    return replace(found, **values)  # type: ignore[arg-type]  # fields of Shape, by name
+
+
+def batch(*numbers: int, **values: object) -> RankBatch:
+    shapes = (values.pop("shape", shape()),)
+    servers = tuple((server_id(number), 0, number) for number in numbers)
+    return RankBatch(shapes=shapes, servers=servers, **values)  # type: ignore[arg-type]  # fields of RankBatch, by name
+
+
+def view_of(*states: HostState, **values: object) -> View:
+    return View(CellState(sequence=7, hosts=states or (host("a"), host("b")), policy=BUILT_IN, **values))  # type: ignore[arg-type]
+
+
+def rank(view: View, asked: RankBatch, number: int = 1, now: float = 0.0) -> RankAnswer:
+    return ranking.rank(view, asked, number, now=now)
+
+
+def hosts_of(answer: RankAnswer) -> list[tuple[str, ...]]:
+    return [tuple(answer.hosts[place] for place in places) for places in answer.ranked]
+
+
+def claimed(*pairs: tuple[int, str], holding: Holding = SMALL) -> Changes:
+    return Changes(holdings=(holding,), claimed=tuple((server_id(number), name, 0) for number, name in pairs))
+
+
+def released(number: int, name: str) -> Changes:
+    return Changes(holdings=(SMALL,), released=((server_id(number), name, 0),))
+
+
+def entry(view: View, changes: Changes, step: int = 1) -> list[ChangeEntry]:
+    return [ChangeEntry(sequence=view.sequence + step, changes=changes)]
+
+
+def figures(view: View) -> dict[str, tuple[int, ...]]:
+    """All that choosing reads of each host's use."""
+    found = view.snapshot
+    return {
+        state.host: (
+            *(int(found.free[row, place]) for row in sorted(found.row_of.values())),
+            *(int(found.figure(figure)[place]) for figure in Figure),
+            *sorted(map(hash, found.hosted[place])),
+        )
+        for place, state in enumerate(found.states)
+    }
+
+
+def test_a_choice_counts_once_from_its_making_to_its_claim() -> None:
+    view = view_of()
+    before = figures(view)
+    answer = rank(view, batch(1))
+    chosen = hosts_of(answer)[0][0]
+    pending = figures(view)
+    assert pending != before
+    view.follow(entry(view, claimed((1, chosen), holding=answer.holdings[0])))
+    assert figures(view) == pending
+    assert view.pending == {}
+    view.follow(entry(view, replace(released(1, chosen), holdings=answer.holdings)))
+    assert figures(view) == before
+
+
+def test_a_claim_on_another_host_moves_the_choice() -> None:
+    view, other = view_of(), view_of()
+    answer = rank(view, batch(1))
+    taken, left = hosts_of(answer)[0]
+    made = claimed((1, left), holding=answer.holdings[0])
+    view.follow(entry(view, made))
+    other.follow(entry(other, made))
+    assert figures(view) == figures(other)
+    assert view.snapshot.host_of(server_id(1)) == left != taken
+
+
+def test_a_loss_frees_the_choice() -> None:
+    view = view_of()
+    before = figures(view)
+    rank(view, batch(1, 2))
+    view.follow(entry(view, Changes(dropped=(server_id(1), server_id(2), server_id(3)))))
+    assert figures(view) == before
+    assert view.basis().pending == ()
+
+
+def test_choices_nobody_speaks_of_are_given_up() -> None:
+    view = view_of()
+    before = figures(view)
+    rank(view, batch(1), now=0.0)
+    rank(view, batch(2), number=2, now=10.0)
+    assert view.expire(PENDING_SECONDS - 1) == 0
+    assert view.expire(PENDING_SECONDS) == 1
+    assert list(view.pending) == [server_id(2)]
+    assert view.expire(PENDING_SECONDS + 10) == 1
+    assert figures(view) == before
+
+
+def test_a_second_question_for_a_server_replaces_the_first() -> None:
+    view = view_of()
+    rank(view, batch(1))
+    once = figures(view)
+    again = rank(view, batch(1), number=2)
+    assert figures(view) == once
+    assert again.basis.pending == ()
+
+
+def test_a_server_that_has_its_claim_is_answered_with_its_host() -> None:
+    view = view_of()
+    view.follow(entry(view, claimed((1, "b"))))
+    before = figures(view)
+    assert hosts_of(rank(view, batch(1, 2)))[0] == ("b",)
+    view.drop(server_id(2))
+    assert figures(view) == before
+
+
+def test_what_is_pending_is_on_record_by_batch_and_position() -> None:
+    view = view_of()
+    rank(view, batch(1, 2), number=11)
+    rank(view, batch(3), number=12)
+    view.follow(entry(view, Changes(dropped=(server_id(1),))))
+    basis = rank(view, batch(4), number=13).basis
+    assert basis.pending == ((11, (1,)), (12, ()))
+    assert (basis.sequence, basis.loaded) == (8, 7)
+
+
+def test_a_gap_is_noticed_and_what_is_known_is_passed_over() -> None:
+    view = view_of()
+    view.follow([ChangeEntry(sequence=7, changes=claimed((1, "a"))), *entry(view, claimed((2, "a")))])
+    assert view.snapshot.host_of(server_id(1)) is None
+    with pytest.raises(Gap):
+        view.follow(entry(view, claimed((3, "a")), step=2))
+    assert view.sequence == 8
+
+
+def test_what_a_host_says_keeps_what_is_pending_there() -> None:
+    view, other = view_of(host("a")), view_of(host("a"))
+    answer = rank(view, batch(1))
+    told = Changes(hosts=(HostChange(before=host("a"), after=host("a", capacity={"VCPU": 4, "MEMORY_MB": 2048})),))
+    for each in (view, other):
+        each.follow(entry(each, told))
+    assert figures(view) != figures(other)
+    for each in (view, other):
+        each.follow(entry(each, claimed((1, "a"), holding=answer.holdings[0])))
+    assert figures(view) == figures(other)
+    for each in (view, other):
+        each.follow(entry(each, replace(released(1, "a"), holdings=answer.holdings)))
+    assert figures(view) == figures(other)
+
+
+def test_hosts_come_and_go_by_the_log() -> None:
+    view = view_of(host("a"))
+    view.follow(
+        entry(
+            view,
+            Changes(hosts=(HostChange(after=host("new", capacity={"VCPU": 64, "MEMORY_MB": 65536, "DISK_GB": 900})),)),
+        )
+    )  # noqa: E501
+    assert hosts_of(rank(view, batch(1)))[0] == ("new", "a")
+    view.follow(entry(view, Changes(hosts=(HostChange(before=host("new")),))))
+    assert hosts_of(rank(view, batch(2), number=2))[0] == ("a",)
+    down = Changes(hosts=(HostChange(before=host("a"), after=host("a", up=False)),))
+    view.follow(entry(view, down))
+    refused = rank(view, batch(3), number=3)
+    assert refused.ranked == ((),)
+    assert refused.refused[refused.why[0]] == {"ComputeFilter": 1}
+
+
+def test_aggregates_and_policies_come_by_the_log() -> None:
+    view = view_of()
+    zone = Aggregate(id=1, name="z", metadata={"availability_zone": "z"}, hosts=("a",))
+    moved = HostChange(before=host("a"), after=host("a", zone="z"))
+    view.follow(entry(view, Changes(aggregates=(AggregateChange(after=zone),), hosts=(moved,))))
+    assert hosts_of(rank(view, batch(1, shape=shape(zone="z"))))[0] == ("a",)
+    strict = PolicyVersion(
+        version=2,
+        document={"filters": ["NumInstancesFilter"], "options": {"filter_scheduler.max_instances_per_host": 1}},
+    )  # noqa: E501
+    view.follow(entry(view, Changes(policies=(PolicyChange(role="active", before=BUILT_IN, after=strict),))))
+    answer = rank(view, batch(2, 3), number=2)
+    assert [len(ranked) for ranked in answer.ranked] == [1, 0]
+    assert answer.basis.policy == 2
+
+
+def test_a_shadow_chooses_too_and_takes_nothing() -> None:
+    packing = PolicyVersion(version=3, document={"options": {"filter_scheduler.ram_weight_multiplier": -5.0}})
+    states = (host("empty"), host("fuller", used={"MEMORY_MB": 4096}))
+    view, alone = view_of(*states, shadow=packing), view_of(*states)
+    answer, plain = rank(view, batch(1)), rank(alone, batch(1))
+    assert answer.ranked == plain.ranked
+    assert figures(view) == figures(alone)
+    assert answer.shadowed == {0: "fuller"}
+    assert (answer.basis.shadow, plain.basis.shadow) == (3, None)
+
+
+def test_a_malformed_request_harms_no_other() -> None:
+    view = view_of()
+    shapes = (shape(), shape(hints={"query": "{"}))
+    asked = RankBatch(shapes=shapes, servers=((server_id(1), 1, 0), (server_id(2), 0, 0)))
+    answer = rank(view, asked)
+    assert "JSON" in answer.malformed[0]
+    assert [bool(ranked) for ranked in answer.ranked] == [False, True]
+
+
+def test_of_servers_asked_for_together_as_many_are_placed_as_fit() -> None:
+    view = view_of(host("a", capacity={"VCPU": 2, "MEMORY_MB": 8192, "DISK_GB": 100}))
+    answer = rank(view, batch(1, 2, 3, together=(3,)))
+    assert [bool(ranked) for ranked in answer.ranked] == [True, True, False]
+    assert answer.refused[answer.why[2]]
+
+
+def test_another_view_takes_over_what_is_pending() -> None:
+    view = view_of()
+    answer = rank(view, batch(1, 2))
+    first, second = (ranked[0] for ranked in hosts_of(answer))
+    hosted = claimed((1, first), holding=answer.holdings[0])
+    fresh = view_of()
+    fresh.follow(entry(fresh, hosted))
+    fresh.take_over(view)
+    assert fresh.pending == {server_id(2): Pending(second, answer.holdings[0])}
+    view.follow(entry(view, hosted))
+    assert figures(fresh) == figures(view)
+
+
+class MemoryLedger:
+    """A log in memory. ``away``: nobody answers."""
+
+    def __init__(self) -> None:
+        self.begin(host("a"))
+        self.away = False
+        self.state_reads = 0
+        self.change_reads = 0
+
+    def begin(self, *states: HostState, sequence: int = 0) -> None:
+        self.states = states
+        self.newest = sequence
+        self.entries: list[ChangeEntry] = []
+
+    def add(self, *made: Changes) -> None:
+        for changes in made:
+            self.newest += 1
+            self.entries.append(ChangeEntry(sequence=self.newest, changes=changes))
+
+    def get_state(self, context: RequestContext) -> PackedState:
+        self._meet()
+        self.state_reads += 1
+        return PackedState.of(CellState(sequence=self.newest, hosts=self.states, policy=BUILT_IN))
+
+    def list_changes(self, context: RequestContext, after: int, limit: int) -> ChangePage:
+        self._meet()
+        self.change_reads += 1
+        found = tuple(one for one in self.entries if one.sequence > after)[:limit]
+        oldest = self.entries[0].sequence if self.entries else self.newest + 1
+        return ChangePage(entries=found, oldest=oldest, newest=self.newest)
+
+    def _meet(self) -> None:
+        if self.away:
+            raise errors.Unreachable("No conductor answers.")
+
+    def __getattr__(self, verb: str) -> object:
+        """The other verbs are not asked for."""
+        return None
+
+
+@dataclass
+class Cell:
+    ledger: MemoryLedger
+    conductor: MemoryConductor
+    service: SchedulerService
+    client: Scheduler
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[Cell]:
+    options = config.load()
+    options = replace(options, host="s1", cell=replace(options.cell, name="unit", report_interval=0.1))
+    transport = Transport("unit", "kombu+memory://")
+    ledger, conductor = MemoryLedger(), MemoryConductor()
+    servers = [
+        transport.serve(Ledger, ledger, server="c1"),  # type: ignore[arg-type]  # what schedulers ask
+        transport.serve(Conductor, conductor, server="c1"),  # type: ignore[arg-type]  # likewise
+    ]
+    service = build(options, transport=transport)
+    service.start()
+    yield Cell(ledger, conductor, service, transport.client(Scheduler))
+    service.stop()
+    for server in servers:
+        server.stop()
+    transport.close()
+
+
+@pytest.fixture
+def cell(running: Cell) -> Cell:
+    """A scheduler that knows nothing yet of one host."""
+    running.ledger.away = False
+    running.ledger.begin(host("a"))
+    running.ledger.state_reads = 0
+    running.service.follower.forget()
+    return running
+
+
+def test_the_cell_is_loaded_once_and_then_followed(cell: Cell) -> None:
+    assert hosts_of(cell.client.rank(CONTEXT, batch(1)))[0] == ("a",)
+    cell.ledger.add(Changes(hosts=(HostChange(after=host("b")),)))
+    eventually(lambda: len(hosts_of(cell.client.rank(CONTEXT, batch(2)))[0]) == 2)
+    assert cell.ledger.state_reads == 1
+
+
+def test_nobody_is_refused_on_old_figures(cell: Cell) -> None:
+    cell.ledger.begin(host("a", capacity={"VCPU": 1, "MEMORY_MB": 1024, "DISK_GB": 10}))
+    assert hosts_of(cell.client.rank(CONTEXT, batch(1)))[0] == ("a",)
+    cell.ledger.add(Changes(hosts=(HostChange(after=host("b")),)))
+    assert hosts_of(cell.client.rank(CONTEXT, batch(2)))[0] == ("b",)
+
+
+def test_the_change_a_race_was_lost_to_is_read_first(cell: Cell) -> None:
+    cell.client.rank(CONTEXT, batch(1))
+    cell.ledger.add(Changes(hosts=(HostChange(before=host("a")),)), Changes(hosts=(HostChange(after=host("b")),)))
+    answer = cell.client.rank(CONTEXT, batch(2, at_least=2))
+    assert hosts_of(answer)[0] == ("b",)
+    assert answer.basis.sequence == 2
+
+
+def test_a_log_that_does_not_go_on_is_loaded_again(cell: Cell) -> None:
+    cell.client.rank(CONTEXT, batch(1))
+    cell.ledger.begin(host("b"), sequence=50)  # all before is pruned
+    answer = cell.client.rank(CONTEXT, batch(2, at_least=50))
+    assert hosts_of(answer)[0] == ("b",)
+    cell.ledger.begin(host("c"), sequence=3)  # the database is an older one
+    eventually(lambda: hosts_of(cell.client.rank(CONTEXT, batch(3)))[0] == ("c",))
+    assert cell.ledger.state_reads == 3
+
+
+def test_without_a_conductor_known_hosts_are_chosen_from(cell: Cell) -> None:
+    cell.ledger.away = True
+    with pytest.raises(errors.Unreachable):
+        cell.client.rank(CONTEXT, batch(1))
+    cell.ledger.away = False
+    assert cell.client.rank(CONTEXT, batch(1)).ranked[0]
+    cell.ledger.away = True
+    assert cell.client.rank(CONTEXT, batch(2)).ranked[0]
+    with pytest.raises(errors.Unreachable):
+        cell.client.rank(CONTEXT, batch(3, at_least=1))
+
+
+def test_a_question_reads_nothing_by_itself(cell: Cell) -> None:
+    cell.client.rank(CONTEXT, batch(1))
+    before = cell.ledger.change_reads
+    for number in range(2, 32):
+        cell.client.rank(CONTEXT, batch(number % 5))
+    assert cell.ledger.change_reads - before < 10
+
+
+def test_it_says_that_it_lives(cell: Cell) -> None:
+    eventually(lambda: ("nova-scheduler", "s1") in cell.conductor.heartbeats)
+    cell.client.rank(CONTEXT, batch(1))
+    assert cell.service.check() == {"follow": "ok"}
