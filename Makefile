@@ -11,7 +11,7 @@ ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
-SOURCES := pyproject.toml setup.py cellcloud/_fastsched.pyx
+SOURCES := pyproject.toml setup.py cellcloud/_fastsched.pyx $(wildcard cellcloud/*.pxi)
 STAMP := $(VENV)/.installed
 
 .PHONY: cloud down status setup packages build dev check test oracle bench annotate clean

@@ -1,6 +1,72 @@
-"""The scheduler's compiled kernel. The same functions as ``_fastsched_py``, which says what they mean."""
+"""The scheduler's compiled kernel. The same ``Index`` as in ``_fastsched_py``, which says what its methods mean.
+
+How it answers without looking at every host, exactly:
+
+- **Rows.** Hosts lie in rows, ordered by signature, in groups of ``GROUP``; a group holds column after column. All
+  values are int32 (raw values times a power of two, chosen per column, so that they are whole). A world that does not
+  fit this is answered by the reference instead ("wide").
+- **Summary.** A 16-ary tree above the groups: for each child the lowest and highest signature, the most free of each
+  resource, the lowest and highest of each raw value. It is right at all times.
+- **Log.** A ring of the rows that changed, as they were after each change. A class of requests replays what it has
+  not seen when it is next used; one that has missed too much starts anew.
+- **Extremes.** Per class and weigh column: a value that no fitting host exceeds, and a witness: the row that had it.
+  Replay only ever raises the value; a witness that still has the value proves it; else the summary is searched, and
+  the old value says when to stop.
+- **Bounds.** Per class, for each group and each node of the same tree: a score that no fitting host below exceeds.
+  Replay only ever raises a bound; a visit of the group makes it tight. The best hosts are found by visiting where the
+  bounds are highest until none can beat what was found.
+- **Eras.** Scores move when extremes move. Each node remembers the era its bounds were made in (the extremes of that
+  time), and when it is next looked at its bounds are raised by the most that any host's score can have grown since.
+
+Bounds are computed in float32 with factors rounded up so that they are bounds in spite of rounding; whatever might be
+among the best gets its score in float64 with the operations of the reference, in the same order.
+"""
 
 import numpy as np
+
+from cellcloud._fastsched_py import EXACT, LARGEST_SIGNATURE, MOST_TIMES, Index as Reference, finite, whole
+
+cimport cython
+from libc.stdint cimport int32_t, int64_t, uint64_t
+
+cdef extern from *:
+    """
+    /* The x86-64 level of this machine: 2, 3 or 4; 0 elsewhere. */
+    static int fastsched_level(void) {
+    #if defined(__x86_64__) && defined(__GNUC__)
+        __builtin_cpu_init();
+        return __builtin_cpu_supports("x86-64-v4") ? 4 : __builtin_cpu_supports("x86-64-v3") ? 3 : 2;
+    #else
+        return 0;
+    #endif
+    }
+    """
+    int fastsched_level() noexcept nogil
+
+cdef enum:
+    GROUP = 64  # rows of a group: bits of a mask
+    FAN = 16  # children of a node
+    LEVELS = 8
+    MOST = 32  # MOST_COLUMNS
+    ERAS = 32  # eras a class remembers
+    SEEDS = 8  # of the last choice, to begin the next one with
+    FEW = 10  # log entries that are looked at one by one
+    RANKED = 64  # more hosts than this are sorted, not inserted
+    NONE = -2147483648
+    UNKNOWN = 2147483647
+    WIDEST = 1073741823  # of a raw value: differences fit int32
+
+cdef double NEVER = -1e300  # no host fits
+cdef double ANY = 1e300  # not known yet
+cdef float LEAST = -3e38
+cdef double UP = 1.0 + 1.0 / (1 << 18)  # more than float32 loses over MOST columns
+cdef double DOWN = 1.0 - 1.0 / (1 << 18)
+cdef double TINY = 1.1754943508222875e-38  # the least normal float32
+
+
+def level():
+    """The x86-64 level of this machine: 2, 3 or 4; 0 on other machines."""
+    return fastsched_level()
 
 
 def fitting(const long long[:, ::1] free, const long long[::1] need, const unsigned char[::1] allowed):
@@ -37,3 +103,405 @@ cdef Py_ssize_t _fitting(
             chosen[count] = host
             count += 1
     return count
+
+
+@cython.final
+cdef class _Class:
+    """A class of requests: what it asks, and what is known of the hosts that fit it."""
+
+    # What was given, as the reference wants it.
+    cdef object given_need, given_passes, given_multipliers, given_step
+    # What it asks: columns and amounts of the resources asked for, the step of each raw column.
+    cdef int asked
+    cdef int asked_column[MOST]
+    cdef int32_t asked_amount[MOST]
+    cdef int64_t take[MOST]
+    cdef int64_t step[MOST]
+    # By signature: -1 passes or 0; how many before it pass; its row of the factors.
+    cdef int32_t[::1] passes
+    cdef int32_t[::1] before
+    cdef int32_t[::1] tariff
+    cdef double[:, ::1] factors
+    cdef bint floors[MOST]
+    cdef bint weighed[MOST]  # columns with a factor that is not 0
+    # What is known.
+    cdef bint fresh
+    cdef int64_t seen
+    cdef int32_t high[MOST]
+    cdef int32_t low[MOST]
+    cdef int32_t high_row[MOST]
+    cdef int32_t low_row[MOST]
+    cdef int64_t era
+    cdef int32_t[:, :, ::1] eras  # (ERAS, 4, K): low and high of the scores, low and high of all hosts that fit
+    cdef double drift[ERAS]
+    cdef uint64_t drift_known
+    cdef float[:, ::1] slopes  # factors of the present era, rounded up
+    cdef double[::1] bound
+    cdef int64_t[::1] node_era
+    cdef object shadow  # a class of the same requests for scans
+    cdef int seeds
+    cdef int32_t seed[SEEDS]
+
+    cdef size_t nbytes(self) noexcept:
+        return (
+            sizeof(int32_t) * (self.passes.shape[0] + self.before.shape[0] + self.tariff.shape[0])
+            + sizeof(int32_t) * self.eras.size
+            + sizeof(double) * (self.factors.size + self.bound.shape[0] + self.node_era.shape[0])
+        )
+
+
+include "_fastsched_rows.pxi"
+include "_fastsched_search.pxi"
+include "_fastsched_scan.pxi"
+
+
+@cython.final
+cdef class Index:
+    """A cell's hosts, and the best of them for each class of requests. See ``_fastsched_py.Index``.
+
+    Calls hold the interpreter's lock: they take microseconds, and one index has one writer.
+    """
+
+    cdef Py_ssize_t resources, columns
+    cdef object floors
+    cdef list classes  # by id: _Class or None
+    cdef object scale  # (K,) powers of two that make the raw values whole
+    cdef Py_ssize_t signatures  # all hosts' are below
+    cdef _Rows rows
+    cdef _Ranking best
+    cdef _Seeker seeker
+    cdef object wide  # the reference, while the hosts' values do not fit int32
+    cdef dict wide_ids
+
+    def __init__(self, Py_ssize_t resources, floors):
+        self.wide = Reference(resources, floors)  # refuses what is absurd
+        self.resources, self.floors = resources, [bool(floor) for floor in floors]
+        self.columns = len(self.floors)
+        self.classes, self.wide_ids = [], {}
+        self.best, self.seeker = _Ranking(), _Seeker()
+        self.load(np.zeros(0, np.int32), np.zeros((self.resources, 0), np.int64), np.zeros((self.columns, 0)))
+
+    @property
+    def hosts(self):
+        """How many hosts are loaded."""
+        return self.rows.hosts if self.wide is None else self.wide.hosts
+
+    @property
+    def nbytes(self):
+        """Bytes that the index takes: rows, summary, log, and what is known for each class."""
+        cdef _Class cls
+        cdef size_t total = 0
+        if self.wide is not None:
+            return self.wide.nbytes
+        for cls in self.classes:
+            if cls is not None:
+                total += cls.nbytes()
+        return total + self.rows.nbytes()
+
+    def load(self, signature, free, raw):
+        kinds = whole(signature, "signature", (None,), lowest=0, highest=LARGEST_SIGNATURE)
+        amounts = whole(free, "free", (self.resources, len(kinds)))
+        self._settle(kinds, amounts, finite(raw, "raw", (self.columns, len(kinds))))
+
+    cdef object _settle(self, kinds, amounts, values):
+        """Hold these hosts: in rows if they fit, else wide."""
+        cdef _Class cls
+        steps = [cls.given_step for cls in self.classes if cls is not None]
+        scale = _scale_of(values, np.array(steps).reshape(len(steps), self.columns).T)
+        if scale is None or (amounts.size and np.abs(amounts).max() >= UNKNOWN):
+            return self._widen(kinds, amounts, values)
+        self.wide, self.scale = None, scale
+        self.signatures = int(kinds.max()) + 1 if len(kinds) else 0
+        scaled = (values * scale[:, None]).astype(np.int32)
+        self.rows = _Rows((kinds + 1).astype(np.int32), amounts.astype(np.int32), scaled)
+        for cls in self.classes:
+            if cls is not None:
+                self._prepare(cls)
+
+    cdef object _widen(self, kinds, amounts, values):
+        cdef _Class cls
+        self.wide = Reference(self.resources, self.floors)
+        self.wide.load(kinds, amounts, values)
+        self.wide_ids = {
+            number: self.wide.add_class(cls.given_need, cls.given_passes, cls.given_multipliers, cls.given_step)
+            for number, cls in enumerate(self.classes)
+            if cls is not None
+        }
+
+    cdef object _unload(self):
+        """All hosts as they were loaded: signatures, free, raw."""
+        cdef _Rows rows = self.rows
+        values = np.asarray(rows.values)[: rows.groups * rows.width].reshape(rows.groups, -1, GROUP)
+        place = np.asarray(rows.row_of)
+        table = values[place // GROUP, :, place % GROUP].astype(np.int64).T
+        free, raw = table[1 : 1 + self.resources], table[1 + self.resources :] / self.scale[:, None]
+        return table[0] - 1, free.copy(), raw
+
+    def set_host(self, position, signature, free, raw):
+        if self.wide is not None:
+            return self.wide.set_host(position, signature, free, raw)
+        place = self._position(position)
+        kind = whole([signature], "signature", (1,), lowest=0, highest=LARGEST_SIGNATURE)
+        amounts = whole(free, "free", (self.resources,))
+        self._put(place, int(kind[0]), amounts, finite(raw, "raw", (self.columns,)))
+
+    cdef object _put(self, Py_ssize_t place, Py_ssize_t kind, amounts, values):
+        cdef int32_t row[1 + 2 * MOST]
+        cdef Py_ssize_t column
+        cdef _Class cls
+        scaled = values * self.scale
+        if (np.abs(amounts) >= UNKNOWN).any() or (np.abs(scaled) > WIDEST).any() or (scaled % 1 != 0).any():
+            kinds, free, raw = self._unload()
+            kinds[place], free[:, place], raw[:, place] = kind, amounts, values
+            return self._settle(kinds, free, raw)
+        if kind >= self.signatures:
+            self.signatures = kind + 1
+            for cls in self.classes:
+                if cls is not None:
+                    _tabulate(cls, self.signatures)
+        row[0] = <int32_t>(kind + 1)
+        for column in range(self.resources):
+            row[1 + column] = amounts[column]
+        for column in range(self.columns):
+            row[1 + self.resources + column] = <int32_t>scaled[column]
+        self.rows.write(self.rows.row_of[place], row)
+
+    def row(self, position):
+        cdef Py_ssize_t place, column
+        if self.wide is not None:
+            return self.wide.row(position)
+        place = self.rows.row_of[self._position(position)]
+        values = [self.rows.values[self.rows.cell(place, column)] for column in range(1 + self.resources + self.columns)]
+        free = np.array(values[1 : 1 + self.resources], dtype=np.int64)
+        return values[0] - 1, free, np.array(values[1 + self.resources :], dtype=np.float64) / self.scale
+
+    def add_class(self, need, passes, multipliers, step):
+        cdef _Class cls = _Class()
+        probe = Reference(self.resources, self.floors)
+        probe.add_class(need, passes, multipliers, step)  # refuses what is absurd
+        cls.given_need, cls.given_passes = np.array(need, dtype=np.int64), np.array(passes) != 0
+        cls.given_multipliers, cls.given_step = np.array(multipliers, np.float64), np.array(step, np.float64)
+        number = len(self.classes)
+        self.classes.append(cls)
+        if self.wide is not None:
+            self.wide_ids[number] = self.wide.add_class(need, passes, multipliers, step)
+        elif _scale_of(np.zeros((self.columns, 0)), (cls.given_step * 1.0)[:, None], self.scale) is None:
+            kinds, free, raw = self._unload()
+            self._settle(kinds, free, raw)
+        else:
+            self._prepare(cls)
+        return number
+
+    cdef object _prepare(self, _Class cls):
+        """Translate a class into the rows' terms; it knows nothing of the rows yet."""
+        cdef _Rows rows = self.rows
+        cdef Py_ssize_t column
+        cls.asked = 0
+        for column in range(self.resources):
+            cls.take[column] = int(cls.given_need[column])
+            if cls.take[column]:
+                cls.asked_column[cls.asked] = <int>(1 + column)
+                cls.asked_amount[cls.asked] = <int32_t>min(cls.take[column], <int64_t>UNKNOWN)
+                cls.asked += 1
+        for column in range(self.columns):
+            cls.step[column] = int(cls.given_step[column] * self.scale[column])
+            cls.floors[column] = self.floors[column]
+        _tabulate(cls, self.signatures)
+        cls.bound = np.full(rows.nodes * FAN, NEVER)
+        cls.node_era = np.zeros(rows.nodes, dtype=np.int64)
+        cls.shadow = None
+
+    def set_passes(self, class_id, passes, multipliers=None):
+        cdef _Class cls = self._class(class_id)
+        probe = Reference(self.resources, self.floors)
+        probe.add_class(cls.given_need, cls.given_passes, cls.given_multipliers, cls.given_step)
+        probe.set_passes(0, passes, multipliers)  # refuses what is absurd
+        if multipliers is None:
+            multipliers = cls.given_multipliers
+        cls.given_passes, cls.given_multipliers = np.array(passes) != 0, np.array(multipliers, np.float64)
+        if self.wide is not None:
+            self.wide.set_passes(self.wide_ids[class_id], passes, multipliers)
+        else:
+            self._prepare(cls)
+
+    def drop_class(self, class_id):
+        self._class(class_id)
+        self.classes[class_id] = None
+        if self.wide is not None:
+            self.wide.drop_class(self.wide_ids.pop(class_id))
+
+    def fitting(self, class_id):
+        cdef _Class cls = self._class(class_id)
+        if self.wide is not None:
+            return self.wide.fitting(self.wide_ids[class_id])
+        return np.sort(_all_fitting(self.rows, cls)).astype(np.int64)
+
+    def choose(self, Py_ssize_t class_id, Py_ssize_t count, exclude=()):
+        cdef _Class cls = self._class(class_id)
+        cdef Py_ssize_t i
+        if self.wide is not None or not 0 < count <= RANKED:
+            return self.choose_scored(class_id, count, exclude)[0]
+        self._run(cls, count, exclude)
+        return [self.best.position[i] for i in range(self.best.found)]
+
+    def choose_scored(self, Py_ssize_t class_id, Py_ssize_t count, exclude=()):
+        cdef _Class cls = self._class(class_id)
+        cdef Py_ssize_t i
+        if count < 0:
+            raise ValueError("count: negative")
+        if self.wide is not None:
+            return self.wide.choose_scored(self.wide_ids[class_id], count, exclude)
+        if count >= RANKED:
+            return self._sort(cls, count, exclude)
+        self._run(cls, max(count, 2), exclude)
+        if self.best.found == 1:
+            self.best.score[0] = 0.0  # a host that is alone is not weighed
+        count = min(count, self.best.found)
+        return [self.best.position[i] for i in range(count)], [self.best.score[i] for i in range(count)]
+
+    cdef object _run(self, _Class cls, Py_ssize_t count, exclude):
+        cdef _Rows rows = self.rows
+        cdef Py_ssize_t row
+        hidden = () if exclude is () else [rows.row_of[self._position(place)] for place in exclude]
+        self.best.begin(count)
+        for row in hidden:
+            rows.hidden[row // GROUP] |= (<uint64_t>1) << (row % GROUP)
+        _choose(rows, cls, self.best, self.seeker, len(hidden) > 0)
+        for row in hidden:
+            rows.hidden[row // GROUP] = 0
+
+    cdef object _sort(self, _Class cls, Py_ssize_t count, exclude):
+        """All hosts' order, for a count that is not worth a search."""
+        cdef _Rows rows = self.rows
+        cdef Py_ssize_t row
+        hidden = [rows.row_of[self._position(place)] for place in exclude]
+        for row in hidden:
+            rows.hidden[row // GROUP] |= (<uint64_t>1) << (row % GROUP)
+        places, scores = _all_scores(rows, cls)
+        for row in hidden:
+            rows.hidden[row // GROUP] = 0
+        order = np.lexsort((places, -scores))[:count]
+        return places[order].tolist(), scores[order].tolist()
+
+    def scan(self, Py_ssize_t class_id, Py_ssize_t count):
+        cdef _Class cls = self._class(class_id)
+        cdef Py_ssize_t i
+        if self.wide is not None or not 0 < count <= RANKED:
+            return self.choose_scored(class_id, count)[0]
+        self.best.begin(count)
+        _scan(self.rows, _shadow(self.rows, cls), self.best)
+        return [self.best.position[i] for i in range(self.best.found)]
+
+    def claim(self, Py_ssize_t class_id, Py_ssize_t position, Py_ssize_t times=1):
+        cdef _Class cls = self._class(class_id)
+        if not -MOST_TIMES <= times <= MOST_TIMES:
+            raise ValueError(f"times: beyond {MOST_TIMES}")
+        if self.wide is not None:
+            self.wide.claim(self.wide_ids[class_id], position, times)
+        elif not self._take(cls, self.rows.row_of[self._position(position)], times):
+            kind, free, raw = self.row(position)
+            free, raw = free - cls.given_need * times, raw + cls.given_step * times
+            if (np.abs(free) > EXACT).any() or (np.abs(raw) > EXACT).any():
+                raise ValueError("times: the host's amounts would be beyond 2**53")
+            self._put(position, kind, free, raw)
+
+    def release(self, Py_ssize_t class_id, Py_ssize_t position, Py_ssize_t times=1):
+        self.claim(class_id, position, -times)
+
+    cdef bint _take(self, _Class cls, Py_ssize_t row, Py_ssize_t times) noexcept:
+        """Take the class's amounts from a row. Returns False, and takes nothing, if they would not fit int32."""
+        cdef int32_t values[1 + 2 * MOST]
+        cdef _Rows rows = self.rows
+        cdef Py_ssize_t column
+        cdef int64_t value
+        values[0] = rows.values[rows.cell(row, 0)]
+        for column in range(self.resources):
+            value = rows.values[rows.cell(row, 1 + column)] - cls.take[column] * times
+            if not -UNKNOWN < value < UNKNOWN:
+                return False
+            values[1 + column] = <int32_t>value
+        for column in range(self.columns):
+            value = _raw(rows, cls, row, column) + cls.step[column] * times
+            if not -WIDEST <= value <= WIDEST:
+                return False
+            values[1 + self.resources + column] = <int32_t>value
+        rows.write(row, values)
+        return True
+
+    def place(self, Py_ssize_t class_id, Py_ssize_t servers, Py_ssize_t count=1):
+        cdef _Class cls = self._class(class_id)
+        cdef Py_ssize_t i, number
+        if servers < 0 or count < 1:
+            raise ValueError("servers: negative" if servers < 0 else "count: below 1")
+        if self.wide is not None:
+            return self.wide.place(self.wide_ids[class_id], servers, count)
+        chosen = []
+        for number in range(servers):
+            if count <= RANKED:
+                self.best.begin(count)
+                _choose(self.rows, cls, self.best, self.seeker, False)
+                best = [self.best.position[i] for i in range(self.best.found)]
+            else:
+                best = self.choose(class_id, count)
+            if not best:
+                break
+            if not self._take(cls, self.rows.row_of[best[0]], 1):
+                self.claim(class_id, best[0])
+            chosen.append(best)
+            if self.wide is not None:
+                return chosen + self.wide.place(self.wide_ids[class_id], servers - len(chosen), count)
+        return chosen
+
+    cdef inline _Class _class(self, Py_ssize_t class_id):
+        cdef object found = None
+        if 0 <= class_id < len(self.classes):
+            found = self.classes[class_id]
+        if found is None:
+            raise ValueError(f"class {class_id}: there is none")
+        return <_Class>found
+
+    cdef inline Py_ssize_t _position(self, Py_ssize_t position) except -1:
+        if not 0 <= position < self.rows.hosts:
+            raise ValueError(f"position {position}: there are {self.rows.hosts} hosts")
+        return position
+
+
+def _scale_of(values, steps, given=None):
+    """(K,) powers of two that make every raw value and step whole and small enough for int32; None if none do.
+    ``values`` (K, N), ``steps`` (K, classes); ``given``: only these are tried."""
+    scale = np.ones(len(values))
+    for column in range(len(values)):
+        numbers = np.concatenate((values[column], steps[column]))
+        for power in range(11):
+            factor = float(2**power) if given is None else given[column]
+            scaled = numbers * factor
+            if not (scaled % 1 != 0).any():
+                break
+        if (scaled % 1 != 0).any() or (np.abs(scaled) > WIDEST).any():
+            return None
+        scale[column] = factor
+    return scale
+
+
+def _tabulate(_Class cls, Py_ssize_t signatures):
+    """Lay out what a class says by signature; signatures beyond what was given do not pass."""
+    size = max(len(cls.given_passes), signatures) + 2
+    passes = np.zeros(size, dtype=np.int32)
+    passes[1 : 1 + len(cls.given_passes)] = -cls.given_passes.astype(np.int32)
+    tariff = np.zeros(size, dtype=np.int32)
+    factors = np.atleast_2d(cls.given_multipliers)
+    if cls.given_multipliers.ndim == 2 and factors.size:
+        factors, kind = np.unique(factors, axis=0, return_inverse=True)
+        tariff[1 : 1 + len(kind)] = kind
+    if not factors.size:
+        factors = np.zeros((1, factors.shape[1]))
+    cls.passes, cls.tariff = passes, tariff
+    cls.before = np.concatenate(([0], np.cumsum(-passes))).astype(np.int32)
+    cls.factors = np.ascontiguousarray(factors)
+    cls.slopes = np.zeros(factors.shape, dtype=np.float32)
+    for column, weighed in enumerate((factors != 0).any(axis=0)):
+        cls.weighed[column] = weighed
+    cls.eras = np.zeros((ERAS, 4, factors.shape[1]), dtype=np.int32)
+    cls.era = 0
+    cls.drift_known = 0
+    cls.fresh = True

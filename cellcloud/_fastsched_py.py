@@ -23,6 +23,9 @@ Mask = npt.NDArray[np.uint8]
 EXACT = 2**53
 """Beyond this a float64 no longer holds every whole number: such amounts are refused."""
 LARGEST_MULTIPLIER = 1e30
+LARGEST_SIGNATURE = 2**20 - 1
+MOST_COLUMNS = 32
+MOST_TIMES = 2**20
 
 
 def fitting(free: npt.NDArray[np.int64], need: Column, allowed: Mask) -> Column:
@@ -38,12 +41,13 @@ def fitting(free: npt.NDArray[np.int64], need: Column, allowed: Mask) -> Column:
 
 @dataclass(slots=True)
 class _Class:
-    """What every request of one class asks: amounts (R,), signatures that pass (S,), multipliers (S, K), and what one
-    claim adds to the raw values (K,)."""
+    """What every request of one class asks: amounts (R,), signatures that pass (S,), multipliers (1, K) or if varied
+    (S, K), what one claim adds to the raw values (K,)."""
 
     need: Column
     passes: npt.NDArray[np.bool_]
     multipliers: Floats
+    varied: bool
     step: Floats
 
 
@@ -59,8 +63,8 @@ class Index:
     """
 
     def __init__(self, resources: int, floors: Sequence[bool]) -> None:
-        if resources < 0:
-            raise ValueError("resources: negative")
+        if not 0 <= resources <= MOST_COLUMNS or len(floors) > MOST_COLUMNS:
+            raise ValueError(f"resources, floors: more than {MOST_COLUMNS}")
         self._resources = resources
         self._floors = np.array(floors, dtype=np.bool_).reshape(-1)
         self._classes: dict[int, _Class] = {}
@@ -85,7 +89,7 @@ class Index:
         Raises ValueError, and changes nothing, when lengths differ or a number is not finite, beyond 2**53, or (a
         signature) negative.
         """
-        kinds = whole(signature, "signature", (None,), lowest=0, highest=2**31 - 2)
+        kinds = whole(signature, "signature", (None,), lowest=0, highest=LARGEST_SIGNATURE)
         amounts = whole(free, "free", (self._resources, len(kinds)))
         values = finite(raw, "raw", (len(self._floors), len(kinds)))
         self._signature, self._free, self._raw = kinds.astype(np.int32), amounts, values
@@ -93,7 +97,7 @@ class Index:
     def set_host(self, position: int, signature: int, free: npt.ArrayLike, raw: npt.ArrayLike) -> None:
         """What a host's report or a change of its static facts says: its signature, free (R,), raw (K,)."""
         place = self._position(position)
-        kind = whole([signature], "signature", (1,), lowest=0, highest=2**31 - 2)
+        kind = whole([signature], "signature", (1,), lowest=0, highest=LARGEST_SIGNATURE)
         amounts = whole(free, "free", (self._resources,))
         values = finite(raw, "raw", (len(self._floors),))
         self._signature[place], self._free[:, place], self._raw[:, place] = kind[0], amounts, values
@@ -122,13 +126,13 @@ class Index:
 
     def set_passes(self, class_id: int, passes: npt.ArrayLike, multipliers: npt.ArrayLike | None = None) -> None:
         """Say anew which signatures pass, for instance because there are more of them. ``multipliers`` stay when
-        None, which is possible only if they do not differ by signature."""
+        None, which is possible only if they were not given by signature."""
         wanted = self._class(class_id)
         if multipliers is None:
-            if len(wanted.multipliers) > 1 and (wanted.multipliers != wanted.multipliers[0]).any():
-                raise ValueError("multipliers: they differ by signature, so they must be given with the passes")
-            multipliers = wanted.multipliers[0] if len(wanted.multipliers) else np.zeros(len(self._floors))
-        wanted.passes, wanted.multipliers = self._passes(passes, multipliers)
+            if wanted.varied:
+                raise ValueError("multipliers: they were given by signature, so they must come with the passes")
+            multipliers = wanted.multipliers[0]
+        wanted.passes, wanted.multipliers, wanted.varied = self._passes(passes, multipliers)
 
     def drop_class(self, class_id: int) -> None:
         """Forget a class."""
@@ -173,6 +177,8 @@ class Index:
     def claim(self, class_id: int, position: int, times: int = 1) -> None:
         """Take the class's amounts from a host, ``times`` over. Room is not asked: a forced host may go below 0."""
         wanted, place = self._class(class_id), self._position(position)
+        if abs(times) > MOST_TIMES:
+            raise ValueError(f"times: beyond {MOST_TIMES}")
         free = self._free[:, place] - wanted.need * times
         raw = self._raw[:, place] + wanted.step * times
         if (np.abs(free) > EXACT).any() or (np.abs(raw) > EXACT).any():
@@ -202,7 +208,7 @@ class Index:
         if len(places) < 2:
             return scores
         multipliers = wanted.multipliers
-        signatures = None if len(multipliers) == 1 else self._signature[places]
+        signatures = self._signature[places] if wanted.varied else None
         for column, floor in enumerate(self._floors):
             values = self._raw[column][places]
             if floor:
@@ -213,7 +219,7 @@ class Index:
                 scores += factor * ((values - low) / (high - low))
         return scores
 
-    def _passes(self, passes: npt.ArrayLike, multipliers: npt.ArrayLike) -> tuple[npt.NDArray[np.bool_], Floats]:
+    def _passes(self, passes: npt.ArrayLike, multipliers: npt.ArrayLike) -> tuple[npt.NDArray[np.bool_], Floats, bool]:
         passing = np.asarray(passes)
         if passing.ndim != 1:
             raise ValueError("passes: must be one value a signature")
@@ -221,7 +227,7 @@ class Index:
         given = np.asarray(multipliers, dtype=np.float64)
         shape = (columns,) if given.ndim == 1 else (len(passing), columns)
         given = finite(given, "multipliers", shape, highest=LARGEST_MULTIPLIER)
-        return passing.astype(np.bool_), given.reshape(-1, columns)
+        return passing.astype(np.bool_), given.reshape(shape if given.ndim == 2 else (1, columns)), given.ndim == 2
 
     def _class(self, class_id: int) -> _Class:
         try:

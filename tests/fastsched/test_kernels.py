@@ -32,7 +32,7 @@ def test_they_agree(question: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None
 
 
 def test_the_scheduler_runs_the_compiled_one() -> None:
-    assert fastsched.KERNEL == "compiled"
+    assert fastsched.KERNEL.startswith("compiled")
 
 
 @pytest.mark.parametrize("kernel", [plain, compiled])

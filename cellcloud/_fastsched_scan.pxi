@@ -1,0 +1,103 @@
+# Looking at every row. Included by _fastsched.pyx.
+
+
+cdef _Class _shadow(_Rows rows, _Class cls):
+    """The class with extremes and slopes of its own, so that a scan neither uses nor changes what is known."""
+    cdef _Class shadow = cls.shadow
+    if shadow is None:
+        shadow = _Class()
+        shadow.eras = np.zeros((1, 4, rows.columns), dtype=np.int32)
+        cls.shadow = shadow
+    shadow.asked, shadow.asked_column, shadow.asked_amount = cls.asked, cls.asked_column, cls.asked_amount
+    shadow.passes, shadow.before, shadow.tariff = cls.passes, cls.before, cls.tariff
+    shadow.factors, shadow.floors, shadow.weighed = cls.factors, cls.floors, cls.weighed
+    shadow.slopes = np.zeros((cls.factors.shape[0], rows.columns), dtype=np.float32)
+    return shadow
+
+
+cdef Py_ssize_t _span(_Rows rows, _Class cls, int32_t *low, int32_t *high) noexcept nogil:
+    """The extremes of all rows that fit and are not hidden. Returns how many these are."""
+    cdef int32_t mask[GROUP]
+    cdef int32_t top[MOST][GROUP]
+    cdef int32_t bottom[MOST][GROUP]
+    cdef int32_t value
+    cdef Py_ssize_t group, lane, column, base, count = 0
+    for column in range(rows.columns):
+        for lane in range(GROUP):
+            top[column][lane], bottom[column][lane] = NONE, UNKNOWN
+    for group in range(rows.groups):
+        if not _mask(rows, cls, group, mask):
+            continue
+        _unhide(rows, group, mask)
+        for lane in range(GROUP):
+            count -= mask[lane]
+        for column in range(rows.columns):
+            base = rows.at(group, 1 + rows.resources + column)
+            if not cls.weighed[column]:
+                continue
+            for lane in range(GROUP):
+                value = rows.values[base + lane] if mask[lane] else NONE
+                top[column][lane] = max(top[column][lane], value)
+            if not cls.floors[column]:
+                for lane in range(GROUP):
+                    value = rows.values[base + lane] if mask[lane] else UNKNOWN
+                    bottom[column][lane] = min(bottom[column][lane], value)
+    for column in range(rows.columns):
+        low[column], high[column] = UNKNOWN, NONE
+        for lane in range(GROUP):
+            low[column], high[column] = min(low[column], bottom[column][lane]), max(high[column], top[column][lane])
+        if cls.floors[column]:
+            low[column], high[column] = 0, max(0, high[column])
+    return count
+
+
+cdef inline void _unhide(_Rows rows, Py_ssize_t group, int32_t *mask) noexcept nogil:
+    """Take the hidden rows out of a mask."""
+    cdef Py_ssize_t lane
+    if rows.hidden[group]:
+        for lane in range(GROUP):
+            if (rows.hidden[group] >> lane) & 1:
+                mask[lane] = 0
+
+
+cdef void _scan(_Rows rows, _Class cls, _Ranking best) noexcept nogil:
+    """The best rows, by looking at every one."""
+    cdef int32_t low[MOST]
+    cdef int32_t high[MOST]
+    cdef Py_ssize_t group
+    if _span(rows, cls, low, high):
+        _measure(rows, cls, 0, low, high)
+        for group in range(rows.groups):
+            _visit(rows, cls, best, group)
+
+
+def _all_fitting(_Rows rows, _Class cls):
+    """Positions of the rows that fit and are not hidden, in no order."""
+    cdef int32_t mask[GROUP]
+    cdef Py_ssize_t group, lane, count = 0
+    found = np.empty(rows.hosts, dtype=np.int32)
+    cdef int32_t[::1] positions = found
+    for group in range(rows.groups):
+        if _mask(rows, cls, group, mask):
+            _unhide(rows, group, mask)
+            for lane in range(GROUP):
+                if mask[lane]:
+                    positions[count] = rows.position_of[group * GROUP + lane]
+                    count += 1
+    return found[:count]
+
+
+def _all_scores(_Rows rows, _Class given):
+    """Positions and scores of the rows that fit and are not hidden."""
+    cdef _Class cls = _shadow(rows, given)
+    cdef int32_t low[MOST]
+    cdef int32_t high[MOST]
+    cdef Py_ssize_t i
+    places = _all_fitting(rows, cls)
+    cdef int32_t[::1] positions = places
+    cdef double[::1] scores = np.zeros(len(places))
+    if _span(rows, cls, low, high) > 1:
+        _measure(rows, cls, 0, low, high)
+        for i in range(len(places)):
+            scores[i] = _score(rows, cls, rows.row_of[positions[i]])
+    return places, np.asarray(scores)

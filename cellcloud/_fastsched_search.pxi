@@ -1,0 +1,581 @@
+# Finding the best rows for a class. Included by _fastsched.pyx, which says how it works.
+
+
+@cython.final
+cdef class _Ranking:
+    """The best rows found so far, best first; of equal scores the lowest position first."""
+
+    cdef Py_ssize_t wanted, found
+    cdef double[::1] score
+    cdef int32_t[::1] position
+    cdef int32_t[::1] row
+    cdef float threshold  # nothing with a lower score can enter
+
+    def __init__(self):
+        self.score = np.zeros(RANKED + 1)
+        self.position = np.zeros(RANKED + 1, dtype=np.int32)
+        self.row = np.zeros(RANKED + 1, dtype=np.int32)
+
+    cdef void begin(self, Py_ssize_t wanted) noexcept nogil:
+        self.wanted, self.found, self.threshold = wanted, 0, LEAST
+
+    cdef inline bint hopeless(self, double score, int32_t position) noexcept nogil:
+        """Whether nothing with at most this score, at this position or later, can enter."""
+        cdef Py_ssize_t last = self.wanted - 1
+        if self.found < self.wanted:
+            return False
+        return score < self.score[last] or (score == self.score[last] and position > self.position[last])
+
+    cdef void offer(self, double score, int32_t position, int32_t row) noexcept nogil:
+        cdef Py_ssize_t at
+        if self.hopeless(score, position):
+            return
+        at = min(self.found, self.wanted - 1)
+        while at > 0 and (
+            self.score[at - 1] < score or (self.score[at - 1] == score and self.position[at - 1] > position)
+        ):
+            self.score[at], self.position[at], self.row[at] = (
+                self.score[at - 1], self.position[at - 1], self.row[at - 1]
+            )
+            at -= 1
+        self.score[at], self.position[at], self.row[at] = score, position, row
+        if self.found < self.wanted:
+            self.found += 1
+        if self.found == self.wanted:
+            self.threshold = _below(self.score[self.wanted - 1])
+
+
+cdef inline float _below(double value) noexcept nogil:
+    """A float32 that is at most ``value``."""
+    return <float>(value * (DOWN if value > 0 else UP) - TINY)
+
+
+cdef inline float _slope(double factor, double spread) noexcept nogil:
+    """A float32 so far above factor / spread that a sum of products with it is above the exact sum."""
+    cdef double exact = factor / spread
+    if exact > 0:
+        return <float>max(exact * UP, TINY)
+    exact *= DOWN
+    return <float>exact if exact < -TINY else 0.0
+
+
+# Looking at rows
+
+
+cdef inline bint _fits(_Rows rows, _Class cls, Py_ssize_t row) noexcept nogil:
+    """Whether a row (or an entry of the log, as the row it is stored in) passes and has room."""
+    cdef int i
+    if not cls.passes[rows.values[rows.cell(row, 0)]]:
+        return False
+    for i in range(cls.asked):
+        if rows.values[rows.cell(row, cls.asked_column[i])] < cls.asked_amount[i]:
+            return False
+    return True
+
+
+cdef inline int32_t _raw(_Rows rows, _Class cls, Py_ssize_t row, Py_ssize_t column) noexcept nogil:
+    return rows.values[rows.cell(row, 1 + rows.resources + column)]
+
+
+cdef bint _mask(_Rows rows, _Class cls, Py_ssize_t group, int32_t *mask) noexcept nogil:
+    """-1 for the rows of a group that pass and have room, else 0. Returns whether there is one."""
+    cdef Py_ssize_t lane, base = rows.at(group, 0), signs = ((group // FAN) * rows.summed) * FAN + group % FAN
+    cdef int32_t amount, some = 0
+    cdef int i
+    if group < rows.groups and rows.summary[signs] == rows.summary[signs + FAN]:
+        amount = cls.passes[rows.values[base]]
+        if not amount:
+            return False
+        for lane in range(GROUP):
+            mask[lane] = amount
+    else:
+        for lane in range(GROUP):
+            mask[lane] = cls.passes[rows.values[base + lane]]
+    for i in range(cls.asked):
+        base, amount = rows.at(group, cls.asked_column[i]), cls.asked_amount[i]
+        for lane in range(GROUP):
+            mask[lane] &= -<int32_t>(rows.values[base + lane] >= amount)
+    for lane in range(GROUP):
+        some |= mask[lane]
+    return some != 0
+
+
+cdef void _upper(_Rows rows, _Class cls, Py_ssize_t group, float *upper) noexcept nogil:
+    """For each row of a group a score that its own, in the present era, does not exceed."""
+    cdef Py_ssize_t lane, column, base, signs = ((group // FAN) * rows.summed) * FAN + group % FAN
+    cdef int era = <int>(cls.era % ERAS)
+    cdef int32_t low, tariff = -1
+    cdef float slope, value
+    if cls.factors.shape[0] == 1:
+        tariff = 0
+    elif group < rows.groups and rows.summary[signs] == rows.summary[signs + FAN]:
+        tariff = cls.tariff[rows.values[rows.at(group, 0)]]
+    for lane in range(GROUP):
+        upper[lane] = 0
+    for column in range(rows.columns):
+        low = cls.eras[era, 0, column]
+        if not cls.weighed[column] or low == cls.eras[era, 1, column]:
+            continue
+        base = rows.at(group, 1 + rows.resources + column)
+        if tariff >= 0:
+            slope = cls.slopes[tariff, column]
+            for lane in range(GROUP):
+                value = <float>(rows.values[base + lane] - low)
+                upper[lane] += slope * (value if value > 0 else 0)
+        else:
+            for lane in range(GROUP):
+                value = <float>(rows.values[base + lane] - low)
+                slope = cls.slopes[cls.tariff[rows.values[rows.at(group, 0) + lane]], column]
+                upper[lane] += slope * (value if value > 0 else 0)
+
+
+cdef float _upper_of(_Rows rows, _Class cls, Py_ssize_t row) noexcept nogil:
+    """The same for one row."""
+    cdef Py_ssize_t column
+    cdef int era = <int>(cls.era % ERAS)
+    cdef int32_t low, tariff = cls.tariff[rows.values[rows.cell(row, 0)]]
+    cdef float total = 0, value
+    for column in range(rows.columns):
+        low = cls.eras[era, 0, column]
+        if cls.weighed[column] and low != cls.eras[era, 1, column]:
+            value = <float>(_raw(rows, cls, row, column) - low)
+            total += cls.slopes[tariff, column] * (value if value > 0 else 0)
+    return total
+
+
+cdef double _score(_Rows rows, _Class cls, Py_ssize_t row) noexcept nogil:
+    """A row's score in the present era, by the operations of the reference."""
+    cdef Py_ssize_t column
+    cdef int era = <int>(cls.era % ERAS)
+    cdef int32_t low, high, value, tariff = cls.tariff[rows.values[rows.cell(row, 0)]]
+    cdef double total = 0
+    for column in range(rows.columns):
+        low, high = cls.eras[era, 0, column], cls.eras[era, 1, column]
+        if cls.weighed[column] and low != high:
+            value = _raw(rows, cls, row, column)
+            if cls.floors[column] and value < 0:
+                value = 0
+            total += cls.factors[tariff, column] * (<double>(value - low) / <double>(high - low))
+    return total
+
+
+# Extremes
+
+
+@cython.final
+cdef class _Seeker:
+    """A search for the row with the highest raw value of a column, or the lowest (``sign`` -1)."""
+
+    cdef Py_ssize_t column, at
+    cdef int32_t sign, best, cap, row
+    cdef bint hiding  # whether hidden rows do not count
+
+    cdef void seek(self, _Rows rows, _Class cls, Py_ssize_t column, int32_t sign, int32_t cap) noexcept nogil:
+        """Nothing that fits is beyond ``cap``. Afterwards ``best`` and ``row``; row -1: nothing fits."""
+        self.column, self.sign, self.cap = column, sign, cap * sign if cap != NONE else UNKNOWN
+        self.at = 2 + rows.resources + column + (rows.columns if sign < 0 else 0)
+        self.row, self.best = -1, NONE + 1  # what is not there, summed up, is no better
+        self._descend(rows, cls, rows.levels - 1, 0)
+        if self.row >= 0:
+            self.best *= sign
+
+    cdef void _descend(self, _Rows rows, _Class cls, int level, Py_ssize_t node) noexcept nogil:
+        cdef Py_ssize_t base = (rows.start[level] + node) * rows.summed * FAN
+        cdef int32_t key[FAN]
+        cdef int32_t amount, top
+        cdef int i, child, pick
+        for child in range(FAN):
+            key[child] = rows.summary[base + self.at * FAN + child] * self.sign
+        for i in range(cls.asked):
+            amount = cls.asked_amount[i]
+            for child in range(FAN):
+                if rows.summary[base + (1 + cls.asked_column[i]) * FAN + child] < amount:
+                    key[child] = NONE
+        while True:
+            pick, top = -1, self.best
+            for child in range(FAN):
+                if key[child] > top:
+                    pick, top = child, key[child]
+            if pick < 0:
+                return
+            key[pick] = NONE
+            if cls.before[rows.summary[base + pick]] == cls.before[rows.summary[base + FAN + pick] + 1]:
+                continue
+            if level:
+                self._descend(rows, cls, level - 1, node * FAN + pick)
+            else:
+                self._look(rows, cls, node * FAN + pick)
+            if self.best >= self.cap:
+                return
+
+    cdef void _look(self, _Rows rows, _Class cls, Py_ssize_t group) noexcept nogil:
+        cdef int32_t mask[GROUP]
+        cdef Py_ssize_t lane, base = rows.at(group, 1 + rows.resources + self.column)
+        cdef int32_t value
+        if not _mask(rows, cls, group, mask):
+            return
+        for lane in range(GROUP):
+            value = rows.values[base + lane] * self.sign
+            if mask[lane] and value > self.best and not (
+                self.hiding and (rows.hidden[group] >> lane) & 1
+            ):
+                self.best, self.row = value, <int32_t>(group * GROUP + lane)
+
+
+cdef bint _attains(_Rows rows, _Class cls, int32_t row, Py_ssize_t column, int32_t value) noexcept nogil:
+    return row >= 0 and _raw(rows, cls, row, column) == value and _fits(rows, cls, row)
+
+
+cdef bint _extremes(_Rows rows, _Class cls, _Seeker seeker) noexcept nogil:
+    """Make the highs and lows of the class right. Returns whether any host fits (True when nothing is weighed)."""
+    cdef Py_ssize_t column
+    seeker.hiding = False
+    for column in range(rows.columns):
+        if not cls.weighed[column]:
+            continue
+        if cls.high[column] == NONE:
+            return False
+        if not _attains(rows, cls, cls.high_row[column], column, cls.high[column]):
+            seeker.seek(rows, cls, column, 1, cls.high[column])
+            cls.high[column], cls.high_row[column] = seeker.best, seeker.row
+            if seeker.row < 0:
+                _forget(rows, cls, NONE)
+                return False
+        if not cls.floors[column] and not _attains(rows, cls, cls.low_row[column], column, cls.low[column]):
+            seeker.seek(rows, cls, column, -1, cls.low[column])
+            cls.low[column], cls.low_row[column] = seeker.best, seeker.row
+    return True
+
+
+cdef void _forget(_Rows rows, _Class cls, int32_t high) noexcept nogil:
+    """Highs become ``high``: NONE when nothing fits, UNKNOWN when anything may."""
+    cdef Py_ssize_t column
+    for column in range(rows.columns):
+        cls.high[column], cls.low[column] = high, -1 - high
+        cls.high_row[column] = cls.low_row[column] = -1
+
+
+# Eras
+
+
+cdef inline double _grown(double factor, double x, double low, double high) noexcept nogil:
+    return factor * (max(x - low, 0.0) / (high - low)) if high > low else 0.0
+
+
+cdef double _drift(_Rows rows, _Class cls, int era) noexcept nogil:
+    """The most that the score of an unchanged host can have grown since an era."""
+    cdef Py_ssize_t column, tariff
+    cdef int now = <int>(cls.era % ERAS), i
+    cdef double total, column_most, factor, x, most = -1e300, weight
+    cdef double low, high, old_low, old_high, least, greatest
+    cdef double points[4]
+    if (cls.drift_known >> era) & 1:
+        return cls.drift[era]
+    for tariff in range(cls.factors.shape[0]):
+        total = weight = 0
+        for column in range(rows.columns):
+            factor = cls.factors[tariff, column]
+            if factor == 0:
+                continue
+            low, high = cls.eras[now, 0, column], cls.eras[now, 1, column]
+            old_low, old_high = cls.eras[era, 0, column], cls.eras[era, 1, column]
+            if low == old_low and high == old_high:
+                continue
+            least = max(cls.eras[now, 2, column], cls.eras[era, 2, column])
+            greatest = min(cls.eras[now, 3, column], cls.eras[era, 3, column])
+            points[0], points[1], points[2], points[3] = least, greatest, low, old_low
+            column_most = -1e300
+            for i in range(4):
+                x = points[i]
+                if i > 1 and not least < x < greatest:
+                    continue
+                x = _grown(factor, x, low, high) - _grown(factor, x, old_low, old_high)
+                column_most = max(column_most, x)
+            total += column_most
+            weight += abs(factor) * (
+                1 + abs(greatest - least) / max(1.0, min(high - low, old_high - old_low))
+            )
+        most = max(most, total + 1e-14 * weight * rows.columns)
+    cls.drift[era] = most
+    cls.drift_known |= (<uint64_t>1) << era
+    return most
+
+
+cdef void _measure(_Rows rows, _Class cls, int era, const int32_t *low, const int32_t *high) noexcept nogil:
+    """Score from these extremes in an era."""
+    cdef Py_ssize_t column, tariff
+    for column in range(rows.columns):
+        if not cls.weighed[column]:
+            continue
+        cls.eras[era, 0, column], cls.eras[era, 1, column] = low[column], high[column]
+        if low[column] != high[column]:
+            for tariff in range(cls.factors.shape[0]):
+                cls.slopes[tariff, column] = _slope(
+                    cls.factors[tariff, column], <double>high[column] - <double>low[column]
+                )
+
+
+cdef void _enter_era(_Rows rows, _Class cls, const int32_t *low, const int32_t *high) noexcept nogil:
+    """Score from these extremes from now on."""
+    cdef int era = <int>(cls.era % ERAS)
+    cdef Py_ssize_t column, node
+    cdef int32_t least, greatest
+    cdef bint same = True
+    for column in range(rows.columns):
+        if cls.weighed[column]:
+            same = same and cls.eras[era, 0, column] == low[column] and cls.eras[era, 1, column] == high[column]
+    if not same:
+        cls.era += 1
+        era = <int>(cls.era % ERAS)
+        cls.drift_known = 0
+        _measure(rows, cls, era, low, high)
+    for column in range(rows.columns):
+        if not cls.weighed[column]:
+            continue
+        least, greatest = cls.low[column], cls.high[column]
+        if cls.floors[column]:
+            least, greatest = 0, max(greatest, 0)
+        cls.eras[era, 2, column] = min(cls.eras[era, 2, column], least) if same else least
+        cls.eras[era, 3, column] = max(cls.eras[era, 3, column], greatest) if same else greatest
+    if not same and cls.era % (ERAS // 2) == 0:
+        for node in range(rows.nodes):
+            if cls.node_era[node] + ERAS // 2 <= cls.era:
+                _anchor(rows, cls, node)
+
+
+cdef inline void _anchor(_Rows rows, _Class cls, Py_ssize_t node) noexcept nogil:
+    """Bring the bounds of a node to the present era."""
+    cdef Py_ssize_t child
+    cdef double drift
+    if cls.node_era[node] != cls.era:
+        drift = _drift(rows, cls, <int>(cls.node_era[node] % ERAS))
+        for child in range(node * FAN, node * FAN + FAN):
+            cls.bound[child] += drift
+        cls.node_era[node] = cls.era
+
+
+# Replay
+
+
+cdef void _renew(_Rows rows, _Class cls) noexcept nogil:
+    """Know nothing of the rows."""
+    cdef Py_ssize_t node, child, children = rows.groups
+    cdef int level
+    for level in range(rows.levels):
+        for child in range(((children + FAN - 1) // FAN) * FAN):
+            cls.bound[rows.start[level] * FAN + child] = ANY if child < children else NEVER
+        children = (children + FAN - 1) // FAN
+    for node in range(rows.nodes):
+        cls.node_era[node] = cls.era
+    _forget(rows, cls, UNKNOWN)
+    cls.seeds = 0
+    cls.seen = rows.logged
+    cls.fresh = False
+
+
+cdef inline void _stretch_by(_Rows rows, _Class cls, Py_ssize_t slot, int32_t row) noexcept nogil:
+    """Let the extremes cover an entry of the log that fits."""
+    cdef Py_ssize_t column
+    cdef int32_t value
+    for column in range(rows.columns):
+        value = _raw(rows, cls, slot, column)
+        if value > cls.high[column]:
+            cls.high[column], cls.high_row[column] = value, row
+        if value < cls.low[column]:
+            cls.low[column], cls.low_row[column] = value, row
+
+
+cdef void _stretch(_Rows rows, _Class cls) noexcept nogil:
+    """Let the extremes cover what the log says since the class was last used."""
+    cdef int32_t mask[GROUP]
+    cdef int64_t entry = cls.seen
+    cdef Py_ssize_t group, lane, end, column, base, i
+    cdef int32_t top, bottom
+    cdef bint beyond
+    while entry < rows.logged:
+        group, lane = rows.log_group(entry), entry % GROUP
+        end = min(<int64_t>GROUP, lane + rows.logged - entry)
+        entry += end - lane
+        if end - lane <= FEW:
+            for lane in range(lane, end):
+                if _fits(rows, cls, group * GROUP + lane):
+                    _stretch_by(rows, cls, group * GROUP + lane, _logged(rows, group, lane))
+            continue
+        if not _mask(rows, cls, group, mask):
+            continue
+        beyond = False
+        for column in range(rows.columns):
+            base = rows.at(group, 1 + rows.resources + column)
+            top, bottom = NONE, UNKNOWN
+            for i in range(GROUP):
+                top = max(top, rows.values[base + i] if mask[i] else NONE)
+                bottom = min(bottom, rows.values[base + i] if mask[i] else UNKNOWN)
+            beyond = beyond or top > cls.high[column] or bottom < cls.low[column]
+        if beyond:
+            for lane in range(lane, end):
+                if mask[lane]:
+                    _stretch_by(rows, cls, group * GROUP + lane, _logged(rows, group, lane))
+
+
+cdef inline int32_t _logged(_Rows rows, Py_ssize_t group, Py_ssize_t lane) noexcept nogil:
+    return rows.log_row[(group - rows.groups) * GROUP + lane]
+
+
+cdef void _raise(_Rows rows, _Class cls, int64_t seen) noexcept nogil:
+    """Let the bounds cover what the log says since ``seen``, in the present era."""
+    cdef int32_t mask[GROUP]
+    cdef float upper[GROUP]
+    cdef int64_t entry = seen
+    cdef Py_ssize_t group, lane, end
+    while entry < rows.logged:
+        group, lane = rows.log_group(entry), entry % GROUP
+        end = min(<int64_t>GROUP, lane + rows.logged - entry)
+        entry += end - lane
+        if end - lane <= FEW:
+            for lane in range(lane, end):
+                if _fits(rows, cls, group * GROUP + lane):
+                    _raise_by(rows, cls, _logged(rows, group, lane), _upper_of(rows, cls, group * GROUP + lane))
+        elif _mask(rows, cls, group, mask):
+            _upper(rows, cls, group, upper)
+            for lane in range(lane, end):
+                if mask[lane]:
+                    _raise_by(rows, cls, _logged(rows, group, lane), upper[lane])
+
+
+cdef inline void _raise_by(_Rows rows, _Class cls, int32_t row, float upper) noexcept nogil:
+    cdef Py_ssize_t child = row // GROUP, node
+    cdef int level
+    for level in range(rows.levels):
+        node = rows.start[level] + child // FAN
+        _anchor(rows, cls, node)
+        if upper > cls.bound[node * FAN + child % FAN]:
+            cls.bound[node * FAN + child % FAN] = upper
+        child = child // FAN
+
+
+# The search
+
+
+cdef double _visit(_Rows rows, _Class cls, _Ranking best, Py_ssize_t group) noexcept nogil:
+    """Offer a group's rows. Returns a tight bound of their scores."""
+    cdef int32_t mask[GROUP]
+    cdef float upper[GROUP]
+    cdef float top = LEAST
+    cdef double bound, score
+    cdef Py_ssize_t lane, row
+    cdef int i
+    cdef bint seed
+    if not _mask(rows, cls, group, mask):
+        return NEVER
+    _upper(rows, cls, group, upper)
+    for lane in range(GROUP):
+        upper[lane] = upper[lane] if mask[lane] else LEAST
+        top = max(top, upper[lane])
+    if top < best.threshold:
+        return top
+    bound = NEVER
+    for lane in range(GROUP):
+        if not mask[lane]:
+            continue
+        if upper[lane] < best.threshold or (rows.hidden[group] >> lane) & 1:
+            bound = max(bound, upper[lane])
+            continue
+        row = group * GROUP + lane
+        score = _score(rows, cls, row)
+        bound = max(bound, score)
+        seed = False
+        for i in range(cls.seeds):
+            seed = seed or cls.seed[i] == row
+        if not seed:
+            best.offer(score, rows.position_of[row], <int32_t>row)
+    return bound
+
+
+cdef double _search(_Rows rows, _Class cls, _Ranking best, int level, Py_ssize_t node) noexcept nogil:
+    """Visit what is below a node, highest bound first, until nothing can enter. Returns the node's bound."""
+    cdef Py_ssize_t at = (rows.start[level] + node) * FAN
+    cdef int done = 0, child, pick
+    cdef double bound, most
+    _anchor(rows, cls, rows.start[level] + node)
+    while True:
+        pick, bound, most = -1, NEVER / 2, NEVER
+        for child in range(FAN):
+            most = max(most, cls.bound[at + child])
+            if not (done >> child) & 1 and (
+                cls.bound[at + child] > bound
+                or (pick >= 0 and cls.bound[at + child] == bound and rows.first[at + child] < rows.first[at + pick])
+            ):
+                pick, bound = child, cls.bound[at + child]
+        if pick < 0 or best.hopeless(bound, rows.first[at + pick]):
+            return most
+        done |= 1 << pick
+        if level:
+            cls.bound[at + pick] = _search(rows, cls, best, level - 1, node * FAN + pick)
+        else:
+            cls.bound[at + pick] = _visit(rows, cls, best, node * FAN + pick)
+
+
+cdef void _plant(_Rows rows, _Class cls, _Ranking best) noexcept nogil:
+    """Begin with the best of the last time, as they are now."""
+    cdef int i, kept = 0
+    cdef int32_t row
+    for i in range(cls.seeds):
+        row = cls.seed[i]
+        if _fits(rows, cls, row) and not (rows.hidden[row // GROUP] >> (row % GROUP)) & 1:
+            cls.seed[kept] = row
+            kept += 1
+            best.offer(_score(rows, cls, row), rows.position_of[row], row)
+    cls.seeds = kept
+
+
+cdef bint _score_range(
+    _Rows rows, _Class cls, _Seeker seeker, bint hiding, int32_t *low, int32_t *high
+) noexcept nogil:
+    """The extremes to score from: those of the class without the hidden rows. Returns whether a host is left."""
+    cdef Py_ssize_t column
+    cdef int32_t row
+    cdef bint left = True
+    seeker.hiding = True
+    for column in range(rows.columns):
+        if not cls.weighed[column]:
+            continue
+        low[column], high[column] = cls.low[column], cls.high[column]
+        row = cls.high_row[column]
+        if hiding and left and (rows.hidden[row // GROUP] >> (row % GROUP)) & 1:
+            seeker.seek(rows, cls, column, 1, high[column])
+            left = seeker.row >= 0
+            if left:
+                high[column] = seeker.best
+        row = cls.low_row[column]
+        if cls.floors[column]:
+            low[column], high[column] = 0, max(high[column], 0)
+        elif hiding and left and (rows.hidden[row // GROUP] >> (row % GROUP)) & 1:
+            seeker.seek(rows, cls, column, -1, low[column])
+            low[column] = seeker.best
+    return left
+
+
+cdef void _choose(_Rows rows, _Class cls, _Ranking best, _Seeker seeker, bint hiding) noexcept nogil:
+    """The best rows that are not hidden, into ``best``."""
+    cdef int64_t seen = cls.seen
+    cdef int32_t low[MOST]
+    cdef int32_t high[MOST]
+    cdef int i
+    cdef bint left
+    if cls.fresh or rows.logged - cls.seen > rows.ring:
+        _renew(rows, cls)
+        seen = rows.logged
+    _stretch(rows, cls)
+    cls.seen = rows.logged
+    if not _extremes(rows, cls, seeker):
+        return
+    left = _score_range(rows, cls, seeker, hiding, low, high)
+    _enter_era(rows, cls, low, high)
+    _raise(rows, cls, seen)
+    if not left:
+        return
+    _plant(rows, cls, best)
+    _search(rows, cls, best, rows.levels - 1, 0)
+    cls.seeds = <int>min(best.found, SEEDS)
+    for i in range(cls.seeds):
+        cls.seed[i] = best.row[i]
