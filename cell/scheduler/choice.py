@@ -13,15 +13,20 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from cell.scheduler import topology
+from cell.scheduler.demand import Demand
 from cell.scheduler.filters import Context
 from cell.scheduler.filters.resource_class import demand_at
+from cell.scheduler.image_properties import text_of
 from cell.scheduler.plan import Plan
 from cell.scheduler.request import Request
 from cell.scheduler.snapshot import Flags, Share, Snapshot
-from cell.scheduler.weights import Places, sort, weigh
+from cell.scheduler.topology import Settled
+from cell.scheduler.weights import Places, disk_mb, sort, weigh
 from cellcloud.model.numa import Placed
 
 NUMA_FILTER = "NUMATopologyFilter"
+NAMES = "names"
+"""What refuses the hosts that a request rules out by name; it stands before all filters."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,9 +42,31 @@ class Choice:
     placed: tuple[Placed | None, ...] = ()
 
 
-def choose(snapshot: Snapshot, request: Request, plan: Plan, seed: int) -> Choice:
-    """Hosts for all servers of the request, or for none. ``seed`` decides where the policy wants chance."""
-    return _Decision(snapshot, request, plan, random.Random(seed)).run()  # noqa: S311  # nobody is to be surprised
+def choose(snapshot: Snapshot, request: Request, plan: Plan, seed: int = 0, *, carries_order: bool = False) -> Choice:
+    """Hosts for all servers of the request, or for none. ``seed`` decides where the policy wants chance.
+
+    Of equal hosts the lowest position wins. ``carries_order``: within a request, the order of the server before
+    decides instead, as in Nova, where the hosts of each request stand in no order at all to begin with.
+    """
+    return _Decision(snapshot, request, plan, chance_of(seed), carries_order=carries_order).run()
+
+
+def chance_of(seed: int) -> random.Random:
+    """What decides where the policy wants chance; the same for the same seed."""
+    return random.Random(seed)  # noqa: S311  # it is to be repeatable
+
+
+def share_of_demand(request: Request, demand: Demand | None, settled: Settled | None = None) -> Share:
+    """What a server of the request takes of a host. Source: Nova's HostState.consume_from_request."""
+    flavor = request.shape.flavor
+    return Share(
+        resources={} if demand is None else demand.resources,
+        memory_mb=flavor.memory_mb,
+        disk_mb=disk_mb(flavor),
+        vcpus=flavor.vcpus,
+        building=settled is None or settled.complete,
+        placed=None if settled is None else settled.placed,
+    )
 
 
 def candidates(snapshot: Snapshot, request: Request) -> Places:
@@ -110,6 +137,11 @@ def order(snapshot: Snapshot, places: Places, request: Request, plan: Plan, chan
     return places[ranks]
 
 
+def props_of(request: Request) -> dict[str, str]:
+    """The properties of a request's image, as servers on hosts have them."""
+    return {name: text_of(value) for name, value in request.shape.image_props.items()}
+
+
 def _at(snapshot: Snapshot, positions: Sequence[int]) -> Flags:
     found = np.zeros(len(snapshot), dtype=np.bool_)
     found[list(positions)] = True
@@ -117,12 +149,16 @@ def _at(snapshot: Snapshot, positions: Sequence[int]) -> Flags:
 
 
 class _Decision:
-    """The state between the servers of one request. ``places`` carries the order from one to the next, as in Nova."""
+    """The state between the servers of one request. ``places``: the hosts that still pass, the best first."""
 
-    def __init__(self, snapshot: Snapshot, request: Request, plan: Plan, chance: random.Random) -> None:
+    def __init__(
+        self, snapshot: Snapshot, request: Request, plan: Plan, chance: random.Random, *, carries_order: bool
+    ) -> None:
+        self.carries_order = carries_order
         self.snapshot, self.request, self.plan, self.chance = snapshot, request, plan, chance
         self.context = Context(plan.options, snapshot.aggregates)
         self.places = candidates(snapshot, request)
+        self.unnamed = int(np.count_nonzero(snapshot.present)) - len(self.places)
         self.chosen: list[int] = []
         self.placed: list[Placed | None] = []
         self.refused: dict[str, int] = {}
@@ -135,18 +171,20 @@ class _Decision:
                     self.snapshot.release(taken)
                 return Choice(refused=self.refused)
             self._take(server_id, int(self.places[0]))
-        props = self._props()
-        for server_id, position in zip(servers, self.chosen, strict=True):
-            self.snapshot.place(server_id, position, props)
+        if self.request.group is None:
+            props = props_of(self.request)
+            for server_id, position in zip(servers, self.chosen, strict=True):
+                self.snapshot.place(server_id, position, props)
         if len(servers) > 1 and self.request.alternates:
             self._rank(servers[-1], first=False)
         return Choice(hosts=tuple(self._with_alternates()), placed=tuple(self.placed))
 
     def _rank(self, server_id: str, *, first: bool) -> bool:
         self.context = replace(self.context, server_id=server_id)
-        passing, self.refused = pass_filters(
-            self.snapshot, self.places, self.request, self.plan, self.context, first=first
-        )
+        if not (first or self.carries_order):
+            self.places = np.sort(self.places)
+        passing, refused = pass_filters(self.snapshot, self.places, self.request, self.plan, self.context, first=first)
+        self.refused = {NAMES: self.unnamed, **refused} if self.unnamed else refused
         self.places = order(self.snapshot, passing, self.request, self.plan, self.chance)
         return bool(len(passing))
 
@@ -156,16 +194,7 @@ class _Decision:
         if request.topology.guest is not None or request.topology.devices:
             limited = NUMA_FILTER in self.plan.policy.filters and not is_forced(request)
             settled = topology.settle(snapshot.topology_at(position), request.topology, limited=limited)
-        flavor = request.shape.flavor
-        demand = demand_at(snapshot, position, request, self.context)
-        share = Share(
-            resources={} if demand is None else demand.resources,
-            memory_mb=flavor.memory_mb,
-            disk_mb=(flavor.root_gb + flavor.ephemeral_gb) * 1024,
-            vcpus=flavor.vcpus,
-            building=settled is None or settled.complete,
-            placed=None if settled is None else settled.placed,
-        )
+        share = share_of_demand(request, demand_at(snapshot, position, request, self.context), settled)
         snapshot.take(server_id, position, share, settled=None if settled is None else settled.topology)
         self.chosen.append(position)
         self.placed.append(share.placed)
@@ -174,11 +203,8 @@ class _Decision:
         if request.group is not None:
             host = snapshot.states[position].host
             request = replace(request, group=replace(request.group, hosts=(*request.group.hosts, host)))
-            snapshot.place(server_id, position, self._props())
+            snapshot.place(server_id, position, props_of(request))
         self.request = request
-
-    def _props(self) -> dict[str, str]:
-        return {name: str(value) for name, value in self.request.shape.image_props.items()}
 
     def _with_alternates(self) -> list[tuple[int, ...]]:
         """Each choice with the next best hosts of its own cell that no server of the request got."""

@@ -99,6 +99,9 @@ def make(
     **own: object,
 ) -> Request:
     """A request from its parts; ``own`` are fields of Request. Raises Invalid for what is malformed."""
+    for name, amount in (claimed or {}).items():
+        if not 0 <= amount <= MOST:
+            raise errors.Invalid(f"{name[:100]} {amount} is an amount that cannot be.")
     texts = _hints(hints or {})
     rebuild = rebuild or texts.get("_nova_check_type") == ("rebuild",)
     address = _one(texts, "build_near_host_ip")

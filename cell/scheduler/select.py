@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from cell.scheduler import indexed
 from cell.scheduler import request as requests_
-from cell.scheduler.choice import Choice, choose
+from cell.scheduler.choice import Choice
 from cell.scheduler.plan import plan_of
 from cell.scheduler.request import Request
 from cell.scheduler.snapshot import Snapshot
@@ -24,7 +25,7 @@ def select(snapshot: Snapshot, requests: Sequence[SelectRequest], policy: Policy
 
 def decide(snapshot: Snapshot, request: Request, policy: Policy = DEFAULT, seed: int = 0) -> Choice:
     """Hosts for all servers of one request, or for none. What they take is noted in ``snapshot``."""
-    return choose(snapshot, request, plan_of(policy), seed)
+    return indexed.decide(snapshot, request, plan_of(policy), seed)
 
 
 def _answer(snapshot: Snapshot, asked: SelectRequest, policy: Policy) -> SelectAnswer:

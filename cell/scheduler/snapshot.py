@@ -2,7 +2,7 @@
 
 A host keeps its position for life; where weights are equal the lowest position wins. What is static of a host is
 folded into a signature (see facts), its NUMA cells and PCI devices into a topology; equal ones are one number. Every
-change is noted in ``changed``, so that an index over the columns can follow.
+change is noted in ``change``, so that an index over the columns can follow.
 """
 
 from __future__ import annotations
@@ -123,7 +123,8 @@ class Snapshot:
         self.quarantined: dict[str, str] = {}
         self.hosted: list[dict[str, Mapping[str, str]]] = []
         self.hosts_of: dict[str, set[int]] = {}
-        self.changed: list[int] = []
+        self._changed: list[int] = []
+        self._change = 0
         self.structure = 0
         self.tables: dict[Hashable, Flags] = {}
         self.multipliers: dict[Hashable, Reals] = {}
@@ -215,6 +216,21 @@ class Snapshot:
                 return None
         return np.array([resources.get(name, 0) for name in self.classes], dtype=np.int64)
 
+    @property
+    def change(self) -> int:
+        """A number that grows with each change of a host."""
+        return self._change + len(self._changed)
+
+    def changed_since(self, change: int) -> set[int] | None:
+        """Positions that changed after a change; None when it is too long ago to say."""
+        return None if change < self._change else set(self._changed[change - self._change :])
+
+    def _note(self, position: int) -> None:
+        if len(self._changed) > 4 * len(self.states) + 4096:
+            self._change += len(self._changed)
+            self._changed.clear()
+        self._changed.append(position)
+
     # ---- hosts -----------------------------------------------------------------------------------------------------
     def set_host(self, state: HostState, *, keeps_use: bool = False) -> None:
         """Note what a host says of itself, be it new or known. One that cannot be true is put into quarantine.
@@ -266,6 +282,7 @@ class Snapshot:
                 members.setdefault(host, []).append(one.id)
         self._aggregates_of = members
         self.tables.clear()
+        self.structure += 1
         for host in touched:
             for position in self.positions_of.get(host, ()):
                 if self._signature[position]:
@@ -350,7 +367,7 @@ class Snapshot:
         """Note what is left of a host's NUMA cells and PCI devices."""
         self._topology[position] = self.topologies.code(found)
         self._figures[Figure.pci_weight, position] = pci_weight(found)
-        self.changed.append(position)
+        self._note(position)
 
     def _move(self, position: int, share: Share, sign: int, *, building: bool = True) -> None:
         for name, amount in share.resources.items():
@@ -366,7 +383,7 @@ class Snapshot:
         if share.placed is not None:
             change = topology.consume if sign > 0 else topology.release
             self.set_topology(position, change(self.topology_at(position), share.placed))
-        self.changed.append(position)
+        self._note(position)
 
     # ---- writing ---------------------------------------------------------------------------------------------------
     def _second_name(self, state: HostState, name: tuple[str, str]) -> str | None:
@@ -409,13 +426,13 @@ class Snapshot:
 
     def _close(self, position: int) -> None:
         self._signature[position] = 0
-        self.changed.append(position)
+        self._note(position)
 
     def _sign(self, position: int) -> None:
         state = self.states[position]
         mine = (self._aggregates[number] for number in self._aggregates_of.get(state.host, ()))
         self._signature[position] = self.facts.code(facts_of(state, mine))
-        self.changed.append(position)
+        self._note(position)
 
     def _with_use(self, position: int, state: HostState) -> HostState:
         """The state with what is noted of the host's use."""
@@ -484,7 +501,6 @@ def build(
         ordered = [ordered[place] for place in order]
     for state in ordered:
         found.set_host(state)
-    found.changed.clear()
     return found
 
 

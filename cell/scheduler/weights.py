@@ -18,19 +18,22 @@ from cell.scheduler.facts import Facts
 from cell.scheduler.image_properties import text_of
 from cell.scheduler.request import Request
 from cell.scheduler.snapshot import Amounts, Figure, Reals, Snapshot
+from cellcloud.model.flavor import Flavor
 from cellcloud.model.host import HostState
 from cellcloud.model.policy import Options
 
 Places = Amounts
 """Positions of hosts, in the order in which equal ones are preferred."""
 Raw = Callable[[Snapshot, Places, Request, Options], Reals]
+Own = Callable[[Snapshot, Places], Reals]
 
 
 @dataclass(frozen=True, slots=True)
 class Weigher:
     """``raw`` gives a weight per place. ``option``: the multiplier's name. ``sign``: -1 where more is worse.
 
-    ``floor``: weights below 0 count 0, and 0 is the least. ``figure``: of the host alone, so that an index can hold it.
+    ``floor``: weights below 0 count 0, and 0 is the least. ``own``: the raw weight where it is the host's own, whatever
+    the request, so that an index can hold it; ``step``: what a claim of a flavor adds to that.
     """
 
     name: str
@@ -38,7 +41,8 @@ class Weigher:
     raw: Raw
     floor: bool = False
     sign: float = 1.0
-    of_host: bool = False
+    own: Own | None = None
+    step: Callable[[Flavor], float] = lambda flavor: 0.0
 
     def multiplier(self, facts: Facts, options: Options) -> float:
         """For hosts of these facts."""
@@ -56,14 +60,14 @@ class Weigher:
         return np.asarray((clipped - least) / (most - least), dtype=np.float64)
 
 
-def _figure(figure: Figure) -> Raw:
-    def raw(snapshot: Snapshot, places: Places, request: Request, options: Options) -> Reals:
+def _figure(figure: Figure) -> Own:
+    def own(snapshot: Snapshot, places: Places) -> Reals:
         return snapshot.figure(figure)[places].astype(np.float64)
 
-    return raw
+    return own
 
 
-def _free_cpus(snapshot: Snapshot, places: Places, request: Request, options: Options) -> Reals:
+def _free_cpus(snapshot: Snapshot, places: Places) -> Reals:
     total = snapshot.figure(Figure.vcpus_total)[places] * snapshot.cpu_ratio[places]
     return np.asarray(total - snapshot.figure(Figure.vcpus_used)[places], dtype=np.float64)
 
@@ -127,20 +131,59 @@ def _image_props(snapshot: Snapshot, places: Places, request: Request, options: 
     return found
 
 
-def _of_host(name: str, figure: Figure, option: str, *, floor: bool = False, sign: float = 1.0) -> Weigher:
-    return Weigher(name, option, _figure(figure), floor, sign, of_host=True)
+def _of_host(
+    name: str,
+    own: Own,
+    option: str,
+    *,
+    floor: bool = False,
+    sign: float = 1.0,
+    step: Callable[[Flavor], float] = lambda flavor: 0.0,
+) -> Weigher:
+    def raw(snapshot: Snapshot, places: Places, request: Request, options: Options) -> Reals:
+        return own(snapshot, places)
+
+    return Weigher(name, option, raw, floor, sign, own, step)
+
+
+def disk_mb(flavor: Flavor) -> int:
+    """What a server takes of its host's free disk. Source: Nova's HostState, which leaves swap out."""
+    return 1024 * (flavor.root_gb + flavor.ephemeral_gb)
 
 
 METRICS = Weigher("MetricsWeigher", "metrics_weight_multiplier", _metrics)
 _ALL = (
-    _of_host("RAMWeigher", Figure.free_ram_mb, "ram_weight_multiplier", floor=True),
-    Weigher("CPUWeigher", "cpu_weight_multiplier", _free_cpus, floor=True, of_host=True),
-    _of_host("DiskWeigher", Figure.free_disk_mb, "disk_weight_multiplier", floor=True),
-    _of_host("IoOpsWeigher", Figure.num_io_ops, "io_ops_weight_multiplier", floor=True),
-    _of_host("NumInstancesWeigher", Figure.num_instances, "num_instances_weight_multiplier"),
-    _of_host("PCIWeigher", Figure.pci_weight, "pci_weight_multiplier"),
-    _of_host("HypervisorVersionWeigher", Figure.hypervisor_version, "hypervisor_version_weight_multiplier"),
-    _of_host("BuildFailureWeigher", Figure.failed_builds, "build_failure_weight_multiplier", sign=-1.0),
+    _of_host(
+        "RAMWeigher",
+        _figure(Figure.free_ram_mb),
+        "ram_weight_multiplier",
+        floor=True,
+        step=lambda flavor: -float(flavor.memory_mb),
+    ),
+    _of_host("CPUWeigher", _free_cpus, "cpu_weight_multiplier", floor=True, step=lambda flavor: -float(flavor.vcpus)),
+    _of_host(
+        "DiskWeigher",
+        _figure(Figure.free_disk_mb),
+        "disk_weight_multiplier",
+        floor=True,
+        step=lambda flavor: -float(disk_mb(flavor)),
+    ),
+    _of_host(
+        "IoOpsWeigher",
+        _figure(Figure.num_io_ops),
+        "io_ops_weight_multiplier",
+        floor=True,
+        step=lambda flavor: 1.0,
+    ),
+    _of_host(
+        "NumInstancesWeigher",
+        _figure(Figure.num_instances),
+        "num_instances_weight_multiplier",
+        step=lambda flavor: 1.0,
+    ),
+    _of_host("PCIWeigher", _figure(Figure.pci_weight), "pci_weight_multiplier"),
+    _of_host("HypervisorVersionWeigher", _figure(Figure.hypervisor_version), "hypervisor_version_weight_multiplier"),
+    _of_host("BuildFailureWeigher", _figure(Figure.failed_builds), "build_failure_weight_multiplier", sign=-1.0),
     Weigher("ServerGroupSoftAffinityWeigher", "soft_affinity_weight_multiplier", _members(groups.SOFT_AFFINITY, 1.0)),
     Weigher(
         "ServerGroupSoftAntiAffinityWeigher",

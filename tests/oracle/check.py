@@ -182,7 +182,7 @@ class Checker:
     def _chosen(self, request: Request, plan: Plan, after: Json, name: str) -> object:
         """The choice; what it left behind is compared, and then given back."""
         before = self._state(range(len(self.snapshot)))
-        choice = choose(self.snapshot, request, plan, seed=self.scenario["seed"])
+        choice = choose(self.snapshot, request, plan, seed=self.scenario["seed"], carries_order=True)
         for position, nova in after.items():
             if choice.hosts:
                 self._compare(f"decision {name}: host {position} after", *self._after(int(position), nova))

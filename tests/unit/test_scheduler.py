@@ -7,6 +7,7 @@ import pytest
 from cell.scheduler import snapshot
 from cell.scheduler.select import select
 from cellcloud.context import RequestContext
+from cellcloud.model import policy
 from cellcloud.model.host import HostState
 from cellcloud.model.placement import SelectRequest
 from tests.unit.cell_world import make_spec
@@ -51,26 +52,24 @@ def test_the_host_with_the_most_left_comes_first() -> None:
 @pytest.mark.parametrize(
     ("spec", "values", "hosts", "refused"),
     [
-        ({}, {}, {"a", "b"}, {"status": 2}),
-        ({"availability_zone": "other"}, {}, {"b"}, {"status": 2, "zone": 1}),
-        ({"host": "a"}, {}, {"a"}, {"status": 2, "requested_host": 1}),
-        ({"host": "nobody"}, {}, set(), {"status": 2, "requested_host": 2}),
-        ({"host": "down"}, {}, set(), {"status": 2, "requested_host": 2}),
-        ({}, {"exclude": ("a", "gone")}, {"b"}, {"status": 2, "exclude": 1}),
-        ({}, {"resources": {"MEMORY_MB": 9000}}, set(), {"status": 2, "MEMORY_MB": 2}),
-        ({}, {"resources": {"VCPU": 9, "MEMORY_MB": 9000}}, set(), {"status": 2, "MEMORY_MB": 2}),
-        ({}, {"resources": {"VGPU": 1}}, set(), {"status": 2, "resource_class": 2}),
-        ({}, {"resources": {"VCPU": -1}}, set(), {"status": 2, "resource_class": 2}),
-        ({}, {"resources": {"VCPU": 1 << 70}}, set(), {"status": 2, "resource_class": 2}),
-        ({}, {"resources": {"VGPU": 0}}, {"a", "b"}, {"status": 2}),
+        ({}, {}, {"a", "b"}, {}),
+        ({"availability_zone": "other"}, {}, {"b"}, {}),
+        ({"availability_zone": "none"}, {}, set(), {"AvailabilityZoneFilter": 4}),
+        ({"host": "a"}, {}, {"a"}, {}),
+        ({"host": "nobody"}, {}, set(), {"names": 4}),
+        ({"host": "down"}, {}, set(), {"names": 3, "ComputeFilter": 1}),
+        ({}, {"exclude": ("a", "gone")}, {"b"}, {}),
+        ({}, {"exclude": ("A", "b")}, set(), {"names": 2, "ComputeFilter": 2}),
+        ({}, {"resources": {"MEMORY_MB": 9000}}, set(), {"ResourceClassFilter": 4}),
+        ({}, {"resources": {"VGPU": 1}}, set(), {"ResourceClassFilter": 4}),
+        ({}, {"resources": {"VGPU": 0}}, {"a", "b"}, {}),
     ],
 )
 def test_rules(spec: dict[str, object], values: dict[str, object], hosts: set[str], refused: dict[str, int]) -> None:
     states = [state("a"), state("b", zone="other"), state("down", up=False), state("off", enabled=False)]
     answer = select(snapshot.build(states), [request(spec=spec, **values)])[0]
     assert set(answer.hosts) == hosts
-    if not hosts:
-        assert answer.refused == refused
+    assert answer.refused == refused
 
 
 def test_each_request_sees_the_room_the_ones_before_it_took() -> None:
@@ -86,9 +85,15 @@ def test_the_same_question_has_the_same_answer() -> None:
     assert choose(states, *requests) == choose(list(reversed(states)), *requests)
 
 
-def test_different_seeds_spread_over_equal_hosts() -> None:
+def test_different_seeds_spread_over_equal_hosts_where_the_policy_wants_it() -> None:
     states = [state(f"h{number}") for number in range(50)]
-    assert len({choose(states, request(1, seed=seed))[0][0] for seed in range(40)}) > 20
+    for option in ({"host_subset_size": 50}, {"shuffle_best_same_weighed_hosts": True}):
+        spread = policy.parse({"options": {f"filter_scheduler.{name}": value for name, value in option.items()}})
+        answers = [select(snapshot.build(states), [request(1, seed=seed)], spread)[0] for seed in range(40)]
+        assert len({answer.hosts[0] for answer in answers}) > 20
+    assert {choose(states, request(1, seed=seed))[0][0] for seed in range(5)} == {"h0"}
+    orders = [snapshot.build([*states], order_seed=seed) for seed in range(40)]
+    assert len({select(built, [request(1)])[0].hosts[0] for built in orders}) > 20
 
 
 def test_no_hosts_at_all() -> None:

@@ -1,0 +1,237 @@
+"""The fast way to a decision: an index over the columns, for requests whose hosts' figures alone decide.
+
+The index holds for each host its signature, what is left of each resource class (and of each limit on servers and
+operations), and the raw weights that are the host's own. A request that names hosts, servers or a group, that asks for
+NUMA cells or devices, or whose filters and weighers read anything else, goes the slow way (see choice), to the same
+answer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from weakref import WeakKeyDictionary
+
+import numpy as np
+
+from cell.scheduler.choice import Choice, chance_of, choose, props_of, share_of_demand
+from cell.scheduler.demand import Demand, demands_of
+from cell.scheduler.filters import Context
+from cell.scheduler.filters.counts import CountFilter
+from cell.scheduler.filters.resource_class import ResourceClassFilter
+from cell.scheduler.filters.rule import FactsFilter
+from cell.scheduler.plan import Plan
+from cell.scheduler.request import SHAPES_KEPT, Request, Shape
+from cell.scheduler.snapshot import Amounts, Figure, Flags, Reals, Share, Snapshot
+from cell.scheduler.weights import multipliers
+from cellcloud.fastsched import Index
+
+PLANS_KEPT = 4  # of one snapshot: the active policy, the shadow, and those being tried
+MOST_SIGNATURES = 1 << 20
+SUBDIVISIONS = 64.0
+
+
+@dataclass(slots=True)
+class _Class:
+    """A class of the index. ``signatures``: for how many it was said which of them pass. ``unknown``: it asks for a
+    resource class that no host has."""
+
+    number: int
+    demand: Demand | None
+    share: Share
+    props: dict[str, str]
+    signatures: int
+    unknown: bool
+
+
+class Indexed:
+    """An index over a snapshot's hosts for one plan. It follows the snapshot before each use."""
+
+    def __init__(self, snapshot: Snapshot, plan: Plan) -> None:
+        self.snapshot, self.plan = snapshot, plan
+        self._weighers = tuple((one, one.own) for one in plan.weighers if one.own is not None)
+        self._limits = tuple(one for one in plan.filters if isinstance(one, CountFilter))
+        self._facts = tuple(one for one in plan.filters if isinstance(one, FactsFilter))
+        self._classes: dict[Shape, _Class | None] = {}
+        self._index = Index(0, ())
+        self._exact = True
+        self._load()
+
+    # ---- deciding --------------------------------------------------------------------------------------------------
+    def choose(self, request: Request, seed: int) -> Choice | None:
+        """Hosts for all servers of the request, or for none; None when the index cannot hold such a request."""
+        subset = self.plan.options.host_subset_size
+        if not request.plain or (subset > 1 and len(request.servers) > 1):
+            return None
+        self._follow()
+        kind = self._class_of(request)
+        if kind is None:
+            return None
+        if len(request.servers) > 1:
+            return self._place(request, kind) if self._exact else None
+        best = self._index.choose(kind.number, max(subset, request.alternates + 1))
+        if not best:
+            return None
+        if subset > 1:
+            best.insert(0, best.pop(chance_of(seed).randrange(min(subset, len(best)))))
+        self._take(request.servers[0], best[0], kind)
+        if self._exact:
+            self._index.claim(kind.number, best[0])
+            self._seen = self.snapshot.change
+        return Choice(hosts=(tuple(best[: request.alternates + 1]),), placed=(None,))
+
+    def _place(self, request: Request, kind: _Class) -> Choice | None:
+        rows = self._index.place(kind.number, len(request.servers))
+        if len(rows) < len(request.servers):
+            for row in rows:
+                self._index.release(kind.number, row[0])
+            return None
+        chosen = [row[0] for row in rows]
+        for server_id, position in zip(request.servers, chosen, strict=True):
+            self._take(server_id, position, kind)
+        self._seen = self.snapshot.change
+        others: list[int] = []
+        if request.alternates:
+            mine = set(chosen)
+            best = self._index.choose(kind.number, len(mine) + request.alternates)
+            others = [place for place in best if place not in mine][: request.alternates]
+        return Choice(hosts=tuple((place, *others) for place in chosen), placed=(None,) * len(chosen))
+
+    def _take(self, server_id: str, position: int, kind: _Class) -> None:
+        self.snapshot.take(server_id, position, kind.share)
+        self.snapshot.place(server_id, position, kind.props)
+
+    # ---- classes ---------------------------------------------------------------------------------------------------
+    def _class_of(self, request: Request) -> _Class | None:
+        shape = request.shape
+        if shape in self._classes:
+            kind = self._classes[shape]
+        else:
+            kind = self._add_class(request) if self._can_hold(request) else None
+            if len(self._classes) >= SHAPES_KEPT:
+                oldest = self._classes.pop(next(iter(self._classes)))
+                if oldest is not None:
+                    self._index.drop_class(oldest.number)
+            self._classes[shape] = kind
+        if kind is not None and not kind.unknown and kind.signatures < len(self.snapshot.facts):
+            passes, factors = self._passes(request)
+            self._index.set_passes(kind.number, passes, factors)
+            kind.signatures = len(self.snapshot.facts)
+        return kind
+
+    def _can_hold(self, request: Request) -> bool:
+        options, shape, facts = self.plan.options, request.shape, self.snapshot.facts.values
+        beyond = (
+            shape.rebuild
+            or shape.topology.guest is not None
+            or shape.topology.devices
+            or len(demands_of(shape, pinned_only=options.disable_fallback_pcpu_query)) > 1
+            or options.shuffle_best_same_weighed_hosts
+            or options.metrics_weight_setting
+            or (options.image_props_weight_multiplier and shape.image_props)
+            or len(facts) > MOST_SIGNATURES
+            or len({one.cell for one in facts[1:]}) > 1
+        )
+        context = Context(options, self.snapshot.aggregates)
+        held = (FactsFilter, CountFilter, ResourceClassFilter)
+        return not beyond and all(
+            isinstance(one, held) or not one.applies(request, context) for one in self.plan.filters
+        )
+
+    def _add_class(self, request: Request) -> _Class:
+        demand = demands_of(request.shape)[0]
+        asks = any(isinstance(one, ResourceClassFilter) for one in self.plan.filters)
+        amounts = [demand.resources.get(name, 0) if asks else 0 for name in self._rows]
+        unknown = asks and any(name not in self.snapshot.row_of for name in demand.resources)
+        passes, factors = self._passes(request)
+        number = self._index.add_class(
+            np.array([*amounts, *[1] * len(self._limits)], dtype=np.int64),
+            np.zeros(len(passes), dtype=np.uint8) if unknown else passes,
+            factors,
+            np.array([one.step(request.shape.flavor) for one, _ in self._weighers], dtype=np.float64),
+        )
+        return _Class(
+            number, demand, share_of_demand(request, demand), props_of(request), len(self.snapshot.facts), unknown
+        )
+
+    def _passes(self, request: Request) -> tuple[Flags, Reals]:
+        """For each signature: whether its hosts pass, and their multipliers (or those of all)."""
+        context = Context(self.plan.options, self.snapshot.aggregates)
+        facts = self.snapshot.facts
+        found = np.ones(len(facts), dtype=np.bool_)
+        found[0] = False
+        for rule in self._facts:
+            if rule.applies(request, context):
+                found &= rule.table(facts, request, context)
+        columns = [multipliers(self.snapshot, one, self.plan.options) for one, _ in self._weighers]
+        table = np.stack(columns, axis=1) if columns else np.zeros((len(facts), 0))
+        alike = bool((table == table[0]).all())
+        return found.view(np.uint8), table[0] if alike else table
+
+    # ---- following the snapshot ------------------------------------------------------------------------------------
+    def _load(self) -> None:
+        snapshot = self.snapshot
+        self._rows = tuple(snapshot.classes)
+        self._structure, self._seen = snapshot.structure, snapshot.change
+        self._classes.clear()
+        self._index = Index(len(self._rows) + len(self._limits), [one.floor for one, _ in self._weighers])
+        places = np.arange(len(snapshot))
+        self._index.load(snapshot.signature, self._free(places), self._raw(places))
+        self._exact = self._is_exact(places)
+
+    def _follow(self) -> None:
+        """Take in what changed since: host by host, or everything when that is less work."""
+        snapshot = self.snapshot
+        changed = snapshot.changed_since(self._seen)
+        if self._structure != snapshot.structure or changed is None or len(changed) > max(64, len(snapshot) // 4):
+            self._load()
+            return
+        if changed:
+            places = np.array(sorted(changed), dtype=np.int64)
+            free, raw = self._free(places), self._raw(places)
+            for column, place in enumerate(places.tolist()):
+                self._index.set_host(place, int(snapshot.signature[place]), free[:, column], raw[:, column])
+            self._exact = self._exact and self._is_exact(places)
+            self._seen = snapshot.change
+
+    def _is_exact(self, places: Amounts) -> bool:
+        """Whether raw weights stay the same to the last bit when claims are added up one by one: where the number of
+        a host's CPUs times its ratio has no long fraction."""
+        total = self.snapshot.figure(Figure.vcpus_total)[places] * self.snapshot.cpu_ratio[places] * SUBDIVISIONS
+        return bool((total == np.floor(total)).all())
+
+    def _free(self, places: Amounts) -> Amounts:
+        snapshot = self.snapshot
+        context = Context(self.plan.options, snapshot.aggregates)
+        limits = [
+            one.limits(snapshot, context)[snapshot.signature[places]] - snapshot.figure(one.figure)[places]
+            for one in self._limits
+        ]
+        return np.concatenate(
+            [
+                snapshot.free[: len(self._rows), places],
+                np.array(limits, dtype=np.int64).reshape(len(limits), len(places)),
+            ]
+        )
+
+    def _raw(self, places: Amounts) -> Reals:
+        columns = [own(self.snapshot, places) for _, own in self._weighers]
+        return np.array(columns, dtype=np.float64).reshape(len(self._weighers), len(places))
+
+
+_INDEXES: WeakKeyDictionary[Snapshot, dict[Plan, Indexed]] = WeakKeyDictionary()
+
+
+def index_of(snapshot: Snapshot, plan: Plan) -> Indexed:
+    """The index of a snapshot for a plan; made at its first use."""
+    mine = _INDEXES.setdefault(snapshot, {})
+    if plan not in mine:
+        while len(mine) >= PLANS_KEPT:
+            del mine[next(iter(mine))]
+        mine[plan] = Indexed(snapshot, plan)
+    return mine[plan]
+
+
+def decide(snapshot: Snapshot, request: Request, plan: Plan, seed: int = 0) -> Choice:
+    """Hosts for all servers of one request, or for none, the fast way where there is one. What they take is noted."""
+    found = index_of(snapshot, plan).choose(request, seed)
+    return choose(snapshot, request, plan, seed) if found is None else found
