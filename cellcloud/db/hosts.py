@@ -340,7 +340,7 @@ def _guests(connection: Connection) -> dict[str, int]:
 def list_hosts(connection: Connection, *, down_time: float, host: str | None = None) -> list[Host]:
     """Every host with all that is known of it."""
     room, guests = _room(connection), _guests(connection)
-    query = sa.select(hosts, _up(down_time).label("up")).order_by(hosts.c.host)
+    query = sa.select(hosts, _up(down_time).label("is_up")).order_by(hosts.c.host)
     rows = connection.execute(query if host is None else query.where(hosts.c.host == host))
     return [
         Host(
@@ -352,7 +352,7 @@ def list_hosts(connection: Connection, *, down_time: float, host: str | None = N
             enabled=row.enabled,
             disabled_reason=_reason(row),
             forced_down=row.forced_down,
-            up=bool(row.up),
+            up=bool(row.is_up),
             total={name: figures[0] for name, figures in room.get(row.host, {}).items()},
             capacity={name: figures[1] for name, figures in room.get(row.host, {}).items()},
             used={name: figures[2] for name, figures in room.get(row.host, {}).items()},

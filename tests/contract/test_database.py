@@ -198,6 +198,7 @@ def test_hosts_up_down_and_refused_reports(cell_database: Database) -> None:
         )
         states = {state.host: state.up for state in hosts.list_states(connection, down_time=15)}
         assert states == {"h1": True, "h2": False}
+        assert {host.host: host.up for host in hosts.list_hosts(connection, down_time=15)} == states
         assert hosts.judge(connection, down_time=15) == 1
         assert hosts.judge(connection, down_time=15) == 0
         assert {state.host: state.up for state in hosts.list_states(connection)} == states
