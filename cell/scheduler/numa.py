@@ -74,9 +74,13 @@ class _Search:
         """The guest's cell as trying it on ``host`` leaves it. One CPU is kept beside the first, when asked for."""
         return _lay(host, guest, self.limits, 1 if self.isolated and place == 0 else 0)
 
-    def settle(self, hosts: Sequence[NumaCell]) -> tuple[GuestCell, ...] | None:
-        """The guest's cells once all lie on ``hosts``; those that were only remembered to fit are looked at again."""
-        if not self.remembered:
+    def settle(self, hosts: Sequence[NumaCell], *, literal: bool) -> tuple[GuestCell, ...] | None:
+        """The guest's cells once all lie on ``hosts``; those that were only remembered to fit are looked at again.
+
+        Nova does not look again, though it remembers by ids that it changes on the way: so it can take one cell for
+        another, and let pass a guest that does not fit. ``literal``: as it does.
+        """
+        if literal or not self.remembered:
             return tuple(self.guests)
         again = [self.lay_one(place, host, self.guests[place]) for place, host in enumerate(hosts)]
         return None if any(refusal for _, refusal in again) else tuple(guest for guest, _ in again)
@@ -90,10 +94,12 @@ def fit(
     pools: tuple[PciPool, ...] = (),
     devices: Sequence[PciRequest] = (),
     pack: bool = False,
+    literal: bool = False,
 ) -> GuestNuma | Refusal:
     """``guest`` placed on the cells of a host, with devices near enough to it; or what is lacking.
 
     ``limits`` None: overcommitted without end. ``pack``: cells in use first, else those with the most left.
+    ``literal``: with Nova's mistakes, see TopologyRequest.
     """
     count = len(guest.cells)
     if len(cells) < count:
@@ -110,7 +116,7 @@ def fit(
         depth, refusal = search.lay(hosts)
         if refusal is None:
             refusal = _far_from_devices(hosts, cells, pools, devices, far_from_devices)
-            placed = None if refusal else search.settle(hosts)
+            placed = None if refusal else search.settle(hosts, literal=literal)
             if placed is not None:
                 return replace(guest, cells=placed)
         if refusal is not None and (depth > deepest or (depth == deepest and refusal.lack < nearest.lack)):

@@ -9,12 +9,13 @@ from dataclasses import dataclass, replace
 
 from cell.scheduler import numa, pci
 from cell.scheduler.refusal import Refusal
-from cellcloud.model.numa import Placed, Topology, TopologyRequest
+from cellcloud import errors
+from cellcloud.model.numa import GuestNuma, Placed, Topology, TopologyRequest
 
 MOST_RATIO = 1e6
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Settled:
     """What Nova notes of a server on the host it chose: the host's topology, and the request as it goes on.
 
@@ -38,7 +39,7 @@ def find_numa_lack(topology: Topology, request: TopologyRequest) -> Refusal | No
         return None
     if not cells:
         return Refusal("reports no NUMA topology")
-    fitted = numa.fit(cells, request.guest, limits=_limits(topology), pools=topology.pools, devices=request.devices)
+    fitted = _fit_guest(topology, request, request.guest, limited=True)
     return fitted if isinstance(fitted, Refusal) else None
 
 
@@ -63,18 +64,20 @@ def settle(topology: Topology, request: TopologyRequest, *, limited: bool = True
     """
     cells, guest = topology.cells, request.guest
     if cells and guest is not None:
-        limits = _limits(topology) if limited else None
-        fitted = numa.fit(cells, guest, limits=limits, pools=topology.pools, devices=request.devices)
+        fitted = _fit_guest(topology, request, guest, limited=limited)
         guest = None if isinstance(fitted, Refusal) else fitted
-        cells = cells if guest is None else numa.consume(cells, guest)
+        try:
+            cells = cells if guest is None else numa.consume(cells, guest)
+        except errors.ClaimLost:  # a literal answer goes no further here than Nova does
+            return Settled(topology, replace(request, guest=guest), Placed(), complete=False)
     near = None
     if guest is not None:
         near = pci.Nearness(tuple(cell.id for cell in guest.cells), topology.cells or ())
     taken = pci.take(topology.pools, request.devices, near)
     return Settled(
-        topology=replace(topology, cells=cells, pools=taken.pools),
-        request=replace(request, guest=guest),
-        placed=Placed(guest=guest if cells else None, devices=taken.devices),
+        replace(topology, cells=cells, pools=taken.pools),
+        replace(request, guest=guest),
+        Placed(guest=guest if cells else None, devices=taken.devices),
         complete=taken.refusal is None,
     )
 
@@ -102,5 +105,12 @@ def find_defect(topology: Topology) -> str | None:
     return numa.find_defect(topology.cells or ()) or pci.find_defect(topology.pools)
 
 
-def _limits(topology: Topology) -> numa.Limits:
-    return numa.Limits(topology.cpu_ratio, topology.memory_ratio)
+def _fit_guest(topology: Topology, request: TopologyRequest, guest: GuestNuma, *, limited: bool) -> GuestNuma | Refusal:
+    return numa.fit(
+        topology.cells or (),
+        guest,
+        limits=numa.Limits(topology.cpu_ratio, topology.memory_ratio) if limited else None,
+        pools=topology.pools,
+        devices=request.devices,
+        literal=request.literal,
+    )

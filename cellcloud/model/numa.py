@@ -90,12 +90,15 @@ class Topology:
 class TopologyRequest:
     """What a server asks of a host's topology. ``devices`` in the order in which they are taken.
 
-    ``needs_threads``: it asks for dedicated CPUs on cores with several threads.
+    ``needs_threads``: it asks for dedicated CPUs on cores with several threads. ``literal``: to be answered as Nova
+    does even where it takes one cell for another and lets a guest pass that does not fit; for comparing, never for
+    placing.
     """
 
     guest: GuestNuma | None = None
     devices: tuple[PciRequest, ...] = ()
     needs_threads: bool = False
+    literal: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
