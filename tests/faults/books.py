@@ -107,7 +107,9 @@ def _records(database: Database, records: Sequence[ServerRecord]) -> Iterator[st
         ).all()
     for row in over:
         yield f"{row.host} has promised {row.used} of {row.capacity} {row.resource_class}"
-    claimed = {(row.server_id, row.host, row.resource_class): row.amount for row in rows}
+    claimed = {
+        (row.server_id, row.host, name): amount for row in rows for name, amount in row.holding["resources"].items()
+    }
     wanted = {
         (record.id, record.host, name): amount
         for record in records
