@@ -13,16 +13,13 @@ from math import floor
 
 from cell.scheduler import pci, pinning
 from cell.scheduler.refusal import Refusal
-from cellcloud import errors
-from cellcloud.model.numa import ANY_PAGES, LARGE_PAGES, SMALL_PAGES, GuestCell, GuestNuma, MemoryPages, NumaCell
+from cellcloud.model.numa import ANY_PAGES, LARGE_PAGES, SMALL_PAGES, GuestCell, GuestNuma, NumaCell
+from cellcloud.model.occupancy import free_cpus
 from cellcloud.model.pci import PciPool, PciRequest
 
 MOST_ARRANGEMENTS = 20_000
 """Ways to lay a guest's cells onto a host's that are tried before giving up."""
 KIB = 1024
-MOST_CELLS = 64
-MOST_CPUS = 1 << 16
-MOST = 1 << 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,56 +122,9 @@ def fit(
     return Refusal(f"no room found in {MOST_ARRANGEMENTS} ways to lay out the guest's NUMA cells")
 
 
-def consume(cells: tuple[NumaCell, ...], guest: GuestNuma) -> tuple[NumaCell, ...]:
-    """The host's cells with a placed guest's use added. Raises ClaimLost when a CPU is no longer free."""
-    placed = {cell.id: cell for cell in guest.cells}
-    return tuple(_use(cell, placed[cell.id]) if cell.id in placed else cell for cell in cells)
-
-
-def release(cells: tuple[NumaCell, ...], guest: GuestNuma) -> tuple[NumaCell, ...]:
-    """The host's cells with a placed guest's use taken away again; what is not in use any more is left alone."""
-    placed = {cell.id: cell for cell in guest.cells}
-    return tuple(_free(cell, placed[cell.id]) if cell.id in placed else cell for cell in cells)
-
-
 def has_threads(cells: Sequence[NumaCell]) -> bool:
     """Whether some core of the host has several hardware threads."""
     return any(len(core) > 1 for cell in cells for core in cell.siblings)
-
-
-def find_defect(cells: Sequence[NumaCell]) -> str | None:
-    """Why NUMA cells that a host reported cannot be true; None when nothing is wrong with them."""
-    if len(cells) > MOST_CELLS:
-        return f"reports {len(cells)} NUMA cells, more than {MOST_CELLS}"
-    if len({cell.id for cell in cells}) < len(cells):
-        return "reports two NUMA cells with one id"
-    seen: set[int] = set()
-    for cell in cells:
-        defect = _find_cell_defect(cell)
-        if defect:
-            return f"NUMA cell {cell.id} {defect}"
-        cpus = {*cell.cpuset, *cell.pcpuset}
-        if cpus & seen:
-            return f"NUMA cell {cell.id} has CPUs {sorted(cpus & seen)} of another"
-        seen |= cpus
-    return None
-
-
-def _find_cell_defect(cell: NumaCell) -> str | None:
-    amounts = [cell.id, cell.memory, cell.cpu_usage, cell.memory_usage]
-    amounts += [number for pages in cell.mempages for number in (pages.total, pages.used, pages.reserved)]
-    sizes = [pages.size_kb for pages in cell.mempages]
-    threads = [cpu for core in cell.siblings for cpu in core]
-    checks = (
-        (all(0 <= amount <= MOST for amount in amounts), "reports a negative or absurd amount"),
-        (all(0 < size <= MOST for size in sizes), "reports memory pages of an absurd size"),
-        (len(set(sizes)) == len(sizes), "reports memory pages of one size twice"),
-        (all(0 <= cpu < MOST_CPUS for cpu in (*cell.cpuset, *cell.pcpuset, *threads)), "reports an absurd CPU number"),
-        (set(cell.pinned_cpus) <= set(cell.pcpuset), "reports pinned CPUs that are not for pinning"),
-        (len(set(threads)) == len(threads), "reports a CPU on two cores"),
-        (not threads or set(cell.pcpuset) <= set(threads), "reports dedicated CPUs on no core"),
-    )
-    return next((defect for holds, defect in checks if not holds), None)
 
 
 def _in_order_of_trial(
@@ -187,7 +137,7 @@ def _in_order_of_trial(
         there[pool.numa_node] = there.get(pool.numa_node, 0) + pool.count
 
     def rank(cell: NumaCell) -> tuple[int, int, int]:
-        left = len(pinning.free_cpus(cell)) if guest.cells[0].pinned else -cell.cpu_usage
+        left = len(free_cpus(cell)) if guest.cells[0].pinned else -cell.cpu_usage
         sign = 1 if pack else -1
         near = there.get(cell.id, 0)
         return -near if devices else near, sign * left, sign * (cell.memory - cell.memory_usage)
@@ -306,48 +256,3 @@ def _exceeds(host: NumaCell, guest: GuestCell, limits: Limits) -> Refusal | None
     if memory > memory_left:
         return Refusal("MiB of memory within its ratio", memory, memory_left, f"NUMA cell {host.id}")
     return None
-
-
-def _pinned_by(host: NumaCell, guest: GuestCell) -> set[int]:
-    """The host CPUs a placed guest's cell has to itself: with the isolate policy, its cores' other threads too."""
-    if not guest.pinned:
-        return set()
-    cpus = {cpu for _, cpu in guest.cpu_pinning}.union(guest.cpuset_reserved)
-    if guest.cpu_thread_policy == "isolate":
-        cpus.update(*(core for core in host.siblings if not cpus.isdisjoint(core)))
-    return cpus
-
-
-def _use(host: NumaCell, guest: GuestCell) -> NumaCell:
-    cpus = _pinned_by(host, guest)
-    if not cpus <= pinning.free_cpus(host):
-        taken = sorted(cpus - pinning.free_cpus(host))
-        raise errors.ClaimLost("The CPUs are no longer free.", detail=f"NUMA cell {host.id}: {taken}")
-    return replace(
-        host,
-        cpu_usage=host.cpu_usage + len(guest.cpuset),
-        memory_usage=host.memory_usage + guest.memory,
-        pinned_cpus=tuple(sorted(cpus.union(host.pinned_cpus))),
-        mempages=_count_pages(host, guest, 1),
-    )
-
-
-def _free(host: NumaCell, guest: GuestCell) -> NumaCell:
-    return replace(
-        host,
-        cpu_usage=max(0, host.cpu_usage - len(guest.cpuset)),
-        memory_usage=max(0, host.memory_usage - guest.memory),
-        pinned_cpus=tuple(sorted(set(host.pinned_cpus) - _pinned_by(host, guest))),
-        mempages=_count_pages(host, guest, -1),
-    )
-
-
-def _count_pages(host: NumaCell, guest: GuestCell, sign: int) -> tuple[MemoryPages, ...]:
-    """Pages with a guest's memory counted as used, whole pages only: those it has, or the smallest."""
-    size = guest.pagesize or min((pages.size_kb for pages in host.mempages), default=0)
-    return tuple(
-        replace(pages, used=max(0, pages.used + sign * (guest.memory * KIB // size)))
-        if pages.size_kb == size
-        else pages
-        for pages in host.mempages
-    )

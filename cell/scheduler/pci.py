@@ -74,48 +74,9 @@ def take(pools: tuple[PciPool, ...], requests: Sequence[PciRequest], near: Nearn
     return Taken(after, tuple(devices), refusal)
 
 
-def consume(pools: tuple[PciPool, ...], devices: Sequence[PciPool]) -> tuple[PciPool, ...]:
-    """The pools without ``devices``. Raises ClaimLost when they are no longer free."""
-    left = list(pools)
-    for taken in devices:
-        missing = taken.count
-        for at, pool in enumerate(left):
-            if pool.same_kind(taken) and pool.count > 0 and missing:
-                number = min(missing, pool.count)
-                left[at] = replace(pool, count=pool.count - number)
-                missing -= number
-        if missing:
-            raise errors.ClaimLost("The PCI devices are no longer free.", detail=f"{missing} of {taken}")
-    return tuple(left)
-
-
-def release(pools: tuple[PciPool, ...], devices: Sequence[PciPool]) -> tuple[PciPool, ...]:
-    """The pools with ``devices`` back in those of their kind; in a new one where the host has none any more."""
-    left = list(pools)
-    for taken in devices:
-        at = next((at for at, pool in enumerate(left) if pool.same_kind(taken)), None)
-        if at is None:
-            left.append(taken)
-        else:
-            left[at] = replace(left[at], count=left[at].count + taken.count)
-    return tuple(left)
-
-
 def free_devices(pools: Sequence[PciPool]) -> int:
     """How many devices are free in all. Source: Nova's PCIWeigher, whose raw is 100 - min(this, 99)."""
     return sum(pool.count for pool in pools)
-
-
-def find_defect(pools: Sequence[PciPool]) -> str | None:
-    """Why pools that a host reported cannot be true; None when nothing is wrong with them."""
-    seen: list[PciPool] = []
-    for pool in pools:
-        if pool.count < 0:
-            return f"reports {pool.count} PCI devices {pool.vendor_id}:{pool.product_id}"
-        if any(pool.same_kind(other) for other in seen):
-            return f"reports PCI devices {pool.vendor_id}:{pool.product_id} of one kind twice"
-        seen.append(pool)
-    return None
 
 
 def check_requests(requests: Sequence[PciRequest]) -> None:

@@ -12,6 +12,7 @@ from itertools import islice
 
 from cell.scheduler.refusal import Refusal
 from cellcloud.model.numa import GuestCell, NumaCell
+from cellcloud.model.occupancy import free_cpus
 
 Core = Sequence[int]
 """The free threads of a core, ascending."""
@@ -23,11 +24,6 @@ class Pins:
 
     pairs: tuple[tuple[int, int], ...]
     reserved: tuple[int, ...]
-
-
-def free_cpus(host: NumaCell) -> set[int]:
-    """The CPUs of a cell that may be pinned to and are not."""
-    return set(host.pcpuset).difference(host.pinned_cpus)
 
 
 def pin(host: NumaCell, guest: GuestCell, reserve: int) -> Pins | Refusal:

@@ -11,8 +11,9 @@ from cell.scheduler import numa, pci
 from cell.scheduler.refusal import Refusal
 from cellcloud import errors
 from cellcloud.model.numa import GuestNuma, Placed, Topology, TopologyRequest
+from cellcloud.model.occupancy import consume, consume_cells, release
 
-MOST_RATIO = 1e6
+__all__ = ["Settled", "consume", "find_device_lack", "find_numa_lack", "fit", "release", "settle"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,7 @@ def settle(topology: Topology, request: TopologyRequest, *, limited: bool = True
         fitted = _fit_guest(topology, request, guest, limited=limited)
         guest = None if isinstance(fitted, Refusal) else fitted
         try:
-            cells = cells if guest is None else numa.consume(cells, guest)
+            cells = cells if guest is None else consume_cells(cells, guest)
         except errors.ClaimLost:  # a literal answer goes no further here than Nova does
             return Settled(topology, replace(request, guest=guest), Placed(), complete=False)
     near = None
@@ -80,29 +81,6 @@ def settle(topology: Topology, request: TopologyRequest, *, limited: bool = True
         Placed(guest=guest if cells else None, devices=taken.devices),
         complete=taken.refusal is None,
     )
-
-
-def consume(topology: Topology, placed: Placed) -> Topology:
-    """The topology with a placed server on it. Raises ClaimLost when its CPUs or devices are no longer free."""
-    cells = topology.cells
-    if cells and placed.guest is not None:
-        cells = numa.consume(cells, placed.guest)
-    return replace(topology, cells=cells, pools=pci.consume(topology.pools, placed.devices))
-
-
-def release(topology: Topology, placed: Placed) -> Topology:
-    """The topology without a placed server: the inverse of ``consume``."""
-    cells = topology.cells
-    if cells and placed.guest is not None:
-        cells = numa.release(cells, placed.guest)
-    return replace(topology, cells=cells, pools=pci.release(topology.pools, placed.devices))
-
-
-def find_defect(topology: Topology) -> str | None:
-    """Why what a host reports cannot be true, for its quarantine; None when nothing is wrong with it."""
-    if not all(0 <= ratio <= MOST_RATIO for ratio in (topology.cpu_ratio, topology.memory_ratio)):
-        return "reports an allocation ratio that is no ratio"
-    return numa.find_defect(topology.cells or ()) or pci.find_defect(topology.pools)
 
 
 def _fit_guest(topology: Topology, request: TopologyRequest, guest: GuestNuma, *, limited: bool) -> GuestNuma | Refusal:

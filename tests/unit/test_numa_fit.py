@@ -26,6 +26,7 @@ from cellcloud.model.numa import (
     Topology,
     TopologyRequest,
 )
+from cellcloud.model.occupancy import consume_cells, find_defect, release_cells
 from cellcloud.model.pci import PciPool, PciRequest
 
 KIB = 1024
@@ -101,7 +102,7 @@ def test_isolate_takes_whole_cores_where_the_host_pins_everything() -> None:
     host = cell(cpuset=cpus, pcpuset=cpus, pinned_cpus=(0,))
     placed = place((host,), guest(2, cpu_thread_policy="isolate"))
     assert pins(placed) == [2, 4]
-    assert numa.consume((host,), placed)[0].pinned_cpus == (0, 2, 3, 4, 5)
+    assert consume_cells((host,), placed)[0].pinned_cpus == (0, 2, 3, 4, 5)
     assert "isolate policy forbids" in refusal((cell(),), guest(2, cpu_thread_policy="isolate"))
 
 
@@ -109,7 +110,7 @@ def test_isolated_emulator_threads_get_a_cpu_beside_the_first_cell() -> None:
     hosts = (cell(0), cell(1))
     placed = place(hosts, guest(2, 2, emulator="isolate"))
     assert [part.cpuset_reserved for part in placed.cells] == [(2,), ()]
-    assert [host.pinned_cpus for host in numa.consume(hosts, placed)] == [(0, 1, 2), (8, 9)]
+    assert [host.pinned_cpus for host in consume_cells(hosts, placed)] == [(0, 1, 2), (8, 9)]
     assert "lacks 1 dedicated CPUs" in refusal((cell(),), guest(8, emulator="isolate"))
 
 
@@ -118,7 +119,7 @@ def test_pages_are_chosen_and_counted(asked: int, got: int) -> None:
     host = cell()
     placed = place((host,), guest(1, pagesize=asked))
     assert placed.cells[0].pagesize == got
-    used = {pages.size_kb: pages.used for pages in numa.consume((host,), placed)[0].mempages}
+    used = {pages.size_kb: pages.used for pages in consume_cells((host,), placed)[0].mempages}
     assert used == {4: 0, 2048: 0} | {got: KIB * KIB // got}
 
 
@@ -187,8 +188,8 @@ def test_cells_of_a_host_that_a_placed_guest_no_longer_fits_are_left_as_they_are
     host = cell()
     placed = place((host,), guest(2))
     with pytest.raises(errors.ClaimLost):
-        numa.consume(numa.consume((host,), placed), placed)
-    assert numa.release((host,), placed) == (host,)
+        consume_cells(consume_cells((host,), placed), placed)
+    assert release_cells((host,), placed) == (host,)
 
 
 def test_the_filter_says_what_is_lacking() -> None:
@@ -225,14 +226,14 @@ def test_the_next_server_of_a_request_gets_the_pages_of_the_one_before() -> None
     ],
 )
 def test_cells_that_cannot_be_true_are_told(broken: dict[str, object], word: str) -> None:
-    assert topology.find_defect(Topology(cells=(cell(),))) is None
-    told = topology.find_defect(Topology(cells=(replace(cell(), **broken),)))  # type: ignore[arg-type]  # fields by name
+    assert find_defect(Topology(cells=(cell(),))) is None
+    told = find_defect(Topology(cells=(replace(cell(), **broken),)))  # type: ignore[arg-type]  # fields by name
     assert word in str(told)
 
 
 def test_cells_that_share_what_they_cannot_are_told() -> None:
-    assert "one id" in str(numa.find_defect((cell(), cell())))
-    assert "of another" in str(numa.find_defect((cell(), replace(cell(), id=1))))
+    assert "one id" in str(find_defect(Topology(cells=(cell(), cell()))))
+    assert "of another" in str(find_defect(Topology(cells=(cell(), replace(cell(), id=1)))))
 
 
 def test_a_topology_travels_as_plain_data() -> None:
@@ -318,7 +319,7 @@ def test_no_fit_goes_beyond_what_a_host_has(
         assert str(placed)
         return
     by_id = {host.id: host for host in hosts}
-    after = {host.id: host for host in numa.consume(hosts, placed)}
+    after = {host.id: host for host in consume_cells(hosts, placed)}
     assert len({part.id for part in placed.cells}) == len(asked.cells)
     for part, wanted in zip(placed.cells, asked.cells, strict=True):
         before, now = by_id[part.id], after[part.id]
@@ -347,15 +348,15 @@ def test_what_is_taken_is_given_back_in_any_order(
     for number, wanted in enumerate(asked):
         found = numa.fit(now, wanted, limits=limits)
         if isinstance(found, GuestNuma):
-            assert numa.release(numa.consume(now, found), found) == now
-            now = numa.consume(now, found)
+            assert release_cells(consume_cells(now, found), found) == now
+            now = consume_cells(now, found)
             placed.append(number)
             alone[number] = found
     random.shuffle(placed)  # type: ignore[attr-defined]  # hypothesis gives a random.Random
     for done, number in enumerate(placed):
-        now = numa.release(now, alone[number])
+        now = release_cells(now, alone[number])
         again = hosts
         for left in placed[done + 1 :]:
-            again = numa.consume(again, alone[left])
+            again = consume_cells(again, alone[left])
         assert now == again
     assert now == hosts

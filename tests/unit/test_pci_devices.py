@@ -14,6 +14,7 @@ from cell.scheduler.refusal import Refusal
 from cellcloud import errors
 from cellcloud.model import codec
 from cellcloud.model.numa import GuestCell, GuestNuma, NumaCell, Topology, TopologyRequest
+from cellcloud.model.occupancy import consume_devices, find_defect, release_devices
 from cellcloud.model.pci import PciPool, PciRequest
 
 CELLS = (NumaCell(id=0, socket=0), NumaCell(id=1, socket=1), NumaCell(id=2, socket=0))
@@ -119,10 +120,10 @@ def test_the_filter_counts_devices_anywhere_and_the_numa_filter_those_in_reach()
 
 def test_devices_that_are_gone_are_not_claimed_and_come_back_to_a_pool_of_their_own() -> None:
     found = pci.take((pool(2),), [wanted(2)])
-    assert pci.consume((pool(2), pool(1, 1)), found.devices) == (pool(0), pool(1, 1))
+    assert consume_devices((pool(2), pool(1, 1)), found.devices) == (pool(0), pool(1, 1))
     with pytest.raises(errors.ClaimLost):
-        pci.consume((pool(1),), found.devices)
-    assert pci.release((pool(1, 1),), found.devices) == (pool(1, 1), pool(2))
+        consume_devices((pool(1),), found.devices)
+    assert release_devices((pool(1, 1),), found.devices) == (pool(1, 1), pool(2))
 
 
 @pytest.mark.parametrize(
@@ -135,9 +136,28 @@ def test_requests_that_cannot_be_are_refused(request_: PciRequest) -> None:
 
 
 def test_pools_that_cannot_be_true_are_told() -> None:
-    assert pci.find_defect([pool(), pool(1, 1)]) is None
-    assert "-1 PCI devices" in str(pci.find_defect([pool(-1)]))
-    assert "twice" in str(pci.find_defect([pool(1), pool(2)]))
+    assert (
+        find_defect(
+            Topology(
+                pools=(
+                    pool(),
+                    pool(1, 1),
+                )
+            )
+        )
+        is None
+    )
+    assert "-1 PCI devices" in str(find_defect(Topology(pools=(pool(-1),))))
+    assert "twice" in str(
+        find_defect(
+            Topology(
+                pools=(
+                    pool(1),
+                    pool(2),
+                )
+            )
+        )
+    )
 
 
 def test_pools_travel_as_plain_data_and_equal_ones_are_one() -> None:
@@ -177,8 +197,8 @@ def test_no_device_is_given_twice_nor_lost(
     assert pci.free_devices(pools) - pci.free_devices(found.pools) == pci.free_devices(found.devices)
     if found.refusal is None:
         assert pci.free_devices(found.devices) == sum(request.count for request in requests)
-    assert pci.consume(pools, found.devices) == found.pools
-    assert pci.release(found.pools, found.devices) == pools
+    assert consume_devices(pools, found.devices) == found.pools
+    assert release_devices(found.pools, found.devices) == pools
 
 
 @settings(max_examples=200, deadline=None)
@@ -193,5 +213,5 @@ def test_devices_of_several_servers_come_back_in_any_order(
         held.append(found.devices)
     random.shuffle(held)  # type: ignore[attr-defined]  # hypothesis gives a random.Random
     for devices in held:
-        now = pci.release(now, devices)
+        now = release_devices(now, devices)
     assert now == pools
