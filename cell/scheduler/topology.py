@@ -20,8 +20,8 @@ __all__ = ["Settled", "consume", "find_device_lack", "find_numa_lack", "fit", "r
 class Settled:
     """What Nova notes of a server on the host it chose: the host's topology, and the request as it goes on.
 
-    ``request``: what the next server of the same request asks for; its guest is the one just placed, with the pages
-    that were found for it, or None when it did not fit. ``complete``: all devices were there; Nova counts no building
+    ``request``: what the next server of the same request asks for; its guest has the cells and pages that were just
+    found for it, or is None when it did not fit. ``complete``: all devices were there; Nova counts no building
     server on a host where they were not.
     """
 
@@ -77,10 +77,17 @@ def settle(topology: Topology, request: TopologyRequest, *, limited: bool = True
     taken = pci.take(topology.pools, request.devices, near)
     return Settled(
         replace(topology, cells=cells, pools=taken.pools),
-        replace(request, guest=guest),
+        replace(request, guest=_asked_again(guest, literal=request.literal)),
         Placed(guest=guest if cells else None, devices=taken.devices),
         complete=taken.refusal is None,
     )
+
+
+def _asked_again(guest: GuestNuma | None, *, literal: bool) -> GuestNuma | None:
+    """A placed guest without its CPUs: what they were for one server means nothing to the next."""
+    if guest is None or literal:
+        return guest
+    return replace(guest, cells=tuple(replace(cell, cpu_pinning=(), cpuset_reserved=()) for cell in guest.cells))
 
 
 def _fit_guest(topology: Topology, request: TopologyRequest, guest: GuestNuma, *, limited: bool) -> GuestNuma | Refusal:
