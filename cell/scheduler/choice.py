@@ -19,9 +19,9 @@ from cell.scheduler.filters.resource_class import demand_at
 from cell.scheduler.image_properties import text_of
 from cell.scheduler.plan import Plan
 from cell.scheduler.request import Request
-from cell.scheduler.snapshot import Flags, Share, Snapshot
+from cell.scheduler.snapshot import Flags, Places, Share, Snapshot
 from cell.scheduler.topology import Settled
-from cell.scheduler.weights import Places, disk_mb, sort, weigh
+from cell.scheduler.weights import disk_mb, sort, weigh
 from cellcloud.model.numa import Placed
 
 NUMA_FILTER = "NUMATopologyFilter"
@@ -114,7 +114,7 @@ def pass_filters(
         asked = rule.on_rebuild if request.shape.rebuild else first or not rule.once
         if not asked or not rule.applies(request, context):
             continue
-        left = places[rule.passes(snapshot, request, context)[places]]
+        left = places[rule.passes(snapshot, places, request, context)]
         if len(left) < len(places):
             refused[rule.name] = len(places) - len(left)
         places = left
@@ -208,16 +208,9 @@ class _Decision:
 
     def _with_alternates(self) -> list[tuple[int, ...]]:
         """Each choice with the next best hosts of its own cell that no server of the request got."""
-        wanted = self.request.alternates
-        others = [place for place in self.places.tolist() if place not in set(self.chosen)] if wanted else []
-        found = []
-        for position in self.chosen:
-            cell = self.snapshot.facts_at(position).cell
-            mine: list[int] = []
-            for place in others:
-                if len(mine) == wanted:
-                    break
-                if self.snapshot.facts_at(place).cell == cell:
-                    mine.append(place)
-            found.append((position, *mine))
-        return found
+        snapshot, wanted = self.snapshot, self.request.alternates
+        others = self.places[~np.isin(self.places, self.chosen)] if wanted else self.places[:0]
+        cells = np.unique([facts.cell for facts in snapshot.facts.values], return_inverse=True)[1]
+        cell_of = cells[snapshot.signature[others]]
+        best = {cell: others[cell_of == cell][:wanted].tolist() for cell in np.unique(cell_of).tolist()}
+        return [(place, *best.get(int(cells[snapshot.signature[place]]), ())) for place in self.chosen]

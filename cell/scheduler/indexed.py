@@ -21,7 +21,7 @@ from cell.scheduler.filters.resource_class import ResourceClassFilter
 from cell.scheduler.filters.rule import FactsFilter
 from cell.scheduler.plan import Plan
 from cell.scheduler.request import SHAPES_KEPT, Request, Shape
-from cell.scheduler.snapshot import Amounts, Figure, Flags, Reals, Share, Snapshot
+from cell.scheduler.snapshot import Amounts, Figure, Flags, Places, Reals, Share, Snapshot
 from cell.scheduler.weights import multipliers
 from cellcloud.fastsched import Index
 
@@ -193,13 +193,13 @@ class Indexed:
             self._exact = self._exact and self._is_exact(places)
             self._seen = snapshot.change
 
-    def _is_exact(self, places: Amounts) -> bool:
+    def _is_exact(self, places: Places) -> bool:
         """Whether raw weights stay the same to the last bit when claims are added up one by one: where the number of
         a host's CPUs times its ratio has no long fraction."""
         total = self.snapshot.figure(Figure.vcpus_total)[places] * self.snapshot.cpu_ratio[places] * SUBDIVISIONS
         return bool((total == np.floor(total)).all())
 
-    def _free(self, places: Amounts) -> Amounts:
+    def _free(self, places: Places) -> Amounts:
         snapshot = self.snapshot
         context = Context(self.plan.options, snapshot.aggregates)
         limits = [
@@ -213,7 +213,7 @@ class Indexed:
             ]
         )
 
-    def _raw(self, places: Amounts) -> Reals:
+    def _raw(self, places: Places) -> Reals:
         columns = [own(self.snapshot, places) for _, own in self._weighers]
         return np.array(columns, dtype=np.float64).reshape(len(self._weighers), len(places))
 

@@ -28,6 +28,8 @@ Amounts = npt.NDArray[np.int64]
 Reals = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
 Codes = npt.NDArray[np.int32]
+Places = Amounts
+"""Positions of hosts, in the order in which equal ones are preferred."""
 MOST = 1 << 60  # of anything; sums of amounts stay within int64
 NO_TOPOLOGY = Topology()
 MOST_DEVICES = 100  # source: Nova's PCIWeigher
@@ -247,7 +249,7 @@ class Snapshot:
             return
         self.quarantined.pop(state.host, None)
         if position is None:
-            position = self._append(name)
+            position = self._append(name, state)
         elif keeps_use:
             state = self._with_use(position, state)
         if state.uuid:
@@ -390,11 +392,11 @@ class Snapshot:
         owner = self._owner.get(state.uuid, name) if state.uuid else name
         return None if owner == name else f"reports the identity {state.uuid} of host {owner[0]}"
 
-    def _append(self, name: tuple[str, str]) -> int:
+    def _append(self, name: tuple[str, str], state: HostState) -> int:
         position = len(self.states)
         if position == self._signature.shape[0]:
             self._grow(max(64, 2 * position))
-        self.states.append(replace(_GONE, host=name[0], node=name[1]))
+        self.states.append(state)
         self.hosted.append({})
         self._reports.append(0)
         self.position_of[name] = position
@@ -481,9 +483,6 @@ class Snapshot:
             self.hosts_of.get(server_id, set()).discard(position)
         for server in state.hosted:
             self.place(server.uuid, position, server.image_props)
-
-
-_GONE = HostState(host="", zone="", enabled=False, up=False, capacity={}, used={}, generation=0)
 
 
 def build(

@@ -17,13 +17,11 @@ from cell.scheduler import groups
 from cell.scheduler.facts import Facts
 from cell.scheduler.image_properties import text_of
 from cell.scheduler.request import Request
-from cell.scheduler.snapshot import Amounts, Figure, Reals, Snapshot
+from cell.scheduler.snapshot import Figure, Places, Reals, Snapshot
 from cellcloud.model.flavor import Flavor
 from cellcloud.model.host import HostState
 from cellcloud.model.policy import Options
 
-Places = Amounts
-"""Positions of hosts, in the order in which equal ones are preferred."""
 Raw = Callable[[Snapshot, Places, Request, Options], Reals]
 Own = Callable[[Snapshot, Places], Reals]
 

@@ -132,7 +132,9 @@ class Checker:
         context = self._context(request, self.plans["full"])
         if (request.shape.rebuild and not rule.on_rebuild) or not rule.applies(request, context):
             return everywhere
-        passing: list[int] = np.flatnonzero(rule.passes(self.snapshot, request, context)).tolist()
+        passing: list[int] = np.flatnonzero(
+            rule.passes(self.snapshot, np.arange(len(self.snapshot)), request, context)
+        ).tolist()
         single = [place for place in everywhere if rule.refuse_at(self.snapshot, place, request, context) is None]
         if single != passing:
             self._disagree(f"filter {rule.name}, host by host and by columns", single, passing)

@@ -15,7 +15,7 @@ from cell.scheduler.filters.operators import flaw_of, meets
 from cell.scheduler.filters.rule import Context
 from cell.scheduler.refusal import Refusal
 from cell.scheduler.request import SHAPES_KEPT, Request, Shape
-from cell.scheduler.snapshot import Flags, Snapshot
+from cell.scheduler.snapshot import Flags, Places, Snapshot
 
 SCOPE = "capabilities"
 ADDRESS_BITS = "hw:maxphysaddr_bits"
@@ -48,12 +48,12 @@ class CapabilitiesFilter:
     def applies(self, request: Request, context: Context) -> bool:
         return bool(wanted_by(request.shape))
 
-    def passes(self, snapshot: Snapshot, request: Request, context: Context) -> Flags:
-        found = np.ones(len(snapshot), dtype=np.bool_)
+    def passes(self, snapshot: Snapshot, places: Places, request: Request, context: Context) -> Flags:
+        found = np.ones(len(places), dtype=np.bool_)
         for wanted in wanted_by(request.shape):
             codes, values = attributes.codes_of(snapshot, "capability", wanted[1])
             verdicts = np.array([_refuse(wanted, value) is None for value in values], dtype=np.bool_)
-            found &= verdicts[codes]
+            found &= verdicts[codes[places]]
         return found
 
     def refuse_at(self, snapshot: Snapshot, position: int, request: Request, context: Context) -> Refusal | None:

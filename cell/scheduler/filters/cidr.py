@@ -10,7 +10,7 @@ from cell.scheduler import attributes
 from cell.scheduler.filters.rule import Context
 from cell.scheduler.refusal import Refusal
 from cell.scheduler.request import Network, Request
-from cell.scheduler.snapshot import Flags, Snapshot
+from cell.scheduler.snapshot import Flags, Places, Snapshot
 
 ADDRESS = ("host_ip",)
 
@@ -25,12 +25,13 @@ class CidrFilter:
     def applies(self, request: Request, context: Context) -> bool:
         return request.shape.near is not None
 
-    def passes(self, snapshot: Snapshot, request: Request, context: Context) -> Flags:
+    def passes(self, snapshot: Snapshot, places: Places, request: Request, context: Context) -> Flags:
         near = request.shape.near
         if near is None:
-            return np.ones(len(snapshot), dtype=np.bool_)
+            return np.ones(len(places), dtype=np.bool_)
         codes, addresses = attributes.codes_of(snapshot, "variable", ADDRESS)
-        return np.asarray(np.array([_refuse(near, address) is None for address in addresses], dtype=np.bool_)[codes])
+        verdicts = np.array([_refuse(near, address) is None for address in addresses], dtype=np.bool_)
+        return np.asarray(verdicts[codes[places]])
 
     def refuse_at(self, snapshot: Snapshot, position: int, request: Request, context: Context) -> Refusal | None:
         near = request.shape.near

@@ -12,7 +12,7 @@ from cell.scheduler.facts import Facts
 from cell.scheduler.filters.rule import Context
 from cell.scheduler.refusal import Refusal
 from cell.scheduler.request import Request
-from cell.scheduler.snapshot import Amounts, Figure, Flags, Snapshot
+from cell.scheduler.snapshot import Amounts, Figure, Flags, Places, Snapshot
 
 
 class CountFilter:
@@ -37,8 +37,9 @@ class CountFilter:
         """The limit of each signature."""
         return np.array([self.limit(facts, context) for facts in snapshot.facts.values], dtype=np.int64)
 
-    def passes(self, snapshot: Snapshot, request: Request, context: Context) -> Flags:
-        return np.asarray(snapshot.figure(self.figure) < self.limits(snapshot, context)[snapshot.signature])
+    def passes(self, snapshot: Snapshot, places: Places, request: Request, context: Context) -> Flags:
+        limits = self.limits(snapshot, context)[snapshot.signature[places]]
+        return np.asarray(snapshot.figure(self.figure)[places] < limits)
 
     def refuse_at(self, snapshot: Snapshot, position: int, request: Request, context: Context) -> Refusal | None:
         limit = self.limit(snapshot.facts_at(position), context)

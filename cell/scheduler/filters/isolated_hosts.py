@@ -7,7 +7,7 @@ import numpy as np
 from cell.scheduler.filters.rule import Context
 from cell.scheduler.refusal import Refusal
 from cell.scheduler.request import Request
-from cell.scheduler.snapshot import Flags, Snapshot
+from cell.scheduler.snapshot import Flags, Places, Snapshot
 from cellcloud.model.policy import Options
 
 
@@ -21,13 +21,13 @@ class IsolatedHostsFilter:
     def applies(self, request: Request, context: Context) -> bool:
         return bool(context.options.isolated_hosts or context.options.isolated_images)
 
-    def passes(self, snapshot: Snapshot, request: Request, context: Context) -> Flags:
+    def passes(self, snapshot: Snapshot, places: Places, request: Request, context: Context) -> Flags:
         options = context.options
         found = np.full(len(snapshot), _refuse(options, request.shape.image_id, isolated=False) is None)
         verdict = _refuse(options, request.shape.image_id, isolated=True) is None
         for host in options.isolated_hosts:
             found[snapshot.positions_of.get(host, ())] = verdict
-        return found
+        return found[places]
 
     def refuse_at(self, snapshot: Snapshot, position: int, request: Request, context: Context) -> Refusal | None:
         isolated = snapshot.states[position].host in context.options.isolated_hosts

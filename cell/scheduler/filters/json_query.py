@@ -15,7 +15,7 @@ from cell.scheduler import attributes
 from cell.scheduler.filters.rule import Context
 from cell.scheduler.refusal import Refusal
 from cell.scheduler.request import Request
-from cell.scheduler.snapshot import Flags, Snapshot
+from cell.scheduler.snapshot import Flags, Places, Snapshot
 
 Values = dict[attributes.Path, Any]
 _COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {
@@ -37,13 +37,13 @@ class JsonQueryFilter:
     def applies(self, request: Request, context: Context) -> bool:
         return bool(request.shape.query)
 
-    def passes(self, snapshot: Snapshot, request: Request, context: Context) -> Flags:
+    def passes(self, snapshot: Snapshot, places: Places, request: Request, context: Context) -> Flags:
         query = request.shape.query
         paths = sorted(set(_paths(query or [])))
         if not query or not paths:
-            return np.full(len(snapshot), not query or _refuse(query, {}) is None)
+            return np.full(len(places), not query or _refuse(query, {}) is None)
         columns = [attributes.codes_of(snapshot, "variable", path) for path in paths]
-        combinations, codes = np.unique(np.stack([codes for codes, _ in columns]), axis=1, return_inverse=True)
+        combinations, codes = np.unique(np.stack([codes[places] for codes, _ in columns]), axis=1, return_inverse=True)
         verdicts = [
             _refuse(query, {path: values[code] for path, (_, values), code in zip(paths, columns, row, strict=True)})
             is None

@@ -9,7 +9,7 @@ from cell.scheduler.filters import traits
 from cell.scheduler.filters.rule import Context
 from cell.scheduler.refusal import Refusal
 from cell.scheduler.request import Request
-from cell.scheduler.snapshot import Flags, Snapshot
+from cell.scheduler.snapshot import Flags, Places, Snapshot
 
 
 class ResourceClassFilter:
@@ -22,16 +22,16 @@ class ResourceClassFilter:
     def applies(self, request: Request, context: Context) -> bool:
         return True
 
-    def passes(self, snapshot: Snapshot, request: Request, context: Context) -> Flags:
+    def passes(self, snapshot: Snapshot, places: Places, request: Request, context: Context) -> Flags:
         """Which hosts have the room."""
         demands = _demands(request, context)
         if len(demands) == 1:
-            return _room(snapshot, demands[0])
+            return _room(snapshot, places, demands[0])
         also = root_required(request.shape, context.options)
-        found = np.zeros(len(snapshot), dtype=np.bool_)
+        found = np.zeros(len(places), dtype=np.bool_)
         for demand in demands:
             suits = [traits.lack_of(facts, demand, also) is None for facts in snapshot.facts.values]
-            found |= np.array(suits, dtype=np.bool_)[snapshot.signature] & _room(snapshot, demand)
+            found |= np.array(suits, dtype=np.bool_)[snapshot.signature[places]] & _room(snapshot, places, demand)
         return found
 
     def refuse_at(self, snapshot: Snapshot, position: int, request: Request, context: Context) -> Refusal | None:
@@ -54,13 +54,13 @@ def _demands(request: Request, context: Context) -> tuple[Demand, ...]:
     return demands_of(request.shape, pinned_only=context.options.disable_fallback_pcpu_query)
 
 
-def _room(snapshot: Snapshot, demand: Demand) -> Flags:
-    found = np.ones(len(snapshot), dtype=np.bool_)
+def _room(snapshot: Snapshot, places: Places, demand: Demand) -> Flags:
+    found = np.ones(len(places), dtype=np.bool_)
     for name, amount in demand.resources.items():
         row = snapshot.row_of.get(name)
         if row is None:
-            return np.zeros(len(snapshot), dtype=np.bool_)
-        found &= snapshot.free[row] >= amount
+            return np.zeros(len(places), dtype=np.bool_)
+        found &= snapshot.free[row][places] >= amount
     return found
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Protocol
 
 import numpy as np
 
@@ -16,12 +16,10 @@ from cell.scheduler.facts import Facts
 from cell.scheduler.interned import Interned
 from cell.scheduler.refusal import Refusal
 from cell.scheduler.request import Request
-from cell.scheduler.snapshot import Codes, Flags, Snapshot
+from cell.scheduler.snapshot import Flags, Places, Snapshot
 from cellcloud.model.host import Aggregate
 from cellcloud.model.numa import Topology, TopologyRequest
 from cellcloud.model.policy import Options
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +42,8 @@ class Filter(Protocol):
         """Whether it could refuse any host at all."""
         ...
 
-    def passes(self, snapshot: Snapshot, request: Request, context: Context) -> Flags:
-        """Which hosts pass, one element a position."""
+    def passes(self, snapshot: Snapshot, places: Places, request: Request, context: Context) -> Flags:
+        """Which of the hosts at ``places`` pass."""
         ...
 
     def refuse_at(self, snapshot: Snapshot, position: int, request: Request, context: Context) -> Refusal | None:
@@ -81,13 +79,13 @@ class FactsFilter:
         fresh = [self.refuse(one, request, context) is None for one in facts.values[start:]]
         return np.array(fresh if known is None else [*known, *fresh], dtype=np.bool_)
 
-    def passes(self, snapshot: Snapshot, request: Request, context: Context) -> Flags:
+    def passes(self, snapshot: Snapshot, places: Places, request: Request, context: Context) -> Flags:
         key = (self.name, request.shape, context.options)
         table = snapshot.tables.get(key)
         if table is None or len(table) < len(snapshot.facts):
             table = self.table(snapshot.facts, request, context, table)
             snapshot.keep_table(key, table)
-        return np.asarray(table[snapshot.signature])
+        return np.asarray(table[snapshot.signature[places]])
 
     def refuse_at(self, snapshot: Snapshot, position: int, request: Request, context: Context) -> Refusal | None:
         return self.refuse(snapshot.facts_at(position), request, context)
@@ -110,28 +108,12 @@ class TopologyFilter:
     def applies(self, request: Request, context: Context) -> bool:
         return self._applies(request.topology)
 
-    def passes(self, snapshot: Snapshot, request: Request, context: Context) -> Flags:
+    def passes(self, snapshot: Snapshot, places: Places, request: Request, context: Context) -> Flags:
         """Asked once a topology."""
-        wanted = request.topology
-        answers = {
-            int(code): self.refuse(snapshot.topologies.values[code], wanted) is None
-            for code in np.unique(snapshot.topology)
-        }
-        table = np.zeros(len(snapshot.topologies), dtype=np.bool_)
-        table[list(answers)] = list(answers.values())
-        return np.asarray(table[snapshot.topology])
+        topologies, wanted = snapshot.topologies.values, request.topology
+        codes, which = np.unique(snapshot.topology[places], return_inverse=True)
+        answers = [self.refuse(topologies[code], wanted) is None for code in codes.tolist()]
+        return np.array(answers, dtype=np.bool_)[which]
 
     def refuse_at(self, snapshot: Snapshot, position: int, request: Request, context: Context) -> Refusal | None:
         return self.refuse(snapshot.topology_at(position), request.topology)
-
-
-@dataclass(frozen=True, slots=True)
-class Distinct(Generic[T]):
-    """A column as codes into its distinct values."""
-
-    codes: Codes
-    values: Sequence[T]
-
-    def passes(self, predicate: Callable[[T], bool]) -> Flags:
-        """The predicate, asked once a value."""
-        return np.asarray(np.array([predicate(value) for value in self.values], dtype=np.bool_)[self.codes])

@@ -9,7 +9,7 @@ from cell.scheduler import groups
 from cell.scheduler.filters.rule import Context
 from cell.scheduler.refusal import Refusal
 from cell.scheduler.request import Request
-from cell.scheduler.snapshot import Flags, Snapshot
+from cell.scheduler.snapshot import Flags, Places, Snapshot
 
 
 class AffinityFilter:
@@ -22,14 +22,14 @@ class AffinityFilter:
     def applies(self, request: Request, context: Context) -> bool:
         return request.group is not None and request.group.policy == groups.AFFINITY
 
-    def passes(self, snapshot: Snapshot, request: Request, context: Context) -> Flags:
+    def passes(self, snapshot: Snapshot, places: Places, request: Request, context: Context) -> Flags:
         group = request.group
         if group is None or group.policy != groups.AFFINITY or not group.hosts:
-            return np.ones(len(snapshot), dtype=np.bool_)
+            return np.ones(len(places), dtype=np.bool_)
         found = np.zeros(len(snapshot), dtype=np.bool_)
         for host in group.hosts:
             found[snapshot.positions_of.get(host, ())] = True
-        return found
+        return found[places]
 
     def refuse_at(self, snapshot: Snapshot, position: int, request: Request, context: Context) -> Refusal | None:
         group = request.group
@@ -49,16 +49,16 @@ class AntiAffinityFilter:
     def applies(self, request: Request, context: Context) -> bool:
         return request.group is not None and request.group.policy == groups.ANTI_AFFINITY
 
-    def passes(self, snapshot: Snapshot, request: Request, context: Context) -> Flags:
+    def passes(self, snapshot: Snapshot, places: Places, request: Request, context: Context) -> Flags:
         found = np.ones(len(snapshot), dtype=np.bool_)
         group = request.group
         if group is None or group.policy != groups.ANTI_AFFINITY:
-            return found
+            return found[places]
         for position, count in groups.members_at(snapshot, group).items():
             found[position] = count < group.max_server_per_host or context.server_id in snapshot.hosted[position]
         if group.max_server_per_host <= 0:
             found[:] = False
-        return found
+        return found[places]
 
     def refuse_at(self, snapshot: Snapshot, position: int, request: Request, context: Context) -> Refusal | None:
         group = request.group

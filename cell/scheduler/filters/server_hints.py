@@ -12,7 +12,7 @@ import numpy as np
 from cell.scheduler.filters.rule import Context
 from cell.scheduler.refusal import Refusal
 from cell.scheduler.request import Request
-from cell.scheduler.snapshot import Flags, Snapshot
+from cell.scheduler.snapshot import Flags, Places, Snapshot
 
 
 class ServerHintFilter:
@@ -27,14 +27,14 @@ class ServerHintFilter:
     def applies(self, request: Request, context: Context) -> bool:
         return bool(self._servers(request))
 
-    def passes(self, snapshot: Snapshot, request: Request, context: Context) -> Flags:
+    def passes(self, snapshot: Snapshot, places: Places, request: Request, context: Context) -> Flags:
         servers = self._servers(request)
         if not servers:
-            return np.ones(len(snapshot), dtype=np.bool_)
+            return np.ones(len(places), dtype=np.bool_)
         found = np.full(len(snapshot), not self._wanted)
         for server_id in servers:
             found[list(snapshot.hosts_of.get(server_id, ()))] = self._wanted
-        return found
+        return found[places]
 
     def refuse_at(self, snapshot: Snapshot, position: int, request: Request, context: Context) -> Refusal | None:
         servers = self._servers(request)
