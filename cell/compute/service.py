@@ -114,9 +114,12 @@ class ComputeService:
 
     # ---- verbs -------------------------------------------------------------------------------------------------
     def apply(self, context: RequestContext, host: str, commands: list[GuestCommand]) -> None:
-        self._driver_of(host)
         for command in commands:
-            self._workbench.submit(host, command)
+            where = command.host or host
+            if where in self._drivers:
+                self._workbench.submit(where, command)
+            else:
+                LOG.warning("command for a host that is not served here", extra={"host": where})
 
     def get_console_output(self, context: RequestContext, host: str, server_id: str, length: int) -> str:
         return console.read_output(self._driver_of(host), server_id, length)

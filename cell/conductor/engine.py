@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
@@ -18,7 +19,7 @@ from cell.conductor.workflows import REGISTRY
 from cellcloud import errors, log, metrics
 from cellcloud.db import runs, servers
 from cellcloud.db.engine import Database, retried
-from cellcloud.db.runs import LeasedRun, Note
+from cellcloud.db.runs import Lease, LeasedRun, Note
 from cellcloud.lifecycle import TaskState
 from cellcloud.model.server import ServerRecord
 from cellcloud.service import Loop
@@ -35,12 +36,12 @@ class Engine:
     ) -> None:
         self._database = database
         self._world = world
-        self._owner = owner
+        self._terms = Lease(owner=owner, seconds=lease)
         self._saver = Saver(database, owner)
-        self._lease = lease
         self._threads = threads
         self._busy: set[str] = set()
         self._full = False  # runs may be due that found no room
+        self._stopping = False
         self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="run")
         self.loop = Loop("engine", interval, self._lease_and_submit)
@@ -55,6 +56,8 @@ class Engine:
     def stop(self) -> None:
         """Finish the steps at hand; their runs stay for whoever comes next."""
         self.loop.stop()
+        with self._lock:
+            self._stopping = True
         self._pool.shutdown(wait=True)
         self._renewing.stop()
 
@@ -62,17 +65,30 @@ class Engine:
         """Something became due."""
         self.loop.wake()
 
+    def offer(self) -> Lease | None:
+        """The lease under which this engine takes runs now, to be given in the transaction that makes them due; None
+        with enough at hand."""
+        with self._lock:
+            self._full = len(self._busy) >= 2 * self._threads
+            return None if self._full or self._stopping else self._terms
+
+    def adopt(self, leased: Sequence[tuple[LeasedRun, ServerRecord]]) -> None:
+        """Move runs that were leased under the offer."""
+        with self._lock:
+            if self._stopping:
+                return  # their leases end by themselves
+            self._busy.update(run.id for run, _ in leased)
+        for run, record in leased:
+            self._pool.submit(self._work, run, record)
+
     def _lease_and_submit(self) -> bool:
         with self._lock:
             room = 2 * self._threads - len(self._busy)
             self._full = room <= 0
         if room <= 0:
             return False
-        leased = _lease_batch(self._database, self._owner, room, self._lease)
-        for run, record in leased:
-            with self._lock:
-                self._busy.add(run.id)
-            self._pool.submit(self._work, run, record)
+        leased = _lease_batch(self._database, self._terms, room)
+        self.adopt(leased)
         return len(leased) == room
 
     def _work(self, run: LeasedRun, record: ServerRecord) -> None:
@@ -98,7 +114,7 @@ class Engine:
             busy = sorted(self._busy)
         if busy:
             with self._database.write() as connection:
-                runs.renew(connection, self._owner, busy, self._lease)
+                runs.renew(connection, self._terms, busy)
 
     def advance(self, run: LeasedRun, record: ServerRecord) -> bool:
         """Take steps until the run waits or ends; whether another one is due at once. Raises Stale when its lease is
@@ -113,7 +129,7 @@ class Engine:
             if progress.changes:
                 self.on_feed()
             if progress.finished or progress.wait is not None:
-                return progress.wait == 0.0 or progress.record.task_state == TaskState.DELETING
+                return progress.record.task_state == TaskState.DELETING
             progress = Progress(run=progress.run, record=progress.record)
 
     def _take_step(self, workflow: Workflow, progress: Progress) -> None:
@@ -211,9 +227,9 @@ def _move_on(workflow: Workflow, progress: Progress, step: Step, done: Done) -> 
 
 
 @retried
-def _lease_batch(database: Database, owner: str, limit: int, seconds: float) -> list[tuple[LeasedRun, ServerRecord]]:
+def _lease_batch(database: Database, lease: Lease, limit: int) -> list[tuple[LeasedRun, ServerRecord]]:
     with database.write() as connection:
-        leased = runs.lease_due(connection, owner, limit=limit, seconds=seconds)
+        leased = runs.lease_due(connection, lease, limit=limit)
         if not leased:
             return []
         records = {r.id: r for r in servers.list_by_id(connection, [run.server_id for run in leased])}

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from cellcloud.db import feed, runs, servers
 from cellcloud.db.cell_schema import servers as servers_table
 from cellcloud.db.engine import Connection, Database, retried
+from cellcloud.db.runs import Lease, LeasedRun
 from cellcloud.lifecycle import PowerState, VmState
 from cellcloud.model.guest import ExpectedGuest, GuestEvent
 from cellcloud.model.server import ServerRecord
@@ -21,12 +23,23 @@ FOLLOWS = {
 }
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heard:
+    """What events led to: runs leased with their servers' records, whether other runs are due, and how many servers
+    changed by themselves."""
+
+    leased: tuple[tuple[LeasedRun, ServerRecord], ...]
+    others: bool
+    changed: int
+
+
 @retried
-def hear(database: Database, events: Sequence[GuestEvent]) -> tuple[list[str], int]:
-    """Store the events; returns the runs they woke and how many servers changed."""
+def hear(database: Database, events: Sequence[GuestEvent], lease: Lease | None = None) -> Heard:
+    """Store the events. With a lease, the runs they wake are its owner's to move."""
     ordered = sorted(events, key=lambda event: (event.server_id, event.generation))
     with database.write() as connection:
-        woken = runs.add_events(connection, [event for event in ordered if event.run_id])
+        woken = runs.add_events(connection, [event for event in ordered if event.run_id], lease)
+        records = {r.id: r for r in servers.list_by_id(connection, [run.server_id for run in woken.leased])}
         changed: list[ServerRecord] = []
         for event in ordered:
             if event.run_id or event.error:
@@ -35,7 +48,8 @@ def hear(database: Database, events: Sequence[GuestEvent]) -> tuple[list[str], i
             if record is not None:
                 changed.append(record)
         feed.append(connection, changed)
-    return woken, len(changed)
+    leased = tuple((run, records[run.server_id]) for run in woken.leased)
+    return Heard(leased=leased, others=woken.others, changed=len(changed))
 
 
 def _follow(connection: Connection, event: GuestEvent) -> ServerRecord | None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 
 from cellcloud import errors
 from cellcloud.clients.network import NetworkClient
-from cellcloud.context import RequestContext
+from cellcloud.context import service_context
 from cellcloud.db import hosts
 from cellcloud.db.engine import Database
+from cellcloud.gathering import Gathered
 from cellcloud.model.guest import GuestCommand
 from cellcloud.rpc.compute import Compute
 from cellcloud.rpc.transport import Transport
@@ -33,10 +35,12 @@ class Outside:
         self._down_time = service_down_time
         self._queues: dict[str, str] = {}
         self._computes: dict[str, Compute] = {}
+        self._senders: dict[str, Gathered[GuestCommand, None]] = {}
         self._lock = threading.Lock()
 
-    def send(self, context: RequestContext, host: str, command: GuestCommand) -> None:
-        self.compute(host).apply(context, host, [command])
+    def send(self, host: str, command: GuestCommand) -> None:
+        """Commands for one compute service that come together share a message."""
+        self._sender(host)(command)
 
     def is_up(self, host: str) -> bool:
         with self._database.read() as connection:
@@ -44,6 +48,13 @@ class Outside:
 
     def compute(self, host: str) -> Compute:
         """The compute service that answers for the host. Raises NotFound."""
+        queue = self._queue(host)
+        with self._lock:
+            if queue not in self._computes:
+                self._computes[queue] = self._transport.client(Compute, server=queue)
+            return self._computes[queue]
+
+    def _queue(self, host: str) -> str:
         queue = self._queues.get(host)
         if queue is None:
             with self._database.read() as connection:
@@ -51,10 +62,17 @@ class Outside:
             queue = self._queues.get(host)
             if queue is None:
                 raise errors.NotFound(f"Compute host {host} could not be found.")
+        return queue
+
+    def _sender(self, host: str) -> Gathered[GuestCommand, None]:
+        queue, compute = self._queue(host), self.compute(host)
+
+        def send(commands: Sequence[GuestCommand]) -> Sequence[None]:
+            compute.apply(service_context(), host, list(commands))
+            return [None] * len(commands)
+
         with self._lock:
-            if queue not in self._computes:
-                self._computes[queue] = self._transport.client(Compute, server=queue)
-            return self._computes[queue]
+            return self._senders.setdefault(queue, Gathered(send))
 
     def forget_queues(self) -> None:
         """Hosts may have moved to other compute services."""

@@ -19,6 +19,7 @@ from cellcloud.db import changes, claims, decisions, feed, runs, servers
 from cellcloud.db.bulk import Exists
 from cellcloud.db.claims import Wanted
 from cellcloud.db.engine import Connection, Database, retried
+from cellcloud.db.runs import Lease, LeasedRun
 from cellcloud.lifecycle import Operation
 from cellcloud.model.change import Holding
 from cellcloud.model.decision import Conflict, DecisionBatch, Outcome, RankAnswer, RankBatch, Shape
@@ -294,12 +295,17 @@ def _refusal(one: _Candidate, ranked: RankAnswer) -> ReserveAnswer:
 
 
 @retried
-def confirm(database: Database, context: RequestContext, server_ids: Sequence[str]) -> list[ConfirmAnswer]:
-    """Begin the create runs of held servers. One that is already running answers "settled" again."""
+def confirm(
+    database: Database, context: RequestContext, server_ids: Sequence[str], lease: Lease | None = None
+) -> tuple[list[ConfirmAnswer], list[tuple[LeasedRun, ServerRecord]]]:
+    """Begin the create runs of held servers. One that is already running answers "settled" again.
+
+    With a lease the new runs are its owner's to move; they are returned with their servers.
+    """
     workflow = REGISTRY[Operation.CREATE]
     with database.write() as connection:
         records = servers.confirm_held(connection, server_ids, workflow.steps[0].task_state)
-        runs.insert(
+        begun = runs.insert(
             connection,
             [
                 runs.NewRun(
@@ -314,12 +320,14 @@ def confirm(database: Database, context: RequestContext, server_ids: Sequence[st
                 )
                 for record in records
             ],
+            lease,
         )
         turned = {record.id for record in records}
         others = servers.list_by_id(connection, [one for one in server_ids if one not in turned])
         feed.append(connection, records)
     found = {record.id: record for record in (*records, *others)}
-    return [_confirmed(server_id, found.get(server_id)) for server_id in server_ids]
+    answers = [_confirmed(server_id, found.get(server_id)) for server_id in server_ids]
+    return answers, [(run, found[run.server_id]) for run in begun]
 
 
 def _confirmed(server_id: str, record: ServerRecord | None) -> ConfirmAnswer:

@@ -3,9 +3,8 @@ transaction. Runs that get there together share it."""
 
 from __future__ import annotations
 
-import threading
+import functools
 from collections.abc import Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -16,6 +15,7 @@ from cellcloud.db import claims, feed, runs, servers
 from cellcloud.db.cell_schema import servers as servers_table
 from cellcloud.db.engine import Connection, Database, retried
 from cellcloud.db.runs import LeasedRun, Note, Saved
+from cellcloud.gathering import Gathered
 from cellcloud.lifecycle import Operation, TaskState
 from cellcloud.model.server import ServerRecord
 
@@ -43,46 +43,17 @@ class Progress:
 
 
 class Saver:
-    """Saves for many threads: the first one to come stores whatever has gathered, the others wait for it."""
+    """Saves for many threads: those that come together share a transaction."""
 
     def __init__(self, database: Database, owner: str) -> None:
-        self._database = database
-        self._owner = owner
-        self._lock = threading.Lock()
-        self._waiting: list[tuple[Progress, Future[Progress]]] = []
-        self._busy = False
+        self._store: Gathered[Progress, Progress | None] = Gathered(functools.partial(_save_all, database, owner))
 
     def save(self, progress: Progress) -> Progress:
         """The progress as the database now has it. Raises Stale when the run's lease went to another."""
-        future: Future[Progress] = Future()
-        with self._lock:
-            self._waiting.append((progress, future))
-            leads, self._busy = not self._busy, True
-        while leads:
-            with self._lock:
-                batch, self._waiting = self._waiting, []
-                if not batch:
-                    self._busy = False
-                    break
-            self._store(batch)
-        return future.result()
-
-    def _store(self, batch: list[tuple[Progress, Future[Progress]]]) -> None:
-        try:
-            stored = _save_all(self._database, self._owner, [progress for progress, _ in batch])
-        except BaseException as error:  # noqa: BLE001 -- each waiting thread raises it
-            if len(batch) == 1:
-                batch[0][1].set_exception(error)
-                return
-            for one in batch:  # what is wrong with one must not fail the others
-                self._store([one])
-            return
-        for (progress, future), result in zip(batch, stored, strict=True):
-            if result is None:
-                stale = errors.Stale("The lease of this run went to another conductor.")
-                future.set_exception(errors.Stale(stale.message, detail=progress.run.id))
-            else:
-                future.set_result(result)
+        stored = self._store(progress)
+        if stored is None:
+            raise errors.Stale("The lease of this run went to another conductor.", detail=progress.run.id)
+        return stored
 
 
 @retried
@@ -121,21 +92,20 @@ def _is_delete(progress: Progress) -> bool:
 
 
 def _meet(progress: Progress, events: dict[str, Any], cancel_requested: bool) -> Progress:
-    """The progress with what happened to its run meanwhile: a word that has arrived, or a wish to cancel, lets it not
-    wait. A copy: the transaction may have to be tried again."""
+    """The progress with what happened to its run meanwhile: a word that has arrived, or a wish to cancel, takes it on
+    at once instead of waiting. A copy: the transaction may have to be tried again."""
     run = progress.run
     events = {name: word for name, word in events.items() if not (progress.forget and name == progress.address)}
     changes = dict(progress.changes)
     if cancel_requested and not progress.finished:
         changes.pop("task_state", None)
-    wait = progress.wait
+    wait, attempt = progress.wait, run.attempt
     if wait is not None:
         heard = progress.address in events and progress.address not in run.events
         if heard or (cancel_requested and not run.cancel_requested):
-            wait = 0.0
-    return replace(
-        progress, run=replace(run, events=events, cancel_requested=cancel_requested), changes=changes, wait=wait
-    )
+            wait, attempt = None, attempt + 1
+    met = replace(run, events=events, cancel_requested=cancel_requested, attempt=attempt)
+    return replace(progress, run=met, changes=changes, wait=wait)
 
 
 def begin_run(

@@ -8,7 +8,7 @@ from cell.conductor import books, hearing, operations, placing
 from cell.conductor.engine import Engine
 from cell.conductor.ledger import LedgerService
 from cell.conductor.outside import Outside
-from cellcloud import errors
+from cellcloud import clock, errors
 from cellcloud.config import CellConfig
 from cellcloud.context import RequestContext, service_context
 from cellcloud.db import changes, consoles, decisions, feed, hosts, runs, servers, services
@@ -26,6 +26,7 @@ from cellcloud.rpc.scheduler import Scheduler
 from cellcloud.service import Loop
 
 LOG = logging.getLogger(__name__)
+NUDGE_GAP = 0.1  # seconds between two nudges, so that the changes of a busy cell share messages
 FEED_KEPT = 200_000  # entries; a reader further behind compares the whole
 DECISIONS_KEPT = 7 * 86400.0  # seconds, and the change log with them: so long a decision can be made again
 
@@ -58,8 +59,9 @@ class ConductorService:
         return self._placer.reserve(context, specs)
 
     def confirm(self, context: RequestContext, server_ids: list[str]) -> list[ConfirmAnswer]:
-        answers = placing.confirm(self._database, context, server_ids)
-        self._engine.wake()
+        lease = self._engine.offer()
+        answers, begun = placing.confirm(self._database, context, server_ids, lease)
+        self._engine.adopt(begun) if lease else self._engine.wake()
         self.nudger.wake()
         return answers
 
@@ -151,10 +153,11 @@ class ConductorService:
             self._outside.forget_queues()
 
     def report_events(self, context: RequestContext, events: list[GuestEvent]) -> None:
-        woken, changed = hearing.hear(self._database, events)
-        if woken:
+        heard = hearing.hear(self._database, events, self._engine.offer())
+        self._engine.adopt(heard.leased)
+        if heard.others:
             self._engine.wake()
-        if changed:
+        if heard.changed:
             self.nudger.wake()
 
     def list_expected_guests(self, context: RequestContext, host: str) -> list[ExpectedGuest]:
@@ -214,8 +217,9 @@ class ConductorService:
 
     def _nudge(self) -> None:
         with self._database.read() as connection:
-            newest = feed.list_after(connection, 2**62, 1).newest
+            newest = feed.newest(connection)
         self._router.feed_grew(service_context(5.0), newest)
+        clock.sleep(NUDGE_GAP)
 
 
 @retried

@@ -12,7 +12,6 @@ from typing import Any, Protocol
 
 from cellcloud import errors
 from cellcloud.clients.network import NetworkClient
-from cellcloud.context import RequestContext
 from cellcloud.db.runs import LeasedRun
 from cellcloud.lifecycle import Operation, TaskState
 from cellcloud.model.guest import GuestCommand
@@ -50,16 +49,6 @@ class Turn:
     event: Mapping[str, Any] | None
 
     @property
-    def context(self) -> RequestContext:
-        return RequestContext(
-            request_id=self.run.request_id,
-            user_id=self.run.user_id,
-            project_id=self.run.project_id,
-            is_admin=True,
-            roles=("service",),
-        )
-
-    @property
     def failure(self) -> errors.CellcloudError | None:
         """The error of the host's word."""
         if self.event is None or not self.event.get("error"):
@@ -73,7 +62,7 @@ class World(Protocol):
     networks: NetworkClient
     resend_after: float
 
-    def send(self, context: RequestContext, host: str, command: GuestCommand) -> None:
+    def send(self, host: str, command: GuestCommand) -> None:
         """Cast a command to a host; it may get lost. Raises Unreachable with the broker away."""
         ...
 

@@ -6,6 +6,7 @@ was made for a server says so there: tenants cannot write it.
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,6 +18,7 @@ from cellcloud import clock, errors
 from cellcloud.clients.network import INDEX_KEY, MANY_NETWORKS, OWNED_KEY
 from cellcloud.clients.session import Service, make_session
 from cellcloud.config import Config
+from cellcloud.gathering import Gathered
 from cellcloud.model.network import FixedIp, Port, RequestedNetwork, Subnet
 from cellcloud.model.subnet import containing
 
@@ -28,6 +30,7 @@ class NeutronClient:
 
     def __init__(self, session: Session, *, url: str = "") -> None:
         self._service = Service(session, "network", url=url, version="/v2.0")
+        self._post: Gathered[Sequence[dict[str, Any]], list[dict[str, Any]]] = Gathered(self._post_ports)
         self._lock = threading.Lock()
         self._facts: dict[tuple[str, str], tuple[float, dict[str, Any]]] = {}
 
@@ -162,18 +165,22 @@ class NeutronClient:
         return self._update(port_id, {**binding, "binding:profile": profile}, headers)
 
     def _create(self, server_id: str, missing: dict[int, dict[str, Any]]) -> dict[int, dict[str, Any]]:
-        bodies = list(missing.values())
         try:
-            if len(bodies) == 1:
-                made = [self._service.post("/ports", {"port": bodies[0]})["port"]]
-            else:
-                made = self._service.post("/ports", {"ports": bodies})["ports"]
+            made = self._post(list(missing.values()))
         except errors.Conflict:
             there = self._of_server(server_id)  # by a first attempt whose answer was lost
             if not set(missing) <= set(there):
                 raise
             return {index: there[index] for index in missing}
         return dict(zip(missing, made, strict=True))
+
+    def _post_ports(self, wanted: Sequence[Sequence[dict[str, Any]]]) -> list[list[dict[str, Any]]]:
+        """One request for the ports of many servers: Neutron makes all of them or none."""
+        bodies = [body for of_server in wanted for body in of_server]
+        if len(bodies) == 1:
+            return [[self._service.post("/ports", {"port": bodies[0]})["port"]]]
+        made = iter(self._service.post("/ports", {"ports": bodies})["ports"])
+        return [list(itertools.islice(made, len(of_server))) for of_server in wanted]
 
     def _update(
         self, port_id: str, changes: Mapping[str, Any], headers: Mapping[str, str] | None = None

@@ -18,6 +18,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 import msgspec
 import sqlalchemy as sa
+from pymysql.constants import SERVER_STATUS
 from sqlalchemy import event
 from sqlalchemy.dialects import mysql
 from sqlalchemy.engine import Connection, Engine
@@ -130,9 +131,29 @@ def _set_up_sqlite(raw: Any, _record: Any) -> None:
     cursor.close()
 
 
-def _begin_immediate(connection: Connection) -> None:
+def _begin_sqlite(connection: Connection) -> None:
     readonly = connection.get_execution_options().get("readonly", False)
     connection.exec_driver_sql("BEGIN" if readonly else "BEGIN IMMEDIATE")
+
+
+def _begin_on_server(connection: Connection) -> None:
+    """Read committed gives each statement a view of its own, so what only reads needs no transaction: one message to
+    the server a statement, and none to begin or end."""
+    if not connection.get_execution_options().get("readonly", False):
+        connection.exec_driver_sql("BEGIN")
+
+
+def _set_up_postgresql(raw: Any, _record: Any) -> None:
+    raw.autocommit = True
+
+
+def _set_up_mysql(raw: Any, _record: Any) -> None:
+    raw.autocommit(True)
+
+
+def _commit_if_begun(raw: Any) -> None:
+    if raw.server_status & SERVER_STATUS.SERVER_STATUS_IN_TRANS:
+        raw.commit()
 
 
 # SQLite's waiting writers poll, and some starve. The writers of one process queue up here instead; those of others
@@ -154,7 +175,7 @@ class Database:
                 Path(parsed.database).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             options["connect_args"] = {"timeout": 20, "check_same_thread": False}
         else:
-            options |= {"pool_recycle": 1800, "isolation_level": "READ COMMITTED"}
+            options |= {"pool_recycle": 1800, "isolation_level": "READ COMMITTED", "pool_reset_on_return": None}
             options["connect_args"] = {"connect_timeout": 3}
             if self.dialect in ("mysql", "mariadb"):
                 options["connect_args"] |= {"read_timeout": 20, "write_timeout": 20, "charset": "utf8mb4"}
@@ -163,7 +184,15 @@ class Database:
         self.engine: Engine = sa.create_engine(parsed, **options)
         if self.dialect == "sqlite":
             event.listen(self.engine, "connect", _set_up_sqlite)
-            event.listen(self.engine, "begin", _begin_immediate)
+            event.listen(self.engine, "begin", _begin_sqlite)
+        elif self.dialect == "postgresql":
+            event.listen(self.engine, "connect", _set_up_postgresql)
+            event.listen(self.engine, "begin", _begin_on_server)
+        else:
+            event.listen(self.engine, "connect", _set_up_mysql)
+            event.listen(self.engine, "begin", _begin_on_server)
+            dialect: Any = self.engine.dialect
+            dialect.do_commit = _commit_if_begun
         self._queue: AbstractContextManager[Any] = nullcontext()
         if self.dialect == "sqlite" and parsed.database:
             self._queue = _WRITERS.setdefault(str(Path(parsed.database).resolve()), threading.RLock())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -55,6 +55,9 @@ _COUNTER = sa.select(subnets.c.next_offset).where(subnets.c.id == sa.bindparam("
 _HELD = sa.select(port_addresses.c.ip_address).where(
     port_addresses.c.subnet_id == sa.bindparam("subnet"),
     port_addresses.c.ip_address.in_(sa.bindparam("candidates", expanding=True)),
+)
+_INDEXES = sa.select(ports.c.device_id, ports.c.device_index).where(
+    ports.c.device_id.in_(sa.bindparam("server_ids", expanding=True)), ports.c.device_index.is_not(None)
 )
 _INSERT_PORT, _INSERT_ADDRESS = ports.insert(), port_addresses.insert()
 _MINE = (ports.c.device_id == sa.bindparam("server_id"), ports.c.device_index.is_not(None))
@@ -107,53 +110,69 @@ def ports_of_server(c: Connection, server_id: str) -> dict[int, PortRecord]:
     return dict(sorted(indexed.items()))
 
 
+def list_indexes(c: Connection, server_ids: Collection[str]) -> set[tuple[str, int]]:
+    """(server, index) of requests that a port answers already."""
+    rows = c.execute(_INDEXES, {"server_ids": list(server_ids)})
+    return {(row.device_id, row.device_index) for row in rows}
+
+
 def find_by_index(c: Connection, server_id: str, index: int) -> str | None:
     """The port that answers that request of a server."""
     return c.execute(_BY_INDEX, {"server_id": server_id, "index": index}).scalar_one_or_none()
 
 
 def make_ports(c: Connection, new: Sequence[NewPort], *, project_id: str | None) -> list[PortRecord]:
-    """Make ports with their addresses, on networks that the project may use (None: on any).
+    """Make ports with their addresses, on networks that the project may use (None: on any); all or none.
 
     Raises NotFound, Invalid, Conflict with no address left; LostRace where another request was first.
     """
-    records: list[PortRecord] = []
-    for wanted in new:
-        network = c.execute(_NETWORK, {"network_id": wanted.network_id}).one_or_none()
+    records: dict[int, PortRecord] = {}
+    for network_id in dict.fromkeys(wanted.network_id for wanted in new):
+        network = c.execute(_NETWORK, {"network_id": network_id}).one_or_none()
         if network is None or not (project_id in (None, network.project_id) or network.shared):
-            raise errors.NotFound(f"Network {wanted.network_id[:64]} could not be found.")
+            raise errors.NotFound(f"Network {network_id[:64]} could not be found.")
         known = [subnet_of(row) for row in c.execute(_SUBNETS, {"network_id": network.id})]
-        record = _new_record(wanted, network, _choose_addresses(c, wanted, known))
+        here = [place for place, wanted in enumerate(new) if wanted.network_id == network_id]
+        chosen = _choose_addresses(c, [new[place] for place in here], known)
+        made = [_new_record(new[place], network, ips) for place, ips in zip(here, chosen, strict=True)]
         with _racing():
-            c.execute(_INSERT_PORT, _port_values(record) | {"created_at": network.now, "updated_at": network.now})
-            for ip in record.port.fixed_ips:
-                held = {"subnet_id": ip.subnet_id, "ip_address": ip.ip_address, "port_id": record.port.id}
+            times = {"created_at": network.now, "updated_at": network.now}
+            c.execute(_INSERT_PORT, [_port_values(record) | times for record in made])
+            held = [
+                {"subnet_id": ip.subnet_id, "ip_address": ip.ip_address, "port_id": record.port.id}
+                for record in made
+                for ip in record.port.fixed_ips
+            ]
+            if held:
                 c.execute(_INSERT_ADDRESS, held)
-        records.append(record)
-    return records
+        records |= dict(zip(here, made, strict=True))
+    return [records[place] for place in range(len(new))]
 
 
-def take_address(c: Connection, subnet: Subnet) -> str | None:
-    """A free address, or None. Another transaction waits here until this one ends.
+def take_addresses(c: Connection, subnet: Subnet, count: int, spoken_for: Collection[str] = ()) -> list[str]:
+    """Up to ``count`` free addresses, none of those spoken for. Another transaction waits here until this one ends.
 
     The subnet's counter stands where nothing was handed out yet, so an emptyish subnet costs three statements however
-    large it is.
+    large it is and however many are taken.
     """
     pool = Pool(subnet)
-    c.execute(_COUNT_ON, {"subnet": subnet.id, "step": 1})
-    start = int(c.execute(_COUNTER, {"subnet": subnet.id}).scalar_one()) - 1
-    looked, window = 0, 8
-    while looked < pool.size:
+    c.execute(_COUNT_ON, {"subnet": subnet.id, "step": count})
+    start = int(c.execute(_COUNTER, {"subnet": subnet.id}).scalar_one()) - count
+    found: list[str] = []
+    looked, window = 0, max(8, count)
+    while looked < pool.size and len(found) < count:
         candidates = [pool[start + looked + i] for i in range(min(window, pool.size - looked))]
         taken = _held(c, subnet.id, candidates)
-        for position, candidate in enumerate(candidates, looked):
-            if candidate not in taken:
-                if position:
-                    c.execute(_COUNT_ON, {"subnet": subnet.id, "step": position})
-                return candidate
-        looked += len(candidates)
+        for candidate in candidates:
+            looked += 1
+            if candidate not in taken and candidate not in spoken_for:
+                found.append(candidate)
+                if len(found) == count:
+                    break
         window = min(window * 4, _MOST_AT_ONCE)
-    return None
+    if looked > count:
+        c.execute(_COUNT_ON, {"subnet": subnet.id, "step": looked - count})
+    return found
 
 
 def is_held(c: Connection, subnet_id: str, address: str) -> bool:
@@ -202,28 +221,43 @@ def _racing() -> Iterator[None]:
         raise LostRace(str(error.orig)) from error
 
 
-def _choose_addresses(c: Connection, wanted: NewPort, known: Sequence[Subnet]) -> tuple[FixedIp, ...]:
-    if wanted.addresses is None:
-        return (_any_address(c, wanted.network_id, known),) if known else ()
-    chosen: list[FixedIp] = []
-    for subnet_id, address in wanted.addresses:
-        fitting = [subnet for subnet in known if subnet_id in (None, subnet.id)]
-        if address is None:
-            chosen.append(_any_address(c, wanted.network_id, fitting))
-            continue
-        subnet = containing(fitting, address)
-        if is_held(c, subnet.id, address) or any(ip.ip_address == address for ip in chosen):
-            raise errors.Conflict(f"IP address {address} already allocated in subnet {subnet.id}.")
-        chosen.append(fixed_ip(subnet, address))
-    return tuple(chosen)
+def _choose_addresses(c: Connection, new: Sequence[NewPort], known: Sequence[Subnet]) -> list[tuple[FixedIp, ...]]:
+    """The addresses of each port: the wanted ones first, so that none of them is given to a port that takes any."""
+    chosen: list[list[FixedIp | None]] = []
+    mine: dict[str, set[str]] = {subnet.id: set() for subnet in known}
+    free: dict[tuple[str, ...], list[tuple[int, int]]] = {}  # subnets to choose from -> (port, place) to fill
+    for number, wanted in enumerate(new):
+        asked = ((None, None),) if wanted.addresses is None and known else wanted.addresses or ()
+        chosen.append([None] * len(asked))
+        for place, (subnet_id, address) in enumerate(asked):
+            fitting = [subnet for subnet in known if subnet_id in (None, subnet.id)]
+            if address is None:
+                free.setdefault(tuple(subnet.id for subnet in fitting), []).append((number, place))
+                continue
+            subnet = containing(fitting, address)
+            if address in mine[subnet.id] or is_held(c, subnet.id, address):
+                raise errors.Conflict(f"IP address {address} already allocated in subnet {subnet.id}.")
+            mine[subnet.id].add(address)
+            chosen[number][place] = fixed_ip(subnet, address)
+    for subnet_ids, places in free.items():
+        fitting = [subnet for subnet in known if subnet.id in subnet_ids]
+        for (number, place), ip in zip(places, _any_addresses(c, fitting, len(places), mine), strict=True):
+            chosen[number][place] = ip
+    return [tuple(ip for ip in of_port if ip is not None) for of_port in chosen]
 
 
-def _any_address(c: Connection, network_id: str, known: Sequence[Subnet]) -> FixedIp:
+def _any_addresses(c: Connection, known: Sequence[Subnet], count: int, mine: dict[str, set[str]]) -> list[FixedIp]:
+    """That many addresses of any of the subnets; ``mine``, subnet -> addresses, are taken by this transaction."""
+    found: list[FixedIp] = []
     for subnet in known:
-        address = take_address(c, subnet)
-        if address is not None:
-            return fixed_ip(subnet, address)
-    raise errors.Conflict(f"No more IP addresses available on network {network_id}.")
+        if len(found) < count:
+            fresh = take_addresses(c, subnet, count - len(found), mine[subnet.id])
+            mine[subnet.id].update(fresh)
+            found += [fixed_ip(subnet, address) for address in fresh]
+    if len(found) < count:
+        network = known[0].network_id if known else ""
+        raise errors.Conflict(f"No more IP addresses available on network {network}.")
+    return found
 
 
 def _held(c: Connection, subnet_id: str, candidates: Sequence[str]) -> set[str]:

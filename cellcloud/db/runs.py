@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -55,6 +55,14 @@ class LeasedRun:
     project_id: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lease:
+    """Who may move runs, and for how many seconds."""
+
+    owner: str
+    seconds: float
+
+
 _INSERT = sa.insert(runs).values(
     active=1,
     state="running",
@@ -65,28 +73,57 @@ _INSERT = sa.insert(runs).values(
     created_at=utc_now(),
     updated_at=utc_now(),
 )
+_UNTIL = utc_after(sa.bindparam("seconds", type_=sa.Float))
+_INSERT_LEASED = _INSERT.values(lease_owner=sa.bindparam("owner"), lease_until=_UNTIL, attempt=1)
 
 
-def insert(connection: Connection, new: Sequence[NewRun]) -> list[str]:
-    """Begin runs that are due at once. The unique index refuses a second unfinished one of a server."""
-    ids = [str(uuid.uuid4()) for _ in new]
+def insert(connection: Connection, new: Sequence[NewRun], lease: Lease | None = None) -> list[LeasedRun]:
+    """Begin runs that are due at once; with a lease they are its owner's from the start, and returned. The unique
+    index refuses a second unfinished one of a server."""
+    if not new:
+        return []
+    begun = [_begun(run) for run in new]
+    terms = {} if lease is None else {"owner": lease.owner, "seconds": lease.seconds}
     rows = [
         {
-            "id": run_id,
+            "id": run.id,
             "server_id": run.server_id,
             "operation": run.operation,
-            "arguments": dict(run.arguments),
+            "arguments": run.arguments,
             "generation": run.generation,
-            "allowed": run.deadline,
+            "allowed": wanted.deadline,
             "request_id": run.request_id,
             "user_id": run.user_id,
             "project_id": run.project_id,
+            **terms,
         }
-        for run_id, run in zip(ids, new, strict=True)
+        for run, wanted in zip(begun, new, strict=True)
     ]
-    if rows:
-        connection.execute(_INSERT, rows)
-    return ids
+    connection.execute(_INSERT if lease is None else _INSERT_LEASED, rows)
+    return begun if lease else []
+
+
+def _begun(run: NewRun) -> LeasedRun:
+    return LeasedRun(
+        id=str(uuid.uuid4()),
+        server_id=run.server_id,
+        operation=run.operation,
+        step=0,
+        direction="do",
+        arguments=dict(run.arguments),
+        outputs={},
+        events={},
+        generation=run.generation,
+        attempt=1,
+        cancel_requested=False,
+        overdue=False,
+        error="",
+        message="",
+        detail="",
+        request_id=run.request_id,
+        user_id=run.user_id,
+        project_id=run.project_id,
+    )
 
 
 _FREE = sa.or_(runs.c.lease_until.is_(None), runs.c.lease_until < utc_now())
@@ -102,22 +139,23 @@ _LEASE = (
     .where(runs.c.id.in_(sa.bindparam("ids", expanding=True)), runs.c.active == 1, _FREE)
     .values(
         lease_owner=sa.bindparam("owner"),
-        lease_until=utc_after(sa.bindparam("seconds", type_=sa.Float)),
+        lease_until=_UNTIL,
         attempt=runs.c.attempt + 1,
     )
 )
-_MINE = sa.select(runs, (runs.c.deadline < utc_now()).label("overdue")).where(
+_OVERDUE = (runs.c.deadline < utc_now()).label("overdue")
+_MINE = sa.select(runs, _OVERDUE).where(
     runs.c.id.in_(sa.bindparam("ids", expanding=True)), runs.c.lease_owner == sa.bindparam("owner"), runs.c.active == 1
 )
 
 
-def lease_due(connection: Connection, owner: str, *, limit: int, seconds: float) -> list[LeasedRun]:
+def lease_due(connection: Connection, lease: Lease, *, limit: int) -> list[LeasedRun]:
     """Take up to ``limit`` runs whose time has come and that nobody holds. Each counts one more attempt."""
     ids = [row.id for row in connection.execute(_DUE, {"most": limit})]
     if not ids:
         return []
-    connection.execute(_LEASE, {"ids": ids, "owner": owner, "seconds": seconds})
-    return [_leased(row) for row in connection.execute(_MINE, {"ids": ids, "owner": owner})]
+    connection.execute(_LEASE, {"ids": ids, "owner": lease.owner, "seconds": lease.seconds})
+    return [_leased(row) for row in connection.execute(_MINE, {"ids": ids, "owner": lease.owner})]
 
 
 def _leased(row: Row[Any]) -> LeasedRun:
@@ -224,12 +262,12 @@ def _progress(saved: Saved) -> dict[str, Any]:
     return values
 
 
-def renew(connection: Connection, owner: str, run_ids: Sequence[str], seconds: float) -> None:
+def renew(connection: Connection, lease: Lease, run_ids: Sequence[str]) -> None:
     """Hold on to runs that are being worked on."""
     connection.execute(
         sa.update(runs)
-        .where(runs.c.id.in_(run_ids), runs.c.lease_owner == owner, runs.c.active == 1)
-        .values(lease_until=utc_after(seconds))
+        .where(runs.c.id.in_(run_ids), runs.c.lease_owner == lease.owner, runs.c.active == 1)
+        .values(lease_until=utc_after(lease.seconds))
     )
 
 
@@ -277,7 +315,7 @@ def record_steps(connection: Connection, notes: Sequence[Note]) -> None:
 
 
 _HEARING = (
-    sa.select(runs.c.id, runs.c.events, runs.c.generation)
+    sa.select(runs, _OVERDUE, _FREE.label("free"))
     .where(runs.c.id.in_(sa.bindparam("ids", expanding=True)), runs.c.active == 1)
     .order_by(runs.c.id)
     .with_for_update()
@@ -287,20 +325,31 @@ _HEARD = (
     .where(runs.c.id == sa.bindparam("run"))
     .values(events=sa.bindparam("new_events", type_=runs.c.events.type), run_at=utc_now())
 )
+_HEARD_LEASED = _HEARD.values(lease_owner=sa.bindparam("owner"), lease_until=_UNTIL, attempt=runs.c.attempt + 1)
 
 
-def add_events(connection: Connection, events: Sequence[GuestEvent]) -> list[str]:
-    """Store hosts' words for their runs and make those due; stale ones are dropped. Returns the runs woken."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Woken:
+    """Runs that got a host's word: those leased with it, and whether others are due."""
+
+    leased: tuple[LeasedRun, ...] = ()
+    others: bool = False
+
+
+def add_events(connection: Connection, events: Sequence[GuestEvent], lease: Lease | None = None) -> Woken:
+    """Store hosts' words for their runs and make those due; stale ones are dropped. With a lease, runs that nobody
+    holds are its owner's from now on."""
     ids = sorted({event.run_id for event in events})
     if not ids:
-        return []
-    known = {row.id: (row.generation, dict(row.events)) for row in connection.execute(_HEARING, {"ids": ids})}
+        return Woken()
+    known = {row.id: row for row in connection.execute(_HEARING, {"ids": ids})}
+    heard = {run_id: dict(row.events) for run_id, row in known.items()}
     woken: dict[str, None] = {}
     for event in events:
-        generation, heard = known.get(event.run_id, (None, {}))
-        if event.generation != generation or event.step in heard:
+        row = known.get(event.run_id)
+        if row is None or event.generation != row.generation or event.step in heard[event.run_id]:
             continue
-        heard[event.step] = {
+        heard[event.run_id][event.step] = {
             "error": event.error,
             "message": event.message,
             "detail": event.detail,
@@ -308,9 +357,16 @@ def add_events(connection: Connection, events: Sequence[GuestEvent]) -> list[str
             "outputs": event.outputs,
         }
         woken[event.run_id] = None
-    if woken:
-        connection.execute(_HEARD, [{"run": run_id, "new_events": known[run_id][1]} for run_id in woken])
-    return list(woken)
+    free = [run_id for run_id in woken if lease is not None and known[run_id].free]
+    others = [run_id for run_id in woken if run_id not in free]
+    if others:
+        connection.execute(_HEARD, [{"run": run_id, "new_events": heard[run_id]} for run_id in others])
+    if lease is None or not free:
+        return Woken(others=bool(others))
+    terms = {"owner": lease.owner, "seconds": lease.seconds}
+    connection.execute(_HEARD_LEASED, [{"run": run_id, "new_events": heard[run_id], **terms} for run_id in free])
+    leased = (replace(_leased(known[r]), events=heard[r], attempt=known[r].attempt + 1) for r in free)
+    return Woken(leased=tuple(leased), others=bool(others))
 
 
 def cancel(connection: Connection, server_id: str) -> bool:

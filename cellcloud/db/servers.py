@@ -103,6 +103,8 @@ _BY_ID = sa.select(servers).where(servers.c.id.in_(sa.bindparam("ids", expanding
 
 def list_by_id(connection: Connection, server_ids: Sequence[str]) -> list[ServerRecord]:
     """Deleted ones too; unknown ids are left out."""
+    if not server_ids:
+        return []
     rows = connection.execute(_BY_ID, {"ids": list(server_ids)})
     return [record_of(row) for row in rows]
 

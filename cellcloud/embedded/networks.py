@@ -261,10 +261,11 @@ def _add_subnet(database: Database, viewer: Viewer, subnet: Subnet) -> Subnet:
 
 @retried
 def _add_ports(database: Database, viewer: Viewer, new: Sequence[NewPort]) -> list[PortRecord]:
+    indexed = {port.device_id for port in new if port.device_index is not None}
     with database.write() as c:
+        there = db_ports.list_indexes(c, indexed) if indexed else set()
         for port in new:
-            index = port.device_index
-            if index is not None and db_ports.find_by_index(c, port.device_id, index):
+            if (port.device_id, port.device_index) in there:
                 raise errors.Conflict(f"Server {port.device_id} has that port already.")
             if port.mac_address and db_ports.list_ports(c, project_id=None, where={"mac_address": [port.mac_address]}):
                 raise errors.Conflict(f"The MAC address {port.mac_address} is in use.")

@@ -33,7 +33,7 @@ class GuestCommand:
     """One thing to do to one guest. Repeating it is harmless; ``run_id`` + ``step`` name the answer's addressee.
 
     ``spec`` and ``ports`` are given for SPAWN, and for START and REBOOT_HARD so that a lost definition can be
-    made again.
+    made again. ``host``: the one it is for, where a message carries commands for several.
     """
 
     kind: CommandKind
@@ -44,6 +44,7 @@ class GuestCommand:
     spec: ServerSpec | None = None
     ports: tuple[Port, ...] = ()
     request_id: str = ""
+    host: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

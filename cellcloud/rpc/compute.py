@@ -13,7 +13,7 @@ from cellcloud.rpc.interface import call, cast
 class Compute(Protocol):
     @cast()
     def apply(self, context: RequestContext, host: str, commands: list[GuestCommand]) -> None:
-        """Do each command; outcomes come back by Conductor.report_events."""
+        """Do each command on the host it names, else on ``host``; outcomes come back by Conductor.report_events."""
         ...
 
     @call(timeout=5.0)

@@ -11,10 +11,13 @@ import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 
+from cell.conductor import placing
 from cellcloud import errors
+from cellcloud.context import RequestContext
 from cellcloud.db import cell_schema, claims, consoles, feed, hosts, migrate, runs, servers, top_schema
 from cellcloud.db.claims import Wanted
 from cellcloud.db.engine import Database, retried, utc_after, utc_now
+from cellcloud.db.runs import Lease, Woken
 from cellcloud.model.decision import Conflict
 from cellcloud.model.guest import GuestEvent
 from tests.workflows.world import CellUnderTest, make_report, make_spec
@@ -88,12 +91,12 @@ def test_a_run_is_leased_once_and_again_when_the_lease_is_over(cell_database: Da
 
         def lease(owner: str) -> int:
             with cell_database.write() as connection:
-                return len(runs.lease_due(connection, owner, limit=5, seconds=30))
+                return len(runs.lease_due(connection, Lease(owner=owner, seconds=30), limit=5))
 
         assert sum(pool.map(lease, ["a", "b", "c", "d"])) == 1
     with cell_database.write() as connection:
         connection.execute(sa.update(cell_schema.runs).values(lease_until=utc_after(-1)))
-        again = runs.lease_due(connection, "e", limit=5, seconds=30)
+        again = runs.lease_due(connection, Lease(owner="e", seconds=30), limit=5)
         assert [run.attempt for run in again] == [2]
     with cell_database.write() as connection:
         assert runs.list_leased(connection, [again[0].id], "a") == {}
@@ -121,11 +124,36 @@ def test_events_are_taken_once_and_stale_ones_dropped(cell_database: Database) -
     cell = CellUnderTest(cell_database)
     cell.create(IDS[0])
     with cell_database.write() as connection:
-        run = runs.lease_due(connection, "a", limit=1, seconds=30)[0]
+        run = runs.lease_due(connection, Lease(owner="a", seconds=30), limit=1)[0]
         event = GuestEvent(host="h1", server_id=IDS[0], generation=1, power_state=1, run_id=run.id, step="guests.wait")
         old = GuestEvent(host="h1", server_id=IDS[0], generation=0, power_state=1, run_id=run.id, step="other")
-        assert runs.add_events(connection, [event, event, old]) == [run.id]
+        assert runs.add_events(connection, [event, event, old], Lease(owner="b", seconds=30)) == Woken(others=True)
         assert list(runs.list_leased(connection, [run.id], "a")[run.id][0]) == ["guests.wait"]
+
+
+def test_a_run_that_waits_is_leased_to_whoever_hears_its_event(cell_database: Database) -> None:
+    cell = CellUnderTest(cell_database)
+    cell.create(IDS[0])
+    with cell_database.write() as connection:
+        run = runs.lease_due(connection, Lease(owner="a", seconds=30), limit=1)[0]
+        runs.save(connection, [runs.Saved(run=run, wait=60.0)])
+    event = GuestEvent(host="h1", server_id=IDS[0], generation=1, power_state=1, run_id=run.id, step="guests.wait")
+    with cell_database.write() as connection:
+        woken = runs.add_events(connection, [event], Lease(owner="b", seconds=30))
+        assert [(one.id, one.attempt, list(one.events)) for one in woken.leased] == [(run.id, 2, ["guests.wait"])]
+        assert runs.lease_due(connection, Lease(owner="c", seconds=30), limit=5) == []
+        assert list(runs.list_leased(connection, [run.id], "b")) == [run.id]
+
+
+def test_runs_may_be_leased_from_their_beginning(cell_database: Database) -> None:
+    cell = CellUnderTest(cell_database)
+    cell.hold(IDS[0])
+    lease = Lease(owner="a", seconds=30)
+    _, begun = placing.confirm(cell_database, RequestContext(), [IDS[0]], lease)
+    assert [(run.server_id, record.id, run.attempt) for run, record in begun] == [(IDS[0], IDS[0], 1)]
+    with cell_database.write() as connection:
+        assert runs.lease_due(connection, Lease(owner="b", seconds=30), limit=5) == []
+        assert runs.list_leased(connection, [begun[0][0].id], "a") == {begun[0][0].id: ({}, False)}
 
 
 def test_the_feed_has_no_gaps_and_keeps_its_order_under_racing_writers(cell_database: Database) -> None:

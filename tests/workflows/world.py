@@ -151,7 +151,7 @@ class CellUnderTest:
         self.engine = Engine(self.database, self, owner=f"c{id(object())}", lease=0.0, threads=1)
 
     # ---- World -------------------------------------------------------------------------------------------------
-    def send(self, context: RequestContext, host: str, command: GuestCommand) -> None:
+    def send(self, host: str, command: GuestCommand) -> None:
         if self.lost:
             self.lost -= 1
             return
@@ -190,13 +190,17 @@ class CellUnderTest:
     # ---- driving -----------------------------------------------------------------------------------------------
     def create(self, server_id: str, **changes: object) -> ServerRecord:
         """Reserve and confirm; the run has not moved yet."""
+        self.hold(server_id, **changes)
+        confirmed = placing.confirm(self.database, CONTEXT, [server_id])[0][0]
+        assert confirmed.record is not None
+        return confirmed.record
+
+    def hold(self, server_id: str, **changes: object) -> None:
+        """Reserve only."""
         answer = placing.reserve(
             self.database, self.scheduler, CONTEXT, [make_spec(server_id, **changes)], hold_seconds=60
         )[0]
         assert answer.outcome == "held", answer
-        confirmed = placing.confirm(self.database, CONTEXT, [server_id])[0]
-        assert confirmed.record is not None
-        return confirmed.record
 
     def begin(self, server_id: str, operation: Operation, **arguments: object) -> ServerRecord:
         return operations.begin_operation(self.database, CONTEXT, server_id, operation, arguments)
@@ -208,7 +212,7 @@ class CellUnderTest:
             hearing.hear(self.database, events)
             with self.database.write() as connection:  # nothing waits here: what waits is due
                 connection.execute(sa.update(cell_schema.runs).values(run_at=sa.text("'2000-01-01 00:00:00.000000'")))
-            leased = engine_module._lease_batch(self.database, self.engine._owner, 50, 0.0)
+            leased = engine_module._lease_batch(self.database, self.engine._terms, 50)
             if not leased:
                 return
             for one, record in leased:

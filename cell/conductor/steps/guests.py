@@ -22,8 +22,9 @@ def _send(turn: Turn, world: World, kind: CommandKind, answer_to: str) -> None:
         spec=turn.record.spec if kind is not CommandKind.DESTROY else None,
         ports=turn.record.ports,
         request_id=turn.run.request_id,
+        host=turn.record.host,
     )
-    world.send(turn.context, turn.record.host, command)
+    world.send(turn.record.host, command)
 
 
 def _kind(turn: Turn) -> CommandKind:

@@ -1,0 +1,51 @@
+"""Calls of many threads in few."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class Gathered(Generic[T, R]):
+    """Does the work of many threads at once: whoever comes while a batch is at work waits, and the first of those who
+    waited takes them all with it. Nobody waits to gather, so batches grow with the load only.
+
+    ``work`` gives one result an item, in order. When it raises on several items each is tried alone, so that what is
+    wrong with one does not fail the others.
+    """
+
+    def __init__(self, work: Callable[[Sequence[T]], Sequence[R]]) -> None:
+        self._work = work
+        self._working = threading.Lock()
+        self._gathering = threading.Lock()
+        self._waiting: list[tuple[T, Future[R]]] = []
+
+    def __call__(self, item: T) -> R:
+        """What ``work`` made of the item, or the error it raised."""
+        future: Future[R] = Future()
+        with self._gathering:
+            self._waiting.append((item, future))
+        with self._working:
+            if not future.done():
+                with self._gathering:
+                    batch, self._waiting = self._waiting, []
+                self._settle(batch)
+        return future.result()
+
+    def _settle(self, batch: Sequence[tuple[T, Future[R]]]) -> None:
+        try:
+            results = self._work([item for item, _ in batch])
+        except BaseException as error:  # noqa: BLE001 -- each waiting thread raises it
+            if len(batch) == 1:
+                batch[0][1].set_exception(error)
+                return
+            for one in batch:
+                self._settle([one])
+            return
+        for (_, future), result in zip(batch, results, strict=True):
+            future.set_result(result)
