@@ -1,31 +1,30 @@
 """Moves runs: leases them, takes their steps, saves each step with its outcome in one transaction.
 
 Kill this process between any two instructions: the lease ends, another engine adopts the run, and its present step
-is taken again. Cancellation and deadlines are looked at here, between steps, and nowhere else.
+is taken again.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from typing import Any
 
-from cell.conductor.saving import Progress, Saver
-from cell.conductor.workflow import Done, Step, Turn, Wait, Workflow, World
-from cell.conductor.workflows import REGISTRY
-from cellcloud import errors, log, metrics
+from cell.conductor.saving import Saver
+from cell.conductor.stepping import Progress, take_step
+from cell.conductor.workflow import World
+from cellcloud import errors, log
 from cellcloud.db import runs, servers
 from cellcloud.db.engine import Database, retried
-from cellcloud.db.runs import Lease, LeasedRun, Note
+from cellcloud.db.runs import Lease, LeasedRun
 from cellcloud.lifecycle import TaskState
+from cellcloud.model.guest import GuestCommand
 from cellcloud.model.server import ServerRecord
 from cellcloud.service import Loop
 
 LOG = logging.getLogger(__name__)
-DEFECT_ATTEMPTS = 3
 
 
 class Engine:
@@ -116,114 +115,27 @@ class Engine:
             with self._database.write() as connection:
                 runs.renew(connection, self._terms, busy)
 
+    def send(self, commands: Iterable[GuestCommand]) -> None:
+        """Send what saved steps ask of hosts. What cannot be sent now is sent again by the step that waits for it."""
+        for command in commands:
+            try:
+                self._world.send(command)
+            except errors.CellcloudError as error:
+                LOG.warning("command not sent", extra={"server": command.server_id, "why": error.message})
+
     def advance(self, run: LeasedRun, record: ServerRecord) -> bool:
         """Take steps until the run waits or ends; whether another one is due at once. Raises Stale when its lease is
         lost."""
-        workflow = REGISTRY[run.operation]
         progress = Progress(run=run, record=record)
         while True:
-            self._take_step(workflow, progress)
-            if not progress.finished and progress.wait is None and _next_is_passive(workflow, progress.run):
-                continue
+            take_step(progress, self._world)
             progress = self._saver.save(progress)
             if progress.changes:
                 self.on_feed()
-            if progress.finished or progress.wait is not None:
+            self.send(progress.commands)
+            if progress.rests:
                 return progress.record.task_state == TaskState.DELETING
             progress = Progress(run=progress.run, record=progress.record)
-
-    def _take_step(self, workflow: Workflow, progress: Progress) -> None:
-        run = progress.run
-        if run.direction == "do" and not workflow.is_committed(run.step):
-            if run.cancel_requested:
-                run = _turned(run, errors.Conflict("The operation was cancelled."))
-            elif run.overdue:
-                run = _turned(run, errors.DeadlineExceeded("The operation took longer than it may."))
-        progress.run = run
-        step = workflow.steps[run.step]
-        action = step.do if run.direction == "do" else step.undo
-        try:
-            done = action(_turn(run, progress.record, step), self._world) if action else Done()
-        except Wait as wait:
-            progress.wait, progress.forget = wait.seconds, wait.forget
-            progress.address = _address(run, step)
-            return
-        except Exception as error:  # noqa: BLE001 -- a step's every failure is a failure of the run, not of the engine
-            self._fail(workflow, progress, step, error)
-            return
-        metrics.STEPS.labels(step.name, run.direction, "done").inc()
-        progress.notes.append(_note(run, step, "done"))
-        progress.take(done)
-        _move_on(workflow, progress, step, done)
-
-    def _fail(self, workflow: Workflow, progress: Progress, step: Step, error: Exception) -> None:
-        run = progress.run
-        known = error if isinstance(error, errors.CellcloudError) else None
-        if known is None:
-            LOG.exception("step failed", extra={"run": run.id, "step": step.name}, exc_info=error)
-            known = errors.CallHuman("An internal error occurred.", detail=f"{step.name}: {type(error).__name__}")
-        metrics.STEPS.labels(step.name, run.direction, type(known).__name__).inc()
-        progress.notes.append(_note(run, step, "failed", known.message))
-        only_forward = run.direction == "undo" or workflow.is_committed(run.step)
-        again = isinstance(known, errors.TryLater) or (known is not error and run.attempt < DEFECT_ATTEMPTS)
-        if only_forward or again:
-            progress.address = _address(run, step)
-            progress.wait = min(0.25 * 2.0 ** min(run.attempt, 7), 15.0)
-            return
-        progress.run = _turned(run, known)
-
-
-def _turn(run: LeasedRun, record: ServerRecord, step: Step) -> Turn:
-    address = _address(run, step)
-    return Turn(run=run, record=record, step=address, event=run.events.get(address))
-
-
-def _address(run: LeasedRun, step: Step) -> str:
-    return step.name if run.direction == "do" else f"undo:{step.name}"
-
-
-def _note(run: LeasedRun, step: Step, outcome: str, message: str = "") -> Note:
-    return Note(
-        run_id=run.id,
-        step=step.name,
-        direction=run.direction,
-        outcome=outcome,
-        attempt=run.attempt,
-        message=message,
-    )
-
-
-def _turned(run: LeasedRun, error: errors.CellcloudError) -> LeasedRun:
-    """The run going backwards from its present step, whose own undo runs first."""
-    return replace(
-        run,
-        direction="undo",
-        attempt=1,
-        error=type(error).__name__,
-        message=error.message[:2000],
-        detail=error.detail[:4000],
-    )
-
-
-def _next_is_passive(workflow: Workflow, run: LeasedRun) -> bool:
-    if run.direction == "undo":
-        return workflow.steps[run.step].undo is None
-    return workflow.steps[run.step].passive
-
-
-def _move_on(workflow: Workflow, progress: Progress, step: Step, done: Done) -> None:
-    run = progress.run
-    following = run.step + 1 if run.direction == "do" else run.step - 1
-    if following in (-1, len(workflow.steps)):
-        if run.direction == "undo":
-            progress.take(workflow.on_failure(run, progress.record))
-        progress.finished = "done" if run.direction == "do" else "undone"
-        progress.run = replace(run, outputs={**run.outputs, step.name: dict(done.outputs)})
-        return
-    upcoming = workflow.steps[following]
-    if run.direction == "do" and upcoming.task_state is not None:
-        progress.take(Done(changes={"task_state": upcoming.task_state}))
-    progress.run = replace(run, step=following, attempt=1, outputs={**run.outputs, step.name: dict(done.outputs)})
 
 
 @retried

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from cell.conductor import saving
+from cell.conductor.stepping import Progress, take_passive_steps
+from cell.conductor.workflow import World
 from cellcloud.db import feed, runs, servers
 from cellcloud.db.cell_schema import servers as servers_table
 from cellcloud.db.engine import Connection, Database, retried
 from cellcloud.db.runs import Lease, LeasedRun
 from cellcloud.lifecycle import PowerState, VmState
-from cellcloud.model.guest import ExpectedGuest, GuestEvent
+from cellcloud.model.guest import ExpectedGuest, GuestCommand, GuestEvent
 from cellcloud.model.server import ServerRecord
 
 # Power state a guest took by itself -> vm state shown; Nova's power sync.
@@ -25,31 +28,48 @@ FOLLOWS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Heard:
-    """What events led to: runs leased with their servers' records, whether other runs are due, and how many servers
-    changed by themselves."""
+    """What events led to: commands to send now, runs leased with their servers' records, whether other runs are due,
+    and whether servers changed."""
 
+    commands: tuple[GuestCommand, ...]
     leased: tuple[tuple[LeasedRun, ServerRecord], ...]
     others: bool
-    changed: int
+    changed: bool
 
 
 @retried
-def hear(database: Database, events: Sequence[GuestEvent], lease: Lease | None = None) -> Heard:
-    """Store the events. With a lease, the runs they wake are its owner's to move."""
+def hear(database: Database, world: World, events: Sequence[GuestEvent], lease: Lease | None = None) -> Heard:
+    """Store the events. With a lease, the runs they wake are moved on in the same transaction as far as nothing
+    outside is needed; those that go on are its owner's."""
     ordered = sorted(events, key=lambda event: (event.server_id, event.generation))
     with database.write() as connection:
-        woken = runs.add_events(connection, [event for event in ordered if event.run_id], lease)
-        records = {r.id: r for r in servers.list_by_id(connection, [run.server_id for run in woken.leased])}
-        changed: list[ServerRecord] = []
-        for event in ordered:
-            if event.run_id or event.error:
-                continue
-            record = _follow(connection, event)
-            if record is not None:
-                changed.append(record)
-        feed.append(connection, changed)
-    leased = tuple((run, records[run.server_id]) for run in woken.leased)
-    return Heard(leased=leased, others=woken.others, changed=len(changed))
+        named = [event for event in ordered if event.run_id]
+        woken, others = runs.add_events(connection, named, take_free=lease is not None)
+        moved = _move(connection, world, woken)
+        if lease is not None:
+            runs.lease(connection, lease, [progress.run.id for progress in moved if not progress.rests])
+        saving.store(connection, moved)
+        changed = _follow_all(connection, [event for event in ordered if not (event.run_id or event.error)])
+    return Heard(
+        commands=tuple(command for progress in moved for command in progress.commands),
+        leased=tuple((progress.run, progress.record) for progress in moved if not progress.rests),
+        others=others,
+        changed=changed or any(progress.changes for progress in moved),
+    )
+
+
+def _move(connection: Connection, world: World, woken: Sequence[LeasedRun]) -> list[Progress]:
+    records = {record.id: record for record in servers.list_by_id(connection, [run.server_id for run in woken])}
+    moved = [Progress(run=run, record=records[run.server_id]) for run in woken]
+    for progress in moved:
+        take_passive_steps(progress, world)
+    return [saving.meet(p, p.run.events, p.run.cancel_requested) for p in moved]
+
+
+def _follow_all(connection: Connection, events: Sequence[GuestEvent]) -> bool:
+    changed = [record for event in events if (record := _follow(connection, event)) is not None]
+    feed.append(connection, changed)
+    return bool(changed)
 
 
 def _follow(connection: Connection, event: GuestEvent) -> ServerRecord | None:

@@ -38,9 +38,9 @@ class Outside:
         self._senders: dict[str, Gathered[GuestCommand, None]] = {}
         self._lock = threading.Lock()
 
-    def send(self, host: str, command: GuestCommand) -> None:
+    def send(self, command: GuestCommand) -> None:
         """Commands for one compute service that come together share a message."""
-        self._sender(host)(command)
+        self._sender(command.host)(command)
 
     def is_up(self, host: str) -> bool:
         with self._database.read() as connection:

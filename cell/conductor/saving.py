@@ -5,41 +5,19 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
-from cell.conductor.workflow import Done
+from cell.conductor.stepping import Progress
 from cell.conductor.workflows import REGISTRY
 from cellcloud import errors
 from cellcloud.db import claims, feed, runs, servers
 from cellcloud.db.cell_schema import servers as servers_table
 from cellcloud.db.engine import Connection, Database, retried
-from cellcloud.db.runs import LeasedRun, Note, Saved
+from cellcloud.db.runs import Saved
 from cellcloud.gathering import Gathered
 from cellcloud.lifecycle import Operation, TaskState
 from cellcloud.model.server import ServerRecord
-
-
-@dataclass(slots=True, kw_only=True)
-class Progress:
-    """What has happened to a run since it was last saved. ``address``: whose word it waits for, if it waits."""
-
-    run: LeasedRun
-    record: ServerRecord
-    changes: dict[str, Any] = field(default_factory=dict)
-    release_claims: bool = False
-    notes: list[Note] = field(default_factory=list)
-    wait: float | None = None
-    address: str = ""
-    forget: bool = False
-    finished: str = ""
-
-    def take(self, done: Done) -> None:
-        """Add a step's end."""
-        self.changes.update(done.changes)
-        self.release_claims = self.release_claims or done.release_claims
-        shown = {name: value for name, value in done.changes.items() if hasattr(self.record, name)}
-        self.record = replace(self.record, **{name: v for name, v in shown.items() if v is not servers.NOW})
 
 
 class Saver:
@@ -60,38 +38,43 @@ class Saver:
 def _save_all(database: Database, owner: str, batch: Sequence[Progress]) -> list[Progress | None]:
     with database.write() as connection:
         now = runs.list_leased(connection, [progress.run.id for progress in batch], owner)
-        kept = [_meet(progress, *now[progress.run.id]) for progress in batch if progress.run.id in now]
-        ending = [progress.run.server_id for progress in kept if progress.finished]
-        deletes = servers.list_requested_deletes(connection, ending) if ending else {}
-        for progress in kept:
-            if progress.finished and progress.run.server_id in deletes and not _is_delete(progress):
-                progress.changes, progress.release_claims = {}, False  # the delete that follows takes all away
-        runs.record_steps(connection, [note for progress in kept for note in progress.notes])
-        runs.save(connection, [Saved(run=p.run, wait=p.wait, finished=p.finished) for p in kept])
-        changed = servers.change_many(
-            connection, [(p.run.server_id, p.run.generation, p.changes) for p in kept if p.changes]
-        )
-        claims.release(connection, [p.run.server_id for p in kept if p.release_claims])
-        records = {record.id: record for record in changed}
-        for progress in kept:
-            if progress.finished and not _is_delete(progress) and progress.run.server_id in deletes:
-                asked = deletes[progress.run.server_id]
-                record = begin_run(
-                    connection, progress.run.server_id, Operation.DELETE, asked, task_state=TaskState.DELETING
-                )
-                records[record.id] = record
-                progress.changes = {"task_state": TaskState.DELETING}
-            progress.record = records.get(progress.run.server_id, progress.record)
-        feed.append(connection, list(records.values()))
+        kept = [meet(progress, *now[progress.run.id]) for progress in batch if progress.run.id in now]
+        store(connection, kept)
     by_run = {progress.run.id: progress for progress in kept}
     return [by_run.get(progress.run.id) for progress in batch]
+
+
+def store(connection: Connection, kept: Sequence[Progress]) -> None:
+    """Store progress of runs whose rows this transaction holds; each gets its server's record as it is now."""
+    ending = [progress.run.server_id for progress in kept if progress.finished]
+    deletes = servers.list_requested_deletes(connection, ending) if ending else {}
+    for progress in kept:
+        if progress.finished and progress.run.server_id in deletes and not _is_delete(progress):
+            progress.changes, progress.release_claims = {}, False  # the delete that follows takes all away
+    runs.record_steps(connection, [note for progress in kept for note in progress.notes])
+    runs.save(connection, [Saved(run=p.run, wait=p.wait, finished=p.finished) for p in kept])
+    changed = servers.change_many(
+        connection, [(p.run.server_id, p.run.generation, p.changes) for p in kept if p.changes]
+    )
+    claims.release(connection, [p.run.server_id for p in kept if p.release_claims])
+    records = {record.id: record for record in changed}
+    for progress in kept:
+        if progress.finished and not _is_delete(progress) and progress.run.server_id in deletes:
+            asked = deletes[progress.run.server_id]
+            record = begin_run(
+                connection, progress.run.server_id, Operation.DELETE, asked, task_state=TaskState.DELETING
+            )
+            records[record.id] = record
+            progress.changes = {"task_state": TaskState.DELETING}
+        progress.record = records.get(progress.run.server_id, progress.record)
+    feed.append(connection, list(records.values()))
 
 
 def _is_delete(progress: Progress) -> bool:
     return progress.run.operation == Operation.DELETE
 
 
-def _meet(progress: Progress, events: dict[str, Any], cancel_requested: bool) -> Progress:
+def meet(progress: Progress, events: dict[str, Any], cancel_requested: bool) -> Progress:
     """The progress with what happened to its run meanwhile: a word that has arrived, or a wish to cancel, takes it on
     at once instead of waiting. A copy: the transaction may have to be tried again."""
     run = progress.run
@@ -99,13 +82,13 @@ def _meet(progress: Progress, events: dict[str, Any], cancel_requested: bool) ->
     changes = dict(progress.changes)
     if cancel_requested and not progress.finished:
         changes.pop("task_state", None)
-    wait, attempt = progress.wait, run.attempt
+    wait, attempt, commands = progress.wait, run.attempt, progress.commands
     if wait is not None:
         heard = progress.address in events and progress.address not in run.events
         if heard or (cancel_requested and not run.cancel_requested):
-            wait, attempt = None, attempt + 1
+            wait, attempt, commands = None, attempt + 1, []
     met = replace(run, events=events, cancel_requested=cancel_requested, attempt=attempt)
-    return replace(progress, run=met, changes=changes, wait=wait)
+    return replace(progress, run=met, changes=changes, wait=wait, commands=commands)
 
 
 def begin_run(

@@ -153,7 +153,8 @@ class ConductorService:
             self._outside.forget_queues()
 
     def report_events(self, context: RequestContext, events: list[GuestEvent]) -> None:
-        heard = hearing.hear(self._database, events, self._engine.offer())
+        heard = hearing.hear(self._database, self._outside, events, self._engine.offer())
+        self._engine.send(heard.commands)
         self._engine.adopt(heard.leased)
         if heard.others:
             self._engine.wake()

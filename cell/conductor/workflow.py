@@ -21,22 +21,28 @@ from cellcloud.model.server import ServerRecord
 class Wait(Exception):
     """Call this step again after ``seconds``, or when the host's word arrives.
 
-    ``forget``: drop the word that did arrive, because it asked for another try.
+    ``forget``: drop the word that did arrive, because it asked for another try. ``command``: as in ``Done``.
     """
 
-    def __init__(self, seconds: float, *, forget: bool = False) -> None:
+    def __init__(self, seconds: float, *, forget: bool = False, command: GuestCommand | None = None) -> None:
         super().__init__(seconds)
         self.seconds = seconds
         self.forget = forget
+        self.command = command
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Done:
-    """A step's end: what to remember for later steps, and what changes in the server's record with it."""
+    """A step's end: what to remember for later steps, and what changes in the server's record with it.
+
+    ``command`` is sent to the server's host once the step is saved: it may get lost, so a step that waits for the
+    answer sends it again.
+    """
 
     outputs: Mapping[str, Any] = field(default_factory=dict)
     changes: Mapping[str, Any] = field(default_factory=dict)
     release_claims: bool = False
+    command: GuestCommand | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,8 +68,8 @@ class World(Protocol):
     networks: NetworkClient
     resend_after: float
 
-    def send(self, host: str, command: GuestCommand) -> None:
-        """Cast a command to a host; it may get lost. Raises Unreachable with the broker away."""
+    def send(self, command: GuestCommand) -> None:
+        """Cast a command to the host it names; it may get lost. Raises Unreachable with the broker away."""
         ...
 
     def is_up(self, host: str) -> bool:
@@ -77,7 +83,8 @@ Ending = Callable[[LeasedRun, ServerRecord], Done]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """``passive``: touches nothing outside, so its end is saved together with the step before it.
+    """``passive``: changes nothing outside, so its end is saved together with the step before it, or with the word
+    it waited for.
     ``task_state``: shown to users while the step is under way."""
 
     name: str

@@ -325,23 +325,19 @@ _HEARD = (
     .where(runs.c.id == sa.bindparam("run"))
     .values(events=sa.bindparam("new_events", type_=runs.c.events.type), run_at=utc_now())
 )
-_HEARD_LEASED = _HEARD.values(lease_owner=sa.bindparam("owner"), lease_until=_UNTIL, attempt=runs.c.attempt + 1)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Woken:
-    """Runs that got a host's word: those leased with it, and whether others are due."""
+def add_events(
+    connection: Connection, events: Sequence[GuestEvent], *, take_free: bool = False
+) -> tuple[list[LeasedRun], bool]:
+    """Store hosts' words for their runs and make those due; stale ones are dropped.
 
-    leased: tuple[LeasedRun, ...] = ()
-    others: bool = False
-
-
-def add_events(connection: Connection, events: Sequence[GuestEvent], lease: Lease | None = None) -> Woken:
-    """Store hosts' words for their runs and make those due; stale ones are dropped. With a lease, runs that nobody
-    holds are its owner's from now on."""
+    Returns (runs to be moved in this transaction, whether others are due). ``take_free``: runs that nobody holds are
+    returned with their words instead of stored; the caller saves them before the transaction ends.
+    """
     ids = sorted({event.run_id for event in events})
     if not ids:
-        return Woken()
+        return [], False
     known = {row.id: row for row in connection.execute(_HEARING, {"ids": ids})}
     heard = {run_id: dict(row.events) for run_id, row in known.items()}
     woken: dict[str, None] = {}
@@ -357,16 +353,18 @@ def add_events(connection: Connection, events: Sequence[GuestEvent], lease: Leas
             "outputs": event.outputs,
         }
         woken[event.run_id] = None
-    free = [run_id for run_id in woken if lease is not None and known[run_id].free]
+    free = [run_id for run_id in woken if take_free and known[run_id].free]
     others = [run_id for run_id in woken if run_id not in free]
     if others:
         connection.execute(_HEARD, [{"run": run_id, "new_events": heard[run_id]} for run_id in others])
-    if lease is None or not free:
-        return Woken(others=bool(others))
-    terms = {"owner": lease.owner, "seconds": lease.seconds}
-    connection.execute(_HEARD_LEASED, [{"run": run_id, "new_events": heard[run_id], **terms} for run_id in free])
-    leased = (replace(_leased(known[r]), events=heard[r], attempt=known[r].attempt + 1) for r in free)
-    return Woken(leased=tuple(leased), others=bool(others))
+    taken = [replace(_leased(known[r]), events=heard[r], attempt=known[r].attempt + 1) for r in free]
+    return taken, bool(others)
+
+
+def lease(connection: Connection, terms: Lease, run_ids: Sequence[str]) -> None:
+    """Take runs that nobody holds; each counts one more attempt."""
+    if run_ids:
+        connection.execute(_LEASE, {"ids": list(run_ids), "owner": terms.owner, "seconds": terms.seconds})
 
 
 def cancel(connection: Connection, server_id: str) -> bool:

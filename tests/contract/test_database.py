@@ -17,7 +17,7 @@ from cellcloud.context import RequestContext
 from cellcloud.db import cell_schema, claims, consoles, feed, hosts, migrate, runs, servers, top_schema
 from cellcloud.db.claims import Wanted
 from cellcloud.db.engine import Database, retried, utc_after, utc_now
-from cellcloud.db.runs import Lease, Woken
+from cellcloud.db.runs import Lease
 from cellcloud.model.decision import Conflict
 from cellcloud.model.guest import GuestEvent
 from tests.workflows.world import CellUnderTest, make_report, make_spec
@@ -127,11 +127,11 @@ def test_events_are_taken_once_and_stale_ones_dropped(cell_database: Database) -
         run = runs.lease_due(connection, Lease(owner="a", seconds=30), limit=1)[0]
         event = GuestEvent(host="h1", server_id=IDS[0], generation=1, power_state=1, run_id=run.id, step="guests.wait")
         old = GuestEvent(host="h1", server_id=IDS[0], generation=0, power_state=1, run_id=run.id, step="other")
-        assert runs.add_events(connection, [event, event, old], Lease(owner="b", seconds=30)) == Woken(others=True)
+        assert runs.add_events(connection, [event, event, old], take_free=True) == ([], True)
         assert list(runs.list_leased(connection, [run.id], "a")[run.id][0]) == ["guests.wait"]
 
 
-def test_a_run_that_waits_is_leased_to_whoever_hears_its_event(cell_database: Database) -> None:
+def test_a_run_that_waits_is_handed_to_whoever_hears_its_event(cell_database: Database) -> None:
     cell = CellUnderTest(cell_database)
     cell.create(IDS[0])
     with cell_database.write() as connection:
@@ -139,8 +139,10 @@ def test_a_run_that_waits_is_leased_to_whoever_hears_its_event(cell_database: Da
         runs.save(connection, [runs.Saved(run=run, wait=60.0)])
     event = GuestEvent(host="h1", server_id=IDS[0], generation=1, power_state=1, run_id=run.id, step="guests.wait")
     with cell_database.write() as connection:
-        woken = runs.add_events(connection, [event], Lease(owner="b", seconds=30))
-        assert [(one.id, one.attempt, list(one.events)) for one in woken.leased] == [(run.id, 2, ["guests.wait"])]
+        taken, others = runs.add_events(connection, [event], take_free=True)
+        assert [(one.id, one.attempt, list(one.events)) for one in taken] == [(run.id, 2, ["guests.wait"])]
+        assert not others
+        runs.lease(connection, Lease(owner="b", seconds=30), [run.id])
         assert runs.lease_due(connection, Lease(owner="c", seconds=30), limit=5) == []
         assert list(runs.list_leased(connection, [run.id], "b")) == [run.id]
 

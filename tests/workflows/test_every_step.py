@@ -22,9 +22,12 @@ SERVER = "11111111-0000-4000-8000-000000000001"
 ENDS = {"create": "active", "delete": "deleted", "start": "active", "stop": "stopped", "reboot": "active"}
 
 
-@pytest.fixture
-def cell(cell_database: Database) -> CellUnderTest:
-    return CellUnderTest(cell_database)
+@pytest.fixture(params=[False, True], ids=["stored", "moved"])
+def cell(cell_database: Database, request: pytest.FixtureRequest) -> CellUnderTest:
+    """A host's word is stored and its run moved later, or both at once."""
+    world = CellUnderTest(cell_database)
+    world.moves_on_hearing = request.param
+    return world
 
 
 def begin(cell: CellUnderTest, operation: str) -> None:
@@ -147,6 +150,14 @@ def test_a_step_that_must_wait_is_taken_again(
     assert cell.assert_clean(SERVER).vm_state == ENDS[operation]
 
 
+@pytest.mark.parametrize("operation", sorted(REGISTRY))
+def test_killed_between_the_save_and_the_command(cell: CellUnderTest, operation: str) -> None:
+    begin(cell, operation)
+    cell.deaths_before_sending = 1
+    cell.run()
+    assert cell.assert_clean(SERVER).vm_state == ENDS[operation]
+
+
 @pytest.mark.parametrize(("operation", "step"), [s for s in STEPS if s[0] != "delete"])
 def test_delete_preempts_at_every_step(
     cell: CellUnderTest, monkeypatch: pytest.MonkeyPatch, operation: str, step: str
@@ -158,6 +169,7 @@ def test_delete_preempts_at_every_step(
 
         return act
 
+    cell.moves_on_hearing = False  # nothing comes between the steps of one transaction
     begin(cell, operation)
     wrapped(monkeypatch, operation, step, cancelling)
     cell.run()

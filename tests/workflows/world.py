@@ -133,6 +133,7 @@ class CellUnderTest:
     """The ``World`` of its engine, too. ``fail`` maps a command's kind to the errors it answers next."""
 
     resend_after = 0.0
+    moves_on_hearing = False  # whether a host's word moves its run in the transaction that stores it
 
     def __init__(self, database: Database, host_names: Sequence[str] = ("h1", "h2"), vcpus: int = 8) -> None:
         self.database = database
@@ -142,6 +143,7 @@ class CellUnderTest:
         self.fail: dict[CommandKind, list[errors.CellcloudError]] = {}
         self.inbox: list[GuestEvent] = []
         self.lost = 0
+        self.deaths_before_sending = 0
         with database.write() as connection:
             hosts.report(connection, [make_report(name, vcpus=vcpus) for name in host_names])
         self.new_engine()
@@ -151,7 +153,10 @@ class CellUnderTest:
         self.engine = Engine(self.database, self, owner=f"c{id(object())}", lease=0.0, threads=1)
 
     # ---- World -------------------------------------------------------------------------------------------------
-    def send(self, host: str, command: GuestCommand) -> None:
+    def send(self, command: GuestCommand) -> None:
+        if self.deaths_before_sending:
+            self.deaths_before_sending -= 1
+            raise Killed
         if self.lost:
             self.lost -= 1
             return
@@ -162,10 +167,10 @@ class CellUnderTest:
         if error is None and known is not None and known[2] > command.generation:
             error = errors.Stale("older generation")
         if error is None:
-            power = self._apply(host, command)
+            power = self._apply(command.host, command)
         self.inbox.append(
             GuestEvent(
-                host=host,
+                host=command.host,
                 server_id=command.server_id,
                 generation=command.generation,
                 power_state=power,
@@ -208,8 +213,7 @@ class CellUnderTest:
     def run(self, limit: int = 200) -> None:
         """Until no run is unfinished."""
         for _ in range(limit):
-            events, self.inbox = self.inbox, []
-            hearing.hear(self.database, events)
+            self._hear()
             with self.database.write() as connection:  # nothing waits here: what waits is due
                 connection.execute(sa.update(cell_schema.runs).values(run_at=sa.text("'2000-01-01 00:00:00.000000'")))
             leased = engine_module._lease_batch(self.database, self.engine._terms, 50)
@@ -221,6 +225,16 @@ class CellUnderTest:
                 except Killed:
                     self.new_engine()
         raise AssertionError("the runs never ended")
+
+    def _hear(self) -> None:
+        events, self.inbox = self.inbox, []
+        try:
+            heard = hearing.hear(self.database, self, events, self.engine.offer() if self.moves_on_hearing else None)
+            self.engine.send(heard.commands)
+            for one, record in heard.leased:
+                self.engine.advance(one, record)
+        except Killed:
+            self.new_engine()
 
     def record(self, server_id: str) -> ServerRecord:
         with self.database.read() as connection:

@@ -10,10 +10,10 @@ from cellcloud.model.guest import CommandKind, GuestCommand
 WAIT_STEP = "guests.wait"
 
 
-def _send(turn: Turn, world: World, kind: CommandKind, answer_to: str) -> None:
+def _command(turn: Turn, kind: CommandKind, answer_to: str) -> GuestCommand:
     if turn.record.host is None:
         raise errors.Conflict(f"Instance {turn.record.id} is on no host.")
-    command = GuestCommand(
+    return GuestCommand(
         kind=kind,
         run_id=turn.run.id,
         step=answer_to,
@@ -24,7 +24,6 @@ def _send(turn: Turn, world: World, kind: CommandKind, answer_to: str) -> None:
         request_id=turn.run.request_id,
         host=turn.record.host,
     )
-    world.send(turn.record.host, command)
 
 
 def _kind(turn: Turn) -> CommandKind:
@@ -38,8 +37,7 @@ def _kind(turn: Turn) -> CommandKind:
 
 def ask(turn: Turn, world: World) -> Done:
     """Send the operation's command; the answer comes to ``guests.wait``."""
-    _send(turn, world, _kind(turn), WAIT_STEP)
-    return Done()
+    return Done(command=_command(turn, _kind(turn), WAIT_STEP))
 
 
 def hear(turn: Turn, world: World) -> Done:
@@ -48,9 +46,8 @@ def hear(turn: Turn, world: World) -> Done:
         raise turn.failure
     if turn.event is not None:
         return Done(outputs={"power_state": turn.event.get("power_state", PowerState.NOSTATE)})
-    if turn.run.attempt > 1:
-        _send(turn, world, _kind(turn), WAIT_STEP)
-    raise Wait(world.resend_after)
+    again = _command(turn, _kind(turn), WAIT_STEP) if turn.run.attempt > 1 else None
+    raise Wait(world.resend_after, command=again)
 
 
 def remove(turn: Turn, world: World) -> Done:
@@ -67,11 +64,10 @@ def remove(turn: Turn, world: World) -> Done:
         return Done()
     if turn.run.attempt > 1 and not world.is_up(turn.record.host):
         return Done()
-    _send(turn, world, CommandKind.DESTROY, turn.step)
-    raise Wait(world.resend_after)
+    raise Wait(world.resend_after, command=_command(turn, CommandKind.DESTROY, turn.step))
 
 
-spawn = Step(name="guests.spawn", do=ask, undo=remove, task_state=TaskState.SPAWNING)
-power = Step(name="guests.power", do=ask)
+spawn = Step(name="guests.spawn", do=ask, undo=remove, passive=True, task_state=TaskState.SPAWNING)
+power = Step(name="guests.power", do=ask, passive=True)
 wait = Step(name=WAIT_STEP, do=hear, passive=True)
-destroy = Step(name="guests.destroy", do=remove, commit=True, task_state=TaskState.DELETING)
+destroy = Step(name="guests.destroy", do=remove, passive=True, commit=True, task_state=TaskState.DELETING)
