@@ -27,9 +27,12 @@ def insert_image(c: Connection, image: Image) -> None:
         raise errors.Conflict("An image with that id exists already.") from error
 
 
+_BY_ID = sa.select(images).where(images.c.id == sa.bindparam("image_id"))
+
+
 def find_image(c: Connection, image_id: str) -> Image | None:
     """The image, whoever owns it."""
-    row = c.execute(sa.select(images).where(images.c.id == image_id)).mappings().first()
+    row = c.execute(_BY_ID, {"image_id": image_id}).mappings().first()
     return None if row is None else _image(row)
 
 

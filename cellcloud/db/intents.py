@@ -27,6 +27,10 @@ _WHOLE = sa.select(
 UNFINISHED = (IntentState.PENDING, IntentState.RECORDED)
 
 
+_NOW = sa.select(utc_now())
+_INSERT = sa.insert(intents)
+
+
 def add_intents(
     connection: Connection,
     kind: IntentKind,
@@ -43,7 +47,7 @@ def add_intents(
     if not ids:
         return ids
     # Plain values, so that a batch is one statement on every database.
-    now = connection.execute(sa.select(utc_now())).scalar_one()
+    now = connection.execute(_NOW).scalar_one()
     row = {
         "kind": kind,
         "state": IntentState.PENDING,
@@ -57,9 +61,7 @@ def add_intents(
         "updated_at": now,
     }
     pairs = zip(ids, server_ids, strict=True)
-    connection.execute(
-        sa.insert(intents), [row | {"id": intent_id, "server_id": server_id} for intent_id, server_id in pairs]
-    )
+    connection.execute(_INSERT, [row | {"id": intent_id, "server_id": server_id} for intent_id, server_id in pairs])
     return ids
 
 
@@ -81,14 +83,31 @@ def _intent(row: Row[Any]) -> Intent:
     )
 
 
+_IDS = intents.c.id.in_(sa.bindparam("ids", expanding=True))
+_UNFINISHED_OF = _WHOLE.where(_IDS, intents.c.state.in_(UNFINISHED)).order_by(intents.c.created_at, intents.c.id)
+_RECORD_PLACEMENT = (
+    sa.update(intents)
+    .where(_IDS, intents.c.kind == IntentKind.CREATE, intents.c.state == IntentState.PENDING)
+    .values(state=IntentState.RECORDED, cell=sa.bindparam("which_cell"), updated_at=utc_now())
+)
+_RECORDED = sa.select(intents.c.id, intents.c.server_id).where(
+    _IDS, intents.c.cell == sa.bindparam("which_cell"), intents.c.state == IntentState.RECORDED
+)
+_INDEX_PLACEMENT = (
+    sa.update(server_index)
+    .where(server_index.c.id.in_(sa.bindparam("server_ids", expanding=True)), server_index.c.cell == "")
+    .values(cell=sa.bindparam("which_cell"), version=0)
+)
+_SETTLE = (
+    sa.update(intents)
+    .where(_IDS, intents.c.state.in_(UNFINISHED))
+    .values(state=IntentState.SETTLED, lease_owner=None, lease_until=None, updated_at=utc_now())
+)
+
+
 def list_intents(connection: Connection, ids: Collection[str]) -> list[Intent]:
     """The unfinished ones among ``ids``, oldest first, each with its server's record."""
-    rows = connection.execute(
-        _WHOLE.where(intents.c.id.in_(ids), intents.c.state.in_(UNFINISHED)).order_by(
-            intents.c.created_at, intents.c.id
-        )
-    )
-    return [_intent(row) for row in rows]
+    return [_intent(row) for row in connection.execute(_UNFINISHED_OF, {"ids": list(ids)})]
 
 
 def find_intent(connection: Connection, server_id: str, kind: IntentKind) -> Intent | None:
@@ -138,31 +157,17 @@ def record_placements(connection: Connection, ids: Collection[str], cell: str) -
     Returns the ids that are recorded in that cell now; the others were cancelled or recorded elsewhere. The index
     takes the cell's copies from version 1 on, whatever was written before.
     """
-    changed = connection.execute(
-        sa.update(intents)
-        .where(intents.c.id.in_(ids), intents.c.kind == IntentKind.CREATE, intents.c.state == IntentState.PENDING)
-        .values(state=IntentState.RECORDED, cell=cell, updated_at=utc_now())
-    )
-    there = sa.select(intents.c.id, intents.c.server_id).where(
-        intents.c.id.in_(ids), intents.c.cell == cell, intents.c.state == IntentState.RECORDED
-    )
-    rows = connection.execute(there).all()
+    wanted = {"ids": list(ids), "which_cell": cell}
+    changed = connection.execute(_RECORD_PLACEMENT, wanted)
+    rows = connection.execute(_RECORDED, wanted).all()
     if changed.rowcount:
-        connection.execute(
-            sa.update(server_index)
-            .where(server_index.c.id.in_([row.server_id for row in rows]), server_index.c.cell == "")
-            .values(cell=cell, version=0)
-        )
+        connection.execute(_INDEX_PLACEMENT, {"server_ids": [row.server_id for row in rows], "which_cell": cell})
     return {row.id for row in rows}
 
 
 def settle(connection: Connection, ids: Collection[str]) -> None:
     """Mark intents done: their cell has answered for them."""
-    connection.execute(
-        sa.update(intents)
-        .where(intents.c.id.in_(ids), intents.c.state.in_(UNFINISHED))
-        .values(state=IntentState.SETTLED, lease_owner=None, lease_until=None, updated_at=utc_now())
-    )
+    connection.execute(_SETTLE, {"ids": list(ids)})
 
 
 def reopen(connection: Connection, intent: Intent, refusal: Refusal) -> bool:

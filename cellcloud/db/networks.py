@@ -63,6 +63,21 @@ def list_networks(
     ]
 
 
+_USABLE = (
+    sa.select(networks.c.id)
+    .where(
+        (networks.c.project_id == sa.bindparam("project")) | networks.c.shared,
+        networks.c.id.in_(sa.select(subnets.c.network_id)),
+    )
+    .order_by(networks.c.id)
+)
+
+
+def list_usable_networks(c: Connection, project_id: str) -> list[str]:
+    """Ids of networks with a subnet that the project may put servers on."""
+    return list(c.execute(_USABLE, {"project": project_id}).scalars())
+
+
 def get_network(c: Connection, project_id: str | None, network_id: str) -> Network:
     """Raises NotFound, the same for another project's network."""
     found = list_networks(c, project_id=project_id, where={"id": [network_id]})

@@ -40,12 +40,13 @@ class EmbeddedNetworks:
         self, project_id: str, requested: Sequence[RequestedNetwork] | None, *, count: int
     ) -> tuple[RequestedNetwork, ...]:
         """See ``NetworkClient``."""
-        viewer = Viewer(project_id=project_id)
         if requested is None:
-            usable = [network for network in self.list_networks(viewer) if network.subnet_ids]
+            with self._database.read() as c:
+                usable = db.list_usable_networks(c, project_id)
             if len(usable) > 1:
                 raise errors.Conflict(MANY_NETWORKS)
-            return tuple(RequestedNetwork(network_id=network.id) for network in usable)
+            return tuple(RequestedNetwork(network_id=network_id) for network_id in usable)
+        viewer = Viewer(project_id=project_id)
         for wanted in requested:
             if count > 1 and (wanted.port_id or wanted.fixed_ip):
                 raise errors.Invalid("Several servers cannot share one port or address; make one at a time.")
