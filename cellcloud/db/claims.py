@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from cellcloud import metrics
-from cellcloud.db import bulk, changes
+from cellcloud.db import bulk, changes, places
 from cellcloud.db.cell_schema import claims, inventories
 from cellcloud.db.engine import Json, LostRace
 from cellcloud.model import codec
@@ -26,6 +26,7 @@ from cellcloud.model.change import Changes, Holding
 from cellcloud.model.decision import Conflict
 
 _PLAIN = codec.to_plain(Holding())
+TOPOLOGY = "TOPOLOGY"  # what a conflict names when a place on NUMA cells or a PCI device is somebody else's
 KINDS_AT_ONCE = 8  # different amounts in one UPDATE
 Amounts = tuple[tuple[str, int], ...]  # (resource class, amount) in the order of the classes
 
@@ -54,10 +55,28 @@ def claim(connection: Connection, wanted: Sequence[Wanted]) -> dict[str, Conflic
         winners, lost = _judge(connection, wanted)
         if not _add_all(connection, _totals(winners)):
             raise LostRace("A host's figures changed under their lock; try again shortly.")
+    clashes = _clashes(connection, winners)
+    if clashes:
+        _add_all(connection, _totals((item for item in winners if item.server_id in clashes), -1))
+        winners = [item for item in winners if item.server_id not in clashes]
+        lost |= clashes
     bulk.insert(connection, claims, _rows(winners))
     metrics.CLAIMS.labels("won").inc(len(winners))
     metrics.CLAIMS.labels("lost").inc(len(lost))
     return lost
+
+
+def _clashes(connection: Connection, winners: Sequence[Wanted]) -> dict[str, Conflict]:
+    """Those whose CPUs, pages or devices somebody else got, by server id."""
+    placed = [(item.server_id, item.host, item.holding.placed) for item in winners if item.holding]
+    told = [(server_id, host, place) for server_id, host, place in placed if place and (place.guest or place.devices)]
+    if not told:
+        return {}
+    hosts = {server_id: host for server_id, host, _ in told}
+    return {
+        server_id: Conflict(host=hosts[server_id], resource_class=TOPOLOGY, capacity=1, used=1, wanted=1)
+        for server_id in places.list_clashes(connection, told)
+    }
 
 
 def _totals(wanted: Iterable[Wanted], sign: int = 1) -> dict[str, dict[str, int]]:

@@ -19,6 +19,8 @@ from cellcloud.db.engine import utc_after, utc_now
 from cellcloud.model import codec
 from cellcloud.model.change import Changes, HostChange
 from cellcloud.model.host import Aggregate, Host, HostedServer, HostFacts, HostReport, HostState
+from cellcloud.model.numa import Placed, Topology
+from cellcloud.model.occupancy import find_defect
 
 LONGEST_NAME = 255
 MOST = 1 << 31  # of anything a machine has: MiB of memory, GiB of disk, processors
@@ -90,13 +92,9 @@ def _faults(item: HostReport) -> Iterator[str]:
     for metric in facts.metrics:
         if not math.isfinite(metric.value):
             yield f"metric {metric.name} is {metric.value!r}, which is no number"
-    for pool in facts.pci_pools:
-        if not 0 <= pool.count <= MOST:
-            yield f"{pool.count} PCI devices {pool.vendor_id}:{pool.product_id} cannot be"
-    for cell in facts.numa or ():
-        pages = [figure for page in cell.mempages for figure in (page.total, page.used, page.reserved)]
-        if not all(0 <= figure <= MOST for figure in (cell.memory, cell.memory_usage, cell.cpu_usage, *pages)):
-            yield f"figures of NUMA cell {cell.id} cannot be"
+    defect = find_defect(Topology(cells=facts.numa, pools=facts.pci_pools))
+    if defect:
+        yield defect
 
 
 def _list_rivals(connection: Connection, reports: Sequence[HostReport]) -> dict[str, list[str]]:
@@ -307,7 +305,12 @@ def list_states(connection: Connection, *, down_time: float | None = None) -> li
         used.setdefault(host, {})[name] = amount
     hosted: dict[str, list[HostedServer]] = {}
     for server_id, host, holding in connection.execute(_ALL_CLAIMS):
-        server = HostedServer(uuid=server_id, image_props=holding.get("image_props", {}))
+        placed = holding.get("placed")
+        server = HostedServer(
+            uuid=server_id,
+            image_props=holding.get("image_props", {}),
+            placed=None if placed is None else codec.from_plain(placed, Placed),
+        )
         hosted.setdefault(host, []).append(server)
     return [
         replace(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from dataclasses import dataclass, field
 
-from cellcloud.model.numa import NumaCell
+from cellcloud.model.numa import NumaCell, Placed
 from cellcloud.model.pci import PciPool
 
 
@@ -14,6 +14,7 @@ class HostFacts:
     """What a driver says of its machine. Memory MiB, disk GiB; ``*_used`` as the hypervisor sees it.
 
     What follows ``virt_type`` is as in HostState, but for ``resources``: further resource classes and how much of each.
+    ``numa`` and ``pci_pools``: what there is for the cell's servers, without what they use of it.
     """
 
     hypervisor_hostname: str
@@ -78,10 +79,12 @@ class Metric:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostedServer:
-    """A server on a host, with what the image-properties weigher reads of its image."""
+    """A server on a host, with what the image-properties weigher reads of its image, and where it lies on the host's
+    NUMA cells and devices."""
 
     uuid: str
     image_props: dict[str, str] = field(default_factory=dict)
+    placed: Placed | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,8 +94,8 @@ class HostState:
     The figures below ``queue`` are what Nova's filters and weighers read of a hypervisor, under Nova's names. Where
     one is None it follows from ``capacity`` and ``used``: ``vcpus_used`` from VCPU, ``free_ram_mb`` from MEMORY_MB,
     ``free_disk_gb`` from DISK_GB. ``node`` "": the host's own name; two nodes may share a host. ``stats``: text to
-    text or None (``num_instances`` None: ``servers``). ``hosted``: the servers on it. Aggregates are not part of it:
-    see Aggregate.
+    text or None (``num_instances`` None: ``servers``). ``hosted``: the servers on it; what they have ``placed`` comes
+    off ``numa`` and ``pci_pools``. Aggregates are not part of it: see Aggregate.
     """
 
     host: str

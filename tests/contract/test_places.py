@@ -1,0 +1,89 @@
+"""Places on hosts' NUMA cells and devices have one owner each, whoever races for them."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+from cellcloud.db import claims, hosts
+from cellcloud.db.claims import Wanted
+from cellcloud.db.engine import Database, retried
+from cellcloud.model.change import Holding
+from cellcloud.model.decision import Conflict
+from cellcloud.model.numa import GuestCell, GuestNuma, NumaCell, Placed, Topology
+from cellcloud.model.occupancy import consume
+from cellcloud.model.pci import PciPool
+from tests.workflows.world import make_report
+
+IDS = [f"00000000-0000-4000-8000-{n:012d}" for n in range(40)]
+CPUS = tuple(range(8))
+CELLS = (NumaCell(id=0, pcpuset=CPUS, memory=4096),)
+POOL = PciPool(vendor_id="8086", product_id="10ed", count=2, numa_node=0)
+
+
+def report(database: Database) -> None:
+    made = make_report("h1", vcpus=100)
+    with database.write() as connection:
+        hosts.report(connection, [replace(made, facts=replace(made.facts, numa=CELLS, pci_pools=(POOL,)))])
+
+
+def wanted(server_id: str, cpu: int, devices: int = 0) -> Wanted:
+    cell = GuestCell(id=0, pcpuset=(0,), memory=64, cpu_policy="dedicated", cpu_pinning=((0, cpu),))
+    taken = (replace(POOL, count=devices),) if devices else ()
+    placed = Placed(guest=GuestNuma(cells=(cell,)), devices=taken)
+    holding = Holding(resources={"VCPU": 1, "MEMORY_MB": 64}, placed=placed)
+    return Wanted(server_id=server_id, host="h1", holding=holding)
+
+
+def held(database: Database) -> list[Placed]:
+    with database.read() as connection:
+        (state,) = hosts.list_states(connection)
+        assert claims.list_mismatches(connection) == []
+    return [server.placed for server in state.hosted if server.placed]
+
+
+def test_one_owner_a_cpu_and_a_device_within_a_batch(cell_database: Database) -> None:
+    report(cell_database)
+    batch = [wanted(IDS[0], 0, 1), wanted(IDS[1], 0), wanted(IDS[2], 1, 1), wanted(IDS[3], 2, 1), wanted(IDS[4], 3)]
+    with cell_database.write() as connection:
+        lost = claims.claim(connection, batch)
+    assert sorted(lost) == [IDS[1], IDS[3]]
+    assert lost[IDS[1]].resource_class == claims.TOPOLOGY
+    assert len(held(cell_database)) == 3
+    with cell_database.write() as connection:
+        claims.release(connection, [IDS[0]])
+        assert claims.claim(connection, [wanted(IDS[3], 0, 1)]) == {}
+    assert len(held(cell_database)) == 3
+
+
+def test_one_owner_a_cpu_in_a_race(cell_database: Database) -> None:
+    report(cell_database)
+    barrier = threading.Barrier(4)
+
+    @retried
+    def claim_one(database: Database, server_id: str, cpu: int) -> dict[str, Conflict]:
+        with database.write() as connection:
+            return claims.claim(connection, [wanted(server_id, cpu)])
+
+    def race(first: int) -> int:
+        barrier.wait(timeout=30)
+        return sum(not claim_one(cell_database, IDS[first + cpu], cpu) for cpu in CPUS)
+
+    with ThreadPoolExecutor(4) as pool:
+        won = sum(pool.map(race, range(0, 32, 8)))
+    assert won == len(CPUS)
+    left = Topology(cells=CELLS, pools=(POOL,))
+    for placed in held(cell_database):
+        left = consume(left, placed)
+    assert (left.cells or ())[0].pinned_cpus == CPUS
+
+
+def test_a_report_that_cannot_be_true_closes_its_host(cell_database: Database) -> None:
+    made = make_report("h1")
+    broken = (CELLS[0], replace(CELLS[0], id=1))
+    with cell_database.write() as connection:
+        hosts.report(connection, [replace(made, facts=replace(made.facts, numa=broken)), make_report("h2")])
+    with cell_database.read() as connection:
+        enabled = {state.host: state.enabled for state in hosts.list_states(connection)}
+    assert enabled == {"h1": False, "h2": True}
