@@ -195,7 +195,7 @@ class _Decision:
             limited = NUMA_FILTER in self.plan.policy.filters and not is_forced(request)
             settled = topology.settle(snapshot.topology_at(position), request.topology, limited=limited)
         share = share_of_demand(request, demand_at(snapshot, position, request, self.context), settled)
-        snapshot.take(server_id, position, share, settled=None if settled is None else settled.topology)
+        snapshot.take(server_id, position, share)
         self.chosen.append(position)
         self.placed.append(share.placed)
         if settled is not None:

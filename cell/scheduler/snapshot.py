@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cell.scheduler import image_properties, soundness, topology
+from cell.scheduler import image_properties, soundness
 from cell.scheduler.facts import NOWHERE, Facts, facts_of
 from cell.scheduler.interned import Interned
+from cell.scheduler.topologies import NO_TOPOLOGY, Topologies
 from cellcloud import errors
 from cellcloud.model.change import Holding
 from cellcloud.model.host import Aggregate, HostState
@@ -31,7 +32,6 @@ Codes = npt.NDArray[np.int32]
 Places = Amounts
 """Positions of hosts, in the order in which equal ones are preferred."""
 MOST = 1 << 60  # of anything; sums of amounts stay within int64
-NO_TOPOLOGY = Topology()
 MOST_DEVICES = 100  # source: Nova's PCIWeigher
 TABLES_KEPT = 8192
 REPORTED_KEPT = 64
@@ -121,7 +121,7 @@ class Snapshot:
         self.row_of: dict[str, int] = {}
         self.facts: Interned[Facts] = Interned()
         self.facts.code(NOWHERE)
-        self.topologies: Interned[Topology] = Interned()
+        self.topologies = Topologies()
         self.quarantined: dict[str, str] = {}
         self.hosted: list[dict[str, Mapping[str, str]]] = []
         self.hosts_of: dict[str, set[int]] = {}
@@ -141,7 +141,6 @@ class Snapshot:
         self._figures = np.zeros((len(Figure), 0), dtype=np.int64)
         self._cpu_ratio = np.zeros(0, dtype=np.float64)
         self._signature = np.zeros(0, dtype=np.int32)
-        self._topology = np.zeros(0, dtype=np.int32)
 
     # ---- what choosing reads ---------------------------------------------------------------------------------------
     def __len__(self) -> int:
@@ -155,11 +154,6 @@ class Snapshot:
     def signature(self) -> Codes:
         """A number into ``facts``; 0 where no host may be chosen."""
         return self._signature[: len(self.states)]
-
-    @property
-    def topology(self) -> Codes:
-        """A number into ``topologies``."""
-        return self._topology[: len(self.states)]
 
     @property
     def cpu_ratio(self) -> Reals:
@@ -183,7 +177,8 @@ class Snapshot:
         return self.facts.values[int(self._signature[position])]
 
     def topology_at(self, position: int) -> Topology:
-        return self.topologies.values[int(self._topology[position])]
+        """What is left of a host's NUMA cells and PCI devices."""
+        return self.topologies.at(position)
 
     def positions_like(self, host: str) -> list[int]:
         """Where hosts of this name are, whatever the case."""
@@ -302,13 +297,13 @@ class Snapshot:
             self.take(server_id, positions[0], share_of(holding))
             self.place(server_id, positions[0], holding.image_props)
 
-    def take(self, server_id: str, position: int, share: Share, *, settled: Topology | None = None) -> None:
-        """Subtract a server's share; it is not among the host's servers until placed. ``settled``: the topology that
-        the host is left with, where that is known already."""
+    def take(self, server_id: str, position: int, share: Share) -> None:
+        """Subtract a server's share; it is not among the host's servers until placed."""
         self._held[server_id] = _Held(position, share, self._reports[position])
-        self._move(position, share if settled is None else replace(share, placed=None), 1)
-        if settled is not None:
-            self.set_topology(position, settled)
+        self._move(position, share, 1)
+        if share.placed is not None:
+            self.topologies.place(position, server_id, share.placed)
+            self._weigh_devices(position)
 
     def place(self, server_id: str, position: int, image_props: Mapping[str, str]) -> None:
         """Count a server among those of a host: what groups, hints and the image's weigher see."""
@@ -352,6 +347,8 @@ class Snapshot:
         share = held.share or (share_of(holding) if holding is not None else None)
         if share is not None:
             self._move(held.position, share, -1, building=held.report == self._reports[held.position])
+        self.topologies.remove(held.position, server_id)
+        self._weigh_devices(held.position)
 
     def share_of_server(self, server_id: str) -> Share:
         """What was subtracted for a server. Raises KeyError when nothing was."""
@@ -365,10 +362,8 @@ class Snapshot:
         held = self._held.get(server_id)
         return None if held is None else self.states[held.position].host
 
-    def set_topology(self, position: int, found: Topology) -> None:
-        """Note what is left of a host's NUMA cells and PCI devices."""
-        self._topology[position] = self.topologies.code(found)
-        self._figures[Figure.pci_weight, position] = pci_weight(found)
+    def _weigh_devices(self, position: int) -> None:
+        self._figures[Figure.pci_weight, position] = pci_weight(self.topology_at(position))
         self._note(position)
 
     def _move(self, position: int, share: Share, sign: int, *, building: bool = True) -> None:
@@ -382,9 +377,6 @@ class Snapshot:
         figures[Figure.num_instances] += sign
         if share.building and building:
             figures[Figure.num_io_ops] += sign
-        if share.placed is not None:
-            change = topology.consume if sign > 0 else topology.release
-            self.set_topology(position, change(self.topology_at(position), share.placed))
         self._note(position)
 
     # ---- writing ---------------------------------------------------------------------------------------------------
@@ -411,7 +403,6 @@ class Snapshot:
         self._figures = np.pad(self._figures, ((0, 0), (0, more)))
         self._cpu_ratio = np.pad(self._cpu_ratio, (0, more))
         self._signature = np.pad(self._signature, (0, more))
-        self._topology = np.pad(self._topology, (0, more))
         for found in self._reported.values():
             found.codes = np.pad(found.codes, (0, more))
         self._with = {prop: np.pad(counts, (0, more)) for prop, counts in self._with.items()}
@@ -466,11 +457,12 @@ class Snapshot:
         figures[Figure.vcpus_total] = _given(state.vcpus, _capacity_of_cpus(state))
         figures[Figure.hypervisor_version] = state.hypervisor_version or 0
         self._cpu_ratio[position] = 1.0 if state.vcpus is None else state.cpu_allocation_ratio
-        self.set_topology(position, _topology_of(state))
+        self.topologies.report(position, _topology_of(state))
         for found in self._reported.values():
             found.note(position, state)
         if not keeps_use:
             self._set_hosted(position, state)
+        self._weigh_devices(position)
         self._sign(position)
 
     def _left(self, position: int, name: str) -> int:
@@ -478,11 +470,16 @@ class Snapshot:
         return 0 if row is None else int(self._free[row, position])
 
     def _set_hosted(self, position: int, state: HostState) -> None:
+        named = {server.uuid for server in state.hosted}
         for server_id in list(self.hosted[position]):
             self._unplace(server_id, position)
             self.hosts_of.get(server_id, set()).discard(position)
+            if server_id not in named:
+                self.topologies.remove(position, server_id)
         for server in state.hosted:
             self.place(server.uuid, position, server.image_props)
+            if server.placed is not None:
+                self.topologies.place(position, server.uuid, server.placed)
 
 
 def build(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from cell.scheduler import request as requests
@@ -102,7 +103,12 @@ def policy_of(scenario: Json, filters: Iterable[str]) -> Policy:
 
 
 def request_of(given: Json) -> Request:
-    """Raises Invalid where flavor and image cannot be."""
+    """Raises Invalid where flavor and image cannot be. NUMA cells are fitted with Nova's mistakes."""
+    request = _request_of(given)
+    return replace(request, topology=replace(request.topology, literal=True))
+
+
+def _request_of(given: Json) -> Request:
     flavor, image, group = given["flavor"], given["image"], given["instance_group"]
     return requests.make(
         servers=given["instance_uuids"],

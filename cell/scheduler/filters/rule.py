@@ -110,10 +110,8 @@ class TopologyFilter:
 
     def passes(self, snapshot: Snapshot, places: Places, request: Request, context: Context) -> Flags:
         """Asked once a topology."""
-        topologies, wanted = snapshot.topologies.values, request.topology
-        codes, which = np.unique(snapshot.topology[places], return_inverse=True)
-        answers = [self.refuse(topologies[code], wanted) is None for code in codes.tolist()]
-        return np.array(answers, dtype=np.bool_)[which]
+        wanted = request.topology
+        return snapshot.topologies.passing((self.name, wanted), places, lambda topology: self.refuse(topology, wanted))
 
     def refuse_at(self, snapshot: Snapshot, position: int, request: Request, context: Context) -> Refusal | None:
         return self.refuse(snapshot.topology_at(position), request.topology)
