@@ -28,6 +28,7 @@ from cellcloud.fastsched import Index
 PLANS_KEPT = 4  # of one snapshot: the active policy, the shadow, and those being tried
 MOST_SIGNATURES = 1 << 20
 SUBDIVISIONS = 64.0
+MANY = 64
 
 
 @dataclass(slots=True)
@@ -52,8 +53,10 @@ class Indexed:
         self._limits = tuple(one for one in plan.filters if isinstance(one, CountFilter))
         self._facts = tuple(one for one in plan.filters if isinstance(one, FactsFilter))
         self._classes: dict[Shape, _Class | None] = {}
+        self._rows: tuple[str, ...] | None = None
         self._index = Index(0, ())
-        self._exact = True
+        self._exact = self._one_cell = True
+        self._judged = 0
         self._load()
 
     # ---- deciding --------------------------------------------------------------------------------------------------
@@ -63,7 +66,9 @@ class Indexed:
         if not request.plain or (subset > 1 and len(request.servers) > 1):
             return None
         self._follow()
-        kind = self._class_of(request)
+        if self._judged != len(self.snapshot.facts):
+            self._judge()
+        kind = self._class_of(request) if self._one_cell else None
         if kind is None:
             return None
         if len(request.servers) > 1:
@@ -100,6 +105,12 @@ class Indexed:
         self.snapshot.take(server_id, position, kind.share)
         self.snapshot.place(server_id, position, kind.props)
 
+    def _judge(self) -> None:
+        """Where there are hosts of several cells, or very many signatures, the index answers nothing."""
+        facts = self.snapshot.facts.values
+        self._judged = len(facts)
+        self._one_cell = len({one.cell for one in facts[1:]}) <= 1 and len(facts) <= MOST_SIGNATURES
+
     # ---- classes ---------------------------------------------------------------------------------------------------
     def _class_of(self, request: Request) -> _Class | None:
         shape = request.shape
@@ -119,7 +130,7 @@ class Indexed:
         return kind
 
     def _can_hold(self, request: Request) -> bool:
-        options, shape, facts = self.plan.options, request.shape, self.snapshot.facts.values
+        options, shape = self.plan.options, request.shape
         beyond = (
             shape.rebuild
             or shape.topology.guest is not None
@@ -128,8 +139,6 @@ class Indexed:
             or options.shuffle_best_same_weighed_hosts
             or options.metrics_weight_setting
             or (options.image_props_weight_multiplier and shape.image_props)
-            or len(facts) > MOST_SIGNATURES
-            or len({one.cell for one in facts[1:]}) > 1
         )
         context = Context(options, self.snapshot.aggregates)
         held = (FactsFilter, CountFilter, ResourceClassFilter)
@@ -140,7 +149,7 @@ class Indexed:
     def _add_class(self, request: Request) -> _Class:
         demand = demands_of(request.shape)[0]
         asks = any(isinstance(one, ResourceClassFilter) for one in self.plan.filters)
-        amounts = [demand.resources.get(name, 0) if asks else 0 for name in self._rows]
+        amounts = [demand.resources.get(name, 0) if asks else 0 for name in self.snapshot.classes]
         unknown = asks and any(name not in self.snapshot.row_of for name in demand.resources)
         passes, factors = self._passes(request)
         number = self._index.add_class(
@@ -169,11 +178,17 @@ class Indexed:
 
     # ---- following the snapshot ------------------------------------------------------------------------------------
     def _load(self) -> None:
+        """Everything anew; classes stay where the index keeps its columns."""
         snapshot = self.snapshot
-        self._rows = tuple(snapshot.classes)
+        if self._rows != tuple(snapshot.classes):
+            self._rows = tuple(snapshot.classes)
+            self._classes.clear()
+            self._index = Index(len(self._rows) + len(self._limits), [one.floor for one, _ in self._weighers])
+        known = [(shape, kind) for shape, kind in self._classes.items() if kind is not None]
+        self._classes = dict(known)
+        for _, kind in known:
+            kind.signatures = 0
         self._structure, self._seen = snapshot.structure, snapshot.change
-        self._classes.clear()
-        self._index = Index(len(self._rows) + len(self._limits), [one.floor for one, _ in self._weighers])
         places = np.arange(len(snapshot))
         self._index.load(snapshot.signature, self._free(places), self._raw(places))
         self._exact = self._is_exact(places)
@@ -182,10 +197,10 @@ class Indexed:
         """Take in what changed since: host by host, or everything when that is less work."""
         snapshot = self.snapshot
         changed = snapshot.changed_since(self._seen)
-        if self._structure != snapshot.structure or changed is None or len(changed) > max(64, len(snapshot) // 4):
+        grown = self._structure != snapshot.structure or self._index.hosts != len(snapshot)
+        if grown or changed is None or len(changed) > max(MANY, len(snapshot) // 4):
             self._load()
-            return
-        if changed:
+        elif changed:
             places = np.array(sorted(changed), dtype=np.int64)
             free, raw = self._free(places), self._raw(places)
             for column, place in enumerate(places.tolist()):
@@ -208,7 +223,7 @@ class Indexed:
         ]
         return np.concatenate(
             [
-                snapshot.free[: len(self._rows), places],
+                snapshot.free[:, places],
                 np.array(limits, dtype=np.int64).reshape(len(limits), len(places)),
             ]
         )
