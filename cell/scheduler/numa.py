@@ -31,13 +31,41 @@ class Limits:
 
 
 @dataclass(slots=True)
+class _Trial:
+    """A guest's cell as the tries so far left it: where it was laid last, in which pages, on which CPUs."""
+
+    asked: GuestCell
+    id: int
+    pagesize: int | None
+    pins: pinning.Pins
+
+    def placed(self) -> GuestCell:
+        asked = self.asked
+        return GuestCell(
+            id=self.id,
+            cpuset=asked.cpuset,
+            pcpuset=asked.pcpuset,
+            memory=asked.memory,
+            pagesize=self.pagesize,
+            cpu_policy=asked.cpu_policy,
+            cpu_thread_policy=asked.cpu_thread_policy,
+            cpu_pinning=self.pins.pairs,
+            cpuset_reserved=self.pins.reserved,
+        )
+
+
+def _trial_of(asked: GuestCell) -> _Trial:
+    return _Trial(asked, asked.id, asked.pagesize, pinning.Pins(asked.cpu_pinning, asked.cpuset_reserved))
+
+
+@dataclass(slots=True)
 class _Search:
-    """One search: the guest's cells as the last tries left them, and what is known of pairs (host's, guest's cell).
+    """One search: the guest's cells, and what is known of pairs (host's cell, guest's cell).
 
     ``changed``: the last try did more than to remember; ``remembered``: a cell of it was not looked at anew.
     """
 
-    guests: list[GuestCell]
+    trials: list[_Trial]
     limits: Limits | None
     isolated: bool
     fitting: set[tuple[int, int]] = field(default_factory=set)
@@ -49,27 +77,26 @@ class _Search:
         """Lay the guest's cells onto these, in order: how many fit, and why the next does not."""
         self.changed = self.remembered = False
         for place, host in enumerate(hosts):
-            guest = self.guests[place]
-            pair = (host.id, guest.id)
+            trial = self.trials[place]
+            pair = (host.id, trial.id)
             if pair in self.misfits:
                 return place, self.misfits[pair]
             if pair in self.fitting:
                 self.remembered = True
-                if guest.id != host.id:
-                    self.guests[place] = replace(guest, id=host.id)
-                    self.changed = True
+                self.changed = self.changed or trial.id != host.id
+                trial.id = host.id
                 continue
             self.changed = True
-            self.guests[place], refusal = self.lay_one(place, host, guest)
+            refusal = self.lay_one(place, host, trial)
             if refusal is not None:
                 self.misfits[pair] = refusal
                 return place, refusal
             self.fitting.add(pair)
         return len(hosts), None
 
-    def lay_one(self, place: int, host: NumaCell, guest: GuestCell) -> tuple[GuestCell, Refusal | None]:
-        """The guest's cell as trying it on ``host`` leaves it. One CPU is kept beside the first, when asked for."""
-        return _lay(host, guest, self.limits, 1 if self.isolated and place == 0 else 0)
+    def lay_one(self, place: int, host: NumaCell, trial: _Trial) -> Refusal | None:
+        """Try a guest's cell on a host's. One CPU is kept beside the first, when asked for."""
+        return _lay(host, trial, self.limits, 1 if self.isolated and place == 0 else 0)
 
     def settle(self, hosts: Sequence[NumaCell], *, literal: bool) -> tuple[GuestCell, ...] | None:
         """The guest's cells once all lie on ``hosts``; those that were only remembered to fit are looked at again.
@@ -77,10 +104,12 @@ class _Search:
         Nova does not look again, though it remembers by ids that it changes on the way: so it can take one cell for
         another, and let pass a guest that does not fit. ``literal``: as it does.
         """
-        if literal or not self.remembered:
-            return tuple(self.guests)
-        again = [self.lay_one(place, host, self.guests[place]) for place, host in enumerate(hosts)]
-        return None if any(refusal for _, refusal in again) else tuple(guest for guest, _ in again)
+        trials = self.trials
+        if self.remembered and not literal:
+            trials = [replace(trial) for trial in trials]
+            if any(self.lay_one(place, host, trials[place]) for place, host in enumerate(hosts)):
+                return None
+        return tuple(trial.placed() for trial in trials)
 
 
 def fit(
@@ -102,7 +131,7 @@ def fit(
     if len(cells) < count:
         return Refusal("NUMA cells", count, len(cells))
     tried = cells if len(cells) == count else _in_order_of_trial(cells, guest, pools, bool(devices), pack)
-    search = _Search(list(guest.cells), limits, guest.emulator_threads_policy == "isolate")
+    search = _Search([_trial_of(cell) for cell in guest.cells], limits, guest.emulator_threads_policy == "isolate")
     far_from_devices: dict[frozenset[int], Refusal] = {}
     deepest, nearest = -1, Refusal("no NUMA cell can take the guest")
     order: list[int] | None = list(range(count))
@@ -170,56 +199,59 @@ def _far_from_devices(
     chosen = tuple(host.id for host in hosts)
     key = frozenset(chosen)
     if key not in known:
-        refusal = pci.take(pools, devices, pci.Nearness(chosen, cells)).refusal
+        refusal = pci.find_lack(pools, devices, pci.Nearness(chosen, cells))
         if refusal is None:
             return None
         known[key] = refusal
     return known[key]
 
 
-def _lay(host: NumaCell, guest: GuestCell, limits: Limits | None, reserve: int) -> tuple[GuestCell, Refusal | None]:
-    """A guest's cell as it looks once tried on a host's, and why it does not fit there."""
-    guest, refusal = _lay_memory(host, guest)
-    refusal = refusal or _outgrows(host, guest, reserve)
+def _lay(host: NumaCell, trial: _Trial, limits: Limits | None, reserve: int) -> Refusal | None:
+    """Try a guest's cell on a host's, which leaves its marks whether it fits or not; or why it does not."""
+    guest = trial.asked
+    refusal = _lay_memory(host, trial) or _outgrows(host, guest, reserve)
     if refusal is not None:
-        return guest, refusal
+        return refusal
     if guest.pinned:
         pins = pinning.pin(host, guest, reserve)
         if isinstance(pins, Refusal):
-            return guest, pins
-        guest = replace(guest, id=host.id, cpu_pinning=pins.pairs, cpuset_reserved=pins.reserved)
+            return pins
+        trial.id, trial.pins = host.id, pins
     if limits is not None and guest.cpu_policy != "dedicated":
         refusal = _exceeds(host, guest, limits)
         if refusal is not None:
-            return guest, refusal
-    return replace(guest, id=host.id), None
+            return refusal
+    trial.id = host.id
+    return None
 
 
-def _lay_memory(host: NumaCell, guest: GuestCell) -> tuple[GuestCell, Refusal | None]:
+def _lay_memory(host: NumaCell, trial: _Trial) -> Refusal | None:
     """Choose the pages; without any asked for, memory is not overcommitted by one guest alone, nor by pinned ones."""
-    if guest.pagesize:
-        return _lay_pages(host, guest)
+    guest = trial.asked
+    if trial.pagesize:
+        return _lay_pages(host, trial, trial.pagesize)
     if host.mempages:
         smallest = min(pages.size_kb for pages in host.mempages)
-        return guest, _lacks_pages(host, guest, smallest, only_free=guest.pinned)
+        return _lacks_pages(host, guest, smallest, only_free=guest.pinned)
     there = host.memory - host.memory_usage if guest.pinned else host.memory
     if there < guest.memory:
-        return guest, Refusal("MiB of memory", guest.memory, there, f"NUMA cell {host.id}")
-    return guest, None
+        return Refusal("MiB of memory", guest.memory, there, f"NUMA cell {host.id}")
+    return None
 
 
-def _lay_pages(host: NumaCell, guest: GuestCell) -> tuple[GuestCell, Refusal | None]:
+def _lay_pages(host: NumaCell, trial: _Trial, asked: int) -> Refusal | None:
     """The largest pages of those asked for that are free."""
     sizes = sorted((pages.size_kb for pages in host.mempages), reverse=True)
-    asked = {SMALL_PAGES: sizes[-1:], LARGE_PAGES: sizes[:-1], ANY_PAGES: sizes}.get(guest.pagesize or 0)
+    allowed = {SMALL_PAGES: sizes[-1:], LARGE_PAGES: sizes[:-1], ANY_PAGES: sizes}.get(asked, [asked])
     nearest: Refusal | None = None
-    for size in [guest.pagesize or 0] if asked is None else asked:
-        refusal = _lacks_pages(host, guest, size, only_free=True)
+    for size in allowed:
+        refusal = _lacks_pages(host, trial.asked, size, only_free=True)
         if refusal is None:
-            return replace(guest, pagesize=size), None
+            trial.pagesize = size
+            return None
         if nearest is None or refusal.lack < nearest.lack:
             nearest = refusal
-    return guest, nearest or Refusal("has no such memory pages", where=f"NUMA cell {host.id}")
+    return nearest or Refusal("has no such memory pages", where=f"NUMA cell {host.id}")
 
 
 def _lacks_pages(host: NumaCell, guest: GuestCell, size: int, *, only_free: bool) -> Refusal | None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from cell.scheduler.refusal import Refusal
 from cellcloud import errors
 from cellcloud.model.numa import NumaCell
+from cellcloud.model.occupancy import consume_devices
 from cellcloud.model.pci import PciPool, PciRequest
 
 # matched by other means than a pool's own values
@@ -45,33 +46,40 @@ class Taken:
     refusal: Refusal | None = None
 
 
+def find_lack(pools: Sequence[PciPool], requests: Sequence[PciRequest], near: Nearness | None = None) -> Refusal | None:
+    """Which devices cannot be had; None when all can."""
+    return _assign(pools, requests, near)[1]
+
+
 def take(pools: tuple[PciPool, ...], requests: Sequence[PciRequest], near: Nearness | None = None) -> Taken:
     """Take the devices of each request in turn from pools with few tags first; stop at the first that cannot be had.
 
     ``near`` None: the guest has no NUMA topology, and any place will do.
     """
+    assigned, refusal = _assign(pools, requests, near)
+    devices = tuple(replace(pools[at], count=number) for at, number in assigned)
+    return Taken(consume_devices(pools, devices), devices, refusal)
+
+
+def _assign(
+    pools: Sequence[PciPool], requests: Sequence[PciRequest], near: Nearness | None
+) -> tuple[list[tuple[int, int]], Refusal | None]:
+    """(pool, how many of its devices) for the requests up to the first that cannot be met, and why it cannot."""
     free = [pool.count for pool in pools]
     order = sorted(range(len(pools)), key=lambda at: len(pools[at].tags))
-    devices: list[PciPool] = []
-    refusal = None
+    assigned: list[tuple[int, int]] = []
     for request in requests:
         usable = _usable([at for at in order if free[at] > 0], free, pools, request, near)
         if isinstance(usable, Refusal):
-            refusal = usable
-            break
+            return assigned, usable
         left = request.count
         for at in usable:
             number = min(left, free[at])
             if number:
                 free[at] -= number
                 left -= number
-                devices.append(replace(pools[at], count=number))
-    if not devices:
-        return Taken(pools, (), refusal)
-    after = tuple(
-        pool if pool.count == count else replace(pool, count=count) for pool, count in zip(pools, free, strict=True)
-    )
-    return Taken(after, tuple(devices), refusal)
+                assigned.append((at, number))
+    return assigned, None
 
 
 def free_devices(pools: Sequence[PciPool]) -> int:

@@ -1,7 +1,7 @@
 """Giving a guest's CPUs host CPUs of their own, whole cores where there are such.
 
-Source of the rules: Nova's _pack_instance_onto_cores. Of the threads of a core the lowest are taken first; Nova takes
-them in the order in which a Python set happens to hold them, the same for threads that are numbered side by side.
+Source of the rules: Nova's _pack_instance_onto_cores. Of the threads of a core those reported first are taken first;
+Nova takes them in the order in which a Python set happens to hold them, the same for threads numbered side by side.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from cellcloud.model.numa import GuestCell, NumaCell
 from cellcloud.model.occupancy import free_cpus
 
 Core = Sequence[int]
-"""The free threads of a core, ascending."""
+"""The free threads of a core, in the order reported."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +38,11 @@ def pin(host: NumaCell, guest: GuestCell, reserve: int) -> Pins | Refusal:
     if guest.cpu_thread_policy == "isolate":
         if threads > 1 and set(host.pcpuset) != set(host.cpuset):
             return Refusal("cores have threads, which the isolate policy forbids", where=where)
-        pins = _pin_isolated([sorted(core) for core in siblings if free.issuperset(core)], threads, guest, reserve)
+        pins = _pin_isolated([core for core in siblings if free.issuperset(core)], threads, guest, reserve)
     elif guest.cpu_thread_policy == "require" and threads == 1:
         return Refusal("cores have no threads, which the require policy demands", where=where)
     else:
-        pins = _pin_packed([sorted(free.intersection(core)) for core in siblings], guest, reserve)
+        pins = _pin_packed([[cpu for cpu in core if cpu in free] for core in siblings], guest, reserve)
     if pins is None:
         policy = guest.cpu_thread_policy or "prefer"
         return Refusal(f"no free CPUs grouped into cores as the {policy} policy wants", where=where)

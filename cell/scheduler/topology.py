@@ -48,7 +48,7 @@ def find_device_lack(topology: Topology, request: TopologyRequest) -> Refusal | 
     """Which PCI devices are not there at all, wherever they hang. Source: Nova's PciPassthroughFilter."""
     if not request.devices:
         return None
-    return pci.take(topology.pools, request.devices).refusal
+    return pci.find_lack(topology.pools, request.devices)
 
 
 def fit(topology: Topology, request: TopologyRequest) -> Placed | Refusal:
