@@ -95,7 +95,7 @@ def both(first: Snapshot, second: Snapshot, asked: Request, plan: Plan, seed: in
 @settings(max_examples=150, deadline=None)
 @given(seed=st.integers(0, 2**32), policy_number=st.integers(0, len(POLICIES) - 1), hosts=st.integers(1, 30))
 def test_both_ways_agree_with_churn(seed: int, policy_number: int, hosts: int) -> None:
-    chance = random.Random(seed)  # noqa: S311  # a test's
+    chance = random.Random(seed)
     states = [host(number, chance) for number in range(hosts)]
     groups = aggregates(chance, hosts)
     first, second = snapshot.build(states, groups), snapshot.build(states, groups)

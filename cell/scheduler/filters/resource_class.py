@@ -35,8 +35,19 @@ class ResourceClassFilter:
         return found
 
     def refuse_at(self, snapshot: Snapshot, position: int, request: Request, context: Context) -> Refusal | None:
-        """The class of which most is lacking, relative to what is needed."""
-        return None if demand_at(snapshot, position, request, context) else _lack_at(snapshot, position, request)
+        """The class of which the largest part is lacking."""
+        lacks = lacks_at(snapshot, position, request, context)
+        return max(lacks, key=lambda lack: lack.lack / lack.needed if lack.needed else 1.0, default=None)
+
+
+def lacks_at(snapshot: Snapshot, position: int, request: Request, context: Context) -> list[Refusal]:
+    """What a host lacks of the request's last demand, class by class; empty when it meets any demand."""
+    if demand_at(snapshot, position, request, context) is not None:
+        return []
+    resources = _demands(request, context)[-1].resources
+    left = {name: _left(snapshot, position, name) for name in resources}
+    lacks = [Refusal(name, amount, left[name]) for name, amount in resources.items() if left[name] < amount]
+    return lacks or [Refusal("has not the traits that go with its room")]
 
 
 def demand_at(snapshot: Snapshot, position: int, request: Request, context: Context) -> Demand | None:
@@ -67,15 +78,6 @@ def _room(snapshot: Snapshot, places: Places, demand: Demand) -> Flags:
 def _left(snapshot: Snapshot, position: int, name: str) -> int:
     row = snapshot.row_of.get(name)
     return 0 if row is None else int(snapshot.free[row, position])
-
-
-def _lack_at(snapshot: Snapshot, position: int, request: Request) -> Refusal:
-    lacks = [
-        Refusal(name, amount, _left(snapshot, position, name))
-        for name, amount in demands_of(request.shape)[-1].resources.items()
-        if _left(snapshot, position, name) < amount
-    ]
-    return max(lacks, key=lambda lack: lack.lack / lack.needed, default=Refusal("lacks the traits"))
 
 
 FILTER = ResourceClassFilter()
