@@ -108,7 +108,7 @@ class Client:
         end = time.monotonic() + seconds
         while (now := self.count("ACTIVE")) < wanted:
             assert time.monotonic() < end, f"{now} of {wanted} servers are ACTIVE, {self.count('ERROR')} in ERROR"
-            time.sleep(0.05)
+            time.sleep(0.1)
 
     def delete_all(self, seconds: float = 120.0) -> None:
         """Delete every server of the project and wait until they are gone."""

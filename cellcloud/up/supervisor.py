@@ -36,6 +36,7 @@ TRIES = 5  # restarts of one unit during the start before the start is given up
 START_DEADLINE = 180.0
 TICK = 0.05  # seconds between two looks while something starts or stops
 IDLE = 1.0
+GC_ALLOCATIONS = 20_000  # objects between two looks for garbage: a request makes thousands, hardly any in cycles
 HEAD_START = 1.0  # seconds at most that daemons get before the code is loaded
 PR_SET_CHILD_SUBREAPER = 36
 
@@ -118,6 +119,7 @@ class Supervisor:
             importlib.import_module(name)
         gc.collect()
         gc.freeze()
+        gc.set_threshold(GC_ALLOCATIONS, 20, 20)
         gc.enable()
         self._report(f"code loaded ({clock.monotonic() - began:.1f} s)")
 
