@@ -26,7 +26,7 @@ from cellcloud.rpc.scheduler import Scheduler
 from cellcloud.service import Loop
 
 LOG = logging.getLogger(__name__)
-NUDGE_GAP = 0.1  # seconds between two nudges, so that the changes of a busy cell share messages
+NUDGE_GAP = 0.2  # seconds between two nudges, so that the changes of a busy cell share messages
 FEED_KEPT = 200_000  # entries; a reader further behind compares the whole
 DECISIONS_KEPT = 7 * 86400.0  # seconds, and the change log with them: so long a decision can be made again
 
