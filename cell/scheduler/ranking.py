@@ -22,7 +22,8 @@ from cellcloud.model.policy import Policy
 class _Answer:
     """An answer under way: tables of what many servers share, and the numbers of each."""
 
-    hosts: dict[str, int] = field(default_factory=dict)
+    places: dict[int, int] = field(default_factory=dict)
+    hosts: list[str] = field(default_factory=list)
     zones: list[str] = field(default_factory=list)
     ranked: list[tuple[int, ...]] = field(default_factory=list)
     refused: list[dict[str, int]] = field(default_factory=list)
@@ -66,11 +67,32 @@ def choose(view: View, batch: RankBatch) -> _Answer:
     """Hosts for each server, taken from the view's snapshot, pending for nobody yet."""
     answer = _Answer()
     shadow = None if view.shadow is None else parsed(view.shadow)
+    kinds = [_Kind(shape) for shape in batch.shapes]
     for members in _groups(batch):
-        shape = batch.shapes[members[0][1]]
         excluded = tuple(dict.fromkeys(host for one in members for host in batch.exclude.get(one[0], ())))
-        _choose_together(view, answer, shape, members, excluded, shadow)
+        _choose_together(view, answer, kinds[members[0][1]], members, excluded, shadow)
     return answer
+
+
+class _Kind:
+    """A shape of the batch, its request made ready once. ``malformed``: what is wrong with it."""
+
+    def __init__(self, shape: Shape) -> None:
+        self.resources = shape.resources
+        self.props = {name: str(value) for name, value in shape.image_properties.items()}
+        self.malformed = ""
+        self.request: Request | None = None
+        self._holding: tuple[Share, Holding] | None = None
+        try:
+            self.request = _request(shape)
+        except errors.Invalid as error:
+            self.malformed = error.message
+
+    def holding(self, share: Share) -> Holding:
+        """What the log will say of a share."""
+        if self._holding is None or self._holding[0] is not share:
+            self._holding = (share, _holding(share, self.props))
+        return self._holding[1]
 
 
 def _groups(batch: RankBatch) -> Iterator[Sequence[tuple[str, int, int]]]:
@@ -83,31 +105,30 @@ def _groups(batch: RankBatch) -> Iterator[Sequence[tuple[str, int, int]]]:
 def _choose_together(
     view: View,
     answer: _Answer,
-    shape: Shape,
+    kind: _Kind,
     members: Sequence[tuple[str, int, int]],
     excluded: tuple[str, ...],
     shadow: Policy | None,
 ) -> None:
     """Hosts for the servers of one request; when not all fit, for as many as do."""
     snapshot = view.snapshot
-    try:
-        request = _request(shape, [one[0] for one in members], excluded)
-        known = any(snapshot.hosts_of.get(server_id) for server_id in request.servers)
-        choice = Choice() if known else _decide(view, answer, request, members[0][2], shadow)
-    except errors.Invalid as error:
+    if kind.request is None:
         for _ in members:
-            answer.malformed[len(answer.ranked)] = error.message
+            answer.malformed[len(answer.ranked)] = kind.malformed
             _refuse(answer, {})
         return
+    request = replace(kind.request, servers=tuple(one[0] for one in members))
+    if excluded:
+        request = replace(request, ignore_hosts=excluded)
+    known = any(snapshot.hosts_of.get(server_id) for server_id in request.servers)
+    choice = Choice() if known else _decide(view, answer, request, members[0][2], shadow)
     if choice.hosts:
-        props = {name: str(value) for name, value in shape.image_properties.items()}
-        for server_id, places in zip(request.servers, choice.hosts, strict=True):
-            _accept(snapshot, answer, server_id, places, props)
+        _accept(snapshot, answer, kind, request.servers, choice.hosts)
     elif len(members) > 1:
         for one in members:
-            _choose_together(view, answer, shape, [one], excluded, shadow)
+            _choose_together(view, answer, kind, [one], excluded, shadow)
     elif known:
-        _repeat(snapshot, answer, shape, request.servers[0])
+        _repeat(snapshot, answer, kind, request.servers[0])
     else:
         _refuse(answer, choice.refused)
 
@@ -131,9 +152,10 @@ def _decide(view: View, answer: _Answer, request: Request, seed: int, shadow: Po
     return choice
 
 
-def _request(shape: Shape, servers: Sequence[str], excluded: tuple[str, ...]) -> Request:
+def _request(shape: Shape) -> Request:
+    """A request for servers that are still to be named. Raises Invalid."""
     return requests.make(
-        servers=servers,
+        servers=(),
         project_id=shape.project_id,
         flavor=shape.flavor,
         image_id=shape.image_id,
@@ -145,41 +167,43 @@ def _request(shape: Shape, servers: Sequence[str], excluded: tuple[str, ...]) ->
         claimed=shape.resources,
         alternates=max(shape.alternates, 0),
         group=shape.group,
-        ignore_hosts=excluded,
         destination=Destination(host=shape.host) if shape.host else None,
     )
 
 
 def _accept(
-    snapshot: Snapshot, answer: _Answer, server_id: str, places: Sequence[int], props: Mapping[str, str]
+    snapshot: Snapshot, answer: _Answer, kind: _Kind, servers: Sequence[str], choices: Sequence[Sequence[int]]
 ) -> None:
-    share = snapshot.share_of_server(server_id)
-    holding = _holding(share, props)
-    if not answer.holdings or answer.holdings[-1] != holding:
-        answer.holdings.append(holding)
-    host = snapshot.states[places[0]].host
-    answer.chosen[len(answer.ranked)] = (server_id, Pending(host, answer.holdings[-1]))
-    others = places if share.placed is None else places[:1]  # what it would take elsewhere is another thing
-    _append(snapshot, answer, [snapshot.states[place].host for place in others])
-    answer.takes.append(len(answer.holdings) - 1)
+    states, known = snapshot.states, answer.places
+    for server_id, places in zip(servers, choices, strict=True):
+        share = snapshot.share_of_server(server_id)
+        holding = kind.holding(share)
+        if not answer.holdings or (answer.holdings[-1] is not holding and answer.holdings[-1] != holding):
+            answer.holdings.append(holding)
+        answer.chosen[len(answer.ranked)] = (server_id, Pending(states[places[0]].host, holding))
+        # what a server with a place on NUMA cells would take elsewhere is another thing
+        offered = places if share.placed is None else places[:1]
+        for place in offered:
+            if place not in known:
+                known[place] = len(known)
+                answer.hosts.append(states[place].host)
+                answer.zones.append(states[place].zone)
+        answer.ranked.append(tuple([known[place] for place in offered]))
+        answer.why.append(-1)
+        answer.takes.append(len(answer.holdings) - 1)
 
 
-def _repeat(snapshot: Snapshot, answer: _Answer, shape: Shape, server_id: str) -> None:
+def _repeat(snapshot: Snapshot, answer: _Answer, kind: _Kind, server_id: str) -> None:
     """A server that has its claim is where it is."""
-    _append(snapshot, answer, [snapshot.states[min(snapshot.hosts_of[server_id])].host])
-    answer.holdings.append(Holding(resources=shape.resources))
-    answer.takes.append(len(answer.holdings) - 1)
-
-
-def _append(snapshot: Snapshot, answer: _Answer, hosts: Sequence[str]) -> None:
-    numbers = []
-    for host in hosts:
-        if host not in answer.hosts:
-            answer.hosts[host] = len(answer.hosts)
-            answer.zones.append(snapshot.states[snapshot.positions_of[host][0]].zone)
-        numbers.append(answer.hosts[host])
-    answer.ranked.append(tuple(numbers))
+    place = min(snapshot.hosts_of[server_id])
+    if place not in answer.places:
+        answer.places[place] = len(answer.places)
+        answer.hosts.append(snapshot.states[place].host)
+        answer.zones.append(snapshot.states[place].zone)
+    answer.ranked.append((answer.places[place],))
     answer.why.append(-1)
+    answer.holdings.append(Holding(resources=kind.resources))
+    answer.takes.append(len(answer.holdings) - 1)
 
 
 def _refuse(answer: _Answer, refused: dict[str, int]) -> None:

@@ -32,6 +32,7 @@ Codes = npt.NDArray[np.int32]
 Places = Amounts
 """Positions of hosts, in the order in which equal ones are preferred."""
 MOST = 1 << 60  # of anything; sums of amounts stay within int64
+SHARES_KEPT = 4096
 MOST_DEVICES = 100  # source: Nova's PCIWeigher
 TABLES_KEPT = 8192
 REPORTED_KEPT = 64
@@ -133,6 +134,8 @@ class Snapshot:
         self._reported: dict[Hashable, _Reported] = {}
         self._with: dict[tuple[str, str], Amounts] = {}
         self._held: dict[str, _Held] = {}
+        self._last_claimed = (Holding(), share_of(Holding()))
+        self._amounts: dict[int, tuple[Share, Amounts, Amounts]] = {}  # by identity: the share is kept with them
         self._reports: list[int] = []
         self._owner: dict[str, tuple[str, str]] = {}
         self._aggregates: dict[int, Aggregate] = {}
@@ -294,7 +297,9 @@ class Snapshot:
         """Note that a server is on a host. A second time, or a host that is not known, is no matter."""
         positions = self.positions_of.get(host)
         if server_id not in self._held and positions:
-            self.take(server_id, positions[0], share_of(holding))
+            if holding is not self._last_claimed[0]:
+                self._last_claimed = (holding, share_of(holding))
+            self.take(server_id, positions[0], self._last_claimed[1])
             self.place(server_id, positions[0], holding.image_props)
 
     def take(self, server_id: str, position: int, share: Share) -> None:
@@ -347,8 +352,9 @@ class Snapshot:
         share = held.share or (share_of(holding) if holding is not None else None)
         if share is not None:
             self._move(held.position, share, -1, building=held.report == self._reports[held.position])
-        self.topologies.remove(held.position, server_id)
-        self._weigh_devices(held.position)
+        if share is None or share.placed is not None:
+            self.topologies.remove(held.position, server_id)
+            self._weigh_devices(held.position)
 
     def share_of_server(self, server_id: str) -> Share:
         """What was subtracted for a server. Raises KeyError when nothing was."""
@@ -367,17 +373,32 @@ class Snapshot:
         self._note(position)
 
     def _move(self, position: int, share: Share, sign: int, *, building: bool = True) -> None:
-        for name, amount in share.resources.items():
-            if amount:
-                self._free[self._row(name), position] -= sign * amount
-        figures = self._figures[:, position]
-        figures[Figure.free_ram_mb] -= sign * share.memory_mb
-        figures[Figure.free_disk_mb] -= sign * share.disk_mb
-        figures[Figure.vcpus_used] += sign * share.vcpus
-        figures[Figure.num_instances] += sign
-        if share.building and building:
-            figures[Figure.num_io_ops] += sign
+        free, figures = self._amounts_of(share)
+        if sign > 0:
+            self._free[:, position] -= free
+            self._figures[:, position] += figures
+        else:
+            self._free[:, position] += free
+            self._figures[:, position] -= figures
+        if share.building and not building:
+            self._figures[Figure.num_io_ops, position] -= sign
         self._note(position)
+
+    def _amounts_of(self, share: Share) -> tuple[Amounts, Amounts]:
+        """What a share adds to the use of each resource class, and to each figure; worked out once for each share."""
+        known = self._amounts.get(id(share))
+        if known is not None and len(known[1]) == len(self.classes):
+            return known[1], known[2]
+        rows = {self._row(name): amount for name, amount in share.resources.items() if amount}
+        free, figures = np.zeros(len(self.classes), dtype=np.int64), np.zeros(len(Figure), dtype=np.int64)
+        free[list(rows)] = list(rows.values())
+        figures[Figure.free_ram_mb], figures[Figure.free_disk_mb] = -share.memory_mb, -share.disk_mb
+        figures[Figure.vcpus_used], figures[Figure.num_instances] = share.vcpus, 1
+        figures[Figure.num_io_ops] = share.building
+        if len(self._amounts) >= SHARES_KEPT:
+            self._amounts.clear()
+        self._amounts[id(share)] = (share, free, figures)
+        return free, figures
 
     # ---- writing ---------------------------------------------------------------------------------------------------
     def _second_name(self, state: HostState, name: tuple[str, str]) -> str | None:
