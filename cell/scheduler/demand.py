@@ -6,19 +6,15 @@ provider here.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
-from cell.scheduler.request import MOST, SHAPES_KEPT, Shape
-from cellcloud import errors
+from cell.scheduler.request import SHAPES_KEPT, Shape
 from cellcloud.model.policy import Options
 
 DISABLED_TRAIT = "COMPUTE_STATUS_DISABLED"
 THREADS_TRAIT = "HW_CPU_HYPERTHREADING"
-_SPEC = re.compile(r"(resources|trait)([a-zA-Z0-9_-]{1,64})?:(.*)", re.DOTALL)
-_CLASS = re.compile(r"[A-Z][A-Z0-9_]{0,254}")
 _TRAIT_PREFIXES = {
     "hw_cdrom_bus": "COMPUTE_STORAGE_BUS",
     "hw_disk_bus": "COMPUTE_STORAGE_BUS",
@@ -42,7 +38,7 @@ class Demand:
 @lru_cache(maxsize=SHAPES_KEPT)
 def demands_of(shape: Shape, *, pinned_only: bool = False) -> tuple[Demand, ...]:
     """What a host must give: the first, or else the next. There are two when dedicated CPUs are asked for: PCPUs, or
-    VCPUs of hosts that do not tell them apart (unless ``pinned_only``). Raises Invalid for a malformed extra spec."""
+    VCPUs of hosts that do not tell them apart (unless ``pinned_only``)."""
     policy = _cpu_policy(shape)
     first = _demand(shape, pinned=True)
     if policy != "dedicated" or pinned_only:
@@ -69,9 +65,9 @@ def _cpu_policy(shape: Shape) -> str | None:
 
 
 def _demand(shape: Shape, *, pinned: bool) -> Demand:
-    resources, traits = _explicit(shape)
+    resources = dict(shape.asked.resources)
     if pinned:
-        _pin(shape, resources, traits)
+        _pin(shape, resources)
     flavor = shape.flavor
     if "VCPU" not in resources and "PCPU" not in resources:
         resources["VCPU"] = flavor.vcpus
@@ -80,62 +76,31 @@ def _demand(shape: Shape, *, pinned: bool) -> Demand:
     resources.setdefault("DISK_GB", root + flavor.ephemeral_gb - (-flavor.swap_mb // 1024))
     if shape.claimed and shape.claimed != flavor.resources():
         resources |= shape.claimed
+    threads = _thread_trait(shape) if pinned else {}
+    image = shape.image_props.get("traits_required")
+    traits = frozenset(image) if isinstance(image, tuple) else frozenset()
     return Demand(
         resources={name: amount for name, amount in resources.items() if amount},
-        required=frozenset(name for name, kind in traits if kind == "required"),
-        forbidden=frozenset(name for name, kind in traits if kind == "forbidden"),
+        required=shape.asked.required | threads.get("require", frozenset()) | traits,
+        forbidden=shape.asked.forbidden | threads.get("isolate", frozenset()),
     )
 
 
-def _explicit(shape: Shape) -> tuple[dict[str, int], set[tuple[str, str]]]:
-    """What extra specs and the image's properties name."""
-    resources: dict[str, int] = {}
-    groups: dict[tuple[str, str], int] = {}
-    traits = {(name, "required") for name in _texts(shape.image_props.get("traits_required", ()))}
-    for key, value in shape.flavor.extra_specs.items():
-        if (found := _SPEC.fullmatch(key)) is None:
-            continue
-        kind, group, name = found.groups()
-        if kind == "resources":
-            groups[group or "", name] = _amount(key, name, value)
-        elif value in ("required", "forbidden"):
-            traits.add((name, value))
-        else:
-            raise errors.Invalid(f"Extra spec {key[:100]!r} must be required or forbidden.")
-    for (_, name), amount in groups.items():
-        resources[name] = resources.get(name, 0) + amount
-    return resources, traits
-
-
-def _texts(value: object) -> tuple[str, ...]:
-    return tuple(value) if isinstance(value, tuple) else ()
-
-
-def _amount(key: str, name: str, value: str) -> int:
-    if not _CLASS.fullmatch(name):
-        raise errors.Invalid(f"Extra spec {key[:100]!r} names no resource class.")
-    try:
-        amount = int(value)
-    except ValueError:
-        amount = -1
-    if not 0 <= amount <= MOST:
-        raise errors.Invalid(f"Extra spec {key[:100]!r} must be a whole number from 0.")
-    return amount
-
-
-def _pin(shape: Shape, resources: dict[str, int], traits: set[tuple[str, str]]) -> None:
+def _pin(shape: Shape, resources: dict[str, int]) -> None:
     """Dedicated CPUs are PCPUs. Source: Nova's _translate_pinning_policies."""
     policy, guest = _cpu_policy(shape), shape.topology.guest
-    if guest is not None and policy in ("dedicated", "mixed"):
-        pinned = shape.flavor.vcpus
-        if policy == "mixed":
-            pinned = sum(len(cell.pcpuset) for cell in guest.cells)
-            resources["VCPU"] = shape.flavor.vcpus - pinned
-        resources["PCPU"] = pinned + (guest.emulator_threads_policy == "isolate")
-    specs = shape.flavor.extra_specs
-    threads = specs.get("hw:cpu_thread_policy")
-    if threads in (None, "prefer"):
-        threads = threads or str(shape.image_props.get("hw_cpu_thread_policy", ""))
-    wanted = {"isolate": "forbidden", "require": "required"}.get(threads or "")
-    if wanted:
-        traits.add((THREADS_TRAIT, wanted))
+    if guest is None or policy not in ("dedicated", "mixed"):
+        return
+    pinned = shape.flavor.vcpus
+    if policy == "mixed":
+        pinned = sum(len(cell.pcpuset) for cell in guest.cells)
+        resources["VCPU"] = shape.flavor.vcpus - pinned
+    resources["PCPU"] = pinned + (guest.emulator_threads_policy == "isolate")
+
+
+def _thread_trait(shape: Shape) -> dict[str, frozenset[str]]:
+    """The policy for the threads of a core, and the trait that goes with it."""
+    policy = shape.flavor.extra_specs.get("hw:cpu_thread_policy")
+    if policy in (None, "prefer"):
+        policy = str(shape.image_props.get("hw_cpu_thread_policy", policy))
+    return {str(policy): frozenset([THREADS_TRAIT])}

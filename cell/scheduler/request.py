@@ -13,7 +13,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
+from cell.scheduler import extra_specs as specs_of_flavors
 from cell.scheduler import image_properties as properties_of_images
+from cell.scheduler.extra_specs import MOST, Asked
 from cell.scheduler.image_properties import Value
 from cell.scheduler.numa_request import topology_request
 from cellcloud import errors
@@ -24,7 +26,6 @@ from cellcloud.model.pci import PciRequest
 from cellcloud.model.placement import Destination, PlacedGroup, SelectRequest
 
 SHAPES_KEPT = 4096
-MOST = 1 << 53  # of anything a request takes: exact in every column
 QUERY_DEPTH = 16
 QUERY_TERMS = 1000
 QUERY_OPERATORS = frozenset(["=", "<", ">", "in", "<=", ">=", "not", "or", "and"])
@@ -37,7 +38,8 @@ class Shape:
     """Compared by identity: ``shape_of`` makes one object of equal shapes.
 
     ``query``: the condition of the JSON filter, or None. ``near``: the network a host's address must be in, or None.
-    ``claimed``: what the claim takes where it is fixed beforehand, else empty. ``image_id`` None: booted from a volume.
+    ``asked``: what extra specs ask of Placement. ``claimed``: what the claim takes where it is fixed beforehand, else
+    empty. ``image_id`` None: booted from a volume.
     """
 
     project_id: str
@@ -49,6 +51,7 @@ class Shape:
     query: list[object] | None
     near: Network | None
     topology: TopologyRequest
+    asked: Asked
     claimed: Mapping[str, int]
     volume_backed: bool
     rebuild: bool
@@ -212,6 +215,7 @@ def shape_of(
         query=None if query is None else _query(query),
         near=None if near is None else _network(near),
         topology=topology_request(flavor, props, pci_requests),
+        asked=specs_of_flavors.read(flavor.extra_specs),
         claimed=dict(claimed),
         volume_backed=volume_backed,
         rebuild=rebuild,

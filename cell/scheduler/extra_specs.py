@@ -1,0 +1,54 @@
+"""What a flavor's extra specs ask of Placement: ``resources:CLASS`` amounts and ``trait:NAME`` required or forbidden.
+
+Source: Nova's ResourceRequest. Nova ignores a malformed one; here the request is refused and says which it is.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from cellcloud import errors
+
+MOST = 1 << 53  # of anything a request takes: exact in every column
+_SPEC = re.compile(r"(resources|trait)([a-zA-Z0-9_-]{1,64})?:(.*)", re.DOTALL)
+_CLASS = re.compile(r"[A-Z][A-Z0-9_]{0,254}")
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """``resources``: resource class -> amount, summed over numbered groups: a host is one provider here."""
+
+    resources: Mapping[str, int]
+    required: frozenset[str]
+    forbidden: frozenset[str]
+
+
+def read(specs: Mapping[str, str]) -> Asked:
+    """What the specs ask for. Raises Invalid."""
+    resources: dict[str, int] = {}
+    traits: dict[str, set[str]] = {"required": set(), "forbidden": set()}
+    for key, value in specs.items():
+        if (found := _SPEC.fullmatch(key)) is None:
+            continue
+        kind, _, name = found.groups()
+        if kind == "resources":
+            resources[name] = resources.get(name, 0) + _amount(key, name, value)
+        elif value in traits:
+            traits[value].add(name)
+        else:
+            raise errors.Invalid(f"Extra spec {key[:100]!r} must be required or forbidden.")
+    return Asked(resources, frozenset(traits["required"]), frozenset(traits["forbidden"]))
+
+
+def _amount(key: str, name: str, value: str) -> int:
+    if not _CLASS.fullmatch(name):
+        raise errors.Invalid(f"Extra spec {key[:100]!r} names no resource class.")
+    try:
+        amount = int(value)
+    except ValueError:
+        amount = -1
+    if not 0 <= amount <= MOST:
+        raise errors.Invalid(f"Extra spec {key[:100]!r} must be a whole number from 0.")
+    return amount
