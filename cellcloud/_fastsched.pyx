@@ -27,7 +27,7 @@ import numpy as np
 from cellcloud._fastsched_py import EXACT, LARGEST_SIGNATURE, MOST_TIMES, Index as Reference, finite, whole
 
 cimport cython
-from libc.stdint cimport int32_t, int64_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 
 cdef extern from *:
     """
@@ -44,7 +44,8 @@ cdef extern from *:
     int fastsched_level() noexcept nogil
 
 cdef enum:
-    GROUP = 64  # rows of a group: bits of a mask
+    GROUP = 64  # rows of a group
+    HALF = 32  # bits of a word
     FAN = 16  # children of a node
     LEVELS = 8
     MOST = 32  # MOST_COLUMNS
@@ -120,6 +121,7 @@ cdef class _Class:
     # By signature: -1 passes or 0; how many before it pass; its row of the factors.
     cdef int32_t[::1] passes
     cdef int32_t[::1] before
+    cdef uint32_t[::1] words  # by group two: which rows have a signature that passes; shared with classes of that kind
     cdef int32_t[::1] tariff
     cdef double[:, ::1] factors
     cdef bint floors[MOST]
@@ -167,6 +169,7 @@ cdef class Index:
     cdef list classes  # by id: _Class or None
     cdef object scale  # (K,) powers of two that make the raw values whole
     cdef Py_ssize_t signatures  # all hosts' are below
+    cdef dict words  # passes as bytes: the words of all classes with these
     cdef _Rows rows
     cdef _Ranking best
     cdef _Seeker seeker
@@ -177,7 +180,7 @@ cdef class Index:
         self.wide = Reference(resources, floors)  # refuses what is absurd
         self.resources, self.floors = resources, [bool(floor) for floor in floors]
         self.columns = len(self.floors)
-        self.classes, self.wide_ids = [], {}
+        self.classes, self.wide_ids, self.words = [], {}, {}
         self.best, self.seeker = _Ranking(), _Seeker()
         self.load(np.zeros(0, np.int32), np.zeros((self.resources, 0), np.int64), np.zeros((self.columns, 0)))
 
@@ -196,6 +199,7 @@ cdef class Index:
         for cls in self.classes:
             if cls is not None:
                 total += cls.nbytes()
+        total += sum(words.nbytes for words in self.words.values())
         return total + self.rows.nbytes()
 
     def load(self, signature, free, raw):
@@ -213,6 +217,7 @@ cdef class Index:
         self.wide, self.scale = None, scale
         self.signatures = int(kinds.max()) + 1 if len(kinds) else 0
         scaled = (values * scale[:, None]).astype(np.int32)
+        self.words = {}
         self.rows = _Rows((kinds + 1).astype(np.int32), amounts.astype(np.int32), scaled)
         for cls in self.classes:
             if cls is not None:
@@ -259,12 +264,24 @@ cdef class Index:
             for cls in self.classes:
                 if cls is not None:
                     _tabulate(cls, self.signatures)
+        if self.rows.values[self.rows.cell(self.rows.row_of[place], 0)] != kind + 1:
+            self._mark(self.rows.row_of[place], kind)
         row[0] = <int32_t>(kind + 1)
         for column in range(self.resources):
             row[1 + column] = amounts[column]
         for column in range(self.columns):
             row[1 + self.resources + column] = <int32_t>scaled[column]
         self.rows.write(self.rows.row_of[place], row)
+
+    cdef object _mark(self, Py_ssize_t row, Py_ssize_t kind):
+        """A row has another signature: it passes where that one does."""
+        cdef uint32_t bit = (<uint32_t>1) << (row % HALF)
+        cdef uint32_t[::1] words
+        for key, words in self.words.items():
+            if kind < len(key) and key[kind]:
+                words[row // HALF] |= bit
+            else:
+                words[row // HALF] &= ~bit
 
     def row(self, position):
         cdef Py_ssize_t place, column
@@ -307,6 +324,10 @@ cdef class Index:
             cls.step[column] = int(cls.given_step[column] * self.scale[column])
             cls.floors[column] = self.floors[column]
         _tabulate(cls, self.signatures)
+        key = cls.given_passes.tobytes()
+        if key not in self.words:
+            self.words[key] = _words(rows, cls)
+        cls.words = self.words[key]
         cls.bound = np.full(rows.nodes * FAN, NEVER)
         cls.node_era = np.zeros(rows.nodes, dtype=np.int64)
         cls.shadow = None
@@ -327,6 +348,8 @@ cdef class Index:
     def drop_class(self, class_id):
         self._class(class_id)
         self.classes[class_id] = None
+        used = {(<_Class>cls).given_passes.tobytes() for cls in self.classes if cls is not None}
+        self.words = {key: words for key, words in self.words.items() if key in used}
         if self.wide is not None:
             self.wide.drop_class(self.wide_ids.pop(class_id))
 
@@ -481,6 +504,13 @@ def _scale_of(values, steps, given=None):
             return None
         scale[column] = factor
     return scale
+
+
+def _words(_Rows rows, _Class cls):
+    """Which rows have a signature that passes, as bits."""
+    values = np.asarray(rows.values)[: rows.groups * rows.width].reshape(rows.groups, -1, GROUP)
+    passes = np.asarray(cls.passes)[values[:, 0]] != 0
+    return np.packbits(passes, axis=1, bitorder="little").reshape(-1).view(np.uint32).copy()
 
 
 def _tabulate(_Class cls, Py_ssize_t signatures):

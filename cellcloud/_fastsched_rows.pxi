@@ -28,6 +28,7 @@ cdef class _Rows:
     cdef int64_t logged
     cdef Py_ssize_t ring
     cdef int32_t[::1] log_row
+    cdef int32_t[::1] log_span  # by full group of the log: the highest of each raw value, the lowest of each
 
     def __init__(self, signature, free, raw):
         """``signature`` (N,) from 1, ``free`` (R, N), ``raw`` (K, N), all whole numbers that fit int32."""
@@ -52,6 +53,7 @@ cdef class _Rows:
         self.values = values
         self.hidden = np.zeros(self.groups, dtype=np.uint64)
         self.log_row = np.zeros(self.ring, dtype=np.int32)
+        self.log_span = np.zeros(self.ring // GROUP * 2 * self.columns, dtype=np.int32)
         self.logged = 0
         self.levels = self.nodes = 0
         entries = self.groups
@@ -88,7 +90,7 @@ cdef class _Rows:
     cdef size_t nbytes(self):
         return sizeof(int32_t) * (
             self.values.shape[0] + self.row_of.shape[0] + self.position_of.shape[0] + self.summary.shape[0]
-            + self.first.shape[0] + self.log_row.shape[0] + 2 * self.hidden.shape[0]
+            + self.first.shape[0] + self.log_row.shape[0] + self.log_span.shape[0] + 2 * self.hidden.shape[0]
         )
 
     cdef inline Py_ssize_t at(self, Py_ssize_t group, Py_ssize_t column) noexcept nogil:
@@ -121,13 +123,30 @@ cdef class _Rows:
                     self._lower(row, column, 1 + column + columns, old, values[column])
         self.log_row[self.logged % self.ring] = <int32_t>row
         self.logged += 1
+        if self.logged % GROUP == 0:
+            self._span_log(self.log_group(self.logged - 1))
+
+    cdef void _span_log(self, Py_ssize_t group) noexcept nogil:
+        """Sum up a group of the log that is full."""
+        cdef Py_ssize_t column, lane, base, at = (group - self.groups) * 2 * self.columns
+        cdef int32_t value, top, bottom
+        for column in range(self.columns):
+            base = self.at(group, 1 + self.resources + column)
+            top, bottom = NONE, UNKNOWN
+            for lane in range(GROUP):
+                value = self.values[base + lane]
+                if value > top:
+                    top = value
+                if value < bottom:
+                    bottom = value
+            self.log_span[at + column], self.log_span[at + self.columns + column] = top, bottom
 
     cdef void _lift(
         self, Py_ssize_t row, Py_ssize_t column, Py_ssize_t at, int32_t old, int32_t new
     ) noexcept nogil:
         """A value became another: the highest of each group and node above it follows."""
         cdef Py_ssize_t child = row // GROUP, base = self.at(child, column), place, lane
-        cdef int32_t was, now
+        cdef int32_t was, now, value
         cdef int level
         for level in range(self.levels):
             place = ((self.start[level] + child // FAN) * self.summed + at) * FAN + child % FAN
@@ -140,7 +159,9 @@ cdef class _Rows:
                 now = NONE
                 if level == 0:
                     for lane in range(GROUP):
-                        now = max(now, self.values[base + lane])
+                        value = self.values[base + lane]
+                        if value > now:
+                            now = value
                 else:
                     for lane in range(FAN):
                         now = max(now, self.summary[base + lane])
@@ -156,7 +177,7 @@ cdef class _Rows:
     ) noexcept nogil:
         """The same for the lowest."""
         cdef Py_ssize_t child = row // GROUP, base = self.at(child, column), place, lane
-        cdef int32_t was, now
+        cdef int32_t was, now, value
         cdef int level
         for level in range(self.levels):
             place = ((self.start[level] + child // FAN) * self.summed + at) * FAN + child % FAN
@@ -169,7 +190,9 @@ cdef class _Rows:
                 now = UNKNOWN
                 if level == 0:
                     for lane in range(GROUP):
-                        now = min(now, self.values[base + lane])
+                        value = self.values[base + lane]
+                        if value < now:
+                            now = value
                 else:
                     for lane in range(FAN):
                         now = min(now, self.summary[base + lane])

@@ -9,7 +9,7 @@ cdef _Class _shadow(_Rows rows, _Class cls):
         shadow.eras = np.zeros((1, 4, rows.columns), dtype=np.int32)
         cls.shadow = shadow
     shadow.asked, shadow.asked_column, shadow.asked_amount = cls.asked, cls.asked_column, cls.asked_amount
-    shadow.passes, shadow.before, shadow.tariff = cls.passes, cls.before, cls.tariff
+    shadow.passes, shadow.words, shadow.tariff = cls.passes, cls.words, cls.tariff
     shadow.factors, shadow.floors, shadow.weighed = cls.factors, cls.floors, cls.weighed
     shadow.slopes = np.zeros((cls.factors.shape[0], rows.columns), dtype=np.float32)
     return shadow
@@ -36,12 +36,16 @@ cdef Py_ssize_t _span(_Rows rows, _Class cls, int32_t *low, int32_t *high) noexc
             if not cls.weighed[column]:
                 continue
             for lane in range(GROUP):
-                value = rows.values[base + lane] if mask[lane] else NONE
-                top[column][lane] = max(top[column][lane], value)
+                value = rows.values[base + lane]
+                value = value if mask[lane] else <int32_t>NONE
+                if value > top[column][lane]:
+                    top[column][lane] = value
             if not cls.floors[column]:
                 for lane in range(GROUP):
-                    value = rows.values[base + lane] if mask[lane] else UNKNOWN
-                    bottom[column][lane] = min(bottom[column][lane], value)
+                    value = rows.values[base + lane]
+                    value = value if mask[lane] else <int32_t>UNKNOWN
+                    if value < bottom[column][lane]:
+                        bottom[column][lane] = value
     for column in range(rows.columns):
         low[column], high[column] = UNKNOWN, NONE
         for lane in range(GROUP):

@@ -79,15 +79,17 @@ cdef inline int32_t _raw(_Rows rows, _Class cls, Py_ssize_t row, Py_ssize_t colu
 
 cdef bint _mask(_Rows rows, _Class cls, Py_ssize_t group, int32_t *mask) noexcept nogil:
     """-1 for the rows of a group that pass and have room, else 0. Returns whether there is one."""
-    cdef Py_ssize_t lane, base = rows.at(group, 0), signs = ((group // FAN) * rows.summed) * FAN + group % FAN
+    cdef Py_ssize_t lane, half, base = rows.at(group, 0)
     cdef int32_t amount, some = 0
+    cdef uint32_t word
     cdef int i
-    if group < rows.groups and rows.summary[signs] == rows.summary[signs + FAN]:
-        amount = cls.passes[rows.values[base]]
-        if not amount:
+    if group < rows.groups:
+        if not (cls.words[2 * group] | cls.words[2 * group + 1]):
             return False
-        for lane in range(GROUP):
-            mask[lane] = amount
+        for half in range(2):
+            word = cls.words[2 * group + half]
+            for lane in range(HALF):
+                mask[half * HALF + lane] = -<int32_t>((word >> lane) & 1)
     else:
         for lane in range(GROUP):
             mask[lane] = cls.passes[rows.values[base + lane]]
@@ -389,9 +391,7 @@ cdef void _stretch(_Rows rows, _Class cls) noexcept nogil:
     """Let the extremes cover what the log says since the class was last used."""
     cdef int32_t mask[GROUP]
     cdef int64_t entry = cls.seen
-    cdef Py_ssize_t group, lane, end, column, base, i
-    cdef int32_t top, bottom
-    cdef bint beyond
+    cdef Py_ssize_t group, lane, end
     while entry < rows.logged:
         group, lane = rows.log_group(entry), entry % GROUP
         end = min(<int64_t>GROUP, lane + rows.logged - entry)
@@ -401,20 +401,25 @@ cdef void _stretch(_Rows rows, _Class cls) noexcept nogil:
                 if _fits(rows, cls, group * GROUP + lane):
                     _stretch_by(rows, cls, group * GROUP + lane, _logged(rows, group, lane))
             continue
-        if not _mask(rows, cls, group, mask):
+        if end - lane == GROUP and not _spans_more(rows, cls, group):
             continue
-        beyond = False
-        for column in range(rows.columns):
-            base = rows.at(group, 1 + rows.resources + column)
-            top, bottom = NONE, UNKNOWN
-            for i in range(GROUP):
-                top = max(top, rows.values[base + i] if mask[i] else NONE)
-                bottom = min(bottom, rows.values[base + i] if mask[i] else UNKNOWN)
-            beyond = beyond or top > cls.high[column] or bottom < cls.low[column]
-        if beyond:
+        if _mask(rows, cls, group, mask):
             for lane in range(lane, end):
                 if mask[lane]:
                     _stretch_by(rows, cls, group * GROUP + lane, _logged(rows, group, lane))
+
+
+cdef inline bint _spans_more(_Rows rows, _Class cls, Py_ssize_t group) noexcept nogil:
+    """Whether a full group of the log has a raw value beyond the extremes, in a host that fits or not."""
+    cdef Py_ssize_t column, at = (group - rows.groups) * 2 * rows.columns
+    for column in range(rows.columns):
+        if not cls.weighed[column]:
+            continue
+        if rows.log_span[at + column] > cls.high[column]:
+            return True
+        if not cls.floors[column] and rows.log_span[at + rows.columns + column] < cls.low[column]:
+            return True
+    return False
 
 
 cdef inline int32_t _logged(_Rows rows, Py_ssize_t group, Py_ssize_t lane) noexcept nogil:
@@ -460,7 +465,7 @@ cdef double _visit(_Rows rows, _Class cls, _Ranking best, Py_ssize_t group) noex
     """Offer a group's rows. Returns a tight bound of their scores."""
     cdef int32_t mask[GROUP]
     cdef float upper[GROUP]
-    cdef float top = LEAST
+    cdef float value, top = LEAST
     cdef double bound, score
     cdef Py_ssize_t lane, row
     cdef int i
@@ -469,8 +474,11 @@ cdef double _visit(_Rows rows, _Class cls, _Ranking best, Py_ssize_t group) noex
         return NEVER
     _upper(rows, cls, group, upper)
     for lane in range(GROUP):
-        upper[lane] = upper[lane] if mask[lane] else LEAST
-        top = max(top, upper[lane])
+        value = upper[lane]
+        value = value if mask[lane] else LEAST
+        upper[lane] = value
+        if value > top:
+            top = value
     if top < best.threshold:
         return top
     bound = NEVER
