@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 
 from cellcloud.model.host import HostState
+from cellcloud.model.numa import Topology
+from cellcloud.model.occupancy import find_defect
 
 MOST = 1 << 50
 """Of anything a host can have: sums of amounts stay within int64, and each is exact as a float64."""
@@ -43,15 +45,7 @@ def _fault_of_details(state: HostState) -> str | None:
     for metric in state.metrics:
         if not isinstance(metric.value, int | float) or not math.isfinite(metric.value):
             return f"metric {metric.name} is {metric.value!r}, which is no number"
-    for pool in state.pci_pools:
-        if not _whole(pool.count, least=0):
-            return f"{pool.count!r} PCI devices {pool.vendor_id}:{pool.product_id} cannot be"
-    for cell in state.numa or ():
-        figures = (cell.memory, cell.memory_usage, cell.cpu_usage)
-        pages = [figure for page in cell.mempages for figure in (page.total, page.used, page.reserved)]
-        if not all(_whole(figure, least=0) for figure in (*figures, *pages)):
-            return f"figures of NUMA cell {cell.id} cannot be"
-    return None
+    return find_defect(Topology(cells=state.numa, pools=state.pci_pools))
 
 
 def count_of(text: str) -> int | None:

@@ -11,9 +11,7 @@ from cell.scheduler import numa, pci
 from cell.scheduler.refusal import Refusal
 from cellcloud import errors
 from cellcloud.model.numa import GuestNuma, Placed, Topology, TopologyRequest
-from cellcloud.model.occupancy import consume, consume_cells, release
-
-__all__ = ["Settled", "consume", "find_device_lack", "find_numa_lack", "fit", "release", "settle"]
+from cellcloud.model.occupancy import consume_cells
 
 
 @dataclass(frozen=True, slots=True)
