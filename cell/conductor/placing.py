@@ -7,7 +7,7 @@ so the top may repeat them as often as messages get lost. A hold nobody confirms
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
@@ -21,7 +21,6 @@ from cellcloud.db.claims import Wanted
 from cellcloud.db.engine import Connection, Database, retried
 from cellcloud.db.runs import Lease, LeasedRun
 from cellcloud.lifecycle import Operation
-from cellcloud.model.change import Holding
 from cellcloud.model.decision import Conflict, DecisionBatch, Outcome, RankAnswer, RankBatch, Shape
 from cellcloud.model.placement import ConfirmAnswer, ReserveAnswer
 from cellcloud.model.server import ServerRecord, ServerSpec
@@ -43,18 +42,31 @@ class Asked:
 
 @dataclass(slots=True)
 class _Candidate:
-    """A server on its way to a host: the hosts it may still try, and the races it lost."""
+    """A server on its way to a host: the hosts it may still try (places in the answer), and the races it lost."""
 
     position: int
     asked: Asked
-    hosts: list[tuple[str, str, Holding]]
-    next: int = 0
+    places: tuple[int, ...]
+    tried: int = 0
     conflicts: list[Conflict] = field(default_factory=list)
-    won: bool = False
+    wanted: Wanted | None = None
 
-    def wanted(self) -> Wanted:
-        host, _, holding = self.hosts[self.next]
-        return Wanted(server_id=self.asked.spec.id, host=host, holding=holding)
+    @property
+    def server_id(self) -> str:
+        return self.asked.spec.id
+
+
+@dataclass(frozen=True, slots=True)
+class Won:
+    """A server whose claim is made, and where."""
+
+    spec: ServerSpec
+    host: str
+    zone: str
+
+
+# What else the transaction of some claims stores: (connection, who won, the number of the batch of decisions).
+Store = Callable[[Connection, Sequence[Won], int], Sequence[ServerRecord]]
 
 
 class Placer:
@@ -63,7 +75,7 @@ class Placer:
     def __init__(self, database: Database, scheduler: Scheduler, *, hold_seconds: float) -> None:
         self._database = database
         self._scheduler = scheduler
-        self._hold_seconds = hold_seconds
+        self._store = hold(hold_seconds)
         self._lock = threading.Lock()
         self._waiting: list[tuple[RequestContext, list[Asked], Future[list[ReserveAnswer]]]] = []
         self._leaders = 0
@@ -98,7 +110,7 @@ class Placer:
         asked = [one for _, some, _ in batch for one in some]
         try:
             context = max((context for context, _, _ in batch), key=lambda each: each.budget)
-            answers = place(self._database, self._scheduler, context, asked, hold_seconds=self._hold_seconds)
+            answers = place(self._database, self._scheduler, context, asked, store=self._store)
         except BaseException as error:  # noqa: BLE001 -- each waiting thread raises it
             if len(batch) == 1:
                 batch[0][2].set_exception(error)
@@ -123,7 +135,7 @@ def reserve(
 
 
 def place(
-    database: Database, scheduler: Scheduler, context: RequestContext, asked: Iterable[Asked], *, hold_seconds: float
+    database: Database, scheduler: Scheduler, context: RequestContext, asked: Iterable[Asked], *, store: Store
 ) -> dict[str, ReserveAnswer]:
     """An answer for each server by id: in one question to the scheduler and one transaction, if nobody loses."""
     waiting = {one.spec.id: one for one in asked}
@@ -134,13 +146,23 @@ def place(
             break
         batch = _question(list(waiting.values()), at_least)
         ranked = scheduler.rank(context, batch)
-        made, at_least = _hold(database, list(waiting.values()), batch, ranked, hold_seconds)
+        made, at_least = _claim(database, list(waiting.values()), batch, ranked, store)
         answers |= made
         waiting = {one: each for one, each in waiting.items() if one not in made}
     for server_id in waiting:
         detail = "others took the room on every host that was tried"
         answers[server_id] = ReserveAnswer(server_id=server_id, outcome="refused", reason=NO_HOST, detail=detail)
     return answers
+
+
+def hold(seconds: float) -> Store:
+    """Stores the winners as held for so long."""
+
+    def store(connection: Connection, won: Sequence[Won], decision: int) -> Sequence[ServerRecord]:
+        placed = [(one.spec, one.host, one.zone) for one in won]
+        return servers.insert_held(connection, placed, hold_seconds=seconds, decision=decision)
+
+    return store
 
 
 def _question(asked: Sequence[Asked], at_least: int) -> RankBatch:
@@ -163,9 +185,7 @@ def _question(asked: Sequence[Asked], at_least: int) -> RankBatch:
             together.append(1)
         last = mates
         servers_asked.append((spec.id, numbers[key], int(spec.id.replace("-", "")[:12], 16)))
-    return RankBatch(
-        shapes=tuple(shapes), servers=tuple(servers_asked), together=tuple(together), at_least=at_least
-    )
+    return RankBatch(shapes=tuple(shapes), servers=tuple(servers_asked), together=tuple(together), at_least=at_least)
 
 
 def _kind(spec: ServerSpec) -> object:
@@ -194,67 +214,66 @@ def _shape(spec: ServerSpec) -> Shape:
 
 
 @retried
-def _hold(
-    database: Database, asked: Sequence[Asked], batch: RankBatch, ranked: RankAnswer, hold_seconds: float
+def _claim(
+    database: Database, asked: Sequence[Asked], batch: RankBatch, ranked: RankAnswer, store: Store
 ) -> tuple[dict[str, ReserveAnswer], int]:
-    """Claim the best candidate of each, then the next best of those that lost, and store the winners as held.
+    """Claim the best candidate of each, then the next best of those that lost, and store what else goes with it.
 
     Returns answers for all but those that lost every race, and the change that has what they lost to.
     """
     try:
-        return _hold_new(database, asked, batch, ranked, hold_seconds, {})
+        return _claim_new(database, asked, batch, ranked, store, {})
     except Exists:
         with database.read() as connection:
             found = servers.list_by_id(connection, [one.spec.id for one in asked])
-        return _hold_new(database, asked, batch, ranked, hold_seconds, {record.id: record for record in found})
+        return _claim_new(database, asked, batch, ranked, store, {record.id: record for record in found})
 
 
-def _hold_new(
+def _claim_new(
     database: Database,
     asked: Sequence[Asked],
     batch: RankBatch,
     ranked: RankAnswer,
-    hold_seconds: float,
+    store: Store,
     known: dict[str, ServerRecord],
 ) -> tuple[dict[str, ReserveAnswer], int]:
-    candidates = [one for one in _candidates(asked, ranked) if one.asked.spec.id not in known]
+    candidates = [
+        _Candidate(position, one, places)
+        for position, (one, places) in enumerate(zip(asked, ranked.ranked, strict=True))
+        if one.spec.id not in known
+    ]
     answers = {record.id: _answer_for(record) for record in known.values()}
-    answers |= {one.asked.spec.id: _refusal(one, ranked) for one in candidates if not one.hosts}
+    answers |= {one.server_id: _refusal(one, ranked) for one in candidates if not one.places}
     with database.write() as connection:
-        _race(connection, candidates)
-        winners = [one for one in candidates if one.won]
-        placed = [(one.asked.spec, *one.hosts[one.next][:2]) for one in winners]
-        records = servers.insert_held(connection, placed, hold_seconds=hold_seconds)
-        decisions.insert(connection, _decision(asked, batch, ranked, candidates))
-        dropped = [one.asked.spec.id for one in candidates if one.hosts and not one.won]
-        log = claims.log(claimed=[one.wanted() for one in winners], dropped=[*dropped, *known])
-        changes.append(connection, log)
+        _race(connection, candidates, ranked)
+        winners = [(one, one.wanted) for one in candidates if one.wanted is not None]
+        zones = dict(zip(ranked.hosts, ranked.zones, strict=True))
+        won = [Won(one.asked.spec, wanted.host, zones[wanted.host]) for one, wanted in winners]
+        records = store(connection, won, ranked.batch)
+        unplaced = [one.server_id for one in candidates if one.wanted is None]
+        decisions.insert(connection, _decision(asked, batch, ranked, candidates), unplaced)
+        dropped = [one.server_id for one in candidates if one.wanted is None and one.places]
+        changes.append(connection, claims.log(claimed=[one for _, one in winners], dropped=[*dropped, *known]))
         newest = changes.get_newest(connection) if dropped else 0
     return answers | {record.id: _answer_for(record) for record in records}, newest
 
 
-def _candidates(asked: Sequence[Asked], ranked: RankAnswer) -> list[_Candidate]:
-    hosts = list(zip(ranked.hosts, ranked.zones, strict=True))
-    made = []
-    for position, (one, places) in enumerate(zip(asked, ranked.ranked, strict=True)):
-        choices = [(*hosts[place], ranked.holdings[ranked.takes[position]]) for place in places]
-        made.append(_Candidate(position, one, choices))
-    return made
-
-
-def _race(connection: Connection, candidates: Sequence[_Candidate]) -> None:
-    racing = [one for one in candidates if one.hosts]
+def _race(connection: Connection, candidates: Sequence[_Candidate], ranked: RankAnswer) -> None:
+    racing = [one for one in candidates if one.places]
     while racing:
-        lost = claims.claim(connection, [one.wanted() for one in racing])
-        losers = []
         for one in racing:
-            conflict = lost.get(one.asked.spec.id)
-            one.won = conflict is None
-            if conflict is not None:
-                one.conflicts.append(conflict)
-                one.next += 1
-                losers.append(one)
-        racing = [one for one in losers if one.next < len(one.hosts)]
+            host = ranked.hosts[one.places[one.tried]]
+            holding = ranked.holdings[ranked.takes[one.position]]
+            one.wanted = Wanted(server_id=one.server_id, host=host, holding=holding)
+        lost = claims.claim(connection, [one.wanted for one in racing if one.wanted is not None])
+        if not lost:
+            return
+        losers = [one for one in racing if one.server_id in lost]
+        for one in losers:
+            one.conflicts.append(lost[one.server_id])
+            one.wanted = None
+            one.tried += 1
+        racing = [one for one in losers if one.tried < len(one.places)]
 
 
 def _decision(
@@ -262,15 +281,12 @@ def _decision(
 ) -> DecisionBatch:
     requests = tuple(dict.fromkeys(one.request_id for one in asked))
     numbers = {request_id: number for number, request_id in enumerate(requests)}
-    raced = {one.position: one for one in candidates}
-    outcomes = {}
-    for position in range(len(asked)):
-        one = raced.get(position)
-        if one is None:
-            outcomes[position] = Outcome()
-        elif one.conflicts:
-            host = one.hosts[one.next][0] if one.won else None
-            outcomes[position] = Outcome(host=host, conflicts=tuple(one.conflicts))
+    outcomes = {position: Outcome() for position in range(len(asked))} if len(candidates) < len(asked) else {}
+    for one in candidates:
+        outcomes.pop(one.position, None)
+        if one.conflicts:
+            host = None if one.wanted is None else one.wanted.host
+            outcomes[one.position] = Outcome(host=host, conflicts=tuple(one.conflicts))
     return DecisionBatch(
         asked=batch,
         answer=ranked,
@@ -291,7 +307,7 @@ def _refusal(one: _Candidate, ranked: RankAnswer) -> ReserveAnswer:
     detail = ranked.malformed.get(one.position) or ", ".join(
         f"{name} refused {count}" for name, count in sorted(refused.items()) if count
     )
-    return ReserveAnswer(server_id=one.asked.spec.id, outcome="refused", reason=NO_HOST, detail=detail)
+    return ReserveAnswer(server_id=one.server_id, outcome="refused", reason=NO_HOST, detail=detail)
 
 
 @retried

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -17,12 +17,10 @@ class Exists(errors.Conflict):
     """A row with one of the keys is there already; the transaction must be given up."""
 
 
-def insert(connection: Connection, table: sa.Table, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Insert rows of one form: text, whole numbers, times, or ready JSON text. Raises Exists."""
-    if not rows:
+def insert(connection: Connection, table: sa.Table, names: tuple[str, ...], values: Sequence[tuple[Any, ...]]) -> None:
+    """Insert rows of these columns: text, whole numbers, times, or ready JSON text. Raises Exists."""
+    if not values:
         return
-    names = tuple(rows[0])
-    values = [tuple(row.values()) for row in rows]
     statement = _statement(connection.dialect.name, table, names)
     try:
         if connection.dialect.name == "postgresql":

@@ -37,6 +37,7 @@ servers = sa.Table(
     sa.Column("spec", Json, nullable=False),
     sa.Column("ports", Json, nullable=False),
     sa.Column("fault", Json),
+    sa.Column("decision", sa.BigInteger),
     sa.Column("created_at", UtcDateTime, nullable=False),
     sa.Column("updated_at", UtcDateTime, nullable=False),
     sa.Column("launched_at", UtcDateTime),
@@ -135,7 +136,8 @@ claims = sa.Table(
     sa.Column("holding", Json, nullable=False),
 )
 
-# What a scheduler chose: one row a batch with all that it read and answered, one row a server that leads to it.
+# What a scheduler chose: one row a batch with all that it read and answered. A server's row names the batch that
+# placed it; decisions name those that did not.
 decision_batches = sa.Table(
     "decision_batches",
     metadata,
@@ -149,7 +151,6 @@ decisions = sa.Table(
     metadata,
     sa.Column("server_id", ID, primary_key=True),
     sa.Column("batch", sa.BigInteger, primary_key=True),
-    sa.Column("position", sa.Integer, nullable=False),
 )
 decision_requests = sa.Table(
     "decision_requests",

@@ -60,7 +60,7 @@ def claim(connection: Connection, wanted: Sequence[Wanted]) -> dict[str, Conflic
         _add_all(connection, _totals((item for item in winners if item.server_id in clashes), -1))
         winners = [item for item in winners if item.server_id not in clashes]
         lost |= clashes
-    bulk.insert(connection, claims, _rows(winners))
+    bulk.insert(connection, claims, ("server_id", "host", "holding"), _rows(winners))
     metrics.CLAIMS.labels("won").inc(len(winners))
     metrics.CLAIMS.labels("lost").inc(len(lost))
     return lost
@@ -89,14 +89,14 @@ def _totals(wanted: Iterable[Wanted], sign: int = 1) -> dict[str, dict[str, int]
     return totals
 
 
-def _rows(wanted: Sequence[Wanted]) -> list[dict[str, Any]]:
+def _rows(wanted: Sequence[Wanted]) -> list[tuple[str, str, str]]:
     texts: dict[int, str] = {}
     rows = []
     for item in wanted:
         source = item.holding or item.resources
         if id(source) not in texts:
             texts[id(source)] = _text(item)
-        rows.append({"server_id": item.server_id, "host": item.host, "holding": texts[id(source)]})
+        rows.append((item.server_id, item.host, texts[id(source)]))
     return rows
 
 

@@ -2,65 +2,38 @@
 
 from __future__ import annotations
 
-import datetime as dt
+import re
+from collections.abc import Sequence
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from cellcloud.db import bulk
-from cellcloud.db.cell_schema import decision_batches, decision_requests, decisions
+from cellcloud.db.cell_schema import decision_batches, decision_requests, decisions, servers
 from cellcloud.db.engine import utc_after, utc_now
 from cellcloud.model import codec
 from cellcloud.model.decision import Decision, DecisionBatch, ShadowSummary
 
 EXAMPLES = 20
-READ_AT_ONCE = 200
 PRUNED_AT_ONCE = 200
+_DECISION = re.compile(r"([0-9a-f]{1,16})-([0-9]{1,6})")
+_INSERT = sa.insert(decision_batches).values(at=utc_now())
 
 
-def insert(connection: Connection, batch: DecisionBatch) -> None:
-    """Store a batch, compressed, and a row for each of its servers and requests."""
+def insert(connection: Connection, batch: DecisionBatch, unplaced: Sequence[str] = ()) -> None:
+    """Store a batch, compressed, and rows that lead to it: of its requests, and of the servers it did not place."""
     number = batch.answer.batch
-    connection.execute(
-        sa.insert(decision_batches).values(
-            id=number, sequence=batch.answer.basis.sequence, record=codec.pack(batch), at=utc_now()
-        )
-    )
-    rows = [
-        {"server_id": server[0], "batch": number, "position": place} for place, server in enumerate(batch.asked.servers)
-    ]
-    bulk.insert(connection, decisions, rows)
-    bulk.insert(connection, decision_requests, [{"request_id": each, "batch": number} for each in batch.requests])
-
-
-def _decisions(connection: Connection, query: sa.Select[tuple[str, int, int]]) -> list[Decision]:
-    found = connection.execute(query.limit(READ_AT_ONCE)).all()
-    stored = connection.execute(
-        sa.select(decision_batches).where(decision_batches.c.id.in_(sorted({row.batch for row in found})))
-    )
-    batches: dict[int, tuple[DecisionBatch, dt.datetime]] = {
-        row.id: (codec.unpack(row.record, DecisionBatch), row.at) for row in stored
-    }
-    made = [
-        Decision(
-            id=f"{row.batch:x}-{row.position}",
-            server_id=row.server_id,
-            position=row.position,
-            at=batches[row.batch][1],
-            batch=batches[row.batch][0],
-        )
-        for row in found
-        if row.batch in batches
-    ]
-    return sorted(made, key=lambda decision: (decision.at, decision.position))
-
-
-_ROWS = sa.select(decisions.c.server_id, decisions.c.batch, decisions.c.position)
+    connection.execute(_INSERT, {"id": number, "sequence": batch.answer.basis.sequence, "record": codec.pack(batch)})
+    bulk.insert(connection, decisions, ("server_id", "batch"), [(each, number) for each in unplaced])
+    bulk.insert(connection, decision_requests, ("request_id", "batch"), [(each, number) for each in batch.requests])
 
 
 def list_of(connection: Connection, server_id: str) -> list[Decision]:
     """The decisions about a server, oldest first."""
-    return _decisions(connection, _ROWS.where(decisions.c.server_id == server_id))
+    lost = connection.execute(sa.select(decisions.c.batch).where(decisions.c.server_id == server_id)).scalars()
+    won = connection.execute(sa.select(servers.c.decision).where(servers.c.id == server_id)).scalars()
+    numbers = {number for number in (*lost, *won) if number is not None}
+    return [one for one in _of_batches(connection, sorted(numbers)) if one.server_id == server_id]
 
 
 def find(connection: Connection, key: str) -> list[Decision]:
@@ -69,14 +42,10 @@ def find(connection: Connection, key: str) -> list[Decision]:
         numbers = sa.select(decision_requests.c.batch).where(decision_requests.c.request_id == key)
         made = _of_batches(connection, list(connection.execute(numbers).scalars()))
         return [decision for decision in made if decision.request_id == key]
-    batch, dash, place = key.partition("-")
-    if dash and place.isdigit() and len(key) < 30:
-        try:
-            number = int(batch, 16)
-        except ValueError:
-            return []
-        made = _of_batches(connection, [number])
-        return [decision for decision in made if decision.position == int(place)]
+    named = _DECISION.fullmatch(key)
+    if named is not None:
+        made = _of_batches(connection, [int(named[1], 16)])
+        return [decision for decision in made if decision.position == int(named[2])]
     return list_of(connection, key)
 
 

@@ -21,6 +21,12 @@ from cellcloud.model.network import Port
 from cellcloud.model.server import Fault, ServerRecord, ServerSpec
 
 _HOLD = sa.select(utc_now(), utc_after(sa.bindparam("seconds", type_=sa.Float)))
+_HELD_COLUMNS = (
+    *("id", "project_id", "user_id", "host", "availability_zone", "spec", "ports"),
+    *("held", "delete_requested", "locked", "deleted", "decision"),
+    *("version", "generation", "vm_state", "task_state", "power_state"),
+    *("created_at", "updated_at", "hold_until"),
+)
 NOW = object()  # as a changed value: the database's time
 
 
@@ -49,37 +55,35 @@ def record_of(row: Row[Any]) -> ServerRecord:
 
 
 def insert_held(
-    connection: Connection, placed: Sequence[tuple[ServerSpec, str, str]], *, hold_seconds: float
+    connection: Connection,
+    placed: Sequence[tuple[ServerSpec, str, str]],
+    *,
+    hold_seconds: float,
+    decision: int | None = None,
 ) -> list[ServerRecord]:
-    """Store servers as held: (spec, host, zone) each; returns their records. Raises Exists."""
+    """Store servers as held: (spec, host, zone) each, and the batch of decisions that placed them; returns their
+    records. Raises Exists."""
     if not placed:
         return []
     now, until = connection.execute(_HOLD, {"seconds": hold_seconds}).one()
+    shared = (1, 0, VmState.BUILDING.value, TaskState.SCHEDULING.value, 0)
+    times = (now.replace(tzinfo=None), now.replace(tzinfo=None), until.replace(tzinfo=None))
     rows = [
-        {
-            "id": spec.id,
-            "project_id": spec.project_id,
-            "user_id": spec.user_id,
-            "version": 1,
-            "generation": 0,
-            "vm_state": VmState.BUILDING.value,
-            "task_state": TaskState.SCHEDULING.value,
-            "power_state": 0,
-            "host": host,
-            "availability_zone": zone,
-            "held": True,
-            "hold_until": until.replace(tzinfo=None),
-            "delete_requested": False,
-            "locked": False,
-            "spec": msgspec.json.encode(spec).decode(),
-            "ports": "[]",
-            "created_at": now.replace(tzinfo=None),
-            "updated_at": now.replace(tzinfo=None),
-            "deleted": False,
-        }
+        (
+            spec.id,
+            spec.project_id,
+            spec.user_id,
+            host,
+            zone,
+            msgspec.json.encode(spec).decode(),
+            "[]",
+            *(True, False, False, False, decision),
+            *shared,
+            *times,
+        )
         for spec, host, zone in placed
     ]
-    bulk.insert(connection, servers, rows)
+    bulk.insert(connection, servers, _HELD_COLUMNS, rows)
     return [
         ServerRecord(
             spec=spec,

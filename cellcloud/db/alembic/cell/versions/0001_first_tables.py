@@ -68,7 +68,6 @@ def upgrade() -> None:
         "decisions",
         sa.Column("server_id", sa.String(length=36), nullable=False),
         sa.Column("batch", sa.BigInteger(), nullable=False),
-        sa.Column("position", sa.Integer(), nullable=False),
         sa.PrimaryKeyConstraint("server_id", "batch", name=op.f("pk_decisions")),
     )
     op.create_table(
@@ -181,6 +180,7 @@ def upgrade() -> None:
         sa.Column("spec", cellcloud.db.engine.Json(), nullable=False),
         sa.Column("ports", cellcloud.db.engine.Json(), nullable=False),
         sa.Column("fault", cellcloud.db.engine.Json(), nullable=True),
+        sa.Column("decision", sa.BigInteger(), nullable=True),
         sa.Column("created_at", cellcloud.db.engine.UtcDateTime(), nullable=False),
         sa.Column("updated_at", cellcloud.db.engine.UtcDateTime(), nullable=False),
         sa.Column("launched_at", cellcloud.db.engine.UtcDateTime(), nullable=True),
