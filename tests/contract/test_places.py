@@ -6,14 +6,20 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
+from cell.scheduler.choice import choose
+from cell.scheduler.plan import plan_of
+from cell.scheduler.request import make
+from cell.scheduler.snapshot import Snapshot, build
 from cellcloud.db import claims, hosts
 from cellcloud.db.claims import Wanted
 from cellcloud.db.engine import Database, retried
 from cellcloud.model.change import Holding
 from cellcloud.model.decision import Conflict
+from cellcloud.model.flavor import Flavor
 from cellcloud.model.numa import GuestCell, GuestNuma, NumaCell, Placed, Topology
 from cellcloud.model.occupancy import consume
 from cellcloud.model.pci import PciPool
+from cellcloud.model.policy import parse
 from tests.workflows.world import make_report
 
 IDS = [f"00000000-0000-4000-8000-{n:012d}" for n in range(40)]
@@ -87,3 +93,35 @@ def test_a_report_that_cannot_be_true_closes_its_host(cell_database: Database) -
     with cell_database.read() as connection:
         enabled = {state.host: state.enabled for state in hosts.list_states(connection)}
     assert enabled == {"h1": False, "h2": True}
+
+
+def chosen(snapshot: Snapshot, server_id: str) -> Wanted:
+    """What a scheduler with this snapshot wants for one more server."""
+    specs = {"hw:cpu_policy": "dedicated"}
+    flavor = Flavor(id="f", name="f", vcpus=2, memory_mb=64, root_gb=0, extra_specs=specs)
+    request = make(servers=[server_id], project_id="p", flavor=flavor)
+    choice = choose(snapshot, request, plan_of(parse({"filters": ["NUMATopologyFilter"]})))
+    assert choice.hosts, choice.refused
+    holding = Holding(resources={"VCPU": 2}, placed=choice.placed[0])
+    return Wanted(server_id=server_id, host=snapshot.states[choice.hosts[0][0]].host, holding=holding)
+
+
+def test_schedulers_that_saw_the_same_get_different_cpus(cell_database: Database) -> None:
+    report(cell_database)
+    with cell_database.read() as connection:
+        first, second = (build(hosts.list_states(connection)) for _ in range(2))
+    won, late = chosen(first, IDS[0]), chosen(second, IDS[1])
+    with cell_database.write() as connection:
+        assert claims.claim(connection, [won]) == {}
+        lost = claims.claim(connection, [late])
+    assert lost[IDS[1]].resource_class == claims.TOPOLOGY
+    assert won.holding is not None
+    second.release(IDS[1])
+    second.claim(IDS[0], "h1", won.holding)
+    again = chosen(second, IDS[1])
+    with cell_database.write() as connection:
+        assert claims.claim(connection, [again]) == {}
+    with cell_database.read() as connection:
+        third = build(hosts.list_states(connection))
+    assert third.topology_at(0) == second.topology_at(0)
+    assert (third.topology_at(0).cells or ())[0].pinned_cpus == (0, 1, 2, 3)
