@@ -55,7 +55,7 @@ class JsonQueryFilter:
         query = request.shape.query
         if not query:
             return None
-        paths = set(_paths(query))
+        paths = sorted(set(_paths(query)))
         return _refuse(query, {path: attributes.value_at(snapshot, position, "variable", path) for path in paths})
 
 
