@@ -72,18 +72,23 @@ Store = Callable[[Connection, Sequence[Won], int], Sequence[ServerRecord]]
 class Placer:
     """Reserves for many threads: what gathers while others are under way shares a question and a transaction."""
 
-    def __init__(self, database: Database, scheduler: Scheduler, *, hold_seconds: float) -> None:
+    def __init__(self, database: Database, scheduler: Scheduler, *, store: Store) -> None:
         self._database = database
         self._scheduler = scheduler
-        self._store = hold(hold_seconds)
+        self._store = store
         self._lock = threading.Lock()
         self._waiting: list[tuple[RequestContext, list[Asked], Future[list[ReserveAnswer]]]] = []
         self._leaders = 0
 
     def reserve(self, context: RequestContext, specs: Sequence[ServerSpec]) -> list[ReserveAnswer]:
         """One answer a spec, in order."""
+        return self.place(
+            context, [Asked(spec=spec, request_id=spec.request_id or context.request_id) for spec in specs]
+        )
+
+    def place(self, context: RequestContext, asked: list[Asked]) -> list[ReserveAnswer]:
+        """One answer each, in order."""
         future: Future[list[ReserveAnswer]] = Future()
-        asked = [Asked(spec=spec, request_id=spec.request_id or context.request_id) for spec in specs]
         with self._lock:
             self._waiting.append((context, asked, future))
             leads = self._leaders < AT_ONCE
@@ -131,7 +136,7 @@ def reserve(
     hold_seconds: float,
 ) -> list[ReserveAnswer]:
     """One answer a spec, in order."""
-    return Placer(database, scheduler, hold_seconds=hold_seconds).reserve(context, specs)
+    return Placer(database, scheduler, store=hold(hold_seconds)).reserve(context, specs)
 
 
 def place(
@@ -255,6 +260,7 @@ def _claim_new(
         dropped = [one.server_id for one in candidates if one.wanted is None and one.places]
         changes.append(connection, claims.log(claimed=[one for _, one in winners], dropped=[*dropped, *known]))
         newest = changes.get_newest(connection) if dropped else 0
+    answers |= {one.server_id: ReserveAnswer(server_id=one.server_id, outcome="held") for one, _ in winners}
     return answers | {record.id: _answer_for(record) for record in records}, newest
 
 

@@ -49,7 +49,7 @@ class ConductorService:
         self._outside = outside
         self._engine = engine
         self._router = router
-        self._placer = placing.Placer(database, scheduler, hold_seconds=config.hold_seconds)
+        self._placer = placing.Placer(database, scheduler, store=placing.hold(config.hold_seconds))
         self.ledger = LedgerService(database)
         self.nudger = Loop("nudge", 60.0, self._nudge)
         engine.on_feed = self.nudger.wake

@@ -16,6 +16,8 @@ LOG = logging.getLogger(__name__)
 PAGE = 2000
 BUSY_SECONDS = 10.0  # after a question, during which the log is read at every turn
 IDLE_INTERVAL = 5.0
+SHORTEST_PATIENCE = 2.0  # seconds; whoever asks meanwhile waits too, and a message to nobody is never answered
+LONGEST_PATIENCE = 30.0
 
 
 class Follower:
@@ -30,6 +32,7 @@ class Follower:
         self._view: View | None = None
         self._read_at = float("-inf")
         self._asked_at = float("-inf")
+        self._patience = SHORTEST_PATIENCE
 
     @contextmanager
     def view(self, context: RequestContext, *, at_least: int = 0) -> Iterator[View]:
@@ -53,7 +56,12 @@ class Follower:
         if now - self._asked_at > BUSY_SECONDS and now - self._read_at < IDLE_INTERVAL:
             return False
         with self._reading:
-            more = self._read(service_context(), pages=1)
+            try:
+                more = self._read(service_context(self._patience), pages=1)
+            except errors.TryLater:
+                self._patience = min(2 * self._patience, LONGEST_PATIENCE)
+                raise
+        self._patience = SHORTEST_PATIENCE
         with self._using:
             if self._view is not None and self._view.expire(clock.monotonic()):
                 LOG.warning("choices given up of which nothing was heard")
