@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 
 from oslo_utils import strutils
 
-from cell.scheduler.pci import NUMA_POLICIES
 from cellcloud import errors
 from cellcloud.model.flavor import Flavor
+from cellcloud.model.pci import NUMA_POLICIES
 
 Properties = Mapping[str, object]
 ENCRYPTION_MODELS = ("amd-sev", "amd-sev-es", "amd-sev-snp", "intel-tdx")

@@ -30,19 +30,23 @@ NAMED_PAGES = {"small": SMALL_PAGES, "large": LARGE_PAGES, "any": ANY_PAGES}
 T = TypeVar("T")
 
 
-def topology_request(flavor: Flavor, image: Properties, devices: Sequence[PciRequest] = ()) -> TopologyRequest:
+def topology_request(
+    flavor: Flavor, image: Properties, devices: Sequence[PciRequest] = (), aliases: tuple[str, ...] = ()
+) -> TopologyRequest:
     """What a server asks of a host's topology. ``image``: properties as image_properties.read gives them.
 
+    ``devices``: those asked for besides the flavor's; ``aliases``: what the flavor's names for devices stand for.
     Raises Invalid when flavor and image contradict themselves or each other.
     """
     guest_checks.check(flavor, image)
+    devices = (*pci.requests_of(flavor, guest_checks.pci_numa_policy(flavor, image), aliases), *devices)
     pci.check_requests(devices)
     specs = flavor.extra_specs
     needs_threads = "dedicated" in (specs.get("hw:cpu_policy"), image.get("hw_cpu_policy")) and "require" in (
         specs.get("hw:cpu_thread_policy"),
         image.get("hw_cpu_thread_policy"),
     )
-    return TopologyRequest(guest=guest_numa(flavor, image), devices=tuple(devices), needs_threads=needs_threads)
+    return TopologyRequest(guest=guest_numa(flavor, image), devices=devices, needs_threads=needs_threads)
 
 
 def guest_numa(flavor: Flavor, image: Properties) -> GuestNuma | None:

@@ -67,7 +67,7 @@ def choose(view: View, batch: RankBatch) -> _Answer:
     """Hosts for each server, taken from the view's snapshot, pending for nobody yet."""
     answer = _Answer()
     shadow = None if view.shadow is None else parsed(view.shadow)
-    kinds = [_Kind(shape) for shape in batch.shapes]
+    kinds = [_Kind(shape, view.policy) for shape in batch.shapes]
     for members in _groups(batch):
         excluded = tuple(dict.fromkeys(host for one in members for host in batch.exclude.get(one[0], ())))
         _choose_together(view, answer, kinds[members[0][1]], members, excluded, shadow)
@@ -77,14 +77,14 @@ def choose(view: View, batch: RankBatch) -> _Answer:
 class _Kind:
     """A shape of the batch, its request made ready once. ``malformed``: what is wrong with it."""
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: Shape, policy: Policy) -> None:
         self.resources = shape.resources
         self.props = {name: str(value) for name, value in shape.image_properties.items()}
         self.malformed = ""
         self.request: Request | None = None
         self._holding: tuple[Share, Holding] | None = None
         try:
-            self.request = _request(shape)
+            self.request = _request(shape, policy)
         except errors.Invalid as error:
             self.malformed = error.message
 
@@ -152,7 +152,7 @@ def _decide(view: View, answer: _Answer, request: Request, seed: int, shadow: Po
     return choice
 
 
-def _request(shape: Shape) -> Request:
+def _request(shape: Shape, policy: Policy) -> Request:
     """A request for servers that are still to be named. Raises Invalid."""
     return requests.make(
         servers=(),
@@ -164,6 +164,7 @@ def _request(shape: Shape) -> Request:
         zone=shape.zone,
         hints=shape.hints,
         pci_requests=shape.pci_requests,
+        pci_alias=policy.options.pci_alias,
         claimed=shape.resources,
         alternates=max(shape.alternates, 0),
         group=shape.group,

@@ -99,9 +99,13 @@ def make(
     claimed: Mapping[str, int] | None = None,
     volume_backed: bool = False,
     rebuild: bool = False,
+    pci_alias: tuple[str, ...] = (),
     **own: object,
 ) -> Request:
-    """A request from its parts; ``own`` are fields of Request. Raises Invalid for what is malformed."""
+    """A request from its parts; ``own`` are fields of Request. Raises Invalid for what is malformed.
+
+    ``pci_alias``: the policy's, for what flavors call devices.
+    """
     for name, amount in (claimed or {}).items():
         if not 0 <= amount <= MOST:
             raise errors.Invalid(f"{name[:100]} {amount} is an amount that cannot be.")
@@ -118,6 +122,7 @@ def make(
         _one(texts, "query"),
         None if address is None else f"{address}{_one(texts, 'cidr') or '/24'}",
         tuple(pci_requests),
+        pci_alias,
         tuple(sorted((claimed or {}).items())),
         volume_backed or image_id is None,
         rebuild,
@@ -133,7 +138,7 @@ def make(
     )
 
 
-def from_select(asked: SelectRequest) -> Request:
+def from_select(asked: SelectRequest, pci_alias: tuple[str, ...] = ()) -> Request:
     """What a conductor asks for. Raises Invalid for what is malformed."""
     spec = asked.spec
     destination = asked.destination
@@ -150,6 +155,7 @@ def from_select(asked: SelectRequest) -> Request:
         zone=spec.availability_zone,
         hints=spec.scheduler_hints,
         pci_requests=asked.pci_requests,
+        pci_alias=pci_alias,
         claimed=asked.resources,
         volume_backed=asked.volume_backed,
         rebuild=asked.rebuild,
@@ -188,6 +194,7 @@ def shape_of(
     query: str | None,
     near: str | None,
     pci_requests: tuple[PciRequest, ...],
+    pci_alias: tuple[str, ...],
     claimed: tuple[tuple[str, int], ...],
     volume_backed: bool,
     rebuild: bool,
@@ -214,7 +221,7 @@ def shape_of(
         zone=zone,
         query=None if query is None else _query(query),
         near=None if near is None else _network(near),
-        topology=topology_request(flavor, props, pci_requests),
+        topology=topology_request(flavor, props, pci_requests, pci_alias),
         asked=specs_of_flavors.read(flavor.extra_specs),
         claimed=dict(claimed),
         volume_backed=volume_backed,

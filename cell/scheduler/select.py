@@ -30,7 +30,7 @@ def decide(snapshot: Snapshot, request: Request, policy: Policy = DEFAULT, seed:
 
 def _answer(snapshot: Snapshot, asked: SelectRequest, policy: Policy) -> SelectAnswer:
     try:
-        choice = decide(snapshot, requests_.from_select(asked), policy, asked.seed)
+        choice = decide(snapshot, requests_.from_select(asked, policy.options.pci_alias), policy, asked.seed)
     except errors.Invalid as error:
         return SelectAnswer(server_id=asked.server_id, malformed=error.message)
     if not choice.hosts:

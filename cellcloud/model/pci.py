@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+
+from cellcloud import errors
+
+NUMA_POLICIES = ("required", "socket", "legacy", "preferred")
+ALIASED_KINDS = ("type-PCI", "type-PF", "type-VF")
+ALIAS_TAGS = ("resource_class", "traits")
+ALIAS_KEYS = {"name", "capability_type", "vendor_id", "product_id", "device_type", "numa_policy", "live_migratable"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,3 +59,54 @@ class PciRequest:
     def __hash__(self) -> int:
         """So that equal requests can be found to be one; ``spec`` is never changed. The id is not looked at."""
         return hash((self.count, self.numa_policy, tuple(frozenset(one.items()) for one in self.spec)))
+
+
+@lru_cache(maxsize=64)
+def parse_aliases(texts: tuple[str, ...]) -> Mapping[str, PciRequest]:
+    """Alias -> a request for one of its devices. Each text is a JSON object as in Nova's ``[pci] alias``; several of
+    one name are kinds of device that will do alike. Raises Invalid that says what is wrong with which.
+    """
+    found: dict[str, PciRequest] = {}
+    for text in texts:
+        one = _parse_alias(text)
+        name = str(one.alias_name)
+        before = found.setdefault(name, one)
+        if before is not one:
+            kinds = {spec.get("dev_type") for spec in (*before.spec, *one.spec)}
+            if before.numa_policy != one.numa_policy or len(kinds) > 1:
+                raise errors.Invalid(f"PCI alias {name[:100]!r} is given with different NUMA policies or device types.")
+            found[name] = replace(before, spec=before.spec + one.spec)
+    return found
+
+
+def _parse_alias(text: str) -> PciRequest:
+    try:
+        given = json.loads(text)
+    except (ValueError, RecursionError):
+        given = None
+    if not isinstance(given, dict) or not all(isinstance(value, str) for value in given.values()):
+        raise errors.Invalid(f"PCI alias {text[:100]!r} is not a JSON object of texts.")
+    name = given.get("name", "").strip()
+    if not name or len(name) > 256 or given.keys() - ALIAS_KEYS - {*ALIAS_TAGS}:
+        raise errors.Invalid(f"PCI alias {text[:100]!r} has no proper name, or keys that are not known.")
+    policy = given.get("numa_policy") or "legacy"
+    kind = given.get("device_type")
+    if policy not in NUMA_POLICIES or kind not in (None, *ALIASED_KINDS):
+        raise errors.Invalid(f"PCI alias {name[:100]!r} has a NUMA policy or device type that is not known.")
+    spec = {key: given[key] for key in ("vendor_id", "product_id", *ALIAS_TAGS) if key in given}
+    if not all(re.fullmatch(r"[0-9a-fA-F]{4}", spec.get(key, "")) for key in ("vendor_id", "product_id")):
+        raise errors.Invalid(f"PCI alias {name[:100]!r} must have a vendor_id and a product_id of four hex digits.")
+    if kind:
+        spec["dev_type"] = kind
+    if "live_migratable" in given:
+        spec["live_migratable"] = _flag(name, given["live_migratable"])
+    return PciRequest(count=1, spec=(spec,), numa_policy=policy, alias_name=name)
+
+
+def _flag(name: str, text: str) -> str:
+    said = text.strip().lower()
+    if said in ("1", "t", "true", "on", "y", "yes"):
+        return "true"
+    if said in ("0", "f", "false", "off", "n", "no"):
+        return "false"
+    raise errors.Invalid(f"PCI alias {name[:100]!r}: live_migratable must be true or false.")

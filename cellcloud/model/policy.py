@@ -18,6 +18,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from cellcloud import errors
+from cellcloud.model.pci import parse_aliases
 
 PLACEMENT_FILTERS = (
     "ResourceClassFilter",
@@ -118,6 +119,7 @@ class Options:
     metrics_required: bool = True
     metrics_weight_of_unavailable: float = -10000.0
     disable_fallback_pcpu_query: bool = False
+    pci_alias: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,6 +152,8 @@ _LEAST = {
 def _nova_name(name: str) -> str:
     if name.startswith("metrics_"):
         return f"metrics.{name.removeprefix('metrics_')}"
+    if name == "pci_alias":
+        return "pci.alias"
     if name == "disable_fallback_pcpu_query":
         return f"workarounds.{name}"
     return f"{'scheduler' if name in _SCHEDULER else 'filter_scheduler'}.{name}"
@@ -223,6 +227,8 @@ def _option(name: str, value: Any) -> Any:
     if isinstance(default, tuple):
         items = _of_kind(name, value, (list, tuple), "a list of texts")
         texts = tuple(_of_kind(name, item, str, "a list of texts") for item in items)
+        if attribute == "pci_alias":
+            parse_aliases(texts)
         return tuple(_ratio(name, text) for text in texts) if attribute.endswith("_setting") else texts
     if value is None and default is None:
         return None

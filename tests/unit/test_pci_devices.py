@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -13,9 +14,11 @@ from cell.scheduler.filters import pci_passthrough
 from cell.scheduler.refusal import Refusal
 from cellcloud import errors
 from cellcloud.model import codec
+from cellcloud.model.flavor import Flavor
 from cellcloud.model.numa import GuestCell, GuestNuma, NumaCell, Topology, TopologyRequest
 from cellcloud.model.occupancy import consume_devices, find_defect, release_devices
-from cellcloud.model.pci import PciPool, PciRequest
+from cellcloud.model.pci import NUMA_POLICIES, PciPool, PciRequest
+from cellcloud.model.policy import parse, to_plain
 
 CELLS = (NumaCell(id=0, socket=0), NumaCell(id=1, socket=1), NumaCell(id=2, socket=0))
 IN_FIRST = pci.Nearness((0,), CELLS)
@@ -177,7 +180,7 @@ POOLS = st.lists(
     max_size=8,
     unique_by=lambda found: (found.numa_node, found.tags["dev_type"]),
 ).map(tuple)
-POLICIES = st.sampled_from([None, *pci.NUMA_POLICIES])
+POLICIES = st.sampled_from([None, *NUMA_POLICIES])
 REQUESTS = st.lists(
     st.builds(wanted, st.integers(1, 4), POLICIES)
     | st.builds(lambda count, policy, kind: wanted(count, policy, dev_type=kind), st.integers(1, 4), POLICIES, KINDS),
@@ -215,3 +218,51 @@ def test_devices_of_several_servers_come_back_in_any_order(
     for devices in held:
         now = release_devices(now, devices)
     assert now == pools
+
+
+ALIASES = (
+    '{"name": "gpu", "vendor_id": "10de", "product_id": "1eb8", "device_type": "type-PCI", "numa_policy": "required"}',
+    '{"name": "gpu", "vendor_id": "10DE", "product_id": "1EB9", "device_type": "type-PCI", "numa_policy": "required"}',
+    '{"name": " nic ", "vendor_id": "8086", "product_id": "10ed", "live_migratable": "yes"}',
+)
+
+
+def test_flavors_ask_for_devices_by_the_policys_names() -> None:
+    flavor = Flavor(id="f", name="f", vcpus=1, memory_mb=1, root_gb=1)
+    specs = {"pci_passthrough:alias": "gpu:2, nic:1"}
+    gpu, nic = pci.requests_of(replace(flavor, extra_specs=specs), None, ALIASES)
+    assert (gpu.count, gpu.numa_policy, gpu.alias_name, len(gpu.spec)) == (2, "required", "gpu", 2)
+    assert (nic.count, nic.numa_policy) == (1, "legacy")
+    assert nic.spec == ({"vendor_id": "8086", "product_id": "10ed", "live_migratable": "true"},)
+    assert [one.numa_policy for one in pci.requests_of(replace(flavor, extra_specs=specs), "socket", ALIASES)] == [
+        "socket",
+        "socket",
+    ]
+    assert pci.requests_of(flavor, None, ()) == ()
+    for text in ("tpu:1", "gpu", "gpu:", "gpu:-1", "gpu:many", "gpu:1,", "gpu:" + "9" * 30):
+        with pytest.raises(errors.Invalid):
+            pci.requests_of(replace(flavor, extra_specs={"pci_passthrough:alias": text}), None, ALIASES)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "gpu",
+        "[]",
+        '{"name": 1}',
+        "{}",
+        '{"name": "a", "color": "red"}',
+        '{"name": "a", "vendor_id": "10de"}',
+        '{"name": "a", "vendor_id": "10de", "product_id": "xyz!"}',
+        '{"name": "a", "vendor_id": "10de", "product_id": "1eb8", "device_type": "vdpa"}',
+        '{"name": "a", "vendor_id": "10de", "product_id": "1eb8", "numa_policy": "near"}',
+        '{"name": "a", "vendor_id": "10de", "product_id": "1eb8", "live_migratable": "perhaps"}',
+        '{"name": "nic", "vendor_id": "10de", "product_id": "1eb8", "numa_policy": "socket"}',
+        '{"name": "nic", "vendor_id": "10de", "product_id": "1eb8", "device_type": "type-VF"}',
+    ],
+)
+def test_names_for_devices_that_cannot_be_are_refused_with_the_policy(text: str) -> None:
+    with pytest.raises(errors.Invalid):
+        parse({"options": {"pci.alias": [*ALIASES, text]}})
+    policy = parse({"options": {"pci.alias": list(ALIASES)}})
+    assert parse(to_plain(policy)) == policy

@@ -20,6 +20,7 @@ def test_the_default_is_novas_after_the_rules_of_placement() -> None:
         "scheduler",
         "filter_scheduler",
         "metrics",
+        "pci",
         "workarounds",
     }
 
