@@ -59,9 +59,9 @@ NOVA_DEFAULT_FILTERS = (
     "ServerGroupAffinityFilter",
 )
 WEIGHERS = (
-    "MetricsWeigher",
     "NumInstancesWeigher",
     "CrossCellWeigher",
+    "MetricsWeigher",
     "CPUWeigher",
     "BuildFailureWeigher",
     "ServerGroupSoftAffinityWeigher",

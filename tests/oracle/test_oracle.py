@@ -5,11 +5,15 @@ import gzip
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from cell.scheduler.plan import plan_of
+from cell.scheduler.weights import weigh
 from tests.oracle import check
 from tests.oracle.check import OWN_FILE, Checker, Verdict, scenarios_in
 from tests.oracle.knowing import CASES
+from tests.oracle.scenario import policy_of, request_of, snapshot_of
 
 
 def test_we_answer_as_nova_does() -> None:
@@ -18,6 +22,15 @@ def test_we_answer_as_nova_does() -> None:
     assert verdict.scenarios == 200
     assert verdict.compared > 70_000
     assert set(verdict.known) == {case.name for case in CASES}
+
+
+def test_weights_are_novas_to_the_last_bit() -> None:
+    for scenario in scenarios_in(OWN_FILE):
+        here, plan = snapshot_of(scenario), plan_of(policy_of(scenario, ()))
+        for given, answer in zip(scenario["requests"], scenario["answers"], strict=True):
+            if "weight" in answer.get("weigh_all", {}):
+                weight = weigh(here, np.arange(len(here)), request_of(given), plan.options, plan.weighers)
+                assert weight.tolist() == answer["weigh_all"]["weight"]
 
 
 @pytest.mark.parametrize("name", ["filters", "weighers", "weigh_all", "decisions", "placement_queries", "candidates"])
