@@ -28,6 +28,7 @@ from cellcloud._fastsched_py import EXACT, LARGEST_SIGNATURE, MOST_TIMES, Index 
 
 cimport cython
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
+from libc.string cimport memcpy
 
 cdef extern from *:
     """
@@ -127,7 +128,9 @@ cdef class _Class:
     cdef bint floors[MOST]
     cdef bint weighed[MOST]  # columns with a factor that is not 0
     # What is known.
-    cdef bint fresh
+    cdef bint fresh  # nothing
+    cdef bint proven  # the extremes, and the era's are the same
+    cdef bint none  # that no host fits
     cdef int64_t seen
     cdef int32_t high[MOST]
     cdef int32_t low[MOST]
@@ -330,7 +333,6 @@ cdef class Index:
         cls.words = self.words[key]
         cls.bound = np.full(rows.nodes * FAN, NEVER)
         cls.node_era = np.zeros(rows.nodes, dtype=np.int64)
-        cls.shadow = None
 
     def set_passes(self, class_id, passes, multipliers=None):
         cdef _Class cls = self._class(class_id)
@@ -534,4 +536,5 @@ def _tabulate(_Class cls, Py_ssize_t signatures):
     cls.eras = np.zeros((ERAS, 4, factors.shape[1]), dtype=np.int32)
     cls.era = 0
     cls.drift_known = 0
+    cls.shadow = None
     cls.fresh = True

@@ -2,57 +2,65 @@
 
 
 cdef _Class _shadow(_Rows rows, _Class cls):
-    """The class with extremes and slopes of its own, so that a scan neither uses nor changes what is known."""
+    """The class with extremes and slopes of its own, so that a scan neither uses nor changes what is known; only the
+    rows to begin with are the same."""
     cdef _Class shadow = cls.shadow
     if shadow is None:
         shadow = _Class()
+        shadow.asked, shadow.asked_column, shadow.asked_amount = cls.asked, cls.asked_column, cls.asked_amount
+        shadow.passes, shadow.words, shadow.tariff = cls.passes, cls.words, cls.tariff
+        shadow.factors, shadow.floors, shadow.weighed = cls.factors, cls.floors, cls.weighed
         shadow.eras = np.zeros((1, 4, rows.columns), dtype=np.int32)
+        shadow.slopes = np.zeros((cls.factors.shape[0], rows.columns), dtype=np.float32)
         cls.shadow = shadow
-    shadow.asked, shadow.asked_column, shadow.asked_amount = cls.asked, cls.asked_column, cls.asked_amount
-    shadow.passes, shadow.words, shadow.tariff = cls.passes, cls.words, cls.tariff
-    shadow.factors, shadow.floors, shadow.weighed = cls.factors, cls.floors, cls.weighed
-    shadow.slopes = np.zeros((cls.factors.shape[0], rows.columns), dtype=np.float32)
+    shadow.seeds, shadow.seed = (0 if cls.fresh else cls.seeds), cls.seed
     return shadow
 
 
-cdef Py_ssize_t _span(_Rows rows, _Class cls, int32_t *low, int32_t *high) noexcept nogil:
-    """The extremes of all rows that fit and are not hidden. Returns how many these are."""
+cdef bint _span(_Rows rows, _Class cls, int32_t *low, int32_t *high) noexcept nogil:
+    """The extremes of all rows that fit and are not hidden. Returns whether there are any."""
     cdef int32_t mask[GROUP]
-    cdef int32_t top[MOST][GROUP]
-    cdef int32_t bottom[MOST][GROUP]
-    cdef int32_t value
-    cdef Py_ssize_t group, lane, column, base, count = 0
+    cdef int32_t value, beyond
+    cdef Py_ssize_t group, lane, column, base
+    cdef bint some = False
     for column in range(rows.columns):
-        for lane in range(GROUP):
-            top[column][lane], bottom[column][lane] = NONE, UNKNOWN
+        low[column], high[column] = UNKNOWN, NONE
     for group in range(rows.groups):
         if not _mask(rows, cls, group, mask):
             continue
         _unhide(rows, group, mask)
-        for lane in range(GROUP):
-            count -= mask[lane]
         for column in range(rows.columns):
-            base = rows.at(group, 1 + rows.resources + column)
             if not cls.weighed[column]:
                 continue
+            base, beyond = rows.at(group, 1 + rows.resources + column), NONE
             for lane in range(GROUP):
                 value = rows.values[base + lane]
-                value = value if mask[lane] else <int32_t>NONE
-                if value > top[column][lane]:
-                    top[column][lane] = value
-            if not cls.floors[column]:
+                if value > beyond:
+                    beyond = value
+            if beyond > high[column]:
+                for lane in range(GROUP):
+                    value = rows.values[base + lane]
+                    value = value if mask[lane] else <int32_t>NONE
+                    if value > high[column]:
+                        high[column] = value
+            if cls.floors[column]:
+                continue
+            beyond = UNKNOWN
+            for lane in range(GROUP):
+                value = rows.values[base + lane]
+                if value < beyond:
+                    beyond = value
+            if beyond < low[column]:
                 for lane in range(GROUP):
                     value = rows.values[base + lane]
                     value = value if mask[lane] else <int32_t>UNKNOWN
-                    if value < bottom[column][lane]:
-                        bottom[column][lane] = value
+                    if value < low[column]:
+                        low[column] = value
+        some = True
     for column in range(rows.columns):
-        low[column], high[column] = UNKNOWN, NONE
-        for lane in range(GROUP):
-            low[column], high[column] = min(low[column], bottom[column][lane]), max(high[column], top[column][lane])
         if cls.floors[column]:
             low[column], high[column] = 0, max(0, high[column])
-    return count
+    return some
 
 
 cdef inline void _unhide(_Rows rows, Py_ssize_t group, int32_t *mask) noexcept nogil:
@@ -71,6 +79,7 @@ cdef void _scan(_Rows rows, _Class cls, _Ranking best) noexcept nogil:
     cdef Py_ssize_t group
     if _span(rows, cls, low, high):
         _measure(rows, cls, 0, low, high)
+        _plant(rows, cls, best)
         for group in range(rows.groups):
             _visit(rows, cls, best, group)
 
@@ -100,7 +109,8 @@ def _all_scores(_Rows rows, _Class given):
     places = _all_fitting(rows, cls)
     cdef int32_t[::1] positions = places
     cdef double[::1] scores = np.zeros(len(places))
-    if _span(rows, cls, low, high) > 1:
+    if len(places) > 1:
+        _span(rows, cls, low, high)
         _measure(rows, cls, 0, low, high)
         for i in range(len(places)):
             scores[i] = _score(rows, cls, rows.row_of[positions[i]])

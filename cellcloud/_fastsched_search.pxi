@@ -17,7 +17,7 @@ cdef class _Ranking:
         self.row = np.zeros(RANKED + 1, dtype=np.int32)
 
     cdef void begin(self, Py_ssize_t wanted) noexcept nogil:
-        self.wanted, self.found, self.threshold = wanted, 0, LEAST
+        self.wanted, self.found, self.threshold = wanted, 0, LEAST / 2  # above what does not fit
 
     cdef inline bint hopeless(self, double score, int32_t position) noexcept nogil:
         """Whether nothing with at most this score, at this position or later, can enter."""
@@ -373,6 +373,7 @@ cdef void _renew(_Rows rows, _Class cls) noexcept nogil:
     cls.seeds = 0
     cls.seen = rows.logged
     cls.fresh = False
+    cls.proven = False
 
 
 cdef inline void _stretch_by(_Rows rows, _Class cls, Py_ssize_t slot, int32_t row) noexcept nogil:
@@ -383,8 +384,10 @@ cdef inline void _stretch_by(_Rows rows, _Class cls, Py_ssize_t slot, int32_t ro
         value = _raw(rows, cls, slot, column)
         if value > cls.high[column]:
             cls.high[column], cls.high_row[column] = value, row
+            cls.proven = False
         if value < cls.low[column]:
             cls.low[column], cls.low_row[column] = value, row
+            cls.proven = False
 
 
 cdef void _stretch(_Rows rows, _Class cls) noexcept nogil:
@@ -398,15 +401,26 @@ cdef void _stretch(_Rows rows, _Class cls) noexcept nogil:
         entry += end - lane
         if end - lane <= FEW:
             for lane in range(lane, end):
+                cls.proven = cls.proven and not _witness(rows, cls, _logged(rows, group, lane))
                 if _fits(rows, cls, group * GROUP + lane):
                     _stretch_by(rows, cls, group * GROUP + lane, _logged(rows, group, lane))
             continue
+        cls.proven = False
         if end - lane == GROUP and not _spans_more(rows, cls, group):
             continue
         if _mask(rows, cls, group, mask):
             for lane in range(lane, end):
                 if mask[lane]:
                     _stretch_by(rows, cls, group * GROUP + lane, _logged(rows, group, lane))
+
+
+cdef inline bint _witness(_Rows rows, _Class cls, int32_t row) noexcept nogil:
+    """Whether a row is the witness of an extreme."""
+    cdef Py_ssize_t column
+    for column in range(rows.columns):
+        if row == cls.high_row[column] or row == cls.low_row[column]:
+            return True
+    return False
 
 
 cdef inline bint _spans_more(_Rows rows, _Class cls, Py_ssize_t group) noexcept nogil:
@@ -466,8 +480,11 @@ cdef double _visit(_Rows rows, _Class cls, _Ranking best, Py_ssize_t group) noex
     cdef int32_t mask[GROUP]
     cdef float upper[GROUP]
     cdef float value, top = LEAST
+    cdef float rest[GROUP]
+    cdef unsigned char likely[GROUP]
+    cdef uint64_t eight
     cdef double bound, score
-    cdef Py_ssize_t lane, row
+    cdef Py_ssize_t lane, row, part
     cdef int i
     cdef bint seed
     if not _mask(rows, cls, group, mask):
@@ -483,19 +500,32 @@ cdef double _visit(_Rows rows, _Class cls, _Ranking best, Py_ssize_t group) noex
         return top
     bound = NEVER
     for lane in range(GROUP):
-        if not mask[lane]:
+        value = upper[lane]
+        likely[lane] = value >= best.threshold
+        rest[lane] = value if value < best.threshold else LEAST
+    top = LEAST
+    for lane in range(GROUP):
+        if rest[lane] > top:
+            top = rest[lane]
+    bound = top
+    for part in range(0, GROUP, 8):
+        memcpy(&eight, &likely[part], 8)
+        if not eight:
             continue
-        if upper[lane] < best.threshold or (rows.hidden[group] >> lane) & 1:
-            bound = max(bound, upper[lane])
-            continue
-        row = group * GROUP + lane
-        score = _score(rows, cls, row)
-        bound = max(bound, score)
-        seed = False
-        for i in range(cls.seeds):
-            seed = seed or cls.seed[i] == row
-        if not seed:
-            best.offer(score, rows.position_of[row], <int32_t>row)
+        for lane in range(part, part + 8):
+            if not likely[lane]:
+                continue
+            if upper[lane] < best.threshold or (rows.hidden[group] >> lane) & 1:
+                bound = max(bound, <double>upper[lane])
+                continue
+            row = group * GROUP + lane
+            score = _score(rows, cls, row)
+            bound = max(bound, score)
+            seed = False
+            for i in range(cls.seeds):
+                seed = seed or cls.seed[i] == row
+            if not seed:
+                best.offer(score, rows.position_of[row], <int32_t>row)
     return bound
 
 
@@ -569,16 +599,20 @@ cdef void _choose(_Rows rows, _Class cls, _Ranking best, _Seeker seeker, bint hi
     cdef int32_t low[MOST]
     cdef int32_t high[MOST]
     cdef int i
-    cdef bint left
+    cdef bint left = True
     if cls.fresh or rows.logged - cls.seen > rows.ring:
         _renew(rows, cls)
         seen = rows.logged
     _stretch(rows, cls)
     cls.seen = rows.logged
-    if not _extremes(rows, cls, seeker):
+    if hiding or not cls.proven:
+        cls.none = not _extremes(rows, cls, seeker)
+        if not cls.none:
+            left = _score_range(rows, cls, seeker, hiding, low, high)
+            _enter_era(rows, cls, low, high)
+        cls.proven = not hiding
+    if cls.none:
         return
-    left = _score_range(rows, cls, seeker, hiding, low, high)
-    _enter_era(rows, cls, low, high)
     _raise(rows, cls, seen)
     if not left:
         return
