@@ -8,6 +8,7 @@ answer.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
@@ -29,6 +30,9 @@ PLANS_KEPT = 4  # of one snapshot: the active policy, the shadow, and those bein
 MOST_SIGNATURES = 1 << 20
 SUBDIVISIONS = 64.0
 MANY = 64
+NEVER = -1
+REST = 1000  # decisions until an index that could not hold its hosts is tried again
+LOG = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -56,54 +60,63 @@ class Indexed:
         self._rows: tuple[str, ...] | None = None
         self._index = Index(0, ())
         self._exact = self._one_cell = True
-        self._judged = 0
-        self._load()
+        self._judged = self._rest = 0
+        self._structure, self._seen = NEVER, 0
 
     # ---- deciding --------------------------------------------------------------------------------------------------
     def choose(self, request: Request, seed: int) -> Choice | None:
-        """Hosts for all servers of the request, or for none; None when the index cannot hold such a request."""
+        """Hosts for all servers of the request, or for none; None when the index cannot hold such a request, or when
+        its answer must be explained: no host fits."""
+        several = len(request.servers) > 1
+        if self._rest or not request.plain or (several and self.plan.options.host_subset_size > 1):
+            self._rest = max(0, self._rest - 1)
+            return None
+        try:
+            self._follow()
+            kind = self._class_of(request)
+            if kind is None or (several and not self._exact):
+                return None
+            rows = self._place(request, kind) if several else self._rank(request, kind, seed)
+        except ValueError:  # more columns than it has, or figures that it does not take
+            LOG.warning("the index cannot hold the hosts", exc_info=True)
+            self._structure, self._rest = NEVER, REST
+            return None
+        for server_id, row in zip(request.servers, rows, strict=False):
+            self._take(server_id, row[0], kind)
+        return Choice(hosts=rows, placed=(None,) * len(rows)) if rows else None
+
+    def _rank(self, request: Request, kind: _Class, seed: int) -> tuple[tuple[int, ...], ...]:
+        """The choice for a single server and its alternates; () when no host fits."""
         subset = self.plan.options.host_subset_size
-        if not request.plain or (subset > 1 and len(request.servers) > 1):
-            return None
-        self._follow()
-        if self._judged != len(self.snapshot.facts):
-            self._judge()
-        kind = self._class_of(request) if self._one_cell else None
-        if kind is None:
-            return None
-        if len(request.servers) > 1:
-            return self._place(request, kind) if self._exact else None
         best = self._index.choose(kind.number, max(subset, request.alternates + 1))
         if not best:
-            return None
+            return ()
         if subset > 1:
             best.insert(0, best.pop(chance_of(seed).randrange(min(subset, len(best)))))
-        self._take(request.servers[0], best[0], kind)
         if self._exact:
             self._index.claim(kind.number, best[0])
-            self._seen = self.snapshot.change
-        return Choice(hosts=(tuple(best[: request.alternates + 1]),), placed=(None,))
+        return (tuple(best[: request.alternates + 1]),)
 
-    def _place(self, request: Request, kind: _Class) -> Choice | None:
-        rows = self._index.place(kind.number, len(request.servers))
-        if len(rows) < len(request.servers):
-            for row in rows:
-                self._index.release(kind.number, row[0])
-            return None
-        chosen = [row[0] for row in rows]
-        for server_id, position in zip(request.servers, chosen, strict=True):
-            self._take(server_id, position, kind)
-        self._seen = self.snapshot.change
+    def _place(self, request: Request, kind: _Class) -> tuple[tuple[int, ...], ...]:
+        """The choices for several servers and the alternates that they share; () when not all fit."""
+        chosen = [row[0] for row in self._index.place(kind.number, len(request.servers))]
+        if len(chosen) < len(request.servers):
+            for position in chosen:
+                self._index.release(kind.number, position)
+            return ()
         others: list[int] = []
         if request.alternates:
             mine = set(chosen)
             best = self._index.choose(kind.number, len(mine) + request.alternates)
             others = [place for place in best if place not in mine][: request.alternates]
-        return Choice(hosts=tuple((place, *others) for place in chosen), placed=(None,) * len(chosen))
+        return tuple((place, *others) for place in chosen)
 
     def _take(self, server_id: str, position: int, kind: _Class) -> None:
+        """Note a choice in the snapshot; the index has it already, unless sums of it would not be exact."""
         self.snapshot.take(server_id, position, kind.share)
         self.snapshot.place(server_id, position, kind.props)
+        if self._exact:
+            self._seen = self.snapshot.change
 
     def _judge(self) -> None:
         """Where there are hosts of several cells, or very many signatures, the index answers nothing."""
@@ -113,6 +126,10 @@ class Indexed:
 
     # ---- classes ---------------------------------------------------------------------------------------------------
     def _class_of(self, request: Request) -> _Class | None:
+        if self._judged != len(self.snapshot.facts):
+            self._judge()
+        if not self._one_cell:
+            return None
         shape = request.shape
         if shape in self._classes:
             kind = self._classes[shape]
@@ -180,18 +197,20 @@ class Indexed:
     def _load(self) -> None:
         """Everything anew; classes stay where the index keeps its columns."""
         snapshot = self.snapshot
-        if self._rows != tuple(snapshot.classes):
-            self._rows = tuple(snapshot.classes)
+        rows = tuple(snapshot.classes)
+        if self._rows != rows:
+            self._rows = None
             self._classes.clear()
-            self._index = Index(len(self._rows) + len(self._limits), [one.floor for one, _ in self._weighers])
+            self._index = Index(len(rows) + len(self._limits), [one.floor for one, _ in self._weighers])
+            self._rows = rows
         known = [(shape, kind) for shape, kind in self._classes.items() if kind is not None]
         self._classes = dict(known)
         for _, kind in known:
             kind.signatures = 0
-        self._structure, self._seen = snapshot.structure, snapshot.change
         places = np.arange(len(snapshot))
         self._index.load(snapshot.signature, self._free(places), self._raw(places))
         self._exact = self._is_exact(places)
+        self._structure, self._seen = snapshot.structure, snapshot.change
 
     def _follow(self) -> None:
         """Take in what changed since: host by host, or everything when that is less work."""

@@ -322,6 +322,12 @@ class Snapshot:
         if image_props is not None:
             self._count_props(position, image_props, -1)
 
+    def _leave(self, server_id: str, position: int) -> None:
+        places = self.hosts_of.get(server_id, set())
+        places.discard(position)
+        if not places:
+            self.hosts_of.pop(server_id, None)
+
     def servers_with(self, prop: tuple[str, str]) -> Amounts:
         """How many servers on each host have an image with this property (name, value as text)."""
         counts = self._with.get(prop)
@@ -479,8 +485,10 @@ class Snapshot:
         figures[Figure.hypervisor_version] = state.hypervisor_version or 0
         self._cpu_ratio[position] = 1.0 if state.vcpus is None else state.cpu_allocation_ratio
         self.topologies.report(position, _topology_of(state))
-        for found in self._reported.values():
+        for key, found in list(self._reported.items()):
             found.note(position, state)
+            if len(found.values) > 4 * len(self.states) + 1024:  # values that come and go
+                del self._reported[key]
         if not keeps_use:
             self._set_hosted(position, state)
         self._weigh_devices(position)
@@ -494,7 +502,7 @@ class Snapshot:
         named = {server.uuid for server in state.hosted}
         for server_id in list(self.hosted[position]):
             self._unplace(server_id, position)
-            self.hosts_of.get(server_id, set()).discard(position)
+            self._leave(server_id, position)
             if server_id not in named:
                 self.topologies.remove(position, server_id)
         for server in state.hosted:

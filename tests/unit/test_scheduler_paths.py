@@ -141,6 +141,16 @@ def test_the_index_is_used_where_it_can_be(document: dict[str, Any]) -> None:
     assert answers[0] == answers[1]
 
 
+def test_more_resource_classes_than_an_index_has_columns() -> None:
+    many = {f"CUSTOM_{number}": 1 for number in range(40)}
+    states = [host(number, random.Random(number)) for number in range(5)]
+    states = [replace(one, enabled=True, up=True, capacity={**one.capacity, **many}) for one in states]
+    first, second = snapshot.build(states), snapshot.build(states)
+    for number in range(3):
+        asked = request.make(servers=[f"s{number}"], project_id="p", flavor=FLAVORS[0], image_id="i")
+        assert both(first, second, asked, plan_of(policy.DEFAULT), 0).hosts
+
+
 def test_a_request_that_nobody_can_meet_is_answered_and_leaves_nothing() -> None:
     found = snapshot.build([host(number, random.Random(number)) for number in range(20)])
     before = state_of(found)
