@@ -41,7 +41,7 @@ def rank(view: View, batch: RankBatch, number: int, *, now: float) -> RankAnswer
         view.drop(server_id)
     basis = view.basis()
     answer = choose(view, batch)
-    view.note(number, answer.chosen, now=now)
+    view.note(number, answer.chosen, now=now, count=sum(1 for places in answer.ranked if places))
     return RankAnswer(
         batch=number,
         basis=basis,
@@ -84,7 +84,7 @@ class _Kind:
         self.request: Request | None = None
         self._holding: tuple[Share, Holding] | None = None
         try:
-            self.request = _request(shape, policy)
+            self.request = request_of(shape, policy)
         except errors.Invalid as error:
             self.malformed = error.message
 
@@ -152,7 +152,7 @@ def _decide(view: View, answer: _Answer, request: Request, seed: int, shadow: Po
     return choice
 
 
-def _request(shape: Shape, policy: Policy) -> Request:
+def request_of(shape: Shape, policy: Policy) -> Request:
     """A request for servers that are still to be named. Raises Invalid."""
     return requests.make(
         servers=(),

@@ -143,11 +143,16 @@ class View:
             shadow=None if self.shadow is None else self.shadow.version,
         )
 
-    def note(self, number: int, chosen: Mapping[int, tuple[str, Pending]], *, now: float) -> None:
-        """Remember what a batch chose: position -> (server id, its place). The snapshot has it already."""
+    def note(
+        self, number: int, chosen: Mapping[int, tuple[str, Pending]], *, now: float, count: int | None = None
+    ) -> None:
+        """Remember what a batch chose: position -> (server id, its place). The snapshot has it already.
+
+        ``count``: of how many servers the batch named hosts, those that had theirs before included.
+        """
         if chosen:
             left = {position: server_id for position, (server_id, _) in chosen.items()}
-            self._batches[number] = _Batch(now + PENDING_SECONDS, len(left), left)
+            self._batches[number] = _Batch(now + PENDING_SECONDS, len(left) if count is None else count, left)
         for position, (server_id, pending) in chosen.items():
             self._pending[server_id] = pending
             self._place[server_id] = (number, position)

@@ -1,0 +1,222 @@
+"""Every stored decision can be made again, bit for bit, whatever happened in the cell before and since."""
+
+from __future__ import annotations
+
+import random
+import uuid
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+
+from cell.conductor import placing
+from cell.conductor.ledger import LedgerService
+from cell.conductor.placing import Asked
+from cell.scheduler import replay
+from cell.scheduler.service import SchedulerService
+from cell.scheduler.view import View
+from cellcloud import config, errors
+from cellcloud.context import RequestContext
+from cellcloud.db import changes, decisions, hosts
+from cellcloud.db.engine import Database
+from cellcloud.model.decision import Decision
+from cellcloud.model.flavor import Flavor
+from cellcloud.model.host import Aggregate, HostReport
+from cellcloud.model.image import Image
+from cellcloud.model.numa import NumaCell
+from cellcloud.model.pci import PciPool
+from cellcloud.model.server import ServerSpec
+from tests.workflows.world import make_report
+
+CONTEXT = RequestContext(budget=86_400)
+ALIAS = '{"vendor_id": "8086", "product_id": "10ed", "name": "nic"}'
+CPUS = tuple(range(8))
+FLAVORS = (
+    Flavor(id="1", name="small", vcpus=1, memory_mb=512, root_gb=5),
+    Flavor(id="2", name="wide", vcpus=4, memory_mb=8192, root_gb=40, swap_mb=600),
+    Flavor(id="3", name="pinned", vcpus=2, memory_mb=256, root_gb=1, extra_specs={"hw:cpu_policy": "dedicated"}),
+    Flavor(id="4", name="nic", vcpus=1, memory_mb=256, root_gb=1, extra_specs={"pci_passthrough:alias": "nic:1"}),
+    Flavor(id="5", name="huge", vcpus=40, memory_mb=8192, root_gb=40),
+)
+POLICIES: tuple[dict[str, object], ...] = (
+    {"options": {"filter_scheduler.ram_weight_multiplier": -2.0, "pci.alias": [ALIAS]}},
+    {"options": {"filter_scheduler.host_subset_size": 3, "pci.alias": [ALIAS]}},
+    {"options": {"filter_scheduler.shuffle_best_same_weighed_hosts": True, "filter_scheduler.max_io_ops_per_host": 4}},
+)
+
+
+class Direct:
+    """Stands for the queue: verbs are called where they are."""
+
+    def __init__(self, **served: object) -> None:
+        self.served = served
+
+    def client(self, interface: type[object]) -> object:
+        return self.served.get(interface.__name__)
+
+
+class Churn:
+    """A cell in which things happen by chance, with several schedulers that know more or less of it."""
+
+    def __init__(self, database: Database, seed: int, *, machines: int = 6) -> None:
+        self.database, self.chance = database, random.Random(seed)
+        self.ledger = LedgerService(database)
+        transport = Direct(Ledger=self.ledger)
+        self.schedulers = [SchedulerService(config.load(), transport) for _ in range(3)]  # type: ignore[arg-type]
+        self.reports = {f"h{number:02}": self.machine(number) for number in range(machines)}
+        self.report(*self.reports.values())
+        self.placed: list[str] = []
+        self.policies = 0
+        for document in POLICIES:
+            self.policies = self.ledger.add_policy(CONTEXT, dict(document), "tried").version
+
+    def machine(self, number: int) -> HostReport:
+        made = make_report(f"h{number:02}", vcpus=8 + 8 * (number % 3), cpu_ratio=1.0 + (number % 2) / 3)
+        if number % 4:
+            return made
+        cells = (NumaCell(id=0, cpuset=CPUS, pcpuset=CPUS, memory=8192),)
+        pools = (PciPool(vendor_id="8086", product_id="10ed", count=2, numa_node=0),)
+        return replace(made, cpu_ratio=1.0, facts=replace(made.facts, numa=cells, pci_pools=pools))
+
+    def report(self, *reports: HostReport) -> None:
+        with self.database.write() as connection:
+            hosts.report(connection, reports)
+
+    def turn(self) -> None:
+        """One thing happens."""
+        action = self.chance.choices(
+            (self.create, self.delete, self.change_host, self.switch, self.set_policy, self.set_aggregate, self.read),
+            (10, 2, 2, 1, 1, 1, 1),
+        )[0]
+        action()
+
+    def create(self) -> None:
+        asked: list[Asked] = []
+        for _ in range(self.chance.randint(1, 4)):
+            flavor, request_id = self.chance.choice(FLAVORS), f"req-{uuid.UUID(int=self.chance.getrandbits(128))}"
+            zone = self.chance.choice((None, None, "nova", "z1"))
+            asked += [
+                Asked(spec=self.spec(flavor, zone), request_id=request_id) for _ in range(self.chance.choice((1, 1, 3)))
+            ]
+        scheduler = self.chance.choice(self.schedulers)
+        answers = placing.place(self.database, scheduler, CONTEXT, asked, store=placing.hold(3600.0))
+        self.placed += [server_id for server_id, answer in answers.items() if answer.outcome == "held"]
+
+    def spec(self, flavor: Flavor, zone: str | None) -> ServerSpec:
+        return ServerSpec(
+            id=str(uuid.UUID(int=self.chance.getrandbits(128), version=4)),
+            name="vm",
+            project_id=self.chance.choice("pq"),
+            user_id="u",
+            flavor=flavor,
+            image=Image(id="i", properties={"os_distro": self.chance.choice(("debian", "fedora"))}),
+            availability_zone=zone,
+        )
+
+    def delete(self) -> None:
+        gone = self.chance.sample(self.placed, min(len(self.placed), self.chance.randint(1, 5)))
+        self.placed = [one for one in self.placed if one not in gone]
+        placing.release(self.database, gone)
+
+    def change_host(self) -> None:
+        name = self.chance.choice([*self.reports, f"h{len(self.reports):02}"])
+        known = self.reports.get(name) or self.machine(len(self.reports))
+        stats: dict[str, str | None] = {
+            "failed_builds": str(self.chance.randint(0, 2)),
+            "io_workload": str(self.chance.randint(0, 3)),
+        }
+        made = replace(known, facts=replace(known.facts, stats=stats), reserved_memory_mb=self.chance.randint(0, 999))
+        self.reports[name] = made
+        self.report(made)
+
+    def switch(self) -> None:
+        with self.database.write() as connection:
+            hosts.set_state(
+                connection,
+                self.chance.choice(list(self.reports)),
+                enabled=self.chance.random() < 0.7,
+                disabled_reason="by chance",
+                forced_down=self.chance.random() < 0.2,
+            )
+
+    def set_policy(self) -> None:
+        role = self.chance.choice(("active", "shadow"))
+        self.ledger.set_policy_role(CONTEXT, role, self.chance.randint(0, self.policies))
+
+    def set_aggregate(self) -> None:
+        number = self.chance.randint(1, 3)
+        metadata = {"availability_zone": "z1"} if number == 1 else {"ram_weight_multiplier": str(self.chance.random())}
+        members = tuple(sorted(self.chance.sample(list(self.reports), 4)))
+        made = Aggregate(
+            id=number, uuid=str(uuid.UUID(int=number)), name=f"a{number}", metadata=metadata, hosts=members
+        )
+        gone = [4 - number] if number != 2 else []
+        self.ledger.set_aggregates(CONTEXT, [made], gone, 0)
+
+    def read(self) -> None:
+        follower = self.chance.choice(self.schedulers).follower
+        follower.catch_up(CONTEXT) if self.chance.random() < 0.8 else follower.forget()
+
+    # ---- what is stored ---------------------------------------------------------------------------------------------
+    def decisions(self) -> list[Decision]:
+        with self.database.read() as connection:
+            return decisions.list_recent(connection, 10_000)
+
+
+def world_of(database: Database, decision: Decision) -> View:
+    """The view that a decision was made from, by what the database has."""
+    basis = decision.batch.answer.basis
+    ledger = LedgerService(database)
+    state = ledger.get_state(CONTEXT).unpacked()
+    with database.read() as connection:
+        entries = changes.list_after(connection, basis.loaded, 100_000).entries
+        found = decisions.list_batches(connection, [number for number, _ in basis.pending])
+    return replay.view_at(basis, state, entries, {one.answer.batch: one for one in found})
+
+
+def one_of_each_batch(found: Sequence[Decision]) -> list[Decision]:
+    return list({one.batch.answer.batch: one for one in found}.values())
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_every_decision_is_made_again_to_the_same_answer(cell_database: Database, seed: int) -> None:
+    churn = Churn(cell_database, seed)
+    for _ in range(80):
+        churn.turn()
+    made = one_of_each_batch(churn.decisions())
+    assert len(made) > 10
+    for decision in made:
+        assert replay.again(world_of(cell_database, decision), decision.batch) == decision.batch.answer
+    assert any(one.answer.basis.pending for one in (decision.batch for decision in made))
+    assert any(outcome.conflicts for decision in made for outcome in decision.batch.outcomes.values())
+
+
+def test_the_same_policy_as_a_file_chooses_the_same_and_another_what_it_says(cell_database: Database) -> None:
+    churn = Churn(cell_database, 7)
+    for _ in range(25):
+        churn.turn()
+    same = 0
+    for decision in churn.decisions()[::5]:
+        version = decision.batch.answer.basis.policy
+        document = churn.ledger.get_policy(CONTEXT, version).document
+        found, _ = replay.with_policy(world_of(cell_database, decision), decision.batch, decision.position, document)
+        assert found == decision.hosts
+        none, _ = replay.with_policy(
+            world_of(cell_database, decision),
+            decision.batch,
+            decision.position,
+            {"filters": ["NumInstancesFilter", "JsonFilter"], "options": {"filter_scheduler.max_io_ops_per_host": 0}},
+        )
+        same += none == decision.hosts
+    assert same < len(churn.decisions()[::5])
+
+
+def test_a_log_that_does_not_reach_back_is_said(cell_database: Database) -> None:
+    churn = Churn(cell_database, 3)
+    for _ in range(30):
+        churn.turn()
+    oldest = min(churn.decisions(), key=lambda one: one.batch.answer.basis.loaded)
+    with cell_database.write() as connection:
+        changes.prune(connection, 0.0)
+    with pytest.raises(errors.Conflict, match="no longer reaches back"):
+        world_of(cell_database, oldest)
