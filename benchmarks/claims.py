@@ -13,6 +13,7 @@ import argparse
 import json
 import os
 import queue
+import signal
 import subprocess
 import sys
 import tempfile
@@ -430,6 +431,7 @@ def main() -> None:
             if role == "scheduler"
             else be_conductor(broker, given.url, given.seed, held=given.held)
         )
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))  # and leave no server behind
     where = conditions()
     if not given.json:
         print(*(f"{name}: {text}" for name, text in where.items()), sep="\n")

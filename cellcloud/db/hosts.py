@@ -131,8 +131,10 @@ def _differs(row: Any, stored: dict[str, tuple[int, int, float]], item: HostRepo
         return True
     if trouble:
         return False
-    same = _same(row, codec.to_plain(item.facts), item.zone, item.queue or item.host)
-    return not same or stored != _inventory(item)
+    known: HostFacts = codec.from_plain(row.facts, HostFacts)
+    same = replace(known, uptime="") == replace(item.facts, uptime="")
+    same = same and (row.own_zone, row.queue) == (item.zone, item.queue or item.host)
+    return not same or {name: given for name, given in stored.items() if any(given)} != _inventory(item)
 
 
 def _store(connection: Connection, item: HostReport, trouble: str, *, is_new: bool) -> None:
@@ -151,13 +153,6 @@ def _store(connection: Connection, item: HostReport, trouble: str, *, is_new: bo
         connection.execute(sa.update(hosts).where(hosts.c.host == item.host).values(values))
     if not trouble:
         _store_inventories(connection, item)
-
-
-def _same(row: Any, facts: dict[str, Any], zone: str, queue: str) -> bool:
-    ignored = {"uptime"}
-    before = {name: value for name, value in row.facts.items() if name not in ignored}
-    after = {name: value for name, value in facts.items() if name not in ignored}
-    return before == after and row.own_zone == zone and row.queue == queue
 
 
 def _inventory(item: HostReport) -> dict[str, tuple[int, int, float]]:

@@ -9,8 +9,8 @@ import pytest
 
 from cellcloud import errors
 from cellcloud.context import RequestContext, service_context
-from cellcloud.model.guest import CommandKind, ConsoleAddress, GuestCommand, GuestState
 from cellcloud.model.decision import RankAnswer, RankBatch
+from cellcloud.model.guest import CommandKind, ConsoleAddress, GuestCommand, GuestState
 from cellcloud.model.placement import SelectAnswer, SelectRequest
 from cellcloud.rpc.compute import Compute
 from cellcloud.rpc.router import Router
