@@ -15,6 +15,8 @@ How it answers without looking at every host, exactly:
 - **Bounds.** Per class, for each group and each node of the same tree: a score that no fitting host below exceeds.
   Replay only ever raises a bound; a visit of the group makes it tight. The best hosts are found by visiting where the
   bounds are highest until none can beat what was found.
+- **Seeds.** Per class the best rows of the last choice and its runners-up: the next choice begins with them, so the
+  bounds need not cover them, and often nothing has to be visited.
 - **Eras.** Scores move when extremes move. Each node remembers the era its bounds were made in (the extremes of that
   time), and when it is next looked at its bounds are raised by the most that any host's score can have grown since.
 
@@ -51,7 +53,7 @@ cdef enum:
     LEVELS = 8
     MOST = 32  # MOST_COLUMNS
     ERAS = 32  # eras a class remembers
-    SEEDS = 8  # of the last choice, to begin the next one with
+    SEEDS = 8  # rows a choice leaves to the next one
     FEW = 10  # log entries that are looked at one by one
     RANKED = 64  # more hosts than this are sorted, not inserted
     NONE = -2147483648
@@ -143,6 +145,7 @@ cdef class _Class:
     cdef float[:, ::1] slopes  # factors of the present era, rounded up
     cdef double[::1] bound
     cdef int64_t[::1] node_era
+    cdef bint scanned  # it is a shadow: it has no bounds
     cdef object shadow  # a class of the same requests for scans
     cdef int seeds
     cdef int32_t seed[SEEDS]

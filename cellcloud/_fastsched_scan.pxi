@@ -12,6 +12,7 @@ cdef _Class _shadow(_Rows rows, _Class cls):
         shadow.factors, shadow.floors, shadow.weighed = cls.factors, cls.floors, cls.weighed
         shadow.eras = np.zeros((1, 4, rows.columns), dtype=np.int32)
         shadow.slopes = np.zeros((cls.factors.shape[0], rows.columns), dtype=np.float32)
+        shadow.scanned = True
         cls.shadow = shadow
     shadow.seeds, shadow.seed = (0 if cls.fresh else cls.seeds), cls.seed
     return shadow
@@ -82,6 +83,7 @@ cdef void _scan(_Rows rows, _Class cls, _Ranking best) noexcept nogil:
         _plant(rows, cls, best)
         for group in range(rows.groups):
             _visit(rows, cls, best, group)
+        best.found = min(best.found, best.wanted)
 
 
 def _all_fitting(_Rows rows, _Class cls):

@@ -3,34 +3,42 @@
 
 @cython.final
 cdef class _Ranking:
-    """The best rows found so far, best first; of equal scores the lowest position first."""
+    """The best rows found so far, best first; of equal scores the lowest position first. Behind the wanted ones some
+    runners-up are kept."""
 
-    cdef Py_ssize_t wanted, found
+    cdef Py_ssize_t wanted, kept, found
     cdef double[::1] score
     cdef int32_t[::1] position
     cdef int32_t[::1] row
-    cdef float threshold  # nothing with a lower score can enter
+    cdef float threshold  # what has a lower score is not among the wanted
 
     def __init__(self):
-        self.score = np.zeros(RANKED + 1)
-        self.position = np.zeros(RANKED + 1, dtype=np.int32)
-        self.row = np.zeros(RANKED + 1, dtype=np.int32)
+        self.score = np.zeros(RANKED + SEEDS + 1)
+        self.position = np.zeros(RANKED + SEEDS + 1, dtype=np.int32)
+        self.row = np.zeros(RANKED + SEEDS + 1, dtype=np.int32)
 
     cdef void begin(self, Py_ssize_t wanted) noexcept nogil:
-        self.wanted, self.found, self.threshold = wanted, 0, LEAST / 2  # above what does not fit
+        self.wanted, self.kept, self.found = wanted, max(wanted, <Py_ssize_t>SEEDS), 0
+        self.threshold = LEAST / 2  # above what does not fit
 
     cdef inline bint hopeless(self, double score, int32_t position) noexcept nogil:
-        """Whether nothing with at most this score, at this position or later, can enter."""
+        """Whether nothing with at most this score, at this position or later, can be among the wanted."""
         cdef Py_ssize_t last = self.wanted - 1
         if self.found < self.wanted:
             return False
         return score < self.score[last] or (score == self.score[last] and position > self.position[last])
 
-    cdef void offer(self, double score, int32_t position, int32_t row) noexcept nogil:
-        cdef Py_ssize_t at
-        if self.hopeless(score, position):
-            return
-        at = min(self.found, self.wanted - 1)
+    cdef inline bint holds(self, int32_t row) noexcept nogil:
+        cdef Py_ssize_t i
+        for i in range(self.found):
+            if self.row[i] == row:
+                return True
+        return False
+
+    cdef bint offer(self, double score, int32_t position, int32_t row) noexcept nogil:
+        """Put a row in its place. Returns whether another fell off the end: it lies beyond the last."""
+        cdef Py_ssize_t at = self.found
+        cdef bint full = self.found == self.kept
         while at > 0 and (
             self.score[at - 1] < score or (self.score[at - 1] == score and self.position[at - 1] > position)
         ):
@@ -39,10 +47,11 @@ cdef class _Ranking:
             )
             at -= 1
         self.score[at], self.position[at], self.row[at] = score, position, row
-        if self.found < self.wanted:
+        if not full:
             self.found += 1
-        if self.found == self.wanted:
+        if self.found >= self.wanted:
             self.threshold = _below(self.score[self.wanted - 1])
+        return full and at < self.kept
 
 
 cdef inline float _below(double value) noexcept nogil:
@@ -452,16 +461,24 @@ cdef void _raise(_Rows rows, _Class cls, int64_t seen) noexcept nogil:
         entry += end - lane
         if end - lane <= FEW:
             for lane in range(lane, end):
-                if _fits(rows, cls, group * GROUP + lane):
+                if not _sown(cls, _logged(rows, group, lane)) and _fits(rows, cls, group * GROUP + lane):
                     _raise_by(rows, cls, _logged(rows, group, lane), _upper_of(rows, cls, group * GROUP + lane))
         elif _mask(rows, cls, group, mask):
             _upper(rows, cls, group, upper)
             for lane in range(lane, end):
-                if mask[lane]:
+                if mask[lane] and not _sown(cls, _logged(rows, group, lane)):
                     _raise_by(rows, cls, _logged(rows, group, lane), upper[lane])
 
 
-cdef inline void _raise_by(_Rows rows, _Class cls, int32_t row, float upper) noexcept nogil:
+cdef inline bint _sown(_Class cls, int32_t row) noexcept nogil:
+    cdef int i
+    for i in range(cls.seeds):
+        if cls.seed[i] == row:
+            return True
+    return False
+
+
+cdef void _raise_by(_Rows rows, _Class cls, int32_t row, double upper) noexcept nogil:
     cdef Py_ssize_t child = row // GROUP, node
     cdef int level
     for level in range(rows.levels):
@@ -476,7 +493,7 @@ cdef inline void _raise_by(_Rows rows, _Class cls, int32_t row, float upper) noe
 
 
 cdef double _visit(_Rows rows, _Class cls, _Ranking best, Py_ssize_t group) noexcept nogil:
-    """Offer a group's rows. Returns a tight bound of their scores."""
+    """Offer a group's rows. Returns a tight bound of the scores of those that are not in the ranking."""
     cdef int32_t mask[GROUP]
     cdef float upper[GROUP]
     cdef float value, top = LEAST
@@ -484,9 +501,10 @@ cdef double _visit(_Rows rows, _Class cls, _Ranking best, Py_ssize_t group) noex
     cdef unsigned char likely[GROUP]
     cdef uint64_t eight
     cdef double bound, score
-    cdef Py_ssize_t lane, row, part
-    cdef int i
-    cdef bint seed
+    cdef double exact[GROUP]
+    cdef int32_t offered[GROUP]
+    cdef Py_ssize_t lane, part, count
+    cdef int32_t row
     if not _mask(rows, cls, group, mask):
         return NEVER
     _upper(rows, cls, group, upper)
@@ -507,7 +525,7 @@ cdef double _visit(_Rows rows, _Class cls, _Ranking best, Py_ssize_t group) noex
     for lane in range(GROUP):
         if rest[lane] > top:
             top = rest[lane]
-    bound = top
+    bound, count = top, 0
     for part in range(0, GROUP, 8):
         memcpy(&eight, &likely[part], 8)
         if not eight:
@@ -515,17 +533,18 @@ cdef double _visit(_Rows rows, _Class cls, _Ranking best, Py_ssize_t group) noex
         for lane in range(part, part + 8):
             if not likely[lane]:
                 continue
+            row = <int32_t>(group * GROUP + lane)
             if upper[lane] < best.threshold or (rows.hidden[group] >> lane) & 1:
                 bound = max(bound, <double>upper[lane])
-                continue
-            row = group * GROUP + lane
-            score = _score(rows, cls, row)
-            bound = max(bound, score)
-            seed = False
-            for i in range(cls.seeds):
-                seed = seed or cls.seed[i] == row
-            if not seed:
-                best.offer(score, rows.position_of[row], <int32_t>row)
+            elif not best.holds(row):
+                score = _score(rows, cls, row)
+                exact[count], offered[count] = score, row
+                count += 1
+                if best.offer(score, rows.position_of[row], row) and not cls.scanned:
+                    _raise_by(rows, cls, best.row[best.kept], best.score[best.kept])
+    for lane in range(count):
+        if exact[lane] > bound and not best.holds(offered[lane]):
+            bound = exact[lane]
     return bound
 
 
@@ -554,16 +573,33 @@ cdef double _search(_Rows rows, _Class cls, _Ranking best, int level, Py_ssize_t
 
 
 cdef void _plant(_Rows rows, _Class cls, _Ranking best) noexcept nogil:
-    """Begin with the best of the last time, as they are now."""
-    cdef int i, kept = 0
-    cdef int32_t row
+    """Begin with the seeds, as they are now. Those that do not fit any more are no seeds any more."""
+    cdef int i
     for i in range(cls.seeds):
-        row = cls.seed[i]
-        if _fits(rows, cls, row) and not (rows.hidden[row // GROUP] >> (row % GROUP)) & 1:
-            cls.seed[kept] = row
-            kept += 1
-            best.offer(_score(rows, cls, row), rows.position_of[row], row)
-    cls.seeds = kept
+        if _fits(rows, cls, cls.seed[i]):
+            best.offer(_score(rows, cls, cls.seed[i]), rows.position_of[cls.seed[i]], cls.seed[i])
+    cls.seeds = 0
+
+
+cdef void _harvest(_Rows rows, _Class cls, _Ranking best) noexcept nogil:
+    """Keep the best as seeds; the bounds cover the others."""
+    cdef Py_ssize_t i
+    cls.seeds = <int>min(best.found, <Py_ssize_t>SEEDS)
+    for i in range(best.found):
+        if i < SEEDS:
+            cls.seed[i] = best.row[i]
+        else:
+            _raise_by(rows, cls, best.row[i], best.score[i])
+    best.found = min(best.found, best.wanted)
+
+
+cdef void _uproot(_Rows rows, _Class cls) noexcept nogil:
+    """Have no seeds: the bounds cover them."""
+    cdef int i
+    for i in range(cls.seeds):
+        if _fits(rows, cls, cls.seed[i]):
+            _raise_by(rows, cls, cls.seed[i], _upper_of(rows, cls, cls.seed[i]))
+    cls.seeds = 0
 
 
 cdef bint _score_range(
@@ -598,7 +634,6 @@ cdef void _choose(_Rows rows, _Class cls, _Ranking best, _Seeker seeker, bint hi
     cdef int64_t seen = cls.seen
     cdef int32_t low[MOST]
     cdef int32_t high[MOST]
-    cdef int i
     cdef bint left = True
     if cls.fresh or rows.logged - cls.seen > rows.ring:
         _renew(rows, cls)
@@ -614,10 +649,10 @@ cdef void _choose(_Rows rows, _Class cls, _Ranking best, _Seeker seeker, bint hi
     if cls.none:
         return
     _raise(rows, cls, seen)
+    if hiding:
+        _uproot(rows, cls)
     if not left:
         return
     _plant(rows, cls, best)
     _search(rows, cls, best, rows.levels - 1, 0)
-    cls.seeds = <int>min(best.found, SEEDS)
-    for i in range(cls.seeds):
-        cls.seed[i] = best.row[i]
+    _harvest(rows, cls, best)
