@@ -15,6 +15,7 @@ import difflib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from functools import cached_property
 from typing import Any
 
 from cellcloud import errors
@@ -81,7 +82,7 @@ _ARCHITECTURE_NAMES = """
 ARCHITECTURES = frozenset(_ARCHITECTURE_NAMES.split())
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Options:
     """Nova's options by their own names; those of ``[metrics]`` begin with ``metrics_``."""
 
@@ -121,14 +122,28 @@ class Options:
     disable_fallback_pcpu_query: bool = False
     pci_alias: tuple[str, ...] = ()
 
+    def __hash__(self) -> int:
+        return self._hash
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+    @cached_property
+    def _hash(self) -> int:
+        return hash(tuple(getattr(self, item.name) for item in fields(self)))
+
+
+@dataclass(frozen=True, kw_only=True)
 class Policy:
     """Hashable: equal policies choose equally. ``filters`` of Placement's rules come first, as in Nova."""
 
     filters: tuple[str, ...] = PLACEMENT_FILTERS + NOVA_DEFAULT_FILTERS
     weighers: tuple[str, ...] = WEIGHERS
     options: Options = field(default_factory=Options)
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash((self.filters, self.weighers, self.options))
 
 
 DEFAULT = Policy()
