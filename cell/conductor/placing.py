@@ -7,7 +7,7 @@ so the top may repeat them as often as messages get lost. A hold nobody confirms
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
@@ -38,22 +38,6 @@ class Asked:
 
     spec: ServerSpec
     request_id: str
-
-
-@dataclass(slots=True)
-class _Candidate:
-    """A server on its way to a host: the hosts it may still try (places in the answer), and the races it lost."""
-
-    position: int
-    asked: Asked
-    places: tuple[int, ...]
-    tried: int = 0
-    conflicts: list[Conflict] = field(default_factory=list)
-    wanted: Wanted | None = None
-
-    @property
-    def server_id(self) -> str:
-        return self.asked.spec.id
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,73 +210,92 @@ def _claim(
 
     Returns answers for all but those that lost every race, and the change that has what they lost to.
     """
+    work = _Claiming(asked, batch, ranked, store)
     try:
-        return _claim_new(database, asked, batch, ranked, store, {})
+        return work.run(database, judged=False)
+    except claims.Lost:
+        return work.run(database, judged=True)
     except Exists:
         with database.read() as connection:
             found = servers.list_by_id(connection, [one.spec.id for one in asked])
-        return _claim_new(database, asked, batch, ranked, store, {record.id: record for record in found})
+        work.known = {record.id: record for record in found}
+        return work.run(database, judged=True)
 
 
-def _claim_new(
-    database: Database,
-    asked: Sequence[Asked],
-    batch: RankBatch,
-    ranked: RankAnswer,
-    store: Store,
-    known: dict[str, ServerRecord],
-) -> tuple[dict[str, ReserveAnswer], int]:
-    candidates = [
-        _Candidate(position, one, places)
-        for position, (one, places) in enumerate(zip(asked, ranked.ranked, strict=True))
-        if one.spec.id not in known
-    ]
-    answers = {record.id: _answer_for(record) for record in known.values()}
-    answers |= {one.server_id: _refusal(one, ranked) for one in candidates if not one.places}
-    with database.write() as connection:
-        _race(connection, candidates, ranked)
-        winners = [(one, one.wanted) for one in candidates if one.wanted is not None]
-        zones = dict(zip(ranked.hosts, ranked.zones, strict=True))
-        won = [Won(one.asked.spec, wanted.host, zones[wanted.host]) for one, wanted in winners]
-        records = store(connection, won, ranked.batch)
-        unplaced = [one.server_id for one in candidates if one.wanted is None]
-        decisions.insert(connection, _decision(asked, batch, ranked, candidates), unplaced)
-        dropped = [one.server_id for one in candidates if one.wanted is None and one.places]
-        changes.append(connection, claims.log(claimed=[one for _, one in winners], dropped=[*dropped, *known]))
-        newest = changes.get_newest(connection) if dropped else 0
-    answers |= {one.server_id: ReserveAnswer(server_id=one.server_id, outcome="held") for one, _ in winners}
-    return answers | {record.id: _answer_for(record) for record in records}, newest
+@dataclass(slots=True)
+class _Claiming:
+    """The transaction of a batch. ``known``: servers that were stored before."""
 
+    asked: Sequence[Asked]
+    batch: RankBatch
+    ranked: RankAnswer
+    store: Store
+    known: dict[str, ServerRecord] = field(default_factory=dict)
 
-def _race(connection: Connection, candidates: Sequence[_Candidate], ranked: RankAnswer) -> None:
-    racing = [one for one in candidates if one.places]
-    while racing:
-        for one in racing:
-            host = ranked.hosts[one.places[one.tried]]
-            holding = ranked.holdings[ranked.takes[one.position]]
-            one.wanted = Wanted(server_id=one.server_id, host=host, holding=holding)
-        lost = claims.claim(connection, [one.wanted for one in racing if one.wanted is not None])
-        if not lost:
-            return
-        losers = [one for one in racing if one.server_id in lost]
-        for one in losers:
-            one.conflicts.append(lost[one.server_id])
-            one.wanted = None
-            one.tried += 1
-        racing = [one for one in losers if one.tried < len(one.places)]
+    def run(self, database: Database, *, judged: bool) -> tuple[dict[str, ReserveAnswer], int]:
+        """Raises claims.Lost unless ``judged``, Exists when a server is known already."""
+        wanted = self._wanted()
+        with database.write() as connection:
+            if judged:
+                won, lost = claims.claim_judged(connection, wanted)
+            else:
+                claims.claim_all(connection, wanted)
+                won, lost = {item.server_id: item for item in wanted}, {}
+            winners = self._winners(won)
+            records = self.store(connection, winners, self.ranked.batch)
+            unplaced = [one.spec.id for one in self.asked if one.spec.id not in won and one.spec.id not in self.known]
+            decisions.insert(connection, _decision(self.asked, self.batch, self.ranked, won, lost), unplaced)
+            dropped = [item.server_id for item in wanted if item.server_id not in won]
+            log = claims.log(claimed=list(won.values()), dropped=[*dropped, *self.known])
+            changes.append(connection, log)
+            newest = changes.get_newest(connection) if dropped else 0
+        answers = {record.id: _answer_for(record) for record in self.known.values()}
+        answers |= self._refusals()
+        answers |= {one.spec.id: ReserveAnswer(server_id=one.spec.id, outcome="held") for one in winners}
+        return answers | {record.id: _answer_for(record) for record in records}, newest
+
+    def _wanted(self) -> list[Wanted]:
+        ranked = self.ranked
+        return [
+            Wanted(
+                server_id=one.spec.id,
+                host=ranked.hosts[places[0]],
+                holding=ranked.holdings[ranked.takes[position]],
+                others=tuple([ranked.hosts[place] for place in places[1:]]),
+            )
+            for position, (one, places) in enumerate(zip(self.asked, ranked.ranked, strict=True))
+            if places and one.spec.id not in self.known
+        ]
+
+    def _winners(self, won: Mapping[str, Wanted]) -> list[Won]:
+        zones = dict(zip(self.ranked.hosts, self.ranked.zones, strict=True))
+        mine = ((one.spec, won[one.spec.id].host) for one in self.asked if one.spec.id in won)
+        return [Won(spec, host, zones[host]) for spec, host in mine]
+
+    def _refusals(self) -> dict[str, ReserveAnswer]:
+        return {
+            one.spec.id: _refusal(one.spec.id, position, self.ranked)
+            for position, one in enumerate(self.asked)
+            if not self.ranked.ranked[position] and one.spec.id not in self.known
+        }
 
 
 def _decision(
-    asked: Sequence[Asked], batch: RankBatch, ranked: RankAnswer, candidates: Sequence[_Candidate]
+    asked: Sequence[Asked],
+    batch: RankBatch,
+    ranked: RankAnswer,
+    won: Mapping[str, Wanted],
+    lost: Mapping[str, Sequence[Conflict]],
 ) -> DecisionBatch:
     requests = tuple(dict.fromkeys(one.request_id for one in asked))
     numbers = {request_id: number for number, request_id in enumerate(requests)}
-    outcomes = {position: Outcome() for position in range(len(asked))} if len(candidates) < len(asked) else {}
-    for one in candidates:
-        outcomes.pop(one.position, None)
-        if one.conflicts:
-            host = None if one.wanted is None else one.wanted.host
-            outcomes[one.position] = Outcome(host=host, conflicts=tuple(one.conflicts))
+    outcomes = {}
+    if lost or len(won) < len(asked):
+        for position, one in enumerate(asked):
+            claim = won.get(one.spec.id)
+            races = tuple(lost.get(one.spec.id, ()))
+            if races or (claim is None and ranked.ranked[position]):
+                outcomes[position] = Outcome(host=None if claim is None else claim.host, conflicts=races)
     return DecisionBatch(
         asked=batch,
         answer=ranked,
@@ -307,13 +310,13 @@ def _answer_for(record: ServerRecord) -> ReserveAnswer:
     return ReserveAnswer(server_id=record.id, outcome=outcome, record=record)
 
 
-def _refusal(one: _Candidate, ranked: RankAnswer) -> ReserveAnswer:
-    number = ranked.why[one.position] if ranked.why else -1
+def _refusal(server_id: str, position: int, ranked: RankAnswer) -> ReserveAnswer:
+    number = ranked.why[position] if ranked.why else -1
     refused = ranked.refused[number] if number >= 0 else {}
-    detail = ranked.malformed.get(one.position) or ", ".join(
+    detail = ranked.malformed.get(position) or ", ".join(
         f"{name} refused {count}" for name, count in sorted(refused.items()) if count
     )
-    return ReserveAnswer(server_id=one.server_id, outcome="refused", reason=NO_HOST, detail=detail)
+    return ReserveAnswer(server_id=server_id, outcome="refused", reason=NO_HOST, detail=detail)
 
 
 @retried

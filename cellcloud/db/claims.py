@@ -10,14 +10,14 @@ from __future__ import annotations
 import functools
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from cellcloud import metrics
+from cellcloud import errors, metrics
 from cellcloud.db import bulk, changes, places
 from cellcloud.db.cell_schema import claims, inventories
 from cellcloud.db.engine import Json, LostRace
@@ -27,43 +27,91 @@ from cellcloud.model.decision import Conflict
 
 _PLAIN = codec.to_plain(Holding())
 TOPOLOGY = "TOPOLOGY"  # what a conflict names when a place on NUMA cells or a PCI device is somebody else's
+_FIGURES = (
+    sa.select(inventories.c.host, inventories.c.resource_class, inventories.c.capacity, inventories.c.used)
+    .where(inventories.c.host.in_(sa.bindparam("hosts", expanding=True)))
+    .order_by(inventories.c.host, inventories.c.resource_class)
+    .with_for_update()
+)
+_LOCKED = sa.select(sa.func.count()).select_from(_FIGURES.subquery())
 KINDS_AT_ONCE = 8  # different amounts in one UPDATE
 Amounts = tuple[tuple[str, int], ...]  # (resource class, amount) in the order of the classes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """Room for one server on one host. ``holding`` says it, else ``resources``: resource class -> amount."""
+    """Room for one server on one host. ``holding`` says it, else ``resources``: resource class -> amount.
+
+    ``others``: the hosts it would go to instead, the better first.
+    """
 
     server_id: str
     host: str
     resources: Mapping[str, int] = field(default_factory=dict)
     holding: Holding | None = None
+    others: tuple[str, ...] = ()
 
     @property
     def amounts(self) -> Mapping[str, int]:
         return self.holding.resources if self.holding else self.resources
 
+    def at(self, host: str) -> Wanted:
+        """The same on another host."""
+        return self if host == self.host else replace(self, host=host)
+
+
+class Lost(errors.ClaimLost):
+    """Some host has not enough for all: the transaction must be given up, and the claims be judged one by one."""
+
+
+def claim_all(connection: Connection, wanted: Sequence[Wanted]) -> None:
+    """Take room for each, on the host it names first. Raises Lost. The caller writes the log."""
+    if not wanted:
+        return
+    if not _add_all(connection, _totals(wanted)) or _clashes(connection, wanted):
+        raise Lost("Others were faster.")
+    _insert(connection, wanted)
+
+
+def claim_judged(
+    connection: Connection, wanted: Sequence[Wanted]
+) -> tuple[dict[str, Wanted], dict[str, list[Conflict]]]:
+    """Take room for each on the first of its hosts that has it, first come, first served, by figures that are locked
+    from here to the end of the transaction. Begin a transaction with it, so that locks are taken in one order.
+
+    Returns the claims that were made, and the races that were lost, by server id. The caller writes the log.
+    """
+    figures = _lock(connection, {host for item in wanted for host in (item.host, *item.others)})
+    taken: Counter[tuple[str, str]] = Counter()
+    won: dict[str, Wanted] = {}
+    lost: dict[str, list[Conflict]] = defaultdict(list)
+    for item in wanted:
+        for host in (item.host, *item.others):
+            conflict = _conflict(item, host, figures, taken)
+            if conflict is None:
+                won[item.server_id] = item.at(host)
+                taken.update({(host, name): amount for name, amount in item.amounts.items()})
+                break
+            lost[item.server_id].append(conflict)
+    for server_id, clash in _clashes(connection, list(won.values())).items():
+        lost[server_id].append(clash)
+        del won[server_id]
+    if not _add_all(connection, _totals(won.values())):
+        raise LostRace("A host's figures changed under their lock; try again shortly.")
+    _insert(connection, list(won.values()))
+    metrics.CLAIMS.labels("lost").inc(sum(map(len, lost.values())))
+    return won, lost
+
 
 def claim(connection: Connection, wanted: Sequence[Wanted]) -> dict[str, Conflict]:
-    """Take room for each; returns those that lost by server id, which hold nothing. The caller writes the log."""
-    if not wanted:
-        return {}
-    lost: dict[str, Conflict] = {}
-    winners = wanted
-    if not _add_all(connection, _totals(wanted)):
-        winners, lost = _judge(connection, wanted)
-        if not _add_all(connection, _totals(winners)):
-            raise LostRace("A host's figures changed under their lock; try again shortly.")
-    clashes = _clashes(connection, winners)
-    if clashes:
-        _add_all(connection, _totals((item for item in winners if item.server_id in clashes), -1))
-        winners = [item for item in winners if item.server_id not in clashes]
-        lost |= clashes
-    bulk.insert(connection, claims, ("server_id", "host", "holding"), _rows(winners))
-    metrics.CLAIMS.labels("won").inc(len(winners))
-    metrics.CLAIMS.labels("lost").inc(len(lost))
-    return lost
+    """As claim_judged; returns those that got nothing, with the last race each lost."""
+    won, lost = claim_judged(connection, wanted)
+    return {server_id: races[-1] for server_id, races in lost.items() if server_id not in won}
+
+
+def _insert(connection: Connection, won: Sequence[Wanted]) -> None:
+    bulk.insert(connection, claims, ("server_id", "host", "holding"), _rows(won))
+    metrics.CLAIMS.labels("won").inc(len(won))
 
 
 def _clashes(connection: Connection, winners: Sequence[Wanted]) -> dict[str, Conflict]:
@@ -107,26 +155,31 @@ def _text(item: Wanted) -> str:
 
 
 def _add_all(connection: Connection, totals: Mapping[str, Mapping[str, int]]) -> bool:
-    """Add to what hosts give where it stays within capacity; False, with nothing done, when it does not somewhere."""
+    """Add to what hosts give where it stays within capacity; False, half done, when it does not somewhere."""
     hosts_of: dict[tuple[str, ...], dict[Amounts, list[str]]] = {}
     for host in sorted(totals):
         amounts = tuple(sorted((name, amount) for name, amount in totals[host].items() if amount))
         if amounts:
             names = tuple(name for name, _ in amounts)
             hosts_of.setdefault(names, {}).setdefault(amounts, []).append(host)
-    savepoint = connection.begin_nested()
-    for names, kinds in hosts_of.items():
-        for some in _parts(list(kinds.items())):
-            hosts = sorted(host for _, members in some for host in members)
-            given: dict[str, Any] = {"hosts": hosts}
-            for number, (amounts, members) in enumerate(some):
-                given[f"hosts_{number}"] = members
-                given |= {f"amount_{number}_{place}": amount for place, (_, amount) in enumerate(amounts)}
-            if connection.execute(_adding(names, len(some)), given).rowcount != len(names) * len(hosts):
-                savepoint.rollback()
-                return False
-    savepoint.commit()
+    parts = [(names, some) for names, kinds in hosts_of.items() for some in _parts(list(kinds.items()))]
+    if len(totals) > 1 and (len(parts) > 1 or connection.dialect.name == "postgresql"):
+        connection.execute(_LOCKED, {"hosts": sorted(totals)})  # where the UPDATE alone would lock in another order
+    for names, some in parts:
+        hosts = sorted(host for _, members in some for host in members)
+        given: dict[str, Any] = {"hosts": hosts}
+        for number, (amounts, members) in enumerate(some):
+            given[f"hosts_{number}"] = members
+            given |= {f"amount_{number}_{place}": amount for place, (_, amount) in enumerate(amounts)}
+        if connection.execute(_adding(names, len(some)), given).rowcount != len(names) * len(hosts):
+            return False
     return True
+
+
+def _lock(connection: Connection, hosts: Iterable[str]) -> dict[tuple[str, str], tuple[int, int]]:
+    """(host, resource class) -> (capacity, used), the hosts' rows locked in their order."""
+    rows = connection.execute(_FIGURES, {"hosts": sorted(hosts)})
+    return {(row.host, row.resource_class): (row.capacity, row.used) for row in rows}
 
 
 def _parts(kinds: list[tuple[Amounts, list[str]]]) -> list[list[tuple[Amounts, list[str]]]]:
@@ -158,36 +211,17 @@ def _adding(names: tuple[str, ...], kinds: int) -> sa.Update:
     )
 
 
-def _judge(connection: Connection, wanted: Sequence[Wanted]) -> tuple[list[Wanted], dict[str, Conflict]]:
-    """Who fits, first come, first served, by figures that are now locked."""
-    rows = connection.execute(
-        sa.select(inventories.c.host, inventories.c.resource_class, inventories.c.capacity, inventories.c.used)
-        .where(inventories.c.host.in_(sorted({item.host for item in wanted})))
-        .order_by(inventories.c.host, inventories.c.resource_class)
-        .with_for_update()
-    )
-    figures = {(row.host, row.resource_class): (row.capacity, row.used) for row in rows}
-    taken: Counter[tuple[str, str]] = Counter()
-    winners: list[Wanted] = []
-    lost: dict[str, Conflict] = {}
-    for item in wanted:
-        conflict = _conflict(item, figures, taken)
-        if conflict is not None:
-            lost[item.server_id] = conflict
-            continue
-        winners.append(item)
-        taken.update({(item.host, name): amount for name, amount in item.amounts.items()})
-    return winners, lost
-
-
 def _conflict(
-    item: Wanted, figures: Mapping[tuple[str, str], tuple[int, int]], taken: Mapping[tuple[str, str], int]
+    item: Wanted,
+    host: str,
+    figures: Mapping[tuple[str, str], tuple[int, int]],
+    taken: Mapping[tuple[str, str], int],
 ) -> Conflict | None:
     for name, amount in sorted(item.amounts.items()):
-        capacity, used = figures.get((item.host, name), (0, 0))
-        used += taken.get((item.host, name), 0)
+        capacity, used = figures.get((host, name), (0, 0))
+        used += taken.get((host, name), 0)
         if amount and used + amount > capacity:
-            return Conflict(host=item.host, resource_class=name, capacity=capacity, used=used, wanted=amount)
+            return Conflict(host=host, resource_class=name, capacity=capacity, used=used, wanted=amount)
     return None
 
 
