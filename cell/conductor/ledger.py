@@ -45,6 +45,10 @@ class LedgerService:
         with self._database.read() as connection:
             return decisions.list_recent(connection, limit)
 
+    def list_decision_ids(self, context: RequestContext, key: str) -> list[str]:
+        with self._database.read() as connection:
+            return [one.id for one in decisions.find(connection, key)]
+
     def get_batches(self, context: RequestContext, numbers: list[int]) -> list[DecisionBatch]:
         with self._database.read() as connection:
             return decisions.list_batches(connection, numbers)

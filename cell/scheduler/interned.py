@@ -25,3 +25,9 @@ class Interned(Generic[T]):
 
     def __len__(self) -> int:
         return len(self.values)
+
+    def copy(self) -> Interned[T]:
+        """The same values with the same numbers; what is added to one is not in the other."""
+        found: Interned[T] = Interned()
+        found.values, found._codes = list(self.values), dict(self._codes)
+        return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from cell.scheduler import explain, telling
 from cell.scheduler import request as requests
 from cell.scheduler.choice import Choice
 from cell.scheduler.request import Request
@@ -13,7 +14,7 @@ from cell.scheduler.snapshot import Share, Snapshot, share_of
 from cell.scheduler.view import Pending, View, parsed
 from cellcloud import errors
 from cellcloud.model.change import Holding
-from cellcloud.model.decision import RankAnswer, RankBatch, Shape
+from cellcloud.model.decision import RankAnswer, RankBatch, RefusedGroup, Shape
 from cellcloud.model.placement import Destination
 from cellcloud.model.policy import Policy
 
@@ -27,6 +28,7 @@ class _Answer:
     zones: list[str] = field(default_factory=list)
     ranked: list[tuple[int, ...]] = field(default_factory=list)
     refused: list[dict[str, int]] = field(default_factory=list)
+    reasons: list[tuple[RefusedGroup, ...]] = field(default_factory=list)
     why: list[int] = field(default_factory=list)
     holdings: list[Holding] = field(default_factory=list)
     takes: list[int] = field(default_factory=list)
@@ -49,6 +51,7 @@ def rank(view: View, batch: RankBatch, number: int, *, now: float) -> RankAnswer
         zones=tuple(answer.zones),
         ranked=tuple(answer.ranked),
         refused=tuple(answer.refused),
+        reasons=tuple(answer.reasons),
         why=tuple(answer.why),
         shadowed=answer.shadowed,
         malformed=answer.malformed,
@@ -83,10 +86,19 @@ class _Kind:
         self.malformed = ""
         self.request: Request | None = None
         self._holding: tuple[Share, Holding] | None = None
+        self._reasons: tuple[dict[str, int], tuple[RefusedGroup, ...]] | None = None
         try:
             self.request = request_of(shape, policy)
         except errors.Invalid as error:
             self.malformed = error.message
+
+    def reasons(
+        self, snapshot: Snapshot, request: Request, policy: Policy, refused: dict[str, int]
+    ) -> tuple[RefusedGroup, ...]:
+        """Why no host fits; worked out once for servers that are refused alike."""
+        if self._reasons is None or self._reasons[0] != refused:
+            self._reasons = (refused, telling.groups_of(explain.explain(snapshot, request, policy)))
+        return self._reasons[1]
 
     def holding(self, share: Share) -> Holding:
         """What the log will say of a share."""
@@ -115,7 +127,7 @@ def _choose_together(
     if kind.request is None:
         for _ in members:
             answer.malformed[len(answer.ranked)] = kind.malformed
-            _refuse(answer, {})
+            _refuse(answer, {}, ())
         return
     request = replace(kind.request, servers=tuple(one[0] for one in members))
     if excluded:
@@ -130,7 +142,7 @@ def _choose_together(
     elif known:
         _repeat(snapshot, answer, kind, request.servers[0])
     else:
-        _refuse(answer, choice.refused)
+        _refuse(answer, choice.refused, kind.reasons(snapshot, request, view.policy, choice.refused))
 
 
 def _decide(view: View, answer: _Answer, request: Request, seed: int, shadow: Policy | None) -> Choice:
@@ -207,9 +219,10 @@ def _repeat(snapshot: Snapshot, answer: _Answer, kind: _Kind, server_id: str) ->
     answer.takes.append(len(answer.holdings) - 1)
 
 
-def _refuse(answer: _Answer, refused: dict[str, int]) -> None:
-    if not answer.refused or answer.refused[-1] != refused:
+def _refuse(answer: _Answer, refused: dict[str, int], reasons: tuple[RefusedGroup, ...]) -> None:
+    if not answer.refused or (answer.refused[-1], answer.reasons[-1]) != (refused, reasons):
         answer.refused.append(refused)
+        answer.reasons.append(reasons)
     answer.ranked.append(())
     answer.why.append(len(answer.refused) - 1)
     answer.takes.append(-1)

@@ -6,13 +6,16 @@ from __future__ import annotations
 import logging
 import random
 import zlib
+from dataclasses import replace
 
 from cell.scheduler import ranking
+from cell.scheduler.inquiry import Inquiry
 from cell.scheduler.refresh import Follower
 from cellcloud import clock, fastsched
 from cellcloud.config import Config
 from cellcloud.context import RequestContext, service_context
-from cellcloud.model.decision import RankAnswer, RankBatch, Shape
+from cellcloud.model.decision import RankAnswer, RankBatch, Shape, shape_of
+from cellcloud.model.explanation import Explanation, Fits, Loss, Replayed
 from cellcloud.model.placement import SelectAnswer, SelectRequest
 from cellcloud.rpc.conductor import Conductor
 from cellcloud.rpc.ledger import Ledger
@@ -35,7 +38,9 @@ class SchedulerService:
         self._own_name = unique_name(config.host)
         self._conductor: Conductor = transport.client(Conductor)
         seed = zlib.crc32(self._own_name.encode())
-        self.follower = Follower(transport.client(Ledger), scheduler=self._own_name, order_seed=seed)
+        ledger = transport.client(Ledger)
+        self.follower = Follower(ledger, scheduler=self._own_name, order_seed=seed)
+        self._inquiry = Inquiry(self.follower, ledger, self._conductor)
         self._numbers = random.SystemRandom()
         self._follow_loop = Loop("follow", FOLLOW_SECONDS, self.follower.keep_up)
         self._heartbeat_loop = Loop("heartbeat", config.cell.report_interval, self._beat)
@@ -95,6 +100,20 @@ class SchedulerService:
             for position, asked in enumerate(requests)
         ]
 
+    # ---- verbs for operators -----------------------------------------------------------------------------------
+    def explain(self, context: RequestContext, key: str, host: str | None, most: int) -> list[Explanation]:
+        return self._inquiry.explain(context, key, host, most)
+
+    def replay(self, context: RequestContext, decision: str, policy: dict[str, object] | None) -> Replayed:
+        return self._inquiry.replay(context, decision, policy)
+
+    def plan_fits(self, context: RequestContext, shape: Shape, servers: int) -> Fits:
+        return self._inquiry.plan_fits(context, shape, servers)
+
+    def plan_loss(self, context: RequestContext, hosts: list[str], drain: bool) -> Loss:
+        return self._inquiry.plan_loss(context, hosts, drain=drain)
+
+    # ---- inside ------------------------------------------------------------------------------------------------
     def _rank(self, context: RequestContext, batch: RankBatch) -> RankAnswer:
         with self.follower.view(context, at_least=batch.at_least) as view:
             return ranking.rank(view, batch, self._numbers.getrandbits(BATCH_BITS), now=clock.monotonic())
@@ -104,17 +123,10 @@ class SchedulerService:
 
 
 def _shape(asked: SelectRequest) -> Shape:
-    spec = asked.spec
-    return Shape(
-        flavor=spec.flavor,
+    own = shape_of(asked.spec)
+    return replace(
+        own,
         resources=asked.resources,
-        project_id=spec.project_id,
-        image_id=spec.image.id or None,
-        disk_format=spec.image.disk_format,
-        image_properties=spec.image.properties,
-        zone=spec.availability_zone,
-        host=spec.host,
-        hints=spec.scheduler_hints,
         pci_requests=asked.pci_requests,
         group=asked.group,
         alternates=asked.alternates,

@@ -406,6 +406,21 @@ class Snapshot:
         self._amounts[id(share)] = (share, free, figures)
         return free, figures
 
+    # ---- trying ----------------------------------------------------------------------------------------------------
+    def copy(self) -> Snapshot:
+        """The same hosts and servers, to try things on: what changes in one does not in the other."""
+        found = Snapshot()
+        for name, value in vars(self).items():
+            vars(found)[name] = value.copy() if isinstance(value, list | dict | np.ndarray | Interned) else value
+        found.positions_of = {name: list(places) for name, places in self.positions_of.items()}
+        found._positions_lowered = {name: list(places) for name, places in self._positions_lowered.items()}
+        found._positions_of_node = {name: list(places) for name, places in self._positions_of_node.items()}
+        found.hosted = [dict(servers) for servers in self.hosted]
+        found.hosts_of = {server_id: set(places) for server_id, places in self.hosts_of.items()}
+        found.topologies = self.topologies.copy()
+        found._reported, found._with = {}, {}
+        return found
+
     # ---- writing ---------------------------------------------------------------------------------------------------
     def _second_name(self, state: HostState, name: tuple[str, str]) -> str | None:
         owner = self._owner.get(state.uuid, name) if state.uuid else name

@@ -88,6 +88,15 @@ class Topologies:
             table[code] = REFUSED if refuse(self._values[code]) is not None else PASSES
         return np.asarray(table[codes] == PASSES)
 
+    def copy(self) -> Topologies:
+        """The same hosts; what changes in one does not in the other."""
+        found = Topologies()
+        found._codes, found._values, found._code_of = self._codes.copy(), list(self._values), dict(self._code_of)
+        found._hosts, found._unused, found._reported = list(self._hosts), list(self._unused), dict(self._reported)
+        found._placed = {position: dict(servers) for position, servers in self._placed.items()}
+        found._doubtful = set(self._doubtful)
+        return found
+
     def _count_again(self, position: int) -> None:
         found = self._reported.get(position, NO_TOPOLOGY)
         self._doubtful.discard(position)

@@ -14,6 +14,7 @@ from cellcloud.model.change import Holding
 from cellcloud.model.flavor import Flavor
 from cellcloud.model.pci import PciRequest
 from cellcloud.model.placement import PlacedGroup
+from cellcloud.model.server import ServerSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,11 +39,27 @@ class Shape:
     alternates: int = 2
 
 
+def shape_of(spec: ServerSpec) -> Shape:
+    """What a server's request asks of a host."""
+    return Shape(
+        flavor=spec.flavor,
+        resources=spec.flavor.resources(),
+        project_id=spec.project_id,
+        image_id=spec.image.id or None,
+        disk_format=spec.image.disk_format,
+        image_properties=spec.image.properties,
+        zone=spec.availability_zone,
+        host=spec.host,
+        hints=spec.scheduler_hints,
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RankBatch:
     """``servers``: (server id, number of its shape, seed), each seeing the room the ones before it take.
 
-    ``together``: how many of them, in their order, one request made together; () when each stands alone. ``exclude``: server id -> hosts it has lost. ``at_least``: the change that must have been read.
+    ``together``: how many of them, in their order, one request made together; () when each stands alone.
+    ``exclude``: server id -> hosts it has lost. ``at_least``: the change that must have been read.
     """
 
     shapes: tuple[Shape, ...]
@@ -72,10 +89,37 @@ class Basis:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Reason:
+    """Why a filter refused a host. ``what`` is short: ``needed`` of it, only ``available`` there; both are 0 where it
+    is no matter of number. ``text`` says the whole in plain words."""
+
+    filter: str
+    text: str
+    what: str = ""
+    needed: int = 0
+    available: int = 0
+    where: str = ""
+
+    @property
+    def lack(self) -> int:
+        """By how much it fell short."""
+        return max(0, self.needed - self.available)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefusedGroup:
+    """``count`` hosts that a filter refused for the same reason; ``reason`` is that of the nearest of them."""
+
+    count: int
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RankAnswer:
     """``ranked``: places in ``hosts`` for each server asked for, best first; () means none fits.
 
     ``refused``: filter -> how many hosts it refused; ``why``: the number of each server's, -1 where nobody counted.
+    ``reasons``: as many as ``refused``, the same hosts by reason.
     ``zones``: of ``hosts``. ``shadowed``: position -> the host that the shadow policy would have chosen ("": none),
     where it is another one. ``malformed``: position -> what is wrong with the request. ``holdings``: what servers
     take of their host; ``takes``: the number of each server's, -1 where none fits.
@@ -88,10 +132,16 @@ class RankAnswer:
     ranked: tuple[tuple[int, ...], ...] = ()
     refused: tuple[dict[str, int], ...] = ()
     why: tuple[int, ...] = ()
+    reasons: tuple[tuple[RefusedGroup, ...], ...] = ()
     shadowed: dict[int, str] = field(default_factory=dict)
     malformed: dict[int, str] = field(default_factory=dict)
     holdings: tuple[Holding, ...] = ()
     takes: tuple[int, ...] = ()
+
+    def reasons_of(self, position: int) -> tuple[RefusedGroup, ...]:
+        """Why no host fits the server at that position."""
+        number = self.why[position] if self.why else -1
+        return self.reasons[number] if 0 <= number < len(self.reasons) else ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,6 +215,11 @@ class Decision:
         answer = self.batch.answer
         number = answer.why[self.position] if answer.why else -1
         return answer.refused[number] if number >= 0 else {}
+
+    @property
+    def reasons(self) -> tuple[RefusedGroup, ...]:
+        """The hosts that were refused, by reason."""
+        return self.batch.answer.reasons_of(self.position)
 
     @property
     def conflicts(self) -> tuple[Conflict, ...]:

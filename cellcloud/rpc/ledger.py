@@ -33,6 +33,11 @@ class Ledger(Protocol):
         ...
 
     @call(timeout=10.0)
+    def list_decision_ids(self, context: RequestContext, key: str) -> list[str]:
+        """As ``find_decisions``, the ids alone: those of one request may fill many batches."""
+        ...
+
+    @call(timeout=10.0)
     def get_batches(self, context: RequestContext, numbers: list[int]) -> list[DecisionBatch]:
         """Whole batches, which others name as pending; unknown ones are left out."""
         ...

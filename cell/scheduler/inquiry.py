@@ -1,0 +1,169 @@
+"""What operators ask of a scheduler: why a server went where it went, what it would be otherwise, what would be if.
+
+Past decisions are looked at in a world of their own, made anew from the cell's log; plans are tried on a copy of what
+the scheduler believes now. Nothing here touches what it chooses from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from cell.scheduler import explain, replay, telling, whatif
+from cell.scheduler.plan import plan_of
+from cell.scheduler.refresh import Follower
+from cell.scheduler.view import View
+from cell.scheduler.whatif import Resident
+from cellcloud import errors
+from cellcloud.context import RequestContext
+from cellcloud.model.change import CellState, ChangeEntry
+from cellcloud.model.decision import Basis, Decision, Shape, shape_of
+from cellcloud.model.explanation import Explanation, Fits, Loss, Replayed
+from cellcloud.rpc.conductor import Conductor
+from cellcloud.rpc.ledger import Ledger
+
+PAGE = 5000
+SERVERS_AT_ONCE = 200
+MOST_TOLD = 25  # decisions in one answer
+MOST_HOSTS = 1000
+
+
+class Inquiry:
+    """Answers operators, with the cell's conductors to read from."""
+
+    def __init__(self, follower: Follower, ledger: Ledger, conductor: Conductor) -> None:
+        self._follower, self._ledger, self._conductor = follower, ledger, conductor
+
+    # ---- past decisions --------------------------------------------------------------------------------------------
+    def explain(self, context: RequestContext, key: str, host: str | None, most: int) -> list[Explanation]:
+        """Oldest first; of very many decisions the last ones."""
+        ids = self._ledger.list_decision_ids(context, key)[-MOST_TOLD:]
+        now = _Now(self._ledger, context) if ids else None
+        return [self._explain(now, one, host, min(max(most, 0), MOST_HOSTS)) for one in ids if now is not None]
+
+    def _explain(self, now: _Now, decision_id: str, host: str | None, most: int) -> Explanation:
+        decision = now.decision(decision_id)
+        answer = decision.batch.answer
+        told = Explanation(
+            decision=decision.id,
+            server_id=decision.server_id,
+            at=decision.at,
+            request_id=decision.request_id,
+            scheduler=answer.basis.scheduler,
+            sequence=answer.basis.sequence,
+            policy=answer.basis.policy,
+            chosen=decision.chosen,
+            offered=decision.hosts,
+            conflicts=decision.conflicts,
+            malformed=answer.malformed.get(decision.position, ""),
+            refused=decision.reasons,
+        )
+        if told.malformed:
+            return told
+        try:
+            view = now.view(answer.basis)
+            again = replay.before(view, decision.batch, decision.position)
+        except errors.Conflict as error:
+            return replace(told, gap=f"{error.message} {error.detail}".strip())
+        request = replay.request_at(view, decision.batch.asked, again, decision.position)
+        found = explain.Explanation(view.snapshot, request, plan_of(view.policy))
+        return replace(
+            told,
+            hosts=len(found.places),
+            feasible=len(found.ranked),
+            refused=telling.groups_of(found),
+            best=telling.best_of(found, most, host),
+            nearest=telling.nearest_of(found),
+            asked=None if host is None else telling.about(found, host),
+        )
+
+    def replay(self, context: RequestContext, decision_id: str, policy: dict[str, object] | None) -> Replayed:
+        """The same choice, or what another policy would have chosen."""
+        now = _Now(self._ledger, context)
+        decision = now.decision(decision_id)
+        batch, place = decision.batch, decision.position
+        told = Replayed(
+            decision=decision.id,
+            server_id=decision.server_id,
+            policy=None if policy is not None else batch.answer.basis.policy,
+            before=decision.hosts,
+            after=(),
+            same=False,
+        )
+        view = now.view(batch.answer.basis)
+        if policy is not None:
+            after, malformed = replay.with_policy(view, batch, place, policy)
+            return replace(told, after=after, same=after == decision.hosts, malformed=malformed)
+        answer = replay.again(view, batch)
+        after = tuple(answer.hosts[number] for number in answer.ranked[place])
+        identical = replace(answer, reasons=()) == replace(batch.answer, reasons=())
+        malformed = answer.malformed.get(place, "")
+        return replace(told, after=after, same=after == decision.hosts, identical=identical, malformed=malformed)
+
+    # ---- plans -----------------------------------------------------------------------------------------------------
+    def plan_fits(self, context: RequestContext, shape: Shape, servers: int) -> Fits:
+        """On what is known when the question comes."""
+        self._follower.catch_up(context)
+        with self._follower.view(context) as view:
+            tried, policy = view.snapshot.copy(), view.policy
+        return whatif.fits(tried, shape, servers, policy)
+
+    def plan_loss(self, context: RequestContext, hosts: Sequence[str], *, drain: bool) -> Loss:
+        """Raises NotFound."""
+        self._follower.catch_up(context)
+        with self._follower.view(context) as view:
+            tried, policy = view.snapshot.copy(), view.policy
+        names = list(dict.fromkeys(hosts))
+        there = whatif.residents(tried, names)
+        shapes: dict[str, Shape] = {}
+        for first in range(0, len(there), SERVERS_AT_ONCE):
+            ids = [server_id for server_id, _ in there[first : first + SERVERS_AT_ONCE]]
+            records = self._conductor.get_servers(context, ids)
+            shapes |= {record.id: shape_of(record.spec) for record in records}
+        moving = [Resident(server_id=one, host=host, shape=shapes[one]) for one, host in there if one in shapes]
+        return whatif.lose(tried, names, moving, policy, drain=drain)
+
+
+class _Now:
+    """The cell's state and log as they are during one inquiry, read once."""
+
+    def __init__(self, ledger: Ledger, context: RequestContext) -> None:
+        self._ledger, self._context = ledger, context
+        self._state: CellState | None = None
+        self._entries: list[ChangeEntry] = []
+        self._after = -1
+        self._decisions: dict[str, Decision] = {}
+
+    def decision(self, decision_id: str) -> Decision:
+        """Raises NotFound."""
+        number, _, place = decision_id.partition("-")
+        known = self._decisions.get(number)
+        if known is None or not place.isdecimal() or int(place) >= len(known.batch.asked.servers):
+            found = [one for one in self._ledger.find_decisions(self._context, decision_id) if one.id == decision_id]
+            if not found:
+                raise errors.NotFound(f"The cell has no decision {decision_id[:64]}.")
+            known = self._decisions[number] = found[0]
+        position = int(place)
+        return replace(known, id=decision_id, position=position, server_id=known.batch.asked.servers[position][0])
+
+    def view(self, basis: Basis) -> View:
+        """What a decision was made from. Raises Conflict when that is not stored any more."""
+        if self._state is None:
+            self._state = self._ledger.get_state(self._context).unpacked()
+        if self._after < 0 or basis.loaded < self._after:
+            self._entries, self._after = self._read(basis.loaded), basis.loaded
+        entries = [one for one in self._entries if one.sequence > basis.loaded]
+        numbers = [number for number, _ in basis.pending]
+        batches = self._ledger.get_batches(self._context, numbers) if numbers else []
+        return replay.view_at(basis, self._state, entries, {one.answer.batch: one for one in batches})
+
+    def _read(self, after: int) -> list[ChangeEntry]:
+        entries: list[ChangeEntry] = []
+        newest = self._state.sequence if self._state is not None else after
+        while after < newest:
+            page = self._ledger.list_changes(self._context, after, PAGE)
+            if not page.entries:
+                break
+            entries += page.entries
+            after = page.entries[-1].sequence
+        return entries
