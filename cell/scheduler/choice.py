@@ -123,9 +123,18 @@ def pass_filters(
     return places, refused
 
 
-def order(snapshot: Snapshot, places: Places, request: Request, plan: Plan, chance: random.Random) -> Places:
-    """Places best first; the first is the choice, by chance among the best few where the policy says so."""
+def order(
+    snapshot: Snapshot, places: Places, request: Request, plan: Plan, chance: random.Random, *, most: int | None = None
+) -> Places:
+    """Places best first; the first is the choice, by chance among the best few where the policy says so.
+
+    ``most``: how many are wanted; None: all.
+    """
     weight = weigh(snapshot, places, request, plan.options, plan.weighers)
+    most = None if most is None else max(most, plan.options.host_subset_size)
+    if most is not None and most < len(weight) // 4:
+        good = weight >= np.partition(weight, -most)[-most]
+        places, weight = places[good], weight[good]
     ranks = sort(weight)
     if plan.options.shuffle_best_same_weighed_hosts and len(ranks):
         best = ranks[weight[ranks] == weight[ranks[0]]].tolist()
@@ -159,6 +168,7 @@ class _Decision:
         self.context = Context(plan.options, snapshot.aggregates)
         self.places = candidates(snapshot, request)
         self.unnamed = int(np.count_nonzero(snapshot.present)) - len(self.places)
+        self.cells = {facts.cell for facts in snapshot.facts.values[1:]}
         self.chosen: list[int] = []
         self.placed: list[Placed | None] = []
         self.refused: dict[str, int] = {}
@@ -185,7 +195,9 @@ class _Decision:
             self.places = np.sort(self.places)
         passing, refused = pass_filters(self.snapshot, self.places, self.request, self.plan, self.context, first=first)
         self.refused = {NAMES: self.unnamed, **refused} if self.unnamed else refused
-        self.places = order(self.snapshot, passing, self.request, self.plan, self.chance)
+        alone = len(self.request.servers) == 1 and len(self.cells) == 1
+        most = self.request.alternates + 1 if alone else None
+        self.places = order(self.snapshot, passing, self.request, self.plan, self.chance, most=most)
         return bool(len(passing))
 
     def _take(self, server_id: str, position: int) -> None:
@@ -210,7 +222,8 @@ class _Decision:
         """Each choice with the next best hosts of its own cell that no server of the request got."""
         snapshot, wanted = self.snapshot, self.request.alternates
         others = self.places[~np.isin(self.places, self.chosen)] if wanted else self.places[:0]
-        cells = np.unique([facts.cell for facts in snapshot.facts.values], return_inverse=True)[1]
-        cell_of = cells[snapshot.signature[others]]
-        best = {cell: others[cell_of == cell][:wanted].tolist() for cell in np.unique(cell_of).tolist()}
-        return [(place, *best.get(int(cells[snapshot.signature[place]]), ())) for place in self.chosen]
+        best: dict[str, list[int]] = {}
+        for cell in self.cells:
+            mine = np.array([facts.cell == cell for facts in snapshot.facts.values], dtype=np.bool_)
+            best[cell] = others[mine[snapshot.signature[others]]][:wanted].tolist()
+        return [(place, *best[snapshot.facts_at(place).cell]) for place in self.chosen]

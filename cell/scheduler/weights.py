@@ -203,6 +203,8 @@ def weigh(
     if len(places) <= 1:
         return total
     for weigher in weighers:
+        if not multipliers(snapshot, weigher, options).any():
+            continue
         normalised = weigher.normalise(weigher.raw(snapshot, places, request, options))
         total += multipliers(snapshot, weigher, options)[snapshot.signature[places]] * normalised
     return total
