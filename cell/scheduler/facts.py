@@ -12,6 +12,10 @@ from functools import cached_property
 from cellcloud.model.host import Aggregate, HostState
 
 
+MOST = 1 << 53
+"""Of a number in an aggregate's metadata, either way."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Facts:
     """``cpu_info`` is JSON text with sorted keys, as Nova holds it. ``metrics`` are names only.
@@ -50,14 +54,15 @@ class Facts:
         return frozenset(value for _, pairs in self.aggregates for name, value in pairs if name == key)
 
     def least_of(self, key: str, kind: type[int] | type[float], default: float) -> float:
-        """The least of the aggregates' values of a key; the default when there is none or one is no number.
+        """The least of the aggregates' values of a key; the default when there is none, or one is no number or absurd.
 
         Source: validate_num_values.
         """
         try:
-            return min((kind(value) for value in self.values_of(key)), default=default)
-        except ValueError:
+            values = [kind(value) for value in self.values_of(key)]
+        except (ValueError, OverflowError):
             return default
+        return min(values, default=default) if all(abs(value) <= MOST for value in values) else default
 
 
 NOWHERE = Facts(

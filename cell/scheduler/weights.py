@@ -203,10 +203,11 @@ def weigh(
     if len(places) <= 1:
         return total
     for weigher in weighers:
-        if not multipliers(snapshot, weigher, options).any():
+        table = multipliers(snapshot, weigher, options)
+        if not table.any():
             continue
-        normalised = weigher.normalise(weigher.raw(snapshot, places, request, options))
-        total += multipliers(snapshot, weigher, options)[snapshot.signature[places]] * normalised
+        factors = table[0] if (table == table[0]).all() else table[snapshot.signature[places]]
+        total += factors * weigher.normalise(weigher.raw(snapshot, places, request, options))
     return total
 
 

@@ -14,7 +14,7 @@ from cell.scheduler.request import Request
 from cell.scheduler.snapshot import Snapshot
 from cellcloud.model import policy
 from cellcloud.model.flavor import Flavor
-from cellcloud.model.host import HostedServer, HostState, Metric
+from cellcloud.model.host import Aggregate, HostedServer, HostState, Metric
 from cellcloud.model.numa import NumaCell
 from cellcloud.model.pci import PciPool, PciRequest
 from cellcloud.model.placement import Destination, PlacedGroup
@@ -157,6 +157,17 @@ def test_one_host_without_a_metric_fails_nobody() -> None:
     here = cell({}, {"metrics": (Metric(name="cpu.idle", value=3.0),)})
     options = {"metrics.weight_setting": ["cpu.idle=1"], "metrics.required": True}
     assert decide(here, ask(), **options) == [["h1", "h0"]]
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf", "1e300", "9" * 400, "x", ""])
+def test_an_absurd_number_in_an_aggregate_says_nothing(value: str) -> None:
+    here = cell({}, {})
+    names_of = ("ram_weight_multiplier", "cpu_weight_multiplier", "max_io_ops_per_host", "max_instances_per_host")
+    here.set_aggregates([Aggregate(id=1, metadata=dict.fromkeys(names_of, value), hosts=("h0", "h1"))])
+    counts = ["AggregateIoOpsFilter", "AggregateNumInstancesFilter"]
+    plan = plan_of(policy.parse({"filters": [*ALL_FILTERS, *counts]}))
+    assert names(here, indexed.decide(here, ask(alternates=1), plan)) == [["h0", "h1"]]
+    assert names(here, choice.choose(here, replace(ask(alternates=1), servers=("t",)), plan)) == [["h1", "h0"]]
 
 
 def test_the_order_of_the_server_before_is_carried_where_nova_carries_it() -> None:
