@@ -11,7 +11,6 @@ from functools import cached_property
 
 from cellcloud.model.host import Aggregate, HostState
 
-
 MOST = 1 << 53
 """Of a number in an aggregate's metadata, either way."""
 

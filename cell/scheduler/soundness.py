@@ -8,8 +8,8 @@ from cellcloud.model.host import HostState
 from cellcloud.model.numa import Topology
 from cellcloud.model.occupancy import find_defect
 
-MOST = 1 << 50
-"""Of anything a host can have: sums of amounts stay within int64, and each is exact as a float64."""
+MOST = 1 << 42
+"""Of anything a host can have: times a ratio, or in MiB for GiB, it is still exact as a float64."""
 RATIOS = ("cpu_allocation_ratio", "ram_allocation_ratio", "disk_allocation_ratio")
 AMOUNTS = ("vcpus", "vcpus_used", "memory_mb", "memory_mb_used", "local_gb", "local_gb_used", "hypervisor_version")
 BALANCES = ("free_ram_mb", "free_disk_gb", "disk_available_least")
@@ -24,17 +24,21 @@ def fault_of(state: HostState) -> str | None:
         ratio = getattr(state, name)
         if not isinstance(ratio, int | float) or not math.isfinite(ratio) or not 0 < ratio <= 1000:
             return f"{name} is {ratio!r}, which is not between 0 and 1000"
-    for name in AMOUNTS:
-        if (amount := getattr(state, name)) is not None and not _whole(amount, least=0):
-            return f"{name} is {amount!r}, which cannot be"
-    for name in BALANCES:
-        if (amount := getattr(state, name)) is not None and not _whole(amount, least=-MOST):
+    return _fault_of_amounts(state) or _fault_of_details(state)
+
+
+def _fault_of_amounts(state: HostState) -> str | None:
+    if not _whole(state.servers, least=0):
+        return f"has {state.servers!r} servers, which cannot be"
+    for name in (*AMOUNTS, *BALANCES):
+        amount = getattr(state, name)
+        if amount is not None and not _whole(amount, least=0 if name in AMOUNTS else -MOST):
             return f"{name} is {amount!r}, which cannot be"
     for what, amounts in (("capacity", state.capacity), ("use", state.used)):
         for name, amount in amounts.items():
             if not _whole(amount, least=0):
                 return f"its {what} of {name} is {amount!r}, which cannot be"
-    return _fault_of_details(state)
+    return None
 
 
 def _fault_of_details(state: HostState) -> str | None:

@@ -8,10 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from cell.scheduler import snapshot
+from cell.scheduler import request, snapshot
+from cell.scheduler.select import decide
 from cell.scheduler.snapshot import Figure, Snapshot
 from cellcloud.model.change import Holding
+from cellcloud.model.flavor import Flavor
 from cellcloud.model.host import Aggregate, HostedServer, HostState, Metric
 from cellcloud.model.numa import MemoryPages, NumaCell
 from cellcloud.model.pci import PciPool
@@ -220,3 +224,38 @@ def test_changes_are_told_until_there_are_too_many() -> None:
         here.release(f"s{number}")
     assert here.changed_since(start) is None
     assert here.changed_since(here.change) == set()
+
+
+WEIRD = st.sampled_from(
+    [0, 1, -1, 7, 1 << 49, 1 << 52, 1 << 70, -(1 << 70), 1.5, math.nan, math.inf, -0.0, True, "9", None]
+)
+FIELDS = [
+    "vcpus",
+    "vcpus_used",
+    "memory_mb",
+    "free_ram_mb",
+    "free_disk_gb",
+    "disk_available_least",
+    "cpu_allocation_ratio",
+    "ram_allocation_ratio",
+    "hypervisor_version",
+    "servers",
+]
+
+
+@settings(deadline=None, max_examples=300)
+@given(
+    st.dictionaries(st.sampled_from(FIELDS), WEIRD, max_size=4),
+    st.dictionaries(st.sampled_from(["VCPU", "MEMORY_MB", "DISK_GB", "CUSTOM_X"]), WEIRD, max_size=4),
+    st.dictionaries(st.sampled_from(["num_instances", "io_workload", "failed_builds"]), st.text(max_size=5)),
+)
+def test_any_report_is_taken_or_put_into_quarantine(
+    values: dict[str, Any], capacity: dict[str, Any], stats: dict[str, str]
+) -> None:
+    here = snapshot.build([host("a"), replace(host("b"), **values, capacity=capacity, stats=stats)])
+    assert bool(here.present[0])
+    assert ("b" in here.quarantined) == (len(here) == 1)
+    flavor = Flavor(id="f", name="f", vcpus=1, memory_mb=1, root_gb=0)
+    for number in range(2):
+        asked = request.make(servers=[f"s{number}"], project_id="p", flavor=flavor, image_id="i")
+        assert decide(here, asked).hosts
