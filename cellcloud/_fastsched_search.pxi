@@ -536,12 +536,12 @@ cdef double _visit(_Rows rows, _Class cls, _Ranking best, Py_ssize_t group) noex
             row = <int32_t>(group * GROUP + lane)
             if upper[lane] < best.threshold or (rows.hidden[group] >> lane) & 1:
                 bound = max(bound, <double>upper[lane])
-            elif not best.holds(row):
-                score = _score(rows, cls, row)
-                exact[count], offered[count] = score, row
-                count += 1
-                if best.offer(score, rows.position_of[row], row) and not cls.scanned:
-                    _raise_by(rows, cls, best.row[best.kept], best.score[best.kept])
+                continue
+            score = _score(rows, cls, row)
+            exact[count], offered[count] = score, row
+            count += 1
+            if not best.holds(row) and best.offer(score, rows.position_of[row], row) and not cls.scanned:
+                _raise_by(rows, cls, best.row[best.kept], best.score[best.kept])
     for lane in range(count):
         if exact[lane] > bound and not best.holds(offered[lane]):
             bound = exact[lane]
