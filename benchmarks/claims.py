@@ -10,6 +10,8 @@ the other, and compares with what hosts have. Beside it, in the same run: what a
 from __future__ import annotations
 
 import argparse
+import gc
+import itertools
 import json
 import os
 import queue
@@ -28,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 
 from benchmarks.figures import conditions
 from benchmarks.workload import FLAVORS, SAME_IN_BATCH, SINGLE
@@ -164,6 +167,7 @@ def _throughput(task: Json, stream: Stream, database: Database, scheduler: Sched
     ready: queue.Queue[list[Asked]] = queue.Queue()
     for _ in range(task["batches"]):
         ready.put(stream.batch(task["size"]))
+    gc.freeze()  # a conductor does not hold so many requests ahead
     conflicts = [0]
     counting = _counting(store, conflicts)
     end = time.monotonic() + task["seconds"]
@@ -200,6 +204,7 @@ def _latency(task: Json, stream: Stream, database: Database, scheduler: Schedule
     while sum(map(len, requests)) < task["rate"] * task["seconds"]:
         requests.append(stream.request(stream.size()))
     times = np.cumsum(np.random.default_rng(1).exponential(task["seconds"] / len(requests), len(requests)))
+    gc.freeze()
     waits: list[float] = []
     began = time.monotonic() + 0.1
 
@@ -229,6 +234,11 @@ class Process:
     """A scheduler or conductor, spoken to by lines."""
 
     popen: subprocess.Popen[str]
+
+    def cpu(self) -> float:
+        """Seconds of a processor it has used; those spent on getting ready for a task too."""
+        used = psutil.Process(self.popen.pid).cpu_times()
+        return float(used.user + used.system)
 
     def ask(self, **task: object) -> Callable[[], Json]:
         """Give a task; the answer is what is returned once called."""
@@ -349,35 +359,38 @@ def measure(kind: str, size: Size) -> Iterator[Json]:
         raw = reference(database, size.hosts, size.seconds / 2)
         held = ("--held",) if size.held else ()
         conductor = stack.enter_context(process("conductor", broker, "--url", url, "--seed", "1", *held))
-        stack.enter_context(process("scheduler", broker))
+        scheduler = stack.enter_context(process("scheduler", broker))
         shared = {"database": kind, "hosts": size.hosts, "held": size.held, "reference_per_s": round(raw)}
         batches = int(60_000 * size.seconds / BATCH)
         small: Json = {"task": "throughput", "size": 8, "threads": 1, "seconds": 0.5, "batches": 200}
         conductor.ask(**small)()
-        with Checker(database) as checker:
-            task: Json = {"task": "throughput", "size": BATCH, "seconds": size.seconds, "batches": batches}
-            for threads in (1, 2):
-                found = conductor.ask(**task, threads=threads)()
-                rate = found["placed"] / found["seconds"]
-                yield shared | {
-                    "case": f"claims in batches of {BATCH}, {threads} at once",
-                    "per_s": round(rate),
-                    "ratio": round(rate / raw, 3),
-                    "cpu": round(found["cpu"] / found["seconds"], 2),
-                }
-            task = {"task": "latency", "rate": size.rate, "seconds": size.seconds, "threads": 64}
-            found = conductor.ask(**task)()
+        checker = Checker(database)
+        task: Json = {"task": "throughput", "size": BATCH, "seconds": size.seconds, "batches": batches}
+        for threads in (1, 2, 3):
+            before = scheduler.cpu()
+            found = conductor.ask(**task, threads=threads)()
+            rate = found["placed"] / found["seconds"]
             yield shared | {
-                "case": f"requests as they come, {size.rate:.0f} servers/s asked for",
-                "per_s": round(found["per_s"]),
-                "p50_ms": round(found["p50_ms"], 2),
-                "p99_ms": round(found["p99_ms"], 2),
+                "case": f"claims in batches of {BATCH}, {threads} at once",
+                "per_s": round(rate),
+                "ratio": round(rate / raw, 3),
+                "conductor_cpu": round(found["cpu"] / found["seconds"], 2),
+                "scheduler_cpu": round((scheduler.cpu() - before) / found["seconds"], 2),
             }
+            checker.look()
+        task = {"task": "latency", "rate": size.rate, "seconds": size.seconds, "threads": 64}
+        found = conductor.ask(**task)()
+        yield shared | {
+            "case": f"requests as they come, {size.rate:.0f} servers/s asked for",
+            "per_s": round(found["per_s"]),
+            "p50_ms": round(found["p50_ms"], 2),
+            "p99_ms": round(found["p99_ms"], 2),
+        }
         checker.look()
         yield shared | {"case": "committed states looked at", "looks": checker.looks, "faults": checker.faults}
 
 
-def race(kind: str, seconds: float) -> Json:
+def race(kind: str, seconds: float) -> Iterator[Json]:
     """Two schedulers and two conductors fill a small cell to the last place and beyond."""
     count, vcpus = 40, 16
     with ExitStack() as stack:
@@ -399,7 +412,7 @@ def race(kind: str, seconds: float) -> Json:
         with database.read() as connection:
             made = decisions.list_recent(connection, 10_000)
             used = {state.host: state.used for state in hosts.list_states(connection)}
-        return {
+        yield {
             "database": kind,
             "case": "2 schedulers, 2 conductors, a full cell",
             "asked": sum(one["servers"] for one in found),
@@ -437,7 +450,7 @@ def main() -> None:
         print(*(f"{name}: {text}" for name, text in where.items()), sep="\n")
     size = Size(hosts=given.hosts, seconds=given.seconds, rate=given.rate, held=given.held)
     for kind in given.database or KINDS:
-        for found in (*measure(kind, size), race(kind, given.seconds)):
+        for found in itertools.chain(measure(kind, size), race(kind, given.seconds)):
             print(json.dumps(found | where) if given.json else _line(found), flush=True)
     return None
 

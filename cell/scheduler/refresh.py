@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import threading
 from collections.abc import Iterator
@@ -113,4 +114,6 @@ class Follower:
             if self._view is not None:
                 made.take_over(self._view)
             self._view = made
+        gc.collect()
+        gc.freeze()  # what stays for long is not to be looked through again and again
         LOG.info("cell loaded", extra={"hosts": len(made.snapshot), "sequence": made.sequence})
