@@ -31,7 +31,6 @@ Flags = npt.NDArray[np.bool_]
 Codes = npt.NDArray[np.int32]
 Places = Amounts
 """Positions of hosts, in the order in which equal ones are preferred."""
-MOST = 1 << 60  # of anything; sums of amounts stay within int64
 SHARES_KEPT = 4096
 MOST_DEVICES = 100  # source: Nova's PCIWeigher
 TABLES_KEPT = 8192
@@ -208,13 +207,6 @@ class Snapshot:
             for position, state in enumerate(self.states):
                 found.note(position, state)
         return found.codes[: len(self.states)], found.values
-
-    def need(self, resources: Mapping[str, int]) -> Amounts | None:
-        """What a request takes, one amount a class; None when no host could ever give it."""
-        for name, amount in resources.items():
-            if not 0 <= amount <= MOST or (amount and name not in self.row_of):
-                return None
-        return np.array([resources.get(name, 0) for name in self.classes], dtype=np.int64)
 
     @property
     def change(self) -> int:
