@@ -50,6 +50,7 @@ class ConductorProcess:
             Loop("judge", 1.0, self.service.judge),
             Loop("heartbeat", cell.report_interval, self._beat),
             self.service.nudger,
+            self.service.teller,
         ]
         self._servers: list[Server] = []
 

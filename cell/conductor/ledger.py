@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from cellcloud import errors
 from cellcloud.context import RequestContext
 from cellcloud.db import aggregates, changes, decisions, hosts, policies
@@ -13,11 +15,16 @@ from cellcloud.model.host import Aggregate
 MOST_CHANGES = 5000  # a page
 
 
+def _nobody() -> None:
+    """Who listens to changes when nobody said."""
+
+
 class LedgerService:
-    """Implements ``cellcloud.rpc.ledger.Ledger``."""
+    """Implements ``cellcloud.rpc.ledger.Ledger``. ``on_change``: called when schedulers should read the log soon."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self.on_change: Callable[[], None] = _nobody
 
     # ---- what schedulers follow --------------------------------------------------------------------------------
     def get_state(self, context: RequestContext) -> PackedState:
@@ -69,7 +76,9 @@ class LedgerService:
     def set_policy_role(self, context: RequestContext, role: str, version: int | None) -> list[PolicyRecord]:
         with self._database.write() as connection:
             policies.set_role(connection, role, version)
-            return policies.list_all(connection)
+            found = policies.list_all(connection)
+        self.on_change()
+        return found
 
     def summarise_shadow(self, context: RequestContext) -> ShadowSummary:
         with self._database.read() as connection:
@@ -86,7 +95,9 @@ class LedgerService:
     def set_aggregates(
         self, context: RequestContext, aggregates: list[Aggregate], removed: list[int], version: int
     ) -> list[Aggregate]:
-        return _set_aggregates(self._database, aggregates, removed, version)
+        found = _set_aggregates(self._database, aggregates, removed, version)
+        self.on_change()
+        return found
 
 
 @retried

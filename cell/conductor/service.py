@@ -53,6 +53,8 @@ class ConductorService:
         self.ledger = LedgerService(database)
         self.nudger = Loop("nudge", 60.0, self._nudge)
         engine.on_feed = self.nudger.wake
+        self.teller = Loop("tell", 60.0, self._tell)
+        self.ledger.on_change = self.teller.wake
 
     # ---- from the top cell -------------------------------------------------------------------------------------
     def reserve(self, context: RequestContext, specs: list[ServerSpec]) -> list[ReserveAnswer]:
@@ -124,6 +126,7 @@ class ConductorService:
                 down_time=self._config.service_down_time,
             )
             found = hosts.list_hosts(connection, down_time=self._config.service_down_time, host=host)
+        self.teller.wake()
         return _compute_service(found[0])
 
     def list_runs(self, context: RequestContext, server_id: str | None, unfinished: bool) -> list[RunRecord]:
@@ -150,6 +153,7 @@ class ConductorService:
     # ---- from hosts --------------------------------------------------------------------------------------------
     def report_hosts(self, context: RequestContext, reports: list[HostReport]) -> None:
         if _report(self._database, reports):
+            self.teller.wake()
             self._outside.forget_queues()
 
     def report_events(self, context: RequestContext, events: list[GuestEvent]) -> None:
@@ -214,7 +218,15 @@ class ConductorService:
 
     def judge(self) -> None:
         """Hosts that have gone mute are down from now on, for everybody who follows the change log."""
-        _judge(self._database, self._config.service_down_time)
+        if _judge(self._database, self._config.service_down_time):
+            self.teller.wake()
+
+    def _tell(self) -> None:
+        """What schedulers learn from no question of their own, they hear of soon."""
+        with self._database.read() as connection:
+            newest = changes.get_newest(connection)
+        self._scheduler.log_grew(service_context(5.0), newest)
+        clock.sleep(NUDGE_GAP)
 
     def _nudge(self) -> None:
         with self._database.read() as connection:

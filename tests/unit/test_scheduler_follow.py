@@ -12,7 +12,7 @@ from cell.scheduler.__main__ import build
 from cell.scheduler.service import SchedulerService
 from cell.scheduler.snapshot import Figure
 from cell.scheduler.view import PENDING_SECONDS, Gap, Pending, View
-from cellcloud import config, errors
+from cellcloud import clock, config, errors
 from cellcloud.context import RequestContext
 from cellcloud.model import policy
 from cellcloud.model.change import (
@@ -408,3 +408,13 @@ def test_it_says_that_it_lives(cell: Cell) -> None:
     eventually(lambda: ("nova-scheduler", "s1") in cell.conductor.heartbeats)
     cell.client.rank(CONTEXT, batch(1))
     assert cell.service.check() == {"follow": "ok"}
+
+
+def test_an_idle_scheduler_reads_when_it_is_told(cell: Cell) -> None:
+    cell.client.rank(CONTEXT, batch(1))
+    follower = cell.service.follower
+    follower._asked_at = float("-inf")  # nobody has asked for long
+    follower._read_at = clock.monotonic()
+    cell.ledger.add(Changes(hosts=(HostChange(after=host("b")),)))
+    cell.client.log_grew(CONTEXT, cell.ledger.newest)
+    eventually(lambda: follower._current().sequence == cell.ledger.newest)
