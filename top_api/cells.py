@@ -20,6 +20,8 @@ from cellcloud.model.placement import CellDigest
 from cellcloud.model.server import ServerSpec
 from cellcloud.rpc.conductor import Conductor
 from cellcloud.rpc.consoleauth import ConsoleAuth
+from cellcloud.rpc.ledger import Ledger
+from cellcloud.rpc.scheduler import Scheduler
 from cellcloud.rpc.transport import Transport
 
 T = TypeVar("T")
@@ -222,6 +224,14 @@ class Cells:
         """The cell's console authority, behind its breaker."""
         return self._client(name, ConsoleAuth)
 
+    def scheduler(self, name: str) -> Scheduler:
+        """The cell's schedulers, for what operators ask them, behind their own breaker."""
+        return self._client(name, Scheduler)
+
+    def ledger(self, name: str) -> Ledger:
+        """The cell's log, decisions and policies, behind their own breaker."""
+        return self._client(name, Ledger)
+
     def _client(self, name: str, interface: type[T]) -> T:
         key = (name, interface.__name__)
         found = self._clients.get(key)
@@ -258,6 +268,17 @@ class Cells:
             elif (cell.name, subject) in self._last_answers:
                 answers.append((cell, self._last_answers[cell.name, subject], False))
         return answers
+
+    def ask_each(self, names: Collection[str], ask: Callable[[str], T]) -> dict[str, T | errors.CellcloudError]:
+        """Ask some cells at once for what may take long; each one's answer or error."""
+
+        def one(name: str) -> T | errors.CellcloudError:
+            try:
+                return ask(name)
+            except errors.CellcloudError as error:
+                return error
+
+        return dict(zip(names, self._pool.map(one, names), strict=True))
 
     def _ask(self, name: str, ask: Callable[[Conductor, RequestContext], T], context: RequestContext) -> T:
         return ask(self.conductor(name), context)

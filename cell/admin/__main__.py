@@ -7,12 +7,16 @@ from typing import Any
 
 import click
 
+from cell.admin.aggregates import aggregate
 from cell.admin.cells import cell
 from cell.admin.command import merged, with_options
 from cell.admin.doctor import doctor
 from cell.admin.hosts import host
 from cell.admin.operations import op
+from cell.admin.plans import plan
+from cell.admin.policies import policy
 from cell.admin.servers import server
+from cell.admin.why import replay, why, why_not
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -26,7 +30,7 @@ def main(**given: Any) -> None:
     \b
     Exit codes:
       0  done
-      1  something is wrong: doctor found it, or the request failed
+      1  something is wrong: doctor found it, a decision made again is another one, or the request failed
       2  the command line is wrong
       3  the API or the cell does not answer
       4  there is no such thing
@@ -36,7 +40,7 @@ def main(**given: Any) -> None:
     context.obj = merged(context, given)
 
 
-for noun in (cell, host, server, op, doctor):
+for noun in (cell, host, server, op, why, why_not, replay, plan, policy, aggregate, doctor):
     main.add_command(noun)
 
 if __name__ == "__main__":

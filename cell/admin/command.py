@@ -17,6 +17,8 @@ from cell.admin.source import Source
 from cellcloud import config as options
 from cellcloud import errors
 from cellcloud.rpc.conductor import Conductor
+from cellcloud.rpc.ledger import Ledger
+from cellcloud.rpc.scheduler import Scheduler
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
@@ -50,7 +52,9 @@ class Terminal:
             )
         from cellcloud.rpc.transport import Transport  # slow to load, and only this way of reading needs it
 
-        return LocalSource(config, Transport(config.cell.name, config.cell.transport_url).client(Conductor))
+        transport = Transport(config.cell.name, config.cell.transport_url)
+        clients = transport.client(Conductor), transport.client(Scheduler), transport.client(Ledger)
+        return LocalSource(config, *clients)
 
     def show_list(self, items: list[T], columns: list[Column[T]]) -> None:
         show_list(self.form, items, columns)

@@ -8,21 +8,39 @@ from cellcloud import errors
 from cellcloud.config import Config
 from cellcloud.context import RequestContext, service_context
 from cellcloud.model.cell import Cell, Finding
-from cellcloud.model.host import Host
+from cellcloud.model.decision import Shape
+from cellcloud.model.explanation import (
+    CellAggregate,
+    CellPolicy,
+    CellShadow,
+    Explanation,
+    Fits,
+    Loss,
+    Replayed,
+)
+from cellcloud.model.flavor import Flavor
+from cellcloud.model.host import Aggregate, Host
 from cellcloud.model.run import RunRecord, TimelineEntry
 from cellcloud.model.server import ServerRecord
 from cellcloud.rpc.conductor import Conductor
+from cellcloud.rpc.ledger import Ledger
+from cellcloud.rpc.scheduler import Scheduler
 
 BUDGET = 10.0  # seconds for one question
+LONG_BUDGET = 60.0  # for one that a decision is made again for
 PAGE = 200
+MOST_SERVERS = 1_000_000
 
 
 class LocalSource:
-    """Asks the conductor of the cell whose option file was given."""
+    """Asks the services of the cell whose option file was given."""
 
-    def __init__(self, config: Config, conductor: Conductor) -> None:
+    def __init__(
+        self, config: Config, conductor: Conductor, scheduler: Scheduler | None = None, ledger: Ledger | None = None
+    ) -> None:
         self._name = config.cell.name
         self._conductor = conductor
+        self._own_scheduler, self._own_ledger = scheduler, ledger
 
     def list_cells(self) -> list[Cell]:
         digest = self._conductor.get_digest(_context())
@@ -72,6 +90,68 @@ class LocalSource:
     def list_findings(self) -> list[Finding]:
         return self._conductor.check_books(service_context(30.0))
 
+    # ---- scheduling --------------------------------------------------------------------------------------------
+    def find_servers(self, name: str) -> list[ServerRecord]:
+        everything = self.list_servers(cell=None, project=None, limit=MOST_SERVERS)
+        return [record for record in everything if record.spec.name == name]
+
+    def explain(self, key: str, *, host: str | None, cell: str | None, most: int) -> list[Explanation]:
+        found = self._scheduler(cell).explain(_patient(), key, host, most)
+        if not found:
+            raise errors.NotFound(f"Cell {self._name} keeps no decision about {key}.")
+        return [replace(one, cell=self._name) for one in found]
+
+    def replay(self, decision: str, *, policy: dict[str, object] | None, cell: str | None) -> Replayed:
+        return replace(self._scheduler(cell).replay(_patient(), decision, policy), cell=self._name)
+
+    def plan_fits(self, flavor: str, *, servers: int, zone: str | None, cell: str | None) -> list[Fits]:
+        made = _flavor(flavor)
+        shape = Shape(flavor=made, resources=made.resources(), zone=zone)
+        return [replace(self._scheduler(cell).plan_fits(_patient(), shape, servers), cell=self._name)]
+
+    def plan_loss(self, hosts: list[str], *, drain: bool) -> list[Loss]:
+        return [replace(self._scheduler(None).plan_loss(_patient(), hosts, drain), cell=self._name)]
+
+    def list_policies(self, cell: str | None) -> list[CellPolicy]:
+        found = self._ledger(cell).list_policies(_context())
+        return [CellPolicy(cell=self._name, policy=one) for one in found]
+
+    def add_policy(self, document: dict[str, object], *, comment: str, cell: str | None) -> list[CellPolicy]:
+        return [CellPolicy(cell=self._name, policy=self._ledger(cell).add_policy(_context(), document, comment))]
+
+    def set_policy_role(self, role: str, *, version: int | None, cell: str | None) -> list[CellPolicy]:
+        found = self._ledger(cell).set_policy_role(_context(), role, version)
+        return [CellPolicy(cell=self._name, policy=one) for one in found]
+
+    def list_shadows(self, cell: str | None) -> list[CellShadow]:
+        return [CellShadow(cell=self._name, summary=self._ledger(cell).summarise_shadow(_patient()))]
+
+    def list_aggregates(self, cell: str | None) -> list[CellAggregate]:
+        found = self._ledger(cell).list_aggregates(_context())
+        return [CellAggregate(cell=self._name, aggregate=one) for one in found]
+
+    def set_aggregates(
+        self, aggregates: list[Aggregate], *, removed: list[int], cell: str | None
+    ) -> list[CellAggregate]:
+        found = self._ledger(cell).set_aggregates(_context(), aggregates, removed, 0)
+        return [CellAggregate(cell=self._name, aggregate=one) for one in found]
+
+    def _scheduler(self, cell: str | None) -> Scheduler:
+        self._check(cell)
+        if self._own_scheduler is None:
+            raise errors.Unreachable(f"Cell {self._name} has no way to its schedulers.")
+        return self._own_scheduler
+
+    def _ledger(self, cell: str | None) -> Ledger:
+        self._check(cell)
+        if self._own_ledger is None:
+            raise errors.Unreachable(f"Cell {self._name} has no way to its log.")
+        return self._own_ledger
+
+    def _check(self, cell: str | None) -> None:
+        if cell is not None:
+            self.get_cell(cell)
+
     def _shown(self, record: ServerRecord) -> ServerRecord:
         """Without what the user gave to the guest alone."""
         return replace(record, cell=self._name, spec=replace(record.spec, user_data=None))
@@ -79,3 +159,16 @@ class LocalSource:
 
 def _context() -> RequestContext:
     return service_context(BUDGET)
+
+
+def _patient() -> RequestContext:
+    return service_context(LONG_BUDGET)
+
+
+def _flavor(given: str) -> Flavor:
+    """Cells know no flavors, only figures: VCPUS:MIB:GIB."""
+    figures = given.split(":")
+    if len(figures) != 3 or not all(figure.isdecimal() and len(figure) < 10 for figure in figures):
+        raise errors.Invalid(f"A cell alone knows no flavor {given}: give VCPUS:MIB:GIB, as in 2:4096:20.")
+    vcpus, memory_mb, root_gb = map(int, figures)
+    return Flavor(id=given, name=given, vcpus=vcpus, memory_mb=memory_mb, root_gb=root_gb)

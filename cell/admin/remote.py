@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import yaml
 from keystoneauth1 import exceptions, session
@@ -15,17 +15,27 @@ from keystoneauth1.identity import v3
 from cellcloud import errors
 from cellcloud.model import codec
 from cellcloud.model.cell import Cell, Finding
-from cellcloud.model.host import Host
+from cellcloud.model.explanation import (
+    CellAggregate,
+    CellPolicy,
+    CellShadow,
+    Explanation,
+    Fits,
+    Loss,
+    Replayed,
+)
+from cellcloud.model.host import Aggregate, Host
 from cellcloud.model.run import RunRecord, TimelineEntry
 from cellcloud.model.server import ServerRecord
 
 T = TypeVar("T")
-TIMEOUT = 40.0  # seconds; the books of every cell are checked in one request
+TIMEOUT = 70.0  # seconds; decisions are made again from long logs
 BY_STATUS: dict[int, type[errors.CellcloudError]] = {
     400: errors.Invalid,
     401: errors.Unauthenticated,
     403: errors.Forbidden,
     404: errors.NotFound,
+    409: errors.Conflict,
     503: errors.Unreachable,
     504: errors.Unreachable,
 }
@@ -92,15 +102,71 @@ class RemoteSource:
     def list_findings(self) -> list[Finding]:
         return self._read("/findings", "findings", list[Finding])
 
-    def _read(self, path: str, key: str, kind: type[T] | Any, **query: object) -> T:
-        params = {name: str(value).lower() for name, value in query.items() if value is not None and value is not False}
+    # ---- scheduling --------------------------------------------------------------------------------------------
+    def find_servers(self, name: str) -> list[ServerRecord]:
+        return self._read("/servers", "servers", list[ServerRecord], name=name)
+
+    def explain(self, key: str, *, host: str | None, cell: str | None, most: int) -> list[Explanation]:
+        return self._read(
+            "/explanations", "explanations", list[Explanation], key=key, host=host, cell=cell, most=str(most)
+        )
+
+    def replay(self, decision: str, *, policy: dict[str, object] | None, cell: str | None) -> Replayed:
+        return self._write(
+            f"/decisions/{quote(decision, safe='')}/replay", "replayed", Replayed, policy=policy, cell=cell
+        )
+
+    def plan_fits(self, flavor: str, *, servers: int, zone: str | None, cell: str | None) -> list[Fits]:
+        return self._write("/plans/fits", "fits", list[Fits], flavor=flavor, servers=servers, zone=zone, cell=cell)
+
+    def plan_loss(self, hosts: list[str], *, drain: bool) -> list[Loss]:
+        return self._write("/plans/loss", "losses", list[Loss], hosts=hosts, drain=drain)
+
+    def list_policies(self, cell: str | None) -> list[CellPolicy]:
+        return self._read("/policies", "policies", list[CellPolicy], cell=cell)
+
+    def add_policy(self, document: dict[str, object], *, comment: str, cell: str | None) -> list[CellPolicy]:
+        return self._write("/policies", "policies", list[CellPolicy], document=document, comment=comment, cell=cell)
+
+    def set_policy_role(self, role: str, *, version: int | None, cell: str | None) -> list[CellPolicy]:
+        return self._write("/policies/roles", "policies", list[CellPolicy], role=role, version=version, cell=cell)
+
+    def list_shadows(self, cell: str | None) -> list[CellShadow]:
+        return self._read("/policies/shadow", "shadows", list[CellShadow], cell=cell)
+
+    def list_aggregates(self, cell: str | None) -> list[CellAggregate]:
+        return self._read("/aggregates", "aggregates", list[CellAggregate], cell=cell)
+
+    def set_aggregates(
+        self, aggregates: list[Aggregate], *, removed: list[int], cell: str | None
+    ) -> list[CellAggregate]:
+        given = codec.to_plain(aggregates)
+        return self._write(
+            "/aggregates", "aggregates", list[CellAggregate], aggregates=given, removed=removed, cell=cell
+        )
+
+    # ---- requests ----------------------------------------------------------------------------------------------
+    def _read(self, path: str, key: str, kind: type[T] | Any, /, **query: object) -> T:
+        given = {
+            name: str(value).lower() if isinstance(value, bool) else str(value)
+            for name, value in query.items()
+            if value is not None and value is not False
+        }
+        found: T = self._ask("GET", path, key, kind, params=given)
+        return found
+
+    def _write(self, path: str, key: str, kind: type[T] | Any, /, **body: object) -> T:
+        found: T = self._ask("POST", path, key, kind, json=body)
+        return found
+
+    def _ask(self, method: str, path: str, key: str, kind: type[T] | Any, **what: Any) -> T:
         try:
             compute = self._session.get_endpoint(service_type="compute", **self._filter)
             if compute is None:
                 raise errors.Misconfigured("The cloud's catalog has no compute service.")
             root = urlsplit(compute)
             url = f"{root.scheme}://{root.netloc}/operator/v1{path}"
-            answer = self._session.get(url, params=params, raise_exc=False, timeout=TIMEOUT)
+            answer = self._session.request(url, method, raise_exc=False, timeout=TIMEOUT, **what)
         except exceptions.Unauthorized as error:
             raise errors.Unauthenticated("The password in clouds.yaml is not accepted.") from error
         except (exceptions.ConnectFailure, exceptions.DiscoveryFailure, exceptions.HttpServerError) as error:

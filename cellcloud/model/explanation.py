@@ -8,7 +8,8 @@ from __future__ import annotations
 import datetime as dt
 from dataclasses import dataclass
 
-from cellcloud.model.decision import Conflict, Reason, RefusedGroup
+from cellcloud.model.decision import Conflict, PolicyRecord, Reason, RefusedGroup, ShadowSummary
+from cellcloud.model.host import Aggregate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,3 +133,27 @@ class Loss:
     moves: tuple[Move, ...] = ()
     stranded: int = 0
     cell: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CellPolicy:
+    """A policy that a cell has stored. Cells count their versions by themselves."""
+
+    cell: str
+    policy: PolicyRecord
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CellShadow:
+    """How the shadow policy of a cell does."""
+
+    cell: str
+    summary: ShadowSummary
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CellAggregate:
+    """An aggregate as a cell's schedulers know it."""
+
+    cell: str
+    aggregate: Aggregate

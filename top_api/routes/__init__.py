@@ -10,6 +10,7 @@ from top_api.routes.instance_actions import instance_actions
 from top_api.routes.keypairs import keypairs
 from top_api.routes.limits import limits
 from top_api.routes.operator import operator
+from top_api.routes.scheduling import scheduling
 from top_api.routes.server_actions import server_actions
 from top_api.routes.server_ips import server_ips
 from top_api.routes.server_metadata import server_metadata
@@ -33,4 +34,5 @@ RESOURCES: tuple[Resource, ...] = (
     extensions,
     gone,
     operator,
+    scheduling,
 )

@@ -52,13 +52,15 @@ def list_hosts(call: Call) -> dict[str, Any]:
     "GET",
     "/servers",
     RULE,
-    query=Queries({"cell": TEXT, "project": TEXT, "limit": {"type": "string", "pattern": "^[0-9]{1,4}$"}}),
+    query=Queries(
+        {"cell": TEXT, "project": TEXT, "name": TEXT, "limit": {"type": "string", "pattern": "^[0-9]{1,4}$"}}
+    ),
 )
 def list_servers(call: Call) -> dict[str, Any]:
-    cell = call.param("cell")
+    wanted = {column: call.param(column) for column in ("cell", "name")}
     query = ServerQuery(
         project_id=call.param("project"),
-        equal={} if cell is None else {"cell": [cell]},
+        equal={column: [value] for column, value in wanted.items() if value is not None},
         limit=max(1, min(MOST, int(call.param("limit") or MOST))),
     )
     with call.parts.database.read() as connection:
