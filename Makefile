@@ -14,7 +14,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 SOURCES := pyproject.toml setup.py cellcloud/_fastsched.pyx $(wildcard cellcloud/*.pxi)
 STAMP := $(VENV)/.installed
 
-.PHONY: cloud down status setup packages build dev check test oracle bench annotate clean
+.PHONY: cloud down status setup packages build dev check test oracle slow bench annotate clean
 
 cloud: setup ## start a whole cloud and say how to use it
 	@$(BIN)/cellcloud up --profile $(PROFILE) --driver $(DRIVER) --hosts $(HOSTS) --port $(PORT) \
@@ -39,10 +39,10 @@ $(STAMP): $(SOURCES) | $(BIN)/python
 	@etc/install-python.sh $(BIN) && touch $@
 
 build: setup ## compile the kernel anew
-	CELLCLOUD_REQUIRE_EXT=1 $(BIN)/python setup.py --quiet build_ext --inplace
+	CELLCLOUD_REQUIRE_EXT=1 $(BIN)/python setup.py --quiet build_ext --inplace --force --parallel 2
 
 dev: setup ## compile the kernel with bounds checks
-	CELLCLOUD_REQUIRE_EXT=1 CELLCLOUD_EXT_DEBUG=1 $(BIN)/python setup.py --quiet build_ext --inplace --force
+	CELLCLOUD_REQUIRE_EXT=1 CELLCLOUD_EXT_DEBUG=1 $(BIN)/python setup.py --quiet build_ext --inplace --force --parallel 2
 
 annotate: setup ## write what Cython makes of the kernel, line by line
 	$(BIN)/cython --annotate --output-file build/_fastsched.c cellcloud/_fastsched.pyx
@@ -60,6 +60,9 @@ test: check ## every test there is
 
 oracle: setup ## compare with what real Nova answered: make oracle FILE=tests/oracle/nova34-decisions.jsonl.gz
 	$(BIN)/python -m tests.oracle.check $(FILE)
+
+slow: setup ## only the tests that take minutes; `make test` runs them too
+	$(BIN)/pytest -m slow
 
 bench: setup ## make bench NAME=create ARGS="--json"
 	$(BIN)/python -m benchmarks.$(NAME) $(ARGS)

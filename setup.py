@@ -43,7 +43,7 @@ def extension(level: str) -> Extension:
 setup(
     ext_modules=cythonize(
         [extension(level) for level in ("", *LEVELS)],
-        build_dir="build/cython",
+        build_dir="build/cython-debug" if DEBUG else "build/cython",
         nthreads=os.cpu_count() or 1,
         compiler_directives={
             "language_level": "3",

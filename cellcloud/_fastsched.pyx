@@ -52,7 +52,7 @@ cdef enum:
     FAN = 16  # children of a node
     LEVELS = 8
     MOST = 32  # MOST_COLUMNS
-    ERAS = 32  # eras a class remembers
+    ERAS = 16  # eras a class remembers
     SEEDS = 8  # rows a choice leaves to the next one
     FEW = 10  # log entries that are looked at one by one
     RANKED = 64  # more hosts than this are sorted, not inserted
@@ -152,8 +152,7 @@ cdef class _Class:
 
     cdef size_t nbytes(self) noexcept:
         return (
-            sizeof(int32_t) * (self.passes.shape[0] + self.before.shape[0] + self.tariff.shape[0])
-            + sizeof(int32_t) * self.eras.size
+            sizeof(int32_t) * (self.tariff.shape[0] + self.eras.size)
             + sizeof(double) * (self.factors.size + self.bound.shape[0] + self.node_era.shape[0])
         )
 
@@ -175,7 +174,8 @@ cdef class Index:
     cdef list classes  # by id: _Class or None
     cdef object scale  # (K,) powers of two that make the raw values whole
     cdef Py_ssize_t signatures  # all hosts' are below
-    cdef dict words  # passes as bytes: the words of all classes with these
+    cdef dict words  # passes as bytes -> the words of all classes with these
+    cdef dict tables  # likewise their tables
     cdef _Rows rows
     cdef _Ranking best
     cdef _Seeker seeker
@@ -186,7 +186,7 @@ cdef class Index:
         self.wide = Reference(resources, floors)  # refuses what is absurd
         self.resources, self.floors = resources, [bool(floor) for floor in floors]
         self.columns = len(self.floors)
-        self.classes, self.wide_ids, self.words = [], {}, {}
+        self.classes, self.wide_ids, self.words, self.tables = [], {}, {}, {}
         self.best, self.seeker = _Ranking(), _Seeker()
         self.load(np.zeros(0, np.int32), np.zeros((self.resources, 0), np.int64), np.zeros((self.columns, 0)))
 
@@ -206,6 +206,7 @@ cdef class Index:
             if cls is not None:
                 total += cls.nbytes()
         total += sum(words.nbytes for words in self.words.values())
+        total += sum(one.nbytes for table in self.tables.values() for one in table)
         return total + self.rows.nbytes()
 
     def load(self, signature, free, raw):
@@ -223,7 +224,7 @@ cdef class Index:
         self.wide, self.scale = None, scale
         self.signatures = int(kinds.max()) + 1 if len(kinds) else 0
         scaled = (values * scale[:, None]).astype(np.int32)
-        self.words = {}
+        self.words, self.tables = {}, {}
         self.rows = _Rows((kinds + 1).astype(np.int32), amounts.astype(np.int32), scaled)
         for cls in self.classes:
             if cls is not None:
@@ -266,10 +267,10 @@ cdef class Index:
             kinds[place], free[:, place], raw[:, place] = kind, amounts, values
             return self._settle(kinds, free, raw)
         if kind >= self.signatures:
-            self.signatures = kind + 1
+            self.signatures, self.tables = kind + 1, {}
             for cls in self.classes:
                 if cls is not None:
-                    _tabulate(cls, self.signatures)
+                    _tabulate(cls, self.signatures, self.tables)
         if self.rows.values[self.rows.cell(self.rows.row_of[place], 0)] != kind + 1:
             self._mark(self.rows.row_of[place], kind)
         row[0] = <int32_t>(kind + 1)
@@ -329,7 +330,7 @@ cdef class Index:
         for column in range(self.columns):
             cls.step[column] = int(cls.given_step[column] * self.scale[column])
             cls.floors[column] = self.floors[column]
-        _tabulate(cls, self.signatures)
+        _tabulate(cls, self.signatures, self.tables)
         key = cls.given_passes.tobytes()
         if key not in self.words:
             self.words[key] = _words(rows, cls)
@@ -355,6 +356,7 @@ cdef class Index:
         self.classes[class_id] = None
         used = {(<_Class>cls).given_passes.tobytes() for cls in self.classes if cls is not None}
         self.words = {key: words for key, words in self.words.items() if key in used}
+        self.tables = {key: table for key, table in self.tables.items() if key in used}
         if self.wide is not None:
             self.wide.drop_class(self.wide_ids.pop(class_id))
 
@@ -518,20 +520,24 @@ def _words(_Rows rows, _Class cls):
     return np.packbits(passes, axis=1, bitorder="little").reshape(-1).view(np.uint32).copy()
 
 
-def _tabulate(_Class cls, Py_ssize_t signatures):
-    """Lay out what a class says by signature; signatures beyond what was given do not pass."""
-    size = max(len(cls.given_passes), signatures) + 2
-    passes = np.zeros(size, dtype=np.int32)
-    passes[1 : 1 + len(cls.given_passes)] = -cls.given_passes.astype(np.int32)
-    tariff = np.zeros(size, dtype=np.int32)
+def _tabulate(_Class cls, Py_ssize_t signatures, dict tables):
+    """Lay out what a class says by signature; signatures beyond what was given do not pass. Classes that pass the same
+    share a table."""
+    key = cls.given_passes.tobytes()
+    if key not in tables:
+        passes = np.zeros(max(len(cls.given_passes), signatures) + 2, dtype=np.int32)
+        passes[1 : 1 + len(cls.given_passes)] = -cls.given_passes.astype(np.int32)
+        tables[key] = passes, np.concatenate(([0], np.cumsum(-passes))).astype(np.int32)
+    cls.passes, cls.before = tables[key]
+    tariff = np.zeros(0, dtype=np.int32)
     factors = np.atleast_2d(cls.given_multipliers)
     if cls.given_multipliers.ndim == 2 and factors.size:
         factors, kind = np.unique(factors, axis=0, return_inverse=True)
+        tariff = np.zeros(cls.passes.shape[0], dtype=np.int32)
         tariff[1 : 1 + len(kind)] = kind
     if not factors.size:
         factors = np.zeros((1, factors.shape[1]))
-    cls.passes, cls.tariff = passes, tariff
-    cls.before = np.concatenate(([0], np.cumsum(-passes))).astype(np.int32)
+    cls.tariff = tariff
     cls.factors = np.ascontiguousarray(factors)
     cls.slopes = np.zeros(factors.shape, dtype=np.float32)
     for column, weighed in enumerate((factors != 0).any(axis=0)):

@@ -86,6 +86,11 @@ cdef inline int32_t _raw(_Rows rows, _Class cls, Py_ssize_t row, Py_ssize_t colu
     return rows.values[rows.cell(row, 1 + rows.resources + column)]
 
 
+cdef inline int32_t _tariff(_Rows rows, _Class cls, Py_ssize_t row) noexcept nogil:
+    """Which factors are a row's."""
+    return cls.tariff[rows.values[rows.cell(row, 0)]] if cls.tariff.shape[0] else 0
+
+
 cdef bint _mask(_Rows rows, _Class cls, Py_ssize_t group, int32_t *mask) noexcept nogil:
     """-1 for the rows of a group that pass and have room, else 0. Returns whether there is one."""
     cdef Py_ssize_t lane, half, base = rows.at(group, 0)
@@ -117,7 +122,7 @@ cdef void _upper(_Rows rows, _Class cls, Py_ssize_t group, float *upper) noexcep
     cdef int era = <int>(cls.era % ERAS)
     cdef int32_t low, tariff = -1
     cdef float slope, value
-    if cls.factors.shape[0] == 1:
+    if not cls.tariff.shape[0]:
         tariff = 0
     elif group < rows.groups and rows.summary[signs] == rows.summary[signs + FAN]:
         tariff = cls.tariff[rows.values[rows.at(group, 0)]]
@@ -144,7 +149,7 @@ cdef float _upper_of(_Rows rows, _Class cls, Py_ssize_t row) noexcept nogil:
     """The same for one row."""
     cdef Py_ssize_t column
     cdef int era = <int>(cls.era % ERAS)
-    cdef int32_t low, tariff = cls.tariff[rows.values[rows.cell(row, 0)]]
+    cdef int32_t low, tariff = _tariff(rows, cls, row)
     cdef float total = 0, value
     for column in range(rows.columns):
         low = cls.eras[era, 0, column]
@@ -158,7 +163,7 @@ cdef double _score(_Rows rows, _Class cls, Py_ssize_t row) noexcept nogil:
     """A row's score in the present era, by the operations of the reference."""
     cdef Py_ssize_t column
     cdef int era = <int>(cls.era % ERAS)
-    cdef int32_t low, high, value, tariff = cls.tariff[rows.values[rows.cell(row, 0)]]
+    cdef int32_t low, high, value, tariff = _tariff(rows, cls, row)
     cdef double total = 0
     for column in range(rows.columns):
         low, high = cls.eras[era, 0, column], cls.eras[era, 1, column]

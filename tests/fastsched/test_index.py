@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib
 import itertools
+import multiprocessing
 import os
 import subprocess
 import sys
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -63,16 +65,50 @@ def test_any_life_agrees(seed: int, steps: int) -> None:
     Life(runnable()[-1], seed).live(steps)
 
 
+def decisions_of(seeds: range) -> int:
+    """Live these lives; how many decisions were compared."""
+    lives = [Life(runnable()[-1], seed) for seed in seeds]
+    for life in lives:
+        life.live(500)
+    return sum(life.decisions for life in lives)
+
+
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1200)
 def test_a_million_decisions_agree() -> None:
+    chunks = (range(begin, begin + 50) for begin in itertools.count(1000, 50))
     decisions = 0
-    for seed in itertools.count(1000):
-        life = Life(runnable()[-1], seed)
-        life.live(1000)
-        decisions += life.decisions
-        if decisions >= MILLION:
-            break
+    with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as workers:
+        while decisions < MILLION:
+            decisions += sum(workers.map(decisions_of, itertools.islice(chunks, 4)))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_build_with_bounds_checks_agrees(tmp_path: Path) -> None:
+    """What the debug build finds out of bounds it says on stderr, because the loops cannot raise."""
+    build = ["setup.py", "--quiet", "build_ext", "--force", "--parallel", "2", "--build-lib", str(tmp_path)]
+    environment = os.environ | {"CELLCLOUD_EXT_DEBUG": "1", "CELLCLOUD_REQUIRE_EXT": "1"}
+    subprocess.run(
+        [sys.executable, *build, "--build-temp", str(tmp_path / "objects")],
+        env=environment,
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+    )
+    built = next((tmp_path / "cellcloud").glob("_fastsched.*.so"))
+    program = (
+        "import importlib.util as u, sys\n"
+        "spec = u.spec_from_file_location('cellcloud._fastsched', sys.argv[1])\n"
+        "kernel = u.module_from_spec(spec)\n"
+        "spec.loader.exec_module(kernel)\n"
+        "from tests.fastsched.worlds import Life\n"
+        "for seed in range(60): Life(kernel, seed).live(300)\n"
+    )
+    lived = subprocess.run(
+        [sys.executable, "-c", program, str(built)], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (lived.returncode, lived.stderr) == (0, "")
 
 
 def numbers(size: int) -> st.SearchStrategy[list[int]]:
