@@ -208,7 +208,7 @@ def test_hosts_come_and_go_by_the_log() -> None:
             view,
             Changes(hosts=(HostChange(after=host("new", capacity={"VCPU": 64, "MEMORY_MB": 65536, "DISK_GB": 900})),)),
         )
-    )  # noqa: E501
+    )
     assert hosts_of(rank(view, batch(1)))[0] == ("new", "a")
     view.follow(entry(view, Changes(hosts=(HostChange(before=host("new")),))))
     assert hosts_of(rank(view, batch(2), number=2))[0] == ("a",)
@@ -228,7 +228,7 @@ def test_aggregates_and_policies_come_by_the_log() -> None:
     strict = PolicyVersion(
         version=2,
         document={"filters": ["NumInstancesFilter"], "options": {"filter_scheduler.max_instances_per_host": 1}},
-    )  # noqa: E501
+    )
     view.follow(entry(view, Changes(policies=(PolicyChange(role="active", before=BUILT_IN, after=strict),))))
     answer = rank(view, batch(2, 3), number=2)
     assert [len(ranked) for ranked in answer.ranked] == [1, 0]
