@@ -144,7 +144,7 @@ class Clients:
 def test_killed_processes_lose_and_leave_nothing(tmp_path: Path, kinds: Callable[[random.Random], list[str]]) -> None:
     seed = int(os.environ.get("CELLCLOUD_SEED", str(random.SystemRandom().randrange(10**6))))
     print(f"CELLCLOUD_SEED={seed}")
-    chance = random.Random(seed)  # noqa: S311 -- chance that can be repeated, no secret
+    chance = random.Random(seed)
     with running_cloud(tmp_path, hosts=4) as cloud, open_books(cloud) as books:
         slow_down(cloud)
         clients, killer = Clients(cloud.api()), Killer(cloud, chance, kinds(chance))
