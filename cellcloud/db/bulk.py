@@ -42,6 +42,10 @@ def _statement(dialect: str, table: sa.Table, names: tuple[str, ...]) -> str:
 
 
 def _kind(column: sa.Column[Any]) -> str:
-    return {"BIGINT": "bigint", "INTEGER": "integer", "BOOLEAN": "boolean", "DATETIME": "timestamp"}.get(
-        str(column.type), "text"
-    )
+    return {
+        "BIGINT": "bigint",
+        "INTEGER": "integer",
+        "BOOLEAN": "boolean",
+        "DATETIME": "timestamp",
+        "FLOAT": "double precision",
+    }.get(str(column.type), "text")

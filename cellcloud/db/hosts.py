@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from cellcloud import errors
-from cellcloud.db import changes
+from cellcloud.db import bulk, changes
 from cellcloud.db.cell_schema import claims, host_aggregates, hosts, inventories, servers
 from cellcloud.db.engine import utc_after, utc_now
 from cellcloud.model import codec
@@ -152,7 +152,7 @@ def _store(connection: Connection, item: HostReport, trouble: str, *, is_new: bo
         values |= {"up": up, "last_seen": utc_now(), "generation": hosts.c.generation + 1}
         connection.execute(sa.update(hosts).where(hosts.c.host == item.host).values(values))
     if not trouble:
-        _store_inventories(connection, item)
+        _store_inventories(connection, item, is_new=is_new)
 
 
 def _inventory(item: HostReport) -> dict[str, tuple[int, int, float]]:
@@ -170,8 +170,16 @@ def _stored_inventories(connection: Connection, names: Sequence[str]) -> dict[st
     return found
 
 
-def _store_inventories(connection: Connection, item: HostReport) -> None:
+def _store_inventories(connection: Connection, item: HostReport, *, is_new: bool) -> None:
     found = _inventory(item)
+    if is_new:
+        rows = [
+            (item.host, name, total, kept, ratio, max(0, math.floor((total - kept) * ratio)), 0)
+            for name, (total, kept, ratio) in sorted(found.items())
+        ]
+        columns = ("host", "resource_class", "total", "reserved", "ratio", "capacity", "used")
+        bulk.insert(connection, inventories, columns, rows)
+        return
     gone = sa.and_(inventories.c.host == item.host, inventories.c.resource_class.not_in(sorted(found)))
     connection.execute(sa.update(inventories).where(gone).values(total=0, reserved=0, capacity=0))
     for name, (total, reserved, ratio) in sorted(found.items()):
@@ -247,7 +255,14 @@ def _static_states(connection: Connection, names: Sequence[str], *, lock: bool =
     return {row.host: _state_of(row, found.get(row.host, {})) for row in rows}
 
 
-def _state_of(row: Any, inventory: Mapping[str, tuple[int, int, float]]) -> HostState:
+def _state_of(
+    row: Any,
+    inventory: Mapping[str, tuple[int, int, float]],
+    *,
+    up: bool | None = None,
+    used: dict[str, int] | None = None,
+    hosted: Sequence[HostedServer] = (),
+) -> HostState:
     facts: HostFacts = codec.from_plain(row.facts, HostFacts)
     ratios = {name: ratio for name, (_, _, ratio) in inventory.items()}
     return HostState(
@@ -256,9 +271,11 @@ def _state_of(row: Any, inventory: Mapping[str, tuple[int, int, float]]) -> Host
         zone=row.zone,
         uuid=row.id,
         enabled=row.enabled and not row.trouble,
-        up=row.up,
+        up=row.up if up is None else up,
         capacity={n: max(0, math.floor((total - kept) * ratio)) for n, (total, kept, ratio) in inventory.items()},
-        used={},
+        used=used or {},
+        servers=len(hosted),
+        hosted=tuple(hosted),
         generation=row.generation,
         traits=facts.traits,
         vcpus=facts.vcpus,
@@ -308,12 +325,12 @@ def list_states(connection: Connection, *, down_time: float | None = None) -> li
         )
         hosted.setdefault(host, []).append(server)
     return [
-        replace(
-            _state_of(row, inventory.get(row.host, {})),
+        _state_of(
+            row,
+            inventory.get(row.host, {}),
             up=bool(row.is_up),
-            used=used.get(row.host, {}),
-            servers=len(hosted.get(row.host, ())),
-            hosted=tuple(hosted.get(row.host, ())),
+            used=used.get(row.host),
+            hosted=hosted.get(row.host, ()),
         )
         for row in rows
     ]
