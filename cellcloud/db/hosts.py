@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import msgspec
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
@@ -29,6 +30,7 @@ RESOURCE_CLASS = re.compile(r"[A-Z0-9_]{1,64}")
 NOTHING_KNOWN = HostFacts(
     hypervisor_hostname="", hypervisor_type="", hypervisor_version=0, host_ip="", vcpus=0, memory_mb=0, disk_gb=0
 )
+_FACTS = msgspec.json.Decoder(HostFacts)
 _BY_NAME = sa.select(hosts).where(hosts.c.host.in_(sa.bindparam("names", expanding=True)))
 _ALL_INVENTORIES = sa.select(
     inventories.c.host,
@@ -263,7 +265,8 @@ def _state_of(
     used: dict[str, int] | None = None,
     hosted: Sequence[HostedServer] = (),
 ) -> HostState:
-    facts: HostFacts = codec.from_plain(row.facts, HostFacts)
+    text = isinstance(row.facts, str)
+    facts: HostFacts = _FACTS.decode(row.facts) if text else codec.from_plain(row.facts, HostFacts)
     ratios = {name: ratio for name, (_, _, ratio) in inventory.items()}
     return HostState(
         host=row.host,
@@ -309,7 +312,8 @@ def list_states(connection: Connection, *, down_time: float | None = None) -> li
     ``up`` is as the change log has it, or with a ``down_time`` as the clock says now.
     """
     up = hosts.c.up if down_time is None else _up(down_time)
-    rows = connection.execute(sa.select(hosts, up.label("is_up")).order_by(hosts.c.host)).all()
+    columns = [sa.type_coerce(each, sa.Text).label("facts") if each is hosts.c.facts else each for each in hosts.c]
+    rows = connection.execute(sa.select(*columns, up.label("is_up")).order_by(hosts.c.host)).all()
     inventory: dict[str, dict[str, tuple[int, int, float]]] = {}
     used: dict[str, dict[str, int]] = {}
     for host, name, total, reserved, ratio, amount in connection.execute(_ALL_INVENTORIES):
