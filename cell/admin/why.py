@@ -12,8 +12,9 @@ from cell.admin.documents import read_object
 from cell.admin.output import Column, clean, show_list, show_one
 from cell.admin.source import Source
 from cellcloud import errors
-from cellcloud.model.decision import Conflict, Reason, RefusedGroup
+from cellcloud.model.decision import Conflict
 from cellcloud.model.explanation import Explanation, Miss, RankedHost, Replayed, Weight
+from cellcloud.model.refusal import Reason, RefusedGroup
 
 _DECISION = re.compile(r"[0-9a-f]{1,16}-[0-9]{1,6}")
 REFUSED: list[Column[RefusedGroup]] = [

@@ -23,13 +23,13 @@ from cellcloud.db.runs import Lease, LeasedRun
 from cellcloud.lifecycle import Operation
 from cellcloud.model.decision import Conflict, DecisionBatch, Outcome, RankAnswer, RankBatch, Shape
 from cellcloud.model.placement import ConfirmAnswer, ReserveAnswer
+from cellcloud.model.refusal import NO_HOST
 from cellcloud.model.server import ServerRecord, ServerSpec
 from cellcloud.rpc.scheduler import Scheduler
 
 ROUNDS = 4
 TOGETHER = 512  # servers in one question to the scheduler and one transaction
 AT_ONCE = 2  # such batches: one is ranked while another is stored
-NO_HOST = "No valid host was found."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -313,10 +313,16 @@ def _answer_for(record: ServerRecord) -> ReserveAnswer:
 def _refusal(server_id: str, position: int, ranked: RankAnswer) -> ReserveAnswer:
     number = ranked.why[position] if ranked.why else -1
     refused = ranked.refused[number] if number >= 0 else {}
-    detail = ranked.malformed.get(position) or ", ".join(
-        f"{name} refused {count}" for name, count in sorted(refused.items()) if count
+    malformed, reasons = ranked.malformed.get(position, ""), ranked.reasons_of(position)
+    told = [f"{one.reason.filter} refused {one.count}: the nearest {one.reason.text}" for one in reasons]
+    counted = [f"{name} refused {count}" for name, count in sorted(refused.items()) if count]
+    return ReserveAnswer(
+        server_id=server_id,
+        outcome="refused",
+        reason=f"{NO_HOST} {malformed}".strip(),
+        detail="; ".join(told) or ", ".join(counted),
+        reasons=reasons,
     )
-    return ReserveAnswer(server_id=server_id, outcome="refused", reason=NO_HOST, detail=detail)
 
 
 @retried

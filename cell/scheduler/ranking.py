@@ -14,9 +14,10 @@ from cell.scheduler.snapshot import Share, Snapshot, share_of
 from cell.scheduler.view import Pending, View, parsed
 from cellcloud import errors
 from cellcloud.model.change import Holding
-from cellcloud.model.decision import RankAnswer, RankBatch, RefusedGroup, Shape
+from cellcloud.model.decision import RankAnswer, RankBatch, Shape
 from cellcloud.model.placement import Destination
 from cellcloud.model.policy import Policy
+from cellcloud.model.refusal import RefusedGroup
 
 
 @dataclass(slots=True)

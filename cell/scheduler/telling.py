@@ -5,7 +5,7 @@ from __future__ import annotations
 from cell.scheduler import explain
 from cell.scheduler.refusal import Refusal
 from cellcloud.model import explanation as told
-from cellcloud.model.decision import Reason, RefusedGroup
+from cellcloud.model.refusal import Reason, RefusedGroup
 
 
 def reason_of(filter_name: str, refusal: Refusal) -> Reason:

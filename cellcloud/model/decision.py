@@ -14,6 +14,7 @@ from cellcloud.model.change import Holding
 from cellcloud.model.flavor import Flavor
 from cellcloud.model.pci import PciRequest
 from cellcloud.model.placement import PlacedGroup
+from cellcloud.model.refusal import RefusedGroup
 from cellcloud.model.server import ServerSpec
 
 
@@ -86,32 +87,6 @@ class Basis:
     order_seed: int = 0
     policy: int = 0
     shadow: int | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reason:
-    """Why a filter refused a host. ``what`` is short: ``needed`` of it, only ``available`` there; both are 0 where it
-    is no matter of number. ``text`` says the whole in plain words."""
-
-    filter: str
-    text: str
-    what: str = ""
-    needed: int = 0
-    available: int = 0
-    where: str = ""
-
-    @property
-    def lack(self) -> int:
-        """By how much it fell short."""
-        return max(0, self.needed - self.available)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RefusedGroup:
-    """``count`` hosts that a filter refused for the same reason; ``reason`` is that of the nearest of them."""
-
-    count: int
-    reason: Reason
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

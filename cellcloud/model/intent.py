@@ -6,6 +6,7 @@ import datetime as dt
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from cellcloud.model.refusal import RefusedGroup
 from cellcloud.model.server import ServerRecord
 
 
@@ -26,11 +27,15 @@ class IntentState(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
-    """Why a cell did not take a server. ``outcome``: refused | gone (both for good) | silent (it may later)."""
+    """Why a cell did not take a server. ``outcome``: refused | gone (both for good) | silent (it may later).
+
+    ``reasons``: the hosts it refused.
+    """
 
     outcome: str
     reason: str = ""
     detail: str = ""
+    reasons: tuple[RefusedGroup, ...] = ()
 
     @property
     def final(self) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from cellcloud.model.pci import PciRequest
+from cellcloud.model.refusal import RefusedGroup
 from cellcloud.model.server import ServerRecord, ServerSpec
 
 
@@ -13,7 +14,8 @@ class ReserveAnswer:
     """A cell's answer for one server.
 
     ``outcome``: "held" (record it, then confirm), "settled" (already confirmed earlier), "refused" (try another
-    cell; ``reason`` says why, ``detail`` for administrators), "gone" (was here and is not any more).
+    cell; ``reason`` says why, ``detail`` for administrators, ``reasons`` the hosts it refused), "gone" (was here and
+    is not any more).
     """
 
     server_id: str
@@ -21,6 +23,7 @@ class ReserveAnswer:
     record: ServerRecord | None = None
     reason: str = ""
     detail: str = ""
+    reasons: tuple[RefusedGroup, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -317,3 +317,13 @@ def test_a_decision_whose_log_is_gone_is_told_from_what_is_stored(cloud: Cloud) 
     again = run("replay", "decision", decision)
     assert again.exit_code == 1
     assert "no longer reaches back" in again.output
+
+
+def test_the_fault_says_why_and_names_nobody(cloud: Cloud) -> None:
+    record = cloud.create("giant-2", flavor=HUGE)
+    assert record.fault is not None
+    assert record.fault.message.startswith("No valid host was found. No host fits: ")
+    assert "lack memory by at least" in record.fault.message or "lack CPUs by at least" in record.fault.message
+    assert not [name for name in ("e1", "e2", "e3", "w1", "west", "Filter") if name in record.fault.message]
+    for word in ("east: ", "west: ", "ResourceClassFilter refused"):
+        assert word in record.fault.details

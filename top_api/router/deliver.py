@@ -20,6 +20,7 @@ from cellcloud.db import index, intents
 from cellcloud.db.engine import Database, retried
 from cellcloud.lifecycle import VmState
 from cellcloud.model.intent import Intent, IntentKind, IntentState, Refusal
+from cellcloud.model.refusal import NO_HOST, message
 from cellcloud.model.server import Fault, ServerSpec
 from cellcloud.rpc.conductor import Conductor
 from top_api.router.batches import Batches
@@ -174,11 +175,18 @@ def _fail(database: Database, intent_id: str) -> None:
             if record is None or not intents.finish_pending(connection, intent_id, IntentState.FAILED):
                 continue
             fault = Fault(
-                code=500, message="No valid host was found.", created=clock.now(), details=_reasons(intent.refusals)
+                code=500, message=_message(intent.refusals), created=clock.now(), details=_reasons(intent.refusals)
             )
             failed = replace(record, vm_state=VmState.ERROR, task_state=None, fault=fault, version=record.version + 1)
             index.upsert(connection, [failed])
             LOG.warning("no cell takes a server", extra={"server": intent.server_id, "why": fault.details})
+
+
+def _message(refusals: dict[str, Refusal]) -> str:
+    """For whoever asked: of all cells together, and without names."""
+    groups = [group for refusal in refusals.values() for group in refusal.reasons]
+    others = [one.reason.removeprefix(NO_HOST).strip() for one in refusals.values() if one.outcome == "refused"]
+    return message(groups, next((reason for reason in others if reason), ""))
 
 
 def _reasons(refusals: dict[str, Refusal]) -> str:

@@ -87,7 +87,9 @@ class Lane:
                 held.append(intent)
                 continue
             else:
-                refusal = Refusal(outcome=answer.outcome, reason=answer.reason, detail=answer.detail)
+                refusal = Refusal(
+                    outcome=answer.outcome, reason=answer.reason, detail=answer.detail, reasons=answer.reasons
+                )
                 outcome.again.append(intent.id)
             refused[intent.id] = intent.refusals | {self._cell: refusal}
         if refused:
