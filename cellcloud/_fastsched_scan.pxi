@@ -39,11 +39,12 @@ cdef bint _span(_Rows rows, _Class cls, int32_t *low, int32_t *high) noexcept no
                 if value > beyond:
                     beyond = value
             if beyond > high[column]:
+                beyond = NONE
                 for lane in range(GROUP):
-                    value = rows.values[base + lane]
-                    value = value if mask[lane] else <int32_t>NONE
-                    if value > high[column]:
-                        high[column] = value
+                    value = (rows.values[base + lane] & mask[lane]) | (<int32_t>NONE & ~mask[lane])
+                    if value > beyond:
+                        beyond = value
+                high[column] = max(high[column], beyond)
             if cls.floors[column]:
                 continue
             beyond = UNKNOWN
@@ -52,11 +53,12 @@ cdef bint _span(_Rows rows, _Class cls, int32_t *low, int32_t *high) noexcept no
                 if value < beyond:
                     beyond = value
             if beyond < low[column]:
+                beyond = UNKNOWN
                 for lane in range(GROUP):
-                    value = rows.values[base + lane]
-                    value = value if mask[lane] else <int32_t>UNKNOWN
-                    if value < low[column]:
-                        low[column] = value
+                    value = (rows.values[base + lane] & mask[lane]) | (<int32_t>UNKNOWN & ~mask[lane])
+                    if value < beyond:
+                        beyond = value
+                low[column] = min(low[column], beyond)
         some = True
     for column in range(rows.columns):
         if cls.floors[column]:
