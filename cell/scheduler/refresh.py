@@ -17,6 +17,8 @@ LOG = logging.getLogger(__name__)
 PAGE = 2000
 BUSY_SECONDS = 10.0  # after a question, during which the log is read at every turn
 IDLE_INTERVAL = 5.0
+LONGEST_LOG = 200_000  # changes followed since the whole was read; and
+LONGEST_AGE = 86_400.0  # seconds: what a decision was made from stays short to walk through, and in the log
 SHORTEST_PATIENCE = 2.0  # seconds; whoever asks meanwhile waits too, and a message to nobody is never answered
 LONGEST_PATIENCE = 30.0
 
@@ -31,7 +33,7 @@ class Follower:
         self._reading = threading.Lock()
         self._using = threading.Lock()
         self._view: View | None = None
-        self._read_at = float("-inf")
+        self._read_at = self._loaded_at = float("-inf")
         self._asked_at = float("-inf")
         self._patience = SHORTEST_PATIENCE
 
@@ -59,6 +61,8 @@ class Follower:
         with self._reading:
             try:
                 more = self._read(service_context(self._patience), pages=1)
+                if self._has_followed_long(now):
+                    self._load(service_context(LONGEST_PATIENCE))
             except errors.TryLater:
                 self._patience = min(2 * self._patience, LONGEST_PATIENCE)
                 raise
@@ -101,6 +105,10 @@ class Follower:
             self._load(context)
             return True
         return page.newest > view.sequence
+
+    def _has_followed_long(self, now: float) -> bool:
+        view = self._current()
+        return view.sequence - view.loaded > LONGEST_LOG or now - self._loaded_at > LONGEST_AGE
 
     def _current(self) -> View:
         if self._view is None:

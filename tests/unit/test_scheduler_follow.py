@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from cell.scheduler import ranking
+from cell.scheduler import ranking, refresh
 from cell.scheduler.__main__ import build
 from cell.scheduler.service import SchedulerService
 from cell.scheduler.snapshot import Figure
@@ -382,6 +382,18 @@ def test_a_log_that_does_not_go_on_is_loaded_again(cell: Cell) -> None:
     cell.ledger.begin(host("c"), sequence=3)  # the database is an older one
     eventually(lambda: hosts_of(cell.client.rank(CONTEXT, batch(3)))[0] == ("c",))
     assert cell.ledger.state_reads == 3
+
+
+def test_after_long_following_the_whole_is_read_again_and_what_is_pending_stays(
+    cell: Cell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cell.client.rank(CONTEXT, batch(1))
+    monkeypatch.setattr(refresh, "LONGEST_LOG", 2)
+    cell.ledger.add(*(Changes(dropped=(server_id(90 + number),)) for number in range(4)))
+    eventually(lambda: cell.ledger.state_reads == 2)
+    answer = cell.client.rank(CONTEXT, batch(2))
+    assert answer.basis.loaded == answer.basis.sequence == 4
+    assert len(answer.basis.pending) == 1
 
 
 def test_without_a_conductor_known_hosts_are_chosen_from(cell: Cell) -> None:
