@@ -265,6 +265,11 @@ def index_of(snapshot: Snapshot, plan: Plan) -> Indexed:
     return mine[plan]
 
 
+def forget(snapshot: Snapshot) -> None:
+    """Let go of a snapshot's indexes, which hold it: nobody will choose from it any more."""
+    _INDEXES.pop(snapshot, None)
+
+
 def decide(snapshot: Snapshot, request: Request, plan: Plan, seed: int = 0) -> Choice:
     """Hosts for all servers of one request, or for none, the fast way where there is one. What they take is noted."""
     found = index_of(snapshot, plan).choose(request, seed)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from cell.scheduler import explain, replay, telling, whatif
+from cell.scheduler import explain, indexed, replay, telling, whatif
 from cell.scheduler.plan import plan_of
 from cell.scheduler.refresh import Follower
 from cell.scheduler.view import View
@@ -38,8 +38,11 @@ class Inquiry:
     def explain(self, context: RequestContext, key: str, host: str | None, most: int) -> list[Explanation]:
         """Oldest first; of very many decisions the last ones."""
         ids = self._ledger.list_decision_ids(context, key)[-MOST_TOLD:]
-        now = _Now(self._ledger, context) if ids else None
-        return [self._explain(now, one, host, min(max(most, 0), MOST_HOSTS)) for one in ids if now is not None]
+        now = _Now(self._ledger, context)
+        try:
+            return [self._explain(now, one, host, min(max(most, 0), MOST_HOSTS)) for one in ids]
+        finally:
+            now.forget()
 
     def _explain(self, now: _Now, decision_id: str, host: str | None, most: int) -> Explanation:
         decision = now.decision(decision_id)
@@ -80,6 +83,12 @@ class Inquiry:
     def replay(self, context: RequestContext, decision_id: str, policy: dict[str, object] | None) -> Replayed:
         """The same choice, or what another policy would have chosen."""
         now = _Now(self._ledger, context)
+        try:
+            return self._replay(now, decision_id, policy)
+        finally:
+            now.forget()
+
+    def _replay(self, now: _Now, decision_id: str, policy: dict[str, object] | None) -> Replayed:
         decision = now.decision(decision_id)
         batch, place = decision.batch, decision.position
         told = Replayed(
@@ -106,7 +115,10 @@ class Inquiry:
         self._follower.catch_up(context)
         with self._follower.view(context) as view:
             tried, policy = view.snapshot.copy(), view.policy
-        return whatif.fits(tried, shape, servers, policy)
+        try:
+            return whatif.fits(tried, shape, servers, policy)
+        finally:
+            indexed.forget(tried)
 
     def plan_loss(self, context: RequestContext, hosts: Sequence[str], *, drain: bool) -> Loss:
         """Raises NotFound."""
@@ -121,7 +133,10 @@ class Inquiry:
             records = self._conductor.get_servers(context, ids)
             shapes |= {record.id: shape_of(record.spec) for record in records}
         moving = [Resident(server_id=one, host=host, shape=shapes[one]) for one, host in there if one in shapes]
-        return whatif.lose(tried, names, moving, policy, drain=drain)
+        try:
+            return whatif.lose(tried, names, moving, policy, drain=drain)
+        finally:
+            indexed.forget(tried)
 
 
 class _Now:
@@ -133,6 +148,7 @@ class _Now:
         self._entries: list[ChangeEntry] = []
         self._after = -1
         self._decisions: dict[str, Decision] = {}
+        self._view: View | None = None
 
     def decision(self, decision_id: str) -> Decision:
         """Raises NotFound."""
@@ -155,7 +171,14 @@ class _Now:
         entries = [one for one in self._entries if one.sequence > basis.loaded]
         numbers = [number for number, _ in basis.pending]
         batches = self._ledger.get_batches(self._context, numbers) if numbers else []
-        return replay.view_at(basis, self._state, entries, {one.answer.batch: one for one in batches})
+        self.forget()
+        self._view = replay.view_at(basis, self._state, entries, {one.answer.batch: one for one in batches})
+        return self._view
+
+    def forget(self) -> None:
+        """Let go of the world that was made last."""
+        if self._view is not None:
+            indexed.forget(self._view.snapshot)
 
     def _read(self, after: int) -> list[ChangeEntry]:
         entries: list[ChangeEntry] = []

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from cell.scheduler import indexed
 from cell.scheduler.view import Gap, View
 from cellcloud import clock, errors
 from cellcloud.context import RequestContext, service_context
@@ -119,9 +120,11 @@ class Follower:
         state = self._ledger.get_state(context).unpacked()
         made = View(state, scheduler=self._scheduler, order_seed=self._order_seed)
         with self._using:
-            if self._view is not None:
-                made.take_over(self._view)
-            self._view = made
+            before, self._view = self._view, made
+            if before is not None:
+                made.take_over(before)
+                indexed.forget(before.snapshot)
+        self._loaded_at = clock.monotonic()
         gc.collect()
         gc.freeze()  # what stays for long is not to be looked through again and again
         LOG.info("cell loaded", extra={"hosts": len(made.snapshot), "sequence": made.sequence})
