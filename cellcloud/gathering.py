@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Generic, TypeVar
 
+from cellcloud import errors
+
 T = TypeVar("T")
 R = TypeVar("R")
 INSTANT = 0.003
@@ -19,7 +21,7 @@ class Gathered(Generic[T, R]):
     in the same moment.
 
     ``work`` gives one result an item, in order. When it raises on several items each is tried alone, so that what is
-    wrong with one does not fail the others.
+    wrong with one does not fail the others; TryLater is the error of all.
     """
 
     def __init__(self, work: Callable[[Sequence[T]], Sequence[R]]) -> None:
@@ -45,11 +47,12 @@ class Gathered(Generic[T, R]):
         try:
             results = self._work([item for item, _ in batch])
         except BaseException as error:  # noqa: BLE001 -- each waiting thread raises it
-            if len(batch) == 1:
-                batch[0][1].set_exception(error)
+            if len(batch) > 1 and not isinstance(error, errors.TryLater):
+                for one in batch:
+                    self._settle([one])
                 return
-            for one in batch:
-                self._settle([one])
+            for _, future in batch:
+                future.set_exception(error)
             return
         for (_, future), result in zip(batch, results, strict=True):
             future.set_result(result)
