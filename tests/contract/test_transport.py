@@ -4,39 +4,40 @@ from __future__ import annotations
 
 import threading
 import time
+from typing import Protocol
 
 import pytest
 
 from cellcloud import errors
 from cellcloud.context import RequestContext, service_context
-from cellcloud.model.decision import RankAnswer, RankBatch
 from cellcloud.model.guest import CommandKind, ConsoleAddress, GuestCommand, GuestState
 from cellcloud.model.placement import SelectAnswer, SelectRequest
 from cellcloud.rpc.compute import Compute
+from cellcloud.rpc.interface import call
 from cellcloud.rpc.router import Router
-from cellcloud.rpc.scheduler import Scheduler
 from cellcloud.rpc.transport import Transport
 
 
+class Questions(Protocol):
+    """An interface like those of the cell's services."""
+
+    @call(timeout=8.0)
+    def ask(self, context: RequestContext, requests: list[SelectRequest]) -> list[SelectAnswer]: ...
+
+
 class Answering:
-    """A scheduler that does as the test says."""
+    """Does as the test says."""
 
     def __init__(self, name: str = "") -> None:
         self.name = name
         self.error: Exception | None = None
         self.seen: list[RequestContext] = []
 
-    def select(self, context: RequestContext, requests: list[SelectRequest], fresh: bool) -> list[SelectAnswer]:
+    def ask(self, context: RequestContext, requests: list[SelectRequest]) -> list[SelectAnswer]:
         self.seen.append(context)
         if self.error is not None:
             raise self.error
         return [SelectAnswer(server_id=self.name, hosts=("a", "b"), refused={"zone": 3})]
-
-    def rank(self, context: RequestContext, batch: RankBatch) -> RankAnswer:
-        raise AssertionError("nobody asks for it")
-
-    def log_grew(self, context: RequestContext, newest: int) -> None:
-        raise AssertionError("nobody tells it")
 
 
 class Host:
@@ -63,9 +64,9 @@ class Host:
 
 def test_a_call_carries_models_both_ways_and_the_context(transport: Transport) -> None:
     implementation = Answering("s")
-    server = transport.serve(Scheduler, implementation, server="one")
+    server = transport.serve(Questions, implementation, server="one")
     context = RequestContext(user_id="u", project_id="p", roles=("member",), budget=20)
-    answer = transport.client(Scheduler).select(context, [], False)
+    answer = transport.client(Questions).ask(context, [])
     assert answer == [SelectAnswer(server_id="s", hosts=("a", "b"), refused={"zone": 3})]
     seen = implementation.seen[0]
     assert (seen.request_id, seen.user_id, seen.project_id, seen.roles) == (context.request_id, "u", "p", ("member",))
@@ -75,15 +76,15 @@ def test_a_call_carries_models_both_ways_and_the_context(transport: Transport) -
 
 def test_errors_of_the_tree_cross_and_defects_do_not_show(transport: Transport) -> None:
     implementation = Answering()
-    server = transport.serve(Scheduler, implementation, server="one")
-    client = transport.client(Scheduler)
+    server = transport.serve(Questions, implementation, server="one")
+    client = transport.client(Questions)
     implementation.error = errors.NoValidHost("none fits", detail="because")
     with pytest.raises(errors.NoValidHost, match="none fits") as caught:
-        client.select(service_context(10), [], False)
+        client.ask(service_context(10), [])
     assert caught.value.detail == "because"
     implementation.error = RuntimeError("a secret in a traceback")
     with pytest.raises(errors.CallHuman) as defect:
-        client.select(service_context(10), [], False)
+        client.ask(service_context(10), [])
     assert "secret" not in defect.value.message + defect.value.detail
     server.stop()
 
@@ -117,9 +118,9 @@ def test_a_fanout_reaches_everybody(transport: Transport) -> None:
 
 
 def test_several_servers_share_the_calls(transport: Transport) -> None:
-    servers = [transport.serve(Scheduler, Answering(name), server=name) for name in ("one", "two")]
-    client = transport.client(Scheduler)
-    seen = {client.select(service_context(10), [], False)[0].server_id for _ in range(20)}
+    servers = [transport.serve(Questions, Answering(name), server=name) for name in ("one", "two")]
+    client = transport.client(Questions)
+    seen = {client.ask(service_context(10), [])[0].server_id for _ in range(20)}
     assert seen == {"one", "two"}
     for server in servers:
         server.stop()
@@ -141,13 +142,13 @@ def test_nobody_there_is_unreachable(transport: Transport) -> None:
 
 def test_a_budget_used_up_is_not_sent(transport: Transport) -> None:
     with pytest.raises(errors.DeadlineExceeded):
-        transport.client(Scheduler).select(RequestContext(budget=-1), [], False)
+        transport.client(Questions).select(RequestContext(budget=-1), [], False)
 
 
 def test_a_broker_that_is_away_is_said_to_be_so_at_once() -> None:
     transport = Transport("east", "rabbit://u:p@127.0.0.1:9/x")
     began = time.monotonic()
     with pytest.raises(errors.Unreachable):
-        transport.client(Scheduler).select(service_context(2), [], False)
+        transport.client(Questions).select(service_context(2), [], False)
     assert time.monotonic() - began < 4
     transport.close()
