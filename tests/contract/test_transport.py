@@ -149,6 +149,6 @@ def test_a_broker_that_is_away_is_said_to_be_so_at_once() -> None:
     transport = Transport("east", "rabbit://u:p@127.0.0.1:9/x")
     began = time.monotonic()
     with pytest.raises(errors.Unreachable):
-        transport.client(Questions).select(service_context(2), [], False)
+        transport.client(Questions).ask(service_context(2), [])
     assert time.monotonic() - began < 4
     transport.close()
