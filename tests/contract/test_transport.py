@@ -142,7 +142,7 @@ def test_nobody_there_is_unreachable(transport: Transport) -> None:
 
 def test_a_budget_used_up_is_not_sent(transport: Transport) -> None:
     with pytest.raises(errors.DeadlineExceeded):
-        transport.client(Questions).select(RequestContext(budget=-1), [], False)
+        transport.client(Questions).ask(RequestContext(budget=-1), [])
 
 
 def test_a_broker_that_is_away_is_said_to_be_so_at_once() -> None:
