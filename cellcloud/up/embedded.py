@@ -33,17 +33,22 @@ class Embedded:
         self._services: list[Service] = []
 
     def run(self, *, on_ready: Callable[[], None]) -> str:
-        """Stay until told to stop; answers with why the start failed, or with nothing. Main thread only."""
-        watched = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
-        signal.pthread_sigmask(signal.SIG_BLOCK, watched)
+        """Stay until told to stop; answers with why the start failed, or with nothing. Main thread only.
+
+        Signals are caught, not blocked: the daemons of hosts would inherit that and never hear that they shall read
+        their files again.
+        """
+        told = threading.Event()
+        signal.signal(signal.SIGHUP, lambda *_: None)  # there is nothing to read again
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: told.set())
         self._log_file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         log.set_up(self.name, file=str(self._log_file))
         try:
             self.start()
             end_health = serve_health(self, self._health)
             on_ready()
-            while signal.sigwait(watched) == signal.SIGHUP:
-                LOG.info("nothing to read again")
+            told.wait()
             end_health()
         except errors.CellcloudError as error:
             LOG.error("start failed", exc_info=True)

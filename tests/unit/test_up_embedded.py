@@ -1,0 +1,40 @@
+"""The embedded profile: one process that holds everything."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+RUN = """
+import os, signal, subprocess, sys
+from pathlib import Path
+
+from cellcloud.up.embedded import Embedded
+from cellcloud.up.units import Kind, Unit
+
+place = Path(sys.argv[1])
+
+
+def look():
+    with (place / "mask").open("w") as file:
+        subprocess.run(["grep", "SigBlk", "/proc/self/status"], stdout=file, check=True)
+
+
+def end():
+    os.kill(os.getpid(), signal.SIGHUP)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+embedded = Embedded(
+    [Unit(name="look", kind=Kind.TASK, run=look)], health=place / "h", log_file=place / "log", report=lambda line: None
+)
+sys.exit(embedded.run(on_ready=end))
+"""
+
+
+def test_what_it_starts_hears_signals(tmp_path: Path) -> None:
+    """A host's DHCP server is told by SIGHUP that there is another guest."""
+    done = subprocess.run([sys.executable, "-c", RUN, str(tmp_path)], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert int((tmp_path / "mask").read_text().split()[1], 16) == 0
