@@ -111,6 +111,6 @@ def test_a_failed_server_shows_its_fault(world: World) -> None:
     assert "details" not in shown["fault"]
     assert "progress" not in shown
     details = world.get(f"/servers/{server_id}", token="admin").get_json()["server"]["fault"]["details"]
-    assert "east: No host fits." in details
+    assert "east: No valid host was found." in details
     assert world.call("DELETE", f"/servers/{server_id}").status_code == 204
     assert world.get(f"/servers/{server_id}").status_code == 404

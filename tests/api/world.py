@@ -129,7 +129,7 @@ class MemoryCell:
         answers = []
         for spec in specs:
             if self.full:
-                answers.append(ReserveAnswer(server_id=spec.id, outcome="refused", reason="No host fits."))
+                answers.append(ReserveAnswer(server_id=spec.id, outcome="refused", reason="No valid host was found."))
                 continue
             self.servers[spec.id] = ServerRecord(
                 spec=spec,
