@@ -21,7 +21,7 @@ from cellcloud.db.claims import Wanted
 from cellcloud.db.engine import Connection, Database, retried
 from cellcloud.db.runs import Lease, LeasedRun
 from cellcloud.lifecycle import Operation
-from cellcloud.model.decision import Conflict, DecisionBatch, Outcome, RankAnswer, RankBatch, Shape
+from cellcloud.model.decision import Conflict, DecisionBatch, Outcome, RankAnswer, RankBatch, Shape, shape_of
 from cellcloud.model.placement import ConfirmAnswer, ReserveAnswer
 from cellcloud.model.refusal import NO_HOST
 from cellcloud.model.server import ServerRecord, ServerSpec
@@ -166,7 +166,7 @@ def _question(asked: Sequence[Asked], at_least: int) -> RankBatch:
         key = _kind(spec)
         if key not in numbers:
             numbers[key] = len(shapes)
-            shapes.append(_shape(spec))
+            shapes.append(shape_of(spec))
         mates = (numbers[key], one.request_id)
         if mates == last:
             together[-1] += 1
@@ -185,20 +185,6 @@ def _kind(spec: ServerSpec) -> object:
         (image.id, image.disk_format, tuple(image.properties.items())),
         (spec.project_id, spec.availability_zone, spec.host),
         msgspec.json.encode(spec.scheduler_hints) if spec.scheduler_hints else None,
-    )
-
-
-def _shape(spec: ServerSpec) -> Shape:
-    return Shape(
-        flavor=spec.flavor,
-        resources=spec.flavor.resources(),
-        project_id=spec.project_id,
-        image_id=spec.image.id or None,
-        disk_format=spec.image.disk_format,
-        image_properties=spec.image.properties,
-        zone=spec.availability_zone,
-        host=spec.host,
-        hints=spec.scheduler_hints,
     )
 
 
