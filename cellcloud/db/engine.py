@@ -18,7 +18,6 @@ from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 import msgspec
 import sqlalchemy as sa
-from pymysql.constants import SERVER_STATUS
 from sqlalchemy import event
 from sqlalchemy.dialects import mysql
 from sqlalchemy.engine import Connection, Engine
@@ -31,6 +30,9 @@ __all__ = ["Connection", "Database", "Json", "LostRace", "UtcDateTime", "retried
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+
+BEGUN = "begun"  # in what is known of a connection: it has a transaction to commit
 
 
 class UtcDateTime(sa.types.TypeDecorator[dt.datetime]):
@@ -140,6 +142,7 @@ def _begin_on_server(connection: Connection) -> None:
     """Read committed gives each statement a view of its own, so what only reads needs no transaction: one message to
     the server a statement, and none to begin or end."""
     if not connection.get_execution_options().get("readonly", False):
+        connection.info[BEGUN] = True
         connection.exec_driver_sql("BEGIN")
 
 
@@ -152,7 +155,7 @@ def _set_up_mysql(raw: Any, _record: Any) -> None:
 
 
 def _commit_if_begun(raw: Any) -> None:
-    if raw.server_status & SERVER_STATUS.SERVER_STATUS_IN_TRANS:
+    if raw.info.pop(BEGUN, False):
         raw.commit()
 
 
@@ -179,8 +182,6 @@ class Database:
             options["connect_args"] = {"connect_timeout": 3}
             if self.dialect in ("mysql", "mariadb"):
                 options["connect_args"] |= {"read_timeout": 20, "write_timeout": 20, "charset": "utf8mb4"}
-                if not any(name.startswith("ssl") for name in parsed.query):
-                    options["connect_args"]["ssl_disabled"] = True  # else each connection loads every certificate
         self.engine: Engine = sa.create_engine(parsed, **options)
         if self.dialect == "sqlite":
             event.listen(self.engine, "connect", _set_up_sqlite)

@@ -137,16 +137,16 @@ class MariaDb(DatabaseServer):
     __slots__ = ()
     user = "mysql"
     home = "/var/lib/mysql"
-    dialect = "mysql+pymysql"
+    dialect = "mysql+mysqldb"
     stop_signal = SIGTERM
 
     def answers(self) -> bool:
         """Whether every account can log in."""
-        import pymysql
+        import MySQLdb
 
-        with suppress(pymysql.Error):
+        with suppress(MySQLdb.Error):
             for account in self.accounts:
-                pymysql.connect(
+                MySQLdb.connect(
                     host="127.0.0.1",
                     port=self.port,
                     user=account.name,

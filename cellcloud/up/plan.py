@@ -20,7 +20,7 @@ Parts = Callable[[], dict[str, Any]]
 # Imported once before the first fork; what they load is shared by every service.
 PRELOAD = (
     "alembic.command",
-    "sqlalchemy.dialects.mysql.pymysql",
+    "sqlalchemy.dialects.mysql.mysqldb",
     "sqlalchemy.dialects.postgresql.psycopg",
     "cellcloud.rpc.transport",  # before any other part of oslo.messaging
     "oslo_messaging._drivers.impl_rabbit",

@@ -239,7 +239,7 @@ def test_hosts_up_down_and_refused_reports(cell_database: Database) -> None:
 
 
 def test_an_unreachable_database_is_said_to_be_so() -> None:
-    for url in ("mysql+pymysql://u:p@127.0.0.1:9/x", "postgresql+psycopg://u:p@127.0.0.1:9/x"):
+    for url in ("mysql+mysqldb://u:p@127.0.0.1:9/x", "postgresql+psycopg://u:p@127.0.0.1:9/x"):
         database = Database(url)
         with pytest.raises(errors.Unreachable), database.read():
             pass

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import amqp
 import kombu
+import MySQLdb
 import psutil
 import psycopg
-import pymysql
 import pytest
 import sqlalchemy as sa
 
@@ -116,8 +116,8 @@ def _check_strangers_are_refused(server: DatabaseServer) -> None:
     for password, database in (("wrong", "one"), ("", "one"), ("first-secret", "two")):
         given = {"host": "127.0.0.1", "port": server.port, "user": "one", "password": password}
         if isinstance(server, MariaDb):
-            with pytest.raises(pymysql.Error):
-                pymysql.connect(**given, database=database)
+            with pytest.raises(MySQLdb.Error):
+                MySQLdb.connect(**given, database=database)
         else:
             with pytest.raises(psycopg.Error):
                 psycopg.connect(**given, dbname=database)
