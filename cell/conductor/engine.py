@@ -25,6 +25,7 @@ from cellcloud.model.server import ServerRecord
 from cellcloud.service import Loop
 
 LOG = logging.getLogger(__name__)
+AT_HAND = 8  # runs leased at most for each thread: those whose turn is next need not be looked for
 
 
 class Engine:
@@ -68,7 +69,7 @@ class Engine:
         """The lease under which this engine takes runs now, to be given in the transaction that makes them due; None
         with enough at hand."""
         with self._lock:
-            self._full = len(self._busy) >= 2 * self._threads
+            self._full = len(self._busy) >= AT_HAND * self._threads
             return None if self._full or self._stopping else self._terms
 
     def adopt(self, leased: Sequence[tuple[LeasedRun, ServerRecord]]) -> None:
@@ -82,7 +83,7 @@ class Engine:
 
     def _lease_and_submit(self) -> bool:
         with self._lock:
-            room = 2 * self._threads - len(self._busy)
+            room = AT_HAND * self._threads - len(self._busy)
             self._full = room <= 0
         if room <= 0:
             return False

@@ -52,6 +52,15 @@ def _options() -> Any:
     return cfg.CONF
 
 
+def _look_seldom() -> None:
+    """After each message a consumer wakes up after 1, 2, 4, 8 ... ms to see whether another thread has asked it to
+    acknowledge one. RPC acknowledges where it receives, so nobody waits for that, and looking took a sixth of the
+    processors' time of a create."""
+    from oslo_messaging._drivers import amqpdriver
+
+    amqpdriver.ACK_REQUEUE_EVERY_SECONDS_MIN = 1.0
+
+
 class Transport:
     """A cell's queue as clients and servers use it. Safe to call from several threads."""
 
@@ -64,6 +73,7 @@ class Transport:
         except messaging.DriverLoadFailure as error:
             raise errors.Misconfigured("The queue's URL is not one oslo.messaging knows.") from error
         if url.startswith("rabbit"):
+            _look_seldom()
             for name, value in RABBIT.items():
                 options.set_override(name, value, group="oslo_messaging_rabbit")
         else:
