@@ -15,8 +15,10 @@ from cellcloud import errors, log, metrics
 from cellcloud.config import Config
 from cellcloud.context import new_request_id
 from cellcloud.db.engine import Database
+from cellcloud.model.intent import Intent
 from cellcloud.rpc.transport import unique_name
 from top_api import auth, faults, microversion
+from top_api.acceptance import Acceptance
 from top_api.cells import Cells
 from top_api.outside import Outside, make_outside
 from top_api.parts import Parts
@@ -34,17 +36,17 @@ def create_app(
     database: Database | None = None,
     outside: Outside | None = None,
     cells: Cells | None = None,
-    deliver: Callable[[Sequence[str]], None] | None = None,
+    carry: Callable[[Sequence[Intent]], None] | None = None,
 ) -> Flask:
     """Build the API. What is not given is made from the configuration."""
     database = database or Database(config.top.connection)
     outside = outside or make_outside(config, database)
     cells = cells or Cells(database, config.top)
     owner = unique_name(config.host)
-    if deliver is None:
+    if carry is None:
         deliverer = Deliverer(database, cells, owner, config.top)
         atexit.register(deliverer.stop)  # what is at work is finished; a sweep takes up the rest
-        deliver = deliverer.deliver
+        carry = deliverer.carry
     parts = Parts(
         config=config,
         database=database,
@@ -52,7 +54,8 @@ def create_app(
         images=outside.images,
         networks=outside.networks,
         cells=cells,
-        deliver=deliver,
+        carry=carry,
+        acceptance=Acceptance(database, config, owner),
         owner=owner,
     )
     app = Flask("top_api", static_folder=None)

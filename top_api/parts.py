@@ -10,12 +10,14 @@ from cellcloud.clients.image import ImageClient
 from cellcloud.clients.network import NetworkClient
 from cellcloud.config import Config
 from cellcloud.db.engine import Database
+from cellcloud.model.intent import Intent
+from top_api.acceptance import Acceptance
 from top_api.cells import Cells
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """``deliver`` takes the ids of intents just committed and returns at once; they are leased to ``owner``."""
+    """``carry`` takes intents just committed and returns at once; they are leased to ``owner``."""
 
     config: Config
     database: Database
@@ -23,5 +25,6 @@ class Parts:
     images: ImageClient
     networks: NetworkClient
     cells: Cells
-    deliver: Callable[[Sequence[str]], None]
+    carry: Callable[[Sequence[Intent]], None]
+    acceptance: Acceptance
     owner: str

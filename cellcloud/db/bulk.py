@@ -11,34 +11,62 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from cellcloud import errors
+from cellcloud.db.engine import utc_now
+
+_REPLACING = " ON CONFLICT ({keys}) DO UPDATE SET {rest}"
 
 
 class Exists(errors.Conflict):
     """A row with one of the keys is there already; the transaction must be given up."""
 
 
-def insert(connection: Connection, table: sa.Table, names: tuple[str, ...], values: Sequence[tuple[Any, ...]]) -> None:
-    """Insert rows of these columns: text, whole numbers, times, or ready JSON text. Raises Exists."""
+def insert(
+    connection: Connection,
+    table: sa.Table,
+    names: tuple[str, ...],
+    values: Sequence[tuple[Any, ...]],
+    *,
+    at: tuple[str, ...] = (),
+    replace: bool = False,
+) -> None:
+    """Insert rows of these columns: text, whole numbers, times, or ready JSON text. Raises Exists.
+
+    ``at``: more columns, which get the database's time. ``replace``: a row with the same primary key goes.
+    """
     if not values:
         return
-    statement = _statement(connection.dialect.name, table, names)
+    head, row, tail = _parts(connection.dialect, table, names, at, replace)
     try:
         if connection.dialect.name == "postgresql":
-            connection.exec_driver_sql(statement, (msgspec.json.encode(values).decode(),))
+            connection.exec_driver_sql(head + row + tail, (msgspec.json.encode(values).decode(),))
+        elif connection.dialect.name == "sqlite":
+            connection.exec_driver_sql(head + row, values)
         else:
-            connection.exec_driver_sql(statement, values)
+            rows = ",".join([row] * len(values))
+            connection.exec_driver_sql(head + rows, tuple([value for each in values for value in each]))
     except sa.exc.IntegrityError as error:
         raise Exists(f"Some of the new {table.name} are there already.") from error
 
 
-@functools.cache
-def _statement(dialect: str, table: sa.Table, names: tuple[str, ...]) -> str:
-    columns = ", ".join(names)
-    if dialect == "postgresql":
-        parts = ", ".join(f"(r->>{n})::{_kind(table.c[name])}" for n, name in enumerate(names))
-        return f"INSERT INTO {table.name} ({columns}) SELECT {parts} FROM json_array_elements(%s::json) AS r"  # noqa: S608
-    mark = "?" if dialect == "sqlite" else "%s"
-    return f"INSERT INTO {table.name} ({columns}) VALUES ({', '.join([mark] * len(names))})"  # noqa: S608
+@functools.lru_cache(256)
+def _parts(
+    dialect: sa.Dialect, table: sa.Table, names: tuple[str, ...], at: tuple[str, ...], replace: bool
+) -> tuple[str, str, str]:
+    """What comes before the rows, one row, and what comes behind them."""
+    now = [str(utc_now().compile(dialect=dialect))] * len(at)
+    verb = "REPLACE INTO" if replace and dialect.name != "postgresql" else "INSERT INTO"
+    head = f"{verb} {table.name} ({', '.join(names + at)}) "
+    if dialect.name == "postgresql":
+        parts = [f"(r->>{n})::{_kind(table.c[name])}" for n, name in enumerate(names)]
+        tail = _REPLACING.format(
+            keys=", ".join(column.name for column in table.primary_key),
+            rest=", ".join(f"{name} = excluded.{name}" for name in names + at if not table.c[name].primary_key),
+        )
+        row = f"SELECT {', '.join(parts + now)} FROM json_array_elements(%s::json) AS r"  # noqa: S608 -- our own names
+        return head, row, tail if replace else ""
+    mark = "?" if dialect.name == "sqlite" else "%s"
+    row = f"({', '.join([mark] * len(names) + now)})"
+    return (head + "VALUES ", row, "")
 
 
 def _kind(column: sa.Column[Any]) -> str:

@@ -4,27 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from cellcloud.db import bulk
 from cellcloud.db.cell_schema import feed, feed_counter
-from cellcloud.db.engine import utc_now
-from cellcloud.model import codec
 from cellcloud.model.cell import FeedEntry, FeedPage
 from cellcloud.model.server import ServerRecord
 
-_COUNT = (
-    sa.update(feed_counter).where(feed_counter.c.id == 1).values(value=feed_counter.c.value + sa.bindparam("entries"))
-)
+_ENTRIES = sa.bindparam("entries", type_=sa.BigInteger)
+_COUNT = sa.update(feed_counter).where(feed_counter.c.id == 1)
+_COUNT_TOLD = _COUNT.values(value=feed_counter.c.value + _ENTRIES).returning(feed_counter.c.value)
+_COUNT_KEPT = _COUNT.values(value=sa.func.last_insert_id(feed_counter.c.value + _ENTRIES))
 _NEWEST = sa.select(feed_counter.c.value).where(feed_counter.c.id == 1)
 _PAGE = (
-    sa.select(feed.c.sequence, feed.c.record)
+    sa.select(feed.c.sequence, sa.type_coerce(feed.c.record, sa.Text).label("record"))
     .where(feed.c.sequence > sa.bindparam("after"))
     .order_by(feed.c.sequence)
     .limit(sa.bindparam("most", type_=sa.Integer))
 )
 _ENDS = sa.select(sa.select(sa.func.min(feed.c.sequence)).scalar_subquery(), _NEWEST.scalar_subquery())
-_ENTRY = sa.insert(feed).values(at=utc_now())
+_ENCODER = msgspec.json.Encoder()
+_RECORD = msgspec.json.Decoder(ServerRecord)
 
 
 def append(connection: Connection, records: Sequence[ServerRecord]) -> None:
@@ -32,22 +34,23 @@ def append(connection: Connection, records: Sequence[ServerRecord]) -> None:
     which is what makes entries visible in the order of their sequence."""
     if not records:
         return
-    count = len(records)
-    if connection.execute(_COUNT, {"entries": count}).rowcount == 0:
-        connection.execute(sa.insert(feed_counter).values(id=1, value=count))
-    last = connection.execute(_NEWEST).scalar_one()
-    connection.execute(
-        _ENTRY,
-        [
-            {
-                "sequence": last - count + 1 + offset,
-                "server_id": record.id,
-                "version": record.version,
-                "record": codec.to_plain(record),
-            }
-            for offset, record in enumerate(records)
-        ],
-    )
+    last = _count(connection, len(records))
+    texts = [(record.id, record.version, _ENCODER.encode(record).decode()) for record in records]
+    rows = [(last - len(texts) + place, *text) for place, text in enumerate(texts, start=1)]
+    bulk.insert(connection, feed, ("sequence", "server_id", "version", "record"), rows, at=("at",))
+
+
+def _count(connection: Connection, entries: int) -> int:
+    """The sequence of the last of so many new entries; in one statement, for all others wait for it."""
+    if connection.dialect.name in ("mysql", "mariadb"):
+        counted = connection.execute(_COUNT_KEPT, {"entries": entries})
+        last = counted.lastrowid if counted.rowcount else None
+    else:
+        last = connection.execute(_COUNT_TOLD, {"entries": entries}).scalar()
+    if last is None:
+        connection.execute(sa.insert(feed_counter).values(id=1, value=entries))
+        return entries
+    return int(last)
 
 
 def list_after(connection: Connection, after: int, limit: int) -> FeedPage:
@@ -56,7 +59,7 @@ def list_after(connection: Connection, after: int, limit: int) -> FeedPage:
     oldest, last = connection.execute(_ENDS).one()
     last = last or 0
     return FeedPage(
-        entries=tuple(FeedEntry(sequence=r.sequence, record=codec.from_plain(r.record, ServerRecord)) for r in rows),
+        entries=tuple(FeedEntry(sequence=r.sequence, record=_RECORD.decode(r.record)) for r in rows),
         oldest=last + 1 if oldest is None else oldest,
         newest=last,
     )

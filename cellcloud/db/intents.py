@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import uuid
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -31,38 +32,58 @@ _NOW = sa.select(utc_now())
 _INSERT = sa.insert(intents)
 
 
+def make_intent(
+    kind: IntentKind, server_id: str, context: RequestContext, *, cell: str = "", record: ServerRecord | None = None
+) -> Intent:
+    """An intent that is not written yet."""
+    return Intent(
+        id=str(uuid.uuid4()),
+        kind=kind,
+        server_id=server_id,
+        cell=cell,
+        request_id=context.request_id,
+        context=context.to_wire(),
+        record=record,
+    )
+
+
 def add_intents(
     connection: Connection,
-    kind: IntentKind,
-    server_ids: Sequence[str],
-    context: RequestContext,
+    made: Sequence[Intent],
     *,
     owner: str,
     lease: float,
     deadline: float,
-    cell: str = "",
-) -> list[str]:
-    """Write one intent a server, leased to ``owner`` for ``lease`` seconds; returns their ids in order."""
-    ids = [str(uuid.uuid4()) for _ in server_ids]
-    if not ids:
-        return ids
+    now: dt.datetime | None = None,
+) -> None:
+    """Write intents, leased to ``owner`` for ``lease`` seconds. ``now``: the database's time, where it is known."""
+    if not made:
+        return
     # Plain values, so that a batch is one statement on every database.
-    now = connection.execute(_NOW).scalar_one()
-    row = {
-        "kind": kind,
-        "state": IntentState.PENDING,
-        "cell": cell,
-        "request_id": context.request_id,
-        "context": context.to_wire(),
+    now = now or connection.execute(_NOW).scalar_one()
+    times = {
         "lease_owner": owner,
         "lease_until": now + dt.timedelta(seconds=lease),
         "deadline": now + dt.timedelta(seconds=deadline),
         "created_at": now,
         "updated_at": now,
     }
-    pairs = zip(ids, server_ids, strict=True)
-    connection.execute(_INSERT, [row | {"id": intent_id, "server_id": server_id} for intent_id, server_id in pairs])
-    return ids
+    connection.execute(
+        _INSERT,
+        [
+            {
+                "id": one.id,
+                "kind": one.kind,
+                "server_id": one.server_id,
+                "state": one.state,
+                "cell": one.cell,
+                "request_id": one.request_id,
+                "context": one.context,
+                **times,
+            }
+            for one in made
+        ],
+    )
 
 
 def _intent(row: Row[Any]) -> Intent:
@@ -251,8 +272,9 @@ def ensure_delete(
     owner: str,
     lease: float,
     deadline: float,
-) -> str:
-    """The server's delete intent, made or, for a repeated delete, made pending again; returns its id."""
+) -> Intent:
+    """The server's delete intent, made or, for a repeated delete, made pending again."""
+    made = make_intent(IntentKind.DELETE, server_id, context, cell=cell)
     changed = connection.execute(
         sa.update(intents)
         .where(intents.c.server_id == server_id, intents.c.kind == IntentKind.DELETE)
@@ -265,18 +287,10 @@ def ensure_delete(
         )
     )
     if changed.rowcount == 0:
-        return add_intents(
-            connection,
-            IntentKind.DELETE,
-            [server_id],
-            context,
-            owner=owner,
-            lease=lease,
-            deadline=deadline,
-            cell=cell,
-        )[0]
+        add_intents(connection, [made], owner=owner, lease=lease, deadline=deadline)
+        return made
     found = sa.select(intents.c.id).where(intents.c.server_id == server_id, intents.c.kind == IntentKind.DELETE)
-    return str(connection.execute(found).scalar_one())
+    return replace(made, id=str(connection.execute(found).scalar_one()))
 
 
 def list_unsettled(connection: Connection, server_ids: Collection[str]) -> set[str]:

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
 from cellcloud import errors
+from cellcloud.db import bulk
 from cellcloud.db.cell_schema import run_steps, runs, servers
 from cellcloud.db.engine import utc_after, utc_now
 from cellcloud.model.guest import GuestEvent
@@ -283,35 +284,17 @@ class Note:
     message: str = ""
 
 
-_NOTE = sa.insert(run_steps).values(started_at=utc_now(), finished_at=utc_now())
-_OLD_NOTE = sa.delete(run_steps).where(
-    run_steps.c.run_id == sa.bindparam("run"),
-    run_steps.c.step == sa.bindparam("name"),
-    run_steps.c.direction == sa.bindparam("way"),
-)
+_NOTED = ("run_id", "step", "direction", "outcome", "attempt", "message")
 
 
 def record_steps(connection: Connection, notes: Sequence[Note]) -> None:
     """Note steps' ends; another end of the same step and direction replaces the first."""
-    newest = {(note.run_id, note.step, note.direction): note for note in notes}
-    again = [key for key, note in newest.items() if note.attempt > 1]
-    if again:
-        connection.execute(_OLD_NOTE, [{"run": run, "name": step, "way": way} for run, step, way in again])
-    if newest:
-        connection.execute(
-            _NOTE,
-            [
-                {
-                    "run_id": note.run_id,
-                    "step": note.step,
-                    "direction": note.direction,
-                    "outcome": note.outcome,
-                    "attempt": note.attempt,
-                    "message": note.message[:2000],
-                }
-                for note in newest.values()
-            ],
-        )
+    newest = {
+        (n.run_id, n.step, n.direction): (n.run_id, n.step, n.direction, n.outcome, n.attempt, n.message[:2000])
+        for n in notes
+    }
+    times = ("started_at", "finished_at")
+    bulk.insert(connection, run_steps, _NOTED, list(newest.values()), at=times, replace=True)
 
 
 _HEARING = (

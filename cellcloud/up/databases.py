@@ -13,7 +13,7 @@ import shutil
 import subprocess
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from signal import SIGINT, SIGTERM
@@ -146,14 +146,17 @@ class MariaDb(DatabaseServer):
 
         with suppress(MySQLdb.Error):
             for account in self.accounts:
-                MySQLdb.connect(
-                    host="127.0.0.1",
-                    port=self.port,
-                    user=account.name,
-                    password=account.password,
-                    database=account.name,
-                    connect_timeout=2,
-                ).close()
+                with closing(
+                    MySQLdb.connect(
+                        host="127.0.0.1",
+                        port=self.port,
+                        user=account.name,
+                        password=account.password,
+                        database=account.name,
+                        connect_timeout=2,
+                    )
+                ):
+                    pass
             return True
         return False
 

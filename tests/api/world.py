@@ -26,6 +26,7 @@ from cellcloud.model.cell import Finding
 from cellcloud.model.console import ConsoleGrant
 from cellcloud.model.host import Host, HostFacts, ServiceRecord
 from cellcloud.model.image import Image
+from cellcloud.model.intent import Intent
 from cellcloud.model.network import FixedIp, Port, RequestedNetwork
 from cellcloud.model.placement import CellDigest, ConfirmAnswer, ReserveAnswer
 from cellcloud.model.run import RunRecord, TimelineEntry
@@ -367,12 +368,12 @@ class World:
         self.images = FixedImages()
         self.holding = False
         outside = Outside(identity=FixedIdentity(), images=self.images, networks=FixedNetworks())
-        self.app = create_app(self.config, database=database, outside=outside, cells=self.cells, deliver=self._deliver)
+        self.app = create_app(self.config, database=database, outside=outside, cells=self.cells, carry=self._carry)
         self.http: FlaskClient = self.app.test_client()
 
-    def _deliver(self, intent_ids: Sequence[str]) -> None:
+    def _carry(self, written: Sequence[Intent]) -> None:
         if not self.holding:
-            self.deliverer.deliver(intent_ids)
+            self.deliverer.carry(written)
 
     def close(self) -> None:
         self.deliverer.stop()

@@ -33,10 +33,9 @@ def accept(database: Database, count: int = 1, *, lease: float = 30.0) -> tuple[
     ids = [spec.id for spec in specs]
     with database.write() as connection:
         index.insert_records(connection, records)
-        made = intents.add_intents(
-            connection, IntentKind.CREATE, ids, CONTEXT, owner="api", lease=lease, deadline=300.0
-        )
-    return ids, made
+        made = [intents.make_intent(IntentKind.CREATE, server_id, CONTEXT) for server_id in ids]
+        intents.add_intents(connection, made, owner="api", lease=lease, deadline=300.0)
+    return ids, [intent.id for intent in made]
 
 
 def state_of(database: Database, server_id: str) -> str:

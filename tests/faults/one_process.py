@@ -225,7 +225,7 @@ class OneProcess:
         deliverer = Deliverer(self._top, cells, "api", self._config.top)
         self._undo.callback(deliverer.stop)
         outside = Outside(identity=FixedIdentity(), images=FixedImages(), networks=self._networks)
-        app = create_app(self._config, database=self._top, outside=outside, cells=cells, deliver=deliverer.deliver)
+        app = create_app(self._config, database=self._top, outside=outside, cells=cells, carry=deliverer.carry)
         return app.test_client()
 
     def hosts_up(self) -> int:

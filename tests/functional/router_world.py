@@ -292,9 +292,7 @@ class World:
             index.insert_records(connection, records)
             intents.add_intents(
                 connection,
-                IntentKind.CREATE,
-                ids,
-                context,
+                [intents.make_intent(IntentKind.CREATE, server_id, context) for server_id in ids],
                 owner="api",
                 lease=30.0,
                 deadline=-1.0 if late else 300.0,

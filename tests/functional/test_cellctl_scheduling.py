@@ -131,7 +131,7 @@ def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
             database=world.database,
             outside=Outside(identity=identity, images=unused, networks=unused, blueprints=(sign_in(url),)),
             cells=world.cells,
-            deliver=lambda ids: None,
+            carry=lambda written: None,
         )
         server = make_server("127.0.0.1", 0, app, threaded=True)
         url.append(f"http://127.0.0.1:{server.server_port}")

@@ -113,7 +113,7 @@ def clouds(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
         database=world.database,
         outside=Outside(identity=identity, images=unused, networks=unused, blueprints=(sign_in(url),)),
         cells=world.cells,
-        deliver=lambda ids: None,
+        carry=lambda written: None,
     )
     server = make_server("127.0.0.1", 0, app, threaded=True)
     url.append(f"http://127.0.0.1:{server.server_port}")

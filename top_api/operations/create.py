@@ -1,7 +1,7 @@
 """Create: from a validated body to servers that are accepted for good.
 
-One transaction counts the quota, writes the index's rows and one intent for each server; then the request is answered
-and the intents are delivered. A client's own key makes a repeated request return the same servers for ever.
+The servers are accepted in one transaction (``acceptance``); then the request is answered and the intents are carried
+to a cell. A client's own key makes a repeated request return the same servers for ever.
 """
 
 from __future__ import annotations
@@ -11,53 +11,28 @@ import hashlib
 import hmac
 import re
 import secrets
-import uuid
 from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import msgspec
 
 from cellcloud import errors
 from cellcloud.context import RequestContext
-from cellcloud.db import flavors, idempotency, index, intents, keypairs, quotas
-from cellcloud.db.engine import Database, retried
+from cellcloud.db import flavors, idempotency, keypairs
 from cellcloud.db.idempotency import KeptAnswer
-from cellcloud.lifecycle import TaskState, VmState
 from cellcloud.model.flavor import Flavor
 from cellcloud.model.image import Image
-from cellcloud.model.intent import IntentKind
 from cellcloud.model.keypair import Keypair
 from cellcloud.model.network import RequestedNetwork
-from cellcloud.model.server import ServerRecord, ServerSpec
-from top_api import quota
+from cellcloud.model.server import ServerSpec
+from top_api.acceptance import Accepted, KeyTaken, Wanted
 from top_api.parts import Parts
 from top_api.schemas.types import is_true
 
 MOST_AT_ONCE = 1000  # servers in one request
 GIB = 1 << 30
 _KEY = re.compile(r"^[\x21-\x7e]{1,255}$")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Accepted:
-    """What the request is answered with; kept under the client's key, but for the password."""
-
-    server_ids: tuple[str, ...]
-    reservation_id: str
-    security_groups: tuple[str, ...]
-    disk_config: str
-    admin_pass: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
-    """How many servers of which kind: ``spec`` is the first one's, without an id."""
-
-    spec: ServerSpec
-    min_count: int
-    max_count: int
 
 
 def create_servers(
@@ -86,8 +61,15 @@ def create_servers(
             return _repeat(kept, body_hash, _password(server, key))
         password = _password(server, key)
     wanted = _wanted(parts, context, body, may_force_host=may_force_host)
-    accepted, intent_ids = _commit(parts, context, wanted, key=key, body_hash=body_hash)
-    parts.deliver(intent_ids)
+    try:
+        accepted, made = parts.acceptance.accept(context, wanted, key=key, body_hash=body_hash)
+    except KeyTaken:
+        with parts.database.read() as connection:
+            kept = idempotency.find_answer(connection, context.project_id, key or "")
+        if kept is None:
+            raise errors.Busy("A request with the same key is being worked on; try again shortly.") from None
+        return _repeat(kept, body_hash, password)
+    parts.carry(made)
     return replace(accepted, admin_pass=password)
 
 
@@ -104,126 +86,6 @@ def _repeat(kept: KeptAnswer, body_hash: str, password: str) -> Accepted:
     if kept.body_hash != body_hash:
         raise errors.Conflict("The Idempotency-Key was used for another request.")
     return replace(msgspec.convert(kept.answer, Accepted), admin_pass=password)
-
-
-def _commit(
-    parts: Parts, context: RequestContext, wanted: Wanted, *, key: str | None, body_hash: str
-) -> tuple[Accepted, list[str]]:
-    try:
-        return _accept_what_fits(parts, context, wanted, key, body_hash)
-    except _KeyTaken:
-        with parts.database.read() as connection:
-            kept = idempotency.find_answer(connection, context.project_id, key or "")
-        if kept is None:
-            raise errors.Busy("A request with the same key is being worked on; try again shortly.") from None
-        return _repeat(kept, body_hash, ""), []
-    except _OverQuota as over:
-        with parts.database.read() as connection:
-            limits = quotas.list_limits(connection, context.project_id, quota.defaults(parts.config.quota))
-            usages = quotas.list_usages(connection, context.project_id)
-        raise quotas.refusal(over.amounts, usages, limits) from None
-
-
-def _accept_what_fits(
-    parts: Parts, context: RequestContext, wanted: Wanted, key: str | None, body_hash: str
-) -> tuple[Accepted, list[str]]:
-    """Between the smallest and the largest number asked for, others may take the room meanwhile: count anew then."""
-    for _ in range(3 if wanted.min_count < wanted.max_count else 0):
-        with suppress(_OverQuota):
-            return _accept(parts.database, parts, context, wanted, key, body_hash)
-    return _accept(parts.database, parts, context, wanted, key, body_hash)
-
-
-class _OverQuota(Exception):
-    """A limit would be exceeded; rolls the transaction back."""
-
-    def __init__(self, amounts: dict[str, int]) -> None:
-        super().__init__()
-        self.amounts = amounts
-
-
-class _KeyTaken(Exception):
-    """Another request with the same key was first; rolls the transaction back."""
-
-
-@retried
-def _accept(
-    database: Database, parts: Parts, context: RequestContext, wanted: Wanted, key: str | None, body_hash: str
-) -> tuple[Accepted, list[str]]:
-    """The one transaction. The quota comes last: its row stays locked until the commit, and all requests of a project
-    meet there."""
-    config = parts.config.top
-    with database.write() as connection:
-        now = index.current_time(connection)
-        limits = quotas.list_limits(connection, context.project_id, quota.defaults(parts.config.quota))
-        count = _how_many(connection, context.project_id, wanted, limits)
-        records = [_record(spec, now) for spec in _numbered(wanted.spec, count, now)]
-        accepted = Accepted(
-            server_ids=tuple(record.id for record in records),
-            reservation_id=wanted.spec.reservation_id,
-            security_groups=wanted.spec.security_groups,
-            disk_config=wanted.spec.disk_config,
-        )
-        if key is not None:
-            kept = KeptAnswer(body_hash=body_hash, answer=msgspec.to_builtins(accepted))
-            if not idempotency.keep_answer(connection, context.project_id, key, kept):
-                raise _KeyTaken
-        index.insert_records(connection, records)
-        intent_ids = intents.add_intents(
-            connection,
-            IntentKind.CREATE,
-            accepted.server_ids,
-            context,
-            owner=parts.owner,
-            lease=config.intent_lease,
-            deadline=config.intent_deadline,
-        )
-        amounts = quotas.cost_of(wanted.spec.flavor, count)
-        if not quotas.reserve(connection, context.project_id, amounts, limits):
-            raise _OverQuota(amounts)
-    return accepted, intent_ids
-
-
-def _how_many(connection: Any, project_id: str, wanted: Wanted, limits: dict[str, int]) -> int:
-    """As many servers as fit now, at least the minimum."""
-    if wanted.min_count == wanted.max_count:
-        return wanted.max_count
-    cost = quotas.cost_of(wanted.spec.flavor)
-    fits = quota.how_many_fit(cost, quotas.list_usages(connection, project_id), limits)
-    return max(wanted.min_count, wanted.max_count if fits is None else min(fits, wanted.max_count))
-
-
-def _record(spec: ServerSpec, now: Any) -> ServerRecord:
-    return ServerRecord(
-        spec=spec,
-        version=0,
-        generation=0,
-        vm_state=VmState.BUILDING,
-        task_state=TaskState.SCHEDULING,
-        created_at=now,
-        updated_at=now,
-    )
-
-
-def _numbered(spec: ServerSpec, count: int, now: Any) -> list[ServerSpec]:
-    """``count`` specs; several get numbers behind their names, as Nova does."""
-    found = []
-    for place in range(count):
-        server_id = str(uuid.uuid4())
-        suffix = f"-{place + 1}" if count > 1 else ""
-        found.append(
-            replace(
-                spec,
-                id=server_id,
-                name=spec.name[: 255 - len(suffix)] + suffix,
-                hostname=(spec.hostname[: 63 - len(suffix)].rstrip("-.") or f"server-{server_id}") + suffix
-                if spec.hostname
-                else f"server-{server_id}",
-                launch_index=place,
-                created_at=now,
-            )
-        )
-    return found
 
 
 # ---- what the body asks for ------------------------------------------------------------------------------------------

@@ -1,8 +1,9 @@
 """Delivery: from an accepted request to the cell that took it.
 
-``deliver`` returns at once. What waits is read from the outbox in batches, a cell is chosen for each server, and
-each cell is spoken to by a thread of its own, so that a sick one delays no other. Nothing that matters is kept in
-memory: after a death at any point the sweep of any process takes the intent up where the database left it.
+``carry`` takes what this process has just accepted, ``deliver`` ids whose intents are read from the outbox in batches;
+both return at once. A cell is chosen for each server, and each cell is spoken to by a thread of its own, so that a
+sick one delays no other. Nothing that matters is kept in memory: after a death at any point the sweep of any process
+takes the intent up where the database left it.
 """
 
 from __future__ import annotations
@@ -53,8 +54,16 @@ class Deliverer:
         self._lanes: dict[str, Batches[Intent]] = {}
         self._changed = threading.Condition()
         self._busy: set[str] = set()
+        self._fresh: dict[str, Intent] = {}  # as they were written a moment ago
         self._mute: dict[str, set[str]] = {}  # intent -> cells that were silent since it was taken up
         self._failure = ""
+
+    def carry(self, written: Iterable[Intent]) -> None:
+        """Take up intents that were just committed. Each step in the database asks for the state it counts on."""
+        fresh = {intent.id: intent for intent in written}
+        with self._changed:
+            self._fresh.update(fresh)
+        self.deliver(fresh)
 
     def deliver(self, intent_ids: Iterable[str]) -> None:
         """Take intents up, except those at work already."""
@@ -89,11 +98,16 @@ class Deliverer:
             self._changed.notify_all()
 
     def _route(self, ids: list[str]) -> None:
-        """Read intents and pass each on to the cell it is for."""
+        """Pass each intent on to the cell it is for, read unless it was written just now."""
         try:
-            with self._database.read() as connection:
-                found = intents.list_intents(connection, ids)
-            self._forget(set(ids) - {intent.id for intent in found})
+            with self._changed:
+                found = [self._fresh.pop(one) for one in ids if one in self._fresh]
+            unread = set(ids) - {intent.id for intent in found}
+            if unread:
+                with self._database.read() as connection:
+                    read = intents.list_intents(connection, unread)
+                self._forget(unread - {intent.id for intent in read})
+                found += read
             for intent in found:
                 cell = intent.cell or self._choose(intent)
                 if cell is not None:

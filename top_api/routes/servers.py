@@ -8,7 +8,8 @@ from cellcloud import errors
 from cellcloud.db import index
 from cellcloud.model.server import ServerRecord
 from top_api import filters
-from top_api.operations.create import Accepted, create_servers
+from top_api.acceptance import Accepted
+from top_api.operations.create import create_servers
 from top_api.operations.delete import delete_server
 from top_api.operations.servers import find_server
 from top_api.operations.update import update_server

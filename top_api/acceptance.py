@@ -1,0 +1,180 @@
+"""Accepting servers for good: one transaction counts the quota, writes the index's rows and one intent for each.
+
+Requests that come together share it.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import functools
+import uuid
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+
+import msgspec
+
+from cellcloud.config import Config
+from cellcloud.context import RequestContext
+from cellcloud.db import idempotency, index, intents, quotas
+from cellcloud.db.engine import Connection, Database, retried
+from cellcloud.db.idempotency import KeptAnswer
+from cellcloud.gathering import Gathered
+from cellcloud.lifecycle import TaskState, VmState
+from cellcloud.model.intent import Intent, IntentKind
+from cellcloud.model.server import ServerRecord, ServerSpec
+from top_api import quota
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accepted:
+    """What the request is answered with; kept under the client's key, but for the password."""
+
+    server_ids: tuple[str, ...]
+    reservation_id: str
+    security_groups: tuple[str, ...]
+    disk_config: str
+    admin_pass: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """How many servers of which kind: ``spec`` is the first one's, without an id."""
+
+    spec: ServerSpec
+    min_count: int
+    max_count: int
+
+
+class KeyTaken(Exception):
+    """Another request with the same key was first."""
+
+
+class _OverQuota(Exception):
+    """A limit would be exceeded; rolls the transaction back."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Request:
+    context: RequestContext
+    wanted: Wanted
+    key: str | None
+    body_hash: str
+
+
+class Acceptance:
+    """Accepts the requests of all threads of an API process; their intents are leased to ``owner``."""
+
+    def __init__(self, database: Database, config: Config, owner: str) -> None:
+        self._database = database
+        self._config = config
+        self._accept: Gathered[_Request, tuple[Accepted, list[Intent]]] = Gathered(
+            functools.partial(_accept_all, database, config, owner)
+        )
+
+    def accept(
+        self, context: RequestContext, wanted: Wanted, *, key: str | None = None, body_hash: str = ""
+    ) -> tuple[Accepted, list[Intent]]:
+        """What to answer, and the intents to carry. Raises QuotaExceeded, KeyTaken.
+
+        Between the smallest and the largest number asked for, others may take the room meanwhile: it is counted anew
+        then.
+        """
+        request = _Request(context=context, wanted=wanted, key=key, body_hash=body_hash)
+        try:
+            for _ in range(3 if wanted.min_count < wanted.max_count else 0):
+                with suppress(_OverQuota):
+                    return self._accept(request)
+            return self._accept(request)
+        except _OverQuota:
+            with self._database.read() as connection:
+                limits = _limits(connection, context.project_id, self._config)
+                usages = quotas.list_usages(connection, context.project_id)
+            cost = quotas.cost_of(wanted.spec.flavor, wanted.min_count)
+            raise quotas.refusal(cost, usages, limits) from None
+
+
+@retried
+def _accept_all(
+    database: Database, config: Config, owner: str, requests: Sequence[_Request]
+) -> list[tuple[Accepted, list[Intent]]]:
+    """The one transaction. The quota comes last: its rows stay locked until the commit, and all requests of a project
+    meet there; projects in their order."""
+    projects = sorted({request.context.project_id for request in requests})
+    costs: dict[str, Counter[str]] = {project_id: Counter() for project_id in projects}
+    done: list[tuple[Accepted, list[Intent]]] = []
+    with database.write() as connection:
+        now = index.current_time(connection)
+        limits = {project_id: _limits(connection, project_id, config) for project_id in projects}
+        for request in requests:
+            project_id, wanted = request.context.project_id, request.wanted
+            count = _how_many(connection, project_id, wanted, limits[project_id])
+            records = [_record(spec, now) for spec in _numbered(wanted.spec, count, now)]
+            accepted = Accepted(
+                server_ids=tuple(record.id for record in records),
+                reservation_id=wanted.spec.reservation_id,
+                security_groups=wanted.spec.security_groups,
+                disk_config=wanted.spec.disk_config,
+            )
+            if request.key is not None:
+                kept = KeptAnswer(body_hash=request.body_hash, answer=msgspec.to_builtins(accepted))
+                if not idempotency.keep_answer(connection, project_id, request.key, kept):
+                    raise KeyTaken
+            costs[project_id].update(quotas.cost_of(wanted.spec.flavor, count))
+            made = [intents.make_intent(IntentKind.CREATE, r.id, request.context, record=r) for r in records]
+            done.append((accepted, made))
+        written = [intent for _, made in done for intent in made]
+        index.insert_records(connection, [intent.record for intent in written if intent.record is not None])
+        lease, deadline = config.top.intent_lease, config.top.intent_deadline
+        intents.add_intents(connection, written, owner=owner, lease=lease, deadline=deadline, now=now)
+        for project_id in projects:
+            if not quotas.reserve(connection, project_id, costs[project_id], limits[project_id]):
+                raise _OverQuota
+    return done
+
+
+def _limits(connection: Connection, project_id: str, config: Config) -> dict[str, int]:
+    return quotas.list_limits(connection, project_id, quota.defaults(config.quota))
+
+
+def _how_many(connection: Connection, project_id: str, wanted: Wanted, limits: dict[str, int]) -> int:
+    """As many servers as fit now, at least the minimum."""
+    if wanted.min_count == wanted.max_count:
+        return wanted.max_count
+    cost = quotas.cost_of(wanted.spec.flavor)
+    fits = quota.how_many_fit(cost, quotas.list_usages(connection, project_id), limits)
+    return max(wanted.min_count, wanted.max_count if fits is None else min(fits, wanted.max_count))
+
+
+def _record(spec: ServerSpec, now: dt.datetime) -> ServerRecord:
+    return ServerRecord(
+        spec=spec,
+        version=0,
+        generation=0,
+        vm_state=VmState.BUILDING,
+        task_state=TaskState.SCHEDULING,
+        created_at=now,
+        updated_at=now,
+    )
+
+
+def _numbered(spec: ServerSpec, count: int, now: dt.datetime) -> list[ServerSpec]:
+    """``count`` specs; several get numbers behind their names, as Nova does."""
+    found = []
+    for place in range(count):
+        server_id = str(uuid.uuid4())
+        suffix = f"-{place + 1}" if count > 1 else ""
+        found.append(
+            replace(
+                spec,
+                id=server_id,
+                name=spec.name[: 255 - len(suffix)] + suffix,
+                hostname=(spec.hostname[: 63 - len(suffix)].rstrip("-.") or f"server-{server_id}") + suffix
+                if spec.hostname
+                else f"server-{server_id}",
+                launch_index=place,
+                created_at=now,
+            )
+        )
+    return found
