@@ -57,11 +57,15 @@ class Client:
 
     def ask(self, method: str, path: str, body: Any = None) -> tuple[int, Any, http.client.HTTPMessage]:
         """Status, decoded body, headers."""
+        status, data, headers = self.fetch(method, path, body)
+        return status, json.loads(data) if data else None, headers
+
+    def fetch(self, method: str, path: str, body: Any = None) -> tuple[int, bytes, http.client.HTTPMessage]:
+        """Status, body, headers."""
         text = None if body is None else json.dumps(body)
         self._connection.request(method, path, text, self._headers)
         answer = self._connection.getresponse()
-        data = answer.read()
-        return answer.status, json.loads(data) if data else None, answer.headers
+        return answer.status, answer.read(), answer.headers
 
     def log_in(self, auth: dict[str, Any]) -> str:
         """A token."""

@@ -212,8 +212,8 @@ def power_state_of(name: str) -> int | None:
 
 
 def _seconds(at: dt.datetime | None) -> str | None:
-    return None if at is None else at.replace(tzinfo=None).isoformat(timespec="seconds") + "Z"
+    return None if at is None else at.isoformat(timespec="seconds")[:19] + "Z"
 
 
 def _micros(at: dt.datetime | None) -> str | None:
-    return None if at is None else at.replace(tzinfo=None).isoformat(timespec="microseconds")
+    return None if at is None else at.isoformat(timespec="microseconds")[:26]
