@@ -361,7 +361,7 @@ def measure(kind: str, size: Size) -> Iterator[Json]:
         conductor = stack.enter_context(process("conductor", broker, "--url", url, "--seed", "1", *held))
         scheduler = stack.enter_context(process("scheduler", broker))
         shared = {"database": kind, "hosts": size.hosts, "held": size.held, "reference_per_s": round(raw)}
-        batches = int(60_000 * size.seconds / BATCH)
+        batches = int(30_000 * size.seconds / BATCH)
         small: Json = {"task": "throughput", "size": 8, "threads": 1, "seconds": 0.5, "batches": 200}
         conductor.ask(**small)()
         checker = Checker(database)

@@ -87,7 +87,7 @@ def named(snapshot: Snapshot, request: Request) -> Flags:
         if wanted.node:
             found &= _at(snapshot, snapshot.positions_of_node(wanted.node))
     for host in request.ignore_hosts:
-        found[snapshot.positions_like(host)] = False
+        found[list(snapshot.positions_like(host))] = False
     if request.force_hosts:
         found &= _at(snapshot, [place for host in request.force_hosts for place in snapshot.positions_like(host)])
     if request.force_nodes:

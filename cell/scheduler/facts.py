@@ -7,7 +7,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
+
+import msgspec
 
 from cellcloud.model.host import Aggregate, HostState
 
@@ -80,6 +82,12 @@ NOWHERE = Facts(
 """The facts of a host that is not there."""
 
 
+@lru_cache(maxsize=1024)
+def _text_of(value: bytes) -> str:
+    """A JSON value with sorted keys, as Nova writes it."""
+    return json.dumps(msgspec.json.decode(value), sort_keys=True)
+
+
 def facts_of(state: HostState, aggregates: Iterable[Aggregate]) -> Facts:
     """A host's facts, given the aggregates that hold it."""
     return Facts(
@@ -91,7 +99,7 @@ def facts_of(state: HostState, aggregates: Iterable[Aggregate]) -> Facts:
         classes=frozenset(name for name, amount in state.capacity.items() if amount > 0),
         hypervisor_type=state.hypervisor_type,
         hypervisor_version=state.hypervisor_version,
-        cpu_info=json.dumps(state.cpu_info, sort_keys=True) if state.cpu_info else "",
+        cpu_info=_text_of(msgspec.json.encode(state.cpu_info, order="sorted")) if state.cpu_info else "",
         supported_instances=tuple(tuple(one) for one in state.supported_instances),
         metrics=frozenset(metric.name for metric in state.metrics),
         aggregates=tuple((one.uuid or str(one.id), tuple(one.metadata.items())) for one in aggregates),

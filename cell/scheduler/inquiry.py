@@ -6,23 +6,24 @@ the scheduler believes now. Nothing here touches what it chooses from.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from cell.scheduler import explain, indexed, replay, telling, whatif
 from cell.scheduler.plan import plan_of
 from cell.scheduler.refresh import Follower
-from cell.scheduler.view import View
+from cell.scheduler.view import Unlike, View
 from cell.scheduler.whatif import Resident
 from cellcloud import errors
 from cellcloud.context import RequestContext
 from cellcloud.model.change import CellState, ChangeEntry
-from cellcloud.model.decision import Basis, Decision, Shape, shape_of
+from cellcloud.model.decision import Basis, Decision, DecisionBatch, Shape, shape_of
 from cellcloud.model.explanation import Explanation, Fits, Loss, Replayed
 from cellcloud.rpc.conductor import Conductor
 from cellcloud.rpc.ledger import Ledger
 
 PAGE = 5000
+LONGEST_WAY = 5000  # changes that are rather undone than followed from the last loading
 SERVERS_AT_ONCE = 200
 MOST_TOLD = 25  # decisions in one answer
 MOST_HOSTS = 1000
@@ -38,7 +39,7 @@ class Inquiry:
     def explain(self, context: RequestContext, key: str, host: str | None, most: int) -> list[Explanation]:
         """Oldest first; of very many decisions the last ones."""
         ids = self._ledger.list_decision_ids(context, key)[-MOST_TOLD:]
-        now = _Now(self._ledger, context)
+        now = _Now(self._follower, self._ledger, context)
         try:
             return [self._explain(now, one, host, min(max(most, 0), MOST_HOSTS)) for one in ids]
         finally:
@@ -82,7 +83,7 @@ class Inquiry:
 
     def replay(self, context: RequestContext, decision_id: str, policy: dict[str, object] | None) -> Replayed:
         """The same choice, or what another policy would have chosen."""
-        now = _Now(self._ledger, context)
+        now = _Now(self._follower, self._ledger, context)
         try:
             return self._replay(now, decision_id, policy)
         finally:
@@ -142,8 +143,8 @@ class Inquiry:
 class _Now:
     """The cell's state and log as they are during one inquiry, read once."""
 
-    def __init__(self, ledger: Ledger, context: RequestContext) -> None:
-        self._ledger, self._context = ledger, context
+    def __init__(self, follower: Follower, ledger: Ledger, context: RequestContext) -> None:
+        self._follower, self._ledger, self._context = follower, ledger, context
         self._state: CellState | None = None
         self._entries: list[ChangeEntry] = []
         self._after = -1
@@ -164,25 +165,41 @@ class _Now:
 
     def view(self, basis: Basis) -> View:
         """What a decision was made from. Raises Conflict when that is not stored any more."""
+        numbers = [number for number, _ in basis.pending]
+        found = self._ledger.get_batches(self._context, numbers) if numbers else []
+        batches = {one.answer.batch: one for one in found}
+        self.forget()
+        self._view = self._recent(basis, batches) or self._past(basis, batches)
+        return self._view
+
+    def _recent(self, basis: Basis, batches: Mapping[int, DecisionBatch]) -> View | None:
+        """From what this scheduler believes now, if the decision was its own and little has happened since."""
+        with self._follower.view(self._context) as live:
+            if not replay.is_of(live, basis) or live.sequence - basis.sequence > LONGEST_WAY:
+                return None
+            now = live.copy()
+        entries = self._read(basis.sequence, now.sequence)
+        try:
+            return replay.view_from(now, basis, entries, batches)
+        except Unlike:
+            return None
+
+    def _past(self, basis: Basis, batches: Mapping[int, DecisionBatch]) -> View:
+        """From the cell's records, whoever decided: a walk through all that was logged since."""
         if self._state is None:
             self._state = self._ledger.get_state(self._context).unpacked()
         if self._after < 0 or basis.loaded < self._after:
-            self._entries, self._after = self._read(basis.loaded), basis.loaded
+            self._entries, self._after = self._read(basis.loaded, self._state.sequence), basis.loaded
         entries = [one for one in self._entries if one.sequence > basis.loaded]
-        numbers = [number for number, _ in basis.pending]
-        batches = self._ledger.get_batches(self._context, numbers) if numbers else []
-        self.forget()
-        self._view = replay.view_at(basis, self._state, entries, {one.answer.batch: one for one in batches})
-        return self._view
+        return replay.view_at(basis, self._state, entries, batches)
 
     def forget(self) -> None:
         """Let go of the world that was made last."""
         if self._view is not None:
             indexed.forget(self._view.snapshot)
 
-    def _read(self, after: int) -> list[ChangeEntry]:
+    def _read(self, after: int, newest: int) -> list[ChangeEntry]:
         entries: list[ChangeEntry] = []
-        newest = self._state.sequence if self._state is not None else after
         while after < newest:
             page = self._ledger.list_changes(self._context, after, PAGE)
             if not page.entries:

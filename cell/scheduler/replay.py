@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from cell.scheduler import ranking
 from cell.scheduler.request import Request
-from cell.scheduler.view import Pending, View, parsed
+from cell.scheduler.view import Pending, Unlike, View, parsed
 from cellcloud import errors
 from cellcloud.model.change import CellState, ChangeEntry, Changes, Holding, PolicyVersion
 from cellcloud.model.decision import Basis, DecisionBatch, RankAnswer, RankBatch
@@ -119,6 +119,32 @@ def view_at(
     loaded = rewind(state, entries, basis.loaded)
     view = View(loaded, scheduler=basis.scheduler, order_seed=basis.order_seed)
     view.follow(one for one in entries if one.sequence <= basis.sequence)
+    return _with_pending(view, basis, batches)
+
+
+def is_of(now: View, basis: Basis) -> bool:
+    """Whether a view has followed the log from where the decision's had, and beyond it."""
+    known = (now.scheduler, now.order_seed or 0, now.loaded)
+    return known == (basis.scheduler, basis.order_seed, basis.loaded) and basis.sequence <= now.sequence
+
+
+def view_from(now: View, basis: Basis, entries: Sequence[ChangeEntry], batches: Mapping[int, DecisionBatch]) -> View:
+    """The same as ``view_at`` gives, from a copy of what the scheduler believes now: its own choices are given up and
+    the last changes undone.
+
+    ``entries``: those since ``basis.sequence``. Raises Unlike where they cannot be undone.
+    """
+    for server_id in list(now.pending):
+        now.drop(server_id)
+    for entry in reversed(entries):
+        if entry.sequence == now.sequence > basis.sequence:
+            now.take_back(entry)
+    if now.sequence != basis.sequence:
+        raise Unlike("The change log does not reach so far.")
+    return _with_pending(now, basis, batches)
+
+
+def _with_pending(view: View, basis: Basis, batches: Mapping[int, DecisionBatch]) -> View:
     for number, positions in basis.pending:
         batch = batches.get(number)
         if batch is None:

@@ -88,6 +88,15 @@ class _Held:
     report: int
 
 
+@dataclass(frozen=True, slots=True)
+class Released:
+    """What a server took until it gave it back. ``held`` None: it was part of what the host reported."""
+
+    held: _Held | None
+    share: Share
+    image_props: Mapping[str, str]
+
+
 class _Reported:
     """Something that hosts report, as numbers into ``values``; values of other types are other values."""
 
@@ -114,9 +123,10 @@ class Snapshot:
     def __init__(self) -> None:
         self.states: list[HostState] = []
         self.position_of: dict[tuple[str, str], int] = {}
-        self.positions_of: dict[str, list[int]] = {}
-        self._positions_lowered: dict[str, list[int]] = {}
-        self._positions_of_node: dict[str, list[int]] = {}
+        # Values that change are replaced, so that copies may share them.
+        self.positions_of: dict[str, tuple[int, ...]] = {}
+        self._positions_lowered: dict[str, tuple[int, ...]] = {}
+        self._positions_of_node: dict[str, tuple[int, ...]] = {}
         self.classes: list[str] = []
         self.row_of: dict[str, int] = {}
         self.facts: Interned[Facts] = Interned()
@@ -124,7 +134,7 @@ class Snapshot:
         self.topologies = Topologies()
         self.quarantined: dict[str, str] = {}
         self.hosted: list[dict[str, Mapping[str, str]]] = []
-        self.hosts_of: dict[str, set[int]] = {}
+        self.hosts_of: dict[str, tuple[int, ...]] = {}
         self._changed: list[int] = []
         self._change = 0
         self.structure = 0
@@ -182,13 +192,13 @@ class Snapshot:
         """What is left of a host's NUMA cells and PCI devices."""
         return self.topologies.at(position)
 
-    def positions_like(self, host: str) -> list[int]:
+    def positions_like(self, host: str) -> tuple[int, ...]:
         """Where hosts of this name are, whatever the case."""
-        return self._positions_lowered.get(host.lower(), [])
+        return self._positions_lowered.get(host.lower(), ())
 
-    def positions_of_node(self, node: str) -> list[int]:
+    def positions_of_node(self, node: str) -> tuple[int, ...]:
         """Where a node of this name is."""
-        return self._positions_of_node.get(node, [])
+        return self._positions_of_node.get(node, ())
 
     def keep_table(self, key: Hashable, table: Flags) -> None:
         """Keep what a rule answered for each signature; the oldest goes when there are too many."""
@@ -249,11 +259,11 @@ class Snapshot:
     def remove_host(self, host: str) -> None:
         """Forget a host. Its position is not used again; servers noted on it can still be released."""
         self.quarantined.pop(host, None)
-        for position in self.positions_of.pop(host, []):
+        for position in self.positions_of.pop(host, ()):
             state = self.states[position]
             del self.position_of[host, state.node or host]
-            self._positions_lowered[host.lower()].remove(position)
-            self._positions_of_node[state.node or host].remove(position)
+            _take_out(self._positions_lowered, host.lower(), position)
+            _take_out(self._positions_of_node, state.node or host, position)
             if self._owner.get(state.uuid) == (host, state.node or host):
                 del self._owner[state.uuid]
             self._close(position)
@@ -307,7 +317,9 @@ class Snapshot:
         self._unplace(server_id, position)
         self.hosted[position][server_id] = image_props
         self._count_props(position, image_props, 1)
-        self.hosts_of.setdefault(server_id, set()).add(position)
+        there = self.hosts_of.get(server_id, ())
+        if position not in there:
+            self.hosts_of[server_id] = (*there, position)
 
     def _unplace(self, server_id: str, position: int) -> None:
         image_props = self.hosted[position].pop(server_id, None)
@@ -315,10 +327,7 @@ class Snapshot:
             self._count_props(position, image_props, -1)
 
     def _leave(self, server_id: str, position: int) -> None:
-        places = self.hosts_of.get(server_id, set())
-        places.discard(position)
-        if not places:
-            self.hosts_of.pop(server_id, None)
+        _take_out(self.hosts_of, server_id, position)
 
     def servers_with(self, prop: tuple[str, str]) -> Amounts:
         """How many servers on each host have an image with this property (name, value as text)."""
@@ -338,21 +347,39 @@ class Snapshot:
                 if prop in props:
                     counts[position] += sign
 
-    def release(self, server_id: str, holding: Holding | None = None) -> None:
-        """Give back what a server took. ``holding`` is needed for one that came with a host's report."""
-        held = self._held.pop(server_id, None)
-        for position in self.hosts_of.pop(server_id, ()):
+    def release(self, server_id: str, holding: Holding | None = None) -> Released | None:
+        """Give back what a server took. ``holding`` is needed for one that came with a host's report.
+
+        Returns what ``restore`` takes; None when there was nothing, or when the server was in several places.
+        """
+        held = noted = self._held.pop(server_id, None)
+        places = self.hosts_of.pop(server_id, ())
+        image_props = self.hosted[places[0]].get(server_id, {}) if places else {}
+        for position in places:
             self._unplace(server_id, position)
             if held is None:
                 held = _Held(position, None, -1)
         if held is None:
-            return
+            return None
         share = held.share or (share_of(holding) if holding is not None else None)
         if share is not None:
             self._move(held.position, share, -1, building=held.report == self._reports[held.position])
         if share is None or share.placed is not None:
             self.topologies.remove(held.position, server_id)
             self._weigh_devices(held.position)
+        return Released(noted, share, image_props) if share is not None and places == (held.position,) else None
+
+    def restore(self, server_id: str, gone: Released, host: str) -> None:
+        """Undo a release, if the host has reported nothing since."""
+        held, share = gone.held, gone.share
+        position = self.positions_of[host][0] if held is None else held.position
+        if held is not None:
+            self._held[server_id] = held
+        self._move(position, share, 1, building=held is not None and held.report == self._reports[position])
+        if share.placed is not None:
+            self.topologies.place(position, server_id, share.placed)
+            self._weigh_devices(position)
+        self.place(server_id, position, gone.image_props)
 
     def share_of_server(self, server_id: str) -> Share:
         """What was subtracted for a server. Raises KeyError when nothing was."""
@@ -404,11 +431,7 @@ class Snapshot:
         found = Snapshot()
         for name, value in vars(self).items():
             vars(found)[name] = value.copy() if isinstance(value, list | dict | np.ndarray | Interned) else value
-        found.positions_of = {name: list(places) for name, places in self.positions_of.items()}
-        found._positions_lowered = {name: list(places) for name, places in self._positions_lowered.items()}
-        found._positions_of_node = {name: list(places) for name, places in self._positions_of_node.items()}
-        found.hosted = [dict(servers) for servers in self.hosted]
-        found.hosts_of = {server_id: set(places) for server_id, places in self.hosts_of.items()}
+        found.hosted = [servers.copy() for servers in self.hosted]
         found.topologies = self.topologies.copy()
         found._reported, found._with = {}, {}
         return found
@@ -426,9 +449,10 @@ class Snapshot:
         self.hosted.append({})
         self._reports.append(0)
         self.position_of[name] = position
-        self.positions_of.setdefault(name[0], []).append(position)
-        self._positions_lowered.setdefault(name[0].lower(), []).append(position)
-        self._positions_of_node.setdefault(name[1], []).append(position)
+        self.positions_of[name[0]] = (*self.positions_of.get(name[0], ()), position)
+        lowered = name[0].lower()
+        self._positions_lowered[lowered] = (*self._positions_lowered.get(lowered, ()), position)
+        self._positions_of_node[name[1]] = (*self._positions_of_node.get(name[1], ()), position)
         return position
 
     def _grow(self, room: int) -> None:
@@ -478,18 +502,19 @@ class Snapshot:
         for name in {*state.capacity, *state.used}:
             self._row(name)
         for name, row in self.row_of.items():
-            self._free[row, position] = state.capacity.get(name, 0) - state.used.get(name, 0)
+            self._free[row, position] = _left(state, name)
         stats = state.stats or {}
-        figures = self._figures[:, position]
-        figures[Figure.free_ram_mb] = _given(state.free_ram_mb, self._left(position, "MEMORY_MB"))
-        figures[Figure.free_disk_mb] = 1024 * _least(state, self._left(position, "DISK_GB"))
-        figures[Figure.vcpus_used] = _given(state.vcpus_used, state.used.get("VCPU", 0) + state.used.get("PCPU", 0))
         reported = _count(stats, "num_instances")
-        figures[Figure.num_instances] = servers if keeps_use else _given(reported, state.servers)
-        figures[Figure.num_io_ops] = _given(_count(stats, "io_workload"), 0)
-        figures[Figure.failed_builds] = _given(_count(stats, "failed_builds"), 0)
-        figures[Figure.vcpus_total] = _given(state.vcpus, _capacity_of_cpus(state))
-        figures[Figure.hypervisor_version] = state.hypervisor_version or 0
+        self._figures[:-1, position] = (  # in the order of Figure; the last, of devices, is written below
+            _given(state.free_ram_mb, _left(state, "MEMORY_MB")),
+            1024 * _least(state, _left(state, "DISK_GB")),
+            _given(state.vcpus_used, state.used.get("VCPU", 0) + state.used.get("PCPU", 0)),
+            servers if keeps_use else _given(reported, state.servers),
+            _given(_count(stats, "io_workload"), 0),
+            _given(_count(stats, "failed_builds"), 0),
+            _given(state.vcpus, _capacity_of_cpus(state)),
+            state.hypervisor_version or 0,
+        )
         self._cpu_ratio[position] = 1.0 if state.vcpus is None else state.cpu_allocation_ratio
         self.topologies.report(position, _topology_of(state))
         for key, found in list(self._reported.items()):
@@ -500,10 +525,6 @@ class Snapshot:
             self._set_hosted(position, state)
         self._weigh_devices(position)
         self._sign(position)
-
-    def _left(self, position: int, name: str) -> int:
-        row = self.row_of.get(name)
-        return 0 if row is None else int(self._free[row, position])
 
     def _set_hosted(self, position: int, state: HostState) -> None:
         named = {server.uuid for server in state.hosted}
@@ -536,6 +557,15 @@ def build(
     return found
 
 
+def _take_out(places: dict[str, tuple[int, ...]], name: str, position: int) -> None:
+    """Forget a position of a name."""
+    left = tuple(place for place in places.get(name, ()) if place != position)
+    if left:
+        places[name] = left
+    else:
+        places.pop(name, None)
+
+
 def known_props(image_props: Mapping[str, str]) -> frozenset[tuple[str, str]]:
     """An image's properties as the weigher compares them: those that Nova knows, as text."""
     return _known_props(tuple(image_props.items()))
@@ -564,6 +594,11 @@ def _topology_of(state: HostState) -> Topology:
         cpu_ratio=state.cpu_allocation_ratio,
         memory_ratio=state.ram_allocation_ratio,
     )
+
+
+def _left(state: HostState, name: str) -> int:
+    """What the host has left of a resource class by its own word."""
+    return state.capacity.get(name, 0) - state.used.get(name, 0)
 
 
 def _given(reported: int | None, otherwise: int) -> int:

@@ -7,20 +7,27 @@ or dropped. One of which nothing is heard for long is given up. So nothing count
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 
 from cell.scheduler import snapshot
+from cell.scheduler.snapshot import Released
 from cellcloud import errors
 from cellcloud.model import policy
 from cellcloud.model.change import AggregateChange, CellState, ChangeEntry, Holding, HostChange, PolicyVersion
 from cellcloud.model.decision import Basis
 from cellcloud.model.policy import Policy
 
+MOST_GONE = 20_000
 PENDING_SECONDS = 60.0  # longer than any claim takes to be made or refused
 
 
 class Gap(errors.Stale):
     """The change log does not go on where the view ends: the whole must be read again."""
+
+
+class Unlike(errors.Stale):
+    """What was believed earlier cannot be told from what is believed now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +58,15 @@ class View:
         self._pending: dict[str, Pending] = {}
         self._place: dict[str, tuple[int, int]] = {}
         self._batches: dict[int, _Batch] = {}
+        self._gone: dict[tuple[int, str], Released] = {}  # by change and server: what was given back lately
+
+    def copy(self) -> View:
+        """The same, to try things on: what changes in one does not in the other."""
+        made = copy(self)
+        made.snapshot = self.snapshot.copy()
+        made._pending, made._place = dict(self._pending), dict(self._place)
+        made._batches = {number: replace(batch, left=dict(batch.left)) for number, batch in self._batches.items()}
+        return made
 
     # ---- the log -----------------------------------------------------------------------------------------------
     def follow(self, entries: Iterable[ChangeEntry]) -> None:
@@ -68,7 +84,7 @@ class View:
         changes = entry.changes
         for server_id, _, number in changes.released:
             self.drop(server_id)
-            self.snapshot.release(server_id, changes.holdings[number])
+            self._keep((entry.sequence, server_id), self.snapshot.release(server_id, changes.holdings[number]))
         for server_id, host, number in changes.claimed:
             self._settle(server_id, host, changes.holdings[number])
         for server_id in changes.dropped:
@@ -83,6 +99,33 @@ class View:
                 self.policy = parsed(self.active)
             else:
                 self.shadow = role.after
+
+    def take_back(self, entry: ChangeEntry) -> None:
+        """Undo the entry that was taken in last. Raises Unlike for what cannot be undone to the last figure: a host
+        that is said to be otherwise counts anew what was under way on it."""
+        changes = entry.changes
+        if changes.hosts or changes.aggregates:
+            raise Unlike("The change log tells of more than claims.")
+        for server_id, _, number in changes.claimed:
+            self.snapshot.release(server_id, changes.holdings[number])
+        for server_id, host, _ in changes.released:
+            gone = self._gone.get((entry.sequence, server_id))
+            if gone is None:
+                raise Unlike("What a server held is not known any more.")
+            self.snapshot.restore(server_id, gone, host)
+        for role in changes.policies:
+            if role.role == "active":
+                self.active = role.before or PolicyVersion()
+                self.policy = parsed(self.active)
+            else:
+                self.shadow = role.before
+        self.sequence = entry.sequence - 1
+
+    def _keep(self, key: tuple[int, str], gone: Released | None) -> None:
+        if gone is not None:
+            if len(self._gone) >= MOST_GONE:
+                del self._gone[next(iter(self._gone))]
+            self._gone[key] = gone
 
     def _settle(self, server_id: str, host: str, holding: Holding) -> None:
         pending = self._pending.get(server_id)

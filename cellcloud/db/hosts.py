@@ -306,14 +306,19 @@ def _guessed_kinds(facts: HostFacts) -> tuple[tuple[str, str, str], ...]:
     return tuple((str(architecture), kind, "hvm") for kind in kinds) if architecture else ()
 
 
+_SEEN = (
+    *(hosts.c.host, hosts.c.queue, hosts.c.zone, hosts.c.id, hosts.c.enabled, hosts.c.trouble, hosts.c.generation),
+    sa.type_coerce(hosts.c.facts, sa.Text).label("facts"),
+)
+
+
 def list_states(connection: Connection, *, down_time: float | None = None) -> list[HostState]:
     """Every host as the scheduler sees it, with its use, in three queries.
 
     ``up`` is as the change log has it, or with a ``down_time`` as the clock says now.
     """
     up = hosts.c.up if down_time is None else _up(down_time)
-    columns = [sa.type_coerce(each, sa.Text).label("facts") if each is hosts.c.facts else each for each in hosts.c]
-    rows = connection.execute(sa.select(*columns, up.label("is_up")).order_by(hosts.c.host)).all()
+    rows = connection.execute(sa.select(*_SEEN, up.label("is_up")).order_by(hosts.c.host)).all()
     inventory: dict[str, dict[str, tuple[int, int, float]]] = {}
     used: dict[str, dict[str, int]] = {}
     for host, name, total, reserved, ratio, amount in connection.execute(_ALL_INVENTORIES):

@@ -130,6 +130,9 @@ def test_what_is_unknown_and_what_is_past(cell: Cell) -> None:
     with cell.database.write() as connection:
         changes.prune(connection, 0.0)
     (told,) = cell.service.explain(CONTEXT, server_id, None, 1)
+    assert not told.gap, "the scheduler still knows what it chose from"
+    cell.service.follower.forget()
+    (told,) = cell.service.explain(CONTEXT, server_id, None, 1)
     assert "no longer reaches back" in told.gap
     assert told.chosen
     with pytest.raises(errors.Conflict, match="no longer reaches back"):

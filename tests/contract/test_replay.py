@@ -14,7 +14,7 @@ from cell.conductor.ledger import LedgerService
 from cell.conductor.placing import Asked
 from cell.scheduler import replay
 from cell.scheduler.service import SchedulerService
-from cell.scheduler.view import View
+from cell.scheduler.view import Unlike, View
 from cellcloud import config, errors
 from cellcloud.context import RequestContext
 from cellcloud.db import changes, decisions, hosts
@@ -220,3 +220,59 @@ def test_a_log_that_does_not_reach_back_is_said(cell_database: Database) -> None
         changes.prune(connection, 0.0)
     with pytest.raises(errors.Conflict, match="no longer reaches back"):
         world_of(cell_database, oldest)
+
+
+def undone(database: Database, now: View, decision: Decision) -> View:
+    """The view that a decision was made from, by what its scheduler believes now."""
+    basis = decision.batch.answer.basis
+    with database.read() as connection:
+        entries = changes.list_after(connection, basis.sequence, 100_000).entries
+        found = decisions.list_batches(connection, [number for number, _ in basis.pending])
+    return replay.view_from(now.copy(), basis, entries, {one.answer.batch: one for one in found})
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_undoing_what_happened_since_gives_the_same_answer(cell_database: Database, seed: int) -> None:
+    churn = Churn(cell_database, seed)
+    for _ in range(15):
+        churn.turn()
+    for scheduler in churn.schedulers:
+        scheduler.follower.catch_up(CONTEXT)
+    calm = (churn.create, churn.create, churn.create, churn.delete, churn.set_policy)
+    for _ in range(40):
+        churn.chance.choice(calm)()
+    with cell_database.read() as connection:
+        newest = changes.get_newest(connection)
+    tried, beyond = 0, 0
+    for scheduler in churn.schedulers:
+        scheduler.follower.catch_up(CONTEXT)
+        with scheduler.follower.view(CONTEXT) as now:
+            assert now.sequence == newest
+            for decision in one_of_each_batch(churn.decisions()):
+                if not replay.is_of(now, decision.batch.answer.basis):
+                    continue
+                try:
+                    view = undone(cell_database, now, decision)
+                except Unlike:
+                    beyond += 1
+                    continue
+                assert replay.again(view, decision.batch) == decision.batch.answer
+                tried += 1
+            assert now.sequence == newest, "what was undone was undone in copies"
+    assert tried > 20
+    assert beyond, "the first turns tell of hosts, which cannot be undone"
+
+
+def test_nothing_is_undone_of_what_hosts_say(cell_database: Database) -> None:
+    churn = Churn(cell_database, 1)
+    churn.create()
+    decision = churn.decisions()[-1]
+    churn.change_host()
+    views = []
+    for scheduler in churn.schedulers:
+        scheduler.follower.catch_up(CONTEXT)
+        with scheduler.follower.view(CONTEXT) as now:
+            views += [now] if replay.is_of(now, decision.batch.answer.basis) else []
+    assert views
+    with pytest.raises(Unlike):
+        undone(cell_database, views[0], decision)

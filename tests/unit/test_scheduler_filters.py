@@ -299,7 +299,7 @@ CASES: list[tuple[str, Hosts, Mapping[str, Mapping[str, str]], Request, dict[str
         "ServerGroupAffinityFilter",
         {},
         {},
-        ask(group=PlacedGroup(policy="affinity", hosts=("b",))),
+        ask(group=PlacedGroup(policy="affinity", hosts=("b", "gone"))),
         {},
         dict.fromkeys("ac", "has no member of the server group, which is to stay together"),
     ),
@@ -328,7 +328,7 @@ CASES: list[tuple[str, Hosts, Mapping[str, Mapping[str, str]], Request, dict[str
         {},
         {},
         ask(),
-        {"filter_scheduler.isolated_hosts": ["a"], "filter_scheduler.isolated_images": ["j"]},
+        {"filter_scheduler.isolated_hosts": ["a", "gone"], "filter_scheduler.isolated_images": ["j"]},
         {"a": "is kept for isolated images"},
     ),
     (

@@ -95,7 +95,7 @@ def test_a_claim_is_taken_once_and_comes_back_whole() -> None:
     assert np.array_equal(here.free, before[0])
     assert [figures(here, place) for place in range(2)] == before[1]
     assert here.servers_with(("os_distro", "debian")).tolist() == [0, 0]
-    assert here.hosts_of.get("s", set()) == set()
+    assert here.hosts_of.get("s", ()) == ()
 
 
 def test_a_report_without_use_keeps_what_is_noted() -> None:
@@ -113,7 +113,7 @@ def test_a_report_without_use_keeps_what_is_noted() -> None:
 
 def test_servers_that_came_with_a_report_can_be_released() -> None:
     here = snapshot.build([host("a", used={"VCPU": 2}, servers=1, hosted=(HostedServer(uuid="old"),))])
-    assert here.hosts_of["old"] == {0}
+    assert here.hosts_of["old"] == (0,)
     here.release("old", HOLDING)
     assert row(here) == {"VCPU": 8, "MEMORY_MB": 9216, "DISK_GB": 110}
     assert here.hosted[0] == {}
@@ -201,9 +201,9 @@ def test_a_host_under_two_names_counts_once() -> None:
 
 def test_two_nodes_may_share_a_host() -> None:
     here = snapshot.build([host("a", node="n1"), host("a", node="n2"), host("b")])
-    assert here.positions_of["a"] == [0, 1]
-    assert here.positions_of_node("n2") == [1]
-    assert here.positions_like("A") == [0, 1]
+    assert here.positions_of["a"] == (0, 1)
+    assert here.positions_of_node("n2") == (1,)
+    assert here.positions_like("A") == (0, 1)
 
 
 def test_equal_hosts_share_a_signature_and_a_seed_shuffles_them() -> None:

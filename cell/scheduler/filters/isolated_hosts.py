@@ -26,7 +26,7 @@ class IsolatedHostsFilter:
         found = np.full(len(snapshot), _refuse(options, request.shape.image_id, isolated=False) is None)
         verdict = _refuse(options, request.shape.image_id, isolated=True) is None
         for host in options.isolated_hosts:
-            found[snapshot.positions_of.get(host, ())] = verdict
+            found[list(snapshot.positions_of.get(host, ()))] = verdict
         return found[places]
 
     def refuse_at(self, snapshot: Snapshot, position: int, request: Request, context: Context) -> Refusal | None:

@@ -28,7 +28,7 @@ class AffinityFilter:
             return np.ones(len(places), dtype=np.bool_)
         found = np.zeros(len(snapshot), dtype=np.bool_)
         for host in group.hosts:
-            found[snapshot.positions_of.get(host, ())] = True
+            found[list(snapshot.positions_of.get(host, ()))] = True
         return found[places]
 
     def refuse_at(self, snapshot: Snapshot, position: int, request: Request, context: Context) -> Refusal | None:
