@@ -7,11 +7,9 @@ in the order of their hosts.
 
 from __future__ import annotations
 
-import functools
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import msgspec
 import sqlalchemy as sa
@@ -34,7 +32,6 @@ _FIGURES = (
     .with_for_update()
 )
 _LOCKED = sa.select(sa.func.count()).select_from(_FIGURES.subquery())
-KINDS_AT_ONCE = 8  # different amounts in one UPDATE
 Amounts = tuple[tuple[str, int], ...]  # (resource class, amount) in the order of the classes
 
 
@@ -155,60 +152,56 @@ def _text(item: Wanted) -> str:
 
 
 def _add_all(connection: Connection, totals: Mapping[str, Mapping[str, int]]) -> bool:
-    """Add to what hosts give where it stays within capacity; False, half done, when it does not somewhere."""
+    """Add to what hosts give where it stays within capacity; False, half done, when it does not somewhere. What is
+    taken away is let pass."""
     hosts_of: dict[tuple[str, ...], dict[Amounts, list[str]]] = {}
     for host in sorted(totals):
         amounts = tuple(sorted((name, amount) for name, amount in totals[host].items() if amount))
         if amounts:
             names = tuple(name for name, _ in amounts)
             hosts_of.setdefault(names, {}).setdefault(amounts, []).append(host)
-    parts = [(names, some) for names, kinds in hosts_of.items() for some in _parts(list(kinds.items()))]
-    if len(totals) > 1 and (len(parts) > 1 or connection.dialect.name == "postgresql"):
+    if len(totals) > 1 and (len(hosts_of) > 1 or connection.dialect.name == "postgresql"):
         connection.execute(_LOCKED, {"hosts": sorted(totals)})  # where the UPDATE alone would lock in another order
-    for names, some in parts:
-        hosts = sorted(host for _, members in some for host in members)
-        given: dict[str, Any] = {"hosts": hosts}
-        for number, (amounts, members) in enumerate(some):
-            given[f"hosts_{number}"] = members
-            given |= {f"amount_{number}_{place}": amount for place, (_, amount) in enumerate(amounts)}
-        if connection.execute(_adding(names, len(some)), given).rowcount != len(names) * len(hosts):
+    for names, kinds in hosts_of.items():
+        statement, given = _adding(names, kinds, "?" if connection.dialect.name == "sqlite" else "%s")
+        rows = len(names) * sum(map(len, kinds.values()))
+        if connection.exec_driver_sql(statement, given).rowcount != rows:
             return False
     return True
+
+
+def _adding(names: tuple[str, ...], kinds: Mapping[Amounts, Sequence[str]], mark: str) -> tuple[str, tuple[str, ...]]:
+    """An UPDATE that adds amounts of these classes, as many for each kind of host, and its parameters. Written out
+    here: with hundreds of names SQLAlchemy takes longer to write it than the database to do it."""
+
+    def marks(count: int) -> str:
+        return ", ".join([mark] * count)
+
+    *others, (most, _) = sorted(kinds.items(), key=lambda kind: len(kind[1]))
+    written = [f"WHEN host IN ({marks(len(hosts))}) THEN {_amount(amounts, mark)}" for amounts, hosts in others]
+    given = [value for amounts, hosts in others for value in (*hosts, *names[1:])] + list(names[1:])
+    amount = f"CASE {' '.join(written)} ELSE {_amount(most, mark)} END" if others else _amount(most, mark)
+    hosts = sorted(host for members in kinds.values() for host in members)
+    statement = (
+        f"UPDATE inventories SET used = used + {amount} "  # noqa: S608 -- of marks and whole numbers
+        f"WHERE host IN ({marks(len(hosts))}) AND resource_class IN ({marks(len(names))})"
+    )
+    if all(number < 0 for amounts in kinds for _, number in amounts):
+        return statement, (*given, *hosts, *names)
+    return f"{statement} AND used + {amount} <= capacity", (*given, *hosts, *names, *given)
+
+
+def _amount(amounts: Amounts, mark: str) -> str:
+    """The amount of the row's class; the first class is the one that is left over."""
+    (_, first), *rest = amounts
+    whens = " ".join(f"WHEN {mark} THEN {number:d}" for _, number in rest)
+    return f"CASE resource_class {whens} ELSE {first:d} END" if rest else f"{first:d}"
 
 
 def _lock(connection: Connection, hosts: Iterable[str]) -> dict[tuple[str, str], tuple[int, int]]:
     """(host, resource class) -> (capacity, used), the hosts' rows locked in their order."""
     rows = connection.execute(_FIGURES, {"hosts": sorted(hosts)})
     return {(row.host, row.resource_class): (row.capacity, row.used) for row in rows}
-
-
-def _parts(kinds: list[tuple[Amounts, list[str]]]) -> list[list[tuple[Amounts, list[str]]]]:
-    return [kinds[first : first + KINDS_AT_ONCE] for first in range(0, len(kinds), KINDS_AT_ONCE)]
-
-
-@functools.cache
-def _adding(names: tuple[str, ...], kinds: int) -> sa.Update:
-    """Adds amounts of these classes, of so many kinds of hosts. What is taken away is let pass."""
-    table = inventories.c
-
-    def amounts(number: int) -> sa.ColumnElement[int]:
-        given = [sa.bindparam(f"amount_{number}_{place}", type_=sa.BigInteger) for place in range(len(names))]
-        whens = dict(zip(names[1:], given[1:], strict=True))
-        return sa.case(whens, value=table.resource_class, else_=given[0]) if whens else given[0]
-
-    amount = amounts(0)
-    if kinds > 1:
-        rest = [(table.host.in_(sa.bindparam(f"hosts_{n}", expanding=True)), amounts(n)) for n in range(1, kinds)]
-        amount = sa.case(*rest, else_=amount)
-    return (
-        sa.update(inventories)
-        .where(
-            table.host.in_(sa.bindparam("hosts", expanding=True)),
-            table.resource_class.in_(names),
-            sa.or_(table.used + amount <= table.capacity, amount < 0),
-        )
-        .values(used=table.used + amount)
-    )
 
 
 def _conflict(
