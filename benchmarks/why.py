@@ -1,0 +1,106 @@
+"""What it takes to say why: explaining a past decision, replaying it, and asking what would fit, at 10,000 hosts.
+
+A scheduler and a conductor's ledger in one process, over an in-process queue and SQLite; the cell has had some thousand
+servers placed. Asked of the scheduler that decided ("recent": it undoes what came since), and of another one ("past":
+it walks back from the cell's records).
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import ExitStack, closing
+from dataclasses import replace
+from pathlib import Path
+
+from benchmarks.claims import Stream, be_service, fill
+from benchmarks.figures import Figure, report
+from cell.conductor import placing
+from cell.conductor.ledger import LedgerService
+from cell.scheduler.service import SchedulerService
+from cellcloud import config
+from cellcloud.context import service_context
+from cellcloud.db.engine import Database
+from cellcloud.model.decision import shape_of
+from cellcloud.rpc.ledger import Ledger
+from cellcloud.rpc.transport import Transport
+
+CELL = "bench"
+BUDGET = 600.0
+
+
+def milliseconds(ask: Callable[[], object], count: int) -> list[float]:
+    """Each question's time."""
+    found = []
+    for _ in range(count):
+        began = time.perf_counter()
+        ask()
+        found.append((time.perf_counter() - began) * 1000)
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", action="store_true", help="one JSON object a line")
+    parser.add_argument("--hosts", type=int, default=10_000)
+    parser.add_argument("--servers", type=int, default=5_000, help="placed before")
+    parser.add_argument("--repeats", type=int, default=15)
+    given = parser.parse_args()
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="cellcloud-bench-")))
+        database = stack.enter_context(closing(Database(f"sqlite:///{folder}/cell.db")))
+        fill(database, given.hosts, vcpus=64)
+        transport = Transport(CELL, "kombu+memory://")
+        stack.callback(transport.serve(Ledger, LedgerService(database), server="ledger", threads=4).stop)
+        options = replace(config.load(), cell=replace(config.load().cell, name=CELL))
+        one, other = (SchedulerService(options, transport) for _ in range(2))
+        be_service()
+        began = time.perf_counter()
+        one.follower.catch_up(service_context(BUDGET))
+        ready = time.perf_counter() - began
+        stream, servers = Stream(1), []
+        while len(servers) < given.servers:
+            asked = stream.batch(min(256, given.servers - len(servers)))
+            servers += list(placing.place(database, one, service_context(BUDGET), asked, store=placing.hold(3600.0)))
+            one.follower.catch_up(service_context(BUDGET))
+        context = service_context(BUDGET)
+        early, late = servers[given.servers // 2], servers[-1]
+        decision = one.explain(context, late, None, 5)[0].decision
+        shape = shape_of(stream.request(1)[0].spec)
+        reference = sorted(milliseconds(lambda: one.plan_fits(context, shape, 1), given.repeats))[given.repeats // 2]
+        cases = {
+            "why, recent, the last server": lambda: one.explain(context, late, None, 5),
+            "why, recent, half of all ago": lambda: one.explain(context, early, None, 5),
+            "why-not, recent": lambda: one.explain(context, late, "host-000007", 0),
+            "replay, recent": lambda: one.replay(context, decision, None),
+            "plan fits, 1,000 servers": lambda: one.plan_fits(context, shape, 1000),
+            "why, past": lambda: other.explain(context, late, None, 5),
+        }
+        figures = [
+            Figure(
+                name=name,
+                unit="ms",
+                readings=milliseconds(ask, given.repeats if "past" not in name else 3),
+                reference="plan fits of one server, ms",
+                reference_reading=reference,
+                detail=f"{given.hosts} hosts, {given.servers} servers",
+            )
+            for name, ask in cases.items()
+        ]
+        figures.append(
+            Figure(
+                name="a scheduler's loading of the cell",
+                unit="ms",
+                readings=[ready * 1000],
+                reference="plan fits of one server, ms",
+                reference_reading=reference,
+                detail=f"{given.hosts} hosts, SQLite",
+            )
+        )
+    report(figures, as_json=given.json)
+
+
+if __name__ == "__main__":
+    main()
