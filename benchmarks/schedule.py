@@ -30,6 +30,10 @@ from cellcloud import fastsched
 ALTERNATES = 2
 BYTES_SCANNED = 66
 """A host's bytes that a scan reads: signature bits, 3 resources and 7 weigh columns of 4 bytes, most of them twice."""
+SHOWN = (
+    *("p50_us", "p99_us", "per_s", "reference_per_s", "ratio"),
+    *("bytes_per_host", "buffers_kib", "ns_per_host", "exponent"),
+)
 CHECKED = 25
 """Decisions of each case that are compared with the reference's."""
 
@@ -49,6 +53,7 @@ class Line:
     reference_per_s: float | None = None
     ratio: float | None = None
     bytes_per_host: float | None = None
+    buffers_kib: int | None = None
     ns_per_host: float | None = None
     bound: str = ""
     exponent: float | None = None
@@ -171,7 +176,7 @@ def decisions(case: str, hosts: int, util: int, given: argparse.Namespace) -> Li
     bench.run(stream, 2 * size, single=False)
     _seconds, times = bench.run(stream, size, single=True)
     rates = [size / bench.run(stream, size, single=False)[0] for _ in range(given.repeats)]
-    held = bench.index.nbytes / hosts
+    held, buffers = bench.index.nbytes, bench.index.buffers
     single = np.array(times) - clock_cost()
     compared = max(3, min(CHECKED, 2_000_000 // hosts))
     theirs = bench.refer(stream, compared)
@@ -187,7 +192,8 @@ def decisions(case: str, hosts: int, util: int, given: argparse.Namespace) -> Li
         highest_per_s=round(max(rates)),
         reference_per_s=round(theirs, 1),
         ratio=round(rate / theirs, 1),
-        bytes_per_host=round(held, 1),
+        bytes_per_host=round((held - buffers) / hosts, 1),
+        buffers_kib=round(buffers / 1024),
         bound="log and seeds: about 1 KB, at L2 speed 0.01 us",
         repeats=given.repeats,
     )
@@ -283,7 +289,7 @@ def show(line: Line, where: dict[str, str], *, as_json: bool) -> None:
         print(json.dumps(values | where), flush=True)
         return
     cells = [f"{line.case:<20} {line.hosts:>9,} {line.util:>3} %"]
-    for name in ("p50_us", "p99_us", "per_s", "reference_per_s", "ratio", "bytes_per_host", "ns_per_host", "exponent"):
+    for name in SHOWN:
         value = values[name]
         cells.append(f"{'' if value is None else format(value, ','):>12}")
     spread = "" if line.lowest_per_s is None else f"{line.lowest_per_s:,} to {line.highest_per_s:,} x{line.repeats}"
@@ -309,7 +315,7 @@ def main() -> None:
             print(f"{name}: {text}")
         print(
             f"{'case':<20} {'hosts':>9} {'util':>5} {'p50 us':>12} {'p99 us':>12} {'per s':>12} {'reference/s':>12}"
-            f" {'ratio':>12} {'bytes/host':>12} {'ns/host':>12} {'exponent':>12} spread of per s"
+            f" {'ratio':>12} {'bytes/host':>12} {'buffers KiB':>12} {'ns/host':>12} {'exponent':>12} spread of per s"
         )
     middle: list[Line] = []
     for hosts in given.hosts:

@@ -151,10 +151,11 @@ cdef class _Class:
     cdef int32_t seed[SEEDS]
 
     cdef size_t nbytes(self) noexcept:
-        return (
-            sizeof(int32_t) * (self.tariff.shape[0] + self.eras.size)
-            + sizeof(double) * (self.factors.size + self.bound.shape[0] + self.node_era.shape[0])
-        )
+        return self.buffers() + sizeof(double) * (self.bound.shape[0] + self.node_era.shape[0])
+
+    cdef size_t buffers(self) noexcept:
+        """What of it does not grow with the hosts."""
+        return sizeof(int32_t) * (self.tariff.shape[0] + self.eras.size) + sizeof(double) * self.factors.size
 
 
 include "_fastsched_rows.pxi"
@@ -208,6 +209,19 @@ cdef class Index:
         total += sum(words.nbytes for words in self.words.values())
         total += sum(one.nbytes for table in self.tables.values() for one in table)
         return total + self.rows.nbytes()
+
+    @property
+    def buffers(self):
+        """Of ``nbytes`` what does not grow with the hosts: the log up to its longest, and each class's history."""
+        cdef _Class cls
+        cdef size_t total = 0
+        if self.wide is not None:
+            return 0
+        for cls in self.classes:
+            if cls is not None:
+                total += cls.buffers()
+        total += sum(one.nbytes for table in self.tables.values() for one in table)
+        return total + self.rows.buffers()
 
     def load(self, signature, free, raw):
         kinds = whole(signature, "signature", (None,), lowest=0, highest=LARGEST_SIGNATURE)

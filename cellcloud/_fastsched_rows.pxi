@@ -93,6 +93,12 @@ cdef class _Rows:
             + self.first.shape[0] + self.log_row.shape[0] + self.log_span.shape[0] + 2 * self.hidden.shape[0]
         )
 
+    cdef size_t buffers(self):
+        """What of it is the log's."""
+        return sizeof(int32_t) * (
+            self.ring // GROUP * self.width + self.log_row.shape[0] + self.log_span.shape[0]
+        )
+
     cdef inline Py_ssize_t at(self, Py_ssize_t group, Py_ssize_t column) noexcept nogil:
         return group * self.width + column * GROUP
 

@@ -19,51 +19,69 @@ cdef _Class _shadow(_Rows rows, _Class cls):
 
 
 cdef bint _span(_Rows rows, _Class cls, int32_t *low, int32_t *high) noexcept nogil:
-    """The extremes of all rows that fit and are not hidden. Returns whether there are any."""
-    cdef int32_t mask[GROUP]
-    cdef int32_t value, beyond
-    cdef Py_ssize_t group, lane, column, base
+    """The extremes of all rows that fit and are not hidden. Returns whether there are any.
+
+    Groups whose own extremes lie within those found are passed over: nothing in them can be beyond.
+    """
+    cdef int32_t beyond[FAN]
+    cdef int32_t top, bottom
+    cdef Py_ssize_t node, child, column, base, highs, lows
     cdef bint some = False
     for column in range(rows.columns):
         low[column], high[column] = UNKNOWN, NONE
-    for group in range(rows.groups):
-        if not _mask(rows, cls, group, mask):
-            continue
-        _unhide(rows, group, mask)
+    for node in range((rows.groups + FAN - 1) // FAN):
+        for child in range(FAN):
+            beyond[child] = not some
+        base = node * rows.summed * FAN
         for column in range(rows.columns):
             if not cls.weighed[column]:
                 continue
-            base, beyond = rows.at(group, 1 + rows.resources + column), NONE
-            for lane in range(GROUP):
-                value = rows.values[base + lane]
-                if value > beyond:
-                    beyond = value
-            if beyond > high[column]:
-                beyond = NONE
-                for lane in range(GROUP):
-                    value = (rows.values[base + lane] & mask[lane]) | (<int32_t>NONE & ~mask[lane])
-                    if value > beyond:
-                        beyond = value
-                high[column] = max(high[column], beyond)
-            if cls.floors[column]:
-                continue
-            beyond = UNKNOWN
-            for lane in range(GROUP):
-                value = rows.values[base + lane]
-                if value < beyond:
-                    beyond = value
-            if beyond < low[column]:
-                beyond = UNKNOWN
-                for lane in range(GROUP):
-                    value = (rows.values[base + lane] & mask[lane]) | (<int32_t>UNKNOWN & ~mask[lane])
-                    if value < beyond:
-                        beyond = value
-                low[column] = min(low[column], beyond)
-        some = True
+            highs = base + (2 + rows.resources + column) * FAN
+            top = high[column]
+            for child in range(FAN):
+                beyond[child] |= rows.summary[highs + child] > top
+            if not cls.floors[column]:
+                lows = highs + rows.columns * FAN
+                bottom = low[column]
+                for child in range(FAN):
+                    beyond[child] |= rows.summary[lows + child] < bottom
+        for child in range(min(FAN, rows.groups - node * FAN)):
+            if beyond[child] and _span_group(rows, cls, node * FAN + child, low, high):
+                some = True
     for column in range(rows.columns):
         if cls.floors[column]:
             low[column], high[column] = 0, max(0, high[column])
     return some
+
+
+cdef bint _span_group(_Rows rows, _Class cls, Py_ssize_t group, int32_t *low, int32_t *high) noexcept nogil:
+    """Widen the extremes by the rows of a group. Returns whether any of them fits."""
+    cdef int32_t mask[GROUP]
+    cdef int32_t value, beyond
+    cdef Py_ssize_t lane, column, base, highs
+    if not _mask(rows, cls, group, mask):
+        return False
+    _unhide(rows, group, mask)
+    for column in range(rows.columns):
+        if not cls.weighed[column]:
+            continue
+        base = rows.at(group, 1 + rows.resources + column)
+        highs = (group // FAN * rows.summed + 2 + rows.resources + column) * FAN + group % FAN
+        if rows.summary[highs] > high[column]:
+            beyond = NONE
+            for lane in range(GROUP):
+                value = (rows.values[base + lane] & mask[lane]) | (<int32_t>NONE & ~mask[lane])
+                if value > beyond:
+                    beyond = value
+            high[column] = max(high[column], beyond)
+        if not cls.floors[column] and rows.summary[highs + rows.columns * FAN] < low[column]:
+            beyond = UNKNOWN
+            for lane in range(GROUP):
+                value = (rows.values[base + lane] & mask[lane]) | (<int32_t>UNKNOWN & ~mask[lane])
+                if value < beyond:
+                    beyond = value
+            low[column] = min(low[column], beyond)
+    return True
 
 
 cdef inline void _unhide(_Rows rows, Py_ssize_t group, int32_t *mask) noexcept nogil:
