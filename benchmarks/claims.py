@@ -55,7 +55,7 @@ from tests.daemons import running_broker, running_database
 
 CELL = "bench"
 KINDS = ("mariadb", "postgresql", "sqlite")
-BATCH = 256  # servers in one question, where throughput is measured
+BATCH = placing.TOGETHER  # servers in one question, where throughput is measured
 MEAN_BATCH = 3.8
 BUDGET = 600.0
 Json = dict[str, Any]
