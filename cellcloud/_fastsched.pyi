@@ -4,9 +4,6 @@ import numpy as np
 import numpy.typing as npt
 
 def level() -> int: ...
-def fitting(
-    free: npt.NDArray[np.int64], need: npt.NDArray[np.int64], allowed: npt.NDArray[np.uint8]
-) -> npt.NDArray[np.int64]: ...
 
 class Index:
     def __init__(self, resources: int, floors: Sequence[bool]) -> None: ...

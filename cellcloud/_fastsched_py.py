@@ -18,7 +18,6 @@ import numpy.typing as npt
 
 Column = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
-Mask = npt.NDArray[np.uint8]
 
 EXACT = 2**53
 """Beyond this a float64 no longer holds every whole number: such amounts are refused."""
@@ -26,17 +25,6 @@ LARGEST_MULTIPLIER = 1e30
 LARGEST_SIGNATURE = 2**20 - 1
 MOST_COLUMNS = 32
 MOST_TIMES = 2**20
-
-
-def fitting(free: npt.NDArray[np.int64], need: Column, allowed: Mask) -> Column:
-    """Indices of hosts that have room.
-
-    ``free`` is (classes, hosts), ``need`` (classes,), ``allowed`` (hosts,) with 0 for hosts a filter refused.
-    """
-    fits = allowed != 0
-    for row, amount in zip(free, need, strict=True):
-        fits &= row >= amount
-    return np.flatnonzero(fits).astype(np.int64)
 
 
 @dataclass(slots=True)

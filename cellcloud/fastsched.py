@@ -29,11 +29,11 @@ def _load() -> tuple[object, str]:
 
 
 if TYPE_CHECKING or os.environ.get("CELLCLOUD_PURE_PYTHON") == "1":
-    from cellcloud._fastsched_py import Index, fitting
+    from cellcloud._fastsched_py import Index
 
     KERNEL = "python"
 else:
     _kernel, KERNEL = _load()
-    Index, fitting = _kernel.Index, _kernel.fitting
+    Index = _kernel.Index
 
-__all__ = ["KERNEL", "Index", "fitting"]
+__all__ = ["KERNEL", "Index"]
