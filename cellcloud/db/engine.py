@@ -33,6 +33,10 @@ R = TypeVar("R")
 
 
 BEGUN = "begun"  # in what is known of a connection: it has a transaction to commit
+_ONE_STATE = ("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ", "START TRANSACTION WITH CONSISTENT SNAPSHOT")
+STEADY = {"mysql": _ONE_STATE, "mariadb": _ONE_STATE, "postgresql": ("BEGIN ISOLATION LEVEL REPEATABLE READ",)}
+"""By dialect: how a transaction begins whose queries all see one state. Not by the connection's isolation level: set
+back, it would leave the connection without autocommit."""
 
 
 class UtcDateTime(sa.types.TypeDecorator[dt.datetime]):
@@ -141,9 +145,12 @@ def _begin_sqlite(connection: Connection) -> None:
 def _begin_on_server(connection: Connection) -> None:
     """Read committed gives each statement a view of its own, so what only reads needs no transaction: one message to
     the server a statement, and none to begin or end."""
-    if not connection.get_execution_options().get("readonly", False):
-        connection.info[BEGUN] = True
-        connection.exec_driver_sql("BEGIN")
+    options = connection.get_execution_options()
+    if options.get("readonly", False) and not options.get("steady", False):
+        return
+    connection.info[BEGUN] = True
+    for statement in STEADY[connection.dialect.name] if options.get("steady", False) else ("BEGIN",):
+        connection.exec_driver_sql(statement)
 
 
 def _set_up_postgresql(raw: Any, _record: Any) -> None:
@@ -198,8 +205,7 @@ class Database:
         if self.dialect == "sqlite" and parsed.database:
             self._queue = _WRITERS.setdefault(str(Path(parsed.database).resolve()), threading.RLock())
         self._reader = self.engine.execution_options(readonly=True)
-        steady = {} if self.dialect == "sqlite" else {"isolation_level": "REPEATABLE READ"}
-        self._steady_reader = self.engine.execution_options(readonly=True, **steady)
+        self._steady_reader = self.engine.execution_options(readonly=True, steady=True)
 
     @contextmanager
     def write(self) -> Iterator[Connection]:

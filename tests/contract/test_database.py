@@ -244,3 +244,29 @@ def test_an_unreachable_database_is_said_to_be_so() -> None:
         with pytest.raises(errors.Unreachable), database.read():
             pass
         database.close()
+
+
+def test_reading_as_one_sees_one_state_and_leaves_nothing_behind(cell_database: Database, database_url: str) -> None:
+    reader = Database(database_url, pool_size=1)
+    state = "SELECT @@in_transaction" if reader.dialect in ("mysql", "mariadb") else "SELECT 0"
+
+    def count(connection: sa.Connection) -> int:
+        return len(hosts.list_states(connection))
+
+    with reader.read_as_one() as connection:
+        assert count(connection) == 0
+        with cell_database.write() as writing:
+            hosts.report(writing, [make_report("h1")])
+        assert count(connection) == 0
+    with reader.read() as connection:
+        assert count(connection) == 1
+        assert connection.exec_driver_sql(state).scalar() == 0
+    with cell_database.write() as writing:
+        hosts.report(writing, [make_report("h2")])
+    with reader.read() as connection:
+        assert count(connection) == 2
+    with reader.write() as connection:
+        hosts.report(connection, [make_report("h3")])
+    with cell_database.read() as connection:
+        assert count(connection) == 3
+    reader.close()
