@@ -57,6 +57,21 @@ def test_accepted_servers_are_placed_and_the_index_says_where(world: World) -> N
     assert world.used() == 3
 
 
+def test_what_was_just_accepted_is_carried_as_it_was_written(world: World) -> None:
+    ids = world.accept(4)
+    with world.database.read() as connection:
+        written = [found for one in ids if (found := intents.find_intent(connection, one, IntentKind.CREATE))]
+    world.delete(ids[0])  # before anybody has carried it: what is written decides, not what is carried
+    deliverer = world.new_deliverer()
+    deliverer.carry(written)
+    deliverer.carry(written)
+    assert deliverer.wait_idle(20.0)
+    world.assert_started_once(ids[1:])
+    assert world.unfinished() == []
+    assert world.used() == 3
+    assert not world.cell("east").held() + world.cell("west").held()
+
+
 def test_many_servers_share_one_message(world: World) -> None:
     ids = world.accept(60)
     world.deliver()

@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import logging
 import threading
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import Protocol
 
@@ -61,17 +61,20 @@ class Deliverer:
     def carry(self, written: Iterable[Intent]) -> None:
         """Take up intents that were just committed. Each step in the database asks for the state it counts on."""
         fresh = {intent.id: intent for intent in written}
-        with self._changed:
-            self._fresh.update(fresh)
-        self.deliver(fresh)
+        self._take_up(fresh, fresh)
 
     def deliver(self, intent_ids: Iterable[str]) -> None:
         """Take intents up, except those at work already."""
+        self._take_up(intent_ids, {})
+
+    def _take_up(self, intent_ids: Iterable[str], fresh: Mapping[str, Intent]) -> None:
         for intent_id in intent_ids:
             with self._changed:
                 if intent_id in self._busy:
                     continue
                 self._busy.add(intent_id)
+                if intent_id in fresh:
+                    self._fresh[intent_id] = fresh[intent_id]
             self._inbox.put(intent_id)
 
     def wait_idle(self, seconds: float) -> bool:
