@@ -29,16 +29,17 @@ def fault_of(state: HostState) -> str | None:
 
 def _is_plainly_sound(state: HostState) -> bool:
     """Whether every amount is what nearly all are: nothing, or a whole number from 0 on."""
-    amounts = (
-        *(state.servers, state.vcpus, state.vcpus_used, state.memory_mb, state.memory_mb_used, state.local_gb),
-        *(state.local_gb_used, state.hypervisor_version, state.free_ram_mb, state.free_disk_gb),
-        *(state.disk_available_least, *state.capacity.values(), *state.used.values()),
+    maybe = (
+        *(state.vcpus, state.vcpus_used, state.memory_mb, state.memory_mb_used, state.local_gb, state.local_gb_used),
+        *(state.hypervisor_version, state.free_ram_mb, state.free_disk_gb, state.disk_available_least),
     )
-    return all(amount is None or (type(amount) is int and 0 <= amount <= MOST) for amount in amounts)
+    told = (amount for amount in maybe if amount is not None)
+    amounts = (state.servers, *state.capacity.values(), *state.used.values(), *told)
+    return all(type(amount) is int and 0 <= amount <= MOST for amount in amounts)
 
 
 def _fault_of_amounts(state: HostState) -> str | None:
-    if _is_plainly_sound(state) and state.servers is not None:
+    if _is_plainly_sound(state):
         return None
     if not _whole(state.servers, least=0):
         return f"has {state.servers!r} servers, which cannot be"

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from cell.scheduler import request, snapshot
@@ -244,6 +244,8 @@ FIELDS = [
 
 
 @settings(deadline=None, max_examples=300)
+@example(values={}, capacity={"VCPU": None}, stats={})
+@example(values={"vcpus": False}, capacity={}, stats={})
 @given(
     st.dictionaries(st.sampled_from(FIELDS), WEIRD, max_size=4),
     st.dictionaries(st.sampled_from(["VCPU", "MEMORY_MB", "DISK_GB", "CUSTOM_X"]), WEIRD, max_size=4),
