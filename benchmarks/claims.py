@@ -50,7 +50,7 @@ from cellcloud.rpc.ledger import Ledger
 from cellcloud.rpc.scheduler import Scheduler
 from cellcloud.rpc.transport import Transport, unique_name
 from cellcloud.up.databases import DatabaseServer, MariaDb, PostgreSql
-from cellcloud.up.supervisor import GC_ALLOCATIONS
+from cellcloud.up.supervisor import look_seldom_for_garbage
 from tests.daemons import running_broker, running_database
 
 CELL = "bench"
@@ -129,16 +129,9 @@ def fill(database: Database, count: int, *, vcpus: int) -> None:
 
 
 # ---- processes -------------------------------------------------------------------------------------------------------
-def be_service() -> None:
-    """Look for garbage as seldom as a service of a cloud does."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(GC_ALLOCATIONS, 20, 20)
-
-
 def be_scheduler(broker: str) -> None:
     """A scheduler until stdin ends."""
-    be_service()
+    look_seldom_for_garbage()  # as a service of a cloud does
     options = config.load()
     options = replace(options, cell=replace(options.cell, name=CELL, report_interval=3600.0))
     service = SchedulerService(options, Transport(CELL, broker))
@@ -150,7 +143,7 @@ def be_scheduler(broker: str) -> None:
 
 def be_conductor(broker: str, url: str, seed: int, *, held: bool) -> None:
     """A conductor that claims as each line of stdin says, and answers with a line."""
-    be_service()
+    look_seldom_for_garbage()  # as a service of a cloud does
     database = Database(url)
     transport = Transport(CELL, broker)
     server = transport.serve(Ledger, LedgerService(database), server=unique_name("bench"), threads=4)

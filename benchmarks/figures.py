@@ -7,7 +7,8 @@ import json
 import os
 import platform
 import statistics
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,6 +57,16 @@ class Figure:
             "ratio": round(median / self.reference_reading, 4) if self.reference_reading else None,
             "detail": self.detail,
         }
+
+
+def milliseconds(ask: Callable[[], object], count: int) -> list[float]:
+    """How long each of so many calls takes."""
+    found = []
+    for _ in range(count):
+        began = time.perf_counter()
+        ask()
+        found.append((time.perf_counter() - began) * 1000)
+    return found
 
 
 def report(figures: Sequence[Figure], *, as_json: bool) -> None:

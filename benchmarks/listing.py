@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import time
+from collections.abc import Callable
 
 from benchmarks.clouds import Client, running_cloud
-from benchmarks.figures import Figure, report
+from benchmarks.figures import Figure, milliseconds, report
 
 
-def milliseconds(client: Client, path: str, count: int) -> list[float]:
-    """Each request's time, until its answer's last byte."""
-    found = []
-    for _ in range(count):
-        began = time.perf_counter()
+def fetch(client: Client, path: str) -> Callable[[], None]:
+    """A GET until its answer's last byte."""
+
+    def ask() -> None:
         status, _body, _headers = client.fetch("GET", path)
-        found.append((time.perf_counter() - began) * 1000)
         assert status == 200, path
-    return found
+
+    return ask
 
 
 def main() -> None:
@@ -32,10 +31,10 @@ def main() -> None:
             client.create(cloud, "listed", 100)
         client.wait_active(given.servers, seconds=300)
         first = client.ask("GET", "/v2.1/servers?limit=1")[1]["servers"][0]["id"]
-        milliseconds(client, f"/v2.1/servers/{first}", 50)
-        nothing = milliseconds(client, "/v2.1/", 200)
-        one = milliseconds(client, f"/v2.1/servers/{first}", 200)
-        many = milliseconds(client, f"/v2.1/servers/detail?limit={given.servers}", 15)
+        milliseconds(fetch(client, f"/v2.1/servers/{first}"), 50)
+        nothing = milliseconds(fetch(client, "/v2.1/"), 200)
+        one = milliseconds(fetch(client, f"/v2.1/servers/{first}"), 200)
+        many = milliseconds(fetch(client, f"/v2.1/servers/detail?limit={given.servers}"), 15)
     reference = statistics.median(nothing)
     report(
         [

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from cell.scheduler.facts import text_of
 from cell.scheduler.snapshot import Codes, Figure, Snapshot
 from cellcloud.model.host import HostState
 
@@ -33,7 +34,7 @@ _REPORTED: Mapping[str, Callable[[HostState], Any]] = {
     "host_ip": lambda state: state.host_ip,
     "hypervisor_type": lambda state: state.hypervisor_type,
     "hypervisor_version": lambda state: state.hypervisor_version,
-    "cpu_info": lambda state: json.dumps(state.cpu_info, sort_keys=True),
+    "cpu_info": lambda state: text_of(state.cpu_info),
     "supported_instances": lambda state: [list(one) for one in state.supported_instances],
     "total_usable_ram_mb": lambda state: state.memory_mb or state.capacity.get("MEMORY_MB", 0),
     "total_usable_disk_gb": lambda state: state.local_gb or state.capacity.get("DISK_GB", 0),

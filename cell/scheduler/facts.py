@@ -83,9 +83,13 @@ NOWHERE = Facts(
 
 
 @lru_cache(maxsize=1024)
-def _text_of(value: bytes) -> str:
-    """A JSON value with sorted keys, as Nova writes it."""
+def _written(value: bytes) -> str:
     return json.dumps(msgspec.json.decode(value), sort_keys=True)
+
+
+def text_of(value: Mapping[str, object]) -> str:
+    """JSON text with sorted keys, as Nova writes it; hosts of one kind say the same."""
+    return _written(msgspec.json.encode(value, order="sorted"))
 
 
 def facts_of(state: HostState, aggregates: Iterable[Aggregate]) -> Facts:
@@ -99,7 +103,7 @@ def facts_of(state: HostState, aggregates: Iterable[Aggregate]) -> Facts:
         classes=frozenset(name for name, amount in state.capacity.items() if amount > 0),
         hypervisor_type=state.hypervisor_type,
         hypervisor_version=state.hypervisor_version,
-        cpu_info=_text_of(msgspec.json.encode(state.cpu_info, order="sorted")) if state.cpu_info else "",
+        cpu_info=text_of(state.cpu_info) if state.cpu_info else "",
         supported_instances=tuple(tuple(one) for one in state.supported_instances),
         metrics=frozenset(metric.name for metric in state.metrics),
         aggregates=tuple((one.uuid or str(one.id), tuple(one.metadata.items())) for one in aggregates),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from operator import attrgetter
 
 from cellcloud.model.host import HostState
 from cellcloud.model.numa import Topology
@@ -13,6 +14,7 @@ MOST = 1 << 42
 RATIOS = ("cpu_allocation_ratio", "ram_allocation_ratio", "disk_allocation_ratio")
 AMOUNTS = ("vcpus", "vcpus_used", "memory_mb", "memory_mb_used", "local_gb", "local_gb_used", "hypervisor_version")
 BALANCES = ("free_ram_mb", "free_disk_gb", "disk_available_least")
+_AMOUNTS_OF = attrgetter(*AMOUNTS, *BALANCES)
 COUNTS = ("num_instances", "io_workload", "failed_builds")
 
 
@@ -27,20 +29,11 @@ def fault_of(state: HostState) -> str | None:
     return _fault_of_amounts(state) or _fault_of_details(state)
 
 
-def _is_plainly_sound(state: HostState) -> bool:
-    """Whether every amount is what nearly all are: nothing, or a whole number from 0 on."""
-    maybe = (
-        *(state.vcpus, state.vcpus_used, state.memory_mb, state.memory_mb_used, state.local_gb, state.local_gb_used),
-        *(state.hypervisor_version, state.free_ram_mb, state.free_disk_gb, state.disk_available_least),
-    )
-    told = (amount for amount in maybe if amount is not None)
-    amounts = (state.servers, *state.capacity.values(), *state.used.values(), *told)
-    return all(type(amount) is int and 0 <= amount <= MOST for amount in amounts)
-
-
 def _fault_of_amounts(state: HostState) -> str | None:
-    if _is_plainly_sound(state):
-        return None
+    told = (amount for amount in _AMOUNTS_OF(state) if amount is not None)
+    every = (state.servers, *told, *state.capacity.values(), *state.used.values())
+    if all(type(amount) is int and 0 <= amount <= MOST for amount in every):
+        return None  # as nearly all are
     if not _whole(state.servers, least=0):
         return f"has {state.servers!r} servers, which cannot be"
     for name in (*AMOUNTS, *BALANCES):

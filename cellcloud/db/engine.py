@@ -31,7 +31,6 @@ __all__ = ["Connection", "Database", "Json", "LostRace", "UtcDateTime", "retried
 P = ParamSpec("P")
 R = TypeVar("R")
 
-
 BEGUN = "begun"  # in what is known of a connection: it has a transaction to commit
 _ONE_STATE = ("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ", "START TRANSACTION WITH CONSISTENT SNAPSHOT")
 STEADY = {"mysql": _ONE_STATE, "mariadb": _ONE_STATE, "postgresql": ("BEGIN ISOLATION LEVEL REPEATABLE READ",)}

@@ -17,7 +17,7 @@ from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from signal import SIGINT, SIGTERM
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from cellcloud import errors
 from cellcloud.up.confinement import Confinement, give_to, write_private
@@ -95,9 +95,14 @@ class DatabaseServer(ABC):
             grace=20.0,
         )
 
-    @abstractmethod
     def answers(self) -> bool:
         """Whether every account can log in."""
+        where = {"host": "127.0.0.1", "port": self.port, "connect_timeout": 2}
+        return all(self._lets_in(each.name, user=each.name, password=each.password, **where) for each in self.accounts)
+
+    @abstractmethod
+    def _lets_in(self, database: str, **given: Any) -> bool:
+        """Whether one account can log in."""
 
     @abstractmethod
     def _initialise(self) -> None:
@@ -140,23 +145,10 @@ class MariaDb(DatabaseServer):
     dialect = "mysql+mysqldb"
     stop_signal = SIGTERM
 
-    def answers(self) -> bool:
-        """Whether every account can log in."""
+    def _lets_in(self, database: str, **given: Any) -> bool:
         import MySQLdb
 
-        with suppress(MySQLdb.Error):
-            for account in self.accounts:
-                with closing(
-                    MySQLdb.connect(
-                        host="127.0.0.1",
-                        port=self.port,
-                        user=account.name,
-                        password=account.password,
-                        database=account.name,
-                        connect_timeout=2,
-                    )
-                ):
-                    pass
+        with suppress(MySQLdb.Error), closing(MySQLdb.connect(database=database, **given)):
             return True
         return False
 
@@ -198,20 +190,10 @@ class PostgreSql(DatabaseServer):
     dialect = "postgresql+psycopg"
     stop_signal = SIGINT  # ends sessions; SIGTERM would wait for clients to leave
 
-    def answers(self) -> bool:
-        """Whether every account can log in."""
+    def _lets_in(self, database: str, **given: Any) -> bool:
         import psycopg
 
-        with suppress(psycopg.Error):
-            for account in self.accounts:
-                psycopg.connect(
-                    host="127.0.0.1",
-                    port=self.port,
-                    user=account.name,
-                    password=account.password,
-                    dbname=account.name,
-                    connect_timeout=2,
-                ).close()
+        with suppress(psycopg.Error), closing(psycopg.connect(dbname=database, **given)):
             return True
         return False
 

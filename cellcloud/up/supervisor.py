@@ -61,6 +61,13 @@ class _Child:
         return self.record.state in ("ready", "done", "held")
 
 
+def look_seldom_for_garbage() -> None:
+    """What is loaded now stays for good, and what comes is looked through seldom."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GC_ALLOCATIONS, 20, 20)
+
+
 class Supervisor:
     """Carries out a plan until told to stop (SIGTERM or SIGINT)."""
 
@@ -117,9 +124,7 @@ class Supervisor:
         gc.disable()
         for name in modules:
             importlib.import_module(name)
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(GC_ALLOCATIONS, 20, 20)
+        look_seldom_for_garbage()
         gc.enable()
         self._report(f"code loaded ({clock.monotonic() - began:.1f} s)")
 

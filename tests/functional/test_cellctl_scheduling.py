@@ -311,6 +311,7 @@ def test_a_decision_whose_log_is_gone_is_told_from_what_is_stored(cloud: Cloud) 
     record = cloud.create("old", zone="zone-east")
     decision = ask("why", record.id)[0]["decision"]
     cloud.create("younger", zone="zone-east")
+    assert run("plan", "fits", "1:512:1").exit_code == 0  # the scheduler has followed the log now: no step is to come
     with cloud.east.database.write() as connection:
         changes.prune(connection, 0.0)
     assert "no longer reaches back" in run("why", record.id).output
