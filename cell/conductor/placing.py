@@ -21,6 +21,7 @@ from cellcloud.db.claims import Wanted
 from cellcloud.db.engine import Connection, Database, retried
 from cellcloud.db.runs import Lease, LeasedRun
 from cellcloud.lifecycle import Operation
+from cellcloud.model.change import Changes
 from cellcloud.model.decision import Conflict, DecisionBatch, Outcome, RankAnswer, RankBatch, Shape, shape_of
 from cellcloud.model.placement import ConfirmAnswer, ReserveAnswer
 from cellcloud.model.refusal import NO_HOST
@@ -208,6 +209,16 @@ def _claim(
         return work.run(database, judged=True)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Made:
+    """What a batch stores once it is known who won."""
+
+    winners: Sequence[Won]
+    decision: DecisionBatch
+    unplaced: Sequence[str]
+    log: Changes
+
+
 @dataclass(slots=True)
 class _Claiming:
     """The transaction of a batch. ``known``: servers that were stored before."""
@@ -221,24 +232,31 @@ class _Claiming:
     def run(self, database: Database, *, judged: bool) -> tuple[dict[str, ReserveAnswer], int]:
         """Raises claims.Lost unless ``judged``, Exists when a server is known already."""
         wanted = self._wanted()
+        made = self._made(wanted, {item.server_id: item for item in wanted}, {})  # before anything is locked
         with database.write() as connection:
             if judged:
-                won, lost = claims.claim_judged(connection, wanted)
-            else:
+                made = self._made(wanted, *claims.claim_judged(connection, wanted))
+            records = self.store(connection, made.winners, self.ranked.batch)
+            decisions.insert(connection, made.decision, made.unplaced)
+            if not judged:
                 claims.claim_all(connection, wanted)
-                won, lost = {item.server_id: item for item in wanted}, {}
-            winners = self._winners(won)
-            records = self.store(connection, winners, self.ranked.batch)
-            unplaced = [one.spec.id for one in self.asked if one.spec.id not in won and one.spec.id not in self.known]
-            decisions.insert(connection, _decision(self.asked, self.batch, self.ranked, won, lost), unplaced)
-            dropped = [item.server_id for item in wanted if item.server_id not in won]
-            log = claims.log(claimed=list(won.values()), dropped=[*dropped, *self.known])
-            changes.append(connection, log)
-            newest = changes.get_newest(connection) if dropped else 0
+            changes.append(connection, made.log)
+            newest = changes.get_newest(connection) if made.log.dropped else 0
         answers = {record.id: _answer_for(record) for record in self.known.values()}
         answers |= self._refusals()
-        answers |= {one.spec.id: ReserveAnswer(server_id=one.spec.id, outcome="held") for one in winners}
+        answers |= {one.spec.id: ReserveAnswer(server_id=one.spec.id, outcome="held") for one in made.winners}
         return answers | {record.id: _answer_for(record) for record in records}, newest
+
+    def _made(
+        self, wanted: Sequence[Wanted], won: Mapping[str, Wanted], lost: Mapping[str, Sequence[Conflict]]
+    ) -> _Made:
+        dropped = [item.server_id for item in wanted if item.server_id not in won]
+        return _Made(
+            winners=self._winners(won),
+            decision=_decision(self.asked, self.batch, self.ranked, won, lost),
+            unplaced=[one.spec.id for one in self.asked if one.spec.id not in won and one.spec.id not in self.known],
+            log=claims.log(claimed=list(won.values()), dropped=[*dropped, *self.known]),
+        )
 
     def _wanted(self) -> list[Wanted]:
         ranked = self.ranked
