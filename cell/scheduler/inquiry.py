@@ -6,6 +6,7 @@ the scheduler believes now. Nothing here touches what it chooses from.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -14,9 +15,9 @@ from cell.scheduler.plan import plan_of
 from cell.scheduler.refresh import Follower
 from cell.scheduler.view import Unlike, View
 from cell.scheduler.whatif import Resident
-from cellcloud import errors
+from cellcloud import clock, errors
 from cellcloud.context import RequestContext
-from cellcloud.model.change import CellState, ChangeEntry
+from cellcloud.model.change import ChangeEntry
 from cellcloud.model.decision import Basis, Decision, DecisionBatch, Shape, shape_of
 from cellcloud.model.explanation import Explanation, Fits, Loss, Replayed
 from cellcloud.rpc.conductor import Conductor
@@ -24,6 +25,7 @@ from cellcloud.rpc.ledger import Ledger
 
 PAGE = 5000
 LONGEST_WAY = 5000  # changes that are rather undone than followed from the last loading
+KEPT_SECONDS = 300.0  # a past world after it was used
 SERVERS_AT_ONCE = 200
 MOST_TOLD = 25  # decisions in one answer
 MOST_HOSTS = 1000
@@ -34,12 +36,17 @@ class Inquiry:
 
     def __init__(self, follower: Follower, ledger: Ledger, conductor: Conductor) -> None:
         self._follower, self._ledger, self._conductor = follower, ledger, conductor
+        self._past = _Past()
+
+    def tidy(self) -> None:
+        """Let go of what nobody has asked for lately."""
+        self._past.tidy()
 
     # ---- past decisions --------------------------------------------------------------------------------------------
     def explain(self, context: RequestContext, key: str, host: str | None, most: int) -> list[Explanation]:
         """Oldest first; of very many decisions the last ones."""
         ids = self._ledger.list_decision_ids(context, key)[-MOST_TOLD:]
-        now = _Now(self._follower, self._ledger, context)
+        now = _Now(self._follower, self._ledger, context, self._past)
         try:
             return [self._explain(now, one, host, min(max(most, 0), MOST_HOSTS)) for one in ids]
         finally:
@@ -83,7 +90,7 @@ class Inquiry:
 
     def replay(self, context: RequestContext, decision_id: str, policy: dict[str, object] | None) -> Replayed:
         """The same choice, or what another policy would have chosen."""
-        now = _Now(self._follower, self._ledger, context)
+        now = _Now(self._follower, self._ledger, context, self._past)
         try:
             return self._replay(now, decision_id, policy)
         finally:
@@ -140,14 +147,25 @@ class Inquiry:
             indexed.forget(tried)
 
 
+class _Past:
+    """The world that was walked to last, for the next question about the same scheduler's decisions."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.view: View | None = None
+        self.used_at = 0.0
+
+    def tidy(self) -> None:
+        with self.lock:
+            if clock.monotonic() - self.used_at > KEPT_SECONDS:
+                self.view = None
+
+
 class _Now:
     """The cell's state and log as they are during one inquiry, read once."""
 
-    def __init__(self, follower: Follower, ledger: Ledger, context: RequestContext) -> None:
-        self._follower, self._ledger, self._context = follower, ledger, context
-        self._state: CellState | None = None
-        self._entries: list[ChangeEntry] = []
-        self._after = -1
+    def __init__(self, follower: Follower, ledger: Ledger, context: RequestContext, past: _Past) -> None:
+        self._follower, self._ledger, self._context, self._past = follower, ledger, context, past
         self._decisions: dict[str, Decision] = {}
         self._view: View | None = None
 
@@ -169,29 +187,41 @@ class _Now:
         found = self._ledger.get_batches(self._context, numbers) if numbers else []
         batches = {one.answer.batch: one for one in found}
         self.forget()
-        self._view = self._recent(basis, batches) or self._past(basis, batches)
+        self._view = self._from_now(basis, batches) or self._from_past(basis, batches)
         return self._view
 
-    def _recent(self, basis: Basis, batches: Mapping[int, DecisionBatch]) -> View | None:
+    def _from_now(self, basis: Basis, batches: Mapping[int, DecisionBatch]) -> View | None:
         """From what this scheduler believes now, if the decision was its own and little has happened since."""
         with self._follower.view(self._context) as live:
-            if not replay.is_of(live, basis) or live.sequence - basis.sequence > LONGEST_WAY:
+            if not replay.is_of(live, basis) or not 0 <= live.sequence - basis.sequence <= LONGEST_WAY:
                 return None
             now = live.copy()
-        entries = self._read(basis.sequence, now.sequence)
+        return self._back(now, basis, batches)
+
+    def _from_past(self, basis: Basis, batches: Mapping[int, DecisionBatch]) -> View:
+        """From the cell's records, whoever decided: a walk through all that was logged since that scheduler had
+        loaded the cell, or from where the last such walk had led to."""
+        with self._past.lock:
+            known = self._past.view
+            if known is not None and replay.is_of(known, basis) and known.sequence - basis.sequence <= LONGEST_WAY:
+                known.follow(
+                    one for one in self._read(known.sequence, basis.sequence) if one.sequence <= basis.sequence
+                )
+                found = self._back(known.copy(), basis, batches)
+                self._past.used_at = clock.monotonic()
+                if found is not None:
+                    return found
+            state = self._ledger.get_state(self._context).unpacked()
+            walked = replay.walk(basis, state, self._read(basis.loaded, state.sequence))
+            self._past.view, self._past.used_at = walked, clock.monotonic()
+            return replay.view_from(walked.copy(), basis, (), batches)
+
+    def _back(self, view: View, basis: Basis, batches: Mapping[int, DecisionBatch]) -> View | None:
+        """A view of a scheduler's taken back to where it decided, if it can be."""
         try:
-            return replay.view_from(now, basis, entries, batches)
+            return replay.view_from(view, basis, self._read(basis.sequence, view.sequence), batches)
         except Unlike:
             return None
-
-    def _past(self, basis: Basis, batches: Mapping[int, DecisionBatch]) -> View:
-        """From the cell's records, whoever decided: a walk through all that was logged since."""
-        if self._state is None:
-            self._state = self._ledger.get_state(self._context).unpacked()
-        if self._after < 0 or basis.loaded < self._after:
-            self._entries, self._after = self._read(basis.loaded, self._state.sequence), basis.loaded
-        entries = [one for one in self._entries if one.sequence > basis.loaded]
-        return replay.view_at(basis, self._state, entries, batches)
 
     def forget(self) -> None:
         """Let go of the world that was made last."""

@@ -107,25 +107,30 @@ def rewind(state: CellState, entries: Sequence[ChangeEntry], sequence: int) -> C
     return past.state(sequence)
 
 
+def walk(basis: Basis, state: CellState, entries: Sequence[ChangeEntry]) -> View:
+    """The log followed from where a scheduler had loaded the cell up to where it chose.
+
+    ``state``: the cell now; ``entries``: all changes since ``basis.loaded``. Raises Conflict when something of that is
+    not stored any more.
+    """
+    view = View(rewind(state, entries, basis.loaded), scheduler=basis.scheduler, order_seed=basis.order_seed)
+    view.follow(one for one in entries if one.sequence <= basis.sequence)
+    return view
+
+
 def view_at(
     basis: Basis, state: CellState, entries: Sequence[ChangeEntry], batches: Mapping[int, DecisionBatch]
 ) -> View:
-    """What a scheduler believed when it chose: the log followed from where it had loaded the cell, and its own earlier
-    choices on top.
+    """What a scheduler believed when it chose: ``walk``, and its own earlier choices on top.
 
-    ``state``: the cell now; ``entries``: all changes since ``basis.loaded``; ``batches``: those that the basis names,
-    by number. Raises Conflict when something of that is not stored any more.
+    ``batches``: those that the basis names, by number. Raises Conflict.
     """
-    loaded = rewind(state, entries, basis.loaded)
-    view = View(loaded, scheduler=basis.scheduler, order_seed=basis.order_seed)
-    view.follow(one for one in entries if one.sequence <= basis.sequence)
-    return _with_pending(view, basis, batches)
+    return view_from(walk(basis, state, entries), basis, (), batches)
 
 
 def is_of(now: View, basis: Basis) -> bool:
-    """Whether a view has followed the log from where the decision's had, and beyond it."""
-    known = (now.scheduler, now.order_seed or 0, now.loaded)
-    return known == (basis.scheduler, basis.order_seed, basis.loaded) and basis.sequence <= now.sequence
+    """Whether a view follows the log from where the decision's did."""
+    return (now.scheduler, now.order_seed or 0, now.loaded) == (basis.scheduler, basis.order_seed, basis.loaded)
 
 
 def view_from(now: View, basis: Basis, entries: Sequence[ChangeEntry], batches: Mapping[int, DecisionBatch]) -> View:

@@ -97,6 +97,18 @@ class Released:
     image_props: Mapping[str, str]
 
 
+@dataclass(frozen=True, slots=True)
+class Overwritten:
+    """What a host had said of itself until it said something else: ``free`` and ``figures`` were more by so much."""
+
+    position: int
+    state: HostState
+    report: int
+    free: Amounts
+    figures: Amounts
+    cpu_ratio: float
+
+
 class _Reported:
     """Something that hosts report, as numbers into ``values``; values of other types are other values."""
 
@@ -234,10 +246,12 @@ class Snapshot:
         self._changed.append(position)
 
     # ---- hosts -----------------------------------------------------------------------------------------------------
-    def set_host(self, state: HostState, *, keeps_use: bool = False) -> None:
+    def set_host(self, state: HostState, *, keeps_use: bool = False) -> Overwritten | None:
         """Note what a host says of itself, be it new or known. One that cannot be true is put into quarantine.
 
         ``keeps_use``: ``used``, ``servers`` and ``hosted`` of the state say nothing, what is noted of them stays.
+
+        Returns what ``set_host_back`` takes; None where there was nothing before, or nothing that was believed.
         """
         name = (state.host, state.node or state.host)
         position = self.position_of.get(name)
@@ -246,15 +260,33 @@ class Snapshot:
             self.quarantined[state.host] = fault
             if position is not None:
                 self._close(position)
-            return
-        self.quarantined.pop(state.host, None)
+            return None
+        believed = self.quarantined.pop(state.host, None) is None
         if position is None:
             position = self._append(name, state)
         elif keeps_use:
             state = self._with_use(position, state)
         if state.uuid:
             self._owner[state.uuid] = name
+        known, report, ratio = self.states[position], self._reports[position], float(self._cpu_ratio[position])
+        free, figures = self._free[:, position].copy(), self._figures[:, position].copy()
         self._write(position, state, keeps_use=keeps_use)
+        if not (report and keeps_use and believed and known.uuid == state.uuid):
+            return None
+        free = np.pad(free, (0, len(self.classes) - len(free))) - self._free[:, position]
+        return Overwritten(position, known, report, free, figures - self._figures[:, position], ratio)
+
+    def set_host_back(self, was: Overwritten) -> None:
+        """Undo ``set_host``, with all that came after it on the host undone before."""
+        position = was.position
+        self.states[position] = was.state
+        self._reports[position] = was.report
+        self._free[: len(was.free), position] += was.free
+        self._figures[:, position] += was.figures
+        self._cpu_ratio[position] = was.cpu_ratio
+        self._note_report(position, was.state)
+        self._weigh_devices(position)
+        self._sign(position)
 
     def remove_host(self, host: str) -> None:
         """Forget a host. Its position is not used again; servers noted on it can still be released."""
@@ -516,15 +548,18 @@ class Snapshot:
             state.hypervisor_version or 0,
         )
         self._cpu_ratio[position] = 1.0 if state.vcpus is None else state.cpu_allocation_ratio
+        self._note_report(position, state)
+        if not keeps_use:
+            self._set_hosted(position, state)
+        self._weigh_devices(position)
+        self._sign(position)
+
+    def _note_report(self, position: int, state: HostState) -> None:
         self.topologies.report(position, _topology_of(state))
         for key, found in list(self._reported.items()):
             found.note(position, state)
             if len(found.values) > 4 * len(self.states) + 1024:  # values that come and go
                 del self._reported[key]
-        if not keeps_use:
-            self._set_hosted(position, state)
-        self._weigh_devices(position)
-        self._sign(position)
 
     def _set_hosted(self, position: int, state: HostState) -> None:
         named = {server.uuid for server in state.hosted}

@@ -9,16 +9,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from copy import copy
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from cell.scheduler import snapshot
-from cell.scheduler.snapshot import Released
+from cell.scheduler.snapshot import Overwritten, Released
 from cellcloud import errors
 from cellcloud.model import policy
 from cellcloud.model.change import AggregateChange, CellState, ChangeEntry, Holding, HostChange, PolicyVersion
 from cellcloud.model.decision import Basis
 from cellcloud.model.policy import Policy
 
-MOST_GONE = 20_000
+T = TypeVar("T")
+MOST_KEPT = 20_000
 PENDING_SECONDS = 60.0  # longer than any claim takes to be made or refused
 
 
@@ -59,6 +61,7 @@ class View:
         self._place: dict[str, tuple[int, int]] = {}
         self._batches: dict[int, _Batch] = {}
         self._gone: dict[tuple[int, str], Released] = {}  # by change and server: what was given back lately
+        self._was: dict[tuple[int, str], Overwritten] = {}  # by change and host: what it had said
 
     def copy(self) -> View:
         """The same, to try things on: what changes in one does not in the other."""
@@ -84,13 +87,14 @@ class View:
         changes = entry.changes
         for server_id, _, number in changes.released:
             self.drop(server_id)
-            self._keep((entry.sequence, server_id), self.snapshot.release(server_id, changes.holdings[number]))
+            gone = self.snapshot.release(server_id, changes.holdings[number])
+            _keep(self._gone, (entry.sequence, server_id), gone)
         for server_id, host, number in changes.claimed:
             self._settle(server_id, host, changes.holdings[number])
         for server_id in changes.dropped:
             self.drop(server_id)
         for change in changes.hosts:
-            self._change_host(change)
+            self._change_host(change, entry.sequence)
         if changes.aggregates:
             self._change_aggregates(changes.aggregates)
         for role in changes.policies:
@@ -101,31 +105,38 @@ class View:
                 self.shadow = role.after
 
     def take_back(self, entry: ChangeEntry) -> None:
-        """Undo the entry that was taken in last. Raises Unlike for what cannot be undone to the last figure: a host
-        that is said to be otherwise counts anew what was under way on it."""
+        """Undo the entry that was taken in last, with nothing pending. Raises Unlike for what cannot be undone to the
+        last figure."""
         changes = entry.changes
-        if changes.hosts or changes.aggregates:
-            raise Unlike("The change log tells of more than claims.")
-        for server_id, _, number in changes.claimed:
-            self.snapshot.release(server_id, changes.holdings[number])
-        for server_id, host, _ in changes.released:
-            gone = self._gone.get((entry.sequence, server_id))
-            if gone is None:
-                raise Unlike("What a server held is not known any more.")
-            self.snapshot.restore(server_id, gone, host)
         for role in changes.policies:
             if role.role == "active":
                 self.active = role.before or PolicyVersion()
                 self.policy = parsed(self.active)
             else:
                 self.shadow = role.before
+        if changes.aggregates:
+            self._change_aggregates([AggregateChange(before=one.after, after=one.before) for one in changes.aggregates])
+        for change in reversed(changes.hosts):
+            self._change_host_back(change, entry.sequence)
+        for server_id, _, number in reversed(changes.claimed):
+            self.snapshot.release(server_id, changes.holdings[number])
+        for server_id, host, _ in reversed(changes.released):
+            gone = self._gone.get((entry.sequence, server_id))
+            if gone is None:
+                raise Unlike("What a server held is not known any more.")
+            self.snapshot.restore(server_id, gone, host)
         self.sequence = entry.sequence - 1
 
-    def _keep(self, key: tuple[int, str], gone: Released | None) -> None:
-        if gone is not None:
-            if len(self._gone) >= MOST_GONE:
-                del self._gone[next(iter(self._gone))]
-            self._gone[key] = gone
+    def _change_host_back(self, change: HostChange, sequence: int) -> None:
+        if change.after is None:
+            raise Unlike("A host that is gone does not come back where it was.")
+        if change.before is None:
+            self.snapshot.remove_host(change.after.host)
+            return
+        was = self._was.get((sequence, change.after.host))
+        if was is None:
+            raise Unlike("What a host had said is not known any more.")
+        self.snapshot.set_host_back(was)
 
     def _settle(self, server_id: str, host: str, holding: Holding) -> None:
         pending = self._pending.get(server_id)
@@ -135,14 +146,14 @@ class View:
         self.drop(server_id)
         self.snapshot.claim(server_id, host, holding)
 
-    def _change_host(self, change: HostChange) -> None:
+    def _change_host(self, change: HostChange, sequence: int) -> None:
         """Pending servers of the host are counted after what it says, as those in the log will be."""
         hosts = {side.host for side in (change.before, change.after) if side is not None}
         waiting = [(one, pending) for one, pending in self._pending.items() if pending.host in hosts]
         for server_id, pending in waiting:
             self.snapshot.release(server_id, pending.holding)
         if change.after is not None:
-            self.snapshot.set_host(change.after, keeps_use=True)
+            _keep(self._was, (sequence, change.after.host), self.snapshot.set_host(change.after, keeps_use=True))
         elif change.before is not None:
             self.snapshot.remove_host(change.before.host)
         for server_id, pending in waiting:
@@ -226,6 +237,14 @@ class View:
         del batch.left[position]
         if not batch.left:
             del self._batches[number]
+
+
+def _keep(kept: dict[tuple[int, str], T], key: tuple[int, str], value: T | None) -> None:
+    """Keep what can be undone; the oldest goes when there are too many."""
+    if value is not None:
+        if len(kept) >= MOST_KEPT:
+            del kept[next(iter(kept))]
+        kept[key] = value
 
 
 def parsed(version: PolicyVersion) -> Policy:
