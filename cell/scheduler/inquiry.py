@@ -45,9 +45,9 @@ class Inquiry:
     # ---- past decisions --------------------------------------------------------------------------------------------
     def explain(self, context: RequestContext, key: str, host: str | None, most: int) -> list[Explanation]:
         """Oldest first; of very many decisions the last ones."""
-        ids = self._ledger.list_decision_ids(context, key)[-MOST_TOLD:]
         now = _Now(self._follower, self._ledger, context, self._past)
         try:
+            ids = now.ids(key)[-MOST_TOLD:]
             return [self._explain(now, one, host, min(max(most, 0), MOST_HOSTS)) for one in ids]
         finally:
             now.forget()
@@ -168,6 +168,14 @@ class _Now:
         self._follower, self._ledger, self._context, self._past = follower, ledger, context, past
         self._decisions: dict[str, Decision] = {}
         self._view: View | None = None
+
+    def ids(self, key: str) -> list[str]:
+        """Of the decisions about a server, a request, or one decision, oldest first."""
+        if key.startswith("req-"):  # they may fill many batches
+            return self._ledger.list_decision_ids(self._context, key)
+        found = self._ledger.find_decisions(self._context, key)
+        self._decisions |= {one.id.partition("-")[0]: one for one in found}
+        return [one.id for one in found]
 
     def decision(self, decision_id: str) -> Decision:
         """Raises NotFound."""
