@@ -130,7 +130,7 @@ def _choose_together(
             answer.malformed[len(answer.ranked)] = kind.malformed
             _refuse(answer, {}, ())
         return
-    request = replace(kind.request, servers=tuple(one[0] for one in members))
+    request = kind.request.named(tuple([one[0] for one in members]))
     if excluded:
         request = replace(request, ignore_hosts=excluded)
     known = any(snapshot.hosts_of.get(server_id) for server_id in request.servers)
@@ -188,13 +188,15 @@ def request_of(shape: Shape, policy: Policy) -> Request:
 def _accept(
     snapshot: Snapshot, answer: _Answer, kind: _Kind, servers: Sequence[str], choices: Sequence[Sequence[int]]
 ) -> None:
-    states, known = snapshot.states, answer.places
+    states, known, ranked = snapshot.states, answer.places, answer.ranked
+    last: Share | None = None
     for server_id, places in zip(servers, choices, strict=True):
         share = snapshot.share_of_server(server_id)
-        holding = kind.holding(share)
-        if not answer.holdings or (answer.holdings[-1] is not holding and answer.holdings[-1] != holding):
-            answer.holdings.append(holding)
-        answer.chosen[len(answer.ranked)] = (server_id, Pending(states[places[0]].host, holding))
+        if share is not last:
+            last, holding = share, kind.holding(share)
+            if not answer.holdings or (answer.holdings[-1] is not holding and answer.holdings[-1] != holding):
+                answer.holdings.append(holding)
+        answer.chosen[len(ranked)] = (server_id, Pending(states[places[0]].host, holding))
         # what a server with a place on NUMA cells would take elsewhere is another thing
         offered = places if share.placed is None else places[:1]
         for place in offered:
@@ -202,9 +204,9 @@ def _accept(
                 known[place] = len(known)
                 answer.hosts.append(states[place].host)
                 answer.zones.append(states[place].zone)
-        answer.ranked.append(tuple([known[place] for place in offered]))
-        answer.why.append(-1)
+        ranked.append(tuple([known[place] for place in offered]))
         answer.takes.append(len(answer.holdings) - 1)
+    answer.why += [-1] * len(servers)
 
 
 def _repeat(snapshot: Snapshot, answer: _Answer, kind: _Kind, server_id: str) -> None:

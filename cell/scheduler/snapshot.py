@@ -161,8 +161,9 @@ class Snapshot:
         self._owner: dict[str, tuple[str, str]] = {}
         self._aggregates: dict[int, Aggregate] = {}
         self._aggregates_of: dict[str, list[int]] = {}
-        self._free = np.zeros((0, 0), dtype=np.int64)
-        self._figures = np.zeros((len(Figure), 0), dtype=np.int64)
+        self._moves: dict[tuple[int, int, bool], tuple[Share, list[int]]] = {}  # what is still to be added up
+        self._free_but_moves = np.zeros((0, 0), dtype=np.int64)
+        self._figures_but_moves = np.zeros((len(Figure), 0), dtype=np.int64)
         self._cpu_ratio = np.zeros(0, dtype=np.float64)
         self._signature = np.zeros(0, dtype=np.int32)
 
@@ -243,6 +244,7 @@ class Snapshot:
         if len(self._changed) > 4 * len(self.states) + 4096:
             self._change += len(self._changed)
             self._changed.clear()
+            self._add_up()
         self._changed.append(position)
 
     # ---- hosts -----------------------------------------------------------------------------------------------------
@@ -349,8 +351,10 @@ class Snapshot:
         self._unplace(server_id, position)
         self.hosted[position][server_id] = image_props
         self._count_props(position, image_props, 1)
-        there = self.hosts_of.get(server_id, ())
-        if position not in there:
+        there = self.hosts_of.get(server_id)
+        if there is None:
+            self.hosts_of[server_id] = (position,)
+        elif position not in there:
             self.hosts_of[server_id] = (*there, position)
 
     def _unplace(self, server_id: str, position: int) -> None:
@@ -430,16 +434,39 @@ class Snapshot:
         self._note(position)
 
     def _move(self, position: int, share: Share, sign: int, *, building: bool = True) -> None:
-        free, figures = self._amounts_of(share)
-        if sign > 0:
-            self._free[:, position] -= free
-            self._figures[:, position] += figures
+        """``building`` False: what was under way for the server is not in the figures any more."""
+        key = (id(share), sign, building)
+        moves = self._moves.get(key)
+        if moves is None:
+            self._amounts_of(share)  # which makes a row for a resource class that is new
+            self._moves[key] = (share, [position])
         else:
-            self._free[:, position] += free
-            self._figures[:, position] -= figures
-        if share.building and not building:
-            self._figures[Figure.num_io_ops, position] -= sign
+            moves[1].append(position)
         self._note(position)
+
+    def _add_up(self) -> None:
+        """Numbers are added up when they are read, not for each server: an index in front of them reads them seldom."""
+        moves, self._moves = self._moves, {}
+        for (_, sign, building), (share, positions) in moves.items():
+            free, figures = self._amounts_of(share)
+            if share.building and not building:
+                figures = figures.copy()
+                figures[Figure.num_io_ops] = 0
+            places, counts = np.unique(np.array(positions, dtype=np.int64), return_counts=True)
+            self._free_but_moves[:, places] -= sign * np.outer(free, counts)
+            self._figures_but_moves[:, places] += sign * np.outer(figures, counts)
+
+    @property
+    def _free(self) -> Amounts:
+        if self._moves:
+            self._add_up()
+        return self._free_but_moves
+
+    @property
+    def _figures(self) -> Amounts:
+        if self._moves:
+            self._add_up()
+        return self._figures_but_moves
 
     def _amounts_of(self, share: Share) -> tuple[Amounts, Amounts]:
         """What a share adds to the use of each resource class, and to each figure; worked out once for each share."""
@@ -461,6 +488,7 @@ class Snapshot:
     def copy(self) -> Snapshot:
         """The same hosts and servers, to try things on: what changes in one does not in the other."""
         found = Snapshot()
+        self._add_up()
         for name, value in vars(self).items():
             vars(found)[name] = value.copy() if isinstance(value, list | dict | np.ndarray | Interned) else value
         found.hosted = [servers.copy() for servers in self.hosted]
@@ -489,8 +517,8 @@ class Snapshot:
 
     def _grow(self, room: int) -> None:
         more = room - self._signature.shape[0]
-        self._free = np.pad(self._free, ((0, 0), (0, more)))
-        self._figures = np.pad(self._figures, ((0, 0), (0, more)))
+        self._free_but_moves = np.pad(self._free, ((0, 0), (0, more)))
+        self._figures_but_moves = np.pad(self._figures, ((0, 0), (0, more)))
         self._cpu_ratio = np.pad(self._cpu_ratio, (0, more))
         self._signature = np.pad(self._signature, (0, more))
         for found in self._reported.values():
@@ -503,7 +531,7 @@ class Snapshot:
         if row is None:
             row = self.row_of[name] = len(self.classes)
             self.classes.append(name)
-            self._free = np.pad(self._free, ((0, 1), (0, 0)))
+            self._free_but_moves = np.pad(self._free, ((0, 1), (0, 0)))
             self.structure += 1
         return row
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from copy import copy
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from cell.scheduler import snapshot
 from cell.scheduler.snapshot import Overwritten, Released
@@ -32,8 +32,7 @@ class Unlike(errors.Stale):
     """What was believed earlier cannot be told from what is believed now."""
 
 
-@dataclass(frozen=True, slots=True)
-class Pending:
+class Pending(NamedTuple):
     """A server's place until the log has it."""
 
     host: str

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import NamedTuple
 
 import msgspec
 import sqlalchemy as sa
@@ -35,8 +36,7 @@ _LOCKED = sa.select(sa.func.count()).select_from(_FIGURES.subquery())
 Amounts = tuple[tuple[str, int], ...]  # (resource class, amount) in the order of the classes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
+class Wanted(NamedTuple):
     """Room for one server on one host. ``holding`` says it, else ``resources``: resource class -> amount.
 
     ``others``: the hosts it would go to instead, the better first.
@@ -44,7 +44,7 @@ class Wanted:
 
     server_id: str
     host: str
-    resources: Mapping[str, int] = field(default_factory=dict)
+    resources: Mapping[str, int] = MappingProxyType({})
     holding: Holding | None = None
     others: tuple[str, ...] = ()
 
@@ -54,7 +54,7 @@ class Wanted:
 
     def at(self, host: str) -> Wanted:
         """The same on another host."""
-        return self if host == self.host else replace(self, host=host)
+        return self if host == self.host else self._replace(host=host)
 
 
 class Lost(errors.ClaimLost):
