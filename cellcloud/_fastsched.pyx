@@ -107,9 +107,12 @@ cdef class _Class:
     cdef double drift[ERAS]
     cdef uint64_t drift_known
     cdef float[:, ::1] slopes  # factors of the present era, rounded up
+    cdef int live  # columns that are weighed and differ in the present era; which, their lows, and high less low
+    cdef int32_t live_column[MOST]
+    cdef int32_t live_low[MOST]
+    cdef double live_span[MOST]
     cdef double[::1] bound
     cdef int64_t[::1] node_era
-    cdef bint scanned  # it is a shadow: it has no bounds
     cdef object shadow  # a class of the same requests for scans
     cdef int seeds
     cdef int32_t seed[SEEDS]
@@ -521,6 +524,7 @@ def _tabulate(_Class cls, Py_ssize_t signatures, dict tables):
     for column, weighed in enumerate((factors != 0).any(axis=0)):
         cls.weighed[column] = weighed
     cls.eras = np.zeros((ERAS, 4, factors.shape[1]), dtype=np.int32)
+    cls.live = 0
     cls.era = 0
     cls.drift_known = 0
     cls.shadow = None

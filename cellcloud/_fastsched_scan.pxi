@@ -5,6 +5,7 @@ cdef _Class _shadow(_Rows rows, _Class cls):
     """The class with extremes and slopes of its own, so that a scan neither uses nor changes what is known; only the
     rows to begin with are the same."""
     cdef _Class shadow = cls.shadow
+    cdef Py_ssize_t column
     if shadow is None:
         shadow = _Class()
         shadow.asked, shadow.asked_column, shadow.asked_amount = cls.asked, cls.asked_column, cls.asked_amount
@@ -12,16 +13,19 @@ cdef _Class _shadow(_Rows rows, _Class cls):
         shadow.factors, shadow.floors, shadow.weighed = cls.factors, cls.floors, cls.weighed
         shadow.eras = np.zeros((1, 4, rows.columns), dtype=np.int32)
         shadow.slopes = np.zeros((cls.factors.shape[0], rows.columns), dtype=np.float32)
-        shadow.scanned = True
         cls.shadow = shadow
     shadow.seeds, shadow.seed = (0 if cls.fresh else cls.seeds), cls.seed
+    for column in range(rows.columns):
+        shadow.high_row[column] = -1 if cls.fresh else cls.high_row[column]
+        shadow.low_row[column] = -1 if cls.fresh else cls.low_row[column]
     return shadow
 
 
 cdef bint _span(_Rows rows, _Class cls, int32_t *low, int32_t *high) noexcept nogil:
     """The extremes of all rows that fit and are not hidden. Returns whether there are any.
 
-    Groups whose own extremes lie within those found are passed over: nothing in them can be beyond.
+    Begins with the witnesses, as they are now. Groups whose own extremes lie within those found are passed over: nothing
+    in them can be beyond.
     """
     cdef int32_t beyond[FAN]
     cdef int32_t top, bottom
@@ -29,6 +33,10 @@ cdef bint _span(_Rows rows, _Class cls, int32_t *low, int32_t *high) noexcept no
     cdef bint some = False
     for column in range(rows.columns):
         low[column], high[column] = UNKNOWN, NONE
+        if cls.weighed[column] and _counts(rows, cls, cls.high_row[column]):
+            some, high[column] = True, _raw(rows, cls, cls.high_row[column], column)
+        if cls.weighed[column] and _counts(rows, cls, cls.low_row[column]):
+            some, low[column] = True, _raw(rows, cls, cls.low_row[column], column)
     for node in range((rows.groups + FAN - 1) // FAN):
         for child in range(FAN):
             beyond[child] = not some
@@ -52,6 +60,11 @@ cdef bint _span(_Rows rows, _Class cls, int32_t *low, int32_t *high) noexcept no
         if cls.floors[column]:
             low[column], high[column] = 0, max(0, high[column])
     return some
+
+
+cdef inline bint _counts(_Rows rows, _Class cls, int32_t row) noexcept nogil:
+    """Whether there is such a row, and it fits and is not hidden."""
+    return row >= 0 and not (rows.hidden[row // GROUP] >> (row % GROUP)) & 1 and _fits(rows, cls, row)
 
 
 cdef bint _span_group(_Rows rows, _Class cls, Py_ssize_t group, int32_t *low, int32_t *high) noexcept nogil:
@@ -98,12 +111,45 @@ cdef void _scan(_Rows rows, _Class cls, _Ranking best) noexcept nogil:
     cdef int32_t low[MOST]
     cdef int32_t high[MOST]
     cdef Py_ssize_t group
+    best.kept = best.wanted
+    cls.seeds = <int>min(cls.seeds, best.wanted)
     if _span(rows, cls, low, high):
         _measure(rows, cls, 0, low, high)
         _plant(rows, cls, best)
         for group in range(rows.groups):
-            _visit(rows, cls, best, group)
-        best.found = min(best.found, best.wanted)
+            _look(rows, cls, best, group)
+
+
+cdef void _look(_Rows rows, _Class cls, _Ranking best, Py_ssize_t group) noexcept nogil:
+    """Offer a group's rows."""
+    cdef int32_t mask[GROUP]
+    cdef float upper[GROUP]
+    cdef float value, top = LEAST
+    cdef unsigned char likely[GROUP]
+    cdef uint64_t eight
+    cdef Py_ssize_t lane, part
+    cdef int32_t row
+    if not _mask(rows, cls, group, mask):
+        return
+    _upper(rows, cls, group, upper)
+    for lane in range(GROUP):
+        value = upper[lane]
+        value = value if mask[lane] else LEAST
+        upper[lane] = value
+        if value > top:
+            top = value
+    if top < best.threshold:
+        return
+    for lane in range(GROUP):
+        likely[lane] = upper[lane] >= best.threshold
+    for part in range(0, GROUP, 8):
+        memcpy(&eight, &likely[part], 8)
+        if not eight:
+            continue
+        for lane in range(part, part + 8):
+            row = <int32_t>(group * GROUP + lane)
+            if likely[lane] and not (rows.hidden[group] >> lane) & 1 and not best.holds(row):
+                best.offer(_score(rows, cls, row), rows.position_of[row], row)
 
 
 def _all_fitting(_Rows rows, _Class cls):

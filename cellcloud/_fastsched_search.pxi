@@ -118,60 +118,54 @@ cdef bint _mask(_Rows rows, _Class cls, Py_ssize_t group, int32_t *mask) noexcep
 
 cdef void _upper(_Rows rows, _Class cls, Py_ssize_t group, float *upper) noexcept nogil:
     """For each row of a group a score that its own, in the present era, does not exceed."""
-    cdef Py_ssize_t lane, column, base, signs = ((group // FAN) * rows.summed) * FAN + group % FAN
-    cdef int era = <int>(cls.era % ERAS)
+    cdef Py_ssize_t lane, base, signs = ((group // FAN) * rows.summed) * FAN + group % FAN
     cdef int32_t low, tariff = -1
     cdef float slope, value
+    cdef int i
     if not cls.tariff.shape[0]:
         tariff = 0
     elif group < rows.groups and rows.summary[signs] == rows.summary[signs + FAN]:
         tariff = cls.tariff[rows.values[rows.at(group, 0)]]
     for lane in range(GROUP):
         upper[lane] = 0
-    for column in range(rows.columns):
-        low = cls.eras[era, 0, column]
-        if not cls.weighed[column] or low == cls.eras[era, 1, column]:
-            continue
-        base = rows.at(group, 1 + rows.resources + column)
+    for i in range(cls.live):
+        low = cls.live_low[i]
+        base = rows.at(group, 1 + rows.resources + cls.live_column[i])
         if tariff >= 0:
-            slope = cls.slopes[tariff, column]
+            slope = cls.slopes[tariff, cls.live_column[i]]
             for lane in range(GROUP):
                 value = <float>(rows.values[base + lane] - low)
                 upper[lane] += slope * (value if value > 0 else 0)
         else:
             for lane in range(GROUP):
                 value = <float>(rows.values[base + lane] - low)
-                slope = cls.slopes[cls.tariff[rows.values[rows.at(group, 0) + lane]], column]
+                slope = cls.slopes[cls.tariff[rows.values[rows.at(group, 0) + lane]], cls.live_column[i]]
                 upper[lane] += slope * (value if value > 0 else 0)
 
 
 cdef float _upper_of(_Rows rows, _Class cls, Py_ssize_t row) noexcept nogil:
     """The same for one row."""
-    cdef Py_ssize_t column
-    cdef int era = <int>(cls.era % ERAS)
-    cdef int32_t low, tariff = _tariff(rows, cls, row)
+    cdef int32_t column, tariff = _tariff(rows, cls, row)
     cdef float total = 0, value
-    for column in range(rows.columns):
-        low = cls.eras[era, 0, column]
-        if cls.weighed[column] and low != cls.eras[era, 1, column]:
-            value = <float>(_raw(rows, cls, row, column) - low)
-            total += cls.slopes[tariff, column] * (value if value > 0 else 0)
+    cdef int i
+    for i in range(cls.live):
+        column = cls.live_column[i]
+        value = <float>(_raw(rows, cls, row, column) - cls.live_low[i])
+        total += cls.slopes[tariff, column] * (value if value > 0 else 0)
     return total
 
 
 cdef double _score(_Rows rows, _Class cls, Py_ssize_t row) noexcept nogil:
     """A row's score in the present era, by the operations of the reference."""
-    cdef Py_ssize_t column
-    cdef int era = <int>(cls.era % ERAS)
-    cdef int32_t low, high, value, tariff = _tariff(rows, cls, row)
+    cdef int32_t column, value, tariff = _tariff(rows, cls, row)
     cdef double total = 0
-    for column in range(rows.columns):
-        low, high = cls.eras[era, 0, column], cls.eras[era, 1, column]
-        if cls.weighed[column] and low != high:
-            value = _raw(rows, cls, row, column)
-            if cls.floors[column] and value < 0:
-                value = 0
-            total += cls.factors[tariff, column] * (<double>(value - low) / <double>(high - low))
+    cdef int i
+    for i in range(cls.live):
+        column = cls.live_column[i]
+        value = _raw(rows, cls, row, column)
+        if cls.floors[column] and value < 0:
+            value = 0
+        total += cls.factors[tariff, column] * (<double>(value - cls.live_low[i]) / cls.live_span[i])
     return total
 
 
@@ -318,13 +312,17 @@ cdef double _drift(_Rows rows, _Class cls, int era) noexcept nogil:
 
 
 cdef void _measure(_Rows rows, _Class cls, int era, const int32_t *low, const int32_t *high) noexcept nogil:
-    """Score from these extremes in an era."""
+    """Score from these extremes, in an era that is the present one."""
     cdef Py_ssize_t column, tariff
+    cls.live = 0
     for column in range(rows.columns):
         if not cls.weighed[column]:
             continue
         cls.eras[era, 0, column], cls.eras[era, 1, column] = low[column], high[column]
         if low[column] != high[column]:
+            cls.live_column[cls.live], cls.live_low[cls.live] = <int32_t>column, low[column]
+            cls.live_span[cls.live] = <double>(high[column] - low[column])
+            cls.live += 1
             for tariff in range(cls.factors.shape[0]):
                 cls.slopes[tariff, column] = _slope(
                     cls.factors[tariff, column], <double>high[column] - <double>low[column]
@@ -545,7 +543,7 @@ cdef double _visit(_Rows rows, _Class cls, _Ranking best, Py_ssize_t group) noex
             score = _score(rows, cls, row)
             exact[count], offered[count] = score, row
             count += 1
-            if not best.holds(row) and best.offer(score, rows.position_of[row], row) and not cls.scanned:
+            if not best.holds(row) and best.offer(score, rows.position_of[row], row):
                 _raise_by(rows, cls, best.row[best.kept], best.score[best.kept])
     for lane in range(count):
         if exact[lane] > bound and not best.holds(offered[lane]):
