@@ -19,7 +19,7 @@ from cellcloud import config, errors
 from cellcloud.context import RequestContext
 from cellcloud.db import changes, decisions, hosts
 from cellcloud.db.engine import Database
-from cellcloud.model.change import ChangeEntry, Changes, HostChange
+from cellcloud.model.change import ChangeEntry, Changes, HostChange, PackedState
 from cellcloud.model.decision import Decision
 from cellcloud.model.flavor import Flavor
 from cellcloud.model.host import Aggregate, HostReport
@@ -256,6 +256,31 @@ def test_undoing_what_happened_since_gives_the_same_answer(cell_database: Databa
                     tried += 1
             assert now.sequence == newest, "what was undone was undone in copies"
     assert tried > 20
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_one_scheduler_answers_for_all_in_any_order(cell_database: Database, seed: int) -> None:
+    churn = Churn(cell_database, seed)
+    for _ in range(60):
+        churn.turn()
+    made = one_of_each_batch(churn.decisions())
+    read = churn.ledger.get_state
+    walks = []
+
+    def counted(context: RequestContext) -> PackedState:
+        walks.append(context)
+        return read(context)
+
+    churn.ledger.get_state = counted  # type: ignore[method-assign]  # counts, and goes on
+    for decision in churn.chance.sample(made, len(made)):
+        answer = churn.schedulers[0].replay(CONTEXT, decision.id, None)
+        assert answer.same
+        assert answer.identical
+    assert len({one.batch.answer.basis.scheduler for one in made}) == 3
+    assert len(walks) < len(made)
+    churn.create()
+    last = churn.decisions()[-1]
+    assert churn.schedulers[1].replay(CONTEXT, last.id, None).same
 
 
 def test_what_cannot_be_undone_is_said(cell_database: Database) -> None:
