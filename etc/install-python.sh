@@ -15,7 +15,7 @@ while sleep 15 >/dev/null 2>&1; do
     tell "still at it: $(tail -n 1 $log | sed 's/^ *//' | cut -c 1-80)"
 done &
 ticker=$!
-trap 'kill $ticker' EXIT
+trap 'kill $ticker 2>/dev/null || :' EXIT
 trap 'exit 130' INT TERM
 {
     CELLCLOUD_REQUIRE_EXT=1 "$1/pip" install --disable-pip-version-check --no-input --progress-bar off \

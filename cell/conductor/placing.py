@@ -43,14 +43,15 @@ class Asked:
 
 
 class Won(NamedTuple):
-    """A server whose claim is made, and where."""
+    """A server whose claim is made in the same transaction, and where."""
 
     spec: ServerSpec
     host: str
     zone: str
 
 
-# What else the transaction of some claims stores: (connection, who won, the number of the batch of decisions).
+# What else the transaction of some claims stores: (connection, who wins, the number of the batch of decisions). It may
+# be given up and tried again with others.
 Store = Callable[[Connection, Sequence[Won], int], Sequence[ServerRecord]]
 
 
@@ -232,7 +233,8 @@ class _Claiming:
     def run(self, database: Database, *, judged: bool) -> tuple[dict[str, ReserveAnswer], int]:
         """Raises claims.Lost unless ``judged``, Exists when a server is known already."""
         wanted = self._wanted()
-        made = self._made(wanted, {item.server_id: item for item in wanted}, {})  # before anything is locked
+        if not judged:  # before anything is locked
+            made = self._made(wanted, {item.server_id: item for item in wanted}, {})
         with database.write() as connection:
             if judged:
                 made = self._made(wanted, *claims.claim_judged(connection, wanted))

@@ -1,23 +1,24 @@
 """What operators ask of a scheduler: why a server went where it went, what it would be otherwise, what would be if.
 
-Past decisions are looked at in a world of their own, made anew from the cell's log; plans are tried on a copy of what
-the scheduler believes now. Nothing here touches what it chooses from.
+Past decisions are looked at in a world of their own, made from a copy of what the scheduler believes now or from the
+cell's log; plans are tried on a copy. Nothing here touches what it chooses from.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 from cell.scheduler import explain, indexed, replay, telling, whatif
 from cell.scheduler.plan import plan_of
 from cell.scheduler.refresh import Follower
-from cell.scheduler.view import Unlike, View
+from cell.scheduler.view import Gap, Unlike, View
 from cell.scheduler.whatif import Resident
 from cellcloud import clock, errors
 from cellcloud.context import RequestContext
-from cellcloud.model.change import ChangeEntry
+from cellcloud.model.change import CellState, ChangeEntry
 from cellcloud.model.decision import Basis, Decision, DecisionBatch, Shape, shape_of
 from cellcloud.model.explanation import Explanation, Fits, Loss, Replayed
 from cellcloud.rpc.conductor import Conductor
@@ -25,10 +26,12 @@ from cellcloud.rpc.ledger import Ledger
 
 PAGE = 5000
 LONGEST_WAY = 5000  # changes that are rather undone than followed from the last loading
+MOST_WORLDS = 3
 KEPT_SECONDS = 300.0  # a past world after it was used
 SERVERS_AT_ONCE = 200
 MOST_TOLD = 25  # decisions in one answer
 MOST_HOSTS = 1000
+Whose = tuple[str, int, int]  # a scheduler, its seed, and the change up to which it had loaded the cell
 
 
 class Inquiry:
@@ -36,16 +39,16 @@ class Inquiry:
 
     def __init__(self, follower: Follower, ledger: Ledger, conductor: Conductor) -> None:
         self._follower, self._ledger, self._conductor = follower, ledger, conductor
-        self._past = _Past()
+        self._walks = _Walks()
 
     def tidy(self) -> None:
         """Let go of what nobody has asked for lately."""
-        self._past.tidy()
+        self._walks.tidy()
 
     # ---- past decisions --------------------------------------------------------------------------------------------
     def explain(self, context: RequestContext, key: str, host: str | None, most: int) -> list[Explanation]:
         """Oldest first; of very many decisions the last ones."""
-        now = _Now(self._follower, self._ledger, context, self._past)
+        now = _Now(self._follower, self._ledger, context, self._walks)
         try:
             ids = now.ids(key)[-MOST_TOLD:]
             return [self._explain(now, one, host, min(max(most, 0), MOST_HOSTS)) for one in ids]
@@ -90,7 +93,7 @@ class Inquiry:
 
     def replay(self, context: RequestContext, decision_id: str, policy: dict[str, object] | None) -> Replayed:
         """The same choice, or what another policy would have chosen."""
-        now = _Now(self._follower, self._ledger, context, self._past)
+        now = _Now(self._follower, self._ledger, context, self._walks)
         try:
             return self._replay(now, decision_id, policy)
         finally:
@@ -147,26 +150,39 @@ class Inquiry:
             indexed.forget(tried)
 
 
-class _Past:
-    """The world that was walked to last, for the next question about the same scheduler's decisions."""
+class _Walks:
+    """The worlds that were walked to lately, for the next question about the same scheduler's decisions. Who takes one
+    has it alone, and gives it back if it is still whole."""
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.view: View | None = None
-        self.used_at = 0.0
+        self._lock = threading.Lock()
+        self._worlds: dict[Whose, tuple[View, float]] = {}
+
+    def take(self, whose: Whose) -> View | None:
+        with self._lock:
+            found = self._worlds.pop(whose, None)
+        return None if found is None else found[0]
+
+    def give(self, whose: Whose, view: View) -> None:
+        with self._lock:
+            self._worlds.pop(whose, None)
+            while len(self._worlds) >= MOST_WORLDS:
+                del self._worlds[next(iter(self._worlds))]
+            self._worlds[whose] = (view, clock.monotonic() + KEPT_SECONDS)
 
     def tidy(self) -> None:
-        with self.lock:
-            if clock.monotonic() - self.used_at > KEPT_SECONDS:
-                self.view = None
+        now = clock.monotonic()
+        with self._lock:
+            self._worlds = {whose: world for whose, world in self._worlds.items() if world[1] > now}
 
 
 class _Now:
-    """The cell's state and log as they are during one inquiry, read once."""
+    """What one inquiry reads: the decisions it is about, and the cell's state, each once."""
 
-    def __init__(self, follower: Follower, ledger: Ledger, context: RequestContext, past: _Past) -> None:
-        self._follower, self._ledger, self._context, self._past = follower, ledger, context, past
+    def __init__(self, follower: Follower, ledger: Ledger, context: RequestContext, walks: _Walks) -> None:
+        self._follower, self._ledger, self._context, self._walks = follower, ledger, context, walks
         self._decisions: dict[str, Decision] = {}
+        self._state: CellState | None = None
         self._view: View | None = None
 
     def ids(self, key: str) -> list[str]:
@@ -207,22 +223,26 @@ class _Now:
         return self._back(now, basis, batches)
 
     def _from_past(self, basis: Basis, batches: Mapping[int, DecisionBatch]) -> View:
-        """From the cell's records, whoever decided: a walk through all that was logged since that scheduler had
-        loaded the cell, or from where the last such walk had led to."""
-        with self._past.lock:
-            known = self._past.view
-            if known is not None and replay.is_of(known, basis) and known.sequence - basis.sequence <= LONGEST_WAY:
+        """From the cell's records, whoever decided: from where the last walk about that scheduler had led to, or by a
+        walk through all that was logged since it had loaded the cell."""
+        whose = (basis.scheduler, basis.order_seed, basis.loaded)
+        known = self._walks.take(whose)
+        if known is not None and known.sequence - basis.sequence <= LONGEST_WAY:
+            with suppress(Gap):
                 known.follow(
                     one for one in self._read(known.sequence, basis.sequence) if one.sequence <= basis.sequence
                 )
-                found = self._back(known.copy(), basis, batches)
-                self._past.used_at = clock.monotonic()
+                mine = known.copy()
+                self._walks.give(whose, known)
+                found = self._back(mine, basis, batches)
                 if found is not None:
                     return found
-            state = self._ledger.get_state(self._context).unpacked()
-            walked = replay.walk(basis, state, self._read(basis.loaded, state.sequence))
-            self._past.view, self._past.used_at = walked, clock.monotonic()
-            return replay.view_from(walked.copy(), basis, (), batches)
+        if self._state is None:
+            self._state = self._ledger.get_state(self._context).unpacked()
+        walked = replay.walk(basis, self._state, self._read(basis.loaded, self._state.sequence))
+        found = replay.view_from(walked.copy(), basis, (), batches)
+        self._walks.give(whose, walked)
+        return found
 
     def _back(self, view: View, basis: Basis, batches: Mapping[int, DecisionBatch]) -> View | None:
         """A view of a scheduler's taken back to where it decided, if it can be."""

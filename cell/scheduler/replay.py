@@ -134,8 +134,9 @@ def is_of(now: View, basis: Basis) -> bool:
 
 
 def view_from(now: View, basis: Basis, entries: Sequence[ChangeEntry], batches: Mapping[int, DecisionBatch]) -> View:
-    """The same as ``view_at`` gives, from a copy of what the scheduler believes now: its own choices are given up and
-    the last changes undone.
+    """What a scheduler believed when it chose, from a view of its own that may be further (a copy of what it believes
+    now, or a walk): choices that are pending there are given up, the last changes undone, and the decision's earlier
+    choices put on top.
 
     ``entries``: those since ``basis.sequence``. Raises Unlike where they cannot be undone.
     """

@@ -119,8 +119,8 @@ class SchedulerService:
             return ranking.rank(view, batch, self._numbers.getrandbits(BATCH_BITS), now=clock.monotonic())
 
     def _beat(self) -> None:
-        self._inquiry.tidy()
         self._conductor.heartbeat(service_context(), "nova-scheduler", self._host)
+        self._inquiry.tidy()
 
 
 def _shape(asked: SelectRequest) -> Shape:

@@ -452,6 +452,10 @@ class Snapshot:
             if share.building and not building:
                 figures = figures.copy()
                 figures[Figure.num_io_ops] = 0
+            if len(positions) == 1:
+                self._free_but_moves[:, positions[0]] -= sign * free
+                self._figures_but_moves[:, positions[0]] += sign * figures
+                continue
             places, counts = np.unique(np.array(positions, dtype=np.int64), return_counts=True)
             self._free_but_moves[:, places] -= sign * np.outer(free, counts)
             self._figures_but_moves[:, places] += sign * np.outer(figures, counts)
@@ -529,9 +533,10 @@ class Snapshot:
     def _row(self, name: str) -> int:
         row = self.row_of.get(name)
         if row is None:
+            self._add_up()  # while there is no such class
             row = self.row_of[name] = len(self.classes)
             self.classes.append(name)
-            self._free_but_moves = np.pad(self._free, ((0, 1), (0, 0)))
+            self._free_but_moves = np.pad(self._free_but_moves, ((0, 1), (0, 0)))
             self.structure += 1
         return row
 

@@ -20,7 +20,8 @@ from cellcloud.model.decision import Basis
 from cellcloud.model.policy import Policy
 
 T = TypeVar("T")
-MOST_KEPT = 20_000
+MOST_GONE = 20_000
+MOST_SAID = 5_000  # a host's whole word each, some kilobytes
 PENDING_SECONDS = 60.0  # longer than any claim takes to be made or refused
 
 
@@ -67,6 +68,7 @@ class View:
         made = copy(self)
         made.snapshot = self.snapshot.copy()
         made._pending, made._place = dict(self._pending), dict(self._place)
+        made._gone, made._was = dict(self._gone), dict(self._was)
         made._batches = {number: replace(batch, left=dict(batch.left)) for number, batch in self._batches.items()}
         return made
 
@@ -87,7 +89,7 @@ class View:
         for server_id, _, number in changes.released:
             self.drop(server_id)
             gone = self.snapshot.release(server_id, changes.holdings[number])
-            _keep(self._gone, (entry.sequence, server_id), gone)
+            _keep(self._gone, (entry.sequence, server_id), gone, MOST_GONE)
         for server_id, host, number in changes.claimed:
             self._settle(server_id, host, changes.holdings[number])
         for server_id in changes.dropped:
@@ -152,7 +154,8 @@ class View:
         for server_id, pending in waiting:
             self.snapshot.release(server_id, pending.holding)
         if change.after is not None:
-            _keep(self._was, (sequence, change.after.host), self.snapshot.set_host(change.after, keeps_use=True))
+            was = self.snapshot.set_host(change.after, keeps_use=True)
+            _keep(self._was, (sequence, change.after.host), was, MOST_SAID)
         elif change.before is not None:
             self.snapshot.remove_host(change.before.host)
         for server_id, pending in waiting:
@@ -238,10 +241,10 @@ class View:
             del self._batches[number]
 
 
-def _keep(kept: dict[tuple[int, str], T], key: tuple[int, str], value: T | None) -> None:
+def _keep(kept: dict[tuple[int, str], T], key: tuple[int, str], value: T | None, most: int) -> None:
     """Keep what can be undone; the oldest goes when there are too many."""
     if value is not None:
-        if len(kept) >= MOST_KEPT:
+        if len(kept) >= most:
             del kept[next(iter(kept))]
         kept[key] = value
 

@@ -76,7 +76,9 @@ def claim_judged(
     connection: Connection, wanted: Sequence[Wanted]
 ) -> tuple[dict[str, Wanted], dict[str, list[Conflict]]]:
     """Take room for each on the first of its hosts that has it, first come, first served, by figures that are locked
-    from here to the end of the transaction. Begin a transaction with it, so that locks are taken in one order.
+    from here to the end of the transaction. Begin a transaction with it: whoever judges locks hosts first. (Against
+    ``claim_all``, which locks them last, that is another order only for one server claimed twice at once: one of the
+    two is then told LostRace.)
 
     Returns the claims that were made, and the races that were lost, by server id. The caller writes the log.
     """

@@ -6,6 +6,8 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
+import pytest
+
 from cell.scheduler.choice import choose
 from cell.scheduler.plan import plan_of
 from cell.scheduler.request import make
@@ -60,6 +62,18 @@ def test_one_owner_a_cpu_and_a_device_within_a_batch(cell_database: Database) ->
     with cell_database.write() as connection:
         claims.release(connection, [IDS[0]])
         assert claims.claim(connection, [wanted(IDS[3], 0, 1)]) == {}
+    assert len(held(cell_database)) == 3
+
+
+def test_places_that_are_free_are_taken_at_once(cell_database: Database) -> None:
+    report(cell_database)
+    with cell_database.write() as connection:
+        claims.claim_all(connection, [wanted(IDS[0], 0, 1), wanted(IDS[1], 1, 1), wanted(IDS[2], 2)])
+    assert len(held(cell_database)) == 3
+    with pytest.raises(claims.Lost), cell_database.write() as connection:
+        claims.claim_all(connection, [wanted(IDS[3], 3), wanted(IDS[4], 2)])
+    with pytest.raises(claims.Lost), cell_database.write() as connection:
+        claims.claim_all(connection, [wanted(IDS[3], 3, 1)])
     assert len(held(cell_database)) == 3
 
 

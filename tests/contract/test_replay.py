@@ -276,11 +276,36 @@ def test_one_scheduler_answers_for_all_in_any_order(cell_database: Database, see
         answer = churn.schedulers[0].replay(CONTEXT, decision.id, None)
         assert answer.same
         assert answer.identical
-    assert len({one.batch.answer.basis.scheduler for one in made}) == 3
+    loads = {(basis.scheduler, basis.loaded) for basis in (one.batch.answer.basis for one in made)}
+    assert len({scheduler for scheduler, _ in loads}) == 3
     assert len(walks) < len(made)
+    walks.clear()
+    some = [one for one in made if one.batch.answer.basis.scheduler != made[-1].batch.answer.basis.scheduler]
+    for decision in (*some[-1:], made[-1]) * 4:  # of two schedulers in turns
+        assert churn.schedulers[0].replay(CONTEXT, decision.id, None).same
+    assert len(walks) <= 3
+
+
+def test_a_walk_that_the_log_has_left_behind_is_told_as_any_other(cell_database: Database) -> None:
+    churn = Churn(cell_database, 4)
+    one, other, _ = churn.schedulers
+    churn.schedulers = [one]
+    churn.create()
+    first = churn.decisions()[0]
+    assert other.replay(CONTEXT, first.id, None).same
+    for _ in range(3):
+        churn.create()
+        one.follower.catch_up(CONTEXT)
+    with cell_database.write() as connection:
+        changes.prune(connection, 0.0)
+    churn.create()
+    churn.create()
+    one.follower.catch_up(CONTEXT)
     churn.create()
     last = churn.decisions()[-1]
-    assert churn.schedulers[1].replay(CONTEXT, last.id, None).same
+    with pytest.raises(errors.Conflict, match="no longer reaches back"):
+        other.replay(CONTEXT, last.id, None)
+    assert one.replay(CONTEXT, last.id, None).same
 
 
 def test_what_cannot_be_undone_is_said(cell_database: Database) -> None:

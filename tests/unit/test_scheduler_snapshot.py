@@ -98,6 +98,27 @@ def test_a_claim_is_taken_once_and_comes_back_whole() -> None:
     assert here.hosts_of.get("s", ()) == ()
 
 
+def test_what_is_not_added_up_yet_is_not_lost() -> None:
+    gold = Holding(resources={"VCPU": 1, "CUSTOM_GOLD": 2})
+    here, there = snapshot.build([host("a"), host("b")]), snapshot.build([host("a"), host("b")])
+    for name, target in (("s", "a"), ("t", "a"), ("u", "b")):
+        here.claim(name, target, HOLDING)
+        there.claim(name, target, HOLDING)
+        assert figures(there)["num_instances"]  # reads after each
+    tried = here.copy()
+    here.claim("g", "a", gold)  # a resource class that no host has, with others' moves waiting
+    there.claim("g", "a", gold)
+    here.release("t")
+    there.release("t")
+    assert row(tried) == {"VCPU": 3, "MEMORY_MB": 6144, "DISK_GB": 80}
+    assert row(here) == row(there) == {"VCPU": 4, "MEMORY_MB": 7168, "DISK_GB": 90, "CUSTOM_GOLD": -2}
+    assert [figures(here, place) for place in range(2)] == [figures(there, place) for place in range(2)]
+    for number in range(6000):  # more than it keeps
+        here.claim(f"many-{number}", "b", HOLDING)
+    assert row(here, 1)["VCPU"] == 7 - 2 * 6001
+    assert figures(here, 1)["num_instances"] == 6001
+
+
 def test_a_report_without_use_keeps_what_is_noted() -> None:
     here = snapshot.build([host("a")])
     here.claim("s", "a", HOLDING)
