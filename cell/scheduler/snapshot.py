@@ -270,10 +270,13 @@ class Snapshot:
             state = self._with_use(position, state)
         if state.uuid:
             self._owner[state.uuid] = name
+        if not (keeps_use and believed):
+            self._write(position, state, keeps_use=keeps_use)
+            return None
         known, report, ratio = self.states[position], self._reports[position], float(self._cpu_ratio[position])
         free, figures = self._free[:, position].copy(), self._figures[:, position].copy()
-        self._write(position, state, keeps_use=keeps_use)
-        if not (report and keeps_use and believed and known.uuid == state.uuid):
+        self._write(position, state, keeps_use=True)
+        if not report or known.uuid != state.uuid:
             return None
         free = np.pad(free, (0, len(self.classes) - len(free))) - self._free[:, position]
         return Overwritten(position, known, report, free, figures - self._figures[:, position], ratio)
@@ -566,11 +569,12 @@ class Snapshot:
         self._reports[position] += 1
         for name in {*state.capacity, *state.used}:
             self._row(name)
+        free, figures = self._free, self._figures
         for name, row in self.row_of.items():
-            self._free[row, position] = _left(state, name)
+            free[row, position] = _left(state, name)
         stats = state.stats or {}
         reported = _count(stats, "num_instances")
-        self._figures[:-1, position] = (  # in the order of Figure; the last, of devices, is written below
+        figures[:-1, position] = (  # in the order of Figure; the last, of devices, is written below
             _given(state.free_ram_mb, _left(state, "MEMORY_MB")),
             1024 * _least(state, _left(state, "DISK_GB")),
             _given(state.vcpus_used, state.used.get("VCPU", 0) + state.used.get("PCPU", 0)),
