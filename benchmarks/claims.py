@@ -22,7 +22,7 @@ import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
@@ -337,7 +337,7 @@ class Size:
 
     hosts: int
     seconds: float
-    rate: float
+    rates: Sequence[float]
     held: bool
 
 
@@ -372,15 +372,15 @@ def measure(kind: str, size: Size) -> Iterator[Json]:
                 "scheduler_cpu": round((scheduler.cpu() - before) / found["seconds"], 2),
             }
             checker.look()
-        task = {"task": "latency", "rate": size.rate, "seconds": size.seconds, "threads": 64}
-        found = conductor.ask(**task)()
-        yield shared | {
-            "case": f"requests as they come, {size.rate:.0f} servers/s asked for",
-            "per_s": round(found["per_s"]),
-            "p50_ms": round(found["p50_ms"], 2),
-            "p99_ms": round(found["p99_ms"], 2),
-        }
-        checker.look()
+        for rate in size.rates:
+            found = conductor.ask(task="latency", rate=rate, seconds=size.seconds, threads=64)()
+            yield shared | {
+                "case": f"requests as they come, {rate:.0f} servers/s asked for",
+                "per_s": round(found["per_s"]),
+                "p50_ms": round(found["p50_ms"], 2),
+                "p99_ms": round(found["p99_ms"], 2),
+            }
+            checker.look()
         yield shared | {"case": "committed states looked at", "looks": checker.looks, "faults": checker.faults}
 
 
@@ -425,7 +425,13 @@ def main() -> None:
     parser.add_argument("--database", choices=KINDS, action="append", help="one or more; all when left out")
     parser.add_argument("--hosts", type=int, default=10_000)
     parser.add_argument("--seconds", type=float, default=6.0, help="each reading")
-    parser.add_argument("--rate", type=float, default=10_000.0, help="servers a second, where latency is measured")
+    parser.add_argument(
+        "--rate",
+        type=float,
+        nargs="+",
+        default=[500.0, 2_000.0, 10_000.0],
+        help="servers a second, where latency is measured",
+    )
     parser.add_argument("--held", action="store_true", help="store held servers too, as reserve does")
     parser.add_argument("--role", nargs=2, metavar=("ROLE", "BROKER"), help=argparse.SUPPRESS)
     parser.add_argument("--url", help=argparse.SUPPRESS)
@@ -442,7 +448,7 @@ def main() -> None:
     where = conditions()
     if not given.json:
         print(*(f"{name}: {text}" for name, text in where.items()), sep="\n")
-    size = Size(hosts=given.hosts, seconds=given.seconds, rate=given.rate, held=given.held)
+    size = Size(hosts=given.hosts, seconds=given.seconds, rates=given.rate, held=given.held)
     for kind in given.database or KINDS:
         for found in itertools.chain(measure(kind, size), race(kind, given.seconds)):
             print(json.dumps(found | where) if given.json else _line(found), flush=True)
