@@ -122,23 +122,12 @@ cdef void _scan(_Rows rows, _Class cls, _Ranking best) noexcept nogil:
 
 cdef void _look(_Rows rows, _Class cls, _Ranking best, Py_ssize_t group) noexcept nogil:
     """Offer a group's rows."""
-    cdef int32_t mask[GROUP]
     cdef float upper[GROUP]
-    cdef float value, top = LEAST
     cdef unsigned char likely[GROUP]
     cdef uint64_t eight
     cdef Py_ssize_t lane, part
     cdef int32_t row
-    if not _mask(rows, cls, group, mask):
-        return
-    _upper(rows, cls, group, upper)
-    for lane in range(GROUP):
-        value = upper[lane]
-        value = value if mask[lane] else LEAST
-        upper[lane] = value
-        if value > top:
-            top = value
-    if top < best.threshold:
+    if _judge(rows, cls, group, upper) < best.threshold:
         return
     for lane in range(GROUP):
         likely[lane] = upper[lane] >= best.threshold

@@ -495,11 +495,27 @@ cdef void _raise_by(_Rows rows, _Class cls, int32_t row, double upper) noexcept 
 # The search
 
 
+cdef float _judge(_Rows rows, _Class cls, Py_ssize_t group, float *upper) noexcept nogil:
+    """``_upper`` for the rows of a group that pass and have room, LEAST for the others. Returns the highest."""
+    cdef int32_t mask[GROUP]
+    cdef float value, top = LEAST
+    cdef Py_ssize_t lane
+    if not _mask(rows, cls, group, mask):
+        return LEAST
+    _upper(rows, cls, group, upper)
+    for lane in range(GROUP):
+        value = upper[lane]
+        value = value if mask[lane] else LEAST
+        upper[lane] = value
+        if value > top:
+            top = value
+    return top
+
+
 cdef double _visit(_Rows rows, _Class cls, _Ranking best, Py_ssize_t group) noexcept nogil:
     """Offer a group's rows. Returns a tight bound of the scores of those that are not in the ranking."""
-    cdef int32_t mask[GROUP]
     cdef float upper[GROUP]
-    cdef float value, top = LEAST
+    cdef float value, top = _judge(rows, cls, group, upper)
     cdef float rest[GROUP]
     cdef unsigned char likely[GROUP]
     cdef uint64_t eight
@@ -508,17 +524,8 @@ cdef double _visit(_Rows rows, _Class cls, _Ranking best, Py_ssize_t group) noex
     cdef int32_t offered[GROUP]
     cdef Py_ssize_t lane, part, count
     cdef int32_t row
-    if not _mask(rows, cls, group, mask):
-        return NEVER
-    _upper(rows, cls, group, upper)
-    for lane in range(GROUP):
-        value = upper[lane]
-        value = value if mask[lane] else LEAST
-        upper[lane] = value
-        if value > top:
-            top = value
     if top < best.threshold:
-        return top
+        return top if top > LEAST else NEVER
     bound = NEVER
     for lane in range(GROUP):
         value = upper[lane]

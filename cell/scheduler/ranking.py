@@ -130,7 +130,7 @@ def _choose_together(
             answer.malformed[len(answer.ranked)] = kind.malformed
             _refuse(answer, {}, ())
         return
-    request = kind.request.named(tuple([one[0] for one in members]))
+    request = replace(kind.request, servers=tuple([one[0] for one in members]))
     if excluded:
         request = replace(request, ignore_hosts=excluded)
     known = any(snapshot.hosts_of.get(server_id) for server_id in request.servers)

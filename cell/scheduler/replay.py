@@ -118,16 +118,6 @@ def walk(basis: Basis, state: CellState, entries: Sequence[ChangeEntry]) -> View
     return view
 
 
-def view_at(
-    basis: Basis, state: CellState, entries: Sequence[ChangeEntry], batches: Mapping[int, DecisionBatch]
-) -> View:
-    """What a scheduler believed when it chose: ``walk``, and its own earlier choices on top.
-
-    ``batches``: those that the basis names, by number. Raises Conflict.
-    """
-    return view_from(walk(basis, state, entries), basis, (), batches)
-
-
 def is_of(now: View, basis: Basis) -> bool:
     """Whether a view follows the log from where the decision's did."""
     return (now.scheduler, now.order_seed or 0, now.loaded) == (basis.scheduler, basis.order_seed, basis.loaded)
@@ -138,7 +128,8 @@ def view_from(now: View, basis: Basis, entries: Sequence[ChangeEntry], batches: 
     now, or a walk): choices that are pending there are given up, the last changes undone, and the decision's earlier
     choices put on top.
 
-    ``entries``: those since ``basis.sequence``. Raises Unlike where they cannot be undone.
+    ``entries``: those since ``basis.sequence``; ``batches``: those that the basis names, by number. Raises Unlike where
+    they cannot be undone, Conflict when a batch is not stored any more.
     """
     for server_id in list(now.pending):
         now.drop(server_id)
@@ -177,7 +168,7 @@ def _note(view: View, number: int, asked: RankBatch, answer: RankAnswer, positio
 
 
 def again(view: View, batch: DecisionBatch) -> RankAnswer:
-    """The whole batch chosen once more, in the view that ``view_at`` gave."""
+    """The whole batch chosen once more, in the view that ``view_from`` gave."""
     return ranking.rank(view, batch.asked, batch.answer.batch, now=0.0)
 
 

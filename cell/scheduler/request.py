@@ -78,23 +78,6 @@ class Request:
     same_host: tuple[str, ...] = ()
     checks_forced: bool = False
 
-    def named(self, servers: tuple[str, ...]) -> Request:
-        """The same for these servers (``dataclasses.replace`` takes five times as long)."""
-        return Request(
-            shape=self.shape,
-            servers=servers,
-            topology=self.topology,
-            alternates=self.alternates,
-            group=self.group,
-            ignore_hosts=self.ignore_hosts,
-            force_hosts=self.force_hosts,
-            force_nodes=self.force_nodes,
-            destination=self.destination,
-            different_host=self.different_host,
-            same_host=self.same_host,
-            checks_forced=self.checks_forced,
-        )
-
     @property
     def plain(self) -> bool:
         """Whether nothing but its shape decides: no hosts, servers or groups are named."""

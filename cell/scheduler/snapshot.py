@@ -354,10 +354,8 @@ class Snapshot:
         self._unplace(server_id, position)
         self.hosted[position][server_id] = image_props
         self._count_props(position, image_props, 1)
-        there = self.hosts_of.get(server_id)
-        if there is None:
-            self.hosts_of[server_id] = (position,)
-        elif position not in there:
+        there = self.hosts_of.get(server_id, ())
+        if position not in there:
             self.hosts_of[server_id] = (*there, position)
 
     def _unplace(self, server_id: str, position: int) -> None:

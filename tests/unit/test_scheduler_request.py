@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -19,7 +19,7 @@ from cellcloud.model import policy
 from cellcloud.model.flavor import Flavor
 from cellcloud.model.host import HostState
 from cellcloud.model.pci import PciRequest
-from cellcloud.model.placement import Destination, PlacedGroup, SelectRequest
+from cellcloud.model.placement import SelectRequest
 from tests.unit.cell_world import make_spec
 
 FLAVOR = Flavor(id="f", name="f", vcpus=4, memory_mb=2048, root_gb=20, ephemeral_gb=5, swap_mb=100)
@@ -36,16 +36,6 @@ def test_equal_requests_share_a_shape() -> None:
     assert make({"a": "b"}).shape is not make({"a": "c"}).shape
     assert make().plain
     assert not make(hints={"same_host": "x"}).plain
-
-
-def test_naming_servers_changes_nothing_else() -> None:
-    every = {"alternates": 7, "ignore_hosts": ("a",), "force_hosts": ("b",), "force_nodes": ("c",)}
-    group = PlacedGroup(policy="affinity", members=("m",), hosts=("h",))
-    hints = {"different_host": "x", "same_host": "y", "_nova_check_type": "rebuild"}
-    asked = make(hints=hints, group=group, destination=Destination(host="d"), **every)
-    assert asked.named(("t", "u")) == replace(asked, servers=("t", "u"))
-    left_out = [field.name for field in fields(asked) if getattr(asked, field.name) == field.default]
-    assert left_out == [], "each field is given, so that none is forgotten"
 
 
 @pytest.mark.parametrize(
