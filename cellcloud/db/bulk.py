@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -13,6 +13,7 @@ from sqlalchemy.engine import Connection
 from cellcloud import errors
 from cellcloud.db.engine import utc_now
 
+_AS_WRITTEN = {"no_parameters": True}  # of a statement in which a percent sign is one
 _REPLACING = " ON CONFLICT ({keys}) DO UPDATE SET {rest}"
 
 
@@ -41,6 +42,9 @@ def insert(
             connection.exec_driver_sql(head + row + tail, (msgspec.json.encode(values).decode(),))
         elif connection.dialect.name == "sqlite":
             connection.exec_driver_sql(head + row, values)
+        elif written := _written(values):
+            rows = "),(".join([",".join(each) + tail for each in written])
+            connection.exec_driver_sql(f"{head}({rows})", execution_options=_AS_WRITTEN)
         else:
             rows = ",".join([row] * len(values))
             connection.exec_driver_sql(head + rows, tuple([value for each in values for value in each]))
@@ -48,11 +52,42 @@ def insert(
         raise Exists(f"Some of the new {table.name} are there already.") from error
 
 
+def execute(connection: Connection, statement: str, texts: Sequence[str]) -> sa.CursorResult[Any]:
+    """Execute a statement with the driver's marks for so many texts, and no percent sign else."""
+    if connection.dialect.name in ("mysql", "mariadb") and (written := _written([texts])):
+        return connection.exec_driver_sql(statement % tuple(written[0]), execution_options=_AS_WRITTEN)
+    return connection.exec_driver_sql(statement, tuple(texts))
+
+
+def _written(rows: Sequence[Sequence[Any]]) -> list[list[str]]:
+    """Values as a statement for MariaDB has them; [] when its driver should write one, which takes longer for each than
+    the database to store it."""
+    try:
+        return [[_WRITTEN[type(value)](value) for value in row] for row in rows]
+    except (KeyError, ValueError):
+        return []
+
+
+def _quote(text: str) -> str:
+    if "'" in text or "\\" in text or "\0" in text:
+        raise ValueError("not to be quoted as it is")
+    return f"'{text}'"
+
+
+_WRITTEN: dict[type[Any], Callable[[Any], str]] = {
+    str: _quote,
+    int: str,
+    bool: lambda value: str(int(value)),
+    type(None): lambda _: "NULL",
+}
+
+
 @functools.lru_cache(256)
 def _parts(
     dialect: sa.Dialect, table: sa.Table, names: tuple[str, ...], at: tuple[str, ...], replace: bool
 ) -> tuple[str, str, str]:
-    """What comes before the rows, one row, and what comes behind them."""
+    """What comes before the rows, one row with its marks, and what comes behind them (PostgreSQL) or behind the values
+    of each (MariaDB)."""
     now = [str(utc_now().compile(dialect=dialect))] * len(at)
     verb = "REPLACE INTO" if replace and dialect.name != "postgresql" else "INSERT INTO"
     head = f"{verb} {table.name} ({', '.join(names + at)}) "
@@ -66,7 +101,7 @@ def _parts(
         return head, row, tail if replace else ""
     mark = "?" if dialect.name == "sqlite" else "%s"
     row = f"({', '.join([mark] * len(names) + now)})"
-    return (head + "VALUES ", row, "")
+    return head + "VALUES ", row, "".join(f", {each}" for each in now)
 
 
 def _kind(column: sa.Column[Any]) -> str:

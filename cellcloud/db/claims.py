@@ -169,7 +169,7 @@ def _add_all(connection: Connection, totals: Mapping[str, Mapping[str, int]]) ->
     for names, kinds in hosts_of.items():
         statement, given = _adding(names, kinds, "?" if connection.dialect.name == "sqlite" else "%s")
         rows = len(names) * sum(map(len, kinds.values()))
-        if connection.exec_driver_sql(statement, given).rowcount != rows:
+        if bulk.execute(connection, statement, given).rowcount != rows:
             return False
     return True
 

@@ -26,6 +26,19 @@ def from_plain(data: object, kind: type[T] | Any) -> T:
         raise errors.Invalid("A message is not of the expected form.", detail=str(error)) from error
 
 
+def to_text(value: object) -> str:
+    """A model as JSON text; the same plain values, made in a fraction of the time."""
+    return msgspec.json.encode(value).decode()
+
+
+def from_text(text: str | msgspec.Raw, kind: type[T] | Any) -> T:
+    """What ``to_text`` was given, read as ``kind``. Raises Invalid when it is not of that shape."""
+    try:
+        return msgspec.json.decode(text, type=kind, strict=False)
+    except (msgspec.ValidationError, msgspec.DecodeError) as error:
+        raise errors.Invalid("A message is not of the expected form.", detail=str(error)) from error
+
+
 def pack(value: object) -> bytes:
     """A model in few bytes, for what is large and read seldom."""
     return zlib.compress(_ENCODER.encode(value), 1)
