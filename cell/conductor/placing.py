@@ -175,7 +175,7 @@ def _question(asked: Sequence[Asked], at_least: int) -> RankBatch:
         else:
             together.append(1)
         last = mates
-        servers_asked.append((spec.id, numbers[key], int(spec.id.replace("-", "")[:12], 16)))
+        servers_asked.append((spec.id, numbers[key], int(spec.id[:8] + spec.id[9:13], 16)))
     return RankBatch(shapes=tuple(shapes), servers=tuple(servers_asked), together=tuple(together), at_least=at_least)
 
 
@@ -232,7 +232,7 @@ class _Claiming:
 
     def run(self, database: Database, *, judged: bool) -> tuple[dict[str, ReserveAnswer], int]:
         """Raises claims.Lost unless ``judged``, Exists when a server is known already."""
-        wanted = self._wanted()
+        wanted = self._wanted(judged=judged)
         if not judged:  # before anything is locked
             made = self._made(wanted, {item.server_id: item for item in wanted}, {})
         with database.write() as connection:
@@ -244,10 +244,9 @@ class _Claiming:
                 claims.claim_all(connection, wanted)
             changes.append(connection, made.log)
             newest = changes.get_newest(connection) if made.log.dropped else 0
-        answers = {record.id: _answer_for(record) for record in self.known.values()}
-        answers |= self._refusals()
-        answers |= {one.spec.id: ReserveAnswer(server_id=one.spec.id, outcome="held") for one in made.winners}
-        return answers | {record.id: _answer_for(record) for record in records}, newest
+        answers = {record.id: _answer_for(record) for record in (*self.known.values(), *records)} | self._refusals()
+        ids = (one.spec.id for one in made.winners if one.spec.id not in answers)
+        return answers | {each: ReserveAnswer(server_id=each, outcome="held") for each in ids}, newest
 
     def _made(
         self, wanted: Sequence[Wanted], won: Mapping[str, Wanted], lost: Mapping[str, Sequence[Conflict]]
@@ -260,17 +259,18 @@ class _Claiming:
             log=claims.log(claimed=list(won.values()), dropped=[*dropped, *self.known]),
         )
 
-    def _wanted(self) -> list[Wanted]:
-        ranked = self.ranked
+    def _wanted(self, *, judged: bool) -> list[Wanted]:
+        """With the hosts to try next, for those who are judged."""
+        hosts, holdings, known = self.ranked.hosts, self.ranked.holdings, self.known
         return [
             Wanted(
-                server_id=one.spec.id,
-                host=ranked.hosts[places[0]],
-                holding=ranked.holdings[ranked.takes[position]],
-                others=tuple([ranked.hosts[place] for place in places[1:]]),
+                one.spec.id,
+                hosts[places[0]],
+                holding=holdings[number],
+                others=tuple([hosts[place] for place in places[1:]]) if judged else (),
             )
-            for position, (one, places) in enumerate(zip(self.asked, ranked.ranked, strict=True))
-            if places and one.spec.id not in self.known
+            for one, places, number in zip(self.asked, self.ranked.ranked, self.ranked.takes, strict=True)
+            if places and one.spec.id not in known
         ]
 
     def _winners(self, won: Mapping[str, Wanted]) -> list[Won]:

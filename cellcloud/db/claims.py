@@ -67,7 +67,7 @@ def claim_all(connection: Connection, wanted: Sequence[Wanted]) -> None:
     if not wanted:
         return
     _insert(connection, wanted)
-    if not _add_all(connection, _totals(wanted)) or _clashes(connection, wanted):
+    if not _add_all(connection, _kinds(wanted)) or _clashes(connection, wanted):
         raise Lost("Others were faster.")
     metrics.CLAIMS.labels("won").inc(len(wanted))
 
@@ -97,7 +97,7 @@ def claim_judged(
     for server_id, clash in _clashes(connection, list(won.values())).items():
         lost[server_id].append(clash)
         del won[server_id]
-    if not _add_all(connection, _totals(won.values())):
+    if not _add_all(connection, _kinds(won.values())):
         raise LostRace("A host's figures changed under their lock; try again shortly.")
     _insert(connection, list(won.values()))
     metrics.CLAIMS.labels("won").inc(len(won))
@@ -128,14 +128,26 @@ def _clashes(connection: Connection, winners: Sequence[Wanted]) -> dict[str, Con
     }
 
 
-def _totals(wanted: Iterable[Wanted], sign: int = 1) -> dict[str, dict[str, int]]:
-    totals: dict[str, dict[str, int]] = defaultdict(dict)
+def _kinds(wanted: Iterable[Wanted], sign: int = 1) -> dict[Amounts, list[str]]:
+    """The hosts by what is taken of them."""
+    sources: dict[int, Mapping[str, int]] = {}
+    shares: dict[str, tuple[int, ...]] = {}
     for item in wanted:
-        total = totals[item.host]
-        for name, amount in item.amounts.items():
-            if amount:
-                total[name] = total.get(name, 0) + sign * amount
-    return totals
+        amounts = item.amounts
+        sources[id(amounts)] = amounts
+        shares[item.host] = (*shares.get(item.host, ()), id(amounts))
+    hosts_of: dict[tuple[int, ...], list[str]] = {}
+    for host, numbers in shares.items():
+        hosts_of.setdefault(numbers, []).append(host)
+    kinds: dict[Amounts, list[str]] = {}
+    for numbers, hosts in hosts_of.items():
+        total: Counter[str] = Counter()
+        for number in numbers:
+            total.update(sources[number])
+        taken = tuple(sorted((name, sign * amount) for name, amount in total.items() if amount))
+        kinds.setdefault(taken, []).extend(hosts)
+    kinds.pop((), None)
+    return kinds
 
 
 def _rows(wanted: Sequence[Wanted]) -> list[tuple[str, str, str]]:
@@ -155,20 +167,18 @@ def _text(item: Wanted) -> str:
     return msgspec.json.encode({name: value for name, value in plain.items() if value != _PLAIN[name]}).decode()
 
 
-def _add_all(connection: Connection, totals: Mapping[str, Mapping[str, int]]) -> bool:
+def _add_all(connection: Connection, kinds: Mapping[Amounts, Sequence[str]]) -> bool:
     """Add to what hosts give where it stays within capacity; False, half done, when it does not somewhere. What is
     taken away is let pass."""
-    hosts_of: dict[tuple[str, ...], dict[Amounts, list[str]]] = {}
-    for host in sorted(totals):
-        amounts = tuple(sorted((name, amount) for name, amount in totals[host].items() if amount))
-        if amounts:
-            names = tuple(name for name, _ in amounts)
-            hosts_of.setdefault(names, {}).setdefault(amounts, []).append(host)
-    if len(totals) > 1 and (len(hosts_of) > 1 or connection.dialect.name == "postgresql"):
-        connection.execute(_LOCKED, {"hosts": sorted(totals)})  # where the UPDATE alone would lock in another order
-    for names, kinds in hosts_of.items():
-        statement, given = _adding(names, kinds, "?" if connection.dialect.name == "sqlite" else "%s")
-        rows = len(names) * sum(map(len, kinds.values()))
+    alike: dict[tuple[str, ...], dict[Amounts, Sequence[str]]] = {}  # by the resource classes
+    for amounts, hosts in kinds.items():
+        alike.setdefault(tuple(name for name, _ in amounts), {})[amounts] = hosts
+    hosts = sorted(host for members in kinds.values() for host in members)
+    if len(hosts) > 1 and (len(alike) > 1 or connection.dialect.name == "postgresql"):
+        connection.execute(_LOCKED, {"hosts": hosts})  # where the UPDATE alone would lock in another order
+    for names, members in alike.items():
+        statement, given = _adding(names, members, "?" if connection.dialect.name == "sqlite" else "%s")
+        rows = len(names) * sum(map(len, members.values()))
         if bulk.execute(connection, statement, given).rowcount != rows:
             return False
     return True
@@ -185,12 +195,12 @@ def _adding(names: tuple[str, ...], kinds: Mapping[Amounts, Sequence[str]], mark
     written = [f"WHEN host IN ({marks(len(hosts))}) THEN {_amount(amounts, mark)}" for amounts, hosts in others]
     given = [value for _, hosts in others for value in (*hosts, *names)] + list(names)
     amount = f"CASE {' '.join(written)} ELSE {_amount(most, mark)} END" if others else _amount(most, mark)
-    hosts = sorted(host for members in kinds.values() for host in members)
+    everyone = sorted(host for hosts in kinds.values() for host in hosts)
     gives = all(number < 0 for amounts in kinds for _, number in amounts)
     return (
-        f"UPDATE inventories SET used = used + {amount} WHERE host IN ({marks(len(hosts))}) "  # noqa: S608 -- of marks
+        f"UPDATE inventories SET used = used + {amount} WHERE host IN ({marks(len(everyone))}) "  # noqa: S608 -- of marks
         f"AND used + {amount} {'IS NOT NULL' if gives else '<= capacity'}"
-    ), (*given, *hosts, *given)
+    ), (*given, *everyone, *given)
 
 
 def _amount(amounts: Amounts, mark: str) -> str:
@@ -236,7 +246,7 @@ def release(connection: Connection, server_ids: Sequence[str]) -> None:
     held = [
         Wanted(server_id=row.server_id, host=row.host, holding=codec.from_plain(row.holding, Holding)) for row in rows
     ]
-    if not _add_all(connection, _totals(held, -1)):
+    if not _add_all(connection, _kinds(held, -1)):
         raise LostRace("A host went while its servers did; try again shortly.")
     changes.append(connection, log(released=held))
 

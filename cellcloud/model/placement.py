@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import msgspec
+
 from cellcloud.model.pci import PciRequest
 from cellcloud.model.refusal import RefusedGroup
 from cellcloud.model.server import ServerRecord, ServerSpec
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReserveAnswer:
-    """A cell's answer for one server.
+class ReserveAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """A cell's answer for one server. Many are made at once, a Struct in a tenth of a dataclass's time.
 
     ``outcome``: "held" (record it, then confirm), "settled" (already confirmed earlier), "refused" (try another
     cell; ``reason`` says why, ``detail`` for administrators, ``reasons`` the hosts it refused), "gone" (was here and
