@@ -30,7 +30,8 @@ from cellcloud.model.server import ServerRecord, ServerSpec
 from cellcloud.rpc.scheduler import Scheduler
 
 ROUNDS = 4
-TOGETHER = 512  # servers in one question to the scheduler and one transaction
+TOGETHER = 2048  # servers in one question to the scheduler and one transaction; and
+LONG = 8  # so many count one for which the scheduler may look at every host: milliseconds, and a call has its end
 AT_ONCE = 2  # such batches: one is ranked while another is stored
 
 
@@ -91,9 +92,10 @@ class Placer:
     def _take(self) -> list[tuple[RequestContext, list[Asked], Future[list[ReserveAnswer]]]]:
         count, size = 0, 0
         for _, asked, _ in self._waiting:
-            if count and size + len(asked) > TOGETHER:
+            mine = sum(LONG if _may_take_long(one.spec) else 1 for one in asked)
+            if count and size + mine > TOGETHER:
                 break
-            count, size = count + 1, size + len(asked)
+            count, size = count + 1, size + mine
         taken, self._waiting = self._waiting[:count], self._waiting[count:]
         return taken
 
@@ -154,6 +156,10 @@ def hold(seconds: float) -> Store:
         return servers.insert_held(connection, placed, hold_seconds=seconds, decision=decision)
 
     return store
+
+
+def _may_take_long(spec: ServerSpec) -> bool:
+    return bool(spec.flavor.extra_specs or spec.image.properties or spec.scheduler_hints or spec.host)
 
 
 def _question(asked: Sequence[Asked], at_least: int) -> RankBatch:

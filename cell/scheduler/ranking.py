@@ -190,21 +190,26 @@ def _accept(
 ) -> None:
     states, known, ranked = snapshot.states, answer.places, answer.ranked
     last: Share | None = None
+    others: tuple[int, ...] = ()  # which the servers of a request mostly share
+    numbers: tuple[int, ...] = ()
     for server_id, places in zip(servers, choices, strict=True):
         share = snapshot.share_of_server(server_id)
         if share is not last:
             last, holding = share, kind.holding(share)
             if not answer.holdings or (answer.holdings[-1] is not holding and answer.holdings[-1] != holding):
                 answer.holdings.append(holding)
-        answer.chosen[len(ranked)] = (server_id, Pending(states[places[0]].host, holding))
+        first = places[0]
         # what a server with a place on NUMA cells would take elsewhere is another thing
-        offered = places if share.placed is None else places[:1]
-        for place in offered:
+        rest = tuple(places[1:]) if share.placed is None else ()
+        for place in (first, *rest) if rest != others else (first,):
             if place not in known:
                 known[place] = len(known)
                 answer.hosts.append(states[place].host)
                 answer.zones.append(states[place].zone)
-        ranked.append(tuple([known[place] for place in offered]))
+        if rest != others:
+            others, numbers = rest, tuple([known[place] for place in rest])
+        answer.chosen[len(ranked)] = (server_id, Pending(states[first].host, holding))
+        ranked.append((known[first], *numbers))
         answer.takes.append(len(answer.holdings) - 1)
     answer.why += [-1] * len(servers)
 

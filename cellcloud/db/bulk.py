@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -42,9 +42,8 @@ def insert(
             connection.exec_driver_sql(head + row + tail, (msgspec.json.encode(values).decode(),))
         elif connection.dialect.name == "sqlite":
             connection.exec_driver_sql(head + row, values)
-        elif written := _written(values):
-            rows = "),(".join([",".join(each) + tail for each in written])
-            connection.exec_driver_sql(f"{head}({rows})", execution_options=_AS_WRITTEN)
+        elif written := _written(values, tail):
+            connection.exec_driver_sql(head + written, execution_options=_AS_WRITTEN)
         else:
             rows = ",".join([row] * len(values))
             connection.exec_driver_sql(head + rows, tuple([value for each in values for value in each]))
@@ -54,32 +53,25 @@ def insert(
 
 def execute(connection: Connection, statement: str, texts: Sequence[str]) -> sa.CursorResult[Any]:
     """Execute a statement with the driver's marks for so many texts, and no percent sign else."""
-    if connection.dialect.name in ("mysql", "mariadb") and (written := _written([texts])):
-        return connection.exec_driver_sql(statement % tuple(written[0]), execution_options=_AS_WRITTEN)
+    if connection.dialect.name in ("mysql", "mariadb") and _is_plain("".join(texts), quotes=0):
+        written = statement.replace("%s", "'%s'") % tuple(texts)
+        return connection.exec_driver_sql(written, execution_options=_AS_WRITTEN)
     return connection.exec_driver_sql(statement, tuple(texts))
 
 
-def _written(rows: Sequence[Sequence[Any]]) -> list[list[str]]:
-    """Values as a statement for MariaDB has them; [] when its driver should write one, which takes longer for each than
-    the database to store it."""
+def _written(rows: Sequence[Sequence[Any]], tail: str) -> str:
+    """Rows as a statement for MariaDB has them, each with ``tail`` behind its values; "" when one is no text or not
+    plain. Its driver takes longer to write a value than the database to store it."""
     try:
-        return [[_WRITTEN[type(value)](value) for value in row] for row in rows]
-    except (KeyError, ValueError):
-        return []
+        text = f"'{tail}),('".join(["','".join(row) for row in rows])
+    except TypeError:
+        return ""
+    return f"('{text}'{tail})" if _is_plain(text, quotes=2 * sum(map(len, rows)) - 2) else ""
 
 
-def _quote(text: str) -> str:
-    if "'" in text or "\\" in text or "\0" in text:
-        raise ValueError("not to be quoted as it is")
-    return f"'{text}'"
-
-
-_WRITTEN: dict[type[Any], Callable[[Any], str]] = {
-    str: _quote,
-    int: str,
-    bool: lambda value: str(int(value)),
-    type(None): lambda _: "NULL",
-}
+def _is_plain(text: str, *, quotes: int) -> bool:
+    """Whether there is nothing in it that would end a text between quotes, but for so many quotes."""
+    return text.count("'") == quotes and "\\" not in text and "\0" not in text
 
 
 @functools.lru_cache(256)

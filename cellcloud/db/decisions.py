@@ -24,8 +24,9 @@ def insert(connection: Connection, batch: DecisionBatch, unplaced: Sequence[str]
     """Store a batch, compressed, and rows that lead to it: of its requests, and of the servers it did not place."""
     number = batch.answer.batch
     connection.execute(_INSERT, {"id": number, "sequence": batch.answer.basis.sequence, "record": codec.pack(batch)})
-    bulk.insert(connection, decisions, ("server_id", "batch"), [(each, number) for each in unplaced])
-    bulk.insert(connection, decision_requests, ("request_id", "batch"), [(each, number) for each in batch.requests])
+    written = str(number)  # which every database reads as a number
+    bulk.insert(connection, decisions, ("server_id", "batch"), [(each, written) for each in unplaced])
+    bulk.insert(connection, decision_requests, ("request_id", "batch"), [(each, written) for each in batch.requests])
 
 
 def list_of(connection: Connection, server_id: str) -> list[Decision]:
