@@ -9,7 +9,7 @@ from cellcloud.context import RequestContext
 from cellcloud.db import aggregates, changes, decisions, hosts, policies
 from cellcloud.db.engine import Database, retried
 from cellcloud.model.change import CellState, ChangePage, PackedState
-from cellcloud.model.decision import Decision, DecisionBatch, PolicyRecord, ShadowSummary
+from cellcloud.model.decision import Basis, Decision, DecisionBatch, PolicyRecord, ShadowSummary
 from cellcloud.model.host import Aggregate
 
 MOST_CHANGES = 5000  # a page
@@ -59,6 +59,10 @@ class LedgerService:
     def get_batches(self, context: RequestContext, numbers: list[int]) -> list[DecisionBatch]:
         with self._database.read() as connection:
             return decisions.list_batches(connection, numbers)
+
+    def list_bases(self, context: RequestContext, limit: int) -> list[Basis]:
+        with self._database.read() as connection:
+            return decisions.list_bases(connection, limit)
 
     # ---- policies ----------------------------------------------------------------------------------------------
     def list_policies(self, context: RequestContext) -> list[PolicyRecord]:

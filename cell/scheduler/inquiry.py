@@ -13,10 +13,10 @@ from dataclasses import replace
 
 from cell.scheduler import explain, indexed, replay, telling, whatif
 from cell.scheduler.plan import plan_of
-from cell.scheduler.refresh import Follower
+from cell.scheduler.refresh import Follower, Whose
 from cell.scheduler.view import Gap, Unlike, View
 from cell.scheduler.whatif import Resident
-from cellcloud import clock, errors
+from cellcloud import errors
 from cellcloud.context import RequestContext
 from cellcloud.model.change import CellState, ChangeEntry
 from cellcloud.model.decision import Basis, Decision, DecisionBatch, Shape, shape_of
@@ -26,12 +26,12 @@ from cellcloud.rpc.ledger import Ledger
 
 PAGE = 5000
 LONGEST_WAY = 5000  # changes that are rather undone than followed from the last loading
-MOST_WORLDS = 3
-KEPT_SECONDS = 300.0  # a past world after it was used
+MOST_WORLDS = 2  # of others that are kept: of tens of megabytes each in a cell of 10,000 hosts
+RECENT = 16  # batches, of which it is looked who made them
+LONGEST_PREPARED = 20_000  # changes that are walked through before anybody asks
 SERVERS_AT_ONCE = 200
 MOST_TOLD = 25  # decisions in one answer
 MOST_HOSTS = 1000
-Whose = tuple[str, int, int]  # a scheduler, its seed, and the change up to which it had loaded the cell
 
 
 class Inquiry:
@@ -41,9 +41,19 @@ class Inquiry:
         self._follower, self._ledger, self._conductor = follower, ledger, conductor
         self._walks = _Walks()
 
-    def tidy(self) -> None:
-        """Let go of what nobody has asked for lately."""
-        self._walks.tidy()
+    def prepare(self, context: RequestContext) -> None:
+        """Walk to where others have decided lately, the scheduler before this one among them, so that nobody who asks
+        waits for it."""
+        mine = self._follower.whose
+        if mine is None:
+            return
+        newest: dict[Whose, Basis] = {}
+        for basis in self._ledger.list_bases(context, RECENT):
+            newest.setdefault(whose_of(basis), basis)
+        newest.pop(mine, None)
+        now = _Now(self._follower, self._ledger, context, self._walks)
+        for basis in list(newest.values())[:MOST_WORLDS]:
+            now.prepare(basis)
 
     # ---- past decisions --------------------------------------------------------------------------------------------
     def explain(self, context: RequestContext, key: str, host: str | None, most: int) -> list[Explanation]:
@@ -150,30 +160,29 @@ class Inquiry:
             indexed.forget(tried)
 
 
+def whose_of(basis: Basis) -> Whose:
+    """Whose decision it was."""
+    return basis.scheduler, basis.order_seed, basis.loaded
+
+
 class _Walks:
-    """The worlds that were walked to lately, for the next question about the same scheduler's decisions. Who takes one
+    """The worlds that were walked to last, for the next question about the same scheduler's decisions. Who takes one
     has it alone, and gives it back if it is still whole."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._worlds: dict[Whose, tuple[View, float]] = {}
+        self._worlds: dict[Whose, View] = {}
 
     def take(self, whose: Whose) -> View | None:
         with self._lock:
-            found = self._worlds.pop(whose, None)
-        return None if found is None else found[0]
+            return self._worlds.pop(whose, None)
 
     def give(self, whose: Whose, view: View) -> None:
         with self._lock:
             self._worlds.pop(whose, None)
             while len(self._worlds) >= MOST_WORLDS:
                 del self._worlds[next(iter(self._worlds))]
-            self._worlds[whose] = (view, clock.monotonic() + KEPT_SECONDS)
-
-    def tidy(self) -> None:
-        now = clock.monotonic()
-        with self._lock:
-            self._worlds = {whose: world for whose, world in self._worlds.items() if world[1] > now}
+            self._worlds[whose] = view
 
 
 class _Now:
@@ -223,26 +232,47 @@ class _Now:
         return self._back(now, basis, batches)
 
     def _from_past(self, basis: Basis, batches: Mapping[int, DecisionBatch]) -> View:
-        """From the cell's records, whoever decided: from where the last walk about that scheduler had led to, or by a
-        walk through all that was logged since it had loaded the cell."""
-        whose = (basis.scheduler, basis.order_seed, basis.loaded)
-        known = self._walks.take(whose)
-        if known is not None and known.sequence - basis.sequence <= LONGEST_WAY:
-            with suppress(Gap):
-                known.follow(
-                    one for one in self._read(known.sequence, basis.sequence) if one.sequence <= basis.sequence
-                )
-                mine = known.copy()
-                self._walks.give(whose, known)
-                found = self._back(mine, basis, batches)
-                if found is not None:
-                    return found
-        if self._state is None:
-            self._state = self._ledger.get_state(self._context).unpacked()
-        walked = replay.walk(basis, self._state, self._read(basis.loaded, self._state.sequence))
+        """From the cell's records, whoever decided."""
+        whose = whose_of(basis)
+        known = self._gone_on(basis)
+        if known is not None:
+            mine = known.copy()
+            self._walks.give(whose, known)
+            found = self._back(mine, basis, batches)
+            if found is not None:
+                return found
+        walked = self._walked(basis)
         found = replay.view_from(walked.copy(), basis, (), batches)
         self._walks.give(whose, walked)
         return found
+
+    def prepare(self, basis: Basis) -> None:
+        """Have ready what ``view`` needs for such a decision, if that is not very long ago."""
+        known = self._gone_on(basis)
+        if known is None:
+            page = self._ledger.list_changes(self._context, basis.loaded, 1)
+            if page.oldest > basis.loaded + 1 or page.newest - basis.loaded > LONGEST_PREPARED:
+                return
+            known = self._walked(basis)
+        known.snapshot.add_up()
+        self._walks.give(whose_of(basis), known)
+
+    def _gone_on(self, basis: Basis) -> View | None:
+        """The world to which the last walk about that scheduler had led, gone on to the decision or some way beyond."""
+        known = self._walks.take(whose_of(basis))
+        if known is None or known.sequence - basis.sequence > LONGEST_WAY:
+            return None
+        entries = self._read(known.sequence, basis.sequence)
+        with suppress(Gap):
+            known.follow(one for one in entries if one.sequence <= basis.sequence)
+            return known
+        return None
+
+    def _walked(self, basis: Basis) -> View:
+        """By a walk through all that was logged since that scheduler had loaded the cell."""
+        if self._state is None:
+            self._state = self._ledger.get_state(self._context).unpacked()
+        return replay.walk(basis, self._state, self._read(basis.loaded, self._state.sequence))
 
     def _back(self, view: View, basis: Basis, batches: Mapping[int, DecisionBatch]) -> View | None:
         """A view of a scheduler's taken back to where it decided, if it can be."""

@@ -22,6 +22,7 @@ LONGEST_LOG = 200_000  # changes followed since the whole was read; and
 LONGEST_AGE = 86_400.0  # seconds: what a decision was made from stays short to walk through, and in the log
 SHORTEST_PATIENCE = 2.0  # seconds; whoever asks meanwhile waits too, and a message to nobody is never answered
 LONGEST_PATIENCE = 30.0
+Whose = tuple[str, int, int]  # a scheduler, its seed, and the change up to which it had loaded the cell
 
 
 class Follower:
@@ -37,6 +38,12 @@ class Follower:
         self._read_at = self._loaded_at = float("-inf")
         self._asked_at = float("-inf")
         self._patience = SHORTEST_PATIENCE
+
+    @property
+    def whose(self) -> Whose | None:
+        """Under what its decisions are recorded; None until the cell is loaded."""
+        view = self._view
+        return None if view is None else (view.scheduler, view.order_seed or 0, view.loaded)
 
     @contextmanager
     def view(self, context: RequestContext, *, at_least: int = 0) -> Iterator[View]:

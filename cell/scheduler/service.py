@@ -25,6 +25,7 @@ from cellcloud.service import Loop
 
 LOG = logging.getLogger(__name__)
 FOLLOW_SECONDS = 0.25
+PREPARE_SECONDS = 10.0
 BATCH_BITS = 62
 
 
@@ -40,10 +41,11 @@ class SchedulerService:
         seed = zlib.crc32(self._own_name.encode())
         ledger = transport.client(Ledger)
         self.follower = Follower(ledger, scheduler=self._own_name, order_seed=seed)
-        self._inquiry = Inquiry(self.follower, ledger, self._conductor)
+        self.inquiry = Inquiry(self.follower, ledger, self._conductor)
         self._numbers = random.SystemRandom()
         self._follow_loop = Loop("follow", FOLLOW_SECONDS, self.follower.keep_up)
         self._heartbeat_loop = Loop("heartbeat", config.cell.report_interval, self._beat)
+        self._prepare_loop = Loop("prepare", PREPARE_SECONDS, lambda: self.inquiry.prepare(service_context()))
         self._server: Server | None = None
 
     # ---- service -----------------------------------------------------------------------------------------------
@@ -51,6 +53,7 @@ class SchedulerService:
         self._server = self._transport.serve(Scheduler, self, server=self._own_name, threads=8)
         self._follow_loop.start()
         self._heartbeat_loop.start()
+        self._prepare_loop.start()
         LOG.info("scheduler chooses", extra={"kernel": fastsched.KERNEL})
 
     def stop(self) -> None:
@@ -59,6 +62,7 @@ class SchedulerService:
             server.stop()
         self._follow_loop.stop()
         self._heartbeat_loop.stop()
+        self._prepare_loop.stop()
 
     def check(self) -> dict[str, str]:
         return {"follow": self._follow_loop.check()}
@@ -102,16 +106,16 @@ class SchedulerService:
 
     # ---- verbs for operators -----------------------------------------------------------------------------------
     def explain(self, context: RequestContext, key: str, host: str | None, most: int) -> list[Explanation]:
-        return self._inquiry.explain(context, key, host, most)
+        return self.inquiry.explain(context, key, host, most)
 
     def replay(self, context: RequestContext, decision: str, policy: dict[str, object] | None) -> Replayed:
-        return self._inquiry.replay(context, decision, policy)
+        return self.inquiry.replay(context, decision, policy)
 
     def plan_fits(self, context: RequestContext, shape: Shape, servers: int) -> Fits:
-        return self._inquiry.plan_fits(context, shape, servers)
+        return self.inquiry.plan_fits(context, shape, servers)
 
     def plan_loss(self, context: RequestContext, hosts: list[str], drain: bool) -> Loss:
-        return self._inquiry.plan_loss(context, hosts, drain=drain)
+        return self.inquiry.plan_loss(context, hosts, drain=drain)
 
     # ---- inside ------------------------------------------------------------------------------------------------
     def _rank(self, context: RequestContext, batch: RankBatch) -> RankAnswer:
@@ -120,7 +124,6 @@ class SchedulerService:
 
     def _beat(self) -> None:
         self._conductor.heartbeat(service_context(), "nova-scheduler", self._host)
-        self._inquiry.tidy()
 
 
 def _shape(asked: SelectRequest) -> Shape:

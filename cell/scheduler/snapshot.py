@@ -244,7 +244,7 @@ class Snapshot:
         if len(self._changed) > 4 * len(self.states) + 4096:
             self._change += len(self._changed)
             self._changed.clear()
-            self._add_up()
+            self.add_up()
         self._changed.append(position)
 
     # ---- hosts -----------------------------------------------------------------------------------------------------
@@ -445,7 +445,7 @@ class Snapshot:
             moves[1].append(position)
         self._note(position)
 
-    def _add_up(self) -> None:
+    def add_up(self) -> None:
         """Numbers are added up when they are read, not for each server: an index in front of them reads them seldom."""
         moves, self._moves = self._moves, {}
         for (_, sign, building), (share, positions) in moves.items():
@@ -464,13 +464,13 @@ class Snapshot:
     @property
     def _free(self) -> Amounts:
         if self._moves:
-            self._add_up()
+            self.add_up()
         return self._free_but_moves
 
     @property
     def _figures(self) -> Amounts:
         if self._moves:
-            self._add_up()
+            self.add_up()
         return self._figures_but_moves
 
     def _amounts_of(self, share: Share) -> tuple[Amounts, Amounts]:
@@ -493,7 +493,7 @@ class Snapshot:
     def copy(self) -> Snapshot:
         """The same hosts and servers, to try things on: what changes in one does not in the other."""
         found = Snapshot()
-        self._add_up()
+        self.add_up()
         for name, value in vars(self).items():
             vars(found)[name] = value.copy() if isinstance(value, list | dict | np.ndarray | Interned) else value
         found.hosted = [servers.copy() for servers in self.hosted]
@@ -534,7 +534,7 @@ class Snapshot:
     def _row(self, name: str) -> int:
         row = self.row_of.get(name)
         if row is None:
-            self._add_up()  # while there is no such class
+            self.add_up()  # while there is no such class
             row = self.row_of[name] = len(self.classes)
             self.classes.append(name)
             self._free_but_moves = np.pad(self._free_but_moves, ((0, 1), (0, 0)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -12,12 +13,24 @@ from cellcloud.db import bulk
 from cellcloud.db.cell_schema import decision_batches, decision_requests, decisions, servers
 from cellcloud.db.engine import utc_after, utc_now
 from cellcloud.model import codec
-from cellcloud.model.decision import Decision, DecisionBatch, ShadowSummary
+from cellcloud.model.decision import Basis, Decision, DecisionBatch, ShadowSummary
 
 EXAMPLES = 20
 PRUNED_AT_ONCE = 200
 _DECISION = re.compile(r"([0-9a-f]{1,16})-([0-9]{1,6})")
 _INSERT = sa.insert(decision_batches).values(at=utc_now())
+
+
+@dataclass(frozen=True, slots=True)
+class _Basis:
+    basis: Basis
+
+
+@dataclass(frozen=True, slots=True)
+class _Based:
+    """What is read of a batch when only its basis is wanted."""
+
+    answer: _Basis
 
 
 def insert(connection: Connection, batch: DecisionBatch, unplaced: Sequence[str] = ()) -> None:
@@ -72,6 +85,13 @@ def list_recent(connection: Connection, limit: int) -> list[Decision]:
     """Decisions of the newest ``limit`` batches, oldest first."""
     newest = sa.select(decision_batches.c.id).order_by(decision_batches.c.at.desc()).limit(limit)
     return _of_batches(connection, list(connection.execute(newest).scalars()))
+
+
+def list_bases(connection: Connection, limit: int) -> list[Basis]:
+    """What the newest batches were chosen from, newest first."""
+    records = sa.select(decision_batches.c.record).order_by(decision_batches.c.at.desc()).limit(limit)
+    found: list[_Based] = [codec.unpack(each, _Based) for each in connection.execute(records).scalars()]
+    return [one.answer.basis for one in found]
 
 
 def summarise_shadow(connection: Connection, version: int) -> ShadowSummary:

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from cellcloud.context import RequestContext
 from cellcloud.model.change import ChangePage, PackedState
-from cellcloud.model.decision import Decision, DecisionBatch, PolicyRecord, ShadowSummary
+from cellcloud.model.decision import Basis, Decision, DecisionBatch, PolicyRecord, ShadowSummary
 from cellcloud.model.host import Aggregate
 from cellcloud.rpc.interface import call
 
@@ -40,6 +40,11 @@ class Ledger(Protocol):
     @call(timeout=10.0)
     def get_batches(self, context: RequestContext, numbers: list[int]) -> list[DecisionBatch]:
         """Whole batches, which others name as pending; unknown ones are left out."""
+        ...
+
+    @call(timeout=10.0)
+    def list_bases(self, context: RequestContext, limit: int) -> list[Basis]:
+        """What the newest batches were chosen from, newest first."""
         ...
 
     # ---- policies ----------------------------------------------------------------------------------------------

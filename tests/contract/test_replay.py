@@ -12,7 +12,7 @@ import pytest
 from cell.conductor import placing
 from cell.conductor.ledger import LedgerService
 from cell.conductor.placing import Asked
-from cell.scheduler import replay
+from cell.scheduler import inquiry, replay
 from cell.scheduler.service import SchedulerService
 from cell.scheduler.view import Unlike, View
 from cellcloud import config, errors
@@ -287,6 +287,32 @@ def test_one_scheduler_answers_for_all_in_any_order(cell_database: Database, see
     for decision in (*some[-1:], made[-1]) * 4:  # of two schedulers in turns
         assert churn.schedulers[0].replay(CONTEXT, decision.id, None).same
     assert churn.ledger.reads <= 3
+
+
+def test_who_has_prepared_reads_the_whole_cell_for_no_question(cell_database: Database) -> None:
+    churn = Churn(cell_database, 13)
+    churn.schedulers = churn.schedulers[: inquiry.MOST_WORLDS]
+    for _ in range(40):
+        churn.turn()
+    asked = SchedulerService(config.load(), Direct(Ledger=churn.ledger))  # type: ignore[arg-type]
+    churn.ledger.reads = 0
+    asked.inquiry.prepare(CONTEXT)
+    assert not churn.ledger.reads, "nothing is prepared before the cell is loaded"
+    asked.follower.catch_up(CONTEXT)
+    asked.inquiry.prepare(CONTEXT)
+    churn.ledger.reads = 0
+    seen = set()
+    for _ in range(4):
+        for decision in churn.decisions()[-4:]:
+            answer = asked.replay(CONTEXT, decision.id, None)
+            assert answer.same
+            assert answer.identical
+            seen.add(decision.batch.answer.basis.scheduler)
+        for _ in range(3):
+            churn.turn()
+        asked.inquiry.prepare(CONTEXT)
+    assert len(seen) == inquiry.MOST_WORLDS
+    assert not churn.ledger.reads
 
 
 def test_a_walk_that_the_log_has_left_behind_is_told_as_any_other(cell_database: Database) -> None:
