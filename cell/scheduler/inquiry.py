@@ -86,10 +86,10 @@ class Inquiry:
             return told
         try:
             view = now.view(answer.basis)
-            again = replay.before(view, decision.batch, decision.position)
+            replay.before(view, decision.batch, decision.position)
         except errors.Conflict as error:
             return replace(told, gap=f"{error.message} {error.detail}".strip())
-        request = replay.request_at(view, decision.batch.asked, again, decision.position)
+        request = replay.request_at(view, decision.batch, decision.position)
         found = explain.Explanation(view.snapshot, request, plan_of(view.policy))
         return replace(
             told,

@@ -149,22 +149,20 @@ def _with_pending(view: View, basis: Basis, batches: Mapping[int, DecisionBatch]
                 "This decision cannot be made again: an earlier choice that it counted with is not stored.",
                 detail=f"batch {number:x} of scheduler {basis.scheduler}",
             )
-        _note(view, number, batch.asked, batch.answer, positions)
+        _note(view, number, batch.asked, batch.answer, positions or range(len(batch.asked.servers)))
     return view
 
 
 def _note(view: View, number: int, asked: RankBatch, answer: RankAnswer, positions: Iterable[int]) -> None:
-    """Let a batch's choices count as pending, all of them or those at the positions."""
-    ranked = [position for position, places in enumerate(answer.ranked) if places]
-    left = set(positions) or set(ranked)
+    """Let a batch's choices at the positions count as pending, but for servers that had a host before."""
     chosen: dict[int, tuple[str, Pending]] = {}
-    for position in ranked:
-        if position in left:
-            server_id = asked.servers[position][0]
+    for position in positions:
+        server_id = asked.servers[position][0]
+        if answer.ranked[position] and not view.snapshot.hosts_of.get(server_id):
             pending = Pending(answer.hosts[answer.ranked[position][0]], answer.holdings[answer.takes[position]])
             view.snapshot.claim(server_id, pending.host, pending.holding)
             chosen[position] = (server_id, pending)
-    view.note(number, chosen, now=0.0, count=len(ranked))
+    view.note(number, chosen, now=0.0, count=sum(1 for places in answer.ranked if places))
 
 
 def again(view: View, batch: DecisionBatch) -> RankAnswer:
@@ -172,13 +170,12 @@ def again(view: View, batch: DecisionBatch) -> RankAnswer:
     return ranking.rank(view, batch.asked, batch.answer.batch, now=0.0)
 
 
-def before(view: View, batch: DecisionBatch, position: int) -> RankAnswer:
-    """The batch chosen once more, and all from that position on given back: the view is then what that server was
-    chosen from. Returns the answer for all."""
-    answer = again(view, batch)
-    for server_id, _, _ in batch.asked.servers[position:]:
+def before(view: View, batch: DecisionBatch, position: int) -> None:
+    """Turn the view that ``view_from`` gave into what one server of the batch was chosen from: those before it have
+    their hosts."""
+    for server_id, _, _ in batch.asked.servers:
         view.drop(server_id)
-    return answer
+    _note(view, batch.answer.batch, batch.asked, batch.answer, range(position))
 
 
 def with_policy(view: View, batch: DecisionBatch, position: int, document: Document) -> tuple[tuple[str, ...], str]:
@@ -209,8 +206,9 @@ def group_of(asked: RankBatch, position: int) -> tuple[int, int]:
     raise errors.NotFound(f"The batch has no server at {position}.")
 
 
-def request_at(view: View, asked: RankBatch, answer: RankAnswer, position: int) -> Request:
+def request_at(view: View, batch: DecisionBatch, position: int) -> Request:
     """The question for one server, as it stood when those before it had their hosts. Raises Invalid."""
+    asked, answer = batch.asked, batch.answer
     first, size = group_of(asked, position)
     server_id, number, _ = asked.servers[position]
     request = ranking.request_of(asked.shapes[number], view.policy)

@@ -14,6 +14,7 @@ from cell.conductor.ledger import LedgerService
 from cell.conductor.placing import Asked
 from cell.scheduler import inquiry, replay
 from cell.scheduler.service import SchedulerService
+from cell.scheduler.snapshot import Figure
 from cell.scheduler.view import Unlike, View
 from cellcloud import config, errors
 from cellcloud.context import RequestContext
@@ -201,6 +202,25 @@ def test_every_decision_is_made_again_to_the_same_answer(cell_database: Database
         assert replay.again(world_of(cell_database, decision), decision.batch) == decision.batch.answer
     assert any(one.answer.basis.pending for one in (decision.batch for decision in made))
     assert any(outcome.conflicts for decision in made for outcome in decision.batch.outcomes.values())
+
+
+def test_what_a_server_was_chosen_from_is_as_if_those_before_it_were_chosen_again(cell_database: Database) -> None:
+    churn = Churn(cell_database, 5)
+    for _ in range(60):
+        churn.turn()
+    several = [one for one in churn.decisions() if one.position > 1]
+    assert len(several) > 10
+    for decision in several[::4]:
+        told, chosen = world_of(cell_database, decision), world_of(cell_database, decision)
+        replay.before(told, decision.batch, decision.position)
+        replay.again(chosen, decision.batch)
+        for server_id, _, _ in decision.batch.asked.servers[decision.position :]:
+            chosen.drop(server_id)
+        assert told.pending == chosen.pending
+        mine, theirs = told.snapshot, chosen.snapshot
+        assert mine.free.tolist() == theirs.free.tolist()
+        assert [mine.figure(one).tolist() for one in Figure] == [theirs.figure(one).tolist() for one in Figure]
+        assert mine.hosts_of == theirs.hosts_of
 
 
 def test_the_same_policy_as_a_file_chooses_the_same_and_another_what_it_says(cell_database: Database) -> None:
