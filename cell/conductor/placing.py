@@ -30,8 +30,8 @@ from cellcloud.model.server import ServerRecord, ServerSpec
 from cellcloud.rpc.scheduler import Scheduler
 
 ROUNDS = 4
-TOGETHER = 2048  # servers in one question to the scheduler and one transaction; and
-LONG = 8  # so many count one for which the scheduler may look at every host: milliseconds, and a call has its end
+TOGETHER = 4096  # servers in one question to the scheduler and one transaction; and
+LONG = 16  # so many count one for which the scheduler may look at every host: milliseconds, and a call has its end
 AT_ONCE = 2  # such batches: one is ranked while another is stored
 
 

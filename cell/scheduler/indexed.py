@@ -9,7 +9,8 @@ answer.
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -64,10 +65,11 @@ class Indexed:
         self._structure, self._seen = NEVER, 0
 
     # ---- deciding --------------------------------------------------------------------------------------------------
-    def choose(self, request: Request, seed: int) -> Choice | None:
-        """Hosts for all servers of the request, or for none; None when the index cannot hold such a request, or when
-        its answer must be explained: no host fits."""
-        several = len(request.servers) > 1
+    def choose(self, request: Request, seed: int, servers: Sequence[str] = ()) -> Choice | None:
+        """Hosts for all servers of the request (or those given), or for none; None when the index cannot hold such a
+        request, or when its answer must be explained: no host fits."""
+        servers = servers or request.servers
+        several = len(servers) > 1
         if self._rest or not request.plain or (several and self.plan.options.host_subset_size > 1):
             self._rest = max(0, self._rest - 1)
             return None
@@ -76,14 +78,17 @@ class Indexed:
             kind = self._class_of(request)
             if kind is None or (several and not self._exact):
                 return None
-            rows = self._place(request, kind) if several else self._rank(request, kind, seed)
+            rows = self._place(request, kind, len(servers)) if several else self._rank(request, kind, seed)
         except ValueError:  # more columns than it has, or figures that it does not take
             LOG.warning("the index cannot hold the hosts", exc_info=True)
             self._structure, self._rest = NEVER, REST
             return None
-        for server_id, row in zip(request.servers, rows, strict=False):
-            self._take(server_id, row[0], kind)
-        return Choice(hosts=rows, placed=(None,) * len(rows)) if rows else None
+        if not rows:
+            return None
+        self.snapshot.put(servers, [row[0] for row in rows], kind.share, kind.props)
+        if self._exact:  # the index has them already
+            self._seen = self.snapshot.change
+        return Choice(hosts=rows, placed=(None,) * len(rows))
 
     def _rank(self, request: Request, kind: _Class, seed: int) -> tuple[tuple[int, ...], ...]:
         """The choice for a single server and its alternates; () when no host fits."""
@@ -97,10 +102,10 @@ class Indexed:
             self._index.claim(kind.number, best[0])
         return (tuple(best[: request.alternates + 1]),)
 
-    def _place(self, request: Request, kind: _Class) -> tuple[tuple[int, ...], ...]:
+    def _place(self, request: Request, kind: _Class, count: int) -> tuple[tuple[int, ...], ...]:
         """The choices for several servers and the alternates that they share; () when not all fit."""
-        chosen = [row[0] for row in self._index.place(kind.number, len(request.servers))]
-        if len(chosen) < len(request.servers):
+        chosen = [row[0] for row in self._index.place(kind.number, count)]
+        if len(chosen) < count:
             for position in chosen:
                 self._index.release(kind.number, position)
             return ()
@@ -110,13 +115,6 @@ class Indexed:
             best = self._index.choose(kind.number, len(mine) + request.alternates)
             others = [place for place in best if place not in mine][: request.alternates]
         return tuple((place, *others) for place in chosen)
-
-    def _take(self, server_id: str, position: int, kind: _Class) -> None:
-        """Note a choice in the snapshot; the index has it already, unless sums of it would not be exact."""
-        self.snapshot.take(server_id, position, kind.share)
-        self.snapshot.place(server_id, position, kind.props)
-        if self._exact:
-            self._seen = self.snapshot.change
 
     def _judge(self) -> None:
         """Where there are hosts of several cells, or very many signatures, the index answers nothing."""
@@ -270,7 +268,12 @@ def forget(snapshot: Snapshot) -> None:
     _INDEXES.pop(snapshot, None)
 
 
-def decide(snapshot: Snapshot, request: Request, plan: Plan, seed: int = 0) -> Choice:
-    """Hosts for all servers of one request, or for none, the fast way where there is one. What they take is noted."""
-    found = index_of(snapshot, plan).choose(request, seed)
-    return choose(snapshot, request, plan, seed) if found is None else found
+def decide(snapshot: Snapshot, request: Request, plan: Plan, seed: int = 0, servers: Sequence[str] = ()) -> Choice:
+    """Hosts for all servers of one request, or for none, the fast way where there is one. What they take is noted.
+
+    ``servers``: for whom, if not for those that the request names; a copy of it costs as much as the choice.
+    """
+    found = index_of(snapshot, plan).choose(request, seed, servers)
+    if found is not None:
+        return found
+    return choose(snapshot, replace(request, servers=tuple(servers)) if servers else request, plan, seed)

@@ -130,33 +130,35 @@ def _choose_together(
             answer.malformed[len(answer.ranked)] = kind.malformed
             _refuse(answer, {}, ())
         return
-    request = replace(kind.request, servers=tuple([one[0] for one in members]))
-    if excluded:
-        request = replace(request, ignore_hosts=excluded)
-    known = any(snapshot.hosts_of.get(server_id) for server_id in request.servers)
-    choice = Choice() if known else _decide(view, answer, request, members[0][2], shadow)
+    servers = [one[0] for one in members]
+    request = replace(kind.request, ignore_hosts=excluded) if excluded else kind.request
+    known = any(map(snapshot.hosts_of.get, servers))
+    choice = Choice() if known else _decide(view, answer, request, servers, members[0][2], shadow)
     if choice.hosts:
-        _accept(snapshot, answer, kind, request.servers, choice.hosts)
+        _accept(snapshot, answer, kind, servers, choice.hosts)
     elif len(members) > 1:
         for one in members:
             _choose_together(view, answer, kind, [one], excluded, shadow)
     elif known:
-        _repeat(snapshot, answer, kind, request.servers[0])
+        _repeat(snapshot, answer, kind, servers[0])
     else:
+        request = replace(request, servers=tuple(servers))
         _refuse(answer, choice.refused, kind.reasons(snapshot, request, view.policy, choice.refused))
 
 
-def _decide(view: View, answer: _Answer, request: Request, seed: int, shadow: Policy | None) -> Choice:
+def _decide(
+    view: View, answer: _Answer, request: Request, servers: Sequence[str], seed: int, shadow: Policy | None
+) -> Choice:
     """The active policy's choice, which is taken; what the shadow's would have been is noted where it differs."""
     snapshot = view.snapshot
     other = None
     if shadow is not None:
-        other = decide(snapshot, request, shadow, seed)
-        for server_id in request.servers[: len(other.hosts)]:
+        other = decide(snapshot, request, shadow, seed, servers)
+        for server_id in servers[: len(other.hosts)]:
             snapshot.release(server_id)
-    choice = decide(snapshot, request, view.policy, seed)
-    if other is not None and (choice.hosts or len(request.servers) == 1):
-        for number in range(len(request.servers)):
+    choice = decide(snapshot, request, view.policy, seed, servers)
+    if other is not None and (choice.hosts or len(servers) == 1):
+        for number in range(len(servers)):
             mine = choice.hosts[number][0] if choice.hosts else None
             its = other.hosts[number][0] if other.hosts else None
             if mine != its:

@@ -23,9 +23,12 @@ def select(snapshot: Snapshot, requests: Sequence[SelectRequest], policy: Policy
     return [_answer(snapshot, request, policy) for request in requests]
 
 
-def decide(snapshot: Snapshot, request: Request, policy: Policy = DEFAULT, seed: int = 0) -> Choice:
-    """Hosts for all servers of one request, or for none. What they take is noted in ``snapshot``."""
-    return indexed.decide(snapshot, request, plan_of(policy), seed)
+def decide(
+    snapshot: Snapshot, request: Request, policy: Policy = DEFAULT, seed: int = 0, servers: Sequence[str] = ()
+) -> Choice:
+    """Hosts for all servers of one request (or for those given instead), or for none. What they take is noted in
+    ``snapshot``."""
+    return indexed.decide(snapshot, request, plan_of(policy), seed, servers)
 
 
 def _answer(snapshot: Snapshot, asked: SelectRequest, policy: Policy) -> SelectAnswer:

@@ -240,12 +240,12 @@ class Snapshot:
         """Positions that changed after a change; None when it is too long ago to say."""
         return None if change < self._change else set(self._changed[change - self._change :])
 
-    def _note(self, position: int) -> None:
+    def _note(self, *positions: int) -> None:
         if len(self._changed) > 4 * len(self.states) + 4096:
             self._change += len(self._changed)
             self._changed.clear()
             self.add_up()
-        self._changed.append(position)
+        self._changed.extend(positions)
 
     # ---- hosts -----------------------------------------------------------------------------------------------------
     def set_host(self, state: HostState, *, keeps_use: bool = False) -> Overwritten | None:
@@ -344,17 +344,28 @@ class Snapshot:
     def take(self, server_id: str, position: int, share: Share) -> None:
         """Subtract a server's share; it is not among the host's servers until placed."""
         self._held[server_id] = _Held(position, share, self._reports[position])
-        self._move(position, share, 1)
+        self._move((position,), share, 1)
         if share.placed is not None:
             self.topologies.place(position, server_id, share.placed)
             self._weigh_devices(position)
 
+    def put(
+        self, servers: Sequence[str], positions: Sequence[int], share: Share, image_props: Mapping[str, str]
+    ) -> None:
+        """``take`` and ``place`` for servers alike that get no place on NUMA cells."""
+        self._move(positions, share, 1)
+        for server_id, position in zip(servers, positions, strict=True):
+            self._held[server_id] = _Held(position, share, self._reports[position])
+            self.place(server_id, position, image_props)
+
     def place(self, server_id: str, position: int, image_props: Mapping[str, str]) -> None:
         """Count a server among those of a host: what groups, hints and the image's weigher see."""
-        self._unplace(server_id, position)
-        self.hosted[position][server_id] = image_props
-        self._count_props(position, image_props, 1)
-        there = self.hosts_of.get(server_id, ())
+        here, there = self.hosted[position], self.hosts_of.get(server_id, ())
+        if server_id in here:
+            self._unplace(server_id, position)
+        here[server_id] = image_props
+        if self._with:
+            self._count_props(position, image_props, 1)
         if position not in there:
             self.hosts_of[server_id] = (*there, position)
 
@@ -400,7 +411,7 @@ class Snapshot:
             return None
         share = held.share or (share_of(holding) if holding is not None else None)
         if share is not None:
-            self._move(held.position, share, -1, building=held.report == self._reports[held.position])
+            self._move((held.position,), share, -1, building=held.report == self._reports[held.position])
         if share is None or share.placed is not None:
             self.topologies.remove(held.position, server_id)
             self._weigh_devices(held.position)
@@ -412,7 +423,7 @@ class Snapshot:
         position = self.positions_of[host][0] if held is None else held.position
         if held is not None:
             self._held[server_id] = held
-        self._move(position, share, 1, building=held is not None and held.report == self._reports[position])
+        self._move((position,), share, 1, building=held is not None and held.report == self._reports[position])
         if share.placed is not None:
             self.topologies.place(position, server_id, share.placed)
             self._weigh_devices(position)
@@ -434,16 +445,16 @@ class Snapshot:
         self._figures[Figure.pci_weight, position] = pci_weight(self.topology_at(position))
         self._note(position)
 
-    def _move(self, position: int, share: Share, sign: int, *, building: bool = True) -> None:
-        """``building`` False: what was under way for the server is not in the figures any more."""
+    def _move(self, positions: Sequence[int], share: Share, sign: int, *, building: bool = True) -> None:
+        """``building`` False: what was under way for the servers is not in the figures any more."""
         key = (id(share), sign, building)
         moves = self._moves.get(key)
         if moves is None:
             self._amounts_of(share)  # which makes a row for a resource class that is new
-            self._moves[key] = (share, [position])
+            self._moves[key] = (share, list(positions))
         else:
-            moves[1].append(position)
-        self._note(position)
+            moves[1].extend(positions)
+        self._note(*positions)
 
     def add_up(self) -> None:
         """Numbers are added up when they are read, not for each server: an index in front of them reads them seldom."""
