@@ -2,9 +2,10 @@
 
 Schedulers and conductors are processes of their own around a private RabbitMQ and database. A conductor asks a
 scheduler for hosts (``rank``), and stores claims, decisions and the change log's entry in one transaction, as it does
-when it reserves; with ``--held`` the held servers too. Latency is measured at half the rate the target names, from the
-request's arrival to its commit, with the trace's batch sizes. A checker adds up the claims of one committed state after
-the other, and compares with what hosts have. Beside it, in the same run: what a raw SQL client gets with such batches.
+when it reserves; with ``--held`` the held servers too. Latency is measured up to half the rate the target names, from
+the request's arrival to its commit, with the trace's batch sizes. A checker adds up the claims of one committed state
+after the other, and compares with what hosts have. Beside it, in the same run: what a raw SQL client gets with such
+batches, and what a call to the scheduler takes that asks for nothing.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from typing import Any
 import numpy as np
 import psutil
 
-from benchmarks.figures import conditions
+from benchmarks.figures import conditions, milliseconds
 from benchmarks.workload import FLAVORS, SAME_IN_BATCH, SINGLE
 from cell.conductor import placing
 from cell.conductor.ledger import LedgerService
@@ -42,6 +43,7 @@ from cellcloud import config
 from cellcloud.context import service_context
 from cellcloud.db import cell_schema, claims, decisions, hosts, migrate
 from cellcloud.db.engine import Database
+from cellcloud.model.decision import RankBatch
 from cellcloud.model.flavor import Flavor
 from cellcloud.model.host import HostFacts, HostReport
 from cellcloud.model.image import Image
@@ -56,6 +58,7 @@ from tests.daemons import running_broker, running_database
 CELL = "bench"
 KINDS = ("mariadb", "postgresql", "sqlite")
 BATCH = placing.TOGETHER  # servers in one question, where throughput is measured
+EMPTY = RankBatch(shapes=(), servers=())
 MEAN_BATCH = 3.8
 BUDGET = 600.0
 Json = dict[str, Any]
@@ -154,7 +157,7 @@ def be_conductor(broker: str, url: str, seed: int, *, held: bool) -> None:
         task: Json = json.loads(line)
         stream = Stream(seed)
         seed += 1000
-        work = _throughput if task["task"] == "throughput" else _latency
+        work = {"throughput": _throughput, "latency": _latency, "empty": _empty}[task["task"]]
         print(json.dumps(work(task, stream, database, scheduler, store)), flush=True)
     server.stop()
     os._exit(0)
@@ -220,6 +223,12 @@ def _latency(task: Json, stream: Stream, database: Database, scheduler: Schedule
         "p99_ms": float(np.percentile(found, 99)),
         "per_s": servers / took,
     }
+
+
+def _empty(task: Json, _: Stream, _database: Database, scheduler: Scheduler, _store: placing.Store) -> Json:
+    """Calls for no server, one after the other: what a message to the scheduler and its answer take."""
+    found = np.array(milliseconds(lambda: scheduler.rank(service_context(), EMPTY), task["calls"]))
+    return {"p50_ms": float(np.percentile(found, 50)), "p99_ms": float(np.percentile(found, 99))}
 
 
 # ---- the cell under measurement --------------------------------------------------------------------------------------
@@ -372,8 +381,10 @@ def measure(kind: str, size: Size) -> Iterator[Json]:
                 "scheduler_cpu": round((scheduler.cpu() - before) / found["seconds"], 2),
             }
             checker.look()
+        found = conductor.ask(task="empty", calls=300)()
+        yield shared | {"case": "a call for no server, alone", **{name: round(ms, 2) for name, ms in found.items()}}
         for rate in size.rates:
-            found = conductor.ask(task="latency", rate=rate, seconds=size.seconds, threads=64)()
+            found = conductor.ask(task="latency", rate=rate, seconds=size.seconds, threads=512)()
             yield shared | {
                 "case": f"requests as they come, {rate:.0f} servers/s asked for",
                 "per_s": round(found["per_s"]),

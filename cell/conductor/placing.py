@@ -32,7 +32,8 @@ from cellcloud.rpc.scheduler import Scheduler
 ROUNDS = 4
 TOGETHER = 4096  # servers in one question to the scheduler and one transaction; and
 LONG = 16  # so many count one for which the scheduler may look at every host: milliseconds, and a call has its end
-AT_ONCE = 2  # such batches: one is ranked while another is stored
+AT_ONCE = 2  # such batches: one is ranked while another is stored; and one more
+MANY = 1024  # where so many servers wait
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +66,7 @@ class Placer:
         self._store = store
         self._lock = threading.Lock()
         self._waiting: list[tuple[RequestContext, list[Asked], Future[list[ReserveAnswer]]]] = []
+        self._size = 0
         self._leaders = 0
 
     def reserve(self, context: RequestContext, specs: Sequence[ServerSpec]) -> list[ReserveAnswer]:
@@ -78,7 +80,8 @@ class Placer:
         future: Future[list[ReserveAnswer]] = Future()
         with self._lock:
             self._waiting.append((context, asked, future))
-            leads = self._leaders < AT_ONCE
+            self._size += len(asked)
+            leads = self._leaders < AT_ONCE + (self._size >= MANY)
             self._leaders += leads
         while leads:
             with self._lock:
@@ -97,6 +100,7 @@ class Placer:
                 break
             count, size = count + 1, size + mine
         taken, self._waiting = self._waiting[:count], self._waiting[count:]
+        self._size -= sum(len(asked) for _, asked, _ in taken)
         return taken
 
     def _place(self, batch: list[tuple[RequestContext, list[Asked], Future[list[ReserveAnswer]]]]) -> None:
