@@ -31,7 +31,9 @@ from cellcloud.rpc.scheduler import Scheduler
 
 ROUNDS = 4
 TOGETHER = 4096  # servers in one question to the scheduler and one transaction; and
-LONG = 16  # so many count one for which the scheduler may look at every host: milliseconds, and a call has its end
+LONG = 16  # so many count one for which the scheduler looks at host after host: milliseconds, and a call has its end
+LOOKED_AT = ("hw:", "pci_passthrough:", "hw_numa", "hw_cpu", "hw_mem", "hw_pci")
+"""Extra specs and image properties of guests with places on NUMA cells or devices begin so."""
 AT_ONCE = 2  # such batches: one is ranked while another is stored; and one more
 MANY = 1024  # where so many servers wait
 
@@ -95,7 +97,7 @@ class Placer:
     def _take(self) -> list[tuple[RequestContext, list[Asked], Future[list[ReserveAnswer]]]]:
         count, size = 0, 0
         for _, asked, _ in self._waiting:
-            mine = sum(LONG if _may_take_long(one.spec) else 1 for one in asked)
+            mine = sum(LONG if _takes_long(one.spec) else 1 for one in asked)
             if count and size + mine > TOGETHER:
                 break
             count, size = count + 1, size + mine
@@ -162,8 +164,10 @@ def hold(seconds: float) -> Store:
     return store
 
 
-def _may_take_long(spec: ServerSpec) -> bool:
-    return bool(spec.flavor.extra_specs or spec.image.properties or spec.scheduler_hints or spec.host)
+def _takes_long(spec: ServerSpec) -> bool:
+    """Whether the scheduler has no index for such a request."""
+    named = spec.scheduler_hints or spec.host
+    return bool(named) or any(one.startswith(LOOKED_AT) for one in (*spec.flavor.extra_specs, *spec.image.properties))
 
 
 def _question(asked: Sequence[Asked], at_least: int) -> RankBatch:

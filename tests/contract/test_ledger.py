@@ -25,6 +25,7 @@ from cellcloud.db.engine import Database, retried
 from cellcloud.model.change import CellState, ChangeEntry, HostChange
 from cellcloud.model.decision import RankAnswer, RankBatch
 from cellcloud.model.host import Aggregate, HostReport
+from tests.cloud import until
 from tests.workflows.world import CONTEXT, CellUnderTest, make_report, make_spec
 
 IDS = [f"00000000-0000-4000-8000-{n:012d}" for n in range(400)]
@@ -257,6 +258,45 @@ def test_reserving_twice_is_reserving_once(cell_database: Database) -> None:
     with scheduler.follower.view(CONTEXT) as view:
         assert view.pending == {}
         assert used_of(view, "h1") == state_of(cell_database).hosts[0].used
+
+
+class GatedScheduler(LocalScheduler):
+    """Answers once the gate is open; notes how many servers each question is about."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database)
+        self.gate, self.sizes = threading.Event(), list[int]()
+
+    def rank(self, context: RequestContext, batch: RankBatch) -> RankAnswer:
+        self.sizes.append(len(batch.servers))
+        assert self.gate.wait(30)
+        return super().rank(context, batch)
+
+
+@pytest.mark.parametrize(
+    ("extra_specs", "most"), [({}, placing.TOGETHER), ({"hw:numa_nodes": "2"}, placing.TOGETHER // placing.LONG)]
+)
+def test_what_waits_shares_a_question_that_can_be_answered_in_time(
+    cell_database: Database, extra_specs: dict[str, str], most: int
+) -> None:
+    report(cell_database, [make_report("h1")])
+    scheduler = GatedScheduler(cell_database)
+    placer = placing.Placer(cell_database, scheduler, store=placing.hold(60))
+    flavor = replace(make_spec(IDS[0]).flavor, extra_specs=extra_specs)
+    with ThreadPoolExecutor(10) as pool:
+        first = [pool.submit(placer.reserve, CONTEXT, [make_spec(one)]) for one in IDS[: placing.AT_ONCE]]
+        until(lambda: len(scheduler.sizes) == placing.AT_ONCE, 20.0)
+        groups = [IDS[begin : begin + 40] for begin in range(80, 400, 40)]
+        rest = [
+            pool.submit(placer.reserve, CONTEXT, [make_spec(one, flavor=flavor) for one in group]) for group in groups
+        ]
+        until(lambda: placer._size == sum(map(len, groups)), 20.0)
+        scheduler.gate.set()
+        answers = [answer for each in (*first, *rest) for answer in each.result(60)]
+    assert {answer.server_id for answer in answers} == set(IDS[: placing.AT_ONCE] + IDS[80:])
+    asked_at_once = scheduler.sizes[placing.AT_ONCE :]
+    assert max(asked_at_once) == min(most // 40 * 40, 320)
+    assert placer._size == 0
 
 
 def test_policies_are_versions_and_reach_the_log(cell_database: Database) -> None:
