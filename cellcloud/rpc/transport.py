@@ -4,8 +4,8 @@ A ``Transport`` belongs to one cell. Every call has a deadline that holds even w
 a bounded pool and given up when its time is over. Errors of our tree cross as values; anything else a server raises
 reaches the caller as CallHuman, without its text.
 
-What a call is given and what it answers cross as JSON text: oslo.messaging writes and reads all values twice, one by
-one, and a batch has thousands of them.
+What a call is given and what it answers cross as texts: oslo.messaging writes and reads all values twice, one by one,
+and a batch has thousands of them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ import uuid
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-import msgspec
 from oslo_config import cfg
 
 sys.modules.setdefault("eventlet", None)  # type: ignore[arg-type] # threads serve here: keep futurist from loading it
@@ -139,7 +138,7 @@ def _method(transport: Transport, raw: Any, interface: str, verb: Verb) -> Calla
 
     def send(context: RequestContext, *args: Any, **kwargs: Any) -> Any:
         given = dict(zip(names, args, strict=False)) | kwargs
-        payload = codec.to_text(given)
+        payload = {name: codec.to_wire(value) for name, value in given.items()}
         seconds = min(verb.timeout, context.remaining())
 
         def deliver() -> Any:
@@ -157,14 +156,14 @@ def _method(transport: Transport, raw: Any, interface: str, verb: Verb) -> Calla
 
 
 def _read_reply(reply: Any, verb: Verb) -> Any:
-    if not isinstance(reply, dict) or not isinstance(reply.get("answer", ""), str):
+    if not isinstance(reply, dict):
         raise errors.Unreachable("A service gave an answer that cannot be read.")
     if "error" in reply:
         problem = reply["error"]
         error = errors.by_name(problem.get("name", ""))(problem.get("message", ""), detail=problem.get("detail", ""))
         error.relayed = True
         raise error
-    return codec.from_text(reply.get("answer", ""), verb.answer)
+    return codec.from_wire(reply.get("answer"), verb.answer)
 
 
 class _Endpoint:
@@ -178,14 +177,14 @@ class _Endpoint:
 
 
 def _handler(interface: str, verb: Verb, function: Callable[..., Any]) -> Callable[..., Any]:
-    def handle(ctxt: dict[str, Any], payload: str) -> Any:
+    def handle(ctxt: dict[str, Any], payload: dict[str, Any]) -> Any:
         context = RequestContext.from_wire(ctxt)
         log.request_id.set(context.request_id)
         try:
-            parts: dict[str, msgspec.Raw] = codec.from_text(payload, dict[str, msgspec.Raw])
-            kinds = verb.parameters.items()
-            given = {name: codec.from_text(parts[name], kind) for name, kind in kinds if name in parts}
-            answer = codec.to_text(function(context, **given))
+            given = {
+                name: codec.from_wire(payload[name], kind) for name, kind in verb.parameters.items() if name in payload
+            }
+            answer = codec.to_wire(function(context, **given))
         except errors.CellcloudError as error:
             metrics.CALLS.labels(interface, verb.name, type(error).__name__).inc()
             problem = {"name": type(error).__name__, "message": error.message, "detail": error.detail}

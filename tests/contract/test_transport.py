@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import math
 import threading
 import time
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import pytest
 
 from cellcloud import errors
 from cellcloud.context import RequestContext, service_context
+from cellcloud.model import codec
 from cellcloud.model.guest import CommandKind, ConsoleAddress, GuestCommand, GuestState
 from cellcloud.model.placement import SelectAnswer, SelectRequest
 from cellcloud.rpc.compute import Compute
@@ -18,11 +22,26 @@ from cellcloud.rpc.router import Router
 from cellcloud.rpc.transport import Transport
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Said:
+    """What may be in a message. ``rest``: any JSON values."""
+
+    count: int = 0
+    share: float = 0.0
+    at: dt.datetime | None = None
+    key: bytes = b""
+    by_number: dict[int, tuple[str, ...]] = field(default_factory=dict)
+    rest: dict[str, object] = field(default_factory=dict)
+
+
 class Questions(Protocol):
     """An interface like those of the cell's services."""
 
     @call(timeout=8.0)
     def ask(self, context: RequestContext, requests: list[SelectRequest]) -> list[SelectAnswer]: ...
+
+    @call(timeout=8.0)
+    def repeat(self, context: RequestContext, said: list[Said]) -> list[Said]: ...
 
 
 class Answering:
@@ -38,6 +57,9 @@ class Answering:
         if self.error is not None:
             raise self.error
         return [SelectAnswer(server_id=self.name, hosts=("a", "b"), refused={"zone": 3})]
+
+    def repeat(self, context: RequestContext, said: list[Said]) -> list[Said]:
+        return said
 
 
 class Host:
@@ -72,6 +94,26 @@ def test_a_call_carries_models_both_ways_and_the_context(transport: Transport) -
     assert (seen.request_id, seen.user_id, seen.project_id, seen.roles) == (context.request_id, "u", "p", ("member",))
     assert 0 < seen.budget <= 20
     server.stop()
+
+
+def test_values_cross_as_they_are_and_what_cannot_be_is_left_to_those_who_judge_it(transport: Transport) -> None:
+    server = transport.serve(Questions, Answering(), server="one")
+    said = [
+        Said(share=float("inf"), at=dt.datetime(2026, 1, 2, 3, 4, 5, 6, dt.UTC), key=b"\x00\xff"),
+        Said(by_number={7: ("a", "é🙂")}, rest={"a": [1, 2.5, None, True, "x"], "b": {"c": "'\"\\"}}),
+        Said(count=10**30, rest={"most": -(2**80)}),
+        Said(share=float("nan")),
+    ]
+    *heard, last = transport.client(Questions).repeat(service_context(), said)
+    assert heard == said[:-1]
+    assert math.isnan(last.share)
+    server.stop()
+
+
+@pytest.mark.parametrize("data", [None, 5, "no base64!", "AAAA", [], [1, 2], [{"count": "many"}], {"count": 1}])
+def test_a_message_of_another_form_is_said_to_be_so(data: object) -> None:
+    with pytest.raises(errors.Invalid, match="not of the expected form"):
+        codec.from_wire(data, Said)
 
 
 def test_errors_of_the_tree_cross_and_defects_do_not_show(transport: Transport) -> None:
