@@ -24,6 +24,7 @@ import pytest
 import yaml
 
 from cellcloud.up.processes import Records
+from cellcloud.up.profile import Choices, Driver, Layout, Profile
 from tests.browser import Console, open_browser
 from tests.cloud import Api, until
 from tests.daemons import free_ports
@@ -77,7 +78,8 @@ class Story:
     @cached_property
     def prefix(self) -> str:
         """What the names of this cloud's network devices on the machine begin with."""
-        return next(name for name in psutil.net_if_addrs() if name.endswith("-east")).rpartition("-")[0]
+        choices = Choices(state=self.state, cache=CACHE, profile=Profile(self.profile), driver=Driver.LIBVIRT)
+        return Layout(choices).prefix
 
     def node_pid(self, host: str) -> int:
         """The first process of a hypervisor host."""
@@ -175,6 +177,7 @@ def _told(story: Story) -> Iterator[Story]:
     story.up()
     prefix, family = story.prefix, story.processes()
     try:
+        assert f"{prefix}-east" in _leftovers(story.place, prefix)
         yield story
     finally:
         family = [*family, *story.processes()]
