@@ -29,7 +29,9 @@ cdef bint _span(_Rows rows, _Class cls, int32_t *low, int32_t *high) noexcept no
     """
     cdef int32_t beyond[FAN]
     cdef int32_t top, bottom
-    cdef Py_ssize_t node, child, column, base, highs, lows
+    cdef const int32_t *highs
+    cdef const int32_t *lows
+    cdef Py_ssize_t node, child, column
     cdef bint some = False
     for column in range(rows.columns):
         low[column], high[column] = UNKNOWN, NONE
@@ -40,19 +42,18 @@ cdef bint _span(_Rows rows, _Class cls, int32_t *low, int32_t *high) noexcept no
     for node in range((rows.groups + FAN - 1) // FAN):
         for child in range(FAN):
             beyond[child] = not some
-        base = node * rows.summed * FAN
         for column in range(rows.columns):
             if not cls.weighed[column]:
                 continue
-            highs = base + (2 + rows.resources + column) * FAN
+            highs = &rows.summary[(node * rows.summed + 2 + rows.resources + column) * FAN]
             top = high[column]
             for child in range(FAN):
-                beyond[child] |= rows.summary[highs + child] > top
+                beyond[child] |= -<int32_t>(highs[child] > top)
             if not cls.floors[column]:
                 lows = highs + rows.columns * FAN
                 bottom = low[column]
                 for child in range(FAN):
-                    beyond[child] |= rows.summary[lows + child] < bottom
+                    beyond[child] |= -<int32_t>(lows[child] < bottom)
         for child in range(min(FAN, rows.groups - node * FAN)):
             if beyond[child] and _span_group(rows, cls, node * FAN + child, low, high):
                 some = True
@@ -121,16 +122,24 @@ cdef void _scan(_Rows rows, _Class cls, _Ranking best) noexcept nogil:
 
 
 cdef void _look(_Rows rows, _Class cls, _Ranking best, Py_ssize_t group) noexcept nogil:
-    """Offer a group's rows."""
+    """Offer a group's rows. Most groups have none that could enter, fit or not: then what is free is not read."""
+    cdef int32_t mask[GROUP]
     cdef float upper[GROUP]
+    cdef float top = LEAST
     cdef unsigned char likely[GROUP]
     cdef uint64_t eight
     cdef Py_ssize_t lane, part
     cdef int32_t row
-    if _judge(rows, cls, group, upper) < best.threshold:
+    if not (cls.words[2 * group] | cls.words[2 * group + 1]):
+        return
+    _upper(rows, cls, group, upper)
+    for lane in range(GROUP):
+        if upper[lane] > top:
+            top = upper[lane]
+    if top < best.threshold or not _mask(rows, cls, group, mask):
         return
     for lane in range(GROUP):
-        likely[lane] = upper[lane] >= best.threshold
+        likely[lane] = (upper[lane] >= best.threshold) & (mask[lane] != 0)
     for part in range(0, GROUP, 8):
         memcpy(&eight, &likely[part], 8)
         if not eight:

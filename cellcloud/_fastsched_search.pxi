@@ -120,27 +120,29 @@ cdef void _upper(_Rows rows, _Class cls, Py_ssize_t group, float *upper) noexcep
     """For each row of a group a score that its own, in the present era, does not exceed."""
     cdef Py_ssize_t lane, base, signs = ((group // FAN) * rows.summed) * FAN + group % FAN
     cdef int32_t low, tariff = -1
-    cdef float slope, value
+    cdef float slope
     cdef int i
     if not cls.tariff.shape[0]:
         tariff = 0
     elif group < rows.groups and rows.summary[signs] == rows.summary[signs + FAN]:
         tariff = cls.tariff[rows.values[rows.at(group, 0)]]
     for lane in range(GROUP):
-        upper[lane] = 0
+        upper[lane] = TINY  # not 0: compilers clear memory byte by byte, which takes longer than adding up
     for i in range(cls.live):
         low = cls.live_low[i]
         base = rows.at(group, 1 + rows.resources + cls.live_column[i])
         if tariff >= 0:
             slope = cls.slopes[tariff, cls.live_column[i]]
-            for lane in range(GROUP):
-                value = <float>(rows.values[base + lane] - low)
-                upper[lane] += slope * (value if value > 0 else 0)
+            if low == 0:  # the same, shorter: floors are common
+                for lane in range(GROUP):
+                    upper[lane] += slope * <float>max(rows.values[base + lane], 0)
+            else:
+                for lane in range(GROUP):
+                    upper[lane] += slope * <float>(max(rows.values[base + lane], low) - low)
         else:
             for lane in range(GROUP):
-                value = <float>(rows.values[base + lane] - low)
                 slope = cls.slopes[cls.tariff[rows.values[rows.at(group, 0) + lane]], cls.live_column[i]]
-                upper[lane] += slope * (value if value > 0 else 0)
+                upper[lane] += slope * <float>(max(rows.values[base + lane], low) - low)
 
 
 cdef float _upper_of(_Rows rows, _Class cls, Py_ssize_t row) noexcept nogil:
