@@ -43,8 +43,16 @@ cdef extern from *:
         return 0;
     #endif
     }
+
+    /* Let the cache line at an address be on its way. */
+    static inline void fastsched_fetch(const void *address) {
+    #if defined(__GNUC__)
+        __builtin_prefetch(address);
+    #endif
+    }
     """
     int fastsched_level() noexcept nogil
+    void fastsched_fetch(const void *address) noexcept nogil
 
 cdef enum:
     GROUP = 64  # rows of a group
@@ -54,6 +62,7 @@ cdef enum:
     MOST = 32  # MOST_COLUMNS
     ERAS = 16  # eras a class remembers
     SEEDS = 8  # rows a choice leaves to the next one
+    LINE = 16  # values of a cache line
     FEW = 10  # log entries that are looked at one by one
     RANKED = 64  # more hosts than this are sorted, not inserted
     NONE = -2147483648

@@ -122,24 +122,16 @@ cdef void _scan(_Rows rows, _Class cls, _Ranking best) noexcept nogil:
 
 
 cdef void _look(_Rows rows, _Class cls, _Ranking best, Py_ssize_t group) noexcept nogil:
-    """Offer a group's rows. Most groups have none that could enter, fit or not: then what is free is not read."""
-    cdef int32_t mask[GROUP]
+    """Offer a group's rows."""
     cdef float upper[GROUP]
-    cdef float top = LEAST
     cdef unsigned char likely[GROUP]
     cdef uint64_t eight
     cdef Py_ssize_t lane, part
     cdef int32_t row
-    if not (cls.words[2 * group] | cls.words[2 * group + 1]):
-        return
-    _upper(rows, cls, group, upper)
-    for lane in range(GROUP):
-        if upper[lane] > top:
-            top = upper[lane]
-    if top < best.threshold or not _mask(rows, cls, group, mask):
+    if _judge(rows, cls, group, best.threshold, upper) < best.threshold:
         return
     for lane in range(GROUP):
-        likely[lane] = (upper[lane] >= best.threshold) & (mask[lane] != 0)
+        likely[lane] = upper[lane] >= best.threshold
     for part in range(0, GROUP, 8):
         memcpy(&eight, &likely[part], 8)
         if not eight:

@@ -459,7 +459,7 @@ cdef void _raise(_Rows rows, _Class cls, int64_t seen) noexcept nogil:
     cdef int32_t mask[GROUP]
     cdef float upper[GROUP]
     cdef int64_t entry = seen
-    cdef Py_ssize_t group, lane, end
+    cdef Py_ssize_t group, lane, end, i
     while entry < rows.logged:
         group, lane = rows.log_group(entry), entry % GROUP
         end = min(<int64_t>GROUP, lane + rows.logged - entry)
@@ -469,6 +469,8 @@ cdef void _raise(_Rows rows, _Class cls, int64_t seen) noexcept nogil:
                 if not _sown(cls, _logged(rows, group, lane)) and _fits(rows, cls, group * GROUP + lane):
                     _raise_by(rows, cls, _logged(rows, group, lane), _upper_of(rows, cls, group * GROUP + lane))
         elif _mask(rows, cls, group, mask):
+            for i in range(lane, end):
+                fastsched_fetch(&cls.bound[_logged(rows, group, i) // GROUP])
             _upper(rows, cls, group, upper)
             for lane in range(lane, end):
                 if mask[lane] and not _sown(cls, _logged(rows, group, lane)):
@@ -497,14 +499,23 @@ cdef void _raise_by(_Rows rows, _Class cls, int32_t row, double upper) noexcept 
 # The search
 
 
-cdef float _judge(_Rows rows, _Class cls, Py_ssize_t group, float *upper) noexcept nogil:
-    """``_upper`` for the rows of a group that pass and have room, LEAST for the others. Returns the highest."""
+cdef float _judge(_Rows rows, _Class cls, Py_ssize_t group, float least, float *upper) noexcept nogil:
+    """``_upper`` for the rows of a group. Returns the highest; if that is ``least`` or more, the highest of those that
+    pass and have room, and ``upper`` is LEAST for the others. So what is free is not read where nothing could enter."""
     cdef int32_t mask[GROUP]
     cdef float value, top = LEAST
     cdef Py_ssize_t lane
-    if not _mask(rows, cls, group, mask):
+    if not (cls.words[2 * group] | cls.words[2 * group + 1]):
         return LEAST
     _upper(rows, cls, group, upper)
+    for lane in range(GROUP):
+        if upper[lane] > top:
+            top = upper[lane]
+    if top < least:
+        return top
+    if not _mask(rows, cls, group, mask):
+        return LEAST
+    top = LEAST
     for lane in range(GROUP):
         value = upper[lane]
         value = value if mask[lane] else LEAST
@@ -517,7 +528,7 @@ cdef float _judge(_Rows rows, _Class cls, Py_ssize_t group, float *upper) noexce
 cdef double _visit(_Rows rows, _Class cls, _Ranking best, Py_ssize_t group) noexcept nogil:
     """Offer a group's rows. Returns a tight bound of the scores of those that are not in the ranking."""
     cdef float upper[GROUP]
-    cdef float value, top = _judge(rows, cls, group, upper)
+    cdef float value, top
     cdef float rest[GROUP]
     cdef unsigned char likely[GROUP]
     cdef uint64_t eight
@@ -526,6 +537,9 @@ cdef double _visit(_Rows rows, _Class cls, _Ranking best, Py_ssize_t group) noex
     cdef int32_t offered[GROUP]
     cdef Py_ssize_t lane, part, count
     cdef int32_t row
+    for lane from (1 + rows.resources) * GROUP <= lane < rows.width by LINE:
+        fastsched_fetch(&rows.values[group * rows.width + lane])
+    top = _judge(rows, cls, group, best.threshold, upper)
     if top < best.threshold:
         return top if top > LEAST else NEVER
     bound = NEVER
@@ -563,25 +577,31 @@ cdef double _visit(_Rows rows, _Class cls, _Ranking best, Py_ssize_t group) noex
 cdef double _search(_Rows rows, _Class cls, _Ranking best, int level, Py_ssize_t node) noexcept nogil:
     """Visit what is below a node, highest bound first, until nothing can enter. Returns the node's bound."""
     cdef Py_ssize_t at = (rows.start[level] + node) * FAN
-    cdef int done = 0, child, pick
-    cdef double bound, most
+    cdef int child, pick
+    cdef double ahead[FAN]  # the bounds of what has not been visited
+    cdef double most
     _anchor(rows, cls, rows.start[level] + node)
+    for child in range(FAN):
+        ahead[child] = cls.bound[at + child]
     while True:
-        pick, bound, most = -1, NEVER / 2, NEVER
+        most = NEVER
         for child in range(FAN):
-            most = max(most, cls.bound[at + child])
-            if not (done >> child) & 1 and (
-                cls.bound[at + child] > bound
-                or (pick >= 0 and cls.bound[at + child] == bound and rows.first[at + child] < rows.first[at + pick])
-            ):
-                pick, bound = child, cls.bound[at + child]
-        if pick < 0 or best.hopeless(bound, rows.first[at + pick]):
-            return most
-        done |= 1 << pick
+            most = max(most, ahead[child])
+        pick = -1
+        for child in range(FAN):
+            if ahead[child] == most and (pick < 0 or rows.first[at + child] < rows.first[at + pick]):
+                pick = child
+        if most <= NEVER / 2 or best.hopeless(most, rows.first[at + pick]):
+            break
         if level:
             cls.bound[at + pick] = _search(rows, cls, best, level - 1, node * FAN + pick)
         else:
             cls.bound[at + pick] = _visit(rows, cls, best, node * FAN + pick)
+        ahead[pick] = NEVER
+    most = NEVER
+    for child in range(FAN):
+        most = max(most, cls.bound[at + child])
+    return most
 
 
 cdef void _plant(_Rows rows, _Class cls, _Ranking best) noexcept nogil:
