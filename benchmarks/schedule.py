@@ -29,7 +29,7 @@ from cellcloud import fastsched
 
 ALTERNATES = 2
 BYTES_SCANNED = 28
-"""A host's bytes that any scan must read: 7 weigh columns of 4 bytes. What is free is read only where a host could enter."""
+"""A host's bytes that any scan must read: 7 weigh columns of 4 bytes; what is free, only where a host could enter."""
 SCANS = 200
 """Scans of which the fastest counts; they take 1.5 us each at 1,000 hosts."""
 SHOWN = (

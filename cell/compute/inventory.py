@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from cell.compute.driver import Driver
 from cellcloud import clock, errors
@@ -15,10 +15,15 @@ from cellcloud.rpc.conductor import Conductor
 
 LOG = logging.getLogger(__name__)
 BATCH = 250
+NO_ANSWER, NO_REPORT = "does not answer", "says what is no report"
 
 
 class Inventory:
-    """``queue``: the server name this process answers to. Hosts whose hypervisor does not answer go mute."""
+    """``queue``: the server name this process answers to.
+
+    A host whose hypervisor does not answer, or says what a report cannot hold, is not heard; the others are. Those not
+    heard last time are reported one by one, so that what is wrong with one is told of that one.
+    """
 
     def __init__(
         self,
@@ -35,29 +40,49 @@ class Inventory:
         self._zone = zone
         self._queue = queue
         self._started_at = clock.now().isoformat()
-        self._mute: set[str] = set()
+        self._unheard: dict[str, str] = {}
 
     def report(self) -> None:
-        """Tell the cell of every host that answers. Raises TryLater when no conductor does."""
+        """Tell the cell of every host that can be told of. Raises TryLater when no conductor answers."""
         made = (self._describe(host, driver) for host, driver in self._drivers.items())
         reports = (report for report in made if report is not None)
         while batch := list(itertools.islice(reports, BATCH)):
-            self._conductor.report_hosts(service_context(), batch)
+            doubtful = [report for report in batch if report.host in self._unheard]
+            self._tell([report for report in batch if report.host not in self._unheard])
+            for report in doubtful:
+                self._tell([report])
 
     def check(self) -> str:
-        """ "ok", or which hosts do not answer."""
-        mute = sorted(self._mute)
-        return "ok" if not mute else f"no answer from {', '.join(mute[:5])}" + (" and others" if mute[5:] else "")
+        """ "ok", or which hosts are not heard, and why."""
+        unheard = [f"{host} {why}" for host, why in sorted(self._unheard.items())]
+        return "ok" if not unheard else "; ".join(unheard[:5]) + ("; and others" if unheard[5:] else "")
+
+    def _tell(self, batch: Sequence[HostReport]) -> None:
+        try:
+            if batch:
+                self._conductor.report_hosts(service_context(), list(batch))
+        except (errors.Invalid, TypeError) as error:  # not of a report's form, or nothing that can be written down
+            if len(batch) == 1:
+                detail = error.detail if isinstance(error, errors.Invalid) else str(error)
+                self._leave_out(batch[0].host, f"{NO_REPORT}: {detail}")
+            else:
+                for report in batch:
+                    self._tell([report])
+        else:
+            for report in batch:
+                self._unheard.pop(report.host, None)
+
+    def _leave_out(self, host: str, why: str, detail: str = "") -> None:
+        if self._unheard.get(host) != why:
+            LOG.error("host is not heard", extra={"host": host, "why": why, "detail": detail})
+        self._unheard[host] = why
 
     def _describe(self, host: str, driver: Driver) -> HostReport | None:
         try:
             facts = driver.get_facts()
         except errors.CellcloudError as error:
-            if host not in self._mute:
-                LOG.error("host does not answer", extra={"host": host, "why": error.message, "detail": error.detail})
-            self._mute.add(host)
+            self._leave_out(host, NO_ANSWER, f"{error.message} {error.detail}")
             return None
-        self._mute.discard(host)
         return HostReport(
             host=host,
             facts=facts,

@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from cell.compute.driver import GuestWatcher, ImageStore
 from cellcloud import errors
@@ -146,7 +147,8 @@ class MemoryConductor(Conductor):
 
 
 class ObedientDriver:
-    """A hypervisor in memory. ``hold`` keeps verbs waiting until set; ``fault`` is raised once by the next verb."""
+    """A hypervisor in memory. ``hold`` keeps verbs waiting until set; ``fault`` is raised once by the next verb.
+    ``facts`` replaces some of what it says of itself; ``mute``, it says nothing."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -157,6 +159,8 @@ class ObedientDriver:
         self.hold = threading.Event()
         self.hold.set()
         self.fault: Exception | None = None
+        self.facts: dict[str, Any] = {}
+        self.mute = False
         self.watcher: GuestWatcher = lambda state: None
         self.closed = False
 
@@ -167,7 +171,9 @@ class ObedientDriver:
         self.closed = True
 
     def get_facts(self) -> HostFacts:
-        return HostFacts(
+        if self.mute:
+            raise errors.Unreachable("The hypervisor does not answer.")
+        sound = HostFacts(
             hypervisor_hostname="h",
             hypervisor_type="test",
             hypervisor_version=1,
@@ -176,6 +182,7 @@ class ObedientDriver:
             memory_mb=4096,
             disk_gb=40,
         )
+        return replace(sound, **self.facts)
 
     def list_guests(self) -> list[GuestState]:
         return list(self.guests.values())

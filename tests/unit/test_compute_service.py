@@ -95,6 +95,39 @@ def test_every_host_reports_with_its_queue(cell: Cell) -> None:
 
 
 @pytest.mark.parametrize(
+    ("facts", "reason"),
+    [
+        ({"vcpus": "many"}, "h2 says what is no report: Expected `int`, got `str` - at `$[0].facts.vcpus`"),
+        ({"memory_mb": None}, "h2 says what is no report: Expected `int`, got `None` - at `$[0].facts.memory_mb`"),
+        ({"host_ip": object()}, "h2 says what is no report: Encoding objects of type object is unsupported"),
+    ],
+)
+def test_a_host_whose_report_has_no_form_is_named_and_the_others_are_heard(
+    cell: Cell, facts: dict[str, object], reason: str
+) -> None:
+    cell.drivers["h2"].facts = facts
+    cell.ready()
+    eventually(lambda: len(cell.conductor.reports) >= 2)
+    assert {report.host for report in cell.conductor.reports} == {"h1"}
+    assert cell.service.check()["hypervisor"] == reason
+    cell.drivers["h2"].facts = {}
+    eventually(lambda: {report.host for report in cell.conductor.reports} == {"h1", "h2"})
+    eventually(lambda: cell.service.check()["hypervisor"] == "ok")
+
+
+def test_a_host_whose_hypervisor_does_not_answer_is_named_and_the_others_are_heard(cell: Cell) -> None:
+    cell.ready()
+    eventually(lambda: len(cell.conductor.reports) >= 2)
+    cell.drivers["h2"].mute = True
+    eventually(lambda: cell.service.check()["hypervisor"] == "h2 does not answer")
+    heard = len(cell.conductor.reports)
+    eventually(lambda: len(cell.conductor.reports) >= heard + 2)
+    assert {report.host for report in cell.conductor.reports[heard:]} == {"h1"}
+    cell.drivers["h2"].mute = False
+    eventually(lambda: cell.service.check()["hypervisor"] == "ok")
+
+
+@pytest.mark.parametrize(
     ("fault", "name"),
     [
         (errors.HostRefused("No room on the disk."), "HostRefused"),
