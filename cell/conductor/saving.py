@@ -11,12 +11,14 @@ from typing import Any
 from cell.conductor.stepping import Progress
 from cell.conductor.workflows import REGISTRY
 from cellcloud import errors
+from cellcloud.db import changes as log
 from cellcloud.db import claims, feed, runs, servers
 from cellcloud.db.cell_schema import servers as servers_table
 from cellcloud.db.engine import Connection, Database, retried
 from cellcloud.db.runs import Saved
 from cellcloud.gathering import Gathered
 from cellcloud.lifecycle import Operation, TaskState
+from cellcloud.model.change import Changes
 from cellcloud.model.server import ServerRecord
 
 
@@ -57,6 +59,8 @@ def store(connection: Connection, kept: Sequence[Progress]) -> None:
         connection, [(p.run.server_id, p.run.generation, p.changes) for p in kept if p.changes]
     )
     claims.release(connection, [p.run.server_id for p in kept if p.release_claims])
+    built = [p.run.server_id for p in kept if p.finished == "done" and p.run.operation == Operation.CREATE]
+    log.append(connection, Changes(ended=tuple(built)))
     records = {record.id: record for record in changed}
     for progress in kept:
         if progress.finished and not _is_delete(progress) and progress.run.server_id in deletes:

@@ -79,9 +79,13 @@ def share_of(holding: Holding) -> Share:
     )
 
 
+ENDED = -1
+
+
 @dataclass(slots=True)
 class _Held:
-    """A server on a host. ``share`` None: part of what the host reported. ``report``: which report it came after."""
+    """A server on a host. ``share`` None: part of what the host reported. ``report``: which report it came after; ENDED
+    when nothing is under way for it any more."""
 
     position: int
     share: Share | None
@@ -368,6 +372,24 @@ class Snapshot:
             self._count_props(position, image_props, 1)
         if position not in there:
             self.hosts_of[server_id] = (*there, position)
+
+    def end_build(self, server_id: str) -> None:
+        """No operation is under way for a server any more; of one that is not counted so, nothing changes."""
+        held = self._held.get(server_id)
+        share = None if held is None else held.share
+        if held is not None and share is not None and share.building and held.report == self._reports[held.position]:
+            self._set_building(server_id, held, ENDED, -1)
+
+    def resume_build(self, server_id: str) -> None:
+        """Undo ``end_build``, if it changed something."""
+        held = self._held.get(server_id)
+        if held is not None and held.report == ENDED:
+            self._set_building(server_id, held, self._reports[held.position], 1)
+
+    def _set_building(self, server_id: str, held: _Held, report: int, more: int) -> None:
+        self._held[server_id] = replace(held, report=report)
+        self._figures_but_moves[Figure.num_io_ops, held.position] += more
+        self._note(held.position)
 
     def _unplace(self, server_id: str, position: int) -> None:
         image_props = self.hosted[position].pop(server_id, None)

@@ -92,6 +92,8 @@ class View:
             _keep(self._gone, (entry.sequence, server_id), gone, MOST_GONE)
         for server_id, host, number in changes.claimed:
             self._settle(server_id, host, changes.holdings[number])
+        for server_id in changes.ended:
+            self.snapshot.end_build(server_id)
         for server_id in changes.dropped:
             self.drop(server_id)
         for change in changes.hosts:
@@ -119,6 +121,8 @@ class View:
             self._change_aggregates([AggregateChange(before=one.after, after=one.before) for one in changes.aggregates])
         for change in reversed(changes.hosts):
             self._change_host_back(change, entry.sequence)
+        for server_id in reversed(changes.ended):
+            self.snapshot.resume_build(server_id)
         for server_id, _, number in reversed(changes.claimed):
             self.snapshot.release(server_id, changes.holdings[number])
         for server_id, host, _ in reversed(changes.released):

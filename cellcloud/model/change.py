@@ -69,13 +69,14 @@ class Changes:
     """What one transaction changed.
 
     ``claimed`` and ``released``: (server id, host, number of its holding). ``dropped``: servers that got no host in
-    this transaction, so that what schedulers noted for them is free again.
+    this transaction, so that what schedulers noted for them is free again. ``ended``: servers whose build is over.
     """
 
     holdings: tuple[Holding, ...] = ()
     claimed: tuple[tuple[str, str, int], ...] = ()
     released: tuple[tuple[str, str, int], ...] = ()
     dropped: tuple[str, ...] = ()
+    ended: tuple[str, ...] = ()
     hosts: tuple[HostChange, ...] = ()
     aggregates: tuple[AggregateChange, ...] = ()
     policies: tuple[PolicyChange, ...] = ()
@@ -87,6 +88,7 @@ class Changes:
             claimed=self.released,
             released=self.claimed,
             dropped=(),
+            ended=(),
             hosts=tuple(HostChange(before=one.after, after=one.before) for one in self.hosts),
             aggregates=tuple(AggregateChange(before=one.after, after=one.before) for one in self.aggregates),
             policies=tuple(PolicyChange(role=one.role, before=one.after, after=one.before) for one in self.policies),

@@ -78,6 +78,7 @@ class Churn:
         self.reports = {f"h{number:02}": self.machine(number) for number in range(machines)}
         self.report(*self.reports.values())
         self.placed: list[str] = []
+        self.building: list[str] = []
         self.policies = 0
         for document in POLICIES:
             self.policies = self.ledger.add_policy(CONTEXT, dict(document), "tried").version
@@ -97,8 +98,11 @@ class Churn:
     def turn(self) -> None:
         """One thing happens."""
         action = self.chance.choices(
-            (self.create, self.delete, self.change_host, self.switch, self.set_policy, self.set_aggregate, self.read),
-            (10, 2, 2, 1, 1, 1, 1),
+            (
+                *(self.create, self.finish, self.delete, self.change_host, self.switch),
+                *(self.set_policy, self.set_aggregate, self.read),
+            ),
+            (10, 4, 2, 2, 1, 1, 1, 1),
         )[0]
         action()
 
@@ -112,7 +116,9 @@ class Churn:
             ]
         scheduler = self.chance.choice(self.schedulers)
         answers = placing.place(self.database, scheduler, CONTEXT, asked, store=placing.hold(3600.0))
-        self.placed += [server_id for server_id, answer in answers.items() if answer.outcome == "held"]
+        held = [server_id for server_id, answer in answers.items() if answer.outcome == "held"]
+        self.placed += held
+        self.building += held
 
     def spec(self, flavor: Flavor, zone: str | None) -> ServerSpec:
         return ServerSpec(
@@ -124,6 +130,13 @@ class Churn:
             image=Image(id="i", properties={"os_distro": self.chance.choice(("debian", "fedora"))}),
             availability_zone=zone,
         )
+
+    def finish(self) -> None:
+        """Builds end, each once, of servers that may be gone already."""
+        self.chance.shuffle(self.building)
+        built, self.building = self.building[:8], self.building[8:]
+        with self.database.write() as connection:
+            changes.append(connection, Changes(ended=tuple(built)))
 
     def delete(self) -> None:
         gone = self.chance.sample(self.placed, min(len(self.placed), self.chance.randint(1, 5)))

@@ -186,6 +186,42 @@ def test_a_gap_is_noticed_and_what_is_known_is_passed_over() -> None:
     assert view.sequence == 8
 
 
+def test_a_build_is_under_way_until_it_ends_or_its_server_goes() -> None:
+    view = view_of()
+    at = [figures(view)]
+    ends = Changes(ended=(server_id(1), server_id(99)))  # the other is not known
+    story = [claimed((1, "a"), (2, "a")), ends, released(2, "a"), released(1, "a")]
+    entries = [entry(view, changes, step)[0] for step, changes in enumerate(story, 1)]
+    for one in entries:
+        view.follow([one])
+        at.append(figures(view))
+    assert [int(found["a"][len(view.snapshot.row_of) + Figure.num_io_ops]) for found in at] == [0, 2, 1, 0, 0]
+    assert at[-1] == at[0]
+    for one, before in zip(reversed(entries), reversed(at[:-1]), strict=True):
+        view.take_back(one)
+        assert figures(view) == before
+
+
+def test_a_build_that_ends_after_its_host_has_spoken_is_counted_no_less() -> None:
+    view = view_of()
+    said = HostChange(before=host("a"), after=host("a", stats={"io_workload": "3"}))
+    story = [claimed((1, "a")), Changes(hosts=(said,)), Changes(ended=(server_id(1),)), released(1, "a")]
+    entries = [entry(view, changes, step)[0] for step, changes in enumerate(story, 1)]
+    under_way = []
+    for one in entries:
+        view.follow([one])
+        under_way.append(int(view.snapshot.figure(Figure.num_io_ops)[view.snapshot.positions_of["a"][0]]))
+    assert under_way == [1, 3, 3, 3]
+    before = [view_of()]
+    for one in entries[:3]:
+        again = view_of()
+        again.follow(entries[: one.sequence - again.sequence])
+        before.append(again)
+    for one, there in zip(reversed(entries), reversed(before), strict=True):
+        view.take_back(one)
+        assert figures(view) == figures(there)
+
+
 def test_what_a_host_says_keeps_what_is_pending_there() -> None:
     view, other = view_of(host("a")), view_of(host("a"))
     answer = rank(view, batch(1))
@@ -335,6 +371,7 @@ def running() -> Iterator[Cell]:
     ]
     service = build(options, transport=transport)
     service.start()
+    eventually(lambda: service.follower.whose)  # its own first reading is none of the tests'
     yield Cell(ledger, conductor, service, transport.client(Scheduler))
     service.stop()
     for server in servers:

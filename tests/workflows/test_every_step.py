@@ -211,6 +211,14 @@ def test_a_workflow_past_its_deadline_unwinds(cell: CellUnderTest, monkeypatch: 
     assert "longer" in record.fault.message
 
 
+def test_schedulers_learn_when_a_build_ends(cell: CellUnderTest) -> None:
+    cell.create(SERVER)
+    assert cell.count_under_way() == 1
+    cell.run()
+    assert cell.count_under_way() == 0
+    assert cell.record(SERVER).vm_state == "active"
+
+
 def test_every_step_name_is_unique_in_its_workflow() -> None:
     for workflow in REGISTRY.values():
         names = [step.name for step in workflow.steps]

@@ -16,12 +16,14 @@ from cell.conductor import engine as engine_module
 from cell.conductor import hearing, operations, placing
 from cell.conductor.engine import Engine
 from cell.conductor.workflow import Done
+from cell.scheduler.snapshot import Figure
+from cell.scheduler.view import View
 from cellcloud import errors
 from cellcloud.context import RequestContext
-from cellcloud.db import cell_schema, claims, hosts, runs, servers
+from cellcloud.db import cell_schema, changes, claims, hosts, runs, servers
 from cellcloud.db.engine import Database
 from cellcloud.lifecycle import Operation, PowerState
-from cellcloud.model.change import Holding
+from cellcloud.model.change import CellState, Holding
 from cellcloud.model.decision import Basis, RankAnswer, RankBatch
 from cellcloud.model.flavor import Flavor
 from cellcloud.model.guest import CommandKind, GuestCommand, GuestEvent
@@ -240,6 +242,14 @@ class CellUnderTest:
         with self.database.read() as connection:
             return servers.list_by_id(connection, [server_id])[0]
 
+    def count_under_way(self) -> int:
+        """Operations under way on all hosts, as a scheduler knows from the change log."""
+        with self.database.read() as connection:
+            entries = changes.list_after(connection, 0, 10_000).entries
+        view = View(CellState(sequence=0))
+        view.follow(entries)
+        return int(view.snapshot.figure(Figure.num_io_ops).sum())
+
     def assert_clean(self, server_id: str) -> ServerRecord:
         """All of the server is there, or nothing of it, and the books are right."""
         record = self.record(server_id)
@@ -247,6 +257,7 @@ class CellUnderTest:
             assert claims.list_mismatches(connection) == []
             owners = claims.list_owners(connection)
             assert runs.find_active(connection, server_id) is None
+        assert self.count_under_way() == 0
         assert record.task_state is None
         assert not record.held
         if record.deleted or record.vm_state == "error":
