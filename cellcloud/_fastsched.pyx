@@ -13,7 +13,7 @@ How it answers without looking at every host, exactly:
   Replay only ever raises the value; a witness that still has the value proves it; else the summary is searched, and
   the old value says when to stop.
 - **Bounds.** Per class, for each group and each node of the same tree: a score that no fitting host below exceeds.
-  Replay only ever raises a bound; a visit of the group makes it tight. The best hosts are found by visiting where the
+  Replay only ever raises a bound; a visit of the group lowers it again. The best hosts are found by visiting where the
   bounds are highest until none can beat what was found.
 - **Seeds.** Per class the best rows of the last choice and its runners-up: the next choice begins with them, so the
   bounds need not cover them, and often nothing has to be visited.

@@ -526,7 +526,7 @@ cdef float _judge(_Rows rows, _Class cls, Py_ssize_t group, float least, float *
 
 
 cdef double _visit(_Rows rows, _Class cls, _Ranking best, Py_ssize_t group) noexcept nogil:
-    """Offer a group's rows. Returns a tight bound of the scores of those that are not in the ranking."""
+    """Offer a group's rows. Returns a bound of the scores of those that are not in the ranking."""
     cdef float upper[GROUP]
     cdef float value, top
     cdef float rest[GROUP]

@@ -79,13 +79,13 @@ def share_of(holding: Holding) -> Share:
     )
 
 
-ENDED = -1
+ENDED = -1  # instead of a report: nothing is under way for the server
 
 
 @dataclass(slots=True)
 class _Held:
-    """A server on a host. ``share`` None: part of what the host reported. ``report``: which report it came after; ENDED
-    when nothing is under way for it any more."""
+    """A server on a host. ``share`` None: part of what the host reported. ``report``: which report it came after, or
+    ENDED."""
 
     position: int
     share: Share | None
@@ -376,8 +376,9 @@ class Snapshot:
     def end_build(self, server_id: str) -> None:
         """No operation is under way for a server any more; of one that is not counted so, nothing changes."""
         held = self._held.get(server_id)
-        share = None if held is None else held.share
-        if held is not None and share is not None and share.building and held.report == self._reports[held.position]:
+        if held is None or held.share is None or held.report != self._reports[held.position]:
+            return
+        if held.share.building:
             self._set_building(server_id, held, ENDED, -1)
 
     def resume_build(self, server_id: str) -> None:
@@ -428,7 +429,7 @@ class Snapshot:
         for position in places:
             self._unplace(server_id, position)
             if held is None:
-                held = _Held(position, None, -1)
+                held = _Held(position, None, ENDED)
         if held is None:
             return None
         share = held.share or (share_of(holding) if holding is not None else None)

@@ -69,7 +69,8 @@ class Changes:
     """What one transaction changed.
 
     ``claimed`` and ``released``: (server id, host, number of its holding). ``dropped``: servers that got no host in
-    this transaction, so that what schedulers noted for them is free again. ``ended``: servers whose build is over.
+    this transaction, so that what schedulers noted for them is free again. ``ended``: servers whose build is over,
+    each told once.
     """
 
     holdings: tuple[Holding, ...] = ()
