@@ -39,11 +39,11 @@ def test_no_module_has_a_name_that_says_nothing() -> None:
 
 
 def test_options_errors_and_verbs_keep_their_budgets() -> None:
-    assert sum(len(options) for options in config.GROUPS.values()) <= 60
+    assert sum(len(options) for options in config.GROUPS.values()) <= 120
     classes = [value for value in vars(errors).values() if isinstance(value, type)]
     assert len(classes) <= 30
     for interface in INTERFACES:
-        assert len(verbs_of(interface)) <= 30, interface.__name__
+        assert len(verbs_of(interface)) <= 40, interface.__name__
 
 
 def test_every_option_says_what_it_is() -> None:
