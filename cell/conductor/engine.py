@@ -1,7 +1,8 @@
 """Moves runs: leases them, takes their steps, saves each step with its outcome in one transaction.
 
 Kill this process between any two instructions: the lease ends, another engine adopts the run, and its present step
-is taken again.
+is taken again. An engine whose lease ran out while it lives takes no run up a second time that it is still busy with,
+and what it then saves is refused by the number of the later lease.
 """
 
 from __future__ import annotations
@@ -10,16 +11,17 @@ import logging
 import threading
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 from cell.conductor.saving import Saver
-from cell.conductor.stepping import Progress, take_step
+from cell.conductor.stepping import Progress, take_step, undo_late
 from cell.conductor.workflow import World
 from cellcloud import errors, log
 from cellcloud.db import runs, servers
 from cellcloud.db.engine import Database, retried
 from cellcloud.db.runs import Lease, LeasedRun
-from cellcloud.lifecycle import TaskState
+from cellcloud.lifecycle import TaskState, VmState
 from cellcloud.model.guest import GuestCommand
 from cellcloud.model.server import ServerRecord
 from cellcloud.service import Loop
@@ -39,7 +41,7 @@ class Engine:
         self._terms = Lease(owner=owner, seconds=lease)
         self._saver = Saver(database, owner)
         self._threads = threads
-        self._busy: set[str] = set()
+        self._busy: dict[str, int] = {}  # run -> number of the lease it is moved under
         self._full = False  # runs may be due that found no room
         self._stopping = False
         self._lock = threading.Lock()
@@ -70,24 +72,29 @@ class Engine:
         with enough at hand."""
         with self._lock:
             self._full = len(self._busy) >= AT_HAND * self._threads
-            return None if self._full or self._stopping else self._terms
+            return None if self._full or self._stopping else self._present_terms()
 
     def adopt(self, leased: Sequence[tuple[LeasedRun, ServerRecord]]) -> None:
         """Move runs that were leased under the offer."""
         with self._lock:
             if self._stopping:
                 return  # their leases end by themselves
-            self._busy.update(run.id for run, _ in leased)
-        for run, record in leased:
+            taken = [(run, record) for run, record in leased if run.id not in self._busy]
+            self._busy.update((run.id, run.lease_number) for run, _ in taken)
+        for run, record in taken:
             self._pool.submit(self._work, run, record)
+
+    def _present_terms(self) -> Lease:
+        return replace(self._terms, busy=frozenset(self._busy))
 
     def _lease_and_submit(self) -> bool:
         with self._lock:
             room = AT_HAND * self._threads - len(self._busy)
             self._full = room <= 0
+            terms = self._present_terms()
         if room <= 0:
             return False
-        leased = _lease_batch(self._database, self._terms, room)
+        leased = _lease_batch(self._database, terms, room)
         self.adopt(leased)
         return len(leased) == room
 
@@ -98,23 +105,39 @@ class Engine:
             due = self.advance(run, record)
         except errors.Stale:
             LOG.info("run adopted elsewhere", extra={"run": run.id})
+            due = True  # perhaps by this engine, which passed it over while this worker was busy with it
         except errors.CellcloudError as error:
             LOG.warning("run waits", extra={"run": run.id, "why": error.message, "detail": error.detail})
         except Exception:
             LOG.exception("run failed to move", extra={"run": run.id})
         finally:
+            self._let_go(run)
             with self._lock:
-                self._busy.discard(run.id)
                 due = due or self._full
             if due:
                 self.loop.wake()
 
+    def _let_go(self, run: LeasedRun) -> None:
+        """The run may be taken up again, here too."""
+        with self._lock:
+            if self._busy.get(run.id) == run.lease_number:
+                del self._busy[run.id]
+
     def _renew(self) -> None:
         with self._lock:
-            busy = sorted(self._busy)
+            busy = dict(self._busy)
         if busy:
             with self._database.write() as connection:
                 runs.renew(connection, self._terms, busy)
+
+    def _take_back(self, run: LeasedRun) -> None:
+        """A step whose lease was lost under it may have come too late: what it made for a server that has meanwhile
+        ended is taken away again."""
+        with self._database.read() as connection:
+            ended = runs.find_active(connection, run.server_id) is None
+            (record,) = servers.list_by_id(connection, [run.server_id])
+        if ended and (record.deleted or record.vm_state == VmState.ERROR):
+            undo_late(run, record, self._world)
 
     def send(self, commands: Iterable[GuestCommand]) -> None:
         """Send what saved steps ask of hosts. What cannot be sent now is sent again by the step that waits for it."""
@@ -129,10 +152,17 @@ class Engine:
         lost."""
         progress = Progress(run=run, record=record)
         while True:
+            begun = progress.run
             take_step(progress, self._world)
-            progress = self._saver.save(progress)
+            try:
+                progress = self._saver.save(progress)
+            except errors.Stale:
+                self._take_back(begun)
+                raise
             if progress.changes:
                 self.on_feed()
+            if progress.rests:
+                self._let_go(progress.run)
             self.send(progress.commands)
             if progress.rests:
                 return progress.record.task_state == TaskState.DELETING

@@ -44,7 +44,7 @@ def hear(database: Database, world: World, events: Sequence[GuestEvent], lease: 
     ordered = sorted(events, key=lambda event: (event.server_id, event.generation))
     with database.write() as connection:
         named = [event for event in ordered if event.run_id]
-        woken, others = runs.add_events(connection, named, take_free=lease is not None)
+        woken, others = runs.add_events(connection, named, lease)
         moved = _move(connection, world, woken)
         if lease is not None:
             runs.lease(connection, lease, [progress.run.id for progress in moved if not progress.rests])

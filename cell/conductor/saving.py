@@ -39,7 +39,7 @@ class Saver:
 @retried
 def _save_all(database: Database, owner: str, batch: Sequence[Progress]) -> list[Progress | None]:
     with database.write() as connection:
-        now = runs.list_leased(connection, [progress.run.id for progress in batch], owner)
+        now = runs.list_leased(connection, {p.run.id: p.run.lease_number for p in batch}, owner)
         kept = [meet(progress, *now[progress.run.id]) for progress in batch if progress.run.id in now]
         store(connection, kept)
     by_run = {progress.run.id: progress for progress in kept}

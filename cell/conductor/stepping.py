@@ -62,6 +62,13 @@ def take_passive_steps(progress: Progress, world: World) -> None:
         _take_one(progress, world)
 
 
+def undo_late(run: LeasedRun, record: ServerRecord, world: World) -> None:
+    """Undo what the run's present step did outside, for a server that has ended without it."""
+    step = REGISTRY[run.operation].steps[run.step]
+    if run.direction == "do" and not step.passive and step.undo is not None:
+        step.undo(_turn(run, record, step), world)
+
+
 def _is_passive(run: LeasedRun) -> bool:
     step = REGISTRY[run.operation].steps[run.step]
     return step.passive or (run.direction == "undo" and step.undo is None)

@@ -66,6 +66,7 @@ runs = sa.Table(
     sa.Column("run_at", UtcDateTime, nullable=False),
     sa.Column("lease_owner", sa.String(64)),
     sa.Column("lease_until", UtcDateTime),
+    sa.Column("lease_number", sa.BigInteger, nullable=False, server_default="0"),  # how often it was leased: the fence
     sa.Column("deadline", UtcDateTime, nullable=False),
     sa.Column("cancel_requested", sa.Boolean, nullable=False, default=False),
     sa.Column("error", sa.String(64), nullable=False, default=""),

@@ -1,4 +1,9 @@
-"""Runs: operations under way, each a row with a lease. One unfinished run a server, by unique index."""
+"""Runs: operations under way, each a row with a lease. One unfinished run a server, by unique index.
+
+Each lease of a run has a number, one higher than the last. Whatever is stored of a run is stored only while no higher
+number was given out, so that a worker whose lease ran out cannot set back what its successor did, even where both are
+of one conductor.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +39,8 @@ class NewRun:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeasedRun:
-    """A run that this owner may move. ``overdue``: its deadline has passed by the database's clock."""
+    """A run that the holder of lease ``lease_number`` may move. ``overdue``: its deadline has passed by the database's
+    clock."""
 
     id: str
     server_id: str
@@ -54,14 +60,17 @@ class LeasedRun:
     request_id: str
     user_id: str
     project_id: str
+    lease_number: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lease:
-    """Who may move runs, and for how many seconds."""
+    """Who may move runs, and for how many seconds. ``busy``: ids of runs the owner is at work on, which it does not
+    take a second time."""
 
     owner: str
     seconds: float
+    busy: frozenset[str] = frozenset()
 
 
 _INSERT = sa.insert(runs).values(
@@ -75,7 +84,7 @@ _INSERT = sa.insert(runs).values(
     updated_at=utc_now(),
 )
 _UNTIL = utc_after(sa.bindparam("seconds", type_=sa.Float))
-_INSERT_LEASED = _INSERT.values(lease_owner=sa.bindparam("owner"), lease_until=_UNTIL, attempt=1)
+_INSERT_LEASED = _INSERT.values(lease_owner=sa.bindparam("owner"), lease_until=_UNTIL, attempt=1, lease_number=1)
 
 
 def insert(connection: Connection, new: Sequence[NewRun], lease: Lease | None = None) -> list[LeasedRun]:
@@ -124,13 +133,19 @@ def _begun(run: NewRun) -> LeasedRun:
         request_id=run.request_id,
         user_id=run.user_id,
         project_id=run.project_id,
+        lease_number=1,
     )
 
 
 _FREE = sa.or_(runs.c.lease_until.is_(None), runs.c.lease_until < utc_now())
 _DUE = (
     sa.select(runs.c.id)
-    .where(runs.c.active == 1, runs.c.run_at <= utc_now(), _FREE)
+    .where(
+        runs.c.active == 1,
+        runs.c.run_at <= utc_now(),
+        _FREE,
+        runs.c.id.not_in(sa.bindparam("busy", expanding=True)),
+    )
     .order_by(runs.c.run_at)
     .limit(sa.bindparam("most", type_=sa.Integer))
     .with_for_update(skip_locked=True)
@@ -141,6 +156,7 @@ _LEASE = (
     .values(
         lease_owner=sa.bindparam("owner"),
         lease_until=_UNTIL,
+        lease_number=runs.c.lease_number + 1,
         attempt=runs.c.attempt + 1,
     )
 )
@@ -152,7 +168,7 @@ _MINE = sa.select(runs, _OVERDUE).where(
 
 def lease_due(connection: Connection, lease: Lease, *, limit: int) -> list[LeasedRun]:
     """Take up to ``limit`` runs whose time has come and that nobody holds. Each counts one more attempt."""
-    ids = [row.id for row in connection.execute(_DUE, {"most": limit})]
+    ids = [row.id for row in connection.execute(_DUE, {"most": limit, "busy": sorted(lease.busy)})]
     if not ids:
         return []
     connection.execute(_LEASE, {"ids": ids, "owner": lease.owner, "seconds": lease.seconds})
@@ -179,11 +195,12 @@ def _leased(row: Row[Any]) -> LeasedRun:
         request_id=row.request_id,
         user_id=row.user_id,
         project_id=row.project_id,
+        lease_number=row.lease_number,
     )
 
 
 _LEASED = (
-    sa.select(runs.c.id, runs.c.events, runs.c.cancel_requested)
+    sa.select(runs.c.id, runs.c.lease_number, runs.c.events, runs.c.cancel_requested)
     .where(
         runs.c.id.in_(sa.bindparam("ids", expanding=True)),
         runs.c.lease_owner == sa.bindparam("owner"),
@@ -194,22 +211,19 @@ _LEASED = (
 )
 
 
-def list_leased(connection: Connection, run_ids: Sequence[str], owner: str) -> dict[str, tuple[dict[str, Any], bool]]:
-    """Run -> (events, cancel requested) as they are now, of those still leased to the owner; locked until the
-    transaction ends."""
-    rows = connection.execute(_LEASED, {"ids": list(run_ids), "owner": owner})
-    return {row.id: (row.events, row.cancel_requested) for row in rows}
+def list_leased(connection: Connection, held: Mapping[str, int], owner: str) -> dict[str, tuple[dict[str, Any], bool]]:
+    """Run -> (events, cancel requested) as they are now, of those that the owner still holds by the lease of that
+    number; locked until the transaction ends. ``held``: run -> lease number."""
+    rows = connection.execute(_LEASED, {"ids": sorted(held), "owner": owner})
+    return {row.id: (row.events, row.cancel_requested) for row in rows if row.lease_number == held[row.id]}
 
 
+_STORED = ("step", "direction", "outputs", "events", "attempt", "error", "message", "detail", "lease_number")
 _PROGRESS = (
     sa.update(runs)
-    .where(runs.c.id == sa.bindparam("run"))
+    .where(runs.c.id == sa.bindparam("run"), runs.c.lease_number <= sa.bindparam("new_lease_number"))
     .values(
-        {
-            name: sa.bindparam(f"new_{name}", type_=runs.c[name].type)
-            for name in ("step", "direction", "outputs", "events", "attempt", "error", "message", "detail")
-        }
-        | {"updated_at": utc_now()}
+        {name: sa.bindparam(f"new_{name}", type_=runs.c[name].type) for name in _STORED} | {"updated_at": utc_now()}
     )
 )
 _WAITING = _PROGRESS.values(run_at=utc_after(sa.bindparam("wait", type_=sa.Float)), lease_owner=None, lease_until=None)
@@ -233,7 +247,7 @@ class Saved:
 
 
 def save(connection: Connection, saved: Sequence[Saved]) -> None:
-    """Store progress of many runs."""
+    """Store progress of many runs, each while nobody has a later lease of it."""
     for statement, group in (
         (_PROGRESS, [one for one in saved if one.wait is None and not one.finished]),
         (_WAITING, [one for one in saved if one.wait is not None and not one.finished]),
@@ -255,6 +269,7 @@ def _progress(saved: Saved) -> dict[str, Any]:
         "new_error": run.error,
         "new_message": run.message,
         "new_detail": run.detail,
+        "new_lease_number": run.lease_number,
     }
     if saved.finished:
         values["new_state"] = saved.finished
@@ -263,11 +278,12 @@ def _progress(saved: Saved) -> dict[str, Any]:
     return values
 
 
-def renew(connection: Connection, lease: Lease, run_ids: Sequence[str]) -> None:
-    """Hold on to runs that are being worked on."""
+def renew(connection: Connection, lease: Lease, held: Mapping[str, int]) -> None:
+    """Hold on to runs that are being worked on: run -> number of the lease they are held by."""
+    numbered = sa.tuple_(runs.c.id, runs.c.lease_number).in_(sorted(held.items()))
     connection.execute(
         sa.update(runs)
-        .where(runs.c.id.in_(run_ids), runs.c.lease_owner == lease.owner, runs.c.active == 1)
+        .where(numbered, runs.c.lease_owner == lease.owner, runs.c.active == 1)
         .values(lease_until=utc_after(lease.seconds))
     )
 
@@ -311,12 +327,13 @@ _HEARD = (
 
 
 def add_events(
-    connection: Connection, events: Sequence[GuestEvent], *, take_free: bool = False
+    connection: Connection, events: Sequence[GuestEvent], terms: Lease | None = None
 ) -> tuple[list[LeasedRun], bool]:
     """Store hosts' words for their runs and make those due; stale ones are dropped.
 
-    Returns (runs to be moved in this transaction, whether others are due). ``take_free``: runs that nobody holds are
-    returned with their words instead of stored; the caller saves them before the transaction ends.
+    Returns (runs to be moved in this transaction, whether others are due). With ``terms`` the runs that nobody holds,
+    and that its owner is not busy with, are taken: returned with their words, which are not stored; the caller saves
+    them before the transaction ends.
     """
     ids = sorted({event.run_id for event in events})
     if not ids:
@@ -336,12 +353,14 @@ def add_events(
             "outputs": event.outputs,
         }
         woken[event.run_id] = None
-    free = [run_id for run_id in woken if take_free and known[run_id].free]
+    free = [run_id for run_id in woken if terms is not None and known[run_id].free and run_id not in terms.busy]
     others = [run_id for run_id in woken if run_id not in free]
     if others:
         connection.execute(_HEARD, [{"run": run_id, "new_events": heard[run_id]} for run_id in others])
-    taken = [replace(_leased(known[r]), events=heard[r], attempt=known[r].attempt + 1) for r in free]
-    return taken, bool(others)
+    taken = [_leased(known[run_id]) for run_id in free]
+    return [
+        replace(run, events=heard[run.id], attempt=run.attempt + 1, lease_number=run.lease_number + 1) for run in taken
+    ], bool(others)
 
 
 def lease(connection: Connection, terms: Lease, run_ids: Sequence[str]) -> None:

@@ -99,8 +99,8 @@ def test_a_run_is_leased_once_and_again_when_the_lease_is_over(cell_database: Da
         again = runs.lease_due(connection, Lease(owner="e", seconds=30), limit=5)
         assert [run.attempt for run in again] == [2]
     with cell_database.write() as connection:
-        assert runs.list_leased(connection, [again[0].id], "a") == {}
-        assert list(runs.list_leased(connection, [again[0].id], "e")) == [again[0].id]
+        assert runs.list_leased(connection, {again[0].id: again[0].lease_number}, "a") == {}
+        assert list(runs.list_leased(connection, {again[0].id: again[0].lease_number}, "e")) == [again[0].id]
 
 
 def test_one_unfinished_run_a_server(cell_database: Database) -> None:
@@ -127,8 +127,8 @@ def test_events_are_taken_once_and_stale_ones_dropped(cell_database: Database) -
         run = runs.lease_due(connection, Lease(owner="a", seconds=30), limit=1)[0]
         event = GuestEvent(host="h1", server_id=IDS[0], generation=1, power_state=1, run_id=run.id, step="guests.wait")
         old = GuestEvent(host="h1", server_id=IDS[0], generation=0, power_state=1, run_id=run.id, step="other")
-        assert runs.add_events(connection, [event, event, old], take_free=True) == ([], True)
-        assert list(runs.list_leased(connection, [run.id], "a")[run.id][0]) == ["guests.wait"]
+        assert runs.add_events(connection, [event, event, old], Lease(owner="b", seconds=30)) == ([], True)
+        assert list(runs.list_leased(connection, {run.id: run.lease_number}, "a")[run.id][0]) == ["guests.wait"]
 
 
 def test_a_run_that_waits_is_handed_to_whoever_hears_its_event(cell_database: Database) -> None:
@@ -139,12 +139,12 @@ def test_a_run_that_waits_is_handed_to_whoever_hears_its_event(cell_database: Da
         runs.save(connection, [runs.Saved(run=run, wait=60.0)])
     event = GuestEvent(host="h1", server_id=IDS[0], generation=1, power_state=1, run_id=run.id, step="guests.wait")
     with cell_database.write() as connection:
-        taken, others = runs.add_events(connection, [event], take_free=True)
+        taken, others = runs.add_events(connection, [event], Lease(owner="b", seconds=30))
         assert [(one.id, one.attempt, list(one.events)) for one in taken] == [(run.id, 2, ["guests.wait"])]
         assert not others
         runs.lease(connection, Lease(owner="b", seconds=30), [run.id])
         assert runs.lease_due(connection, Lease(owner="c", seconds=30), limit=5) == []
-        assert list(runs.list_leased(connection, [run.id], "b")) == [run.id]
+        assert list(runs.list_leased(connection, {run.id: taken[0].lease_number}, "b")) == [run.id]
 
 
 def test_runs_may_be_leased_from_their_beginning(cell_database: Database) -> None:
@@ -155,7 +155,7 @@ def test_runs_may_be_leased_from_their_beginning(cell_database: Database) -> Non
     assert [(run.server_id, record.id, run.attempt) for run, record in begun] == [(IDS[0], IDS[0], 1)]
     with cell_database.write() as connection:
         assert runs.lease_due(connection, Lease(owner="b", seconds=30), limit=5) == []
-        assert runs.list_leased(connection, [begun[0][0].id], "a") == {begun[0][0].id: ({}, False)}
+        assert runs.list_leased(connection, {begun[0][0].id: 1}, "a") == {begun[0][0].id: ({}, False)}
 
 
 def test_the_feed_has_no_gaps_and_keeps_its_order_under_racing_writers(cell_database: Database) -> None:

@@ -1,0 +1,181 @@
+"""Leases of runs: one worker a run, and what a worker whose lease ran out still says is refused, whoever it is of."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from cell.conductor import engine as engine_module
+from cell.conductor import hearing
+from cell.conductor.engine import Engine
+from cell.conductor.saving import Saver
+from cell.conductor.stepping import Progress, take_step
+from cellcloud import errors
+from cellcloud.db import runs
+from cellcloud.db.cell_schema import runs as table
+from cellcloud.db.engine import Database, utc_after
+from cellcloud.db.runs import Lease
+from cellcloud.lifecycle import Operation
+from cellcloud.model.guest import GuestEvent
+from cellcloud.model.network import Port
+from tests.workflows.world import CellUnderTest
+
+SERVER = "11111111-0000-4000-8000-000000000001"
+ME = Lease(owner="conductor-1", seconds=15.0)
+
+
+def end_leases(database: Database) -> None:
+    """No renewal gets through for longer than a lease lasts."""
+    with database.write() as connection:
+        connection.execute(sa.update(table).values(lease_until=utc_after(-1), run_at=utc_after(-1)))
+
+
+def take(database: Database, terms: Lease = ME) -> Progress:
+    ((run, record),) = engine_module._lease_batch(database, terms, 10)
+    return Progress(run=run, record=record)
+
+
+def word(cell: CellUnderTest, step: str, error: str = "") -> GuestEvent:
+    with cell.database.read() as connection:
+        run = runs.list_runs(connection, server_id=SERVER)[0]
+    host = cell.record(SERVER).host or ""
+    return GuestEvent(
+        host=host, server_id=SERVER, generation=run.generation, power_state=1, run_id=run.id, step=step, error=error
+    )
+
+
+class SlowNetworks:
+    """A network service whose answers wait for a gate; then they are ``networks``'s own."""
+
+    def __init__(self, networks: Any) -> None:
+        self._networks = networks
+        self.gate = threading.Event()
+        self.calls: list[str] = []
+
+    def ensure_ports(self, **asked: Any) -> tuple[Port, ...]:
+        self.calls.append(asked["server_id"])
+        assert self.gate.wait(10)
+        found: tuple[Port, ...] = self._networks.ensure_ports(**(asked | {"adopt": True}))
+        return found
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._networks, name)
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    until = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.005)
+
+
+@pytest.fixture
+def slow(cell_database: Database) -> tuple[CellUnderTest, SlowNetworks, Engine]:
+    """A run whose first step hangs in the network service, in an engine whose lease is over."""
+    cell = CellUnderTest(cell_database)
+    networks = SlowNetworks(cell.networks)
+    cell.networks = networks  # type: ignore[assignment]  # the same verbs, later
+    cell.create(SERVER)
+    engine = Engine(cell_database, cell, owner="conductor-1", lease=30.0, threads=2)
+    engine._lease_and_submit()
+    wait_for(lambda: networks.calls == [SERVER])
+    end_leases(cell_database)
+    return cell, networks, engine
+
+
+def test_an_engine_takes_no_run_a_second_time_while_it_is_busy_with_it(
+    slow: tuple[CellUnderTest, SlowNetworks, Engine],
+) -> None:
+    cell, networks, engine = slow
+    engine._lease_and_submit()
+    terms = engine.offer()
+    heard = hearing.hear(cell.database, cell, [word(cell, "a step of another release")], terms)
+    engine.adopt(heard.leased)
+    assert (heard.leased, heard.others) == ((), True)
+    time.sleep(0.05)
+    networks.gate.set()
+    engine._pool.shutdown(wait=True)
+    assert networks.calls == [SERVER]
+    cell.run()
+    assert cell.assert_clean(SERVER).vm_state == "active"
+
+
+def test_what_a_late_step_made_for_a_server_that_has_ended_is_taken_away(
+    slow: tuple[CellUnderTest, SlowNetworks, Engine],
+) -> None:
+    cell, networks, engine = slow
+    cell.networks = networks._networks
+    cell.begin(SERVER, Operation.DELETE)
+    cell.run()
+    assert cell.record(SERVER).deleted
+    networks.gate.set()
+    engine._pool.shutdown(wait=True)
+    cell.assert_clean(SERVER)
+
+
+@pytest.mark.parametrize("owner", ["conductor-1", "conductor-2"])
+@pytest.mark.parametrize("first", ["older", "newer"])
+@pytest.mark.parametrize("operation", ["create", "stop", "delete"])
+def test_the_older_of_two_workers_of_a_run_changes_nothing(
+    cell_database: Database, operation: str, first: str, owner: str
+) -> None:
+    """Whichever of them saves first, and whether or not they are of the same conductor."""
+    cell = CellUnderTest(cell_database)
+    cell.create(SERVER)
+    if operation != "create":
+        cell.run()
+        cell.begin(SERVER, Operation(operation))
+    older = take(cell_database)
+    end_leases(cell_database)
+    newer = take(cell_database, Lease(owner=owner, seconds=15.0))
+    assert newer.run.lease_number > older.run.lease_number
+    for progress in (older, newer):
+        take_step(progress, cell)
+    mine, theirs = Saver(cell_database, ME.owner), Saver(cell_database, owner)
+    saved = theirs.save(newer) if first == "newer" else None
+    with pytest.raises(errors.Stale):
+        mine.save(older)
+    saved = saved or theirs.save(newer)
+    cell.engine.send(saved.commands)
+    cell.run()
+    assert cell.assert_clean(SERVER).vm_state == {"create": "active", "stop": "stopped", "delete": "deleted"}[operation]
+
+
+def test_a_run_that_was_turned_round_is_not_turned_again_by_its_older_worker(cell_database: Database) -> None:
+    cell = CellUnderTest(cell_database)
+    cell.create(SERVER)
+    saver = Saver(cell_database, ME.owner)
+    older = take(cell_database)
+    end_leases(cell_database)
+    newer = take(cell_database)
+    take_step(newer, cell)
+    saver.save(newer)
+    hearing.hear(cell_database, cell, [word(cell, "guests.wait", "GuestFailed")], ME)
+    take_step(older, cell)
+    hearing.hear(cell_database, cell, [word(cell, "undo:guests.spawn")], ME)
+    with pytest.raises(errors.Stale):
+        saver.save(older)
+    end_leases(cell_database)
+    cell.run()
+    record = cell.assert_clean(SERVER)
+    assert (record.vm_state, cell.networks.ports) == ("error", {})
+
+
+def test_a_renewal_holds_on_to_the_lease_it_is_of_and_to_no_later_one(cell_database: Database) -> None:
+    cell = CellUnderTest(cell_database)
+    cell.create(SERVER)
+    older = take(cell_database).run
+    end_leases(cell_database)
+    newer = take(cell_database).run
+    end_leases(cell_database)
+    with cell_database.write() as connection:
+        runs.renew(connection, ME, {older.id: older.lease_number})
+    with cell_database.write() as connection:
+        assert [one.id for one in runs.lease_due(connection, ME, limit=1)] == [newer.id]
+        runs.renew(connection, ME, {newer.id: newer.lease_number + 1})
+        assert runs.lease_due(connection, ME, limit=1) == []
