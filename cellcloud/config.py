@@ -29,6 +29,7 @@ TOP = [
     cfg.IntOpt("threads", default=16, min=1, help="Requests in work at once in each API process."),
     cfg.IntOpt("max_body", default=1 << 20, help="Largest JSON body, bytes. User data (64 KiB) fits many times."),
     cfg.IntOpt("max_limit", default=1000, help="Most items of one page of a list: Nova's."),
+    cfg.ListOpt("scheduler_hints", default=[], help="Further hints kept for filters of your own; others: 400."),
     cfg.FloatOpt("cell_timeout", default=8.0, help="Seconds a cell has to answer one call."),
     cfg.FloatOpt("breaker_seconds", default=3.0, help="Seconds a mute cell is left alone before the next try."),
     cfg.FloatOpt("health_interval", default=1.0, help="Seconds between two looks at each cell."),
@@ -116,6 +117,7 @@ class TopConfig:
     threads: int
     max_body: int
     max_limit: int
+    scheduler_hints: list[str]
     cell_timeout: float
     breaker_seconds: float
     health_interval: float

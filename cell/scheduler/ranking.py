@@ -13,6 +13,7 @@ from cell.scheduler.select import decide
 from cell.scheduler.snapshot import Share, Snapshot, share_of
 from cell.scheduler.view import Pending, View, parsed
 from cellcloud import errors
+from cellcloud.model import hints
 from cellcloud.model.change import Holding
 from cellcloud.model.decision import RankAnswer, RankBatch, Shape
 from cellcloud.model.placement import Destination
@@ -169,6 +170,7 @@ def _decide(
 
 def request_of(shape: Shape, policy: Policy) -> Request:
     """A request for servers that are still to be named. Raises Invalid."""
+    hints.check_obeyed(shape.hints, policy.filters)
     return requests.make(
         servers=(),
         project_id=shape.project_id,

@@ -7,8 +7,6 @@ group, hints that name servers. A malformed one raises Invalid when it is made, 
 
 from __future__ import annotations
 
-import ipaddress
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -19,17 +17,15 @@ from cell.scheduler.extra_specs import MOST, Asked
 from cell.scheduler.image_properties import Value
 from cell.scheduler.numa_request import topology_request
 from cellcloud import errors
+from cellcloud.model import hints as hints_of_tenants
 from cellcloud.model.flavor import Flavor
+from cellcloud.model.hints import Network
 from cellcloud.model.image import Image
 from cellcloud.model.numa import TopologyRequest
 from cellcloud.model.pci import PciRequest
 from cellcloud.model.placement import Destination, PlacedGroup, SelectRequest
 
 SHAPES_KEPT = 4096
-QUERY_DEPTH = 16
-QUERY_TERMS = 1000
-QUERY_OPERATORS = frozenset(["=", "<", ">", "in", "<=", ">=", "not", "or", "and"])
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Pairs = tuple[tuple[str, str], ...]
 
 
@@ -109,9 +105,7 @@ def make(
     for name, amount in (claimed or {}).items():
         if not 0 <= amount <= MOST:
             raise errors.Invalid(f"{name[:100]} {amount} is an amount that cannot be.")
-    texts = _hints(hints or {})
-    rebuild = rebuild or texts.get("_nova_check_type") == ("rebuild",)
-    address = _one(texts, "build_near_host_ip")
+    given = hints_of_tenants.read(hints or {})
     shape = shape_of(
         project_id,
         _key_of(flavor),
@@ -119,8 +113,8 @@ def make(
         disk_format or "",
         _pairs(image_properties or {}),
         zone or None,
-        _one(texts, "query"),
-        None if address is None else f"{address}{_one(texts, 'cidr') or '/24'}",
+        given.query,
+        given.near,
         tuple(pci_requests),
         pci_alias,
         tuple(sorted((claimed or {}).items())),
@@ -131,9 +125,8 @@ def make(
         shape=shape,
         servers=tuple(servers),
         topology=shape.topology,
-        different_host=texts.get("different_host", ()),
-        same_host=texts.get("same_host", ()),
-        checks_forced="_nova_check_type" in texts,
+        different_host=given.different_host,
+        same_host=given.same_host,
         **own,  # type: ignore[arg-type]  # the fields of Request, by name
     )
 
@@ -165,6 +158,7 @@ def from_select(asked: SelectRequest, pci_alias: tuple[str, ...] = ()) -> Reques
         force_hosts=asked.force_hosts,
         force_nodes=asked.force_nodes,
         destination=destination,
+        checks_forced=asked.checks_forced,
     )
 
 
@@ -219,62 +213,11 @@ def shape_of(
         disk_format=disk_format,
         image_props=props,
         zone=zone,
-        query=None if query is None else _query(query),
-        near=None if near is None else _network(near),
+        query=None if query is None else hints_of_tenants.condition_of(query),
+        near=None if near is None else hints_of_tenants.network_of(near),
         topology=topology_request(flavor, props, pci_requests, pci_alias),
         asked=specs_of_flavors.read(flavor.extra_specs),
         claimed=dict(claimed),
         volume_backed=volume_backed,
         rebuild=rebuild,
     )
-
-
-def _hints(given: Mapping[str, object]) -> dict[str, tuple[str, ...]]:
-    """Each hint as texts: Nova holds a single value and a list of one alike."""
-    texts: dict[str, tuple[str, ...]] = {}
-    for name, value in given.items():
-        values = value if isinstance(value, list | tuple) else [value]
-        texts[name] = tuple(item for item in values if isinstance(item, str))
-        if len(texts[name]) != len(values):
-            raise errors.Invalid(f"Scheduler hint {name[:100]!r} must be a text or a list of texts.")
-    return texts
-
-
-def _one(hints: Mapping[str, tuple[str, ...]], name: str) -> str | None:
-    values = hints.get(name, ())
-    if len(values) > 1:
-        raise errors.Invalid(f"Scheduler hint {name!r} must have one value.")
-    return values[0] or None if values else None
-
-
-def _network(text: str) -> Network:
-    try:
-        return ipaddress.ip_network(text, strict=False)
-    except ValueError:
-        raise errors.Invalid(
-            f"Scheduler hints build_near_host_ip and cidr give {text[:100]!r}, which is no network."
-        ) from None
-
-
-def _query(text: str) -> list[object]:
-    try:
-        query = json.loads(text)
-    except (ValueError, RecursionError):
-        raise errors.Invalid("Scheduler hint 'query' is not JSON.") from None
-    if not isinstance(query, list):
-        raise errors.Invalid("Scheduler hint 'query' must be a list: an operator and its arguments.")
-    _check_query(query, depth=1, budget=[QUERY_TERMS])
-    return query
-
-
-def _check_query(query: list[object], *, depth: int, budget: list[int]) -> None:
-    budget[0] -= len(query)
-    if depth > QUERY_DEPTH or budget[0] < 0:
-        raise errors.Invalid("Scheduler hint 'query' is too large.")
-    if query and (not isinstance(query[0], str) or query[0] not in QUERY_OPERATORS):
-        raise errors.Invalid(f"Scheduler hint 'query': {str(query[0])[:100]!r} is no operator.")
-    for term in query[1:]:
-        if isinstance(term, list):
-            _check_query(term, depth=depth + 1, budget=budget)
-        elif isinstance(term, dict):
-            raise errors.Invalid("Scheduler hint 'query' may hold lists, texts, numbers, true, false and null.")

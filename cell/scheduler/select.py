@@ -11,6 +11,7 @@ from cell.scheduler.plan import plan_of
 from cell.scheduler.request import Request
 from cell.scheduler.snapshot import Snapshot
 from cellcloud import errors
+from cellcloud.model import hints
 from cellcloud.model.placement import SelectAnswer, SelectRequest
 from cellcloud.model.policy import DEFAULT, Policy
 
@@ -33,6 +34,7 @@ def decide(
 
 def _answer(snapshot: Snapshot, asked: SelectRequest, policy: Policy) -> SelectAnswer:
     try:
+        hints.check_obeyed(asked.spec.scheduler_hints, policy.filters)
         choice = decide(snapshot, requests_.from_select(asked, policy.options.pci_alias), policy, asked.seed)
     except errors.Invalid as error:
         return SelectAnswer(server_id=asked.server_id, malformed=error.message)

@@ -71,6 +71,7 @@ class SelectRequest:
     ``resources`` are what the claim will take; empty: what follows from flavor and image. ``force_hosts`` and
     ``force_nodes`` skip the filters, as for zone:host:node in the API. ``volume_backed``: the root disk is a volume.
     ``rebuild``: the server stays where it is, so that only rules about its image and its tenant are asked.
+    ``checks_forced``: filters are asked even of forced hosts. No tenant's words set any of these.
     """
 
     server_id: str
@@ -87,6 +88,7 @@ class SelectRequest:
     pci_requests: tuple[PciRequest, ...] = ()
     volume_backed: bool = False
     rebuild: bool = False
+    checks_forced: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -59,6 +59,8 @@ NOVA_DEFAULT_FILTERS = (
     "ServerGroupAntiAffinityFilter",
     "ServerGroupAffinityFilter",
 )
+HINT_FILTERS = ("DifferentHostFilter", "SameHostFilter", "SimpleCIDRAffinityFilter", "JsonFilter")
+"""Asked only where a tenant gave their hint, which a policy without them refuses."""
 WEIGHERS = (
     "NumInstancesWeigher",
     "CrossCellWeigher",
@@ -134,7 +136,7 @@ class Options:
 class Policy:
     """Hashable: equal policies choose equally. ``filters`` of Placement's rules come first, as in Nova."""
 
-    filters: tuple[str, ...] = PLACEMENT_FILTERS + NOVA_DEFAULT_FILTERS
+    filters: tuple[str, ...] = PLACEMENT_FILTERS + HINT_FILTERS + NOVA_DEFAULT_FILTERS
     weighers: tuple[str, ...] = WEIGHERS
     options: Options = field(default_factory=Options)
 

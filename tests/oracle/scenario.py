@@ -130,6 +130,7 @@ def _request_of(given: Json) -> Request:
         hints=given["scheduler_hints"],
         pci_requests=[pci_request_of(one) for one in given["pci_requests"]],
         rebuild=given["rebuild"],
+        checks_forced="_nova_check_type" in given["scheduler_hints"],  # a name inside Nova's conductor
         group=None if group is None else group_of(group),
         ignore_hosts=tuple(given["ignore_hosts"]),
         force_hosts=tuple(given["force_hosts"]),

@@ -87,7 +87,7 @@ def test_forced_hosts_are_asked_nothing() -> None:
     here = cell({}, {"enabled": False}, {"enabled": False, "node": "n2"})
     assert decide(here, ask(force_hosts=("H1",))) == [["h1"]]
     here.release("s0")
-    assert decide(here, ask(force_hosts=("h1",), hints={"_nova_check_type": "live_migration"})) == []
+    assert decide(here, ask(force_hosts=("h1",), checks_forced=True)) == []
     assert decide(here, ask(force_nodes=("n2",))) == [["h2"]]
     assert decide(here, ask(destination=Destination(host="h2", node="n2"))) == []
     assert decide(here, ask(force_hosts=("nobody",))) == []

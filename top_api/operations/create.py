@@ -21,6 +21,7 @@ from cellcloud import errors
 from cellcloud.context import RequestContext
 from cellcloud.db import flavors, idempotency, keypairs
 from cellcloud.db.idempotency import KeptAnswer
+from cellcloud.model import hints
 from cellcloud.model.flavor import Flavor
 from cellcloud.model.image import Image
 from cellcloud.model.keypair import Keypair
@@ -124,7 +125,7 @@ def _wanted(parts: Parts, context: RequestContext, body: dict[str, Any], *, may_
         security_groups=groups,
         availability_zone=zone,
         host=host,
-        scheduler_hints=_hints(body),
+        scheduler_hints=_hints(body, parts.config.top.scheduler_hints),
         disk_config=server.get("OS-DCF:diskConfig", "MANUAL"),
         access_ip_v4=server.get("accessIPv4", ""),
         access_ip_v6=server.get("accessIPv6", ""),
@@ -241,15 +242,19 @@ def _network(entry: dict[str, Any]) -> RequestedNetwork:
     )
 
 
-def _hints(body: dict[str, Any]) -> dict[str, object]:
-    """Scheduler hints under either spelling; both at once would be two values for one thing."""
+def _hints(body: dict[str, Any], further: Sequence[str]) -> dict[str, object]:
+    """Scheduler hints under either spelling; both at once would be two values for one thing.
+
+    ``further``: names that filters of the operator's own read.
+    """
     spellings = [key for key in ("os:scheduler_hints", "OS-SCH-HNT:scheduler_hints") if body.get(key)]
     if len(spellings) > 1:
         raise errors.Invalid("Scheduler hints are given twice.")
-    hints: dict[str, object] = body[spellings[0]] if spellings else {}
-    if "group" in hints:
-        raise errors.Invalid(f"Instance group {hints['group']} could not be found.")
-    return hints
+    given: dict[str, object] = body[spellings[0]] if spellings else {}
+    hints.check(given, further)
+    if hints.GROUP in given:
+        raise errors.Invalid(f"Instance group {given[hints.GROUP]} could not be found.")
+    return given
 
 
 def hostname_of(name: str) -> str:

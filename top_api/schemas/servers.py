@@ -51,17 +51,16 @@ _PERSONALITY: Schema = {
     "type": "array",
     "items": an_object({"path": {"type": "string"}, "contents": {"type": "string"}}),
 }
+_SERVERS: Schema = {"oneOf": [UUID, {"type": "array", "items": UUID, "maxItems": 100}]}
 _HINTS: Schema = {
     "type": "object",
     "properties": {
-        "group": UUID,
-        "different_host": {"oneOf": [UUID, {"type": "array", "items": UUID, "maxItems": 100}]},
-        "same_host": {"oneOf": [UUID, {"type": "array", "items": UUID, "maxItems": 100}]},
-        "query": {"type": ["string", "object", "array"]},
-        "target_cell": TEXT,
-        "different_cell": {"type": ["string", "array"]},
-        "build_near_host_ip": {"type": "string", "format": "ipv4"},
-        "cidr": {"type": "string", "pattern": r"^/[0-9a-f.:]{1,45}$"},
+        "group": {"oneOf": [UUID, {"type": "array", "items": UUID, "maxItems": 1}]},
+        "different_host": _SERVERS,
+        "same_host": _SERVERS,
+        "query": {"type": "string", "maxLength": 16384},
+        "build_near_host_ip": {"oneOf": [{"type": "string", "format": one} for one in ("ipv4", "ipv6")]},
+        "cidr": {"type": "string", "maxLength": 46, "pattern": r"^/[0-9a-f.:]{1,45}$"},
     },
     "maxProperties": 32,
     "additionalProperties": True,

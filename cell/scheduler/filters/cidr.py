@@ -9,8 +9,9 @@ import numpy as np
 from cell.scheduler import attributes
 from cell.scheduler.filters.rule import Context
 from cell.scheduler.refusal import Refusal
-from cell.scheduler.request import Network, Request
+from cell.scheduler.request import Request
 from cell.scheduler.snapshot import Flags, Places, Snapshot
+from cellcloud.model.hints import Network
 
 ADDRESS = ("host_ip",)
 

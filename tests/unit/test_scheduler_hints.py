@@ -1,0 +1,73 @@
+"""What a tenant says reaches no decision but through declared fields, under whatever name."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from typing import Any
+
+import pytest
+
+from cell.scheduler import request as requests
+from cell.scheduler import snapshot
+from cell.scheduler.select import select
+from cellcloud import errors
+from cellcloud.model import hints
+from cellcloud.model.host import HostState
+from cellcloud.model.placement import SelectRequest
+from cellcloud.model.policy import HINT_FILTERS, NOVA_DEFAULT_FILTERS, PLACEMENT_FILTERS, Policy
+from tests.unit.cell_world import make_spec
+
+A = "11111111-0000-4000-8000-000000000001"
+INNER = sorted(
+    {field.name for kind in (requests.Request, requests.Shape, SelectRequest) for field in fields(kind)}
+    - {"query", "different_host", "same_host", "group"}
+    | {"_nova_check_type", "_cellcloud", "_", "reset_forced_hosts", "source_cell_uuid", "source_node"}
+)
+HOSTS = [
+    HostState(
+        host=f"h{number}",
+        zone="nova",
+        enabled=number != 1,
+        up=number != 2,
+        capacity={"VCPU": 8, "MEMORY_MB": 8192, "DISK_GB": 100},
+        used={},
+        generation=1,
+    )
+    for number in range(4)
+]
+
+
+def placed(**spec: Any) -> tuple[tuple[str, ...], str]:
+    made = make_spec(1, **spec)
+    asked = SelectRequest(server_id=made.id, resources=made.flavor.resources(), spec=made, alternates=9)
+    answer = select(snapshot.build(HOSTS), [asked])[0]
+    return answer.hosts, answer.malformed
+
+
+@pytest.mark.parametrize("name", INNER)
+def test_a_name_of_the_inside_decides_nothing(name: str) -> None:
+    plain = placed()
+    assert plain == (("h0", "h3"), "")
+    for value in ("rebuild", ["rebuild"], "h1", ["h1"], "true", True, 1, {"a": "b"}):
+        assert placed(scheduler_hints={name: value}) == plain, value
+    image = make_spec(1).image
+    assert placed(metadata={name: "rebuild"}, tags=(name,)) == plain
+    assert placed(image=replace(image, properties={**image.properties, name: "rebuild"})) == plain
+
+
+def test_an_operator_may_keep_hints_for_filters_of_their_own() -> None:
+    hints.check({"rack": "7"}, ["rack"])
+    for name, further in (("rack", []), ("_rack", ["_rack"])):
+        with pytest.raises(errors.Invalid):
+            hints.check({name: "7"}, further)
+
+
+@pytest.mark.parametrize(("name", "rule"), hints.RULES.items())
+def test_a_policy_without_the_filter_refuses_its_hint(name: str, rule: str) -> None:
+    assert rule in HINT_FILTERS
+    values = {"query": '["=", "$host", "h0"]', "build_near_host_ip": "10.0.0.1", "cidr": "/8"}
+    spec = make_spec(1, scheduler_hints={name: values.get(name, A)})
+    asked = SelectRequest(server_id=spec.id, resources=spec.flavor.resources(), spec=spec)
+    without = Policy(filters=PLACEMENT_FILTERS + NOVA_DEFAULT_FILTERS)
+    assert name in select(snapshot.build(HOSTS), [asked], without)[0].malformed
+    assert select(snapshot.build(HOSTS), [asked])[0].malformed == ""
