@@ -7,7 +7,7 @@ from collections.abc import Callable
 from cellcloud import errors
 from cellcloud.context import RequestContext
 from cellcloud.db import aggregates, changes, decisions, hosts, policies
-from cellcloud.db.engine import Database, retried
+from cellcloud.db.engine import Connection, Database, retried, transact
 from cellcloud.model.change import CellState, ChangePage, PackedState
 from cellcloud.model.decision import Basis, Decision, DecisionBatch, PolicyRecord, ShadowSummary
 from cellcloud.model.host import Aggregate
@@ -74,13 +74,14 @@ class LedgerService:
             return policies.get(connection, version)
 
     def add_policy(self, context: RequestContext, document: dict[str, object], comment: str) -> PolicyRecord:
-        with self._database.write() as connection:
-            return policies.add(connection, document, comment)
+        return transact(self._database, lambda connection: policies.add(connection, document, comment))
 
     def set_policy_role(self, context: RequestContext, role: str, version: int | None) -> list[PolicyRecord]:
-        with self._database.write() as connection:
+        def give(connection: Connection) -> list[PolicyRecord]:
             policies.set_role(connection, role, version)
-            found = policies.list_all(connection)
+            return policies.list_all(connection)
+
+        found = transact(self._database, give)
         self.on_change()
         return found
 

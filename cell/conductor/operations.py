@@ -11,7 +11,8 @@ from cellcloud.context import RequestContext
 from cellcloud.db import claims, feed, runs, servers
 from cellcloud.db.engine import Connection, Database, retried
 from cellcloud.lifecycle import ALLOWED, HARD_REBOOT_FROM, Operation, TaskState
-from cellcloud.model import codec
+from cellcloud.model import codec, items
+from cellcloud.model.items import ItemChanges
 from cellcloud.model.server import ServerRecord, ServerSpec
 
 TASK_STATES = {
@@ -96,6 +97,21 @@ def update_server(database: Database, context: RequestContext, server_id: str, c
             plain = codec.to_plain(record.spec) | in_spec
             values["spec"] = replace(record.spec, **_fields(codec.from_plain(plain, ServerSpec), in_spec))
         changed = servers.change(connection, server_id, values)
+        if changed is None:
+            raise errors.NotFound(f"Instance {server_id} could not be found.")
+        feed.append(connection, [changed])
+    return changed
+
+
+@retried
+def change_items(database: Database, context: RequestContext, server_id: str, changes: ItemChanges) -> ServerRecord:
+    """Change single items of the record's sets. Raises NotFound, Invalid, QuotaExceeded."""
+    with database.write() as connection:
+        record = servers.get(connection, server_id, lock=True)
+        spec = items.applied(record.spec, changes)
+        if spec == record.spec:
+            return record
+        changed = servers.change(connection, server_id, {"spec": spec})
         if changed is None:
             raise errors.NotFound(f"Instance {server_id} could not be found.")
         feed.append(connection, [changed])

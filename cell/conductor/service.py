@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 from cell.conductor import books, hearing, operations, placing
 from cell.conductor.engine import Engine
@@ -18,6 +19,7 @@ from cellcloud.model.cell import FeedPage, Finding
 from cellcloud.model.console import ConsoleBinding
 from cellcloud.model.guest import ExpectedGuest, GuestEvent
 from cellcloud.model.host import Host, HostReport, HostState, ServiceRecord
+from cellcloud.model.items import ItemChanges
 from cellcloud.model.placement import CellDigest, ConfirmAnswer, ReserveAnswer
 from cellcloud.model.run import RunRecord, TimelineEntry
 from cellcloud.model.server import ServerRecord, ServerSpec
@@ -83,6 +85,11 @@ class ConductorService:
         self.nudger.wake()
         return record
 
+    def change_items(self, context: RequestContext, server_id: str, changes: ItemChanges) -> ServerRecord:
+        record = operations.change_items(self._database, context, server_id, changes)
+        self.nudger.wake()
+        return record
+
     def list_feed(self, context: RequestContext, after: int, limit: int) -> FeedPage:
         with self._database.read() as connection:
             return feed.list_after(connection, after, limit)
@@ -116,16 +123,8 @@ class ConductorService:
         disabled_reason: str | None,
         forced_down: bool | None,
     ) -> ServiceRecord:
-        with self._database.write() as connection:
-            hosts.set_state(
-                connection,
-                host,
-                enabled=enabled,
-                disabled_reason=disabled_reason,
-                forced_down=forced_down,
-                down_time=self._config.service_down_time,
-            )
-            found = hosts.list_hosts(connection, down_time=self._config.service_down_time, host=host)
+        values = {"enabled": enabled, "disabled_reason": disabled_reason, "forced_down": forced_down}
+        found = _set_service(self._database, host, values, self._config.service_down_time)
         self.teller.wake()
         return _compute_service(found[0])
 
@@ -239,6 +238,13 @@ class ConductorService:
 def _report(database: Database, reports: list[HostReport]) -> bool:
     with database.write() as connection:
         return hosts.report(connection, reports)
+
+
+@retried
+def _set_service(database: Database, host: str, values: dict[str, Any], down_time: float) -> list[Host]:
+    with database.write() as connection:
+        hosts.set_state(connection, host, down_time=down_time, **values)
+        return hosts.list_hosts(connection, down_time=down_time, host=host)
 
 
 @retried

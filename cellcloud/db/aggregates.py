@@ -10,7 +10,7 @@ from sqlalchemy.engine import Connection
 
 from cellcloud.db import changes, hosts
 from cellcloud.db.cell_schema import host_aggregates
-from cellcloud.db.engine import utc_now
+from cellcloud.db.engine import racing, utc_now
 from cellcloud.model import codec
 from cellcloud.model.change import AggregateChange, Changes
 from cellcloud.model.host import Aggregate
@@ -26,6 +26,7 @@ def store(connection: Connection, given: Sequence[Aggregate], removed: Sequence[
     """Set aggregates and forget the removed ones, with what that makes of their hosts' zones, and log it.
 
     What is stored with a higher version than the given one stays as it is. Version 0: one above the stored one.
+    Raises LostRace.
     """
     known = {
         row.id: row
@@ -37,6 +38,7 @@ def store(connection: Connection, given: Sequence[Aggregate], removed: Sequence[
     if not changed:
         return
     touched = {host for change in changed for side in (change.before, change.after) if side for host in side.hosts}
+    hosts.lock(connection, sorted(touched))  # before the aggregates are read again: others may just have named them
     moved = hosts.set_zones(connection, sorted(touched), list_all(connection))
     changes.append(connection, Changes(aggregates=tuple(changed), hosts=tuple(moved)))
 
@@ -44,7 +46,8 @@ def store(connection: Connection, given: Sequence[Aggregate], removed: Sequence[
 def _put(connection: Connection, aggregate: Aggregate, row: Any, version: int) -> AggregateChange | None:
     values = {"aggregate": codec.to_plain(aggregate), "updated_at": utc_now()}
     if row is None:
-        connection.execute(sa.insert(host_aggregates).values(id=aggregate.id, version=version or 1, **values))
+        with racing():
+            connection.execute(sa.insert(host_aggregates).values(id=aggregate.id, version=version or 1, **values))
         return AggregateChange(after=aggregate)
     before: Aggregate = codec.from_plain(row.aggregate, Aggregate)
     if version and version < row.version:

@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from cellcloud.db.cell_schema import change_counter, changes
-from cellcloud.db.engine import utc_after, utc_now
+from cellcloud.db.engine import racing, utc_after, utc_now
 from cellcloud.model import change as model
 from cellcloud.model import codec
 from cellcloud.model.change import ChangeEntry, ChangePage, Changes
@@ -28,7 +28,8 @@ def append(connection: Connection, made: Changes) -> None:
     if not entry.keys() - {"holdings"}:
         return
     if connection.execute(_COUNT).rowcount == 0:
-        connection.execute(sa.insert(change_counter).values(id=1, value=1))
+        with racing():
+            connection.execute(sa.insert(change_counter).values(id=1, value=1))
     connection.execute(_ENTRY, {"entry": entry})
 
 

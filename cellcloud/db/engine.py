@@ -26,7 +26,18 @@ from sqlalchemy.sql.functions import FunctionElement
 
 from cellcloud import errors
 
-__all__ = ["Connection", "Database", "Json", "LostRace", "UtcDateTime", "retried", "utc_after", "utc_now"]
+__all__ = [
+    "Connection",
+    "Database",
+    "Json",
+    "LostRace",
+    "UtcDateTime",
+    "racing",
+    "retried",
+    "transact",
+    "utc_after",
+    "utc_now",
+]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -234,6 +245,15 @@ class LostRace(errors.Busy):
 
 
 @contextmanager
+def racing() -> Iterator[None]:
+    """A key in use means that another request came first: raises LostRace, and the transaction may be run again."""
+    try:
+        yield
+    except sa.exc.IntegrityError as error:
+        raise LostRace("The database is contended; try again shortly.", detail=str(error.orig)) from error
+
+
+@contextmanager
 def _translated() -> Iterator[None]:
     try:
         yield
@@ -276,3 +296,10 @@ def retried(
         raise errors.Busy("The database is contended; try again shortly.")
 
     return cast("Callable[Concatenate[Database, P], R]", again)
+
+
+@retried
+def transact(database: Database, work: Callable[[Connection], R]) -> R:
+    """What ``work`` returns from a transaction that commits; it may be asked again, after a lost race."""
+    with database.write() as connection:
+        return work(connection)

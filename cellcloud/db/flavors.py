@@ -68,16 +68,29 @@ def set_description(connection: Connection, flavor_id: str, description: str | N
         raise _absent(flavor_id)
 
 
-def set_extra_specs(connection: Connection, flavor_id: str, changes: dict[str, str | None]) -> dict[str, str]:
-    """Set keys, or remove those whose value is None; returns all of them. Raises NotFound."""
-    mine = flavors.c.id == flavor_id
-    row = connection.execute(sa.select(flavors.c.extra_specs).where(mine).with_for_update()).one_or_none()
+def set_extra_specs(connection: Connection, flavor_id: str, specs: dict[str, str]) -> None:
+    """Set keys and leave the others. Raises NotFound."""
+    _write_extra_specs(connection, flavor_id, _lock_extra_specs(connection, flavor_id) | specs)
+
+
+def delete_extra_spec(connection: Connection, flavor_id: str, key: str) -> None:
+    """Raises NotFound for a flavor or a key that is not there."""
+    known = _lock_extra_specs(connection, flavor_id)
+    if key not in known:
+        raise errors.NotFound(f"Flavor {flavor_id} has no extra specs with key {key[:255]}.")
+    _write_extra_specs(connection, flavor_id, {name: value for name, value in known.items() if name != key})
+
+
+def _lock_extra_specs(connection: Connection, flavor_id: str) -> dict[str, str]:
+    query = sa.select(flavors.c.extra_specs).where(flavors.c.id == flavor_id).with_for_update()
+    row = connection.execute(query).one_or_none()
     if row is None:
         raise _absent(flavor_id)
-    merged = dict(row.extra_specs) | changes
-    kept = {key: value for key, value in merged.items() if value is not None}
-    connection.execute(sa.update(flavors).where(mine).values(extra_specs=kept))
-    return kept
+    return dict(row.extra_specs)
+
+
+def _write_extra_specs(connection: Connection, flavor_id: str, specs: dict[str, str]) -> None:
+    connection.execute(sa.update(flavors).where(flavors.c.id == flavor_id).values(extra_specs=specs))
 
 
 def find_flavor(connection: Connection, flavor_id: str, *, project_id: str | None) -> Flavor | None:

@@ -215,6 +215,11 @@ def aggregates_of(connection: Connection) -> Iterator[Aggregate]:
         yield codec.from_plain(row.aggregate, Aggregate)
 
 
+def lock(connection: Connection, names: Sequence[str]) -> None:
+    """Keep the hosts' rows until the transaction ends."""
+    connection.execute(sa.select(hosts.c.host).where(hosts.c.host.in_(names)).order_by(hosts.c.host).with_for_update())
+
+
 def set_zones(connection: Connection, names: Sequence[str], aggregates: Sequence[Aggregate]) -> tuple[HostChange, ...]:
     """Give hosts the zones that aggregates put them into; returns what changed, for the log."""
     before = _static_states(connection, names, lock=True)

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from cellcloud import errors
-from cellcloud.db.engine import utc_after, utc_now
+from cellcloud.db.engine import racing, utc_after, utc_now
 from cellcloud.db.top_schema import (
     identity_domains,
     identity_grants,
@@ -133,9 +133,9 @@ def list_grants(c: Connection, **equals: str) -> list[Grant]:
 
 
 def add_grant(c: Connection, grant: Grant) -> None:
-    """Give a role; given already is success."""
+    """Give a role; given already is success. Raises LostRace where another request just gives it."""
     if not list_grants(c, **_values(grant)):
-        with _unique("The role is being granted by another request."):
+        with racing():
             c.execute(identity_grants.insert().values(**_values(grant)))
 
 

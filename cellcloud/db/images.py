@@ -28,11 +28,12 @@ def insert_image(c: Connection, image: Image) -> None:
 
 
 _BY_ID = sa.select(images).where(images.c.id == sa.bindparam("image_id"))
+_LOCKED = _BY_ID.with_for_update()
 
 
-def find_image(c: Connection, image_id: str) -> Image | None:
-    """The image, whoever owns it."""
-    row = c.execute(_BY_ID, {"image_id": image_id}).mappings().first()
+def find_image(c: Connection, image_id: str, *, lock: bool = False) -> Image | None:
+    """The image, whoever owns it. ``lock`` keeps the row until the transaction ends."""
+    row = c.execute(_LOCKED if lock else _BY_ID, {"image_id": image_id}).mappings().first()
     return None if row is None else _image(row)
 
 
@@ -62,10 +63,10 @@ def list_images(
     return [_image(row) for row in c.execute(query.limit(limit)).mappings()]
 
 
-def update_image(c: Connection, image: Image, *, status: str) -> bool:
-    """Write what a user may change while the image has that status; False when it has another or is gone."""
-    query = images.update().where(images.c.id == image.id, images.c.status == status)
-    return c.execute(query.values(**_columns(image), updated_at=utc_now())).rowcount > 0
+def update_image(c: Connection, image: Image) -> None:
+    """Write what a user may change; the caller has locked the row."""
+    query = images.update().where(images.c.id == image.id)
+    c.execute(query.values(**_columns(image), updated_at=utc_now()))
 
 
 def move_status(c: Connection, image_id: str, before: str, after: str, facts: Mapping[str, Any] | None = None) -> bool:

@@ -11,7 +11,7 @@ from sqlalchemy.engine import Connection
 from cellcloud import errors
 from cellcloud.db import changes
 from cellcloud.db.cell_schema import policies, policy_roles
-from cellcloud.db.engine import utc_now
+from cellcloud.db.engine import racing, utc_now
 from cellcloud.model import policy
 from cellcloud.model.change import Changes, PolicyChange, PolicyVersion
 from cellcloud.model.decision import PolicyRecord
@@ -45,12 +45,13 @@ def get(connection: Connection, version: int) -> PolicyRecord:
 
 
 def add(connection: Connection, document: Mapping[str, Any], comment: str) -> PolicyRecord:
-    """Store a document as the next version. Raises Invalid that says what is wrong with it."""
+    """Store a document as the next version. Raises Invalid that says what is wrong with it, LostRace."""
     plain = policy.to_plain(policy.parse(document))
     newest = connection.execute(sa.select(sa.func.max(policies.c.version))).scalar() or 0
-    connection.execute(
-        sa.insert(policies).values(version=newest + 1, document=plain, comment=comment, created_at=utc_now())
-    )
+    with racing():
+        connection.execute(
+            sa.insert(policies).values(version=newest + 1, document=plain, comment=comment, created_at=utc_now())
+        )
     return get(connection, newest + 1)
 
 
@@ -63,16 +64,18 @@ def find_role(connection: Connection, role: str) -> PolicyVersion | None:
 
 
 def set_role(connection: Connection, role: str, version: int | None) -> None:
-    """Give a version the role, and log it. None: no shadow. Raises NotFound, Invalid."""
+    """Give a version the role, and log it. None: no shadow. Raises NotFound, Invalid, LostRace."""
     if role not in ROLES or (role == "active" and version is None):
         raise errors.Invalid("A cell has one active policy, and at most one shadow.")
+    connection.execute(sa.select(policy_roles).with_for_update())  # one at a time, where there is a row
     before = find_role(connection, role)
     after = None if version is None else _version(connection, version)
     if before == after:
         return
     connection.execute(sa.delete(policy_roles).where(policy_roles.c.role == role))
     if version is not None:
-        connection.execute(sa.insert(policy_roles).values(role=role, version=version))
+        with racing():
+            connection.execute(sa.insert(policy_roles).values(role=role, version=version))
     changes.append(connection, Changes(policies=(PolicyChange(role=role, before=before, after=after),)))
 
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import secrets
 import uuid
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from cellcloud import errors
-from cellcloud.db.engine import LostRace, utc_now
+from cellcloud.db.engine import racing, utc_now
 from cellcloud.db.networks import Where, page, stamp, subnet_of
 from cellcloud.db.top_schema import networks, port_addresses, ports, subnets
 from cellcloud.model.network import FixedIp, NewPort, Port, PortRecord, Subnet
@@ -135,7 +134,7 @@ def make_ports(c: Connection, new: Sequence[NewPort], *, project_id: str | None)
         here = [place for place, wanted in enumerate(new) if wanted.network_id == network_id]
         chosen = _choose_addresses(c, [new[place] for place in here], known)
         made = [_new_record(new[place], network, ips) for place, ips in zip(here, chosen, strict=True)]
-        with _racing():
+        with racing():
             times = {"created_at": network.now, "updated_at": network.now}
             c.execute(_INSERT_PORT, [_port_values(record) | times for record in made])
             held = [
@@ -184,14 +183,14 @@ def bind_port(c: Connection, port_id: str, *, server_id: str, index: int, owner:
     """Lend a free port to a server, or say again that it has it; False when another device has it."""
     query = ports.update().where(ports.c.id == port_id, ports.c.device_id.in_(("", server_id)))
     values = {"device_id": server_id, "device_index": index, "device_owner": owner, "host_id": host}
-    with _racing():
+    with racing():
         return c.execute(query.values(updated_at=utc_now(), **values)).rowcount > 0
 
 
 def update_port(c: Connection, port_id: str, device_id: str, changes: dict[str, Any]) -> bool:
     """Change columns while the port belongs to that device ("": to none); False when it does not."""
     query = ports.update().where(ports.c.id == port_id, ports.c.device_id == device_id)
-    with _racing():
+    with racing():
         return c.execute(query.values(updated_at=utc_now(), **changes)).rowcount > 0
 
 
@@ -210,15 +209,6 @@ def release_ports(c: Connection, server_id: str) -> None:
 def delete_port(c: Connection, port_id: str) -> bool:
     """Delete a port with its addresses; False when there is none."""
     return c.execute(ports.delete().where(ports.c.id == port_id)).rowcount > 0
-
-
-@contextmanager
-def _racing() -> Iterator[None]:
-    """A key in use means that another request came first: the caller's whole transaction may be run again."""
-    try:
-        yield
-    except sa.exc.IntegrityError as error:
-        raise LostRace(str(error.orig)) from error
 
 
 def _choose_addresses(c: Connection, new: Sequence[NewPort], known: Sequence[Subnet]) -> list[tuple[FixedIp, ...]]:

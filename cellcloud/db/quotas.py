@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from cellcloud import errors
+from cellcloud.db.engine import racing
 from cellcloud.db.top_schema import quota_limits, quota_usages, server_index
 from cellcloud.model import codec
 from cellcloud.model.flavor import Flavor
@@ -59,14 +60,14 @@ def list_limits(connection: Connection, project_id: str, defaults: Mapping[str, 
 
 
 def set_limits(connection: Connection, project_id: str, limits: Mapping[str, int]) -> None:
-    """Give a project limits of its own."""
-    for resource, limit in limits.items():
+    """Give a project limits of its own. Raises LostRace where another request was first to."""
+    for resource, limit in sorted(limits.items()):
         mine = (quota_limits.c.project_id == project_id, quota_limits.c.resource == resource)
         changed = connection.execute(sa.update(quota_limits).where(*mine).values(hard_limit=limit))
         if changed.rowcount == 0:
-            connection.execute(
-                sa.insert(quota_limits).values(project_id=project_id, resource=resource, hard_limit=limit)
-            )
+            values = {"project_id": project_id, "resource": resource, "hard_limit": limit}
+            with racing():
+                connection.execute(sa.insert(quota_limits).values(**values))
 
 
 def delete_limits(connection: Connection, project_id: str) -> None:

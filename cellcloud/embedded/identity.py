@@ -21,7 +21,7 @@ from argon2.exceptions import InvalidHashError, VerifyMismatchError
 from cellcloud import clock, errors
 from cellcloud.clients.identity import Caller
 from cellcloud.db import identity as db
-from cellcloud.db.engine import Database
+from cellcloud.db.engine import Database, transact
 from cellcloud.model.identity import Grant, Project, Role, Token, User
 
 T = TypeVar("T")
@@ -296,8 +296,7 @@ class EmbeddedIdentity:
         self.get_user(grant.user_id)
         self.get_project(grant.project_id)
         _one([role for role in self.list_roles() if role.id == grant.role_id], "role", grant.role_id)
-        with self._database.write() as c:
-            db.add_grant(c, grant)
+        transact(self._database, lambda c: db.add_grant(c, grant))
         self._forget_answers()
 
     def remove_grant(self, grant: Grant) -> None:

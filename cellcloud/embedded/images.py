@@ -11,7 +11,7 @@ import hashlib
 import os
 import tempfile
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +19,7 @@ from typing import IO
 
 from cellcloud import clock, errors, image_gate
 from cellcloud.db import images as db
-from cellcloud.db.engine import Database
+from cellcloud.db.engine import Database, retried
 from cellcloud.model.image import Image
 
 CHUNK = 1 << 20
@@ -93,24 +93,18 @@ class EmbeddedImages:
             db.insert_image(c, image)
         return self._get(image.id)
 
-    def update_image(self, image: Image, *, project_id: str, is_admin: bool) -> Image:
-        """Write what a user may change. Raises NotFound, Forbidden for another's image, Conflict."""
-        before = self.get_image(image.id, project_id=project_id, is_admin=is_admin)
-        self._check_owner(before, project_id, is_admin)
-        if image.visibility == "public" != before.visibility and not is_admin:
-            raise errors.Forbidden("Only an administrator may publish an image.")
-        formats = (image.disk_format, image.container_format)
-        if before.status != "queued" and formats != (before.disk_format, before.container_format):
-            raise errors.Forbidden("The formats of an image with data cannot be changed.")
-        with self._database.write() as c:
-            if not db.update_image(c, replace(image, owner=before.owner), status=before.status):
-                raise errors.Conflict(f"Image {image.id} was changed by another request.")
-        return self._get(image.id)
+    def change_image(self, image_id: str, edit: Callable[[Image], Image], *, project_id: str, is_admin: bool) -> Image:
+        """Write what a user may change of what ``edit`` makes of the image as it is, whatever others do meanwhile.
+
+        ``edit`` may be asked again. Raises what it raises, NotFound, Forbidden for another's image.
+        """
+        _edit(self._database, image_id, edit, project_id, is_admin)
+        return self._get(image_id)
 
     def delete_image(self, image_id: str, *, project_id: str, is_admin: bool) -> None:
         """Delete the record, then the bytes. Raises NotFound, Forbidden for another's or a protected image."""
         image = self.get_image(image_id, project_id=project_id, is_admin=is_admin)
-        self._check_owner(image, project_id, is_admin)
+        _check_owner(image, project_id, is_admin)
         with self._database.write() as c:
             gone = db.delete_image(c, image.id)
         if not gone:
@@ -121,7 +115,7 @@ class EmbeddedImages:
     def upload(self, image_id: str, data: Iterable[bytes], *, project_id: str, is_admin: bool) -> Image:
         """Take an image's bytes. Raises NotFound, Forbidden, Conflict for one that has bytes, TooLarge, Invalid."""
         image = self.get_image(image_id, project_id=project_id, is_admin=is_admin)
-        self._check_owner(image, project_id, is_admin)
+        _check_owner(image, project_id, is_admin)
         descriptor, name = tempfile.mkstemp(prefix=f"{_UPLOAD}{image.id}-", dir=self._directory)
         part = Path(name)
         with os.fdopen(descriptor, "w+b") as file:
@@ -186,9 +180,26 @@ class EmbeddedImages:
     def _path(self, image_id: str) -> Path:
         return self._directory / str(uuid.UUID(image_id))
 
-    def _check_owner(self, image: Image, project_id: str, is_admin: bool) -> None:
-        if not is_admin and image.owner != project_id:
-            raise errors.Forbidden("You are not permitted to modify this image.")
+
+@retried
+def _edit(database: Database, image_id: str, edit: Callable[[Image], Image], project_id: str, is_admin: bool) -> None:
+    with database.write() as c:
+        before = db.find_image(c, image_id, lock=True)
+        if before is None or not _visible(before, project_id, is_admin):
+            raise errors.NotFound(f"No image found with ID {image_id[:64]}")
+        _check_owner(before, project_id, is_admin)
+        after = edit(before)
+        if after.visibility == "public" != before.visibility and not is_admin:
+            raise errors.Forbidden("Only an administrator may publish an image.")
+        formats = (after.disk_format, after.container_format)
+        if before.status != "queued" and formats != (before.disk_format, before.container_format):
+            raise errors.Forbidden("The formats of an image with data cannot be changed.")
+        db.update_image(c, replace(after, id=before.id, owner=before.owner))
+
+
+def _check_owner(image: Image, project_id: str, is_admin: bool) -> None:
+    if not is_admin and image.owner != project_id:
+        raise errors.Forbidden("You are not permitted to modify this image.")
 
 
 def _visible(image: Image, project_id: str, is_admin: bool) -> bool:

@@ -10,6 +10,7 @@ from cellcloud.model.cell import FeedPage, Finding
 from cellcloud.model.console import ConsoleBinding
 from cellcloud.model.guest import ExpectedGuest, GuestEvent
 from cellcloud.model.host import Host, HostReport, HostState, ServiceRecord
+from cellcloud.model.items import ItemChanges
 from cellcloud.model.placement import CellDigest, ConfirmAnswer, ReserveAnswer
 from cellcloud.model.run import RunRecord, TimelineEntry
 from cellcloud.model.server import ServerRecord, ServerSpec
@@ -43,6 +44,14 @@ class Conductor(Protocol):
     @call(timeout=8.0)
     def update_server(self, context: RequestContext, server_id: str, changes: dict[str, object]) -> ServerRecord:
         """Set name, description, metadata, tags, locked, access_ip_v4, access_ip_v6: whole values, no run."""
+        ...
+
+    @call(timeout=8.0)
+    def change_items(self, context: RequestContext, server_id: str, changes: ItemChanges) -> ServerRecord:
+        """Add single tags and metadata or take them away, whatever others do meanwhile.
+
+        Raises NotFound for what is not there, Invalid and QuotaExceeded where there would be too many.
+        """
         ...
 
     @call(timeout=5.0)

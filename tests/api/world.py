@@ -22,11 +22,13 @@ from cellcloud.db import cells as cells_table
 from cellcloud.db import flavors
 from cellcloud.db.engine import Database
 from cellcloud.lifecycle import ALLOWED, Operation, PowerState, TaskState, VmState
+from cellcloud.model import items
 from cellcloud.model.cell import Finding
 from cellcloud.model.console import ConsoleGrant
 from cellcloud.model.host import Host, HostFacts, ServiceRecord
 from cellcloud.model.image import Image
 from cellcloud.model.intent import Intent
+from cellcloud.model.items import ItemChanges
 from cellcloud.model.network import FixedIp, Port, RequestedNetwork
 from cellcloud.model.placement import CellDigest, ConfirmAnswer, ReserveAnswer
 from cellcloud.model.run import RunRecord, TimelineEntry
@@ -212,6 +214,10 @@ class MemoryCell:
         if "tags" in in_spec:
             in_spec["tags"] = tuple(in_spec["tags"])
         return self.change(server_id, spec=replace(record.spec, **in_spec), **in_record)
+
+    def change_items(self, context: RequestContext, server_id: str, changes: ItemChanges) -> ServerRecord:
+        with self.lock:
+            return self.change(server_id, spec=items.applied(self.servers[server_id].spec, changes))
 
     def _remember(self, *, context_id: str, server_id: str, operation: Operation) -> None:
         at = dt.datetime(2026, 1, 2, 3, 4, len(self.runs) % 60, tzinfo=dt.UTC)

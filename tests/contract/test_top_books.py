@@ -230,7 +230,11 @@ def test_flavors_and_keypairs(top_database: Database) -> None:
         assert flavors.find_flavor(connection, "secret", project_id=PROJECT) is None
         flavors.add_project(connection, "secret", PROJECT)
         assert flavors.find_flavor(connection, "secret", project_id=PROJECT) == private
-        assert flavors.set_extra_specs(connection, "secret", {"a": "1", "b": None}) == {"a": "1"}
+        flavors.set_extra_specs(connection, "secret", {"a": "1", "b": "2"})
+        flavors.delete_extra_spec(connection, "secret", "b")
+        with pytest.raises(errors.NotFound):
+            flavors.delete_extra_spec(connection, "secret", "b")
+        assert flavors.get_flavor(connection, "secret", project_id=None).extra_specs == {"a": "1"}
         flavors.delete_flavor(connection, "secret")
         with pytest.raises(errors.NotFound):
             flavors.get_flavor(connection, "secret", project_id=None)

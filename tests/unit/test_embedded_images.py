@@ -13,6 +13,7 @@ import pytest
 from cellcloud import clock, errors
 from cellcloud.db import images as db
 from cellcloud.embedded.bootstrap import upload_image
+from cellcloud.model.image import Image
 from tests.embedded_cloud import MAX_IMAGE, EmbeddedCloud, make_cloud, make_top_database
 
 
@@ -78,19 +79,23 @@ def test_what_the_gate_refuses_leaves_nothing(cloud: EmbeddedCloud, tmp_path: Pa
     assert (status(cloud, made.id), files(tmp_path)) == ("queued", [])
 
 
+def as_qcow2(image: Image) -> Image:
+    return replace(image, disk_format="qcow2")
+
+
 def test_the_declared_format_cannot_change_under_an_upload(cloud: EmbeddedCloud) -> None:
     made = cloud.image()
 
     def turncoat() -> Iterator[bytes]:
         yield b"x" * 512
         with pytest.raises((errors.Forbidden, errors.Conflict)):
-            cloud.images.update_image(replace(made, disk_format="qcow2"), project_id="", is_admin=True)
+            cloud.images.change_image(made.id, as_qcow2, project_id="", is_admin=True)
 
     assert as_admin(cloud, made.id, turncoat()) == "active"
     shown = cloud.images.get_image(made.id, project_id="", is_admin=True)
     assert shown.disk_format == "raw"
     with pytest.raises(errors.Forbidden):
-        cloud.images.update_image(replace(shown, disk_format="qcow2"), project_id="", is_admin=True)
+        cloud.images.change_image(made.id, as_qcow2, project_id="", is_admin=True)
 
 
 def test_bytes_are_never_replaced(cloud: EmbeddedCloud) -> None:
@@ -134,8 +139,12 @@ def test_who_may_change_an_image(cloud: EmbeddedCloud) -> None:
     with pytest.raises(errors.Forbidden):
         cloud.images.delete_image(protected.id, project_id=protected.owner, is_admin=False)
     with pytest.raises(errors.Forbidden):
-        cloud.images.update_image(replace(private, visibility="public"), project_id=private.owner, is_admin=False)
-    taken = cloud.images.update_image(replace(private, owner="other"), project_id=private.owner, is_admin=False)
+        cloud.images.change_image(
+            private.id, lambda i: replace(i, visibility="public"), project_id=private.owner, is_admin=False
+        )
+    taken = cloud.images.change_image(
+        private.id, lambda i: replace(i, owner="other"), project_id=private.owner, is_admin=False
+    )
     assert taken.owner == private.owner
 
 

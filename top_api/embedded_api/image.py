@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 from urllib.parse import urlencode
@@ -124,8 +124,8 @@ def _add_records(blueprint: Blueprint, images: EmbeddedImages) -> None:
         require_member()
         if not (request.mimetype or "").startswith("application/openstack-images-v2"):
             return _form(Failure(415, "UnsupportedMediaType", "The body is no JSON patch of images."))
-        image = _patched(_get(images, image_id), body_of(PATCH))
-        return answer(_view(images.update_image(image, project_id=caller().project_id, is_admin=is_admin())))
+        patch = body_of(PATCH)
+        return answer(_view(_change(images, image_id, lambda image: _patched(image, patch))))
 
     @blueprint.delete("/v2/images/<image_id>")
     def delete(image_id: str) -> Response:
@@ -157,26 +157,22 @@ def _add_tags(blueprint: Blueprint, images: EmbeddedImages) -> None:
     @blueprint.put("/v2/images/<image_id>/tags/<tag>")
     def add_tag(image_id: str, tag: str) -> Response:
         require_member()
-        image = _get(images, image_id)
-        tags = tuple(dict.fromkeys((*image.tags, tag)))
-        if len(tag) > 255 or len(tags) > MAX_PROPERTIES:
-            raise errors.Invalid("A tag has at most 255 characters, an image at most 128 tags.")
-        images.update_image(replace(image, tags=tags), project_id=caller().project_id, is_admin=is_admin())
+        _change(images, image_id, lambda image: _tagged(image, tag))
         return Response(status=204)
 
     @blueprint.delete("/v2/images/<image_id>/tags/<tag>")
     def remove_tag(image_id: str, tag: str) -> Response:
         require_member()
-        image = _get(images, image_id)
-        if tag not in image.tags:
-            raise errors.NotFound("The image has no such tag.")
-        kept = tuple(known for known in image.tags if known != tag)
-        images.update_image(replace(image, tags=kept), project_id=caller().project_id, is_admin=is_admin())
+        _change(images, image_id, lambda image: _untagged(image, tag))
         return Response(status=204)
 
 
 def _get(images: EmbeddedImages, image_id: str) -> Image:
     return images.get_image(image_id, project_id=caller().project_id, is_admin=is_admin())
+
+
+def _change(images: EmbeddedImages, image_id: str, edit: Callable[[Image], Image]) -> Image:
+    return images.change_image(image_id, edit, project_id=caller().project_id, is_admin=is_admin())
 
 
 def _received() -> Iterator[bytes]:
@@ -206,6 +202,19 @@ def _changed(image: Image, wanted: dict[str, Any]) -> Image:
     if len(properties) > MAX_PROPERTIES:
         raise errors.TooLarge(f"An image has at most {MAX_PROPERTIES} properties.")
     return replace(image, **core, properties=properties)
+
+
+def _tagged(image: Image, tag: str) -> Image:
+    tags = tuple(dict.fromkeys((*image.tags, tag)))
+    if len(tag) > 255 or len(tags) > MAX_PROPERTIES:
+        raise errors.Invalid("A tag has at most 255 characters, an image at most 128 tags.")
+    return replace(image, tags=tags)
+
+
+def _untagged(image: Image, tag: str) -> Image:
+    if tag not in image.tags:
+        raise errors.NotFound("The image has no such tag.")
+    return replace(image, tags=tuple(known for known in image.tags if known != tag))
 
 
 def _patched(image: Image, operations: list[dict[str, Any]]) -> Image:

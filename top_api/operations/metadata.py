@@ -2,26 +2,46 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from cellcloud import errors
 from cellcloud.context import RequestContext
 from cellcloud.lifecycle import VmState
+from cellcloud.model.items import ItemChanges
 from cellcloud.model.server import ServerRecord
-from top_api.operations.servers import change, check_unlocked
+from top_api.operations.servers import change, change_items, check_unlocked
 from top_api.parts import Parts
 
 _FROM = frozenset({VmState.ACTIVE, VmState.PAUSED, VmState.SUSPENDED, VmState.STOPPED})
 
 
-def set_metadata(
+def replace_metadata(
     parts: Parts, context: RequestContext, record: ServerRecord, metadata: dict[str, str]
 ) -> dict[str, str]:
     """Replace all of it. Raises QuotaExceeded, Conflict, Unreachable."""
     most = parts.config.quota.metadata_items
     if 0 <= most < len(metadata):
         raise errors.QuotaExceeded(f"Maximum number of metadata items exceeds {most}")
+    _check(context, record, "update metadata")
+    return change(parts, context, record, "update metadata", {"metadata": metadata}).spec.metadata
+
+
+def set_metadata(
+    parts: Parts, context: RequestContext, record: ServerRecord, items: Mapping[str, str]
+) -> dict[str, str]:
+    """Set some of it, and return all. Raises QuotaExceeded, Conflict, Unreachable."""
+    _check(context, record, "update metadata")
+    changes = ItemChanges(set_metadata=dict(items), most_metadata=parts.config.quota.metadata_items)
+    return change_items(parts, context, record, "update metadata", changes).spec.metadata
+
+
+def delete_metadata(parts: Parts, context: RequestContext, record: ServerRecord, key: str) -> None:
+    """Take one item away. Raises NotFound, Conflict, Unreachable."""
+    _check(context, record, "delete metadata")
+    change_items(parts, context, record, "delete metadata", ItemChanges(remove_metadata=(key,)))
+
+
+def _check(context: RequestContext, record: ServerRecord, verb: str) -> None:
     check_unlocked(context, record)
     if record.vm_state not in _FROM:
-        raise errors.Conflict(
-            f"Cannot 'update metadata' instance {record.id} while it is in vm_state {record.vm_state}"
-        )
-    return change(parts, context, record, "update metadata", {"metadata": metadata}).spec.metadata
+        raise errors.Conflict(f"Cannot '{verb}' instance {record.id} while it is in vm_state {record.vm_state}")

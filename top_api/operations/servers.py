@@ -10,6 +10,7 @@ from cellcloud.context import RequestContext
 from cellcloud.db import index
 from cellcloud.db.engine import Database, retried
 from cellcloud.lifecycle import Operation
+from cellcloud.model.items import ItemChanges
 from cellcloud.model.server import ServerRecord
 from cellcloud.rpc.conductor import Conductor
 from top_api.parts import Parts
@@ -84,4 +85,16 @@ def change(
     """Set whole values of a server in its cell. Raises Conflict, Unreachable."""
     return tell_cell(
         parts, context, record, verb, lambda conductor, patient: conductor.update_server(patient, record.id, changes)
+    )
+
+
+def change_items(
+    parts: Parts, context: RequestContext, record: ServerRecord, verb: str, changes: ItemChanges
+) -> ServerRecord:
+    """Change single items of a server's sets in its cell.
+
+    Raises NotFound for what is not there, Invalid and QuotaExceeded for too many, Conflict, Unreachable.
+    """
+    return tell_cell(
+        parts, context, record, verb, lambda conductor, patient: conductor.change_items(patient, record.id, changes)
     )

@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from cellcloud.context import RequestContext
+from cellcloud.model.items import ItemChanges
 from cellcloud.model.server import ServerRecord
-from top_api.operations.servers import change, check_unlocked
+from top_api.operations.servers import change, change_items, check_unlocked
 from top_api.parts import Parts
 
+MOST_TAGS = 50  # of one server, as in Nova
 _FIELDS = {
     "name": "name",
     "description": "description",
@@ -35,3 +37,15 @@ def set_tags(parts: Parts, context: RequestContext, record: ServerRecord, tags: 
     """Replace the tags. Raises Conflict, Unreachable."""
     check_unlocked(context, record)
     return change(parts, context, record, "update", {"tags": tags})
+
+
+def add_tag(parts: Parts, context: RequestContext, record: ServerRecord, tag: str) -> ServerRecord:
+    """Add one, unless it is there. Raises Invalid with MOST_TAGS there, Conflict, Unreachable."""
+    check_unlocked(context, record)
+    return change_items(parts, context, record, "update", ItemChanges(add_tags=(tag,), most_tags=MOST_TAGS))
+
+
+def delete_tag(parts: Parts, context: RequestContext, record: ServerRecord, tag: str) -> ServerRecord:
+    """Take one away. Raises NotFound, Conflict, Unreachable."""
+    check_unlocked(context, record)
+    return change_items(parts, context, record, "update", ItemChanges(remove_tags=(tag,)))

@@ -8,6 +8,7 @@ from typing import Any
 
 from cellcloud import errors
 from cellcloud.db import flavors as table
+from cellcloud.db.engine import transact
 from cellcloud.model.flavor import Flavor
 from top_api.paging import next_links, page_of
 from top_api.routing import Answer, Call, Resource
@@ -103,8 +104,7 @@ def create(call: Call) -> dict[str, Any]:
         is_public=is_true(given.get("os-flavor-access:is_public", True)),
         description=given.get("description"),
     )
-    with call.parts.database.write() as connection:
-        table.create_flavor(connection, flavor)
+    transact(call.parts.database, lambda connection: table.create_flavor(connection, flavor))
     return {"flavor": views.detail(call, flavor)}
 
 
@@ -112,15 +112,14 @@ def create(call: Call) -> dict[str, Any]:
     "PUT", "/flavors/<flavor_id>", "os_compute_api:os-flavor-manage:update", since=(2, 55), body=schemas.UPDATE
 )
 def update(call: Call, flavor_id: str) -> dict[str, Any]:
-    with call.parts.database.write() as connection:
-        table.set_description(connection, flavor_id, call.body["flavor"]["description"])
+    description = call.body["flavor"]["description"]
+    transact(call.parts.database, lambda connection: table.set_description(connection, flavor_id, description))
     return {"flavor": views.detail(call, _get(call, flavor_id))}
 
 
 @flavors.route("DELETE", "/flavors/<flavor_id>", "os_compute_api:os-flavor-manage:delete", status=202)
 def delete(call: Call, flavor_id: str) -> None:
-    with call.parts.database.write() as connection:
-        table.delete_flavor(connection, flavor_id)
+    transact(call.parts.database, lambda connection: table.delete_flavor(connection, flavor_id))
 
 
 @flavors.route("GET", "/flavors/<flavor_id>/os-extra_specs", "os_compute_api:os-flavor-extra-specs:index")
@@ -136,8 +135,7 @@ def list_extra_specs(call: Call, flavor_id: str) -> dict[str, Any]:
 )
 def add_extra_specs(call: Call, flavor_id: str) -> dict[str, Any]:
     added = {key: str(value) for key, value in call.body["extra_specs"].items()}
-    with call.parts.database.write() as connection:
-        table.set_extra_specs(connection, flavor_id, dict(added))
+    _set_extra_specs(call, flavor_id, dict(added))
     return {"extra_specs": added}
 
 
@@ -155,16 +153,17 @@ def show_extra_spec(call: Call, flavor_id: str, key: str) -> dict[str, Any]:
 def set_extra_spec(call: Call, flavor_id: str, key: str) -> dict[str, Any]:
     if key not in call.body:
         raise errors.Invalid("Request body and URI mismatch")
-    with call.parts.database.write() as connection:
-        table.set_extra_specs(connection, flavor_id, {key: str(call.body[key])})
+    _set_extra_specs(call, flavor_id, {key: str(call.body[key])})
     return {key: str(call.body[key])}
 
 
 @flavors.route("DELETE", "/flavors/<flavor_id>/os-extra_specs/<key>", "os_compute_api:os-flavor-extra-specs:delete")
 def delete_extra_spec(call: Call, flavor_id: str, key: str) -> None:
-    _extra_spec(_get(call, flavor_id), key)
-    with call.parts.database.write() as connection:
-        table.set_extra_specs(connection, flavor_id, {key: None})
+    transact(call.parts.database, lambda connection: table.delete_extra_spec(connection, flavor_id, key))
+
+
+def _set_extra_specs(call: Call, flavor_id: str, specs: dict[str, str]) -> None:
+    transact(call.parts.database, lambda connection: table.set_extra_specs(connection, flavor_id, specs))
 
 
 def _extra_spec(flavor: Flavor, key: str) -> str:
@@ -188,8 +187,8 @@ def change_access(call: Call, flavor_id: str) -> Answer:
     project_id = next(iter(call.body.values()))["tenant"]
     if adding and flavor.is_public and call.version >= (2, 7):
         raise errors.Conflict("Can not add access to a public flavor.")
-    with call.parts.database.write() as connection:
-        (table.add_project if adding else table.remove_project)(connection, flavor.id, project_id)
+    change = table.add_project if adding else table.remove_project
+    transact(call.parts.database, lambda connection: change(connection, flavor.id, project_id))
     return Answer(body=_access(call, flavor.id))
 
 

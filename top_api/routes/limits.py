@@ -6,6 +6,7 @@ from typing import Any
 
 from cellcloud import errors
 from cellcloud.db import quotas
+from cellcloud.db.engine import transact
 from top_api import quota
 from top_api.routing import Call, Resource
 from top_api.schemas import limits as schemas
@@ -86,15 +87,13 @@ def update_quota_set(call: Call, project_id: str) -> dict[str, Any]:
             raise errors.Invalid(
                 f"Quota limit {limit} for {name} must be greater than or equal to already used {used[name]}."
             )
-    with call.parts.database.write() as connection:
-        quotas.set_limits(connection, project_id, wanted)
+    transact(call.parts.database, lambda connection: quotas.set_limits(connection, project_id, wanted))
     return {"quota_set": _quota_set(call, _books(call, project_id)[0])}
 
 
 @limits.route("DELETE", "/os-quota-sets/<project_id>", "os_compute_api:os-quota-sets:update", status=202)
 def delete_quota_set(call: Call, project_id: str) -> None:
-    with call.parts.database.write() as connection:
-        quotas.delete_limits(connection, project_id)
+    transact(call.parts.database, lambda connection: quotas.delete_limits(connection, project_id))
 
 
 def _check_project(call: Call, project_id: str) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import quote
 
 from cellcloud import errors
-from top_api.operations.metadata import set_metadata
+from top_api.operations.metadata import delete_metadata, replace_metadata, set_metadata
 from top_api.operations.servers import find_server
-from top_api.operations.update import set_tags
+from top_api.operations.update import add_tag, delete_tag, set_tags
 from top_api.routing import Answer, Call, Resource
 from top_api.schemas import server_metadata as schemas
 
@@ -26,14 +27,13 @@ def list_metadata(call: Call, server_id: str) -> dict[str, Any]:
 @server_metadata.route("POST", PATH, CHANGE, body=schemas.ALL)
 def merge_metadata(call: Call, server_id: str) -> dict[str, Any]:
     record = find_server(call.parts, server_id, call.project_filter)
-    merged = record.spec.metadata | call.body["metadata"]
-    return {"metadata": set_metadata(call.parts, call.context, record, merged)}
+    return {"metadata": set_metadata(call.parts, call.context, record, call.body["metadata"])}
 
 
 @server_metadata.route("PUT", PATH, CHANGE, body=schemas.ALL)
-def replace_metadata(call: Call, server_id: str) -> dict[str, Any]:
+def replace_all(call: Call, server_id: str) -> dict[str, Any]:
     record = find_server(call.parts, server_id, call.project_filter)
-    return {"metadata": set_metadata(call.parts, call.context, record, call.body["metadata"])}
+    return {"metadata": replace_metadata(call.parts, call.context, record, call.body["metadata"])}
 
 
 @server_metadata.route("GET", ITEM, SHOW)
@@ -49,17 +49,13 @@ def set_item(call: Call, server_id: str, key: str) -> dict[str, Any]:
     record = find_server(call.parts, server_id, call.project_filter)
     if key not in call.body["meta"]:
         raise errors.Invalid("Request body and URI mismatch")
-    metadata = set_metadata(call.parts, call.context, record, record.spec.metadata | call.body["meta"])
+    metadata = set_metadata(call.parts, call.context, record, call.body["meta"])
     return {"meta": {key: metadata[key]}}
 
 
 @server_metadata.route("DELETE", ITEM, CHANGE, status=204)
 def delete_item(call: Call, server_id: str, key: str) -> None:
-    record = find_server(call.parts, server_id, call.project_filter)
-    if key not in record.spec.metadata:
-        raise errors.NotFound("Metadata item was not found")
-    kept = {name: value for name, value in record.spec.metadata.items() if name != key}
-    set_metadata(call.parts, call.context, record, kept)
+    delete_metadata(call.parts, call.context, find_server(call.parts, server_id, call.project_filter), key)
 
 
 @server_metadata.route("GET", TAGS, LIST_TAGS, since=(2, 26))
@@ -81,29 +77,21 @@ def delete_tags(call: Call, server_id: str) -> None:
 
 @server_metadata.route("GET", TAG, LIST_TAGS, since=(2, 26), status=204)
 def check_tag(call: Call, server_id: str, tag: str) -> None:
-    _check_has_tag(call, server_id, tag)
+    if tag not in find_server(call.parts, server_id, call.project_filter).spec.tags:
+        raise errors.NotFound(f"Server {server_id} has no tag '{tag[:60]}'")
 
 
 @server_metadata.route("PUT", TAG, CHANGE_TAGS, since=(2, 26))
-def add_tag(call: Call, server_id: str, tag: str) -> Answer:
+def put_tag(call: Call, server_id: str, tag: str) -> Answer:
     record = find_server(call.parts, server_id, call.project_filter)
-    if tag in record.spec.tags:
-        return Answer(status=204)
     if len(tag) > 60 or "," in tag:
         raise errors.Invalid("Tag is not valid: at most 60 characters, without '/' and ','.")
-    if len(record.spec.tags) >= 50:
-        raise errors.Invalid("The number of tags exceeded the per-server limit 50")
-    set_tags(call.parts, call.context, record, [*record.spec.tags, tag])
-    return Answer(status=201, headers={"Location": call.url("servers", server_id, "tags", tag)})
+    add_tag(call.parts, call.context, record, tag)
+    if tag in record.spec.tags:
+        return Answer(status=204)
+    return Answer(status=201, headers={"Location": call.url("servers", server_id, "tags", quote(tag, safe=""))})
 
 
 @server_metadata.route("DELETE", TAG, CHANGE_TAGS, since=(2, 26), status=204)
-def delete_tag(call: Call, server_id: str, tag: str) -> None:
-    _check_has_tag(call, server_id, tag)
-    record = find_server(call.parts, server_id, call.project_filter)
-    set_tags(call.parts, call.context, record, [kept for kept in record.spec.tags if kept != tag])
-
-
-def _check_has_tag(call: Call, server_id: str, tag: str) -> None:
-    if tag not in find_server(call.parts, server_id, call.project_filter).spec.tags:
-        raise errors.NotFound(f"Server {server_id} has no tag '{tag[:60]}'")
+def remove_tag(call: Call, server_id: str, tag: str) -> None:
+    delete_tag(call.parts, call.context, find_server(call.parts, server_id, call.project_filter), tag)
