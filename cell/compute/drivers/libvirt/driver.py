@@ -55,16 +55,21 @@ UNDEFINE = (
 
 
 class LibvirtDriver:
-    """The driver of one host. What it has accepted lies on disk; everything else is made from that at need."""
+    """The driver of one host. What it has accepted lies on disk; everything else is made from that at need.
 
-    def __init__(self, options: LibvirtOptions) -> None:
+    ``namespace``, ``connection``: stand-ins for where tools run and for libvirtd.
+    """
+
+    def __init__(
+        self, options: LibvirtOptions, *, namespace: Namespace | None = None, connection: Connection | None = None
+    ) -> None:
         self._options = options
         self._records = GuestRecords(options.guests_dir)
-        self._namespace = Namespace(options)
-        self._wiring = Wiring(options, self._namespace)
+        self._namespace = namespace or Namespace(options)
+        self._wiring = Wiring(options, self._namespace, self._records.list_all)
         self._turns = Turns()
         self._watch = PowerWatch(self.list_guests, self._turns, self._wiring.ensure_daemons)
-        self._connection = Connection(options, self._watch.note)
+        self._connection = connection or Connection(options, self._watch.note)
 
     def connect(self) -> None:
         """Open the hypervisor and put the guests' networks in order; raises HostRefused when it does not answer."""
@@ -74,7 +79,7 @@ class LibvirtDriver:
             self._connection.call(lambda opened: opened.getVersion(), timeout=self._options.open_timeout)
         except errors.Unreachable as error:
             raise errors.HostRefused(error.message, detail=error.detail) from error
-        self._wiring.apply(self._records.list_all())
+        self._wiring.apply()
         threading.Thread(target=self._connection.keep_open, name="libvirt-keep", daemon=True).start()
         self._watch.start()
 
@@ -136,7 +141,7 @@ class LibvirtDriver:
             self._records.begin_removal(server_id, generation)
             self._ask(server_id, _remove)
             self._records.finish_removal(server_id)
-            self._wiring.apply(self._records.list_all())
+            self._wiring.apply()
             self._watch.forget(server_id)
 
     def get_console_output(self, server_id: str, length: int) -> str:
@@ -164,7 +169,7 @@ class LibvirtDriver:
 
     def _power_on(self, record: GuestRecord) -> GuestState:
         """Wire, define and start the guest, from its record alone; a running one is left as it is."""
-        self._wiring.apply(self._records.list_all())
+        self._wiring.apply()
         if self._find_power(record.server_id) != PowerState.RUNNING:
             definition = self._define(record)
             self._call(lambda opened: _start(opened, definition))

@@ -13,7 +13,7 @@ import re
 import sys
 import threading
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import cell
@@ -32,24 +32,30 @@ PROXY = "cell.compute.metadata_proxy"
 
 
 class Wiring:
-    """Keeps a host's guest networks as its guests' records say. Safe to use from several threads."""
+    """Keeps a host's guest networks as its guests' records say. Safe to use from several threads.
 
-    def __init__(self, options: LibvirtOptions, namespace: Namespace) -> None:
+    ``list_records`` is asked under the lock: of two verbs that overlap the one that is applied last has read last.
+    """
+
+    def __init__(
+        self, options: LibvirtOptions, namespace: Namespace, list_records: Callable[[], Sequence[GuestRecord]]
+    ) -> None:
         self._options = options
         self._namespace = namespace
+        self._list_records = list_records
         self._lock = threading.Lock()
         self._networks_dir = options.work_dir / "networks"
         self._firewall = ""
         self._served: set[str] = set()
 
-    def apply(self, records: Iterable[GuestRecord]) -> None:
-        """Make bridges, DHCP, firewall and metadata fit the records. Raises HostRefused."""
-        records = list(records)
-        networks: dict[str, list[Port]] = {}
-        for record in records:
-            for port in record.ports:
-                networks.setdefault(port.network_id, []).append(port)
+    def apply(self) -> None:
+        """Make bridges, DHCP, firewall and metadata fit the records of now. Raises HostRefused."""
         with self._lock:
+            records = self._list_records()
+            networks: dict[str, list[Port]] = {}
+            for record in records:
+                for port in record.ports:
+                    networks.setdefault(port.network_id, []).append(port)
             self._apply_firewall(records)
             self._apply_bridges(networks)
             for network_id, ports in networks.items():
