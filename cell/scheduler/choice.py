@@ -16,12 +16,12 @@ from cell.scheduler import topology
 from cell.scheduler.demand import Demand
 from cell.scheduler.filters import Context
 from cell.scheduler.filters.resource_class import demand_at
-from cell.scheduler.image_properties import text_of
 from cell.scheduler.plan import Plan
 from cell.scheduler.request import Request
 from cell.scheduler.snapshot import Flags, Places, Share, Snapshot
 from cell.scheduler.topology import Settled
 from cell.scheduler.weights import disk_mb, sort, weigh
+from cellcloud.model.image_properties import text_of
 from cellcloud.model.numa import Placed
 
 NUMA_FILTER = "NUMATopologyFilter"

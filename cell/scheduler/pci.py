@@ -9,16 +9,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from cell.scheduler.refusal import Refusal
-from cellcloud import errors
-from cellcloud.model.flavor import Flavor
 from cellcloud.model.numa import NumaCell
 from cellcloud.model.occupancy import consume_devices
-from cellcloud.model.pci import NUMA_POLICIES, PciPool, PciRequest, parse_aliases
+from cellcloud.model.pci import PciPool, PciRequest
 
 # matched by other means than a pool's own values
 UNMATCHED = frozenset({"resource_class", "traits", "rp_uuids", "rp_uuid"})
 ASKED_FOR_BY_NAME = ("type-PF", "vdpa")
-MOST_DEVICES = 4096
 TRUE = frozenset({"1", "t", "true", "on", "y", "yes"})
 
 
@@ -85,37 +82,6 @@ def _assign(
 def free_devices(pools: Sequence[PciPool]) -> int:
     """How many devices are free in all. Source: Nova's PCIWeigher, whose raw is 100 - min(this, 99)."""
     return sum(pool.count for pool in pools)
-
-
-def requests_of(flavor: Flavor, numa_policy: str | None, aliases: tuple[str, ...]) -> tuple[PciRequest, ...]:
-    """What a flavor's ``pci_passthrough:alias`` asks for: NAME:COUNT, several after commas. Raises Invalid.
-
-    ``numa_policy``, of flavor or image, goes before the alias's own. ``aliases``: as parse_aliases reads them.
-    """
-    named = flavor.extra_specs.get("pci_passthrough:alias")
-    if not named:
-        return ()
-    known = parse_aliases(aliases)
-    found = []
-    for part in named.split(","):
-        name, _, count = (word.strip() for word in part.partition(":"))
-        if name not in known:
-            raise errors.Invalid(f"PCI alias {name[:100]!r} is not defined.")
-        if not count.isdecimal() or len(count) > len(str(MOST_DEVICES)):
-            raise errors.Invalid(f"pci_passthrough:alias must be NAME:COUNT, not {part[:100]!r}.")
-        found.append(replace(known[name], count=int(count), numa_policy=numa_policy or known[name].numa_policy))
-    return tuple(found)
-
-
-def check_requests(requests: Sequence[PciRequest]) -> None:
-    """Raises Invalid when devices are asked for that cannot be counted or told apart."""
-    for request in requests:
-        if not 1 <= request.count <= MOST_DEVICES:
-            raise errors.Invalid(f"Between 1 and {MOST_DEVICES} PCI devices can be asked for at a time.")
-        if not any(request.spec):
-            raise errors.Invalid("A request for PCI devices must say which.")
-        if request.numa_policy not in (None, *NUMA_POLICIES):
-            raise errors.Invalid("The PCI NUMA affinity policy must be one of " + ", ".join(NUMA_POLICIES) + ".")
 
 
 def _usable(

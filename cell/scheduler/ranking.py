@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from cell.scheduler import explain, telling
@@ -60,6 +61,14 @@ def rank(view: View, batch: RankBatch, number: int, *, now: float) -> RankAnswer
         holdings=tuple(answer.holdings),
         takes=tuple(answer.takes),
     )
+
+
+def prepare(batch: RankBatch, policy: Policy) -> None:
+    """Read what the shapes of a batch say before anybody has to wait for it: what is read, and what is refused, is
+    remembered, and found again by ``rank``."""
+    for shape in batch.shapes:
+        with suppress(errors.Invalid):
+            request_of(shape, policy)
 
 
 def undo(view: View, batch: RankBatch) -> None:

@@ -12,6 +12,7 @@ from cell.scheduler import indexed
 from cell.scheduler.view import Gap, View
 from cellcloud import clock, errors
 from cellcloud.context import RequestContext, service_context
+from cellcloud.model.policy import Policy
 from cellcloud.rpc.ledger import Ledger
 
 LOG = logging.getLogger(__name__)
@@ -44,6 +45,12 @@ class Follower:
         """Under what its decisions are recorded; None until the cell is loaded."""
         view = self._view
         return None if view is None else (view.scheduler, view.order_seed or 0, view.loaded)
+
+    @property
+    def policy(self) -> Policy | None:
+        """The policy that the view has at present; None until the cell is loaded."""
+        view = self._view
+        return None if view is None else view.policy
 
     @contextmanager
     def view(self, context: RequestContext, *, at_least: int = 0) -> Iterator[View]:

@@ -7,21 +7,21 @@ group, hints that name servers. A malformed one raises Invalid when it is made, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from cell.scheduler import extra_specs as specs_of_flavors
-from cell.scheduler import image_properties as properties_of_images
-from cell.scheduler.extra_specs import MOST, Asked
-from cell.scheduler.image_properties import Value
-from cell.scheduler.numa_request import topology_request
 from cellcloud import errors
+from cellcloud.model import extra_specs as specs_of_flavors
 from cellcloud.model import hints as hints_of_tenants
+from cellcloud.model import image_properties as properties_of_images
+from cellcloud.model.extra_specs import MOST, Asked
 from cellcloud.model.flavor import Flavor
 from cellcloud.model.hints import Network
 from cellcloud.model.image import Image
+from cellcloud.model.image_properties import Value
 from cellcloud.model.numa import TopologyRequest
+from cellcloud.model.numa_request import topology_request
 from cellcloud.model.pci import PciRequest
 from cellcloud.model.placement import Destination, PlacedGroup, SelectRequest
 
@@ -31,7 +31,7 @@ Pairs = tuple[tuple[str, str], ...]
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Shape:
-    """Compared by identity: ``shape_of`` makes one object of equal shapes.
+    """Compared by identity: ``make`` makes one object of equal shapes.
 
     ``query``: the condition of the JSON filter, or None. ``near``: the network a host's address must be in, or None.
     ``asked``: what extra specs ask of Placement. ``claimed``: what the claim takes where it is fixed beforehand, else
@@ -105,13 +105,15 @@ def make(
     for name, amount in (claimed or {}).items():
         if not 0 <= amount <= MOST:
             raise errors.Invalid(f"{name[:100]} {amount} is an amount that cannot be.")
+    properties = properties_of_images.known(image_properties or {})
+    properties_of_images.check_size(properties)
     given = hints_of_tenants.read(hints or {})
-    shape = shape_of(
+    shape = _shape_of(
         project_id,
         _key_of(flavor),
         image_id,
         disk_format or "",
-        _pairs(image_properties or {}),
+        _pairs(properties),
         zone or None,
         given.query,
         given.near,
@@ -177,8 +179,16 @@ def _pairs(given: Mapping[str, object]) -> Pairs:
     return tuple((str(name), str(value)) for name, value in given.items() if value is not None)
 
 
+def _shape_of(*parts: Hashable) -> Shape:
+    """The shape that ``_read`` finds; the same object for the same parts. Raises Invalid."""
+    found = _read(*parts)
+    if isinstance(found, str):
+        raise errors.Invalid(found)
+    return found
+
+
 @lru_cache(maxsize=SHAPES_KEPT)
-def shape_of(
+def _read(
     project_id: str,
     flavor_key: _FlavorKey,
     image_id: str | None,
@@ -192,8 +202,8 @@ def shape_of(
     claimed: tuple[tuple[str, int], ...],
     volume_backed: bool,
     rebuild: bool,
-) -> Shape:
-    """The shape of these; the same object for the same ones. Raises Invalid."""
+) -> Shape | str:
+    """The shape of these, or why there is none: what was refused once is not read again."""
     flavor_id, name, vcpus, memory_mb, root_gb, ephemeral_gb, swap_mb, extra_specs = flavor_key
     flavor = Flavor(
         id=flavor_id,
@@ -205,19 +215,22 @@ def shape_of(
         swap_mb=swap_mb,
         extra_specs=dict(extra_specs),
     )
-    props = properties_of_images.read(dict(properties))
-    return Shape(
-        project_id=project_id,
-        flavor=flavor,
-        image_id=image_id,
-        disk_format=disk_format,
-        image_props=props,
-        zone=zone,
-        query=None if query is None else hints_of_tenants.condition_of(query),
-        near=None if near is None else hints_of_tenants.network_of(near),
-        topology=topology_request(flavor, props, pci_requests, pci_alias),
-        asked=specs_of_flavors.read(flavor.extra_specs),
-        claimed=dict(claimed),
-        volume_backed=volume_backed,
-        rebuild=rebuild,
-    )
+    try:
+        props = properties_of_images.read(dict(properties))
+        return Shape(
+            project_id=project_id,
+            flavor=flavor,
+            image_id=image_id,
+            disk_format=disk_format,
+            image_props=props,
+            zone=zone,
+            query=None if query is None else hints_of_tenants.condition_of(query),
+            near=None if near is None else hints_of_tenants.network_of(near),
+            topology=topology_request(flavor, props, pci_requests, pci_alias),
+            asked=specs_of_flavors.read(flavor.extra_specs),
+            claimed=dict(claimed),
+            volume_backed=volume_backed,
+            rebuild=rebuild,
+        )
+    except errors.Invalid as error:
+        return error.message

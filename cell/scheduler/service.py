@@ -119,6 +119,9 @@ class SchedulerService:
 
     # ---- inside ------------------------------------------------------------------------------------------------
     def _rank(self, context: RequestContext, batch: RankBatch) -> RankAnswer:
+        policy = self.follower.policy
+        if policy is not None:
+            ranking.prepare(batch, policy)
         with self.follower.view(context, at_least=batch.at_least) as view:
             return ranking.rank(view, batch, self._numbers.getrandbits(BATCH_BITS), now=clock.monotonic())
 

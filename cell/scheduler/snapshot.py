@@ -16,11 +16,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cell.scheduler import image_properties, soundness
+from cell.scheduler import soundness
 from cell.scheduler.facts import NOWHERE, Facts, facts_of
 from cell.scheduler.interned import Interned
 from cell.scheduler.topologies import NO_TOPOLOGY, Topologies
 from cellcloud import errors
+from cellcloud.model import image_properties
 from cellcloud.model.change import Holding
 from cellcloud.model.host import Aggregate, HostState
 from cellcloud.model.numa import Placed, Topology

@@ -15,11 +15,11 @@ import numpy as np
 
 from cell.scheduler import groups
 from cell.scheduler.facts import Facts
-from cell.scheduler.image_properties import text_of
 from cell.scheduler.request import Request
 from cell.scheduler.snapshot import Figure, Places, Reals, Snapshot
 from cellcloud.model.flavor import Flavor
 from cellcloud.model.host import HostState
+from cellcloud.model.image_properties import text_of
 from cellcloud.model.policy import Options
 
 Raw = Callable[[Snapshot, Places, Request, Options], Reals]

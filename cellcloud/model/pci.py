@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 from cellcloud import errors
+from cellcloud.model.flavor import Flavor
 
 NUMA_POLICIES = ("required", "socket", "legacy", "preferred")
+MOST_DEVICES = 4096
 ALIASED_KINDS = ("type-PCI", "type-PF", "type-VF")
 ALIAS_TAGS = ("resource_class", "traits")
 ALIAS_KEYS = {"name", "capability_type", "vendor_id", "product_id", "device_type", "numa_policy", "live_migratable"}
@@ -77,6 +79,45 @@ def parse_aliases(texts: tuple[str, ...]) -> Mapping[str, PciRequest]:
                 raise errors.Invalid(f"PCI alias {name[:100]!r} is given with different NUMA policies or device types.")
             found[name] = replace(before, spec=before.spec + one.spec)
     return found
+
+
+def requests_of(flavor: Flavor, numa_policy: str | None, aliases: tuple[str, ...]) -> tuple[PciRequest, ...]:
+    """What a flavor's ``pci_passthrough:alias`` asks for: NAME:COUNT, several after commas. Raises Invalid.
+
+    ``numa_policy``, of flavor or image, goes before the alias's own. ``aliases``: as parse_aliases reads them.
+    """
+    named = flavor.extra_specs.get("pci_passthrough:alias")
+    if not named:
+        return ()
+    known = parse_aliases(aliases)
+    found = []
+    for name, count in read_aliased(named):
+        if name not in known:
+            raise errors.Invalid(f"PCI alias {name[:100]!r} is not defined.")
+        found.append(replace(known[name], count=count, numa_policy=numa_policy or known[name].numa_policy))
+    return tuple(found)
+
+
+def read_aliased(text: str) -> list[tuple[str, int]]:
+    """What a ``pci_passthrough:alias`` names, and how many of each. Raises Invalid."""
+    found = []
+    for part in text.split(","):
+        name, _, count = (word.strip() for word in part.partition(":"))
+        if not name or not count.isdecimal() or len(count) > len(str(MOST_DEVICES)):
+            raise errors.Invalid(f"pci_passthrough:alias must be NAME:COUNT, not {part[:100]!r}.")
+        found.append((name, int(count)))
+    return found
+
+
+def check_requests(requests: Sequence[PciRequest]) -> None:
+    """Raises Invalid when devices are asked for that cannot be counted or told apart."""
+    for request in requests:
+        if not 1 <= request.count <= MOST_DEVICES:
+            raise errors.Invalid(f"Between 1 and {MOST_DEVICES} PCI devices can be asked for at a time.")
+        if not any(request.spec):
+            raise errors.Invalid("A request for PCI devices must say which.")
+        if request.numa_policy not in (None, *NUMA_POLICIES):
+            raise errors.Invalid("The PCI NUMA affinity policy must be one of " + ", ".join(NUMA_POLICIES) + ".")
 
 
 def _parse_alias(text: str) -> PciRequest:

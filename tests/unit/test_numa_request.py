@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cell.scheduler import image_properties, numa_request
 from cellcloud import errors
+from cellcloud.model import image_properties, numa_request
 from cellcloud.model.flavor import Flavor
 from cellcloud.model.numa import ANY_PAGES, LARGE_PAGES, SMALL_PAGES, GuestCell, GuestNuma, TopologyRequest
 from cellcloud.model.pci import PciRequest

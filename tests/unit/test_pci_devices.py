@@ -17,7 +17,7 @@ from cellcloud.model import codec
 from cellcloud.model.flavor import Flavor
 from cellcloud.model.numa import GuestCell, GuestNuma, NumaCell, Topology, TopologyRequest
 from cellcloud.model.occupancy import consume_devices, find_defect, release_devices
-from cellcloud.model.pci import NUMA_POLICIES, PciPool, PciRequest
+from cellcloud.model.pci import NUMA_POLICIES, PciPool, PciRequest, check_requests, requests_of
 from cellcloud.model.policy import parse, to_plain
 
 CELLS = (NumaCell(id=0, socket=0), NumaCell(id=1, socket=1), NumaCell(id=2, socket=0))
@@ -135,7 +135,7 @@ def test_devices_that_are_gone_are_not_claimed_and_come_back_to_a_pool_of_their_
 )
 def test_requests_that_cannot_be_are_refused(request_: PciRequest) -> None:
     with pytest.raises(errors.Invalid):
-        pci.check_requests([request_])
+        check_requests([request_])
 
 
 def test_pools_that_cannot_be_true_are_told() -> None:
@@ -230,18 +230,18 @@ ALIASES = (
 def test_flavors_ask_for_devices_by_the_policys_names() -> None:
     flavor = Flavor(id="f", name="f", vcpus=1, memory_mb=1, root_gb=1)
     specs = {"pci_passthrough:alias": "gpu:2, nic:1"}
-    gpu, nic = pci.requests_of(replace(flavor, extra_specs=specs), None, ALIASES)
+    gpu, nic = requests_of(replace(flavor, extra_specs=specs), None, ALIASES)
     assert (gpu.count, gpu.numa_policy, gpu.alias_name, len(gpu.spec)) == (2, "required", "gpu", 2)
     assert (nic.count, nic.numa_policy) == (1, "legacy")
     assert nic.spec == ({"vendor_id": "8086", "product_id": "10ed", "live_migratable": "true"},)
-    assert [one.numa_policy for one in pci.requests_of(replace(flavor, extra_specs=specs), "socket", ALIASES)] == [
+    assert [one.numa_policy for one in requests_of(replace(flavor, extra_specs=specs), "socket", ALIASES)] == [
         "socket",
         "socket",
     ]
-    assert pci.requests_of(flavor, None, ()) == ()
+    assert requests_of(flavor, None, ()) == ()
     for text in ("tpu:1", "gpu", "gpu:", "gpu:-1", "gpu:many", "gpu:1,", "gpu:" + "9" * 30):
         with pytest.raises(errors.Invalid):
-            pci.requests_of(replace(flavor, extra_specs={"pci_passthrough:alias": text}), None, ALIASES)
+            requests_of(replace(flavor, extra_specs={"pci_passthrough:alias": text}), None, ALIASES)
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from cellcloud import errors
 from cellcloud.clients.identity import IdentityClient
 from cellcloud.db.images import SORTABLE
 from cellcloud.embedded.images import CHUNK, EmbeddedImages
+from cellcloud.model import image_properties
 from cellcloud.model.image import Image
 from top_api.embedded_api.image_schemas import CORE, IMAGE, MAX_PROPERTIES, PATCH, READ_ONLY
 from top_api.embedded_api.request import (
@@ -201,6 +202,7 @@ def _changed(image: Image, wanted: dict[str, Any]) -> Image:
     properties = image.properties | {name: value for name, value in wanted.items() if name not in CORE}
     if len(properties) > MAX_PROPERTIES:
         raise errors.TooLarge(f"An image has at most {MAX_PROPERTIES} properties.")
+    image_properties.check_size(properties)
     return replace(image, **core, properties=properties)
 
 

@@ -21,7 +21,7 @@ from cellcloud import errors
 from cellcloud.context import RequestContext
 from cellcloud.db import flavors, idempotency, keypairs
 from cellcloud.db.idempotency import KeptAnswer
-from cellcloud.model import hints
+from cellcloud.model import guest_request, hints, image_properties
 from cellcloud.model.flavor import Flavor
 from cellcloud.model.image import Image
 from cellcloud.model.keypair import Keypair
@@ -96,6 +96,8 @@ def _wanted(parts: Parts, context: RequestContext, body: dict[str, Any], *, may_
     flavor, keypair = _flavor_and_keypair(parts, context, server)
     image = _image(parts, context, server)
     _check_fit(flavor, image)
+    guest_request.check(flavor, image)
+    image = replace(image, properties=image_properties.known(image.properties))
     zone, host = _place(parts, server, may_force_host=may_force_host)
     metadata = server.get("metadata") or {}
     most = parts.config.quota.metadata_items

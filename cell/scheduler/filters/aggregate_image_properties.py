@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from cell.scheduler.facts import Facts
 from cell.scheduler.filters.rule import Context, FactsFilter
-from cell.scheduler.image_properties import text_of
 from cell.scheduler.refusal import Refusal
 from cell.scheduler.request import Request
+from cellcloud.model.image_properties import text_of
 
 
 def applies(request: Request, context: Context) -> bool:

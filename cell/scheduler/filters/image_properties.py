@@ -13,11 +13,11 @@ from functools import lru_cache
 
 from packaging.version import InvalidVersion, Version
 
-from cell.scheduler import image_properties
 from cell.scheduler.facts import Facts
 from cell.scheduler.filters.rule import Context, FactsFilter
 from cell.scheduler.refusal import Refusal
 from cell.scheduler.request import Request
+from cellcloud.model import image_properties
 
 _CONDITION = re.compile(r"\s*(<=|>=|<|>|!=|==)\s*(\S+)\s*")
 _COMPARE: dict[str, Callable[[Version, Version], bool]] = {

@@ -6,11 +6,18 @@ Source: Nova's ImageMetaProps. Names that Nova does not know are dropped: no fil
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 from cellcloud import errors
 from cellcloud.model.policy import ARCHITECTURES
 
 Value = str | int | bool | tuple[str, ...]
+T = TypeVar("T")
+
+MOST_IN_ONE = 255  # characters of a property: as many as Nova keeps
+MOST_IN_LIST = 4096  # of a list of CPUs
+MOST_IN_ALL = 16_384  # of all that describe one guest, with their names
+_LISTS = frozenset(["hw_cpu_realtime_mask"])
 
 _HYPERVISORS = """
     baremetal bhyve docker fake hyperv ironic kqemu kvm lxc lxd openvz parallels phyp prsm qemu test uml vbox vmware vz
@@ -135,6 +142,41 @@ _KINDS: Mapping[str, Callable[[str], Value]] = (
 )
 
 
+def check_size(properties: Mapping[str, object]) -> None:
+    """Raises Invalid where one that Nova knows, or all of them together, are longer than anything they could mean."""
+    total = 0
+    for name, value in known(properties).items():
+        size = len(str(value))
+        total += len(name) + size
+        if size > most_of(name):
+            raise errors.Invalid(f"Image property {name[:100]!r} has at most {most_of(name)} characters.")
+    if total > MOST_IN_ALL:
+        raise errors.Invalid(
+            f"The properties of an image that describe its guest have at most {MOST_IN_ALL} characters."
+        )
+
+
+def known(properties: Mapping[str, T]) -> dict[str, T]:
+    """Those that ``read`` looks at, under the names given."""
+    return {
+        name: value
+        for name, value in properties.items()
+        if name in _OLD_NAMES or name in _KINDS or _is_one_of_many(name)
+    }
+
+
+def _is_one_of_many(name: str) -> bool:
+    return name.startswith(("hw_numa_cpus.", "hw_numa_mem.", "trait:"))
+
+
+def most_of(name: str) -> int:
+    """Characters that a property may have."""
+    return MOST_IN_LIST if name in _LISTS or name.startswith("hw_numa_cpus.") else MOST_IN_ONE
+
+
+NAMES = frozenset(_KINDS) | frozenset(_OLD_NAMES)
+
+
 def is_known(name: str) -> bool:
     """Whether an image can have this property, other than by an old name."""
     return name in _KINDS or name == "traits_required" or name in ("hw_numa_cpus", "hw_numa_mem")
@@ -149,8 +191,9 @@ def read(properties: Mapping[str, object]) -> dict[str, Value]:
     """The properties Nova knows, by their present names. ``traits_required`` has those of ``trait:NAME`` = required.
 
     Those of single NUMA cells (``hw_numa_cpus.0``) are kept as they are. Raises Invalid for a value that is not of its
-    property's kind.
+    property's kind, or longer than check_size allows.
     """
+    check_size(properties)
     given = {_OLD_NAMES[name]: value for name, value in properties.items() if name in _OLD_NAMES}
     given |= {name: value for name, value in properties.items() if name not in _OLD_NAMES}
     found: dict[str, Value] = {}

@@ -8,19 +8,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from itertools import accumulate
 from typing import TypeVar
 
 from oslo_utils import strutils
 
-from cell.scheduler import guest_checks, pci
-from cell.scheduler.guest_checks import Properties, choice, flag
 from cellcloud import errors
+from cellcloud.model import guest_checks, pci
 from cellcloud.model.flavor import Flavor
+from cellcloud.model.guest_checks import Properties, choice, flag
 from cellcloud.model.numa import ANY_PAGES, LARGE_PAGES, SMALL_PAGES, GuestCell, GuestNuma, TopologyRequest
 from cellcloud.model.pci import PciRequest
 
 MOST_GUEST_CELLS = 128
-MOST_CPUS = 1 << 16
+MOST_CPUS = 4096  # as many as QEMU gives to one guest
+MOST_TEXT = 4096  # characters of a list of CPUs: each of the above by its number would fit about
 MOST_PAGE_KIB = 1 << 40
 KIB = 1024
 CPU_POLICIES = ("dedicated", "mixed", "shared")
@@ -75,10 +78,15 @@ def guest_numa(flavor: Flavor, image: Properties) -> GuestNuma | None:
     return GuestNuma(cells=cells, emulator_threads_policy=emulator)
 
 
-def parse_cpus(text: str) -> set[int]:
-    """CPU numbers from a list of numbers and ranges, those after ``^`` left out: 1-4,^3,6. Raises Invalid."""
-    chosen: set[int] = set()
-    left_out: set[int] = set()
+def parse_cpus(text: str, most: int = MOST_CPUS) -> set[int]:
+    """CPU numbers from a list of numbers and ranges, those after ``^`` left out: 1-4,^3,6. Raises Invalid, also for
+    numbers from ``most``.
+
+    Takes time in proportion to the length of the text and to ``most``, however often a range comes back.
+    """
+    if len(text) > MOST_TEXT:
+        raise errors.Invalid(f"A list of CPUs has at most {MOST_TEXT} characters.")
+    begun = {False: [0] * (most + 1), True: [0] * (most + 1)}
     for part in filter(None, (part.strip() for part in text.split(","))):
         excluded = part.startswith("^")
         first, dash, last = part.removeprefix("^").partition("-")
@@ -87,10 +95,13 @@ def parse_cpus(text: str) -> set[int]:
             end = int(last) if dash else start
         except ValueError:
             raise errors.Invalid(f"{text[:100]!r} is not a list of CPU numbers.") from None
-        if not 0 <= start <= end or (end >= MOST_CPUS and not excluded):
+        if not 0 <= start <= end or (end >= most and not excluded):
             raise errors.Invalid(f"{text[:100]!r} has CPU numbers out of range.")
-        (left_out if excluded else chosen).update(range(start, min(end, MOST_CPUS) + 1))
-    return chosen - left_out
+        if start < most:
+            begun[excluded][start] += 1
+            begun[excluded][min(end + 1, most)] -= 1
+    named, left_out = (list(accumulate(changes)) for changes in (begun[False], begun[True]))
+    return {cpu for cpu in range(most) if named[cpu] and not left_out[cpu]}
 
 
 def _cpu_policy(flavor: Flavor, image: Properties, emulator: str | None) -> str | None:
@@ -194,7 +205,8 @@ def _realtime_cpus(flavor: Flavor, image: Properties, emulator: str | None) -> s
 def _mask(flavor: Flavor, mask: str) -> set[int]:
     """One that begins with an exclusion is taken from all the flavor's CPUs."""
     _check_cpu_count(flavor)
-    return parse_cpus(f"0-{flavor.vcpus - 1},{mask}" if mask.strip().startswith("^") else mask)
+    every = f"0-{flavor.vcpus - 1},"
+    return parse_cpus(every + mask if mask.strip().startswith("^") else mask, most=flavor.vcpus)
 
 
 def _check_cpu_count(flavor: Flavor) -> None:
@@ -243,7 +255,7 @@ def _parse_pages(text: str) -> int:
 def _divide(flavor: Flavor, image: Properties, nodes: int) -> list[tuple[set[int], int]]:
     """The CPUs and MiB of each of the guest's cells: as listed, or in equal parts."""
     _check_cpu_count(flavor)
-    cpus = _listed(flavor, image, "numa_cpus", parse_cpus)
+    cpus = _listed(flavor, image, "numa_cpus", partial(parse_cpus, most=flavor.vcpus))
     memory = _listed(flavor, image, "numa_mem", _parse_mebibytes)
     if not cpus and not memory:
         if flavor.vcpus % nodes or flavor.memory_mb % nodes:
@@ -265,6 +277,9 @@ def _listed(flavor: Flavor, image: Properties, name: str, parse: Callable[[str],
     """The values of name.0, name.1... in the flavor, or else in the image."""
     own = _numbered(flavor.extra_specs, f"hw:{name}")
     asked = _numbered(image, f"hw_{name}")
+    given = sum(key.startswith((f"hw:{name}.", f"hw_{name}.")) for key in (*flavor.extra_specs, *image))
+    if given > len(own) + len(asked):
+        raise errors.Invalid(f"hw:{name} and hw_{name} are numbered from 0 to {MOST_GUEST_CELLS - 1}, without a gap.")
     if own and asked:
         raise errors.Invalid(f"Flavor and image both set hw_{name}.")
     return [parse(text) for text in own or asked]

@@ -1,0 +1,22 @@
+"""What a flavor and an image ask of a guest, checked as a whole before a server is accepted.
+
+A cell's scheduler and drivers ask the same functions again, with what only they know: the policy's names of devices,
+and what a host has.
+"""
+
+from __future__ import annotations
+
+from cellcloud.model import extra_specs, guest_checks, image_properties, numa_request, pci
+from cellcloud.model.flavor import Flavor
+from cellcloud.model.image import Image
+
+
+def check(flavor: Flavor, image: Image) -> None:
+    """Raises Invalid for what cannot be read, contradicts itself, or contradicts what the other says."""
+    properties = image_properties.read(image.properties)
+    guest_checks.check(flavor, properties)
+    numa_request.guest_numa(flavor, properties)
+    extra_specs.read(flavor.extra_specs)
+    aliased = flavor.extra_specs.get("pci_passthrough:alias")
+    if aliased:
+        pci.read_aliased(aliased)
