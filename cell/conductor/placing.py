@@ -1,7 +1,8 @@
 """Reserve and confirm: a cell's half of placing a server.
 
 ``reserve`` schedules, claims and holds; ``confirm`` turns a held server into a run. Both are idempotent by server id,
-so the top may repeat them as often as messages get lost. A hold nobody confirms expires and gives its claim back.
+so the top may repeat them as often as messages get lost. A hold nobody confirms expires and gives its claim back; the
+server may be held again then, at a higher version.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from cellcloud.context import RequestContext
 from cellcloud.db import changes, claims, decisions, feed, runs, servers
 from cellcloud.db.bulk import Exists
 from cellcloud.db.claims import Wanted
-from cellcloud.db.engine import Connection, Database, retried
+from cellcloud.db.engine import Connection, Database, LostRace, retried
 from cellcloud.db.runs import Lease, LeasedRun
 from cellcloud.lifecycle import Operation
 from cellcloud.model.change import Changes
@@ -218,10 +219,11 @@ def _claim(
     except claims.Lost:
         return work.run(database, judged=True)
     except Exists:
-        with database.read() as connection:
-            found = servers.list_by_id(connection, [one.spec.id for one in asked])
-        work.known = {record.id: record for record in found}
+        work.look_up(database)
+    try:
         return work.run(database, judged=True)
+    except Exists as error:
+        raise LostRace("The same servers are being placed by another message; try again shortly.") from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -236,13 +238,23 @@ class _Made:
 
 @dataclass(slots=True)
 class _Claiming:
-    """The transaction of a batch. ``known``: servers that were stored before."""
+    """The transaction of a batch. ``known``: servers that were stored before; ``expired``: the version at which each
+    server is held that was held before, and whose hold is over."""
 
     asked: Sequence[Asked]
     batch: RankBatch
     ranked: RankAnswer
     store: Store
     known: dict[str, ServerRecord] = field(default_factory=dict)
+    expired: dict[str, int] = field(default_factory=dict)
+
+    def look_up(self, database: Database) -> None:
+        """Find out which of the servers are stored already."""
+        with database.read() as connection:
+            found = servers.list_by_id(connection, [one.spec.id for one in self.asked])
+        never = [record for record in found if record.deleted and record.generation == 0]
+        self.expired = {record.id: record.version + 1 for record in never}
+        self.known = {record.id: record for record in found if record.id not in self.expired}
 
     def run(self, database: Database, *, judged: bool) -> tuple[dict[str, ReserveAnswer], int]:
         """Raises claims.Lost unless ``judged``, Exists when a server is known already."""
@@ -252,7 +264,9 @@ class _Claiming:
         with database.write() as connection:
             if judged:
                 made = self._made(wanted, *claims.claim_judged(connection, wanted))
+            servers.forget_expired(connection, list(self.expired))
             records = self.store(connection, made.winners, self.ranked.batch)
+            records = servers.renumber(connection, records, self.expired)
             decisions.insert(connection, made.decision, made.unplaced)
             if not judged:
                 claims.claim_all(connection, wanted)
@@ -347,15 +361,21 @@ def _refusal(server_id: str, position: int, ranked: RankAnswer) -> ReserveAnswer
 
 @retried
 def confirm(
-    database: Database, context: RequestContext, server_ids: Sequence[str], lease: Lease | None = None
+    database: Database,
+    context: RequestContext,
+    server_ids: Sequence[str],
+    lease: Lease | None = None,
+    *,
+    holds: Mapping[str, int] | None = None,
 ) -> tuple[list[ConfirmAnswer], list[tuple[LeasedRun, ServerRecord]]]:
     """Begin the create runs of held servers. One that is already running answers "settled" again.
 
-    With a lease the new runs are its owner's to move; they are returned with their servers.
+    With a lease the new runs are its owner's to move; they are returned with their servers. ``holds``: the versions at
+    which they were held, where not 1.
     """
     workflow = REGISTRY[Operation.CREATE]
     with database.write() as connection:
-        records = servers.confirm_held(connection, server_ids, workflow.steps[0].task_state)
+        records = servers.confirm_held(connection, server_ids, workflow.steps[0].task_state, holds or {})
         begun = runs.insert(
             connection,
             [

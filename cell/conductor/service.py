@@ -62,9 +62,11 @@ class ConductorService:
     def reserve(self, context: RequestContext, specs: list[ServerSpec]) -> list[ReserveAnswer]:
         return self._placer.reserve(context, specs)
 
-    def confirm(self, context: RequestContext, server_ids: list[str]) -> list[ConfirmAnswer]:
+    def confirm(
+        self, context: RequestContext, server_ids: list[str], holds: dict[str, int] | None = None
+    ) -> list[ConfirmAnswer]:
         lease = self._engine.offer()
-        answers, begun = placing.confirm(self._database, context, server_ids, lease)
+        answers, begun = placing.confirm(self._database, context, server_ids, lease, holds=holds or {})
         self._engine.adopt(begun) if lease else self._engine.wake()
         self.nudger.wake()
         return answers

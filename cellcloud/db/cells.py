@@ -55,12 +55,15 @@ def list_transports(connection: Connection) -> dict[str, str]:
 
 def set_health(
     connection: Connection, name: str, *, health: str, reason: str = "", digest: CellDigest | None = None
-) -> None:
-    """Record what the router saw; a digest also proves that the cell was seen now."""
+) -> str:
+    """Record what the router saw; a digest also proves that the cell was seen now. Returns the health before."""
     values: dict[str, Any] = {"health": health, "reason": reason[:255]}
     if digest is not None:
         values |= {"digest": codec.to_plain(digest), "digest_at": utc_now(), "last_seen": utc_now()}
-    connection.execute(sa.update(cells).where(cells.c.name == name).values(**values))
+    mine = cells.c.name == name
+    before = connection.execute(sa.select(cells.c.health).where(mine).with_for_update()).scalar()
+    connection.execute(sa.update(cells).where(mine).values(**values))
+    return before or ""
 
 
 def move_cursor(connection: Connection, name: str, *, before: int, after: int) -> bool:

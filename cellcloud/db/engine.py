@@ -42,6 +42,7 @@ __all__ = [
 P = ParamSpec("P")
 R = TypeVar("R")
 
+_SQLITE_KEYS = frozenset(f"SQLITE_CONSTRAINT_{kind}" for kind in ("UNIQUE", "PRIMARYKEY", "FOREIGNKEY"))
 BEGUN = "begun"  # in what is known of a connection: it has a transaction to commit
 _ONE_STATE = ("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ", "START TRANSACTION WITH CONSISTENT SNAPSHOT")
 STEADY = {"mysql": _ONE_STATE, "mariadb": _ONE_STATE, "postgresql": ("BEGIN ISOLATION LEVEL REPEATABLE READ",)}
@@ -241,7 +242,8 @@ class Database:
 
 
 class LostRace(errors.Busy):
-    """Another transaction won (deadlock, lock wait, serialisation): the whole block may be run again."""
+    """Another transaction won (deadlock, lock wait, serialisation, a row that it has just made or deleted): the whole
+    block may be run again, and then sees what the other one did."""
 
 
 @contextmanager
@@ -259,10 +261,8 @@ def _translated() -> Iterator[None]:
         yield
     except sa.exc.TimeoutError as error:
         raise errors.Busy("Too much work at once; try again shortly.", detail=str(error)) from error
-    except sa.exc.IntegrityError:
-        raise
     except sa.exc.DBAPIError as error:
-        if _is_race(error):
+        if _is_race(error) or _is_race_for_key(error):
             raise LostRace("The database is contended; try again shortly.", detail=str(error.orig)) from error
         if _is_away(error):
             raise errors.Unreachable("The database does not answer.", detail=str(error.orig)) from error
@@ -275,6 +275,16 @@ def _is_race(error: sa.exc.DBAPIError) -> bool:
         return True
     args: tuple[object, ...] = getattr(error.orig, "args", ())
     return bool(args) and (args[0] in (1205, 1213, 1020) or "database is locked" in str(args[0]))
+
+
+def _is_race_for_key(error: sa.exc.DBAPIError) -> bool:
+    """A unique key is taken, or the row that a foreign key names is gone."""
+    if getattr(error.orig, "sqlstate", None) in ("23505", "23503"):
+        return True
+    if getattr(error.orig, "sqlite_errorname", "") in _SQLITE_KEYS:
+        return True
+    args: tuple[object, ...] = getattr(error.orig, "args", ())
+    return bool(args) and args[0] in (1062, 1451, 1452)
 
 
 def _is_away(error: sa.exc.DBAPIError) -> bool:

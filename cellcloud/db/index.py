@@ -198,15 +198,14 @@ _GUARDED_IN_ONE = _guarded_in_one()
 
 def _adopt(connection: Connection, records: Sequence[ServerRecord]) -> None:
     """Servers of a cell that the top has no row of (its database was restored): take them in, and count them."""
-    found = [record for record in records if record.cell and not record.deleted and not record.held]
-    if not found:
-        return
-    try:
-        with connection.begin_nested():
-            insert_records(connection, found)
-    except sa.exc.IntegrityError:
-        return  # another reader of the feed has just done so
-    for record in found:
+    for record in records:
+        if not record.cell or record.deleted or record.held:
+            continue
+        try:
+            with connection.begin_nested():
+                insert_records(connection, [record])
+        except sa.exc.IntegrityError:
+            continue  # another reader of the feed has just done so
         quotas.reserve(connection, record.spec.project_id, quotas.cost_of(record.spec.flavor), {})
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import uuid
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -97,6 +97,7 @@ def _intent(row: Row[Any]) -> Intent:
         context=row.context,
         refusals={name: codec.from_plain(value, Refusal) for name, value in (row.refusals or {}).items()},
         attempts=row.attempts,
+        hold=row.hold,
         late=bool(row.late),
         created_at=row.created_at,
         updated_at=row.updated_at,
@@ -172,8 +173,17 @@ def postpone(connection: Connection, ids: Collection[str], seconds: float) -> No
     )
 
 
-def record_placements(connection: Connection, ids: Collection[str], cell: str) -> set[str]:
-    """Commit that ``cell`` has these servers: pending -> recorded, in one statement.
+def hasten(connection: Connection) -> int:
+    """Make what was postponed free at once; returns how many."""
+    waiting = (intents.c.state.in_(UNFINISHED), intents.c.lease_owner.is_(None), intents.c.lease_until > utc_now())
+    return connection.execute(sa.update(intents).where(*waiting).values(lease_until=utc_now())).rowcount
+
+
+def record_placements(
+    connection: Connection, ids: Collection[str], cell: str, *, holds: Mapping[str, int] | None = None
+) -> set[str]:
+    """Commit that ``cell`` has these servers: pending -> recorded, in one statement. ``holds``: intent -> the version
+    at which the cell holds its server, where not 1.
 
     Returns the ids that are recorded in that cell now; the others were cancelled or recorded elsewhere. The index
     takes the cell's copies from version 1 on, whatever was written before.
@@ -181,6 +191,10 @@ def record_placements(connection: Connection, ids: Collection[str], cell: str) -
     wanted = {"ids": list(ids), "which_cell": cell}
     changed = connection.execute(_RECORD_PLACEMENT, wanted)
     rows = connection.execute(_RECORDED, wanted).all()
+    for intent_id in sorted({row.id for row in rows} & (holds or {}).keys()):
+        hold = (holds or {})[intent_id]
+        mine = (intents.c.id == intent_id, intents.c.state == IntentState.RECORDED, intents.c.hold < hold)
+        connection.execute(sa.update(intents).where(*mine).values(hold=hold))
     if changed.rowcount:
         connection.execute(_INDEX_PLACEMENT, {"server_ids": [row.server_id for row in rows], "which_cell": cell})
     return {row.id for row in rows}
@@ -192,16 +206,22 @@ def settle(connection: Connection, ids: Collection[str]) -> None:
 
 
 def reopen(connection: Connection, intent: Intent, refusal: Refusal) -> bool:
-    """recorded -> pending, because the cell has the server no more; False when it was deleted meanwhile.
+    """recorded -> pending, because the cell has the server no more; False when it was deleted, or held anew, meanwhile.
 
     The row is locked by the first statement, so that a delete (``stop_create``) comes wholly before or after.
     """
     changed = connection.execute(
         sa.update(intents)
-        .where(intents.c.id == intent.id, intents.c.state == IntentState.RECORDED, intents.c.cell == intent.cell)
+        .where(
+            intents.c.id == intent.id,
+            intents.c.state == IntentState.RECORDED,
+            intents.c.cell == intent.cell,
+            intents.c.hold == intent.hold,
+        )
         .values(
             state=IntentState.PENDING,
             cell="",
+            hold=1,
             attempts=intents.c.attempts + 1,
             refusals=codec.to_plain(intent.refusals | {intent.cell: refusal}),
             updated_at=utc_now(),

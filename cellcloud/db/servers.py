@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import functools
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -151,11 +152,34 @@ def _plain(name: str, value: Any) -> Any:
     )
 
 
-def confirm_held(connection: Connection, server_ids: Sequence[str], task_state: str | None) -> list[ServerRecord]:
-    """Turn held servers whose hold has not expired into servers of their own, at generation 1; returns them."""
+def forget_expired(connection: Connection, server_ids: Sequence[str]) -> None:
+    """Delete the rows of servers whose hold is over and that were never confirmed."""
+    if server_ids:
+        never = (servers.c.deleted.is_(True), servers.c.generation == 0)
+        connection.execute(sa.delete(servers).where(servers.c.id.in_(server_ids), *never))
+
+
+def renumber(
+    connection: Connection, records: Sequence[ServerRecord], versions: Mapping[str, int]
+) -> Sequence[ServerRecord]:
+    """Give those of the servers just stored that have been held before the version that follows; returns all."""
+    for server_id in sorted(versions.keys() & {record.id for record in records}):
+        which = sa.update(servers).where(servers.c.id == server_id)
+        connection.execute(which.values(version=versions[server_id]))
+    return [replace(record, version=versions.get(record.id, record.version)) for record in records]
+
+
+def confirm_held(
+    connection: Connection, server_ids: Sequence[str], task_state: str | None, versions: Mapping[str, int]
+) -> list[ServerRecord]:
+    """Turn held servers whose hold has not expired into servers of their own, at generation 1; returns them.
+
+    Only those held at the version that ``versions`` has for them, or else at 1.
+    """
     held = (servers.c.held.is_(True), servers.c.deleted.is_(False), servers.c.hold_until > utc_now())
-    query = sa.select(servers.c.id).where(servers.c.id.in_(server_ids), *held).order_by(servers.c.id)
-    turned = [row.id for row in connection.execute(query.with_for_update())]
+    query = sa.select(servers.c.id, servers.c.version).where(servers.c.id.in_(server_ids), *held)
+    rows = connection.execute(query.order_by(servers.c.id).with_for_update())
+    turned = [row.id for row in rows if row.version == versions.get(row.id, 1)]
     if not turned:
         return []
     connection.execute(

@@ -79,6 +79,7 @@ intents = sa.Table(
     sa.Column("context", Json, nullable=False),
     sa.Column("refusals", Json),  # cell -> why it said no, so far
     sa.Column("attempts", sa.Integer, nullable=False, default=0),
+    sa.Column("hold", sa.BigInteger, nullable=False, default=1, server_default="1"),  # version held at in the cell
     sa.Column("lease_owner", sa.String(64)),
     sa.Column("lease_until", UtcDateTime),
     sa.Column("deadline", UtcDateTime, nullable=False),

@@ -27,7 +27,9 @@ class IntentState(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
-    """Why a cell did not take a server. ``outcome``: refused | gone (both for good) | silent (it may later).
+    """Why a cell did not take a server. ``outcome``: refused (for good) | gone | silent (it may later).
+
+    "gone": it held the server, and the hold ended before it was confirmed.
 
     ``reasons``: the hosts it refused.
     """
@@ -39,12 +41,13 @@ class Refusal:
 
     @property
     def final(self) -> bool:
-        return self.outcome != "silent"
+        return self.outcome == "refused"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Intent:
-    """A row of ``intents`` with the index's record of its server. ``late``: past its deadline."""
+    """A row of ``intents`` with the index's record of its server. ``late``: past its deadline. ``hold``: the version at
+    which the cell holds the server."""
 
     id: str
     kind: str
@@ -55,6 +58,7 @@ class Intent:
     context: dict[str, object] = field(default_factory=dict)
     refusals: dict[str, Refusal] = field(default_factory=dict)
     attempts: int = 0
+    hold: int = 1
     late: bool = False
     created_at: dt.datetime | None = None
     updated_at: dt.datetime | None = None

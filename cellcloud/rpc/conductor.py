@@ -25,8 +25,11 @@ class Conductor(Protocol):
         ...
 
     @call(timeout=10.0)
-    def confirm(self, context: RequestContext, server_ids: list[str]) -> list[ConfirmAnswer]:
-        """Turn held servers into runs; idempotent."""
+    def confirm(
+        self, context: RequestContext, server_ids: list[str], holds: dict[str, int] | None = None
+    ) -> list[ConfirmAnswer]:
+        """Turn held servers into runs; idempotent. ``holds``: server -> version at which it was held, where not 1; one
+        held anew since is left alone, so that a confirm that was long on its way starts nothing."""
         ...
 
     @call(timeout=10.0)

@@ -6,6 +6,7 @@ import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -313,6 +314,17 @@ def test_metadata_routes(world: World) -> None:
     assert world.call("PUT", path, {"metadata": {"z": "0"}}).get_json() == {"metadata": {"z": "0"}}
     assert world.post(path, {"metadata": {"k": 1}}).status_code == 400
     assert world.post(path, {"metadata": {f"k{n}": "v" for n in range(129)}}).status_code == 403
+
+
+@pytest.mark.parametrize("tag", ["a\n", "\n", "a\nb", "a\r", "a\x00b", "a\x7f", "a\x1b[2J"])
+def test_a_tag_with_a_line_end_is_refused_before_anything_is_stored(world: World, tag: str) -> None:
+    server_id = world.create()
+    path = f"/servers/{server_id}/tags"
+    assert world.call("PUT", f"{path}/{quote(tag)}", version="2.26").status_code in (400, 404)
+    assert world.call("PUT", path, {"tags": ["good", tag]}, version="2.26").status_code == 400
+    assert world.get(path, version="2.26").get_json() == {"tags": []}
+    server = {"name": "s", "flavorRef": "1", "imageRef": IMAGE, "networks": "auto", "tags": [tag]}
+    assert world.post("/servers", {"server": server}, version="2.52").status_code == 400
 
 
 def test_tags_routes(world: World) -> None:

@@ -149,7 +149,9 @@ class MemoryCell:
             answers.append(ReserveAnswer(server_id=spec.id, outcome="held", record=self.servers[spec.id]))
         return answers
 
-    def confirm(self, context: RequestContext, server_ids: list[str]) -> list[ConfirmAnswer]:
+    def confirm(
+        self, context: RequestContext, server_ids: list[str], holds: dict[str, int] | None = None
+    ) -> list[ConfirmAnswer]:
         return [
             ConfirmAnswer(server_id=server_id, outcome="settled", record=self._build(server_id))
             for server_id in server_ids
@@ -426,8 +428,10 @@ class World:
         return str(answer.get_json()["server"]["id"])
 
     def heal(self, cell: MemoryCell) -> None:
-        """The cell is back, and the time it was to be left alone is over."""
+        """The cell is back and was heard of, and the time it was to be left alone is over."""
         cell.away = False
+        with self.database.write() as connection:
+            cells_table.set_health(connection, cell.name, health="up", digest=digest_of(cell.name))
         with clock.using(ManualClock()) as later:
             assert isinstance(later, ManualClock)
             later.advance(1e9)

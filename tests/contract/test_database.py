@@ -16,7 +16,7 @@ from cellcloud import errors
 from cellcloud.context import RequestContext
 from cellcloud.db import cell_schema, claims, consoles, feed, hosts, migrate, runs, servers, top_schema
 from cellcloud.db.claims import Wanted
-from cellcloud.db.engine import Database, retried, utc_after, utc_now
+from cellcloud.db.engine import Database, LostRace, retried, utc_after, utc_now
 from cellcloud.db.runs import Lease
 from cellcloud.model.decision import Conflict
 from cellcloud.model.guest import GuestEvent
@@ -116,7 +116,7 @@ def test_one_unfinished_run_a_server(cell_database: Database) -> None:
         arguments={},
         deadline=60,
     )
-    with pytest.raises(sa.exc.IntegrityError), cell_database.write() as connection:
+    with pytest.raises(LostRace), cell_database.write() as connection:
         runs.insert(connection, [new])
 
 
@@ -158,6 +158,31 @@ def test_runs_may_be_leased_from_their_beginning(cell_database: Database) -> Non
         assert runs.list_leased(connection, {begun[0][0].id: 1}, "a") == {begun[0][0].id: ({}, False)}
 
 
+def test_a_hold_that_ended_may_be_held_again_and_only_its_own_confirm_counts(cell_database: Database) -> None:
+    cell = CellUnderTest(cell_database)
+    cell.hold(IDS[0])
+    with cell_database.write() as connection:
+        connection.execute(sa.update(cell_schema.servers).values(hold_until=utc_after(-1.0)))
+    assert placing.expire_holds(cell_database) == 1
+    specs = [make_spec(IDS[0]), make_spec(IDS[1])]
+    again, fresh = placing.reserve(cell_database, cell.scheduler, RequestContext(), specs, hold_seconds=60)
+    assert again.outcome == fresh.outcome == "held"
+    assert again.record is not None
+    hold = again.record.version
+    assert hold > 1
+
+    def confirm(holds: dict[str, int]) -> list[str]:
+        answers = placing.confirm(cell_database, RequestContext(), [IDS[0]], holds=holds)[0]
+        return [answer.outcome for answer in answers]
+
+    assert confirm({}) == ["gone"]
+    assert confirm({IDS[0]: hold}) == ["settled"]
+    assert confirm({IDS[0]: hold}) == ["settled"]
+    with cell_database.read() as connection:
+        assert claims.list_mismatches(connection) == []
+        assert sorted(claims.list_owners(connection)) == sorted(IDS[:2])
+
+
 def test_the_feed_has_no_gaps_and_keeps_its_order_under_racing_writers(cell_database: Database) -> None:
     cell = CellUnderTest(cell_database, vcpus=100)
     records = [cell.create(server_id) for server_id in IDS[:4]]
@@ -197,7 +222,7 @@ def test_a_hold_expires_by_the_databases_clock(cell_database: Database) -> None:
         servers.insert_held(connection, [(make_spec(IDS[0]), "h1", "nova")], hold_seconds=-1)
         servers.insert_held(connection, [(make_spec(IDS[1]), "h1", "nova")], hold_seconds=60)
         assert servers.list_expired_holds(connection) == [IDS[0]]
-        assert [r.id for r in servers.confirm_held(connection, IDS[:2], "networking")] == [IDS[1]]
+        assert [r.id for r in servers.confirm_held(connection, IDS[:2], "networking", {})] == [IDS[1]]
         assert servers.drop_held(connection, IDS[:2]) == [IDS[0]]
 
 

@@ -89,28 +89,35 @@ class FakeCell:
 
     def _reserve(self, spec: ServerSpec) -> ReserveAnswer:
         known = self.servers.get(spec.id)
-        if known is None:
+        if known is None or (known.deleted and known.generation == 0):
             if len([one for one in self.servers.values() if not one.deleted]) >= self.room:
                 return ReserveAnswer(
                     server_id=spec.id, outcome="refused", reason="No valid host was found.", detail="full"
                 )
             known = ServerRecord(
-                spec=spec, version=1, generation=0, vm_state=VmState.BUILDING, held=True, host=f"{self.name}-1"
+                spec=spec,
+                version=known.version + 1 if known else 1,
+                generation=0,
+                vm_state=VmState.BUILDING,
+                held=True,
+                host=f"{self.name}-1",
             )
             self.servers[spec.id] = known
         outcome = "gone" if known.deleted else "held" if known.held else "settled"
         return ReserveAnswer(server_id=spec.id, outcome=outcome, record=known)
 
-    def confirm(self, context: RequestContext, server_ids: list[str]) -> list[ConfirmAnswer]:
+    def confirm(
+        self, context: RequestContext, server_ids: list[str], holds: dict[str, int] | None = None
+    ) -> list[ConfirmAnswer]:
         answers = []
         with self._lock:
             self.messages["confirm"] += 1
             for server_id in server_ids:
                 record = self.servers.get(server_id)
-                if record is not None and record.held:
+                if record is not None and record.held and record.version == (holds or {}).get(server_id, 1):
                     self.started[server_id] += 1
                     record = self.change(server_id, held=False, generation=1, task_state=TaskState.SPAWNING)
-                gone = record is None or record.deleted
+                gone = record is None or record.deleted or record.held
                 answers.append(
                     ConfirmAnswer(
                         server_id=server_id,

@@ -77,8 +77,10 @@ class SchedulingCell(FakeCell):
     def reserve(self, context: RequestContext, specs: Sequence[ServerSpec]) -> list[ReserveAnswer]:
         return placing.reserve(self.database, self.scheduler, context, specs, hold_seconds=600.0)
 
-    def confirm(self, context: RequestContext, server_ids: Sequence[str]) -> list[ConfirmAnswer]:
-        return placing.confirm(self.database, context, server_ids)[0]
+    def confirm(
+        self, context: RequestContext, server_ids: Sequence[str], holds: dict[str, int] | None = None
+    ) -> list[ConfirmAnswer]:
+        return placing.confirm(self.database, context, server_ids, holds=holds)[0]
 
     def get_servers(self, context: RequestContext, server_ids: Sequence[str]) -> list[ServerRecord]:
         with self.database.read() as connection:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,14 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from cellcloud import clock
+from cellcloud.context import service_context
+from cellcloud.db import cells as cells_table
 from cellcloud.db import intents, top_schema
 from cellcloud.db.engine import utc_after
 from cellcloud.lifecycle import VmState
 from cellcloud.model.intent import IntentKind, IntentState
+from cellcloud.rpc.conductor import Conductor
 from tests.functional.router_world import (
     Fault,
     Line,
@@ -27,6 +32,8 @@ from tests.functional.router_world import (
     open_world,
     twice,
 )
+from top_api.router.deliver import Rest
+from top_api.router.health import Watch
 from top_api.router.sweep import Sweep
 
 
@@ -254,6 +261,92 @@ def test_a_hold_that_expired_sends_the_server_to_another_cell(world: World) -> N
     world.assert_started_once([server_id])
     assert world.shown(server_id).cell != first
     assert world.intent(server_id).refusals[first].outcome == "gone"
+
+
+def test_a_hold_that_expired_in_the_only_cell_is_held_there_again(world: World) -> None:
+    only(world, "west")
+    (server_id,) = world.accept()
+    world.lines["west"].on["confirm"] = die_before
+    world.deliver()
+    world.cell("west").expire(server_id)
+    world.lines["west"].on.clear()
+    world.sweep_until_settled()
+    world.assert_started_once([server_id])
+    assert world.shown(server_id).cell == "west"
+    assert world.used() == 1
+
+
+def test_a_confirm_for_an_earlier_hold_starts_nothing(world: World) -> None:
+    only(world, "west")
+    (server_id,) = world.accept()
+    early: list[Callable[[], Any]] = []
+
+    def keep(deliver: Callable[[], Any]) -> Any:
+        early.append(deliver)
+        raise ConnectionResetError("it is still on its way")
+
+    world.lines["west"].on["confirm"] = keep
+    world.deliver()
+    world.cell("west").expire(server_id)
+    cell = world.cell("west")
+    answer = cell.reserve(service_context(1.0), [world.shown(server_id).spec])[0]
+    assert answer.outcome == "held"
+    early[0]()
+    assert cell.held() == [server_id]
+    assert not cell.started
+
+
+def test_a_silent_cell_is_asked_by_one_message_and_left_alone_longer_each_time(world: World) -> None:
+    asked: Counter[str] = Counter()
+
+    def count(name: str) -> Fault:
+        def lose(deliver: Callable[[], Any]) -> Any:
+            asked[name] += 1
+            raise ConnectionResetError("the message is lost")
+
+        return lose
+
+    for name, line in world.lines.items():
+        line.on["reserve"] = count(name)
+    ids = world.accept(250)
+    deliverer = world.new_deliverer()
+    for _ in range(6):
+        deliverer.deliver(world.unfinished())
+        assert deliverer.wait_idle(20.0)
+        time.sleep(0.11)  # longer than the breaker stays open
+    assert asked["east"] <= 3, asked  # batches gather while the first is under way
+    assert asked["west"] <= 3, asked
+    assert len(world.unfinished()) == 250
+    for line in world.lines.values():
+        line.on.clear()
+    world.sweep_until_settled()
+    world.assert_started_once(ids)
+
+
+def test_a_rest_grows_and_ends_with_the_next_digest() -> None:
+    with clock.using(clock.ManualClock()) as hand:
+        assert isinstance(hand, clock.ManualClock)
+        rest = Rest()
+        seen = []
+        for _ in range(8):
+            rest.note("digest", silent=True)
+            seen.append(rest.left("digest"))
+        assert all(0.75 * bound <= got <= bound for got, bound in zip(seen, (1, 2, 4, 8, 16, 30, 30, 30), strict=True))
+        hand.advance(2.0)
+        assert rest.left("digest") > 20
+        assert rest.left("another") == 0
+        rest.note("digest", silent=False)
+        assert rest.left("digest") == 0
+
+
+def test_what_waits_for_a_cell_is_free_once_it_is_back(world: World) -> None:
+    world.accept()
+    with world.database.write() as connection:
+        intents.postpone(connection, world.unfinished(), 500.0)
+        cells_table.set_health(connection, "east", health="down", reason="mute")
+    Watch(world.database, "east", world.lines["east"].transport.client(Conductor)).look()
+    with world.database.read() as connection:
+        assert len(intents.list_free(connection, 10)) == 1
 
 
 def test_a_server_deleted_meanwhile_is_not_placed_again_after_its_hold_expired(world: World) -> None:

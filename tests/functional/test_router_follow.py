@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from cellcloud import errors
 from cellcloud.context import service_context
-from cellcloud.db import top_schema
+from cellcloud.db import index, top_schema
 from cellcloud.lifecycle import VmState
 from cellcloud.model.cell import FeedPage
 from cellcloud.model.image import Image
@@ -142,6 +142,15 @@ def stray(world: World, name: str = "s") -> ServerRecord:
     record = ServerRecord(spec=spec, version=4, generation=1, vm_state=VmState.ACTIVE)
     world.cell("east").servers[spec.id] = record
     return record
+
+
+def test_servers_taken_in_together_are_all_taken_in_though_another_was_faster_with_one(world: World) -> None:
+    ours = [replace(stray(world), cell="east") for _ in range(3)]
+    with world.database.write() as connection:
+        index.upsert(connection, ours[:1])
+        index._adopt(connection, ours)  # as after a look at what is known, before the other one's commit
+    assert {world.shown(record.id).cell for record in ours} == {"east"}
+    assert world.used() == 3
 
 
 @pytest.mark.parametrize("page", [1, 2, 2000])

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import random
 import threading
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
@@ -29,7 +30,8 @@ from top_api.router.lane import Lane, Outcome
 
 LOG = logging.getLogger(__name__)
 MOST = 100  # servers in one message
-PAUSE = 1.0  # seconds until a mute cell is asked again
+PAUSE = 1.0  # seconds until what found no cell that answers is taken up again; and, after a silence of many,
+LONGEST_PAUSE = 30.0  # at most so many: a cell that is back is heard of at once
 
 
 class Cells(Protocol):
@@ -40,6 +42,35 @@ class Cells(Protocol):
         ...
 
     def conductor(self, cell: str) -> Conductor: ...
+
+    def digest_mark(self, cell: str) -> object:
+        """Another value with each digest of the cell."""
+        ...
+
+
+class Rest:
+    """How long one cell is left alone after it was silent: until its digest is heard again, and at most twice as long
+    each time, up to ``LONGEST_PAUSE`` seconds."""
+
+    def __init__(self) -> None:
+        self._silences = 0
+        self._since = self._seconds = float("-inf")
+        self._digest: object = None
+
+    def left(self, digest: object) -> float:
+        """Seconds until the cell may be asked. ``digest``: a mark that is another with each digest."""
+        return max(0.0, self._since + self._seconds - clock.monotonic()) if digest == self._digest else 0.0
+
+    def note(self, digest: object, *, silent: bool) -> None:
+        """The cell was asked."""
+        self._silences = self._silences + 1 if silent else 0
+        longest = min(PAUSE * 2 ** min(self._silences - 1, 10), LONGEST_PAUSE) if silent else 0.0
+        self._since, self._seconds, self._digest = clock.monotonic(), _jittered(longest), digest
+
+
+def _jittered(seconds: float) -> float:
+    """Three quarters to all of it, so that what failed together does not come back together."""
+    return seconds * random.uniform(0.75, 1.0)  # noqa: S311 -- spreading, no secret
 
 
 class Deliverer:
@@ -56,6 +87,7 @@ class Deliverer:
         self._busy: set[str] = set()
         self._fresh: dict[str, Intent] = {}  # as they were written a moment ago
         self._mute: dict[str, set[str]] = {}  # intent -> cells that were silent since it was taken up
+        self._rests: dict[str, Rest] = {}
         self._failure = ""
 
     def carry(self, written: Iterable[Intent]) -> None:
@@ -111,30 +143,47 @@ class Deliverer:
                     read = intents.list_intents(connection, unread)
                 self._forget(unread - {intent.id for intent in read})
                 found += read
+            resting = self._resting()
+            waiting = [intent.id for intent in found if intent.cell in resting]
+            self._postpone(waiting, resting)
             for intent in found:
-                cell = intent.cell or self._choose(intent)
-                if cell is not None:
+                cell = intent.cell or self._choose(intent, resting)
+                if cell is not None and cell not in resting:
                     self._lane(cell, intent.kind).put(intent)
             self._failure = ""
         except Exception as error:
             LOG.exception("intents could not be routed")
             self._give_up(ids, error)
 
-    def _choose(self, intent: Intent) -> str | None:
+    def _resting(self) -> dict[str, float]:
+        """Cells that are left alone for so many seconds."""
+        with self._changed:
+            rests = list(self._rests.items())
+        return {cell: left for cell, rest in rests if (left := rest.left(self._cells.digest_mark(cell)))}
+
+    def _postpone(self, ids: Collection[str], resting: Mapping[str, float]) -> None:
+        """Give intents back until a cell may be asked again."""
+        if ids:
+            _postpone(self._database, ids, _jittered(max(PAUSE, min(resting.values(), default=PAUSE))))
+            self._forget(ids)
+
+    def _choose(self, intent: Intent, resting: Mapping[str, float]) -> str | None:
         if intent.kind == IntentKind.DELETE or intent.record is None or intent.record.deleted:
             _drop(self._database, intent.id)
             self._forget([intent.id])
             return None
         refused = {cell for cell, refusal in intent.refusals.items() if refusal.final}
         with self._changed:
-            mute = set(self._mute.get(intent.id, ()))
-        cell = self._cells.choose(intent.record.spec, refused | mute)
+            excluded = refused | self._mute.get(intent.id, set()) | resting.keys()
+        gone = {cell for cell, refusal in intent.refusals.items() if refusal.outcome == "gone"}
+        spec = intent.record.spec  # a cell where its hold ended may hold it again, if no other does
+        cell = self._cells.choose(spec, excluded | gone) or (self._cells.choose(spec, excluded) if gone else None)
         if cell is None:
             if refused or intent.late:
                 _fail(self._database, intent.id)
+                self._forget([intent.id])
             else:
-                _postpone(self._database, [intent.id])
-            self._forget([intent.id])
+                self._postpone([intent.id], resting)
         return cell
 
     def _lane(self, cell: str, kind: str) -> Batches[Intent]:
@@ -149,9 +198,14 @@ class Deliverer:
 
     def _carry(self, cell: str, lane: Lane, batch: list[Intent]) -> None:
         try:
-            outcome: Outcome = lane.carry(batch)
-            if outcome.later:
-                _postpone(self._database, outcome.later)
+            resting = self._resting()
+            if cell in resting:  # it fell silent while this batch was gathering
+                outcome = Outcome(mute=[intent.id for intent in batch if not intent.cell])
+                outcome.later = [intent.id for intent in batch if intent.cell]
+            else:
+                outcome = lane.carry(batch)
+                self._note(cell, silent=outcome.silent)
+            self._postpone(outcome.later, self._resting())
         except Exception as error:
             LOG.exception("a batch could not be carried", extra={"cell": cell})
             self._give_up([intent.id for intent in batch], error)
@@ -159,9 +213,15 @@ class Deliverer:
         with self._changed:
             for intent_id in outcome.mute:
                 self._mute.setdefault(intent_id, set()).add(cell)
-        self._forget(outcome.over + outcome.later)
+        self._forget(outcome.over)
         for intent_id in outcome.again + outcome.mute:
             self._inbox.put(intent_id)
+
+    def _note(self, cell: str, *, silent: bool) -> None:
+        digest = self._cells.digest_mark(cell)
+        with self._changed:
+            if silent or cell in self._rests:
+                self._rests.setdefault(cell, Rest()).note(digest, silent=silent)
 
     def _give_up(self, ids: Iterable[str], error: Exception) -> None:
         """Leave intents to whoever sweeps after their lease: the database knows how far they came."""
@@ -170,9 +230,9 @@ class Deliverer:
 
 
 @retried
-def _postpone(database: Database, ids: Collection[str]) -> None:
+def _postpone(database: Database, ids: Collection[str], seconds: float) -> None:
     with database.write() as connection:
-        intents.postpone(connection, ids, PAUSE)
+        intents.postpone(connection, ids, seconds)
 
 
 @retried

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cellcloud import errors
 from cellcloud.context import service_context
-from cellcloud.db import cells
+from cellcloud.db import cells, intents
 from cellcloud.db.engine import Database, retried
 from cellcloud.model.placement import CellDigest
 from cellcloud.rpc.conductor import Conductor
@@ -37,5 +37,8 @@ class Watch:
 
 @retried
 def _set_health(database: Database, cell: str, health: str, reason: str, digest: CellDigest | None) -> None:
+    """With a cell that is back, what waits for one is free at once."""
     with database.write() as connection:
-        cells.set_health(connection, cell, health=health, reason=reason, digest=digest)
+        before = cells.set_health(connection, cell, health=health, reason=reason, digest=digest)
+        if before == "down" and health == "up":
+            intents.hasten(connection)

@@ -26,12 +26,17 @@ LOG = logging.getLogger(__name__)
 @dataclass(slots=True)
 class Outcome:
     """What became of a batch, as intent ids: ``over``; ``again`` at another cell, ``mute`` likewise but only for now;
-    ``later`` at the same cell."""
+    ``later`` at the same cell. ``silent``: the cell did not answer."""
 
     over: list[str] = field(default_factory=list)
     again: list[str] = field(default_factory=list)
     mute: list[str] = field(default_factory=list)
     later: list[str] = field(default_factory=list)
+    silent: bool = False
+
+    def note(self, error: errors.CellcloudError) -> None:
+        """Whether that is a silence. A cell that has too much to do has answered."""
+        self.silent = self.silent or isinstance(error, errors.Unreachable | errors.DeadlineExceeded)
 
 
 class Lane:
@@ -64,6 +69,7 @@ class Lane:
         except errors.TryLater as error:
             self._note(fresh, Refusal(outcome="silent", reason=error.message, detail=error.detail))
             outcome.mute += [intent.id for intent in fresh]
+            outcome.note(error)
             return []
         except errors.CellcloudError as error:
             if len(fresh) > 1:  # one bad request must not fail the others
@@ -84,7 +90,7 @@ class Lane:
                 refusal = Refusal(outcome="silent", reason="The cell left the request out of its answer.")
                 outcome.mute.append(intent.id)
             elif answer.outcome in ("held", "settled"):
-                held.append(intent)
+                held.append(replace(intent, hold=answer.record.version if answer.record else 1))
                 continue
             else:
                 refusal = Refusal(
@@ -103,7 +109,8 @@ class Lane:
         """The commit point. Returns those that are this cell's now and gives the others back to it."""
         if not held:
             return []
-        won = _record(self._database, [intent.id for intent in held], self._cell)
+        holds = {intent.id: intent.hold for intent in held if intent.hold != 1}
+        won = _record(self._database, [intent.id for intent in held], self._cell, holds)
         lost = [intent for intent in held if intent.id not in won]
         if lost:
             outcome.over += [intent.id for intent in lost]
@@ -117,9 +124,11 @@ class Lane:
         server_ids = [intent.server_id for intent in placed]
         answers: Sequence[ConfirmAnswer] = ()
         try:
-            answers = self._conductor().confirm(service_context(self._budget), server_ids)
+            holds = {intent.server_id: intent.hold for intent in placed if intent.hold != 1}
+            answers = self._conductor().confirm(service_context(self._budget), server_ids, holds)
         except errors.CellcloudError as error:
             LOG.warning("a cell did not confirm", extra={"cell": self._cell, "why": error.message})
+            outcome.note(error)
         by_server = {answer.server_id: answer for answer in answers}
         settled: list[tuple[str, ServerRecord | None]] = []
         for intent in placed:
@@ -150,7 +159,8 @@ class Lane:
                 record = conductor.begin_operation(context, intent.server_id, Operation.DELETE, {})
             except errors.NotFound:
                 _settle_deleted(self._database, intent)
-            except errors.TryLater:
+            except errors.TryLater as error:
+                outcome.note(error)
                 outcome.later += [left.id for left in wanted[position:]]
                 return
             except errors.CellcloudError as error:
@@ -170,9 +180,9 @@ def _save_refusals(database: Database, refused: dict[str, dict[str, Refusal]]) -
 
 
 @retried
-def _record(database: Database, ids: Sequence[str], cell: str) -> set[str]:
+def _record(database: Database, ids: Sequence[str], cell: str, holds: dict[str, int]) -> set[str]:
     with database.write() as connection:
-        return intents.record_placements(connection, ids, cell)
+        return intents.record_placements(connection, ids, cell, holds=holds)
 
 
 @retried

@@ -39,7 +39,7 @@ FQDN: Schema = {
     "maxLength": 255,
     "pattern": r"^[a-zA-Z0-9]+[a-zA-Z0-9.-]*[a-zA-Z0-9]+$",
 }
-TAG: Schema = {"type": "string", "minLength": 1, "maxLength": 60, "pattern": "^[^,/]*$"}
+TAG: Schema = {"type": "string", "minLength": 1, "maxLength": 60, "pattern": r"^[^,/\x00-\x1f\x7f\ud800-\udfff]*\Z"}
 TAGS: Schema = {"type": "array", "items": TAG, "maxItems": 50}
 TEXT: Schema = {"type": "string", "maxLength": 255}
 DATE: Schema = {"type": "string", "format": "date-time", "maxLength": 64}
