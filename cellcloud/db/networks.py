@@ -97,6 +97,12 @@ def update_row(c: Connection, kind: str, row_id: str, changes: Mapping[str, Any]
     return c.execute(query.values(updated_at=utc_now(), **changes)).rowcount > 0
 
 
+def is_used_by_others(c: Connection, network: Network) -> bool:
+    """Whether ports of other projects than its own are on the network."""
+    theirs = (ports.c.network_id == network.id, ports.c.project_id != network.project_id)
+    return c.execute(sa.select(ports.c.id).where(*theirs).limit(1)).first() is not None
+
+
 def delete_network(c: Connection, network_id: str) -> None:
     """Delete the network with its subnets. Raises Conflict with ports on it."""
     with _referenced(f"Unable to complete operation on network {network_id}. There are one or more ports in use."):

@@ -187,11 +187,10 @@ def bind_port(c: Connection, port_id: str, *, server_id: str, index: int, owner:
         return c.execute(query.values(updated_at=utc_now(), **values)).rowcount > 0
 
 
-def update_port(c: Connection, port_id: str, device_id: str, changes: dict[str, Any]) -> bool:
-    """Change columns while the port belongs to that device ("": to none); False when it does not."""
-    query = ports.update().where(ports.c.id == port_id, ports.c.device_id == device_id)
+def update_port(c: Connection, record: PortRecord, changes: dict[str, Any]) -> bool:
+    """Change columns while the port is bound as in the record; False when it is not any more."""
     with racing():
-        return c.execute(query.values(updated_at=utc_now(), **changes)).rowcount > 0
+        return c.execute(ports.update().where(*_as_in(record)).values(updated_at=utc_now(), **changes)).rowcount > 0
 
 
 def move_ports(c: Connection, server_id: str, host: str) -> None:
@@ -206,9 +205,17 @@ def release_ports(c: Connection, server_id: str) -> None:
     c.execute(_FREE, {"server_id": server_id})
 
 
-def delete_port(c: Connection, port_id: str) -> bool:
-    """Delete a port with its addresses; False when there is none."""
-    return c.execute(ports.delete().where(ports.c.id == port_id)).rowcount > 0
+def delete_port(c: Connection, record: PortRecord) -> bool:
+    """Delete a port with its addresses while it is bound as in the record; False when it is not any more."""
+    return c.execute(ports.delete().where(*_as_in(record))).rowcount > 0
+
+
+def _as_in(record: PortRecord) -> tuple[sa.ColumnElement[bool], ...]:
+    return (
+        ports.c.id == record.port.id,
+        ports.c.device_id == record.port.device_id,
+        ports.c.device_index.is_not_distinct_from(record.device_index),
+    )
 
 
 def _choose_addresses(c: Connection, new: Sequence[NewPort], known: Sequence[Subnet]) -> list[tuple[FixedIp, ...]]:

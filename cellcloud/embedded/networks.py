@@ -11,9 +11,12 @@ from cellcloud import errors
 from cellcloud.clients.network import MANY_NETWORKS
 from cellcloud.db import networks as db
 from cellcloud.db import ports as db_ports
-from cellcloud.db.engine import Database, retried
+from cellcloud.db.engine import Database, LostRace, retried
 from cellcloud.model.network import Network, NewPort, Port, PortRecord, RequestedNetwork, Subnet
 from cellcloud.model.subnet import completed, containing
+
+NO_DEVICE = "A port without a device answers none of a device's requests."
+_UNBOUND: dict[str, Any] = {"device_index": None, "owned": False, "device_owner": "", "host_id": ""}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,10 +142,13 @@ class EmbeddedNetworks:
             return db.get_network(c, viewer.only, network.id)
 
     def update_network(self, viewer: Viewer, network_id: str, changes: Mapping[str, Any]) -> Network:
-        """Raises NotFound, Forbidden."""
+        """Raises NotFound, Forbidden, Conflict for a network taken from others with ports on it."""
         _check_sharing(viewer, bool(changes.get("shared")))
         with self._database.write() as c:
-            _check_owner(viewer, db.get_network(c, viewer.only, network_id))
+            known = db.get_network(c, viewer.only, network_id)
+            _check_owner(viewer, known)
+            if known.shared and changes.get("shared") is False and db.is_used_by_others(c, known):
+                raise errors.Conflict(f"Network {network_id} is in use by other projects.")
             db.update_row(c, "network", network_id, changes)
             return db.get_network(c, viewer.only, network_id)
 
@@ -210,14 +216,12 @@ class EmbeddedNetworks:
         return _add_ports(self._database, viewer, new)
 
     def update_port(self, viewer: Viewer, port_id: str, changes: Mapping[str, Any]) -> PortRecord:
-        """Change columns. A port in use is given to nobody else. Raises NotFound, Conflict."""
+        """Change columns. A port in use is given to nobody else. Raises NotFound, Conflict, Invalid."""
         return _change_port(self._database, viewer, port_id, dict(changes))
 
     def delete_port(self, viewer: Viewer, port_id: str) -> None:
         """Raises NotFound, Conflict for a server's port, which only its server or an administrator ends."""
-        with self._database.write() as c:
-            _check_free(viewer, db_ports.get_port(c, viewer.only, port_id))
-            db_ports.delete_port(c, port_id)
+        _end_port(self._database, viewer, port_id)
 
 
 # ---- transactions that may be run again ----------------------------------------------------------------------------
@@ -266,6 +270,8 @@ def _add_ports(database: Database, viewer: Viewer, new: Sequence[NewPort]) -> li
     with database.write() as c:
         there = db_ports.list_indexes(c, indexed) if indexed else set()
         for port in new:
+            if port.device_index is not None and not port.device_id:
+                raise errors.Invalid(NO_DEVICE)
             if (port.device_id, port.device_index) in there:
                 raise errors.Conflict(f"Server {port.device_id} has that port already.")
             if port.mac_address and db_ports.list_ports(c, project_id=None, where={"mac_address": [port.mac_address]}):
@@ -277,22 +283,61 @@ def _add_ports(database: Database, viewer: Viewer, new: Sequence[NewPort]) -> li
 def _change_port(database: Database, viewer: Viewer, port_id: str, changes: dict[str, Any]) -> PortRecord:
     with database.write() as c:
         record = db_ports.get_port(c, viewer.only, port_id)
-        holder, wanted = record.port.device_id, changes.get("device_id", record.port.device_id)
-        if wanted != holder:
-            _check_free(viewer, record)
-            if holder and wanted:
-                raise errors.Conflict(f"Port {port_id} is still in use.")
+        _check_binding(viewer, record, changes)
+        if changes.get("device_id") == "":
+            changes = changes | _UNBOUND
         index = changes.get("device_index")
-        if index is not None and db_ports.find_by_index(c, wanted, index) not in (None, port_id):
-            raise errors.Conflict(f"Server {wanted} has that port already.")
-        if not db_ports.update_port(c, port_id, holder, changes):
-            raise errors.Conflict(f"Port {port_id} is still in use.")
+        device_id = changes.get("device_id", record.port.device_id)
+        if index is not None and db_ports.find_by_index(c, device_id, index) not in (None, port_id):
+            raise errors.Conflict(f"Server {device_id} has that port already.")
+        if not db_ports.update_port(c, record, changes):
+            raise LostRace("The port is being changed by another request; try again shortly.")
         return db_ports.get_port(c, viewer.only, port_id)
 
 
-def _check_free(viewer: Viewer, record: PortRecord) -> None:
-    if record.device_index is not None and not viewer.is_admin:
-        raise errors.Conflict(f"Port {record.port.id} is in use by server {record.port.device_id}.")
+@retried
+def _end_port(database: Database, viewer: Viewer, port_id: str) -> None:
+    with database.write() as c:
+        record = db_ports.get_port(c, viewer.only, port_id)
+        if _is_bound(record) and not viewer.is_admin:
+            raise _in_use(record)
+        if not db_ports.delete_port(c, record):
+            raise LostRace("The port is being changed by another request; try again shortly.")
+
+
+def _check_binding(viewer: Viewer, record: PortRecord, changes: Mapping[str, Any]) -> None:
+    """A port leaves the device it has before it goes to another. What binds it to its server is changed by nobody; who
+    may bind ports may release it. Raises Conflict, Invalid.
+    """
+    now = {
+        "device_id": record.port.device_id,
+        "device_index": record.device_index,
+        "owned": record.port.owned,
+        "device_owner": record.device_owner,
+    }
+    changed = {name for name in now if changes.get(name, now[name]) != now[name]}
+    if changes.get("device_id") == "":
+        if any(changes.get(name, empty) != empty for name, empty in _UNBOUND.items()):
+            raise errors.Invalid("A port that is released keeps nothing of its binding.")
+        if _is_bound(record) and not viewer.is_admin:
+            raise _in_use(record)
+        return
+    if (record.port.device_id and "device_id" in changed) or (
+        _is_bound(record) and changed & {"device_index", "owned"}
+    ):
+        raise _in_use(record)
+    if _is_bound(record) and changed and not viewer.is_admin:
+        raise _in_use(record)
+    if changes.get("device_index") is not None and not changes.get("device_id", record.port.device_id):
+        raise errors.Invalid(NO_DEVICE)
+
+
+def _is_bound(record: PortRecord) -> bool:
+    return record.device_index is not None
+
+
+def _in_use(record: PortRecord) -> errors.Conflict:
+    return errors.Conflict(f"Port {record.port.id} is in use by device {record.port.device_id}.")
 
 
 def _check_owner(viewer: Viewer, thing: Network | Subnet) -> None:

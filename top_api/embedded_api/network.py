@@ -58,7 +58,8 @@ _PORT_FILTERS = {
     "binding:host_id": "host_id",
 }
 _FLAGS = {"shared", "admin_state_up", "enable_dhcp"}
-_ADMIN_ONLY = ("binding:host_id", "binding:profile")
+_BINDING = ("binding:host_id", "binding:profile")
+_BINDERS = {"admin", "service"}  # roles that bind ports to hosts, of whatever project
 
 
 def create_blueprint(identity: IdentityClient, networks: EmbeddedNetworks, *, max_body: int) -> Blueprint:
@@ -86,6 +87,19 @@ def _form(failure: Failure) -> Response:
 
 def _viewer() -> Viewer:
     return Viewer(project_id=caller().project_id, is_admin=is_admin())
+
+
+def _may_bind() -> bool:
+    return bool(_BINDERS & set(caller().roles))
+
+
+def _port_viewer() -> Viewer:
+    return Viewer(project_id=caller().project_id, is_admin=_may_bind())
+
+
+def _require_port_writer() -> None:
+    if not _may_bind():
+        require_member()
 
 
 def _add_discovery(blueprint: Blueprint) -> None:
@@ -124,7 +138,7 @@ def _add_networks(blueprint: Blueprint, networks: EmbeddedNetworks) -> None:
     def create_network() -> Response:
         require_member()
         wanted = body_of(NETWORK)["network"]
-        new = Network(id="", project_id=_owner(wanted), **_picked(wanted, Network))
+        new = Network(id="", project_id=_owner(wanted, allowed=is_admin()), **_picked(wanted, Network))
         return answer({"network": _network(networks.create_network(_viewer(), new))}, 201)
 
     @blueprint.get("/v2.0/networks/<network_id>")
@@ -158,7 +172,7 @@ def _add_subnets(blueprint: Blueprint, networks: EmbeddedNetworks) -> None:
         picked = _picked(wanted, Subnet)
         picked["dns_nameservers"] = tuple(picked.get("dns_nameservers", ()))
         picked["allocation_pools"] = tuple((p["start"], p["end"]) for p in wanted.get("allocation_pools", ()))
-        new = Subnet(id="", project_id=_owner(wanted), **picked)
+        new = Subnet(id="", project_id=_owner(wanted, allowed=is_admin()), **picked)
         gateway = "gateway_ip" not in wanted or wanted["gateway_ip"] is not None
         return answer({"subnet": _subnet(networks.create_subnet(_viewer(), new, gateway=gateway))}, 201)
 
@@ -187,7 +201,7 @@ def _add_ports(blueprint: Blueprint, networks: EmbeddedNetworks) -> None:
         limit, marker = page()
         fixed = dict(part.partition("=")[::2] for part in request.args.getlist("fixed_ips"))
         found = networks.list_port_records(
-            _viewer(), _where(_PORT_FILTERS), address=fixed.get("ip_address"), marker=marker, limit=limit
+            _port_viewer(), _where(_PORT_FILTERS), address=fixed.get("ip_address"), marker=marker, limit=limit
         )
         subnet = fixed.get("subnet_id")
         found = [r for r in found if subnet is None or any(ip.subnet_id == subnet for ip in r.port.fixed_ips)]
@@ -195,18 +209,18 @@ def _add_ports(blueprint: Blueprint, networks: EmbeddedNetworks) -> None:
 
     @blueprint.post("/v2.0/ports")
     def create_ports() -> Response:
-        require_member()
+        _require_port_writer()
         body = body_of(PORTS)
-        made = networks.create_ports(_viewer(), [_new_port(port) for port in body.get("ports") or [body["port"]]])
+        made = networks.create_ports(_port_viewer(), [_new_port(port) for port in body.get("ports") or [body["port"]]])
         return answer({"ports": [_port(r) for r in made]} if "ports" in body else {"port": _port(made[0])}, 201)
 
     @blueprint.get("/v2.0/ports/<port_id>")
     def show_port(port_id: str) -> Response:
-        return answer({"port": _fields(_port(networks.get_port(_viewer(), port_id)))})
+        return answer({"port": _fields(_port(networks.get_port(_port_viewer(), port_id)))})
 
     @blueprint.put("/v2.0/ports/<port_id>")
     def update_port(port_id: str) -> Response:
-        require_member()
+        _require_port_writer()
         wanted = body_of(PORT_UPDATE)["port"]
         _check_binding(wanted)
         names = ("name", "description", "admin_state_up", "device_id", "device_owner", "security_groups")
@@ -214,22 +228,24 @@ def _add_ports(blueprint: Blueprint, networks: EmbeddedNetworks) -> None:
         if "binding:host_id" in wanted:
             changes["host_id"] = wanted["binding:host_id"] or ""
         if "binding:profile" in wanted:
-            changes["device_index"] = _index(wanted)
-        if changes.get("device_id") == "":
-            changes |= {"device_index": None, "device_owner": "", "host_id": ""}
-        return answer({"port": _port(networks.update_port(_viewer(), port_id, changes))})
+            changes |= {
+                "device_index": _profile(wanted).get(INDEX_KEY),
+                "owned": _profile(wanted).get(OWNED_KEY, False),
+            }
+        return answer({"port": _port(networks.update_port(_port_viewer(), port_id, changes))})
 
     @blueprint.delete("/v2.0/ports/<port_id>")
     def delete_port(port_id: str) -> Response:
-        require_member()
-        networks.delete_port(_viewer(), port_id)
+        _require_port_writer()
+        networks.delete_port(_port_viewer(), port_id)
         return Response(status=204)
 
 
 # ---- requests ------------------------------------------------------------------------------------------------------
-def _owner(wanted: dict[str, Any]) -> str:
+def _owner(wanted: dict[str, Any], *, allowed: bool) -> str:
+    """Whose the thing shall be. ``allowed``: to act for another project."""
     owner = str(wanted.get("project_id") or wanted.get("tenant_id") or caller().project_id)
-    if owner != caller().project_id and not is_admin():
+    if owner != caller().project_id and not allowed:
         raise errors.Forbidden("Only an administrator may act for another project.")
     return owner
 
@@ -244,13 +260,13 @@ def _new_port(wanted: dict[str, Any]) -> NewPort:
     fixed = wanted.get("fixed_ips")
     return NewPort(
         network_id=wanted["network_id"],
-        project_id=_owner(wanted),
+        project_id=_owner(wanted, allowed=_may_bind()),
         name=wanted.get("name", ""),
         description=wanted.get("description", ""),
         device_id=wanted.get("device_id", ""),
         device_owner=wanted.get("device_owner", ""),
-        device_index=_index(wanted),
-        owned=bool((wanted.get("binding:profile") or {}).get(OWNED_KEY)),
+        device_index=_profile(wanted).get(INDEX_KEY),
+        owned=_profile(wanted).get(OWNED_KEY, False),
         host_id=wanted.get("binding:host_id") or "",
         mac_address=wanted["mac_address"].lower() if "mac_address" in wanted else None,
         admin_state_up=wanted.get("admin_state_up", True),
@@ -260,19 +276,18 @@ def _new_port(wanted: dict[str, Any]) -> NewPort:
 
 
 def _check_binding(wanted: dict[str, Any]) -> None:
-    if is_admin():
+    """Who names an attribute of the binding writes it, whatever the value. Raises Forbidden."""
+    if _may_bind():
         return
-    if any(wanted.get(name) for name in _ADMIN_ONLY):
+    if any(name in wanted for name in _BINDING):
         raise errors.Forbidden("Only an administrator may bind a port to a host.")
     if wanted.get("device_owner", "").startswith("network:"):
         raise errors.Forbidden("Only an administrator may make ports of the network itself.")
 
 
-def _index(wanted: dict[str, Any]) -> int | None:
-    index = (wanted.get("binding:profile") or {}).get(INDEX_KEY)
-    if index is not None and (not isinstance(index, int) or not 0 <= index < 1000):
-        raise errors.Invalid("The port's index is no small number.")
-    return index
+def _profile(wanted: dict[str, Any]) -> dict[str, Any]:
+    profile: dict[str, Any] = wanted.get("binding:profile") or {}
+    return profile
 
 
 def _check_address(address: str) -> None:
@@ -383,7 +398,7 @@ def _port(record: PortRecord) -> dict[str, Any]:
         "created_at": record.created_at,
         "updated_at": record.updated_at,
     }
-    if is_admin():
+    if _may_bind():
         profile = {} if record.device_index is None else {INDEX_KEY: record.device_index, OWNED_KEY: port.owned}
         body |= {
             "binding:host_id": port.host_id,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from cellcloud.clients.network import INDEX_KEY, OWNED_KEY
 from top_api.embedded_api.request import Schema
 
 _ID = {"type": "string", "minLength": 1, "maxLength": 36}
@@ -15,7 +16,7 @@ _DEVICE = {"type": "string", "maxLength": 255}
 _NETWORK_CHANGES = {
     "name": _TEXT,
     "description": _TEXT,
-    "admin_state_up": {"type": "boolean"},
+    "admin_state_up": {"const": True},  # nothing here can be taken down
     "shared": {"type": "boolean"},
     "mtu": {"type": "integer", "minimum": 576, "maximum": 9000},
 }
@@ -56,12 +57,16 @@ _SUBNET = {
 _PORT_CHANGES = {
     "name": _TEXT,
     "description": _TEXT,
-    "admin_state_up": {"type": "boolean"},
+    "admin_state_up": {"const": True},  # nothing here can be taken down
     "device_id": _DEVICE,
     "device_owner": _DEVICE,
-    "security_groups": {"type": "array", "items": _TEXT, "maxItems": 64},
+    "security_groups": {"type": "array", "items": {"const": "default"}, "maxItems": 1},
     "binding:host_id": {"type": ["string", "null"], "maxLength": 255},
-    "binding:profile": {"type": ["object", "null"], "maxProperties": 64},
+    "binding:profile": {
+        "type": ["object", "null"],
+        "properties": {INDEX_KEY: {"type": "integer", "minimum": 0, "maximum": 999}, OWNED_KEY: {"type": "boolean"}},
+        "additionalProperties": False,
+    },
     "binding:vnic_type": {"const": "normal"},
     "port_security_enabled": {"const": True},
 }
