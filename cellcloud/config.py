@@ -69,6 +69,12 @@ CELL = [
     cfg.FloatOpt("resend_after", default=10.0, help="Seconds without word from a host until a command is repeated."),
     cfg.FloatOpt("service_down_time", default=15.0, help="Seconds without a report until a host counts as mute."),
     cfg.FloatOpt("report_interval", default=3.0, help="Seconds between a service's heartbeats."),
+    cfg.BoolOpt(
+        "fence_unknown_guests",
+        default=False,
+        help="Cut guests that no record accounts for off their networks until an operator adopts or removes them. Off, "
+        "because they may serve a tenant whose record was lost; on where their addresses may be given out again.",
+    ),
     cfg.IntOpt("engine_threads", default=8, help="Runs a conductor moves at once."),
 ]
 COMPUTE = [
@@ -165,6 +171,7 @@ class CellConfig:
     resend_after: float
     service_down_time: float
     report_interval: float
+    fence_unknown_guests: bool
     engine_threads: int
 
 

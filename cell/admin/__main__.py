@@ -11,6 +11,7 @@ from cell.admin.aggregates import aggregate
 from cell.admin.cells import cell
 from cell.admin.command import merged, with_options
 from cell.admin.doctor import doctor
+from cell.admin.guests import guest
 from cell.admin.hosts import host
 from cell.admin.operations import op
 from cell.admin.plans import plan
@@ -40,7 +41,7 @@ def main(**given: Any) -> None:
     context.obj = merged(context, given)
 
 
-for noun in (cell, host, server, op, why, why_not, replay, plan, policy, aggregate, doctor):
+for noun in (cell, host, guest, server, op, why, why_not, replay, plan, policy, aggregate, doctor):
     main.add_command(noun)
 
 if __name__ == "__main__":

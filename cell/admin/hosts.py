@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from cell.admin.command import Terminal, command
+from cell.admin.guests import COLUMNS as GUEST_COLUMNS
 from cell.admin.output import Column
 from cellcloud.model.host import Host
 
@@ -38,3 +39,12 @@ def host() -> None:
 def list_hosts(terminal: Terminal, cell: str | None) -> None:
     """All hosts with what is promised of them (used/capacity)."""
     terminal.show_list(terminal.source().list_hosts(cell), COLUMNS)
+
+
+@host.command("guests")
+@click.argument("name", metavar="HOST")
+@click.option("--cell", help="The host's cell, where several have one of that name.")
+@command
+def list_guests(terminal: Terminal, name: str, cell: str | None) -> None:
+    """Guests on a host that no record accounts for; `cellctl guest adopt` and `remove` say what becomes of them."""
+    terminal.show_list(terminal.source().list_unknown_guests(host=name, cell=cell), GUEST_COLUMNS)

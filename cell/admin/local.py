@@ -19,6 +19,7 @@ from cellcloud.model.explanation import (
     Replayed,
 )
 from cellcloud.model.flavor import Flavor
+from cellcloud.model.guest import UnknownGuest
 from cellcloud.model.host import Aggregate, Host
 from cellcloud.model.run import RunRecord, TimelineEntry
 from cellcloud.model.server import ServerRecord
@@ -89,6 +90,19 @@ class LocalSource:
 
     def list_findings(self) -> list[Finding]:
         return self._conductor.check_books(service_context(30.0))
+
+    def list_unknown_guests(self, *, host: str | None, cell: str | None) -> list[UnknownGuest]:
+        self._check(cell)
+        return [replace(guest, cell=self._name) for guest in self._conductor.list_unknown_guests(_context(), host)]
+
+    def adopt_guest(self, server_id: str, *, host: str, cell: str | None) -> ServerRecord:
+        self._check(cell)
+        return self._shown(self._conductor.adopt_guest(_context(), host, server_id))
+
+    def remove_guest(self, server_id: str, *, host: str, cell: str | None) -> list[UnknownGuest]:
+        self._check(cell)
+        self._conductor.remove_guest(_context(), host, server_id)
+        return [one for one in self.list_unknown_guests(host=host, cell=cell) if one.server_id == server_id]
 
     # ---- scheduling --------------------------------------------------------------------------------------------
     def find_servers(self, name: str) -> list[ServerRecord]:

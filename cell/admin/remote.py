@@ -24,6 +24,7 @@ from cellcloud.model.explanation import (
     Loss,
     Replayed,
 )
+from cellcloud.model.guest import UnknownGuest
 from cellcloud.model.host import Aggregate, Host
 from cellcloud.model.run import RunRecord, TimelineEntry
 from cellcloud.model.server import ServerRecord
@@ -101,6 +102,17 @@ class RemoteSource:
 
     def list_findings(self) -> list[Finding]:
         return self._read("/findings", "findings", list[Finding])
+
+    def list_unknown_guests(self, *, host: str | None, cell: str | None) -> list[UnknownGuest]:
+        return self._read("/guests", "guests", list[UnknownGuest], host=host, cell=cell)
+
+    def adopt_guest(self, server_id: str, *, host: str, cell: str | None) -> ServerRecord:
+        path = f"/guests/{quote(server_id, safe='')}/adopt"
+        return self._write(path, "server", ServerRecord, host=host, cell=cell)
+
+    def remove_guest(self, server_id: str, *, host: str, cell: str | None) -> list[UnknownGuest]:
+        path = f"/guests/{quote(server_id, safe='')}/remove"
+        return self._write(path, "guests", list[UnknownGuest], host=host, cell=cell)
 
     # ---- scheduling --------------------------------------------------------------------------------------------
     def find_servers(self, name: str) -> list[ServerRecord]:

@@ -14,6 +14,7 @@ from cellcloud.model.explanation import (
     Loss,
     Replayed,
 )
+from cellcloud.model.guest import UnknownGuest
 from cellcloud.model.host import Aggregate, Host
 from cellcloud.model.run import RunRecord, TimelineEntry
 from cellcloud.model.server import ServerRecord
@@ -34,6 +35,12 @@ class Source(Protocol):
         ...
 
     def list_findings(self) -> list[Finding]: ...
+
+    def list_unknown_guests(self, *, host: str | None, cell: str | None) -> list[UnknownGuest]: ...
+    def adopt_guest(self, server_id: str, *, host: str, cell: str | None) -> ServerRecord: ...
+    def remove_guest(self, server_id: str, *, host: str, cell: str | None) -> list[UnknownGuest]:
+        """Returns what the host still has of it."""
+        ...
 
     # ---- scheduling; ``cell`` None: every cell -----------------------------------------------------------------
     def find_servers(self, name: str) -> list[ServerRecord]:

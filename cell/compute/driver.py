@@ -11,13 +11,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from cellcloud.model.guest import ConsoleAddress, GuestState
+from cellcloud.model.guest import ConsoleAddress, GuestDescription, GuestState
 from cellcloud.model.host import HostFacts
 from cellcloud.model.image import Image
 from cellcloud.model.network import Port
 from cellcloud.model.server import ServerSpec
 
 GuestWatcher = Callable[[GuestState], None]
+DISK_MISSING = "A disk of the guest is missing on its host."
+NOTHING_KNOWN = "This host does not know what the guest was made from."
 
 
 class ImageStore(Protocol):
@@ -41,7 +43,9 @@ class Driver(Protocol):
 
     def get_facts(self) -> HostFacts: ...
 
-    def list_guests(self) -> list[GuestState]: ...
+    def list_guests(self) -> list[GuestState]:
+        """The guests that this driver has made; others' are none of its business."""
+        ...
 
     def find_guest(self, server_id: str) -> GuestState | None: ...
 
@@ -57,8 +61,22 @@ class Driver(Protocol):
 
     def reboot(self, server_id: str, generation: int, *, hard: bool, timeout: float) -> GuestState: ...
 
+    def restore(self, spec: ServerSpec, generation: int, ports: Sequence[Port]) -> GuestState:
+        """Define a guest anew around the disks that are there, and start it. Raises GuestFailed when one is missing."""
+        ...
+
     def destroy(self, server_id: str, generation: int) -> None:
-        """Remove the guest, its disks, ports and rules. Absent is success."""
+        """Remove the guest, its disks, ports and rules. Absent is success; a guest that this driver has not made is
+        left alone. Raises Conflict for one."""
+        ...
+
+    def describe_guest(self, server_id: str) -> GuestDescription:
+        """The guest with what it was made from. Raises NotFound when there is none, or nothing is known of it."""
+        ...
+
+    def set_fence(self, server_id: str, *, fenced: bool) -> None:
+        """Cut the guest off its networks, or let it back; it runs on. A guest that is started again keeps its fence.
+        Raises NotFound."""
         ...
 
     def get_console_output(self, server_id: str, length: int) -> str:

@@ -46,12 +46,13 @@ class ImageCache:
         return path
 
     def prune(self, seconds: float) -> None:
-        """Remove images that were not asked for in the last ``seconds`` and have no other name (hard link)."""
+        """Remove images that were not asked for in the last ``seconds`` and have no other name (hard link). What has
+        not a name that this cache gives is left alone."""
         oldest = clock.now().timestamp() - seconds
         for path in self._directory.glob("*"):
             if path.name.startswith(PARTIAL):
                 _unlink_unused(path, oldest)
-            elif not path.name.endswith(LOCK):
+            elif NAME.fullmatch(path.name):
                 with _locked(path):
                     _unlink_unused(path, oldest)
 

@@ -22,7 +22,7 @@ from cellcloud import errors, log
 from cellcloud.config import Config
 from cellcloud.context import RequestContext
 from cellcloud.lifecycle import PowerState
-from cellcloud.model.guest import ConsoleAddress, GuestCommand, GuestEvent, GuestState
+from cellcloud.model.guest import ConsoleAddress, GuestCommand, GuestDescription, GuestEvent, GuestState
 from cellcloud.rpc.compute import Compute
 from cellcloud.rpc.conductor import Conductor
 from cellcloud.rpc.transport import Server, Transport
@@ -129,6 +129,14 @@ class ComputeService:
 
     def list_guests(self, context: RequestContext, host: str) -> list[GuestState]:
         return self._driver_of(host).list_guests()
+
+    def describe_guest(self, context: RequestContext, host: str, server_id: str) -> GuestDescription:
+        return self._driver_of(host).describe_guest(server_id)
+
+    def compare_guests(self, context: RequestContext, host: str) -> None:
+        for reconciler in self._reconcilers:
+            if reconciler.host == host:
+                self._workbench.run_later(reconciler.compare)
 
     # ---- work --------------------------------------------------------------------------------------------------
     def _driver_of(self, host: str) -> Driver:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from cellcloud.db import claims, decisions, hosts, runs, servers
+from cellcloud.db import claims, decisions, hosts, runs, servers, unknown_guests
 from cellcloud.db.engine import Database
 from cellcloud.model.cell import Finding
 from cellcloud.model.placement import CellDigest
@@ -33,6 +33,10 @@ def check(database: Database, *, down_time: float, stuck_after: float = 600.0) -
             found.append(Finding(check="stuck", severity="warning", subject=server_id, text=text, remedy=remedy))
         for server_id in servers.list_expired_holds(connection):
             found.append(Finding(check="holds", severity="warning", subject=server_id, text="held past its time"))
+        for guest in unknown_guests.list_all(connection):
+            text = f"guest {guest.server_id} is there: {guest.reason}" + (", its removal is asked for" * guest.removal)
+            remedy = f"cellctl guest adopt|remove {guest.server_id} --host {guest.host}"
+            found.append(Finding(check="guests", severity="warning", subject=guest.host, text=text, remedy=remedy))
         troubles = {host: f"in quarantine: {reason}" for host, reason in hosts.list_troubles(connection)}
         for host_record in hosts.list_hosts(connection, down_time=down_time):
             if host_record.host in troubles:
@@ -42,7 +46,7 @@ def check(database: Database, *, down_time: float, stuck_after: float = 600.0) -
                 text = "has not reported lately" if not host_record.forced_down else "forced down"
                 found.append(Finding(check="hosts", severity="warning", subject=host_record.host, text=text))
     troubled = {finding.check for finding in found}
-    for name in ("claims", "owners", "runs", "stuck", "holds", "hosts"):
+    for name in ("claims", "owners", "runs", "stuck", "holds", "guests", "hosts"):
         if name not in troubled:
             found.append(Finding(check=name, severity="ok", subject="-", text="nothing wrong"))
     return found

@@ -98,8 +98,13 @@ def _follow(connection: Connection, event: GuestEvent) -> ServerRecord | None:
 def list_expected(database: Database, host: str) -> list[ExpectedGuest]:
     """What the records say the host should hold."""
     with database.read() as connection:
-        records = servers.list_on(connection, host)
-        busy = runs.list_active_servers(connection, host)
+        return expected_on(connection, host)
+
+
+def expected_on(connection: Connection, host: str) -> list[ExpectedGuest]:
+    """The same in a transaction under way."""
+    records = servers.list_on(connection, host)
+    busy = runs.list_active_servers(connection, host)
     return [
         ExpectedGuest(
             server_id=record.id,

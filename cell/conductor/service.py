@@ -6,6 +6,7 @@ import logging
 from typing import Any
 
 from cell.conductor import books, hearing, operations, placing
+from cell.conductor import guests as guest_books
 from cell.conductor.engine import Engine
 from cell.conductor.ledger import LedgerService
 from cell.conductor.outside import Outside
@@ -17,7 +18,7 @@ from cellcloud.db.engine import Database, retried
 from cellcloud.lifecycle import Operation, VmState
 from cellcloud.model.cell import FeedPage, Finding
 from cellcloud.model.console import ConsoleBinding
-from cellcloud.model.guest import ExpectedGuest, GuestEvent
+from cellcloud.model.guest import ExpectedGuest, GuestEvent, GuestOrders, GuestState, UnknownGuest
 from cellcloud.model.host import Host, HostReport, HostState, ServiceRecord
 from cellcloud.model.items import ItemChanges
 from cellcloud.model.placement import CellDigest, ConfirmAnswer, ReserveAnswer
@@ -151,6 +152,27 @@ class ConductorService:
             raise errors.Conflict(f"Instance {server_id} is not ready")
         return self._outside.compute(record.host).get_console_output(context, record.host, server_id, length)
 
+    # ---- from operators ----------------------------------------------------------------------------------------
+    def list_unknown_guests(self, context: RequestContext, host: str | None) -> list[UnknownGuest]:
+        return guest_books.list_unknown(self._database, host)
+
+    def adopt_guest(self, context: RequestContext, host: str, server_id: str) -> ServerRecord:
+        described = self._outside.compute(host).describe_guest(context, host, server_id)
+        if described.spec.id != server_id:
+            raise errors.Conflict(f"Host {host} tells of another guest than the one that was asked for.")
+        record = guest_books.adopt(self._database, host, described)
+        self.nudger.wake()
+        self.teller.wake()
+        self._outside.compute(host).compare_guests(service_context(5.0), host)
+        return record
+
+    def remove_guest(self, context: RequestContext, host: str, server_id: str) -> None:
+        guest_books.ask_removal(self._database, host, server_id)
+        try:
+            self._outside.compute(host).compare_guests(service_context(5.0), host)
+        except errors.CellcloudError as error:
+            LOG.info("a guest is removed when its host looks again", extra={"host": host, "why": error.message})
+
     # ---- from hosts --------------------------------------------------------------------------------------------
     def report_hosts(self, context: RequestContext, reports: list[HostReport]) -> None:
         if _report(self._database, reports):
@@ -165,6 +187,9 @@ class ConductorService:
             self._engine.wake()
         if heard.changed:
             self.nudger.wake()
+
+    def compare_guests(self, context: RequestContext, host: str, guests: list[GuestState]) -> GuestOrders:
+        return guest_books.compare(self._database, host, guests, fence=self._config.fence_unknown_guests)
 
     def list_expected_guests(self, context: RequestContext, host: str) -> list[ExpectedGuest]:
         return hearing.list_expected(self._database, host)

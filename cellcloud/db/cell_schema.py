@@ -128,6 +128,19 @@ inventories = sa.Table(
     sa.Column("used", sa.BigInteger, nullable=False, default=0),
     postgresql_with={"fillfactor": 60},
 )
+# Guests that hosts hold and no record accounts for; an operator adopts them or has them removed.
+unknown_guests = sa.Table(
+    "unknown_guests",
+    metadata,
+    sa.Column("server_id", ID, primary_key=True),
+    sa.Column("host", NAME, primary_key=True),
+    sa.Column("generation", sa.BigInteger, nullable=False),
+    sa.Column("power_state", sa.Integer, nullable=False),
+    sa.Column("project_id", NAME, nullable=False),
+    sa.Column("reason", sa.String(255), nullable=False),
+    sa.Column("removal", sa.Boolean, nullable=False, default=False),
+    sa.Column("first_seen", UtcDateTime, nullable=False),
+)
 # ``holding``: what a server takes of the host, see cellcloud.model.change.Holding.
 claims = sa.Table(
     "claims",

@@ -386,6 +386,14 @@ def find_active(connection: Connection, server_id: str) -> str | None:
     ).scalar_one_or_none()
 
 
+def list_active(connection: Connection, server_ids: Sequence[str]) -> set[str]:
+    """Those of the servers that have an unfinished run."""
+    if not server_ids:
+        return set()
+    rows = connection.execute(sa.select(runs.c.server_id).where(runs.c.server_id.in_(server_ids), runs.c.active == 1))
+    return {row.server_id for row in rows}
+
+
 def list_active_servers(connection: Connection, host: str) -> set[str]:
     """Ids of servers on a host that have an unfinished run."""
     rows = connection.execute(

@@ -14,10 +14,11 @@ from sqlalchemy.engine import Connection, Row
 
 from cellcloud import errors
 from cellcloud.db import bulk
-from cellcloud.db.cell_schema import servers
+from cellcloud.db.cell_schema import runs, servers
 from cellcloud.db.engine import utc_after, utc_now
 from cellcloud.lifecycle import TaskState, VmState
 from cellcloud.model import codec
+from cellcloud.model.guest import GuestDescription
 from cellcloud.model.network import Port
 from cellcloud.model.server import Fault, ServerRecord, ServerSpec
 
@@ -28,6 +29,7 @@ _HELD_COLUMNS = (
     *("version", "generation", "vm_state", "task_state", "power_state"),
     *("created_at", "updated_at", "hold_until"),
 )
+_NOW = sa.select(utc_now())
 NOW = object()  # as a changed value: the database's time
 
 
@@ -289,6 +291,54 @@ def change_many(connection: Connection, changes: Sequence[tuple[str, int, Mappin
     generations = {server_id: generation for server_id, generation, _values in changes}
     found = list_by_id(connection, list(generations))
     return [record for record in found if record.generation == generations[record.id]]
+
+
+def adopt(connection: Connection, described: GuestDescription, *, host: str, zone: str, now: VmState) -> ServerRecord:
+    """Make the record of a guest that has none, or one that says deleted and is older. Raises Conflict.
+
+    Its version is the database's time in seconds: higher than that of any copy that was ever made of the server.
+    """
+    spec, state = described.spec, described.state
+    row = connection.execute(sa.select(servers).where(servers.c.id == spec.id).with_for_update()).one_or_none()
+    if row is not None and (not row.deleted or row.generation >= state.generation):
+        raise errors.Conflict(f"Instance {spec.id} has a record that is no older than the guest.")
+    connection.execute(sa.delete(servers).where(servers.c.id == spec.id))
+    time = connection.execute(_NOW).scalar_one()
+    connection.execute(
+        sa.insert(servers).values(
+            id=spec.id,
+            project_id=spec.project_id,
+            user_id=spec.user_id,
+            version=int(time.timestamp()),
+            generation=max(1, state.generation),
+            vm_state=now,
+            power_state=state.power_state,
+            host=host,
+            availability_zone=zone,
+            spec=codec.to_plain(spec),
+            ports=codec.to_plain(described.ports),
+            created_at=spec.created_at or time,
+            updated_at=time,
+            launched_at=spec.created_at or time,
+        )
+    )
+    return list_by_id(connection, [spec.id])[0]
+
+
+def raise_generations(connection: Connection, host: str, generations: Mapping[str, int]) -> list[ServerRecord]:
+    """Take over what a host has obeyed already, of servers on it that fell back behind that; returns their records."""
+    changed = [
+        change(
+            connection,
+            server_id,
+            {"generation": generation},
+            servers.c.host == host,
+            servers.c.generation < generation,
+            sa.not_(sa.exists().where(runs.c.server_id == servers.c.id, runs.c.active == 1)),
+        )
+        for server_id, generation in sorted(generations.items())
+    ]
+    return [record for record in changed if record is not None]
 
 
 def list_stuck(connection: Connection, seconds: float) -> list[tuple[str, str, dt.datetime]]:

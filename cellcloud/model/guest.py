@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -11,12 +12,23 @@ from cellcloud.model.server import ServerSpec
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GuestState:
-    """A guest as the hypervisor shows it. ``generation`` is the newest that the host has accepted for it."""
+    """A guest as the hypervisor shows it. ``generation`` is the newest that the host has accepted for it.
+    ``fenced``: its network devices are cut off."""
 
     server_id: str
     power_state: int
     generation: int
     project_id: str = ""
+    fenced: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuestDescription:
+    """A guest with all that its host was told of it: enough to make its server's record again."""
+
+    state: GuestState
+    spec: ServerSpec
+    ports: tuple[Port, ...] = ()
 
 
 class CommandKind(StrEnum):
@@ -77,6 +89,50 @@ class ExpectedGuest:
     generation: int
     running: bool | None
     project_id: str = ""
+
+
+class OrderKind(StrEnum):
+    """What a cell may tell a host to do with a guest that is not among those it expects there."""
+
+    DESTROY = "destroy"  # its record says deleted, or an operator said so
+    STOP = "stop"  # its record, no older than it, has the server elsewhere
+    FENCE = "fence"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuestOrder:
+    """``generation``: of what the order is based on; a guest that is newer by now is left alone."""
+
+    server_id: str
+    kind: OrderKind
+    generation: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuestOrders:
+    """A cell's answer to the list of a host's guests: those it should hold, and what to do with some others."""
+
+    expected: tuple[ExpectedGuest, ...] = ()
+    orders: tuple[GuestOrder, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnknownGuest:
+    """A guest on a host that no record accounts for: it stays until an operator adopts or removes it.
+
+    ``removal``: an operator has asked for it, and the host has not done it yet.
+    """
+
+    host: str
+    server_id: str
+    generation: int
+    power_state: int
+    project_id: str
+    reason: str
+    removal: bool
+    first_seen: dt.datetime
+    cell: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

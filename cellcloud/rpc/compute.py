@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from cellcloud.context import RequestContext
-from cellcloud.model.guest import ConsoleAddress, GuestCommand, GuestState
+from cellcloud.model.guest import ConsoleAddress, GuestCommand, GuestDescription, GuestState
 from cellcloud.rpc.interface import call, cast
 
 
@@ -22,6 +22,16 @@ class Compute(Protocol):
     @call(timeout=5.0)
     def get_console(self, context: RequestContext, host: str, server_id: str, generation: int) -> ConsoleAddress:
         """Raises Stale when the guest has moved on, NotFound when there is none."""
+        ...
+
+    @call(timeout=5.0)
+    def describe_guest(self, context: RequestContext, host: str, server_id: str) -> GuestDescription:
+        """Raises NotFound when the host has no such guest, or does not know what it was made from."""
+        ...
+
+    @cast()
+    def compare_guests(self, context: RequestContext, host: str) -> None:
+        """Compare the host's guests with the cell's records now."""
         ...
 
     @call(timeout=10.0)

@@ -8,7 +8,7 @@ from cellcloud.context import RequestContext
 from cellcloud.lifecycle import Operation
 from cellcloud.model.cell import FeedPage, Finding
 from cellcloud.model.console import ConsoleBinding
-from cellcloud.model.guest import ExpectedGuest, GuestEvent
+from cellcloud.model.guest import ExpectedGuest, GuestEvent, GuestOrders, GuestState, UnknownGuest
 from cellcloud.model.host import Host, HostReport, HostState, ServiceRecord
 from cellcloud.model.items import ItemChanges
 from cellcloud.model.placement import CellDigest, ConfirmAnswer, ReserveAnswer
@@ -109,6 +109,23 @@ class Conductor(Protocol):
         """Claims against usage, runs past their time, holds past theirs, hosts against records."""
         ...
 
+    # ---- from operators ----------------------------------------------------------------------------------------
+    @call(timeout=5.0)
+    def list_unknown_guests(self, context: RequestContext, host: str | None) -> list[UnknownGuest]:
+        """Guests that no record accounts for, of one host or all, as the hosts last told."""
+        ...
+
+    @call(timeout=10.0)
+    def adopt_guest(self, context: RequestContext, host: str, server_id: str) -> ServerRecord:
+        """Make a record for such a guest from what its host was told of it. Raises NotFound, Conflict (no room, or a
+        record that is newer), Unreachable."""
+        ...
+
+    @call(timeout=10.0)
+    def remove_guest(self, context: RequestContext, host: str, server_id: str) -> None:
+        """Have such a guest destroyed with its disks, now or when its host returns. Raises NotFound."""
+        ...
+
     @call(timeout=10.0)
     def get_console_output(self, context: RequestContext, server_id: str, length: int) -> str: ...
 
@@ -121,6 +138,12 @@ class Conductor(Protocol):
     @call(timeout=10.0)
     def report_events(self, context: RequestContext, events: list[GuestEvent]) -> None:
         """Outcomes of commands and changes of guests; idempotent, stale ones are dropped."""
+        ...
+
+    @call(timeout=10.0)
+    def compare_guests(self, context: RequestContext, host: str, guests: list[GuestState]) -> GuestOrders:
+        """What the host should hold, told against all that it does hold. Guests that no record accounts for are kept
+        in mind for operators."""
         ...
 
     @call(timeout=10.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import threading
 import uuid
@@ -19,6 +20,8 @@ from cellcloud.model.guest import GuestState
 from cellcloud.model.image import Image
 from tests.libvirt_node import LibvirtNode, make_port, make_spec, wait_until
 
+VIRSH = ("virsh", "--quiet", "--connect", "qemu:///system")
+STRANGER = "<memory unit='MiB'>16</memory><os><type arch='x86_64' machine='pc'>hvm</type></os>"
 IMAGE = Image(id="11111111-1111-4111-8111-111111111111", name="blank", disk_format="qcow2")
 
 
@@ -50,6 +53,18 @@ class Rig(Protocol):
         """The host loses power and is back."""
         ...
 
+    def lose_disks(self, server_id: str) -> None:
+        """The guest is off, and its disks are not where they were: removed, or on what is not mounted."""
+        ...
+
+    def find_fence(self, server_id: str) -> bool:
+        """Whether a running guest is cut off its networks, as the hypervisor has it."""
+        ...
+
+    def run_stranger(self, server_id: str) -> None:
+        """Somebody else defines a guest of that name, where others can run guests too."""
+        ...
+
     def end_guest(self, server_id: str) -> None:
         """The guest ends without anybody having asked."""
         ...
@@ -79,6 +94,15 @@ class FakeRig:
     def fail(self) -> None:
         self._hypervisor.lose_power("fake-1")
 
+    def lose_disks(self, server_id: str) -> None:
+        self._hypervisor.lose_disks("fake-1", server_id)
+
+    def find_fence(self, server_id: str) -> bool:
+        return self._hypervisor.get("fake-1", server_id).fenced
+
+    def run_stranger(self, server_id: str) -> None:
+        """Nobody else runs guests on machines that are made up."""
+
     def end_guest(self, server_id: str) -> None:
         self._hypervisor.change_power("fake-1", server_id, PowerState.SHUTDOWN)
 
@@ -95,6 +119,7 @@ class LibvirtRig:
         self.images = images
         self._node = node
         self._driver = node.make_driver()
+        self.strangers: list[str] = []
 
     def open(self) -> Driver:
         self._driver.close()
@@ -108,6 +133,21 @@ class LibvirtRig:
     def fail(self) -> None:
         self._node.fail()
 
+    def lose_disks(self, server_id: str) -> None:
+        self._node.run(*VIRSH, "destroy", server_id, check=False)
+        for disk in (self._node.node.directory / "guests" / server_id).glob("disk*"):
+            disk.unlink()
+
+    def find_fence(self, server_id: str) -> bool:
+        mac = self._node.run(*VIRSH, "domiflist", server_id).split()[-1]
+        return "down" in self._node.run(*VIRSH, "domif-getlink", server_id, mac)
+
+    def run_stranger(self, server_id: str) -> None:
+        definition = f"<domain type='qemu'><name>{server_id}</name><uuid>{server_id}</uuid>{STRANGER}</domain>"
+        self._node.run("sh", "-c", "cat > /run/stranger.xml", text=definition)
+        self._node.run(*VIRSH, "define", "/run/stranger.xml")
+        self.strangers.append(server_id)
+
     def end_guest(self, server_id: str) -> None:
         self._node.kill(f"guest={server_id}")
 
@@ -118,6 +158,8 @@ class LibvirtRig:
         for guest in self._driver.list_guests():
             self._driver.destroy(guest.server_id, guest.generation + 1000)
         self._driver.close()
+        for server_id in self.strangers:
+            self._node.run(*VIRSH, "undefine", server_id)  # which fails when it is not there any more
 
 
 @pytest.fixture(scope="module")
@@ -249,6 +291,59 @@ def test_unknown_guests_are_not_found(driver: Driver, server_id: str) -> None:
         driver.get_console_output(server_id, 10)
     with pytest.raises(errors.NotFound):
         driver.get_console(server_id)
+
+
+@pytest.mark.parametrize("verb", ["start", "reboot", "restore", "restore elsewhere"])
+def test_a_missing_disk_is_an_error_and_never_an_empty_one(rig: Rig, driver: Driver, server_id: str, verb: str) -> None:
+    """As when the guests' directory is not mounted, or the command has come to the wrong machine."""
+    spec, ports = make_spec(server_id, IMAGE), [make_port(1)]
+    before = rig.count_held()
+    if verb != "restore elsewhere":
+        driver.spawn(spec, 1, ports, rig.images)
+        rig.lose_disks(server_id)
+        before = rig.count_held()
+    act = {
+        "start": lambda: driver.start(server_id, 2),
+        "reboot": lambda: driver.reboot(server_id, 2, hard=True, timeout=0.0),
+    }.get(verb, lambda: driver.restore(spec, 2, ports))
+    with pytest.raises(errors.GuestFailed, match="disk"):
+        act()
+    assert power_of(driver, server_id) != PowerState.RUNNING
+    assert rig.count_held() == before
+
+
+def test_a_guest_is_cut_off_its_networks_and_let_back(rig: Rig, driver: Driver, server_id: str) -> None:
+    driver.spawn(make_spec(server_id, IMAGE), 1, [make_port(1)], rig.images)
+    for fenced in (True, True, False, True):
+        driver.set_fence(server_id, fenced=fenced)
+        guest = driver.find_guest(server_id)
+        assert guest is not None
+        assert (guest.power_state, guest.fenced, rig.find_fence(server_id)) == (PowerState.RUNNING, fenced, fenced)
+    driver = rig.open()
+    driver.reboot(server_id, 2, hard=True, timeout=0.0)
+    assert [guest.fenced for guest in driver.list_guests()] == [True]
+    assert rig.find_fence(server_id)
+    with pytest.raises(errors.NotFound):
+        driver.set_fence(str(uuid.uuid4()), fenced=True)
+
+
+def test_a_host_tells_what_a_guest_was_made_from(rig: Rig, driver: Driver, server_id: str) -> None:
+    spec, ports = make_spec(server_id, IMAGE), (make_port(1),)
+    driver.spawn(spec, 4, ports, rig.images)
+    driver = rig.open()
+    described = driver.describe_guest(server_id)
+    assert (described.spec, described.ports) == (spec, ports)
+    assert (described.state.generation, described.state.power_state) == (4, PowerState.RUNNING)
+    with pytest.raises(errors.NotFound):
+        driver.describe_guest(str(uuid.uuid4()))
+
+
+def test_what_others_run_on_the_host_is_left_alone(rig: Rig, driver: Driver, server_id: str) -> None:
+    rig.run_stranger(server_id)
+    assert driver.list_guests() == []
+    assert driver.find_guest(server_id) is None
+    with contextlib.suppress(errors.Conflict):  # where there are others
+        driver.destroy(server_id, 9)
 
 
 def test_a_new_compute_service_finds_its_guests(rig: Rig, driver: Driver, server_id: str) -> None:

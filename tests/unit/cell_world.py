@@ -10,13 +10,23 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from cell.compute.driver import GuestWatcher, ImageStore
+from cell.compute.driver import DISK_MISSING, GuestWatcher, ImageStore
 from cellcloud import errors
 from cellcloud.context import RequestContext
 from cellcloud.lifecycle import PowerState
 from cellcloud.model.console import ConsoleBinding
 from cellcloud.model.flavor import Flavor
-from cellcloud.model.guest import CommandKind, ConsoleAddress, ExpectedGuest, GuestCommand, GuestEvent, GuestState
+from cellcloud.model.guest import (
+    CommandKind,
+    ConsoleAddress,
+    ExpectedGuest,
+    GuestCommand,
+    GuestDescription,
+    GuestEvent,
+    GuestOrder,
+    GuestOrders,
+    GuestState,
+)
 from cellcloud.model.host import HostFacts, HostReport, HostState
 from cellcloud.model.image import Image
 from cellcloud.model.network import Port
@@ -74,6 +84,7 @@ class MemoryConductor(Conductor):
         self.batches: list[int] = []
         self.reports: list[HostReport] = []
         self.expected: dict[str, list[ExpectedGuest]] = {}
+        self.orders: dict[str, list[GuestOrder]] = {}
         self.records: dict[str, ServerRecord] = {}
         self.states: list[HostState] = []
         self.state_reads = 0
@@ -101,6 +112,10 @@ class MemoryConductor(Conductor):
     def list_expected_guests(self, context: RequestContext, host: str) -> list[ExpectedGuest]:
         self._meet()
         return self.expected.get(host, [])
+
+    def compare_guests(self, context: RequestContext, host: str, guests: list[GuestState]) -> GuestOrders:
+        self._meet()
+        return GuestOrders(expected=tuple(self.expected.get(host, ())), orders=tuple(self.orders.get(host, ())))
 
     def get_servers(self, context: RequestContext, server_ids: list[str]) -> list[ServerRecord]:
         self._meet()
@@ -153,6 +168,7 @@ class ObedientDriver:
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.guests: dict[str, GuestState] = {}
+        self.disks: set[str] = set()
         self.calls: list[tuple[str, str]] = []
         self.at_work = 0
         self.most_at_work = 0
@@ -212,6 +228,19 @@ class ObedientDriver:
     def destroy(self, server_id: str, generation: int) -> None:
         self._enter("destroy", server_id)
         self.guests.pop(server_id, None)
+
+    def restore(self, spec: ServerSpec, generation: int, ports: Sequence[Port]) -> GuestState:
+        self._enter("restore", spec.id)
+        if spec.id not in self.disks:
+            raise errors.GuestFailed(DISK_MISSING)
+        return self._set(spec.id, generation, PowerState.RUNNING)
+
+    def describe_guest(self, server_id: str) -> GuestDescription:
+        raise errors.NotFound("Nothing is known of it.")
+
+    def set_fence(self, server_id: str, *, fenced: bool) -> None:
+        self._enter("fence" if fenced else "unfence", server_id)
+        self.guests[server_id] = replace(self._get(server_id), fenced=fenced)
 
     def get_console_output(self, server_id: str, length: int) -> str:
         self._get(server_id)

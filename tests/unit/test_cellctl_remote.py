@@ -6,6 +6,7 @@ import datetime as dt
 import json
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,13 @@ from cellcloud import errors
 from cellcloud.clients.identity import Caller
 from cellcloud.context import RequestContext
 from cellcloud.model.cell import Finding
+from cellcloud.model.guest import UnknownGuest
 from cellcloud.model.host import Host
 from cellcloud.model.run import RunRecord, TimelineEntry
+from cellcloud.model.server import ServerRecord
 from tests.functional.router_world import FakeCell, Line, World, open_lines, open_world
 from tests.unit.test_cellctl import FakeSource
+from tests.unit.test_cellctl import make_server as make_record
 from top_api.app import create_app
 from top_api.outside import Outside
 
@@ -31,7 +35,23 @@ AT = dt.datetime(2026, 3, 1, tzinfo=dt.UTC)
 
 
 class TellingCell(FakeCell):
-    """A cell that also answers what operators ask."""
+    """A cell that also answers what operators ask. ``unknown``: guests of the west that no record accounts for."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.unknown = {
+            server_id: UnknownGuest(
+                host="west-1",
+                server_id=server_id,
+                generation=3,
+                power_state=1,
+                project_id="demo",
+                reason="no record",
+                removal=False,
+                first_seen=AT,
+            )
+            for server_id in ("g1", "g2")
+        }
 
     def list_hosts(self, context: RequestContext) -> list[Host]:
         return FakeSource().list_hosts(None)
@@ -46,6 +66,17 @@ class TellingCell(FakeCell):
 
     def get_timeline(self, context: RequestContext, server_id: str) -> list[TimelineEntry]:
         return [TimelineEntry(at=AT, kind="step", text="guests.spawn done")]
+
+    def list_unknown_guests(self, context: RequestContext, host: str | None) -> list[UnknownGuest]:
+        mine = self.unknown if self.name == "west" else {}
+        return [guest for guest in mine.values() if host in (None, guest.host)]
+
+    def adopt_guest(self, context: RequestContext, host: str, server_id: str) -> ServerRecord:
+        self.unknown.pop(server_id)
+        return make_record(server_id)
+
+    def remove_guest(self, context: RequestContext, host: str, server_id: str) -> None:
+        self.unknown[server_id] = replace(self.unknown[server_id], removal=True)
 
     def check_books(self, context: RequestContext) -> list[Finding]:
         return [Finding(check="claims", severity="ok", subject="-", text="nothing wrong")]
@@ -210,3 +241,16 @@ def test_wrong_credentials_and_no_api_are_told_apart(clouds: Path) -> None:
     assert away.exit_code == 3
     assert "does not answer" in away.output
     assert "Traceback" not in wrong.output + away.output
+
+
+def test_unknown_guests_are_listed_adopted_and_removed(clouds: Path) -> None:
+    for words in (("host", "guests", "west-1"), ("guest", "list"), ("guest", "list", "--cell", "west")):
+        shown = json.loads(run(*words, "-f", "json").stdout)
+        assert [(guest["cell"], guest["server_id"]) for guest in shown] == [("west", "g1"), ("west", "g2")]
+    assert json.loads(run("host", "guests", "east-1", "-f", "json").stdout) == []
+    assert json.loads(run("guest", "adopt", "g1", "--host", "west-1", "-f", "json").stdout)["cell"] == "west"
+    removed = json.loads(run("guest", "remove", "g2", "--host", "west-1", "-f", "json").stdout)
+    assert [(guest["server_id"], guest["removal"]) for guest in removed] == [("g2", True)]
+    assert [guest["server_id"] for guest in json.loads(run("guest", "list", "-f", "json").stdout)] == ["g2"]
+    for words in (("adopt", "g1", "--host", "west-1"), ("remove", "g2", "--host", "west-2")):
+        assert run("guest", *words).exit_code == 4

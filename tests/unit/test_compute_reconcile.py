@@ -5,9 +5,10 @@ from dataclasses import dataclass, field
 import pytest
 
 from cell.compute.reconcile import Reconciler
+from cellcloud import errors
 from cellcloud.lifecycle import PowerState
-from cellcloud.model.guest import ExpectedGuest, GuestEvent, GuestState
-from tests.unit.cell_world import MemoryConductor, ObedientDriver, make_record, server_id
+from cellcloud.model.guest import ExpectedGuest, GuestEvent, GuestOrder, GuestState, OrderKind
+from tests.unit.cell_world import MemoryConductor, ObedientDriver, server_id
 
 ONE = server_id(1)
 
@@ -41,48 +42,44 @@ def host() -> Host:
 
 
 @pytest.mark.parametrize(
-    ("record", "kept"),
+    ("kind", "left"),
     [
-        ({"deleted": True, "generation": 2}, False),
-        ({"host": "h2", "generation": 2}, False),
-        ({"host": None, "vm_state": "error", "generation": 1}, False),
-        ({"host": "h2", "generation": 2, "task_state": "migrating"}, True),
-        ({"host": "h1", "vm_state": "error", "generation": 2}, True),
-        ({"deleted": True, "generation": 0}, True),
+        (OrderKind.DESTROY, None),
+        (OrderKind.STOP, (PowerState.SHUTDOWN, False)),
+        (OrderKind.FENCE, (PowerState.RUNNING, True)),
     ],
 )
-def test_a_guest_goes_only_when_its_record_says_so(host: Host, record: dict[str, object], kept: bool) -> None:
+@pytest.mark.parametrize("busy", [False, True])
+def test_the_cells_orders_are_obeyed_unless_a_command_is_at_work(
+    host: Host, kind: OrderKind, left: tuple[int, bool] | None, busy: bool
+) -> None:
     host.hold()
-    host.conductor.records[ONE] = make_record(1, **record)
+    host.conductor.orders["h1"] = [GuestOrder(server_id=ONE, kind=kind, generation=1, reason="deleted")]
+    if busy:
+        host.busy.add(ONE)
     host.reconciler.compare()
-    host.reconciler.compare()
-    assert (ONE in host.driver.guests) is kept
+    guest = host.driver.guests.get(ONE)
+    expected = (PowerState.RUNNING, False) if busy else left
+    assert (guest and (guest.power_state, guest.fenced)) == expected
 
 
-def test_a_guest_without_a_record_gets_one_more_round(host: Host) -> None:
+def test_an_order_that_cannot_be_obeyed_does_not_hinder_the_others(host: Host) -> None:
+    two = server_id(2)
     host.hold()
+    host.driver.guests[two] = GuestState(server_id=two, power_state=1, generation=1)
+    host.conductor.orders["h1"] = [
+        GuestOrder(server_id=each, kind=OrderKind.DESTROY, generation=1, reason="deleted") for each in (ONE, two)
+    ]
+    host.driver.fault = errors.HostRefused("no")
     host.reconciler.compare()
-    assert ONE in host.driver.guests
-    host.reconciler.compare()
-    assert ONE not in host.driver.guests
+    assert list(host.driver.guests) == [ONE]
 
 
-def test_a_record_found_in_between_starts_the_count_again(host: Host) -> None:
+def test_a_guest_without_an_order_is_never_touched(host: Host) -> None:
     host.hold()
-    host.reconciler.compare()
-    host.expect(running=True)
-    host.reconciler.compare()
-    host.conductor.expected.clear()
-    host.reconciler.compare()
-    assert ONE in host.driver.guests
-
-
-def test_a_busy_guest_is_left_alone(host: Host) -> None:
-    host.hold()
-    host.busy.add(ONE)
-    host.conductor.records[ONE] = make_record(1, deleted=True, generation=9)
-    host.reconciler.compare()
-    assert ONE in host.driver.guests
+    for _ in range(5):
+        host.reconciler.compare()
+    assert host.driver.calls == []
 
 
 @pytest.mark.parametrize(

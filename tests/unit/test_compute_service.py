@@ -12,7 +12,7 @@ from cell.compute.service import ComputeService
 from cellcloud import config, errors
 from cellcloud.context import RequestContext
 from cellcloud.lifecycle import PowerState
-from cellcloud.model.guest import CommandKind, GuestState
+from cellcloud.model.guest import CommandKind, GuestOrder, GuestState, OrderKind
 from cellcloud.rpc.compute import Compute
 from cellcloud.rpc.conductor import Conductor
 from cellcloud.rpc.transport import Transport
@@ -154,12 +154,18 @@ def test_an_outcome_outlives_the_conductor(cell: Cell) -> None:
     eventually(lambda: cell.conductor.events)
 
 
-def test_a_lost_definition_is_made_again(cell: Cell) -> None:
+@pytest.mark.parametrize(("kind", "verb"), [(CommandKind.START, "start"), (CommandKind.REBOOT_HARD, "reboot")])
+@pytest.mark.parametrize("disks", [True, False])
+def test_a_lost_definition_is_made_again_but_never_a_lost_disk(
+    cell: Cell, kind: CommandKind, verb: str, disks: bool
+) -> None:
     cell.ready()
-    cell.client.apply(CONTEXT, "h1", [make_command(CommandKind.START, generation=4)])
+    cell.drivers["h1"].disks = {ONE} if disks else set()
+    cell.client.apply(CONTEXT, "h1", [make_command(kind, generation=4)])
     eventually(lambda: cell.conductor.events)
-    assert [verb for verb, _ in cell.drivers["h1"].calls] == ["connect", "start", "spawn"]
-    assert cell.conductor.events[0].error == ""
+    assert [verb for verb, _ in cell.drivers["h1"].calls] == ["connect", verb, "restore"]
+    assert cell.conductor.events[0].error == ("" if disks else "GuestFailed")
+    assert (ONE in cell.drivers["h1"].guests) is disks
 
 
 def test_a_change_nobody_asked_for_is_reported_as_it_is(cell: Cell) -> None:
@@ -175,7 +181,8 @@ def test_a_change_nobody_asked_for_is_reported_as_it_is(cell: Cell) -> None:
 def test_a_returning_host_drops_what_is_no_longer_its_own_before_it_takes_work(cell: Cell) -> None:
     driver = cell.drivers["h1"]
     driver.guests[ONE] = GuestState(server_id=ONE, power_state=PowerState.RUNNING, generation=1)
-    cell.conductor.records[ONE] = make_record(1, deleted=True, generation=2)
+    order = GuestOrder(server_id=ONE, kind=OrderKind.DESTROY, generation=2, reason="deleted")
+    cell.conductor.orders["h1"] = [order]
     cell.conductor.away = True
     cell.service.start()
     eventually(lambda: "not" in str(cell.service.check()) or cell.service.check())

@@ -115,6 +115,58 @@ def show_operation(call: Call, run_id: str) -> dict[str, Any]:
     return {"operation": found[0]}
 
 
+GUEST = {
+    "type": "object",
+    "properties": {"host": TEXT, "cell": {"type": ["string", "null"], "maxLength": 255}},
+    "required": ["host"],
+    "additionalProperties": False,
+}
+
+
+@operator.route("GET", "/guests", RULE, query=Queries({"host": TEXT, "cell": TEXT}))
+def list_unknown_guests(call: Call) -> dict[str, Any]:
+    host = call.param("host")
+    answers = _ask(
+        call, f"unknown guests {host}", lambda conductor, context: conductor.list_unknown_guests(context, host)
+    )
+    return {"guests": [replace(guest, cell=cell.name) for cell, found in answers for guest in found]}
+
+
+@operator.route("POST", "/guests/<server_id>/adopt", RULE, body=GUEST)
+def adopt_guest(call: Call, server_id: str) -> dict[str, Any]:
+    cell, host = _holder(call, server_id)
+    conductor = call.parts.cells.conductor(cell)
+    record = conductor.adopt_guest(call.parts.cells.budget(call.context), host, server_id)
+    return {"server": _shown(replace(record, cell=cell))}
+
+
+@operator.route("POST", "/guests/<server_id>/remove", RULE, body=GUEST)
+def remove_guest(call: Call, server_id: str) -> dict[str, Any]:
+    cell, host = _holder(call, server_id)
+    conductor = call.parts.cells.conductor(cell)
+    conductor.remove_guest(call.parts.cells.budget(call.context), host, server_id)
+    left = conductor.list_unknown_guests(call.parts.cells.budget(call.context), host)
+    return {"guests": [replace(guest, cell=cell) for guest in left if guest.server_id == server_id]}
+
+
+def _holder(call: Call, server_id: str) -> tuple[str, str]:
+    """The cell and the host that hold the unknown guest. Raises NotFound, Conflict where several cells do."""
+    host, named = str(call.body["host"]), call.body.get("cell")
+    answers = call.parts.cells.ask_all(
+        call.context, f"unknown guests {host}", lambda conductor, context: conductor.list_unknown_guests(context, host)
+    )
+    found = [
+        cell.name
+        for cell, guests, fresh in answers
+        if fresh and named in (None, cell.name) and any(guest.server_id == server_id for guest in guests)
+    ]
+    if not found:
+        raise errors.NotFound(f"No host {host[:64]} that answers has told of an unknown guest {server_id[:64]}.")
+    if len(found) > 1:
+        raise errors.Conflict(f"Cells {', '.join(found)} have such a guest: name one.")
+    return found[0], host
+
+
 @operator.route("GET", "/findings", RULE)
 def list_findings(call: Call) -> dict[str, Any]:
     findings = _top_findings(call)

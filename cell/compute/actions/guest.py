@@ -19,7 +19,7 @@ def perform(driver: Driver, images: ImageStore, command: GuestCommand, shutdown_
         case CommandKind.REBOOT_SOFT:
             return driver.reboot(server_id, generation, hard=False, timeout=shutdown_timeout)
         case CommandKind.START | CommandKind.REBOOT_HARD:
-            return _run_again(driver, images, command)
+            return _run_again(driver, command)
         case CommandKind.DESTROY:
             driver.destroy(server_id, generation)
             return GuestState(server_id=server_id, power_state=PowerState.NOSTATE, generation=generation)
@@ -31,8 +31,9 @@ def _spawn(driver: Driver, images: ImageStore, command: GuestCommand) -> GuestSt
     return driver.spawn(command.spec, command.generation, command.ports, images)
 
 
-def _run_again(driver: Driver, images: ImageStore, command: GuestCommand) -> GuestState:
-    """Start or hard reboot; a definition that got lost is made again around the disks that are there."""
+def _run_again(driver: Driver, command: GuestCommand) -> GuestState:
+    """Start or hard reboot; a definition that got lost is made again around the disks that are there, and only around
+    them: a guest without its disks is an error, never a new guest."""
     try:
         if command.kind is CommandKind.START:
             return driver.start(command.server_id, command.generation)
@@ -40,4 +41,4 @@ def _run_again(driver: Driver, images: ImageStore, command: GuestCommand) -> Gue
     except errors.NotFound:
         if command.spec is None:
             raise
-        return _spawn(driver, images, command)
+        return driver.restore(command.spec, command.generation, command.ports)

@@ -18,10 +18,11 @@ from typing import TextIO
 
 import msgspec
 
-from cell.compute.driver import GuestWatcher, ImageStore
+from cell.compute.driver import DISK_MISSING, NOTHING_KNOWN, GuestWatcher, ImageStore
 from cellcloud import clock, errors
 from cellcloud.lifecycle import PowerState
-from cellcloud.model.guest import ConsoleAddress, GuestState
+from cellcloud.model import codec
+from cellcloud.model.guest import ConsoleAddress, GuestDescription, GuestState
 from cellcloud.model.host import HostFacts
 from cellcloud.model.network import Port
 from cellcloud.model.server import ServerSpec
@@ -44,6 +45,9 @@ class FakeGuest:
     console: list[str] = field(default_factory=list)
     rebooted: int = 0
     reboots: int = 0
+    fenced: bool = False
+    spec: ServerSpec | None = None
+    ports: tuple[Port, ...] = ()
 
     @property
     def state(self) -> GuestState:
@@ -52,6 +56,7 @@ class FakeGuest:
             power_state=self.power_state,
             generation=self.generation,
             project_id=self.project_id,
+            fenced=self.fenced,
         )
 
 
@@ -111,6 +116,13 @@ class FakeHypervisor:
             watchers = list(self._watchers[host])
         for watcher in watchers:
             watcher(guest.state)
+
+    def lose_disks(self, host: str, server_id: str) -> None:
+        """A guest's disks are not there any more; it is off."""
+        with self.lock:
+            guest = self.get(host, server_id)
+            guest.power_state, guest.disks = PowerState.SHUTDOWN, []
+            self.save(host, guest)
 
     def lose_power(self, host: str) -> None:
         """The host fails and comes back: its guests are off, their disks kept."""
@@ -226,7 +238,7 @@ class FakeHypervisor:
                     self._hosts[host].pop(server_id, None)
                     self._remember(host, server_id, content)
                 else:
-                    self._hosts[host][server_id] = FakeGuest(**content)
+                    self._hosts[host][server_id] = codec.from_plain(content, FakeGuest)
 
 
 class FakeDriver:
@@ -275,7 +287,7 @@ class FakeDriver:
             images.ensure(spec.image)
         self._begin("spawn")
         with self._hypervisor.lock:
-            guest = self._accept(spec, generation)
+            guest = self._accept(spec, generation, ports)
             try:
                 self._hypervisor.work("disks", lambda: _add(guest.disks, [f"{spec.id}/disk"]))
                 self._hypervisor.work("ports", lambda: _add(guest.taps, [port.id for port in ports]))
@@ -293,11 +305,34 @@ class FakeDriver:
     def reboot(self, server_id: str, generation: int, *, hard: bool, timeout: float) -> GuestState:
         return self._change("reboot", server_id, generation, _reboot)
 
+    def restore(self, spec: ServerSpec, generation: int, ports: Sequence[Port]) -> GuestState:
+        """A machine that is made up loses a guest and its disks together."""
+        self._begin("restore")
+        with self._hypervisor.lock:
+            guest = self._hypervisor.find(self._host, spec.id)
+            if guest is None or not guest.disks:
+                raise errors.GuestFailed(DISK_MISSING)
+            return self._change("start", spec.id, generation, _boot)
+
     def destroy(self, server_id: str, generation: int) -> None:
         self._begin("destroy")
         with self._hypervisor.lock:
             self._hypervisor.refuse_stale(self._host, server_id, generation)
             self._hypervisor.work("remove", lambda: self._hypervisor.bury(self._host, server_id, generation))
+
+    def describe_guest(self, server_id: str) -> GuestDescription:
+        with self._hypervisor.lock:
+            guest = self._hypervisor.get(self._host, server_id)
+            if guest.spec is None:
+                raise errors.NotFound(NOTHING_KNOWN)
+            return GuestDescription(state=guest.state, spec=guest.spec, ports=guest.ports)
+
+    def set_fence(self, server_id: str, *, fenced: bool) -> None:
+        self._begin("fence")
+        with self._hypervisor.lock:
+            guest = self._hypervisor.get(self._host, server_id)
+            guest.fenced = fenced
+            self._hypervisor.save(self._host, guest)
 
     def get_console_output(self, server_id: str, length: int) -> str:
         with self._hypervisor.lock:
@@ -324,14 +359,14 @@ class FakeDriver:
         with self._hypervisor.lock:
             self._hypervisor.work(verb, lambda: None)
 
-    def _accept(self, spec: ServerSpec, generation: int) -> FakeGuest:
+    def _accept(self, spec: ServerSpec, generation: int, ports: Sequence[Port]) -> FakeGuest:
         self._hypervisor.refuse_stale(self._host, spec.id, generation)
         if self._hypervisor.find_tombstone(self._host, spec.id) >= generation:
             raise errors.Stale("The server has been deleted from this host.")
         known = self._hypervisor.find(self._host, spec.id)
         if known is None:
-            return FakeGuest(server_id=spec.id, project_id=spec.project_id, name=spec.name, generation=generation)
-        return replace(known, generation=generation)
+            known = FakeGuest(server_id=spec.id, project_id=spec.project_id, name=spec.name, generation=generation)
+        return replace(known, generation=generation, spec=spec, ports=tuple(ports))
 
     def _change(self, verb: str, server_id: str, generation: int, action: Callable[[FakeGuest], None]) -> GuestState:
         self._begin(verb)
@@ -347,6 +382,8 @@ class FakeDriver:
 
 
 def _boot(guest: FakeGuest) -> None:
+    if not guest.disks:
+        raise errors.GuestFailed(DISK_MISSING)
     if guest.power_state != PowerState.RUNNING:
         guest.power_state = PowerState.RUNNING
         guest.console += [f"fake: booting {guest.name}", "fake: ready", f"{guest.name} login:"]

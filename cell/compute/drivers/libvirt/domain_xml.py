@@ -12,12 +12,14 @@ from cell.compute.drivers.libvirt.names import bridge_name, tap_name
 from cellcloud.model.network import Port
 from cellcloud.model.server import ServerSpec
 
+MARK = "https://cellcloud.invalid/guest/1"  # the name space of the mark that says a domain is ours
+ET.register_namespace("cellcloud", MARK)
 CODE_CACHE_MIB = "32"  # QEMU's own choice would take more memory than a small guest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GuestDefinition:
-    """All a definition is made of. Paths are those seen by QEMU."""
+    """All a definition is made of. Paths are those seen by QEMU. ``fenced``: its network devices have no link."""
 
     spec: ServerSpec
     ports: Sequence[Port]
@@ -26,6 +28,7 @@ class GuestDefinition:
     console_log: Path
     listen: str
     virt_type: str
+    fenced: bool = False
 
     def to_xml(self) -> str:
         """The domain as libvirt takes it."""
@@ -33,6 +36,7 @@ class GuestDefinition:
         flavor = self.spec.flavor
         _text(domain, "name", self.spec.id)
         _text(domain, "uuid", self.spec.id)
+        ET.SubElement(ET.SubElement(domain, "metadata"), f"{{{MARK}}}guest", server=self.spec.id)
         _text(domain, "memory", str(flavor.memory_mb), unit="MiB")
         _text(domain, "vcpu", str(flavor.vcpus))
         self._add_machine(domain)
@@ -45,7 +49,7 @@ class GuestDefinition:
         if self.config_drive is not None:
             _add_cdrom(devices, self.config_drive)
         for port in self.ports:
-            _add_interface(devices, port)
+            _add_interface(devices, port, fenced=self.fenced)
         self._add_consoles(devices)
         return ET.tostring(domain, encoding="unicode")
 
@@ -105,7 +109,7 @@ def _add_cdrom(devices: ET.Element, path: Path) -> None:
     ET.SubElement(element, "readonly")
 
 
-def _add_interface(devices: ET.Element, port: Port) -> None:
+def _add_interface(devices: ET.Element, port: Port, *, fenced: bool) -> None:
     element = ET.SubElement(devices, "interface", type="bridge")
     ET.SubElement(element, "mac", address=port.mac_address)
     ET.SubElement(element, "source", bridge=bridge_name(port.network_id))
@@ -113,6 +117,8 @@ def _add_interface(devices: ET.Element, port: Port) -> None:
     ET.SubElement(element, "model", type="virtio")
     ET.SubElement(element, "driver", name="qemu")
     ET.SubElement(element, "mtu", size=str(port.mtu))
+    if fenced:
+        ET.SubElement(element, "link", state="down")
 
 
 def _text(parent: ET.Element, tag: str, text: str, **attributes: str) -> None:

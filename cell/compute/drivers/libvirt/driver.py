@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,12 +12,13 @@ from xml.etree import ElementTree as ET
 
 import libvirt
 
-from cell.compute.driver import GuestWatcher, ImageStore
+from cell.compute.driver import DISK_MISSING, NOTHING_KNOWN, GuestWatcher, ImageStore
 from cell.compute.drivers.libvirt import host
 from cell.compute.drivers.libvirt.config_drive import ensure_config_drive
 from cell.compute.drivers.libvirt.connection import Connection, start_event_loop
 from cell.compute.drivers.libvirt.disks import ensure_disks, list_disks
 from cell.compute.drivers.libvirt.domain_xml import GuestDefinition
+from cell.compute.drivers.libvirt.marks import is_ours, set_links
 from cell.compute.drivers.libvirt.namespace import Namespace
 from cell.compute.drivers.libvirt.options import LibvirtOptions
 from cell.compute.drivers.libvirt.power_watch import PowerWatch
@@ -26,7 +27,7 @@ from cell.compute.drivers.libvirt.turns import Turns
 from cell.compute.drivers.libvirt.vifs import Wiring, check_port
 from cellcloud import clock, errors
 from cellcloud.lifecycle import PowerState
-from cellcloud.model.guest import ConsoleAddress, GuestState
+from cellcloud.model.guest import ConsoleAddress, GuestDescription, GuestState
 from cellcloud.model.host import HostFacts
 from cellcloud.model.network import Port
 from cellcloud.model.server import ServerSpec
@@ -91,16 +92,16 @@ class LibvirtDriver:
         return self._call(lambda opened: host.get_facts(opened, self._options))
 
     def list_guests(self) -> list[GuestState]:
-        """Guests that libvirt has, and those accepted but not (or no longer) defined there."""
-        found = self._call(_list_states)
+        """Guests of ours that libvirt has, and those accepted but not (or no longer) defined there."""
         known = {record.server_id: record for record in self._records.list_all()}
+        found = self._call(lambda opened: _list_states(opened, known.keys()))
         names = known.keys() | {name for name in found if SERVER_ID.match(name)}
         return [_state(name, known.get(name), found.get(name)) for name in sorted(names)]
 
     def find_guest(self, server_id: str) -> GuestState | None:
         record = self._records.find(server_id)
         power = self._find_power(server_id)
-        if record is None and power is None:
+        if record is None and (power is None or not self._ask(server_id, is_ours)):
             return None
         return _state(server_id, record, power)
 
@@ -135,14 +136,40 @@ class LibvirtDriver:
             self._records.note_reboot(server_id, generation)
             return state
 
+    def restore(self, spec: ServerSpec, generation: int, ports: Sequence[Port]) -> GuestState:
+        _check_id(spec.id)
+        for port in ports:
+            check_port(port)
+        with self._turns.take(spec.id, generation):
+            if not all(disk.path.exists() for disk in list_disks(self._records.path(spec.id), spec)):
+                raise errors.GuestFailed(DISK_MISSING)
+            return self._power_on(self._records.accept(spec, generation, ports))
+
     def destroy(self, server_id: str, generation: int) -> None:
         _check_id(server_id)
         with self._turns.take(server_id, generation):
+            if self._records.find(server_id) is None and self._ask(server_id, is_ours) is False:
+                raise errors.Conflict("The guest of that name on this host is not of this cloud.")
             self._records.begin_removal(server_id, generation)
             self._ask(server_id, _remove)
             self._records.finish_removal(server_id)
             self._wiring.apply()
             self._watch.forget(server_id)
+
+    def describe_guest(self, server_id: str) -> GuestDescription:
+        state, record = self.find_guest(server_id), self._records.find(server_id)
+        if state is None:
+            raise errors.NotFound("There is no such guest on this host.")
+        if record is None:
+            raise errors.NotFound(NOTHING_KNOWN)
+        return GuestDescription(state=state, spec=record.spec, ports=record.ports)
+
+    def set_fence(self, server_id: str, *, fenced: bool) -> None:
+        """The link of each device goes down or up, in QEMU and in the definition that outlives it."""
+        if self.find_guest(server_id) is None:
+            raise errors.NotFound("There is no such guest on this host.")
+        self._records.set_fence(server_id, fenced=fenced)
+        self._ask(server_id, lambda domain: set_links(domain, up=not fenced))
 
     def get_console_output(self, server_id: str, length: int) -> str:
         if self._records.find(server_id) is None:
@@ -197,7 +224,7 @@ class LibvirtDriver:
         drive = ensure_config_drive(directory, spec, record.ports) if spec.config_drive else None
         disks = list_disks(directory, spec)
         if not all(disk.path.exists() for disk in disks):
-            raise errors.GuestFailed("A disk of the guest is missing.")
+            raise errors.GuestFailed(DISK_MISSING)
         return GuestDefinition(
             spec=spec,
             ports=record.ports,
@@ -206,6 +233,7 @@ class LibvirtDriver:
             console_log=self._namespace.inside(directory / CONSOLE_LOG),
             listen=self._options.host_ip,
             virt_type=self._options.virt_type,
+            fenced=record.fenced,
         ).to_xml()
 
     def _settled(self, record: GuestRecord) -> GuestState:
@@ -246,13 +274,17 @@ def _state(server_id: str, record: GuestRecord | None, power: int | None) -> Gue
         power_state=power if power is not None else PowerState.NOSTATE,
         generation=record.generation if record else 0,
         project_id=record.spec.project_id if record else "",
+        fenced=record.fenced if record else False,
     )
 
 
-def _list_states(opened: Any) -> dict[str, int]:
+def _list_states(opened: Any, known: Collection[str]) -> dict[str, int]:
+    """Of guests that are recorded or carry our mark: what others run here is none of our business."""
     stats = opened.getAllDomainStats(libvirt.VIR_DOMAIN_STATS_STATE, 0)
     return {
-        domain.name(): POWER_STATES.get(values.get("state.state", 0), PowerState.NOSTATE) for domain, values in stats
+        domain.name(): POWER_STATES.get(values.get("state.state", 0), PowerState.NOSTATE)
+        for domain, values in stats
+        if domain.name() in known or is_ours(domain)
     }
 
 

@@ -29,7 +29,7 @@ PRUNE_EVERY = 100
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GuestRecord:
     """``marks``: port id -> the number its packets carry on this host. ``rebooted``: the newest generation whose reboot
-    was carried out.
+    was carried out. ``fenced``: cut off its networks.
     """
 
     server_id: str
@@ -38,6 +38,7 @@ class GuestRecord:
     ports: tuple[Port, ...] = ()
     marks: dict[str, int] = field(default_factory=dict)
     rebooted: int = 0
+    fenced: bool = False
 
 
 class GuestRecords:
@@ -92,6 +93,7 @@ class GuestRecords:
                 ports=tuple(ports),
                 marks=marks,
                 rebooted=known.rebooted if known else 0,
+                fenced=known.fenced if known else False,
             )
             if record != known:
                 self._save(record)
@@ -115,6 +117,13 @@ class GuestRecords:
             known = self._records.get(server_id)
             if known is not None:
                 self._save(replace(known, rebooted=generation))
+
+    def set_fence(self, server_id: str, *, fenced: bool) -> None:
+        """Note whether the guest is cut off its networks; one without a record has nothing to note it in."""
+        with self._lock:
+            known = self._records.get(server_id)
+            if known is not None and known.fenced != fenced:
+                self._save(replace(known, fenced=fenced))
 
     def begin_removal(self, server_id: str, generation: int) -> None:
         """From now on no command up to ``generation`` may bring the guest back. Raises Stale."""

@@ -1,0 +1,58 @@
+"""cellctl guest, and cellctl host guests: what hosts hold that no record accounts for."""
+
+from __future__ import annotations
+
+import click
+
+from cell.admin.command import Terminal, command
+from cell.admin.output import Column
+from cell.admin.servers import COLUMNS as SERVER_COLUMNS
+from cellcloud.lifecycle import PowerState
+from cellcloud.model.guest import UnknownGuest
+
+COLUMNS: list[Column[UnknownGuest]] = [
+    ("cell", lambda guest: guest.cell),
+    ("host", lambda guest: guest.host),
+    ("guest", lambda guest: guest.server_id),
+    ("power", lambda guest: PowerState(guest.power_state).name.lower()),
+    ("generation", lambda guest: guest.generation),
+    ("project", lambda guest: guest.project_id),
+    ("why unknown", lambda guest: guest.reason),
+    ("removal", lambda guest: "asked for" if guest.removal else ""),
+    ("since", lambda guest: guest.first_seen),
+]
+
+
+@click.group()
+def guest() -> None:
+    """Guests that hosts hold and no record accounts for: nothing happens to them until you say so."""
+
+
+@guest.command("list")
+@click.option("--cell", help="Only this cell's.")
+@click.option("--host", help="Only this host's.")
+@command
+def list_guests(terminal: Terminal, cell: str | None, host: str | None) -> None:
+    """All of them, as the hosts last told."""
+    terminal.show_list(terminal.source().list_unknown_guests(host=host, cell=cell), COLUMNS)
+
+
+@guest.command("adopt")
+@click.argument("server_id", metavar="GUEST")
+@click.option("--host", required=True, help="The host that holds it.")
+@click.option("--cell", help="The host's cell, where several have one of that name.")
+@command
+def adopt_guest(terminal: Terminal, server_id: str, host: str, cell: str | None) -> None:
+    """Make a server of a guest again, from what its host knows of it; its room on the host is claimed."""
+    terminal.show_one(terminal.source().adopt_guest(server_id, host=host, cell=cell), SERVER_COLUMNS)
+
+
+@guest.command("remove")
+@click.argument("server_id", metavar="GUEST")
+@click.option("--host", required=True, help="The host that holds it.")
+@click.option("--cell", help="The host's cell, where several have one of that name.")
+@command
+def remove_guest(terminal: Terminal, server_id: str, host: str, cell: str | None) -> None:
+    """Have a guest destroyed with its disks: now, or when its host is back. There is no way back."""
+    left = terminal.source().remove_guest(server_id, host=host, cell=cell)
+    terminal.show_list(left, COLUMNS)

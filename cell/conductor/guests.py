@@ -1,0 +1,158 @@
+"""What hosts hold against what the cell's records say: the cell's half of reconciling.
+
+Only a record that says deleted, and is no older than the guest, has a guest destroyed: a cell that knows nothing of it
+may have been put back from a backup, or be another cell. A guest that no record accounts for is kept in mind until
+somebody adopts or removes it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from cell.conductor.hearing import expected_on
+from cellcloud import errors
+from cellcloud.db import changes, claims, feed, hosts, runs, servers, unknown_guests
+from cellcloud.db.claims import Wanted
+from cellcloud.db.engine import Connection, Database, retried
+from cellcloud.lifecycle import PowerState, VmState
+from cellcloud.model.change import Holding
+from cellcloud.model.guest import (
+    ExpectedGuest,
+    GuestDescription,
+    GuestOrder,
+    GuestOrders,
+    GuestState,
+    OrderKind,
+    UnknownGuest,
+)
+from cellcloud.model.server import ServerRecord
+
+LOG = logging.getLogger(__name__)
+NO_RECORD = "no record"
+OLDER_RECORD = "its record says deleted, but is older than the guest"
+
+
+@dataclass(slots=True)
+class _Judged:
+    """``unknown``: server id -> guest and why nobody accounts for it. ``ahead``: server id -> generation, where the
+    host has obeyed a newer one than the record names."""
+
+    orders: list[GuestOrder] = field(default_factory=list)
+    unknown: dict[str, tuple[GuestState, str]] = field(default_factory=dict)
+    ahead: dict[str, int] = field(default_factory=dict)
+
+
+@retried
+def compare(database: Database, host: str, guests: Sequence[GuestState], *, fence: bool) -> GuestOrders:
+    """What the host should hold and what it is to do with the rest. The guests were listed before this reads records,
+    so none is too new for its record. ``fence``: cut guests without a record off their networks."""
+    with database.read_as_one() as connection:
+        expected = expected_on(connection, host)
+        judged = _judge(connection, host, guests, expected)
+        known = unknown_guests.list_all(connection, host)
+    removals = {guest.server_id: guest.generation for guest in known if guest.removal}
+    for server_id, (guest, reason) in judged.unknown.items():
+        if server_id in removals and guest.generation <= removals[server_id]:
+            judged.orders.append(_order(guest, OrderKind.DESTROY, guest.generation, "an operator has it removed"))
+        elif fence and not guest.fenced:
+            judged.orders.append(_order(guest, OrderKind.FENCE, guest.generation, reason))
+    if judged.ahead or _differs(known, judged):
+        _store(database, host, known, judged)
+    return GuestOrders(expected=tuple(expected), orders=tuple(judged.orders))
+
+
+def list_unknown(database: Database, host: str | None) -> list[UnknownGuest]:
+    with database.read() as connection:
+        return unknown_guests.list_all(connection, host)
+
+
+@retried
+def ask_removal(database: Database, host: str, server_id: str) -> None:
+    """Raises NotFound."""
+    with database.write() as connection:
+        unknown_guests.ask_removal(connection, host, server_id)
+
+
+@retried
+def adopt(database: Database, host: str, described: GuestDescription) -> ServerRecord:
+    """Give the guest a record, its claim, and a place in the feed. Raises NotFound, Conflict."""
+    spec = described.spec
+    wanted = Wanted(spec.id, host, holding=Holding(resources=spec.flavor.resources(), building=False))
+    with database.write() as connection:
+        unknown_guests.get(connection, host, spec.id)
+        if not any(not record.deleted for record in servers.list_by_id(connection, [spec.id])):
+            claims.release(connection, [spec.id])  # what nobody owns
+        won, lost = claims.claim_judged(connection, [wanted])
+        if not won:
+            short = ", ".join(f"{one.resource_class}: {one.used} of {one.capacity} in use" for one in lost[spec.id])
+            raise errors.Conflict(f"Host {host} has no room for the guest by its records ({short}).")
+        record = servers.adopt(
+            connection, described, host=host, zone=hosts.list_zones(connection).get(host, ""), now=_vm_state(described)
+        )
+        unknown_guests.forget(connection, host, spec.id)
+        changes.append(connection, claims.log(claimed=[wanted]))
+        feed.append(connection, [record])
+    LOG.warning("guest adopted", extra={"host": host, "server": spec.id})
+    return record
+
+
+def _judge(
+    connection: Connection, host: str, guests: Sequence[GuestState], expected: Sequence[ExpectedGuest]
+) -> _Judged:
+    judged = _Judged()
+    here = {entry.server_id: entry for entry in expected}
+    strangers = [guest for guest in guests if guest.server_id not in here]
+    records = {record.id: record for record in servers.list_by_id(connection, [one.server_id for one in strangers])}
+    busy = runs.list_active(connection, list(records))
+    for guest in guests:
+        entry = here.get(guest.server_id)
+        if entry is not None and entry.running is not None and guest.generation > entry.generation:
+            judged.ahead[guest.server_id] = guest.generation
+    for guest in strangers:
+        record = records.get(guest.server_id)
+        if record is None:
+            judged.unknown[guest.server_id] = (guest, NO_RECORD)
+        elif record.deleted and record.generation < guest.generation:
+            judged.unknown[guest.server_id] = (guest, OLDER_RECORD)
+        elif record.deleted:
+            judged.orders.append(_order(guest, OrderKind.DESTROY, record.generation, "deleted"))
+        elif record.host != host and record.id not in busy:
+            _judge_misplaced(judged, guest, record)
+    return judged
+
+
+def _judge_misplaced(judged: _Judged, guest: GuestState, record: ServerRecord) -> None:
+    """The server is elsewhere, or nowhere: it must not run here too, but its disks stay."""
+    reason = f"its record has it on host {record.host}" if record.host else "its record has it on no host"
+    judged.unknown[guest.server_id] = (guest, reason)
+    if record.generation >= guest.generation and guest.power_state in (PowerState.RUNNING, PowerState.PAUSED):
+        judged.orders.append(_order(guest, OrderKind.STOP, record.generation, reason))
+
+
+def _order(guest: GuestState, kind: OrderKind, generation: int, reason: str) -> GuestOrder:
+    return GuestOrder(server_id=guest.server_id, kind=kind, generation=generation, reason=reason)
+
+
+def _differs(known: Sequence[UnknownGuest], judged: _Judged) -> bool:
+    before = {(one.server_id, one.generation, one.power_state, one.reason) for one in known}
+    now = {(one.server_id, one.generation, one.power_state, reason) for one, reason in judged.unknown.values()}
+    return before != now
+
+
+@retried
+def _store(database: Database, host: str, known: Sequence[UnknownGuest], judged: _Judged) -> None:
+    new = judged.unknown.keys() - {guest.server_id for guest in known}
+    for server_id in sorted(new):
+        LOG.warning(
+            "guest without a record", extra={"host": host, "server": server_id, "why": judged.unknown[server_id][1]}
+        )
+    with database.write() as connection:
+        unknown_guests.replace(connection, host, judged.unknown, known)
+        feed.append(connection, servers.raise_generations(connection, host, judged.ahead))
+
+
+def _vm_state(described: GuestDescription) -> VmState:
+    shown = {PowerState.RUNNING: VmState.ACTIVE, PowerState.PAUSED: VmState.PAUSED}
+    return shown.get(PowerState(described.state.power_state), VmState.STOPPED)
