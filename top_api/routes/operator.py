@@ -18,6 +18,7 @@ from cellcloud.model.run import RunRecord, TimelineEntry
 from cellcloud.model.server import ServerRecord
 from cellcloud.rpc.conductor import Conductor
 from top_api.routing import Call, Resource
+from top_api.schemas import guests as schemas
 from top_api.validation import Queries
 
 T = TypeVar("T")
@@ -115,15 +116,7 @@ def show_operation(call: Call, run_id: str) -> dict[str, Any]:
     return {"operation": found[0]}
 
 
-GUEST = {
-    "type": "object",
-    "properties": {"host": TEXT, "cell": {"type": ["string", "null"], "maxLength": 255}},
-    "required": ["host"],
-    "additionalProperties": False,
-}
-
-
-@operator.route("GET", "/guests", RULE, query=Queries({"host": TEXT, "cell": TEXT}))
+@operator.route("GET", "/guests", RULE, query=schemas.UNKNOWN)
 def list_unknown_guests(call: Call) -> dict[str, Any]:
     host = call.param("host")
     answers = _ask(
@@ -132,7 +125,7 @@ def list_unknown_guests(call: Call) -> dict[str, Any]:
     return {"guests": [replace(guest, cell=cell.name) for cell, found in answers for guest in found]}
 
 
-@operator.route("POST", "/guests/<server_id>/adopt", RULE, body=GUEST)
+@operator.route("POST", "/guests/<server_id>/adopt", RULE, body=schemas.HELD_BY)
 def adopt_guest(call: Call, server_id: str) -> dict[str, Any]:
     cell, host = _holder(call, server_id)
     conductor = call.parts.cells.conductor(cell)
@@ -140,7 +133,7 @@ def adopt_guest(call: Call, server_id: str) -> dict[str, Any]:
     return {"server": _shown(replace(record, cell=cell))}
 
 
-@operator.route("POST", "/guests/<server_id>/remove", RULE, body=GUEST)
+@operator.route("POST", "/guests/<server_id>/remove", RULE, body=schemas.HELD_BY)
 def remove_guest(call: Call, server_id: str) -> dict[str, Any]:
     cell, host = _holder(call, server_id)
     conductor = call.parts.cells.conductor(cell)

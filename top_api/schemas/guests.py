@@ -1,0 +1,11 @@
+"""Bodies and queries of what operators ask about guests that no record accounts for."""
+
+from __future__ import annotations
+
+from top_api.schemas.types import TEXT, an_object
+from top_api.validation import Queries, Versioned
+
+UNKNOWN = Queries({"host": TEXT, "cell": TEXT})
+HELD_BY = Versioned(
+    an_object({"host": TEXT, "cell": {"type": ["string", "null"], "maxLength": 255}}, required=("host",))
+)
