@@ -121,6 +121,8 @@ def _is_newer(row: Row[Any], record: ServerRecord) -> bool:
 
 def _row_of(record: ServerRecord) -> dict[str, Any]:
     spec = record.spec
+    if spec.created_at and record.created_at != spec.created_at:  # when it was accepted, whatever its cell says
+        record = replace(record, created_at=spec.created_at)
     return {
         "id": record.id,
         "cell": record.cell,
@@ -140,8 +142,8 @@ def _row_of(record: ServerRecord) -> dict[str, Any]:
         "key_name": spec.keypair.name if spec.keypair else None,
         "reservation_id": spec.reservation_id,
         "addresses": " ".join(ip.ip_address for port in record.ports for ip in port.fixed_ips),
-        "created_at": record.created_at or spec.created_at or _EPOCH,
-        "updated_at": record.updated_at or record.created_at or spec.created_at or _EPOCH,
+        "created_at": record.created_at or _EPOCH,
+        "updated_at": record.updated_at or record.created_at or _EPOCH,
         "launched_at": record.launched_at,
         "deleted_at": record.terminated_at if record.deleted else None,
         "deleted": record.deleted,
@@ -217,7 +219,8 @@ def _lock(connection: Connection, server_id: str) -> ServerRecord | None:
 
 
 def _write(connection: Connection, record: ServerRecord) -> None:
-    connection.execute(sa.update(server_index).where(server_index.c.id == record.id).values(**_row_of(record)))
+    changed = {name: value for name, value in _row_of(record).items() if name not in _FIXED}
+    connection.execute(sa.update(server_index).where(server_index.c.id == record.id).values(**changed))
 
 
 def _record(row: Row[Any]) -> ServerRecord:
@@ -249,6 +252,9 @@ SORT_KEYS: Mapping[str, sa.ColumnElement[Any]] = {
 }
 
 
+_NEVER_CHANGING = frozenset({"created_at", "project_id", "reservation_id", "user_id"})
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerQuery:
     """Which servers, in what order, how many.
@@ -271,6 +277,12 @@ class ServerQuery:
     sort: Sequence[tuple[str, bool]] = (("created_at", True), ("id", True))  # (key, descending)
     limit: int = 1000
     marker: str | None = None
+
+    @property
+    def is_steady(self) -> bool:
+        """Whether no server ever changes its place in that order."""
+        unique = next((place for place, (key, _) in enumerate(self.sort) if key == "id"), len(self.sort))
+        return all(key in _NEVER_CHANGING for key, _ in self.sort[:unique])
 
 
 _FIND = sa.select(server_index.c.cell, server_index.c.project_id, server_index.c.deleted, _raw_record).where(
@@ -300,6 +312,27 @@ def list_records(connection: Connection, query: ServerQuery) -> list[ServerRecor
         if query.keep is None or len(rows) < size:
             break
         after = rows[-1][2:]
+    return found[: query.limit]
+
+
+def list_ids(connection: Connection, query: ServerQuery, most: int) -> list[str]:
+    """The ids of a whole list in its order, but for what ``keep`` would leave out; ``most`` at most."""
+    order = [SORT_KEYS[key].desc() if descending else SORT_KEYS[key].asc() for key, descending in query.sort]
+    statement = sa.select(server_index.c.id).where(*_conditions(query)).order_by(*order).limit(most)
+    return list(connection.execute(statement).scalars())
+
+
+def list_of(connection: Connection, query: ServerQuery, ids: Sequence[str]) -> list[ServerRecord]:
+    """One page of these servers in their order, without those that the query does not ask for, or not any more."""
+    found: list[ServerRecord] = []
+    size = query.limit if query.keep is None else max(query.limit, CHUNK)
+    for start in range(0, len(ids), max(size, 1)):
+        some = ids[start : start + size]
+        wanted = sa.select(server_index.c.cell, _raw_record).where(server_index.c.id.in_(some), *_conditions(query))
+        records = {record.id: record for record in map(_record, connection.execute(wanted))}
+        found += [r for one in some if (r := records.get(one)) and (query.keep is None or query.keep(r))]
+        if len(found) >= query.limit:
+            break
     return found[: query.limit]
 
 

@@ -65,6 +65,19 @@ server_index = sa.Table(
     sa.Index("ix_server_index_updated", "updated_at"),
 )
 
+# The order in which a list was begun, for as long as somebody may walk through it: ids of 16 bytes.
+walks = sa.Table(
+    "walks",
+    metadata,
+    sa.Column("id", sa.String(32), primary_key=True),
+    sa.Column("whose", sa.String(64), nullable=False),
+    sa.Column("what", sa.String(64), nullable=False),
+    sa.Column("ids", sa.LargeBinary(1 << 24), nullable=False),
+    sa.Column("started_at", UtcDateTime, nullable=False),
+    sa.Index("ix_walks_whose", "whose", "started_at"),
+    sa.Index("ix_walks_started_at", "started_at"),
+)
+
 # One accepted request for one server, until its cell has taken it. kind: create | delete.
 # state: pending -> recorded in ``cell`` (commit point) -> settled; or cancelled, or failed.
 intents = sa.Table(

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from cellcloud import errors
-from cellcloud.db import index
 from cellcloud.model.server import ServerRecord
 from top_api import filters
 from top_api.acceptance import Accepted
@@ -13,7 +12,7 @@ from top_api.operations.create import create_servers
 from top_api.operations.delete import delete_server
 from top_api.operations.servers import find_server
 from top_api.operations.update import update_server
-from top_api.paging import next_links
+from top_api.paging import next_links, servers_page
 from top_api.routing import Answer, Call, Resource
 from top_api.schemas import servers as schemas
 from top_api.schemas.types import is_true
@@ -24,28 +23,27 @@ servers = Resource("servers")
 
 @servers.route("GET", "/servers", "os_compute_api:servers:index", query=schemas.LIST)
 def list_servers(call: Call) -> dict[str, Any]:
-    records = _list(call)
+    records, walk = _list(call)
     view = ServerView(call)
     shown = [view.brief(record) for record in records]
-    return {"servers": shown, **next_links(call, "servers", ("servers",), [record.id for record in records])}
+    links = next_links(call, "servers", ("servers",), [record.id for record in records], walk=walk)
+    return {"servers": shown, **links}
 
 
 @servers.route("GET", "/servers/detail", "os_compute_api:servers:detail", query=schemas.LIST)
 def list_servers_in_detail(call: Call) -> dict[str, Any]:
-    records = _list(call)
+    records, walk = _list(call)
     view = ServerView(call, call.parts.cells.mute_cells())
     shown = [view.detail(record) for record in records]
-    links = next_links(call, "servers", ("servers", "detail"), [record.id for record in records])
+    links = next_links(call, "servers", ("servers", "detail"), [record.id for record in records], walk=walk)
     return {"servers": shown, **links}
 
 
-def _list(call: Call) -> list[ServerRecord]:
-    query = filters.read(call)
-    with call.parts.database.read() as connection:
-        try:
-            return index.list_records(connection, query)
-        except errors.NotFound as error:
-            raise errors.Invalid(error.message) from error
+def _list(call: Call) -> tuple[list[ServerRecord], str]:
+    try:
+        return servers_page(call, filters.read(call))
+    except errors.NotFound as error:
+        raise errors.Invalid(error.message) from error
 
 
 @servers.route("POST", "/servers", "os_compute_api:servers:create", body=schemas.CREATE)

@@ -187,6 +187,7 @@ LIST = Queries(
     {
         "limit": _LIMIT,
         "marker": TEXT,
+        "walk": {"type": "string", "pattern": r"^[0-9a-f]{16}\Z"},
         "all_tenants": TEXT,
         "changes-since": DATE,
         "changes-before": DATE,
