@@ -5,6 +5,8 @@ DRIVER ?= libvirt
 HOSTS ?= 1
 STATE ?= .state
 PORT ?= 8774
+CLOUD ?= auto
+GUESTS ?=
 NAME ?= create
 ARGS ?=
 
@@ -19,10 +21,10 @@ STAMP := $(VENV)/.installed
 
 cloud: setup ## start a whole cloud and say how to use it
 	@$(BIN)/cellcloud up --profile $(PROFILE) --driver $(DRIVER) --hosts $(HOSTS) --port $(PORT) \
-		--state $(STATE) --cache .cache --clouds-file clouds.yaml
+		--state $(STATE) --cache .cache --clouds-file clouds.yaml --cloud-name $(CLOUD)
 
-down: ## stop what `make cloud` started
-	@test ! -x $(BIN)/cellcloud || $(BIN)/cellcloud down --state $(STATE)
+down: ## stop what `make cloud` started; guests run on, but with GUESTS=1 they are powered off too
+	@test ! -x $(BIN)/cellcloud || $(BIN)/cellcloud down --state $(STATE) $(if $(GUESTS),--guests)
 
 status: ## list the cloud's processes
 	@$(BIN)/cellcloud status --state $(STATE) || [ $$? = 3 ] # none runs
@@ -33,11 +35,13 @@ packages:
 	@etc/install-debian.sh debian-packages
 
 $(BIN)/python:
-	@echo "Making the virtual environment"
-	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
+	@mkdir -p .cache
+	@flock .cache/setup.lock sh -c 'test -x $(BIN)/python || { echo "Making the virtual environment"; \
+		$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }; }'
 
 $(STAMP): $(SOURCES) | $(BIN)/python
-	@etc/install-python.sh $(BIN) && touch $@
+	@mkdir -p .cache
+	@flock .cache/setup.lock etc/install-python.sh $(BIN) $@
 
 build: setup ## compile the kernel anew
 	CELLCLOUD_REQUIRE_EXT=1 $(BIN)/python setup.py --quiet build_ext --inplace --force --parallel 2

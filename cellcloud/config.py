@@ -87,6 +87,11 @@ COMPUTE = [
     cfg.FloatOpt("disk_allocation_ratio", default=1.0, help="Disk promised per real byte."),
     cfg.FloatOpt("shutdown_timeout", default=60.0, help="Seconds a guest has to power off by itself."),
     cfg.IntOpt("max_concurrent_builds", default=4, help="Guests one host works on at once."),
+    cfg.BoolOpt(
+        "resume_guests_state_on_host_boot",
+        default=True,
+        help="Start the guests again that ran when their host went down; else they are shown as SHUTOFF.",
+    ),
 ]
 CONSOLE = [
     cfg.StrOpt("bind_host", default="127.0.0.1", help="Address of the console proxy."),
@@ -186,6 +191,7 @@ class ComputeConfig:
     disk_allocation_ratio: float
     shutdown_timeout: float
     max_concurrent_builds: int
+    resume_guests_state_on_host_boot: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -30,7 +30,7 @@ echo "Installing Debian packages:$missing"
 export DEBIAN_FRONTEND=noninteractive
 log=$(mktemp)
 # shellcheck disable=SC2086 # a list of words
-if ! { apt-get -q update && apt-get -q -y --no-install-recommends install $missing; } >"$log" 2>&1; then
+if ! { apt-get -q update && apt-get -q -y -o DPkg::Lock::Timeout=600 --no-install-recommends install $missing; } >"$log" 2>&1; then
     tail -n 20 "$log" >&2
     rm -f "$log"
     exit 1

@@ -1,8 +1,12 @@
 #!/bin/sh
-# install-python.sh BIN: installs this checkout and all it needs into the virtual environment of BIN, and says how far
-# it is. All that pip says is in .cache/pip.log.
+# install-python.sh BIN STAMP: installs this checkout and all it needs into the virtual environment of BIN, says how far
+# it is, and touches STAMP. All that pip says is in .cache/pip.log. Nothing is done where STAMP is newer than every
+# source: then another make has done it while this one waited.
 set -eu
 cd "$(dirname "$0")/.."
+if [ -e "$2" ] && [ -z "$(find pyproject.toml setup.py cellcloud/*.pyx cellcloud/*.pxi -newer "$2")" ]; then
+    exit 0
+fi
 log=.cache/pip.log
 mkdir -p .cache
 began=$(date +%s)
@@ -39,3 +43,4 @@ if ! tail -n 1 $log | grep -qx "all is done"; then
     exit 1
 fi
 tell "Python packages installed"
+touch "$2"

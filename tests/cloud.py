@@ -222,7 +222,7 @@ def running_cloud(
         raise
     finally:
         family = _family(cloud)
-        cloud.command("down")
+        cloud.command("down", "--guests")
         left = [process for process in family if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
         assert not left, left
 

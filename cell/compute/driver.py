@@ -41,6 +41,10 @@ class Driver(Protocol):
         """Let go of the hypervisor. Guests keep running."""
         ...
 
+    def get_boot_id(self) -> str:
+        """Name the host's present boot; a new name means that the host was down and every guest with it."""
+        ...
+
     def get_facts(self) -> HostFacts: ...
 
     def list_guests(self) -> list[GuestState]:

@@ -17,6 +17,7 @@ from cell.compute.image_cache import ImageCache
 from cell.compute.inventory import Inventory
 from cell.compute.outbox import Outbox
 from cell.compute.reconcile import Reconciler
+from cell.compute.resume import BootLog, resume_guests
 from cell.compute.workbench import Workbench
 from cellcloud import errors, log
 from cellcloud.config import Config
@@ -60,7 +61,10 @@ class ComputeService:
         self._shutdown_timeout = config.compute.shutdown_timeout
         conductor: Conductor = transport.client(Conductor)
         builds = config.compute.max_concurrent_builds
+        self._conductor = conductor
         self._outbox = Outbox(conductor)
+        self._boots = BootLog(config.state_dir / "cells" / config.cell.name / "boots" / f"{queue}.json")
+        self._resumes = config.compute.resume_guests_state_on_host_boot
         self._workbench = Workbench(
             self._perform,
             self._refuse,
@@ -146,17 +150,21 @@ class ComputeService:
         return driver
 
     def _begin(self) -> None:
-        """A host that comes back first drops what is no longer its own, then takes work, then says it is there."""
+        """A host that comes back first starts the guests again that ran, drops what is no longer its own, then takes
+        work, then says it is there."""
         if self._server is not None:
             return
         try:
             for (host, driver), reconciler in zip(self._drivers.items(), self._reconcilers, strict=True):
                 if host not in self._connected:
                     driver.connect()
+                    if self._resumes and self._boots.is_new(host, driver.get_boot_id()):
+                        resume_guests(host, driver, self._conductor)
                     if reconciler.has_guests():
                         reconciler.compare()
                     driver.watch(functools.partial(self._notice, host))
                     self._connected.add(host)
+            self._boots.note({host: driver.get_boot_id() for host, driver in self._drivers.items()})
         except errors.HostRefused as error:
             raise errors.Unreachable(error.message, detail=error.detail) from error
         self._server = self._transport.serve(Compute, self, server=self._queue, threads=8)

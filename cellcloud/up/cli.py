@@ -5,39 +5,33 @@ Exit codes: 0 done; 1 it failed, and standard error says why; 2 the command line
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
-import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
-from typing import IO, Any, NoReturn
+from typing import Any, NoReturn
 
 import click
 import tabulate
 
-from cellcloud import clock, errors
-from cellcloud.up import nodes
-from cellcloud.up.processes import ProcessRecord, Records, describe, wait_gone
-from cellcloud.up.profile import (
-    CELLS,
-    DEFAULT_PORT,
-    Choices,
-    Driver,
-    Layout,
-    Profile,
-    check,
-    living_nodes,
-    settled_management,
+from cellcloud import clock, config, errors
+from cellcloud.up import clouds, nodes
+from cellcloud.up.launcher import (
+    LAUNCHER,
+    STOP_SECONDS,
+    claim,
+    end_launcher,
+    end_leftovers,
+    find_launcher,
+    join,
+    launch,
+    reporter,
+    stay,
 )
+from cellcloud.up.processes import ProcessRecord, Records
+from cellcloud.up.profile import CELLS, DEFAULT_PORT, Choices, Driver, Layout, Profile, check, living_nodes
 
 NOT_RUNNING = 3
-LAUNCHER = "launcher"  # the record of the process that holds everything else
-STOP_SECONDS = 90.0
-READY, FAILED = "ready", "failed"
-THRIFT = {"OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2", "PYTHONDONTWRITEBYTECODE": "1"}
 
 state_option = click.option(
     "--state",
@@ -69,8 +63,14 @@ def main() -> None:
 )
 @click.option("--cache", type=click.Path(path_type=Path), help="Where the guest image is kept; default STATE/cache.")
 @click.option("--clouds-file", type=click.Path(path_type=Path), default=Path("clouds.yaml"), show_default=True)
+@click.option(
+    "--cloud-name",
+    default="auto",
+    help="Its name in the clouds file, NAME-admin beside it; default: cellcloud, or cellcloud-PORT beside another's.",
+)
 @click.option("--detach/--foreground", default=True, help="Return once it serves, or stay with it.")
 @click.option("--progress-to", type=int, hidden=True)
+@click.option("--lock", "lock_handle", type=int, hidden=True)
 def up(
     state: Path,
     cache: Path | None,
@@ -79,9 +79,13 @@ def up(
     clouds_file: Path,
     detach: bool,
     progress_to: int | None,
+    lock_handle: int | None,
     **chosen: Any,
 ) -> None:
-    """Start a cloud and write clouds.yaml. Starting one that runs changes nothing."""
+    """Start a cloud and write clouds.yaml. Starting one that runs changes nothing.
+
+    Guests that run are left as they are; those that ran when their host was ended are started again.
+    """
     choices = Choices(
         state=state.resolve(),
         cache=(cache or state / "cache").resolve(),
@@ -91,37 +95,49 @@ def up(
         **chosen,
     )
     try:
-        records = Records(choices.state / "run")
-        if running := _find_launcher(records):
-            click.echo(f"A cloud runs here already (process {running.pid}).")
+        if lock_handle is not None:  # by the process that has looked at all this already
+            stay(choices, os.fdopen(lock_handle, "wb"), reporter(progress_to))
             return
-        with _claim(records.directory):
-            _end_leftovers(records)  # they may hold the ports
+        records = Records(choices.state / "run")
+        lock = None if find_launcher(records) else claim(records.directory)
+        if lock is None:
+            running = join(records, click.echo)
+            click.echo(f"A cloud runs here already (process {running.pid}), at {_url_of(choices.state)}.")
+            return
+        end_leftovers(records)  # they may hold the ports
         check(choices)
-        if detach:
-            _launch(choices)
-        else:
-            _stay(choices, _reporter(progress_to))
+        clouds.settled_name(Layout(choices))
+        if not detach:
+            stay(choices, lock, reporter(progress_to))
+            return
+        launch(choices, lock)
+        click.echo(_how_to_use(choices))
     except errors.CellcloudError as error:
         _give_up(error)
 
 
 @main.command()
 @state_option
-def down(state: Path) -> None:
-    """Stop all that ``up`` started, and nothing else. What must survive stays in the state directory."""
+@click.option(
+    "--guests/--no-guests", default=False, help="Power off the guests too and end their hosts; else they run on."
+)
+def down(state: Path, guests: bool) -> None:
+    """Stop the processes that ``up`` started, and nothing else. What must survive stays in the state directory.
+
+    Guests are left running, without anybody to manage them, until the next ``up`` finds them; with --guests they are
+    powered off, and the next ``up`` starts those again that ran.
+    """
     records = Records(state.resolve() / "run")
     known = records.list_all()
-    launcher = _find_launcher(records)
-    if launcher is not None:
-        launcher.ask()
-        if not wait_gone(launcher.pid, STOP_SECONDS):
-            launcher.kill()
-    for record in reversed(records.list_all()):  # what a killed launcher has left behind
-        record.end()
-        records.forget(record.name)
-    _stop_nodes(state.resolve())
-    click.echo("The cloud is down." if known else "No cloud runs here.")
+    end_launcher(records)
+    end_leftovers(records)
+    living = list(living_nodes(state.resolve()))
+    if guests:
+        for node in living:
+            nodes.stop_node(node)
+    click.echo("The cloud is down." if known or (guests and living) else "No cloud runs here.")
+    if not guests and living:
+        click.echo(_what_runs_on(living))
 
 
 @main.command()
@@ -138,7 +154,7 @@ def status(state: Path, form: str) -> None:
     else:
         total = {"name": "total", "rss_mb": sum(r["rss_mb"] for r in rows), "pss_mb": sum(r["pss_mb"] for r in rows)}
         click.echo(tabulate.tabulate([*rows, total], headers="keys"))
-    if _find_launcher(records) is None:
+    if find_launcher(records) is None:
         sys.exit(NOT_RUNNING)
 
 
@@ -160,7 +176,7 @@ def start(state: Path, names: tuple[str, ...]) -> None:
 
 def _set_held(state: Path, names: tuple[str, ...], *, held: bool) -> None:
     records = Records(state.resolve() / "run")
-    launcher = _find_launcher(records)
+    launcher = find_launcher(records)
     if launcher is None:
         click.echo("No cloud runs here.", err=True)
         sys.exit(NOT_RUNNING)
@@ -178,124 +194,6 @@ def _set_held(state: Path, names: tuple[str, ...], *, held: bool) -> None:
         if clock.monotonic() > deadline:
             _give_up(errors.DeadlineExceeded("It takes too long; see the logs."))
         clock.sleep(0.05)
-
-
-def _launch(choices: Choices) -> None:
-    """Start the launcher as a process of its own and pass on what it reports until it serves."""
-    read_end, write_end = os.pipe()
-    flags = {
-        "--state": choices.state,
-        "--cache": choices.cache,
-        "--profile": choices.profile,
-        "--driver": choices.driver,
-        "--hosts": choices.hosts,
-        "--port": choices.port,
-        "--bind": choices.bind_host,
-        "--virt-type": choices.virt_type,
-        "--management": choices.management,
-        "--clouds-file": choices.clouds_file,
-        "--progress-to": write_end,
-    }
-    words = [str(word) for flag in flags.items() for word in flag]
-    log = _open_log(choices)
-    with log:
-        subprocess.Popen(
-            [sys.executable, "-m", "cellcloud.up.cli", "up", "--foreground", *words],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-            pass_fds=[write_end],
-            env={**os.environ, **THRIFT},
-        )
-    os.close(write_end)
-    outcome = FAILED
-    with os.fdopen(read_end) as lines:
-        for line in lines:
-            if line.strip() in (READY, FAILED):
-                outcome = line.strip()
-                break
-            click.echo(line, nl=False)
-    if outcome != READY:
-        raise errors.Misconfigured(f"The cloud did not start; see {choices.state}/log.")
-    click.echo(_how_to_use(choices))
-
-
-def _open_log(choices: Choices) -> IO[bytes]:
-    path = choices.state / "log" / f"{LAUNCHER}.log"
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return path.open("ab")
-
-
-def _stay(choices: Choices, report: Callable[[str], None]) -> None:
-    """Be the launcher, until told to stop."""
-    from cellcloud.up import clouds, embedded, plan, supervisor
-
-    began = clock.monotonic()
-
-    def tell(line: str) -> None:
-        report(f"{clock.monotonic() - began:6.1f} s  {line}")
-
-    choices = replace(choices, management=settled_management(choices))
-    layout = Layout(choices)
-    layout.write_option_files()
-    layout.point_here()
-    records = Records(layout.run)
-    only_one = _claim(layout.run)
-    records.save(replace(describe(LAUNCHER, "launcher", os.getpid()), grace=STOP_SECONDS))
-    clouds.write_clouds(layout, choices.clouds_file or choices.state / "clouds.yaml")
-    units = plan.make_plan(layout)
-
-    def ready() -> None:
-        records.save(describe(LAUNCHER, "launcher", os.getpid(), state="ready", grace=STOP_SECONDS))
-        tell("serving")
-        report(READY)
-
-    try:
-        if choices.profile is Profile.SERVICES:
-            made = supervisor.Supervisor(units, records=records, logs=layout.logs, report=tell)
-            failure = made.run(plan.PRELOAD, on_ready=ready)
-        else:
-            health = layout.run / f"{LAUNCHER}.sock"
-            one = embedded.Embedded(units, health=health, log_file=layout.logs / "embedded.log", report=tell)
-            failure = one.run(on_ready=ready)
-    finally:
-        _stop_nodes(choices.state)
-        records.forget(LAUNCHER)
-        only_one.close()
-    if failure:
-        tell(failure)
-        report(FAILED)
-        raise errors.Misconfigured(failure)
-
-
-def _claim(run: Path) -> IO[bytes]:
-    """The lock that makes this the only launcher of its state directory, until closed. Raises Conflict."""
-    run.mkdir(mode=0o700, parents=True, exist_ok=True)
-    file = (run / "lock").open("wb")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise errors.Conflict("Another start of this cloud is under way.") from error
-    return file
-
-
-def _end_leftovers(records: Records) -> None:
-    """End what a killed launcher has left running."""
-    for record in reversed(records.list_all()):
-        record.end()
-        records.forget(record.name)
-
-
-def _stop_nodes(state: Path) -> None:
-    """End the nodes of every world below the state directory; their guests' disks stay."""
-    for node in list(living_nodes(state)):
-        nodes.stop_node(node)
-
-
-def _find_launcher(records: Records) -> ProcessRecord | None:
-    record = records.find(LAUNCHER)
-    return record if record is not None and record.is_alive() else None
 
 
 def _row(record: ProcessRecord, records: Records) -> dict[str, Any]:
@@ -316,41 +214,60 @@ def _row(record: ProcessRecord, records: Records) -> dict[str, Any]:
     }
 
 
-def _reporter(handle: int | None) -> Callable[[str], None]:
-    if handle is None:
-        return click.echo
-    stream = os.fdopen(handle, "w", buffering=1)
-
-    def report(line: str) -> None:
-        if stream.closed:
-            return
-        try:
-            stream.write(f"{line}\n")
-        except BrokenPipeError:
-            return
-        if line in (READY, FAILED):
-            stream.close()
-
-    return report
-
-
 def _how_to_use(choices: Choices) -> str:
+    layout = Layout(choices)
+    name = clouds.settled_name(layout)
     login = "".join(
         f"\n    ip netns exec {node.link} ssh -i k.pem root@ADDRESS    # a guest on {node.name}"
         for cell in CELLS
-        for node in Layout(choices).nodes(cell)[:1]
+        for node in layout.nodes(cell)[:1]
     )
+    status, down, up = _commands(choices)
     return f"""
-The cloud serves at http://{choices.bind_host}:{choices.port}. For example:
+The cloud serves at {layout.public_url}. For example:
 
     . .venv/bin/activate
-    export OS_CLIENT_CONFIG_FILE={choices.clouds_file} OS_CLOUD=cellcloud
+    export OS_CLIENT_CONFIG_FILE={choices.clouds_file} OS_CLOUD={name}
     openstack keypair create --private-key k.pem k && chmod 600 k.pem
     openstack server create --image tiny --flavor m1.tiny --key-name k --wait vm1
     openstack console url show vm1
-    openstack --os-cloud cellcloud-admin server list --all-projects --long -c Name -c Host -c Networks{login}
+    openstack --os-cloud {name}-admin server list --all-projects --long -c Name -c Host -c Networks{login}
 
-`make status` lists its processes, `make down` stops it."""
+{status}    # list its processes
+{down}    # stop it; its guests run on
+{down} {"GUESTS=1" if down.startswith("make") else "--guests"}    # stop it and its guests
+{up}    # start it again"""
+
+
+def _commands(choices: Choices) -> tuple[str, str, str]:
+    """How to ask for the status, the end and the start of just this cloud: with make, where there is a Makefile."""
+    if not Path("Makefile").exists():
+        state = f" --state {choices.state}"
+        chosen = f" --profile {choices.profile} --driver {choices.driver} --hosts {choices.hosts} --port {choices.port}"
+        return f"cellcloud status{state}", f"cellcloud down{state}", f"cellcloud up{state}{chosen}"
+    state = "" if choices.state == Path(".state").resolve() else f" STATE={choices.state}"
+    chosen = "".join(
+        f" {variable}={value}"
+        for variable, value, usual in (
+            ("PORT", choices.port, DEFAULT_PORT),
+            ("PROFILE", choices.profile, Profile.EMBEDDED),
+            ("DRIVER", choices.driver, Driver.LIBVIRT),
+            ("HOSTS", choices.hosts, 1),
+        )
+        if value != usual
+    )
+    return f"make status{state}", f"make down{state}", f"make cloud{state}{chosen}"
+
+
+def _what_runs_on(living: list[nodes.NodeConfig]) -> str:
+    count = sum(nodes.count_guests(node) for node in living)
+    names = ", ".join(node.name for node in living)
+    return f"{count} guests run on, on {names}; `cellcloud down --guests` (make down GUESTS=1) powers them off."
+
+
+def _url_of(state: Path) -> str:
+    """Where the cloud of a state directory serves."""
+    return config.load(state / "top" / "cellcloud.conf").public_url
 
 
 def _give_up(error: errors.CellcloudError) -> NoReturn:

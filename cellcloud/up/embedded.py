@@ -12,6 +12,7 @@ from pathlib import Path
 
 from cellcloud import clock, errors, log
 from cellcloud.service import Service, serve_health
+from cellcloud.up import logs
 from cellcloud.up.progress import Progress
 from cellcloud.up.units import Unit, in_order
 
@@ -48,7 +49,8 @@ class Embedded:
             self.start()
             end_health = serve_health(self, self._health)
             on_ready()
-            told.wait()
+            while not told.wait(logs.EVERY):
+                self._rotate_logs()
             end_health()
         except errors.CellcloudError as error:
             LOG.error("start failed", exc_info=True)
@@ -56,6 +58,12 @@ class Embedded:
         finally:
             self.stop()
         return ""
+
+    def _rotate_logs(self) -> None:
+        try:
+            logs.rotate(self._log_file.parent)
+        except OSError as error:
+            LOG.warning("logs are not rotated", extra={"why": str(error)})
 
     def start(self) -> None:
         """Do the tasks and start the services, each behind what it needs, several at once."""

@@ -302,17 +302,30 @@ def _wait_for_libvirtd(node: Node) -> None:
     raise errors.Misconfigured(f"libvirtd of node {node.name} does not answer; see {node.directory}/log/init.log.")
 
 
+def count_guests(config: NodeConfig) -> int:
+    """How many guests run on the node; none when it does not live."""
+    node = find_node(config)
+    return len(_running_guests(node)) if node else 0
+
+
+def _running_guests(node: Node, timeout: float = 10.0) -> set[str]:
+    return set(_run([*_virsh(node, timeout), "list", "--name", "--state-running"], check=False).split())
+
+
+def _virsh(node: Node, timeout: float) -> list[str]:
+    return ["timeout", str(max(timeout, 1.0)), "virsh", "--quiet", "--connect", node.libvirt_uri]
+
+
 def _power_off_guests(node: Node, grace: float) -> None:
     """Ask every guest to power off and wait for it, no longer than ``grace`` seconds in all."""
-    virsh = ["timeout", str(max(grace, 1.0)), "virsh", "--quiet", "--connect", node.libvirt_uri]
     deadline = clock.monotonic() + grace
     asked: set[str] = set()
     while clock.monotonic() < deadline:
-        running = set(_run([*virsh, "list", "--name", "--state-running"], check=False).split())
+        running = _running_guests(node, grace)
         if not running:
             return
         for guest in running - asked:
-            _run([*virsh, "shutdown", "--mode", "acpi", guest], check=False)
+            _run([*_virsh(node, grace), "shutdown", "--mode", "acpi", guest], check=False)
         asked |= running
         clock.sleep(0.3)
 

@@ -41,7 +41,7 @@ class ProcessRecord:
     def memory(self, *, alone: bool = False) -> tuple[int, int]:
         """Resident and proportional bytes of the process and all it started, or of it ``alone``; zeros when gone."""
         resident = proportional = 0
-        family = self._family()
+        family = self.family()
         for process in family[:1] if alone else family:
             with suppress(psutil.Error, OSError):
                 figures = process.memory_full_info()
@@ -57,27 +57,33 @@ class ProcessRecord:
         """Make it look at what it is to do."""
         _signal(self.pid, self.started, signal.SIGHUP)
 
-    def end(self) -> None:
-        """Ask it to stop, and after its grace make it: it and every process it started."""
-        if not self.is_alive():
-            return
-        family = self._family()
-        self.ask()
-        if not wait_gone(self.pid, self.grace):
-            family += [process for process in self._family() if process not in family]
-        kill_all(family)
-
     def kill(self) -> None:
         """End it and every process it started at once."""
-        kill_all(self._family())
+        kill_all(self.family())
 
-    def _family(self) -> list[psutil.Process]:
+    def family(self) -> list[psutil.Process]:
+        """It and every process it started that still runs; nothing when it is gone."""
         if not self.is_alive():
             return []
         with suppress(psutil.Error):
             process = psutil.Process(self.pid)
             return [process, *process.children(recursive=True)]
         return []
+
+
+def end_all(records: Iterable[ProcessRecord], *, grace: float | None = None) -> None:
+    """Ask all these to stop at once, and each one that has not after its grace (or this one, in seconds) make it, with
+    all they started."""
+    alive = [record for record in records if record.is_alive()]
+    began = clock.monotonic()
+    families = [record.family() for record in alive]
+    for record in alive:
+        record.ask()
+    for record in alive:
+        patience = record.grace if grace is None else grace
+        if not wait_gone(record.pid, max(0.0, began + patience - clock.monotonic())):
+            families.append(record.family())
+    kill_all(process for family in families for process in family)
 
 
 def kill_all(processes: Iterable[psutil.Process]) -> None:

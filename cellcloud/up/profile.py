@@ -49,6 +49,7 @@ class Choices:
     """What an operator may choose. ``port`` is the API's; every other port keeps its distance from it.
 
     ``management``: the first two numbers of the cells' management networks; one cloud of a machine each.
+    ``cloud_name``: the cloud's name in the clouds file.
     """
 
     state: Path
@@ -60,7 +61,8 @@ class Choices:
     bind_host: str = "127.0.0.1"
     virt_type: str = "auto"
     management: str = "auto"
-    clouds_file: Path | None = None
+    clouds_file: Path = Path("clouds.yaml")
+    cloud_name: str = "auto"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

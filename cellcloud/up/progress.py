@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 
 from cellcloud import clock
 
@@ -19,8 +20,8 @@ class Progress:
         self._said = clock.monotonic()
 
     def __call__(self, line: str) -> None:
-        """Say that something is done."""
-        with self._lock:
+        """Say that something is done; where nobody can be told, as with the disk full, go on without."""
+        with self._lock, suppress(OSError):
             self._said = clock.monotonic()
             self._say(line)
 

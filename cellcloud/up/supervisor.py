@@ -3,6 +3,9 @@
 It is single-threaded and imports the heavy libraries once, before the first fork, so that the services share
 those pages and start at once. It never talks to a unit: what it knows is on record in the state directory, and
 a unit an operator holds (a file ``NAME.hold`` beside the record) is stopped and left alone until released.
+
+A disk that is full and a machine without room for another process are no reason to end: records are written again
+later, and units started again after a pause.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ from typing import NoReturn
 from setproctitle import setproctitle
 
 from cellcloud import clock
+from cellcloud.up import logs as log_files
 from cellcloud.up.processes import ProcessRecord, Records, describe
 from cellcloud.up.progress import Progress
 from cellcloud.up.units import Kind, Unit, in_order
@@ -51,6 +55,7 @@ class _Child:
     since: float = 0.0
     kill_at: float | None = None
     pause: float = FIRST_PAUSE
+    unsaved: bool = False
 
     @property
     def running(self) -> bool:
@@ -83,6 +88,7 @@ class Supervisor:
         self._failure = ""
         self._serving = False
         self._began = clock.monotonic()
+        self._rotate_at = self._began
 
     def run(self, preload: Iterable[str] = (), *, on_ready: Callable[[], None] | None = None) -> str:
         """Stay until told to stop; answers with why the start failed, or with nothing.
@@ -148,11 +154,29 @@ class Supervisor:
             if child.kill_at is not None and now >= child.kill_at:
                 child.kill_at = None
                 child.record.kill()
+            if child.unsaved:
+                self._save(child)
+        if now >= self._rotate_at:
+            self._rotate_at = now + log_files.EVERY
+            self._rotate_logs()
+
+    def _rotate_logs(self) -> None:
+        try:
+            log_files.rotate(self._logs)
+        except OSError as error:
+            self._report(f"logs are not rotated: {error}")
 
     def _start(self, child: _Child) -> None:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        pid = os.fork()
+        with suppress(OSError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        try:
+            pid = os.fork()
+        except OSError as error:
+            child.pause = min(child.pause * 2, LONGEST_PAUSE)
+            child.not_before = clock.monotonic() + child.pause
+            self._report(f"{child.unit.name} cannot be started: {error}; tried again in {child.pause:.1f} s")
+            return
         if pid == 0:
             self._become(child.unit)
         child.since = clock.monotonic()
@@ -164,7 +188,7 @@ class Supervisor:
             stop_signal=int(child.unit.stop_signal),
             grace=child.unit.grace,
         )
-        self._records.save(child.record)
+        self._save(child)
 
     def _become(self, unit: Unit) -> NoReturn:
         """In the child: a session, a log and signals of its own; then the unit's code, and no way back."""
@@ -245,7 +269,18 @@ class Supervisor:
 
     def _note(self, child: _Child, **changes: object) -> None:
         child.record = replace(child.record, **changes)  # type: ignore[arg-type]
-        self._records.save(child.record)
+        self._save(child)
+
+    def _save(self, child: _Child) -> None:
+        """Write the child's record; where that fails, say so once and try again with every look."""
+        try:
+            self._records.save(child.record)
+        except OSError as error:
+            if not child.unsaved:
+                self._report(f"the record of {child.unit.name} is not written: {error}")
+            child.unsaved = True
+        else:
+            child.unsaved = False
 
     def _fail(self, child: _Child) -> None:
         self._failure = f"{child.unit.name} failed; its log is {self._logs / child.unit.name}.log"

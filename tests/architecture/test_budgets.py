@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import configparser
 import json
 import re
 from pathlib import Path
@@ -75,6 +76,14 @@ def test_one_function_starts_qemu_img() -> None:
     users = [str(path.relative_to(ROOT)) for path in PRODUCT if '"qemu-img"' in path.read_text()]
     drivers = [path for path in users if path.startswith("cell/")]
     assert len(drivers) <= 1, drivers
+
+
+@pytest.mark.parametrize("unit", ["cellcloud.service", "cellcloud-compute.service"])
+def test_systemd_leaves_guests_and_what_serves_them_alone(unit: str) -> None:
+    """Its default is to kill all that a service has started, and guests among it."""
+    settings = configparser.RawConfigParser(strict=False)
+    settings.read(ROOT / "etc" / "systemd" / unit)
+    assert settings["Service"]["KillMode"] == "process"
 
 
 def _shape() -> dict[str, dict[str, list[str]]]:

@@ -365,8 +365,11 @@ def test_guests_outlive_the_hypervisors_daemon(rig: Rig, driver: Driver, server_
 
 def test_guests_can_be_started_after_the_host_failed(rig: Rig, driver: Driver, server_id: str) -> None:
     driver.spawn(make_spec(server_id, IMAGE), 1, [make_port(1)], rig.images)
-    held = rig.count_held()
+    held, boot = rig.count_held(), driver.get_boot_id()
+    assert rig.open().get_boot_id() == boot
     rig.fail()
+    driver = rig.open()
+    assert driver.get_boot_id() != boot
     assert power_of(driver, server_id) == PowerState.SHUTDOWN
     assert driver.start(server_id, 2).power_state == PowerState.RUNNING
     assert rig.count_held() == held

@@ -51,13 +51,13 @@ class Story:
         self._first_port = free_ports(PORTS)
 
     # ---- the cloud ---------------------------------------------------------------------------------------------
-    def cellcloud(self, word: str, *choices: str, timeout: float = 300.0) -> str:
-        """What ``cellcloud WORD`` prints; it must succeed."""
-        return _run(str(PROGRAMS / "cellcloud"), word, "--state", str(self.state), *choices, timeout=timeout)
+    def cellcloud(self, word: str, *choices: str, fails: bool = False) -> str:
+        """What ``cellcloud WORD`` prints; it must succeed, unless it may fail."""
+        return _run(str(PROGRAMS / "cellcloud"), word, "--state", str(self.state), *choices, fails=fails)
 
-    def up(self) -> str:
+    def up(self, *, fails: bool = False) -> str:
         choices = ["--profile", self.profile, "--port", str(self._first_port), "--cache", str(CACHE)]
-        return self.cellcloud("up", *choices, "--clouds-file", str(self.clouds_file))
+        return self.cellcloud("up", *choices, "--clouds-file", str(self.clouds_file), fails=fails)
 
     @property
     def launcher(self) -> psutil.Process:
@@ -181,7 +181,7 @@ def _told(story: Story) -> Iterator[Story]:
         yield story
     finally:
         family = [*family, *story.processes()]
-        said = story.cellcloud("down")
+        said = story.cellcloud("down", "--guests")
     assert said == "The cloud is down.\n"
     assert [process for process in family if _lives(process)] == []
     assert _leftovers(story.place, prefix) == []
@@ -325,13 +325,38 @@ def test_guests_outlive_the_control_plane(story: Story, vm1: Guest) -> None:
     vm1.boot_id(other_than=boot)
 
 
-def test_servers_are_there_after_a_stop_of_everything(story: Story, vm1: Guest) -> None:
-    vm1.ssh("echo kept >/root/note; sync")
-    story.cellcloud("down")
+def test_guests_run_on_while_the_cloud_is_down(story: Story, vm1: Guest) -> None:
+    boot, old = vm1.boot_id(), story.control_plane()
+    said = story.cellcloud("down")
+    assert "1 guests run on" in said
+    assert [process for process in old if _lives(process)] == []
+    assert vm1.boot_id() == boot
     story.up()
-    vm1.wait_for_status("SHUTOFF")
-    story.openstack("server", "start", "vm1")
-    vm1.boot_id()
+    vm1.wait_for_status("ACTIVE")
+    assert vm1.boot_id() == boot
+
+
+def test_a_start_that_fails_leaves_guests_alone(story: Story, vm1: Guest) -> None:
+    """The world's directory cannot be written, as on a broken disk."""
+    boot = vm1.boot_id()
+    story.cellcloud("down")
+    top_file = story.state / f"{story.profile}-libvirt" / "top" / "cellcloud.conf"
+    top_file.rename(top_file.with_suffix(".kept"))
+    top_file.mkdir()
+    assert story.up(fails=True) == ""
+    assert vm1.boot_id() == boot
+    top_file.rmdir()
+    story.up()
+    assert vm1.boot_id() == boot
+
+
+def test_guests_that_ran_run_again_after_a_stop_of_everything(story: Story, vm1: Guest) -> None:
+    vm1.ssh("echo kept >/root/note; sync")
+    boot = vm1.boot_id()
+    story.cellcloud("down", "--guests")
+    story.up()
+    vm1.wait_for_status("ACTIVE")
+    vm1.boot_id(other_than=boot)
     assert vm1.ssh("cat /root/note").strip() == "kept"
 
 

@@ -17,7 +17,9 @@ import psutil
 import pytest
 
 from cellcloud.up import cli
-from tests.cloud import Cloud, running_cloud
+from cellcloud.up.launcher import claim
+from cellcloud.up.processes import Records
+from tests.cloud import PORTS, Cloud, running_cloud
 from tests.daemons import free_ports
 
 HOSTS = 3
@@ -128,6 +130,52 @@ def test_one_process_keeps_its_state(tmp_path: Path) -> None:
         cloud.command("up", *choices, "--clouds-file", str(cloud.clouds_file))
         assert hypervisors(cloud) == before
         assert cloud.api().get(f"/servers/{server_id}")["server"]["name"] == "kept"
+
+
+def test_starts_at_once_end_in_one_cloud_and_say_so(tmp_path: Path) -> None:
+    """Whoever comes second waits for the first one's start and is told the truth of it."""
+    port, file = free_ports(PORTS), tmp_path / "clouds.yaml"
+    words = [
+        "up",
+        "--state",
+        str(tmp_path / "state"),
+        "--driver",
+        "fake",
+        "--port",
+        str(port),
+        "--clouds-file",
+        str(file),
+    ]
+    argv = [sys.executable, "-m", "cellcloud.up.cli", *words]
+    starts = [subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(3)]
+    try:
+        told = [start.communicate(timeout=120) for start in starts]
+        assert [start.returncode for start in starts] == [0, 0, 0], told
+        served = [said for said, _ in told if f"The cloud serves at http://127.0.0.1:{port}." in said]
+        joined = [said for said, _ in told if f"A cloud runs here already (process {_pid(tmp_path)}), at" in said]
+        assert (len(served), len(joined)) == (1, 2), told
+        assert f"--state {tmp_path / 'state'}" in served[0] or f"STATE={tmp_path / 'state'}" in served[0]
+        assert f"{port}" in served[0].splitlines()[-1]
+    finally:
+        command(tmp_path / "state", "down")
+
+
+def test_who_waits_for_a_start_that_fails_is_told(tmp_path: Path) -> None:
+    lock = claim(tmp_path / "run")
+    assert lock is not None
+    argv = [sys.executable, "-m", "cellcloud.up.cli", "up", "--state", str(tmp_path), "--driver", "fake"]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as waiting:
+        assert waiting.stdout is not None
+        assert "under way" in waiting.stdout.readline()
+        lock.close()
+        assert waiting.communicate(timeout=30)[1].startswith("cellcloud: The other start failed")
+        assert waiting.returncode == 1
+
+
+def _pid(place: Path) -> int:
+    launcher = Records(place / "state" / "run").find(cli.LAUNCHER)
+    assert launcher is not None
+    return launcher.pid
 
 
 def test_what_cannot_work_is_said(tmp_path: Path) -> None:

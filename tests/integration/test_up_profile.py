@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from cellcloud import config, errors
-from cellcloud.up.clouds import write_clouds
+from cellcloud.up.clouds import settled_name, write_clouds
 from cellcloud.up.plan import make_plan
 from cellcloud.up.profile import CELLS, Choices, Driver, Layout, Profile, check, settled_management
 from cellcloud.up.units import Kind, Unit, in_order
@@ -27,7 +27,14 @@ def private() -> Iterator[None]:
 
 
 def layout(tmp_path: Path, **choices: object) -> Layout:
-    chosen = Choices(state=tmp_path / "state", cache=tmp_path / "cache", port=31000, management="10.99")
+    tmp_path.mkdir(exist_ok=True)
+    chosen = Choices(
+        state=tmp_path / "state",
+        cache=tmp_path / "cache",
+        port=31000,
+        management="10.99",
+        clouds_file=tmp_path / "clouds.yaml",
+    )
     return Layout(replace(chosen, **choices))  # type: ignore[arg-type]
 
 
@@ -87,14 +94,43 @@ def test_no_two_things_share_a_port(tmp_path: Path) -> None:
 
 def test_clouds_of_others_are_kept(tmp_path: Path) -> None:
     made = layout(tmp_path)
-    path = tmp_path / "clouds.yaml"
-    path.write_text("clouds: {elsewhere: {auth: {username: me}}, cellcloud: {auth: {username: old}}}\n")
-    write_clouds(made, path)
+    path = made.choices.clouds_file
+    ours = "{auth: {auth_url: 'http://127.0.0.1:31000/identity/v3'}}"
+    path.write_text(f"clouds: {{elsewhere: {{auth: {{username: me}}}}, cellcloud: {ours}}}\n")
+    write_clouds(made)
     clouds = yaml.safe_load(path.read_text())["clouds"]
     assert clouds["elsewhere"] == {"auth": {"username": "me"}}
     assert clouds["cellcloud"]["auth"]["password"] == made.secret("user.demo")
     assert clouds["cellcloud-admin"]["auth"]["project_name"] == "admin"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_two_clouds_share_a_clouds_file(tmp_path: Path) -> None:
+    one, other = layout(tmp_path / "a"), layout(tmp_path / "b", port=9774, clouds_file=tmp_path / "a" / "clouds.yaml")
+    for made in (one, other, one, other):
+        write_clouds(made)
+    clouds = yaml.safe_load(one.choices.clouds_file.read_text())["clouds"]
+    assert list(clouds) == ["cellcloud", "cellcloud-admin", "cellcloud-9774", "cellcloud-9774-admin"]
+    assert clouds["cellcloud"]["auth"]["password"] == one.secret("user.demo")
+    assert clouds["cellcloud-9774"]["auth"]["password"] == other.secret("user.demo")
+
+
+@pytest.mark.parametrize("change", [{"port": 9774}, {"profile": Profile.SERVICES}])
+def test_a_cloud_that_moves_keeps_its_name(change: dict[str, object], tmp_path: Path) -> None:
+    write_clouds(layout(tmp_path))
+    moved = layout(tmp_path, **change)
+    write_clouds(moved)
+    clouds = yaml.safe_load(moved.choices.clouds_file.read_text())["clouds"]
+    assert list(clouds) == ["cellcloud", "cellcloud-admin"]
+    assert clouds["cellcloud"]["auth"]["password"] == moved.secret("user.demo")
+    assert str(moved.choices.port) in clouds["cellcloud"]["auth"]["auth_url"]
+
+
+def test_a_chosen_name_that_is_anothers_is_refused(tmp_path: Path) -> None:
+    write_clouds(layout(tmp_path / "a", cloud_name="mine"))
+    file = tmp_path / "a" / "clouds.yaml"
+    with pytest.raises(errors.Conflict, match="choose another --cloud-name"):
+        settled_name(layout(tmp_path / "b", port=9774, cloud_name="mine", clouds_file=file))
 
 
 def test_two_clouds_get_different_networks_and_device_names(tmp_path: Path) -> None:

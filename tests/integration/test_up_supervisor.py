@@ -9,13 +9,15 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import pytest
 
-from cellcloud.up.processes import ProcessRecord, Records, describe
+from cellcloud.up import logs
+from cellcloud.up.processes import ProcessRecord, Records, describe, end_all
 
 PLAN = """
 import pathlib, signal, sys, time
@@ -24,6 +26,7 @@ from cellcloud.up.supervisor import Supervisor
 from cellcloud.up.units import Kind, Unit
 
 place = pathlib.Path(sys.argv[1])
+disk = place / "disk" if (place / "disk").exists() else place
 
 def stay(name):
     def run():
@@ -62,7 +65,7 @@ UNITS = {
 }
 supervisor = Supervisor(
     [UNITS[name] for name in sys.argv[2:]],
-    records=Records(place / "run"), logs=place / "log", report=lambda line: print(line, flush=True),
+    records=Records(disk / "run"), logs=disk / "log", report=lambda line: print(line, flush=True),
 )
 why = supervisor.run(["json"], on_ready=(place / "serving").touch)
 print("end:", why)
@@ -130,6 +133,65 @@ def test_what_dies_is_started_again(launch: Callable[..., subprocess.Popen[str]]
     assert not before.is_alive()
 
 
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own with little room, for what the supervisor writes."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(disk)], check=True)
+    yield disk
+    subprocess.run(["umount", "--lazy", str(disk)], check=True)
+
+
+def fill(disk: Path) -> Path:
+    """Take all the room there is."""
+    ballast = disk / "ballast"
+    with ballast.open("wb", buffering=0) as file, suppress(OSError):
+        while True:
+            file.write(bytes(4096))
+    return ballast
+
+
+def test_a_full_disk_ends_nothing(
+    small_disk: Path, launch: Callable[..., subprocess.Popen[str]], tmp_path: Path
+) -> None:
+    supervisor = launch("service", "schema", "database")
+    until((tmp_path / "serving").exists)
+    records = Records(small_disk / "run")
+    before = {name: record for name in ("service", "database") if (record := running(records, name))}
+    ballast = fill(small_disk)
+    (tmp_path / "service.began").unlink()
+    os.kill(before["service"].pid, signal.SIGKILL)
+    until((tmp_path / "service.began").exists)
+    assert supervisor.poll() is None
+    assert before["database"].is_alive()
+    ballast.unlink()
+    until(lambda: (now := running(records, "service")) is not None and now.pid != before["service"].pid)
+    supervisor.send_signal(signal.SIGTERM)
+    assert supervisor.wait(10) == 0
+
+
+def test_logs_are_bounded_and_writers_go_on(tmp_path: Path) -> None:
+    path = tmp_path / "api.log"
+    with path.open("a", buffering=1) as writer:
+        for number in range(6):
+            writer.write(f"{number} {'x' * 1000}\n")
+            logs.rotate(tmp_path, limit=500, kept=2)
+        writer.write("last\n")
+    names = sorted(each.name for each in tmp_path.iterdir())
+    assert names == ["api.log", "api.log.1", "api.log.2"]
+    assert [(tmp_path / name).read_text()[:1] for name in names] == ["l", "5", "4"]
+
+
+def test_a_log_does_not_keep_a_disk_full(small_disk: Path) -> None:
+    path = small_disk / "api.log"
+    path.write_bytes(b"x" * 1000)
+    fill(small_disk)
+    logs.rotate(small_disk, limit=500, kept=2)
+    assert path.stat().st_size == 0
+    assert sorted(each.name for each in small_disk.iterdir()) == ["api.log", "ballast"]
+
+
 def test_a_deaf_unit_is_killed_with_all_it_started(
     launch: Callable[..., subprocess.Popen[str]], tmp_path: Path
 ) -> None:
@@ -178,7 +240,7 @@ def test_a_recycled_pid_is_never_signalled(other: dict[str, object]) -> None:
     try:
         stranger = replace(mine, **other)  # type: ignore[arg-type]
         assert not stranger.is_alive()
-        stranger.end()
+        end_all([stranger])
         stranger.kill()
     finally:
         signal.signal(signal.SIGTERM, before)

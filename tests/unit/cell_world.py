@@ -179,12 +179,17 @@ class ObedientDriver:
         self.mute = False
         self.watcher: GuestWatcher = lambda state: None
         self.closed = False
+        self.boot = "first"
+        self.faults_at: dict[str, Exception] = {}
 
     def connect(self) -> None:
         self._enter("connect", "")
 
     def close(self) -> None:
         self.closed = True
+
+    def get_boot_id(self) -> str:
+        return self.boot
 
     def get_facts(self) -> HostFacts:
         if self.mute:
@@ -264,7 +269,7 @@ class ObedientDriver:
             self.calls.append((verb, server_id))
             self.at_work += 1
             self.most_at_work = max(self.most_at_work, self.at_work)
-            fault, self.fault = self.fault, None
+            fault, self.fault = self.faults_at.get(verb, self.fault), None
         self.hold.wait(20)
         with self.lock:
             self.at_work -= 1

@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 from cell.compute.__main__ import build, make_drivers
+from cell.compute.resume import BootLog
 from cell.compute.service import ComputeService
 from cellcloud import config, errors
 from cellcloud.context import RequestContext
 from cellcloud.lifecycle import PowerState
-from cellcloud.model.guest import CommandKind, GuestOrder, GuestState, OrderKind
+from cellcloud.model.guest import CommandKind, ExpectedGuest, GuestOrder, GuestState, OrderKind
 from cellcloud.rpc.compute import Compute
 from cellcloud.rpc.conductor import Conductor
 from cellcloud.rpc.transport import Transport
@@ -68,6 +69,7 @@ def cell(tmp_path: Path, wire: tuple[Transport, MemoryConductor], conductor: Mem
     )
     transport = wire[0]
     drivers = {"h1": ObedientDriver(), "h2": ObedientDriver()}
+    BootLog(tmp_path / "cells/unit/boots/h1.json").note({host: driver.boot for host, driver in drivers.items()})
     service = build(options, transport=transport, images=MemoryImages(), drivers=drivers)
     yield Cell(conductor, drivers, service, transport.client(Compute, server="h1"))
     for driver in drivers.values():
@@ -143,6 +145,43 @@ def test_failures_are_answered_by_their_class(cell: Cell, fault: Exception, name
     event = cell.conductor.events[0]
     assert event.error == name
     assert "secret" not in event.message
+
+
+@pytest.mark.parametrize(
+    ("expected", "found", "resumed"),
+    [
+        (True, PowerState.SHUTDOWN, True),
+        (True, PowerState.CRASHED, True),
+        (True, PowerState.RUNNING, False),
+        (True, PowerState.PAUSED, False),
+        (False, PowerState.SHUTDOWN, False),
+        (None, PowerState.SHUTDOWN, False),  # its run sees to it
+    ],
+)
+@pytest.mark.parametrize("boot", ["first", "second"])
+def test_guests_that_ran_are_resumed_after_their_host_was_down_and_only_then(
+    cell: Cell, tmp_path: Path, boot: str, expected: bool | None, found: int, resumed: bool
+) -> None:
+    driver = cell.drivers["h1"]
+    driver.boot = boot
+    driver.guests[ONE] = GuestState(server_id=ONE, generation=1, power_state=found)
+    cell.conductor.expected["h1"] = [ExpectedGuest(server_id=ONE, generation=1, running=expected)]
+    cell.ready()
+    resumed = resumed and boot == "second"
+    assert (("start", ONE) in driver.calls) == resumed
+    reported = [event.power_state for event in cell.conductor.events]
+    assert reported == ([] if resumed or expected in (False, None) or found == PowerState.RUNNING else [found])
+    assert not BootLog(tmp_path / "cells/unit/boots/h1.json").is_new("h1", boot)
+
+
+def test_a_guest_that_cannot_be_resumed_is_reported(cell: Cell) -> None:
+    driver = cell.drivers["h1"]
+    driver.boot = "second"
+    driver.guests[ONE] = GuestState(server_id=ONE, generation=5, power_state=PowerState.SHUTDOWN)
+    driver.faults_at["start"] = errors.GuestFailed("A disk of the guest is missing.")
+    cell.conductor.expected["h1"] = [ExpectedGuest(server_id=ONE, generation=5, running=True)]
+    cell.ready()
+    eventually(lambda: [event.power_state for event in cell.conductor.events] == [PowerState.SHUTDOWN])
 
 
 def test_an_outcome_outlives_the_conductor(cell: Cell) -> None:

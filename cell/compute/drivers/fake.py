@@ -88,6 +88,7 @@ class FakeHypervisor:
         self.lock = threading.RLock()
         self._hosts: defaultdict[str, dict[str, FakeGuest]] = defaultdict(dict)
         self._tombstones: dict[tuple[str, str], int] = {}
+        self._boots: defaultdict[str, int] = defaultdict(int)
         self._faults: defaultdict[str, deque[Fault]] = defaultdict(deque)
         self._watchers: defaultdict[str, list[GuestWatcher]] = defaultdict(list)
         self._lock_file: TextIO | None = None
@@ -130,6 +131,12 @@ class FakeHypervisor:
             for guest in self._hosts[host].values():
                 guest.power_state = PowerState.SHUTDOWN
                 self.save(host, guest)
+            self._boots[host] += 1
+            self._write([host, "", self._boots[host]])
+
+    def get_boot(self, host: str) -> int:
+        """How often the host has failed and come back."""
+        return self._boots[host]
 
     def list_guests(self, host: str | None = None) -> list[FakeGuest]:
         """Guests of one host, or of all."""
@@ -213,6 +220,8 @@ class FakeHypervisor:
         self._journal = fresh.open("wb", buffering=0)
         for (host, server_id), generation in self._tombstones.items():
             self._write([host, server_id, generation])
+        for host, boot in self._boots.items():
+            self._write([host, "", boot])
         for host, guests in self._hosts.items():
             for guest in guests.values():
                 self._write([host, guest.server_id, guest])
@@ -234,7 +243,9 @@ class FakeHypervisor:
                 if not line.endswith("\n"):
                     break
                 host, server_id, content = msgspec.json.decode(line)
-                if isinstance(content, int):
+                if not server_id:
+                    self._boots[host] = content
+                elif isinstance(content, int):
                     self._hosts[host].pop(server_id, None)
                     self._remember(host, server_id, content)
                 else:
@@ -258,6 +269,9 @@ class FakeDriver:
 
     def close(self) -> None:
         self._hypervisor.detach(self._host, self._watchers)
+
+    def get_boot_id(self) -> str:
+        return str(self._hypervisor.get_boot(self._host))
 
     def get_facts(self) -> HostFacts:
         return HostFacts(

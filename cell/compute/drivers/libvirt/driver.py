@@ -88,6 +88,9 @@ class LibvirtDriver:
         self._watch.stop()
         self._connection.close()
 
+    def get_boot_id(self) -> str:
+        return self._namespace.get_boot_id()
+
     def get_facts(self) -> HostFacts:
         return self._call(lambda opened: host.get_facts(opened, self._options))
 

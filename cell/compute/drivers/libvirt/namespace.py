@@ -34,6 +34,12 @@ class Namespace:
                 return pid
         raise errors.HostRefused("The host is not running.", detail=f"no living node in {self._options.state_dir}")
 
+    def get_boot_id(self) -> str:
+        """Name the present boot: the machine's, and of a node its first process. Raises HostRefused."""
+        machine = BOOT_ID.read_text().strip()
+        pid = self.get_pid()
+        return machine if pid == 1 else f"{machine}:{pid}:{_start_tick(pid)}"
+
     def inside(self, path: Path) -> Path:
         """What a path below the state directory is called in there."""
         if not self._options.in_node:
