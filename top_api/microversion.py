@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from typing import NamedTuple
 
 from werkzeug.datastructures import Headers
 
 from cellcloud import errors
+from cellcloud.patterns import Pattern
 
 
 class Microversion(NamedTuple):
@@ -24,7 +24,7 @@ FIRST = Microversion(2, 1)
 LAST = Microversion(2, 100)
 HEADER = "OpenStack-API-Version"
 OLD_HEADER = "X-OpenStack-Nova-API-Version"
-_FORM = re.compile(r"^([1-9]\d{0,3})\.([1-9]\d{0,3}|0)$")
+_FORM = Pattern(r"([1-9][0-9]{0,3})\.([1-9][0-9]{0,3}|0)", most=9)
 
 
 class UnacceptableVersion(errors.FixRequest):
@@ -38,12 +38,12 @@ def requested(headers: Headers) -> Microversion:
         return FIRST
     if text == "latest":
         return LAST
-    match = _FORM.match(text)
+    match = _FORM.groups(text)
     if match is None:
         raise errors.Invalid(
             f"API Version String {text[:32]} is of invalid format. Must be of format MajorNum.MinorNum."
         )
-    version = Microversion(int(match[1]), int(match[2]))
+    version = Microversion(int(match[0]), int(match[1]))
     if not FIRST <= version <= LAST:
         raise UnacceptableVersion(
             f"Version {version} is not supported by the API. Minimum is {FIRST} and maximum is {LAST}."

@@ -17,7 +17,7 @@ from cellcloud.model.server import ServerRecord
 from top_api.routing import Call
 
 T = TypeVar("T")
-LIMIT = {"type": "string", "pattern": "^[0-9]+$", "maxLength": 30}
+LIMIT = {"type": "string", "pattern": "[0-9]+", "maxLength": 30}
 MARKER = {"type": "string", "maxLength": 255}
 _PLACE = ("marker", "walk")  # keys of a query that say where in a list a page begins
 

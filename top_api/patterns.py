@@ -8,23 +8,24 @@ from collections.abc import Callable
 import re2
 
 from cellcloud import errors
+from cellcloud.patterns import Pattern
 
 _SPECIAL = re.compile(r"[\\^$.|?*+()\[\]{}]")
-_EXACT = re.compile(r"^\^([^\\^$.|?*+()\[\]{}]+)\$$")
-_ADDRESS = re.compile(r"^[0-9a-fA-F.:]+$")
+_EXACT = Pattern(r"\^([^\\^$.|?*+()\[\]{}]+)\$")
+_ADDRESS = Pattern(r"[0-9a-fA-F.:]+")
 
 
 def plain_text(pattern: str, *, address: bool = False) -> str | None:
     """The text that a pattern without special characters looks for; in addresses a dot is just a dot."""
-    if address and _ADDRESS.match(pattern):
+    if address and _ADDRESS.matches(pattern):
         return pattern
     return None if _SPECIAL.search(pattern) else pattern
 
 
 def exact_text(pattern: str) -> str | None:
     """The one text that ``^text$`` stands for."""
-    match = _EXACT.match(pattern)
-    return match[1] if match else None
+    match = _EXACT.groups(pattern)
+    return match[0] if match else None
 
 
 def matcher(name: str, pattern: str) -> Callable[[str], bool]:

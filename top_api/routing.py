@@ -7,7 +7,6 @@ route exists twice, bare and behind the caller's project id.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,12 +16,13 @@ from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 
 from cellcloud import errors
 from cellcloud.context import RequestContext
+from cellcloud.patterns import Pattern
 from top_api import auth, faults, microversion, policy
 from top_api.microversion import FIRST, LAST, Microversion
 from top_api.parts import Parts
 from top_api.validation import MALFORMED, NO_QUERY, Queries, UnsupportedType, Versioned, check_body, read_json
 
-_TWIN = re.compile(r"^/v2\.1/([0-9a-fA-F]{32}|[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})(/.+)$", re.DOTALL)
+_TWIN = Pattern(r"(?s)/v2\.1/([0-9a-fA-F]{32}|[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})(/.+)")
 _SEGMENT = "cellcloud.project_segment"  # of the WSGI environment
 BODY_TYPES = ("application/json", "application/vnd.openstack.compute+json")
 Pair = tuple[int, int]
@@ -184,9 +184,9 @@ class _ProjectSegment:
         self._application = application
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Any:
-        match = _TWIN.match(environ.get("PATH_INFO", ""))
+        match = _TWIN.groups(environ.get("PATH_INFO", ""))
         if match is not None:
-            environ[_SEGMENT], environ["PATH_INFO"] = match[1], f"/v2.1{match[2]}"
+            environ[_SEGMENT], environ["PATH_INFO"] = match[0], f"/v2.1{match[1]}"
         return self._application(environ, start_response)
 
 

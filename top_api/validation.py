@@ -2,80 +2,19 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-import datetime as dt
-import ipaddress
 import json
-import re
-import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import jsonschema
 import msgspec
-from jsonschema.exceptions import best_match
 
 from cellcloud import errors
+from top_api.json_schema import Compiled, Schema, is_deep, read_time
 from top_api.microversion import Microversion
 
+__all__ = ["NO_QUERY", "Queries", "Schema", "Versioned", "check_body", "read_json", "read_time"]
 MALFORMED = "Malformed request body"
 _SHOWN = 200  # characters of a refused value that are repeated to the caller
-Schema = dict[str, Any]
-
-_formats = jsonschema.FormatChecker(formats=())
-
-
-@_formats.checks("uuid", raises=ValueError)
-def _is_uuid(value: object) -> bool:
-    if isinstance(value, str):
-        plain = value.replace("-", "")
-        return len(plain) == 32 and str(uuid.UUID(value)).replace("-", "") == plain.lower()
-    return True
-
-
-@_formats.checks("base64", raises=(binascii.Error, ValueError))
-def _is_base64(value: object) -> bool:
-    if isinstance(value, str):
-        text = re.sub(r"\s", "", value).encode("ascii")
-        base64.b64decode(text, validate=True)
-        return len(text) % 4 == 0
-    return True
-
-
-def read_time(text: str) -> dt.datetime:
-    """A time of a query, aware, UTC, not before 1970. Raises ValueError. A plus sign may have become a space."""
-    try:
-        at = dt.datetime.fromisoformat(text)
-    except ValueError:
-        at = dt.datetime.fromisoformat(text.replace(" ", "+"))
-    at = at if at.tzinfo is not None else at.replace(tzinfo=dt.UTC)
-    return (
-        at.astimezone(dt.UTC)
-        if 1970 < at.year < 9999
-        else dt.datetime(min(max(at.year, 1970), 9998), 1, 1, tzinfo=dt.UTC)
-    )
-
-
-@_formats.checks("date-time", raises=ValueError)
-def _is_datetime(value: object) -> bool:
-    if isinstance(value, str):
-        read_time(value)
-    return True
-
-
-@_formats.checks("ipv4", raises=ValueError)
-def _is_ipv4(value: object) -> bool:
-    return not isinstance(value, str) or _parses_as(value, 4)
-
-
-@_formats.checks("ipv6", raises=ValueError)
-def _is_ipv6(value: object) -> bool:
-    return not isinstance(value, str) or _parses_as(value, 6)
-
-
-def _parses_as(value: str, version: int) -> bool:
-    return ipaddress.ip_address(value).version == version
 
 
 class UnsupportedType(errors.FixRequest):
@@ -93,6 +32,8 @@ def read_json(data: bytes) -> Any:
         json.loads(data, object_pairs_hook=_no_twice)
     except (ValueError, RecursionError) as error:
         raise errors.Invalid(MALFORMED) from error
+    if is_deep(value):
+        raise errors.Invalid(MALFORMED)
     return value
 
 
@@ -106,25 +47,24 @@ class Versioned:
 
     def __init__(self, first: Schema, *later: tuple[tuple[int, int], Schema]) -> None:
         self._schemas = [((2, 1), first), *later]
-        self._compiled: dict[tuple[int, int], Any] = {}
+        self._compiled: dict[tuple[int, int], Compiled] = {}
 
-    def validator(self, version: Microversion) -> Any:
+    def __iter__(self) -> Iterator[tuple[tuple[int, int], Schema]]:
+        return iter(self._schemas)
+
+    def validator(self, version: Microversion) -> Compiled:
         """The validator for that microversion."""
         since, schema = next((s, body) for s, body in reversed(self._schemas) if version >= s)
         if since not in self._compiled:
-            self._compiled[since] = jsonschema.Draft202012Validator(schema, format_checker=_formats)
+            self._compiled[since] = Compiled(schema)
         return self._compiled[since]
 
 
 def check_body(versioned: Versioned, version: Microversion, body: Any) -> None:
     """Raises Invalid in Nova's words."""
-    _check(versioned.validator(version), body)
-
-
-def _check(validator: Any, value: Any) -> None:
-    if validator.is_valid(value):
+    error = versioned.validator(version).find_error(body)
+    if error is None:
         return
-    error = best_match(validator.iter_errors(value))
     reason = str(error.message).replace(repr(error.instance), _cut(repr(error.instance)))
     path = [str(part) for part in error.absolute_path]
     if not path:
@@ -158,9 +98,10 @@ class Queries:
         self._kinds = {**single, **(repeated or {})}
         self._strict_since = strict_since
         self._since = since or {}
-        self._validators = {
-            key: jsonschema.Draft202012Validator(schema, format_checker=_formats) for key, schema in self._kinds.items()
-        }
+        self._validators = {key: Compiled(schema) for key, schema in self._kinds.items()}
+
+    def __iter__(self) -> Iterator[tuple[str, Schema]]:
+        return iter(self._kinds.items())
 
     def read(self, pairs: Mapping[str, Sequence[str]], version: Microversion) -> dict[str, list[str]]:
         """The known keys with their values. Raises Invalid."""
@@ -186,7 +127,7 @@ class Queries:
         return found
 
     def _check(self, key: str, value: str) -> None:
-        error = best_match(self._validators[key].iter_errors(value))
+        error = self._validators[key].find_error(value)
         if error is not None:
             reason = _cut(str(error.message), 3 * _SHOWN)
             raise errors.Invalid(f"Invalid input for query parameters {key}. Value: {_cut(value)}. {reason}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import uuid
 
 import click
@@ -15,8 +14,9 @@ from cellcloud import errors
 from cellcloud.model.decision import Conflict
 from cellcloud.model.explanation import Explanation, Miss, RankedHost, Replayed, Weight
 from cellcloud.model.refusal import Reason, RefusedGroup
+from cellcloud.patterns import Pattern
 
-_DECISION = re.compile(r"[0-9a-f]{1,16}-[0-9]{1,6}")
+_DECISION = Pattern(r"[0-9a-f]{1,16}-[0-9]{1,6}")
 REFUSED: list[Column[RefusedGroup]] = [
     ("filter", lambda group: group.reason.filter),
     ("hosts", lambda group: group.count),
@@ -156,7 +156,7 @@ def replay_decision(terminal: Terminal, decision: str, file: str | None, cell: s
 
 def _key(source: Source, subject: str) -> str:
     """What a decision is found by: a name is looked up. Raises NotFound, Invalid for a name that several have."""
-    if subject.startswith("req-") or _DECISION.fullmatch(subject) or _is_id(subject):
+    if subject.startswith("req-") or _DECISION.matches(subject) or _is_id(subject):
         return subject
     found = source.find_servers(subject)
     if not found:

@@ -6,7 +6,6 @@ import fcntl
 import hashlib
 import logging
 import os
-import re
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,9 +14,10 @@ from pathlib import Path
 from cellcloud import clock, errors, image_gate
 from cellcloud.clients.image import ImageClient
 from cellcloud.model.image import Image
+from cellcloud.patterns import Pattern
 
 LOG = logging.getLogger(__name__)
-NAME = re.compile(r"[0-9a-f]{128}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+NAME = Pattern(r"[0-9a-f]{128}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 PARTIAL = "partial-"
 LOCK = ".lock"
 
@@ -52,7 +52,7 @@ class ImageCache:
         for path in self._directory.glob("*"):
             if path.name.startswith(PARTIAL):
                 _unlink_unused(path, oldest)
-            elif NAME.fullmatch(path.name):
+            elif NAME.matches(path.name):
                 with _locked(path):
                     _unlink_unused(path, oldest)
 
@@ -91,7 +91,7 @@ def _name_of(image: Image) -> str:
     name = (image.os_hash_value or image.id).lower()
     if image.os_hash_value and image.os_hash_algo not in (None, "sha512"):
         raise errors.HostRefused("The image's checksum is of a kind this host does not verify.")
-    if not NAME.fullmatch(name):
+    if not NAME.matches(name):
         raise errors.HostRefused("The image has no usable id or checksum.")
     return name
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import re
 import secrets
 from urllib.parse import quote
 
+from cellcloud.patterns import Pattern
+
 BYTES = 32
-FORM = re.compile(r"[A-Za-z0-9_-]{43}")
+FORM = Pattern(r"[A-Za-z0-9_-]{43}")
 
 
 def make_token() -> str:
@@ -18,7 +19,7 @@ def make_token() -> str:
 
 def is_token(text: str) -> bool:
     """Whether the text could be a token at all."""
-    return FORM.fullmatch(text) is not None
+    return FORM.matches(text)
 
 
 def hash_token(token: str) -> str:

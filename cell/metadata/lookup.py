@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
@@ -13,19 +12,20 @@ from cellcloud.lifecycle import VmState
 from cellcloud.model import metadata_signature as names
 from cellcloud.model.metadata_signature import SignedRequest, node_key
 from cellcloud.model.server import ServerRecord
+from cellcloud.patterns import Pattern
 
 WINDOW_SECONDS = 60.0
 FRESH_SECONDS = 2.0
 STALE_SECONDS = 15.0
 MOST_ENTRIES = 10_000
-UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+UUID = Pattern(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 FORMS = {
-    names.HOST: re.compile(r"[A-Za-z0-9._-]{1,255}"),
+    names.HOST: Pattern(r"[A-Za-z0-9._-]{1,255}"),
     names.SERVER: UUID,
     names.PORT: UUID,
-    names.TIME: re.compile(r"[0-9]{1,12}"),
-    names.NONCE: re.compile(r"[0-9a-f]{32}"),
-    names.SIGNATURE: re.compile(r"[0-9a-f]{64}"),
+    names.TIME: Pattern(r"[0-9]{1,12}"),
+    names.NONCE: Pattern(r"[0-9a-f]{32}"),
+    names.SIGNATURE: Pattern(r"[0-9a-f]{64}"),
 }
 UNSERVED = {VmState.DELETED, VmState.SOFT_DELETED, VmState.SHELVED_OFFLOADED, VmState.ERROR}
 
@@ -81,7 +81,7 @@ class Gatekeeper:
 def _read(name: str, read_header: Callable[[str], str | None]) -> str:
     """One header's value; a second one of the same name would have been joined to it by a comma."""
     value = read_header(name)
-    if value is None or not FORMS[name].fullmatch(value):
+    if value is None or not FORMS[name].matches(value):
         raise errors.Invalid(f"The header {name} is missing or malformed.")
     return value
 

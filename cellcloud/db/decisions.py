@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,10 +13,11 @@ from cellcloud.db.cell_schema import decision_batches, decision_requests, decisi
 from cellcloud.db.engine import utc_after, utc_now
 from cellcloud.model import codec
 from cellcloud.model.decision import Basis, Decision, DecisionBatch, ShadowSummary
+from cellcloud.patterns import Pattern
 
 EXAMPLES = 20
 PRUNED_AT_ONCE = 200
-_DECISION = re.compile(r"([0-9a-f]{1,16})-([0-9]{1,6})")
+_DECISION = Pattern(r"([0-9a-f]{1,16})-([0-9]{1,6})")
 _INSERT = sa.insert(decision_batches).values(at=utc_now())
 
 
@@ -56,10 +56,10 @@ def find(connection: Connection, key: str) -> list[Decision]:
         numbers = sa.select(decision_requests.c.batch).where(decision_requests.c.request_id == key)
         made = _of_batches(connection, list(connection.execute(numbers).scalars()))
         return [decision for decision in made if decision.request_id == key]
-    named = _DECISION.fullmatch(key)
+    named = _DECISION.groups(key)
     if named is not None:
-        made = _of_batches(connection, [int(named[1], 16)])
-        return [decision for decision in made if decision.position == int(named[2])]
+        made = _of_batches(connection, [int(named[0], 16)])
+        return [decision for decision in made if decision.position == int(named[1])]
     return list_of(connection, key)
 
 

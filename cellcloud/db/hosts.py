@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -22,11 +21,12 @@ from cellcloud.model.change import Changes, HostChange
 from cellcloud.model.host import Aggregate, Host, HostedServer, HostFacts, HostReport, HostState
 from cellcloud.model.numa import Placed, Topology
 from cellcloud.model.occupancy import find_defect
+from cellcloud.patterns import Pattern
 
 LONGEST_NAME = 255
 MOST = 1 << 31  # of anything a machine has: MiB of memory, GiB of disk, processors
 MOST_RATIO = 1000
-RESOURCE_CLASS = re.compile(r"[A-Z0-9_]{1,64}")
+RESOURCE_CLASS = Pattern(r"[A-Z0-9_]{1,64}")
 NOTHING_KNOWN = HostFacts(
     hypervisor_hostname="", hypervisor_type="", hypervisor_version=0, host_ip="", vcpus=0, memory_mb=0, disk_gb=0
 )
@@ -89,7 +89,7 @@ def _faults(item: HostReport) -> Iterator[str]:
             yield f"{name} is {total}, which no machine has"
         if not 0 <= reserved <= MOST:
             yield f"{reserved} reserved of {name} cannot be"
-        if not RESOURCE_CLASS.fullmatch(name):
+        if not RESOURCE_CLASS.matches(name):
             yield f"{name[:64]!r} is no resource class"
     for metric in facts.metrics:
         if not math.isfinite(metric.value):

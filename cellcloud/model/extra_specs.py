@@ -5,15 +5,15 @@ Source: Nova's ResourceRequest. Nova ignores a malformed one; here the request i
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cellcloud import errors
+from cellcloud.patterns import Pattern
 
 MOST = 1 << 53  # of anything a request takes: exact in every column
-_SPEC = re.compile(r"(resources|trait)([a-zA-Z0-9_-]{1,64})?:(.*)", re.DOTALL)
-_CLASS = re.compile(r"[A-Z][A-Z0-9_]{0,254}")
+_SPEC = Pattern(r"(?s)(resources|trait)([a-zA-Z0-9_-]{1,64})?:(.*)")
+_CLASS = Pattern(r"[A-Z][A-Z0-9_]{0,254}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +30,9 @@ def read(specs: Mapping[str, str]) -> Asked:
     resources: dict[str, int] = {}
     traits: dict[str, set[str]] = {"required": set(), "forbidden": set()}
     for key, value in specs.items():
-        if (found := _SPEC.fullmatch(key)) is None:
+        if (found := _SPEC.groups(key)) is None:
             continue
-        kind, _, name = found.groups()
+        kind, _, name = found
         if kind == "resources":
             resources[name] = resources.get(name, 0) + _amount(key, name, value)
         elif value in traits:
@@ -43,7 +43,7 @@ def read(specs: Mapping[str, str]) -> Asked:
 
 
 def _amount(key: str, name: str, value: str) -> int:
-    if not _CLASS.fullmatch(name):
+    if not _CLASS.matches(name):
         raise errors.Invalid(f"Extra spec {key[:100]!r} names no resource class.")
     try:
         amount = int(value)

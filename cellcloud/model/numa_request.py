@@ -6,7 +6,6 @@ trip over later: sizes below zero or beyond any machine.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import accumulate
@@ -20,6 +19,7 @@ from cellcloud.model.flavor import Flavor
 from cellcloud.model.guest_checks import Properties, choice, flag
 from cellcloud.model.numa import ANY_PAGES, LARGE_PAGES, SMALL_PAGES, GuestCell, GuestNuma, TopologyRequest
 from cellcloud.model.pci import PciRequest
+from cellcloud.patterns import Pattern
 
 MOST_GUEST_CELLS = 128
 MOST_CPUS = 4096  # as many as QEMU gives to one guest
@@ -126,8 +126,8 @@ def _cpu_policy(flavor: Flavor, image: Properties, emulator: str | None) -> str 
 
 def _resources(flavor: Flavor, name: str) -> int:
     """How much of a resource class the extra specs ask for; what is not a number is refused elsewhere."""
-    pattern = re.compile(rf"resources([1-9][0-9]*)?:{name}")
-    amounts = (value for key, value in flavor.extra_specs.items() if pattern.match(key))
+    pattern = Pattern(rf"resources([1-9][0-9]*)?:{name}.*")
+    amounts = (value for key, value in flavor.extra_specs.items() if pattern.matches(key))
     return sum(number for number in map(_whole, amounts) if number is not None)
 
 
@@ -145,9 +145,9 @@ def _thread_policy(flavor: Flavor, image: Properties) -> str | None:
 
 
 def _hyperthreading(flavor: Flavor, image: Properties) -> str | None:
-    pattern = re.compile(r"trait([1-9][0-9]*)?:HW_CPU_HYPERTHREADING")
+    pattern = Pattern(r"trait([1-9][0-9]*)?:HW_CPU_HYPERTHREADING.*")
     for key, value in flavor.extra_specs.items():
-        if pattern.match(key):
+        if pattern.matches(key):
             return value
     traits = image.get("traits_required")
     return "required" if isinstance(traits, tuple) and "HW_CPU_HYPERTHREADING" in traits else None

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 from cellcloud import errors
 from cellcloud.model.flavor import Flavor
+from cellcloud.patterns import Pattern
 
 NUMA_POLICIES = ("required", "socket", "legacy", "preferred")
 MOST_DEVICES = 4096
@@ -135,13 +135,16 @@ def _parse_alias(text: str) -> PciRequest:
     if policy not in NUMA_POLICIES or kind not in (None, *ALIASED_KINDS):
         raise errors.Invalid(f"PCI alias {name[:100]!r} has a NUMA policy or device type that is not known.")
     spec = {key: given[key] for key in ("vendor_id", "product_id", *ALIAS_TAGS) if key in given}
-    if not all(re.fullmatch(r"[0-9a-fA-F]{4}", spec.get(key, "")) for key in ("vendor_id", "product_id")):
+    if not all(_ID.matches(spec.get(key, "")) for key in ("vendor_id", "product_id")):
         raise errors.Invalid(f"PCI alias {name[:100]!r} must have a vendor_id and a product_id of four hex digits.")
     if kind:
         spec["dev_type"] = kind
     if "live_migratable" in given:
         spec["live_migratable"] = _flag(name, given["live_migratable"])
     return PciRequest(count=1, spec=(spec,), numa_policy=policy, alias_name=name)
+
+
+_ID = Pattern(r"[0-9a-fA-F]{4}")
 
 
 def _flag(name: str, text: str) -> str:

@@ -13,7 +13,7 @@ READ_ONLY = frozenset({
 })  # fmt: skip
 _BIG = (1 << 31) - 1
 CORE: dict[str, Any] = {
-    "id": {"type": "string", "pattern": "^[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}$"},
+    "id": {"type": "string", "pattern": "[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}"},
     "name": {"type": ["string", "null"], "maxLength": 255},
     "owner": {"type": ["string", "null"], "maxLength": 255},
     "visibility": {"enum": ["public", "private", "shared", "community"]},
@@ -43,7 +43,7 @@ PATCH = Schema(
             "type": "object",
             "properties": {
                 "op": {"enum": ["add", "replace", "remove"]},
-                "path": {"type": "string", "pattern": "^/[^/]", "maxLength": 600},
+                "path": {"type": "string", "pattern": "/[^/](?s:.*)", "maxLength": 600},
             },
             "required": ["op", "path"],
         },

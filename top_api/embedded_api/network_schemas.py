@@ -75,7 +75,7 @@ _PORT = {
     "network_id": _ID,
     "project_id": _PROJECT,
     "tenant_id": _PROJECT,
-    "mac_address": {"type": "string", "pattern": "^[0-9a-fA-F][02468aceACE](:[0-9a-fA-F]{2}){5}$"},
+    "mac_address": {"type": "string", "pattern": "[0-9a-fA-F][02468aceACE](:[0-9a-fA-F]{2}){5}"},
     "fixed_ips": {
         "type": "array",
         "maxItems": 8,

@@ -27,13 +27,14 @@ from cellcloud.model.image import Image
 from cellcloud.model.keypair import Keypair
 from cellcloud.model.network import RequestedNetwork
 from cellcloud.model.server import ServerSpec
+from cellcloud.patterns import Pattern
 from top_api.acceptance import Accepted, KeyTaken, Wanted
 from top_api.parts import Parts
 from top_api.schemas.types import is_true
 
 MOST_AT_ONCE = 1000  # servers in one request
 GIB = 1 << 30
-_KEY = re.compile(r"^[\x21-\x7e]{1,255}$")
+_KEY = Pattern(r"[\x21-\x7e]+", most=255)
 
 
 def create_servers(
@@ -53,7 +54,7 @@ def create_servers(
     password = server.get("adminPass") or secrets.token_urlsafe(9)
     body_hash = ""
     if key is not None:
-        if not _KEY.match(key):
+        if not _KEY.matches(key):
             raise errors.Invalid("The Idempotency-Key header takes 1 to 255 printable characters without spaces.")
         body_hash = idempotency.hash_of(msgspec.json.encode(body, order="deterministic"))
         with parts.database.read() as connection:

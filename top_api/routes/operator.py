@@ -53,9 +53,7 @@ def list_hosts(call: Call) -> dict[str, Any]:
     "GET",
     "/servers",
     RULE,
-    query=Queries(
-        {"cell": TEXT, "project": TEXT, "name": TEXT, "limit": {"type": "string", "pattern": "^[0-9]{1,4}$"}}
-    ),
+    query=Queries({"cell": TEXT, "project": TEXT, "name": TEXT, "limit": {"type": "string", "pattern": "[0-9]{1,4}"}}),
 )
 def list_servers(call: Call) -> dict[str, Any]:
     wanted = {column: call.param(column) for column in ("cell", "name")}

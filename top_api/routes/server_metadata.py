@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 from urllib.parse import quote
 
 from cellcloud import errors
+from cellcloud.patterns import Pattern
 from top_api.operations.metadata import delete_metadata, replace_metadata, set_metadata
 from top_api.operations.servers import find_server
 from top_api.operations.update import add_tag, delete_tag, set_tags
@@ -17,7 +17,7 @@ from top_api.schemas.types import TAG as TAG_SCHEMA
 server_metadata = Resource("server-metadata")
 PATH, ITEM = "/servers/<server_id>/metadata", "/servers/<server_id>/metadata/<key>"
 TAGS, TAG = "/servers/<server_id>/tags", "/servers/<server_id>/tags/<tag>"
-_VALID_TAG = re.compile(TAG_SCHEMA["pattern"])
+_VALID_TAG = Pattern(TAG_SCHEMA["pattern"], most=TAG_SCHEMA["maxLength"])
 LIST, SHOW, CHANGE = (f"os_compute_api:server-metadata:{verb}" for verb in ("index", "show", "change"))
 LIST_TAGS, CHANGE_TAGS = (f"os_compute_api:os-server-tags:{verb}" for verb in ("index", "change"))
 
@@ -87,7 +87,7 @@ def check_tag(call: Call, server_id: str, tag: str) -> None:
 @server_metadata.route("PUT", TAG, CHANGE_TAGS, since=(2, 26))
 def put_tag(call: Call, server_id: str, tag: str) -> Answer:
     record = find_server(call.parts, server_id, call.project_filter)
-    if len(tag) > TAG_SCHEMA["maxLength"] or not _VALID_TAG.match(tag):
+    if not _VALID_TAG.matches(tag):
         raise errors.Invalid("Tag is not valid: at most 60 characters, without '/', ',' and control characters.")
     add_tag(call.parts, call.context, record, tag)
     if tag in record.spec.tags:

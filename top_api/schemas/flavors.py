@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 from top_api.paging import LIMIT, MARKER
-from top_api.schemas.types import BOOLEAN, DESCRIPTION, NAME, TEXT, Schema, an_object, only
+from top_api.schemas.types import BOOLEAN, DESCRIPTION, NAME, TEXT, Schema, an_object, only, words
 from top_api.validation import Queries, Versioned
 
 _MOST = 0x7FFFFFFF
 
 
 def _number(least: int) -> Schema:
-    return {"type": ["integer", "string"], "pattern": "^[0-9]{1,10}$", "minimum": least, "maximum": _MOST}
+    return {"type": ["integer", "string"], "pattern": "[0-9]{1,10}", "minimum": least, "maximum": _MOST}
 
 
 _FLAVOR: dict[str, Schema] = {
     "name": NAME,
-    "id": {"type": ["string", "number", "null"], "maxLength": 255, "pattern": r"^(?! )[a-zA-Z0-9. _-]+(?<! )$"},
+    "id": {
+        "type": ["string", "number", "null"],
+        "maxLength": 255,
+        "pattern": words("a-zA-Z0-9._-"),
+    },
     "ram": _number(1),
     "vcpus": _number(1),
     "disk": _number(0),
     "OS-FLV-EXT-DATA:ephemeral": _number(0),
     "swap": _number(0),
-    "rxtx_factor": {"type": ["number", "string"], "pattern": r"^[0-9]+(\.[0-9]+)?$", "maxLength": 20, "minimum": 0},
+    "rxtx_factor": {"type": ["number", "string"], "pattern": r"[0-9]+(\.[0-9]+)?", "maxLength": 20, "minimum": 0},
     "os-flavor-access:is_public": BOOLEAN,
 }
 _NEEDED = ("name", "ram", "vcpus", "disk")
@@ -33,7 +37,7 @@ UPDATE = Versioned(only("flavor", an_object({"description": DESCRIPTION}, requir
 _SPEC_VALUE: Schema = {"type": ["string", "number"], "maxLength": 255}
 _SPECS: Schema = {
     "type": "object",
-    "patternProperties": {r"^[a-zA-Z0-9-_:. ]{1,255}$": _SPEC_VALUE},
+    "patternProperties": {r"[a-zA-Z0-9_:. -]{1,255}": _SPEC_VALUE},
     "additionalProperties": False,
 }
 EXTRA_SPECS = Versioned(only("extra_specs", _SPECS))

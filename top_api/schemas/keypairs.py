@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from top_api.paging import LIMIT, MARKER
-from top_api.schemas.types import TEXT, Schema, an_object, only
+from top_api.schemas.types import TEXT, Schema, an_object, only, words
 from top_api.validation import Queries, Versioned
 
-_NAME: Schema = {"type": "string", "minLength": 1, "maxLength": 255, "pattern": r"^(?! )[a-zA-Z0-9 _-]+(?<! )$"}
-_WIDE_NAME: Schema = {**_NAME, "pattern": r"^(?! )[a-zA-Z0-9 @._-]+(?<! )$"}
+_NAME: Schema = {
+    "type": "string",
+    "minLength": 1,
+    "maxLength": 255,
+    "pattern": words("a-zA-Z0-9_-"),
+}
+_WIDE_NAME: Schema = {**_NAME, "pattern": words("a-zA-Z0-9@._-")}
 _TYPE: Schema = {"type": "string", "enum": ["ssh", "x509"]}
 _KEY: Schema = {"type": "string", "maxLength": 65535}
 _USER: Schema = {"type": "string", "minLength": 1, "maxLength": 255}

@@ -7,7 +7,7 @@ from top_api.validation import Queries, Versioned
 
 LIMITS = Queries({}, repeated={"reserved": TEXT, "tenant_id": TEXT}, strict_since=(2, 75))
 QUOTA_SET = Queries({}, repeated={"user_id": TEXT}, strict_since=(2, 75))
-_LIMIT: Schema = {"type": ["integer", "string"], "pattern": "^-?[0-9]{1,9}$", "minimum": -1, "maximum": 0x7FFFFFFF}
+_LIMIT: Schema = {"type": ["integer", "string"], "pattern": "-?[0-9]{1,9}", "minimum": -1, "maximum": 0x7FFFFFFF}
 UPDATE_QUOTA_SET = Versioned(
     only(
         "quota_set",

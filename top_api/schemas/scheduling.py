@@ -10,7 +10,7 @@ _DOCUMENT: Schema = {"type": "object"}
 _COUNT: Schema = {"type": "integer", "minimum": 1, "maximum": 1_000_000}
 _VERSION: Schema = {"type": ["integer", "null"], "minimum": 0}
 CELL = Queries({"cell": TEXT})
-WHY = Queries({"key": TEXT, "host": TEXT, "cell": TEXT, "most": {"type": "string", "pattern": "^[0-9]{1,4}$"}})
+WHY = Queries({"key": TEXT, "host": TEXT, "cell": TEXT, "most": {"type": "string", "pattern": "[0-9]{1,4}"}})
 REPLAY = Versioned(an_object({"policy": {"type": ["object", "null"]}, "cell": _CELL}))
 FITS = Versioned(
     an_object(
@@ -20,7 +20,7 @@ FITS = Versioned(
 )
 LOSS = Versioned(
     an_object(
-        {"hosts": {"type": "array", "items": TEXT, "minItems": 1}, "drain": {"type": "boolean"}},
+        {"hosts": {"type": "array", "items": TEXT, "minItems": 1, "maxItems": 10_000}, "drain": {"type": "boolean"}},
         required=("hosts", "drain"),
     )
 )
@@ -33,8 +33,8 @@ SET_ROLE = Versioned(
 SET_AGGREGATES = Versioned(
     an_object(
         {
-            "aggregates": {"type": "array", "items": _DOCUMENT},
-            "removed": {"type": "array", "items": {"type": "integer"}},
+            "aggregates": {"type": "array", "items": _DOCUMENT, "maxItems": 10_000},
+            "removed": {"type": "array", "items": {"type": "integer"}, "maxItems": 10_000},
             "cell": _CELL,
         },
         required=("aggregates",),

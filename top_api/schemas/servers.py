@@ -32,7 +32,7 @@ _TAGGED_NETWORK = an_object(
 )
 _BLOCK_DEVICE = an_object(
     {
-        "boot_index": {"type": ["integer", "string", "null"], "pattern": "^-?[0-9]{1,3}$"},
+        "boot_index": {"type": ["integer", "string", "null"], "pattern": "-?[0-9]{1,3}"},
         "uuid": {"type": ["string", "null"], "maxLength": 64},
         "source_type": {"type": "string", "enum": ["volume", "image", "snapshot", "blank"]},
         "destination_type": {"type": "string", "enum": ["local", "volume"]},
@@ -50,6 +50,7 @@ _BLOCK_DEVICE = an_object(
 _PERSONALITY: Schema = {
     "type": "array",
     "items": an_object({"path": {"type": "string"}, "contents": {"type": "string"}}),
+    "maxItems": 32,
 }
 _SERVERS: Schema = {"oneOf": [UUID, {"type": "array", "items": UUID, "maxItems": 100}]}
 _HINTS: Schema = {
@@ -60,7 +61,7 @@ _HINTS: Schema = {
         "same_host": _SERVERS,
         "query": {"type": "string", "maxLength": 16384},
         "build_near_host_ip": {"oneOf": [{"type": "string", "format": one} for one in ("ipv4", "ipv6")]},
-        "cidr": {"type": "string", "maxLength": 46, "pattern": r"^/[0-9a-f.:]{1,45}$"},
+        "cidr": {"type": "string", "maxLength": 46, "pattern": r"/[0-9a-f.:]{1,45}"},
     },
     "maxProperties": 32,
     "additionalProperties": True,
@@ -114,7 +115,7 @@ def _create_by_version() -> Versioned:
     since(42, {"networks": {"oneOf": [tagged, word]}})
     since(52, {"tags": TAGS})
     since(57, {}, "personality")
-    since(63, {"trusted_image_certificates": {"type": ["array", "null"], "maxItems": 50}})
+    since(63, {"trusted_image_certificates": {"type": ["array", "null"], "items": TEXT, "maxItems": 50}})
     since(74, {"host": {**TEXT, "minLength": 1}, "hypervisor_hostname": {**TEXT, "minLength": 1}})
     since(90, {"hostname": HOSTNAME})
     since(94, {"hostname": FQDN})
@@ -154,7 +155,7 @@ REBOOT = Versioned(
 CONSOLE_OUTPUT = Versioned(
     only(
         "os-getConsoleOutput",
-        an_object({"length": {"type": ["integer", "string", "null"], "minimum": -1, "pattern": "^(-1|[0-9]{1,9})$"}}),
+        an_object({"length": {"type": ["integer", "string", "null"], "minimum": -1, "pattern": "-1|[0-9]{1,9}"}}),
     )
 )
 VNC_CONSOLE = Versioned(
@@ -182,12 +183,12 @@ LOCK = Versioned(
 )
 
 _PATTERN: Schema = {"type": "string", "maxLength": 255}
-_LIMIT: Schema = {"type": "string", "pattern": "^[0-9]{1,30}$"}
+_LIMIT: Schema = {"type": "string", "pattern": "[0-9]{1,30}"}
 LIST = Queries(
     {
         "limit": _LIMIT,
         "marker": TEXT,
-        "walk": {"type": "string", "pattern": r"^[0-9a-f]{16}\Z"},
+        "walk": {"type": "string", "pattern": "[0-9a-f]{16}"},
         "all_tenants": TEXT,
         "changes-since": DATE,
         "changes-before": DATE,

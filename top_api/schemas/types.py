@@ -6,12 +6,18 @@ from typing import Any
 
 Schema = dict[str, Any]
 
-NO_CONTROLS = r"^[^\x00-\x1f\x7f\ud800-\udfff]*$"
+
+def words(letters: str) -> str:
+    """The pattern of texts of those letters and spaces without a space at either end."""
+    return f"[{letters}]([ {letters}]*[{letters}])?"
+
+
+NO_CONTROLS = r"[^\x00-\x1f\x7f]*"
 NAME: Schema = {
     "type": "string",
     "minLength": 1,
     "maxLength": 255,
-    "pattern": r"^(?! )[^\x00-\x1f\x7f]*(?<! )$",
+    "pattern": r"[^\x00-\x1f\x7f ]([^\x00-\x1f\x7f]*[^\x00-\x1f\x7f ])?",
 }
 DESCRIPTION: Schema = {"type": ["string", "null"], "maxLength": 255, "pattern": NO_CONTROLS}
 UUID: Schema = {"type": "string", "format": "uuid"}
@@ -20,26 +26,26 @@ BOOLEAN: Schema = {
     "enum": [True, "True", "TRUE", "true", "1", "ON", "On", "on", "YES", "Yes", "yes",
              False, "False", "FALSE", "false", "0", "OFF", "Off", "off", "NO", "No", "no"],
 }  # fmt: skip
-POSITIVE: Schema = {"type": ["integer", "string"], "pattern": "^[0-9]{1,9}$", "minimum": 1, "minLength": 1}
-NOT_NEGATIVE: Schema = {"type": ["integer", "string"], "pattern": "^[0-9]{1,9}$", "minimum": 0, "minLength": 1}
+POSITIVE: Schema = {"type": ["integer", "string"], "pattern": "[0-9]{1,9}", "minimum": 1, "minLength": 1}
+NOT_NEGATIVE: Schema = {"type": ["integer", "string"], "pattern": "[0-9]{1,9}", "minimum": 0, "minLength": 1}
 METADATA: Schema = {
     "type": "object",
-    "patternProperties": {r"^[a-zA-Z0-9-_:. ]{1,255}$": {"type": "string", "maxLength": 255}},
+    "patternProperties": {r"[a-zA-Z0-9_:. -]{1,255}": {"type": "string", "maxLength": 255}},
     "additionalProperties": False,
 }
 HOSTNAME: Schema = {
     "type": "string",
     "minLength": 1,
     "maxLength": 63,
-    "pattern": r"^[a-zA-Z0-9]+[a-zA-Z0-9-]*[a-zA-Z0-9]+$|^[a-zA-Z0-9]$",
+    "pattern": r"[a-zA-Z0-9]([a-zA-Z0-9-]*[a-zA-Z0-9])?",
 }
 FQDN: Schema = {
     "type": "string",
     "minLength": 2,
     "maxLength": 255,
-    "pattern": r"^[a-zA-Z0-9]+[a-zA-Z0-9.-]*[a-zA-Z0-9]+$",
+    "pattern": r"[a-zA-Z0-9][a-zA-Z0-9.-]*[a-zA-Z0-9]",
 }
-TAG: Schema = {"type": "string", "minLength": 1, "maxLength": 60, "pattern": r"^[^,/\x00-\x1f\x7f\ud800-\udfff]*\Z"}
+TAG: Schema = {"type": "string", "minLength": 1, "maxLength": 60, "pattern": r"[^,/\x00-\x1f\x7f]*"}
 TAGS: Schema = {"type": "array", "items": TAG, "maxItems": 50}
 TEXT: Schema = {"type": "string", "maxLength": 255}
 DATE: Schema = {"type": "string", "format": "date-time", "maxLength": 64}

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import operator
-import re
 from collections.abc import Callable
 from functools import lru_cache
 
@@ -18,8 +17,9 @@ from cell.scheduler.filters.rule import Context, FactsFilter
 from cell.scheduler.refusal import Refusal
 from cell.scheduler.request import Request
 from cellcloud.model import image_properties
+from cellcloud.patterns import Pattern
 
-_CONDITION = re.compile(r"\s*(<=|>=|<|>|!=|==)\s*(\S+)\s*")
+_CONDITION = Pattern(r"\s*(<=|>=|<|>|!=|==)\s*(\S+)\s*", most=100)
 _COMPARE: dict[str, Callable[[Version, Version], bool]] = {
     "<": operator.lt,
     "<=": operator.le,
@@ -75,9 +75,9 @@ def satisfies(number: int, conditions: str) -> bool:
     """Whether a version meets all of ``conditions``, as ">=6.0,<8.0"; none is met when one of them is malformed."""
     version = Version(version_text(number))
     for condition in conditions.split(","):
-        found = _CONDITION.fullmatch(condition)
+        found = _CONDITION.groups(condition)
         try:
-            if found is None or not _COMPARE[found[1]](version, Version(found[2])):
+            if found is None or not _COMPARE[found[0]](version, Version(found[1])):
                 return False
         except InvalidVersion:
             return False

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import threading
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
@@ -31,10 +30,11 @@ from cellcloud.model.guest import ConsoleAddress, GuestDescription, GuestState
 from cellcloud.model.host import HostFacts
 from cellcloud.model.network import Port
 from cellcloud.model.server import ServerSpec
+from cellcloud.patterns import Pattern
 
 T = TypeVar("T")
 
-SERVER_ID = re.compile(r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
+SERVER_ID = Pattern(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 CONSOLE_LOG = "console.log"
 ASK_AGAIN = 10.0  # seconds until a guest that may not have listened is asked to power off once more
 
@@ -98,7 +98,7 @@ class LibvirtDriver:
         """Guests of ours that libvirt has, and those accepted but not (or no longer) defined there."""
         known = {record.server_id: record for record in self._records.list_all()}
         found = self._call(lambda opened: _list_states(opened, known.keys()))
-        names = known.keys() | {name for name in found if SERVER_ID.match(name)}
+        names = known.keys() | {name for name in found if SERVER_ID.matches(name)}
         return [_state(name, known.get(name), found.get(name)) for name in sorted(names)]
 
     def find_guest(self, server_id: str) -> GuestState | None:
@@ -267,7 +267,7 @@ class LibvirtDriver:
 
 def _check_id(server_id: str) -> None:
     """A server's id names its directory. Raises Invalid for anything but a UUID in its usual form."""
-    if not SERVER_ID.match(server_id):
+    if not SERVER_ID.matches(server_id):
         raise errors.Invalid("That is not the id of a server.")
 
 

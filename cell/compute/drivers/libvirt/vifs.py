@@ -9,7 +9,6 @@ from __future__ import annotations
 import ipaddress
 import json
 import os
-import re
 import sys
 import threading
 import uuid
@@ -26,8 +25,9 @@ from cell.compute.drivers.libvirt.records import GuestRecord
 from cellcloud import errors
 from cellcloud.model.metadata import METADATA_ADDRESS
 from cellcloud.model.network import Port
+from cellcloud.patterns import Pattern
 
-MAC = re.compile(r"^[0-9a-f]{2}(:[0-9a-f]{2}){5}$", re.IGNORECASE)
+MAC = Pattern(r"[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}")
 PROXY = "cell.compute.metadata_proxy"
 
 
@@ -179,7 +179,7 @@ def check_port(port: Port) -> None:
     """What goes into rules and settings must be what it says it is. Raises GuestFailed."""
     try:
         uuid.UUID(port.id), uuid.UUID(port.network_id)
-        if not MAC.match(port.mac_address) or not 68 <= port.mtu <= 65535:
+        if not MAC.matches(port.mac_address) or not 68 <= port.mtu <= 65535:
             raise ValueError("a MAC address or MTU out of order")
         for fixed in port.fixed_ips:
             network = ipaddress.ip_network(fixed.cidr)

@@ -1,0 +1,188 @@
+"""JSON Schema for what users send: every keyword in time linear in the value, and bounds before what they bound.
+
+Two things are other than in the standard. A ``pattern`` is for the whole text and RE2's (see ``cellcloud.patterns``).
+And a text, list or object that is longer than its schema allows is looked into no further.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import datetime as dt
+import functools
+import ipaddress
+import itertools
+import uuid
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jsonschema
+import msgspec
+from jsonschema.exceptions import ValidationError, best_match
+
+from cellcloud.patterns import Pattern
+
+Schema = dict[str, Any]
+MOST_ERRORS = 100  # of which the one to tell is chosen
+MOST_DEPTH = 64
+_BOUNDS = ((str, "maxLength"), (list, "maxItems"), (dict, "maxProperties"))
+_BLANKS = str.maketrans("", "", " \t\n\r\v\f")
+FORMATS = jsonschema.FormatChecker(formats=())
+
+
+@FORMATS.checks("uuid", raises=ValueError)
+def _is_uuid(value: object) -> bool:
+    if isinstance(value, str):
+        plain = value.replace("-", "")
+        return len(plain) == 32 and str(uuid.UUID(value)).replace("-", "") == plain.lower()
+    return True
+
+
+@FORMATS.checks("base64", raises=(binascii.Error, ValueError))
+def _is_base64(value: object) -> bool:
+    if isinstance(value, str):
+        text = value.translate(_BLANKS).encode("ascii")
+        base64.b64decode(text, validate=True)
+        return len(text) % 4 == 0
+    return True
+
+
+def read_time(text: str) -> dt.datetime:
+    """A time of a query, aware, UTC, not before 1970. Raises ValueError. A plus sign may have become a space."""
+    try:
+        at = dt.datetime.fromisoformat(text)
+    except ValueError:
+        at = dt.datetime.fromisoformat(text.replace(" ", "+"))
+    at = at if at.tzinfo is not None else at.replace(tzinfo=dt.UTC)
+    return (
+        at.astimezone(dt.UTC)
+        if 1970 < at.year < 9999
+        else dt.datetime(min(max(at.year, 1970), 9998), 1, 1, tzinfo=dt.UTC)
+    )
+
+
+@FORMATS.checks("date-time", raises=ValueError)
+def _is_datetime(value: object) -> bool:
+    if isinstance(value, str):
+        read_time(value)
+    return True
+
+
+@FORMATS.checks("ipv4", raises=ValueError)
+def _is_ipv4(value: object) -> bool:
+    return not isinstance(value, str) or _parses_as(value, 4)
+
+
+@FORMATS.checks("ipv6", raises=ValueError)
+def _is_ipv6(value: object) -> bool:
+    return not isinstance(value, str) or _parses_as(value, 6)
+
+
+def _parses_as(value: str, version: int) -> bool:
+    return len(value) < 100 and ipaddress.ip_address(value).version == version
+
+
+# ---- keywords --------------------------------------------------------------------------------------------------------
+def _too_long(value: object, schema: Mapping[str, Any]) -> bool:
+    return any(isinstance(value, kind) and len(value) > schema.get(bound, len(value)) for kind, bound in _BOUNDS)
+
+
+def _bounded(keyword: Any) -> Any:
+    """The keyword, told nothing of values that their schema's bounds refuse."""
+
+    @functools.wraps(keyword)
+    def check(validator: Any, said: Any, value: Any, schema: Mapping[str, Any]) -> Iterator[ValidationError]:
+        if not _too_long(value, schema):
+            yield from keyword(validator, said, value, schema) or ()
+
+    return check
+
+
+@functools.lru_cache(maxsize=1024)
+def _compiled(pattern: str) -> Pattern:
+    return Pattern(pattern)
+
+
+def _pattern(validator: Any, pattern: str, value: Any, schema: Mapping[str, Any]) -> Iterator[ValidationError]:
+    if isinstance(value, str) and not _compiled(pattern).matches(value):
+        yield ValidationError(f"{value!r} does not match {pattern!r}")
+
+
+def _pattern_properties(
+    validator: Any, patterns: Mapping[str, Any], value: Any, schema: Mapping[str, Any]
+) -> Iterator[ValidationError]:
+    if not isinstance(value, dict):
+        return
+    for pattern, inner in patterns.items():
+        compiled = _compiled(pattern)
+        for name, each in value.items():
+            if compiled.matches(name):
+                yield from validator.descend(each, inner, path=name, schema_path=pattern)
+
+
+def _additional_properties(
+    validator: Any, allowed: Any, value: Any, schema: Mapping[str, Any]
+) -> Iterator[ValidationError]:
+    if not isinstance(value, dict):
+        return
+    known, patterns = schema.get("properties", {}), [_compiled(one) for one in schema.get("patternProperties", {})]
+    others = [name for name in value if name not in known and not any(one.matches(name) for one in patterns)]
+    if isinstance(allowed, dict):
+        for name in others:
+            yield from validator.descend(value[name], allowed, path=name)
+    elif not allowed and others:
+        shown, verb = ", ".join(repr(name[:100]) for name in others[:5]), "was" if len(others) == 1 else "were"
+        if patterns:
+            yield ValidationError(f"{shown} do not match any of {', '.join(repr(one.text) for one in patterns)}")
+        else:
+            yield ValidationError(f"Additional properties are not allowed ({shown} {verb} unexpected)")
+
+
+def _unique_items(validator: Any, wanted: bool, value: Any, schema: Mapping[str, Any]) -> Iterator[ValidationError]:
+    if wanted and isinstance(value, list):
+        seen = {msgspec.json.encode(item, order="sorted") for item in value}
+        if len(seen) != len(value):
+            yield ValidationError(f"{value!r} has non-unique elements")
+
+
+_STANDARD = jsonschema.Draft202012Validator
+_OWN = {
+    "pattern": _pattern,
+    "patternProperties": _pattern_properties,
+    "additionalProperties": _additional_properties,
+    "uniqueItems": _unique_items,
+    **{name: _STANDARD.VALIDATORS[name] for name in ("format", "items", "properties", "propertyNames")},
+}
+_extend: Any = jsonschema.validators.extend
+_Validator: Any = _extend(_STANDARD, {name: _bounded(own) for name, own in _OWN.items()})
+
+
+class Compiled:
+    """A schema made ready. Raises re2.error or SchemaError for one that is none."""
+
+    def __init__(self, schema: Schema) -> None:
+        self.schema = schema
+        self._validator = _Validator(schema, format_checker=FORMATS)
+
+    def find_error(self, value: Any) -> ValidationError | None:
+        """The error that says most about what is wrong with the value; None when nothing is."""
+        if self._validator.is_valid(value):
+            return None
+        found: ValidationError | None = best_match(itertools.islice(self._validator.iter_errors(value), MOST_ERRORS))
+        return found
+
+
+def is_deep(value: object) -> bool:
+    """Whether lists and objects lie in each other more than MOST_DEPTH times."""
+    level = [value]
+    for _ in range(MOST_DEPTH):
+        level = [
+            inner
+            for each in level
+            if isinstance(each, list | dict)
+            for inner in (each.values() if isinstance(each, dict) else each)
+            if isinstance(inner, list | dict)
+        ]
+        if not level:
+            return False
+    return True
