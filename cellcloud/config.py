@@ -75,6 +75,7 @@ CELL = [
         help="Cut guests that no record accounts for off their networks until an operator adopts or removes them. Off, "
         "because they may serve a tenant whose record was lost; on where their addresses may be given out again.",
     ),
+    cfg.IntOpt("max_attempts", default=3, min=1, help="Hosts tried for one server before its cell gives up: Nova's."),
     cfg.IntOpt("engine_threads", default=8, help="Runs a conductor moves at once."),
 ]
 COMPUTE = [
@@ -177,6 +178,7 @@ class CellConfig:
     service_down_time: float
     report_interval: float
     fence_unknown_guests: bool
+    max_attempts: int
     engine_threads: int
 
 

@@ -185,6 +185,10 @@ class ComputeService:
             state = guest.perform(self._drivers[host], self._images, command, self._shutdown_timeout)
         except errors.CellcloudError as error:
             self._refuse(host, command, error)
+        except OSError as error:
+            LOG.exception("command failed", extra={"host": host, "server": command.server_id, "kind": command.kind})
+            refused = errors.HostRefused("The host's own files or devices fail it.", detail=f"{error}"[:2000])
+            self._refuse(host, command, refused)
         except Exception as error:
             LOG.exception("command failed", extra={"host": host, "server": command.server_id, "kind": command.kind})
             failed = errors.GuestFailed(

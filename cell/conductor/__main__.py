@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any
 
 import click
 
+from cell.conductor import placing
 from cell.conductor.engine import Engine
 from cell.conductor.outside import Outside
 from cell.conductor.service import ConductorService
@@ -34,17 +36,18 @@ class ConductorProcess:
         self._host = config.host
         self._database = database
         self._transport = transport
+        scheduler = transport.client(Scheduler)
         outside = Outside(
             database,
             transport,
             networks,
             resend_after=cell.resend_after,
             service_down_time=cell.service_down_time,
+            max_attempts=cell.max_attempts,
+            place=functools.partial(placing.place_elsewhere, database, scheduler),
         )
         self.engine = Engine(database, outside, owner=self._owner, lease=cell.run_lease, threads=cell.engine_threads)
-        self.service = ConductorService(
-            cell, database, transport.client(Scheduler), outside, self.engine, transport.client(Router)
-        )
+        self.service = ConductorService(cell, database, scheduler, outside, self.engine, transport.client(Router))
         self._loops = [
             Loop("sweep", 5.0, self.service.sweep),
             Loop("judge", 1.0, self.service.judge),

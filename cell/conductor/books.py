@@ -100,7 +100,7 @@ def timeline(database: Database, server_id: str) -> list[TimelineEntry]:
             for step in run.steps:
                 if step.finished_at is None:
                     continue
-                word = "" if step.direction == "do" else "undo "
+                word = "undo " if step.direction in ("undo", "leave") else ""
                 text = f"{word}{step.step}: {step.outcome}" + (f" ({step.message})" if step.message else "")
                 entries.append(TimelineEntry(at=step.finished_at, kind="step", text=text, request_id=run.request_id))
             if run.finished_at is not None:

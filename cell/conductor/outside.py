@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from cellcloud import errors
 from cellcloud.clients.network import NetworkClient
 from cellcloud.context import service_context
 from cellcloud.db import hosts
 from cellcloud.db.engine import Database
+from cellcloud.db.runs import LeasedRun
 from cellcloud.gathering import Gathered
 from cellcloud.model.guest import GuestCommand
+from cellcloud.model.server import ServerRecord, ServerSpec
 from cellcloud.rpc.compute import Compute
 from cellcloud.rpc.transport import Transport
+
+Place = Callable[[LeasedRun, ServerSpec, Sequence[str]], ServerRecord]
+"""Claims another host for a run's server, not one of those."""
 
 
 class Outside:
@@ -27,9 +32,13 @@ class Outside:
         *,
         resend_after: float,
         service_down_time: float,
+        max_attempts: int,
+        place: Place,
     ) -> None:
         self.networks = networks
         self.resend_after = resend_after
+        self.max_attempts = max_attempts
+        self._place = place
         self._database = database
         self._transport = transport
         self._down_time = service_down_time
@@ -45,6 +54,9 @@ class Outside:
     def is_up(self, host: str) -> bool:
         with self._database.read() as connection:
             return hosts.is_up(connection, host, down_time=self._down_time)
+
+    def find_host(self, run: LeasedRun, spec: ServerSpec, exclude: Sequence[str]) -> ServerRecord:
+        return self._place(run, spec, exclude)
 
     def compute(self, host: str) -> Compute:
         """The compute service that answers for the host. Raises NotFound."""

@@ -16,7 +16,8 @@ from typing import NamedTuple
 import msgspec
 
 from cell.conductor.workflows import REGISTRY
-from cellcloud.context import RequestContext
+from cellcloud import errors
+from cellcloud.context import RequestContext, service_context
 from cellcloud.db import changes, claims, decisions, feed, runs, servers
 from cellcloud.db.bulk import Exists
 from cellcloud.db.claims import Wanted
@@ -31,6 +32,7 @@ from cellcloud.model.server import ServerRecord, ServerSpec
 from cellcloud.rpc.scheduler import Scheduler
 
 ROUNDS = 4
+MOVE_BUDGET = 8.0  # seconds a scheduler has to name another host
 TOGETHER = 4096  # servers in one question to the scheduler and one transaction; and
 LONG = 16  # so many count one for which the scheduler looks at host after host: milliseconds, and a call has its end
 LOOKED_AT = ("hw:", "pci_passthrough:", "hw_numa", "hw_cpu", "hw_mem", "hw_pci")
@@ -41,10 +43,11 @@ MANY = 1024  # where so many servers wait
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """One server to place, and the request it belongs to."""
+    """One server to place, the request it belongs to, and the hosts it does not go to."""
 
     spec: ServerSpec
     request_id: str
+    exclude: tuple[str, ...] = ()
 
 
 class Won(NamedTuple):
@@ -135,12 +138,20 @@ def reserve(
 
 
 def place(
-    database: Database, scheduler: Scheduler, context: RequestContext, asked: Iterable[Asked], *, store: Store
+    database: Database,
+    scheduler: Scheduler,
+    context: RequestContext,
+    asked: Iterable[Asked],
+    *,
+    store: Store,
+    at_least: int = 0,
 ) -> dict[str, ReserveAnswer]:
-    """An answer for each server by id: in one question to the scheduler and one transaction, if nobody loses."""
+    """An answer for each server by id: in one question to the scheduler and one transaction, if nobody loses.
+
+    ``at_least``: the change that the scheduler must have read.
+    """
     waiting = {one.spec.id: one for one in asked}
     answers: dict[str, ReserveAnswer] = {}
-    at_least = 0
     for _ in range(ROUNDS):
         if not waiting:
             break
@@ -163,6 +174,35 @@ def hold(seconds: float) -> Store:
         return servers.insert_held(connection, placed, hold_seconds=seconds, decision=decision)
 
     return store
+
+
+def place_elsewhere(
+    database: Database, scheduler: Scheduler, run: LeasedRun, spec: ServerSpec, exclude: Sequence[str]
+) -> ServerRecord:
+    """Claim another host for a run's server, which holds none; the record with that host and the next generation.
+
+    Raises NoValidHost, TryLater, and Stale when the run's lease went to another.
+    """
+
+    def store(connection: Connection, won: Sequence[Won], decision: int) -> Sequence[ServerRecord]:
+        if not won:
+            return ()
+        ((_, host, zone),) = won
+        decisions.keep_last(connection, spec.id)
+        changed = {"host": host, "availability_zone": zone, "decision": decision}
+        record = runs.begin_try(connection, run) and servers.begin_try(connection, spec.id, run.generation, changed)
+        if not record:
+            raise errors.Stale("The lease of this run went to another conductor.", detail=run.id)
+        return (record,)
+
+    with database.read() as connection:
+        newest = changes.get_newest(connection)
+    asked = Asked(spec=spec, request_id=run.request_id, exclude=tuple(exclude))
+    context = service_context(MOVE_BUDGET)
+    answer = place(database, scheduler, context, [asked], store=store, at_least=newest)[spec.id]
+    if answer.record is None:
+        raise errors.NoValidHost(answer.reason, detail=answer.detail)
+    return answer.record
 
 
 def _takes_long(spec: ServerSpec) -> bool:
@@ -191,7 +231,13 @@ def _question(asked: Sequence[Asked], at_least: int) -> RankBatch:
             together.append(1)
         last = mates
         servers_asked.append((spec.id, numbers[key], int(spec.id[:8] + spec.id[9:13], 16)))
-    return RankBatch(shapes=tuple(shapes), servers=tuple(servers_asked), together=tuple(together), at_least=at_least)
+    return RankBatch(
+        shapes=tuple(shapes),
+        servers=tuple(servers_asked),
+        together=tuple(together),
+        exclude={one.spec.id: one.exclude for one in asked if one.exclude},
+        at_least=at_least,
+    )
 
 
 def _kind(spec: ServerSpec) -> object:
@@ -340,6 +386,9 @@ def _decision(
 
 
 def _answer_for(record: ServerRecord) -> ReserveAnswer:
+    if record.given_up and record.fault is not None:
+        why = record.fault
+        return ReserveAnswer(server_id=record.id, outcome="refused", reason=why.message, detail=why.details)
     outcome = "gone" if record.deleted else "held" if record.held else "settled"
     return ReserveAnswer(server_id=record.id, outcome=outcome, record=record)
 
@@ -402,8 +451,12 @@ def confirm(
 
 
 def _confirmed(server_id: str, record: ServerRecord | None) -> ConfirmAnswer:
-    gone = record is None or record.deleted or record.held
-    return ConfirmAnswer(server_id=server_id, outcome="gone" if gone else "settled", record=None if gone else record)
+    if record is not None and not (record.deleted or record.held):
+        return ConfirmAnswer(server_id=server_id, outcome="settled", record=record)
+    fault = record.fault if record is not None and record.given_up else None
+    if fault is None:
+        return ConfirmAnswer(server_id=server_id, outcome="gone")
+    return ConfirmAnswer(server_id=server_id, outcome="gone", reason=fault.message, detail=fault.details)
 
 
 @retried

@@ -1,5 +1,9 @@
 """How a run moves: one step at a time, in memory. Cancellation and deadlines are looked at here, between steps, and
-nowhere else. What has happened is a ``Progress``, which ``saving`` stores."""
+nowhere else. What has happened is a ``Progress``, which ``saving`` stores.
+
+A run's direction is "do"; "undo" once it has failed for good; or, once a host has refused, "leave", which undoes what
+was done on that host, then "move", which finds another host, and "do" from the first step again.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +11,18 @@ import logging
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from cell.conductor.workflow import Done, Step, Turn, Wait, Workflow, World
+from cell.conductor.workflow import TRIED, Action, Done, Step, Turn, Wait, Workflow, World, tried
 from cell.conductor.workflows import REGISTRY
 from cellcloud import errors, metrics
 from cellcloud.db import servers
 from cellcloud.db.runs import LeasedRun, Note
+from cellcloud.lifecycle import TaskState
 from cellcloud.model.guest import GuestCommand
 from cellcloud.model.server import ServerRecord
 
 LOG = logging.getLogger(__name__)
 DEFECT_ATTEMPTS = 3
+MOVE = "hosts.find_another"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -42,6 +48,8 @@ class Progress:
 
     def take(self, done: Done) -> None:
         """Add a step's end."""
+        if done.moved is not None:
+            self.record = done.moved
         self.changes.update(done.changes)
         self.release_claims = self.release_claims or done.release_claims
         if done.command is not None:
@@ -51,7 +59,8 @@ class Progress:
 
 
 def take_step(progress: Progress, world: World) -> None:
-    """Take the run's present step, and those after it that change nothing outside."""
+    """Take the run's present step, and those after it that change nothing outside. Raises Stale when another host was
+    to be found and the run's lease went to another worker."""
     _take_one(progress, world)
     take_passive_steps(progress, world)
 
@@ -70,21 +79,33 @@ def undo_late(run: LeasedRun, record: ServerRecord, world: World) -> None:
 
 
 def _is_passive(run: LeasedRun) -> bool:
+    if run.direction == "move":
+        return False
     step = REGISTRY[run.operation].steps[run.step]
-    return step.passive or (run.direction == "undo" and step.undo is None)
+    return step.passive or (run.direction != "do" and _undo_of(run, step) is None)
+
+
+def _undo_of(run: LeasedRun, step: Step) -> Action | None:
+    return None if run.direction == "leave" and step.stays else step.undo
+
+
+def _action_of(run: LeasedRun, workflow: Workflow, step: Step) -> Action | None:
+    if run.direction == "move":
+        return workflow.elsewhere
+    return step.do if run.direction == "do" else _undo_of(run, step)
 
 
 def _take_one(progress: Progress, world: World) -> None:
     run = progress.run
     workflow = REGISTRY[run.operation]
-    if run.direction == "do" and not workflow.is_committed(run.step):
+    if run.direction in ("do", "move") and not workflow.is_committed(run.step):
         if run.cancel_requested:
             run = _turned(run, errors.Conflict("The operation was cancelled."))
         elif run.overdue:
             run = _turned(run, errors.DeadlineExceeded("The operation took longer than it may."))
     progress.run = run
     step = workflow.steps[run.step]
-    action = step.do if run.direction == "do" else step.undo
+    action = _action_of(run, workflow, step)
     try:
         done = action(_turn(run, progress.record, step), world) if action else Done()
     except Wait as wait:
@@ -92,9 +113,13 @@ def _take_one(progress: Progress, world: World) -> None:
         progress.address = _address(run, step)
         if wait.command is not None:
             progress.commands.append(wait.command)
+        if wait.outputs:
+            progress.run = replace(run, outputs={**run.outputs, step.name: dict(wait.outputs)})
         return
-    except Exception as error:  # noqa: BLE001 -- a step's every failure is a failure of the run, not of the engine
-        _fail(workflow, progress, step, error)
+    except Exception as error:
+        if run.direction == "move" and isinstance(error, errors.Stale):
+            raise  # no failure: this worker has lost its run, or knows it no more as it is
+        _fail(workflow, progress, step, error, world)
         return
     metrics.STEPS.labels(step.name, run.direction, "done").inc()
     progress.notes.append(_note(run, step, "done"))
@@ -102,7 +127,7 @@ def _take_one(progress: Progress, world: World) -> None:
     _move_on(workflow, progress, step, done)
 
 
-def _fail(workflow: Workflow, progress: Progress, step: Step, error: Exception) -> None:
+def _fail(workflow: Workflow, progress: Progress, step: Step, error: Exception, world: World) -> None:
     run = progress.run
     known = error if isinstance(error, errors.CellcloudError) else None
     if known is None:
@@ -110,13 +135,35 @@ def _fail(workflow: Workflow, progress: Progress, step: Step, error: Exception) 
         known = errors.CallHuman("An internal error occurred.", detail=f"{step.name}: {type(error).__name__}")
     metrics.STEPS.labels(step.name, run.direction, type(known).__name__).inc()
     progress.notes.append(_note(run, step, "failed", known.message))
-    only_forward = run.direction == "undo" or workflow.is_committed(run.step)
+    only_forward = run.direction in ("undo", "leave") or workflow.is_committed(run.step)
     again = isinstance(known, errors.TryLater) or (known is not error and run.attempt < DEFECT_ATTEMPTS)
     if only_forward or again:
         progress.address = _address(run, step)
         progress.wait = min(0.25 * 2.0 ** min(run.attempt, 7), 15.0)
         return
+    refused = run.direction == "do" and workflow.elsewhere is not None and _is_the_hosts(known)
+    if refused:
+        one = {"host": progress.record.host or "", "error": type(known).__name__, "message": known.message[:500]}
+        run = replace(run, outputs={**run.outputs, TRIED: [*tried(run), one]})
+        told = f"{one['host']}: {known.message}"
+        progress.notes.append(
+            Note(
+                run_id=run.id,
+                step=f"try {len(tried(run))}",
+                direction="do",
+                outcome="failed",
+                attempt=1,
+                message=told,
+            )
+        )
     progress.run = _turned(run, known)
+    if refused and len(tried(run)) < world.max_attempts and not (run.cancel_requested or run.overdue):
+        progress.run = replace(progress.run, direction="leave")
+
+
+def _is_the_hosts(error: errors.CellcloudError) -> bool:
+    """Whether another host may do what this one could not. A word from a newer release is taken for one."""
+    return isinstance(error, errors.TryElsewhere) or type(error) is errors.CellcloudError
 
 
 def _turn(run: LeasedRun, record: ServerRecord, step: Step) -> Turn:
@@ -125,13 +172,15 @@ def _turn(run: LeasedRun, record: ServerRecord, step: Step) -> Turn:
 
 
 def _address(run: LeasedRun, step: Step) -> str:
+    if run.direction == "move":
+        return MOVE
     return step.name if run.direction == "do" else f"undo:{step.name}"
 
 
 def _note(run: LeasedRun, step: Step, outcome: str, message: str = "") -> Note:
     return Note(
         run_id=run.id,
-        step=step.name,
+        step=MOVE if run.direction == "move" else step.name,
         direction=run.direction,
         outcome=outcome,
         attempt=run.attempt,
@@ -153,7 +202,14 @@ def _turned(run: LeasedRun, error: errors.CellcloudError) -> LeasedRun:
 
 def _move_on(workflow: Workflow, progress: Progress, step: Step, done: Done) -> None:
     run = progress.run
+    if run.direction == "move":
+        _begin_again(workflow, progress, done)
+        return
     following = run.step + 1 if run.direction == "do" else run.step - 1
+    if following == -1 and run.direction == "leave":
+        progress.take(Done(changes={"host": None, "task_state": TaskState.SCHEDULING}, release_claims=True))
+        progress.run = replace(run, direction="move", attempt=1)
+        return
     if following in (-1, len(workflow.steps)):
         if run.direction == "undo":
             progress.take(workflow.on_failure(run, progress.record))
@@ -164,3 +220,22 @@ def _move_on(workflow: Workflow, progress: Progress, step: Step, done: Done) -> 
     if run.direction == "do" and upcoming.task_state is not None:
         progress.take(Done(changes={"task_state": upcoming.task_state}))
     progress.run = replace(run, step=following, attempt=1, outputs={**run.outputs, step.name: dict(done.outputs)})
+
+
+def _begin_again(workflow: Workflow, progress: Progress, done: Done) -> None:
+    """From the first step, on the host that was found."""
+    if done.moved is None:
+        raise ValueError("No host was found.")
+    first = workflow.steps[0].task_state
+    progress.take(Done(changes={} if first is None else {"task_state": first}))
+    progress.run = replace(
+        progress.run,
+        step=0,
+        direction="do",
+        attempt=1,
+        generation=done.moved.generation,
+        outputs={TRIED: tried(progress.run)},
+        error="",
+        message="",
+        detail="",
+    )

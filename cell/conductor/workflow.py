@@ -6,7 +6,7 @@ later, or raises an error of the tree, which turns the run round. It never sleep
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -15,26 +15,38 @@ from cellcloud.clients.network import NetworkClient
 from cellcloud.db.runs import LeasedRun
 from cellcloud.lifecycle import Operation, TaskState
 from cellcloud.model.guest import GuestCommand
-from cellcloud.model.server import ServerRecord
+from cellcloud.model.server import ServerRecord, ServerSpec
+
+TRIED = "tried"  # among a run's outputs: see ``tried``
 
 
 class Wait(Exception):
     """Call this step again after ``seconds``, or when the host's word arrives.
 
-    ``forget``: drop the word that did arrive, because it asked for another try. ``command``: as in ``Done``.
+    ``forget``: drop the word that did arrive, because it asked for another try. ``command``, ``outputs``: as in
+    ``Done``.
     """
 
-    def __init__(self, seconds: float, *, forget: bool = False, command: GuestCommand | None = None) -> None:
+    def __init__(
+        self,
+        seconds: float,
+        *,
+        forget: bool = False,
+        command: GuestCommand | None = None,
+        outputs: Mapping[str, Any] | None = None,
+    ) -> None:
         super().__init__(seconds)
         self.seconds = seconds
         self.forget = forget
         self.command = command
+        self.outputs = outputs or {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Done:
     """A step's end: what to remember for later steps, and what changes in the server's record with it.
 
+    ``moved``: the record as it is now, where the step gave the server another host and so another generation.
     ``command`` is sent to the server's host once the step is saved: it may get lost, so a step that waits for the
     answer sends it again.
     """
@@ -43,6 +55,7 @@ class Done:
     changes: Mapping[str, Any] = field(default_factory=dict)
     release_claims: bool = False
     command: GuestCommand | None = None
+    moved: ServerRecord | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,12 +74,24 @@ class Turn:
             return None
         return errors.by_name(self.event["error"])(self.event.get("message", ""), detail=self.event.get("detail", ""))
 
+    @property
+    def tried(self) -> Sequence[Mapping[str, str]]:
+        """The hosts that could not do it: host, error, message of each."""
+        return tried(self.run)
+
+
+def tried(run: LeasedRun) -> Sequence[Mapping[str, str]]:
+    """The hosts of an earlier try of this run: host, error, message of each."""
+    found: Sequence[Mapping[str, str]] = run.outputs.get(TRIED, ())
+    return found
+
 
 class World(Protocol):
     """The outside as steps reach it."""
 
     networks: NetworkClient
     resend_after: float
+    max_attempts: int
 
     def send(self, command: GuestCommand) -> None:
         """Cast a command to the host it names; it may get lost. Raises Unreachable with the broker away."""
@@ -74,6 +99,11 @@ class World(Protocol):
 
     def is_up(self, host: str) -> bool:
         """Whether the host has reported lately."""
+        ...
+
+    def find_host(self, run: LeasedRun, spec: ServerSpec, exclude: Sequence[str]) -> ServerRecord:
+        """Claim another host for the run's server, which holds none. Raises NoValidHost, TryLater, and Stale when the
+        run's lease went to another."""
         ...
 
 
@@ -84,25 +114,31 @@ Ending = Callable[[LeasedRun, ServerRecord], Done]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
     """``passive``: changes nothing outside, so its end is saved together with the step before it, or with the word
-    it waited for.
+    it waited for. ``stays``: what it made goes with the server to another host.
     ``task_state``: shown to users while the step is under way."""
 
     name: str
     do: Action
     undo: Action | None = None
     passive: bool = False
+    stays: bool = False
     commit: bool = False
     task_state: TaskState | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workflow:
-    """The program of an operation. ``deadline`` in seconds; ``on_failure`` is the record of a run that was undone."""
+    """The program of an operation. ``deadline`` in seconds; ``on_failure`` is the record of a run that was undone.
+
+    ``elsewhere``: finds another host when one cannot do it; what was done on the first is undone before, and all
+    steps are taken again after. None: the operation belongs to the host that has the guest.
+    """
 
     operation: Operation
     steps: tuple[Step, ...]
     deadline: float
     on_failure: Ending
+    elsewhere: Action | None = None
 
     def is_committed(self, index: int) -> bool:
         """Whether only forward is possible from step ``index`` on."""

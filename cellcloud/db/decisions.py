@@ -42,6 +42,12 @@ def insert(connection: Connection, batch: DecisionBatch, unplaced: Sequence[str]
     bulk.insert(connection, decision_requests, ("request_id", "batch"), [(each, written) for each in batch.requests])
 
 
+def keep_last(connection: Connection, server_id: str) -> None:
+    """Keep the decision a server's row names, before a later one takes its place there."""
+    last = sa.select(servers.c.id, servers.c.decision).where(servers.c.id == server_id, servers.c.decision.is_not(None))
+    connection.execute(sa.insert(decisions).from_select(["server_id", "batch"], last))
+
+
 def list_of(connection: Connection, server_id: str) -> list[Decision]:
     """The decisions about a server, oldest first."""
     lost = connection.execute(sa.select(decisions.c.batch).where(decisions.c.server_id == server_id)).scalars()

@@ -20,7 +20,7 @@ from cellcloud import errors
 from cellcloud.db import quotas
 from cellcloud.db.engine import utc_now
 from cellcloud.db.top_schema import server_index
-from cellcloud.lifecycle import VmState
+from cellcloud.lifecycle import TaskState, VmState
 from cellcloud.model.server import ServerRecord
 
 CHUNK = 500
@@ -69,6 +69,25 @@ def mark_task(connection: Connection, server_id: str, task_state: str) -> None:
     record = _lock(connection, server_id)
     if record is not None and not record.deleted:
         _write(connection, replace(record, task_state=task_state))
+
+
+def unplace(connection: Connection, server_id: str, cell: str) -> None:
+    """A server that ``cell`` had is in no cell again, and waits for one."""
+    record = _lock(connection, server_id)
+    if record is None or record.deleted or record.cell != cell:
+        return
+    waiting = replace(
+        record,
+        cell="",
+        version=0,
+        vm_state=VmState.BUILDING,
+        task_state=TaskState.SCHEDULING,
+        host=None,
+        node=None,
+        ports=(),
+        fault=None,
+    )
+    _write(connection, waiting)
 
 
 def mark_deleted(connection: Connection, server_ids: Collection[str]) -> None:

@@ -12,12 +12,16 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
+from cellcloud import clock
 from cellcloud.context import RequestContext
+from cellcloud.db import index
 from cellcloud.db.engine import utc_after, utc_now
 from cellcloud.db.top_schema import intents, server_index
+from cellcloud.lifecycle import VmState
 from cellcloud.model import codec
 from cellcloud.model.intent import Intent, IntentKind, IntentState, Refusal
-from cellcloud.model.server import ServerRecord
+from cellcloud.model.refusal import NO_HOST
+from cellcloud.model.server import Fault, ServerRecord
 
 _RECORD = msgspec.json.Decoder(ServerRecord)
 _WHOLE = sa.select(
@@ -120,9 +124,10 @@ _INDEX_PLACEMENT = (
     .where(server_index.c.id.in_(sa.bindparam("server_ids", expanding=True)), server_index.c.cell == "")
     .values(cell=sa.bindparam("which_cell"), version=0)
 )
+_ANSWERED = sa.case((intents.c.kind == IntentKind.CREATE, IntentState.RECORDED), else_=IntentState.PENDING)
 _SETTLE = (
     sa.update(intents)
-    .where(_IDS, intents.c.state.in_(UNFINISHED))
+    .where(_IDS, intents.c.state == _ANSWERED)
     .values(state=IntentState.SETTLED, lease_owner=None, lease_until=None, updated_at=utc_now())
 )
 
@@ -200,30 +205,29 @@ def record_placements(
     return {row.id for row in rows}
 
 
-def settle(connection: Connection, ids: Collection[str]) -> None:
-    """Mark intents done: their cell has answered for them."""
-    connection.execute(_SETTLE, {"ids": list(ids)})
+def settle(connection: Connection, ids: Collection[str], cell: str | None = None) -> None:
+    """Mark intents done: ``cell`` has answered for them, and they are still its own. None: whichever has them."""
+    settling = _SETTLE if cell is None else _SETTLE.where(intents.c.cell == cell)
+    connection.execute(settling, {"ids": list(ids)})
 
 
-def reopen(connection: Connection, intent: Intent, refusal: Refusal) -> bool:
-    """recorded -> pending, because the cell has the server no more; False when it was deleted, or held anew, meanwhile.
+def reopen(connection: Connection, intent: Intent, refusal: Refusal, *, deadline: float | None = None) -> bool:
+    """recorded or settled -> pending, because the cell has the server no more, once for each cell; with ``deadline``
+    seconds from now, if given. False when it was deleted, or held anew, meanwhile.
 
     The row is locked by the first statement, so that a delete (``stop_create``) comes wholly before or after.
     """
+    placed = intents.c.state.in_((IntentState.RECORDED, IntentState.SETTLED))
     changed = connection.execute(
         sa.update(intents)
-        .where(
-            intents.c.id == intent.id,
-            intents.c.state == IntentState.RECORDED,
-            intents.c.cell == intent.cell,
-            intents.c.hold == intent.hold,
-        )
+        .where(intents.c.id == intent.id, placed, intents.c.cell == intent.cell, intents.c.hold == intent.hold)
         .values(
             state=IntentState.PENDING,
             cell="",
             hold=1,
             attempts=intents.c.attempts + 1,
             refusals=codec.to_plain(intent.refusals | {intent.cell: refusal}),
+            deadline=intents.c.deadline if deadline is None else utc_after(deadline),
             updated_at=utc_now(),
         )
     )
@@ -234,12 +238,20 @@ def reopen(connection: Connection, intent: Intent, refusal: Refusal) -> bool:
     if connection.execute(sa.select(sa.or_(deletes, deleted))).scalar():
         finish_pending(connection, intent.id, IntentState.CANCELLED)
         return False
-    connection.execute(
-        sa.update(server_index)
-        .where(server_index.c.id == intent.server_id, server_index.c.cell == intent.cell)
-        .values(cell="")
-    )
+    index.unplace(connection, intent.server_id, intent.cell)
     return True
+
+
+def take_back(connection: Connection, given_up: ServerRecord, *, deadline: float) -> None:
+    """A cell has given a server up (``given_up.cell``): it is to be placed in another, or, when nothing is known any
+    more of how it was accepted, shown as failed. Idempotent; what another cell has by now is not touched."""
+    fault = given_up.fault or Fault(code=500, message=NO_HOST, created=given_up.terminated_at or clock.now())
+    intent = find_intent(connection, given_up.id, IntentKind.CREATE)
+    if intent is None:
+        index.upsert(connection, [replace(given_up, deleted=False, terminated_at=None, vm_state=VmState.ERROR)])
+    elif intent.cell == given_up.cell:
+        refusal = Refusal(outcome="refused", reason=fault.message, detail=fault.details)
+        reopen(connection, intent, refusal, deadline=deadline)
 
 
 def save_refusals(connection: Connection, intent_id: str, refusals: dict[str, Refusal]) -> None:
@@ -264,23 +276,15 @@ def finish_pending(connection: Connection, intent_id: str, state: IntentState) -
 def stop_create(connection: Connection, server_id: str) -> str | None:
     """For a delete: cancel the server's create if no cell has it yet; returns the state the create is in now.
 
-    A recorded one stays recorded, and locked, until the transaction ends: until then it cannot become pending again.
-    None: there is no create any more, it is long settled.
+    The row is locked until the transaction ends: until then one that a cell has cannot become pending again. None:
+    there is no create any more, it is long settled.
     """
     mine = (intents.c.server_id == server_id, intents.c.kind == IntentKind.CREATE)
-    while True:
-        for before, after in (
-            (IntentState.PENDING, IntentState.CANCELLED),
-            (IntentState.RECORDED, IntentState.RECORDED),
-        ):
-            changed = connection.execute(
-                sa.update(intents).where(*mine, intents.c.state == before).values(state=after, updated_at=utc_now())
-            )
-            if changed.rowcount == 1:
-                return after
-        state = connection.execute(sa.select(intents.c.state).where(*mine)).scalar()
-        if state not in UNFINISHED:
-            return state
+    state: str | None = connection.execute(sa.select(intents.c.state).where(*mine).with_for_update()).scalar()
+    if state != IntentState.PENDING:
+        return state
+    connection.execute(sa.update(intents).where(*mine).values(state=IntentState.CANCELLED, updated_at=utc_now()))
+    return IntentState.CANCELLED
 
 
 def ensure_delete(

@@ -278,6 +278,21 @@ def _progress(saved: Saved) -> dict[str, Any]:
     return values
 
 
+def begin_try(connection: Connection, run: LeasedRun) -> bool:
+    """Give a run its next generation and forget what it heard in the last; False when its lease went to another."""
+    changed = connection.execute(
+        sa.update(runs)
+        .where(
+            runs.c.id == run.id,
+            runs.c.active == 1,
+            runs.c.lease_number == run.lease_number,
+            runs.c.generation == run.generation,
+        )
+        .values(generation=runs.c.generation + 1, events={})
+    )
+    return changed.rowcount == 1
+
+
 def renew(connection: Connection, lease: Lease, held: Mapping[str, int]) -> None:
     """Hold on to runs that are being worked on: run -> number of the lease they are held by."""
     numbered = sa.tuple_(runs.c.id, runs.c.lease_number).in_(sorted(held.items()))

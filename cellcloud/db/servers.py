@@ -148,6 +148,14 @@ def change(
     return record_of(connection.execute(sa.select(servers).where(servers.c.id == server_id)).one())
 
 
+def begin_try(
+    connection: Connection, server_id: str, generation: int, values: Mapping[str, Any]
+) -> ServerRecord | None:
+    """Give a server that is on no host one, and its next generation; None when it is not what it was."""
+    guards = (servers.c.generation == generation, servers.c.host.is_(None))
+    return change(connection, server_id, {**values, "generation": servers.c.generation + 1}, *guards)
+
+
 def _plain(name: str, value: Any) -> Any:
     return (
         codec.to_plain(value) if name in ("spec", "ports", "fault", "delete_context") and value is not None else value

@@ -29,11 +29,14 @@ class ReserveAnswer(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConfirmAnswer:
-    """``outcome``: "settled" with the record, or "gone" (the hold expired: choose a cell again)."""
+    """``outcome``: "settled" with the record, or "gone" (choose a cell again: the hold expired, or the cell has given
+    the server up, for ``reason``)."""
 
     server_id: str
     outcome: str
     record: ServerRecord | None = None
+    reason: str = ""
+    detail: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

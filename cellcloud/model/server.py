@@ -6,6 +6,7 @@ import datetime as dt
 from dataclasses import dataclass, field
 
 from cellcloud import lifecycle
+from cellcloud.lifecycle import VmState
 from cellcloud.model.flavor import Flavor
 from cellcloud.model.image import Image
 from cellcloud.model.keypair import Keypair
@@ -88,6 +89,11 @@ class ServerRecord:
     @property
     def id(self) -> str:
         return self.spec.id
+
+    @property
+    def given_up(self) -> bool:
+        """Whether the cell could not build the server and has nothing of it any more: another cell may."""
+        return self.deleted and self.vm_state == VmState.BUILDING
 
     @property
     def status(self) -> str:

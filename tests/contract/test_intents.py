@@ -6,6 +6,7 @@ import threading
 import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 
@@ -191,3 +192,31 @@ def test_a_delete_racing_with_a_reopened_placement_never_leaves_it_pending(top_d
             reopen(top_database, ids[0])
         assert state_of(top_database, server) == IntentState.CANCELLED
         assert wanted is not None or cell_of(top_database, server) == ""
+
+
+def test_a_delete_racing_with_a_server_given_up_leaves_it_to_no_cell(top_database: Database) -> None:
+    for _ in range(8):
+        (server,), ids = accept(top_database)
+        record(top_database, ids, "east")
+        with top_database.write() as connection:
+            intents.settle(connection, ids, "east")
+            found = index.find_record(connection, server)
+        assert found is not None
+        given_up = replace(found, cell="east", version=5, generation=1, deleted=True)
+        assert given_up.given_up
+        race(
+            lambda given_up=given_up: take_back(top_database, given_up),
+            lambda server=server: delete(top_database, server),
+        )
+        take_back(top_database, given_up)
+        with top_database.read() as connection:
+            wanted = intents.find_intent(connection, server, IntentKind.DELETE)
+        assert state_of(top_database, server) == IntentState.CANCELLED
+        assert wanted is not None or cell_of(top_database, server) == ""
+        assert record(top_database, ids, "west") == set()
+
+
+@retried
+def take_back(database: Database, given_up: ServerRecord) -> None:
+    with database.write() as connection:
+        intents.take_back(connection, given_up, deadline=300.0)

@@ -135,6 +135,7 @@ def test_a_host_whose_hypervisor_does_not_answer_is_named_and_the_others_are_hea
         (errors.HostRefused("No room on the disk."), "HostRefused"),
         (errors.Stale("Older."), "Stale"),
         (ZeroDivisionError("/var/lib/secret"), "GuestFailed"),
+        (OSError(28, "No space left on device", "/var/lib/secret"), "HostRefused"),
     ],
 )
 def test_failures_are_answered_by_their_class(cell: Cell, fault: Exception, name: str) -> None:

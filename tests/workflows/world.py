@@ -22,6 +22,7 @@ from cellcloud import errors
 from cellcloud.context import RequestContext
 from cellcloud.db import cell_schema, changes, claims, hosts, runs, servers
 from cellcloud.db.engine import Database
+from cellcloud.db.runs import LeasedRun
 from cellcloud.lifecycle import Operation, PowerState
 from cellcloud.model.change import CellState, Holding
 from cellcloud.model.decision import Basis, RankAnswer, RankBatch
@@ -84,6 +85,7 @@ class FakeNetworks:
                 )
                 for n, _ in enumerate(requested)
             )
+        self.ports[server_id] = tuple(replace(port, host_id=host) for port in self.ports[server_id])
         return self.ports[server_id]
 
     def delete_ports(self, server_id: str) -> None:
@@ -94,7 +96,7 @@ class FakeNetworks:
 
 
 class FakeScheduler:
-    """Every host, in order. ``asked``: the batches that came."""
+    """Every host that is not excluded, in order. ``asked``: the batches that came."""
 
     def __init__(self, names: Sequence[str]) -> None:
         self.names = tuple(names)
@@ -107,10 +109,13 @@ class FakeScheduler:
             basis=Basis(scheduler="fake", sequence=0),
             hosts=self.names,
             zones=("nova",) * len(self.names),
-            ranked=(tuple(range(len(self.names))),) * len(batch.servers),
+            ranked=tuple(self._places(batch.exclude.get(server[0], ())) for server in batch.servers),
             holdings=tuple(Holding(resources=shape.resources) for shape in batch.shapes),
             takes=tuple(server[1] for server in batch.servers),
         )
+
+    def _places(self, exclude: Sequence[str]) -> tuple[int, ...]:
+        return tuple(place for place, name in enumerate(self.names) if name not in exclude)
 
     def select(self, context: RequestContext, requests: list[SelectRequest], fresh: bool) -> list[SelectAnswer]:
         return [SelectAnswer(server_id=request.server_id, hosts=self.names) for request in requests]
@@ -135,6 +140,7 @@ class CellUnderTest:
     """The ``World`` of its engine, too. ``fail`` maps a command's kind to the errors it answers next."""
 
     resend_after = 0.0
+    max_attempts = 3
     moves_on_hearing = False  # whether a host's word moves its run in the transaction that stores it
 
     def __init__(self, database: Database, host_names: Sequence[str] = ("h1", "h2"), vcpus: int = 8) -> None:
@@ -193,6 +199,9 @@ class CellUnderTest:
 
     def is_up(self, host: str) -> bool:
         return True
+
+    def find_host(self, run: LeasedRun, spec: ServerSpec, exclude: Sequence[str]) -> ServerRecord:
+        return placing.place_elsewhere(self.database, self.scheduler, run, spec, exclude)
 
     # ---- driving -----------------------------------------------------------------------------------------------
     def create(self, server_id: str, **changes: object) -> ServerRecord:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from cellcloud import clock
 from cellcloud.context import RequestContext, service_context
 from cellcloud.db import cells, index, intents
-from cellcloud.db.engine import Database, retried
+from cellcloud.db.engine import Connection, Database, retried
 from cellcloud.model.server import ServerRecord
 from cellcloud.rpc.conductor import Conductor
 
@@ -23,8 +23,9 @@ BUDGET = 10.0  # seconds for one message
 class Follower:
     """Follows one cell. Several may follow the same one: copies are ordered by version, the cursor moves once."""
 
-    def __init__(self, database: Database, cell: str, conductor: Conductor) -> None:
+    def __init__(self, database: Database, cell: str, conductor: Conductor, *, deadline: float = 300.0) -> None:
         self._database = database
+        self._deadline = deadline  # seconds that a server given up by the cell has to find another
         self._cell = cell
         self._conductor = conductor
         self._not_before = clock.monotonic()
@@ -44,7 +45,8 @@ class Follower:
         if not page.entries:
             return False
         last = max(entry.sequence for entry in page.entries)
-        _take_in(self._database, self._cell, [entry.record for entry in page.entries], cursor, last)
+        records = [entry.record for entry in page.entries]
+        _take_in(self._database, self._cell, records, self._deadline, cursor, last)
         return last < page.newest
 
     def _resync(self) -> None:
@@ -57,7 +59,8 @@ class Follower:
                 ours = dict(index.list_versions(connection, self._cell, after, until))
             ids = sorted(theirs.keys() | ours.keys())
             for page in _pages([i for i in ids if theirs.get(i, -1) != ours.get(i, -1)]):
-                _take_in_compared(self._database, self._cell, page, self._conductor.get_servers(_context(), page))
+                records = self._conductor.get_servers(_context(), page)
+                _take_in_compared(self._database, self._cell, page, records, self._deadline)
             if until is None:
                 return
             after = until
@@ -94,18 +97,31 @@ def _newest(cell: str, records: Iterable[ServerRecord]) -> list[ServerRecord]:
     return [replace(record, cell=cell) for record in newest.values()]
 
 
+def _store(connection: Connection, cell: str, records: Sequence[ServerRecord], deadline: float) -> None:
+    """Servers that the cell has given up go back to wait for another; of the others the copies are kept."""
+    newest = _newest(cell, records)
+    for record in newest:
+        if record.given_up:
+            intents.take_back(connection, record, deadline=deadline)
+    index.upsert(connection, [record for record in newest if not record.given_up])
+
+
 @retried
-def _take_in(database: Database, cell: str, records: Sequence[ServerRecord], before: int, after: int) -> None:
+def _take_in(
+    database: Database, cell: str, records: Sequence[ServerRecord], deadline: float, before: int, after: int
+) -> None:
     with database.write() as connection:
-        index.upsert(connection, _newest(cell, records))
+        _store(connection, cell, records, deadline)
         cells.move_cursor(connection, cell, before=before, after=after)
 
 
 @retried
-def _take_in_compared(database: Database, cell: str, asked: Sequence[str], records: Sequence[ServerRecord]) -> None:
+def _take_in_compared(
+    database: Database, cell: str, asked: Sequence[str], records: Sequence[ServerRecord], deadline: float
+) -> None:
     """Take in records, and forget servers the cell does not know, unless they are still on their way to it."""
     with database.write() as connection:
-        index.upsert(connection, _newest(cell, records))
+        _store(connection, cell, records, deadline)
         unknown = set(asked) - {record.id for record in records}
         index.mark_deleted(connection, sorted(unknown - intents.list_unsettled(connection, unknown)))
 

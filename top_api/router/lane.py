@@ -136,7 +136,7 @@ class Lane:
             if answer is None:
                 outcome.later.append(intent.id)
             elif answer.outcome == "gone":
-                reopened = _reopen(self._database, intent)
+                reopened = _reopen(self._database, intent, answer)
                 (outcome.again if reopened else outcome.over).append(intent.id)
             else:
                 settled.append((intent.id, answer.record))
@@ -186,8 +186,10 @@ def _record(database: Database, ids: Sequence[str], cell: str, holds: dict[str, 
 
 
 @retried
-def _reopen(database: Database, intent: Intent) -> bool:
+def _reopen(database: Database, intent: Intent, answer: ConfirmAnswer) -> bool:
     refusal = Refusal(outcome="gone", reason="The placement expired before it was confirmed.")
+    if answer.reason:
+        refusal = Refusal(outcome="refused", reason=answer.reason, detail=answer.detail)
     with database.write() as connection:
         return intents.reopen(connection, intent, refusal)
 
@@ -195,7 +197,7 @@ def _reopen(database: Database, intent: Intent) -> bool:
 @retried
 def _settle(database: Database, cell: str, answers: Sequence[tuple[str, ServerRecord | None]]) -> None:
     with database.write() as connection:
-        intents.settle(connection, [intent_id for intent_id, _ in answers])
+        intents.settle(connection, [intent_id for intent_id, _ in answers], cell)
         index.upsert(connection, [replace(record, cell=cell) for _, record in answers if record is not None])
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import random
+
 from cell.conductor.workflow import Done, Step, Turn, Wait, World
 from cellcloud import errors
-from cellcloud.lifecycle import PowerState, TaskState
+from cellcloud.lifecycle import Operation, PowerState, TaskState
 from cellcloud.model.guest import CommandKind, GuestCommand
 
 WAIT_STEP = "guests.wait"
+LATER_TRIES = 12  # of one host that puts off what no other can do; about a minute and a half
 
 
 def _command(turn: Turn, kind: CommandKind, answer_to: str) -> GuestCommand:
@@ -41,13 +44,26 @@ def ask(turn: Turn, world: World) -> Done:
 
 
 def hear(turn: Turn, world: World) -> Done:
-    """The host's word on the operation's command; asked again when none came for a while."""
+    """The host's word on the operation's command; asked again when none came for a while, or when it is to be asked
+    later."""
+    if isinstance(turn.failure, errors.TryLater):
+        raise _later(turn, world, turn.failure)
     if turn.failure is not None:
         raise turn.failure
     if turn.event is not None:
         return Done(outputs={"power_state": turn.event.get("power_state", PowerState.NOSTATE)})
     again = _command(turn, _kind(turn), WAIT_STEP) if turn.run.attempt > 1 else None
     raise Wait(world.resend_after, command=again)
+
+
+def _later(turn: Turn, world: World, put_off: errors.TryLater) -> Exception:
+    """The command is sent again after a while. A host that puts off the making of a guest for too long is as good as
+    one that cannot."""
+    times = int(turn.run.outputs.get(WAIT_STEP, {}).get("put_off", 0)) + 1
+    if times >= LATER_TRIES and turn.run.operation == Operation.CREATE:
+        return errors.HostRefused(put_off.message, detail=put_off.detail)
+    longest = min(0.5 * 2.0 ** min(times, 6), world.resend_after)
+    return Wait(random.uniform(0.5, 1.0) * longest, forget=True, outputs={"put_off": times})  # noqa: S311 -- spreading
 
 
 def remove(turn: Turn, world: World) -> Done:

@@ -19,7 +19,7 @@ def allocate(turn: Turn, world: World) -> Done:
         hostname=spec.hostname,
         requested=spec.networks or (),
         security_groups=spec.security_groups,
-        adopt=turn.run.attempt > 1,
+        adopt=turn.run.attempt > 1 or bool(turn.tried),
     )
     return Done(changes={"ports": ports})
 
@@ -31,5 +31,7 @@ def release(turn: Turn, world: World) -> Done:
     return Done(changes={"ports": ()})
 
 
-allocate_ports = Step(name="networks.allocate_ports", do=allocate, undo=release, task_state=TaskState.NETWORKING)
+allocate_ports = Step(
+    name="networks.allocate_ports", do=allocate, undo=release, stays=True, task_state=TaskState.NETWORKING
+)
 release_ports = Step(name="networks.release_ports", do=release)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from cell.conductor.workflow import Done, Step, Turn, World
+from cell.conductor.workflow import Done, Step, Turn, World, tried
+from cellcloud import errors
 from cellcloud.clock import now
 from cellcloud.db.runs import LeasedRun
 from cellcloud.db.servers import NOW
 from cellcloud.lifecycle import PowerState, VmState
+from cellcloud.model.refusal import LONGEST, NO_HOST
 from cellcloud.model.server import Fault, ServerRecord
 
 
@@ -45,6 +47,29 @@ def mark_error(run: LeasedRun, record: ServerRecord) -> Done:
         "host": None,
         "ports": (),
         "fault": fault,
+    }
+    return Done(changes=changes, release_claims=True)
+
+
+def give_up(run: LeasedRun, record: ServerRecord) -> Done:
+    """Where hosts refused: nothing of the server is left here, and its record says so for the top to place it in
+    another cell. Else as ``mark_error``."""
+    if not issubclass(errors.by_name(run.error), errors.TryElsewhere):
+        return mark_error(run, record)
+    hosts = tried(run)
+    last = hosts[-1]["message"] if hosts else run.message
+    why = f"{NO_HOST} Hosts that were tried: {len(hosts)}. The last of them: {last}" if hosts else run.message
+    details = [f"{one['host']}: {one['message']}" for one in hosts] + [f"{run.message} {run.detail}".strip()]
+    fault = Fault(code=500, message=why[:LONGEST], created=now(), details="\n".join(dict.fromkeys(details))[:4000])
+    changes = {
+        "vm_state": VmState.BUILDING,
+        "task_state": None,
+        "power_state": PowerState.NOSTATE,
+        "host": None,
+        "ports": (),
+        "fault": fault,
+        "deleted": True,
+        "terminated_at": NOW,
     }
     return Done(changes=changes, release_claims=True)
 

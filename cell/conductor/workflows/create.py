@@ -1,12 +1,13 @@
 """Create: from a confirmed claim to a running guest.
 
 Until the guest has started everything can be taken back, and is: in reverse order, when a step fails, when the
-deadline passes, or when the user deletes the server meanwhile.
+deadline passes, or when the user deletes the server meanwhile. A host that cannot is left for another; with none left
+the cell gives the server up, and the top places it in another cell.
 """
 
 from __future__ import annotations
 
-from cell.conductor.steps import guests, networks, records
+from cell.conductor.steps import guests, hosts, networks, records
 from cell.conductor.workflow import Workflow, minutes
 from cellcloud.lifecycle import Operation
 
@@ -14,5 +15,6 @@ CREATE = Workflow(
     operation=Operation.CREATE,
     steps=(networks.allocate_ports, guests.spawn, guests.wait, records.mark_active),
     deadline=minutes(30),
-    on_failure=records.mark_error,
+    on_failure=records.give_up,
+    elsewhere=hosts.find_another,
 )

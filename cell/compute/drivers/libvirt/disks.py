@@ -131,5 +131,5 @@ def _qemu_img(verb: str, flag: str, image_format: str, rest: list[str]) -> str:
     except (OSError, subprocess.TimeoutExpired) as error:
         raise errors.HostRefused("The host cannot make disks.", detail=str(error)) from error
     if done.returncode != 0:
-        raise errors.GuestFailed("The guest's disk could not be made.", detail=done.stderr.strip())
+        raise errors.HostRefused("The guest's disk could not be made.", detail=done.stderr.strip())
     return done.stdout

@@ -117,7 +117,7 @@ class LibvirtDriver:
             directory = self._records.path(spec.id)
             if not all(disk.path.exists() for disk in list_disks(directory, spec)):
                 ensure_disks(directory, spec, images.ensure(spec.image))
-            return self._power_on(record)
+            return self._power_on(record, refused=errors.HostRefused)
 
     def start(self, server_id: str, generation: int) -> GuestState:
         with self._turns.take(server_id, generation):
@@ -197,12 +197,15 @@ class LibvirtDriver:
     def watch(self, watcher: GuestWatcher) -> None:
         self._watch.add(watcher)
 
-    def _power_on(self, record: GuestRecord) -> GuestState:
-        """Wire, define and start the guest, from its record alone; a running one is left as it is."""
+    def _power_on(
+        self, record: GuestRecord, *, refused: type[errors.CellcloudError] = errors.GuestFailed
+    ) -> GuestState:
+        """Wire, define and start the guest, from its record alone; a running one is left as it is. ``refused``: what
+        it means when the hypervisor will not: for a new guest that another host may."""
         self._wiring.apply()
         if self._find_power(record.server_id) != PowerState.RUNNING:
             definition = self._define(record)
-            self._call(lambda opened: _start(opened, definition))
+            self._call(lambda opened: _start(opened, definition), refused)
         return self._settled(record)
 
     def _power_off(self, record: GuestRecord, timeout: float) -> None:
@@ -248,12 +251,12 @@ class LibvirtDriver:
     def _find_power(self, server_id: str) -> int | None:
         return self._ask(server_id, lambda domain: POWER_STATES.get(domain.state()[0], PowerState.NOSTATE))
 
-    def _call(self, work: Callable[[Any], T]) -> T:
+    def _call(self, work: Callable[[Any], T], refused: type[errors.CellcloudError] = errors.GuestFailed) -> T:
         """``work(libvirt connection)``, its errors in our terms."""
         try:
             return self._connection.call(work)
         except libvirt.libvirtError as error:
-            raise _translate(error) from error
+            raise _translate(error, refused) from error
 
     def _ask(self, server_id: str, work: Callable[[Any], T]) -> T | None:
         """``work(domain)``, or None when libvirt does not have the guest."""
@@ -319,11 +322,13 @@ def _remove(domain: Any) -> None:
     domain.undefineFlags(UNDEFINE)
 
 
-def _translate(error: libvirt.libvirtError) -> errors.CellcloudError:
+def _translate(
+    error: libvirt.libvirtError, refused: type[errors.CellcloudError] = errors.GuestFailed
+) -> errors.CellcloudError:
     """A libvirt error in our terms."""
     if error.get_error_code() in (libvirt.VIR_ERR_NO_MEMORY, libvirt.VIR_ERR_NO_SUPPORT):
         return errors.HostRefused("The host cannot run the guest.", detail=str(error))
-    return errors.GuestFailed("The hypervisor refused the guest.", detail=str(error))
+    return refused("The hypervisor refused the guest.", detail=str(error))
 
 
 def _read(path: Path) -> bytes:

@@ -1,0 +1,320 @@
+"""What follows a host's answer: every error it can give, to every command. It is asked again, another host is, the cell
+gives the server up, or the run ends with the host's reason; nothing is left behind on the way, whoever dies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from cell.conductor import engine as engine_module
+from cell.conductor import hearing
+from cell.conductor.stepping import Progress, take_step
+from cell.conductor.steps.guests import LATER_TRIES
+from cell.conductor.workflow import Action, Done, Turn, World
+from cell.conductor.workflows import REGISTRY
+from cellcloud import errors
+from cellcloud.db import decisions, runs
+from cellcloud.db.engine import Database
+from cellcloud.lifecycle import Operation
+from cellcloud.model.guest import CommandKind, GuestCommand, GuestEvent
+from cellcloud.model.run import RunRecord
+from cellcloud.model.server import ServerRecord
+from tests.workflows.test_every_step import killed_after_call, twice
+from tests.workflows.test_leases import end_leases, take
+from tests.workflows.world import CellUnderTest
+
+SERVER = "11111111-0000-4000-8000-000000000001"
+COMMANDS = {
+    "create": CommandKind.SPAWN,
+    "start": CommandKind.START,
+    "stop": CommandKind.STOP,
+    "reboot": CommandKind.REBOOT_SOFT,
+    "delete": CommandKind.DESTROY,
+}
+
+
+def all_errors(cls: type[errors.CellcloudError] = errors.CellcloudError) -> Iterator[type[errors.CellcloudError]]:
+    yield cls
+    for each in cls.__subclasses__():
+        if each.__module__ == errors.__name__:
+            yield from all_errors(each)
+
+
+ERRORS = list(all_errors())
+
+
+class Recorded(CellUnderTest):
+    """``sent``: the commands and the hosts they were for."""
+
+    def __init__(self, database: Database, hosts: tuple[str, ...] = ("h1", "h2", "h3", "h4")) -> None:
+        self.sent: list[tuple[CommandKind, str]] = []
+        super().__init__(database, hosts, vcpus=64)
+
+    def send(self, command: GuestCommand) -> None:
+        self.sent.append((command.kind, command.host))
+        super().send(command)
+
+    def hosts_of(self, kind: CommandKind) -> list[str]:
+        return [host for sent, host in self.sent if sent is kind]
+
+    def last_run(self, server_id: str = SERVER) -> RunRecord:
+        with self.database.read() as connection:
+            return runs.list_runs(connection, server_id=server_id)[0]
+
+
+@pytest.fixture(params=[False, True], ids=["stored", "moved"])
+def cell(cell_database: Database, request: pytest.FixtureRequest) -> Recorded:
+    """A host's word is stored and its run moved later, or both at once."""
+    world = Recorded(cell_database)
+    world.moves_on_hearing = request.param
+    return world
+
+
+def begin(cell: Recorded, operation: str, server_id: str = SERVER) -> None:
+    cell.create(server_id)
+    if operation != "create":
+        cell.run()
+        if operation == "start":
+            cell.begin(server_id, Operation.STOP)
+            cell.run()
+        cell.begin(server_id, Operation(operation))
+    cell.sent.clear()
+
+
+def what_follows(error: type[errors.CellcloudError], operation: str) -> str:
+    """again: the same host is asked; elsewhere: another host is; back: the run ends with the reason."""
+    if operation == "delete" or issubclass(error, errors.TryLater):
+        return "again"
+    its_own = issubclass(error, errors.TryElsewhere) or error is errors.CellcloudError
+    return "elsewhere" if operation == "create" and its_own else "back"
+
+
+@pytest.mark.parametrize("operation", sorted(COMMANDS))
+def test_what_follows_an_error(cell_database: Database, operation: str) -> None:
+    cell = Recorded(cell_database)
+    found = {}
+    for number, error in enumerate(ERRORS):
+        server_id = f"{SERVER[:-2]}{number:02}"
+        begin(cell, operation, server_id)
+        before = cell.record(server_id)
+        cell.fail[COMMANDS[operation]] = [error("This is why.")]
+        cell.run()
+        found[error.__name__] = _what_followed(cell, operation, server_id, before, error)
+    assert found == {error.__name__: what_follows(error, operation) for error in ERRORS}
+
+
+def _what_followed(
+    cell: Recorded, operation: str, server_id: str, before: ServerRecord, error: type[errors.CellcloudError]
+) -> str:
+    record, hosts = cell.assert_clean(server_id), cell.hosts_of(COMMANDS[operation])
+    run = cell.last_run(server_id)
+    if run.state == "done":
+        done = {"create": "active", "start": "active", "stop": "stopped", "reboot": "active", "delete": "deleted"}
+        assert record.vm_state == done[operation]
+        return {("h1", "h1"): "again", ("h1", "h2"): "elsewhere"}[hosts[0], hosts[-1]]
+    assert (hosts, run.state, run.error) == (["h1"], "undone", error.__name__)
+    if operation == "create":
+        assert (record.vm_state, record.fault and record.fault.message) == ("error", "This is why.")
+    else:
+        assert (record.vm_state, record.host) == (before.vm_state, "h1")
+    return "back"
+
+
+@pytest.mark.parametrize("error", [errors.Unreachable, errors.Busy, errors.TryLater, errors.DeadlineExceeded])
+def test_a_host_that_puts_off_a_build_for_too_long_is_left_for_another(
+    cell: Recorded, error: type[errors.CellcloudError]
+) -> None:
+    begin(cell, "create")
+    cell.fail[CommandKind.SPAWN] = [error("Later.")] * LATER_TRIES
+    cell.run()
+    assert cell.assert_clean(SERVER).host == "h2"
+    hosts = cell.hosts_of(CommandKind.SPAWN)
+    assert (hosts.count("h1"), set(hosts[LATER_TRIES:])) == (LATER_TRIES, {"h2"})
+
+
+@pytest.mark.parametrize("operation", ["start", "stop", "reboot"])
+def test_a_guests_own_host_is_asked_until_the_deadline(cell: Recorded, operation: str) -> None:
+    begin(cell, operation)
+    cell.fail[COMMANDS[operation]] = [errors.Busy("Later.")] * (2 * LATER_TRIES)
+    cell.run()
+    assert cell.assert_clean(SERVER).task_state is None
+    assert cell.last_run().state == "done"
+    assert len(cell.hosts_of(COMMANDS[operation])) == 2 * LATER_TRIES + 1
+
+
+def test_the_server_moves_with_its_ports_and_its_claim(cell: Recorded) -> None:
+    begin(cell, "create")
+    first = cell.record(SERVER)
+    cell.fail[CommandKind.SPAWN] = [errors.HostRefused("No room on the disk."), errors.HostRefused("Nor here.")]
+    cell.run()
+    record = cell.assert_clean(SERVER)
+    assert (record.host, record.generation, record.vm_state) == ("h3", first.generation + 2, "active")
+    assert cell.networks.made == 1
+    assert {port.host_id for port in record.ports} == {"h3"}
+    assert list(dict.fromkeys(cell.hosts_of(CommandKind.DESTROY))) == ["h1", "h2"]
+    with cell.database.read() as connection:
+        assert [one.chosen for one in decisions.list_of(connection, SERVER)] == ["h1", "h2", "h3"]
+        steps = runs.get(connection, cell.last_run().id).steps
+    told = {step.step: step.message for step in steps if step.step.startswith("try")}
+    assert told == {"try 1": "h1: No room on the disk.", "try 2": "h2: Nor here."}
+
+
+@pytest.mark.parametrize(("attempts", "hosts"), [(1, 4), (2, 4), (3, 4), (10, 4), (3, 2)])
+def test_a_cell_gives_a_server_up_when_its_hosts_have_refused(
+    cell_database: Database, attempts: int, hosts: int
+) -> None:
+    cell = Recorded(cell_database, tuple(f"h{n}" for n in range(1, hosts + 1)))
+    cell.max_attempts = attempts
+    begin(cell, "create")
+    cell.fail[CommandKind.SPAWN] = [errors.HostRefused(f"No {n}.") for n in range(9)]
+    cell.run()
+    record = cell.assert_clean(SERVER)
+    tried = min(attempts, hosts)
+    assert cell.hosts_of(CommandKind.SPAWN) == [f"h{n}" for n in range(1, tried + 1)]
+    assert record.given_up
+    assert record.fault is not None
+    assert record.fault.message.startswith("No valid host was found.")
+    assert f"No {tried - 1}." in record.fault.message
+    assert all(f"h{n}: No {n - 1}." in record.fault.details for n in range(1, tried + 1))
+
+
+def refuse_then(cell: Recorded, monkeypatch: pytest.MonkeyPatch, wrap: Callable[[Action], Action], where: str) -> None:
+    """``wrap`` round the search for another host, or round the undo of a step on the way to it."""
+    workflow = REGISTRY["create"]
+    assert workflow.elsewhere is not None
+    if where == "find":
+        changed = replace(workflow, elsewhere=wrap(workflow.elsewhere))
+    else:
+        steps = tuple(replace(s, undo=wrap(s.undo)) if s.name == where and s.undo else s for s in workflow.steps)
+        changed = replace(workflow, steps=steps)
+    monkeypatch.setitem(REGISTRY, "create", changed)
+    begin(cell, "create")
+    cell.fail[CommandKind.SPAWN] = [errors.HostRefused("No.")]
+
+
+def failing_once(action: Action) -> Action:
+    failures = [errors.Unreachable("The scheduler is away.")]
+
+    def act(turn: Turn, world: World) -> Done:
+        if failures:
+            raise failures.pop()
+        return action(turn, world)
+
+    return act
+
+
+@pytest.mark.parametrize(
+    ("where", "wrap"),
+    [
+        ("find", killed_after_call),
+        ("find", failing_once),
+        ("guests.spawn", twice),
+        ("guests.spawn", killed_after_call),
+        ("guests.spawn", failing_once),
+    ],
+)
+def test_the_way_to_another_host_may_be_interrupted(
+    cell: Recorded, monkeypatch: pytest.MonkeyPatch, wrap: Callable[[Action], Action], where: str
+) -> None:
+    refuse_then(cell, monkeypatch, wrap, where)
+    cell.run()
+    record = cell.assert_clean(SERVER)
+    assert (record.vm_state, record.host) == ("active", "h2")
+
+
+@pytest.mark.parametrize("deaths", range(1, 6))
+def test_every_command_on_the_way_may_be_lost(cell: Recorded, deaths: int) -> None:
+    begin(cell, "create")
+    cell.fail[CommandKind.SPAWN] = [errors.HostRefused("No.")]
+    cell.lost = deaths
+    cell.run()
+    assert cell.assert_clean(SERVER).host == "h2"
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("where", ["find", "guests.spawn"])
+def test_delete_preempts_on_the_way_to_another_host(
+    cell_database: Database, monkeypatch: pytest.MonkeyPatch, where: str, after: bool
+) -> None:
+    cell = Recorded(cell_database)
+
+    def deleting(action: Action) -> Action:
+        def act(turn: Turn, world: World) -> Done:
+            done = action(turn, world) if after else None
+            cell.begin(SERVER, Operation.DELETE)
+            return done or action(turn, world)
+
+        return act
+
+    refuse_then(cell, monkeypatch, deleting, where)
+    cell.run()
+    record = cell.assert_clean(SERVER)
+    assert record.vm_state == "deleted"
+    assert not record.given_up
+
+
+def test_a_search_whose_lease_was_lost_claims_nothing(cell_database: Database) -> None:
+    """Two workers are at it, the older one finds a host after the newer, or after the run has ended."""
+    cell = Recorded(cell_database)
+    begin(cell, "create")
+    cell.fail[CommandKind.SPAWN] = [errors.HostRefused("No.")]
+    searching = _bring_to_the_search(cell)
+    end_leases(cell_database)
+    newer = take(cell_database)
+    take_step(newer, cell)
+    found = cell.record(SERVER)
+    late = _try(cell, searching)
+    assert (found.host, late) == ("h2", "Stale")
+    end_leases(cell_database)
+    cell.begin(SERVER, Operation.DELETE)
+    cell.run()
+    assert _try(cell, searching) == "Stale"
+    cell.assert_clean(SERVER)
+
+
+def _bring_to_the_search(cell: Recorded) -> Progress:
+    for _ in range(20):
+        end_leases(cell.database)
+        cell._hear()
+        for run, record in engine_module._lease_batch(cell.database, cell.engine._terms, 1):
+            if run.direction == "move":
+                return Progress(run=run, record=record)
+            progress = Progress(run=run, record=record)
+            take_step(progress, cell)
+            progress = cell.engine._saver.save(progress)
+            cell.engine.send(progress.commands)
+    raise AssertionError("no search for another host")
+
+
+def _try(cell: Recorded, progress: Progress) -> str:
+    try:
+        cell.find_host(progress.run, progress.record.spec, ["h1"])
+    except errors.CellcloudError as error:
+        return type(error).__name__
+    return "claimed"
+
+
+def test_late_words_of_the_host_that_was_left_change_nothing(cell_database: Database) -> None:
+    cell = Recorded(cell_database)
+    begin(cell, "create")
+    run = cell.last_run()
+    cell.fail[CommandKind.SPAWN] = [errors.HostRefused("No.")]
+    cell.run()
+    old: dict[str, Any] = {"host": "h1", "server_id": SERVER, "generation": run.generation, "run_id": run.id}
+    words = [
+        GuestEvent(power_state=0, step="guests.wait", error="HostRefused", **old),
+        GuestEvent(power_state=4, step="", **(old | {"run_id": ""})),
+    ]
+    hearing.hear(cell_database, cell, words)
+    assert cell.assert_clean(SERVER).vm_state == "active"
+
+
+def test_an_image_no_host_can_run_is_no_matter_of_hosts(cell: Recorded) -> None:
+    begin(cell, "create")
+    cell.fail[CommandKind.SPAWN] = [errors.Invalid("The image is empty.")]
+    cell.run()
+    assert cell.hosts_of(CommandKind.SPAWN) == ["h1"]
+    assert not cell.assert_clean(SERVER).given_up
