@@ -1,7 +1,4 @@
-"""What a guest learns about itself, in OpenStack's documents: the same from the metadata service and the config drive.
-
-Shapes: Nova's metadata API, ``openstack/latest``.
-"""
+"""What OpenStack's documents tell a guest of itself. Shapes: Nova's metadata API."""
 
 from __future__ import annotations
 
@@ -17,6 +14,14 @@ from cellcloud.model.server import ServerSpec
 
 METADATA_ADDRESS = "169.254.169.254"
 SEED_BYTES = 512
+# The versions of the documents that brought a field of meta_data.json.
+SINCE = {
+    "random_seed": "2013-04-04",
+    "project_id": "2015-10-15",
+    "devices": "2016-06-30",
+    "dedicated_cpus": "2020-10-14",
+}
+TRUST_SINCE = "2018-08-27"
 
 
 def hostname_of(spec: ServerSpec) -> str:
@@ -27,17 +32,17 @@ def hostname_of(spec: ServerSpec) -> str:
     return name.strip("-") or f"server-{spec.id}"
 
 
-def meta_data(spec: ServerSpec, ports: Sequence[Port]) -> dict[str, Any]:
-    """``meta_data.json``. ``random_seed`` is fresh at each call."""
+def meta_data(spec: ServerSpec, ports: Sequence[Port], *, zone: str, version: str) -> dict[str, Any]:
+    """``meta_data.json`` as of one version of the documents. ``random_seed`` is fresh at each call."""
     document: dict[str, Any] = {
         "uuid": spec.id,
         "name": spec.name,
         "hostname": hostname_of(spec),
         "project_id": spec.project_id,
-        "availability_zone": spec.availability_zone or "",
+        "availability_zone": zone,
         "launch_index": spec.launch_index,
         "random_seed": base64.b64encode(os.urandom(SEED_BYTES)).decode(),
-        "devices": [_device(port) for port in ports if port.tag],
+        "devices": [_device(port, version) for port in ports if port.tag],
         "dedicated_cpus": [],
     }
     if spec.metadata:
@@ -46,7 +51,7 @@ def meta_data(spec: ServerSpec, ports: Sequence[Port]) -> dict[str, Any]:
         key = spec.keypair
         document["public_keys"] = {key.name: key.public_key}
         document["keys"] = [{"name": key.name, "type": key.type, "data": key.public_key}]
-    return document
+    return {name: value for name, value in document.items() if version >= SINCE.get(name, "")}
 
 
 def network_data(ports: Sequence[Port]) -> dict[str, Any]:
@@ -80,5 +85,8 @@ def network_data(ports: Sequence[Port]) -> dict[str, Any]:
     return {"links": links, "networks": networks, "services": services}
 
 
-def _device(port: Port) -> dict[str, Any]:
-    return {"type": "nic", "bus": "none", "address": "none", "mac": port.mac_address, "tags": [port.tag]}
+def _device(port: Port, version: str) -> dict[str, Any]:
+    device: dict[str, Any] = {"type": "nic", "bus": "none", "address": "none", "mac": port.mac_address}
+    if version >= TRUST_SINCE:
+        device["vf_trusted"] = False
+    return {**device, "tags": [port.tag]}

@@ -96,6 +96,11 @@ class ServerRecord:
         return self.deleted and self.vm_state == VmState.BUILDING
 
     @property
+    def zone(self) -> str:
+        """The zone it is in, or asked for while it is in none."""
+        return self.availability_zone or self.spec.availability_zone or ""
+
+    @property
     def status(self) -> str:
         """The API's status word."""
         return lifecycle.status_of(self.vm_state, self.task_state)

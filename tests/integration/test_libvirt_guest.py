@@ -21,9 +21,9 @@ from cell.compute.drivers.libvirt.driver import LibvirtDriver
 from cellcloud.lifecycle import PowerState
 from cellcloud.model import metadata_signature as signature
 from cellcloud.model.guest import GuestState
+from cellcloud.model.guest_documents import GuestFacts, openstack_documents
 from cellcloud.model.image import Image
 from cellcloud.model.keypair import Keypair
-from cellcloud.model.metadata import meta_data
 from cellcloud.model.network import Port
 from cellcloud.model.server import ServerSpec
 from cellcloud.up.guest_image import ensure_guest_image
@@ -75,7 +75,8 @@ class MetadataStandIn:
         self.seen.append({"path": path, "server": signed.server, "host": signed.host, **named})
         spec, ports = self.servers[signed.server]
         if path == "/openstack/latest/meta_data.json":
-            return 200, json.dumps(meta_data(spec, ports)).encode()
+            facts = GuestFacts(spec=spec, ports=ports, zone="nova")
+            return 200, openstack_documents(facts, "latest")["meta_data.json"]
         if path == "/openstack/latest/user_data" and spec.user_data:
             return 200, base64.b64decode(spec.user_data)
         return 404, b""

@@ -8,15 +8,19 @@ import json
 import logging
 import secrets
 import socket
+import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 
+from cell.compute.drivers.libvirt.config_drive import ensure_config_drive
 from cell.metadata.__main__ import MetadataService, build
 from cell.metadata.lookup import FRESH_SECONDS, STALE_SECONDS, Gatekeeper, Servers
 from cellcloud import clock, config, errors
+from cellcloud.model.guest_documents import GuestFacts, config_drive_files
 from cellcloud.model.keypair import Keypair
 from cellcloud.model.metadata_signature import HOST, NONCE, PORT, SERVER, SIGNATURE, TIME, SignedRequest, node_key
 from cellcloud.model.network import FixedIp, Port
@@ -137,8 +141,112 @@ def test_openstack_documents(cell: Cell) -> None:
     assert meta["meta"] == {"role": "web"}
     network = json.loads(cell.read("/openstack/2018-08-27/network_data.json"))
     assert network["links"][0]["vif_id"] == PORT_ONE
-    assert json.loads(cell.read("/openstack/latest/vendor_data2.json")) == {}
+    assert json.loads(cell.read("/openstack/latest/vendor_data2.json")) == {"static": {}}
     assert cell.get("/openstack/latest/user_data") == (200, SCRIPT)
+
+
+@pytest.mark.parametrize(
+    ("written", "means"),
+    [
+        ("//openstack", "/openstack"),
+        ("/openstack//latest///vendor_data.json", "/openstack/latest/vendor_data.json"),
+        ("/openstack/latest//", "/openstack/latest"),
+        ("/openstack/latest/vendor_data.json/", "/openstack/latest/vendor_data.json"),
+        ("/./openstack", "/openstack"),
+        ("/latest/../openstack", "/openstack"),
+        ("/ec2", "/"),
+        ("/ec2/", "/"),
+        ("/ec2/latest/meta-data/", "/latest/meta-data"),
+        ("//ec2//2009-04-04/meta-data/instance-id/", "/2009-04-04/meta-data/instance-id"),
+        ("/ec2/latest/user-data", "/latest/user-data"),
+    ],
+)
+def test_paths_are_read_as_novas(cell: Cell, written: str, means: str) -> None:
+    assert cell.get(written) == (200, cell.get(means)[1])
+
+
+@pytest.mark.parametrize(
+    ("version", "fields"),
+    [
+        ("2012-08-10", set()),
+        ("2013-04-04", {"random_seed"}),
+        ("2013-10-17", {"random_seed"}),
+        ("2015-10-15", {"random_seed", "project_id"}),
+        ("2016-06-30", {"random_seed", "project_id", "devices"}),
+        ("2018-08-27", {"random_seed", "project_id", "devices"}),
+        ("2020-10-14", {"random_seed", "project_id", "devices", "dedicated_cpus"}),
+        ("2025-04-04", {"random_seed", "project_id", "devices", "dedicated_cpus"}),
+        ("latest", {"random_seed", "project_id", "devices", "dedicated_cpus"}),
+    ],
+)
+def test_each_dated_version_has_the_fields_of_its_time(cell: Cell, version: str, fields: set[str]) -> None:
+    shown = json.loads(cell.read(f"/openstack/{version}/meta_data.json")).keys()
+    always = {"uuid", "name", "hostname", "availability_zone", "launch_index", "meta", "public_keys", "keys"}
+    assert shown == always | fields
+
+
+@pytest.mark.parametrize(
+    ("version", "trusted"), [("2016-06-30", {}), ("2017-02-22", {}), ("2018-08-27", {"vf_trusted": False})]
+)
+def test_tagged_devices_are_told(cell: Cell, version: str, trusted: dict[str, bool]) -> None:
+    bare = record(1)
+    cell.conductor.records[ONE] = replace(bare, ports=(replace(bare.ports[0], tag="uplink"),))
+    (device,) = json.loads(cell.read(f"/openstack/{version}/meta_data.json"))["devices"]
+    mac = bare.ports[0].mac_address
+    assert device == {"type": "nic", "bus": "none", "address": "none", "mac": mac, "tags": ["uplink"], **trusted}
+
+
+def test_the_config_drive_holds_what_the_service_answers(cell: Cell, tmp_path: Path) -> None:
+    """Every file of a real drive, against the same path of the service; a seed is new each time."""
+    made = record(1)
+    drive = ensure_config_drive(tmp_path, GuestFacts(spec=made.spec, ports=made.ports, zone=made.zone))
+    unpacked = tmp_path / "unpacked"
+    argv = ["xorriso", "-osirrox", "on", "-indev", str(drive), "-extract", "/", str(unpacked)]
+    subprocess.run(argv, check=True, capture_output=True)
+    files = {str(path.relative_to(unpacked)): path.read_bytes() for path in unpacked.rglob("*") if path.is_file()}
+    assert files.keys() > {
+        "ec2/latest/meta-data.json",
+        "ec2/2009-04-04/user-data",
+        "openstack/2012-08-10/meta_data.json",
+        "openstack/latest/user_data",
+        "openstack/latest/vendor_data2.json",
+    }
+    for path, content in files.items():
+        if path.startswith("openstack/"):
+            assert _seedless(content) == _seedless(cell.get(f"/{path}")[1]), path
+        elif path.endswith("user-data"):
+            assert content == cell.get(f"/{path}")[1]
+        else:
+            assert _walk(cell, f"/{path.removesuffix('.json')}") == json.loads(content), path
+    for version in cell.read("/openstack").split("\n"):
+        for name in cell.read(f"/openstack/{version}").split("\n"):
+            assert f"openstack/{version}/{name}" in files
+
+
+def _seedless(content: bytes) -> object:
+    if not content.startswith(b"{"):
+        return content
+    return {name: value for name, value in json.loads(content).items() if name != "random_seed"}
+
+
+def _walk(cell: Cell, path: str) -> dict[str, object]:
+    """Amazon's tree as the service shows it, directory by directory."""
+    found: dict[str, object] = {}
+    for line in cell.read(path).split("\n"):
+        name = line.partition("=")[0]
+        below = f"{path}/{name.removesuffix('/')}"
+        text = cell.read(below)
+        folder = name.endswith("/") or "=" in line
+        found[name.removesuffix("/")] = _walk(cell, below) if folder else text
+    return found | ({"security-groups": [found["security-groups"]]} if "security-groups" in found else {})
+
+
+def test_a_password_is_told_by_the_drive_alone(tmp_path: Path) -> None:
+    made = record(1)
+    facts = GuestFacts(spec=made.spec, ports=made.ports, zone=made.zone, admin_pass="s3cret")
+    files = dict(config_drive_files(facts))
+    assert json.loads(files["openstack/latest/meta_data.json"])["admin_pass"] == "s3cret"
+    assert "admin_pass" not in json.loads(files["openstack/latest/vendor_data2.json"])
 
 
 def test_amazons_tree(cell: Cell) -> None:
@@ -268,17 +376,14 @@ def test_another_servers_data_is_not_found(cell: Cell, values: dict[str, str]) -
 @pytest.mark.parametrize(
     "path",
     [
-        "//openstack",
-        "/openstack//latest",
-        "/openstack/../openstack",
-        "/./openstack",
         "/openstack/latest/../../../etc/passwd",
         "/openstack%2flatest",
         "/openstack/latest%2fmeta_data.json",
         "/%2e%2e/etc/passwd",
-        "/openstack/latest/meta_data.json/",
         "/openstack/latest/meta_data.json/x",
-        "/openstack/latest//",
+        "/ec2/ec2/latest",
+        "/ec2/openstack/latest",
+        "/openstack/ec2/latest",
         "/openstack/2099-01-01/meta_data.json",
         "/latest/meta-data/public-keys/1/openssh-key",
         "/latest/meta-data/" + "a" * 5000,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 from cell.conductor.workflow import Done, Step, Turn, Wait, World
 from cellcloud import errors
 from cellcloud.lifecycle import Operation, PowerState, TaskState
 from cellcloud.model.guest import CommandKind, GuestCommand
+from cellcloud.model.server import ServerRecord, ServerSpec
 
 WAIT_STEP = "guests.wait"
 LATER_TRIES = 12  # of one host that puts off what no other can do; about a minute and a half
@@ -22,11 +24,16 @@ def _command(turn: Turn, kind: CommandKind, answer_to: str) -> GuestCommand:
         step=answer_to,
         server_id=turn.record.id,
         generation=turn.run.generation,
-        spec=turn.record.spec if kind is not CommandKind.DESTROY else None,
+        spec=_placed(turn.record) if kind is not CommandKind.DESTROY else None,
         ports=turn.record.ports,
         request_id=turn.run.request_id,
         host=turn.record.host,
     )
+
+
+def _placed(record: ServerRecord) -> ServerSpec:
+    """The server's spec with the zone it is in: a config drive tells it."""
+    return replace(record.spec, availability_zone=record.zone or None)
 
 
 def _kind(turn: Turn) -> CommandKind:

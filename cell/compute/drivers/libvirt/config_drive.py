@@ -2,34 +2,26 @@
 
 from __future__ import annotations
 
-import base64
-import json
 import subprocess
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 
 from cellcloud import errors
-from cellcloud.model.metadata import meta_data, network_data
-from cellcloud.model.network import Port
-from cellcloud.model.server import ServerSpec
+from cellcloud.model.guest_documents import GuestFacts, config_drive_files
 
 LABEL = "config-2"
 NAME = "config.iso"
 
 
-def ensure_config_drive(directory: Path, spec: ServerSpec, ports: Sequence[Port]) -> Path:
-    """The guest's config drive in its ``directory``, made anew from what is known now."""
+def ensure_config_drive(directory: Path, facts: GuestFacts) -> Path:
+    """Make the guest's config drive in its ``directory`` anew from what is known now. Raises HostRefused."""
     target = directory / NAME
     fresh = directory / "config.new"
     with tempfile.TemporaryDirectory(dir=directory, prefix=".config-") as work:
-        latest = Path(work, "openstack", "latest")
-        latest.mkdir(parents=True)
-        (latest / "meta_data.json").write_text(json.dumps(meta_data(spec, ports)))
-        (latest / "network_data.json").write_text(json.dumps(network_data(ports)))
-        (latest / "vendor_data.json").write_text("{}")
-        if spec.user_data is not None:
-            (latest / "user_data").write_bytes(base64.b64decode(spec.user_data))
+        for name, content in config_drive_files(facts):
+            path = Path(work, name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
         argv = ["xorriso", "-as", "mkisofs", "-quiet", "-V", LABEL, "-J", "-r", "-o", str(fresh), work]
         try:
             subprocess.run(argv, capture_output=True, cwd="/", timeout=60, check=True)

@@ -27,6 +27,7 @@ from cell.compute.drivers.libvirt.vifs import Wiring, check_port
 from cellcloud import clock, errors
 from cellcloud.lifecycle import PowerState
 from cellcloud.model.guest import ConsoleAddress, GuestDescription, GuestState
+from cellcloud.model.guest_documents import GuestFacts
 from cellcloud.model.host import HostFacts
 from cellcloud.model.network import Port
 from cellcloud.model.server import ServerSpec
@@ -227,7 +228,8 @@ class LibvirtDriver:
     def _define(self, record: GuestRecord) -> str:
         directory = self._records.path(record.server_id)
         spec = record.spec
-        drive = ensure_config_drive(directory, spec, record.ports) if spec.config_drive else None
+        facts = GuestFacts(spec=spec, ports=record.ports, zone=spec.availability_zone or "")
+        drive = ensure_config_drive(directory, facts) if spec.config_drive else None
         disks = list_disks(directory, spec)
         if not all(disk.path.exists() for disk in disks):
             raise errors.GuestFailed(DISK_MISSING)
