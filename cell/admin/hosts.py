@@ -48,3 +48,13 @@ def list_hosts(terminal: Terminal, cell: str | None) -> None:
 def list_guests(terminal: Terminal, name: str, cell: str | None) -> None:
     """Guests on a host that no record accounts for; `cellctl guest adopt` and `remove` say what becomes of them."""
     terminal.show_list(terminal.source().list_unknown_guests(host=name, cell=cell), GUEST_COLUMNS)
+
+
+@host.command("release")
+@click.argument("name", metavar="HOST")
+@click.option("--cell", help="The host's cell, where several have one of that name.")
+@command
+def release_name(terminal: Terminal, name: str, cell: str | None) -> None:
+    """Let another machine have the name of one that is gone for good. Its servers are not on the new one."""
+    terminal.source().release_name(name, cell=cell)
+    click.echo(f"The next machine called {name} has the name.")

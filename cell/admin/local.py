@@ -99,6 +99,10 @@ class LocalSource:
         self._check(cell)
         return self._shown(self._conductor.adopt_guest(_context(), host, server_id))
 
+    def release_name(self, host: str, *, cell: str | None) -> None:
+        self._check(cell)
+        self._conductor.release_name(_context(), host)
+
     def remove_guest(self, server_id: str, *, host: str, cell: str | None) -> list[UnknownGuest]:
         self._check(cell)
         self._conductor.remove_guest(_context(), host, server_id)

@@ -110,6 +110,9 @@ class RemoteSource:
         path = f"/guests/{quote(server_id, safe='')}/adopt"
         return self._write(path, "server", ServerRecord, host=host, cell=cell)
 
+    def release_name(self, host: str, *, cell: str | None) -> None:
+        self._write(f"/hosts/{quote(host, safe='')}/release", "released", str, cell=cell)
+
     def remove_guest(self, server_id: str, *, host: str, cell: str | None) -> list[UnknownGuest]:
         path = f"/guests/{quote(server_id, safe='')}/remove"
         return self._write(path, "guests", list[UnknownGuest], host=host, cell=cell)

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from cell.compute.driver import Driver
+from cell.compute.identity import Identity
 from cell.compute.image_cache import ImageCache
 from cell.compute.service import ComputeService
 from cellcloud import errors, log
@@ -41,6 +42,7 @@ def build(
             max_bytes=config.outside.max_image_bytes,
         ),
         queue=config.host,
+        identity=Identity(config.state_dir / "compute" / f"{config.cell.name}-{config.host}.identity"),
         on_stopped=let_go.close,
     )
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 
 from cell.compute.actions import console, guest
 from cell.compute.driver import Driver
+from cell.compute.identity import Identity, Standing
 from cell.compute.image_cache import ImageCache
 from cell.compute.inventory import Inventory
 from cell.compute.outbox import Outbox
@@ -36,6 +37,7 @@ DRAIN_SECONDS = 8.0
 RECONCILE_SECONDS = 60.0
 LEAST_INTERVAL = 2.0
 HOSTS_REPORTED_A_SECOND = 1000
+NAMES_RENEWED = 3  # times in the life of the lease on them
 UNUSED_IMAGE_SECONDS = 7 * 86400.0
 
 
@@ -50,9 +52,11 @@ class ComputeService:
         images: ImageCache,
         *,
         queue: str,
+        identity: Identity,
         on_stopped: Callable[[], None],
     ) -> None:
         self._on_stopped = on_stopped
+        self._identity = identity
         self.name = f"compute-{queue}"
         self._transport = transport
         self._drivers = drivers
@@ -62,6 +66,7 @@ class ComputeService:
         conductor: Conductor = transport.client(Conductor)
         builds = config.compute.max_concurrent_builds
         self._conductor = conductor
+        self._standing = Standing(conductor, list(drivers), identity.open)
         self._outbox = Outbox(conductor)
         self._boots = BootLog(config.state_dir / "cells" / config.cell.name / "boots" / f"{queue}.json")
         self._resumes = config.compute.resume_guests_state_on_host_boot
@@ -81,9 +86,11 @@ class ComputeService:
         self._reconciled_at_once = math.ceil(len(drivers) * between / RECONCILE_SECONDS)
         self._connected: set[str] = set()
         self._server: Server | None = None
+        self._begun = False
         self._start_loop = Loop("begin", 1.0, self._begin)
+        self._names_loop = Loop("names", config.cell.service_down_time / NAMES_RENEWED, self._hold_names)
         report_interval = max(config.cell.report_interval, len(drivers) / HOSTS_REPORTED_A_SECOND)
-        self._report_loop = Loop("report", report_interval, self._inventory.report)
+        self._report_loop = Loop("report", report_interval, self._tell)
         self._reconcile_loop = Loop("reconcile", between, self._reconcile_some)
         self._prune_loop = Loop("prune", 3600.0, lambda: images.prune(UNUSED_IMAGE_SECONDS))
 
@@ -94,7 +101,7 @@ class ComputeService:
         self._start_loop.start()
 
     def stop(self) -> None:
-        for loop in (self._start_loop, self._report_loop, self._reconcile_loop, self._prune_loop):
+        for loop in (self._start_loop, self._names_loop, self._report_loop, self._reconcile_loop, self._prune_loop):
             loop.stop()
         server, self._server = self._server, None
         if server is not None:
@@ -104,12 +111,14 @@ class ComputeService:
         for host in self._connected:
             self._drivers[host].close()
         self._connected.clear()
+        self._identity.close()
         self._on_stopped()
 
     def check(self) -> dict[str, str]:
         if self._server is None:
             return {"start": self._start_loop.last_error or "hosts are being compared with the records"}
         return {
+            "name": "ok" if self._standing.holds else self._names_loop.last_error or "the hosts' names are not held",
             "report": self._report_loop.check(),
             "reconcile": self._reconcile_loop.check(),
             "outbox": self._outbox.check(),
@@ -140,7 +149,7 @@ class ComputeService:
     def compare_guests(self, context: RequestContext, host: str) -> None:
         for reconciler in self._reconcilers:
             if reconciler.host == host:
-                self._workbench.run_later(reconciler.compare)
+                self._workbench.run_later(functools.partial(self._compare, reconciler))
 
     # ---- work --------------------------------------------------------------------------------------------------
     def _driver_of(self, host: str) -> Driver:
@@ -150,37 +159,62 @@ class ComputeService:
         return driver
 
     def _begin(self) -> None:
-        """A host that comes back first starts the guests again that ran, drops what is no longer its own, then takes
-        work, then says it is there."""
+        """A host that comes back first makes sure that its name is its own, starts the guests again that ran, drops
+        what is no longer its own, then takes work, then says it is there."""
         if self._server is not None:
             return
         try:
+            self._standing.renew()
             for (host, driver), reconciler in zip(self._drivers.items(), self._reconcilers, strict=True):
                 if host not in self._connected:
                     driver.connect()
                     if self._resumes and self._boots.is_new(host, driver.get_boot_id()):
                         resume_guests(host, driver, self._conductor)
-                    if reconciler.has_guests():
-                        reconciler.compare()
                     driver.watch(functools.partial(self._notice, host))
                     self._connected.add(host)
+                if reconciler.has_guests():
+                    self._compare(reconciler)
             self._boots.note({host: driver.get_boot_id() for host, driver in self._drivers.items()})
         except errors.HostRefused as error:
-            raise errors.Unreachable(error.message, detail=error.detail) from error
+            raise errors.Unreachable(f"{error.message} {error.detail}".strip()) from error
         self._server = self._transport.serve(Compute, self, server=self._queue, threads=8)
-        for loop in (self._report_loop, self._reconcile_loop, self._prune_loop):
-            loop.start()
+        if not self._begun:
+            self._begun = True
+            for loop in (self._names_loop, self._report_loop, self._reconcile_loop, self._prune_loop):
+                loop.start()
+
+    def _hold_names(self) -> None:
+        """A machine that has lost a name to another takes no more work, until it has all its names again."""
+        if self._server is None:
+            return
+        try:
+            self._standing.renew()
+        except errors.HostRefused as error:
+            LOG.error("host name lost", extra={"why": error.detail or error.message})
+            server, self._server = self._server, None
+            server.stop()
+
+    def _tell(self) -> None:
+        if self._standing.holds:
+            self._inventory.report()
+
+    def _compare(self, reconciler: Reconciler) -> None:
+        if self._standing.holds:
+            reconciler.compare()
 
     def _reconcile_some(self) -> None:
         """A slice of the hosts, so that each one's turn comes about once a minute."""
         for _ in range(self._reconciled_at_once):
             place = self._next_reconciler
             self._next_reconciler = (place + 1) % len(self._reconcilers)
-            self._reconcilers[place].compare()
+            self._compare(self._reconcilers[place])
 
     def _perform(self, host: str, command: GuestCommand) -> None:
         if command.request_id:
             log.request_id.set(command.request_id)
+        if not self._standing.holds:
+            LOG.warning("command left alone: the host's name is not held", extra={"host": host, "kind": command.kind})
+            return  # it is sent again, to whoever holds the name then
         try:
             state = guest.perform(self._drivers[host], self._images, command, self._shutdown_timeout)
         except errors.CellcloudError as error:
@@ -217,7 +251,7 @@ class ComputeService:
         it saw may be over by the time anybody hears of it."""
 
         def report() -> None:
-            if self._workbench.is_busy(host, seen.server_id):
+            if self._workbench.is_busy(host, seen.server_id) or not self._standing.holds:
                 return
             try:
                 state = self._drivers[host].find_guest(seen.server_id)

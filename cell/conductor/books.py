@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from cellcloud.db import claims, decisions, hosts, runs, servers, unknown_guests
+from cellcloud.db import claims, decisions, host_names, hosts, runs, servers, unknown_guests
 from cellcloud.db.engine import Database
 from cellcloud.model.cell import Finding
 from cellcloud.model.placement import CellDigest
@@ -37,6 +37,10 @@ def check(database: Database, *, down_time: float, stuck_after: float = 600.0) -
             text = f"guest {guest.server_id} is there: {guest.reason}" + (", its removal is asked for" * guest.removal)
             remedy = f"cellctl guest adopt|remove {guest.server_id} --host {guest.host}"
             found.append(Finding(check="guests", severity="warning", subject=guest.host, text=text, remedy=remedy))
+        for name, place in host_names.list_rivals(connection):
+            text = f"another machine asks for this name and is refused it: {place}"
+            remedy = f"give it a name of its own; if the first is gone: cellctl host release {name}"
+            found.append(Finding(check="names", severity="error", subject=name, text=text, remedy=remedy))
         troubles = {host: f"in quarantine: {reason}" for host, reason in hosts.list_troubles(connection)}
         for host_record in hosts.list_hosts(connection, down_time=down_time):
             if host_record.host in troubles:
@@ -46,7 +50,7 @@ def check(database: Database, *, down_time: float, stuck_after: float = 600.0) -
                 text = "has not reported lately" if not host_record.forced_down else "forced down"
                 found.append(Finding(check="hosts", severity="warning", subject=host_record.host, text=text))
     troubled = {finding.check for finding in found}
-    for name in ("claims", "owners", "runs", "stuck", "holds", "guests", "hosts"):
+    for name in ("claims", "owners", "runs", "stuck", "holds", "guests", "names", "hosts"):
         if name not in troubled:
             found.append(Finding(check=name, severity="ok", subject="-", text="nothing wrong"))
     return found

@@ -13,13 +13,13 @@ from cell.conductor.outside import Outside
 from cellcloud import clock, errors
 from cellcloud.config import CellConfig
 from cellcloud.context import RequestContext, service_context
-from cellcloud.db import changes, consoles, decisions, feed, hosts, runs, servers, services
+from cellcloud.db import changes, consoles, decisions, feed, host_names, hosts, runs, servers, services
 from cellcloud.db.engine import Database, retried
 from cellcloud.lifecycle import Operation, VmState
 from cellcloud.model.cell import FeedPage, Finding
 from cellcloud.model.console import ConsoleBinding
 from cellcloud.model.guest import ExpectedGuest, GuestEvent, GuestOrders, GuestState, UnknownGuest
-from cellcloud.model.host import Host, HostReport, HostState, ServiceRecord
+from cellcloud.model.host import HeldNames, Host, HostReport, HostState, Machine, ServiceRecord
 from cellcloud.model.items import ItemChanges
 from cellcloud.model.placement import CellDigest, ConfirmAnswer, ReserveAnswer
 from cellcloud.model.run import RunRecord, TimelineEntry
@@ -166,6 +166,9 @@ class ConductorService:
         self._outside.compute(host).compare_guests(service_context(5.0), host)
         return record
 
+    def release_name(self, context: RequestContext, host: str) -> None:
+        _release(self._database, host)
+
     def remove_guest(self, context: RequestContext, host: str, server_id: str) -> None:
         guest_books.ask_removal(self._database, host, server_id)
         try:
@@ -174,6 +177,12 @@ class ConductorService:
             LOG.info("a guest is removed when its host looks again", extra={"host": host, "why": error.message})
 
     # ---- from hosts --------------------------------------------------------------------------------------------
+    def hold_names(self, context: RequestContext, hosts: list[str], machine: Machine) -> HeldNames:
+        refused = _hold(self._database, hosts, machine, self._config.service_down_time)
+        for name, why in refused.items():
+            LOG.warning("host name refused", extra={"host": name, "place": machine.place, "why": why})
+        return HeldNames(seconds=self._config.service_down_time, refused=refused)
+
     def report_hosts(self, context: RequestContext, reports: list[HostReport]) -> None:
         if _report(self._database, reports):
             self.teller.wake()
@@ -259,6 +268,18 @@ class ConductorService:
             newest = feed.newest(connection)
         self._router.feed_grew(service_context(5.0), newest)
         clock.sleep(NUDGE_GAP)
+
+
+@retried
+def _hold(database: Database, names: list[str], machine: Machine, seconds: float) -> dict[str, str]:
+    with database.write() as connection:
+        return host_names.hold(connection, names, machine, seconds=seconds)
+
+
+@retried
+def _release(database: Database, name: str) -> None:
+    with database.write() as connection:
+        host_names.release(connection, name)
 
 
 @retried

@@ -128,6 +128,17 @@ inventories = sa.Table(
     sa.Column("used", sa.BigInteger, nullable=False, default=0),
     postgresql_with={"fillfactor": 60},
 )
+# A name is one machine's while it renews its lease. ``rival``: the place of another that was refused it.
+host_names = sa.Table(
+    "host_names",
+    metadata,
+    sa.Column("host", NAME, primary_key=True),
+    sa.Column("identity", ID, nullable=False),
+    sa.Column("place", NAME, nullable=False),
+    sa.Column("held_until", UtcDateTime, nullable=False),
+    sa.Column("rival", NAME, nullable=False, default=""),
+    sa.Column("rival_at", UtcDateTime, nullable=False),
+)
 # Guests that hosts hold and no record accounts for; an operator adopts them or has them removed.
 unknown_guests = sa.Table(
     "unknown_guests",

@@ -59,6 +59,23 @@ class HostReport:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """What tells machines of one name apart: ``identity`` lies in the host's state directory, ``place`` is this start
+    of this machine and this copy of that directory."""
+
+    identity: str
+    place: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldNames:
+    """``seconds`` from the question on the names are the machine's, but for those ``refused``, with why."""
+
+    seconds: float
+    refused: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Aggregate:
     """A named set of hosts with metadata; an administrator makes them. ``hosts`` are host names."""
 

@@ -9,7 +9,7 @@ from cellcloud.lifecycle import Operation
 from cellcloud.model.cell import FeedPage, Finding
 from cellcloud.model.console import ConsoleBinding
 from cellcloud.model.guest import ExpectedGuest, GuestEvent, GuestOrders, GuestState, UnknownGuest
-from cellcloud.model.host import Host, HostReport, HostState, ServiceRecord
+from cellcloud.model.host import HeldNames, Host, HostReport, HostState, Machine, ServiceRecord
 from cellcloud.model.items import ItemChanges
 from cellcloud.model.placement import CellDigest, ConfirmAnswer, ReserveAnswer
 from cellcloud.model.run import RunRecord, TimelineEntry
@@ -121,6 +121,11 @@ class Conductor(Protocol):
         record that is newer), Unreachable."""
         ...
 
+    @call(timeout=5.0)
+    def release_name(self, context: RequestContext, host: str) -> None:
+        """Let another machine have a host's name. Raises NotFound; Conflict while its machine lives."""
+        ...
+
     @call(timeout=10.0)
     def remove_guest(self, context: RequestContext, host: str, server_id: str) -> None:
         """Have such a guest destroyed with its disks, now or when its host returns. Raises NotFound."""
@@ -130,6 +135,11 @@ class Conductor(Protocol):
     def get_console_output(self, context: RequestContext, server_id: str, length: int) -> str: ...
 
     # ---- from hosts --------------------------------------------------------------------------------------------
+    @call(timeout=5.0)
+    def hold_names(self, context: RequestContext, hosts: list[str], machine: Machine) -> HeldNames:
+        """Take or renew the names of a machine's hosts: nobody else acts under them meanwhile."""
+        ...
+
     @call(timeout=10.0)
     def report_hosts(self, context: RequestContext, reports: list[HostReport]) -> None:
         """Registration and heartbeat."""

@@ -27,7 +27,7 @@ from cellcloud.model.guest import (
     GuestOrders,
     GuestState,
 )
-from cellcloud.model.host import HostFacts, HostReport, HostState
+from cellcloud.model.host import HeldNames, HostFacts, HostReport, HostState, Machine
 from cellcloud.model.image import Image
 from cellcloud.model.network import Port
 from cellcloud.model.server import ServerRecord, ServerSpec
@@ -84,6 +84,9 @@ class MemoryConductor(Conductor):
         self.batches: list[int] = []
         self.reports: list[HostReport] = []
         self.expected: dict[str, list[ExpectedGuest]] = {}
+        self.machines: list[Machine] = []
+        self.refused_names: dict[str, str] = {}
+        self.name_lease = 15.0
         self.orders: dict[str, list[GuestOrder]] = {}
         self.records: dict[str, ServerRecord] = {}
         self.states: list[HostState] = []
@@ -112,6 +115,11 @@ class MemoryConductor(Conductor):
     def list_expected_guests(self, context: RequestContext, host: str) -> list[ExpectedGuest]:
         self._meet()
         return self.expected.get(host, [])
+
+    def hold_names(self, context: RequestContext, hosts: list[str], machine: Machine) -> HeldNames:
+        self._meet()
+        self.machines.append(machine)
+        return HeldNames(seconds=self.name_lease, refused=dict(self.refused_names))
 
     def compare_guests(self, context: RequestContext, host: str, guests: list[GuestState]) -> GuestOrders:
         self._meet()

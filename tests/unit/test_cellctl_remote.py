@@ -75,6 +75,10 @@ class TellingCell(FakeCell):
         self.unknown.pop(server_id)
         return make_record(server_id)
 
+    def release_name(self, context: RequestContext, host: str) -> None:
+        if self.name == "east":
+            raise errors.Conflict(f"The machine that has the name {host} lives.")
+
     def remove_guest(self, context: RequestContext, host: str, server_id: str) -> None:
         self.unknown[server_id] = replace(self.unknown[server_id], removal=True)
 
@@ -254,3 +258,14 @@ def test_unknown_guests_are_listed_adopted_and_removed(clouds: Path) -> None:
     assert [guest["server_id"] for guest in json.loads(run("guest", "list", "-f", "json").stdout)] == ["g2"]
     for words in (("adopt", "g1", "--host", "west-1"), ("remove", "g2", "--host", "west-2")):
         assert run("guest", *words).exit_code == 4
+
+
+def test_a_hosts_name_is_given_away(clouds: Path) -> None:
+    for words, code, expected in (
+        (("east-1", "--cell", "west"), 0, "next machine called east-1"),
+        (("east-1", "--cell", "east"), 1, "lives"),
+        (("east-1",), 1, "name one"),
+        (("east-9",), 4, "No cell has a host"),
+    ):
+        result = run("host", "release", *words)
+        assert (result.exit_code, expected in result.output) == (code, True), result.output

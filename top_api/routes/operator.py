@@ -140,6 +140,29 @@ def remove_guest(call: Call, server_id: str) -> dict[str, Any]:
     return {"guests": [replace(guest, cell=cell) for guest in left if guest.server_id == server_id]}
 
 
+@operator.route("POST", "/hosts/<name>/release", RULE, body=schemas.IN_CELL)
+def release_name(call: Call, name: str) -> dict[str, Any]:
+    cell = _cell_of_host(call, name)
+    call.parts.cells.conductor(cell).release_name(call.parts.cells.budget(call.context), name)
+    return {"released": name}
+
+
+def _cell_of_host(call: Call, name: str) -> str:
+    """Raises NotFound, Conflict where several cells have a host of that name and none is named."""
+    named = call.body.get("cell")
+    answers = call.parts.cells.ask_all(call.context, "hosts", lambda conductor, context: conductor.list_hosts(context))
+    found = [
+        cell.name
+        for cell, hosts, _ in answers
+        if named in (None, cell.name) and any(host.host == name for host in hosts)
+    ]
+    if not found:
+        raise errors.NotFound(f"No cell has a host {name[:64]}.")
+    if len(found) > 1:
+        raise errors.Conflict(f"Cells {', '.join(found)} have such a host: name one.")
+    return found[0]
+
+
 def _holder(call: Call, server_id: str) -> tuple[str, str]:
     """The cell and the host that hold the unknown guest. Raises NotFound, Conflict where several cells do."""
     host, named = str(call.body["host"]), call.body.get("cell")

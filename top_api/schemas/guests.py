@@ -6,6 +6,7 @@ from top_api.schemas.types import TEXT, an_object
 from top_api.validation import Queries, Versioned
 
 UNKNOWN = Queries({"host": TEXT, "cell": TEXT})
+IN_CELL = Versioned(an_object({"cell": {"type": ["string", "null"], "maxLength": 255}}))
 HELD_BY = Versioned(
     an_object({"host": TEXT, "cell": {"type": ["string", "null"], "maxLength": 255}}, required=("host",))
 )

@@ -68,7 +68,7 @@ class LibvirtDriver:
         self._options = options
         self._records = GuestRecords(options.guests_dir)
         self._namespace = namespace or Namespace(options)
-        self._wiring = Wiring(options, self._namespace, self._records.list_all)
+        self._wiring = Wiring(options, self._namespace, self._records.list_all, lambda: self._records.is_complete)
         self._turns = Turns()
         self._watch = PowerWatch(self.list_guests, self._turns, self._wiring.ensure_daemons)
         self._connection = connection or Connection(options, self._watch.note)

@@ -10,6 +10,7 @@ import logging
 import os
 import shutil
 import threading
+import uuid
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -22,6 +23,7 @@ from cellcloud.model.server import ServerSpec
 
 log = logging.getLogger(__name__)
 
+MARK = ".mark"  # in the guests' directory
 TOMBSTONE_LIFE = 86400.0
 PRUNE_EVERY = 100
 
@@ -49,19 +51,24 @@ class GuestRecords:
         self._lock = threading.Lock()
         self._records: dict[str, GuestRecord] = {}
         self._last_mark = 0
+        self._unread: set[str] = set()
         self._buried = 0
 
     def load(self) -> None:
-        """Read what is on disk; a guest's directory without a readable record is not ours to touch."""
+        """Read what is on disk; a guest's directory without a readable record is not ours to touch. Raises HostRefused
+        when the directory is not the one that guests were put into before, as when it is not mounted."""
         with self._lock:
+            self._mark_directory()
             self._tombstones.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._directory.chmod(0o711)
             self._records.clear()
+            self._unread.clear()
             for path in self._directory.glob("*/guest.json"):
                 try:
                     record: GuestRecord = from_plain(json.loads(path.read_text()), GuestRecord)
                 except (ValueError, errors.Invalid) as error:
                     log.error("the record %s cannot be read: %s", path, error)
+                    self._unread.add(path.parent.name)
                     continue
                 self._records[record.server_id] = record
                 self._last_mark = max(self._last_mark, *record.marks.values(), 0)
@@ -74,6 +81,11 @@ class GuestRecords:
     def find(self, server_id: str) -> GuestRecord | None:
         return self._records.get(server_id)
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether every guest that was put here has a record that can be read."""
+        return not self._unread
+
     def list_all(self) -> list[GuestRecord]:
         with self._lock:
             return list(self._records.values())
@@ -85,6 +97,8 @@ class GuestRecords:
             if self._find_tombstone(spec.id) >= generation:
                 raise errors.Stale("The server has been deleted from this host.")
             known = self._records.get(spec.id)
+            if known is None:
+                self._check_directory()
             marks = {port.id: self._mark(known, port) for port in ports}
             record = GuestRecord(
                 server_id=spec.id,
@@ -142,9 +156,32 @@ class GuestRecords:
                 path.replace(gone)
                 shutil.rmtree(gone)
             self._records.pop(server_id, None)
+            self._unread.discard(server_id)
             self._buried += 1
             if self._buried % PRUNE_EVERY == 0:
                 self._prune()
+
+    def _mark_directory(self) -> None:
+        """The same id in the directory and beside it: what lies beside it knows when another directory is in its
+        place."""
+        if not self._witness.exists():
+            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _write(self._directory / MARK, str(uuid.uuid4()))
+            _write(self._witness, (self._directory / MARK).read_text())
+        self._check_directory()
+
+    def _check_directory(self) -> None:
+        try:
+            right = (self._directory / MARK).read_text() == self._witness.read_text()
+        except FileNotFoundError:
+            right = False
+        if not right:
+            detail = f"{self._directory} has not the mark that {self._witness} names: is it mounted?"
+            raise errors.HostRefused("The directory of the host's guests is not the one it was.", detail=detail)
+
+    @property
+    def _witness(self) -> Path:
+        return self._directory.with_name(f"{self._directory.name}.mark")
 
     @property
     def _tombstones(self) -> Path:

@@ -34,15 +34,21 @@ PROXY = "cell.compute.metadata_proxy"
 class Wiring:
     """Keeps a host's guest networks as its guests' records say. Safe to use from several threads.
 
+    ``knows_all``: whether the records are those of all guests; no network is removed while they are not.
     ``list_records`` is asked under the lock: of two verbs that overlap the one that is applied last has read last.
     """
 
     def __init__(
-        self, options: LibvirtOptions, namespace: Namespace, list_records: Callable[[], Sequence[GuestRecord]]
+        self,
+        options: LibvirtOptions,
+        namespace: Namespace,
+        list_records: Callable[[], Sequence[GuestRecord]],
+        knows_all: Callable[[], bool] = lambda: True,
     ) -> None:
         self._options = options
         self._namespace = namespace
         self._list_records = list_records
+        self._knows_all = knows_all
         self._lock = threading.Lock()
         self._networks_dir = options.work_dir / "networks"
         self._firewall = ""
@@ -60,7 +66,8 @@ class Wiring:
             self._apply_bridges(networks)
             for network_id, ports in networks.items():
                 self._dhcp(network_id).apply(network_id, ports)
-            self._remove_networks(networks)
+            if self._knows_all():
+                self._remove_networks(networks)
             self._apply_metadata(records)
             self._served = set(networks)
 
