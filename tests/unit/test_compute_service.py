@@ -171,7 +171,7 @@ def test_guests_that_ran_are_resumed_after_their_host_was_down_and_only_then(
     resumed = resumed and boot == "second"
     assert (("start", ONE) in driver.calls) == resumed
     silent = resumed or expected in (False, None) or found == PowerState.RUNNING
-    eventually(lambda: [event.power_state for event in cell.conductor.events] == ([] if silent else [found]))
+    eventually(lambda: {event.power_state for event in cell.conductor.events} == (set() if silent else {found}))
     assert not BootLog(tmp_path / "cells/unit/boots/h1.json").is_new("h1", boot)
 
 
@@ -182,7 +182,7 @@ def test_a_guest_that_cannot_be_resumed_is_reported(cell: Cell) -> None:
     driver.faults_at["start"] = errors.GuestFailed("A disk of the guest is missing.")
     cell.conductor.expected["h1"] = [ExpectedGuest(server_id=ONE, generation=5, running=True)]
     cell.ready()
-    eventually(lambda: [event.power_state for event in cell.conductor.events] == [PowerState.SHUTDOWN])
+    eventually(lambda: {event.power_state for event in cell.conductor.events} == {PowerState.SHUTDOWN})
 
 
 def test_an_outcome_outlives_the_conductor(cell: Cell) -> None:
