@@ -11,10 +11,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from cellcloud import errors
+from cellcloud.model import guest_request, image_properties
 from cellcloud.model.guest import ConsoleAddress, GuestDescription, GuestState
 from cellcloud.model.host import HostFacts
 from cellcloud.model.image import Image
+from cellcloud.model.machine import Machine, machine_of
 from cellcloud.model.network import Port
+from cellcloud.model.numa_request import guest_numa
 from cellcloud.model.server import ServerSpec
 
 GuestWatcher = Callable[[GuestState], None]
@@ -92,3 +96,25 @@ class Driver(Protocol):
     def watch(self, watcher: GuestWatcher) -> None:
         """Call ``watcher`` with the new state whenever a guest changes power state by itself."""
         ...
+
+
+def check_guest(spec: ServerSpec) -> None:
+    """Raises GuestFailed for what no driver here can give a guest. Drivers ask it before they make anything."""
+    flavor, image = spec.flavor, spec.image
+    if not flavor.extra_specs and not image.properties:
+        return
+    try:
+        guest_request.check(flavor, image)
+        placed = guest_numa(flavor, image_properties.read(image.properties)) is not None
+    except errors.Invalid as error:
+        raise errors.GuestFailed(error.message) from error
+    if placed or flavor.extra_specs.get("pci_passthrough:alias"):
+        raise errors.GuestFailed("The host cannot give a guest NUMA cells, dedicated CPUs or PCI devices.")
+
+
+def machine_for(spec: ServerSpec) -> Machine:
+    """The virtual hardware of a guest that was accepted. Raises GuestFailed."""
+    try:
+        return machine_of(spec.flavor, image_properties.read(spec.image.properties))
+    except errors.Invalid as error:
+        raise errors.GuestFailed(error.message) from error

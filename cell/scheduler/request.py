@@ -17,9 +17,9 @@ from cellcloud.model import hints as hints_of_tenants
 from cellcloud.model import image_properties as properties_of_images
 from cellcloud.model.extra_specs import MOST, Asked
 from cellcloud.model.flavor import Flavor
+from cellcloud.model.guest_values import Value
 from cellcloud.model.hints import Network
 from cellcloud.model.image import Image
-from cellcloud.model.image_properties import Value
 from cellcloud.model.numa import TopologyRequest
 from cellcloud.model.numa_request import topology_request
 from cellcloud.model.pci import PciRequest

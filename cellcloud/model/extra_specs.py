@@ -1,4 +1,5 @@
-"""What a flavor's extra specs ask of Placement: ``resources:CLASS`` amounts and ``trait:NAME`` required or forbidden.
+"""A flavor's extra specs: which there are, and what they ask of Placement, as ``resources:CLASS`` amounts and
+``trait:NAME`` required or forbidden.
 
 Source: Nova's ResourceRequest. Nova ignores a malformed one; here the request is refused and says which it is.
 """
@@ -9,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cellcloud import errors
+from cellcloud.model.guest_properties import find_extra_spec
 from cellcloud.patterns import Pattern
 
 MOST = 1 << 53  # of anything a request takes: exact in every column
@@ -52,3 +54,19 @@ def _amount(key: str, name: str, value: str) -> int:
     if not 0 <= amount <= MOST:
         raise errors.Invalid(f"Extra spec {key[:100]!r} must be a whole number from 0.")
     return amount
+
+
+def check(name: str, value: str) -> None:
+    """Raises Invalid for one that Nova's catalogue would refuse, by its name or by its value."""
+    found = find_extra_spec(name)
+    if found is not None:
+        found.read(f"Extra spec {name}", value)
+
+
+def refuse_unserved(specs: Mapping[str, str]) -> None:
+    """Raises Invalid, with its name, for one that is not in the catalogue, or that nobody here obeys.
+    Empty ones ask for nothing."""
+    for name, value in specs.items():
+        found = find_extra_spec(name)
+        if found is not None and value:
+            found.refuse(f"Extra spec {name}", found.read(f"Extra spec {name}", value))

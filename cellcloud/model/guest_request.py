@@ -1,7 +1,7 @@
-"""What a flavor and an image ask of a guest, checked as a whole before a server is accepted.
+"""What a flavor and an image ask of a guest, checked as a whole: before a server is accepted, and where it is built.
 
-A cell's scheduler and drivers ask the same functions again, with what only they know: the policy's names of devices,
-and what a host has.
+A cell's scheduler asks the same functions again, with what only it knows: the policy's names of devices, and what a
+host has.
 """
 
 from __future__ import annotations
@@ -9,14 +9,19 @@ from __future__ import annotations
 from cellcloud.model import extra_specs, guest_checks, image_properties, numa_request, pci
 from cellcloud.model.flavor import Flavor
 from cellcloud.model.image import Image
+from cellcloud.model.machine import Machine, machine_of
 
 
-def check(flavor: Flavor, image: Image) -> None:
-    """Raises Invalid for what cannot be read, contradicts itself, or contradicts what the other says."""
+def check(flavor: Flavor, image: Image) -> Machine:
+    """The machine asked for. Raises Invalid for what cannot be read, is not offered, contradicts itself, or contradicts
+    what the other says."""
     properties = image_properties.read(image.properties)
+    image_properties.refuse_unserved(properties)
+    extra_specs.refuse_unserved(flavor.extra_specs)
     guest_checks.check(flavor, properties)
     numa_request.guest_numa(flavor, properties)
     extra_specs.read(flavor.extra_specs)
     aliased = flavor.extra_specs.get("pci_passthrough:alias")
     if aliased:
         pci.read_aliased(aliased)
+    return machine_of(flavor, properties)

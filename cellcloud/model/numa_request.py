@@ -234,13 +234,14 @@ def _page_size(flavor: Flavor, image: Properties) -> int | None:
         if asked:
             raise errors.Invalid("The image sets a memory page size, and the flavor none.")
         return None
-    size = _parse_pages(own)
+    size = parse_pages(own)
     if asked and size not in (ANY_PAGES, LARGE_PAGES):
         raise errors.Invalid(f"The image sets a memory page size beside the flavor's {own[:100]!r}.")
-    return _parse_pages(asked) if asked else size
+    return parse_pages(asked) if asked else size
 
 
-def _parse_pages(text: str) -> int:
+def parse_pages(text: str) -> int:
+    """A memory page size in KiB, or which ones. Raises Invalid."""
     if text in NAMED_PAGES:
         return NAMED_PAGES[text]
     try:

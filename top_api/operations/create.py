@@ -123,13 +123,13 @@ def _wanted(parts: Parts, context: RequestContext, body: dict[str, Any], *, may_
         tags=tuple(dict.fromkeys(server.get("tags") or ())),
         keypair=keypair,
         user_data=server.get("user_data"),
-        config_drive=is_true(server.get("config_drive")),
+        config_drive=is_true(server.get("config_drive")) or image.properties.get("img_config_drive") == "mandatory",
         networks=_networks(parts, context, server.get("networks"), max_count),
         security_groups=groups,
         availability_zone=zone,
         host=host,
         scheduler_hints=_hints(body, parts.config.top.scheduler_hints),
-        disk_config=server.get("OS-DCF:diskConfig", "MANUAL"),
+        disk_config=_disk_config(server, image),
         access_ip_v4=server.get("accessIPv4", ""),
         access_ip_v6=server.get("accessIPv6", ""),
         reservation_id=f"r-{secrets.token_hex(4)}",
@@ -216,6 +216,15 @@ def _place(parts: Parts, server: dict[str, Any], *, may_force_host: bool) -> tup
     if zone and known and zone not in known:
         raise errors.Invalid("The requested availability zone is not available")
     return zone or None, host or None
+
+
+def _disk_config(server: dict[str, Any], image: Image) -> str:
+    """Whose the partitions are: as the request says, else as the image does."""
+    asked = server.get("OS-DCF:diskConfig")
+    said = str(image.properties.get("auto_disk_config") or image.properties.get("hw_auto_disk_config") or "")
+    if asked == "AUTO" and said.strip().lower() == "disabled":
+        raise errors.Invalid("Requested image has automatic disk resize disabled.")
+    return str(asked or ("AUTO" if is_true(said) else "MANUAL"))
 
 
 def _networks(parts: Parts, context: RequestContext, given: Any, count: int) -> tuple[RequestedNetwork, ...] | None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from cellcloud import errors
 from cellcloud.db import flavors as table
 from cellcloud.db.engine import transact
+from cellcloud.model import extra_specs
 from cellcloud.model.flavor import Flavor
 from top_api.paging import next_links, page_of
 from top_api.routing import Answer, Call, Resource
@@ -135,6 +136,7 @@ def list_extra_specs(call: Call, flavor_id: str) -> dict[str, Any]:
 )
 def add_extra_specs(call: Call, flavor_id: str) -> dict[str, Any]:
     added = {key: str(value) for key, value in call.body["extra_specs"].items()}
+    _check_extra_specs(call, added)
     _set_extra_specs(call, flavor_id, dict(added))
     return {"extra_specs": added}
 
@@ -151,6 +153,7 @@ def show_extra_spec(call: Call, flavor_id: str, key: str) -> dict[str, Any]:
     body=schemas.EXTRA_SPEC,
 )
 def set_extra_spec(call: Call, flavor_id: str, key: str) -> dict[str, Any]:
+    _check_extra_specs(call, {name: str(value) for name, value in call.body.items()})
     if key not in call.body:
         raise errors.Invalid("Request body and URI mismatch")
     _set_extra_specs(call, flavor_id, {key: str(call.body[key])})
@@ -164,6 +167,13 @@ def delete_extra_spec(call: Call, flavor_id: str, key: str) -> None:
 
 def _set_extra_specs(call: Call, flavor_id: str, specs: dict[str, str]) -> None:
     transact(call.parts.database, lambda connection: table.set_extra_specs(connection, flavor_id, specs))
+
+
+def _check_extra_specs(call: Call, specs: Mapping[str, str]) -> None:
+    """Raises Invalid, since 2.86, for names and values that are not in the catalogue."""
+    if call.version >= (2, 86):
+        for name, value in specs.items():
+            extra_specs.check(name, value)
 
 
 def _extra_spec(flavor: Flavor, key: str) -> str:

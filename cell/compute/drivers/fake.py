@@ -18,7 +18,7 @@ from typing import TextIO
 
 import msgspec
 
-from cell.compute.driver import DISK_MISSING, NOTHING_KNOWN, GuestWatcher, ImageStore
+from cell.compute.driver import DISK_MISSING, NOTHING_KNOWN, GuestWatcher, ImageStore, check_guest
 from cellcloud import clock, errors
 from cellcloud.lifecycle import PowerState
 from cellcloud.model import codec
@@ -297,6 +297,7 @@ class FakeDriver:
             return guest.state if guest else None
 
     def spawn(self, spec: ServerSpec, generation: int, ports: Sequence[Port], images: ImageStore) -> GuestState:
+        check_guest(spec)
         if self._use_images:
             images.ensure(spec.image)
         self._begin("spawn")

@@ -16,7 +16,7 @@ from cell.scheduler.facts import Facts
 from cell.scheduler.filters.rule import Context, FactsFilter
 from cell.scheduler.refusal import Refusal
 from cell.scheduler.request import Request
-from cellcloud.model import image_properties
+from cellcloud.model.guest_values import architecture
 from cellcloud.patterns import Pattern
 
 _CONDITION = Pattern(r"\s*(<=|>=|<|>|!=|==)\s*(\S+)\s*", most=100)
@@ -36,7 +36,7 @@ def refuse(facts: Facts, request: Request, context: Context) -> Refusal | None:
     default = context.options.image_properties_default_architecture
     wanted = [str(props[name]) for name in ("hw_architecture", "img_hv_type", "hw_vm_mode") if name in props]
     if "hw_architecture" not in props and default is not None:
-        wanted.append(image_properties.architecture(default))
+        wanted.append(architecture(default))
     if not wanted:
         return None
     if not any(all(one in supported for one in wanted) for supported in facts.supported_instances):

@@ -27,7 +27,6 @@ class Disk:
 
     path: Path
     format: str
-    target: str
     base: Path | None = None
     base_format: str = ""
 
@@ -61,13 +60,12 @@ def list_disks(directory: Path, spec: ServerSpec) -> list[Disk]:
         Disk(
             path=directory / "disk",
             format="qcow2",
-            target="vda",
             base=directory / "base",
             base_format=image_format,
         )
     ]
     for letter, _ in zip("bc", _blank_sizes(spec), strict=False):
-        disks.append(Disk(path=directory / f"disk-{letter}", format="qcow2", target=f"vd{letter}"))
+        disks.append(Disk(path=directory / f"disk-{letter}", format="qcow2"))
     return disks
 
 

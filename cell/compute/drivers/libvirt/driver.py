@@ -11,7 +11,7 @@ from xml.etree import ElementTree as ET
 
 import libvirt
 
-from cell.compute.driver import DISK_MISSING, NOTHING_KNOWN, GuestWatcher, ImageStore
+from cell.compute.driver import DISK_MISSING, NOTHING_KNOWN, GuestWatcher, ImageStore, check_guest, machine_for
 from cell.compute.drivers.libvirt import host
 from cell.compute.drivers.libvirt.config_drive import ensure_config_drive
 from cell.compute.drivers.libvirt.connection import Connection, start_event_loop
@@ -111,6 +111,7 @@ class LibvirtDriver:
 
     def spawn(self, spec: ServerSpec, generation: int, ports: Sequence[Port], images: ImageStore) -> GuestState:
         _check_id(spec.id)
+        check_guest(spec)
         for port in ports:
             check_port(port)
         with self._turns.take(spec.id, generation):
@@ -241,6 +242,7 @@ class LibvirtDriver:
             console_log=self._namespace.inside(directory / CONSOLE_LOG),
             listen=self._options.host_ip,
             virt_type=self._options.virt_type,
+            machine=machine_for(spec),
             fenced=record.fenced,
         ).to_xml()
 
