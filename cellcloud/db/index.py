@@ -170,7 +170,8 @@ def _row_of(record: ServerRecord) -> dict[str, Any]:
     }
 
 
-_FIXED = frozenset({"id", "cell", "project_id", "created_at", "quota_held"})  # no cell's copy changes these
+_ACCEPTED = frozenset({"id", "project_id", "created_at", "quota_held"})  # nothing changes these but what says so
+_FIXED = _ACCEPTED | {"cell"}  # no cell's copy changes these
 _GUARDED = (
     sa.update(server_index)
     .where(
@@ -238,7 +239,7 @@ def _lock(connection: Connection, server_id: str) -> ServerRecord | None:
 
 
 def _write(connection: Connection, record: ServerRecord) -> None:
-    changed = {name: value for name, value in _row_of(record).items() if name not in _FIXED}
+    changed = {name: value for name, value in _row_of(record).items() if name not in _ACCEPTED}
     connection.execute(sa.update(server_index).where(server_index.c.id == record.id).values(**changed))
 
 
