@@ -455,7 +455,8 @@ def _confirmed(server_id: str, record: ServerRecord | None) -> ConfirmAnswer:
         return ConfirmAnswer(server_id=server_id, outcome="settled", record=record)
     fault = record.fault if record is not None and record.given_up else None
     if fault is None:
-        return ConfirmAnswer(server_id=server_id, outcome="gone")
+        over = record if record is not None and record.deleted and record.generation else None
+        return ConfirmAnswer(server_id=server_id, outcome="gone", record=over)
     return ConfirmAnswer(server_id=server_id, outcome="gone", reason=fault.message, detail=fault.details)
 
 

@@ -16,6 +16,17 @@ metadata = sa.MetaData(
 ID = sa.String(36)
 NAME = sa.String(255)
 
+# Which history this database tells; one row.
+incarnations = sa.Table(
+    "incarnations",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("value", ID, nullable=False),
+    sa.Column("number", sa.Integer, nullable=False),
+    sa.Column("since", UtcDateTime, nullable=False),
+    sa.Column("reason", sa.String(255), nullable=False, default=""),
+)
+
 servers = sa.Table(
     "servers",
     metadata,

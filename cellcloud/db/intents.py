@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
 from cellcloud import clock
-from cellcloud.context import RequestContext
+from cellcloud.context import RequestContext, service_context
 from cellcloud.db import index
 from cellcloud.db.engine import utc_after, utc_now
 from cellcloud.db.top_schema import intents, server_index
@@ -252,6 +252,28 @@ def take_back(connection: Connection, given_up: ServerRecord, *, deadline: float
     elif intent.cell == given_up.cell:
         refusal = Refusal(outcome="refused", reason=fault.message, detail=fault.details)
         reopen(connection, intent, refusal, deadline=deadline)
+
+
+def find_placed(connection: Connection, records: Sequence[ServerRecord], *, deadline: float) -> None:
+    """Servers that a cell runs (``record.cell``) and that are in none as far as is known here, since the database fell
+    back: they are the cell's. What was deleted here meanwhile is to be deleted there."""
+    running = {record.id: record.cell for record in records if not record.deleted and record.cell}
+    unplaced = sa.select(server_index.c.id, server_index.c.deleted).where(
+        server_index.c.id.in_(running), server_index.c.cell == ""
+    )
+    for row in connection.execute(unplaced.order_by(server_index.c.id)).all() if running else ():
+        cell = running[row.id]
+        if row.deleted:
+            ensure_delete(connection, row.id, service_context(), cell=cell, owner="", lease=0.0, deadline=deadline)
+            continue
+        mine = (intents.c.server_id == row.id, intents.c.kind == IntentKind.CREATE)
+        open_again = (IntentState.PENDING, IntentState.FAILED)
+        connection.execute(
+            sa.update(intents)
+            .where(*mine, intents.c.state.in_(open_again))
+            .values(state=IntentState.SETTLED, cell=cell, lease_owner=None, lease_until=None, updated_at=utc_now())
+        )
+        connection.execute(_INDEX_PLACEMENT, {"server_ids": [row.id], "which_cell": cell})
 
 
 def save_refusals(connection: Connection, intent_id: str, refusals: dict[str, Refusal]) -> None:

@@ -8,6 +8,7 @@ from typing import Literal
 from alembic import command
 from alembic.config import Config
 
+from cellcloud.db import incarnations
 from cellcloud.db.engine import Database
 
 TREES = Path(__file__).parent / "alembic"
@@ -20,11 +21,12 @@ def _config(tree: str) -> Config:
 
 
 def upgrade(database: Database, tree: Literal["top", "cell"]) -> None:
-    """Apply the migrations that are missing. Safe to repeat."""
+    """Apply the migrations that are missing, and give a new database its incarnation. Safe to repeat."""
     config = _config(tree)
     with database.write() as connection:
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
+        incarnations.ensure(connection)
 
 
 def propose(database: Database, tree: Literal["top", "cell"], message: str) -> None:

@@ -16,6 +16,17 @@ metadata = sa.MetaData(
 ID = sa.String(36)
 NAME = sa.String(255)
 
+# Which history this database tells; one row.
+incarnations = sa.Table(
+    "incarnations",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("value", ID, nullable=False),
+    sa.Column("number", sa.Integer, nullable=False),
+    sa.Column("since", UtcDateTime, nullable=False),
+    sa.Column("reason", sa.String(255), nullable=False, default=""),
+)
+
 cells = sa.Table(
     "cells",
     metadata,
@@ -28,6 +39,8 @@ cells = sa.Table(
     sa.Column("digest", Json),
     sa.Column("digest_at", UtcDateTime),
     sa.Column("feed_cursor", sa.BigInteger, nullable=False, default=0),
+    sa.Column("feed_mark", sa.String(128), nullable=False, default="", server_default=""),  # the entry at the cursor
+    sa.Column("incarnation", ID, nullable=False, default="", server_default=""),  # of the cell's database, as followed
 )
 
 # The index: the newest known record of each server, and the columns that lists filter and sort by.

@@ -30,7 +30,7 @@ class ReserveAnswer(msgspec.Struct, frozen=True, kw_only=True):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConfirmAnswer:
     """``outcome``: "settled" with the record, or "gone" (choose a cell again: the hold expired, or the cell has given
-    the server up, for ``reason``)."""
+    the server up, for ``reason``; with a record: it was confirmed before, and is deleted)."""
 
     server_id: str
     outcome: str

@@ -263,6 +263,9 @@ class MemoryCell:
         living = [(r.id, r.version) for r in self.servers.values() if not r.deleted and not r.held]
         return sorted(pair for pair in living if pair[0] > after_id)[:limit]
 
+    def get_servers(self, context: RequestContext, server_ids: list[str]) -> list[ServerRecord]:
+        return [self.servers[server_id] for server_id in server_ids if server_id in self.servers]
+
     def get_console_output(self, context: RequestContext, server_id: str, length: int) -> str:
         text = "\n".join(f"line {number}" for number in range(5))
         return text if length < 0 else text[len(text) - length :]

@@ -25,6 +25,7 @@ from cellcloud.model.intent import Intent, IntentKind, IntentState, Refusal
 from cellcloud.model.refusal import NO_HOST, message
 from cellcloud.model.server import Fault, ServerSpec
 from cellcloud.rpc.conductor import Conductor
+from top_api.router import history
 from top_api.router.batches import Batches
 from top_api.router.lane import Lane, Outcome
 
@@ -73,6 +74,12 @@ def _jittered(seconds: float) -> float:
     return seconds * random.uniform(0.75, 1.0)  # noqa: S311 -- spreading, no secret
 
 
+def _waits(intent: Intent) -> bool:
+    """Whether a cell is to be chosen for it."""
+    wanted = intent.record is not None and not intent.record.deleted
+    return intent.kind == IntentKind.CREATE and not intent.cell and wanted
+
+
 class Deliverer:
     """Carries intents to cells. Safe to call from several threads; its threads start with the first intent."""
 
@@ -85,7 +92,9 @@ class Deliverer:
         self._lanes: dict[str, Batches[Intent]] = {}
         self._changed = threading.Condition()
         self._busy: set[str] = set()
-        self._fresh: dict[str, Intent] = {}  # as they were written a moment ago
+        self._asking: Batches[Intent] = Batches("ask-history", self._ask_cells, most=MOST)
+        self._fresh: dict[str, Intent] = {}  # as they were read or written a moment ago
+        self._known: set[str] = set()  # what became of them is known here: accepted by this process, or asked about
         self._mute: dict[str, set[str]] = {}  # intent -> cells that were silent since it was taken up
         self._rests: dict[str, Rest] = {}
         self._failure = ""
@@ -107,6 +116,7 @@ class Deliverer:
                 self._busy.add(intent_id)
                 if intent_id in fresh:
                     self._fresh[intent_id] = fresh[intent_id]
+                    self._known.add(intent_id)
             self._inbox.put(intent_id)
 
     def wait_idle(self, seconds: float) -> bool:
@@ -118,6 +128,7 @@ class Deliverer:
         """Finish what is at work, for a while; another process takes up the rest."""
         self.wait_idle(5.0)
         self._inbox.stop()
+        self._asking.stop()
         for lane in list(self._lanes.values()):
             lane.stop()
 
@@ -130,6 +141,7 @@ class Deliverer:
             for intent_id in intent_ids:
                 self._busy.discard(intent_id)
                 self._mute.pop(intent_id, None)
+                self._known.discard(intent_id)
             self._changed.notify_all()
 
     def _route(self, ids: list[str]) -> None:
@@ -146,7 +158,14 @@ class Deliverer:
             resting = self._resting()
             waiting = [intent.id for intent in found if intent.cell in resting]
             self._postpone(waiting, resting)
+            with self._changed:
+                strange = [one for one in found if _waits(one) and one.id not in self._known]
+            for intent in strange:
+                self._asking.put(intent)
+            unasked = {intent.id for intent in strange}
             for intent in found:
+                if intent.id in unasked:
+                    continue
                 cell = intent.cell or self._choose(intent, resting)
                 if cell is not None and cell not in resting:
                     self._lane(cell, intent.kind).put(intent)
@@ -154,6 +173,41 @@ class Deliverer:
         except Exception as error:
             LOG.exception("intents could not be routed")
             self._give_up(ids, error)
+
+    def _ask_cells(self, batch: list[Intent]) -> None:
+        """Find out what became of intents that others accepted, and route them on."""
+        try:
+            resting = self._resting()
+            found = history.ask(self._database, self._cells.conductor, batch, resting)
+            for cell in found.silent - resting.keys():
+                self._note(cell, silent=True)
+            over = [one for one in batch if one.server_id in found.deleted]
+            if over:
+                _close(self._database, over)
+            late = [one for one in batch if one.server_id in found.unanswered and one.late]
+            for intent in late:
+                _fail(self._database, intent.id)
+            self._forget([intent.id for intent in (*over, *late)])
+            left = [one for one in batch if one not in over and one not in late]
+            self._postpone([one.id for one in left if one.server_id in found.unanswered], self._resting())
+            for intent in [one for one in left if one.server_id not in found.unanswered]:
+                self._go_on(intent, found.placed.get(intent.server_id, []))
+        except Exception as error:
+            LOG.exception("cells could not be asked")
+            self._give_up([intent.id for intent in batch], error)
+
+    def _go_on(self, intent: Intent, placed: list[str]) -> None:
+        """To the cell that has the server, or else to any."""
+        if len(placed) > 1:
+            LOG.error("a server is in several cells", extra={"server": intent.server_id, "cells": placed})
+        with self._changed:
+            self._known.add(intent.id)
+            self._fresh[intent.id] = intent
+        if placed:
+            LOG.warning("a cell has a server that waits for one", extra={"server": intent.server_id, "cell": placed[0]})
+            self._lane(placed[0], intent.kind).put(intent)
+        else:
+            self._inbox.put(intent.id)
 
     def _resting(self) -> dict[str, float]:
         """Cells that are left alone for so many seconds."""
@@ -233,6 +287,15 @@ class Deliverer:
 def _postpone(database: Database, ids: Collection[str], seconds: float) -> None:
     with database.write() as connection:
         intents.postpone(connection, ids, seconds)
+
+
+@retried
+def _close(database: Database, over: Collection[Intent]) -> None:
+    """Servers that were placed and deleted before the database fell back."""
+    with database.write() as connection:
+        for intent in over:
+            intents.finish_pending(connection, intent.id, IntentState.CANCELLED)
+        index.mark_deleted(connection, [intent.server_id for intent in over])
 
 
 @retried

@@ -103,7 +103,9 @@ def _store(connection: Connection, cell: str, records: Sequence[ServerRecord], d
     for record in newest:
         if record.given_up:
             intents.take_back(connection, record, deadline=deadline)
-    index.upsert(connection, [record for record in newest if not record.given_up])
+    copies = [record for record in newest if not record.given_up]
+    intents.find_placed(connection, copies, deadline=deadline)
+    index.upsert(connection, copies)
 
 
 @retried

@@ -92,6 +92,14 @@ class Lane:
             elif answer.outcome in ("held", "settled"):
                 held.append(replace(intent, hold=answer.record.version if answer.record else 1))
                 continue
+            elif answer.outcome == "gone":
+                refusal = Refusal(outcome="gone", reason="The cell had the server, and has it no more.")
+                record = answer.record
+                if record is not None and record.deleted and record.generation:  # placed before, and deleted
+                    _close(self._database, intent)
+                    outcome.over.append(intent.id)
+                    continue
+                outcome.mute.append(intent.id)
             else:
                 refusal = Refusal(
                     outcome=answer.outcome, reason=answer.reason, detail=answer.detail, reasons=answer.reasons
@@ -135,7 +143,7 @@ class Lane:
             answer = by_server.get(intent.server_id)
             if answer is None:
                 outcome.later.append(intent.id)
-            elif answer.outcome == "gone":
+            elif answer.outcome == "gone" and (answer.record is None or not answer.record.deleted):
                 reopened = _reopen(self._database, intent, answer)
                 (outcome.again if reopened else outcome.over).append(intent.id)
             else:
@@ -183,6 +191,13 @@ def _save_refusals(database: Database, refused: dict[str, dict[str, Refusal]]) -
 def _record(database: Database, ids: Sequence[str], cell: str, holds: dict[str, int]) -> set[str]:
     with database.write() as connection:
         return intents.record_placements(connection, ids, cell, holds=holds)
+
+
+@retried
+def _close(database: Database, intent: Intent) -> None:
+    with database.write() as connection:
+        intents.finish_pending(connection, intent.id, IntentState.CANCELLED)
+        index.mark_deleted(connection, [intent.server_id])
 
 
 @retried
