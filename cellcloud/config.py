@@ -24,7 +24,12 @@ TOP = [
     cfg.StrOpt("connection", secret=True, default="", help="SQLAlchemy URL of the top cell's database."),
     cfg.StrOpt("bind_host", default="127.0.0.1", help="Address the API listens on."),
     cfg.PortOpt("bind_port", default=8774, help="Port of the API: Nova's."),
-    cfg.StrOpt("public_url", default="", help="URL clients use, without a path. Empty: from bind_host and port."),
+    cfg.StrOpt("public_url", default="", help="URL clients use, where it is not what their requests name: for links."),
+    cfg.ListOpt(
+        "trusted_proxies",
+        default=[],
+        help="Addresses or networks of proxies whose X-Forwarded headers (For, Proto, Host, Prefix) are believed.",
+    ),
     cfg.IntOpt("workers", default=2, min=1, help="API processes (services profile): one per core serves well."),
     cfg.IntOpt("threads", default=16, min=1, help="Requests in work at once in each API process."),
     cfg.IntOpt("max_body", default=1 << 20, help="Largest JSON body, bytes. User data (64 KiB) fits many times."),
@@ -98,6 +103,11 @@ CONSOLE = [
     cfg.StrOpt("bind_host", default="127.0.0.1", help="Address of the console proxy."),
     cfg.PortOpt("bind_port", default=6080, help="Port of the console proxy: Nova's."),
     cfg.StrOpt("base_url", default="", help="URL browsers use for the proxy; empty: from bind_host and port."),
+    cfg.ListOpt(
+        "allowed_origins",
+        default=[],
+        help="Origins (scheme://host[:port]) of further pages that may open consoles, such as a dashboard's.",
+    ),
     cfg.StrOpt("web_root", default="/usr/share/novnc", help="noVNC's files."),
     cfg.IntOpt("token_ttl", default=600, help="Seconds a console token may wait to be used: Nova's."),
 ]
@@ -125,6 +135,7 @@ class TopConfig:
     bind_host: str
     bind_port: int
     public_url: str
+    trusted_proxies: list[str]
     workers: int
     threads: int
     max_body: int
@@ -201,6 +212,7 @@ class ConsoleConfig:
     bind_host: str
     bind_port: int
     base_url: str
+    allowed_origins: list[str]
     web_root: str
     token_ttl: int
 

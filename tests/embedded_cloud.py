@@ -71,7 +71,7 @@ def make_cloud(database: Database, directory: Path, url: str = "http://127.0.0.1
     settings = config.load()
     return EmbeddedCloud(
         database=database,
-        identity=EmbeddedIdentity(database, public_url=url, cache_seconds=0.0),
+        identity=EmbeddedIdentity(database, cache_seconds=0.0),
         images=EmbeddedImages(database, directory / "images", max_bytes=MAX_IMAGE),
         networks=EmbeddedNetworks(database),
         settings=dataclasses.replace(

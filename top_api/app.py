@@ -22,6 +22,7 @@ from top_api.acceptance import Acceptance
 from top_api.cells import Cells
 from top_api.outside import Outside, make_outside
 from top_api.parts import Parts
+from top_api.public_address import PublicAddress
 from top_api.router.deliver import Deliverer
 from top_api.routes import RESOURCES, versions
 from top_api.routing import mount
@@ -60,12 +61,15 @@ def create_app(
     )
     app = Flask("top_api", static_folder=None)
     app.url_map.strict_slashes = False
-    app.register_blueprint(versions.blueprint(config.top.public_url))
+    app.register_blueprint(versions.blueprint())
     mount(app, parts, RESOURCES)
     for blueprint in outside.blueprints:
         app.register_blueprint(blueprint)
     _wrap_requests(app)
     _answer_errors(app, config, [blueprint.url_prefix or "" for blueprint in outside.blueprints])
+    app.wsgi_app = PublicAddress(  # type: ignore[method-assign]
+        app.wsgi_app, public_url=config.top.public_url, trusted_proxies=config.top.trusted_proxies
+    )
     return app
 
 
@@ -103,19 +107,17 @@ def _note(response: Response) -> None:
 
 
 def _answer_errors(app: Flask, config: Config, prefixes: Sequence[str]) -> None:
-    identity_url = config.identity.auth_url or f"{config.public_url}/identity"
-
     @app.errorhandler(errors.CellcloudError)
     def known(error: errors.CellcloudError) -> Response:
         if isinstance(error, errors.TooLarge):
             _drain()
-        return faults.answer_for(error, identity_url=identity_url)
+        return faults.answer_for(error, identity_url=config.identity.auth_url or f"{request.root_url}identity")
 
     @app.errorhandler(HTTPException)
     def http(error: HTTPException) -> Response:
         served = ("/v2.1", "/v2", "/operator", *(prefix for prefix in prefixes if prefix))
         if error.code == 404 and not any(request.path == p or request.path.startswith(p + "/") for p in served):
-            return versions.choices(config.top.public_url.rstrip("/") or request.host_url.rstrip("/"), request.path)
+            return versions.choices(request.root_url.rstrip("/"), request.path)
         return faults.plain(error.code or 500)
 
     @app.errorhandler(Exception)

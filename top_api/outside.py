@@ -43,7 +43,6 @@ def _embedded(config: Config, database: Database) -> Outside:
 
     identity = EmbeddedIdentity(
         database,
-        public_url=config.public_url,
         token_hours=config.identity.token_hours,
         cache_seconds=config.identity.cache_seconds,
     )

@@ -206,7 +206,7 @@ def _view(parts: Parts, route: Route) -> Callable[..., Response]:
             parts=parts,
             context=context,
             version=version,
-            base_url=parts.config.top.public_url.rstrip("/") or request.host_url.rstrip("/"),
+            base_url=request.root_url.rstrip("/"),
             project_segment=project_segment,
             path=request.path,
             query=route.query.read(request.args.to_dict(flat=False), version),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import socket
 import threading
+from collections.abc import Sequence
 from contextlib import suppress
 from http import HTTPStatus
 from http.server import ThreadingHTTPServer
@@ -67,7 +68,13 @@ class ConsoleProxyService:
 
     def start(self) -> None:
         address = (self._config.bind_host, self._config.bind_port)
-        self._server = ProxyServer(address, self._authority, self._config.url, Path(self._config.web_root).resolve())
+        self._server = ProxyServer(
+            address,
+            self._authority,
+            self._config.url,
+            Path(self._config.web_root).resolve(),
+            allowed_origins=self._config.allowed_origins,
+        )
         self._thread = threading.Thread(target=self._server.serve_forever, name="consoles", daemon=True)
         self._thread.start()
         self._watch_loop.start()
@@ -120,7 +127,15 @@ class ProxyServer(ThreadingHTTPServer):
     block_on_close = False
     request_queue_size = 128
 
-    def __init__(self, address: tuple[str, int], authority: ConsoleAuth, base_url: str, web_root: Path) -> None:
+    def __init__(
+        self,
+        address: tuple[str, int],
+        authority: ConsoleAuth,
+        base_url: str,
+        web_root: Path,
+        *,
+        allowed_origins: Sequence[str] = (),
+    ) -> None:
         self.authority = authority
         self.web_root = web_root
         self._lock = threading.Lock()
@@ -128,13 +143,15 @@ class ProxyServer(ThreadingHTTPServer):
         self._sessions: dict[socket.socket, Session] = {}
         super().__init__(address, ConsoleRequest)
         parts = urlsplit(base_url)
-        self.origin = _origin_of(base_url)
+        self.origins = frozenset(_origin_of(url) for url in (base_url, *allowed_origins))
         websocket = f"{'wss' if parts.scheme == 'https' else 'ws'}://{parts.netloc}"
+        framing = ("'self'", *allowed_origins)
         self.page_policy = (
             f"default-src 'self'; connect-src 'self' {websocket}; img-src 'self' data: blob:; "
             "style-src 'self' 'unsafe-inline'; object-src 'none'; base-uri 'none'; form-action 'none'; "
-            "frame-ancestors 'self'"
+            f"frame-ancestors {' '.join(framing)}"
         )
+        self.framed_elsewhere = bool(allowed_origins)
 
     def server_bind(self) -> None:
         """As HTTPServer does, but without asking DNS who we are."""
@@ -219,7 +236,8 @@ class ConsoleRequest(WebSockifyRequestHandler):  # type: ignore[misc]
         self.send_header("Content-Type", TYPES[page.suffix])
         self.send_header("Content-Length", str(len(content)))
         self.send_header("Content-Security-Policy", self.server.page_policy)
-        self.send_header("X-Frame-Options", "SAMEORIGIN")
+        if not self.server.framed_elsewhere:  # it knows no list; the policy above does
+            self.send_header("X-Frame-Options", "SAMEORIGIN")
         self.send_header("Cross-Origin-Opener-Policy", "same-origin")
         self.send_header("Cache-Control", "no-cache")
         self.end_headers()
@@ -234,7 +252,7 @@ class ConsoleRequest(WebSockifyRequestHandler):  # type: ignore[misc]
     # ---- the websocket -----------------------------------------------------------------------------------------
     def handle_upgrade(self) -> None:
         self.close_connection = True
-        if not self._is_own_origin():
+        if not self._may_come_from_there():
             self.send_error(HTTPStatus.FORBIDDEN)
             return
         token = _token_of(self.path)
@@ -273,11 +291,22 @@ class ConsoleRequest(WebSockifyRequestHandler):  # type: ignore[misc]
         with suppress(OSError):
             self.request.shutdown(socket.SHUT_RDWR, 1000, "")
 
-    def _is_own_origin(self) -> bool:
-        """Whether the one Origin is this proxy's own address: other sites' pages may not open websockets here."""
+    def _may_come_from_there(self) -> bool:
+        """Whether the page that opens the websocket may: this proxy's own, by its URL or by the name under which the
+        browser has asked for it, or one of the listed. Only programs that are no browsers name no origin."""
         origins = self.headers.get_all("Origin") or []
+        if not origins:
+            return True
         try:
-            return len(origins) == 1 and _origin_of(origins[0]) == self.server.origin
+            origin = _origin_of(origins[0])
+        except errors.Invalid:
+            return False
+        return len(origins) == 1 and (origin in self.server.origins or self._is_asked_for_as(origin))
+
+    def _is_asked_for_as(self, origin: tuple[str, str, int]) -> bool:
+        hosts = self.headers.get_all("Host") or []
+        try:
+            return len(hosts) == 1 and _origin_of(f"{origin[0]}://{hosts[0]}") == origin
         except errors.Invalid:
             return False
 

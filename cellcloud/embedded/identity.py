@@ -66,11 +66,8 @@ class Scope:
 class EmbeddedIdentity:
     """Implements ``IdentityClient`` and what the identity API needs. Safe to call from several threads."""
 
-    def __init__(
-        self, database: Database, *, public_url: str, token_hours: float = 8.0, cache_seconds: float = 1.0
-    ) -> None:
+    def __init__(self, database: Database, *, token_hours: float = 8.0, cache_seconds: float = 1.0) -> None:
         self._database = database
-        self._public_url = public_url.rstrip("/")
         self._token_seconds = token_hours * 3600
         self._cache_seconds = cache_seconds
         self._lock = threading.Lock()
@@ -208,13 +205,14 @@ class EmbeddedIdentity:
         return token, self.get_token_facts(token)
 
     # ---- catalog -------------------------------------------------------------------------------------------------
-    def catalog(self) -> list[dict[str, Any]]:
-        """The services that answer, in Keystone's form."""
+    def catalog(self, root_url: str) -> list[dict[str, Any]]:
+        """The services that answer, in Keystone's form. ``root_url``: how the caller reaches them all."""
+        root = root_url.rstrip("/")
         return [
-            _service("compute", "nova", f"{self._public_url}/v2.1"),
-            _service("image", "glance", f"{self._public_url}/image"),
-            _service("network", "neutron", f"{self._public_url}/network"),
-            _service("identity", "keystone", f"{self._public_url}/identity"),
+            _service("compute", "nova", f"{root}/v2.1"),
+            _service("image", "glance", f"{root}/image"),
+            _service("network", "neutron", f"{root}/network"),
+            _service("identity", "keystone", f"{root}/identity"),
         ]
 
     # ---- users, projects, roles ------------------------------------------------------------------------------------

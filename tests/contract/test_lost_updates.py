@@ -213,7 +213,7 @@ def an_identity(database: Database) -> EmbeddedIdentity:
         identity.insert_project(connection, Project(id="p", name="p"))
         for number in range(WRITERS):
             identity.insert_role(connection, Role(id=f"r{number}", name=f"r{number}"))
-    return EmbeddedIdentity(database, public_url="http://127.0.0.1:1")
+    return EmbeddedIdentity(database)
 
 
 def grants(database: Database, _: Path) -> tuple[Writer, Callable[[], Sequence[object]]]:

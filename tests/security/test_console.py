@@ -207,7 +207,13 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cell]:
         options,
         host="c1",
         cell=replace(options.cell, name="unit", report_interval=0.2),
-        console=replace(options.console, bind_port=0, base_url="http://console.example:6080", web_root=str(web)),
+        console=replace(
+            options.console,
+            bind_port=0,
+            base_url="http://console.example:6080",
+            allowed_origins=["https://dashboard.example"],
+            web_root=str(web),
+        ),
     )
     transport = Transport("unit", "kombu+memory://")
     conductor = MemoryConductor()
@@ -275,6 +281,22 @@ def test_tokens_are_long_and_kept_as_hashes_only(cell: Cell) -> None:
     assert token not in repr(cell.conductor.tokens)
 
 
+@pytest.mark.parametrize(
+    "origins",
+    [
+        [],  # no browser
+        ["http://console.example:6080"],
+        ["http://x"],  # the name it is asked for as
+        ["https://x"],  # likewise, behind what ends TLS
+        ["https://dashboard.example"],
+    ],
+)
+def test_pages_that_may_open_a_console(cell: Cell, origins: list[str]) -> None:
+    browser = cell.open(cell.token(), origins=origins)
+    assert browser.status == 101
+    browser.close()
+
+
 @pytest.mark.parametrize("kind", [("spice", "spice-html5"), ("vnc", "xvpvnc"), ("serial", "serial")])
 def test_other_consoles_are_not_offered(cell: Cell, kind: tuple[str, str]) -> None:
     with pytest.raises(errors.Invalid):
@@ -284,8 +306,13 @@ def test_other_consoles_are_not_offered(cell: Cell, kind: tuple[str, str]) -> No
 @pytest.mark.parametrize(
     "origins",
     [
-        [],
         ["null"],
+        [""],
+        ["http://x:6081"],
+        ["http://y"],
+        ["https://x:80"],
+        ["http://dashboard.example:8080"],
+        ["https://sub.dashboard.example"],
         ["http://evil.example:6080"],
         ["http://sub.console.example:6080"],
         ["http://console.example"],

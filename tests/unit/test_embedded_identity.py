@@ -107,13 +107,13 @@ def test_rescoping_never_stretches_a_life(cloud: EmbeddedCloud) -> None:
 
 
 def test_a_token_expires_by_the_databases_clock(cloud: EmbeddedCloud) -> None:
-    brief = EmbeddedIdentity(cloud.database, public_url="http://x", token_hours=0.3 / 3600, cache_seconds=60.0)
+    brief = EmbeddedIdentity(cloud.database, token_hours=0.3 / 3600, cache_seconds=60.0)
     with clock.using(clock.ManualClock()):  # this process's own clock stands still
         token, _ = brief.issue_token([demo()], in_demo())
-        fresh = EmbeddedIdentity(cloud.database, public_url="http://x", cache_seconds=60.0)
+        fresh = EmbeddedIdentity(cloud.database, cache_seconds=60.0)
         fresh.validate_token(token)
         time.sleep(0.4)
-        again = EmbeddedIdentity(cloud.database, public_url="http://x")
+        again = EmbeddedIdentity(cloud.database)
         with pytest.raises(errors.Unauthenticated):
             again.validate_token(token)
 
@@ -129,12 +129,12 @@ def test_only_the_exact_token_is_valid(cloud: EmbeddedCloud) -> None:
 
 
 def test_revocation_survives_a_restart_and_reaches_other_processes_in_time(cloud: EmbeddedCloud) -> None:
-    other = EmbeddedIdentity(cloud.database, public_url="http://x", cache_seconds=0.2)
+    other = EmbeddedIdentity(cloud.database, cache_seconds=0.2)
     token = cloud.token("demo", PASSWORDS.demo)
     other.validate_token(token)
     cloud.identity.revoke_token(token)
     time.sleep(0.25)
-    for service in (cloud.identity, other, EmbeddedIdentity(cloud.database, public_url="http://x")):
+    for service in (cloud.identity, other, EmbeddedIdentity(cloud.database)):
         with pytest.raises(errors.Unauthenticated):
             service.validate_token(token)
     with pytest.raises(errors.NotFound):
@@ -142,7 +142,7 @@ def test_revocation_survives_a_restart_and_reaches_other_processes_in_time(cloud
 
 
 def test_losing_the_account_ends_its_tokens(cloud: EmbeddedCloud) -> None:
-    cached = EmbeddedIdentity(cloud.database, public_url="http://x", cache_seconds=60.0)
+    cached = EmbeddedIdentity(cloud.database, cache_seconds=60.0)
     user = cached.list_users(name="demo")[0]
     project = cached.list_projects(name="demo")[0]
 
@@ -180,7 +180,7 @@ def test_losing_the_account_ends_its_tokens(cloud: EmbeddedCloud) -> None:
 
 def test_catalog_urls_are_inert(cloud: EmbeddedCloud) -> None:
     url = "http://x/%(admin_token)s{0.__class__}$(id)"
-    catalog = EmbeddedIdentity(cloud.database, public_url=url).catalog()
+    catalog = EmbeddedIdentity(cloud.database).catalog(url)
     urls = {service["type"]: service["endpoints"][0]["url"] for service in catalog}
     paths = {"compute": "/v2.1", "image": "/image", "network": "/network", "identity": "/identity"}
     assert urls == {kind: url + path for kind, path in paths.items()}

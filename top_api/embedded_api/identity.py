@@ -168,7 +168,7 @@ def _token_body(identity: EmbeddedIdentity, token: Token) -> dict[str, Any]:
         }
         body["roles"] = [{"id": role.id, "name": role.name} for role in token.roles]
         if "nocatalog" not in request.args:
-            body["catalog"] = identity.catalog()
+            body["catalog"] = identity.catalog(request.root_url)
     return {"token": body}
 
 
@@ -180,10 +180,13 @@ def _stamp(when: dt.datetime) -> str:
 def _add_catalog(blueprint: Blueprint, identity: EmbeddedIdentity) -> None:
     @blueprint.get("/v3/auth/catalog")
     def catalog() -> Response:
-        return answer({"catalog": identity.catalog(), "links": _links("auth/catalog")})
+        return answer({"catalog": identity.catalog(request.root_url), "links": _links("auth/catalog")})
 
     def known_services() -> list[dict[str, Any]]:
-        return [{"id": s["id"], "type": s["type"], "name": s["name"], "enabled": True} for s in identity.catalog()]
+        return [
+            {"id": s["id"], "type": s["type"], "name": s["name"], "enabled": True}
+            for s in identity.catalog(request.root_url)
+        ]
 
     @blueprint.get("/v3/services")
     def services() -> Response:
@@ -200,7 +203,7 @@ def _add_catalog(blueprint: Blueprint, identity: EmbeddedIdentity) -> None:
     def endpoints() -> Response:
         found = [
             {**endpoint, "service_id": service["id"], "enabled": True}
-            for service in identity.catalog()
+            for service in identity.catalog(request.root_url)
             for endpoint in service["endpoints"]
         ]
         return _listed("endpoints", _filtered(found, ("service_id", "interface", "region_id")))

@@ -44,12 +44,12 @@ def choices(base_url: str, path: str) -> Response:
     return json_response(300, {"choices": found})
 
 
-def blueprint(public_url: str) -> Blueprint:
-    """The documents' routes; ``public_url`` empty: links as the client addresses us."""
+def blueprint() -> Blueprint:
+    """The documents' routes."""
     routes = Blueprint("versions", __name__)
 
     def base() -> str:
-        return public_url.rstrip("/") or request.host_url.rstrip("/")
+        return request.root_url.rstrip("/")
 
     @routes.get("/")
     def list_versions() -> Response:
