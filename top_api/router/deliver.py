@@ -331,7 +331,7 @@ def _message(refusals: dict[str, Refusal]) -> str:
 
 def _reasons(refusals: dict[str, Refusal]) -> str:
     if not refusals:
-        return "No cell answered in time."
+        return "The cells did not answer in time."
     return "\n".join(
         f"{cell}: {refusal.reason}" + (f" ({refusal.detail})" if refusal.detail else "")
         for cell, refusal in sorted(refusals.items())
