@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
 from cellcloud import errors
-from cellcloud.db import bulk
+from cellcloud.db import bulk, incarnations
 from cellcloud.db.cell_schema import runs, servers
 from cellcloud.db.engine import utc_after, utc_now
 from cellcloud.lifecycle import TaskState, VmState
@@ -304,7 +304,7 @@ def change_many(connection: Connection, changes: Sequence[tuple[str, int, Mappin
 def adopt(connection: Connection, described: GuestDescription, *, host: str, zone: str, now: VmState) -> ServerRecord:
     """Make the record of a guest that has none, or one that says deleted and is older. Raises Conflict.
 
-    Its version is the database's time in seconds: higher than that of any copy that was ever made of the server.
+    Its version is higher than that of any copy that was ever made of the server.
     """
     spec, state = described.spec, described.state
     row = connection.execute(sa.select(servers).where(servers.c.id == spec.id).with_for_update()).one_or_none()
@@ -317,7 +317,7 @@ def adopt(connection: Connection, described: GuestDescription, *, host: str, zon
             id=spec.id,
             project_id=spec.project_id,
             user_id=spec.user_id,
-            version=int(time.timestamp()),
+            version=incarnations.ensure(connection).number * incarnations.LEAP + int(time.timestamp()),
             generation=max(1, state.generation),
             vm_state=now,
             power_state=state.power_state,

@@ -120,3 +120,17 @@ def test_the_sample_of_the_options_is_true(tmp_path: Path) -> None:
 def _settings(path: Path) -> list[str]:
     """The lines, but for the machine's own name as the default of an option."""
     return [line for line in path.read_text().splitlines() if not line.startswith("#host = ")]
+
+
+@pytest.mark.parametrize("tree", ["top", "cell"])
+def test_migrations_are_one_chain(tree: str) -> None:
+    """Each file is the only one of its number and follows the one before it."""
+    files = sorted((ROOT / "cellcloud" / "db" / "alembic" / tree / "versions").glob("*.py"))
+    chain = [
+        (re.search('^revision = "(.*)"$', text, re.M), re.search('^down_revision = "(.*)"$', text, re.M))
+        for text in (path.read_text() for path in files)
+    ]
+    numbers = [f"{number:04}" for number in range(1, len(files) + 1)]
+    assert [path.name[:4] for path in files] == numbers
+    assert [own and own[1] for own, _ in chain] == numbers
+    assert [last and last[1] for _, last in chain] == [None, *numbers[:-1]]
