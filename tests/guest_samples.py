@@ -71,6 +71,7 @@ BUILT_SPECS: Mapping[str, Built] = {
     "hw_video:ram_max_mb": Built("16", "devices/video/model[@vram='8192']", image={"hw_video_ram": "8"}),
     "hw:serial_port_count": Built("2", "devices/serial[2]"),
     "hw:watchdog_action": Built("reset", "devices/watchdog[@action='reset']"),
+    "hw:maxphysaddr_mode": Built("emulate", "cpu/maxphysaddr[@bits='40']", {"hw:maxphysaddr_bits": "40"}),
     "hw:sound_model": Built("ac97", "devices/sound[@model='ac97']"),
     "hw:usb_model": Built("qemu-xhci", "devices/controller[@type='usb'][@model='qemu-xhci']"),
     **{
@@ -109,6 +110,7 @@ CHOSEN_SPECS: Mapping[str, tuple[str, Texts]] = {
     "pci_passthrough:alias": ("gpu:1", {}),
     "hw:numa_cpus.0": ("0-3", NUMA | {"hw:numa_mem.0": "1024"}),
     "hw:numa_mem.0": ("1024", NUMA | {"hw:numa_cpus.0": "0-3"}),
+    "hw:maxphysaddr_bits": ("52", {}),
     "resources:CUSTOM_GOLD": ("1", {}),
     "resources2:VGPU": ("1", {}),
     "trait:CUSTOM_GOLD": ("required", {}),

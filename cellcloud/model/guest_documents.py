@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from cellcloud.model.machine import device_names
 from cellcloud.model.metadata import hostname_of, meta_data, network_data
 from cellcloud.model.network import Port
 from cellcloud.model.server import ServerSpec
@@ -136,8 +137,9 @@ def config_drive_files(facts: GuestFacts) -> Iterator[tuple[str, bytes]]:
 def _block_devices(spec: ServerSpec) -> dict[str, str]:
     flavor = spec.flavor
     blank = ["ephemeral0"] * bool(flavor.ephemeral_gb) + ["swap"] * bool(flavor.swap_mb)
-    devices = {name: f"/dev/vd{letter}" for name, letter in zip(blank, "bc", strict=False)}
-    return {"ami": "vda", "root": "/dev/vda", **devices}
+    names = device_names(spec.image.properties)
+    root = next(names)
+    return {"ami": root.removeprefix("/dev/"), "root": root, **dict(zip(blank, names, strict=False))}
 
 
 def _json(value: Mapping[str, Any]) -> bytes:

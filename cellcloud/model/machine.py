@@ -90,7 +90,7 @@ def machine_of(flavor: Flavor, image: Properties) -> Machine:
     return Machine(
         type=machine_type,
         cpu=cpu_topology(flavor, image),
-        address_bits=_address_bits(image),
+        address_bits=_address_bits(specs, image),
         disk_bus=disk_bus,
         cdrom_bus=cdrom_bus,
         scsi_model=_word(image, "hw_scsi_model"),
@@ -117,6 +117,13 @@ def machine_of(flavor: Flavor, image: Properties) -> Machine:
         or any(flag(specs.get(name)) for name in ("hide_hypervisor_id", "hw:hide_hypervisor_id")),
         local_time=image.get("os_type") == "windows",
     )
+
+
+def device_names(image: Mapping[str, str]) -> Iterator[str]:
+    """The guest's names for its disks, the root first. ``image``: its properties as they are given."""
+    adapter = image.get("vmware_adaptertype")
+    bus = image.get("hw_disk_bus") or ("virtio" if not adapter else "ide" if adapter == "ide" else "scsi")
+    return (f"/dev/{name}" for name in disk_names(bus if bus in LETTERS else "virtio"))
 
 
 def disk_names(bus: str, others: int = 0) -> Iterator[str]:
@@ -204,14 +211,12 @@ def _queues(flavor: Flavor, image: Properties, model: str) -> int:
     return min(flavor.vcpus, MOST_QUEUES)
 
 
-def _address_bits(image: Properties) -> int | None:
-    if "hw_maxphysaddr_mode" not in image:
+def _address_bits(specs: Mapping[str, str], image: Properties) -> int | None:
+    if not (_word(specs, "hw:maxphysaddr_mode") or _word(image, "hw_maxphysaddr_mode")):
         return None
-    bits = _number(image, "hw_maxphysaddr_bits")
+    bits = _number(specs, "hw:maxphysaddr_bits") or _number(image, "hw_maxphysaddr_bits")
     if bits not in ADDRESS_BITS:
-        raise errors.Invalid(
-            f"hw_maxphysaddr_mode needs hw_maxphysaddr_bits from {ADDRESS_BITS[0]} to {ADDRESS_BITS[-1]}."
-        )
+        raise errors.Invalid(f"maxphysaddr_mode needs maxphysaddr_bits from {ADDRESS_BITS[0]} to {ADDRESS_BITS[-1]}.")
     return bits
 
 

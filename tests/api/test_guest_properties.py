@@ -80,6 +80,13 @@ def test_an_image_may_need_a_config_drive_and_own_its_partitions(world: World) -
     assert refused.status_code == 400
 
 
+def test_the_root_disk_is_shown_by_the_name_it_has(world: World) -> None:
+    for image, name in (({}, "/dev/vda"), ({"hw_disk_bus": "scsi"}, "/dev/sda")):
+        server_id = create(world, {}, image).get_json()["server"]["id"]
+        shown = world.get(f"/servers/{server_id}", token="admin", version="2.3").get_json()["server"]
+        assert shown["OS-EXT-SRV-ATTR:root_device_name"] == name
+
+
 CATALOGUE_REFUSES = [
     ("hw:wachdog_action", "reset"),
     ("hw:watchdog_action", "explode"),

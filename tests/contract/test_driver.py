@@ -7,6 +7,7 @@ import subprocess
 import threading
 import uuid
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -16,6 +17,7 @@ from cell.compute.driver import Driver
 from cell.compute.drivers.fake import FakeDriver, FakeHypervisor
 from cellcloud import errors
 from cellcloud.lifecycle import PowerState
+from cellcloud.model.flavor import Flavor
 from cellcloud.model.guest import GuestState
 from cellcloud.model.image import Image
 from tests.libvirt_node import LibvirtNode, make_port, make_spec, wait_until
@@ -61,6 +63,10 @@ class Rig(Protocol):
         """Whether a running guest is cut off its networks, as the hypervisor has it."""
         ...
 
+    def find_machine(self, server_id: str) -> str | None:
+        """The command line of the guest's emulator; None where there is none."""
+        ...
+
     def run_stranger(self, server_id: str) -> None:
         """Somebody else defines a guest of that name, where others can run guests too."""
         ...
@@ -99,6 +105,9 @@ class FakeRig:
 
     def find_fence(self, server_id: str) -> bool:
         return self._hypervisor.get("fake-1", server_id).fenced
+
+    def find_machine(self, server_id: str) -> str | None:
+        return None
 
     def run_stranger(self, server_id: str) -> None:
         """Nobody else runs guests on machines that are made up."""
@@ -141,6 +150,10 @@ class LibvirtRig:
     def find_fence(self, server_id: str) -> bool:
         mac = self._node.run(*VIRSH, "domiflist", server_id).split()[-1]
         return "down" in self._node.run(*VIRSH, "domif-getlink", server_id, mac)
+
+    def find_machine(self, server_id: str) -> str | None:
+        [pid] = self._node.find_pids(f"guest={server_id}")
+        return self._node.run("sh", "-c", f"tr '\\0' ' ' < /proc/{pid}/cmdline")
 
     def run_stranger(self, server_id: str) -> None:
         definition = f"<domain type='qemu'><name>{server_id}</name><uuid>{server_id}</uuid>{STRANGER}</domain>"
@@ -386,6 +399,89 @@ def test_consoles_are_there_while_the_guest_runs(rig: Rig, driver: Driver, serve
     driver.stop(server_id, 5, 0.0)
     with pytest.raises(errors.Conflict):
         driver.get_console(server_id)
+
+
+MACHINES: list[tuple[dict[str, str], dict[str, str], list[str]]] = [
+    (
+        {
+            "hw:cpu_threads": "2",
+            "hw_rng:rate_bytes": "4096",
+            "hw_rng:rate_period": "1000",
+            "hw_video:ram_max_mb": "8",
+            "quota:disk_read_bytes_sec": "10000000",
+            "quota:disk_total_iops_sec": "500",
+        },
+        {
+            "hw_disk_bus": "scsi",
+            "hw_scsi_model": "lsilogic",
+            "hw_cdrom_bus": "sata",
+            "hw_vif_model": "e1000",
+            "hw_video_model": "cirrus",
+            "hw_video_ram": "8",
+            "hw_pointer_model": "usbtablet",
+            "hw_usb_model": "nec-xhci",
+            "hw_sound_model": "ich9",
+            "hw_watchdog_action": "pause",
+            "hw_serial_port_count": "3",
+            "hw_boot_menu": "true",
+            "hw_qemu_guest_agent": "true",
+            "hw_time_hpet": "true",
+            "hw_pmu": "false",
+            "hw_maxphysaddr_mode": "emulate",
+            "hw_maxphysaddr_bits": "42",
+            "img_hide_hypervisor_id": "true",
+            "os_type": "windows",
+        },
+        [
+            *("lsi", "e1000", "cirrus", "usb-tablet", "nec-usb-xhci", "i6300esb", "threads=2", "base=localtime"),
+            *("hypervisor=off", "phys-bits=42", "pmu=off", "max-bytes", "menu=on", "org.qemu.guest_agent.0", "serial2"),
+        ],
+    ),
+    (
+        {"hw:vif_multiqueue_enabled": "true", "hw:pmu": "true", "hw_rng:allowed": "false"},
+        {
+            "hw_machine_type": "pc-q35-7.2",
+            "hw_disk_bus": "virtio",
+            "hw_virtio_packed_ring": "true",
+            "hw_input_bus": "virtio",
+            "hw_video_model": "virtio",
+            "hw_time_hpet": "false",
+        },
+        ["pc-q35-7.2", '"packed":true', '"mq":true', "virtio-tablet", "virtio-keyboard", "virtio-vga"],
+    ),
+    ({}, {"hw_disk_bus": "scsi", "hw_scsi_model": "vmpvscsi", "hw_cdrom_bus": "scsi"}, ["pvscsi"]),
+    ({}, {"hw_disk_bus": "ide", "hw_video_model": "none", "hw_vif_model": "vmxnet3"}, ["ide-hd", "vmxnet3"]),
+    ({}, {"hw_disk_bus": "usb", "hw_cdrom_bus": "usb", "hw_video_model": "qxl"}, ["usb-storage", "qemu-xhci", "qxl"]),
+    ({}, {"hw_disk_bus": "sata", "hw_video_model": "bochs", "hw_vif_model": "pcnet"}, ["ahci", "bochs", "pcnet"]),
+]
+
+
+@pytest.mark.parametrize(("specs", "image", "words"), MACHINES, ids=lambda one: "")
+def test_a_guest_has_the_machine_it_asks_for(
+    rig: Rig, driver: Driver, server_id: str, specs: dict[str, str], image: dict[str, str], words: list[str]
+) -> None:
+    flavor = Flavor(id="f", name="f", vcpus=2, memory_mb=96, root_gb=1, ephemeral_gb=1, swap_mb=64, extra_specs=specs)
+    spec = make_spec(server_id, replace(IMAGE, properties=image), flavor=flavor, config_drive=True)
+    assert driver.spawn(spec, 1, [make_port(1)], rig.images).power_state == PowerState.RUNNING
+    machine = rig.find_machine(server_id)
+    assert machine is None or [word for word in words if word not in machine] == []
+    driver.destroy(server_id, 2)
+
+
+def test_a_guest_that_cannot_be_is_refused_before_anything_is_made(rig: Rig, driver: Driver, server_id: str) -> None:
+    before = rig.count_held()
+    for specs, image in (
+        ({}, {"hw_firmware_type": "uefi"}),
+        ({}, {"hw_machine_type": "q35", "hw_disk_bus": "ide"}),
+        ({"quota:cpu_shares": "10"}, {}),
+        ({"hw:cpu_policy": "dedicated"}, {}),
+    ):
+        flavor = Flavor(id="f", name="f", vcpus=1, memory_mb=96, root_gb=1, extra_specs=specs)
+        spec = make_spec(server_id, replace(IMAGE, properties=image), flavor=flavor)
+        with pytest.raises(errors.GuestFailed):
+            driver.spawn(spec, 1, [], rig.images)
+    assert rig.count_held() == before
+    assert driver.find_guest(server_id) is None
 
 
 def test_watchers_hear_of_what_nobody_asked_for(rig: Rig, driver: Driver, server_id: str) -> None:

@@ -4,6 +4,7 @@ obeys changes what is asked of it, and what only describes changes neither."""
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import islice
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -21,7 +22,7 @@ from cellcloud.model.flavor import Flavor
 from cellcloud.model.guest_properties import EXTRA_SPECS, IMAGE_PROPERTIES, By
 from cellcloud.model.guest_values import word
 from cellcloud.model.image import Image
-from cellcloud.model.machine import CpuTopology, cpu_topology
+from cellcloud.model.machine import LETTERS, CpuTopology, cpu_topology, device_names
 from cellcloud.model.placement import SelectRequest
 from cellcloud.model.policy import DEFAULT, parse
 from cellcloud.model.server import ServerSpec
@@ -120,6 +121,16 @@ def test_limits_are_on_every_disk_and_names_follow_the_bus() -> None:
     assert [limit.text for limit in made.findall("devices/disk/iotune/read_iops_sec")] == ["7", "7"]
     assert [one.get("dev") for one in made.findall("devices/disk/target")] == ["sda", "sdb", "sdc"]
     assert [one.get("dev") for one in definition({}, {}).findall("devices/disk/target")] == ["vda", "vdb", "hda"]
+
+
+@pytest.mark.parametrize(
+    "image",
+    [{}, *({"hw_disk_bus": bus} for bus in LETTERS), *({"vmware_adaptertype": name} for name in ("ide", "lsiLogic"))],
+    ids=str,
+)
+def test_documents_and_definition_call_disks_alike(image: Texts) -> None:
+    inside = definition({}, image).findall("devices/disk[@device='disk']/target")
+    assert [f"/dev/{one.get('dev')}" for one in inside] == list(islice(device_names(image), 2))
 
 
 def test_a_guest_on_kvm_is_hidden_from_by_other_means() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from cellcloud.lifecycle import PowerState
 from cellcloud.model.flavor import Flavor
+from cellcloud.model.machine import device_names
 from cellcloud.model.network import Port
 from cellcloud.model.server import ServerRecord
 from top_api.routing import Call
@@ -122,7 +123,7 @@ class ServerView:
                     "OS-EXT-SRV-ATTR:launch_index": spec.launch_index,
                     "OS-EXT-SRV-ATTR:ramdisk_id": "",
                     "OS-EXT-SRV-ATTR:reservation_id": spec.reservation_id,
-                    "OS-EXT-SRV-ATTR:root_device_name": "/dev/vda",
+                    "OS-EXT-SRV-ATTR:root_device_name": next(device_names(spec.image.properties)),
                     "OS-EXT-SRV-ATTR:user_data": spec.user_data,
                 }
         if version >= (2, 90) or (self._sees_host and version >= (2, 3)):
