@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import sqlalchemy as sa
@@ -11,10 +11,22 @@ from sqlalchemy.engine import Connection
 
 from cellcloud import errors
 from cellcloud.db.engine import utc_after, utc_now
+from cellcloud.db.listing import ALL, Columns, Page, chosen, has_pair, items_of, turned
 from cellcloud.db.top_schema import images
 from cellcloud.model.image import Image
 
-SORTABLE = ("created_at", "updated_at", "name", "status", "size", "id", "disk_format", "container_format")
+COLUMNS: Columns = {
+    **{name: images.c[name] for name in ("id", "name", "owner", "status", "visibility", "protected")},
+    **{name: images.c[name] for name in ("min_ram", "min_disk", "created_at", "updated_at")},
+    **{name: sa.func.coalesce(images.c[name], "") for name in ("disk_format", "container_format")},
+    **{name: sa.func.coalesce(images.c[name], "") for name in ("checksum", "os_hash_value")},
+    "size": sa.func.coalesce(images.c.size, 0),
+    "os_hidden": sa.false(),
+    "tag": items_of(images.c.tags),
+    "properties": lambda wanted: sa.and_(
+        sa.true(), *(has_pair(images.c.properties, key, value) for key, value in wanted.values)
+    ),
+}
 _UNSET: dict[str, Any] = {"disk_format": "", "container_format": "", "size": 0}
 
 
@@ -42,25 +54,17 @@ def list_images(
     *,
     project_id: str,
     is_admin: bool,
-    where: Mapping[str, Sequence[str]],
-    sort: Sequence[tuple[str, bool]] = (("created_at", False),),
-    after: Image | None = None,
-    limit: int | None = None,
+    page: Page = ALL,
 ) -> list[Image]:
-    """Images that the project may list: its own and the public ones; an administrator's are all.
-
-    ``where``: column -> accepted values. ``sort``: column and whether it rises. ``after``: the last item of the page
-    before.
-    """
-    query = sa.select(images).where(*(images.c[name].in_(values) for name, values in where.items()))
+    """Images that the project may list: its own and the public ones, and those of a community where the page asks for
+    a visibility; an administrator's are all. Raises NotFound for the page's marker."""
+    query = sa.select(images)
     if not is_admin:
-        community = images.c.visibility == "community" if "visibility" in where else sa.false()
+        asked = any(condition.name == "visibility" for condition in page.where)
+        community = images.c.visibility == "community" if asked else sa.false()
         query = query.where((images.c.owner == project_id) | (images.c.visibility == "public") | community)
-    keys = [(name, rises) for name, rises in sort if name != "id"] + [("id", dict(sort).get("id", False))]
-    if after is not None:
-        query = query.where(_beyond(c, keys, after.id))
-    query = query.order_by(*(images.c[name].asc() if rises else images.c[name].desc() for name, rises in keys))
-    return [_image(row) for row in c.execute(query.limit(limit)).mappings()]
+    query = chosen(c, query, images.c.id, COLUMNS, page)
+    return turned(page, [_image(row) for row in c.execute(query).mappings()])
 
 
 def update_image(c: Connection, image: Image) -> None:
@@ -90,17 +94,6 @@ def list_saving(c: Connection, *, older_than: float) -> list[str]:
 def list_with_bytes(c: Connection) -> set[str]:
     """Images that have a file, or may get one at any moment."""
     return set(c.execute(sa.select(images.c.id).where(images.c.status.in_(("active", "saving")))).scalars())
-
-
-def _beyond(c: Connection, keys: Sequence[tuple[str, bool]], marker_id: str) -> sa.ColumnElement[bool]:
-    row = c.execute(sa.select(images).where(images.c.id == marker_id)).one()._mapping
-    choices: list[sa.ColumnElement[bool]] = []
-    equal: list[sa.ColumnElement[bool]] = []
-    for name, rises in keys:
-        column, value = images.c[name], row[name]
-        choices.append(sa.and_(*equal, column > value if rises else column < value))
-        equal.append(column == value)
-    return sa.or_(*choices)
 
 
 def _columns(image: Image) -> dict[str, Any]:

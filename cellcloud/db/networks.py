@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import ipaddress
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,10 +13,10 @@ from sqlalchemy.engine import Connection
 
 from cellcloud import errors
 from cellcloud.db.engine import utc_now
+from cellcloud.db.listing import ALL, Columns, Page, chosen, turned
 from cellcloud.db.top_schema import networks, port_addresses, ports, subnets
 from cellcloud.model.network import Network, Subnet
 
-Where = Mapping[str, Sequence[Any]]  # column -> accepted values
 _TABLES = {"network": networks, "subnet": subnets}
 _NETWORK = ("id", "name", "project_id", "shared", "admin_state_up", "mtu", "description")
 _SUBNET = (
@@ -34,14 +34,22 @@ def _referenced(message: str) -> Iterator[None]:
 
 
 # ---- networks ------------------------------------------------------------------------------------------------------
-def list_networks(
-    c: Connection, *, project_id: str | None, where: Where, after: str | None = None, limit: int | None = None
-) -> list[Network]:
-    """Networks by id. ``project_id``: only its own and the shared ones; None: all."""
-    query = page(networks, where, after, limit)
+NETWORK_COLUMNS: Columns = {
+    **{name: networks.c[name] for name in ("id", "name", "project_id", "shared", "admin_state_up", "mtu")},
+    **{name: networks.c[name] for name in ("description", "created_at", "updated_at")},
+    "tenant_id": networks.c.project_id,
+    "status": sa.literal("ACTIVE"),
+    "router:external": sa.false(),
+}
+
+
+def list_networks(c: Connection, *, project_id: str | None, page: Page = ALL) -> list[Network]:
+    """Networks, by id unless the page says otherwise. ``project_id``: only its own and the shared ones; None: all.
+    Raises NotFound for the page's marker."""
+    query = sa.select(networks)
     if project_id is not None:
         query = query.where((networks.c.project_id == project_id) | networks.c.shared)
-    rows = c.execute(query).all()
+    rows = turned(page, list(c.execute(chosen(c, query, networks.c.id, NETWORK_COLUMNS, page)).all()))
     pairs = sa.select(subnets.c.network_id, subnets.c.id).where(subnets.c.network_id.in_([row.id for row in rows]))
     of: dict[str, list[str]] = {}
     for network_id, subnet_id in c.execute(pairs.order_by(subnets.c.created_at)) if rows else ():
@@ -80,7 +88,7 @@ def list_usable_networks(c: Connection, project_id: str) -> list[str]:
 
 def get_network(c: Connection, project_id: str | None, network_id: str) -> Network:
     """Raises NotFound, the same for another project's network."""
-    found = list_networks(c, project_id=project_id, where={"id": [network_id]})
+    found = list_networks(c, project_id=project_id, page=Page.of(id=[network_id]))
     if not found:
         raise errors.NotFound(f"Network {network_id[:64]} could not be found.")
     return found[0]
@@ -113,20 +121,32 @@ def delete_network(c: Connection, network_id: str) -> None:
 
 
 # ---- subnets -------------------------------------------------------------------------------------------------------
-def list_subnets(
-    c: Connection, *, project_id: str | None, where: Where, after: str | None = None, limit: int | None = None
-) -> list[Subnet]:
-    """Subnets by id. ``project_id``: only its own and those of shared networks; None: all."""
-    query = page(subnets, where, after, limit)
+SUBNET_COLUMNS: Columns = {
+    **{name: subnets.c[name] for name in ("id", "name", "project_id", "network_id", "cidr", "enable_dhcp")},
+    **{name: subnets.c[name] for name in ("description", "created_at", "updated_at")},
+    "tenant_id": subnets.c.project_id,
+    "gateway_ip": sa.func.coalesce(subnets.c.gateway_ip, ""),
+    "ip_version": sa.literal(4),
+    "shared": subnets.c.network_id.in_(sa.select(networks.c.id).where(networks.c.shared)),
+    # What subnets have none of: no value selects any.
+    **dict.fromkeys(("subnetpool_id", "ipv6_ra_mode", "ipv6_address_mode", "segment_id"), sa.literal("")),
+}
+
+
+def list_subnets(c: Connection, *, project_id: str | None, page: Page = ALL) -> list[Subnet]:
+    """Subnets, by id unless the page says otherwise. ``project_id``: only its own and those of shared networks; None:
+    all. Raises NotFound for the page's marker."""
+    query = sa.select(subnets)
     if project_id is not None:
         shared = sa.select(networks.c.id).where((networks.c.project_id == project_id) | networks.c.shared)
         query = query.where((subnets.c.project_id == project_id) | subnets.c.network_id.in_(shared))
-    return [subnet_of(row) for row in c.execute(query)]
+    rows = c.execute(chosen(c, query, subnets.c.id, SUBNET_COLUMNS, page))
+    return turned(page, [subnet_of(row) for row in rows])
 
 
 def get_subnet(c: Connection, project_id: str | None, subnet_id: str) -> Subnet:
     """Raises NotFound, the same for a subnet of another project's network."""
-    found = list_subnets(c, project_id=project_id, where={"id": [subnet_id]})
+    found = list_subnets(c, project_id=project_id, page=Page.of(id=[subnet_id]))
     if not found:
         raise errors.NotFound(f"Subnet {subnet_id[:64]} could not be found.")
     return found[0]
@@ -170,14 +190,6 @@ def subnet_of(row: Any) -> Subnet:
         created_at=stamp(row.created_at),
         updated_at=stamp(row.updated_at),
     )
-
-
-def page(table: sa.Table, where: Where, after: str | None, limit: int | None) -> sa.Select[Any]:
-    """Rows by id whose columns have accepted values, after an id."""
-    query = sa.select(table).where(*(table.c[name].in_(list(values)) for name, values in where.items()))
-    if after is not None:
-        query = query.where(table.c.id > after)
-    return query.order_by(table.c.id).limit(limit)
 
 
 def stamp(when: dt.datetime) -> str:

@@ -12,7 +12,8 @@ from sqlalchemy.engine import Connection
 
 from cellcloud import errors
 from cellcloud.db.engine import racing, utc_now
-from cellcloud.db.networks import Where, page, stamp, subnet_of
+from cellcloud.db.listing import ALL, Columns, Condition, Page, Test, chosen, items_of, turned
+from cellcloud.db.networks import stamp, subnet_of
 from cellcloud.db.top_schema import networks, port_addresses, ports, subnets
 from cellcloud.model.network import FixedIp, NewPort, Port, PortRecord, Subnet
 from cellcloud.model.subnet import Pool, containing, fixed_ip
@@ -68,24 +69,41 @@ _FREE = (
 )
 
 
-def list_ports(
-    c: Connection,
-    *,
-    project_id: str | None,
-    where: Where,
-    address: str | None = None,
-    after: str | None = None,
-    limit: int | None = None,
-) -> list[PortRecord]:
-    """Ports by id, with their addresses. ``project_id``: only its own; None: all. ``address``: those that have it."""
-    chosen = page(ports, where, after, limit).with_only_columns(ports.c.id)
+def _addressed(column: sa.ColumnElement[Any], *, part: bool = False) -> Test:
+    """Ports with an address whose column has one of the values, or has one in it."""
+
+    def test(condition: Condition) -> sa.ColumnElement[bool]:
+        ways = [column.contains(v, autoescape=True) if part else column == v for v in condition.values]
+        return ports.c.id.in_(sa.select(port_addresses.c.port_id).where(sa.or_(sa.false(), *ways)))
+
+    return test
+
+
+PORT_COLUMNS: Columns = {
+    **{name: ports.c[name] for name in ("id", "name", "project_id", "network_id", "device_id", "device_owner")},
+    **{name: ports.c[name] for name in ("mac_address", "admin_state_up", "description", "created_at", "updated_at")},
+    "tenant_id": ports.c.project_id,
+    "binding:host_id": ports.c.host_id,
+    "binding:vnic_type": sa.literal("normal"),
+    "status": sa.case((ports.c.host_id == "", "DOWN"), else_="ACTIVE"),
+    "security_groups": items_of(ports.c.security_groups),
+    "ip_address": _addressed(port_addresses.c.ip_address),
+    "ip_address_substr": _addressed(port_addresses.c.ip_address, part=True),
+    "subnet_id": _addressed(port_addresses.c.subnet_id),
+}
+
+
+def list_ports(c: Connection, *, project_id: str | None, page: Page = ALL) -> list[PortRecord]:
+    """Ports with their addresses, by id unless the page says otherwise. ``project_id``: only its own; None: all.
+    Raises NotFound for the page's marker."""
+    query = sa.select(ports.c.id)
     if project_id is not None:
-        chosen = chosen.where(ports.c.project_id == project_id)
-    if address is not None:
-        having = sa.select(port_addresses.c.port_id).where(port_addresses.c.ip_address == address)
-        chosen = chosen.where(ports.c.id.in_(having))
-    ids = list(c.execute(chosen).scalars())
-    return _records(c.execute(_JOINED.where(ports.c.id.in_(ids)))) if ids else []
+        query = query.where(ports.c.project_id == project_id)
+    ids = turned(page, list(c.execute(chosen(c, query, ports.c.id, PORT_COLUMNS, page)).scalars()))
+    found = (
+        {record.port.id: record for record in _records(c.execute(_JOINED.where(ports.c.id.in_(ids))))} if ids else {}
+    )
+    return [found[port_id] for port_id in ids]
 
 
 def get_port(c: Connection, project_id: str | None, port_id: str) -> PortRecord:

@@ -9,6 +9,7 @@ from pathlib import Path
 from cellcloud import errors
 from cellcloud.db import identity as db
 from cellcloud.db.engine import Database
+from cellcloud.db.listing import Page
 from cellcloud.embedded.identity import (
     DOMAIN_ID,
     DOMAIN_NAME,
@@ -56,8 +57,8 @@ def bootstrap(database: Database, passwords: Passwords) -> None:
 
 def upload_image(images: EmbeddedImages, database: Database, *, name: str, path: Path, disk_format: str) -> Image:
     """Publish a file through the gate, once: an active public image of that name is answered as it is."""
-    where = {"name": [name], "visibility": ["public"]}
-    for image in images.list_images(project_id="", is_admin=True, where=where):
+    page = Page.of(name=[name], visibility=["public"])
+    for image in images.list_images(project_id="", is_admin=True, page=page):
         if image.status == "active":
             return image
         images.delete_image(image.id, project_id="", is_admin=True)
@@ -108,7 +109,7 @@ def _add_missing(known: dict[str, str], names: Iterable[str], insert: Callable[[
 
 def _add_network(networks: EmbeddedNetworks) -> None:
     admin = Viewer(project_id="", is_admin=True)
-    found = networks.list_networks(admin, {"name": [NETWORK], "shared": [True]})
+    found = networks.list_networks(admin, Page.of(name=[NETWORK], shared=[True]))
     network = found[0] if found else networks.create_network(admin, Network(id="", name=NETWORK, shared=True))
     if not network.subnet_ids:
         networks.create_subnet(admin, Subnet(id="", name=SUBNET, network_id=network.id, cidr=CIDR))

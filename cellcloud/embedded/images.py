@@ -11,7 +11,7 @@ import hashlib
 import os
 import tempfile
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +20,7 @@ from typing import IO
 from cellcloud import clock, errors, image_gate
 from cellcloud.db import images as db
 from cellcloud.db.engine import Database, retried
+from cellcloud.db.listing import ALL, Page
 from cellcloud.model.image import Image
 
 CHUNK = 1 << 20
@@ -63,26 +64,16 @@ class EmbeddedImages:
         *,
         project_id: str,
         is_admin: bool,
-        where: Mapping[str, Sequence[str]] | None = None,
-        sort: Sequence[tuple[str, bool]] = (("created_at", False),),
-        marker: str | None = None,
-        limit: int | None = None,
+        page: Page = ALL,
     ) -> list[Image]:
         """See ``db.images.list_images``. Raises Invalid for an unknown marker."""
-        try:
-            after = self.get_image(marker, project_id=project_id, is_admin=is_admin) if marker else None
-        except errors.NotFound:
-            raise errors.Invalid("The marker was not found.") from None
+        if page.after is not None:
+            try:
+                self.get_image(page.after, project_id=project_id, is_admin=is_admin)
+            except errors.NotFound:
+                raise errors.Invalid("The marker was not found.") from None
         with self._database.read() as c:
-            return db.list_images(
-                c,
-                project_id=project_id,
-                is_admin=is_admin,
-                where=where or {},
-                sort=sort,
-                after=after,
-                limit=limit,
-            )
+            return db.list_images(c, project_id=project_id, is_admin=is_admin, page=page)
 
     def create_image(self, image: Image, *, is_admin: bool) -> Image:
         """Store a new image without bytes. An empty id gets a new one. Raises Forbidden, Conflict."""

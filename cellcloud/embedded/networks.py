@@ -12,6 +12,7 @@ from cellcloud.clients.network import MANY_NETWORKS
 from cellcloud.db import networks as db
 from cellcloud.db import ports as db_ports
 from cellcloud.db.engine import Database, LostRace, retried
+from cellcloud.db.listing import ALL, Page
 from cellcloud.model.network import Network, NewPort, Port, PortRecord, RequestedNetwork, Subnet
 from cellcloud.model.subnet import completed, containing
 
@@ -111,8 +112,8 @@ class EmbeddedNetworks:
 
     def _check_network(self, viewer: Viewer, network_id: str, address: str | None) -> None:
         with self._database.read() as c:
-            known = db.list_networks(c, project_id=viewer.only, where={"id": [network_id]})
-            subnets = db.list_subnets(c, project_id=None, where={"network_id": [network_id]})
+            known = db.list_networks(c, project_id=viewer.only, page=Page.of(id=[network_id]))
+            subnets = db.list_subnets(c, project_id=None, page=Page.of(network_id=[network_id]))
             if not known:
                 raise errors.Invalid(f"Network {network_id} could not be found.")
             if not subnets:
@@ -121,12 +122,10 @@ class EmbeddedNetworks:
                 raise errors.Invalid(f"Fixed IP address {address} is already in use.")
 
     # ---- networks --------------------------------------------------------------------------------------------------
-    def list_networks(
-        self, viewer: Viewer, where: db.Where | None = None, *, marker: str | None = None, limit: int | None = None
-    ) -> list[Network]:
-        """Those the viewer may use, by id."""
+    def list_networks(self, viewer: Viewer, page: Page = ALL) -> list[Network]:
+        """Those the viewer may use. Raises NotFound for the page's marker."""
         with self._database.read() as c:
-            return db.list_networks(c, project_id=viewer.only, where=where or {}, after=marker, limit=limit)
+            return db.list_networks(c, project_id=viewer.only, page=page)
 
     def get_network(self, viewer: Viewer, network_id: str) -> Network:
         """Raises NotFound, the same for another project's network."""
@@ -159,12 +158,10 @@ class EmbeddedNetworks:
             db.delete_network(c, network_id)
 
     # ---- subnets ---------------------------------------------------------------------------------------------------
-    def list_subnets(
-        self, viewer: Viewer, where: db.Where | None = None, *, marker: str | None = None, limit: int | None = None
-    ) -> list[Subnet]:
-        """Those of networks the viewer may use, by id."""
+    def list_subnets(self, viewer: Viewer, page: Page = ALL) -> list[Subnet]:
+        """Those of networks the viewer may use. Raises NotFound for the page's marker."""
         with self._database.read() as c:
-            return db.list_subnets(c, project_id=viewer.only, where=where or {}, after=marker, limit=limit)
+            return db.list_subnets(c, project_id=viewer.only, page=page)
 
     def get_subnet(self, viewer: Viewer, subnet_id: str) -> Subnet:
         """Raises NotFound."""
@@ -189,22 +186,14 @@ class EmbeddedNetworks:
             db.delete_subnet(c, subnet_id)
 
     # ---- ports -----------------------------------------------------------------------------------------------------
-    def list_port_records(
-        self,
-        viewer: Viewer,
-        where: db.Where | None = None,
-        *,
-        address: str | None = None,
-        marker: str | None = None,
-        limit: int | None = None,
-    ) -> list[PortRecord]:
-        """The viewer's ports, by id."""
+    def list_port_records(self, viewer: Viewer, page: Page = ALL) -> list[PortRecord]:
+        """The viewer's ports. Raises NotFound for the page's marker."""
         with self._database.read() as c:
-            if where and set(where) == {"device_id"} and len(where["device_id"]) == 1 and not (address or marker):
-                return db_ports.list_ports_of_device(c, viewer.only, where["device_id"][0])
-            return db_ports.list_ports(
-                c, project_id=viewer.only, where=where or {}, address=address, after=marker, limit=limit
-            )
+            if page.after is None and not page.sort and [one.name for one in page.where] == ["device_id"]:
+                (wanted,) = page.where  # what every build asks
+                if len(wanted.values) == 1:
+                    return db_ports.list_ports_of_device(c, viewer.only, wanted.values[0])[: page.limit]
+            return db_ports.list_ports(c, project_id=viewer.only, page=page)
 
     def get_port(self, viewer: Viewer, port_id: str) -> PortRecord:
         """Raises NotFound."""
@@ -274,7 +263,9 @@ def _add_ports(database: Database, viewer: Viewer, new: Sequence[NewPort]) -> li
                 raise errors.Invalid(NO_DEVICE)
             if (port.device_id, port.device_index) in there:
                 raise errors.Conflict(f"Server {port.device_id} has that port already.")
-            if port.mac_address and db_ports.list_ports(c, project_id=None, where={"mac_address": [port.mac_address]}):
+            if port.mac_address and db_ports.list_ports(
+                c, project_id=None, page=Page.of(mac_address=[port.mac_address])
+            ):
                 raise errors.Conflict(f"The MAC address {port.mac_address} is in use.")
         return db_ports.make_ports(c, new, project_id=viewer.only)
 

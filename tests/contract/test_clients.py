@@ -18,6 +18,7 @@ from cellcloud.clients.keystone import KeystoneClient
 from cellcloud.clients.network import NetworkClient
 from cellcloud.clients.neutron import NeutronClient
 from cellcloud.db.engine import Database
+from cellcloud.db.listing import Page
 from cellcloud.embedded.networks import Viewer
 from cellcloud.model.network import NewPort, Port, RequestedNetwork
 from tests.embedded_cloud import EmbeddedCloud, make_cloud, served
@@ -218,7 +219,7 @@ def test_a_port_has_all_that_its_host_needs(clients: Clients) -> None:
 
 def test_a_second_call_returns_the_first_ones_ports(clients: Clients) -> None:
     other = clients.cloud.network(clients.demo, "10.9.0.0/24").id
-    private = clients.cloud.networks.list_networks(ADMIN, {"name": ["private"]})[0].id
+    private = clients.cloud.networks.list_networks(ADMIN, Page.of(name=["private"]))[0].id
     requested = (
         RequestedNetwork(network_id=private, tag="front"),
         RequestedNetwork(network_id=other),

@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from werkzeug.test import TestResponse
 
+from cellcloud.db.listing import Page
 from cellcloud.embedded.networks import Viewer
 from cellcloud.model.identity import Grant
 from tests.embedded_cloud import MAX_IMAGE, PASSWORDS, EmbeddedCloud, make_cloud, make_top_database
@@ -454,7 +455,7 @@ def test_a_servers_port_is_its_servers(api: Api) -> None:
     ],
 )
 def test_wrong_subnets(api: Api, subnet: dict[str, Any], status: int) -> None:
-    network = api.cloud.networks.list_networks(Viewer(project_id="", is_admin=True), {"name": ["private"]})[0].id
+    network = api.cloud.networks.list_networks(Viewer(project_id="", is_admin=True), Page.of(name=["private"]))[0].id
     body = {"subnet": {"network_id": network, "ip_version": 4} | subnet}
     assert error_of(api("POST", "/network/v2.0/subnets", body, who="admin"))[0] == status
 

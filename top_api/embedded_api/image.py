@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
-from urllib.parse import urlencode
 
 from flask import Blueprint, Response, request
 
 from cellcloud import errors
 from cellcloud.clients.identity import IdentityClient
-from cellcloud.db.images import SORTABLE
 from cellcloud.embedded.images import CHUNK, EmbeddedImages
 from cellcloud.model import image_properties
 from cellcloud.model.image import Image
+from top_api.embedded_api import image_lists as lists
 from top_api.embedded_api.image_schemas import CORE, IMAGE, MAX_PROPERTIES, PATCH, READ_ONLY
 from top_api.embedded_api.request import (
     Failure,
@@ -23,14 +22,11 @@ from top_api.embedded_api.request import (
     caller,
     guard,
     is_admin,
-    page,
     require_member,
     set_up,
 )
 
 _OPEN = {"image.versions", "image.unknown"}
-_FILTERS = ("id", "name", "status", "visibility", "owner", "disk_format", "container_format")
-_PAGING = {"limit", "marker", "sort", "sort_key", "sort_dir", "member_status", "os_hidden", "tag", "protected"}
 _VERSIONS = (("v2.9", "CURRENT"), ("v2.7", "SUPPORTED"), ("v2.5", "SUPPORTED"), ("v2.0", "SUPPORTED"))
 _FORMATS = ("disk_format", "container_format")
 
@@ -84,24 +80,14 @@ def _add_discovery(blueprint: Blueprint) -> None:
 def _add_records(blueprint: Blueprint, images: EmbeddedImages) -> None:
     @blueprint.get("/v2/images")
     def listed() -> Response:
-        limit, marker = page()
-        wanted = _property_filters()
-        found = images.list_images(
-            project_id=caller().project_id,
-            is_admin=is_admin(),
-            where=_where(),
-            sort=_sort(),
-            marker=marker,
-            limit=None if wanted else limit,
-        )
-        found = [image for image in found if all(_has(image, name, value) for name, value in wanted.items())][:limit]
-        body: dict[str, Any] = {
+        wanted = lists.page()
+        found = images.list_images(project_id=caller().project_id, is_admin=is_admin(), page=wanted)
+        more = found[-1].id if found and len(found) == wanted.limit else None
+        body = {
             "images": [_view(image) for image in found],
-            "first": "/v2/images",
             "schema": "/v2/schemas/images",
+            **lists.links(more),
         }
-        if len(found) == limit:
-            body["next"] = "/v2/images?" + urlencode(request.args.to_dict() | {"marker": found[-1].id})
         return answer(body)
 
     @blueprint.post("/v2/images")
@@ -240,48 +226,6 @@ def _patched(image: Image, operations: list[dict[str, Any]]) -> Image:
         IMAGE.check(change)
         image = _changed(image, change)
     return image
-
-
-# ---- lists ---------------------------------------------------------------------------------------------------------
-def _where() -> dict[str, list[Any]]:
-    where: dict[str, list[Any]] = {}
-    for name in _FILTERS:
-        value = request.args.get(name)
-        if value is not None and (name, value) != ("visibility", "all"):
-            where[name] = value[3:].split(",") if value.startswith("in:") else [value]
-            where[name] = [item.strip('"') for item in where[name]]
-    if "protected" in request.args:
-        where["protected"] = [request.args["protected"].lower() == "true"]
-    return where
-
-
-def _property_filters() -> dict[str, str]:
-    given = request.args
-    return {n: v for n, v in given.items() if n == "tag" or (n not in _FILTERS and n not in _PAGING)}
-
-
-def _has(image: Image, name: str, value: str) -> bool:
-    if name == "tag":
-        return value in image.tags
-    if name in ("min_ram", "min_disk", "size_min", "size_max"):
-        number = int(value) if value.isascii() and value.isdecimal() else -1
-        if name.startswith("size"):
-            return image.size >= number if name == "size_min" else image.size <= number
-        return int(getattr(image, name)) == number
-    return image.properties.get(name) == value
-
-
-def _sort() -> list[tuple[str, bool]]:
-    if "sort" in request.args:
-        pairs = [part.partition(":") for part in request.args["sort"].split(",")]
-        sort = [(name, direction == "asc") for name, _, direction in pairs]
-    else:
-        directions = request.args.getlist("sort_dir") or ["desc"]
-        keys = request.args.getlist("sort_key") or ["created_at"]
-        sort = [(key, directions[min(i, len(directions) - 1)] == "asc") for i, key in enumerate(keys)]
-    if any(name not in SORTABLE for name, _ in sort):
-        raise errors.Invalid("The sort key is not one of: " + ", ".join(SORTABLE))
-    return list(dict(sort).items())
 
 
 def _view(image: Image) -> dict[str, Any]:

@@ -6,9 +6,7 @@ What a server's port is to its server travels in ``binding:profile``, which only
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable
 from typing import Any
-from urllib.parse import urlencode
 
 from flask import Blueprint, Response, request
 
@@ -17,6 +15,7 @@ from cellcloud.clients.identity import IdentityClient
 from cellcloud.clients.network import INDEX_KEY, OWNED_KEY
 from cellcloud.embedded.networks import EmbeddedNetworks, Viewer
 from cellcloud.model.network import Network, NewPort, PortRecord, Subnet
+from top_api.embedded_api import network_lists as lists
 from top_api.embedded_api.network_schemas import (
     NETWORK,
     NETWORK_UPDATE,
@@ -32,32 +31,12 @@ from top_api.embedded_api.request import (
     caller,
     guard,
     is_admin,
-    page,
     require_member,
     set_up,
 )
 
 _OPEN = {"network.versions", "network.unknown"}
 _TYPES = {400: "HTTPBadRequest", 401: "Unauthorized", 403: "PolicyNotAuthorized", 404: "HTTPNotFound", 409: "Conflict"}
-_OWNED = {"id": "id", "name": "name", "project_id": "project_id", "tenant_id": "project_id"}
-_NETWORK_FILTERS = {**_OWNED, "shared": "shared", "admin_state_up": "admin_state_up"}
-_SUBNET_FILTERS = {
-    **_OWNED,
-    "network_id": "network_id",
-    "cidr": "cidr",
-    "gateway_ip": "gateway_ip",
-    "enable_dhcp": "enable_dhcp",
-}
-_PORT_FILTERS = {
-    **_OWNED,
-    "network_id": "network_id",
-    "device_id": "device_id",
-    "device_owner": "device_owner",
-    "mac_address": "mac_address",
-    "admin_state_up": "admin_state_up",
-    "binding:host_id": "host_id",
-}
-_FLAGS = {"shared", "admin_state_up", "enable_dhcp"}
 _BINDING = ("binding:host_id", "binding:profile")
 _BINDERS = {"admin", "service"}  # roles that bind ports to hosts, of whatever project
 
@@ -128,11 +107,8 @@ def _add_discovery(blueprint: Blueprint) -> None:
 def _add_networks(blueprint: Blueprint, networks: EmbeddedNetworks) -> None:
     @blueprint.get("/v2.0/networks")
     def list_networks() -> Response:
-        limit, marker = page()
-        if request.args.get("router:external", "").lower() in ("true", "1"):
-            return answer({"networks": []})
-        found = networks.list_networks(_viewer(), _where(_NETWORK_FILTERS), marker=marker, limit=limit)
-        return _listed("networks", map(_network, found), limit)
+        page = lists.NETWORKS.page()
+        return lists.listed("networks", map(_network, networks.list_networks(_viewer(), page)), page)
 
     @blueprint.post("/v2.0/networks")
     def create_network() -> Response:
@@ -143,7 +119,7 @@ def _add_networks(blueprint: Blueprint, networks: EmbeddedNetworks) -> None:
 
     @blueprint.get("/v2.0/networks/<network_id>")
     def show_network(network_id: str) -> Response:
-        return answer({"network": _fields(_network(networks.get_network(_viewer(), network_id)))})
+        return answer({"network": lists.fields(_network(networks.get_network(_viewer(), network_id)))})
 
     @blueprint.put("/v2.0/networks/<network_id>")
     def update_network(network_id: str) -> Response:
@@ -161,9 +137,8 @@ def _add_networks(blueprint: Blueprint, networks: EmbeddedNetworks) -> None:
 def _add_subnets(blueprint: Blueprint, networks: EmbeddedNetworks) -> None:
     @blueprint.get("/v2.0/subnets")
     def list_subnets() -> Response:
-        limit, marker = page()
-        found = networks.list_subnets(_viewer(), _where(_SUBNET_FILTERS), marker=marker, limit=limit)
-        return _listed("subnets", map(_subnet, found), limit)
+        page = lists.SUBNETS.page()
+        return lists.listed("subnets", map(_subnet, networks.list_subnets(_viewer(), page)), page)
 
     @blueprint.post("/v2.0/subnets")
     def create_subnet() -> Response:
@@ -178,7 +153,7 @@ def _add_subnets(blueprint: Blueprint, networks: EmbeddedNetworks) -> None:
 
     @blueprint.get("/v2.0/subnets/<subnet_id>")
     def show_subnet(subnet_id: str) -> Response:
-        return answer({"subnet": _fields(_subnet(networks.get_subnet(_viewer(), subnet_id)))})
+        return answer({"subnet": lists.fields(_subnet(networks.get_subnet(_viewer(), subnet_id)))})
 
     @blueprint.put("/v2.0/subnets/<subnet_id>")
     def update_subnet(subnet_id: str) -> Response:
@@ -198,14 +173,8 @@ def _add_subnets(blueprint: Blueprint, networks: EmbeddedNetworks) -> None:
 def _add_ports(blueprint: Blueprint, networks: EmbeddedNetworks) -> None:
     @blueprint.get("/v2.0/ports")
     def list_ports() -> Response:
-        limit, marker = page()
-        fixed = dict(part.partition("=")[::2] for part in request.args.getlist("fixed_ips"))
-        found = networks.list_port_records(
-            _port_viewer(), _where(_PORT_FILTERS), address=fixed.get("ip_address"), marker=marker, limit=limit
-        )
-        subnet = fixed.get("subnet_id")
-        found = [r for r in found if subnet is None or any(ip.subnet_id == subnet for ip in r.port.fixed_ips)]
-        return _listed("ports", map(_port, found), limit)
+        page = lists.PORTS.page()
+        return lists.listed("ports", map(_port, networks.list_port_records(_port_viewer(), page)), page)
 
     @blueprint.post("/v2.0/ports")
     def create_ports() -> Response:
@@ -216,7 +185,7 @@ def _add_ports(blueprint: Blueprint, networks: EmbeddedNetworks) -> None:
 
     @blueprint.get("/v2.0/ports/<port_id>")
     def show_port(port_id: str) -> Response:
-        return answer({"port": _fields(_port(networks.get_port(_port_viewer(), port_id)))})
+        return answer({"port": lists.fields(_port(networks.get_port(_port_viewer(), port_id)))})
 
     @blueprint.put("/v2.0/ports/<port_id>")
     def update_port(port_id: str) -> Response:
@@ -297,32 +266,7 @@ def _check_address(address: str) -> None:
         raise errors.Invalid("A name server is no IP address.") from None
 
 
-def _where(filters: dict[str, str]) -> dict[str, list[Any]]:
-    where: dict[str, list[Any]] = {}
-    for name in request.args:
-        if name in filters:
-            values = request.args.getlist(name)
-            where[filters[name]] = [value.lower() in ("true", "1") for value in values] if name in _FLAGS else values
-    return where
-
-
 # ---- answers -------------------------------------------------------------------------------------------------------
-def _fields(item: dict[str, Any]) -> dict[str, Any]:
-    wanted = request.args.getlist("fields")
-    return {name: value for name, value in item.items() if name in wanted} if wanted else item
-
-
-def _listed(name: str, items: Iterable[dict[str, Any]], limit: int) -> Response:
-    found = list(items)
-    body: dict[str, Any] = {name: [_fields(item) for item in found]}
-    if "limit" in request.args and found and len(found) == limit:
-        query = urlencode(
-            [*((k, v) for k, v in request.args.items(True) if k != "marker"), ("marker", found[-1]["id"])]
-        )
-        body[f"{name}_links"] = [{"rel": "next", "href": f"{request.base_url}?{query}"}]
-    return answer(body)
-
-
 def _network(network: Network) -> dict[str, Any]:
     return {
         "id": network.id,

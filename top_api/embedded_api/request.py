@@ -19,7 +19,6 @@ from top_api.json_schema import Compiled
 from top_api.validation import read_json
 
 LOG = logging.getLogger(__name__)
-MAX_PAGE = 1000
 JSON = "application/json"
 DRAINED = 32 << 20  # bytes of a refused body that are read and dropped
 _STATUS: tuple[tuple[type[errors.CellcloudError], int], ...] = (
@@ -69,14 +68,6 @@ def body_of(schema: Schema) -> Any:
     value = read_json(request.get_data(cache=False))
     schema.check(value)
     return value
-
-
-def page() -> tuple[int, str | None]:
-    """``limit`` and ``marker`` of a list. Raises Invalid."""
-    raw = request.args.get("limit", "")
-    if raw and not (raw.isascii() and raw.isdecimal() and len(raw) < 10):
-        raise errors.Invalid("limit must be a positive number.")
-    return min(int(raw or 0) or MAX_PAGE, MAX_PAGE), request.args.get("marker") or None
 
 
 def caller() -> Caller:

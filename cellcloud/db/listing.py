@@ -1,0 +1,178 @@
+"""Lists of rows: which of them, in what order, from where on. What a table's lists may be asked for is one mapping."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.functions import FunctionElement
+
+from cellcloud import errors
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """``operator``: in, not_in; lt, lte, gt, gte of one value; within or outside of two (from, up to); every and
+    not_every, of a column that is a list: whether all of the values are in it."""
+
+    name: str
+    values: Sequence[Any]
+    operator: str = "in"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """``sort``: names and whether they rise; the id decides between equals. ``after``: the id of the item before the
+    page. ``limit`` None: all. ``backwards``: the page that ends before ``after``."""
+
+    where: Sequence[Condition] = ()
+    sort: Sequence[tuple[str, bool]] = ()
+    after: str | None = None
+    limit: int | None = None
+    backwards: bool = False
+
+    @classmethod
+    def of(cls, **equal: Sequence[Any]) -> Page:
+        """Every row whose columns have one of the given values."""
+        return cls(where=tuple(Condition(name, values) for name, values in equal.items()))
+
+
+ALL = Page()
+Test = Callable[[Condition], sa.ColumnElement[bool]]
+# Name -> the column or expression that it means, or what makes a condition on it.
+Columns = Mapping[str, sa.ColumnElement[Any] | Test]
+
+
+class holds(FunctionElement[bool]):
+    """Whether a text has another one in it, with regard to case on every database."""
+
+    type = sa.Boolean()
+    inherit_cache = True
+    name = "holds"
+
+
+@compiles(holds, "sqlite")
+def _holds_sqlite(element: Any, compiler: Any, **kw: Any) -> str:
+    text, part = (compiler.process(clause, **kw) for clause in element.clauses)
+    return f"(instr({text}, {part}) > 0)"
+
+
+@compiles(holds, "mysql")
+@compiles(holds, "mariadb")
+def _holds_mysql(element: Any, compiler: Any, **kw: Any) -> str:
+    text, part = (compiler.process(clause, **kw) for clause in element.clauses)
+    return f"(LOCATE(CAST({part} AS BINARY), CAST({text} AS BINARY)) > 0)"
+
+
+@compiles(holds, "postgresql")
+def _holds_postgresql(element: Any, compiler: Any, **kw: Any) -> str:
+    text, part = (compiler.process(clause, **kw) for clause in element.clauses)
+    return f"(strpos({text}, {part}) > 0)"
+
+
+def has_item(column: sa.ColumnElement[Any], item: str) -> sa.ColumnElement[bool]:
+    """Whether a column of a JSON list has a text in it. Inside a text a quotation mark is always escaped."""
+    return _has_member(column, "[", _quoted(item))
+
+
+def has_pair(column: sa.ColumnElement[Any], key: str, value: str) -> sa.ColumnElement[bool]:
+    """Whether a column of a JSON object has a key with that text."""
+    return _has_member(column, "{", f"{_quoted(key)}:{_quoted(value)}")
+
+
+def _has_member(column: sa.ColumnElement[Any], bracket: str, member: str) -> sa.ColumnElement[bool]:
+    text = sa.type_coerce(column, sa.Text)
+    return sa.or_(*(holds(text, sa.literal(first + member, sa.Text)) for first in (bracket, ",")))
+
+
+def _quoted(text: str) -> str:
+    return msgspec.json.encode(text).decode()
+
+
+def items_of(column: sa.ColumnElement[Any]) -> Test:
+    """Conditions on a JSON list of texts: any of the values, every one, none."""
+
+    def test(condition: Condition) -> sa.ColumnElement[bool]:
+        found = [has_item(column, value) for value in condition.values]
+        if condition.operator in ("every", "not_every"):
+            all_of_them = sa.and_(sa.true(), *found)
+            return all_of_them if condition.operator == "every" else sa.not_(all_of_them)
+        some = sa.or_(sa.false(), *found)
+        return sa.not_(some) if condition.operator == "not_in" else some
+
+    return test
+
+
+def turned(page: Page, found: list[Any]) -> list[Any]:
+    """The rows of a page in the order that was asked for."""
+    return found[::-1] if page.backwards else found
+
+
+def chosen(
+    c: Connection, query: sa.Select[Any], key: sa.ColumnElement[str], columns: Columns, page: Page
+) -> sa.Select[Any]:
+    """The query with the page's conditions, order and bounds. Raises NotFound for an ``after`` that is no row."""
+    query = query.where(*(_condition(columns[wanted.name], wanted) for wanted in page.where))
+    ranks: list[tuple[Any, bool]] = []
+    for name, rises in (*page.sort, ("id", True)):
+        if name == "id":  # no two rows have the same: what comes after it changes nothing
+            ranks.append((key, rises != page.backwards))
+            break
+        if not isinstance(columns[name], sa.BindParameter):  # the same in all rows: nothing to sort by
+            ranks.append((_rank(columns[name]), rises != page.backwards))
+    if page.after is not None:
+        query = query.where(_beyond(c, ranks, key, page.after))
+    return query.order_by(*(rank.asc() if rises else rank.desc() for rank, rises in ranks)).limit(page.limit)
+
+
+def _rank(column: sa.ColumnElement[Any] | Test) -> Any:
+    """What rows are sorted by; not every database compares truth values."""
+    if isinstance(column, sa.ColumnElement) and isinstance(column.type, sa.Boolean):
+        return sa.case((column, 1), else_=0)
+    return column
+
+
+_COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {
+    "lt": operator.lt,
+    "lte": operator.le,
+    "gt": operator.gt,
+    "gte": operator.ge,
+}
+
+
+def _condition(column: sa.ColumnElement[Any] | Test, wanted: Condition) -> sa.ColumnElement[bool]:
+    if not isinstance(column, sa.ColumnElement):
+        return column(wanted)
+    if wanted.operator == "in":
+        return column.in_(list(wanted.values))
+    if wanted.operator == "not_in":
+        return column.not_in(list(wanted.values))
+    if wanted.operator in ("within", "outside"):
+        low, high = wanted.values
+        inside = sa.and_(column >= low, column < high)
+        return inside if wanted.operator == "within" else sa.not_(inside)
+    (value,) = wanted.values
+    found: sa.ColumnElement[bool] = _COMPARISONS[wanted.operator](column, value)
+    return found
+
+
+def _beyond(
+    c: Connection, ranks: Sequence[tuple[Any, bool]], key: sa.ColumnElement[str], after: str
+) -> sa.ColumnElement[bool]:
+    """Rows that come after the one with that id."""
+    columns = [column.label(f"rank_{place}") for place, (column, _) in enumerate(ranks)]
+    row = c.execute(sa.select(*columns).where(key == after)).one_or_none()
+    if row is None:
+        raise errors.NotFound("The marker was not found.")
+    ways: list[sa.ColumnElement[bool]] = []
+    equal: list[sa.ColumnElement[bool]] = []
+    for (column, rises), value in zip(ranks, row, strict=True):
+        ways.append(sa.and_(*equal, column > value if rises else column < value))
+        equal.append(column == value)
+    return sa.or_(*ways)

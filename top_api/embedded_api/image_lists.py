@@ -1,0 +1,136 @@
+"""What the list of images may be asked for, as Glance reads it: operators before values, tags all at once, and what is
+no attribute of every image is a property."""
+
+from __future__ import annotations
+
+import csv
+from typing import Any
+from urllib.parse import urlencode
+
+from flask import request
+
+from cellcloud import errors
+from cellcloud.db.listing import Condition, Page
+from top_api.embedded_api.lists import (
+    MAX_PAGE,
+    ORDER,
+    Filter,
+    compared_time,
+    number,
+    pairs_of,
+    read_limit,
+    read_value,
+    time,
+    true_or_false,
+)
+
+_ASIDE = frozenset({"limit", "marker", "sort", "sort_key", "sort_dir", "member_status", "tag"})
+_VISIBILITIES = ("community", "public", "private", "shared", "all")
+_MEMBER = ("pending", "accepted", "rejected", "all")
+FILTERS = {
+    **{
+        name: Filter(operators=frozenset({"in", "eq"}))
+        for name in ("id", "name", "status", "container_format", "disk_format")
+    },
+    **{name: Filter(read=time, operators=ORDER) for name in ("created_at", "updated_at")},
+    **{name: Filter() for name in ("visibility", "owner", "checksum", "os_hash_value")},
+    **{name: Filter(read=true_or_false) for name in ("protected", "os_hidden")},
+    **{name: Filter(read=number) for name in ("size", "min_ram", "min_disk")},
+    **{
+        f"{name}_{bound}": Filter(read=number, of=name)
+        for name in ("size", "min_ram", "min_disk")
+        for bound in ("min", "max")
+    },
+}
+SORT_KEYS = ("name", "status", "container_format", "disk_format", "size", "id", "created_at", "updated_at")
+
+
+def page() -> Page:
+    """What the request asks for. Raises Invalid."""
+    args = request.args
+    _check(args)
+    where = [condition for name in args if name not in _ASIDE for condition in _read(name, args[name])]
+    tags = [tag.strip() for tag in args.getlist("tag")]
+    if tags:
+        where.append(Condition("tag", tags, "every"))
+    limit = read_limit(args)
+    return Page(where=where, sort=_sort(), after=args.get("marker") or None, limit=MAX_PAGE if limit is None else limit)
+
+
+def _check(args: Any) -> None:
+    if "changes-since" in args:
+        raise errors.Invalid("The 'changes-since' filter is no longer available on v2.")
+    if args.get("visibility") not in (None, *_VISIBILITIES):
+        raise errors.Invalid(f"Invalid visibility value: {args['visibility'][:64]}")
+    if args.get("member_status", "all") not in _MEMBER:
+        raise errors.Invalid(f"Invalid status: {args['member_status'][:64]}")
+
+
+def _read(name: str, given: str) -> list[Condition]:
+    known = FILTERS.get(name)
+    if known is None:
+        return [Condition("properties", [(name, given)])]
+    if name == "visibility" and given == "all":
+        return [Condition("visibility", _VISIBILITIES)]  # so that those of a community are among them
+    operator, value = _operator(given, known)
+    column = known.of or name
+    if operator == "in":
+        return [Condition(column, [read_value(name, one, known.read) for one in _split(value)])]
+    found = read_value(name, value, known.read)
+    if known.read is time:
+        return [compared_time(column, operator, found)]
+    if name.endswith(("_min", "_max")):
+        return [Condition(column, [found], "gte" if name.endswith("_min") else "lte")]
+    return [Condition(column, [found])]
+
+
+def _operator(given: str, known: Filter) -> tuple[str, str]:
+    """The operator before a value, where the filter has any; raises Invalid for another."""
+    before, colon, after = given.partition(":")
+    if not known.operators or not colon:
+        return "eq", given
+    if known.read is time and before[:1].isdigit():
+        return "eq", given
+    if before not in known.operators:
+        raise errors.Invalid(f"Unable to filter by unknown operator '{before[:64]}'.")
+    return before, after
+
+
+def _split(value: str) -> list[str]:
+    """Values between commas, in quotes where they have one. Raises Invalid."""
+    try:
+        return next(csv.reader([value], doublequote=False, escapechar="\\", strict=True), [])
+    except csv.Error:
+        raise errors.Invalid(f"Invalid filter value {value[:64]}. Its quotes and commas do not fit.") from None
+
+
+def _sort() -> list[tuple[str, bool]]:
+    args = request.args
+    keys, directions = args.getlist("sort_key"), args.getlist("sort_dir")
+    if "sort" in args:
+        if keys or directions:
+            raise errors.Invalid("Old and new sorting syntax cannot be combined")
+        pairs = [part.partition(":") for part in args["sort"].split(",")]
+        keys, directions = [pair[0] for pair in pairs], [pair[2] or "desc" for pair in pairs]
+    keys = [key.strip() for key in keys] or ["created_at"]
+    directions = [direction.strip() for direction in directions] or ["desc"]
+    if len(directions) not in (1, len(keys)):
+        raise errors.Invalid("Number of sort dirs does not match the number of sort keys")
+    for key in keys:
+        if key not in SORT_KEYS:
+            raise errors.Invalid(f"Invalid sort key: {key[:64]}. It must be one of: {', '.join(SORT_KEYS)}.")
+    if not set(directions) <= {"asc", "desc"}:
+        raise errors.Invalid("Invalid sort direction: it is 'asc' or 'desc'.")
+    directions = directions * len(keys) if len(directions) == 1 else directions
+    return [*zip(keys, (direction == "asc" for direction in directions), strict=True), ("id", False)]
+
+
+def links(last: str | None) -> dict[str, str]:
+    """``first``, and ``next`` after the id of a full page's last image; both carry the whole query."""
+    pairs = pairs_of(request.args)
+    found = {"first": _path(pairs)}
+    return found if last is None else found | {"next": _path([*pairs, ("marker", last)])}
+
+
+def _path(pairs: list[tuple[str, str]]) -> str:
+    return "/v2/images" + (f"?{urlencode(pairs)}" if pairs else "")

@@ -1,0 +1,155 @@
+"""What lists of networks, subnets and ports may be asked for, as Neutron reads it: values of one key are alternatives,
+unknown filters and keys to sort by are refused."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlencode
+
+from flask import Response, request
+
+from cellcloud import errors
+from cellcloud.db.listing import Condition, Page
+from top_api.embedded_api.lists import (
+    MAX_PAGE,
+    Filter,
+    boolean,
+    compared_time,
+    number,
+    pairs_of,
+    read_limit,
+    read_value,
+    time,
+)
+from top_api.embedded_api.request import answer
+
+_ASIDE = frozenset({"fields", "limit", "marker", "page_reverse", "sort_key", "sort_dir"})
+_TAGS = frozenset({"tags", "tags-any", "not-tags", "not-tags-any"})
+_EVERY = {
+    **{name: Filter() for name in ("id", "name", "project_id", "tenant_id", "description")},
+    **{name: Filter(read=time) for name in ("created_at", "updated_at")},
+    "changes_since": Filter(read=time, of="updated_at"),
+    "revision_number": Filter(read=number),
+    **{name: Filter() for name in _TAGS},
+}
+_REVISION = 1  # the revision that everything is shown with
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListForm:
+    """One collection: its filters, and those names among them that it may be sorted by."""
+
+    filters: Mapping[str, Filter]
+    unsorted: frozenset[str] = frozenset({"shared", "changes_since", *_TAGS})
+
+    def page(self) -> Page:
+        """What the request asks for. Raises Invalid."""
+        where = [condition for name in request.args if name not in _ASIDE for condition in self._read(name)]
+        limit = read_limit(request.args)
+        backwards = request.args.get("page_reverse", "").lower() == "true"
+        sort = tuple((name, rises) for name, rises in self._sort() if name != "revision_number")
+        marker = request.args.get("marker") or None
+        return Page(where=where, sort=sort, after=marker, limit=limit or MAX_PAGE, backwards=backwards)
+
+    def _read(self, name: str) -> list[Condition]:
+        known = self.filters.get(name)
+        if known is None:
+            raise errors.Invalid(f"['{name[:64]}'] is invalid attribute for filtering")
+        values = [read_value(name, value, known.read) for value in request.args.getlist(name)]
+        column = known.of or name
+        if name in _TAGS:  # nothing here has a tag
+            wanted = any(tag for value in values for tag in value.split(","))
+            return [_NOTHING] if wanted and not name.startswith("not-") else []
+        if name == "revision_number":
+            return [] if _REVISION in values else [_NOTHING]
+        if name == "fixed_ips":
+            return [_of_address(value) for value in values]
+        if known.read is time:
+            operator = "gte" if name == "changes_since" else "eq"
+            return [compared_time(column, operator, value) for value in values[-1:]]
+        return [Condition(column, values)]
+
+    def _sort(self) -> list[tuple[str, bool]]:
+        keys, directions = request.args.getlist("sort_key"), request.args.getlist("sort_dir")
+        if len(keys) != len(directions):
+            raise errors.Invalid("The number of sort_keys and sort_dirs must be same")
+        unknown = [key[:64] for key in keys if key not in self.filters or key in self.unsorted]
+        if unknown:
+            raise errors.Invalid(f"{unknown} is invalid attribute for sort_keys")
+        if not set(directions) <= {"asc", "desc"}:
+            raise errors.Invalid("sort_dir is 'asc' or 'desc'")
+        return list(dict(zip(keys, (direction == "asc" for direction in directions), strict=True)).items())
+
+
+_NOTHING = Condition("id", ())
+_ADDRESS_PARTS = ("ip_address", "ip_address_substr", "subnet_id")
+
+
+def _of_address(value: str) -> Condition:
+    name, _, wanted = value.partition("=")
+    if name not in _ADDRESS_PARTS:
+        raise errors.Invalid(f"Invalid value '{value[:64]}' for 'fixed_ips' filter.")
+    return Condition(name, (wanted,))
+
+
+NETWORKS = ListForm(
+    filters={
+        **_EVERY,
+        "status": Filter(),
+        **{name: Filter(read=boolean) for name in ("admin_state_up", "shared", "router:external")},
+        "mtu": Filter(read=number),
+    },
+    unsorted=frozenset({"shared", "router:external", "changes_since", *_TAGS}),
+)
+SUBNETS = ListForm(
+    filters={
+        **_EVERY,
+        **{name: Filter() for name in ("network_id", "cidr", "gateway_ip", "subnetpool_id", "segment_id")},
+        **{name: Filter() for name in ("ipv6_ra_mode", "ipv6_address_mode")},
+        "ip_version": Filter(read=number),
+        **{name: Filter(read=boolean) for name in ("enable_dhcp", "shared")},
+    }
+)
+PORTS = ListForm(
+    filters={
+        **_EVERY,
+        **{name: Filter() for name in ("network_id", "device_id", "device_owner", "status", "binding:host_id")},
+        "binding:vnic_type": Filter(),
+        "mac_address": Filter(read=str.lower),
+        "admin_state_up": Filter(read=boolean),
+        "fixed_ips": Filter(),
+        "security_groups": Filter(),
+    },
+    unsorted=frozenset(
+        {"fixed_ips", "security_groups", "binding:host_id", "binding:vnic_type", "changes_since", *_TAGS}
+    ),
+)
+
+
+def fields(item: dict[str, Any]) -> dict[str, Any]:
+    """Only those attributes that the request asks for, if it does."""
+    wanted = [name for name in request.args.getlist("fields") if name]
+    return {name: value for name, value in item.items() if name in wanted} if wanted else item
+
+
+def listed(name: str, items: Iterable[dict[str, Any]], page: Page) -> Response:
+    """A page, and links to those beside it that carry the whole query."""
+    found = list(items)
+    body: dict[str, Any] = {name: [fields(item) for item in found]}
+    full, limited = len(found) == page.limit, "limit" in request.args
+    links = []
+    if found and (full or (limited and page.backwards)):
+        links.append(_link("next", found[-1]["id"], backwards=False))
+    if found and limited and (full or not page.backwards):
+        links.append(_link("previous", found[0]["id"], backwards=True))
+    if links:
+        body[f"{name}_links"] = links
+    return answer(body)
+
+
+def _link(rel: str, marker: str, *, backwards: bool) -> dict[str, str]:
+    pairs = [pair for pair in pairs_of(request.args) if pair[0] != "page_reverse"]
+    pairs += [("marker", marker), *([("page_reverse", "True")] if backwards else [])]
+    return {"rel": rel, "href": f"{request.base_url}?{urlencode(pairs)}"}
