@@ -51,6 +51,6 @@ def test_the_bounds_count_what_the_cell_has(world: World) -> None:
 
 def test_where_a_new_tag_is(world: World) -> None:
     server_id = world.create()
-    answer = world.call("PUT", f"/servers/{server_id}/tags/a%20b%0A", version="2.26")
+    answer = world.call("PUT", f"/servers/{server_id}/tags/a%20b", version="2.26")
     assert answer.status_code == 201
-    assert answer.headers["Location"].endswith(f"/servers/{server_id}/tags/a%20b%0A")
+    assert answer.headers["Location"].endswith(f"/servers/{server_id}/tags/a%20b")
