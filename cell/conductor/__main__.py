@@ -51,6 +51,7 @@ class ConductorProcess:
         self._loops = [
             Loop("sweep", 5.0, self.service.sweep),
             Loop("judge", 1.0, self.service.judge),
+            Loop("watch", 1.0, self.service.watch),
             Loop("heartbeat", cell.report_interval, self._beat),
             self.service.nudger,
             self.service.teller,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import Any
 
 from cell.conductor import books, hearing, operations, placing
@@ -10,10 +11,11 @@ from cell.conductor import guests as guest_books
 from cell.conductor.engine import Engine
 from cell.conductor.ledger import LedgerService
 from cell.conductor.outside import Outside
+from cell.conductor.watch import Watch
 from cellcloud import clock, errors
 from cellcloud.config import CellConfig
 from cellcloud.context import RequestContext, service_context
-from cellcloud.db import changes, consoles, decisions, feed, host_names, hosts, runs, servers, services
+from cellcloud.db import changes, consoles, decisions, feed, host_names, hosts, incarnations, runs, servers, services
 from cellcloud.db.engine import Database, retried
 from cellcloud.lifecycle import Operation, VmState
 from cellcloud.model.cell import FeedPage, Finding
@@ -53,6 +55,7 @@ class ConductorService:
         self._engine = engine
         self._router = router
         self._placer = placing.Placer(database, scheduler, store=placing.hold(config.hold_seconds))
+        self._watch = Watch(database)
         self.ledger = LedgerService(database)
         self.nudger = Loop("nudge", 60.0, self._nudge)
         engine.on_feed = self.nudger.wake
@@ -95,7 +98,12 @@ class ConductorService:
 
     def list_feed(self, context: RequestContext, after: int, limit: int) -> FeedPage:
         with self._database.read() as connection:
-            return feed.list_after(connection, after, limit)
+            incarnation = incarnations.find(connection)  # first: a page of an older one would be taken for the newer
+            page = feed.list_after(connection, after, limit)
+        return replace(page, incarnation=incarnation.id if incarnation else "")
+
+    def begin_incarnation(self, context: RequestContext, known: str, reason: str) -> str:
+        return self._watch.begin(known, reason)
 
     def list_versions(self, context: RequestContext, after_id: str, limit: int) -> list[tuple[str, int]]:
         with self._database.read() as connection:
@@ -250,6 +258,12 @@ class ConductorService:
             feed.prune(connection, FEED_KEPT)
             changes.prune(connection, DECISIONS_KEPT)
             decisions.prune(connection, DECISIONS_KEPT)
+
+    def watch(self) -> None:
+        """Notice a database that has fallen back."""
+        if self._watch.look():
+            self.nudger.wake()
+            self.teller.wake()
 
     def judge(self) -> None:
         """Hosts that have gone mute are down from now on, for everybody who follows the change log."""

@@ -25,6 +25,8 @@ def _cell(row: Row[Any]) -> Cell:
         digest=codec.from_plain(row.digest, CellDigest) if row.digest else None,
         digest_at=row.digest_at,
         feed_cursor=row.feed_cursor,
+        feed_mark=row.feed_mark,
+        incarnation=row.incarnation,
     )
 
 
@@ -66,9 +68,18 @@ def set_health(
     return before or ""
 
 
-def move_cursor(connection: Connection, name: str, *, before: int, after: int) -> bool:
-    """Move the feed cursor; False when another router has moved it meanwhile."""
-    changed = connection.execute(
-        sa.update(cells).where(cells.c.name == name, cells.c.feed_cursor == before).values(feed_cursor=after)
-    )
-    return changed.rowcount == 1
+def move_cursor(
+    connection: Connection,
+    name: str,
+    *,
+    after: int,
+    before: int | None = None,
+    mark: str = "",
+    incarnation: str = "",
+) -> bool:
+    """Move the feed cursor to an entry with that mark; False when another router has moved it from ``before``."""
+    where = [cells.c.name == name]
+    if before is not None:
+        where.append(cells.c.feed_cursor == before)
+    values = {"feed_cursor": after, "feed_mark": mark[:128], "incarnation": incarnation}
+    return connection.execute(sa.update(cells).where(*where).values(**values)).rowcount == 1

@@ -7,6 +7,7 @@ a gap, reads the whole, and takes it for newer than all it knows.
 
 from __future__ import annotations
 
+import datetime as dt
 import uuid
 
 import sqlalchemy as sa
@@ -42,6 +43,13 @@ def begin_in_top(connection: Connection, reason: str) -> Incarnation:
     """Begin another one of the top's database: every intent accepted before asks all cells before it is placed."""
     _begin(connection, ensure(connection).id, reason)
     return ensure(connection)
+
+
+def notice_in_top(connection: Connection, lost_since: dt.datetime) -> None:
+    """Something of the top's database is lost that was stored after ``lost_since``: begin another incarnation, unless
+    one has begun since then."""
+    if ensure(connection).since < lost_since:
+        begin_in_top(connection, "a cell runs what waits for a cell here")
 
 
 def begin_in_cell(connection: Connection, known: str, reason: str) -> Incarnation:

@@ -21,9 +21,13 @@ from cellcloud.db import quotas
 from cellcloud.db.engine import utc_now
 from cellcloud.db.top_schema import server_index
 from cellcloud.lifecycle import TaskState, VmState
-from cellcloud.model.server import ServerRecord
+from cellcloud.model.server import Fault, ServerRecord
 
 CHUNK = 500
+LOST = "The records of this server were lost."
+LOST_DETAILS = (
+    "Its cell's database was put back to a time before it: see 'cellctl doctor check' and 'cellctl guest list'."
+)
 _RECORD = msgspec.json.Decoder(ServerRecord)
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _NOW = sa.select(utc_now())
@@ -37,8 +41,9 @@ def insert_records(connection: Connection, records: Sequence[ServerRecord]) -> N
         connection.execute(sa.insert(server_index), [_row_of(record) for record in records])
 
 
-def upsert(connection: Connection, records: Iterable[ServerRecord]) -> int:
-    """Take cells' copies (``record.cell``) where they are newer, and give back the quota of servers that are gone.
+def upsert(connection: Connection, records: Iterable[ServerRecord], *, force: bool = False) -> int:
+    """Take cells' copies (``record.cell``) where they are newer, or with ``force`` as they are; give back the quota of
+    servers that are gone, and count those that are back.
 
     Held servers without a row and copies of servers that belong to another cell are left out. Returns how many
     copies were newer than what was known.
@@ -50,9 +55,12 @@ def upsert(connection: Connection, records: Iterable[ServerRecord]) -> int:
     taken = 0
     for ids in _chunks(sorted(newest)):
         known = {row.id: row for row in connection.execute(_known(ids))}
-        fresh = [newest[i] for i in ids if i in known and _is_newer(known[i], newest[i])]
+        fresh = [newest[i] for i in ids if i in known and _is_newer(known[i], newest[i], force=force)]
+        if fresh and force:
+            _forget_versions(connection, fresh)
         if fresh:
             _take(connection, fresh)
+        _count_again(connection, [one for one in fresh if known[one.id].deleted and not one.deleted])
         _adopt(connection, [newest[i] for i in ids if i not in known])
         give_back_quota(connection, [record.id for record in fresh if record.deleted])
         taken += len(fresh)
@@ -88,6 +96,17 @@ def unplace(connection: Connection, server_id: str, cell: str) -> None:
         fault=None,
     )
     _write(connection, waiting)
+
+
+def mark_lost(connection: Connection, server_ids: Collection[str], cell: str) -> None:
+    """Servers that their cell knows no more since its database was put back: in ERROR, until any copy comes of them."""
+    now = current_time(connection)
+    for server_id in sorted(server_ids):
+        record = _lock(connection, server_id)
+        if record is None or record.deleted or record.cell != cell:
+            continue
+        fault = Fault(code=500, message=LOST, created=now, details=LOST_DETAILS)
+        _write(connection, replace(record, vm_state=VmState.ERROR, task_state=None, fault=fault, version=0))
 
 
 def mark_deleted(connection: Connection, server_ids: Collection[str]) -> None:
@@ -131,11 +150,26 @@ def _chunks(items: Sequence[str]) -> Iterator[Sequence[str]]:
 
 
 def _known(ids: Sequence[str]) -> sa.Select[Any]:
-    return sa.select(server_index.c.id, server_index.c.version, server_index.c.cell).where(server_index.c.id.in_(ids))
+    columns = (server_index.c.id, server_index.c.version, server_index.c.cell, server_index.c.deleted)
+    return sa.select(*columns).where(server_index.c.id.in_(ids))
 
 
-def _is_newer(row: Row[Any], record: ServerRecord) -> bool:
-    return bool(row.cell == record.cell and row.version < record.version)
+def _is_newer(row: Row[Any], record: ServerRecord, *, force: bool) -> bool:
+    return bool(row.cell == record.cell and (force or row.version < record.version))
+
+
+def _forget_versions(connection: Connection, records: Sequence[ServerRecord]) -> None:
+    """Let any copy be newer."""
+    mine = (server_index.c.id.in_([record.id for record in records]), server_index.c.cell == records[0].cell)
+    connection.execute(sa.update(server_index).where(*mine).values(version=-1))
+
+
+def _count_again(connection: Connection, back: Sequence[ServerRecord]) -> None:
+    """Servers that were deleted in a state that their cell's database has left: each is counted once."""
+    for record in sorted(back, key=lambda each: (each.spec.project_id, each.id)):
+        mine = (server_index.c.id == record.id, server_index.c.quota_held.is_(False))
+        if connection.execute(sa.update(server_index).where(*mine).values(quota_held=True)).rowcount:
+            quotas.reserve(connection, record.spec.project_id, quotas.cost_of(record.spec.flavor), {})
 
 
 def _row_of(record: ServerRecord) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from sqlalchemy.engine import Connection, Row
 
 from cellcloud import clock
 from cellcloud.context import RequestContext, service_context
-from cellcloud.db import index
+from cellcloud.db import incarnations, index
 from cellcloud.db.engine import utc_after, utc_now
 from cellcloud.db.top_schema import intents, server_index
 from cellcloud.lifecycle import VmState
@@ -258,10 +258,17 @@ def find_placed(connection: Connection, records: Sequence[ServerRecord], *, dead
     """Servers that a cell runs (``record.cell``) and that are in none as far as is known here, since the database fell
     back: they are the cell's. What was deleted here meanwhile is to be deleted there."""
     running = {record.id: record.cell for record in records if not record.deleted and record.cell}
-    unplaced = sa.select(server_index.c.id, server_index.c.deleted).where(
-        server_index.c.id.in_(running), server_index.c.cell == ""
+    create = sa.and_(intents.c.server_id == server_index.c.id, intents.c.kind == IntentKind.CREATE)
+    accepted = sa.func.coalesce(intents.c.created_at, server_index.c.created_at, type_=server_index.c.created_at.type)
+    unplaced = (
+        sa.select(server_index.c.id, server_index.c.deleted, accepted.label("accepted_at"))
+        .join_from(server_index, intents, create, isouter=True)
+        .where(server_index.c.id.in_(running), server_index.c.cell == "")
     )
-    for row in connection.execute(unplaced.order_by(server_index.c.id)).all() if running else ():
+    rows = connection.execute(unplaced.order_by(server_index.c.id)).all() if running else ()
+    if rows:
+        incarnations.notice_in_top(connection, min(row.accepted_at for row in rows))
+    for row in rows:
         cell = running[row.id]
         if row.deleted:
             ensure_delete(connection, row.id, service_context(), cell=cell, owner="", lease=0.0, deadline=deadline)

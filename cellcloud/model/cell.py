@@ -11,7 +11,10 @@ from cellcloud.model.server import ServerRecord
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
-    """``health``: up | down | unknown, judged by the router. The transport URL stays in the database layer."""
+    """``health``: up | down | unknown, judged by the router. The transport URL stays in the database layer.
+
+    ``feed_cursor``: how far its feed was read, ``feed_mark`` the entry there, ``incarnation`` its database's then.
+    """
 
     name: str
     enabled: bool = True
@@ -21,6 +24,8 @@ class Cell:
     digest: CellDigest | None = None
     digest_at: dt.datetime | None = None
     feed_cursor: int = 0
+    feed_mark: str = ""
+    incarnation: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,11 +38,15 @@ class FeedEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FeedPage:
-    """``oldest`` is the first sequence still kept: a cursor below it must resync. ``newest`` is the last one."""
+    """``oldest`` is the first sequence still kept: a cursor below it must resync. ``newest`` is the last one.
+
+    ``incarnation``: of the cell's database.
+    """
 
     entries: tuple[FeedEntry, ...]
     oldest: int
     newest: int
+    incarnation: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

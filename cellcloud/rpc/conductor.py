@@ -60,6 +60,12 @@ class Conductor(Protocol):
     @call(timeout=5.0)
     def list_feed(self, context: RequestContext, after: int, limit: int) -> FeedPage: ...
 
+    @call(timeout=30.0)
+    def begin_incarnation(self, context: RequestContext, known: str, reason: str) -> str:
+        """The cell's database has fallen back: let its versions, generations and sequences leap above all that was seen
+        before, unless its incarnation is not ``known`` any more. Returns the present one."""
+        ...
+
     @call(timeout=10.0)
     def list_versions(self, context: RequestContext, after_id: str, limit: int) -> list[tuple[str, int]]:
         """(server id, version) of servers not deleted, by id: what a resync compares."""

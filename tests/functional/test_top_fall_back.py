@@ -28,6 +28,8 @@ def lines() -> Iterator[list[Line]]:
 @pytest.fixture
 def world(tmp_path: Path, lines: list[Line]) -> Iterator[World]:
     with open_world(tmp_path, lines) as made:
+        with made.database.write() as connection:
+            incarnations.ensure(connection)
         yield made
 
 
@@ -100,6 +102,10 @@ def test_what_was_placed_since_is_found_where_it_is(
     world.sweep_until_settled()
     world.assert_started_once(ids)
     assert_agreed(world)
+    with world.database.read() as connection:
+        present = incarnations.find(connection)
+    assert present is not None  # it was noticed, and once only
+    assert present.number == 2
 
 
 @pytest.mark.parametrize("told", [True, False])

@@ -8,6 +8,7 @@ takes the intent up where the database left it.
 
 from __future__ import annotations
 
+import datetime as dt
 import functools
 import logging
 import random
@@ -18,7 +19,7 @@ from typing import Protocol
 
 from cellcloud import clock
 from cellcloud.config import TopConfig
-from cellcloud.db import index, intents
+from cellcloud.db import incarnations, index, intents
 from cellcloud.db.engine import Database, retried
 from cellcloud.lifecycle import VmState
 from cellcloud.model.intent import Intent, IntentKind, IntentState, Refusal
@@ -181,6 +182,9 @@ class Deliverer:
             found = history.ask(self._database, self._cells.conductor, batch, resting)
             for cell in found.silent - resting.keys():
                 self._note(cell, silent=True)
+            since = [one.created_at for one in batch if one.created_at and one.server_id in found.running]
+            if since:
+                _notice(self._database, min(since))
             over = [one for one in batch if one.server_id in found.deleted]
             if over:
                 _close(self._database, over)
@@ -287,6 +291,12 @@ class Deliverer:
 def _postpone(database: Database, ids: Collection[str], seconds: float) -> None:
     with database.write() as connection:
         intents.postpone(connection, ids, seconds)
+
+
+@retried
+def _notice(database: Database, lost_since: dt.datetime) -> None:
+    with database.write() as connection:
+        incarnations.notice_in_top(connection, lost_since)
 
 
 @retried

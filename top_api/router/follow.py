@@ -1,4 +1,9 @@
-"""Following a cell: its feed, read from a cursor, into the index; and a resync when the cursor fell off the feed."""
+"""Following a cell: its feed, read from a cursor, into the index; and a resync when the cursor fell off the feed.
+
+A cell's database may fall back, to a backup or to a standby that lacked the last commits. That shows in its
+incarnation, in a feed that ends before the cursor, or in another entry where the cursor stands, which is read again
+each time. From then on the index shows what the cell has, whatever was newer before.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +15,7 @@ from cellcloud import clock
 from cellcloud.context import RequestContext, service_context
 from cellcloud.db import cells, index, intents
 from cellcloud.db.engine import Connection, Database, retried
+from cellcloud.model.cell import Cell, FeedEntry, FeedPage
 from cellcloud.model.server import ServerRecord
 from cellcloud.rpc.conductor import Conductor
 
@@ -17,6 +23,7 @@ LOG = logging.getLogger(__name__)
 PAGE = 200  # entries of the feed, or records, in one message
 VERSIONS = 2000  # (id, version) pairs in one message
 GAP = 0.05  # seconds between two reads, so that the changes of a busy cell share transactions
+END = 1 << 62  # behind every entry
 BUDGET = 10.0  # seconds for one message
 
 
@@ -35,22 +42,42 @@ class Follower:
         clock.sleep(max(0.0, self._not_before - clock.monotonic()))
         self._not_before = clock.monotonic() + GAP
         with self._database.read() as connection:
-            cursor = cells.get_cell(connection, self._cell).feed_cursor
-        page = self._conductor.list_feed(_context(), cursor, PAGE)
-        if cursor > page.newest or cursor + 1 < page.oldest:
+            known = cells.get_cell(connection, self._cell)
+        cursor = known.feed_cursor
+        page = self._conductor.list_feed(_context(), max(0, cursor - 1), PAGE + 1)
+        changed = "" not in (known.incarnation, page.incarnation) and known.incarnation != page.incarnation
+        if changed or _differs(known, page):
+            self._start_over(page, changed=changed)
+            return True
+        if cursor + 1 < page.oldest:
             LOG.warning("the feed no longer has what comes next", extra={"cell": self._cell, "cursor": cursor})
             self._resync()
-            _move(self._database, self._cell, cursor, page.newest)
+            _move(self._database, self._cell, page)
             return True
-        if not page.entries:
+        entries = [entry for entry in page.entries if entry.sequence > cursor]
+        if not entries:
+            if known.incarnation != page.incarnation:
+                _move(self._database, self._cell, replace(page, newest=cursor), mark=known.feed_mark)
             return False
-        last = max(entry.sequence for entry in page.entries)
-        records = [entry.record for entry in page.entries]
-        _take_in(self._database, self._cell, records, self._deadline, cursor, last)
-        return last < page.newest
+        last = max(entries, key=lambda entry: entry.sequence)
+        records = [entry.record for entry in entries]
+        _take_in(self._database, self._cell, records, self._deadline, cursor, last, page.incarnation)
+        return last.sequence < page.newest
 
-    def _resync(self) -> None:
-        """Compare (id, version) pairs, a range of ids at a time, and fetch what differs."""
+    def _start_over(self, page: FeedPage, *, changed: bool) -> None:
+        """Take the cell's truth for the newest. ``changed``: the cell knows that it has fallen back."""
+        LOG.error("the cell's database was put back", extra={"cell": self._cell, "known": changed})
+        if not changed:
+            try:
+                self._conductor.begin_incarnation(_context(), page.incarnation, "its feed was seen further by the top")
+            except Exception:  # an older conductor's, perhaps: what the cell has is the truth all the same
+                LOG.exception("no incarnation could be begun", extra={"cell": self._cell})
+        page = self._conductor.list_feed(_context(), END, 1)
+        self._resync(force=True)
+        _move(self._database, self._cell, page)
+
+    def _resync(self, *, force: bool = False) -> None:
+        """Compare (id, version) pairs, a range of ids at a time, and fetch what differs; with ``force`` everything."""
         after = ""
         while True:
             theirs = dict(self._conductor.list_versions(_context(), after, VERSIONS))
@@ -58,9 +85,9 @@ class Follower:
             with self._database.read() as connection:
                 ours = dict(index.list_versions(connection, self._cell, after, until))
             ids = sorted(theirs.keys() | ours.keys())
-            for page in _pages([i for i in ids if theirs.get(i, -1) != ours.get(i, -1)]):
+            for page in _pages([i for i in ids if force or theirs.get(i, -1) != ours.get(i, -1)]):
                 records = self._conductor.get_servers(_context(), page)
-                _take_in_compared(self._database, self._cell, page, records, self._deadline)
+                _take_in_compared(self._database, self._cell, page, records, self._deadline, force=force)
             if until is None:
                 return
             after = until
@@ -97,7 +124,23 @@ def _newest(cell: str, records: Iterable[ServerRecord]) -> list[ServerRecord]:
     return [replace(record, cell=cell) for record in newest.values()]
 
 
-def _store(connection: Connection, cell: str, records: Sequence[ServerRecord], deadline: float) -> None:
+def _differs(known: Cell, page: FeedPage) -> bool:
+    """Whether the feed is not the one that was followed."""
+    if known.feed_cursor > page.newest:
+        return True
+    at_cursor = [_mark_of(entry) for entry in page.entries if entry.sequence == known.feed_cursor]
+    return bool(known.feed_mark and at_cursor) and known.feed_mark not in at_cursor
+
+
+def _mark_of(entry: FeedEntry) -> str:
+    """What tells an entry from another in its place."""
+    changed = entry.record.updated_at
+    return f"{entry.record.id} {entry.record.version} {changed.isoformat() if changed else ''}"
+
+
+def _store(
+    connection: Connection, cell: str, records: Sequence[ServerRecord], deadline: float, *, force: bool = False
+) -> None:
     """Servers that the cell has given up go back to wait for another; of the others the copies are kept."""
     newest = _newest(cell, records)
     for record in newest:
@@ -105,30 +148,48 @@ def _store(connection: Connection, cell: str, records: Sequence[ServerRecord], d
             intents.take_back(connection, record, deadline=deadline)
     copies = [record for record in newest if not record.given_up]
     intents.find_placed(connection, copies, deadline=deadline)
-    index.upsert(connection, copies)
+    index.upsert(connection, copies, force=force)
 
 
 @retried
 def _take_in(
-    database: Database, cell: str, records: Sequence[ServerRecord], deadline: float, before: int, after: int
+    database: Database,
+    cell: str,
+    records: Sequence[ServerRecord],
+    deadline: float,
+    before: int,
+    last: FeedEntry,
+    incarnation: str,
 ) -> None:
     with database.write() as connection:
         _store(connection, cell, records, deadline)
-        cells.move_cursor(connection, cell, before=before, after=after)
+        mark = _mark_of(last)
+        cells.move_cursor(connection, cell, before=before, after=last.sequence, mark=mark, incarnation=incarnation)
 
 
 @retried
 def _take_in_compared(
-    database: Database, cell: str, asked: Sequence[str], records: Sequence[ServerRecord], deadline: float
+    database: Database,
+    cell: str,
+    asked: Sequence[str],
+    records: Sequence[ServerRecord],
+    deadline: float,
+    *,
+    force: bool,
 ) -> None:
-    """Take in records, and forget servers the cell does not know, unless they are still on their way to it."""
+    """Take in records, and forget servers the cell does not know, unless they are still on their way to it. With
+    ``force`` they may have been made since the state to which it was put back: they are shown as lost."""
     with database.write() as connection:
-        _store(connection, cell, records, deadline)
+        _store(connection, cell, records, deadline, force=force)
         unknown = set(asked) - {record.id for record in records}
-        index.mark_deleted(connection, sorted(unknown - intents.list_unsettled(connection, unknown)))
+        unknown -= intents.list_unsettled(connection, unknown)
+        if force:
+            index.mark_lost(connection, sorted(unknown), cell)
+        else:
+            index.mark_deleted(connection, sorted(unknown))
 
 
 @retried
-def _move(database: Database, cell: str, before: int, after: int) -> bool:
+def _move(database: Database, cell: str, page: FeedPage, *, mark: str = "") -> None:
     with database.write() as connection:
-        return cells.move_cursor(connection, cell, before=before, after=after)
+        cells.move_cursor(connection, cell, after=page.newest, mark=mark, incarnation=page.incarnation)

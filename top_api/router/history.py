@@ -26,12 +26,14 @@ BUDGET = 2.0  # seconds that all cells together have
 
 @dataclass(slots=True)
 class Findings:
-    """By server id: ``placed``, the cells that run it or hold it, in that order; ``deleted``: it was confirmed once,
-    and is deleted. ``unanswered``: server ids of which a cell that may have them did not tell. ``silent``: cells.
+    """By server id: ``placed``, the cells that run it or hold it, in that order; ``running``: some cell runs it;
+    ``deleted``: it was confirmed once, and is deleted; ``unanswered``: a cell that may have it did not tell.
+    ``silent``: those cells.
     """
 
     placed: dict[str, list[str]] = field(default_factory=dict)
     deleted: set[str] = field(default_factory=set)
+    running: set[str] = field(default_factory=set)
     unanswered: set[str] = field(default_factory=set)
     silent: set[str] = field(default_factory=set)
 
@@ -65,6 +67,7 @@ def ask(
             elif record.generation and not record.given_up:
                 findings.deleted.add(record.id)
     findings.placed = {each: running.get(each, []) + held.get(each, []) for each in running | held}
+    findings.running = set(running)
     findings.deleted -= findings.placed.keys()
     findings.unanswered -= running.keys()
     return findings

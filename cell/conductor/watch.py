@@ -1,0 +1,43 @@
+"""Whether the cell's database still tells the history that this conductor has seen."""
+
+from __future__ import annotations
+
+import logging
+
+from cellcloud.db import changes, feed, incarnations
+from cellcloud.db.engine import Connection, Database, transact
+
+LOG = logging.getLogger(__name__)
+
+
+class Watch:
+    """Remembers how far the sequences were: one that is shorter has lost commits, whoever promoted a standby."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._known = ""
+        self._feed = self._changes = 0
+
+    def look(self) -> bool:
+        """True when the database has fallen back; another incarnation of it has begun then."""
+        with self._database.read_as_one() as connection:
+            found = incarnations.find(connection)
+            lengths = feed.newest(connection), changes.get_newest(connection)
+        present = found.id if found else ""
+        lost = present == self._known and (lengths[0] < self._feed or lengths[1] < self._changes)
+        if lost:
+            LOG.error("the database has fallen back", extra={"feed": lengths[0], "known": self._feed})
+            self.begin(present, "its sequences were seen further by a conductor")
+            return True
+        self._known, (self._feed, self._changes) = present, lengths
+        return False
+
+    def begin(self, known: str, reason: str) -> str:
+        """Begin another incarnation, unless ``known`` is not the present one any more; returns the present one."""
+
+        def leap(connection: Connection) -> str:
+            return incarnations.begin_in_cell(connection, known, reason).id
+
+        present = transact(self._database, leap)
+        LOG.warning("an incarnation of the database", extra={"id": present, "why": reason})
+        return present
