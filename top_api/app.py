@@ -6,7 +6,6 @@ import atexit
 import logging
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 
 from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException
@@ -20,6 +19,7 @@ from cellcloud.rpc.transport import unique_name
 from top_api import auth, faults, microversion
 from top_api.acceptance import Acceptance
 from top_api.cells import Cells
+from top_api.gate import HeadGate
 from top_api.outside import Outside, make_outside
 from top_api.parts import Parts
 from top_api.public_address import PublicAddress
@@ -28,7 +28,6 @@ from top_api.routes import RESOURCES, versions
 from top_api.routing import mount
 
 LOG = logging.getLogger(__name__)
-DRAINED = 32 << 20  # bytes
 
 
 def create_app(
@@ -63,6 +62,7 @@ def create_app(
     app.url_map.strict_slashes = False
     app.register_blueprint(versions.blueprint())
     mount(app, parts, RESOURCES)
+    app.extensions["gate"] = HeadGate(outside.identity, most=config.top.max_body)
     for blueprint in outside.blueprints:
         app.register_blueprint(blueprint)
     _wrap_requests(app)
@@ -109,8 +109,6 @@ def _note(response: Response) -> None:
 def _answer_errors(app: Flask, config: Config, prefixes: Sequence[str]) -> None:
     @app.errorhandler(errors.CellcloudError)
     def known(error: errors.CellcloudError) -> Response:
-        if isinstance(error, errors.TooLarge):
-            _drain()
         return faults.answer_for(error, identity_url=config.identity.auth_url or f"{request.root_url}identity")
 
     @app.errorhandler(HTTPException)
@@ -124,15 +122,3 @@ def _answer_errors(app: Flask, config: Config, prefixes: Sequence[str]) -> None:
     def unknown(error: Exception) -> Response:
         LOG.exception("a request failed unexpectedly", extra={"path": request.path[:200]})
         return faults.plain(500)
-
-
-def _drain() -> None:
-    """Read what is left of a refused body, within bounds, so that the client gets to hear the answer."""
-    stream = request.environ["wsgi.input"]
-    announced = request.content_length
-    if announced is None:
-        announced = DRAINED if request.environ.get("wsgi.input_terminated") else 0
-    left = min(announced, DRAINED)
-    with suppress(OSError):
-        while left > 0 and (data := stream.read(min(left, 1 << 16))):
-            left -= len(data)

@@ -10,7 +10,7 @@ from cellcloud.context import REQUEST_ID, RequestContext
 from cellcloud.patterns import Pattern
 
 BUDGET = 30.0  # seconds a request may take in all
-_TOKEN = Pattern(r"[\x21-\x7e]+", most=8192)
+TOKEN = Pattern(r"[\x21-\x7e]+", most=8192)
 
 
 def global_request_id(headers: Headers) -> str | None:
@@ -22,7 +22,7 @@ def global_request_id(headers: Headers) -> str | None:
 def authenticate(identity: IdentityClient, headers: Headers, request_id: str) -> RequestContext:
     """Who asks. Nothing but the token is believed. Raises Unauthenticated, Forbidden (no project), Unreachable."""
     token = headers.get("X-Auth-Token", "")
-    if not _TOKEN.matches(token):
+    if not TOKEN.matches(token):
         raise errors.Unauthenticated("No valid token.")
     caller = identity.validate_token(token)
     if not caller.project_id:

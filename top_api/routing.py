@@ -193,8 +193,8 @@ class _ProjectSegment:
 def _view(parts: Parts, route: Route) -> Callable[..., Response]:
     def view(**arguments: str) -> Response:
         project_segment = request.environ.get(_SEGMENT, "")
-        data = _read_body(parts.config.top.max_body) if route.method != "GET" else b""
         context = auth.authenticate(parts.identity, request.headers, g.request_id)
+        data = _read_body(parts.config.top.max_body) if route.method != "GET" else b""
         version = microversion.requested(request.headers)
         g.version = version
         if project_segment and project_segment != context.project_id:

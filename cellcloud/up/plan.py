@@ -26,7 +26,7 @@ PRELOAD = (
     "oslo_messaging._drivers.impl_rabbit",
     "cellcloud.up.first_start",
     "flask",
-    "gunicorn.workers.gthread",
+    "cellcloud.up.web",
     "cellcloud.service",
     "top_api.app",
     "top_api.router.__main__",
@@ -132,7 +132,7 @@ def _shared_parts(layout: Layout) -> Parts:
 def _api_unit(layout: Layout) -> Unit:
     after = ("top.schema", "top.contents")
     if not layout.in_processes:
-        return _service("top.api", layout, "cellcloud.up.web:Waitress", layout.top_file, after=after)
+        return _service("top.api", layout, "cellcloud.up.web:Web", layout.top_file, after=after)
     return Unit(
         name="top.api",
         kind=Kind.SERVICE,

@@ -1,18 +1,61 @@
-"""Serving the API: under gunicorn in processes of its own, or by waitress inside the one embedded process."""
+"""Serving the API behind its front: under gunicorn in processes of its own, or in a thread of the embedded process."""
 
 from __future__ import annotations
 
+import resource
+import socket
 import threading
 from typing import Any
 
-import waitress
+import uvicorn
 from gunicorn.app.base import BaseApplication
+from uvicorn_worker import UvicornWorker
 
 from cellcloud import config as options
-from cellcloud import log
+from cellcloud import errors, log
+from cellcloud.up.front import MOST_HEAD, Front, HeadProtocol
 from cellcloud.up.units import load_entry
 
 APPLICATION = "top_api.app:create_app"
+BACKLOG = 2048  # connections that the system keeps until they are taken
+FILES = 65536
+KEPT_SECONDS = 30  # an idle connection
+STOP_SECONDS = 8  # for what is at work when told to stop
+FRONT: dict[str, Any] = {
+    "loop": "asyncio",
+    "http": HeadProtocol,
+    "ws": "none",
+    "lifespan": "off",
+    "interface": "asgi3",
+    "h11_max_incomplete_event_size": MOST_HEAD,
+    "server_header": False,
+    "proxy_headers": False,
+    "access_log": False,
+    "timeout_graceful_shutdown": STOP_SECONDS,
+}
+
+
+def allow_many_connections() -> None:
+    """As many open files as this process may ask for: each connection is one."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = FILES if hard == resource.RLIM_INFINITY else min(hard, FILES)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+
+
+class FrontWorker(UvicornWorker):  # type: ignore[misc]
+    """A gunicorn worker with the front before the Flask application."""
+
+    CONFIG_KWARGS = FRONT
+
+    wsgi: Any
+
+    def load_wsgi(self) -> None:
+        super().load_wsgi()
+        self.wsgi = Front(self.wsgi, threads=self.cfg.threads)
+
+    def init_process(self) -> None:
+        allow_many_connections()
+        super().init_process()
 
 
 class Gunicorn(BaseApplication):  # type: ignore[misc]
@@ -28,11 +71,12 @@ class Gunicorn(BaseApplication):  # type: ignore[misc]
         settings = {
             "bind": f"{top.bind_host}:{top.bind_port}",
             "workers": top.workers,
-            "worker_class": "gthread",
+            "worker_class": FrontWorker,
             "threads": top.threads,
+            "backlog": BACKLOG,
             "timeout": 120,
-            "graceful_timeout": 8,
-            "keepalive": 30,
+            "graceful_timeout": STOP_SECONDS,
+            "keepalive": KEPT_SECONDS,
             "proc_name": "cellcloud: top.api",
             "control_socket_disable": True,
         }
@@ -45,37 +89,36 @@ class Gunicorn(BaseApplication):  # type: ignore[misc]
         return load_entry(APPLICATION)(self._config)
 
 
-class Waitress:
-    """The application as one service among others of a process."""
+class Web:
+    """The application and its front as one service among others of a process."""
 
     name = "top.api"
 
     def __init__(self, config: options.Config) -> None:
         self._config = config
-        self._server: Any = None
+        self._server: uvicorn.Server | None = None
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Take requests from now on."""
+        """Take requests from now on. Raises Misconfigured where the address cannot be had."""
         top = self._config.top
-        application = load_entry(APPLICATION)(self._config)
-        self._server = waitress.create_server(
-            application,
-            host=top.bind_host,
-            port=top.bind_port,
-            threads=top.threads,
-            ident=None,
-            max_request_body_size=self._config.outside.max_image_bytes,
-        )
-        self._thread = threading.Thread(target=self._server.run, name=self.name, daemon=True)
+        try:
+            listener = socket.create_server((top.bind_host, top.bind_port), backlog=BACKLOG)
+        except OSError as error:
+            raise errors.Misconfigured(f"{top.bind_host}:{top.bind_port} cannot be listened at: {error}") from error
+        allow_many_connections()
+        front = Front(load_entry(APPLICATION)(self._config), threads=top.threads)
+        settings = uvicorn.Config(front, log_config=None, backlog=BACKLOG, timeout_keep_alive=KEPT_SECONDS, **FRONT)
+        self._server = uvicorn.Server(settings)
+        self._thread = threading.Thread(target=self._server.run, args=([listener],), name=self.name, daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
         """Take no more requests and let those at hand end."""
         server, self._server = self._server, None
-        if server is not None:
-            server.close()
-            server.task_dispatcher.shutdown(timeout=5)
+        if server is not None and self._thread is not None:
+            server.should_exit = True
+            self._thread.join(STOP_SECONDS + 2)
 
     def check(self) -> dict[str, str]:
         """Whether the server's thread lives."""

@@ -20,7 +20,6 @@ from top_api.validation import read_json
 
 LOG = logging.getLogger(__name__)
 JSON = "application/json"
-DRAINED = 32 << 20  # bytes of a refused body that are read and dropped
 _STATUS: tuple[tuple[type[errors.CellcloudError], int], ...] = (
     (errors.Invalid, 400),
     (errors.Unauthenticated, 401),
@@ -108,8 +107,6 @@ def set_up(blueprint: Blueprint, form: Callable[[Failure], Response], *, max_bod
         return form(Failure(status, type(error).__name__, message))
 
     def http(error: HTTPException) -> Response:
-        if error.code == 413:
-            _drain()
         return form(Failure(error.code or 500, error.name.replace(" ", ""), error.description or error.name))
 
     def defect(error: Exception) -> Response:
@@ -132,10 +129,3 @@ def set_up(blueprint: Blueprint, form: Callable[[Failure], Response], *, max_bod
     blueprint.after_request(identify)
     methods = ["GET", "POST", "PUT", "PATCH", "DELETE"]
     blueprint.add_url_rule("/<path:path>", "unknown", unknown, methods=methods, provide_automatic_options=False)
-
-
-def _drain() -> None:
-    """Read what a refused body announced, within bounds, so that the client gets to hear the answer."""
-    left, stream = min(request.content_length or 0, DRAINED), request.environ["wsgi.input"]
-    while left > 0 and (data := stream.read(min(left, 1 << 16))):
-        left -= len(data)

@@ -1,0 +1,342 @@
+"""The front of the API: heads and bodies are gathered asynchronously, and only whole requests get a thread.
+
+A slow client holds a connection, never a thread; heads and bodies have a time-out, and of connections that have sent
+no head the oldest are closed when there are too many. Up to OPEN_BODY bytes are read from anybody; for more the
+application is asked, by the head alone, whether it admits the request: what it does not is handed on without its
+body, for it to refuse in its own words. Log-ins, and transfers of images, which are streamed, have threads of their
+own, so that neither hashing of passwords nor slow transfers delay other requests.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import io
+import logging
+import threading
+from collections import Counter, OrderedDict
+from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping, Sequence
+from concurrent.futures import Executor
+from enum import StrEnum
+from typing import Any, ClassVar, Protocol, cast
+
+from a2wsgi import WSGIMiddleware
+from a2wsgi.wsgi import build_environ
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+LOG = logging.getLogger(__name__)
+OPEN_BODY = 16 << 10  # bytes anybody may send
+DRAINED = 1 << 20  # bytes of a refused body that are read and dropped, so that the client gets to hear the answer
+MOST_HEAD = 32 << 10  # bytes: a token has up to 8 KiB
+HEAD_SECONDS = 10.0
+BODY_SECONDS = 30.0  # for a whole body that is gathered, and for each piece of one that is streamed
+DRAIN_SECONDS = 2.0
+WRITE_SECONDS = 60.0  # until a client takes a piece of its answer
+LEAST_RATE = 8 << 10  # bytes a second that a streamed body comes at, after BODY_SECONDS
+BUSY = "Too many requests are at work; try again shortly."
+MOST_WAITING = 1000  # connections without a head
+Message = MutableMapping[str, Any]
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+
+class Lane(StrEnum):
+    """Which threads a request is worked on by."""
+
+    ORDINARY = "ordinary"
+    LOGIN = "login"
+    TRANSFER = "transfer"
+
+
+class Gate(Protocol):
+    """What the application says of a request by its head; it keeps one as ``extensions["gate"]``."""
+
+    most: int
+    """Bytes of a body that are gathered."""
+
+    def lane(self, method: str, path: str) -> str: ...
+
+    def admits(self, headers: Mapping[str, str]) -> str | None:
+        """The project that asks; None: the request is going to be refused. Names are in lower case."""
+        ...
+
+
+class _Threads:
+    """A pool of threads with a bounded queue. ``each``: requests of one project at once, or all."""
+
+    def __init__(self, application: Any, *, threads: int, most: int, each: int | None = None) -> None:
+        self._application = application
+        self._streaming: Any = WSGIMiddleware(application, workers=threads)
+        self.executor: Executor = self._streaming.executor
+        self._most = most
+        self._each = each or most
+        self._at_work: Counter[str] = Counter()
+
+    @contextlib.contextmanager
+    def place(self, project: str) -> Iterator[bool]:
+        """A place in the queue while the block runs; False: there is none."""
+        free = self._at_work.total() < self._most and self._at_work[project] < self._each
+        if free:
+            self._at_work[project] += 1
+        try:
+            yield free
+        finally:
+            if free:
+                self._at_work[project] -= 1
+                if not self._at_work[project]:
+                    del self._at_work[project]
+
+    async def run(self, scope: Scope, body: bytes, send: Send) -> None:
+        """A request that is there in whole, with an answer that is small: one way to a thread and one back."""
+        environ: dict[str, Any] = {**build_environ(cast(Any, scope), cast(Any, None)), "wsgi.input": io.BytesIO(body)}
+        call = functools.partial(_call, self._application, environ)
+        start, text = await asyncio.get_running_loop().run_in_executor(self.executor, call)
+        await send(start)
+        await send({"type": "http.response.body", "body": text})
+
+    async def stream(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Body and answer in pieces."""
+        await self._streaming(scope, receive, send)
+
+
+def _call(application: Any, environ: Mapping[str, Any]) -> tuple[Message, bytes]:
+    """The beginning of the answer and its body."""
+    start: Message = {"type": "http.response.start"}
+
+    def begin(status: str, headers: Sequence[tuple[str, str]], exc_info: object = None) -> None:
+        pairs = [(name.lower().encode("latin1"), value.encode("latin1")) for name, value in headers]
+        start.update(status=int(status.split(" ", 1)[0]), headers=pairs)
+
+    with contextlib.closing(application(environ, begin)) as pieces:
+        return start, b"".join(pieces)
+
+
+class Front:
+    """An ASGI application that gathers requests for a WSGI one."""
+
+    def __init__(self, application: Any, *, threads: int, body_seconds: float = BODY_SECONDS) -> None:
+        self.body_seconds = body_seconds
+        self._gate: Gate = application.extensions["gate"]
+        self._lanes: dict[str, _Threads] = {
+            Lane.ORDINARY: _Threads(application, threads=threads, most=64 * threads),
+            Lane.LOGIN: _Threads(application, threads=2, most=64),
+            Lane.TRANSFER: _Threads(application, threads=8, most=8, each=4),
+        }
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            await _Exchange(self, scope, receive, send).run()
+
+    async def admits(self, scope: Scope) -> str | None:
+        """Asks the gate in a thread: it may look into the database."""
+        headers = {name.decode("latin1"): value.decode("latin1") for name, value in scope["headers"]}
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._lanes[Lane.ORDINARY].executor, self._gate.admits, headers)
+
+    def lane_of(self, scope: Scope) -> str:
+        return self._gate.lane(scope["method"], scope["path"])
+
+    def threads_of(self, lane: str) -> _Threads:
+        return self._lanes[lane]
+
+    @property
+    def most(self) -> int:
+        return self._gate.most
+
+
+class _Late(Exception):
+    """A body did not come in time."""
+
+
+class _Exchange:
+    """One request and its answer."""
+
+    def __init__(self, front: Front, scope: Scope, receive: Receive, send: Send) -> None:
+        self._front, self._scope, self._receive, self._send = front, scope, receive, send
+        self._complete = False  # whether the body was read to its end
+        self._read = 0
+        self._answered = False
+
+    async def run(self) -> None:
+        lane = self._front.lane_of(self._scope)
+        try:
+            if lane == Lane.TRANSFER:
+                await self._stream()
+            else:
+                await self._gather(lane)
+        except _Late:
+            self._read = DRAINED  # nothing more is waited for
+            await self._refuse(408, "The request's body did not come in time.")
+
+    async def _gather(self, lane: str) -> None:
+        body = await self._body(lane)
+        headers = [pair for pair in self._scope["headers"] if pair[0] not in (b"content-length", b"transfer-encoding")]
+        declared = _declared(self._scope)
+        length = declared if declared is not None and not self._complete else len(body)
+        if length:
+            headers.append((b"content-length", str(length).encode()))
+        await self._work(lane, {**self._scope, "headers": headers}, body)
+
+    async def _body(self, lane: str) -> bytes:
+        """The body; as much of it as the application needs to refuse it; nothing where it is not admitted."""
+        most = OPEN_BODY if lane == Lane.LOGIN else self._front.most
+        declared = _declared(self._scope)
+        if declared is not None and declared > most:
+            return b""
+        body = bytearray()
+        admitted = lane == Lane.LOGIN
+        try:
+            async with asyncio.timeout(self._front.body_seconds):
+                while not self._complete and len(body) <= most:
+                    if not admitted and max(len(body), declared or 0) > OPEN_BODY:
+                        if await self._front.admits(self._scope) is None:
+                            return b""
+                        admitted = True
+                    body += await self._piece()
+        except TimeoutError:
+            raise _Late from None
+        return bytes(body)
+
+    async def _stream(self) -> None:
+        """A body of any length, in pieces as the application asks for them."""
+        project = await self._front.admits(self._scope)
+        if project is None:
+            await self._work(Lane.ORDINARY, self._scope, b"")
+            return
+        began = asyncio.get_running_loop().time()
+
+        async def receive() -> Message:
+            if self._complete:
+                return {"type": "http.disconnect"}
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._front.body_seconds):
+                    piece = await self._piece()
+                elapsed = asyncio.get_running_loop().time() - began - self._front.body_seconds
+                if self._complete or self._read >= elapsed * LEAST_RATE:
+                    return {"type": "http.request", "body": piece, "more_body": not self._complete}
+            return {"type": "http.disconnect"}  # too slow: the application sees a body that ends early
+
+        threads = self._front.threads_of(Lane.TRANSFER)
+        with threads.place(project) as free:
+            if free:
+                await threads.stream(self._scope, receive, self._answer)
+        if not free:
+            await self._refuse(503, BUSY)
+
+    async def _piece(self) -> bytes:
+        message = await self._receive()
+        self._complete = not message.get("more_body", False)
+        piece: bytes = message.get("body", b"")
+        self._read += len(piece)
+        return piece
+
+    async def _work(self, lane: str, scope: Scope, body: bytes) -> None:
+        threads = self._front.threads_of(lane)
+        with threads.place("") as free:
+            if free:
+                await threads.run(scope, body, self._answer)
+        if not free:
+            await self._refuse(503, BUSY)
+
+    async def _refuse(self, status: int, message: str) -> None:
+        if self._answered:
+            return
+        text = f'{{"error": {{"code": {status}, "title": "Try again", "message": "{message}"}}}}'.encode()
+        headers = [(b"content-type", b"application/json"), (b"content-length", str(len(text)).encode())]
+        headers += [(b"retry-after", b"1")] if status == 503 else []
+        await self._answer({"type": "http.response.start", "status": status, "headers": headers})
+        await self._answer({"type": "http.response.body", "body": text})
+
+    async def _answer(self, message: Message) -> None:
+        """Pass a piece of the answer on. Behind an answer to a body that was not read the connection is closed."""
+        left = not self._complete and _has_body(self._scope)
+        if message["type"] == "http.response.start":
+            self._answered = True
+            if left:
+                message["headers"] = [*message["headers"], (b"connection", b"close")]
+        elif left and not message.get("more_body", False):
+            await self._send({**message, "more_body": True})
+            await self._drain()
+            message = {"type": "http.response.body", "body": b""}
+        await self._send(message)
+
+    async def _drain(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(DRAIN_SECONDS):
+                while not self._complete and self._read < DRAINED:
+                    await self._piece()
+
+
+def _declared(scope: Scope) -> int | None:
+    """The length that the head gives; the protocol has checked that it is a number."""
+    return next((int(value) for name, value in scope["headers"] if name == b"content-length"), None)
+
+
+def _has_body(scope: Scope) -> bool:
+    return bool(_declared(scope)) or any(name == b"transfer-encoding" for name, _ in scope["headers"])
+
+
+class HeadProtocol(H11Protocol):
+    """HTTP/1.1 with a time-out for the head of a request and for a client that takes none of its answer, and an end to
+    how many connections wait for a head."""
+
+    head_seconds = HEAD_SECONDS
+    write_seconds = WRITE_SECONDS
+    most_waiting = MOST_WAITING
+    _all_waiting: ClassVar[OrderedDict[HeadProtocol, None]] = OrderedDict()
+    _lock = threading.Lock()
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self._head: asyncio.TimerHandle | None = None
+        self._write: asyncio.TimerHandle | None = None
+        self._expect_head()
+
+    def data_received(self, data: bytes) -> None:
+        before = self.cycle
+        super().data_received(data)
+        if self.cycle is not before:
+            self._head_came()
+        elif self._head is None and (before is None or before.response_complete):
+            self._expect_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._head_came()
+        self.resume_writing()
+        super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        self._write = self.loop.call_later(self.write_seconds, self._give_up)
+        super().pause_writing()
+
+    def resume_writing(self) -> None:
+        if self._write is not None:
+            self._write.cancel()
+            self._write = None
+        super().resume_writing()
+
+    def timeout_keep_alive_handler(self) -> None:
+        super().timeout_keep_alive_handler()
+        self._give_up()  # also where the client has not taken its last answer
+
+    def _expect_head(self) -> None:
+        self._head = self.loop.call_later(self.head_seconds, self._give_up)
+        with self._lock:
+            self._all_waiting[self] = None
+            full = len(self._all_waiting) > self.most_waiting
+            oldest = self._all_waiting.popitem(last=False)[0] if full else None
+        if oldest is not None:
+            oldest.loop.call_soon_threadsafe(oldest._give_up)
+
+    def _head_came(self) -> None:
+        if self._head is not None:
+            self._head.cancel()
+            self._head = None
+        with self._lock:
+            self._all_waiting.pop(self, None)
+
+    def _give_up(self) -> None:
+        self._head_came()
+        self.transport.abort()

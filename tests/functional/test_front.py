@@ -1,0 +1,249 @@
+"""The front of the API on a real socket: what slow, large and many requests can hold, which is little."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import socket
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pytest
+import uvicorn
+from flask import Flask, Response, request
+
+from cellcloud.up.front import DRAINED, Front, HeadProtocol
+from cellcloud.up.web import FRONT
+
+THREADS = 4
+MOST = 1 << 20
+SOON = 3.0  # seconds, on a busy machine
+
+
+class QuickProtocol(HeadProtocol):
+    head_seconds = 0.5
+    write_seconds = 1.0
+    most_waiting = 200
+
+
+class Gate:
+    most = MOST
+
+    def lane(self, method: str, path: str) -> str:
+        return {"/login": "login", "/file": "transfer"}.get(path, "ordinary")
+
+    def admits(self, headers: Mapping[str, str]) -> str | None:
+        return headers.get("x-auth-token")
+
+
+class Api:
+    """An application in small: it authenticates, then reads the body."""
+
+    def __init__(self) -> None:
+        self.began = threading.Event()
+        self.flask = Flask("api")
+        self.flask.extensions["gate"] = Gate()
+        self.flask.add_url_rule("/", view_func=self.body, methods=["GET", "POST"], endpoint="body")
+        self.flask.add_url_rule("/login", view_func=self.login, methods=["POST"])
+        self.flask.add_url_rule("/file", view_func=self.file, methods=["PUT"])
+        self.flask.add_url_rule("/large", view_func=lambda: Response(b"x" * (64 << 20)))
+
+    def body(self) -> Response:
+        if request.method == "POST" and "X-Auth-Token" not in request.headers:
+            return Response("no token", status=401)
+        request.max_content_length = MOST
+        return Response(str(len(request.get_data())))
+
+    def login(self) -> Response:
+        time.sleep(0.1)
+        return Response(str(len(request.get_data())))
+
+    def file(self) -> Response:
+        if "X-Auth-Token" not in request.headers:
+            return Response("no token", status=401)
+        size = 0
+        while piece := request.stream.read(1 << 16):
+            size += len(piece)
+            self.began.set()
+        return Response(str(size))
+
+
+@contextlib.contextmanager
+def serving(api: Api) -> Iterator[tuple[str, int]]:
+    listener = socket.create_server(("127.0.0.1", 0), backlog=512)
+    front = Front(api.flask, threads=THREADS, body_seconds=1.0)
+    server = uvicorn.Server(uvicorn.Config(front, log_config=None, **{**FRONT, "http": QuickProtocol}))
+    thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
+    thread.start()
+    try:
+        yield listener.getsockname()[:2]
+    finally:
+        server.should_exit = True
+        thread.join(15)
+
+
+@pytest.fixture(scope="module")
+def api() -> Api:
+    return Api()
+
+
+@pytest.fixture(scope="module")
+def address(api: Api) -> Iterator[tuple[str, int]]:
+    with serving(api) as found:
+        yield found
+
+
+def ask(address: tuple[str, int], method: str = "GET", path: str = "/", body: Any = None, **headers: str) -> Any:
+    connection = http.client.HTTPConnection(*address, timeout=20)
+    with contextlib.closing(connection):
+        given = {name.replace("_", "-"): value for name, value in headers.items()}
+        connection.request(method, path, body, given, encode_chunked="Transfer-Encoding" in given)
+        answer = connection.getresponse()
+        return answer.status, answer.read(), answer.headers
+
+
+def opened(address: tuple[str, int], data: bytes) -> socket.socket:
+    made = socket.create_connection(address, timeout=10)
+    made.sendall(data)
+    return made
+
+
+def is_closed(connection: socket.socket, within: float) -> bool:
+    connection.settimeout(within)
+    with contextlib.suppress(ConnectionError):
+        return connection.recv(1) == b""
+    return True
+
+
+def served_soon(address: tuple[str, int]) -> bool:
+    began = time.monotonic()
+    status, _, _ = ask(address, "POST", "/", b"abc", X_Auth_Token="t")
+    return bool(status == 200 and time.monotonic() - began < SOON)
+
+
+def head(method: str, path: str, **headers: object) -> bytes:
+    lines = [f"{method} {path} HTTP/1.1", "Host: a", *(f"{n.replace('_', '-')}: {v}" for n, v in headers.items())]
+    return "\r\n".join([*lines, "", ""]).encode()
+
+
+SLOW = {
+    "half a head": b"GET / HTTP/1.1\r\nHost: a\r\nX-",
+    "nothing at all": b"",
+    "a body without a token": head("POST", "/", Content_Length=500_000),
+    "a short body without a token": head("POST", "/", Content_Length=5_000) + b"x",
+    "a body with a token": head("POST", "/", Content_Length=500_000, X_Auth_Token="t") + b"x" * 100_000,
+    "a chunked body": head("POST", "/", Transfer_Encoding="chunked", X_Auth_Token="t") + b"5\r\nab",
+    "a log-in": head("POST", "/login", Content_Length=500) + b"x",
+    "an image": head("PUT", "/file", Content_Length=10 << 30, X_Auth_Token="t") + b"x",
+    "an image without a token": head("PUT", "/file", Content_Length=10 << 30) + b"x",
+}
+
+
+@pytest.mark.parametrize("kind", SLOW)
+def test_a_hundred_slow_clients_hold_nobody_and_are_ended(address: tuple[str, int], kind: str) -> None:
+    with contextlib.ExitStack() as stack:
+        held = [stack.enter_context(opened(address, SLOW[kind])) for _ in range(100)]
+        for _ in range(3):
+            assert served_soon(address)
+        for connection in held:
+            ended = b""
+            connection.settimeout(20)
+            with contextlib.suppress(ConnectionError):
+                while data := connection.recv(4096):
+                    ended += data
+            assert not ended or int(ended.split()[1]) in (400, 401, 408, 503, 200), ended
+
+
+def drips_until_given_up(connection: socket.socket) -> bool:
+    with contextlib.suppress(OSError):
+        for _ in range(100):
+            time.sleep(0.05)
+            connection.sendall(b"X-a: b\r\n")
+        return False
+    return True
+
+
+def test_a_head_that_drips_is_given_up(address: tuple[str, int]) -> None:
+    with opened(address, b"GET / HTTP/1.1\r\n") as connection:
+        assert drips_until_given_up(connection)
+
+
+def test_a_second_head_that_drips_is_given_up(address: tuple[str, int]) -> None:
+    with opened(address, head("GET", "/")) as connection:
+        assert connection.recv(4096).startswith(b"HTTP/1.1 200")
+        connection.sendall(b"GET / HTTP/1.1\r\n")
+        assert drips_until_given_up(connection)
+
+
+def test_of_too_many_connections_the_oldest_without_a_head_are_closed(address: tuple[str, int]) -> None:
+    with contextlib.ExitStack() as stack:
+        for _ in range(QuickProtocol.most_waiting + 50):
+            stack.enter_context(opened(address, b"GET"))
+        assert served_soon(address)
+
+
+def test_a_body_that_is_not_admitted_is_not_read(address: tuple[str, int]) -> None:
+    for path, method in (("/", "POST"), ("/file", "PUT")):
+        with opened(address, head(method, path, Content_Length=1 << 30)) as connection:
+            sent = 0
+            connection.settimeout(5)
+            with contextlib.suppress(OSError):
+                while sent < 256 << 20:
+                    sent += connection.send(b"x" * (1 << 16))
+            assert sent < DRAINED + (16 << 20)  # the rest lay in buffers of the system
+        status, text, headers = ask(address, method, path, b"x" * 100_000)
+        assert (status, text, headers["Connection"]) == (401, b"no token", "close")
+
+
+def test_bodies_come_whole(address: tuple[str, int]) -> None:
+    for size in (0, 1, 16 << 10, (16 << 10) + 1, MOST):
+        assert ask(address, "POST", "/", b"x" * size, X_Auth_Token="t")[1] == str(size).encode()
+    pieces = (b"x" * 1000 for _ in range(300))
+    assert ask(address, "POST", "/", pieces, X_Auth_Token="t", Transfer_Encoding="chunked")[1] == b"300000"
+
+
+def test_a_body_that_is_too_large_is_refused(address: tuple[str, int]) -> None:
+    assert ask(address, "POST", "/", b"x" * (MOST + 1), X_Auth_Token="t")[0] == 413
+    pieces = (b"x" * 10_000 for _ in range(110))
+    assert ask(address, "POST", "/", pieces, X_Auth_Token="t", Transfer_Encoding="chunked")[0] == 413
+
+
+def test_an_image_is_worked_on_while_it_comes(api: Api, address: tuple[str, int]) -> None:
+    api.began.clear()
+    with opened(address, head("PUT", "/file", Content_Length=3 << 20, X_Auth_Token="t")) as connection:
+        connection.sendall(b"x" * (1 << 20))
+        assert api.began.wait(5)
+        connection.sendall(b"x" * (2 << 20))
+        assert connection.recv(4096).split()[1] == b"200"
+
+
+def test_log_ins_delay_nobody_and_are_bounded(address: tuple[str, int]) -> None:
+    results: list[int] = []
+    threads = [
+        threading.Thread(target=lambda: results.append(ask(address, "POST", "/login", b"x" * 50)[0])) for _ in range(80)
+    ]
+    for thread in threads:
+        thread.start()
+    for _ in range(3):
+        assert served_soon(address)
+    for thread in threads:
+        thread.join(30)
+    assert set(results) == {200, 503}
+    assert results.count(200) >= 64
+
+
+def test_who_takes_no_answer_is_given_up(address: tuple[str, int]) -> None:
+    with contextlib.ExitStack() as stack:
+        for _ in range(2 * THREADS):
+            stack.enter_context(opened(address, head("GET", "/large")))
+        time.sleep(1.5)
+        assert served_soon(address)
+
+
+def test_requests_in_a_row_share_a_connection(address: tuple[str, int]) -> None:
+    with opened(address, head("GET", "/") * 3) as connection:
+        answers = b""
+        while answers.count(b"HTTP/1.1 200") < 3:
+            answers += connection.recv(4096)
