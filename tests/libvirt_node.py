@@ -42,24 +42,33 @@ class LibvirtNode:
         )
         self.node = ensure_node(self.config)
 
+    def make_options(self) -> LibvirtOptions:
+        """What a compute service on the node would have."""
+        return LibvirtOptions(
+            host=self.node.name,
+            state_dir=self.node.directory,
+            host_ip=self.node.ip,
+            metadata_key=node_key(SECRET, self.node.name),
+            metadata_address=self.node.gateway_ip,
+            metadata_port=METADATA_PORT,
+        )
+
     def make_driver(self) -> LibvirtDriver:
         """A compute service's driver, not yet connected."""
-        return LibvirtDriver(
-            LibvirtOptions(
-                host=self.node.name,
-                state_dir=self.node.directory,
-                host_ip=self.node.ip,
-                metadata_key=node_key(SECRET, self.node.name),
-                metadata_address=self.node.gateway_ip,
-                metadata_port=METADATA_PORT,
-            )
-        )
+        return LibvirtDriver(self.make_options())
 
     def run(self, *argv: str, text: str = "", check: bool = True, timeout: float = 60.0) -> str:
         """Run a tool inside the node."""
         done = subprocess.run(
             self.node.wrap(argv), input=text, capture_output=True, text=True, check=False, cwd="/", timeout=timeout
         )
+        assert done.returncode == 0 or not check, f"{argv}: {done.stderr}"
+        return done.stdout
+
+    def run_on(self, network_id: str, *argv: str, check: bool = True) -> str:
+        """Run a tool of the machine on the host's side of a guest network, as an administrator would."""
+        entered = ["ip", "netns", "exec", f"{self.config.link}.{network_id}", *argv]
+        done = subprocess.run(entered, capture_output=True, text=True, check=False, cwd="/", timeout=60.0)
         assert done.returncode == 0 or not check, f"{argv}: {done.stderr}"
         return done.stdout
 
@@ -104,7 +113,9 @@ class LibvirtNode:
         return {
             "domains": self.run(*virsh).split(),
             "directories": sorted(path.name for path in guests.iterdir() if path.name != ".tombstones"),
-            "devices": [link["ifname"] for link in links if link["ifname"].startswith(("cct-", "ccb-"))],
+            "devices": [link["ifname"] for link in links if link["ifname"].startswith(("cct-", "ccb-", "ccv-"))],
+            "namespaces": self.run("ls", "/run/netns", check=False).split(),
+            "published": [path.name for path in Path("/run/netns").glob(f"{self.config.link}.*")],
             "rules": [str(element) for entry in sets for element in entry.get("elem", [])],
             "networks": sorted(path.name for path in networks.iterdir()) if networks.is_dir() else [],
             "processes": [word for word in ("qemu-system", "dnsmasq", "metadata_proxy") for _ in self.find_pids(word)],

@@ -1,13 +1,14 @@
 """A node's metadata proxy: tells the cell's metadata service which guest asks, and signs it.
 
-Runs as a process of its own where the guests' bridges are, on the standard library alone. Who asks is known by the
-mark that the firewall put on the connection's packets when they left the guest's tap; nothing that a guest sends
-counts, and none of its headers go on but two harmless ones.
+Runs as a process of its own on its host, on the standard library alone, and listens in the namespace of each guest
+network. Who asks is known by that network and by the address of the connection, which the firewall lets nobody else
+use; nothing that a guest sends counts, and none of its headers go on but two harmless ones.
 usage: python -m cell.compute.metadata_proxy SETTINGS PID_FILE
 """
 
 from __future__ import annotations
 
+import ctypes
 import http.client
 import json
 import os
@@ -26,14 +27,13 @@ from pathlib import Path
 from cellcloud.model.metadata_signature import SignedRequest
 
 ADDRESS, PORT = "169.254.169.254", 80
-SO_MARK = 36
-SO_BINDTODEVICE = 25
+CLONE_NEWNET = 0x40000000
 MAX_REQUEST = 8 << 10
 MAX_PATH = 1 << 10
 MAX_ANSWER = 1 << 20
 READ_SECONDS = 10.0
 UPSTREAM_SECONDS = 15.0
-MAX_CONNECTIONS = 64
+BACKLOG = 64  # of each network
 MAX_PER_GUEST = 4
 REFRESH_SECONDS = 1.0
 PASSED_ON = ("accept", "user-agent")
@@ -48,40 +48,44 @@ class Refused(Exception):
         self.status = status
 
 
+Place = tuple[str, str]  # network, address
+Stamp = tuple[int, int]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Guest:
-    """Who is behind a mark, and where its connections must come from."""
+    """Who has an address of a network."""
 
     server: str
     port: str
-    device: str
-    addresses: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What the host's compute service wrote for us."""
+    """What the host's compute service wrote for us. ``namespaces``: network -> the file of its namespace."""
 
     host: str
     key: bytes = field(repr=False)
     upstream: tuple[str, int]
-    guests: dict[int, Guest]
+    namespaces: dict[str, str]
+    guests: dict[Place, Guest]
 
     @classmethod
     def read(cls, path: Path) -> Settings:
         """Read the file; its owner replaces it as a whole."""
         data = json.loads(path.read_text())
-        guests = {
-            int(mark): Guest(
-                server=entry["server"],
-                port=entry["port"],
-                device=entry["device"],
-                addresses=tuple(entry["addresses"]),
-            )
-            for mark, entry in data["guests"].items()
-        }
         address, port = data["upstream"]
-        return cls(host=data["host"], key=bytes.fromhex(data["key"]), upstream=(address, int(port)), guests=guests)
+        return cls(
+            host=data["host"],
+            key=bytes.fromhex(data["key"]),
+            upstream=(address, int(port)),
+            namespaces={network: entry["namespace"] for network, entry in data["networks"].items()},
+            guests={
+                (network, address): Guest(server=guest["server"], port=guest["port"])
+                for network, entry in data["networks"].items()
+                for address, guest in entry["guests"].items()
+            },
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,97 +98,94 @@ class Request:
 
 
 class Proxy:
-    """Listens on every guest bridge and forwards to the cell's metadata service."""
+    """Listens in every guest network and forwards to the cell's metadata service."""
 
     def __init__(self, settings_path: Path) -> None:
         self._path = settings_path
-        self._stamp: tuple[int, int] = (0, 0)
+        self._stamp: Stamp | None = None
         self._settings = Settings.read(settings_path)
         self._selector = selectors.DefaultSelector()
-        self._listeners: dict[str, tuple[int, socket.socket]] = {}
+        self._listeners: dict[str, tuple[Stamp, socket.socket]] = {}
         self._lock = threading.Lock()
-        self._open: Counter[int] = Counter()
+        self._open: Counter[Place] = Counter()
 
     def serve(self) -> None:
         """Serve until killed."""
         while True:
             self._refresh()
-            self._follow_devices()
+            self._follow_networks()
             for key, _ in self._selector.select(REFRESH_SECONDS):
                 self._accept(key.fileobj, str(key.data))  # type: ignore[arg-type]
 
     def _refresh(self) -> None:
         """Take up new settings; a guest that has just been plugged is in them before it can send."""
         with suppress(OSError, ValueError, KeyError):
-            found = self._path.stat()
-            stamp = (found.st_mtime_ns, found.st_ino)
+            stamp = _stamp(self._path)
             if stamp != self._stamp:
                 self._settings = Settings.read(self._path)
                 self._stamp = stamp
 
-    def _follow_devices(self) -> None:
-        """One listener per bridge, bound to it, so that networks with the same addresses do not meet."""
-        wanted = {guest.device for guest in self._settings.guests.values()}
-        for device in wanted | self._listeners.keys():
-            index = _device_index(device) if device in wanted else 0
-            known, listener = self._listeners.get(device, (0, None))
-            if index == known:
+    def _follow_networks(self) -> None:
+        """One listener per network, in its namespace: networks with the same addresses do not meet."""
+        wanted = self._settings.namespaces
+        for network in wanted.keys() | self._listeners.keys():
+            stamp = _stamp(Path(wanted[network])) if network in wanted else None
+            known, listener = self._listeners.get(network, (None, None))
+            if stamp == known:
                 continue
             if listener is not None:
                 self._selector.unregister(listener)
                 listener.close()
-                del self._listeners[device]
-            if index:
-                with suppress(OSError):
-                    listener = _listen(device)
-                    self._selector.register(listener, selectors.EVENT_READ, device)
-                    self._listeners[device] = (index, listener)
+                del self._listeners[network]
+            if stamp is not None:
+                with suppress(OSError, RuntimeError):
+                    listener = _listen(wanted[network])
+                    self._selector.register(listener, selectors.EVENT_READ, network)
+                    self._listeners[network] = (stamp, listener)
 
-    def _accept(self, listener: socket.socket, device: str) -> None:
+    def _accept(self, listener: socket.socket, network: str) -> None:
         try:
             connection, (address, _) = listener.accept()
         except OSError:
             return
         self._refresh()
-        settings = self._settings
-        mark = connection.getsockopt(socket.SOL_SOCKET, SO_MARK)
-        guest = settings.guests.get(mark)
-        if guest is None or guest.device != device or address not in guest.addresses or not self._enter(mark):
+        settings, place = self._settings, (network, address)
+        if place not in settings.guests or not self._enter(place):
             connection.close()
             return
         try:
-            threading.Thread(target=self._serve_one, args=(connection, settings, mark), daemon=True).start()
+            threading.Thread(target=self._serve_one, args=(connection, settings, place), daemon=True).start()
         except RuntimeError:  # no thread to be had
             connection.close()
-            self._leave(mark)
+            self._leave(place)
 
-    def _enter(self, mark: int) -> bool:
-        """Count a connection in, unless there are too many: of this guest or in all."""
+    def _enter(self, place: Place) -> bool:
+        """Count a connection in, unless this guest has too many."""
         with self._lock:
-            if self._open[mark] >= MAX_PER_GUEST or self._open.total() >= MAX_CONNECTIONS:
+            if self._open[place] >= MAX_PER_GUEST:
                 return False
-            self._open[mark] += 1
+            self._open[place] += 1
             return True
 
-    def _leave(self, mark: int) -> None:
+    def _leave(self, place: Place) -> None:
         with self._lock:
-            self._open[mark] -= 1
-            if not self._open[mark]:
-                del self._open[mark]
+            self._open[place] -= 1
+            if not self._open[place]:
+                del self._open[place]
 
-    def _serve_one(self, connection: socket.socket, settings: Settings, mark: int) -> None:
+    def _serve_one(self, connection: socket.socket, settings: Settings, place: Place) -> None:
         try:
             with connection, suppress(OSError):
                 try:
                     request = read_request(connection)
-                    status, headers, body = forward(request, settings, settings.guests[mark])
+                    status, headers, body = forward(request, settings, settings.guests[place])
                 except Refused as refusal:
                     status, headers, body = refusal.status, {"Content-Type": "text/plain"}, f"{refusal}\n".encode()
                     request = Request(method="GET", path="", headers={})
                 connection.settimeout(READ_SECONDS)
                 connection.sendall(_answer(status, headers, body, with_body=request.method != "HEAD"))
         finally:
-            self._leave(mark)
+            self._leave(place)
 
 
 def read_request(connection: socket.socket, now: Callable[[], float] = time.monotonic) -> Request:
@@ -273,13 +274,41 @@ def _is_plain(value: str) -> bool:
     return value.isprintable() or not value
 
 
-def _listen(device: str) -> socket.socket:
+def _listen(namespace: str) -> socket.socket:
+    """A listener in that network namespace. Only a thread of its own goes there, and ends. Raises OSError."""
+    found: list[socket.socket | OSError] = []
+
+    def visit() -> None:
+        try:
+            _enter_network(namespace)
+            found.append(_open_listener())
+        except OSError as error:
+            found.append(error)
+
+    visitor = threading.Thread(target=visit)
+    visitor.start()
+    visitor.join()
+    (listener,) = found
+    if isinstance(listener, OSError):
+        raise listener
+    return listener
+
+
+def _enter_network(namespace: str) -> None:
+    handle = os.open(namespace, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        if ctypes.CDLL(None, use_errno=True).setns(handle, CLONE_NEWNET) != 0:
+            raise OSError(ctypes.get_errno(), f"cannot enter {namespace}")
+    finally:
+        os.close(handle)
+
+
+def _open_listener() -> socket.socket:
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     try:
-        listener.setsockopt(socket.SOL_SOCKET, SO_BINDTODEVICE, device.encode())
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((ADDRESS, PORT))
-        listener.listen(MAX_CONNECTIONS)
+        listener.listen(BACKLOG)
         listener.setblocking(False)
     except OSError:
         listener.close()
@@ -287,10 +316,12 @@ def _listen(device: str) -> socket.socket:
     return listener
 
 
-def _device_index(device: str) -> int:
+def _stamp(path: Path) -> Stamp | None:
+    """What changes when a file is replaced; None when it is not there."""
     with suppress(OSError):
-        return socket.if_nametoindex(device)
-    return 0
+        found = path.stat()
+        return found.st_mtime_ns, found.st_ino
+    return None
 
 
 def main(argv: list[str]) -> None:

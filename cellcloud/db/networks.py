@@ -153,10 +153,10 @@ def get_subnet(c: Connection, project_id: str | None, subnet_id: str) -> Subnet:
 
 
 def insert_subnet(c: Connection, subnet: Subnet) -> None:
-    """Raises Conflict where it overlaps another subnet: hosts tell networks apart by address."""
-    c.execute(sa.select(networks.c.id).order_by(networks.c.id).with_for_update())  # one at a time
+    """Raises Conflict where it overlaps another subnet of its network: other networks may have the same range."""
+    c.execute(sa.select(networks.c.id).where(networks.c.id == subnet.network_id).with_for_update())  # one at a time
     wanted = ipaddress.ip_network(subnet.cidr)
-    for (cidr,) in c.execute(sa.select(subnets.c.cidr)):
+    for (cidr,) in c.execute(sa.select(subnets.c.cidr).where(subnets.c.network_id == subnet.network_id)):
         if wanted.overlaps(ipaddress.ip_network(cidr)):
             raise errors.Conflict(f"The range {subnet.cidr} overlaps another subnet's.")
     values = {name: getattr(subnet, name) for name in _SUBNET}

@@ -24,6 +24,7 @@ class FixedIp:
     cidr: str = ""
     gateway_ip: str | None = None
     dns_nameservers: tuple[str, ...] = ()
+    enable_dhcp: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,6 +11,8 @@ from cellcloud import errors
 from cellcloud.model.network import FixedIp, Subnet
 
 LONGEST_PREFIX = 30  # a gateway and one guest
+# "This" network, loopback, link-local with the metadata address, multicast: no range for guests has any of them.
+SPECIAL = tuple(map(IPv4Network, ("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/4")))
 
 
 def completed(subnet: Subnet, *, gateway: bool) -> Subnet:
@@ -22,7 +24,7 @@ def completed(subnet: Subnet, *, gateway: bool) -> Subnet:
         dns = tuple(str(ipaddress.ip_address(server)) for server in subnet.dns_nameservers)
     except ValueError as error:
         raise errors.Invalid(f"The subnet is wrong: {error}.") from None
-    if known.prefixlen > LONGEST_PREFIX or known.is_multicast or known.is_loopback or known.is_link_local:
+    if known.prefixlen > LONGEST_PREFIX or any(known.overlaps(special) for special in SPECIAL):
         raise errors.Invalid(f"The range {known} cannot be used for guests.")
     if gateway and not _usable(known, router):
         raise errors.Invalid("The gateway is not an address of the subnet.")

@@ -218,11 +218,13 @@ def _how_to_use(choices: Choices) -> str:
     layout = Layout(choices)
     name = clouds.settled_name(layout)
     login = "".join(
-        f"\n    ip netns exec {node.link} ssh -i k.pem root@ADDRESS    # a guest on {node.name}"
+        f"\n    ip netns exec {node.link}.$NETWORK ssh -i k.pem root@ADDRESS    # a guest on {node.name}"
         for cell in CELLS
         for node in layout.nodes(cell)[:1]
     )
     status, down, up = _commands(choices)
+    if login:
+        login = f"\n    NETWORK=$(openstack network show private -f value -c id){login}"
     return f"""
 The cloud serves at {layout.public_url}. For example:
 

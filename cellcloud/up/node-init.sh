@@ -38,7 +38,7 @@ mkdir -p "$home/run/guests"
 mount --bind "$home/guests" "$home/run/guests"
 mount --rbind "$home/run" /run
 
-for setting in ipv4/ip_forward=0 ipv4/tcp_fwmark_accept=1 \
+for setting in ipv4/ip_forward=0 \
     ipv4/conf/all/rp_filter=0 ipv4/conf/default/rp_filter=0 \
     ipv6/conf/all/disable_ipv6=1 ipv6/conf/default/disable_ipv6=1 \
     bridge/bridge-nf-call-iptables=0 bridge/bridge-nf-call-arptables=0; do

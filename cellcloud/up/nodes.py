@@ -36,11 +36,8 @@ table inet node {{
         type filter hook input priority 0; policy drop;
         iifname "lo" accept
         ct state established,related accept
-        ip protocol icmp accept
+        iifname "eth0" ip protocol icmp accept
         iifname "eth0" ip saddr {gateway} tcp dport {ports} accept
-        iifname "eth0" drop
-        udp sport 68 udp dport 67 accept
-        ip daddr 169.254.169.254 tcp dport 80 accept
     }}
     chain forward {{
         type filter hook forward priority 0; policy drop;
@@ -71,7 +68,8 @@ class NodeConfig:
 
     @property
     def link(self) -> str:
-        """The outer end of the node's veth pair, and the name of its network namespace."""
+        """The outer end of the node's veth pair, and the name of its network namespace; with a dot and a network's id,
+        of that network's on the node."""
         full = f"{self.prefix}-{self.name}"
         digest = hashlib.sha256(full.encode()).hexdigest()[:8]
         return full if len(full) <= LONGEST_LINK else f"{self.prefix[:6]}-{digest}"
@@ -182,7 +180,7 @@ def _start(config: NodeConfig) -> Node:
         )
     node = _describe(config, _wait_for_init(directory))
     _wire(config, node)
-    record = {"pid": node.pid, "started": start_tick(node.pid), "boot": boot_id()}
+    record = {"pid": node.pid, "started": start_tick(node.pid), "boot": boot_id(), "namespace": config.link}
     _replace(directory / "node.json", json.dumps(record))
     return node
 
@@ -280,8 +278,9 @@ def _ensure_bridge(config: NodeConfig) -> None:
 def _remove_leftovers(config: NodeConfig) -> None:
     if Path("/sys/class/net", config.link).exists():
         _run(["ip", "link", "delete", config.link], check=False)
-    if Path("/run/netns", config.link).exists():
-        _run(["ip", "netns", "delete", config.link], check=False)
+    for namespace in (*Path("/run/netns").glob(f"{config.link}.*"), Path("/run/netns", config.link)):
+        if namespace.exists():
+            _run(["ip", "netns", "delete", namespace.name], check=False)
     for name in ("pid", "node.json"):
         (config.directory / name).unlink(missing_ok=True)
 

@@ -5,14 +5,11 @@ from __future__ import annotations
 import base64
 import json
 import shlex
-import socketserver
 import subprocess
-import threading
 import time
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
-from http.server import BaseHTTPRequestHandler
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -21,13 +18,13 @@ from cell.compute.drivers.libvirt.driver import LibvirtDriver
 from cellcloud.lifecycle import PowerState
 from cellcloud.model import metadata_signature as signature
 from cellcloud.model.guest import GuestState
-from cellcloud.model.guest_documents import GuestFacts, openstack_documents
 from cellcloud.model.image import Image
 from cellcloud.model.keypair import Keypair
 from cellcloud.model.network import Port
 from cellcloud.model.server import ServerSpec
 from cellcloud.up.guest_image import ensure_guest_image
-from tests.libvirt_node import METADATA_PORT, SECRET, LibvirtNode, make_port, make_spec, wait_until
+from tests.libvirt_metadata import MetadataStandIn, serve_metadata
+from tests.libvirt_node import METADATA_PORT, LibvirtNode, make_port, make_spec, wait_until
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -48,45 +45,6 @@ class TinyImage:
         return self.path
 
 
-@dataclass(slots=True)
-class MetadataStandIn:
-    """A cell's metadata service, just enough of one: it checks who signs and answers from ``servers``."""
-
-    servers: dict[str, tuple[ServerSpec, list[Port]]] = field(default_factory=dict)
-    seen: list[dict[str, str]] = field(default_factory=list)
-    refused: list[str] = field(default_factory=list)
-
-    def answer(self, path: str, headers: dict[str, str]) -> tuple[int, bytes]:
-        named = {name.lower(): value for name, value in headers.items()}
-        signed = signature.SignedRequest(
-            method="GET",
-            path=path,
-            host=named.get(signature.HOST.lower(), ""),
-            server=named.get(signature.SERVER.lower(), ""),
-            port=named.get(signature.PORT.lower(), ""),
-            time=named.get(signature.TIME.lower(), "0"),
-            nonce=named.get(signature.NONCE.lower(), ""),
-        )
-        key = signature.node_key(SECRET, signed.host)
-        fresh = abs(time.time() - int(signed.time)) < 60
-        if not fresh or not signed.is_signed_by(key, named.get(signature.SIGNATURE.lower(), "")):
-            self.refused.append(path)
-            return 403, b""
-        self.seen.append({"path": path, "server": signed.server, "host": signed.host, **named})
-        spec, ports = self.servers[signed.server]
-        if path == "/openstack/latest/meta_data.json":
-            facts = GuestFacts(spec=spec, ports=ports, zone="nova")
-            return 200, openstack_documents(facts, "latest")["meta_data.json"]
-        if path == "/openstack/latest/user_data" and spec.user_data:
-            return 200, base64.b64decode(spec.user_data)
-        return 404, b""
-
-
-class PlainServer(socketserver.ThreadingTCPServer):
-    allow_reuse_address = True
-    daemon_threads = True
-
-
 @pytest.fixture(scope="module")
 def node() -> Iterator[LibvirtNode]:
     node = LibvirtNode("98.2")
@@ -96,25 +54,8 @@ def node() -> Iterator[LibvirtNode]:
 
 @pytest.fixture
 def service(node: LibvirtNode) -> Iterator[MetadataStandIn]:
-    stand_in = MetadataStandIn()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            status, body = stand_in.answer(self.path, dict(self.headers.items()))
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: object) -> None:
-            """Say nothing."""
-
-    with PlainServer((node.config.gateway_ip, METADATA_PORT), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
+    with serve_metadata(node) as stand_in:
         yield stand_in
-        server.shutdown()
-        thread.join()
 
 
 @pytest.fixture(scope="module")
@@ -168,11 +109,11 @@ def make_server(key: Path, **changes: object) -> ServerSpec:
     return make_spec(str(uuid.uuid4()), IMAGE, keypair=keypair, user_data=user_data, **changes)
 
 
-def run_in_guest(node: LibvirtNode, key: Path, address: str, command: str, *, check: bool = True) -> str:
+def run_in_guest(node: LibvirtNode, key: Path, port: Port, command: str, *, check: bool = True) -> str:
     """Run a command over SSH from the host's side of the guest's network."""
     options = ["StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "LogLevel=ERROR", "BatchMode=yes"]
     argv = ["ssh", "-i", str(key), *(f"-o{option}" for option in (*options, "ConnectTimeout=5"))]
-    return node.run(*argv, f"root@{address}", command, check=check)
+    return node.run_on(port.network_id, *argv, f"root@{address_of(port)}", command, check=check)
 
 
 def wait_for_text(driver: LibvirtDriver, server_id: str, text: str) -> None:
@@ -192,7 +133,7 @@ def test_a_guest_boots_with_what_the_metadata_service_says(
     wait_for_text(driver, spec.id, f"{spec.hostname} login:")
 
     def inside(command: str, *, check: bool = True) -> str:
-        return run_in_guest(node, key, address_of(port), command, check=check)
+        return run_in_guest(node, key, port, command, check=check)
 
     assert inside("hostname").strip() == spec.hostname
     assert inside("cat /run/proof").strip() == f"user data ran on {spec.hostname}"
@@ -235,8 +176,8 @@ def test_a_guest_boots_from_a_config_drive(
     node: LibvirtNode, driver: LibvirtDriver, booted: BootedGuest, key: Path
 ) -> None:
     assert "metadata from the config drive" in driver.get_console_output(booted.spec.id, -1)
-    assert run_in_guest(node, key, address_of(booted.port), "hostname").strip() == booted.spec.hostname
-    assert run_in_guest(node, key, address_of(booted.port), "cat /run/proof").strip().endswith(booted.spec.hostname)
+    assert run_in_guest(node, key, booted.port, "hostname").strip() == booted.spec.hostname
+    assert run_in_guest(node, key, booted.port, "cat /run/proof").strip().endswith(booted.spec.hostname)
 
 
 def test_a_guest_cannot_pass_for_another(
@@ -259,10 +200,10 @@ def test_a_guest_cannot_pass_for_another(
         f"timeout 5 wget -q -O - {url} || echo nothing;"
         f"ip route replace 169.254.169.254 via 10.20.0.1 dev eth0 src {mine}; ip addr del {other}/32 dev eth0"
     )
-    assert "nothing" in run_in_guest(node, key, mine, script)
+    assert "nothing" in run_in_guest(node, key, ports[first.id], script)
     assert service.seen == []
-    assert run_in_guest(node, key, other, "hostname").strip() == second.hostname
-    answer = run_in_guest(node, key, mine, f"wget -q -O - {url}")
+    assert run_in_guest(node, key, ports[second.id], "hostname").strip() == second.hostname
+    answer = run_in_guest(node, key, ports[first.id], f"wget -q -O - {url}")
     assert json.loads(answer)["uuid"] == first.id
 
     # nor with another MAC address
@@ -270,7 +211,7 @@ def test_a_guest_cannot_pass_for_another(
         "ip link set eth0 down; ip link set eth0 address 02:00:00:00:00:99; ip link set eth0 up;"
         "ping -c 1 -W 2 10.20.0.1 >/dev/null && echo passed >/dev/ttyS0 || echo dropped >/dev/ttyS0"
     )
-    run_in_guest(node, key, mine, f"setsid sh -c {shlex.quote(script)} >/dev/null 2>&1 </dev/null &")
+    run_in_guest(node, key, ports[first.id], f"setsid sh -c {shlex.quote(script)} >/dev/null 2>&1 </dev/null &")
     wait_for_text(driver, first.id, "dropped")
 
 
@@ -305,7 +246,7 @@ def test_a_network_without_a_gateway_still_has_dhcp_and_metadata(
     service.servers[spec.id] = (spec, [port])
     driver.spawn(spec, 1, [port], TinyImage())
     wait_for_text(driver, spec.id, f"{spec.hostname} login:")
-    assert run_in_guest(node, key, address_of(port), "ip route | grep -c default", check=False).strip() == "0"
+    assert run_in_guest(node, key, port, "ip route | grep -c default", check=False).strip() == "0"
 
 
 def test_daemons_beside_the_guests_are_started_again(node: LibvirtNode, booted: BootedGuest) -> None:
@@ -343,7 +284,7 @@ def test_a_flood_on_the_serial_console_takes_little_room(
     node: LibvirtNode, driver: LibvirtDriver, booted: BootedGuest, key: Path
 ) -> None:
     flood = "dd if=/dev/zero bs=64k count=24 2>/dev/null | tr '\\0' x >/dev/ttyS0; echo; echo the end >/dev/ttyS0"
-    run_in_guest(node, key, address_of(booted.port), flood)
+    run_in_guest(node, key, booted.port, flood)
     wait_for_text(driver, booted.spec.id, "the end")
     logs = (node.node.directory / "guests" / booted.spec.id).glob("console.log*")
     assert sum(path.stat().st_size for path in logs) <= 3 * (256 << 10)

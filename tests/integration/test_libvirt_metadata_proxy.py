@@ -23,7 +23,7 @@ from cell.compute.metadata_proxy import (
 )
 from cellcloud.model import metadata_signature as signature
 
-GUEST = Guest(server="server", port="port", device="device", addresses=("10.0.0.5",))
+GUEST = Guest(server="server", port="port")
 KEY = signature.node_key(b"secret", "host")
 
 
@@ -60,7 +60,8 @@ def service() -> Iterator[Service]:
 
 
 def settings_for(port: int) -> Settings:
-    return Settings(host="host", key=KEY, upstream=("127.0.0.1", port), guests={1: GUEST})
+    place = ("network", "10.0.0.5")
+    return Settings(host="host", key=KEY, upstream=("127.0.0.1", port), namespaces={}, guests={place: GUEST})
 
 
 def test_a_request_is_taken_apart() -> None:

@@ -81,10 +81,19 @@ class Story:
         choices = Choices(state=self.state, cache=CACHE, profile=Profile(self.profile), driver=Driver.LIBVIRT)
         return Layout(choices).prefix
 
-    def node_pid(self, host: str) -> int:
-        """The first process of a hypervisor host."""
-        record = self.state / f"{self.profile}-libvirt" / "nodes" / host / "node.json"
-        return int(json.loads(record.read_text())["pid"])
+    def node(self, host: str) -> dict[str, Any]:
+        """What the launcher wrote of a hypervisor host: its first process and its network namespace."""
+        path = self.state / f"{self.profile}-libvirt" / "nodes" / host / "node.json"
+        record: dict[str, Any] = json.loads(path.read_text())
+        return record
+
+    def namespace(self, host: str) -> str:
+        """Where the guests' network is on that host."""
+        return f"{self.node(host)['namespace']}.{self.private}"
+
+    @cached_property
+    def private(self) -> str:
+        return str(self.ask("network", "show", "private")["id"])
 
     # ---- the client --------------------------------------------------------------------------------------------
     def openstack(self, *words: str, cloud: str = "cellcloud", fails: bool = False) -> str:
@@ -151,8 +160,7 @@ class Guest:
     def ssh(self, command: str, *, fails: bool = False) -> str:
         """Run a command in the guest: from its host's side of its network, with the key given at its creation."""
         login = ["ssh", "-i", str(self._story.key), *SSH, f"root@{self.address}", command]
-        node = ["nsenter", f"--target={self._story.node_pid(self.host)}", "--net", "--"]
-        return _run(*node, *login, fails=fails, timeout=60)
+        return _run("ip", "netns", "exec", self._story.namespace(self.host), *login, fails=fails, timeout=60)
 
     def boot_id(self, *, other_than: str = "") -> str:
         """Names one boot of the guest; waits until it answers, or until a new boot does."""
@@ -366,8 +374,9 @@ def test_deleted_it_leaves_nothing(story: Story, vm1: Guest) -> None:
     story.openstack("server", "delete", "--wait", "vm1")
     assert story.ask("server", "list") == []
     assert story.ask_as_admin("port", "list") == []
-    node = ["nsenter", f"--target={story.node_pid(vm1.host)}", "--net", "--"]
+    node = ["nsenter", f"--target={story.node(vm1.host)['pid']}", "--net", "--"]
     assert [path.name for path in guests.iterdir() if path.name != ".tombstones"] == []
     assert "cct-" not in _run(*node, "ip", "-json", "link")
+    assert not Path("/run/netns", story.namespace(vm1.host)).exists()
     story.openstack("keypair", "delete", "k")
     assert story.ask("keypair", "list") == []

@@ -18,7 +18,7 @@ import pytest
 
 from cell.compute.drivers.libvirt.connection import Connection
 from cell.compute.drivers.libvirt.driver import LibvirtDriver
-from cell.compute.drivers.libvirt.names import bridge_name, tap_name
+from cell.compute.drivers.libvirt.names import bridge_name, link_name, namespace_name, tap_name
 from cell.compute.drivers.libvirt.namespace import Namespace
 from cell.compute.drivers.libvirt.options import LibvirtOptions
 from cellcloud.model.image import Image
@@ -35,8 +35,21 @@ class StandInHost(Namespace):
         super().__init__(options)
         self.running: dict[str, Port] = {}  # by the id of a port whose guest runs
         self.losses: list[str] = []
-        self._bridges: set[str] = set()
+        self._devices: set[str] = set()
+        self._namespaces: set[str] = set()
         self._daemons: dict[int, Sequence[str]] = {}
+
+    def enter(self, network: str) -> Namespace:
+        return self
+
+    def list_networks(self, prefix: str) -> set[str]:
+        return set(self._namespaces)
+
+    def publish(self, network: str, suffix: str) -> None:
+        """There is nobody to show it to."""
+
+    def conceal(self, suffix: str) -> None:
+        """Nor to hide it from."""
 
     def get_pid(self) -> int:
         return 1
@@ -60,16 +73,24 @@ class StandInHost(Namespace):
         if argv[0] == "nft":
             taps = set(re.findall(r'"(cct-[^"]+)" \.', text))
             self._lose(True, "rules", lambda port: tap_name(port.id) not in taps)
+        if argv[0] == "sh" and "netns add" in argv[2]:
+            self._namespaces.add(argv[3])
         if "-json" in argv:
-            return json.dumps([{"ifname": name, "addr_info": []} for name in sorted(self._bridges)])
-        for line in text.splitlines():
-            words = line.split()
-            if words[:2] == ["link", "add"]:
-                self._bridges.add(words[2])
-            if words[:2] == ["link", "delete"]:
-                self._bridges.discard(words[2])
-                self._lose(True, "bridge", lambda port: bridge_name(port.network_id) not in self._bridges)
+            return json.dumps([{"ifname": name} for name in sorted(self._devices)])
+        for line in text.splitlines() if argv[0] == "ip" else ():
+            match line.split():
+                case ["link", "add", device, *_]:
+                    self._devices.add(device)
+                case ["link", "delete", device]:
+                    self._devices.discard(device)
+                case ["netns", "delete", name]:
+                    self._namespaces.discard(name)
+        self._lose("-batch" in argv, "network", lambda port: not self._is_joined(port))
         return ""
+
+    def _is_joined(self, port: Port) -> bool:
+        devices = {bridge_name(port.network_id), link_name(port.network_id)}
+        return devices <= self._devices and namespace_name(port.network_id) in self._namespaces
 
     def _is_served(self, port: Port) -> bool:
         return any(port.network_id in " ".join(argv) for argv in self._daemons.values())

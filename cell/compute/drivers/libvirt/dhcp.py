@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from cell.compute.drivers.libvirt.names import bridge_name
+from cell.compute.drivers.libvirt.names import GUEST_SIDE
 from cell.compute.drivers.libvirt.namespace import Daemon, Namespace
 from cellcloud.model.metadata import METADATA_ADDRESS
 from cellcloud.model.network import FixedIp, Port
@@ -19,16 +19,20 @@ LEASE_TIME = "12h"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DhcpServer:
-    """One network's server, known by its ``directory``."""
+    """One network's server, known by its ``directory``, in the host's network namespace ``network``."""
 
     namespace: Namespace
+    network: str
     directory: Path
 
-    def apply(self, network_id: str, ports: Sequence[Port]) -> None:
-        """Serve exactly these ports. Leases of ports that stay are kept."""
+    def apply(self, ports: Sequence[Port]) -> None:
+        """Serve exactly these ports, where their subnets want it. Leases of ports that stay are kept."""
+        if not _subnets(ports):
+            self.remove()
+            return
         self.directory.mkdir(mode=0o755, parents=True, exist_ok=True)
         self.directory.chmod(0o755)
-        restart = self._write("dnsmasq.conf", self._settings(network_id, ports))
+        restart = self._write("dnsmasq.conf", self._settings(ports))
         changed = self._write("options", "".join(_options(ports)))
         before = self._known_macs()
         changed |= self._write("hosts", "".join(_hosts(ports)))
@@ -41,7 +45,8 @@ class DhcpServer:
 
     def ensure_running(self) -> None:
         """Start the server again if it has died."""
-        self._daemon.ensure_running()
+        if self.directory.is_dir():
+            self._daemon.ensure_running()
 
     def remove(self) -> None:
         """End the server and remove its files."""
@@ -56,13 +61,13 @@ class DhcpServer:
             argv=("dnsmasq", conf),
             pid_file=self.directory / "pid",
             word=conf,
+            network=self.network,
         )
 
-    def _settings(self, network_id: str, ports: Sequence[Port]) -> str:
+    def _settings(self, ports: Sequence[Port]) -> str:
         inside = self.namespace.inside(self.directory)
-        device = bridge_name(network_id)
         lines = [
-            f"interface={device}",
+            f"interface={GUEST_SIDE}",
             *("bind-interfaces", "port=0", "no-ping", "no-resolv", "no-hosts", "quiet-dhcp"),
             *("dhcp-authoritative", "log-facility=/dev/null"),
             f"dhcp-leasefile={inside / 'leases'}",
@@ -74,7 +79,7 @@ class DhcpServer:
             network = ipaddress.IPv4Network(fixed.cidr)
             lines.append(f"dhcp-range=set:{tag},{network.network_address},static,{network.netmask},{LEASE_TIME}")
             if fixed.gateway_ip is None:
-                lines.append(f"shared-network={device},{network.network_address}")
+                lines.append(f"shared-network={GUEST_SIDE},{network.network_address}")
         return "\n".join(lines) + "\n"
 
     def _write(self, name: str, text: str) -> bool:
@@ -108,16 +113,20 @@ def addresses_of(port: Port) -> list[FixedIp]:
     return [fixed for fixed in port.fixed_ips if ipaddress.ip_address(fixed.ip_address).version == 4]
 
 
+def _leased(port: Port) -> list[FixedIp]:
+    return [fixed for fixed in addresses_of(port) if fixed.enable_dhcp]
+
+
 def _subnets(ports: Iterable[Port]) -> list[tuple[str, FixedIp]]:
-    """A tag and any address for each subnet, in a stable order."""
-    found = {fixed.subnet_id: fixed for port in ports for fixed in addresses_of(port)}
+    """A tag and any address for each subnet with DHCP, in a stable order."""
+    found = {fixed.subnet_id: fixed for port in ports for fixed in _leased(port)}
     return [(f"subnet{index}", found[subnet]) for index, subnet in enumerate(sorted(found))]
 
 
 def _hosts(ports: Iterable[Port]) -> list[str]:
     lines = []
     for port in ports:
-        for fixed in addresses_of(port)[:1]:
+        for fixed in _leased(port)[:1]:
             lines.append(f"{port.mac_address.lower()},{fixed.ip_address}\n")
     return sorted(lines)
 

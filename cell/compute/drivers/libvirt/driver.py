@@ -204,7 +204,7 @@ class LibvirtDriver:
     ) -> GuestState:
         """Wire, define and start the guest, from its record alone; a running one is left as it is. ``refused``: what
         it means when the hypervisor will not: for a new guest that another host may."""
-        self._wiring.apply()
+        self._wiring.apply(record.server_id)
         if self._find_power(record.server_id) != PowerState.RUNNING:
             definition = self._define(record)
             self._call(lambda opened: _start(opened, definition), refused)

@@ -1,6 +1,7 @@
-"""What a guest may send: only from its own address. One ruleset for the whole host, replaced as a whole.
+"""What a guest may send, and what its network's namespace takes from it.
 
-Each packet also gets its port's mark, by which the metadata proxy knows who asks.
+On the host one ruleset holds for all guests and is replaced as a whole: a guest speaks from its own addresses only, and
+nothing passes between its bridge and the host's own network stack.
 """
 
 from __future__ import annotations
@@ -8,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from cell.compute.drivers.libvirt.names import TAP_PREFIX
+from cell.compute.drivers.libvirt.names import LINK_PREFIX, TAP_PREFIX
+from cellcloud.model.metadata import METADATA_ADDRESS
 
 TABLE = "cellcloud"
 RULESET = """\
@@ -21,21 +23,46 @@ table bridge {table} {{
     set addresses {{
         type ifname . ipv4_addr;{addresses}
     }}
-    map marks {{
-        type ifname : mark;{marks}
-    }}
     chain from_guest {{
         iifname . ether saddr != @macs drop
+        ether type arp iifname . arp saddr ether != @macs drop
         ether type arp iifname . arp saddr ip @addresses accept
         ether type arp arp operation request arp saddr ip 0.0.0.0 accept
         ether type ip udp sport 67 drop
-        ether type ip iifname . ip saddr @addresses meta mark set iifname map @marks accept
+        ether type ip iifname . ip saddr @addresses accept
         ether type ip ip saddr 0.0.0.0 ip daddr 255.255.255.255 udp sport 68 udp dport 67 accept
         drop
     }}
     chain prerouting {{
         type filter hook prerouting priority -300; policy accept;
         iifname "{taps}*" jump from_guest
+    }}
+    chain to_host {{
+        type filter hook input priority -300; policy accept;
+        iifname "{taps}*" drop
+        iifname "{links}*" drop
+    }}
+    chain from_host {{
+        type filter hook output priority -300; policy accept;
+        oifname "{taps}*" drop
+        oifname "{links}*" drop
+    }}
+}}
+"""
+NETWORK_RULESET = f"""\
+table inet {TABLE}
+delete table inet {TABLE}
+table inet {TABLE} {{
+    chain input {{
+        type filter hook input priority 0; policy drop;
+        iifname "lo" accept
+        ct state established,related accept
+        ip protocol icmp accept
+        udp sport 68 udp dport 67 accept
+        ip daddr {METADATA_ADDRESS} tcp dport 80 accept
+    }}
+    chain forward {{
+        type filter hook forward priority 0; policy drop;
     }}
 }}
 """
@@ -48,18 +75,17 @@ class TapRule:
     tap: str
     mac_address: str
     addresses: Sequence[str]
-    mark: int
 
 
 def make_ruleset(rules: Iterable[TapRule]) -> str:
-    """The whole ruleset as nft reads it; a tap that is not named may send nothing."""
+    """The host's whole ruleset as nft reads it; a tap that is not named may send nothing."""
     rules = list(rules)
     return RULESET.format(
         table=TABLE,
         taps=TAP_PREFIX,
+        links=LINK_PREFIX,
         macs=_elements(f'"{rule.tap}" . {rule.mac_address}' for rule in rules),
         addresses=_elements(f'"{rule.tap}" . {address}' for rule in rules for address in rule.addresses),
-        marks=_elements(f'"{rule.tap}" : {rule.mark}' for rule in rules),
     )
 
 

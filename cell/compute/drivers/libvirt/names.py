@@ -6,6 +6,9 @@ import hashlib
 
 TAP_PREFIX = "cct-"
 BRIDGE_PREFIX = "ccb-"
+LINK_PREFIX = "ccv-"
+NAMESPACE_PREFIX = "cellcloud."
+GUEST_SIDE = "guests"  # a network's only device in its namespace
 ID_LETTERS = 11  # a name has at most 15 letters; the prefixes keep clear of what others make
 
 
@@ -19,7 +22,17 @@ def bridge_name(network_id: str) -> str:
     return BRIDGE_PREFIX + network_id[:ID_LETTERS]
 
 
-def bridge_mac(network_id: str) -> str:
-    """The bridge's own address: always the same, so that guests' ARP entries stay right."""
-    digest = hashlib.sha256(network_id.encode()).digest()
+def link_name(network_id: str) -> str:
+    """The bridge's end of the way into the network's namespace."""
+    return LINK_PREFIX + network_id[:ID_LETTERS]
+
+
+def namespace_name(network_id: str) -> str:
+    """The namespace where the network's gateways are."""
+    return NAMESPACE_PREFIX + network_id
+
+
+def gateway_mac(network_id: str) -> str:
+    """The gateways' own address: always the same, so that guests' ARP entries stay right."""
+    digest = hashlib.sha256(f"gateway {network_id}".encode()).digest()
     return ":".join(f"{byte:02x}" for byte in (0x02, *digest[:5]))

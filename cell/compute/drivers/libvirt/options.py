@@ -10,8 +10,7 @@ from pathlib import Path
 class LibvirtOptions:
     """``state_dir`` holds the guests of this host. With ``in_node`` it is the directory of a node (see
     ``cellcloud.up.nodes``): its libvirtd is found there and its namespaces are entered to wire guests; else the
-    machine's own libvirtd and network are used, as its administrator has prepared them: bridged packets past iptables,
-    net.ipv4.tcp_fwmark_accept=1, and a firewall as nodes have.
+    machine's own libvirtd and network are used, as its administrator has prepared them: bridged packets past iptables.
 
     ``host_ip``: where VNC listens. ``metadata_address``, ``metadata_port``: the cell's metadata service.
     ``metadata_key``: this host's own key (``metadata_signature.node_key``). ``vcpus``, ``memory_mb``, ``disk_gb``: what

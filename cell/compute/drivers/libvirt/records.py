@@ -13,7 +13,7 @@ import threading
 import uuid
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cellcloud import clock, errors
@@ -30,15 +30,12 @@ PRUNE_EVERY = 100
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GuestRecord:
-    """``marks``: port id -> the number its packets carry on this host. ``rebooted``: the newest generation whose reboot
-    was carried out. ``fenced``: cut off its networks.
-    """
+    """``rebooted``: the newest generation whose reboot was carried out. ``fenced``: cut off its networks."""
 
     server_id: str
     generation: int
     spec: ServerSpec
     ports: tuple[Port, ...] = ()
-    marks: dict[str, int] = field(default_factory=dict)
     rebooted: int = 0
     fenced: bool = False
 
@@ -50,7 +47,6 @@ class GuestRecords:
         self._directory = directory
         self._lock = threading.Lock()
         self._records: dict[str, GuestRecord] = {}
-        self._last_mark = 0
         self._unread: set[str] = set()
         self._buried = 0
 
@@ -71,7 +67,6 @@ class GuestRecords:
                     self._unread.add(path.parent.name)
                     continue
                 self._records[record.server_id] = record
-                self._last_mark = max(self._last_mark, *record.marks.values(), 0)
             self._prune()
 
     def path(self, server_id: str) -> Path:
@@ -99,13 +94,11 @@ class GuestRecords:
             known = self._records.get(spec.id)
             if known is None:
                 self._check_directory()
-            marks = {port.id: self._mark(known, port) for port in ports}
             record = GuestRecord(
                 server_id=spec.id,
                 generation=generation,
                 spec=spec,
                 ports=tuple(ports),
-                marks=marks,
                 rebooted=known.rebooted if known else 0,
                 fenced=known.fenced if known else False,
             )
@@ -197,13 +190,6 @@ class GuestRecords:
         with suppress(FileNotFoundError):
             return int((self._tombstones / server_id).read_text())
         return 0
-
-    def _mark(self, known: GuestRecord | None, port: Port) -> int:
-        """A number no other port of this host has: kept while the port stays."""
-        mark = known.marks.get(port.id) if known else None
-        if mark is None:
-            self._last_mark = mark = self._last_mark + 1
-        return mark
 
     def _save(self, record: GuestRecord) -> None:
         path = self.path(record.server_id)

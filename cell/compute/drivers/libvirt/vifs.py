@@ -1,4 +1,4 @@
-"""Guests' networks on a host: a bridge and a DHCP server each, the firewall and the metadata proxy for all.
+"""Guests' networks on a host: a bridge, a namespace and a DHCP server each, a firewall and a metadata proxy for all.
 
 Everything is worked out from the records of the guests and then made so: a repeated call repairs, and what no guest
 needs any more goes.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import logging
 import os
 import sys
 import threading
@@ -18,14 +19,17 @@ from pathlib import Path
 import cell
 from cell.compute.drivers.libvirt.dhcp import DhcpServer, addresses_of
 from cell.compute.drivers.libvirt.firewall import TapRule, make_ruleset
-from cell.compute.drivers.libvirt.names import BRIDGE_PREFIX, bridge_mac, bridge_name, tap_name
+from cell.compute.drivers.libvirt.names import namespace_name, tap_name
 from cell.compute.drivers.libvirt.namespace import Daemon, Namespace
+from cell.compute.drivers.libvirt.network_namespace import Addressing, Present, ensure_network, remove_networks
 from cell.compute.drivers.libvirt.options import LibvirtOptions
 from cell.compute.drivers.libvirt.records import GuestRecord
 from cellcloud import errors
 from cellcloud.model.metadata import METADATA_ADDRESS
 from cellcloud.model.network import Port
 from cellcloud.patterns import Pattern
+
+LOG = logging.getLogger(__name__)
 
 MAC = Pattern(r"[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}")
 PROXY = "cell.compute.metadata_proxy"
@@ -52,10 +56,13 @@ class Wiring:
         self._lock = threading.Lock()
         self._networks_dir = options.work_dir / "networks"
         self._firewall = ""
-        self._served: set[str] = set()
+        self._made: dict[str, tuple[int, Addressing]] = {}  # by network: in which node, and as what
 
-    def apply(self) -> None:
-        """Make bridges, DHCP, firewall and metadata fit the records of now. Raises HostRefused."""
+    def apply(self, server_id: str = "") -> None:
+        """Make networks, DHCP, firewall and metadata fit the records of now.
+
+        Raises HostRefused for what that server needs. What is wrong with a network of others is theirs alone: logged.
+        """
         with self._lock:
             records = self._list_records()
             networks: dict[str, list[Port]] = {}
@@ -63,21 +70,29 @@ class Wiring:
                 for port in record.ports:
                     networks.setdefault(port.network_id, []).append(port)
             self._apply_firewall(records)
-            self._apply_bridges(networks)
-            for network_id, ports in networks.items():
-                self._dhcp(network_id).apply(network_id, ports)
+            present = Present.on(self._namespace)
+            failed = self._apply_networks(networks, present)
             if self._knows_all():
-                self._remove_networks(networks)
+                self._remove_others(networks, present)
             self._apply_metadata(records)
-            self._served = set(networks)
+        for record in records:
+            if record.server_id == server_id:
+                for port in record.ports:
+                    if port.network_id in failed:
+                        raise failed[port.network_id]
 
     def ensure_daemons(self) -> None:
-        """Start again what has died of DHCP servers and metadata proxy."""
+        """Start again what has died of DHCP servers and metadata proxy. Raises HostRefused when one does not start."""
+        failed: list[errors.HostRefused] = []
         with self._lock:
-            for network_id in self._served:
-                self._dhcp(network_id).ensure_running()
-            if self._served:
-                self._proxy.ensure_running()
+            daemons = [self._dhcp(network_id).ensure_running for network_id in self._made]
+            for ensure in [*daemons, self._proxy.ensure_running] if self._made else []:
+                try:
+                    ensure()
+                except errors.HostRefused as error:
+                    failed.append(error)
+        if failed:
+            raise failed[0]
 
     def _apply_firewall(self, records: Iterable[GuestRecord]) -> None:
         rules = [
@@ -85,7 +100,6 @@ class Wiring:
                 tap=tap_name(port.id),
                 mac_address=port.mac_address,
                 addresses=[fixed.ip_address for fixed in addresses_of(port)],
-                mark=record.marks[port.id],
             )
             for record in records
             for port in record.ports
@@ -96,62 +110,71 @@ class Wiring:
             self._namespace.run(["nft", "-f", "-"], text=ruleset)
             self._firewall = applied
 
-    def _apply_bridges(self, networks: dict[str, list[Port]]) -> None:
-        present = self._list_bridges()
-        batch = []
+    def _apply_networks(self, networks: dict[str, list[Port]], present: Present) -> dict[str, errors.HostRefused]:
+        """Make each; returns what is wrong with those that cannot be made."""
+        failed: dict[str, errors.HostRefused] = {}
+        node = self._namespace.get_pid()
         for network_id, ports in networks.items():
-            bridge = bridge_name(network_id)
-            if bridge not in present:
-                mac = bridge_mac(network_id)
-                batch.append(f"link add {bridge} address {mac} type bridge stp_state 0 mcast_snooping 0")
-            wanted = {f"{METADATA_ADDRESS}/32", *_gateways(ports)}
-            batch += [f"address add {address} dev {bridge}" for address in wanted - present.get(bridge, set())]
-            batch.append(f"link set {bridge} up")
-            batch += [f"route replace {cidr} dev {bridge} scope link" for cidr in _bare_subnets(ports)]
-        if batch:
-            self._namespace.run(["ip", "-batch", "-"], text="\n".join(batch) + "\n")
+            wanted = Addressing.of(ports)
+            try:
+                if self._made.get(network_id) != (node, wanted) or not present.is_whole(network_id):
+                    self._made.pop(network_id, None)
+                    ensure_network(self._namespace, network_id, wanted, present)
+                    self._made[network_id] = (node, wanted)
+                self._dhcp(network_id).apply(ports)
+            except (errors.HostRefused, OSError) as error:
+                why = error.detail if isinstance(error, errors.HostRefused) else str(error)
+                LOG.warning("network not made", extra={"network": network_id, "why": why})
+                failed[network_id] = errors.HostRefused("A network cannot be made on the host.", detail=why)
+        return failed
 
-    def _remove_networks(self, networks: dict[str, list[Port]]) -> None:
+    def _remove_others(self, networks: dict[str, list[Port]], present: Present) -> None:
         """Remove what belongs to networks without a port."""
         if self._networks_dir.is_dir():
             for directory in self._networks_dir.iterdir():
                 if directory.name not in networks:
                     self._dhcp(directory.name).remove()
-        idle = self._list_bridges().keys() - {bridge_name(network_id) for network_id in networks}
-        if idle:
-            self._namespace.run(
-                ["ip", "-batch", "-"], text="".join(f"link delete {bridge}\n" for bridge in sorted(idle))
-            )
+        for network_id in self._made.keys() - networks.keys():
+            del self._made[network_id]
+        remove_networks(self._namespace, networks.keys(), present)
 
-    def _apply_metadata(self, records: Iterable[GuestRecord]) -> None:
-        """Tell the proxy who is behind each mark. The file holds the host's key: only root may read it."""
-        guests = {
-            str(record.marks[port.id]): {
-                "server": record.server_id,
-                "port": port.id,
-                "device": bridge_name(port.network_id),
-                "addresses": [fixed.ip_address for fixed in addresses_of(port)],
-            }
-            for record in records
-            for port in record.ports
-        }
+    def _apply_metadata(self, records: Sequence[GuestRecord]) -> None:
+        """Tell the proxy who has which address of a network. The file holds the host's key: only root may read it."""
+        networks: dict[str, dict[str, dict[str, str]]] = {}
+        for record in records:
+            for port in record.ports:
+                guests = networks.setdefault(port.network_id, {})
+                for fixed in addresses_of(port):
+                    taken = fixed.ip_address in guests  # by two: then nobody can say who asks
+                    guests[fixed.ip_address] = {} if taken else {"server": record.server_id, "port": port.id}
         settings = {
             "host": self._options.host,
             "key": self._options.metadata_key.hex(),
             "upstream": [self._options.metadata_address, self._options.metadata_port],
-            "guests": guests,
+            "networks": {
+                network_id: {
+                    "namespace": f"/run/netns/{namespace_name(network_id)}",
+                    "guests": {address: guest for address, guest in guests.items() if guest},
+                }
+                for network_id, guests in networks.items()
+            },
         }
-        path = self._options.work_dir / "metadata.json"
-        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        fresh = path.with_suffix(".new")
-        fresh.unlink(missing_ok=True)
-        with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            json.dump(settings, file)
-        fresh.replace(path)
-        if guests:
+        self._write_private("metadata.json", json.dumps(settings))
+        if networks:
             self._proxy.ensure_running()
         else:
             self._proxy.stop()
+
+    def _write_private(self, name: str, text: str) -> None:
+        path = self._options.work_dir / name
+        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        if path.exists() and path.read_text() == text:
+            return
+        fresh = path.with_suffix(".new")
+        fresh.unlink(missing_ok=True)
+        with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(text)
+        fresh.replace(path)
 
     @property
     def _proxy(self) -> Daemon:
@@ -168,18 +191,8 @@ class Wiring:
         )
 
     def _dhcp(self, network_id: str) -> DhcpServer:
-        return DhcpServer(namespace=self._namespace, directory=self._networks_dir / network_id)
-
-    def _list_bridges(self) -> dict[str, set[str]]:
-        """Our bridges with their addresses."""
-        shown = json.loads(self._namespace.run(["ip", "-json", "address", "show", "type", "bridge"]) or "[]")
-        bridges: dict[str, set[str]] = {}
-        for link in shown:
-            name = str(link.get("ifname", ""))
-            if name.startswith(BRIDGE_PREFIX):
-                addresses = link.get("addr_info", [])
-                bridges[name] = {f"{entry['local']}/{entry['prefixlen']}" for entry in addresses if entry}
-        return bridges
+        name = namespace_name(network_id)
+        return DhcpServer(namespace=self._namespace, network=name, directory=self._networks_dir / network_id)
 
 
 def check_port(port: Port) -> None:
@@ -192,22 +205,9 @@ def check_port(port: Port) -> None:
             network = ipaddress.ip_network(fixed.cidr)
             if ipaddress.ip_address(fixed.ip_address) not in network:
                 raise ValueError("an address outside its subnet")
+            if fixed.ip_address in (fixed.gateway_ip, METADATA_ADDRESS) or fixed.gateway_ip == METADATA_ADDRESS:
+                raise ValueError("an address that its host needs")
             for address in (*filter(None, [fixed.gateway_ip]), *fixed.dns_nameservers):
                 ipaddress.ip_address(address)
     except ValueError as error:
         raise errors.GuestFailed("A port of the server is not in order.", detail=str(error)) from error
-
-
-def _gateways(ports: Sequence[Port]) -> set[str]:
-    """The addresses the host has on a network: its subnets' gateways."""
-    return {
-        f"{fixed.gateway_ip}/{ipaddress.ip_network(fixed.cidr).prefixlen}"
-        for port in ports
-        for fixed in addresses_of(port)
-        if fixed.gateway_ip
-    }
-
-
-def _bare_subnets(ports: Sequence[Port]) -> set[str]:
-    """Subnets without a gateway, to which the host needs a route."""
-    return {fixed.cidr for port in ports for fixed in addresses_of(port) if not fixed.gateway_ip}

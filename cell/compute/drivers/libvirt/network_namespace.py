@@ -1,0 +1,137 @@
+"""One guest network on one host: a bridge of its own, which leads into a namespace of its own.
+
+The host has no address on the bridge and no route to it, so whatever range a network has it reaches nothing of the
+host's, and other networks may have the same. Gateways, DHCP server and the way to the metadata service are in the
+namespace.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from cell.compute.drivers.libvirt.dhcp import addresses_of
+from cell.compute.drivers.libvirt.firewall import NETWORK_RULESET
+from cell.compute.drivers.libvirt.names import (
+    BRIDGE_PREFIX,
+    GUEST_SIDE,
+    LINK_PREFIX,
+    NAMESPACE_PREFIX,
+    bridge_name,
+    gateway_mac,
+    link_name,
+    namespace_name,
+)
+from cell.compute.drivers.libvirt.namespace import Namespace
+from cellcloud.model.metadata import METADATA_ADDRESS
+from cellcloud.model.network import Port
+
+SETTINGS = "ipv4/ip_forward=0 ipv6/conf/all/disable_ipv6=1 ipv6/conf/default/disable_ipv6=1"
+CLOSE = f"""\
+for setting in {SETTINGS}; do
+    file=/proc/sys/net/${{setting%=*}}
+    [ ! -e "$file" ] || echo "${{setting#*=}}" >"$file"
+done
+exec nft -f -
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Addressing:
+    """What the namespace has: addresses with their prefixes, routes to subnets without a gateway, and the MTU."""
+
+    addresses: frozenset[str]
+    subnets: frozenset[str]
+    mtu: int
+
+    @classmethod
+    def of(cls, ports: Sequence[Port]) -> Addressing:
+        """Serve these ports, of which there is at least one."""
+        served = [fixed for port in ports for fixed in addresses_of(port)]
+        gateways = {
+            f"{fixed.gateway_ip}/{ipaddress.ip_network(fixed.cidr).prefixlen}" for fixed in served if fixed.gateway_ip
+        }
+        return cls(
+            addresses=frozenset(gateways | {f"{METADATA_ADDRESS}/32"}),
+            subnets=frozenset(fixed.cidr for fixed in served if not fixed.gateway_ip),
+            mtu=max(port.mtu for port in ports),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Present:
+    """Devices and namespaces of guest networks that a host has now."""
+
+    devices: Collection[str]
+    namespaces: Collection[str]
+
+    @classmethod
+    def on(cls, host: Namespace) -> Present:
+        """Look."""
+        shown = json.loads(host.run(["ip", "-json", "link", "show"]) or "[]")
+        names = {str(link.get("ifname", "")) for link in shown}
+        return cls(
+            devices={name for name in names if name.startswith((BRIDGE_PREFIX, LINK_PREFIX))},
+            namespaces=host.list_networks(NAMESPACE_PREFIX),
+        )
+
+    def is_whole(self, network_id: str) -> bool:
+        """Whether all that belongs to the network is there."""
+        return (
+            bridge_name(network_id) in self.devices
+            and link_name(network_id) in self.devices
+            and namespace_name(network_id) in self.namespaces
+        )
+
+
+def ensure_network(host: Namespace, network_id: str, wanted: Addressing, present: Present) -> None:
+    """Make what is missing of a network's bridge and namespace, and give it its addresses. Raises HostRefused."""
+    bridge, link, name = bridge_name(network_id), link_name(network_id), namespace_name(network_id)
+    inside = host.enter(name)
+    leads_in = link in present.devices and name in present.namespaces
+    if name not in present.namespaces:
+        host.run(["sh", "-c", 'rm -f "/run/netns/$0"; exec ip netns add "$0"', name])
+    inside.run(["sh", "-c", CLOSE], text=NETWORK_RULESET)
+    batch = []
+    if link in present.devices and not leads_in:
+        batch.append(f"link delete {link}")
+    if bridge not in present.devices:
+        batch.append(f"link add {bridge} type bridge stp_state 0 mcast_snooping 0")
+    if not leads_in:
+        peer = f"peer name {GUEST_SIDE} address {gateway_mac(network_id)} netns {name}"
+        batch.append(f"link add {link} type veth {peer}")
+    batch += [
+        f"address flush dev {bridge}",
+        f"link set {link} mtu {wanted.mtu} master {bridge} up",
+        f"link set {bridge} up",
+    ]
+    host.run(["ip", "-batch", "-"], text="".join(f"{line}\n" for line in batch))
+    lines = ["link set lo up", f"link set {GUEST_SIDE} mtu {wanted.mtu} up", *_readdress(inside, wanted)]
+    inside.run(["ip", "-batch", "-"], text="".join(f"{line}\n" for line in lines))
+    host.publish(name, network_id)
+
+
+def remove_networks(host: Namespace, kept: Collection[str], present: Present) -> None:
+    """Remove the bridges and namespaces of all networks but these; what cannot be removed now is tried next time."""
+    devices = {make(network_id) for network_id in kept for make in (bridge_name, link_name)}
+    namespaces = {namespace_name(network_id) for network_id in kept}
+    idle = sorted(set(present.namespaces) - namespaces)
+    batch = [f"link delete {name}" for name in sorted(set(present.devices) - devices, reverse=True)]
+    batch += [f"netns delete {name}" for name in idle]
+    if batch:
+        host.run(["ip", "-force", "-batch", "-"], text="".join(f"{line}\n" for line in batch), check=False)
+    for name in idle:
+        host.conceal(name.removeprefix(NAMESPACE_PREFIX))
+
+
+def _readdress(inside: Namespace, wanted: Addressing) -> list[str]:
+    shown = json.loads(inside.run(["ip", "-json", "address", "show", "dev", GUEST_SIDE]) or "[]")
+    entries = [entry for link in shown for entry in link.get("addr_info", ()) if entry.get("family") == "inet"]
+    has = {f"{entry['local']}/{entry['prefixlen']}" for entry in entries}
+    return [
+        *(f"address delete {address} dev {GUEST_SIDE}" for address in sorted(has - wanted.addresses)),
+        *(f"address add {address} dev {GUEST_SIDE}" for address in sorted(wanted.addresses - has)),
+        *(f"route replace {cidr} dev {GUEST_SIDE} scope link" for cidr in sorted(wanted.subnets)),
+    ]
