@@ -308,6 +308,11 @@ class Cells:
             rooms[chosen].take(need)
         return chosen
 
+    def may_take(self, spec: ServerSpec, refused: Collection[str]) -> list[str]:
+        """The cells, mute or not, that have not refused and offer what is asked for."""
+        offering = (cell.name for cell in self.list_cells() if cell.enabled and _offers(cell, spec))
+        return [name for name in offering if name not in refused]
+
     def _room(self, cell: Cell) -> Room:
         room = self._rooms.get(cell.name)
         if room is None or room.digest_at != cell.digest_at:

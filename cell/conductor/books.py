@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 
 from cellcloud.db import claims, decisions, host_names, hosts, runs, servers, unknown_guests
-from cellcloud.db.engine import Database
+from cellcloud.db.engine import Connection, Database
 from cellcloud.model.cell import Finding
 from cellcloud.model.placement import CellDigest
 from cellcloud.model.run import TimelineEntry
@@ -18,11 +19,7 @@ def check(database: Database, *, down_time: float, stuck_after: float = 600.0) -
         for host, name, used, held in claims.list_mismatches(connection):
             text = f"{name}: {used} counted, {held} claimed"
             found.append(Finding(check="claims", severity="error", subject=host, text=text))
-        owners = claims.list_owners(connection)
-        living = {record.id for record in servers.list_by_id(connection, owners) if not record.deleted}
-        for server_id in sorted(set(owners) - living):
-            text = "holds a claim but does not exist"
-            found.append(Finding(check="owners", severity="error", subject=server_id, text=text))
+        found += _owners(connection)
         for run in runs.list_overdue(connection, 60.0):
             text = f"{run.operation} is past its deadline at step {run.step} ({run.direction})"
             remedy = f"cellctl op show {run.id}"
@@ -54,6 +51,21 @@ def check(database: Database, *, down_time: float, stuck_after: float = 600.0) -
         if name not in troubled:
             found.append(Finding(check=name, severity="ok", subject="-", text="nothing wrong"))
     return found
+
+
+def _owners(connection: Connection) -> Iterator[Finding]:
+    """Claims of servers that are no more."""
+    owners = claims.list_owners(connection)
+    living = {record.id for record in servers.list_by_id(connection, owners) if not record.deleted}
+    gone = sorted(set(owners) - living)
+    leaving = runs.filter_active(connection, gone)
+    for server_id in gone:
+        if server_id in leaving:
+            text = "is deleted, and keeps its claim until its host has said so or is forced down"
+            yield Finding(check="owners", severity="warning", subject=server_id, text=text)
+        else:
+            text = "holds a claim but does not exist"
+            yield Finding(check="owners", severity="error", subject=server_id, text=text)
 
 
 def _down_to_power(amount: int) -> int:

@@ -55,6 +55,10 @@ class Outside:
         with self._database.read() as connection:
             return hosts.is_up(connection, host, down_time=self._down_time)
 
+    def is_fenced(self, host: str) -> bool:
+        with self._database.read() as connection:
+            return hosts.is_fenced(connection, host)
+
     def find_host(self, run: LeasedRun, spec: ServerSpec, exclude: Sequence[str]) -> ServerRecord:
         return self._place(run, spec, exclude)
 

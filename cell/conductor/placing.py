@@ -27,7 +27,7 @@ from cellcloud.lifecycle import Operation
 from cellcloud.model.change import Changes
 from cellcloud.model.decision import Conflict, DecisionBatch, Outcome, RankAnswer, RankBatch, Shape, shape_of
 from cellcloud.model.placement import ConfirmAnswer, ReserveAnswer
-from cellcloud.model.refusal import NO_HOST
+from cellcloud.model.refusal import NO_HOST, is_for_now
 from cellcloud.model.server import ServerRecord, ServerSpec
 from cellcloud.rpc.scheduler import Scheduler
 
@@ -200,6 +200,8 @@ def place_elsewhere(
     asked = Asked(spec=spec, request_id=run.request_id, exclude=tuple(exclude))
     context = service_context(MOVE_BUDGET)
     answer = place(database, scheduler, context, [asked], store=store, at_least=newest)[spec.id]
+    if answer.outcome == "later":
+        raise errors.TryLater(answer.reason, detail=answer.detail)
     if answer.record is None:
         raise errors.NoValidHost(answer.reason, detail=answer.detail)
     return answer.record
@@ -397,11 +399,12 @@ def _refusal(server_id: str, position: int, ranked: RankAnswer) -> ReserveAnswer
     number = ranked.why[position] if ranked.why else -1
     refused = ranked.refused[number] if number >= 0 else {}
     malformed, reasons = ranked.malformed.get(position, ""), ranked.reasons_of(position)
+    for_now = not malformed and (is_for_now(reasons) if refused or reasons else True)
     told = [f"{one.reason.filter} refused {one.count}: the nearest {one.reason.text}" for one in reasons]
     counted = [f"{name} refused {count}" for name, count in sorted(refused.items()) if count]
     return ReserveAnswer(
         server_id=server_id,
-        outcome="refused",
+        outcome="later" if for_now else "refused",
         reason=f"{NO_HOST} {malformed}".strip(),
         detail="; ".join(told) or ", ".join(counted),
         reasons=reasons,

@@ -84,7 +84,7 @@ def meet(progress: Progress, events: dict[str, Any], cancel_requested: bool) -> 
     run = progress.run
     events = {name: word for name, word in events.items() if not (progress.forget and name == progress.address)}
     changes = dict(progress.changes)
-    if cancel_requested and not progress.finished:
+    if cancel_requested and not (progress.finished or changes.get("deleted")):
         changes.pop("task_state", None)
     wait, attempt, commands = progress.wait, run.attempt, progress.commands
     if wait is not None:

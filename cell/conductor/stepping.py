@@ -113,6 +113,7 @@ def _take_one(progress: Progress, world: World) -> None:
         progress.address = _address(run, step)
         if wait.command is not None:
             progress.commands.append(wait.command)
+        progress.take(Done(changes=wait.changes))
         if wait.outputs:
             progress.run = replace(run, outputs={**run.outputs, step.name: dict(wait.outputs)})
         return

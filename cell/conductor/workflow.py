@@ -23,8 +23,8 @@ TRIED = "tried"  # among a run's outputs: see ``tried``
 class Wait(Exception):
     """Call this step again after ``seconds``, or when the host's word arrives.
 
-    ``forget``: drop the word that did arrive, because it asked for another try. ``command``, ``outputs``: as in
-    ``Done``.
+    ``forget``: drop the word that did arrive, because it asked for another try. ``command``, ``outputs``, ``changes``:
+    as in ``Done``.
     """
 
     def __init__(
@@ -34,12 +34,14 @@ class Wait(Exception):
         forget: bool = False,
         command: GuestCommand | None = None,
         outputs: Mapping[str, Any] | None = None,
+        changes: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(seconds)
         self.seconds = seconds
         self.forget = forget
         self.command = command
         self.outputs = outputs or {}
+        self.changes = changes or {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +100,11 @@ class World(Protocol):
         ...
 
     def is_up(self, host: str) -> bool:
-        """Whether the host has reported lately."""
+        """Whether the host has reported lately, or nobody can say."""
+        ...
+
+    def is_fenced(self, host: str) -> bool:
+        """Whether an operator has said that nothing runs on the host any more."""
         ...
 
     def find_host(self, run: LeasedRun, spec: ServerSpec, exclude: Sequence[str]) -> ServerRecord:

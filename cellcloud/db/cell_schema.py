@@ -235,6 +235,15 @@ policy_roles = sa.Table(
     sa.Column("version", sa.Integer, nullable=False),
 )
 
+# Since when the cell has heard its services without a break, and when that was last looked at.
+listening = sa.Table(
+    "listening",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("since", UtcDateTime, nullable=False),
+    sa.Column("looked_at", UtcDateTime, nullable=False),
+)
+
 console_tokens = sa.Table(
     "console_tokens",
     metadata,

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from cellcloud import errors
-from cellcloud.db import bulk, changes
+from cellcloud.db import bulk, changes, listening
 from cellcloud.db.cell_schema import claims, host_aggregates, hosts, inventories, servers
 from cellcloud.db.engine import utc_after, utc_now
 from cellcloud.model import codec
@@ -197,7 +197,12 @@ def _store_inventories(connection: Connection, item: HostReport, *, is_new: bool
 
 
 def judge(connection: Connection, *, down_time: float) -> int:
-    """Log the hosts that have gone mute as down; returns how many. Their next report logs them as up."""
+    """Log the hosts that have gone mute as down; returns how many. Their next report logs them as up.
+
+    To be called every second: a cell that has not listened for ``down_time`` seconds itself says nothing of anybody.
+    """
+    if not listening.look(connection, down_time=down_time):
+        return 0
     mute = sa.and_(hosts.c.up, hosts.c.last_seen <= utc_after(-down_time))
     names = list(connection.execute(sa.select(hosts.c.host).where(mute).order_by(hosts.c.host)).scalars())
     if not names:
@@ -251,7 +256,9 @@ def _differences(before: Mapping[str, HostState], after: Mapping[str, HostState]
 
 
 def _up(down_time: float) -> sa.ColumnElement[bool]:
-    return sa.and_(hosts.c.forced_down.is_(False), hosts.c.last_seen > utc_after(-down_time))
+    """Heard of lately; or, while the cell itself has not listened for so long, not known to be down."""
+    unheard = sa.and_(hosts.c.up, sa.not_(listening.has_listened(down_time)))
+    return sa.and_(hosts.c.forced_down.is_(False), sa.or_(hosts.c.last_seen > utc_after(-down_time), unheard))
 
 
 def _static_states(connection: Connection, names: Sequence[str], *, lock: bool = False) -> dict[str, HostState]:
@@ -406,6 +413,12 @@ def list_zones(connection: Connection) -> dict[str, str]:
 def is_up(connection: Connection, host: str, *, down_time: float) -> bool:
     """Whether the host has reported lately and nobody forced it down."""
     return bool(connection.execute(sa.select(_up(down_time)).select_from(hosts).where(hosts.c.host == host)).scalar())
+
+
+def is_fenced(connection: Connection, host: str) -> bool:
+    """Whether an operator has said that nothing runs there any more: the host is forced down, or removed."""
+    forced = connection.execute(sa.select(hosts.c.forced_down).where(hosts.c.host == host)).scalar()
+    return forced is None or bool(forced)
 
 
 def _reason(row: Any) -> str | None:

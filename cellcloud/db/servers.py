@@ -261,7 +261,9 @@ def count_living(connection: Connection) -> int:
 
 
 _DELETES = sa.select(servers.c.id, servers.c.delete_context).where(
-    servers.c.id.in_(sa.bindparam("ids", expanding=True)), servers.c.delete_requested.is_(True)
+    servers.c.id.in_(sa.bindparam("ids", expanding=True)),
+    servers.c.delete_requested.is_(True),
+    servers.c.deleted.is_(False),
 )
 
 

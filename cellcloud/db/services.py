@@ -7,6 +7,7 @@ import uuid
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from cellcloud.db import listening
 from cellcloud.db.cell_schema import services
 from cellcloud.db.engine import utc_after, utc_now
 from cellcloud.model.host import ServiceRecord
@@ -32,7 +33,8 @@ def beat(connection: Connection, binary: str, host: str) -> None:
 
 def list_all(connection: Connection, *, down_time: float) -> list[ServiceRecord]:
     """Every service that has ever reported, hosts' compute services left out."""
-    up = (services.c.last_seen > utc_after(-down_time)).label("up")
+    lately = services.c.last_seen > utc_after(-down_time)
+    up = sa.or_(lately, sa.not_(listening.has_listened(down_time))).label("up")
     rows = connection.execute(sa.select(services, up).order_by(services.c.binary, services.c.host))
     return [
         ServiceRecord(

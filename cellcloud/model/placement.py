@@ -15,8 +15,8 @@ class ReserveAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """A cell's answer for one server. Many are made at once, a Struct in a tenth of a dataclass's time.
 
     ``outcome``: "held" (record it, then confirm), "settled" (already confirmed earlier), "refused" (try another
-    cell; ``reason`` says why, ``detail`` for administrators, ``reasons`` the hosts it refused), "gone" (was here and
-    is not any more).
+    cell; ``reason`` says why, ``detail`` for administrators, ``reasons`` the hosts it refused), "later" (as refused,
+    but only because hosts are silent just now), "gone" (was here and is not any more).
     """
 
     server_id: str

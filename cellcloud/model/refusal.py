@@ -36,11 +36,12 @@ class RefusedGroup:
     reason: Reason
 
 
+DOWN = "is down"
 Phrase = tuple[str, str]  # of one host, of several
 _OTHER: Phrase = ("does not suit the request", "do not suit the request")
 _BY_WORD: Mapping[str, Phrase] = {
     "is disabled": ("is disabled", "are disabled"),
-    "is down": ("is down", "are down"),
+    DOWN: ("is down", "are down"),
 }
 _FULL: Phrase = ("is full", "are full")
 _BUSY: Phrase = ("is busy", "are busy")
@@ -77,6 +78,26 @@ _BY_FILTER: Mapping[str, Phrase] = {
 }
 _UNITS: Mapping[str, tuple[str, str]] = {"MEMORY_MB": ("memory", "MiB"), "DISK_GB": ("disk", "GiB")}
 _CPUS = {"VCPU": "CPUs", "PCPU": "dedicated CPUs"}
+
+
+_BY_LOAD = frozenset(
+    {
+        "ResourceClassFilter",
+        "NUMATopologyFilter",
+        "PciPassthroughFilter",
+        "IoOpsFilter",
+        "AggregateIoOpsFilter",
+        "NumInstancesFilter",
+        "AggregateNumInstancesFilter",
+        "MetricsFilter",
+    }
+)
+
+
+def is_for_now(groups: Iterable[RefusedGroup]) -> bool:
+    """Whether no host fits only because some are down: none that is up is merely full. They may be back soon."""
+    reasons = [group.reason for group in groups]
+    return any(one.what == DOWN for one in reasons) and not any(one.filter in _BY_LOAD for one in reasons)
 
 
 def sentence(groups: Iterable[RefusedGroup]) -> str:

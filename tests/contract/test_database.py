@@ -251,6 +251,12 @@ def test_hosts_up_down_and_refused_reports(cell_database: Database) -> None:
         connection.execute(
             sa.update(cell_schema.hosts).where(cell_schema.hosts.c.host == "h2").values(last_seen=utc_after(-60))
         )
+        assert hosts.judge(connection, down_time=15) == 0  # the first look of a cell that may just be back
+        assert {state.host: state.up for state in hosts.list_states(connection, down_time=15)} == {
+            "h1": True,
+            "h2": True,
+        }
+        connection.execute(sa.update(cell_schema.listening).values(since=utc_after(-16)))
         states = {state.host: state.up for state in hosts.list_states(connection, down_time=15)}
         assert states == {"h1": True, "h2": False}
         assert {host.host: host.up for host in hosts.list_hosts(connection, down_time=15)} == states

@@ -53,6 +53,7 @@ class Messages:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self.away = False  # nothing comes through
         self._verb = ""
         self._left = 0
         self._fate = Fate.REPEATED
@@ -76,6 +77,8 @@ class Messages:
             thread.join()
 
     def __call__(self, interface: str, verb: str, deliver: Callable[[], Any]) -> Any:
+        if self.away:
+            raise errors.Unreachable("The queue is away.")
         with self._lock:
             self._left -= f"{interface}.{verb}" == self._verb and self._left > 0
             meant = f"{interface}.{verb}" == self._verb and self._left == 0
@@ -110,7 +113,7 @@ class Messages:
 class OneProcess:
     """The API as a test client, and everything behind it. Casts that are lost are lost in silence."""
 
-    def __init__(self, place: Path) -> None:
+    def __init__(self, place: Path, down_time: float) -> None:
         self.messages = Messages()
         self._undo = ExitStack()
         self._place = place
@@ -126,7 +129,14 @@ class OneProcess:
                 follow_interval=0.3,
                 intent_lease=2.0,
             ),
-            cell=replace(base.cell, hold_seconds=HOLD, run_lease=3.0, resend_after=0.6, report_interval=0.5),
+            cell=replace(
+                base.cell,
+                hold_seconds=HOLD,
+                run_lease=3.0,
+                resend_after=0.6,
+                report_interval=0.5,
+                service_down_time=down_time,
+            ),
         )
         self._top = self._database("top", top_schema)
         self._hypervisors = {name: FakeHypervisor() for name in CELLS}
@@ -235,9 +245,9 @@ class OneProcess:
 
 
 @contextmanager
-def one_process(place: Path) -> Iterator[OneProcess]:
+def one_process(place: Path, *, down_time: float = 15.0) -> Iterator[OneProcess]:
     """A cloud that serves."""
-    cloud = OneProcess(place)
+    cloud = OneProcess(place, down_time)
     try:
         until(lambda: cloud.hosts_up() == HOSTS * len(CELLS), 30.0, what="every host up")
         yield cloud

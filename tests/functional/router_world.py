@@ -48,6 +48,7 @@ class FakeCell:
     def __init__(self, name: str, *, room: int = 1000) -> None:
         self.name = name
         self.room = room
+        self.deaf = False  # what it has no room for it refuses only for now
         self.servers: dict[str, ServerRecord] = {}
         self.started: Counter[str] = Counter()
         self.messages: Counter[str] = Counter()
@@ -92,7 +93,10 @@ class FakeCell:
         if known is None or (known.deleted and known.generation == 0):
             if len([one for one in self.servers.values() if not one.deleted]) >= self.room:
                 return ReserveAnswer(
-                    server_id=spec.id, outcome="refused", reason="No valid host was found.", detail="full"
+                    server_id=spec.id,
+                    outcome="later" if self.deaf else "refused",
+                    reason="No valid host was found.",
+                    detail="all down" if self.deaf else "full",
                 )
             known = ServerRecord(
                 spec=spec,

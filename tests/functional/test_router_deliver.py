@@ -389,6 +389,50 @@ def test_a_server_nobody_answers_for_ends_in_error_at_its_deadline(world: World)
     assert "did not answer" in shown.fault.details or "cannot be reached" in shown.fault.details
 
 
+AWAY: dict[str, Callable[[World, bool], None]] = {
+    "silent": lambda world, away: setattr(world.lines["west"], "cut", away),
+    "its hosts are": lambda world, away: (
+        setattr(world.cell("west"), "room", 0 if away else 1000),
+        setattr(world.cell("west"), "deaf", away),
+    )[0],
+}
+
+
+@pytest.mark.parametrize("how", AWAY)
+def test_what_one_cell_refuses_waits_for_the_other_that_is_away(world: World, how: str) -> None:
+    world.cell("east").room = 0
+    AWAY[how](world, True)
+    ids = world.accept(3)
+    for _ in range(3):
+        world.sweep()
+    assert {world.shown(server_id).vm_state for server_id in ids} == {VmState.BUILDING}
+    AWAY[how](world, False)
+    world.sweep_until_settled()
+    world.assert_started_once(ids)
+
+
+@pytest.mark.parametrize("how", AWAY)
+def test_at_its_deadline_a_server_tells_of_the_cell_that_refused_and_of_that_which_was_away(
+    world: World, how: str
+) -> None:
+    world.cell("east").room = 0
+    AWAY[how](world, True)
+    (server_id,) = world.accept(late=True)
+    world.sweep_until_settled()
+    shown = world.shown(server_id)
+    assert shown.vm_state == VmState.ERROR
+    assert shown.fault is not None
+    assert {line.split(":")[0] for line in shown.fault.details.splitlines()} == {"east", "west"}
+
+
+def test_a_cell_that_is_disabled_or_of_another_zone_is_not_waited_for(world: World) -> None:
+    world.cell("east").room = 0
+    world.lines["west"].cut = True
+    (server_id,) = world.accept(zone="zone-east")
+    world.sweep()
+    assert world.shown(server_id).vm_state == VmState.ERROR
+
+
 def test_a_sick_cell_delays_no_other(world: World) -> None:
     gate = threading.Event()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cell.scheduler.filters import FILTERS
-from cellcloud.model.refusal import LONGEST, NO_HOST, Reason, RefusedGroup, message, sentence
+from cellcloud.model.refusal import LONGEST, NO_HOST, Reason, RefusedGroup, is_for_now, message, sentence
 
 
 def lacking(count: int, what: str, needed: int, available: int) -> RefusedGroup:
@@ -57,3 +57,25 @@ def test_it_stays_short_and_says_the_most_first() -> None:
 def test_without_hosts_it_says_what_else_is_known() -> None:
     assert message([]) == NO_HOST
     assert message([], "Scheduler hint 'query' is not JSON.") == f"{NO_HOST} Scheduler hint 'query' is not JSON."
+
+
+DOWN = refused(20, "ComputeFilter", "is down")
+
+
+@pytest.mark.parametrize(
+    ("groups", "for_now"),
+    [
+        ([], False),
+        ([DOWN], True),
+        ([DOWN, refused(3, "ComputeFilter", "is disabled")], True),
+        ([DOWN, refused(5, "AvailabilityZoneFilter")], True),
+        ([DOWN, refused(5, "names"), refused(1, "ServerGroupAntiAffinityFilter")], True),
+        ([DOWN, lacking(1, "VCPU", 4, 1)], False),
+        ([DOWN, refused(1, "NumInstancesFilter")], False),
+        ([DOWN, refused(1, "NUMATopologyFilter")], False),
+        ([lacking(1, "VCPU", 4, 1)], False),
+        ([refused(3, "ComputeFilter", "is disabled")], False),
+    ],
+)
+def test_what_is_refused_only_because_hosts_are_silent(groups: list[RefusedGroup], for_now: bool) -> None:
+    assert is_for_now(groups) == for_now

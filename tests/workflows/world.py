@@ -109,7 +109,9 @@ class FakeScheduler:
             basis=Basis(scheduler="fake", sequence=0),
             hosts=self.names,
             zones=("nova",) * len(self.names),
-            ranked=tuple(self._places(batch.exclude.get(server[0], ())) for server in batch.servers),
+            ranked=(ranked := tuple(self._places(batch.exclude.get(server[0], ())) for server in batch.servers)),
+            refused=({"names": len(self.names)},),
+            why=tuple(-1 if places else 0 for places in ranked),
             holdings=tuple(Holding(resources=shape.resources) for shape in batch.shapes),
             takes=tuple(server[1] for server in batch.servers),
         )
@@ -151,6 +153,8 @@ class CellUnderTest:
         self.fail: dict[CommandKind, list[errors.CellcloudError]] = {}
         self.inbox: list[GuestEvent] = []
         self.lost = 0
+        self.away: set[str] = set()  # hosts that hear nothing
+        self.fenced: set[str] = set()
         self.deaths_before_sending = 0
         with database.write() as connection:
             hosts.report(connection, [make_report(name, vcpus=vcpus) for name in host_names])
@@ -167,6 +171,8 @@ class CellUnderTest:
             raise Killed
         if self.lost:
             self.lost -= 1
+            return
+        if command.host in self.away:
             return
         known = self.guests.get(command.server_id)
         waiting = self.fail.get(command.kind)
@@ -198,7 +204,10 @@ class CellUnderTest:
         return power
 
     def is_up(self, host: str) -> bool:
-        return True
+        return host not in self.away | self.fenced
+
+    def is_fenced(self, host: str) -> bool:
+        return host in self.fenced
 
     def find_host(self, run: LeasedRun, spec: ServerSpec, exclude: Sequence[str]) -> ServerRecord:
         return placing.place_elsewhere(self.database, self.scheduler, run, spec, exclude)

@@ -32,6 +32,7 @@ from top_api.router.lane import Lane, Outcome
 
 LOG = logging.getLogger(__name__)
 MOST = 100  # servers in one message
+LONGEST_PATIENCE = 4.0  # seconds
 PAUSE = 1.0  # seconds until what found no cell that answers is taken up again; and, after a silence of many,
 LONGEST_PAUSE = 30.0  # at most so many: a cell that is back is heard of at once
 
@@ -41,6 +42,10 @@ class Cells(Protocol):
 
     def choose(self, spec: ServerSpec, excluded: Collection[str]) -> str | None:
         """The best cell that is not mute and not excluded."""
+        ...
+
+    def may_take(self, spec: ServerSpec, refused: Collection[str]) -> list[str]:
+        """The cells, mute or not, that have not refused and may take it."""
         ...
 
     def conductor(self, cell: str) -> Conductor: ...
@@ -219,10 +224,10 @@ class Deliverer:
             rests = list(self._rests.items())
         return {cell: left for cell, rest in rests if (left := rest.left(self._cells.digest_mark(cell)))}
 
-    def _postpone(self, ids: Collection[str], resting: Mapping[str, float]) -> None:
+    def _postpone(self, ids: Collection[str], resting: Mapping[str, float], at_least: float = PAUSE) -> None:
         """Give intents back until a cell may be asked again."""
         if ids:
-            _postpone(self._database, ids, _jittered(max(PAUSE, min(resting.values(), default=PAUSE))))
+            _postpone(self._database, ids, _jittered(max(at_least, min(resting.values(), default=PAUSE))))
             self._forget(ids)
 
     def _choose(self, intent: Intent, resting: Mapping[str, float]) -> str | None:
@@ -237,11 +242,12 @@ class Deliverer:
         spec = intent.record.spec  # a cell where its hold ended may hold it again, if no other does
         cell = self._cells.choose(spec, excluded | gone) or (self._cells.choose(spec, excluded) if gone else None)
         if cell is None:
-            if refused or intent.late:
-                _fail(self._database, intent.id)
+            left = self._cells.may_take(spec, refused)
+            if intent.late or (refused and not left):
+                _fail(self._database, intent.id, left)
                 self._forget([intent.id])
             else:
-                self._postpone([intent.id], resting)
+                self._postpone([intent.id], resting, _patience(intent))
         return cell
 
     def _lane(self, cell: str, kind: str) -> Batches[Intent]:
@@ -287,6 +293,14 @@ class Deliverer:
         self._forget(ids)
 
 
+def _patience(intent: Intent) -> float:
+    """Seconds until an intent that no cell takes now is offered again: the longer it waits, the more."""
+    if intent.created_at is None or intent.updated_at is None:
+        return PAUSE
+    waited = (intent.updated_at - intent.created_at).total_seconds()
+    return min(max(PAUSE, waited / 4), LONGEST_PATIENCE)
+
+
 @retried
 def _postpone(database: Database, ids: Collection[str], seconds: float) -> None:
     with database.write() as connection:
@@ -317,16 +331,17 @@ def _drop(database: Database, intent_id: str) -> None:
 
 
 @retried
-def _fail(database: Database, intent_id: str) -> None:
-    """No cell took the server: it ends in ERROR, and keeps its quota until it is deleted."""
+def _fail(database: Database, intent_id: str, unheard: Collection[str] = ()) -> None:
+    """No cell took the server: it ends in ERROR, and keeps its quota until it is deleted. ``unheard``: cells that may
+    have taken it."""
+    nothing = Refusal(outcome="silent", reason="The cell did not answer in time.")
     with database.write() as connection:
         for intent in intents.list_intents(connection, [intent_id]):
             record = intent.record
             if record is None or not intents.finish_pending(connection, intent_id, IntentState.FAILED):
                 continue
-            fault = Fault(
-                code=500, message=_message(intent.refusals), created=clock.now(), details=_reasons(intent.refusals)
-            )
+            refusals = dict.fromkeys(unheard, nothing) | intent.refusals
+            fault = Fault(code=500, message=_message(refusals), created=clock.now(), details=_reasons(refusals))
             failed = replace(record, vm_state=VmState.ERROR, task_state=None, fault=fault, version=record.version + 1)
             index.upsert(connection, [failed])
             LOG.warning("no cell takes a server", extra={"server": intent.server_id, "why": fault.details})

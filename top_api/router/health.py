@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cellcloud import errors
+from cellcloud import clock, errors
 from cellcloud.context import service_context
 from cellcloud.db import cells, intents
 from cellcloud.db.engine import Database, retried
@@ -11,6 +11,7 @@ from cellcloud.rpc.conductor import Conductor
 
 BUDGET = 2.0  # seconds a healthy cell needs at the very most
 MISSES = 2  # looks in a row without an answer until a cell counts as down
+STANDSTILL = 10.0  # seconds between two looks after which this process, not the cell, was away
 
 
 class Watch:
@@ -21,9 +22,12 @@ class Watch:
         self._cell = cell
         self._conductor = conductor
         self._misses = 0
+        self._looked_at = (clock.monotonic(), clock.now())
 
     def look(self) -> None:
-        """Ask once and write down what was seen."""
+        """Ask once and write down what was seen. After a standstill of its own it begins to count anew."""
+        if self._stood_still():
+            self._misses = 0
         try:
             digest = self._conductor.get_digest(service_context(BUDGET))
         except errors.CellcloudError as error:
@@ -33,6 +37,12 @@ class Watch:
         else:
             self._misses = 0
             _set_health(self._database, self._cell, "up", "", digest)
+        self._looked_at = (clock.monotonic(), clock.now())
+
+    def _stood_still(self) -> bool:
+        """By either clock: the monotonic one of a machine that was suspended stands still with it."""
+        monotonic, now = self._looked_at
+        return max(clock.monotonic() - monotonic, abs((clock.now() - now).total_seconds())) > STANDSTILL
 
 
 @retried

@@ -89,6 +89,9 @@ class Lane:
             if answer is None:
                 refusal = Refusal(outcome="silent", reason="The cell left the request out of its answer.")
                 outcome.mute.append(intent.id)
+            elif answer.outcome == "later":
+                refusal = Refusal(outcome="silent", reason=answer.reason, detail=answer.detail, reasons=answer.reasons)
+                outcome.mute.append(intent.id)
             elif answer.outcome in ("held", "settled"):
                 held.append(replace(intent, hold=answer.record.version if answer.record else 1))
                 continue

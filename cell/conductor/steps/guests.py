@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 from dataclasses import replace
 
+from cell.conductor.steps import records
 from cell.conductor.workflow import Done, Step, Turn, Wait, World
 from cellcloud import errors
 from cellcloud.lifecycle import Operation, PowerState, TaskState
@@ -74,10 +76,9 @@ def _later(turn: Turn, world: World, put_off: errors.TryLater) -> Exception:
 
 
 def remove(turn: Turn, world: World) -> Done:
-    """Destroy the guest and wait until its host says so.
-
-    A host that is down is not waited for: when it returns it compares its guests with the cell's records before it
-    takes work, and destroys this one.
+    """Destroy the guest and wait until its host says so, however long that takes: only its word, or that of an operator
+    who fenced or removed the host, frees what the guest had. Users do not wait for a host that is away: what they see
+    is the end of it already.
     """
     if turn.record.host is None:
         return Done()
@@ -85,9 +86,12 @@ def remove(turn: Turn, world: World) -> Done:
         raise Wait(min(2.0 ** min(turn.run.attempt, 5), world.resend_after), forget=True)
     if turn.event is not None:
         return Done()
+    changes: Mapping[str, object] = {}
     if turn.run.attempt > 1 and not world.is_up(turn.record.host):
-        return Done()
-    raise Wait(world.resend_after, command=_command(turn, CommandKind.DESTROY, turn.step))
+        if world.is_fenced(turn.record.host):
+            return Done()
+        changes = records.shown_without_host(turn)
+    raise Wait(world.resend_after, command=_command(turn, CommandKind.DESTROY, turn.step), changes=changes)
 
 
 spawn = Step(name="guests.spawn", do=ask, undo=remove, passive=True, task_state=TaskState.SPAWNING)

@@ -7,7 +7,7 @@ from cellcloud import errors
 from cellcloud.clock import now
 from cellcloud.db.runs import LeasedRun
 from cellcloud.db.servers import NOW
-from cellcloud.lifecycle import PowerState, VmState
+from cellcloud.lifecycle import Operation, PowerState, VmState
 from cellcloud.model.refusal import LONGEST, NO_HOST
 from cellcloud.model.server import Fault, ServerRecord
 
@@ -25,21 +25,40 @@ def _stopped(turn: Turn, world: World) -> Done:
     )
 
 
+DELETED: dict[str, object] = {
+    "vm_state": VmState.DELETED,
+    "task_state": None,
+    "power_state": PowerState.NOSTATE,
+    "deleted": True,
+    "terminated_at": NOW,
+    "ports": (),
+}
+
+
 def _deleted(turn: Turn, world: World) -> Done:
-    changes = {
-        "vm_state": VmState.DELETED,
-        "task_state": None,
-        "power_state": PowerState.NOSTATE,
-        "deleted": True,
-        "terminated_at": NOW,
-        "ports": (),
-    }
-    return Done(changes=changes, release_claims=True)
+    return Done(changes={} if turn.record.deleted else DELETED, release_claims=True)
+
+
+def shown_without_host(turn: Turn) -> dict[str, object]:
+    """What users see of a server that is being taken away while its host is: it is gone, as in Nova, or in ERROR."""
+    run, record = turn.run, turn.record
+    if record.deleted:
+        return {}
+    if run.operation == Operation.DELETE or run.cancel_requested:
+        return DELETED
+    if record.vm_state == VmState.ERROR or not (run.direction == "undo" or run.overdue):
+        return {}
+    message = run.message or f"The host {record.host} does not answer."
+    return {"vm_state": VmState.ERROR, "task_state": None, "fault": _fault(message, run.detail)}
+
+
+def _fault(message: str, details: str) -> Fault:
+    return Fault(code=500, message=message, created=now(), details=details)
 
 
 def mark_error(run: LeasedRun, record: ServerRecord) -> Done:
     """ERROR with the reason; everything the run had taken has been given back."""
-    fault = Fault(code=500, message=run.message or "The server could not be built.", created=now(), details=run.detail)
+    fault = _fault(run.message or "The server could not be built.", run.detail)
     changes = {
         "vm_state": VmState.ERROR,
         "task_state": None,
@@ -60,7 +79,7 @@ def give_up(run: LeasedRun, record: ServerRecord) -> Done:
     last = hosts[-1]["message"] if hosts else run.message
     why = f"{NO_HOST} Hosts that were tried: {len(hosts)}. The last of them: {last}" if hosts else run.message
     details = [f"{one['host']}: {one['message']}" for one in hosts] + [f"{run.message} {run.detail}".strip()]
-    fault = Fault(code=500, message=why[:LONGEST], created=now(), details="\n".join(dict.fromkeys(details))[:4000])
+    fault = _fault(why[:LONGEST], "\n".join(dict.fromkeys(details))[:4000])
     changes = {
         "vm_state": VmState.BUILDING,
         "task_state": None,

@@ -1,0 +1,23 @@
+"""since when a cell listens"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+import cellcloud.db.engine
+
+revision = "0006"
+down_revision = "0005"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.create_table(
+        "listening",
+        sa.Column("id", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("since", cellcloud.db.engine.UtcDateTime(), nullable=False),
+        sa.Column("looked_at", cellcloud.db.engine.UtcDateTime(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_listening")),
+    )
