@@ -58,6 +58,7 @@ RULES: dict[str, str] = {
     "os_compute_api:servers:reboot": MEMBER,
     "os_compute_api:os-lock-server:lock": MEMBER,
     "os_compute_api:os-lock-server:unlock": MEMBER,
+    "os_compute_api:os-lock-server:unlock:unlock_override": ADMIN,
     "os_compute_api:os-console-output": MEMBER,
     "os_compute_api:os-remote-consoles": MEMBER,
     "os_compute_api:server-metadata:index": READER,

@@ -21,6 +21,7 @@ TASK_STATES = {
     Operation.DELETE: TaskState.DELETING,
 }
 IN_SPEC = frozenset({"name", "description", "metadata", "tags", "access_ip_v4", "access_ip_v6", "hostname"})
+LOCK = frozenset({"locked", "locked_by", "locked_reason"})
 
 
 @retried
@@ -86,12 +87,14 @@ def _begin_delete(connection: Connection, record: ServerRecord, asked: dict[str,
 @retried
 def update_server(database: Database, context: RequestContext, server_id: str, changes: dict[str, Any]) -> ServerRecord:
     """Set whole values of the record. Raises NotFound, Invalid for a value that cannot be set so."""
-    unknown = set(changes) - IN_SPEC - {"locked"}
+    unknown = set(changes) - IN_SPEC - LOCK
     if unknown:
         raise errors.Invalid(f"A server has no settable {', '.join(sorted(unknown))}.")
     with database.write() as connection:
         record = servers.get(connection, server_id, lock=True)
-        values: dict[str, Any] = {"locked": bool(changes["locked"])} if "locked" in changes else {}
+        values: dict[str, Any] = {name: value for name, value in changes.items() if name in LOCK}
+        if values.get("locked") is False and record.locked_by == "admin" and not context.is_admin:
+            raise errors.Forbidden(f"Instance {server_id} was locked by an administrator.")
         in_spec = {name: value for name, value in changes.items() if name in IN_SPEC}
         if in_spec:
             plain = codec.to_plain(record.spec) | in_spec

@@ -45,6 +45,8 @@ servers = sa.Table(
     sa.Column("delete_requested", sa.Boolean, nullable=False, default=False),
     sa.Column("delete_context", Json),
     sa.Column("locked", sa.Boolean, nullable=False, default=False),
+    sa.Column("locked_by", sa.String(16)),
+    sa.Column("locked_reason", sa.String(255)),
     sa.Column("spec", Json, nullable=False),
     sa.Column("ports", Json, nullable=False),
     sa.Column("fault", Json),

@@ -49,6 +49,8 @@ def record_of(row: Row[Any]) -> ServerRecord:
         ports=tuple(codec.from_plain(row.ports, list[Port])),
         fault=codec.from_plain(row.fault, Fault) if row.fault else None,
         locked=row.locked,
+        locked_by=row.locked_by or "",
+        locked_reason=row.locked_reason,
         created_at=row.created_at,
         updated_at=row.updated_at,
         launched_at=row.launched_at,

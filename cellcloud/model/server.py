@@ -62,7 +62,8 @@ class ServerRecord:
     """A server as its cell holds it: the content of the feed and of the top's index.
 
     ``version`` grows by one at each change and orders copies; ``generation`` grows by one at each operation and
-    orders commands to the host. ``held`` until the top confirms the placement. ``cell`` is filled in by the top.
+    orders commands to the host. ``held`` until the top confirms the placement.
+    ``locked_by``: "owner" or "admin", who locked it; "" where it is not locked. ``cell`` is filled in by the top.
     """
 
     spec: ServerSpec
@@ -79,6 +80,8 @@ class ServerRecord:
     ports: tuple[Port, ...] = ()
     fault: Fault | None = None
     locked: bool = False
+    locked_by: str = ""
+    locked_reason: str | None = None
     created_at: dt.datetime | None = None
     updated_at: dt.datetime | None = None
     launched_at: dt.datetime | None = None

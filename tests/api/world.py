@@ -211,8 +211,8 @@ class MemoryCell:
 
     def update_server(self, context: RequestContext, server_id: str, changes: dict[str, Any]) -> ServerRecord:
         record = self.servers[server_id]
-        in_record = {"locked": changes["locked"]} if "locked" in changes else {}
-        in_spec = {name: value for name, value in changes.items() if name != "locked"}
+        in_record = {name: value for name, value in changes.items() if name.startswith("locked")}
+        in_spec = {name: value for name, value in changes.items() if name not in in_record}
         if "tags" in in_spec:
             in_spec["tags"] = tuple(in_spec["tags"])
         return self.change(server_id, spec=replace(record.spec, **in_spec), **in_record)

@@ -7,6 +7,7 @@ from typing import Any
 from cellcloud.context import RequestContext
 from cellcloud.model.items import ItemChanges
 from cellcloud.model.server import ServerRecord
+from top_api import policy
 from top_api.operations.servers import change, change_items, check_unlocked
 from top_api.parts import Parts
 
@@ -28,9 +29,24 @@ def update_server(parts: Parts, context: RequestContext, record: ServerRecord, g
     return change(parts, context, record, "update", changes) if changes else record
 
 
-def set_locked(parts: Parts, context: RequestContext, record: ServerRecord, locked: bool) -> ServerRecord:
-    """Lock or unlock. Raises Conflict, Unreachable."""
-    return change(parts, context, record, "lock" if locked else "unlock", {"locked": locked})
+def lock(parts: Parts, context: RequestContext, record: ServerRecord, reason: str | None) -> ServerRecord:
+    """Lock it, for its owner or for an administrator; an owner locks no second time. Raises Conflict, Unreachable."""
+    side = _side(context, record)
+    if record.locked and side == "owner":
+        return record
+    return change(parts, context, record, "lock", {"locked": True, "locked_by": side, "locked_reason": reason})
+
+
+def unlock(parts: Parts, context: RequestContext, record: ServerRecord) -> ServerRecord:
+    """Raises Forbidden where the other side locked it and policy does not let the caller override that, Conflict,
+    Unreachable."""
+    if record.locked_by not in ("", _side(context, record)):
+        policy.check(context, "os_compute_api:os-lock-server:unlock:unlock_override")
+    return change(parts, context, record, "unlock", {"locked": False, "locked_by": "", "locked_reason": None})
+
+
+def _side(context: RequestContext, record: ServerRecord) -> str:
+    return "owner" if record.spec.project_id == context.project_id else "admin"
 
 
 def set_tags(parts: Parts, context: RequestContext, record: ServerRecord, tags: list[str]) -> ServerRecord:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from top_api.operations import update
 from top_api.operations.consoles import ALL_LINES, create_console, get_output
 from top_api.operations.reboot import reboot_server
 from top_api.operations.servers import find_server
 from top_api.operations.start import start_server
 from top_api.operations.stop import stop_server
-from top_api.operations.update import set_locked
 from top_api.routing import Actions, Answer, Call, Resource
 from top_api.schemas import servers as schemas
 
@@ -40,12 +40,14 @@ def reboot(call: Call, server_id: str) -> None:
 
 @actions.action("lock", "os_compute_api:os-lock-server:lock", body=schemas.LOCK)
 def lock(call: Call, server_id: str) -> None:
-    set_locked(call.parts, call.context, find_server(call.parts, server_id, call.project_filter), True)
+    given = call.body["lock"] if call.version >= (2, 73) else None
+    reason = given.get("locked_reason") if isinstance(given, dict) else None
+    update.lock(call.parts, call.context, find_server(call.parts, server_id, call.project_filter), reason)
 
 
 @actions.action("unlock", "os_compute_api:os-lock-server:unlock")
 def unlock(call: Call, server_id: str) -> None:
-    set_locked(call.parts, call.context, find_server(call.parts, server_id, call.project_filter), False)
+    update.unlock(call.parts, call.context, find_server(call.parts, server_id, call.project_filter))
 
 
 @actions.action("os-getConsoleOutput", "os_compute_api:os-console-output", status=200, body=schemas.CONSOLE_OUTPUT)

@@ -95,7 +95,7 @@ class ServerView:
         if version >= (2, 63):
             shown["trusted_image_certificates"] = None
         if version >= (2, 73):
-            shown["locked_reason"] = None
+            shown["locked_reason"] = record.locked_reason
         return shown
 
     def _extended(self, record: ServerRecord) -> dict[str, Any]:

@@ -1,0 +1,79 @@
+"""A locked server: who may do what is Nova's, for every action and change that there is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.api.world import World
+from top_api.routes.server_actions import actions
+
+LOCKERS = {"owner": "member", "admin": "admin"}
+METADATA = {"metadata": {"a": "c"}}
+# Source: which calls of Nova's compute API ask for the lock.
+CALLS: dict[str, tuple[str, str, Any, bool]] = {
+    "delete": ("DELETE", "", None, True),
+    "os-start": ("POST", "/action", {"os-start": None}, True),
+    "os-stop": ("POST", "/action", {"os-stop": None}, True),
+    "reboot": ("POST", "/action", {"reboot": {"type": "HARD"}}, True),
+    "set metadata": ("POST", "/metadata", METADATA, True),
+    "replace metadata": ("PUT", "/metadata", METADATA, True),
+    "set an item": ("PUT", "/metadata/a", {"meta": {"a": "c"}}, True),
+    "delete an item": ("DELETE", "/metadata/a", None, True),
+    "update": ("PUT", "", {"server": {"name": "new"}}, False),
+    "os-getConsoleOutput": ("POST", "/action", {"os-getConsoleOutput": {}}, False),
+    "os-getVNCConsole": ("POST", "/action", {"os-getVNCConsole": {"type": "novnc"}}, False),
+}
+
+
+def test_every_action_is_in_the_table() -> None:
+    assert {name for name in actions.by_name if name not in ("lock", "unlock")} <= CALLS.keys()
+
+
+@pytest.mark.parametrize("locker", LOCKERS)
+@pytest.mark.parametrize("name", CALLS)
+def test_what_a_lock_refuses(world: World, locker: str, name: str) -> None:
+    method, path, body, refused = CALLS[name]
+    server_id = world.create(metadata={"a": "b"})
+    assert world.post(f"/servers/{server_id}/action", {"lock": None}, token=LOCKERS[locker]).status_code == 202
+    answer = world.call(method, f"/servers/{server_id}{path}", body)
+    if not refused:
+        assert answer.status_code == 200, answer.text
+        return
+    assert answer.status_code == 409, answer.text
+    assert answer.get_json()["conflictingRequest"]["message"] == f"Instance {server_id} is locked"
+    answer = world.call(method, f"/servers/{server_id}{path}", body, token="admin")
+    assert answer.status_code in (200, 202, 204) or "is locked" not in answer.text
+
+
+@pytest.mark.parametrize(
+    ("locker", "unlocker", "status"),
+    [
+        ("member", "member", 202),
+        ("member", "admin", 202),
+        ("admin", "admin", 202),
+        ("admin", "member", 403),
+        ("admin", "reader", 403),
+        ("member", "other", 404),
+    ],
+)
+def test_who_unlocks(world: World, locker: str, unlocker: str, status: int) -> None:
+    server_id = world.create()
+    path = f"/servers/{server_id}/action"
+    assert world.post(path, {"lock": {"locked_reason": "because"}}, token=locker, version="2.73").status_code == 202
+    assert world.post(path, {"lock": None}, token="member").status_code == 202  # takes nothing over
+    assert world.post(path, {"unlock": None}, token=unlocker).status_code == status
+    shown = world.get(f"/servers/{server_id}", version="2.73").get_json()["server"]
+    assert (shown["locked"], shown["locked_reason"]) == ((False, None) if status == 202 else (True, "because"))
+    assert world.call("DELETE", f"/servers/{server_id}").status_code == (204 if status == 202 else 409)
+
+
+def test_an_administrator_takes_a_lock_over(world: World) -> None:
+    server_id = world.create()
+    path = f"/servers/{server_id}/action"
+    for token in ("member", "admin"):
+        assert world.post(path, {"lock": None}, token=token).status_code == 202
+    assert world.post(path, {"unlock": None}).status_code == 403
+    assert world.post(path, {"unlock": None}, token="admin").status_code == 202
+    assert world.call("DELETE", f"/servers/{server_id}").status_code == 204
