@@ -19,6 +19,8 @@ from cellcloud.model.pci import PciPool, PciRequest
 
 MOST_ARRANGEMENTS = 20_000
 """Ways to lay a guest's cells onto a host's that are tried before giving up."""
+TRIED_BLINDLY = 32
+"""Of these, those after which it is asked whether any can be right: few guests need as many."""
 KIB = 1024
 
 
@@ -98,6 +100,19 @@ class _Search:
         """Try a guest's cell on a host's. One CPU is kept beside the first, when asked for."""
         return _lay(host, trial, self.limits, 1 if self.isolated and place == 0 else 0)
 
+    def can_succeed(self, hosts: Sequence[NumaCell]) -> bool:
+        """Whether each of the guest's cells could have a cell of the host to itself, in whatever order.
+
+        A cell is laid here as if nothing had been tried before, which allows no less than what the tries remember. So
+        a no is final, and spares a search whose length grows with the factorial of the cells.
+        """
+        taken: dict[int, int] = {}  # place among the host's cells -> place among the guest's
+        usable = [
+            [at for at, host in enumerate(hosts) if self.lay_one(place, host, _trial_of(trial.asked)) is None]
+            for place, trial in enumerate(self.trials)
+        ]
+        return all(_assign(place, usable, taken, set()) for place in range(len(usable)))
+
     def settle(self, hosts: Sequence[NumaCell], *, literal: bool) -> tuple[GuestCell, ...] | None:
         """The guest's cells once all lie on ``hosts``; those that were only remembered to fit are looked at again.
 
@@ -135,8 +150,8 @@ def fit(
     far_from_devices: dict[frozenset[int], Refusal] = {}
     deepest, nearest = -1, Refusal("no NUMA cell can take the guest")
     order: list[int] | None = list(range(count))
-    for _ in range(MOST_ARRANGEMENTS):
-        if order is None:
+    for number in range(MOST_ARRANGEMENTS):
+        if order is None or (number == TRIED_BLINDLY and not literal and not search.can_succeed(cells)):
             return nearest
         hosts = [tried[at] for at in order]
         depth, refusal = search.lay(hosts)
@@ -149,6 +164,17 @@ def fit(
             deepest, nearest = depth, refusal
         order = _following(order, count - 1 if search.changed else min(depth, count - 1), len(cells))
     return Refusal(f"no room found in {MOST_ARRANGEMENTS} ways to lay out the guest's NUMA cells")
+
+
+def _assign(place: int, usable: Sequence[Sequence[int]], taken: dict[int, int], seen: set[int]) -> bool:
+    """Give a guest's cell one that is usable for it, others moving where they can: an augmenting path of a matching."""
+    for at in usable[place]:
+        if at not in seen:
+            seen.add(at)
+            if at not in taken or _assign(taken[at], usable, taken, seen):
+                taken[at] = place
+                return True
+    return False
 
 
 def has_threads(cells: Sequence[NumaCell]) -> bool:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from cell.scheduler import ranking, request
+from cell.scheduler.filters.image_properties import satisfies
 from cell.scheduler.refresh import Follower
 from cell.scheduler.service import SchedulerService
 from cellcloud import config, errors
@@ -65,6 +66,7 @@ READERS: dict[str, tuple[Callable[[int], Any], int]] = {
     ),
     "a trait": (lambda size: image_properties.read({"trait:" + "A" * (size - 6): "required"}), ONE),
     "devices": (lambda size: pci.read_aliased(("a:1," * size)[: size - size % 4 - 1]), ONE),
+    "versions of a hypervisor": (lambda size: satisfies(7002000, (">=1," * size)[: size - size % 4 - 1]), ONE),
     "an amount": (lambda size: read_specs({"resources:CUSTOM_A": "9" * size}), ONE),
     "a nested query": (lambda size: ask(FLAVOR, hints={"query": nested(size)}), QUERY),
     "a long query": (lambda size: ask(FLAVOR, hints={"query": '["=",' + "1," * (size // 2 - 4) + "1]"}), QUERY),

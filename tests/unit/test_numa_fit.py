@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import chain
+from itertools import chain, permutations
+from operator import le
+from time import thread_time
 
 import pytest
 from hypothesis import given, settings
@@ -182,6 +184,32 @@ def test_a_search_among_many_cells_ends() -> None:
     assert isinstance(refused, Refusal)
     one_full = (cell(0, pinned_cpus=tuple(range(8))), *(cell(number) for number in range(1, 16)))
     assert place(one_full, guest(*[1] * 15, memory=64))
+
+
+SIZES = st.sampled_from([100, 200, 300, 400, 500])
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(SIZES, min_size=5, max_size=6), st.lists(SIZES, min_size=5, max_size=5))
+def test_it_is_known_whether_any_arrangement_can_be_right(host: list[int], asked: list[int]) -> None:
+    cells = tuple(NumaCell(id=number, cpuset=(number,), memory=size) for number, size in enumerate(host))
+    parts = tuple(GuestCell(id=number, cpuset=(number,), memory=size) for number, size in enumerate(asked))
+    search = numa._Search([numa._trial_of(part) for part in parts], numa.Limits(1.0, 1.0), isolated=False)
+    possible = any(all(map(le, asked, order)) for order in permutations(host, len(asked)))
+    assert search.can_succeed(cells) is possible
+    found = numa.fit(cells, GuestNuma(cells=parts), limits=numa.Limits(1.0, 1.0))
+    assert possible or isinstance(found, Refusal)
+
+
+@pytest.mark.parametrize(("there", "wanted"), [(8, 8), (16, 8), (16, 12)])
+def test_what_fits_in_no_way_is_not_tried_in_all(there: int, wanted: int) -> None:
+    cells = tuple(NumaCell(id=n, cpuset=(n,), memory=1000 if n == 0 else 600) for n in range(there))
+    parts = tuple(GuestCell(id=n, cpuset=(n,), memory=500 if n < wanted - 2 else 900) for n in range(wanted))
+    begun = thread_time()
+    refused = numa.fit(cells, GuestNuma(cells=parts), limits=numa.Limits(1.0, 1.0))
+    assert thread_time() - begun < 0.01
+    assert isinstance(refused, Refusal)
+    assert "lacks 300 MiB of memory" in str(refused)
 
 
 def test_cells_of_a_host_that_a_placed_guest_no_longer_fits_are_left_as_they_are() -> None:

@@ -71,6 +71,7 @@ def version_text(number: int) -> str:
     return ".".join(reversed(parts))
 
 
+@lru_cache(maxsize=4096)
 def satisfies(number: int, conditions: str) -> bool:
     """Whether a version meets all of ``conditions``, as ">=6.0,<8.0"; none is met when one of them is malformed."""
     version = Version(version_text(number))
