@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 import msgspec
@@ -17,6 +17,7 @@ from cellcloud import errors
 MOST_BYTES = 16 << 10
 QUERY_DEPTH = 16
 QUERY_TERMS = 1000
+QUERY_ATTRIBUTES = 8  # of hosts, each of which is a look at all of them
 QUERY_OPERATORS = frozenset(["=", "<", ">", "in", "<=", ">=", "not", "or", "and"])
 RULES: Mapping[str, str] = {
     "different_host": "DifferentHostFilter",
@@ -110,7 +111,17 @@ def condition_of(text: str) -> list[object]:
     if not isinstance(query, list):
         raise errors.Invalid("Scheduler hint 'query' must be a list: an operator and its arguments.")
     _check_condition(query, depth=1, budget=[QUERY_TERMS])
+    if len(set(_attributes(query))) > QUERY_ATTRIBUTES:
+        raise errors.Invalid(f"Scheduler hint 'query' names more than {QUERY_ATTRIBUTES} attributes.")
     return query
+
+
+def _attributes(query: list[object]) -> Iterator[str]:
+    for term in query[1:]:
+        if isinstance(term, list):
+            yield from _attributes(term)
+        elif isinstance(term, str) and term.startswith("$"):
+            yield term
 
 
 def _check_condition(query: list[object], *, depth: int, budget: list[int]) -> None:

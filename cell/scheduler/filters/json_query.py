@@ -5,30 +5,24 @@ Where Nova fails the whole request (a number compared with text), the host is re
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from cell.scheduler import attributes
+from cell.scheduler.filters.json_columns import COMPARISONS, Unwieldy, column_of, evaluate
 from cell.scheduler.filters.rule import Context
 from cell.scheduler.refusal import Refusal
 from cell.scheduler.request import Request
 from cell.scheduler.snapshot import Flags, Places, Snapshot
 
 Values = dict[attributes.Path, Any]
-_COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {
-    "=": operator.eq,
-    "<": operator.lt,
-    ">": operator.gt,
-    "<=": operator.le,
-    ">=": operator.ge,
-}
+MOST_WORK = 200_000  # terms looked at in one question, one by one
 
 
 class JsonQueryFilter:
-    """Asked once a combination of values of the attributes that the condition names."""
+    """Asked in columns where it can be, else once a combination of values of the attributes that are named."""
 
     name = "JsonFilter"
     once = False
@@ -42,14 +36,15 @@ class JsonQueryFilter:
         paths = sorted(set(_paths(query or [])))
         if not query or not paths:
             return np.full(len(places), not query or _refuse(query, {}) is None)
-        columns = [attributes.codes_of(snapshot, "variable", path) for path in paths]
-        combinations, codes = np.unique(np.stack([codes[places] for codes, _ in columns]), axis=1, return_inverse=True)
-        verdicts = [
-            _refuse(query, {path: values[code] for path, (_, values), code in zip(paths, columns, row, strict=True)})
-            is None
-            for row in combinations.T
-        ]
-        return np.asarray(np.array(verdicts, dtype=np.bool_)[np.ravel(codes)])
+        columns = {path: attributes.codes_of(snapshot, "variable", path) for path in paths}
+        try:
+            with np.errstate(all="ignore"):
+                found = evaluate(
+                    query, {path: column_of(values, codes[places]) for path, (codes, values) in columns.items()}
+                )
+        except Unwieldy:
+            return _pass_by_combination(query, paths, columns, places)
+        return np.broadcast_to(found.truth() & np.logical_not(found.failed), len(places)).copy()
 
     def refuse_at(self, snapshot: Snapshot, position: int, request: Request, context: Context) -> Refusal | None:
         query = request.shape.query
@@ -57,6 +52,25 @@ class JsonQueryFilter:
             return None
         paths = sorted(set(_paths(query)))
         return _refuse(query, {path: attributes.value_at(snapshot, position, "variable", path) for path in paths})
+
+
+def _pass_by_combination(
+    query: list[Any], paths: list[attributes.Path], columns: Mapping[attributes.Path, Any], places: Places
+) -> Flags:
+    """Which hosts pass, asked once a combination of values: of none where that would be too many questions."""
+    codes = np.stack([columns[path][0][places] for path in paths])
+    combinations, kinds = np.unique(codes, axis=1, return_inverse=True)
+    if combinations.shape[1] * _size(query) > MOST_WORK:
+        return np.zeros(len(places), dtype=np.bool_)
+    verdicts = [
+        _refuse(query, {path: columns[path][1][code] for path, code in zip(paths, row, strict=True)}) is None
+        for row in combinations.T
+    ]
+    return np.asarray(np.array(verdicts, dtype=np.bool_)[np.ravel(kinds)])
+
+
+def _size(query: Sequence[object]) -> int:
+    return sum(_size(term) if isinstance(term, list) else 1 for term in query)
 
 
 def _paths(query: Sequence[object]) -> Iterator[attributes.Path]:
@@ -95,7 +109,7 @@ def _evaluate(query: Sequence[Any], values: Values) -> Any:
         return False
     if sign == "in":
         return terms[0] in terms[1:]
-    return all(_COMPARISONS[sign](terms[0], term) for term in terms[1:])
+    return all(COMPARISONS[sign](terms[0], term) for term in terms[1:])
 
 
 def _term(term: Any, values: Values) -> Any:

@@ -1,0 +1,84 @@
+"""The condition of a query hint: in columns it says of each host what it says of one alone, and costs no more for
+being long."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cell.scheduler import request, snapshot
+from cell.scheduler.filters import json_query
+from cell.scheduler.filters.rule import Context
+from cell.scheduler.snapshot import Snapshot
+from cellcloud import errors
+from cellcloud.model import hints, policy
+from cellcloud.model.flavor import Flavor
+from tests.unit.test_scheduler import state
+
+FLAVOR = Flavor(id="f", name="f", vcpus=1, memory_mb=1, root_gb=0)
+CONTEXT = Context(options=policy.DEFAULT.options)
+
+
+def hosts(count: int) -> Snapshot:
+    used = ({"VCPU": n % 8, "MEMORY_MB": n % 8000, "DISK_GB": n % 90} for n in range(count))
+    return snapshot.build(
+        [state(f"h{n}", used=one, stats={"size": str(n), "kind": None}) for n, one in enumerate(used)]
+    )
+
+
+FEW, MANY = hosts(9), hosts(10_000)
+PLAIN = st.sampled_from([0, 1, 8190, 8185, 2.5, -1, True, False, None, "", "h3", "a", 1 << 60])
+NAMED = st.sampled_from(["$free_ram_mb", "$vcpus_used", "$host", "$stats.size", "$stats.kind", "$host.x", "$none"])
+SIGNS = st.sampled_from(sorted(hints.QUERY_OPERATORS))
+TERMS = st.recursive(
+    PLAIN | NAMED, lambda inner: st.tuples(SIGNS, st.lists(inner, max_size=4)).map(lambda one: [one[0], *one[1]])
+)
+QUERIES = st.tuples(SIGNS, st.lists(TERMS, max_size=4)).map(lambda one: [one[0], *one[1]])
+
+
+def ask(query: list[Any]) -> request.Request:
+    return request.make(servers=["s"], project_id="p", flavor=FLAVOR, image_id="i", hints={"query": json.dumps(query)})
+
+
+@settings(max_examples=300, deadline=None)
+@given(QUERIES)
+def test_all_hosts_at_once_are_answered_like_each_alone(query: list[Any]) -> None:
+    asked = ask(query)
+    places = snapshot.np.arange(9)
+    together = json_query.FILTER.passes(FEW, places, asked, CONTEXT).tolist()
+    alone = [json_query.FILTER.refuse_at(FEW, place, asked, CONTEXT) is None for place in range(9)]
+    assert together == alone
+
+
+LONG = [
+    ["or", *[["<", "$free_ram_mb", -1]] * 240],
+    ["and", *[["<", 0, "$free_ram_mb", 9000]] * 190],
+    ["or", *[["=", "$host", "x"]] * 240],
+    ["or", *[["<", "$host", 1]] * 240],
+    ["or", *[["=", "$stats.size", "$host"]] * 240],
+    ["or", *[["<", "$free_ram_mb", 1 << 60]] * 240],
+    ["or", *[["=", "$stats.kind", "x"]] * 240],
+    ["in", "$host", *["x"] * 900],
+    ["or", *[["=", ["not", "$free_ram_mb"], 1]] * 150],
+]
+
+
+@pytest.mark.parametrize("query", LONG, ids=lambda one: str(one[1])[:40])
+def test_a_long_condition_over_many_hosts_takes_a_moment(query: list[Any]) -> None:
+    asked, places = ask(query), snapshot.np.arange(10_000)
+    json_query.FILTER.passes(MANY, places, ask(["and", query]), CONTEXT)  # what hosts reported is read once
+    begun = time.thread_time()
+    json_query.FILTER.passes(MANY, places, asked, CONTEXT)
+    assert time.thread_time() - begun < 0.6
+
+
+def test_a_condition_names_few_attributes() -> None:
+    names = [f"$stats.a{number}" for number in range(hints.QUERY_ATTRIBUTES + 1)]
+    with pytest.raises(errors.Invalid, match="attributes"):
+        ask(["and", ["=", *names]])
+    ask(["and", ["=", *names[:-1]], ["=", *names[:-1]]])
