@@ -18,6 +18,13 @@ from cellcloud import errors
 DEFAULT = [
     cfg.StrOpt("state_dir", default="/var/lib/cellcloud", help="Everything that must survive a restart."),
     cfg.StrOpt("host", default=socket.gethostname(), help="This machine's name among its cell's services."),
+    cfg.FloatOpt(
+        "database_timeout",
+        default=20.0,
+        min=1.0,
+        help="Seconds a statement of a database may take, and twice what it may wait for a lock: beyond it the request "
+        "is answered 503. Longer than the slowest honest statement, a scheduler's first reading of a large cell.",
+    ),
     cfg.StrOpt("log_level", default="INFO", help="DEBUG, INFO, WARNING or ERROR."),
 ]
 TOP = [
@@ -235,6 +242,7 @@ class Config:
 
     state_dir: Path
     host: str
+    database_timeout: float
     log_level: str
     top: TopConfig
     quota: QuotaConfig
@@ -273,6 +281,7 @@ def load(path: Path | str | None = None) -> Config:
     return Config(
         state_dir=Path(options.state_dir),
         host=options.host,
+        database_timeout=options.database_timeout,
         log_level=options.log_level,
         top=TopConfig(**values["top"]),
         quota=QuotaConfig(**values["quota"]),

@@ -39,7 +39,7 @@ def create_app(
     carry: Callable[[Sequence[Intent]], None] | None = None,
 ) -> Flask:
     """Build the API. What is not given is made from the configuration."""
-    database = database or Database(config.top.connection)
+    database = database or Database(config.top.connection, timeout=config.database_timeout)
     outside = outside or make_outside(config, database)
     cells = cells or Cells(database, config.top)
     owner = unique_name(config.host)

@@ -115,7 +115,7 @@ def build(
     return ConductorProcess(
         config,
         transport or Transport(config.cell.name, config.cell.transport_url),
-        database or Database(config.cell.connection),
+        database or Database(config.cell.connection, timeout=config.database_timeout),
         networks or make_networks(config),
     )
 

@@ -19,7 +19,7 @@ from cell.conductor.stepping import Progress, take_step, undo_late
 from cell.conductor.workflow import World
 from cellcloud import errors, log
 from cellcloud.db import runs, servers
-from cellcloud.db.engine import Database, retried
+from cellcloud.db.engine import Database, retried, transact
 from cellcloud.db.runs import Lease, LeasedRun
 from cellcloud.lifecycle import TaskState, VmState
 from cellcloud.model.guest import GuestCommand
@@ -127,8 +127,7 @@ class Engine:
         with self._lock:
             busy = dict(self._busy)
         if busy:
-            with self._database.write() as connection:
-                runs.renew(connection, self._terms, busy)
+            transact(self._database, lambda connection: runs.renew(connection, self._terms, busy))
 
     def _take_back(self, run: LeasedRun) -> None:
         """A step whose lease was lost under it may have come too late: what it made for a server that has meanwhile

@@ -16,7 +16,7 @@ from cellcloud import clock, errors
 from cellcloud.config import CellConfig
 from cellcloud.context import RequestContext, service_context
 from cellcloud.db import changes, consoles, decisions, feed, host_names, hosts, incarnations, runs, servers, services
-from cellcloud.db.engine import Database, retried
+from cellcloud.db.engine import Connection, Database, retried, transact
 from cellcloud.lifecycle import Operation, VmState
 from cellcloud.model.cell import FeedPage, Finding
 from cellcloud.model.console import ConsoleBinding
@@ -217,13 +217,12 @@ class ConductorService:
             return hosts.list_states(connection, down_time=self._config.service_down_time)
 
     def heartbeat(self, context: RequestContext, binary: str, host: str) -> None:
-        with self._database.write() as connection:
-            services.beat(connection, binary, host)
+        transact(self._database, lambda connection: services.beat(connection, binary, host))
 
     def save_console_token(
         self, context: RequestContext, server_id: str, token_hash: str, protocol: str, ttl: int
     ) -> ConsoleBinding:
-        with self._database.write() as connection:
+        def save(connection: Connection) -> ConsoleBinding:
             record = servers.get(connection, server_id)
             if record.host is None or record.vm_state != VmState.ACTIVE:
                 raise errors.Conflict(f"Instance {server_id} is not ready")
@@ -231,10 +230,11 @@ class ConductorService:
                 connection, record, token_hash=token_hash, protocol=protocol, user_id=context.user_id, ttl=ttl
             )
 
+        return transact(self._database, save)
+
     def redeem_console_token(self, context: RequestContext, token_hash: str) -> ConsoleBinding:
         try:
-            with self._database.write() as connection:
-                return consoles.redeem(connection, token_hash)
+            return transact(self._database, lambda connection: consoles.redeem(connection, token_hash))
         except errors.NotFound:
             LOG.warning("console token refused")
             raise

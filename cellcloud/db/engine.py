@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import functools
+import math
 import random
 import threading
 import time
@@ -25,6 +26,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
 from cellcloud import errors
+from cellcloud.db import postgresql
 
 __all__ = [
     "Connection",
@@ -43,6 +45,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _SQLITE_KEYS = frozenset(f"SQLITE_CONSTRAINT_{kind}" for kind in ("UNIQUE", "PRIMARYKEY", "FOREIGNKEY"))
+RETRIED_SECONDS = 20.0
 BEGUN = "begun"  # in what is known of a connection: it has a transaction to commit
 _ONE_STATE = ("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ", "START TRANSACTION WITH CONSISTENT SNAPSHOT")
 STEADY = {"mysql": _ONE_STATE, "mariadb": _ONE_STATE, "postgresql": ("BEGIN ISOLATION LEVEL REPEATABLE READ",)}
@@ -164,6 +167,18 @@ def _begin_on_server(connection: Connection) -> None:
         connection.exec_driver_sql(statement)
 
 
+def _bounds(dialect: str, seconds: float) -> dict[str, Any]:
+    if dialect == "postgresql":
+        return postgresql.bounds(seconds)
+    settings = f"lock_wait_timeout={int(seconds)}, innodb_lock_wait_timeout={max(1, int(seconds / 2))}"
+    bounds = {
+        "read_timeout": math.ceil(postgresql.longest(seconds)),
+        "write_timeout": math.ceil(postgresql.longest(seconds)),
+        "init_command": f"SET SESSION max_statement_time={seconds}, {settings}",
+    }
+    return {"charset": "utf8mb4", **(bounds if seconds else {})}
+
+
 def _set_up_postgresql(raw: Any, _record: Any) -> None:
     raw.autocommit = True
 
@@ -179,32 +194,51 @@ def _commit_if_begun(raw: Any) -> None:
 
 # SQLite's waiting writers poll, and some starve. The writers of one process queue up here instead; those of others
 # still meet in SQLite.
-_WRITERS: dict[str, AbstractContextManager[Any]] = {}
+_WRITERS: dict[str, threading.RLock] = {}
+
+
+@contextmanager
+def _turn(lock: threading.RLock, seconds: float) -> Iterator[None]:
+    """Wait for the lock. Raises Busy after that time; 0 waits on."""
+    if not lock.acquire(timeout=seconds or -1):
+        raise errors.Busy("Too much work at once; try again shortly.", detail="the database is being written")
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 class Database:
-    """One database. ``write()`` and ``read()`` give a connection inside a transaction."""
+    """One database. ``write()`` and ``read()`` give a connection inside a transaction.
 
-    def __init__(self, url: str, *, pool_size: int = 16) -> None:
+    ``timeout``: seconds that a statement may take, and twice what it may wait for a lock; 0 for work that takes as long
+    as it does, as migrations.
+    """
+
+    def __init__(self, url: str, *, pool_size: int = 16, timeout: float = 20.0) -> None:
         if not url:
             raise errors.Misconfigured("No database is configured: set 'connection' in the option file.")
         parsed = sa.make_url(url)
         self.dialect = parsed.get_backend_name()
-        options: dict[str, Any] = {"pool_size": pool_size, "max_overflow": 0, "pool_timeout": 10, "pool_use_lifo": True}
+        waits = {"pool_timeout": timeout / 2 or 10, "pool_use_lifo": True}
+        options: dict[str, Any] = {"pool_size": pool_size, "max_overflow": 0} | waits
         if self.dialect == "sqlite":
             if parsed.database:
                 Path(parsed.database).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             options["connect_args"] = {"timeout": 20, "check_same_thread": False}
         else:
             options |= {"pool_recycle": 1800, "isolation_level": "READ COMMITTED", "pool_reset_on_return": None}
-            options["connect_args"] = {"connect_timeout": 3}
-            if self.dialect in ("mysql", "mariadb"):
-                options["connect_args"] |= {"read_timeout": 20, "write_timeout": 20, "charset": "utf8mb4"}
+            options["connect_args"] = {"connect_timeout": 3} | _bounds(self.dialect, timeout)
         self.engine: Engine = sa.create_engine(parsed, **options)
         if self.dialect == "sqlite":
             event.listen(self.engine, "connect", _set_up_sqlite)
             event.listen(self.engine, "begin", _begin_sqlite)
         elif self.dialect == "postgresql":
+            event.listen(
+                self.engine,
+                "do_connect",
+                lambda _dialect, _record, args, given: postgresql.connect(timeout, *args, **given),
+            )
             event.listen(self.engine, "connect", _set_up_postgresql)
             event.listen(self.engine, "begin", _begin_on_server)
         else:
@@ -212,16 +246,17 @@ class Database:
             event.listen(self.engine, "begin", _begin_on_server)
             dialect: Any = self.engine.dialect
             dialect.do_commit = _commit_if_begun
-        self._queue: AbstractContextManager[Any] = nullcontext()
+        self._queue: Callable[[], AbstractContextManager[None]] = nullcontext
         if self.dialect == "sqlite" and parsed.database:
-            self._queue = _WRITERS.setdefault(str(Path(parsed.database).resolve()), threading.RLock())
+            lock = _WRITERS.setdefault(str(Path(parsed.database).resolve()), threading.RLock())
+            self._queue = functools.partial(_turn, lock, timeout)
         self._reader = self.engine.execution_options(readonly=True)
         self._steady_reader = self.engine.execution_options(readonly=True, steady=True)
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
         """A transaction that commits at the end of the block. Raises Unreachable with the database away."""
-        with self._queue, _translated(), self.engine.begin() as connection:
+        with self._queue(), _translated(), self.engine.begin() as connection:
             yield connection
 
     @contextmanager
@@ -262,11 +297,27 @@ def _translated() -> Iterator[None]:
     except sa.exc.TimeoutError as error:
         raise errors.Busy("Too much work at once; try again shortly.", detail=str(error)) from error
     except sa.exc.DBAPIError as error:
-        if _is_race(error) or _is_race_for_key(error):
+        if any(_is_race(each) for each in _chain(error)) or _is_race_for_key(error):
             raise LostRace("The database is contended; try again shortly.", detail=str(error.orig)) from error
+        if any(_is_slow(each) for each in _chain(error)):
+            raise errors.Busy("The database takes too long; try again shortly.", detail=str(error.orig)) from error
         if _is_away(error):
             raise errors.Unreachable("The database does not answer.", detail=str(error.orig)) from error
         raise
+
+
+def _chain(error: BaseException | None) -> Iterator[sa.exc.DBAPIError]:
+    """The error and those before it: a deadlock in a savepoint undoes the whole transaction, and what is told is that
+    the savepoint is gone."""
+    while error is not None:
+        if isinstance(error, sa.exc.DBAPIError):
+            yield error
+        error = error.__cause__ or error.__context__
+
+
+def _is_slow(error: sa.exc.DBAPIError) -> bool:
+    args: tuple[object, ...] = getattr(error.orig, "args", ())
+    return getattr(error.orig, "sqlstate", None) == "57014" or bool(args and args[0] in (1969, 3024))
 
 
 def _is_race(error: sa.exc.DBAPIError) -> bool:
@@ -294,14 +345,17 @@ def _is_away(error: sa.exc.DBAPIError) -> bool:
 def retried(
     function: Callable[Concatenate[Database, P], R],
 ) -> Callable[Concatenate[Database, P], R]:
-    """Run a function of (database, ...) again, up to eight times, when its transaction lost a race."""
+    """Run a function of (database, ...) again, up to eight times, when its transaction lost a race. Raises Busy."""
 
     @functools.wraps(function)
     def again(database: Database, *args: P.args, **kwargs: P.kwargs) -> R:
+        end = time.monotonic() + RETRIED_SECONDS
         for attempt in range(8):
             try:
                 return function(database, *args, **kwargs)
             except LostRace:
+                if time.monotonic() > end:
+                    break
                 time.sleep(random.uniform(0.0, 0.02 * 2**attempt))  # noqa: S311 -- spreading, no secret
         raise errors.Busy("The database is contended; try again shortly.")
 

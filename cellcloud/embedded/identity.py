@@ -21,7 +21,7 @@ from argon2.exceptions import InvalidHashError, VerifyMismatchError
 from cellcloud import clock, errors
 from cellcloud.clients.identity import Caller
 from cellcloud.db import identity as db
-from cellcloud.db.engine import Database, transact
+from cellcloud.db.engine import Connection, Database, transact
 from cellcloud.model.identity import Grant, Project, Role, Token, User
 
 T = TypeVar("T")
@@ -136,8 +136,7 @@ class EmbeddedIdentity:
     def revoke_token(self, token: str) -> None:
         """End a token's life now. Raises NotFound."""
         key = _hashed(token)
-        with self._database.write() as c:
-            gone = db.delete_token(c, key)
+        gone = transact(self._database, lambda c: db.delete_token(c, key))
         self._forget_answers()
         if not gone:
             raise errors.NotFound("Could not find token.")
@@ -189,7 +188,8 @@ class EmbeddedIdentity:
         with self._lock:
             self._issued += 1
             purge = self._issued % _PURGE_EVERY == 0
-        with self._database.write() as c:
+
+        def work(c: Connection) -> None:
             db.insert_token(
                 c,
                 _hashed(token),
@@ -202,6 +202,8 @@ class EmbeddedIdentity:
             )
             if purge:
                 db.delete_expired_tokens(c)
+
+        transact(self._database, work)
         return token, self.get_token_facts(token)
 
     # ---- catalog -------------------------------------------------------------------------------------------------
@@ -228,27 +230,36 @@ class EmbeddedIdentity:
         """Raises Conflict for a name in use, Invalid for a password that is too long."""
         user = User(id=new_id(), name=name, default_project_id=default_project_id)
         hashed = hash_password(password) if password is not None else ""
-        with self._database.write() as c:
+
+        def work(c: Connection) -> None:
             db.insert_user(c, user, hashed)
+
+        transact(self._database, work)
         return user
 
     def update_user(self, user_id: str, changes: dict[str, Any], *, password: str | None = None) -> User:
         """Change a user. A new password or a disabled user ends all of its tokens. Raises NotFound, Conflict."""
         if password is not None:
             changes = changes | {"password_hash": hash_password(password)}
-        with self._database.write() as c:
+
+        def work(c: Connection) -> None:
             if not db.update_user(c, user_id, changes):
                 raise errors.NotFound(f"Could not find user: {user_id}.")
             if password is not None or changes.get("enabled") is False:
                 db.delete_tokens_of(c, user_id)
+
+        transact(self._database, work)
         self._forget_answers()
         return self.get_user(user_id)
 
     def delete_user(self, user_id: str) -> None:
         """Delete a user; its tokens end with it. Raises NotFound."""
-        with self._database.write() as c:
+
+        def work(c: Connection) -> None:
             if not db.delete_user(c, user_id):
                 raise errors.NotFound(f"Could not find user: {user_id}.")
+
+        transact(self._database, work)
         self._forget_answers()
 
     def list_projects(self, *, user_id: str | None = None, **equals: str) -> list[Project]:
@@ -262,23 +273,32 @@ class EmbeddedIdentity:
     def create_project(self, name: str, *, description: str = "") -> Project:
         """Raises Conflict for a name in use."""
         project = Project(id=new_id(), name=name, description=description)
-        with self._database.write() as c:
+
+        def work(c: Connection) -> None:
             db.insert_project(c, project)
+
+        transact(self._database, work)
         return project
 
     def update_project(self, project_id: str, changes: dict[str, Any]) -> Project:
         """Raises NotFound, Conflict."""
-        with self._database.write() as c:
+
+        def work(c: Connection) -> None:
             if not db.update_project(c, project_id, changes):
                 raise errors.NotFound(f"Could not find project: {project_id}.")
+
+        transact(self._database, work)
         self._forget_answers()
         return self.get_project(project_id)
 
     def delete_project(self, project_id: str) -> None:
         """Raises NotFound."""
-        with self._database.write() as c:
+
+        def work(c: Connection) -> None:
             if not db.delete_project(c, project_id):
                 raise errors.NotFound(f"Could not find project: {project_id}.")
+
+        transact(self._database, work)
         self._forget_answers()
 
     def list_roles(self) -> list[Role]:
@@ -299,9 +319,12 @@ class EmbeddedIdentity:
 
     def remove_grant(self, grant: Grant) -> None:
         """Raises NotFound."""
-        with self._database.write() as c:
+
+        def work(c: Connection) -> None:
             if not db.remove_grant(c, grant):
                 raise errors.NotFound("Could not find role assignment.")
+
+        transact(self._database, work)
         self._forget_answers()
 
     def _forget_answers(self) -> None:

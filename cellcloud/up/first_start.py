@@ -86,7 +86,7 @@ def start_node(layout: Layout, cell: CellPlace, index: int) -> None:
 
 def migrate_top(layout: Layout) -> None:
     """Bring the top cell's schema up to date and list the cells in it."""
-    with closing(Database(layout.top_database_url)) as database:
+    with closing(Database(layout.top_database_url, timeout=0)) as database:
         with ONE_MIGRATION:
             migrate.upgrade(database, "top")
         with database.write() as connection:
@@ -96,7 +96,7 @@ def migrate_top(layout: Layout) -> None:
 
 def migrate_cell(layout: Layout, cell: CellPlace) -> None:
     """Bring a cell's schema up to date."""
-    with closing(Database(layout.cell_database_url(cell))) as database, ONE_MIGRATION:
+    with closing(Database(layout.cell_database_url(cell), timeout=0)) as database, ONE_MIGRATION:
         migrate.upgrade(database, "cell")
 
 

@@ -122,7 +122,7 @@ def _shared_parts(layout: Layout) -> Parts:
         from cellcloud.embedded.networks import EmbeddedNetworks
 
         settings = options.load(layout.top_file)
-        database = Database(settings.top.connection)
+        database = Database(settings.top.connection, timeout=settings.database_timeout)
         images = EmbeddedImages(database, layout.images, max_bytes=settings.outside.max_image_bytes)
         return {"networks": EmbeddedNetworks(database), "images": images}
 

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from cellcloud import errors
 from cellcloud.db import keypairs as table
+from cellcloud.db.engine import Connection, transact
 from cellcloud.model.keypair import Keypair
 from top_api.parts import Parts
 
@@ -39,10 +40,13 @@ def create_keypair(
         fingerprint=fingerprint_of(public_key, kind),
     )
     most = parts.config.quota.key_pairs
-    with parts.database.write() as connection:
+
+    def create(connection: Connection) -> Keypair:
         if 0 <= most <= table.count_keypairs(connection, user_id):
             raise errors.QuotaExceeded("Quota exceeded, too many key pairs.")
-        return table.create_keypair(connection, keypair), private_key
+        return table.create_keypair(connection, keypair)
+
+    return transact(parts.database, create), private_key
 
 
 def _generate() -> tuple[str, str]:

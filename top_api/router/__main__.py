@@ -121,7 +121,7 @@ def build(
     config: Config, database: Database | None = None, transports: dict[str, Transport] | None = None
 ) -> RouterService:
     """Wire the router; the embedded profile hands in its database and its cells' transports."""
-    database = database or Database(config.top.connection)
+    database = database or Database(config.top.connection, timeout=config.database_timeout)
     return RouterService(config, database, Cells(database, config.top, transports))
 
 

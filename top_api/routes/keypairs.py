@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from cellcloud.db import keypairs as table
+from cellcloud.db.engine import transact
 from cellcloud.model.keypair import Keypair
 from top_api.operations.keypairs import create_keypair
 from top_api.paging import next_links, page_of
@@ -78,6 +79,5 @@ def show(call: Call, name: str) -> dict[str, Any]:
 @keypairs.route("DELETE", "/os-keypairs/<name>", RULE, query=schemas.SHOW)
 def delete(call: Call, name: str) -> Answer:
     user_id = _user(call, call.param("user_id"))
-    with call.parts.database.write() as connection:
-        table.delete_keypair(connection, user_id, name[:256])
+    transact(call.parts.database, lambda connection: table.delete_keypair(connection, user_id, name[:256]))
     return Answer(status=204 if call.version >= (2, 2) else 202)
