@@ -15,7 +15,7 @@ import click
 import tabulate
 
 from cellcloud import clock, config, errors
-from cellcloud.up import clouds, nodes
+from cellcloud.up import backup, clouds, nodes
 from cellcloud.up.launcher import (
     LAUNCHER,
     STOP_SECONDS,
@@ -46,6 +46,10 @@ state_option = click.option(
 def main() -> None:
     """Set umask for all that follows: nothing of a cloud is for others to read."""
     os.umask(0o077)
+
+
+for each in (backup.backup, backup.restore, backup.promoted):
+    main.add_command(each)
 
 
 @main.command()
