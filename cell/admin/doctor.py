@@ -27,7 +27,8 @@ def doctor() -> None:
 @doctor.command("check")
 @command
 def check(terminal: Terminal) -> None:
-    """Compare claims with usage, runs and holds with their times, hosts with records. Exit 1 if anything is wrong."""
+    """Compare claims with usage, runs and holds with their times, hosts with records, and the index with the cells:
+    servers in several cells, in a cell but not in the index, or lost by their cell. Exit 1 if anything is wrong."""
     findings = terminal.source().list_findings()
     terminal.show_list(findings, COLUMNS)
     wrong = [finding for finding in findings if finding.severity != "ok"]
@@ -35,3 +36,19 @@ def check(terminal: Terminal) -> None:
         click.echo(f"\n{len(findings)} checked, {len(wrong)} wrong." if findings else "\nNothing wrong.")
     if wrong:
         sys.exit(FOUND)
+
+
+@doctor.command("repair")
+@click.argument("server_ids", metavar="[SERVER]...", nargs=-1)
+@click.option("--keep", metavar="CELL", help="Of servers that several cells have: which keeps them.")
+@command
+def repair(terminal: Terminal, server_ids: tuple[str, ...], keep: str | None) -> None:
+    """Take into the index what cells have and it has not.
+
+    Of the servers named, also show as deleted those that their cell has lost; and delete those in several cells, with
+    their disks, everywhere but in the cell to keep.
+    """
+    done = terminal.source().repair(list(server_ids), keep=keep)
+    terminal.show_list(done, COLUMNS)
+    if terminal.form == "table":
+        click.echo(f"\n{len(done)} repaired.")

@@ -91,6 +91,9 @@ class LocalSource:
     def list_findings(self) -> list[Finding]:
         return self._conductor.check_books(service_context(30.0))
 
+    def repair(self, server_ids: list[str], *, keep: str | None) -> list[Finding]:
+        raise errors.Invalid("What the index says is mended through the API: leave out --local.")
+
     def list_unknown_guests(self, *, host: str | None, cell: str | None) -> list[UnknownGuest]:
         self._check(cell)
         return [replace(guest, cell=self._name) for guest in self._conductor.list_unknown_guests(_context(), host)]

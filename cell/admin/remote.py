@@ -103,6 +103,9 @@ class RemoteSource:
     def list_findings(self) -> list[Finding]:
         return self._read("/findings", "findings", list[Finding])
 
+    def repair(self, server_ids: list[str], *, keep: str | None) -> list[Finding]:
+        return self._write("/repairs", "findings", list[Finding], servers=server_ids, keep=keep)
+
     def list_unknown_guests(self, *, host: str | None, cell: str | None) -> list[UnknownGuest]:
         return self._read("/guests", "guests", list[UnknownGuest], host=host, cell=cell)
 

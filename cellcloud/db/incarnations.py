@@ -68,8 +68,8 @@ def _begin(connection: Connection, known: str, reason: str) -> bool:
 def _leap(connection: Connection) -> None:
     servers, runs = cell_schema.servers, cell_schema.runs
     connection.execute(sa.update(servers).values(version=servers.c.version + LEAP))
-    confirmed = servers.c.generation > 0
-    connection.execute(sa.update(servers).where(confirmed).values(generation=servers.c.generation + LEAP))
+    living = (servers.c.generation > 0, servers.c.deleted.is_(False))  # what is deleted commands nothing any more
+    connection.execute(sa.update(servers).where(*living).values(generation=servers.c.generation + LEAP))
     connection.execute(sa.update(runs).values(generation=runs.c.generation + LEAP))
     connection.execute(sa.delete(cell_schema.console_tokens))
     for counter, log in (

@@ -98,6 +98,12 @@ def unplace(connection: Connection, server_id: str, cell: str) -> None:
     _write(connection, waiting)
 
 
+def place(connection: Connection, server_id: str, cell: str) -> None:
+    """Say that ``cell`` has a server, whatever was known of it: its next copy counts."""
+    values = {"cell": cell, "version": 0}
+    connection.execute(sa.update(server_index).where(server_index.c.id == server_id).values(**values))
+
+
 def mark_lost(connection: Connection, server_ids: Collection[str], cell: str) -> None:
     """Servers that their cell knows no more since its database was put back: in ERROR, until any copy comes of them."""
     now = current_time(connection)

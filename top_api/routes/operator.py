@@ -17,6 +17,7 @@ from cellcloud.model.intent import Intent, IntentKind
 from cellcloud.model.run import RunRecord, TimelineEntry
 from cellcloud.model.server import ServerRecord
 from cellcloud.rpc.conductor import Conductor
+from top_api.operations import doctor
 from top_api.routing import Call, Resource
 from top_api.schemas import guests as schemas
 from top_api.validation import Queries
@@ -192,7 +193,14 @@ def list_findings(call: Call) -> dict[str, Any]:
         if cell.name not in answered:
             remedy = "cellcloud status; cellctl --local doctor check"
             findings.append(_finding("cell answers", cell.name, "does not answer", remedy))
+    findings += doctor.findings(doctor.compare(call.parts, call.context))
     return {"findings": findings}
+
+
+@operator.route("POST", "/repairs", RULE, body=schemas.REPAIR)
+def repair(call: Call) -> dict[str, Any]:
+    wanted = frozenset(call.body.get("servers") or ())
+    return {"findings": doctor.repair(call.parts, call.context, wanted, keep=call.body.get("keep"))}
 
 
 def _ask(call: Call, subject: str, ask: Callable[[Conductor, Any], list[T]]) -> Iterable[tuple[Cell, list[T]]]:
