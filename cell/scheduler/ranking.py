@@ -180,7 +180,7 @@ def _decide(
 def request_of(shape: Shape, policy: Policy) -> Request:
     """A request for servers that are still to be named. Raises Invalid."""
     hints.check_obeyed(shape.hints, policy.filters)
-    return requests.make(
+    found = requests.make(
         servers=(),
         project_id=shape.project_id,
         flavor=shape.flavor,
@@ -196,6 +196,8 @@ def request_of(shape: Shape, policy: Policy) -> Request:
         group=shape.group,
         destination=Destination(host=shape.host) if shape.host else None,
     )
+    requests.check_obeyed(found.shape, policy.filters)
+    return found
 
 
 def _accept(

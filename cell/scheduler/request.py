@@ -7,7 +7,7 @@ group, hints that name servers. A malformed one raises Invalid when it is made, 
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -162,6 +162,28 @@ def from_select(asked: SelectRequest, pci_alias: tuple[str, ...] = ()) -> Reques
         destination=destination,
         checks_forced=asked.checks_forced,
     )
+
+
+_OF_IMAGES = ("hw_architecture", "img_hv_type", "hw_vm_mode", "img_hv_requested_version")
+_RULES: Mapping[str, Callable[[Shape], bool]] = {
+    "NUMATopologyFilter": lambda shape: shape.topology.guest is not None,
+    "PciPassthroughFilter": lambda shape: bool(shape.topology.devices),
+    "ImagePropertiesFilter": lambda shape: any(name in shape.image_props for name in _OF_IMAGES),
+    "ComputeCapabilitiesFilter": lambda shape: _has_scope(shape, "capabilities:"),
+    "AggregateInstanceExtraSpecsFilter": lambda shape: _has_scope(shape, "aggregate_instance_extra_specs:"),
+}
+"""Filter -> whether a flavor and an image ask for what it alone sees to."""
+
+
+def check_obeyed(shape: Shape, filters: Collection[str]) -> None:
+    """Raises Invalid where a flavor or an image asks for what no filter of a policy sees to."""
+    for rule, asks in _RULES.items():
+        if rule not in filters and asks(shape):
+            raise errors.Invalid(f"Flavor or image ask for what is not obeyed here: the policy has no {rule}.")
+
+
+def _has_scope(shape: Shape, scope: str) -> bool:
+    return any(name.startswith(scope) for name in shape.flavor.extra_specs)
 
 
 _FlavorKey = tuple[str, str, int, int, int, int, int, Pairs]

@@ -35,7 +35,9 @@ def decide(
 def _answer(snapshot: Snapshot, asked: SelectRequest, policy: Policy) -> SelectAnswer:
     try:
         hints.check_obeyed(asked.spec.scheduler_hints, policy.filters)
-        choice = decide(snapshot, requests_.from_select(asked, policy.options.pci_alias), policy, asked.seed)
+        request = requests_.from_select(asked, policy.options.pci_alias)
+        requests_.check_obeyed(request.shape, policy.filters)
+        choice = decide(snapshot, request, policy, asked.seed)
     except errors.Invalid as error:
         return SelectAnswer(server_id=asked.server_id, malformed=error.message)
     if not choice.hosts:

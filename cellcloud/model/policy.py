@@ -61,6 +61,8 @@ NOVA_DEFAULT_FILTERS = (
 )
 HINT_FILTERS = ("DifferentHostFilter", "SameHostFilter", "SimpleCIDRAffinityFilter", "JsonFilter")
 """Asked only where a tenant gave their hint, which a policy without them refuses."""
+TOPOLOGY_FILTERS = ("NUMATopologyFilter", "PciPassthroughFilter")
+"""Asked only where a flavor or an image asks for NUMA cells, dedicated CPUs, pages or devices."""
 WEIGHERS = (
     "NumInstancesWeigher",
     "CrossCellWeigher",
@@ -136,7 +138,7 @@ class Options:
 class Policy:
     """Hashable: equal policies choose equally. ``filters`` of Placement's rules come first, as in Nova."""
 
-    filters: tuple[str, ...] = PLACEMENT_FILTERS + HINT_FILTERS + NOVA_DEFAULT_FILTERS
+    filters: tuple[str, ...] = PLACEMENT_FILTERS + HINT_FILTERS + TOPOLOGY_FILTERS + NOVA_DEFAULT_FILTERS
     weighers: tuple[str, ...] = WEIGHERS
     options: Options = field(default_factory=Options)
 

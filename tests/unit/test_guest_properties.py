@@ -4,6 +4,7 @@ obeys changes what is asked of it, and what only describes changes neither."""
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from xml.etree import ElementTree as ET
@@ -154,6 +155,25 @@ def test_what_the_scheduler_obeys_of_an_image_changes_what_is_asked(name: str) -
 def test_what_the_scheduler_obeys_of_a_flavor_changes_what_is_asked(name: str) -> None:
     value, specs = samples.CHOSEN_SPECS[name]
     assert asked({**specs, name: value}, {}) != asked(specs, {})
+
+
+@pytest.mark.parametrize(
+    ("rule", "specs", "image"),
+    [
+        ("NUMATopologyFilter", {"hw:numa_nodes": "1"}, {}),
+        ("NUMATopologyFilter", {}, {"hw_cpu_policy": "dedicated"}),
+        ("PciPassthroughFilter", {"pci_passthrough:alias": "gpu:1"}, {}),
+        ("ImagePropertiesFilter", {}, {"architecture": "x86_64"}),
+        ("ComputeCapabilitiesFilter", {"capabilities:vcpus_total": ">= 1"}, {}),
+        ("AggregateInstanceExtraSpecsFilter", {"aggregate_instance_extra_specs:gold": "true"}, {}),
+    ],
+)
+def test_a_policy_that_would_not_obey_refuses(rule: str, specs: Texts, image: Texts) -> None:
+    spec = spec_of(specs, image)
+    question = SelectRequest(server_id="s", resources=spec.flavor.resources(), spec=spec)
+    without = replace(POLICY, filters=tuple(name for name in POLICY.filters if name != rule))
+    assert rule in select(snapshot.build([state("a")]), [question], without)[0].malformed
+    assert select(snapshot.build([state("a")]), [question], POLICY)[0].malformed == ""
 
 
 def test_capabilities_are_compared() -> None:
