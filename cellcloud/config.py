@@ -56,6 +56,8 @@ QUOTA = [
     cfg.IntOpt("ram", default=4096000, help="Memory of a project, MiB; -1: no limit."),
     cfg.IntOpt("key_pairs", default=100, help="Keypairs of a user: Nova's."),
     cfg.IntOpt("metadata_items", default=128, help="Metadata items of a server: Nova's."),
+    cfg.IntOpt("server_groups", default=10, help="Server groups of a project: Nova's."),
+    cfg.IntOpt("server_group_members", default=10, help="Servers of a group: Nova's."),
 ]
 IDENTITY = [
     cfg.StrOpt("adapter", default="embedded", choices=["embedded", "keystone"], help="Who answers for tokens."),
@@ -70,6 +72,8 @@ OUTSIDE = [
     cfg.StrOpt("image_adapter", default="embedded", choices=["embedded", "glance"], help="Who holds images."),
     cfg.StrOpt("network_adapter", default="embedded", choices=["embedded", "neutron"], help="Who holds ports."),
     cfg.IntOpt("max_image_bytes", default=10 << 30, help="Largest image taken, in file and virtual size."),
+    cfg.IntOpt("image_count_total", default=100, help="Images of a project (embedded): Glance's; -1: no limit."),
+    cfg.IntOpt("image_size_total", default=102400, help="MiB of a project's images (embedded): ten of the largest."),
 ]
 CELL = [
     cfg.StrOpt("name", default="", help="The cell's name; empty in the top cell's file."),
@@ -164,6 +168,8 @@ class QuotaConfig:
     ram: int
     key_pairs: int
     metadata_items: int
+    server_groups: int
+    server_group_members: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,6 +188,8 @@ class OutsideConfig:
     image_adapter: str
     network_adapter: str
     max_image_bytes: int
+    image_count_total: int
+    image_size_total: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -135,7 +135,7 @@ def _accept_all(
 
 
 def _limits(connection: Connection, project_id: str, config: Config) -> dict[str, int]:
-    return quotas.list_limits(connection, project_id, quota.defaults(config.quota))
+    return quota.limits_of(connection, project_id, config.quota)
 
 
 def _how_many(connection: Connection, project_id: str, wanted: Wanted, limits: dict[str, int]) -> int:

@@ -46,7 +46,7 @@ def _embedded(config: Config, database: Database) -> Outside:
         token_hours=config.identity.token_hours,
         cache_seconds=config.identity.cache_seconds,
     )
-    images = EmbeddedImages(database, config.state_dir / "images", max_bytes=config.outside.max_image_bytes)
+    images = EmbeddedImages.of(database, config.state_dir / "images", config.outside)
     networks = EmbeddedNetworks(database)
     return Outside(
         identity=identity,

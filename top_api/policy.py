@@ -43,6 +43,8 @@ RULES: dict[str, str] = {
     "os_compute_api:os-quota-sets:show": READER,
     "os_compute_api:os-quota-sets:defaults": ANY,
     "os_compute_api:os-quota-sets:update": ADMIN,
+    "os_compute_api:os-quota-class-sets:show": ADMIN,
+    "os_compute_api:os-quota-class-sets:update": ADMIN,
     "os_compute_api:servers:index": READER,
     "os_compute_api:servers:detail": READER,
     "os_compute_api:servers:index:get_all_tenants": ADMIN,

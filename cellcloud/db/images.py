@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from cellcloud import errors
+from cellcloud.db import quotas
 from cellcloud.db.engine import utc_after, utc_now
 from cellcloud.db.listing import ALL, Columns, Page, chosen, has_pair, items_of, turned
 from cellcloud.db.top_schema import images
@@ -27,11 +28,16 @@ COLUMNS: Columns = {
         sa.true(), *(has_pair(images.c.properties, key, value) for key, value in wanted.values)
     ),
 }
+TOO_MANY_BYTES = "The images of the project would have more bytes than it may have."
 _UNSET: dict[str, Any] = {"disk_format": "", "container_format": "", "size": 0}
 
 
-def insert_image(c: Connection, image: Image) -> None:
-    """Store a new image; times are the database's. Raises Conflict for an id in use."""
+def insert_image(c: Connection, image: Image, *, most: int = quotas.UNLIMITED) -> None:
+    """Store a new image; times are the database's. Raises Conflict for an id in use, TooLarge when its owner has
+    ``most``."""
+    have = sa.select(sa.func.count()).select_from(images).where(images.c.owner == image.owner)
+    if most != quotas.UNLIMITED and not quotas.fits(c, image.owner or "", "image_count_total", have, 1, most):
+        raise errors.TooLarge(f"The project has {most} images and may have no more.")
     times = {"created_at": utc_now(), "updated_at": utc_now()}
     try:
         c.execute(images.insert().values(**_columns(image), **times, id=image.id, status=image.status))
@@ -77,6 +83,24 @@ def move_status(c: Connection, image_id: str, before: str, after: str, facts: Ma
     """Compare and swap an image's status, and write what is known of its bytes; False when it was not ``before``."""
     query = images.update().where(images.c.id == image_id, images.c.status == before)
     return c.execute(query.values(status=after, updated_at=utc_now(), **(facts or {}))).rowcount > 0
+
+
+def size_of_all(c: Connection, owner: str) -> int:
+    """Bytes of all images of a project."""
+    return int(c.execute(_sizes(owner)).scalar_one())
+
+
+def _sizes(owner: str) -> sa.Select[int]:
+    return sa.select(sa.func.coalesce(sa.func.sum(images.c.size), 0)).where(images.c.owner == owner)
+
+
+def activate(c: Connection, image: Image, known: Mapping[str, Any], *, most: int) -> bool:
+    """Let an image have its bytes, where it is still being uploaded. Raises TooLarge when those of all its owner's
+    images would come to more than ``most``."""
+    owner, size = image.owner or "", int(known["size"])
+    if most != quotas.UNLIMITED and not quotas.fits(c, owner, "image_size_total", _sizes(owner), size, most):
+        raise errors.TooLarge(TOO_MANY_BYTES)
+    return move_status(c, image.id, "saving", "active", known)
 
 
 def delete_image(c: Connection, image_id: str) -> bool:

@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
 from cellcloud import errors
+from cellcloud.db import quotas
 from cellcloud.db.engine import utc_now
 from cellcloud.db.top_schema import keypairs
 from cellcloud.model.keypair import Keypair
@@ -17,8 +18,11 @@ def _keypair(row: Row[Any]) -> Keypair:
     return Keypair(**row._mapping)
 
 
-def create_keypair(connection: Connection, keypair: Keypair) -> Keypair:
-    """Raises Conflict when the user has one of that name."""
+def create_keypair(connection: Connection, keypair: Keypair, *, most: int = quotas.UNLIMITED) -> Keypair:
+    """Raises Conflict when the user has one of that name, QuotaExceeded when they have ``most``."""
+    have = sa.select(sa.func.count()).select_from(keypairs).where(keypairs.c.user_id == keypair.user_id)
+    if not quotas.fits(connection, f"user:{keypair.user_id}"[:255], "key_pairs", have, 1, most):
+        raise errors.QuotaExceeded("Quota exceeded, too many key pairs.")
     try:
         with connection.begin_nested():
             connection.execute(

@@ -17,6 +17,8 @@ from cellcloud.model.server import ServerRecord
 
 RESOURCES = ("cores", "instances", "ram")
 UNLIMITED = -1
+CLASS = "class:default"
+"""In the place of a project's id: the limits of every project that has none of its own."""
 _BOUNDLESS = 1 << 62
 
 
@@ -37,8 +39,8 @@ _RESERVE = (
 )
 _RELEASE = sa.update(quota_usages).where(*_MINE).values(used=quota_usages.c.used - _by_resource("amount"))
 _USAGES = sa.select(quota_usages.c.resource, quota_usages.c.used).where(*_MINE)
-_LIMITS = sa.select(quota_limits.c.resource, quota_limits.c.hard_limit).where(
-    quota_limits.c.project_id == sa.bindparam("which_project")
+_LIMITS = sa.select(quota_limits.c.project_id, quota_limits.c.resource, quota_limits.c.hard_limit).where(
+    quota_limits.c.project_id.in_([sa.bindparam("which_project"), CLASS])
 )
 
 
@@ -54,9 +56,11 @@ def list_usages(connection: Connection, project_id: str) -> dict[str, int]:
 
 
 def list_limits(connection: Connection, project_id: str, defaults: Mapping[str, int]) -> dict[str, int]:
-    """Resource -> the project's limit; ``defaults`` where it has none of its own."""
-    rows = connection.execute(_LIMITS, {"which_project": project_id})
-    return dict(defaults) | {row.resource: row.hard_limit for row in rows}
+    """Resource -> the limit: the project's own, else its class's, else of ``defaults``."""
+    rows = connection.execute(_LIMITS, {"which_project": project_id}).all()
+    of_class = {row.resource: row.hard_limit for row in rows if row.project_id == CLASS}
+    own = {row.resource: row.hard_limit for row in rows if row.project_id == project_id}
+    return dict(defaults) | of_class | own
 
 
 def set_limits(connection: Connection, project_id: str, limits: Mapping[str, int]) -> None:
@@ -107,6 +111,19 @@ def release(connection: Connection, project_id: str, amounts: Mapping[str, int])
     connection.execute(_RELEASE, {"which_project": project_id, **values})
 
 
+def fits(connection: Connection, holder: str, resource: str, have: sa.Select[int], amount: int, limit: int) -> bool:
+    """Whether ``amount`` more stays within the limit, exactly: who asks for the same holder waits until this
+    transaction ends, and ``have`` counts what there is then. Raises LostRace where another was first to ask."""
+    mine = (quota_usages.c.project_id == holder, quota_usages.c.resource == resource)
+    locked = connection.execute(sa.update(quota_usages).where(*mine).values(used=quota_usages.c.used + amount))
+    if locked.rowcount == 0:
+        with racing():
+            connection.execute(sa.insert(quota_usages).values(project_id=holder, resource=resource, used=amount))
+    found = int(connection.execute(have).scalar_one() or 0) + amount
+    connection.execute(sa.update(quota_usages).where(*mine).values(used=found))
+    return limit == UNLIMITED or found <= limit
+
+
 def refusal(amounts: Mapping[str, int], usages: Mapping[str, int], limits: Mapping[str, int]) -> errors.QuotaExceeded:
     """The error that says which limits would be exceeded and by what, in Nova's words."""
     over = [
@@ -136,7 +153,8 @@ def recount(connection: Connection) -> list[tuple[str, str, int, int]]:
         for resource, amount in cost_of(record.spec.flavor).items():
             key = (row.project_id, resource)
             recomputed[key] = recomputed.get(key, 0) + amount
-    counted = {(row.project_id, row.resource): row.used for row in connection.execute(sa.select(quota_usages))}
+    books = sa.select(quota_usages).where(quota_usages.c.resource.in_(RESOURCES))
+    counted = {(row.project_id, row.resource): row.used for row in connection.execute(books)}
     return [
         (project, resource, counted.get((project, resource), 0), recomputed.get((project, resource), 0))
         for project, resource in sorted(counted.keys() | recomputed.keys())

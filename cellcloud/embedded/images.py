@@ -13,13 +13,14 @@ import tempfile
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
 from cellcloud import clock, errors, image_gate
+from cellcloud.config import OutsideConfig
 from cellcloud.db import images as db
-from cellcloud.db.engine import Database, retried
+from cellcloud.db.engine import Database, retried, transact
 from cellcloud.db.listing import ALL, Page
 from cellcloud.model.image import Image
 
@@ -28,14 +29,32 @@ _UPLOAD = ".upload-"
 _STALE_SECONDS = 60.0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageLimits:
+    """Of each project: ``count`` of its images, ``size`` in bytes of all of them; -1: no limit."""
+
+    count: int = -1
+    size: int = -1
+
+
 class EmbeddedImages:
     """Implements ``ImageClient`` and what the image API needs. Safe to call from several threads and processes."""
 
-    def __init__(self, database: Database, directory: Path, *, max_bytes: int) -> None:
+    def __init__(
+        self, database: Database, directory: Path, *, max_bytes: int, limits: ImageLimits | None = None
+    ) -> None:
+        self._limits = limits or ImageLimits()
         self._database = database
         self._directory = directory
         self._max_bytes = max_bytes
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    @classmethod
+    def of(cls, database: Database, directory: Path, config: OutsideConfig) -> EmbeddedImages:
+        """As the options say."""
+        size = config.image_size_total
+        limits = ImageLimits(count=config.image_count_total, size=size if size < 0 else size << 20)
+        return cls(database, directory, max_bytes=config.max_image_bytes, limits=limits)
 
     # ---- ImageClient ---------------------------------------------------------------------------------------------
     def get_image(self, image_id: str, *, project_id: str, is_admin: bool) -> Image:
@@ -76,12 +95,12 @@ class EmbeddedImages:
             return db.list_images(c, project_id=project_id, is_admin=is_admin, page=page)
 
     def create_image(self, image: Image, *, is_admin: bool) -> Image:
-        """Store a new image without bytes. An empty id gets a new one. Raises Forbidden, Conflict."""
+        """Store a new image without bytes. An empty id gets a new one. Raises Forbidden, Conflict, TooLarge for
+        one too many of its owner's."""
         if image.visibility == "public" and not is_admin:
             raise errors.Forbidden("Only an administrator may publish an image.")
         image = replace(image, id=image.id or str(uuid.uuid4()), status="queued")
-        with self._database.write() as c:
-            db.insert_image(c, image)
+        transact(self._database, lambda c: db.insert_image(c, image, most=self._limits.count))
         return self._get(image.id)
 
     def change_image(self, image_id: str, edit: Callable[[Image], Image], *, project_id: str, is_admin: bool) -> Image:
@@ -126,7 +145,7 @@ class EmbeddedImages:
         try:
             if not image.disk_format or not image.container_format:
                 raise errors.Invalid("Set disk_format and container_format before uploading.")
-            size, md5, sha512 = _write(data, file, self._max_bytes)
+            size, md5, sha512 = _write(data, file, self._most_bytes(image))
             facts = image_gate.inspect(part, image.disk_format, self._max_bytes)
             file.flush()
             os.fsync(file.fileno())
@@ -134,8 +153,7 @@ class EmbeddedImages:
             self._path(image.id).hardlink_to(part)  # the locked name stays until the record says active
             _sync_directory(self._directory)
             known = {"size": size, "virtual_size": facts.virtual_size, "checksum": md5, "os_hash_value": sha512}
-            with self._database.write() as c:
-                done = db.move_status(c, image.id, "saving", "active", known)
+            done = transact(self._database, lambda c: db.activate(c, image, known, most=self._limits.size))
             if not done:
                 raise errors.NotFound(f"Image {image.id} was deleted during the upload.")
         finally:
@@ -143,6 +161,16 @@ class EmbeddedImages:
                 self._path(image.id).unlink(missing_ok=True)
                 with self._database.write() as c:
                     db.move_status(c, image.id, "saving", "queued")
+
+    def _most_bytes(self, image: Image) -> int:
+        """How many may come at most: more than its owner has left is not even written. Raises TooLarge for none."""
+        if self._limits.size < 0:
+            return self._max_bytes
+        with self._database.read() as c:
+            left = self._limits.size - db.size_of_all(c, image.owner or "")
+        if left <= 0:
+            raise errors.TooLarge(db.TOO_MANY_BYTES)
+        return min(self._max_bytes, left)
 
     def sweep(self) -> None:
         """Take back what killed processes left: half uploads and files of images that are gone."""

@@ -110,7 +110,7 @@ def fill_top(layout: Layout) -> None:
         bootstrap.bootstrap(database, passwords)
         with database.write() as connection:
             flavors.ensure_starters(connection)
-        images = EmbeddedImages(database, layout.images, max_bytes=settings.outside.max_image_bytes)
+        images = EmbeddedImages.of(database, layout.images, settings.outside)
         images.sweep()
         form = "qcow2" if layout.real_guests else "raw"
         bootstrap.upload_image(images, database, name="tiny", path=_image_file(layout), disk_format=form)

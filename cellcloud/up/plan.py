@@ -123,7 +123,7 @@ def _shared_parts(layout: Layout) -> Parts:
 
         settings = options.load(layout.top_file)
         database = Database(settings.top.connection, timeout=settings.database_timeout)
-        images = EmbeddedImages(database, layout.images, max_bytes=settings.outside.max_image_bytes)
+        images = EmbeddedImages.of(database, layout.images, settings.outside)
         return {"networks": EmbeddedNetworks(database), "images": images}
 
     return make

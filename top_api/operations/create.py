@@ -28,6 +28,7 @@ from cellcloud.model.keypair import Keypair
 from cellcloud.model.network import RequestedNetwork
 from cellcloud.model.server import ServerSpec
 from cellcloud.patterns import Pattern
+from top_api import quota
 from top_api.acceptance import Accepted, KeyTaken, Wanted
 from top_api.parts import Parts
 from top_api.schemas.types import is_true
@@ -101,9 +102,9 @@ def _wanted(parts: Parts, context: RequestContext, body: dict[str, Any], *, may_
     image = replace(image, properties=image_properties.known(image.properties))
     zone, host = _place(parts, server, may_force_host=may_force_host)
     metadata = server.get("metadata") or {}
-    most = parts.config.quota.metadata_items
-    if 0 <= most < len(metadata):
-        raise errors.QuotaExceeded(f"Maximum number of metadata items exceeds {most}")
+    if metadata:
+        with parts.database.read() as connection:
+            quota.check_metadata(connection, context.project_id, parts.config.quota, len(metadata))
     if server.get("personality"):
         raise errors.QuotaExceeded("Personality file limit exceeded: files are not injected; use user_data.")
     if server.get("trusted_image_certificates"):

@@ -15,17 +15,19 @@ from cellcloud import errors
 from cellcloud.db import keypairs as table
 from cellcloud.db.engine import Connection, transact
 from cellcloud.model.keypair import Keypair
+from top_api import quota
 from top_api.parts import Parts
 
 _BITS = 3072
 
 
 def create_keypair(
-    parts: Parts, *, user_id: str, name: str, kind: str, public_key: str | None
+    parts: Parts, *, project_id: str, user_id: str, name: str, kind: str, public_key: str | None
 ) -> tuple[Keypair, str | None]:
     """A keypair and, when it was generated, its private key, which is kept nowhere.
 
-    Raises Invalid for a key that cannot be read, QuotaExceeded, Conflict for a name that is taken.
+    The limit is that of the project. Raises Invalid for a key that cannot be read, QuotaExceeded, Conflict for a name
+    that is taken.
     """
     private_key = None
     if public_key is None:
@@ -39,14 +41,12 @@ def create_keypair(
         public_key=public_key,
         fingerprint=fingerprint_of(public_key, kind),
     )
-    most = parts.config.quota.key_pairs
 
-    def create(connection: Connection) -> Keypair:
-        if 0 <= most <= table.count_keypairs(connection, user_id):
-            raise errors.QuotaExceeded("Quota exceeded, too many key pairs.")
-        return table.create_keypair(connection, keypair)
+    def store(connection: Connection) -> Keypair:
+        most = quota.limits_of(connection, project_id, parts.config.quota)["key_pairs"]
+        return table.create_keypair(connection, keypair, most=most)
 
-    return transact(parts.database, create), private_key
+    return transact(parts.database, store), private_key
 
 
 def _generate() -> tuple[str, str]:

@@ -9,6 +9,7 @@ from cellcloud.context import RequestContext
 from cellcloud.lifecycle import VmState
 from cellcloud.model.items import ItemChanges
 from cellcloud.model.server import ServerRecord
+from top_api import quota
 from top_api.operations.servers import change, change_items, check_unlocked
 from top_api.parts import Parts
 
@@ -19,9 +20,7 @@ def replace_metadata(
     parts: Parts, context: RequestContext, record: ServerRecord, metadata: dict[str, str]
 ) -> dict[str, str]:
     """Replace all of it. Raises QuotaExceeded, Conflict, Unreachable."""
-    most = parts.config.quota.metadata_items
-    if 0 <= most < len(metadata):
-        raise errors.QuotaExceeded(f"Maximum number of metadata items exceeds {most}")
+    _most(parts, record, len(metadata))
     _check(context, record, "update metadata")
     return change(parts, context, record, "update metadata", {"metadata": metadata}).spec.metadata
 
@@ -31,7 +30,7 @@ def set_metadata(
 ) -> dict[str, str]:
     """Set some of it, and return all. Raises QuotaExceeded, Conflict, Unreachable."""
     _check(context, record, "update metadata")
-    changes = ItemChanges(set_metadata=dict(items), most_metadata=parts.config.quota.metadata_items)
+    changes = ItemChanges(set_metadata=dict(items), most_metadata=_most(parts, record, 0))
     return change_items(parts, context, record, "update metadata", changes).spec.metadata
 
 
@@ -39,6 +38,11 @@ def delete_metadata(parts: Parts, context: RequestContext, record: ServerRecord,
     """Take one item away. Raises NotFound, Conflict, Unreachable."""
     _check(context, record, "delete metadata")
     change_items(parts, context, record, "delete metadata", ItemChanges(remove_metadata=(key,)))
+
+
+def _most(parts: Parts, record: ServerRecord, count: int) -> int:
+    with parts.database.read() as connection:
+        return quota.check_metadata(connection, record.spec.project_id, parts.config.quota, count)
 
 
 def _check(context: RequestContext, record: ServerRecord, verb: str) -> None:

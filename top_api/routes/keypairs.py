@@ -58,6 +58,7 @@ def create(call: Call) -> Answer:
     given = call.body["keypair"]
     keypair, private_key = create_keypair(
         call.parts,
+        project_id=call.context.project_id,
         user_id=_user(call, given.get("user_id")),
         name=given["name"].strip(),
         kind=given.get("type", "ssh"),

@@ -13,10 +13,7 @@ from top_api.schemas import limits as schemas
 from top_api.schemas.types import is_true
 
 limits = Resource("limits")
-# What this cloud does not limit, or has none of: shown at the microversions that know it.
-_NETWORK = ("fixed_ips", "floating_ips", "security_groups", "security_group_rules")
-_INJECTED = ("injected_files", "injected_file_content_bytes", "injected_file_path_bytes")
-_GROUPS = {"server_groups": 10, "server_group_members": 10}
+_GROUPS = ("server_groups", "server_group_members")
 _COUNTED = ("instances", "cores", "ram")
 
 
@@ -32,8 +29,8 @@ def show(call: Call) -> dict[str, Any]:
         "maxTotalRAMSize": most["ram"],
         "maxTotalKeypairs": most["key_pairs"],
         "maxServerMeta": most["metadata_items"],
-        "maxServerGroups": _GROUPS["server_groups"],
-        "maxServerGroupMembers": _GROUPS["server_group_members"],
+        "maxServerGroups": most["server_groups"],
+        "maxServerGroupMembers": most["server_group_members"],
         "totalInstancesUsed": used["instances"],
         "totalCoresUsed": used["cores"],
         "totalRAMUsed": used["ram"],
@@ -68,7 +65,7 @@ def show_quota_set_in_detail(call: Call, project_id: str) -> dict[str, Any]:
 
 @limits.route("GET", "/os-quota-sets/<project_id>/defaults", "os_compute_api:os-quota-sets:defaults")
 def show_defaults(call: Call, project_id: str) -> dict[str, Any]:
-    return {"quota_set": {"id": project_id, **_quota_set(call, quota.defaults(call.parts.config.quota))}}
+    return {"quota_set": {"id": project_id, **_quota_set(call, _books(call, quotas.CLASS)[0])}}
 
 
 @limits.route(
@@ -79,8 +76,9 @@ def show_defaults(call: Call, project_id: str) -> dict[str, Any]:
     body=schemas.UPDATE_QUOTA_SET,
 )
 def update_quota_set(call: Call, project_id: str) -> dict[str, Any]:
+    _refuse_users(call)
     given = call.body["quota_set"]
-    wanted = {name: int(given[name]) for name in quota.defaults(call.parts.config.quota) if name in given}
+    wanted = quota.settable(given)
     _, used = _books(call, project_id)
     for name, limit in wanted.items():
         if not is_true(given.get("force")) and limit != quotas.UNLIMITED and limit < used.get(name, 0):
@@ -91,9 +89,45 @@ def update_quota_set(call: Call, project_id: str) -> dict[str, Any]:
     return {"quota_set": _quota_set(call, _books(call, project_id)[0])}
 
 
-@limits.route("DELETE", "/os-quota-sets/<project_id>", "os_compute_api:os-quota-sets:update", status=202)
+@limits.route(
+    "DELETE",
+    "/os-quota-sets/<project_id>",
+    "os_compute_api:os-quota-sets:update",
+    status=202,
+    query=schemas.QUOTA_SET,
+)
 def delete_quota_set(call: Call, project_id: str) -> None:
+    _refuse_users(call)
     transact(call.parts.database, lambda connection: quotas.delete_limits(connection, project_id))
+
+
+@limits.route("GET", "/os-quota-class-sets/<name>", "os_compute_api:os-quota-class-sets:show")
+def show_class(call: Call, name: str) -> dict[str, Any]:
+    return {"quota_class_set": {"id": name, **_class_set(call)}}
+
+
+@limits.route(
+    "PUT",
+    "/os-quota-class-sets/<name>",
+    "os_compute_api:os-quota-class-sets:update",
+    body=schemas.UPDATE_CLASS_SET,
+)
+def update_class(call: Call, name: str) -> dict[str, Any]:
+    if name != "default":
+        raise errors.Invalid("Every project is of the class default: limits of another would count for nobody.")
+    wanted = quota.settable(call.body["quota_class_set"])
+    transact(call.parts.database, lambda connection: quotas.set_limits(connection, quotas.CLASS, wanted))
+    return {"quota_class_set": _class_set(call)}
+
+
+def _class_set(call: Call) -> dict[str, int]:
+    shown = _quota_set(call, _books(call, quotas.CLASS)[0])
+    return shown if call.version >= (2, 50) else {name: shown[name] for name in shown if name not in _GROUPS}
+
+
+def _refuse_users(call: Call) -> None:
+    if call.param("user_id") is not None:
+        raise errors.Invalid("Limits are of projects here: a user has none of their own.")
 
 
 def _check_project(call: Call, project_id: str) -> None:
@@ -104,14 +138,14 @@ def _check_project(call: Call, project_id: str) -> None:
 def _books(call: Call, project_id: str) -> tuple[dict[str, int], dict[str, int]]:
     """(limits, usages) of a project."""
     with call.parts.database.read() as connection:
-        most = quotas.list_limits(connection, project_id[:255], quota.defaults(call.parts.config.quota))
+        most = quota.limits_of(connection, project_id[:255], call.parts.config.quota)
         return most, quotas.list_usages(connection, project_id[:255])
 
 
 def _quota_set(call: Call, most: dict[str, int]) -> dict[str, int]:
-    shown = {name: most[name] for name in (*_COUNTED, "key_pairs", "metadata_items")} | _GROUPS
+    shown = {name: most[name] for name in (*_COUNTED, "key_pairs", "metadata_items", *_GROUPS)}
     if call.version < (2, 36):
-        shown |= dict.fromkeys(_NETWORK, quotas.UNLIMITED)
+        shown |= {name: most[name] for name in quota.NETWORK if name != "networks"}
     if call.version < (2, 57):
-        shown |= dict.fromkeys(_INJECTED, 0)
+        shown |= {name: most[name] for name in quota.INJECTED}
     return shown

@@ -8,22 +8,23 @@ from top_api.validation import Queries, Versioned
 LIMITS = Queries({}, repeated={"reserved": TEXT, "tenant_id": TEXT}, strict_since=(2, 75))
 QUOTA_SET = Queries({}, repeated={"user_id": TEXT}, strict_since=(2, 75))
 _LIMIT: Schema = {"type": ["integer", "string"], "pattern": "-?[0-9]{1,9}", "minimum": -1, "maximum": 0x7FFFFFFF}
-UPDATE_QUOTA_SET = Versioned(
-    only(
-        "quota_set",
-        an_object(
-            {
-                **dict.fromkeys(
-                    (
-                        "instances", "cores", "ram", "key_pairs", "metadata_items", "server_groups",
-                        "server_group_members", "injected_files", "injected_file_content_bytes",
-                        "injected_file_path_bytes", "fixed_ips", "floating_ips", "security_groups",
-                        "security_group_rules", "networks",
-                    ),
-                    _LIMIT,
-                ),
-                "force": BOOLEAN,
-            }
-        ),
+_SERVERS = ("instances", "cores", "ram", "key_pairs", "metadata_items", "server_groups", "server_group_members")
+_INJECTED = ("injected_files", "injected_file_content_bytes", "injected_file_path_bytes")
+_NETWORK = ("fixed_ips", "floating_ips", "security_groups", "security_group_rules", "networks")
+
+
+def _by_version(key: str, without_network: tuple[int, int], more: dict[str, Schema]) -> Versioned:
+    """Nova's API no longer takes limits of networks from that version on, and of injected files from 2.57."""
+
+    def taken(*names: str) -> Schema:
+        return only(key, an_object({**dict.fromkeys(names, _LIMIT), **more}))
+
+    return Versioned(
+        taken(*_SERVERS, *_INJECTED, *_NETWORK),
+        (without_network, taken(*_SERVERS, *_INJECTED)),
+        ((2, 57), taken(*_SERVERS)),
     )
-)  # fmt: skip
+
+
+UPDATE_QUOTA_SET = _by_version("quota_set", (2, 36), {"force": BOOLEAN})
+UPDATE_CLASS_SET = _by_version("quota_class_set", (2, 50), {})

@@ -1,0 +1,100 @@
+"""One resolver of limits: what is set for a project or its class is shown everywhere, and counts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.api.test_resources import KEY
+from tests.api.world import DEMO, IMAGE, OTHER, World
+
+SERVER = {"name": "vm", "flavorRef": "1", "imageRef": IMAGE}
+SET = "quota_set"
+KEPT = ("instances", "cores", "ram", "key_pairs", "metadata_items", "server_groups", "server_group_members")
+NOT_KEPT = ("injected_files", "injected_file_content_bytes", "injected_file_path_bytes", "fixed_ips", "floating_ips",
+            "security_groups", "security_group_rules", "networks")  # fmt: skip
+IN_LIMITS = {
+    "instances": "maxTotalInstances", "cores": "maxTotalCores", "ram": "maxTotalRAMSize",
+    "key_pairs": "maxTotalKeypairs", "metadata_items": "maxServerMeta", "server_groups": "maxServerGroups",
+    "server_group_members": "maxServerGroupMembers",
+}  # fmt: skip
+
+
+def put(world: World, body: dict[str, Any], project: str = DEMO, **more: Any) -> Any:
+    return world.call("PUT", f"/os-quota-sets/{project}", {SET: body}, token="admin", **more)
+
+
+def put_class(world: World, body: dict[str, Any], name: str = "default", **more: Any) -> Any:
+    return world.call("PUT", f"/os-quota-class-sets/{name}", {"quota_class_set": body}, token="admin", **more)
+
+
+def shown(world: World, project: str = DEMO) -> dict[str, Any]:
+    return dict(world.get(f"/os-quota-sets/{project}", token="admin").get_json()[SET])
+
+
+def over(world: World, name: str) -> int:
+    """The status of what is one more than a limit of one."""
+    if name == "key_pairs":
+        pairs = [{"keypair": {"name": f"k{n}", "public_key": KEY}} for n in range(2)]
+        return [world.post("/os-keypairs", pair).status_code for pair in pairs][1]
+    if name == "metadata_items":
+        server_id = world.create(metadata={"a": "b"})
+        found = {world.post("/servers", {"server": {**SERVER, "metadata": {"a": "b", "c": "d"}}}).status_code}
+        found.add(world.post(f"/servers/{server_id}/metadata", {"metadata": {"c": "d"}}).status_code)
+        found.add(world.call("PUT", f"/servers/{server_id}/metadata", {"metadata": {"c": "d", "e": "f"}}).status_code)
+        found.add(world.call("PUT", f"/servers/{server_id}/metadata/c", {"meta": {"c": "d"}}).status_code)
+        assert len(found) == 1, found
+        return found.pop()
+    if name == "ram":
+        return world.post("/servers", {"server": SERVER}).status_code
+    return [world.post("/servers", {"server": SERVER}).status_code for _ in range(2)][1]
+
+
+@pytest.mark.parametrize("way", ["project", "class"])
+@pytest.mark.parametrize("name", KEPT)
+def test_a_limit_is_shown_and_counts_wherever_it_is_set(world: World, name: str, way: str) -> None:
+    answer = put(world, {name: 1}) if way == "project" else put_class(world, {name: 1}, version="2.50")
+    assert answer.status_code == 200, answer.text
+    assert shown(world)[name] == 1
+    assert world.get("/limits").get_json()["limits"]["absolute"][IN_LIMITS[name]] == 1
+    assert world.get(f"/os-quota-sets/{DEMO}/detail").get_json()[SET][name]["limit"] == 1
+    assert (shown(world, OTHER)[name] == 1) is (way == "class")
+    default = world.get(f"/os-quota-sets/{DEMO}/defaults").get_json()[SET][name]
+    of_class = world.get("/os-quota-class-sets/default", token="admin", version="2.50").get_json()["quota_class_set"]
+    assert (default == 1, of_class[name] == 1) == (way == "class", way == "class")
+    if not name.startswith("server_group"):
+        assert over(world, name) == 403
+
+
+def test_a_project_s_own_limit_goes_before_its_class_s(world: World) -> None:
+    put_class(world, {"key_pairs": 1, "cores": 2})
+    put(world, {"key_pairs": 3})
+    assert (shown(world)["key_pairs"], shown(world)["cores"], shown(world, OTHER)["key_pairs"]) == (3, 2, 1)
+    assert world.call("DELETE", f"/os-quota-sets/{DEMO}", token="admin").status_code == 202
+    assert shown(world)["key_pairs"] == 1
+
+
+@pytest.mark.parametrize("name", NOT_KEPT)
+def test_a_limit_that_would_not_be_kept_is_refused(world: World, name: str) -> None:
+    assert put(world, {name: 7}).status_code == 400
+    assert put_class(world, {name: 7}).status_code == 400
+    assert put(world, {name: 7}, version="2.57").status_code == 400
+    if name in shown(world):
+        assert put(world, {name: shown(world)[name]}).status_code == 200
+
+
+def test_users_have_no_limits_of_their_own(world: World) -> None:
+    put(world, {"cores": 5})
+    path = f"/os-quota-sets/{DEMO}?user_id=u"
+    assert world.call("PUT", path, {SET: {"cores": 1}}, token="admin").status_code == 400
+    assert world.call("DELETE", path, token="admin").status_code == 400
+    assert shown(world)["cores"] == 5
+
+
+def test_who_may_set_a_class_and_which(world: World) -> None:
+    assert world.get("/os-quota-class-sets/default").status_code == 403
+    assert put_class(world, {"cores": 1}, "gold").status_code == 400
+    old = world.get("/os-quota-class-sets/default", token="admin").get_json()["quota_class_set"]
+    assert "server_groups" not in old
+    assert old["id"] == "default"

@@ -1,0 +1,102 @@
+"""Fifty at once with room for ten: exactly ten get it, and nobody is refused while there is room."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Barrier
+
+import pytest
+
+from cell.conductor import operations
+from cellcloud import errors
+from cellcloud.context import RequestContext
+from cellcloud.db import keypairs, servers
+from cellcloud.db.engine import Database, transact
+from cellcloud.embedded.images import EmbeddedImages, ImageLimits
+from cellcloud.model.image import Image
+from cellcloud.model.items import ItemChanges
+from cellcloud.model.keypair import Keypair
+from tests.workflows.world import make_spec
+
+TOGETHER, MOST = 50, 10
+CONTEXT = RequestContext(user_id="u", project_id="p", budget=86_400)
+SERVER = str(uuid.UUID(int=1))
+
+
+def together(ask: Callable[[int], object], refused: type[errors.CellcloudError]) -> int:
+    """How many of fifty got what they asked for; the others are refused by name."""
+    start = Barrier(TOGETHER)
+
+    def one(number: int) -> bool:
+        start.wait(30)
+        for _ in range(5):
+            try:
+                ask(number)
+            except refused:
+                return False
+            except errors.Busy:  # asked again, as its answer says
+                continue
+            return True
+        pytest.fail("nobody may be busy for ever")
+
+    with ThreadPoolExecutor(TOGETHER) as threads:
+        return sum(threads.map(one, range(TOGETHER)))
+
+
+def test_keypairs_of_a_user(top_database: Database) -> None:
+    def ask(number: int) -> None:
+        keypair = Keypair(name=f"k{number}", user_id="u", public_key="p", fingerprint="f")
+        transact(top_database, lambda c: keypairs.create_keypair(c, keypair, most=MOST))
+
+    assert together(ask, errors.QuotaExceeded) == MOST
+    with top_database.write() as connection:
+        assert keypairs.count_keypairs(connection, "u") == MOST
+        for pair in keypairs.list_keypairs(connection, "u")[:3]:
+            keypairs.delete_keypair(connection, "u", pair.name)
+    assert together(lambda number: ask(number + TOGETHER), errors.QuotaExceeded) == 3
+
+
+def test_metadata_items_of_a_server(cell_database: Database) -> None:
+    with cell_database.write() as connection:
+        servers.insert_held(connection, [(make_spec(SERVER), "h1", "nova")], hold_seconds=60)
+
+    def ask(number: int) -> None:
+        changes = ItemChanges(set_metadata={f"k{number}": "v"}, most_metadata=MOST)
+        operations.change_items(cell_database, CONTEXT, SERVER, changes)
+
+    assert together(ask, errors.QuotaExceeded) == MOST
+    with cell_database.read() as connection:
+        assert len(servers.get(connection, SERVER).spec.metadata) == MOST
+
+
+def test_images_of_a_project_and_their_bytes(top_database: Database, tmp_path: Path) -> None:
+    size = 1 << 16
+    limits = ImageLimits(count=MOST, size=4 * size)
+    service = EmbeddedImages(top_database, tmp_path / "images", max_bytes=1 << 20, limits=limits)
+    ids: list[str] = []
+
+    def create(_: int) -> None:
+        image = Image(id="", name="i", owner="p", disk_format="raw", visibility="private")
+        ids.append(service.create_image(image, is_admin=False).id)
+
+    assert together(create, errors.TooLarge) == MOST
+
+    def upload(number: int) -> None:
+        if number < MOST:
+            service.upload(ids[number], [b"\0" * size], project_id="p", is_admin=False)
+        else:
+            raise errors.TooLarge("no image")
+
+    assert together(upload, errors.TooLarge) == 4
+    active = [one for one in ids if service.get_image(one, project_id="p", is_admin=False).status == "active"]
+    service.delete_image(active[0], project_id="p", is_admin=False)
+    waiting = next(one for one in ids if one not in active)
+    service.upload(waiting, [b"\0" * size], project_id="p", is_admin=False)
+    another = next(one for one in ids if one not in (*active, waiting))
+    with pytest.raises(errors.TooLarge):
+        service.upload(another, [b"\0"], project_id="p", is_admin=False)
+    other = Image(id="", name="i", owner="q", disk_format="raw", visibility="private")
+    service.create_image(other, is_admin=False)  # another project has room of its own
