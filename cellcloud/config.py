@@ -41,6 +41,7 @@ TOP = [
     cfg.IntOpt("threads", default=16, min=1, help="Requests in work at once in each API process."),
     cfg.IntOpt("max_body", default=1 << 20, help="Largest JSON body, bytes. User data (64 KiB) fits many times."),
     cfg.IntOpt("max_limit", default=1000, help="Most items of one page of a list: Nova's."),
+    cfg.StrOpt("rate_limit", default="", help="Requests of a project in each API process: 50/second;999/hour."),
     cfg.ListOpt("scheduler_hints", default=[], help="Further hints kept for filters of your own; others: 400."),
     cfg.FloatOpt("cell_timeout", default=8.0, help="Seconds a cell has to answer one call."),
     cfg.FloatOpt("breaker_seconds", default=3.0, help="Seconds a mute cell is left alone before the next try."),
@@ -151,6 +152,7 @@ class TopConfig:
     threads: int
     max_body: int
     max_limit: int
+    rate_limit: str
     scheduler_hints: list[str]
     cell_timeout: float
     breaker_seconds: float

@@ -23,6 +23,7 @@ from top_api.gate import HeadGate
 from top_api.outside import Outside, make_outside
 from top_api.parts import Parts
 from top_api.public_address import PublicAddress
+from top_api.rates import RateLimits
 from top_api.router.deliver import Deliverer
 from top_api.routes import RESOURCES, versions
 from top_api.routing import mount
@@ -62,6 +63,7 @@ def create_app(
     app.url_map.strict_slashes = False
     app.register_blueprint(versions.blueprint())
     mount(app, parts, RESOURCES)
+    app.extensions["rates"] = RateLimits(config.top.rate_limit)
     app.extensions["gate"] = HeadGate(outside.identity, most=config.top.max_body)
     for blueprint in outside.blueprints:
         app.register_blueprint(blueprint)

@@ -10,6 +10,7 @@ from flask import Response
 
 from cellcloud import errors
 from top_api.microversion import UnacceptableVersion
+from top_api.rates import TooManyRequests
 from top_api.validation import UnsupportedType
 
 LOG = logging.getLogger(__name__)
@@ -24,6 +25,7 @@ class Gone(errors.FixRequest):
 # The first class that an error is an instance of decides.
 STATUS: tuple[tuple[type[errors.CellcloudError], int], ...] = (
     (UnacceptableVersion, 406),
+    (TooManyRequests, 429),
     (UnsupportedType, 415),
     (Gone, 410),
     (errors.Invalid, 400),
@@ -96,4 +98,7 @@ def answer_for(error: errors.CellcloudError, *, identity_url: str) -> Response:
         return response
     if status >= 500:
         LOG.warning("a request failed", extra={"why": error.message, "detail": error.detail, "status": status})
-    return envelope(status, UNEXPECTED if status == 500 else error.message)
+    response = envelope(status, UNEXPECTED if status == 500 else error.message)
+    if isinstance(error, TooManyRequests):
+        response.headers["Retry-After"] = str(error.retry_after)
+    return response

@@ -17,7 +17,7 @@ from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 from cellcloud import errors
 from cellcloud.context import RequestContext
 from cellcloud.patterns import Pattern
-from top_api import auth, faults, microversion, policy
+from top_api import auth, faults, microversion, policy, rates
 from top_api.microversion import FIRST, LAST, Microversion
 from top_api.parts import Parts
 from top_api.validation import MALFORMED, NO_QUERY, Queries, UnsupportedType, Versioned, check_body, read_json
@@ -194,6 +194,7 @@ def _view(parts: Parts, route: Route) -> Callable[..., Response]:
     def view(**arguments: str) -> Response:
         project_segment = request.environ.get(_SEGMENT, "")
         context = auth.authenticate(parts.identity, request.headers, g.request_id)
+        rates.count(context.project_id)
         data = _read_body(parts.config.top.max_body) if route.method != "GET" else b""
         version = microversion.requested(request.headers)
         g.version = version

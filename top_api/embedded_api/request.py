@@ -15,12 +15,15 @@ from werkzeug.exceptions import HTTPException
 from cellcloud import errors
 from cellcloud.clients.identity import Caller, IdentityClient
 from cellcloud.context import REQUEST_ID, new_request_id
+from top_api import rates
 from top_api.json_schema import Compiled
+from top_api.rates import TooManyRequests
 from top_api.validation import read_json
 
 LOG = logging.getLogger(__name__)
 JSON = "application/json"
 _STATUS: tuple[tuple[type[errors.CellcloudError], int], ...] = (
+    (TooManyRequests, 429),
     (errors.Invalid, 400),
     (errors.Unauthenticated, 401),
     (errors.Forbidden, 403),
@@ -91,6 +94,7 @@ def guard(identity: IdentityClient) -> None:
     g.caller = identity.validate_token(request.headers.get("X-Auth-Token", ""))
     if not g.caller.project_id or not g.caller.roles:
         raise errors.Forbidden("The token gives no role in a project.")
+    rates.count(g.caller.project_id)
 
 
 def set_up(blueprint: Blueprint, form: Callable[[Failure], Response], *, max_body: int) -> None:
@@ -104,7 +108,10 @@ def set_up(blueprint: Blueprint, form: Callable[[Failure], Response], *, max_bod
     def known(error: errors.CellcloudError) -> Response:
         status = next((code for kind, code in _STATUS if isinstance(error, kind)), 500)
         message = error.message if status < 500 or isinstance(error, errors.TryLater) else "Something went wrong."
-        return form(Failure(status, type(error).__name__, message))
+        response = form(Failure(status, type(error).__name__, message))
+        if isinstance(error, TooManyRequests):
+            response.headers["Retry-After"] = str(error.retry_after)
+        return response
 
     def http(error: HTTPException) -> Response:
         return form(Failure(error.code or 500, error.name.replace(" ", ""), error.description or error.name))
