@@ -99,7 +99,7 @@ def _operator(given: str, known: Filter) -> tuple[str, str]:
 def _split(value: str) -> list[str]:
     """Values between commas, in quotes where they have one. Raises Invalid."""
     try:
-        return next(csv.reader([value], doublequote=False, escapechar="\\", strict=True), [])
+        return next(csv.reader([value], escapechar="\\", strict=True), [])
     except csv.Error:
         raise errors.Invalid(f"Invalid filter value {value[:64]}. Its quotes and commas do not fit.") from None
 
