@@ -9,6 +9,7 @@ from typing import Any
 from cellcloud import errors
 from cellcloud.db.index import SORT_KEYS, ServerQuery
 from cellcloud.lifecycle import TaskState, VmState, states_of, status_of
+from cellcloud.model.machine import device_names
 from cellcloud.model.server import ServerRecord
 from top_api import patterns
 from top_api.paging import limit_of
@@ -28,13 +29,18 @@ _COLUMNS = {
 _SORT_COLUMNS = {
     "display_name": "name", "uuid": "id", "image_ref": "image_id", "instance_type_id": "flavor_id",
     "terminated_at": "deleted_at",
-    **{key: key for key in ("availability_zone", "created_at", "host", "hostname", "key_name", "launched_at", "node",
-                            "power_state", "project_id", "task_state", "updated_at", "user_id", "vm_state")},
+    "auto_disk_config": "disk_config", "display_description": "description", "locked_by": "locked",
+    **{key: key for key in ("access_ip_v4", "access_ip_v6", "availability_zone", "config_drive", "created_at", "host",
+                            "hostname", "key_name", "launch_index", "launched_at", "locked", "node", "power_state",
+                            "project_id", "task_state", "updated_at", "user_id", "vm_state")},
 }  # fmt: skip
-# Columns of Nova's that all servers have alike here, or that no one can wish to sort by: taken, and without effect.
-_UNSORTED = frozenset(
-    {"access_ip_v4", "access_ip_v6", "auto_disk_config", "config_drive", "display_description", "kernel_id",
-     "launch_index", "locked", "locked_by", "progress", "ramdisk_id", "root_device_name"}
+# What all servers have alike here: no order to keep.
+_ALIKE = frozenset({"kernel_id", "progress", "ramdisk_id", "root_device_name"})
+# What Nova takes below 2.75, and does not sort by.
+_IGNORED = frozenset(
+    {"architecture", "cell_name", "cleaned", "default_ephemeral_device", "default_swap_device", "deleted", "deleted_at",
+     "disable_terminate", "ephemeral_gb", "ephemeral_key_uuid", "id", "key_data", "launched_on", "memory_mb",
+     "os_type", "reservation_id", "root_gb", "shutdown_terminate", "user_data", "vcpus", "vm_mode"}
 )  # fmt: skip
 _PUBLIC = frozenset(
     {"reservation_id", "name", "status", "image", "flavor", "ip", "ip6", "changes-since", "changes-before",
@@ -53,7 +59,7 @@ def read(call: Call) -> ServerQuery:
     query = _visible(call)
     equal, containing, keep = _columns(query)
     states, deleted_asked = _states(call, query)
-    since, before = (_time(query, key) for key in ("changes-since", "changes-before"))
+    since, before = read_changes(query)
     keep += _predicates(query)
     return ServerQuery(
         project_id=_project(call, query),
@@ -88,13 +94,12 @@ def _boolean(name: str, text: str) -> bool:
 
 
 def _project(call: Call, query: dict[str, list[str]]) -> str | None:
+    """None: every project. One's own, whatever project is named, without ``all_tenants``."""
+    if "all_tenants" not in query or not _boolean("all_tenants", query["all_tenants"][-1]):
+        return call.context.project_id
+    call.check("os_compute_api:servers:index:get_all_tenants")
     named = query.get("project_id") or query.get("tenant_id")
-    if named:
-        return named[-1]
-    if "all_tenants" in query and _boolean("all_tenants", query["all_tenants"][-1]):
-        call.check("os_compute_api:servers:index:get_all_tenants")
-        return None
-    return call.context.project_id
+    return named[-1] if named else None
 
 
 def _columns(query: dict[str, list[str]]) -> tuple[dict[str, list[Any]], dict[str, list[str]], list[Keep]]:
@@ -164,8 +169,12 @@ def _deleted(query: dict[str, list[str]], asked: bool, *, timed: bool) -> bool |
     return None if timed else False
 
 
-def _time(query: dict[str, list[str]], key: str) -> dt.datetime | None:
-    return read_time(query[key][-1]) if key in query else None
+def read_changes(query: dict[str, list[str]]) -> tuple[dt.datetime | None, dt.datetime | None]:
+    """``changes-since`` and ``changes-before``. Raises Invalid where no time is between them."""
+    since, before = (read_time(query[key][-1]) if key in query else None for key in ("changes-since", "changes-before"))
+    if since is not None and before is not None and before < since:
+        raise errors.Invalid("The value of changes-since must be less than or equal to changes-before.")
+    return since, before
 
 
 def _predicates(query: dict[str, list[str]]) -> list[Keep]:
@@ -190,11 +199,63 @@ def _predicates(query: dict[str, list[str]]) -> list[Keep]:
     if "config_drive" in query:
         drive = is_true(query["config_drive"][-1])
         keep.append(lambda record: record.spec.config_drive is drive)
-    for key in ("description", "display_description"):
+    for key, value_of in _VALUES.items():
         if key in query:
-            wanted = set(query[key])
-            keep.append(lambda record, wanted=wanted: record.spec.description in wanted)  # type: ignore[misc]
+            keep.append(_value_test(key, value_of, query[key]))
     return keep
+
+
+# Query key -> the value of a record that must be one of those given.
+_VALUES: dict[str, Callable[[ServerRecord], str | int | bool | dt.datetime | None]] = {
+    "description": lambda record: record.spec.description,
+    "display_description": lambda record: record.spec.description,
+    "access_ip_v4": lambda record: record.spec.access_ip_v4,
+    "access_ip_v6": lambda record: record.spec.access_ip_v6,
+    "auto_disk_config": lambda record: record.spec.disk_config == "AUTO",
+    "launch_index": lambda record: record.spec.launch_index,
+    "progress": lambda record: 0,
+    "kernel_id": lambda record: "",
+    "ramdisk_id": lambda record: "",
+    "locked_by": lambda record: "owner" if record.locked else "",
+    "root_device_name": lambda record: next(device_names(record.spec.image.properties)),
+    "created_at": lambda record: record.created_at,
+    "updated_at": lambda record: record.updated_at,
+    "launched_at": lambda record: record.launched_at,
+    "terminated_at": lambda record: record.terminated_at,
+    "deleted_at": lambda record: record.terminated_at if record.deleted else None,
+    "soft_deleted": lambda record: False,
+}
+
+
+def _value_test(key: str, value_of: Callable[[ServerRecord], Any], given: Sequence[str]) -> Keep:
+    """A test of records. Times are compared as they are shown, in seconds. Raises Invalid."""
+    if key.endswith("_at"):
+        times = {_second(key, text) for text in given}
+        return lambda record: (at := value_of(record)) is not None and at.replace(microsecond=0) in times
+    if key in ("auto_disk_config", "soft_deleted"):
+        flags = {_boolean(key, text) for text in given}
+        return lambda record: value_of(record) in flags
+    texts = set(given)
+    return lambda record: str("" if (value := value_of(record)) is None else value) in texts
+
+
+def _second(key: str, text: str) -> dt.datetime:
+    try:
+        return read_time(text).replace(microsecond=0)
+    except ValueError:
+        raise errors.Invalid(f"Invalid input for query parameters {key}. Value: {text[:64]}. It is no time.") from None
+
+
+def _sort_column(call: Call, key: str) -> str | None:
+    """The index's key; None where there is nothing to sort by. Raises Invalid, Forbidden."""
+    ignored = _IGNORED if call.version >= (2, 73) else _IGNORED | {"locked"}
+    if key in ignored and call.version < (2, 75):
+        return None
+    if key not in _SORT_COLUMNS and key not in _ALIKE:
+        raise errors.Invalid(f"Invalid input for query parameters sort_key. Value: {key[:64]}. No such key.")
+    if key in ("host", "node") and not call.context.is_admin:
+        raise errors.Forbidden(f"Only administrators can sort servers by {key}")
+    return _SORT_COLUMNS.get(key)
 
 
 def _sort(call: Call, query: dict[str, list[str]]) -> list[tuple[str, bool]]:
@@ -205,11 +266,7 @@ def _sort(call: Call, query: dict[str, list[str]]) -> list[tuple[str, bool]]:
     found: list[tuple[str, bool]] = []
     for place, key in enumerate(keys):
         direction = directions[place] if place < len(directions) else "desc"
-        column = _SORT_COLUMNS.get(key)
-        if column is None and key not in _UNSORTED:
-            raise errors.Invalid(f"Invalid input for query parameters sort_key. Value: {key}. No such key.")
-        if column in ("host", "node") and not call.context.is_admin:
-            continue
+        column = _sort_column(call, key)
         if column is not None and column not in dict(found):
             found.append((column, direction == "desc"))
     for column in ("created_at", "id"):

@@ -14,7 +14,8 @@ from cellcloud.db import index, walks
 from cellcloud.db.engine import Connection, Database, retried
 from cellcloud.db.index import ServerQuery
 from cellcloud.model.server import ServerRecord
-from top_api.routing import Call
+from top_api.microversion import FIRST
+from top_api.routing import Call, Pair
 
 T = TypeVar("T")
 LIMIT = {"type": "string", "pattern": "[0-9]+", "maxLength": 30}
@@ -23,17 +24,17 @@ _PLACE = ("marker", "walk")  # keys of a query that say where in a list a page b
 
 
 def limit_of(call: Call) -> int:
-    """How many items a page has: at most the configured maximum; 0 means the maximum."""
+    """How many items a page has: at most the configured maximum, which is meant where nothing is said."""
     most = call.parts.config.top.max_limit
-    wanted = int(call.param("limit") or "0")
-    return min(wanted, most) if wanted else most
+    wanted = call.param("limit")
+    return most if wanted is None else min(int(wanted), most)
 
 
 def next_links(
     call: Call, collection: str, path: tuple[str, ...], ids: list[str], *, walk: str = ""
 ) -> dict[str, object]:
     """``{collection_links: [...]}`` when the page was full, else nothing. ``walk``: the one that the page is of."""
-    if len(ids) < limit_of(call):
+    if not ids or len(ids) < limit_of(call):
         return {}
     pairs = [(key, value) for key, values in call.query.items() if key not in _PLACE for value in values]
     pairs.append(("marker", ids[-1]))
@@ -83,8 +84,11 @@ def _keep_walk(database: Database, whose: str, what: str, ids: list[str]) -> str
         return walks.keep(connection, whose, what, ids)
 
 
-def page_of(call: Call, items: Sequence[T], id_of: Callable[[T], str]) -> list[T]:
-    """One page of a list that is held whole. Raises Invalid for an unknown marker."""
+def page_of(call: Call, items: Sequence[T], id_of: Callable[[T], str], *, since: Pair = FIRST) -> list[T]:
+    """One page of a list that is held whole. Raises Invalid for an unknown marker. ``since``: the first microversion
+    that has pages; below it the whole list is one."""
+    if call.version < since:
+        return list(items)
     start = 0
     marker = call.param("marker")
     if marker is not None:

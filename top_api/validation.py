@@ -91,7 +91,7 @@ class Queries:
         single: Mapping[str, Schema],
         *,
         repeated: Mapping[str, Schema] | None = None,
-        strict_since: tuple[int, int] = (2, 1000),
+        strict_since: tuple[int, int] = (2, 1),
         since: Mapping[str, tuple[int, int]] | None = None,
     ) -> None:
         self._single = single
@@ -133,4 +133,4 @@ class Queries:
             raise errors.Invalid(f"Invalid input for query parameters {key}. Value: {_cut(value)}. {reason}")
 
 
-NO_QUERY = Queries({})
+NO_QUERY = Queries({}, strict_since=(2, 1000))

@@ -108,14 +108,41 @@ def get_flavor(connection: Connection, flavor_id: str, *, project_id: str | None
     return flavor
 
 
-def list_flavors(connection: Connection, *, project_id: str | None, is_public: bool | None = None) -> list[Flavor]:
-    """Every flavor that the project may use, by memory and id as Nova orders them."""
+# Nova's key to sort by -> the column; what is no column is alike in all flavors.
+_SORT = {
+    "created_at": flavors.c.created_at,
+    "description": sa.func.coalesce(flavors.c.description, ""),
+    "disabled": flavors.c.disabled,
+    "ephemeral_gb": flavors.c.ephemeral_gb,
+    "flavorid": flavors.c.id,
+    "id": flavors.c.created_at,  # Nova's numbers grow
+    "is_public": flavors.c.is_public,
+    "memory_mb": flavors.c.memory_mb,
+    "name": flavors.c.name,
+    "root_gb": flavors.c.root_gb,
+    "rxtx_factor": flavors.c.rxtx_factor,
+    "swap": flavors.c.swap_mb,
+    "vcpus": flavors.c.vcpus,
+}
+
+
+def list_flavors(
+    connection: Connection,
+    *,
+    project_id: str | None,
+    is_public: bool | None = None,
+    order: str = "flavorid",
+    descending: bool = False,
+) -> list[Flavor]:
+    """Every flavor that the project may use, in the order of one of Nova's keys."""
     statement = sa.select(*_FIELDS)
     if project_id is not None:
         statement = statement.where(_usable).params(which_project=project_id)
     if is_public is not None:
         statement = statement.where(flavors.c.is_public.is_(is_public))
-    return [_flavor(row) for row in connection.execute(statement.order_by(flavors.c.memory_mb, flavors.c.id))]
+    ranks = [rank for rank in (_SORT.get(order), flavors.c.id) if rank is not None]
+    statement = statement.order_by(*(rank.desc() if descending else rank.asc() for rank in ranks))
+    return [_flavor(row) for row in connection.execute(statement)]
 
 
 def list_projects(connection: Connection, flavor_id: str) -> list[str]:

@@ -19,6 +19,7 @@ from sqlalchemy.engine import Connection, Row
 from cellcloud import errors
 from cellcloud.db import quotas
 from cellcloud.db.engine import utc_now
+from cellcloud.db.listing import json_text
 from cellcloud.db.top_schema import server_index
 from cellcloud.lifecycle import TaskState, VmState
 from cellcloud.model.server import Fault, ServerRecord
@@ -309,6 +310,19 @@ SORT_KEYS: Mapping[str, sa.ColumnElement[Any]] = {
     "updated_at": server_index.c.updated_at,
     "user_id": server_index.c.user_id,
     "vm_state": server_index.c.vm_state,
+    # Seldom asked for, so not worth columns: read from the records of those that the list is of.
+    **{
+        name: sa.func.coalesce(json_text(server_index.c.record, *path), "")
+        for name, path in {
+            "access_ip_v4": ("spec", "access_ip_v4"),
+            "access_ip_v6": ("spec", "access_ip_v6"),
+            "config_drive": ("spec", "config_drive"),
+            "description": ("spec", "description"),
+            "disk_config": ("spec", "disk_config"),
+            "launch_index": ("spec", "launch_index"),
+            "locked": ("locked",),
+        }.items()
+    },
 }
 
 

@@ -76,6 +76,36 @@ def _holds_postgresql(element: Any, compiler: Any, **kw: Any) -> str:
     return f"(strpos({text}, {part}) > 0)"
 
 
+class json_text(FunctionElement[str]):
+    """A scalar of a JSON document by the names on the way to it."""
+
+    type = sa.String()
+    inherit_cache = True
+    name = "json_text"
+
+    def __init__(self, column: sa.ColumnElement[Any], *path: str) -> None:
+        super().__init__(column, sa.literal_column("'$." + ".".join(path) + "'"))
+
+
+@compiles(json_text, "sqlite")
+def _json_text_sqlite(element: Any, compiler: Any, **kw: Any) -> str:
+    document, path = (compiler.process(clause, **kw) for clause in element.clauses)
+    return f"CAST(json_extract({document}, {path}) AS TEXT)"
+
+
+@compiles(json_text, "mysql")
+@compiles(json_text, "mariadb")
+def _json_text_mysql(element: Any, compiler: Any, **kw: Any) -> str:
+    document, path = (compiler.process(clause, **kw) for clause in element.clauses)
+    return f"JSON_VALUE({document}, {path})"
+
+
+@compiles(json_text, "postgresql")
+def _json_text_postgresql(element: Any, compiler: Any, **kw: Any) -> str:
+    document, path = (compiler.process(clause, **kw) for clause in element.clauses)
+    return f"jsonb_path_query_first(CAST({document} AS jsonb), CAST({path} AS jsonpath)) #>> '{{}}'"
+
+
 def has_item(column: sa.ColumnElement[Any], item: str) -> sa.ColumnElement[bool]:
     """Whether a column of a JSON list has a text in it. Inside a text a quotation mark is always escaped."""
     return _has_member(column, "[", _quoted(item))

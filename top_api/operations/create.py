@@ -272,5 +272,5 @@ def _hints(body: dict[str, Any], further: Sequence[str]) -> dict[str, object]:
 
 def hostname_of(name: str) -> str:
     """A host name made of a server's name as Nova makes it; empty when nothing of it can be used."""
-    dashed = re.sub(r"[ _.]+", "-", name.lower())
-    return re.sub(r"[^a-z0-9-]+", "", dashed).strip("-")[:63].rstrip("-")
+    dashed = re.sub(r"[ _.]", "-", name.encode("latin-1", "ignore").decode("latin-1")[:63])
+    return re.sub(r"[^a-z0-9-]", "", dashed.lower()).strip("-")

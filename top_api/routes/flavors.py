@@ -19,18 +19,6 @@ from top_api.views import flavors as views
 
 flavors = Resource("flavors")
 View = Callable[[Call, Flavor], dict[str, Any]]
-_ORDER: dict[str, Callable[[Flavor], Any]] = {
-    "description": lambda flavor: flavor.description or "",
-    "disabled": lambda flavor: flavor.disabled,
-    "ephemeral_gb": lambda flavor: flavor.ephemeral_gb,
-    "is_public": lambda flavor: flavor.is_public,
-    "memory_mb": lambda flavor: flavor.memory_mb,
-    "name": lambda flavor: flavor.name,
-    "root_gb": lambda flavor: flavor.root_gb,
-    "rxtx_factor": lambda flavor: flavor.rxtx_factor,
-    "swap": lambda flavor: flavor.swap_mb,
-    "vcpus": lambda flavor: flavor.vcpus,
-}
 
 
 @flavors.route("GET", "/flavors", "os_compute_api:flavors", query=schemas.LIST)
@@ -49,10 +37,14 @@ def _page(call: Call, view: View, path: tuple[str, ...]) -> dict[str, Any]:
     # Administrators see the private flavors of everybody only when they ask for them.
     project_id = None if call.context.is_admin and is_public is not True else call.context.project_id
     with call.parts.database.read() as connection:
-        found = table.list_flavors(connection, project_id=project_id, is_public=is_public)
+        found = table.list_flavors(
+            connection,
+            project_id=project_id,
+            is_public=is_public,
+            order=call.param("sort_key") or "flavorid",
+            descending=call.param("sort_dir", "asc") == "desc",
+        )
     fitting = [flavor for flavor in found if flavor.memory_mb >= least_ram and flavor.root_gb >= least_disk]
-    descending = call.param("sort_dir", "asc") == "desc"
-    fitting.sort(key=_ORDER.get(call.param("sort_key") or "", lambda flavor: flavor.id), reverse=descending)
     page = page_of(call, fitting, lambda flavor: flavor.id)
     links = next_links(call, "flavors", path, [flavor.id for flavor in page])
     return {"flavors": [view(call, flavor) for flavor in page], **links}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from cellcloud import errors
@@ -37,11 +38,15 @@ def _list(call: Call, view: Any, path: tuple[str, ...]) -> dict[str, Any]:
         if call.param("limit") or call.param("marker"):
             raise errors.Invalid("Paging over hypervisors with the hypervisor_hostname_pattern is not supported.")
         found = _matching(found, pattern)
-    page = found if pattern is not None else page_of(call, found, lambda pair: str(views.id_of(call, pair[0])))
+    page = found if pattern is not None else page_of(call, found, _id(call), since=(2, 33))
     shown = [view(call, host, fresh=fresh, servers=_servers(call, host)) for host, fresh in page]
     ids = [str(views.id_of(call, host)) for host, _ in page]
     links = next_links(call, "hypervisors", path, ids) if call.version >= (2, 33) and pattern is None else {}
     return {"hypervisors": shown, **links}
+
+
+def _id(call: Call) -> Callable[[Found], str]:
+    return lambda pair: str(views.id_of(call, pair[0]))
 
 
 def _matching(found: list[Found], pattern: str) -> list[Found]:

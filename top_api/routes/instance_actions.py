@@ -8,11 +8,11 @@ from typing import Any
 from cellcloud import errors
 from cellcloud.model.run import RunRecord
 from cellcloud.model.server import ServerRecord
+from top_api.filters import read_changes
 from top_api.operations.actions import find_deleted_too, get_action, list_actions
 from top_api.paging import next_links, page_of
 from top_api.routing import Call, Resource
 from top_api.schemas import instance_actions as schemas
-from top_api.validation import read_time
 from top_api.views import instance_actions as views
 
 instance_actions = Resource("os-instance-actions")
@@ -26,9 +26,9 @@ def _record(call: Call, server_id: str) -> ServerRecord:
 @instance_actions.route("GET", PATH, "os_compute_api:os-instance-actions:list", query=schemas.LIST)
 def list_of_server(call: Call, server_id: str) -> dict[str, Any]:
     runs = list_actions(call.parts, call.context, _record(call, server_id))
-    since, before = _time(call, "changes-since"), _time(call, "changes-before")
+    since, before = read_changes(call.query)
     runs = [run for run in runs if _between(run, since, before)]
-    page = page_of(call, runs, lambda run: run.request_id)
+    page = page_of(call, runs, lambda run: run.request_id, since=(2, 58))
     links = next_links(call, "", ("servers", server_id, "os-instance-actions"), [run.request_id for run in page])
     shown: dict[str, Any] = {"instanceActions": [views.brief(call, run) for run in page]}
     if links and call.version >= (2, 58):
@@ -40,11 +40,6 @@ def list_of_server(call: Call, server_id: str) -> dict[str, Any]:
 def show(call: Call, server_id: str, request_id: str) -> dict[str, Any]:
     record = _record(call, server_id)
     return {"instanceAction": views.detail(call, get_action(call.parts, call.context, record, request_id), record)}
-
-
-def _time(call: Call, name: str) -> dt.datetime | None:
-    text = call.param(name)
-    return None if text is None else read_time(text)
 
 
 def _between(run: RunRecord, since: dt.datetime | None, before: dt.datetime | None) -> bool:

@@ -134,7 +134,7 @@ _UPDATE_19 = {**_UPDATE, "description": DESCRIPTION}
 
 
 def _update(properties: dict[str, Schema]) -> Schema:
-    return only("server", an_object(properties) | {"minProperties": 1})
+    return only("server", an_object(properties))
 
 
 UPDATE = Versioned(

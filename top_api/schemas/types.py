@@ -35,15 +35,15 @@ METADATA: Schema = {
 }
 HOSTNAME: Schema = {
     "type": "string",
-    "minLength": 1,
+    "minLength": 2,
     "maxLength": 63,
-    "pattern": r"[a-zA-Z0-9]([a-zA-Z0-9-]*[a-zA-Z0-9])?",
+    "pattern": r"[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9]",
 }
 FQDN: Schema = {
     "type": "string",
-    "minLength": 2,
+    "minLength": 1,
     "maxLength": 255,
-    "pattern": r"[a-zA-Z0-9][a-zA-Z0-9.-]*[a-zA-Z0-9]",
+    "pattern": r"[a-zA-Z0-9._-]*",
 }
 TAG: Schema = {"type": "string", "minLength": 1, "maxLength": 60, "pattern": r"[^,/\x00-\x1f\x7f]*"}
 TAGS: Schema = {"type": "array", "items": TAG, "maxItems": 50}
