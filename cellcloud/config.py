@@ -76,6 +76,19 @@ OUTSIDE = [
     cfg.IntOpt("image_count_total", default=100, help="Images of a project (embedded): Glance's; -1: no limit."),
     cfg.IntOpt("image_size_total", default=102400, help="MiB of a project's images (embedded): ten of the largest."),
 ]
+NETWORK = [
+    cfg.IntOpt("quota_network", default=100, min=-1, help="Networks of a project; -1: no limit. Neutron's."),
+    cfg.IntOpt("quota_subnet", default=100, min=-1, help="Subnets of a project; -1: no limit. Neutron's."),
+    cfg.IntOpt("quota_port", default=500, min=-1, help="Ports of a project, servers' too; -1: no limit. Neutron's."),
+    cfg.IntOpt(
+        "shared_network_percent",
+        default=25,
+        min=1,
+        max=100,
+        help="Of the addresses of a network shared by another project, the percentage that one project may hold, so "
+        "that no tenant takes them all.",
+    ),
+]
 CELL = [
     cfg.StrOpt("name", default="", help="The cell's name; empty in the top cell's file."),
     cfg.StrOpt("connection", secret=True, default="", help="SQLAlchemy URL of the cell's database."),
@@ -134,6 +147,7 @@ GROUPS: dict[str, list[Any]] = {
     "quota": QUOTA,
     "identity": IDENTITY,
     "outside": OUTSIDE,
+    "network": NETWORK,
     "cell": CELL,
     "compute": COMPUTE,
     "console": CONSOLE,
@@ -192,6 +206,16 @@ class OutsideConfig:
     max_image_bytes: int
     image_count_total: int
     image_size_total: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkConfig:
+    """The embedded network service's limits of a project."""
+
+    quota_network: int = 100
+    quota_subnet: int = 100
+    quota_port: int = 500
+    shared_network_percent: int = 25
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -258,6 +282,7 @@ class Config:
     quota: QuotaConfig
     identity: IdentityConfig
     outside: OutsideConfig
+    network: NetworkConfig
     cell: CellConfig
     compute: ComputeConfig
     console: ConsoleConfig
@@ -297,6 +322,7 @@ def load(path: Path | str | None = None) -> Config:
         quota=QuotaConfig(**values["quota"]),
         identity=IdentityConfig(**values["identity"]),
         outside=OutsideConfig(**values["outside"]),
+        network=NetworkConfig(**values["network"]),
         cell=CellConfig(**values["cell"]),
         compute=ComputeConfig(**values["compute"]),
         console=ConsoleConfig(**values["console"]),

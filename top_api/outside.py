@@ -47,7 +47,7 @@ def _embedded(config: Config, database: Database) -> Outside:
         cache_seconds=config.identity.cache_seconds,
     )
     images = EmbeddedImages.of(database, config.state_dir / "images", config.outside)
-    networks = EmbeddedNetworks(database)
+    networks = EmbeddedNetworks(database, config.network)
     return Outside(
         identity=identity,
         images=images,

@@ -23,6 +23,10 @@ class NetworkClient(Protocol):
         """What will be used for ``requested`` (None: the project's one network). Raises Invalid, Conflict."""
         ...
 
+    def count_free_ports(self, project_id: str) -> int | None:
+        """How many ports the project may still have; None: no limit is known."""
+        ...
+
     def ensure_ports(
         self,
         *,

@@ -60,6 +60,15 @@ class NeutronClient:
                 self._check_network(project_id, wanted.network_id or "", wanted.fixed_ip)
         return tuple(requested)
 
+    def count_free_ports(self, project_id: str) -> int | None:
+        """See ``NetworkClient``. None where the service does not tell."""
+        try:
+            found = self._service.get(f"/quotas/{quote(project_id, safe='')}/details.json")["quota"]["port"]
+        except (errors.NotFound, errors.Forbidden):
+            return None
+        limit, used = int(found["limit"]), int(found["used"]) + int(found.get("reserved") or 0)
+        return None if limit < 0 else max(0, limit - used)
+
     def _check_port(self, project_id: str, port_id: str) -> None:
         port = self._find("port", port_id)
         if port is None or port["project_id"] != project_id:

@@ -121,7 +121,10 @@ class Service:
         status, said = response.status_code, _message(response)
         if status >= 500 or status < 400:
             return errors.Unreachable(f"The {self._kind} service has a fault.", detail=f"{status} {said}")
-        return _RAISED.get(status, errors.Invalid)(said, detail=f"{self._kind} {status}")
+        raised = _RAISED.get(status, errors.Invalid)
+        if status == 409 and "OverQuota" in response.text[:200]:
+            raised = errors.QuotaExceeded
+        return raised(said, detail=f"{self._kind} {status}")
 
     def _url(self) -> str:
         with self._lock:

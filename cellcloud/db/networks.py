@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from cellcloud import errors
+from cellcloud.db import network_usages
 from cellcloud.db.engine import utc_now
 from cellcloud.db.listing import ALL, Columns, Page, chosen, turned
 from cellcloud.db.top_schema import networks, port_addresses, ports, subnets
@@ -94,7 +95,10 @@ def get_network(c: Connection, project_id: str | None, network_id: str) -> Netwo
     return found[0]
 
 
-def insert_network(c: Connection, network: Network) -> None:
+def insert_network(c: Connection, network: Network, *, limit: int) -> None:
+    """``limit``: of its project's networks. Raises QuotaExceeded."""
+    if not network_usages.reserve(c, network.project_id, "network", 1, limit):
+        raise network_usages.exceeded("network")
     values = {name: getattr(network, name) for name in _NETWORK}
     c.execute(networks.insert().values(created_at=utc_now(), updated_at=utc_now(), **values))
 
@@ -116,8 +120,18 @@ def delete_network(c: Connection, network_id: str) -> None:
     with _referenced(f"Unable to complete operation on network {network_id}. There are one or more ports in use."):
         if c.execute(sa.select(ports.c.id).where(ports.c.network_id == network_id).limit(1)).first():
             raise errors.Conflict(f"Unable to complete operation on network {network_id}. There are ports in use.")
-        c.execute(subnets.delete().where(subnets.c.network_id == network_id))
-        c.execute(networks.delete().where(networks.c.id == network_id))
+        own = (subnets.c.network_id == network_id,)
+        for subnet in c.execute(sa.select(subnets.c.id, subnets.c.project_id).where(*own).order_by(subnets.c.id)).all():
+            _delete_counted(c, subnets, "subnet", subnet)
+        project = sa.select(networks.c.id, networks.c.project_id).where(networks.c.id == network_id)
+        for network in c.execute(project).all():
+            _delete_counted(c, networks, "network", network)
+        network_usages.forget_network(c, network_id)
+
+
+def _delete_counted(c: Connection, table: sa.Table, resource: str, row: Any) -> None:
+    if c.execute(table.delete().where(table.c.id == row.id)).rowcount:
+        network_usages.release(c, row.project_id, resource, 1)
 
 
 # ---- subnets -------------------------------------------------------------------------------------------------------
@@ -152,8 +166,12 @@ def get_subnet(c: Connection, project_id: str | None, subnet_id: str) -> Subnet:
     return found[0]
 
 
-def insert_subnet(c: Connection, subnet: Subnet) -> None:
-    """Raises Conflict where it overlaps another subnet of its network: other networks may have the same range."""
+def insert_subnet(c: Connection, subnet: Subnet, *, limit: int) -> None:
+    """``limit``: of its project's subnets. Raises QuotaExceeded, Conflict where it overlaps another subnet of its
+    network: other networks may have the same range.
+    """
+    if not network_usages.reserve(c, subnet.project_id, "subnet", 1, limit):
+        raise network_usages.exceeded("subnet")
     c.execute(sa.select(networks.c.id).where(networks.c.id == subnet.network_id).with_for_update())  # one at a time
     wanted = ipaddress.ip_network(subnet.cidr)
     for (cidr,) in c.execute(sa.select(subnets.c.cidr).where(subnets.c.network_id == subnet.network_id)):
@@ -171,7 +189,8 @@ def delete_subnet(c: Connection, subnet_id: str) -> None:
             sa.select(port_addresses.c.port_id).where(port_addresses.c.subnet_id == subnet_id).limit(1)
         ).first():
             raise errors.Conflict(message)
-        c.execute(subnets.delete().where(subnets.c.id == subnet_id))
+        for subnet in c.execute(sa.select(subnets.c.id, subnets.c.project_id).where(subnets.c.id == subnet_id)).all():
+            _delete_counted(c, subnets, "subnet", subnet)
 
 
 def subnet_of(row: Any) -> Subnet:

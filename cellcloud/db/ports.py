@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import uuid
+from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
@@ -11,8 +12,10 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from cellcloud import errors
+from cellcloud.db import network_usages
 from cellcloud.db.engine import racing, utc_now
 from cellcloud.db.listing import ALL, Columns, Condition, Page, Test, chosen, items_of, turned
+from cellcloud.db.network_usages import Bounds, addresses_of
 from cellcloud.db.networks import stamp, subnet_of
 from cellcloud.db.top_schema import networks, port_addresses, ports, subnets
 from cellcloud.model.network import FixedIp, NewPort, Port, PortRecord, Subnet
@@ -61,7 +64,22 @@ _INDEXES = sa.select(ports.c.device_id, ports.c.device_index).where(
 )
 _INSERT_PORT, _INSERT_ADDRESS = ports.insert(), port_addresses.insert()
 _MINE = (ports.c.device_id == sa.bindparam("server_id"), ports.c.device_index.is_not(None))
-_DELETE_OWNED = ports.delete().where(*_MINE, ports.c.owned)
+_OWNED = (
+    sa.select(
+        ports.c.id,
+        ports.c.project_id,
+        ports.c.network_id,
+        sa.select(sa.func.count())
+        .select_from(port_addresses)
+        .where(port_addresses.c.port_id == ports.c.id)
+        .scalar_subquery()
+        .label("addresses"),
+    )
+    .where(*_MINE, ports.c.owned)
+    .order_by(ports.c.id)
+    .with_for_update()
+)
+_DELETE = ports.delete().where(ports.c.id.in_(sa.bindparam("port_ids", expanding=True)))
 _FREE = (
     ports.update()
     .where(*_MINE)
@@ -138,10 +156,10 @@ def find_by_index(c: Connection, server_id: str, index: int) -> str | None:
     return c.execute(_BY_INDEX, {"server_id": server_id, "index": index}).scalar_one_or_none()
 
 
-def make_ports(c: Connection, new: Sequence[NewPort], *, project_id: str | None) -> list[PortRecord]:
+def make_ports(c: Connection, new: Sequence[NewPort], *, project_id: str | None, bounds: Bounds) -> list[PortRecord]:
     """Make ports with their addresses, on networks that the project may use (None: on any); all or none.
 
-    Raises NotFound, Invalid, Conflict with no address left; LostRace where another request was first.
+    Raises NotFound, Invalid, QuotaExceeded, Conflict with no address left; LostRace where another request was first.
     """
     records: dict[int, PortRecord] = {}
     for network_id in dict.fromkeys(wanted.network_id for wanted in new):
@@ -150,6 +168,7 @@ def make_ports(c: Connection, new: Sequence[NewPort], *, project_id: str | None)
             raise errors.NotFound(f"Network {network_id[:64]} could not be found.")
         known = [subnet_of(row) for row in c.execute(_SUBNETS, {"network_id": network.id})]
         here = [place for place, wanted in enumerate(new) if wanted.network_id == network_id]
+        _reserve(c, network, known, [new[place] for place in here], bounds)
         chosen = _choose_addresses(c, [new[place] for place in here], known)
         made = [_new_record(new[place], network, ips) for place, ips in zip(here, chosen, strict=True)]
         with racing():
@@ -219,13 +238,26 @@ def move_ports(c: Connection, server_id: str, host: str) -> None:
 
 def release_ports(c: Connection, server_id: str) -> None:
     """Delete the ports made for a server, and free those that it was lent."""
-    c.execute(_DELETE_OWNED, {"server_id": server_id})
+    owned = c.execute(_OWNED, {"server_id": server_id}).all()
+    if owned:
+        c.execute(_DELETE, {"port_ids": [row.id for row in owned]})
+        freed: Counter[tuple[str, str]] = Counter()
+        for row in owned:
+            freed[row.project_id, "port"] += 1
+            freed[row.project_id, addresses_of(row.network_id)] += row.addresses
+        for (project_id, resource), amount in sorted(freed.items()):
+            network_usages.release(c, project_id, resource, amount)
     c.execute(_FREE, {"server_id": server_id})
 
 
 def delete_port(c: Connection, record: PortRecord) -> bool:
     """Delete a port with its addresses while it is bound as in the record; False when it is not any more."""
-    return c.execute(ports.delete().where(*_as_in(record))).rowcount > 0
+    if not c.execute(ports.delete().where(*_as_in(record))).rowcount:
+        return False
+    port = record.port
+    network_usages.release(c, port.project_id, "port", 1)
+    network_usages.release(c, port.project_id, addresses_of(port.network_id), len(port.fixed_ips))
+    return True
 
 
 def _as_in(record: PortRecord) -> tuple[sa.ColumnElement[bool], ...]:
@@ -234,6 +266,21 @@ def _as_in(record: PortRecord) -> tuple[sa.ColumnElement[bool], ...]:
         ports.c.device_id == record.port.device_id,
         ports.c.device_index.is_not_distinct_from(record.device_index),
     )
+
+
+def _reserve(c: Connection, network: Any, known: Sequence[Subnet], new: Sequence[NewPort], bounds: Bounds) -> None:
+    """Count ports and addresses against their projects' limits. Raises QuotaExceeded."""
+    size = sum(Pool(subnet).size for subnet in known)
+    share = max(1, size * bounds.shared_percent // 100)
+    for project_id in sorted({wanted.project_id for wanted in new}):
+        mine = [wanted for wanted in new if wanted.project_id == project_id]
+        if not network_usages.reserve(c, project_id, "port", len(mine), bounds.ports):
+            raise network_usages.exceeded("port")
+        addresses = sum(bool(known) if each.addresses is None else len(each.addresses) for each in mine)
+        limit = share if network.shared and network.project_id != project_id else network_usages.UNLIMITED
+        if not network_usages.reserve(c, project_id, addresses_of(network.id), addresses, limit):
+            why = f"One project may have {share} of the {size} addresses of the shared network {network.id}."
+            raise network_usages.exceeded("port", why=why)
 
 
 def _choose_addresses(c: Connection, new: Sequence[NewPort], known: Sequence[Subnet]) -> list[tuple[FixedIp, ...]]:

@@ -320,6 +320,13 @@ ports = sa.Table(
     sa.Column("updated_at", UtcDateTime, nullable=False),
     sa.UniqueConstraint("device_id", "device_index"),
 )
+network_usages = sa.Table(
+    "network_usages",
+    metadata,
+    sa.Column("project_id", NAME, primary_key=True),
+    sa.Column("resource", sa.String(64), primary_key=True),
+    sa.Column("used", sa.BigInteger, nullable=False, default=0),
+)
 # The primary key is what makes an address unique in its subnet.
 port_addresses = sa.Table(
     "port_addresses",

@@ -9,10 +9,13 @@ from typing import Any
 
 from cellcloud import errors
 from cellcloud.clients.network import MANY_NETWORKS
+from cellcloud.config import NetworkConfig
+from cellcloud.db import network_usages
 from cellcloud.db import networks as db
 from cellcloud.db import ports as db_ports
 from cellcloud.db.engine import Database, LostRace, retried
 from cellcloud.db.listing import ALL, Page
+from cellcloud.db.network_usages import Bounds
 from cellcloud.model.network import Network, NewPort, Port, PortRecord, RequestedNetwork, Subnet
 from cellcloud.model.subnet import completed, containing
 
@@ -36,8 +39,10 @@ class Viewer:
 class EmbeddedNetworks:
     """Implements ``NetworkClient`` and what the network API needs. Safe to call from several threads."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, limits: NetworkConfig | None = None) -> None:
         self._database = database
+        self._limits = limits or NetworkConfig()
+        self._bounds = Bounds(ports=self._limits.quota_port, shared_percent=self._limits.shared_network_percent)
 
     # ---- NetworkClient ---------------------------------------------------------------------------------------------
     def check_networks(
@@ -89,11 +94,26 @@ class EmbeddedNetworks:
             )
             for index, wanted in enumerate(requested)
         ]
-        return _ensure(self._database, requested, new)
+        return _ensure(self._database, requested, new, self._bounds)
 
     def delete_ports(self, server_id: str) -> None:
         """See ``NetworkClient``."""
         _release(self._database, server_id)
+
+    def count_free_ports(self, project_id: str) -> int | None:
+        """See ``NetworkClient``."""
+        limit, used = self.list_quotas(project_id)["port"]
+        return None if limit == network_usages.UNLIMITED else max(0, limit - used)
+
+    def list_quotas(self, project_id: str) -> dict[str, tuple[int, int]]:
+        """Resource -> (limit, used) of a project."""
+        limits = {
+            "network": self._limits.quota_network,
+            "subnet": self._limits.quota_subnet,
+            "port": self._limits.quota_port,
+        }
+        with self._database.read() as c:
+            return {name: (limit, network_usages.get_used(c, project_id, name)) for name, limit in limits.items()}
 
     def list_ports(self, server_id: str) -> tuple[Port, ...]:
         """See ``NetworkClient``. In the order of the server's requests."""
@@ -133,12 +153,9 @@ class EmbeddedNetworks:
             return db.get_network(c, viewer.only, network_id)
 
     def create_network(self, viewer: Viewer, network: Network) -> Network:
-        """Raises Forbidden for a shared network made by others than an administrator."""
+        """Raises Forbidden for a shared network made by others than an administrator, QuotaExceeded."""
         _check_sharing(viewer, network.shared)
-        network = replace(network, id=str(uuid.uuid4()))
-        with self._database.write() as c:
-            db.insert_network(c, network)
-            return db.get_network(c, viewer.only, network.id)
+        return _add_network(self._database, viewer, replace(network, id=str(uuid.uuid4())), self._limits.quota_network)
 
     def update_network(self, viewer: Viewer, network_id: str, changes: Mapping[str, Any]) -> Network:
         """Raises NotFound, Forbidden, Conflict for a network taken from others with ports on it."""
@@ -153,9 +170,7 @@ class EmbeddedNetworks:
 
     def delete_network(self, viewer: Viewer, network_id: str) -> None:
         """Raises NotFound, Forbidden, Conflict with ports on it."""
-        with self._database.write() as c:
-            _check_owner(viewer, db.get_network(c, viewer.only, network_id))
-            db.delete_network(c, network_id)
+        _end_network(self._database, viewer, network_id)
 
     # ---- subnets ---------------------------------------------------------------------------------------------------
     def list_subnets(self, viewer: Viewer, page: Page = ALL) -> list[Subnet]:
@@ -169,8 +184,11 @@ class EmbeddedNetworks:
             return db.get_subnet(c, viewer.only, subnet_id)
 
     def create_subnet(self, viewer: Viewer, subnet: Subnet, *, gateway: bool = True) -> Subnet:
-        """Gateway and pools are filled in where empty. Raises NotFound, Forbidden, Invalid, Conflict for an overlap."""
-        return _add_subnet(self._database, viewer, completed(replace(subnet, id=str(uuid.uuid4())), gateway=gateway))
+        """Gateway and pools are filled in where empty. Raises NotFound, Forbidden, Invalid, QuotaExceeded,
+        Conflict for an overlap.
+        """
+        subnet = completed(replace(subnet, id=str(uuid.uuid4())), gateway=gateway)
+        return _add_subnet(self._database, viewer, subnet, self._limits.quota_subnet)
 
     def update_subnet(self, viewer: Viewer, subnet_id: str, changes: Mapping[str, Any]) -> Subnet:
         """Raises NotFound, Forbidden."""
@@ -181,9 +199,7 @@ class EmbeddedNetworks:
 
     def delete_subnet(self, viewer: Viewer, subnet_id: str) -> None:
         """Raises NotFound, Forbidden, Conflict with addresses in use."""
-        with self._database.write() as c:
-            _check_owner(viewer, db.get_subnet(c, viewer.only, subnet_id))
-            db.delete_subnet(c, subnet_id)
+        _end_subnet(self._database, viewer, subnet_id)
 
     # ---- ports -----------------------------------------------------------------------------------------------------
     def list_port_records(self, viewer: Viewer, page: Page = ALL) -> list[PortRecord]:
@@ -201,8 +217,8 @@ class EmbeddedNetworks:
             return db_ports.get_port(c, viewer.only, port_id)
 
     def create_ports(self, viewer: Viewer, new: Sequence[NewPort]) -> list[PortRecord]:
-        """Make all or none. Raises NotFound for a network, Invalid, Conflict for what is taken."""
-        return _add_ports(self._database, viewer, new)
+        """Make all or none. Raises NotFound for a network, Invalid, QuotaExceeded, Conflict for what is taken."""
+        return _add_ports(self._database, viewer, new, self._bounds)
 
     def update_port(self, viewer: Viewer, port_id: str, changes: Mapping[str, Any]) -> PortRecord:
         """Change columns. A port in use is given to nobody else. Raises NotFound, Conflict, Invalid."""
@@ -215,7 +231,9 @@ class EmbeddedNetworks:
 
 # ---- transactions that may be run again ----------------------------------------------------------------------------
 @retried
-def _ensure(database: Database, requested: Sequence[RequestedNetwork], new: Sequence[NewPort]) -> tuple[Port, ...]:
+def _ensure(
+    database: Database, requested: Sequence[RequestedNetwork], new: Sequence[NewPort], bounds: Bounds
+) -> tuple[Port, ...]:
     server_id, host = new[0].device_id, new[0].host_id
     with database.write() as c:
         have = db_ports.ports_of_server(c, server_id)
@@ -234,7 +252,7 @@ def _ensure(database: Database, requested: Sequence[RequestedNetwork], new: Sequ
             ):
                 raise errors.Conflict(f"Port {wanted.port_id} is still in use.")
             ports[index] = db_ports.get_port(c, None, wanted.port_id).port
-        made = db_ports.make_ports(c, missing, project_id=None)
+        made = db_ports.make_ports(c, missing, project_id=None, bounds=bounds)
         ports |= {port.device_index or 0: record.port for port, record in zip(missing, made, strict=True)}
     return tuple(replace(ports[index], tag=wanted.tag) for index, wanted in enumerate(requested))
 
@@ -246,15 +264,36 @@ def _release(database: Database, server_id: str) -> None:
 
 
 @retried
-def _add_subnet(database: Database, viewer: Viewer, subnet: Subnet) -> Subnet:
+def _add_network(database: Database, viewer: Viewer, network: Network, limit: int) -> Network:
+    with database.write() as c:
+        db.insert_network(c, network, limit=limit)
+        return db.get_network(c, viewer.only, network.id)
+
+
+@retried
+def _end_network(database: Database, viewer: Viewer, network_id: str) -> None:
+    with database.write() as c:
+        _check_owner(viewer, db.get_network(c, viewer.only, network_id))
+        db.delete_network(c, network_id)
+
+
+@retried
+def _end_subnet(database: Database, viewer: Viewer, subnet_id: str) -> None:
+    with database.write() as c:
+        _check_owner(viewer, db.get_subnet(c, viewer.only, subnet_id))
+        db.delete_subnet(c, subnet_id)
+
+
+@retried
+def _add_subnet(database: Database, viewer: Viewer, subnet: Subnet, limit: int) -> Subnet:
     with database.write() as c:
         _check_owner(viewer, db.get_network(c, viewer.only, subnet.network_id))
-        db.insert_subnet(c, subnet)
+        db.insert_subnet(c, subnet, limit=limit)
         return db.get_subnet(c, viewer.only, subnet.id)
 
 
 @retried
-def _add_ports(database: Database, viewer: Viewer, new: Sequence[NewPort]) -> list[PortRecord]:
+def _add_ports(database: Database, viewer: Viewer, new: Sequence[NewPort], bounds: Bounds) -> list[PortRecord]:
     indexed = {port.device_id for port in new if port.device_index is not None}
     with database.write() as c:
         there = db_ports.list_indexes(c, indexed) if indexed else set()
@@ -267,7 +306,7 @@ def _add_ports(database: Database, viewer: Viewer, new: Sequence[NewPort]) -> li
                 c, project_id=None, page=Page.of(mac_address=[port.mac_address])
             ):
                 raise errors.Conflict(f"The MAC address {port.mac_address} is in use.")
-        return db_ports.make_ports(c, new, project_id=viewer.only)
+        return db_ports.make_ports(c, new, project_id=viewer.only, bounds=bounds)
 
 
 @retried

@@ -124,7 +124,7 @@ def _shared_parts(layout: Layout) -> Parts:
         settings = options.load(layout.top_file)
         database = Database(settings.top.connection, timeout=settings.database_timeout)
         images = EmbeddedImages.of(database, layout.images, settings.outside)
-        return {"networks": EmbeddedNetworks(database), "images": images}
+        return {"networks": EmbeddedNetworks(database, settings.network), "images": images}
 
     return make
 

@@ -135,6 +135,19 @@ def test_as_many_as_fit_between_the_least_and_the_most(top_database: Database, t
     world.close()
 
 
+def test_as_many_as_there_are_ports_for(top_database: Database, tmp_path: Path) -> None:
+    world = World(top_database, tmp_path)
+    world.networks.free_ports = 5
+    both = {**BODY, "networks": [{"uuid": NETWORK}, {"uuid": NETWORK}]}
+    answer = world.post("/servers", {"server": {**both, "min_count": 3, "max_count": 9}})
+    assert (answer.status_code, answer.get_json()["forbidden"]["message"]) == (403, "Maximum number of ports exceeded")
+    assert world.post("/servers", {"server": {**both, "min_count": 2, "max_count": 9}}).status_code == 202
+    assert used(world)["instances"] == 2
+    world.networks.free_ports = 0
+    assert world.post("/servers", {"server": BODY}).status_code == 403
+    world.close()
+
+
 def test_a_storm_of_creates_gets_exactly_what_the_quota_has(top_database: Database, tmp_path: Path) -> None:
     world = World(top_database, tmp_path, instances=5)
     world.holding = True

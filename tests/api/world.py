@@ -90,7 +90,13 @@ class FixedImages:
 
 
 class FixedNetworks:
-    """One network."""
+    """One network. ``free_ports``: how many a project may still have."""
+
+    def __init__(self) -> None:
+        self.free_ports: int | None = None
+
+    def count_free_ports(self, project_id: str) -> int | None:
+        return self.free_ports
 
     def check_networks(
         self, project_id: str, requested: Sequence[RequestedNetwork] | None, *, count: int
@@ -376,9 +382,9 @@ class World:
         transports: Any = {"east": self.east, "west": self.west}
         self.cells = Cells(database, self.config.top, transports)
         self.deliverer = Deliverer(database, self.cells, "api", self.config.top)
-        self.images = FixedImages()
+        self.images, self.networks = FixedImages(), FixedNetworks()
         self.holding = False
-        outside = Outside(identity=FixedIdentity(), images=self.images, networks=FixedNetworks())
+        outside = Outside(identity=FixedIdentity(), images=self.images, networks=self.networks)
         self.app = create_app(self.config, database=database, outside=outside, cells=self.cells, carry=self._carry)
         self.http: FlaskClient = self.app.test_client()
 

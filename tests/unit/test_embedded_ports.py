@@ -208,3 +208,37 @@ def test_who_may_bind_releases_a_port_as_a_whole(ports: Ports) -> None:
         free = {name: body["port"][name] for name in lent}
         assert free == {"device_id": "", "device_owner": "", "binding:host_id": "", "binding:profile": {}}
         assert ports.ask("member", "DELETE", path)[0] == 204
+
+
+def test_limits_as_neutron_tells_of_them(ports: Ports) -> None:
+    """65 calls of a thousand ports took every address of the shared network; now the first does not take one."""
+    project = ports.cloud.project("other")
+    for _ in range(3):
+        many = {"ports": [{"network_id": ports.network}] * 1000}
+        status, body = ports.ask("tenant", "POST", "ports", many)
+        assert (status, body["NeutronError"]["type"]) == (409, "OverQuota")
+        assert body["NeutronError"]["message"] == "Quota exceeded for resources: ['port']."
+    _, shown = ports.ask("tenant", "GET", f"quotas/{project}")
+    assert shown == {"quota": {"network": 100, "subnet": 100, "port": 500}}
+    _, details = ports.ask("admin", "GET", f"quotas/{project}/details.json")
+    made = len(ports.ask("tenant", "GET", "ports?fields=id")[1]["ports"])
+    assert details["quota"]["port"] == {"limit": 500, "used": made, "reserved": 0}
+    assert ports.ask("member", "GET", f"quotas/{project}")[0] == 403
+    for number in range(101):
+        status, body = ports.ask("tenant", "POST", "networks", {"network": {"name": str(number)}})
+    assert (status, body["NeutronError"]["type"]) == (409, "OverQuota")
+    network_id = ports.ask("tenant", "GET", "networks?name=0")[1]["networks"][0]["id"]
+    for number in range(101):
+        subnet = {"network_id": network_id, "cidr": f"10.0.{number}.0/24"}
+        status, body = ports.ask("tenant", "POST", "subnets", {"subnet": subnet})
+    assert (status, body["NeutronError"]["type"]) == (409, "OverQuota")
+
+
+def test_ranges_overlap_but_within_a_network(ports: Ports) -> None:
+    """As everybody's ranges are their own, no answer tells of another's."""
+    for who in ("member", "member", "admin"):
+        _, made = ports.ask(who, "POST", "networks", {"network": {"name": "n"}})
+        wanted = {"network_id": made["network"]["id"], "cidr": "10.100.0.0/16"}
+        assert ports.ask(who, "POST", "subnets", {"subnet": wanted})[0] == 201
+        assert ports.ask(who, "POST", "subnets", {"subnet": wanted | {"cidr": "10.100.3.0/24"}})[0] == 409
+        assert ports.ask(who, "POST", "ports", {"port": {"network_id": made["network"]["id"]}})[0] == 201

@@ -62,6 +62,9 @@ class FakeNetworks:
     ports: dict[str, tuple[Port, ...]] = field(default_factory=dict)
     made: int = 0
 
+    def count_free_ports(self, project_id: str) -> int | None:
+        return None
+
     def check_networks(
         self, project_id: str, requested: Sequence[RequestedNetwork] | None, *, count: int
     ) -> tuple[RequestedNetwork, ...]:

@@ -55,13 +55,16 @@ def create_blueprint(identity: IdentityClient, networks: EmbeddedNetworks, *, ma
     _add_networks(blueprint, networks)
     _add_subnets(blueprint, networks)
     _add_ports(blueprint, networks)
+    _add_quotas(blueprint, networks)
     return blueprint
 
 
 def _form(failure: Failure) -> Response:
     headers = {"WWW-Authenticate": f'Keystone uri="{request.root_url}identity"'} if failure.status == 401 else None
-    kind = _TYPES.get(failure.status, failure.kind)
-    return answer({"NeutronError": {"type": kind, "message": failure.message, "detail": ""}}, failure.status, headers)
+    kind, status = _TYPES.get(failure.status, failure.kind), failure.status
+    if failure.kind == errors.QuotaExceeded.__name__:
+        kind, status = "OverQuota", 409
+    return answer({"NeutronError": {"type": kind, "message": failure.message, "detail": ""}}, status, headers)
 
 
 def _viewer() -> Viewer:
@@ -101,7 +104,9 @@ def _add_discovery(blueprint: Blueprint) -> None:
 
     @blueprint.get("/v2.0/extensions")
     def extensions() -> Response:
-        return answer({"extensions": []})
+        known = {"quotas": "Quota management support", "quota_details": "Quota details management support"}
+        found = [{"alias": alias, "name": name, "description": name, "links": []} for alias, name in known.items()]
+        return answer({"extensions": found})
 
 
 def _add_networks(blueprint: Blueprint, networks: EmbeddedNetworks) -> None:
@@ -208,6 +213,25 @@ def _add_ports(blueprint: Blueprint, networks: EmbeddedNetworks) -> None:
         _require_port_writer()
         networks.delete_port(_port_viewer(), port_id)
         return Response(status=204)
+
+
+def _add_quotas(blueprint: Blueprint, networks: EmbeddedNetworks) -> None:
+    def list_quotas(project_id: str) -> dict[str, tuple[int, int]]:
+        if project_id != caller().project_id and not is_admin():
+            raise errors.Forbidden("Only an administrator may see another project's quotas.")
+        return networks.list_quotas(project_id)
+
+    @blueprint.get("/v2.0/quotas/<project_id>")
+    @blueprint.get("/v2.0/quotas/<project_id>.json")
+    @blueprint.get("/v2.0/quotas/<project_id>/default")
+    def show_quotas(project_id: str) -> Response:
+        return answer({"quota": {name: limit for name, (limit, _) in list_quotas(project_id).items()}})
+
+    @blueprint.get("/v2.0/quotas/<project_id>/details")
+    @blueprint.get("/v2.0/quotas/<project_id>/details.json")
+    def show_quota_details(project_id: str) -> Response:
+        found = list_quotas(project_id).items()
+        return answer({"quota": {name: {"limit": limit, "used": used, "reserved": 0} for name, (limit, used) in found}})
 
 
 # ---- requests ------------------------------------------------------------------------------------------------------

@@ -78,7 +78,7 @@ _PORT = {
     "mac_address": {"type": "string", "pattern": "[0-9a-fA-F][02468aceACE](:[0-9a-fA-F]{2}){5}"},
     "fixed_ips": {
         "type": "array",
-        "maxItems": 8,
+        "maxItems": 5,  # Neutron's max_fixed_ips_per_port
         "items": {
             "type": "object",
             "properties": {"subnet_id": _ID, "ip_address": _ADDRESS},

@@ -109,6 +109,8 @@ def _wanted(parts: Parts, context: RequestContext, body: dict[str, Any], *, may_
         raise errors.QuotaExceeded("Personality file limit exceeded: files are not injected; use user_data.")
     if server.get("trusted_image_certificates"):
         raise errors.Invalid("Trusted image certificates are not offered.")
+    networks = _networks(parts, context, server.get("networks"), max_count)
+    max_count = _within_ports(parts, context, networks, min_count, max_count)
     groups = tuple(dict.fromkeys(group["name"] for group in server.get("security_groups") or ({"name": "default"},)))
     name = server["name"].strip()
     spec = ServerSpec(
@@ -125,7 +127,7 @@ def _wanted(parts: Parts, context: RequestContext, body: dict[str, Any], *, may_
         keypair=keypair,
         user_data=server.get("user_data"),
         config_drive=is_true(server.get("config_drive")) or image.properties.get("img_config_drive") == "mandatory",
-        networks=_networks(parts, context, server.get("networks"), max_count),
+        networks=networks,
         security_groups=groups,
         availability_zone=zone,
         host=host,
@@ -239,6 +241,23 @@ def _networks(parts: Parts, context: RequestContext, given: Any, count: int) -> 
     except errors.NotFound as error:
         raise errors.Invalid(error.message) from error
     return tuple(found)
+
+
+def _within_ports(
+    parts: Parts,
+    context: RequestContext,
+    networks: tuple[RequestedNetwork, ...] | None,
+    min_count: int,
+    max_count: int,
+) -> int:
+    """How many servers there are ports for, no more than ``max_count``. Raises QuotaExceeded for less than asked."""
+    each = sum(not wanted.port_id for wanted in networks or ())
+    left = parts.networks.count_free_ports(context.project_id) if each else None
+    if left is None:
+        return max_count
+    if left // each < min_count:
+        raise errors.QuotaExceeded("Maximum number of ports exceeded")
+    return min(max_count, left // each)
 
 
 def _network(entry: dict[str, Any]) -> RequestedNetwork:

@@ -1,0 +1,91 @@
+"""What a project has of the embedded network service: a counter each, moved by conditional updates in the transaction
+that changes it. The first one of its kind counts what is there already."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from cellcloud import errors
+from cellcloud.db.engine import racing
+from cellcloud.db.top_schema import network_usages, networks, port_addresses, ports, subnets
+
+UNLIMITED = -1
+TABLES = {"network": networks, "subnet": subnets, "port": ports}
+_OF_NETWORK = "addresses of "
+
+_MINE = (
+    network_usages.c.project_id == sa.bindparam("which_project"),
+    network_usages.c.resource == sa.bindparam("which_resource"),
+)
+_FITS = sa.or_(
+    sa.bindparam("limit") == UNLIMITED, network_usages.c.used + sa.bindparam("amount") <= sa.bindparam("limit")
+)
+_RESERVE = sa.update(network_usages).where(*_MINE, _FITS).values(used=network_usages.c.used + sa.bindparam("amount"))
+_RELEASE = sa.update(network_usages).where(*_MINE).values(used=network_usages.c.used - sa.bindparam("amount"))
+_USED = sa.select(network_usages.c.used).where(*_MINE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bounds:
+    """How many ports a project may have, and what percentage of the addresses of a network that another shares."""
+
+    ports: int = UNLIMITED
+    shared_percent: int = 100
+
+
+def addresses_of(network_id: str) -> str:
+    """The resource that a project's addresses of a network are."""
+    return f"{_OF_NETWORK}{network_id}"
+
+
+def reserve(c: Connection, project_id: str, resource: str, amount: int, limit: int) -> bool:
+    """Count up if that stays within the limit. False: it does not, and the caller must roll back."""
+    which = {"which_project": project_id, "which_resource": resource}
+    values = which | {"amount": amount, "limit": limit}
+    if c.execute(_RESERVE, values).rowcount:
+        return True
+    if c.execute(_USED, which).first() is not None:
+        return False
+    with racing():
+        counted = _count(c, project_id, resource)
+        c.execute(sa.insert(network_usages).values(project_id=project_id, resource=resource, used=counted))
+    return c.execute(_RESERVE, values).rowcount > 0
+
+
+def release(c: Connection, project_id: str, resource: str, amount: int) -> None:
+    """Count down."""
+    values = {"which_project": project_id, "which_resource": resource, "amount": amount}
+    c.execute(_RELEASE, values)
+
+
+def exceeded(*resources: str, why: str = "") -> errors.QuotaExceeded:
+    """The error in Neutron's words."""
+    return errors.QuotaExceeded(f"Quota exceeded for resources: {list(resources)}.{' ' + why if why else ''}")
+
+
+def forget_network(c: Connection, network_id: str) -> None:
+    """Drop what was counted of a network that is deleted."""
+    c.execute(sa.delete(network_usages).where(network_usages.c.resource == addresses_of(network_id)))
+
+
+def get_used(c: Connection, project_id: str, resource: str) -> int:
+    """What is counted now."""
+    counted = c.execute(_USED, {"which_project": project_id, "which_resource": resource}).scalar_one_or_none()
+    return _count(c, project_id, resource) if counted is None else int(counted)
+
+
+def _count(c: Connection, project_id: str, resource: str) -> int:
+    if resource in TABLES:
+        table = TABLES[resource]
+        query = sa.select(sa.func.count()).select_from(table).where(table.c.project_id == project_id)
+    else:
+        network_id = resource.removeprefix(_OF_NETWORK)
+        query = (
+            sa.select(sa.func.count())
+            .select_from(port_addresses.join(ports, ports.c.id == port_addresses.c.port_id))
+            .where(ports.c.project_id == project_id, ports.c.network_id == network_id)
+        )
+    return int(c.execute(query).scalar_one())
