@@ -268,6 +268,7 @@ class NeutronClient:
             cidr=subnet["cidr"],
             gateway_ip=subnet["gateway_ip"],
             dns_nameservers=tuple(subnet["dns_nameservers"]),
+            enable_dhcp=subnet.get("enable_dhcp", True),
         )
 
 

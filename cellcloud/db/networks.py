@@ -181,13 +181,17 @@ def insert_subnet(c: Connection, subnet: Subnet, *, limit: int) -> None:
     c.execute(subnets.insert().values(created_at=utc_now(), updated_at=utc_now(), next_offset=0, **values))
 
 
+def is_in_use(c: Connection, subnet_id: str) -> bool:
+    """Whether ports have addresses of the subnet."""
+    held = sa.select(port_addresses.c.port_id).where(port_addresses.c.subnet_id == subnet_id).limit(1)
+    return c.execute(held).first() is not None
+
+
 def delete_subnet(c: Connection, subnet_id: str) -> None:
     """Raises Conflict with addresses in use."""
     message = f"Unable to complete operation on subnet {subnet_id}: One or more ports have an IP allocation from it."
     with _referenced(message):
-        if c.execute(
-            sa.select(port_addresses.c.port_id).where(port_addresses.c.subnet_id == subnet_id).limit(1)
-        ).first():
+        if is_in_use(c, subnet_id):
             raise errors.Conflict(message)
         for subnet in c.execute(sa.select(subnets.c.id, subnets.c.project_id).where(subnets.c.id == subnet_id)).all():
             _delete_counted(c, subnets, "subnet", subnet)

@@ -36,6 +36,7 @@ _JOINED = (
         subnets.c.cidr,
         subnets.c.gateway_ip,
         subnets.c.dns_nameservers,
+        subnets.c.enable_dhcp,
     )
     .join(networks, networks.c.id == ports.c.network_id)
     .outerjoin(port_addresses, port_addresses.c.port_id == ports.c.id)
@@ -396,6 +397,7 @@ def _record(rows: Sequence[Any]) -> PortRecord:
                 cidr=r.cidr,
                 gateway_ip=r.gateway_ip,
                 dns_nameservers=tuple(r.dns_nameservers),
+                enable_dhcp=r.enable_dhcp,
             )
             for r in rows
             if r.ip_address is not None

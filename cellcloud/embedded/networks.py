@@ -191,9 +191,12 @@ class EmbeddedNetworks:
         return _add_subnet(self._database, viewer, subnet, self._limits.quota_subnet)
 
     def update_subnet(self, viewer: Viewer, subnet_id: str, changes: Mapping[str, Any]) -> Subnet:
-        """Raises NotFound, Forbidden."""
+        """Raises NotFound, Forbidden, Conflict for DHCP taken from or given to addresses in use."""
         with self._database.write() as c:
-            _check_owner(viewer, db.get_subnet(c, viewer.only, subnet_id))
+            known = db.get_subnet(c, viewer.only, subnet_id)
+            _check_owner(viewer, known)
+            if changes.get("enable_dhcp", known.enable_dhcp) != known.enable_dhcp and db.is_in_use(c, subnet_id):
+                raise errors.Conflict(f"Subnet {subnet_id} has addresses in use: their hosts serve them as they are.")
             db.update_row(c, "subnet", subnet_id, changes)
             return db.get_subnet(c, viewer.only, subnet_id)
 

@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from cellcloud.model.network import Port
+from cellcloud.model.network import FixedIp, Port
 from cellcloud.model.server import ServerSpec
 
 METADATA_ADDRESS = "169.254.169.254"
@@ -55,7 +55,9 @@ def meta_data(spec: ServerSpec, ports: Sequence[Port], *, zone: str, version: st
 
 
 def network_data(ports: Sequence[Port]) -> dict[str, Any]:
-    """``network_data.json``: the guest's links, their addresses by DHCP, and its resolvers."""
+    """``network_data.json``: the guest's links, their addresses (by DHCP where their subnet has it, else spelt out) and
+    its resolvers.
+    """
     links: list[dict[str, Any]] = []
     networks: list[dict[str, Any]] = []
     resolvers: dict[str, None] = {}
@@ -71,18 +73,26 @@ def network_data(ports: Sequence[Port]) -> dict[str, Any]:
             }
         )
         for fixed in port.fixed_ips:
-            version = ipaddress.ip_address(fixed.ip_address).version
-            networks.append(
-                {
-                    "id": f"network{len(networks)}",
-                    "type": f"ipv{version}_dhcp",
-                    "link": link,
-                    "network_id": port.network_id,
-                }
-            )
+            entry = {"id": f"network{len(networks)}", "link": link, "network_id": port.network_id}
+            networks.append(entry | _addressing(fixed))
             resolvers.update(dict.fromkeys(fixed.dns_nameservers))
     services = [{"type": "dns", "address": address} for address in resolvers]
     return {"links": links, "networks": networks, "services": services}
+
+
+def _addressing(fixed: FixedIp) -> dict[str, Any]:
+    version = ipaddress.ip_address(fixed.ip_address).version
+    if fixed.enable_dhcp:
+        return {"type": f"ipv{version}_dhcp"}
+    anywhere = ipaddress.ip_network("0.0.0.0/0" if version == 4 else "::/0")
+    route = {"network": str(anywhere.network_address), "netmask": str(anywhere.netmask), "gateway": fixed.gateway_ip}
+    return {
+        "type": f"ipv{version}",
+        "ip_address": fixed.ip_address,
+        "netmask": str(ipaddress.ip_network(fixed.cidr).netmask),
+        "routes": [route] if fixed.gateway_ip else [],
+        "services": [{"type": "dns", "address": address} for address in fixed.dns_nameservers],
+    }
 
 
 def _device(port: Port, version: str) -> dict[str, Any]:

@@ -61,6 +61,7 @@ def fixed_ip(subnet: Subnet, address: str) -> FixedIp:
         cidr=subnet.cidr,
         gateway_ip=subnet.gateway_ip,
         dns_nameservers=subnet.dns_nameservers,
+        enable_dhcp=subnet.enable_dhcp,
     )
 
 

@@ -217,6 +217,32 @@ def test_a_port_has_all_that_its_host_needs(clients: Clients) -> None:
     assert clients.networks.list_ports(SERVER.format(1)) == (port,)
 
 
+def test_whether_a_subnet_has_dhcp_is_told_to_hosts_and_kept_while_they_serve_it(clients: Clients) -> None:
+    network = clients.cloud.network(clients.demo, "10.9.0.0/24").id
+    (subnet,) = clients.cloud.networks.get_network(ADMIN, network).subnet_ids
+    clients.cloud.networks.update_subnet(ADMIN, subnet, {"enable_dhcp": False})
+    (port,) = clients.ensure(1, (RequestedNetwork(network_id=network),))
+    assert not port.fixed_ips[0].enable_dhcp
+    assert clients.networks.list_ports(SERVER.format(1)) == (port,)
+    with pytest.raises(errors.Conflict):
+        clients.cloud.networks.update_subnet(ADMIN, subnet, {"enable_dhcp": True})
+    assert clients.cloud.networks.update_subnet(ADMIN, subnet, {"enable_dhcp": False, "name": "n"}).name == "n"
+    private = clients.cloud.networks.list_networks(ADMIN, Page.of(name=["private"]))[0].id
+    (leased,) = clients.ensure(2, (RequestedNetwork(network_id=private),))
+    assert leased.fixed_ips[0].enable_dhcp
+
+
+def test_how_many_ports_a_project_may_still_have(clients: Clients) -> None:
+    before = clients.networks.count_free_ports(clients.demo)
+    assert before == 500
+    clients.ensure(1, clients.default() * 2)
+    assert clients.networks.count_free_ports(clients.demo) == 498
+    with pytest.raises(errors.QuotaExceeded):
+        clients.ensure(2, clients.default() * 499)
+    clients.networks.delete_ports(SERVER.format(1))
+    assert clients.networks.count_free_ports(clients.demo) == 500
+
+
 def test_a_second_call_returns_the_first_ones_ports(clients: Clients) -> None:
     other = clients.cloud.network(clients.demo, "10.9.0.0/24").id
     private = clients.cloud.networks.list_networks(ADMIN, Page.of(name=["private"]))[0].id
