@@ -355,14 +355,16 @@ def measure(kind: str, size: Size) -> Iterator[Json]:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="cellcloud-bench-")))
         folder.chmod(0o755)  # the database's own user goes through it
-        broker = stack.enter_context(running_broker(folder / "broker")).url
+        broker = stack.enter_context(running_broker(folder / "broker", CELL))
         url = stack.enter_context(database_of(kind, folder))
         database = stack.enter_context(closing(Database(url)))
         fill(database, size.hosts, vcpus=64)
         raw = reference(database, size.hosts, size.seconds / 2)
         held = ("--held",) if size.held else ()
-        conductor = stack.enter_context(process("conductor", broker, "--url", url, "--seed", "1", *held))
-        scheduler = stack.enter_context(process("scheduler", broker))
+        conductor = stack.enter_context(
+            process("conductor", broker.url("conductor"), "--url", url, "--seed", "1", *held)
+        )
+        scheduler = stack.enter_context(process("scheduler", broker.url("scheduler")))
         shared = {"database": kind, "hosts": size.hosts, "held": size.held, "reference_per_s": round(raw)}
         batches = int(30_000 * size.seconds / BATCH)
         small: Json = {"task": "throughput", "size": 8, "threads": 1, "seconds": 0.5, "batches": 200}
@@ -401,15 +403,16 @@ def race(kind: str, seconds: float) -> Iterator[Json]:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="cellcloud-bench-")))
         folder.chmod(0o755)
-        broker = stack.enter_context(running_broker(folder / "broker")).url
+        broker = stack.enter_context(running_broker(folder / "broker", CELL))
         url = stack.enter_context(database_of(kind, folder))
         database = stack.enter_context(closing(Database(url)))
         fill(database, count, vcpus=vcpus)
         conductors = [
-            stack.enter_context(process("conductor", broker, "--url", url, "--seed", str(seed))) for seed in (1, 2)
+            stack.enter_context(process("conductor", broker.url("conductor"), "--url", url, "--seed", str(seed)))
+            for seed in (1, 2)
         ]
         for _ in conductors:
-            stack.enter_context(process("scheduler", broker))
+            stack.enter_context(process("scheduler", broker.url("scheduler")))
         task: Json = {"task": "throughput", "size": 32, "threads": 2, "seconds": seconds, "batches": 60}
         with Checker(database) as checker:
             found = [answer() for answer in [conductor.ask(**task) for conductor in conductors]]

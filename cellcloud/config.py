@@ -92,7 +92,9 @@ NETWORK = [
 CELL = [
     cfg.StrOpt("name", default="", help="The cell's name; empty in the top cell's file."),
     cfg.StrOpt("connection", secret=True, default="", help="SQLAlchemy URL of the cell's database."),
-    cfg.StrOpt("transport_url", secret=True, default="kombu+memory://", help="oslo.messaging URL of the queue."),
+    cfg.StrOpt(
+        "transport_url", secret=True, default="kombu+memory://", help="URL of the queue, with this service's account."
+    ),
     cfg.StrOpt("zone", default="nova", help="Availability zone of the cell's hosts."),
     cfg.FloatOpt("hold_seconds", default=30.0, help="Life of an unconfirmed placement: longer than intent_lease."),
     cfg.FloatOpt("run_lease", default=15.0, help="Seconds after which another conductor adopts a run."),
@@ -140,6 +142,7 @@ METADATA = [
     cfg.StrOpt("bind_host", default="127.0.0.1", help="Address nodes' proxies reach the service at."),
     cfg.PortOpt("bind_port", default=8775, help="Port of the metadata service: Nova's."),
     cfg.StrOpt("secret", secret=True, default="", help="The key node keys are derived from. Never empty."),
+    cfg.StrOpt("node_key", secret=True, default="", help="A host's own key, instead of the secret: 'cellcloud keys'."),
 ]
 GROUPS: dict[str, list[Any]] = {
     "DEFAULT": DEFAULT,
@@ -268,6 +271,7 @@ class MetadataConfig:
     bind_host: str
     bind_port: int
     secret: str = field(repr=False)
+    node_key: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

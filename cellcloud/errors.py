@@ -17,6 +17,7 @@
     |-- TryLater                nothing is wrong with the request: repeat it
     |   |-- Unreachable           no answer from a cell or service       503
     |   |-- Busy                  a bound is reached                     503
+    |   |-- NotYet                a service is too old for it            503
     |   `-- DeadlineExceeded      the time budget is used up             504
     `-- CallHuman               a defect or a broken installation        500
         |-- Misconfigured         an option or file is wrong
@@ -102,6 +103,10 @@ class Unreachable(TryLater):
 
 class Busy(TryLater):
     """A bound is reached; there is no room right now."""
+
+
+class NotYet(TryLater):
+    """A service that has to do it does not know how to yet: its software is older than the asker's."""
 
 
 class DeadlineExceeded(TryLater):

@@ -145,6 +145,10 @@ class Cloud:
         """A cell's option file."""
         return self.state / "cells" / cell / "cellcloud.conf"
 
+    def role_file(self, cell: str, role: str) -> Path:
+        """The option file of one of a cell's services."""
+        return self.cell_file(cell) if role == "conductor" else self.cell_file(cell).with_name(f"{role}.conf")
+
     def database_url(self, cell: str | None = None) -> str:
         """Of a cell, or of the top."""
         return config.load(self.top_file).top.connection if cell is None else self.cell_config(cell).cell.connection

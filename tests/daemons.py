@@ -10,8 +10,10 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+from cellcloud.rpc.accounts import Account, Role, host_account
 from cellcloud.up.brokers import Broker
-from cellcloud.up.databases import Account, DatabaseServer
+from cellcloud.up.databases import Account as DatabaseAccount
+from cellcloud.up.databases import DatabaseServer
 from cellcloud.up.units import Unit
 
 
@@ -65,10 +67,16 @@ def running(unit: Unit, seconds: float = 60.0) -> Iterator[int]:
 
 
 @contextmanager
-def running_broker(directory: Path) -> Iterator[Broker]:
-    """A RabbitMQ with its name service."""
+def running_broker(directory: Path, cell: str = "east", hosts: tuple[str, ...] = ("h1", "h2")) -> Iterator[Broker]:
+    """A RabbitMQ of a cell with its name service, and an account for each role and host."""
+    accounts = [*(Account(role) for role in Role if role is not Role.HOST), *map(host_account, hosts)]
     broker = Broker(
-        name="test", directory=directory, port=free_ports(3), user="test", password="p4ssw0rd", cookie="c00kie"
+        name="test",
+        cell=cell,
+        directory=directory,
+        port=free_ports(3),
+        passwords={account.name: f"p4ssw0rd-{account.name}" for account in accounts},
+        cookie="c00kie",
     )
     with ExitStack() as stack:
         for unit in broker.units():
@@ -83,7 +91,7 @@ def running_database(kind: type[DatabaseServer], directory: Path, names: tuple[s
         name="test",
         directory=directory,
         port=free_ports(1),
-        accounts=[Account(name=name, password="p4ssw0rd") for name in names],
+        accounts=[DatabaseAccount(name=name, password="p4ssw0rd") for name in names],
     )
     with running(server.unit()):
         yield server

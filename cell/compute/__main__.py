@@ -81,12 +81,19 @@ def _make_libvirt(config: Config) -> Driver:
         state_dir=node if in_node else config.state_dir / "compute",
         in_node=in_node,
         host_ip=_address_of(config.host, node / "hosts" if in_node else Path("/etc/hosts")),
-        metadata_key=node_key(config.metadata.secret.encode(), config.host),
+        metadata_key=_metadata_key(config),
         metadata_address=config.metadata.bind_host,
         metadata_port=config.metadata.bind_port,
         virt_type=config.compute.virt_type,
     )
     return LibvirtDriver(options)
+
+
+def _metadata_key(config: Config) -> bytes:
+    """The key that this host's requests for metadata are signed with."""
+    if config.metadata.node_key:
+        return bytes.fromhex(config.metadata.node_key)
+    return node_key(config.metadata.secret.encode(), config.host)
 
 
 def _address_of(host: str, hosts_file: Path) -> str:

@@ -7,9 +7,11 @@ from typing import Protocol
 
 from cellcloud.context import RequestContext
 from cellcloud.model.guest import ConsoleAddress, GuestCommand, GuestDescription, GuestState
-from cellcloud.rpc.interface import call, cast
+from cellcloud.rpc.accounts import Role
+from cellcloud.rpc.interface import call, cast, served_by
 
 
+@served_by(Role.HOST, callers=(Role.CONDUCTOR,))
 class Compute(Protocol):
     @cast()
     def apply(self, context: RequestContext, host: str, commands: list[GuestCommand]) -> None:
@@ -19,7 +21,7 @@ class Compute(Protocol):
     @call(timeout=5.0)
     def get_console_output(self, context: RequestContext, host: str, server_id: str, length: int) -> str: ...
 
-    @call(timeout=5.0)
+    @call(timeout=5.0, by=(Role.CONSOLEAUTH,))
     def get_console(self, context: RequestContext, host: str, server_id: str, generation: int) -> ConsoleAddress:
         """Raises Stale when the guest has moved on, NotFound when there is none."""
         ...

@@ -14,9 +14,13 @@ from cellcloud.model.items import ItemChanges
 from cellcloud.model.placement import CellDigest, ConfirmAnswer, ReserveAnswer
 from cellcloud.model.run import RunRecord, TimelineEntry
 from cellcloud.model.server import ServerRecord, ServerSpec
-from cellcloud.rpc.interface import call, cast
+from cellcloud.rpc.accounts import Role
+from cellcloud.rpc.interface import call, cast, served_by
+
+HOSTS = (Role.HOST,)
 
 
+@served_by(Role.CONDUCTOR, callers=(Role.TOP,))
 class Conductor(Protocol):
     # ---- from the top cell -------------------------------------------------------------------------------------
     @call(timeout=15.0)
@@ -71,7 +75,7 @@ class Conductor(Protocol):
         """(server id, version) of servers not deleted, by id: what a resync compares."""
         ...
 
-    @call(timeout=10.0)
+    @call(timeout=10.0, by=(Role.TOP, Role.SCHEDULER))
     def get_servers(self, context: RequestContext, server_ids: list[str]) -> list[ServerRecord]:
         """Records, deleted ones too; unknown ids are left out."""
         ...
@@ -141,55 +145,55 @@ class Conductor(Protocol):
     def get_console_output(self, context: RequestContext, server_id: str, length: int) -> str: ...
 
     # ---- from hosts --------------------------------------------------------------------------------------------
-    @call(timeout=5.0)
+    @call(timeout=5.0, by=HOSTS, about="hosts")
     def hold_names(self, context: RequestContext, hosts: list[str], machine: Machine) -> HeldNames:
         """Take or renew the names of a machine's hosts: nobody else acts under them meanwhile."""
         ...
 
-    @call(timeout=10.0)
+    @call(timeout=10.0, by=HOSTS, about="reports")
     def report_hosts(self, context: RequestContext, reports: list[HostReport]) -> None:
         """Registration and heartbeat."""
         ...
 
-    @call(timeout=10.0)
+    @call(timeout=10.0, by=HOSTS, about="events")
     def report_events(self, context: RequestContext, events: list[GuestEvent]) -> None:
         """Outcomes of commands and changes of guests; idempotent, stale ones are dropped."""
         ...
 
-    @call(timeout=10.0)
+    @call(timeout=10.0, by=HOSTS, about="host")
     def compare_guests(self, context: RequestContext, host: str, guests: list[GuestState]) -> GuestOrders:
         """What the host should hold, told against all that it does hold. Guests that no record accounts for are kept
         in mind for operators."""
         ...
 
-    @call(timeout=10.0)
+    @call(timeout=10.0, by=HOSTS, about="host")
     def list_expected_guests(self, context: RequestContext, host: str) -> list[ExpectedGuest]: ...
 
     # ---- from the cell's other services ------------------------------------------------------------------------
-    @call(timeout=10.0)
+    @call(timeout=10.0, by=(Role.SCHEDULER, Role.CONSOLEAUTH))
     def list_host_states(self, context: RequestContext) -> list[HostState]: ...
 
-    @cast()
+    @cast(by=(Role.SCHEDULER, Role.CONSOLEAUTH, Role.METADATA))
     def heartbeat(self, context: RequestContext, binary: str, host: str) -> None: ...
 
-    @call(timeout=5.0)
+    @call(timeout=5.0, by=(Role.CONSOLEAUTH,))
     def save_console_token(
         self, context: RequestContext, server_id: str, token_hash: str, protocol: str, ttl: int
     ) -> ConsoleBinding:
         """Bind a token to the server as it is now. Raises NotFound, Conflict (not active)."""
         ...
 
-    @call(timeout=5.0)
+    @call(timeout=5.0, by=(Role.CONSOLEAUTH,))
     def redeem_console_token(self, context: RequestContext, token_hash: str) -> ConsoleBinding:
         """Use a token up. Raises NotFound for one unknown, used, expired, or of an older generation."""
         ...
 
-    @call(timeout=5.0)
+    @call(timeout=5.0, by=(Role.CONSOLEAUTH,))
     def check_console(self, context: RequestContext, server_id: str, generation: int) -> bool:
         """Whether a console opened at that generation may stay open."""
         ...
 
-    @call(timeout=5.0)
+    @call(timeout=5.0, by=(Role.METADATA,))
     def find_server_on(self, context: RequestContext, host: str, server_id: str) -> ServerRecord | None:
         """The server, if it is on that host and not deleted: what the metadata service answers from."""
         ...

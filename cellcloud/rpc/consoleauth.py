@@ -7,11 +7,13 @@ from typing import Protocol
 from cellcloud.context import RequestContext
 from cellcloud.model.console import ConsoleGrant
 from cellcloud.model.guest import ConsoleAddress
-from cellcloud.rpc.interface import call
+from cellcloud.rpc.accounts import Role
+from cellcloud.rpc.interface import call, served_by
 
 
+@served_by(Role.CONSOLEAUTH, callers=(Role.CONSOLEAUTH,))
 class ConsoleAuth(Protocol):
-    @call(timeout=8.0)
+    @call(timeout=8.0, by=(Role.TOP,))
     def create_console(self, context: RequestContext, server_id: str, protocol: str, type: str) -> ConsoleGrant:
         """A new single-use token. Raises NotFound, Conflict, Invalid (a protocol the cell does not offer)."""
         ...

@@ -1,23 +1,32 @@
 """Declaring a service's verbs once.
 
-An interface is a Protocol whose methods carry ``@call`` (answered) or ``@cast`` (not answered). ``verbs_of`` reads
-them; the transport makes the client and the server from that.
+An interface is a Protocol whose methods carry ``@call`` (answered) or ``@cast`` (not answered), and which itself says
+with ``@served_by`` whose account serves it. ``verbs_of`` reads them; the transport makes the client and the server
+from that, and the broker's permissions follow from it.
 """
 
 from __future__ import annotations
 
 import inspect
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from cellcloud.rpc.accounts import Account, Role
+
 F = TypeVar("F", bound=Callable[..., Any])
+C = TypeVar("C", bound=type[Any])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verb:
-    """One method: its parameters' types in order (context left out), its answer's type, its time-out in seconds."""
+    """One method: its parameters' types in order (context left out), its answer's type, its time-out in seconds.
+
+    ``callers``: the roles that may call it, beside the cell's conductors, which may call everything. ``about``: the
+    parameter that names the host a host speaks of, or hosts, or has what names one (``host``, ``queue``). ``since``:
+    the minor version of the interface that brought it.
+    """
 
     name: str
     answered: bool
@@ -25,48 +34,113 @@ class Verb:
     fanout: bool
     parameters: dict[str, Any]
     answer: Any
+    callers: frozenset[Role]
+    about: str
+    since: int
+
+    def admits(self, account: Account | None) -> bool:
+        """Whether that account may call it at all."""
+        return account is not None and (account.role in (None, Role.CONDUCTOR) or account.role in self.callers)
+
+    def is_about(self, account: Account, given: dict[str, Any]) -> bool:
+        """Whether what it is given speaks of no other host than the caller may speak for."""
+        if account.role is not Role.HOST:
+            return True
+        return all(
+            account.speaks_for(host) and queue in ("", account.host) for host, queue in _hosts_in(given.get(self.about))
+        )
 
 
-def call(timeout: float = 10.0) -> Callable[[F], F]:
-    """A verb with an answer, waited for at most ``timeout`` seconds and never past the context's budget."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Marks:
+    answered: bool
+    timeout: float
+    fanout: bool
+    by: tuple[Role, ...] | None
+    about: str
+    since: int
 
-    def mark(function: F) -> F:
-        function.__rpc__ = (True, timeout, False)  # type: ignore[attr-defined]
-        return function
 
-    return mark
+def call(
+    timeout: float = 10.0, *, by: tuple[Role, ...] | None = None, about: str = "", since: int = 0
+) -> Callable[[F], F]:
+    """A verb with an answer, waited for at most ``timeout`` seconds and never past the context's budget.
+
+    ``by``: who may call it; None: those who may call the interface. ``about`` and ``since`` as in Verb.
+    """
+    return _marker(_Marks(answered=True, timeout=timeout, fanout=False, by=by, about=about, since=since))
 
 
-def cast(*, fanout: bool = False) -> Callable[[F], F]:
+def cast(
+    *, fanout: bool = False, by: tuple[Role, ...] | None = None, about: str = "", since: int = 0
+) -> Callable[[F], F]:
     """A verb without an answer: it may be lost, repeated or overtaken. ``fanout``: to all who serve it."""
+    return _marker(_Marks(answered=False, timeout=5.0, fanout=fanout, by=by, about=about, since=since))
 
+
+def _marker(marks: _Marks) -> Callable[[F], F]:
     def mark(function: F) -> F:
-        function.__rpc__ = (False, 5.0, fanout)  # type: ignore[attr-defined]
+        function.__rpc__ = marks  # type: ignore[attr-defined]
         return function
 
     return mark
+
+
+def served_by(role: Role, *, callers: tuple[Role, ...]) -> Callable[[C], C]:
+    """Whose account serves an interface, and who may call its verbs where they say nothing else."""
+
+    def mark(interface: C) -> C:
+        interface.__server__, interface.__callers__ = role, callers
+        return interface
+
+    return mark
+
+
+def server_of(interface: type[Any]) -> Role:
+    """The role that serves an interface."""
+    return getattr(interface, "__server__", Role.CONDUCTOR)
 
 
 def verbs_of(interface: type[Any]) -> dict[str, Verb]:
     """The verbs an interface declares, by name."""
     found: dict[str, Verb] = {}
+    usual: tuple[Role, ...] = getattr(interface, "__callers__", ())
     for name, function in vars(interface).items():
-        marks = getattr(function, "__rpc__", None)
+        marks: _Marks | None = getattr(function, "__rpc__", None)
         if marks is None:
             continue
         hints = typing.get_type_hints(function)
         parameters = [p for p in inspect.signature(function).parameters if p not in ("self", "context")]
         found[name] = Verb(
             name=name,
-            answered=marks[0],
-            timeout=marks[1],
-            fanout=marks[2],
+            answered=marks.answered,
+            timeout=marks.timeout,
+            fanout=marks.fanout,
             parameters={p: hints[p] for p in parameters},
             answer=hints.get("return", type(None)),
+            callers=frozenset(usual if marks.by is None else marks.by),
+            about=marks.about,
+            since=marks.since,
         )
     return found
 
 
-def topic_of(interface: type[Any], cell: str) -> str:
-    """The queue of an interface in a cell; cells sharing one in-process transport stay apart by it."""
-    return f"{cell}.{interface.__name__.lower()}"
+def version_of(interface: type[Any]) -> str:
+    """The version of an interface: one major for ever, the minor of its newest verb."""
+    return f"1.{max((verb.since for verb in verbs_of(interface).values()), default=0)}"
+
+
+def topic_of(interface: type[Any], cell: str, server: str | None = None) -> str:
+    """The queue of an interface in a cell; ``server``: the host, for one that hosts serve."""
+    role = server_of(interface)
+    owner = Account(role, server or "") if role is Role.HOST else Account(role)
+    return f"{cell}/{owner.name}/{interface.__name__}"
+
+
+def _hosts_in(value: Any) -> Iterator[tuple[str, str]]:
+    """The (host, queue) that a value speaks of; a value that is not there speaks of a host without a name."""
+    if isinstance(value, list | tuple):
+        for item in value:
+            yield (item, "") if isinstance(item, str) else (str(item.host), str(getattr(item, "queue", "")))
+    else:
+        yield str(value or ""), ""

@@ -8,21 +8,25 @@ from cellcloud.context import RequestContext
 from cellcloud.model.change import ChangePage, PackedState
 from cellcloud.model.decision import Basis, Decision, DecisionBatch, PolicyRecord, ShadowSummary
 from cellcloud.model.host import Aggregate
-from cellcloud.rpc.interface import call
+from cellcloud.rpc.accounts import Role
+from cellcloud.rpc.interface import call, served_by
+
+READERS = (Role.TOP, Role.SCHEDULER)
 
 
+@served_by(Role.CONDUCTOR, callers=(Role.TOP,))
 class Ledger(Protocol):
     # ---- what schedulers follow --------------------------------------------------------------------------------
-    @call(timeout=20.0)
+    @call(timeout=20.0, by=READERS)
     def get_state(self, context: RequestContext) -> PackedState:
         """Every host with its use, aggregates and policies, as of one sequence of the change log."""
         ...
 
-    @call(timeout=8.0)
+    @call(timeout=8.0, by=READERS)
     def list_changes(self, context: RequestContext, after: int, limit: int) -> ChangePage: ...
 
     # ---- decisions ---------------------------------------------------------------------------------------------
-    @call(timeout=10.0)
+    @call(timeout=10.0, by=READERS)
     def find_decisions(self, context: RequestContext, key: str) -> list[Decision]:
         """By server id, request id or decision id, oldest first."""
         ...
@@ -32,17 +36,17 @@ class Ledger(Protocol):
         """Those of the newest ``limit`` batches, oldest first."""
         ...
 
-    @call(timeout=10.0)
+    @call(timeout=10.0, by=READERS)
     def list_decision_ids(self, context: RequestContext, key: str) -> list[str]:
         """As ``find_decisions``, the ids alone: those of one request may fill many batches."""
         ...
 
-    @call(timeout=10.0)
+    @call(timeout=10.0, by=READERS)
     def get_batches(self, context: RequestContext, numbers: list[int]) -> list[DecisionBatch]:
         """Whole batches, which others name as pending; unknown ones are left out."""
         ...
 
-    @call(timeout=10.0)
+    @call(timeout=10.0, by=READERS)
     def list_bases(self, context: RequestContext, limit: int) -> list[Basis]:
         """What the newest batches were chosen from, newest first."""
         ...

@@ -11,6 +11,7 @@ import weakref
 from collections import defaultdict
 from typing import Any
 
+import amqp
 from kombu.transport import TRANSPORT_ALIASES, memory
 
 from cellcloud import clock
@@ -22,7 +23,16 @@ _receivers: defaultdict[str, weakref.WeakSet[Transport]] = defaultdict(weakref.W
 
 
 class Channel(memory.Channel):
-    """Wakes those who receive from a queue when a message is put there."""
+    """Wakes those who receive from a queue when a message is put there. What leads nowhere is told to senders who want
+    to know, as by a broker, and is not kept."""
+
+    def basic_publish(self, message: Any, exchange: str, routing_key: str, **options: Any) -> Any:
+        bindings = self.state.exchanges.get(exchange, {}).get("table")
+        if bindings is None or not any(binding[0] == routing_key for binding in bindings):
+            if options.get("mandatory") or bindings is None:
+                raise amqp.NotFound(f"NOT_FOUND - no queue for {routing_key}", (60, 40), "Channel.basic_publish")
+            return None
+        return super().basic_publish(message, exchange, routing_key, **options)  # type: ignore[no-untyped-call]
 
     def _put(self, queue: str, *args: Any, **options: Any) -> None:
         super()._put(queue, *args, **options)  # type: ignore[no-untyped-call]

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Protocol
 
 from cellcloud.context import RequestContext
-from cellcloud.rpc.interface import cast
+from cellcloud.rpc.accounts import Role
+from cellcloud.rpc.interface import cast, served_by
 
 
+@served_by(Role.TOP, callers=(Role.CONDUCTOR,))
 class Router(Protocol):
     @cast(fanout=True)
     def feed_grew(self, context: RequestContext, newest: int) -> None: ...

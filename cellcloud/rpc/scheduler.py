@@ -8,11 +8,13 @@ from cellcloud.context import RequestContext
 from cellcloud.model.decision import RankAnswer, RankBatch, Shape
 from cellcloud.model.explanation import Explanation, Fits, Loss, Replayed
 from cellcloud.model.placement import SelectAnswer, SelectRequest
-from cellcloud.rpc.interface import call, cast
+from cellcloud.rpc.accounts import Role
+from cellcloud.rpc.interface import call, cast, served_by
 
 
+@served_by(Role.SCHEDULER, callers=(Role.TOP,))
 class Scheduler(Protocol):
-    @call(timeout=8.0)
+    @call(timeout=8.0, by=(Role.CONDUCTOR,))
     def select(self, context: RequestContext, requests: list[SelectRequest], fresh: bool) -> list[SelectAnswer]:
         """Rank hosts for each request, each seeing the room the ones before it take.
 
@@ -20,13 +22,13 @@ class Scheduler(Protocol):
         """
         ...
 
-    @call(timeout=8.0)
+    @call(timeout=8.0, by=(Role.CONDUCTOR,))
     def rank(self, context: RequestContext, batch: RankBatch) -> RankAnswer:
         """Rank hosts for many servers, best first; the best one's room counts as taken until the change log says
         what became of it. Nobody is refused on figures that were read before the call."""
         ...
 
-    @cast(fanout=True)
+    @cast(fanout=True, by=(Role.CONDUCTOR,))
     def log_grew(self, context: RequestContext, newest: int) -> None:
         """The change log has entries up to ``newest``: something that idle schedulers should know soon."""
         ...

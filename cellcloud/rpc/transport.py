@@ -1,8 +1,8 @@
 """The one door to oslo.messaging.
 
-A ``Transport`` belongs to one cell. Every call has a deadline that holds even when the broker is away: it is made in
-a bounded pool and given up when its time is over. Errors of our tree cross as values; anything else a server raises
-reaches the caller as CallHuman, without its text.
+A ``Transport`` belongs to one cell and one of its accounts: the user of its URL. Every call has a deadline that holds
+even when the broker is away or hangs: it is made in a bounded pool and given up when its time is over. Errors of our
+tree cross as values; anything else a server raises reaches the caller as CallHuman, without its text.
 
 What a call is given and what it answers cross as texts: oslo.messaging writes and reads all values twice, one by one,
 and a batch has thousands of them.
@@ -11,6 +11,7 @@ and a batch has thousands of them.
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import functools
 import logging
 import os
@@ -28,16 +29,21 @@ from oslo_service import backend  # noqa: E402
 backend.init_backend(backend.BackendType.THREADING)
 
 import oslo_messaging as messaging  # noqa: E402
+from oslo_messaging._drivers import amqpdriver, impl_rabbit  # noqa: E402
+from oslo_messaging._drivers.amqp import AMQPDestinationNotFound  # noqa: E402
 
 from cellcloud import errors, log, metrics  # noqa: E402
 from cellcloud.context import RequestContext  # noqa: E402
 from cellcloud.model import codec  # noqa: E402
 from cellcloud.rpc import memory  # noqa: E402
-from cellcloud.rpc.interface import Verb, topic_of, verbs_of  # noqa: E402
+from cellcloud.rpc.accounts import EVERYBODY, Account, Role, account_of  # noqa: E402
+from cellcloud.rpc.driver import Driver  # noqa: E402
+from cellcloud.rpc.interface import Verb, server_of, topic_of, verbs_of, version_of  # noqa: E402
 
 memory.install()
 LOG = logging.getLogger(__name__)
 T = TypeVar("T")
+ACCESS_REFUSED = "ACCESS_REFUSED"
 # Sees each message on its way out: (interface, verb, deliver). Tests lose, repeat and reorder with it.
 Shim = Callable[[str, str, Callable[[], Any]], Any]
 RABBIT = {
@@ -45,6 +51,8 @@ RABBIT = {
     "kombu_reconnect_delay": 0.2,
     "rabbit_interval_max": 2,
     "conn_pool_min_size": 1,
+    "kombu_missing_consumer_retry_timeout": 10,
+    "rabbit_transient_queues_ttl": 300,  # seconds without a receiver after which any queue goes
 }
 
 
@@ -59,8 +67,6 @@ def _look_seldom() -> None:
     """After each message a consumer wakes up after 1, 2, 4, 8 ... ms to see whether another thread has asked it to
     acknowledge one. RPC acknowledges where it receives, so nobody waits for that, and looking took a sixth of the
     processors' time of a create."""
-    from oslo_messaging._drivers import amqpdriver
-
     amqpdriver.ACK_REQUEUE_EVERY_SECONDS_MIN = 1.0
 
 
@@ -71,16 +77,20 @@ class Transport:
         self.cell = cell
         self.shim = shim
         options = _options()
-        try:
-            self._transport = messaging.get_rpc_transport(options, url)
-        except messaging.DriverLoadFailure as error:
-            raise errors.Misconfigured("The queue's URL is not one oslo.messaging knows.") from error
+        options.register_opts(impl_rabbit.rabbit_opts, group="oslo_messaging_rabbit")
         if url.startswith("rabbit"):
             _look_seldom()
             for name, value in RABBIT.items():
                 options.set_override(name, value, group="oslo_messaging_rabbit")
         else:
             options.set_override("heartbeat_timeout_threshold", 0, group="oslo_messaging_rabbit")
+        try:
+            driver = Driver(options, messaging.TransportURL.parse(options, url), cell)
+        except (messaging.InvalidTransportURL, ValueError, KeyError) as error:
+            raise errors.Misconfigured(f"The URL of cell {cell}'s queue cannot be used: {error}") from error
+        self.account: Account = driver.account
+        self._in_memory: bool = driver.in_memory
+        self._transport = messaging.transport.RPCTransport(driver)
         self._slots = threading.BoundedSemaphore(pool_size)
 
     def client(self, interface: type[T], *, server: str | None = None) -> T:
@@ -90,6 +100,10 @@ class Transport:
     def serve(self, interface: type[T], implementation: T, *, server: str, threads: int = 32) -> Server:
         """Start answering the interface's verbs with ``implementation``'s methods, so many at once."""
         return Server(self, interface, implementation, server, threads)
+
+    def sender(self, name: str) -> Account | None:
+        """The account that a message is from; None when the queue vouches for none that it knows."""
+        return EVERYBODY if self._in_memory and name == EVERYBODY.name else account_of(name)
 
     def close(self) -> None:
         """Let go of the queue; not waited for when its broker is away."""
@@ -115,26 +129,38 @@ class Transport:
         threading.Thread(target=fulfil, name=f"call-{self.cell}", daemon=True).start()
         try:
             return future.result(timeout=seconds)
-        except concurrent.futures.TimeoutError as error:
-            raise errors.Unreachable(f"Cell {self.cell} did not answer in time.") from error
-        except messaging.MessagingException as error:
-            raise errors.Unreachable(f"Cell {self.cell} did not answer.", detail=str(error)) from error
-        except (OSError, ConnectionError) as error:
-            raise errors.Unreachable(f"Cell {self.cell} cannot be reached.", detail=str(error)) from error
+        except errors.CellcloudError:
+            raise
+        except Exception as error:
+            raise self.translated(error) from error
+
+    def translated(self, error: Exception) -> errors.CellcloudError:
+        """What an error of oslo.messaging, kombu, the protocol's library or the socket means."""
+        if isinstance(error, concurrent.futures.TimeoutError | messaging.MessagingTimeout):
+            return errors.Unreachable(f"Cell {self.cell} did not answer in time.", detail=str(error))
+        if isinstance(error, AMQPDestinationNotFound | messaging.MessageUndeliverable):
+            return errors.Unreachable(f"Nobody in cell {self.cell} serves this now.", detail=str(error))
+        if ACCESS_REFUSED in str(error):
+            return errors.Forbidden(f"The queue of cell {self.cell} refuses this.", detail=str(error))
+        return errors.Unreachable(f"Cell {self.cell} cannot be reached.", detail=str(error))
 
 
 class _Client:
     """Made by ``Transport.client``; its methods are built once, at construction."""
 
     def __init__(self, transport: Transport, interface: type[Any], server: str | None) -> None:
-        target = messaging.Target(topic=topic_of(interface, transport.cell), server=server)
-        raw = messaging.get_rpc_client(transport._transport, target, retry=0)
+        role = server_of(interface)
+        believed = Account(role, server or "") if role is Role.HOST else Account(role)
+        target = messaging.Target(topic=topic_of(interface, transport.cell, server))
+        certain = messaging.TransportOptions(at_least_once=True)
+        raw = messaging.get_rpc_client(transport._transport, target, retry=0, transport_options=certain)
         for verb in verbs_of(interface).values():
-            setattr(self, verb.name, _method(transport, raw, interface.__name__, verb))
+            setattr(self, verb.name, _method(transport, raw, interface.__name__, verb, believed))
 
 
-def _method(transport: Transport, raw: Any, interface: str, verb: Verb) -> Callable[..., Any]:
+def _method(transport: Transport, raw: Any, interface: str, verb: Verb, believed: Account) -> Callable[..., Any]:
     names = list(verb.parameters)
+    version = f"1.{verb.since}"
 
     def send(context: RequestContext, *args: Any, **kwargs: Any) -> Any:
         given = dict(zip(names, args, strict=False)) | kwargs
@@ -143,21 +169,30 @@ def _method(transport: Transport, raw: Any, interface: str, verb: Verb) -> Calla
 
         def deliver() -> Any:
             if verb.answered:
-                return raw.prepare(timeout=seconds).call(context.to_wire(), verb.name, payload=payload)
-            return raw.prepare(fanout=verb.fanout or None).cast(context.to_wire(), verb.name, payload=payload)
+                prepared = raw.prepare(timeout=seconds, version=version)
+                return prepared.call(context.to_wire(), verb.name, payload=payload)
+            prepared = raw.prepare(fanout=verb.fanout or None, version=version)
+            with contextlib.suppress(AMQPDestinationNotFound, messaging.MessageUndeliverable):  # a cast may be lost
+                prepared.cast(context.to_wire(), verb.name, payload=payload)
+            return None
 
         shim = transport.shim
         reply = transport._bounded(
             deliver if shim is None else lambda: shim(interface, verb.name, deliver), seconds + 0.5
         )
-        return _read_reply(reply, verb) if verb.answered else None
+        return _read_reply(transport, reply, verb, believed) if verb.answered else None
 
     return send
 
 
-def _read_reply(reply: Any, verb: Verb) -> Any:
+def _read_reply(transport: Transport, reply: Any, verb: Verb, believed: Account) -> Any:
+    """``believed``: whose answer it must be."""
     if not isinstance(reply, dict):
         raise errors.Unreachable("A service gave an answer that cannot be read.")
+    sender = transport.sender(str(reply.get("sender")))
+    if sender not in (believed, EVERYBODY):
+        LOG.error("answer not believed", extra={"verb": verb.name, "account": reply.get("sender")})
+        raise errors.Unreachable("An answer did not come from the service that was asked.")
     if "error" in reply:
         problem = reply["error"]
         error = errors.by_name(problem.get("name", ""))(problem.get("message", ""), detail=problem.get("detail", ""))
@@ -169,24 +204,36 @@ def _read_reply(reply: Any, verb: Verb) -> Any:
 class _Endpoint:
     """What oslo.messaging dispatches to: one method per verb."""
 
-    target = messaging.Target()
-
-    def __init__(self, interface: type[Any], implementation: Any) -> None:
+    def __init__(self, transport: Transport, interface: type[Any], implementation: Any) -> None:
+        self.target = messaging.Target(version=version_of(interface))
         for verb in verbs_of(interface).values():
-            setattr(self, verb.name, _handler(interface.__name__, verb, getattr(implementation, verb.name)))
+            function = getattr(implementation, verb.name)
+            setattr(self, verb.name, _handler(transport, interface.__name__, verb, function))
 
 
-def _handler(interface: str, verb: Verb, function: Callable[..., Any]) -> Callable[..., Any]:
+def _handler(transport: Transport, interface: str, verb: Verb, function: Callable[..., Any]) -> Callable[..., Any]:
+    def perform(context: RequestContext, payload: dict[str, Any], sender: Account | None) -> Any:
+        if sender is None or not verb.admits(sender):
+            raise errors.Forbidden("This account may not ask for that.")
+        given = {
+            name: codec.from_wire(payload[name], kind) for name, kind in verb.parameters.items() if name in payload
+        }
+        if not verb.is_about(sender, given):
+            raise errors.Forbidden("This account may not speak for another host.")
+        return codec.to_wire(function(context, **given))
+
     def handle(ctxt: dict[str, Any], payload: dict[str, Any]) -> Any:
+        sender = str(ctxt.get("account", ""))
         context = RequestContext.from_wire(ctxt)
         log.request_id.set(context.request_id)
         try:
-            given = {
-                name: codec.from_wire(payload[name], kind) for name, kind in verb.parameters.items() if name in payload
-            }
-            answer = codec.to_wire(function(context, **given))
+            answer = perform(context, payload, transport.sender(sender))
         except errors.CellcloudError as error:
             metrics.CALLS.labels(interface, verb.name, type(error).__name__).inc()
+            if isinstance(error, errors.Forbidden):
+                LOG.warning(
+                    "call refused", extra={"account": sender, "verb": f"{interface}.{verb.name}", "why": error.message}
+                )
             problem = {"name": type(error).__name__, "message": error.message, "detail": error.detail}
             return {"error": problem}
         except Exception as error:
@@ -204,9 +251,15 @@ class Server:
     """Answers an interface's verbs until stopped."""
 
     def __init__(self, transport: Transport, interface: type[T], implementation: T, server: str, threads: int) -> None:
-        target = messaging.Target(topic=topic_of(interface, transport.cell), server=server)
-        self._server = messaging.get_rpc_server(transport._transport, target, [_Endpoint(interface, implementation)])
-        self._server.start(override_pool_size=threads)
+        heard_by_all = any(verb.fanout for verb in verbs_of(interface).values())
+        topic = topic_of(interface, transport.cell, server)
+        target = messaging.Target(topic=topic, server=server, fanout=heard_by_all)
+        endpoint = _Endpoint(transport, interface, implementation)
+        self._server = messaging.get_rpc_server(transport._transport, target, [endpoint])
+        try:
+            self._server.start(override_pool_size=threads)
+        except Exception as error:
+            raise transport.translated(error) from error
 
     def stop(self) -> None:
         """Take no more messages and finish those at hand."""

@@ -1,32 +1,40 @@
-"""One private RabbitMQ for each cell, on loopback, with an epmd, a cookie and a user of its own.
+"""One private RabbitMQ for each cell, on loopback, with an epmd, a cookie and accounts of its own.
 
-Everything it needs lies in one directory. Its only user and virtual host come from its configuration file at
-the first boot, so the well-known ``guest`` never exists and no control command has to be waited for.
+Everything it needs lies in one directory. Its virtual host, its accounts and what each of them may do come from a file
+of definitions at each boot, so the well-known ``guest`` never exists and no control command has to be waited for. It
+begins empty each time: what must survive lies in databases, and queues are made by those who receive from them.
 """
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import json
 import os
 import re
+import secrets
+import shutil
 import socket
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
+from cellcloud.rpc.accounts import account_of
+from cellcloud.rpc.rights import rights_of
 from cellcloud.up.confinement import Confinement, give_to, write_private
 from cellcloud.up.units import Kind, Unit
 
 HOME = "/var/lib/rabbitmq"
+VHOST = "cell"
 INSTALLED = Path("/usr/lib/rabbitmq/lib")
 SERVER = ["erl", "-noinput", "-s", "rabbit", "boot", "-boot", "start_sasl", "+W", "w", "+S", "1:1", "+IOt", "1"]
 SERVER += ["+sbwt", "very_short", "+sbwtdcpu", "none", "+sbwtdio", "very_short", "-syslog", "logger", "[]"]
 SERVER += ["-syslog", "syslog_error_logger", "false", "-kernel", "prevent_overlapping_partitions", "false"]
 CONFIGURATION = """\
 listeners.tcp.1 = 127.0.0.1:{port}
-default_vhost = {vhost}
-default_user = {user}
-default_pass = {password}
-default_user_tags.administrator = false
+load_definitions = {home}/definitions.json
 vm_memory_high_watermark.absolute = 256MB
 disk_free_limit.absolute = 50MB
 log.file = false
@@ -37,20 +45,19 @@ log.console.level = warning
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Broker:
-    """``port`` is AMQP's; the next two are taken by Erlang's name service and its distribution."""
+    """``port`` is AMQP's; the next two are taken by Erlang's name service and its distribution. ``passwords``: of each
+    account, by its name."""
 
     name: str
+    cell: str
     directory: Path
     port: int
-    user: str
-    password: str = field(repr=False)
+    passwords: Mapping[str, str] = field(repr=False)
     cookie: str = field(repr=False)
-    vhost: str = "cell"
 
-    @property
-    def url(self) -> str:
-        """The transport URL of the cell's services."""
-        return f"rabbit://{self.user}:{self.password}@127.0.0.1:{self.port}/{self.vhost}"
+    def url(self, account: str) -> str:
+        """The transport URL of one account."""
+        return f"rabbit://{account}:{self.passwords[account]}@127.0.0.1:{self.port}/{VHOST}"
 
     def units(self) -> list[Unit]:
         """The name service, and the broker behind it."""
@@ -81,9 +88,11 @@ class Broker:
 
     def _prepare(self) -> None:
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        settings = CONFIGURATION.format(port=self.port, vhost=self.vhost, user=self.user, password=self.password)
+        shutil.rmtree(self.directory / "mnesia", ignore_errors=True)
+        settings = CONFIGURATION.format(port=self.port, home=self._home)
         for name, text, mode in (
             ("rabbitmq.conf", settings, 0o600),
+            ("definitions.json", json.dumps(definitions(self.cell, self.passwords)), 0o600),
             (".erlang.cookie", self.cookie, 0o400),
             ("enabled_plugins", "[].\n", 0o600),
             ("rabbitmq-env.conf", "", 0o600),
@@ -97,10 +106,15 @@ class Broker:
         if os.geteuid() == 0:
             give_to("rabbitmq", self.directory)
 
+    @property
+    def _home(self) -> str:
+        """Where the broker sees its directory."""
+        return HOME if os.geteuid() == 0 else str(self.directory)
+
     def _execute(self, argv: list[str]) -> None:
         """Replace this process. Its data is found at the user's home when confined, else where it lies."""
         confined = os.geteuid() == 0
-        home = HOME if confined else str(self.directory)
+        home = self._home
         environment = {
             "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
             "LANG": "C.UTF-8",
@@ -124,6 +138,34 @@ class Broker:
         }
         command = Confinement(user="rabbitmq", data=self.directory, home=HOME).wrap(argv) if confined else argv
         os.execvpe(command[0], command, environment)  # noqa: S606 - the process is to become this program
+
+
+def definitions(cell: str, passwords: Mapping[str, str]) -> dict[str, Any]:
+    """RabbitMQ's definitions of a cell's virtual host, of its accounts and of what each may do."""
+    accounts = [account for name in passwords if (account := account_of(name)) is not None]
+    return {
+        "vhosts": [{"name": VHOST}],
+        "users": [
+            {
+                "name": account.name,
+                "password_hash": _hashed(passwords[account.name]),
+                "hashing_algorithm": "rabbit_password_hashing_sha256",
+                "tags": "",
+            }
+            for account in accounts
+        ],
+        "permissions": [
+            {"user": account.name, "vhost": VHOST}
+            | {right: rf"^({pattern})\z" for right, pattern in asdict(rights_of(account, cell)).items()}
+            for account in accounts
+        ],
+    }
+
+
+def _hashed(password: str) -> str:
+    """As RabbitMQ keeps passwords: four bytes of salt, and their SHA-256 with the password."""
+    salt = secrets.token_bytes(4)
+    return base64.b64encode(salt + hashlib.sha256(salt + password.encode()).digest()).decode()
 
 
 def is_listening(port: int) -> bool:

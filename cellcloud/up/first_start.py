@@ -20,6 +20,7 @@ from cellcloud.db import cells, flavors, migrate
 from cellcloud.db.engine import Database
 from cellcloud.embedded import bootstrap
 from cellcloud.embedded.images import EmbeddedImages
+from cellcloud.rpc.accounts import Account, Role
 from cellcloud.up import guest_image, nodes
 from cellcloud.up.profile import CELLS, CellPlace, Layout
 
@@ -91,7 +92,7 @@ def migrate_top(layout: Layout) -> None:
             migrate.upgrade(database, "top")
         with database.write() as connection:
             for cell in CELLS:
-                cells.register_cell(connection, cell.name, layout.transport_url(cell))
+                cells.register_cell(connection, cell.name, layout.transport_url(cell, Account(Role.TOP)))
 
 
 def migrate_cell(layout: Layout, cell: CellPlace) -> None:

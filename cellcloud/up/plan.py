@@ -12,6 +12,7 @@ from typing import Any
 
 from cellcloud import config as options
 from cellcloud import log
+from cellcloud.rpc.accounts import Role
 from cellcloud.up.profile import CELLS, MARIADB, CellPlace, Layout
 from cellcloud.up.units import Kind, Unit, load_entry
 
@@ -82,19 +83,25 @@ def _preparing_units(layout: Layout) -> list[Unit]:
 def _cell_units(layout: Layout, cell: CellPlace) -> list[Unit]:
     queue = (f"{cell.name}.broker",) if layout.in_processes else ()
     nodes = tuple(f"{node.name}.node" for node in layout.nodes(cell))
-    file = layout.cell_file(cell)
     parts = _shared_parts(layout)
     conductor = f"{cell.name}.conductor"  # the others begin by asking it
     kinds = {
-        conductor: ("conductor.__main__", (*queue, f"{cell.name}.schema", "top.contents")),
-        f"{cell.name}.scheduler": ("scheduler.__main__", (*queue, conductor)),
-        f"{cell.name}.consoleauth": ("consoleauth.__main__", (*queue, conductor)),
-        f"{cell.name}.consoleproxy": ("consoleauth.proxy", (*queue, conductor)),
-        f"{cell.name}.metadata": ("metadata.__main__", (*queue, *nodes, conductor)),
+        conductor: ("conductor.__main__", Role.CONDUCTOR, (*queue, f"{cell.name}.schema", "top.contents")),
+        f"{cell.name}.scheduler": ("scheduler.__main__", Role.SCHEDULER, (*queue, conductor)),
+        f"{cell.name}.consoleauth": ("consoleauth.__main__", Role.CONSOLEAUTH, (*queue, conductor)),
+        f"{cell.name}.consoleproxy": ("consoleauth.proxy", Role.CONSOLEAUTH, (*queue, conductor)),
+        f"{cell.name}.metadata": ("metadata.__main__", Role.METADATA, (*queue, *nodes, conductor)),
     }
     units = [
-        _service(name, layout, f"cell.{module}:build", file, parts if name == conductor else dict, after=after)
-        for name, (module, after) in kinds.items()
+        _service(
+            name,
+            layout,
+            f"cell.{module}:build",
+            layout.role_file(cell, role),
+            parts if role is Role.CONDUCTOR else dict,
+            after=after,
+        )
+        for name, (module, role, after) in kinds.items()
     ]
     for host in layout.compute_hosts(cell):
         node = tuple(name for name in nodes if name == f"{host}.node")

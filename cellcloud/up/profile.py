@@ -21,10 +21,15 @@ from pathlib import Path
 import psutil
 
 from cellcloud import errors
+from cellcloud.model.metadata_signature import node_key
+from cellcloud.rpc.accounts import Account, Role, host_account
 from cellcloud.up.brokers import Broker, is_listening
 from cellcloud.up.confinement import write_private
-from cellcloud.up.databases import Account, MariaDb, PostgreSql
+from cellcloud.up.databases import Account as DatabaseAccount
+from cellcloud.up.databases import MariaDb, PostgreSql
 from cellcloud.up.nodes import NodeConfig
+
+Options = dict[str, dict[str, str]]  # group -> option -> value
 
 DEFAULT_PORT = 8774
 MARIADB, POSTGRESQL = "mariadb", "postgresql"
@@ -155,12 +160,17 @@ class Layout:
         name = f"{cell.name}.broker"
         return Broker(
             name=name,
+            cell=cell.name,
             directory=self.world / "cells" / cell.name / "broker",
             port=self.choices.port + 20 + 3 * (cell.number - 1),
-            user="cell",
-            password=self.secret(f"{name}.password"),
+            passwords={account.name: self.secret(f"{name}.{account.name}") for account in self.accounts(cell)},
             cookie=self.secret(f"{name}.cookie"),
         )
+
+    def accounts(self, cell: CellPlace) -> list[Account]:
+        """Those of the cell's queue: one a role, and one a compute service."""
+        roles = [Account(role) for role in Role if role is not Role.HOST]
+        return roles + [host_account(host) for host in self.compute_hosts(cell)]
 
     @property
     def mariadb(self) -> MariaDb:
@@ -169,7 +179,7 @@ class Layout:
             name=MARIADB,
             directory=self.world / MARIADB,
             port=self.choices.port + 10,
-            accounts=[Account(name=name, password=self.secret(f"{MARIADB}.{name}")) for name in accounts],
+            accounts=[DatabaseAccount(name=name, password=self.secret(f"{MARIADB}.{name}")) for name in accounts],
         )
 
     @property
@@ -179,7 +189,7 @@ class Layout:
             name=POSTGRESQL,
             directory=self.world / POSTGRESQL,
             port=self.choices.port + 11,
-            accounts=[Account(name=name, password=self.secret(f"{POSTGRESQL}.{name}")) for name in accounts],
+            accounts=[DatabaseAccount(name=name, password=self.secret(f"{POSTGRESQL}.{name}")) for name in accounts],
         )
 
     def cell_database_url(self, cell: CellPlace) -> str:
@@ -192,15 +202,20 @@ class Layout:
     def top_database_url(self) -> str:
         return self.mariadb.url("top") if self.in_processes else f"sqlite:///{self.world}/top/top.sqlite"
 
-    def transport_url(self, cell: CellPlace) -> str:
-        return self.broker(cell).url if self.in_processes else "kombu+memory://"
+    def transport_url(self, cell: CellPlace, account: Account) -> str:
+        return self.broker(cell).url(account.name) if self.in_processes else f"kombu+memory://{account.name}@memory"
 
     @property
     def top_file(self) -> Path:
         return self.world / "top" / "cellcloud.conf"
 
     def cell_file(self, cell: CellPlace) -> Path:
+        """The conductors' file, which is the operators' too."""
         return self.world / "cells" / cell.name / "cellcloud.conf"
+
+    def role_file(self, cell: CellPlace, role: Role) -> Path:
+        """The file of one of the cell's services."""
+        return self.cell_file(cell) if role is Role.CONDUCTOR else self.cell_file(cell).with_name(f"{role}.conf")
 
     @property
     def virt_file(self) -> Path:
@@ -211,15 +226,21 @@ class Layout:
         return self.world / "cells" / cell.name / "hosts" / f"{host}.conf"
 
     def write_option_files(self, virt_type: str = "qemu") -> None:
-        """Write the top cell's file, each cell's, and each host's, which holds no database URL."""
+        """Write the top cell's file, and one for each kind of service of a cell and for each host. Each holds the
+        secrets of that one alone; a database's URL is only in the conductors'."""
         write_options(self.top_file, self._top_options())
         for cell in CELLS:
             options = self._cell_options(cell, virt_type)
-            write_options(self.cell_file(cell), options)
+            for role in (Role.CONDUCTOR, Role.SCHEDULER, Role.CONSOLEAUTH, Role.METADATA):
+                mine = options | {"cell": options["cell"] | {"transport_url": self.transport_url(cell, Account(role))}}
+                if role is Role.CONDUCTOR:
+                    mine["cell"]["connection"] = self.cell_database_url(cell)
+                    mine |= self._outside_options()
+                if role is Role.METADATA:
+                    mine["metadata"] = options["metadata"] | {"secret": self.secret(f"{cell.name}.metadata")}
+                write_options(self.role_file(cell, role), mine)
             for host in self.compute_hosts(cell):
-                kept = {name: value for name, value in options["cell"].items() if name != "connection"}
-                mine = options | {"DEFAULT": options["DEFAULT"] | {"host": host}, "cell": kept}
-                write_options(self.host_file(cell, host), mine)
+                write_options(self.host_file(cell, host), self._host_options(cell, host, options))
 
     def point_here(self) -> None:
         """Let ``top`` and ``cells`` in the state directory lead to this world: the one that runs."""
@@ -232,8 +253,8 @@ class Layout:
         """The names of the cell's compute services: one a node, or one for all its fake hosts."""
         return [node.name for node in self.nodes(cell)] or [cell.name]
 
-    def _top_options(self) -> dict[str, dict[str, str]]:
-        cells = ",".join(f"{cell.name}:{self.transport_url(cell)}" for cell in CELLS)
+    def _top_options(self) -> Options:
+        cells = ",".join(f"{cell.name}:{self.transport_url(cell, Account(Role.TOP))}" for cell in CELLS)
         return {
             "DEFAULT": {"state_dir": str(self.world), "host": "top"},
             "top": {
@@ -246,7 +267,8 @@ class Layout:
             },
         }
 
-    def _cell_options(self, cell: CellPlace, virt_type: str) -> dict[str, dict[str, str]]:
+    def _cell_options(self, cell: CellPlace, virt_type: str) -> Options:
+        """What all of a cell's files say, without any secret."""
         console = 6080 + self.choices.port - DEFAULT_PORT + cell.number - 1
         metadata = 8775 if self.real_guests else self.choices.port + 40 + cell.number
         return {
@@ -254,10 +276,7 @@ class Layout:
             "top": {"public_url": self.public_url},
             "cell": {
                 "name": cell.name,
-                "connection": self.cell_database_url(cell),
-                "transport_url": self.transport_url(cell),
             },
-            **self._outside_options(),
             "compute": {
                 "driver": self.choices.driver,
                 "fake_hosts": str(self.choices.hosts),
@@ -267,11 +286,20 @@ class Layout:
             "metadata": {
                 "bind_host": self.gateway(cell),
                 "bind_port": str(metadata),
-                "secret": self.secret(f"{cell.name}.metadata"),
             },
         }
 
-    def _outside_options(self) -> dict[str, dict[str, str]]:
+    def _host_options(self, cell: CellPlace, host: str, options: Options) -> Options:
+        key = node_key(self.secret(f"{cell.name}.metadata").encode(), host).hex()
+        return {
+            **options,
+            **self._outside_options(),
+            "DEFAULT": options["DEFAULT"] | {"host": host},
+            "cell": options["cell"] | {"transport_url": self.transport_url(cell, host_account(host))},
+            "metadata": options["metadata"] | {"node_key": key},
+        }
+
+    def _outside_options(self) -> Options:
         """How a cell in processes of its own reaches images and networks: as it would reach anybody's."""
         if not self.in_processes:
             return {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from cellcloud.db import cell_schema, migrate, top_schema
 from cellcloud.db.engine import Database
 from cellcloud.rpc.transport import Transport
+from cellcloud.up.brokers import Broker
 from cellcloud.up.databases import DatabaseServer, MariaDb, PostgreSql
 from tests.daemons import running_broker, running_database
 
@@ -62,15 +63,30 @@ def top_database(database_url: str) -> Iterator[Database]:
 
 
 @pytest.fixture(scope="session")
-def rabbitmq_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def rabbitmq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
     with running_broker(tmp_path_factory.mktemp("rabbitmq") / "data") as broker:
-        yield broker.url
+        yield broker
 
 
-@pytest.fixture(params=["memory", "rabbitmq"])
-def transport(request: pytest.FixtureRequest) -> Iterator[Transport]:
-    """A queue of each kind."""
-    url = "kombu+memory://" if request.param == "memory" else request.getfixturevalue("rabbitmq_url")
-    made = Transport("east", url)
-    yield made
-    made.close()
+@pytest.fixture(scope="module", params=["memory", "rabbitmq"])
+def connect(request: pytest.FixtureRequest) -> Iterator[Callable[[str], Transport]]:
+    """A queue of each kind, as the account named."""
+    made: dict[str, Transport] = {}
+
+    def connect(account: str) -> Transport:
+        if account not in made:
+            url = f"kombu+memory://{account}@memory"
+            if request.param == "rabbitmq":
+                url = request.getfixturevalue("rabbitmq").url(account)
+            made[account] = Transport("east", url)
+        return made[account]
+
+    yield connect
+    for transport in made.values():
+        transport.close()
+
+
+@pytest.fixture
+def transport(connect: Callable[[str], Transport]) -> Transport:
+    """A queue of each kind, as a conductor."""
+    return connect("conductor")

@@ -6,8 +6,9 @@ import datetime as dt
 import math
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import pytest
 
@@ -20,6 +21,8 @@ from cellcloud.rpc.compute import Compute
 from cellcloud.rpc.interface import call
 from cellcloud.rpc.router import Router
 from cellcloud.rpc.transport import Transport
+
+Connect = Callable[[str], Transport]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,11 +66,14 @@ class Answering:
 
 
 class Host:
-    """A compute service that remembers what it was told."""
+    """A compute service that remembers what it was told, and knows some of the verbs."""
 
     def __init__(self) -> None:
         self.told: list[GuestCommand] = []
         self.arrived = threading.Event()
+
+    def __getattr__(self, verb: str) -> Any:
+        return lambda *_, **__: None
 
     def apply(self, context: RequestContext, host: str, commands: list[GuestCommand]) -> None:
         self.told.extend(commands)
@@ -131,9 +137,11 @@ def test_errors_of_the_tree_cross_and_defects_do_not_show(transport: Transport) 
     server.stop()
 
 
-def test_a_cast_goes_to_the_named_server(transport: Transport) -> None:
+def test_a_cast_goes_to_the_named_server(transport: Transport, connect: Connect) -> None:
     first, second = Host(), Host()
-    servers = [transport.serve(Compute, host, server=name) for host, name in ((first, "h1"), (second, "h2"))]
+    servers = [
+        connect(f"host.{name}").serve(Compute, host, server=name) for host, name in ((first, "h1"), (second, "h2"))
+    ]
     command = GuestCommand(kind=CommandKind.STOP, run_id="r", step="s", server_id="x", generation=4)
     transport.client(Compute, server="h2").apply(service_context(10), "h2", [command])
     assert second.arrived.wait(10)
@@ -143,7 +151,7 @@ def test_a_cast_goes_to_the_named_server(transport: Transport) -> None:
         server.stop()
 
 
-def test_a_fanout_reaches_everybody(transport: Transport) -> None:
+def test_a_fanout_reaches_everybody(transport: Transport, connect: Connect) -> None:
     class Listening:
         def __init__(self) -> None:
             self.heard = threading.Event()
@@ -152,7 +160,7 @@ def test_a_fanout_reaches_everybody(transport: Transport) -> None:
             self.heard.set()
 
     routers = [Listening(), Listening()]
-    servers = [transport.serve(Router, router, server=f"r{n}") for n, router in enumerate(routers)]
+    servers = [connect("top").serve(Router, router, server=f"r{n}") for n, router in enumerate(routers)]
     transport.client(Router).feed_grew(service_context(10), 7)
     assert all(router.heard.wait(10) for router in routers)
     for server in servers:
@@ -168,8 +176,8 @@ def test_several_servers_share_the_calls(transport: Transport) -> None:
         server.stop()
 
 
-def test_a_call_ends_with_its_budget(transport: Transport) -> None:
-    server = transport.serve(Compute, Host(), server="h1")
+def test_a_call_ends_with_its_budget(transport: Transport, connect: Connect) -> None:
+    server = connect("host.h1").serve(Compute, Host(), server="h1")
     began = time.monotonic()
     with pytest.raises(errors.Unreachable):
         transport.client(Compute, server="h1").get_console_output(service_context(0.7), "h1", "x", 5)
@@ -188,7 +196,7 @@ def test_a_budget_used_up_is_not_sent(transport: Transport) -> None:
 
 
 def test_a_broker_that_is_away_is_said_to_be_so_at_once() -> None:
-    transport = Transport("east", "rabbit://u:p@127.0.0.1:9/x")
+    transport = Transport("east", "rabbit://conductor:p@127.0.0.1:9/x")
     began = time.monotonic()
     with pytest.raises(errors.Unreachable):
         transport.client(Questions).ask(service_context(2), [])

@@ -81,7 +81,7 @@ class CommitWatch:
 def second_process(cloud: Cloud, module: str) -> Iterator[Path]:
     """One more process of a service of the cell, from its own command; its health socket."""
     sock = cloud.cell_config(CELL).state_dir / "run" / f"{module}.sock"
-    command = [sys.executable, "-m", f"cell.{module}", "--config", str(cloud.cell_file(CELL))]
+    command = [sys.executable, "-m", f"cell.{module}", "--config", str(cloud.role_file(CELL, module))]
     with (cloud.state / "log" / f"second-{module}.log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log)
     try:

@@ -126,21 +126,21 @@ def _check_strangers_are_refused(server: DatabaseServer) -> None:
 def test_a_broker_serves_its_own_user_only(supervised: Supervised, tmp_path: Path) -> None:
     broker = Broker(
         name="cell.broker",
+        cell="cell",
         directory=tmp_path / "broker",
         port=free_ports(3),
-        user="cell",
-        password="broker-secret",
+        passwords={"conductor": "broker-secret"},
         cookie="COOKIE",
     )
     supervised.start(broker.units())
-    assert _can_use(broker.url)
-    assert not _can_use(broker.url.replace("broker-secret", "wrong"))
+    assert _can_use(broker.url("conductor"))
+    assert not _can_use(broker.url("conductor").replace("broker-secret", "wrong"))
     assert not _can_use(f"amqp://guest:guest@127.0.0.1:{broker.port}//")
     for port in range(broker.port, broker.port + 3):
         addresses = {each.laddr.ip for each in psutil.net_connections("tcp") if each.laddr.port == port}
         assert addresses <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
     supervised.kill("cell.broker")
-    assert _can_use(broker.url)
+    assert _can_use(broker.url("conductor"))
     _check_private(tmp_path / "broker")
     for process in psutil.process_iter(["cmdline"]):
         assert "broker-secret" not in " ".join(process.info["cmdline"] or [])
@@ -150,8 +150,9 @@ def _can_use(url: str) -> bool:
     connection = kombu.Connection(url.replace("rabbit://", "amqp://"), connect_timeout=5)
     try:
         connection.connect()
-        connection.SimpleQueue("q").put("hello")
-        return bool(connection.SimpleQueue("q").get(timeout=5).payload == "hello")
+        queue = connection.SimpleQueue("cell/conductor/q", exchange_opts={"name": "cell/conductor", "type": "direct"})
+        queue.put("hello")
+        return bool(queue.get(timeout=5).payload == "hello")
     except (kombu.exceptions.OperationalError, amqp.exceptions.AMQPError):
         return False
     finally:

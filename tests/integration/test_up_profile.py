@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from cellcloud import config, errors
+from cellcloud.rpc.accounts import Account, Role, host_account
 from cellcloud.up.clouds import settled_name, write_clouds
 from cellcloud.up.plan import make_plan
 from cellcloud.up.profile import CELLS, Choices, Driver, Layout, Profile, check, settled_management
@@ -61,15 +62,22 @@ def test_files_are_private_and_hosts_hold_no_key_to_a_database(profile: Profile,
     for path in made.world.rglob("*"):
         assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600), path
     for cell in CELLS:
-        whole = config.load(made.cell_file(cell))
-        assert whole.cell.connection == made.cell_database_url(cell)
+        keys = set()
+        for role in (Role.CONDUCTOR, Role.SCHEDULER, Role.CONSOLEAUTH, Role.METADATA):
+            mine = config.load(made.role_file(cell, role))
+            assert mine.cell.connection == (made.cell_database_url(cell) if role is Role.CONDUCTOR else "")
+            assert mine.cell.transport_url == made.transport_url(cell, Account(role))
+            assert bool(mine.metadata.secret) == (role is Role.METADATA)
+            keys.add(mine.cell.transport_url)
         for host in made.compute_hosts(cell):
             mine = config.load(made.host_file(cell, host))
             assert mine.host == host
-            assert mine.cell.connection == ""
-            assert mine.cell.transport_url == made.transport_url(cell)
+            assert (mine.cell.connection, mine.metadata.secret) == ("", "")
+            assert mine.cell.transport_url == made.transport_url(cell, host_account(host))
+            keys.add(mine.cell.transport_url)
+        assert len(keys) == 4 + len(made.compute_hosts(cell))
     top = config.load(made.top_file)
-    assert top.top.cells == {cell.name: made.transport_url(cell) for cell in CELLS}
+    assert top.top.cells == {cell.name: made.transport_url(cell, Account(Role.TOP)) for cell in CELLS}
     assert made.secret("user.demo") not in repr(top)
 
 

@@ -26,10 +26,10 @@ def option_file(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     cell: Any = TellingCell("east")
     cell.servers["s1"] = make_server("s1")
     with running_broker(folder / "broker") as broker:
-        transport = Transport("east", broker.url)
+        transport = Transport("east", broker.url("conductor"))
         server = transport.serve(Conductor, cell, server="conductor-1")
         path = folder / "cellcloud.conf"
-        path.write_text(f"[cell]\nname = east\ntransport_url = {broker.url}\n")
+        path.write_text(f"[cell]\nname = east\ntransport_url = {broker.url('conductor')}\n")
         yield path
         server.stop()
         transport.close()
@@ -58,7 +58,7 @@ def test_a_cell_is_read_without_the_top(option_file: Path) -> None:
 
 def test_a_broker_that_is_away_ends_in_three(tmp_path: Path) -> None:
     path = tmp_path / "cellcloud.conf"
-    path.write_text("[cell]\nname = east\ntransport_url = rabbit://u:secret@127.0.0.1:9//\n")
+    path.write_text("[cell]\nname = east\ntransport_url = rabbit://conductor:secret@127.0.0.1:9//\n")
     result = run(path, "cell", "list")
     assert result.returncode == 3
     assert result.stderr.startswith("cellctl: Cell east did not answer")
