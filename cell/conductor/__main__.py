@@ -17,6 +17,7 @@ from cellcloud.clients.network import NetworkClient
 from cellcloud.config import Config, load
 from cellcloud.context import service_context
 from cellcloud.db.engine import Database
+from cellcloud.db.steady import CELL_TIMES, SteadyClock
 from cellcloud.rpc.conductor import Conductor
 from cellcloud.rpc.ledger import Ledger
 from cellcloud.rpc.router import Router
@@ -46,11 +47,23 @@ class ConductorProcess:
             max_attempts=cell.max_attempts,
             place=functools.partial(placing.place_elsewhere, database, scheduler),
         )
-        self.engine = Engine(database, outside, owner=self._owner, lease=cell.run_lease, threads=cell.engine_threads)
-        self.service = ConductorService(cell, database, scheduler, outside, self.engine, transport.client(Router))
+        lengths = {name: getattr(cell, name) for name in ("hold_seconds", "run_lease", "service_down_time")}
+        steady = SteadyClock(database, CELL_TIMES, lengths)
+        self.engine = Engine(
+            database,
+            outside,
+            owner=self._owner,
+            lease=cell.run_lease,
+            threads=cell.engine_threads,
+            before_judging=steady.meet,
+        )
+        self.service = ConductorService(
+            cell, database, scheduler, outside, self.engine, transport.client(Router), before_judging=steady.meet
+        )
         self._loops = [
             Loop("sweep", 5.0, self.service.sweep),
             Loop("judge", 1.0, self.service.judge),
+            Loop("clock", 1.0, steady.meet),
             Loop("watch", 1.0, self.service.watch),
             Loop("heartbeat", cell.report_interval, self._beat),
             self.service.nudger,

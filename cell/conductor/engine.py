@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
@@ -34,8 +34,17 @@ class Engine:
     """Moves up to ``threads`` runs at once. ``wake`` makes it look for due ones now."""
 
     def __init__(
-        self, database: Database, world: World, *, owner: str, lease: float, threads: int, interval: float = 0.5
+        self,
+        database: Database,
+        world: World,
+        *,
+        owner: str,
+        lease: float,
+        threads: int,
+        interval: float = 0.5,
+        before_judging: Callable[[], None] = lambda: None,
     ) -> None:
+        self._before_judging = before_judging
         self._database = database
         self._world = world
         self._terms = Lease(owner=owner, seconds=lease)
@@ -94,6 +103,7 @@ class Engine:
             terms = self._present_terms()
         if room <= 0:
             return False
+        self._before_judging()
         leased = _lease_batch(self._database, terms, room)
         self.adopt(leased)
         return len(leased) == room

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -47,8 +48,11 @@ class ConductorService:
         outside: Outside,
         engine: Engine,
         router: Router,
+        *,
+        before_judging: Callable[[], None] = lambda: None,
     ) -> None:
         self._config = config
+        self._before_judging = before_judging
         self._database = database
         self._scheduler = scheduler
         self._outside = outside
@@ -186,6 +190,7 @@ class ConductorService:
 
     # ---- from hosts --------------------------------------------------------------------------------------------
     def hold_names(self, context: RequestContext, hosts: list[str], machine: Machine) -> HeldNames:
+        self._before_judging()
         refused = _hold(self._database, hosts, machine, self._config.service_down_time)
         for name, why in refused.items():
             LOG.warning("host name refused", extra={"host": name, "place": machine.place, "why": why})
@@ -197,6 +202,7 @@ class ConductorService:
             self._outside.forget_queues()
 
     def report_events(self, context: RequestContext, events: list[GuestEvent]) -> None:
+        self._before_judging()
         heard = hearing.hear(self._database, self._outside, events, self._engine.offer())
         self._engine.send(heard.commands)
         self._engine.adopt(heard.leased)
@@ -251,6 +257,7 @@ class ConductorService:
     # ---- unasked -----------------------------------------------------------------------------------------------
     def sweep(self) -> None:
         """What nobody asks for: holds past their time, old tokens, the feed's tail."""
+        self._before_judging()
         if placing.expire_holds(self._database):
             self.nudger.wake()
         with self._database.write() as connection:
@@ -267,6 +274,7 @@ class ConductorService:
 
     def judge(self) -> None:
         """Hosts that have gone mute are down from now on, for everybody who follows the change log."""
+        self._before_judging()
         if _judge(self._database, self._config.service_down_time):
             self.teller.wake()
 

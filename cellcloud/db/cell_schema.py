@@ -16,6 +16,16 @@ metadata = sa.MetaData(
 ID = sa.String(36)
 NAME = sa.String(255)
 
+# Steps of the database's clock that a process has mended; one row.
+clock_steps = sa.Table(
+    "clock_steps",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("number", sa.Integer, nullable=False),
+    sa.Column("seconds", sa.Float, nullable=False),
+    sa.Column("mended_at", UtcDateTime, nullable=False),
+)
+
 # Which history this database tells; one row.
 incarnations = sa.Table(
     "incarnations",

@@ -14,6 +14,7 @@ from cellcloud import errors, log, service
 from cellcloud.config import Config
 from cellcloud.db import cells as cells_table
 from cellcloud.db.engine import Database
+from cellcloud.db.steady import TOP_TIMES, SteadyClock
 from cellcloud.rpc.conductor import Conductor
 from cellcloud.rpc.router import Router
 from cellcloud.rpc.transport import Server, Transport, unique_name
@@ -70,8 +71,15 @@ class RouterService:
         self._database = database
         self._cells = cells
         self._deliverer = Deliverer(database, cells, unique_name(config.host), config.top)
-        sweep = Sweep(database, self._deliverer, lease=config.top.intent_lease)
+        lengths = {
+            "intent_lease": config.top.intent_lease,
+            "intent_deadline": config.top.intent_deadline,
+            "token_seconds": config.identity.token_hours * 3600,
+        }
+        steady = SteadyClock(database, TOP_TIMES, lengths)
+        sweep = Sweep(database, self._deliverer, lease=config.top.intent_lease, before_judging=steady.meet)
         self._loops = {
+            "clock": Loop("clock", 1.0, steady.meet),
             "sweep": Loop("sweep", SWEEP_INTERVAL, sweep.take_over),
             "prune": Loop("prune", PRUNE_INTERVAL, sweep.prune),
             "cells": Loop("cells", CELLS_INTERVAL, self._attend),

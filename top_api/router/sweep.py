@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from cellcloud.db import intents
 from cellcloud.db.engine import Database, retried
 from top_api.router.deliver import MOST, Deliverer
@@ -12,13 +14,22 @@ DAY = 86400.0
 class Sweep:
     """``take_over`` and ``prune`` are the bodies of two loops. A lease lasts ``lease`` seconds."""
 
-    def __init__(self, database: Database, deliverer: Deliverer, *, lease: float) -> None:
+    def __init__(
+        self,
+        database: Database,
+        deliverer: Deliverer,
+        *,
+        lease: float,
+        before_judging: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._before_judging = before_judging
         self._database = database
         self._deliverer = deliverer
         self._lease = lease
 
     def take_over(self) -> bool:
         """Lease what is free and deliver it; True when more may be waiting."""
+        self._before_judging()
         ids = _begin_leases(self._database, self._deliverer.owner, self._lease)
         self._deliverer.deliver(ids)
         return len(ids) == MOST
