@@ -241,5 +241,45 @@ TOGETHER: tuple[tuple[Texts, Texts], ...] = (
     ({"pci_passthrough:alias": "gpu"}, {}),
     ({"hw:numa_nodes": "1", "hw:numa_cpus.0": "0-3", "hw:numa_mem.0": "1024", "hw:numa_mem.2": "1"}, {}),
     ({}, {"hw_disk_bus": "floppy9"}),
+    ({}, {"hw_disc_bus": "scsi"}),
+    ({}, {"hw_numa_cpus.x": "0"}),
+    ({"hw:numa_cpus.0": "0-3", "hw:numa_mem.0": "1024"}, {}),
+    ({}, {"hw_numa_nodes": "1", "hw_numa_mem.128": "1"}),
     ({}, {"hw_numa_nodes": "1", "hw_numa_cpus.0": "0-9", "hw_numa_mem.0": "1024"}),
 )
+
+# every name that Nova has, but for those that are many: hw_numa_cpus.N, hw_numa_mem.N, trait:NAME; resources...
+NOVA_IMAGE_PROPERTIES = """
+    hw_architecture hw_auto_disk_config hw_boot_menu hw_cdrom_bus hw_cpu_cores hw_cpu_max_cores hw_cpu_max_sockets
+    hw_cpu_max_threads hw_cpu_policy hw_cpu_realtime_mask hw_cpu_sockets hw_cpu_thread_policy hw_cpu_threads
+    hw_device_id hw_disk_bus hw_disk_type hw_emulation_architecture hw_ephemeral_encryption
+    hw_ephemeral_encryption_format hw_ephemeral_encryption_secret_uuid hw_firmware_stateless hw_firmware_type
+    hw_floppy_bus hw_input_bus hw_ipxe_boot hw_locked_memory hw_machine_type hw_maxphysaddr_bits hw_maxphysaddr_mode
+    hw_mem_encryption hw_mem_encryption_model hw_mem_page_size hw_numa_nodes hw_pci_numa_affinity_policy hw_pmu
+    hw_pointer_model hw_qemu_guest_agent hw_redirected_usb_ports hw_rescue_bus hw_rescue_device hw_rng_model
+    hw_scsi_model hw_serial_port_count hw_sound_model hw_time_hpet hw_tpm_model hw_tpm_version hw_usb_model
+    hw_video_model hw_video_ram hw_vif_model hw_vif_multiqueue_enabled hw_viommu_model hw_virtio_packed_ring
+    hw_vm_mode hw_watchdog_action img_bdm_v2 img_bittorrent img_block_device_mapping img_cache_in_nova
+    img_compression_level img_config_drive img_hide_hypervisor_id img_hv_requested_version img_hv_type
+    img_linked_clone img_mappings img_owner_id img_root_device_name img_signature img_signature_certificate_uuid
+    img_signature_hash_method img_signature_key_type img_use_agent img_version os_admin_user os_command_line
+    os_distro os_require_quiesce os_secure_boot os_skip_agent_inject_files_at_boot os_skip_agent_inject_ssh os_type
+"""
+NOVA_EXTRA_SPECS = """
+    accel:device_profile group_policy hide_hypervisor_id hw:boot_menu hw:cpu_cores hw:cpu_dedicated_mask
+    hw:cpu_max_cores hw:cpu_max_sockets hw:cpu_max_threads hw:cpu_policy hw:cpu_realtime hw:cpu_realtime_mask
+    hw:cpu_sockets hw:cpu_thread_policy hw:cpu_threads hw:emulator_threads_policy hw:ephemeral_encryption
+    hw:ephemeral_encryption_format hw:hide_hypervisor_id hw:locked_memory hw:mem_encryption hw:mem_encryption_model
+    hw:mem_page_size hw:numa_nodes hw:pci_numa_affinity_policy hw:pmem hw:pmu hw:redirected_usb_ports
+    hw:serial_port_count hw:sound_model hw:tpm_model hw:tpm_secret_security hw:tpm_version hw:usb_model
+    hw:vif_multiqueue_enabled hw:viommu_model hw:virtio_packed_ring hw:watchdog_action hw_rng:allowed
+    hw_rng:rate_bytes hw_rng:rate_period hw_video:ram_max_mb os:secure_boot pci_passthrough:alias quota:cpu_limit
+    quota:cpu_period quota:cpu_quota quota:cpu_reservation quota:cpu_shares quota:cpu_shares_level
+    quota:cpu_shares_share quota:disk_io_limit quota:disk_io_reservation quota:disk_io_shares_level
+    quota:disk_io_shares_share quota:disk_read_bytes_sec quota:disk_read_iops_sec quota:disk_total_bytes_sec
+    quota:disk_total_iops_sec quota:disk_write_bytes_sec quota:disk_write_iops_sec quota:memory_limit
+    quota:memory_reservation quota:memory_shares_level quota:memory_shares_share quota:vif_inbound_average
+    quota:vif_inbound_burst quota:vif_inbound_peak quota:vif_limit quota:vif_outbound_average
+    quota:vif_outbound_burst quota:vif_outbound_peak quota:vif_reservation quota:vif_shares_level
+    quota:vif_shares_share vmware:hw_version vmware:storage_policy
+"""

@@ -107,6 +107,13 @@ def read(properties: Mapping[str, object]) -> dict[str, Value]:
     return found
 
 
+def refuse_unknown(properties: Mapping[str, object]) -> None:
+    """Raises Invalid for a name that says something of the guest's hardware and that Nova does not know: misspelt."""
+    for name in properties:
+        if name.startswith("hw_") and name not in NAMES and not _is_one_of_many(name):
+            raise errors.Invalid(f"Image property {name[:100]} is not known.")
+
+
 def refuse_unserved(properties: Mapping[str, Value]) -> None:
     """Raises Invalid, with its name, for a property that nobody here obeys. ``properties``: as ``read`` gives them."""
     for name, value in properties.items():

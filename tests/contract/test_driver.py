@@ -64,7 +64,7 @@ class Rig(Protocol):
         ...
 
     def find_machine(self, server_id: str) -> str | None:
-        """The command line of the guest's emulator; None where there is none."""
+        """The command line of the guest's emulator, and what it runs by; None where there is none."""
         ...
 
     def run_stranger(self, server_id: str) -> None:
@@ -153,7 +153,13 @@ class LibvirtRig:
 
     def find_machine(self, server_id: str) -> str | None:
         [pid] = self._node.find_pids(f"guest={server_id}")
-        return self._node.run("sh", "-c", f"tr '\\0' ' ' < /proc/{pid}/cmdline")
+        command = self._node.run("sh", "-c", f"tr '\\0' ' ' < /proc/{pid}/cmdline")
+        return command + self._node.run(*VIRSH, "dumpxml", server_id) + self._limits(server_id)
+
+    def _limits(self, server_id: str) -> str:
+        """What the emulator itself says that its first disk may do."""
+        asked = '{"execute": "query-block"}'
+        return self._node.run(*VIRSH, "qemu-monitor-command", server_id, asked)
 
     def run_stranger(self, server_id: str) -> None:
         definition = f"<domain type='qemu'><name>{server_id}</name><uuid>{server_id}</uuid>{STRANGER}</domain>"
@@ -435,6 +441,7 @@ MACHINES: list[tuple[dict[str, str], dict[str, str], list[str]]] = [
         [
             *("lsi", "e1000", "cirrus", "usb-tablet", "nec-usb-xhci", "i6300esb", "threads=2", "base=localtime"),
             *("hypervisor=off", "phys-bits=42", "pmu=off", "max-bytes", "menu=on", "org.qemu.guest_agent.0", "serial2"),
+            *('"bps_rd":10000000', '"iops":500'),
         ],
     ),
     (

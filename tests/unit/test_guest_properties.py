@@ -98,6 +98,11 @@ def test_each_property_has_a_sample_of_its_class() -> None:
     assert of(EXTRA_SPECS, By.READER) == set()
 
 
+def test_the_table_has_every_name_of_novas() -> None:
+    assert set(samples.NOVA_IMAGE_PROPERTIES.split()) - IMAGE_PROPERTIES.keys() == set()
+    assert set(samples.NOVA_EXTRA_SPECS.split()) - EXTRA_SPECS.keys() == set()
+
+
 def _built() -> list[tuple[str, str, samples.Built]]:
     return [("image", name, one) for name, one in samples.BUILT_IMAGE.items()] + [
         ("flavor", name, one) for name, one in samples.BUILT_SPECS.items()
