@@ -9,12 +9,14 @@ from itertools import islice
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
+import os_traits
 import pytest
 
 from cell.compute.driver import check_guest, machine_for
 from cell.compute.drivers.fake import FakeDriver, FakeHypervisor
 from cell.compute.drivers.libvirt.disks import Disk
 from cell.compute.drivers.libvirt.domain_xml import GuestDefinition
+from cell.compute.drivers.libvirt.host import TRAITS
 from cell.scheduler import request, snapshot
 from cell.scheduler.select import select
 from cellcloud import errors
@@ -137,6 +139,17 @@ def test_limits_are_on_every_disk_and_names_follow_the_bus() -> None:
 def test_documents_and_definition_call_disks_alike(image: Texts) -> None:
     inside = definition({}, image).findall("devices/disk[@device='disk']/target")
     assert [f"/dev/{one.get('dev')}" for one in inside] == list(islice(device_names(image), 2))
+
+
+def test_hosts_have_the_traits_that_images_may_ask_for() -> None:
+    assert set(TRAITS) - set(os_traits.get_traits()) == set()
+    policy = parse({"options": {"scheduler.image_metadata_prefilter": True}})
+    host = state("a", traits=TRAITS)
+    for name in ("hw_disk_bus", "hw_cdrom_bus", "hw_video_model", "hw_vif_model"):
+        for value in IMAGE_PROPERTIES[name].served or ():
+            spec = spec_of({}, {name: str(value)})
+            question = SelectRequest(server_id="s", resources=spec.flavor.resources(), spec=spec)
+            assert select(snapshot.build([host]), [question], policy)[0].hosts == ("a",), (name, value)
 
 
 def test_a_guest_on_kvm_is_hidden_from_by_other_means() -> None:

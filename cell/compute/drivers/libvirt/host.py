@@ -10,9 +10,27 @@ from typing import Any
 from xml.etree import ElementTree as ET
 
 from cell.compute.drivers.libvirt.options import LibvirtOptions
+from cellcloud.model.guest_properties import IMAGE_PROPERTIES
 from cellcloud.model.host import HostFacts
 
-TRAITS = ("COMPUTE_NODE", "COMPUTE_IMAGE_TYPE_QCOW2", "COMPUTE_IMAGE_TYPE_RAW", "COMPUTE_GRAPHICS_MODEL_VGA")
+_KINDS = {
+    "hw_disk_bus": "COMPUTE_STORAGE_BUS",
+    "hw_cdrom_bus": "COMPUTE_STORAGE_BUS",
+    "hw_video_model": "COMPUTE_GRAPHICS_MODEL",
+    "hw_vif_model": "COMPUTE_NET_VIF_MODEL",
+    "hw_sound_model": "COMPUTE_SOUND_MODEL",
+}
+TRAITS = (
+    *("COMPUTE_NODE", "COMPUTE_IMAGE_TYPE_QCOW2", "COMPUTE_IMAGE_TYPE_RAW", "COMPUTE_ARCH_X86_64", "HW_ARCH_X86_64"),
+    *sorted(
+        {
+            f"{prefix}_{str(value).upper()}"
+            for name, prefix in _KINDS.items()
+            for value in IMAGE_PROPERTIES[name].served or ()
+        }
+    ),
+)
+"""Standard traits: what images may ask for here."""
 
 
 def get_facts(connection: Any, options: LibvirtOptions) -> HostFacts:
