@@ -1,14 +1,12 @@
-"""Whether a cell's books are right, and what it has to offer."""
+"""Whether a cell's books are right, and what happened to its servers."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 
 from cellcloud.db import claims, decisions, host_names, hosts, runs, servers, unknown_guests
 from cellcloud.db.engine import Connection, Database
 from cellcloud.model.cell import Finding
-from cellcloud.model.placement import CellDigest
 from cellcloud.model.run import TimelineEntry
 
 
@@ -66,35 +64,6 @@ def _owners(connection: Connection) -> Iterator[Finding]:
         else:
             text = "holds a claim but does not exist"
             yield Finding(check="owners", severity="error", subject=server_id, text=text)
-
-
-def _down_to_power(amount: int) -> int:
-    return 0 if amount <= 0 else 1 << (amount.bit_length() - 1)
-
-
-def digest(database: Database, cell: str, *, down_time: float) -> CellDigest:
-    """What the cell can still take: free room per host, joint over the classes."""
-    with database.read() as connection:
-        states = hosts.list_states(connection, down_time=down_time)
-        living = servers.count_living(connection)
-        active = runs.count_active(connection)
-    usable = [state for state in states if state.up and state.enabled]
-    buckets: Counter[tuple[int, int, int]] = Counter()
-    for state in usable:
-        free = [
-            _down_to_power(state.capacity.get(name, 0) - state.used.get(name, 0))
-            for name in ("VCPU", "MEMORY_MB", "DISK_GB")
-        ]
-        buckets[(free[0], free[1], free[2])] += 1
-    return CellDigest(
-        cell=cell,
-        hosts_total=len(states),
-        hosts_up=len(usable),
-        buckets=tuple((*key, count) for key, count in sorted(buckets.items())),
-        zones=tuple(sorted({state.zone for state in states})),
-        servers=living,
-        running_runs=active,
-    )
 
 
 def timeline(database: Database, server_id: str) -> list[TimelineEntry]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from cell.conductor import books, hearing, operations, placing
 from cell.conductor import guests as guest_books
+from cell.conductor.digest import Digests
 from cell.conductor.engine import Engine
 from cell.conductor.ledger import LedgerService
 from cell.conductor.outside import Outside
@@ -60,6 +61,7 @@ class ConductorService:
         self._router = router
         self._placer = placing.Placer(database, scheduler, store=placing.hold(config.hold_seconds))
         self._watch = Watch(database)
+        self._digests = Digests(database, config.name)
         self.ledger = LedgerService(database)
         self.nudger = Loop("nudge", 60.0, self._nudge)
         engine.on_feed = self.nudger.wake
@@ -118,7 +120,7 @@ class ConductorService:
             return servers.list_by_id(connection, server_ids)
 
     def get_digest(self, context: RequestContext) -> CellDigest:
-        return books.digest(self._database, self._config.name, down_time=self._config.service_down_time)
+        return self._digests.get()
 
     def list_hosts(self, context: RequestContext) -> list[Host]:
         with self._database.read() as connection:

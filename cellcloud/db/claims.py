@@ -298,6 +298,11 @@ def list_mismatches(connection: Connection) -> list[tuple[str, str, int, int]]:
     ]
 
 
+def count(connection: Connection) -> int:
+    """How many claims there are: reads them all."""
+    return int(connection.execute(sa.select(sa.func.count()).select_from(claims)).scalar_one())
+
+
 def list_owners(connection: Connection) -> list[str]:
     """Ids of servers that hold a claim."""
     return [row.server_id for row in connection.execute(sa.select(claims.c.server_id).distinct())]

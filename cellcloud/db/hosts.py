@@ -18,7 +18,7 @@ from cellcloud.db.cell_schema import claims, host_aggregates, hosts, inventories
 from cellcloud.db.engine import utc_after, utc_now
 from cellcloud.model import codec
 from cellcloud.model.change import Changes, HostChange
-from cellcloud.model.host import Aggregate, Host, HostedServer, HostFacts, HostReport, HostState
+from cellcloud.model.host import Aggregate, Host, HostedServer, HostFacts, HostReport, HostState, Room
 from cellcloud.model.numa import Placed, Topology
 from cellcloud.model.occupancy import find_defect
 from cellcloud.patterns import Pattern
@@ -362,6 +362,27 @@ def _room(connection: Connection) -> dict[str, dict[str, tuple[int, int, int]]]:
     for row in connection.execute(sa.select(inventories)):
         room.setdefault(row.host, {})[row.resource_class] = (row.total, row.capacity, row.used)
     return room
+
+
+def list_room(connection: Connection) -> list[Room]:
+    """What each host has free, up as the change log has it: one row a host and resource class is read, none a
+    server."""
+    rooms: dict[str, Room] = {}
+    usable = sa.and_(hosts.c.up, hosts.c.enabled, hosts.c.trouble == "").label("usable")
+    query = sa.select(
+        hosts.c.host,
+        hosts.c.zone,
+        usable,
+        inventories.c.resource_class,
+        (inventories.c.capacity - inventories.c.used).label("free"),
+    ).join_from(hosts, inventories, inventories.c.host == hosts.c.host, isouter=True)
+    for host, zone, is_usable, resource_class, free in connection.execute(query):
+        room = rooms.get(host)
+        if room is None:
+            room = rooms[host] = Room(zone=zone, usable=bool(is_usable), free={})
+        if resource_class is not None:
+            room.free[resource_class] = free
+    return list(rooms.values())
 
 
 def _guests(connection: Connection) -> dict[str, int]:

@@ -253,15 +253,6 @@ def list_versions(connection: Connection, after_id: str, limit: int) -> list[tup
     return [(row.id, row.version) for row in rows]
 
 
-def count_living(connection: Connection) -> int:
-    """Servers that are not deleted, held ones too."""
-    return int(
-        connection.execute(
-            sa.select(sa.func.count()).select_from(servers).where(servers.c.deleted.is_(False))
-        ).scalar_one()
-    )
-
-
 _DELETES = sa.select(servers.c.id, servers.c.delete_context).where(
     servers.c.id.in_(sa.bindparam("ids", expanding=True)),
     servers.c.delete_requested.is_(True),

@@ -59,6 +59,15 @@ class HostReport:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Room:
+    """What a host has free of each resource class. ``usable``: up and enabled."""
+
+    zone: str
+    usable: bool
+    free: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
     """What tells machines of one name apart: ``identity`` lies in the host's state directory, ``place`` is this start
     of this machine and this copy of that directory."""
