@@ -6,29 +6,54 @@ host has.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import lru_cache
+
 from cellcloud import errors
 from cellcloud.model import extra_specs, guest_checks, image_properties, numa_request, pci
 from cellcloud.model.flavor import Flavor
+from cellcloud.model.guest_values import Value
 from cellcloud.model.image import Image
 from cellcloud.model.machine import Machine, machine_of
 
+KEPT = 512  # of tens of kilobytes at most
+Pairs = tuple[tuple[str, str], ...]
 LISTS = ("hw:numa_cpus.", "hw:numa_mem.", "hw_numa_cpus.", "hw_numa_mem.")
 
 
 def check(flavor: Flavor, image: Image) -> Machine:
     """The machine asked for. Raises Invalid for what cannot be read, is not offered, contradicts itself, or contradicts
-    what the other says."""
+    what the other says; what was refused once is not read again."""
     image_properties.refuse_unknown(image.properties)
-    properties = image_properties.read(image.properties)
-    image_properties.refuse_unserved(properties)
-    extra_specs.refuse_unserved(flavor.extra_specs)
-    guest_checks.check(flavor, properties)
+    image_properties.check_size(image.properties)
+    properties = image_properties.known(image.properties)
+    found = _read(flavor.vcpus, flavor.memory_mb, tuple(flavor.extra_specs.items()), tuple(properties.items()))
+    if isinstance(found, str):
+        raise errors.Invalid(found)
+    return found
+
+
+@lru_cache(maxsize=KEPT)
+def _read(vcpus: int, memory_mb: int, specs: Pairs, given: Pairs) -> Machine | str:
+    """The machine, or why there is none."""
+    flavor = Flavor(id="", name="", vcpus=vcpus, memory_mb=memory_mb, root_gb=0, extra_specs=dict(specs))
+    try:
+        properties = image_properties.read(dict(given))
+        image_properties.refuse_unserved(properties)
+        extra_specs.refuse_unserved(flavor.extra_specs)
+        guest_checks.check(flavor, properties)
+        _check_cells(flavor, properties)
+        extra_specs.read(flavor.extra_specs)
+        aliased = flavor.extra_specs.get("pci_passthrough:alias")
+        if aliased:
+            pci.read_aliased(aliased)
+        return machine_of(flavor, properties)
+    except errors.Invalid as error:
+        return error.message
+
+
+def _check_cells(flavor: Flavor, properties: Mapping[str, Value]) -> None:
     if numa_request.guest_numa(flavor, properties) is None:
         for name in (*flavor.extra_specs, *properties):
             if name.startswith(LISTS):
                 raise errors.Invalid(f"{name[:100]} goes only with a number of NUMA nodes.")
-    extra_specs.read(flavor.extra_specs)
-    aliased = flavor.extra_specs.get("pci_passthrough:alias")
-    if aliased:
-        pci.read_aliased(aliased)
-    return machine_of(flavor, properties)
