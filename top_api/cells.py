@@ -27,6 +27,7 @@ from cellcloud.rpc.transport import Transport
 T = TypeVar("T")
 REREAD = 1.0  # seconds for which the cells table is not read again
 TRIAL_BUDGET = 1.0  # seconds a cell believed to be away has for the call that tries it
+PATIENCE = 2.0  # seconds without any answer for which callers wait for a place: a healthy cell needs less
 ASK_ALL_BUDGET = 2.0  # seconds all cells together have when an answer is made of every cell's
 KEPT_SUBJECTS = frozenset({"hosts", "services"})  # whose last answers are kept for a cell that falls silent
 
@@ -35,8 +36,9 @@ class Breaker:
     """Leaves a cell's service alone for ``seconds`` after a failure; then one caller tries it, and not for long, while
     the others are still refused.
 
-    At most ``most`` calls are under way at once, so that a cell that has just fallen silent cannot take up every
-    thread of the API before the first of them gives up.
+    At most ``most`` calls are under way at once. Further callers wait for a place as long as the service answers
+    anybody, so that one that has just fallen silent cannot take up every thread of the API before the first of them
+    gives up.
     """
 
     def __init__(self, cell: str, *, seconds: float, most: int) -> None:
@@ -44,8 +46,12 @@ class Breaker:
         self._seconds = seconds
         self._most = most
         self._inside = 0
-        self._lock = threading.Lock()
+        self._answers = 0
+        self._heard_at = -seconds
+        self._silent_since = 0.0  # when somebody began to wait for an answer, none having come since
+        self._changed = threading.Condition()
         self._open_until: float | None = None
+        self._opened_at = 0.0
 
     @property
     def is_open(self) -> bool:
@@ -54,38 +60,66 @@ class Breaker:
 
     def call(self, send: Callable[..., T], context: RequestContext, *args: Any, **kwargs: Any) -> T:
         """Do ``send`` if the service may be asked now. Raises Unreachable, Busy, and what ``send`` raises."""
-        context = self._enter(context)
+        context, answers = self._enter(context)
         try:
             answer = send(context, *args, **kwargs)
         except BaseException as error:
-            self._leave(failed=_is_silence(error))
+            self._leave(silent=_is_silence(error), answers=answers)
             raise
-        self._leave(failed=False)
+        self._leave(silent=False, answers=answers)
         return answer
 
     def trip(self) -> None:
-        """Somebody else saw that the cell does not answer."""
-        with self._lock:
-            if self._open_until is None:
-                self._open_until = clock.monotonic() + self._seconds
+        """Somebody else saw that the cell does not answer. What was heard here meanwhile counts for more."""
+        with self._changed:
+            if self._open_until is None and clock.monotonic() - self._heard_at >= self._seconds:
+                self._open()
 
-    def _enter(self, context: RequestContext) -> RequestContext:
-        with self._lock:
+    def hear(self, since: float, *, certain: bool) -> None:
+        """Somebody else was answered by the cell after ``since``, by this process's clock: what opened before that is
+        closed. Not ``certain``: another service of the cell answered; this one is tried at once."""
+        with self._changed:
+            if self._open_until is not None and self._opened_at < since:
+                self._open_until = None if certain else min(self._open_until, clock.monotonic())
+            if certain:
+                self._silent_since = clock.monotonic()
+                self._changed.notify_all()
+
+    def _enter(self, context: RequestContext) -> tuple[RequestContext, int]:
+        """The context to call with, and how many answers there were before."""
+        with self._changed:
+            while self._open_until is None and self._inside >= self._most:
+                patience = min(context.remaining(), self._silent_since + PATIENCE - clock.monotonic())
+                if patience <= 0:
+                    raise errors.Busy(f"Cell {self._cell} has as many requests as it can take; try again shortly.")
+                self._changed.wait(patience)
+            now = clock.monotonic()
             if self._open_until is not None:
-                now = clock.monotonic()
                 if now < self._open_until:
                     raise errors.Unreachable(f"Cell {self._cell} does not answer; it is tried again shortly.")
                 self._open_until = now + 2 * TRIAL_BUDGET
                 context = context.with_budget(min(TRIAL_BUDGET, context.remaining()))
-            if self._inside >= self._most:
-                raise errors.Busy(f"Cell {self._cell} has as many requests as it can take; try again shortly.")
+            if self._inside == 0:
+                self._silent_since = now
             self._inside += 1
-        return context
+            return context, self._answers
 
-    def _leave(self, *, failed: bool) -> None:
-        with self._lock:
+    def _leave(self, *, silent: bool, answers: int) -> None:
+        """``answers``: how many there were before the call. One that was not answered while others were says nothing
+        of the service."""
+        with self._changed:
             self._inside -= 1
-            self._open_until = clock.monotonic() + self._seconds if failed else None
+            if not silent:
+                self._answers += 1
+                self._heard_at = self._silent_since = clock.monotonic()
+                self._open_until = None
+            elif answers == self._answers:
+                self._open()
+            self._changed.notify_all()
+
+    def _open(self) -> None:
+        self._opened_at = clock.monotonic()
+        self._open_until = self._opened_at + self._seconds
 
 
 def _is_silence(error: BaseException) -> bool:
@@ -176,9 +210,19 @@ class Cells:
         if clock.monotonic() - read_at < REREAD:
             return known
         with self._database.read() as connection:
-            known = cells_table.list_cells(connection)
-        self._known = (clock.monotonic(), known)
-        return known
+            fresh = cells_table.list_cells(connection)
+        self._known = (clock.monotonic(), fresh)
+        marks = {cell.name: cell.digest_at for cell in known}
+        for cell in fresh:
+            if cell.health == "up" and cell.digest_at != marks.get(cell.name, cell.digest_at):
+                self._hear(cell.name, read_at)
+        return fresh
+
+    def _hear(self, name: str, since: float) -> None:
+        """The router was answered by the cell's conductors after ``since``."""
+        for (cell, interface), breaker in list(self._breakers.items()):
+            if cell == name:
+                breaker.hear(since, certain=interface == Conductor.__name__)
 
     def digest_mark(self, name: str) -> object:
         """Another value with each digest of the cell."""

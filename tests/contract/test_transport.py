@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import datetime as dt
 import math
+import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -17,10 +19,13 @@ from cellcloud.context import RequestContext, service_context
 from cellcloud.model import codec
 from cellcloud.model.guest import CommandKind, ConsoleAddress, GuestCommand, GuestState
 from cellcloud.model.placement import SelectAnswer, SelectRequest
+from cellcloud.rpc.accounts import Role
 from cellcloud.rpc.compute import Compute
-from cellcloud.rpc.interface import call
+from cellcloud.rpc.interface import call, cast, served_by
 from cellcloud.rpc.router import Router
 from cellcloud.rpc.transport import Transport
+from top_api.cells import Breaker
+from top_api.faults import status_of
 
 Connect = Callable[[str], Transport]
 
@@ -193,6 +198,91 @@ def test_nobody_there_is_unreachable(transport: Transport) -> None:
 def test_a_budget_used_up_is_not_sent(transport: Transport) -> None:
     with pytest.raises(errors.DeadlineExceeded):
         transport.client(Questions).ask(RequestContext(budget=-1), [])
+
+
+def test_a_verb_that_the_peer_is_too_old_for_is_not_yet_and_at_once(transport: Transport) -> None:
+    """By its name, and by its version where it only has got another meaning."""
+
+    @served_by(Role.CONDUCTOR, callers=())
+    class Old(Protocol):
+        @call(timeout=5.0)
+        def ping(self, context: RequestContext) -> str: ...
+
+        @cast()
+        def tell(self, context: RequestContext) -> None: ...
+
+    @served_by(Role.CONDUCTOR, callers=())
+    class New(Protocol):
+        @call(timeout=5.0, since=1)
+        def ping(self, context: RequestContext) -> str: ...
+
+        @call(timeout=5.0)
+        def more(self, context: RequestContext) -> str: ...
+
+        @cast(since=1)
+        def tell(self, context: RequestContext) -> None: ...
+
+    class Answers:
+        told = 0
+
+        def ping(self, context: RequestContext) -> str:
+            return "pong"
+
+        def tell(self, context: RequestContext) -> None:
+            self.told += 1
+
+    Old.__name__ = New.__name__ = "Pings"
+    answers = Answers()
+    server = transport.serve(Old, answers, server="s")
+    old, new = transport.client(Old), transport.client(New)
+    assert old.ping(service_context()) == "pong"
+    breaker = Breaker("east", seconds=3.0, most=2)
+    began = time.monotonic()
+    for verb in (new.more, new.ping):
+        with pytest.raises(errors.NotYet) as caught:
+            breaker.call(verb, service_context())
+        assert caught.value.relayed
+    assert time.monotonic() - began < 2
+    assert not breaker.is_open
+    assert status_of(caught.value) == 503
+    new.tell(service_context())
+    assert old.ping(service_context()) == "pong"
+    assert answers.told == 0
+    server.stop()
+
+
+@contextmanager
+def listening(answer: bytes | None) -> Iterator[int]:
+    """A port where connections are taken and nothing is said, or that, or (b"") where they are cut off."""
+    over = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as server, ExitStack() as kept:
+        server.settimeout(0.1)
+
+        def take() -> None:
+            while not over.is_set():
+                with suppress(OSError):
+                    line = kept.enter_context(server.accept()[0])
+                    if answer is not None:
+                        line.sendall(answer)
+                        line.close()
+
+        taking = threading.Thread(target=take)
+        taking.start()
+        yield server.getsockname()[1]
+        over.set()
+        taking.join()
+
+
+@pytest.mark.parametrize("answer", [None, b"", b"AMQP\0\0\x09\x01", b"HTTP/1.1 400 Bad Request\r\n\r\n"])
+def test_a_broker_that_hangs_or_raves_is_away(answer: bytes | None) -> None:
+    with listening(answer) as port:
+        transport = Transport("east", f"rabbit://top:p@127.0.0.1:{port}/x")
+        began = time.monotonic()
+        with pytest.raises(errors.Unreachable) as caught:
+            transport.client(Questions).ask(service_context(1), [])
+        assert time.monotonic() - began < 2
+        assert status_of(caught.value) == 503
+        transport.close()
 
 
 def test_a_broker_that_is_away_is_said_to_be_so_at_once() -> None:

@@ -17,6 +17,7 @@ from cellcloud.context import RequestContext, service_context
 from cellcloud.db import cells as cells_table
 from cellcloud.db import top_schema
 from cellcloud.db.engine import Database
+from cellcloud.model.placement import CellDigest
 from top_api.cells import TRIAL_BUDGET, Cells
 
 BREAKER_SECONDS = 3.0
@@ -73,6 +74,13 @@ def cells(database: Database, line: Line, hand: ManualClock) -> Iterator[Cells]:
         yield made
 
 
+def see(database: Database) -> None:
+    """The router is answered by the cell."""
+    with database.write() as connection:
+        digest = CellDigest(cell="east", hosts_total=1, hosts_up=1)
+        cells_table.set_health(connection, "east", health="up", digest=digest)
+
+
 def ask(cells: Cells) -> Any:
     return cells.conductor("east").list_hosts(service_context(8.0))
 
@@ -103,6 +111,28 @@ def test_an_answer_that_something_behind_the_cell_is_away_is_an_answer(cells: Ce
             ask(cells)
     assert line.budgets == [8.0] * 3
     assert not cells.is_mute("east")
+
+
+def test_good_requests_are_let_through_when_the_router_hears_of_the_cell(
+    cells: Cells, line: Line, database: Database, hand: ManualClock
+) -> None:
+    see(database)
+    cells.list_cells()
+    line.error = errors.Unreachable("Nobody answered.")
+    for ask_one in (ask, lambda known: known.consoleauth("east").check(service_context(8.0), "id", 1)):
+        with pytest.raises(errors.Unreachable):
+            ask_one(cells)
+    line.error = None
+    hand.advance(1.1)
+    see(database)  # just before the silence, for all that is known here
+    cells.list_cells()
+    assert cells.is_mute("east")
+    hand.advance(1.1)
+    see(database)
+    ask(cells)
+    assert line.budgets[-1] == 8.0
+    cells.consoleauth("east").check(service_context(8.0), "id", 1)
+    assert line.budgets[-1] == TRIAL_BUDGET
 
 
 def test_one_service_that_is_silent_does_not_silence_the_others(cells: Cells, line: Line) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +96,7 @@ def test_a_failure_opens_it_and_one_brief_trial_closes_it() -> None:
 
 def test_only_silence_opens_it() -> None:
     breaker, verb = a_breaker(), Calls()
-    for error in (errors.Conflict("no"), errors.NotFound("none"), errors.CallHuman("broken")):
+    for error in (errors.Conflict("no"), errors.NotFound("none"), errors.CallHuman("broken"), errors.NotYet("old")):
         verb.error = error
         with pytest.raises(type(error)):
             breaker.call(verb, RequestContext())
@@ -132,6 +134,78 @@ def test_a_slow_cell_takes_up_a_bounded_number_of_callers() -> None:
     for thread in threads:
         thread.join()
     assert breaker.call(lambda context: "free", RequestContext()) == "free"
+
+
+def test_callers_wait_for_a_place_as_long_as_the_cell_answers() -> None:
+    breaker = a_breaker(most=2)
+    inside, most_inside = [0], [0]
+    lock = threading.Lock()
+
+    def slow(context: RequestContext) -> str:
+        with lock:
+            inside[0] += 1
+            most_inside[0] = max(most_inside[0], inside[0])
+        time.sleep(0.05)
+        with lock:
+            inside[0] -= 1
+        return "answer"
+
+    with ThreadPoolExecutor(16) as pool:
+        answers = list(pool.map(lambda _: breaker.call(slow, RequestContext()), range(16)))
+    assert answers == ["answer"] * 16
+    assert most_inside == [2]
+
+
+def test_waiting_ends_with_the_budget_and_when_it_opens() -> None:
+    breaker, gate, inside = a_breaker(most=1), threading.Event(), threading.Event()
+
+    def hang(context: RequestContext) -> None:
+        inside.set()
+        gate.wait(10)
+        raise errors.Unreachable("silent")
+
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(breaker.call, hang, RequestContext())
+        assert inside.wait(10)
+        with pytest.raises(errors.TryLater):
+            breaker.call(hang, RequestContext(budget=0.1))
+        waiting = pool.submit(breaker.call, hang, RequestContext())
+        gate.set()
+        for future in (first, waiting):
+            with pytest.raises(errors.Unreachable):
+                future.result(5)
+    assert breaker.is_open
+
+
+def test_one_call_without_an_answer_among_many_with_one_says_nothing() -> None:
+    breaker = a_breaker()
+
+    def silent(context: RequestContext) -> None:
+        assert breaker.call(lambda _: "answer", context) == "answer"
+        raise errors.Unreachable("this host does not answer")
+
+    with pytest.raises(errors.Unreachable):
+        breaker.call(silent, RequestContext())
+    assert not breaker.is_open
+
+
+def test_it_closes_when_anybody_hears_of_the_cell() -> None:
+    with clock.using(ManualClock()) as hand:
+        assert isinstance(hand, ManualClock)
+        breaker, verb = a_breaker(), Calls()
+        verb.error = errors.Unreachable("silent")
+        with pytest.raises(errors.Unreachable):
+            breaker.call(verb, RequestContext())
+        verb.error = None
+        breaker.hear(clock.monotonic() - 1.0, certain=True)  # that was before it fell silent
+        assert breaker.is_open
+        hand.advance(0.5)
+        breaker.hear(clock.monotonic() - 0.1, certain=False)
+        assert breaker.call(verb, RequestContext()) == "answer"
+        assert verb.budgets[-1] == 1.0
+        breaker.trip()  # by what the router saw before that answer
+        assert breaker.call(verb, RequestContext()) == "answer"
+        assert verb.budgets[-1] == 60.0
 
 
 # ---- the choice ------------------------------------------------------------------------------------------------------
