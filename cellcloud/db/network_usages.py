@@ -1,5 +1,6 @@
 """What a project has of the embedded network service: a counter each, moved by conditional updates in the transaction
-that changes it. The first one of its kind counts what is there already."""
+that changes it. The first of its kind counts what is there already. A project's own limit stands beside its counter.
+"""
 
 from __future__ import annotations
 
@@ -20,12 +21,11 @@ _MINE = (
     network_usages.c.project_id == sa.bindparam("which_project"),
     network_usages.c.resource == sa.bindparam("which_resource"),
 )
-_FITS = sa.or_(
-    sa.bindparam("limit") == UNLIMITED, network_usages.c.used + sa.bindparam("amount") <= sa.bindparam("limit")
-)
+_LIMIT = sa.func.coalesce(network_usages.c.hard_limit, sa.bindparam("limit", type_=sa.BigInteger))
+_FITS = sa.or_(_LIMIT == UNLIMITED, network_usages.c.used + sa.bindparam("amount") <= _LIMIT)
 _RESERVE = sa.update(network_usages).where(*_MINE, _FITS).values(used=network_usages.c.used + sa.bindparam("amount"))
 _RELEASE = sa.update(network_usages).where(*_MINE).values(used=network_usages.c.used - sa.bindparam("amount"))
-_USED = sa.select(network_usages.c.used).where(*_MINE)
+_FOUND = sa.select(network_usages.c.used, network_usages.c.hard_limit).where(*_MINE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,17 +42,14 @@ def addresses_of(network_id: str) -> str:
 
 
 def reserve(c: Connection, project_id: str, resource: str, amount: int, limit: int) -> bool:
-    """Count up if that stays within the limit. False: it does not, and the caller must roll back."""
+    """Count up if that stays within the limit, the project's own where it has one. False: it does not, and the caller
+    must roll back.
+    """
     which = {"which_project": project_id, "which_resource": resource}
     values = which | {"amount": amount, "limit": limit}
     if c.execute(_RESERVE, values).rowcount:
         return True
-    if c.execute(_USED, which).first() is not None:
-        return False
-    with racing():
-        counted = _count(c, project_id, resource)
-        c.execute(sa.insert(network_usages).values(project_id=project_id, resource=resource, used=counted))
-    return c.execute(_RESERVE, values).rowcount > 0
+    return _begin(c, project_id, resource) and c.execute(_RESERVE, values).rowcount > 0
 
 
 def release(c: Connection, project_id: str, resource: str, amount: int) -> None:
@@ -71,10 +68,33 @@ def forget_network(c: Connection, network_id: str) -> None:
     c.execute(sa.delete(network_usages).where(network_usages.c.resource == addresses_of(network_id)))
 
 
-def get_used(c: Connection, project_id: str, resource: str) -> int:
-    """What is counted now."""
-    counted = c.execute(_USED, {"which_project": project_id, "which_resource": resource}).scalar_one_or_none()
-    return _count(c, project_id, resource) if counted is None else int(counted)
+def find(c: Connection, project_id: str, resource: str) -> tuple[int, int | None]:
+    """What is counted now, and the project's own limit if it has one."""
+    row = c.execute(_FOUND, {"which_project": project_id, "which_resource": resource}).one_or_none()
+    return (_count(c, project_id, resource), None) if row is None else (row.used, row.hard_limit)
+
+
+def set_limit(c: Connection, project_id: str, resource: str, limit: int | None) -> None:
+    """Give a project a limit of its own; None: the default again."""
+    _begin(c, project_id, resource)
+    mine = {"which_project": project_id, "which_resource": resource}
+    c.execute(sa.update(network_usages).where(*_MINE).values(hard_limit=limit), mine)
+
+
+def list_limited(c: Connection) -> list[str]:
+    """Projects with a limit of their own."""
+    query = sa.select(network_usages.c.project_id).where(network_usages.c.hard_limit.is_not(None)).distinct()
+    return list(c.execute(query.order_by(network_usages.c.project_id)).scalars())
+
+
+def _begin(c: Connection, project_id: str, resource: str) -> bool:
+    """Begin to count; False when that was begun before."""
+    if c.execute(_FOUND, {"which_project": project_id, "which_resource": resource}).first() is not None:
+        return False
+    with racing():
+        counted = _count(c, project_id, resource)
+        c.execute(sa.insert(network_usages).values(project_id=project_id, resource=resource, used=counted))
+    return True
 
 
 def _count(c: Connection, project_id: str, resource: str) -> int:

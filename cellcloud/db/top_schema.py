@@ -336,6 +336,7 @@ network_usages = sa.Table(
     sa.Column("project_id", NAME, primary_key=True),
     sa.Column("resource", sa.String(64), primary_key=True),
     sa.Column("used", sa.BigInteger, nullable=False, default=0),
+    sa.Column("hard_limit", sa.BigInteger),  # the project's own
 )
 # The primary key is what makes an address unique in its subnet.
 port_addresses = sa.Table(

@@ -105,15 +105,28 @@ class EmbeddedNetworks:
         limit, used = self.list_quotas(project_id)["port"]
         return None if limit == network_usages.UNLIMITED else max(0, limit - used)
 
+    def default_quotas(self) -> dict[str, int]:
+        """Resource -> limit of a project without limits of its own."""
+        limits = self._limits
+        return {"network": limits.quota_network, "subnet": limits.quota_subnet, "port": limits.quota_port}
+
     def list_quotas(self, project_id: str) -> dict[str, tuple[int, int]]:
         """Resource -> (limit, used) of a project."""
-        limits = {
-            "network": self._limits.quota_network,
-            "subnet": self._limits.quota_subnet,
-            "port": self._limits.quota_port,
-        }
         with self._database.read() as c:
-            return {name: (limit, network_usages.get_used(c, project_id, name)) for name, limit in limits.items()}
+            found = {name: network_usages.find(c, project_id, name) for name in self.default_quotas()}
+        defaults = self.default_quotas().items()
+        return {
+            name: (default if (own := found[name][1]) is None else own, found[name][0]) for name, default in defaults
+        }
+
+    def set_quotas(self, project_id: str, limits: Mapping[str, int | None]) -> None:
+        """Give a project limits of its own; None: the default again."""
+        _set_quotas(self._database, project_id, limits)
+
+    def list_limited_projects(self) -> list[str]:
+        """Those with limits of their own."""
+        with self._database.read() as c:
+            return network_usages.list_limited(c)
 
     def list_ports(self, server_id: str) -> tuple[Port, ...]:
         """See ``NetworkClient``. In the order of the server's requests."""
@@ -264,6 +277,13 @@ def _ensure(
 def _release(database: Database, server_id: str) -> None:
     with database.write() as c:
         db_ports.release_ports(c, server_id)
+
+
+@retried
+def _set_quotas(database: Database, project_id: str, limits: Mapping[str, int | None]) -> None:
+    with database.write() as c:
+        for resource in sorted(limits):
+            network_usages.set_limit(c, project_id, resource, limits[resource])
 
 
 @retried

@@ -53,12 +53,11 @@ class World:
     def check_books(self) -> None:
         """Every counter is what there really is."""
         with self.database.write() as c:
-            counted = {(row.project_id, row.resource): row.used for row in c.execute(sa.select(table))}
+            rows = [dict(row) for row in c.execute(sa.select(table)).mappings()]
             c.execute(sa.delete(table))
-            real = {(project, name): network_usages.get_used(c, project, name) for project, name in counted}
-            for (project_id, resource), used in counted.items():
-                c.execute(sa.insert(table).values(project_id=project_id, resource=resource, used=used))
-        assert counted == real
+            real = [network_usages.find(c, row["project_id"], row["resource"])[0] for row in rows]
+            c.execute(sa.insert(table), rows)
+        assert [row["used"] for row in rows] == real
 
 
 def storm(work: Callable[[int], object], count: int = 24) -> int:
@@ -136,6 +135,21 @@ def test_all_or_none(top_database: Database) -> None:
     assert world.networks.list_port_records(ADMIN) == []
     assert world.networks.count_free_ports("tenant") == 5
     world.add_ports(world.own, 5)
+    world.check_books()
+
+
+def test_a_projects_own_limit(top_database: Database) -> None:
+    world = World(top_database, quota_port=5)
+    world.networks.set_quotas("tenant", {"port": 7, "network": 1})
+    assert storm(lambda _: world.add_ports(world.own), 12) == 7
+    assert storm(lambda _: world.networks.create_network(TENANT, Network(id="", project_id="tenant")), 2) == 0
+    world.networks.set_quotas("tenant", {"port": -1})
+    world.add_ports(world.own, 20)
+    assert world.networks.list_limited_projects() == ["tenant"]
+    world.networks.set_quotas("tenant", {"port": None, "network": None})
+    assert world.networks.list_quotas("tenant")["port"] == (5, 27)
+    assert world.networks.count_free_ports("tenant") == 0
+    assert world.networks.list_limited_projects() == []
     world.check_books()
 
 

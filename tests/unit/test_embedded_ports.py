@@ -234,6 +234,36 @@ def test_limits_as_neutron_tells_of_them(ports: Ports) -> None:
     assert (status, body["NeutronError"]["type"]) == (409, "OverQuota")
 
 
+@pytest.mark.parametrize(
+    ("method", "what", "body", "answers"),
+    [
+        ("GET", "/{own}", None, (200, 200, 403, 403, 200)),
+        ("GET", "/{own}/default", None, (200, 200, 403, 403, 200)),
+        ("GET", "/{own}/details", None, (200, 200, 403, 403, 200)),
+        ("GET", "", None, (403, 403, 403, 403, 200)),
+        ("PUT", "/{own}", {"quota": {"port": 600}}, (403, 403, 403, 403, 200)),
+        ("PUT", "/{own}", {"quota": {"port": -1, "force": True}}, (403, 403, 403, 403, 200)),
+        ("PUT", "/{own}", {"quota": {"network": 0, "check_limit": True}}, (403, 403, 403, 403, 200)),
+        ("PUT", "/{own}", {"quota": {"port": -2}}, (403, 403, 403, 403, 400)),
+        ("PUT", "/{own}", {"quota": {"port": "many"}}, (403, 403, 403, 403, 400)),
+        ("PUT", "/{own}", {"quota": {"router": 5}}, (403, 403, 403, 403, 400)),
+        ("DELETE", "/{own}", None, (403, 403, 403, 403, 204)),
+    ],
+)
+def test_who_may_see_and_set_quotas(ports: Ports, method: str, what: str, body: Any, answers: tuple[int, ...]) -> None:
+    own = ports.cloud.project("demo")
+    for who, expected in zip(ROLES, answers, strict=True):
+        status, said = ports.ask(who, method, f"quotas{what.format(own=own)}", body)
+        assert (who, status) == (who, expected)
+        if (method, status) == ("PUT", 200):
+            ((name, limit), *_) = body["quota"].items()
+            assert said["quota"][name] == limit
+            assert own in [entry["project_id"] for entry in ports.ask("admin", "GET", "quotas")[1]["quotas"]]
+    ports.ask("admin", "DELETE", f"quotas/{own}")
+    shown = ports.ask("member", "GET", f"quotas/{own}")[1]
+    assert shown == {"quota": {"network": 100, "subnet": 100, "port": 500}}
+
+
 def test_ranges_overlap_but_within_a_network(ports: Ports) -> None:
     """As everybody's ranges are their own, no answer tells of another's."""
     for who in ("member", "member", "admin"):

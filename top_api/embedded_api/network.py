@@ -16,6 +16,7 @@ from cellcloud.clients.network import INDEX_KEY, OWNED_KEY
 from cellcloud.embedded.networks import EmbeddedNetworks, Viewer
 from cellcloud.model.network import Network, NewPort, PortRecord, Subnet
 from top_api.embedded_api import network_lists as lists
+from top_api.embedded_api import network_quotas
 from top_api.embedded_api.network_schemas import (
     NETWORK,
     NETWORK_UPDATE,
@@ -55,7 +56,7 @@ def create_blueprint(identity: IdentityClient, networks: EmbeddedNetworks, *, ma
     _add_networks(blueprint, networks)
     _add_subnets(blueprint, networks)
     _add_ports(blueprint, networks)
-    _add_quotas(blueprint, networks)
+    network_quotas.add_routes(blueprint, networks)
     return blueprint
 
 
@@ -213,25 +214,6 @@ def _add_ports(blueprint: Blueprint, networks: EmbeddedNetworks) -> None:
         _require_port_writer()
         networks.delete_port(_port_viewer(), port_id)
         return Response(status=204)
-
-
-def _add_quotas(blueprint: Blueprint, networks: EmbeddedNetworks) -> None:
-    def list_quotas(project_id: str) -> dict[str, tuple[int, int]]:
-        if project_id != caller().project_id and not is_admin():
-            raise errors.Forbidden("Only an administrator may see another project's quotas.")
-        return networks.list_quotas(project_id)
-
-    @blueprint.get("/v2.0/quotas/<project_id>")
-    @blueprint.get("/v2.0/quotas/<project_id>.json")
-    @blueprint.get("/v2.0/quotas/<project_id>/default")
-    def show_quotas(project_id: str) -> Response:
-        return answer({"quota": {name: limit for name, (limit, _) in list_quotas(project_id).items()}})
-
-    @blueprint.get("/v2.0/quotas/<project_id>/details")
-    @blueprint.get("/v2.0/quotas/<project_id>/details.json")
-    def show_quota_details(project_id: str) -> Response:
-        found = list_quotas(project_id).items()
-        return answer({"quota": {name: {"limit": limit, "used": used, "reserved": 0} for name, (limit, used) in found}})
 
 
 # ---- requests ------------------------------------------------------------------------------------------------------
