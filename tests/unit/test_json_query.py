@@ -8,7 +8,7 @@ import time
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from cell.scheduler import request, snapshot
@@ -47,6 +47,11 @@ def ask(query: list[Any]) -> request.Request:
 
 @settings(max_examples=300, deadline=None)
 @given(QUERIES)
+@example(["<", "$vcpus_used", ["<=", 0, 0]])
+@example(["<", "h3", "$free_ram_mb", ["<", 0, 0]])
+@example(["=", ["in", "a", "a"], True, ["<", "$free_ram_mb", 9000]])
+@example(["and", ["not", "$host"], ["not"]])
+@example(["or", ["not", ""], ["=", "$host", "h3"]])
 def test_all_hosts_at_once_are_answered_like_each_alone(query: list[Any]) -> None:
     asked = ask(query)
     places = snapshot.np.arange(9)

@@ -46,7 +46,7 @@ class Column:
         """Whether it compares with numbers."""
         if isinstance(self.values, np.ndarray):
             return bool(self.values.dtype != object)
-        return isinstance(self.values, int | float)
+        return isinstance(self.values, int | float | np.bool_)
 
     def truth(self) -> Any:
         """Where it counts as true."""
