@@ -27,6 +27,7 @@ def _cell(row: Row[Any]) -> Cell:
         feed_cursor=row.feed_cursor,
         feed_mark=row.feed_mark,
         incarnation=row.incarnation,
+        compared=row.compared,
     )
 
 
@@ -83,3 +84,8 @@ def move_cursor(
         where.append(cells.c.feed_cursor == before)
     values = {"feed_cursor": after, "feed_mark": mark[:128], "incarnation": incarnation}
     return connection.execute(sa.update(cells).where(*where).values(**values)).rowcount == 1
+
+
+def note_compared(connection: Connection, name: str, incarnation: str) -> None:
+    """The cell's servers have been compared with this incarnation of the top's database."""
+    connection.execute(sa.update(cells).where(cells.c.name == name).values(compared=incarnation))

@@ -410,6 +410,13 @@ def list_of(connection: Connection, query: ServerQuery, ids: Sequence[str]) -> l
     return found[: query.limit]
 
 
+def list_in_cell(connection: Connection, cell: str, after: str, limit: int) -> list[ServerRecord]:
+    """A cell's servers not deleted, by id, behind one of them."""
+    mine = (server_index.c.cell == cell, server_index.c.deleted.is_(False), server_index.c.id > after)
+    wanted = sa.select(server_index.c.cell, _raw_record).where(*mine).order_by(server_index.c.id).limit(limit)
+    return [_record(row) for row in connection.execute(wanted)]
+
+
 def list_versions(connection: Connection, cell: str, after: str, until: str | None) -> list[tuple[str, int]]:
     """(server id, version) of a cell's servers not deleted, by id, with after < id <= until: what a resync compares."""
     mine = [server_index.c.cell == cell, server_index.c.deleted.is_(False), server_index.c.id > after]

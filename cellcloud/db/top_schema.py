@@ -51,6 +51,7 @@ cells = sa.Table(
     sa.Column("feed_cursor", sa.BigInteger, nullable=False, default=0),
     sa.Column("feed_mark", sa.String(128), nullable=False, default="", server_default=""),  # the entry at the cursor
     sa.Column("incarnation", ID, nullable=False, default="", server_default=""),  # of the cell's database, as followed
+    sa.Column("compared", ID, nullable=False, default="", server_default=""),  # incarnation of this one that has been
 )
 
 # The index: the newest known record of each server, and the columns that lists filter and sort by.

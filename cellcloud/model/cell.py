@@ -13,7 +13,8 @@ from cellcloud.model.server import ServerRecord
 class Cell:
     """``health``: up | down | unknown, judged by the router. The transport URL stays in the database layer.
 
-    ``feed_cursor``: how far its feed was read, ``feed_mark`` the entry there, ``incarnation`` its database's then.
+    ``feed_cursor``: how far its feed was read, ``feed_mark`` the entry there, ``incarnation`` its database's then,
+    ``compared`` the top's when all of the cell was last compared.
     """
 
     name: str
@@ -26,6 +27,7 @@ class Cell:
     feed_cursor: int = 0
     feed_mark: str = ""
     incarnation: str = ""
+    compared: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

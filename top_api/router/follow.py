@@ -13,9 +13,10 @@ from dataclasses import replace
 
 from cellcloud import clock
 from cellcloud.context import RequestContext, service_context
-from cellcloud.db import cells, index, intents
+from cellcloud.db import cells, incarnations, index, intents, lost_ports
 from cellcloud.db.engine import Connection, Database, retried
 from cellcloud.model.cell import Cell, FeedEntry, FeedPage
+from cellcloud.model.incarnation import Incarnation
 from cellcloud.model.server import ServerRecord
 from cellcloud.rpc.conductor import Conductor
 
@@ -43,6 +44,7 @@ class Follower:
         self._not_before = clock.monotonic() + GAP
         with self._database.read() as connection:
             known = cells.get_cell(connection, self._cell)
+            present = incarnations.find(connection)
         cursor = known.feed_cursor
         page = self._conductor.list_feed(_context(), max(0, cursor - 1), PAGE + 1)
         changed = "" not in (known.incarnation, page.incarnation) and known.incarnation != page.incarnation
@@ -58,6 +60,8 @@ class Follower:
         if not entries:
             if known.incarnation != page.incarnation:
                 _move(self._database, self._cell, replace(page, newest=cursor), mark=known.feed_mark)
+            if present is not None and known.compared != present.id:
+                self._compare(present)
             return False
         last = max(entries, key=lambda entry: entry.sequence)
         records = [entry.record for entry in entries]
@@ -75,6 +79,15 @@ class Follower:
         page = self._conductor.list_feed(_context(), END, 1)
         self._resync(force=True)
         _move(self._database, self._cell, page)
+
+    def _compare(self, present: Incarnation) -> None:
+        """After the top's own database fell back, and what the feed still has was read: compare all, and give servers
+        back the ports that were lost with it."""
+        self._resync()
+        after: str | None = ""
+        while after is not None:
+            after = _mend_ports(self._database, self._cell, after)
+        _note_compared(self._database, self._cell, present.id)
 
     def _resync(self, *, force: bool = False) -> None:
         """Compare (id, version) pairs, a range of ids at a time, and fetch what differs; with ``force`` everything."""
@@ -187,6 +200,26 @@ def _take_in_compared(
             index.mark_lost(connection, sorted(unknown), cell)
         else:
             index.mark_deleted(connection, sorted(unknown))
+
+
+@retried
+def _mend_ports(database: Database, cell: str, after: str) -> str | None:
+    """A page of the cell's servers; returns the last one's id, None after the last page."""
+    with database.write() as connection:
+        records = index.list_in_cell(connection, cell, after, PAGE)
+        for port_id in lost_ports.store_again(connection, records):
+            LOG.error("a server's port cannot be stored again", extra={"cell": cell, "port": port_id})
+        if len(records) == PAGE:
+            return records[-1].id
+        for server_id in lost_ports.release_left(connection):
+            LOG.warning("ports of a server that is gone were released", extra={"server": server_id})
+    return None
+
+
+@retried
+def _note_compared(database: Database, cell: str, incarnation: str) -> None:
+    with database.write() as connection:
+        cells.note_compared(connection, cell, incarnation)
 
 
 @retried

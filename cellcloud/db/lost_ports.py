@@ -1,0 +1,95 @@
+"""Ports of the embedded network service after its database fell back: those that servers have are stored again, before
+their addresses are given to others, and those of servers that are gone go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from cellcloud.db.engine import utc_now
+from cellcloud.db.network_usages import UNLIMITED, addresses_of, reserve
+from cellcloud.db.ports import release_ports
+from cellcloud.db.top_schema import networks, port_addresses, ports, server_index
+from cellcloud.model.network import Port
+from cellcloud.model.server import ServerRecord
+
+
+def store_again(connection: Connection, records: Sequence[ServerRecord]) -> list[str]:
+    """Store the ports that these servers have, as their cells say. Returns the ids of those that cannot be: their
+    network is gone, or another port has their address."""
+    wanted = {port.id: (record, index, port) for record in records for index, port in enumerate(record.ports)}
+    if not wanted:
+        return []
+    known = connection.execute(sa.select(ports.c.id, ports.c.device_id).where(ports.c.id.in_(wanted))).all()
+    for row in known:
+        if not row.device_id:
+            _bind(connection, *wanted[row.id])
+    missing = wanted.keys() - {row.id for row in known}
+    mine = {wanted[port_id][2].network_id for port_id in missing}
+    here = set(connection.execute(sa.select(networks.c.id).where(networks.c.id.in_(mine))).scalars())
+    return [one for one in sorted(missing) if wanted[one][2].network_id in here and not _add(connection, *wanted[one])]
+
+
+def release_left(connection: Connection, limit: int = 1000) -> list[str]:
+    """Release the ports of servers that are deleted, or that nobody knows; returns the servers' ids."""
+    rows = connection.execute(
+        sa.select(ports.c.device_id)
+        .join_from(ports, server_index, ports.c.device_id == server_index.c.id, isouter=True)
+        .where(ports.c.device_index.is_not(None), sa.func.coalesce(server_index.c.deleted, sa.true()))
+        .distinct()
+        .limit(limit)
+    )
+    left = sorted(rows.scalars())
+    for server_id in left:
+        release_ports(connection, server_id)
+    return left
+
+
+def _owner(record: ServerRecord) -> str:
+    return f"compute:{record.availability_zone or 'nova'}"
+
+
+def _bind(connection: Connection, record: ServerRecord, index: int, port: Port) -> None:
+    connection.execute(
+        sa.update(ports)
+        .where(ports.c.id == port.id, ports.c.device_id == "")
+        .values(
+            device_id=record.id,
+            device_index=index,
+            device_owner=_owner(record),
+            host_id=record.host or "",
+            updated_at=utc_now(),
+        )
+    )
+
+
+def _add(connection: Connection, record: ServerRecord, index: int, port: Port) -> bool:
+    values = {
+        "id": port.id,
+        "network_id": port.network_id,
+        "project_id": port.project_id or record.spec.project_id,
+        "device_id": record.id,
+        "device_owner": _owner(record),
+        "device_index": index,
+        "owned": port.owned,
+        "mac_address": port.mac_address,
+        "host_id": record.host or "",
+        "security_groups": list(port.security_groups),
+        "created_at": utc_now(),
+        "updated_at": utc_now(),
+    }
+    addresses = [{"subnet_id": ip.subnet_id, "ip_address": ip.ip_address, "port_id": port.id} for ip in port.fixed_ips]
+    project_id, addressed = str(values["project_id"]), addresses_of(port.network_id)
+    try:
+        with connection.begin_nested():
+            reserve(connection, project_id, "port", 1, UNLIMITED)
+            reserve(connection, project_id, addressed, len(addresses), UNLIMITED)
+            connection.execute(sa.insert(ports).values(values))
+            if addresses:
+                connection.execute(sa.insert(port_addresses), addresses)
+    except sa.exc.IntegrityError:
+        return False
+    return True
