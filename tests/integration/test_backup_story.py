@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.cloud import Api, Cloud, running_cloud, until
+from tests.cloud import CELLS, Api, Cloud, running_cloud, until
 from tests.faults.books import open_books, wait_until_right
 
 
@@ -22,12 +22,6 @@ def delete(api: Api, ids: list[str]) -> None:
     until(lambda: all(api.find(server_id) is None for server_id in ids), what="servers to be gone")
 
 
-def restart(cloud: Cloud, begin: list[str], between: list[str]) -> None:
-    cloud.command("down")
-    cloud.command(*between)
-    cloud.command("up", *begin)
-
-
 def test_a_restored_top_and_a_restored_cell(tmp_path: Path) -> None:
     with running_cloud(tmp_path, profile="embedded", hosts=3) as cloud:
         begin = ["--profile", "embedded", "--driver", "fake", "--hosts", "3", "--port", str(cloud.port)]
@@ -38,29 +32,27 @@ def test_a_restored_top_and_a_restored_cell(tmp_path: Path) -> None:
         new = make(api, [f"new-{n}" for n in range(3)])
         delete(api, [old[0], new[0]])
         kept = {*old[1:], *new[1:]}
-
-        restart(cloud, begin, ["restore", "top", str(tmp_path / "top")])
-        api = cloud.api()
-        with open_books(cloud) as books:
-            wait_until_right(books, 40.0)
-            assert set(api.list_servers()) == kept
-            make(api, ["another"])
-            wait_until_right(books, 20.0)
-
-        place = {server_id: cell for cell in ("east", "west") for server_id in _in_cell(cloud, cell)}
-        cell = place[new[1]]
+        cell = next(name for name in CELLS if new[1] in _in_cell(cloud, name))
         cloud.command("backup", cell, str(tmp_path / "cell"))
+        for action, status in (("os-stop", "SHUTOFF"), ("os-start", "ACTIVE"), ("os-stop", "SHUTOFF")):
+            assert api.request("POST", f"/servers/{new[1]}/action", {action: None}).status_code == 202
+            api.wait_for(new[1], status)
+
+        cloud.command("down")
+        cloud.command("restore", "top", str(tmp_path / "top"))
+        cloud.command("restore", cell, str(tmp_path / "cell"))
+        cloud.command("up", *begin)
+
         api = cloud.api()
-        mine = [server_id for server_id, its in place.items() if its == cell]
-        assert api.request("POST", f"/servers/{mine[0]}/action", {"os-stop": None}).status_code == 202
-        api.wait_for(mine[0], "SHUTOFF")
-        restart(cloud, begin, ["restore", cell, str(tmp_path / "cell")])
-        api = cloud.api()
-        assert set(api.list_servers()) == set(place)
-        assert api.request("POST", f"/servers/{mine[0]}/action", {"os-start": None}).status_code in (202, 409)
-        api.wait_for(mine[0], "ACTIVE")
-        delete(api, list(place))
         with open_books(cloud) as books:
+            until(lambda: set(api.list_servers()) == kept, what="the index to show what there is")
+            # As the cell had it; its guest is off, and the host takes what the cell asks for, though it has seen newer.
+            answer = api.request("POST", f"/servers/{new[1]}/action", {"reboot": {"type": "HARD"}})
+            assert answer.status_code == 202, answer.text
+            api.wait_for(new[1], "ACTIVE")
+            make(api, ["another"])
+            wait_until_right(books, 40.0)
+            delete(api, list(kept))
             wait_until_right(books, 40.0)
 
 
