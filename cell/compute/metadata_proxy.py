@@ -3,7 +3,7 @@
 Runs as a process of its own on its host, on the standard library alone, and listens in the namespace of each guest
 network. Who asks is known by that network and by the address of the connection, which the firewall lets nobody else
 use; nothing that a guest sends counts, and none of its headers go on but two harmless ones.
-usage: python -m cell.compute.metadata_proxy SETTINGS PID_FILE
+usage: python -m cell.compute.metadata_proxy SETTINGS PID_FILE [VERSION]
 """
 
 from __future__ import annotations
@@ -325,8 +325,8 @@ def _stamp(path: Path) -> Stamp | None:
 
 
 def main(argv: list[str]) -> None:
-    """Serve with the settings of the first argument; the second names the file for our process id."""
-    settings, pid_file = argv
+    """Serve. Arguments: the settings, the file for our process id, and a version that is only to be seen."""
+    settings, pid_file, *_ = argv
     os.umask(0o077)
     proxy = Proxy(Path(settings))
     Path(pid_file).write_text(str(os.getpid()))

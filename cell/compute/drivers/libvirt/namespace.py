@@ -142,6 +142,7 @@ class Namespace:
 class Daemon:
     """A program in the background. It writes its process id, as numbered in there, to ``pid_file``; ``word`` is a part
     of its command line that no other process has. ``network``: the network namespace it runs in, if not the host's.
+    ``version``: an argument of the program that is wanted; one that was started without it is replaced.
     """
 
     namespace: Namespace
@@ -149,6 +150,7 @@ class Daemon:
     pid_file: Path
     word: str
     network: str = ""
+    version: str = ""
 
     def find_pid(self) -> int | None:
         """Its process id in there, if it runs."""
@@ -160,7 +162,10 @@ class Daemon:
 
     def ensure_running(self) -> None:
         """Start it unless it runs."""
-        if self.find_pid() is not None:
+        pid = self.find_pid()
+        if pid is not None and self.version and self.version not in self.namespace.find_command(pid):
+            self.stop()
+        elif pid is not None:
             return
         self.pid_file.unlink(missing_ok=True)
         self.namespace.enter(self.network).launch(self.argv, self.pid_file.with_suffix(".log"))

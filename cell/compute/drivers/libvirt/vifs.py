@@ -6,6 +6,7 @@ needs any more goes.
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
 import json
 import logging
@@ -17,6 +18,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import cell
+from cell.compute import metadata_proxy
 from cell.compute.drivers.libvirt.dhcp import DhcpServer, addresses_of
 from cell.compute.drivers.libvirt.firewall import TapRule, make_ruleset
 from cell.compute.drivers.libvirt.names import namespace_name, tap_name
@@ -32,7 +34,8 @@ from cellcloud.patterns import Pattern
 LOG = logging.getLogger(__name__)
 
 MAC = Pattern(r"[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}")
-PROXY = "cell.compute.metadata_proxy"
+PROXY = metadata_proxy.__name__
+PROXY_VERSION = hashlib.sha256(Path(metadata_proxy.__file__).read_bytes()).hexdigest()[:16]
 
 
 class Wiring:
@@ -185,9 +188,10 @@ class Wiring:
         start = ["setsid", "--fork", "env", "-i", f"PYTHONPATH={roots}", sys.executable, "-S", "-m", PROXY]
         return Daemon(
             namespace=self._namespace,
-            argv=(*start, settings, str(self._namespace.inside(pid_file))),
+            argv=(*start, settings, str(self._namespace.inside(pid_file)), PROXY_VERSION),
             pid_file=pid_file,
             word=settings,
+            version=PROXY_VERSION,
         )
 
     def _dhcp(self, network_id: str) -> DhcpServer:
