@@ -23,6 +23,7 @@ from typing import Any
 
 from cellcloud.rpc.accounts import account_of
 from cellcloud.rpc.rights import rights_of
+from cellcloud.up.certificates import Certificate
 from cellcloud.up.confinement import Confinement, give_to, write_private
 from cellcloud.up.units import Kind, Unit
 
@@ -32,8 +33,19 @@ INSTALLED = Path("/usr/lib/rabbitmq/lib")
 SERVER = ["erl", "-noinput", "-s", "rabbit", "boot", "-boot", "start_sasl", "+W", "w", "+S", "1:1", "+IOt", "1"]
 SERVER += ["+sbwt", "very_short", "+sbwtdcpu", "none", "+sbwtdio", "very_short", "-syslog", "logger", "[]"]
 SERVER += ["-syslog", "syslog_error_logger", "false", "-kernel", "prevent_overlapping_partitions", "false"]
+PLAIN = "listeners.tcp.1 = 127.0.0.1:{port}\n"
+ENCRYPTED = """\
+listeners.tcp = none
+listeners.ssl.1 = 127.0.0.1:{port}
+ssl_options.cacertfile = {home}/authority.pem
+ssl_options.certfile = {home}/server.pem
+ssl_options.keyfile = {home}/server.key
+ssl_options.verify = verify_none
+ssl_options.fail_if_no_peer_cert = false
+ssl_options.versions.1 = tlsv1.3
+ssl_options.versions.2 = tlsv1.2
+"""
 CONFIGURATION = """\
-listeners.tcp.1 = 127.0.0.1:{port}
 load_definitions = {home}/definitions.json
 vm_memory_high_watermark.absolute = 256MB
 disk_free_limit.absolute = 50MB
@@ -46,7 +58,7 @@ log.console.level = warning
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Broker:
     """``port`` is AMQP's; the next two are taken by Erlang's name service and its distribution. ``passwords``: of each
-    account, by its name."""
+    account, by its name. ``tls``: what it proves itself with; None: nothing is encrypted."""
 
     name: str
     cell: str
@@ -54,10 +66,12 @@ class Broker:
     port: int
     passwords: Mapping[str, str] = field(repr=False)
     cookie: str = field(repr=False)
+    tls: Certificate | None = None
 
     def url(self, account: str) -> str:
         """The transport URL of one account."""
-        return f"rabbit://{account}:{self.passwords[account]}@127.0.0.1:{self.port}/{VHOST}"
+        options = f"?ssl=1&ssl_ca_file={self.tls.authority_in_url}" if self.tls else ""
+        return f"rabbit://{account}:{self.passwords[account]}@127.0.0.1:{self.port}/{VHOST}{options}"
 
     def units(self) -> list[Unit]:
         """The name service, and the broker behind it."""
@@ -89,7 +103,9 @@ class Broker:
     def _prepare(self) -> None:
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         shutil.rmtree(self.directory / "mnesia", ignore_errors=True)
-        settings = CONFIGURATION.format(port=self.port, home=self._home)
+        if self.tls:
+            self.tls.copy_to(self.directory)
+        settings = ((ENCRYPTED if self.tls else PLAIN) + CONFIGURATION).format(port=self.port, home=self._home)
         for name, text, mode in (
             ("rabbitmq.conf", settings, 0o600),
             ("definitions.json", json.dumps(definitions(self.cell, self.passwords)), 0o600),

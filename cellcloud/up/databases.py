@@ -20,6 +20,7 @@ from signal import SIGINT, SIGTERM
 from typing import Any, ClassVar
 
 from cellcloud import errors
+from cellcloud.up.certificates import Certificate
 from cellcloud.up.confinement import Confinement, give_to, write_private
 from cellcloud.up.units import Kind, Unit
 
@@ -38,6 +39,10 @@ MARIADB_SETTINGS = (
     "--performance-schema=off",
     "--max-connections=300",
     "--table-open-cache=400",
+)
+MARIADB_TLS = (
+    "--ssl-ca={place}/authority.pem --ssl-cert={place}/server.pem --ssl-key={place}/server.key"
+    " --tls-version=TLSv1.2,TLSv1.3 --require-secure-transport=ON"
 )
 POSTGRESQL_SETTINGS = {
     "listen_addresses": "127.0.0.1",
@@ -73,6 +78,7 @@ class DatabaseServer(ABC):
     directory: Path
     port: int
     accounts: Sequence[Account]
+    tls: Certificate | None = None  # what it proves itself with; None: nothing is encrypted
 
     user: ClassVar[str]
     home: ClassVar[str]
@@ -82,7 +88,7 @@ class DatabaseServer(ABC):
     def url(self, account: str) -> str:
         """The SQLAlchemy URL of one account's database."""
         password = next(each.password for each in self.accounts if each.name == account)
-        return f"{self.dialect}://{account}:{password}@127.0.0.1:{self.port}/{account}"
+        return f"{self.dialect}://{account}:{password}@127.0.0.1:{self.port}/{account}{self._url_options()}"
 
     def unit(self) -> Unit:
         """The server as the supervisor runs it."""
@@ -105,6 +111,10 @@ class DatabaseServer(ABC):
         """Whether one account can log in."""
 
     @abstractmethod
+    def _url_options(self) -> str:
+        """How clients verify the server, as the query of a URL."""
+
+    @abstractmethod
     def _initialise(self) -> None:
         """Fill the empty directory."""
 
@@ -119,6 +129,8 @@ class DatabaseServer(ABC):
             self.directory.mkdir(mode=0o700, parents=True)
             self._initialise()
             write_private(done, "")
+        if self.tls:
+            self.tls.copy_to(self.directory)
         command = self._confined(self._command())
         os.execvp(command[0], command)  # noqa: S606 - the process is to become this program
 
@@ -148,9 +160,14 @@ class MariaDb(DatabaseServer):
     def _lets_in(self, database: str, **given: Any) -> bool:
         import MySQLdb
 
+        if self.tls:
+            given |= {"ssl_mode": "VERIFY_IDENTITY", "ssl": {"ca": str(self.tls.authority)}}
         with suppress(MySQLdb.Error), closing(MySQLdb.connect(database=database, **given)):
             return True
         return False
+
+    def _url_options(self) -> str:
+        return f"?ssl_mode=VERIFY_IDENTITY&ssl_ca={self.tls.authority_in_url}" if self.tls else ""
 
     def _initialise(self) -> None:
         data = f"--datadir={self._place()}/data"
@@ -169,6 +186,7 @@ class MariaDb(DatabaseServer):
             f"--port={self.port}",
             f"--init-file={place}/accounts.sql",
             *MARIADB_SETTINGS,
+            *(MARIADB_TLS.format(place=place).split() if self.tls else ()),
         ]
 
     def _statements(self) -> Iterator[str]:
@@ -193,9 +211,14 @@ class PostgreSql(DatabaseServer):
     def _lets_in(self, database: str, **given: Any) -> bool:
         import psycopg
 
+        if self.tls:
+            given |= {"sslmode": "verify-full", "sslrootcert": str(self.tls.authority)}
         with suppress(psycopg.Error), closing(psycopg.connect(dbname=database, **given)):
             return True
         return False
+
+    def _url_options(self) -> str:
+        return f"?sslmode=verify-full&sslrootcert={self.tls.authority_in_url}" if self.tls else ""
 
     def _initialise(self) -> None:
         place = self._place()
@@ -216,9 +239,14 @@ class PostgreSql(DatabaseServer):
         )
 
     def _command(self) -> list[str]:
+        place = self._place()
         options = {**POSTGRESQL_SETTINGS, "port": str(self.port)}
+        if self.tls:
+            options |= {"ssl": "on", "ssl_cert_file": f"{place}/server.pem", "ssl_key_file": f"{place}/server.key"}
+        kind = "hostssl" if self.tls else "host"
+        write_private(self.directory / "data" / "pg_hba.conf", f"{kind} all all 127.0.0.1/32 scram-sha-256\n")
         settings = [f"--{name}={value}" for name, value in options.items()]
-        return [_postgresql("postgres"), "-D", f"{self._place()}/data", *settings]
+        return [_postgresql("postgres"), "-D", f"{place}/data", *settings]
 
 
 def _postgresql(program: str) -> str:

@@ -24,6 +24,7 @@ from cellcloud import errors
 from cellcloud.model.metadata_signature import node_key
 from cellcloud.rpc.accounts import Account, Role, host_account
 from cellcloud.up.brokers import Broker, is_listening
+from cellcloud.up.certificates import Authority, Certificate
 from cellcloud.up.confinement import write_private
 from cellcloud.up.databases import Account as DatabaseAccount
 from cellcloud.up.databases import MariaDb, PostgreSql
@@ -165,7 +166,16 @@ class Layout:
             port=self.choices.port + 20 + 3 * (cell.number - 1),
             passwords={account.name: self.secret(f"{name}.{account.name}") for account in self.accounts(cell)},
             cookie=self.secret(f"{name}.cookie"),
+            tls=self._certificate(name),
         )
+
+    @cached_property
+    def authority(self) -> Authority:
+        """What this cloud's own servers are verified by (services profile)."""
+        return Authority(self.world / "secrets" / "tls")
+
+    def _certificate(self, name: str, *addresses: str) -> Certificate:
+        return self.authority.issue(name, ["127.0.0.1", "localhost", *addresses])
 
     def accounts(self, cell: CellPlace) -> list[Account]:
         """Those of the cell's queue: one a role, and one a compute service."""
@@ -180,6 +190,7 @@ class Layout:
             directory=self.world / MARIADB,
             port=self.choices.port + 10,
             accounts=[DatabaseAccount(name=name, password=self.secret(f"{MARIADB}.{name}")) for name in accounts],
+            tls=self._certificate(MARIADB),
         )
 
     @property
@@ -190,6 +201,7 @@ class Layout:
             directory=self.world / POSTGRESQL,
             port=self.choices.port + 11,
             accounts=[DatabaseAccount(name=name, password=self.secret(f"{POSTGRESQL}.{name}")) for name in accounts],
+            tls=self._certificate(POSTGRESQL),
         )
 
     def cell_database_url(self, cell: CellPlace) -> str:

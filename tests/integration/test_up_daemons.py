@@ -5,9 +5,12 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import ssl
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import amqp
 import kombu
@@ -17,7 +20,10 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 
+from cellcloud import errors
+from cellcloud.db.engine import Database
 from cellcloud.up.brokers import Broker
+from cellcloud.up.certificates import Authority
 from cellcloud.up.databases import Account, DatabaseServer, MariaDb, PostgreSql
 from cellcloud.up.processes import ProcessRecord, Records
 from cellcloud.up.supervisor import Supervisor
@@ -146,14 +152,53 @@ def test_a_broker_serves_its_own_user_only(supervised: Supervised, tmp_path: Pat
         assert "broker-secret" not in " ".join(process.info["cmdline"] or [])
 
 
-def _can_use(url: str) -> bool:
-    connection = kombu.Connection(url.replace("rabbit://", "amqp://"), connect_timeout=5)
+def test_what_is_encrypted_is_so_for_everybody(supervised: Supervised, tmp_path: Path) -> None:
+    """Clients that know the authority get in; others, and those who speak plainly, do not."""
+    authority = Authority(tmp_path / "tls")
+    tls = authority.issue("here", ["127.0.0.1"])
+    stranger = Authority(tmp_path / "other").issue("here", ["127.0.0.1"])
+    accounts = [Account(name="one", password="secret")]
+    port = free_ports(5)
+    databases = [
+        kind(name=kind.__name__, directory=tmp_path / kind.__name__, port=port + place, accounts=accounts, tls=tls)
+        for place, kind in enumerate((MariaDb, PostgreSql))
+    ]
+    broker = Broker(
+        name="cell.broker",
+        cell="cell",
+        directory=tmp_path / "broker",
+        port=port + 2,
+        passwords={"conductor": "secret"},
+        cookie="COOKIE",
+        tls=tls,
+    )
+    supervised.start([*(server.unit() for server in databases), *broker.units()])
+    for server, plain in zip(databases, ("?ssl_mode=DISABLED", "?sslmode=disable"), strict=True):
+        url = server.url("one")
+        with closing(Database(url)) as database, database.read() as connection:
+            assert connection.exec_driver_sql("SELECT 1").scalar() == 1
+        for wrong in (url.split("?")[0] + plain, url.replace(tls.authority_in_url, stranger.authority_in_url)):
+            with closing(Database(wrong)) as database, pytest.raises(errors.Unreachable), database.read():
+                pass
+    trusting = {"ca_certs": str(tls.authority), "server_hostname": "127.0.0.1", "cert_reqs": ssl.CERT_REQUIRED}
+    url = broker.url("conductor").split("?")[0]
+    assert _can_use(url, ssl=trusting)
+    assert not _can_use(url, ssl=trusting | {"ca_certs": str(stranger.authority)})
+    assert not _can_use(url)
+
+
+def _can_use(url: str, **options: Any) -> bool:
+    connection = kombu.Connection(url.replace("rabbit://", "amqp://"), connect_timeout=5, **options)
     try:
         connection.connect()
-        queue = connection.SimpleQueue("cell/conductor/q", exchange_opts={"name": "cell/conductor", "type": "direct"})
-        queue.put("hello")
-        return bool(queue.get(timeout=5).payload == "hello")
-    except (kombu.exceptions.OperationalError, amqp.exceptions.AMQPError):
+        exchange = kombu.Exchange("cell/conductor", "direct")
+        queue = kombu.Queue("cell/conductor/q", exchange, routing_key="q")(connection.channel())
+        queue.declare()
+        connection.Producer().publish("hello", exchange=exchange, routing_key="q")
+        found = []
+        until(lambda: found.append(queue.get(no_ack=True)) or found[-1] is not None, 5)
+        return bool(found[-1].payload == "hello")
+    except (OSError, kombu.exceptions.OperationalError, amqp.exceptions.AMQPError):
         return False
     finally:
         connection.release()
