@@ -17,7 +17,7 @@ import msgspec
 
 from cellcloud.config import Config
 from cellcloud.context import RequestContext
-from cellcloud.db import idempotency, index, intents, quotas
+from cellcloud.db import idempotency, index, intents, quotas, user_data
 from cellcloud.db.engine import Connection, Database, retried
 from cellcloud.db.idempotency import KeptAnswer
 from cellcloud.gathering import Gathered
@@ -110,7 +110,8 @@ def _accept_all(
         for request in requests:
             project_id, wanted = request.context.project_id, request.wanted
             count = _how_many(connection, project_id, wanted, limits[project_id])
-            records = [_record(spec, now) for spec in _numbered(wanted.spec, count, now)]
+            (spec,) = user_data.keep(connection, user_data.TOP, [wanted.spec])
+            records = [_record(spec, now) for spec in _numbered(spec, count, now)]
             accepted = Accepted(
                 server_ids=tuple(record.id for record in records),
                 reservation_id=wanted.spec.reservation_id,

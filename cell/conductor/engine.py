@@ -18,7 +18,7 @@ from cell.conductor.saving import Saver
 from cell.conductor.stepping import Progress, take_step, undo_late
 from cell.conductor.workflow import World
 from cellcloud import errors, log
-from cellcloud.db import runs, servers
+from cellcloud.db import runs, servers, user_data
 from cellcloud.db.engine import Database, retried, transact
 from cellcloud.db.runs import Lease, LeasedRun
 from cellcloud.lifecycle import TaskState, VmState
@@ -150,7 +150,7 @@ class Engine:
 
     def send(self, commands: Iterable[GuestCommand]) -> None:
         """Send what saved steps ask of hosts. What cannot be sent now is sent again by the step that waits for it."""
-        for command in commands:
+        for command in _with_user_data(self._database, list(commands)):
             try:
                 self._world.send(command)
             except errors.CellcloudError as error:
@@ -186,3 +186,13 @@ def _lease_batch(database: Database, lease: Lease, limit: int) -> list[tuple[Lea
             return []
         records = {r.id: r for r in servers.list_by_id(connection, [run.server_id for run in leased])}
     return [(run, records[run.server_id]) for run in leased]
+
+
+def _with_user_data(database: Database, commands: Sequence[GuestCommand]) -> Sequence[GuestCommand]:
+    """What starts a guest needs what it is started with."""
+    lacking = [each.spec for each in commands if each.spec is not None and each.spec.user_data_id]
+    if not lacking:
+        return commands
+    with database.read() as connection:
+        found = {spec.id: spec for spec in user_data.attach(connection, user_data.CELL, lacking)}
+    return [replace(each, spec=found.get(each.server_id, each.spec)) for each in commands]

@@ -17,7 +17,19 @@ from cell.conductor.watch import Watch
 from cellcloud import clock, errors
 from cellcloud.config import CellConfig
 from cellcloud.context import RequestContext, service_context
-from cellcloud.db import changes, consoles, decisions, feed, host_names, hosts, incarnations, runs, servers, services
+from cellcloud.db import (
+    changes,
+    consoles,
+    decisions,
+    feed,
+    host_names,
+    hosts,
+    incarnations,
+    runs,
+    servers,
+    services,
+    user_data,
+)
 from cellcloud.db.engine import Connection, Database, retried, transact
 from cellcloud.lifecycle import Operation, VmState
 from cellcloud.model.cell import FeedPage, Finding
@@ -34,6 +46,7 @@ from cellcloud.service import Loop
 
 LOG = logging.getLogger(__name__)
 NUDGE_GAP = 0.2  # seconds between two nudges, so that the changes of a busy cell share messages
+DAY = 86400.0
 FEED_KEPT = 200_000  # entries; a reader further behind compares the whole
 DECISIONS_KEPT = 7 * 86400.0  # seconds, and the change log with them: so long a decision can be made again
 
@@ -52,6 +65,7 @@ class ConductorService:
         *,
         before_judging: Callable[[], None] = lambda: None,
     ) -> None:
+        self._texts_pruned = clock.monotonic()
         self._config = config
         self._before_judging = before_judging
         self._database = database
@@ -254,7 +268,9 @@ class ConductorService:
     def find_server_on(self, context: RequestContext, host: str, server_id: str) -> ServerRecord | None:
         with self._database.read() as connection:
             found = servers.list_by_id(connection, [server_id])
-        return next((record for record in found if record.host == host and not record.deleted), None)
+            specs = user_data.attach(connection, user_data.CELL, [record.spec for record in found])
+        there = (replace(record, spec=spec) for record, spec in zip(found, specs, strict=True))
+        return next((record for record in there if record.host == host and not record.deleted), None)
 
     # ---- unasked -----------------------------------------------------------------------------------------------
     def sweep(self) -> None:
@@ -264,6 +280,9 @@ class ConductorService:
             self.nudger.wake()
         with self._database.write() as connection:
             consoles.prune(connection)
+            if clock.monotonic() - self._texts_pruned > DAY / 24:
+                self._texts_pruned = clock.monotonic()
+                user_data.prune(connection, user_data.CELL, seconds=DAY)
             feed.prune(connection, FEED_KEPT)
             changes.prune(connection, DECISIONS_KEPT)
             decisions.prune(connection, DECISIONS_KEPT)

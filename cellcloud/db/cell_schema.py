@@ -57,6 +57,7 @@ servers = sa.Table(
     sa.Column("locked", sa.Boolean, nullable=False, default=False),
     sa.Column("locked_by", sa.String(16)),
     sa.Column("locked_reason", sa.String(255)),
+    sa.Column("user_data_id", sa.String(64)),
     sa.Column("spec", Json, nullable=False),
     sa.Column("ports", Json, nullable=False),
     sa.Column("fault", Json),
@@ -67,6 +68,16 @@ servers = sa.Table(
     sa.Column("terminated_at", UtcDateTime),
     sa.Column("deleted", sa.Boolean, nullable=False, default=False),
     sa.Index("ix_servers_held", "held", "hold_until"),
+    sa.Index("ix_servers_user_data", "user_data_id"),
+)
+
+# What servers are started with; their records have its id.
+user_data = sa.Table(
+    "user_data",
+    metadata,
+    sa.Column("id", sa.String(64), primary_key=True),
+    sa.Column("text", sa.Text, nullable=False),
+    sa.Column("used_at", UtcDateTime, nullable=False),
 )
 
 # ``active`` is 1 while unfinished and NULL after: with server_id a unique index, which is the server's lock.

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection
+from sqlalchemy.engine import Connection, Row
 
 from cellcloud.db import bulk
 from cellcloud.db.cell_schema import feed, feed_counter
 from cellcloud.model.cell import FeedEntry, FeedPage
 from cellcloud.model.server import ServerRecord
 
+MOST_BYTES = 1 << 20  # of one page
 _ENTRIES = sa.bindparam("entries", type_=sa.BigInteger)
 _COUNT = sa.update(feed_counter).where(feed_counter.c.id == 1)
 _COUNT_TOLD = _COUNT.values(value=feed_counter.c.value + _ENTRIES).returning(feed_counter.c.value)
@@ -54,15 +56,24 @@ def _count(connection: Connection, entries: int) -> int:
 
 
 def list_after(connection: Connection, after: int, limit: int) -> FeedPage:
-    """Up to ``limit`` entries with a sequence above ``after``."""
+    """Up to ``limit`` entries with a sequence above ``after``, of MOST_BYTES in all, but two where there are."""
     rows = connection.execute(_PAGE, {"after": after, "most": limit}).all()
     oldest, last = connection.execute(_ENDS).one()
     last = last or 0
     return FeedPage(
-        entries=tuple(FeedEntry(sequence=r.sequence, record=_RECORD.decode(r.record)) for r in rows),
+        entries=tuple(FeedEntry(sequence=r.sequence, record=_RECORD.decode(r.record)) for r in _bounded(rows)),
         oldest=last + 1 if oldest is None else oldest,
         newest=last,
     )
+
+
+def _bounded(rows: Sequence[Row[Any]]) -> Sequence[Row[Any]]:
+    size = 0
+    for place, row in enumerate(rows):
+        size += len(row.record)
+        if size > MOST_BYTES and place >= 2:
+            return rows[:place]
+    return rows
 
 
 def newest(connection: Connection) -> int:

@@ -207,6 +207,7 @@ def _row_of(record: ServerRecord) -> dict[str, Any]:
         "launched_at": record.launched_at,
         "deleted_at": record.terminated_at if record.deleted else None,
         "deleted": record.deleted,
+        "user_data_id": spec.user_data_id or None,
         "record": record,
     }
 

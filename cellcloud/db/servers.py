@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
 from cellcloud import errors
-from cellcloud.db import bulk, incarnations
+from cellcloud.db import bulk, incarnations, user_data
 from cellcloud.db.cell_schema import runs, servers
 from cellcloud.db.engine import utc_after, utc_now
 from cellcloud.lifecycle import TaskState, VmState
@@ -25,7 +25,7 @@ from cellcloud.model.server import Fault, ServerRecord, ServerSpec
 _HOLD = sa.select(utc_now(), utc_after(sa.bindparam("seconds", type_=sa.Float)))
 _HELD_COLUMNS = (
     *("id", "project_id", "user_id", "host", "availability_zone", "spec", "ports"),
-    *("held", "delete_requested", "locked", "deleted", "decision"),
+    *("held", "delete_requested", "locked", "deleted", "decision", "user_data_id"),
     *("version", "generation", "vm_state", "task_state", "power_state"),
     *("created_at", "updated_at", "hold_until"),
 )
@@ -70,6 +70,8 @@ def insert_held(
     records. Raises Exists."""
     if not placed:
         return []
+    specs = user_data.keep(connection, user_data.CELL, [spec for spec, _, _ in placed])
+    placed = [(spec, host, zone) for spec, (_, host, zone) in zip(specs, placed, strict=True)]
     now, until = connection.execute(_HOLD, {"seconds": hold_seconds}).one()
     shared = (1, 0, VmState.BUILDING.value, TaskState.SCHEDULING.value, 0)
     times = (now.replace(tzinfo=None), now.replace(tzinfo=None), until.replace(tzinfo=None))
@@ -82,7 +84,7 @@ def insert_held(
             zone,
             msgspec.json.encode(spec).decode(),
             "[]",
-            *(True, False, False, False, decision),
+            *(True, False, False, False, decision, spec.user_data_id or None),
             *shared,
             *times,
         )

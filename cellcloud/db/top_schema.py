@@ -82,11 +82,22 @@ server_index = sa.Table(
     sa.Column("deleted_at", UtcDateTime),
     sa.Column("deleted", sa.Boolean, nullable=False, default=False),
     sa.Column("quota_held", sa.Boolean, nullable=False, default=True),  # turned off in the update that gives it back
+    sa.Column("user_data_id", sa.String(64)),
     sa.Column("record", Json, nullable=False),
     sa.Index("ix_server_index_project", "project_id", "deleted", "created_at", "id"),
     sa.Index("ix_server_index_name", "project_id", "name"),
     sa.Index("ix_server_index_cell", "cell", "id"),
     sa.Index("ix_server_index_updated", "updated_at"),
+    sa.Index("ix_server_index_user_data", "user_data_id"),
+)
+
+# What servers are started with; their records have its id.
+user_data = sa.Table(
+    "user_data",
+    metadata,
+    sa.Column("id", sa.String(64), primary_key=True),
+    sa.Column("text", sa.Text, nullable=False),
+    sa.Column("used_at", UtcDateTime, nullable=False),
 )
 
 # The order in which a list was begun, for as long as somebody may walk through it: ids of 16 bytes.

@@ -17,7 +17,8 @@ from cellcloud.model.network import Port, RequestedNetwork
 class ServerSpec:
     """Everything a cell needs to build a server without asking anybody: it travels with the request.
 
-    ``user_data`` is base64 text as the API took it. ``networks`` None means "auto": the project's own network.
+    ``user_data`` is base64 text as the API took it; in records it is left out, and kept under ``user_data_id``.
+    ``networks`` None means "auto": the project's own network.
     """
 
     id: str
@@ -32,6 +33,7 @@ class ServerSpec:
     tags: tuple[str, ...] = ()
     keypair: Keypair | None = None
     user_data: str | None = None
+    user_data_id: str = ""
     config_drive: bool = False
     networks: tuple[RequestedNetwork, ...] | None = None
     security_groups: tuple[str, ...] = ("default",)

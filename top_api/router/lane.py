@@ -7,20 +7,23 @@ id, and the only thing that decides is the conditional update in ``intents.recor
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+
+import msgspec
 
 from cellcloud import errors
 from cellcloud.context import RequestContext, service_context
-from cellcloud.db import index, intents
+from cellcloud.db import index, intents, user_data
 from cellcloud.db.engine import Database, retried
 from cellcloud.lifecycle import Operation
 from cellcloud.model.intent import Intent, IntentKind, IntentState, Refusal
 from cellcloud.model.placement import ConfirmAnswer, ReserveAnswer
-from cellcloud.model.server import ServerRecord
+from cellcloud.model.server import ServerRecord, ServerSpec
 from cellcloud.rpc.conductor import Conductor
 
 LOG = logging.getLogger(__name__)
+MOST_BYTES = 1 << 20  # of the servers in one message
 
 
 @dataclass(slots=True)
@@ -63,7 +66,14 @@ class Lane:
 
     def _reserve(self, fresh: list[Intent], outcome: Outcome) -> list[Intent]:
         """Returns those the cell holds now."""
-        specs = [intent.record.spec for intent in fresh if intent.record is not None]
+        with_records = [(intent, intent.record.spec) for intent in fresh if intent.record is not None]
+        specs = _with_user_data(self._database, [spec for _, spec in with_records])
+        held: list[Intent] = []
+        for some in _messages(list(zip([intent for intent, _ in with_records], specs, strict=True))):
+            held += self._ask_to_hold([intent for intent, _ in some], [spec for _, spec in some], outcome)
+        return held
+
+    def _ask_to_hold(self, fresh: list[Intent], specs: list[ServerSpec], outcome: Outcome) -> list[Intent]:
         try:
             answers = self._conductor().reserve(service_context(self._budget), specs)
         except errors.TryLater as error:
@@ -74,7 +84,8 @@ class Lane:
         except errors.CellcloudError as error:
             if len(fresh) > 1:  # one bad request must not fail the others
                 middle = len(fresh) // 2
-                return self._reserve(fresh[:middle], outcome) + self._reserve(fresh[middle:], outcome)
+                first = self._ask_to_hold(fresh[:middle], specs[:middle], outcome)
+                return first + self._ask_to_hold(fresh[middle:], specs[middle:], outcome)
             self._note(fresh, Refusal(outcome="refused", reason=error.message, detail=error.detail))
             outcome.again += [intent.id for intent in fresh]
             return []
@@ -224,3 +235,25 @@ def _settle_deleted(database: Database, intent: Intent) -> None:
     with database.write() as connection:
         intents.settle(connection, [intent.id])
         index.mark_deleted(connection, [intent.server_id])
+
+
+def _with_user_data(database: Database, specs: Sequence[ServerSpec]) -> list[ServerSpec]:
+    if not any(spec.user_data_id for spec in specs):
+        return list(specs)
+    with database.read() as connection:
+        return user_data.attach(connection, user_data.TOP, specs)
+
+
+def _messages(wanted: Sequence[tuple[Intent, ServerSpec]]) -> Iterator[list[tuple[Intent, ServerSpec]]]:
+    """What goes into one message each: at least one server, and others up to MOST_BYTES."""
+    some: list[tuple[Intent, ServerSpec]] = []
+    size = 0
+    for intent, spec in wanted:
+        length = len(msgspec.json.encode(spec))
+        if some and size + length > MOST_BYTES:
+            yield some
+            some, size = [], 0
+        some.append((intent, spec))
+        size += length
+    if some:
+        yield some

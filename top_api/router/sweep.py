@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from cellcloud.db import intents
+from cellcloud.db import intents, user_data
 from cellcloud.db.engine import Database, retried
 from top_api.router.deliver import MOST, Deliverer
 
@@ -35,7 +35,7 @@ class Sweep:
         return len(ids) == MOST
 
     def prune(self) -> bool:
-        """Forget intents finished more than a day ago; True when more may be left."""
+        """Forget intents finished more than a day ago, and user data of no server; True when more may be left."""
         return _prune(self._database) > 0
 
 
@@ -52,4 +52,5 @@ def _begin_leases(database: Database, owner: str, seconds: float) -> list[str]:
 @retried
 def _prune(database: Database) -> int:
     with database.write() as connection:
+        user_data.prune(connection, user_data.TOP, seconds=DAY)
         return intents.prune(connection, seconds=DAY)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from cellcloud import errors
+from cellcloud.db import user_data
 from cellcloud.model.server import ServerRecord
 from top_api import filters
 from top_api.acceptance import Accepted
@@ -34,7 +36,7 @@ def list_servers(call: Call) -> dict[str, Any]:
 def list_servers_in_detail(call: Call) -> dict[str, Any]:
     records, walk = _list(call)
     view = ServerView(call, call.parts.cells.mute_cells())
-    shown = [view.detail(record) for record in records]
+    shown = [view.detail(record) for record in _with_user_data(call, records)]
     links = next_links(call, "servers", ("servers", "detail"), [record.id for record in records], walk=walk)
     return {"servers": shown, **links}
 
@@ -44,6 +46,15 @@ def _list(call: Call) -> tuple[list[ServerRecord], str]:
         return servers_page(call, filters.read(call))
     except errors.NotFound as error:
         raise errors.Invalid(error.message) from error
+
+
+def _with_user_data(call: Call, records: list[ServerRecord]) -> list[ServerRecord]:
+    """The records with the user data that the caller is going to see."""
+    if call.version < (2, 3) or not call.allows("os_compute_api:os-extended-server-attributes"):
+        return records
+    with call.parts.database.read() as connection:
+        specs = user_data.attach(connection, user_data.TOP, [record.spec for record in records])
+    return [replace(record, spec=spec) for record, spec in zip(records, specs, strict=True)]
 
 
 @servers.route("POST", "/servers", "os_compute_api:servers:create", body=schemas.CREATE)
@@ -76,14 +87,16 @@ def _created(call: Call, accepted: Accepted) -> dict[str, Any]:
 @servers.route("GET", "/servers/<server_id>", "os_compute_api:servers:show")
 def show(call: Call, server_id: str) -> dict[str, Any]:
     record = find_server(call.parts, server_id, call.project_filter)
-    return {"server": ServerView(call, call.parts.cells.mute_cells()).show(record)}
+    (whole,) = _with_user_data(call, [record])
+    return {"server": ServerView(call, call.parts.cells.mute_cells()).show(whole)}
 
 
 @servers.route("PUT", "/servers/<server_id>", "os_compute_api:servers:update", body=schemas.UPDATE)
 def update(call: Call, server_id: str) -> dict[str, Any]:
     record = find_server(call.parts, server_id, call.project_filter)
     changed = update_server(call.parts, call.context, record, call.body["server"])
-    return {"server": ServerView(call, call.parts.cells.mute_cells()).updated(changed)}
+    (whole,) = _with_user_data(call, [changed])
+    return {"server": ServerView(call, call.parts.cells.mute_cells()).updated(whole)}
 
 
 @servers.route("DELETE", "/servers/<server_id>", "os_compute_api:servers:delete", status=204)

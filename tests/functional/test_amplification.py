@@ -1,0 +1,127 @@
+"""What one request can make the databases and queues hold: its large texts once, however many servers it is for."""
+
+from __future__ import annotations
+
+import base64
+import os
+from pathlib import Path
+
+import msgspec
+import pytest
+import sqlalchemy as sa
+
+from cell.conductor.engine import _with_user_data
+from cellcloud.db import cell_schema, feed, migrate, servers, user_data
+from cellcloud.db.engine import Database
+from cellcloud.model.guest import CommandKind, GuestCommand
+from cellcloud.model.server import ServerSpec
+from tests.api.world import IMAGE, World
+from tests.workflows.world import make_spec
+from top_api.router.lane import MOST_BYTES, _messages
+
+TEXT = base64.b64encode(os.urandom(49_000)).decode()  # 65,336 characters
+SERVERS = 60
+
+
+def test_a_request_for_many_servers_writes_its_texts_once(top_database: Database, tmp_path: Path) -> None:
+    world = World(top_database, tmp_path)
+    world.holding = True
+    before = _bytes_in(top_database)
+    body = {"name": "a", "flavorRef": "1", "imageRef": IMAGE, "min_count": SERVERS, "user_data": TEXT}
+    hints = {"query": '["or", ' + ", ".join(['["=", "$host", "h"]'] * 150) + "]"}
+    answer = world.post("/servers", {"server": body, "os:scheduler_hints": hints})
+    assert answer.status_code == 202, answer.text
+    assert _bytes_in(top_database) - before < len(TEXT) + SERVERS * (12_000 + len(hints["query"]))
+    world.close()
+
+
+def _bytes_in(database: Database) -> int:
+    """Of all texts in all rows."""
+    found = 0
+    with database.read() as connection:
+        for name in sa.inspect(connection).get_table_names():
+            for row in connection.execute(sa.text(f'SELECT * FROM "{name}"')):  # noqa: S608
+                found += sum(len(value) for value in row if isinstance(value, str | bytes))
+    return found
+
+
+def test_the_cell_gets_the_text_and_administrators_see_it(world_: World) -> None:
+    server_id = world_.create(user_data=TEXT)
+    assert world_.cell_of(server_id).servers[server_id].spec.user_data == TEXT
+    assert "OS-EXT-SRV-ATTR:user_data" not in world_.get(f"/servers/{server_id}", version="2.90").get_json()["server"]
+    for path in (f"/servers/{server_id}", "/servers/detail?all_tenants=1"):
+        shown = world_.get(path, version="2.90", token="admin").get_json()
+        one = shown["server"] if "server" in shown else shown["servers"][0]
+        assert one["OS-EXT-SRV-ATTR:user_data"] == TEXT
+
+
+@pytest.fixture
+def world_(top_database: Database, tmp_path: Path) -> World:
+    return World(top_database, tmp_path)
+
+
+@pytest.fixture
+def top_database(tmp_path: Path) -> Database:
+    database = Database(f"sqlite:///{tmp_path}/top.db")
+    migrate.upgrade(database, "top")
+    return database
+
+
+@pytest.fixture
+def cell_database(tmp_path: Path) -> Database:
+    database = Database(f"sqlite:///{tmp_path}/cell.db")
+    with database.write() as connection:
+        cell_schema.metadata.create_all(connection)
+    return database
+
+
+def specs() -> list[ServerSpec]:
+    return [make_spec(f"11111111-0000-4000-8000-{number:012}", user_data=TEXT) for number in range(SERVERS)]
+
+
+def test_a_cell_keeps_it_out_of_records_and_feed_and_gives_it_to_hosts(cell_database: Database) -> None:
+    with cell_database.write() as connection:
+        records = servers.insert_held(connection, [(spec, "h", "nova") for spec in specs()], hold_seconds=60)
+        for _ in range(3):
+            feed.append(connection, records)
+    assert _bytes_in(cell_database) < len(TEXT) + SERVERS * 4 * 4_000
+    command = GuestCommand(
+        kind=CommandKind.SPAWN, run_id="r", step="s", server_id=records[0].id, generation=1, spec=records[0].spec
+    )
+    (sent,) = _with_user_data(cell_database, [command])
+    assert sent.spec is not None
+    assert sent.spec.user_data == TEXT
+    with cell_database.write() as connection:
+        assert user_data.prune(connection, user_data.CELL, seconds=-1) == 0
+        connection.execute(sa.delete(cell_schema.servers))
+        assert user_data.prune(connection, user_data.CELL, seconds=60) == 0
+        assert user_data.prune(connection, user_data.CELL, seconds=-1) == 1
+
+
+def test_projects_share_no_text(cell_database: Database) -> None:
+    first, second = specs()[:2]
+    other = make_spec(specs()[2].id, user_data=TEXT, project_id="another")
+    with cell_database.write() as connection:
+        kept = user_data.keep(connection, user_data.CELL, [first, second, other])
+        again = user_data.attach(connection, user_data.CELL, kept)
+    assert kept[0].user_data_id == kept[1].user_data_id != kept[2].user_data_id
+    assert [spec.user_data for spec in kept] == [None] * 3
+    assert [spec.user_data for spec in again] == [TEXT] * 3
+
+
+def test_messages_and_pages_are_bounded_in_bytes(cell_database: Database) -> None:
+    messages = list(_messages([(None, spec) for spec in specs()]))  # type: ignore[misc]
+    assert sum(len(some) for some in messages) == SERVERS
+    assert all(len(msgspec.json.encode([spec for _, spec in some])) <= MOST_BYTES + 1000 for some in messages)
+    heavy = [make_spec(spec.id, metadata={f"k{n}": "v" * 255 for n in range(128)}) for spec in specs()]
+    with cell_database.write() as connection:
+        feed.append(connection, servers.insert_held(connection, [(s, "h", "nova") for s in heavy], hold_seconds=60))
+    after, seen = 0, 0
+    while True:
+        with cell_database.read() as connection:
+            page = feed.list_after(connection, after, 501)
+        if not page.entries:
+            break
+        assert len(msgspec.json.encode(page)) < feed.MOST_BYTES + 200_000
+        after, seen = page.entries[-1].sequence, seen + len(page.entries)
+    assert seen == SERVERS
