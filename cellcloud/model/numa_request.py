@@ -6,10 +6,7 @@ trip over later: sizes below zero or beyond any machine.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
-from itertools import accumulate
-from typing import TypeVar
+from collections.abc import Mapping, Sequence
 
 from oslo_utils import strutils
 
@@ -30,7 +27,6 @@ CPU_POLICIES = ("dedicated", "mixed", "shared")
 THREAD_POLICIES = ("prefer", "isolate", "require")
 EMULATOR_POLICIES = ("share", "isolate")
 NAMED_PAGES = {"small": SMALL_PAGES, "large": LARGE_PAGES, "any": ANY_PAGES}
-T = TypeVar("T")
 
 
 def topology_request(
@@ -82,11 +78,12 @@ def parse_cpus(text: str, most: int = MOST_CPUS) -> set[int]:
     """CPU numbers from a list of numbers and ranges, those after ``^`` left out: 1-4,^3,6. Raises Invalid, also for
     numbers from ``most``.
 
-    Takes time in proportion to the length of the text and to ``most``, however often a range comes back.
+    Takes time in proportion to the length of the text and to how many CPUs it names, however often a range comes back.
     """
     if len(text) > MOST_TEXT:
         raise errors.Invalid(f"A list of CPUs has at most {MOST_TEXT} characters.")
-    begun = {False: [0] * (most + 1), True: [0] * (most + 1)}
+    named: list[tuple[int, int]] = []
+    left_out: list[tuple[int, int]] = []
     for part in filter(None, (part.strip() for part in text.split(","))):
         excluded = part.startswith("^")
         first, dash, last = part.removeprefix("^").partition("-")
@@ -97,11 +94,18 @@ def parse_cpus(text: str, most: int = MOST_CPUS) -> set[int]:
             raise errors.Invalid(f"{text[:100]!r} is not a list of CPU numbers.") from None
         if not 0 <= start <= end or (end >= most and not excluded):
             raise errors.Invalid(f"{text[:100]!r} has CPU numbers out of range.")
-        if start < most:
-            begun[excluded][start] += 1
-            begun[excluded][min(end + 1, most)] -= 1
-    named, left_out = (list(accumulate(changes)) for changes in (begun[False], begun[True]))
-    return {cpu for cpu in range(most) if named[cpu] and not left_out[cpu]}
+        (left_out if excluded else named).append((start, min(end, most) + 1))
+    return _union(named) - _union(left_out)
+
+
+def _union(ranges: list[tuple[int, int]]) -> set[int]:
+    """The numbers of ranges, each looked at once."""
+    found: set[int] = set()
+    done = 0
+    for start, end in sorted(ranges):
+        found.update(range(max(start, done), end))
+        done = max(done, end)
+    return found
 
 
 def _cpu_policy(flavor: Flavor, image: Properties, emulator: str | None) -> str | None:
@@ -256,8 +260,12 @@ def parse_pages(text: str) -> int:
 def _divide(flavor: Flavor, image: Properties, nodes: int) -> list[tuple[set[int], int]]:
     """The CPUs and MiB of each of the guest's cells: as listed, or in equal parts."""
     _check_cpu_count(flavor)
-    cpus = _listed(flavor, image, "numa_cpus", partial(parse_cpus, most=flavor.vcpus))
-    memory = _listed(flavor, image, "numa_mem", _parse_mebibytes)
+    cpus: list[set[int]] = []
+    for text in _listed(flavor, image, "numa_cpus"):
+        cpus.append(parse_cpus(text, flavor.vcpus))
+        if sum(map(len, cpus)) > flavor.vcpus:
+            raise errors.Invalid("A vCPU is set for two NUMA nodes.")
+    memory = [_parse_mebibytes(text) for text in _listed(flavor, image, "numa_mem")]
     if not cpus and not memory:
         if flavor.vcpus % nodes or flavor.memory_mb % nodes:
             raise errors.Invalid(f"vCPUs and memory cannot be divided into {str(nodes)[:20]} equal NUMA nodes.")
@@ -274,7 +282,7 @@ def _divide(flavor: Flavor, image: Properties, nodes: int) -> list[tuple[set[int
     return list(zip(cpus, memory, strict=True))
 
 
-def _listed(flavor: Flavor, image: Properties, name: str, parse: Callable[[str], T]) -> list[T]:
+def _listed(flavor: Flavor, image: Properties, name: str) -> list[str]:
     """The values of name.0, name.1... in the flavor, or else in the image."""
     own = _numbered(flavor.extra_specs, f"hw:{name}")
     asked = _numbered(image, f"hw_{name}")
@@ -283,7 +291,7 @@ def _listed(flavor: Flavor, image: Properties, name: str, parse: Callable[[str],
         raise errors.Invalid(f"hw:{name} and hw_{name} are numbered from 0 to {MOST_GUEST_CELLS - 1}, without a gap.")
     if own and asked:
         raise errors.Invalid(f"Flavor and image both set hw_{name}.")
-    return [parse(text) for text in own or asked]
+    return own or asked
 
 
 def _numbered(values: Mapping[str, object], name: str) -> list[str]:
