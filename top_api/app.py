@@ -26,7 +26,7 @@ from top_api.public_address import PublicAddress
 from top_api.rates import RateLimits
 from top_api.router.deliver import Deliverer
 from top_api.routes import RESOURCES, versions
-from top_api.routing import mount
+from top_api.routing import is_old, mount
 
 LOG = logging.getLogger(__name__)
 
@@ -93,7 +93,8 @@ def _wrap_requests(app: Flask) -> None:
         response.headers["x-openstack-request-id"] = g.request_id
         if request.path.startswith("/v2.1"):
             response.headers["x-compute-request-id"] = g.request_id
-            response.headers.update(microversion.response_headers(g.version or microversion.FIRST))
+            if not is_old(request.environ):
+                response.headers.update(microversion.response_headers(g.version or microversion.FIRST))
         _note(response)
         return response
 

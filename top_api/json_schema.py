@@ -157,18 +157,31 @@ _extend: Any = jsonschema.validators.extend
 _Validator: Any = _extend(_STANDARD, {name: _bounded(own) for name, own in _OWN.items()})
 
 
+def _known_properties(validator: Any, allowed: Any, value: Any, schema: Mapping[str, Any]) -> Iterator[ValidationError]:
+    if isinstance(allowed, dict) or schema.get("patternProperties"):
+        yield from _additional_properties(validator, allowed, value, schema)
+
+
+_Relaxed: Any = _extend(_Validator, {"additionalProperties": _bounded(_known_properties)})
+
+
 class Compiled:
     """A schema made ready. Raises re2.error or SchemaError for one that is none."""
 
     def __init__(self, schema: Schema) -> None:
         self.schema = schema
         self._validator = _Validator(schema, format_checker=FORMATS)
+        self._relaxed = _Relaxed(schema, format_checker=FORMATS)
 
-    def find_error(self, value: Any) -> ValidationError | None:
-        """The error that says most about what is wrong with the value; None when nothing is."""
-        if self._validator.is_valid(value):
+    def find_error(self, value: Any, *, relaxed: bool = False) -> ValidationError | None:
+        """The error that says most about what is wrong with the value; None when nothing is.
+
+        ``relaxed``: keys that no schema knows are no error; nobody reads them.
+        """
+        validator = self._relaxed if relaxed else self._validator
+        if validator.is_valid(value):
             return None
-        found: ValidationError | None = best_match(itertools.islice(self._validator.iter_errors(value), MOST_ERRORS))
+        found: ValidationError | None = best_match(itertools.islice(validator.iter_errors(value), MOST_ERRORS))
         return found
 
 

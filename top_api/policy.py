@@ -53,6 +53,8 @@ RULES: dict[str, str] = {
     "os_compute_api:os-extended-server-attributes": ADMIN,
     "os_compute_api:servers:create": MEMBER,
     "os_compute_api:servers:create:forced_host": ADMIN,
+    "os_compute_api:servers:create:requested_destination": ADMIN,
+    "os_compute_api:servers:create:zero_disk_flavor": ADMIN,
     "os_compute_api:servers:update": MEMBER,
     "os_compute_api:servers:delete": MEMBER,
     "os_compute_api:servers:start": MEMBER,

@@ -7,7 +7,7 @@ route exists twice, bare and behind the caller's project id.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,9 +22,11 @@ from top_api.microversion import FIRST, LAST, Microversion
 from top_api.parts import Parts
 from top_api.validation import MALFORMED, NO_QUERY, Queries, UnsupportedType, Versioned, check_body, read_json
 
-_TWIN = Pattern(r"(?s)/v2\.1/([0-9a-fA-F]{32}|[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})(/.+)")
-_SEGMENT = "cellcloud.project_segment"  # of the WSGI environment
+_TWIN = Pattern(r"(?s)/v2\.1/([0-9a-fA-F-]+)(/.+)")  # no resource is called by such a word
+_OLD = Pattern(r"(?s)/v2/(.+)")
+_SEGMENT, _OLD_ROOT = "cellcloud.project_segment", "cellcloud.old_root"  # of the WSGI environment
 BODY_TYPES = ("application/json", "application/vnd.openstack.compute+json")
+OLD_ROOT = "v2"
 Pair = tuple[int, int]
 
 
@@ -37,6 +39,7 @@ class Call:
     version: Microversion
     base_url: str
     project_segment: str = ""
+    root: str = "v2.1"
     path: str = ""
     query: dict[str, list[str]] = field(default_factory=dict)
     body: Any = None
@@ -63,7 +66,7 @@ class Call:
 
     def url(self, *parts: str) -> str:
         """A link into the API as this client addresses it."""
-        return "/".join(part for part in (self.base_url, "v2.1", self.project_segment, *parts) if part)
+        return "/".join(part for part in (self.base_url, self.root, self.project_segment, *parts) if part)
 
     def bookmark(self, *parts: str) -> str:
         """A link that carries no API version."""
@@ -159,7 +162,7 @@ class Actions:
             raise errors.NotFound("The resource could not be found.")
         call.check(action.rule)
         if action.body is not None:
-            check_body(action.body, call.version, call.body)
+            check_body(action.body, call.version, call.body, relaxed=call.root == OLD_ROOT)
         return _answer(action.handler(call, *args), action.status)
 
 
@@ -177,13 +180,21 @@ def mount(app: Flask, parts: Parts, resources: Sequence[Resource]) -> None:
     app.wsgi_app = _ProjectSegment(app.wsgi_app)  # type: ignore[method-assign]
 
 
+def is_old(environ: Mapping[str, Any]) -> bool:
+    """Whether a request came to the API of before 2.1: as 2.1, without microversions, and easy about unknown keys."""
+    return _OLD_ROOT in environ
+
+
 class _ProjectSegment:
-    """Takes the project id out of the path, so that each route is declared and matched once."""
+    """Takes the project id and the old root out of the path, so that each route is declared and matched once."""
 
     def __init__(self, application: Callable[..., Any]) -> None:
         self._application = application
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Any:
+        old = _OLD.groups(environ.get("PATH_INFO", ""))
+        if old is not None:
+            environ[_OLD_ROOT], environ["PATH_INFO"] = True, f"/v2.1/{old[0]}"
         match = _TWIN.groups(environ.get("PATH_INFO", ""))
         if match is not None:
             environ[_SEGMENT], environ["PATH_INFO"] = match[0], f"/v2.1{match[1]}"
@@ -196,7 +207,8 @@ def _view(parts: Parts, route: Route) -> Callable[..., Response]:
         context = auth.authenticate(parts.identity, request.headers, g.request_id)
         rates.count(context.project_id)
         data = _read_body(parts.config.top.max_body) if route.method != "GET" else b""
-        version = microversion.requested(request.headers)
+        old = is_old(request.environ)
+        version = FIRST if old else microversion.requested(request.headers)
         g.version = version
         if project_segment and project_segment != context.project_id:
             raise errors.Invalid("Malformed request URL: URL's project_id doesn't match Context's project_id")
@@ -209,6 +221,7 @@ def _view(parts: Parts, route: Route) -> Callable[..., Response]:
             version=version,
             base_url=request.root_url.rstrip("/"),
             project_segment=project_segment,
+            root=OLD_ROOT if old else "v2.1",
             path=request.path,
             query=route.query.read(request.args.to_dict(flat=False), version),
             body=read_json(data),
@@ -218,7 +231,7 @@ def _view(parts: Parts, route: Route) -> Callable[..., Response]:
         if route.body is not None:
             if not isinstance(call.body, dict):
                 raise errors.Invalid(MALFORMED)
-            check_body(route.body, version, call.body)
+            check_body(route.body, version, call.body, relaxed=old)
         answer = _answer(route.handler(call, **arguments), route.status)
         response = (
             faults.json_response(answer.status, answer.body)

@@ -60,9 +60,9 @@ class Versioned:
         return self._compiled[since]
 
 
-def check_body(versioned: Versioned, version: Microversion, body: Any) -> None:
-    """Raises Invalid in Nova's words."""
-    error = versioned.validator(version).find_error(body)
+def check_body(versioned: Versioned, version: Microversion, body: Any, *, relaxed: bool = False) -> None:
+    """Raises Invalid in Nova's words. ``relaxed``: unknown keys are let pass, as the API of before 2.1 does."""
+    error = versioned.validator(version).find_error(body, relaxed=relaxed)
     if error is None:
         return
     reason = str(error.message).replace(repr(error.instance), _cut(repr(error.instance)))

@@ -30,7 +30,7 @@ class GlanceClient:
 
     def get_image(self, image_id: str, *, project_id: str, is_admin: bool) -> Image:
         """See ``ImageClient``."""
-        path = f"/images/{quote(image_id, safe='')}"
+        path = _path(image_id)
         body = self._service.get(path)
         if not (is_admin or body["owner"] == project_id or body["visibility"] in ("public", "community")):
             self._require_member(body, path, project_id, image_id)
@@ -38,7 +38,7 @@ class GlanceClient:
 
     def open_image(self, image_id: str) -> Iterator[bytes]:
         """See ``ImageClient``."""
-        path = f"/images/{quote(image_id, safe='')}"
+        path = _path(image_id)
         if self._service.get(path)["status"] != "active":
             raise errors.NotFound(f"No image found with ID {image_id[:64]}")
         return self._service.stream(f"{path}/file")
@@ -52,6 +52,13 @@ class GlanceClient:
             else:
                 return
         raise errors.NotFound(f"No image found with ID {image_id[:64]}")
+
+
+def _path(image_id: str) -> str:
+    """Raises NotFound for what is a step up or no step on a way, not an id."""
+    if image_id in ("", ".", ".."):
+        raise errors.NotFound(f"No image found with ID {image_id}")
+    return f"/images/{quote(image_id, safe='')}"
 
 
 def _image(body: dict[str, Any]) -> Image:

@@ -27,6 +27,10 @@ class NetworkClient(Protocol):
         """How many ports the project may still have; None: no limit is known."""
         ...
 
+    def check_security_groups(self, project_id: str, names: Sequence[str]) -> None:
+        """Raises Invalid for one that the project does not have."""
+        ...
+
     def ensure_ports(
         self,
         *,

@@ -91,6 +91,10 @@ class NeutronClient:
         if self._list("ports", network_id=network_id, fixed_ips=f"ip_address={address}"):
             raise errors.Invalid(f"Fixed IP address {address} is already in use.")
 
+    def check_security_groups(self, project_id: str, names: Sequence[str]) -> None:
+        """See ``NetworkClient``."""
+        self._group_ids(project_id, names)
+
     # ---- ports of servers --------------------------------------------------------------------------------------------
     def ensure_ports(
         self,
@@ -205,10 +209,11 @@ class NeutronClient:
         for name in names:
             try:
                 found = self._list("security-groups", project_id=project_id, name=name)
+                found = found or self._list("security-groups", project_id=project_id, id=name)
             except errors.NotFound:
                 found = []
             if not found:
-                raise errors.Invalid(f"Security group {name} not found for project {project_id}.")
+                raise errors.Invalid(f"Unable to find security_group with name or id '{name}'.")
             ids.append(found[0]["id"])
         return {"security_groups": ids}
 

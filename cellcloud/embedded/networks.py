@@ -65,6 +65,12 @@ class EmbeddedNetworks:
                 self._check_network(viewer, wanted.network_id or "", wanted.fixed_ip)
         return tuple(requested)
 
+    def check_security_groups(self, project_id: str, names: Sequence[str]) -> None:
+        """See ``NetworkClient``. There is only the default one."""
+        for name in names:
+            if name != "default":
+                raise errors.Invalid(f"Unable to find security_group with name or id '{name}'.")
+
     def ensure_ports(
         self,
         *,

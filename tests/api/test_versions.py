@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from tests.api.world import DEMO, World
+from tests.api.world import DEMO, IMAGE, World
 
 REQUEST_ID = re.compile(r"^req-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
 
@@ -100,3 +100,27 @@ def test_methods_that_are_not_there(world: World) -> None:
     assert answer.status_code == 405
     assert answer.get_json()["badMethod"]["code"] == 405
     assert world.call("OPTIONS", "/servers").status_code == 405
+
+
+def test_the_api_of_before_2_1_is_served_where_the_list_says(world: World) -> None:
+    server = {"name": "vm", "flavorRef": "1", "imageRef": IMAGE, "unknown": 1}
+    headers = {"OpenStack-API-Version": "compute 2.90"}
+    answer = world.post("/v2/servers", {"server": server, "more": 2}, headers=headers)
+    assert answer.status_code == 202
+    assert "OpenStack-API-Version" not in answer.headers
+    world.settle()
+    server_id = answer.get_json()["server"]["id"]
+    assert answer.headers["Location"] == f"http://localhost/v2/servers/{server_id}"
+    shown = world.get(f"/v2/{DEMO}/servers/{server_id}").get_json()["server"]
+    assert shown["links"][0]["href"] == f"http://localhost/v2/{DEMO}/servers/{server_id}"
+    assert "description" not in shown
+    assert world.post(f"/v2/servers/{server_id}/action", {"reboot": {"type": "HARD", "more": 1}}).status_code == 202
+    assert world.post("/v2/servers", {"server": {"name": "vm"}}).status_code == 400
+    assert world.post("/servers", {"server": server}).status_code == 400
+
+
+@pytest.mark.parametrize("segment", ["f" * 32, "abc", "12", "00000000-0000-0000-0000-000000000001"])
+def test_another_projects_id_in_the_path_is_refused(world: World, segment: str) -> None:
+    for token in ("member", "admin"):
+        for root in ("/v2.1", "/v2"):
+            assert world.get(f"{root}/{segment}/servers", token=token).status_code == 400

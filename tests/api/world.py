@@ -108,6 +108,10 @@ class FixedNetworks:
                 raise errors.Conflict(f"Port {wanted.port_id} is still in use.")
         return tuple(requested or (RequestedNetwork(network_id=NETWORK),))
 
+    def check_security_groups(self, project_id: str, names: Sequence[str]) -> None:
+        if set(names) - {"default"}:
+            raise errors.Invalid("Unable to find security_group.")
+
     def ensure_ports(self, **_: Any) -> tuple[Port, ...]:
         return ()
 

@@ -348,3 +348,10 @@ def test_a_full_subnet_says_so_and_gives_again_what_came_back(clients: Clients) 
     clients.networks.delete_ports(SERVER.format(3))
     assert clients.networks.list_ports(SERVER.format(6)) == ()
     assert clients.ensure(5, (network,))[0].fixed_ips[0].ip_address == held[3]
+
+
+def test_a_security_group_that_is_not_there(clients: Clients) -> None:
+    project = clients.cloud.project("demo")
+    clients.networks.check_security_groups(project, ["default"])
+    with pytest.raises(errors.Invalid, match="Unable to find security_group"):
+        clients.networks.check_security_groups(project, ["default", "web"])

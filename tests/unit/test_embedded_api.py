@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -545,3 +546,17 @@ def test_no_body_breaks_a_route(api: Api, body: Any) -> None:
         "/network/v2.0/ports",
     ):
         assert api("POST", path, body, who="admin").status_code < 500
+
+
+@pytest.mark.parametrize("root", ["/identity", "/image", "/network"])
+def test_what_the_version_documents_link_to_answers(api: Api, root: str) -> None:
+    """Anonymously where it is a version document, too."""
+    todo, seen = [root], set()
+    while todo:
+        path = todo.pop()
+        seen.add(path)
+        answer = api("GET", path)
+        assert answer.status_code in (200, 300), path
+        found = re.findall(r'"href":"http://localhost(/[^"]*)"', answer.text)
+        todo += [link for link in found if link not in seen and link not in todo]
+    assert len(seen) > 1

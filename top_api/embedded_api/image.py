@@ -59,6 +59,8 @@ def _add_discovery(blueprint: Blueprint) -> None:
     @blueprint.get("", endpoint="versions")
     @blueprint.get("/", endpoint="versions")
     @blueprint.get("/versions", endpoint="versions")
+    @blueprint.get("/v2", endpoint="versions")
+    @blueprint.get("/v2/", endpoint="versions")
     def versions() -> Response:
         links = [{"rel": "self", "href": f"{request.root_url}image/v2/"}]
         return answer({"versions": [{"id": v, "status": status, "links": links} for v, status in _VERSIONS]}, 300)

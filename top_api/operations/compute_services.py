@@ -26,6 +26,19 @@ def list_hosts(parts: Parts, context: RequestContext) -> list[tuple[Host, bool]]
     return sorted(found, key=lambda pair: (pair[0].facts.hypervisor_hostname, pair[0].cell))
 
 
+def find_destination(parts: Parts, context: RequestContext, host: str | None, node: str | None) -> str:
+    """The host of that name, with that hypervisor's name if one is given. Raises Invalid for one that there is not,
+    Unreachable while a cell that might have it does not answer."""
+    answers = parts.cells.ask_all(context, "hosts", lambda conductor, patient: conductor.list_hosts(patient))
+    for _cell, hosts, _fresh in answers:
+        for one in hosts:
+            if host in (None, "", one.host) and node in (None, "", one.facts.hypervisor_hostname):
+                return one.host
+    if len(answers) < len(parts.cells.list_cells()):
+        raise errors.Unreachable("A cell that may have that host does not answer.")
+    raise errors.Invalid(f"Compute host {(host or node or '')[:255]} could not be found.")
+
+
 def get_service(parts: Parts, context: RequestContext, identifier: str) -> ServiceRecord:
     """By UUID. Raises NotFound."""
     for service, _ in list_services(parts, context):

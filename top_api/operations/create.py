@@ -28,8 +28,9 @@ from cellcloud.model.keypair import Keypair
 from cellcloud.model.network import RequestedNetwork
 from cellcloud.model.server import ServerSpec
 from cellcloud.patterns import Pattern
-from top_api import quota
+from top_api import policy, quota
 from top_api.acceptance import Accepted, KeyTaken, Wanted
+from top_api.operations import place
 from top_api.parts import Parts
 from top_api.schemas.types import is_true
 
@@ -97,10 +98,10 @@ def _wanted(parts: Parts, context: RequestContext, body: dict[str, Any], *, may_
     min_count, max_count = _counts(server)
     flavor, keypair = _flavor_and_keypair(parts, context, server)
     image = _image(parts, context, server)
-    _check_fit(flavor, image)
+    _check_fit(context, flavor, image)
     guest_request.check(flavor, image)
     image = replace(image, properties=image_properties.known(image.properties))
-    zone, host = _place(parts, server, may_force_host=may_force_host)
+    zone, host = place.read(parts, context, server, may_force_host=may_force_host)
     metadata = server.get("metadata") or {}
     if metadata:
         with parts.database.read() as connection:
@@ -112,6 +113,7 @@ def _wanted(parts: Parts, context: RequestContext, body: dict[str, Any], *, may_
     networks = _networks(parts, context, server.get("networks"), max_count)
     max_count = _within_ports(parts, context, networks, min_count, max_count)
     groups = tuple(dict.fromkeys(group["name"] for group in server.get("security_groups") or ({"name": "default"},)))
+    parts.networks.check_security_groups(context.project_id, groups)
     name = server["name"].strip()
     spec = ServerSpec(
         id="",
@@ -198,27 +200,19 @@ def _image_of_device(device: dict[str, Any], image_id: str) -> str:
     return str(device.get("uuid") or image_id)
 
 
-def _check_fit(flavor: Flavor, image: Image) -> None:
+def _check_fit(context: RequestContext, flavor: Flavor, image: Image) -> None:
     if flavor.memory_mb < image.min_ram:
         raise errors.Invalid("Flavor's memory is too small for requested image.")
+    if flavor.root_gb == 0:  # the disk is as large as the image: only administrators know whether hosts bear that
+        if not policy.allows(context, "os_compute_api:servers:create:zero_disk_flavor"):
+            raise errors.Forbidden("Only volume-backed servers are allowed for flavors with zero disk.")
+        return
     size = max(image.min_disk * GIB, image.virtual_size or image.size)
     if flavor.root_gb * GIB < size:
         raise errors.Invalid(
             "Flavor's disk is too small for requested image. "
             f"Flavor disk is {flavor.root_gb * GIB} bytes, image is {size} bytes."
         )
-
-
-def _place(parts: Parts, server: dict[str, Any], *, may_force_host: bool) -> tuple[str | None, str | None]:
-    """(zone, host) asked for; ``zone:host`` and ``host`` are for administrators."""
-    zone, _, rest = (server.get("availability_zone") or "").partition(":")
-    host = rest.partition(":")[0] or server.get("host") or server.get("hypervisor_hostname")
-    if host and not may_force_host:
-        raise errors.Forbidden("Policy doesn't allow os_compute_api:servers:create:forced_host to be performed.")
-    known = parts.cells.zones()
-    if zone and known and zone not in known:
-        raise errors.Invalid("The requested availability zone is not available")
-    return zone or None, host or None
 
 
 def _disk_config(server: dict[str, Any], image: Image) -> str:
@@ -236,6 +230,7 @@ def _networks(parts: Parts, context: RequestContext, given: Any, count: int) -> 
     requested: Sequence[RequestedNetwork] | None = None
     if isinstance(given, list) and given:
         requested = [_network(entry) for entry in given]
+        _check_distinct(requested)
     try:
         found = parts.networks.check_networks(context.project_id, requested, count=count)
     except errors.NotFound as error:
@@ -258,6 +253,18 @@ def _within_ports(
     if left // each < min_count:
         raise errors.QuotaExceeded("Maximum number of ports exceeded")
     return min(max_count, left // each)
+
+
+def _check_distinct(requested: Sequence[RequestedNetwork]) -> None:
+    """Raises Invalid for a port or an address that is asked for twice."""
+    ports = [wanted.port_id for wanted in requested if wanted.port_id]
+    addresses = [(wanted.network_id, wanted.fixed_ip) for wanted in requested if wanted.fixed_ip]
+    for port_id in ports:
+        if ports.count(port_id) > 1:
+            raise errors.Invalid(f"Port {port_id} is requested more than once.")
+    for pair in addresses:
+        if addresses.count(pair) > 1:
+            raise errors.Invalid(f"Fixed IP address {pair[1]} is requested more than once on network {pair[0]}.")
 
 
 def _network(entry: dict[str, Any]) -> RequestedNetwork:
