@@ -1,10 +1,10 @@
-"""Calls of many threads in few."""
+"""Calls of many threads in few, and messages of a bounded size."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from typing import Generic, TypeVar
 
@@ -13,6 +13,22 @@ from cellcloud import errors
 T = TypeVar("T")
 R = TypeVar("R")
 INSTANT = 0.003
+MOST_BYTES = 1 << 20  # of what is put into one message
+
+
+def portions(items: Sequence[T], size_of: Callable[[T], int], most: int = MOST_BYTES) -> Iterator[list[T]]:
+    """The items in their order, as many at once as come to no more than ``most``, and at least one."""
+    some: list[T] = []
+    size = 0
+    for item in items:
+        length = size_of(item)
+        if some and size + length > most:
+            yield some
+            some, size = [], 0
+        some.append(item)
+        size += length
+    if some:
+        yield some
 
 
 class Gathered(Generic[T, R]):

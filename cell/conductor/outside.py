@@ -5,13 +5,15 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 
+import msgspec
+
 from cellcloud import errors
 from cellcloud.clients.network import NetworkClient
 from cellcloud.context import service_context
 from cellcloud.db import hosts
 from cellcloud.db.engine import Database
 from cellcloud.db.runs import LeasedRun
-from cellcloud.gathering import Gathered
+from cellcloud.gathering import Gathered, portions
 from cellcloud.model.guest import GuestCommand
 from cellcloud.model.server import ServerRecord, ServerSpec
 from cellcloud.rpc.compute import Compute
@@ -84,7 +86,8 @@ class Outside:
         queue, compute = self._queue(host), self.compute(host)
 
         def send(commands: Sequence[GuestCommand]) -> Sequence[None]:
-            compute.apply(service_context(), host, list(commands))
+            for some in portions(commands, lambda command: len(msgspec.json.encode(command))):
+                compute.apply(service_context(), host, some)
             return [None] * len(commands)
 
         with self._lock:

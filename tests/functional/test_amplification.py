@@ -13,11 +13,11 @@ import sqlalchemy as sa
 from cell.conductor.engine import _with_user_data
 from cellcloud.db import cell_schema, feed, migrate, servers, user_data
 from cellcloud.db.engine import Database
+from cellcloud.gathering import MOST_BYTES, portions
 from cellcloud.model.guest import CommandKind, GuestCommand
 from cellcloud.model.server import ServerSpec
 from tests.api.world import IMAGE, World
 from tests.workflows.world import make_spec
-from top_api.router.lane import MOST_BYTES, _messages
 
 TEXT = base64.b64encode(os.urandom(49_000)).decode()  # 65,336 characters
 SERVERS = 60
@@ -110,9 +110,9 @@ def test_projects_share_no_text(cell_database: Database) -> None:
 
 
 def test_messages_and_pages_are_bounded_in_bytes(cell_database: Database) -> None:
-    messages = list(_messages([(None, spec) for spec in specs()]))  # type: ignore[misc]
+    messages = list(portions(specs(), lambda spec: len(msgspec.json.encode(spec))))
     assert sum(len(some) for some in messages) == SERVERS
-    assert all(len(msgspec.json.encode([spec for _, spec in some])) <= MOST_BYTES + 1000 for some in messages)
+    assert all(len(msgspec.json.encode(some)) <= MOST_BYTES + 1000 for some in messages)
     heavy = [make_spec(spec.id, metadata={f"k{n}": "v" * 255 for n in range(128)}) for spec in specs()]
     with cell_database.write() as connection:
         feed.append(connection, servers.insert_held(connection, [(s, "h", "nova") for s in heavy], hold_seconds=60))

@@ -7,7 +7,7 @@ id, and the only thing that decides is the conditional update in ``intents.recor
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import msgspec
@@ -16,6 +16,7 @@ from cellcloud import errors
 from cellcloud.context import RequestContext, service_context
 from cellcloud.db import index, intents, user_data
 from cellcloud.db.engine import Database, retried
+from cellcloud.gathering import portions
 from cellcloud.lifecycle import Operation
 from cellcloud.model.intent import Intent, IntentKind, IntentState, Refusal
 from cellcloud.model.placement import ConfirmAnswer, ReserveAnswer
@@ -23,7 +24,6 @@ from cellcloud.model.server import ServerRecord, ServerSpec
 from cellcloud.rpc.conductor import Conductor
 
 LOG = logging.getLogger(__name__)
-MOST_BYTES = 1 << 20  # of the servers in one message
 
 
 @dataclass(slots=True)
@@ -69,7 +69,8 @@ class Lane:
         with_records = [(intent, intent.record.spec) for intent in fresh if intent.record is not None]
         specs = _with_user_data(self._database, [spec for _, spec in with_records])
         held: list[Intent] = []
-        for some in _messages(list(zip([intent for intent, _ in with_records], specs, strict=True))):
+        asked = list(zip([intent for intent, _ in with_records], specs, strict=True))
+        for some in portions(asked, lambda one: len(msgspec.json.encode(one[1]))):
             held += self._ask_to_hold([intent for intent, _ in some], [spec for _, spec in some], outcome)
         return held
 
@@ -242,18 +243,3 @@ def _with_user_data(database: Database, specs: Sequence[ServerSpec]) -> list[Ser
         return list(specs)
     with database.read() as connection:
         return user_data.attach(connection, user_data.TOP, specs)
-
-
-def _messages(wanted: Sequence[tuple[Intent, ServerSpec]]) -> Iterator[list[tuple[Intent, ServerSpec]]]:
-    """What goes into one message each: at least one server, and others up to MOST_BYTES."""
-    some: list[tuple[Intent, ServerSpec]] = []
-    size = 0
-    for intent, spec in wanted:
-        length = len(msgspec.json.encode(spec))
-        if some and size + length > MOST_BYTES:
-            yield some
-            some, size = [], 0
-        some.append((intent, spec))
-        size += length
-    if some:
-        yield some
