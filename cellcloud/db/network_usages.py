@@ -25,6 +25,12 @@ _LIMIT = sa.func.coalesce(network_usages.c.hard_limit, sa.bindparam("limit", typ
 _FITS = sa.or_(_LIMIT == UNLIMITED, network_usages.c.used + sa.bindparam("amount") <= _LIMIT)
 _RESERVE = sa.update(network_usages).where(*_MINE, _FITS).values(used=network_usages.c.used + sa.bindparam("amount"))
 _RELEASE = sa.update(network_usages).where(*_MINE).values(used=network_usages.c.used - sa.bindparam("amount"))
+_ON_NETWORK = (
+    network_usages.c.project_id == sa.bindparam("which_project"),
+    network_usages.c.resource.in_(["port", sa.bindparam("which_addresses")]),
+)
+_GIVEN_BACK = sa.case((network_usages.c.resource == "port", sa.bindparam("ports")), else_=sa.bindparam("addresses"))
+_RELEASE_PORTS = sa.update(network_usages).where(*_ON_NETWORK).values(used=network_usages.c.used - _GIVEN_BACK)
 _FOUND = sa.select(network_usages.c.used, network_usages.c.hard_limit).where(*_MINE)
 
 
@@ -56,6 +62,12 @@ def release(c: Connection, project_id: str, resource: str, amount: int) -> None:
     """Count down."""
     values = {"which_project": project_id, "which_resource": resource, "amount": amount}
     c.execute(_RELEASE, values)
+
+
+def release_ports(c: Connection, project_id: str, network_id: str, *, ports: int, addresses: int) -> None:
+    """Count down that many ports of a project and their addresses of the network."""
+    which = {"which_project": project_id, "which_addresses": addresses_of(network_id)}
+    c.execute(_RELEASE_PORTS, which | {"ports": ports, "addresses": addresses})
 
 
 def exceeded(*resources: str, why: str = "") -> errors.QuotaExceeded:

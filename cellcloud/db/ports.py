@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 import uuid
-from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
@@ -242,12 +241,10 @@ def release_ports(c: Connection, server_id: str) -> None:
     owned = c.execute(_OWNED, {"server_id": server_id}).all()
     if owned:
         c.execute(_DELETE, {"port_ids": [row.id for row in owned]})
-        freed: Counter[tuple[str, str]] = Counter()
-        for row in owned:
-            freed[row.project_id, "port"] += 1
-            freed[row.project_id, addresses_of(row.network_id)] += row.addresses
-        for (project_id, resource), amount in sorted(freed.items()):
-            network_usages.release(c, project_id, resource, amount)
+        for project_id, network_id in sorted({(row.project_id, row.network_id) for row in owned}):
+            there = [row for row in owned if (row.project_id, row.network_id) == (project_id, network_id)]
+            addresses = sum(row.addresses for row in there)
+            network_usages.release_ports(c, project_id, network_id, ports=len(there), addresses=addresses)
     c.execute(_FREE, {"server_id": server_id})
 
 
@@ -256,8 +253,7 @@ def delete_port(c: Connection, record: PortRecord) -> bool:
     if not c.execute(ports.delete().where(*_as_in(record))).rowcount:
         return False
     port = record.port
-    network_usages.release(c, port.project_id, "port", 1)
-    network_usages.release(c, port.project_id, addresses_of(port.network_id), len(port.fixed_ips))
+    network_usages.release_ports(c, port.project_id, port.network_id, ports=1, addresses=len(port.fixed_ips))
     return True
 
 
