@@ -242,6 +242,8 @@ TOGETHER: tuple[tuple[Texts, Texts], ...] = (
     ({"hw:numa_nodes": "1", "hw:numa_cpus.0": "0-3", "hw:numa_mem.0": "1024", "hw:numa_mem.2": "1"}, {}),
     ({}, {"hw_disk_bus": "floppy9"}),
     ({}, {"hw_disc_bus": "scsi"}),
+    ({}, {"img_hv_requested_version": ">=six"}),
+    ({}, {"img_hv_requested_version": "6.0"}),
     ({}, {"hw_numa_cpus.x": "0"}),
     ({"hw:numa_cpus.0": "0-3", "hw:numa_mem.0": "1024"}, {}),
     ({}, {"hw_numa_nodes": "1", "hw_numa_mem.128": "1"}),

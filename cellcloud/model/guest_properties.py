@@ -27,6 +27,7 @@ from cellcloud.model.guest_values import (
     page_size,
     scsi_model,
     trait,
+    version_conditions,
     vif_model,
     vm_mode,
     word,
@@ -83,6 +84,7 @@ _VIOMMU = one_of("intel smmuv3 virtio auto")
 _TPM_MODEL, _TPM_VERSION = one_of("tpm-tis tpm-crb"), one_of("1.2 2.0")
 _NEAR = one_of("required preferred legacy socket")
 _CPU_POLICY, _THREAD_POLICY = one_of("dedicated shared mixed"), one_of("prefer isolate require")
+_SIGNING_KEY = one_of("RSA-PSS DSA ECC_SECT571K1 ECC_SECT409K1 ECC_SECT571R1 ECC_SECT409R1 ECC_SECP521R1 ECC_SECP384R1")
 _DIMENSIONS = ("sockets", "cores", "threads", "max_sockets", "max_cores", "max_threads")
 
 IMAGE_PROPERTIES: Mapping[str, Property] = {
@@ -90,7 +92,7 @@ IMAGE_PROPERTIES: Mapping[str, Property] = {
     **_by(By.SCHEDULER, architecture, "hw_architecture"),
     **_by(By.SCHEDULER, hypervisor_type, "img_hv_type"),
     **_by(By.SCHEDULER, vm_mode, "hw_vm_mode"),
-    **_by(By.SCHEDULER, word, "img_hv_requested_version"),
+    **_by(By.SCHEDULER, version_conditions, "img_hv_requested_version"),
     **_by(By.SCHEDULER, _CPU_POLICY, "hw_cpu_policy"),
     **_by(By.SCHEDULER, _THREAD_POLICY, "hw_cpu_thread_policy"),
     **_by(By.SCHEDULER, word, "hw_cpu_realtime_mask", "hw_mem_page_size"),
@@ -150,8 +152,9 @@ IMAGE_PROPERTIES: Mapping[str, Property] = {
     **_by(By.NOBODY, word, "img_block_device_mapping", "img_mappings", served=("", "[]")),
     # ---- what the image is, and what other operations than running it read ----
     **_by(By.READER, word, "os_distro", "os_admin_user", "img_owner_id", "img_root_device_name"),
-    **_by(By.READER, word, "img_signature", "img_signature_hash_method"),
-    **_by(By.READER, word, "img_signature_certificate_uuid", "img_signature_key_type"),
+    **_by(By.READER, word, "img_signature", "img_signature_certificate_uuid"),
+    **_by(By.READER, one_of("SHA-224 SHA-256 SHA-384 SHA-512"), "img_signature_hash_method"),
+    **_by(By.READER, _SIGNING_KEY, "img_signature_key_type"),
     **_by(By.READER, number(), "img_version"),
     **_by(By.READER, flag, "img_bdm_v2"),
     **_by(By.READER, flag, "os_skip_agent_inject_files_at_boot", "os_skip_agent_inject_ssh"),

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import lru_cache
 
+from packaging.version import InvalidVersion, Version
+
 from cellcloud import errors
 from cellcloud.model import numa_request
 from cellcloud.model.policy import ARCHITECTURES
+from cellcloud.patterns import Pattern
 
 Value = str | int | bool | tuple[str, ...]
 Kind = Callable[[str], Value]
@@ -36,6 +39,7 @@ _TRUE, _FALSE = frozenset(["1", "t", "true", "on", "y", "yes"]), frozenset(["0",
 _VERSIONS = "2.4 2.5 2.6 2.7 2.8 2.9 2.10 2.11 2.12 3.0 3.1 4.0 4.1 4.2 5.0 5.1 5.2 6.0 6.1 6.2 7.0 7.1 7.2"
 MACHINE_TYPES = ("pc", "q35", *(f"pc-{board}-{one}" for board in ("i440fx", "q35") for one in _VERSIONS.split()))
 """Those of the oldest QEMU that hosts may have."""
+VERSION_CONDITION = Pattern(r"\s*(<=|>=|<|>|!=|==)\s*(\S+)\s*", most=100)
 _CLASS_NAMES = """
     VCPU MEMORY_MB DISK_GB PCI_DEVICE SRIOV_NET_VF NUMA_SOCKET NUMA_CORE NUMA_THREAD NUMA_MEMORY_MB IPV4_ADDRESS VGPU
     VGPU_DISPLAY_HEAD NET_BW_EGR_KILOBIT_PER_SEC NET_BW_IGR_KILOBIT_PER_SEC PCPU MEM_ENCRYPTION_CONTEXT FPGA PGPU
@@ -119,6 +123,18 @@ def scsi_model(name: str) -> str:
     """The name of a SCSI controller, not yet whether there is one of it."""
     lowered = name.lower()
     return _OLD_SCSI_MODELS.get(lowered, lowered)
+
+
+def version_conditions(text: str) -> str:
+    """What versions will do, as ">=6.0,<8.0"."""
+    for condition in text.split(","):
+        found = VERSION_CONDITION.groups(condition)
+        try:
+            if found is None or not Version(found[1]):
+                raise InvalidVersion
+        except InvalidVersion:
+            raise errors.Invalid(f"{text[:100]!r} is no condition on a version, as '>=6.0,<8.0'.") from None
+    return text
 
 
 def cpu_list(text: str) -> str:

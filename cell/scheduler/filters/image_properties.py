@@ -16,10 +16,8 @@ from cell.scheduler.facts import Facts
 from cell.scheduler.filters.rule import Context, FactsFilter
 from cell.scheduler.refusal import Refusal
 from cell.scheduler.request import Request
-from cellcloud.model.guest_values import architecture
-from cellcloud.patterns import Pattern
+from cellcloud.model.guest_values import VERSION_CONDITION, architecture
 
-_CONDITION = Pattern(r"\s*(<=|>=|<|>|!=|==)\s*(\S+)\s*", most=100)
 _COMPARE: dict[str, Callable[[Version, Version], bool]] = {
     "<": operator.lt,
     "<=": operator.le,
@@ -76,7 +74,7 @@ def satisfies(number: int, conditions: str) -> bool:
     """Whether a version meets all of ``conditions``, as ">=6.0,<8.0"; none is met when one of them is malformed."""
     version = Version(version_text(number))
     for condition in conditions.split(","):
-        found = _CONDITION.groups(condition)
+        found = VERSION_CONDITION.groups(condition)
         try:
             if found is None or not _COMPARE[found[0]](version, Version(found[1])):
                 return False
