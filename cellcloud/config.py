@@ -49,6 +49,8 @@ TOP = [
     cfg.FloatOpt("follow_interval", default=1.0, help="Seconds between reads of a feed nobody nudged."),
     cfg.FloatOpt("intent_lease", default=20.0, help="Seconds an intent stays with the process that delivers it."),
     cfg.FloatOpt("intent_deadline", default=300.0, help="Seconds until an intent nobody takes ends in ERROR."),
+    cfg.FloatOpt("deleted_days", default=30.0, min=0.1, help="Days a deleted server is shown to who asks for such."),
+    cfg.FloatOpt("keys_days", default=30.0, min=0.1, help="Days a client's key of a request keeps its answer."),
     cfg.DictOpt("cells", secret=True, default={}, help="Cell name:transport URL, added to the cells table at start."),
 ]
 QUOTA = [
@@ -108,6 +110,17 @@ CELL = [
         "because they may serve a tenant whose record was lost; on where their addresses may be given out again.",
     ),
     cfg.IntOpt("max_attempts", default=3, min=1, help="Hosts tried for one server before its cell gives up: Nova's."),
+    cfg.FloatOpt(
+        "deleted_days",
+        default=30.0,
+        min=0.1,
+        help="Days a deleted server's record is kept, and longer until its host has shown that nothing is left of it.",
+    ),
+    cfg.FloatOpt("runs_days", default=90.0, min=0.1, help="Days a finished operation is kept with its steps."),
+    cfg.FloatOpt(
+        "decisions_days", default=7.0, min=0.1, help="Days a placement can be explained and made again: the bulky part."
+    ),
+    cfg.IntOpt("feed_entries", default=200_000, min=1000, help="Changes a reader may be behind before it reads all."),
     cfg.IntOpt("engine_threads", default=8, help="Runs a conductor moves at once."),
 ]
 COMPUTE = [
@@ -177,6 +190,8 @@ class TopConfig:
     follow_interval: float
     intent_lease: float
     intent_deadline: float
+    deleted_days: float
+    keys_days: float
     cells: dict[str, str] = field(repr=False)
 
 
@@ -234,6 +249,10 @@ class CellConfig:
     report_interval: float
     fence_unknown_guests: bool
     max_attempts: int
+    deleted_days: float
+    runs_days: float
+    decisions_days: float
+    feed_entries: int
     engine_threads: int
 
 

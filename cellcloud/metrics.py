@@ -7,6 +7,7 @@ from prometheus_client import Counter, Histogram, generate_latest
 CALLS = Counter("cellcloud_rpc_calls_total", "RPC calls served", ["interface", "method", "outcome"])
 STEPS = Counter("cellcloud_steps_total", "Workflow steps taken", ["step", "direction", "outcome"])
 CLAIMS = Counter("cellcloud_claims_total", "Claims tried", ["outcome"])
+PURGED = Counter("cellcloud_purged_rows_total", "Rows forgotten after their time", ["table"])
 REQUESTS = Histogram("cellcloud_api_seconds", "API requests, seconds", ["method", "route", "status"])
 
 

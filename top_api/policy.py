@@ -38,6 +38,7 @@ RULES: dict[str, str] = {
     "os_compute_api:os-hypervisors": ADMIN,
     "os_compute_api:os-services:list": ADMIN,
     "os_compute_api:os-services:update": ADMIN,
+    "os_compute_api:os-services:delete": ADMIN,
     "os_compute_api:os-keypairs": ANY,
     "os_compute_api:os-keypairs:other_user": ADMIN,
     "os_compute_api:os-quota-sets:show": READER,

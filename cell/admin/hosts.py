@@ -58,3 +58,19 @@ def release_name(terminal: Terminal, name: str, cell: str | None) -> None:
     """Let another machine have the name of one that is gone for good. Its servers are not on the new one."""
     terminal.source().release_name(name, cell=cell)
     click.echo(f"The next machine called {name} has the name.")
+
+
+@host.command("remove")
+@click.argument("name", metavar="HOST")
+@click.option("--cell", help="The host's cell, where several have one of that name.")
+@click.option(
+    "--force",
+    is_flag=True,
+    help="Although it is up (it is there again at its next report), or was last seen with guests that no record "
+    "accounts for (they run on). A host with servers is not removed by force either.",
+)
+@command
+def remove_host(terminal: Terminal, name: str, cell: str | None, force: bool) -> None:
+    """Forget a host that is gone for good, with its room and its name. Refused while it has servers."""
+    terminal.source().remove_host(name, force=force, cell=cell)
+    click.echo(f"Host {name} is forgotten.")

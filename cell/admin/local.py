@@ -102,6 +102,10 @@ class LocalSource:
         self._check(cell)
         return self._shown(self._conductor.adopt_guest(_context(), host, server_id))
 
+    def remove_host(self, host: str, *, force: bool, cell: str | None) -> None:
+        self._check(cell)
+        self._conductor.remove_host(_context(), host, force)
+
     def release_name(self, host: str, *, cell: str | None) -> None:
         self._check(cell)
         self._conductor.release_name(_context(), host)

@@ -113,6 +113,9 @@ class RemoteSource:
         path = f"/guests/{quote(server_id, safe='')}/adopt"
         return self._write(path, "server", ServerRecord, host=host, cell=cell)
 
+    def remove_host(self, host: str, *, force: bool, cell: str | None) -> None:
+        self._write(f"/hosts/{quote(host, safe='')}/remove", "removed", str, force=force, cell=cell)
+
     def release_name(self, host: str, *, cell: str | None) -> None:
         self._write(f"/hosts/{quote(host, safe='')}/release", "released", str, cell=cell)
 

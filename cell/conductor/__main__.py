@@ -25,6 +25,8 @@ from cellcloud.rpc.scheduler import Scheduler
 from cellcloud.rpc.transport import Server, Transport, unique_name
 from cellcloud.service import Loop, run
 
+PURGE_INTERVAL = 60.0
+
 
 class ConductorProcess:
     """A conductor with its queue, engine and loops."""
@@ -62,6 +64,7 @@ class ConductorProcess:
         )
         self._loops = [
             Loop("sweep", 5.0, self.service.sweep),
+            Loop("purge", PURGE_INTERVAL, self.service.purge),
             Loop("judge", 1.0, self.service.judge),
             Loop("clock", 1.0, steady.meet),
             Loop("watch", 1.0, self.service.watch),

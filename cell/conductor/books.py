@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from cellcloud.db import claims, decisions, host_names, hosts, runs, servers, unknown_guests
+from cellcloud.db import claims, decisions, host_names, hosts, retention, runs, servers, unknown_guests
 from cellcloud.db.engine import Connection, Database
 from cellcloud.model.cell import Finding
 from cellcloud.model.run import TimelineEntry
 
 
-def check(database: Database, *, down_time: float, stuck_after: float = 600.0) -> list[Finding]:
+def check(
+    database: Database, *, down_time: float, stuck_after: float = 600.0, deleted_days: float = 30.0
+) -> list[Finding]:
     """Every inconsistency, or one finding "ok" per check that found none."""
     found: list[Finding] = []
     with database.read() as connection:
@@ -32,6 +34,13 @@ def check(database: Database, *, down_time: float, stuck_after: float = 600.0) -
             text = f"guest {guest.server_id} is there: {guest.reason}" + (", its removal is asked for" * guest.removal)
             remedy = f"cellctl guest adopt|remove {guest.server_id} --host {guest.host}"
             found.append(Finding(check="guests", severity="warning", subject=guest.host, text=text, remedy=remedy))
+        for name, count in sorted(retention.count_unconfirmed(connection, deleted_days).items()):
+            text = f"{count} old records of deleted servers wait for its word that it holds nothing of them"
+            remedy = f"cellctl host remove {name}, if it is gone for good"
+            finding = Finding(
+                check="retention", severity="warning", subject=name or "all hosts", text=text, remedy=remedy
+            )
+            found.append(finding)
         for name, place in host_names.list_rivals(connection):
             text = f"another machine asks for this name and is refused it: {place}"
             remedy = f"give it a name of its own; if the first is gone: cellctl host release {name}"
@@ -45,7 +54,7 @@ def check(database: Database, *, down_time: float, stuck_after: float = 600.0) -
                 text = "has not reported lately" if not host_record.forced_down else "forced down"
                 found.append(Finding(check="hosts", severity="warning", subject=host_record.host, text=text))
     troubled = {finding.check for finding in found}
-    for name in ("claims", "owners", "runs", "stuck", "holds", "guests", "names", "hosts"):
+    for name in ("claims", "owners", "runs", "stuck", "holds", "guests", "names", "retention", "hosts"):
         if name not in troubled:
             found.append(Finding(check=name, severity="ok", subject="-", text="nothing wrong"))
     return found

@@ -30,6 +30,7 @@ from cellcloud.model.guest import (
 from cellcloud.model.server import ServerRecord
 
 LOG = logging.getLogger(__name__)
+CONFIRMED_SECONDS = 600.0
 NO_RECORD = "no record"
 OLDER_RECORD = "its record says deleted, but is older than the guest"
 
@@ -58,6 +59,8 @@ def compare(database: Database, host: str, guests: Sequence[GuestState], *, fenc
             judged.orders.append(_order(guest, OrderKind.DESTROY, guest.generation, "an operator has it removed"))
         elif fence and not guest.fenced:
             judged.orders.append(_order(guest, OrderKind.FENCE, guest.generation, reason))
+    if not any(order.kind is OrderKind.DESTROY for order in judged.orders):
+        _confirm(database, host)
     if judged.ahead or _differs(known, judged):
         _store(database, host, known, judged)
     return GuestOrders(expected=tuple(expected), orders=tuple(judged.orders))
@@ -139,6 +142,16 @@ def _differs(known: Sequence[UnknownGuest], judged: _Judged) -> bool:
     before = {(one.server_id, one.generation, one.power_state, one.reason) for one in known}
     now = {(one.server_id, one.generation, one.power_state, reason) for one, reason in judged.unknown.values()}
     return before != now
+
+
+@retried
+def _confirm(database: Database, host: str) -> None:
+    """The host holds nothing that is to go; told now and then is enough."""
+    with database.read() as connection:
+        if not hosts.is_unconfirmed(connection, host, CONFIRMED_SECONDS):
+            return
+    with database.write() as connection:
+        hosts.confirm(connection, host)
 
 
 @retried

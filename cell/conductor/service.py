@@ -25,6 +25,7 @@ from cellcloud.db import (
     host_names,
     hosts,
     incarnations,
+    retention,
     runs,
     servers,
     services,
@@ -47,8 +48,6 @@ from cellcloud.service import Loop
 LOG = logging.getLogger(__name__)
 NUDGE_GAP = 0.2  # seconds between two nudges, so that the changes of a busy cell share messages
 DAY = 86400.0
-FEED_KEPT = 200_000  # entries; a reader further behind compares the whole
-DECISIONS_KEPT = 7 * 86400.0  # seconds, and the change log with them: so long a decision can be made again
 
 
 class ConductorService:
@@ -171,7 +170,9 @@ class ConductorService:
         return books.timeline(self._database, server_id)
 
     def check_books(self, context: RequestContext) -> list[Finding]:
-        return books.check(self._database, down_time=self._config.service_down_time)
+        return books.check(
+            self._database, down_time=self._config.service_down_time, deleted_days=self._config.deleted_days
+        )
 
     def get_console_output(self, context: RequestContext, server_id: str, length: int) -> str:
         with self._database.read() as connection:
@@ -193,6 +194,16 @@ class ConductorService:
         self.teller.wake()
         self._outside.compute(host).compare_guests(service_context(5.0), host)
         return record
+
+    def remove_host(self, context: RequestContext, host: str, force: bool) -> None:
+        transact(self._database, lambda connection: hosts.remove(connection, host, force=force))
+        LOG.warning("host removed", extra={"host": host, "force": force})
+        self._outside.forget_queues()
+        self.teller.wake()
+
+    def remove_service(self, context: RequestContext, service_id: str) -> None:
+        if not transact(self._database, lambda connection: services.remove(connection, service_id)):
+            raise errors.NotFound(f"Service {service_id} could not be found.")
 
     def release_name(self, context: RequestContext, host: str) -> None:
         _release(self._database, host)
@@ -283,9 +294,17 @@ class ConductorService:
             if clock.monotonic() - self._texts_pruned > DAY / 24:
                 self._texts_pruned = clock.monotonic()
                 user_data.prune(connection, user_data.CELL, seconds=DAY)
-            feed.prune(connection, FEED_KEPT)
-            changes.prune(connection, DECISIONS_KEPT)
-            decisions.prune(connection, DECISIONS_KEPT)
+            feed.prune(connection, self._config.feed_entries)
+            changes.prune(connection, self._config.decisions_days * DAY)
+            decisions.prune(connection, self._config.decisions_days * DAY)
+
+    def purge(self) -> bool:
+        """Forget what is over for longer than it is kept; True when there may be more."""
+        days = {"deleted_days": self._config.deleted_days, "runs_days": self._config.runs_days}
+        gone = {table: count for table, count in retention.purge_cell(self._database, **days).items() if count}
+        if gone:
+            LOG.info("old rows forgotten", extra={"rows": gone})
+        return max(gone.values(), default=0) >= retention.AT_ONCE
 
     def watch(self) -> None:
         """Notice a database that has fallen back."""

@@ -163,7 +163,10 @@ class View:
         elif change.before is not None:
             self.snapshot.remove_host(change.before.host)
         for server_id, pending in waiting:
-            self.snapshot.claim(server_id, pending.host, pending.holding)
+            if change.after is None:
+                self._forget(server_id)
+            else:
+                self.snapshot.claim(server_id, pending.host, pending.holding)
 
     def _change_aggregates(self, made: Iterable[AggregateChange]) -> None:
         known = {one.id: one for one in self.snapshot.aggregates}

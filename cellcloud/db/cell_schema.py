@@ -69,6 +69,7 @@ servers = sa.Table(
     sa.Column("deleted", sa.Boolean, nullable=False, default=False),
     sa.Index("ix_servers_held", "held", "hold_until"),
     sa.Index("ix_servers_user_data", "user_data_id"),
+    sa.Index("ix_servers_deleted", "deleted", "terminated_at"),
 )
 
 # What servers are started with; their records have its id.
@@ -114,6 +115,7 @@ runs = sa.Table(
     sa.Column("finished_at", UtcDateTime),
     sa.UniqueConstraint("server_id", "active"),
     sa.Index("ix_runs_due", "active", "run_at"),
+    sa.Index("ix_runs_finished", "finished_at"),
 )
 run_steps = sa.Table(
     "run_steps",
@@ -147,6 +149,7 @@ hosts = sa.Table(
     sa.Column("generation", sa.BigInteger, nullable=False, default=1),
     sa.Column("created_at", UtcDateTime, nullable=False),
     sa.Column("last_seen", UtcDateTime, nullable=False),
+    sa.Column("compared_at", UtcDateTime),  # when it last held nothing that was to be destroyed
 )
 # capacity = floor((total - reserved) * ratio); a claim is a conditional update of ``used`` against it. Room in each of
 # PostgreSQL's pages lets an update stay in its page and leave the index alone.

@@ -14,7 +14,7 @@ from sqlalchemy.engine import Connection
 
 from cellcloud import errors
 from cellcloud.db import bulk, changes, listening
-from cellcloud.db.cell_schema import claims, host_aggregates, hosts, inventories, servers
+from cellcloud.db.cell_schema import claims, host_aggregates, host_names, hosts, inventories, servers, unknown_guests
 from cellcloud.db.engine import utc_after, utc_now
 from cellcloud.model import codec
 from cellcloud.model.change import Changes, HostChange
@@ -364,6 +364,17 @@ def _room(connection: Connection) -> dict[str, dict[str, tuple[int, int, int]]]:
     return room
 
 
+def is_unconfirmed(connection: Connection, host: str, seconds: float) -> bool:
+    """Whether the host has not shown lately that it holds nothing that is to be destroyed."""
+    late = sa.or_(hosts.c.compared_at.is_(None), hosts.c.compared_at < utc_after(-seconds))
+    return connection.execute(sa.select(hosts.c.host).where(hosts.c.host == host, late)).first() is not None
+
+
+def confirm(connection: Connection, host: str) -> None:
+    """The host holds nothing that is to be destroyed."""
+    connection.execute(sa.update(hosts).where(hosts.c.host == host).values(compared_at=utc_now()))
+
+
 def list_room(connection: Connection) -> list[Room]:
     """What each host has free, up as the change log has it: one row a host and resource class is read, none a
     server."""
@@ -451,6 +462,30 @@ def list_troubles(connection: Connection) -> list[tuple[str, str]]:
     """(host, reason) of each host in quarantine."""
     rows = connection.execute(sa.select(hosts.c.host, hosts.c.trouble).where(hosts.c.trouble != "").order_by("host"))
     return [(row.host, row.trouble) for row in rows]
+
+
+def remove(connection: Connection, host: str, *, force: bool) -> None:
+    """Forget a host that is gone for good. Raises NotFound; Conflict while it has servers or claims, and unless
+    ``force`` while it is up (it would register again) or has guests that no record accounts for."""
+    before = _static_states(connection, [host], lock=True)
+    if not before:
+        raise errors.NotFound(f"Compute host {host} could not be found.")
+    placed = sa.select(servers.c.id).where(servers.c.host == host, servers.c.deleted.is_(False))
+    held = sa.select(claims.c.server_id).where(claims.c.host == host)
+    count = len({row[0] for query in (placed, held) for row in connection.execute(query)})
+    if count:
+        raise errors.Conflict(f"Compute host {host} has {count} servers: delete or move them first.")
+    strangers = connection.execute(
+        sa.select(sa.func.count()).select_from(unknown_guests).where(unknown_guests.c.host == host)
+    ).scalar_one()
+    if strangers and not force:
+        text = f"Compute host {host} was last seen with {strangers} guests that no record accounts for"
+        raise errors.Conflict(f"{text}: adopt or remove them first, or forget them by force.")
+    if before[host].up and not force:
+        raise errors.Conflict(f"Compute host {host} is up: stop its compute service first, or it registers again.")
+    for table in (inventories, unknown_guests, host_names, hosts):
+        connection.execute(sa.delete(table).where(table.c.host == host))
+    changes.append(connection, Changes(hosts=(HostChange(before=before[host]),)))
 
 
 def set_state(

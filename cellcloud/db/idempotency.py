@@ -1,4 +1,4 @@
-"""Client tokens: the answer a create gave, kept for ever under the client's key.
+"""Client tokens: the answer a create gave, kept for days under the client's key.
 
 Keys are stored as hashes. The primary key decides between two requests that come at once: the later one's transaction
 fails, and it reads the earlier one's answer.

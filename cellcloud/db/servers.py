@@ -303,7 +303,8 @@ def adopt(connection: Connection, described: GuestDescription, *, host: str, zon
 
     Its version is higher than that of any copy that was ever made of the server.
     """
-    spec, state = described.spec, described.state
+    state = described.state
+    (spec,) = user_data.keep(connection, user_data.CELL, [described.spec])
     row = connection.execute(sa.select(servers).where(servers.c.id == spec.id).with_for_update()).one_or_none()
     if row is not None and (not row.deleted or row.generation >= state.generation):
         raise errors.Conflict(f"Instance {spec.id} has a record that is no older than the guest.")
@@ -320,6 +321,7 @@ def adopt(connection: Connection, described: GuestDescription, *, host: str, zon
             power_state=state.power_state,
             host=host,
             availability_zone=zone,
+            user_data_id=spec.user_data_id or None,
             spec=codec.to_plain(spec),
             ports=codec.to_plain(described.ports),
             created_at=spec.created_at or time,

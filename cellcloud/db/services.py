@@ -31,6 +31,11 @@ def beat(connection: Connection, binary: str, host: str) -> None:
         )
 
 
+def remove(connection: Connection, service_id: str) -> bool:
+    """Forget a service; False when there is none of that id. One that lives reports again."""
+    return connection.execute(sa.delete(services).where(services.c.id == service_id)).rowcount == 1
+
+
 def list_all(connection: Connection, *, down_time: float) -> list[ServiceRecord]:
     """Every service that has ever reported, hosts' compute services left out."""
     lately = services.c.last_seen > utc_after(-down_time)

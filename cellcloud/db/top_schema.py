@@ -84,6 +84,7 @@ server_index = sa.Table(
     sa.Column("quota_held", sa.Boolean, nullable=False, default=True),  # turned off in the update that gives it back
     sa.Column("user_data_id", sa.String(64)),
     sa.Column("record", Json, nullable=False),
+    sa.Index("ix_server_index_deleted_at", "deleted", "deleted_at"),
     sa.Index("ix_server_index_project", "project_id", "deleted", "created_at", "id"),
     sa.Index("ix_server_index_name", "project_id", "name"),
     sa.Index("ix_server_index_cell", "cell", "id"),
@@ -197,7 +198,7 @@ idempotency_keys = sa.Table(
     sa.Column("key_hash", sa.String(64), primary_key=True),
     sa.Column("body_hash", sa.String(64), nullable=False),
     sa.Column("answer", Json, nullable=False),
-    sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.Column("created_at", UtcDateTime, nullable=False, index=True),
 )
 
 # Heartbeats of the top's own processes.

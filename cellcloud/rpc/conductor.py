@@ -132,6 +132,17 @@ class Conductor(Protocol):
         ...
 
     @call(timeout=5.0)
+    def remove_host(self, context: RequestContext, host: str, force: bool) -> None:
+        """Forget a host that is gone for good. Raises NotFound; Conflict while it has servers, or, unless ``force``,
+        while it is up or has guests that no record accounts for."""
+        ...
+
+    @call(timeout=5.0)
+    def remove_service(self, context: RequestContext, service_id: str) -> None:
+        """Forget a service that is no host's; one that lives reports again. Raises NotFound."""
+        ...
+
+    @call(timeout=5.0)
     def release_name(self, context: RequestContext, host: str) -> None:
         """Let another machine have a host's name. Raises NotFound; Conflict while its machine lives."""
         ...

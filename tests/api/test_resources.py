@@ -181,6 +181,29 @@ def test_services_in_both_shapes(world: World) -> None:
     assert world.call("PUT", "/os-services/enable", {**verb, "host": "none"}, token="admin").status_code == 404
 
 
+@pytest.mark.parametrize("version", ["2.1", "2.53", "2.96"])
+def test_a_service_is_deleted_unless_servers_are_on_its_host(world: World, version: str) -> None:
+    def services() -> dict[tuple[str, str], Any]:
+        found = world.get("/os-services?host=east-1", token="admin", version=version).get_json()["services"]
+        return {(service["host"], service["binary"]): service["id"] for service in found}
+
+    compute, conductor = ("east-1", "nova-compute"), ("east-1", "nova-conductor")
+    path = f"/os-services/{services()[compute]}"
+    assert world.call("DELETE", path, version=version).status_code == 403
+    server_id = world.create()
+    world.east.servers |= world.west.servers  # whichever has it
+    assert server_id in world.east.servers
+    assert world.call("DELETE", path, token="admin", version=version).status_code == 409
+    assert compute in services()
+    world.east.servers.clear()
+    assert world.call("DELETE", path, token="admin", version=version).status_code == 204
+    assert world.call("DELETE", path, token="admin", version=version).status_code == 404
+    other = world.call("DELETE", f"/os-services/{services()[conductor]}", token="admin", version=version)
+    assert other.status_code == 204
+    assert not services().keys() & {compute, conductor}
+    assert world.call("DELETE", "/os-services/east-1", token="admin", version=version).status_code == 400
+
+
 def test_services_of_a_cell_that_is_away(world: World) -> None:
     world.get("/os-services", token="admin")
     world.east.away = True

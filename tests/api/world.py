@@ -132,6 +132,7 @@ class MemoryCell:
         self.calls = 0
         self.servers: dict[str, ServerRecord] = {}
         self.runs: list[RunRecord] = []
+        self.removed: set[str] = set()
         self.enabled = True
         self.lock = threading.RLock()
 
@@ -317,7 +318,16 @@ class MemoryCell:
         ]
 
     def list_services(self, context: RequestContext) -> list[ServiceRecord]:
-        return [self._service(binary) for binary in ("nova-compute", "nova-conductor", "nova-scheduler")]
+        known = [self._service(binary) for binary in ("nova-compute", "nova-conductor", "nova-scheduler")]
+        return [service for service in known if service.id not in self.removed]
+
+    def remove_host(self, context: RequestContext, host: str, force: bool) -> None:
+        if self.servers:
+            raise errors.Conflict(f"Compute host {host} has {len(self.servers)} servers: delete or move them first.")
+        self.removed.add(self._service("nova-compute").id)
+
+    def remove_service(self, context: RequestContext, service_id: str) -> None:
+        self.removed.add(service_id)
 
     def _service(self, binary: str) -> ServiceRecord:
         return ServiceRecord(

@@ -37,7 +37,8 @@ LENGTHS = {
 SERVER = "11111111-0000-4000-8000-000000000001"
 PAST = {
     "created_at", "updated_at", "launched_at", "terminated_at", "deleted_at", "finished_at", "started_at", "used_at",
-    "issued_at", "first_seen", "rival_at", "mended_at", "at", "digest_at", "since",
+    "issued_at", "first_seen", "rival_at", "mended_at",
+    "compared_at", "at", "digest_at", "since",
 }  # fmt: skip
 ALSO_PAST = {"cells.last_seen"}
 

@@ -71,3 +71,13 @@ def set_service(
     patient = parts.cells.budget(context)
     changed = conductor.set_service(patient, service.host, enabled, disabled_reason, forced_down)
     return replace(changed, cell=service.cell)
+
+
+def remove_service(parts: Parts, context: RequestContext, service: ServiceRecord) -> None:
+    """Forget a service, and with a compute service its host. Raises Conflict while servers are there, Unreachable."""
+    conductor = parts.cells.conductor(service.cell)
+    patient = parts.cells.budget(context)
+    if service.binary == COMPUTE:
+        conductor.remove_host(patient, service.host, True)
+    else:
+        conductor.remove_service(patient, service.id)

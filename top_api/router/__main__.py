@@ -77,10 +77,18 @@ class RouterService:
             "token_seconds": config.identity.token_hours * 3600,
         }
         steady = SteadyClock(database, TOP_TIMES, lengths)
-        sweep = Sweep(database, self._deliverer, lease=config.top.intent_lease, before_judging=steady.meet)
+        sweep = Sweep(
+            database,
+            self._deliverer,
+            lease=config.top.intent_lease,
+            deleted_days=config.top.deleted_days,
+            keys_days=config.top.keys_days,
+            before_judging=steady.meet,
+        )
         self._loops = {
             "clock": Loop("clock", 1.0, steady.meet),
             "sweep": Loop("sweep", SWEEP_INTERVAL, sweep.take_over),
+            "purge": Loop("purge", PRUNE_INTERVAL, sweep.purge),
             "prune": Loop("prune", PRUNE_INTERVAL, sweep.prune),
             "cells": Loop("cells", CELLS_INTERVAL, self._attend),
         }

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
-from cellcloud.db import intents, user_data
+from cellcloud.db import intents, retention, user_data
 from cellcloud.db.engine import Database, retried
 from top_api.router.deliver import MOST, Deliverer
 
 DAY = 86400.0
+
+LOG = logging.getLogger(__name__)
 
 
 class Sweep:
@@ -20,9 +23,12 @@ class Sweep:
         deliverer: Deliverer,
         *,
         lease: float,
+        deleted_days: float = 30.0,
+        keys_days: float = 30.0,
         before_judging: Callable[[], None] = lambda: None,
     ) -> None:
         self._before_judging = before_judging
+        self._deleted_days, self._keys_days = deleted_days, keys_days
         self._database = database
         self._deliverer = deliverer
         self._lease = lease
@@ -33,6 +39,19 @@ class Sweep:
         ids = _begin_leases(self._database, self._deliverer.owner, self._lease)
         self._deliverer.deliver(ids)
         return len(ids) == MOST
+
+    def purge(self) -> bool:
+        """Forget what is over for longer than it is kept; True when there may be more."""
+        gone = {
+            table: count
+            for table, count in retention.purge_top(
+                self._database, deleted_days=self._deleted_days, keys_days=self._keys_days
+            ).items()
+            if count
+        }
+        if gone:
+            LOG.info("old rows forgotten", extra={"rows": gone})
+        return max(gone.values(), default=0) >= retention.AT_ONCE
 
     def prune(self) -> bool:
         """Forget intents finished more than a day ago, and user data of no server; True when more may be left."""

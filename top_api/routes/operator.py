@@ -148,6 +148,14 @@ def release_name(call: Call, name: str) -> dict[str, Any]:
     return {"released": name}
 
 
+@operator.route("POST", "/hosts/<name>/remove", RULE, body=schemas.REMOVE_HOST)
+def remove_host(call: Call, name: str) -> dict[str, Any]:
+    cell = _cell_of_host(call, name)
+    conductor = call.parts.cells.conductor(cell)
+    conductor.remove_host(call.parts.cells.budget(call.context), name, bool(call.body.get("force")))
+    return {"removed": name}
+
+
 def _cell_of_host(call: Call, name: str) -> str:
     """Raises NotFound, Conflict where several cells have a host of that name and none is named."""
     named = call.body.get("cell")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import uuid
 from typing import Any
 
 from cellcloud import errors
 from cellcloud.model.host import ServiceRecord
 from top_api.operations import compute_services as operations
-from top_api.routing import Call, Resource
+from top_api.routing import Answer, Call, Resource
 from top_api.schemas import services as schemas
 from top_api.schemas.types import is_true
 from top_api.views.hypervisors import number_of
@@ -34,6 +35,29 @@ def update(call: Call, target: str) -> dict[str, Any]:
     if call.version >= (2, 53):
         return {"service": _shown(call, _update(call, target), fresh=True)}
     return {"service": _update_by_verb(call, target)}
+
+
+@services.route("DELETE", "/os-services/<target>", "os_compute_api:os-services:delete")
+def delete(call: Call, target: str) -> Answer:
+    """``target``: the service's UUID from 2.53, its number before."""
+    by_uuid = call.version >= (2, 53)
+    if not (_is_uuid(target) if by_uuid else target.isdecimal()):
+        raise errors.Invalid(f"Invalid {'uuid' if by_uuid else 'integer'} {target[:64]}")
+    found = [service for service, _ in operations.list_services(call.parts, call.context)]
+    wanted = [one for one in found if target == (one.id if by_uuid else str(number_of(one.id)))]
+    if not wanted:
+        raise errors.NotFound(f"Service {target[:64]} not found.")
+    if len(wanted) > 1:
+        raise errors.Invalid(f"Service id {target[:64]} refers to multiple services.")
+    operations.remove_service(call.parts, call.context, wanted[0])
+    return Answer(status=204)
+
+
+def _is_uuid(text: str) -> bool:
+    try:
+        return str(uuid.UUID(text)) == text
+    except ValueError:
+        return False
 
 
 def _update(call: Call, identifier: str) -> ServiceRecord:

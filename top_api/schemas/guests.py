@@ -15,6 +15,9 @@ REPAIR = Versioned(
         }
     )
 )
+REMOVE_HOST = Versioned(
+    an_object({"cell": {"type": ["string", "null"], "maxLength": 255}, "force": {"type": "boolean"}})
+)
 HELD_BY = Versioned(
     an_object({"host": TEXT, "cell": {"type": ["string", "null"], "maxLength": 255}}, required=("host",))
 )

@@ -1,0 +1,82 @@
+"""What a database forgets: things that are over, older than their options say and needed by nobody, some at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from cellcloud import metrics
+from cellcloud.db import cell_schema as cell
+from cellcloud.db import top_schema as top
+from cellcloud.db.engine import Database, retried, utc_after
+
+AT_ONCE = 500  # rows of a table in one transaction
+DAY = 86400.0
+SILENT_SERVICE = 7 * DAY
+
+
+def purge_cell(database: Database, *, deleted_days: float, runs_days: float) -> Mapping[str, int]:
+    """Forget deleted servers, finished runs, and services that are gone; returns how many rows went of which table.
+
+    A deleted server's row is what has a guest destroyed that turns up late: it stays until its host, or every host
+    where the row names none, has shown since that it holds nothing that is to go.
+    """
+    runs = (cell.runs.c.active.is_(None), cell.runs.c.finished_at < utc_after(-runs_days * DAY))
+    silent = cell.services.c.last_seen < utc_after(-SILENT_SERVICE)
+    return {
+        "servers": _purge(database, cell.servers, *_confirmed_deletes(deleted_days)),
+        "runs": _purge(database, cell.runs, *runs),
+        "services": _purge(database, cell.services, silent),
+    }
+
+
+def purge_top(database: Database, *, deleted_days: float, keys_days: float) -> Mapping[str, int]:
+    """Forget deleted servers, clients' keys, and services that are gone; returns how many rows went of which table."""
+    index = top.server_index.c
+    deleted = (index.deleted.is_(True), index.quota_held.is_(False), index.deleted_at < utc_after(-deleted_days * DAY))
+    wanted = sa.exists().where(top.intents.c.server_id == index.id)  # until the outbox has forgotten it
+    keys = top.idempotency_keys.c.created_at < utc_after(-keys_days * DAY)
+    silent = top.services.c.last_seen < utc_after(-SILENT_SERVICE)
+    return {
+        "server_index": _purge(database, top.server_index, *deleted, sa.not_(wanted)),
+        "idempotency_keys": _purge(database, top.idempotency_keys, keys),
+        "services": _purge(database, top.services, silent),
+    }
+
+
+def count_unconfirmed(connection: Connection, days: float) -> dict[str, int]:
+    """Host -> deleted servers older than that whose rows wait for the host's word; "" stands for all hosts."""
+    servers = cell.servers.c
+    old = (servers.deleted.is_(True), servers.terminated_at < utc_after(-days * DAY), sa.not_(_is_confirmed()))
+    query = sa.select(servers.host, sa.func.count().label("n")).where(*old).group_by(servers.host)
+    return {row.host or "": row.n for row in connection.execute(query)}
+
+
+def _confirmed_deletes(days: float) -> tuple[sa.ColumnElement[bool], ...]:
+    servers = cell.servers.c
+    return servers.deleted.is_(True), servers.terminated_at < utc_after(-days * DAY), _is_confirmed()
+
+
+def _is_confirmed() -> sa.ColumnElement[bool]:
+    servers, hosts = cell.servers.c, cell.hosts.c
+    silent = sa.or_(hosts.compared_at.is_(None), hosts.compared_at <= servers.terminated_at)
+    return sa.not_(sa.exists().where(sa.or_(servers.host.is_(None), hosts.host == servers.host), silent))
+
+
+@retried
+def _purge(database: Database, table: sa.Table, *rows: sa.ColumnElement[bool]) -> int:
+    keys = list(table.primary_key.columns)
+    with database.read() as connection:
+        found = connection.execute(sa.select(*keys).where(*rows).limit(AT_ONCE)).all()
+    if not found:
+        return 0
+    with database.write() as connection:
+        chosen: sa.ColumnElement[Any] = keys[0].in_([row[0] for row in found])
+        if len(keys) > 1:
+            chosen = sa.tuple_(*keys).in_([tuple(row) for row in found])
+        count = connection.execute(sa.delete(table).where(chosen, *rows)).rowcount
+    metrics.PURGED.labels(table.name).inc(count)
+    return count

@@ -1,0 +1,203 @@
+"""What is over is forgotten after its days, some at a time, and never what is still needed; hosts can be removed."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from cell.conductor import books
+from cell.conductor import guests as guest_books
+from cell.scheduler.view import View
+from cellcloud import errors, metrics
+from cellcloud.db import cell_schema, changes, hosts, retention, services, top_schema
+from cellcloud.db.engine import Database, utc_after
+from cellcloud.lifecycle import Operation
+from cellcloud.model.change import CellState
+from cellcloud.model.guest import GuestState
+from tests.workflows.world import CellUnderTest
+
+ONE, TWO, THREE = (f"11111111-0000-4000-8000-00000000000{n}" for n in range(1, 4))
+DAY = 86400.0
+
+
+def age(database: Database, table: sa.Table, days: float, **where: Any) -> None:
+    """Move what the table's rows say of the past."""
+    columns = [c for c in table.columns if c.name in ("terminated_at", "finished_at", "last_seen", "compared_at")]
+    chosen = [table.c[name] == value for name, value in where.items()]
+    with database.write() as connection:
+        connection.execute(sa.update(table).where(*chosen).values({c: utc_after(-days * DAY) for c in columns}))
+
+
+def purge(database: Database) -> Mapping[str, int]:
+    return retention.purge_cell(database, deleted_days=30, runs_days=90)
+
+
+def delete(cell: CellUnderTest, server_id: str) -> None:
+    cell.create(server_id)
+    cell.run()
+    cell.begin(server_id, Operation.DELETE)
+    cell.run()
+
+
+def count(database: Database, table: sa.Table) -> int:
+    with database.read() as connection:
+        return int(connection.execute(sa.select(sa.func.count()).select_from(table)).scalar_one())
+
+
+def look(database: Database, host: str, *server_ids: str) -> None:
+    """The host tells of the guests it holds."""
+    states = [GuestState(server_id=each, power_state=1, generation=1) for each in server_ids]
+    guest_books.compare(database, host, states, fence=False)
+
+
+def test_a_deleted_servers_row_stays_until_its_host_has_shown_that_nothing_is_left(cell_database: Database) -> None:
+    cell = CellUnderTest(cell_database, ("h1", "h2"))
+    delete(cell, ONE)
+    cell.create(TWO)
+    cell.run()
+    look(cell_database, "h1", TWO)
+    assert purge(cell_database)["servers"] == 0  # not old enough
+    age(cell_database, cell_schema.servers, 31, id=ONE)
+    age(cell_database, cell_schema.hosts, 40)
+    look(cell_database, "h1", ONE, TWO)  # it was away, and still holds the guest
+    look(cell_database, "h2")
+    assert purge(cell_database)["servers"] == 0
+    waiting = [finding.subject for finding in books.check(cell_database, down_time=1e9) if finding.check == "retention"]
+    assert waiting == ["h1"]
+    look(cell_database, "h1", TWO)
+    before = metrics.PURGED.labels("servers")._value.get()
+    assert purge(cell_database)["servers"] == 1
+    assert metrics.PURGED.labels("servers")._value.get() == before + 1
+    assert cell.record(TWO).vm_state == "active"
+    assert count(cell_database, cell_schema.servers) == 1
+
+
+def test_one_that_was_on_no_host_waits_for_all(cell_database: Database) -> None:
+    cell = CellUnderTest(cell_database, ("h1", "h2"))
+    delete(cell, ONE)
+    with cell_database.write() as connection:
+        values = {"host": None, "terminated_at": utc_after(-31 * DAY)}
+        connection.execute(sa.update(cell_schema.servers).values(values))
+    look(cell_database, "h1")
+    assert purge(cell_database)["servers"] == 0
+    look(cell_database, "h2")
+    assert purge(cell_database)["servers"] == 1
+
+
+def test_a_host_that_is_gone_for_good_is_not_waited_for(cell_database: Database) -> None:
+    delete(CellUnderTest(cell_database, ("h1", "h2")), ONE)
+    age(cell_database, cell_schema.servers, 31)
+    assert purge(cell_database)["servers"] == 0
+    with cell_database.write() as connection:
+        hosts.remove(connection, "h1", force=True)
+    assert purge(cell_database)["servers"] == 1
+
+
+def test_runs_go_with_their_steps_and_unfinished_ones_never(cell_database: Database) -> None:
+    cell = CellUnderTest(cell_database, ("h1",))
+    cell.create(ONE)
+    cell.run()
+    cell.create(TWO)
+    assert count(cell_database, cell_schema.run_steps) > 0
+    with cell_database.write() as connection:
+        old = {"created_at": utc_after(-100 * DAY)}
+        connection.execute(sa.update(cell_schema.runs).values(old))
+        ended = cell_schema.runs.c.active.is_(None)
+        connection.execute(sa.update(cell_schema.runs).where(ended).values(finished_at=utc_after(-100 * DAY)))
+    assert purge(cell_database)["runs"] == 1
+    assert (count(cell_database, cell_schema.runs), count(cell_database, cell_schema.run_steps)) == (1, 0)
+
+
+def test_services_that_are_gone_go_and_those_that_live_stay(cell_database: Database) -> None:
+    with cell_database.write() as connection:
+        services.beat(connection, "nova-conductor", "here")
+        services.beat(connection, "nova-conductor", "gone")
+    age(cell_database, cell_schema.services, 8, host="gone")
+    assert purge(cell_database)["services"] == 1
+    with cell_database.read() as connection:
+        assert [each.host for each in services.list_all(connection, down_time=15)] == ["here"]
+
+
+def test_much_goes_some_at_a_time(cell_database: Database) -> None:
+    rows = [
+        {"id": str(uuid.uuid4()), "binary": "b", "host": f"h{n}", "zone": "z"} for n in range(retention.AT_ONCE + 7)
+    ]
+    old = utc_after(-9 * DAY)
+    with cell_database.write() as connection:
+        connection.execute(sa.insert(cell_schema.services).values(created_at=old, last_seen=old), rows)
+    assert [purge(cell_database)["services"] for _ in range(3)] == [retention.AT_ONCE, 7, 0]
+
+
+def test_the_top_forgets_too(top_database: Database) -> None:
+    index, keys, intents = top_schema.server_index, top_schema.idempotency_keys, top_schema.intents
+    then = utc_after(-31 * DAY)
+    row = {
+        **{column.name: "" for column in index.columns if not column.nullable and isinstance(column.type, sa.String)},
+        "version": 1,
+        "power_state": 0,
+        "record": {},
+    }
+    with top_database.write() as connection:
+        for server_id, deleted, held in ((ONE, True, False), (TWO, True, True), (THREE, False, False)):
+            own = {"id": server_id, "deleted": deleted, "quota_held": held, "deleted_at": then if deleted else None}
+            connection.execute(sa.insert(index).values(row | own | {"created_at": then, "updated_at": then}))
+        for name, made in (("old", then), ("new", utc_after(-1))):
+            key = {"project_id": "p", "key_hash": name, "body_hash": "b", "answer": {}, "created_at": made}
+            connection.execute(sa.insert(keys).values(key))
+    gone = retention.purge_top(top_database, deleted_days=30, keys_days=30)
+    assert (gone["server_index"], gone["idempotency_keys"]) == (1, 1)
+    with top_database.read() as connection:
+        assert sorted(connection.execute(sa.select(index.c.id)).scalars()) == [TWO, THREE]
+        assert list(connection.execute(sa.select(keys.c.key_hash)).scalars()) == ["new"]
+    assert intents.c.server_id is not None
+
+
+@pytest.mark.parametrize(
+    ("state", "force", "refused"),
+    [
+        ("down", False, ""),
+        ("up", False, "is up"),
+        ("up", True, ""),
+        ("with a server", True, "1 servers"),
+        ("with a held server", True, "1 servers"),
+        ("with unknown guests", False, "1 guests"),
+        ("with unknown guests", True, ""),
+    ],
+)
+def test_a_host_is_removed_unless_something_is_on_it(
+    cell_database: Database, state: str, force: bool, refused: str
+) -> None:
+    cell = CellUnderTest(cell_database, ("h1", "h2"))
+    if state == "with a server":
+        cell.create(ONE)
+        cell.run()
+    if state == "with a held server":
+        cell.hold(ONE)
+    if state == "with unknown guests":
+        look(cell_database, "h1", THREE)
+    if state != "up":
+        with cell_database.write() as connection:
+            hosts.set_state(connection, "h1", enabled=None, disabled_reason=None, forced_down=True)
+    view = View(CellState(sequence=0))
+
+    def remove() -> None:
+        with cell_database.write() as connection:
+            hosts.remove(connection, "h1", force=force)
+
+    if refused:
+        with pytest.raises(errors.Conflict, match=refused):
+            remove()
+    else:
+        remove()
+        with pytest.raises(errors.NotFound):
+            remove()
+    left = ["h2"] if not refused else ["h1", "h2"]
+    with cell_database.read() as connection:
+        assert [host.host for host in hosts.list_hosts(connection, down_time=1e9)] == left
+        view.follow(changes.list_after(connection, 0, 1000).entries)
+    assert sorted(view.snapshot.positions_of) == left
+    assert count(cell_database, cell_schema.inventories) == 3 * len(left)
