@@ -244,6 +244,8 @@ TOGETHER: tuple[tuple[Texts, Texts], ...] = (
     ({}, {"hw_disc_bus": "scsi"}),
     ({}, {"img_hv_requested_version": ">=six"}),
     ({}, {"img_hv_requested_version": "6.0"}),
+    ({}, {"img_hv_requested_version": ">=6.0"}),
+    ({}, {"hw_maxphysaddr_bits": "40"}),
     ({}, {"hw_numa_cpus.x": "0"}),
     ({"hw:numa_cpus.0": "0-3", "hw:numa_mem.0": "1024"}, {}),
     ({}, {"hw_numa_nodes": "1", "hw_numa_mem.128": "1"}),

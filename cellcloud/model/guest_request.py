@@ -18,6 +18,17 @@ from cellcloud.model.machine import Machine, machine_of
 
 KEPT = 512  # of tens of kilobytes at most
 Pairs = tuple[tuple[str, str], ...]
+NOT_ALONE = {
+    "img_hv_requested_version": ("hw_architecture", "img_hv_type", "hw_vm_mode"),
+    "hw_maxphysaddr_bits": (
+        "hw_architecture",
+        "img_hv_type",
+        "hw_vm_mode",
+        "hw_maxphysaddr_mode",
+        "hw:maxphysaddr_mode",
+    ),
+}
+"""Image properties -> those beside which they are looked at, as in Nova."""
 LISTS = ("hw:numa_cpus.", "hw:numa_mem.", "hw_numa_cpus.", "hw_numa_mem.")
 
 
@@ -42,7 +53,7 @@ def _read(vcpus: int, memory_mb: int, specs: Pairs, given: Pairs) -> Machine | s
         image_properties.refuse_unserved(properties)
         extra_specs.refuse_unserved(flavor.extra_specs)
         guest_checks.check(flavor, properties)
-        _check_cells(flavor, properties)
+        _check_whole(flavor, properties)
         extra_specs.read(flavor.extra_specs)
         aliased = flavor.extra_specs.get("pci_passthrough:alias")
         if aliased:
@@ -52,7 +63,11 @@ def _read(vcpus: int, memory_mb: int, specs: Pairs, given: Pairs) -> Machine | s
         return error.message
 
 
-def _check_cells(flavor: Flavor, properties: Mapping[str, Value]) -> None:
+def _check_whole(flavor: Flavor, properties: Mapping[str, Value]) -> None:
+    """Raises Invalid for what means nothing without something else, which is not asked for."""
+    for name, beside in NOT_ALONE.items():
+        if name in properties and not any(one in properties or one in flavor.extra_specs for one in beside):
+            raise errors.Invalid(f"Image property {name} goes only with one of: {', '.join(beside)}.")
     if numa_request.guest_numa(flavor, properties) is None:
         for name in (*flavor.extra_specs, *properties):
             if name.startswith(LISTS):
