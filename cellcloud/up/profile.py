@@ -20,7 +20,7 @@ from pathlib import Path
 
 import psutil
 
-from cellcloud import errors
+from cellcloud import config, errors
 from cellcloud.model.metadata_signature import node_key
 from cellcloud.rpc.accounts import Account, Role, host_account
 from cellcloud.up.brokers import Broker, is_listening
@@ -277,6 +277,8 @@ class Layout:
                 "workers": str(max(2, os.cpu_count() or 1)),
                 "cells": cells,
             },
+            # a port for each server that a project may have
+            "network": {"quota_port": str(config.load().quota.instances)},
         }
 
     def _cell_options(self, cell: CellPlace, virt_type: str) -> Options:

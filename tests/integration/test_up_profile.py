@@ -77,6 +77,7 @@ def test_files_are_private_and_hosts_hold_no_key_to_a_database(profile: Profile,
             keys.add(mine.cell.transport_url)
         assert len(keys) == 4 + len(made.compute_hosts(cell))
     top = config.load(made.top_file)
+    assert top.network.quota_port == top.quota.instances
     assert top.top.cells == {cell.name: made.transport_url(cell, Account(Role.TOP)) for cell in CELLS}
     assert made.secret("user.demo") not in repr(top)
 
