@@ -190,9 +190,10 @@ def _lease_batch(database: Database, lease: Lease, limit: int) -> list[tuple[Lea
 
 def _with_user_data(database: Database, commands: Sequence[GuestCommand]) -> Sequence[GuestCommand]:
     """What starts a guest needs what it is started with."""
-    lacking = [each.spec for each in commands if each.spec is not None and each.spec.user_data_id]
+    lacking = [each.spec for each in commands if each.spec and (each.spec.user_data_id or each.spec.admin_pass_id)]
     if not lacking:
         return commands
     with database.read() as connection:
-        found = {spec.id: spec for spec in user_data.attach(connection, user_data.CELL, lacking)}
+        whole = user_data.attach(connection, user_data.CELL, lacking, passwords=True)
+    found = {spec.id: spec for spec in whole}
     return [replace(each, spec=found.get(each.server_id, each.spec)) for each in commands]

@@ -1,9 +1,13 @@
 """User data: kept once for all servers of a project that have the same, beside their records, which are copied at every
-change. A record has its id; the text goes to whoever starts or shows the guest."""
+change. A record has its id; the text goes to whoever starts or shows the guest.
+
+Initial passwords are kept beside records too, for a day: they are told to the guest that is built, and to nobody else.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import secrets
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
@@ -23,24 +27,31 @@ def keep(connection: Connection, table: sa.Table, specs: Sequence[ServerSpec]) -
     texts: dict[str, str] = {}
     kept = []
     for spec in specs:
+        text_id, pass_id = spec.user_data_id, spec.admin_pass_id
         if spec.user_data is not None:
             text_id = _id_of(spec.project_id, spec.user_data)
             texts[text_id] = spec.user_data
-            kept.append(replace(spec, user_data=None, user_data_id=text_id))
-        else:
-            kept.append(spec)
+        if spec.admin_pass:
+            pass_id = secrets.token_hex(32)  # tells nothing of a word that may be guessed
+            texts[pass_id] = spec.admin_pass
+        kept.append(replace(spec, user_data=None, user_data_id=text_id, admin_pass="", admin_pass_id=pass_id))
     if texts:
         bulk.insert(connection, table, ("id", "text"), sorted(texts.items()), at=("used_at",), replace=True)
     return kept
 
 
-def attach(connection: Connection, table: sa.Table, specs: Sequence[ServerSpec]) -> list[ServerSpec]:
-    """The specs with their texts again."""
-    texts = find(connection, table, {spec.user_data_id for spec in specs if spec.user_data is None})
+def attach(
+    connection: Connection, table: sa.Table, specs: Sequence[ServerSpec], *, passwords: bool = False
+) -> list[ServerSpec]:
+    """The specs with their user data again; with ``passwords`` for whoever builds the guest, and nobody else."""
+    ids = {spec.user_data_id for spec in specs} | {spec.admin_pass_id for spec in specs if passwords}
+    texts = find(connection, table, ids)
     return [
-        replace(spec, user_data=texts[spec.user_data_id])
-        if spec.user_data is None and spec.user_data_id in texts
-        else spec
+        replace(
+            spec,
+            user_data=texts.get(spec.user_data_id, spec.user_data),
+            admin_pass=texts.get(spec.admin_pass_id, spec.admin_pass),
+        )
         for spec in specs
     ]
 

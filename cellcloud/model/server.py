@@ -18,6 +18,7 @@ class ServerSpec:
     """Everything a cell needs to build a server without asking anybody: it travels with the request.
 
     ``user_data`` is base64 text as the API took it; in records it is left out, and kept under ``user_data_id``.
+    ``admin_pass`` likewise; it is given where a config drive will tell the guest of it.
     ``networks`` None means "auto": the project's own network.
     """
 
@@ -34,6 +35,8 @@ class ServerSpec:
     keypair: Keypair | None = None
     user_data: str | None = None
     user_data_id: str = ""
+    admin_pass: str = field(default="", repr=False)
+    admin_pass_id: str = ""
     config_drive: bool = False
     networks: tuple[RequestedNetwork, ...] | None = None
     security_groups: tuple[str, ...] = ("default",)

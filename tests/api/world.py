@@ -131,6 +131,7 @@ class MemoryCell:
         self.full = False
         self.calls = 0
         self.servers: dict[str, ServerRecord] = {}
+        self.passwords: dict[str, str] = {}
         self.runs: list[RunRecord] = []
         self.removed: set[str] = set()
         self.enabled = True
@@ -145,8 +146,9 @@ class MemoryCell:
             if self.full:
                 answers.append(ReserveAnswer(server_id=spec.id, outcome="refused", reason="No valid host was found."))
                 continue
+            self.passwords[spec.id] = spec.admin_pass
             self.servers[spec.id] = ServerRecord(
-                spec=spec,
+                spec=replace(spec, admin_pass=""),
                 version=1,
                 generation=0,
                 vm_state=VmState.BUILDING,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -96,6 +97,30 @@ def test_a_cell_keeps_it_out_of_records_and_feed_and_gives_it_to_hosts(cell_data
         connection.execute(sa.delete(cell_schema.servers))
         assert user_data.prune(connection, user_data.CELL, seconds=60) == 0
         assert user_data.prune(connection, user_data.CELL, seconds=-1) == 1
+
+
+def test_a_password_reaches_the_host_alone_and_is_forgotten(cell_database: Database) -> None:
+    spec = replace(specs()[0], admin_pass="a-secret-word", config_drive=True)
+    assert "a-secret-word" not in repr(spec)
+    with cell_database.write() as connection:
+        (record,) = servers.insert_held(connection, [(spec, "h", "nova")], hold_seconds=60)
+        feed.append(connection, [record])
+        page = feed.list_after(connection, 0, 10)
+        shown = user_data.attach(connection, user_data.CELL, [record.spec])
+        stored = connection.execute(sa.select(sa.cast(cell_schema.servers.c.spec, sa.Text))).scalar_one()
+    for told in (msgspec.json.encode(page).decode(), msgspec.json.encode(shown).decode(), stored):
+        assert "a-secret-word" not in told
+    command = GuestCommand(
+        kind=CommandKind.SPAWN, run_id="r", step="s", server_id=record.id, generation=1, spec=record.spec
+    )
+    (sent,) = _with_user_data(cell_database, [command])
+    assert sent.spec is not None
+    assert (sent.spec.admin_pass, sent.spec.user_data) == ("a-secret-word", TEXT)
+    with cell_database.write() as connection:
+        assert user_data.prune(connection, user_data.CELL, seconds=-1) == 1  # used still, the user data stays
+    (sent,) = _with_user_data(cell_database, [command])
+    assert sent.spec is not None
+    assert (sent.spec.admin_pass, sent.spec.user_data) == ("", TEXT)
 
 
 def test_projects_share_no_text(cell_database: Database) -> None:

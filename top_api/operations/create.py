@@ -64,7 +64,7 @@ def create_servers(
         if kept is not None:
             return _repeat(kept, body_hash, _password(server, key))
         password = _password(server, key)
-    wanted = _wanted(parts, context, body, may_force_host=may_force_host)
+    wanted = _with_password(_wanted(parts, context, body, may_force_host=may_force_host), password)
     try:
         accepted, made = parts.acceptance.accept(context, wanted, key=key, body_hash=body_hash)
     except KeyTaken:
@@ -78,12 +78,17 @@ def create_servers(
 
 
 def _password(server: dict[str, Any], key: str) -> str:
-    """The same for each repetition, and stored nowhere."""
+    """The same for each repetition."""
     given = server.get("adminPass")
     if given:
         return str(given)
     digest = hmac.digest(key.encode(), msgspec.json.encode(server, order="deterministic"), hashlib.sha256)
     return base64.urlsafe_b64encode(digest)[:12].decode()
+
+
+def _with_password(wanted: Wanted, password: str) -> Wanted:
+    """Give the password to the guest, where it has a config drive to read it from."""
+    return replace(wanted, spec=replace(wanted.spec, admin_pass=password)) if wanted.spec.config_drive else wanted
 
 
 def _repeat(kept: KeptAnswer, body_hash: str, password: str) -> Accepted:

@@ -229,7 +229,7 @@ class LibvirtDriver:
     def _define(self, record: GuestRecord) -> str:
         directory = self._records.path(record.server_id)
         spec = record.spec
-        facts = GuestFacts(spec=spec, ports=record.ports, zone=spec.availability_zone or "")
+        facts = GuestFacts(spec=spec, ports=record.ports, zone=spec.availability_zone or "", admin_pass=spec.admin_pass)
         drive = ensure_config_drive(directory, facts) if spec.config_drive else None
         disks = list_disks(directory, spec)
         if not all(disk.path.exists() for disk in disks):
