@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from cellcloud import errors, log
 from cellcloud.clients.network import NetworkClient
 from cellcloud.config import Config, load
 from cellcloud.context import service_context
-from cellcloud.db.engine import Database
+from cellcloud.db import owner as owners
+from cellcloud.db.engine import Database, transact
 from cellcloud.db.steady import CELL_TIMES, SteadyClock
 from cellcloud.rpc.conductor import Conductor
 from cellcloud.rpc.ledger import Ledger
@@ -25,6 +27,7 @@ from cellcloud.rpc.scheduler import Scheduler
 from cellcloud.rpc.transport import Server, Transport, unique_name
 from cellcloud.service import Loop, run
 
+LOG = logging.getLogger(__name__)
 PURGE_INTERVAL = 60.0
 
 
@@ -37,6 +40,7 @@ class ConductorProcess:
         cell = config.cell
         self._owner = unique_name(config.host)
         self._host = config.host
+        self._cell = cell.name
         self._database = database
         self._transport = transport
         scheduler = transport.client(Scheduler)
@@ -75,7 +79,8 @@ class ConductorProcess:
         self._servers: list[Server] = []
 
     def start(self) -> None:
-        """Serve the queue and move runs."""
+        """Serve the queue and move runs. Raises Misconfigured when the database is another cell's."""
+        self._check_owner()
         self._servers = [
             self._transport.serve(Conductor, self.service, server=self._owner),
             self._transport.serve(Ledger, self.service.ledger, server=self._owner, threads=4),
@@ -103,6 +108,15 @@ class ConductorProcess:
         except errors.CellcloudError as error:
             parts["database"] = error.message
         return parts
+
+    def _check_owner(self) -> None:
+        try:
+            owner = transact(self._database, lambda connection: owners.ensure(connection, self._cell))
+        except errors.TryLater as error:
+            LOG.warning("the database is not asked whose it is", extra={"why": error.message})
+            return
+        if owner != self._cell:
+            raise errors.Misconfigured(f"The database is that of cell {owner}: cell {self._cell} needs one of its own.")
 
     def _beat(self) -> None:
         self.service.heartbeat(service_context(5.0), "nova-conductor", self._host)

@@ -26,6 +26,14 @@ clock_steps = sa.Table(
     sa.Column("mended_at", UtcDateTime, nullable=False),
 )
 
+# Which cell this database is of; one row.
+owner = sa.Table(
+    "owner",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("cell", NAME, nullable=False),
+)
+
 # Which history this database tells; one row.
 incarnations = sa.Table(
     "incarnations",

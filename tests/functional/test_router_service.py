@@ -62,6 +62,13 @@ def test_a_cell_is_down_after_two_misses_and_up_at_the_next_answer(world: World)
     assert world.known_cell("east").reason == ""
 
 
+def test_a_cell_that_answers_as_another_is_down_by_name(world: World) -> None:
+    """As when two cells are listed with one queue."""
+    Watch(world.database, "east", world.lines["west"].transport.client(Conductor)).look()
+    known = world.known_cell("east")
+    assert (known.health, known.reason) == ("down", "its queue is that of cell west")
+
+
 def test_the_router_sweeps_follows_and_judges(world: World, lines: list[Line]) -> None:
     service = start(world, lines)
     try:

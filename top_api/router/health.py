@@ -36,7 +36,11 @@ class Watch:
                 _set_health(self._database, self._cell, "down", error.message, None)
         else:
             self._misses = 0
-            _set_health(self._database, self._cell, "up", "", digest)
+            if digest.cell == self._cell:
+                _set_health(self._database, self._cell, "up", "", digest)
+            else:
+                reason = f"its queue is that of cell {digest.cell}"
+                _set_health(self._database, self._cell, "down", reason, None)
         self._looked_at = (clock.monotonic(), clock.now())
 
     def _stood_still(self) -> bool:
