@@ -137,8 +137,7 @@ def down(state: Path, guests: bool) -> None:
     end_leftovers(records)
     living = list(living_nodes(state.resolve()))
     if guests:
-        for node in living:
-            nodes.stop_node(node)
+        nodes.stop_nodes(living)
     click.echo("The cloud is down." if known or (guests and living) else "No cloud runs here.")
     if not guests and living:
         click.echo(_what_runs_on(living))
