@@ -6,6 +6,7 @@ import click
 
 from cell.admin.command import Terminal, command
 from cell.admin.documents import read_document
+from cell.admin.naming import aggregate_id
 from cell.admin.output import Column
 from cellcloud.model import codec
 from cellcloud.model.explanation import CellAggregate
@@ -35,10 +36,10 @@ def list_aggregates(terminal: Terminal, cell: str | None) -> None:
 
 @aggregate.command("set")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False))
-@click.option("--remove", type=int, multiple=True, metavar="ID", help="Forget this one; may be given many times.")
+@click.option("--remove", multiple=True, metavar="AGGREGATE", help="Forget this one; may be given many times.")
 @click.option("--cell", help="Only in this cell.")
 @command
-def set_aggregates(terminal: Terminal, file: str, remove: tuple[int, ...], cell: str | None) -> None:
+def set_aggregates(terminal: Terminal, file: str, remove: tuple[str, ...], cell: str | None) -> None:
     """Set the aggregates of a JSON or YAML FILE: one, or a list of them. Others stay as they are.
 
     \b
@@ -50,4 +51,6 @@ def set_aggregates(terminal: Terminal, file: str, remove: tuple[int, ...], cell:
     """
     found = read_document(file)
     given: list[Aggregate] = codec.from_plain(found if isinstance(found, list) else [found], list[Aggregate])
-    terminal.show_list(terminal.source().set_aggregates(given, removed=list(remove), cell=cell), COLUMNS)
+    source = terminal.source()
+    removed = [aggregate_id(source, text, cell) for text in remove]
+    terminal.show_list(source.set_aggregates(given, removed=removed, cell=cell), COLUMNS)

@@ -6,6 +6,7 @@ import sys
 
 import click
 
+from cell.admin import naming
 from cell.admin.command import FOUND, Terminal, command
 from cell.admin.output import Column
 from cellcloud.model.cell import Finding
@@ -48,7 +49,8 @@ def repair(terminal: Terminal, server_ids: tuple[str, ...], keep: str | None) ->
     Of the servers named, also show as deleted those that their cell has lost; and delete those in several cells, with
     their disks, everywhere but in the cell to keep.
     """
-    done = terminal.source().repair(list(server_ids), keep=keep)
+    source = terminal.source()
+    done = source.repair(naming.server_ids(source, server_ids), keep=keep)
     terminal.show_list(done, COLUMNS)
     if terminal.form == "table":
         click.echo(f"\n{len(done)} repaired.")

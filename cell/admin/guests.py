@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from cell.admin.command import Terminal, command
+from cell.admin.naming import host_name
 from cell.admin.output import Column
 from cell.admin.servers import COLUMNS as SERVER_COLUMNS
 from cellcloud.lifecycle import PowerState
@@ -34,7 +35,9 @@ def guest() -> None:
 @command
 def list_guests(terminal: Terminal, cell: str | None, host: str | None) -> None:
     """All of them, as the hosts last told."""
-    terminal.show_list(terminal.source().list_unknown_guests(host=host, cell=cell), COLUMNS)
+    source = terminal.source()
+    wanted = None if host is None else host_name(source, host, cell)
+    terminal.show_list(source.list_unknown_guests(host=wanted, cell=cell), COLUMNS)
 
 
 @guest.command("adopt")
@@ -44,7 +47,9 @@ def list_guests(terminal: Terminal, cell: str | None, host: str | None) -> None:
 @command
 def adopt_guest(terminal: Terminal, server_id: str, host: str, cell: str | None) -> None:
     """Make a server of a guest again, from what its host knows of it; its room on the host is claimed."""
-    terminal.show_one(terminal.source().adopt_guest(server_id, host=host, cell=cell), SERVER_COLUMNS)
+    source = terminal.source()
+    adopted = source.adopt_guest(server_id, host=host_name(source, host, cell), cell=cell)
+    terminal.show_one(adopted, SERVER_COLUMNS)
 
 
 @guest.command("remove")
@@ -54,5 +59,6 @@ def adopt_guest(terminal: Terminal, server_id: str, host: str, cell: str | None)
 @command
 def remove_guest(terminal: Terminal, server_id: str, host: str, cell: str | None) -> None:
     """Have a guest destroyed with its disks: now, or when its host is back. There is no way back."""
-    left = terminal.source().remove_guest(server_id, host=host, cell=cell)
+    source = terminal.source()
+    left = source.remove_guest(server_id, host=host_name(source, host, cell), cell=cell)
     terminal.show_list(left, COLUMNS)

@@ -6,6 +6,7 @@ import click
 
 from cell.admin.command import Terminal, command
 from cell.admin.guests import COLUMNS as GUEST_COLUMNS
+from cell.admin.naming import host_name
 from cell.admin.output import Column
 from cellcloud.model.host import Host
 
@@ -47,7 +48,9 @@ def list_hosts(terminal: Terminal, cell: str | None) -> None:
 @command
 def list_guests(terminal: Terminal, name: str, cell: str | None) -> None:
     """Guests on a host that no record accounts for; `cellctl guest adopt` and `remove` say what becomes of them."""
-    terminal.show_list(terminal.source().list_unknown_guests(host=name, cell=cell), GUEST_COLUMNS)
+    source = terminal.source()
+    found = source.list_unknown_guests(host=host_name(source, name, cell), cell=cell)
+    terminal.show_list(found, GUEST_COLUMNS)
 
 
 @host.command("release")
@@ -56,7 +59,9 @@ def list_guests(terminal: Terminal, name: str, cell: str | None) -> None:
 @command
 def release_name(terminal: Terminal, name: str, cell: str | None) -> None:
     """Let another machine have the name of one that is gone for good. Its servers are not on the new one."""
-    terminal.source().release_name(name, cell=cell)
+    source = terminal.source()
+    name = host_name(source, name, cell)
+    source.release_name(name, cell=cell)
     click.echo(f"The next machine called {name} has the name.")
 
 

@@ -120,6 +120,9 @@ class LocalSource:
         everything = self.list_servers(cell=None, project=None, limit=MOST_SERVERS)
         return [record for record in everything if record.spec.name == name]
 
+    def find_projects(self, name: str) -> list[str] | None:
+        return None
+
     def explain(self, key: str, *, host: str | None, cell: str | None, most: int) -> list[Explanation]:
         found = self._scheduler(cell).explain(_patient(), key, host, most)
         if not found:

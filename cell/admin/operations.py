@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from cell.admin.command import Terminal, command
+from cell.admin.naming import server_id
 from cell.admin.output import Column, show_list
 from cellcloud.model.run import RunRecord, StepRecord
 
@@ -48,13 +49,15 @@ def op() -> None:
 
 
 @op.command("list")
-@click.option("--server", "server_id", help="Only this server's, by id.")
+@click.option("--server", help="Only this server's, by id or name.")
 @click.option("--all", "finished_too", is_flag=True, help="Finished ones too.")
 @command
-def list_operations(terminal: Terminal, server_id: str | None, finished_too: bool) -> None:
+def list_operations(terminal: Terminal, server: str | None, finished_too: bool) -> None:
     """Operations under way, newest first; all of a server's with --server."""
-    unfinished = not finished_too and server_id is None
-    terminal.show_list(terminal.source().list_operations(server_id=server_id, unfinished=unfinished), COLUMNS)
+    unfinished = not finished_too and server is None
+    source = terminal.source()
+    wanted = None if server is None else server_id(source, server)
+    terminal.show_list(source.list_operations(server_id=wanted, unfinished=unfinished), COLUMNS)
 
 
 @op.command("show")

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import click
 
 from cell.admin.command import Terminal, command
+from cell.admin.naming import host_name
 from cell.admin.output import Column, clean, show_list
+from cell.admin.source import Source
 from cell.admin.why import REFUSED
 from cellcloud import errors
 from cellcloud.model.explanation import Fits, HostCount, Loss, Move
@@ -73,7 +77,7 @@ def lose(terminal: Terminal, hosts: tuple[str, ...]) -> None:
     Example:
       cellctl plan lose node-7 node-8
     """
-    _show_losses(terminal, terminal.source().plan_loss(list(hosts), drain=False))
+    _show_losses(terminal, _loss(terminal.source(), hosts, drain=False))
 
 
 @plan.command("drain")
@@ -86,7 +90,11 @@ def drain(terminal: Terminal, hosts: tuple[str, ...]) -> None:
     Example:
       cellctl plan drain node-7
     """
-    _show_losses(terminal, terminal.source().plan_loss(list(hosts), drain=True))
+    _show_losses(terminal, _loss(terminal.source(), hosts, drain=True))
+
+
+def _loss(source: Source, hosts: Sequence[str], *, drain: bool) -> list[Loss]:
+    return source.plan_loss([host_name(source, host, alone=True) for host in hosts], drain=drain)
 
 
 def _show_losses(terminal: Terminal, found: list[Loss]) -> None:

@@ -127,6 +127,14 @@ class RemoteSource:
     def find_servers(self, name: str) -> list[ServerRecord]:
         return self._read("/servers", "servers", list[ServerRecord], name=name)
 
+    def find_projects(self, name: str) -> list[str] | None:
+        wanted = {"service_type": "identity", "region_name": self._filter["region_name"], "version": (3, 0)}
+        try:
+            answer = self._session.get("/projects", endpoint_filter=wanted, params={"name": name}, timeout=TIMEOUT)
+        except (exceptions.ClientException, ValueError) as error:
+            raise errors.Unreachable("The identity service does not list projects.", detail=str(error)) from error
+        return [project["id"] for project in answer.json()["projects"]]
+
     def explain(self, key: str, *, host: str | None, cell: str | None, most: int) -> list[Explanation]:
         return self._read(
             "/explanations", "explanations", list[Explanation], key=key, host=host, cell=cell, most=str(most)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from cell.admin.command import Terminal, command
+from cell.admin.naming import project_id, server_id
 from cell.admin.output import Column
 from cellcloud.model.run import TimelineEntry
 from cellcloud.model.server import ServerRecord
@@ -50,25 +51,29 @@ def server() -> None:
 
 @server.command("list")
 @click.option("--cell", help="Only this cell's.")
-@click.option("--project", help="Only this project's, by id.")
+@click.option("--project", help="Only this project's, by id or name.")
 @click.option("--limit", type=click.IntRange(1, 1000), default=1000, show_default=True, help="At most so many.")
 @command
 def list_servers(terminal: Terminal, cell: str | None, project: str | None, limit: int) -> None:
     """Servers with where they are."""
-    terminal.show_list(terminal.source().list_servers(cell=cell, project=project, limit=limit), COLUMNS)
+    source = terminal.source()
+    wanted = None if project is None else project_id(source, project)
+    terminal.show_list(source.list_servers(cell=cell, project=wanted, limit=limit), COLUMNS)
 
 
 @server.command("show")
-@click.argument("server_id", metavar="SERVER")
+@click.argument("server", metavar="SERVER")
 @command
-def show_server(terminal: Terminal, server_id: str) -> None:
-    """One server, by id, with what only operators see."""
-    terminal.show_one(terminal.source().get_server(server_id), COLUMNS + MORE)
+def show_server(terminal: Terminal, server: str) -> None:
+    """One SERVER, by id or name, with what only operators see."""
+    source = terminal.source()
+    terminal.show_one(source.get_server(server_id(source, server)), COLUMNS + MORE)
 
 
 @server.command("timeline")
-@click.argument("server_id", metavar="SERVER")
+@click.argument("server", metavar="SERVER")
 @command
-def show_timeline(terminal: Terminal, server_id: str) -> None:
-    """What happened to a server, oldest first."""
-    terminal.show_list(sorted(terminal.source().get_timeline(server_id), key=lambda entry: entry.at), TIMELINE)
+def show_timeline(terminal: Terminal, server: str) -> None:
+    """What happened to a SERVER, by id or name, oldest first."""
+    source = terminal.source()
+    terminal.show_list(sorted(source.get_timeline(server_id(source, server)), key=lambda entry: entry.at), TIMELINE)

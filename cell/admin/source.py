@@ -52,6 +52,10 @@ class Source(Protocol):
         """Servers of that name, deleted ones left out."""
         ...
 
+    def find_projects(self, name: str) -> list[str] | None:
+        """Ids of projects of that name; None where nobody knows of projects."""
+        ...
+
     def explain(self, key: str, *, host: str | None, cell: str | None, most: int) -> list[Explanation]:
         """By server, request or decision id, oldest first."""
         ...

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import uuid
-
 import click
 
 from cell.admin.command import Terminal, command
 from cell.admin.documents import read_object
+from cell.admin.naming import host_name, server_id
 from cell.admin.output import Column, clean, show_list, show_one
 from cell.admin.source import Source
 from cellcloud import errors
@@ -115,6 +114,7 @@ def why_not(terminal: Terminal, subject: str, host: str, cell: str | None) -> No
       cellctl why-not web-1 node-7
     """
     source = terminal.source()
+    host = host_name(source, host, cell)
     told = source.explain(_key(source, subject), host=host, cell=cell, most=1)
     if terminal.form == "json":
         terminal.show_list(told, [])
@@ -156,23 +156,9 @@ def replay_decision(terminal: Terminal, decision: str, file: str | None, cell: s
 
 def _key(source: Source, subject: str) -> str:
     """What a decision is found by: a name is looked up. Raises NotFound, Invalid for a name that several have."""
-    if subject.startswith("req-") or _DECISION.matches(subject) or _is_id(subject):
+    if subject.startswith("req-") or _DECISION.matches(subject):
         return subject
-    found = source.find_servers(subject)
-    if not found:
-        raise errors.NotFound(f"There is no server named {subject}.")
-    if len(found) > 1:
-        ids = ", ".join(one.id for one in found)
-        raise errors.Invalid(f"{len(found)} servers are named {subject}; give one's id.", detail=ids)
-    return found[0].id
-
-
-def _is_id(text: str) -> bool:
-    try:
-        uuid.UUID(text)
-    except ValueError:
-        return False
-    return True
+    return server_id(source, subject)
 
 
 def _show_decision(told: Explanation, *, brief: bool = False) -> None:

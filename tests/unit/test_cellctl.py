@@ -103,6 +103,12 @@ class FakeSource:
                 return server
         raise errors.NotFound(f"Instance {server_id} could not be found.")
 
+    def find_servers(self, name: str) -> list[ServerRecord]:
+        return [server for server in self.servers if name in (server.spec.name, server.id)]
+
+    def find_projects(self, name: str) -> list[str]:
+        return [name]
+
     def get_timeline(self, server_id: str) -> list[TimelineEntry]:
         later = TimelineEntry(at=AT + dt.timedelta(seconds=5), kind="step", text="guests.spawn done")
         return [later, TimelineEntry(at=AT, kind="top", text="create accepted", request_id="req-1")]
