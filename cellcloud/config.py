@@ -51,6 +51,9 @@ TOP = [
     cfg.FloatOpt("intent_deadline", default=300.0, help="Seconds until an intent nobody takes ends in ERROR."),
     cfg.FloatOpt("deleted_days", default=30.0, min=0.1, help="Days a deleted server is shown to who asks for such."),
     cfg.FloatOpt("keys_days", default=30.0, min=0.1, help="Days a client's key of a request keeps its answer."),
+    cfg.StrOpt(
+        "placements_key", secret=True, default="", help="What a top whose database fell back knows its servers by."
+    ),
     cfg.DictOpt("cells", secret=True, default={}, help="Cell name:transport URL, added to the cells table at start."),
 ]
 QUOTA = [
@@ -155,7 +158,7 @@ METADATA = [
     cfg.StrOpt("bind_host", default="127.0.0.1", help="Address nodes' proxies reach the service at."),
     cfg.PortOpt("bind_port", default=8775, help="Port of the metadata service: Nova's."),
     cfg.StrOpt("secret", secret=True, default="", help="The key node keys are derived from. Never empty."),
-    cfg.StrOpt("node_key", secret=True, default="", help="A host's own key, instead of the secret: 'cellcloud keys'."),
+    cfg.StrOpt("node_key", secret=True, default="", help="A host's own key, hexadecimal, in place of the secret."),
 ]
 GROUPS: dict[str, list[Any]] = {
     "DEFAULT": DEFAULT,
@@ -193,6 +196,7 @@ class TopConfig:
     deleted_days: float
     keys_days: float
     cells: dict[str, str] = field(repr=False)
+    placements_key: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -42,12 +42,13 @@ def insert_records(connection: Connection, records: Sequence[ServerRecord]) -> N
         connection.execute(sa.insert(server_index), [_row_of(record) for record in records])
 
 
-def upsert(connection: Connection, records: Iterable[ServerRecord], *, force: bool = False) -> int:
+def upsert(connection: Connection, records: Iterable[ServerRecord], *, force: bool = False, adopt: bool = False) -> int:
     """Take cells' copies (``record.cell``) where they are newer, or with ``force`` as they are; give back the quota of
     servers that are gone, and count those that are back.
 
-    Held servers without a row and copies of servers that belong to another cell are left out. Returns how many
-    copies were newer than what was known.
+    Copies of servers that belong to another cell, or to another project or user than they say, are left out; so are
+    servers without a row, unless with ``adopt`` they are known to be the cell's. Returns how many copies were newer
+    than what was known.
     """
     newest: dict[str, ServerRecord] = {}
     for record in records:
@@ -62,7 +63,8 @@ def upsert(connection: Connection, records: Iterable[ServerRecord], *, force: bo
         if fresh:
             _take(connection, fresh)
         _count_again(connection, [one for one in fresh if known[one.id].deleted and not one.deleted])
-        _adopt(connection, [newest[i] for i in ids if i not in known])
+        if adopt:
+            _adopt(connection, [newest[i] for i in ids if i not in known])
         give_back_quota(connection, [record.id for record in fresh if record.deleted])
         taken += len(fresh)
     return taken
@@ -157,12 +159,18 @@ def _chunks(items: Sequence[str]) -> Iterator[Sequence[str]]:
 
 
 def _known(ids: Sequence[str]) -> sa.Select[Any]:
-    columns = (server_index.c.id, server_index.c.version, server_index.c.cell, server_index.c.deleted)
-    return sa.select(*columns).where(server_index.c.id.in_(ids))
+    names = ("id", "version", "cell", "deleted", "project_id", "user_id")
+    return sa.select(*(server_index.c[name] for name in names)).where(server_index.c.id.in_(ids))
 
 
 def _is_newer(row: Row[Any], record: ServerRecord, *, force: bool) -> bool:
-    return bool(row.cell == record.cell and (force or row.version < record.version))
+    mine = (record.cell, record.spec.project_id, record.spec.user_id)
+    return (row.cell, row.project_id, row.user_id) == mine and bool(force or row.version < record.version)
+
+
+def cells_of(connection: Connection, ids: Sequence[str]) -> dict[str, str]:
+    """Server -> cell, "" in none yet, of those that have a row."""
+    return {row.id: row.cell for row in connection.execute(_known(ids))}
 
 
 def _forget_versions(connection: Connection, records: Sequence[ServerRecord]) -> None:

@@ -248,7 +248,8 @@ def take_back(connection: Connection, given_up: ServerRecord, *, deadline: float
     fault = given_up.fault or Fault(code=500, message=NO_HOST, created=given_up.terminated_at or clock.now())
     intent = find_intent(connection, given_up.id, IntentKind.CREATE)
     if intent is None:
-        index.upsert(connection, [replace(given_up, deleted=False, terminated_at=None, vm_state=VmState.ERROR)])
+        failed = replace(given_up, deleted=False, terminated_at=None, vm_state=VmState.ERROR)
+        index.upsert(connection, [failed], adopt=True)
     elif intent.cell == given_up.cell:
         refusal = Refusal(outcome="refused", reason=fault.message, detail=fault.details)
         reopen(connection, intent, refusal, deadline=deadline)

@@ -19,7 +19,7 @@ class ServerSpec:
 
     ``user_data`` is base64 text as the API took it; in records it is left out, and kept under ``user_data_id``.
     ``admin_pass`` likewise; it is given where a config drive will tell the guest of it.
-    ``networks`` None means "auto": the project's own network.
+    ``networks`` None means "auto": the project's own network. ``placement_proof``: see the module of that name.
     """
 
     id: str
@@ -50,6 +50,7 @@ class ServerSpec:
     launch_index: int = 0
     request_id: str = ""
     created_at: dt.datetime | None = None
+    placement_proof: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

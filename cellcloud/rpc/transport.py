@@ -129,9 +129,7 @@ class Transport:
         threading.Thread(target=fulfil, name=f"call-{self.cell}", daemon=True).start()
         try:
             return future.result(timeout=seconds)
-        except errors.CellcloudError:
-            raise
-        except Exception as error:
+        except OSError as error:  # a time-out is one
             raise self.translated(error) from error
 
     def translated(self, error: Exception) -> errors.CellcloudError:
@@ -168,12 +166,15 @@ def _method(transport: Transport, raw: Any, interface: str, verb: Verb, believed
         seconds = min(verb.timeout, context.remaining())
 
         def deliver() -> Any:
-            if verb.answered:
-                prepared = raw.prepare(timeout=seconds, version=version)
-                return prepared.call(context.to_wire(), verb.name, payload=payload)
-            prepared = raw.prepare(fanout=verb.fanout or None, version=version)
-            with contextlib.suppress(AMQPDestinationNotFound, messaging.MessageUndeliverable):  # a cast may be lost
-                prepared.cast(context.to_wire(), verb.name, payload=payload)
+            try:
+                if verb.answered:
+                    prepared = raw.prepare(timeout=seconds, version=version)
+                    return prepared.call(context.to_wire(), verb.name, payload=payload)
+                prepared = raw.prepare(fanout=verb.fanout or None, version=version)
+                with contextlib.suppress(AMQPDestinationNotFound, messaging.MessageUndeliverable):  # it may be lost
+                    prepared.cast(context.to_wire(), verb.name, payload=payload)
+            except Exception as error:
+                raise transport.translated(error) from error
             return None
 
         shim = transport.shim

@@ -276,6 +276,7 @@ class Layout:
                 "public_url": self.public_url,
                 "workers": str(max(2, os.cpu_count() or 1)),
                 "cells": cells,
+                "placements_key": self.secret("top.placements"),
             },
             # a port for each server that a project may have
             "network": {"quota_port": str(config.load().quota.instances)},

@@ -90,10 +90,11 @@ def _make_different(world: World, record: Any, number: int) -> None:
     cell = world.cell_of(record.id)
     cell.servers[record.id] = changed
     with world.database.write() as connection:
-        index.upsert(connection, [replace(changed, cell=record.cell)])
+        told = replace(changed, cell=record.cell, spec=replace(spec, user_id=record.spec.user_id))
+        index.upsert(connection, [told])
         row = top_schema.server_index
         shown = replace(changed, cell=record.cell, created_at=AT + number * DAY)
-        values = {"created_at": AT + number * DAY, "record": shown}
+        values = {"created_at": AT + number * DAY, "user_id": spec.user_id, "record": shown}
         connection.execute(row.update().where(row.c.id == record.id).values(**values))
 
 

@@ -121,7 +121,10 @@ def test_quota_comes_back_once(top_database: Database) -> None:
 def test_servers_that_the_top_lost_are_taken_in_and_counted(top_database: Database) -> None:
     lost = a_record(cell="east", version=7)
     with top_database.write() as connection:
-        index.upsert(connection, [lost, a_record(1, cell="east", held=True), a_record(2, cell="east", deleted=True)])
+        told = [lost, a_record(1, cell="east", held=True), a_record(2, cell="east", deleted=True)]
+        index.upsert(connection, told)
+        assert index.find_record(connection, lost.id) is None
+        index.upsert(connection, told, adopt=True)
     found = find(top_database, lost)
     assert found is not None
     assert found.version == 7

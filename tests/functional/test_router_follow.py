@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -15,8 +16,9 @@ from cellcloud import errors
 from cellcloud.context import service_context
 from cellcloud.db import index, top_schema
 from cellcloud.lifecycle import VmState
-from cellcloud.model.cell import FeedPage
+from cellcloud.model.cell import FeedEntry, FeedPage
 from cellcloud.model.image import Image
+from cellcloud.model.placement_proof import Proofs
 from cellcloud.model.server import ServerRecord, ServerSpec
 from cellcloud.rpc.conductor import Conductor
 from tests.functional.router_world import FLAVOR, PROJECT, FakeCell, Line, World, open_lines, open_world
@@ -134,20 +136,56 @@ def test_two_followers_of_one_cell_agree(world: World) -> None:
     assert world.known_cell("east").feed_cursor == 2
 
 
-def stray(world: World, name: str = "s") -> ServerRecord:
-    """A server that runs in cell east and that the top has lost."""
+def stray(world: World, name: str = "s", *, placed_by: str = "", cell: str = "east") -> ServerRecord:
+    """A server that runs in cell east and that the top has lost. ``placed_by``: the key of the top that sent it, to
+    ``cell``."""
     spec = ServerSpec(
         id=str(uuid.uuid4()), name=name, project_id=PROJECT, user_id="u", flavor=FLAVOR, image=Image(id="i")
     )
-    record = ServerRecord(spec=spec, version=4, generation=1, vm_state=VmState.ACTIVE)
+    signed = Proofs(placed_by).sign(spec, cell)
+    record = ServerRecord(spec=signed, version=4, generation=1, vm_state=VmState.ACTIVE)
     world.cell("east").servers[spec.id] = record
     return record
+
+
+def test_a_cell_tells_of_what_was_placed_there_alone(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    """Servers of nobody, of another cell, sent to another cell, for another project or user: nothing is written."""
+    (mine,) = placed(world, 1)
+    (other,) = world.accept()
+    world.lines["east"].cut = True
+    world.deliver()
+    world.lines["east"].cut = False
+    assert world.shown(other).cell == "west"
+    before = world.shown(mine), world.shown(other), world.used()
+    forged = stray(world, placed_by="guessed")
+    moved = stray(world, cell="west")
+    east = world.cell("east")
+    known = east.servers[mine]
+    robbed = replace(stray(world).spec, project_id="victim")
+    tales = [
+        forged,
+        moved,
+        ServerRecord(spec=robbed, version=9, generation=1, vm_state=VmState.ACTIVE),
+        replace(before[1], version=99, vm_state=VmState.DELETED, deleted=True),
+        replace(known, version=99, spec=replace(known.spec, project_id="victim")),
+        replace(known, version=99, spec=replace(known.spec, user_id="victim")),
+    ]
+    sequence = len(east.feed)
+    east.feed += [FeedEntry(sequence=sequence + place, record=tale) for place, tale in enumerate(tales, start=1)]
+    with caplog.at_level(logging.WARNING):
+        read_all(follower(world))
+    assert (world.shown(mine), world.shown(other), world.used()) == before
+    for tale in (forged, moved):
+        assert world.record(tale.id) is None
+    assert world.record(robbed.id) is None
+    told = [r.__dict__["servers"] for r in caplog.records if "not placed there" in r.getMessage()]
+    assert {forged.id, moved.id, robbed.id, other} <= {server for servers in told for server in servers}
 
 
 def test_servers_taken_in_together_are_all_taken_in_though_another_was_faster_with_one(world: World) -> None:
     ours = [replace(stray(world), cell="east") for _ in range(3)]
     with world.database.write() as connection:
-        index.upsert(connection, ours[:1])
+        index.upsert(connection, ours[:1], adopt=True)
         index._adopt(connection, ours)  # as after a look at what is known, before the other one's commit
     assert {world.shown(record.id).cell for record in ours} == {"east"}
     assert world.used() == 3
@@ -162,6 +200,7 @@ def test_a_cursor_that_fell_off_the_feed_resyncs(world: World, monkeypatch: pyte
     east.change(deleted, deleted=True, vm_state=VmState.DELETED)
     del east.servers[unknown]
     lost = stray(world)
+    stranger = stray(world, placed_by="another top")
     east.oldest = len(east.feed) + 1
     read_all(follower(world))
     assert world.shown(same).status == "BUILD"
@@ -169,6 +208,7 @@ def test_a_cursor_that_fell_off_the_feed_resyncs(world: World, monkeypatch: pyte
     assert world.record(deleted) is None
     assert world.record(unknown) is None
     assert world.shown(lost.id).cell == "east"
+    assert world.record(stranger.id) is None
     assert world.known_cell("east").feed_cursor == len(east.feed)
     assert world.used() == 3
 

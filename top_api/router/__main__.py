@@ -37,7 +37,8 @@ class _Attendance:
     def __init__(self, database: Database, cell: str, transport: Transport, config: Config) -> None:
         self._transport = transport
         conductor = transport.client(Conductor)
-        follower = Follower(database, cell, conductor, deadline=config.top.intent_deadline)
+        top = config.top
+        follower = Follower(database, cell, conductor, deadline=top.intent_deadline, key=top.placements_key)
         self._follow = Loop(f"follow-{cell}", config.top.follow_interval, follower.read)
         self._health = Loop(f"health-{cell}", config.top.health_interval, Watch(database, cell, conductor).look)
         self._listen = Loop(f"listen-{cell}", CELLS_INTERVAL, self._ensure_listening)

@@ -256,7 +256,8 @@ class Deliverer:
         with self._changed:
             if name not in self._lanes:
                 conductor = functools.partial(self._cells.conductor, cell)
-                lane = Lane(self._database, cell, conductor, budget=self._config.cell_timeout)
+                top = self._config
+                lane = Lane(self._database, cell, conductor, budget=top.cell_timeout, key=top.placements_key)
                 self._lanes[name] = Batches(name, functools.partial(self._carry, cell, lane), most=MOST)
             return self._lanes[name]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from cellcloud import clock
 from cellcloud.context import RequestContext, service_context
@@ -17,6 +17,7 @@ from cellcloud.db import cells, incarnations, index, intents, lost_ports
 from cellcloud.db.engine import Connection, Database, retried
 from cellcloud.model.cell import Cell, FeedEntry, FeedPage
 from cellcloud.model.incarnation import Incarnation
+from cellcloud.model.placement_proof import Proofs
 from cellcloud.model.server import ServerRecord
 from cellcloud.rpc.conductor import Conductor
 
@@ -31,9 +32,12 @@ BUDGET = 10.0  # seconds for one message
 class Follower:
     """Follows one cell. Several may follow the same one: copies are ordered by version, the cursor moves once."""
 
-    def __init__(self, database: Database, cell: str, conductor: Conductor, *, deadline: float = 300.0) -> None:
+    def __init__(
+        self, database: Database, cell: str, conductor: Conductor, *, deadline: float = 300.0, key: str = ""
+    ) -> None:
+        """``key``: of the top's placements."""
         self._database = database
-        self._deadline = deadline  # seconds that a server given up by the cell has to find another
+        self._terms = Terms(deadline=deadline, proofs=Proofs(key))
         self._cell = cell
         self._conductor = conductor
         self._not_before = clock.monotonic()
@@ -65,7 +69,7 @@ class Follower:
             return False
         last = max(entries, key=lambda entry: entry.sequence)
         records = [entry.record for entry in entries]
-        _take_in(self._database, self._cell, records, self._deadline, cursor, last, page.incarnation)
+        _take_in(self._database, self._cell, records, self._terms, cursor, last, page.incarnation)
         return last.sequence < page.newest
 
     def _start_over(self, page: FeedPage, *, changed: bool) -> None:
@@ -100,7 +104,7 @@ class Follower:
             ids = sorted(theirs.keys() | ours.keys())
             for page in _pages([i for i in ids if force or theirs.get(i, -1) != ours.get(i, -1)]):
                 records = self._conductor.get_servers(_context(), page)
-                _take_in_compared(self._database, self._cell, page, records, self._deadline, force=force)
+                _take_in_compared(self._database, self._cell, page, records, self._terms, force=force)
             if until is None:
                 return
             after = until
@@ -151,17 +155,34 @@ def _mark_of(entry: FeedEntry) -> str:
     return f"{entry.record.id} {entry.record.version} {changed.isoformat() if changed else ''}"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """``deadline``: seconds that a server given up by the cell has to find another. ``proofs``: what the top knows its
+    placements by when it knows nothing else of them."""
+
+    deadline: float
+    proofs: Proofs
+
+
 def _store(
-    connection: Connection, cell: str, records: Sequence[ServerRecord], deadline: float, *, force: bool = False
+    connection: Connection, cell: str, records: Sequence[ServerRecord], terms: Terms, *, force: bool = False
 ) -> None:
-    """Servers that the cell has given up go back to wait for another; of the others the copies are kept."""
-    newest = _newest(cell, records)
+    """Servers that the cell has given up go back to wait for another; of the others the copies are kept. What a cell
+    tells of servers that were never placed there is left out."""
+    deadline = terms.deadline
+    told = _newest(cell, records)
+    known = index.cells_of(connection, [record.id for record in told])
+    newest = [record for record in told if known.get(record.id) == cell or terms.proofs.holds(record.spec, cell)]
+    if len(newest) < len(told):
+        ours = {record.id for record in newest}
+        strangers = [record.id for record in told if record.id not in ours]
+        LOG.warning("a cell tells of servers that were not placed there", extra={"cell": cell, "servers": strangers})
     for record in newest:
         if record.given_up:
             intents.take_back(connection, record, deadline=deadline)
     copies = [record for record in newest if not record.given_up]
     intents.find_placed(connection, copies, deadline=deadline)
-    index.upsert(connection, copies, force=force)
+    index.upsert(connection, copies, force=force, adopt=True)
 
 
 @retried
@@ -169,13 +190,13 @@ def _take_in(
     database: Database,
     cell: str,
     records: Sequence[ServerRecord],
-    deadline: float,
+    terms: Terms,
     before: int,
     last: FeedEntry,
     incarnation: str,
 ) -> None:
     with database.write() as connection:
-        _store(connection, cell, records, deadline)
+        _store(connection, cell, records, terms)
         mark = _mark_of(last)
         cells.move_cursor(connection, cell, before=before, after=last.sequence, mark=mark, incarnation=incarnation)
 
@@ -186,14 +207,14 @@ def _take_in_compared(
     cell: str,
     asked: Sequence[str],
     records: Sequence[ServerRecord],
-    deadline: float,
+    terms: Terms,
     *,
     force: bool,
 ) -> None:
     """Take in records, and forget servers the cell does not know, unless they are still on their way to it. With
     ``force`` they may have been made since the state to which it was put back: they are shown as lost."""
     with database.write() as connection:
-        _store(connection, cell, records, deadline, force=force)
+        _store(connection, cell, records, terms, force=force)
         unknown = set(asked) - {record.id for record in records}
         unknown -= intents.list_unsettled(connection, unknown)
         if force:

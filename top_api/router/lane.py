@@ -20,6 +20,7 @@ from cellcloud.gathering import portions
 from cellcloud.lifecycle import Operation
 from cellcloud.model.intent import Intent, IntentKind, IntentState, Refusal
 from cellcloud.model.placement import ConfirmAnswer, ReserveAnswer
+from cellcloud.model.placement_proof import Proofs
 from cellcloud.model.server import ServerRecord, ServerSpec
 from cellcloud.rpc.conductor import Conductor
 
@@ -45,7 +46,11 @@ class Outcome:
 class Lane:
     """The way to one cell."""
 
-    def __init__(self, database: Database, cell: str, conductor: Callable[[], Conductor], *, budget: float) -> None:
+    def __init__(
+        self, database: Database, cell: str, conductor: Callable[[], Conductor], *, budget: float, key: str = ""
+    ) -> None:
+        """``budget``: seconds for one message; ``key``: of the top's placements."""
+        self._proofs = Proofs(key)
         self._database = database
         self._cell = cell
         self._conductor = conductor
@@ -76,7 +81,8 @@ class Lane:
 
     def _ask_to_hold(self, fresh: list[Intent], specs: list[ServerSpec], outcome: Outcome) -> list[Intent]:
         try:
-            answers = self._conductor().reserve(service_context(self._budget), specs)
+            signed = [self._proofs.sign(spec, self._cell) for spec in specs]
+            answers = self._conductor().reserve(service_context(self._budget), signed)
         except errors.TryLater as error:
             self._note(fresh, Refusal(outcome="silent", reason=error.message, detail=error.detail))
             outcome.mute += [intent.id for intent in fresh]
