@@ -13,7 +13,7 @@ from uvicorn_worker import UvicornWorker
 
 from cellcloud import config as options
 from cellcloud import errors, log
-from cellcloud.up.front import MOST_HEAD, Front, HeadProtocol
+from cellcloud.up.front import MOST_HEAD, MOST_WAITING, Front, HeadProtocol
 from cellcloud.up.units import load_entry
 
 APPLICATION = "top_api.app:create_app"
@@ -36,10 +36,12 @@ FRONT: dict[str, Any] = {
 
 
 def allow_many_connections() -> None:
-    """As many open files as this process may ask for: each connection is one."""
+    """As many open files as this process may ask for: each connection is one. No more than a quarter of them wait for
+    a head."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = FILES if hard == resource.RLIM_INFINITY else min(hard, FILES)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    HeadProtocol.most_waiting = min(MOST_WAITING, most // 4)
 
 
 class FrontWorker(UvicornWorker):  # type: ignore[misc]

@@ -150,3 +150,16 @@ def test_messages_and_pages_are_bounded_in_bytes(cell_database: Database) -> Non
         assert len(msgspec.json.encode(page)) < feed.MOST_BYTES + 200_000
         after, seen = page.entries[-1].sequence, seen + len(page.entries)
     assert seen == SERVERS
+
+
+def test_a_request_writes_no_more_than_its_bound_whatever_its_texts_are_in(world_: World) -> None:
+    server = {"name": "a", "flavorRef": "1", "imageRef": IMAGE, "min_count": 500}
+    metadata = {f"k{number}": "v" * 255 for number in range(128)}
+    hints = {"query": '["=", "$host", "' + "h" * 16_000 + '"]'}
+    for body in ({"server": {**server, "metadata": metadata}}, {"server": server, "os:scheduler_hints": hints}):
+        assert world_.post("/servers", body).status_code == 413
+        body["server"] = {**body["server"], "min_count": 1}
+        assert world_.post("/servers", body).status_code == 202
+    assert world_.post("/servers", {"server": server}).status_code == 202
+    key = {"name": "k", "public_key": "ssh-ed25519 AAAA " + "c" * 60_000}
+    assert world_.post("/os-keypairs", {"keypair": key}).status_code == 400

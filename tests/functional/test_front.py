@@ -5,9 +5,12 @@ from __future__ import annotations
 import contextlib
 import http.client
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -247,3 +250,32 @@ def test_requests_in_a_row_share_a_connection(address: tuple[str, int]) -> None:
         answers = b""
         while answers.count(b"HTTP/1.1 200") < 3:
             answers += connection.recv(4096)
+
+
+def test_gunicorn_s_workers_have_the_front_too() -> None:
+    """As in the services profile: a worker whose threads no half heads and no half bodies can take."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        where = free.getsockname()[:2]
+    target = ["-k", "cellcloud.up.web.FrontWorker", "--threads", "2", "tests.functional.test_front:application()"]
+    command = [sys.executable, "-m", "gunicorn", "-b", f"{where[0]}:{where[1]}", "--log-level", "error", *target]
+    with subprocess.Popen(command, cwd=Path(__file__).parents[2]) as process:
+        try:
+            until = time.monotonic() + 60
+            while time.monotonic() < until:
+                with contextlib.suppress(OSError):
+                    if ask(where)[0] == 200:
+                        break
+                time.sleep(0.1)
+            with contextlib.ExitStack() as stack:
+                for kind in ("half a head", "a body without a token", "a body with a token"):
+                    for _ in range(40):
+                        stack.enter_context(opened(where, SLOW[kind]))
+                assert served_soon(where)
+        finally:
+            process.terminate()
+    assert process.returncode == 0
+
+
+def application() -> Flask:
+    """For gunicorn."""
+    return Api().flask

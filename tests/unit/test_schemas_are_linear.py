@@ -123,9 +123,7 @@ def test_a_body_at_the_limit_takes_no_longer_than_its_length() -> None:
     """The largest lists and objects a body holds, wherever a server has them."""
     server = {"name": "a", "flavorRef": "1", "networks": "auto"}
     worst: list[Any] = [
-        [0] * (MOST // 3),
         [{}] * (MOST // 4),
-        [[]] * (MOST // 4),
         {f"!{number}": 0 for number in range(MOST // 14)},
     ]
     for _, schema in itertools.islice(reversed(list(servers.CREATE)), 1):

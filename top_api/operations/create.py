@@ -35,6 +35,7 @@ from top_api.parts import Parts
 from top_api.schemas.types import is_true
 
 MOST_AT_ONCE = 1000  # servers in one request
+MOST_WRITTEN = 8 << 20  # bytes of their records
 GIB = 1 << 30
 _KEY = Pattern(r"[\x21-\x7e]+", most=255)
 
@@ -145,7 +146,17 @@ def _wanted(parts: Parts, context: RequestContext, body: dict[str, Any], *, may_
         reservation_id=f"r-{secrets.token_hex(4)}",
         request_id=context.request_id,
     )
+    _check_size(spec, max_count)
     return Wanted(spec=spec, min_count=min_count, max_count=max_count)
+
+
+def _check_size(spec: ServerSpec, count: int) -> None:
+    """Raises TooLarge where the records of all servers together would be too much for one request; user data is kept
+    once for all of them."""
+    if count > 1 and count * len(msgspec.json.encode(replace(spec, user_data=None))) > MOST_WRITTEN:
+        raise errors.TooLarge(
+            f"{count} servers with so much metadata, hints and properties are too much for one request: ask for fewer."
+        )
 
 
 def _counts(server: dict[str, Any]) -> tuple[int, int]:

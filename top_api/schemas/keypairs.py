@@ -14,7 +14,7 @@ _NAME: Schema = {
 }
 _WIDE_NAME: Schema = {**_NAME, "pattern": words("a-zA-Z0-9@._-")}
 _TYPE: Schema = {"type": "string", "enum": ["ssh", "x509"]}
-_KEY: Schema = {"type": "string", "maxLength": 65535}
+_KEY: Schema = {"type": "string", "maxLength": 16384}
 _USER: Schema = {"type": "string", "minLength": 1, "maxLength": 255}
 CREATE = Versioned(
     only("keypair", an_object({"name": _NAME, "public_key": _KEY}, required=("name",))),
