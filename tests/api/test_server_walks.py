@@ -122,7 +122,7 @@ class Fleet:
 @pytest.mark.parametrize("order", ORDERS, ids="-".join)
 def test_a_server_that_lives_through_a_walk_is_shown_once(world: World, order: tuple[str, ...]) -> None:
     query = "limit=3" if not order else f"limit=3&sort_key={order[0]}&sort_dir={order[1]}"
-    for by_link in (True, False):
+    for by_link in (True, False) if not order else (order[1] == "asc",):
         fleet = Fleet(world, len(order) + by_link)
         before = set(fleet.living)
         shown = Counter(fleet.walk(query, by_link=by_link))

@@ -257,7 +257,7 @@ def test_a_hold_that_expired_sends_the_server_to_another_cell(world: World) -> N
     world.cell(first).expire(server_id)
     for line in world.lines.values():
         line.on.clear()
-    world.sweep()
+    world.sweep_until_settled()
     world.assert_started_once([server_id])
     assert world.shown(server_id).cell != first
     assert world.intent(server_id).refusals[first].outcome == "gone"
