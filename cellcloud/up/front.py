@@ -68,7 +68,7 @@ class _Threads:
 
     def __init__(self, application: Any, *, threads: int, most: int, each: int | None = None) -> None:
         self._application = application
-        self._streaming: Any = WSGIMiddleware(application, workers=threads)
+        self._streaming: Any = WSGIMiddleware(functools.partial(_whatever_length, application), workers=threads)
         self.executor: Executor = self._streaming.executor
         self._most = most
         self._each = each or most
@@ -99,6 +99,11 @@ class _Threads:
     async def stream(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Body and answer in pieces."""
         await self._streaming(scope, receive, send)
+
+
+def _whatever_length(application: Any, environ: Mapping[str, Any], start_response: Any) -> Any:
+    """The body ends where the client says so, in its head or in the last of its chunks; else reading it is an error."""
+    return application({**environ, "wsgi.input_terminated": True}, start_response)
 
 
 def _call(application: Any, environ: Mapping[str, Any]) -> tuple[Message, bytes]:
@@ -166,6 +171,8 @@ class _Exchange:
                 await self._stream()
             else:
                 await self._gather(lane)
+        except ConnectionError:
+            return  # nobody waits for an answer
         except _Late:
             self._read = DRAINED  # nothing more is waited for
             await self._refuse(408, "The request's body did not come in time.")
@@ -216,7 +223,7 @@ class _Exchange:
                 elapsed = asyncio.get_running_loop().time() - began - self._front.body_seconds
                 if self._complete or self._read >= elapsed * LEAST_RATE:
                     return {"type": "http.request", "body": piece, "more_body": not self._complete}
-            return {"type": "http.disconnect"}  # too slow: the application sees a body that ends early
+            raise ConnectionAbortedError("The body comes too slowly.")
 
         threads = self._front.threads_of(Lane.TRANSFER)
         with threads.place(project) as free:
@@ -227,6 +234,8 @@ class _Exchange:
 
     async def _piece(self) -> bytes:
         message = await self._receive()
+        if message["type"] == "http.disconnect":
+            raise ConnectionResetError("The client is gone.")
         self._complete = not message.get("more_body", False)
         piece: bytes = message.get("body", b"")
         self._read += len(piece)
@@ -263,7 +272,7 @@ class _Exchange:
         await self._send(message)
 
     async def _drain(self) -> None:
-        with contextlib.suppress(TimeoutError):
+        with contextlib.suppress(TimeoutError, ConnectionError):
             async with asyncio.timeout(DRAIN_SECONDS):
                 while not self._complete and self._read < DRAINED:
                     await self._piece()

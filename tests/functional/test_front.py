@@ -46,6 +46,7 @@ class Api:
 
     def __init__(self) -> None:
         self.began = threading.Event()
+        self.whole: list[int] = []
         self.flask = Flask("api")
         self.flask.extensions["gate"] = Gate()
         self.flask.add_url_rule("/", view_func=self.body, methods=["GET", "POST"], endpoint="body")
@@ -66,10 +67,12 @@ class Api:
     def file(self) -> Response:
         if "X-Auth-Token" not in request.headers:
             return Response("no token", status=401)
+        request.max_content_length = 20 << 30
         size = 0
         while piece := request.stream.read(1 << 16):
             size += len(piece)
             self.began.set()
+        self.whole.append(size)
         return Response(str(size))
 
 
@@ -220,6 +223,23 @@ def test_an_image_is_worked_on_while_it_comes(api: Api, address: tuple[str, int]
         assert api.began.wait(5)
         connection.sendall(b"x" * (2 << 20))
         assert connection.recv(4096).split()[1] == b"200"
+
+
+def test_an_image_of_unknown_length_comes_whole_or_is_refused(api: Api, address: tuple[str, int]) -> None:
+    pieces = (b"x" * 10_000 for _ in range(300))
+    assert ask(address, "PUT", "/file", pieces, X_Auth_Token="t", Transfer_Encoding="chunked")[1] == b"3000000"
+    before = len(api.whole)
+    for wanted in ({"Transfer_Encoding": "chunked"}, {"Content_Length": 1 << 20}):
+        for left_open in (False, True):
+            api.began.clear()
+            with opened(address, head("PUT", "/file", X_Auth_Token="t", **wanted)) as connection:
+                chunked = "Transfer_Encoding" in wanted
+                connection.sendall((b"20000\r\n" if chunked else b"") + b"x" * 0x20000 + (b"\r\n" if chunked else b""))
+                assert api.began.wait(5)
+                if left_open:  # the front gives it up
+                    assert b" 400 " in connection.recv(4096)
+        time.sleep(0.3)
+    assert len(api.whole) == before
 
 
 def test_log_ins_delay_nobody_and_are_bounded(address: tuple[str, int]) -> None:
