@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -30,12 +31,13 @@ class Cloud:
     auth: dict[str, Any]
     token: str = ""
     ids: dict[str, str] = field(default_factory=dict)
+    cafile: str = ""
 
     def connect(self) -> Client:
         """A client with a connection of its own."""
         if not self.token:
-            self.token = Client(self.url, "").log_in(self.auth)
-        return Client(self.url, self.token)
+            self.token = Client(self.url, "", self.cafile).log_in(self.auth)
+        return Client(self.url, self.token, self.cafile)
 
     def status(self) -> list[dict[str, Any]]:
         """What ``cellcloud status`` says of each process."""
@@ -49,9 +51,14 @@ class Cloud:
 class Client:
     """One keep-alive connection."""
 
-    def __init__(self, url: str, token: str) -> None:
+    def __init__(self, url: str, token: str, cafile: str = "") -> None:
         parts = urlsplit(url)
         self._connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=60)
+        if cafile:
+            trusting = ssl.create_default_context(cafile=cafile)
+            self._connection = http.client.HTTPSConnection(
+                parts.hostname or "", parts.port, timeout=60, context=trusting
+            )
         self._headers = {"X-Auth-Token": token, "Content-Type": "application/json"}
         self._headers["OpenStack-API-Version"] = "compute 2.96"
 
@@ -139,8 +146,10 @@ def running_cloud(*, profile: str, hosts: int = 10, port: int = 19774) -> Iterat
         )
         took = time.monotonic() - began
         try:
-            auth = yaml.safe_load(clouds.read_text())["clouds"]["cellcloud"]["auth"]
-            cloud = Cloud(state=state, url=f"http://127.0.0.1:{port}", start_seconds=took, auth=auth)
+            known = yaml.safe_load(clouds.read_text())["clouds"]["cellcloud"]
+            url = known["auth"]["auth_url"].removesuffix("/identity/v3")
+            cafile = known.get("cacert", "")
+            cloud = Cloud(state=state, url=url, start_seconds=took, auth=known["auth"], cafile=cafile)
             client = cloud.connect()
             flavors = client.ask("GET", "/v2.1/flavors")[1]["flavors"]
             cloud.ids["flavor"] = next(one["id"] for one in flavors if one["name"] == "m1.tiny")

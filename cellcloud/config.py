@@ -31,6 +31,8 @@ TOP = [
     cfg.StrOpt("connection", secret=True, default="", help="SQLAlchemy URL of the top cell's database."),
     cfg.StrOpt("bind_host", default="127.0.0.1", help="Address the API listens on."),
     cfg.PortOpt("bind_port", default=8774, help="Port of the API: Nova's."),
+    cfg.StrOpt("tls_certificate", default="", help="PEM file the API proves itself with: serves https. Empty: http."),
+    cfg.StrOpt("tls_key", default="", help="PEM file of the certificate's key."),
     cfg.StrOpt("public_url", default="", help="URL clients use, where it is not what their requests name: for links."),
     cfg.ListOpt(
         "trusted_proxies",
@@ -68,6 +70,9 @@ QUOTA = [
 IDENTITY = [
     cfg.StrOpt("adapter", default="embedded", choices=["embedded", "keystone"], help="Who answers for tokens."),
     cfg.StrOpt("auth_url", default="", help="Identity v3 URL (keystone adapter)."),
+    cfg.StrOpt(
+        "cafile", default="", help="PEM file of the authority that services are verified by; empty: public ones."
+    ),
     cfg.StrOpt("username", default="", help="Service account."),
     cfg.StrOpt("password", secret=True, default="", help="Service account's password."),
     cfg.StrOpt("project_name", default="service", help="Service account's project."),
@@ -98,7 +103,10 @@ CELL = [
     cfg.StrOpt("name", default="", help="The cell's name; empty in the top cell's file."),
     cfg.StrOpt("connection", secret=True, default="", help="SQLAlchemy URL of the cell's database."),
     cfg.StrOpt(
-        "transport_url", secret=True, default="kombu+memory://", help="URL of the queue, with this service's account."
+        "transport_url",
+        secret=True,
+        default="kombu+memory://",
+        help="URL of the queue, as 'cellcloud accounts' has it.",
     ),
     cfg.StrOpt("zone", default="nova", help="Availability zone of the cell's hosts."),
     cfg.FloatOpt("hold_seconds", default=30.0, help="Life of an unconfirmed placement: longer than intent_lease."),
@@ -179,6 +187,8 @@ class TopConfig:
     connection: str
     bind_host: str
     bind_port: int
+    tls_certificate: str
+    tls_key: str
     public_url: str
     trusted_proxies: list[str]
     workers: int
@@ -214,6 +224,7 @@ class QuotaConfig:
 class IdentityConfig:
     adapter: str
     auth_url: str
+    cafile: str
     username: str
     password: str = field(repr=False)
     project_name: str
@@ -318,7 +329,8 @@ class Config:
     @property
     def public_url(self) -> str:
         """The API's URL as clients use it, without a path."""
-        return (self.top.public_url or f"http://{self.top.bind_host}:{self.top.bind_port}").rstrip("/")
+        scheme = "https" if self.top.tls_certificate else "http"
+        return (self.top.public_url or f"{scheme}://{self.top.bind_host}:{self.top.bind_port}").rstrip("/")
 
 
 def _registered() -> Any:

@@ -9,6 +9,8 @@ from cellcloud.config import load
 
 _top = load(os.environ["CELLCLOUD_CONFIG"]).top
 
+if _top.tls_certificate:
+    certfile, keyfile = _top.tls_certificate, _top.tls_key
 bind = f"{_top.bind_host}:{_top.bind_port}"
 workers = _top.workers
 threads = _top.threads

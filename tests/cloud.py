@@ -46,6 +46,7 @@ class Api:
 
     def __init__(self, cloud: dict[str, Any]) -> None:
         self._auth = cloud["auth"]
+        self.verify = cloud.get("cacert", True)
         self.identity = str(self._auth["auth_url"])
         self.url = self.identity.removesuffix("/identity/v3")
         self.token = until(self._log_in, 30.0, what="a token")
@@ -58,6 +59,7 @@ class Api:
             json=body,
             headers={"X-Auth-Token": self.token, "OpenStack-API-Version": "compute 2.90"} | headers,
             timeout=timeout,
+            verify=self.verify,
         )
 
     def get(self, path: str, **options: Any) -> Any:
@@ -99,7 +101,12 @@ class Api:
 
     @cached_property
     def image_id(self) -> str:
-        answer = requests.get(f"{self.url}/image/v2/images?name=tiny", headers={"X-Auth-Token": self.token}, timeout=15)
+        answer = requests.get(
+            f"{self.url}/image/v2/images?name=tiny",
+            headers={"X-Auth-Token": self.token},
+            timeout=15,
+            verify=self.verify,
+        )
         return str(answer.json()["images"][0]["id"])
 
     @cached_property
@@ -115,7 +122,7 @@ class Api:
                 "scope": {"project": {"name": self._auth["project_name"], "domain": domain}},
             }
         }
-        answer = requests.post(f"{self.identity}/auth/tokens", json=body, timeout=15)
+        answer = requests.post(f"{self.identity}/auth/tokens", json=body, timeout=15, verify=self.verify)
         return answer.headers.get("X-Subject-Token") if answer.status_code == 201 else None
 
 
@@ -130,7 +137,9 @@ class Cloud:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        """The API's, as the standard clients have it."""
+        known = yaml.safe_load(self.clouds_file.read_text())["clouds"]["cellcloud"]["auth"]["auth_url"]
+        return str(known).removesuffix("/identity/v3")
 
     def api(self, name: str = "cellcloud") -> Api:
         """The API as the member of project demo, or as another of the clouds file."""

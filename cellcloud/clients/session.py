@@ -46,7 +46,8 @@ def make_session(config: IdentityConfig, *, timeout: float = TIMEOUT) -> Session
     for scheme in ("http://", "https://"):
         pool.mount(scheme, HTTPAdapter(pool_connections=4, pool_maxsize=_CONNECTIONS))
     pool.trust_env = False
-    return Session(auth=auth, session=pool, timeout=timeout, user_agent="cellcloud")
+    verify = config.cafile or True
+    return Session(auth=auth, session=pool, verify=verify, timeout=timeout, user_agent="cellcloud")
 
 
 def identity_url(auth_url: str) -> str:

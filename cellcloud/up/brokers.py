@@ -15,13 +15,14 @@ import re
 import secrets
 import shutil
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cellcloud.rpc.accounts import account_of
+from cellcloud.model.metadata_signature import node_key
+from cellcloud.rpc.accounts import Account, Role, account_of, host_account
 from cellcloud.rpc.rights import rights_of
 from cellcloud.up.certificates import Certificate
 from cellcloud.up.confinement import Confinement, give_to, write_private
@@ -176,6 +177,22 @@ def definitions(cell: str, passwords: Mapping[str, str]) -> dict[str, Any]:
             for account in accounts
         ],
     }
+
+
+def keep_accounts(cell: str, hosts: Iterable[str], kept: Path) -> dict[str, Any]:
+    """The definitions for a broker of somebody else, with a password for each account and a key for each host's
+    metadata; those are added to a file. Raises Misconfigured for a name that cannot be a cell's or a host's."""
+    known: dict[str, dict[str, str]] = json.loads(kept.read_text()) if kept.exists() else {}
+    found = [*(Account(role) for role in Role if role is not Role.HOST), *(host_account(host) for host in hosts)]
+    passwords, metadata = known.setdefault("passwords", {}), known.setdefault("metadata", {})
+    secret = metadata.setdefault("secret", secrets.token_hex(24))
+    for account in found:
+        passwords.setdefault(account.name, secrets.token_hex(24))
+        if account.role is Role.HOST:
+            metadata[f"node_key of {account.host}"] = node_key(secret.encode(), account.host).hex()
+    made = definitions(cell, passwords)
+    write_private(kept, json.dumps(known, indent=1))
+    return made
 
 
 def _hashed(password: str) -> str:

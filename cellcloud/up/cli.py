@@ -16,6 +16,7 @@ import tabulate
 
 from cellcloud import clock, config, errors
 from cellcloud.up import backup, clouds, nodes
+from cellcloud.up.brokers import keep_accounts
 from cellcloud.up.launcher import (
     LAUNCHER,
     STOP_SECONDS,
@@ -159,6 +160,23 @@ def status(state: Path, form: str) -> None:
         click.echo(tabulate.tabulate([*rows, total], headers="keys"))
     if find_launcher(records) is None:
         sys.exit(NOT_RUNNING)
+
+
+@main.command()
+@click.argument("cell")
+@click.option("--host", "hosts", multiple=True, help="A hypervisor host of the cell; repeat for each.")
+@click.option("--kept", type=click.Path(path_type=Path, dir_okay=False), required=True, help="For the passwords.")
+def accounts(cell: str, hosts: tuple[str, ...], kept: Path) -> None:
+    """Make the accounts of a cell's queue, for a RabbitMQ of your own: its definitions go to standard output.
+
+    Load them with 'rabbitmqctl import_definitions'. Passwords, and each host's metadata.node_key, are added to the
+    file KEPT; what it has already stays. Each service's transport_url is
+    rabbit://ACCOUNT:PASSWORD@BROKER:5671/cell?ssl=1&ssl_ca_file=FILE; the top's goes to top.cells.
+    """
+    try:
+        click.echo(json.dumps(keep_accounts(cell, hosts, kept), indent=1))
+    except errors.CellcloudError as error:
+        _give_up(error)
 
 
 @main.command()

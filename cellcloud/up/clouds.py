@@ -89,4 +89,5 @@ def _cloud(layout: Layout, *, user: str, project: str) -> dict[str, object]:
         },
         "region_name": "RegionOne",
         "identity_api_version": 3,
+        **({"cacert": layout.cafile} if layout.cafile else {}),
     }

@@ -137,7 +137,7 @@ def wait_until_it_serves(layout: Layout) -> None:
         project_domain_id="default",
     )
     expected = len(CELLS) * layout.choices.hosts
-    api = session.Session(auth=login, timeout=10)
+    api = session.Session(auth=login, verify=layout.cafile or True, timeout=10)
     deadline = clock.monotonic() + FIRST_LOOK
     problem = "nothing was heard"
     while clock.monotonic() < deadline:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import socket
+import ssl
 from collections.abc import Callable
 from contextlib import closing, suppress
 from functools import partial
@@ -145,7 +146,7 @@ def _api_unit(layout: Layout) -> Unit:
         kind=Kind.SERVICE,
         run=partial(_run_gunicorn, layout.top_file),
         after=after,
-        ready=partial(_answers_http, layout.public_url),
+        ready=partial(_answers_http, layout.public_url, layout.cafile),
     )
 
 
@@ -196,8 +197,12 @@ def is_healthy(path: Path) -> bool:
     return _status(_UnixConnection(path), "/health") == http.HTTPStatus.OK
 
 
-def _answers_http(url: str) -> bool:
-    status = _status(http.client.HTTPConnection(url.removeprefix("http://"), timeout=1), "/")
+def _answers_http(url: str, cafile: str) -> bool:
+    address = url.partition("://")[2]
+    connection = http.client.HTTPConnection(address, timeout=1)
+    if cafile:
+        connection = http.client.HTTPSConnection(address, timeout=1, context=ssl.create_default_context(cafile=cafile))
+    status = _status(connection, "/")
     return status is not None and status < http.HTTPStatus.INTERNAL_SERVER_ERROR
 
 

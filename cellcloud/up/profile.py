@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
+from socket import AF_INET
 
 import psutil
 
@@ -33,6 +34,7 @@ from cellcloud.up.nodes import NodeConfig
 Options = dict[str, dict[str, str]]  # group -> option -> value
 
 DEFAULT_PORT = 8774
+ANY = "0.0.0.0"  # noqa: S104 -- what an operator may choose
 MARIADB, POSTGRESQL = "mariadb", "postgresql"
 
 
@@ -120,8 +122,13 @@ class Layout:
 
     @property
     def public_url(self) -> str:
-        host = "127.0.0.1" if self.choices.bind_host == "0.0.0.0" else self.choices.bind_host  # noqa: S104
-        return f"http://{host}:{self.choices.port}"
+        host = "127.0.0.1" if self.choices.bind_host == ANY else self.choices.bind_host
+        return f"{'https' if self.in_processes else 'http'}://{host}:{self.choices.port}"
+
+    @property
+    def cafile(self) -> str:
+        """What clients verify the API by; "": there is nothing to verify."""
+        return str(self.authority.certificate) if self.in_processes else ""
 
     @cached_property
     def prefix(self) -> str:
@@ -277,10 +284,20 @@ class Layout:
                 "workers": str(max(2, os.cpu_count() or 1)),
                 "cells": cells,
                 "placements_key": self.secret("top.placements"),
+                **self._api_tls(),
             },
             # a port for each server that a project may have
             "network": {"quota_port": str(config.load().quota.instances)},
         }
+
+    def _api_tls(self) -> dict[str, str]:
+        if not self.in_processes:
+            return {}
+        addresses = [
+            each.address for all_of in psutil.net_if_addrs().values() for each in all_of if each.family == AF_INET
+        ]
+        made = self._certificate("api", self.choices.bind_host, *(addresses if self.choices.bind_host == ANY else ()))
+        return {"tls_certificate": str(made.certificate), "tls_key": str(made.key)}
 
     def _cell_options(self, cell: CellPlace, virt_type: str) -> Options:
         """What all of a cell's files say, without any secret."""
@@ -323,6 +340,7 @@ class Layout:
         login = {
             "adapter": "keystone",
             "auth_url": f"{self.public_url}/identity/v3",
+            "cafile": self.cafile,
             "username": SERVICE_USER,
             "password": self.secret("user.service"),
             "project_name": SERVICE_PROJECT,

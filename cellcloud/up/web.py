@@ -81,6 +81,7 @@ class Gunicorn(BaseApplication):  # type: ignore[misc]
             "keepalive": KEPT_SECONDS,
             "proc_name": "cellcloud: top.api",
             "control_socket_disable": True,
+            **({"certfile": top.tls_certificate, "keyfile": top.tls_key} if top.tls_certificate else {}),
         }
         for name in settings.keys() & self.cfg.settings.keys():  # older versions lack some
             self.cfg.set(name, settings[name])
@@ -110,7 +111,15 @@ class Web:
             raise errors.Misconfigured(f"{top.bind_host}:{top.bind_port} cannot be listened at: {error}") from error
         allow_many_connections()
         front = Front(load_entry(APPLICATION)(self._config), threads=top.threads)
-        settings = uvicorn.Config(front, log_config=None, backlog=BACKLOG, timeout_keep_alive=KEPT_SECONDS, **FRONT)
+        settings = uvicorn.Config(
+            front,
+            log_config=None,
+            backlog=BACKLOG,
+            timeout_keep_alive=KEPT_SECONDS,
+            ssl_certfile=top.tls_certificate or None,
+            ssl_keyfile=top.tls_key or None,
+            **FRONT,
+        )
         self._server = uvicorn.Server(settings)
         self._thread = threading.Thread(target=self._server.run, args=([listener],), name=self.name, daemon=True)
         self._thread.start()

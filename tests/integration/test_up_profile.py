@@ -82,6 +82,28 @@ def test_files_are_private_and_hosts_hold_no_key_to_a_database(profile: Profile,
     assert made.secret("user.demo") not in repr(top)
 
 
+@pytest.mark.parametrize("profile", Profile)
+def test_in_processes_of_its_own_everything_is_encrypted_and_verified(profile: Profile, tmp_path: Path) -> None:
+    made = layout(tmp_path, profile=profile, clouds_file=tmp_path / "clouds.yaml")
+    made.write_option_files()
+    write_clouds(made)
+    top = config.load(made.top_file)
+    known = yaml.safe_load((tmp_path / "clouds.yaml").read_text())["clouds"]["cellcloud"]
+    if profile is Profile.EMBEDDED:
+        assert ("cacert" in known, top.top.tls_certificate, made.public_url[:7]) == (False, "", "http://")
+        return
+    authority = str(made.authority.certificate)
+    assert (known["cacert"], known["auth"]["auth_url"][:8]) == (authority, "https://")
+    assert Path(top.top.tls_certificate).exists()
+    assert Path(top.top.tls_key).exists()
+    urls = [top.top.connection, *top.top.cells.values()]
+    for cell in CELLS:
+        whole = config.load(made.cell_file(cell))
+        assert whole.identity.cafile == authority
+        urls += [whole.cell.connection, whole.cell.transport_url]
+    assert all(f"={authority}" in url for url in urls)
+
+
 def test_secrets_differ_and_last(tmp_path: Path) -> None:
     made = layout(tmp_path, profile=Profile.SERVICES)
     names = ["user.admin", "user.demo", "mariadb.top", "mariadb.east", "postgresql.west", "east.metadata"]
