@@ -44,10 +44,10 @@ def check(terminal: Terminal) -> None:
 @click.option("--keep", metavar="CELL", help="Of servers that several cells have: which keeps them.")
 @command
 def repair(terminal: Terminal, server_ids: tuple[str, ...], keep: str | None) -> None:
-    """Take into the index what cells have and it has not.
+    """Take into the index what cells have and it knows, but not as theirs.
 
-    Of the servers named, also show as deleted those that their cell has lost; and delete those in several cells, with
-    their disks, everywhere but in the cell to keep.
+    Of the servers named, also take in those it does not know at all; show as deleted those that their cell has lost;
+    and delete those in several cells, with their disks, everywhere but in the cell to keep.
     """
     source = terminal.source()
     done = source.repair(naming.server_ids(source, server_ids), keep=keep)

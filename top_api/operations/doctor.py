@@ -32,12 +32,14 @@ class Discord(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wrong:
-    """One server. ``cells``: those that run it, as they say; ``cell``: the one the index names, "" for none."""
+    """One server. ``cells``: those that run it, as they say; ``cell``: the one the index names, "" for none.
+    ``strange``: the index has no row of it, so that only an operator can know whose it is."""
 
     server_id: str
     discord: Discord
     cell: str
     cells: tuple[str, ...]
+    strange: bool = False
 
     def finding(self) -> Finding:
         place = f"in cell {self.cell}" if self.cell else "in no cell"
@@ -46,7 +48,10 @@ class Wrong:
                 f"cells {', '.join(self.cells)} have it; the index says {place}",
                 f"cellctl doctor repair {self.server_id} --keep CELL",
             ),
-            Discord.UNKNOWN: (f"cell {', '.join(self.cells)} has it", "cellctl doctor repair"),
+            Discord.UNKNOWN: (
+                f"cell {', '.join(self.cells)} has it" + ("; nothing is known of it here" if self.strange else ""),
+                f"cellctl doctor repair {self.server_id if self.strange else ''}".rstrip(),
+            ),
             Discord.LOST: (
                 f"the index says {place}, which has no record of it",
                 f"cellctl guest list; cellctl guest adopt, or cellctl doctor repair {self.server_id}",
@@ -105,7 +110,8 @@ def _judge(server_id: str, known: ServerRecord | None, running: list[str], names
     if running and cell != running[0]:
         if cell and cell not in names:
             return None  # that cell does not answer now
-        return Wrong(server_id=server_id, discord=Discord.UNKNOWN, cell=cell, cells=told)
+        strange = known is None
+        return Wrong(server_id=server_id, discord=Discord.UNKNOWN, cell=cell, cells=told, strange=strange)
     if not running and cell in names:
         return Wrong(server_id=server_id, discord=Discord.LOST, cell=cell, cells=())
     return None
@@ -114,12 +120,13 @@ def _judge(server_id: str, known: ServerRecord | None, running: list[str], names
 def repair(
     parts: Parts, context: RequestContext, server_ids: Collection[str], *, keep: str | None = None
 ) -> list[Finding]:
-    """Take into the index what a cell runs; of the servers named, also forget those that their cell has lost, and
-    delete those in several cells everywhere but in ``keep``. Returns what was done. Raises Invalid, Unreachable."""
+    """Take into the index what a cell runs and the index knows; of the servers named, also take in those it does not
+    know, forget those that their cell has lost, and delete those in several cells everywhere but in ``keep``. Returns
+    what was done. Raises Invalid, Unreachable."""
     done: list[Finding] = []
     for wrong in compare(parts, context):
         named = wrong.server_id in server_ids
-        if wrong.discord is Discord.UNKNOWN and (named or not server_ids):
+        if wrong.discord is Discord.UNKNOWN and (named or not (server_ids or wrong.strange)):
             _take_in(parts, context, wrong.server_id, wrong.cells[0])
             done.append(_done(wrong, f"taken from cell {wrong.cells[0]}"))
         elif wrong.discord is Discord.LOST and named:
@@ -162,7 +169,7 @@ def _take_in(parts: Parts, context: RequestContext, server_id: str, cell: str) -
 def _store(database: Database, record: ServerRecord) -> None:
     with database.write() as connection:
         index.place(connection, record.id, record.cell)
-        index.upsert(connection, [record], force=True)
+        index.upsert(connection, [record], force=True, adopt=True)
 
 
 @retried
