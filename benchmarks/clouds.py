@@ -121,6 +121,13 @@ class Client:
             assert time.monotonic() < end, f"{now} of {wanted} servers are ACTIVE, {self.count('ERROR')} in ERROR"
             time.sleep(0.1)
 
+    def wait_gone(self, seconds: float = 120.0) -> None:
+        """Until the project has no server."""
+        end = time.monotonic() + seconds
+        while self.ask("GET", "/v2.1/servers?limit=1")[1]["servers"]:
+            assert time.monotonic() < end, "servers are left"
+            time.sleep(0.05)
+
     def delete_all(self, seconds: float = 120.0) -> None:
         """Delete every server of the project and wait until they are gone."""
         end = time.monotonic() + seconds
