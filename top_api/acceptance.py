@@ -1,4 +1,5 @@
-"""Accepting servers for good: one transaction counts the quota, writes the index's rows and one intent for each.
+"""Accepting servers and their deletes for good: one transaction counts the quota, writes the index's rows and one
+intent for each.
 
 Requests that come together share it.
 """
@@ -22,7 +23,7 @@ from cellcloud.db.engine import Connection, Database, retried
 from cellcloud.db.idempotency import KeptAnswer
 from cellcloud.gathering import Gathered
 from cellcloud.lifecycle import TaskState, VmState
-from cellcloud.model.intent import Intent, IntentKind
+from cellcloud.model.intent import Intent, IntentKind, IntentState
 from cellcloud.model.server import ServerRecord, ServerSpec
 from top_api import quota
 
@@ -72,6 +73,13 @@ class Acceptance:
         self._accept: Gathered[_Request, tuple[Accepted, list[Intent]]] = Gathered(
             functools.partial(_accept_all, database, config, owner)
         )
+        self._delete: Gathered[tuple[RequestContext, str], Intent | None] = Gathered(
+            functools.partial(_delete_all, database, config, owner)
+        )
+
+    def delete(self, context: RequestContext, server_id: str) -> Intent | None:
+        """The intent to carry; None when the server is gone already, or another request carries it."""
+        return self._delete((context, server_id))
 
     def accept(
         self, context: RequestContext, wanted: Wanted, *, key: str | None = None, body_hash: str = ""
@@ -133,6 +141,30 @@ def _accept_all(
             if not quotas.reserve(connection, project_id, costs[project_id], limits[project_id]):
                 raise _OverQuota
     return done
+
+
+@retried
+def _delete_all(
+    database: Database, config: Config, owner: str, requests: Sequence[tuple[RequestContext, str]]
+) -> list[Intent | None]:
+    """The one transaction of some deletes. A create that no cell has taken yet is cancelled, and its server is gone."""
+    contexts = {server_id: context for context, server_id in requests}
+    with database.write() as connection:
+        creates = intents.stop_creates(connection, contexts)
+        records = index.lock_records(connection, contexts)
+        gone = {each.id for each in records.values() if not each.cell and creates.get(each.id) != IntentState.RECORDED}
+        index.mark_deleted(connection, gone)
+        wanted = [
+            intents.make_intent(IntentKind.DELETE, each.id, contexts[each.id], cell=each.cell)
+            for each in records.values()
+            if each.id not in gone
+        ]
+        made = intents.ensure_deletes(
+            connection, wanted, owner=owner, lease=config.top.intent_lease, deadline=config.top.intent_deadline
+        )
+        index.mark_tasks(connection, [records[one.server_id] for one in made], TaskState.DELETING)
+    left = {intent.server_id: intent for intent in made}
+    return [left.pop(server_id, None) for _, server_id in requests]
 
 
 def _limits(connection: Connection, project_id: str, config: Config) -> dict[str, int]:

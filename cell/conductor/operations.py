@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-from cell.conductor.saving import begin_run
+from cell.conductor import saving
+from cell.conductor.saving import begin_run, new_run
+from cell.conductor.stepping import Progress, take_passive_steps
+from cell.conductor.workflow import World
 from cellcloud import errors
 from cellcloud.context import RequestContext
 from cellcloud.db import claims, feed, runs, servers
 from cellcloud.db.engine import Connection, Database, retried
+from cellcloud.db.runs import Lease
 from cellcloud.lifecycle import ALLOWED, HARD_REBOOT_FROM, Operation, TaskState
 from cellcloud.model import codec, items
+from cellcloud.model.guest import GuestCommand
 from cellcloud.model.items import ItemChanges
+from cellcloud.model.placement import DeleteRequest
 from cellcloud.model.server import ServerRecord, ServerSpec
 
 TASK_STATES = {
@@ -21,6 +28,7 @@ TASK_STATES = {
     Operation.DELETE: TaskState.DELETING,
 }
 IN_SPEC = frozenset({"name", "description", "metadata", "tags", "access_ip_v4", "access_ip_v6", "hostname"})
+AT_ONCE = "at once"  # who holds runs that are moved in the transaction in which they begin
 LOCK = frozenset({"locked", "locked_by", "locked_reason"})
 
 
@@ -36,14 +44,49 @@ def begin_operation(
         "arguments": arguments,
     }
     with database.write() as connection:
-        record = servers.get(connection, server_id, lock=True)
         if operation is Operation.DELETE:
-            record = _begin_delete(connection, record, asked)
+            found = _begin_deletes(connection, {server_id: asked})
+            if server_id not in found:
+                raise errors.NotFound(f"Instance {server_id} could not be found.")
+            runs.insert(connection, [new_run(record, operation, asked) for record, fresh in found.values() if fresh])
+            record = found[server_id][0]
         else:
+            record = servers.get(connection, server_id, lock=True)
             _check(connection, record, operation, arguments)
             record = begin_run(connection, server_id, operation, asked, task_state=_task_state(operation, arguments))
         feed.append(connection, [record])
     return record
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BegunDeletes:
+    """``records``: by id, of the servers that there are. ``commands``: to be sent."""
+
+    records: Mapping[str, ServerRecord]
+    commands: Sequence[GuestCommand]
+
+
+@retried
+def begin_deletes(database: Database, world: World, requests: Sequence[DeleteRequest]) -> BegunDeletes:
+    """Begin the deletes of many servers in one transaction, and take their runs as far as nothing outside is needed."""
+    asked = {
+        one.server_id: {"request_id": one.request_id, "user_id": one.user_id, "project_id": one.project_id}
+        for one in requests
+    }
+    with database.write() as connection:
+        found = _begin_deletes(connection, asked)
+        fresh = [record for record, is_fresh in found.values() if is_fresh]
+        new = [new_run(record, Operation.DELETE, asked[record.id]) for record in fresh]
+        begun = runs.insert(connection, new, Lease(owner=AT_ONCE, seconds=0.0))
+        moved = [Progress(run=run, record=record) for run, record in zip(begun, fresh, strict=True)]
+        for progress in moved:
+            take_passive_steps(progress, world)
+        saving.store(connection, moved)
+        feed.append(connection, [record for record, _ in found.values()])
+    return BegunDeletes(
+        records={server_id: record for server_id, (record, _) in found.items()},
+        commands=[command for progress in moved for command in progress.commands],
+    )
 
 
 def _task_state(operation: Operation, arguments: dict[str, Any]) -> TaskState:
@@ -64,24 +107,35 @@ def _check(connection: Connection, record: ServerRecord, operation: Operation, a
         raise errors.Conflict(f"Instance {record.id} is on no host; delete it and create it again.")
 
 
-def _begin_delete(connection: Connection, record: ServerRecord, asked: dict[str, Any]) -> ServerRecord:
-    """Delete preempts: a held server goes at once, a run under way is turned round and followed by the delete."""
-    if record.held:
-        servers.drop_held(connection, [record.id])
-        claims.release(connection, [record.id])
-        return servers.list_by_id(connection, [record.id])[0]
-    active = runs.find_active(connection, record.id)
-    if active == Operation.DELETE or servers.list_requested_deletes(connection, [record.id]):
-        return record
-    if active is None:
-        return begin_run(connection, record.id, Operation.DELETE, asked, task_state=TaskState.DELETING)
-    runs.cancel(connection, record.id)
-    changed = servers.change(
+def _begin_deletes(connection: Connection, asked: Mapping[str, dict[str, Any]]) -> dict[str, tuple[ServerRecord, bool]]:
+    """By id, of those that there are: the record as it is now, and whether a run is to begin.
+
+    Delete preempts: a held server goes at once, a run under way is turned round and followed by the delete.
+    """
+    records = servers.lock_living(connection, asked)
+    dropped = servers.drop_held(connection, [each.id for each in records.values() if each.held])
+    claims.release(connection, dropped)
+    active = runs.list_operations(connection, list(records))
+    known = {*dropped, *servers.list_requested_deletes(connection, list(records))}
+    known |= {server_id for server_id, operation in active.items() if operation == Operation.DELETE}
+    fresh = [server_id for server_id in records if server_id not in active and server_id not in known]
+    begun = servers.begin_operations(connection, fresh, TaskState.DELETING)
+    turned = [records[server_id] for server_id in active if server_id not in known]
+    runs.cancel(connection, [each.id for each in turned])
+    changed = servers.change_many(
         connection,
-        record.id,
-        {"delete_requested": True, "delete_context": asked, "task_state": TaskState.DELETING},
+        [
+            (
+                each.id,
+                each.generation,
+                {"delete_requested": True, "delete_context": asked[each.id], "task_state": TaskState.DELETING},
+            )
+            for each in turned
+        ],
     )
-    return changed or record
+    others = [*changed, *servers.list_by_id(connection, dropped)]
+    unchanged = {each.id: (each, False) for each in records.values()}
+    return unchanged | {each.id: (each, False) for each in others} | {each.id: (each, True) for each in begun}
 
 
 @retried

@@ -4,7 +4,7 @@ transaction. Runs that get there together share it."""
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -106,8 +106,14 @@ def begin_run(
     record = servers.change(connection, server_id, changes)
     if record is None:
         raise errors.NotFound(f"Instance {server_id} could not be found.")
-    new = runs.NewRun(
-        server_id=server_id,
+    runs.insert(connection, [new_run(record, operation, asked)])
+    return record
+
+
+def new_run(record: ServerRecord, operation: Operation, asked: Mapping[str, Any]) -> runs.NewRun:
+    """What the run of an operation begins with, for a server that was just given its generation."""
+    return runs.NewRun(
+        server_id=record.id,
         operation=operation,
         generation=record.generation,
         request_id=asked.get("request_id", ""),
@@ -116,5 +122,3 @@ def begin_run(
         arguments=asked.get("arguments", {}),
         deadline=REGISTRY[operation].deadline,
     )
-    runs.insert(connection, [new])
-    return record

@@ -38,7 +38,7 @@ from cellcloud.model.console import ConsoleBinding
 from cellcloud.model.guest import ExpectedGuest, GuestEvent, GuestOrders, GuestState, UnknownGuest
 from cellcloud.model.host import HeldNames, Host, HostReport, HostState, Machine, ServiceRecord
 from cellcloud.model.items import ItemChanges
-from cellcloud.model.placement import CellDigest, ConfirmAnswer, ReserveAnswer
+from cellcloud.model.placement import CellDigest, ConfirmAnswer, DeleteAnswer, DeleteRequest, ReserveAnswer
 from cellcloud.model.run import RunRecord, TimelineEntry
 from cellcloud.model.server import ServerRecord, ServerSpec
 from cellcloud.rpc.router import Router
@@ -96,6 +96,13 @@ class ConductorService:
 
     def release(self, context: RequestContext, server_ids: list[str]) -> None:
         placing.release(self._database, server_ids)
+
+    def begin_deletes(self, context: RequestContext, requests: list[DeleteRequest]) -> list[DeleteAnswer]:
+        begun = operations.begin_deletes(self._database, self._outside, requests)
+        self._engine.send(begun.commands)
+        self._engine.wake()
+        self.nudger.wake()
+        return [DeleteAnswer(server_id=one.server_id, record=begun.records.get(one.server_id)) for one in requests]
 
     def begin_operation(
         self, context: RequestContext, server_id: str, operation: Operation, arguments: dict[str, object]

@@ -82,6 +82,16 @@ def mark_task(connection: Connection, server_id: str, task_state: str) -> None:
         _write(connection, replace(record, task_state=task_state))
 
 
+def mark_tasks(connection: Connection, records: Sequence[ServerRecord], task_state: str) -> None:
+    """As ``mark_task``, for records that the caller holds the rows of."""
+    rows = [
+        {"which_id": record.id, "new_record": replace(record, task_state=task_state), "new_task_state": task_state}
+        for record in sorted(records, key=lambda each: each.id)
+    ]
+    if rows:
+        connection.execute(_TASK, rows)
+
+
 def unplace(connection: Connection, server_id: str, cell: str) -> None:
     """A server that ``cell`` had is in no cell again, and waits for one."""
     record = _lock(connection, server_id)
@@ -279,6 +289,23 @@ def _adopt(connection: Connection, records: Sequence[ServerRecord]) -> None:
         except sa.exc.IntegrityError:
             continue  # another reader of the feed has just done so
         quotas.reserve(connection, record.spec.project_id, quotas.cost_of(record.spec.flavor), {})
+
+
+_TASK = (
+    sa.update(server_index)
+    .where(server_index.c.id == sa.bindparam("which_id"))
+    .values(
+        record=sa.bindparam("new_record", type_=server_index.c.record.type),
+        task_state=sa.bindparam("new_task_state", type_=server_index.c.task_state.type),
+    )
+)
+
+
+def lock_records(connection: Connection, server_ids: Collection[str]) -> dict[str, ServerRecord]:
+    """Those of the servers that are not deleted, by id, locked until the transaction ends."""
+    mine = (server_index.c.id.in_(sorted(server_ids)), server_index.c.deleted.is_(False))
+    query = sa.select(server_index.c.cell, _raw_record).where(*mine).order_by(server_index.c.id).with_for_update()
+    return {record.id: record for record in map(_record, connection.execute(query))}
 
 
 def _lock(connection: Connection, server_id: str) -> ServerRecord | None:

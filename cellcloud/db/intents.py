@@ -303,18 +303,53 @@ def finish_pending(connection: Connection, intent_id: str, state: IntentState) -
     return changed.rowcount == 1
 
 
-def stop_create(connection: Connection, server_id: str) -> str | None:
-    """For a delete: cancel the server's create if no cell has it yet; returns the state the create is in now.
+def stop_creates(connection: Connection, server_ids: Collection[str]) -> dict[str, str]:
+    """For deletes: cancel the servers' creates that no cell has yet; returns the states the creates are in now.
 
-    The row is locked until the transaction ends: until then one that a cell has cannot become pending again. None:
-    there is no create any more, it is long settled.
+    The rows are locked until the transaction ends: until then one that a cell has cannot become pending again. What is
+    left out has no create any more, it is long settled.
     """
-    mine = (intents.c.server_id == server_id, intents.c.kind == IntentKind.CREATE)
-    state: str | None = connection.execute(sa.select(intents.c.state).where(*mine).with_for_update()).scalar()
-    if state != IntentState.PENDING:
-        return state
-    connection.execute(sa.update(intents).where(*mine).values(state=IntentState.CANCELLED, updated_at=utc_now()))
-    return IntentState.CANCELLED
+    mine = (intents.c.server_id.in_(sorted(server_ids)), intents.c.kind == IntentKind.CREATE)
+    query = sa.select(intents.c.server_id, intents.c.state).where(*mine).order_by(intents.c.server_id)
+    states: dict[str, str] = {row.server_id: row.state for row in connection.execute(query.with_for_update())}
+    pending = [server_id for server_id, state in states.items() if state == IntentState.PENDING]
+    if pending:
+        stopped = sa.update(intents).where(*mine, intents.c.state == IntentState.PENDING)
+        connection.execute(stopped.values(state=IntentState.CANCELLED, updated_at=utc_now()))
+    return states | dict.fromkeys(pending, IntentState.CANCELLED)
+
+
+def stop_create(connection: Connection, server_id: str) -> str | None:
+    """As ``stop_creates``, for one server."""
+    return stop_creates(connection, [server_id]).get(server_id)
+
+
+def ensure_deletes(
+    connection: Connection, wanted: Sequence[Intent], *, owner: str, lease: float, deadline: float
+) -> list[Intent]:
+    """The servers' delete intents, as they are wanted or, for repeated deletes, those that were made before, pending
+    again. The caller holds the servers' rows of the index."""
+    mine = (intents.c.server_id.in_([one.server_id for one in wanted]), intents.c.kind == IntentKind.DELETE)
+    before = {
+        row.server_id: row.id for row in connection.execute(sa.select(intents.c.id, intents.c.server_id).where(*mine))
+    }
+    again = [replace(one, id=before[one.server_id]) for one in wanted if one.server_id in before]
+    for cell in sorted({one.cell for one in again}):
+        ids = sorted(one.id for one in again if one.cell == cell)
+        connection.execute(
+            sa.update(intents)
+            .where(intents.c.id.in_(ids))
+            .values(
+                state=IntentState.PENDING,
+                cell=cell,
+                lease_owner=owner,
+                lease_until=utc_after(lease),
+                updated_at=utc_now(),
+            )
+        )
+    fresh = [one for one in wanted if one.server_id not in before]
+    add_intents(connection, fresh, owner=owner, lease=lease, deadline=deadline)
+    return [*again, *fresh]
 
 
 def ensure_delete(
@@ -327,24 +362,9 @@ def ensure_delete(
     lease: float,
     deadline: float,
 ) -> Intent:
-    """The server's delete intent, made or, for a repeated delete, made pending again."""
-    made = make_intent(IntentKind.DELETE, server_id, context, cell=cell)
-    changed = connection.execute(
-        sa.update(intents)
-        .where(intents.c.server_id == server_id, intents.c.kind == IntentKind.DELETE)
-        .values(
-            state=IntentState.PENDING,
-            cell=cell,
-            lease_owner=owner,
-            lease_until=utc_after(lease),
-            updated_at=utc_now(),
-        )
-    )
-    if changed.rowcount == 0:
-        add_intents(connection, [made], owner=owner, lease=lease, deadline=deadline)
-        return made
-    found = sa.select(intents.c.id).where(intents.c.server_id == server_id, intents.c.kind == IntentKind.DELETE)
-    return replace(made, id=str(connection.execute(found).scalar_one()))
+    """As ``ensure_deletes``, for one server."""
+    wanted = make_intent(IntentKind.DELETE, server_id, context, cell=cell)
+    return ensure_deletes(connection, [wanted], owner=owner, lease=lease, deadline=deadline)[0]
 
 
 def list_unsettled(connection: Connection, server_ids: Collection[str]) -> set[str]:

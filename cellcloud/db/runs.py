@@ -384,14 +384,23 @@ def lease(connection: Connection, terms: Lease, run_ids: Sequence[str]) -> None:
         connection.execute(_LEASE, {"ids": list(run_ids), "owner": terms.owner, "seconds": terms.seconds})
 
 
-def cancel(connection: Connection, server_id: str) -> bool:
-    """Ask the server's unfinished run to turn round; False when there is none."""
-    changed = connection.execute(
-        sa.update(runs)
-        .where(runs.c.server_id == server_id, runs.c.active == 1)
-        .values(cancel_requested=True, run_at=utc_now())
-    )
-    return changed.rowcount == 1
+def cancel(connection: Connection, server_ids: Sequence[str]) -> None:
+    """Ask the servers' unfinished runs to turn round."""
+    if server_ids:
+        connection.execute(
+            sa.update(runs)
+            .where(runs.c.server_id.in_(server_ids), runs.c.active == 1)
+            .values(cancel_requested=True, run_at=utc_now())
+        )
+
+
+def list_operations(connection: Connection, server_ids: Sequence[str]) -> dict[str, str]:
+    """Server -> the operation of its unfinished run, where it has one."""
+    mine = (runs.c.server_id.in_(server_ids), runs.c.active == 1)
+    return {
+        row.server_id: row.operation
+        for row in connection.execute(sa.select(runs.c.server_id, runs.c.operation).where(*mine))
+    }
 
 
 def find_active(connection: Connection, server_id: str) -> str | None:

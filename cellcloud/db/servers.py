@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -127,6 +127,30 @@ def get(connection: Connection, server_id: str, *, lock: bool = False) -> Server
     if row is None:
         raise errors.NotFound(f"Instance {server_id} could not be found.")
     return record_of(row)
+
+
+def lock_living(connection: Connection, server_ids: Collection[str]) -> dict[str, ServerRecord]:
+    """Those of the servers that are not deleted, by id, locked until the transaction ends."""
+    mine = (servers.c.id.in_(sorted(server_ids)), servers.c.deleted.is_(False))
+    rows = connection.execute(sa.select(servers).where(*mine).order_by(servers.c.id).with_for_update())
+    return {row.id: record_of(row) for row in rows}
+
+
+def begin_operations(connection: Connection, server_ids: Sequence[str], task_state: str) -> list[ServerRecord]:
+    """Give servers their next generation and a task state. The caller holds their rows."""
+    if not server_ids:
+        return []
+    connection.execute(
+        sa.update(servers)
+        .where(servers.c.id.in_(server_ids))
+        .values(
+            generation=servers.c.generation + 1,
+            task_state=task_state,
+            version=servers.c.version + 1,
+            updated_at=utc_now(),
+        )
+    )
+    return list_by_id(connection, server_ids)
 
 
 def list_on(connection: Connection, host: str) -> list[ServerRecord]:

@@ -40,6 +40,24 @@ class ConfirmAnswer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DeleteRequest:
+    """A server to delete, and who asked for it."""
+
+    server_id: str
+    request_id: str
+    user_id: str
+    project_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeleteAnswer:
+    """The server's record once its delete has begun; None: the cell has no such server, or not any more."""
+
+    server_id: str
+    record: ServerRecord | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PlacedGroup:
     """A server group as choosing sees it. ``members`` are server ids, ``hosts`` where members are.
 

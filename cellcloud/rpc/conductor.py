@@ -11,7 +11,7 @@ from cellcloud.model.console import ConsoleBinding
 from cellcloud.model.guest import ExpectedGuest, GuestEvent, GuestOrders, GuestState, UnknownGuest
 from cellcloud.model.host import HeldNames, Host, HostReport, HostState, Machine, ServiceRecord
 from cellcloud.model.items import ItemChanges
-from cellcloud.model.placement import CellDigest, ConfirmAnswer, ReserveAnswer
+from cellcloud.model.placement import CellDigest, ConfirmAnswer, DeleteAnswer, DeleteRequest, ReserveAnswer
 from cellcloud.model.run import RunRecord, TimelineEntry
 from cellcloud.model.server import ServerRecord, ServerSpec
 from cellcloud.rpc.accounts import Role
@@ -46,6 +46,11 @@ class Conductor(Protocol):
         self, context: RequestContext, server_id: str, operation: Operation, arguments: dict[str, object]
     ) -> ServerRecord:
         """Begin a run. Raises NotFound, Conflict (with the reason). DELETE preempts and is idempotent."""
+        ...
+
+    @call(timeout=10.0)
+    def begin_deletes(self, context: RequestContext, requests: list[DeleteRequest]) -> list[DeleteAnswer]:
+        """Begin to delete many servers, each for whoever asked; it preempts and is idempotent."""
         ...
 
     @call(timeout=8.0)

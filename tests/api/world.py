@@ -30,7 +30,7 @@ from cellcloud.model.image import Image
 from cellcloud.model.intent import Intent
 from cellcloud.model.items import ItemChanges
 from cellcloud.model.network import FixedIp, Port, RequestedNetwork
-from cellcloud.model.placement import CellDigest, ConfirmAnswer, ReserveAnswer
+from cellcloud.model.placement import CellDigest, ConfirmAnswer, DeleteAnswer, DeleteRequest, ReserveAnswer
 from cellcloud.model.run import RunRecord, TimelineEntry
 from cellcloud.model.server import ServerRecord, ServerSpec
 from top_api.app import create_app
@@ -200,6 +200,18 @@ class MemoryCell:
             before = self.servers[server_id]
             self.servers[server_id] = replace(before, version=before.version + 1, **changes)
             return self.servers[server_id]
+
+    def begin_deletes(self, context: RequestContext, requests: list[DeleteRequest]) -> list[DeleteAnswer]:
+        answers = []
+        for one in requests:
+            who = replace(context, request_id=one.request_id, user_id=one.user_id, project_id=one.project_id)
+            try:
+                record = self.begin_operation(who, one.server_id, Operation.DELETE, {})
+            except errors.NotFound:
+                answers.append(DeleteAnswer(server_id=one.server_id))
+            else:
+                answers.append(DeleteAnswer(server_id=one.server_id, record=record))
+        return answers
 
     def begin_operation(
         self, context: RequestContext, server_id: str, operation: Operation, arguments: dict[str, object]

@@ -19,7 +19,7 @@ from cellcloud.db.engine import Database, retried
 from cellcloud.gathering import portions
 from cellcloud.lifecycle import Operation
 from cellcloud.model.intent import Intent, IntentKind, IntentState, Refusal
-from cellcloud.model.placement import ConfirmAnswer, ReserveAnswer
+from cellcloud.model.placement import ConfirmAnswer, DeleteRequest, ReserveAnswer
 from cellcloud.model.placement_proof import Proofs
 from cellcloud.model.server import ServerRecord, ServerSpec
 from cellcloud.rpc.conductor import Conductor
@@ -182,12 +182,33 @@ class Lane:
         except errors.CellcloudError:  # the cell itself is not known: nobody can say that the server is gone
             outcome.later += [intent.id for intent in wanted]
             return
+        try:
+            answers = conductor.begin_deletes(service_context(self._budget), [_request(intent) for intent in wanted])
+        except errors.CellcloudError as error:
+            if isinstance(error, errors.TryLater) and not isinstance(error, errors.NotYet):
+                outcome.note(error)
+                outcome.later += [intent.id for intent in wanted]
+                return
+            self._delete_singly(conductor, wanted, outcome)  # what is wrong with one must not fail the others
+            return
+        told = {answer.server_id: answer for answer in answers}
+        known = [intent for intent in wanted if intent.server_id in told]
+        outcome.later += [intent.id for intent in wanted if intent.server_id not in told]
+        begun = [(one.id, told[one.server_id].record) for one in known if told[one.server_id].record is not None]
+        if begun:
+            _settle(self._database, self._cell, begun)
+        gone = [one for one in known if told[one.server_id].record is None]
+        if gone:
+            _settle_deleted(self._database, gone)
+        outcome.over += [intent.id for intent in known]
+
+    def _delete_singly(self, conductor: Conductor, wanted: Sequence[Intent], outcome: Outcome) -> None:
         for position, intent in enumerate(wanted):
             context = RequestContext.from_wire(intent.context).with_budget(self._budget)
             try:
                 record = conductor.begin_operation(context, intent.server_id, Operation.DELETE, {})
             except errors.NotFound:
-                _settle_deleted(self._database, intent)
+                _settle_deleted(self._database, [intent])
             except errors.TryLater as error:
                 outcome.note(error)
                 outcome.later += [left.id for left in wanted[position:]]
@@ -238,10 +259,10 @@ def _settle(database: Database, cell: str, answers: Sequence[tuple[str, ServerRe
 
 
 @retried
-def _settle_deleted(database: Database, intent: Intent) -> None:
+def _settle_deleted(database: Database, gone: Sequence[Intent]) -> None:
     with database.write() as connection:
-        intents.settle(connection, [intent.id])
-        index.mark_deleted(connection, [intent.server_id])
+        intents.settle(connection, [intent.id for intent in gone])
+        index.mark_deleted(connection, [intent.server_id for intent in gone])
 
 
 def _with_user_data(database: Database, specs: Sequence[ServerSpec]) -> list[ServerSpec]:
@@ -249,3 +270,10 @@ def _with_user_data(database: Database, specs: Sequence[ServerSpec]) -> list[Ser
         return list(specs)
     with database.read() as connection:
         return user_data.attach(connection, user_data.TOP, specs, passwords=True)
+
+
+def _request(intent: Intent) -> DeleteRequest:
+    who = RequestContext.from_wire(intent.context)
+    return DeleteRequest(
+        server_id=intent.server_id, request_id=who.request_id, user_id=who.user_id, project_id=who.project_id
+    )

@@ -1,0 +1,136 @@
+"""Deletes that come in one message: each server's is what it would have been alone, in whatever state the server is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from cell.conductor import operations, placing
+from cell.conductor.operations import BegunDeletes
+from cellcloud import errors
+from cellcloud.db import runs
+from cellcloud.db.engine import Database
+from cellcloud.lifecycle import Operation
+from cellcloud.model.guest import CommandKind
+from cellcloud.model.placement import DeleteRequest
+from tests.workflows.test_host_away import turn
+from tests.workflows.world import CONTEXT, CellUnderTest
+
+
+def server(number: int) -> str:
+    return f"11111111-0000-4000-8000-0000000000{number:02}"
+
+
+def active(cell: CellUnderTest, server_id: str) -> None:
+    cell.create(server_id)
+    cell.run()
+
+
+def stopped(cell: CellUnderTest, server_id: str) -> None:
+    active(cell, server_id)
+    cell.begin(server_id, Operation.STOP)
+    cell.run()
+
+
+def failed(cell: CellUnderTest, server_id: str) -> None:
+    cell.create(server_id)
+    cell.fail[CommandKind.SPAWN] = [errors.Invalid("no")]
+    cell.run()
+
+
+def gone(cell: CellUnderTest, server_id: str) -> None:
+    active(cell, server_id)
+    cell.begin(server_id, Operation.DELETE)
+    cell.run()
+
+
+def rebooting(cell: CellUnderTest, server_id: str) -> None:
+    active(cell, server_id)
+    cell.begin(server_id, Operation.REBOOT, type="HARD")
+
+
+def deleting(cell: CellUnderTest, server_id: str) -> None:
+    active(cell, server_id)
+    cell.begin(server_id, Operation.DELETE)
+
+
+def cancelled(cell: CellUnderTest, server_id: str) -> None:
+    cell.create(server_id)
+    cell.begin(server_id, Operation.DELETE)
+
+
+SETTLED: list[Callable[[CellUnderTest, str], None]] = [active, stopped, failed, gone]
+UNDER_WAY: list[Callable[[CellUnderTest, str], None]] = [
+    rebooting,
+    deleting,
+    cancelled,
+    lambda cell, server_id: cell.hold(server_id),
+    lambda cell, server_id: cell.create(server_id) and None,  # type: ignore[func-returns-value]
+    lambda cell, server_id: None,  # nobody has ever heard of it
+]
+
+
+def ask(cell: CellUnderTest, ids: list[str]) -> BegunDeletes:
+    wanted = [
+        DeleteRequest(server_id=each, request_id=f"req-{each}", user_id=f"user-{each}", project_id="p") for each in ids
+    ]
+    begun = operations.begin_deletes(cell.database, cell, wanted)
+    cell.engine.send(begun.commands)
+    return begun
+
+
+def make(cell: CellUnderTest) -> list[str]:
+    makers = [*SETTLED, *UNDER_WAY]
+    for number, each in enumerate(makers):
+        each(cell, server(number))
+    return [server(number) for number in range(len(makers))]
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_each_is_what_it_would_have_been_alone(cell_database: Database, times: int) -> None:
+    cell = CellUnderTest(cell_database, vcpus=64)
+    ids = make(cell)
+    for _ in range(times):
+        begun = ask(cell, ids)
+    missing = {server(SETTLED.index(gone)), ids[-1]}
+    held = {ids[len(SETTLED) + 3]} if times == 2 else set()  # which went at once
+    assert begun.records.keys() == set(ids) - missing - held
+    cell.run()
+    for server_id in ids[:-1]:
+        assert cell.assert_clean(server_id).deleted
+    with cell_database.read() as connection:
+        (run,) = runs.list_runs(connection, server_id=ids[0])[:1]
+    assert (run.operation, run.request_id, run.user_id) == ("delete", f"req-{ids[0]}", f"user-{ids[0]}")
+
+
+def test_the_first_step_is_taken_where_the_run_begins(cell_database: Database) -> None:
+    cell = CellUnderTest(cell_database, vcpus=64)
+    ids = [server(number) for number in range(5)]
+    for server_id in ids:
+        active(cell, server_id)
+    begun = ask(cell, ids)
+    assert sorted(command.server_id for command in begun.commands) == ids
+    assert {command.kind for command in begun.commands} == {CommandKind.DESTROY}
+    assert cell.guests == {}
+    cell.run()
+    assert {cell.assert_clean(server_id).vm_state for server_id in ids} == {"deleted"}
+
+
+def test_commands_that_are_lost_are_sent_again(cell_database: Database) -> None:
+    cell = CellUnderTest(cell_database)
+    active(cell, server(0))
+    cell.away.add("h1")
+    ask(cell, [server(0)])
+    turn(cell, 2)
+    assert cell.record(server(0)).deleted
+    cell.away.clear()
+    cell.run()
+    cell.assert_clean(server(0))
+
+
+def test_a_hold_that_is_dropped_is_confirmed_no_more(cell_database: Database) -> None:
+    cell = CellUnderTest(cell_database)
+    cell.hold(server(0))
+    ask(cell, [server(0)])
+    assert placing.confirm(cell_database, CONTEXT, [server(0)])[0][0].outcome == "gone"
