@@ -66,9 +66,18 @@ class Reconciler:
         except errors.CellcloudError as error:
             LOG.error("order not obeyed", extra=told | {"error": error.message, "detail": error.detail})
 
+    def _let_back(self, server_id: str) -> None:
+        """Somebody accounts for the guest now."""
+        if self._is_busy(self.host, server_id):
+            return
+        try:
+            self._driver.set_fence(server_id, fenced=False)
+        except errors.CellcloudError as error:
+            LOG.error("guest still fenced", extra={"host": self.host, "server": server_id, "why": error.message})
+
     def _compare_power(self, entry: ExpectedGuest, guest: GuestState | None) -> None:
-        if guest is not None and guest.fenced and not self._is_busy(self.host, entry.server_id):
-            self._driver.set_fence(entry.server_id, fenced=False)
+        if guest is not None and guest.fenced:
+            self._let_back(entry.server_id)
         if entry.running is None or _agrees(entry, guest) or self._is_busy(self.host, entry.server_id):
             return
         guest = self._driver.find_guest(entry.server_id)

@@ -105,3 +105,15 @@ def test_a_lost_guest_is_reported(host: Host) -> None:
     host.expect(running=True, generation=4)
     host.reconciler.compare()
     assert [(event.power_state, event.generation, event.run_id) for event in host.events] == [(0, 4, "")]
+
+
+def test_a_known_guest_is_let_back_to_its_networks_and_one_that_cannot_be_hinders_no_other(host: Host) -> None:
+    two = server_id(2)
+    for each in (ONE, two):
+        host.driver.guests[each] = GuestState(server_id=each, power_state=1, generation=1, fenced=True)
+    host.conductor.expected["h1"] = [ExpectedGuest(server_id=each, generation=1, running=True) for each in (ONE, two)]
+    host.driver.fault = errors.Unreachable("no")
+    host.reconciler.compare()
+    assert [guest.fenced for guest in host.driver.guests.values()] == [True, False]
+    host.reconciler.compare()
+    assert [guest.fenced for guest in host.driver.guests.values()] == [False, False]
