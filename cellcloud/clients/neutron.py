@@ -31,6 +31,7 @@ class NeutronClient:
     def __init__(self, session: Session, *, url: str = "") -> None:
         self._service = Service(session, "network", url=url, version="/v2.0")
         self._post: Gathered[Sequence[dict[str, Any]], list[dict[str, Any]]] = Gathered(self._post_ports)
+        self._leaving: Gathered[str, list[dict[str, Any]]] = Gathered(self._list_leaving)
         self._lock = threading.Lock()
         self._facts: dict[tuple[str, str], tuple[float, dict[str, Any]]] = {}
 
@@ -142,7 +143,7 @@ class NeutronClient:
 
     def delete_ports(self, server_id: str) -> None:
         """See ``NetworkClient``."""
-        for body in self._list("ports", device_id=server_id):
+        for body in self._leaving(server_id):
             profile = body.get("binding:profile") or {}
             if INDEX_KEY not in profile:
                 continue
@@ -218,7 +219,14 @@ class NeutronClient:
         return {"security_groups": ids}
 
     # ---- facts -------------------------------------------------------------------------------------------------------
-    def _list(self, collection: str, **filters: str) -> list[dict[str, Any]]:
+    def _list_leaving(self, server_ids: Sequence[str]) -> list[list[dict[str, Any]]]:
+        """One request for the ports of many servers."""
+        found: dict[str, list[dict[str, Any]]] = {server_id: [] for server_id in server_ids}
+        for body in self._list("ports", device_id=sorted(found)):
+            found[body["device_id"]].append(body)
+        return [found[server_id] for server_id in server_ids]
+
+    def _list(self, collection: str, **filters: str | list[str]) -> list[dict[str, Any]]:
         body: dict[str, Any] = self._service.get(f"/{collection}", params=filters)
         return list(body[collection.replace("-", "_")])
 

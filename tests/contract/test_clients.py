@@ -243,6 +243,15 @@ def test_how_many_ports_a_project_may_still_have(clients: Clients) -> None:
     assert clients.networks.count_free_ports(clients.demo) == 500
 
 
+def test_servers_that_leave_together_leave_the_others_ports(clients: Clients) -> None:
+    for number in range(1, 6):
+        clients.ensure(number, clients.default())
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda number: clients.networks.delete_ports(SERVER.format(number)), range(1, 5)))
+    left = [len(clients.networks.list_ports(SERVER.format(number))) for number in range(1, 6)]
+    assert left == [0, 0, 0, 0, 1]
+
+
 def test_a_second_call_returns_the_first_ones_ports(clients: Clients) -> None:
     other = clients.cloud.network(clients.demo, "10.9.0.0/24").id
     private = clients.cloud.networks.list_networks(ADMIN, Page.of(name=["private"]))[0].id
