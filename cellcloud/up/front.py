@@ -16,7 +16,7 @@ import io
 import logging
 import threading
 from collections import Counter, OrderedDict
-from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping, Sequence
 from concurrent.futures import Executor
 from enum import StrEnum
 from typing import Any, ClassVar, Protocol, cast
@@ -35,6 +35,8 @@ DRAIN_SECONDS = 2.0
 WRITE_SECONDS = 60.0  # until a client takes a piece of its answer
 LEAST_RATE = 8 << 10  # bytes a second that a streamed body comes at, after BODY_SECONDS
 BUSY = "Too many requests are at work; try again shortly."
+TURN_SECONDS = 60.0  # that a transfer waits for others of its project
+MOST_LOGINS = 200  # that wait for their turn
 MOST_WAITING = 1000  # connections without a head
 Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
@@ -64,29 +66,50 @@ class Gate(Protocol):
 
 
 class _Threads:
-    """A pool of threads with a bounded queue. ``each``: requests of one project at once, or all."""
+    """A pool of threads with a bounded queue. ``each``: requests of one project at once, the others wait; it may take
+    half of the queue."""
 
     def __init__(self, application: Any, *, threads: int, most: int, each: int | None = None) -> None:
         self._application = application
         self._streaming: Any = WSGIMiddleware(functools.partial(_whatever_length, application), workers=threads)
         self.executor: Executor = self._streaming.executor
         self._most = most
-        self._each = each or most
-        self._at_work: Counter[str] = Counter()
+        self._each = each
+        self._here: Counter[str] = Counter()
+        self._turns: dict[str, asyncio.Semaphore] = {}
 
-    @contextlib.contextmanager
-    def place(self, project: str) -> Iterator[bool]:
+    @contextlib.asynccontextmanager
+    async def place(self, project: str = "") -> AsyncIterator[bool]:
         """A place in the queue while the block runs; False: there is none."""
-        free = self._at_work.total() < self._most and self._at_work[project] < self._each
-        if free:
-            self._at_work[project] += 1
+        full = self._each is not None and self._here[project] >= self._most // 2
+        if full or self._here.total() >= self._most:
+            yield False
+            return
+        self._here[project] += 1
         try:
-            yield free
+            async with self._turn(project) as mine:
+                yield mine
         finally:
-            if free:
-                self._at_work[project] -= 1
-                if not self._at_work[project]:
-                    del self._at_work[project]
+            self._here[project] -= 1
+            if not self._here[project]:
+                del self._here[project]
+                self._turns.pop(project, None)
+
+    @contextlib.asynccontextmanager
+    async def _turn(self, project: str) -> AsyncIterator[bool]:
+        if self._each is None:
+            yield True
+            return
+        turn = self._turns.setdefault(project, asyncio.Semaphore(self._each))
+        try:
+            await asyncio.wait_for(turn.acquire(), TURN_SECONDS)
+        except TimeoutError:
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            turn.release()
 
     async def run(self, scope: Scope, body: bytes, send: Send) -> None:
         """A request that is there in whole, with an answer that is small: one way to a thread and one back."""
@@ -121,13 +144,15 @@ def _call(application: Any, environ: Mapping[str, Any]) -> tuple[Message, bytes]
 class Front:
     """An ASGI application that gathers requests for a WSGI one."""
 
-    def __init__(self, application: Any, *, threads: int, body_seconds: float = BODY_SECONDS) -> None:
+    def __init__(
+        self, application: Any, *, threads: int, body_seconds: float = BODY_SECONDS, most_logins: int = MOST_LOGINS
+    ) -> None:
         self.body_seconds = body_seconds
         self._gate: Gate = application.extensions["gate"]
         self._lanes: dict[str, _Threads] = {
             Lane.ORDINARY: _Threads(application, threads=threads, most=64 * threads),
-            Lane.LOGIN: _Threads(application, threads=2, most=64),
-            Lane.TRANSFER: _Threads(application, threads=8, most=8, each=4),
+            Lane.LOGIN: _Threads(application, threads=2, most=most_logins),
+            Lane.TRANSFER: _Threads(application, threads=16, most=256, each=8),
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -212,9 +237,11 @@ class _Exchange:
         if project is None:
             await self._work(Lane.ORDINARY, self._scope, b"")
             return
-        began = asyncio.get_running_loop().time()
+        began: float | None = None
 
         async def receive() -> Message:
+            nonlocal began
+            began = began or asyncio.get_running_loop().time()
             if self._complete:
                 return {"type": "http.disconnect"}
             with contextlib.suppress(TimeoutError):
@@ -226,7 +253,7 @@ class _Exchange:
             raise ConnectionAbortedError("The body comes too slowly.")
 
         threads = self._front.threads_of(Lane.TRANSFER)
-        with threads.place(project) as free:
+        async with threads.place(project) as free:
             if free:
                 await threads.stream(self._scope, receive, self._answer)
         if not free:
@@ -243,7 +270,7 @@ class _Exchange:
 
     async def _work(self, lane: str, scope: Scope, body: bytes) -> None:
         threads = self._front.threads_of(lane)
-        with threads.place("") as free:
+        async with threads.place() as free:
             if free:
                 await threads.run(scope, body, self._answer)
         if not free:

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,7 @@ class Api:
 @contextlib.contextmanager
 def serving(api: Api) -> Iterator[tuple[str, int]]:
     listener = socket.create_server(("127.0.0.1", 0), backlog=512)
-    front = Front(api.flask, threads=THREADS, body_seconds=1.0)
+    front = Front(api.flask, threads=THREADS, body_seconds=1.0, most_logins=64)
     server = uvicorn.Server(uvicorn.Config(front, log_config=None, **{**FRONT, "http": QuickProtocol}))
     thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
     thread.start()
@@ -150,7 +151,8 @@ SLOW = {
 @pytest.mark.parametrize("kind", SLOW)
 def test_a_hundred_slow_clients_hold_nobody_and_are_ended(address: tuple[str, int], kind: str) -> None:
     with contextlib.ExitStack() as stack:
-        held = [stack.enter_context(opened(address, SLOW[kind])) for _ in range(100)]
+        many = 20 if kind == "an image" else 100  # which take turns
+        held = [stack.enter_context(opened(address, SLOW[kind])) for _ in range(many)]
         for _ in range(3):
             assert served_soon(address)
         for connection in held:
@@ -240,6 +242,12 @@ def test_an_image_of_unknown_length_comes_whole_or_is_refused(api: Api, address:
                     assert b" 400 " in connection.recv(4096)
         time.sleep(0.3)
     assert len(api.whole) == before
+
+
+def test_transfers_of_a_project_take_turns(address: tuple[str, int]) -> None:
+    with ThreadPoolExecutor(40) as pool:
+        answers = pool.map(lambda _: ask(address, "PUT", "/file", b"x" * 1000, X_Auth_Token="t")[0], range(40))
+        assert set(answers) == {200}
 
 
 def test_log_ins_delay_nobody_and_are_bounded(address: tuple[str, int]) -> None:
