@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from contextlib import closing
 
@@ -68,7 +69,7 @@ def is_there(broker: Broker) -> Callable[[str], bool]:
 
 def test_queues_of_processes_that_are_gone_go(rabbitmq: Broker) -> None:
     there = is_there(rabbitmq)
-    url = rabbitmq.url("scheduler") + "?rabbit_transient_queues_ttl=5"
+    url = rabbitmq.url("scheduler") + "?rabbit_transient_queues_ttl=3"
     shared = topic_of(Scheduler, "east")
     stopped = leave(url, "stop")
     assert shared in stopped
@@ -77,4 +78,5 @@ def test_queues_of_processes_that_are_gone_go(rabbitmq: Broker) -> None:
     killed = leave(url, "kill")
     assert all(there(queue) for queue in killed)
     assert not any("a-name-of-this-process-alone" in queue for queue in (*stopped, *killed))
-    until(lambda: not any(there(queue) for queue in killed), 30.0, every=0.5, what="queues gone")
+    time.sleep(1.0)
+    until(lambda: not any(there(queue) for queue in killed), 30.0, every=5.0, what="queues gone")  # to ask is to use
