@@ -1,6 +1,6 @@
 """A small certificate authority of one cloud: what its servers on this machine prove themselves with to its clients.
 
-Its files lie among the cloud's secrets. Certificates are made when first asked for, and anew when they come near their
+Its files lie beside the cloud's secrets. Certificates are made when first asked for, and anew when they come near their
 end, or when the addresses or the authority have changed.
 """
 

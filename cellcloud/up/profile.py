@@ -179,7 +179,7 @@ class Layout:
     @cached_property
     def authority(self) -> Authority:
         """What this cloud's own servers are verified by (services profile)."""
-        return Authority(self.world / "secrets" / "tls")
+        return Authority(self.world / "tls")
 
     def _certificate(self, name: str, *addresses: str) -> Certificate:
         return self.authority.issue(name, ["127.0.0.1", "localhost", *addresses])
