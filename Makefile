@@ -17,7 +17,7 @@ PYTHON ?= $(shell command -v /usr/bin/python3.11 || command -v python3.11 || com
 SOURCES := pyproject.toml setup.py cellcloud/_fastsched.pyx $(wildcard cellcloud/*.pxi)
 STAMP := $(VENV)/.installed
 
-.PHONY: cloud down status setup packages build dev check test oracle slow bench annotate clean
+.PHONY: cloud down status setup packages build dev check test oracle parity slow bench annotate clean
 
 cloud: setup ## start a whole cloud and say how to use it
 	@$(BIN)/cellcloud up --profile $(PROFILE) --driver $(DRIVER) --hosts $(HOSTS) --port $(PORT) \
@@ -65,6 +65,9 @@ test: check ## every test there is
 
 oracle: setup ## compare with what real Nova answered: make oracle FILE=tests/oracle/nova34-decisions.jsonl.gz
 	$(BIN)/python -m tests.oracle.check $(FILE)
+
+parity: setup ## compare what is taken and answered with what Nova publishes in its package; NAME='POST /servers' for one
+	$(BIN)/python -W ignore -m tests.parity $(if $(filter command line,$(origin NAME)),$(NAME))
 
 slow: setup ## only the tests that take minutes; `make test` runs them too
 	$(BIN)/pytest -m slow

@@ -14,6 +14,7 @@ from cellcloud.model.server import ServerRecord
 from top_api import patterns
 from top_api.paging import limit_of
 from top_api.routing import Call
+from top_api.schemas.servers import JOINED
 from top_api.schemas.types import is_true
 from top_api.validation import read_time
 from top_api.views.servers import power_state_of
@@ -80,6 +81,9 @@ def read(call: Call) -> ServerQuery:
 def _visible(call: Call) -> dict[str, list[str]]:
     """What of the query counts: the caller of a project may not filter by what only operators see."""
     if call.context.is_admin:
+        for key in call.query:
+            if key in JOINED:
+                raise errors.Invalid(f"Invalid filter field: {key}.")
         return call.query
     allowed = _PUBLIC_SINCE_83 if call.version >= (2, 83) else _PUBLIC
     return {key: values for key, values in call.query.items() if key in allowed}

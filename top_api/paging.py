@@ -18,7 +18,7 @@ from top_api.microversion import FIRST
 from top_api.routing import Call, Pair
 
 T = TypeVar("T")
-LIMIT = {"type": "string", "pattern": "[0-9]+", "maxLength": 30}
+LIMIT = {"type": "string", "pattern": "[0-9]+", "maxLength": 64}
 MARKER = {"type": "string", "maxLength": 255}
 _PLACE = ("marker", "walk")  # keys of a query that say where in a list a page begins
 

@@ -10,7 +10,7 @@ import msgspec
 
 from cellcloud import errors
 from top_api.json_schema import Compiled, Schema, is_deep, read_time
-from top_api.microversion import Microversion
+from top_api.microversion import FIRST, LAST, Microversion
 
 __all__ = ["NO_QUERY", "Queries", "Schema", "Versioned", "check_body", "read_json", "read_time"]
 MALFORMED = "Malformed request body"
@@ -83,7 +83,8 @@ class Queries:
     """What a route takes behind the question mark.
 
     ``single`` keys may come once, ``repeated`` ones many times; each has a schema of its own. Unknown keys are
-    refused from ``strict_since`` on, and ignored before.
+    refused from ``strict_since`` on, and ignored before; so are several values of a single key, of which the last
+    counts before. ``since`` and ``until``: the microversions that know a key, both included.
     """
 
     def __init__(
@@ -93,11 +94,12 @@ class Queries:
         repeated: Mapping[str, Schema] | None = None,
         strict_since: tuple[int, int] = (2, 1),
         since: Mapping[str, tuple[int, int]] | None = None,
+        until: Mapping[str, tuple[int, int]] | None = None,
     ) -> None:
         self._single = single
         self._kinds = {**single, **(repeated or {})}
         self._strict_since = strict_since
-        self._since = since or {}
+        self._since, self._until = since or {}, until or {}
         self._validators = {key: Compiled(schema) for key, schema in self._kinds.items()}
 
     def __iter__(self) -> Iterator[tuple[str, Schema]]:
@@ -107,7 +109,7 @@ class Queries:
         """The known keys with their values. Raises Invalid."""
         found: dict[str, list[str]] = {}
         for key, values in pairs.items():
-            if key not in self._kinds or version < self._since.get(key, (2, 1)):
+            if key not in self._kinds or not self._since.get(key, FIRST) <= version <= self._until.get(key, LAST):
                 if version >= self._strict_since:
                     raise errors.Invalid(
                         f"Invalid input for query parameters {_cut(key)}. Additional properties are not allowed "
@@ -116,7 +118,7 @@ class Queries:
                 continue
             if "\x00" in "".join(values):
                 raise errors.Invalid(f"Invalid input for query parameters {_cut(key)}.")
-            if key in self._single and len(values) > 1:
+            if key in self._single and len(values) > 1 and version >= self._strict_since:
                 raise errors.Invalid(
                     f"Invalid input for query parameters {_cut(key)}. Value: {_cut(str(list(values)))}. "
                     "The parameter may be given once only."

@@ -160,7 +160,7 @@ def test_ids_that_are_no_ids(world: World, server_id: str) -> None:
 @pytest.mark.parametrize(
     "query",
     [
-        "limit=-1", "limit=x", "limit=1&limit=2", "marker=unknown", "changes-since=yesterday", "sort_key=secret",
+        "limit=-1", "limit=x", "marker=unknown", "changes-since=yesterday", "sort_key=secret",
         "changes-since=2020-13-01", "sort_dir=up",
         "all_tenants=maybe", "name=%00", "name=(", "ip=%5B", "sort_dir=asc&sort_dir=asc",
     ],

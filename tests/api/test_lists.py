@@ -20,6 +20,7 @@ from cellcloud.model.keypair import Keypair
 from cellcloud.model.network import FixedIp
 from tests.api.world import DEMO, IMAGE, World
 from top_api.routes import RESOURCES
+from top_api.schemas.servers import JOINED
 from top_api.validation import NO_QUERY
 
 AT = dt.datetime(2026, 1, 1, 0, 0, 0, 500_000, tzinfo=dt.UTC)
@@ -249,7 +250,7 @@ def _filled(world: World, text: str) -> str:
 @pytest.mark.parametrize(("path", "query", "found"), CASES)
 def test_each_key_selects_orders_or_bounds(world: World, path: str, query: str, found: Any) -> None:
     collection, name, _ = LISTS[path]
-    answer = world.get(_filled(world, f"{path}?{query}"), token="admin", version="2.87")
+    answer = world.get(_filled(world, f"{path}?{query}"), token="admin", version="2.74")
     assert answer.status_code == 200, answer.text
     items = answer.get_json()[collection]
     if found is None:
@@ -266,7 +267,7 @@ def test_each_key_selects_orders_or_bounds(world: World, path: str, query: str, 
 
 def test_every_declared_key_of_every_list_is_tried() -> None:
     declared = {
-        route.path: {key for key, _ in route.query}
+        route.path: {key for key, _ in route.query} - JOINED
         for resource in RESOURCES
         for route in resource.routes
         if resource.prefix == "/v2.1" and route.method == "GET" and route.query is not NO_QUERY

@@ -7,10 +7,13 @@ from top_api.schemas.types import BOOLEAN, DESCRIPTION, NAME, TEXT, Schema, an_o
 from top_api.validation import Queries, Versioned
 
 _MOST = 0x7FFFFFFF
+_DESCRIPTION: Schema = {**DESCRIPTION, "maxLength": 65535}
 
 
 def _number(least: int) -> Schema:
-    return {"type": ["integer", "string"], "pattern": "[0-9]{1,10}", "minimum": least, "maximum": _MOST}
+    """``least`` 0 or 1. A text of digits is as good as a number, and of the same range."""
+    digits = "[0-9]{1,10}" if least == 0 else "0{0,9}[1-9][0-9]{0,9}"
+    return {"type": ["integer", "string"], "pattern": digits, "minimum": least, "maximum": _MOST}
 
 
 _FLAVOR: dict[str, Schema] = {
@@ -25,15 +28,21 @@ _FLAVOR: dict[str, Schema] = {
     "disk": _number(0),
     "OS-FLV-EXT-DATA:ephemeral": _number(0),
     "swap": _number(0),
-    "rxtx_factor": {"type": ["number", "string"], "pattern": r"[0-9]+(\.[0-9]+)?", "maxLength": 20, "minimum": 0},
+    "rxtx_factor": {
+        "type": ["number", "string"],
+        "pattern": r"0*[1-9][0-9]*(\.[0-9]+)?|0+\.0*[1-9][0-9]*",
+        "maxLength": 64,
+        "exclusiveMinimum": 0,
+        "maximum": 3.40282e38,
+    },
     "os-flavor-access:is_public": BOOLEAN,
 }
 _NEEDED = ("name", "ram", "vcpus", "disk")
 CREATE = Versioned(
     only("flavor", an_object(_FLAVOR, required=_NEEDED)),
-    ((2, 55), only("flavor", an_object({**_FLAVOR, "description": DESCRIPTION}, required=_NEEDED))),
+    ((2, 55), only("flavor", an_object({**_FLAVOR, "description": _DESCRIPTION}, required=_NEEDED))),
 )
-UPDATE = Versioned(only("flavor", an_object({"description": DESCRIPTION}, required=("description",))))
+UPDATE = Versioned(only("flavor", an_object({"description": _DESCRIPTION}, required=("description",))))
 _SPEC_VALUE: Schema = {"type": ["string", "number"], "maxLength": 255}
 _SPECS: Schema = {
     "type": "object",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from top_api.schemas.types import BOOLEAN, TEXT, Schema, an_object, only
 from top_api.validation import Queries, Versioned
 
-LIMITS = Queries({}, repeated={"reserved": TEXT, "tenant_id": TEXT}, strict_since=(2, 75))
+LIMITS = Queries({}, repeated={"reserved": TEXT, "tenant_id": TEXT}, strict_since=(2, 75), until={"reserved": (2, 74)})
 QUOTA_SET = Queries({}, repeated={"user_id": TEXT}, strict_since=(2, 75))
 _LIMIT: Schema = {"type": ["integer", "string"], "pattern": "-?[0-9]{1,9}", "minimum": -1, "maximum": 0x7FFFFFFF}
 _SERVERS = ("instances", "cores", "ram", "key_pairs", "metadata_items", "server_groups", "server_group_members")

@@ -1,0 +1,1 @@
+"""What this API takes and answers, beside what Nova publishes of itself. For developers: ``make parity``."""

@@ -1,0 +1,110 @@
+"""Values made of a schema: one with everything that it knows, and many that differ from it in one place."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+ID = "11111111-2222-4333-8444-555555555555"
+TEXTS = ("a", "1", "a-1", ID, "192.0.2.1", "2001:db8::1", "YQ==", "none", "auto", "HARD", "AUTO", "ssh", "novnc", "vnc",
+         "enabled", "x:y", "/dev/vda", "ssh-rsa AAAA", "True", "2026-01-01T00:00:00Z")  # fmt: skip
+HOSTILE: tuple[Any, ...] = (
+    None, True, False, 0, -1, 1, 1.5, 2**31 - 1, 2**31, 10**12, "", "a", "-", "a" * 63, "a" * 64, "a" * 255, "a" * 256,
+    "a" * 70_000, " a", "a ", "a b", "a.b", "a_b", "a@b", "a/b", "a,b", "a:b", "\u00e9", "\u20ac", "a\nb", "a\n",
+    "a\x00b", "0", "1", "-1", "1.0", "01", "true", "TRUE", "yes", "x", ID, ID.replace("-", ""), "not-an-id",
+    "192.0.2.1", "192.0.2.256", "2001:db8::1", "YQ==", "YQ=", "Y Q = =", "2026-01-01", "yesterday", [], ["a"],
+    ["a", "a"], {}, {"x": 1},
+)  # fmt: skip
+
+
+def whole(schema: Any, is_valid: Callable[[Any, Any], bool]) -> Any:
+    """A value with every key that the schema knows; ``is_valid(schema, value)``."""
+    if "enum" in schema:
+        return schema["enum"][0]
+    for choice in ("oneOf", "anyOf"):
+        for inner in schema.get(choice, ()):
+            value = whole({**{k: v for k, v in schema.items() if k != choice}, **inner}, is_valid)
+            if is_valid(schema, value):
+                return value
+    kind = schema.get("type", "object" if "properties" in schema else "string")
+    for each in kind if isinstance(kind, list) else [kind]:
+        value = _of_kind(each, schema, is_valid)
+        if is_valid(schema, value):
+            return value
+    return value
+
+
+def _of_kind(kind: str, schema: Any, is_valid: Callable[[Any, Any], bool]) -> Any:
+    if kind == "object":
+        found = {key: whole(inner, is_valid) for key, inner in schema.get("properties", {}).items()}
+        found = {key: inner for key, inner in found.items() if is_valid(schema["properties"][key], inner)}
+        patterned = next(iter(schema.get("patternProperties", {}).values()), None)
+        return found if found or patterned is None else {"a": whole(patterned, is_valid)}
+    if kind == "array":
+        return [whole(schema.get("items", {}), is_valid)]
+    if kind in ("integer", "number"):
+        return max(schema.get("minimum", 1), 1)
+    if kind == "boolean":
+        return True
+    if kind == "null":
+        return None
+    return next((text for text in TEXTS if is_valid(schema, text)), "a")
+
+
+def variants(value: Any) -> Iterator[tuple[str, Any]]:
+    """(what was done, the value) for every place in it: another value there, a key left out, a key more."""
+    yield "as it is", value
+    for path in _paths(value):
+        for hostile in HOSTILE:
+            yield f"{'.'.join(map(str, path))} = {shown(hostile)}", _with(value, path, hostile)
+        inner = _at(value, path)
+        if path and isinstance(path[-1], str):
+            yield f"without {'.'.join(map(str, path))}", _without(value, path)
+        if isinstance(inner, dict):
+            yield f"{'.'.join(map(str, path))} with more", _with(value, path, {**inner, "unknown": 1})
+        if isinstance(inner, list) and inner:
+            for count in (2, 40, 51, 101):
+                yield f"{'.'.join(map(str, path))} x {count}", _with(value, path, inner * count)
+
+
+def _paths(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    yield path
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, inner in items:
+        yield from _paths(inner, (*path, key))
+
+
+def _at(value: Any, path: tuple[Any, ...]) -> Any:
+    for step in path:
+        value = value[step]
+    return value
+
+
+def _with(value: Any, path: tuple[Any, ...], new: Any) -> Any:
+    if not path:
+        return new
+    changed = copy.deepcopy(value)
+    _at(changed, path[:-1])[path[-1]] = new
+    return changed
+
+
+def _without(value: Any, path: tuple[Any, ...]) -> Any:
+    changed = copy.deepcopy(value)
+    del _at(changed, path[:-1])[path[-1]]
+    return changed
+
+
+def shown(value: Any) -> str:
+    """A value of a report."""
+    return f"{len(value)} letters" if isinstance(value, str) and len(value) > 40 else repr(value)
+
+
+def queries(keys: set[str]) -> Iterator[tuple[str, dict[str, list[str]]]]:
+    """Each key with each text, once and twice."""
+    texts = [value for value in HOSTILE if isinstance(value, str) and "\x00" not in value]
+    for key, text in itertools.product(sorted(keys | {"unknown"}), texts):
+        yield f"{key}={shown(text)}", {key: [text]}
+    for key in sorted(keys):
+        yield f"{key} twice", {key: ["1", "1"]}
