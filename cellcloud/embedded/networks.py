@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,6 +17,7 @@ from cellcloud.db import ports as db_ports
 from cellcloud.db.engine import Database, LostRace, retried
 from cellcloud.db.listing import ALL, Page
 from cellcloud.db.network_usages import Bounds
+from cellcloud.gathering import Gathered
 from cellcloud.model.network import Network, NewPort, Port, PortRecord, RequestedNetwork, Subnet
 from cellcloud.model.subnet import completed, containing
 
@@ -42,6 +44,7 @@ class EmbeddedNetworks:
     def __init__(self, database: Database, limits: NetworkConfig | None = None) -> None:
         self._database = database
         self._limits = limits or NetworkConfig()
+        self._end: Gathered[tuple[Viewer, str], None] = Gathered(functools.partial(_end_ports, database))
         self._bounds = Bounds(ports=self._limits.quota_port, shared_percent=self._limits.shared_network_percent)
 
     # ---- NetworkClient ---------------------------------------------------------------------------------------------
@@ -248,7 +251,7 @@ class EmbeddedNetworks:
 
     def delete_port(self, viewer: Viewer, port_id: str) -> None:
         """Raises NotFound, Conflict for a server's port, which only its server or an administrator ends."""
-        _end_port(self._database, viewer, port_id)
+        self._end((viewer, port_id))
 
 
 # ---- transactions that may be run again ----------------------------------------------------------------------------
@@ -355,13 +358,16 @@ def _change_port(database: Database, viewer: Viewer, port_id: str, changes: dict
 
 
 @retried
-def _end_port(database: Database, viewer: Viewer, port_id: str) -> None:
+def _end_ports(database: Database, wanted: Sequence[tuple[Viewer, str]]) -> list[None]:
+    """Those that end together share a transaction."""
     with database.write() as c:
-        record = db_ports.get_port(c, viewer.only, port_id)
-        if _is_bound(record) and not viewer.is_admin:
-            raise _in_use(record)
-        if not db_ports.delete_port(c, record):
-            raise LostRace("The port is being changed by another request; try again shortly.")
+        for viewer, port_id in sorted(wanted, key=lambda one: one[1]):
+            record = db_ports.get_port(c, viewer.only, port_id)
+            if _is_bound(record) and not viewer.is_admin:
+                raise _in_use(record)
+            if not db_ports.delete_port(c, record):
+                raise LostRace("The port is being changed by another request; try again shortly.")
+    return [None] * len(wanted)
 
 
 def _check_binding(viewer: Viewer, record: PortRecord, changes: Mapping[str, Any]) -> None:
