@@ -54,12 +54,16 @@ def get_password_hash(c: Connection, user_id: str) -> str:
 
 def insert_user(c: Connection, user: User, password_hash: str) -> None:
     """Raises Conflict for a name in use."""
+    if find_user(c, name=user.name, domain_id=user.domain_id) is not None:
+        raise errors.Conflict("A user of that name exists already.")
     with _unique("A user of that name exists already."):
         c.execute(identity_users.insert().values(password_hash=password_hash, **_values(user)))
 
 
 def update_user(c: Connection, user_id: str, changes: Mapping[str, Any]) -> bool:
     """Change columns; False when there is no such user."""
+    if "name" in changes and any(other.id != user_id for other in list_users(c, name=changes["name"])):
+        raise errors.Conflict("A user of that name exists already.")
     with _unique("A user of that name exists already."):
         return _changed(c, identity_users, user_id, changes)
 
@@ -88,12 +92,16 @@ def find_project(c: Connection, **equals: str) -> Project | None:
 
 def insert_project(c: Connection, project: Project) -> None:
     """Raises Conflict for a name in use."""
+    if find_project(c, name=project.name, domain_id=project.domain_id) is not None:
+        raise errors.Conflict("A project of that name exists already.")
     with _unique("A project of that name exists already."):
         c.execute(identity_projects.insert().values(**_values(project)))
 
 
 def update_project(c: Connection, project_id: str, changes: Mapping[str, Any]) -> bool:
     """Change columns; False when there is no such project."""
+    if "name" in changes and any(other.id != project_id for other in list_projects(c, name=changes["name"])):
+        raise errors.Conflict("A project of that name exists already.")
     with _unique("A project of that name exists already."):
         return _changed(c, identity_projects, project_id, changes)
 
@@ -246,7 +254,11 @@ def _values(record: User | Project | Role | Grant) -> dict[str, Any]:
 
 
 def _equal(table: sa.Table, equals: Mapping[str, str]) -> list[sa.ColumnElement[bool]]:
-    return [table.c[name] == value for name, value in equals.items()]
+    """Names are compared without regard to case."""
+    return [
+        sa.func.lower(table.c[name]) == value.lower() if name == "name" else table.c[name] == value
+        for name, value in equals.items()
+    ]
 
 
 def _changed(c: Connection, table: sa.Table, row_id: str, changes: Mapping[str, Any]) -> bool:

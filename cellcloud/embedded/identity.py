@@ -381,7 +381,7 @@ def _named(
     if thing_id:
         return {"id": thing_id}
     if not domain_id and domain_name:
-        domain_id = next((key for key, known in db.list_domains(c).items() if known == domain_name), "")
+        domain_id = next((key for key, known in db.list_domains(c).items() if known.lower() == domain_name.lower()), "")
     return {"name": name or "", "domain_id": domain_id or ""}
 
 

@@ -560,3 +560,13 @@ def test_what_the_version_documents_link_to_answers(api: Api, root: str) -> None
         found = re.findall(r'"href":"http://localhost(/[^"]*)"', answer.text)
         todo += [link for link in found if link not in seen and link not in todo]
     assert len(seen) > 1
+
+
+def test_identity_compares_names_without_case(api: Api) -> None:
+    named = auth(identity={"methods": ["password"], "password": {"user": {
+        "name": "DEMO", "domain": {"name": "default"}, "password": PASSWORDS.demo}}},
+        scope={"project": {"name": "Demo", "domain": {"name": "DEFAULT"}}})  # fmt: skip
+    assert api.client.post("/identity/v3/auth/tokens", json=named).status_code == 201
+    assert [u["name"] for u in api("GET", "/identity/v3/users?name=Demo", who="admin").get_json()["users"]] == ["demo"]
+    for kind, body in (("users", {"user": {"name": "DEMO"}}), ("projects", {"project": {"name": "DEMO"}})):
+        assert api("POST", f"/identity/v3/{kind}", body, who="admin").status_code == 409
