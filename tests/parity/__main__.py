@@ -81,6 +81,9 @@ def compare_bodies(published: Published, report: Report, name: str, ours: Route 
         sample = samples.whole(schema, lambda inner, value: is_valid(published.validator(inner), value))
         if not is_valid(validator, sample):
             report.note(version, f"{name}: no sample that Nova takes was found")
+        if ours.body is not None:
+            for place in samples.prune(sample, ours.body.validator(version).find_error):
+                report.note(version, f"{name}: {place} is not taken here")
         for text, value in samples.variants(sample):
             report.tried += 1
             wanted = isinstance(value, dict) and is_valid(validator, value)

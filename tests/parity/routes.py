@@ -57,6 +57,8 @@ ACTIONS: dict[str, tuple[str, str]] = {
 }
 # A part of what is reported of a disagreement -> why it is meant so.
 ON_PURPOSE: dict[str, str] = {
+    "block_device_mapping": "volumes are not offered: only the image's own disk may be described",
+    "_hints": "hints are a closed list",
     "?walk": "our own links to the next page of servers carry it",
     "letters: Nova takes": "texts are bounded, where Nova bounds but the whole address or body",
     "\\n': Nova takes": "a line's end behind a text is part of the text, and no control character is taken",

@@ -69,6 +69,26 @@ def variants(value: Any) -> Iterator[tuple[str, Any]]:
                 yield f"{'.'.join(map(str, path))} x {count}", _with(value, path, inner * count)
 
 
+def prune(value: Any, find_error: Callable[[Any], Any]) -> list[str]:
+    """Take out of a value what makes it refused, and say what that was: it would hide all else."""
+    gone: list[str] = []
+    for _ in range(100):
+        error = find_error(value)
+        if error is None:
+            break
+        path = tuple(error.absolute_path)
+        place = _at(value, path)
+        known = error.schema.get("properties") if isinstance(error.schema, dict) else None
+        unknown = [key for key in place if key not in known] if isinstance(place, dict) and known is not None else []
+        doomed = [(*path, key) for key in unknown] or [path]
+        if doomed == [()]:
+            break
+        for each in doomed:
+            del _at(value, each[:-1])[each[-1]]
+            gone.append(".".join(map(str, each)))
+    return gone
+
+
 def _paths(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
     yield path
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
