@@ -31,6 +31,9 @@ def create(world: World, token: str = "admin", version: str = "2.74", **server: 
     [
         ({"host": "east-1"}, 202, "east-1"),
         ({"host": "nowhere"}, 400, ""),
+        ({"host": "east-1:x"}, 400, ""),
+        ({"min_count": "0"}, 400, ""),
+        ({"networks": [{"uuid": NETWORK, "tag": "a,b"}]}, 400, ""),
         ({"hypervisor_hostname": "west-1"}, 202, "west-1"),
         ({"hypervisor_hostname": "nowhere"}, 400, ""),
         ({"host": "east-1", "hypervisor_hostname": "east-1"}, 202, "east-1"),

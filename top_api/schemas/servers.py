@@ -12,6 +12,7 @@ from top_api.schemas.types import (
     NAME,
     NO_CONTROLS,
     POSITIVE,
+    TAG,
     TAGS,
     TEXT,
     UUID,
@@ -28,7 +29,7 @@ _DISK_CONFIG: Schema = {"type": "string", "enum": ["AUTO", "MANUAL"]}
 _FIXED_IP: Schema = {"type": "string", "anyOf": [{"format": "ipv4"}, {"format": "ipv6"}]}
 _NETWORK = an_object({"uuid": UUID, "port": {"type": ["string", "null"], "format": "uuid"}, "fixed_ip": _FIXED_IP})
 _TAGGED_NETWORK = an_object(
-    {"uuid": UUID, "port": {"type": ["string", "null"], "format": "uuid"}, "fixed_ip": _FIXED_IP, "tag": TEXT}
+    {"uuid": UUID, "port": {"type": ["string", "null"], "format": "uuid"}, "fixed_ip": _FIXED_IP, "tag": TAG}
 )
 _BLOCK_DEVICE = an_object(
     {
@@ -116,7 +117,7 @@ def _create_by_version() -> Versioned:
     since(52, {"tags": TAGS})
     since(57, {}, "personality")
     since(63, {"trusted_image_certificates": {"type": ["array", "null"], "items": TEXT, "maxItems": 50}})
-    since(74, {"host": {**TEXT, "minLength": 1}, "hypervisor_hostname": {**TEXT, "minLength": 1}})
+    since(74, {"host": FQDN, "hypervisor_hostname": FQDN})
     since(90, {"hostname": HOSTNAME})
     since(94, {"hostname": FQDN})
     return Versioned(first, *later)

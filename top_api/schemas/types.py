@@ -26,7 +26,7 @@ BOOLEAN: Schema = {
     "enum": [True, "True", "TRUE", "true", "1", "ON", "On", "on", "YES", "Yes", "yes",
              False, "False", "FALSE", "false", "0", "OFF", "Off", "off", "NO", "No", "no"],
 }  # fmt: skip
-POSITIVE: Schema = {"type": ["integer", "string"], "pattern": "[0-9]{1,9}", "minimum": 1, "minLength": 1}
+POSITIVE: Schema = {"type": ["integer", "string"], "pattern": "0{0,8}[1-9][0-9]{0,8}", "minimum": 1, "minLength": 1}
 NOT_NEGATIVE: Schema = {"type": ["integer", "string"], "pattern": "[0-9]{1,9}", "minimum": 0, "minLength": 1}
 METADATA: Schema = {
     "type": "object",
