@@ -1,7 +1,8 @@
 """JSON Schema for what users send: every keyword in time linear in the value, and bounds before what they bound.
 
-Two things are other than in the standard. A ``pattern`` is for the whole text and RE2's (see ``cellcloud.patterns``).
-And a text, list or object that is longer than its schema allows is looked into no further.
+Some things are other than in the standard. A ``pattern`` is for the whole text and RE2's (see ``cellcloud.patterns``).
+A text, list or object that is longer than its schema allows is looked into no further. Where a number may come as a
+text, the bounds of both hold for both, and 1.0 is no integer, as in Nova.
 """
 
 from __future__ import annotations
@@ -79,7 +80,7 @@ def _is_ipv6(value: object) -> bool:
 
 
 def _parses_as(value: str, version: int) -> bool:
-    return len(value) < 100 and ipaddress.ip_address(value).version == version
+    return len(value) < 100 and "%" not in value and ipaddress.ip_address(value).version == version
 
 
 # ---- keywords --------------------------------------------------------------------------------------------------------
@@ -145,6 +146,31 @@ def _unique_items(validator: Any, wanted: bool, value: Any, schema: Mapping[str,
             yield ValidationError(f"{value!r} has non-unique elements")
 
 
+def _is_integer(checker: Any, value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _of_numbers(keyword: Any) -> Any:
+    """The keyword for numbers, and for texts of digits where the schema takes both."""
+
+    def check(validator: Any, said: Any, value: Any, schema: Mapping[str, Any]) -> Iterator[ValidationError]:
+        number = value
+        if isinstance(value, str):
+            try:
+                number = float(value)
+            except ValueError:
+                return
+        yield from keyword(validator, said, number, schema) or ()
+
+    return check
+
+
+def _max_length(validator: Any, most: int, value: Any, schema: Mapping[str, Any]) -> Iterator[ValidationError]:
+    text = str(value) if isinstance(value, int | float) else value
+    if isinstance(text, str) and len(text) > most:
+        yield ValidationError(f"{value!r} is too long")
+
+
 _STANDARD = jsonschema.Draft202012Validator
 _OWN = {
     "pattern": _pattern,
@@ -152,9 +178,14 @@ _OWN = {
     "additionalProperties": _additional_properties,
     "uniqueItems": _unique_items,
     **{name: _STANDARD.VALIDATORS[name] for name in ("format", "items", "properties", "propertyNames")},
+    **{name: _of_numbers(_STANDARD.VALIDATORS[name]) for name in ("minimum", "maximum", "exclusiveMinimum")},
 }
 _extend: Any = jsonschema.validators.extend
-_Validator: Any = _extend(_STANDARD, {name: _bounded(own) for name, own in _OWN.items()})
+_Validator: Any = _extend(
+    _STANDARD,
+    {name: _bounded(own) for name, own in _OWN.items()} | {"maxLength": _max_length},
+    type_checker=_STANDARD.TYPE_CHECKER.redefine("integer", _is_integer),
+)
 
 
 def _known_properties(validator: Any, allowed: Any, value: Any, schema: Mapping[str, Any]) -> Iterator[ValidationError]:

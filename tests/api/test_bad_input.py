@@ -10,10 +10,19 @@ from typing import Any
 import pytest
 
 from cellcloud.db import quotas
-from tests.api.world import BIG_IMAGE, DEMO, IMAGE, QUEUED_IMAGE, World
+from tests.api.world import BIG_IMAGE, DEMO, IMAGE, NETWORK, QUEUED_IMAGE, World
 
-GOOD: dict[str, Any] = {"name": "vm", "flavorRef": "1", "imageRef": IMAGE}
 UNKNOWN = "99999999-9999-4999-8999-999999999999"
+GOOD: dict[str, Any] = {"name": "vm", "flavorRef": "1", "imageRef": IMAGE}
+DISK = {"uuid": IMAGE, "source_type": "image", "destination_type": "local", "boot_index": 0}
+NOT_OBEYED = (
+    {"disk_bus": "scsi"},
+    {"device_type": "cdrom"},
+    {"guest_format": "swap"},
+    {"no_device": True},
+    {"volume_size": 5},
+    {"volume_type": "fast"},
+)
 
 
 def refused(world: World, status: int, answer: Any, name: str = "badRequest") -> str:
@@ -90,7 +99,15 @@ def test_malformed_json(world: World, data: bytes) -> None:
         {"metadata": {"k" * 256: "v"}},
         {"metadata": {"k": "v" * 256}},
         {"metadata": []},
+        {"name": "\u00a0"},
+        {"name": "a\u0085"},
+        {"name": "a\ufffe"},
+        {"name": "a\u2028b"},
         {"min_count": 0},
+        {"min_count": "0"},
+        {"min_count": "00"},
+        {"min_count": 1.0},
+        {"max_count": "0"},
         {"min_count": "x"},
         {"min_count": 3, "max_count": 2},
         {"max_count": 100000},
@@ -102,14 +119,71 @@ def test_malformed_json(world: World, data: bytes) -> None:
         {"tags": ["a"]},
         {"OS-DCF:diskConfig": "SOMETIMES"},
         {"accessIPv4": "10.0.0.300"},
+        {"accessIPv6": "fe80::1%a\nb"},
         {"block_device_mapping_v2": [{"source_type": "volume", "destination_type": "volume", "uuid": UNKNOWN}]},
         {"block_device_mapping_v2": [{"source_type": "blank", "destination_type": "local", "boot_index": 1}]},
+        {"block_device_mapping_v2": [DISK, DISK]},
+        *({"block_device_mapping_v2": [{**DISK, **more}]} for more in NOT_OBEYED),
     ],
     ids=lambda change: str(change)[:60],
 )
 def test_a_create_that_cannot_be(world: World, change: dict[str, Any]) -> None:
     message = refused(world, 400, world.post("/servers", {"server": {**GOOD, **change}}))
     assert len(message) < 1200
+
+
+@pytest.mark.parametrize(
+    ("place", "tag"), [(place, tag) for place in ("networks", "disk") for tag in ("", "a,b", "a/b", "a" * 61, "a\n")]
+)
+def test_a_tag_of_a_device_that_is_none(world: World, place: str, tag: str) -> None:
+    more = {"networks": [{"uuid": NETWORK, "tag": tag}]}
+    if place == "disk":
+        more = {"networks": "auto", "block_device_mapping_v2": [{**DISK, "tag": tag}]}
+    refused(world, 400, world.post("/servers", {"server": {**GOOD, **more}}, version="2.42"))
+
+
+@pytest.mark.parametrize("groups", [[], [{}], [{}, {"name": "default"}]])
+def test_a_security_group_without_a_name_is_none(world: World, groups: list[Any]) -> None:
+    answer = world.post("/servers", {"server": {**GOOD, "security_groups": groups}})
+    assert (answer.status_code, answer.get_json()["server"]["security_groups"]) == (202, [{"name": "default"}])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"ram": 512.0},
+        {"ram": "2147483648"},
+        {"vcpus": "9999999999"},
+        {"swap": "9999999999"},
+        {"disk": 2**31},
+        {"rxtx_factor": "9" * 64},
+        {"id": 10**255},
+        {"name": "\u00a0"},
+        {"description": "\u0085"},
+    ],
+)
+def test_a_flavor_that_no_database_holds(world: World, change: dict[str, Any]) -> None:
+    flavor = {"name": "f", "ram": 512, "vcpus": 1, "disk": 1, **change}
+    assert world.post("/flavors", {"flavor": flavor}, token="admin", version="2.55").status_code == 400
+
+
+def test_a_number_as_an_extra_spec_is_as_long_as_its_text(world: World) -> None:
+    for value, status in ((10**254, 200), (10**255, 400)):
+        body = {"extra_specs": {"k": value}}
+        assert world.post("/flavors/1/os-extra_specs", body, token="admin").status_code == status
+
+
+@pytest.mark.parametrize("limit", ["-2", -2, 5.0, 2**31, "4294967296"])
+def test_a_limit_that_is_none(world: World, limit: Any) -> None:
+    body = {"quota_set": {"instances": limit, "force": True}}
+    assert world.call("PUT", f"/os-quota-sets/{DEMO}", body, token="admin").status_code == 400
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
+@pytest.mark.parametrize("project_id", ["class:default", "p" * 256, "a%0Ab", "%20"])
+def test_limits_of_what_is_no_project(world: World, method: str, project_id: str) -> None:
+    body = {"quota_set": {"instances": 1}} if method == "PUT" else None
+    assert world.call(method, f"/os-quota-sets/{project_id}", body, token="admin").status_code == 400
 
 
 @pytest.mark.parametrize("missing", ["name", "flavorRef"])

@@ -118,7 +118,8 @@ def _wanted(parts: Parts, context: RequestContext, body: dict[str, Any], *, may_
         raise errors.Invalid("Trusted image certificates are not offered.")
     networks = _networks(parts, context, server.get("networks"), max_count)
     max_count = _within_ports(parts, context, networks, min_count, max_count)
-    groups = tuple(dict.fromkeys(group["name"] for group in server.get("security_groups") or ({"name": "default"},)))
+    named = (group["name"] for group in server.get("security_groups") or () if "name" in group)
+    groups = tuple(dict.fromkeys(named)) or ("default",)
     parts.networks.check_security_groups(context.project_id, groups)
     name = server["name"].strip()
     spec = ServerSpec(
@@ -185,8 +186,10 @@ def _flavor_and_keypair(parts: Parts, context: RequestContext, server: dict[str,
 
 
 def _image(parts: Parts, context: RequestContext, server: dict[str, Any]) -> Image:
-    image_id = server.get("imageRef") or ""
-    for device in server.get("block_device_mapping_v2") or ():
+    image_id, devices = server.get("imageRef") or "", server.get("block_device_mapping_v2") or ()
+    if len(devices) > 1:
+        raise errors.Invalid("Block Device Mapping is Invalid: a server has one disk here, its image's.")
+    for device in devices:
         image_id = _image_of_device(device, image_id)
     if server.get("block_device_mapping"):
         raise errors.Invalid("Block Device Mapping is Invalid: volumes are not offered.")
@@ -198,6 +201,9 @@ def _image(parts: Parts, context: RequestContext, server: dict[str, Any]) -> Ima
         raise errors.Invalid(f"Image {image_id} could not be found.") from error
     if image.status != "active":
         raise errors.Invalid(f"Image {image_id} is not active.")
+    for device in devices:
+        if device.get("disk_bus") not in (None, image.properties.get("hw_disk_bus", "virtio")):
+            raise errors.Invalid("Block Device Mapping is Invalid: a disk's bus is said by its image's hw_disk_bus.")
     return image
 
 
@@ -209,7 +215,8 @@ def _image_of_device(device: dict[str, Any], image_id: str) -> str:
         and str(device.get("boot_index", "0")) == "0"
         and (not image_id or device.get("uuid") == image_id)
         and not device.get("volume_size")
-        and not device.get("volume_type")
+        and not any(device.get(name) for name in ("volume_type", "guest_format", "tag", "no_device"))
+        and device.get("device_type") in (None, "disk")
     )
     if not same:
         raise errors.Invalid("Block Device Mapping is Invalid: only the image's own local disk is offered.")

@@ -7,6 +7,7 @@ from typing import Any
 from cellcloud import errors
 from cellcloud.db import quotas
 from cellcloud.db.engine import transact
+from cellcloud.patterns import Pattern
 from top_api import quota
 from top_api.routing import Call, Resource
 from top_api.schemas import limits as schemas
@@ -15,6 +16,7 @@ from top_api.schemas.types import is_true
 limits = Resource("limits")
 _GROUPS = ("server_groups", "server_group_members")
 _COUNTED = ("instances", "cores", "ram")
+_PROJECT_ID = Pattern("[0-9A-Za-z_-]+", most=255)
 
 
 @limits.route("GET", "/limits", "os_compute_api:limits", query=schemas.LIMITS)
@@ -76,7 +78,7 @@ def show_defaults(call: Call, project_id: str) -> dict[str, Any]:
     body=schemas.UPDATE_QUOTA_SET,
 )
 def update_quota_set(call: Call, project_id: str) -> dict[str, Any]:
-    _refuse_users(call)
+    _check_target(call, project_id)
     given = call.body["quota_set"]
     wanted = quota.settable(given)
     _, used = _books(call, project_id)
@@ -97,7 +99,7 @@ def update_quota_set(call: Call, project_id: str) -> dict[str, Any]:
     query=schemas.QUOTA_SET,
 )
 def delete_quota_set(call: Call, project_id: str) -> None:
-    _refuse_users(call)
+    _check_target(call, project_id)
     transact(call.parts.database, lambda connection: quotas.delete_limits(connection, project_id))
 
 
@@ -125,12 +127,19 @@ def _class_set(call: Call) -> dict[str, int]:
     return shown if call.version >= (2, 50) else {name: shown[name] for name in shown if name not in _GROUPS}
 
 
-def _refuse_users(call: Call) -> None:
+def _check_id(project_id: str) -> None:
+    if not _PROJECT_ID.matches(project_id):
+        raise errors.Invalid(f"Project ID {project_id[:64]} is not a valid project.")
+
+
+def _check_target(call: Call, project_id: str) -> None:
+    _check_id(project_id)
     if call.param("user_id") is not None:
         raise errors.Invalid("Limits are of projects here: a user has none of their own.")
 
 
 def _check_project(call: Call, project_id: str) -> None:
+    _check_id(project_id)
     if project_id != call.context.project_id and not call.context.is_admin:
         raise errors.Forbidden("Policy doesn't allow os_compute_api:os-quota-sets:show to be performed.")
 

@@ -44,7 +44,7 @@ _BLOCK_DEVICE = an_object(
         "disk_bus": {"type": ["string", "null"], "maxLength": 255},
         "guest_format": {"type": ["string", "null"], "maxLength": 255},
         "no_device": {},
-        "tag": TEXT,
+        "tag": TAG,
         "volume_type": {"type": ["string", "null"], "maxLength": 255},
     }
 )

@@ -12,12 +12,13 @@ def words(letters: str) -> str:
     return f"[{letters}]([ {letters}]*[{letters}])?"
 
 
-NO_CONTROLS = r"[^\x00-\x1f\x7f]*"
+_UNSEEN = r"\p{C}\p{Zl}\p{Zp}\x{FDD0}-\x{FDEF}\x{FFFE}\x{FFFF}"  # controls and what is no character
+NO_CONTROLS = rf"[^{_UNSEEN}]*"
 NAME: Schema = {
     "type": "string",
     "minLength": 1,
     "maxLength": 255,
-    "pattern": r"[^\x00-\x1f\x7f ]([^\x00-\x1f\x7f]*[^\x00-\x1f\x7f ])?",
+    "pattern": rf"[^{_UNSEEN}\p{{Zs}}]([^{_UNSEEN}]*[^{_UNSEEN}\p{{Zs}}])?",
 }
 DESCRIPTION: Schema = {"type": ["string", "null"], "maxLength": 255, "pattern": NO_CONTROLS}
 UUID: Schema = {"type": "string", "format": "uuid"}
