@@ -134,7 +134,8 @@ def test_a_host_that_refuses_and_falls_silent_is_not_left_without_its_word(cell:
 
 
 # ---- who says that a host is away ------------------------------------------------------------------------------------
-DOWN = 15.0
+MINUTE = 60.0  # of the database's clock is a second in these tests: no machine is so slow that they would notice
+DOWN = 15.0 * MINUTE
 
 
 def up(database: Database) -> dict[str, bool]:
@@ -152,6 +153,7 @@ def up(database: Database) -> dict[str, bool]:
 
 def pass_time(database: Database, seconds: float) -> None:
     """As if all of it were that much older."""
+    seconds *= MINUTE
     with database.write() as connection:
         for row in ("hosts SET last_seen", "services SET last_seen"):
             _set_back(connection, row, seconds)
