@@ -56,14 +56,18 @@ def count_unconfirmed(connection: Connection, days: float) -> dict[str, int]:
 
 
 def _confirmed_deletes(days: float) -> tuple[sa.ColumnElement[bool], ...]:
-    servers = cell.servers.c
-    return servers.deleted.is_(True), servers.terminated_at < utc_after(-days * DAY), _is_confirmed()
+    servers, runs = cell.servers.c, cell.runs.c
+    leaving = sa.exists().where(runs.server_id == servers.id, runs.active == 1)  # until its host has come back
+    return servers.deleted.is_(True), servers.terminated_at < utc_after(-days * DAY), sa.not_(leaving), _is_confirmed()
 
 
 def _is_confirmed() -> sa.ColumnElement[bool]:
+    """Each of the two looks at hosts by their key, or only for the few rows that name none."""
     servers, hosts = cell.servers.c, cell.hosts.c
     silent = sa.or_(hosts.compared_at.is_(None), hosts.compared_at <= servers.terminated_at)
-    return sa.not_(sa.exists().where(sa.or_(servers.host.is_(None), hosts.host == servers.host), silent))
+    its_own = sa.exists().where(hosts.host == servers.host, silent)
+    any_host = sa.exists().where(silent).correlate(cell.servers)
+    return sa.and_(sa.not_(its_own), sa.or_(servers.host.is_not(None), sa.not_(any_host)))
 
 
 @retried

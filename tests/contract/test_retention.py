@@ -76,6 +76,25 @@ def test_a_deleted_servers_row_stays_until_its_host_has_shown_that_nothing_is_le
     assert count(cell_database, cell_schema.servers) == 1
 
 
+def test_a_deleted_server_that_is_still_being_taken_away_stays(cell_database: Database) -> None:
+    """Users saw the end of it when its host went; the run that waits for the host moves its record."""
+    cell = CellUnderTest(cell_database, ("h1", "h2"))
+    cell.create(ONE)
+    cell.run()
+    cell.away.add("h1")
+    cell.begin(ONE, Operation.DELETE)
+    for _ in range(3):
+        with pytest.raises(AssertionError):
+            cell.run(limit=2)
+    assert cell.record(ONE).deleted
+    age(cell_database, cell_schema.servers, 31)
+    look(cell_database, "h1")  # it is back, and the run has not been told yet
+    assert purge(cell_database)["servers"] == 0
+    cell.away.clear()
+    cell.run()
+    assert purge(cell_database)["servers"] == 1
+
+
 def test_one_that_was_on_no_host_waits_for_all(cell_database: Database) -> None:
     cell = CellUnderTest(cell_database, ("h1", "h2"))
     delete(cell, ONE)
