@@ -29,7 +29,7 @@ class SystemClock:
         return dt.datetime.now(dt.UTC)
 
     def monotonic(self) -> float:
-        return time.monotonic()
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
 
     def sleep(self, seconds: float) -> None:
         time.sleep(seconds)
@@ -68,7 +68,7 @@ def now() -> dt.datetime:
 
 
 def monotonic() -> float:
-    """Seconds since an arbitrary start; never steps back."""
+    """Seconds since an arbitrary start; never steps back, and counts while the machine sleeps."""
     return _current.monotonic()
 
 

@@ -65,6 +65,8 @@ class Reconciler:
                     self._driver.set_fence(order.server_id, fenced=True)
         except errors.CellcloudError as error:
             LOG.error("order not obeyed", extra=told | {"error": error.message, "detail": error.detail})
+        except Exception:  # of this guest: the others have their turn
+            LOG.exception("order not obeyed", extra=told)
 
     def _let_back(self, server_id: str) -> None:
         """Somebody accounts for the guest now."""
@@ -74,6 +76,8 @@ class Reconciler:
             self._driver.set_fence(server_id, fenced=False)
         except errors.CellcloudError as error:
             LOG.error("guest still fenced", extra={"host": self.host, "server": server_id, "why": error.message})
+        except Exception:
+            LOG.exception("guest still fenced", extra={"host": self.host, "server": server_id})
 
     def _compare_power(self, entry: ExpectedGuest, guest: GuestState | None) -> None:
         if guest is not None and guest.fenced:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -50,9 +51,10 @@ class BootLog:
         fresh.replace(self._path)
 
 
-def resume_guests(host: str, driver: Driver, conductor: Conductor) -> None:
+def resume_guests(host: str, driver: Driver, conductor: Conductor, *, may_act: Callable[[], bool]) -> None:
     """Start every guest that its record says runs and that is off. One that cannot be started is left for the
-    reconciler to report."""
+    reconciler to report. Raises Unreachable when the host's name is not held any more: the rest is for the next time.
+    """
     guests = {guest.server_id: guest for guest in driver.list_guests()}
     if not guests:
         return
@@ -65,10 +67,14 @@ def resume_guests(host: str, driver: Driver, conductor: Conductor) -> None:
 
     def start(entry: ExpectedGuest) -> None:
         told = {"host": host, "server": entry.server_id}
+        if not may_act():
+            raise errors.Unreachable("The host's name is not held any more.")
         try:
             driver.start(entry.server_id, entry.generation)
         except errors.CellcloudError as error:
             LOG.error("guest not resumed", extra={**told, "why": error.message, "detail": error.detail})
+        except Exception:
+            LOG.exception("guest not resumed", extra=told)
         else:
             LOG.info("guest resumed", extra=told)
 

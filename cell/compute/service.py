@@ -164,16 +164,17 @@ class ComputeService:
         if self._server is not None:
             return
         try:
-            self._standing.renew()
             for (host, driver), reconciler in zip(self._drivers.items(), self._reconcilers, strict=True):
+                self._ensure_standing()
                 if host not in self._connected:
                     driver.connect()
-                    if self._resumes and self._boots.is_new(host, driver.get_boot_id()):
-                        resume_guests(host, driver, self._conductor)
-                    driver.watch(functools.partial(self._notice, host))
                     self._connected.add(host)
+                    driver.watch(functools.partial(self._notice, host))
+                if self._resumes and self._boots.is_new(host, driver.get_boot_id()):
+                    resume_guests(host, driver, self._conductor, may_act=lambda: self._standing.holds)
                 if reconciler.has_guests():
-                    self._compare(reconciler)
+                    self._ensure_standing()
+                    reconciler.compare()
             self._boots.note({host: driver.get_boot_id() for host, driver in self._drivers.items()})
         except errors.HostRefused as error:
             raise errors.Unreachable(f"{error.message} {error.detail}".strip()) from error
@@ -182,6 +183,11 @@ class ComputeService:
             self._begun = True
             for loop in (self._names_loop, self._report_loop, self._reconcile_loop, self._prune_loop):
                 loop.start()
+
+    def _ensure_standing(self) -> None:
+        """Until the loop renews the lease, work that took long may have outlived it."""
+        if not self._standing.holds:
+            self._standing.renew()
 
     def _hold_names(self) -> None:
         """A machine that has lost a name to another takes no more work, until it has all its names again."""

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +23,7 @@ from cellcloud.context import RequestContext
 from cellcloud.db import cell_schema
 from cellcloud.db.engine import Database, utc_after
 from cellcloud.lifecycle import PowerState
-from cellcloud.model.guest import CommandKind, GuestOrder, GuestState, OrderKind
+from cellcloud.model.guest import CommandKind, ExpectedGuest, GuestOrder, GuestState, OrderKind
 from cellcloud.model.host import Machine
 from cellcloud.rpc.compute import Compute
 from cellcloud.rpc.conductor import Conductor
@@ -138,6 +141,19 @@ def test_nobody_believes_to_hold_a_name_longer_than_the_cell_does() -> None:
         assert not standing.holds
 
 
+def test_a_machine_that_slept_knows_how_long() -> None:
+    """A lease that ended in its sleep is over when it wakes; a namespace whose boot was an hour before shows it."""
+    slept = ["unshare", "--user", "--map-root-user", "--time", "--boottime", "3600", sys.executable, "-c"]
+    told = subprocess.run(
+        [*slept, "import time; from cellcloud import clock; print(clock.monotonic() - time.monotonic())"],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    awake = time.clock_gettime(time.CLOCK_BOOTTIME) - time.monotonic()
+    assert float(told.stdout) - awake == pytest.approx(3600, abs=5)
+
+
 @dataclass
 class Rig:
     conductor: MemoryConductor
@@ -175,6 +191,33 @@ def test_the_second_machine_of_a_name_does_nothing_until_it_has_it(rig: Rig) -> 
     eventually(lambda: rig.conductor.reports)
     rig.client.apply(RequestContext(budget=60), "h1", [make_command(CommandKind.SPAWN, 2)])
     eventually(lambda: server_id(2) in rig.driver.guests)
+    assert ONE not in rig.driver.guests
+
+
+def test_guests_are_resumed_under_a_lease_that_lasts_and_nothing_is_opened_twice(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To start them takes longer than the lease: the rest goes on under another, and so does the comparison."""
+    ids = [server_id(number) for number in range(1, 9)]
+    rig.driver.guests.update({each: GuestState(server_id=each, power_state=4, generation=1) for each in ids})
+    rig.conductor.expected["h1"] = [ExpectedGuest(server_id=each, generation=1, running=True) for each in ids]
+    rig.conductor.orders["h1"] = [GuestOrder(server_id=ONE, kind=OrderKind.DESTROY, generation=1, reason="deleted")]
+    rig.conductor.name_lease = 0.15
+    asked: list[int] = []
+    start = rig.driver.start
+
+    def slowly(server_id: str, generation: int) -> GuestState:
+        asked.append(len(rig.conductor.machines))
+        rig.conductor.name_lease = 0.15 if len(asked) < 5 else 60.0
+        time.sleep(0.2)
+        return start(server_id, generation)
+
+    monkeypatch.setattr(rig.driver, "start", slowly)
+    rig.service.start()
+    eventually(lambda: rig.conductor.reports)
+    assert sorted(each for verb, each in rig.driver.calls if verb == "start") == ids
+    assert asked[0] < asked[-1]
+    assert [verb for verb, _ in rig.driver.calls].count("connect") == 1
     assert ONE not in rig.driver.guests
 
 

@@ -63,14 +63,18 @@ def test_the_cells_orders_are_obeyed_unless_a_command_is_at_work(
     assert (guest and (guest.power_state, guest.fenced)) == expected
 
 
-def test_an_order_that_cannot_be_obeyed_does_not_hinder_the_others(host: Host) -> None:
+FAULTS = [errors.HostRefused("no"), errors.Unreachable("no"), OSError(5, "no")]
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_an_order_that_cannot_be_obeyed_does_not_hinder_the_others(host: Host, fault: Exception) -> None:
     two = server_id(2)
     host.hold()
     host.driver.guests[two] = GuestState(server_id=two, power_state=1, generation=1)
     host.conductor.orders["h1"] = [
         GuestOrder(server_id=each, kind=OrderKind.DESTROY, generation=1, reason="deleted") for each in (ONE, two)
     ]
-    host.driver.fault = errors.HostRefused("no")
+    host.driver.fault = fault
     host.reconciler.compare()
     assert list(host.driver.guests) == [ONE]
 
@@ -107,12 +111,15 @@ def test_a_lost_guest_is_reported(host: Host) -> None:
     assert [(event.power_state, event.generation, event.run_id) for event in host.events] == [(0, 4, "")]
 
 
-def test_a_known_guest_is_let_back_to_its_networks_and_one_that_cannot_be_hinders_no_other(host: Host) -> None:
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_known_guest_is_let_back_to_its_networks_and_one_that_cannot_be_hinders_no_other(
+    host: Host, fault: Exception
+) -> None:
     two = server_id(2)
     for each in (ONE, two):
         host.driver.guests[each] = GuestState(server_id=each, power_state=1, generation=1, fenced=True)
     host.conductor.expected["h1"] = [ExpectedGuest(server_id=each, generation=1, running=True) for each in (ONE, two)]
-    host.driver.fault = errors.Unreachable("no")
+    host.driver.fault = fault
     host.reconciler.compare()
     assert [guest.fenced for guest in host.driver.guests.values()] == [True, False]
     host.reconciler.compare()

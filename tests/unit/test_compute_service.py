@@ -175,11 +175,12 @@ def test_guests_that_ran_are_resumed_after_their_host_was_down_and_only_then(
     assert not BootLog(tmp_path / "cells/unit/boots/h1.json").is_new("h1", boot)
 
 
-def test_a_guest_that_cannot_be_resumed_is_reported(cell: Cell) -> None:
+@pytest.mark.parametrize("fault", [errors.GuestFailed("A disk of the guest is missing."), OSError(5, "no")])
+def test_a_guest_that_cannot_be_resumed_is_reported(cell: Cell, fault: Exception) -> None:
     driver = cell.drivers["h1"]
     driver.boot = "second"
     driver.guests[ONE] = GuestState(server_id=ONE, generation=5, power_state=PowerState.SHUTDOWN)
-    driver.faults_at["start"] = errors.GuestFailed("A disk of the guest is missing.")
+    driver.faults_at["start"] = fault
     cell.conductor.expected["h1"] = [ExpectedGuest(server_id=ONE, generation=5, running=True)]
     cell.ready()
     eventually(lambda: {event.power_state for event in cell.conductor.events} == {PowerState.SHUTDOWN})

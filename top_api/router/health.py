@@ -44,7 +44,7 @@ class Watch:
         self._looked_at = (clock.monotonic(), clock.now())
 
     def _stood_still(self) -> bool:
-        """By either clock: the monotonic one of a machine that was suspended stands still with it."""
+        """By either clock: the monotonic one of a machine that was paused from outside stands still with it."""
         monotonic, now = self._looked_at
         return max(clock.monotonic() - monotonic, abs((clock.now() - now).total_seconds())) > STANDSTILL
 

@@ -83,6 +83,10 @@ class PowerWatch:
                 if not blind:
                     log.warning("the hypervisor could not be watched: %s %s", error.message, error.detail)
                 blind = True
+            except Exception:
+                if not blind:
+                    log.exception("the hypervisor could not be watched")
+                blind = True
 
     def _look(self) -> None:
         before = dict(self._known)
