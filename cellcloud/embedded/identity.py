@@ -226,9 +226,11 @@ class EmbeddedIdentity:
         """Raises NotFound."""
         return _one(self.list_users(id=user_id), "user", user_id)
 
-    def create_user(self, name: str, password: str | None, *, default_project_id: str | None = None) -> User:
+    def create_user(
+        self, name: str, password: str | None, *, default_project_id: str | None = None, enabled: bool = True
+    ) -> User:
         """Raises Conflict for a name in use, Invalid for a password that is too long."""
-        user = User(id=new_id(), name=name, default_project_id=default_project_id)
+        user = User(id=new_id(), name=name, default_project_id=default_project_id, enabled=enabled)
         hashed = hash_password(password) if password is not None else ""
 
         def work(c: Connection) -> None:
@@ -270,9 +272,9 @@ class EmbeddedIdentity:
         """Raises NotFound."""
         return _one(self.list_projects(id=project_id), "project", project_id)
 
-    def create_project(self, name: str, *, description: str = "") -> Project:
+    def create_project(self, name: str, *, description: str = "", enabled: bool = True) -> Project:
         """Raises Conflict for a name in use."""
-        project = Project(id=new_id(), name=name, description=description)
+        project = Project(id=new_id(), name=name, description=description, enabled=enabled)
 
         def work(c: Connection) -> None:
             db.insert_project(c, project)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -149,6 +150,36 @@ def test_what_members_see_of_identity(api: Api) -> None:
     for path in ("projects", "users", "roles", "role_assignments", "users/x", "users/x/projects", "roles/x"):
         assert error_of(api("GET", f"/identity/v3/{path}"))[0] == 403
         assert error_of(api("GET", f"/identity/v3/{path}", who=""))[0] == 401
+
+
+@pytest.mark.parametrize(
+    ("kind", "more", "shown"),
+    [
+        *((kind, {"enabled": False}, {"enabled": False}) for kind in ("project", "user")),
+        *((kind, {"domain_id": None, "options": {}}, {"enabled": True}) for kind in ("project", "user")),
+        ("project", {"description": None, "parent_id": "default", "is_domain": False, "tags": []}, {"description": ""}),
+        *(("project", {name: value}, None) for name, value in (
+            ("is_domain", True), ("parent_id", "x"), ("tags", ["a"]), ("options", {"immutable": True}), ("name", " "),
+            ("colour", "red"))),
+        *(("user", {name: value}, None) for name, value in (
+            ("email", "a@b"), ("description", "d"), ("options", {"lock_password": True}), ("name", " "),
+            ("original_password", "x"))),
+    ],
+)  # fmt: skip
+def test_what_is_said_of_a_user_or_project_is_kept_or_refused(
+    api: Api, kind: str, more: dict[str, Any], shown: dict[str, Any] | None
+) -> None:
+    name = uuid.uuid4().hex
+    made = api("POST", f"/identity/v3/{kind}s", {kind: {"name": name, **more}}, who="admin")
+    if shown is None:
+        assert error_of(made)[0] == 400
+        made = api("POST", f"/identity/v3/{kind}s", {kind: {"name": name}}, who="admin")
+        changed = api("PATCH", f"/identity/v3/{kind}s/{made.get_json()[kind]['id']}", {kind: more}, who="admin")
+        assert error_of(changed)[0] == 400
+        return
+    assert made.status_code == 201
+    kept = api("GET", f"/identity/v3/{kind}s/{made.get_json()[kind]['id']}", who="admin").get_json()[kind]
+    assert {name: kept[name] for name in shown} == shown
 
 
 def test_administrators_keep_users_projects_and_grants(api: Api) -> None:
@@ -331,6 +362,10 @@ def test_wrong_patches(api: Api) -> None:
         ({"op": "replace", "path": "/owner", "value": "x"}, 403),
         ({"op": "replace", "path": "/id", "value": "x"}, 403),
         ({"op": "add", "path": "/locations/-", "value": {"url": "file:///etc/passwd"}}, 400),
+        ({"op": "add", "path": "/tags/-", "value": "x"}, 400),
+        ({"op": "add", "path": "/a/b", "value": "x"}, 400),
+        ({"op": "add", "path": "/a~2", "value": "x"}, 400),
+        ({"op": "add", "path": "/a~", "value": "x"}, 400),
         ({"op": "remove", "path": "/name"}, 403),
         ({"op": "remove", "path": "/absent"}, 409),
         ({"op": "replace", "path": "/absent", "value": "x"}, 409),

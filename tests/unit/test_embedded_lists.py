@@ -18,7 +18,7 @@ from cellcloud.db.engine import Database
 from cellcloud.embedded.networks import Viewer
 from cellcloud.model.network import Network, NewPort, Subnet
 from tests.embedded_cloud import PASSWORDS, EmbeddedCloud, make_cloud, make_top_database
-from top_api.embedded_api import image_lists, network_lists
+from top_api.embedded_api import identity, image_lists, network_lists
 
 ADMIN = Viewer(project_id="", is_admin=True)
 AT = dt.datetime(2026, 1, 1, 0, 0, 0, 500_000, tzinfo=dt.UTC)  # stored finer than it is shown
@@ -98,6 +98,12 @@ def _images(world: World) -> None:
     world.ids["iq"] = queued.id
 
 
+def _people(cloud: EmbeddedCloud) -> None:
+    for name in "abc":
+        cloud.identity.create_project(name, enabled=name != "b")
+        cloud.identity.create_user(name, None, enabled=name != "b")
+
+
 def _date(database: Database) -> None:
     """The three of a kind are a day apart, and changed a day after they were made."""
     with database.write() as connection:
@@ -116,6 +122,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     made.ids = {"demo": cloud.project("demo"), "other": cloud.identity.create_project("other").id}
     _networks(made)
     _images(made)
+    _people(cloud)
     _date(database)
     yield made
     database.close()
@@ -212,9 +219,44 @@ IMAGES = {
         'tag=a,"quoted"': "a",
         "tag=quoted": "",
     },
-    "a property": {"os_distro=a": "a", "both=yes": "abc", "both=yes&os_distro=c": "c", "both=ye": "", '"a=x': "a"},
+    "a property": {
+        "os_distro=a": "a",
+        "both=yes": "abc",
+        "both=yes&os_distro=c": "c",
+        "both=ye": "",
+        "both=no&both=yes": "abc",
+        '"a=x': "a",
+    },
+}
+_NAMED = {
+    "name=a": "a",
+    "name=A": "a",
+    "name__contains=A": "",
+    "name__icontains=A": "a",
+    "name__startswith=b": "b",
+    "name__iendswith=C": "c",
+}
+PROJECTS: dict[str, dict[str, str]] = {
+    "name": _NAMED,
+    "domain_id": {"domain_id=default": "abc", "domain_id=x": ""},
+    "parent_id": {"parent_id=default": "abc", "parent_id=x": ""},
+    "enabled": {"enabled=false": "b", "enabled=0": "b", "enabled=true": "ac", "enabled=": "ac"},
+    "is_domain": {"is_domain=true": "", "is_domain=false": "abc"},
+}
+USERS: dict[str, dict[str, str]] = {
+    "name": _NAMED,
+    "domain_id": {"domain_id=default": "abc", "domain_id=x": ""},
+    "enabled": {"enabled=False": "b", "enabled=True": "ac", "enabled=1&name=b": ""},
+    "nobody": {
+        "idp_id=x": "",
+        "protocol_id=x": "",
+        "unique_id=x": "",
+        "password_expires_at=lt:2030-01-01T00:00:00Z": "",
+    },
 }
 LISTS = [
+    ("/identity/v3/projects", PROJECTS, set(identity.FILTERS["projects"])),
+    ("/identity/v3/users", USERS, {*identity.FILTERS["users"], "nobody"}),
     ("/network/v2.0/networks", NETWORKS, set(network_lists.NETWORKS.filters)),
     ("/network/v2.0/subnets", SUBNETS, set(network_lists.SUBNETS.filters)),
     ("/network/v2.0/ports", PORTS, set(network_lists.PORTS.filters)),
@@ -323,6 +365,8 @@ REFUSED = [
     ("/network/v2.0/ports?admin_state_up=2", 400),
     ("/network/v2.0/ports?fixed_ips=10.0.0.7", 400),
     ("/network/v2.0/ports?marker=absent", 404),
+    ("/identity/v3/users?limit=x", 400),
+    ("/identity/v3/users?marker=absent", 400),
     *(
         (f"/image/v2/images?{query}", 400)
         for query in (
@@ -354,6 +398,25 @@ REFUSED = [
 @pytest.mark.parametrize(("path", "status"), REFUSED)
 def test_what_cannot_be_obeyed_is_refused(world: World, path: str, status: int) -> None:
     assert world.get(path).status_code == status
+
+
+@pytest.mark.parametrize("kind", ["projects", "users"])
+def test_a_walk_over_pages_of_people_is_whole(world: World, kind: str) -> None:
+    found, path = "", f"/identity/v3/{kind}?limit=1&enabled=true"
+    while path:
+        body = world.get(path).get_json()
+        assert len(body[kind]) == 1
+        found += body[kind][0]["name"] + " "
+        path = (body["links"]["next"] or "").removeprefix("http://localhost")
+    whole = world.get(f"/identity/v3/{kind}?enabled=true").get_json()
+    assert found.split() == [item["name"] for item in whole[kind]]
+    assert {"a", "c"} < set(found.split())
+
+
+@pytest.mark.parametrize("query", ["group.id=x", "scope.domain.id=default", "scope.system=all"])
+def test_nobody_has_a_role_but_as_a_user_in_a_project(world: World, query: str) -> None:
+    assert world.get("/identity/v3/role_assignments").get_json()["role_assignments"]
+    assert world.get(f"/identity/v3/role_assignments?{query}").get_json()["role_assignments"] == []
 
 
 def test_only_the_fields_that_are_asked_for(world: World) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Mapping
+import operator
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
+from urllib.parse import urlencode
 
 from flask import Blueprint, Response, g, request
 
@@ -12,6 +14,7 @@ from cellcloud import errors
 from cellcloud.embedded.identity import DOMAIN_ID, DOMAIN_NAME, EmbeddedIdentity, Login, Scope
 from cellcloud.model.identity import Grant, Project, Role, Token, User
 from top_api.embedded_api.identity_schemas import AUTH, PROJECT, PROJECT_UPDATE, USER, USER_UPDATE
+from top_api.embedded_api.lists import pairs_of, read_limit
 from top_api.embedded_api.request import Failure, answer, body_of, set_up
 
 _OPEN = {"identity.versions", "identity.version", "identity.issue", "identity.unknown"}
@@ -19,6 +22,25 @@ _TITLES = {
     400: "Bad Request", 401: "Unauthorized", 403: "Forbidden", 404: "Not Found", 405: "Method Not Allowed",
     409: "Conflict", 413: "Request Entity Too Large", 503: "Service Unavailable",
 }  # fmt: skip
+# The attributes that each list is filtered by, as in Keystone.
+FILTERS: dict[str, tuple[str, ...]] = {
+    "projects": ("name", "domain_id", "parent_id", "enabled", "is_domain"),
+    "users": ("name", "domain_id", "enabled"),
+    "roles": ("name", "domain_id"),
+    "domains": ("name", "enabled"),
+    "services": ("type", "name"),
+    "endpoints": ("interface", "service_id", "region_id"),
+}
+_WAYS: dict[str, Callable[[str, str], bool]] = {
+    "": operator.eq,
+    "contains": operator.contains,
+    "startswith": str.startswith,
+    "endswith": str.endswith,
+}
+_FALSE = frozenset({"0", "false", "f", "no", "n", "off"})
+# Nobody comes from elsewhere or has a password that ends, and nobody has a role but as a user in a project.
+_NO_USERS = ("idp_id", "protocol_id", "unique_id", "password_expires_at")
+_NO_GRANTS = ("group.id", "scope.domain.id", "scope.system", "scope.OS-INHERIT:inherited_to")
 _DOMAIN = {"id": DOMAIN_ID, "name": DOMAIN_NAME, "enabled": True, "description": "", "tags": [], "options": {}}
 
 
@@ -190,7 +212,7 @@ def _add_catalog(blueprint: Blueprint, identity: EmbeddedIdentity) -> None:
 
     @blueprint.get("/v3/services")
     def services() -> Response:
-        return _listed("services", _filtered(known_services(), ("type", "name")))
+        return _listed("services", known_services())
 
     @blueprint.get("/v3/services/<service_id>")
     def service(service_id: str) -> Response:
@@ -206,11 +228,11 @@ def _add_catalog(blueprint: Blueprint, identity: EmbeddedIdentity) -> None:
             for service in identity.catalog(request.root_url)
             for endpoint in service["endpoints"]
         ]
-        return _listed("endpoints", _filtered(found, ("service_id", "interface", "region_id")))
+        return _listed("endpoints", found)
 
     @blueprint.get("/v3/domains")
     def domains() -> Response:
-        return _listed("domains", _filtered([_DOMAIN], ("name",)))
+        return _listed("domains", [_DOMAIN])
 
     @blueprint.get("/v3/domains/<domain_id>")
     def domain(domain_id: str) -> Response:
@@ -223,23 +245,25 @@ def _add_catalog(blueprint: Blueprint, identity: EmbeddedIdentity) -> None:
 def _add_projects(blueprint: Blueprint, identity: EmbeddedIdentity) -> None:
     @blueprint.get("/v3/auth/projects")
     def own_projects() -> Response:
-        return _listed("projects", map(_project, identity.list_projects(user_id=g.token.user.id, **_known("name"))))
+        return _listed("projects", map(_project, identity.list_projects(user_id=g.token.user.id)))
 
     @blueprint.get("/v3/users/<user_id>/projects")
     def projects_of(user_id: str) -> Response:
         _require_admin_or(user_id == g.token.user.id)
-        return _listed("projects", map(_project, identity.list_projects(user_id=user_id, **_known("name"))))
+        return _listed("projects", map(_project, identity.list_projects(user_id=user_id)))
 
     @blueprint.get("/v3/projects")
     def projects() -> Response:
         _require_admin_or(False)
-        return _listed("projects", map(_project, identity.list_projects(**_known("name", "domain_id"))))
+        return _listed("projects", map(_project, identity.list_projects()))
 
     @blueprint.post("/v3/projects")
     def create_project() -> Response:
         _require_admin_or(False)
         wanted = body_of(PROJECT)["project"]
-        made = identity.create_project(wanted["name"], description=wanted.get("description") or "")
+        made = identity.create_project(
+            wanted["name"], description=wanted.get("description") or "", enabled=wanted.get("enabled", True)
+        )
         return answer({"project": _project(made)}, 201)
 
     @blueprint.get("/v3/projects/<project_id>")
@@ -252,6 +276,7 @@ def _add_projects(blueprint: Blueprint, identity: EmbeddedIdentity) -> None:
         _require_admin_or(False)
         wanted = body_of(PROJECT_UPDATE)["project"]
         changes = {name: wanted[name] for name in ("name", "description", "enabled") if name in wanted}
+        changes |= {"description": changes["description"] or ""} if "description" in changes else {}
         return answer({"project": _project(identity.update_project(project_id, changes))})
 
     @blueprint.delete("/v3/projects/<project_id>")
@@ -266,14 +291,17 @@ def _add_users(blueprint: Blueprint, identity: EmbeddedIdentity) -> None:
     @blueprint.get("/v3/users")
     def users() -> Response:
         _require_admin_or(False)
-        return _listed("users", map(_user, identity.list_users(**_known("name", "domain_id"))))
+        return _listed("users", map(_user, identity.list_users()))
 
     @blueprint.post("/v3/users")
     def create_user() -> Response:
         _require_admin_or(False)
         wanted = body_of(USER)["user"]
         made = identity.create_user(
-            wanted["name"], wanted.get("password"), default_project_id=wanted.get("default_project_id")
+            wanted["name"],
+            wanted.get("password"),
+            default_project_id=wanted.get("default_project_id"),
+            enabled=wanted.get("enabled", True),
         )
         return answer({"user": _user(made)}, 201)
 
@@ -301,7 +329,7 @@ def _add_roles(blueprint: Blueprint, identity: EmbeddedIdentity) -> None:
     @blueprint.get("/v3/roles")
     def roles() -> Response:
         _require_admin_or(False)
-        return _listed("roles", _filtered([_role(role) for role in identity.list_roles()], ("name",)))
+        return _listed("roles", map(_role, identity.list_roles()))
 
     @blueprint.get("/v3/roles/<role_id>")
     def role(role_id: str) -> Response:
@@ -318,6 +346,8 @@ def _add_roles(blueprint: Blueprint, identity: EmbeddedIdentity) -> None:
         wanted = {"user_id": given.get("user.id"), "project_id": given.get("scope.project.id")}
         wanted["role_id"] = given.get("role.id")
         found = identity.list_grants(**{name: value for name, value in wanted.items() if value})
+        if any(name in given for name in _NO_GRANTS):
+            found = []
         names: dict[str, str] = {}
         if given.get("include_names", "false").lower() in ("true", "1", ""):
             names |= {user.id: user.name for user in identity.list_users()}
@@ -364,21 +394,55 @@ def _require_admin_or(allowed: bool) -> None:
         raise errors.Forbidden("You are not authorized to perform the requested action.")
 
 
-def _known(*names: str) -> dict[str, str]:
-    return {name: request.args[name] for name in names if name in request.args}
+def _matches(item: Mapping[str, Any], name: str, wanted: str) -> bool:
+    """Whether an attribute equals, or, after two underscores in the filter's name, has the wanted text in it."""
+    name, _, way = name.partition("__")
+    value = item[name]
+    if isinstance(value, bool):
+        return value == (wanted.lower() not in _FALSE)
+    value, wanted = str(value), str(wanted)
+    if way[:1] == "i" or (name == "name" and not way):
+        value, wanted = value.lower(), wanted.lower()
+    return bool(_WAYS[way.removeprefix("i")](value, wanted))
 
 
-def _filtered(found: list[dict[str, Any]], names: tuple[str, ...]) -> list[dict[str, Any]]:
-    wanted = _known(*names)
-    return [item for item in found if all(item[name] == value for name, value in wanted.items())]
+def _filtered(kind: str, items: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What the query's filters leave; Keystone ignores those that a list does not have."""
+    wanted = [
+        (name, value)
+        for name, value in request.args.items(multi=True)
+        if name.partition("__")[0] in FILTERS[kind] and name.partition("__")[2].removeprefix("i") in _WAYS
+    ]
+    if kind == "users" and any(name in request.args for name in _NO_USERS):
+        return []
+    return [item for item in items if all(_matches(item, name, value) for name, value in wanted)]
 
 
-def _links(path: str) -> dict[str, Any]:
-    return {"next": None, "previous": None, "self": f"{_root()}/v3/{path}"}
+def _paged(items: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], str | None]:
+    """One page, and the marker of the next. Raises Invalid."""
+    limit, marker = read_limit(request.args), request.args.get("marker")
+    if marker:
+        places = [place for place, item in enumerate(items) if item["id"] == marker]
+        if not places:
+            raise errors.Invalid(f"The marker {marker[:64]} was not found.")
+        items = items[places[0] + 1 :]
+    if not limit or len(items) <= limit:
+        return items, None
+    return items[:limit], str(items[limit - 1]["id"])
 
 
-def _listed(name: str, items: Iterable[dict[str, Any]]) -> Response:
-    return answer({name: list(items), "links": _links(name)})
+def _links(path: str, following: str | None = None) -> dict[str, Any]:
+    root = f"{_root()}/v3/{path}"
+    pairs = [*pairs_of(request.args), ("marker", following)]
+    return {"next": f"{root}?{urlencode(pairs)}" if following else None, "previous": None, "self": root}
+
+
+def _listed(kind: str, items: Iterable[dict[str, Any]]) -> Response:
+    path = request.path.partition("/v3/")[2]
+    if kind == "role_assignments":
+        return answer({kind: list(items), "links": _links(path)})
+    page, following = _paged(_filtered(kind, items))
+    return answer({kind: page, "links": _links(path, following)})
 
 
 def _project(project: Project) -> dict[str, Any]:

@@ -1,4 +1,5 @@
-"""Bodies of the identity API. Unknown keys are let pass, as Keystone does; wrong types are not."""
+"""Bodies of the identity API. What is not kept of a user or project is refused; a log-in may say more, as it may in
+Keystone."""
 
 from __future__ import annotations
 
@@ -24,8 +25,8 @@ def _named(*required: str, **more: Any) -> dict[str, Any]:
     }
 
 
-def _body(name: str, properties: dict[str, Any], required: tuple[str, ...] = ()) -> Schema:
-    inner = {"type": "object", "properties": properties, "required": list(required)}
+def _body(name: str, properties: dict[str, Any], required: tuple[str, ...] = (), *, more: bool = False) -> Schema:
+    inner = {"type": "object", "properties": properties, "required": list(required), "additionalProperties": more}
     return Schema({"type": "object", "properties": {name: inner}, "required": [name]})
 
 
@@ -66,21 +67,29 @@ AUTH = _body(
         },
     },
     ("identity",),
+    more=True,
 )
+_VISIBLE = r"(?s).*\S.*"
+_EMPTY = {"type": ["object", "array", "null"], "maxProperties": 0, "maxItems": 0}
 _PROJECT = {
-    "name": {"type": "string", "minLength": 1, "maxLength": 64},
-    "description": {"type": "string", "maxLength": 4096},
+    "name": {"type": "string", "minLength": 1, "maxLength": 64, "pattern": _VISIBLE},
+    "description": {"type": ["string", "null"], "maxLength": 4096},
     "enabled": {"type": "boolean"},
-    "domain_id": {"const": "default"},
+    "domain_id": {"enum": ["default", None]},
+    "parent_id": {"enum": ["default", None]},
+    "is_domain": {"const": False},
+    "tags": _EMPTY,
+    "options": _EMPTY,
 }
 _USER = {
-    "name": _NAME,
+    "name": {**_NAME, "pattern": _VISIBLE},
     "password": {"type": ["string", "null"]},
     "enabled": {"type": "boolean"},
     "default_project_id": {"type": ["string", "null"], "maxLength": 64},
-    "domain_id": {"const": "default"},
+    "domain_id": {"enum": ["default", None]},
+    "options": _EMPTY,
 }
 PROJECT = _body("project", _PROJECT, ("name",))
 PROJECT_UPDATE = _body("project", _PROJECT)
 USER = _body("user", _USER, ("name",))
-USER_UPDATE = _body("user", _USER)
+USER_UPDATE = _body("user", {**_USER, "password": {"type": "string"}})

@@ -111,7 +111,7 @@ def _add_records(blueprint: Blueprint, images: EmbeddedImages) -> None:
     @blueprint.patch("/v2/images/<image_id>")
     def update(image_id: str) -> Response:
         require_member()
-        if not (request.mimetype or "").startswith("application/openstack-images-v2"):
+        if request.mimetype != "application/openstack-images-v2.1-json-patch":
             return _form(Failure(415, "UnsupportedMediaType", "The body is no JSON patch of images."))
         patch = body_of(PATCH)
         return answer(_view(_change(images, image_id, lambda image: _patched(image, patch))))

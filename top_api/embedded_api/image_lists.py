@@ -49,7 +49,7 @@ def page() -> Page:
     """What the request asks for. Raises Invalid."""
     args = request.args
     _check(args)
-    where = [condition for name in args if name not in _ASIDE for condition in _read(name, args[name])]
+    where = [condition for name in args if name not in _ASIDE for condition in _read(name, args.getlist(name)[-1])]
     tags = [tag.strip() for tag in args.getlist("tag")]
     if tags:
         where.append(Condition("tag", tags, "every"))

@@ -43,7 +43,7 @@ PATCH = Schema(
             "type": "object",
             "properties": {
                 "op": {"enum": ["add", "replace", "remove"]},
-                "path": {"type": "string", "pattern": "/[^/](?s:.*)", "maxLength": 600},
+                "path": {"type": "string", "pattern": "/([^/~]|~[01])+", "maxLength": 600},
             },
             "required": ["op", "path"],
         },
