@@ -25,7 +25,7 @@ MESSAGES = [
     ("Conductor.report_events", 2),
     ("Conductor.report_events", 3),
     ("Conductor.begin_operation", 1),
-    ("Conductor.begin_operation", 2),
+    ("Conductor.begin_deletes", 1),
     ("Conductor.list_feed", 1),
     ("Router.feed_grew", 1),
     ("Conductor.get_digest", 1),

@@ -7,7 +7,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from cellcloud.model.cell import Cell, FeedEntry, FeedPage
 from cellcloud.model.flavor import Flavor
 from cellcloud.model.image import Image
 from cellcloud.model.intent import Intent, IntentKind
-from cellcloud.model.placement import CellDigest, ConfirmAnswer, ReserveAnswer
+from cellcloud.model.placement import CellDigest, ConfirmAnswer, DeleteAnswer, DeleteRequest, ReserveAnswer
 from cellcloud.model.server import ServerRecord, ServerSpec
 from cellcloud.rpc.conductor import Conductor
 from cellcloud.rpc.transport import Server, Transport
@@ -52,6 +52,7 @@ class FakeCell:
         self.servers: dict[str, ServerRecord] = {}
         self.started: Counter[str] = Counter()
         self.messages: Counter[str] = Counter()
+        self.chokes_on = ""  # the server whose delete is a defect here
         self.oldest = 1
         self.feed: list[FeedEntry] = []
         self._lock = threading.RLock()
@@ -135,11 +136,25 @@ class FakeCell:
         for server_id in server_ids:
             self.expire(server_id)
 
+    def begin_deletes(self, context: RequestContext, requests: list[DeleteRequest]) -> list[DeleteAnswer]:
+        answers = []
+        with self._lock:
+            self.messages["deletes"] += 1
+            for server_id in [one.server_id for one in requests]:
+                with suppress(errors.NotFound):
+                    record = self.begin_operation(context, server_id, Operation.DELETE, {})
+                    answers.append(DeleteAnswer(server_id=server_id, record=record))
+                    continue
+                answers.append(DeleteAnswer(server_id=server_id))
+        return answers
+
     def begin_operation(
         self, context: RequestContext, server_id: str, operation: Operation, arguments: dict[str, object]
     ) -> ServerRecord:
         with self._lock:
             self.messages["delete"] += 1
+            if server_id == self.chokes_on:
+                raise errors.CallHuman("An internal error occurred.")
             record = self.servers.get(server_id)
             if record is None or record.deleted:
                 raise errors.NotFound(f"Instance {server_id} could not be found.")

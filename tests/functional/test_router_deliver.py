@@ -205,7 +205,7 @@ def test_a_delete_survives_its_process(world: World, death: Callable[[Callable[[
     (server_id,) = world.accept()
     world.deliver()
     for line in world.lines.values():
-        line.on["begin_operation"] = death
+        line.on["begin_deletes"] = death
     world.delete(server_id)
     world.deliver()
     assert len(world.unfinished()) == 1
@@ -213,6 +213,38 @@ def test_a_delete_survives_its_process(world: World, death: Callable[[Callable[[
         line.on.clear()
     world.sweep_until_settled()
     assert world.record(server_id) is None
+    assert world.used() == 0
+
+
+def test_many_deletes_share_one_message_and_a_lost_answer_harms_none(world: World) -> None:
+    ids = world.accept(30)
+    world.deliver()
+    for line in world.lines.values():
+        line.on["begin_deletes"] = lose_answer
+    for server_id in ids:
+        world.delete(server_id)
+    world.deliver()
+    assert len(world.unfinished()) == 30
+    for line in world.lines.values():
+        line.on.clear()
+    world.sweep_until_settled()
+    assert not any(world.record(server_id) for server_id in ids)
+    assert world.used() == 0
+    assert all(line.cell.messages["deletes"] <= 8 for line in world.lines.values())
+
+
+def test_one_delete_that_a_cell_chokes_on_hinders_no_other(world: World) -> None:
+    ids = world.accept(6)
+    world.deliver()
+    bad = ids[0]
+    cell = world.cell(world.shown(bad).cell)
+    cell.chokes_on = bad
+    for server_id in ids:
+        world.delete(server_id)
+    world.sweep()
+    assert [each for each in ids if world.record(each)] == [bad]
+    cell.chokes_on = ""
+    world.sweep_until_settled()
     assert world.used() == 0
 
 
@@ -353,7 +385,7 @@ def test_a_server_deleted_meanwhile_is_not_placed_again_after_its_hold_expired(w
     (server_id,) = world.accept()
     for line in world.lines.values():
         line.on["confirm"] = die_before
-        line.on["begin_operation"] = die_before
+        line.on["begin_deletes"] = die_before
     world.deliver()
     world.delete(server_id)
     world.cell(world.shown(server_id).cell).expire(server_id)
@@ -487,7 +519,7 @@ def test_deleting_again_asks_the_cell_again(world: World) -> None:
     (server_id,) = world.accept()
     world.deliver()
     cell = world.shown(server_id).cell
-    world.lines[cell].on["begin_operation"] = lose_message
+    world.lines[cell].on["begin_deletes"] = lose_message
     world.delete(server_id)
     world.deliver()
     assert world.intent(server_id, IntentKind.DELETE).state == IntentState.PENDING
