@@ -199,7 +199,7 @@ class ConductorService:
         record = guest_books.adopt(self._database, host, described)
         self.nudger.wake()
         self.teller.wake()
-        self._outside.compute(host).compare_guests(service_context(5.0), host)
+        self._have_compared(host)
         return record
 
     def remove_host(self, context: RequestContext, host: str, force: bool) -> None:
@@ -217,10 +217,14 @@ class ConductorService:
 
     def remove_guest(self, context: RequestContext, host: str, server_id: str) -> None:
         guest_books.ask_removal(self._database, host, server_id)
+        self._have_compared(host)
+
+    def _have_compared(self, host: str) -> None:
+        """Now, if the host can be reached: else when it looks again by itself."""
         try:
             self._outside.compute(host).compare_guests(service_context(5.0), host)
         except errors.CellcloudError as error:
-            LOG.info("a guest is removed when its host looks again", extra={"host": host, "why": error.message})
+            LOG.info("guests are compared when their host looks again", extra={"host": host, "why": error.message})
 
     # ---- from hosts --------------------------------------------------------------------------------------------
     def hold_names(self, context: RequestContext, hosts: list[str], machine: Machine) -> HeldNames:

@@ -102,6 +102,7 @@ def test_what_was_placed_since_is_found_where_it_is(
     world.sweep_until_settled()
     world.assert_started_once(ids)
     assert_agreed(world)
+    assert not any(deliverer._fresh for deliverer in world.deliverers)  # nothing is kept of what is over
     with world.database.read() as connection:
         present = incarnations.find(connection)
     assert present is not None  # it was noticed, and once only

@@ -133,6 +133,21 @@ def test_a_host_that_refuses_and_falls_silent_is_not_left_without_its_word(cell:
     assert cell.assert_clean(SERVER).host == "h2"
 
 
+def test_what_was_shown_as_an_end_is_one(cell: CellUnderTest) -> None:
+    """The last host refused, and fell silent before it was cleared: no other cell builds the server after all."""
+    cell.max_attempts = 1
+    cell.create(SERVER)
+    cell.fail[CommandKind.SPAWN] = [errors.HostRefused("No.")]
+    turn(cell, 1)
+    cell.away.add("h1")
+    turn(cell)
+    assert (cell.record(SERVER).vm_state, owners(cell)) == ("error", [SERVER])
+    cell.away.clear()
+    cell.run()
+    record = cell.assert_clean(SERVER)
+    assert (record.vm_state, record.deleted) == ("error", False)
+
+
 # ---- who says that a host is away ------------------------------------------------------------------------------------
 MINUTE = 60.0  # of the database's clock is a second in these tests: no machine is so slow that they would notice
 DOWN = 15.0 * MINUTE

@@ -211,7 +211,8 @@ class Deliverer:
             LOG.error("a server is in several cells", extra={"server": intent.server_id, "cells": placed})
         with self._changed:
             self._known.add(intent.id)
-            self._fresh[intent.id] = intent
+            if not placed:
+                self._fresh[intent.id] = intent
         if placed:
             LOG.warning("a cell has a server that waits for one", extra={"server": intent.server_id, "cell": placed[0]})
             self._lane(placed[0], intent.kind).put(intent)
