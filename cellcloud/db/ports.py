@@ -290,6 +290,8 @@ def _choose_addresses(c: Connection, new: Sequence[NewPort], known: Sequence[Sub
         chosen.append([None] * len(asked))
         for place, (subnet_id, address) in enumerate(asked):
             fitting = [subnet for subnet in known if subnet_id in (None, subnet.id)]
+            if subnet_id is not None and not fitting:
+                raise errors.Invalid(f"Subnet {subnet_id} is none of the port's network.")
             if address is None:
                 free.setdefault(tuple(subnet.id for subnet in fitting), []).append((number, place))
                 continue

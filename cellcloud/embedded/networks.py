@@ -327,17 +327,22 @@ def _add_subnet(database: Database, viewer: Viewer, subnet: Subnet, limit: int) 
 @retried
 def _add_ports(database: Database, viewer: Viewer, new: Sequence[NewPort], bounds: Bounds) -> list[PortRecord]:
     indexed = {port.device_id for port in new if port.device_index is not None}
+    asked = [port.mac_address for port in new if port.mac_address]
     with database.write() as c:
         there = db_ports.list_indexes(c, indexed) if indexed else set()
+        known = db_ports.list_ports(c, project_id=None, page=Page.of(mac_address=asked)) if asked else []
+        taken = {record.port.mac_address for record in known}
         for port in new:
-            if port.device_index is not None and not port.device_id:
-                raise errors.Invalid(NO_DEVICE)
-            if (port.device_id, port.device_index) in there:
-                raise errors.Conflict(f"Server {port.device_id} has that port already.")
-            if port.mac_address and db_ports.list_ports(
-                c, project_id=None, page=Page.of(mac_address=[port.mac_address])
-            ):
-                raise errors.Conflict(f"The MAC address {port.mac_address} is in use.")
+            if port.device_index is not None:
+                if not port.device_id:
+                    raise errors.Invalid(NO_DEVICE)
+                if (port.device_id, port.device_index) in there:
+                    raise errors.Conflict(f"Server {port.device_id} has that port already.")
+                there.add((port.device_id, port.device_index))
+            if port.mac_address:
+                if port.mac_address in taken:
+                    raise errors.Conflict(f"The MAC address {port.mac_address} is in use.")
+                taken.add(port.mac_address)
         return db_ports.make_ports(c, new, project_id=viewer.only, bounds=bounds)
 
 

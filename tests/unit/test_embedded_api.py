@@ -484,6 +484,8 @@ def test_a_servers_port_is_its_servers(api: Api) -> None:
         ({"cidr": "fd00::/64"}, 400),
         ({"cidr": "10.9.0.0/24", "ip_version": 6}, 400),
         ({"cidr": "10.9.0.0/24", "gateway_ip": "10.8.0.1"}, 400),
+        ({"cidr": "10.9.0.0/24", "gateway_ip": ""}, 400),
+        ({"cidr": "10.9.0.0/24", "project_id": "a", "tenant_id": "b"}, 400),
         ({"cidr": "10.9.0.0/24", "gateway_ip": "10.9.0.255"}, 400),
         ({"cidr": "10.9.0.0/24", "allocation_pools": [{"start": "10.9.0.1", "end": "10.9.0.9"}]}, 400),
         ({"cidr": "10.9.0.0/24", "allocation_pools": [{"start": "10.9.0.9", "end": "10.9.0.5"}]}, 400),
@@ -523,6 +525,9 @@ def test_what_members_may_not_do(api: Api) -> None:
         {"network_id": "x", "fixed_ips": [{"ip": "10.9.0.9"}]},
         {"network_id": "x", "mac_address": "00:11:22:33:44"},
         {"network_id": "x", "mac_address": "01:00:5e:00:00:01"},
+        {"network_id": "x", "mac_address": "00:00:00:00:00:00"},
+        {"network_id": "x", "security_groups": []},
+        {"network_id": "x", "project_id": "a", "tenant_id": "b"},
         {"network_id": "x", "name": "n" * 256},
         {"network_id": "x", "admin_state_up": "yes"},
         {"network_id": "x", "id": "y"},
@@ -530,6 +535,23 @@ def test_what_members_may_not_do(api: Api) -> None:
 )
 def test_wrong_ports(api: Api, port: dict[str, Any]) -> None:
     assert error_of(api("POST", "/network/v2.0/ports", {"port": port}))[0] == 400
+
+
+def test_a_port_is_of_its_networks_subnets_and_in_the_default_group(api: Api) -> None:
+    network = private(api)
+    wrong = {"port": {"network_id": network, "fixed_ips": [{"subnet_id": "absent"}]}}
+    assert error_of(api("POST", "/network/v2.0/ports", wrong))[0] == 400
+    made = api("POST", "/network/v2.0/ports", {"port": {"network_id": network}}).get_json()["port"]
+    assert made["security_groups"] == ["default"]
+    assert error_of(api("PUT", f"/network/v2.0/ports/{made['id']}", {"port": {"security_groups": []}}))[0] == 400
+
+
+@pytest.mark.parametrize(
+    "same", [{"mac_address": "fa:16:3e:00:01:0A"}, {"device_id": "s", "binding:profile": {"cellcloud_index": 1}}]
+)
+def test_two_ports_of_one_request_are_not_one(api: Api, same: dict[str, Any]) -> None:
+    port = {"network_id": private(api), **same}
+    assert error_of(api("POST", "/network/v2.0/ports", {"ports": [port, port]}, who="admin"))[0] == 409
 
 
 def test_many_ports_are_made_together_or_not_at_all(api: Api) -> None:

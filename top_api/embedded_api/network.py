@@ -219,7 +219,10 @@ def _add_ports(blueprint: Blueprint, networks: EmbeddedNetworks) -> None:
 # ---- requests ------------------------------------------------------------------------------------------------------
 def _owner(wanted: dict[str, Any], *, allowed: bool) -> str:
     """Whose the thing shall be. ``allowed``: to act for another project."""
-    owner = str(wanted.get("project_id") or wanted.get("tenant_id") or caller().project_id)
+    named = {wanted[name] for name in ("project_id", "tenant_id") if name in wanted}
+    if len(named) > 1:
+        raise errors.Invalid("'project_id' and 'tenant_id' do not match")
+    owner = str(next(iter(named), caller().project_id))
     if owner != caller().project_id and not allowed:
         raise errors.Forbidden("Only an administrator may act for another project.")
     return owner
@@ -245,7 +248,7 @@ def _new_port(wanted: dict[str, Any]) -> NewPort:
         host_id=wanted.get("binding:host_id") or "",
         mac_address=wanted["mac_address"].lower() if "mac_address" in wanted else None,
         admin_state_up=wanted.get("admin_state_up", True),
-        security_groups=tuple(wanted.get("security_groups", ())),
+        security_groups=tuple(wanted.get("security_groups", ("default",))),
         addresses=tuple((ip.get("subnet_id"), ip.get("ip_address")) for ip in fixed) if fixed is not None else None,
     )
 

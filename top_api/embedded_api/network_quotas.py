@@ -56,7 +56,7 @@ def add_routes(blueprint: Blueprint, networks: EmbeddedNetworks) -> None:
     @blueprint.put("/v2.0/quotas/<project_id>")
     @blueprint.put("/v2.0/quotas/<project_id>.json")
     def set_quotas(project_id: str) -> Response:
-        _require_admin()
+        _require_admin(project_id)
         wanted: dict[str, Any] = body_of(QUOTA)["quota"]
         limits = {name: wanted[name] for name in TABLES if name in wanted}
         if wanted.get("check_limit") and not wanted.get("force"):
@@ -69,7 +69,7 @@ def add_routes(blueprint: Blueprint, networks: EmbeddedNetworks) -> None:
     @blueprint.delete("/v2.0/quotas/<project_id>")
     @blueprint.delete("/v2.0/quotas/<project_id>.json")
     def reset_quotas(project_id: str) -> Response:
-        _require_admin()
+        _require_admin(project_id)
         networks.set_quotas(project_id, dict.fromkeys(TABLES))
         return Response(status=204)
 
@@ -78,7 +78,9 @@ def _limits(networks: EmbeddedNetworks, project_id: str) -> dict[str, int]:
     return {name: limit for name, (limit, _) in networks.list_quotas(project_id).items()}
 
 
-def _require_admin() -> None:
+def _require_admin(project_id: str = "") -> None:
+    if len(project_id) > 255:
+        raise errors.NotFound("No project has an id of more than 255 characters.")
     if not is_admin():
         raise errors.Forbidden("Only an administrator may list or set quotas.")
 

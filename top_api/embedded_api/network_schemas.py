@@ -41,7 +41,7 @@ _SUBNET = {
     "tenant_id": _PROJECT,
     "cidr": _ADDRESS,
     "ip_version": {"enum": [4, "4"]},
-    "gateway_ip": {"type": ["string", "null"], "maxLength": 64},
+    "gateway_ip": {"type": ["string", "null"], "minLength": 1, "maxLength": 64},
     "host_routes": {"type": "array", "maxItems": 0},
     "allocation_pools": {
         "type": "array",
@@ -60,7 +60,7 @@ _PORT_CHANGES = {
     "admin_state_up": {"const": True},  # nothing here can be taken down
     "device_id": _DEVICE,
     "device_owner": _DEVICE,
-    "security_groups": {"type": "array", "items": {"const": "default"}, "maxItems": 1},
+    "security_groups": {"type": "array", "items": {"const": "default"}, "minItems": 1, "maxItems": 1},
     "binding:host_id": {"type": ["string", "null"], "maxLength": 255},
     "binding:profile": {
         "type": ["object", "null"],
@@ -75,7 +75,11 @@ _PORT = {
     "network_id": _ID,
     "project_id": _PROJECT,
     "tenant_id": _PROJECT,
-    "mac_address": {"type": "string", "pattern": "[0-9a-fA-F][02468aceACE](:[0-9a-fA-F]{2}){5}"},
+    "mac_address": {
+        "type": "string",
+        "pattern": "[0-9a-fA-F][02468aceACE](:[0-9a-fA-F]{2}){5}",
+        "not": {"const": "00:00:00:00:00:00"},
+    },
     "fixed_ips": {
         "type": "array",
         "maxItems": 5,  # Neutron's max_fixed_ips_per_port
