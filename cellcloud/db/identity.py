@@ -7,11 +7,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import msgspec
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from cellcloud import errors
 from cellcloud.db.engine import racing, utc_after, utc_now
+from cellcloud.db.listing import ALL, Columns, Page, chosen, items_of
 from cellcloud.db.top_schema import (
     identity_domains,
     identity_grants,
@@ -24,6 +26,12 @@ from cellcloud.model.identity import Grant, Project, Role, Token, User
 
 _USER = [c for c in identity_users.c if c.name != "password_hash"]
 _PROJECT = list(identity_projects.c)
+_USERS: Columns = {name: identity_users.c[name] for name in ("id", "name", "domain_id", "enabled")}
+_PROJECTS: Columns = {
+    **{name: identity_projects.c[name] for name in ("id", "name", "domain_id", "enabled")},
+    "tags": items_of(sa.func.coalesce(sa.type_coerce(identity_projects.c.tags, sa.Text), "[]")),
+}
+_MAX_EXTRA = 16384  # bytes of JSON
 
 
 @contextmanager
@@ -35,15 +43,15 @@ def _unique(message: str) -> Iterator[None]:
 
 
 # ---- users -------------------------------------------------------------------------------------------------------
-def list_users(c: Connection, **equals: str) -> list[User]:
-    """Users whose columns equal the given values, by name."""
-    query = sa.select(*_USER).where(*_equal(identity_users, equals)).order_by(identity_users.c.name)
-    return [User(**row) for row in c.execute(query).mappings()]
+def list_users(c: Connection, page: Page = ALL, **equals: str) -> list[User]:
+    """Users whose columns equal the given values: a page by id, all by name."""
+    query = _paged(c, sa.select(*_USER).where(*_equal(identity_users, equals)), identity_users, _USERS, page)
+    return [User(**_read(row)) for row in c.execute(query).mappings()]
 
 
 def find_user(c: Connection, **equals: str) -> User | None:
     """The one user with these values (``id``, or ``name`` and ``domain_id``)."""
-    return next(iter(list_users(c, **equals)), None)
+    return next(iter(list_users(c, ALL, **equals)), None)
 
 
 def get_password_hash(c: Connection, user_id: str) -> str:
@@ -57,11 +65,12 @@ def insert_user(c: Connection, user: User, password_hash: str) -> None:
     if find_user(c, name=user.name, domain_id=user.domain_id) is not None:
         raise errors.Conflict("A user of that name exists already.")
     with _unique("A user of that name exists already."):
-        c.execute(identity_users.insert().values(password_hash=password_hash, **_values(user)))
+        values = _values(user) | {"extra": _merged({}, user.extra)}
+        c.execute(identity_users.insert().values(password_hash=password_hash, **values))
 
 
 def update_user(c: Connection, user_id: str, changes: Mapping[str, Any]) -> bool:
-    """Change columns; False when there is no such user."""
+    """Change columns, of ``extra`` those that are given; False when there is no such user."""
     if "name" in changes and any(other.id != user_id for other in list_users(c, name=changes["name"])):
         raise errors.Conflict("A user of that name exists already.")
     with _unique("A user of that name exists already."):
@@ -76,18 +85,19 @@ def delete_user(c: Connection, user_id: str) -> bool:
 
 
 # ---- projects, domains, roles --------------------------------------------------------------------------------------
-def list_projects(c: Connection, *, user_id: str | None = None, **equals: str) -> list[Project]:
-    """Projects with these values, by name; with ``user_id`` only those in which the user has a role."""
-    query = sa.select(*_PROJECT).where(*_equal(identity_projects, equals)).order_by(identity_projects.c.name)
+def list_projects(c: Connection, page: Page = ALL, *, user_id: str | None = None, **equals: str) -> list[Project]:
+    """Projects with these values: a page by id, all by name; with ``user_id`` those in which the user has a role."""
+    query = sa.select(*_PROJECT).where(*_equal(identity_projects, equals))
     if user_id is not None:
         granted = sa.select(identity_grants.c.project_id).where(identity_grants.c.user_id == user_id)
         query = query.where(identity_projects.c.id.in_(granted))
-    return [Project(**row) for row in c.execute(query).mappings()]
+    query = _paged(c, query, identity_projects, _PROJECTS, page)
+    return [Project(**_read(row)) for row in c.execute(query).mappings()]
 
 
 def find_project(c: Connection, **equals: str) -> Project | None:
     """The one project with these values (``id``, or ``name`` and ``domain_id``)."""
-    return next(iter(list_projects(c, **equals)), None)
+    return next(iter(list_projects(c, ALL, **equals)), None)
 
 
 def insert_project(c: Connection, project: Project) -> None:
@@ -95,11 +105,12 @@ def insert_project(c: Connection, project: Project) -> None:
     if find_project(c, name=project.name, domain_id=project.domain_id) is not None:
         raise errors.Conflict("A project of that name exists already.")
     with _unique("A project of that name exists already."):
-        c.execute(identity_projects.insert().values(**_values(project)))
+        values = _values(project) | {"extra": _merged({}, project.extra)}
+        c.execute(identity_projects.insert().values(**values))
 
 
 def update_project(c: Connection, project_id: str, changes: Mapping[str, Any]) -> bool:
-    """Change columns; False when there is no such project."""
+    """Change columns, of ``extra`` those that are given; False when there is no such project. Raises Forbidden."""
     if "name" in changes and any(other.id != project_id for other in list_projects(c, name=changes["name"])):
         raise errors.Conflict("A project of that name exists already.")
     with _unique("A project of that name exists already."):
@@ -107,7 +118,10 @@ def update_project(c: Connection, project_id: str, changes: Mapping[str, Any]) -
 
 
 def delete_project(c: Connection, project_id: str) -> bool:
-    """Delete the project with its grants and tokens; False when there is none."""
+    """Delete the project with its grants and tokens; False when there is none. Raises Forbidden."""
+    before = c.execute(_extra_of(identity_projects, project_id)).scalar()
+    if _is_immutable(before):
+        raise errors.Forbidden(_IMMUTABLE)
     c.execute(identity_tokens.delete().where(identity_tokens.c.project_id == project_id))
     c.execute(identity_grants.delete().where(identity_grants.c.project_id == project_id))
     return c.execute(identity_projects.delete().where(identity_projects.c.id == project_id)).rowcount > 0
@@ -261,7 +275,46 @@ def _equal(table: sa.Table, equals: Mapping[str, str]) -> list[sa.ColumnElement[
     ]
 
 
+def _paged(c: Connection, query: sa.Select[Any], table: sa.Table, columns: Columns, page: Page) -> sa.Select[Any]:
+    if page.limit is None and page.after is None:
+        query = query.order_by(table.c.name)
+    return chosen(c, query, table.c.id, columns, page)
+
+
+def _read(row: Mapping[Any, Any]) -> dict[str, Any]:
+    values = {**row, "extra": row["extra"] or {}}
+    return values | {"tags": tuple(row["tags"] or ())} if "tags" in values else values
+
+
 def _changed(c: Connection, table: sa.Table, row_id: str, changes: Mapping[str, Any]) -> bool:
-    if not changes:
-        return c.execute(sa.select(table.c.id).where(table.c.id == row_id)).first() is not None
-    return c.execute(table.update().where(table.c.id == row_id).values(**changes)).rowcount > 0
+    before = c.execute(_extra_of(table, row_id)).one_or_none()
+    if before is None:
+        return False
+    if _is_immutable(before.extra) and changes not in _RELEASES:
+        raise errors.Forbidden(_IMMUTABLE)
+    if "extra" in changes:
+        changes = {**changes, "extra": _merged(before.extra or {}, changes["extra"])}
+    if changes:
+        c.execute(table.update().where(table.c.id == row_id).values(**changes))
+    return True
+
+
+_IMMUTABLE = "It is immutable: set its option immutable to false first, and nothing else with it."
+_RELEASES = tuple({"extra": {"options": {"immutable": value}}} for value in (False, None))
+
+
+def _extra_of(table: sa.Table, row_id: str) -> sa.Select[Any]:
+    return sa.select(table.c.extra).where(table.c.id == row_id).with_for_update()
+
+
+def _is_immutable(extra: Mapping[str, Any] | None) -> bool:
+    return bool((extra or {}).get("options", {}).get("immutable"))
+
+
+def _merged(before: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """What is kept from now on; an option without a value is forgotten. Raises Invalid."""
+    options = {**before.get("options", {}), **given.get("options", {})}
+    merged = {**before, **given, "options": {name: value for name, value in options.items() if value is not None}}
+    if len(msgspec.json.encode(merged)) > _MAX_EXTRA:
+        raise errors.Invalid(f"Attributes of its own have at most {_MAX_EXTRA} bytes.")
+    return merged

@@ -19,7 +19,8 @@ from cellcloud import errors
 @dataclass(frozen=True, slots=True)
 class Condition:
     """``operator``: in, not_in; lt, lte, gt, gte of one value; within or outside of two (from, up to); every and
-    not_every, of a column that is a list: whether all of the values are in it."""
+    not_every, of a column that is a list: whether all of the values are in it; equals, contains, startswith, endswith
+    of one text, and the same after an i without regard to case."""
 
     name: str
     values: Sequence[Any]
@@ -44,6 +45,7 @@ class Page:
 
 
 ALL = Page()
+TEXT_OPERATORS = frozenset(i + name for i in ("", "i") for name in ("equals", "contains", "startswith", "endswith"))
 Test = Callable[[Condition], sa.ColumnElement[bool]]
 # Name -> the column or expression that it means, or what makes a condition on it.
 Columns = Mapping[str, sa.ColumnElement[Any] | Test]
@@ -74,6 +76,26 @@ def _holds_mysql(element: Any, compiler: Any, **kw: Any) -> str:
 def _holds_postgresql(element: Any, compiler: Any, **kw: Any) -> str:
     text, part = (compiler.process(clause, **kw) for clause in element.clauses)
     return f"(strpos({text}, {part}) > 0)"
+
+
+class tail(FunctionElement[str]):
+    """The last so many characters of a text; more than none."""
+
+    type = sa.String()
+    inherit_cache = True
+    name = "tail"
+
+
+@compiles(tail, "sqlite")
+def _tail_sqlite(element: Any, compiler: Any, **kw: Any) -> str:
+    text, length = (compiler.process(clause, **kw) for clause in element.clauses)
+    return f"substr({text}, -{length})"
+
+
+@compiles(tail)
+def _tail(element: Any, compiler: Any, **kw: Any) -> str:
+    text, length = (compiler.process(clause, **kw) for clause in element.clauses)
+    return f"RIGHT({text}, {length})"
 
 
 class json_text(FunctionElement[str]):
@@ -188,8 +210,25 @@ def _condition(column: sa.ColumnElement[Any] | Test, wanted: Condition) -> sa.Co
         inside = sa.and_(column >= low, column < high)
         return inside if wanted.operator == "within" else sa.not_(inside)
     (value,) = wanted.values
+    if wanted.operator in TEXT_OPERATORS:
+        return _text_condition(column, value, wanted.operator)
     found: sa.ColumnElement[bool] = _COMPARISONS[wanted.operator](column, value)
     return found
+
+
+def _text_condition(column: sa.ColumnElement[Any], value: str, wanted: str) -> sa.ColumnElement[bool]:
+    text: sa.ColumnElement[Any] = column
+    if wanted.startswith("i"):
+        text, value, wanted = sa.func.lower(column), value.lower(), wanted[1:]
+    if not value and wanted != "equals":
+        return text.is_not(None)
+    if wanted == "equals":
+        return text == value
+    if wanted == "startswith":
+        text = sa.func.substr(text, 1, len(value))
+    elif wanted == "endswith":
+        text = tail(text, sa.literal(len(value)))
+    return holds(text, sa.literal(value, sa.Text))  # so with regard to case where ``=`` has none
 
 
 def _beyond(

@@ -230,6 +230,8 @@ identity_projects = sa.Table(
     sa.Column("domain_id", sa.String(64), nullable=False),
     sa.Column("description", sa.Text, nullable=False, default=""),
     sa.Column("enabled", sa.Boolean, nullable=False, default=True),
+    sa.Column("tags", Json),
+    sa.Column("extra", Json),  # attributes of the client's own, and options
     sa.UniqueConstraint("domain_id", "name"),
 )
 identity_users = sa.Table(
@@ -241,6 +243,7 @@ identity_users = sa.Table(
     sa.Column("password_hash", NAME, nullable=False),
     sa.Column("default_project_id", sa.String(64)),
     sa.Column("enabled", sa.Boolean, nullable=False, default=True),
+    sa.Column("extra", Json),  # attributes of the client's own, and options
     sa.UniqueConstraint("domain_id", "name"),
 )
 identity_roles = sa.Table(

@@ -22,6 +22,7 @@ from cellcloud import clock, errors
 from cellcloud.clients.identity import Caller
 from cellcloud.db import identity as db
 from cellcloud.db.engine import Connection, Database, transact
+from cellcloud.db.listing import ALL, Page
 from cellcloud.model.identity import Grant, Project, Role, Token, User
 
 T = TypeVar("T")
@@ -218,36 +219,34 @@ class EmbeddedIdentity:
         ]
 
     # ---- users, projects, roles ------------------------------------------------------------------------------------
-    def list_users(self, **equals: str) -> list[User]:
+    def list_users(self, page: Page = ALL, **equals: str) -> list[User]:
         with self._database.read() as c:
-            return db.list_users(c, **equals)
+            return db.list_users(c, page, **equals)
 
     def get_user(self, user_id: str) -> User:
         """Raises NotFound."""
         return _one(self.list_users(id=user_id), "user", user_id)
 
-    def create_user(
-        self, name: str, password: str | None, *, default_project_id: str | None = None, enabled: bool = True
-    ) -> User:
-        """Raises Conflict for a name in use, Invalid for a password that is too long."""
-        user = User(id=new_id(), name=name, default_project_id=default_project_id, enabled=enabled)
+    def create_user(self, name: str, password: str | None, **fields: Any) -> User:
+        """``fields``: of ``User``. Raises Conflict for a name in use, Invalid for what is too long."""
+        user = User(id=new_id(), name=name, **fields)
         hashed = hash_password(password) if password is not None else ""
 
         def work(c: Connection) -> None:
             db.insert_user(c, user, hashed)
 
         transact(self._database, work)
-        return user
+        return self.get_user(user.id)
 
     def update_user(self, user_id: str, changes: dict[str, Any], *, password: str | None = None) -> User:
-        """Change a user. A new password or a disabled user ends all of its tokens. Raises NotFound, Conflict."""
+        """Change a user. Another password or a disabled user ends all of its tokens. Raises NotFound, Conflict."""
         if password is not None:
             changes = changes | {"password_hash": hash_password(password)}
 
         def work(c: Connection) -> None:
             if not db.update_user(c, user_id, changes):
                 raise errors.NotFound(f"Could not find user: {user_id}.")
-            if password is not None or changes.get("enabled") is False:
+            if "password_hash" in changes or changes.get("enabled") is False:
                 db.delete_tokens_of(c, user_id)
 
         transact(self._database, work)
@@ -264,26 +263,26 @@ class EmbeddedIdentity:
         transact(self._database, work)
         self._forget_answers()
 
-    def list_projects(self, *, user_id: str | None = None, **equals: str) -> list[Project]:
+    def list_projects(self, page: Page = ALL, *, user_id: str | None = None, **equals: str) -> list[Project]:
         with self._database.read() as c:
-            return db.list_projects(c, user_id=user_id, **equals)
+            return db.list_projects(c, page, user_id=user_id, **equals)
 
     def get_project(self, project_id: str) -> Project:
         """Raises NotFound."""
         return _one(self.list_projects(id=project_id), "project", project_id)
 
-    def create_project(self, name: str, *, description: str = "", enabled: bool = True) -> Project:
-        """Raises Conflict for a name in use."""
-        project = Project(id=new_id(), name=name, description=description, enabled=enabled)
+    def create_project(self, name: str, **fields: Any) -> Project:
+        """``fields``: of ``Project``. Raises Conflict for a name in use, Invalid for what is too long."""
+        project = Project(id=new_id(), name=name, **fields)
 
         def work(c: Connection) -> None:
             db.insert_project(c, project)
 
         transact(self._database, work)
-        return project
+        return self.get_project(project.id)
 
     def update_project(self, project_id: str, changes: dict[str, Any]) -> Project:
-        """Raises NotFound, Conflict."""
+        """Raises NotFound, Conflict, Forbidden."""
 
         def work(c: Connection) -> None:
             if not db.update_project(c, project_id, changes):
@@ -294,7 +293,7 @@ class EmbeddedIdentity:
         return self.get_project(project_id)
 
     def delete_project(self, project_id: str) -> None:
-        """Raises NotFound."""
+        """Raises NotFound, Forbidden."""
 
         def work(c: Connection) -> None:
             if not db.delete_project(c, project_id):
@@ -310,6 +309,16 @@ class EmbeddedIdentity:
     def list_grants(self, **equals: str) -> list[Grant]:
         with self._database.read() as c:
             return db.list_grants(c, **equals)
+
+    def list_effective_grants(self, **equals: str) -> list[tuple[Grant, str | None]]:
+        """Grants and what they imply, each with the id of the role that implies it."""
+        names = {role.id: role.name for role in self.list_roles()}
+        ids = {name: role_id for role_id, name in names.items()}
+        found: list[tuple[Grant, str | None]] = []
+        for grant in self.list_grants(**equals):
+            implied = [ids[name] for name in _IMPLIED.get(names.get(grant.role_id, ""), ()) if name in ids]
+            found += [(grant, None), *((replace(grant, role_id=role_id), grant.role_id) for role_id in implied)]
+        return found
 
     def add_grant(self, grant: Grant) -> None:
         """Raises NotFound for a user, project or role that does not exist."""

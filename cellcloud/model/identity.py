@@ -3,25 +3,34 @@
 from __future__ import annotations
 
 import datetime as dt
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Project:
+    """``extra``: attributes that clients keep with it, and its ``options``."""
+
     id: str
     name: str
     domain_id: str = "default"
     description: str = ""
     enabled: bool = True
+    tags: tuple[str, ...] = ()
+    extra: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class User:
+    """``extra``: attributes that clients keep with it, and its ``options``."""
+
     id: str
     name: str
     domain_id: str = "default"
     default_project_id: str | None = None
     enabled: bool = True
+    extra: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -227,6 +227,16 @@ def grants(database: Database, _: Path) -> tuple[Writer, Callable[[], Sequence[o
     return write, lambda: [grant.role_id for grant in service.list_grants(user_id="u")]
 
 
+def user_attributes(database: Database, _: Path) -> tuple[Writer, Callable[[], Sequence[object]]]:
+    service = an_identity(database)
+    return (
+        lambda n: service.update_user("u", {"extra": {f"k{n}": n, "options": {f"o{n}": False}}}),
+        lambda: [
+            name for name in service.get_user("u").extra if f"o{name[1:]}" in service.get_user("u").extra["options"]
+        ],
+    )
+
+
 AT_THE_TOP: list[tuple[Case, str]] = [
     (image_tags, "t"),
     (image_properties, "k"),
@@ -235,6 +245,7 @@ AT_THE_TOP: list[tuple[Case, str]] = [
     (flavor_access, "p"),
     (quota_sets, "r"),
     (grants, "r"),
+    (user_attributes, "k"),
 ]
 
 

@@ -159,10 +159,10 @@ def test_what_members_see_of_identity(api: Api) -> None:
         *((kind, {"domain_id": None, "options": {}}, {"enabled": True}) for kind in ("project", "user")),
         ("project", {"description": None, "parent_id": "default", "is_domain": False, "tags": []}, {"description": ""}),
         *(("project", {name: value}, None) for name, value in (
-            ("is_domain", True), ("parent_id", "x"), ("tags", ["a"]), ("options", {"immutable": True}), ("name", " "),
-            ("colour", "red"))),
+            ("is_domain", True), ("parent_id", "x"), ("tags", ["a,b"]), ("options", {"x": True}), ("name", " "),
+            ("links", {}))),
         *(("user", {name: value}, None) for name, value in (
-            ("email", "a@b"), ("description", "d"), ("options", {"lock_password": True}), ("name", " "),
+            ("federated", []), ("description", 5), ("options", {"lock_password": True}), ("name", " "),
             ("original_password", "x"))),
     ],
 )  # fmt: skip

@@ -16,13 +16,21 @@ from flask.testing import FlaskClient
 from cellcloud.db import top_schema
 from cellcloud.db.engine import Database
 from cellcloud.embedded.networks import Viewer
+from cellcloud.model.identity import Grant
 from cellcloud.model.network import Network, NewPort, Subnet
 from tests.embedded_cloud import PASSWORDS, EmbeddedCloud, make_cloud, make_top_database
-from top_api.embedded_api import identity, image_lists, network_lists
+from top_api.embedded_api import identity_lists, image_lists, network_lists
 
 ADMIN = Viewer(project_id="", is_admin=True)
 AT = dt.datetime(2026, 1, 1, 0, 0, 0, 500_000, tzinfo=dt.UTC)  # stored finer than it is shown
 DAY = dt.timedelta(days=1)
+# What some things are called in one letter.
+LETTERS = {
+    "roles": {"admin": "A", "manager": "M", "member": "m", "reader": "r", "service": "s"},
+    "services": {"nova": "n", "glance": "g", "neutron": "u", "keystone": "k"},
+    "domains": {"Default": "D"},
+    "regions": {"RegionOne": "R"},
+}
 
 
 @dataclass
@@ -42,7 +50,15 @@ class World:
         answer = self.get(path)
         assert answer.status_code == 200, answer.text
         kind = urlsplit(path).path.rsplit("/", 1)[-1]
-        return "".join(item["name"] for item in answer.get_json()[kind] if len(item["name"]) == 1)
+        return "".join(self._letter(kind, item) for item in answer.get_json()[kind])
+
+    def _letter(self, kind: str, item: dict[str, Any]) -> str:
+        if kind == "role_assignments":
+            return next((name for name in "abc" if self.ids[f"u{name}"] == item["user"]["id"]), "")
+        if kind == "endpoints":
+            return str(item["interface"])[0]
+        name = item.get("name", item["id"])
+        return LETTERS.get(kind, {}).get(name, name if len(name) == 1 else "")
 
 
 def _networks(world: World) -> None:
@@ -80,6 +96,20 @@ def _networks(world: World) -> None:
     networks.update_network(ADMIN, ids["nc"], {"shared": True})
 
 
+def _identity(world: World) -> None:
+    identity, ids = world.cloud.identity, world.ids
+    roles = {role.name: role.id for role in identity.list_roles()}
+    ids |= {f"r{name}": role_id for name, role_id in roles.items()}
+    for name, role in zip("abc", ("manager", "member", "reader"), strict=True):
+        tags = ("both", f"tag-{name}")
+        ids[f"j{name}"] = identity.create_project(name, enabled=name != "b", tags=tags).id
+        ids[f"u{name}"] = identity.create_user(name, None, enabled=name != "b").id
+        identity.add_grant(Grant(user_id=ids[f"u{name}"], project_id=ids[f"j{name}"], role_id=roles[role]))
+    for name in "bc":
+        identity.add_grant(Grant(user_id=ids["ua"], project_id=ids[f"j{name}"], role_id=roles["reader"]))
+    ids["compute"] = identity.catalog("")[0]["id"]
+
+
 def _images(world: World) -> None:
     for number, name in enumerate("abc"):
         image = world.cloud.image(
@@ -96,12 +126,6 @@ def _images(world: World) -> None:
         world.ids |= {f"i{name}": image.id, f"md5{name}": image.checksum or "", f"sha{name}": image.os_hash_value or ""}
     queued = world.cloud.image(name="q", disk_format="", owner=world.ids["other"])
     world.ids["iq"] = queued.id
-
-
-def _people(cloud: EmbeddedCloud) -> None:
-    for name in "abc":
-        cloud.identity.create_project(name, enabled=name != "b")
-        cloud.identity.create_user(name, None, enabled=name != "b")
 
 
 def _date(database: Database) -> None:
@@ -121,8 +145,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     made = World(cloud, cloud.app().test_client(), cloud.token("admin", PASSWORDS.admin, "admin"))
     made.ids = {"demo": cloud.project("demo"), "other": cloud.identity.create_project("other").id}
     _networks(made)
+    _identity(made)
     _images(made)
-    _people(cloud)
     _date(database)
     yield made
     database.close()
@@ -228,35 +252,108 @@ IMAGES = {
         '"a=x': "a",
     },
 }
-_NAMED = {
+KEYSTONE_NAME = {
     "name=a": "a",
     "name=A": "a",
+    "name=a&name=b": "",
+    "name__equals=a": "a",
+    "name__equals=b&name__contains=a": "",
+    "name__iequals=A": "a",
+    "name__contains=a": "a",
     "name__contains=A": "",
     "name__icontains=A": "a",
+    "name__contains=": "abc",
     "name__startswith=b": "b",
+    "name__startswith=B": "",
+    "name__istartswith=B": "b",
+    "name__endswith=c": "c",
+    "name__endswith=C": "",
     "name__iendswith=C": "c",
+    "colour=red": "abc",  # what is no filter is ignored
+    "name=%25": "",
+    "name__contains=%25": "",
+    "name__contains=_": "",
 }
-PROJECTS: dict[str, dict[str, str]] = {
-    "name": _NAMED,
-    "domain_id": {"domain_id=default": "abc", "domain_id=x": ""},
-    "parent_id": {"parent_id=default": "abc", "parent_id=x": ""},
-    "enabled": {"enabled=false": "b", "enabled=0": "b", "enabled=true": "ac", "enabled=": "ac"},
-    "is_domain": {"is_domain=true": "", "is_domain=false": "abc"},
+KEYSTONE_ENABLED = {
+    **{f"enabled={value}": "b" for value in ("0", "false", "False", "FALSE", "n", "N", "no", "off", "OFF")},
+    **{f"enabled={value}": "ac" for value in ("1", "true", "True", "TRUE", "y", "Y", "yes", "on", "ON", "")},
 }
-USERS: dict[str, dict[str, str]] = {
-    "name": _NAMED,
+OF_DOMAIN = {"domain_id=default": "abc", "domain_id=x": "", "domain_id__startswith=def": "abc"}
+USERS = {
+    "name": KEYSTONE_NAME,
+    "enabled": KEYSTONE_ENABLED,
+    "domain_id": OF_DOMAIN,
+    "password_expires_at": {f"password_expires_at={op}:2026-01-01T00:00:00Z": "" for op in ("lt", "gte", "eq", "neq")},
+    **{name: {f"{name}=x": "", f"{name}__contains=x": ""} for name in ("idp_id", "protocol_id", "unique_id")},
+}
+PROJECTS = {
+    "name": KEYSTONE_NAME,
+    "enabled": KEYSTONE_ENABLED,
+    "domain_id": OF_DOMAIN,
+    "parent_id": {"parent_id=default": "abc", "parent_id={ja}": ""},
+    "is_domain": {"is_domain=0": "abc", "is_domain=1": "", "is_domain=": ""},
+    "tags": {"tags=both": "abc", "tags=both,tag-a": "a", "tags=tag-a,tag-b": "", "tags=bot": ""},
+    "tags-any": {"tags-any=tag-a,tag-b": "ab"},
+    "not-tags": {"not-tags=both,tag-a": "bc", "not-tags=x": "abc"},
+    "not-tags-any": {"not-tags-any=tag-a,tag-b": "c", "not-tags-any=both": ""},
+}
+OWN_PROJECTS = {
+    "name": {"name=b": "b", "name__icontains=C": "c", "name__startswith=x": ""},
+    "enabled": {"enabled=False": "b"},
     "domain_id": {"domain_id=default": "abc", "domain_id=x": ""},
-    "enabled": {"enabled=False": "b", "enabled=True": "ac", "enabled=1&name=b": ""},
-    "nobody": {
-        "idp_id=x": "",
-        "protocol_id=x": "",
-        "unique_id=x": "",
-        "password_expires_at=lt:2030-01-01T00:00:00Z": "",
+}
+ROLES = {
+    "name": {"name=Member": "m", "name__startswith=m": "Mm", "name__endswith=R": "", "name__iendswith=R": "Mmr"},
+    "domain_id": {"domain_id=default": ""},
+}
+DOMAINS = {"name": {"name=default": "D", "name=x": "", "name__contains=D": "D"}, "enabled": {"enabled=0": ""}}
+SERVICES = {
+    "type": {"type=compute": "n", "type__contains=t": "kun"},
+    "name": {"name=Nova": "n", "name__contains=e": "gku"},
+}
+ENDPOINTS = {
+    "interface": {"interface=public": "pppp"},
+    "service_id": {"service_id={compute}": "aip", "service_id=x": ""},
+    "region_id": {
+        "region_id=RegionOne": "aaaaiiiipppp",
+        "region_id=x": "",
+        "region_id__startswith=Reg&interface=admin": "aaaa",
     },
 }
+REGIONS = {"parent_region_id": {"parent_region_id=x": "", "parent=x": "R"}}
+ASSIGNMENTS = {
+    "user.id": {"user.id={ua}": "aaa", "user.id=x": ""},
+    "role.id": {"role.id={rreader}": "aac", "role.id={rmember}": "b"},
+    "scope.project.id": {"scope.project.id={ja}": "a", "scope.project.id={jb}": "ab"},
+    "effective": {
+        "effective&scope.project.id={ja}": "aaa",
+        "effective&user.id={ua}": "aaaaa",
+        "effective&role.id={rreader}": "aaabc",
+        "effective=0&role.id={rreader}": "aac",
+    },
+    "include_names": {"include_names&user.id={ub}": "b"},
+    "include_subtree": {"include_subtree&scope.project.id={ja}": "a"},
+    "group.id": {"group.id=x": ""},
+    "scope.domain.id": {"scope.domain.id=default": ""},
+    "scope.system": {"scope.system=all": ""},
+    "scope.OS-INHERIT:inherited_to": {
+        "scope.OS-INHERIT:inherited_to=projects": "",
+        "scope.OS-INHERIT:inherited_to=x": "aaabc",
+    },
+}
+KEYSTONE = [
+    ("/identity/v3/users", USERS, set(identity_lists.USERS.filters)),
+    ("/identity/v3/projects", PROJECTS, set(identity_lists.PROJECTS.filters)),
+    ("/identity/v3/users/{ua}/projects", OWN_PROJECTS, set(identity_lists.PROJECTS_OF_USER.filters)),
+    ("/identity/v3/roles", ROLES, set(identity_lists.ROLES.filters)),
+    ("/identity/v3/domains", DOMAINS, set(identity_lists.DOMAINS.filters)),
+    ("/identity/v3/services", SERVICES, set(identity_lists.SERVICES.filters)),
+    ("/identity/v3/endpoints", ENDPOINTS, set(identity_lists.ENDPOINTS.filters)),
+    ("/identity/v3/regions", REGIONS, set(identity_lists.REGIONS.filters)),
+    ("/identity/v3/role_assignments", ASSIGNMENTS, set(identity_lists.ASSIGNMENT_FILTERS)),
+]
 LISTS = [
-    ("/identity/v3/projects", PROJECTS, set(identity.FILTERS["projects"])),
-    ("/identity/v3/users", USERS, {*identity.FILTERS["users"], "nobody"}),
+    *KEYSTONE,
     ("/network/v2.0/networks", NETWORKS, set(network_lists.NETWORKS.filters)),
     ("/network/v2.0/subnets", SUBNETS, set(network_lists.SUBNETS.filters)),
     ("/network/v2.0/ports", PORTS, set(network_lists.PORTS.filters)),
@@ -332,6 +429,50 @@ def test_pages_of_networks_can_be_walked_backwards(world: World) -> None:
 
 
 @pytest.mark.parametrize(
+    "path",
+    [f"/identity/v3/{kind}" for kind in ("users", "projects", "roles", "domains", "services", "endpoints", "regions")],
+)
+def test_a_walk_over_pages_of_identity_is_whole(world: World, path: str) -> None:
+    kind = path.rsplit("/", 1)[-1]
+    whole = {item["id"] for item in world.get(path).get_json()[kind]}
+    walked: list[str] = []
+    link: str | None = f"{path}?limit=1&enabled=1" if kind == "users" else f"{path}?limit=1"
+    while link is not None and len(walked) <= len(whole):
+        body = world.get(link).get_json()
+        assert len(body[kind]) <= 1
+        walked += [item["id"] for item in body[kind]]
+        link = body["links"]["next"] and body["links"]["next"].removeprefix("http://localhost")
+        assert link is None or kind != "users" or "enabled=1" in link
+    assert walked == sorted(whole - {world.ids["ub"]} if kind == "users" else whole)
+
+
+def test_own_projects_are_filtered_as_others_are(world: World) -> None:
+    assert world.get("/identity/v3/auth/projects?name__startswith=de").get_json()["projects"][0]["name"] == "demo"
+    assert len(world.get("/identity/v3/auth/projects").get_json()["projects"]) == 2
+    assert world.names("/identity/v3/auth/projects?enabled=0") == ""
+
+
+def test_names_are_compared_by_their_ends(world: World) -> None:
+    for query, found in {
+        "name__startswith=ad": {"admin"},
+        "name__endswith=mo": {"demo"},
+        "name__endswith=MO": set(),
+        "name__iendswith=MO": {"demo"},
+        "name__contains=he": {"other"},
+    }.items():
+        body = world.get(f"/identity/v3/projects?{query}").get_json()
+        assert {project["name"] for project in body["projects"]} == found
+
+
+def test_effective_assignments_say_what_implies_them(world: World) -> None:
+    path = "/identity/v3/role_assignments?effective&include_names=True&scope.project.id={ja}"
+    found = world.get(path).get_json()["role_assignments"]
+    assert [item["role"]["name"] for item in found] == ["manager", "member", "reader"]
+    assert ["prior_role" in item["links"] for item in found] == [False, True, True]
+    assert all(item["user"]["name"] == item["scope"]["project"]["name"] == "a" for item in found)
+
+
+@pytest.mark.parametrize(
     "query",
     ["tag=both&tag=tag-a", "name=in:a,b&sort=name:asc,size:desc", "sort_key=name&sort_key=size&sort_dir=asc"],
 )
@@ -344,6 +485,50 @@ def test_links_of_images_carry_the_whole_query(world: World, query: str) -> None
 
 
 REFUSED = [
+    *(
+        (f"/identity/v3/{kind}?{query}", 400)
+        for kind in ("users", "projects", "users/{ua}/projects")
+        for query in (
+            "enabled=perhaps",
+            "enabled=2",
+            "enabled__contains=1",
+            "name=",
+            f"name={'x' * 256}",
+            "name__near=a",
+            "name__iin=a",
+            "name__=a",
+            "domain_id=",
+            "domain_id=a b",
+            "limit=x",
+            "limit=-1",
+        )
+    ),
+    *(
+        (f"/identity/v3/{kind}?marker=absent", 404)
+        for kind in ("users", "projects", "roles", "domains", "services", "endpoints", "regions")
+    ),
+    ("/identity/v3/users?password_expires_at=2026-01-01T00:00:00Z", 400),
+    ("/identity/v3/users?password_expires_at=near:2026-01-01T00:00:00Z", 400),
+    ("/identity/v3/users?password_expires_at=lt:yesterday", 400),
+    ("/identity/v3/projects?is_domain=2", 400),
+    ("/identity/v3/projects?tags__contains=a", 400),
+    ("/identity/v3/projects?parent_id=a/b", 400),
+    ("/identity/v3/domains?enabled=x", 400),
+    ("/identity/v3/roles?name=", 400),
+    ("/identity/v3/endpoints?interface=x", 400),
+    *(
+        (f"/identity/v3/role_assignments?{query}", 400)
+        for query in (
+            "role.id=",
+            "scope.project.id=x&scope.domain.id=y",
+            "scope.project.id=x&scope.system=all",
+            "scope.system=some",
+            "user.id=x&group.id=y",
+            "include_subtree",
+            "effective&group.id=x",
+            "effective&scope.domain.id=default&scope.OS-INHERIT:inherited_to=projects",
+        )
+    ),
     *(
         (f"/network/v2.0/{kind}?{query}", 400)
         for kind in ("networks", "subnets", "ports")
@@ -365,8 +550,6 @@ REFUSED = [
     ("/network/v2.0/ports?admin_state_up=2", 400),
     ("/network/v2.0/ports?fixed_ips=10.0.0.7", 400),
     ("/network/v2.0/ports?marker=absent", 404),
-    ("/identity/v3/users?limit=x", 400),
-    ("/identity/v3/users?marker=absent", 400),
     *(
         (f"/image/v2/images?{query}", 400)
         for query in (
@@ -398,25 +581,6 @@ REFUSED = [
 @pytest.mark.parametrize(("path", "status"), REFUSED)
 def test_what_cannot_be_obeyed_is_refused(world: World, path: str, status: int) -> None:
     assert world.get(path).status_code == status
-
-
-@pytest.mark.parametrize("kind", ["projects", "users"])
-def test_a_walk_over_pages_of_people_is_whole(world: World, kind: str) -> None:
-    found, path = "", f"/identity/v3/{kind}?limit=1&enabled=true"
-    while path:
-        body = world.get(path).get_json()
-        assert len(body[kind]) == 1
-        found += body[kind][0]["name"] + " "
-        path = (body["links"]["next"] or "").removeprefix("http://localhost")
-    whole = world.get(f"/identity/v3/{kind}?enabled=true").get_json()
-    assert found.split() == [item["name"] for item in whole[kind]]
-    assert {"a", "c"} < set(found.split())
-
-
-@pytest.mark.parametrize("query", ["group.id=x", "scope.domain.id=default", "scope.system=all"])
-def test_nobody_has_a_role_but_as_a_user_in_a_project(world: World, query: str) -> None:
-    assert world.get("/identity/v3/role_assignments").get_json()["role_assignments"]
-    assert world.get(f"/identity/v3/role_assignments?{query}").get_json()["role_assignments"] == []
 
 
 def test_only_the_fields_that_are_asked_for(world: World) -> None:

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import datetime as dt
-import operator
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
-from urllib.parse import urlencode
 
 from flask import Blueprint, Response, g, request
 
 from cellcloud import errors
-from cellcloud.embedded.identity import DOMAIN_ID, DOMAIN_NAME, EmbeddedIdentity, Login, Scope
+from cellcloud.db.listing import ALL, Page
+from cellcloud.embedded.identity import DOMAIN_ID, DOMAIN_NAME, REGION, EmbeddedIdentity, Login, Scope
 from cellcloud.model.identity import Grant, Project, Role, Token, User
-from top_api.embedded_api.identity_schemas import AUTH, PROJECT, PROJECT_UPDATE, USER, USER_UPDATE
-from top_api.embedded_api.lists import pairs_of, read_limit
+from top_api.embedded_api import identity_lists
+from top_api.embedded_api.identity_lists import read_assignments, selected
+from top_api.embedded_api.identity_schemas import (
+    AUTH,
+    PROJECT,
+    PROJECT_FIELDS,
+    PROJECT_UPDATE,
+    USER,
+    USER_FIELDS,
+    USER_UPDATE,
+    fields_of,
+)
 from top_api.embedded_api.request import Failure, answer, body_of, set_up
 
 _OPEN = {"identity.versions", "identity.version", "identity.issue", "identity.unknown"}
@@ -22,25 +31,7 @@ _TITLES = {
     400: "Bad Request", 401: "Unauthorized", 403: "Forbidden", 404: "Not Found", 405: "Method Not Allowed",
     409: "Conflict", 413: "Request Entity Too Large", 503: "Service Unavailable",
 }  # fmt: skip
-# The attributes that each list is filtered by, as in Keystone.
-FILTERS: dict[str, tuple[str, ...]] = {
-    "projects": ("name", "domain_id", "parent_id", "enabled", "is_domain"),
-    "users": ("name", "domain_id", "enabled"),
-    "roles": ("name", "domain_id"),
-    "domains": ("name", "enabled"),
-    "services": ("type", "name"),
-    "endpoints": ("interface", "service_id", "region_id"),
-}
-_WAYS: dict[str, Callable[[str, str], bool]] = {
-    "": operator.eq,
-    "contains": operator.contains,
-    "startswith": str.startswith,
-    "endswith": str.endswith,
-}
-_FALSE = frozenset({"0", "false", "f", "no", "n", "off"})
-# Nobody comes from elsewhere or has a password that ends, and nobody has a role but as a user in a project.
-_NO_USERS = ("idp_id", "protocol_id", "unique_id", "password_expires_at")
-_NO_GRANTS = ("group.id", "scope.domain.id", "scope.system", "scope.OS-INHERIT:inherited_to")
+_REGION = {"id": REGION, "description": "", "parent_region_id": None}
 _DOMAIN = {"id": DOMAIN_ID, "name": DOMAIN_NAME, "enabled": True, "description": "", "tags": [], "options": {}}
 
 
@@ -202,7 +193,7 @@ def _stamp(when: dt.datetime) -> str:
 def _add_catalog(blueprint: Blueprint, identity: EmbeddedIdentity) -> None:
     @blueprint.get("/v3/auth/catalog")
     def catalog() -> Response:
-        return answer({"catalog": identity.catalog(request.root_url), "links": _links("auth/catalog")})
+        return answer({"catalog": identity.catalog(request.root_url), "links": identity_lists.links((), ALL)})
 
     def known_services() -> list[dict[str, Any]]:
         return [
@@ -212,7 +203,8 @@ def _add_catalog(blueprint: Blueprint, identity: EmbeddedIdentity) -> None:
 
     @blueprint.get("/v3/services")
     def services() -> Response:
-        return _listed("services", known_services())
+        page = identity_lists.SERVICES.page()
+        return _listed("services", selected(known_services(), page), page)
 
     @blueprint.get("/v3/services/<service_id>")
     def service(service_id: str) -> Response:
@@ -228,11 +220,24 @@ def _add_catalog(blueprint: Blueprint, identity: EmbeddedIdentity) -> None:
             for service in identity.catalog(request.root_url)
             for endpoint in service["endpoints"]
         ]
-        return _listed("endpoints", found)
+        page = identity_lists.ENDPOINTS.page()
+        return _listed("endpoints", selected(found, page), page)
+
+    @blueprint.get("/v3/regions")
+    def regions() -> Response:
+        page = identity_lists.REGIONS.page()
+        return _listed("regions", selected([_REGION], page), page)
+
+    @blueprint.get("/v3/regions/<region_id>")
+    def region(region_id: str) -> Response:
+        if region_id != REGION:
+            raise errors.NotFound(f"Could not find region: {region_id[:64]}.")
+        return answer({"region": _REGION})
 
     @blueprint.get("/v3/domains")
     def domains() -> Response:
-        return _listed("domains", [_DOMAIN])
+        page = identity_lists.DOMAINS.page()
+        return _listed("domains", selected([_DOMAIN], page), page)
 
     @blueprint.get("/v3/domains/<domain_id>")
     def domain(domain_id: str) -> Response:
@@ -245,26 +250,28 @@ def _add_catalog(blueprint: Blueprint, identity: EmbeddedIdentity) -> None:
 def _add_projects(blueprint: Blueprint, identity: EmbeddedIdentity) -> None:
     @blueprint.get("/v3/auth/projects")
     def own_projects() -> Response:
-        return _listed("projects", map(_project, identity.list_projects(user_id=g.token.user.id)))
+        return listed_of(g.token.user.id)
 
     @blueprint.get("/v3/users/<user_id>/projects")
     def projects_of(user_id: str) -> Response:
         _require_admin_or(user_id == g.token.user.id)
-        return _listed("projects", map(_project, identity.list_projects(user_id=user_id)))
+        return listed_of(user_id)
+
+    def listed_of(user_id: str) -> Response:
+        page = identity_lists.PROJECTS_OF_USER.page()
+        return _listed("projects", [_project(p) for p in identity.list_projects(page, user_id=user_id)], page)
 
     @blueprint.get("/v3/projects")
     def projects() -> Response:
         _require_admin_or(False)
-        return _listed("projects", map(_project, identity.list_projects()))
+        page = identity_lists.PROJECTS.page()
+        return _listed("projects", [_project(p) for p in identity.list_projects(page)], page)
 
     @blueprint.post("/v3/projects")
     def create_project() -> Response:
         _require_admin_or(False)
-        wanted = body_of(PROJECT)["project"]
-        made = identity.create_project(
-            wanted["name"], description=wanted.get("description") or "", enabled=wanted.get("enabled", True)
-        )
-        return answer({"project": _project(made)}, 201)
+        wanted = fields_of(body_of(PROJECT)["project"], PROJECT_FIELDS)
+        return answer({"project": _project(identity.create_project(wanted.pop("name"), **wanted))}, 201)
 
     @blueprint.get("/v3/projects/<project_id>")
     def show_project(project_id: str) -> Response:
@@ -274,9 +281,7 @@ def _add_projects(blueprint: Blueprint, identity: EmbeddedIdentity) -> None:
     @blueprint.patch("/v3/projects/<project_id>")
     def update_project(project_id: str) -> Response:
         _require_admin_or(False)
-        wanted = body_of(PROJECT_UPDATE)["project"]
-        changes = {name: wanted[name] for name in ("name", "description", "enabled") if name in wanted}
-        changes |= {"description": changes["description"] or ""} if "description" in changes else {}
+        changes = fields_of(body_of(PROJECT_UPDATE)["project"], PROJECT_FIELDS, known_id=project_id)
         return answer({"project": _project(identity.update_project(project_id, changes))})
 
     @blueprint.delete("/v3/projects/<project_id>")
@@ -291,18 +296,14 @@ def _add_users(blueprint: Blueprint, identity: EmbeddedIdentity) -> None:
     @blueprint.get("/v3/users")
     def users() -> Response:
         _require_admin_or(False)
-        return _listed("users", map(_user, identity.list_users()))
+        page = identity_lists.USERS.page()
+        return _listed("users", [_user(user) for user in identity.list_users(page)], page)
 
     @blueprint.post("/v3/users")
     def create_user() -> Response:
         _require_admin_or(False)
-        wanted = body_of(USER)["user"]
-        made = identity.create_user(
-            wanted["name"],
-            wanted.get("password"),
-            default_project_id=wanted.get("default_project_id"),
-            enabled=wanted.get("enabled", True),
-        )
+        wanted = fields_of(body_of(USER)["user"], USER_FIELDS)
+        made = identity.create_user(wanted.pop("name"), wanted.pop("password", None), **wanted)
         return answer({"user": _user(made)}, 201)
 
     @blueprint.get("/v3/users/<user_id>")
@@ -313,9 +314,11 @@ def _add_users(blueprint: Blueprint, identity: EmbeddedIdentity) -> None:
     @blueprint.patch("/v3/users/<user_id>")
     def update_user(user_id: str) -> Response:
         _require_admin_or(False)
-        wanted = body_of(USER_UPDATE)["user"]
-        changes = {name: wanted[name] for name in ("name", "enabled", "default_project_id") if name in wanted}
-        return answer({"user": _user(identity.update_user(user_id, changes, password=wanted.get("password")))})
+        changes = fields_of(body_of(USER_UPDATE)["user"], USER_FIELDS, known_id=user_id)
+        if "password" in changes and changes["password"] is None:  # nobody can log in with a password any more
+            changes["password_hash"] = ""
+        password = changes.pop("password", None)
+        return answer({"user": _user(identity.update_user(user_id, changes, password=password))})
 
     @blueprint.delete("/v3/users/<user_id>")
     def delete_user(user_id: str) -> Response:
@@ -329,7 +332,8 @@ def _add_roles(blueprint: Blueprint, identity: EmbeddedIdentity) -> None:
     @blueprint.get("/v3/roles")
     def roles() -> Response:
         _require_admin_or(False)
-        return _listed("roles", map(_role, identity.list_roles()))
+        page = identity_lists.ROLES.page()
+        return _listed("roles", selected([_role(role) for role in identity.list_roles()], page), page)
 
     @blueprint.get("/v3/roles/<role_id>")
     def role(role_id: str) -> Response:
@@ -342,25 +346,21 @@ def _add_roles(blueprint: Blueprint, identity: EmbeddedIdentity) -> None:
     @blueprint.get("/v3/role_assignments")
     def assignments() -> Response:
         _require_admin_or(False)
-        given = request.args
-        wanted = {"user_id": given.get("user.id"), "project_id": given.get("scope.project.id")}
-        wanted["role_id"] = given.get("role.id")
-        found = identity.list_grants(**{name: value for name, value in wanted.items() if value})
-        if any(name in given for name in _NO_GRANTS):
-            found = []
+        asked = read_assignments(request.args)
         names: dict[str, str] = {}
-        if given.get("include_names", "false").lower() in ("true", "1", ""):
+        if asked.include_names:
             names |= {user.id: user.name for user in identity.list_users()}
             names |= {project.id: project.name for project in identity.list_projects()}
             names |= {role.id: role.name for role in identity.list_roles()}
-        return _listed("role_assignments", (_assignment(grant, names) for grant in found))
+        found = [] if asked.nothing else _grants(identity, asked)
+        return _listed("role_assignments", [_assignment(grant, prior, names) for grant, prior in found])
 
     @blueprint.get("/v3/projects/<project_id>/users/<user_id>/roles")
     def granted(project_id: str, user_id: str) -> Response:
         _require_admin_or(False)
         names = {role.id: role for role in identity.list_roles()}
         found = identity.list_grants(project_id=project_id, user_id=user_id)
-        return _listed("roles", (_role(names[grant.role_id]) for grant in found if grant.role_id in names))
+        return _listed("roles", [_role(names[grant.role_id]) for grant in found if grant.role_id in names])
 
     path = "/v3/projects/<project_id>/users/<user_id>/roles/<role_id>"
 
@@ -394,59 +394,14 @@ def _require_admin_or(allowed: bool) -> None:
         raise errors.Forbidden("You are not authorized to perform the requested action.")
 
 
-def _matches(item: Mapping[str, Any], name: str, wanted: str) -> bool:
-    """Whether an attribute equals, or, after two underscores in the filter's name, has the wanted text in it."""
-    name, _, way = name.partition("__")
-    value = item[name]
-    if isinstance(value, bool):
-        return value == (wanted.lower() not in _FALSE)
-    value, wanted = str(value), str(wanted)
-    if way[:1] == "i" or (name == "name" and not way):
-        value, wanted = value.lower(), wanted.lower()
-    return bool(_WAYS[way.removeprefix("i")](value, wanted))
-
-
-def _filtered(kind: str, items: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What the query's filters leave; Keystone ignores those that a list does not have."""
-    wanted = [
-        (name, value)
-        for name, value in request.args.items(multi=True)
-        if name.partition("__")[0] in FILTERS[kind] and name.partition("__")[2].removeprefix("i") in _WAYS
-    ]
-    if kind == "users" and any(name in request.args for name in _NO_USERS):
-        return []
-    return [item for item in items if all(_matches(item, name, value) for name, value in wanted)]
-
-
-def _paged(items: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], str | None]:
-    """One page, and the marker of the next. Raises Invalid."""
-    limit, marker = read_limit(request.args), request.args.get("marker")
-    if marker:
-        places = [place for place, item in enumerate(items) if item["id"] == marker]
-        if not places:
-            raise errors.Invalid(f"The marker {marker[:64]} was not found.")
-        items = items[places[0] + 1 :]
-    if not limit or len(items) <= limit:
-        return items, None
-    return items[:limit], str(items[limit - 1]["id"])
-
-
-def _links(path: str, following: str | None = None) -> dict[str, Any]:
-    root = f"{_root()}/v3/{path}"
-    pairs = [*pairs_of(request.args), ("marker", following)]
-    return {"next": f"{root}?{urlencode(pairs)}" if following else None, "previous": None, "self": root}
-
-
-def _listed(kind: str, items: Iterable[dict[str, Any]]) -> Response:
-    path = request.path.partition("/v3/")[2]
-    if kind == "role_assignments":
-        return answer({kind: list(items), "links": _links(path)})
-    page, following = _paged(_filtered(kind, items))
-    return answer({kind: page, "links": _links(path, following)})
+def _listed(name: str, items: Sequence[dict[str, Any]], page: Page = ALL) -> Response:
+    return answer({name: items, "links": identity_lists.links(items, page)})
 
 
 def _project(project: Project) -> dict[str, Any]:
     return {
+        "options": {},
+        **project.extra,
         "id": project.id,
         "name": project.name,
         "domain_id": project.domain_id,
@@ -454,20 +409,20 @@ def _project(project: Project) -> dict[str, Any]:
         "description": project.description,
         "enabled": project.enabled,
         "is_domain": False,
-        "tags": [],
-        "options": {},
+        "tags": list(project.tags),
         "links": {"self": f"{_root()}/v3/projects/{project.id}"},
     }
 
 
 def _user(user: User) -> dict[str, Any]:
     body: dict[str, Any] = {
+        "options": {},
+        **user.extra,
         "id": user.id,
         "name": user.name,
         "domain_id": user.domain_id,
         "enabled": user.enabled,
         "password_expires_at": None,
-        "options": {},
         "links": {"self": f"{_root()}/v3/users/{user.id}"},
     }
     if user.default_project_id:
@@ -479,14 +434,28 @@ def _role(role: Role) -> dict[str, Any]:
     return {"id": role.id, "name": role.name, "domain_id": None, "description": None, "options": {}}
 
 
-def _assignment(grant: Grant, names: Mapping[str, str]) -> dict[str, Any]:
+def _grants(identity: EmbeddedIdentity, asked: identity_lists.AssignmentQuery) -> list[tuple[Grant, str | None]]:
+    """Grants that are asked for, each with the id of the role that implies it."""
+    if not asked.effective:
+        return [(grant, None) for grant in identity.list_grants(**asked.equals)]
+    wanted = dict(asked.equals)
+    role_id = wanted.pop("role_id", None)
+    found = identity.list_effective_grants(**wanted)
+    return [(grant, prior) for grant, prior in found if role_id in (None, grant.role_id)]
+
+
+def _assignment(grant: Grant, prior: str | None, names: Mapping[str, str]) -> dict[str, Any]:
     def named(item_id: str, **more: Any) -> dict[str, Any]:
         return {"id": item_id, "name": names[item_id], **more} if item_id in names else {"id": item_id}
 
     domain = {"id": DOMAIN_ID, "name": DOMAIN_NAME}
+    path = f"projects/{grant.project_id}/users/{grant.user_id}/roles/{prior or grant.role_id}"
+    links = {"assignment": f"{_root()}/v3/{path}"}
+    if prior is not None:
+        links["prior_role"] = f"{_root()}/v3/prior_role/{prior}/implies/{grant.role_id}"
     return {
         "user": named(grant.user_id, domain=domain),
         "scope": {"project": named(grant.project_id, domain=domain)},
         "role": named(grant.role_id),
-        "links": {},
+        "links": links,
     }
