@@ -84,6 +84,8 @@ def _wrap_requests(app: Flask) -> None:
         g.began = time.perf_counter()
         g.version = None
         log.request_id.set(g.request_id)
+        if not request.host:  # none that links could be made of
+            raise errors.Invalid("The Host header names no host.")
         global_id = auth.global_request_id(request.headers)
         if global_id is not None:
             LOG.info("request of a chain", extra={"global_request_id": global_id})

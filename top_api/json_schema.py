@@ -188,12 +188,15 @@ _Validator: Any = _extend(
 )
 
 
-def _known_properties(validator: Any, allowed: Any, value: Any, schema: Mapping[str, Any]) -> Iterator[ValidationError]:
+def _forget_others(validator: Any, allowed: Any, value: Any, schema: Mapping[str, Any]) -> Iterator[ValidationError]:
     if isinstance(allowed, dict) or schema.get("patternProperties"):
         yield from _additional_properties(validator, allowed, value, schema)
+    elif not allowed and isinstance(value, dict):
+        for name in value.keys() - schema.get("properties", {}).keys():
+            del value[name]  # nothing has looked at it, so nobody may read it
 
 
-_Relaxed: Any = _extend(_Validator, {"additionalProperties": _bounded(_known_properties)})
+_Relaxed: Any = _extend(_Validator, {"additionalProperties": _bounded(_forget_others)})
 
 
 class Compiled:
@@ -207,7 +210,7 @@ class Compiled:
     def find_error(self, value: Any, *, relaxed: bool = False) -> ValidationError | None:
         """The error that says most about what is wrong with the value; None when nothing is.
 
-        ``relaxed``: keys that no schema knows are no error; nobody reads them.
+        ``relaxed``: keys that the schema does not know are no error; they are taken out of the value.
         """
         validator = self._relaxed if relaxed else self._validator
         if validator.is_valid(value):

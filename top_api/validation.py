@@ -61,7 +61,7 @@ class Versioned:
 
 
 def check_body(versioned: Versioned, version: Microversion, body: Any, *, relaxed: bool = False) -> None:
-    """Raises Invalid in Nova's words. ``relaxed``: unknown keys are let pass, as the API of before 2.1 does."""
+    """Raises Invalid in Nova's words. ``relaxed``: unknown keys are taken out, as in the API of before 2.1."""
     error = versioned.validator(version).find_error(body, relaxed=relaxed)
     if error is None:
         return

@@ -27,7 +27,9 @@ TASK_STATES = {
     Operation.STOP: TaskState.POWERING_OFF,
     Operation.DELETE: TaskState.DELETING,
 }
-IN_SPEC = frozenset({"name", "description", "metadata", "tags", "access_ip_v4", "access_ip_v6", "hostname"})
+IN_SPEC = frozenset(
+    {"name", "description", "metadata", "tags", "access_ip_v4", "access_ip_v6", "hostname", "disk_config"}
+)
 AT_ONCE = "at once"  # who holds runs that are moved in the transaction in which they begin
 LOCK = frozenset({"locked", "locked_by", "locked_reason"})
 

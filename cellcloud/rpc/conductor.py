@@ -55,7 +55,8 @@ class Conductor(Protocol):
 
     @call(timeout=8.0)
     def update_server(self, context: RequestContext, server_id: str, changes: dict[str, object]) -> ServerRecord:
-        """Set name, description, metadata, tags, locked, access_ip_v4, access_ip_v6: whole values, no run."""
+        """Set whole values, no run: name, description, hostname, metadata, tags, access_ip_v4, access_ip_v6,
+        disk_config, and what says of a lock."""
         ...
 
     @call(timeout=8.0)

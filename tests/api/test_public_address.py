@@ -120,6 +120,12 @@ def test_every_link_leads_where_the_client_can_go(database: Database, tmp_path: 
     assert {path: found for path, found in seen.items() if found != {expected}} == {}
 
 
+@pytest.mark.parametrize("path", ["/", "/v2.1/flavors", "/identity/v3", "/image/v2/images", "/network/v2.0/ports"])
+@pytest.mark.parametrize("host", ["", "a b", "x/y"])
+def test_what_names_no_host_is_refused(database: Database, tmp_path: Path, path: str, host: str) -> None:
+    assert Client(database, tmp_path, STRANGER, {"Host": host}).ask("GET", path).status_code == 400
+
+
 @pytest.mark.parametrize(
     "top", [{"public_url": "cloud.example"}, {"public_url": "ftp://x"}, {"trusted_proxies": ["x"]}]
 )

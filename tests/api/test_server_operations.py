@@ -10,11 +10,14 @@ from urllib.parse import quote
 
 import pytest
 
+from cell.conductor.operations import IN_SPEC
 from cellcloud.db import idempotency, index, intents, quotas
 from cellcloud.db.engine import Database
 from cellcloud.lifecycle import TaskState
 from cellcloud.model.intent import IntentKind, IntentState
 from tests.api.world import DEMO, IMAGE, NETWORK, World
+from top_api.operations.update import SETTABLE
+from top_api.schemas.servers import UPDATE
 
 BODY: dict[str, Any] = {"name": "vm", "flavorRef": "1", "imageRef": IMAGE}
 PUBLIC_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGSXS8dJ/0bBcHAGQbbMXNbHMrFbOfVTQrqf5hPCN+kk me@here"
@@ -311,6 +314,21 @@ def test_update(world: World) -> None:
     assert world.get("/servers?name=new").get_json()["servers"][0]["id"] == server_id
     assert world.call("PUT", f"/servers/{server_id}", {"server": {"description": "x"}}).status_code == 400
     assert world.call("PUT", f"/servers/{server_id}", {"server": {}}).status_code == 200
+
+
+def test_every_value_that_an_update_takes_is_set(world: World) -> None:
+    given = {
+        "name": "new", "description": "d", "hostname": "h", "accessIPv4": "10.0.0.1", "accessIPv6": "2001:db8::1",
+        "OS-DCF:diskConfig": "AUTO",
+    }  # fmt: skip
+    (_, newest) = list(UPDATE)[-1]
+    assert given.keys() == newest["properties"]["server"]["properties"].keys()
+    server_id = world.create()
+    assert world.call("PUT", f"/servers/{server_id}", {"server": given}, version="2.94").status_code == 200
+    shown = world.get(f"/servers/{server_id}", version="2.94", token="admin").get_json()["server"]
+    shown["hostname"] = shown["OS-EXT-SRV-ATTR:hostname"]
+    assert {name: shown[name] for name in given} == given
+    assert set(SETTABLE.values()) <= IN_SPEC  # in the real cell, too
 
 
 def test_metadata_routes(world: World) -> None:

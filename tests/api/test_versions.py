@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 
-from tests.api.world import DEMO, IMAGE, World
+from tests.api.world import DEMO, IMAGE, NETWORK, World
 
 REQUEST_ID = re.compile(r"^req-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
 
@@ -124,3 +125,33 @@ def test_another_projects_id_in_the_path_is_refused(world: World, segment: str) 
     for token in ("member", "admin"):
         for root in ("/v2.1", "/v2"):
             assert world.get(f"{root}/{segment}/servers", token=token).status_code == 400
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"hostname": "a\nb"},
+        {"hostname": 5},
+        {"tags": 5},
+        {"tags": ["a\n"]},
+        {"description": {"a": 1}},
+        {"host": "east-1"},
+        {"hypervisor_hostname": "east-1"},
+        {"trusted_image_certificates": 5},
+        {"networks": [{"uuid": NETWORK, "tag": 5}]},
+    ],
+)
+def test_the_api_of_before_2_1_reads_nothing_that_no_schema_has_looked_at(world: World, more: dict[str, Any]) -> None:
+    server = {"name": "vm", "flavorRef": "1", "imageRef": IMAGE, "networks": [{"uuid": NETWORK}]}
+    ids = []
+    for body in (server, server | more):
+        answer = world.post("/v2/servers", {"server": body})
+        assert answer.status_code == 202, answer.text
+        ids.append(answer.get_json()["server"]["id"])
+        world.settle()
+    plain, other = (world.cell_of(server_id).servers[server_id].spec for server_id in ids)
+    names = ("hostname", "tags", "description", "host", "networks")
+    assert [getattr(other, name) for name in names] == [getattr(plain, name) for name in names]
+    if "networks" not in more:
+        assert world.call("PUT", f"/v2/servers/{ids[0]}", {"server": more}).status_code == 200
+        assert world.cell_of(ids[0]).servers[ids[0]].spec == plain

@@ -12,18 +12,19 @@ from top_api.operations.servers import change, change_items, check_unlocked
 from top_api.parts import Parts
 
 MOST_TAGS = 50  # of one server, as in Nova
-_FIELDS = {
+SETTABLE = {
     "name": "name",
     "description": "description",
     "hostname": "hostname",
     "accessIPv4": "access_ip_v4",
     "accessIPv6": "access_ip_v6",
+    "OS-DCF:diskConfig": "disk_config",
 }
 
 
 def update_server(parts: Parts, context: RequestContext, record: ServerRecord, given: dict[str, Any]) -> ServerRecord:
     """``given``: the body's keys. Raises Conflict, Unreachable."""
-    changes = {_FIELDS[key]: value for key, value in given.items() if key in _FIELDS}
+    changes = {SETTABLE[key]: value for key, value in given.items()}
     if isinstance(changes.get("name"), str):
         changes["name"] = str(changes["name"]).strip()
     return change(parts, context, record, "update", changes) if changes else record
