@@ -13,7 +13,7 @@ from sqlalchemy.engine import Connection
 
 from cellcloud import errors
 from cellcloud.db.engine import racing, utc_after, utc_now
-from cellcloud.db.listing import ALL, Columns, Page, chosen, items_of
+from cellcloud.db.listing import ALL, Columns, Page, chosen, items_of, turned
 from cellcloud.db.top_schema import (
     identity_domains,
     identity_grants,
@@ -26,8 +26,8 @@ from cellcloud.model.identity import Grant, Project, Role, Token, User
 
 _USER = [c for c in identity_users.c if c.name != "password_hash"]
 _PROJECT = list(identity_projects.c)
-_USERS: Columns = {name: identity_users.c[name] for name in ("id", "name", "domain_id", "enabled")}
-_PROJECTS: Columns = {
+USER_COLUMNS: Columns = {name: identity_users.c[name] for name in ("id", "name", "domain_id", "enabled")}
+PROJECT_COLUMNS: Columns = {
     **{name: identity_projects.c[name] for name in ("id", "name", "domain_id", "enabled")},
     "tags": items_of(sa.func.coalesce(sa.type_coerce(identity_projects.c.tags, sa.Text), "[]")),
 }
@@ -44,9 +44,9 @@ def _unique(message: str) -> Iterator[None]:
 
 # ---- users -------------------------------------------------------------------------------------------------------
 def list_users(c: Connection, page: Page = ALL, **equals: str) -> list[User]:
-    """Users whose columns equal the given values: a page by id, all by name."""
-    query = _paged(c, sa.select(*_USER).where(*_equal(identity_users, equals)), identity_users, _USERS, page)
-    return [User(**_read(row)) for row in c.execute(query).mappings()]
+    """Users whose columns equal the given values: a page by id, all by name, or as the page says."""
+    query = _paged(c, sa.select(*_USER).where(*_equal(identity_users, equals)), identity_users, USER_COLUMNS, page)
+    return turned(page, [User(**_read(row)) for row in c.execute(query).mappings()])
 
 
 def find_user(c: Connection, **equals: str) -> User | None:
@@ -91,8 +91,8 @@ def list_projects(c: Connection, page: Page = ALL, *, user_id: str | None = None
     if user_id is not None:
         granted = sa.select(identity_grants.c.project_id).where(identity_grants.c.user_id == user_id)
         query = query.where(identity_projects.c.id.in_(granted))
-    query = _paged(c, query, identity_projects, _PROJECTS, page)
-    return [Project(**_read(row)) for row in c.execute(query).mappings()]
+    query = _paged(c, query, identity_projects, PROJECT_COLUMNS, page)
+    return turned(page, [Project(**_read(row)) for row in c.execute(query).mappings()])
 
 
 def find_project(c: Connection, **equals: str) -> Project | None:
@@ -276,7 +276,7 @@ def _equal(table: sa.Table, equals: Mapping[str, str]) -> list[sa.ColumnElement[
 
 
 def _paged(c: Connection, query: sa.Select[Any], table: sa.Table, columns: Columns, page: Page) -> sa.Select[Any]:
-    if page.limit is None and page.after is None:
+    if not page.sort and page.limit is None and page.after is None:
         query = query.order_by(table.c.name)
     return chosen(c, query, table.c.id, columns, page)
 

@@ -446,6 +446,22 @@ def test_a_walk_over_pages_of_identity_is_whole(world: World, path: str) -> None
     assert walked == sorted(whole - {world.ids["ub"]} if kind == "users" else whole)
 
 
+@pytest.mark.parametrize("key", sorted(identity_lists.USERS.sorts))
+def test_users_come_in_every_order_by_pages_too(world: World, key: str) -> None:
+    for direction in ("asc", "desc"):
+        asked = f"/identity/v3/users?sort_key={key}&sort_dir={direction}"
+        whole = world.get(asked).get_json()["users"]
+        order = sorted((user[key] for user in whole), reverse=direction == "desc")
+        assert [user[key] for user in whole] == order
+        walked: list[str] = []
+        link: str | None = f"{asked}&limit=2"
+        while link is not None and len(walked) <= len(whole):
+            body = world.get(link).get_json()
+            walked += [user["id"] for user in body["users"]]
+            link = body["links"]["next"] and body["links"]["next"].removeprefix("http://localhost")
+        assert walked == [user["id"] for user in whole]
+
+
 def test_own_projects_are_filtered_as_others_are(world: World) -> None:
     assert world.get("/identity/v3/auth/projects?name__startswith=de").get_json()["projects"][0]["name"] == "demo"
     assert len(world.get("/identity/v3/auth/projects").get_json()["projects"]) == 2
@@ -510,6 +526,8 @@ REFUSED = [
     ("/identity/v3/users?password_expires_at=2026-01-01T00:00:00Z", 400),
     ("/identity/v3/users?password_expires_at=near:2026-01-01T00:00:00Z", 400),
     ("/identity/v3/users?password_expires_at=lt:yesterday", 400),
+    ("/identity/v3/users?sort_key=colour", 400),
+    ("/identity/v3/users?sort_dir=up", 400),
     ("/identity/v3/projects?is_domain=2", 400),
     ("/identity/v3/projects?tags__contains=a", 400),
     ("/identity/v3/projects?parent_id=a/b", 400),

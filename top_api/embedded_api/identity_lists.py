@@ -57,16 +57,28 @@ _BOOLEAN = Filter(read=_boolean)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListForm:
-    """One collection. ``absent``: filters by what nothing here has."""
+    """One collection. ``absent``: filters by what nothing here has. ``sorts``: what it may be sorted by."""
 
     filters: Mapping[str, Filter] = field(default_factory=dict)
     absent: frozenset[str] = frozenset()
+    sorts: frozenset[str] = frozenset()
 
     def page(self) -> Page:
         """What the request asks for. Raises Invalid."""
         args = request.args
         where = [condition for name, value in args.items(multi=True) for condition in self._read(name, value)]
-        return Page(where=where, after=args.get("marker") or None, limit=read_limit(args) or None)
+        marker = args.get("marker") or None
+        return Page(where=where, sort=self._sort(args), after=marker, limit=read_limit(args) or None)
+
+    def _sort(self, args: MultiDict[str, str]) -> list[tuple[str, bool]]:
+        key, direction = args.get("sort_key"), args.get("sort_dir", "asc")
+        if not self.sorts or (key is None and "sort_dir" not in args):
+            return []
+        if direction not in ("asc", "desc"):
+            raise errors.Invalid("sort_dir is 'asc' or 'desc'.")
+        if key is not None and key not in self.sorts:
+            raise errors.Invalid(f"'{key[:64]}' is no key to sort by.")
+        return [(key or "name", direction == "asc")]
 
     def _read(self, name: str, value: str) -> list[Condition]:
         base, inexact, operator = name.partition("__")
@@ -103,6 +115,7 @@ USERS = ListForm(
         **dict.fromkeys(_FEDERATED, _TEXT),
     },
     absent=frozenset({"password_expires_at", *_FEDERATED}),
+    sorts=frozenset({"id", "name", "domain_id", "enabled"}),
 )
 PROJECTS = ListForm(
     filters={
