@@ -162,6 +162,7 @@ class ConductorService:
     ) -> ServiceRecord:
         values = {"enabled": enabled, "disabled_reason": disabled_reason, "forced_down": forced_down}
         found = _set_service(self._database, host, values, self._config.service_down_time)
+        self._engine.wake()
         self.teller.wake()
         return _compute_service(found[0])
 
@@ -236,6 +237,7 @@ class ConductorService:
 
     def report_hosts(self, context: RequestContext, reports: list[HostReport]) -> None:
         if _report(self._database, reports):
+            self._engine.wake()
             self.teller.wake()
             self._outside.forget_queues()
 

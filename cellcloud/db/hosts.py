@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from cellcloud import errors
-from cellcloud.db import bulk, changes, listening
+from cellcloud.db import bulk, changes, listening, runs
 from cellcloud.db.cell_schema import claims, host_aggregates, host_names, hosts, inventories, servers, unknown_guests
 from cellcloud.db.engine import utc_after, utc_now
 from cellcloud.model import codec
@@ -69,7 +69,9 @@ def report(connection: Connection, reports: Sequence[HostReport]) -> bool:
         _store(connection, item, troubles[item.host], is_new=item.host not in before)
     found = list(aggregates_of(connection))
     _set_zones(connection, names, found)
-    changes.append(connection, Changes(hosts=_differences(before, _static_states(connection, names))))
+    after = _static_states(connection, names)
+    runs.wake_on(connection, [host for host in names if after[host].up and host in before and not before[host].up])
+    changes.append(connection, Changes(hosts=_differences(before, after)))
     return True
 
 
@@ -510,4 +512,6 @@ def set_state(
     if not before:
         raise errors.NotFound(f"Compute host {host} could not be found.")
     connection.execute(sa.update(hosts).where(hosts.c.host == host).values(**values))
+    if forced_down:
+        runs.wake_on(connection, [host])
     changes.append(connection, Changes(hosts=_differences(before, _static_states(connection, [host]))))

@@ -394,6 +394,14 @@ def cancel(connection: Connection, server_ids: Sequence[str]) -> None:
         )
 
 
+def wake_on(connection: Connection, hosts: Sequence[str]) -> None:
+    """Make the unfinished runs of servers on these hosts due: what they wait for may have come about."""
+    if hosts:
+        there = sa.select(servers.c.id).where(servers.c.host.in_(hosts))
+        mine = (runs.c.active == 1, runs.c.run_at > utc_now(), runs.c.server_id.in_(there))
+        connection.execute(sa.update(runs).where(*mine).values(run_at=utc_now()))
+
+
 def list_operations(connection: Connection, server_ids: Sequence[str]) -> dict[str, str]:
     """Server -> the operation of its unfinished run, where it has one."""
     mine = (runs.c.server_id.in_(server_ids), runs.c.active == 1)

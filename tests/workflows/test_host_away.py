@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from cell.conductor import books
 from cell.conductor.workflows import REGISTRY
 from cellcloud import errors
-from cellcloud.db import claims, hosts, runs
+from cellcloud.db import cell_schema, claims, hosts, runs
 from cellcloud.db.cell_schema import listening
 from cellcloud.db.cell_schema import runs as table
 from cellcloud.db.engine import Database, utc_after
@@ -34,6 +34,10 @@ def turn(cell: CellUnderTest, times: int = 6) -> None:
         end_leases(cell.database)
         with pytest.raises(AssertionError):
             cell.run(limit=1)
+
+
+def take_due(connection: sa.Connection) -> list[runs.LeasedRun]:
+    return runs.lease_due(connection, runs.Lease(owner="other", seconds=15.0), limit=10)
 
 
 def owners(cell: CellUnderTest) -> list[str]:
@@ -84,6 +88,25 @@ def test_an_operator_who_fenced_the_host_ends_the_wait(cell: CellUnderTest, fenc
     else:
         turn(cell)
         assert_kept(cell)
+
+
+@pytest.mark.parametrize("how", ["back", "fenced"])
+def test_a_host_that_is_away_is_asked_seldom_and_its_return_noticed_at_once(cell: CellUnderTest, how: str) -> None:
+    running(cell)
+    cell.away.add("h1")
+    cell.begin(SERVER, Operation.DELETE)
+    turn(cell)
+    with cell.database.write() as connection:
+        connection.execute(sa.update(cell_schema.hosts).where(cell_schema.hosts.c.host == "h1").values(up=False))
+        wait = connection.execute(sa.select(table.c.run_at > utc_after(30.0)).where(table.c.active == 1)).scalar()
+        assert wait
+        hosts.report(connection, [make_report("h2")])
+        assert take_due(connection) == []
+        if how == "back":
+            hosts.report(connection, [make_report("h1")])
+        else:
+            hosts.set_state(connection, "h1", enabled=None, disabled_reason=None, forced_down=True)
+        assert len(take_due(connection)) == 1
 
 
 @pytest.mark.parametrize("spawned", [False, True])

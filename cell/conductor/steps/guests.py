@@ -14,6 +14,7 @@ from cellcloud.model.guest import CommandKind, GuestCommand
 from cellcloud.model.server import ServerRecord, ServerSpec
 
 WAIT_STEP = "guests.wait"
+AWAY_SECONDS = 60.0  # between two commands to a host that is known to be away; one that is back is noticed at once
 LATER_TRIES = 12  # of one host that puts off what no other can do; about a minute and a half
 
 
@@ -87,11 +88,12 @@ def remove(turn: Turn, world: World) -> Done:
     if turn.event is not None:
         return Done()
     changes: Mapping[str, object] = {}
+    seconds = world.resend_after
     if turn.run.attempt > 1 and not world.is_up(turn.record.host):
         if world.is_fenced(turn.record.host):
             return Done()
-        changes = records.shown_without_host(turn)
-    raise Wait(world.resend_after, command=_command(turn, CommandKind.DESTROY, turn.step), changes=changes)
+        changes, seconds = records.shown_without_host(turn), AWAY_SECONDS
+    raise Wait(seconds, command=_command(turn, CommandKind.DESTROY, turn.step), changes=changes)
 
 
 spawn = Step(name="guests.spawn", do=ask, undo=remove, passive=True, task_state=TaskState.SPAWNING)
