@@ -79,7 +79,7 @@ def mark_task(connection: Connection, server_id: str, task_state: str) -> None:
     """Show a task state before the cell has told of it; the cell's next copy wins."""
     record = _lock(connection, server_id)
     if record is not None and not record.deleted:
-        _write(connection, replace(record, task_state=task_state))
+        _write(connection, [replace(record, task_state=task_state)])
 
 
 def mark_tasks(connection: Connection, records: Sequence[ServerRecord], task_state: str) -> None:
@@ -108,7 +108,7 @@ def unplace(connection: Connection, server_id: str, cell: str) -> None:
         ports=(),
         fault=None,
     )
-    _write(connection, waiting)
+    _write(connection, [waiting])
 
 
 def place(connection: Connection, server_id: str, cell: str) -> None:
@@ -119,26 +119,20 @@ def place(connection: Connection, server_id: str, cell: str) -> None:
 
 def mark_lost(connection: Connection, server_ids: Collection[str], cell: str) -> None:
     """Servers that their cell knows no more since its database was put back: in ERROR, until any copy comes of them."""
-    now = current_time(connection)
-    for server_id in sorted(server_ids):
-        record = _lock(connection, server_id)
-        if record is None or record.deleted or record.cell != cell:
-            continue
-        fault = Fault(code=500, message=LOST, created=now, details=LOST_DETAILS)
-        _write(connection, replace(record, vm_state=VmState.ERROR, task_state=None, fault=fault, version=0))
+    fault = Fault(code=500, message=LOST, created=current_time(connection), details=LOST_DETAILS)
+    mine = [record for record in lock_records(connection, server_ids).values() if record.cell == cell]
+    lost = [replace(each, vm_state=VmState.ERROR, task_state=None, fault=fault, version=0) for each in mine]
+    _write(connection, lost)
 
 
 def mark_deleted(connection: Connection, server_ids: Collection[str]) -> None:
     """Servers that no cell has, or none any more: deleted, their quota given back. Idempotent."""
     now = current_time(connection)
-    for server_id in sorted(server_ids):
-        record = _lock(connection, server_id)
-        if record is None or record.deleted:
-            continue
-        gone = replace(
-            record, vm_state=VmState.DELETED, task_state=None, deleted=True, terminated_at=now, updated_at=now
-        )
-        _write(connection, gone)
+    gone = [
+        replace(record, vm_state=VmState.DELETED, task_state=None, deleted=True, terminated_at=now, updated_at=now)
+        for record in lock_records(connection, server_ids).values()
+    ]
+    _write(connection, gone)
     give_back_quota(connection, server_ids)
 
 
@@ -303,6 +297,8 @@ _TASK = (
 
 def lock_records(connection: Connection, server_ids: Collection[str]) -> dict[str, ServerRecord]:
     """Those of the servers that are not deleted, by id, locked until the transaction ends."""
+    if not server_ids:
+        return {}
     mine = (server_index.c.id.in_(sorted(server_ids)), server_index.c.deleted.is_(False))
     query = sa.select(server_index.c.cell, _raw_record).where(*mine).order_by(server_index.c.id).with_for_update()
     return {record.id: record for record in map(_record, connection.execute(query))}
@@ -315,9 +311,28 @@ def _lock(connection: Connection, server_id: str) -> ServerRecord | None:
     return None if row is None else _record(row)
 
 
-def _write(connection: Connection, record: ServerRecord) -> None:
-    changed = {name: value for name, value in _row_of(record).items() if name not in _ACCEPTED}
-    connection.execute(sa.update(server_index).where(server_index.c.id == record.id).values(**changed))
+_WHOLE = (
+    sa.update(server_index)
+    .where(server_index.c.id == sa.bindparam("which_id"))
+    .values(
+        {
+            column: sa.bindparam(f"new_{column.name}", type_=column.type)
+            for column in server_index.c
+            if column.name not in _ACCEPTED
+        }
+    )
+)
+
+
+def _write(connection: Connection, records: Sequence[ServerRecord]) -> None:
+    """Write the top's own word, whatever the rows say. The caller holds them."""
+    rows = [
+        {f"new_{name}": value for name, value in _row_of(record).items() if name not in _ACCEPTED}
+        | {"which_id": record.id}
+        for record in records
+    ]
+    if rows:
+        connection.execute(_WHOLE, rows)
 
 
 def _record(row: Row[Any]) -> ServerRecord:

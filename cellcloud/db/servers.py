@@ -237,11 +237,13 @@ def confirm_held(
 
 def drop_held(connection: Connection, server_ids: Sequence[str]) -> list[str]:
     """Mark held servers deleted; returns the ids that were still held."""
-    dropped: list[str] = []
-    for server_id in server_ids:
-        changed = connection.execute(
+    held = (servers.c.id.in_(sorted(server_ids)), servers.c.held.is_(True), servers.c.deleted.is_(False))
+    rows = connection.execute(sa.select(servers.c.id).where(*held).order_by(servers.c.id).with_for_update())
+    dropped = list(rows.scalars())
+    if dropped:
+        connection.execute(
             sa.update(servers)
-            .where(servers.c.id == server_id, servers.c.held.is_(True), servers.c.deleted.is_(False))
+            .where(servers.c.id.in_(dropped))
             .values(
                 deleted=True,
                 held=False,
@@ -253,8 +255,6 @@ def drop_held(connection: Connection, server_ids: Sequence[str]) -> list[str]:
                 version=servers.c.version + 1,
             )
         )
-        if changed.rowcount == 1:
-            dropped.append(server_id)
     return dropped
 
 
