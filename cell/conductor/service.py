@@ -297,19 +297,22 @@ class ConductorService:
         return next((record for record in there if record.host == host and not record.deleted), None)
 
     # ---- unasked -----------------------------------------------------------------------------------------------
-    def sweep(self) -> None:
-        """What nobody asks for: holds past their time, old tokens, the feed's tail."""
+    def sweep(self) -> bool:
+        """What nobody asks for: holds past their time, old tokens, the tails of feed and log. Each in a transaction of
+        its own, so that none keeps the others. True when there may be more."""
         self._before_judging()
         if placing.expire_holds(self._database):
             self.nudger.wake()
-        with self._database.write() as connection:
-            consoles.prune(connection)
-            if clock.monotonic() - self._texts_pruned > DAY / 24:
-                self._texts_pruned = clock.monotonic()
-                user_data.prune(connection, user_data.CELL, seconds=DAY)
-            feed.prune(connection, self._config.feed_entries)
-            changes.prune(connection, self._config.decisions_days * DAY)
-            decisions.prune(connection, self._config.decisions_days * DAY)
+        transact(self._database, consoles.prune)
+        if clock.monotonic() - self._texts_pruned > DAY / 24:
+            self._texts_pruned = clock.monotonic()
+            transact(self._database, lambda connection: user_data.prune(connection, user_data.CELL, seconds=DAY))
+        entries, seconds = self._config.feed_entries, self._config.decisions_days * DAY
+        told = transact(self._database, lambda connection: feed.prune(connection, entries))
+        changed = transact(self._database, lambda connection: changes.prune(connection, seconds))
+        decided = transact(self._database, lambda connection: decisions.prune(connection, seconds))
+        most = (feed.PRUNED_AT_ONCE, changes.PRUNED_AT_ONCE, decisions.PRUNED_AT_ONCE)
+        return any(count >= bound for count, bound in zip((told, changed, decided), most, strict=True))
 
     def purge(self) -> bool:
         """Forget what is over for longer than it is kept; True when there may be more."""

@@ -311,7 +311,7 @@ def _form(url: str) -> _Sqlite | _MariaDb | _PostgreSql:
 
 
 def _renew(url: str, tree: str) -> Incarnation:
-    database = Database(url, pool_size=2)
+    database = Database(url, pool_size=2, timeout=0)
     try:
         migrate.upgrade(database, "top" if tree == "top" else "cell")
         with database.write() as connection:

@@ -11,6 +11,7 @@ from cellcloud.model import change as model
 from cellcloud.model import codec
 from cellcloud.model.change import ChangeEntry, ChangePage, Changes
 
+PRUNED_AT_ONCE = 5000
 _COUNT = sa.update(change_counter).where(change_counter.c.id == 1).values(value=change_counter.c.value + 1)
 _NEWEST = sa.select(change_counter.c.value).where(change_counter.c.id == 1)
 _ENTRY = sa.insert(changes).from_select(
@@ -56,5 +57,9 @@ def list_after(connection: Connection, after: int, limit: int) -> ChangePage:
 
 
 def prune(connection: Connection, seconds: float) -> int:
-    """Forget entries older than that; returns how many went."""
-    return connection.execute(sa.delete(changes).where(changes.c.at < utc_after(-seconds))).rowcount
+    """Forget entries older than that, the oldest first and some at a time; returns how many went."""
+    oldest = connection.execute(sa.select(sa.func.min(changes.c.sequence))).scalar()
+    if oldest is None:
+        return 0
+    some = (changes.c.sequence < oldest + PRUNED_AT_ONCE, changes.c.at < utc_after(-seconds))
+    return connection.execute(sa.delete(changes).where(*some)).rowcount

@@ -15,6 +15,7 @@ from cellcloud.model.cell import FeedEntry, FeedPage
 from cellcloud.model.server import ServerRecord
 
 MOST_BYTES = 1 << 20  # of one page
+PRUNED_AT_ONCE = 5000
 _ENTRIES = sa.bindparam("entries", type_=sa.BigInteger)
 _COUNT = sa.update(feed_counter).where(feed_counter.c.id == 1)
 _COUNT_TOLD = _COUNT.values(value=feed_counter.c.value + _ENTRIES).returning(feed_counter.c.value)
@@ -82,5 +83,9 @@ def newest(connection: Connection) -> int:
 
 
 def prune(connection: Connection, keep: int) -> int:
-    """Forget all but the newest ``keep`` entries; returns how many went."""
-    return connection.execute(sa.delete(feed).where(feed.c.sequence <= newest(connection) - keep)).rowcount
+    """Forget all but the newest ``keep`` entries, the oldest first and some at a time; returns how many went."""
+    oldest, last = connection.execute(_ENDS).one()
+    if oldest is None:
+        return 0
+    until = min(oldest + PRUNED_AT_ONCE - 1, (last or 0) - keep)
+    return connection.execute(sa.delete(feed).where(feed.c.sequence <= until)).rowcount

@@ -94,7 +94,7 @@ def promoted(name: str, reason: str, state: Path, path: Path | None) -> None:
     from cellcloud.db import backups
     from cellcloud.db.engine import Database, transact
 
-    database = Database(_url(name, state, path), pool_size=1)
+    database = Database(_url(name, state, path), pool_size=1, timeout=0)
     try:
         begun = transact(database, lambda connection: backups.begin_incarnation(connection, name, reason))
     finally:

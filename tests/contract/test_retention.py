@@ -13,8 +13,8 @@ from cell.conductor import books
 from cell.conductor import guests as guest_books
 from cell.scheduler.view import View
 from cellcloud import errors, metrics
-from cellcloud.db import cell_schema, changes, hosts, retention, services, top_schema
-from cellcloud.db.engine import Database, utc_after
+from cellcloud.db import cell_schema, changes, feed, hosts, retention, services, top_schema
+from cellcloud.db.engine import Database, transact, utc_after
 from cellcloud.lifecycle import Operation
 from cellcloud.model.change import CellState
 from cellcloud.model.guest import GuestState
@@ -149,6 +149,27 @@ def test_much_goes_some_at_a_time(cell_database: Database) -> None:
     with cell_database.write() as connection:
         connection.execute(sa.insert(cell_schema.services).values(created_at=old, last_seen=old), rows)
     assert [purge(cell_database)["services"] for _ in range(3)] == [retention.AT_ONCE, 7, 0]
+
+
+def test_the_tails_of_feed_and_log_go_some_at_a_time(cell_database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One statement over all that has gathered while nobody pruned would outlive its time-out, each time anew."""
+    cell = CellUnderTest(cell_database)
+    for server_id in (ONE, TWO, THREE):
+        cell.create(server_id)
+    cell.run()
+    monkeypatch.setattr(feed, "PRUNED_AT_ONCE", 4)
+    monkeypatch.setattr(changes, "PRUNED_AT_ONCE", 4)
+    told, changed = count(cell_database, cell_schema.feed), count(cell_database, cell_schema.changes)
+    assert min(told, changed) > 5
+    for table, prune, all_but in (
+        (cell_schema.feed, lambda connection: feed.prune(connection, 1), 1),
+        (cell_schema.changes, lambda connection: changes.prune(connection, -1.0), 0),
+    ):
+        gone = [transact(cell_database, prune)]
+        while gone[-1]:
+            gone.append(transact(cell_database, prune))
+        assert set(gone[:-2]) == {4}
+        assert count(cell_database, table) == all_but
 
 
 def test_the_top_forgets_too(top_database: Database) -> None:
