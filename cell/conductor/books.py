@@ -65,7 +65,7 @@ def _owners(connection: Connection) -> Iterator[Finding]:
     owners = claims.list_owners(connection)
     living = {record.id for record in servers.list_by_id(connection, owners) if not record.deleted}
     gone = sorted(set(owners) - living)
-    leaving = runs.filter_active(connection, gone)
+    leaving = runs.list_active(connection, gone)
     for server_id in gone:
         if server_id in leaving:
             text = "is deleted, and keeps its claim until its host has said so or is forced down"

@@ -67,20 +67,24 @@ def _move(connection: Connection, world: World, woken: Sequence[LeasedRun]) -> l
 
 
 def _follow_all(connection: Connection, events: Sequence[GuestEvent]) -> bool:
-    changed = [record for event in events if (record := _follow(connection, event)) is not None]
+    if not events:
+        return False
+    records = {record.id: record for record in servers.list_by_id(connection, sorted({e.server_id for e in events}))}
+    busy = runs.list_active(connection, list(records))
+    changed = []
+    for event in events:
+        known = records.get(event.server_id)
+        record = None if known is None or known.id in busy else _follow(connection, known, event)
+        if record is not None:
+            records[record.id] = record
+            changed.append(record)
     feed.append(connection, changed)
     return bool(changed)
 
 
-def _follow(connection: Connection, event: GuestEvent) -> ServerRecord | None:
-    found = servers.list_by_id(connection, [event.server_id])
-    if not found:
-        return None
-    record = found[0]
+def _follow(connection: Connection, record: ServerRecord, event: GuestEvent) -> ServerRecord | None:
     stale = record.generation != event.generation or record.host != event.host or record.deleted
     if stale or record.power_state == event.power_state or record.task_state is not None:
-        return None
-    if runs.find_active(connection, record.id) is not None:
         return None
     changes: dict[str, object] = {"power_state": event.power_state}
     shown = FOLLOWS.get((VmState(record.vm_state), PowerState(event.power_state)))

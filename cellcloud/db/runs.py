@@ -426,12 +426,6 @@ def list_active(connection: Connection, server_ids: Sequence[str]) -> set[str]:
     return {row.server_id for row in rows}
 
 
-def filter_active(connection: Connection, server_ids: Sequence[str]) -> set[str]:
-    """Those of the servers that have an unfinished run."""
-    mine = (runs.c.active == 1, runs.c.server_id.in_(server_ids))
-    return set(connection.execute(sa.select(runs.c.server_id).where(*mine)).scalars())
-
-
 def list_active_servers(connection: Connection, host: str) -> set[str]:
     """Ids of servers on a host that have an unfinished run."""
     rows = connection.execute(

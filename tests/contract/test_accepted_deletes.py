@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
-import sqlalchemy as sa
 
 from cellcloud import config as options
 from cellcloud.context import RequestContext
@@ -18,6 +15,7 @@ from cellcloud.model.flavor import Flavor
 from cellcloud.model.image import Image
 from cellcloud.model.intent import IntentKind, IntentState
 from cellcloud.model.server import ServerSpec
+from tests.statements import counted
 from top_api.acceptance import Acceptance, Wanted
 
 CONTEXT = RequestContext(user_id="u", project_id="p")
@@ -66,26 +64,13 @@ def test_the_end_of_many_takes_as_many_statements_as_that_of_one(top_database: D
         ids, creates = accept(acceptance, number)
         with top_database.write() as connection:
             intents.record_placements(connection, creates, "east")
-        with top_database.write() as connection, counted(connection) as statements:
+        with counted(top_database) as statements, top_database.write() as connection:
             index.mark_deleted(connection, ids) if end == "deleted" else index.mark_lost(connection, ids, "east")
         counts.append(len(statements))
         with top_database.read() as connection:
             ended = [index.find_record(connection, one, deleted=None) for one in ids]
         assert {one.vm_state for one in ended if one} == {"deleted" if end == "deleted" else "error"}
     assert counts[0] == counts[1]
-
-
-@contextmanager
-def counted(connection: sa.Connection) -> Iterator[list[str]]:
-    """The statements that it is sent, many rows of one counted once."""
-    seen: list[str] = []
-
-    def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
-        seen.append(statement)
-
-    sa.event.listen(connection, "before_cursor_execute", note)
-    yield seen
-    sa.event.remove(connection, "before_cursor_execute", note)
 
 
 def test_deletes_of_one_server_whose_create_is_long_forgotten(top_database: Database) -> None:

@@ -18,10 +18,11 @@ from cell.conductor.workflows import REGISTRY
 from cellcloud import errors
 from cellcloud.db import decisions, runs
 from cellcloud.db.engine import Database
-from cellcloud.lifecycle import Operation
+from cellcloud.lifecycle import Operation, PowerState
 from cellcloud.model.guest import CommandKind, GuestCommand, GuestEvent
 from cellcloud.model.run import RunRecord
 from cellcloud.model.server import ServerRecord
+from tests.statements import counted
 from tests.workflows.test_every_step import killed_after_call, twice
 from tests.workflows.test_leases import end_leases, take
 from tests.workflows.world import CellUnderTest
@@ -318,3 +319,24 @@ def test_an_image_no_host_can_run_is_no_matter_of_hosts(cell: Recorded) -> None:
     cell.run()
     assert cell.hosts_of(CommandKind.SPAWN) == ["h1"]
     assert not cell.assert_clean(SERVER).given_up
+
+
+def test_guests_that_go_off_together_are_followed_together(cell_database: Database) -> None:
+    """Whatever is under way at one of them, and with one look at the records of all."""
+    ids = [f"11111111-0000-4000-8000-0000000000{number:02}" for number in range(12)]
+    cell = CellUnderTest(cell_database, vcpus=64)
+    for server_id in ids:
+        cell.create(server_id)
+    cell.run()
+    cell.begin(ids[-1], Operation.REBOOT, type="HARD")
+    off = [
+        GuestEvent(host=cell.record(each).host or "", server_id=each, generation=1, power_state=PowerState.SHUTDOWN)
+        for each in ids
+    ]
+    looks = []
+    for some, changed in ((off[:1], 1), (off[1:], 10)):
+        with counted(cell_database) as statements:
+            assert hearing.hear(cell_database, cell, [*some, *some]).changed
+        looks.append(sum(statement.startswith("SELECT") for statement in statements) - changed)
+    assert looks[0] == looks[1]
+    assert [cell.record(each).vm_state for each in ids] == ["stopped"] * 11 + ["active"]
