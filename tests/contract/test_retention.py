@@ -13,14 +13,16 @@ from cell.conductor import books
 from cell.conductor import guests as guest_books
 from cell.scheduler.view import View
 from cellcloud import errors, metrics
-from cellcloud.db import cell_schema, changes, feed, hosts, retention, services, top_schema
+from cellcloud.context import RequestContext
+from cellcloud.db import cell_schema, changes, feed, hosts, intents, retention, services, top_schema
 from cellcloud.db.engine import Database, transact, utc_after
 from cellcloud.lifecycle import Operation
 from cellcloud.model.change import CellState
 from cellcloud.model.guest import GuestState
+from cellcloud.model.intent import IntentKind
 from tests.workflows.world import CellUnderTest
 
-ONE, TWO, THREE = (f"11111111-0000-4000-8000-00000000000{n}" for n in range(1, 4))
+ONE, TWO, THREE, FOUR = (f"11111111-0000-4000-8000-00000000000{n}" for n in range(1, 5))
 DAY = 86400.0
 
 
@@ -173,7 +175,7 @@ def test_the_tails_of_feed_and_log_go_some_at_a_time(cell_database: Database, mo
 
 
 def test_the_top_forgets_too(top_database: Database) -> None:
-    index, keys, intents = top_schema.server_index, top_schema.idempotency_keys, top_schema.intents
+    index, keys = top_schema.server_index, top_schema.idempotency_keys
     then = utc_after(-31 * DAY)
     row = {
         **{column.name: "" for column in index.columns if not column.nullable and isinstance(column.type, sa.String)},
@@ -182,7 +184,14 @@ def test_the_top_forgets_too(top_database: Database) -> None:
         "record": {},
     }
     with top_database.write() as connection:
-        for server_id, deleted, held in ((ONE, True, False), (TWO, True, True), (THREE, False, False)):
+        delete = intents.make_intent(IntentKind.DELETE, FOUR, RequestContext(), cell="east")
+        intents.add_intents(connection, [delete], owner="api", lease=30.0, deadline=300.0)
+        for server_id, deleted, held in (
+            (ONE, True, False),
+            (TWO, True, True),  # its quota is not given back yet
+            (THREE, False, False),
+            (FOUR, True, False),  # a cell is still asked to delete it
+        ):
             own = {"id": server_id, "deleted": deleted, "quota_held": held, "deleted_at": then if deleted else None}
             connection.execute(sa.insert(index).values(row | own | {"created_at": then, "updated_at": then}))
         for name, made in (("old", then), ("new", utc_after(-1))):
@@ -191,9 +200,8 @@ def test_the_top_forgets_too(top_database: Database) -> None:
     gone = retention.purge_top(top_database, deleted_days=30, keys_days=30)
     assert (gone["server_index"], gone["idempotency_keys"]) == (1, 1)
     with top_database.read() as connection:
-        assert sorted(connection.execute(sa.select(index.c.id)).scalars()) == [TWO, THREE]
+        assert sorted(connection.execute(sa.select(index.c.id)).scalars()) == [TWO, THREE, FOUR]
         assert list(connection.execute(sa.select(keys.c.key_hash)).scalars()) == ["new"]
-    assert intents.c.server_id is not None
 
 
 @pytest.mark.parametrize(
