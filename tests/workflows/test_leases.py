@@ -21,7 +21,7 @@ from cellcloud.db.cell_schema import runs as table
 from cellcloud.db.engine import Database, utc_after
 from cellcloud.db.runs import Lease
 from cellcloud.lifecycle import Operation
-from cellcloud.model.guest import GuestEvent
+from cellcloud.model.guest import CommandKind, GuestEvent
 from cellcloud.model.network import Port
 from tests.workflows.world import CellUnderTest
 
@@ -116,6 +116,21 @@ def test_what_a_late_step_made_for_a_server_that_has_ended_is_taken_away(
     networks.gate.set()
     engine._pool.shutdown(wait=True)
     cell.assert_clean(SERVER)
+
+
+def test_what_another_cell_has_of_a_server_given_up_is_left_alone(
+    slow: tuple[CellUnderTest, SlowNetworks, Engine],
+) -> None:
+    cell, networks, engine = slow
+    cell.networks, cell.max_attempts = networks._networks, 1
+    cell.fail[CommandKind.SPAWN] = [errors.HostRefused("No.")]
+    cell.run()
+    assert cell.record(SERVER).given_up
+    asked = {"server_id": SERVER, "project_id": "p", "host": "another", "zone": "", "hostname": "vm"}
+    theirs = cell.networks.ensure_ports(**asked, requested=(), security_groups=(), adopt=False)
+    networks.gate.set()
+    engine._pool.shutdown(wait=True)
+    assert cell.networks.ports == {SERVER: theirs}
 
 
 @pytest.mark.parametrize("owner", ["conductor-1", "conductor-2"])
