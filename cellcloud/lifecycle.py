@@ -55,6 +55,8 @@ class Operation(StrEnum):
 
 ANY_STATE = frozenset(VmState) - {VmState.DELETED}
 
+KEEP_PORTS = "keep_ports"  # among a delete's arguments: another cell has the server, and goes on with its ports
+
 # Operation -> vm states it may start from. Source: Nova's compute API checks.
 ALLOWED: dict[Operation, frozenset[VmState]] = {
     Operation.CREATE: frozenset({VmState.BUILDING}),

@@ -45,7 +45,11 @@ class Conductor(Protocol):
     def begin_operation(
         self, context: RequestContext, server_id: str, operation: Operation, arguments: dict[str, object]
     ) -> ServerRecord:
-        """Begin a run. Raises NotFound, Conflict (with the reason). DELETE preempts and is idempotent."""
+        """Begin a run. Raises NotFound, Conflict (with the reason). DELETE preempts and is idempotent.
+
+        ``arguments``: of REBOOT, ``type``: "SOFT" or "HARD"; of DELETE, ``keep_ports``: whether the server's ports
+        stay, because another cell has it.
+        """
         ...
 
     @call(timeout=10.0)

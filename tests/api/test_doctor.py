@@ -101,6 +101,7 @@ def test_of_a_server_in_two_cells_the_named_one_stays(world: World, keep: str) -
     kept, gone = (world.east, world.west) if keep == "east" else (world.west, world.east)
     assert not kept.servers[server_id].deleted
     assert gone.servers[server_id].deleted
+    assert (world.networks.bound[server_id], gone.arguments) == (f"{keep}-1", {"keep_ports": True})
     shown: Any = world.get(f"/servers/{server_id}", token="admin").get_json()["server"]
     assert shown["OS-EXT-SRV-ATTR:host"] == f"{keep}-1"
     assert findings(world) == {}

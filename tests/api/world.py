@@ -94,6 +94,7 @@ class FixedNetworks:
 
     def __init__(self) -> None:
         self.free_ports: int | None = None
+        self.bound: dict[str, str] = {}  # server -> the host its ports were last bound to
 
     def count_free_ports(self, project_id: str) -> int | None:
         return self.free_ports
@@ -112,7 +113,8 @@ class FixedNetworks:
         if set(names) - {"default"}:
             raise errors.Invalid("Unable to find security_group.")
 
-    def ensure_ports(self, **_: Any) -> tuple[Port, ...]:
+    def ensure_ports(self, *, server_id: str, host: str, **_: Any) -> tuple[Port, ...]:
+        self.bound[server_id] = host
         return ()
 
     def delete_ports(self, server_id: str) -> None:
@@ -134,6 +136,7 @@ class MemoryCell:
         self.passwords: dict[str, str] = {}
         self.runs: list[RunRecord] = []
         self.removed: set[str] = set()
+        self.arguments: dict[str, object] = {}  # of the last operation
         self.enabled = True
         self.lock = threading.RLock()
 
@@ -224,6 +227,7 @@ class MemoryCell:
                 f"Cannot '{operation}' instance {server_id} while it is in vm_state {record.vm_state}"
             )
         self._remember(context_id=context.request_id, server_id=server_id, operation=operation)
+        self.arguments = arguments
         if operation is Operation.DELETE:
             return self.change(server_id, deleted=True, vm_state=VmState.DELETED, task_state=None)
         hard = arguments.get("type") == "HARD"

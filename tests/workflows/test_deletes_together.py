@@ -11,7 +11,7 @@ from cell.conductor.operations import BegunDeletes
 from cellcloud import errors
 from cellcloud.db import runs
 from cellcloud.db.engine import Database
-from cellcloud.lifecycle import Operation
+from cellcloud.lifecycle import KEEP_PORTS, Operation
 from cellcloud.model.guest import CommandKind
 from cellcloud.model.placement import DeleteRequest
 from tests.workflows.test_host_away import turn
@@ -127,6 +127,16 @@ def test_commands_that_are_lost_are_sent_again(cell_database: Database) -> None:
     cell.away.clear()
     cell.run()
     cell.assert_clean(server(0))
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_ports_stay_where_another_cell_goes_on_with_the_server(cell_database: Database, kept: bool) -> None:
+    cell = CellUnderTest(cell_database)
+    active(cell, server(0))
+    cell.begin(server(0), Operation.DELETE, **({KEEP_PORTS: True} if kept else {}))
+    cell.run()
+    assert (cell.record(server(0)).deleted, list(cell.networks.ports)) == (True, [server(0)] if kept else [])
+    assert server(0) not in cell.guests
 
 
 def test_a_hold_that_is_dropped_is_confirmed_no_more(cell_database: Database) -> None:

@@ -14,7 +14,7 @@ from cellcloud import errors
 from cellcloud.context import RequestContext
 from cellcloud.db import index, intents
 from cellcloud.db.engine import Database, retried
-from cellcloud.lifecycle import Operation
+from cellcloud.lifecycle import KEEP_PORTS, Operation
 from cellcloud.model.cell import Finding
 from cellcloud.model.server import ServerRecord
 from top_api.parts import Parts
@@ -135,13 +135,29 @@ def repair(
         elif wrong.discord is Discord.SEVERAL and named:
             if keep not in wrong.cells:
                 raise errors.Invalid(f"Name the cell that keeps {wrong.server_id}: {', '.join(wrong.cells)}.")
-            for name in wrong.cells:
-                if name != keep:
-                    patient = context.with_budget(BUDGET)
-                    parts.cells.conductor(name).begin_operation(patient, wrong.server_id, Operation.DELETE, {})
-            _take_in(parts, context, wrong.server_id, keep)
+            _keep_in(parts, context, wrong, keep)
             done.append(_done(wrong, f"kept in cell {keep}, deleted in the others"))
     return done
+
+
+def _keep_in(parts: Parts, context: RequestContext, wrong: Wrong, keep: str) -> None:
+    """The server's ports are the same in all its cells: they go to the host that keeps it before the others lose it."""
+    for record in parts.cells.conductor(keep).get_servers(context.with_budget(BUDGET), [wrong.server_id]):
+        spec = record.spec
+        parts.networks.ensure_ports(
+            server_id=spec.id,
+            project_id=spec.project_id,
+            host=record.host or "",
+            zone=record.availability_zone or "",
+            hostname=spec.hostname,
+            requested=spec.networks or (),
+            security_groups=spec.security_groups,
+        )
+    for name in wrong.cells:
+        if name != keep:
+            conductor, patient = parts.cells.conductor(name), context.with_budget(BUDGET)
+            conductor.begin_operation(patient, wrong.server_id, Operation.DELETE, {KEEP_PORTS: True})
+    _take_in(parts, context, wrong.server_id, keep)
 
 
 def _done(wrong: Wrong, text: str) -> Finding:

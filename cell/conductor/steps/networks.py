@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cell.conductor.workflow import Done, Step, Turn, World
-from cellcloud.lifecycle import TaskState
+from cellcloud.lifecycle import KEEP_PORTS, TaskState
 
 
 def allocate(turn: Turn, world: World) -> Done:
@@ -25,8 +25,8 @@ def allocate(turn: Turn, world: World) -> Done:
 
 
 def release(turn: Turn, world: World) -> Done:
-    """Delete the ports made for the server; those it was lent become free."""
-    if turn.record.spec.networks != ():
+    """Delete the ports made for the server; those it was lent become free. Unless another cell goes on with them."""
+    if turn.record.spec.networks != () and not turn.run.arguments.get(KEEP_PORTS):
         world.networks.delete_ports(turn.record.id)
     return Done(changes={"ports": ()})
 
