@@ -14,6 +14,7 @@ from top_api.microversion import FIRST, LAST, Microversion
 
 __all__ = ["NO_QUERY", "Queries", "Schema", "Versioned", "check_body", "read_json", "read_time"]
 MALFORMED = "Malformed request body"
+MOST_VALUES = 200  # behind a question mark
 _SHOWN = 200  # characters of a refused value that are repeated to the caller
 
 
@@ -126,6 +127,8 @@ class Queries:
             for value in values:
                 self._check(key, value)
             found[key] = list(values)
+        if sum(map(len, found.values())) > MOST_VALUES:
+            raise errors.Invalid(f"A query has at most {MOST_VALUES} parameters.")
         return found
 
     def _check(self, key: str, value: str) -> None:

@@ -45,6 +45,7 @@ class Page:
 
 
 ALL = Page()
+MOST_CONDITIONS = 200  # of one statement, without lists of plain values: SQLite's expressions are 1000 deep at most
 TEXT_OPERATORS = frozenset(i + name for i in ("", "i") for name in ("equals", "contains", "startswith", "endswith"))
 Test = Callable[[Condition], sa.ColumnElement[bool]]
 # Name -> the column or expression that it means, or what makes a condition on it.
@@ -169,10 +170,16 @@ def turned(page: Page, found: list[Any]) -> list[Any]:
 def chosen(
     c: Connection, query: sa.Select[Any], key: sa.ColumnElement[str], columns: Columns, page: Page
 ) -> sa.Select[Any]:
-    """The query with the page's conditions, order and bounds. Raises NotFound for an ``after`` that is no row."""
+    """The query with the page's conditions, order and bounds. Raises NotFound for an ``after`` that is no row, Invalid
+    for more conditions than one statement bears."""
+    if sum(_weight(columns[wanted.name], wanted) for wanted in page.where) > MOST_CONDITIONS:
+        raise errors.Invalid(f"A list takes at most {MOST_CONDITIONS} conditions at once.")
     query = query.where(*(_condition(columns[wanted.name], wanted) for wanted in page.where))
     ranks: list[tuple[Any, bool]] = []
+    ways: dict[str, bool] = {}
     for name, rises in (*page.sort, ("id", True)):
+        ways.setdefault(name, rises)  # what rows are sorted by already does not sort them again
+    for name, rises in ways.items():
         if name == "id":  # no two rows have the same: what comes after it changes nothing
             ranks.append((key, rises != page.backwards))
             break
@@ -196,6 +203,10 @@ _COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {
     "gt": operator.gt,
     "gte": operator.ge,
 }
+
+
+def _weight(column: sa.ColumnElement[Any] | Test, wanted: Condition) -> int:
+    return 1 if isinstance(column, sa.ColumnElement) else max(1, len(wanted.values))
 
 
 def _condition(column: sa.ColumnElement[Any] | Test, wanted: Condition) -> sa.ColumnElement[bool]:

@@ -118,6 +118,7 @@ class EmbeddedImages:
         with self._database.write() as c:
             gone = db.delete_image(c, image.id)
         if not gone:
+            self._get(image.id)  # of two that delete it at once one finds it gone
             raise errors.Forbidden(f"Image {image.id} is protected and cannot be deleted.")
         self._path(image.id).unlink(missing_ok=True)
 

@@ -318,6 +318,13 @@ def test_what_a_member_may_not_ask_of_servers(world: World, query: str, status: 
     assert world.get(f"/servers?{query}", version="2.83").status_code == status
 
 
+@pytest.mark.parametrize("pair", ["name=a", "ip=1", "ip6=1", "status=ACTIVE", "hostname=a", "tags=a", "uuid=a"])
+@pytest.mark.parametrize(("count", "status"), [(199, 200), (2000, 400)])
+def test_no_query_is_too_much_for_a_database(world: World, pair: str, count: int, status: int) -> None:
+    path = f"/servers?{ALL}" + "&".join([pair] * count)
+    assert world.get(path, token="admin", version="2.73").status_code == status
+
+
 @pytest.mark.parametrize(
     "path",
     [
