@@ -56,6 +56,7 @@ class _Child:
     kill_at: float | None = None
     pause: float = FIRST_PAUSE
     unsaved: bool = False
+    wrong: str = ""  # why it could not be asked whether it is ready
 
     @property
     def running(self) -> bool:
@@ -147,7 +148,7 @@ class Supervisor:
             if child.record.state == "waiting" and not child.running:
                 if child.unit.kind in kinds and now >= child.not_before and ready.issuperset(child.unit.after):
                     self._start(child)
-            elif child.record.state == "starting" and child.unit.kind != Kind.TASK and child.unit.ready():
+            elif child.record.state == "starting" and child.unit.kind != Kind.TASK and self._is_ready(child):
                 self._note(child, state="ready")
                 if not self._serving:
                     self._report(f"{child.unit.name} ready ({clock.monotonic() - child.since:.1f} s)")
@@ -159,6 +160,17 @@ class Supervisor:
         if now >= self._rotate_at:
             self._rotate_at = now + log_files.EVERY
             self._rotate_logs()
+
+    def _is_ready(self, child: _Child) -> bool:
+        """Whatever asking comes to, it ends nothing: it may be the machine that is short of something."""
+        try:
+            ready, wrong = child.unit.ready(), ""
+        except Exception as error:  # noqa: BLE001 -- said below, and tried again with every look
+            ready, wrong = False, f"{type(error).__name__}: {error}"
+        if wrong and wrong != child.wrong:
+            self._report(f"{child.unit.name} cannot be asked whether it is ready: {wrong}")
+        child.wrong = wrong
+        return ready
 
     def _rotate_logs(self) -> None:
         try:

@@ -54,7 +54,16 @@ def blocked(name):
         stay(name)()
     return run
 
+asked = []
+
+def unsure():
+    asked.append(1)
+    if len(asked) < 4:
+        raise FileNotFoundError("ca.pem")
+    return (place / "unsure.began").exists()
+
 UNITS = {
+    "unsure": Unit(name="unsure", kind=Kind.SERVICE, run=blocked("unsure"), ready=unsure),
     "database": Unit(name="database", kind=Kind.DAEMON, run=blocked("database"),
                      ready=(place / "database.began").exists),
     "schema": Unit(name="schema", kind=Kind.TASK, run=note, after=("database",)),
@@ -131,6 +140,15 @@ def test_what_dies_is_started_again(launch: Callable[..., subprocess.Popen[str]]
     assert after
     assert after.restarts == 1
     assert not before.is_alive()
+
+
+def test_a_unit_that_cannot_be_asked_ends_nothing(launch: Callable[..., subprocess.Popen[str]], tmp_path: Path) -> None:
+    supervisor = launch("unsure", "database")
+    until((tmp_path / "serving").exists)
+    supervisor.send_signal(signal.SIGTERM)
+    said, _ = supervisor.communicate(timeout=10)
+    assert supervisor.returncode == 0
+    assert said.count("unsure cannot be asked whether it is ready: FileNotFoundError: ca.pem") == 1
 
 
 @pytest.fixture
