@@ -262,6 +262,27 @@ def test_actions_that_are_none(world: World, body: Any) -> None:
     assert world.post(f"/servers/{server_id}/action", body).status_code == 400
 
 
+@pytest.mark.parametrize(
+    ("verb", "more", "version", "status"),
+    [
+        ("enable", {}, "2.1", 200),
+        ("enable", {"disabled_reason": "x"}, "2.1", 400),
+        ("enable", {"forced_down": True}, "2.10", 400),
+        ("enable", {"forced_down": True}, "2.11", 400),
+        ("disable", {"disabled_reason": "x"}, "2.1", 400),
+        ("disable-log-reason", {"disabled_reason": "x"}, "2.1", 200),
+        ("disable-log-reason", {"disabled_reason": "x", "forced_down": True}, "2.11", 400),
+        ("force-down", {"forced_down": True}, "2.11", 200),
+        ("force-down", {"forced_down": True, "disabled_reason": "x"}, "2.11", 400),
+    ],
+)
+def test_a_verb_for_a_service_reads_all_that_is_said(
+    world: World, verb: str, more: dict[str, Any], version: str, status: int
+) -> None:
+    body = {"host": "east-1", "binary": "nova-compute", **more}
+    assert world.call("PUT", f"/os-services/{verb}", body, token="admin", version=version).status_code == status
+
+
 def test_a_failure_inside_stays_inside(world: World) -> None:
     def explode(*_: object, **__: object) -> None:
         raise RuntimeError("secret /etc/passwd detail")

@@ -96,6 +96,9 @@ def _update_by_verb(call: Call, verb: str) -> dict[str, Any]:
         more = dict(changes)
     else:
         raise errors.NotFound("Unknown action")
+    unread = given.keys() - {"host", "binary"} - changes.keys()
+    if unread:
+        raise errors.Invalid(f"{verb} takes no {', '.join(sorted(unread))}.")
     service = operations.find_service(call.parts, call.context, given["host"], given["binary"])
     operations.set_service(call.parts, call.context, service, **changes)
     return shown | more

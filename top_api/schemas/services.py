@@ -7,9 +7,10 @@ from top_api.validation import Queries, Versioned
 
 _REASON: Schema = {"type": "string", "minLength": 1, "maxLength": 255}
 LIST = Queries({}, repeated={"host": TEXT, "binary": TEXT}, strict_since=(2, 75))
-_OLD = an_object(
-    {"host": TEXT, "binary": TEXT, "disabled_reason": _REASON, "forced_down": BOOLEAN}, required=("host", "binary")
-)
+_FIRST = {"host": TEXT, "binary": TEXT, "disabled_reason": _REASON}
+_NAMED = ("host", "binary")
+_OLD = an_object(_FIRST, required=_NAMED)
+_WITH_FORCED_DOWN = an_object({**_FIRST, "forced_down": BOOLEAN}, required=_NAMED)
 _NEW = an_object(
     {
         "status": {"type": "string", "enum": ["enabled", "disabled"]},
@@ -17,4 +18,4 @@ _NEW = an_object(
         "forced_down": BOOLEAN,
     }
 )
-UPDATE = Versioned(_OLD, ((2, 53), {**_NEW, "minProperties": 1}))
+UPDATE = Versioned(_OLD, ((2, 11), _WITH_FORCED_DOWN), ((2, 53), {**_NEW, "minProperties": 1}))
