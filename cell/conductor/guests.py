@@ -111,7 +111,7 @@ def _judge(
     busy = runs.list_active(connection, list(records))
     for guest in guests:
         entry = here.get(guest.server_id)
-        if entry is not None and entry.running is not None and guest.generation > entry.generation:
+        if entry is not None and guest.generation > entry.generation:
             judged.ahead[guest.server_id] = guest.generation
     for guest in strangers:
         record = records.get(guest.server_id)

@@ -357,7 +357,17 @@ def adopt(connection: Connection, described: GuestDescription, *, host: str, zon
 
 
 def raise_generations(connection: Connection, host: str, generations: Mapping[str, int]) -> list[ServerRecord]:
-    """Take over what a host has obeyed already, of servers on it that fell back behind that; returns their records."""
+    """Take over what a host has obeyed already, of servers on it that fell back behind that; returns their records.
+
+    A run that waits goes on at that generation too: the host refuses what it asks for at an older one. One that is
+    being worked on has its turn later.
+    """
+    free = sa.or_(runs.c.lease_until.is_(None), runs.c.lease_until < utc_now())
+    waiting = sa.select(runs.c.id, runs.c.server_id).where(
+        runs.c.server_id.in_(sorted(generations)), runs.c.active == 1, free
+    )
+    resting = {row.server_id: row.id for row in connection.execute(waiting.order_by(runs.c.id).with_for_update())}
+    at_work = (runs.c.server_id == servers.c.id, runs.c.active == 1, runs.c.id.not_in(sorted(resting.values())))
     changed = [
         change(
             connection,
@@ -365,11 +375,16 @@ def raise_generations(connection: Connection, host: str, generations: Mapping[st
             {"generation": generation},
             servers.c.host == host,
             servers.c.generation < generation,
-            sa.not_(sa.exists().where(runs.c.server_id == servers.c.id, runs.c.active == 1)),
+            sa.not_(sa.exists().where(*at_work)),
         )
         for server_id, generation in sorted(generations.items())
     ]
-    return [record for record in changed if record is not None]
+    raised = [record for record in changed if record is not None]
+    for record in raised:
+        if record.id in resting:
+            values = {"generation": record.generation, "run_at": utc_now()}
+            connection.execute(sa.update(runs).where(runs.c.id == resting[record.id]).values(values))
+    return raised
 
 
 def list_stuck(connection: Connection, seconds: float) -> list[tuple[str, str, dt.datetime]]:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import sqlalchemy as sa
 
-from cell.conductor import books
+from cell.conductor import books, guests
 from cell.conductor.workflows import REGISTRY
 from cellcloud import errors
 from cellcloud.db import cell_schema, claims, hosts, runs
@@ -16,7 +16,7 @@ from cellcloud.db.cell_schema import listening
 from cellcloud.db.cell_schema import runs as table
 from cellcloud.db.engine import Database, utc_after
 from cellcloud.lifecycle import Operation
-from cellcloud.model.guest import CommandKind
+from cellcloud.model.guest import CommandKind, GuestState
 from tests.workflows.test_leases import end_leases
 from tests.workflows.world import CellUnderTest, make_report
 
@@ -154,6 +154,23 @@ def test_a_host_that_refuses_and_falls_silent_is_not_left_without_its_word(cell:
     cell.away.clear()
     cell.run()
     assert cell.assert_clean(SERVER).host == "h2"
+
+
+@pytest.mark.parametrize("operation", [Operation.DELETE, Operation.STOP])
+def test_a_run_catches_up_with_a_host_that_obeyed_what_the_database_lost(
+    cell: CellUnderTest, operation: Operation
+) -> None:
+    """The host refuses anything older: a delete, which goes on until it is obeyed, would ask in vain for ever."""
+    running(cell)
+    host, power, _ = cell.guests[SERVER]
+    cell.guests[SERVER] = (host, power, 9)
+    cell.begin(SERVER, operation)
+    if operation is Operation.DELETE:
+        turn(cell)
+        assert_kept(cell)
+    guests.compare(cell.database, host, [GuestState(server_id=SERVER, power_state=1, generation=9)], fence=False)
+    cell.run()
+    assert cell.assert_clean(SERVER).vm_state == {"delete": "deleted", "stop": "stopped"}[operation]
 
 
 def test_what_was_shown_as_an_end_is_one(cell: CellUnderTest) -> None:
