@@ -196,7 +196,15 @@ def _forget_others(validator: Any, allowed: Any, value: Any, schema: Mapping[str
             del value[name]  # nothing has looked at it, so nobody may read it
 
 
-_Relaxed: Any = _extend(_Validator, {"additionalProperties": _bounded(_forget_others)})
+def _trimmed_pattern(validator: Any, pattern: str, value: Any, schema: Mapping[str, Any]) -> Iterator[ValidationError]:
+    """Names may have spaces around them, which whoever reads them takes off."""
+    trimmed = value.strip(" ") if isinstance(value, str) and schema.get("trimmed") else value
+    yield from _pattern(validator, pattern, trimmed, schema)
+
+
+_Relaxed: Any = _extend(
+    _Validator, {"additionalProperties": _bounded(_forget_others), "pattern": _bounded(_trimmed_pattern)}
+)
 
 
 class Compiled:

@@ -155,3 +155,18 @@ def test_the_api_of_before_2_1_reads_nothing_that_no_schema_has_looked_at(world:
     if "networks" not in more:
         assert world.call("PUT", f"/v2/servers/{ids[0]}", {"server": more}).status_code == 200
         assert world.cell_of(ids[0]).servers[ids[0]].spec == plain
+
+
+def test_names_may_have_spaces_around_them_in_the_api_of_before_2_1(world: World) -> None:
+    server = {"name": "  vm ", "flavorRef": "1", "imageRef": IMAGE}
+    answer = world.post("/v2/servers", {"server": server})
+    assert answer.status_code == 202
+    world.settle()
+    path = f"/v2/servers/{answer.get_json()['server']['id']}"
+    assert world.get(path).get_json()["server"]["name"] == "vm"
+    assert world.call("PUT", path, {"server": {"name": " other "}}).get_json()["server"]["name"] == "other"
+    assert world.post("/v2/os-keypairs", {"keypair": {"name": " k "}}).get_json()["keypair"]["name"] == "k"
+    flavor = {"name": " f ", "ram": 512, "vcpus": 1, "disk": 1}
+    assert world.post("/v2/flavors", {"flavor": flavor}, token="admin").get_json()["flavor"]["name"] == "f"
+    for body in (server, {**server, "name": "   "}):
+        assert world.post("/servers" if body is server else "/v2/servers", {"server": body}).status_code == 400

@@ -11,6 +11,7 @@ _NAME: Schema = {
     "minLength": 1,
     "maxLength": 255,
     "pattern": words("a-zA-Z0-9_-"),
+    "trimmed": True,
 }
 _WIDE_NAME: Schema = {**_NAME, "pattern": words("a-zA-Z0-9@._-")}
 _TYPE: Schema = {"type": "string", "enum": ["ssh", "x509"]}

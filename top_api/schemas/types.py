@@ -19,6 +19,7 @@ NAME: Schema = {
     "minLength": 1,
     "maxLength": 255,
     "pattern": rf"[^{_UNSEEN}\p{{Zs}}]([^{_UNSEEN}]*[^{_UNSEEN}\p{{Zs}}])?",
+    "trimmed": True,  # in the API of before 2.1
 }
 DESCRIPTION: Schema = {"type": ["string", "null"], "maxLength": 255, "pattern": NO_CONTROLS}
 UUID: Schema = {"type": "string", "format": "uuid"}
