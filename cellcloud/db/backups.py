@@ -24,7 +24,7 @@ import sqlalchemy as sa
 
 from cellcloud import errors
 from cellcloud.db import incarnations, migrate
-from cellcloud.db.engine import Connection, Database
+from cellcloud.db.engine import Connection, Database, transact
 from cellcloud.model.incarnation import Incarnation
 
 ABOUT, DATA = "about.json", "data"
@@ -214,10 +214,8 @@ class _Served:
         self.dump(kept / DATA, _in_silence)
 
     def load(self, source: Path, tree: str, tell: Tell) -> Incarnation:
-        with self._open() as database, database.write() as connection:
-            tables = sa.MetaData()
-            tables.reflect(connection)
-            tables.drop_all(connection)
+        with self._open() as database:
+            transact(database, _drop_all)
         self._restore(source, tell)
         begun = _renew(self._text, tree)
         tell("restored")
@@ -310,12 +308,17 @@ def _form(url: str) -> _Sqlite | _MariaDb | _PostgreSql:
     return _PostgreSql(url) if kind == "postgresql" else _MariaDb(url)
 
 
+def _drop_all(connection: Connection) -> None:
+    tables = sa.MetaData()
+    tables.reflect(connection)
+    tables.drop_all(connection)
+
+
 def _renew(url: str, tree: str) -> Incarnation:
     database = Database(url, pool_size=2, timeout=0)
     try:
         migrate.upgrade(database, "top" if tree == "top" else "cell")
-        with database.write() as connection:
-            return begin_incarnation(connection, tree, "restored from a backup")
+        return transact(database, lambda c: begin_incarnation(c, tree, "restored from a backup"))
     finally:
         database.close()
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cellcloud import errors
 from cellcloud.db import identity as db
-from cellcloud.db.engine import Database
+from cellcloud.db.engine import Database, retried
 from cellcloud.db.listing import Page
 from cellcloud.embedded.identity import (
     DOMAIN_ID,
@@ -74,6 +74,7 @@ def upload_image(images: EmbeddedImages, database: Database, *, name: str, path:
         return images.upload(image.id, iter(lambda: file.read(CHUNK), b""), project_id="", is_admin=True)
 
 
+@retried
 def _add_identity(database: Database, passwords: Passwords) -> None:
     secrets = {"admin": passwords.admin, "demo": passwords.demo, SERVICE_USER: passwords.service}
     with database.read() as c:

@@ -11,7 +11,7 @@ import hashlib
 import os
 import tempfile
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -115,9 +115,7 @@ class EmbeddedImages:
         """Delete the record, then the bytes. Raises NotFound, Forbidden for another's or a protected image."""
         image = self.get_image(image_id, project_id=project_id, is_admin=is_admin)
         _check_owner(image, project_id, is_admin)
-        with self._database.write() as c:
-            gone = db.delete_image(c, image.id)
-        if not gone:
+        if not transact(self._database, lambda c: db.delete_image(c, image.id)):
             self._get(image.id)  # of two that delete it at once one finds it gone
             raise errors.Forbidden(f"Image {image.id} is protected and cannot be deleted.")
         self._path(image.id).unlink(missing_ok=True)
@@ -132,11 +130,7 @@ class EmbeddedImages:
         with os.fdopen(descriptor, "w+b") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX)
-                with self._database.write() as c:
-                    if not db.move_status(c, image.id, "queued", "saving"):
-                        raise errors.Conflict(f"Image {image.id} already has data or is being uploaded.")
-                    image = db.find_image(c, image.id) or image  # its formats are fixed from here on
-                self._take(image, data, file, part)
+                self._take(_begin_upload(self._database, image.id), data, file, part)
             finally:
                 part.unlink(missing_ok=True)
         return self._get(image.id)
@@ -160,8 +154,7 @@ class EmbeddedImages:
         finally:
             if not done:
                 self._path(image.id).unlink(missing_ok=True)
-                with self._database.write() as c:
-                    db.move_status(c, image.id, "saving", "queued")
+                transact(self._database, lambda c: db.move_status(c, image.id, "saving", "queued"))
 
     def _most_bytes(self, image: Image) -> int:
         """How many may come at most: more than its owner has left is not even written. Raises TooLarge for none."""
@@ -185,11 +178,7 @@ class EmbeddedImages:
                     continue
                 if _age(part) > _STALE_SECONDS:
                     part.unlink(missing_ok=True)
-        with self._database.write() as c:
-            for image_id in db.list_saving(c, older_than=_STALE_SECONDS):
-                if image_id not in live:
-                    db.move_status(c, image_id, "saving", "queued")
-            known = db.list_with_bytes(c)
+        known = _end_uploads(self._database, live)
         for path in self._directory.iterdir():
             if not path.name.startswith(".") and path.name not in known:
                 path.unlink(missing_ok=True)
@@ -215,6 +204,28 @@ def _edit(database: Database, image_id: str, edit: Callable[[Image], Image], pro
         if before.status != "queued" and formats != (before.disk_format, before.container_format):
             raise errors.Forbidden("The formats of an image with data cannot be changed.")
         db.update_image(c, replace(after, id=before.id, owner=before.owner))
+
+
+@retried
+def _begin_upload(database: Database, image_id: str) -> Image:
+    """The image, whose formats are fixed from here on."""
+    with database.write() as c:
+        if not db.move_status(c, image_id, "queued", "saving"):
+            raise errors.Conflict(f"Image {image_id} already has data or is being uploaded.")
+        image = db.find_image(c, image_id)
+    if image is None:
+        raise errors.NotFound(f"No image found with ID {image_id[:64]}")
+    return image
+
+
+@retried
+def _end_uploads(database: Database, live: Container[str]) -> set[str]:
+    """Let images whose upload ended long ago, and is not ``live``, be queued again; returns those that have a file."""
+    with database.write() as c:
+        for image_id in db.list_saving(c, older_than=_STALE_SECONDS):
+            if image_id not in live:
+                db.move_status(c, image_id, "saving", "queued")
+        return db.list_with_bytes(c)
 
 
 def _check_owner(image: Image, project_id: str, is_admin: bool) -> None:

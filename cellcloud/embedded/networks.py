@@ -182,13 +182,7 @@ class EmbeddedNetworks:
     def update_network(self, viewer: Viewer, network_id: str, changes: Mapping[str, Any]) -> Network:
         """Raises NotFound, Forbidden, Conflict for a network taken from others with ports on it."""
         _check_sharing(viewer, bool(changes.get("shared")))
-        with self._database.write() as c:
-            known = db.get_network(c, viewer.only, network_id)
-            _check_owner(viewer, known)
-            if known.shared and changes.get("shared") is False and db.is_used_by_others(c, known):
-                raise errors.Conflict(f"Network {network_id} is in use by other projects.")
-            db.update_row(c, "network", network_id, changes)
-            return db.get_network(c, viewer.only, network_id)
+        return _change_network(self._database, viewer, network_id, changes)
 
     def delete_network(self, viewer: Viewer, network_id: str) -> None:
         """Raises NotFound, Forbidden, Conflict with ports on it."""
@@ -214,13 +208,7 @@ class EmbeddedNetworks:
 
     def update_subnet(self, viewer: Viewer, subnet_id: str, changes: Mapping[str, Any]) -> Subnet:
         """Raises NotFound, Forbidden, Conflict for DHCP taken from or given to addresses in use."""
-        with self._database.write() as c:
-            known = db.get_subnet(c, viewer.only, subnet_id)
-            _check_owner(viewer, known)
-            if changes.get("enable_dhcp", known.enable_dhcp) != known.enable_dhcp and db.is_in_use(c, subnet_id):
-                raise errors.Conflict(f"Subnet {subnet_id} has addresses in use: their hosts serve them as they are.")
-            db.update_row(c, "subnet", subnet_id, changes)
-            return db.get_subnet(c, viewer.only, subnet_id)
+        return _change_subnet(self._database, viewer, subnet_id, changes)
 
     def delete_subnet(self, viewer: Viewer, subnet_id: str) -> None:
         """Raises NotFound, Forbidden, Conflict with addresses in use."""
@@ -300,6 +288,28 @@ def _add_network(database: Database, viewer: Viewer, network: Network, limit: in
     with database.write() as c:
         db.insert_network(c, network, limit=limit)
         return db.get_network(c, viewer.only, network.id)
+
+
+@retried
+def _change_network(database: Database, viewer: Viewer, network_id: str, changes: Mapping[str, Any]) -> Network:
+    with database.write() as c:
+        known = db.get_network(c, viewer.only, network_id)
+        _check_owner(viewer, known)
+        if known.shared and changes.get("shared") is False and db.is_used_by_others(c, known):
+            raise errors.Conflict(f"Network {network_id} is in use by other projects.")
+        db.update_row(c, "network", network_id, changes)
+        return db.get_network(c, viewer.only, network_id)
+
+
+@retried
+def _change_subnet(database: Database, viewer: Viewer, subnet_id: str, changes: Mapping[str, Any]) -> Subnet:
+    with database.write() as c:
+        known = db.get_subnet(c, viewer.only, subnet_id)
+        _check_owner(viewer, known)
+        if changes.get("enable_dhcp", known.enable_dhcp) != known.enable_dhcp and db.is_in_use(c, subnet_id):
+            raise errors.Conflict(f"Subnet {subnet_id} has addresses in use: their hosts serve them as they are.")
+        db.update_row(c, "subnet", subnet_id, changes)
+        return db.get_subnet(c, viewer.only, subnet_id)
 
 
 @retried

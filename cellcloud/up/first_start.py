@@ -5,6 +5,7 @@ Every function here may be repeated; it finds what an earlier start made.
 
 from __future__ import annotations
 
+import functools
 import platform
 import selectors
 import subprocess
@@ -17,7 +18,7 @@ from keystoneauth1.identity import v3
 
 from cellcloud import clock, config, errors
 from cellcloud.db import cells, flavors, migrate
-from cellcloud.db.engine import Database
+from cellcloud.db.engine import Database, transact
 from cellcloud.embedded import bootstrap
 from cellcloud.embedded.images import EmbeddedImages
 from cellcloud.rpc.accounts import Account, Role
@@ -90,9 +91,9 @@ def migrate_top(layout: Layout) -> None:
     with closing(Database(layout.top_database_url, timeout=0)) as database:
         with ONE_MIGRATION:
             migrate.upgrade(database, "top")
-        with database.write() as connection:
-            for cell in CELLS:
-                cells.register_cell(connection, cell.name, layout.transport_url(cell, Account(Role.TOP)))
+        for cell in CELLS:
+            url = layout.transport_url(cell, Account(Role.TOP))
+            transact(database, functools.partial(cells.register_cell, name=cell.name, transport_url=url))
 
 
 def migrate_cell(layout: Layout, cell: CellPlace) -> None:
@@ -109,8 +110,7 @@ def fill_top(layout: Layout) -> None:
     )
     with closing(Database(layout.top_database_url)) as database:
         bootstrap.bootstrap(database, passwords)
-        with database.write() as connection:
-            flavors.ensure_starters(connection)
+        transact(database, flavors.ensure_starters)
         images = EmbeddedImages.of(database, layout.images, settings.outside)
         images.sweep()
         form = "qcow2" if layout.real_guests else "raw"

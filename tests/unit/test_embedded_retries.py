@@ -1,0 +1,173 @@
+"""Each write of the embedded image and network services loses one race, at its commit, and is carried out once: rows
+and files are those of the same write that nobody disturbs."""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy import event
+
+from cellcloud import errors
+from cellcloud.db import top_schema as top
+from cellcloud.db.engine import Database
+from cellcloud.embedded.images import EmbeddedImages, ImageLimits
+from cellcloud.embedded.networks import EmbeddedNetworks, Viewer
+from cellcloud.model.image import Image
+from cellcloud.model.network import Network, NewPort, RequestedNetwork, Subnet
+
+MINE: dict[str, Any] = {"project_id": "p", "is_admin": False}
+VIEWER = Viewer(project_id="p")
+SERVER = "11111111-0000-4000-8000-000000000001"
+READS = ("get_", "list_", "check_", "count_", "open_", "default_", "of")
+TABLES = (top.images, top.networks, top.subnets, top.ports, top.network_usages)
+RANDOM = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|fa:16:3e(:[0-9a-f]{2}){3}|\.\d+$")
+
+
+@dataclass
+class World:
+    """Both services over a database of their own, with a network, a subnet, a port and two images."""
+
+    path: Path
+    writes: int = 0  # transactions that wrote, since the last look
+    lost: int = 0  # which of them is undone; 0: none
+    database: Database = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.database = Database(f"sqlite:///{self.path}/top.db")
+        top.metadata.create_all(self.database.engine)
+        event.listen(self.database.engine, "before_cursor_execute", self._mark)
+        dialect: Any = self.database.engine.dialect
+        dialect.do_commit = self._commit
+        self.images = EmbeddedImages(self.database, self.path / "images", max_bytes=64, limits=ImageLimits(count=9))
+        self.networks = EmbeddedNetworks(self.database)
+        wanted = Image(id="", name="i", disk_format="raw", container_format="bare", owner="p")
+        self.queued = self.images.create_image(wanted, is_admin=False).id
+        self.active = self.images.create_image(wanted, is_admin=False).id
+        self.images.upload(self.active, [b"before"], **MINE)
+        self.network = self.networks.create_network(VIEWER, Network(id="", project_id="p")).id
+        self.spare = self.networks.create_network(VIEWER, Network(id="", project_id="p")).id
+        wide = Subnet(id="", network_id=self.network, cidr="10.9.0.0/24", project_id="p")
+        self.subnet = self.networks.create_subnet(VIEWER, wide).id
+        second = Subnet(id="", network_id=self.network, cidr="10.8.0.0/24", project_id="p")
+        self.empty = self.networks.create_subnet(VIEWER, second).id
+        self.port = self.networks.create_ports(VIEWER, [self.new()])[0].port.id
+        self.writes = 0
+
+    def new(self) -> NewPort:
+        return NewPort(network_id=self.network, project_id="p", addresses=((self.subnet, None),))
+
+    def ensure(self) -> None:
+        asked = [RequestedNetwork(network_id=self.network), RequestedNetwork(port_id=self.port)]
+        where = {"host": "h", "zone": "", "hostname": ""}
+        self.networks.ensure_ports(server_id=SERVER, project_id="p", requested=asked, **where)
+
+    def release(self) -> None:
+        with self.undisturbed():
+            self.ensure()
+        self.networks.delete_ports(SERVER)
+
+    def sweep(self) -> None:
+        with self.undisturbed(), self.database.write() as c:
+            long_ago = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
+            query = sa.update(top.images).where(top.images.c.id == self.queued)
+            c.execute(query.values(status="saving", updated_at=long_ago))
+        self.images.sweep()
+
+    def refused_upload(self) -> None:
+        with suppress(errors.TooLarge):
+            self.images.upload(self.queued, [b"x" * 65], **MINE)
+
+    @contextmanager
+    def undisturbed(self) -> Iterator[None]:
+        before, self.lost = self.lost, 0
+        yield
+        self.lost, self.writes = before, 0
+
+    def look(self) -> list[str]:
+        """Rows and files, without what is drawn by lot."""
+        with self.database.read() as c:
+            rows = [(table.name, *row) for table in TABLES for row in c.execute(sa.select(table))]
+        files = [("file", path.name, path.read_bytes()) for path in (self.path / "images").iterdir()]
+        return sorted(_steady(one) for one in (*rows, *files))
+
+    def _mark(self, connection: sa.Connection, _cursor: object, statement: str, *_: object) -> None:
+        if statement.startswith(("INSERT", "UPDATE", "DELETE")):
+            connection.info["wrote"] = True
+
+    def _commit(self, raw: Any) -> None:
+        if raw.info.pop("wrote", False):
+            self.writes += 1
+            if self.writes == self.lost:
+                raise sqlite3.OperationalError("database is locked")
+        raw.commit()
+
+
+def _steady(values: tuple[object, ...]) -> str:
+    return str(["now" if isinstance(one, dt.datetime) else RANDOM.sub("#", str(one)) for one in values])
+
+
+def _renamed(image: Image) -> Image:
+    return replace(image, name=f"{image.name}+")
+
+
+PUTS_BACK = {"upload refused", "sweep"}  # the image is queued as it was
+# Each with how many transactions write.
+Act = Callable[[World], object]
+WRITES: dict[str, tuple[int, Act]] = {
+    "create_image": (1, lambda w: w.images.create_image(Image(id="", name="n", owner="p"), is_admin=False)),
+    "change_image": (1, lambda w: w.images.change_image(w.active, _renamed, **MINE)),
+    "delete_image": (1, lambda w: w.images.delete_image(w.active, **MINE)),
+    "upload": (2, lambda w: w.images.upload(w.queued, [b"some", b" bytes"], **MINE)),
+    "upload refused": (2, World.refused_upload),
+    "sweep": (1, World.sweep),
+    "create_network": (1, lambda w: w.networks.create_network(VIEWER, Network(id="", project_id="p"))),
+    "update_network": (1, lambda w: w.networks.update_network(VIEWER, w.network, {"name": "other"})),
+    "delete_network": (1, lambda w: w.networks.delete_network(VIEWER, w.spare)),
+    "create_subnet": (
+        1,
+        lambda w: w.networks.create_subnet(VIEWER, Subnet(id="", network_id=w.spare, cidr="10.7.0.0/24")),
+    ),
+    "update_subnet": (1, lambda w: w.networks.update_subnet(VIEWER, w.subnet, {"name": "other"})),
+    "delete_subnet": (1, lambda w: w.networks.delete_subnet(VIEWER, w.empty)),
+    "create_ports": (1, lambda w: w.networks.create_ports(VIEWER, [w.new(), w.new()])),
+    "update_port": (1, lambda w: w.networks.update_port(VIEWER, w.port, {"name": "other"})),
+    "delete_port": (1, lambda w: w.networks.delete_port(VIEWER, w.port)),
+    "ensure_ports": (1, World.ensure),
+    "delete_ports": (1, World.release),
+    "set_quotas": (1, lambda w: w.networks.set_quotas("p", {"port": 7, "network": 3})),
+}
+
+
+@pytest.mark.parametrize(("name", "lost"), [(name, n + 1) for name, (most, _) in WRITES.items() for n in range(most)])
+def test_a_write_that_loses_a_race_is_carried_out_once(tmp_path: Path, name: str, lost: int) -> None:
+    count, act = WRITES[name]
+    found = []
+    for which in (0, lost):
+        world = World(_made(tmp_path / str(which)))
+        before = world.look()
+        world.lost = which
+        act(world)
+        assert world.writes == count + bool(which)  # so the race was lost, and no other write was added
+        found.append(world.look())
+        assert (found[-1] == before) == (name in PUTS_BACK)
+        world.database.close()
+    assert found[0] == found[1]
+
+
+def test_the_table_has_every_public_write() -> None:
+    public = {name for service in (EmbeddedImages, EmbeddedNetworks) for name in vars(service) if name[0] != "_"}
+    assert {name for name in public if not name.startswith(READS)} == {name.split()[0] for name in WRITES}
+
+
+def _made(path: Path) -> Path:
+    path.mkdir()
+    return path
