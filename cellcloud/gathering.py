@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import Future
 from typing import Generic, TypeVar
 
@@ -29,6 +29,32 @@ def portions(items: Sequence[T], size_of: Callable[[T], int], most: int = MOST_B
         size += length
     if some:
         yield some
+
+
+def in_full(
+    ask: Callable[[list[T]], Sequence[R]],
+    items: Sequence[T],
+    *,
+    key_of: Callable[[T], Hashable],
+    answers: Callable[[R], Hashable],
+) -> list[R]:
+    """All that is answered for the items by one who answers as many as fit into a message, in any order, and at least
+    one of those there are. Those left out are asked for again, some at a time, until nothing is answered for them.
+
+    ``key_of``: an item's key; ``answers``: the key of the item that an answer is for.
+    """
+    found: list[R] = []
+    left, most = list(items), len(items)
+    while left:
+        asked, left = left[:most], left[most:]
+        some = ask(asked)
+        found += some
+        told = {answers(one) for one in some}
+        omitted = [item for item in asked if key_of(item) not in told]
+        if len(omitted) < len(asked):
+            left = omitted + left
+            most = 2 * (len(asked) - len(omitted))
+    return found
 
 
 class Gathered(Generic[T, R]):

@@ -7,6 +7,7 @@ from dataclasses import replace
 from cellcloud import errors
 from cellcloud.config import Config
 from cellcloud.context import RequestContext, service_context
+from cellcloud.gathering import in_full
 from cellcloud.model.cell import Cell, Finding
 from cellcloud.model.decision import Shape
 from cellcloud.model.explanation import (
@@ -69,7 +70,12 @@ class LocalSource:
             if not page:
                 break
             after = page[-1][0]
-            records = self._conductor.get_servers(_context(), [server_id for server_id, _ in page])
+            records = in_full(
+                lambda some: self._conductor.get_servers(_context(), some, partly=True),
+                [server_id for server_id, _ in page],
+                key_of=str,
+                answers=lambda record: record.id,
+            )
             found += [self._shown(record) for record in records if project in (None, record.spec.project_id)]
         return found[:limit]
 

@@ -10,6 +10,8 @@ from cell.compute.driver import Driver
 from cellcloud import clock, errors
 from cellcloud.config import ComputeConfig
 from cellcloud.context import service_context
+from cellcloud.gathering import portions
+from cellcloud.model import codec
 from cellcloud.model.host import HostReport
 from cellcloud.rpc.conductor import Conductor
 
@@ -48,7 +50,8 @@ class Inventory:
         reports = (report for report in made if report is not None)
         while batch := list(itertools.islice(reports, BATCH)):
             doubtful = [report for report in batch if report.host in self._unheard]
-            self._tell([report for report in batch if report.host not in self._unheard])
+            for some in portions([report for report in batch if report.host not in self._unheard], _size):
+                self._tell(some)
             for report in doubtful:
                 self._tell([report])
 
@@ -93,3 +96,11 @@ class Inventory:
             started_at=self._started_at,
             queue=self._queue,
         )
+
+
+def _size(report: HostReport) -> int:
+    """Bytes in a message; 0 for what cannot be written down, which shows when it is told."""
+    try:
+        return codec.wire_size(report)
+    except (TypeError, ValueError):
+        return 0

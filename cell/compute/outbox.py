@@ -13,6 +13,8 @@ from collections import Counter, deque
 
 from cellcloud import errors
 from cellcloud.context import service_context
+from cellcloud.gathering import portions
+from cellcloud.model import codec
 from cellcloud.model.guest import GuestEvent
 from cellcloud.rpc.conductor import Conductor
 from cellcloud.service import Loop
@@ -61,7 +63,7 @@ class Outbox:
     def deliver(self, seconds: float = 10.0) -> bool:
         """Send what waits; True when there is more. Raises TryLater when no conductor answers."""
         with self._lock:
-            batch = list(itertools.islice(self._waiting, BATCH))
+            batch = next(portions(list(itertools.islice(self._waiting, BATCH)), codec.wire_size), [])
         if not batch:
             return False
         try:

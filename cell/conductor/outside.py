@@ -5,8 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 
-import msgspec
-
 from cellcloud import errors
 from cellcloud.clients.network import NetworkClient
 from cellcloud.context import service_context
@@ -14,6 +12,7 @@ from cellcloud.db import hosts
 from cellcloud.db.engine import Database
 from cellcloud.db.runs import LeasedRun
 from cellcloud.gathering import Gathered, portions
+from cellcloud.model import codec
 from cellcloud.model.guest import GuestCommand
 from cellcloud.model.server import ServerRecord, ServerSpec
 from cellcloud.rpc.compute import Compute
@@ -86,7 +85,7 @@ class Outside:
         queue, compute = self._queue(host), self.compute(host)
 
         def send(commands: Sequence[GuestCommand]) -> Sequence[None]:
-            for some in portions(commands, lambda command: len(msgspec.json.encode(command))):
+            for some in portions(commands, codec.wire_size):
                 compute.apply(service_context(), host, some)
             return [None] * len(commands)
 

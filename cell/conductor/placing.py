@@ -23,7 +23,9 @@ from cellcloud.db.bulk import Exists
 from cellcloud.db.claims import Wanted
 from cellcloud.db.engine import Connection, Database, LostRace, retried
 from cellcloud.db.runs import Lease, LeasedRun
+from cellcloud.gathering import MOST_BYTES
 from cellcloud.lifecycle import Operation
+from cellcloud.model import codec
 from cellcloud.model.change import Changes
 from cellcloud.model.decision import Conflict, DecisionBatch, Outcome, RankAnswer, RankBatch, Shape, shape_of
 from cellcloud.model.placement import ConfirmAnswer, ReserveAnswer
@@ -101,7 +103,7 @@ class Placer:
     def _take(self) -> list[tuple[RequestContext, list[Asked], Future[list[ReserveAnswer]]]]:
         count, size = 0, 0
         for _, asked, _ in self._waiting:
-            mine = sum(LONG if _takes_long(one.spec) else 1 for one in asked)
+            mine = sum(_weight(one.spec) for one in asked)
             if count and size + mine > TOGETHER:
                 break
             count, size = count + 1, size + mine
@@ -205,6 +207,13 @@ def place_elsewhere(
     if answer.record is None:
         raise errors.NoValidHost(answer.reason, detail=answer.detail)
     return answer.record
+
+
+def _weight(spec: ServerSpec) -> int:
+    """How many of TOGETHER it counts for; as many as make up a message of hints are asked together."""
+    if not _takes_long(spec):
+        return 1
+    return max(LONG, codec.wire_size(spec.scheduler_hints) * TOGETHER // MOST_BYTES)
 
 
 def _takes_long(spec: ServerSpec) -> bool:

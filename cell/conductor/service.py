@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from cell.conductor import books, hearing, operations, placing
 from cell.conductor import guests as guest_books
@@ -32,7 +32,9 @@ from cellcloud.db import (
     user_data,
 )
 from cellcloud.db.engine import Connection, Database, retried, transact
+from cellcloud.gathering import portions
 from cellcloud.lifecycle import Operation, VmState
+from cellcloud.model import codec
 from cellcloud.model.cell import FeedPage, Finding
 from cellcloud.model.console import ConsoleBinding
 from cellcloud.model.guest import ExpectedGuest, GuestEvent, GuestOrders, GuestState, UnknownGuest
@@ -46,6 +48,7 @@ from cellcloud.rpc.scheduler import Scheduler
 from cellcloud.service import Loop
 
 LOG = logging.getLogger(__name__)
+T = TypeVar("T")
 NUDGE_GAP = 0.2  # seconds between two nudges, so that the changes of a busy cell share messages
 DAY = 86400.0
 
@@ -83,7 +86,7 @@ class ConductorService:
 
     # ---- from the top cell -------------------------------------------------------------------------------------
     def reserve(self, context: RequestContext, specs: list[ServerSpec]) -> list[ReserveAnswer]:
-        return self._placer.reserve(context, specs)
+        return _fitting(self._placer.reserve(context, specs))
 
     def confirm(
         self, context: RequestContext, server_ids: list[str], holds: dict[str, int] | None = None
@@ -92,7 +95,7 @@ class ConductorService:
         answers, begun = placing.confirm(self._database, context, server_ids, lease, holds=holds or {})
         self._engine.adopt(begun) if lease else self._engine.wake()
         self.nudger.wake()
-        return answers
+        return _fitting(answers)
 
     def release(self, context: RequestContext, server_ids: list[str]) -> None:
         placing.release(self._database, server_ids)
@@ -102,7 +105,8 @@ class ConductorService:
         self._engine.send(begun.commands)
         self._engine.wake()
         self.nudger.wake()
-        return [DeleteAnswer(server_id=one.server_id, record=begun.records.get(one.server_id)) for one in requests]
+        answers = [DeleteAnswer(server_id=one.server_id, record=begun.records.get(one.server_id)) for one in requests]
+        return _fitting(answers)
 
     def begin_operation(
         self, context: RequestContext, server_id: str, operation: Operation, arguments: dict[str, object]
@@ -135,9 +139,10 @@ class ConductorService:
         with self._database.read() as connection:
             return servers.list_versions(connection, after_id, limit)
 
-    def get_servers(self, context: RequestContext, server_ids: list[str]) -> list[ServerRecord]:
+    def get_servers(self, context: RequestContext, server_ids: list[str], partly: bool = False) -> list[ServerRecord]:
         with self._database.read() as connection:
-            return servers.list_by_id(connection, server_ids)
+            found = servers.list_by_id(connection, server_ids)
+        return _fitting(found) if partly else found
 
     def get_digest(self, context: RequestContext) -> CellDigest:
         return self._digests.get()
@@ -392,3 +397,8 @@ def _compute_service(host: Host) -> ServiceRecord:
         created_at=host.created_at,
         last_seen=host.last_seen,
     )
+
+
+def _fitting(answers: Sequence[T]) -> list[T]:
+    """As many of the first as fit into a message, and at least one."""
+    return next(portions(answers, codec.wire_size), [])

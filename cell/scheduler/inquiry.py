@@ -18,6 +18,7 @@ from cell.scheduler.view import Gap, Unlike, View
 from cell.scheduler.whatif import Resident
 from cellcloud import errors
 from cellcloud.context import RequestContext
+from cellcloud.gathering import in_full
 from cellcloud.model.change import CellState, ChangeEntry
 from cellcloud.model.decision import Basis, Decision, DecisionBatch, Shape, shape_of
 from cellcloud.model.explanation import Explanation, Fits, Loss, Replayed
@@ -151,7 +152,12 @@ class Inquiry:
         shapes: dict[str, Shape] = {}
         for first in range(0, len(there), SERVERS_AT_ONCE):
             ids = [server_id for server_id, _ in there[first : first + SERVERS_AT_ONCE]]
-            records = self._conductor.get_servers(context, ids)
+            records = in_full(
+                lambda some: self._conductor.get_servers(context, some, partly=True),
+                ids,
+                key_of=str,
+                answers=lambda record: record.id,
+            )
             shapes |= {record.id: shape_of(record.spec) for record in records}
         moving = [Resident(server_id=one, host=host, shape=shapes[one]) for one, host in there if one in shapes]
         try:

@@ -36,6 +36,14 @@ def to_wire(value: object) -> Any:
         return [to_plain(value)]
 
 
+def wire_size(value: object) -> int:
+    """Bytes of a model in a message. Raises TypeError for what cannot be written down."""
+    try:
+        return 4 * (len(_ENCODER.encode(value)) // 3 + 1)
+    except OverflowError:
+        return len(msgspec.json.encode(to_plain(value)))
+
+
 def from_wire(data: object, kind: type[T] | Any) -> T:
     """What ``to_wire`` was given, read as ``kind``. Raises Invalid when it is not of that shape."""
     found: T

@@ -25,7 +25,7 @@ class Conductor(Protocol):
     # ---- from the top cell -------------------------------------------------------------------------------------
     @call(timeout=15.0)
     def reserve(self, context: RequestContext, specs: list[ServerSpec]) -> list[ReserveAnswer]:
-        """Schedule, claim and hold each server; idempotent by server id."""
+        """Schedule, claim and hold each server; idempotent by server id. Answers that do not fit are left out."""
         ...
 
     @call(timeout=10.0)
@@ -33,7 +33,8 @@ class Conductor(Protocol):
         self, context: RequestContext, server_ids: list[str], holds: dict[str, int] | None = None
     ) -> list[ConfirmAnswer]:
         """Turn held servers into runs; idempotent. ``holds``: server -> version at which it was held, where not 1; one
-        held anew since is left alone, so that a confirm that was long on its way starts nothing."""
+        held anew since is left alone, so that a confirm that was long on its way starts nothing. Answers that do not
+        fit into a message are left out: ask again."""
         ...
 
     @call(timeout=10.0)
@@ -54,7 +55,8 @@ class Conductor(Protocol):
 
     @call(timeout=10.0)
     def begin_deletes(self, context: RequestContext, requests: list[DeleteRequest]) -> list[DeleteAnswer]:
-        """Begin to delete many servers, each for whoever asked; it preempts and is idempotent."""
+        """Begin to delete many servers, each for whoever asked; it preempts and is idempotent. Answers that do not fit
+        into a message are left out: ask again."""
         ...
 
     @call(timeout=8.0)
@@ -86,8 +88,9 @@ class Conductor(Protocol):
         ...
 
     @call(timeout=10.0, by=(Role.TOP, Role.SCHEDULER))
-    def get_servers(self, context: RequestContext, server_ids: list[str]) -> list[ServerRecord]:
-        """Records, deleted ones too; unknown ids are left out."""
+    def get_servers(self, context: RequestContext, server_ids: list[str], partly: bool = False) -> list[ServerRecord]:
+        """Records, deleted ones too; unknown ids are left out. ``partly``: no more of them than fit into a message, and
+        at least one, so that the caller asks again for those it was not given."""
         ...
 
     @call(timeout=5.0)

@@ -292,7 +292,7 @@ class MemoryCell:
         living = [(r.id, r.version) for r in self.servers.values() if not r.deleted and not r.held]
         return sorted(pair for pair in living if pair[0] > after_id)[:limit]
 
-    def get_servers(self, context: RequestContext, server_ids: list[str]) -> list[ServerRecord]:
+    def get_servers(self, context: RequestContext, server_ids: list[str], partly: bool = False) -> list[ServerRecord]:
         return [self.servers[server_id] for server_id in server_ids if server_id in self.servers]
 
     def get_console_output(self, context: RequestContext, server_id: str, length: int) -> str:

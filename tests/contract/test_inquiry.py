@@ -34,7 +34,7 @@ class Records:
     def __init__(self, database: Database) -> None:
         self.database = database
 
-    def get_servers(self, context: RequestContext, server_ids: list[str]) -> list[ServerRecord]:
+    def get_servers(self, context: RequestContext, server_ids: list[str], partly: bool = False) -> list[ServerRecord]:
         with self.database.read() as connection:
             return servers.list_by_id(connection, server_ids)
 

@@ -171,7 +171,7 @@ class FakeCell:
         pairs = sorted((record.id, record.version) for record in living if record.id > after_id)
         return pairs[:limit]
 
-    def get_servers(self, context: RequestContext, server_ids: list[str]) -> list[ServerRecord]:
+    def get_servers(self, context: RequestContext, server_ids: list[str], partly: bool = False) -> list[ServerRecord]:
         return [self.servers[server_id] for server_id in server_ids if server_id in self.servers]
 
     def get_digest(self, context: RequestContext) -> CellDigest:

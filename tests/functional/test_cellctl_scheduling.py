@@ -82,7 +82,9 @@ class SchedulingCell(FakeCell):
     ) -> list[ConfirmAnswer]:
         return placing.confirm(self.database, context, server_ids, holds=holds)[0]
 
-    def get_servers(self, context: RequestContext, server_ids: Sequence[str]) -> list[ServerRecord]:
+    def get_servers(
+        self, context: RequestContext, server_ids: Sequence[str], partly: bool = False
+    ) -> list[ServerRecord]:
         with self.database.read() as connection:
             return servers.list_by_id(connection, list(server_ids))
 

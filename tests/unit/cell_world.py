@@ -125,7 +125,7 @@ class MemoryConductor(Conductor):
         self._meet()
         return GuestOrders(expected=tuple(self.expected.get(host, ())), orders=tuple(self.orders.get(host, ())))
 
-    def get_servers(self, context: RequestContext, server_ids: list[str]) -> list[ServerRecord]:
+    def get_servers(self, context: RequestContext, server_ids: list[str], partly: bool = False) -> list[ServerRecord]:
         self._meet()
         return [self.records[each] for each in server_ids if each in self.records]
 

@@ -297,7 +297,7 @@ class FakeConductor:
     def list_versions(self, context: RequestContext, after_id: str, limit: int) -> list[tuple[str, int]]:
         return [(one, 3) for one in sorted(self.records) if one > after_id][:limit]
 
-    def get_servers(self, context: RequestContext, server_ids: list[str]) -> list[ServerRecord]:
+    def get_servers(self, context: RequestContext, server_ids: list[str], partly: bool = False) -> list[ServerRecord]:
         return [self.records[one] for one in server_ids if one in self.records]
 
 

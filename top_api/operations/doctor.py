@@ -14,6 +14,7 @@ from cellcloud import errors
 from cellcloud.context import RequestContext
 from cellcloud.db import index, intents
 from cellcloud.db.engine import Database, retried
+from cellcloud.gathering import in_full
 from cellcloud.lifecycle import KEEP_PORTS, Operation
 from cellcloud.model.cell import Finding
 from cellcloud.model.server import ServerRecord
@@ -99,7 +100,13 @@ def look_at(parts: Parts, context: RequestContext, server_ids: Collection[str], 
 
 
 def _records(parts: Parts, context: RequestContext, ids: list[str], name: str) -> Sequence[ServerRecord]:
-    return parts.cells.conductor(name).get_servers(context, ids)
+    conductor = parts.cells.conductor(name)
+    return in_full(
+        lambda some: conductor.get_servers(context, some, partly=True),
+        ids,
+        key_of=str,
+        answers=lambda record: record.id,
+    )
 
 
 def _judge(server_id: str, known: ServerRecord | None, running: list[str], names: Sequence[str]) -> Wrong | None:

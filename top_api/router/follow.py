@@ -15,6 +15,7 @@ from cellcloud import clock
 from cellcloud.context import RequestContext, service_context
 from cellcloud.db import cells, incarnations, index, intents, lost_ports
 from cellcloud.db.engine import Connection, Database, retried
+from cellcloud.gathering import in_full
 from cellcloud.model.cell import Cell, FeedEntry, FeedPage
 from cellcloud.model.incarnation import Incarnation
 from cellcloud.model.placement_proof import Proofs
@@ -103,11 +104,14 @@ class Follower:
                 ours = dict(index.list_versions(connection, self._cell, after, until))
             ids = sorted(theirs.keys() | ours.keys())
             for page in _pages([i for i in ids if force or theirs.get(i, -1) != ours.get(i, -1)]):
-                records = self._conductor.get_servers(_context(), page)
+                records = in_full(self._get, page, key_of=str, answers=lambda record: record.id)
                 _take_in_compared(self._database, self._cell, page, records, self._terms, force=force)
             if until is None:
                 return
             after = until
+
+    def _get(self, ids: list[str]) -> list[ServerRecord]:
+        return self._conductor.get_servers(_context(), ids, partly=True)
 
 
 class Nudges:

@@ -15,6 +15,7 @@ from cellcloud.context import service_context
 from cellcloud.db import cells as cells_table
 from cellcloud.db import incarnations
 from cellcloud.db.engine import Database
+from cellcloud.gathering import in_full
 from cellcloud.model.cell import Cell
 from cellcloud.model.incarnation import Incarnation
 from cellcloud.model.intent import Intent
@@ -79,7 +80,12 @@ def _ask(
     if cell in resting:
         return None
     try:
-        return conductor(cell).get_servers(service_context(BUDGET), ids)
+        return in_full(
+            lambda some: conductor(cell).get_servers(service_context(BUDGET), some, partly=True),
+            ids,
+            key_of=str,
+            answers=lambda record: record.id,
+        )
     except errors.CellcloudError:
         return None
 

@@ -10,14 +10,13 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
-import msgspec
-
 from cellcloud import errors
 from cellcloud.context import RequestContext, service_context
 from cellcloud.db import index, intents, user_data
 from cellcloud.db.engine import Database, retried
-from cellcloud.gathering import portions
+from cellcloud.gathering import in_full, portions
 from cellcloud.lifecycle import Operation
+from cellcloud.model import codec
 from cellcloud.model.intent import Intent, IntentKind, IntentState, Refusal
 from cellcloud.model.placement import ConfirmAnswer, DeleteRequest, ReserveAnswer
 from cellcloud.model.placement_proof import Proofs
@@ -75,14 +74,19 @@ class Lane:
         specs = _with_user_data(self._database, [spec for _, spec in with_records])
         held: list[Intent] = []
         asked = list(zip([intent for intent, _ in with_records], specs, strict=True))
-        for some in portions(asked, lambda one: len(msgspec.json.encode(one[1]))):
+        for some in portions(asked, lambda one: codec.wire_size(one[1])):
             held += self._ask_to_hold([intent for intent, _ in some], [spec for _, spec in some], outcome)
         return held
 
     def _ask_to_hold(self, fresh: list[Intent], specs: list[ServerSpec], outcome: Outcome) -> list[Intent]:
         try:
             signed = [self._proofs.sign(spec, self._cell) for spec in specs]
-            answers = self._conductor().reserve(service_context(self._budget), signed)
+            answers = in_full(
+                lambda some: self._conductor().reserve(service_context(self._budget), some),
+                signed,
+                key_of=lambda spec: spec.id,
+                answers=lambda answer: answer.server_id,
+            )
         except errors.TryLater as error:
             self._note(fresh, Refusal(outcome="silent", reason=error.message, detail=error.detail))
             outcome.mute += [intent.id for intent in fresh]
@@ -150,11 +154,16 @@ class Lane:
         return [replace(intent, state=IntentState.RECORDED, cell=self._cell) for intent in held if intent.id in won]
 
     def _confirm(self, placed: Sequence[Intent], outcome: Outcome) -> None:
+        holds = {intent.server_id: intent.hold for intent in placed if intent.hold != 1}
+
+        def ask(server_ids: list[str]) -> list[ConfirmAnswer]:
+            theirs = {one: holds[one] for one in server_ids if one in holds}
+            return self._conductor().confirm(service_context(self._budget), server_ids, theirs)
+
         server_ids = [intent.server_id for intent in placed]
         answers: Sequence[ConfirmAnswer] = ()
         try:
-            holds = {intent.server_id: intent.hold for intent in placed if intent.hold != 1}
-            answers = self._conductor().confirm(service_context(self._budget), server_ids, holds)
+            answers = in_full(ask, server_ids, key_of=str, answers=lambda answer: answer.server_id)
         except errors.CellcloudError as error:
             LOG.warning("a cell did not confirm", extra={"cell": self._cell, "why": error.message})
             outcome.note(error)
@@ -183,7 +192,12 @@ class Lane:
             outcome.later += [intent.id for intent in wanted]
             return
         try:
-            answers = conductor.begin_deletes(service_context(self._budget), [_request(intent) for intent in wanted])
+            answers = in_full(
+                lambda some: conductor.begin_deletes(service_context(self._budget), some),
+                [_request(intent) for intent in wanted],
+                key_of=lambda request: request.server_id,
+                answers=lambda answer: answer.server_id,
+            )
         except errors.CellcloudError as error:
             if isinstance(error, errors.TryLater) and not isinstance(error, errors.NotYet):
                 outcome.note(error)
