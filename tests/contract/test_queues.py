@@ -5,15 +5,18 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
+from pathlib import Path
 
 import amqp
+import pytest
 
 from cellcloud.rpc.interface import topic_of
 from cellcloud.rpc.scheduler import Scheduler
 from cellcloud.up.brokers import VHOST, Broker
 from tests.cloud import until
+from tests.daemons import running_broker
 
 SERVE = """
 import os, sys
@@ -67,9 +70,16 @@ def is_there(broker: Broker) -> Callable[[str], bool]:
     return ask
 
 
-def test_queues_of_processes_that_are_gone_go(rabbitmq: Broker) -> None:
-    there = is_there(rabbitmq)
-    url = rabbitmq.url("scheduler") + "?rabbit_transient_queues_ttl=3"
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[Broker]:
+    """One of its own: a queue that is there keeps the time to live that it was made with."""
+    with running_broker(tmp_path / "broker") as running:
+        yield running
+
+
+def test_queues_of_processes_that_are_gone_go(broker: Broker) -> None:
+    there = is_there(broker)
+    url = broker.url("scheduler") + "?rabbit_transient_queues_ttl=3"
     shared = topic_of(Scheduler, "east")
     stopped = leave(url, "stop")
     assert shared in stopped
