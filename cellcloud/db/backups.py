@@ -6,6 +6,7 @@ whole. Putting one back begins another incarnation, so that whoever followed the
 
 from __future__ import annotations
 
+import abc
 import os
 import shutil
 import sqlite3
@@ -192,7 +193,7 @@ class _Sqlite:
         return self._path, Path(f"{self._path}-wal"), Path(f"{self._path}-shm")
 
 
-class _Served:
+class _Served(abc.ABC):
     """Through the dump programs of a database server."""
 
     dialect = ""
@@ -229,14 +230,17 @@ class _Served:
         finally:
             database.close()
 
+    @abc.abstractmethod
     def dump(self, target: Path, tell: Tell) -> None:
-        raise NotImplementedError
+        """Write the database's dump of one moment into ``target``."""
 
+    @abc.abstractmethod
     def _restore(self, source: Path, tell: Tell) -> None:
-        raise NotImplementedError
+        """Read the dump in ``source`` into the emptied database."""
 
+    @abc.abstractmethod
     def _sessions(self) -> sa.TextClause:
-        raise NotImplementedError
+        """Return the query for who else uses the database."""
 
 
 class _MariaDb(_Served):
