@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
-from cell.scheduler import explain, telling
 from cell.scheduler import request as requests
 from cell.scheduler.choice import Choice
 from cell.scheduler.request import Request
@@ -20,6 +19,13 @@ from cellcloud.model.decision import RankAnswer, RankBatch, Shape
 from cellcloud.model.placement import Destination
 from cellcloud.model.policy import Policy
 from cellcloud.model.refusal import RefusedGroup
+
+ReasonsOf = Callable[[Snapshot, Request, Policy], tuple[RefusedGroup, ...]]
+"""Why no host fits a request: what explains is handed in, so that what chooses does not depend on it."""
+
+
+def _no_reasons(_snapshot: Snapshot, _request: Request, _policy: Policy) -> tuple[RefusedGroup, ...]:
+    return ()
 
 
 @dataclass(slots=True)
@@ -40,12 +46,12 @@ class _Answer:
     chosen: dict[int, tuple[str, Pending]] = field(default_factory=dict)
 
 
-def rank(view: View, batch: RankBatch, number: int, *, now: float) -> RankAnswer:
+def rank(view: View, batch: RankBatch, number: int, *, now: float, reasons_of: ReasonsOf = _no_reasons) -> RankAnswer:
     """Rank hosts for each server. The best one's room is pending in the view, under the batch's number."""
     for server_id, _, _ in batch.servers:
         view.drop(server_id)
     basis = view.basis()
-    answer = choose(view, batch)
+    answer = choose(view, batch, reasons_of)
     view.note(number, answer.chosen, now=now, count=sum(1 for places in answer.ranked if places))
     return RankAnswer(
         batch=number,
@@ -77,11 +83,11 @@ def undo(view: View, batch: RankBatch) -> None:
         view.drop(server_id)
 
 
-def choose(view: View, batch: RankBatch) -> _Answer:
+def choose(view: View, batch: RankBatch, reasons_of: ReasonsOf = _no_reasons) -> _Answer:
     """Hosts for each server, taken from the view's snapshot, pending for nobody yet."""
     answer = _Answer()
     shadow = None if view.shadow is None else parsed(view.shadow)
-    kinds = [_Kind(shape, view.policy) for shape in batch.shapes]
+    kinds = [_Kind(shape, view.policy, reasons_of) for shape in batch.shapes]
     for members in _groups(batch):
         excluded = tuple(dict.fromkeys(host for one in members for host in batch.exclude.get(one[0], ())))
         _choose_together(view, answer, kinds[members[0][1]], members, excluded, shadow)
@@ -91,7 +97,8 @@ def choose(view: View, batch: RankBatch) -> _Answer:
 class _Kind:
     """A shape of the batch, its request made ready once. ``malformed``: what is wrong with it."""
 
-    def __init__(self, shape: Shape, policy: Policy) -> None:
+    def __init__(self, shape: Shape, policy: Policy, reasons_of: ReasonsOf) -> None:
+        self._reasons_of = reasons_of
         self.resources = shape.resources
         self.props = {name: str(value) for name, value in shape.image_properties.items()}
         self.malformed = ""
@@ -108,7 +115,7 @@ class _Kind:
     ) -> tuple[RefusedGroup, ...]:
         """Why no host fits; worked out once for servers that are refused alike."""
         if self._reasons is None or self._reasons[0] != refused:
-            self._reasons = (refused, telling.groups_of(explain.explain(snapshot, request, policy)))
+            self._reasons = (refused, self._reasons_of(snapshot, request, policy))
         return self._reasons[1]
 
     def holding(self, share: Share) -> Holding:

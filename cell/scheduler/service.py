@@ -8,7 +8,7 @@ import random
 import zlib
 from dataclasses import replace
 
-from cell.scheduler import ranking
+from cell.scheduler import ranking, telling
 from cell.scheduler.inquiry import Inquiry
 from cell.scheduler.refresh import Follower
 from cellcloud import clock, fastsched
@@ -123,7 +123,8 @@ class SchedulerService:
         if policy is not None:
             ranking.prepare(batch, policy)
         with self.follower.view(context, at_least=batch.at_least) as view:
-            return ranking.rank(view, batch, self._numbers.getrandbits(BATCH_BITS), now=clock.monotonic())
+            number = self._numbers.getrandbits(BATCH_BITS)
+            return ranking.rank(view, batch, number, now=clock.monotonic(), reasons_of=telling.reasons_of)
 
     def _beat(self) -> None:
         self._conductor.heartbeat(service_context(), "nova-scheduler", self._host)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from cell.scheduler import explain
 from cell.scheduler.refusal import Refusal
+from cell.scheduler.request import Request
+from cell.scheduler.snapshot import Snapshot
 from cellcloud.model import explanation as told
+from cellcloud.model.policy import Policy
 from cellcloud.model.refusal import Reason, RefusedGroup
 
 
@@ -25,6 +28,11 @@ def groups_of(found: explain.Explanation) -> tuple[RefusedGroup, ...]:
     made = [RefusedGroup(count=one.count, reason=reason_of(one.filter, one.refusal)) for one in found.groups]
     names = list(dict.fromkeys(group.reason.filter for group in made))
     return tuple(sorted(made, key=lambda group: (names.index(group.reason.filter), -group.count, group.reason.text)))
+
+
+def reasons_of(snapshot: Snapshot, request: Request, policy: Policy) -> tuple[RefusedGroup, ...]:
+    """Return why no host takes the first server of a request, by filter and reason."""
+    return groups_of(explain.explain(snapshot, request, policy))
 
 
 def nearest_of(found: explain.Explanation) -> told.Miss | None:
