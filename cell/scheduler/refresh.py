@@ -8,8 +8,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from cell.scheduler import indexed
-from cell.scheduler.view import Gap, View
+from cell.scheduler.select import indexed
+from cell.scheduler.state.view import Gap, View
 from cellcloud import clock, errors
 from cellcloud.context import RequestContext, service_context
 from cellcloud.model.policy import Policy

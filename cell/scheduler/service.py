@@ -8,9 +8,10 @@ import random
 import zlib
 from dataclasses import replace
 
-from cell.scheduler import ranking, telling
-from cell.scheduler.inquiry import Inquiry
 from cell.scheduler.refresh import Follower
+from cell.scheduler.select import ranking
+from cell.scheduler.why import telling
+from cell.scheduler.why.inquiry import Inquiry
 from cellcloud import clock, fastsched
 from cellcloud.config import Config
 from cellcloud.context import RequestContext, service_context

@@ -8,8 +8,8 @@ import pytest
 
 from cell.conductor import placing
 from cell.conductor.ledger import LedgerService
-from cell.scheduler.inquiry import Inquiry
 from cell.scheduler.service import SchedulerService
+from cell.scheduler.why.inquiry import Inquiry
 from cellcloud import config, errors
 from cellcloud.context import RequestContext
 from cellcloud.db import changes, hosts, servers

@@ -15,9 +15,9 @@ import pytest
 
 from cell.conductor import books, placing
 from cell.conductor.ledger import LedgerService
-from cell.scheduler import ranking
 from cell.scheduler.refresh import Follower
-from cell.scheduler.view import View
+from cell.scheduler.select import ranking
+from cell.scheduler.state.view import View
 from cellcloud import clock, errors
 from cellcloud.context import RequestContext
 from cellcloud.db import changes, claims, decisions, hosts, servers

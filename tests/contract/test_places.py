@@ -8,10 +8,10 @@ from dataclasses import replace
 
 import pytest
 
-from cell.scheduler.choice import choose
-from cell.scheduler.plan import plan_of
-from cell.scheduler.request import make
-from cell.scheduler.snapshot import Snapshot, build
+from cell.scheduler.policy.plan import plan_of
+from cell.scheduler.request.request import make
+from cell.scheduler.select.choice import choose
+from cell.scheduler.state.snapshot import Snapshot, build
 from cellcloud.db import claims, hosts
 from cellcloud.db.claims import Wanted
 from cellcloud.db.engine import Database, retried

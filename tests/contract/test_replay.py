@@ -12,10 +12,10 @@ import pytest
 from cell.conductor import placing
 from cell.conductor.ledger import LedgerService
 from cell.conductor.placing import Asked
-from cell.scheduler import inquiry, replay
 from cell.scheduler.service import SchedulerService
-from cell.scheduler.snapshot import Figure
-from cell.scheduler.view import Unlike, View
+from cell.scheduler.state.snapshot import Figure
+from cell.scheduler.state.view import Unlike, View
+from cell.scheduler.why import inquiry, replay
 from cellcloud import config, errors
 from cellcloud.context import RequestContext
 from cellcloud.db import changes, decisions, hosts

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from cell.conductor import books
 from cell.conductor import guests as guest_books
-from cell.scheduler.view import View
+from cell.scheduler.state.view import View
 from cellcloud import errors, metrics
 from cellcloud.context import RequestContext
 from cellcloud.db import cell_schema, changes, feed, hosts, intents, retention, services, top_schema

@@ -17,12 +17,12 @@ from typing import Any
 
 import numpy as np
 
-from cell.scheduler.choice import candidates, choose, pass_filters
-from cell.scheduler.filters import FILTERS, Context, Filter
-from cell.scheduler.plan import Plan, plan_of
-from cell.scheduler.request import Request
-from cell.scheduler.snapshot import Figure, Snapshot
-from cell.scheduler.weights import WEIGHERS, Weigher, multipliers, sort, weigh
+from cell.scheduler.policy.filters import FILTERS, Context, Filter
+from cell.scheduler.policy.plan import Plan, plan_of
+from cell.scheduler.policy.weighers import WEIGHERS, Weigher, multipliers, sort, weigh
+from cell.scheduler.request.request import Request
+from cell.scheduler.select.choice import candidates, choose, pass_filters
+from cell.scheduler.state.snapshot import Figure, Snapshot
 from cellcloud import errors
 from tests.oracle.knowing import find_case
 from tests.oracle.queries import queries_of, read

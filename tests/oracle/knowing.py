@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from cell.scheduler.filters.operators import NUMBERS, OPERATORS
+from cell.scheduler.policy.filters.operators import NUMBERS, OPERATORS
 
 Json = dict[str, Any]
 

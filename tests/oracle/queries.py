@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import parse_qsl
 
-from cell.scheduler.demand import DISABLED_TRAIT, Demand, demands_of, root_required
-from cell.scheduler.filters import isolated_aggregate, tenant_aggregate, zone
-from cell.scheduler.request import Request
+from cell.scheduler.policy.filters import isolated_aggregate, tenant_aggregate, zone
+from cell.scheduler.request.demand import DISABLED_TRAIT, Demand, demands_of, root_required
+from cell.scheduler.request.request import Request
 from cellcloud.model.host import Aggregate
 from cellcloud.model.policy import Options
 

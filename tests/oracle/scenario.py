@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-from cell.scheduler import request as requests
-from cell.scheduler.request import Request
-from cell.scheduler.snapshot import Snapshot
+from cell.scheduler.request import request as requests
+from cell.scheduler.request.request import Request
+from cell.scheduler.state.snapshot import Snapshot
 from cellcloud.model import policy
 from cellcloud.model.flavor import Flavor
 from cellcloud.model.host import Aggregate, HostedServer, HostState, Metric

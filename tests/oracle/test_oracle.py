@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cell.scheduler.plan import plan_of
-from cell.scheduler.weights import weigh
+from cell.scheduler.policy.plan import plan_of
+from cell.scheduler.policy.weighers import weigh
 from tests.oracle import check
 from tests.oracle.check import OWN_FILE, Checker, Verdict, scenarios_in
 from tests.oracle.knowing import CASES

@@ -17,8 +17,9 @@ from cell.compute.drivers.fake import FakeDriver, FakeHypervisor
 from cell.compute.drivers.libvirt.disks import Disk
 from cell.compute.drivers.libvirt.domain_xml import GuestDefinition
 from cell.compute.drivers.libvirt.host import TRAITS
-from cell.scheduler import request, snapshot
-from cell.scheduler.select import select
+from cell.scheduler.request import request
+from cell.scheduler.select.select import select
+from cell.scheduler.state import snapshot
 from cellcloud import errors
 from cellcloud.model import extra_specs, image_properties
 from cellcloud.model.flavor import Flavor

@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
-from cell.scheduler import ranking, request
-from cell.scheduler.filters.image_properties import satisfies
+from cell.scheduler.policy.filters.image_properties import satisfies
 from cell.scheduler.refresh import Follower
+from cell.scheduler.request import request
+from cell.scheduler.select import ranking
 from cell.scheduler.service import SchedulerService
 from cellcloud import config, errors
 from cellcloud.context import RequestContext

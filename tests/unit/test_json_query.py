@@ -11,10 +11,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from cell.scheduler import request, snapshot
-from cell.scheduler.filters import json_query
-from cell.scheduler.filters.rule import Context
-from cell.scheduler.snapshot import Snapshot
+from cell.scheduler.policy.filters import json_query
+from cell.scheduler.policy.filters.rule import Context
+from cell.scheduler.request import request
+from cell.scheduler.state import snapshot
+from cell.scheduler.state.snapshot import Snapshot
 from cellcloud import errors
 from cellcloud.model import hints, policy
 from cellcloud.model.flavor import Flavor

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cell.scheduler import numa, topology
-from cell.scheduler.filters import numa_topology
+from cell.scheduler.numa import cell_fitting, topology
+from cell.scheduler.policy.filters import numa_topology
 from cell.scheduler.refusal import Refusal
 from cellcloud import errors
 from cellcloud.model import codec
@@ -63,14 +63,14 @@ def guest(*sizes: int, memory: int = 1024, emulator: str | None = None, **values
     return GuestNuma(cells=tuple(cells), emulator_threads_policy=emulator)
 
 
-def place(cells: tuple[NumaCell, ...], asked: GuestNuma, limits: numa.Limits | None = None) -> GuestNuma:
-    placed = numa.fit(cells, asked, limits=limits)
+def place(cells: tuple[NumaCell, ...], asked: GuestNuma, limits: cell_fitting.Limits | None = None) -> GuestNuma:
+    placed = cell_fitting.fit(cells, asked, limits=limits)
     assert not isinstance(placed, Refusal), placed
     return placed
 
 
-def refusal(cells: tuple[NumaCell, ...], asked: GuestNuma, limits: numa.Limits | None = None) -> str:
-    refused = numa.fit(cells, asked, limits=limits)
+def refusal(cells: tuple[NumaCell, ...], asked: GuestNuma, limits: cell_fitting.Limits | None = None) -> str:
+    refused = cell_fitting.fit(cells, asked, limits=limits)
     assert isinstance(refused, Refusal)
     return str(refused)
 
@@ -138,16 +138,16 @@ def test_pages_that_are_reserved_used_or_too_large_are_not_there() -> None:
 def test_shared_cpus_and_memory_may_be_overcommitted_to_the_ratios() -> None:
     host = cell(dedicated=False, cpu_usage=8, memory_usage=3072)
     asked = guest(4, cpu_policy="shared")
-    assert place((host,), asked, numa.Limits(2.0, 1.0))
-    assert "lacks 2 shares of shared CPUs" in refusal((host,), asked, numa.Limits(1.25, 1.0))
-    assert "lacks 308" in refusal((host,), asked, numa.Limits(2.0, 0.925))
-    assert "lacks 1 shared CPUs" in refusal((host,), guest(9, cpu_policy=None), numa.Limits(9.0, 9.0))
+    assert place((host,), asked, cell_fitting.Limits(2.0, 1.0))
+    assert "lacks 2 shares of shared CPUs" in refusal((host,), asked, cell_fitting.Limits(1.25, 1.0))
+    assert "lacks 308" in refusal((host,), asked, cell_fitting.Limits(2.0, 0.925))
+    assert "lacks 1 shared CPUs" in refusal((host,), guest(9, cpu_policy=None), cell_fitting.Limits(9.0, 9.0))
     assert place((host,), asked, None), "no limits at all"
 
 
 def test_pinned_guests_never_overcommit_memory() -> None:
     bare = cell(memory_usage=3073, mempages=())
-    assert "lacks 1 MiB of memory" in refusal((bare,), guest(1), numa.Limits(16.0, 16.0))
+    assert "lacks 1 MiB of memory" in refusal((bare,), guest(1), cell_fitting.Limits(16.0, 16.0))
     full = cell(mempages=(MemoryPages(size_kb=4, total=1024 * KIB, used=1024 * KIB),))
     assert "free memory pages" in refusal((full,), guest(1))
     assert place((replace(full, cpuset=(0, 1), pcpuset=()),), guest(1, cpu_policy=None))
@@ -159,7 +159,7 @@ def test_the_emptiest_cells_are_tried_first_and_with_devices_those_near_them() -
     devices = (PciRequest(count=1, spec=({"vendor_id": "8086", "product_id": "10ed"},)),)
 
     def first(**values: object) -> int:
-        placed = numa.fit(hosts, guest(1), limits=None, **values)  # type: ignore[arg-type]
+        placed = cell_fitting.fit(hosts, guest(1), limits=None, **values)  # type: ignore[arg-type]
         assert isinstance(placed, GuestNuma)
         return placed.cells[0].id
 
@@ -180,7 +180,7 @@ def test_a_search_among_many_cells_ends() -> None:
     hosts = tuple(cell(number, cores=1) for number in range(16))
     pools = (PciPool(vendor_id="8086", product_id="10ed", count=1, numa_node=99),)
     devices = (PciRequest(count=1, spec=({"vendor_id": "8086"},), numa_policy="required"),)
-    refused = numa.fit(hosts, guest(*[1] * 8, memory=64), limits=None, pools=pools, devices=devices)
+    refused = cell_fitting.fit(hosts, guest(*[1] * 8, memory=64), limits=None, pools=pools, devices=devices)
     assert isinstance(refused, Refusal)
     one_full = (cell(0, pinned_cpus=tuple(range(8))), *(cell(number) for number in range(1, 16)))
     assert place(one_full, guest(*[1] * 15, memory=64))
@@ -194,10 +194,12 @@ SIZES = st.sampled_from([100, 200, 300, 400, 500])
 def test_it_is_known_whether_any_arrangement_can_be_right(host: list[int], asked: list[int]) -> None:
     cells = tuple(NumaCell(id=number, cpuset=(number,), memory=size) for number, size in enumerate(host))
     parts = tuple(GuestCell(id=number, cpuset=(number,), memory=size) for number, size in enumerate(asked))
-    search = numa._Search([numa._trial_of(part) for part in parts], numa.Limits(1.0, 1.0), isolated=False)
+    search = cell_fitting._Search(
+        [cell_fitting._trial_of(part) for part in parts], cell_fitting.Limits(1.0, 1.0), isolated=False
+    )
     possible = any(all(map(le, asked, order)) for order in permutations(host, len(asked)))
     assert search.can_succeed(cells) is possible
-    found = numa.fit(cells, GuestNuma(cells=parts), limits=numa.Limits(1.0, 1.0))
+    found = cell_fitting.fit(cells, GuestNuma(cells=parts), limits=cell_fitting.Limits(1.0, 1.0))
     assert possible or isinstance(found, Refusal)
 
 
@@ -206,7 +208,7 @@ def test_what_fits_in_no_way_is_not_tried_in_all(there: int, wanted: int) -> Non
     cells = tuple(NumaCell(id=n, cpuset=(n,), memory=1000 if n == 0 else 600) for n in range(there))
     parts = tuple(GuestCell(id=n, cpuset=(n,), memory=500 if n < wanted - 2 else 900) for n in range(wanted))
     begun = thread_time()
-    refused = numa.fit(cells, GuestNuma(cells=parts), limits=numa.Limits(1.0, 1.0))
+    refused = cell_fitting.fit(cells, GuestNuma(cells=parts), limits=cell_fitting.Limits(1.0, 1.0))
     assert thread_time() - begun < 0.01
     assert isinstance(refused, Refusal)
     assert "lacks 300 MiB of memory" in str(refused)
@@ -334,15 +336,15 @@ def guests(draw: st.DrawFn) -> GuestNuma:
     return GuestNuma(cells=tuple(cells), emulator_threads_policy=emulator)
 
 
-LIMITS = st.sampled_from([None, numa.Limits(1.0, 1.0), numa.Limits(4.0, 1.5)])
+LIMITS = st.sampled_from([None, cell_fitting.Limits(1.0, 1.0), cell_fitting.Limits(4.0, 1.5)])
 
 
 @settings(max_examples=400, deadline=None)
 @given(host_cells(), guests(), LIMITS)
 def test_no_fit_goes_beyond_what_a_host_has(
-    hosts: tuple[NumaCell, ...], asked: GuestNuma, limits: numa.Limits | None
+    hosts: tuple[NumaCell, ...], asked: GuestNuma, limits: cell_fitting.Limits | None
 ) -> None:
-    placed = numa.fit(hosts, asked, limits=limits)
+    placed = cell_fitting.fit(hosts, asked, limits=limits)
     if isinstance(placed, Refusal):
         assert str(placed)
         return
@@ -370,11 +372,11 @@ def test_no_fit_goes_beyond_what_a_host_has(
 @settings(max_examples=200, deadline=None)
 @given(host_cells(), st.lists(guests(), min_size=1, max_size=5), LIMITS, st.randoms(use_true_random=False))
 def test_what_is_taken_is_given_back_in_any_order(
-    hosts: tuple[NumaCell, ...], asked: list[GuestNuma], limits: numa.Limits | None, random: object
+    hosts: tuple[NumaCell, ...], asked: list[GuestNuma], limits: cell_fitting.Limits | None, random: object
 ) -> None:
     now, placed, alone = hosts, [], {}
     for number, wanted in enumerate(asked):
-        found = numa.fit(now, wanted, limits=limits)
+        found = cell_fitting.fit(now, wanted, limits=limits)
         if isinstance(found, GuestNuma):
             assert release_cells(consume_cells(now, found), found) == now
             now = consume_cells(now, found)

@@ -6,9 +6,9 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cell.scheduler.numa.topology import find_numa_lack, fit
 from cell.scheduler.refusal import Refusal
-from cell.scheduler.topologies import NO_TOPOLOGY, Topologies
-from cell.scheduler.topology import find_numa_lack, fit
+from cell.scheduler.state.topologies import NO_TOPOLOGY, Topologies
 from cellcloud.model.numa import GuestCell, GuestNuma, NumaCell, Placed, Topology, TopologyRequest
 from cellcloud.model.pci import PciPool, PciRequest
 

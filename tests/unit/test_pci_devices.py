@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cell.scheduler import pci, topology
-from cell.scheduler.filters import pci_passthrough
+from cell.scheduler.numa import pci, topology
+from cell.scheduler.policy.filters import pci_passthrough
 from cell.scheduler.refusal import Refusal
 from cellcloud import errors
 from cellcloud.model import codec

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cell.scheduler.filters import FILTERS
+from cell.scheduler.policy.filters import FILTERS
 from cellcloud.model.refusal import LONGEST, NO_HOST, Reason, RefusedGroup, is_for_now, message, sentence
 
 

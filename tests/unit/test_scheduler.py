@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from cell.scheduler import snapshot
-from cell.scheduler.select import select
+from cell.scheduler.select.select import select
+from cell.scheduler.state import snapshot
 from cellcloud.context import RequestContext
 from cellcloud.model import policy
 from cellcloud.model.host import HostState

@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 
-from cell.scheduler import choice, indexed, request, snapshot
-from cell.scheduler.choice import Choice
-from cell.scheduler.plan import plan_of
-from cell.scheduler.request import Request
-from cell.scheduler.snapshot import Snapshot
+from cell.scheduler.policy.plan import plan_of
+from cell.scheduler.request import request
+from cell.scheduler.request.request import Request
+from cell.scheduler.select import choice, indexed
+from cell.scheduler.select.choice import Choice
+from cell.scheduler.state import snapshot
+from cell.scheduler.state.snapshot import Snapshot
 from cellcloud.model import policy
 from cellcloud.model.flavor import Flavor
 from cellcloud.model.host import Aggregate, HostedServer, HostState, Metric

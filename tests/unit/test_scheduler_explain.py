@@ -6,11 +6,13 @@ import time
 import numpy as np
 import pytest
 
-from cell.scheduler import choice, request, snapshot
-from cell.scheduler.explain import explain
-from cell.scheduler.plan import plan_of
-from cell.scheduler.request import Request
-from cell.scheduler.snapshot import Snapshot
+from cell.scheduler.policy.plan import plan_of
+from cell.scheduler.request import request
+from cell.scheduler.request.request import Request
+from cell.scheduler.select import choice
+from cell.scheduler.state import snapshot
+from cell.scheduler.state.snapshot import Snapshot
+from cell.scheduler.why.explain import explain
 from cellcloud.model import policy
 from cellcloud.model.flavor import Flavor
 from cellcloud.model.host import HostState

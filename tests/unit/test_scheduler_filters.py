@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cell.scheduler import request, snapshot
-from cell.scheduler.filters import FILTERS, Context
-from cell.scheduler.filters.operators import flaw_of, meets
-from cell.scheduler.request import Request
-from cell.scheduler.snapshot import Snapshot
+from cell.scheduler.policy.filters import FILTERS, Context
+from cell.scheduler.policy.filters.operators import flaw_of, meets
+from cell.scheduler.request import request
+from cell.scheduler.request.request import Request
+from cell.scheduler.state import snapshot
+from cell.scheduler.state.snapshot import Snapshot
 from cellcloud.model import policy
 from cellcloud.model.flavor import Flavor
 from cellcloud.model.host import Aggregate, HostedServer, HostState, Metric

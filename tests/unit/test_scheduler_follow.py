@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from cell.scheduler import ranking, refresh
+from cell.scheduler import refresh
 from cell.scheduler.__main__ import build
+from cell.scheduler.select import ranking
 from cell.scheduler.service import SchedulerService
-from cell.scheduler.snapshot import Figure
-from cell.scheduler.view import PENDING_SECONDS, Gap, Pending, View
+from cell.scheduler.state.snapshot import Figure
+from cell.scheduler.state.view import PENDING_SECONDS, Gap, Pending, View
 from cellcloud import clock, config, errors
 from cellcloud.context import RequestContext
 from cellcloud.model import policy

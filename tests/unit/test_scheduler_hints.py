@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from cell.scheduler import request as requests
-from cell.scheduler import snapshot
-from cell.scheduler.select import select
+from cell.scheduler.request import request as requests
+from cell.scheduler.select.select import select
+from cell.scheduler.state import snapshot
 from cellcloud import errors
 from cellcloud.model import hints
 from cellcloud.model.host import HostState

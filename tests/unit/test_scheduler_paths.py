@@ -10,11 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cell.scheduler import choice, indexed, request, snapshot
-from cell.scheduler.choice import Choice
-from cell.scheduler.plan import Plan, plan_of
-from cell.scheduler.request import Request
-from cell.scheduler.snapshot import Figure, Snapshot
+from cell.scheduler.policy.plan import Plan, plan_of
+from cell.scheduler.request import request
+from cell.scheduler.request.request import Request
+from cell.scheduler.select import choice, indexed
+from cell.scheduler.select.choice import Choice
+from cell.scheduler.state import snapshot
+from cell.scheduler.state.snapshot import Figure, Snapshot
 from cellcloud.model import policy
 from cellcloud.model.change import Holding
 from cellcloud.model.flavor import Flavor

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from cell.scheduler.plan import plan_of
+from cell.scheduler.policy.plan import plan_of
 from cellcloud import errors
 from cellcloud.model import codec, policy
 from cellcloud.model.policy import DEFAULT, NOVA_DEFAULT_FILTERS, OPTION_NAMES, WEIGHERS

@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cell.scheduler import request, snapshot
-from cell.scheduler.demand import demands_of, root_required
-from cell.scheduler.select import select
+from cell.scheduler.request import request
+from cell.scheduler.request.demand import demands_of, root_required
+from cell.scheduler.select.select import select
+from cell.scheduler.state import snapshot
 from cellcloud import errors
 from cellcloud.model import policy
 from cellcloud.model.flavor import Flavor

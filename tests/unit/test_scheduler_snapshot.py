@@ -11,9 +11,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from cell.scheduler import request, snapshot
-from cell.scheduler.select import decide
-from cell.scheduler.snapshot import Figure, Snapshot
+from cell.scheduler.request import request
+from cell.scheduler.select.select import decide
+from cell.scheduler.state import snapshot
+from cell.scheduler.state.snapshot import Figure, Snapshot
 from cellcloud.model.change import Holding
 from cellcloud.model.flavor import Flavor
 from cellcloud.model.host import Aggregate, HostedServer, HostState, Metric

@@ -16,8 +16,8 @@ from cell.conductor import engine as engine_module
 from cell.conductor import hearing, operations, placing
 from cell.conductor.engine import Engine
 from cell.conductor.workflow import Done
-from cell.scheduler.snapshot import Figure
-from cell.scheduler.view import View
+from cell.scheduler.state.snapshot import Figure
+from cell.scheduler.state.view import View
 from cellcloud import errors
 from cellcloud.context import RequestContext
 from cellcloud.db import cell_schema, changes, claims, hosts, runs, servers

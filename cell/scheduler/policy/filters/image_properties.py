@@ -1,0 +1,86 @@
+"""A host must run the image's kind of guest: architecture, hypervisor type and version, VM mode, address width.
+
+Source: Nova's ImagePropertiesFilter.
+"""
+
+from __future__ import annotations
+
+import json
+import operator
+from collections.abc import Callable
+from functools import lru_cache
+
+from packaging.version import InvalidVersion, Version
+
+from cell.scheduler.policy.filters.rule import Context, FactsFilter
+from cell.scheduler.refusal import Refusal
+from cell.scheduler.request.request import Request
+from cell.scheduler.state.facts import Facts
+from cellcloud.model.guest_values import VERSION_CONDITION, architecture
+
+_COMPARE: dict[str, Callable[[Version, Version], bool]] = {
+    "<": operator.lt,
+    "<=": operator.le,
+    "==": operator.eq,
+    ">": operator.gt,
+    ">=": operator.ge,
+    "!=": operator.ne,
+}
+
+
+def refuse(facts: Facts, request: Request, context: Context) -> Refusal | None:
+    """A host that advertises no such guests, whose hypervisor has another version, or too narrow addresses."""
+    props = request.shape.image_props
+    default = context.options.image_properties_default_architecture
+    wanted = [str(props[name]) for name in ("hw_architecture", "img_hv_type", "hw_vm_mode") if name in props]
+    if "hw_architecture" not in props and default is not None:
+        wanted.append(architecture(default))
+    if not wanted:
+        return None
+    if not any(all(one in supported for one in wanted) for supported in facts.supported_instances):
+        return Refusal(f"does not run {' '.join(wanted)} guests")
+    version = props.get("img_hv_requested_version")
+    if version and facts.hypervisor_version and not satisfies(facts.hypervisor_version, str(version)):
+        return Refusal(f"has hypervisor version {version_text(facts.hypervisor_version)}, not {version}")
+    bits = props.get("hw_maxphysaddr_bits")
+    return _refuse_bits(facts, bits) if isinstance(bits, int) and bits else None
+
+
+def _refuse_bits(facts: Facts, wanted: int) -> Refusal | None:
+    found = address_bits(facts.cpu_info)
+    return Refusal("bits of physical address", wanted, found) if found and found < wanted else None
+
+
+@lru_cache(maxsize=1024)
+def address_bits(cpu_info: str) -> int:
+    """The width of a CPU's physical addresses; 0 when the host does not say."""
+    info = json.loads(cpu_info) if cpu_info else {}
+    width = info.get("maxphysaddr") if isinstance(info, dict) else None
+    bits = width.get("bits") if isinstance(width, dict) else None
+    return bits if isinstance(bits, int) else 0
+
+
+def version_text(number: int) -> str:
+    """A hypervisor's version as text: thousands are the parts."""
+    parts: list[str] = []
+    while number:
+        number, part = divmod(number, 1000)
+        parts.append(str(part))
+    return ".".join(reversed(parts))
+
+
+@lru_cache(maxsize=4096)
+def satisfies(number: int, conditions: str) -> bool:
+    """Whether a version meets all of ``conditions``, as ">=6.0,<8.0"; none is met when one of them is malformed."""
+    version = Version(version_text(number))
+    for condition in conditions.split(","):
+        found = VERSION_CONDITION.groups(condition)
+        try:
+            if found is None or not _COMPARE[found[0]](version, Version(found[1])):
+                return False
+        except InvalidVersion:
+            return False
+    return True
+
+
+FILTER = FactsFilter("ImagePropertiesFilter", refuse, on_rebuild=True)

@@ -1,0 +1,12 @@
+"""A guest's NUMA cells must fit onto the host's, its PCI devices near enough. Source: Nova's NUMATopologyFilter."""
+
+from __future__ import annotations
+
+from cell.scheduler.numa.topology import find_numa_lack
+from cell.scheduler.refusal import Refusal
+from cellcloud.model.numa import Topology, TopologyRequest
+
+
+def refuse(topology: Topology, request: TopologyRequest) -> Refusal | None:
+    """What a host of this topology lacks; None when it passes."""
+    return find_numa_lack(topology, request)

@@ -1,0 +1,40 @@
+"""Projects with aggregates of their own stay in them. Source: Nova's require_tenant_aggregate, which asks Placement."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from cell.scheduler.policy.filters.rule import Context, FactsFilter
+from cell.scheduler.refusal import Refusal
+from cell.scheduler.request.request import Request
+from cell.scheduler.state.facts import Facts
+from cellcloud.model.host import Aggregate
+
+PREFIX = "filter_tenant_id"
+
+
+def aggregates_of(project_id: str, aggregates: Sequence[Aggregate]) -> list[Aggregate]:
+    """The aggregates that are a project's own."""
+    return [
+        one
+        for one in aggregates
+        if project_id in one.metadata.values() and any(key.startswith(PREFIX) for key in one.metadata)
+    ]
+
+
+def applies(request: Request, context: Context) -> bool:
+    return context.options.limit_tenants_to_placement_aggregate
+
+
+def refuse(facts: Facts, request: Request, context: Context) -> Refusal | None:
+    """A host outside the project's aggregates; any host, where each project must have some and this one has none."""
+    mine = aggregates_of(request.shape.project_id, context.aggregates)
+    if not mine:
+        required = context.options.placement_aggregate_required_for_tenants
+        return Refusal("no aggregate is for the project") if required else None
+    if facts.aggregate_uuids.isdisjoint(one.uuid or str(one.id) for one in mine):
+        return Refusal("is in none of the project's aggregates")
+    return None
+
+
+FILTER = FactsFilter("TenantAggregateFilter", refuse, applies=applies)

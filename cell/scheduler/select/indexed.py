@@ -1,0 +1,279 @@
+"""The fast way to a decision: an index over the columns, for requests whose hosts' figures alone decide.
+
+The index holds for each host its signature, what is left of each resource class (and of each limit on servers and
+operations), and the raw weights that are the host's own. A request that names hosts, servers or a group, that asks for
+NUMA cells or devices, or whose filters and weighers read anything else, goes the slow way (see choice), to the same
+answer.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from weakref import WeakKeyDictionary
+
+import numpy as np
+
+from cell.scheduler.policy.filters import Context
+from cell.scheduler.policy.filters.counts import CountFilter
+from cell.scheduler.policy.filters.resource_class import ResourceClassFilter
+from cell.scheduler.policy.filters.rule import FactsFilter
+from cell.scheduler.policy.plan import Plan
+from cell.scheduler.policy.weighers import multipliers
+from cell.scheduler.request.demand import Demand, demands_of
+from cell.scheduler.request.request import SHAPES_KEPT, Request, Shape
+from cell.scheduler.select.choice import Choice, chance_of, choose, props_of, share_of_demand
+from cell.scheduler.state.snapshot import Amounts, Figure, Flags, Places, Reals, Share, Snapshot
+from cellcloud.fastsched import Index
+
+PLANS_KEPT = 4  # of one snapshot: the active policy, the shadow, and those being tried
+MOST_SIGNATURES = 1 << 20
+SUBDIVISIONS = 64.0
+MANY = 64
+NEVER = -1
+REST = 1000  # decisions until an index that could not hold its hosts is tried again
+LOG = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Class:
+    """A class of the index. ``signatures``: for how many it was said which of them pass. ``unknown``: it asks for a
+    resource class that no host has."""
+
+    number: int
+    demand: Demand | None
+    share: Share
+    props: dict[str, str]
+    signatures: int
+    unknown: bool
+
+
+class Indexed:
+    """An index over a snapshot's hosts for one plan. It follows the snapshot before each use."""
+
+    def __init__(self, snapshot: Snapshot, plan: Plan) -> None:
+        self.snapshot, self.plan = snapshot, plan
+        self._weighers = tuple((one, one.own) for one in plan.weighers if one.own is not None)
+        self._limits = tuple(one for one in plan.filters if isinstance(one, CountFilter))
+        self._facts = tuple(one for one in plan.filters if isinstance(one, FactsFilter))
+        self._classes: dict[Shape, _Class | None] = {}
+        self._rows: tuple[str, ...] | None = None
+        self._index = Index(0, ())
+        self._exact = self._one_cell = True
+        self._judged = self._rest = 0
+        self._structure, self._seen = NEVER, 0
+
+    # ---- deciding --------------------------------------------------------------------------------------------------
+    def choose(self, request: Request, seed: int, servers: Sequence[str] = ()) -> Choice | None:
+        """Hosts for all servers of the request (or those given), or for none; None when the index cannot hold such a
+        request, or when its answer must be explained: no host fits."""
+        servers = servers or request.servers
+        several = len(servers) > 1
+        if self._rest or not request.plain or (several and self.plan.options.host_subset_size > 1):
+            self._rest = max(0, self._rest - 1)
+            return None
+        try:
+            self._follow()
+            kind = self._class_of(request)
+            if kind is None or (several and not self._exact):
+                return None
+            rows = self._place(request, kind, len(servers)) if several else self._rank(request, kind, seed)
+        except ValueError:  # more columns than it has, or figures that it does not take
+            LOG.warning("the index cannot hold the hosts", exc_info=True)
+            self._structure, self._rest = NEVER, REST
+            return None
+        if not rows:
+            return None
+        self.snapshot.put(servers, [row[0] for row in rows], kind.share, kind.props)
+        if self._exact:  # the index has them already
+            self._seen = self.snapshot.change
+        return Choice(hosts=rows, placed=(None,) * len(rows))
+
+    def _rank(self, request: Request, kind: _Class, seed: int) -> tuple[tuple[int, ...], ...]:
+        """The choice for a single server and its alternates; () when no host fits."""
+        subset = self.plan.options.host_subset_size
+        best = self._index.choose(kind.number, max(subset, request.alternates + 1))
+        if not best:
+            return ()
+        if subset > 1:
+            best.insert(0, best.pop(chance_of(seed).randrange(min(subset, len(best)))))
+        if self._exact:
+            self._index.claim(kind.number, best[0])
+        return (tuple(best[: request.alternates + 1]),)
+
+    def _place(self, request: Request, kind: _Class, count: int) -> tuple[tuple[int, ...], ...]:
+        """The choices for several servers and the alternates that they share; () when not all fit."""
+        chosen = [row[0] for row in self._index.place(kind.number, count)]
+        if len(chosen) < count:
+            for position in chosen:
+                self._index.release(kind.number, position)
+            return ()
+        others: list[int] = []
+        if request.alternates:
+            mine = set(chosen)
+            best = self._index.choose(kind.number, len(mine) + request.alternates)
+            others = [place for place in best if place not in mine][: request.alternates]
+        return tuple((place, *others) for place in chosen)
+
+    def _judge(self) -> None:
+        """Where there are hosts of several cells, or very many signatures, the index answers nothing."""
+        facts = self.snapshot.facts.values
+        self._judged = len(facts)
+        self._one_cell = len({one.cell for one in facts[1:]}) <= 1 and len(facts) <= MOST_SIGNATURES
+
+    # ---- classes ---------------------------------------------------------------------------------------------------
+    def _class_of(self, request: Request) -> _Class | None:
+        if self._judged != len(self.snapshot.facts):
+            self._judge()
+        if not self._one_cell:
+            return None
+        shape = request.shape
+        if shape in self._classes:
+            kind = self._classes[shape]
+        else:
+            kind = self._add_class(request) if self._can_hold(request) else None
+            if len(self._classes) >= SHAPES_KEPT:
+                oldest = self._classes.pop(next(iter(self._classes)))
+                if oldest is not None:
+                    self._index.drop_class(oldest.number)
+            self._classes[shape] = kind
+        if kind is not None and not kind.unknown and kind.signatures < len(self.snapshot.facts):
+            passes, factors = self._passes(request)
+            self._index.set_passes(kind.number, passes, factors)
+            kind.signatures = len(self.snapshot.facts)
+        return kind
+
+    def _can_hold(self, request: Request) -> bool:
+        options, shape = self.plan.options, request.shape
+        beyond = (
+            shape.rebuild
+            or shape.topology.guest is not None
+            or shape.topology.devices
+            or len(demands_of(shape, pinned_only=options.disable_fallback_pcpu_query)) > 1
+            or options.shuffle_best_same_weighed_hosts
+            or options.metrics_weight_setting
+            or (options.image_props_weight_multiplier and shape.image_props)
+        )
+        context = Context(options, self.snapshot.aggregates)
+        held = (FactsFilter, CountFilter, ResourceClassFilter)
+        return not beyond and all(
+            isinstance(one, held) or not one.applies(request, context) for one in self.plan.filters
+        )
+
+    def _add_class(self, request: Request) -> _Class:
+        demand = demands_of(request.shape)[0]
+        asks = any(isinstance(one, ResourceClassFilter) for one in self.plan.filters)
+        amounts = [demand.resources.get(name, 0) if asks else 0 for name in self.snapshot.classes]
+        unknown = asks and any(name not in self.snapshot.row_of for name in demand.resources)
+        passes, factors = self._passes(request)
+        number = self._index.add_class(
+            np.array([*amounts, *[1] * len(self._limits)], dtype=np.int64),
+            np.zeros(len(passes), dtype=np.uint8) if unknown else passes,
+            factors,
+            np.array([one.step(request.shape.flavor) for one, _ in self._weighers], dtype=np.float64),
+        )
+        return _Class(
+            number, demand, share_of_demand(request, demand), props_of(request), len(self.snapshot.facts), unknown
+        )
+
+    def _passes(self, request: Request) -> tuple[Flags, Reals]:
+        """For each signature: whether its hosts pass, and their multipliers (or those of all)."""
+        context = Context(self.plan.options, self.snapshot.aggregates)
+        facts = self.snapshot.facts
+        found = np.ones(len(facts), dtype=np.bool_)
+        found[0] = False
+        for rule in self._facts:
+            if rule.applies(request, context):
+                found &= rule.table(facts, request, context)
+        columns = [multipliers(self.snapshot, one, self.plan.options) for one, _ in self._weighers]
+        table = np.stack(columns, axis=1) if columns else np.zeros((len(facts), 0))
+        alike = bool((table == table[0]).all())
+        return found.view(np.uint8), table[0] if alike else table
+
+    # ---- following the snapshot ------------------------------------------------------------------------------------
+    def _load(self) -> None:
+        """Everything anew; classes stay where the index keeps its columns."""
+        snapshot = self.snapshot
+        rows = tuple(snapshot.classes)
+        if self._rows != rows:
+            self._rows = None
+            self._classes.clear()
+            self._index = Index(len(rows) + len(self._limits), [one.floor for one, _ in self._weighers])
+            self._rows = rows
+        known = [(shape, kind) for shape, kind in self._classes.items() if kind is not None]
+        self._classes = dict(known)
+        for _, kind in known:
+            kind.signatures = 0
+        places = np.arange(len(snapshot))
+        self._index.load(snapshot.signature, self._free(places), self._raw(places))
+        self._exact = self._is_exact(places)
+        self._structure, self._seen = snapshot.structure, snapshot.change
+
+    def _follow(self) -> None:
+        """Take in what changed since: host by host, or everything when that is less work."""
+        snapshot = self.snapshot
+        changed = snapshot.changed_since(self._seen)
+        grown = self._structure != snapshot.structure or self._index.hosts != len(snapshot)
+        if grown or changed is None or len(changed) > max(MANY, len(snapshot) // 4):
+            self._load()
+        elif changed:
+            places = np.array(sorted(changed), dtype=np.int64)
+            free, raw = self._free(places), self._raw(places)
+            for column, place in enumerate(places.tolist()):
+                self._index.set_host(place, int(snapshot.signature[place]), free[:, column], raw[:, column])
+            self._exact = self._exact and self._is_exact(places)
+            self._seen = snapshot.change
+
+    def _is_exact(self, places: Places) -> bool:
+        """Whether raw weights stay the same to the last bit when claims are added up one by one: where the number of
+        a host's CPUs times its ratio has no long fraction."""
+        total = self.snapshot.figure(Figure.vcpus_total)[places] * self.snapshot.cpu_ratio[places] * SUBDIVISIONS
+        return bool((total == np.floor(total)).all())
+
+    def _free(self, places: Places) -> Amounts:
+        snapshot = self.snapshot
+        context = Context(self.plan.options, snapshot.aggregates)
+        limits = [
+            one.limits(snapshot, context)[snapshot.signature[places]] - snapshot.figure(one.figure)[places]
+            for one in self._limits
+        ]
+        return np.concatenate(
+            [
+                snapshot.free[:, places],
+                np.array(limits, dtype=np.int64).reshape(len(limits), len(places)),
+            ]
+        )
+
+    def _raw(self, places: Places) -> Reals:
+        columns = [own(self.snapshot, places) for _, own in self._weighers]
+        return np.array(columns, dtype=np.float64).reshape(len(self._weighers), len(places))
+
+
+_INDEXES: WeakKeyDictionary[Snapshot, dict[Plan, Indexed]] = WeakKeyDictionary()
+
+
+def index_of(snapshot: Snapshot, plan: Plan) -> Indexed:
+    """The index of a snapshot for a plan; made at its first use."""
+    mine = _INDEXES.setdefault(snapshot, {})
+    if plan not in mine:
+        while len(mine) >= PLANS_KEPT:
+            del mine[next(iter(mine))]
+        mine[plan] = Indexed(snapshot, plan)
+    return mine[plan]
+
+
+def forget(snapshot: Snapshot) -> None:
+    """Let go of a snapshot's indexes, which hold it: nobody will choose from it any more."""
+    _INDEXES.pop(snapshot, None)
+
+
+def decide(snapshot: Snapshot, request: Request, plan: Plan, seed: int = 0, servers: Sequence[str] = ()) -> Choice:
+    """Hosts for all servers of one request, or for none, the fast way where there is one. What they take is noted.
+
+    ``servers``: for whom, if not for those that the request names; a copy of it costs as much as the choice.
+    """
+    found = index_of(snapshot, plan).choose(request, seed, servers)
+    if found is not None:
+        return found
+    return choose(snapshot, replace(request, servers=tuple(servers)) if servers else request, plan, seed)

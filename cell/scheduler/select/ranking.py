@@ -1,0 +1,275 @@
+"""Answers a batch of servers from a view: what it was chosen from, who goes where, and what the shadow would say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+
+from cell.scheduler.request import request as requests
+from cell.scheduler.request.request import Request
+from cell.scheduler.select.choice import Choice
+from cell.scheduler.select.select import decide
+from cell.scheduler.state.snapshot import Share, Snapshot, share_of
+from cell.scheduler.state.view import Pending, View, parsed
+from cellcloud import errors
+from cellcloud.model import hints
+from cellcloud.model.change import Holding
+from cellcloud.model.decision import RankAnswer, RankBatch, Shape
+from cellcloud.model.placement import Destination
+from cellcloud.model.policy import Policy
+from cellcloud.model.refusal import RefusedGroup
+
+ReasonsOf = Callable[[Snapshot, Request, Policy], tuple[RefusedGroup, ...]]
+"""Why no host fits a request: what explains is handed in, so that what chooses does not depend on it."""
+
+
+def _no_reasons(_snapshot: Snapshot, _request: Request, _policy: Policy) -> tuple[RefusedGroup, ...]:
+    return ()
+
+
+@dataclass(slots=True)
+class _Answer:
+    """An answer under way: tables of what many servers share, and the numbers of each."""
+
+    places: dict[int, int] = field(default_factory=dict)
+    hosts: list[str] = field(default_factory=list)
+    zones: list[str] = field(default_factory=list)
+    ranked: list[tuple[int, ...]] = field(default_factory=list)
+    refused: list[dict[str, int]] = field(default_factory=list)
+    reasons: list[tuple[RefusedGroup, ...]] = field(default_factory=list)
+    why: list[int] = field(default_factory=list)
+    holdings: list[Holding] = field(default_factory=list)
+    takes: list[int] = field(default_factory=list)
+    shadowed: dict[int, str] = field(default_factory=dict)
+    malformed: dict[int, str] = field(default_factory=dict)
+    chosen: dict[int, tuple[str, Pending]] = field(default_factory=dict)
+
+
+def rank(view: View, batch: RankBatch, number: int, *, now: float, reasons_of: ReasonsOf = _no_reasons) -> RankAnswer:
+    """Rank hosts for each server. The best one's room is pending in the view, under the batch's number."""
+    for server_id, _, _ in batch.servers:
+        view.drop(server_id)
+    basis = view.basis()
+    answer = choose(view, batch, reasons_of)
+    view.note(number, answer.chosen, now=now, count=sum(1 for places in answer.ranked if places))
+    return RankAnswer(
+        batch=number,
+        basis=basis,
+        hosts=tuple(answer.hosts),
+        zones=tuple(answer.zones),
+        ranked=tuple(answer.ranked),
+        refused=tuple(answer.refused),
+        reasons=tuple(answer.reasons),
+        why=tuple(answer.why),
+        shadowed=answer.shadowed,
+        malformed=answer.malformed,
+        holdings=tuple(answer.holdings),
+        takes=tuple(answer.takes),
+    )
+
+
+def prepare(batch: RankBatch, policy: Policy) -> None:
+    """Read what the shapes of a batch say before anybody has to wait for it: what is read, and what is refused, is
+    remembered, and found again by ``rank``."""
+    for shape in batch.shapes:
+        with suppress(errors.Invalid):
+            request_of(shape, policy)
+
+
+def undo(view: View, batch: RankBatch) -> None:
+    """Give up all that a batch chose."""
+    for server_id, _, _ in batch.servers:
+        view.drop(server_id)
+
+
+def choose(view: View, batch: RankBatch, reasons_of: ReasonsOf = _no_reasons) -> _Answer:
+    """Hosts for each server, taken from the view's snapshot, pending for nobody yet."""
+    answer = _Answer()
+    shadow = None if view.shadow is None else parsed(view.shadow)
+    kinds = [_Kind(shape, view.policy, reasons_of) for shape in batch.shapes]
+    for members in _groups(batch):
+        excluded = tuple(dict.fromkeys(host for one in members for host in batch.exclude.get(one[0], ())))
+        _choose_together(view, answer, kinds[members[0][1]], members, excluded, shadow)
+    return answer
+
+
+class _Kind:
+    """A shape of the batch, its request made ready once. ``malformed``: what is wrong with it."""
+
+    def __init__(self, shape: Shape, policy: Policy, reasons_of: ReasonsOf) -> None:
+        self._reasons_of = reasons_of
+        self.resources = shape.resources
+        self.props = {name: str(value) for name, value in shape.image_properties.items()}
+        self.malformed = ""
+        self.request: Request | None = None
+        self._holding: tuple[Share, Holding] | None = None
+        self._reasons: tuple[dict[str, int], tuple[RefusedGroup, ...]] | None = None
+        try:
+            self.request = request_of(shape, policy)
+        except errors.Invalid as error:
+            self.malformed = error.message
+
+    def reasons(
+        self, snapshot: Snapshot, request: Request, policy: Policy, refused: dict[str, int]
+    ) -> tuple[RefusedGroup, ...]:
+        """Why no host fits; worked out once for servers that are refused alike."""
+        if self._reasons is None or self._reasons[0] != refused:
+            self._reasons = (refused, self._reasons_of(snapshot, request, policy))
+        return self._reasons[1]
+
+    def holding(self, share: Share) -> Holding:
+        """What the log will say of a share."""
+        if self._holding is None or self._holding[0] is not share:
+            self._holding = (share, _holding(share, self.props))
+        return self._holding[1]
+
+
+def _groups(batch: RankBatch) -> Iterator[Sequence[tuple[str, int, int]]]:
+    first = 0
+    for size in batch.together or (1,) * len(batch.servers):
+        yield batch.servers[first : first + size]
+        first += size
+
+
+def _choose_together(
+    view: View,
+    answer: _Answer,
+    kind: _Kind,
+    members: Sequence[tuple[str, int, int]],
+    excluded: tuple[str, ...],
+    shadow: Policy | None,
+) -> None:
+    """Hosts for the servers of one request; when not all fit, for as many as do."""
+    snapshot = view.snapshot
+    if kind.request is None:
+        for _ in members:
+            answer.malformed[len(answer.ranked)] = kind.malformed
+            _refuse(answer, {}, ())
+        return
+    servers = [one[0] for one in members]
+    request = replace(kind.request, ignore_hosts=excluded) if excluded else kind.request
+    known = any(map(snapshot.hosts_of.get, servers))
+    choice = Choice() if known else _decide(view, answer, request, servers, members[0][2], shadow)
+    if choice.hosts:
+        _accept(snapshot, answer, kind, servers, choice.hosts)
+    elif len(members) > 1:
+        for one in members:
+            _choose_together(view, answer, kind, [one], excluded, shadow)
+    elif known:
+        _repeat(snapshot, answer, kind, servers[0])
+    else:
+        request = replace(request, servers=tuple(servers))
+        _refuse(answer, choice.refused, kind.reasons(snapshot, request, view.policy, choice.refused))
+
+
+def _decide(
+    view: View, answer: _Answer, request: Request, servers: Sequence[str], seed: int, shadow: Policy | None
+) -> Choice:
+    """The active policy's choice, which is taken; what the shadow's would have been is noted where it differs."""
+    snapshot = view.snapshot
+    other = None
+    if shadow is not None:
+        other = decide(snapshot, request, shadow, seed, servers)
+        for server_id in servers[: len(other.hosts)]:
+            snapshot.release(server_id)
+    choice = decide(snapshot, request, view.policy, seed, servers)
+    if other is not None and (choice.hosts or len(servers) == 1):
+        for number in range(len(servers)):
+            mine = choice.hosts[number][0] if choice.hosts else None
+            its = other.hosts[number][0] if other.hosts else None
+            if mine != its:
+                host = "" if its is None else snapshot.states[its].host
+                answer.shadowed[len(answer.ranked) + number] = host
+    return choice
+
+
+def request_of(shape: Shape, policy: Policy) -> Request:
+    """A request for servers that are still to be named. Raises Invalid."""
+    hints.check_obeyed(shape.hints, policy.filters)
+    found = requests.make(
+        servers=(),
+        project_id=shape.project_id,
+        flavor=shape.flavor,
+        image_id=shape.image_id,
+        disk_format=shape.disk_format,
+        image_properties=shape.image_properties,
+        zone=shape.zone,
+        hints=shape.hints,
+        pci_requests=shape.pci_requests,
+        pci_alias=policy.options.pci_alias,
+        claimed=shape.resources,
+        alternates=max(shape.alternates, 0),
+        group=shape.group,
+        destination=Destination(host=shape.host) if shape.host else None,
+    )
+    requests.check_obeyed(found.shape, policy.filters)
+    return found
+
+
+def _accept(
+    snapshot: Snapshot, answer: _Answer, kind: _Kind, servers: Sequence[str], choices: Sequence[Sequence[int]]
+) -> None:
+    states, known, ranked = snapshot.states, answer.places, answer.ranked
+    last: Share | None = None
+    others: tuple[int, ...] = ()  # which the servers of a request mostly share
+    numbers: tuple[int, ...] = ()
+    for server_id, places in zip(servers, choices, strict=True):
+        share = snapshot.share_of_server(server_id)
+        if share is not last:
+            last, holding = share, kind.holding(share)
+            if not answer.holdings or (answer.holdings[-1] is not holding and answer.holdings[-1] != holding):
+                answer.holdings.append(holding)
+        first = places[0]
+        # what a server with a place on NUMA cells would take elsewhere is another thing
+        rest = tuple(places[1:]) if share.placed is None else ()
+        for place in (first, *rest) if rest != others else (first,):
+            if place not in known:
+                known[place] = len(known)
+                answer.hosts.append(states[place].host)
+                answer.zones.append(states[place].zone)
+        if rest != others:
+            others, numbers = rest, tuple([known[place] for place in rest])
+        answer.chosen[len(ranked)] = (server_id, Pending(states[first].host, holding))
+        ranked.append((known[first], *numbers))
+        answer.takes.append(len(answer.holdings) - 1)
+    answer.why += [-1] * len(servers)
+
+
+def _repeat(snapshot: Snapshot, answer: _Answer, kind: _Kind, server_id: str) -> None:
+    """A server that has its claim is where it is."""
+    place = min(snapshot.hosts_of[server_id])
+    if place not in answer.places:
+        answer.places[place] = len(answer.places)
+        answer.hosts.append(snapshot.states[place].host)
+        answer.zones.append(snapshot.states[place].zone)
+    answer.ranked.append((answer.places[place],))
+    answer.why.append(-1)
+    answer.holdings.append(Holding(resources=kind.resources))
+    answer.takes.append(len(answer.holdings) - 1)
+
+
+def _refuse(answer: _Answer, refused: dict[str, int], reasons: tuple[RefusedGroup, ...]) -> None:
+    if not answer.refused or (answer.refused[-1], answer.reasons[-1]) != (refused, reasons):
+        answer.refused.append(refused)
+        answer.reasons.append(reasons)
+    answer.ranked.append(())
+    answer.why.append(len(answer.refused) - 1)
+    answer.takes.append(-1)
+
+
+def _holding(share: Share, props: Mapping[str, str]) -> Holding:
+    """What the log will say of a share, in as few words as it takes."""
+    said = Holding(
+        resources={name: amount for name, amount in share.resources.items() if amount},
+        image_props=dict(props),
+        placed=share.placed,
+        building=share.building,
+    )
+    follows = share_of(said)
+    return replace(
+        said,
+        memory_mb=None if share.memory_mb == follows.memory_mb else share.memory_mb,
+        disk_mb=None if share.disk_mb == follows.disk_mb else share.disk_mb,
+        vcpus=None if share.vcpus == follows.vcpus else share.vcpus,
+    )

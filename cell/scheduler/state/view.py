@@ -1,0 +1,261 @@
+"""What a scheduler believes of its cell: the change log's word up to a sequence, and its own choices on top.
+
+A choice is pending from the moment it is made until the log says what became of it: claimed (by whomever, wherever),
+or dropped. One of which nothing is heard for long is given up. So nothing counts twice, and nothing is forgotten.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from copy import copy
+from dataclasses import dataclass, replace
+from typing import NamedTuple, TypeVar
+
+from cell.scheduler.state import snapshot
+from cell.scheduler.state.snapshot import Overwritten, Released
+from cellcloud import errors
+from cellcloud.model import policy
+from cellcloud.model.change import AggregateChange, CellState, ChangeEntry, Holding, HostChange, PolicyVersion
+from cellcloud.model.decision import Basis
+from cellcloud.model.policy import Policy
+
+T = TypeVar("T")
+MOST_GONE = 20_000
+MOST_SAID = 5_000  # a host's whole word each, some kilobytes
+PENDING_SECONDS = 60.0  # longer than any claim takes to be made or refused
+
+
+class Gap(errors.Stale):
+    """The change log does not go on where the view ends: the whole must be read again."""
+
+
+class Unlike(errors.Stale):
+    """What was believed earlier cannot be told from what is believed now."""
+
+
+class Pending(NamedTuple):
+    """A server's place until the log has it."""
+
+    host: str
+    holding: Holding
+
+
+@dataclass(slots=True)
+class _Batch:
+    until: float
+    count: int
+    left: dict[int, str]
+
+
+class View:
+    """``snapshot`` holds what the log says and what is pending. Not safe to use from two threads at once."""
+
+    def __init__(self, state: CellState, *, scheduler: str = "", order_seed: int | None = None) -> None:
+        self.scheduler = scheduler
+        self.order_seed = order_seed
+        self.loaded = self.sequence = state.sequence
+        self.snapshot = snapshot.build(state.hosts, state.aggregates, order_seed=order_seed)
+        self.active, self.shadow = state.policy, state.shadow
+        self.policy = parsed(state.policy)
+        self._pending: dict[str, Pending] = {}
+        self._place: dict[str, tuple[int, int]] = {}
+        self._batches: dict[int, _Batch] = {}
+        self._gone: dict[tuple[int, str], Released] = {}  # by change and server: what was given back lately
+        self._was: dict[tuple[int, str], Overwritten] = {}  # by change and host: what it had said
+
+    def copy(self) -> View:
+        """The same, to try things on: what changes in one does not in the other."""
+        made = copy(self)
+        made.snapshot = self.snapshot.copy()
+        made._pending, made._place = dict(self._pending), dict(self._place)
+        made._gone, made._was = dict(self._gone), dict(self._was)
+        made._batches = {number: replace(batch, left=dict(batch.left)) for number, batch in self._batches.items()}
+        return made
+
+    # ---- the log -----------------------------------------------------------------------------------------------
+    def follow(self, entries: Iterable[ChangeEntry]) -> None:
+        """Take in what the log says next; what is known already is passed over. Raises Gap."""
+        for entry in entries:
+            if entry.sequence <= self.sequence:
+                continue
+            if entry.sequence != self.sequence + 1:
+                raise Gap("The change log has a gap.", detail=f"{entry.sequence} follows {self.sequence}")
+            self.apply(entry)
+            self.sequence = entry.sequence
+
+    def apply(self, entry: ChangeEntry) -> None:
+        """Make an entry's changes, or take them back when they are reversed."""
+        changes = entry.changes
+        for server_id, _, number in changes.released:
+            self.drop(server_id)
+            gone = self.snapshot.release(server_id, changes.holdings[number])
+            _keep(self._gone, (entry.sequence, server_id), gone, MOST_GONE)
+        for server_id, host, number in changes.claimed:
+            self._settle(server_id, host, changes.holdings[number])
+        for server_id in changes.ended:
+            self.snapshot.end_build(server_id)
+        for server_id in changes.dropped:
+            self.drop(server_id)
+        for change in changes.hosts:
+            self._change_host(change, entry.sequence)
+        if changes.aggregates:
+            self._change_aggregates(changes.aggregates)
+        for role in changes.policies:
+            if role.role == "active":
+                self.active = role.after or PolicyVersion()
+                self.policy = parsed(self.active)
+            else:
+                self.shadow = role.after
+
+    def take_back(self, entry: ChangeEntry) -> None:
+        """Undo the entry that was taken in last, with nothing pending. Raises Unlike for what cannot be undone to the
+        last figure."""
+        changes = entry.changes
+        for role in changes.policies:
+            if role.role == "active":
+                self.active = role.before or PolicyVersion()
+                self.policy = parsed(self.active)
+            else:
+                self.shadow = role.before
+        if changes.aggregates:
+            self._change_aggregates([AggregateChange(before=one.after, after=one.before) for one in changes.aggregates])
+        for change in reversed(changes.hosts):
+            self._change_host_back(change, entry.sequence)
+        for server_id in reversed(changes.ended):
+            self.snapshot.resume_build(server_id)
+        for server_id, _, number in reversed(changes.claimed):
+            self.snapshot.release(server_id, changes.holdings[number])
+        for server_id, host, _ in reversed(changes.released):
+            gone = self._gone.get((entry.sequence, server_id))
+            if gone is None:
+                raise Unlike("What a server held is not known any more.")
+            self.snapshot.restore(server_id, gone, host)
+        self.sequence = entry.sequence - 1
+
+    def _change_host_back(self, change: HostChange, sequence: int) -> None:
+        if change.after is None:
+            raise Unlike("A host that is gone does not come back where it was.")
+        if change.before is None:
+            self.snapshot.remove_host(change.after.host)
+            return
+        was = self._was.get((sequence, change.after.host))
+        if was is None:
+            raise Unlike("What a host had said is not known any more.")
+        self.snapshot.set_host_back(was)
+
+    def _settle(self, server_id: str, host: str, holding: Holding) -> None:
+        pending = self._pending.get(server_id)
+        if pending is not None and pending.host == host and pending.holding == holding:
+            self._forget(server_id)
+            return
+        self.drop(server_id)
+        self.snapshot.claim(server_id, host, holding)
+
+    def _change_host(self, change: HostChange, sequence: int) -> None:
+        """Pending servers of the host are counted after what it says, as those in the log will be."""
+        hosts = {side.host for side in (change.before, change.after) if side is not None}
+        waiting = [(one, pending) for one, pending in self._pending.items() if pending.host in hosts]
+        for server_id, pending in waiting:
+            self.snapshot.release(server_id, pending.holding)
+        if change.after is not None:
+            was = self.snapshot.set_host(change.after, keeps_use=True)
+            _keep(self._was, (sequence, change.after.host), was, MOST_SAID)
+        elif change.before is not None:
+            self.snapshot.remove_host(change.before.host)
+        for server_id, pending in waiting:
+            if change.after is None:
+                self._forget(server_id)
+            else:
+                self.snapshot.claim(server_id, pending.host, pending.holding)
+
+    def _change_aggregates(self, made: Iterable[AggregateChange]) -> None:
+        known = {one.id: one for one in self.snapshot.aggregates}
+        for change in made:
+            if change.before is not None:
+                known.pop(change.before.id, None)
+            if change.after is not None:
+                known[change.after.id] = change.after
+        self.snapshot.set_aggregates(known[number] for number in sorted(known))
+
+    def take_over(self, other: View) -> None:
+        """Let another view's pending choices count here, but for those that the records have."""
+        for number, batch in other._batches.items():
+            for position, server_id in sorted(batch.left.items()):
+                pending = other._pending[server_id]
+                if self.snapshot.hosts_of.get(server_id) or pending.host not in self.snapshot.positions_of:
+                    continue
+                self.snapshot.claim(server_id, pending.host, pending.holding)
+                mine = self._batches.setdefault(number, _Batch(batch.until, batch.count, {}))
+                mine.left[position] = server_id
+                self._pending[server_id] = pending
+                self._place[server_id] = (number, position)
+
+    # ---- its own choices ---------------------------------------------------------------------------------------
+    def basis(self) -> Basis:
+        """What the next batch is chosen from."""
+        return Basis(
+            scheduler=self.scheduler,
+            sequence=self.sequence,
+            loaded=self.loaded,
+            pending=tuple(
+                (number, () if len(batch.left) == batch.count else tuple(sorted(batch.left)))
+                for number, batch in self._batches.items()
+            ),
+            order_seed=self.order_seed or 0,
+            policy=self.active.version,
+            shadow=None if self.shadow is None else self.shadow.version,
+        )
+
+    def note(
+        self, number: int, chosen: Mapping[int, tuple[str, Pending]], *, now: float, count: int | None = None
+    ) -> None:
+        """Remember what a batch chose: position -> (server id, its place). The snapshot has it already.
+
+        ``count``: of how many servers the batch named hosts, those that had theirs before included.
+        """
+        if chosen:
+            left = {position: server_id for position, (server_id, _) in chosen.items()}
+            self._batches[number] = _Batch(now + PENDING_SECONDS, len(left) if count is None else count, left)
+        for position, (server_id, pending) in chosen.items():
+            self._pending[server_id] = pending
+            self._place[server_id] = (number, position)
+
+    def drop(self, server_id: str) -> None:
+        """Give up a pending choice; one that is not pending is left alone."""
+        pending = self._pending.get(server_id)
+        if pending is not None:
+            self.snapshot.release(server_id, pending.holding)
+            self._forget(server_id)
+
+    def expire(self, now: float) -> int:
+        """Give up the choices nobody has spoken of for long; returns how many."""
+        late = [one for batch in self._batches.values() if batch.until <= now for one in batch.left.values()]
+        for server_id in late:
+            self.drop(server_id)
+        return len(late)
+
+    @property
+    def pending(self) -> Mapping[str, Pending]:
+        """Server id -> its place."""
+        return self._pending
+
+    def _forget(self, server_id: str) -> None:
+        del self._pending[server_id]
+        number, position = self._place.pop(server_id)
+        batch = self._batches[number]
+        del batch.left[position]
+        if not batch.left:
+            del self._batches[number]
+
+
+def _keep(kept: dict[tuple[int, str], T], key: tuple[int, str], value: T | None, most: int) -> None:
+    """Keep what can be undone; the oldest goes when there are too many."""
+    if value is not None:
+        if len(kept) >= most:
+            del kept[next(iter(kept))]
+        kept[key] = value
+
+
+def parsed(version: PolicyVersion) -> Policy:
+    """The policy of a stored document."""
+    return policy.parse(version.document)

@@ -1,0 +1,304 @@
+"""What operators ask of a scheduler: why a server went where it went, what it would be otherwise, what would be if.
+
+Past decisions are looked at in a world of their own, made from a copy of what the scheduler believes now or from the
+cell's log; plans are tried on a copy. Nothing here touches what it chooses from.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+
+from cell.scheduler.policy.plan import plan_of
+from cell.scheduler.refresh import Follower, Whose
+from cell.scheduler.select import indexed
+from cell.scheduler.state.view import Gap, Unlike, View
+from cell.scheduler.why import explain, replay, telling, what_if
+from cell.scheduler.why.what_if import Resident
+from cellcloud import errors
+from cellcloud.context import RequestContext
+from cellcloud.gathering import in_full
+from cellcloud.model.change import CellState, ChangeEntry
+from cellcloud.model.decision import Basis, Decision, DecisionBatch, Shape, shape_of
+from cellcloud.model.explanation import Explanation, Fits, Loss, Replayed
+from cellcloud.rpc.conductor import Conductor
+from cellcloud.rpc.ledger import Ledger
+
+PAGE = 5000
+LONGEST_WAY = 5000  # changes that are rather undone than followed from the last loading
+MOST_WORLDS = 2  # of others that are kept: of tens of megabytes each in a cell of 10,000 hosts
+RECENT = 16  # batches, of which it is looked who made them
+LONGEST_PREPARED = 20_000  # changes that are walked through before anybody asks
+SERVERS_AT_ONCE = 200
+MOST_TOLD = 25  # decisions in one answer
+MOST_HOSTS = 1000
+
+
+class Inquiry:
+    """Answers operators, with the cell's conductors to read from."""
+
+    def __init__(self, follower: Follower, ledger: Ledger, conductor: Conductor) -> None:
+        self._follower, self._ledger, self._conductor = follower, ledger, conductor
+        self._walks = _Walks()
+
+    def prepare(self, context: RequestContext) -> None:
+        """Walk to where others have decided lately, the scheduler before this one among them, so that nobody who asks
+        waits for it."""
+        mine = self._follower.whose
+        if mine is None:
+            return
+        newest: dict[Whose, Basis] = {}
+        for basis in self._ledger.list_bases(context, RECENT):
+            newest.setdefault(whose_of(basis), basis)
+        newest.pop(mine, None)
+        now = _Now(self._follower, self._ledger, context, self._walks)
+        for basis in list(newest.values())[:MOST_WORLDS]:
+            now.prepare(basis)
+
+    # ---- past decisions --------------------------------------------------------------------------------------------
+    def explain(self, context: RequestContext, key: str, host: str | None, most: int) -> list[Explanation]:
+        """Oldest first; of very many decisions the last ones."""
+        now = _Now(self._follower, self._ledger, context, self._walks)
+        try:
+            ids = now.ids(key)[-MOST_TOLD:]
+            return [self._explain(now, one, host, min(max(most, 0), MOST_HOSTS)) for one in ids]
+        finally:
+            now.forget()
+
+    def _explain(self, now: _Now, decision_id: str, host: str | None, most: int) -> Explanation:
+        decision = now.decision(decision_id)
+        answer = decision.batch.answer
+        told = Explanation(
+            decision=decision.id,
+            server_id=decision.server_id,
+            at=decision.at,
+            request_id=decision.request_id,
+            scheduler=answer.basis.scheduler,
+            sequence=answer.basis.sequence,
+            policy=answer.basis.policy,
+            chosen=decision.chosen,
+            offered=decision.hosts,
+            conflicts=decision.conflicts,
+            malformed=answer.malformed.get(decision.position, ""),
+            refused=decision.reasons,
+        )
+        if told.malformed:
+            return told
+        try:
+            view = now.view(answer.basis)
+            replay.before(view, decision.batch, decision.position)
+        except errors.Conflict as error:
+            return replace(told, gap=f"{error.message} {error.detail}".strip())
+        request = replay.request_at(view, decision.batch, decision.position)
+        found = explain.Explanation(view.snapshot, request, plan_of(view.policy))
+        return replace(
+            told,
+            hosts=len(found.places),
+            feasible=len(found.ranked),
+            refused=telling.groups_of(found),
+            best=telling.best_of(found, most, host),
+            nearest=telling.nearest_of(found),
+            asked=None if host is None else telling.about(found, host),
+        )
+
+    def replay(self, context: RequestContext, decision_id: str, policy: dict[str, object] | None) -> Replayed:
+        """The same choice, or what another policy would have chosen."""
+        now = _Now(self._follower, self._ledger, context, self._walks)
+        try:
+            return self._replay(now, decision_id, policy)
+        finally:
+            now.forget()
+
+    def _replay(self, now: _Now, decision_id: str, policy: dict[str, object] | None) -> Replayed:
+        decision = now.decision(decision_id)
+        batch, place = decision.batch, decision.position
+        told = Replayed(
+            decision=decision.id,
+            server_id=decision.server_id,
+            policy=None if policy is not None else batch.answer.basis.policy,
+            before=decision.hosts,
+            after=(),
+            same=False,
+        )
+        view = now.view(batch.answer.basis)
+        if policy is not None:
+            after, malformed = replay.with_policy(view, batch, place, policy)
+            return replace(told, after=after, same=after == decision.hosts, malformed=malformed)
+        answer = replay.again(view, batch)
+        after = tuple(answer.hosts[number] for number in answer.ranked[place])
+        identical = replace(answer, reasons=()) == replace(batch.answer, reasons=())
+        malformed = answer.malformed.get(place, "")
+        return replace(told, after=after, same=after == decision.hosts, identical=identical, malformed=malformed)
+
+    # ---- plans -----------------------------------------------------------------------------------------------------
+    def plan_fits(self, context: RequestContext, shape: Shape, servers: int) -> Fits:
+        """On what is known when the question comes."""
+        self._follower.catch_up(context)
+        with self._follower.view(context) as view:
+            tried, policy = view.snapshot.copy(), view.policy
+        try:
+            return what_if.fits(tried, shape, servers, policy)
+        finally:
+            indexed.forget(tried)
+
+    def plan_loss(self, context: RequestContext, hosts: Sequence[str], *, drain: bool) -> Loss:
+        """Raises NotFound."""
+        self._follower.catch_up(context)
+        with self._follower.view(context) as view:
+            tried, policy = view.snapshot.copy(), view.policy
+        names = list(dict.fromkeys(hosts))
+        there = what_if.residents(tried, names)
+        shapes: dict[str, Shape] = {}
+        for first in range(0, len(there), SERVERS_AT_ONCE):
+            ids = [server_id for server_id, _ in there[first : first + SERVERS_AT_ONCE]]
+            records = in_full(
+                lambda some: self._conductor.get_servers(context, some, partly=True),
+                ids,
+                key_of=str,
+                answers=lambda record: record.id,
+            )
+            shapes |= {record.id: shape_of(record.spec) for record in records}
+        moving = [Resident(server_id=one, host=host, shape=shapes[one]) for one, host in there if one in shapes]
+        try:
+            return what_if.lose(tried, names, moving, policy, drain=drain)
+        finally:
+            indexed.forget(tried)
+
+
+def whose_of(basis: Basis) -> Whose:
+    """Whose decision it was."""
+    return basis.scheduler, basis.order_seed, basis.loaded
+
+
+class _Walks:
+    """The worlds that were walked to last, for the next question about the same scheduler's decisions. Who takes one
+    has it alone, and gives it back if it is still whole."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._worlds: dict[Whose, View] = {}
+
+    def take(self, whose: Whose) -> View | None:
+        with self._lock:
+            return self._worlds.pop(whose, None)
+
+    def give(self, whose: Whose, view: View) -> None:
+        with self._lock:
+            self._worlds.pop(whose, None)
+            while len(self._worlds) >= MOST_WORLDS:
+                del self._worlds[next(iter(self._worlds))]
+            self._worlds[whose] = view
+
+
+class _Now:
+    """What one inquiry reads: the decisions it is about, and the cell's state, each once."""
+
+    def __init__(self, follower: Follower, ledger: Ledger, context: RequestContext, walks: _Walks) -> None:
+        self._follower, self._ledger, self._context, self._walks = follower, ledger, context, walks
+        self._decisions: dict[str, Decision] = {}
+        self._state: CellState | None = None
+        self._view: View | None = None
+
+    def ids(self, key: str) -> list[str]:
+        """Of the decisions about a server, a request, or one decision, oldest first."""
+        if key.startswith("req-"):  # they may fill many batches
+            return self._ledger.list_decision_ids(self._context, key)
+        found = self._ledger.find_decisions(self._context, key)
+        self._decisions |= {one.id.partition("-")[0]: one for one in found}
+        return [one.id for one in found]
+
+    def decision(self, decision_id: str) -> Decision:
+        """Raises NotFound."""
+        number, _, place = decision_id.partition("-")
+        known = self._decisions.get(number)
+        if known is None or not place.isdecimal() or int(place) >= len(known.batch.asked.servers):
+            found = [one for one in self._ledger.find_decisions(self._context, decision_id) if one.id == decision_id]
+            if not found:
+                raise errors.NotFound(f"The cell has no decision {decision_id[:64]}.")
+            known = self._decisions[number] = found[0]
+        position = int(place)
+        return replace(known, id=decision_id, position=position, server_id=known.batch.asked.servers[position][0])
+
+    def view(self, basis: Basis) -> View:
+        """What a decision was made from. Raises Conflict when that is not stored any more."""
+        numbers = [number for number, _ in basis.pending]
+        found = self._ledger.get_batches(self._context, numbers) if numbers else []
+        batches = {one.answer.batch: one for one in found}
+        self.forget()
+        self._view = self._from_now(basis, batches) or self._from_past(basis, batches)
+        return self._view
+
+    def _from_now(self, basis: Basis, batches: Mapping[int, DecisionBatch]) -> View | None:
+        """From what this scheduler believes now, if the decision was its own and little has happened since."""
+        with self._follower.view(self._context) as live:
+            if not replay.is_of(live, basis) or not 0 <= live.sequence - basis.sequence <= LONGEST_WAY:
+                return None
+            now = live.copy()
+        return self._back(now, basis, batches)
+
+    def _from_past(self, basis: Basis, batches: Mapping[int, DecisionBatch]) -> View:
+        """From the cell's records, whoever decided."""
+        whose = whose_of(basis)
+        known = self._gone_on(basis)
+        if known is not None:
+            mine = known.copy()
+            self._walks.give(whose, known)
+            found = self._back(mine, basis, batches)
+            if found is not None:
+                return found
+        walked = self._walked(basis)
+        found = replay.view_from(walked.copy(), basis, (), batches)
+        self._walks.give(whose, walked)
+        return found
+
+    def prepare(self, basis: Basis) -> None:
+        """Have ready what ``view`` needs for such a decision, if that is not very long ago."""
+        known = self._gone_on(basis)
+        if known is None:
+            page = self._ledger.list_changes(self._context, basis.loaded, 1)
+            if page.oldest > basis.loaded + 1 or page.newest - basis.loaded > LONGEST_PREPARED:
+                return
+            known = self._walked(basis)
+        known.snapshot.add_up()
+        self._walks.give(whose_of(basis), known)
+
+    def _gone_on(self, basis: Basis) -> View | None:
+        """The world to which the last walk about that scheduler had led, gone on to the decision or some way beyond."""
+        known = self._walks.take(whose_of(basis))
+        if known is None or known.sequence - basis.sequence > LONGEST_WAY:
+            return None
+        entries = self._read(known.sequence, basis.sequence)
+        with suppress(Gap):
+            known.follow(one for one in entries if one.sequence <= basis.sequence)
+            return known
+        return None
+
+    def _walked(self, basis: Basis) -> View:
+        """By a walk through all that was logged since that scheduler had loaded the cell."""
+        if self._state is None:
+            self._state = self._ledger.get_state(self._context).unpacked()
+        return replay.walk(basis, self._state, self._read(basis.loaded, self._state.sequence))
+
+    def _back(self, view: View, basis: Basis, batches: Mapping[int, DecisionBatch]) -> View | None:
+        """A view of a scheduler's taken back to where it decided, if it can be."""
+        try:
+            return replay.view_from(view, basis, self._read(basis.sequence, view.sequence), batches)
+        except Unlike:
+            return None
+
+    def forget(self) -> None:
+        """Let go of the world that was made last."""
+        if self._view is not None:
+            indexed.forget(self._view.snapshot)
+
+    def _read(self, after: int, newest: int) -> list[ChangeEntry]:
+        entries: list[ChangeEntry] = []
+        while after < newest:
+            page = self._ledger.list_changes(self._context, after, PAGE)
+            if not page.entries:
+                break
+            entries += page.entries
+            after = page.entries[-1].sequence
+        return entries

@@ -1,0 +1,223 @@
+"""Making a decision again: the cell is walked back to where the scheduler had read it, followed as it was followed, and
+asked the same question. The same columns, order of hosts, pending choices and seeds give the same answer, bit for bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from cell.scheduler.request.request import Request
+from cell.scheduler.select import ranking
+from cell.scheduler.state.view import Pending, Unlike, View, parsed
+from cellcloud import errors
+from cellcloud.model.change import CellState, ChangeEntry, Changes, Holding, PolicyVersion
+from cellcloud.model.decision import Basis, DecisionBatch, RankAnswer, RankBatch
+from cellcloud.model.host import Aggregate, HostedServer, HostState
+
+Document = dict[str, object]
+
+
+@dataclass(slots=True)
+class _Use:
+    """What claims say of a host."""
+
+    used: dict[str, int]
+    hosted: dict[str, HostedServer]
+
+    def add(self, holding: Holding, sign: int) -> None:
+        for name, amount in holding.resources.items():
+            self.used[name] = self.used.get(name, 0) + sign * amount
+
+
+@dataclass(slots=True)
+class _Past:
+    """A cell on its way back."""
+
+    hosts: dict[str, HostState]
+    use: dict[str, _Use]
+    aggregates: dict[int, Aggregate]
+    policy: PolicyVersion
+    shadow: PolicyVersion | None = None
+
+    def take_back(self, changes: Changes) -> None:
+        for server_id, host, number in changes.claimed:
+            use = self._use_of(host)
+            use.add(changes.holdings[number], -1)
+            use.hosted.pop(server_id, None)
+        for server_id, host, number in changes.released:
+            use, holding = self._use_of(host), changes.holdings[number]
+            use.add(holding, 1)
+            use.hosted[server_id] = HostedServer(uuid=server_id, image_props=holding.image_props, placed=holding.placed)
+        for change in changes.hosts:
+            if change.before is not None:
+                self.hosts[change.before.host] = change.before
+            elif change.after is not None:
+                self.hosts.pop(change.after.host, None)
+        for each in changes.aggregates:
+            if each.after is not None:
+                self.aggregates.pop(each.after.id, None)
+            if each.before is not None:
+                self.aggregates[each.before.id] = each.before
+        for role in changes.policies:
+            if role.role == "active":
+                self.policy = role.before or PolicyVersion()
+            else:
+                self.shadow = role.before
+
+    def state(self, sequence: int) -> CellState:
+        return CellState(
+            sequence=sequence,
+            hosts=tuple(self._with_use(host) for _, host in sorted(self.hosts.items())),
+            aggregates=tuple(self.aggregates[number] for number in sorted(self.aggregates)),
+            policy=self.policy,
+            shadow=self.shadow,
+        )
+
+    def _use_of(self, host: str) -> _Use:
+        return self.use.setdefault(host, _Use({}, {}))
+
+    def _with_use(self, host: HostState) -> HostState:
+        use = self._use_of(host.host)
+        return replace(host, used=use.used, servers=len(use.hosted), hosted=tuple(use.hosted.values()))
+
+
+def rewind(state: CellState, entries: Sequence[ChangeEntry], sequence: int) -> CellState:
+    """The cell as it was after the change ``sequence``.
+
+    ``entries``: all since then, oldest first; those that ``state`` has not seen are left alone. Raises Conflict when
+    they do not reach back so far.
+    """
+    between = [one for one in entries if sequence < one.sequence <= state.sequence]
+    if sequence > state.sequence or len(between) != state.sequence - sequence:
+        oldest = f"it goes back to change {entries[0].sequence}" if entries else "it is empty"
+        raise errors.Conflict(
+            "This decision cannot be made again: the change log no longer reaches back to where it was made.",
+            detail=f"changes after {sequence} are needed up to {state.sequence}; of the log {oldest}",
+        )
+    past = _Past(
+        hosts={host.host: host for host in state.hosts},
+        use={host.host: _Use(dict(host.used), {one.uuid: one for one in host.hosted}) for host in state.hosts},
+        aggregates={one.id: one for one in state.aggregates},
+        policy=state.policy,
+        shadow=state.shadow,
+    )
+    for entry in reversed(between):
+        past.take_back(entry.changes)
+    return past.state(sequence)
+
+
+def walk(basis: Basis, state: CellState, entries: Sequence[ChangeEntry]) -> View:
+    """The log followed from where a scheduler had loaded the cell up to where it chose.
+
+    ``state``: the cell now; ``entries``: all changes since ``basis.loaded``. Raises Conflict when something of that is
+    not stored any more.
+    """
+    view = View(rewind(state, entries, basis.loaded), scheduler=basis.scheduler, order_seed=basis.order_seed)
+    view.follow(one for one in entries if one.sequence <= basis.sequence)
+    return view
+
+
+def is_of(now: View, basis: Basis) -> bool:
+    """Whether a view follows the log from where the decision's did."""
+    return (now.scheduler, now.order_seed or 0, now.loaded) == (basis.scheduler, basis.order_seed, basis.loaded)
+
+
+def view_from(now: View, basis: Basis, entries: Sequence[ChangeEntry], batches: Mapping[int, DecisionBatch]) -> View:
+    """What a scheduler believed when it chose, from a view of its own that may be further (a copy of what it believes
+    now, or a walk): choices that are pending there are given up, the last changes undone, and the decision's earlier
+    choices put on top.
+
+    ``entries``: those since ``basis.sequence``; ``batches``: those that the basis names, by number. Raises Unlike where
+    they cannot be undone, Conflict when a batch is not stored any more.
+    """
+    for server_id in list(now.pending):
+        now.drop(server_id)
+    for entry in reversed(entries):
+        if entry.sequence == now.sequence > basis.sequence:
+            now.take_back(entry)
+    if now.sequence != basis.sequence:
+        raise Unlike("The change log does not reach so far.")
+    return _with_pending(now, basis, batches)
+
+
+def _with_pending(view: View, basis: Basis, batches: Mapping[int, DecisionBatch]) -> View:
+    for number, positions in basis.pending:
+        batch = batches.get(number)
+        if batch is None:
+            raise errors.Conflict(
+                "This decision cannot be made again: an earlier choice that it counted with is not stored.",
+                detail=f"batch {number:x} of scheduler {basis.scheduler}",
+            )
+        _note(view, number, batch.asked, batch.answer, positions or range(len(batch.asked.servers)))
+    return view
+
+
+def _note(view: View, number: int, asked: RankBatch, answer: RankAnswer, positions: Iterable[int]) -> None:
+    """Let a batch's choices at the positions count as pending, but for servers that had a host before."""
+    chosen: dict[int, tuple[str, Pending]] = {}
+    for position in positions:
+        server_id = asked.servers[position][0]
+        if answer.ranked[position] and not view.snapshot.hosts_of.get(server_id):
+            pending = Pending(answer.hosts[answer.ranked[position][0]], answer.holdings[answer.takes[position]])
+            view.snapshot.claim(server_id, pending.host, pending.holding)
+            chosen[position] = (server_id, pending)
+    view.note(number, chosen, now=0.0, count=sum(1 for places in answer.ranked if places))
+
+
+def again(view: View, batch: DecisionBatch) -> RankAnswer:
+    """The whole batch chosen once more, in the view that ``view_from`` gave."""
+    return ranking.rank(view, batch.asked, batch.answer.batch, now=0.0)
+
+
+def before(view: View, batch: DecisionBatch, position: int) -> None:
+    """Turn the view that ``view_from`` gave into what one server of the batch was chosen from: those before it have
+    their hosts."""
+    for server_id, _, _ in batch.asked.servers:
+        view.drop(server_id)
+    _note(view, batch.answer.batch, batch.asked, batch.answer, range(position))
+
+
+def with_policy(view: View, batch: DecisionBatch, position: int, document: Document) -> tuple[tuple[str, ...], str]:
+    """The hosts, best first, that a policy would have chosen for one server of the batch, () when none fits; and what
+    is wrong with the request under that policy, if anything.
+
+    What was before it stays as it was; servers that one request asked for together are chosen together. Raises Invalid
+    for the policy.
+    """
+    policy = parsed(PolicyVersion(document=document))
+    first, size = group_of(batch.asked, position)
+    before(view, batch, first)
+    view.policy = policy
+    view.shadow = None
+    asked = replace(batch.asked, servers=batch.asked.servers[first : first + size], together=(size,))
+    answer = ranking.choose(view, asked)
+    place = position - first
+    return tuple(answer.hosts[number] for number in answer.ranked[place]), answer.malformed.get(place, "")
+
+
+def group_of(asked: RankBatch, position: int) -> tuple[int, int]:
+    """Where the request that a server belongs to begins in its batch, and how many servers it asked for."""
+    first = 0
+    for size in asked.together or (1,) * len(asked.servers):
+        if position < first + size:
+            return first, size
+        first += size
+    raise errors.NotFound(f"The batch has no server at {position}.")
+
+
+def request_at(view: View, batch: DecisionBatch, position: int) -> Request:
+    """The question for one server, as it stood when those before it had their hosts. Raises Invalid."""
+    asked, answer = batch.asked, batch.answer
+    first, size = group_of(asked, position)
+    server_id, number, _ = asked.servers[position]
+    request = ranking.request_of(asked.shapes[number], view.policy)
+    members = asked.servers[first : first + size]
+    excluded = tuple(dict.fromkeys(host for one in members for host in asked.exclude.get(one[0], ())))
+    request = replace(request, servers=(server_id,))
+    if excluded:
+        request = replace(request, ignore_hosts=excluded)
+    if request.group is not None and position > first:
+        chosen = [answer.hosts[places[0]] for places in answer.ranked[first:position] if places]
+        request = replace(request, group=replace(request.group, hosts=(*request.group.hosts, *chosen)))
+    return request

@@ -1,0 +1,111 @@
+"""What would be if: how many servers of a kind fit, and where the servers of lost or emptied hosts would go.
+
+Asked on a copy of the columns with the code that chooses, one server after the other, each seeing what those before it
+take.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from cell.scheduler.request.request import Request
+from cell.scheduler.select import ranking
+from cell.scheduler.select.select import decide
+from cell.scheduler.state.snapshot import Snapshot
+from cell.scheduler.why import explain, telling
+from cellcloud import errors
+from cellcloud.model.decision import Shape
+from cellcloud.model.explanation import Fits, HostCount, Loss, Move
+from cellcloud.model.policy import Policy
+
+MOST_SERVERS = 1_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resident:
+    """A server that would have to move, and what it asks for."""
+
+    server_id: str
+    host: str
+    shape: Shape
+
+
+def fits(snapshot: Snapshot, shape: Shape, wanted: int, policy: Policy) -> Fits:
+    """How many of ``wanted`` servers of a shape have room, and where. They are taken from ``snapshot``: give a copy."""
+    try:
+        request = ranking.request_of(replace(shape, alternates=0), policy)
+    except errors.Invalid as error:
+        return Fits(wanted=wanted, fit=0, malformed=error.message)
+    where: Counter[str] = Counter()
+    for number in range(min(wanted, MOST_SERVERS)):
+        one = replace(request, servers=(f"tried-{number}",))
+        choice = decide(snapshot, one, policy, number)
+        if not choice.hosts:
+            why = explain.explain(snapshot, one, policy)
+            groups, nearest = telling.groups_of(why), telling.nearest_of(why)
+            return Fits(wanted=wanted, fit=number, where=_counted(where), refused=groups, nearest=nearest)
+        host = snapshot.states[choice.hosts[0][0]].host
+        where[host] += 1
+        request = _grown(request, host)
+    return Fits(wanted=wanted, fit=sum(where.values()), where=_counted(where))
+
+
+def residents(snapshot: Snapshot, hosts: Sequence[str]) -> list[tuple[str, str]]:
+    """(server id, host) of the servers on some hosts. Raises NotFound for a host that is not there."""
+    found = []
+    for host in hosts:
+        if host not in snapshot.positions_of:
+            raise errors.NotFound(f"Compute host {host[:255]} could not be found.")
+        for position in snapshot.positions_of[host]:
+            found += [(server_id, host) for server_id in snapshot.hosted[position]]
+    return found
+
+
+def lose(snapshot: Snapshot, hosts: Sequence[str], moving: Sequence[Resident], policy: Policy, *, drain: bool) -> Loss:
+    """Where the servers of some hosts would go, the largest first. ``drain``: the hosts are disabled and each server
+    holds its place until it moves; else all are gone at once. Changes ``snapshot``: give a copy."""
+    for host in hosts:
+        if drain:
+            for position in snapshot.positions_of[host]:
+                snapshot.set_host(replace(snapshot.states[position], enabled=False), keeps_use=True)
+        else:
+            snapshot.remove_host(host)
+    if not drain:
+        for one in moving:
+            snapshot.release(one.server_id)
+    moves = [_move(snapshot, one, policy, hosts) for one in sorted(moving, key=_size, reverse=True)]
+    return Loss(hosts=tuple(hosts), moves=tuple(moves), stranded=sum(move.to is None for move in moves))
+
+
+def _move(snapshot: Snapshot, one: Resident, policy: Policy, hosts: Sequence[str]) -> Move:
+    move = Move(server_id=one.server_id, host=one.host, flavor=one.shape.flavor.name)
+    try:
+        request = ranking.request_of(replace(one.shape, alternates=0, host=None), policy)
+    except errors.Invalid as error:
+        return replace(move, why=error.message)
+    request = replace(request, servers=(one.server_id,))
+    elsewhere = replace(request, ignore_hosts=tuple(hosts))
+    snapshot.release(one.server_id)
+    choice = decide(snapshot, request if "ComputeFilter" in policy.filters else elsewhere, policy)
+    if choice.hosts:
+        return replace(move, to=snapshot.states[choice.hosts[0][0]].host)
+    miss = explain.explain(snapshot, elsewhere, policy).nearest_miss
+    return replace(move, why="no other host is left" if miss is None else miss.change)
+
+
+def _grown(request: Request, host: str) -> Request:
+    """What the next server of the request sees of its group."""
+    group = request.group
+    return request if group is None else replace(request, group=replace(group, hosts=(*group.hosts, host)))
+
+
+def _counted(where: Counter[str]) -> tuple[HostCount, ...]:
+    ordered = sorted(where.items(), key=lambda one: (-one[1], one[0]))
+    return tuple(HostCount(host=host, count=count) for host, count in ordered)
+
+
+def _size(one: Resident) -> tuple[int, int, int, str]:
+    flavor = one.shape.flavor
+    return flavor.memory_mb, flavor.vcpus, flavor.root_gb, one.server_id
