@@ -43,6 +43,8 @@ from cellcloud import config
 from cellcloud.context import service_context
 from cellcloud.db import cell_schema, claims, decisions, hosts, migrate
 from cellcloud.db.engine import Database
+from cellcloud.launcher.database_servers import DatabaseServer, MariaDb, PostgreSql
+from cellcloud.launcher.supervisor import look_seldom_for_garbage
 from cellcloud.model.decision import RankBatch
 from cellcloud.model.flavor import Flavor
 from cellcloud.model.host import HostFacts, HostReport
@@ -51,8 +53,6 @@ from cellcloud.model.server import ServerSpec
 from cellcloud.rpc.ledger import Ledger
 from cellcloud.rpc.scheduler import Scheduler
 from cellcloud.rpc.transport import Transport, unique_name
-from cellcloud.up.databases import DatabaseServer, MariaDb, PostgreSql
-from cellcloud.up.supervisor import look_seldom_for_garbage
 from tests.daemons import running_broker, running_database
 
 CELL = "bench"

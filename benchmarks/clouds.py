@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 import yaml
 
-CLI = [sys.executable, "-m", "cellcloud.up.cli"]
+CLI = [sys.executable, "-m", "cellcloud.launcher.cli"]
 
 
 @dataclass

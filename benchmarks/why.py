@@ -22,10 +22,10 @@ from cell.scheduler.service import SchedulerService
 from cellcloud import config
 from cellcloud.context import service_context
 from cellcloud.db.engine import Database
+from cellcloud.launcher.supervisor import look_seldom_for_garbage
 from cellcloud.model.decision import shape_of
 from cellcloud.rpc.ledger import Ledger
 from cellcloud.rpc.transport import Transport
-from cellcloud.up.supervisor import look_seldom_for_garbage
 
 CELL = "bench"
 BUDGET = 600.0

@@ -14,7 +14,7 @@ if _top.tls_certificate:
 bind = f"{_top.bind_host}:{_top.bind_port}"
 workers = _top.workers
 threads = _top.threads
-worker_class = "cellcloud.up.web.FrontWorker"
+worker_class = "cellcloud.launcher.web_server.FrontWorker"
 timeout = 120
 graceful_timeout = 8
 keepalive = 30

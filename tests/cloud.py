@@ -23,7 +23,7 @@ import requests
 import yaml
 
 from cellcloud import config
-from cellcloud.up.processes import Records
+from cellcloud.launcher.process_records import Records
 from tests.daemons import free_ports
 
 CELLS = ("east", "west")
@@ -189,7 +189,7 @@ class Cloud:
 
     def command(self, word: str, *arguments: str) -> None:
         """``cellcloud WORD --state ...``, which must succeed."""
-        run = [sys.executable, "-m", "cellcloud.up.cli", word, "--state", str(self.state), *arguments]
+        run = [sys.executable, "-m", "cellcloud.launcher.cli", word, "--state", str(self.state), *arguments]
         done = subprocess.run(run, capture_output=True, text=True, timeout=180, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
 

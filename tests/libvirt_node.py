@@ -13,13 +13,13 @@ from pathlib import Path
 
 from cell.compute.drivers.libvirt.driver import LibvirtDriver
 from cell.compute.drivers.libvirt.options import LibvirtOptions
+from cellcloud.launcher.libvirt_nodes import NodeConfig, ensure_node, stop_node
+from cellcloud.launcher.process_records import wait_gone
 from cellcloud.model.flavor import Flavor
 from cellcloud.model.image import Image
 from cellcloud.model.metadata_signature import node_key
 from cellcloud.model.network import FixedIp, Port
 from cellcloud.model.server import ServerSpec
-from cellcloud.up.nodes import NodeConfig, ensure_node, stop_node
-from cellcloud.up.processes import wait_gone
 
 SECRET = b"the secret of a cell under test"
 METADATA_PORT = 8775

@@ -12,14 +12,14 @@ import math
 from collections.abc import Callable, Mapping
 
 from cell.compute.actions import console, guest
+from cell.compute.command_executor import CommandExecutor
 from cell.compute.driver import Driver
 from cell.compute.identity import Identity, Standing
 from cell.compute.image_cache import ImageCache
 from cell.compute.inventory import Inventory
-from cell.compute.outbox import Outbox
 from cell.compute.reconcile import Reconciler
+from cell.compute.report_queue import ReportQueue
 from cell.compute.resume import BootLog, resume_guests
-from cell.compute.workbench import Workbench
 from cellcloud import errors, log
 from cellcloud.config import Config
 from cellcloud.context import RequestContext
@@ -67,10 +67,10 @@ class ComputeService:
         builds = config.compute.max_concurrent_builds
         self._conductor = conductor
         self._standing = Standing(conductor, list(drivers), identity.open)
-        self._outbox = Outbox(conductor)
+        self._report_queue = ReportQueue(conductor)
         self._boots = BootLog(config.state_dir / "cells" / config.cell.name / "boots" / f"{queue}.json")
         self._resumes = config.compute.resume_guests_state_on_host_boot
-        self._workbench = Workbench(
+        self._executor = CommandExecutor(
             self._perform,
             self._refuse,
             threads=min(MOST_THREADS, builds * len(drivers) + SHORT_WORK_THREADS),
@@ -78,7 +78,7 @@ class ComputeService:
         )
         self._inventory = Inventory(conductor, drivers, config.compute, zone=config.cell.zone, queue=queue)
         self._reconcilers = [
-            Reconciler(host, driver, conductor, is_busy=self._workbench.is_busy, report=self._outbox.post)
+            Reconciler(host, driver, conductor, is_busy=self._executor.is_busy, report=self._report_queue.post)
             for host, driver in drivers.items()
         ]
         self._next_reconciler = 0
@@ -97,7 +97,7 @@ class ComputeService:
     # ---- service -----------------------------------------------------------------------------------------------
     def start(self) -> None:
         """Begin; work is taken once every host has been compared with the cell's records."""
-        self._outbox.start()
+        self._report_queue.start()
         self._start_loop.start()
 
     def stop(self) -> None:
@@ -106,8 +106,8 @@ class ComputeService:
         server, self._server = self._server, None
         if server is not None:
             server.stop()
-            self._workbench.close(DRAIN_SECONDS)
-        self._outbox.stop()
+            self._executor.close(DRAIN_SECONDS)
+        self._report_queue.stop()
         for host in self._connected:
             self._drivers[host].close()
         self._connected.clear()
@@ -121,7 +121,7 @@ class ComputeService:
             "name": "ok" if self._standing.holds else self._names_loop.last_error or "the hosts' names are not held",
             "report": self._report_loop.check(),
             "reconcile": self._reconcile_loop.check(),
-            "outbox": self._outbox.check(),
+            "report_queue": self._report_queue.check(),
             "hypervisor": self._inventory.check(),
         }
 
@@ -130,7 +130,7 @@ class ComputeService:
         for command in commands:
             where = command.host or host
             if where in self._drivers:
-                self._workbench.submit(where, command)
+                self._executor.submit(where, command)
             else:
                 LOG.warning("command for a host that is not served here", extra={"host": where})
 
@@ -149,7 +149,7 @@ class ComputeService:
     def compare_guests(self, context: RequestContext, host: str) -> None:
         for reconciler in self._reconcilers:
             if reconciler.host == host:
-                self._workbench.run_later(functools.partial(self._compare, reconciler))
+                self._executor.run_later(functools.partial(self._compare, reconciler))
 
     # ---- work --------------------------------------------------------------------------------------------------
     def _driver_of(self, host: str) -> Driver:
@@ -236,14 +236,14 @@ class ComputeService:
             )
             self._refuse(host, command, failed)
         else:
-            self._outbox.post(_answer(host, command, state.power_state))
+            self._report_queue.post(_answer(host, command, state.power_state))
 
     def _refuse(self, host: str, command: GuestCommand, error: errors.CellcloudError) -> None:
         LOG.warning(
             "command refused",
             extra={"host": host, "server": command.server_id, "kind": command.kind, "why": error.message},
         )
-        self._outbox.post(_answer(host, command, self._power_of(host, command.server_id), error))
+        self._report_queue.post(_answer(host, command, self._power_of(host, command.server_id), error))
 
     def _power_of(self, host: str, server_id: str) -> int:
         try:
@@ -257,7 +257,7 @@ class ComputeService:
         it saw may be over by the time anybody hears of it."""
 
         def report() -> None:
-            if self._workbench.is_busy(host, seen.server_id) or not self._standing.holds:
+            if self._executor.is_busy(host, seen.server_id) or not self._standing.holds:
                 return
             try:
                 state = self._drivers[host].find_guest(seen.server_id)
@@ -265,7 +265,7 @@ class ComputeService:
                 LOG.warning("guest not looked at", extra={"server": seen.server_id, "why": error.message})
                 return
             if state is not None:
-                self._outbox.post(
+                self._report_queue.post(
                     GuestEvent(
                         host=host,
                         server_id=state.server_id,
@@ -274,8 +274,8 @@ class ComputeService:
                     )
                 )
 
-        if not self._workbench.is_busy(host, seen.server_id):
-            self._workbench.run_later(report)
+        if not self._executor.is_busy(host, seen.server_id):
+            self._executor.run_later(report)
 
 
 def _answer(

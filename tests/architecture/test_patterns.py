@@ -12,7 +12,7 @@ import pytest
 
 from tests.architecture.test_budgets import PRODUCT, ROOT
 
-OWN_TEXTS = {"cellcloud/up"}
+OWN_TEXTS = {"cellcloud/launcher"}
 """Folders whose texts are this machine's: files and the output of programs."""
 SINGLE = {"IN", "LITERAL", "NOT_LITERAL", "ANY", "CATEGORY"}
 

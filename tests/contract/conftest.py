@@ -10,9 +10,9 @@ import sqlalchemy as sa
 
 from cellcloud.db import cell_schema, migrate, top_schema
 from cellcloud.db.engine import Database
+from cellcloud.launcher.database_servers import DatabaseServer, MariaDb, PostgreSql
+from cellcloud.launcher.rabbitmq_servers import Broker
 from cellcloud.rpc.transport import Transport
-from cellcloud.up.brokers import Broker
-from cellcloud.up.databases import DatabaseServer, MariaDb, PostgreSql
 from tests.daemons import running_broker, running_database
 
 

@@ -14,6 +14,7 @@ import pytest
 
 from cellcloud import errors
 from cellcloud.context import service_context
+from cellcloud.launcher.rabbitmq_servers import VHOST, Broker
 from cellcloud.model.guest import GuestEvent
 from cellcloud.model.host import HostFacts, HostReport
 from cellcloud.rpc.accounts import Account, Role, account_of, host_account
@@ -23,7 +24,6 @@ from cellcloud.rpc.interface import Verb, call, served_by, server_of, topic_of, 
 from cellcloud.rpc.rights import INTERFACES, rights_of
 from cellcloud.rpc.router import Router
 from cellcloud.rpc.transport import Transport
-from cellcloud.up.brokers import VHOST, Broker
 
 Connect = Callable[[str], Transport]
 CALLERS = [*(Account(role) for role in Role if role is not Role.HOST), host_account("h1"), host_account("h2")]

@@ -12,9 +12,9 @@ from pathlib import Path
 import amqp
 import pytest
 
+from cellcloud.launcher.rabbitmq_servers import VHOST, Broker
 from cellcloud.rpc.interface import topic_of
 from cellcloud.rpc.scheduler import Scheduler
-from cellcloud.up.brokers import VHOST, Broker
 from tests.cloud import until
 from tests.daemons import running_broker
 

@@ -18,8 +18,8 @@ import pytest
 import uvicorn
 from flask import Flask, Response, request
 
-from cellcloud.up.front import DRAINED, Front, HeadProtocol
-from cellcloud.up.web import FRONT
+from cellcloud.launcher.http_front import DRAINED, Front, HeadProtocol
+from cellcloud.launcher.web_server import FRONT
 
 THREADS = 4
 MOST = 1 << 20
@@ -284,7 +284,13 @@ def test_gunicorn_s_workers_have_the_front_too() -> None:
     """As in the services profile: a worker whose threads no half heads and no half bodies can take."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         where = free.getsockname()[:2]
-    target = ["-k", "cellcloud.up.web.FrontWorker", "--threads", "2", "tests.functional.test_front:application()"]
+    target = [
+        "-k",
+        "cellcloud.launcher.web_server.FrontWorker",
+        "--threads",
+        "2",
+        "tests.functional.test_front:application()",
+    ]
     command = [sys.executable, "-m", "gunicorn", "-b", f"{where[0]}:{where[1]}", "--log-level", "error", *target]
     with subprocess.Popen(command, cwd=Path(__file__).parents[2]) as process:
         try:

@@ -12,7 +12,7 @@ from typing import Any, cast
 import pytest
 
 from cell.compute.inventory import Inventory
-from cell.compute.outbox import Outbox
+from cell.compute.report_queue import ReportQueue
 from cell.conductor.service import ConductorService
 from cellcloud import config as options
 from cellcloud.context import RequestContext, service_context
@@ -150,7 +150,7 @@ class Weighing(MemoryConductor):
 
 
 def _tell_events(conductor: Weighing) -> int:
-    box = Outbox(conductor)
+    box = ReportQueue(conductor)
     for number in range(100):
         box.post(GuestEvent(host="h", server_id=str(number), generation=1, power_state=1, detail="x" * 30_000))
     while box.deliver():

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from cell.compute.drivers.libvirt.driver import LibvirtDriver
+from cellcloud.launcher.guest_image import ensure_guest_image
 from cellcloud.lifecycle import PowerState
 from cellcloud.model import metadata_signature as signature
 from cellcloud.model.guest import GuestState
@@ -22,7 +23,6 @@ from cellcloud.model.image import Image
 from cellcloud.model.keypair import Keypair
 from cellcloud.model.network import Port
 from cellcloud.model.server import ServerSpec
-from cellcloud.up.guest_image import ensure_guest_image
 from tests.libvirt_metadata import MetadataStandIn, serve_metadata
 from tests.libvirt_node import METADATA_PORT, LibvirtNode, make_port, make_spec, wait_until
 

@@ -15,14 +15,14 @@ import pytest
 from cell.compute.drivers.libvirt.driver import LibvirtDriver
 from cell.compute.drivers.libvirt.options import LibvirtOptions
 from cellcloud import errors
+from cellcloud.launcher.libvirt_nodes import NodeConfig, ensure_node, find_node, stop_node
 from cellcloud.model.image import Image
-from cellcloud.up.nodes import NodeConfig, ensure_node, find_node, stop_node
 from tests.libvirt_node import LibvirtNode, make_port, make_spec, wait_until
 
 STARTER = """
 import sys
 from pathlib import Path
-from cellcloud.up.nodes import NodeConfig, ensure_node
+from cellcloud.launcher.libvirt_nodes import NodeConfig, ensure_node
 names = ("name", "prefix", "bridge", "ip", "gateway_ip")
 print(ensure_node(NodeConfig(state_dir=Path(sys.argv[1]), **dict(zip(names, sys.argv[2:])))).pid)
 """

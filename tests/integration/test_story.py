@@ -23,8 +23,8 @@ import psutil
 import pytest
 import yaml
 
-from cellcloud.up.processes import Records
-from cellcloud.up.profile import Choices, Driver, Layout, Profile
+from cellcloud.launcher.layout import Choices, Driver, Layout, Profile
+from cellcloud.launcher.process_records import Records
 from tests.browser import Console, open_browser
 from tests.cloud import Api, until
 from tests.daemons import free_ports

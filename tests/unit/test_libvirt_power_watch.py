@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from cell.compute.drivers.libvirt.guest_locks import GuestLocks
 from cell.compute.drivers.libvirt.power_watch import PowerWatch
-from cell.compute.drivers.libvirt.turns import Turns
 from cellcloud import errors
 from cellcloud.lifecycle import PowerState
 from cellcloud.model.guest import GuestState
@@ -25,7 +25,7 @@ def test_a_look_that_fails_is_not_the_last(fault: Exception) -> None:
             raise answer
         return answer
 
-    watch = PowerWatch(list_guests, Turns(), lambda: None)
+    watch = PowerWatch(list_guests, GuestLocks(), lambda: None)
     watch.add(seen.append)
     watch.start()
     watch.note("")

@@ -17,13 +17,13 @@ from cell.compute.drivers.libvirt.config_drive import ensure_config_drive
 from cell.compute.drivers.libvirt.connection import Connection, start_event_loop
 from cell.compute.drivers.libvirt.disks import ensure_disks, list_disks
 from cell.compute.drivers.libvirt.domain_xml import GuestDefinition
+from cell.compute.drivers.libvirt.guest_locks import GuestLocks
+from cell.compute.drivers.libvirt.guest_networks import Wiring, check_port
 from cell.compute.drivers.libvirt.marks import is_ours, set_links
-from cell.compute.drivers.libvirt.namespace import Namespace
+from cell.compute.drivers.libvirt.namespace_tools import Namespace
 from cell.compute.drivers.libvirt.options import LibvirtOptions
 from cell.compute.drivers.libvirt.power_watch import PowerWatch
 from cell.compute.drivers.libvirt.records import GuestRecord, GuestRecords
-from cell.compute.drivers.libvirt.turns import Turns
-from cell.compute.drivers.libvirt.vifs import Wiring, check_port
 from cellcloud import clock, errors
 from cellcloud.lifecycle import PowerState
 from cellcloud.model.guest import ConsoleAddress, GuestDescription, GuestState
@@ -69,8 +69,8 @@ class LibvirtDriver:
         self._records = GuestRecords(options.guests_dir)
         self._namespace = namespace or Namespace(options)
         self._wiring = Wiring(options, self._namespace, self._records.list_all, lambda: self._records.is_complete)
-        self._turns = Turns()
-        self._watch = PowerWatch(self.list_guests, self._turns, self._wiring.ensure_daemons)
+        self._guest_locks = GuestLocks()
+        self._watch = PowerWatch(self.list_guests, self._guest_locks, self._wiring.ensure_daemons)
         self._connection = connection or Connection(options, self._watch.note)
 
     def connect(self) -> None:
@@ -114,7 +114,7 @@ class LibvirtDriver:
         check_guest(spec)
         for port in ports:
             check_port(port)
-        with self._turns.take(spec.id, generation):
+        with self._guest_locks.take(spec.id, generation):
             record = self._records.accept(spec, generation, ports)
             directory = self._records.path(spec.id)
             if not all(disk.path.exists() for disk in list_disks(directory, spec)):
@@ -122,17 +122,17 @@ class LibvirtDriver:
             return self._power_on(record, refused=errors.HostRefused)
 
     def start(self, server_id: str, generation: int) -> GuestState:
-        with self._turns.take(server_id, generation):
+        with self._guest_locks.take(server_id, generation):
             return self._power_on(self._records.advance(server_id, generation))
 
     def stop(self, server_id: str, generation: int, timeout: float) -> GuestState:
-        with self._turns.take(server_id, generation):
+        with self._guest_locks.take(server_id, generation):
             record = self._records.advance(server_id, generation)
             self._power_off(record, timeout)
             return self._settled(record)
 
     def reboot(self, server_id: str, generation: int, *, hard: bool, timeout: float) -> GuestState:
-        with self._turns.take(server_id, generation):
+        with self._guest_locks.take(server_id, generation):
             record = self._records.advance(server_id, generation)
             if record.rebooted >= generation:
                 return self._settled(record)
@@ -145,14 +145,14 @@ class LibvirtDriver:
         _check_id(spec.id)
         for port in ports:
             check_port(port)
-        with self._turns.take(spec.id, generation):
+        with self._guest_locks.take(spec.id, generation):
             if not all(disk.path.exists() for disk in list_disks(self._records.path(spec.id), spec)):
                 raise errors.GuestFailed(DISK_MISSING)
             return self._power_on(self._records.accept(spec, generation, ports))
 
     def destroy(self, server_id: str, generation: int) -> None:
         _check_id(server_id)
-        with self._turns.take(server_id, generation):
+        with self._guest_locks.take(server_id, generation):
             if self._records.find(server_id) is None and self._ask(server_id, is_ours) is False:
                 raise errors.Conflict("The guest of that name on this host is not of this cloud.")
             self._records.begin_removal(server_id, generation)
@@ -219,7 +219,7 @@ class LibvirtDriver:
             if now >= deadline:
                 self._ask(record.server_id, _cut_power)
                 return
-            if self._turns.is_overtaken(record.server_id, record.generation):
+            if self._guest_locks.is_overtaken(record.server_id, record.generation):
                 raise errors.Stale("A newer command overtook this one.")
             if now >= ask_at:
                 self._ask(record.server_id, _ask_off)

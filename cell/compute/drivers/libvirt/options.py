@@ -9,8 +9,9 @@ from pathlib import Path
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LibvirtOptions:
     """``state_dir`` holds the guests of this host. With ``in_node`` it is the directory of a node (see
-    ``cellcloud.up.nodes``): its libvirtd is found there and its namespaces are entered to wire guests; else the
-    machine's own libvirtd and network are used, as its administrator has prepared them: bridged packets past iptables.
+    ``cellcloud.launcher.libvirt_nodes``): its libvirtd is found there and its namespaces are entered to wire guests;
+    else the machine's own libvirtd and network are used, as its administrator has prepared them: bridged packets past
+    iptables.
 
     ``host_ip``: where VNC listens. ``metadata_address``, ``metadata_port``: the cell's metadata service.
     ``metadata_key``: this host's own key (``metadata_signature.node_key``). ``vcpus``, ``memory_mb``, ``disk_gb``: what

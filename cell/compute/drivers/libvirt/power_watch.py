@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 
 from cell.compute.driver import GuestWatcher
-from cell.compute.drivers.libvirt.turns import Turns
+from cell.compute.drivers.libvirt.guest_locks import GuestLocks
 from cellcloud import errors
 from cellcloud.model.guest import GuestState
 
@@ -23,9 +23,11 @@ class PowerWatch:
     Changes made by a verb under way are not news. ``upkeep`` is called every few seconds.
     """
 
-    def __init__(self, list_guests: Callable[[], list[GuestState]], turns: Turns, upkeep: Callable[[], None]) -> None:
+    def __init__(
+        self, list_guests: Callable[[], list[GuestState]], guest_locks: GuestLocks, upkeep: Callable[[], None]
+    ) -> None:
         self._list_guests = list_guests
-        self._turns = turns
+        self._guest_locks = guest_locks
         self._upkeep = upkeep
         self._watchers: list[GuestWatcher] = []
         self._known: dict[str, int] = {}
@@ -93,7 +95,7 @@ class PowerWatch:
         for guest in self._list_guests():
             known = self._known.get(guest.server_id)
             overtaken = known != before.get(guest.server_id)  # by a verb, after the list was made
-            if overtaken or known == guest.power_state or self._turns.is_busy(guest.server_id):
+            if overtaken or known == guest.power_state or self._guest_locks.is_busy(guest.server_id):
                 continue
             self._known[guest.server_id] = guest.power_state
             if known is not None:

@@ -22,7 +22,7 @@ from cell.compute import metadata_proxy
 from cell.compute.drivers.libvirt.dhcp import DhcpServer, addresses_of
 from cell.compute.drivers.libvirt.firewall import TapRule, make_ruleset
 from cell.compute.drivers.libvirt.names import namespace_name, tap_name
-from cell.compute.drivers.libvirt.namespace import Daemon, Namespace
+from cell.compute.drivers.libvirt.namespace_tools import Daemon, Namespace
 from cell.compute.drivers.libvirt.network_namespace import Addressing, Present, ensure_network, remove_networks
 from cell.compute.drivers.libvirt.options import LibvirtOptions
 from cell.compute.drivers.libvirt.records import GuestRecord

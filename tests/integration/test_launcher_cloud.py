@@ -16,9 +16,9 @@ from typing import Any
 import psutil
 import pytest
 
-from cellcloud.up import cli
-from cellcloud.up.launcher import claim
-from cellcloud.up.processes import Records
+from cellcloud.launcher import cli
+from cellcloud.launcher.lifetime import claim
+from cellcloud.launcher.process_records import Records
 from tests.cloud import PORTS, Cloud, running_cloud
 from tests.daemons import free_ports
 
@@ -27,7 +27,7 @@ HOSTS = 3
 
 def command(state: Path, *words: str, code: int = 0) -> str:
     """What ``cellcloud`` prints; fails unless it ends with ``code``."""
-    argv = [sys.executable, "-m", "cellcloud.up.cli", words[0], "--state", str(state), *words[1:]]
+    argv = [sys.executable, "-m", "cellcloud.launcher.cli", words[0], "--state", str(state), *words[1:]]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == code, done.stdout + done.stderr
     return done.stdout
@@ -146,7 +146,7 @@ def test_starts_at_once_end_in_one_cloud_and_say_so(tmp_path: Path) -> None:
         "--clouds-file",
         str(file),
     ]
-    argv = [sys.executable, "-m", "cellcloud.up.cli", *words]
+    argv = [sys.executable, "-m", "cellcloud.launcher.cli", *words]
     starts = [subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(3)]
     try:
         told = [start.communicate(timeout=120) for start in starts]
@@ -163,7 +163,7 @@ def test_starts_at_once_end_in_one_cloud_and_say_so(tmp_path: Path) -> None:
 def test_who_waits_for_a_start_that_fails_is_told(tmp_path: Path) -> None:
     lock = claim(tmp_path / "run")
     assert lock is not None
-    argv = [sys.executable, "-m", "cellcloud.up.cli", "up", "--state", str(tmp_path), "--driver", "fake"]
+    argv = [sys.executable, "-m", "cellcloud.launcher.cli", "up", "--state", str(tmp_path), "--driver", "fake"]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as waiting:
         assert waiting.stdout is not None
         assert "under way" in waiting.stdout.readline()

@@ -12,11 +12,11 @@ import pytest
 import yaml
 
 from cellcloud import config, errors
+from cellcloud.launcher.clouds_yaml import settled_name, write_clouds
+from cellcloud.launcher.layout import CELLS, Choices, Driver, Layout, Profile, check, settled_management
+from cellcloud.launcher.process_graph import make_plan
+from cellcloud.launcher.process_units import Kind, Unit, in_order
 from cellcloud.rpc.accounts import Account, Role, host_account
-from cellcloud.up.clouds import settled_name, write_clouds
-from cellcloud.up.plan import make_plan
-from cellcloud.up.profile import CELLS, Choices, Driver, Layout, Profile, check, settled_management
-from cellcloud.up.units import Kind, Unit, in_order
 
 
 @pytest.fixture(autouse=True)

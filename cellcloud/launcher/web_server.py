@@ -13,10 +13,9 @@ from uvicorn_worker import UvicornWorker
 
 from cellcloud import config as options
 from cellcloud import errors, log
-from cellcloud.up.front import MOST_HEAD, MOST_WAITING, Front, HeadProtocol
-from cellcloud.up.units import load_entry
+from cellcloud.launcher.http_front import MOST_HEAD, MOST_WAITING, Front, HeadProtocol
+from cellcloud.launcher.process_units import load_service
 
-APPLICATION = "top_api.app:create_app"
 BACKLOG = 2048  # connections that the system keeps until they are taken
 FILES = 65536
 KEPT_SECONDS = 30  # an idle connection
@@ -89,7 +88,7 @@ class Gunicorn(BaseApplication):  # type: ignore[misc]
     def load(self) -> Any:
         """Called in each worker."""
         log.set_up("top.api", level=self._config.log_level)
-        return load_entry(APPLICATION)(self._config)
+        return load_service("api")(self._config)
 
 
 class Web:
@@ -110,7 +109,7 @@ class Web:
         except OSError as error:
             raise errors.Misconfigured(f"{top.bind_host}:{top.bind_port} cannot be listened at: {error}") from error
         allow_many_connections()
-        front = Front(load_entry(APPLICATION)(self._config), threads=top.threads)
+        front = Front(load_service("api")(self._config), threads=top.threads)
         settings = uvicorn.Config(
             front,
             log_config=None,

@@ -22,12 +22,12 @@ import sqlalchemy as sa
 
 from cellcloud import errors
 from cellcloud.db.engine import Database
-from cellcloud.up.brokers import Broker
-from cellcloud.up.certificates import Authority
-from cellcloud.up.databases import Account, DatabaseServer, MariaDb, PostgreSql
-from cellcloud.up.processes import ProcessRecord, Records
-from cellcloud.up.supervisor import Supervisor
-from cellcloud.up.units import Unit
+from cellcloud.launcher.certificate_authority import Authority
+from cellcloud.launcher.database_servers import Account, DatabaseServer, MariaDb, PostgreSql
+from cellcloud.launcher.process_records import ProcessRecord, Records
+from cellcloud.launcher.process_units import Unit
+from cellcloud.launcher.rabbitmq_servers import Broker
+from cellcloud.launcher.supervisor import Supervisor
 from tests.daemons import free_ports
 
 

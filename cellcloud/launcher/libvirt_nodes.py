@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cellcloud import clock, errors
-from cellcloud.up.processes import boot_id, start_tick, wait_gone
+from cellcloud.launcher.process_records import boot_id, start_tick, wait_gone
 
 INIT = Path(__file__).with_name("node-init.sh")
 START_TIMEOUT = 60.0

@@ -21,9 +21,9 @@ from cellcloud.db import cells, flavors, migrate
 from cellcloud.db.engine import Database, transact
 from cellcloud.embedded import bootstrap
 from cellcloud.embedded.images import EmbeddedImages
+from cellcloud.launcher import guest_image, libvirt_nodes
+from cellcloud.launcher.layout import CELLS, CellPlace, Layout
 from cellcloud.rpc.accounts import Account, Role
-from cellcloud.up import guest_image, nodes
-from cellcloud.up.profile import CELLS, CellPlace, Layout
 
 FIRST_LOOK = 90.0  # seconds all hosts have to report
 KVM_PROOF = 6.0  # seconds a guest has to greet: without KVM it takes about four
@@ -83,7 +83,7 @@ def _boots_with_kvm(image: Path) -> bool:
 
 def start_node(layout: Layout, cell: CellPlace, index: int) -> None:
     """Start one node of a cell, or adopt it."""
-    nodes.ensure_node(layout.node(cell, index, layout.virt_file.read_text()))
+    libvirt_nodes.ensure_node(layout.node(cell, index, layout.virt_file.read_text()))
 
 
 def migrate_top(layout: Layout) -> None:

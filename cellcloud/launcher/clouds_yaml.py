@@ -12,8 +12,8 @@ from typing import Any
 import yaml
 
 from cellcloud import errors
-from cellcloud.up.confinement import write_private
-from cellcloud.up.profile import Layout
+from cellcloud.launcher.confinement import write_private
+from cellcloud.launcher.layout import Layout
 
 AUTO, USUAL = "auto", "cellcloud"
 

@@ -20,9 +20,9 @@ from signal import SIGINT, SIGTERM
 from typing import Any, ClassVar
 
 from cellcloud import errors
-from cellcloud.up.certificates import Certificate
-from cellcloud.up.confinement import Confinement, give_to, write_private
-from cellcloud.up.units import Kind, Unit
+from cellcloud.launcher.certificate_authority import Certificate
+from cellcloud.launcher.confinement import Confinement, give_to, write_private
+from cellcloud.launcher.process_units import Kind, Unit
 
 INITIALISED = "initialised"
 MARIADB_SETTINGS = (

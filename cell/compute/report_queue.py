@@ -26,7 +26,7 @@ TRIES = 5
 LAST_SECONDS = 2.0
 
 
-class Outbox:
+class ReportQueue:
     """Everything that waits goes in one message. An event that a conductor cannot digest is given up after a while:
     its command will be repeated."""
 
@@ -35,7 +35,7 @@ class Outbox:
         self._lock = threading.Lock()
         self._waiting: deque[GuestEvent] = deque()
         self._tries: Counter[int] = Counter()
-        self._loop = Loop("outbox", RETRY_SECONDS, self.deliver)
+        self._loop = Loop("report_queue", RETRY_SECONDS, self.deliver)
 
     def start(self) -> None:
         """Begin to deliver."""

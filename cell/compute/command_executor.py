@@ -34,7 +34,7 @@ class _Place:
         return self.running if self.waiting is None else [*self.running, self.waiting]
 
 
-class Workbench:
+class CommandExecutor:
     """``perform`` does a command and tells its outcome; ``refuse`` tells why one was not done. Neither may raise."""
 
     def __init__(self, perform: Perform, refuse: Refuse, *, threads: int, builds_per_host: int) -> None:

@@ -22,14 +22,14 @@ from socket import AF_INET
 import psutil
 
 from cellcloud import config, errors
+from cellcloud.launcher.certificate_authority import Authority, Certificate
+from cellcloud.launcher.confinement import write_private
+from cellcloud.launcher.database_servers import Account as DatabaseAccount
+from cellcloud.launcher.database_servers import MariaDb, PostgreSql
+from cellcloud.launcher.libvirt_nodes import NodeConfig
+from cellcloud.launcher.rabbitmq_servers import Broker, is_listening
 from cellcloud.model.metadata_signature import node_key
 from cellcloud.rpc.accounts import Account, Role, host_account
-from cellcloud.up.brokers import Broker, is_listening
-from cellcloud.up.certificates import Authority, Certificate
-from cellcloud.up.confinement import write_private
-from cellcloud.up.databases import Account as DatabaseAccount
-from cellcloud.up.databases import MariaDb, PostgreSql
-from cellcloud.up.nodes import NodeConfig
 
 Options = dict[str, dict[str, str]]  # group -> option -> value
 

@@ -18,8 +18,9 @@ from typing import IO
 import click
 
 from cellcloud import clock, errors
-from cellcloud.up.processes import ProcessRecord, Records, describe, end_all, wait_gone
-from cellcloud.up.profile import Choices, Layout, Profile, settled_management
+from cellcloud.launcher.layout import Choices, Layout, Profile, settled_management
+from cellcloud.launcher.process_records import ProcessRecord, Records, describe, end_all, wait_gone
+from cellcloud.launcher.process_units import list_service_modules
 
 LAUNCHER = "launcher"  # its record's name
 STOP_SECONDS = 90.0
@@ -113,7 +114,7 @@ def launch(choices: Choices, lock: IO[bytes]) -> None:
     words = [str(word) for flag in flags.items() for word in flag]
     with _open_log(choices) as log:
         subprocess.Popen(
-            [sys.executable, "-m", "cellcloud.up.cli", "up", "--foreground", *words],
+            [sys.executable, "-m", "cellcloud.launcher.cli", "up", "--foreground", *words],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -141,7 +142,7 @@ def _open_log(choices: Choices) -> IO[bytes]:
 
 def stay(choices: Choices, lock: IO[bytes], report: Callable[[str], None]) -> None:
     """Be the launcher, until told to stop. Raises Misconfigured when the start fails."""
-    from cellcloud.up import clouds, embedded, plan, supervisor
+    from cellcloud.launcher import clouds_yaml, one_process, process_graph, supervisor
 
     began = clock.monotonic()
 
@@ -154,8 +155,8 @@ def stay(choices: Choices, lock: IO[bytes], report: Callable[[str], None]) -> No
     layout.point_here()
     records = Records(layout.run)
     records.save(replace(describe(LAUNCHER, "launcher", os.getpid()), grace=STOP_SECONDS))
-    clouds.write_clouds(layout)
-    units = plan.make_plan(layout)
+    clouds_yaml.write_clouds(layout)
+    units = process_graph.make_plan(layout)
 
     def ready() -> None:
         with suppress(OSError):  # the disk may be full: it serves all the same
@@ -166,10 +167,10 @@ def stay(choices: Choices, lock: IO[bytes], report: Callable[[str], None]) -> No
     try:
         if choices.profile is Profile.SERVICES:
             made = supervisor.Supervisor(units, records=records, logs=layout.logs, report=tell)
-            failure = made.run(plan.PRELOAD, on_ready=ready)
+            failure = made.run([*process_graph.PRELOAD, *list_service_modules()], on_ready=ready)
         else:
             health = layout.run / f"{LAUNCHER}.sock"
-            one = embedded.Embedded(units, health=health, log_file=layout.logs / "embedded.log", report=tell)
+            one = one_process.OneProcess(units, health=health, log_file=layout.logs / "embedded.log", report=tell)
             failure = one.run(on_ready=ready)
     finally:
         records.forget(LAUNCHER)

@@ -1,21 +1,23 @@
 """Units: what a cloud consists of when it runs, and what must be ready before what.
 
 A unit knows how to run and how to tell that it is ready; who forks, watches and ends it is the supervisor's
-business. Services and tasks are named by entry point ("package.module:function"), so that the launcher never
-imports the code it launches.
+business. Services are found by name among the entry points of what is installed, so that the launcher never names
+the code it launches.
 """
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from graphlib import CycleError, TopologicalSorter
+from importlib import metadata
 from signal import SIGTERM
 from typing import Any
 
 from cellcloud import errors
+
+SERVICES = "cellcloud.services"
 
 
 class Kind(StrEnum):
@@ -48,14 +50,19 @@ class Unit:
     grace: float = 10.0
 
 
-def load_entry(target: str) -> Callable[..., Any]:
-    """The function an entry point names. Raises Misconfigured when there is none."""
-    module, _, name = target.partition(":")
+def list_service_modules() -> list[str]:
+    """Return the modules of all services that are installed."""
+    return sorted({entry.module for entry in metadata.entry_points(group=SERVICES)})
+
+
+def load_service(name: str) -> Callable[..., Any]:
+    """Return what builds a service from its options. Raises Misconfigured when it is not installed."""
     try:
-        found: Callable[..., Any] = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise errors.Misconfigured(f"There is no {target}: {error}") from error
-    return found
+        (entry,) = metadata.entry_points(group=SERVICES, name=name)
+        build: Callable[..., Any] = entry.load()
+    except (ValueError, ImportError, AttributeError) as error:
+        raise errors.Misconfigured(f"The service {name} is not installed: {error}") from error
+    return build
 
 
 def in_order(units: Iterable[Unit]) -> list[Unit]:

@@ -5,20 +5,20 @@ from collections.abc import Iterator
 
 import pytest
 
-from cell.compute.workbench import Workbench
+from cell.compute.command_executor import CommandExecutor
 from cellcloud import errors
 from cellcloud.model.guest import CommandKind, GuestCommand
 from tests.unit.cell_world import eventually, make_command
 
 
 class Bench:
-    """A workbench whose commands wait for ``go``."""
+    """An executor whose commands wait for ``go``."""
 
     def __init__(self, *, builds: int = 2) -> None:
         self.go = threading.Event()
         self.begun: list[GuestCommand] = []
         self.refused: list[GuestCommand] = []
-        self.bench = Workbench(self._perform, self._refuse, threads=8, builds_per_host=builds)
+        self.bench = CommandExecutor(self._perform, self._refuse, threads=8, builds_per_host=builds)
 
     def _perform(self, host: str, command: GuestCommand) -> None:
         self.begun.append(command)

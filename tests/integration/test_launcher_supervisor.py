@@ -16,14 +16,14 @@ from pathlib import Path
 import psutil
 import pytest
 
-from cellcloud.up import logs
-from cellcloud.up.processes import ProcessRecord, Records, describe, end_all
+from cellcloud.launcher import log_rotation
+from cellcloud.launcher.process_records import ProcessRecord, Records, describe, end_all
 
 PLAN = """
 import pathlib, signal, sys, time
-from cellcloud.up.processes import Records
-from cellcloud.up.supervisor import Supervisor
-from cellcloud.up.units import Kind, Unit
+from cellcloud.launcher.process_records import Records
+from cellcloud.launcher.supervisor import Supervisor
+from cellcloud.launcher.process_units import Kind, Unit
 
 place = pathlib.Path(sys.argv[1])
 disk = place / "disk" if (place / "disk").exists() else place
@@ -194,7 +194,7 @@ def test_logs_are_bounded_and_writers_go_on(tmp_path: Path) -> None:
     with path.open("a", buffering=1) as writer:
         for number in range(6):
             writer.write(f"{number} {'x' * 1000}\n")
-            logs.rotate(tmp_path, limit=500, kept=2)
+            log_rotation.rotate(tmp_path, limit=500, kept=2)
         writer.write("last\n")
     names = sorted(each.name for each in tmp_path.iterdir())
     assert names == ["api.log", "api.log.1", "api.log.2"]
@@ -205,7 +205,7 @@ def test_a_log_does_not_keep_a_disk_full(small_disk: Path) -> None:
     path = small_disk / "api.log"
     path.write_bytes(b"x" * 1000)
     fill(small_disk)
-    logs.rotate(small_disk, limit=500, kept=2)
+    log_rotation.rotate(small_disk, limit=500, kept=2)
     assert path.stat().st_size == 0
     assert sorted(each.name for each in small_disk.iterdir()) == ["api.log", "ballast"]
 

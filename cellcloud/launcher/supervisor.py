@@ -26,10 +26,10 @@ from typing import NoReturn
 from setproctitle import setproctitle
 
 from cellcloud import clock
-from cellcloud.up import logs as log_files
-from cellcloud.up.processes import ProcessRecord, Records, describe
-from cellcloud.up.progress import Progress
-from cellcloud.up.units import Kind, Unit, in_order
+from cellcloud.launcher import log_rotation
+from cellcloud.launcher.process_records import ProcessRecord, Records, describe
+from cellcloud.launcher.process_units import Kind, Unit, in_order
+from cellcloud.launcher.start_progress import StartProgress
 
 Report = Callable[[str], None]
 WATCHED = {signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
@@ -84,7 +84,7 @@ class Supervisor:
         ]
         self._records = records
         self._logs = logs
-        self._report = Progress(report)
+        self._report = StartProgress(report)
         self._ending = False
         self._failure = ""
         self._serving = False
@@ -158,7 +158,7 @@ class Supervisor:
             if child.unsaved:
                 self._save(child)
         if now >= self._rotate_at:
-            self._rotate_at = now + log_files.EVERY
+            self._rotate_at = now + log_rotation.EVERY
             self._rotate_logs()
 
     def _is_ready(self, child: _Child) -> bool:
@@ -174,7 +174,7 @@ class Supervisor:
 
     def _rotate_logs(self) -> None:
         try:
-            log_files.rotate(self._logs)
+            log_rotation.rotate(self._logs)
         except OSError as error:
             self._report(f"logs are not rotated: {error}")
 

@@ -11,16 +11,16 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 
 from cellcloud import clock, errors, log
+from cellcloud.launcher import log_rotation
+from cellcloud.launcher.process_units import Unit, in_order
+from cellcloud.launcher.start_progress import StartProgress
 from cellcloud.service import Service, serve_health
-from cellcloud.up import logs
-from cellcloud.up.progress import Progress
-from cellcloud.up.units import Unit, in_order
 
 LOG = logging.getLogger(__name__)
 STARTERS = 4  # units started at once
 
 
-class Embedded:
+class OneProcess:
     """Carries out a plan in threads until told to stop. As a service its health is that of all its parts."""
 
     name = "embedded"
@@ -29,7 +29,7 @@ class Embedded:
         self._units = in_order(units)
         self._health = health
         self._log_file = log_file
-        self._report = Progress(report)
+        self._report = StartProgress(report)
         self._starting = threading.Lock()  # libraries that services share set themselves up at their first use
         self._services: list[Service] = []
 
@@ -49,7 +49,7 @@ class Embedded:
             self.start()
             end_health = serve_health(self, self._health)
             on_ready()
-            while not told.wait(logs.EVERY):
+            while not told.wait(log_rotation.EVERY):
                 self._rotate_logs()
             end_health()
         except errors.CellcloudError as error:
@@ -61,7 +61,7 @@ class Embedded:
 
     def _rotate_logs(self) -> None:
         try:
-            logs.rotate(self._log_file.parent)
+            log_rotation.rotate(self._log_file.parent)
         except OSError as error:
             LOG.warning("logs are not rotated", extra={"why": str(error)})
 

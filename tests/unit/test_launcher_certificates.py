@@ -14,7 +14,14 @@ import pytest
 
 from cellcloud import clock
 from cellcloud.clock import ManualClock
-from cellcloud.up.certificates import AUTHORITY_DAYS, RENEW_DAYS, SERVER_DAYS, SERVERS_FILES, Authority, Certificate
+from cellcloud.launcher.certificate_authority import (
+    AUTHORITY_DAYS,
+    RENEW_DAYS,
+    SERVER_DAYS,
+    SERVERS_FILES,
+    Authority,
+    Certificate,
+)
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from cellcloud import clock
-from cellcloud.up.confinement import give_to, write_private
+from cellcloud.launcher.confinement import give_to, write_private
 
 AUTHORITY_DAYS = 3650
 SERVER_DAYS = 397  # what clients accept at most

@@ -11,7 +11,7 @@ from cellcloud import clock
 QUIET = 5.0  # seconds without a word after which one is due
 
 
-class Progress:
+class StartProgress:
     """Passes lines on, one at a time; may be called from several threads."""
 
     def __init__(self, say: Callable[[str], None]) -> None:

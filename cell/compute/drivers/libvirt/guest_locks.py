@@ -15,7 +15,7 @@ class _Guest:
     newest: int = 0
 
 
-class Turns:
+class GuestLocks:
     """Orders the verbs of each guest. Safe to use from several threads."""
 
     def __init__(self) -> None:

@@ -13,31 +13,23 @@ from typing import Any
 
 from cellcloud import config as options
 from cellcloud import log
+from cellcloud.launcher.layout import CELLS, MARIADB, CellPlace, Layout
+from cellcloud.launcher.process_units import Kind, Unit, load_service
 from cellcloud.rpc.accounts import Role
-from cellcloud.up.profile import CELLS, MARIADB, CellPlace, Layout
-from cellcloud.up.units import Kind, Unit, load_entry
 
 Parts = Callable[[], dict[str, Any]]
 
-# Imported once before the first fork; what they load is shared by every service.
+# Imported once before the first fork, with all services; what they load is shared by every process.
 PRELOAD = (
     "alembic.command",
     "sqlalchemy.dialects.mysql.mysqldb",
     "sqlalchemy.dialects.postgresql.psycopg",
     "cellcloud.rpc.transport",  # before any other part of oslo.messaging
     "oslo_messaging._drivers.impl_rabbit",
-    "cellcloud.up.first_start",
+    "cellcloud.launcher.first_start",
     "flask",
-    "cellcloud.up.web",
+    "cellcloud.launcher.web_server",
     "cellcloud.service",
-    "top_api.app",
-    "top_api.router.__main__",
-    "cell.conductor.__main__",
-    "cell.scheduler.__main__",
-    "cell.compute.__main__",
-    "cell.consoleauth.__main__",
-    "cell.consoleauth.proxy",
-    "cell.metadata.__main__",
 )
 
 
@@ -48,7 +40,7 @@ def make_plan(layout: Layout) -> list[Unit]:
         units += _cell_units(layout, cell)
     api = _api_unit(layout)
     conductors = tuple(f"{cell.name}.conductor" for cell in CELLS)
-    router = _service("top.router", layout, "top_api.router.__main__:build", layout.top_file, after=conductors)
+    router = _service("top.router", layout, "router", layout.top_file, after=conductors)
     units += [api, router]
     everything = tuple(unit.name for unit in units)
     return [*units, _task("first-look", "wait_until_it_serves", layout, after=everything)]
@@ -87,22 +79,22 @@ def _cell_units(layout: Layout, cell: CellPlace) -> list[Unit]:
     parts = _shared_parts(layout)
     conductor = f"{cell.name}.conductor"  # the others begin by asking it
     kinds = {
-        conductor: ("conductor.__main__", Role.CONDUCTOR, (*queue, f"{cell.name}.schema", "top.contents")),
-        f"{cell.name}.scheduler": ("scheduler.__main__", Role.SCHEDULER, (*queue, conductor)),
-        f"{cell.name}.consoleauth": ("consoleauth.__main__", Role.CONSOLEAUTH, (*queue, conductor)),
-        f"{cell.name}.consoleproxy": ("consoleauth.proxy", Role.CONSOLEAUTH, (*queue, conductor)),
-        f"{cell.name}.metadata": ("metadata.__main__", Role.METADATA, (*queue, *nodes, conductor)),
+        conductor: ("conductor", Role.CONDUCTOR, (*queue, f"{cell.name}.schema", "top.contents")),
+        f"{cell.name}.scheduler": ("scheduler", Role.SCHEDULER, (*queue, conductor)),
+        f"{cell.name}.consoleauth": ("consoleauth", Role.CONSOLEAUTH, (*queue, conductor)),
+        f"{cell.name}.consoleproxy": ("consoleproxy", Role.CONSOLEAUTH, (*queue, conductor)),
+        f"{cell.name}.metadata": ("metadata", Role.METADATA, (*queue, *nodes, conductor)),
     }
     units = [
         _service(
             name,
             layout,
-            f"cell.{module}:build",
+            service,
             layout.role_file(cell, role),
             parts if role is Role.CONDUCTOR else dict,
             after=after,
         )
-        for name, (module, role, after) in kinds.items()
+        for name, (service, role, after) in kinds.items()
     ]
     for host in layout.compute_hosts(cell):
         node = tuple(name for name in nodes if name == f"{host}.node")
@@ -110,7 +102,7 @@ def _cell_units(layout: Layout, cell: CellPlace) -> list[Unit]:
             _service(
                 f"{host}.compute",
                 layout,
-                "cell.compute.__main__:build",
+                "compute",
                 layout.host_file(cell, host),
                 parts,
                 after=(*queue, *node, conductor, "virtualisation"),
@@ -140,7 +132,13 @@ def _shared_parts(layout: Layout) -> Parts:
 def _api_unit(layout: Layout) -> Unit:
     after = ("top.schema", "top.contents")
     if not layout.in_processes:
-        return _service("top.api", layout, "cellcloud.up.web:Web", layout.top_file, after=after)
+
+        def build() -> Any:
+            from cellcloud.launcher.web_server import Web
+
+            return Web(options.load(layout.top_file))
+
+        return _unit_of("top.api", layout, build, layout.top_file, after=after)
     return Unit(
         name="top.api",
         kind=Kind.SERVICE,
@@ -151,30 +149,37 @@ def _api_unit(layout: Layout) -> Unit:
 
 
 def _run_gunicorn(file: Path) -> None:
-    load_entry("cellcloud.up.web:Gunicorn")(options.load(file)).run()
+    from cellcloud.launcher.web_server import Gunicorn
+
+    Gunicorn(options.load(file)).run()
 
 
 def _service(
-    name: str, layout: Layout, target: str, file: Path, parts: Parts = dict, *, after: tuple[str, ...]
+    name: str, layout: Layout, service: str, file: Path, parts: Parts = dict, *, after: tuple[str, ...]
 ) -> Unit:
-    """``target``: its build function; ``parts``: what that is given beside the options."""
+    """``service``: its entry point; ``parts``: what its build function is given beside the options."""
+    return _unit_of(name, layout, lambda: load_service(service)(options.load(file), **parts()), file, after=after)
+
+
+def _unit_of(name: str, layout: Layout, build: Callable[[], Any], file: Path, *, after: tuple[str, ...]) -> Unit:
     health = layout.run / f"{name}.sock"
 
-    def build() -> Any:
-        return load_entry(target)(options.load(file), **parts())
-
     def run() -> None:
+        from cellcloud import service
+
         log.set_up(name, level=options.load(file).log_level)
-        load_entry("cellcloud.service:run")(build(), health_socket=health)
+        service.run(build(), health_socket=health)
 
     return Unit(name=name, kind=Kind.SERVICE, run=run, after=after, ready=partial(is_healthy, health), build=build)
 
 
 def _task(name: str, function: str, *given: object, after: tuple[str, ...] = ()) -> Unit:
-    """``function``: of ``first_start``, which loads much; so it is named, not imported."""
+    """``function``: of ``first_start``, which loads much; so it is imported late."""
 
     def run() -> None:
-        load_entry(f"cellcloud.up.first_start:{function}")(*given)
+        from cellcloud.launcher import first_start
+
+        getattr(first_start, function)(*given)
 
     return Unit(name=name, kind=Kind.TASK, run=run, after=after)
 

@@ -10,8 +10,8 @@ RUN = """
 import os, signal, subprocess, sys
 from pathlib import Path
 
-from cellcloud.up.embedded import Embedded
-from cellcloud.up.units import Kind, Unit
+from cellcloud.launcher.one_process import OneProcess
+from cellcloud.launcher.process_units import Kind, Unit
 
 place = Path(sys.argv[1])
 
@@ -26,7 +26,7 @@ def end():
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-embedded = Embedded(
+embedded = OneProcess(
     [Unit(name="look", kind=Kind.TASK, run=look)], health=place / "h", log_file=place / "log", report=lambda line: None
 )
 sys.exit(embedded.run(on_ready=end) or 0)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from click.testing import CliRunner
 
+from cellcloud.launcher.cli import main
 from cellcloud.model.metadata_signature import node_key
-from cellcloud.up.cli import main
 
 
 def make(kept: Path, *words: str, code: int = 0) -> str:

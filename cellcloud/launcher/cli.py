@@ -15,9 +15,9 @@ import click
 import tabulate
 
 from cellcloud import clock, config, errors
-from cellcloud.up import backup, clouds, nodes
-from cellcloud.up.brokers import keep_accounts
-from cellcloud.up.launcher import (
+from cellcloud.launcher import backup_commands, clouds_yaml, libvirt_nodes
+from cellcloud.launcher.layout import CELLS, DEFAULT_PORT, Choices, Driver, Layout, Profile, check, living_nodes
+from cellcloud.launcher.lifetime import (
     LAUNCHER,
     STOP_SECONDS,
     claim,
@@ -29,8 +29,8 @@ from cellcloud.up.launcher import (
     reporter,
     stay,
 )
-from cellcloud.up.processes import ProcessRecord, Records
-from cellcloud.up.profile import CELLS, DEFAULT_PORT, Choices, Driver, Layout, Profile, check, living_nodes
+from cellcloud.launcher.process_records import ProcessRecord, Records
+from cellcloud.launcher.rabbitmq_servers import keep_accounts
 
 NOT_RUNNING = 3
 
@@ -49,7 +49,7 @@ def main() -> None:
     os.umask(0o077)
 
 
-for each in (backup.backup, backup.restore, backup.promoted):
+for each in (backup_commands.backup, backup_commands.restore, backup_commands.promoted):
     main.add_command(each)
 
 
@@ -111,7 +111,7 @@ def up(
             return
         end_leftovers(records)  # they may hold the ports
         check(choices)
-        clouds.settled_name(Layout(choices))
+        clouds_yaml.settled_name(Layout(choices))
         if not detach:
             stay(choices, lock, reporter(progress_to))
             return
@@ -138,7 +138,7 @@ def down(state: Path, guests: bool) -> None:
     end_leftovers(records)
     living = list(living_nodes(state.resolve()))
     if guests:
-        nodes.stop_nodes(living)
+        libvirt_nodes.stop_nodes(living)
     click.echo("The cloud is down." if known or (guests and living) else "No cloud runs here.")
     if not guests and living:
         click.echo(_what_runs_on(living))
@@ -218,7 +218,7 @@ def _set_held(state: Path, names: tuple[str, ...], *, held: bool) -> None:
 
 
 def _row(record: ProcessRecord, records: Records) -> dict[str, Any]:
-    from cellcloud.up.plan import is_healthy
+    from cellcloud.launcher.process_graph import is_healthy
 
     alive = record.is_alive()
     resident, proportional = record.memory(alone=record.name == LAUNCHER)
@@ -237,7 +237,7 @@ def _row(record: ProcessRecord, records: Records) -> dict[str, Any]:
 
 def _how_to_use(choices: Choices) -> str:
     layout = Layout(choices)
-    name = clouds.settled_name(layout)
+    name = clouds_yaml.settled_name(layout)
     login = "".join(
         f"\n    ip netns exec {node.link}.$NETWORK ssh -i k.pem root@ADDRESS    # a guest on {node.name}"
         for cell in CELLS
@@ -282,8 +282,8 @@ def _commands(choices: Choices) -> tuple[str, str, str]:
     return f"make status{state}", f"make down{state}", f"make cloud{state}{chosen}"
 
 
-def _what_runs_on(living: list[nodes.NodeConfig]) -> str:
-    count = sum(nodes.count_guests(node) for node in living)
+def _what_runs_on(living: list[libvirt_nodes.NodeConfig]) -> str:
+    count = sum(libvirt_nodes.count_guests(node) for node in living)
     names = ", ".join(node.name for node in living)
     return f"{count} guests run on, on {names}; `cellcloud down --guests` (make down GUESTS=1) powers them off."
 

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from cell.compute import outbox
-from cell.compute.outbox import Outbox
+from cell.compute import report_queue
+from cell.compute.report_queue import ReportQueue
 from cellcloud import errors
 from cellcloud.model.guest import GuestEvent
 from tests.unit.cell_world import MemoryConductor, eventually
@@ -15,7 +15,7 @@ def event(server: str, generation: int = 1) -> GuestEvent:
 
 def test_everything_that_waits_goes_in_one_message_in_order() -> None:
     conductor = MemoryConductor()
-    box = Outbox(conductor)
+    box = ReportQueue(conductor)
     events = [event("a", generation) for generation in range(20)]
     for each in events:
         box.post(each)
@@ -27,7 +27,7 @@ def test_everything_that_waits_goes_in_one_message_in_order() -> None:
 def test_events_survive_an_absent_conductor() -> None:
     conductor = MemoryConductor()
     conductor.away = True
-    box = Outbox(conductor)
+    box = ReportQueue(conductor)
     box.start()
     box.post(event("a", 1))
     box.post(event("a", 2))
@@ -42,7 +42,7 @@ def test_events_survive_an_absent_conductor() -> None:
 def test_one_indigestible_event_holds_up_only_its_own_guest() -> None:
     conductor = MemoryConductor()
     conductor.chokes_on = {"bad"}
-    box = Outbox(conductor)
+    box = ReportQueue(conductor)
     for each in (event("a"), event("bad", 1), event("b"), event("bad", 2)):
         box.post(each)
     with pytest.raises(errors.Busy):
@@ -56,9 +56,9 @@ def test_one_indigestible_event_holds_up_only_its_own_guest() -> None:
 def test_an_event_nobody_can_digest_is_given_up() -> None:
     conductor = MemoryConductor()
     conductor.chokes_on = {"bad"}
-    box = Outbox(conductor)
+    box = ReportQueue(conductor)
     box.post(event("bad"))
-    for _ in range(outbox.TRIES - 1):
+    for _ in range(report_queue.TRIES - 1):
         with pytest.raises(errors.Busy):
             box.deliver()
     assert box.deliver() is False

@@ -21,12 +21,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from cellcloud.launcher.certificate_authority import Certificate
+from cellcloud.launcher.confinement import Confinement, give_to, write_private
+from cellcloud.launcher.process_units import Kind, Unit
 from cellcloud.model.metadata_signature import node_key
 from cellcloud.rpc.accounts import Account, Role, account_of, host_account
 from cellcloud.rpc.rights import rights_of
-from cellcloud.up.certificates import Certificate
-from cellcloud.up.confinement import Confinement, give_to, write_private
-from cellcloud.up.units import Kind, Unit
 
 HOME = "/var/lib/rabbitmq"
 VHOST = "cell"
