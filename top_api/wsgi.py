@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import os
 
-from cellcloud import log
+from cellcloud import errors, log
 from cellcloud.config import load
+from cellcloud.db import marks
+from cellcloud.db.engine import Database
 from top_api.app import create_app
 
 _config = load(os.environ["CELLCLOUD_CONFIG"])
 log.set_up("top.api", level=_config.log_level)
-application = create_app(_config)
+_database = Database(_config.top.connection, timeout=_config.database_timeout)
+try:
+    marks.top_marker(_database, _config.state_dir).look()
+except errors.TryLater as error:
+    logging.getLogger(__name__).warning("the database is not compared with its mark", extra={"why": error.message})
+application = create_app(_config, database=_database)

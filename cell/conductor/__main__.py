@@ -17,6 +17,7 @@ from cellcloud import errors, log
 from cellcloud.clients.network import NetworkClient
 from cellcloud.config import Config, load
 from cellcloud.context import service_context
+from cellcloud.db import marks
 from cellcloud.db import owner as owners
 from cellcloud.db.engine import Database, transact
 from cellcloud.db.steady import CELL_TIMES, SteadyClock
@@ -64,14 +65,21 @@ class ConductorProcess:
             before_judging=steady.meet,
         )
         self.service = ConductorService(
-            cell, database, scheduler, outside, self.engine, transport.client(Router), before_judging=steady.meet
+            cell,
+            database,
+            scheduler,
+            outside,
+            self.engine,
+            transport.client(Router),
+            before_judging=steady.meet,
+            marker=marks.cell_marker(database, config.state_dir, cell.name),
         )
         self._loops = [
             Loop("sweep", 5.0, self.service.sweep),
             Loop("purge", PURGE_INTERVAL, self.service.purge),
             Loop("judge", 1.0, self.service.judge),
             Loop("clock", 1.0, steady.meet),
-            Loop("watch", 1.0, self.service.watch),
+            Loop("watch", marks.INTERVAL, self.service.watch),
             Loop("heartbeat", cell.report_interval, self._beat),
             self.service.nudger,
             self.service.teller,
@@ -81,6 +89,7 @@ class ConductorProcess:
     def start(self) -> None:
         """Serve the queue and move runs. Raises Misconfigured when the database is another cell's."""
         self._check_owner()
+        self._look_back()
         self._servers = [
             self._transport.serve(Conductor, self.service, server=self._owner),
             self._transport.serve(Ledger, self.service.ledger, server=self._owner, threads=4),
@@ -117,6 +126,13 @@ class ConductorProcess:
             return
         if owner != self._cell:
             raise errors.Misconfigured(f"The database is that of cell {owner}: cell {self._cell} needs one of its own.")
+
+    def _look_back(self) -> None:
+        """Notice that the database has fallen back before anything of it is told."""
+        try:
+            self.service.watch()
+        except errors.TryLater as error:
+            LOG.warning("the database is not compared with its mark", extra={"why": error.message})
 
     def _beat(self) -> None:
         self.service.heartbeat(service_context(5.0), "nova-conductor", self._host)

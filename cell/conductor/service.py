@@ -32,6 +32,7 @@ from cellcloud.db import (
     user_data,
 )
 from cellcloud.db.engine import Connection, Database, retried, transact
+from cellcloud.db.marks import Marker
 from cellcloud.gathering import portions
 from cellcloud.lifecycle import Operation, VmState
 from cellcloud.model import codec
@@ -66,6 +67,7 @@ class ConductorService:
         router: Router,
         *,
         before_judging: Callable[[], None] = lambda: None,
+        marker: Marker | None = None,
     ) -> None:
         self._texts_pruned = clock.monotonic()
         self._config = config
@@ -76,7 +78,7 @@ class ConductorService:
         self._engine = engine
         self._router = router
         self._placer = placing.Placer(database, scheduler, store=placing.hold(config.hold_seconds))
-        self._watch = Watch(database)
+        self._watch = Watch(database, marker)
         self._digests = Digests(database, config.name)
         self.ledger = LedgerService(database)
         self.nudger = Loop("nudge", 60.0, self._nudge)

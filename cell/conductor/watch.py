@@ -6,20 +6,25 @@ import logging
 
 from cellcloud.db import changes, feed, incarnations
 from cellcloud.db.engine import Connection, Database, transact
+from cellcloud.db.marks import Marker
 
 LOG = logging.getLogger(__name__)
 
 
 class Watch:
-    """Remembers how far the sequences were: one that is shorter has lost commits, whoever promoted a standby."""
+    """Remembers how far the sequences were, and keeps a mark for the process after this one: a database that is behind
+    has lost commits, whoever promoted a standby."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, marker: Marker | None = None) -> None:
         self._database = database
+        self._marker = marker
         self._known = ""
         self._feed = self._changes = 0
 
     def look(self) -> bool:
         """True when the database has fallen back; another incarnation of it has begun then."""
+        if self._marker is not None and self._marker.look():
+            return True
         with self._database.read_as_one() as connection:
             found = incarnations.find(connection)
             lengths = feed.newest(connection), changes.get_newest(connection)

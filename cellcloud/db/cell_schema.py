@@ -45,6 +45,15 @@ incarnations = sa.Table(
     sa.Column("reason", sa.String(255), nullable=False, default=""),
 )
 
+# How far each state directory has seen this database; a file there has the same number.
+marks = sa.Table(
+    "marks",
+    metadata,
+    sa.Column("directory", ID, primary_key=True),
+    sa.Column("number", sa.BigInteger, nullable=False),
+    sa.Column("updated_at", UtcDateTime, nullable=False),
+)
+
 servers = sa.Table(
     "servers",
     metadata,

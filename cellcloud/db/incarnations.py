@@ -13,12 +13,27 @@ import uuid
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from cellcloud import errors
 from cellcloud.db import cell_schema
-from cellcloud.db.engine import racing, utc_now
+from cellcloud.db.engine import racing, utc_after, utc_now
+from cellcloud.db.top_schema import cells
 from cellcloud.db.top_schema import incarnations as table
 from cellcloud.model.incarnation import Incarnation
 
 LEAP = 1 << 32  # more changes than one incarnation of a cell ever sees
+COMPARING_SECONDS = 30.0  # that every cell has to be compared before what it may have is given to others
+_UNCOMPARED = (
+    sa.select(cells.c.name)
+    .where(
+        cells.c.enabled.is_(True),
+        sa.exists().where(
+            table.c.number > 1,
+            table.c.since > utc_after(-COMPARING_SECONDS),
+            table.c.value != cells.c.compared,
+        ),
+    )
+    .order_by(cells.c.name)
+)
 
 
 def find(connection: Connection) -> Incarnation | None:
@@ -39,9 +54,12 @@ def ensure(connection: Connection) -> Incarnation:
     return found
 
 
-def begin_in_top(connection: Connection, reason: str) -> Incarnation:
-    """Begin another one of the top's database: every intent accepted before asks all cells before it is placed."""
-    _begin(connection, ensure(connection).id, reason)
+def begin_in_top(connection: Connection, reason: str, *, known: str = "", least: int = 0) -> Incarnation:
+    """Begin another one of the top's database, unless ``known`` is given and not the present one any more; returns the
+    present one. Every intent accepted before asks all cells before it is placed. ``least``: its number, at least."""
+    present = ensure(connection)
+    if known in ("", present.id):
+        _begin(connection, present, reason, least)
     return ensure(connection)
 
 
@@ -52,29 +70,46 @@ def notice_in_top(connection: Connection, lost_since: dt.datetime) -> None:
         begin_in_top(connection, "a cell runs what waits for a cell here")
 
 
-def begin_in_cell(connection: Connection, known: str, reason: str) -> Incarnation:
+def check_compared(connection: Connection) -> None:
+    """Raise TryLater while the top's database, which fell back a moment ago, may not know yet what its cells have."""
+    waiting = connection.execute(_UNCOMPARED).scalars().all()
+    if waiting:
+        raise errors.TryLater(
+            "The database was put back; what the cells have is being read.", detail=", ".join(waiting)
+        )
+
+
+def list_uncompared(connection: Connection) -> list[str]:
+    """The cells that were not compared since the top's database fell back."""
+    fell = sa.exists().where(table.c.number > 1, table.c.value != cells.c.compared)
+    return list(connection.execute(sa.select(cells.c.name).where(fell).order_by(cells.c.name)).scalars())
+
+
+def begin_in_cell(connection: Connection, known: str, reason: str, *, least: int = 0) -> Incarnation:
     """Begin another one of a cell's database, unless ``known`` is not the present one any more; returns the present
-    one."""
-    if ensure(connection).id == known and _begin(connection, known, reason):
-        _leap(connection)
+    one. ``least``: its number, at least, for numbers of an incarnation that the database has forgotten are in use."""
+    before = ensure(connection)
+    if before.id == known and _begin(connection, before, reason, least):
+        _leap(connection, LEAP * (ensure(connection).number - before.number))
     return ensure(connection)
 
 
-def _begin(connection: Connection, known: str, reason: str) -> bool:
-    values = {"value": str(uuid.uuid4()), "number": table.c.number + 1, "since": utc_now(), "reason": reason[:255]}
-    return connection.execute(sa.update(table).where(table.c.value == known).values(values)).rowcount == 1
+def _begin(connection: Connection, present: Incarnation, reason: str, least: int) -> bool:
+    number = max(present.number + 1, least)
+    values = {"value": str(uuid.uuid4()), "number": number, "since": utc_now(), "reason": reason[:255]}
+    return connection.execute(sa.update(table).where(table.c.value == present.id).values(values)).rowcount == 1
 
 
-def _leap(connection: Connection) -> None:
+def _leap(connection: Connection, far: int) -> None:
     servers, runs = cell_schema.servers, cell_schema.runs
-    connection.execute(sa.update(servers).values(version=servers.c.version + LEAP))
+    connection.execute(sa.update(servers).values(version=servers.c.version + far))
     living = (servers.c.generation > 0, servers.c.deleted.is_(False))  # what is deleted commands nothing any more
-    connection.execute(sa.update(servers).where(*living).values(generation=servers.c.generation + LEAP))
-    connection.execute(sa.update(runs).values(generation=runs.c.generation + LEAP))
+    connection.execute(sa.update(servers).where(*living).values(generation=servers.c.generation + far))
+    connection.execute(sa.update(runs).values(generation=runs.c.generation + far))
     connection.execute(sa.delete(cell_schema.console_tokens))
     for counter, log in (
         (cell_schema.feed_counter, cell_schema.feed),
         (cell_schema.change_counter, cell_schema.changes),
     ):
-        connection.execute(sa.update(counter).values(value=counter.c.value + LEAP))
+        connection.execute(sa.update(counter).values(value=counter.c.value + far))
         connection.execute(sa.delete(log))

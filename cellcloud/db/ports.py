@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from cellcloud import errors
-from cellcloud.db import network_usages
+from cellcloud.db import incarnations, network_usages
 from cellcloud.db.engine import racing, utc_now
 from cellcloud.db.listing import ALL, Columns, Condition, Page, Test, chosen, items_of, turned
 from cellcloud.db.network_usages import Bounds, addresses_of
@@ -159,8 +159,10 @@ def find_by_index(c: Connection, server_id: str, index: int) -> str | None:
 def make_ports(c: Connection, new: Sequence[NewPort], *, project_id: str | None, bounds: Bounds) -> list[PortRecord]:
     """Make ports with their addresses, on networks that the project may use (None: on any); all or none.
 
-    Raises NotFound, Invalid, QuotaExceeded, Conflict with no address left; LostRace where another request was first.
+    Raises NotFound, Invalid, QuotaExceeded, Conflict with no address left; LostRace where another request was first;
+    TryLater while servers may have addresses that the database lost.
     """
+    incarnations.check_compared(c)
     records: dict[int, PortRecord] = {}
     for network_id in dict.fromkeys(wanted.network_id for wanted in new):
         network = c.execute(_NETWORK, {"network_id": network_id}).one_or_none()

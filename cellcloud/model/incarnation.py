@@ -5,6 +5,8 @@ from __future__ import annotations
 import datetime as dt
 from dataclasses import dataclass
 
+from cellcloud.model.cell import Finding
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Incarnation:
@@ -15,3 +17,8 @@ class Incarnation:
     number: int
     since: dt.datetime
     reason: str = ""
+
+    def finding(self, subject: str) -> Finding:
+        """What a doctor shows of it."""
+        text = f"incarnation {self.number}, since {self.since:%Y-%m-%d %H:%M:%S}: {self.reason}"
+        return Finding(check="history", severity="ok", subject=subject, text=text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -13,8 +14,8 @@ from cellcloud.rpc.transport import Transport
 from tests.workflows.world import FakeNetworks
 
 
-def test_two_cells_with_one_database_are_told_apart(cell_database: Database) -> None:
-    settings = config.load()
+def test_two_cells_with_one_database_are_told_apart(cell_database: Database, tmp_path: Path) -> None:
+    settings = replace(config.load(), state_dir=tmp_path)
     transport = Transport("owner", "kombu+memory://")
     for name, refused in (("east", False), ("east", False), ("west", True)):
         options = replace(settings, cell=replace(settings.cell, name=name))

@@ -13,6 +13,7 @@ from cellcloud import config as options
 from cellcloud import errors, log, service
 from cellcloud.config import Config
 from cellcloud.db import cells as cells_table
+from cellcloud.db import marks
 from cellcloud.db.engine import Database
 from cellcloud.db.steady import TOP_TIMES, SteadyClock
 from cellcloud.rpc.conductor import Conductor
@@ -86,7 +87,9 @@ class RouterService:
             keys_days=config.top.keys_days,
             before_judging=steady.meet,
         )
+        self._marker = marks.top_marker(database, config.state_dir)
         self._loops = {
+            "mark": Loop("mark", marks.INTERVAL, self._look_back),
             "clock": Loop("clock", 1.0, steady.meet),
             "sweep": Loop("sweep", SWEEP_INTERVAL, sweep.take_over),
             "purge": Loop("purge", PRUNE_INTERVAL, sweep.purge),
@@ -98,6 +101,10 @@ class RouterService:
 
     def start(self) -> None:
         """Begin; cells are attended to as they are found."""
+        try:
+            self._look_back()
+        except errors.TryLater as error:
+            LOG.warning("the database is not compared with its mark", extra={"why": error.message})
         for loop in self._loops.values():
             loop.start()
 
@@ -115,6 +122,9 @@ class RouterService:
     def check(self) -> dict[str, str]:
         """The router's own parts; a cell that is down is the cell's trouble, and shows in its health."""
         return {name: loop.check() for name, loop in self._loops.items()} | {"deliver": self._deliverer.check()}
+
+    def _look_back(self) -> None:
+        self._marker.look()
 
     def _attend(self) -> None:
         """Attend to cells that are new in the table."""

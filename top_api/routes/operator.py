@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from cellcloud import errors
 from cellcloud.db import cells as cells_table
-from cellcloud.db import index, intents, quotas
+from cellcloud.db import incarnations, index, intents, quotas
 from cellcloud.db.index import ServerQuery
 from cellcloud.model.cell import Cell, Finding
 from cellcloud.model.host import Host
@@ -264,6 +264,7 @@ def _top_findings(call: Call) -> list[Finding]:
         wrong = quotas.recount(connection)
         late = intents.list_late(connection, MOST)
         cells = cells_table.list_cells(connection)
+        incarnation, uncompared = incarnations.find(connection), incarnations.list_uncompared(connection)
     findings = [
         _finding("quota", project, f"{name}: {counted} counted, {actual} in use")
         for project, name, counted, actual in wrong
@@ -277,6 +278,12 @@ def _top_findings(call: Call) -> list[Finding]:
         for cell in cells
         if cell.health != "up"
     ]
+    findings += [
+        _finding("history", name, "not compared since the top's database fell back", "cellcloud status")
+        for name in uncompared
+    ]
+    if incarnation is not None:
+        findings.append(incarnation.finding("top"))
     troubled = {one.check for one in findings}
     return findings + [
         Finding(check=check, severity="ok", subject="top", text="nothing wrong")
