@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 from urllib.parse import urlencode
 
-import msgspec
-
 from cellcloud import errors
 from cellcloud.db import index, walks
-from cellcloud.db.engine import Connection, Database, retried
+from cellcloud.db.engine import Connection
 from cellcloud.db.index import ServerQuery
+from cellcloud.db.walks import Walk
 from cellcloud.model.server import ServerRecord
 from top_api.microversion import FIRST
 from top_api.routing import Call, Pair
@@ -20,7 +18,8 @@ from top_api.routing import Call, Pair
 T = TypeVar("T")
 LIMIT = {"type": "string", "pattern": "[0-9]+", "maxLength": 64}
 MARKER = {"type": "string", "maxLength": 255}
-_PLACE = ("marker", "walk")  # keys of a query that say where in a list a page begins
+WALK = {"type": "string", "pattern": "[0-9a-f]{16}"}
+_PLACE = ("marker", walks.NAME)  # keys of a query that say where in a list a page begins
 
 
 def limit_of(call: Call) -> int:
@@ -39,7 +38,7 @@ def next_links(
     pairs = [(key, value) for key, values in call.query.items() if key not in _PLACE for value in values]
     pairs.append(("marker", ids[-1]))
     if walk:
-        pairs.append(("walk", walk))
+        pairs.append((walks.NAME, walk))
     return {f"{collection}_links": [{"rel": "next", "href": f"{call.url(*path)}?{urlencode(pairs)}"}]}
 
 
@@ -54,46 +53,57 @@ def servers_page(call: Call, query: ServerQuery) -> tuple[list[ServerRecord], st
     if query.is_steady:
         with database.read() as connection:
             return index.list_records(connection, query), ""
-    whose = hashlib.sha256(f"{call.context.project_id} {call.context.user_id}".encode()).hexdigest()
-    asked = sorted((key, values) for key, values in call.query.items() if key not in {"limit", *_PLACE})
-    what = hashlib.sha256(msgspec.json.encode((call.path.removesuffix("/detail"), asked))).hexdigest()
-    walk = ""
-    with database.read() as connection:
+    walk = _walk(call)
+
+    def rows(connection: Connection) -> list[ServerRecord]:
         if query.marker is None:
             ids = index.list_ids(connection, query, walks.LONGEST + 1)
-            found = ("", ids) if len(ids) <= walks.LONGEST else None
+            known = ids if len(ids) <= walks.LONGEST else None
         else:
-            found = _walk(connection, whose, what, call.param("walk"), query.marker)
-        if found is None:  # by the place that the marker has now
-            return index.list_records(connection, query), ""
-        walk, ids = found
-        records = index.list_of(connection, query, ids)
-    if query.marker is None and len(records) == query.limit:
-        walk = _keep_walk(database, whose, what, ids)
-    return records, walk
+            known = walk.find_behind(connection, query.marker)
+        if known is None:  # by the place that the marker has now
+            return index.list_records(connection, query)
+        records = index.list_of(connection, query, known)
+        if query.marker is None and len(records) == query.limit:
+            walk.begin(known, len(records))
+        return records
+
+    return walks.listed(database, walk, rows), walk.name
 
 
-def _walk(connection: Connection, whose: str, what: str, name: str | None, marker: str) -> tuple[str, list[str]] | None:
-    named = walks.find(connection, whose, what, name, marker) if name else None
-    return named or walks.find(connection, whose, what, None, marker)
+def _walk(call: Call) -> Walk:
+    who = call.context
+    return Walk.through(who.project_id, who.user_id, call.path.removesuffix("/detail"), call.query.items())
 
 
-@retried
-def _keep_walk(database: Database, whose: str, what: str, ids: list[str]) -> str:
-    with database.write() as connection:
-        return walks.keep(connection, whose, what, ids)
-
-
-def page_of(call: Call, items: Sequence[T], id_of: Callable[[T], str], *, since: Pair = FIRST) -> list[T]:
-    """One page of a list that is held whole. Raises Invalid for an unknown marker. ``since``: the first microversion
-    that has pages; below it the whole list is one."""
+def page_of(
+    call: Call, items: Sequence[T], id_of: Callable[[T], str], *, since: Pair = FIRST, steady: bool = True
+) -> tuple[list[T], str]:
+    """One page of a list that is held whole, and the walk that it is of. Raises Invalid for an unknown marker.
+    ``since``: the first microversion that has pages; below it the whole list is one. ``steady``: no item ever changes
+    its place in that order."""
     if call.version < since:
-        return list(items)
-    start = 0
+        return list(items), ""
     marker = call.param("marker")
-    if marker is not None:
-        places = [place for place, item in enumerate(items) if id_of(item) == marker]
-        if not places:
-            raise errors.Invalid(f"marker [{marker}] not found")
-        start = places[0] + 1
+    place = {id_of(item): number for number, item in enumerate(items)}
+    if steady:
+        return _from(call, items, place, marker), ""
+    walk = _walk(call)
+
+    def chosen(connection: Connection) -> list[T]:
+        behind = list(place) if marker is None else walk.find_behind(connection, marker)
+        if behind is None:
+            return _from(call, items, place, marker)
+        found = [items[place[one]] for one in behind if one in place][: limit_of(call)]
+        if marker is None:
+            walk.begin(behind, len(found))
+        return found
+
+    return walks.listed(call.parts.database, walk, chosen), walk.name
+
+
+def _from(call: Call, items: Sequence[T], place: Mapping[str, int], marker: str | None) -> list[T]:
+    if marker is not None and marker not in place:
+        raise errors.Invalid(f"marker [{marker}] not found")
+    start = 0 if marker is None else place[marker] + 1
     return list(items[start : start + limit_of(call)])

@@ -13,7 +13,7 @@ from sqlalchemy.engine import Connection
 
 from cellcloud import errors
 from cellcloud.db.engine import racing, utc_after, utc_now
-from cellcloud.db.listing import ALL, Columns, Page, chosen, items_of, turned
+from cellcloud.db.listing import ALL, Columns, Page, items_of, rows_of
 from cellcloud.db.top_schema import (
     identity_domains,
     identity_grants,
@@ -45,8 +45,8 @@ def _unique(message: str) -> Iterator[None]:
 # ---- users -------------------------------------------------------------------------------------------------------
 def list_users(c: Connection, page: Page = ALL, **equals: str) -> list[User]:
     """Users whose columns equal the given values: a page by id, all by name, or as the page says."""
-    query = _paged(c, sa.select(*_USER).where(*_equal(identity_users, equals)), identity_users, USER_COLUMNS, page)
-    return turned(page, [User(**_read(row)) for row in c.execute(query).mappings()])
+    query = sa.select(*_USER).where(*_equal(identity_users, equals))
+    return [User(**row) for row in _paged(c, query, identity_users, USER_COLUMNS, page)]
 
 
 def find_user(c: Connection, **equals: str) -> User | None:
@@ -91,8 +91,7 @@ def list_projects(c: Connection, page: Page = ALL, *, user_id: str | None = None
     if user_id is not None:
         granted = sa.select(identity_grants.c.project_id).where(identity_grants.c.user_id == user_id)
         query = query.where(identity_projects.c.id.in_(granted))
-    query = _paged(c, query, identity_projects, PROJECT_COLUMNS, page)
-    return turned(page, [Project(**_read(row)) for row in c.execute(query).mappings()])
+    return [Project(**row) for row in _paged(c, query, identity_projects, PROJECT_COLUMNS, page)]
 
 
 def find_project(c: Connection, **equals: str) -> Project | None:
@@ -275,10 +274,10 @@ def _equal(table: sa.Table, equals: Mapping[str, str]) -> list[sa.ColumnElement[
     ]
 
 
-def _paged(c: Connection, query: sa.Select[Any], table: sa.Table, columns: Columns, page: Page) -> sa.Select[Any]:
+def _paged(c: Connection, query: sa.Select[Any], table: sa.Table, columns: Columns, page: Page) -> list[Any]:
     if not page.sort and page.limit is None and page.after is None:
         query = query.order_by(table.c.name)
-    return chosen(c, query, table.c.id, columns, page)
+    return [_read(row._mapping) for row in rows_of(c, query, table.c.id, columns, page)]
 
 
 def _read(row: Mapping[Any, Any]) -> dict[str, Any]:

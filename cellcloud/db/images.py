@@ -12,7 +12,7 @@ from sqlalchemy.engine import Connection
 from cellcloud import errors
 from cellcloud.db import quotas
 from cellcloud.db.engine import utc_after, utc_now
-from cellcloud.db.listing import ALL, Columns, Page, chosen, has_pair, items_of, turned
+from cellcloud.db.listing import ALL, Columns, Page, has_pair, items_of, rows_of
 from cellcloud.db.top_schema import images
 from cellcloud.model.image import Image
 
@@ -69,8 +69,7 @@ def list_images(
         asked = any(condition.name == "visibility" for condition in page.where)
         community = images.c.visibility == "community" if asked else sa.false()
         query = query.where((images.c.owner == project_id) | (images.c.visibility == "public") | community)
-    query = chosen(c, query, images.c.id, COLUMNS, page)
-    return turned(page, [_image(row) for row in c.execute(query).mappings()])
+    return [_image(row._mapping) for row in rows_of(c, query, images.c.id, COLUMNS, page)]
 
 
 def update_image(c: Connection, image: Image) -> None:

@@ -14,6 +14,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
 from cellcloud import errors
+from cellcloud.db.walks import LONGEST, Walk
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,13 +31,15 @@ class Condition:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
     """``sort``: names and whether they rise; the id decides between equals. ``after``: the id of the item before the
-    page. ``limit`` None: all. ``backwards``: the page that ends before ``after``."""
+    page. ``limit`` None: all. ``backwards``: the page that ends before ``after``. ``walk``: so that the pages of an
+    order that changes are those of the order at the first one."""
 
     where: Sequence[Condition] = ()
     sort: Sequence[tuple[str, bool]] = ()
     after: str | None = None
     limit: int | None = None
     backwards: bool = False
+    walk: Walk | None = None
 
     @classmethod
     def of(cls, **equal: Sequence[Any]) -> Page:
@@ -45,6 +48,8 @@ class Page:
 
 
 ALL = Page()
+_NEVER_CHANGING = frozenset({"id", "created_at"})
+_LEAST_AT_ONCE = 100  # rows of a walk
 MOST_CONDITIONS = 200  # of one statement, without lists of plain values: SQLite's expressions are 1000 deep at most
 TEXT_OPERATORS = frozenset(i + name for i in ("", "i") for name in ("equals", "contains", "startswith", "endswith"))
 Test = Callable[[Condition], sa.ColumnElement[bool]]
@@ -162,32 +167,71 @@ def items_of(column: sa.ColumnElement[Any]) -> Test:
     return test
 
 
-def turned(page: Page, found: list[Any]) -> list[Any]:
-    """The rows of a page in the order that was asked for."""
-    return found[::-1] if page.backwards else found
-
-
-def chosen(
+def rows_of(
     c: Connection, query: sa.Select[Any], key: sa.ColumnElement[str], columns: Columns, page: Page
-) -> sa.Select[Any]:
-    """The query with the page's conditions, order and bounds. Raises NotFound for an ``after`` that is no row, Invalid
-    for more conditions than one statement bears."""
+) -> list[sa.Row[Any]]:
+    """The page of the query's rows, in order. Raises NotFound for an ``after`` that is none of them, Invalid for more
+    conditions than one statement bears.
+
+    In an order that no row ever leaves its place in, a page begins at the place of ``after``. In any other, what lives
+    through a walk is shown exactly once: the ids of the first page's time say what follows.
+    """
     if sum(_weight(columns[wanted.name], wanted) for wanted in page.where) > MOST_CONDITIONS:
         raise errors.Invalid(f"A list takes at most {MOST_CONDITIONS} conditions at once.")
-    query = query.where(*(_condition(columns[wanted.name], wanted) for wanted in page.where))
-    ranks: list[tuple[Any, bool]] = []
+    everything, query = query, query.where(*(_condition(columns[wanted.name], wanted) for wanted in page.where))
+    ranks = _ranks(key, columns, page)
+    order = [rank.asc() if rises else rank.desc() for rank, rises in ranks]
+    if page.walk is not None and page.limit and not all(name in _NEVER_CHANGING for name, _ in _ways(columns, page)):
+        ids = _ids_behind(c, query.with_only_columns(key).order_by(*order), page, page.walk)
+        if ids is not None:
+            found = _these(c, query, key, ids, page.limit)
+            if page.after is None:
+                page.walk.begin(ids[::-1] if page.backwards else ids, len(found))
+            return found[::-1] if page.backwards else found
+    if page.after is not None:
+        query = query.where(_beyond(c, everything, ranks, key, page.after))
+    rows = list(c.execute(query.order_by(*order).limit(page.limit)).all())
+    return rows[::-1] if page.backwards else rows
+
+
+def _ways(columns: Columns, page: Page) -> list[tuple[str, bool]]:
+    """What sorts the rows, up to the id: no two have the same. What is the same in all of them sorts nothing."""
     ways: dict[str, bool] = {}
     for name, rises in (*page.sort, ("id", True)):
-        ways.setdefault(name, rises)  # what rows are sorted by already does not sort them again
-    for name, rises in ways.items():
-        if name == "id":  # no two rows have the same: what comes after it changes nothing
-            ranks.append((key, rises != page.backwards))
+        if not isinstance(columns[name], sa.BindParameter):
+            ways.setdefault(name, rises)
+        if name == "id":
             break
-        if not isinstance(columns[name], sa.BindParameter):  # the same in all rows: nothing to sort by
-            ranks.append((_rank(columns[name]), rises != page.backwards))
-    if page.after is not None:
-        query = query.where(_beyond(c, ranks, key, page.after))
-    return query.order_by(*(rank.asc() if rises else rank.desc() for rank, rises in ranks)).limit(page.limit)
+    return list(ways.items())
+
+
+def _ranks(key: sa.ColumnElement[str], columns: Columns, page: Page) -> list[tuple[Any, bool]]:
+    return [
+        (key if name == "id" else _rank(columns[name]), rises != page.backwards) for name, rises in _ways(columns, page)
+    ]
+
+
+def _ids_behind(c: Connection, ordered: sa.Select[Any], page: Page, walk: Walk) -> list[str] | None:
+    """The ids of a walk behind the marker, or of one that begins. None: there is none, or it would be too long."""
+    if page.after is None:
+        ids = list(c.execute(ordered.limit(LONGEST + 1)).scalars())
+        return ids if len(ids) <= LONGEST else None
+    return walk.find_behind(c, page.after, backwards=page.backwards)
+
+
+def _these(
+    c: Connection, query: sa.Select[Any], key: sa.ColumnElement[str], ids: Sequence[str], limit: int
+) -> list[sa.Row[Any]]:
+    """The first rows with these ids in their order, without those that are no more what the query asks for."""
+    found: list[sa.Row[Any]] = []
+    size = max(limit, _LEAST_AT_ONCE)
+    for start in range(0, len(ids), size):
+        some = ids[start : start + size]
+        rows = {row.id: row for row in c.execute(query.where(key.in_(some)))}
+        found += [rows[one] for one in some if one in rows]
+        if len(found) >= limit:
+            break
+    return found[:limit]
 
 
 def _rank(column: sa.ColumnElement[Any] | Test) -> Any:
@@ -243,11 +287,15 @@ def _text_condition(column: sa.ColumnElement[Any], value: str, wanted: str) -> s
 
 
 def _beyond(
-    c: Connection, ranks: Sequence[tuple[Any, bool]], key: sa.ColumnElement[str], after: str
+    c: Connection,
+    everything: sa.Select[Any],
+    ranks: Sequence[tuple[Any, bool]],
+    key: sa.ColumnElement[str],
+    after: str,
 ) -> sa.ColumnElement[bool]:
-    """Rows that come after the one with that id."""
+    """Rows that come after the one of that id, one of those that may be seen."""
     columns = [column.label(f"rank_{place}") for place, (column, _) in enumerate(ranks)]
-    row = c.execute(sa.select(*columns).where(key == after)).one_or_none()
+    row = c.execute(everything.with_only_columns(*columns).where(key == after)).one_or_none()
     if row is None:
         raise errors.NotFound("The marker was not found.")
     ways: list[sa.ColumnElement[bool]] = []

@@ -14,7 +14,7 @@ from sqlalchemy.engine import Connection
 from cellcloud import errors
 from cellcloud.db import network_usages
 from cellcloud.db.engine import utc_now
-from cellcloud.db.listing import ALL, Columns, Page, chosen, turned
+from cellcloud.db.listing import ALL, Columns, Page, rows_of
 from cellcloud.db.top_schema import networks, port_addresses, ports, subnets
 from cellcloud.model.network import Network, Subnet
 
@@ -50,7 +50,7 @@ def list_networks(c: Connection, *, project_id: str | None, page: Page = ALL) ->
     query = sa.select(networks)
     if project_id is not None:
         query = query.where((networks.c.project_id == project_id) | networks.c.shared)
-    rows = turned(page, list(c.execute(chosen(c, query, networks.c.id, NETWORK_COLUMNS, page)).all()))
+    rows = rows_of(c, query, networks.c.id, NETWORK_COLUMNS, page)
     pairs = sa.select(subnets.c.network_id, subnets.c.id).where(subnets.c.network_id.in_([row.id for row in rows]))
     of: dict[str, list[str]] = {}
     for network_id, subnet_id in c.execute(pairs.order_by(subnets.c.created_at)) if rows else ():
@@ -154,8 +154,7 @@ def list_subnets(c: Connection, *, project_id: str | None, page: Page = ALL) -> 
     if project_id is not None:
         shared = sa.select(networks.c.id).where((networks.c.project_id == project_id) | networks.c.shared)
         query = query.where((subnets.c.project_id == project_id) | subnets.c.network_id.in_(shared))
-    rows = c.execute(chosen(c, query, subnets.c.id, SUBNET_COLUMNS, page))
-    return turned(page, [subnet_of(row) for row in rows])
+    return [subnet_of(row) for row in rows_of(c, query, subnets.c.id, SUBNET_COLUMNS, page)]
 
 
 def get_subnet(c: Connection, project_id: str | None, subnet_id: str) -> Subnet:

@@ -13,7 +13,7 @@ from sqlalchemy.engine import Connection
 from cellcloud import errors
 from cellcloud.db import incarnations, network_usages
 from cellcloud.db.engine import racing, utc_now
-from cellcloud.db.listing import ALL, Columns, Condition, Page, Test, chosen, items_of, turned
+from cellcloud.db.listing import ALL, Columns, Condition, Page, Test, items_of, rows_of
 from cellcloud.db.network_usages import Bounds, addresses_of
 from cellcloud.db.networks import stamp, subnet_of
 from cellcloud.db.top_schema import networks, port_addresses, ports, subnets
@@ -117,7 +117,7 @@ def list_ports(c: Connection, *, project_id: str | None, page: Page = ALL) -> li
     query = sa.select(ports.c.id)
     if project_id is not None:
         query = query.where(ports.c.project_id == project_id)
-    ids = turned(page, list(c.execute(chosen(c, query, ports.c.id, PORT_COLUMNS, page)).scalars()))
+    ids = [row.id for row in rows_of(c, query, ports.c.id, PORT_COLUMNS, page)]
     found = (
         {record.port.id: record for record in _records(c.execute(_JOINED.where(ports.c.id.in_(ids))))} if ids else {}
     )

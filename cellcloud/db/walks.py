@@ -1,55 +1,95 @@
 """Walks through lists whose order changes: the ids as they stood when the first page was asked for.
 
 A position by a key's value would leave out what moves before it and show twice what moves behind it. A walk is
-forgotten after an hour, or when its project has begun many more.
+forgotten after an hour, or when its user has begun many more.
 """
 
 from __future__ import annotations
 
+import hashlib
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
 
+import msgspec
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from cellcloud.db.engine import utc_after, utc_now
+from cellcloud.db.engine import Database, transact, utc_after, utc_now
 from cellcloud.db.top_schema import walks
 
-LONGEST = 50_000  # ids: 800 kB
+T = TypeVar("T")
+LONGEST = 50_000  # ids: 2 MB
 KEPT_SECONDS = 3600.0
-KEPT_EACH = 20  # of one project
-WIDTH = 16  # bytes of an id
+KEPT_EACH = 20  # of one user in one project
+_OF_A_PAGE = frozenset({"limit", "marker", "page_reverse"})
+NAME = "walk"
+"""The key of a query that names the walk a page is of; links to further pages carry it."""
 
 
-def keep(connection: Connection, whose: str, what: str, ids: Sequence[str]) -> str:
-    """Begin a walk through ``ids``; returns its name. ``whose``: a project's; ``what``: tells questions apart."""
-    name = secrets.token_hex(8)
-    connection.execute(sa.insert(walks).values(id=name, whose=whose, what=what, ids=_packed(ids), started_at=utc_now()))
-    connection.execute(sa.delete(walks).where(walks.c.started_at < utc_after(-KEPT_SECONDS)))
-    newest = sa.select(walks.c.id).where(walks.c.whose == whose).order_by(walks.c.started_at.desc(), walks.c.id)
-    old = connection.execute(newest.offset(KEPT_EACH).limit(100)).scalars().all()
-    if old:
-        connection.execute(sa.delete(walks).where(walks.c.id.in_(old)))
-    return name
+@dataclass(slots=True, kw_only=True)
+class Walk:
+    """One user's way through one list. ``what`` tells questions apart. ``name``: as the client gave it, then of the
+    walk that the page is of; empty: of none. ``begun``: the ids in order, where a page begins a walk."""
+
+    whose: str
+    what: str
+    name: str = ""
+    begun: Sequence[str] | None = None
+
+    @classmethod
+    def through(cls, project_id: str, user_id: str, path: str, asked: Iterable[tuple[str, Sequence[str]]]) -> Walk:
+        """``asked``: the query by key."""
+        pairs = {key: list(values) for key, values in asked}
+        named = next(iter(pairs.pop(NAME, ())), "")
+        wanted = sorted((key, values) for key, values in pairs.items() if key not in _OF_A_PAGE)
+        return cls(
+            whose=hashlib.sha256(f"{project_id} {user_id}".encode()).hexdigest(),
+            what=hashlib.sha256(msgspec.json.encode((path, wanted))).hexdigest(),
+            name=named,
+        )
+
+    def find_behind(self, connection: Connection, marker: str, *, backwards: bool = False) -> list[str] | None:
+        """Ids behind the marker (``backwards``: before it, the nearest first) in the walk of that name, or else in the
+        last one that has the marker. None: none has it."""
+        mine = (walks.c.whose == self.whose, walks.c.what == self.what)
+        wanted = sa.select(walks.c.id, walks.c.ids).where(*mine)
+        newest = wanted.order_by(walks.c.started_at.desc()).limit(KEPT_EACH)
+        for query in (wanted.where(walks.c.id == self.name), newest) if self.name else (newest,):
+            for row in connection.execute(query):
+                ids = bytes(row.ids).decode(errors="replace").split("\n")
+                if marker in ids:
+                    self.name = row.id
+                    place = ids.index(marker)
+                    return ids[:place][::-1] if backwards else ids[place + 1 :]
+        self.name = ""
+        return None
+
+    def begin(self, ids: Sequence[str], shown: int) -> None:
+        """Remember that a walk has begun, where there are ids behind the ``shown`` ones and not too many in all."""
+        self.name = ""
+        self.begun = ids if shown < len(ids) <= LONGEST else None
+
+    def keep(self, connection: Connection) -> None:
+        """Store a walk that has begun, and forget old ones."""
+        name = secrets.token_hex(8)
+        values = {"whose": self.whose, "what": self.what, "ids": "\n".join(self.begun or ()).encode()}
+        connection.execute(sa.insert(walks).values(id=name, started_at=utc_now(), **values))
+        connection.execute(sa.delete(walks).where(walks.c.started_at < utc_after(-KEPT_SECONDS)))
+        newest = (
+            sa.select(walks.c.id).where(walks.c.whose == self.whose).order_by(walks.c.started_at.desc(), walks.c.id)
+        )
+        old = connection.execute(newest.offset(KEPT_EACH).limit(100)).scalars().all()
+        if old:
+            connection.execute(sa.delete(walks).where(walks.c.id.in_(old)))
+        self.name = name
 
 
-def find(connection: Connection, whose: str, what: str, name: str | None, marker: str) -> tuple[str, list[str]] | None:
-    """(name, ids behind the marker) of that walk, or, without a name, of the last one that has the marker."""
-    wanted = sa.select(walks.c.id, walks.c.ids).where(walks.c.whose == whose, walks.c.what == what)
-    if name is not None:
-        wanted = wanted.where(walks.c.id == name)
-    for row in connection.execute(wanted.order_by(walks.c.started_at.desc()).limit(KEPT_EACH)):
-        ids = _unpacked(row.ids)
-        if marker in ids:
-            return row.id, ids[ids.index(marker) + 1 :]
-    return None
-
-
-def _packed(ids: Sequence[str]) -> bytes:
-    return bytes.fromhex("".join(ids).replace("-", ""))
-
-
-def _unpacked(packed: bytes) -> list[str]:
-    text = packed.hex()
-    found = (text[start : start + 2 * WIDTH] for start in range(0, len(text), 2 * WIDTH))
-    return [f"{i[:8]}-{i[8:12]}-{i[12:16]}-{i[16:20]}-{i[20:]}" for i in found]
+def listed(database: Database, walk: Walk | None, rows: Callable[[Connection], T]) -> T:
+    """What ``rows`` reads; a walk that begins with it is kept afterwards."""
+    with database.read() as connection:
+        found = rows(connection)
+    if walk is not None and walk.begun is not None:
+        transact(database, walk.keep)
+    return found

@@ -21,6 +21,7 @@ from argon2.exceptions import InvalidHashError, VerifyMismatchError
 from cellcloud import clock, errors
 from cellcloud.clients.identity import Caller
 from cellcloud.db import identity as db
+from cellcloud.db import walks
 from cellcloud.db.engine import Connection, Database, transact
 from cellcloud.db.listing import ALL, Page
 from cellcloud.model.identity import Grant, Project, Role, Token, User
@@ -220,8 +221,7 @@ class EmbeddedIdentity:
 
     # ---- users, projects, roles ------------------------------------------------------------------------------------
     def list_users(self, page: Page = ALL, **equals: str) -> list[User]:
-        with self._database.read() as c:
-            return db.list_users(c, page, **equals)
+        return walks.listed(self._database, page.walk, lambda c: db.list_users(c, page, **equals))
 
     def get_user(self, user_id: str) -> User:
         """Raises NotFound."""
@@ -264,8 +264,7 @@ class EmbeddedIdentity:
         self._forget_answers()
 
     def list_projects(self, page: Page = ALL, *, user_id: str | None = None, **equals: str) -> list[Project]:
-        with self._database.read() as c:
-            return db.list_projects(c, page, user_id=user_id, **equals)
+        return walks.listed(self._database, page.walk, lambda c: db.list_projects(c, page, user_id=user_id, **equals))
 
     def get_project(self, project_id: str) -> Project:
         """Raises NotFound."""

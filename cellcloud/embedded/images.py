@@ -20,6 +20,7 @@ from typing import IO
 from cellcloud import clock, errors, image_gate
 from cellcloud.config import OutsideConfig
 from cellcloud.db import images as db
+from cellcloud.db import walks
 from cellcloud.db.engine import Database, retried, transact
 from cellcloud.db.listing import ALL, Page
 from cellcloud.model.image import Image
@@ -86,13 +87,14 @@ class EmbeddedImages:
         page: Page = ALL,
     ) -> list[Image]:
         """See ``db.images.list_images``. Raises Invalid for an unknown marker."""
-        if page.after is not None:
-            try:
-                self.get_image(page.after, project_id=project_id, is_admin=is_admin)
-            except errors.NotFound:
-                raise errors.Invalid("The marker was not found.") from None
-        with self._database.read() as c:
-            return db.list_images(c, project_id=project_id, is_admin=is_admin, page=page)
+        try:
+            return walks.listed(
+                self._database,
+                page.walk,
+                lambda c: db.list_images(c, project_id=project_id, is_admin=is_admin, page=page),
+            )
+        except errors.NotFound as error:
+            raise errors.Invalid(error.message) from None
 
     def create_image(self, image: Image, *, is_admin: bool) -> Image:
         """Store a new image without bytes. An empty id gets a new one. Raises Forbidden, Conflict, TooLarge for

@@ -11,7 +11,7 @@ from typing import Any
 from cellcloud import errors
 from cellcloud.clients.network import MANY_NETWORKS
 from cellcloud.config import NetworkConfig
-from cellcloud.db import network_usages
+from cellcloud.db import network_usages, walks
 from cellcloud.db import networks as db
 from cellcloud.db import ports as db_ports
 from cellcloud.db.engine import Database, LostRace, retried
@@ -166,8 +166,7 @@ class EmbeddedNetworks:
     # ---- networks --------------------------------------------------------------------------------------------------
     def list_networks(self, viewer: Viewer, page: Page = ALL) -> list[Network]:
         """Those the viewer may use. Raises NotFound for the page's marker."""
-        with self._database.read() as c:
-            return db.list_networks(c, project_id=viewer.only, page=page)
+        return walks.listed(self._database, page.walk, lambda c: db.list_networks(c, project_id=viewer.only, page=page))
 
     def get_network(self, viewer: Viewer, network_id: str) -> Network:
         """Raises NotFound, the same for another project's network."""
@@ -191,8 +190,7 @@ class EmbeddedNetworks:
     # ---- subnets ---------------------------------------------------------------------------------------------------
     def list_subnets(self, viewer: Viewer, page: Page = ALL) -> list[Subnet]:
         """Those of networks the viewer may use. Raises NotFound for the page's marker."""
-        with self._database.read() as c:
-            return db.list_subnets(c, project_id=viewer.only, page=page)
+        return walks.listed(self._database, page.walk, lambda c: db.list_subnets(c, project_id=viewer.only, page=page))
 
     def get_subnet(self, viewer: Viewer, subnet_id: str) -> Subnet:
         """Raises NotFound."""
@@ -217,12 +215,14 @@ class EmbeddedNetworks:
     # ---- ports -----------------------------------------------------------------------------------------------------
     def list_port_records(self, viewer: Viewer, page: Page = ALL) -> list[PortRecord]:
         """The viewer's ports. Raises NotFound for the page's marker."""
-        with self._database.read() as c:
-            if page.after is None and not page.sort and [one.name for one in page.where] == ["device_id"]:
-                (wanted,) = page.where  # what every build asks
-                if len(wanted.values) == 1:
+        if page.after is None and not page.sort and [one.name for one in page.where] == ["device_id"]:
+            (wanted,) = page.where  # what every build asks
+            if len(wanted.values) == 1:
+                with self._database.read() as c:
                     return db_ports.list_ports_of_device(c, viewer.only, wanted.values[0])[: page.limit]
-            return db_ports.list_ports(c, project_id=viewer.only, page=page)
+        return walks.listed(
+            self._database, page.walk, lambda c: db_ports.list_ports(c, project_id=viewer.only, page=page)
+        )
 
     def get_port(self, viewer: Viewer, port_id: str) -> PortRecord:
         """Raises NotFound."""

@@ -181,6 +181,7 @@ SERVERS: dict[str, dict[str, Any]] = PAGED | {
     "vm_state": {f"{ALL}vm_state=stopped": "b"},
 }
 FLAVORS: dict[str, dict[str, Any]] = {
+    "walk": {},  # a name in our own links
     "limit": {"limit=1": "a", "limit=0": ""},
     "marker": {"marker=fa": "b"},
     "is_public": {"": "ab", "is_public=None": "abc", "is_public=false": "c", "is_public=True": "ab"},

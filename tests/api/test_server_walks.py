@@ -1,4 +1,4 @@
-"""Walks through the list of servers: whatever happens meanwhile, each that is there all the while is shown once."""
+"""Walks through lists of servers and flavors: whatever happens meanwhile, what is there all the while is shown once."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ import pytest
 
 from cellcloud.db import flavors, index, quotas, walks
 from cellcloud.lifecycle import VmState
+from cellcloud.model.flavor import Flavor
 from cellcloud.model.image import Image
 from cellcloud.model.keypair import Keypair
 from cellcloud.model.server import ServerRecord, ServerSpec
 from tests.api.world import DEMO, IMAGE, World
 from top_api import filters
+from top_api.schemas import flavors as flavor_schemas
 
 BEGAN = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 ORDERS = [(), *((key, way) for key in sorted(filters._SORT_COLUMNS) for way in ("asc", "desc"))]
@@ -171,3 +173,32 @@ def test_walks_are_few_and_forgotten(world: World) -> None:
     with world.database.read() as connection:
         kept = connection.exec_driver_sql("SELECT count(*) FROM walks").scalar_one()
     assert kept <= 2 * walks.KEPT_EACH
+
+
+FLAVOR_ORDERS = [(key, way) for key in flavor_schemas.SORT_KEYS for way in ("asc", "desc")]
+
+
+@pytest.mark.parametrize(("key", "way"), FLAVOR_ORDERS)
+def test_a_flavor_that_lives_through_a_walk_is_shown_once(world: World, key: str, way: str) -> None:
+    chance = random.Random(key + way)
+    with world.database.read() as connection:
+        before = {flavor.id for flavor in flavors.list_flavors(connection, project_id=None)}
+    assert len(before) > 4
+    asked = f"/v2.1/flavors?limit=2&sort_key={key}&sort_dir={way}"
+    path, seen = asked, []
+    while True:
+        body = world.get(path, token="admin").get_json()
+        seen += [flavor["id"] for flavor in body["flavors"]]
+        if "flavors_links" not in body:
+            break
+        with world.database.write() as connection:
+            for one in before:
+                flavors.set_description(connection, one, chance.choice("abcd"))
+            name = f"a{chance.random()}"
+            flavors.create_flavor(connection, Flavor(id=name, name=name, vcpus=1, memory_mb=1, root_gb=1))
+        link = urlsplit(body["flavors_links"][0]["href"])
+        path = f"{link.path}?{link.query}" if way == "asc" else f"{asked}&marker={seen[-1]}"
+        assert len(seen) < 50
+    shown = Counter(seen)
+    assert all(shown[one] == 1 for one in before)
+    assert max(shown.values()) == 1

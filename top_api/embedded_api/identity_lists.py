@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlencode
 
-from flask import request
+from flask import g, request
 from werkzeug.datastructures import MultiDict
 
 from cellcloud import errors
 from cellcloud.db.listing import TEXT_OPERATORS, Condition, Page
-from top_api.embedded_api.lists import ORDER, Filter, pairs_of, read_limit, read_value, text, time
+from top_api.embedded_api.lists import ORDER, Filter, pairs_of, read_limit, read_value, text, time, walk_of
 
 _TRUE = frozenset({"", "True", "TRUE", "true", "1", "y", "Y", "on", "ON", "yes"})
 _FALSE = frozenset({"False", "FALSE", "false", "0", "n", "N", "off", "OFF", "no"})
@@ -68,7 +68,9 @@ class ListForm:
         args = request.args
         where = [condition for name, value in args.items(multi=True) for condition in self._read(name, value)]
         marker = args.get("marker") or None
-        return Page(where=where, sort=self._sort(args), after=marker, limit=read_limit(args) or None)
+        limit = read_limit(args) or None
+        walk = walk_of(g.token.project.id if g.token.project else "", g.token.user.id)
+        return Page(where=where, sort=self._sort(args), after=marker, limit=limit, walk=walk)
 
     def _sort(self, args: MultiDict[str, str]) -> list[tuple[str, bool]]:
         key, direction = args.get("sort_key"), args.get("sort_dir", "asc")
@@ -167,7 +169,7 @@ def links(items: Sequence[dict[str, Any]], page: Page) -> dict[str, Any]:
     """The list's own address, and the one of the page after a full one; both carry the whole query."""
     following = None
     if items and len(items) == page.limit:
-        following = _address([*pairs_of(request.args), ("marker", items[-1]["id"])])
+        following = _address([*pairs_of(request.args, page.walk), ("marker", items[-1]["id"])])
     return {"next": following, "previous": None, "self": _address(list(request.args.items(multi=True)))}
 
 

@@ -88,7 +88,7 @@ def _add_records(blueprint: Blueprint, images: EmbeddedImages) -> None:
         body = {
             "images": [_view(image) for image in found],
             "schema": "/v2/schemas/images",
-            **lists.links(more),
+            **lists.links(more, wanted),
         }
         return answer(body)
 

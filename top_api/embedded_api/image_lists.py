@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 from flask import request
 
 from cellcloud import errors
+from cellcloud.db import walks
 from cellcloud.db.listing import Condition, Page
 from top_api.embedded_api.lists import (
     MAX_PAGE,
@@ -22,9 +23,11 @@ from top_api.embedded_api.lists import (
     read_value,
     time,
     true_or_false,
+    walk_of,
 )
+from top_api.embedded_api.request import caller
 
-_ASIDE = frozenset({"limit", "marker", "sort", "sort_key", "sort_dir", "member_status", "tag"})
+_ASIDE = frozenset({"limit", "marker", "sort", "sort_key", "sort_dir", "member_status", "tag", walks.NAME})
 _VISIBILITIES = ("community", "public", "private", "shared", "all")
 _MEMBER = ("pending", "accepted", "rejected", "all")
 FILTERS = {
@@ -54,7 +57,14 @@ def page() -> Page:
     if tags:
         where.append(Condition("tag", tags, "every"))
     limit = read_limit(args)
-    return Page(where=where, sort=_sort(), after=args.get("marker") or None, limit=MAX_PAGE if limit is None else limit)
+    limit = MAX_PAGE if limit is None else limit
+    return Page(
+        where=where,
+        sort=_sort(),
+        after=args.get("marker") or None,
+        limit=limit,
+        walk=walk_of(caller().project_id, caller().user_id),
+    )
 
 
 def _check(args: Any) -> None:
@@ -125,11 +135,10 @@ def _sort() -> list[tuple[str, bool]]:
     return [*zip(keys, (direction == "asc" for direction in directions), strict=True), ("id", False)]
 
 
-def links(last: str | None) -> dict[str, str]:
+def links(last: str | None, wanted: Page) -> dict[str, str]:
     """``first``, and ``next`` after the id of a full page's last image; both carry the whole query."""
-    pairs = pairs_of(request.args)
-    found = {"first": _path(pairs)}
-    return found if last is None else found | {"next": _path([*pairs, ("marker", last)])}
+    found = {"first": _path(pairs_of(request.args))}
+    return found if last is None else found | {"next": _path([*pairs_of(request.args, wanted.walk), ("marker", last)])}
 
 
 def _path(pairs: list[tuple[str, str]]) -> str:

@@ -8,10 +8,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from flask import request
 from werkzeug.datastructures import MultiDict
 
 from cellcloud import errors
+from cellcloud.db import walks
 from cellcloud.db.listing import Condition
+from cellcloud.db.walks import Walk
 
 Read = Callable[[str], Any]
 MAX_PAGE = 1000
@@ -92,6 +95,12 @@ def compared_time(column: str, operator: str, at: dt.datetime) -> Condition:
     return Condition(column, (moved,), {"gt": "gte", "lte": "lt"}.get(operator, operator))
 
 
-def pairs_of(args: MultiDict[str, str]) -> list[tuple[str, str]]:
-    """The whole query but for its marker, for a link to another page."""
-    return [(name, value) for name, value in args.items(multi=True) if name != "marker"]
+def walk_of(project_id: str, user_id: str) -> Walk:
+    """A user's walk through the list that the request asks for."""
+    return Walk.through(project_id, user_id, request.path, request.args.lists())
+
+
+def pairs_of(args: MultiDict[str, str], walk: Walk | None = None) -> list[tuple[str, str]]:
+    """The whole query but for its marker, for a link to another page, of the same walk."""
+    found = [(name, value) for name, value in args.items(multi=True) if name not in ("marker", walks.NAME)]
+    return [*found, (walks.NAME, walk.name)] if walk is not None and walk.name else found

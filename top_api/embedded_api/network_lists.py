@@ -11,6 +11,7 @@ from urllib.parse import urlencode
 from flask import Response, request
 
 from cellcloud import errors
+from cellcloud.db import walks
 from cellcloud.db.listing import Condition, Page
 from top_api.embedded_api.lists import (
     MAX_PAGE,
@@ -22,10 +23,11 @@ from top_api.embedded_api.lists import (
     read_limit,
     read_value,
     time,
+    walk_of,
 )
-from top_api.embedded_api.request import answer
+from top_api.embedded_api.request import answer, caller
 
-_ASIDE = frozenset({"fields", "limit", "marker", "page_reverse", "sort_key", "sort_dir"})
+_ASIDE = frozenset({"fields", "limit", "marker", "page_reverse", "sort_key", "sort_dir", walks.NAME})
 _TAGS = frozenset({"tags", "tags-any", "not-tags", "not-tags-any"})
 _EVERY = {
     **{name: Filter() for name in ("id", "name", "project_id", "tenant_id", "description")},
@@ -51,7 +53,8 @@ class ListForm:
         backwards = request.args.get("page_reverse", "").lower() == "true"
         sort = tuple((name, rises) for name, rises in self._sort() if name != "revision_number")
         marker = request.args.get("marker") or None
-        return Page(where=where, sort=sort, after=marker, limit=limit or MAX_PAGE, backwards=backwards)
+        walk = walk_of(caller().project_id, caller().user_id)
+        return Page(where=where, sort=sort, after=marker, limit=limit or MAX_PAGE, backwards=backwards, walk=walk)
 
     def _read(self, name: str) -> list[Condition]:
         known = self.filters.get(name)
@@ -141,15 +144,15 @@ def listed(name: str, items: Iterable[dict[str, Any]], page: Page) -> Response:
     full, limited = len(found) == page.limit, "limit" in request.args
     links = []
     if found and (full or (limited and page.backwards)):
-        links.append(_link("next", found[-1]["id"], backwards=False))
+        links.append(_link("next", found[-1]["id"], page, backwards=False))
     if found and limited and (full or not page.backwards):
-        links.append(_link("previous", found[0]["id"], backwards=True))
+        links.append(_link("previous", found[0]["id"], page, backwards=True))
     if links:
         body[f"{name}_links"] = links
     return answer(body)
 
 
-def _link(rel: str, marker: str, *, backwards: bool) -> dict[str, str]:
-    pairs = [pair for pair in pairs_of(request.args) if pair[0] != "page_reverse"]
+def _link(rel: str, marker: str, page: Page, *, backwards: bool) -> dict[str, str]:
+    pairs = [pair for pair in pairs_of(request.args, page.walk) if pair[0] != "page_reverse"]
     pairs += [("marker", marker), *([("page_reverse", "True")] if backwards else [])]
     return {"rel": rel, "href": f"{request.base_url}?{urlencode(pairs)}"}

@@ -45,8 +45,9 @@ def _page(call: Call, view: View, path: tuple[str, ...]) -> dict[str, Any]:
             descending=call.param("sort_dir", "asc") == "desc",
         )
     fitting = [flavor for flavor in found if flavor.memory_mb >= least_ram and flavor.root_gb >= least_disk]
-    page = page_of(call, fitting, lambda flavor: flavor.id)
-    links = next_links(call, "flavors", path, [flavor.id for flavor in page])
+    changing = call.param("sort_key") == "description"
+    page, walk = page_of(call, fitting, lambda flavor: flavor.id, steady=not changing)
+    links = next_links(call, "flavors", path, [flavor.id for flavor in page], walk=walk)
     return {"flavors": [view(call, flavor) for flavor in page], **links}
 
 

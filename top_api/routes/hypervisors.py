@@ -38,7 +38,7 @@ def _list(call: Call, view: Any, path: tuple[str, ...]) -> dict[str, Any]:
         if call.param("limit") or call.param("marker"):
             raise errors.Invalid("Paging over hypervisors with the hypervisor_hostname_pattern is not supported.")
         found = _matching(found, pattern)
-    page = found if pattern is not None else page_of(call, found, _id(call), since=(2, 33))
+    page = found if pattern is not None else page_of(call, found, _id(call), since=(2, 33))[0]
     shown = [view(call, host, fresh=fresh, servers=_servers(call, host)) for host, fresh in page]
     ids = [str(views.id_of(call, host)) for host, _ in page]
     links = next_links(call, "hypervisors", path, ids) if call.version >= (2, 33) and pattern is None else {}

@@ -28,7 +28,7 @@ def list_of_server(call: Call, server_id: str) -> dict[str, Any]:
     runs = list_actions(call.parts, call.context, _record(call, server_id))
     since, before = read_changes(call.query)
     runs = [run for run in runs if _between(run, since, before)]
-    page = page_of(call, runs, lambda run: run.request_id, since=(2, 58))
+    page, _ = page_of(call, runs, lambda run: run.request_id, since=(2, 58))
     links = next_links(call, "", ("servers", server_id, "os-instance-actions"), [run.request_id for run in page])
     shown: dict[str, Any] = {"instanceActions": [views.brief(call, run) for run in page]}
     if links and call.version >= (2, 58):

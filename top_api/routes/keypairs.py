@@ -44,7 +44,7 @@ def list_keypairs(call: Call) -> dict[str, Any]:
     user_id = _user(call, call.param("user_id"))
     with call.parts.database.read() as connection:
         found = table.list_keypairs(connection, user_id)
-    page = page_of(call, found, lambda keypair: keypair.name, since=(2, 35))
+    page, _ = page_of(call, found, lambda keypair: keypair.name, since=(2, 35))
     links = (
         next_links(call, "keypairs", ("os-keypairs",), [keypair.name for keypair in page])
         if call.version >= (2, 35)

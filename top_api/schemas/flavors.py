@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from top_api.paging import LIMIT, MARKER
+from cellcloud.db import walks
+from top_api.paging import LIMIT, MARKER, WALK
 from top_api.schemas.types import BOOLEAN, DESCRIPTION, NAME, TEXT, Schema, an_object, only, words
 from top_api.validation import Queries, Versioned
 
@@ -55,18 +56,19 @@ _PROJECT = an_object({"tenant": {**TEXT, "minLength": 1}}, required=("tenant",))
 ADD_ACCESS = only("addTenantAccess", _PROJECT)
 REMOVE_ACCESS = only("removeTenantAccess", _PROJECT)
 ACCESS = Versioned({"oneOf": [ADD_ACCESS, REMOVE_ACCESS]})
+SORT_KEYS = (
+    "created_at", "description", "disabled", "ephemeral_gb", "flavorid", "id", "is_public", "memory_mb", "name",
+    "root_gb", "rxtx_factor", "swap", "updated_at", "vcpu_weight", "vcpus",
+)  # fmt: skip
 LIST = Queries(
-    {"limit": LIMIT, "marker": MARKER},
+    {"limit": LIMIT, "marker": MARKER, walks.NAME: WALK},
     repeated={
         "is_public": TEXT,
         "minRam": TEXT,
         "minDisk": TEXT,
         "sort_key": {
             "type": "string",
-            "enum": [
-                "created_at", "description", "disabled", "ephemeral_gb", "flavorid", "id", "is_public", "memory_mb",
-                "name", "root_gb", "rxtx_factor", "swap", "updated_at", "vcpu_weight", "vcpus",
-            ],
+            "enum": list(SORT_KEYS),
         },
         "sort_dir": {"type": "string", "enum": ["asc", "desc"]},
     },
