@@ -35,9 +35,9 @@ import psutil
 
 from benchmarks.figures import conditions, milliseconds
 from benchmarks.workload import FLAVORS, SAME_IN_BATCH, SINGLE
-from cell.conductor import placing
-from cell.conductor.ledger import LedgerService
-from cell.conductor.placing import Asked
+from cell.conductor.placement import claiming, held_servers, reservation
+from cell.conductor.placement.claiming import PlacementRequest
+from cell.conductor.scheduling_store import SchedulingStoreService
 from cell.scheduler.service import SchedulerService
 from cellcloud import config
 from cellcloud.context import service_context
@@ -57,7 +57,7 @@ from tests.daemons import running_broker, running_database
 
 CELL = "bench"
 KINDS = ("mariadb", "postgresql", "sqlite")
-BATCH = placing.TOGETHER  # servers in one question, where throughput is measured
+BATCH = reservation.TOGETHER  # servers in one question, where throughput is measured
 EMPTY = RankBatch(shapes=(), servers=())
 MEAN_BATCH = 3.8
 BUDGET = 600.0
@@ -79,13 +79,13 @@ class Stream:
         self._image = Image(id="image")
         self._last = 0
 
-    def request(self, size: int) -> list[Asked]:
+    def request(self, size: int) -> list[PlacementRequest]:
         """Servers that one request asks for."""
         request_id = f"req-{uuid.uuid4()}"
         if self._chance.random() > SAME_IN_BATCH or size == 1:
             self._last = int(self._chance.choice(len(self._flavors), p=self._shares))
         flavor = self._flavors[self._last]
-        return [Asked(spec=self._spec(flavor), request_id=request_id) for _ in range(size)]
+        return [PlacementRequest(spec=self._spec(flavor), request_id=request_id) for _ in range(size)]
 
     def size(self) -> int:
         """How many servers a request asks for: one, or a number that keeps the mean."""
@@ -93,9 +93,9 @@ class Stream:
             return 1
         return min(2 + int(self._chance.exponential((MEAN_BATCH - SINGLE) / (1 - SINGLE) - 2)), 100)
 
-    def batch(self, size: int) -> list[Asked]:
+    def batch(self, size: int) -> list[PlacementRequest]:
         """Requests until there are so many servers."""
-        made: list[Asked] = []
+        made: list[PlacementRequest] = []
         while len(made) < size:
             made += self.request(min(self.size(), size - len(made)))
         return made
@@ -149,9 +149,9 @@ def be_conductor(broker: str, url: str, seed: int, *, held: bool) -> None:
     look_seldom_for_garbage()  # as a service of a cloud does
     database = Database(url)
     transport = Transport(CELL, broker)
-    server = transport.serve(Ledger, LedgerService(database), server=unique_name("bench"), threads=4)
+    server = transport.serve(Ledger, SchedulingStoreService(database), server=unique_name("bench"), threads=4)
     scheduler = transport.client(Scheduler)
-    store = placing.hold(3600.0) if held else _nothing
+    store = held_servers.hold(3600.0) if held else _nothing
     print("ready", flush=True)
     for line in sys.stdin:
         task: Json = json.loads(line)
@@ -168,9 +168,9 @@ def _nothing(*_: object) -> list[Any]:
     return []
 
 
-def _throughput(task: Json, stream: Stream, database: Database, scheduler: Scheduler, store: placing.Store) -> Json:
+def _throughput(task: Json, stream: Stream, database: Database, scheduler: Scheduler, store: claiming.Store) -> Json:
     """Full batches from so many threads for so many seconds."""
-    ready: queue.Queue[list[Asked]] = queue.Queue()
+    ready: queue.Queue[list[PlacementRequest]] = queue.Queue()
     for _ in range(task["batches"]):
         ready.put(stream.batch(task["size"]))
     gc.freeze()  # a conductor does not hold so many requests ahead
@@ -183,7 +183,7 @@ def _throughput(task: Json, stream: Stream, database: Database, scheduler: Sched
                 asked = ready.get_nowait()
             except queue.Empty:
                 return
-            answers = placing.place(database, scheduler, service_context(BUDGET), asked, store=store)
+            answers = claiming.place(database, scheduler, service_context(BUDGET), asked, store=store)
             done[number] += len(asked)
             placed[number] += sum(one.outcome == "held" for one in answers.values())
 
@@ -194,9 +194,9 @@ def _throughput(task: Json, stream: Stream, database: Database, scheduler: Sched
     return {"servers": sum(done), "seconds": took, "cpu": time.process_time() - cpu, "placed": sum(placed)}
 
 
-def _latency(task: Json, stream: Stream, database: Database, scheduler: Scheduler, store: placing.Store) -> Json:
+def _latency(task: Json, stream: Stream, database: Database, scheduler: Scheduler, store: claiming.Store) -> Json:
     """Requests that come by themselves at a rate, grouped as a conductor groups them."""
-    placer = placing.Placer(database, scheduler, store=store)
+    placer = reservation.Placer(database, scheduler, store=store)
     requests = []
     while sum(map(len, requests)) < task["rate"] * task["seconds"]:
         requests.append(stream.request(stream.size()))
@@ -205,7 +205,7 @@ def _latency(task: Json, stream: Stream, database: Database, scheduler: Schedule
     waits: list[float] = []
     began = time.monotonic() + 0.1
 
-    def ask(at: float, asked: list[Asked]) -> None:
+    def ask(at: float, asked: list[PlacementRequest]) -> None:
         placer.place(service_context(BUDGET), asked)
         waits.append(time.monotonic() - began - at)
 
@@ -225,7 +225,7 @@ def _latency(task: Json, stream: Stream, database: Database, scheduler: Schedule
     }
 
 
-def _empty(task: Json, _: Stream, _database: Database, scheduler: Scheduler, _store: placing.Store) -> Json:
+def _empty(task: Json, _: Stream, _database: Database, scheduler: Scheduler, _store: claiming.Store) -> Json:
     """Calls for no server, one after the other: what a message to the scheduler and its answer take."""
     found = np.array(milliseconds(lambda: scheduler.rank(service_context(), EMPTY), task["calls"]))
     return {"p50_ms": float(np.percentile(found, 50)), "p99_ms": float(np.percentile(found, 99))}

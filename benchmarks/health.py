@@ -12,7 +12,7 @@ from pathlib import Path
 
 from benchmarks.claims import fill
 from benchmarks.figures import Figure, milliseconds, report
-from cell.conductor.digest import Digests
+from cell.conductor.capacity import Digests
 from cellcloud.db import changes
 from cellcloud.db.engine import Database
 from cellcloud.model.change import Changes

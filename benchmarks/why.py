@@ -16,8 +16,8 @@ from pathlib import Path
 
 from benchmarks.claims import Stream, fill
 from benchmarks.figures import Figure, milliseconds, report
-from cell.conductor import placing
-from cell.conductor.ledger import LedgerService
+from cell.conductor.placement import claiming, held_servers
+from cell.conductor.scheduling_store import SchedulingStoreService
 from cell.scheduler.service import SchedulerService
 from cellcloud import config
 from cellcloud.context import service_context
@@ -43,7 +43,7 @@ def main() -> None:
         database = stack.enter_context(closing(Database(f"sqlite:///{folder}/cell.db")))
         fill(database, given.hosts, vcpus=64)
         transport = Transport(CELL, "kombu+memory://")
-        stack.callback(transport.serve(Ledger, LedgerService(database), server="ledger", threads=4).stop)
+        stack.callback(transport.serve(Ledger, SchedulingStoreService(database), server="ledger", threads=4).stop)
         options = replace(config.load(), cell=replace(config.load().cell, name=CELL))
         one, other, hasty = (SchedulerService(options, transport) for _ in range(3))
         look_seldom_for_garbage()  # as a service of a cloud does
@@ -51,7 +51,9 @@ def main() -> None:
         stream, servers = Stream(1), []
         while len(servers) < given.servers:
             asked = stream.batch(min(256, given.servers - len(servers)))
-            servers += list(placing.place(database, one, service_context(BUDGET), asked, store=placing.hold(3600.0)))
+            servers += list(
+                claiming.place(database, one, service_context(BUDGET), asked, store=held_servers.hold(3600.0))
+            )
             one.follower.catch_up(service_context(BUDGET))
         context = service_context(BUDGET)
         early, late = servers[given.servers // 2], servers[-1]

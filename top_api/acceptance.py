@@ -16,12 +16,12 @@ from dataclasses import dataclass, replace
 
 import msgspec
 
+from cellcloud.batching import Batcher
 from cellcloud.config import Config
 from cellcloud.context import RequestContext
 from cellcloud.db import idempotency, index, intents, quotas, user_data
 from cellcloud.db.engine import Connection, Database, retried
 from cellcloud.db.idempotency import KeptAnswer
-from cellcloud.gathering import Gathered
 from cellcloud.lifecycle import TaskState, VmState
 from cellcloud.model.intent import Intent, IntentKind, IntentState
 from cellcloud.model.server import ServerRecord, ServerSpec
@@ -70,10 +70,10 @@ class Acceptance:
     def __init__(self, database: Database, config: Config, owner: str) -> None:
         self._database = database
         self._config = config
-        self._accept: Gathered[_Request, tuple[Accepted, list[Intent]]] = Gathered(
+        self._accept: Batcher[_Request, tuple[Accepted, list[Intent]]] = Batcher(
             functools.partial(_accept_all, database, config, owner)
         )
-        self._delete: Gathered[tuple[RequestContext, str], Intent | None] = Gathered(
+        self._delete: Batcher[tuple[RequestContext, str], Intent | None] = Batcher(
             functools.partial(_delete_all, database, config, owner)
         )
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from cellcloud import errors
+from cellcloud.batching import in_full
 from cellcloud.config import Config
 from cellcloud.context import RequestContext, service_context
-from cellcloud.gathering import in_full
 from cellcloud.model.cell import Cell, Finding
 from cellcloud.model.decision import Shape
 from cellcloud.model.explanation import (

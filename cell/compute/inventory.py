@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 
 from cell.compute.driver import Driver
 from cellcloud import clock, errors
+from cellcloud.batching import portions
 from cellcloud.config import ComputeConfig
 from cellcloud.context import service_context
-from cellcloud.gathering import portions
 from cellcloud.model import codec
 from cellcloud.model.host import HostReport
 from cellcloud.rpc.conductor import Conductor

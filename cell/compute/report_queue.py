@@ -12,8 +12,8 @@ import threading
 from collections import Counter, deque
 
 from cellcloud import errors
+from cellcloud.batching import portions
 from cellcloud.context import service_context
-from cellcloud.gathering import portions
 from cellcloud.model import codec
 from cellcloud.model.guest import GuestEvent
 from cellcloud.rpc.conductor import Conductor

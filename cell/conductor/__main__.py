@@ -9,9 +9,9 @@ from typing import Any
 
 import click
 
-from cell.conductor import placing
-from cell.conductor.engine import Engine
-from cell.conductor.outside import Outside
+from cell.conductor.gateway import Gateway
+from cell.conductor.placement import relocation
+from cell.conductor.runs.executor import RunExecutor
 from cell.conductor.service import ConductorService
 from cellcloud import errors, log
 from cellcloud.clients.network import NetworkClient
@@ -33,7 +33,7 @@ PURGE_INTERVAL = 60.0
 
 
 class ConductorProcess:
-    """A conductor with its queue, engine and loops."""
+    """A conductor with its queue, executor and loops."""
 
     name = "conductor"
 
@@ -45,20 +45,20 @@ class ConductorProcess:
         self._database = database
         self._transport = transport
         scheduler = transport.client(Scheduler)
-        outside = Outside(
+        gateway = Gateway(
             database,
             transport,
             networks,
             resend_after=cell.resend_after,
             service_down_time=cell.service_down_time,
             max_attempts=cell.max_attempts,
-            place=functools.partial(placing.place_elsewhere, database, scheduler),
+            place=functools.partial(relocation.place_elsewhere, database, scheduler),
         )
         lengths = {name: getattr(cell, name) for name in ("hold_seconds", "run_lease", "service_down_time")}
         steady = SteadyClock(database, CELL_TIMES, lengths)
-        self.engine = Engine(
+        self.executor = RunExecutor(
             database,
-            outside,
+            gateway,
             owner=self._owner,
             lease=cell.run_lease,
             threads=cell.engine_threads,
@@ -68,8 +68,8 @@ class ConductorProcess:
             cell,
             database,
             scheduler,
-            outside,
-            self.engine,
+            gateway,
+            self.executor,
             transport.client(Router),
             before_judging=steady.meet,
             marker=marks.cell_marker(database, config.state_dir, cell.name),
@@ -94,7 +94,7 @@ class ConductorProcess:
             self._transport.serve(Conductor, self.service, server=self._owner),
             self._transport.serve(Ledger, self.service.ledger, server=self._owner, threads=4),
         ]
-        self.engine.start()
+        self.executor.start()
         for loop in self._loops:
             loop.start()
 
@@ -105,11 +105,11 @@ class ConductorProcess:
             server.stop()
         for loop in self._loops:
             loop.stop()
-        self.engine.stop()
+        self.executor.stop()
 
     def check(self) -> dict[str, str]:
         """Database and loops."""
-        parts = {loop.name: loop.check() for loop in (*self._loops, self.engine.loop)}
+        parts = {loop.name: loop.check() for loop in (*self._loops, self.executor.loop)}
         try:
             with self._database.read() as connection:
                 connection.exec_driver_sql("SELECT 1")

@@ -7,14 +7,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from cell.conductor import books, hearing, operations, placing
-from cell.conductor import guests as guest_books
-from cell.conductor.digest import Digests
-from cell.conductor.engine import Engine
-from cell.conductor.ledger import LedgerService
-from cell.conductor.outside import Outside
-from cell.conductor.watch import Watch
+from cell.conductor import audit, reconcile, server_updates, timeline
+from cell.conductor.capacity import Digests
+from cell.conductor.database_watch import DatabaseWatch
+from cell.conductor.gateway import Gateway
+from cell.conductor.placement import held_servers, reservation
+from cell.conductor.runs import begin, guest_events
+from cell.conductor.runs.executor import RunExecutor
+from cell.conductor.scheduling_store import SchedulingStoreService
 from cellcloud import clock, errors
+from cellcloud.batching import portions
 from cellcloud.config import CellConfig
 from cellcloud.context import RequestContext, service_context
 from cellcloud.db import (
@@ -33,7 +35,6 @@ from cellcloud.db import (
 )
 from cellcloud.db.engine import Connection, Database, retried, transact
 from cellcloud.db.marks import Marker
-from cellcloud.gathering import portions
 from cellcloud.lifecycle import Operation, VmState
 from cellcloud.model import codec
 from cellcloud.model.cell import FeedPage, Finding
@@ -62,8 +63,8 @@ class ConductorService:
         config: CellConfig,
         database: Database,
         scheduler: Scheduler,
-        outside: Outside,
-        engine: Engine,
+        gateway: Gateway,
+        executor: RunExecutor,
         router: Router,
         *,
         before_judging: Callable[[], None] = lambda: None,
@@ -74,15 +75,15 @@ class ConductorService:
         self._before_judging = before_judging
         self._database = database
         self._scheduler = scheduler
-        self._outside = outside
-        self._engine = engine
+        self._gateway = gateway
+        self._executor = executor
         self._router = router
-        self._placer = placing.Placer(database, scheduler, store=placing.hold(config.hold_seconds))
-        self._watch = Watch(database, marker)
+        self._placer = reservation.Placer(database, scheduler, store=held_servers.hold(config.hold_seconds))
+        self._watch = DatabaseWatch(database, marker)
         self._digests = Digests(database, config.name)
-        self.ledger = LedgerService(database)
+        self.ledger = SchedulingStoreService(database)
         self.nudger = Loop("nudge", 60.0, self._nudge)
-        engine.on_feed = self.nudger.wake
+        executor.on_feed = self.nudger.wake
         self.teller = Loop("tell", 60.0, self._tell)
         self.ledger.on_change = self.teller.wake
 
@@ -93,19 +94,19 @@ class ConductorService:
     def confirm(
         self, context: RequestContext, server_ids: list[str], holds: dict[str, int] | None = None
     ) -> list[ConfirmAnswer]:
-        lease = self._engine.offer()
-        answers, begun = placing.confirm(self._database, context, server_ids, lease, holds=holds or {})
-        self._engine.adopt(begun) if lease else self._engine.wake()
+        lease = self._executor.offer()
+        answers, begun = held_servers.confirm(self._database, context, server_ids, lease, holds=holds or {})
+        self._executor.adopt(begun) if lease else self._executor.wake()
         self.nudger.wake()
         return _fitting(answers)
 
     def release(self, context: RequestContext, server_ids: list[str]) -> None:
-        placing.release(self._database, server_ids)
+        held_servers.release(self._database, server_ids)
 
     def begin_deletes(self, context: RequestContext, requests: list[DeleteRequest]) -> list[DeleteAnswer]:
-        begun = operations.begin_deletes(self._database, self._outside, requests)
-        self._engine.send(begun.commands)
-        self._engine.wake()
+        begun = begin.begin_deletes(self._database, self._gateway, requests)
+        self._executor.send(begun.commands)
+        self._executor.wake()
         self.nudger.wake()
         answers = [DeleteAnswer(server_id=one.server_id, record=begun.records.get(one.server_id)) for one in requests]
         return _fitting(answers)
@@ -113,18 +114,18 @@ class ConductorService:
     def begin_operation(
         self, context: RequestContext, server_id: str, operation: Operation, arguments: dict[str, object]
     ) -> ServerRecord:
-        record = operations.begin_operation(self._database, context, server_id, operation, arguments)
-        self._engine.wake()
+        record = begin.begin_operation(self._database, context, server_id, operation, arguments)
+        self._executor.wake()
         self.nudger.wake()
         return record
 
     def update_server(self, context: RequestContext, server_id: str, changes: dict[str, object]) -> ServerRecord:
-        record = operations.update_server(self._database, context, server_id, changes)
+        record = server_updates.update_server(self._database, context, server_id, changes)
         self.nudger.wake()
         return record
 
     def change_items(self, context: RequestContext, server_id: str, changes: ItemChanges) -> ServerRecord:
-        record = operations.change_items(self._database, context, server_id, changes)
+        record = server_updates.change_items(self._database, context, server_id, changes)
         self.nudger.wake()
         return record
 
@@ -169,7 +170,7 @@ class ConductorService:
     ) -> ServiceRecord:
         values = {"enabled": enabled, "disabled_reason": disabled_reason, "forced_down": forced_down}
         found = _set_service(self._database, host, values, self._config.service_down_time)
-        self._engine.wake()
+        self._executor.wake()
         self.teller.wake()
         return _compute_service(found[0])
 
@@ -182,10 +183,10 @@ class ConductorService:
             return runs.get(connection, run_id)
 
     def get_timeline(self, context: RequestContext, server_id: str) -> list[TimelineEntry]:
-        return books.timeline(self._database, server_id)
+        return timeline.timeline(self._database, server_id)
 
     def check_books(self, context: RequestContext) -> list[Finding]:
-        return books.check(
+        return audit.check(
             self._database, down_time=self._config.service_down_time, deleted_days=self._config.deleted_days
         )
 
@@ -194,17 +195,17 @@ class ConductorService:
             record = servers.get(connection, server_id)
         if record.host is None:
             raise errors.Conflict(f"Instance {server_id} is not ready")
-        return self._outside.compute(record.host).get_console_output(context, record.host, server_id, length)
+        return self._gateway.compute(record.host).get_console_output(context, record.host, server_id, length)
 
     # ---- from operators ----------------------------------------------------------------------------------------
     def list_unknown_guests(self, context: RequestContext, host: str | None) -> list[UnknownGuest]:
-        return guest_books.list_unknown(self._database, host)
+        return reconcile.list_unknown(self._database, host)
 
     def adopt_guest(self, context: RequestContext, host: str, server_id: str) -> ServerRecord:
-        described = self._outside.compute(host).describe_guest(context, host, server_id)
+        described = self._gateway.compute(host).describe_guest(context, host, server_id)
         if described.spec.id != server_id:
             raise errors.Conflict(f"Host {host} tells of another guest than the one that was asked for.")
-        record = guest_books.adopt(self._database, host, described)
+        record = reconcile.adopt(self._database, host, described)
         self.nudger.wake()
         self.teller.wake()
         self._have_compared(host)
@@ -213,7 +214,7 @@ class ConductorService:
     def remove_host(self, context: RequestContext, host: str, force: bool) -> None:
         transact(self._database, lambda connection: hosts.remove(connection, host, force=force))
         LOG.warning("host removed", extra={"host": host, "force": force})
-        self._outside.forget_queues()
+        self._gateway.forget_queues()
         self.teller.wake()
 
     def remove_service(self, context: RequestContext, service_id: str) -> None:
@@ -224,13 +225,13 @@ class ConductorService:
         _release(self._database, host)
 
     def remove_guest(self, context: RequestContext, host: str, server_id: str) -> None:
-        guest_books.ask_removal(self._database, host, server_id)
+        reconcile.ask_removal(self._database, host, server_id)
         self._have_compared(host)
 
     def _have_compared(self, host: str) -> None:
         """Now, if the host can be reached: else when it looks again by itself."""
         try:
-            self._outside.compute(host).compare_guests(service_context(5.0), host)
+            self._gateway.compute(host).compare_guests(service_context(5.0), host)
         except errors.CellcloudError as error:
             LOG.info("guests are compared when their host looks again", extra={"host": host, "why": error.message})
 
@@ -244,25 +245,25 @@ class ConductorService:
 
     def report_hosts(self, context: RequestContext, reports: list[HostReport]) -> None:
         if _report(self._database, reports):
-            self._engine.wake()
+            self._executor.wake()
             self.teller.wake()
-            self._outside.forget_queues()
+            self._gateway.forget_queues()
 
     def report_events(self, context: RequestContext, events: list[GuestEvent]) -> None:
         self._before_judging()
-        heard = hearing.hear(self._database, self._outside, events, self._engine.offer())
-        self._engine.send(heard.commands)
-        self._engine.adopt(heard.leased)
-        if heard.others:
-            self._engine.wake()
-        if heard.changed:
+        applied = guest_events.apply(self._database, self._gateway, events, self._executor.offer())
+        self._executor.send(applied.commands)
+        self._executor.adopt(applied.leased)
+        if applied.others:
+            self._executor.wake()
+        if applied.changed:
             self.nudger.wake()
 
     def compare_guests(self, context: RequestContext, host: str, guests: list[GuestState]) -> GuestOrders:
-        return guest_books.compare(self._database, host, guests, fence=self._config.fence_unknown_guests)
+        return reconcile.compare(self._database, host, guests, fence=self._config.fence_unknown_guests)
 
     def list_expected_guests(self, context: RequestContext, host: str) -> list[ExpectedGuest]:
-        return hearing.list_expected(self._database, host)
+        return reconcile.list_expected(self._database, host)
 
     # ---- from the cell's other services ------------------------------------------------------------------------
     def list_host_states(self, context: RequestContext) -> list[HostState]:
@@ -308,7 +309,7 @@ class ConductorService:
         """What nobody asks for: holds past their time, old tokens, the tails of feed and log. Each in a transaction of
         its own, so that none keeps the others. True when there may be more."""
         self._before_judging()
-        if placing.expire_holds(self._database):
+        if held_servers.expire_holds(self._database):
             self.nudger.wake()
         transact(self._database, consoles.prune)
         if clock.monotonic() - self._texts_pruned > DAY / 24:

@@ -1,6 +1,6 @@
-"""What a workflow is made of. The engine runs it; this page has no behaviour of its own.
+"""What a workflow is made of. The executor runs it; this page has no behaviour of its own.
 
-A step is idempotent and takes its identity from the run. It returns ``Done``, raises ``Wait`` to be called again
+A step is idempotent and takes its identity from the run. It returns ``StepResult``, raises ``Wait`` to be called again
 later, or raises an error of the tree, which turns the run round. It never sleeps and never starts a thread.
 """
 
@@ -21,10 +21,10 @@ TRIED = "tried"  # among a run's outputs: see ``tried``
 
 
 class Wait(Exception):
-    """Call this step again after ``seconds``, or when the host's word arrives.
+    """Call this step again after ``seconds``, or when the host's result arrives.
 
-    ``forget``: drop the word that did arrive, because it asked for another try. ``command``, ``outputs``, ``changes``:
-    as in ``Done``.
+    ``forget``: drop the result that did arrive: it asked for another try. ``command``, ``outputs``, ``changes``:
+    as in ``StepResult``.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class Wait(Exception):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Done:
+class StepResult:
     """A step's end: what to remember for later steps, and what changes in the server's record with it.
 
     ``moved``: the record as it is now, where the step gave the server another host and so another generation.
@@ -61,8 +61,8 @@ class Done:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Turn:
-    """A step's view of its run. ``event`` is the host's word for this step, if it has arrived."""
+class StepContext:
+    """A step's view of its run. ``event`` is the host's result for this step, if it has arrived."""
 
     run: LeasedRun
     record: ServerRecord
@@ -71,7 +71,7 @@ class Turn:
 
     @property
     def failure(self) -> errors.CellcloudError | None:
-        """The error of the host's word."""
+        """The error of the host's result."""
         if self.event is None or not self.event.get("error"):
             return None
         return errors.by_name(self.event["error"])(self.event.get("message", ""), detail=self.event.get("detail", ""))
@@ -88,8 +88,8 @@ def tried(run: LeasedRun) -> Sequence[Mapping[str, str]]:
     return found
 
 
-class World(Protocol):
-    """The outside as steps reach it."""
+class StepServices(Protocol):
+    """What steps may use of the world: networks, and the hosts of the cell."""
 
     networks: NetworkClient
     resend_after: float
@@ -113,13 +113,13 @@ class World(Protocol):
         ...
 
 
-Action = Callable[[Turn, World], Done]
-Ending = Callable[[LeasedRun, ServerRecord], Done]
+Action = Callable[[StepContext, StepServices], StepResult]
+Ending = Callable[[LeasedRun, ServerRecord], StepResult]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """``passive``: changes nothing outside, so its end is saved together with the step before it, or with the word
+    """``passive``: changes nothing outside, so its end is saved together with the step before it, or with the result
     it waited for. ``stays``: what it made goes with the server to another host.
     ``task_state``: shown to users while the step is under way."""
 

@@ -15,10 +15,10 @@ from urllib.parse import quote
 from keystoneauth1.session import Session
 
 from cellcloud import clock, errors
+from cellcloud.batching import Batcher
 from cellcloud.clients.network import INDEX_KEY, MANY_NETWORKS, OWNED_KEY
 from cellcloud.clients.session import Service, make_session
 from cellcloud.config import Config
-from cellcloud.gathering import Gathered
 from cellcloud.model.network import FixedIp, Port, RequestedNetwork, Subnet
 from cellcloud.model.subnet import containing
 
@@ -30,8 +30,8 @@ class NeutronClient:
 
     def __init__(self, session: Session, *, url: str = "") -> None:
         self._service = Service(session, "network", url=url, version="/v2.0")
-        self._post: Gathered[Sequence[dict[str, Any]], list[dict[str, Any]]] = Gathered(self._post_ports)
-        self._leaving: Gathered[str, list[dict[str, Any]]] = Gathered(self._list_leaving)
+        self._post: Batcher[Sequence[dict[str, Any]], list[dict[str, Any]]] = Batcher(self._post_ports)
+        self._leaving: Batcher[str, list[dict[str, Any]]] = Batcher(self._list_leaving)
         self._lock = threading.Lock()
         self._facts: dict[tuple[str, str], tuple[float, dict[str, Any]]] = {}
 

@@ -279,7 +279,7 @@ def _progress(saved: Saved) -> dict[str, Any]:
 
 
 def begin_try(connection: Connection, run: LeasedRun) -> bool:
-    """Give a run its next generation and forget what it heard in the last; False when its lease went to another."""
+    """Give a run its next generation and forget the results of the last; False when its lease went to another."""
     changed = connection.execute(
         sa.update(runs)
         .where(
@@ -328,13 +328,13 @@ def record_steps(connection: Connection, notes: Sequence[Note]) -> None:
     bulk.insert(connection, run_steps, _NOTED, list(newest.values()), at=times, replace=True)
 
 
-_HEARING = (
+_FOR_EVENTS = (
     sa.select(runs, _OVERDUE, _FREE.label("free"))
     .where(runs.c.id.in_(sa.bindparam("ids", expanding=True)), runs.c.active == 1)
     .order_by(runs.c.id)
     .with_for_update()
 )
-_HEARD = (
+_ADD_EVENTS = (
     sa.update(runs)
     .where(runs.c.id == sa.bindparam("run"))
     .values(events=sa.bindparam("new_events", type_=runs.c.events.type), run_at=utc_now())
@@ -344,23 +344,23 @@ _HEARD = (
 def add_events(
     connection: Connection, events: Sequence[GuestEvent], terms: Lease | None = None
 ) -> tuple[list[LeasedRun], bool]:
-    """Store hosts' words for their runs and make those due; stale ones are dropped.
+    """Store hosts' results for their runs and make those due; stale ones are dropped.
 
     Returns (runs to be moved in this transaction, whether others are due). With ``terms`` the runs that nobody holds,
-    and that its owner is not busy with, are taken: returned with their words, which are not stored; the caller saves
+    and that its owner is not busy with, are taken: returned with their results, which are not stored; the caller saves
     them before the transaction ends.
     """
     ids = sorted({event.run_id for event in events})
     if not ids:
         return [], False
-    known = {row.id: row for row in connection.execute(_HEARING, {"ids": ids})}
-    heard = {run_id: dict(row.events) for run_id, row in known.items()}
+    known = {row.id: row for row in connection.execute(_FOR_EVENTS, {"ids": ids})}
+    results = {run_id: dict(row.events) for run_id, row in known.items()}
     woken: dict[str, None] = {}
     for event in events:
         row = known.get(event.run_id)
-        if row is None or event.generation != row.generation or event.step in heard[event.run_id]:
+        if row is None or event.generation != row.generation or event.step in results[event.run_id]:
             continue
-        heard[event.run_id][event.step] = {
+        results[event.run_id][event.step] = {
             "error": event.error,
             "message": event.message,
             "detail": event.detail,
@@ -371,10 +371,11 @@ def add_events(
     free = [run_id for run_id in woken if terms is not None and known[run_id].free and run_id not in terms.busy]
     others = [run_id for run_id in woken if run_id not in free]
     if others:
-        connection.execute(_HEARD, [{"run": run_id, "new_events": heard[run_id]} for run_id in others])
+        connection.execute(_ADD_EVENTS, [{"run": run_id, "new_events": results[run_id]} for run_id in others])
     taken = [_leased(known[run_id]) for run_id in free]
     return [
-        replace(run, events=heard[run.id], attempt=run.attempt + 1, lease_number=run.lease_number + 1) for run in taken
+        replace(run, events=results[run.id], attempt=run.attempt + 1, lease_number=run.lease_number + 1)
+        for run in taken
     ], bool(others)
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from cellcloud import errors
+from cellcloud.batching import Batcher
 from cellcloud.clients.network import MANY_NETWORKS
 from cellcloud.config import NetworkConfig
 from cellcloud.db import network_usages, walks
@@ -17,7 +18,6 @@ from cellcloud.db import ports as db_ports
 from cellcloud.db.engine import Database, LostRace, retried
 from cellcloud.db.listing import ALL, Page
 from cellcloud.db.network_usages import Bounds
-from cellcloud.gathering import Gathered
 from cellcloud.model.network import Network, NewPort, Port, PortRecord, RequestedNetwork, Subnet
 from cellcloud.model.subnet import completed, containing
 
@@ -44,7 +44,7 @@ class EmbeddedNetworks:
     def __init__(self, database: Database, limits: NetworkConfig | None = None) -> None:
         self._database = database
         self._limits = limits or NetworkConfig()
-        self._end: Gathered[tuple[Viewer, str], None] = Gathered(functools.partial(_end_ports, database))
+        self._end: Batcher[tuple[Viewer, str], None] = Batcher(functools.partial(_end_ports, database))
         self._bounds = Bounds(ports=self._limits.quota_port, shared_percent=self._limits.shared_network_percent)
 
     # ---- NetworkClient ---------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import pytest
 
-from cell.conductor.operations import IN_SPEC
+from cell.conductor.server_updates import IN_SPEC
 from cellcloud.db import idempotency, index, intents, quotas
 from cellcloud.db.engine import Database
 from cellcloud.lifecycle import TaskState

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from cell.conductor.digest import Digests
+from cell.conductor.capacity import Digests
 from cellcloud.db import cell_schema, changes, claims, hosts
 from cellcloud.db.claims import Wanted
 from cellcloud.db.engine import Database

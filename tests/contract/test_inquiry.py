@@ -6,8 +6,8 @@ import uuid
 
 import pytest
 
-from cell.conductor import placing
-from cell.conductor.ledger import LedgerService
+from cell.conductor.placement import reservation
+from cell.conductor.scheduling_store import SchedulingStoreService
 from cell.scheduler.service import SchedulerService
 from cell.scheduler.why.inquiry import Inquiry
 from cellcloud import config, errors
@@ -43,7 +43,7 @@ class Cell:
     """A scheduler over three hosts: one small, one large, one disabled."""
 
     def __init__(self, database: Database) -> None:
-        self.database, self.ledger = database, LedgerService(database)
+        self.database, self.ledger = database, SchedulingStoreService(database)
         served = Direct(Ledger=self.ledger, Conductor=Records(database))
         self.service = SchedulerService(config.load(), served)  # type: ignore[arg-type]  # stands for the queue
         with database.write() as connection:
@@ -55,7 +55,7 @@ class Cell:
         """Server ids, whatever became of them."""
         specs = [make_spec(self.last + number + 1, flavor=flavor, **values) for number in range(count)]
         self.last += count
-        placing.reserve(self.database, self.service, CONTEXT, specs, hold_seconds=3600.0)
+        reservation.reserve(self.database, self.service, CONTEXT, specs, hold_seconds=3600.0)
         return [spec.id for spec in specs]
 
 
@@ -190,7 +190,7 @@ def test_every_decision_of_a_busy_cell_is_explained_as_it_was_made(cell_database
     churn = Churn(cell_database, 11)
     for _ in range(50):
         churn.turn()
-    ledger = LedgerService(cell_database)
+    ledger = SchedulingStoreService(cell_database)
     inquiry = Inquiry(churn.schedulers[0].follower, ledger, Records(cell_database))  # type: ignore[arg-type]
     for decision in churn.decisions()[::4]:
         (told,) = inquiry.explain(CONTEXT, decision.id, None, 3)

@@ -13,8 +13,9 @@ from dataclasses import replace
 
 import pytest
 
-from cell.conductor import books, placing
-from cell.conductor.ledger import LedgerService
+from cell.conductor import audit
+from cell.conductor.placement import claiming, held_servers, reservation
+from cell.conductor.scheduling_store import SchedulingStoreService
 from cell.scheduler.refresh import Follower
 from cell.scheduler.select import ranking
 from cell.scheduler.state.view import View
@@ -37,7 +38,7 @@ class LocalScheduler:
     numbers = itertools.count(1)
 
     def __init__(self, database: Database, seed: int = 1) -> None:
-        self.follower = Follower(LedgerService(database), scheduler=f"s{seed}", order_seed=seed)
+        self.follower = Follower(SchedulingStoreService(database), scheduler=f"s{seed}", order_seed=seed)
 
     def rank(self, context: RequestContext, batch: RankBatch) -> RankAnswer:
         answer = self._rank(context, batch)
@@ -61,11 +62,11 @@ def report(database: Database, reports: Sequence[HostReport]) -> bool:
 
 
 def state_of(database: Database) -> CellState:
-    return LedgerService(database).get_state(CONTEXT).unpacked()
+    return SchedulingStoreService(database).get_state(CONTEXT).unpacked()
 
 
 def entries_after(database: Database, sequence: int) -> list[ChangeEntry]:
-    return list(LedgerService(database).list_changes(CONTEXT, sequence, 10_000).entries)
+    return list(SchedulingStoreService(database).list_changes(CONTEXT, sequence, 10_000).entries)
 
 
 def used_of(view: View, host: str) -> dict[str, int]:
@@ -78,8 +79,8 @@ def used_of(view: View, host: str) -> dict[str, int]:
     }
 
 
-def asked(ids: Iterable[str], **changes: object) -> list[placing.Asked]:
-    return [placing.Asked(spec=make_spec(one, **changes), request_id="req-1") for one in ids]
+def asked(ids: Iterable[str], **changes: object) -> list[claiming.PlacementRequest]:
+    return [claiming.PlacementRequest(spec=make_spec(one, **changes), request_id="req-1") for one in ids]
 
 
 def use_of(state: CellState) -> dict[str, object]:
@@ -108,7 +109,9 @@ def test_conductors_and_schedulers_race_and_no_committed_state_is_above_a_limit(
     report(cell_database, [make_report(name, vcpus=8) for name in names])
     before = state_of(cell_database)
     schedulers = [LocalScheduler(cell_database, seed) for seed in (1, 2)]
-    conductors = [placing.Placer(cell_database, one, store=placing.hold(60)) for one in (*schedulers, *schedulers)]
+    conductors = [
+        reservation.Placer(cell_database, one, store=held_servers.hold(60)) for one in (*schedulers, *schedulers)
+    ]
     stopping, faults = threading.Event(), []
 
     def look() -> None:
@@ -165,12 +168,12 @@ def test_a_lost_race_takes_the_next_host_and_is_on_record(cell_database: Databas
     with late.follower.view(CONTEXT) as view:
         first = view.snapshot.states[0].host
     other = LocalScheduler(cell_database, 1)
-    store = placing.hold(60)
-    taken = placing.place(cell_database, other, CONTEXT, asked(IDS[:1]), store=store)
+    store = held_servers.hold(60)
+    taken = claiming.place(cell_database, other, CONTEXT, asked(IDS[:1]), store=store)
     assert taken[IDS[0]].record is not None
     assert taken[IDS[0]].record.host == first
-    placing.place(cell_database, other, CONTEXT, asked(IDS[1:3]), store=store)
-    answers = placing.place(cell_database, late, CONTEXT, asked(IDS[3:5]), store=store)
+    claiming.place(cell_database, other, CONTEXT, asked(IDS[1:3]), store=store)
+    answers = claiming.place(cell_database, late, CONTEXT, asked(IDS[3:5]), store=store)
     assert Counter(answer.outcome for answer in answers.values()) == {"held": 1, "refused": 1}
     with cell_database.read() as connection:
         made = [one for server_id in IDS[3:5] for one in decisions.find(connection, server_id)]
@@ -185,10 +188,10 @@ def test_a_lost_race_takes_the_next_host_and_is_on_record(cell_database: Databas
 def test_walking_the_log_back_gives_the_state_that_was(cell_database: Database) -> None:
     cell = CellUnderTest(cell_database, ("h1", "h2", "h3"))
     scheduler = LocalScheduler(cell_database)
-    store = placing.hold(60)
-    placing.place(cell_database, scheduler, CONTEXT, asked(IDS[:5]), store=store)
+    store = held_servers.hold(60)
+    claiming.place(cell_database, scheduler, CONTEXT, asked(IDS[:5]), store=store)
     first = state_of(cell_database)
-    placing.place(cell_database, scheduler, CONTEXT, asked(IDS[5:9]), store=store)
+    claiming.place(cell_database, scheduler, CONTEXT, asked(IDS[5:9]), store=store)
     with cell_database.write() as connection:
         claims.release(connection, [IDS[0], IDS[6], "unknown"])
         hosts.set_state(connection, "h1", enabled=False, disabled_reason="x", forced_down=True)
@@ -219,9 +222,9 @@ def test_walking_the_log_back_gives_the_state_that_was(cell_database: Database) 
 def test_decisions_are_found_by_server_request_and_id_and_forgotten_in_time(cell_database: Database) -> None:
     report(cell_database, [make_report("h1", vcpus=2)])
     scheduler = LocalScheduler(cell_database)
-    answers = placing.place(cell_database, scheduler, CONTEXT, asked(IDS[:3]), store=placing.hold(60))
+    answers = claiming.place(cell_database, scheduler, CONTEXT, asked(IDS[:3]), store=held_servers.hold(60))
     refused = next(one for one in IDS[:3] if answers[one].outcome == "refused")
-    ledger = LedgerService(cell_database)
+    ledger = SchedulingStoreService(cell_database)
     for server_id in IDS[:3]:
         (made,) = ledger.find_decisions(CONTEXT, server_id)
         assert made.server_id == server_id
@@ -244,7 +247,7 @@ def test_decisions_are_found_by_server_request_and_id_and_forgotten_in_time(cell
 def test_reserving_twice_is_reserving_once(cell_database: Database) -> None:
     report(cell_database, [make_report("h1")])
     scheduler = LocalScheduler(cell_database)
-    placer = placing.Placer(cell_database, scheduler, store=placing.hold(60))
+    placer = reservation.Placer(cell_database, scheduler, store=held_servers.hold(60))
     specs = [make_spec(one) for one in IDS[:3]]
     first = placer.reserve(CONTEXT, specs)
     again = placer.reserve(CONTEXT, [specs[0], *specs, make_spec(IDS[4])])
@@ -274,18 +277,19 @@ class GatedScheduler(LocalScheduler):
 
 
 @pytest.mark.parametrize(
-    ("extra_specs", "most"), [({}, placing.TOGETHER), ({"hw:numa_nodes": "2"}, placing.TOGETHER // placing.LONG)]
+    ("extra_specs", "most"),
+    [({}, reservation.TOGETHER), ({"hw:numa_nodes": "2"}, reservation.TOGETHER // reservation.LONG)],
 )
 def test_what_waits_shares_a_question_that_can_be_answered_in_time(
     cell_database: Database, extra_specs: dict[str, str], most: int
 ) -> None:
     report(cell_database, [make_report("h1")])
     scheduler = GatedScheduler(cell_database)
-    placer = placing.Placer(cell_database, scheduler, store=placing.hold(60))
+    placer = reservation.Placer(cell_database, scheduler, store=held_servers.hold(60))
     flavor = replace(make_spec(IDS[0]).flavor, extra_specs=extra_specs)
     with ThreadPoolExecutor(10) as pool:
-        first = [pool.submit(placer.reserve, CONTEXT, [make_spec(one)]) for one in IDS[: placing.AT_ONCE]]
-        until(lambda: len(scheduler.sizes) == placing.AT_ONCE, 20.0)
+        first = [pool.submit(placer.reserve, CONTEXT, [make_spec(one)]) for one in IDS[: reservation.AT_ONCE]]
+        until(lambda: len(scheduler.sizes) == reservation.AT_ONCE, 20.0)
         groups = [IDS[begin : begin + 40] for begin in range(80, 400, 40)]
         rest = [
             pool.submit(placer.reserve, CONTEXT, [make_spec(one, flavor=flavor) for one in group]) for group in groups
@@ -293,14 +297,14 @@ def test_what_waits_shares_a_question_that_can_be_answered_in_time(
         until(lambda: placer._size == sum(map(len, groups)), 20.0)
         scheduler.gate.set()
         answers = [answer for each in (*first, *rest) for answer in each.result(60)]
-    assert {answer.server_id for answer in answers} == set(IDS[: placing.AT_ONCE] + IDS[80:])
-    asked_at_once = scheduler.sizes[placing.AT_ONCE :]
+    assert {answer.server_id for answer in answers} == set(IDS[: reservation.AT_ONCE] + IDS[80:])
+    asked_at_once = scheduler.sizes[reservation.AT_ONCE :]
     assert max(asked_at_once) == min(most // 40 * 40, 320)
     assert placer._size == 0
 
 
 def test_policies_are_versions_and_reach_the_log(cell_database: Database) -> None:
-    ledger = LedgerService(cell_database)
+    ledger = SchedulingStoreService(cell_database)
     assert [(one.version, one.role) for one in ledger.list_policies(CONTEXT)] == [(0, "active")]
     packing = {"options": {"filter_scheduler.ram_weight_multiplier": -1.0}}
     first = ledger.add_policy(CONTEXT, packing, "pack")
@@ -331,12 +335,12 @@ def test_policies_are_versions_and_reach_the_log(cell_database: Database) -> Non
 
 def test_a_shadow_reports_which_decisions_would_differ(cell_database: Database) -> None:
     report(cell_database, [make_report("big", vcpus=64), make_report("small", vcpus=2)])
-    ledger = LedgerService(cell_database)
+    ledger = SchedulingStoreService(cell_database)
     turned = {"weighers": ["CPUWeigher"], "options": {"filter_scheduler.cpu_weight_multiplier": -1.0}}
     for role, document in (("active", {"weighers": ["CPUWeigher"]}), ("shadow", turned)):
         ledger.set_policy_role(CONTEXT, role, ledger.add_policy(CONTEXT, document, role).version)
-    answers = placing.place(
-        cell_database, LocalScheduler(cell_database), CONTEXT, asked(IDS[:2]), store=placing.hold(60)
+    answers = claiming.place(
+        cell_database, LocalScheduler(cell_database), CONTEXT, asked(IDS[:2]), store=held_servers.hold(60)
     )
     assert {answer.record.host for answer in answers.values() if answer.record} == {"big"}
     summary = ledger.summarise_shadow(CONTEXT)
@@ -347,7 +351,7 @@ def test_a_shadow_reports_which_decisions_would_differ(cell_database: Database) 
 
 def test_aggregates_are_versioned_and_give_hosts_their_zone(cell_database: Database) -> None:
     report(cell_database, [make_report("h1"), make_report("h2")])
-    ledger = LedgerService(cell_database)
+    ledger = SchedulingStoreService(cell_database)
     zone = Aggregate(id=2, name="z", metadata={"availability_zone": "z"}, hosts=("h1", "not-yet"))
     other = Aggregate(id=1, name="y", metadata={"availability_zone": "y"}, hosts=())
 
@@ -394,7 +398,7 @@ def test_bad_reports_put_their_host_into_quarantine_and_harm_no_other(cell_datab
     assert enabled == {"good"}
     assert (found["good"].total["VCPU"], found["turns"].total["VCPU"]) == (9, 8)
     assert "cpu_ratio is nan" in str(found["bad NaN"].disabled_reason)
-    findings = books.check(cell_database, down_time=15)
+    findings = audit.check(cell_database, down_time=15)
     assert {one.subject for one in findings if one.check == "hosts"} == {one.host for one in bad} - {"good"}
     assert report(cell_database, [make_report("turns")])
     with cell_database.read() as connection:

@@ -10,7 +10,7 @@ from threading import Barrier
 
 import pytest
 
-from cell.conductor import operations
+from cell.conductor import server_updates
 from cellcloud import errors
 from cellcloud.context import RequestContext
 from cellcloud.db import keypairs, servers
@@ -65,7 +65,7 @@ def test_metadata_items_of_a_server(cell_database: Database) -> None:
 
     def ask(number: int) -> None:
         changes = ItemChanges(set_metadata={f"k{number}": "v"}, most_metadata=MOST)
-        operations.change_items(cell_database, CONTEXT, SERVER, changes)
+        server_updates.change_items(cell_database, CONTEXT, SERVER, changes)
 
     assert together(ask, errors.QuotaExceeded) == MOST
     with cell_database.read() as connection:

@@ -11,8 +11,8 @@ from threading import Barrier
 
 import pytest
 
-from cell.conductor import operations
-from cell.conductor.ledger import LedgerService
+from cell.conductor import server_updates
+from cell.conductor.scheduling_store import SchedulingStoreService
 from cellcloud import errors
 from cellcloud.context import RequestContext
 from cellcloud.db import flavors, hosts, identity, images, quotas, servers
@@ -63,7 +63,7 @@ def a_server(database: Database, **changes: object) -> Callable[[], object]:
 def server_tags_added(database: Database, _: Path) -> tuple[Writer, Callable[[], Sequence[object]]]:
     spec = a_server(database)
     return (
-        lambda n: operations.change_items(database, CONTEXT, SERVER, ItemChanges(add_tags=(f"t{n}",))),
+        lambda n: server_updates.change_items(database, CONTEXT, SERVER, ItemChanges(add_tags=(f"t{n}",))),
         lambda: spec().tags,
     )
 
@@ -71,7 +71,7 @@ def server_tags_added(database: Database, _: Path) -> tuple[Writer, Callable[[],
 def server_tags_removed(database: Database, _: Path) -> tuple[Writer, Callable[[], Sequence[object]]]:
     spec = a_server(database, tags=tuple(f"t{n}" for n in range(WRITERS)))
     return (
-        lambda n: operations.change_items(database, CONTEXT, SERVER, ItemChanges(remove_tags=(f"t{n}",))),
+        lambda n: server_updates.change_items(database, CONTEXT, SERVER, ItemChanges(remove_tags=(f"t{n}",))),
         lambda: [f"t{n}" for n in range(WRITERS) if f"t{n}" not in spec().tags],
     )
 
@@ -79,7 +79,7 @@ def server_tags_removed(database: Database, _: Path) -> tuple[Writer, Callable[[
 def server_metadata_set(database: Database, _: Path) -> tuple[Writer, Callable[[], Sequence[object]]]:
     spec = a_server(database)
     return (
-        lambda n: operations.change_items(database, CONTEXT, SERVER, ItemChanges(set_metadata={f"k{n}": "v"})),
+        lambda n: server_updates.change_items(database, CONTEXT, SERVER, ItemChanges(set_metadata={f"k{n}": "v"})),
         lambda: list(spec().metadata),
     )
 
@@ -87,14 +87,14 @@ def server_metadata_set(database: Database, _: Path) -> tuple[Writer, Callable[[
 def server_metadata_removed(database: Database, _: Path) -> tuple[Writer, Callable[[], Sequence[object]]]:
     spec = a_server(database, metadata={f"k{n}": "v" for n in range(WRITERS)})
     return (
-        lambda n: operations.change_items(database, CONTEXT, SERVER, ItemChanges(remove_metadata=(f"k{n}",))),
+        lambda n: server_updates.change_items(database, CONTEXT, SERVER, ItemChanges(remove_metadata=(f"k{n}",))),
         lambda: [f"k{n}" for n in range(WRITERS) if f"k{n}" not in spec().metadata],
     )
 
 
 def aggregates_of_one_host(database: Database, _: Path) -> tuple[Writer, Callable[[], Sequence[object]]]:
     """Each names a zone; the host is in that of the first aggregate, whoever came last."""
-    ledger = LedgerService(database)
+    ledger = SchedulingStoreService(database)
     with database.write() as connection:
         hosts.report(connection, [make_report("h1")])
 
@@ -111,7 +111,7 @@ def aggregates_of_one_host(database: Database, _: Path) -> tuple[Writer, Callabl
 
 
 def policies_added(database: Database, _: Path) -> tuple[Writer, Callable[[], Sequence[object]]]:
-    ledger = LedgerService(database)
+    ledger = SchedulingStoreService(database)
     document = policy.to_plain(policy.DEFAULT)
     return (
         lambda n: ledger.add_policy(CONTEXT, document, f"c{n}"),
@@ -272,7 +272,7 @@ def test_a_bound_holds_for_ten_writers_at_once(cell_database: Database) -> None:
     def write(number: int) -> None:
         changes = ItemChanges(add_tags=(f"t{number}",), set_metadata={f"k{number}": "v"}, most_tags=4, most_metadata=4)
         try:
-            operations.change_items(cell_database, CONTEXT, SERVER, changes)
+            server_updates.change_items(cell_database, CONTEXT, SERVER, changes)
         except errors.Invalid as error:
             refused.append(error)
 

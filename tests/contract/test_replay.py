@@ -9,9 +9,9 @@ from dataclasses import replace
 
 import pytest
 
-from cell.conductor import placing
-from cell.conductor.ledger import LedgerService
-from cell.conductor.placing import Asked
+from cell.conductor.placement import claiming, held_servers
+from cell.conductor.placement.claiming import PlacementRequest
+from cell.conductor.scheduling_store import SchedulingStoreService
 from cell.scheduler.service import SchedulerService
 from cell.scheduler.state.snapshot import Figure
 from cell.scheduler.state.view import Unlike, View
@@ -57,7 +57,7 @@ class Direct:
         return self.served.get(interface.__name__)
 
 
-class CountedLedger(LedgerService):
+class CountedLedger(SchedulingStoreService):
     """Counts how often the whole cell is read."""
 
     reads = 0
@@ -107,15 +107,16 @@ class Churn:
         action()
 
     def create(self) -> None:
-        asked: list[Asked] = []
+        asked: list[PlacementRequest] = []
         for _ in range(self.chance.randint(1, 4)):
             flavor, request_id = self.chance.choice(FLAVORS), f"req-{uuid.UUID(int=self.chance.getrandbits(128))}"
             zone = self.chance.choice((None, None, "nova", "z1"))
             asked += [
-                Asked(spec=self.spec(flavor, zone), request_id=request_id) for _ in range(self.chance.choice((1, 1, 3)))
+                PlacementRequest(spec=self.spec(flavor, zone), request_id=request_id)
+                for _ in range(self.chance.choice((1, 1, 3)))
             ]
         scheduler = self.chance.choice(self.schedulers)
-        answers = placing.place(self.database, scheduler, CONTEXT, asked, store=placing.hold(3600.0))
+        answers = claiming.place(self.database, scheduler, CONTEXT, asked, store=held_servers.hold(3600.0))
         held = [server_id for server_id, answer in answers.items() if answer.outcome == "held"]
         self.placed += held
         self.building += held
@@ -141,7 +142,7 @@ class Churn:
     def delete(self) -> None:
         gone = self.chance.sample(self.placed, min(len(self.placed), self.chance.randint(1, 5)))
         self.placed = [one for one in self.placed if one not in gone]
-        placing.release(self.database, gone)
+        held_servers.release(self.database, gone)
 
     def change_host(self) -> None:
         name = self.chance.choice([*self.reports, f"h{len(self.reports):02}"])
@@ -191,7 +192,7 @@ class Churn:
 def world_of(database: Database, decision: Decision) -> View:
     """The view that a decision was made from, by what the database has."""
     basis = decision.batch.answer.basis
-    ledger = LedgerService(database)
+    ledger = SchedulingStoreService(database)
     state = ledger.get_state(CONTEXT).unpacked()
     with database.read() as connection:
         entries = changes.list_after(connection, basis.loaded, 100_000).entries

@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from cell.conductor import books
-from cell.conductor import guests as guest_books
+from cell.conductor import audit, reconcile
 from cell.scheduler.state.view import View
 from cellcloud import errors, metrics
 from cellcloud.context import RequestContext
@@ -53,7 +52,7 @@ def count(database: Database, table: sa.Table) -> int:
 def look(database: Database, host: str, *server_ids: str) -> None:
     """The host tells of the guests it holds."""
     states = [GuestState(server_id=each, power_state=1, generation=1) for each in server_ids]
-    guest_books.compare(database, host, states, fence=False)
+    reconcile.compare(database, host, states, fence=False)
 
 
 def test_a_deleted_servers_row_stays_until_its_host_has_shown_that_nothing_is_left(cell_database: Database) -> None:
@@ -68,7 +67,7 @@ def test_a_deleted_servers_row_stays_until_its_host_has_shown_that_nothing_is_le
     look(cell_database, "h1", ONE, TWO)  # it was away, and still holds the guest
     look(cell_database, "h2")
     assert purge(cell_database)["servers"] == 0
-    waiting = [finding.subject for finding in books.check(cell_database, down_time=1e9) if finding.check == "retention"]
+    waiting = [finding.subject for finding in audit.check(cell_database, down_time=1e9) if finding.check == "retention"]
     assert waiting == ["h1"]
     look(cell_database, "h1", TWO)
     before = metrics.PURGED.labels("servers")._value.get()

@@ -11,10 +11,10 @@ import msgspec
 import pytest
 import sqlalchemy as sa
 
-from cell.conductor.engine import _with_user_data
+from cell.conductor.runs.executor import _with_user_data
+from cellcloud.batching import MOST_BYTES, portions
 from cellcloud.db import cell_schema, feed, migrate, servers, user_data
 from cellcloud.db.engine import Database
-from cellcloud.gathering import MOST_BYTES, portions
 from cellcloud.model.guest import CommandKind, GuestCommand
 from cellcloud.model.server import ServerSpec
 from tests.api.world import IMAGE, World

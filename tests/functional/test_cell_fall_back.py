@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from cell.conductor import placing
-from cell.conductor.watch import Watch
+from cell.conductor.database_watch import DatabaseWatch
+from cell.conductor.placement import held_servers, reservation
 from cellcloud.context import RequestContext
 from cellcloud.db import cell_schema, changes, claims, consoles, feed, incarnations
 from cellcloud.db.engine import Database
@@ -220,10 +220,10 @@ def test_an_incarnation_leaps_above_all_that_was_seen_and_its_runs_go_on(cell: C
     cell.begin(IDS[0], Operation.STOP)
     cell.run()
     assert cell.record(IDS[0]).vm_state == VmState.STOPPED
-    answer = placing.reserve(database, cell.scheduler, CONTEXT, [cell.record(IDS[2]).spec], hold_seconds=60)[0]
+    answer = reservation.reserve(database, cell.scheduler, CONTEXT, [cell.record(IDS[2]).spec], hold_seconds=60)[0]
     assert answer.record is not None
-    assert placing.confirm(database, CONTEXT, [IDS[2]])[0][0].outcome == "gone"
-    confirmed = placing.confirm(database, CONTEXT, [IDS[2]], holds={IDS[2]: answer.record.version})[0][0]
+    assert held_servers.confirm(database, CONTEXT, [IDS[2]])[0][0].outcome == "gone"
+    confirmed = held_servers.confirm(database, CONTEXT, [IDS[2]], holds={IDS[2]: answer.record.version})[0][0]
     assert confirmed.outcome == "settled"
     cell.run()
     with database.read() as connection:
@@ -231,7 +231,7 @@ def test_an_incarnation_leaps_above_all_that_was_seen_and_its_runs_go_on(cell: C
 
 
 def test_a_conductor_notices_sequences_that_fell_back(cell: CellUnderTest) -> None:
-    watch = Watch(cell.database)
+    watch = DatabaseWatch(cell.database)
     cell.create(IDS[0])
     assert not watch.look()
     with cell.database.write() as connection:

@@ -18,8 +18,8 @@ from werkzeug.serving import make_server
 from cell.admin.__main__ import main
 from cell.admin.command import Terminal
 from cell.admin.local import LocalSource
-from cell.conductor import placing
-from cell.conductor.ledger import LedgerService
+from cell.conductor.placement import held_servers, reservation
+from cell.conductor.scheduling_store import SchedulingStoreService
 from cell.scheduler.service import SchedulerService
 from cellcloud import config as options
 from cellcloud.context import RequestContext
@@ -51,7 +51,7 @@ class SchedulingCell(FakeCell):
         self.database = Database(f"sqlite:///{folder}/{name}.db")
         with self.database.write() as connection:
             cell_schema.metadata.create_all(connection)
-        self.ledger = LedgerService(self.database)
+        self.ledger = SchedulingStoreService(self.database)
         settings = options.load()
         settings = replace(settings, host=f"s-{name}", cell=replace(settings.cell, name=name))
         self._servers = [line.transport.serve(Ledger, self.ledger, server=f"conductor-{name}")]
@@ -75,12 +75,12 @@ class SchedulingCell(FakeCell):
         self.database.close()
 
     def reserve(self, context: RequestContext, specs: Sequence[ServerSpec]) -> list[ReserveAnswer]:
-        return placing.reserve(self.database, self.scheduler, context, specs, hold_seconds=600.0)
+        return reservation.reserve(self.database, self.scheduler, context, specs, hold_seconds=600.0)
 
     def confirm(
         self, context: RequestContext, server_ids: Sequence[str], holds: dict[str, int] | None = None
     ) -> list[ConfirmAnswer]:
-        return placing.confirm(self.database, context, server_ids, holds=holds)[0]
+        return held_servers.confirm(self.database, context, server_ids, holds=holds)[0]
 
     def get_servers(
         self, context: RequestContext, server_ids: Sequence[str], partly: bool = False

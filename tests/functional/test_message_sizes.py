@@ -15,10 +15,10 @@ from cell.compute.inventory import Inventory
 from cell.compute.report_queue import ReportQueue
 from cell.conductor.service import ConductorService
 from cellcloud import config as options
+from cellcloud.batching import MOST_BYTES, in_full
 from cellcloud.context import RequestContext, service_context
 from cellcloud.db import cell_schema
 from cellcloud.db.engine import Database
-from cellcloud.gathering import MOST_BYTES, in_full
 from cellcloud.model import codec
 from cellcloud.model.guest import ExpectedGuest, GuestEvent, GuestOrders, GuestState
 from cellcloud.model.host import HostReport
@@ -53,7 +53,7 @@ class Measured:
             database,
             cast(Any, cell.scheduler),
             cast(Any, cell),
-            cell.engine,
+            cell.executor,
             cast(Any, types.SimpleNamespace()),
         )
         self.sizes: dict[str, list[int]] = defaultdict(list)

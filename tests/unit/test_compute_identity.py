@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from cell.compute.__main__ import build
 from cell.compute.identity import Identity, Standing
 from cell.compute.service import ComputeService
-from cell.conductor import books
+from cell.conductor import audit
 from cell.conductor import service as conductor_service
 from cellcloud import clock, config, errors
 from cellcloud.context import RequestContext
@@ -85,7 +85,7 @@ def test_a_name_is_one_machines(
     why = hold(database, second)
     assert list(why) == (["h1"] if refused else [])
     assert refused in why.get("h1", "")
-    named = [finding.subject for finding in books.check(database, down_time=15) if finding.severity == "error"]
+    named = [finding.subject for finding in audit.check(database, down_time=15) if finding.severity == "error"]
     assert named == (["h1"] if refused else [])
     assert (hold(database, FIRST) == {}) is (bool(refused) or second == FIRST)
 

@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
-from cell.conductor import operations, placing
-from cell.conductor.operations import BegunDeletes
+from cell.conductor.placement import held_servers
+from cell.conductor.runs import begin
+from cell.conductor.runs.begin import BegunDeletes
 from cellcloud import errors
 from cellcloud.db import runs
 from cellcloud.db.engine import Database
@@ -75,8 +76,8 @@ def ask(cell: CellUnderTest, ids: list[str]) -> BegunDeletes:
     wanted = [
         DeleteRequest(server_id=each, request_id=f"req-{each}", user_id=f"user-{each}", project_id="p") for each in ids
     ]
-    begun = operations.begin_deletes(cell.database, cell, wanted)
-    cell.engine.send(begun.commands)
+    begun = begin.begin_deletes(cell.database, cell, wanted)
+    cell.executor.send(begun.commands)
     return begun
 
 
@@ -143,4 +144,4 @@ def test_a_hold_that_is_dropped_is_confirmed_no_more(cell_database: Database) ->
     cell = CellUnderTest(cell_database)
     cell.hold(server(0))
     ask(cell, [server(0)])
-    assert placing.confirm(cell_database, CONTEXT, [server(0)])[0][0].outcome == "gone"
+    assert held_servers.confirm(cell_database, CONTEXT, [server(0)])[0][0].outcome == "gone"

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from cell.conductor.workflow import Action, Done, Step, Turn, Workflow, World
+from cell.conductor.workflow import Action, Step, StepContext, StepResult, StepServices, Workflow
 from cell.conductor.workflows import REGISTRY
 from cellcloud import errors
 from cellcloud.db.engine import Database
@@ -24,9 +24,9 @@ ENDS = {"create": "active", "delete": "deleted", "start": "active", "stop": "sto
 
 @pytest.fixture(params=[False, True], ids=["stored", "moved"])
 def cell(cell_database: Database, request: pytest.FixtureRequest) -> CellUnderTest:
-    """A host's word is stored and its run moved later, or both at once."""
+    """A host's result is stored and its run moved later, or both at once."""
     world = CellUnderTest(cell_database)
-    world.moves_on_hearing = request.param
+    world.moves_on_results = request.param
     return world
 
 
@@ -62,9 +62,9 @@ def wrapped(
 
 
 def twice(action: Action) -> Action:
-    def act(turn: Turn, world: World) -> Done:
-        action(turn, world)
-        return action(replace(turn, run=replace(turn.run, attempt=turn.run.attempt + 1)), world)
+    def act(context: StepContext, services: StepServices) -> StepResult:
+        action(context, services)
+        return action(replace(context, run=replace(context.run, attempt=context.run.attempt + 1)), services)
 
     return act
 
@@ -72,8 +72,8 @@ def twice(action: Action) -> Action:
 def killed_after_call(action: Action) -> Action:
     deaths = [True]
 
-    def act(turn: Turn, world: World) -> Done:
-        done = action(turn, world)
+    def act(context: StepContext, services: StepServices) -> StepResult:
+        done = action(context, services)
         if deaths:
             deaths.pop()
             raise Killed
@@ -86,13 +86,13 @@ def failing(error: Exception, *, after_call: bool) -> Callable[[Action], Action]
     def wrap(action: Action) -> Action:
         failed = [True]
 
-        def act(turn: Turn, world: World) -> Done:
+        def act(context: StepContext, services: StepServices) -> StepResult:
             if after_call:
-                action(turn, world)
+                action(context, services)
             if failed:
                 failed.pop()
                 raise error
-            return action(turn, world)
+            return action(context, services)
 
         return act
 
@@ -163,13 +163,13 @@ def test_delete_preempts_at_every_step(
     cell: CellUnderTest, monkeypatch: pytest.MonkeyPatch, operation: str, step: str
 ) -> None:
     def cancelling(action: Action) -> Action:
-        def act(turn: Turn, world: World) -> Done:
+        def act(context: StepContext, services: StepServices) -> StepResult:
             cell.begin(SERVER, Operation.DELETE)
-            return action(turn, world)
+            return action(context, services)
 
         return act
 
-    cell.moves_on_hearing = False  # nothing comes between the steps of one transaction
+    cell.moves_on_results = False  # nothing comes between the steps of one transaction
     begin(cell, operation)
     wrapped(monkeypatch, operation, step, cancelling)
     cell.run()

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from cell.conductor import engine as engine_module
-from cell.conductor import hearing
-from cell.conductor.stepping import Progress, take_step
+from cell.conductor.runs import executor as executor_module
+from cell.conductor.runs import guest_events
+from cell.conductor.runs.step_runner import RunState, take_step
 from cell.conductor.steps.guests import LATER_TRIES
-from cell.conductor.workflow import Action, Done, Turn, World
+from cell.conductor.workflow import Action, StepContext, StepResult, StepServices
 from cell.conductor.workflows import REGISTRY
 from cellcloud import errors
 from cellcloud.db import decisions, runs
@@ -68,9 +68,9 @@ class Recorded(CellUnderTest):
 
 @pytest.fixture(params=[False, True], ids=["stored", "moved"])
 def cell(cell_database: Database, request: pytest.FixtureRequest) -> Recorded:
-    """A host's word is stored and its run moved later, or both at once."""
+    """A host's result is stored and its run moved later, or both at once."""
     world = Recorded(cell_database)
-    world.moves_on_hearing = request.param
+    world.moves_on_results = request.param
     return world
 
 
@@ -199,10 +199,10 @@ def refuse_then(cell: Recorded, monkeypatch: pytest.MonkeyPatch, wrap: Callable[
 def failing_once(action: Action) -> Action:
     failures = [errors.Unreachable("The scheduler is away.")]
 
-    def act(turn: Turn, world: World) -> Done:
+    def act(context: StepContext, services: StepServices) -> StepResult:
         if failures:
             raise failures.pop()
-        return action(turn, world)
+        return action(context, services)
 
     return act
 
@@ -243,10 +243,10 @@ def test_delete_preempts_on_the_way_to_another_host(
     cell = Recorded(cell_database)
 
     def deleting(action: Action) -> Action:
-        def act(turn: Turn, world: World) -> Done:
-            done = action(turn, world) if after else None
+        def act(context: StepContext, services: StepServices) -> StepResult:
+            done = action(context, services) if after else None
             cell.begin(SERVER, Operation.DELETE)
-            return done or action(turn, world)
+            return done or action(context, services)
 
         return act
 
@@ -276,23 +276,23 @@ def test_a_search_whose_lease_was_lost_claims_nothing(cell_database: Database) -
     cell.assert_clean(SERVER)
 
 
-def _bring_to_the_search(cell: Recorded) -> Progress:
+def _bring_to_the_search(cell: Recorded) -> RunState:
     for _ in range(20):
         end_leases(cell.database)
-        cell._hear()
-        for run, record in engine_module._lease_batch(cell.database, cell.engine._terms, 1):
+        cell._apply_events()
+        for run, record in executor_module._lease_batch(cell.database, cell.executor._terms, 1):
             if run.direction == "move":
-                return Progress(run=run, record=record)
-            progress = Progress(run=run, record=record)
-            take_step(progress, cell)
-            progress = cell.engine._saver.save(progress)
-            cell.engine.send(progress.commands)
+                return RunState(run=run, record=record)
+            state = RunState(run=run, record=record)
+            take_step(state, cell)
+            state = cell.executor._checkpointer.save(state)
+            cell.executor.send(state.commands)
     raise AssertionError("no search for another host")
 
 
-def _try(cell: Recorded, progress: Progress) -> str:
+def _try(cell: Recorded, state: RunState) -> str:
     try:
-        cell.find_host(progress.run, progress.record.spec, ["h1"])
+        cell.find_host(state.run, state.record.spec, ["h1"])
     except errors.CellcloudError as error:
         return type(error).__name__
     return "claimed"
@@ -305,11 +305,11 @@ def test_late_words_of_the_host_that_was_left_change_nothing(cell_database: Data
     cell.fail[CommandKind.SPAWN] = [errors.HostRefused("No.")]
     cell.run()
     old: dict[str, Any] = {"host": "h1", "server_id": SERVER, "generation": run.generation, "run_id": run.id}
-    words = [
+    results = [
         GuestEvent(power_state=0, step="guests.wait", error="HostRefused", **old),
         GuestEvent(power_state=4, step="", **(old | {"run_id": ""})),
     ]
-    hearing.hear(cell_database, cell, words)
+    guest_events.apply(cell_database, cell, results)
     assert cell.assert_clean(SERVER).vm_state == "active"
 
 
@@ -336,7 +336,7 @@ def test_guests_that_go_off_together_are_followed_together(cell_database: Databa
     looks = []
     for some, changed in ((off[:1], 1), (off[1:], 10)):
         with counted(cell_database) as statements:
-            assert hearing.hear(cell_database, cell, [*some, *some]).changed
+            assert guest_events.apply(cell_database, cell, [*some, *some]).changed
         looks.append(sum(statement.startswith("SELECT") for statement in statements) - changed)
     assert looks[0] == looks[1]
     assert [cell.record(each).vm_state for each in ids] == ["stopped"] * 11 + ["active"]

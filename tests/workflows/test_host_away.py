@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import sqlalchemy as sa
 
-from cell.conductor import books, guests
+from cell.conductor import audit, reconcile
 from cell.conductor.workflows import REGISTRY
 from cellcloud import errors
 from cellcloud.db import cell_schema, claims, hosts, runs
@@ -64,7 +64,7 @@ def test_a_delete_is_over_for_users_and_carried_out_when_the_host_is_back(cell: 
     record = cell.record(SERVER)
     assert (record.deleted, record.vm_state, record.host) == (True, "deleted", "h1")
     assert_kept(cell)
-    found = [one for one in books.check(cell.database, down_time=15) if one.severity != "ok" and one.check == "owners"]
+    found = [one for one in audit.check(cell.database, down_time=15) if one.severity != "ok" and one.check == "owners"]
     assert [(one.subject, one.severity) for one in found] == [(SERVER, "warning")]
     version = record.version
     turn(cell)
@@ -144,7 +144,7 @@ def test_a_create_that_is_undone_shows_its_error_and_keeps_its_place(
     assert cell.assert_clean(SERVER).vm_state == "error"
 
 
-def test_a_host_that_refuses_and_falls_silent_is_not_left_without_its_word(cell: CellUnderTest) -> None:
+def test_a_host_that_refuses_and_falls_silent_is_not_left_without_its_result(cell: CellUnderTest) -> None:
     cell.create(SERVER)
     cell.fail[CommandKind.SPAWN] = [errors.HostRefused("No.")]
     turn(cell, 1)
@@ -168,7 +168,7 @@ def test_a_run_catches_up_with_a_host_that_obeyed_what_the_database_lost(
     if operation is Operation.DELETE:
         turn(cell)
         assert_kept(cell)
-    guests.compare(cell.database, host, [GuestState(server_id=SERVER, power_state=1, generation=9)], fence=False)
+    reconcile.compare(cell.database, host, [GuestState(server_id=SERVER, power_state=1, generation=9)], fence=False)
     cell.run()
     assert cell.assert_clean(SERVER).vm_state == {"delete": "deleted", "stop": "stopped"}[operation]
 

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from cell.conductor import engine as engine_module
-from cell.conductor import hearing
-from cell.conductor.engine import Engine
-from cell.conductor.saving import Saver
-from cell.conductor.stepping import Progress, take_step
+from cell.conductor.runs import executor as executor_module
+from cell.conductor.runs import guest_events
+from cell.conductor.runs.checkpoint import Checkpointer
+from cell.conductor.runs.executor import RunExecutor
+from cell.conductor.runs.step_runner import RunState, take_step
 from cellcloud import errors
 from cellcloud.db import runs
 from cellcloud.db.cell_schema import runs as table
@@ -35,12 +35,12 @@ def end_leases(database: Database) -> None:
         connection.execute(sa.update(table).values(lease_until=utc_after(-1), run_at=utc_after(-1)))
 
 
-def take(database: Database, terms: Lease = ME) -> Progress:
-    ((run, record),) = engine_module._lease_batch(database, terms, 10)
-    return Progress(run=run, record=record)
+def take(database: Database, terms: Lease = ME) -> RunState:
+    ((run, record),) = executor_module._lease_batch(database, terms, 10)
+    return RunState(run=run, record=record)
 
 
-def word(cell: CellUnderTest, step: str, error: str = "") -> GuestEvent:
+def result(cell: CellUnderTest, step: str, error: str = "") -> GuestEvent:
     with cell.database.read() as connection:
         run = runs.list_runs(connection, server_id=SERVER)[0]
     host = cell.record(SERVER).host or ""
@@ -75,53 +75,53 @@ def wait_for(condition: Callable[[], bool]) -> None:
 
 
 @pytest.fixture
-def slow(cell_database: Database) -> tuple[CellUnderTest, SlowNetworks, Engine]:
-    """A run whose first step hangs in the network service, in an engine whose lease is over."""
+def slow(cell_database: Database) -> tuple[CellUnderTest, SlowNetworks, RunExecutor]:
+    """A run whose first step hangs in the network service, in an executor whose lease is over."""
     cell = CellUnderTest(cell_database)
     networks = SlowNetworks(cell.networks)
     cell.networks = networks  # type: ignore[assignment]  # the same verbs, later
     cell.create(SERVER)
-    engine = Engine(cell_database, cell, owner="conductor-1", lease=30.0, threads=2)
-    engine._lease_and_submit()
+    executor = RunExecutor(cell_database, cell, owner="conductor-1", lease=30.0, threads=2)
+    executor._lease_and_submit()
     wait_for(lambda: networks.calls == [SERVER])
     end_leases(cell_database)
-    return cell, networks, engine
+    return cell, networks, executor
 
 
-def test_an_engine_takes_no_run_a_second_time_while_it_is_busy_with_it(
-    slow: tuple[CellUnderTest, SlowNetworks, Engine],
+def test_an_executor_takes_no_run_a_second_time_while_it_is_busy_with_it(
+    slow: tuple[CellUnderTest, SlowNetworks, RunExecutor],
 ) -> None:
-    cell, networks, engine = slow
-    engine._lease_and_submit()
-    terms = engine.offer()
-    heard = hearing.hear(cell.database, cell, [word(cell, "a step of another release")], terms)
-    engine.adopt(heard.leased)
+    cell, networks, executor = slow
+    executor._lease_and_submit()
+    terms = executor.offer()
+    heard = guest_events.apply(cell.database, cell, [result(cell, "a step of another release")], terms)
+    executor.adopt(heard.leased)
     assert (heard.leased, heard.others) == ((), True)
     time.sleep(0.05)
     networks.gate.set()
-    engine._pool.shutdown(wait=True)
+    executor._pool.shutdown(wait=True)
     assert networks.calls == [SERVER]
     cell.run()
     assert cell.assert_clean(SERVER).vm_state == "active"
 
 
 def test_what_a_late_step_made_for_a_server_that_has_ended_is_taken_away(
-    slow: tuple[CellUnderTest, SlowNetworks, Engine],
+    slow: tuple[CellUnderTest, SlowNetworks, RunExecutor],
 ) -> None:
-    cell, networks, engine = slow
+    cell, networks, executor = slow
     cell.networks = networks._networks
     cell.begin(SERVER, Operation.DELETE)
     cell.run()
     assert cell.record(SERVER).deleted
     networks.gate.set()
-    engine._pool.shutdown(wait=True)
+    executor._pool.shutdown(wait=True)
     cell.assert_clean(SERVER)
 
 
 def test_what_another_cell_has_of_a_server_given_up_is_left_alone(
-    slow: tuple[CellUnderTest, SlowNetworks, Engine],
+    slow: tuple[CellUnderTest, SlowNetworks, RunExecutor],
 ) -> None:
-    cell, networks, engine = slow
+    cell, networks, executor = slow
     cell.networks, cell.max_attempts = networks._networks, 1
     cell.fail[CommandKind.SPAWN] = [errors.HostRefused("No.")]
     cell.run()
@@ -129,7 +129,7 @@ def test_what_another_cell_has_of_a_server_given_up_is_left_alone(
     asked = {"server_id": SERVER, "project_id": "p", "host": "another", "zone": "", "hostname": "vm"}
     theirs = cell.networks.ensure_ports(**asked, requested=(), security_groups=(), adopt=False)
     networks.gate.set()
-    engine._pool.shutdown(wait=True)
+    executor._pool.shutdown(wait=True)
     assert cell.networks.ports == {SERVER: theirs}
 
 
@@ -149,14 +149,14 @@ def test_the_older_of_two_workers_of_a_run_changes_nothing(
     end_leases(cell_database)
     newer = take(cell_database, Lease(owner=owner, seconds=15.0))
     assert newer.run.lease_number > older.run.lease_number
-    for progress in (older, newer):
-        take_step(progress, cell)
-    mine, theirs = Saver(cell_database, ME.owner), Saver(cell_database, owner)
+    for state in (older, newer):
+        take_step(state, cell)
+    mine, theirs = Checkpointer(cell_database, ME.owner), Checkpointer(cell_database, owner)
     saved = theirs.save(newer) if first == "newer" else None
     with pytest.raises(errors.Stale):
         mine.save(older)
     saved = saved or theirs.save(newer)
-    cell.engine.send(saved.commands)
+    cell.executor.send(saved.commands)
     cell.run()
     assert cell.assert_clean(SERVER).vm_state == {"create": "active", "stop": "stopped", "delete": "deleted"}[operation]
 
@@ -164,15 +164,15 @@ def test_the_older_of_two_workers_of_a_run_changes_nothing(
 def test_a_run_that_was_turned_round_is_not_turned_again_by_its_older_worker(cell_database: Database) -> None:
     cell = CellUnderTest(cell_database)
     cell.create(SERVER)
-    saver = Saver(cell_database, ME.owner)
+    saver = Checkpointer(cell_database, ME.owner)
     older = take(cell_database)
     end_leases(cell_database)
     newer = take(cell_database)
     take_step(newer, cell)
     saver.save(newer)
-    hearing.hear(cell_database, cell, [word(cell, "guests.wait", "GuestFailed")], ME)
+    guest_events.apply(cell_database, cell, [result(cell, "guests.wait", "GuestFailed")], ME)
     take_step(older, cell)
-    hearing.hear(cell_database, cell, [word(cell, "undo:guests.spawn")], ME)
+    guest_events.apply(cell_database, cell, [result(cell, "undo:guests.spawn")], ME)
     with pytest.raises(errors.Stale):
         saver.save(older)
     end_leases(cell_database)

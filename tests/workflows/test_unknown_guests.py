@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from cell.compute.drivers.fake import FakeDriver, FakeHypervisor
 from cell.compute.reconcile import Reconciler
-from cell.conductor import guests as guest_books
+from cell.conductor import reconcile
 from cellcloud import errors
 from cellcloud.context import RequestContext
 from cellcloud.db import cell_schema, claims, feed
@@ -37,7 +37,7 @@ class Line(Conductor):
         self.fence = False
 
     def compare_guests(self, context: RequestContext, host: str, guests: list[GuestState]) -> GuestOrders:
-        return guest_books.compare(self.database, host, guests, fence=self.fence)
+        return reconcile.compare(self.database, host, guests, fence=self.fence)
 
 
 @dataclass
@@ -82,7 +82,7 @@ class World:
         """Compare; returns why each unknown guest is unknown."""
         for _ in range(times):
             self.reconciler.compare()
-        return [guest.reason for guest in guest_books.list_unknown(self.cell.database, "h1")]
+        return [guest.reason for guest in reconcile.list_unknown(self.cell.database, "h1")]
 
 
 @pytest.fixture
@@ -105,7 +105,7 @@ def test_a_cell_that_knows_nothing_of_its_guests_destroys_none(world: World, oth
     world.forget_all()
     if others != "an empty database":
         world.cell.create(SERVERS[3])
-    assert world.look() == [guest_books.NO_RECORD] * 3
+    assert world.look() == [reconcile.NO_RECORD] * 3
     assert world.hypervisor.count_held() == held
     assert {guest.power_state for guest in world.hypervisor.list_guests()} == {PowerState.RUNNING}
 
@@ -165,7 +165,7 @@ def test_an_operator_adopts_what_a_restored_cell_forgot(world: World) -> None:
     world.build(generation=3)
     world.forget_all()
     world.look()
-    record = guest_books.adopt(world.cell.database, "h1", world.driver.describe_guest(ONE))
+    record = reconcile.adopt(world.cell.database, "h1", world.driver.describe_guest(ONE))
     assert (record.host, record.generation, record.vm_state, record.deleted) == ("h1", 3, "active", False)
     assert record.version > 1_000_000
     assert world.look() == []
@@ -174,7 +174,7 @@ def test_an_operator_adopts_what_a_restored_cell_forgot(world: World) -> None:
         assert claims.list_owners(connection) == [ONE]
         assert [entry.record.id for entry in feed.list_after(connection, 0, 10).entries] == [ONE]
     with pytest.raises(errors.NotFound):
-        guest_books.adopt(world.cell.database, "h2", world.driver.describe_guest(ONE))
+        reconcile.adopt(world.cell.database, "h2", world.driver.describe_guest(ONE))
 
 
 @pytest.mark.parametrize(
@@ -192,7 +192,7 @@ def test_what_cannot_be_adopted_is_refused_and_leaves_nothing(
     flavor = Flavor(id="1", name="large", vcpus=vcpus, memory_mb=128, root_gb=1)
     described = replace(described, spec=replace(described.spec, flavor=flavor))
     with pytest.raises((errors.Conflict, errors.NotFound)):
-        guest_books.adopt(world.cell.database, "h1", described)
+        reconcile.adopt(world.cell.database, "h1", described)
     with world.cell.database.read() as connection:
         assert claims.list_owners(connection) == before
         assert claims.list_mismatches(connection) == []
@@ -203,8 +203,8 @@ def test_an_operator_has_an_unknown_guest_removed_even_while_its_host_is_away(wo
     world.forget_all()
     world.look()
     with pytest.raises(errors.NotFound):
-        guest_books.ask_removal(world.cell.database, "h2", ONE)
-    guest_books.ask_removal(world.cell.database, "h1", ONE)
+        reconcile.ask_removal(world.cell.database, "h2", ONE)
+    reconcile.ask_removal(world.cell.database, "h1", ONE)
     assert world.hypervisor.count_held()["guests"] == 1
     assert world.look() == []
     assert world.hypervisor.count_held() == {"guests": 0, "disks": 0, "taps": 0}
@@ -214,7 +214,7 @@ def test_a_removal_that_was_asked_for_is_void_once_the_guest_has_a_record(world:
     world.build()
     show = world.hide()
     world.look()
-    guest_books.ask_removal(world.cell.database, "h1", ONE)
+    reconcile.ask_removal(world.cell.database, "h1", ONE)
     show()
     assert world.look() == []
     assert world.hypervisor.get("h1", ONE).power_state == PowerState.RUNNING

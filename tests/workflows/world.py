@@ -1,7 +1,7 @@
-"""One cell in one thread: a real database and engine, a scheduler and hosts made of dictionaries.
+"""One cell in one thread: a real database and executor, a scheduler and hosts made of dictionaries.
 
 ``CellUnderTest.run`` moves everything until nothing is due. Nothing here waits: a run that asks to be called again
-is called again at once, and an engine that "dies" leaves its lease to the next one.
+is called again at once, and an executor that "dies" leaves its lease to the next one.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ from dataclasses import dataclass, field, replace
 
 import sqlalchemy as sa
 
-from cell.conductor import engine as engine_module
-from cell.conductor import hearing, operations, placing
-from cell.conductor.engine import Engine
-from cell.conductor.workflow import Done
+from cell.conductor.placement import held_servers, relocation, reservation
+from cell.conductor.runs import begin, guest_events
+from cell.conductor.runs import executor as executor_module
+from cell.conductor.runs.executor import RunExecutor
+from cell.conductor.workflow import StepResult
 from cell.scheduler.state.snapshot import Figure
 from cell.scheduler.state.view import View
 from cellcloud import errors
@@ -142,11 +143,11 @@ def make_report(host: str, *, vcpus: int = 8, **changes: object) -> HostReport:
 
 
 class CellUnderTest:
-    """The ``World`` of its engine, too. ``fail`` maps a command's kind to the errors it answers next."""
+    """The ``StepServices`` of its executor, too. ``fail`` maps a command's kind to the errors it answers next."""
 
     resend_after = 0.0
     max_attempts = 3
-    moves_on_hearing = False  # whether a host's word moves its run in the transaction that stores it
+    moves_on_results = False  # whether a host's result moves its run in the transaction that stores it
 
     def __init__(self, database: Database, host_names: Sequence[str] = ("h1", "h2"), vcpus: int = 8) -> None:
         self.database = database
@@ -161,13 +162,13 @@ class CellUnderTest:
         self.deaths_before_sending = 0
         with database.write() as connection:
             hosts.report(connection, [make_report(name, vcpus=vcpus) for name in host_names])
-        self.new_engine()
+        self.new_executor()
 
-    def new_engine(self) -> None:
+    def new_executor(self) -> None:
         """A conductor that knows nothing of the last one; leases are over at once."""
-        self.engine = Engine(self.database, self, owner=f"c{id(object())}", lease=0.0, threads=1)
+        self.executor = RunExecutor(self.database, self, owner=f"c{id(object())}", lease=0.0, threads=1)
 
-    # ---- World -------------------------------------------------------------------------------------------------
+    # ---- StepServices -------------------------------------------------------------------------------------------
     def send(self, command: GuestCommand) -> None:
         if self.deaths_before_sending:
             self.deaths_before_sending -= 1
@@ -213,51 +214,53 @@ class CellUnderTest:
         return host in self.fenced
 
     def find_host(self, run: LeasedRun, spec: ServerSpec, exclude: Sequence[str]) -> ServerRecord:
-        return placing.place_elsewhere(self.database, self.scheduler, run, spec, exclude)
+        return relocation.place_elsewhere(self.database, self.scheduler, run, spec, exclude)
 
     # ---- driving -----------------------------------------------------------------------------------------------
     def create(self, server_id: str, **changes: object) -> ServerRecord:
         """Reserve and confirm; the run has not moved yet."""
         self.hold(server_id, **changes)
-        confirmed = placing.confirm(self.database, CONTEXT, [server_id])[0][0]
+        confirmed = held_servers.confirm(self.database, CONTEXT, [server_id])[0][0]
         assert confirmed.record is not None
         return confirmed.record
 
     def hold(self, server_id: str, **changes: object) -> None:
         """Reserve only."""
-        answer = placing.reserve(
+        answer = reservation.reserve(
             self.database, self.scheduler, CONTEXT, [make_spec(server_id, **changes)], hold_seconds=60
         )[0]
         assert answer.outcome == "held", answer
 
     def begin(self, server_id: str, operation: Operation, **arguments: object) -> ServerRecord:
-        return operations.begin_operation(self.database, CONTEXT, server_id, operation, arguments)
+        return begin.begin_operation(self.database, CONTEXT, server_id, operation, arguments)
 
     def run(self, limit: int = 200) -> None:
         """Until no run is unfinished."""
         for _ in range(limit):
-            self._hear()
+            self._apply_events()
             with self.database.write() as connection:  # nothing waits here: what waits is due
                 connection.execute(sa.update(cell_schema.runs).values(run_at=sa.text("'2000-01-01 00:00:00.000000'")))
-            leased = engine_module._lease_batch(self.database, self.engine._terms, 50)
+            leased = executor_module._lease_batch(self.database, self.executor._terms, 50)
             if not leased:
                 return
             for one, record in leased:
                 try:
-                    self.engine.advance(one, record)
+                    self.executor.advance(one, record)
                 except Killed:
-                    self.new_engine()
+                    self.new_executor()
         raise AssertionError("the runs never ended")
 
-    def _hear(self) -> None:
+    def _apply_events(self) -> None:
         events, self.inbox = self.inbox, []
         try:
-            heard = hearing.hear(self.database, self, events, self.engine.offer() if self.moves_on_hearing else None)
-            self.engine.send(heard.commands)
-            for one, record in heard.leased:
-                self.engine.advance(one, record)
+            applied = guest_events.apply(
+                self.database, self, events, self.executor.offer() if self.moves_on_results else None
+            )
+            self.executor.send(applied.commands)
+            for one, record in applied.leased:
+                self.executor.advance(one, record)
         except Killed:
-            self.new_engine()
+            self.new_executor()
 
     def record(self, server_id: str) -> ServerRecord:
         with self.database.read() as connection:
@@ -294,6 +297,6 @@ class CellUnderTest:
         return record
 
 
-def echo(done: Done) -> Done:
+def echo(done: StepResult) -> StepResult:
     """For wrappers that give a step's answer back."""
     return done

@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from cellcloud import errors
+from cellcloud.batching import in_full
 from cellcloud.context import RequestContext
 from cellcloud.db import index, intents
 from cellcloud.db.engine import Database, retried
-from cellcloud.gathering import in_full
 from cellcloud.lifecycle import KEEP_PORTS, Operation
 from cellcloud.model.cell import Finding
 from cellcloud.model.server import ServerRecord

@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from cellcloud import clock
+from cellcloud.batching import in_full
 from cellcloud.context import RequestContext, service_context
 from cellcloud.db import cells, incarnations, index, intents, lost_ports
 from cellcloud.db.engine import Connection, Database, retried
-from cellcloud.gathering import in_full
 from cellcloud.model.cell import Cell, FeedEntry, FeedPage
 from cellcloud.model.incarnation import Incarnation
 from cellcloud.model.placement_proof import Proofs

@@ -11,11 +11,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from cellcloud import errors
+from cellcloud.batching import in_full
 from cellcloud.context import service_context
 from cellcloud.db import cells as cells_table
 from cellcloud.db import incarnations
 from cellcloud.db.engine import Database
-from cellcloud.gathering import in_full
 from cellcloud.model.cell import Cell
 from cellcloud.model.incarnation import Incarnation
 from cellcloud.model.intent import Intent

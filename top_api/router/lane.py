@@ -11,10 +11,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from cellcloud import errors
+from cellcloud.batching import in_full, portions
 from cellcloud.context import RequestContext, service_context
 from cellcloud.db import index, intents, user_data
 from cellcloud.db.engine import Database, retried
-from cellcloud.gathering import in_full, portions
 from cellcloud.lifecycle import Operation
 from cellcloud.model import codec
 from cellcloud.model.intent import Intent, IntentKind, IntentState, Refusal

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from cell.conductor.workflow import Done, Turn, World
+from cell.conductor.workflow import StepContext, StepResult, StepServices
 
 
-def find_another(turn: Turn, world: World) -> Done:
+def find_another(context: StepContext, services: StepServices) -> StepResult:
     """Claim a host that was not tried yet, unless an earlier attempt has. Raises NoValidHost."""
-    record = turn.record
+    record = context.record
     if record.host is None:
-        record = world.find_host(turn.run, record.spec, [one["host"] for one in turn.tried])
-    return Done(moved=record)
+        record = services.find_host(context.run, record.spec, [one["host"] for one in context.tried])
+    return StepResult(moved=record)

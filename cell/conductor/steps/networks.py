@@ -2,33 +2,33 @@
 
 from __future__ import annotations
 
-from cell.conductor.workflow import Done, Step, Turn, World
+from cell.conductor.workflow import Step, StepContext, StepResult, StepServices
 from cellcloud.lifecycle import KEEP_PORTS, TaskState
 
 
-def allocate(turn: Turn, world: World) -> Done:
+def allocate(context: StepContext, services: StepServices) -> StepResult:
     """One port per requested network, bound to the server's host."""
-    spec = turn.record.spec
+    spec = context.record.spec
     if spec.networks == ():
-        return Done()
-    ports = world.networks.ensure_ports(
+        return StepResult()
+    ports = services.networks.ensure_ports(
         server_id=spec.id,
         project_id=spec.project_id,
-        host=turn.record.host or "",
-        zone=turn.record.availability_zone or "",
+        host=context.record.host or "",
+        zone=context.record.availability_zone or "",
         hostname=spec.hostname,
         requested=spec.networks or (),
         security_groups=spec.security_groups,
-        adopt=turn.run.attempt > 1 or bool(turn.tried),
+        adopt=context.run.attempt > 1 or bool(context.tried),
     )
-    return Done(changes={"ports": ports})
+    return StepResult(changes={"ports": ports})
 
 
-def release(turn: Turn, world: World) -> Done:
+def release(context: StepContext, services: StepServices) -> StepResult:
     """Delete the ports made for the server; those it was lent become free. Unless another cell goes on with them."""
-    if turn.record.spec.networks != () and not turn.run.arguments.get(KEEP_PORTS):
-        world.networks.delete_ports(turn.record.id)
-    return Done(changes={"ports": ()})
+    if context.record.spec.networks != () and not context.run.arguments.get(KEEP_PORTS):
+        services.networks.delete_ports(context.record.id)
+    return StepResult(changes={"ports": ()})
 
 
 allocate_ports = Step(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cell.conductor.workflow import Done, Step, Turn, World, tried
+from cell.conductor.workflow import Step, StepContext, StepResult, StepServices, tried
 from cellcloud import errors
 from cellcloud.clock import now
 from cellcloud.db.runs import LeasedRun
@@ -12,15 +12,15 @@ from cellcloud.model.refusal import LONGEST, NO_HOST
 from cellcloud.model.server import Fault, ServerRecord
 
 
-def _active(turn: Turn, world: World) -> Done:
+def _active(context: StepContext, services: StepServices) -> StepResult:
     changes = {"vm_state": VmState.ACTIVE, "task_state": None, "power_state": PowerState.RUNNING, "fault": None}
-    if turn.record.launched_at is None:
+    if context.record.launched_at is None:
         changes["launched_at"] = NOW  # type: ignore[assignment]
-    return Done(changes=changes)
+    return StepResult(changes=changes)
 
 
-def _stopped(turn: Turn, world: World) -> Done:
-    return Done(
+def _stopped(context: StepContext, services: StepServices) -> StepResult:
+    return StepResult(
         changes={"vm_state": VmState.STOPPED, "task_state": None, "power_state": PowerState.SHUTDOWN, "fault": None}
     )
 
@@ -35,13 +35,13 @@ DELETED: dict[str, object] = {
 }
 
 
-def _deleted(turn: Turn, world: World) -> Done:
-    return Done(changes={} if turn.record.deleted else DELETED, release_claims=True)
+def _deleted(context: StepContext, services: StepServices) -> StepResult:
+    return StepResult(changes={} if context.record.deleted else DELETED, release_claims=True)
 
 
-def shown_without_host(turn: Turn) -> dict[str, object]:
+def shown_without_host(context: StepContext) -> dict[str, object]:
     """What users see of a server that is being taken away while its host is: it is gone, as in Nova, or in ERROR."""
-    run, record = turn.run, turn.record
+    run, record = context.run, context.record
     if record.deleted:
         return {}
     if run.operation == Operation.DELETE or run.cancel_requested:
@@ -56,7 +56,7 @@ def _fault(message: str, details: str) -> Fault:
     return Fault(code=500, message=message, created=now(), details=details)
 
 
-def mark_error(run: LeasedRun, record: ServerRecord) -> Done:
+def mark_error(run: LeasedRun, record: ServerRecord) -> StepResult:
     """ERROR with the reason; everything the run had taken has been given back."""
     fault = _fault(run.message or "The server could not be built.", run.detail)
     changes = {
@@ -67,10 +67,10 @@ def mark_error(run: LeasedRun, record: ServerRecord) -> Done:
         "ports": (),
         "fault": fault,
     }
-    return Done(changes=changes, release_claims=True)
+    return StepResult(changes=changes, release_claims=True)
 
 
-def give_up(run: LeasedRun, record: ServerRecord) -> Done:
+def give_up(run: LeasedRun, record: ServerRecord) -> StepResult:
     """Where hosts refused: nothing of the server is left here, and its record says so for the top to place it in
     another cell. Else as ``mark_error``, and where users have been shown that end already."""
     if record.vm_state == VmState.ERROR or not issubclass(errors.by_name(run.error), errors.TryElsewhere):
@@ -90,12 +90,12 @@ def give_up(run: LeasedRun, record: ServerRecord) -> Done:
         "deleted": True,
         "terminated_at": NOW,
     }
-    return Done(changes=changes, release_claims=True)
+    return StepResult(changes=changes, release_claims=True)
 
 
-def keep_state(run: LeasedRun, record: ServerRecord) -> Done:
+def keep_state(run: LeasedRun, record: ServerRecord) -> StepResult:
     """The server stays what it was; the operation's record says what went wrong."""
-    return Done(changes={"task_state": None})
+    return StepResult(changes={"task_state": None})
 
 
 mark_active = Step(name="records.mark_active", do=_active, passive=True)

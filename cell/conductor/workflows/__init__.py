@@ -1,4 +1,4 @@
-"""One program per operation; ``REGISTRY`` is what the engine runs and what the generated tests go through."""
+"""One program per operation; ``REGISTRY`` is what the executor runs and what the generated tests go through."""
 
 from __future__ import annotations
 

@@ -18,8 +18,8 @@ from cell.scheduler.state.view import Gap, Unlike, View
 from cell.scheduler.why import explain, replay, telling, what_if
 from cell.scheduler.why.what_if import Resident
 from cellcloud import errors
+from cellcloud.batching import in_full
 from cellcloud.context import RequestContext
-from cellcloud.gathering import in_full
 from cellcloud.model.change import CellState, ChangeEntry
 from cellcloud.model.decision import Basis, Decision, DecisionBatch, Shape, shape_of
 from cellcloud.model.explanation import Explanation, Fits, Loss, Replayed

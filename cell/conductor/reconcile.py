@@ -11,7 +11,6 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from cell.conductor.hearing import expected_on
 from cellcloud import errors
 from cellcloud.db import changes, claims, feed, hosts, runs, servers, unknown_guests
 from cellcloud.db.claims import Wanted
@@ -169,3 +168,25 @@ def _store(database: Database, host: str, known: Sequence[UnknownGuest], judged:
 def _vm_state(described: GuestDescription) -> VmState:
     shown = {PowerState.RUNNING: VmState.ACTIVE, PowerState.PAUSED: VmState.PAUSED}
     return shown.get(PowerState(described.state.power_state), VmState.STOPPED)
+
+
+def list_expected(database: Database, host: str) -> list[ExpectedGuest]:
+    """What the records say the host should hold."""
+    with database.read() as connection:
+        return expected_on(connection, host)
+
+
+def expected_on(connection: Connection, host: str) -> list[ExpectedGuest]:
+    """The same in a transaction under way."""
+    records = servers.list_on(connection, host)
+    busy = runs.list_active_servers(connection, host)
+    return [
+        ExpectedGuest(
+            server_id=record.id,
+            generation=record.generation,
+            running=None if record.id in busy else record.power_state == PowerState.RUNNING,
+            project_id=record.spec.project_id,
+        )
+        for record in records
+        if record.vm_state != VmState.ERROR or record.id in busy
+    ]

@@ -1,19 +1,19 @@
-"""What hosts say: outcomes of commands, and changes of guests that nobody asked for."""
+"""Apply what hosts report: the results of commands, and changes of guests that nobody asked for."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cell.conductor import saving
-from cell.conductor.stepping import Progress, take_passive_steps
-from cell.conductor.workflow import World
+from cell.conductor.runs import checkpoint
+from cell.conductor.runs.step_runner import RunState, take_passive_steps
+from cell.conductor.workflow import StepServices
 from cellcloud.db import feed, runs, servers
 from cellcloud.db.cell_schema import servers as servers_table
 from cellcloud.db.engine import Connection, Database, retried
 from cellcloud.db.runs import Lease, LeasedRun
 from cellcloud.lifecycle import PowerState, VmState
-from cellcloud.model.guest import ExpectedGuest, GuestCommand, GuestEvent
+from cellcloud.model.guest import GuestCommand, GuestEvent
 from cellcloud.model.server import ServerRecord
 
 # Power state a guest took by itself -> vm state shown; Nova's power sync.
@@ -27,7 +27,7 @@ FOLLOWS = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Heard:
+class AppliedEvents:
     """What events led to: commands to send now, runs leased with their servers' records, whether other runs are due,
     and whether servers changed."""
 
@@ -38,32 +38,34 @@ class Heard:
 
 
 @retried
-def hear(database: Database, world: World, events: Sequence[GuestEvent], lease: Lease | None = None) -> Heard:
+def apply(
+    database: Database, services: StepServices, events: Sequence[GuestEvent], lease: Lease | None = None
+) -> AppliedEvents:
     """Store the events. With a lease, the runs they wake are moved on in the same transaction as far as nothing
     outside is needed; those that go on are its owner's."""
     ordered = sorted(events, key=lambda event: (event.server_id, event.generation))
     with database.write() as connection:
         named = [event for event in ordered if event.run_id]
         woken, others = runs.add_events(connection, named, lease)
-        moved = _move(connection, world, woken)
+        moved = _move(connection, services, woken)
         if lease is not None:
-            runs.lease(connection, lease, [progress.run.id for progress in moved if not progress.rests])
-        saving.store(connection, moved)
+            runs.lease(connection, lease, [state.run.id for state in moved if not state.rests])
+        checkpoint.store(connection, moved)
         changed = _follow_all(connection, [event for event in ordered if not (event.run_id or event.error)])
-    return Heard(
-        commands=tuple(command for progress in moved for command in progress.commands),
-        leased=tuple((progress.run, progress.record) for progress in moved if not progress.rests),
+    return AppliedEvents(
+        commands=tuple(command for state in moved for command in state.commands),
+        leased=tuple((state.run, state.record) for state in moved if not state.rests),
         others=others,
-        changed=changed or any(progress.changes for progress in moved),
+        changed=changed or any(state.changes for state in moved),
     )
 
 
-def _move(connection: Connection, world: World, woken: Sequence[LeasedRun]) -> list[Progress]:
+def _move(connection: Connection, services: StepServices, woken: Sequence[LeasedRun]) -> list[RunState]:
     records = {record.id: record for record in servers.list_by_id(connection, [run.server_id for run in woken])}
-    moved = [Progress(run=run, record=records[run.server_id]) for run in woken]
-    for progress in moved:
-        take_passive_steps(progress, world)
-    return [saving.meet(p, p.run.events, p.run.cancel_requested) for p in moved]
+    moved = [RunState(run=run, record=records[run.server_id]) for run in woken]
+    for state in moved:
+        take_passive_steps(state, services)
+    return [checkpoint.merge(p, p.run.events, p.run.cancel_requested) for p in moved]
 
 
 def _follow_all(connection: Connection, events: Sequence[GuestEvent]) -> bool:
@@ -97,25 +99,3 @@ def _follow(connection: Connection, record: ServerRecord, event: GuestEvent) -> 
         servers_table.c.generation == event.generation,
         servers_table.c.version == record.version,
     )
-
-
-def list_expected(database: Database, host: str) -> list[ExpectedGuest]:
-    """What the records say the host should hold."""
-    with database.read() as connection:
-        return expected_on(connection, host)
-
-
-def expected_on(connection: Connection, host: str) -> list[ExpectedGuest]:
-    """The same in a transaction under way."""
-    records = servers.list_on(connection, host)
-    busy = runs.list_active_servers(connection, host)
-    return [
-        ExpectedGuest(
-            server_id=record.id,
-            generation=record.generation,
-            running=None if record.id in busy else record.power_state == PowerState.RUNNING,
-            project_id=record.spec.project_id,
-        )
-        for record in records
-        if record.vm_state != VmState.ERROR or record.id in busy
-    ]

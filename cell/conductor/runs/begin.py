@@ -1,37 +1,31 @@
-"""Operations on servers that exist: begin a run, or change the record at once."""
+"""Begin operations on servers that exist: each is a run."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
-from cell.conductor import saving
-from cell.conductor.saving import begin_run, new_run
-from cell.conductor.stepping import Progress, take_passive_steps
-from cell.conductor.workflow import World
+from cell.conductor.runs import checkpoint
+from cell.conductor.runs.new_run import begin_run, new_run
+from cell.conductor.runs.step_runner import RunState, take_passive_steps
+from cell.conductor.workflow import StepServices
 from cellcloud import errors
 from cellcloud.context import RequestContext
 from cellcloud.db import claims, feed, runs, servers
 from cellcloud.db.engine import Connection, Database, retried
 from cellcloud.db.runs import Lease
 from cellcloud.lifecycle import ALLOWED, HARD_REBOOT_FROM, Operation, TaskState
-from cellcloud.model import codec, items
 from cellcloud.model.guest import GuestCommand
-from cellcloud.model.items import ItemChanges
 from cellcloud.model.placement import DeleteRequest
-from cellcloud.model.server import ServerRecord, ServerSpec
+from cellcloud.model.server import ServerRecord
 
 TASK_STATES = {
     Operation.START: TaskState.POWERING_ON,
     Operation.STOP: TaskState.POWERING_OFF,
     Operation.DELETE: TaskState.DELETING,
 }
-IN_SPEC = frozenset(
-    {"name", "description", "metadata", "tags", "access_ip_v4", "access_ip_v6", "hostname", "disk_config"}
-)
 AT_ONCE = "at once"  # who holds runs that are moved in the transaction in which they begin
-LOCK = frozenset({"locked", "locked_by", "locked_reason"})
 
 
 @retried
@@ -69,7 +63,7 @@ class BegunDeletes:
 
 
 @retried
-def begin_deletes(database: Database, world: World, requests: Sequence[DeleteRequest]) -> BegunDeletes:
+def begin_deletes(database: Database, services: StepServices, requests: Sequence[DeleteRequest]) -> BegunDeletes:
     """Begin the deletes of many servers in one transaction, and take their runs as far as nothing outside is needed."""
     asked = {
         one.server_id: {"request_id": one.request_id, "user_id": one.user_id, "project_id": one.project_id}
@@ -80,14 +74,14 @@ def begin_deletes(database: Database, world: World, requests: Sequence[DeleteReq
         fresh = [record for record, is_fresh in found.values() if is_fresh]
         new = [new_run(record, Operation.DELETE, asked[record.id]) for record in fresh]
         begun = runs.insert(connection, new, Lease(owner=AT_ONCE, seconds=0.0))
-        moved = [Progress(run=run, record=record) for run, record in zip(begun, fresh, strict=True)]
-        for progress in moved:
-            take_passive_steps(progress, world)
-        saving.store(connection, moved)
+        moved = [RunState(run=run, record=record) for run, record in zip(begun, fresh, strict=True)]
+        for state in moved:
+            take_passive_steps(state, services)
+        checkpoint.store(connection, moved)
         feed.append(connection, [record for record, _ in found.values()])
     return BegunDeletes(
         records={server_id: record for server_id, (record, _) in found.items()},
-        commands=[command for progress in moved for command in progress.commands],
+        commands=[command for state in moved for command in state.commands],
     )
 
 
@@ -138,44 +132,3 @@ def _begin_deletes(connection: Connection, asked: Mapping[str, dict[str, Any]]) 
     others = [*changed, *servers.list_by_id(connection, dropped)]
     unchanged = {each.id: (each, False) for each in records.values()}
     return unchanged | {each.id: (each, False) for each in others} | {each.id: (each, True) for each in begun}
-
-
-@retried
-def update_server(database: Database, context: RequestContext, server_id: str, changes: dict[str, Any]) -> ServerRecord:
-    """Set whole values of the record. Raises NotFound, Invalid for a value that cannot be set so."""
-    unknown = set(changes) - IN_SPEC - LOCK
-    if unknown:
-        raise errors.Invalid(f"A server has no settable {', '.join(sorted(unknown))}.")
-    with database.write() as connection:
-        record = servers.get(connection, server_id, lock=True)
-        values: dict[str, Any] = {name: value for name, value in changes.items() if name in LOCK}
-        if values.get("locked") is False and record.locked_by == "admin" and not context.is_admin:
-            raise errors.Forbidden(f"Instance {server_id} was locked by an administrator.")
-        in_spec = {name: value for name, value in changes.items() if name in IN_SPEC}
-        if in_spec:
-            plain = codec.to_plain(record.spec) | in_spec
-            values["spec"] = replace(record.spec, **_fields(codec.from_plain(plain, ServerSpec), in_spec))
-        changed = servers.change(connection, server_id, values)
-        if changed is None:
-            raise errors.NotFound(f"Instance {server_id} could not be found.")
-        feed.append(connection, [changed])
-    return changed
-
-
-@retried
-def change_items(database: Database, context: RequestContext, server_id: str, changes: ItemChanges) -> ServerRecord:
-    """Change single items of the record's sets. Raises NotFound, Invalid, QuotaExceeded."""
-    with database.write() as connection:
-        record = servers.get(connection, server_id, lock=True)
-        spec = items.applied(record.spec, changes)
-        if spec == record.spec:
-            return record
-        changed = servers.change(connection, server_id, {"spec": spec})
-        if changed is None:
-            raise errors.NotFound(f"Instance {server_id} could not be found.")
-        feed.append(connection, [changed])
-    return changed
-
-
-def _fields(spec: ServerSpec, names: dict[str, Any]) -> dict[str, Any]:
-    return {name: getattr(spec, name) for name in names}

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from cellcloud import errors
-from cellcloud.gathering import Gathered
+from cellcloud.batching import Batcher
 
 
 def test_what_comes_while_a_batch_is_at_work_goes_together() -> None:
@@ -23,7 +23,7 @@ def test_what_comes_while_a_batch_is_at_work_goes_together() -> None:
         rest.wait(10)
         return [item * 2 for item in items]
 
-    gathered = Gathered(work)
+    gathered = Batcher(work)
     with ThreadPoolExecutor(8) as pool:
         leader = pool.submit(gathered, 0)
         assert first.wait(10)
@@ -38,7 +38,7 @@ def test_what_comes_while_a_batch_is_at_work_goes_together() -> None:
     assert len(batches) == 2
 
 
-def together(gathered: Gathered[int, int], items: Sequence[int]) -> list[int | str]:
+def together(gathered: Batcher[int, int], items: Sequence[int]) -> list[int | str]:
     """What each of several threads gets: its result, or the name of its error."""
 
     def one(item: int) -> int | str:
@@ -57,7 +57,7 @@ def test_what_is_wrong_with_one_does_not_fail_the_others() -> None:
             raise errors.Invalid("three")
         return items
 
-    assert together(Gathered(work), range(6)) == [0, 1, 2, "Invalid", 4, 5]
+    assert together(Batcher(work), range(6)) == [0, 1, 2, "Invalid", 4, 5]
 
 
 def test_all_are_told_to_try_later_without_being_tried_alone() -> None:
@@ -67,7 +67,7 @@ def test_all_are_told_to_try_later_without_being_tried_alone() -> None:
         batches.append(len(items))
         raise errors.Unreachable("away")
 
-    assert together(Gathered(work), range(6)) == ["Unreachable"] * 6
+    assert together(Batcher(work), range(6)) == ["Unreachable"] * 6
     assert sum(batches) == 6
 
 
@@ -76,4 +76,4 @@ def test_an_error_of_no_tree_reaches_who_asked() -> None:
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        Gathered(work)(1)
+        Batcher(work)(1)

@@ -1,4 +1,4 @@
-"""The outside as the conductor's steps reach it: networks, and hosts by their queues."""
+"""What the conductor's steps reach beyond the cell's database: networks, and hosts by their queues."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import threading
 from collections.abc import Callable, Sequence
 
 from cellcloud import errors
+from cellcloud.batching import Batcher, portions
 from cellcloud.clients.network import NetworkClient
 from cellcloud.context import service_context
 from cellcloud.db import hosts
 from cellcloud.db.engine import Database
 from cellcloud.db.runs import LeasedRun
-from cellcloud.gathering import Gathered, portions
 from cellcloud.model import codec
 from cellcloud.model.guest import GuestCommand
 from cellcloud.model.server import ServerRecord, ServerSpec
@@ -22,8 +22,8 @@ Place = Callable[[LeasedRun, ServerSpec, Sequence[str]], ServerRecord]
 """Claims another host for a run's server, not one of those."""
 
 
-class Outside:
-    """The ``World`` of a running conductor."""
+class Gateway:
+    """The ``StepServices`` of a running conductor."""
 
     def __init__(
         self,
@@ -45,7 +45,7 @@ class Outside:
         self._down_time = service_down_time
         self._queues: dict[str, str] = {}
         self._computes: dict[str, Compute] = {}
-        self._senders: dict[str, Gathered[GuestCommand, None]] = {}
+        self._senders: dict[str, Batcher[GuestCommand, None]] = {}
         self._lock = threading.Lock()
 
     def send(self, command: GuestCommand) -> None:
@@ -81,7 +81,7 @@ class Outside:
                 raise errors.NotFound(f"Compute host {host} could not be found.")
         return queue
 
-    def _sender(self, host: str) -> Gathered[GuestCommand, None]:
+    def _sender(self, host: str) -> Batcher[GuestCommand, None]:
         queue, compute = self._queue(host), self.compute(host)
 
         def send(commands: Sequence[GuestCommand]) -> Sequence[None]:
@@ -90,7 +90,7 @@ class Outside:
             return [None] * len(commands)
 
         with self._lock:
-            return self._senders.setdefault(queue, Gathered(send))
+            return self._senders.setdefault(queue, Batcher(send))
 
     def forget_queues(self) -> None:
         """Hosts may have moved to other compute services."""

@@ -11,7 +11,7 @@ from cellcloud.db.marks import Marker
 LOG = logging.getLogger(__name__)
 
 
-class Watch:
+class DatabaseWatch:
     """Remembers how far the sequences were, and keeps a mark for the process after this one: a database that is behind
     has lost commits, whoever promoted a standby."""
 

@@ -1,7 +1,7 @@
 """Moves runs: leases them, takes their steps, saves each step with its outcome in one transaction.
 
-Kill this process between any two instructions: the lease ends, another engine adopts the run, and its present step
-is taken again. An engine whose lease ran out while it lives takes no run up a second time that it is still busy with,
+Kill this process between any two instructions: the lease ends, another executor adopts the run, and its present step
+is taken again. An executor whose lease ran out while it lives takes no run up a second time that it is still busy with,
 and what it then saves is refused by the number of the later lease.
 """
 
@@ -14,9 +14,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
-from cell.conductor.saving import Saver
-from cell.conductor.stepping import Progress, take_step, undo_late
-from cell.conductor.workflow import World
+from cell.conductor.runs.checkpoint import Checkpointer
+from cell.conductor.runs.step_runner import RunState, take_step, undo_late
+from cell.conductor.workflow import StepServices
 from cellcloud import errors, log
 from cellcloud.db import runs, servers, user_data
 from cellcloud.db.engine import Database, retried, transact
@@ -30,13 +30,13 @@ LOG = logging.getLogger(__name__)
 AT_HAND = 8  # runs leased at most for each thread: those whose turn is next need not be looked for
 
 
-class Engine:
+class RunExecutor:
     """Moves up to ``threads`` runs at once. ``wake`` makes it look for due ones now."""
 
     def __init__(
         self,
         database: Database,
-        world: World,
+        services: StepServices,
         *,
         owner: str,
         lease: float,
@@ -46,16 +46,16 @@ class Engine:
     ) -> None:
         self._before_judging = before_judging
         self._database = database
-        self._world = world
+        self._services = services
         self._terms = Lease(owner=owner, seconds=lease)
-        self._saver = Saver(database, owner)
+        self._checkpointer = Checkpointer(database, owner)
         self._threads = threads
         self._busy: dict[str, int] = {}  # run -> number of the lease it is moved under
         self._full = False  # runs may be due that found no room
         self._stopping = False
         self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="run")
-        self.loop = Loop("engine", interval, self._lease_and_submit)
+        self.loop = Loop("executor", interval, self._lease_and_submit)
         self._renewing = Loop("leases", lease / 3, self._renew)
         self.on_feed: Any = lambda: None
 
@@ -77,7 +77,7 @@ class Engine:
         self.loop.wake()
 
     def offer(self) -> Lease | None:
-        """The lease under which this engine takes runs now, to be given in the transaction that makes them due; None
+        """The lease under which this executor takes runs now, to be given in the transaction that makes them due; None
         with enough at hand."""
         with self._lock:
             self._full = len(self._busy) >= AT_HAND * self._threads
@@ -115,7 +115,7 @@ class Engine:
             due = self.advance(run, record)
         except errors.Stale:
             LOG.info("run adopted elsewhere", extra={"run": run.id})
-            due = True  # perhaps by this engine, which passed it over while this worker was busy with it
+            due = True  # perhaps by this executor, which passed it over while this worker was busy with it
         except errors.CellcloudError as error:
             LOG.warning("run waits", extra={"run": run.id, "why": error.message, "detail": error.detail})
         except Exception:
@@ -146,36 +146,36 @@ class Engine:
             ended = runs.find_active(connection, run.server_id) is None
             (record,) = servers.list_by_id(connection, [run.server_id])
         if ended and not record.given_up and (record.deleted or record.vm_state == VmState.ERROR):
-            undo_late(run, record, self._world)
+            undo_late(run, record, self._services)
 
     def send(self, commands: Iterable[GuestCommand]) -> None:
         """Send what saved steps ask of hosts. What cannot be sent now is sent again by the step that waits for it."""
         for command in _with_user_data(self._database, list(commands)):
             try:
-                self._world.send(command)
+                self._services.send(command)
             except errors.CellcloudError as error:
                 LOG.warning("command not sent", extra={"server": command.server_id, "why": error.message})
 
     def advance(self, run: LeasedRun, record: ServerRecord) -> bool:
         """Take steps until the run waits or ends; whether another one is due at once. Raises Stale when its lease is
         lost."""
-        progress = Progress(run=run, record=record)
+        state = RunState(run=run, record=record)
         while True:
-            begun = progress.run
-            take_step(progress, self._world)
+            begun = state.run
+            take_step(state, self._services)
             try:
-                progress = self._saver.save(progress)
+                state = self._checkpointer.save(state)
             except errors.Stale:
                 self._take_back(begun)
                 raise
-            if progress.changes:
+            if state.changes:
                 self.on_feed()
-            if progress.rests:
-                self._let_go(progress.run)
-            self.send(progress.commands)
-            if progress.rests:
-                return progress.record.task_state == TaskState.DELETING
-            progress = Progress(run=progress.run, record=progress.record)
+            if state.rests:
+                self._let_go(state.run)
+            self.send(state.commands)
+            if state.rests:
+                return state.record.task_state == TaskState.DELETING
+            state = RunState(run=state.run, record=state.record)
 
 
 @retried

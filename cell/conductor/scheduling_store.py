@@ -19,7 +19,7 @@ def _nobody() -> None:
     """Who listens to changes when nobody said."""
 
 
-class LedgerService:
+class SchedulingStoreService:
     """Implements ``cellcloud.rpc.ledger.Ledger``. ``on_change``: called when schedulers should read the log soon."""
 
     def __init__(self, database: Database) -> None:

@@ -1,50 +1,33 @@
-"""Reserve and confirm: a cell's half of placing a server.
+"""Place servers: ask the scheduler, claim the best candidates, and store what goes with the claims, in one transaction.
 
-``reserve`` schedules, claims and holds; ``confirm`` turns a held server into a run. Both are idempotent by server id,
-so the top may repeat them as often as messages get lost. A hold nobody confirms expires and gives its claim back; the
-server may be held again then, at a higher version.
+Whoever loses a race tries its next candidate, then asks again.
 """
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import msgspec
 
-from cell.conductor.workflows import REGISTRY
-from cellcloud import errors
-from cellcloud.context import RequestContext, service_context
-from cellcloud.db import changes, claims, decisions, feed, runs, servers
+from cellcloud.context import RequestContext
+from cellcloud.db import changes, claims, decisions, servers
 from cellcloud.db.bulk import Exists
 from cellcloud.db.claims import Wanted
 from cellcloud.db.engine import Connection, Database, LostRace, retried
-from cellcloud.db.runs import Lease, LeasedRun
-from cellcloud.gathering import MOST_BYTES
-from cellcloud.lifecycle import Operation
-from cellcloud.model import codec
 from cellcloud.model.change import Changes
 from cellcloud.model.decision import Conflict, DecisionBatch, Outcome, RankAnswer, RankBatch, Shape, shape_of
-from cellcloud.model.placement import ConfirmAnswer, ReserveAnswer
+from cellcloud.model.placement import ReserveAnswer
 from cellcloud.model.refusal import NO_HOST, is_for_now
 from cellcloud.model.server import ServerRecord, ServerSpec
 from cellcloud.rpc.scheduler import Scheduler
 
 ROUNDS = 4
-MOVE_BUDGET = 8.0  # seconds a scheduler has to name another host
-TOGETHER = 4096  # servers in one question to the scheduler and one transaction; and
-LONG = 16  # so many count one for which the scheduler looks at host after host: milliseconds, and a call has its end
-LOOKED_AT = ("hw:", "pci_passthrough:", "hw_numa", "hw_cpu", "hw_mem", "hw_pci")
-"""Extra specs and image properties of guests with places on NUMA cells or devices begin so."""
-AT_ONCE = 2  # such batches: one is ranked while another is stored; and one more
-MANY = 1024  # where so many servers wait
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class PlacementRequest:
     """One server to place, the request it belongs to, and the hosts it does not go to."""
 
     spec: ServerSpec
@@ -65,85 +48,11 @@ class Won(NamedTuple):
 Store = Callable[[Connection, Sequence[Won], int], Sequence[ServerRecord]]
 
 
-class Placer:
-    """Reserves for many threads: what gathers while others are under way shares a question and a transaction."""
-
-    def __init__(self, database: Database, scheduler: Scheduler, *, store: Store) -> None:
-        self._database = database
-        self._scheduler = scheduler
-        self._store = store
-        self._lock = threading.Lock()
-        self._waiting: list[tuple[RequestContext, list[Asked], Future[list[ReserveAnswer]]]] = []
-        self._size = 0
-        self._leaders = 0
-
-    def reserve(self, context: RequestContext, specs: Sequence[ServerSpec]) -> list[ReserveAnswer]:
-        """One answer a spec, in order."""
-        return self.place(
-            context, [Asked(spec=spec, request_id=spec.request_id or context.request_id) for spec in specs]
-        )
-
-    def place(self, context: RequestContext, asked: list[Asked]) -> list[ReserveAnswer]:
-        """One answer each, in order."""
-        future: Future[list[ReserveAnswer]] = Future()
-        with self._lock:
-            self._waiting.append((context, asked, future))
-            self._size += len(asked)
-            leads = self._leaders < AT_ONCE + (self._size >= MANY)
-            self._leaders += leads
-        while leads:
-            with self._lock:
-                batch = self._take()
-                if not batch:
-                    self._leaders -= 1
-                    break
-            self._place(batch)
-        return future.result()
-
-    def _take(self) -> list[tuple[RequestContext, list[Asked], Future[list[ReserveAnswer]]]]:
-        count, size = 0, 0
-        for _, asked, _ in self._waiting:
-            mine = sum(_weight(one.spec) for one in asked)
-            if count and size + mine > TOGETHER:
-                break
-            count, size = count + 1, size + mine
-        taken, self._waiting = self._waiting[:count], self._waiting[count:]
-        self._size -= sum(len(asked) for _, asked, _ in taken)
-        return taken
-
-    def _place(self, batch: list[tuple[RequestContext, list[Asked], Future[list[ReserveAnswer]]]]) -> None:
-        asked = [one for _, some, _ in batch for one in some]
-        try:
-            context = max((context for context, _, _ in batch), key=lambda each: each.budget)
-            answers = place(self._database, self._scheduler, context, asked, store=self._store)
-        except BaseException as error:  # noqa: BLE001 -- each waiting thread raises it
-            if len(batch) == 1:
-                batch[0][2].set_exception(error)
-                return
-            for one in batch:  # what is wrong with one must not fail the others
-                self._place([one])
-            return
-        for _, some, future in batch:
-            future.set_result([answers[one.spec.id] for one in some])
-
-
-def reserve(
-    database: Database,
-    scheduler: Scheduler,
-    context: RequestContext,
-    specs: Sequence[ServerSpec],
-    *,
-    hold_seconds: float,
-) -> list[ReserveAnswer]:
-    """One answer a spec, in order."""
-    return Placer(database, scheduler, store=hold(hold_seconds)).reserve(context, specs)
-
-
 def place(
     database: Database,
     scheduler: Scheduler,
     context: RequestContext,
-    asked: Iterable[Asked],
+    asked: Iterable[PlacementRequest],
     *,
     store: Store,
     at_least: int = 0,
@@ -168,61 +77,7 @@ def place(
     return answers
 
 
-def hold(seconds: float) -> Store:
-    """Stores the winners as held for so long."""
-
-    def store(connection: Connection, won: Sequence[Won], decision: int) -> Sequence[ServerRecord]:
-        placed = [(one.spec, one.host, one.zone) for one in won]
-        return servers.insert_held(connection, placed, hold_seconds=seconds, decision=decision)
-
-    return store
-
-
-def place_elsewhere(
-    database: Database, scheduler: Scheduler, run: LeasedRun, spec: ServerSpec, exclude: Sequence[str]
-) -> ServerRecord:
-    """Claim another host for a run's server, which holds none; the record with that host and the next generation.
-
-    Raises NoValidHost, TryLater, and Stale when the run's lease went to another.
-    """
-
-    def store(connection: Connection, won: Sequence[Won], decision: int) -> Sequence[ServerRecord]:
-        if not won:
-            return ()
-        ((_, host, zone),) = won
-        decisions.keep_last(connection, spec.id)
-        changed = {"host": host, "availability_zone": zone, "decision": decision}
-        record = runs.begin_try(connection, run) and servers.begin_try(connection, spec.id, run.generation, changed)
-        if not record:
-            raise errors.Stale("The lease of this run went to another conductor.", detail=run.id)
-        return (record,)
-
-    with database.read() as connection:
-        newest = changes.get_newest(connection)
-    asked = Asked(spec=spec, request_id=run.request_id, exclude=tuple(exclude))
-    context = service_context(MOVE_BUDGET)
-    answer = place(database, scheduler, context, [asked], store=store, at_least=newest)[spec.id]
-    if answer.outcome == "later":
-        raise errors.TryLater(answer.reason, detail=answer.detail)
-    if answer.record is None:
-        raise errors.NoValidHost(answer.reason, detail=answer.detail)
-    return answer.record
-
-
-def _weight(spec: ServerSpec) -> int:
-    """How many of TOGETHER it counts for; as many as make up a message of hints are asked together."""
-    if not _takes_long(spec):
-        return 1
-    return max(LONG, codec.wire_size(spec.scheduler_hints) * TOGETHER // MOST_BYTES)
-
-
-def _takes_long(spec: ServerSpec) -> bool:
-    """Whether the scheduler has no index for such a request."""
-    named = spec.scheduler_hints or spec.host
-    return bool(named) or any(one.startswith(LOOKED_AT) for one in (*spec.flavor.extra_specs, *spec.image.properties))
-
-
-def _question(asked: Sequence[Asked], at_least: int) -> RankBatch:
+def _question(asked: Sequence[PlacementRequest], at_least: int) -> RankBatch:
     """Servers that are alike share a shape."""
     numbers: dict[object, int] = {}
     shapes: list[Shape] = []
@@ -264,7 +119,7 @@ def _kind(spec: ServerSpec) -> object:
 
 @retried
 def _claim(
-    database: Database, asked: Sequence[Asked], batch: RankBatch, ranked: RankAnswer, store: Store
+    database: Database, asked: Sequence[PlacementRequest], batch: RankBatch, ranked: RankAnswer, store: Store
 ) -> tuple[dict[str, ReserveAnswer], int]:
     """Claim the best candidate of each, then the next best of those that lost, and store what else goes with it.
 
@@ -298,7 +153,7 @@ class _Claiming:
     """The transaction of a batch. ``known``: servers that were stored before; ``expired``: the version at which each
     server is held that was held before, and whose hold is over."""
 
-    asked: Sequence[Asked]
+    asked: Sequence[PlacementRequest]
     batch: RankBatch
     ranked: RankAnswer
     store: Store
@@ -372,7 +227,7 @@ class _Claiming:
 
 
 def _decision(
-    asked: Sequence[Asked],
+    asked: Sequence[PlacementRequest],
     batch: RankBatch,
     ranked: RankAnswer,
     won: Mapping[str, Wanted],
@@ -418,71 +273,3 @@ def _refusal(server_id: str, position: int, ranked: RankAnswer) -> ReserveAnswer
         detail="; ".join(told) or ", ".join(counted),
         reasons=reasons,
     )
-
-
-@retried
-def confirm(
-    database: Database,
-    context: RequestContext,
-    server_ids: Sequence[str],
-    lease: Lease | None = None,
-    *,
-    holds: Mapping[str, int] | None = None,
-) -> tuple[list[ConfirmAnswer], list[tuple[LeasedRun, ServerRecord]]]:
-    """Begin the create runs of held servers. One that is already running answers "settled" again.
-
-    With a lease the new runs are its owner's to move; they are returned with their servers. ``holds``: the versions at
-    which they were held, where not 1.
-    """
-    workflow = REGISTRY[Operation.CREATE]
-    with database.write() as connection:
-        records = servers.confirm_held(connection, server_ids, workflow.steps[0].task_state, holds or {})
-        begun = runs.insert(
-            connection,
-            [
-                runs.NewRun(
-                    server_id=record.id,
-                    operation=Operation.CREATE,
-                    generation=record.generation,
-                    request_id=record.spec.request_id or context.request_id,
-                    user_id=record.spec.user_id,
-                    project_id=record.spec.project_id,
-                    arguments={},
-                    deadline=workflow.deadline,
-                )
-                for record in records
-            ],
-            lease,
-        )
-        turned = {record.id for record in records}
-        others = servers.list_by_id(connection, [one for one in server_ids if one not in turned])
-        feed.append(connection, records)
-    found = {record.id: record for record in (*records, *others)}
-    answers = [_confirmed(server_id, found.get(server_id)) for server_id in server_ids]
-    return answers, [(run, found[run.server_id]) for run in begun]
-
-
-def _confirmed(server_id: str, record: ServerRecord | None) -> ConfirmAnswer:
-    if record is not None and not (record.deleted or record.held):
-        return ConfirmAnswer(server_id=server_id, outcome="settled", record=record)
-    fault = record.fault if record is not None and record.given_up else None
-    if fault is None:
-        over = record if record is not None and record.deleted and record.generation else None
-        return ConfirmAnswer(server_id=server_id, outcome="gone", record=over)
-    return ConfirmAnswer(server_id=server_id, outcome="gone", reason=fault.message, detail=fault.details)
-
-
-@retried
-def release(database: Database, server_ids: Sequence[str]) -> list[str]:
-    """Give up holds; returns the ids that were held."""
-    with database.write() as connection:
-        dropped = servers.drop_held(connection, server_ids)
-        claims.release(connection, dropped)
-    return dropped
-
-
-def expire_holds(database: Database) -> int:
-    """Give up every hold whose time is over; returns how many."""
-    with database.read() as connection:
-        expired = servers.list_expired_holds(connection)
-    return len(release(database, expired)) if expired else 0

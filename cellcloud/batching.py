@@ -57,7 +57,7 @@ def in_full(
     return found
 
 
-class Gathered(Generic[T, R]):
+class Batcher(Generic[T, R]):
     """Does the work of many threads at once: whoever comes while a batch is at work waits, and the first of those who
     waited takes them all with it. The first of all waits for an instant, since those who belong together seldom come
     in the same moment.

@@ -1,0 +1,91 @@
+"""Checkpoints of runs: what a step did, what it changed in its server's record, and the feed's entry, in one
+transaction. Runs that get there together share it."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from cell.conductor.runs.new_run import begin_run
+from cell.conductor.runs.step_runner import RunState
+from cellcloud import errors
+from cellcloud.batching import Batcher
+from cellcloud.db import changes as log
+from cellcloud.db import claims, feed, runs, servers
+from cellcloud.db.engine import Connection, Database, retried
+from cellcloud.db.runs import Saved
+from cellcloud.lifecycle import Operation, TaskState
+from cellcloud.model.change import Changes
+
+
+class Checkpointer:
+    """Saves for many threads: those that come together share a transaction."""
+
+    def __init__(self, database: Database, owner: str) -> None:
+        self._store: Batcher[RunState, RunState | None] = Batcher(functools.partial(_save_all, database, owner))
+
+    def save(self, state: RunState) -> RunState:
+        """The state as the database now has it. Raises Stale when the run's lease went to another."""
+        stored = self._store(state)
+        if stored is None:
+            raise errors.Stale("The lease of this run went to another conductor.", detail=state.run.id)
+        return stored
+
+
+@retried
+def _save_all(database: Database, owner: str, batch: Sequence[RunState]) -> list[RunState | None]:
+    with database.write() as connection:
+        now = runs.list_leased(connection, {p.run.id: p.run.lease_number for p in batch}, owner)
+        kept = [merge(state, *now[state.run.id]) for state in batch if state.run.id in now]
+        store(connection, kept)
+    by_run = {state.run.id: state for state in kept}
+    return [by_run.get(state.run.id) for state in batch]
+
+
+def store(connection: Connection, kept: Sequence[RunState]) -> None:
+    """Store state of runs whose rows this transaction holds; each gets its server's record as it is now."""
+    ending = [state.run.server_id for state in kept if state.finished]
+    deletes = servers.list_requested_deletes(connection, ending) if ending else {}
+    for state in kept:
+        if state.finished and state.run.server_id in deletes and not _is_delete(state):
+            state.changes, state.release_claims = {}, False  # the delete that follows takes all away
+    runs.record_steps(connection, [note for state in kept for note in state.notes])
+    runs.save(connection, [Saved(run=p.run, wait=p.wait, finished=p.finished) for p in kept])
+    changed = servers.change_many(
+        connection, [(p.run.server_id, p.run.generation, p.changes) for p in kept if p.changes]
+    )
+    claims.release(connection, [p.run.server_id for p in kept if p.release_claims])
+    built = [p.run.server_id for p in kept if p.finished == "done" and p.run.operation == Operation.CREATE]
+    log.append(connection, Changes(ended=tuple(built)))
+    records = {record.id: record for record in changed}
+    for state in kept:
+        if state.finished and not _is_delete(state) and state.run.server_id in deletes:
+            asked = deletes[state.run.server_id]
+            record = begin_run(connection, state.run.server_id, Operation.DELETE, asked, task_state=TaskState.DELETING)
+            records[record.id] = record
+            state.changes = {"task_state": TaskState.DELETING}
+        state.record = records.get(state.run.server_id, state.record)
+    feed.append(connection, list(records.values()))
+
+
+def _is_delete(state: RunState) -> bool:
+    return state.run.operation == Operation.DELETE
+
+
+def merge(state: RunState, events: dict[str, Any], cancel_requested: bool) -> RunState:
+    """The state with what happened to its run meanwhile: a result that has arrived, or a wish to cancel, takes it on
+    at once instead of waiting. A copy: the transaction may have to be tried again."""
+    run = state.run
+    events = {name: result for name, result in events.items() if not (state.forget and name == state.address)}
+    changes = dict(state.changes)
+    if cancel_requested and not (state.finished or changes.get("deleted")):
+        changes.pop("task_state", None)
+    wait, attempt, commands = state.wait, run.attempt, state.commands
+    if wait is not None:
+        answered = state.address in events and state.address not in run.events
+        if answered or (cancel_requested and not run.cancel_requested):
+            wait, attempt, commands = None, attempt + 1, []
+    merged = replace(run, events=events, cancel_requested=cancel_requested, attempt=attempt)
+    return replace(state, run=merged, changes=changes, wait=wait, commands=commands)

@@ -1,0 +1,60 @@
+"""Changes of a server's record that need no run."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from cellcloud import errors
+from cellcloud.context import RequestContext
+from cellcloud.db import feed, servers
+from cellcloud.db.engine import Database, retried
+from cellcloud.model import codec, items
+from cellcloud.model.items import ItemChanges
+from cellcloud.model.server import ServerRecord, ServerSpec
+
+IN_SPEC = frozenset(
+    {"name", "description", "metadata", "tags", "access_ip_v4", "access_ip_v6", "hostname", "disk_config"}
+)
+LOCK = frozenset({"locked", "locked_by", "locked_reason"})
+
+
+@retried
+def update_server(database: Database, context: RequestContext, server_id: str, changes: dict[str, Any]) -> ServerRecord:
+    """Set whole values of the record. Raises NotFound, Invalid for a value that cannot be set so."""
+    unknown = set(changes) - IN_SPEC - LOCK
+    if unknown:
+        raise errors.Invalid(f"A server has no settable {', '.join(sorted(unknown))}.")
+    with database.write() as connection:
+        record = servers.get(connection, server_id, lock=True)
+        values: dict[str, Any] = {name: value for name, value in changes.items() if name in LOCK}
+        if values.get("locked") is False and record.locked_by == "admin" and not context.is_admin:
+            raise errors.Forbidden(f"Instance {server_id} was locked by an administrator.")
+        in_spec = {name: value for name, value in changes.items() if name in IN_SPEC}
+        if in_spec:
+            plain = codec.to_plain(record.spec) | in_spec
+            values["spec"] = replace(record.spec, **_fields(codec.from_plain(plain, ServerSpec), in_spec))
+        changed = servers.change(connection, server_id, values)
+        if changed is None:
+            raise errors.NotFound(f"Instance {server_id} could not be found.")
+        feed.append(connection, [changed])
+    return changed
+
+
+@retried
+def change_items(database: Database, context: RequestContext, server_id: str, changes: ItemChanges) -> ServerRecord:
+    """Change single items of the record's sets. Raises NotFound, Invalid, QuotaExceeded."""
+    with database.write() as connection:
+        record = servers.get(connection, server_id, lock=True)
+        spec = items.applied(record.spec, changes)
+        if spec == record.spec:
+            return record
+        changed = servers.change(connection, server_id, {"spec": spec})
+        if changed is None:
+            raise errors.NotFound(f"Instance {server_id} could not be found.")
+        feed.append(connection, [changed])
+    return changed
+
+
+def _fields(spec: ServerSpec, names: dict[str, Any]) -> dict[str, Any]:
+    return {name: getattr(spec, name) for name in names}
