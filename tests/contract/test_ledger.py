@@ -216,7 +216,7 @@ def test_walking_the_log_back_gives_the_state_that_was(cell_database: Database) 
         assert (now.enabled, now.up, now.capacity) == (state.enabled, state.up, state.capacity)
         assert sorted(back.snapshot.hosted[place]) == sorted(server.uuid for server in state.hosted)
     assert "h4" not in back.snapshot.positions_of
-    cell.new_engine()
+    cell.new_executor()
 
 
 def test_decisions_are_found_by_server_request_and_id_and_forgotten_in_time(cell_database: Database) -> None:

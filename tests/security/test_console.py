@@ -361,7 +361,7 @@ def test_a_token_counts_only_in_the_query(cell: Cell, target: str) -> None:
     ("error", "status"),
     [(errors.Stale("moved"), 403), (errors.NotFound("gone"), 403), (errors.HostRefused("no"), 503)],
 )
-def test_the_host_has_the_last_result(cell: Cell, error: errors.CellcloudError, status: int) -> None:
+def test_the_host_has_the_last_word(cell: Cell, error: errors.CellcloudError, status: int) -> None:
     cell.host.error = error
     browser = cell.open(cell.token())
     assert browser.status == status
