@@ -50,8 +50,8 @@ from cellcloud.model.flavor import Flavor
 from cellcloud.model.host import HostFacts, HostReport
 from cellcloud.model.image import Image
 from cellcloud.model.server import ServerSpec
-from cellcloud.rpc.ledger import Ledger
 from cellcloud.rpc.scheduler import Scheduler
+from cellcloud.rpc.scheduling_store import SchedulingStore
 from cellcloud.rpc.transport import Transport, unique_name
 from tests.daemons import running_broker, running_database
 
@@ -149,7 +149,7 @@ def be_conductor(broker: str, url: str, seed: int, *, held: bool) -> None:
     look_seldom_for_garbage()  # as a service of a cloud does
     database = Database(url)
     transport = Transport(CELL, broker)
-    server = transport.serve(Ledger, SchedulingStoreService(database), server=unique_name("bench"), threads=4)
+    server = transport.serve(SchedulingStore, SchedulingStoreService(database), server=unique_name("bench"), threads=4)
     scheduler = transport.client(Scheduler)
     store = held_servers.hold(3600.0) if held else _nothing
     print("ready", flush=True)

@@ -1,6 +1,6 @@
 """What it takes to say why: explaining a past decision, replaying it, and asking what would fit, at 10,000 hosts.
 
-A scheduler and a conductor's ledger in one process, over an in-process queue and SQLite; the cell has had some thousand
+A scheduler and a conductor's store in one process, over an in-process queue and SQLite; the cell has had some thousand
 servers placed. Asked of the scheduler that decided ("recent": it undoes what came since), and of others ("past"): one
 that runs and has prepared for that, as it does every ten seconds, and one that walks through the cell's records first.
 """
@@ -24,7 +24,7 @@ from cellcloud.context import service_context
 from cellcloud.db.engine import Database
 from cellcloud.launcher.supervisor import look_seldom_for_garbage
 from cellcloud.model.decision import shape_of
-from cellcloud.rpc.ledger import Ledger
+from cellcloud.rpc.scheduling_store import SchedulingStore
 from cellcloud.rpc.transport import Transport
 
 CELL = "bench"
@@ -43,7 +43,9 @@ def main() -> None:
         database = stack.enter_context(closing(Database(f"sqlite:///{folder}/cell.db")))
         fill(database, given.hosts, vcpus=64)
         transport = Transport(CELL, "kombu+memory://")
-        stack.callback(transport.serve(Ledger, SchedulingStoreService(database), server="ledger", threads=4).stop)
+        stack.callback(
+            transport.serve(SchedulingStore, SchedulingStoreService(database), server="ledger", threads=4).stop
+        )
         options = replace(config.load(), cell=replace(config.load().cell, name=CELL))
         one, other, hasty = (SchedulerService(options, transport) for _ in range(3))
         look_seldom_for_garbage()  # as a service of a cloud does

@@ -20,8 +20,8 @@ from cellcloud.model.placement import CellDigest
 from cellcloud.model.server import ServerSpec
 from cellcloud.rpc.conductor import Conductor
 from cellcloud.rpc.consoleauth import ConsoleAuth
-from cellcloud.rpc.ledger import Ledger
 from cellcloud.rpc.scheduler import Scheduler
+from cellcloud.rpc.scheduling_store import SchedulingStore
 from cellcloud.rpc.transport import Transport
 
 T = TypeVar("T")
@@ -276,9 +276,9 @@ class Cells:
         """The cell's schedulers, for what operators ask them, behind their own breaker."""
         return self._client(name, Scheduler)
 
-    def ledger(self, name: str) -> Ledger:
+    def scheduling_store(self, name: str) -> SchedulingStore:
         """The cell's log, decisions and policies, behind their own breaker."""
-        return self._client(name, Ledger)
+        return self._client(name, SchedulingStore)
 
     def _client(self, name: str, interface: type[T]) -> T:
         key = (name, interface.__name__)

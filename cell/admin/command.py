@@ -17,8 +17,8 @@ from cell.admin.source import Source
 from cellcloud import config as options
 from cellcloud import errors
 from cellcloud.rpc.conductor import Conductor
-from cellcloud.rpc.ledger import Ledger
 from cellcloud.rpc.scheduler import Scheduler
+from cellcloud.rpc.scheduling_store import SchedulingStore
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
@@ -53,7 +53,7 @@ class Terminal:
         from cellcloud.rpc.transport import Transport  # slow to load, and only this way of reading needs it
 
         transport = Transport(config.cell.name, config.cell.transport_url)
-        clients = transport.client(Conductor), transport.client(Scheduler), transport.client(Ledger)
+        clients = transport.client(Conductor), transport.client(Scheduler), transport.client(SchedulingStore)
         return LocalSource(config, *clients)
 
     def show_list(self, items: list[T], columns: list[Column[T]]) -> None:

@@ -25,8 +25,8 @@ from cellcloud.model.host import Aggregate, Host
 from cellcloud.model.run import RunRecord, TimelineEntry
 from cellcloud.model.server import ServerRecord
 from cellcloud.rpc.conductor import Conductor
-from cellcloud.rpc.ledger import Ledger
 from cellcloud.rpc.scheduler import Scheduler
+from cellcloud.rpc.scheduling_store import SchedulingStore
 
 BUDGET = 10.0  # seconds for one question
 LONG_BUDGET = 60.0  # for one that a decision is made again for
@@ -38,11 +38,15 @@ class LocalSource:
     """Asks the services of the cell whose option file was given."""
 
     def __init__(
-        self, config: Config, conductor: Conductor, scheduler: Scheduler | None = None, ledger: Ledger | None = None
+        self,
+        config: Config,
+        conductor: Conductor,
+        scheduler: Scheduler | None = None,
+        store: SchedulingStore | None = None,
     ) -> None:
         self._name = config.cell.name
         self._conductor = conductor
-        self._own_scheduler, self._own_ledger = scheduler, ledger
+        self._own_scheduler, self._own_store = scheduler, store
 
     def list_cells(self) -> list[Cell]:
         digest = self._conductor.get_digest(_context())
@@ -147,27 +151,27 @@ class LocalSource:
         return [replace(self._scheduler(None).plan_loss(_patient(), hosts, drain), cell=self._name)]
 
     def list_policies(self, cell: str | None) -> list[CellPolicy]:
-        found = self._ledger(cell).list_policies(_context())
+        found = self._store(cell).list_policies(_context())
         return [CellPolicy(cell=self._name, policy=one) for one in found]
 
     def add_policy(self, document: dict[str, object], *, comment: str, cell: str | None) -> list[CellPolicy]:
-        return [CellPolicy(cell=self._name, policy=self._ledger(cell).add_policy(_context(), document, comment))]
+        return [CellPolicy(cell=self._name, policy=self._store(cell).add_policy(_context(), document, comment))]
 
     def set_policy_role(self, role: str, *, version: int | None, cell: str | None) -> list[CellPolicy]:
-        found = self._ledger(cell).set_policy_role(_context(), role, version)
+        found = self._store(cell).set_policy_role(_context(), role, version)
         return [CellPolicy(cell=self._name, policy=one) for one in found]
 
     def list_shadows(self, cell: str | None) -> list[CellShadow]:
-        return [CellShadow(cell=self._name, summary=self._ledger(cell).summarise_shadow(_patient()))]
+        return [CellShadow(cell=self._name, summary=self._store(cell).summarise_shadow(_patient()))]
 
     def list_aggregates(self, cell: str | None) -> list[CellAggregate]:
-        found = self._ledger(cell).list_aggregates(_context())
+        found = self._store(cell).list_aggregates(_context())
         return [CellAggregate(cell=self._name, aggregate=one) for one in found]
 
     def set_aggregates(
         self, aggregates: list[Aggregate], *, removed: list[int], cell: str | None
     ) -> list[CellAggregate]:
-        found = self._ledger(cell).set_aggregates(_context(), aggregates, removed, 0)
+        found = self._store(cell).set_aggregates(_context(), aggregates, removed, 0)
         return [CellAggregate(cell=self._name, aggregate=one) for one in found]
 
     def _scheduler(self, cell: str | None) -> Scheduler:
@@ -176,11 +180,11 @@ class LocalSource:
             raise errors.Unreachable(f"Cell {self._name} has no way to its schedulers.")
         return self._own_scheduler
 
-    def _ledger(self, cell: str | None) -> Ledger:
+    def _store(self, cell: str | None) -> SchedulingStore:
         self._check(cell)
-        if self._own_ledger is None:
+        if self._own_store is None:
             raise errors.Unreachable(f"Cell {self._name} has no way to its log.")
-        return self._own_ledger
+        return self._own_store
 
     def _check(self, cell: str | None) -> None:
         if cell is not None:

@@ -22,9 +22,9 @@ from cellcloud.db import owner as owners
 from cellcloud.db.engine import Database, transact
 from cellcloud.db.steady import CELL_TIMES, SteadyClock
 from cellcloud.rpc.conductor import Conductor
-from cellcloud.rpc.ledger import Ledger
 from cellcloud.rpc.router import Router
 from cellcloud.rpc.scheduler import Scheduler
+from cellcloud.rpc.scheduling_store import SchedulingStore
 from cellcloud.rpc.transport import Server, Transport, unique_name
 from cellcloud.service import Loop, run
 
@@ -92,7 +92,7 @@ class ConductorProcess:
         self._look_back()
         self._servers = [
             self._transport.serve(Conductor, self.service, server=self._owner),
-            self._transport.serve(Ledger, self.service.ledger, server=self._owner, threads=4),
+            self._transport.serve(SchedulingStore, self.service.scheduling_store, server=self._owner, threads=4),
         ]
         self.executor.start()
         for loop in self._loops:

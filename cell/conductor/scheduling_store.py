@@ -20,7 +20,10 @@ def _nobody() -> None:
 
 
 class SchedulingStoreService:
-    """Implements ``cellcloud.rpc.ledger.Ledger``. ``on_change``: called when schedulers should read the log soon."""
+    """Implements ``cellcloud.rpc.scheduling_store.SchedulingStore``.
+
+    ``on_change``: called when schedulers should read the log soon.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database

@@ -81,11 +81,11 @@ class ConductorService:
         self._placer = reservation.Placer(database, scheduler, store=held_servers.hold(config.hold_seconds))
         self._watch = DatabaseWatch(database, marker)
         self._digests = Digests(database, config.name)
-        self.ledger = SchedulingStoreService(database)
+        self.scheduling_store = SchedulingStoreService(database)
         self.nudger = Loop("nudge", 60.0, self._nudge)
         executor.on_feed = self.nudger.wake
         self.teller = Loop("tell", 60.0, self._tell)
-        self.ledger.on_change = self.teller.wake
+        self.scheduling_store.on_change = self.teller.wake
 
     # ---- from the top cell -------------------------------------------------------------------------------------
     def reserve(self, context: RequestContext, specs: list[ServerSpec]) -> list[ReserveAnswer]:

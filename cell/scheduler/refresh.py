@@ -13,7 +13,7 @@ from cell.scheduler.state.view import Gap, View
 from cellcloud import clock, errors
 from cellcloud.context import RequestContext, service_context
 from cellcloud.model.policy import Policy
-from cellcloud.rpc.ledger import Ledger
+from cellcloud.rpc.scheduling_store import SchedulingStore
 
 LOG = logging.getLogger(__name__)
 PAGE = 2000
@@ -29,8 +29,8 @@ Whose = tuple[str, int, int]  # a scheduler, its seed, and the change up to whic
 class Follower:
     """Keeps a view of the cell: loaded once, then followed by sequence, loaded again when the log has a gap."""
 
-    def __init__(self, ledger: Ledger, *, scheduler: str, order_seed: int | None = None) -> None:
-        self._ledger = ledger
+    def __init__(self, store: SchedulingStore, *, scheduler: str, order_seed: int | None = None) -> None:
+        self._store = store
         self._scheduler = scheduler
         self._order_seed = order_seed
         self._reading = threading.Lock()
@@ -109,7 +109,7 @@ class Follower:
 
     def _read_page(self, context: RequestContext) -> bool:
         view = self._current()
-        page = self._ledger.list_changes(context, view.sequence, PAGE)
+        page = self._store.list_changes(context, view.sequence, PAGE)
         try:
             if page.newest < view.sequence or page.oldest > view.sequence + 1:
                 raise Gap("The change log is not the one that was followed.")
@@ -131,7 +131,7 @@ class Follower:
         return self._view
 
     def _load(self, context: RequestContext) -> None:
-        state = self._ledger.get_state(context).unpacked()
+        state = self._store.get_state(context).unpacked()
         made = View(state, scheduler=self._scheduler, order_seed=self._order_seed)
         with self._using:
             before, self._view = self._view, made

@@ -19,8 +19,8 @@ from cellcloud.model.decision import RankAnswer, RankBatch, Shape, shape_of
 from cellcloud.model.explanation import Explanation, Fits, Loss, Replayed
 from cellcloud.model.placement import SelectAnswer, SelectRequest
 from cellcloud.rpc.conductor import Conductor
-from cellcloud.rpc.ledger import Ledger
 from cellcloud.rpc.scheduler import Scheduler
+from cellcloud.rpc.scheduling_store import SchedulingStore
 from cellcloud.rpc.transport import Server, Transport, unique_name
 from cellcloud.service import Loop
 
@@ -40,9 +40,9 @@ class SchedulerService:
         self._own_name = unique_name(config.host)
         self._conductor: Conductor = transport.client(Conductor)
         seed = zlib.crc32(self._own_name.encode())
-        ledger = transport.client(Ledger)
-        self.follower = Follower(ledger, scheduler=self._own_name, order_seed=seed)
-        self.inquiry = Inquiry(self.follower, ledger, self._conductor)
+        store = transport.client(SchedulingStore)
+        self.follower = Follower(store, scheduler=self._own_name, order_seed=seed)
+        self.inquiry = Inquiry(self.follower, store, self._conductor)
         self._numbers = random.SystemRandom()
         self._follow_loop = Loop("follow", FOLLOW_SECONDS, self.follower.keep_up)
         self._heartbeat_loop = Loop("heartbeat", config.cell.report_interval, self._beat)

@@ -86,11 +86,14 @@ def _marker(marks: _Marks) -> Callable[[F], F]:
     return mark
 
 
-def served_by(role: Role, *, callers: tuple[Role, ...]) -> Callable[[C], C]:
-    """Whose account serves an interface, and who may call its verbs where they say nothing else."""
+def served_by(role: Role, *, callers: tuple[Role, ...], queue: str = "") -> Callable[[C], C]:
+    """Whose account serves an interface, and who may call its verbs where they say nothing else.
+
+    ``queue``: what its queue is called, where not as the interface: that name is for ever.
+    """
 
     def mark(interface: C) -> C:
-        interface.__server__, interface.__callers__ = role, callers
+        interface.__server__, interface.__callers__, interface.__queue__ = role, callers, queue
         return interface
 
     return mark
@@ -130,11 +133,16 @@ def version_of(interface: type[Any]) -> str:
     return f"1.{max((verb.since for verb in verbs_of(interface).values()), default=0)}"
 
 
+def queue_of(interface: type[Any]) -> str:
+    """What an interface is called on the wire."""
+    return getattr(interface, "__queue__", "") or interface.__name__
+
+
 def topic_of(interface: type[Any], cell: str, server: str | None = None) -> str:
     """The queue of an interface in a cell; ``server``: the host, for one that hosts serve."""
     role = server_of(interface)
     owner = Account(role, server or "") if role is Role.HOST else Account(role)
-    return f"{cell}/{owner.name}/{interface.__name__}"
+    return f"{cell}/{owner.name}/{queue_of(interface)}"
 
 
 def _hosts_in(value: Any) -> Iterator[tuple[str, str]]:

@@ -12,11 +12,11 @@ from cellcloud.rpc.compute import Compute
 from cellcloud.rpc.conductor import Conductor
 from cellcloud.rpc.consoleauth import ConsoleAuth
 from cellcloud.rpc.interface import server_of, verbs_of
-from cellcloud.rpc.ledger import Ledger
 from cellcloud.rpc.router import Router
 from cellcloud.rpc.scheduler import Scheduler
+from cellcloud.rpc.scheduling_store import SchedulingStore
 
-INTERFACES = (Conductor, Ledger, Scheduler, Compute, ConsoleAuth, Router)
+INTERFACES = (Conductor, SchedulingStore, Scheduler, Compute, ConsoleAuth, Router)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

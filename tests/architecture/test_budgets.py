@@ -15,17 +15,17 @@ from cellcloud import config, errors
 from cellcloud.rpc.compute import Compute
 from cellcloud.rpc.conductor import Conductor
 from cellcloud.rpc.consoleauth import ConsoleAuth
-from cellcloud.rpc.interface import verbs_of
-from cellcloud.rpc.ledger import Ledger
+from cellcloud.rpc.interface import queue_of, verbs_of
 from cellcloud.rpc.router import Router
 from cellcloud.rpc.scheduler import Scheduler
+from cellcloud.rpc.scheduling_store import SchedulingStore
 
 ROOT = Path(__file__).parents[2]
 SOURCES = sorted(
     path for top in ("cellcloud", "top_api", "cell", "tests", "benchmarks") for path in (ROOT / top).rglob("*.py")
 )
 PRODUCT = [path for path in SOURCES if path.parts[len(ROOT.parts)] not in ("tests", "benchmarks")]
-INTERFACES = (Conductor, Ledger, Scheduler, Compute, ConsoleAuth, Router)
+INTERFACES = (Conductor, SchedulingStore, Scheduler, Compute, ConsoleAuth, Router)
 GOLDEN = Path(__file__).with_name("interfaces.json")
 
 
@@ -88,7 +88,7 @@ def test_systemd_leaves_guests_and_what_serves_them_alone(unit: str) -> None:
 
 def _shape() -> dict[str, dict[str, list[str]]]:
     return {
-        interface.__name__: {
+        queue_of(interface): {
             name: [f"{parameter}: {kind}" for parameter, kind in verb.parameters.items()] + [f"-> {verb.answer}"]
             for name, verb in sorted(verbs_of(interface).items())
         }

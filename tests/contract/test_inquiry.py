@@ -43,8 +43,8 @@ class Cell:
     """A scheduler over three hosts: one small, one large, one disabled."""
 
     def __init__(self, database: Database) -> None:
-        self.database, self.ledger = database, SchedulingStoreService(database)
-        served = Direct(Ledger=self.ledger, Conductor=Records(database))
+        self.database, self.store = database, SchedulingStoreService(database)
+        served = Direct(SchedulingStore=self.store, Conductor=Records(database))
         self.service = SchedulerService(config.load(), served)  # type: ignore[arg-type]  # stands for the queue
         with database.write() as connection:
             hosts.report(connection, [make_report("h1", vcpus=4), make_report("h2", vcpus=8), make_report("h3")])
@@ -190,8 +190,8 @@ def test_every_decision_of_a_busy_cell_is_explained_as_it_was_made(cell_database
     churn = Churn(cell_database, 11)
     for _ in range(50):
         churn.turn()
-    ledger = SchedulingStoreService(cell_database)
-    inquiry = Inquiry(churn.schedulers[0].follower, ledger, Records(cell_database))  # type: ignore[arg-type]
+    store = SchedulingStoreService(cell_database)
+    inquiry = Inquiry(churn.schedulers[0].follower, store, Records(cell_database))  # type: ignore[arg-type]
     for decision in churn.decisions()[::4]:
         (told,) = inquiry.explain(CONTEXT, decision.id, None, 3)
         if told.malformed or decision.batch.answer.basis.policy in (2, 3):  # chance has its part

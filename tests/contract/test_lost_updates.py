@@ -94,28 +94,28 @@ def server_metadata_removed(database: Database, _: Path) -> tuple[Writer, Callab
 
 def aggregates_of_one_host(database: Database, _: Path) -> tuple[Writer, Callable[[], Sequence[object]]]:
     """Each names a zone; the host is in that of the first aggregate, whoever came last."""
-    ledger = SchedulingStoreService(database)
+    store = SchedulingStoreService(database)
     with database.write() as connection:
         hosts.report(connection, [make_report("h1")])
 
     def write(number: int) -> None:
         zone = {"availability_zone": f"z{number}"}
-        ledger.set_aggregates(CONTEXT, [Aggregate(id=number, name=f"a{number}", hosts=("h1",), metadata=zone)], [], 0)
+        store.set_aggregates(CONTEXT, [Aggregate(id=number, name=f"a{number}", hosts=("h1",), metadata=zone)], [], 0)
 
     def found() -> Sequence[object]:
         with database.read() as connection:
             assert [state.zone for state in hosts.list_states(connection)] == ["z0"]
-        return [aggregate.name for aggregate in ledger.list_aggregates(CONTEXT)]
+        return [aggregate.name for aggregate in store.list_aggregates(CONTEXT)]
 
     return write, found
 
 
 def policies_added(database: Database, _: Path) -> tuple[Writer, Callable[[], Sequence[object]]]:
-    ledger = SchedulingStoreService(database)
+    store = SchedulingStoreService(database)
     document = policy.to_plain(policy.DEFAULT)
     return (
-        lambda n: ledger.add_policy(CONTEXT, document, f"c{n}"),
-        lambda: [one.comment for one in ledger.list_policies(CONTEXT) if one.version],
+        lambda n: store.add_policy(CONTEXT, document, f"c{n}"),
+        lambda: [one.comment for one in store.list_policies(CONTEXT) if one.version],
     )
 
 

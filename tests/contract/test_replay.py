@@ -57,7 +57,7 @@ class Direct:
         return self.served.get(interface.__name__)
 
 
-class CountedLedger(SchedulingStoreService):
+class CountedSchedulingStore(SchedulingStoreService):
     """Counts how often the whole cell is read."""
 
     reads = 0
@@ -72,8 +72,8 @@ class Churn:
 
     def __init__(self, database: Database, seed: int, *, machines: int = 6) -> None:
         self.database, self.chance = database, random.Random(seed)
-        self.ledger = CountedLedger(database)
-        transport = Direct(Ledger=self.ledger)
+        self.store = CountedSchedulingStore(database)
+        transport = Direct(SchedulingStore=self.store)
         self.schedulers = [SchedulerService(config.load(), transport) for _ in range(3)]  # type: ignore[arg-type]
         self.reports = {f"h{number:02}": self.machine(number) for number in range(machines)}
         self.report(*self.reports.values())
@@ -81,7 +81,7 @@ class Churn:
         self.building: list[str] = []
         self.policies = 0
         for document in POLICIES:
-            self.policies = self.ledger.add_policy(CONTEXT, dict(document), "tried").version
+            self.policies = self.store.add_policy(CONTEXT, dict(document), "tried").version
 
     def machine(self, number: int) -> HostReport:
         made = make_report(f"h{number:02}", vcpus=8 + 8 * (number % 3), cpu_ratio=1.0 + (number % 2) / 3)
@@ -167,7 +167,7 @@ class Churn:
 
     def set_policy(self) -> None:
         role = self.chance.choice(("active", "shadow"))
-        self.ledger.set_policy_role(CONTEXT, role, self.chance.randint(0, self.policies))
+        self.store.set_policy_role(CONTEXT, role, self.chance.randint(0, self.policies))
 
     def set_aggregate(self) -> None:
         number = self.chance.randint(1, 3)
@@ -177,7 +177,7 @@ class Churn:
             id=number, uuid=str(uuid.UUID(int=number)), name=f"a{number}", metadata=metadata, hosts=members
         )
         gone = [4 - number] if number != 2 else []
-        self.ledger.set_aggregates(CONTEXT, [made], gone, 0)
+        self.store.set_aggregates(CONTEXT, [made], gone, 0)
 
     def read(self) -> None:
         follower = self.chance.choice(self.schedulers).follower
@@ -192,8 +192,8 @@ class Churn:
 def world_of(database: Database, decision: Decision) -> View:
     """The view that a decision was made from, by what the database has."""
     basis = decision.batch.answer.basis
-    ledger = SchedulingStoreService(database)
-    state = ledger.get_state(CONTEXT).unpacked()
+    store = SchedulingStoreService(database)
+    state = store.get_state(CONTEXT).unpacked()
     with database.read() as connection:
         entries = changes.list_after(connection, basis.loaded, 100_000).entries
         found = decisions.list_batches(connection, [number for number, _ in basis.pending])
@@ -244,7 +244,7 @@ def test_the_same_policy_as_a_file_chooses_the_same_and_another_what_it_says(cel
     same = 0
     for decision in churn.decisions()[::5]:
         version = decision.batch.answer.basis.policy
-        document = churn.ledger.get_policy(CONTEXT, version).document
+        document = churn.store.get_policy(CONTEXT, version).document
         found, _ = replay.with_policy(world_of(cell_database, decision), decision.batch, decision.position, document)
         assert found == decision.hosts
         none, _ = replay.with_policy(
@@ -309,18 +309,18 @@ def test_one_scheduler_answers_for_all_in_any_order(cell_database: Database, see
     for _ in range(60):
         churn.turn()
     made = one_of_each_batch(churn.decisions())
-    churn.ledger.reads = 0
+    churn.store.reads = 0
     for decision in churn.chance.sample(made, len(made)):
         answer = churn.schedulers[0].replay(CONTEXT, decision.id, None)
         assert answer.same
         assert answer.identical
     assert len({one.batch.answer.basis.scheduler for one in made}) == 3
-    assert churn.ledger.reads < len(made)
-    churn.ledger.reads = 0
+    assert churn.store.reads < len(made)
+    churn.store.reads = 0
     some = [one for one in made if one.batch.answer.basis.scheduler != made[-1].batch.answer.basis.scheduler]
     for decision in (*some[-1:], made[-1]) * 4:  # of two schedulers in turns
         assert churn.schedulers[0].replay(CONTEXT, decision.id, None).same
-    assert churn.ledger.reads <= 3
+    assert churn.store.reads <= 3
 
 
 def test_who_has_prepared_reads_the_whole_cell_for_no_question(cell_database: Database) -> None:
@@ -328,13 +328,13 @@ def test_who_has_prepared_reads_the_whole_cell_for_no_question(cell_database: Da
     churn.schedulers = churn.schedulers[: inquiry.MOST_WORLDS]
     for _ in range(40):
         churn.turn()
-    asked = SchedulerService(config.load(), Direct(Ledger=churn.ledger))  # type: ignore[arg-type]
-    churn.ledger.reads = 0
+    asked = SchedulerService(config.load(), Direct(SchedulingStore=churn.store))  # type: ignore[arg-type]
+    churn.store.reads = 0
     asked.inquiry.prepare(CONTEXT)
-    assert not churn.ledger.reads, "nothing is prepared before the cell is loaded"
+    assert not churn.store.reads, "nothing is prepared before the cell is loaded"
     asked.follower.catch_up(CONTEXT)
     asked.inquiry.prepare(CONTEXT)
-    churn.ledger.reads = 0
+    churn.store.reads = 0
     seen = set()
     for _ in range(4):
         for decision in churn.decisions()[-4:]:
@@ -346,7 +346,7 @@ def test_who_has_prepared_reads_the_whole_cell_for_no_question(cell_database: Da
             churn.turn()
         asked.inquiry.prepare(CONTEXT)
     assert len(seen) == inquiry.MOST_WORLDS
-    assert not churn.ledger.reads
+    assert not churn.store.reads
 
 
 def test_a_walk_that_the_log_has_left_behind_is_told_as_any_other(cell_database: Database) -> None:

@@ -16,7 +16,7 @@ from tests.faults.one_process import Fate, OneProcess, one_process
 MESSAGES = [
     ("Conductor.reserve", 1),
     ("Scheduler.rank", 1),
-    ("Ledger.list_changes", 1),
+    ("SchedulingStore.list_changes", 1),
     ("Conductor.confirm", 1),
     ("Compute.apply", 1),
     ("Compute.apply", 2),

@@ -30,8 +30,8 @@ from cellcloud.model.host import Host
 from cellcloud.model.placement import ConfirmAnswer, ReserveAnswer
 from cellcloud.model.server import ServerRecord, ServerSpec
 from cellcloud.rpc.conductor import Conductor
-from cellcloud.rpc.ledger import Ledger
 from cellcloud.rpc.scheduler import Scheduler
+from cellcloud.rpc.scheduling_store import SchedulingStore
 from tests.functional import router_world
 from tests.functional.router_world import FakeCell, Line, World, open_lines, open_world
 from tests.unit.test_cellctl_remote import Identity, sign_in, write_clouds
@@ -51,10 +51,10 @@ class SchedulingCell(FakeCell):
         self.database = Database(f"sqlite:///{folder}/{name}.db")
         with self.database.write() as connection:
             cell_schema.metadata.create_all(connection)
-        self.ledger = SchedulingStoreService(self.database)
+        self.store = SchedulingStoreService(self.database)
         settings = options.load()
         settings = replace(settings, host=f"s-{name}", cell=replace(settings.cell, name=name))
-        self._servers = [line.transport.serve(Ledger, self.ledger, server=f"conductor-{name}")]
+        self._servers = [line.transport.serve(SchedulingStore, self.store, server=f"conductor-{name}")]
         self.scheduler = SchedulerService(settings, line.transport)
         self.scheduler.start()
 
@@ -294,7 +294,7 @@ def test_a_cell_alone_says_the_same(cloud: Cloud) -> None:
     settings = options.load()
     settings = replace(settings, cell=replace(settings.cell, name="east"))
     transport = cloud.world.lines["east"].transport
-    clients = transport.client(Conductor), transport.client(Scheduler), transport.client(Ledger)
+    clients = transport.client(Conductor), transport.client(Scheduler), transport.client(SchedulingStore)
     terminal = Terminal(source_override=LocalSource(settings, *clients), form="json")
 
     def alone(*words: str) -> Result:

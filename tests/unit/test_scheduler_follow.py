@@ -32,8 +32,8 @@ from cellcloud.model.decision import RankAnswer, RankBatch, Shape
 from cellcloud.model.flavor import Flavor
 from cellcloud.model.host import Aggregate, HostState
 from cellcloud.rpc.conductor import Conductor
-from cellcloud.rpc.ledger import Ledger
 from cellcloud.rpc.scheduler import Scheduler
+from cellcloud.rpc.scheduling_store import SchedulingStore
 from cellcloud.rpc.transport import Transport
 from tests.unit.cell_world import MemoryConductor, eventually, server_id
 
@@ -312,7 +312,7 @@ def test_another_view_takes_over_what_is_pending() -> None:
     assert figures(fresh) == figures(view)
 
 
-class MemoryLedger:
+class MemorySchedulingStore:
     """A log in memory. ``away``: nobody answers."""
 
     def __init__(self) -> None:
@@ -354,7 +354,7 @@ class MemoryLedger:
 
 @dataclass
 class Cell:
-    ledger: MemoryLedger
+    store: MemorySchedulingStore
     conductor: MemoryConductor
     service: SchedulerService
     client: Scheduler
@@ -365,15 +365,15 @@ def running() -> Iterator[Cell]:
     options = config.load()
     options = replace(options, host="s1", cell=replace(options.cell, name="unit", report_interval=0.1))
     transport = Transport("unit", "kombu+memory://")
-    ledger, conductor = MemoryLedger(), MemoryConductor()
+    store, conductor = MemorySchedulingStore(), MemoryConductor()
     servers = [
-        transport.serve(Ledger, ledger, server="c1"),  # type: ignore[arg-type]  # what schedulers ask
+        transport.serve(SchedulingStore, store, server="c1"),  # type: ignore[arg-type]  # what schedulers ask
         transport.serve(Conductor, conductor, server="c1"),  # type: ignore[arg-type]  # likewise
     ]
     service = build(options, transport=transport)
     service.start()
     eventually(lambda: service.follower.whose)  # its own first reading is none of the tests'
-    yield Cell(ledger, conductor, service, transport.client(Scheduler))
+    yield Cell(store, conductor, service, transport.client(Scheduler))
     service.stop()
     for server in servers:
         server.stop()
@@ -383,30 +383,30 @@ def running() -> Iterator[Cell]:
 @pytest.fixture
 def cell(running: Cell) -> Cell:
     """A scheduler that knows nothing yet of one host."""
-    running.ledger.away = False
-    running.ledger.begin(host("a"))
-    running.ledger.state_reads = 0
+    running.store.away = False
+    running.store.begin(host("a"))
+    running.store.state_reads = 0
     running.service.follower.forget()
     return running
 
 
 def test_the_cell_is_loaded_once_and_then_followed(cell: Cell) -> None:
     assert hosts_of(cell.client.rank(CONTEXT, batch(1)))[0] == ("a",)
-    cell.ledger.add(Changes(hosts=(HostChange(after=host("b")),)))
+    cell.store.add(Changes(hosts=(HostChange(after=host("b")),)))
     eventually(lambda: len(hosts_of(cell.client.rank(CONTEXT, batch(2)))[0]) == 2)
-    assert cell.ledger.state_reads == 1
+    assert cell.store.state_reads == 1
 
 
 def test_nobody_is_refused_on_old_figures(cell: Cell) -> None:
-    cell.ledger.begin(host("a", capacity={"VCPU": 1, "MEMORY_MB": 1024, "DISK_GB": 10}))
+    cell.store.begin(host("a", capacity={"VCPU": 1, "MEMORY_MB": 1024, "DISK_GB": 10}))
     assert hosts_of(cell.client.rank(CONTEXT, batch(1)))[0] == ("a",)
-    cell.ledger.add(Changes(hosts=(HostChange(after=host("b")),)))
+    cell.store.add(Changes(hosts=(HostChange(after=host("b")),)))
     assert hosts_of(cell.client.rank(CONTEXT, batch(2)))[0] == ("b",)
 
 
 def test_the_change_a_race_was_lost_to_is_read_first(cell: Cell) -> None:
     cell.client.rank(CONTEXT, batch(1))
-    cell.ledger.add(Changes(hosts=(HostChange(before=host("a")),)), Changes(hosts=(HostChange(after=host("b")),)))
+    cell.store.add(Changes(hosts=(HostChange(before=host("a")),)), Changes(hosts=(HostChange(after=host("b")),)))
     answer = cell.client.rank(CONTEXT, batch(2, at_least=2))
     assert hosts_of(answer)[0] == ("b",)
     assert answer.basis.sequence == 2
@@ -414,12 +414,12 @@ def test_the_change_a_race_was_lost_to_is_read_first(cell: Cell) -> None:
 
 def test_a_log_that_does_not_go_on_is_loaded_again(cell: Cell) -> None:
     cell.client.rank(CONTEXT, batch(1))
-    cell.ledger.begin(host("b"), sequence=50)  # all before is pruned
+    cell.store.begin(host("b"), sequence=50)  # all before is pruned
     answer = cell.client.rank(CONTEXT, batch(2, at_least=50))
     assert hosts_of(answer)[0] == ("b",)
-    cell.ledger.begin(host("c"), sequence=3)  # the database is an older one
+    cell.store.begin(host("c"), sequence=3)  # the database is an older one
     eventually(lambda: hosts_of(cell.client.rank(CONTEXT, batch(3)))[0] == ("c",))
-    assert cell.ledger.state_reads == 3
+    assert cell.store.state_reads == 3
 
 
 def test_after_long_following_the_whole_is_read_again_and_what_is_pending_stays(
@@ -427,21 +427,21 @@ def test_after_long_following_the_whole_is_read_again_and_what_is_pending_stays(
 ) -> None:
     cell.client.rank(CONTEXT, batch(1))
     monkeypatch.setattr(refresh, "LONGEST_LOG", 2)
-    cell.ledger.add(*(Changes(dropped=(server_id(90 + number),)) for number in range(4)))
+    cell.store.add(*(Changes(dropped=(server_id(90 + number),)) for number in range(4)))
     eventually(lambda: cell.client.rank(CONTEXT, batch(2)).basis.loaded == 4)
     answer = cell.client.rank(CONTEXT, batch(2))
     assert answer.basis.sequence == 4
     assert len(answer.basis.pending) == 1
-    assert cell.ledger.state_reads == 2
+    assert cell.store.state_reads == 2
 
 
 def test_without_a_conductor_known_hosts_are_chosen_from(cell: Cell) -> None:
-    cell.ledger.away = True
+    cell.store.away = True
     with pytest.raises(errors.Unreachable):
         cell.client.rank(CONTEXT, batch(1))
-    cell.ledger.away = False
+    cell.store.away = False
     assert cell.client.rank(CONTEXT, batch(1)).ranked[0]
-    cell.ledger.away = True
+    cell.store.away = True
     assert cell.client.rank(CONTEXT, batch(2)).ranked[0]
     with pytest.raises(errors.Unreachable):
         cell.client.rank(CONTEXT, batch(3, at_least=1))
@@ -449,10 +449,10 @@ def test_without_a_conductor_known_hosts_are_chosen_from(cell: Cell) -> None:
 
 def test_a_question_reads_nothing_by_itself(cell: Cell) -> None:
     cell.client.rank(CONTEXT, batch(1))
-    before = cell.ledger.change_reads
+    before = cell.store.change_reads
     for number in range(2, 32):
         cell.client.rank(CONTEXT, batch(number % 5))
-    assert cell.ledger.change_reads - before < 10
+    assert cell.store.change_reads - before < 10
 
 
 def test_it_says_that_it_lives(cell: Cell) -> None:
@@ -466,6 +466,6 @@ def test_an_idle_scheduler_reads_when_it_is_told(cell: Cell) -> None:
     follower = cell.service.follower
     follower._asked_at = float("-inf")  # nobody has asked for long
     follower._read_at = clock.monotonic()
-    cell.ledger.add(Changes(hosts=(HostChange(after=host("b")),)))
-    cell.client.log_grew(CONTEXT, cell.ledger.newest)
-    eventually(lambda: follower._current().sequence == cell.ledger.newest)
+    cell.store.add(Changes(hosts=(HostChange(after=host("b")),)))
+    cell.client.log_grew(CONTEXT, cell.store.newest)
+    eventually(lambda: follower._current().sequence == cell.store.newest)

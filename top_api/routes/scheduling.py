@@ -122,7 +122,9 @@ def _flavor(call: Call, wanted: str) -> Flavor:
 @scheduling.route("GET", "/policies", RULE, query=schemas.CELL)
 def list_policies(call: Call) -> dict[str, Any]:
     context = call.parts.cells.budget(call.context)
-    answers = _ask(call, call.param("cell"), lambda cell: call.parts.cells.ledger(cell).list_policies(context))
+    answers = _ask(
+        call, call.param("cell"), lambda cell: call.parts.cells.scheduling_store(cell).list_policies(context)
+    )
     return {"policies": _of_cells(answers)}
 
 
@@ -132,7 +134,9 @@ def add_policy(call: Call) -> dict[str, Any]:
     answers = _ask(
         call,
         body.get("cell"),
-        lambda cell: [call.parts.cells.ledger(cell).add_policy(context, body["document"], body.get("comment", ""))],
+        lambda cell: [
+            call.parts.cells.scheduling_store(cell).add_policy(context, body["document"], body.get("comment", ""))
+        ],
     )
     return {"policies": _of_cells(answers)}
 
@@ -143,7 +147,7 @@ def set_role(call: Call) -> dict[str, Any]:
     answers = _ask(
         call,
         body.get("cell"),
-        lambda cell: call.parts.cells.ledger(cell).set_policy_role(context, body["role"], body["version"]),
+        lambda cell: call.parts.cells.scheduling_store(cell).set_policy_role(context, body["role"], body["version"]),
     )
     return {"policies": _of_cells(answers)}
 
@@ -152,7 +156,9 @@ def set_role(call: Call) -> dict[str, Any]:
 def show_shadow(call: Call) -> dict[str, Any]:
     """Of the cells that have one."""
     context = call.context.with_budget(BUDGET)
-    answers = _ask(call, call.param("cell"), lambda cell: call.parts.cells.ledger(cell).summarise_shadow(context))
+    answers = _ask(
+        call, call.param("cell"), lambda cell: call.parts.cells.scheduling_store(cell).summarise_shadow(context)
+    )
     found = [
         CellShadow(cell=cell, summary=told)
         for cell, told in answers.items()
@@ -167,7 +173,9 @@ def show_shadow(call: Call) -> dict[str, Any]:
 @scheduling.route("GET", "/aggregates", RULE, query=schemas.CELL)
 def list_aggregates(call: Call) -> dict[str, Any]:
     context = call.parts.cells.budget(call.context)
-    answers = _ask(call, call.param("cell"), lambda cell: call.parts.cells.ledger(cell).list_aggregates(context))
+    answers = _ask(
+        call, call.param("cell"), lambda cell: call.parts.cells.scheduling_store(cell).list_aggregates(context)
+    )
     return {"aggregates": _aggregates(answers)}
 
 
@@ -179,7 +187,7 @@ def set_aggregates(call: Call) -> dict[str, Any]:
     answers = _ask(
         call,
         body.get("cell"),
-        lambda cell: call.parts.cells.ledger(cell).set_aggregates(context, given, removed, 0),
+        lambda cell: call.parts.cells.scheduling_store(cell).set_aggregates(context, given, removed, 0),
     )
     return {"aggregates": _aggregates(answers)}
 

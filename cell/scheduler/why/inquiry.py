@@ -24,7 +24,7 @@ from cellcloud.model.change import CellState, ChangeEntry
 from cellcloud.model.decision import Basis, Decision, DecisionBatch, Shape, shape_of
 from cellcloud.model.explanation import Explanation, Fits, Loss, Replayed
 from cellcloud.rpc.conductor import Conductor
-from cellcloud.rpc.ledger import Ledger
+from cellcloud.rpc.scheduling_store import SchedulingStore
 
 PAGE = 5000
 LONGEST_WAY = 5000  # changes that are rather undone than followed from the last loading
@@ -39,8 +39,8 @@ MOST_HOSTS = 1000
 class Inquiry:
     """Answers operators, with the cell's conductors to read from."""
 
-    def __init__(self, follower: Follower, ledger: Ledger, conductor: Conductor) -> None:
-        self._follower, self._ledger, self._conductor = follower, ledger, conductor
+    def __init__(self, follower: Follower, store: SchedulingStore, conductor: Conductor) -> None:
+        self._follower, self._store, self._conductor = follower, store, conductor
         self._walks = _Walks()
 
     def prepare(self, context: RequestContext) -> None:
@@ -50,17 +50,17 @@ class Inquiry:
         if mine is None:
             return
         newest: dict[Whose, Basis] = {}
-        for basis in self._ledger.list_bases(context, RECENT):
+        for basis in self._store.list_bases(context, RECENT):
             newest.setdefault(whose_of(basis), basis)
         newest.pop(mine, None)
-        now = _Now(self._follower, self._ledger, context, self._walks)
+        now = _Now(self._follower, self._store, context, self._walks)
         for basis in list(newest.values())[:MOST_WORLDS]:
             now.prepare(basis)
 
     # ---- past decisions --------------------------------------------------------------------------------------------
     def explain(self, context: RequestContext, key: str, host: str | None, most: int) -> list[Explanation]:
         """Oldest first; of very many decisions the last ones."""
-        now = _Now(self._follower, self._ledger, context, self._walks)
+        now = _Now(self._follower, self._store, context, self._walks)
         try:
             ids = now.ids(key)[-MOST_TOLD:]
             return [self._explain(now, one, host, min(max(most, 0), MOST_HOSTS)) for one in ids]
@@ -105,7 +105,7 @@ class Inquiry:
 
     def replay(self, context: RequestContext, decision_id: str, policy: dict[str, object] | None) -> Replayed:
         """The same choice, or what another policy would have chosen."""
-        now = _Now(self._follower, self._ledger, context, self._walks)
+        now = _Now(self._follower, self._store, context, self._walks)
         try:
             return self._replay(now, decision_id, policy)
         finally:
@@ -195,8 +195,8 @@ class _Walks:
 class _Now:
     """What one inquiry reads: the decisions it is about, and the cell's state, each once."""
 
-    def __init__(self, follower: Follower, ledger: Ledger, context: RequestContext, walks: _Walks) -> None:
-        self._follower, self._ledger, self._context, self._walks = follower, ledger, context, walks
+    def __init__(self, follower: Follower, store: SchedulingStore, context: RequestContext, walks: _Walks) -> None:
+        self._follower, self._store, self._context, self._walks = follower, store, context, walks
         self._decisions: dict[str, Decision] = {}
         self._state: CellState | None = None
         self._view: View | None = None
@@ -204,8 +204,8 @@ class _Now:
     def ids(self, key: str) -> list[str]:
         """Of the decisions about a server, a request, or one decision, oldest first."""
         if key.startswith("req-"):  # they may fill many batches
-            return self._ledger.list_decision_ids(self._context, key)
-        found = self._ledger.find_decisions(self._context, key)
+            return self._store.list_decision_ids(self._context, key)
+        found = self._store.find_decisions(self._context, key)
         self._decisions |= {one.id.partition("-")[0]: one for one in found}
         return [one.id for one in found]
 
@@ -214,7 +214,7 @@ class _Now:
         number, _, place = decision_id.partition("-")
         known = self._decisions.get(number)
         if known is None or not place.isdecimal() or int(place) >= len(known.batch.asked.servers):
-            found = [one for one in self._ledger.find_decisions(self._context, decision_id) if one.id == decision_id]
+            found = [one for one in self._store.find_decisions(self._context, decision_id) if one.id == decision_id]
             if not found:
                 raise errors.NotFound(f"The cell has no decision {decision_id[:64]}.")
             known = self._decisions[number] = found[0]
@@ -224,7 +224,7 @@ class _Now:
     def view(self, basis: Basis) -> View:
         """What a decision was made from. Raises Conflict when that is not stored any more."""
         numbers = [number for number, _ in basis.pending]
-        found = self._ledger.get_batches(self._context, numbers) if numbers else []
+        found = self._store.get_batches(self._context, numbers) if numbers else []
         batches = {one.answer.batch: one for one in found}
         self.forget()
         self._view = self._from_now(basis, batches) or self._from_past(basis, batches)
@@ -257,7 +257,7 @@ class _Now:
         """Have ready what ``view`` needs for such a decision, if that is not very long ago."""
         known = self._gone_on(basis)
         if known is None:
-            page = self._ledger.list_changes(self._context, basis.loaded, 1)
+            page = self._store.list_changes(self._context, basis.loaded, 1)
             if page.oldest > basis.loaded + 1 or page.newest - basis.loaded > LONGEST_PREPARED:
                 return
             known = self._walked(basis)
@@ -278,7 +278,7 @@ class _Now:
     def _walked(self, basis: Basis) -> View:
         """By a walk through all that was logged since that scheduler had loaded the cell."""
         if self._state is None:
-            self._state = self._ledger.get_state(self._context).unpacked()
+            self._state = self._store.get_state(self._context).unpacked()
         return replay.walk(basis, self._state, self._read(basis.loaded, self._state.sequence))
 
     def _back(self, view: View, basis: Basis, batches: Mapping[int, DecisionBatch]) -> View | None:
@@ -296,7 +296,7 @@ class _Now:
     def _read(self, after: int, newest: int) -> list[ChangeEntry]:
         entries: list[ChangeEntry] = []
         while after < newest:
-            page = self._ledger.list_changes(self._context, after, PAGE)
+            page = self._store.list_changes(self._context, after, PAGE)
             if not page.entries:
                 break
             entries += page.entries

@@ -14,8 +14,8 @@ from cellcloud.rpc.interface import call, served_by
 READERS = (Role.TOP, Role.SCHEDULER)
 
 
-@served_by(Role.CONDUCTOR, callers=(Role.TOP,))
-class Ledger(Protocol):
+@served_by(Role.CONDUCTOR, callers=(Role.TOP,), queue="Ledger")
+class SchedulingStore(Protocol):
     # ---- what schedulers follow --------------------------------------------------------------------------------
     @call(timeout=20.0, by=READERS)
     def get_state(self, context: RequestContext) -> PackedState:

@@ -33,7 +33,7 @@ IDS = [f"00000000-0000-4000-8000-{n:012d}" for n in range(400)]
 
 
 class LocalScheduler:
-    """A scheduler that asks the ledger without a queue between. ``lag``: it reads the log only when it must."""
+    """A scheduler that asks the store without a queue between. ``lag``: it reads the log only when it must."""
 
     numbers = itertools.count(1)
 
@@ -224,24 +224,24 @@ def test_decisions_are_found_by_server_request_and_id_and_forgotten_in_time(cell
     scheduler = LocalScheduler(cell_database)
     answers = claiming.place(cell_database, scheduler, CONTEXT, asked(IDS[:3]), store=held_servers.hold(60))
     refused = next(one for one in IDS[:3] if answers[one].outcome == "refused")
-    ledger = SchedulingStoreService(cell_database)
+    store = SchedulingStoreService(cell_database)
     for server_id in IDS[:3]:
-        (made,) = ledger.find_decisions(CONTEXT, server_id)
+        (made,) = store.find_decisions(CONTEXT, server_id)
         assert made.server_id == server_id
         assert made.chosen == (None if server_id == refused else "h1")
-        assert ledger.find_decisions(CONTEXT, made.id) == [made]
+        assert store.find_decisions(CONTEXT, made.id) == [made]
         assert made.request_id == "req-1"
     assert made.batch.answer.basis.policy == 0
-    assert [one.server_id for one in ledger.find_decisions(CONTEXT, "req-1")] == IDS[:3]
-    assert ledger.find_decisions(CONTEXT, refused)[0].refused
-    assert ledger.find_decisions(CONTEXT, "req-2") == ledger.find_decisions(CONTEXT, "ff-0") == []
-    assert len(ledger.list_decisions(CONTEXT, 5)) == 3
+    assert [one.server_id for one in store.find_decisions(CONTEXT, "req-1")] == IDS[:3]
+    assert store.find_decisions(CONTEXT, refused)[0].refused
+    assert store.find_decisions(CONTEXT, "req-2") == store.find_decisions(CONTEXT, "ff-0") == []
+    assert len(store.list_decisions(CONTEXT, 5)) == 3
     with cell_database.write() as connection:
         assert decisions.prune(connection, 3600) == 0
         assert decisions.prune(connection, -1) == 1
         assert changes.prune(connection, -1) > 0
         assert changes.list_after(connection, 0, 5).oldest == changes.get_newest(connection) + 1
-    assert ledger.find_decisions(CONTEXT, refused) == []
+    assert store.find_decisions(CONTEXT, refused) == []
 
 
 def test_reserving_twice_is_reserving_once(cell_database: Database) -> None:
@@ -304,54 +304,54 @@ def test_what_waits_shares_a_question_that_can_be_answered_in_time(
 
 
 def test_policies_are_versions_and_reach_the_log(cell_database: Database) -> None:
-    ledger = SchedulingStoreService(cell_database)
-    assert [(one.version, one.role) for one in ledger.list_policies(CONTEXT)] == [(0, "active")]
+    store = SchedulingStoreService(cell_database)
+    assert [(one.version, one.role) for one in store.list_policies(CONTEXT)] == [(0, "active")]
     packing = {"options": {"filter_scheduler.ram_weight_multiplier": -1.0}}
-    first = ledger.add_policy(CONTEXT, packing, "pack")
-    second = ledger.add_policy(CONTEXT, {"weighers": ["RAMWeigher"]}, "")
+    first = store.add_policy(CONTEXT, packing, "pack")
+    second = store.add_policy(CONTEXT, {"weighers": ["RAMWeigher"]}, "")
     assert (first.version, second.version) == (1, 2)
     with pytest.raises(errors.Invalid, match="did you mean"):
-        ledger.add_policy(CONTEXT, {"filters": ["CompuetFilter"]}, "")
+        store.add_policy(CONTEXT, {"filters": ["CompuetFilter"]}, "")
     with pytest.raises(errors.NotFound):
-        ledger.set_policy_role(CONTEXT, "active", 7)
+        store.set_policy_role(CONTEXT, "active", 7)
     for role, version in (("king", 1), ("active", None)):
         with pytest.raises(errors.Invalid):
-            ledger.set_policy_role(CONTEXT, role, version)
+            store.set_policy_role(CONTEXT, role, version)
     with pytest.raises(errors.NotFound):
-        ledger.summarise_shadow(CONTEXT)
+        store.summarise_shadow(CONTEXT)
     before = state_of(cell_database)
-    ledger.set_policy_role(CONTEXT, "active", 1)
-    ledger.set_policy_role(CONTEXT, "active", 1)
-    ledger.set_policy_role(CONTEXT, "shadow", 2)
+    store.set_policy_role(CONTEXT, "active", 1)
+    store.set_policy_role(CONTEXT, "active", 1)
+    store.set_policy_role(CONTEXT, "shadow", 2)
     view = View(before)
     view.follow(entries_after(cell_database, before.sequence))
     assert (view.active.version, view.policy.options.ram_weight_multiplier) == (1, -1.0)
     assert view.shadow is not None
     assert view.shadow.version == 2
     assert state_of(cell_database).policy.version == 1
-    assert {one.version: one.role for one in ledger.list_policies(CONTEXT)} == {0: "", 1: "active", 2: "shadow"}
-    assert ledger.set_policy_role(CONTEXT, "shadow", None)[2].role == ""
+    assert {one.version: one.role for one in store.list_policies(CONTEXT)} == {0: "", 1: "active", 2: "shadow"}
+    assert store.set_policy_role(CONTEXT, "shadow", None)[2].role == ""
 
 
 def test_a_shadow_reports_which_decisions_would_differ(cell_database: Database) -> None:
     report(cell_database, [make_report("big", vcpus=64), make_report("small", vcpus=2)])
-    ledger = SchedulingStoreService(cell_database)
+    store = SchedulingStoreService(cell_database)
     turned = {"weighers": ["CPUWeigher"], "options": {"filter_scheduler.cpu_weight_multiplier": -1.0}}
     for role, document in (("active", {"weighers": ["CPUWeigher"]}), ("shadow", turned)):
-        ledger.set_policy_role(CONTEXT, role, ledger.add_policy(CONTEXT, document, role).version)
+        store.set_policy_role(CONTEXT, role, store.add_policy(CONTEXT, document, role).version)
     answers = claiming.place(
         cell_database, LocalScheduler(cell_database), CONTEXT, asked(IDS[:2]), store=held_servers.hold(60)
     )
     assert {answer.record.host for answer in answers.values() if answer.record} == {"big"}
-    summary = ledger.summarise_shadow(CONTEXT)
+    summary = store.summarise_shadow(CONTEXT)
     assert (summary.version, summary.decisions, summary.differing) == (2, 2, 2)
-    (one,) = ledger.find_decisions(CONTEXT, summary.examples[0])
+    (one,) = store.find_decisions(CONTEXT, summary.examples[0])
     assert one.batch.answer.shadowed[one.position] == "small"
 
 
 def test_aggregates_are_versioned_and_give_hosts_their_zone(cell_database: Database) -> None:
     report(cell_database, [make_report("h1"), make_report("h2")])
-    ledger = SchedulingStoreService(cell_database)
+    store = SchedulingStoreService(cell_database)
     zone = Aggregate(id=2, name="z", metadata={"availability_zone": "z"}, hosts=("h1", "not-yet"))
     other = Aggregate(id=1, name="y", metadata={"availability_zone": "y"}, hosts=())
 
@@ -359,15 +359,15 @@ def test_aggregates_are_versioned_and_give_hosts_their_zone(cell_database: Datab
         return {state.host: state.zone for state in state_of(cell_database).hosts}
 
     before = state_of(cell_database)
-    assert ledger.set_aggregates(CONTEXT, [zone, other], [], 5) == [other, zone]
+    assert store.set_aggregates(CONTEXT, [zone, other], [], 5) == [other, zone]
     assert zones() == {"h1": "z", "h2": "nova"}
-    ledger.set_aggregates(CONTEXT, [replace(zone, hosts=())], [], 4)
+    store.set_aggregates(CONTEXT, [replace(zone, hosts=())], [], 4)
     assert zones()["h1"] == "z", "an older version changed something"
-    ledger.set_aggregates(CONTEXT, [replace(other, hosts=("h1",))], [], 0)
+    store.set_aggregates(CONTEXT, [replace(other, hosts=("h1",))], [], 0)
     assert zones()["h1"] == "y", "the first aggregate that names a zone says it"
     report(cell_database, [make_report("not-yet"), make_report("h1", zone="own")])
     assert zones() == {"h1": "y", "h2": "nova", "not-yet": "z"}
-    ledger.set_aggregates(CONTEXT, [], [1, 2, 9], 0)
+    store.set_aggregates(CONTEXT, [], [1, 2, 9], 0)
     assert zones() == {"h1": "own", "h2": "nova", "not-yet": "nova"}
     view = View(before)
     view.follow(entries_after(cell_database, before.sequence))
