@@ -70,7 +70,7 @@ class Bench:
         self.hosts, self.util = hosts, util
         self.rng = np.random.default_rng(5)
         self.index = fastsched.Index(3, workload.FLOORS)
-        self.index.load(self.world.signature, self.world.free, self.world.raw)
+        self.index.load(self.world.host_class, self.world.free, self.world.raw)
         self.ids = workload.add_classes(self.index, self.world, static_sets)
         self.reference = reference.Index(3, workload.FLOORS)
         workload.add_classes(self.reference, self.world, static_sets)
@@ -140,8 +140,8 @@ class Bench:
                 np.array([row[2] for row in rows]).T,
             )
         else:
-            self.reference.load(self.world.signature, self.world.free, self.world.raw)
-            self.index.load(self.world.signature, self.world.free, self.world.raw)
+            self.reference.load(self.world.host_class, self.world.free, self.world.raw)
+            self.index.load(self.world.host_class, self.world.free, self.world.raw)
         classes = [int(self.ids[arrival]) for arrival in itertools.islice(stream, decisions)]
         spent = 0
         for class_id in classes:
@@ -215,7 +215,7 @@ def others(hosts: int, util: int, given: argparse.Namespace) -> list[Line]:
     """Nothing fits, the full scan, and 1,000 identical servers."""
     bench = Bench(hosts, util, 1)
     index, theirs = bench.index, bench.reference
-    theirs.load(bench.world.signature, bench.world.free, bench.world.raw)
+    theirs.load(bench.world.host_class, bench.world.free, bench.world.raw)
     seen = int(bench.ids[0, 1])
     everywhere = bench.world.passing(0)
     rich = int(bench.world.free[0].max()) + 1

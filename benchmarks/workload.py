@@ -60,7 +60,7 @@ VERSIONS = np.array([6002000, 6002000, 7000000, 7000000, 8002000, 8002000, 80020
 class Kernel(Protocol):
     """What the benchmark drives: the compiled index or the reference."""
 
-    def load(self, signature: npt.ArrayLike, free: npt.ArrayLike, raw: npt.ArrayLike) -> None: ...
+    def load(self, host_class: npt.ArrayLike, free: npt.ArrayLike, raw: npt.ArrayLike) -> None: ...
     def add_class(
         self, need: npt.ArrayLike, passes: npt.ArrayLike, multipliers: npt.ArrayLike, step: npt.ArrayLike
     ) -> int: ...
@@ -71,9 +71,9 @@ class Kernel(Protocol):
 
 @dataclass
 class World:
-    """Hosts as columns, the static facts of each signature, and how many servers of each flavor a host has."""
+    """Hosts as columns, the static facts of each host class, and how many servers of each flavor a host has."""
 
-    signature: Numbers
+    host_class: Numbers
     free: Numbers
     raw: Floats
     facts: dict[str, Numbers]
@@ -81,10 +81,10 @@ class World:
 
     @property
     def hosts(self) -> int:
-        return len(self.signature)
+        return len(self.host_class)
 
     def passing(self, static_set: int) -> npt.NDArray[np.bool_]:
-        """Which signatures pass a requirement set: zones, traits, a tenant's aggregate, GPUs."""
+        """Which host classes pass a requirement set: zones, traits, a tenant's aggregate, GPUs."""
         zone, tenant, traits, gpu = (self.facts[name] for name in ("zone", "tenant", "traits", "gpu"))
         ssd, modern = (traits & 1) != 0, (traits & 2) != 0
         shared = tenant == 0
@@ -127,7 +127,7 @@ def make_world(hosts: int, utilisation: float, seed: int = 1) -> World:
         "traits": rng.choice(4, hosts, p=[0.4, 0.2, 0.2, 0.2]),
         "up": (rng.random(hosts) >= 0.01).astype(np.int64),
     }
-    table, signature = np.unique(np.stack(list(facts.values())), axis=1, return_inverse=True)
+    table, host_class = np.unique(np.stack(list(facts.values())), axis=1, return_inverse=True)
     capacity = np.stack([VCPUS[kind], VCPUS[kind] * MEMORY_MB_PER_VCPU[kind], VCPUS[kind] * DISK_GB_PER_HOST_VCPU])
     counts = _fill(rng, capacity, utilisation)
     free = capacity - np.stack(flavor_amounts()) @ counts.T.astype(np.int64)
@@ -144,7 +144,7 @@ def make_world(hosts: int, utilisation: float, seed: int = 1) -> World:
     ).astype(np.float64)
     named = dict(zip(facts, table, strict=True))
     named["gpu"] = named["kind"] == len(VCPUS) - 1
-    return World(signature.reshape(-1), free, raw, named, counts)
+    return World(host_class.reshape(-1), free, raw, named, counts)
 
 
 def _fill(rng: np.random.Generator, capacity: Numbers, utilisation: float) -> npt.NDArray[np.uint16]:

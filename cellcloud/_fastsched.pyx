@@ -2,10 +2,10 @@
 
 How it answers without looking at every host, exactly:
 
-- **Rows.** Hosts lie in rows, ordered by signature, in groups of ``GROUP``; a group holds column after column. All
+- **Rows.** Hosts lie in rows, ordered by host class, in groups of ``GROUP``; a group holds column after column. All
   values are int32 (raw values times a power of two, chosen per column, so that they are whole). A world that does not
   fit this is answered by the reference instead ("wide").
-- **Summary.** A 16-ary tree above the groups: for each child the lowest and highest signature, the most free of each
+- **Summary.** A 16-ary tree above the groups: for each child the lowest and highest host class, the most free of each
   resource, the lowest and highest of each raw value. It is right at all times.
 - **Log.** A ring of the rows that changed, as they were after each change. A class of requests replays what it has
   not seen when it is next used; one that has missed too much starts anew.
@@ -15,10 +15,11 @@ How it answers without looking at every host, exactly:
 - **Bounds.** Per class, for each group and each node of the same tree: a score that no fitting host below exceeds.
   Replay only ever raises a bound; a visit of the group lowers it again. The best hosts are found by visiting where the
   bounds are highest until none can beat what was found.
-- **Seeds.** Per class the best rows of the last choice and its runners-up: the next choice begins with them, so the
-  bounds need not cover them, and often nothing has to be visited.
-- **Eras.** Scores move when extremes move. Each node remembers the era its bounds were made in (the extremes of that
-  time), and when it is next looked at its bounds are raised by the most that any host's score can have grown since.
+- **Warm-start set.** Per class the best rows of the last choice and its runners-up: the next choice begins with them,
+  so the bounds need not cover them, and often nothing has to be visited.
+- **Normalisation epochs.** Scores move when extremes move. Each node remembers the epoch its bounds were made in (the
+  extremes of that time), and when it is next looked at its bounds are raised by the most that any host's score can have
+  grown since.
 
 Bounds are computed in float32 with factors rounded up so that they are bounds in spite of rounding; whatever might be
 among the best gets its score in float64 with the operations of the reference, in the same order.
@@ -26,7 +27,7 @@ among the best gets its score in float64 with the operations of the reference, i
 
 import numpy as np
 
-from cellcloud._fastsched_py import EXACT, LARGEST_SIGNATURE, MOST_TIMES, Index as Reference, finite, whole
+from cellcloud._fastsched_py import EXACT, LARGEST_HOST_CLASS, MOST_TIMES, Index as Reference, finite, whole
 
 cimport cython
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
@@ -60,8 +61,8 @@ cdef enum:
     FAN = 16  # children of a node
     LEVELS = 8
     MOST = 32  # MOST_COLUMNS
-    ERAS = 16  # eras a class remembers
-    SEEDS = 8  # rows a choice leaves to the next one
+    EPOCHS = 16  # epochs a class remembers
+    WARM_STARTS = 8  # rows a choice leaves to the next one
     LINE = 16  # values of a cache line
     FEW = 10  # log entries that are looked at one by one
     RANKED = 64  # more hosts than this are sorted, not inserted
@@ -83,7 +84,7 @@ def level():
 
 
 @cython.final
-cdef class _Class:
+cdef class _RequestClass:
     """A class of requests: what it asks, and what is known of the hosts that fit it."""
 
     # What was given, as the reference wants it.
@@ -94,44 +95,48 @@ cdef class _Class:
     cdef int32_t asked_amount[MOST]
     cdef int64_t take[MOST]
     cdef int64_t step[MOST]
-    # By signature: -1 passes or 0; how many before it pass; its row of the factors.
+    # By host class: -1 passes or 0; how many before it pass; its row of the factors.
     cdef int32_t[::1] passes
     cdef int32_t[::1] before
-    cdef uint32_t[::1] words  # by group two: which rows have a signature that passes; shared with classes of that kind
-    cdef int32_t[::1] tariff
+    cdef uint32_t[::1] words  # by group two: which rows have a host class that passes; shared with classes of that kind
+    cdef int32_t[::1] multiplier_row
     cdef double[:, ::1] factors
     cdef bint floors[MOST]
     cdef bint weighed[MOST]  # columns with a factor that is not 0
     # What is known.
     cdef bint fresh  # nothing
-    cdef bint proven  # the extremes, and the era's are the same
+    cdef bint proven  # the extremes, and the epoch's are the same
     cdef bint none  # that no host fits
     cdef int64_t seen
     cdef int32_t high[MOST]
     cdef int32_t low[MOST]
     cdef int32_t high_row[MOST]
     cdef int32_t low_row[MOST]
-    cdef int64_t era
-    cdef int32_t[:, :, ::1] eras  # (ERAS, 4, K): low and high of the scores, low and high of all hosts that fit
-    cdef double drift[ERAS]
+    cdef int64_t epoch
+    # (EPOCHS, 4, K): low and high that scores are normalised by, low and high of all hosts that fit
+    cdef int32_t[:, :, ::1] epoch_extremes
+    cdef double drift[EPOCHS]
     cdef uint64_t drift_known
-    cdef float[:, ::1] slopes  # factors of the present era, rounded up
-    cdef int live  # columns that are weighed and differ in the present era; which, their lows, and high less low
+    cdef float[:, ::1] slopes  # factors of the present epoch, rounded up
+    cdef int live  # columns that are weighed and differ in the present epoch; which, their lows, and high less low
     cdef int32_t live_column[MOST]
     cdef int32_t live_low[MOST]
     cdef double live_span[MOST]
     cdef double[::1] bound
-    cdef int64_t[::1] node_era
-    cdef object shadow  # a class of the same requests for scans
-    cdef int seeds
-    cdef int32_t seed[SEEDS]
+    cdef int64_t[::1] node_epoch
+    cdef object for_scans  # a class of the same requests for scans
+    cdef int warm_starts  # how many rows the warm-start set has
+    cdef int32_t warm_row[WARM_STARTS]
 
     cdef size_t nbytes(self) noexcept:
-        return self.buffers() + sizeof(double) * (self.bound.shape[0] + self.node_era.shape[0])
+        return self.buffers() + sizeof(double) * (self.bound.shape[0] + self.node_epoch.shape[0])
 
     cdef size_t buffers(self) noexcept:
         """What of it does not grow with the hosts."""
-        return sizeof(int32_t) * (self.tariff.shape[0] + self.eras.size) + sizeof(double) * self.factors.size
+        return (
+            sizeof(int32_t) * (self.multiplier_row.shape[0] + self.epoch_extremes.size)
+            + sizeof(double) * self.factors.size
+        )
 
 
 include "_fastsched_rows.pxi"
@@ -148,14 +153,14 @@ cdef class Index:
 
     cdef Py_ssize_t resources, columns
     cdef object floors
-    cdef list classes  # by id: _Class or None
+    cdef list classes  # by id: _RequestClass or None
     cdef object scale  # (K,) powers of two that make the raw values whole
-    cdef Py_ssize_t signatures  # all hosts' are below
+    cdef Py_ssize_t host_classes  # all hosts' are below
     cdef dict words  # passes as bytes -> the words of all classes with these
     cdef dict tables  # likewise their tables
     cdef _Rows rows
-    cdef _Ranking best
-    cdef _Seeker seeker
+    cdef _Best best
+    cdef _ExtremeSearch extremes
     cdef object wide  # the reference, while the hosts' values do not fit int32
     cdef dict wide_ids
 
@@ -164,7 +169,7 @@ cdef class Index:
         self.resources, self.floors = resources, [bool(floor) for floor in floors]
         self.columns = len(self.floors)
         self.classes, self.wide_ids, self.words, self.tables = [], {}, {}, {}
-        self.best, self.seeker = _Ranking(), _Seeker()
+        self.best, self.extremes = _Best(), _ExtremeSearch()
         self.load(np.zeros(0, np.int32), np.zeros((self.resources, 0), np.int64), np.zeros((self.columns, 0)))
 
     @property
@@ -175,7 +180,7 @@ cdef class Index:
     @property
     def nbytes(self):
         """Bytes that the index takes: rows, summary, log, and what is known for each class."""
-        cdef _Class cls
+        cdef _RequestClass cls
         cdef size_t total = 0
         if self.wide is not None:
             return self.wide.nbytes
@@ -189,7 +194,7 @@ cdef class Index:
     @property
     def buffers(self):
         """Of ``nbytes`` what does not grow with the hosts: the log up to its longest, and each class's history."""
-        cdef _Class cls
+        cdef _RequestClass cls
         cdef size_t total = 0
         if self.wide is not None:
             return 0
@@ -199,20 +204,20 @@ cdef class Index:
         total += sum(one.nbytes for table in self.tables.values() for one in table)
         return total + self.rows.buffers()
 
-    def load(self, signature, free, raw):
-        kinds = whole(signature, "signature", (None,), lowest=0, highest=LARGEST_SIGNATURE)
+    def load(self, host_class, free, raw):
+        kinds = whole(host_class, "host_class", (None,), lowest=0, highest=LARGEST_HOST_CLASS)
         amounts = whole(free, "free", (self.resources, len(kinds)))
         self._settle(kinds, amounts, finite(raw, "raw", (self.columns, len(kinds))))
 
     cdef object _settle(self, kinds, amounts, values):
         """Hold these hosts: in rows if they fit, else wide."""
-        cdef _Class cls
+        cdef _RequestClass cls
         steps = [cls.given_step for cls in self.classes if cls is not None]
         scale = _scale_of(values, np.array(steps).reshape(len(steps), self.columns).T)
         if scale is None or (amounts.size and np.abs(amounts).max() >= UNKNOWN):
             return self._widen(kinds, amounts, values)
         self.wide, self.scale = None, scale
-        self.signatures = int(kinds.max()) + 1 if len(kinds) else 0
+        self.host_classes = int(kinds.max()) + 1 if len(kinds) else 0
         scaled = (values * scale[:, None]).astype(np.int32)
         self.words, self.tables = {}, {}
         self.rows = _Rows((kinds + 1).astype(np.int32), amounts.astype(np.int32), scaled)
@@ -221,7 +226,7 @@ cdef class Index:
                 self._prepare(cls)
 
     cdef object _widen(self, kinds, amounts, values):
-        cdef _Class cls
+        cdef _RequestClass cls
         self.wide = Reference(self.resources, self.floors)
         self.wide.load(kinds, amounts, values)
         self.wide_ids = {
@@ -231,7 +236,7 @@ cdef class Index:
         }
 
     cdef object _unload(self):
-        """All hosts as they were loaded: signatures, free, raw."""
+        """All hosts as they were loaded: host classes, free, raw."""
         cdef _Rows rows = self.rows
         values = np.asarray(rows.values)[: rows.groups * rows.width].reshape(rows.groups, -1, GROUP)
         place = np.asarray(rows.row_of)
@@ -239,28 +244,28 @@ cdef class Index:
         free, raw = table[1 : 1 + self.resources], table[1 + self.resources :] / self.scale[:, None]
         return table[0] - 1, free.copy(), raw
 
-    def set_host(self, position, signature, free, raw):
+    def set_host(self, position, host_class, free, raw):
         if self.wide is not None:
-            return self.wide.set_host(position, signature, free, raw)
+            return self.wide.set_host(position, host_class, free, raw)
         place = self._position(position)
-        kind = whole([signature], "signature", (1,), lowest=0, highest=LARGEST_SIGNATURE)
+        kind = whole([host_class], "host_class", (1,), lowest=0, highest=LARGEST_HOST_CLASS)
         amounts = whole(free, "free", (self.resources,))
         self._put(place, int(kind[0]), amounts, finite(raw, "raw", (self.columns,)))
 
     cdef object _put(self, Py_ssize_t place, Py_ssize_t kind, amounts, values):
         cdef int32_t row[1 + 2 * MOST]
         cdef Py_ssize_t column
-        cdef _Class cls
+        cdef _RequestClass cls
         scaled = values * self.scale
         if (np.abs(amounts) >= UNKNOWN).any() or (np.abs(scaled) > WIDEST).any() or (scaled % 1 != 0).any():
             kinds, free, raw = self._unload()
             kinds[place], free[:, place], raw[:, place] = kind, amounts, values
             return self._settle(kinds, free, raw)
-        if kind >= self.signatures:
-            self.signatures, self.tables = kind + 1, {}
+        if kind >= self.host_classes:
+            self.host_classes, self.tables = kind + 1, {}
             for cls in self.classes:
                 if cls is not None:
-                    _tabulate(cls, self.signatures, self.tables)
+                    _tabulate(cls, self.host_classes, self.tables)
         if self.rows.values[self.rows.cell(self.rows.row_of[place], 0)] != kind + 1:
             self._mark(self.rows.row_of[place], kind)
         row[0] = <int32_t>(kind + 1)
@@ -271,7 +276,7 @@ cdef class Index:
         self.rows.write(self.rows.row_of[place], row)
 
     cdef object _mark(self, Py_ssize_t row, Py_ssize_t kind):
-        """A row has another signature: it passes where that one does."""
+        """A row has another host class: it passes where that one does."""
         cdef uint32_t bit = (<uint32_t>1) << (row % HALF)
         cdef uint32_t[::1] words
         for key, words in self.words.items():
@@ -290,7 +295,7 @@ cdef class Index:
         return values[0] - 1, free, np.array(values[1 + self.resources :], dtype=np.float64) / self.scale
 
     def add_class(self, need, passes, multipliers, step):
-        cdef _Class cls = _Class()
+        cdef _RequestClass cls = _RequestClass()
         probe = Reference(self.resources, self.floors)
         probe.add_class(need, passes, multipliers, step)  # refuses what is absurd
         cls.given_need, cls.given_passes = np.array(need, dtype=np.int64), np.array(passes) != 0
@@ -306,7 +311,7 @@ cdef class Index:
             self._prepare(cls)
         return number
 
-    cdef object _prepare(self, _Class cls):
+    cdef object _prepare(self, _RequestClass cls):
         """Translate a class into the rows' terms; it knows nothing of the rows yet."""
         cdef _Rows rows = self.rows
         cdef Py_ssize_t column
@@ -320,16 +325,16 @@ cdef class Index:
         for column in range(self.columns):
             cls.step[column] = int(cls.given_step[column] * self.scale[column])
             cls.floors[column] = self.floors[column]
-        _tabulate(cls, self.signatures, self.tables)
+        _tabulate(cls, self.host_classes, self.tables)
         key = cls.given_passes.tobytes()
         if key not in self.words:
             self.words[key] = _words(rows, cls)
         cls.words = self.words[key]
         cls.bound = np.full(rows.nodes * FAN, NEVER)
-        cls.node_era = np.zeros(rows.nodes, dtype=np.int64)
+        cls.node_epoch = np.zeros(rows.nodes, dtype=np.int64)
 
     def set_passes(self, class_id, passes, multipliers=None):
-        cdef _Class cls = self._class(class_id)
+        cdef _RequestClass cls = self._class(class_id)
         probe = Reference(self.resources, self.floors)
         probe.add_class(cls.given_need, cls.given_passes, cls.given_multipliers, cls.given_step)
         probe.set_passes(0, passes, multipliers)  # refuses what is absurd
@@ -344,20 +349,20 @@ cdef class Index:
     def drop_class(self, class_id):
         self._class(class_id)
         self.classes[class_id] = None
-        used = {(<_Class>cls).given_passes.tobytes() for cls in self.classes if cls is not None}
+        used = {(<_RequestClass>cls).given_passes.tobytes() for cls in self.classes if cls is not None}
         self.words = {key: words for key, words in self.words.items() if key in used}
         self.tables = {key: table for key, table in self.tables.items() if key in used}
         if self.wide is not None:
             self.wide.drop_class(self.wide_ids.pop(class_id))
 
     def fitting(self, class_id):
-        cdef _Class cls = self._class(class_id)
+        cdef _RequestClass cls = self._class(class_id)
         if self.wide is not None:
             return self.wide.fitting(self.wide_ids[class_id])
         return np.sort(_all_fitting(self.rows, cls)).astype(np.int64)
 
     def choose(self, Py_ssize_t class_id, Py_ssize_t count, exclude=()):
-        cdef _Class cls = self._class(class_id)
+        cdef _RequestClass cls = self._class(class_id)
         cdef Py_ssize_t i
         if self.wide is not None or not 0 < count <= RANKED:
             return self.choose_scored(class_id, count, exclude)[0]
@@ -365,7 +370,7 @@ cdef class Index:
         return [self.best.position[i] for i in range(self.best.found)]
 
     def choose_scored(self, Py_ssize_t class_id, Py_ssize_t count, exclude=()):
-        cdef _Class cls = self._class(class_id)
+        cdef _RequestClass cls = self._class(class_id)
         cdef Py_ssize_t i
         if count < 0:
             raise ValueError("count: negative")
@@ -379,18 +384,18 @@ cdef class Index:
         count = min(count, self.best.found)
         return [self.best.position[i] for i in range(count)], [self.best.score[i] for i in range(count)]
 
-    cdef object _run(self, _Class cls, Py_ssize_t count, exclude):
+    cdef object _run(self, _RequestClass cls, Py_ssize_t count, exclude):
         cdef _Rows rows = self.rows
         cdef Py_ssize_t row
         hidden = () if exclude is () else [rows.row_of[self._position(place)] for place in exclude]
         self.best.begin(count)
         for row in hidden:
             rows.hidden[row // GROUP] |= (<uint64_t>1) << (row % GROUP)
-        _choose(rows, cls, self.best, self.seeker, len(hidden) > 0)
+        _choose(rows, cls, self.best, self.extremes, len(hidden) > 0)
         for row in hidden:
             rows.hidden[row // GROUP] = 0
 
-    cdef object _sort(self, _Class cls, Py_ssize_t count, exclude):
+    cdef object _sort(self, _RequestClass cls, Py_ssize_t count, exclude):
         """All hosts' order, for a count that is not worth a search."""
         cdef _Rows rows = self.rows
         cdef Py_ssize_t row
@@ -404,16 +409,16 @@ cdef class Index:
         return places[order].tolist(), scores[order].tolist()
 
     def scan(self, Py_ssize_t class_id, Py_ssize_t count):
-        cdef _Class cls = self._class(class_id)
+        cdef _RequestClass cls = self._class(class_id)
         cdef Py_ssize_t i
         if self.wide is not None or not 0 < count <= RANKED:
             return self.choose_scored(class_id, count)[0]
         self.best.begin(count)
-        _scan(self.rows, _shadow(self.rows, cls), self.best)
+        _scan(self.rows, _scan_class(self.rows, cls), self.best)
         return [self.best.position[i] for i in range(self.best.found)]
 
     def claim(self, Py_ssize_t class_id, Py_ssize_t position, Py_ssize_t times=1):
-        cdef _Class cls = self._class(class_id)
+        cdef _RequestClass cls = self._class(class_id)
         if not -MOST_TIMES <= times <= MOST_TIMES:
             raise ValueError(f"times: beyond {MOST_TIMES}")
         if self.wide is not None:
@@ -428,7 +433,7 @@ cdef class Index:
     def release(self, Py_ssize_t class_id, Py_ssize_t position, Py_ssize_t times=1):
         self.claim(class_id, position, -times)
 
-    cdef bint _take(self, _Class cls, Py_ssize_t row, Py_ssize_t times) noexcept:
+    cdef bint _take(self, _RequestClass cls, Py_ssize_t row, Py_ssize_t times) noexcept:
         """Take the class's amounts from a row. Returns False, and takes nothing, if they would not fit int32."""
         cdef int32_t values[1 + 2 * MOST]
         cdef _Rows rows = self.rows
@@ -449,7 +454,7 @@ cdef class Index:
         return True
 
     def place(self, Py_ssize_t class_id, Py_ssize_t servers, Py_ssize_t count=1):
-        cdef _Class cls = self._class(class_id)
+        cdef _RequestClass cls = self._class(class_id)
         cdef Py_ssize_t i, number
         if servers < 0 or count < 1:
             raise ValueError("servers: negative" if servers < 0 else "count: below 1")
@@ -459,7 +464,7 @@ cdef class Index:
         for number in range(servers):
             if count <= RANKED:
                 self.best.begin(count)
-                _choose(self.rows, cls, self.best, self.seeker, False)
+                _choose(self.rows, cls, self.best, self.extremes, False)
                 best = [self.best.position[i] for i in range(self.best.found)]
             else:
                 best = self.choose(class_id, count)
@@ -472,13 +477,13 @@ cdef class Index:
                 return chosen + self.wide.place(self.wide_ids[class_id], servers - len(chosen), count)
         return chosen
 
-    cdef inline _Class _class(self, Py_ssize_t class_id):
+    cdef inline _RequestClass _class(self, Py_ssize_t class_id):
         cdef object found = None
         if 0 <= class_id < len(self.classes):
             found = self.classes[class_id]
         if found is None:
             raise ValueError(f"class {class_id}: there is none")
-        return <_Class>found
+        return <_RequestClass>found
 
     cdef inline Py_ssize_t _position(self, Py_ssize_t position) except -1:
         if not 0 <= position < self.rows.hosts:
@@ -503,38 +508,38 @@ def _scale_of(values, steps, given=None):
     return scale
 
 
-def _words(_Rows rows, _Class cls):
-    """Which rows have a signature that passes, as bits."""
+def _words(_Rows rows, _RequestClass cls):
+    """Which rows have a host class that passes, as bits."""
     values = np.asarray(rows.values)[: rows.groups * rows.width].reshape(rows.groups, -1, GROUP)
     passes = np.asarray(cls.passes)[values[:, 0]] != 0
     return np.packbits(passes, axis=1, bitorder="little").reshape(-1).view(np.uint32).copy()
 
 
-def _tabulate(_Class cls, Py_ssize_t signatures, dict tables):
-    """Lay out what a class says by signature; signatures beyond what was given do not pass. Classes that pass the same
-    share a table."""
+def _tabulate(_RequestClass cls, Py_ssize_t host_classes, dict tables):
+    """Lay out what a class says by host class; host classes beyond what was given do not pass. Request classes that pass
+    the same share a table."""
     key = cls.given_passes.tobytes()
     if key not in tables:
-        passes = np.zeros(max(len(cls.given_passes), signatures) + 2, dtype=np.int32)
+        passes = np.zeros(max(len(cls.given_passes), host_classes) + 2, dtype=np.int32)
         passes[1 : 1 + len(cls.given_passes)] = -cls.given_passes.astype(np.int32)
         tables[key] = passes, np.concatenate(([0], np.cumsum(-passes))).astype(np.int32)
     cls.passes, cls.before = tables[key]
-    tariff = np.zeros(0, dtype=np.int32)
+    multiplier_row = np.zeros(0, dtype=np.int32)
     factors = np.atleast_2d(cls.given_multipliers)
     if cls.given_multipliers.ndim == 2 and factors.size:
         factors, kind = np.unique(factors, axis=0, return_inverse=True)
-        tariff = np.zeros(cls.passes.shape[0], dtype=np.int32)
-        tariff[1 : 1 + len(kind)] = kind
+        multiplier_row = np.zeros(cls.passes.shape[0], dtype=np.int32)
+        multiplier_row[1 : 1 + len(kind)] = kind
     if not factors.size:
         factors = np.zeros((1, factors.shape[1]))
-    cls.tariff = tariff
+    cls.multiplier_row = multiplier_row
     cls.factors = np.ascontiguousarray(factors)
     cls.slopes = np.zeros(factors.shape, dtype=np.float32)
     for column, weighed in enumerate((factors != 0).any(axis=0)):
         cls.weighed[column] = weighed
-    cls.eras = np.zeros((ERAS, 4, factors.shape[1]), dtype=np.int32)
+    cls.epoch_extremes = np.zeros((EPOCHS, 4, factors.shape[1]), dtype=np.int32)
     cls.live = 0
-    cls.era = 0
+    cls.epoch = 0
     cls.drift_known = 0
-    cls.shadow = None
+    cls.for_scans = None
     cls.fresh = True

@@ -4,8 +4,8 @@ An ``Index`` holds a cell's hosts as columns and answers, for a class of request
 named by its position, which is also the order of ties: of equal hosts the lowest position wins.
 
 The words: N hosts; R resources, of which a request needs amounts; K weigh columns, of which each host has a raw value;
-S signatures. A signature stands for all static facts of a host, so that a class of requests says once per signature
-whether such hosts pass its filters.
+S host classes. A host class is all that stays of a host from claim to claim, so that a class of requests says once for
+each whether such hosts pass its filters.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ Floats = npt.NDArray[np.float64]
 EXACT = 2**53
 """Beyond this a float64 no longer holds every whole number: such amounts are refused."""
 LARGEST_MULTIPLIER = 1e30
-LARGEST_SIGNATURE = 2**20 - 1
+LARGEST_HOST_CLASS = 2**20 - 1
 MOST_COLUMNS = 32
 MOST_TIMES = 2**20
 
 
 @dataclass(slots=True)
-class _Class:
-    """What every request of one class asks: amounts (R,), signatures that pass (S,), multipliers (1, K) or if varied
+class _RequestClass:
+    """What every request of one class asks: amounts (R,), host classes that pass (S,), multipliers (1, K) or if varied
     (S, K), what one claim adds to the raw values (K,)."""
 
     need: Column
@@ -55,70 +55,70 @@ class Index:
             raise ValueError(f"resources, floors: more than {MOST_COLUMNS}")
         self._resources = resources
         self._floors = np.array(floors, dtype=np.bool_).reshape(-1)
-        self._classes: dict[int, _Class] = {}
+        self._classes: dict[int, _RequestClass] = {}
         self._next_class = 0
-        self._signature = np.zeros(0, dtype=np.int32)
+        self._host_class = np.zeros(0, dtype=np.int32)
         self._free = np.zeros((resources, 0), dtype=np.int64)
         self._raw = np.zeros((len(self._floors), 0))
 
     @property
     def hosts(self) -> int:
         """How many hosts are loaded."""
-        return len(self._signature)
+        return len(self._host_class)
 
     @property
     def nbytes(self) -> int:
         """Bytes that the hosts' columns take."""
-        return self._signature.nbytes + self._free.nbytes + self._raw.nbytes
+        return self._host_class.nbytes + self._free.nbytes + self._raw.nbytes
 
-    def load(self, signature: npt.ArrayLike, free: npt.ArrayLike, raw: npt.ArrayLike) -> None:
-        """Replace all hosts: ``signature`` (N,), ``free`` amounts (R, N), ``raw`` values (K, N). Classes stay.
+    def load(self, host_class: npt.ArrayLike, free: npt.ArrayLike, raw: npt.ArrayLike) -> None:
+        """Replace all hosts: ``host_class`` (N,), ``free`` amounts (R, N), ``raw`` values (K, N). Classes stay.
 
         Raises ValueError, and changes nothing, when lengths differ or a number is not finite, beyond 2**53, or (a
-        signature) negative.
+        host class) negative.
         """
-        kinds = whole(signature, "signature", (None,), lowest=0, highest=LARGEST_SIGNATURE)
+        kinds = whole(host_class, "host_class", (None,), lowest=0, highest=LARGEST_HOST_CLASS)
         amounts = whole(free, "free", (self._resources, len(kinds)))
         values = finite(raw, "raw", (len(self._floors), len(kinds)))
-        self._signature, self._free, self._raw = kinds.astype(np.int32), amounts, values
+        self._host_class, self._free, self._raw = kinds.astype(np.int32), amounts, values
 
-    def set_host(self, position: int, signature: int, free: npt.ArrayLike, raw: npt.ArrayLike) -> None:
-        """What a host's report or a change of its static facts says: its signature, free (R,), raw (K,)."""
+    def set_host(self, position: int, host_class: int, free: npt.ArrayLike, raw: npt.ArrayLike) -> None:
+        """What a host's report or a change of its static facts says: its host class, free (R,), raw (K,)."""
         place = self._position(position)
-        kind = whole([signature], "signature", (1,), lowest=0, highest=LARGEST_SIGNATURE)
+        kind = whole([host_class], "host_class", (1,), lowest=0, highest=LARGEST_HOST_CLASS)
         amounts = whole(free, "free", (self._resources,))
         values = finite(raw, "raw", (len(self._floors),))
-        self._signature[place], self._free[:, place], self._raw[:, place] = kind[0], amounts, values
+        self._host_class[place], self._free[:, place], self._raw[:, place] = kind[0], amounts, values
 
     def row(self, position: int) -> tuple[int, Column, Floats]:
-        """A host's signature, free (R,) and raw (K,) as they are now."""
+        """A host's host class, free (R,) and raw (K,) as they are now."""
         place = self._position(position)
-        return int(self._signature[place]), self._free[:, place].copy(), self._raw[:, place].copy()
+        return int(self._host_class[place]), self._free[:, place].copy(), self._raw[:, place].copy()
 
     def add_class(
         self, need: npt.ArrayLike, passes: npt.ArrayLike, multipliers: npt.ArrayLike, step: npt.ArrayLike
     ) -> int:
         """A class of requests; returns its id.
 
-        ``need`` (R,) amounts, where 0 is not asked for and never compared; ``passes`` (S,) nonzero for the signatures
-        whose hosts pass the filters (a signature beyond its end does not pass); ``multipliers`` (K,), or (S, K) where
-        they differ by signature; ``step`` (K,) what one claim adds to the raw values.
+        ``need`` (R,) amounts, where 0 is not asked for and never compared; ``passes`` (S,) nonzero for the host classes
+        whose hosts pass the filters (one beyond its end does not pass); ``multipliers`` (K,), or (S, K) where
+        they differ by host class; ``step`` (K,) what one claim adds to the raw values.
         """
         amounts = whole(need, "need", (self._resources,), lowest=0)
         given = self._passes(passes, multipliers)
         steps = finite(step, "step", (len(self._floors),))
         class_id = self._next_class
         self._next_class += 1
-        self._classes[class_id] = _Class(amounts, *given, steps)
+        self._classes[class_id] = _RequestClass(amounts, *given, steps)
         return class_id
 
     def set_passes(self, class_id: int, passes: npt.ArrayLike, multipliers: npt.ArrayLike | None = None) -> None:
-        """Say anew which signatures pass, for instance because there are more of them. ``multipliers`` stay when
-        None, which is possible only if they were not given by signature."""
+        """Say anew which host classes pass, for instance because there are more of them. ``multipliers`` stay when
+        None, which is possible only if they were not given by host class."""
         wanted = self._class(class_id)
         if multipliers is None:
             if wanted.varied:
-                raise ValueError("multipliers: they were given by signature, so they must come with the passes")
+                raise ValueError("multipliers: they were given by host class, so they must come with the passes")
             multipliers = wanted.multipliers[0]
         wanted.passes, wanted.multipliers, wanted.varied = self._passes(passes, multipliers)
 
@@ -131,7 +131,7 @@ class Index:
         """Positions of the hosts that pass and have room, ascending."""
         wanted = self._class(class_id)
         passes = np.append(wanted.passes, False)
-        fits = passes[np.minimum(self._signature, len(wanted.passes))]
+        fits = passes[np.minimum(self._host_class, len(wanted.passes))]
         for free, need in zip(self._free, wanted.need, strict=True):
             if need:
                 fits &= free >= need
@@ -191,41 +191,41 @@ class Index:
             chosen.append(best)
         return chosen
 
-    def _scores(self, wanted: _Class, places: Column) -> Floats:
+    def _scores(self, wanted: _RequestClass, places: Column) -> Floats:
         scores = np.zeros(len(places))
         if len(places) < 2:
             return scores
         multipliers = wanted.multipliers
-        signatures = self._signature[places] if wanted.varied else None
+        host_classes = self._host_class[places] if wanted.varied else None
         for column, floor in enumerate(self._floors):
             values = self._raw[column][places]
             if floor:
                 values = np.maximum(values, 0.0)
             low, high = 0.0 if floor else values.min(), values.max()
             if low != high:
-                factor = multipliers[0, column] if signatures is None else multipliers[signatures, column]
+                factor = multipliers[0, column] if host_classes is None else multipliers[host_classes, column]
                 scores += factor * ((values - low) / (high - low))
         return scores
 
     def _passes(self, passes: npt.ArrayLike, multipliers: npt.ArrayLike) -> tuple[npt.NDArray[np.bool_], Floats, bool]:
         passing = np.asarray(passes)
         if passing.ndim != 1:
-            raise ValueError("passes: must be one value a signature")
+            raise ValueError("passes: must be one value a host class")
         columns = len(self._floors)
         given = np.asarray(multipliers, dtype=np.float64)
         shape = (columns,) if given.ndim == 1 else (len(passing), columns)
         given = finite(given, "multipliers", shape, highest=LARGEST_MULTIPLIER)
         return passing.astype(np.bool_), given.reshape(shape if given.ndim == 2 else (1, columns)), given.ndim == 2
 
-    def _class(self, class_id: int) -> _Class:
+    def _class(self, class_id: int) -> _RequestClass:
         try:
             return self._classes[class_id]
         except KeyError:
             raise ValueError(f"class {class_id}: there is none") from None
 
     def _position(self, position: int) -> int:
-        if not 0 <= position < len(self._signature):
-            raise ValueError(f"position {position}: there are {len(self._signature)} hosts")
+        if not 0 <= position < len(self._host_class):
+            raise ValueError(f"position {position}: there are {len(self._host_class)} hosts")
         return int(position)
 
 

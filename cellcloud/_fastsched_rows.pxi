@@ -30,16 +30,16 @@ cdef class _Rows:
     cdef int32_t[::1] log_row
     cdef int32_t[::1] log_span  # by full group of the log: the highest of each raw value, the lowest of each
 
-    def __init__(self, signature, free, raw):
-        """``signature`` (N,) from 1, ``free`` (R, N), ``raw`` (K, N), all whole numbers that fit int32."""
-        cdef Py_ssize_t count = len(signature), level
+    def __init__(self, host_class, free, raw):
+        """``host_class`` (N,) from 1, ``free`` (R, N), ``raw`` (K, N), all whole numbers that fit int32."""
+        cdef Py_ssize_t count = len(host_class), level
         self.hosts, self.resources, self.columns = count, len(free), len(raw)
         self.width = (1 + self.resources + self.columns) * GROUP
         self.groups = max(1, (count + GROUP - 1) // GROUP)
         self.ring = 256
         while self.ring < 65536 and self.ring < count // 4:
             self.ring *= 2
-        order = np.argsort(signature, kind="stable").astype(np.int32)
+        order = np.argsort(host_class, kind="stable").astype(np.int32)
         self.position_of = np.full(self.groups * GROUP, UNKNOWN, dtype=np.int32)
         np.asarray(self.position_of)[:count] = order
         self.row_of = np.empty(count, dtype=np.int32)
@@ -48,7 +48,7 @@ cdef class _Rows:
         values[:] = 0
         rows = values[: self.groups * self.width].reshape(self.groups, -1, GROUP)
         lane = np.arange(count)
-        for column, source in enumerate((signature, *free, *raw)):
+        for column, source in enumerate((host_class, *free, *raw)):
             rows[lane // GROUP, column, lane % GROUP] = source[order]
         self.values = values
         self.hidden = np.zeros(self.groups, dtype=np.uint64)

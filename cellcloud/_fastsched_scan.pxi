@@ -1,27 +1,27 @@
 # Looking at every row. Included by _fastsched.pyx.
 
 
-cdef _Class _shadow(_Rows rows, _Class cls):
+cdef _RequestClass _scan_class(_Rows rows, _RequestClass cls):
     """The class with extremes and slopes of its own, so that a scan neither uses nor changes what is known; only the
     rows to begin with are the same."""
-    cdef _Class shadow = cls.shadow
+    cdef _RequestClass for_scans = cls.for_scans
     cdef Py_ssize_t column
-    if shadow is None:
-        shadow = _Class()
-        shadow.asked, shadow.asked_column, shadow.asked_amount = cls.asked, cls.asked_column, cls.asked_amount
-        shadow.passes, shadow.words, shadow.tariff = cls.passes, cls.words, cls.tariff
-        shadow.factors, shadow.floors, shadow.weighed = cls.factors, cls.floors, cls.weighed
-        shadow.eras = np.zeros((1, 4, rows.columns), dtype=np.int32)
-        shadow.slopes = np.zeros((cls.factors.shape[0], rows.columns), dtype=np.float32)
-        cls.shadow = shadow
-    shadow.seeds, shadow.seed = (0 if cls.fresh else cls.seeds), cls.seed
+    if for_scans is None:
+        for_scans = _RequestClass()
+        for_scans.asked, for_scans.asked_column, for_scans.asked_amount = cls.asked, cls.asked_column, cls.asked_amount
+        for_scans.passes, for_scans.words, for_scans.multiplier_row = cls.passes, cls.words, cls.multiplier_row
+        for_scans.factors, for_scans.floors, for_scans.weighed = cls.factors, cls.floors, cls.weighed
+        for_scans.epoch_extremes = np.zeros((1, 4, rows.columns), dtype=np.int32)
+        for_scans.slopes = np.zeros((cls.factors.shape[0], rows.columns), dtype=np.float32)
+        cls.for_scans = for_scans
+    for_scans.warm_starts, for_scans.warm_row = (0 if cls.fresh else cls.warm_starts), cls.warm_row
     for column in range(rows.columns):
-        shadow.high_row[column] = -1 if cls.fresh else cls.high_row[column]
-        shadow.low_row[column] = -1 if cls.fresh else cls.low_row[column]
-    return shadow
+        for_scans.high_row[column] = -1 if cls.fresh else cls.high_row[column]
+        for_scans.low_row[column] = -1 if cls.fresh else cls.low_row[column]
+    return for_scans
 
 
-cdef bint _span(_Rows rows, _Class cls, int32_t *low, int32_t *high) noexcept nogil:
+cdef bint _span(_Rows rows, _RequestClass cls, int32_t *low, int32_t *high) noexcept nogil:
     """The extremes of all rows that fit and are not hidden. Returns whether there are any.
 
     Begins with the witnesses, as they are now. Groups whose own extremes lie within those found are passed over: nothing
@@ -63,12 +63,12 @@ cdef bint _span(_Rows rows, _Class cls, int32_t *low, int32_t *high) noexcept no
     return some
 
 
-cdef inline bint _counts(_Rows rows, _Class cls, int32_t row) noexcept nogil:
+cdef inline bint _counts(_Rows rows, _RequestClass cls, int32_t row) noexcept nogil:
     """Whether there is such a row, and it fits and is not hidden."""
     return row >= 0 and not (rows.hidden[row // GROUP] >> (row % GROUP)) & 1 and _fits(rows, cls, row)
 
 
-cdef bint _span_group(_Rows rows, _Class cls, Py_ssize_t group, int32_t *low, int32_t *high) noexcept nogil:
+cdef bint _span_group(_Rows rows, _RequestClass cls, Py_ssize_t group, int32_t *low, int32_t *high) noexcept nogil:
     """Widen the extremes by the rows of a group. Returns whether any of them fits."""
     cdef int32_t mask[GROUP]
     cdef int32_t value, beyond
@@ -107,28 +107,28 @@ cdef inline void _unhide(_Rows rows, Py_ssize_t group, int32_t *mask) noexcept n
                 mask[lane] = 0
 
 
-cdef void _scan(_Rows rows, _Class cls, _Ranking best) noexcept nogil:
+cdef void _scan(_Rows rows, _RequestClass cls, _Best best) noexcept nogil:
     """The best rows, by looking at every one."""
     cdef int32_t low[MOST]
     cdef int32_t high[MOST]
     cdef Py_ssize_t group
     best.kept = best.wanted
-    cls.seeds = <int>min(cls.seeds, best.wanted)
+    cls.warm_starts = <int>min(cls.warm_starts, best.wanted)
     if _span(rows, cls, low, high):
         _measure(rows, cls, 0, low, high)
-        _plant(rows, cls, best)
+        _load_warm_starts(rows, cls, best)
         for group in range(rows.groups):
-            _look(rows, cls, best, group)
+            _offer_all(rows, cls, best, group)
 
 
-cdef void _look(_Rows rows, _Class cls, _Ranking best, Py_ssize_t group) noexcept nogil:
+cdef void _offer_all(_Rows rows, _RequestClass cls, _Best best, Py_ssize_t group) noexcept nogil:
     """Offer a group's rows."""
     cdef float upper[GROUP]
     cdef unsigned char likely[GROUP]
     cdef uint64_t eight
     cdef Py_ssize_t lane, part
     cdef int32_t row
-    if _judge(rows, cls, group, best.threshold, upper) < best.threshold:
+    if _upper_fitting(rows, cls, group, best.threshold, upper) < best.threshold:
         return
     for lane in range(GROUP):
         likely[lane] = upper[lane] >= best.threshold
@@ -142,7 +142,7 @@ cdef void _look(_Rows rows, _Class cls, _Ranking best, Py_ssize_t group) noexcep
                 best.offer(_score(rows, cls, row), rows.position_of[row], row)
 
 
-def _all_fitting(_Rows rows, _Class cls):
+def _all_fitting(_Rows rows, _RequestClass cls):
     """Positions of the rows that fit and are not hidden, in no order."""
     cdef int32_t mask[GROUP]
     cdef Py_ssize_t group, lane, count = 0
@@ -158,9 +158,9 @@ def _all_fitting(_Rows rows, _Class cls):
     return found[:count]
 
 
-def _all_scores(_Rows rows, _Class given):
+def _all_scores(_Rows rows, _RequestClass given):
     """Positions and scores of the rows that fit and are not hidden."""
-    cdef _Class cls = _shadow(rows, given)
+    cdef _RequestClass cls = _scan_class(rows, given)
     cdef int32_t low[MOST]
     cdef int32_t high[MOST]
     cdef Py_ssize_t i

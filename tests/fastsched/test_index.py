@@ -46,7 +46,7 @@ def kernel(request: pytest.FixtureRequest) -> Any:
 
 
 def small(kernel: Any, hosts: int = 4) -> Any:
-    """Hosts 0 .. of signature 0 with 10, 11, ... free of one resource, which is also what they are weighed by."""
+    """Hosts 0 .. of host class 0 with 10, 11, ... free of one resource, which is also what they are weighed by."""
     index = kernel.Index(1, [True])
     free = np.arange(10, 10 + hosts)
     index.load(np.zeros(hosts, dtype=np.int32), free[None, :], free[None, :].astype(np.float64))

@@ -27,17 +27,17 @@ class Life:
         self.rng = np.random.default_rng(self.seed)
         self.hosts = int(self.rng.choice(HOSTS))
         self.resources, self.columns = int(self.rng.integers(0, 4)), int(self.rng.integers(0, 6))
-        self.signatures = int(self.rng.integers(1, 8))
+        self.host_classes = int(self.rng.integers(1, 8))
         self.halves = bool(self.rng.integers(0, 2))
         self.most = int(self.rng.choice([2, 5, 30, 1000]))
         floors = [bool(bit) for bit in self.rng.integers(0, 2, self.columns)]
         self.index = self.kernel.Index(self.resources, floors)
         self.reference = reference.Index(self.resources, floors)
         rows = [self._row() for _ in range(self.hosts)]
-        signature = np.array([row[0] for row in rows], dtype=np.int32)
+        host_class = np.array([row[0] for row in rows], dtype=np.int32)
         free = np.array([row[1] for row in rows], dtype=np.int64).reshape(self.hosts, self.resources).T
         raw = np.array([row[2] for row in rows], dtype=np.float64).reshape(self.hosts, self.columns).T
-        self._both("load", signature, free, raw)
+        self._both("load", host_class, free, raw)
         self.classes = [self._both("add_class", *self._wishes()) for _ in range(int(self.rng.integers(1, 6)))]
         self.claims: list[tuple[int, int]] = []
 
@@ -54,11 +54,11 @@ class Life:
 
     def _row(self) -> tuple[int, Any, Any]:
         raw = self.rng.integers(-self.most // 2, self.most, self.columns).astype(np.float64)
-        signature = int(self.rng.integers(0, self.signatures + (self.rng.random() < 0.02)))
-        return signature, self.rng.integers(-1, self.most, self.resources), raw / 2 if self.halves else raw
+        host_class = int(self.rng.integers(0, self.host_classes + (self.rng.random() < 0.02)))
+        return host_class, self.rng.integers(-1, self.most, self.resources), raw / 2 if self.halves else raw
 
     def _wishes(self) -> tuple[Any, Any, Any, Any]:
-        known = max(0, self.signatures + int(self.rng.integers(-1, 2)))
+        known = max(0, self.host_classes + int(self.rng.integers(-1, 2)))
         passes = (self.rng.random(known) < self.rng.choice([0.2, 0.7, 1.0])).astype(np.uint8)
         shape = (known, self.columns) if self.rng.random() < 0.25 else self.columns
         step = self.rng.choice([0.0, 1.0, -1.0, -2.0, 3.0], self.columns)
@@ -100,7 +100,7 @@ class Life:
         self.classes.append(self._both("add_class", *self._wishes()))
 
     def _repass(self) -> None:
-        self.signatures += int(self.rng.integers(0, 2))
+        self.host_classes += int(self.rng.integers(0, 2))
         _need, passes, multipliers, _step = self._wishes()
         self._both("set_passes", self._class(), passes, multipliers)
 
