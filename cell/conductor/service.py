@@ -147,6 +147,10 @@ class ConductorService:
             found = servers.list_by_id(connection, server_ids)
         return _fitting(found) if partly else found
 
+    def get_user_data(self, context: RequestContext, ids: list[str]) -> list[tuple[str, str]]:
+        with self._database.read() as connection:
+            return _fitting(list(user_data.find_of_servers(connection, ids).items()))
+
     def get_digest(self, context: RequestContext) -> CellDigest:
         return self._digests.get()
 

@@ -35,9 +35,14 @@ def keep(connection: Connection, table: sa.Table, specs: Sequence[ServerSpec]) -
             pass_id = secrets.token_hex(32)  # tells nothing of a word that may be guessed
             texts[pass_id] = spec.admin_pass
         kept.append(replace(spec, user_data=None, user_data_id=text_id, admin_pass="", admin_pass_id=pass_id))
+    store(connection, table, texts)
+    return kept
+
+
+def store(connection: Connection, table: sa.Table, texts: Mapping[str, str]) -> None:
+    """Keep texts by id, as used now."""
     if texts:
         bulk.insert(connection, table, ("id", "text"), sorted(texts.items()), at=("used_at",), replace=True)
-    return kept
 
 
 def attach(
@@ -62,6 +67,19 @@ def find(connection: Connection, table: sa.Table, ids: Iterable[str]) -> Mapping
     if not wanted:
         return {}
     rows = connection.execute(sa.select(table.c.id, table.c.text).where(table.c.id.in_(wanted)))
+    return {row.id: row.text for row in rows}
+
+
+def list_missing(connection: Connection, table: sa.Table, ids: Collection[str]) -> list[str]:
+    """Those of the ids of which there is no text."""
+    known = connection.execute(sa.select(table.c.id).where(table.c.id.in_(ids))).scalars()
+    return sorted(set(ids) - set(known))
+
+
+def find_of_servers(connection: Connection, ids: Collection[str]) -> Mapping[str, str]:
+    """Id -> text, of a cell's servers' user data only: an initial password is nobody's to read."""
+    has = sa.exists().where(_USERS["cell"] == CELL.c.id)
+    rows = connection.execute(sa.select(CELL.c.id, CELL.c.text).where(CELL.c.id.in_(ids), has))
     return {row.id: row.text for row in rows}
 
 

@@ -93,6 +93,12 @@ class Conductor(Protocol):
         at least one, so that the caller asks again for those it was not given."""
         ...
 
+    @call(timeout=10.0, since=1)
+    def get_user_data(self, context: RequestContext, ids: list[str]) -> list[tuple[str, str]]:
+        """(id, text) of user data that servers have, by the ids in their specs; unknown ids are left out. No more than
+        fit into a message: ask again for those that were not given."""
+        ...
+
     @call(timeout=5.0)
     def get_digest(self, context: RequestContext) -> CellDigest: ...
 

@@ -238,3 +238,21 @@ def test_the_router_asks_again_for_what_did_not_fit(world: World) -> None:
     follower._resync()
     assert east.messages["get"] > 1
     assert {world.shown(server_id).host for server_id in ids[5:]} == {"moved"}
+
+
+def test_user_data_is_told_and_no_password(measured: Measured) -> None:
+    ids = [f"{number:08x}-0000-4000-8000-000000000000" for number in range(20)]
+    asked = [make_spec(one, user_data="x" * 60_000 + one, admin_pass="secret") for one in ids]
+    for some in (asked[:10], asked[10:]):
+        measured.conductor.reserve(service_context(), some)
+    specs = [record.spec for record in measured.conductor.get_servers(service_context(), ids)]
+    texts = in_full(
+        lambda some: measured.conductor.get_user_data(service_context(), some),
+        [one for spec in specs for one in (spec.user_data_id, spec.admin_pass_id, "unknown")],
+        key_of=str,
+        answers=lambda text: text[0],
+    )
+    assert dict(texts) == {spec.user_data_id: "x" * 60_000 + spec.id for spec in specs}
+    assert len(texts) == len(ids)
+    assert len(measured.sizes["get_user_data"]) > 1
+    assert max(measured.sizes["get_user_data"]) <= MOST_BYTES + 10

@@ -18,6 +18,7 @@ from cellcloud.db.engine import Database, retried
 from cellcloud.lifecycle import KEEP_PORTS, Operation
 from cellcloud.model.cell import Finding
 from cellcloud.model.server import ServerRecord
+from top_api.adoption import fetch_user_data
 from top_api.parts import Parts
 
 PAGE, VERSIONS = 200, 2000  # records, and (id, version) pairs, in one message
@@ -184,7 +185,9 @@ def _living(parts: Parts, context: RequestContext, name: str) -> set[str]:
 
 
 def _take_in(parts: Parts, context: RequestContext, server_id: str, cell: str) -> None:
-    for record in parts.cells.conductor(cell).get_servers(context.with_budget(BUDGET), [server_id]):
+    conductor, patient = parts.cells.conductor(cell), context.with_budget(BUDGET)
+    for record in conductor.get_servers(patient, [server_id]):
+        fetch_user_data(parts.database, conductor, patient, [record])
         _store(parts.database, replace(record, cell=cell))
 
 

@@ -21,6 +21,7 @@ from cellcloud.model.incarnation import Incarnation
 from cellcloud.model.placement_proof import Proofs
 from cellcloud.model.server import ServerRecord
 from cellcloud.rpc.conductor import Conductor
+from top_api.adoption import fetch_user_data
 
 LOG = logging.getLogger(__name__)
 PAGE = 200  # entries of the feed, or records, in one message
@@ -70,6 +71,7 @@ class Follower:
             return False
         last = max(entries, key=lambda entry: entry.sequence)
         records = [entry.record for entry in entries]
+        self._fetch_user_data(records)
         _take_in(self._database, self._cell, records, self._terms, cursor, last, page.incarnation)
         return last.sequence < page.newest
 
@@ -105,10 +107,14 @@ class Follower:
             ids = sorted(theirs.keys() | ours.keys())
             for page in _pages([i for i in ids if force or theirs.get(i, -1) != ours.get(i, -1)]):
                 records = in_full(self._get, page, key_of=str, answers=lambda record: record.id)
+                self._fetch_user_data(records)
                 _take_in_compared(self._database, self._cell, page, records, self._terms, force=force)
             if until is None:
                 return
             after = until
+
+    def _fetch_user_data(self, records: Sequence[ServerRecord]) -> None:
+        fetch_user_data(self._database, self._conductor, _context(), records)
 
     def _get(self, ids: list[str]) -> list[ServerRecord]:
         return self._conductor.get_servers(_context(), ids, partly=True)
