@@ -86,6 +86,8 @@ def _visible(call: Call) -> dict[str, list[str]]:
                 raise errors.Invalid(f"Invalid filter field: {key}.")
         return call.query
     allowed = _PUBLIC_SINCE_83 if call.version >= (2, 83) else _PUBLIC
+    if call.version < (2, 5):
+        allowed = allowed - {"ip6"}
     return {key: values for key, values in call.query.items() if key in allowed}
 
 

@@ -50,6 +50,8 @@ def _is_base64(value: object) -> bool:
 
 def read_time(text: str) -> dt.datetime:
     """A time of a query, aware, UTC, not before 1970. Raises ValueError. A plus sign may have become a space."""
+    if len(text) > len("2026-01-01") and not any(letter in text[8:11] for letter in "Tt "):
+        raise ValueError(f"no letter T or space parts the day from the time in {text[:64]!r}")
     try:
         at = dt.datetime.fromisoformat(text)
     except ValueError:

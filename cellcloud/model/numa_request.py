@@ -249,10 +249,10 @@ def parse_pages(text: str) -> int:
     if text in NAMED_PAGES:
         return NAMED_PAGES[text]
     try:
-        size = int(text) if text.isdigit() else int(strutils.string_to_bytes(text, return_int=True)) // KIB
+        size = int(text) if text.isdecimal() else int(strutils.string_to_bytes(text, return_int=True)) // KIB
     except (ValueError, OverflowError):
         size = -1
-    if not 0 <= size <= MOST_PAGE_KIB or (size == 0 and not text.isdigit()):
+    if not 0 <= size <= MOST_PAGE_KIB or (size == 0 and not text.isdecimal()):
         raise errors.Invalid(f"{text[:100]!r} is no memory page size: small, large, any, KiB, or with a unit as 2MB.")
     return size
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from tests.parity import samples
+
 # Method and path -> controller file and method.
 ROUTES: dict[tuple[str, str], tuple[str, str]] = {
     ("GET", "/servers"): ("servers", "index"),
@@ -9,13 +11,19 @@ ROUTES: dict[tuple[str, str], tuple[str, str]] = {
     ("POST", "/servers"): ("servers", "create"),
     ("GET", "/servers/<server_id>"): ("servers", "show"),
     ("PUT", "/servers/<server_id>"): ("servers", "update"),
+    ("DELETE", "/servers/<server_id>"): ("servers", "delete"),
     ("GET", "/servers/<server_id>/metadata"): ("server_metadata", "index"),
     ("POST", "/servers/<server_id>/metadata"): ("server_metadata", "create"),
     ("PUT", "/servers/<server_id>/metadata"): ("server_metadata", "update_all"),
     ("GET", "/servers/<server_id>/metadata/<key>"): ("server_metadata", "show"),
     ("PUT", "/servers/<server_id>/metadata/<key>"): ("server_metadata", "update"),
+    ("DELETE", "/servers/<server_id>/metadata/<key>"): ("server_metadata", "delete"),
     ("GET", "/servers/<server_id>/tags"): ("server_tags", "index"),
     ("PUT", "/servers/<server_id>/tags"): ("server_tags", "update_all"),
+    ("DELETE", "/servers/<server_id>/tags"): ("server_tags", "delete_all"),
+    ("GET", "/servers/<server_id>/tags/<tag>"): ("server_tags", "show"),
+    ("PUT", "/servers/<server_id>/tags/<tag>"): ("server_tags", "update"),
+    ("DELETE", "/servers/<server_id>/tags/<tag>"): ("server_tags", "delete"),
     ("GET", "/servers/<server_id>/ips"): ("ips", "index"),
     ("GET", "/servers/<server_id>/ips/<network>"): ("ips", "show"),
     ("GET", "/servers/<server_id>/os-instance-actions"): ("instance_actions", "index"),
@@ -26,9 +34,13 @@ ROUTES: dict[tuple[str, str], tuple[str, str]] = {
     ("GET", "/flavors/<flavor_id>"): ("flavors", "show"),
     ("POST", "/flavors"): ("flavors", "create"),
     ("PUT", "/flavors/<flavor_id>"): ("flavors", "update"),
+    ("DELETE", "/flavors/<flavor_id>"): ("flavors", "delete"),
     ("GET", "/flavors/<flavor_id>/os-extra_specs"): ("flavors_extraspecs", "index"),
     ("POST", "/flavors/<flavor_id>/os-extra_specs"): ("flavors_extraspecs", "create"),
+    ("GET", "/flavors/<flavor_id>/os-extra_specs/<key>"): ("flavors_extraspecs", "show"),
     ("PUT", "/flavors/<flavor_id>/os-extra_specs/<key>"): ("flavors_extraspecs", "update"),
+    ("DELETE", "/flavors/<flavor_id>/os-extra_specs/<key>"): ("flavors_extraspecs", "delete"),
+    ("GET", "/flavors/<flavor_id>/os-flavor-access"): ("flavor_access", "index"),
     ("GET", "/os-keypairs"): ("keypairs", "index"),
     ("POST", "/os-keypairs"): ("keypairs", "create"),
     ("GET", "/os-keypairs/<name>"): ("keypairs", "show"),
@@ -39,21 +51,46 @@ ROUTES: dict[tuple[str, str], tuple[str, str]] = {
     ("GET", "/os-quota-sets/<project_id>/defaults"): ("quota_sets", "defaults"),
     ("PUT", "/os-quota-sets/<project_id>"): ("quota_sets", "update"),
     ("DELETE", "/os-quota-sets/<project_id>"): ("quota_sets", "delete"),
+    ("GET", "/os-quota-class-sets/<name>"): ("quota_classes", "show"),
+    ("PUT", "/os-quota-class-sets/<name>"): ("quota_classes", "update"),
     ("GET", "/os-services"): ("services", "index"),
+    ("PUT", "/os-services/<target>"): ("services", "update"),
+    ("DELETE", "/os-services/<target>"): ("services", "delete"),
     ("GET", "/os-hypervisors"): ("hypervisors", "index"),
     ("GET", "/os-hypervisors/detail"): ("hypervisors", "detail"),
     ("GET", "/os-hypervisors/<identifier>"): ("hypervisors", "show"),
     ("GET", "/os-hypervisors/statistics"): ("hypervisors", "statistics"),
+    ("GET", "/os-hypervisors/<identifier>/uptime"): ("hypervisors", "uptime"),
+    ("GET", "/os-hypervisors/<pattern>/search"): ("hypervisors", "search"),
     ("GET", "/os-availability-zone"): ("availability_zone", "index"),
     ("GET", "/os-availability-zone/detail"): ("availability_zone", "detail"),
     ("GET", "/os-aggregates"): ("aggregates", "index"),
+    ("GET", "/os-aggregates/<aggregate_id>"): ("aggregates", "show"),
     ("GET", "/extensions"): ("extension_info", "index"),
+    ("GET", "/extensions/<alias>"): ("extension_info", "show"),
 }
-ACTIONS: dict[str, tuple[str, str]] = {
-    "reboot": ("servers", "reboot"),
-    "lock": ("lock_server", "lock"),
-    "os-getConsoleOutput": ("console_output", "os-getConsoleOutput"),
-    "os-getVNCConsole": ("remote_consoles", "os-getVNCConsole"),
+# Path of a route whose body names what is to be done -> that name -> controller file and action.
+SERVER_ACTION, FLAVOR_ACTION = "/servers/<server_id>/action", "/flavors/<flavor_id>/action"
+ACTIONS: dict[str, dict[str, tuple[str, str]]] = {
+    SERVER_ACTION: {
+        "os-start": ("servers", "os-start"),
+        "os-stop": ("servers", "os-stop"),
+        "reboot": ("servers", "reboot"),
+        "lock": ("lock_server", "lock"),
+        "unlock": ("lock_server", "unlock"),
+        "os-getConsoleOutput": ("console_output", "os-getConsoleOutput"),
+        "os-getVNCConsole": ("remote_consoles", "os-getVNCConsole"),
+    },
+    FLAVOR_ACTION: {
+        "addTenantAccess": ("flavor_access", "addTenantAccess"),
+        "removeTenantAccess": ("flavor_access", "removeTenantAccess"),
+    },
+}
+# Resources of which nothing is compared, and why.
+NOT_COMPARED: dict[str, str] = {
+    "gone": "answers 410 and nothing else",
+    "operator": "of this API alone",
+    "scheduling": "of this API alone",
 }
 # A part of what is reported of a disagreement -> why it is meant so.
 ON_PURPOSE: dict[str, str] = {
@@ -65,6 +102,21 @@ ON_PURPOSE: dict[str, str] = {
     "\\nb': Nova takes": "no control character is taken",
     "\\x00b': Nova takes": "no control character is taken",
     "?sort_key": "which keys servers are sorted by is checked where they are read",
+    "?sort_dir": "Nova refuses such a direction where servers are read",
+    "rxtx_factor = '0': Nova takes": "Nova's controller refuses it",
+    "'11111111222243338444555555555555': Nova takes": "numbers are bounded, here before anything counts to them",
+    "server.user_data = None: Nova refuses": "null says that there is none, as in the API of before 2.1",
+    "os-services/<target>:  = {}: Nova takes": "Nova's controller refuses it",
+    **dict.fromkeys(
+        (
+            f"{where} = '{text}': Nova takes"
+            for where in ("server.user_data", "server.personality.0.contents")
+            for text in ("-", samples.ID, "192.0.2.256", "2001:db8::1", "2026-01-01")
+        ),
+        "Nova drops letters that are none of base64's, and the guest would get something else than was meant",
+    ),
+    "server.networks x": "a guest's machine has places for 32 network cards",
+    "server.networks.0.uuid": "Nova's controller refuses what is no UUID",
     "?system_metadata": "Nova's controller refuses it",
     "?services": "Nova's controller refuses it",
     "?security_groups": "Nova's controller refuses it",

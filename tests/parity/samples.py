@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 ID = "11111111-2222-4333-8444-555555555555"
-TEXTS = ("a", "1", "a-1", ID, "192.0.2.1", "2001:db8::1", "YQ==", "none", "auto", "HARD", "AUTO", "ssh", "novnc", "vnc",
+TEXTS = ("a", "1", "a-1", "YQ==", ID, "192.0.2.1", "2001:db8::1", "none", "auto", "HARD", "AUTO", "ssh", "novnc", "vnc",
          "enabled", "x:y", "/dev/vda", "ssh-rsa AAAA", "True", "2026-01-01T00:00:00Z")  # fmt: skip
 HOSTILE: tuple[Any, ...] = (
     None, True, False, 0, -1, 1, 1.5, 2**31 - 1, 2**31, 10**12, "", "a", "-", "a" * 63, "a" * 64, "a" * 255, "a" * 256,
@@ -126,5 +126,5 @@ def queries(keys: set[str]) -> Iterator[tuple[str, dict[str, list[str]]]]:
     texts = [value for value in HOSTILE if isinstance(value, str) and "\x00" not in value]
     for key, text in itertools.product(sorted(keys | {"unknown"}), texts):
         yield f"{key}={shown(text)}", {key: [text]}
-    for key in sorted(keys):
-        yield f"{key} twice", {key: ["1", "1"]}
+    for key, text in itertools.product(sorted(keys), ("1", "a", "asc", "true", "2026-01-01", ID)):
+        yield f"{key}={text} twice", {key: [text, text]}

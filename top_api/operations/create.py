@@ -118,7 +118,7 @@ def _wanted(parts: Parts, context: RequestContext, body: dict[str, Any], *, may_
         raise errors.Invalid("Trusted image certificates are not offered.")
     networks = _networks(parts, context, server.get("networks"), max_count)
     max_count = _within_ports(parts, context, networks, min_count, max_count)
-    named = (group["name"] for group in server.get("security_groups") or () if "name" in group)
+    named = (group["name"].strip(" ") for group in server.get("security_groups") or () if "name" in group)
     groups = tuple(dict.fromkeys(named)) or ("default",)
     parts.networks.check_security_groups(context.project_id, groups)
     name = server["name"].strip()
@@ -174,7 +174,7 @@ def _counts(server: dict[str, Any]) -> tuple[int, int]:
 
 def _flavor_and_keypair(parts: Parts, context: RequestContext, server: dict[str, Any]) -> tuple[Flavor, Keypair | None]:
     flavor_id = str(server["flavorRef"]).rstrip("/").rsplit("/", 1)[-1]
-    key_name = server.get("key_name")
+    key_name = (server.get("key_name") or "").strip(" ")
     with parts.database.read() as connection:
         flavor = flavors.find_flavor(connection, flavor_id, project_id=context.project_id)
         keypair = keypairs.find_keypair(connection, context.user_id, key_name) if key_name else None

@@ -21,7 +21,7 @@ def read(
     Raises Invalid for a zone, a host or a node that there is not, or that do not belong together, Forbidden,
     Unreachable where a cell that might have the host does not answer.
     """
-    zone, host, node = _split(server.get("availability_zone") or "")
+    zone, host, node = _split((server.get("availability_zone") or "").strip(" "))
     asked_host, asked_node = server.get("host"), server.get("hypervisor_hostname")
     if (host or node) and (asked_host or asked_node):
         raise errors.Invalid("A host is given twice: in the availability zone, and by host or hypervisor_hostname.")

@@ -9,7 +9,7 @@ from cellcloud.db import quotas
 from cellcloud.db.engine import transact
 from cellcloud.patterns import Pattern
 from top_api import quota
-from top_api.routing import Call, Resource
+from top_api.routing import Call, Pair, Resource
 from top_api.schemas import limits as schemas
 from top_api.schemas.types import is_true
 
@@ -123,7 +123,8 @@ def update_class(call: Call, name: str) -> dict[str, Any]:
 
 
 def _class_set(call: Call) -> dict[str, int]:
-    shown = _quota_set(call, _books(call, quotas.CLASS)[0])
+    """A class shows limits of networks up to 2.49, and those of server groups from then on."""
+    shown = _quota_set(call, _books(call, quotas.CLASS)[0], without_network=(2, 50))
     return shown if call.version >= (2, 50) else {name: shown[name] for name in shown if name not in _GROUPS}
 
 
@@ -151,9 +152,9 @@ def _books(call: Call, project_id: str) -> tuple[dict[str, int], dict[str, int]]
         return most, quotas.list_usages(connection, project_id[:255])
 
 
-def _quota_set(call: Call, most: dict[str, int]) -> dict[str, int]:
+def _quota_set(call: Call, most: dict[str, int], *, without_network: Pair = (2, 36)) -> dict[str, int]:
     shown = {name: most[name] for name in (*_COUNTED, "key_pairs", "metadata_items", *_GROUPS)}
-    if call.version < (2, 36):
+    if call.version < without_network:
         shown |= {name: most[name] for name in quota.NETWORK if name != "networks"}
     if call.version < (2, 57):
         shown |= {name: most[name] for name in quota.INJECTED}

@@ -86,6 +86,8 @@ def check_tag(call: Call, server_id: str, tag: str) -> None:
 
 @server_metadata.route("PUT", TAG, CHANGE_TAGS, since=(2, 26))
 def put_tag(call: Call, server_id: str, tag: str) -> Answer:
+    if call.body is not None:
+        raise errors.Invalid("A tag is said by its path alone: the request has no body.")
     record = find_server(call.parts, server_id, call.project_filter)
     if not _VALID_TAG.matches(tag):
         raise errors.Invalid("Tag is not valid: at most 60 characters, without '/', ',' and control characters.")

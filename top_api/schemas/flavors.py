@@ -61,8 +61,10 @@ SORT_KEYS = (
     "root_gb", "rxtx_factor", "swap", "updated_at", "vcpu_weight", "vcpus",
 )  # fmt: skip
 LIST = Queries(
-    {"limit": LIMIT, "marker": MARKER, walks.NAME: WALK},
+    {walks.NAME: WALK},
     repeated={
+        "limit": LIMIT,
+        "marker": MARKER,
         "is_public": TEXT,
         "minRam": TEXT,
         "minDisk": TEXT,

@@ -39,8 +39,8 @@ CREATE = Versioned(
     ),
 )
 LIST = Queries(
-    {"limit": LIMIT, "marker": MARKER},
-    repeated={"user_id": TEXT},
+    {},
+    repeated={"limit": LIMIT, "marker": MARKER, "user_id": TEXT},
     since={"user_id": (2, 10), "limit": (2, 35), "marker": (2, 35)},
     strict_since=(2, 75),
 )

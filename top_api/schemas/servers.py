@@ -10,7 +10,6 @@ from top_api.schemas.types import (
     HOSTNAME,
     METADATA,
     NAME,
-    NO_CONTROLS,
     POSITIVE,
     TAG,
     TAGS,
@@ -23,8 +22,9 @@ from top_api.schemas.types import (
 from top_api.validation import Queries, Versioned
 
 MAX_USER_DATA = 65535
-_ADDRESS4: Schema = {"type": "string", "anyOf": [{"maxLength": 0}, {"format": "ipv4"}]}
-_ADDRESS6: Schema = {"type": "string", "anyOf": [{"maxLength": 0}, {"format": "ipv6"}]}
+_ADDRESSES: dict[str, Schema] = {f"accessIPv{one}": {"type": "string", "format": f"ipv{one}"} for one in (4, 6)}
+MOST_NETWORKS = 32  # a guest's machine has no more places for network cards
+MOST_GROUPS = 512
 _DISK_CONFIG: Schema = {"type": "string", "enum": ["AUTO", "MANUAL"]}
 _FIXED_IP: Schema = {"type": "string", "anyOf": [{"format": "ipv4"}, {"format": "ipv6"}]}
 _NETWORK = an_object({"uuid": UUID, "port": {"type": ["string", "null"], "format": "uuid"}, "fixed_ip": _FIXED_IP})
@@ -50,8 +50,14 @@ _BLOCK_DEVICE = an_object(
 )
 _PERSONALITY: Schema = {
     "type": "array",
-    "items": an_object({"path": {"type": "string"}, "contents": {"type": "string"}}),
-    "maxItems": 32,
+    "items": an_object({"path": {"type": "string"}, "contents": {"type": "string", "format": "base64"}}),
+}
+_CERTIFICATES: Schema = {
+    "type": ["array", "null"],
+    "items": {**TEXT, "minLength": 1},
+    "minItems": 1,
+    "maxItems": 50,
+    "uniqueItems": True,
 }
 _SERVERS: Schema = {"oneOf": [UUID, {"type": "array", "items": UUID, "maxItems": 100}]}
 _HINTS: Schema = {
@@ -72,20 +78,19 @@ _SERVER: dict[str, Schema] = {
     "flavorRef": {"type": ["string", "integer"], "minLength": 1, "maxLength": 512},
     "imageRef": {"type": "string", "anyOf": [{"maxLength": 0}, {"format": "uuid"}]},
     "adminPass": {"type": "string", "maxLength": 255},
-    "networks": {"type": "array", "items": _NETWORK, "maxItems": 32},
+    "networks": {"type": "array", "items": _NETWORK, "maxItems": MOST_NETWORKS},
     "key_name": NAME,
     "metadata": METADATA,
     "user_data": {"type": ["string", "null"], "format": "base64", "maxLength": MAX_USER_DATA},
-    "security_groups": {"type": "array", "items": an_object({"name": {**TEXT, "minLength": 1}}), "maxItems": 64},
-    "availability_zone": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": NO_CONTROLS},
+    "security_groups": {"type": "array", "items": an_object({"name": NAME}), "maxItems": MOST_GROUPS},
+    "availability_zone": NAME,
     "block_device_mapping": {"type": "array", "items": {"type": "object"}, "maxItems": 32},
     "block_device_mapping_v2": {"type": "array", "items": _BLOCK_DEVICE, "maxItems": 32},
     "config_drive": BOOLEAN,
     "min_count": POSITIVE,
     "max_count": POSITIVE,
     "return_reservation_id": BOOLEAN,
-    "accessIPv4": _ADDRESS4,
-    "accessIPv6": _ADDRESS6,
+    **_ADDRESSES,
     "OS-DCF:diskConfig": _DISK_CONFIG,
     "personality": _PERSONALITY,
 }
@@ -107,8 +112,8 @@ def _create_by_version() -> Versioned:
         server = {key: value for key, value in (server | changes).items() if key not in without}
         later.append(((2, minor), _create(server, needs_networks=minor >= 37)))
 
-    tagged: Schema = {"type": "array", "items": _TAGGED_NETWORK, "maxItems": 32}
-    listed: Schema = {"type": "array", "items": _NETWORK, "maxItems": 32}
+    tagged: Schema = {"type": "array", "items": _TAGGED_NETWORK, "maxItems": MOST_NETWORKS}
+    listed: Schema = {"type": "array", "items": _NETWORK, "maxItems": MOST_NETWORKS}
     word: Schema = {"type": "string", "enum": ["none", "auto"]}
     since(19, {"description": DESCRIPTION})
     since(32, {"networks": tagged})
@@ -116,7 +121,7 @@ def _create_by_version() -> Versioned:
     since(42, {"networks": {"oneOf": [tagged, word]}})
     since(52, {"tags": TAGS})
     since(57, {}, "personality")
-    since(63, {"trusted_image_certificates": {"type": ["array", "null"], "items": TEXT, "maxItems": 50}})
+    since(63, {"trusted_image_certificates": _CERTIFICATES})
     since(74, {"host": FQDN, "hypervisor_hostname": FQDN})
     since(90, {"hostname": HOSTNAME})
     since(94, {"hostname": FQDN})
@@ -127,8 +132,7 @@ CREATE = _create_by_version()
 
 _UPDATE: dict[str, Schema] = {
     "name": NAME,
-    "accessIPv4": {"type": "string", "format": "ipv4"},
-    "accessIPv6": {"type": "string", "format": "ipv6"},
+    **_ADDRESSES,
     "OS-DCF:diskConfig": _DISK_CONFIG,
 }
 _UPDATE_19 = {**_UPDATE, "description": DESCRIPTION}
@@ -191,15 +195,15 @@ JOINED = frozenset(
 """What Nova's records are joined with: nobody filters by it, and administrators are told so."""
 LIST = Queries(
     {
+        "walk": {"type": "string", "pattern": "[0-9a-f]{16}"},
+    },
+    repeated={
         "limit": _LIMIT,
         "marker": TEXT,
-        "walk": {"type": "string", "pattern": "[0-9a-f]{16}"},
         "all_tenants": TEXT,
         "changes-since": DATE,
         "changes-before": DATE,
         "deleted": TEXT,
-    },
-    repeated={
         "sort_key": TEXT,
         "sort_dir": {"type": "string", "enum": ["asc", "desc"]},
         "tags": _PATTERN,
@@ -212,7 +216,7 @@ LIST = Queries(
         "display_name": _PATTERN,
         "ip": _PATTERN,
         "ip6": _PATTERN,
-        "power_state": {"type": "string", "minLength": 1, "maxLength": 32},
+        "power_state": _PATTERN,
         **dict.fromkeys(
             (
                 "access_ip_v4",
@@ -262,7 +266,6 @@ LIST = Queries(
     until=dict.fromkeys(("deleted_at", "instance_type_id", "updated_at"), (2, 74)),
     strict_since=(2, 75),
     since={
-        "ip6": (2, 5),
         "changes-before": (2, 66),
         "locked": (2, 73),
         **dict.fromkeys(("tags", "tags-any", "not-tags", "not-tags-any"), (2, 26)),

@@ -207,7 +207,7 @@ def _hashed(project_id: str, host: str) -> str:
 
 def power_state_of(name: str) -> int | None:
     """The number that clients may filter by, given as number or name."""
-    if name.isdigit() and len(name) < 6:
+    if name.isdecimal() and len(name) < 6:
         return int(name)
     return next((int(state) for state in PowerState if state.name.lower() == name.lower()), None)
 

@@ -1,0 +1,18 @@
+"""The comparison with Nova leaves no route out."""
+
+from __future__ import annotations
+
+from tests.parity.routes import ACTIONS, NOT_COMPARED, ROUTES, SERVER_ACTION
+from top_api.routes import RESOURCES
+from top_api.routes.server_actions import actions
+
+
+def test_every_route_is_compared_with_nova_or_excepted_by_name() -> None:
+    compared = [resource for resource in RESOURCES if resource.name not in NOT_COMPARED]
+    served = {(route.method, route.path) for resource in compared for route in resource.routes}
+    assert served == ROUTES.keys() | {("POST", path) for path in ACTIONS}
+    assert actions.by_name.keys() == ACTIONS[SERVER_ACTION].keys()
+
+
+def test_exceptions_are_of_resources_that_there_are() -> None:
+    assert NOT_COMPARED.keys() <= {resource.name for resource in RESOURCES}
