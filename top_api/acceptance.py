@@ -19,7 +19,7 @@ import msgspec
 from cellcloud.batching import Batcher
 from cellcloud.config import Config
 from cellcloud.context import RequestContext
-from cellcloud.db import idempotency, index, intents, quotas, user_data
+from cellcloud.db import idempotency, index, intents, quotas, user_data, user_quotas
 from cellcloud.db.engine import Connection, Database, retried
 from cellcloud.db.idempotency import KeptAnswer
 from cellcloud.lifecycle import TaskState, VmState
@@ -97,10 +97,11 @@ class Acceptance:
             return self._accept(request)
         except _OverQuota:
             with self._database.read() as connection:
-                limits = _limits(connection, context.project_id, self._config)
-                usages = quotas.list_usages(connection, context.project_id)
+                books = _books(connection, context, self._config)
             cost = quotas.cost_of(wanted.spec.flavor, wanted.min_count)
-            raise quotas.refusal(cost, usages, limits) from None
+            over = [book for book in books if (room := book.how_many_fit(cost)) is not None and room < 1]
+            full = over[-1] if over else books[0]
+            raise quotas.refusal(cost, full.usages, full.limits) from None
 
 
 @retried
@@ -111,13 +112,14 @@ def _accept_all(
     meet there; projects in their order."""
     projects = sorted({request.context.project_id for request in requests})
     costs: dict[str, Counter[str]] = {project_id: Counter() for project_id in projects}
+    of_users: dict[tuple[str, str], Counter[str]] = {}
     done: list[tuple[Accepted, list[Intent]]] = []
     with database.write() as connection:
         now = index.current_time(connection)
         limits = {project_id: _limits(connection, project_id, config) for project_id in projects}
         for request in requests:
             project_id, wanted = request.context.project_id, request.wanted
-            count = _how_many(connection, project_id, wanted, limits[project_id])
+            count = _how_many(connection, request, config)
             (spec,) = user_data.keep(connection, user_data.TOP, [wanted.spec])
             records = [_record(spec, now) for spec in _numbered(spec, count, now)]
             accepted = Accepted(
@@ -130,7 +132,9 @@ def _accept_all(
                 kept = KeptAnswer(body_hash=request.body_hash, answer=msgspec.to_builtins(accepted))
                 if not idempotency.keep_answer(connection, project_id, request.key, kept):
                     raise KeyTaken
-            costs[project_id].update(quotas.cost_of(wanted.spec.flavor, count))
+            cost = quotas.cost_of(wanted.spec.flavor, count)
+            costs[project_id].update(cost)
+            of_users.setdefault((project_id, request.context.user_id), Counter()).update(cost)
             made = [intents.make_intent(IntentKind.CREATE, r.id, request.context, record=r) for r in records]
             done.append((accepted, made))
         written = [intent for _, made in done for intent in made]
@@ -139,6 +143,9 @@ def _accept_all(
         intents.add_intents(connection, written, owner=owner, lease=lease, deadline=deadline, now=now)
         for project_id in projects:
             if not quotas.reserve(connection, project_id, costs[project_id], limits[project_id]):
+                raise _OverQuota
+        for (project_id, user_id), cost in sorted(of_users.items()):
+            if not user_quotas.count(connection, project_id, user_id, cost):
                 raise _OverQuota
     return done
 
@@ -171,13 +178,18 @@ def _limits(connection: Connection, project_id: str, config: Config) -> dict[str
     return quota.limits_of(connection, project_id, config.quota)
 
 
-def _how_many(connection: Connection, project_id: str, wanted: Wanted, limits: dict[str, int]) -> int:
+def _books(connection: Connection, context: RequestContext, config: Config) -> list[quota.Book]:
+    return quota.books_of(connection, context.project_id, context.user_id, config.quota)
+
+
+def _how_many(connection: Connection, request: _Request, config: Config) -> int:
     """As many servers as fit now, at least the minimum."""
+    wanted = request.wanted
     if wanted.min_count == wanted.max_count:
         return wanted.max_count
     cost = quotas.cost_of(wanted.spec.flavor)
-    fits = quota.how_many_fit(cost, quotas.list_usages(connection, project_id), limits)
-    return max(wanted.min_count, wanted.max_count if fits is None else min(fits, wanted.max_count))
+    rooms = [book.how_many_fit(cost) for book in _books(connection, request.context, config)]
+    return max(wanted.min_count, min([wanted.max_count, *(room for room in rooms if room is not None)]))
 
 
 def _record(spec: ServerSpec, now: dt.datetime) -> ServerRecord:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from cellcloud import errors
 from cellcloud.config import QuotaConfig
-from cellcloud.db import quotas
+from cellcloud.db import quotas, user_quotas
 from cellcloud.db.engine import Connection
 from cellcloud.db.quotas import UNLIMITED
 
@@ -37,6 +38,45 @@ def limits_of(connection: Connection, project_id: str, config: QuotaConfig) -> d
     return quotas.list_limits(connection, project_id, defaults(config))
 
 
+def limits_of_user(connection: Connection, project_id: str, user_id: str, config: QuotaConfig) -> dict[str, int]:
+    """Resource -> the user's own limit within the project, where they have one, else the project's."""
+    return limits_of(connection, project_id, config) | user_quotas.list_limits(connection, project_id, user_id)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Book:
+    """Servers, cores and memory of a project, or of a user within it: what counts, and against which limits."""
+
+    limits: Mapping[str, int]
+    usages: Mapping[str, int]
+
+    def how_many_fit(self, cost: Mapping[str, int]) -> int | None:
+        """How many servers of that cost there is room for; None: no limit applies."""
+        bounds = [
+            (self.limits[resource] - self.usages.get(resource, 0)) // amount
+            for resource, amount in cost.items()
+            if amount > 0 and self.limits.get(resource, UNLIMITED) != UNLIMITED
+        ]
+        return min(bounds) if bounds else None
+
+
+def books_of(connection: Connection, project_id: str, user_id: str, config: QuotaConfig) -> list[Book]:
+    """The project's, and the user's own where they have limits."""
+    usages = quotas.list_usages(connection, project_id)
+    books = [Book(limits=limits_of(connection, project_id, config), usages=usages)]
+    if counted := user_quotas.list_counted(connection, project_id, user_id):
+        limits, used = ({name: pair[place] for name, pair in counted.items()} for place in (0, 1))
+        books.append(Book(limits=limits, usages=used))
+    return books
+
+
+def most_of_user(connection: Connection, project_id: str, user_id: str, config: QuotaConfig, resource: str) -> int:
+    """The limit of what is not counted across a project: the lower of the project's and the user's own."""
+    limits = (limits_of(connection, project_id, config), user_quotas.list_limits(connection, project_id, user_id))
+    bounds = [each[resource] for each in limits if each.get(resource, UNLIMITED) != UNLIMITED]
+    return min(bounds, default=UNLIMITED)
+
+
 def settable(given: Mapping[str, Any]) -> dict[str, int]:
     """The limits in a body. Raises Invalid for one that would be shown and not be kept."""
     found = {name: int(limit) for name, limit in given.items() if name != "force"}
@@ -46,19 +86,9 @@ def settable(given: Mapping[str, Any]) -> dict[str, int]:
     return found
 
 
-def check_metadata(connection: Connection, project_id: str, config: QuotaConfig, count: int) -> int:
+def check_metadata(connection: Connection, project_id: str, user_id: str, config: QuotaConfig, count: int) -> int:
     """The limit of a server's metadata items. Raises QuotaExceeded for more."""
-    most = limits_of(connection, project_id, config)["metadata_items"]
+    most = most_of_user(connection, project_id, user_id, config, "metadata_items")
     if UNLIMITED < most < count:
         raise errors.QuotaExceeded(f"Maximum number of metadata items exceeds {most}")
     return most
-
-
-def how_many_fit(cost: dict[str, int], usages: dict[str, int], limits: dict[str, int]) -> int | None:
-    """How many servers of that cost the project may still have; None: no limit applies."""
-    bounds = [
-        (limits[resource] - usages.get(resource, 0)) // amount
-        for resource, amount in cost.items()
-        if amount > 0 and limits.get(resource, UNLIMITED) != UNLIMITED
-    ]
-    return min(bounds) if bounds else None

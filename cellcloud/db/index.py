@@ -7,6 +7,7 @@ leaves its version at 0. Copies from any other cell are not taken.
 from __future__ import annotations
 
 import datetime as dt
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -17,7 +18,7 @@ from sqlalchemy.dialects import mysql
 from sqlalchemy.engine import Connection, Row
 
 from cellcloud import errors
-from cellcloud.db import quotas
+from cellcloud.db import quotas, user_quotas
 from cellcloud.db.engine import utc_now
 from cellcloud.db.listing import json_text
 from cellcloud.db.top_schema import server_index
@@ -142,19 +143,31 @@ def give_back_quota(connection: Connection, server_ids: Collection[str]) -> None
         return
     held = (server_index.c.id.in_(server_ids), server_index.c.deleted.is_(True), server_index.c.quota_held.is_(True))
     rows = connection.execute(
-        sa.select(server_index.c.id, server_index.c.project_id, _raw_record).where(*held).with_for_update()
+        sa.select(server_index.c.id, server_index.c.project_id, server_index.c.user_id, _raw_record)
+        .where(*held)
+        .with_for_update()
     ).all()
     if not rows:
         return
     ids = [row.id for row in rows]
     connection.execute(sa.update(server_index).where(server_index.c.id.in_(ids)).values(quota_held=False))
-    totals: dict[str, dict[str, int]] = {}
+    totals: dict[str, Counter[str]] = {}
+    of_users: dict[tuple[str, str], Counter[str]] = {}
     for row in rows:
-        total = totals.setdefault(row.project_id, {})
-        for resource, amount in quotas.cost_of(_RECORD.decode(row.raw_record).spec.flavor).items():
-            total[resource] = total.get(resource, 0) + amount
+        cost = quotas.cost_of(_RECORD.decode(row.raw_record).spec.flavor)
+        totals.setdefault(row.project_id, Counter()).update(cost)
+        of_users.setdefault((row.project_id, row.user_id), Counter()).subtract(cost)
     for project_id in sorted(totals):
         quotas.release(connection, project_id, totals[project_id])
+    for (project_id, user_id), amounts in sorted(of_users.items()):
+        user_quotas.count(connection, project_id, user_id, amounts)
+
+
+def _hold_quota(connection: Connection, record: ServerRecord) -> None:
+    """Count a server that there is, whatever the limits."""
+    spec = record.spec
+    quotas.reserve(connection, spec.project_id, quotas.cost_of(spec.flavor), {})
+    user_quotas.count(connection, spec.project_id, spec.user_id, quotas.cost_of(spec.flavor))
 
 
 def _chunks(items: Sequence[str]) -> Iterator[Sequence[str]]:
@@ -188,7 +201,7 @@ def _count_again(connection: Connection, back: Sequence[ServerRecord]) -> None:
     for record in sorted(back, key=lambda each: (each.spec.project_id, each.id)):
         mine = (server_index.c.id == record.id, server_index.c.quota_held.is_(False))
         if connection.execute(sa.update(server_index).where(*mine).values(quota_held=True)).rowcount:
-            quotas.reserve(connection, record.spec.project_id, quotas.cost_of(record.spec.flavor), {})
+            _hold_quota(connection, record)
 
 
 def _row_of(record: ServerRecord) -> dict[str, Any]:
@@ -282,7 +295,7 @@ def _adopt(connection: Connection, records: Sequence[ServerRecord]) -> None:
                 insert_records(connection, [record])
         except sa.exc.IntegrityError:
             continue  # another reader of the feed has just done so
-        quotas.reserve(connection, record.spec.project_id, quotas.cost_of(record.spec.flavor), {})
+        _hold_quota(connection, record)
 
 
 _TASK = (

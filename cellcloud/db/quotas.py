@@ -10,7 +10,7 @@ from sqlalchemy.engine import Connection
 
 from cellcloud import errors
 from cellcloud.db.engine import racing
-from cellcloud.db.top_schema import quota_limits, quota_usages, server_index
+from cellcloud.db.top_schema import quota_limits, quota_usages, server_index, user_quotas
 from cellcloud.model import codec
 from cellcloud.model.flavor import Flavor
 from cellcloud.model.server import ServerRecord
@@ -38,6 +38,7 @@ _RESERVE = (
     .values(used=quota_usages.c.used + _by_resource("amount"))
 )
 _RELEASE = sa.update(quota_usages).where(*_MINE).values(used=quota_usages.c.used - _by_resource("amount"))
+_LOCK = sa.update(quota_usages).where(*_MINE).values(used=quota_usages.c.used)
 _USAGES = sa.select(quota_usages.c.resource, quota_usages.c.used).where(*_MINE)
 _LIMITS = sa.select(quota_limits.c.project_id, quota_limits.c.resource, quota_limits.c.hard_limit).where(
     quota_limits.c.project_id.in_([sa.bindparam("which_project"), CLASS])
@@ -142,21 +143,44 @@ def refusal(amounts: Mapping[str, int], usages: Mapping[str, int], limits: Mappi
     )
 
 
-def recount(connection: Connection) -> list[tuple[str, str, int, int]]:
-    """(project, resource, counted, recomputed from the servers) wherever the two differ."""
-    recomputed: dict[tuple[str, str], int] = {}
-    rows = connection.execute(
-        sa.select(server_index.c.project_id, server_index.c.record).where(server_index.c.quota_held.is_(True))
-    )
-    for row in rows:
+def lock(connection: Connection, project_id: str) -> None:
+    """Let nobody count the project's servers until this transaction ends."""
+    mine = {"which_project": project_id}
+    if not connection.execute(_LOCK, mine).rowcount:
+        _ensure_rows(connection, project_id)
+        connection.execute(_LOCK, mine)
+
+
+def costs_of(
+    connection: Connection, which: sa.ColumnElement[bool] | None = None, *, by_user: bool = False
+) -> dict[tuple[str, ...], int]:
+    """(project, resource) or (project, user, resource) -> what those of the servers that hold quota come to, counted
+    one by one."""
+    held = server_index.c.quota_held.is_(True)
+    query = sa.select(server_index.c.project_id, server_index.c.user_id, server_index.c.record).where(held)
+    found: dict[tuple[str, ...], int] = {}
+    for row in connection.execute(query if which is None else query.where(which)):
         record: ServerRecord = codec.from_plain(row.record, ServerRecord)
+        holder = (row.project_id, row.user_id) if by_user else (row.project_id,)
         for resource, amount in cost_of(record.spec.flavor).items():
-            key = (row.project_id, resource)
-            recomputed[key] = recomputed.get(key, 0) + amount
+            found[*holder, resource] = found.get((*holder, resource), 0) + amount
+    return found
+
+
+def recount(connection: Connection) -> list[tuple[str, str, int, int]]:
+    """(project, or user in project, resource, counted, recomputed from the servers) wherever the two differ."""
     books = sa.select(quota_usages).where(quota_usages.c.resource.in_(RESOURCES))
-    counted = {(row.project_id, row.resource): row.used for row in connection.execute(books)}
+    counted: dict[tuple[str, ...], int] = {(r.project_id, r.resource): r.used for r in connection.execute(books)}
+    actual = costs_of(connection)
+    of_users = sa.select(user_quotas).where(user_quotas.c.resource.in_(RESOURCES))
+    rows = connection.execute(of_users).all()
+    if rows:
+        theirs = costs_of(connection, server_index.c.user_id.in_({row.user_id for row in rows}), by_user=True)
+        for row in rows:
+            key = (row.project_id, row.user_id, row.resource)
+            counted[key], actual[key] = row.used, theirs.get(key, 0)
     return [
-        (project, resource, counted.get((project, resource), 0), recomputed.get((project, resource), 0))
-        for project, resource in sorted(counted.keys() | recomputed.keys())
-        if counted.get((project, resource), 0) != recomputed.get((project, resource), 0)
+        (" user ".join(holder), resource, counted.get((*holder, resource), 0), actual.get((*holder, resource), 0))
+        for *holder, resource in sorted(counted.keys() | actual.keys())
+        if counted.get((*holder, resource), 0) != actual.get((*holder, resource), 0)
     ]

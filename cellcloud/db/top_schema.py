@@ -200,6 +200,17 @@ quota_limits = sa.Table(
     sa.Column("hard_limit", sa.BigInteger, nullable=False),
 )
 
+# Limits of single users within a project, and what is counted against those of servers, cores and memory.
+user_quotas = sa.Table(
+    "user_quotas",
+    metadata,
+    sa.Column("project_id", NAME, primary_key=True),
+    sa.Column("user_id", NAME, primary_key=True),
+    sa.Column("resource", sa.String(64), primary_key=True),
+    sa.Column("hard_limit", sa.BigInteger, nullable=False),
+    sa.Column("used", sa.BigInteger, nullable=False, default=0),
+)
+
 idempotency_keys = sa.Table(
     "idempotency_keys",
     metadata,

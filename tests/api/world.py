@@ -44,6 +44,7 @@ NETWORK = str(uuid.UUID(int=11))
 CALLERS = {
     "member": ("demo-user", DEMO, ("member", "reader")),
     "reader": ("reading-user", DEMO, ("reader",)),
+    "colleague": ("colleague-user", DEMO, ("member", "reader")),
     "other": ("other-user", OTHER, ("member", "reader")),
     "admin": ("admin-user", "a" * 32, ("admin", "manager", "member", "reader")),
     "nobody": ("role-less", DEMO, ()),

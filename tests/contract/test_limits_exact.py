@@ -11,15 +11,19 @@ from threading import Barrier
 import pytest
 
 from cell.conductor import server_updates
+from cellcloud import config as options
 from cellcloud import errors
 from cellcloud.context import RequestContext
-from cellcloud.db import keypairs, servers
+from cellcloud.db import keypairs, quotas, servers, user_quotas
 from cellcloud.db.engine import Database, transact
 from cellcloud.embedded.images import EmbeddedImages, ImageLimits
+from cellcloud.model.flavor import Flavor
 from cellcloud.model.image import Image
 from cellcloud.model.items import ItemChanges
 from cellcloud.model.keypair import Keypair
+from cellcloud.model.server import ServerSpec
 from tests.workflows.world import make_spec
+from top_api.acceptance import Acceptance, Wanted
 
 TOGETHER, MOST = 50, 10
 CONTEXT = RequestContext(user_id="u", project_id="p", budget=86_400)
@@ -57,6 +61,38 @@ def test_keypairs_of_a_user(top_database: Database) -> None:
         for pair in keypairs.list_keypairs(connection, "u")[:3]:
             keypairs.delete_keypair(connection, "u", pair.name)
     assert together(lambda number: ask(number + TOGETHER), errors.QuotaExceeded) == 3
+
+
+@pytest.mark.parametrize("resource", ["instances", "cores", "ram"])
+def test_servers_of_a_user(top_database: Database, resource: str) -> None:
+    flavor = Flavor(id="1", name="f", vcpus=2, memory_mb=64, root_gb=1)
+    limit = MOST * quotas.cost_of(flavor)[resource]
+    acceptances = [Acceptance(top_database, options.load(), f"api-{number}") for number in range(4)]
+    made: list[str] = []
+
+    def create(number: int, user_id: str = "u") -> None:
+        context = RequestContext(user_id=user_id, project_id="p")
+        spec = ServerSpec(id="", name="s", project_id="p", user_id=user_id, flavor=flavor, image=Image(id="i"))
+        wanted = Wanted(spec=spec, min_count=1, max_count=1)
+        made.extend(acceptances[number % 4].accept(context, wanted)[0].server_ids)
+
+    def give(most: int) -> None:
+        transact(top_database, lambda c: user_quotas.set_limits(c, "p", "u", {resource: most}))
+
+    transact(top_database, lambda c: quotas.set_limits(c, "p", {"instances": -1, "cores": -1, "ram": -1}))
+    give(limit)
+    assert together(create, errors.QuotaExceeded) == MOST
+    create(0, "another")
+    for server_id in made[:3]:
+        acceptances[0].delete(CONTEXT, server_id)
+    # a limit that is given while servers are made counts those that were made before, and then each of the others
+    transact(top_database, lambda c: user_quotas.delete_limits(c, "p", "u"))
+    assert together(lambda number: give(limit) if number == 7 else create(number), errors.QuotaExceeded) >= 3
+    with top_database.read() as connection:
+        assert quotas.recount(connection) == []
+        used = quotas.list_usages(connection, "p")[resource]
+        ((most, counted),) = user_quotas.list_counted(connection, "p", "u").values()
+        assert (most, counted) == (limit, used - quotas.cost_of(flavor)[resource])
 
 
 def test_metadata_items_of_a_server(cell_database: Database) -> None:

@@ -111,7 +111,7 @@ def _wanted(parts: Parts, context: RequestContext, body: dict[str, Any], *, may_
     metadata = server.get("metadata") or {}
     if metadata:
         with parts.database.read() as connection:
-            quota.check_metadata(connection, context.project_id, parts.config.quota, len(metadata))
+            quota.check_metadata(connection, context.project_id, context.user_id, parts.config.quota, len(metadata))
     if server.get("personality"):
         raise errors.QuotaExceeded("Personality file limit exceeded: files are not injected; use user_data.")
     if server.get("trusted_image_certificates"):

@@ -26,8 +26,8 @@ def create_keypair(
 ) -> tuple[Keypair, str | None]:
     """A keypair and, when it was generated, its private key, which is kept nowhere.
 
-    The limit is that of the project. Raises Invalid for a key that cannot be read, QuotaExceeded, Conflict for a name
-    that is taken.
+    The limit is that of the project, or a lower one of the user within it. Raises Invalid for a key that cannot be
+    read, QuotaExceeded, Conflict for a name that is taken.
     """
     private_key = None
     if public_key is None:
@@ -43,7 +43,7 @@ def create_keypair(
     )
 
     def store(connection: Connection) -> Keypair:
-        most = quota.limits_of(connection, project_id, parts.config.quota)["key_pairs"]
+        most = quota.most_of_user(connection, project_id, user_id, parts.config.quota, "key_pairs")
         return table.create_keypair(connection, keypair, most=most)
 
     return transact(parts.database, store), private_key

@@ -20,7 +20,7 @@ def replace_metadata(
     parts: Parts, context: RequestContext, record: ServerRecord, metadata: dict[str, str]
 ) -> dict[str, str]:
     """Replace all of it. Raises QuotaExceeded, Conflict, Unreachable."""
-    _most(parts, record, len(metadata))
+    _most(parts, context, record, len(metadata))
     _check(context, record, "update metadata")
     return change(parts, context, record, "update metadata", {"metadata": metadata}).spec.metadata
 
@@ -30,7 +30,7 @@ def set_metadata(
 ) -> dict[str, str]:
     """Set some of it, and return all. Raises QuotaExceeded, Conflict, Unreachable."""
     _check(context, record, "update metadata")
-    changes = ItemChanges(set_metadata=dict(items), most_metadata=_most(parts, record, 0))
+    changes = ItemChanges(set_metadata=dict(items), most_metadata=_most(parts, context, record, 0))
     return change_items(parts, context, record, "update metadata", changes).spec.metadata
 
 
@@ -40,9 +40,9 @@ def delete_metadata(parts: Parts, context: RequestContext, record: ServerRecord,
     change_items(parts, context, record, "delete metadata", ItemChanges(remove_metadata=(key,)))
 
 
-def _most(parts: Parts, record: ServerRecord, count: int) -> int:
+def _most(parts: Parts, context: RequestContext, record: ServerRecord, count: int) -> int:
     with parts.database.read() as connection:
-        return quota.check_metadata(connection, record.spec.project_id, parts.config.quota, count)
+        return quota.check_metadata(connection, record.spec.project_id, context.user_id, parts.config.quota, count)
 
 
 def _check(context: RequestContext, record: ServerRecord, verb: str) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from cellcloud import errors
-from cellcloud.db import quotas
-from cellcloud.db.engine import transact
+from cellcloud.db import quotas, user_quotas
+from cellcloud.db.engine import Connection, transact
 from cellcloud.patterns import Pattern
 from top_api import quota
 from top_api.routing import Call, Pair, Resource
@@ -51,13 +52,13 @@ def show(call: Call) -> dict[str, Any]:
 @limits.route("GET", "/os-quota-sets/<project_id>", "os_compute_api:os-quota-sets:show", query=schemas.QUOTA_SET)
 def show_quota_set(call: Call, project_id: str) -> dict[str, Any]:
     _check_project(call, project_id)
-    return {"quota_set": {"id": project_id, **_quota_set(call, _books(call, project_id)[0])}}
+    return {"quota_set": {"id": project_id, **_quota_set(call, _books(call, project_id, _user(call))[0])}}
 
 
 @limits.route("GET", "/os-quota-sets/<project_id>/detail", "os_compute_api:os-quota-sets:show", query=schemas.QUOTA_SET)
 def show_quota_set_in_detail(call: Call, project_id: str) -> dict[str, Any]:
     _check_project(call, project_id)
-    most, used = _books(call, project_id)
+    most, used = _books(call, project_id, _user(call))
     shown = {
         name: {"limit": limit, "in_use": used.get(name, 0), "reserved": 0}
         for name, limit in _quota_set(call, most).items()
@@ -78,17 +79,48 @@ def show_defaults(call: Call, project_id: str) -> dict[str, Any]:
     body=schemas.UPDATE_QUOTA_SET,
 )
 def update_quota_set(call: Call, project_id: str) -> dict[str, Any]:
-    _check_target(call, project_id)
+    _check_id(project_id)
     given = call.body["quota_set"]
-    wanted = quota.settable(given)
-    _, used = _books(call, project_id)
+    wanted, user_id = quota.settable(given), _user(call)
+
+    def store(connection: Connection) -> None:
+        quotas.lock(connection, project_id)
+        if not is_true(given.get("force")):
+            _check_range(connection, call, project_id, user_id, wanted)
+        if user_id is None:
+            quotas.set_limits(connection, project_id, wanted)
+        else:
+            user_quotas.set_limits(connection, project_id, user_id, wanted)
+
+    transact(call.parts.database, store)
+    return {"quota_set": _quota_set(call, _books(call, project_id, user_id)[0])}
+
+
+def _check_range(
+    connection: Connection, call: Call, project_id: str, user_id: str | None, wanted: Mapping[str, int]
+) -> None:
+    """A project's limit is at least what is used and what its users have been given of it, a user's at least what they
+    use and at most what is left of the project's. Raises Invalid."""
+    given = user_quotas.list_given(connection, project_id)
+    if user_id is None:
+        used, most, own = quotas.list_usages(connection, project_id), {}, {}
+        least = {name: max(used.get(name, 0), given.get(name, 0)) for name in wanted}
+    else:
+        least = user_quotas.list_usages(connection, project_id, user_id)
+        most = quota.limits_of(connection, project_id, call.parts.config.quota)
+        own = user_quotas.list_limits(connection, project_id, user_id)
     for name, limit in wanted.items():
-        if not is_true(given.get("force")) and limit != quotas.UNLIMITED and limit < used.get(name, 0):
+        if limit != quotas.UNLIMITED and limit < least.get(name, 0):
             raise errors.Invalid(
-                f"Quota limit {limit} for {name} must be greater than or equal to already used {used[name]}."
+                f"Quota limit {limit} for {name} must be greater than or equal to already used and reserved "
+                f"{least[name]}."
             )
-    transact(call.parts.database, lambda connection: quotas.set_limits(connection, project_id, wanted))
-    return {"quota_set": _quota_set(call, _books(call, project_id)[0])}
+        bound = most.get(name, quotas.UNLIMITED)
+        if bound == quotas.UNLIMITED:
+            continue
+        room = max(0, bound - given.get(name, 0) + max(0, own.get(name, 0)))
+        if limit == quotas.UNLIMITED or limit > room:
+            raise errors.Invalid(f"Quota limit {limit} for {name} must be less than or equal to {room}.")
 
 
 @limits.route(
@@ -99,8 +131,16 @@ def update_quota_set(call: Call, project_id: str) -> dict[str, Any]:
     query=schemas.QUOTA_SET,
 )
 def delete_quota_set(call: Call, project_id: str) -> None:
-    _check_target(call, project_id)
-    transact(call.parts.database, lambda connection: quotas.delete_limits(connection, project_id))
+    _check_id(project_id)
+    user_id = _user(call)
+
+    def forget(connection: Connection) -> None:
+        quotas.lock(connection, project_id)
+        if user_id is None:
+            quotas.delete_limits(connection, project_id)
+        user_quotas.delete_limits(connection, project_id, user_id)
+
+    transact(call.parts.database, forget)
 
 
 @limits.route("GET", "/os-quota-class-sets/<name>", "os_compute_api:os-quota-class-sets:show")
@@ -133,10 +173,9 @@ def _check_id(project_id: str) -> None:
         raise errors.Invalid(f"Project ID {project_id[:64]} is not a valid project.")
 
 
-def _check_target(call: Call, project_id: str) -> None:
-    _check_id(project_id)
-    if call.param("user_id") is not None:
-        raise errors.Invalid("Limits are of projects here: a user has none of their own.")
+def _user(call: Call) -> str | None:
+    """The user within the project that is meant, if one is."""
+    return call.param("user_id") or None
 
 
 def _check_project(call: Call, project_id: str) -> None:
@@ -145,11 +184,15 @@ def _check_project(call: Call, project_id: str) -> None:
         raise errors.Forbidden("Policy doesn't allow os_compute_api:os-quota-sets:show to be performed.")
 
 
-def _books(call: Call, project_id: str) -> tuple[dict[str, int], dict[str, int]]:
-    """(limits, usages) of a project."""
+def _books(call: Call, project_id: str, user_id: str | None = None) -> tuple[dict[str, int], dict[str, int]]:
+    """(limits, usages) of a project, or of a user within it."""
+    project_id = project_id[:255]
     with call.parts.database.read() as connection:
-        most = quota.limits_of(connection, project_id[:255], call.parts.config.quota)
-        return most, quotas.list_usages(connection, project_id[:255])
+        if user_id is None:
+            most = quota.limits_of(connection, project_id, call.parts.config.quota)
+            return most, quotas.list_usages(connection, project_id)
+        most = quota.limits_of_user(connection, project_id, user_id, call.parts.config.quota)
+        return most, user_quotas.list_usages(connection, project_id, user_id)
 
 
 def _quota_set(call: Call, most: dict[str, int], *, without_network: Pair = (2, 36)) -> dict[str, int]:
