@@ -310,7 +310,7 @@ class MetadataConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """One file's options."""
+    """One file's options. ``path``: the file, for libraries that read their own options."""
 
     state_dir: Path
     host: str
@@ -325,6 +325,7 @@ class Config:
     compute: ComputeConfig
     console: ConsoleConfig
     metadata: MetadataConfig
+    path: Path | None = None
 
     @property
     def public_url(self) -> str:
@@ -366,6 +367,7 @@ def load(path: Path | str | None = None) -> Config:
         compute=ComputeConfig(**values["compute"]),
         console=ConsoleConfig(**values["console"]),
         metadata=MetadataConfig(**values["metadata"]),
+        path=Path(path) if path else None,
     )
 
 

@@ -22,6 +22,7 @@ from top_api.cells import Cells
 from top_api.gate import HeadGate
 from top_api.outside import Outside, make_outside
 from top_api.parts import Parts
+from top_api.policy import Policy
 from top_api.public_address import PublicAddress
 from top_api.rates import RateLimits
 from top_api.router.deliver import Deliverer
@@ -40,6 +41,7 @@ def create_app(
     carry: Callable[[Sequence[Intent]], None] | None = None,
 ) -> Flask:
     """Build the API. What is not given is made from the configuration."""
+    policy = Policy(config.path)
     database = database or Database(config.top.connection, timeout=config.database_timeout)
     outside = outside or make_outside(config, database)
     cells = cells or Cells(database, config.top)
@@ -50,6 +52,7 @@ def create_app(
         carry = deliverer.carry
     parts = Parts(
         config=config,
+        policy=policy,
         database=database,
         identity=outside.identity,
         images=outside.images,

@@ -8,6 +8,7 @@ from cellcloud import errors
 from cellcloud.clients.identity import IdentityClient
 from cellcloud.context import REQUEST_ID, RequestContext
 from cellcloud.patterns import Pattern
+from top_api.policy import Policy
 
 BUDGET = 30.0  # seconds a request may take in all
 TOKEN = Pattern(r"[\x21-\x7e]+", most=8192)
@@ -19,20 +20,23 @@ def global_request_id(headers: Headers) -> str | None:
     return given if REQUEST_ID.matches(given) else None
 
 
-def authenticate(identity: IdentityClient, headers: Headers, request_id: str) -> RequestContext:
-    """Who asks. Nothing but the token is believed. Raises Unauthenticated, Forbidden (no project), Unreachable."""
+def authenticate(identity: IdentityClient, policy: Policy, headers: Headers, request_id: str) -> RequestContext:
+    """Who asks. Nothing but the token is believed.
+
+    Raises Unauthenticated, Forbidden for a token without a role in a project, Unreachable.
+    """
     token = headers.get("X-Auth-Token", "")
     if not TOKEN.matches(token):
         raise errors.Unauthenticated("No valid token.")
     caller = identity.validate_token(token)
-    if not caller.project_id:
-        raise errors.Forbidden("The token is not scoped to a project.")
+    if not caller.project_id or not caller.roles:
+        raise errors.Forbidden("The token gives no role in a project.")
     return RequestContext(
         request_id=request_id,
         global_request_id=global_request_id(headers),
         user_id=caller.user_id,
         project_id=caller.project_id,
         roles=caller.roles,
-        is_admin="admin" in caller.roles,
+        is_admin=policy.allows(caller, "context_is_admin"),
         budget=BUDGET,
     )

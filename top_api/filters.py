@@ -55,15 +55,15 @@ _TRUE = frozenset({"1", "t", "true", "on", "y", "yes", ""})
 _FALSE = frozenset({"0", "f", "false", "off", "n", "no"})
 
 
-def read(call: Call) -> ServerQuery:
-    """Raises Invalid, Forbidden."""
+def read(call: Call, rule: str) -> ServerQuery:
+    """``rule``: the list's, by which ``all_tenants`` has one of its own. Raises Invalid, Forbidden."""
     query = _visible(call)
     equal, containing, keep = _columns(query)
     states, deleted_asked = _states(call, query)
     since, before = read_changes(query)
     keep += _predicates(query)
     return ServerQuery(
-        project_id=_project(call, query),
+        project_id=_project(call, query, rule),
         equal=equal,
         containing=containing,
         states=states,
@@ -99,11 +99,11 @@ def _boolean(name: str, text: str) -> bool:
     raise errors.Invalid(f"Invalid input for query parameters {name}. Value: {text}. It is no truth value.")
 
 
-def _project(call: Call, query: dict[str, list[str]]) -> str | None:
+def _project(call: Call, query: dict[str, list[str]], rule: str) -> str | None:
     """None: every project. One's own, whatever project is named, without ``all_tenants``."""
     if "all_tenants" not in query or not _boolean("all_tenants", query["all_tenants"][-1]):
         return call.context.project_id
-    call.check("os_compute_api:servers:index:get_all_tenants")
+    call.check(f"{rule}:get_all_tenants")
     named = query.get("project_id") or query.get("tenant_id")
     return named[-1] if named else None
 

@@ -13,6 +13,7 @@ from cellcloud.db.engine import Database
 from cellcloud.model.intent import Intent
 from top_api.acceptance import Acceptance
 from top_api.cells import Cells
+from top_api.policy import Policy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,6 +21,7 @@ class Parts:
     """``carry`` takes intents just committed and returns at once; they are leased to ``owner``."""
 
     config: Config
+    policy: Policy
     database: Database
     identity: IdentityClient
     images: ImageClient

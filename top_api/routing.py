@@ -16,10 +16,12 @@ from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 
 from cellcloud import errors
 from cellcloud.context import RequestContext
+from cellcloud.model.server import ServerRecord
 from cellcloud.patterns import Pattern
-from top_api import auth, faults, microversion, policy, rates
+from top_api import auth, faults, microversion, rates
 from top_api.microversion import FIRST, LAST, Microversion
 from top_api.parts import Parts
+from top_api.policy import Target
 from top_api.validation import MALFORMED, NO_QUERY, Queries, UnsupportedType, Versioned, check_body, read_json
 
 _TWIN = Pattern(r"(?s)/v2\.1/([0-9a-fA-F-]+)(/.+)")  # no resource is called by such a word
@@ -32,7 +34,10 @@ Pair = tuple[int, int]
 
 @dataclass(slots=True, kw_only=True)
 class Call:
-    """One authenticated and validated request."""
+    """One authenticated and validated request.
+
+    ``target``: whose the thing is that policy is asked about; None: the caller's own.
+    """
 
     parts: Parts
     context: RequestContext
@@ -45,6 +50,20 @@ class Call:
     body: Any = None
     raw_body: bytes = b""
     idempotency_key: str | None = None
+    target: Target | None = None
+    _server: ServerRecord | None = None
+
+    @property
+    def server(self) -> ServerRecord:
+        """The server of the path, where the route looks one up."""
+        if self._server is None:
+            raise errors.CallHuman("This route looks up no server.")
+        return self._server
+
+    @server.setter
+    def server(self, record: ServerRecord) -> None:
+        self._server = record
+        self.target = {"project_id": record.spec.project_id, "user_id": record.spec.user_id}
 
     def param(self, name: str, default: str | None = None) -> str | None:
         """The last value of a query key."""
@@ -53,11 +72,11 @@ class Call:
 
     def allows(self, rule: str) -> bool:
         """Whether policy lets the caller do that."""
-        return policy.allows(self.context, rule)
+        return self.parts.policy.allows(self.context, rule, self.target)
 
     def check(self, rule: str) -> None:
         """Raises Forbidden."""
-        policy.check(self.context, rule)
+        self.parts.policy.check(self.context, rule, self.target)
 
     @property
     def project_filter(self) -> str | None:
@@ -87,26 +106,32 @@ class Answer:
 
 
 Handler = Callable[..., Any]
+Lookup = Callable[[Call, Mapping[str, str]], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
-    """One method of one path. ``since`` and ``until``: the microversions it exists in, both included."""
+    """One method of one path. ``since`` and ``until``: the microversions it exists in, both included.
+
+    ``rule``: what policy is asked, or the actions that have one each. ``lookup`` finds what the words of the path name
+    and sets the call's target; the rule is then asked about that, and otherwise before anything else is looked at.
+    """
 
     method: str
     path: str
     handler: Handler
-    rule: str
+    rule: str | Actions
     status: int = 200
     since: Pair = FIRST
     until: Pair = LAST
     query: Queries = NO_QUERY
     body: Versioned | None = None
+    lookup: Lookup | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Action:
-    """One key of ``POST /servers/{id}/action``."""
+    """One key of the body of ``POST .../action``."""
 
     name: str
     handler: Handler
@@ -125,7 +150,7 @@ class Resource:
         self.prefix = prefix
         self.routes: list[Route] = []
 
-    def route(self, method: str, path: str, rule: str, **options: Any) -> Callable[[Handler], Handler]:
+    def route(self, method: str, path: str, rule: str | Actions, **options: Any) -> Callable[[Handler], Handler]:
         """Declare the decorated function as a route; ``options`` are Route's."""
 
         def declare(handler: Handler) -> Handler:
@@ -136,10 +161,11 @@ class Resource:
 
 
 class Actions:
-    """The server actions, by the body's one key."""
+    """The actions of a resource, by the body's one key. ``lookup``: see Route."""
 
-    def __init__(self) -> None:
+    def __init__(self, lookup: Lookup | None = None) -> None:
         self.by_name: dict[str, Action] = {}
+        self._lookup = lookup
 
     def action(self, name: str, rule: str, **options: Any) -> Callable[[Handler], Handler]:
         """Declare the decorated function as an action; ``options`` are Action's."""
@@ -150,7 +176,7 @@ class Actions:
 
         return declare
 
-    def perform(self, call: Call, *args: str) -> Answer:
+    def perform(self, call: Call, **arguments: str) -> Answer:
         """Do what the body names. Raises Invalid for no such action, NotFound for one of other microversions."""
         if not isinstance(call.body, dict) or len(call.body) != 1:
             raise errors.Invalid(MALFORMED)
@@ -160,10 +186,12 @@ class Actions:
             raise errors.Invalid(f"There is no such action: {name[:64]}")
         if not action.since <= call.version <= action.until:
             raise errors.NotFound("The resource could not be found.")
-        call.check(action.rule)
         if action.body is not None:
             check_body(action.body, call.version, call.body, relaxed=call.root == OLD_ROOT)
-        return _answer(action.handler(call, *args), action.status)
+        if self._lookup is not None:
+            self._lookup(call, arguments)
+        call.check(action.rule)
+        return _answer(action.handler(call, **arguments), action.status)
 
 
 def mount(app: Flask, parts: Parts, resources: Sequence[Resource]) -> None:
@@ -204,7 +232,7 @@ class _ProjectSegment:
 def _view(parts: Parts, route: Route) -> Callable[..., Response]:
     def view(**arguments: str) -> Response:
         project_segment = request.environ.get(_SEGMENT, "")
-        context = auth.authenticate(parts.identity, request.headers, g.request_id)
+        context = auth.authenticate(parts.identity, parts.policy, request.headers, g.request_id)
         rates.count(context.project_id)
         data = _read_body(parts.config.top.max_body) if route.method != "GET" else b""
         old = is_old(request.environ)
@@ -214,7 +242,8 @@ def _view(parts: Parts, route: Route) -> Callable[..., Response]:
             raise errors.Invalid("Malformed request URL: URL's project_id doesn't match Context's project_id")
         if not route.since <= version <= route.until or any("\x00" in value for value in arguments.values()):
             raise errors.NotFound("The resource could not be found.")
-        policy.check(context, route.rule)
+        if isinstance(route.rule, str) and route.lookup is None:
+            parts.policy.check(context, route.rule)
         call = Call(
             parts=parts,
             context=context,
@@ -232,6 +261,9 @@ def _view(parts: Parts, route: Route) -> Callable[..., Response]:
             if not isinstance(call.body, dict):
                 raise errors.Invalid(MALFORMED)
             check_body(route.body, version, call.body, relaxed=old)
+        if isinstance(route.rule, str) and route.lookup is not None:
+            route.lookup(call, arguments)
+            call.check(route.rule)
         answer = _answer(route.handler(call, **arguments), route.status)
         response = (
             faults.json_response(answer.status, answer.body)

@@ -395,9 +395,9 @@ def digest_of(name: str) -> CellDigest:
 
 
 class World:
-    """The API, its callers, and its two cells."""
+    """The API, its callers, and its two cells. ``policy``: what stands in the operators' policy file."""
 
-    def __init__(self, database: Database, folder: Path, **quota: int) -> None:
+    def __init__(self, database: Database, folder: Path, *, policy: str = "", **quota: int) -> None:
         self.database = database
         with database.write() as connection:
             flavors.ensure_starters(connection)
@@ -411,6 +411,10 @@ class World:
             top=replace(defaults.top, breaker_seconds=60.0, cell_timeout=2.0, max_body=1 << 20),
             quota=replace(defaults.quota, **quota),
         )
+        if policy:
+            (folder / "policy.yaml").write_text(policy)
+            (folder / "top.conf").write_text("[DEFAULT]\n")
+            self.config = replace(self.config, path=folder / "top.conf")
         self.east, self.west = MemoryCell("east"), MemoryCell("west")
         transports: Any = {"east": self.east, "west": self.west}
         self.cells = Cells(database, self.config.top, transports)

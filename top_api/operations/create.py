@@ -28,7 +28,7 @@ from cellcloud.model.keypair import Keypair
 from cellcloud.model.network import RequestedNetwork
 from cellcloud.model.server import ServerSpec
 from cellcloud.patterns import Pattern
-from top_api import policy, quota
+from top_api import quota
 from top_api.acceptance import Accepted, KeyTaken, Wanted
 from top_api.operations import place
 from top_api.parts import Parts
@@ -46,7 +46,6 @@ def create_servers(
     body: dict[str, Any],
     *,
     key: str | None = None,
-    may_force_host: bool = False,
 ) -> Accepted:
     """Accept the servers a validated body asks for.
 
@@ -65,7 +64,7 @@ def create_servers(
         if kept is not None:
             return _repeat(kept, body_hash, _password(server, key))
         password = _password(server, key)
-    wanted = _with_password(_wanted(parts, context, body, may_force_host=may_force_host), password)
+    wanted = _with_password(_wanted(parts, context, body), password)
     try:
         accepted, made = parts.acceptance.accept(context, wanted, key=key, body_hash=body_hash)
     except KeyTaken:
@@ -99,15 +98,15 @@ def _repeat(kept: KeptAnswer, body_hash: str, password: str) -> Accepted:
 
 
 # ---- what the body asks for ------------------------------------------------------------------------------------------
-def _wanted(parts: Parts, context: RequestContext, body: dict[str, Any], *, may_force_host: bool) -> Wanted:
+def _wanted(parts: Parts, context: RequestContext, body: dict[str, Any]) -> Wanted:
     server = body["server"]
     min_count, max_count = _counts(server)
     flavor, keypair = _flavor_and_keypair(parts, context, server)
     image = _image(parts, context, server)
-    _check_fit(context, flavor, image)
+    _check_fit(parts, context, flavor, image)
     guest_request.check(flavor, image)
     image = replace(image, properties=image_properties.known(image.properties))
-    zone, host = place.read(parts, context, server, may_force_host=may_force_host)
+    zone, host = place.read(parts, context, server)
     metadata = server.get("metadata") or {}
     if metadata:
         with parts.database.read() as connection:
@@ -223,11 +222,11 @@ def _image_of_device(device: dict[str, Any], image_id: str) -> str:
     return str(device.get("uuid") or image_id)
 
 
-def _check_fit(context: RequestContext, flavor: Flavor, image: Image) -> None:
+def _check_fit(parts: Parts, context: RequestContext, flavor: Flavor, image: Image) -> None:
     if flavor.memory_mb < image.min_ram:
         raise errors.Invalid("Flavor's memory is too small for requested image.")
     if flavor.root_gb == 0:  # the disk is as large as the image: only administrators know whether hosts bear that
-        if not policy.allows(context, "os_compute_api:servers:create:zero_disk_flavor"):
+        if not parts.policy.allows(context, "os_compute_api:servers:create:zero_disk_flavor"):
             raise errors.Forbidden("Only volume-backed servers are allowed for flavors with zero disk.")
         return
     size = max(image.min_disk * GIB, image.virtual_size or image.size)
@@ -254,6 +253,7 @@ def _networks(parts: Parts, context: RequestContext, given: Any, count: int) -> 
     if isinstance(given, list) and given:
         requested = [_network(entry) for entry in given]
         _check_distinct(requested)
+        parts.policy.check(context, "os_compute_api:servers:create:attach_network")
     try:
         found = parts.networks.check_networks(context.project_id, requested, count=count)
     except errors.NotFound as error:

@@ -6,16 +6,14 @@ from typing import Any
 
 from cellcloud import errors
 from cellcloud.context import RequestContext
-from top_api import policy
 from top_api.operations.compute_services import find_destination
 from top_api.parts import Parts
 
-_FORCED, _REQUESTED = (f"os_compute_api:servers:create:{way}" for way in ("forced_host", "requested_destination"))
+_FORCED = "os_compute_api:servers:create:forced_host"
+_REQUESTED = "compute:servers:create:requested_destination"
 
 
-def read(
-    parts: Parts, context: RequestContext, server: dict[str, Any], *, may_force_host: bool
-) -> tuple[str | None, str | None]:
+def read(parts: Parts, context: RequestContext, server: dict[str, Any]) -> tuple[str | None, str | None]:
     """(zone, host) that a body asks for, as ``zone:host``, ``zone::node``, ``zone:host:node``, or by keys of their own.
 
     Raises Invalid for a zone, a host or a node that there is not, or that do not belong together, Forbidden,
@@ -25,10 +23,10 @@ def read(
     asked_host, asked_node = server.get("host"), server.get("hypervisor_hostname")
     if (host or node) and (asked_host or asked_node):
         raise errors.Invalid("A host is given twice: in the availability zone, and by host or hypervisor_hostname.")
-    if (host or node) and not may_force_host:
-        raise errors.Forbidden(f"Policy doesn't allow {_FORCED} to be performed.")
+    if host or node:
+        parts.policy.check(context, _FORCED)
     if asked_host or asked_node:
-        policy.check(context, _REQUESTED)
+        parts.policy.check(context, _REQUESTED)
     known = parts.cells.zones()
     if zone and known and zone not in known:
         raise errors.Invalid("The requested availability zone is not available")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from cellcloud import errors
@@ -14,6 +14,7 @@ from cellcloud.model.items import ItemChanges
 from cellcloud.model.server import ServerRecord
 from cellcloud.rpc.conductor import Conductor
 from top_api.parts import Parts
+from top_api.routing import Call
 
 _MOST_ID = 64  # characters; a longer id is nobody's
 
@@ -27,6 +28,11 @@ def find_server(parts: Parts, server_id: str, project_id: str | None) -> ServerR
     if record is None:
         raise errors.NotFound(f"Instance {server_id[:_MOST_ID]} could not be found.")
     return record
+
+
+def look_up_server(call: Call, arguments: Mapping[str, str]) -> None:
+    """Find the server of a path for its handler and for policy. Raises NotFound."""
+    call.server = find_server(call.parts, arguments["server_id"], call.project_filter)
 
 
 def check_unlocked(context: RequestContext, record: ServerRecord) -> None:

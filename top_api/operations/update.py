@@ -7,7 +7,6 @@ from typing import Any
 from cellcloud.context import RequestContext
 from cellcloud.model.items import ItemChanges
 from cellcloud.model.server import ServerRecord
-from top_api import policy
 from top_api.operations.servers import change, change_items, check_unlocked
 from top_api.parts import Parts
 
@@ -42,7 +41,8 @@ def unlock(parts: Parts, context: RequestContext, record: ServerRecord) -> Serve
     """Raises Forbidden where the other side locked it and policy does not let the caller override that, Conflict,
     Unreachable."""
     if record.locked_by not in ("", _side(context, record)):
-        policy.check(context, "os_compute_api:os-lock-server:unlock:unlock_override")
+        target = {"project_id": record.spec.project_id, "user_id": record.spec.user_id}
+        parts.policy.check(context, "os_compute_api:os-lock-server:unlock:unlock_override", target)
     return change(parts, context, record, "unlock", {"locked": False, "locked_by": "", "locked_reason": None})
 
 

@@ -12,12 +12,13 @@ from cellcloud.db.engine import transact
 from cellcloud.model import extra_specs
 from cellcloud.model.flavor import Flavor
 from top_api.paging import next_links, page_of
-from top_api.routing import Answer, Call, Resource
+from top_api.routing import Actions, Answer, Call, Resource
 from top_api.schemas import flavors as schemas
 from top_api.schemas.types import is_true
 from top_api.views import flavors as views
 
 flavors = Resource("flavors")
+actions = Actions()
 View = Callable[[Call, Flavor], dict[str, Any]]
 
 
@@ -183,16 +184,32 @@ def list_access(call: Call, flavor_id: str) -> dict[str, Any]:
     return _access(call, flavor.id)
 
 
-@flavors.route("POST", "/flavors/<flavor_id>/action", "os_compute_api:os-flavor-access", body=schemas.ACCESS)
-def change_access(call: Call, flavor_id: str) -> Answer:
-    flavor = _get(call, flavor_id)
-    adding = "addTenantAccess" in call.body
-    project_id = next(iter(call.body.values()))["tenant"]
-    if adding and flavor.is_public and call.version >= (2, 7):
+@flavors.route("POST", "/flavors/<flavor_id>/action", actions)
+def act(call: Call, flavor_id: str) -> Answer:
+    return actions.perform(call, flavor_id=flavor_id)
+
+
+@actions.action(
+    "addTenantAccess", "os_compute_api:os-flavor-access:add_tenant_access", status=200, body=schemas.ADD_ACCESS
+)
+def add_access(call: Call, flavor_id: str) -> dict[str, Any]:
+    flavor, project_id = _get(call, flavor_id), call.body["addTenantAccess"]["tenant"]
+    if flavor.is_public and call.version >= (2, 7):
         raise errors.Conflict("Can not add access to a public flavor.")
-    change = table.add_project if adding else table.remove_project
-    transact(call.parts.database, lambda connection: change(connection, flavor.id, project_id))
-    return Answer(body=_access(call, flavor.id))
+    transact(call.parts.database, lambda connection: table.add_project(connection, flavor.id, project_id))
+    return _access(call, flavor.id)
+
+
+@actions.action(
+    "removeTenantAccess",
+    "os_compute_api:os-flavor-access:remove_tenant_access",
+    status=200,
+    body=schemas.REMOVE_ACCESS,
+)
+def remove_access(call: Call, flavor_id: str) -> dict[str, Any]:
+    flavor, project_id = _get(call, flavor_id), call.body["removeTenantAccess"]["tenant"]
+    transact(call.parts.database, lambda connection: table.remove_project(connection, flavor.id, project_id))
+    return _access(call, flavor.id)
 
 
 def _access(call: Call, flavor_id: str) -> dict[str, Any]:

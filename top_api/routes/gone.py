@@ -45,4 +45,4 @@ def _answer(call: Call, **_: str) -> Any:
 
 for path, methods in _PATHS.items():
     for method in methods:
-        gone.route(method, path, "os_compute_api:extensions")(_answer)
+        gone.route(method, path, "cellcloud:gone")(_answer)

@@ -17,16 +17,15 @@ from top_api.schemas.types import is_true
 from top_api.views import hypervisors as views
 
 hypervisors = Resource("os-hypervisors")
-RULE = "os_compute_api:os-hypervisors"
 Found = tuple[Host, bool]
 
 
-@hypervisors.route("GET", "/os-hypervisors", RULE, query=schemas.LIST)
+@hypervisors.route("GET", "/os-hypervisors", "os_compute_api:os-hypervisors:list", query=schemas.LIST)
 def list_hypervisors(call: Call) -> dict[str, Any]:
     return _list(call, views.brief, ("os-hypervisors",))
 
 
-@hypervisors.route("GET", "/os-hypervisors/detail", RULE, query=schemas.LIST)
+@hypervisors.route("GET", "/os-hypervisors/detail", "os_compute_api:os-hypervisors:list-detail", query=schemas.LIST)
 def list_hypervisors_in_detail(call: Call) -> dict[str, Any]:
     return _list(call, views.detail, ("os-hypervisors", "detail"))
 
@@ -66,18 +65,18 @@ def _servers(call: Call, host: Host) -> list[dict[str, str]] | None:
     return [{"uuid": record.id, "name": record.spec.name} for record in records]
 
 
-@hypervisors.route("GET", "/os-hypervisors/statistics", RULE, until=(2, 87))
+@hypervisors.route("GET", "/os-hypervisors/statistics", "os_compute_api:os-hypervisors:statistics", until=(2, 87))
 def show_statistics(call: Call) -> dict[str, Any]:
     return {"hypervisor_statistics": views.statistics([host for host, _ in list_hosts(call.parts, call.context)])}
 
 
-@hypervisors.route("GET", "/os-hypervisors/<identifier>", RULE, query=schemas.SHOW)
+@hypervisors.route("GET", "/os-hypervisors/<identifier>", "os_compute_api:os-hypervisors:show", query=schemas.SHOW)
 def show(call: Call, identifier: str) -> dict[str, Any]:
     host, fresh = _get(call, identifier)
     return {"hypervisor": views.detail(call, host, fresh=fresh, servers=_servers(call, host))}
 
 
-@hypervisors.route("GET", "/os-hypervisors/<identifier>/uptime", RULE, until=(2, 87))
+@hypervisors.route("GET", "/os-hypervisors/<identifier>/uptime", "os_compute_api:os-hypervisors:uptime", until=(2, 87))
 def show_uptime(call: Call, identifier: str) -> dict[str, Any]:
     host, fresh = _get(call, identifier)
     if not fresh or not host.up:
@@ -85,7 +84,7 @@ def show_uptime(call: Call, identifier: str) -> dict[str, Any]:
     return {"hypervisor": {**views.brief(call, host, fresh=fresh), "uptime": host.facts.uptime}}
 
 
-@hypervisors.route("GET", "/os-hypervisors/<pattern>/search", RULE, until=(2, 52))
+@hypervisors.route("GET", "/os-hypervisors/<pattern>/search", "os_compute_api:os-hypervisors:search", until=(2, 52))
 def search(call: Call, pattern: str) -> dict[str, Any]:
     found = _matching(list_hosts(call.parts, call.context), pattern)
     return {"hypervisors": [views.brief(call, host, fresh=fresh) for host, fresh in found]}

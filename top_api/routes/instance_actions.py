@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Mapping
 from typing import Any
 
 from cellcloud import errors
 from cellcloud.model.run import RunRecord
-from cellcloud.model.server import ServerRecord
 from top_api.filters import read_changes
 from top_api.operations.actions import find_deleted_too, get_action, list_actions
 from top_api.paging import next_links, page_of
@@ -19,13 +19,14 @@ instance_actions = Resource("os-instance-actions")
 PATH = "/servers/<server_id>/os-instance-actions"
 
 
-def _record(call: Call, server_id: str) -> ServerRecord:
-    return find_deleted_too(call.parts, server_id, call.project_filter, deleted=call.version >= (2, 21))
+def _look_up(call: Call, arguments: Mapping[str, str]) -> None:
+    deleted = call.version >= (2, 21)
+    call.server = find_deleted_too(call.parts, arguments["server_id"], call.project_filter, deleted=deleted)
 
 
-@instance_actions.route("GET", PATH, "os_compute_api:os-instance-actions:list", query=schemas.LIST)
+@instance_actions.route("GET", PATH, "os_compute_api:os-instance-actions:list", query=schemas.LIST, lookup=_look_up)
 def list_of_server(call: Call, server_id: str) -> dict[str, Any]:
-    runs = list_actions(call.parts, call.context, _record(call, server_id))
+    runs = list_actions(call.parts, call.context, call.server)
     since, before = read_changes(call.query)
     runs = [run for run in runs if _between(run, since, before)]
     page, _ = page_of(call, runs, lambda run: run.request_id, since=(2, 58))
@@ -36,10 +37,10 @@ def list_of_server(call: Call, server_id: str) -> dict[str, Any]:
     return shown
 
 
-@instance_actions.route("GET", PATH + "/<request_id>", "os_compute_api:os-instance-actions:show")
+@instance_actions.route("GET", PATH + "/<request_id>", "os_compute_api:os-instance-actions:show", lookup=_look_up)
 def show(call: Call, server_id: str, request_id: str) -> dict[str, Any]:
-    record = _record(call, server_id)
-    return {"instanceAction": views.detail(call, get_action(call.parts, call.context, record, request_id), record)}
+    run = get_action(call.parts, call.context, call.server, request_id)
+    return {"instanceAction": views.detail(call, run, call.server)}
 
 
 def _between(run: RunRecord, since: dt.datetime | None, before: dt.datetime | None) -> bool:

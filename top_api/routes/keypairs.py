@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from cellcloud.db import keypairs as table
@@ -13,14 +14,19 @@ from top_api.routing import Answer, Call, Resource
 from top_api.schemas import keypairs as schemas
 
 keypairs = Resource("os-keypairs")
-RULE = "os_compute_api:os-keypairs"
 
 
 def _user(call: Call, named: str | None) -> str:
-    if named is not None and named != call.context.user_id:
-        call.check("os_compute_api:os-keypairs:other_user")
-        return named
-    return call.context.user_id
+    """Whose keypairs are meant: the caller's own, unless somebody is named."""
+    return call.context.user_id if named is None else named
+
+
+def _named_in_query(call: Call, arguments: Mapping[str, str]) -> None:
+    call.target = {"user_id": _user(call, call.param("user_id"))}
+
+
+def _named_in_body(call: Call, arguments: Mapping[str, str]) -> None:
+    call.target = {"user_id": _user(call, call.body["keypair"].get("user_id"))}
 
 
 def _shown(call: Call, keypair: Keypair, *, whole: bool = False, owner: bool = False) -> dict[str, Any]:
@@ -39,7 +45,7 @@ def _shown(call: Call, keypair: Keypair, *, whole: bool = False, owner: bool = F
     return shown
 
 
-@keypairs.route("GET", "/os-keypairs", RULE, query=schemas.LIST)
+@keypairs.route("GET", "/os-keypairs", "os_compute_api:os-keypairs:index", query=schemas.LIST, lookup=_named_in_query)
 def list_keypairs(call: Call) -> dict[str, Any]:
     user_id = _user(call, call.param("user_id"))
     with call.parts.database.read() as connection:
@@ -53,7 +59,7 @@ def list_keypairs(call: Call) -> dict[str, Any]:
     return {"keypairs": [{"keypair": _shown(call, keypair)} for keypair in page], **links}
 
 
-@keypairs.route("POST", "/os-keypairs", RULE, body=schemas.CREATE)
+@keypairs.route("POST", "/os-keypairs", "os_compute_api:os-keypairs:create", body=schemas.CREATE, lookup=_named_in_body)
 def create(call: Call) -> Answer:
     given = call.body["keypair"]
     keypair, private_key = create_keypair(
@@ -70,14 +76,18 @@ def create(call: Call) -> Answer:
     return Answer(status=201 if call.version >= (2, 2) else 200, body={"keypair": shown})
 
 
-@keypairs.route("GET", "/os-keypairs/<name>", RULE, query=schemas.SHOW)
+@keypairs.route(
+    "GET", "/os-keypairs/<name>", "os_compute_api:os-keypairs:show", query=schemas.SHOW, lookup=_named_in_query
+)
 def show(call: Call, name: str) -> dict[str, Any]:
     user_id = _user(call, call.param("user_id"))
     with call.parts.database.read() as connection:
         return {"keypair": _shown(call, table.get_keypair(connection, user_id, name[:256]), whole=True)}
 
 
-@keypairs.route("DELETE", "/os-keypairs/<name>", RULE, query=schemas.SHOW)
+@keypairs.route(
+    "DELETE", "/os-keypairs/<name>", "os_compute_api:os-keypairs:delete", query=schemas.SHOW, lookup=_named_in_query
+)
 def delete(call: Call, name: str) -> Answer:
     user_id = _user(call, call.param("user_id"))
     transact(call.parts.database, lambda connection: table.delete_keypair(connection, user_id, name[:256]))

@@ -20,6 +20,14 @@ _COUNTED = ("instances", "cores", "ram")
 _PROJECT_ID = Pattern("[0-9A-Za-z_-]+", most=255)
 
 
+def _of_project(call: Call, arguments: Mapping[str, str]) -> None:
+    """The rule is about the project of the path. Raises Invalid for what cannot be one's id."""
+    project_id = arguments["project_id"]
+    if not _PROJECT_ID.matches(project_id):
+        raise errors.Invalid(f"Project ID {project_id[:64]} is not a valid project.")
+    call.target = {"project_id": project_id}
+
+
 @limits.route("GET", "/limits", "os_compute_api:limits", query=schemas.LIMITS)
 def show(call: Call) -> dict[str, Any]:
     project_id = call.param("tenant_id") or call.context.project_id
@@ -49,15 +57,25 @@ def show(call: Call) -> dict[str, Any]:
     return {"limits": {"rate": [], "absolute": shown}}
 
 
-@limits.route("GET", "/os-quota-sets/<project_id>", "os_compute_api:os-quota-sets:show", query=schemas.QUOTA_SET)
+@limits.route(
+    "GET",
+    "/os-quota-sets/<project_id>",
+    "os_compute_api:os-quota-sets:show",
+    query=schemas.QUOTA_SET,
+    lookup=_of_project,
+)
 def show_quota_set(call: Call, project_id: str) -> dict[str, Any]:
-    _check_project(call, project_id)
     return {"quota_set": {"id": project_id, **_quota_set(call, _books(call, project_id, _user(call))[0])}}
 
 
-@limits.route("GET", "/os-quota-sets/<project_id>/detail", "os_compute_api:os-quota-sets:show", query=schemas.QUOTA_SET)
+@limits.route(
+    "GET",
+    "/os-quota-sets/<project_id>/detail",
+    "os_compute_api:os-quota-sets:detail",
+    query=schemas.QUOTA_SET,
+    lookup=_of_project,
+)
 def show_quota_set_in_detail(call: Call, project_id: str) -> dict[str, Any]:
-    _check_project(call, project_id)
     most, used = _books(call, project_id, _user(call))
     shown = {
         name: {"limit": limit, "in_use": used.get(name, 0), "reserved": 0}
@@ -77,9 +95,9 @@ def show_defaults(call: Call, project_id: str) -> dict[str, Any]:
     "os_compute_api:os-quota-sets:update",
     query=schemas.QUOTA_SET,
     body=schemas.UPDATE_QUOTA_SET,
+    lookup=_of_project,
 )
 def update_quota_set(call: Call, project_id: str) -> dict[str, Any]:
-    _check_id(project_id)
     given = call.body["quota_set"]
     wanted, user_id = quota.settable(given), _user(call)
 
@@ -126,12 +144,12 @@ def _check_range(
 @limits.route(
     "DELETE",
     "/os-quota-sets/<project_id>",
-    "os_compute_api:os-quota-sets:update",
+    "os_compute_api:os-quota-sets:delete",
     status=202,
+    lookup=_of_project,
     query=schemas.QUOTA_SET,
 )
 def delete_quota_set(call: Call, project_id: str) -> None:
-    _check_id(project_id)
     user_id = _user(call)
 
     def forget(connection: Connection) -> None:
@@ -168,20 +186,9 @@ def _class_set(call: Call) -> dict[str, int]:
     return shown if call.version >= (2, 50) else {name: shown[name] for name in shown if name not in _GROUPS}
 
 
-def _check_id(project_id: str) -> None:
-    if not _PROJECT_ID.matches(project_id):
-        raise errors.Invalid(f"Project ID {project_id[:64]} is not a valid project.")
-
-
 def _user(call: Call) -> str | None:
     """The user within the project that is meant, if one is."""
     return call.param("user_id") or None
-
-
-def _check_project(call: Call, project_id: str) -> None:
-    _check_id(project_id)
-    if project_id != call.context.project_id and not call.context.is_admin:
-        raise errors.Forbidden("Policy doesn't allow os_compute_api:os-quota-sets:show to be performed.")
 
 
 def _books(call: Call, project_id: str, user_id: str | None = None) -> tuple[dict[str, int], dict[str, int]]:

@@ -7,55 +7,53 @@ from typing import Any
 from top_api.operations import update
 from top_api.operations.consoles import ALL_LINES, create_console, get_output
 from top_api.operations.reboot import reboot_server
-from top_api.operations.servers import find_server
+from top_api.operations.servers import look_up_server
 from top_api.operations.start import start_server
 from top_api.operations.stop import stop_server
 from top_api.routing import Actions, Answer, Call, Resource
 from top_api.schemas import servers as schemas
 
 server_actions = Resource("server-actions")
-actions = Actions()
+actions = Actions(look_up_server)
 
 
-@server_actions.route("POST", "/servers/<server_id>/action", "os_compute_api:servers:show")
+@server_actions.route("POST", "/servers/<server_id>/action", actions)
 def act(call: Call, server_id: str) -> Answer:
-    return actions.perform(call, server_id)
+    return actions.perform(call, server_id=server_id)
 
 
 @actions.action("os-start", "os_compute_api:servers:start")
 def start(call: Call, server_id: str) -> None:
-    start_server(call.parts, call.context, find_server(call.parts, server_id, call.project_filter))
+    start_server(call.parts, call.context, call.server)
 
 
 @actions.action("os-stop", "os_compute_api:servers:stop")
 def stop(call: Call, server_id: str) -> None:
-    stop_server(call.parts, call.context, find_server(call.parts, server_id, call.project_filter))
+    stop_server(call.parts, call.context, call.server)
 
 
 @actions.action("reboot", "os_compute_api:servers:reboot", body=schemas.REBOOT)
 def reboot(call: Call, server_id: str) -> None:
-    record = find_server(call.parts, server_id, call.project_filter)
-    reboot_server(call.parts, call.context, record, call.body["reboot"]["type"])
+    reboot_server(call.parts, call.context, call.server, call.body["reboot"]["type"])
 
 
 @actions.action("lock", "os_compute_api:os-lock-server:lock", body=schemas.LOCK)
 def lock(call: Call, server_id: str) -> None:
     given = call.body["lock"] if call.version >= (2, 73) else None
     reason = given.get("locked_reason") if isinstance(given, dict) else None
-    update.lock(call.parts, call.context, find_server(call.parts, server_id, call.project_filter), reason)
+    update.lock(call.parts, call.context, call.server, reason)
 
 
 @actions.action("unlock", "os_compute_api:os-lock-server:unlock")
 def unlock(call: Call, server_id: str) -> None:
-    update.unlock(call.parts, call.context, find_server(call.parts, server_id, call.project_filter))
+    update.unlock(call.parts, call.context, call.server)
 
 
 @actions.action("os-getConsoleOutput", "os_compute_api:os-console-output", status=200, body=schemas.CONSOLE_OUTPUT)
 def console_output(call: Call, server_id: str) -> dict[str, Any]:
-    record = find_server(call.parts, server_id, call.project_filter)
     length = call.body["os-getConsoleOutput"].get("length")
     lines = ALL_LINES if length is None else int(length)
-    return {"output": get_output(call.parts, call.context, record, lines)}
+    return {"output": get_output(call.parts, call.context, call.server, lines)}
 
 
 @actions.action(
@@ -66,8 +64,7 @@ def console_output(call: Call, server_id: str) -> dict[str, Any]:
     body=schemas.VNC_CONSOLE,
 )
 def vnc_console(call: Call, server_id: str) -> dict[str, Any]:
-    record = find_server(call.parts, server_id, call.project_filter)
-    grant = create_console(call.parts, call.context, record, "vnc", call.body["os-getVNCConsole"]["type"])
+    grant = create_console(call.parts, call.context, call.server, "vnc", call.body["os-getVNCConsole"]["type"])
     return {"console": {"type": grant.type, "url": grant.url}}
 
 
@@ -76,10 +73,10 @@ def vnc_console(call: Call, server_id: str) -> dict[str, Any]:
     "/servers/<server_id>/remote-consoles",
     "os_compute_api:os-remote-consoles",
     since=(2, 6),
+    lookup=look_up_server,
     body=schemas.REMOTE_CONSOLES,
 )
 def remote_console(call: Call, server_id: str) -> dict[str, Any]:
-    record = find_server(call.parts, server_id, call.project_filter)
     wanted = call.body["remote_console"]
-    grant = create_console(call.parts, call.context, record, wanted["protocol"], wanted["type"])
+    grant = create_console(call.parts, call.context, call.server, wanted["protocol"], wanted["type"])
     return {"remote_console": {"protocol": grant.protocol, "type": grant.type, "url": grant.url}}

@@ -8,7 +8,7 @@ from urllib.parse import quote
 from cellcloud import errors
 from cellcloud.patterns import Pattern
 from top_api.operations.metadata import delete_metadata, replace_metadata, set_metadata
-from top_api.operations.servers import find_server
+from top_api.operations.servers import look_up_server
 from top_api.operations.update import add_tag, delete_tag, set_tags
 from top_api.routing import Answer, Call, Resource
 from top_api.schemas import server_metadata as schemas
@@ -18,85 +18,88 @@ server_metadata = Resource("server-metadata")
 PATH, ITEM = "/servers/<server_id>/metadata", "/servers/<server_id>/metadata/<key>"
 TAGS, TAG = "/servers/<server_id>/tags", "/servers/<server_id>/tags/<tag>"
 _VALID_TAG = Pattern(TAG_SCHEMA["pattern"], most=TAG_SCHEMA["maxLength"])
-LIST, SHOW, CHANGE = (f"os_compute_api:server-metadata:{verb}" for verb in ("index", "show", "change"))
-LIST_TAGS, CHANGE_TAGS = (f"os_compute_api:os-server-tags:{verb}" for verb in ("index", "change"))
 
 
-@server_metadata.route("GET", PATH, LIST)
+@server_metadata.route("GET", PATH, "os_compute_api:server-metadata:index", lookup=look_up_server)
 def list_metadata(call: Call, server_id: str) -> dict[str, Any]:
-    return {"metadata": find_server(call.parts, server_id, call.project_filter).spec.metadata}
+    return {"metadata": call.server.spec.metadata}
 
 
-@server_metadata.route("POST", PATH, CHANGE, body=schemas.ALL)
+@server_metadata.route("POST", PATH, "os_compute_api:server-metadata:create", lookup=look_up_server, body=schemas.ALL)
 def merge_metadata(call: Call, server_id: str) -> dict[str, Any]:
-    record = find_server(call.parts, server_id, call.project_filter)
-    return {"metadata": set_metadata(call.parts, call.context, record, call.body["metadata"])}
+    return {"metadata": set_metadata(call.parts, call.context, call.server, call.body["metadata"])}
 
 
-@server_metadata.route("PUT", PATH, CHANGE, body=schemas.ALL)
+@server_metadata.route(
+    "PUT", PATH, "os_compute_api:server-metadata:update_all", lookup=look_up_server, body=schemas.ALL
+)
 def replace_all(call: Call, server_id: str) -> dict[str, Any]:
-    record = find_server(call.parts, server_id, call.project_filter)
-    return {"metadata": replace_metadata(call.parts, call.context, record, call.body["metadata"])}
+    return {"metadata": replace_metadata(call.parts, call.context, call.server, call.body["metadata"])}
 
 
-@server_metadata.route("GET", ITEM, SHOW)
+@server_metadata.route("GET", ITEM, "os_compute_api:server-metadata:show", lookup=look_up_server)
 def show_item(call: Call, server_id: str, key: str) -> dict[str, Any]:
-    metadata = find_server(call.parts, server_id, call.project_filter).spec.metadata
+    metadata = call.server.spec.metadata
     if key not in metadata:
         raise errors.NotFound("Metadata item was not found")
     return {"meta": {key: metadata[key]}}
 
 
-@server_metadata.route("PUT", ITEM, CHANGE, body=schemas.ONE)
+@server_metadata.route("PUT", ITEM, "os_compute_api:server-metadata:update", lookup=look_up_server, body=schemas.ONE)
 def set_item(call: Call, server_id: str, key: str) -> dict[str, Any]:
-    record = find_server(call.parts, server_id, call.project_filter)
     if key not in call.body["meta"]:
         raise errors.Invalid("Request body and URI mismatch")
-    metadata = set_metadata(call.parts, call.context, record, call.body["meta"])
+    metadata = set_metadata(call.parts, call.context, call.server, call.body["meta"])
     return {"meta": {key: metadata[key]}}
 
 
-@server_metadata.route("DELETE", ITEM, CHANGE, status=204)
+@server_metadata.route("DELETE", ITEM, "os_compute_api:server-metadata:delete", lookup=look_up_server, status=204)
 def delete_item(call: Call, server_id: str, key: str) -> None:
-    delete_metadata(call.parts, call.context, find_server(call.parts, server_id, call.project_filter), key)
+    delete_metadata(call.parts, call.context, call.server, key)
 
 
-@server_metadata.route("GET", TAGS, LIST_TAGS, since=(2, 26))
+@server_metadata.route("GET", TAGS, "os_compute_api:os-server-tags:index", lookup=look_up_server, since=(2, 26))
 def list_tags(call: Call, server_id: str) -> dict[str, Any]:
-    return {"tags": list(find_server(call.parts, server_id, call.project_filter).spec.tags)}
+    return {"tags": list(call.server.spec.tags)}
 
 
-@server_metadata.route("PUT", TAGS, CHANGE_TAGS, since=(2, 26), body=schemas.SET_TAGS)
+@server_metadata.route(
+    "PUT", TAGS, "os_compute_api:os-server-tags:update_all", lookup=look_up_server, since=(2, 26), body=schemas.SET_TAGS
+)
 def replace_tags(call: Call, server_id: str) -> dict[str, Any]:
-    record = find_server(call.parts, server_id, call.project_filter)
-    changed = set_tags(call.parts, call.context, record, list(dict.fromkeys(call.body["tags"])))
+    changed = set_tags(call.parts, call.context, call.server, list(dict.fromkeys(call.body["tags"])))
     return {"tags": list(changed.spec.tags)}
 
 
-@server_metadata.route("DELETE", TAGS, CHANGE_TAGS, since=(2, 26), status=204)
+@server_metadata.route(
+    "DELETE", TAGS, "os_compute_api:os-server-tags:delete_all", lookup=look_up_server, since=(2, 26), status=204
+)
 def delete_tags(call: Call, server_id: str) -> None:
-    set_tags(call.parts, call.context, find_server(call.parts, server_id, call.project_filter), [])
+    set_tags(call.parts, call.context, call.server, [])
 
 
-@server_metadata.route("GET", TAG, LIST_TAGS, since=(2, 26), status=204)
+@server_metadata.route(
+    "GET", TAG, "os_compute_api:os-server-tags:show", lookup=look_up_server, since=(2, 26), status=204
+)
 def check_tag(call: Call, server_id: str, tag: str) -> None:
-    if tag not in find_server(call.parts, server_id, call.project_filter).spec.tags:
+    if tag not in call.server.spec.tags:
         raise errors.NotFound(f"Server {server_id} has no tag '{tag[:60]}'")
 
 
-@server_metadata.route("PUT", TAG, CHANGE_TAGS, since=(2, 26))
+@server_metadata.route("PUT", TAG, "os_compute_api:os-server-tags:update", lookup=look_up_server, since=(2, 26))
 def put_tag(call: Call, server_id: str, tag: str) -> Answer:
     if call.body is not None:
         raise errors.Invalid("A tag is said by its path alone: the request has no body.")
-    record = find_server(call.parts, server_id, call.project_filter)
     if not _VALID_TAG.matches(tag):
         raise errors.Invalid("Tag is not valid: at most 60 characters, without '/', ',' and control characters.")
-    add_tag(call.parts, call.context, record, tag)
-    if tag in record.spec.tags:
+    add_tag(call.parts, call.context, call.server, tag)
+    if tag in call.server.spec.tags:
         return Answer(status=204)
     return Answer(status=201, headers={"Location": call.url("servers", server_id, "tags", quote(tag, safe=""))})
 
 
-@server_metadata.route("DELETE", TAG, CHANGE_TAGS, since=(2, 26), status=204)
+@server_metadata.route(
+    "DELETE", TAG, "os_compute_api:os-server-tags:delete", lookup=look_up_server, since=(2, 26), status=204
+)
 def remove_tag(call: Call, server_id: str, tag: str) -> None:
-    delete_tag(call.parts, call.context, find_server(call.parts, server_id, call.project_filter), tag)
+    delete_tag(call.parts, call.context, call.server, tag)

@@ -12,7 +12,7 @@ from top_api import filters
 from top_api.acceptance import Accepted
 from top_api.operations.create import create_servers
 from top_api.operations.delete import delete_server
-from top_api.operations.servers import find_server
+from top_api.operations.servers import look_up_server
 from top_api.operations.update import update_server
 from top_api.paging import next_links, servers_page
 from top_api.routing import Answer, Call, Resource
@@ -21,29 +21,30 @@ from top_api.schemas.types import is_true
 from top_api.views.servers import ServerView
 
 servers = Resource("servers")
+_INDEX, _DETAIL = "os_compute_api:servers:index", "os_compute_api:servers:detail"
 
 
-@servers.route("GET", "/servers", "os_compute_api:servers:index", query=schemas.LIST)
+@servers.route("GET", "/servers", _INDEX, query=schemas.LIST)
 def list_servers(call: Call) -> dict[str, Any]:
-    records, walk = _list(call)
+    records, walk = _list(call, _INDEX)
     view = ServerView(call)
     shown = [view.brief(record) for record in records]
     links = next_links(call, "servers", ("servers",), [record.id for record in records], walk=walk)
     return {"servers": shown, **links}
 
 
-@servers.route("GET", "/servers/detail", "os_compute_api:servers:detail", query=schemas.LIST)
+@servers.route("GET", "/servers/detail", _DETAIL, query=schemas.LIST)
 def list_servers_in_detail(call: Call) -> dict[str, Any]:
-    records, walk = _list(call)
+    records, walk = _list(call, _DETAIL)
     view = ServerView(call, call.parts.cells.mute_cells())
     shown = [view.detail(record) for record in _with_user_data(call, records)]
     links = next_links(call, "servers", ("servers", "detail"), [record.id for record in records], walk=walk)
     return {"servers": shown, **links}
 
 
-def _list(call: Call) -> tuple[list[ServerRecord], str]:
+def _list(call: Call, rule: str) -> tuple[list[ServerRecord], str]:
     try:
-        return servers_page(call, filters.read(call))
+        return servers_page(call, filters.read(call, rule))
     except errors.NotFound as error:
         raise errors.Invalid(error.message) from error
 
@@ -64,7 +65,6 @@ def create(call: Call) -> Answer:
         call.context,
         call.body,
         key=call.idempotency_key,
-        may_force_host=call.allows("os_compute_api:servers:create:forced_host"),
     )
     if is_true(call.body["server"].get("return_reservation_id")):
         return Answer(status=202, body={"reservation_id": accepted.reservation_id})
@@ -84,21 +84,21 @@ def _created(call: Call, accepted: Accepted) -> dict[str, Any]:
     }
 
 
-@servers.route("GET", "/servers/<server_id>", "os_compute_api:servers:show")
+@servers.route("GET", "/servers/<server_id>", "os_compute_api:servers:show", lookup=look_up_server)
 def show(call: Call, server_id: str) -> dict[str, Any]:
-    record = find_server(call.parts, server_id, call.project_filter)
-    (whole,) = _with_user_data(call, [record])
+    (whole,) = _with_user_data(call, [call.server])
     return {"server": ServerView(call, call.parts.cells.mute_cells()).show(whole)}
 
 
-@servers.route("PUT", "/servers/<server_id>", "os_compute_api:servers:update", body=schemas.UPDATE)
+@servers.route(
+    "PUT", "/servers/<server_id>", "os_compute_api:servers:update", body=schemas.UPDATE, lookup=look_up_server
+)
 def update(call: Call, server_id: str) -> dict[str, Any]:
-    record = find_server(call.parts, server_id, call.project_filter)
-    changed = update_server(call.parts, call.context, record, call.body["server"])
+    changed = update_server(call.parts, call.context, call.server, call.body["server"])
     (whole,) = _with_user_data(call, [changed])
     return {"server": ServerView(call, call.parts.cells.mute_cells()).updated(whole)}
 
 
-@servers.route("DELETE", "/servers/<server_id>", "os_compute_api:servers:delete", status=204)
+@servers.route("DELETE", "/servers/<server_id>", "os_compute_api:servers:delete", status=204, lookup=look_up_server)
 def delete(call: Call, server_id: str) -> None:
-    delete_server(call.parts, call.context, find_server(call.parts, server_id, call.project_filter))
+    delete_server(call.parts, call.context, call.server)

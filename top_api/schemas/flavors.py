@@ -53,9 +53,8 @@ _SPECS: Schema = {
 EXTRA_SPECS = Versioned(only("extra_specs", _SPECS))
 EXTRA_SPEC = Versioned({**_SPECS, "minProperties": 1, "maxProperties": 1})
 _PROJECT = an_object({"tenant": {**TEXT, "minLength": 1}}, required=("tenant",))
-ADD_ACCESS = only("addTenantAccess", _PROJECT)
-REMOVE_ACCESS = only("removeTenantAccess", _PROJECT)
-ACCESS = Versioned({"oneOf": [ADD_ACCESS, REMOVE_ACCESS]})
+ADD_ACCESS = Versioned(only("addTenantAccess", _PROJECT))
+REMOVE_ACCESS = Versioned(only("removeTenantAccess", _PROJECT))
 SORT_KEYS = (
     "created_at", "description", "disabled", "ephemeral_gb", "flavorid", "id", "is_public", "memory_mb", "name",
     "root_gb", "rxtx_factor", "swap", "updated_at", "vcpu_weight", "vcpus",

@@ -33,6 +33,6 @@ def detail(call: Call, flavor: Flavor) -> dict[str, Any]:
     }
     if call.version >= (2, 55):
         shown["description"] = flavor.description
-    if call.version >= (2, 61):
+    if call.version >= (2, 61) and call.allows("os_compute_api:os-flavor-extra-specs:index"):
         shown["extra_specs"] = flavor.extra_specs
     return shown

@@ -39,12 +39,13 @@ def brief(call: Call, run: RunRecord) -> dict[str, Any]:
 def detail(call: Call, run: RunRecord, record: ServerRecord) -> dict[str, Any]:
     """One action with its event."""
     shown = brief(call, run)
-    if call.version >= (2, 51) or call.context.is_admin:
-        shown["events"] = [_event(call, run, record)]
+    whole = call.allows("os_compute_api:os-instance-actions:events")
+    if call.version >= (2, 51) or whole:
+        shown["events"] = [_event(call, run, record, whole=whole)]
     return shown
 
 
-def _event(call: Call, run: RunRecord, record: ServerRecord) -> dict[str, Any]:
+def _event(call: Call, run: RunRecord, record: ServerRecord, *, whole: bool) -> dict[str, Any]:
     result = None
     if run.finished_at is not None:
         result = "Error" if _failed(run) else "Success"
@@ -54,13 +55,13 @@ def _event(call: Call, run: RunRecord, record: ServerRecord) -> dict[str, Any]:
         "finish_time": _stamp(run.finished_at),
         "result": result,
     }
-    if call.version < (2, 51) or call.context.is_admin:
+    if whole:
         event["traceback"] = None
     if call.version >= (2, 62):
         event["hostId"] = host_id_of(record)
-        if call.context.is_admin:
+        if whole:
             event["host"] = record.host
-    if call.version >= (2, 84):
+    if call.version >= (2, 84) and call.allows("os_compute_api:os-instance-actions:events:details"):
         event["details"] = run.message or None
     return event
 

@@ -28,7 +28,12 @@ class ServerView:
         self._call = call
         self._mute = mute
         self._sees_host = call.allows("os_compute_api:os-extended-server-attributes")
-        self._sees_host_status = call.version >= (2, 16) and call.allows("os_compute_api:servers:show:host_status")
+        rule = "os_compute_api:servers:show:host_status"
+        self._sees_host_status = call.version >= (2, 16) and call.allows(rule)
+        self._sees_unknown_host = call.version >= (2, 16) and call.allows(f"{rule}:unknown-only")
+        self._sees_extra_specs = call.version >= (2, 47) and call.allows(
+            "os_compute_api:servers:show:flavor-extra-specs"
+        )
         self._self_url = call.url("servers")
         self._bookmark_url = call.bookmark("servers")
 
@@ -128,7 +133,7 @@ class ServerView:
                 }
         if version >= (2, 90) or (self._sees_host and version >= (2, 3)):
             shown["OS-EXT-SRV-ATTR:hostname"] = spec.hostname
-        if self._sees_host_status:
+        if self._sees_host_status or (self._sees_unknown_host and self._host_status(record) == "UNKNOWN"):
             shown["host_status"] = self._host_status(record)
         if version >= (2, 96):
             shown["pinned_availability_zone"] = spec.availability_zone
@@ -153,15 +158,15 @@ class ServerView:
         if self._version < (2, 47):
             href = self._call.bookmark("flavors", flavor.id)
             return {"id": flavor.id, "links": [{"rel": "bookmark", "href": href}]}
-        return {
+        shown = {
             "vcpus": flavor.vcpus,
             "ram": flavor.memory_mb,
             "disk": flavor.root_gb,
             "ephemeral": flavor.ephemeral_gb,
             "swap": flavor.swap_mb,
             "original_name": flavor.name,
-            "extra_specs": flavor.extra_specs,
         }
+        return shown | {"extra_specs": flavor.extra_specs} if self._sees_extra_specs else shown
 
     def _fault(self, record: ServerRecord) -> dict[str, Any]:
         fault = record.fault

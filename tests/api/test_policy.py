@@ -1,0 +1,63 @@
+"""Policy over HTTP: operators' rules reach every route, about the server that is meant."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cellcloud import errors
+from cellcloud.db.engine import Database
+from tests.api.world import CALLERS, World
+
+CALLERS["colleague"] = ("second-user", CALLERS["member"][1], ("member", "reader"))
+RULES = """
+"os_compute_api:servers:delete": "user_id:%(user_id)s"
+"os_compute_api:servers:stop": "user_id:%(user_id)s"
+"os_compute_api:os-server-tags:update_all": "user_id:%(user_id)s"
+"os_compute_api:os-hypervisors:list": "role:reader"
+"os_compute_api:servers:show:flavor-extra-specs": "!"
+"""
+
+
+@pytest.fixture
+def ruled(top_database: Database, tmp_path: Path) -> Iterator[World]:
+    """A world whose operators have rules of their own."""
+    made = World(top_database, tmp_path, policy=RULES)
+    yield made
+    made.close()
+
+
+def test_rules_are_asked_about_the_owner_of_the_server(ruled: World) -> None:
+    server_id = ruled.create()
+    for method, path, body in (
+        ("DELETE", "", None),
+        ("POST", "/action", {"os-stop": None}),
+        ("PUT", "/tags", {"tags": ["x"]}),
+    ):
+        answer = ruled.call(method, f"/servers/{server_id}{path}", body, token="colleague", version="2.26")
+        assert answer.status_code == 403
+        message = answer.get_json()["forbidden"]["message"]
+        assert message.startswith("Policy doesn't allow os_compute_api:")
+        assert message.endswith(" to be performed.")
+        assert ruled.call(method, f"/servers/{server_id}{path}", body, token="other").status_code == 404
+    assert ruled.call("PUT", f"/servers/{server_id}/tags", {"tags": ["x"]}, version="2.26").status_code == 200
+    assert ruled.call("DELETE", f"/servers/{server_id}").status_code == 204
+
+
+def test_rules_open_what_is_closed_by_default(ruled: World) -> None:
+    assert ruled.get("/os-hypervisors", token="reader").status_code == 200
+    assert ruled.get("/os-hypervisors/detail", token="reader").status_code == 403
+
+
+def test_rules_of_single_fields(ruled: World) -> None:
+    server_id = ruled.create()
+    seen = ruled.get(f"/servers/{server_id}", version="2.47").get_json()["server"]["flavor"]
+    assert "extra_specs" not in seen
+    assert "original_name" in seen
+
+
+def test_a_wrong_policy_builds_no_api(top_database: Database, tmp_path: Path) -> None:
+    with pytest.raises(errors.Misconfigured, match="delte"):
+        World(top_database, tmp_path, policy='"os_compute_api:servers:delte": "!"')

@@ -1,0 +1,121 @@
+"""Defaults of the Compute API's rules: Nova's names, roles and scope types."""
+
+from __future__ import annotations
+
+from oslo_policy.policy import RuleDefault
+
+ADMIN = "rule:context_is_admin"
+MEMBER = "rule:project_member_or_admin"
+READER = "rule:project_reader_or_admin"
+KEY_OWNER = "(rule:context_is_admin) or user_id:%(user_id)s"
+ANY = "@"
+
+_ROLES = (
+    ("context_is_admin", "role:admin", "Who administrates the cloud."),
+    ("project_member_api", "role:member and project_id:%(project_id)s", "Who changes what is their project's."),
+    ("project_reader_api", "role:reader and project_id:%(project_id)s", "Who reads what is their project's."),
+    ("project_member_or_admin", "rule:project_member_api or rule:context_is_admin", "Either of the two."),
+    ("project_reader_or_admin", "rule:project_reader_api or rule:context_is_admin", "Either of the two."),
+)
+_SERVERS = (
+    ("servers:index", READER, "List servers."),
+    ("servers:index:get_all_tenants", ADMIN, "List the servers of every project."),
+    ("servers:detail", READER, "List servers with their details."),
+    ("servers:detail:get_all_tenants", ADMIN, "List the servers of every project with their details."),
+    ("servers:show", READER, "Show a server."),
+    ("servers:show:flavor-extra-specs", READER, "See the extra specs of a server's flavor (from 2.47)."),
+    ("servers:show:host_status", ADMIN, "See the state of a server's host (from 2.16)."),
+    ("servers:show:host_status:unknown-only", ADMIN, "See that the state of a server's host is unknown (from 2.16)."),
+    ("servers:create", MEMBER, "Create servers."),
+    ("servers:create:forced_host", ADMIN, "Create a server on a host named in the availability zone."),
+    ("compute:servers:create:requested_destination", ADMIN, "Create a server on a named host (from 2.74)."),
+    ("servers:create:attach_network", MEMBER, "Create a server on named networks or ports."),
+    ("servers:create:zero_disk_flavor", ADMIN, "Create a server from an image with a flavor without a disk."),
+    ("servers:update", MEMBER, "Change a server's name, description and the like."),
+    ("servers:delete", MEMBER, "Delete a server."),
+    ("servers:start", MEMBER, "Start a server."),
+    ("servers:stop", MEMBER, "Stop a server."),
+    ("servers:reboot", MEMBER, "Reboot a server."),
+    ("os-extended-server-attributes", ADMIN, "See a server's host, hypervisor, user data and the like."),
+    ("os-lock-server:lock", MEMBER, "Lock a server."),
+    ("os-lock-server:unlock", MEMBER, "Unlock a server."),
+    ("os-lock-server:unlock:unlock_override", ADMIN, "Unlock a server that somebody else locked."),
+    ("os-console-output", MEMBER, "See a server's console log."),
+    ("os-remote-consoles", MEMBER, "Open a server's console."),
+    ("server-metadata:index", READER, "List a server's metadata."),
+    ("server-metadata:show", READER, "Show an item of a server's metadata."),
+    ("server-metadata:create", MEMBER, "Add to a server's metadata."),
+    ("server-metadata:update_all", MEMBER, "Replace a server's metadata."),
+    ("server-metadata:update", MEMBER, "Set an item of a server's metadata."),
+    ("server-metadata:delete", MEMBER, "Delete an item of a server's metadata."),
+    ("os-server-tags:index", READER, "List a server's tags."),
+    ("os-server-tags:show", READER, "Ask whether a server has a tag."),
+    ("os-server-tags:update", MEMBER, "Give a server a tag."),
+    ("os-server-tags:update_all", MEMBER, "Replace a server's tags."),
+    ("os-server-tags:delete", MEMBER, "Take a tag from a server."),
+    ("os-server-tags:delete_all", MEMBER, "Take all tags from a server."),
+    ("ips:index", READER, "List a server's addresses."),
+    ("ips:show", READER, "List a server's addresses in one network."),
+    ("os-instance-actions:list", READER, "List what happened to a server."),
+    ("os-instance-actions:show", READER, "Show something that happened to a server."),
+    ("os-instance-actions:events", ADMIN, "See tracebacks and hosts of what happened (and below 2.51, events at all)."),
+    ("os-instance-actions:events:details", ADMIN, "See why an event failed (from 2.84)."),
+)
+_RESOURCES = (
+    ("flavors", ANY, "List and show flavors: Nova asks no rule."),
+    ("os-flavor-extra-specs:index", READER, "List a flavor's extra specs, and see them in the flavor (from 2.61)."),
+    ("os-flavor-extra-specs:show", READER, "Show one of a flavor's extra specs."),
+    ("os-flavor-extra-specs:create", ADMIN, "Give a flavor extra specs."),
+    ("os-flavor-extra-specs:update", ADMIN, "Change one of a flavor's extra specs."),
+    ("os-flavor-extra-specs:delete", ADMIN, "Take an extra spec from a flavor."),
+    ("os-flavor-access", ADMIN, "List the projects that may use a private flavor."),
+    ("os-flavor-access:add_tenant_access", ADMIN, "Let a project use a private flavor."),
+    ("os-flavor-access:remove_tenant_access", ADMIN, "Let a project use a private flavor no longer."),
+    ("os-flavor-manage:create", ADMIN, "Create a flavor."),
+    ("os-flavor-manage:update", ADMIN, "Change a flavor's description (from 2.55)."),
+    ("os-flavor-manage:delete", ADMIN, "Delete a flavor."),
+    ("os-keypairs:index", KEY_OWNER, "List keypairs of a user."),
+    ("os-keypairs:show", KEY_OWNER, "Show a keypair of a user."),
+    ("os-keypairs:create", KEY_OWNER, "Create or import a keypair of a user."),
+    ("os-keypairs:delete", KEY_OWNER, "Delete a keypair of a user."),
+    ("limits", ANY, "Show the limits of one's project."),
+    ("limits:other_project", ADMIN, "Show the limits of another project."),
+    ("os-quota-sets:show", READER, "Show a project's quotas."),
+    ("os-quota-sets:detail", READER, "Show a project's quotas with what is used."),
+    ("os-quota-sets:defaults", ANY, "Show the default quotas."),
+    ("os-quota-sets:update", ADMIN, "Change a project's quotas."),
+    ("os-quota-sets:delete", ADMIN, "Give a project the default quotas."),
+    ("os-quota-class-sets:show", ADMIN, "Show the quotas of a class."),
+    ("os-quota-class-sets:update", ADMIN, "Change the quotas of a class."),
+    ("os-availability-zone:list", ANY, "List availability zones."),
+    ("os-availability-zone:detail", ADMIN, "List availability zones with their hosts."),
+    ("os-services:list", ADMIN, "List compute services."),
+    ("os-services:update", ADMIN, "Enable, disable or force down a compute service."),
+    ("os-services:delete", ADMIN, "Remove a compute service."),
+    ("os-hypervisors:list", ADMIN, "List hypervisors."),
+    ("os-hypervisors:list-detail", ADMIN, "List hypervisors with their details."),
+    ("os-hypervisors:statistics", ADMIN, "Show the sums over all hypervisors (below 2.88)."),
+    ("os-hypervisors:show", ADMIN, "Show a hypervisor."),
+    ("os-hypervisors:uptime", ADMIN, "Show a hypervisor's uptime (below 2.88)."),
+    ("os-hypervisors:search", ADMIN, "Search hypervisors by name (below 2.53)."),
+    ("os-aggregates:index", ADMIN, "List aggregates of hosts."),
+    ("os-aggregates:show", ADMIN, "Show an aggregate of hosts."),
+    ("extensions", ANY, "List and show the extensions of the API."),
+)
+_OWN = (
+    ("cellcloud:operator", ADMIN, "Use the operators' API, and cellctl over it."),
+    ("cellcloud:gone", ANY, "Be told that an API of Nova's is gone: Nova asks no rule."),
+)
+
+
+def list_rules() -> list[RuleDefault]:
+    """Defaults of the Compute API, and the rules of roles that those of all services build on."""
+    named = [
+        *_ROLES,
+        *(
+            (f"os_compute_api:{name}" if not name.startswith("compute:") else name, check, text)
+            for name, check, text in (*_SERVERS, *_RESOURCES)
+        ),
+        *_OWN,
+    ]
+    return [RuleDefault(name, check, text, scope_types=["project"]) for name, check, text in named]
