@@ -16,7 +16,7 @@ from cellcloud.db import changes, claims, feed, hosts, runs, servers, unknown_gu
 from cellcloud.db.claims import Wanted
 from cellcloud.db.engine import Connection, Database, retried
 from cellcloud.lifecycle import PowerState, VmState
-from cellcloud.model.change import Holding
+from cellcloud.model.allocation import Allocation
 from cellcloud.model.guest import (
     ExpectedGuest,
     GuestDescription,
@@ -81,7 +81,7 @@ def ask_removal(database: Database, host: str, server_id: str) -> None:
 def adopt(database: Database, host: str, described: GuestDescription) -> ServerRecord:
     """Give the guest a record, its claim, and a place in the feed. Raises NotFound, Conflict."""
     spec = described.spec
-    wanted = Wanted(spec.id, host, holding=Holding(resources=spec.flavor.resources(), building=False))
+    wanted = Wanted(spec.id, host, allocation=Allocation(resources=spec.flavor.resources(), building=False))
     with database.write() as connection:
         unknown_guests.get(connection, host, spec.id)
         if not any(not record.deleted for record in servers.list_by_id(connection, [spec.id])):

@@ -206,7 +206,7 @@ unknown_guests = sa.Table(
     sa.Column("removal", sa.Boolean, nullable=False, default=False),
     sa.Column("first_seen", UtcDateTime, nullable=False),
 )
-# ``holding``: what a server takes of the host, see cellcloud.model.change.Holding.
+# ``holding``: what a server takes of the host, see cellcloud.model.allocation.
 claims = sa.Table(
     "claims",
     metadata,

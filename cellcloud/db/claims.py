@@ -21,10 +21,11 @@ from cellcloud.db import bulk, changes, places
 from cellcloud.db.cell_schema import claims, inventories
 from cellcloud.db.engine import Json, LostRace
 from cellcloud.model import codec
-from cellcloud.model.change import Changes, Holding
+from cellcloud.model.allocation import Allocation
+from cellcloud.model.change import Changes
 from cellcloud.model.decision import Conflict
 
-_PLAIN = codec.to_plain(Holding())
+_PLAIN = codec.to_plain(Allocation())
 TOPOLOGY = "TOPOLOGY"  # what a conflict names when a place on NUMA cells or a PCI device is somebody else's
 _FIGURES = (
     sa.select(inventories.c.host, inventories.c.resource_class, inventories.c.capacity, inventories.c.used)
@@ -37,7 +38,7 @@ Amounts = tuple[tuple[str, int], ...]  # (resource class, amount) in the order o
 
 
 class Wanted(NamedTuple):
-    """Room for one server on one host. ``holding`` says it, else ``resources``: resource class -> amount.
+    """Room for one server on one host. ``allocation`` says it, else ``resources``: resource class -> amount.
 
     ``others``: the hosts it would go to instead, the better first.
     """
@@ -45,12 +46,12 @@ class Wanted(NamedTuple):
     server_id: str
     host: str
     resources: Mapping[str, int] = MappingProxyType({})
-    holding: Holding | None = None
+    allocation: Allocation | None = None
     others: tuple[str, ...] = ()
 
     @property
     def amounts(self) -> Mapping[str, int]:
-        return self.holding.resources if self.holding else self.resources
+        return self.allocation.resources if self.allocation else self.resources
 
     def at(self, host: str) -> Wanted:
         """The same on another host."""
@@ -117,7 +118,7 @@ def _insert(connection: Connection, won: Sequence[Wanted]) -> None:
 
 def _clashes(connection: Connection, winners: Sequence[Wanted]) -> dict[str, Conflict]:
     """Those whose CPUs, pages or devices somebody else got, by server id."""
-    placed = [(item.server_id, item.host, item.holding.placed) for item in winners if item.holding]
+    placed = [(item.server_id, item.host, item.allocation.placed) for item in winners if item.allocation]
     told = [(server_id, host, place) for server_id, host, place in placed if place and (place.guest or place.devices)]
     if not told:
         return {}
@@ -154,7 +155,7 @@ def _rows(wanted: Sequence[Wanted]) -> list[tuple[str, str, str]]:
     texts: dict[int, str] = {}
     rows = []
     for item in wanted:
-        source = item.holding or item.resources
+        source = item.allocation or item.resources
         if id(source) not in texts:
             texts[id(source)] = _text(item)
         rows.append((item.server_id, item.host, texts[id(source)]))
@@ -162,7 +163,7 @@ def _rows(wanted: Sequence[Wanted]) -> list[tuple[str, str, str]]:
 
 
 def _text(item: Wanted) -> str:
-    given = item.holding or Holding(resources={name: amount for name, amount in item.resources.items() if amount})
+    given = item.allocation or Allocation(resources={name: amount for name, amount in item.resources.items() if amount})
     plain = codec.to_plain(given)
     return msgspec.json.encode({name: value for name, value in plain.items() if value != _PLAIN[name]}).decode()
 
@@ -244,7 +245,8 @@ def release(connection: Connection, server_ids: Sequence[str]) -> None:
     if connection.execute(sa.delete(claims).where(claims.c.server_id.in_(server_ids))).rowcount != len(rows):
         raise LostRace("A server claimed more while it was released; try again shortly.")
     held = [
-        Wanted(server_id=row.server_id, host=row.host, holding=codec.from_plain(row.holding, Holding)) for row in rows
+        Wanted(server_id=row.server_id, host=row.host, allocation=codec.from_plain(row.holding, Allocation))
+        for row in rows
     ]
     if not _add_all(connection, _kinds(held, -1)):
         raise LostRace("A host went while its servers did; try again shortly.")
@@ -254,16 +256,16 @@ def release(connection: Connection, server_ids: Sequence[str]) -> None:
 def log(*, claimed: Sequence[Wanted] = (), released: Sequence[Wanted] = (), dropped: Sequence[str] = ()) -> Changes:
     """What to write into the change log of claims made, given back, and not got."""
     numbers: dict[str, int] = {}
-    holdings: list[Holding] = []
+    holdings: list[Allocation] = []
     known: dict[int, int] = {}
 
     def number_of(item: Wanted) -> int:
-        source = item.holding or item.resources
+        source = item.allocation or item.resources
         if id(source) not in known:
             text = _text(item)
             if text not in numbers:
                 numbers[text] = len(holdings)
-                holdings.append(codec.from_plain(msgspec.json.decode(text), Holding))
+                holdings.append(codec.from_plain(msgspec.json.decode(text), Allocation))
             known[id(source)] = numbers[text]
         return known[id(source)]
 

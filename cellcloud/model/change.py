@@ -10,25 +10,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from cellcloud.model import codec
+from cellcloud.model.allocation import Allocation
 from cellcloud.model.host import Aggregate, HostState
-from cellcloud.model.numa import Placed
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Holding:
-    """What a server takes of a host and brings to it. ``resources``: resource class -> amount, none of them 0.
-
-    ``memory_mb``, ``disk_mb`` and ``vcpus`` are what it takes of the figures that weighers read, where that does not
-    follow from ``resources``. ``building``: it counts as an operation under way.
-    """
-
-    resources: dict[str, int] = field(default_factory=dict)
-    image_props: dict[str, str] = field(default_factory=dict)
-    placed: Placed | None = None
-    memory_mb: int | None = None
-    disk_mb: int | None = None
-    vcpus: int | None = None
-    building: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,12 +51,13 @@ class PolicyChange:
 class Changes:
     """What one transaction changed.
 
-    ``claimed`` and ``released``: (server id, host, number of its holding). ``dropped``: servers that got no host in
+    ``claimed`` and ``released``: (server id, host, number of what it
+    takes, in ``holdings``). ``dropped``: servers that got no host in
     this transaction, so that what schedulers noted for them is free again. ``ended``: servers whose build is over,
     each told once.
     """
 
-    holdings: tuple[Holding, ...] = ()
+    holdings: tuple[Allocation, ...] = ()
     claimed: tuple[tuple[str, str, int], ...] = ()
     released: tuple[tuple[str, str, int], ...] = ()
     dropped: tuple[str, ...] = ()

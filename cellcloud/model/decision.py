@@ -10,7 +10,7 @@ from __future__ import annotations
 import datetime as dt
 from dataclasses import dataclass, field
 
-from cellcloud.model.change import Holding
+from cellcloud.model.allocation import Allocation
 from cellcloud.model.flavor import Flavor
 from cellcloud.model.pci import PciRequest
 from cellcloud.model.placement import PlacedGroup
@@ -110,7 +110,7 @@ class RankAnswer:
     reasons: tuple[tuple[RefusedGroup, ...], ...] = ()
     shadowed: dict[int, str] = field(default_factory=dict)
     malformed: dict[int, str] = field(default_factory=dict)
-    holdings: tuple[Holding, ...] = ()
+    holdings: tuple[Allocation, ...] = ()
     takes: tuple[int, ...] = ()
 
     def reasons_of(self, position: int) -> tuple[RefusedGroup, ...]:

@@ -15,7 +15,7 @@ from cell.scheduler.state.snapshot import Snapshot, build
 from cellcloud.db import claims, hosts
 from cellcloud.db.claims import Wanted
 from cellcloud.db.engine import Database, retried
-from cellcloud.model.change import Holding
+from cellcloud.model.allocation import Allocation
 from cellcloud.model.decision import Conflict
 from cellcloud.model.flavor import Flavor
 from cellcloud.model.numa import GuestCell, GuestNuma, NumaCell, Placed, Topology
@@ -40,8 +40,8 @@ def wanted(server_id: str, cpu: int, devices: int = 0) -> Wanted:
     cell = GuestCell(id=0, pcpuset=(0,), memory=64, cpu_policy="dedicated", cpu_pinning=((0, cpu),))
     taken = (replace(POOL, count=devices),) if devices else ()
     placed = Placed(guest=GuestNuma(cells=(cell,)), devices=taken)
-    holding = Holding(resources={"VCPU": 1, "MEMORY_MB": 64}, placed=placed)
-    return Wanted(server_id=server_id, host="h1", holding=holding)
+    holding = Allocation(resources={"VCPU": 1, "MEMORY_MB": 64}, placed=placed)
+    return Wanted(server_id=server_id, host="h1", allocation=holding)
 
 
 def held(database: Database) -> list[Placed]:
@@ -116,8 +116,8 @@ def chosen(snapshot: Snapshot, server_id: str) -> Wanted:
     request = make(servers=[server_id], project_id="p", flavor=flavor)
     choice = choose(snapshot, request, plan_of(parse({"filters": ["NUMATopologyFilter"]})))
     assert choice.hosts, choice.refused
-    holding = Holding(resources={"VCPU": 2}, placed=choice.placed[0])
-    return Wanted(server_id=server_id, host=snapshot.states[choice.hosts[0][0]].host, holding=holding)
+    holding = Allocation(resources={"VCPU": 2}, placed=choice.placed[0])
+    return Wanted(server_id=server_id, host=snapshot.states[choice.hosts[0][0]].host, allocation=holding)
 
 
 def test_schedulers_that_saw_the_same_get_different_cpus(cell_database: Database) -> None:
@@ -129,9 +129,9 @@ def test_schedulers_that_saw_the_same_get_different_cpus(cell_database: Database
         assert claims.claim(connection, [won]) == {}
         lost = claims.claim(connection, [late])
     assert lost[IDS[1]].resource_class == claims.TOPOLOGY
-    assert won.holding is not None
+    assert won.allocation is not None
     second.release(IDS[1])
-    second.claim(IDS[0], "h1", won.holding)
+    second.claim(IDS[0], "h1", won.allocation)
     again = chosen(second, IDS[1])
     with cell_database.write() as connection:
         assert claims.claim(connection, [again]) == {}

@@ -16,13 +16,13 @@ from cell.scheduler.state.view import PENDING_SECONDS, Gap, Pending, View
 from cellcloud import clock, config, errors
 from cellcloud.context import RequestContext
 from cellcloud.model import policy
+from cellcloud.model.allocation import Allocation
 from cellcloud.model.change import (
     AggregateChange,
     CellState,
     ChangeEntry,
     ChangePage,
     Changes,
-    Holding,
     HostChange,
     PackedState,
     PolicyChange,
@@ -39,7 +39,7 @@ from tests.unit.cell_world import MemoryConductor, eventually, server_id
 
 CONTEXT = RequestContext(budget=86_400)
 BUILT_IN = PolicyVersion(document=policy.to_plain(policy.DEFAULT))
-SMALL = Holding(resources={"VCPU": 1, "MEMORY_MB": 1024, "DISK_GB": 10})
+SMALL = Allocation(resources={"VCPU": 1, "MEMORY_MB": 1024, "DISK_GB": 10})
 
 
 def host(name: str, **values: object) -> HostState:
@@ -79,7 +79,7 @@ def hosts_of(answer: RankAnswer) -> list[tuple[str, ...]]:
     return [tuple(answer.hosts[place] for place in places) for places in answer.ranked]
 
 
-def claimed(*pairs: tuple[int, str], holding: Holding = SMALL) -> Changes:
+def claimed(*pairs: tuple[int, str], holding: Allocation = SMALL) -> Changes:
     return Changes(holdings=(holding,), claimed=tuple((server_id(number), name, 0) for number, name in pairs))
 
 

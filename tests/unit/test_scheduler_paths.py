@@ -18,7 +18,7 @@ from cell.scheduler.select.choice import Choice
 from cell.scheduler.state import snapshot
 from cell.scheduler.state.snapshot import Figure, Snapshot
 from cellcloud.model import policy
-from cellcloud.model.change import Holding
+from cellcloud.model.allocation import Allocation
 from cellcloud.model.flavor import Flavor
 from cellcloud.model.host import Aggregate, HostState
 from cellcloud.model.policy import NOVA_DEFAULT_FILTERS, PLACEMENT_FILTERS
@@ -126,7 +126,7 @@ def test_both_ways_agree_with_churn(seed: int, policy_number: int, hosts: int) -
                 one.remove_host(lost)
         elif step < 0.65:
             for one in (first, second):
-                one.claim(f"c{number}", f"h{number % hosts:02}", Holding(resources={"VCPU": 2, "MEMORY_MB": 512}))
+                one.claim(f"c{number}", f"h{number % hosts:02}", Allocation(resources={"VCPU": 2, "MEMORY_MB": 512}))
 
 
 @pytest.mark.parametrize("document", POLICIES)

@@ -15,13 +15,13 @@ from cell.scheduler.request import request
 from cell.scheduler.select.select import decide
 from cell.scheduler.state import snapshot
 from cell.scheduler.state.snapshot import Figure, Snapshot
-from cellcloud.model.change import Holding
+from cellcloud.model.allocation import Allocation
 from cellcloud.model.flavor import Flavor
 from cellcloud.model.host import Aggregate, HostedServer, HostState, Metric
 from cellcloud.model.numa import MemoryPages, NumaCell
 from cellcloud.model.pci import PciPool
 
-HOLDING = Holding(resources={"VCPU": 2, "MEMORY_MB": 1024, "DISK_GB": 10}, image_props={"os_distro": "debian"})
+HOLDING = Allocation(resources={"VCPU": 2, "MEMORY_MB": 1024, "DISK_GB": 10}, image_props={"os_distro": "debian"})
 
 
 def host(name: str, **values: Any) -> HostState:
@@ -100,7 +100,7 @@ def test_a_claim_is_taken_once_and_comes_back_whole() -> None:
 
 
 def test_what_is_not_added_up_yet_is_not_lost() -> None:
-    gold = Holding(resources={"VCPU": 1, "CUSTOM_GOLD": 2})
+    gold = Allocation(resources={"VCPU": 1, "CUSTOM_GOLD": 2})
     here, there = snapshot.build([host("a"), host("b")]), snapshot.build([host("a"), host("b")])
     for name, target in (("s", "a"), ("t", "a"), ("u", "b")):
         here.claim(name, target, HOLDING)

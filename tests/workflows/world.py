@@ -25,7 +25,8 @@ from cellcloud.db import cell_schema, changes, claims, hosts, runs, servers
 from cellcloud.db.engine import Database
 from cellcloud.db.runs import LeasedRun
 from cellcloud.lifecycle import Operation, PowerState
-from cellcloud.model.change import CellState, Holding
+from cellcloud.model.allocation import Allocation
+from cellcloud.model.change import CellState
 from cellcloud.model.decision import Basis, RankAnswer, RankBatch
 from cellcloud.model.flavor import Flavor
 from cellcloud.model.guest import CommandKind, GuestCommand, GuestEvent
@@ -116,7 +117,7 @@ class FakeScheduler:
             ranked=(ranked := tuple(self._places(batch.exclude.get(server[0], ())) for server in batch.servers)),
             refused=({"names": len(self.names)},),
             why=tuple(-1 if places else 0 for places in ranked),
-            holdings=tuple(Holding(resources=shape.resources) for shape in batch.shapes),
+            holdings=tuple(Allocation(resources=shape.resources) for shape in batch.shapes),
             takes=tuple(server[1] for server in batch.servers),
         )
 

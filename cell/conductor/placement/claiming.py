@@ -206,7 +206,7 @@ class _Claiming:
             Wanted(
                 one.spec.id,
                 hosts[places[0]],
-                holding=holdings[number],
+                allocation=holdings[number],
                 others=tuple([hosts[place] for place in places[1:]]) if judged else (),
             )
             for one, places, number in zip(self.asked, self.ranked.ranked, self.ranked.takes, strict=True)

@@ -20,7 +20,8 @@ from cell.scheduler.policy.plan import Plan
 from cell.scheduler.policy.weighers import disk_mb, sort, weigh
 from cell.scheduler.request.demand import Demand
 from cell.scheduler.request.request import Request
-from cell.scheduler.state.snapshot import Flags, Places, Share, Snapshot
+from cell.scheduler.state.snapshot import Flags, Places, Snapshot
+from cellcloud.model.allocation import Allocation, figures_of
 from cellcloud.model.image_properties import text_of
 from cellcloud.model.numa import Placed
 
@@ -56,16 +57,21 @@ def chance_of(seed: int) -> random.Random:
     return random.Random(seed)  # noqa: S311  # it is to be repeatable
 
 
-def share_of_demand(request: Request, demand: Demand | None, settled: Settled | None = None) -> Share:
+def allocation_for(request: Request, demand: Demand | None, settled: Settled | None = None) -> Allocation:
     """What a server of the request takes of a host. Source: Nova's HostState.consume_from_request."""
     flavor = request.shape.flavor
-    return Share(
-        resources={} if demand is None else demand.resources,
-        memory_mb=flavor.memory_mb,
-        disk_mb=disk_mb(flavor),
-        vcpus=flavor.vcpus,
-        building=settled is None or settled.complete,
+    resources = {} if demand is None else {name: amount for name, amount in demand.resources.items() if amount}
+    taken = (flavor.memory_mb, disk_mb(flavor), flavor.vcpus)
+    follows = figures_of(resources)
+    differs = [None if mine == due else mine for mine, due in zip(taken, follows, strict=True)]
+    return Allocation(
+        resources=resources,
+        image_props=props_of(request),
         placed=None if settled is None else settled.placed,
+        memory_mb=differs[0],
+        disk_mb=differs[1],
+        vcpus=differs[2],
+        building=settled is None or settled.complete,
     )
 
 
@@ -206,10 +212,10 @@ class _Decision:
         if request.topology.guest is not None or request.topology.devices:
             limited = NUMA_FILTER in self.plan.policy.filters and not is_forced(request)
             settled = topology.settle(snapshot.topology_at(position), request.topology, limited=limited)
-        share = share_of_demand(request, demand_at(snapshot, position, request, self.context), settled)
-        snapshot.take(server_id, position, share)
+        allocation = allocation_for(request, demand_at(snapshot, position, request, self.context), settled)
+        snapshot.take(server_id, position, allocation)
         self.chosen.append(position)
-        self.placed.append(share.placed)
+        self.placed.append(allocation.placed)
         if settled is not None:
             request = replace(request, topology=settled.request)
         if request.group is not None:

@@ -23,9 +23,10 @@ from cell.scheduler.policy.plan import Plan
 from cell.scheduler.policy.weighers import multipliers
 from cell.scheduler.request.demand import Demand, demands_of
 from cell.scheduler.request.request import SHAPES_KEPT, Request, Shape
-from cell.scheduler.select.choice import Choice, chance_of, choose, props_of, share_of_demand
-from cell.scheduler.state.snapshot import Amounts, Figure, Flags, Places, Reals, Share, Snapshot
+from cell.scheduler.select.choice import Choice, allocation_for, chance_of, choose
+from cell.scheduler.state.snapshot import Amounts, Figure, Flags, Places, Reals, Snapshot
 from cellcloud.fastsched import Index
+from cellcloud.model.allocation import Allocation
 
 PLANS_KEPT = 4  # of one snapshot: the active policy, the shadow, and those being tried
 MOST_SIGNATURES = 1 << 20
@@ -43,8 +44,7 @@ class _Class:
 
     number: int
     demand: Demand | None
-    share: Share
-    props: dict[str, str]
+    allocation: Allocation
     signatures: int
     unknown: bool
 
@@ -85,7 +85,7 @@ class Indexed:
             return None
         if not rows:
             return None
-        self.snapshot.put(servers, [row[0] for row in rows], kind.share, kind.props)
+        self.snapshot.put(servers, [row[0] for row in rows], kind.allocation)
         if self._exact:  # the index has them already
             self._seen = self.snapshot.change
         return Choice(hosts=rows, placed=(None,) * len(rows))
@@ -173,9 +173,7 @@ class Indexed:
             factors,
             np.array([one.step(request.shape.flavor) for one, _ in self._weighers], dtype=np.float64),
         )
-        return _Class(
-            number, demand, share_of_demand(request, demand), props_of(request), len(self.snapshot.facts), unknown
-        )
+        return _Class(number, demand, allocation_for(request, demand), len(self.snapshot.facts), unknown)
 
     def _passes(self, request: Request) -> tuple[Flags, Reals]:
         """For each signature: whether its hosts pass, and their multipliers (or those of all)."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
@@ -10,11 +10,11 @@ from cell.scheduler.request import request as requests
 from cell.scheduler.request.request import Request
 from cell.scheduler.select.choice import Choice
 from cell.scheduler.select.select import decide
-from cell.scheduler.state.snapshot import Share, Snapshot, share_of
+from cell.scheduler.state.snapshot import Snapshot
 from cell.scheduler.state.view import Pending, View, parsed
 from cellcloud import errors
 from cellcloud.model import hints
-from cellcloud.model.change import Holding
+from cellcloud.model.allocation import Allocation
 from cellcloud.model.decision import RankAnswer, RankBatch, Shape
 from cellcloud.model.placement import Destination
 from cellcloud.model.policy import Policy
@@ -39,7 +39,7 @@ class _Answer:
     refused: list[dict[str, int]] = field(default_factory=list)
     reasons: list[tuple[RefusedGroup, ...]] = field(default_factory=list)
     why: list[int] = field(default_factory=list)
-    holdings: list[Holding] = field(default_factory=list)
+    holdings: list[Allocation] = field(default_factory=list)
     takes: list[int] = field(default_factory=list)
     shadowed: dict[int, str] = field(default_factory=dict)
     malformed: dict[int, str] = field(default_factory=dict)
@@ -100,10 +100,8 @@ class _Kind:
     def __init__(self, shape: Shape, policy: Policy, reasons_of: ReasonsOf) -> None:
         self._reasons_of = reasons_of
         self.resources = shape.resources
-        self.props = {name: str(value) for name, value in shape.image_properties.items()}
         self.malformed = ""
         self.request: Request | None = None
-        self._holding: tuple[Share, Holding] | None = None
         self._reasons: tuple[dict[str, int], tuple[RefusedGroup, ...]] | None = None
         try:
             self.request = request_of(shape, policy)
@@ -117,12 +115,6 @@ class _Kind:
         if self._reasons is None or self._reasons[0] != refused:
             self._reasons = (refused, self._reasons_of(snapshot, request, policy))
         return self._reasons[1]
-
-    def holding(self, share: Share) -> Holding:
-        """What the log will say of a share."""
-        if self._holding is None or self._holding[0] is not share:
-            self._holding = (share, _holding(share, self.props))
-        return self._holding[1]
 
 
 def _groups(batch: RankBatch) -> Iterator[Sequence[tuple[str, int, int]]]:
@@ -152,7 +144,7 @@ def _choose_together(
     known = any(map(snapshot.hosts_of.get, servers))
     choice = Choice() if known else _decide(view, answer, request, servers, members[0][2], shadow)
     if choice.hosts:
-        _accept(snapshot, answer, kind, servers, choice.hosts)
+        _accept(snapshot, answer, servers, choice.hosts)
     elif len(members) > 1:
         for one in members:
             _choose_together(view, answer, kind, [one], excluded, shadow)
@@ -207,22 +199,20 @@ def request_of(shape: Shape, policy: Policy) -> Request:
     return found
 
 
-def _accept(
-    snapshot: Snapshot, answer: _Answer, kind: _Kind, servers: Sequence[str], choices: Sequence[Sequence[int]]
-) -> None:
+def _accept(snapshot: Snapshot, answer: _Answer, servers: Sequence[str], choices: Sequence[Sequence[int]]) -> None:
     states, known, ranked = snapshot.states, answer.places, answer.ranked
-    last: Share | None = None
+    last: Allocation | None = None
     others: tuple[int, ...] = ()  # which the servers of a request mostly share
     numbers: tuple[int, ...] = ()
     for server_id, places in zip(servers, choices, strict=True):
-        share = snapshot.share_of_server(server_id)
-        if share is not last:
-            last, holding = share, kind.holding(share)
-            if not answer.holdings or (answer.holdings[-1] is not holding and answer.holdings[-1] != holding):
-                answer.holdings.append(holding)
+        allocation = snapshot.allocation_of(server_id)
+        if allocation is not last:
+            last = allocation
+            if not answer.holdings or answer.holdings[-1] != allocation:
+                answer.holdings.append(allocation)
         first = places[0]
         # what a server with a place on NUMA cells would take elsewhere is another thing
-        rest = tuple(places[1:]) if share.placed is None else ()
+        rest = tuple(places[1:]) if allocation.placed is None else ()
         for place in (first, *rest) if rest != others else (first,):
             if place not in known:
                 known[place] = len(known)
@@ -230,7 +220,7 @@ def _accept(
                 answer.zones.append(states[place].zone)
         if rest != others:
             others, numbers = rest, tuple([known[place] for place in rest])
-        answer.chosen[len(ranked)] = (server_id, Pending(states[first].host, holding))
+        answer.chosen[len(ranked)] = (server_id, Pending(states[first].host, answer.holdings[-1]))
         ranked.append((known[first], *numbers))
         answer.takes.append(len(answer.holdings) - 1)
     answer.why += [-1] * len(servers)
@@ -245,7 +235,7 @@ def _repeat(snapshot: Snapshot, answer: _Answer, kind: _Kind, server_id: str) ->
         answer.zones.append(snapshot.states[place].zone)
     answer.ranked.append((answer.places[place],))
     answer.why.append(-1)
-    answer.holdings.append(Holding(resources=kind.resources))
+    answer.holdings.append(Allocation(resources=kind.resources))
     answer.takes.append(len(answer.holdings) - 1)
 
 
@@ -256,20 +246,3 @@ def _refuse(answer: _Answer, refused: dict[str, int], reasons: tuple[RefusedGrou
     answer.ranked.append(())
     answer.why.append(len(answer.refused) - 1)
     answer.takes.append(-1)
-
-
-def _holding(share: Share, props: Mapping[str, str]) -> Holding:
-    """What the log will say of a share, in as few words as it takes."""
-    said = Holding(
-        resources={name: amount for name, amount in share.resources.items() if amount},
-        image_props=dict(props),
-        placed=share.placed,
-        building=share.building,
-    )
-    follows = share_of(said)
-    return replace(
-        said,
-        memory_mb=None if share.memory_mb == follows.memory_mb else share.memory_mb,
-        disk_mb=None if share.disk_mb == follows.disk_mb else share.disk_mb,
-        vcpus=None if share.vcpus == follows.vcpus else share.vcpus,
-    )

@@ -22,9 +22,9 @@ from cell.scheduler.state.interned import Interned
 from cell.scheduler.state.topologies import NO_TOPOLOGY, Topologies
 from cellcloud import errors
 from cellcloud.model import image_properties
-from cellcloud.model.change import Holding
+from cellcloud.model.allocation import Allocation
 from cellcloud.model.host import Aggregate, HostState
-from cellcloud.model.numa import Placed, Topology
+from cellcloud.model.numa import Topology
 
 Amounts = npt.NDArray[np.int64]
 Reals = npt.NDArray[np.float64]
@@ -32,7 +32,7 @@ Flags = npt.NDArray[np.bool_]
 Codes = npt.NDArray[np.int32]
 Places = Amounts
 """Positions of hosts, in the order in which equal ones are preferred."""
-SHARES_KEPT = 4096
+ALLOCATIONS_KEPT = 4096
 MOST_DEVICES = 100  # source: Nova's PCIWeigher
 TABLES_KEPT = 8192
 REPORTED_KEPT = 64
@@ -52,44 +52,16 @@ class Figure(IntEnum):
     pci_weight = 8
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Share:
-    """What one server takes of a host's figures: what a claim subtracts and a release gives back.
-
-    ``resources``: resource class -> amount. ``building``: it counts as an operation under way.
-    """
-
-    resources: Mapping[str, int]
-    memory_mb: int = 0
-    disk_mb: int = 0
-    vcpus: int = 0
-    building: bool = True
-    placed: Placed | None = None
-
-
-def share_of(holding: Holding) -> Share:
-    """The share that a stored claim stands for."""
-    resources = holding.resources
-    return Share(
-        resources=resources,
-        memory_mb=_given(holding.memory_mb, resources.get("MEMORY_MB", 0)),
-        disk_mb=_given(holding.disk_mb, resources.get("DISK_GB", 0) * 1024),
-        vcpus=_given(holding.vcpus, resources.get("VCPU", 0) + resources.get("PCPU", 0)),
-        building=holding.building,
-        placed=holding.placed,
-    )
-
-
 ENDED = -1  # instead of a report: nothing is under way for the server
 
 
 @dataclass(slots=True)
 class _Held:
-    """A server on a host. ``share`` None: part of what the host reported. ``report``: which report it came after, or
-    ENDED."""
+    """A server on a host. ``allocation`` None: part of what the host reported. ``report``: which report it came after,
+    or ENDED."""
 
     position: int
-    share: Share | None
+    allocation: Allocation | None
     report: int
 
 
@@ -98,7 +70,7 @@ class Released:
     """What a server took until it gave it back. ``held`` None: it was part of what the host reported."""
 
     held: _Held | None
-    share: Share
+    allocation: Allocation
     image_props: Mapping[str, str]
 
 
@@ -160,13 +132,12 @@ class Snapshot:
         self._reported: dict[Hashable, _Reported] = {}
         self._with: dict[tuple[str, str], Amounts] = {}
         self._held: dict[str, _Held] = {}
-        self._last_claimed = (Holding(), share_of(Holding()))
-        self._amounts: dict[int, tuple[Share, Amounts, Amounts]] = {}  # by identity: the share is kept with them
+        self._amounts: dict[int, tuple[Allocation, Amounts, Amounts]] = {}  # by identity: it is kept with them
         self._reports: list[int] = []
         self._owner: dict[str, tuple[str, str]] = {}
         self._aggregates: dict[int, Aggregate] = {}
         self._aggregates_of: dict[str, list[int]] = {}
-        self._moves: dict[tuple[int, int, bool], tuple[Share, list[int]]] = {}  # what is still to be added up
+        self._moves: dict[tuple[int, int, bool], tuple[Allocation, list[int]]] = {}  # what is still to be added up
         self._free_but_moves = np.zeros((0, 0), dtype=np.int64)
         self._figures_but_moves = np.zeros((len(Figure), 0), dtype=np.int64)
         self._cpu_ratio = np.zeros(0, dtype=np.float64)
@@ -337,31 +308,27 @@ class Snapshot:
         return tuple(self._aggregates.values())
 
     # ---- servers ---------------------------------------------------------------------------------------------------
-    def claim(self, server_id: str, host: str, holding: Holding) -> None:
+    def claim(self, server_id: str, host: str, allocation: Allocation) -> None:
         """Note that a server is on a host. A second time, or a host that is not known, is no matter."""
         positions = self.positions_of.get(host)
         if server_id not in self._held and positions:
-            if holding is not self._last_claimed[0]:
-                self._last_claimed = (holding, share_of(holding))
-            self.take(server_id, positions[0], self._last_claimed[1])
-            self.place(server_id, positions[0], holding.image_props)
+            self.take(server_id, positions[0], allocation)
+            self.place(server_id, positions[0], allocation.image_props)
 
-    def take(self, server_id: str, position: int, share: Share) -> None:
-        """Subtract a server's share; it is not among the host's servers until placed."""
-        self._held[server_id] = _Held(position, share, self._reports[position])
-        self._move((position,), share, 1)
-        if share.placed is not None:
-            self.topologies.place(position, server_id, share.placed)
+    def take(self, server_id: str, position: int, allocation: Allocation) -> None:
+        """Subtract what a server takes; it is not among the host's servers until placed."""
+        self._held[server_id] = _Held(position, allocation, self._reports[position])
+        self._move((position,), allocation, 1)
+        if allocation.placed is not None:
+            self.topologies.place(position, server_id, allocation.placed)
             self._weigh_devices(position)
 
-    def put(
-        self, servers: Sequence[str], positions: Sequence[int], share: Share, image_props: Mapping[str, str]
-    ) -> None:
+    def put(self, servers: Sequence[str], positions: Sequence[int], allocation: Allocation) -> None:
         """``take`` and ``place`` for servers alike that get no place on NUMA cells."""
-        self._move(positions, share, 1)
+        self._move(positions, allocation, 1)
         for server_id, position in zip(servers, positions, strict=True):
-            self._held[server_id] = _Held(position, share, self._reports[position])
-            self.place(server_id, position, image_props)
+            self._held[server_id] = _Held(position, allocation, self._reports[position])
+            self.place(server_id, position, allocation.image_props)
 
     def place(self, server_id: str, position: int, image_props: Mapping[str, str]) -> None:
         """Count a server among those of a host: what groups, hints and the image's weigher see."""
@@ -377,9 +344,9 @@ class Snapshot:
     def end_build(self, server_id: str) -> None:
         """No operation is under way for a server any more; of one that is not counted so, nothing changes."""
         held = self._held.get(server_id)
-        if held is None or held.share is None or held.report != self._reports[held.position]:
+        if held is None or held.allocation is None or held.report != self._reports[held.position]:
             return
-        if held.share.building:
+        if held.allocation.building:
             self._set_building(server_id, held, ENDED, -1)
 
     def resume_build(self, server_id: str) -> None:
@@ -419,8 +386,8 @@ class Snapshot:
                 if prop in props:
                     counts[position] += sign
 
-    def release(self, server_id: str, holding: Holding | None = None) -> Released | None:
-        """Give back what a server took. ``holding`` is needed for one that came with a host's report.
+    def release(self, server_id: str, given: Allocation | None = None) -> Released | None:
+        """Give back what a server took. ``given`` is needed for one that came with a host's report.
 
         Returns what ``restore`` takes; None when there was nothing, or when the server was in several places.
         """
@@ -433,32 +400,34 @@ class Snapshot:
                 held = _Held(position, None, ENDED)
         if held is None:
             return None
-        share = held.share or (share_of(holding) if holding is not None else None)
-        if share is not None:
-            self._move((held.position,), share, -1, building=held.report == self._reports[held.position])
-        if share is None or share.placed is not None:
+        allocation = held.allocation or given
+        if allocation is not None:
+            self._move((held.position,), allocation, -1, building=held.report == self._reports[held.position])
+        if allocation is None or allocation.placed is not None:
             self.topologies.remove(held.position, server_id)
             self._weigh_devices(held.position)
-        return Released(noted, share, image_props) if share is not None and places == (held.position,) else None
+        if allocation is None or places != (held.position,):
+            return None
+        return Released(noted, allocation, image_props)
 
     def restore(self, server_id: str, gone: Released, host: str) -> None:
         """Undo a release, if the host has reported nothing since."""
-        held, share = gone.held, gone.share
+        held, allocation = gone.held, gone.allocation
         position = self.positions_of[host][0] if held is None else held.position
         if held is not None:
             self._held[server_id] = held
-        self._move((position,), share, 1, building=held is not None and held.report == self._reports[position])
-        if share.placed is not None:
-            self.topologies.place(position, server_id, share.placed)
+        self._move((position,), allocation, 1, building=held is not None and held.report == self._reports[position])
+        if allocation.placed is not None:
+            self.topologies.place(position, server_id, allocation.placed)
             self._weigh_devices(position)
         self.place(server_id, position, gone.image_props)
 
-    def share_of_server(self, server_id: str) -> Share:
+    def allocation_of(self, server_id: str) -> Allocation:
         """What was subtracted for a server. Raises KeyError when nothing was."""
-        share = self._held[server_id].share
-        if share is None:
+        allocation = self._held[server_id].allocation
+        if allocation is None:
             raise KeyError(server_id)
-        return share
+        return allocation
 
     def host_of(self, server_id: str) -> str | None:
         """The host a server was noted on."""
@@ -469,13 +438,13 @@ class Snapshot:
         self._figures[Figure.pci_weight, position] = pci_weight(self.topology_at(position))
         self._note(position)
 
-    def _move(self, positions: Sequence[int], share: Share, sign: int, *, building: bool = True) -> None:
+    def _move(self, positions: Sequence[int], allocation: Allocation, sign: int, *, building: bool = True) -> None:
         """``building`` False: what was under way for the servers is not in the figures any more."""
-        key = (id(share), sign, building)
+        key = (id(allocation), sign, building)
         moves = self._moves.get(key)
         if moves is None:
-            self._amounts_of(share)  # which makes a row for a resource class that is new
-            self._moves[key] = (share, list(positions))
+            self._amounts_of(allocation)  # which makes a row for a resource class that is new
+            self._moves[key] = (allocation, list(positions))
         else:
             moves[1].extend(positions)
         self._note(*positions)
@@ -483,9 +452,9 @@ class Snapshot:
     def add_up(self) -> None:
         """Numbers are added up when they are read, not for each server: an index in front of them reads them seldom."""
         moves, self._moves = self._moves, {}
-        for (_, sign, building), (share, positions) in moves.items():
-            free, figures = self._amounts_of(share)
-            if share.building and not building:
+        for (_, sign, building), (allocation, positions) in moves.items():
+            free, figures = self._amounts_of(allocation)
+            if allocation.building and not building:
                 figures = figures.copy()
                 figures[Figure.num_io_ops] = 0
             if len(positions) == 1:
@@ -508,20 +477,21 @@ class Snapshot:
             self.add_up()
         return self._figures_but_moves
 
-    def _amounts_of(self, share: Share) -> tuple[Amounts, Amounts]:
-        """What a share adds to the use of each resource class, and to each figure; worked out once for each share."""
-        known = self._amounts.get(id(share))
+    def _amounts_of(self, allocation: Allocation) -> tuple[Amounts, Amounts]:
+        """What an allocation adds to the use of each class, and to each figure; worked out once for each."""
+        known = self._amounts.get(id(allocation))
         if known is not None and len(known[1]) == len(self.classes):
             return known[1], known[2]
-        rows = {self._row(name): amount for name, amount in share.resources.items() if amount}
+        rows = {self._row(name): amount for name, amount in allocation.resources.items() if amount}
         free, figures = np.zeros(len(self.classes), dtype=np.int64), np.zeros(len(Figure), dtype=np.int64)
         free[list(rows)] = list(rows.values())
-        figures[Figure.free_ram_mb], figures[Figure.free_disk_mb] = -share.memory_mb, -share.disk_mb
-        figures[Figure.vcpus_used], figures[Figure.num_instances] = share.vcpus, 1
-        figures[Figure.num_io_ops] = share.building
-        if len(self._amounts) >= SHARES_KEPT:
+        memory_mb, disk_mb, figures[Figure.vcpus_used] = allocation.figures
+        figures[Figure.free_ram_mb], figures[Figure.free_disk_mb] = -memory_mb, -disk_mb
+        figures[Figure.num_instances] = 1
+        figures[Figure.num_io_ops] = allocation.building
+        if len(self._amounts) >= ALLOCATIONS_KEPT:
             self._amounts.clear()
-        self._amounts[id(share)] = (share, free, figures)
+        self._amounts[id(allocation)] = (allocation, free, figures)
         return free, figures
 
     # ---- trying ----------------------------------------------------------------------------------------------------

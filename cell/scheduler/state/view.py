@@ -15,7 +15,8 @@ from cell.scheduler.state import snapshot
 from cell.scheduler.state.snapshot import Overwritten, Released
 from cellcloud import errors
 from cellcloud.model import policy
-from cellcloud.model.change import AggregateChange, CellState, ChangeEntry, Holding, HostChange, PolicyVersion
+from cellcloud.model.allocation import Allocation
+from cellcloud.model.change import AggregateChange, CellState, ChangeEntry, HostChange, PolicyVersion
 from cellcloud.model.decision import Basis
 from cellcloud.model.policy import Policy
 
@@ -37,7 +38,7 @@ class Pending(NamedTuple):
     """A server's place until the log has it."""
 
     host: str
-    holding: Holding
+    allocation: Allocation
 
 
 @dataclass(slots=True)
@@ -143,20 +144,20 @@ class View:
             raise Unlike("What a host had said is not known any more.")
         self.snapshot.set_host_back(was)
 
-    def _settle(self, server_id: str, host: str, holding: Holding) -> None:
+    def _settle(self, server_id: str, host: str, allocation: Allocation) -> None:
         pending = self._pending.get(server_id)
-        if pending is not None and pending.host == host and pending.holding == holding:
+        if pending is not None and pending.host == host and pending.allocation == allocation:
             self._forget(server_id)
             return
         self.drop(server_id)
-        self.snapshot.claim(server_id, host, holding)
+        self.snapshot.claim(server_id, host, allocation)
 
     def _change_host(self, change: HostChange, sequence: int) -> None:
         """Pending servers of the host are counted after what it says, as those in the log will be."""
         hosts = {side.host for side in (change.before, change.after) if side is not None}
         waiting = [(one, pending) for one, pending in self._pending.items() if pending.host in hosts]
         for server_id, pending in waiting:
-            self.snapshot.release(server_id, pending.holding)
+            self.snapshot.release(server_id, pending.allocation)
         if change.after is not None:
             was = self.snapshot.set_host(change.after, keeps_use=True)
             _keep(self._was, (sequence, change.after.host), was, MOST_SAID)
@@ -166,7 +167,7 @@ class View:
             if change.after is None:
                 self._forget(server_id)
             else:
-                self.snapshot.claim(server_id, pending.host, pending.holding)
+                self.snapshot.claim(server_id, pending.host, pending.allocation)
 
     def _change_aggregates(self, made: Iterable[AggregateChange]) -> None:
         known = {one.id: one for one in self.snapshot.aggregates}
@@ -184,7 +185,7 @@ class View:
                 pending = other._pending[server_id]
                 if self.snapshot.hosts_of.get(server_id) or pending.host not in self.snapshot.positions_of:
                     continue
-                self.snapshot.claim(server_id, pending.host, pending.holding)
+                self.snapshot.claim(server_id, pending.host, pending.allocation)
                 mine = self._batches.setdefault(number, _Batch(batch.until, batch.count, {}))
                 mine.left[position] = server_id
                 self._pending[server_id] = pending
@@ -224,7 +225,7 @@ class View:
         """Give up a pending choice; one that is not pending is left alone."""
         pending = self._pending.get(server_id)
         if pending is not None:
-            self.snapshot.release(server_id, pending.holding)
+            self.snapshot.release(server_id, pending.allocation)
             self._forget(server_id)
 
     def expire(self, now: float) -> int:

@@ -11,7 +11,8 @@ from cell.scheduler.request.request import Request
 from cell.scheduler.select import ranking
 from cell.scheduler.state.view import Pending, Unlike, View, parsed
 from cellcloud import errors
-from cellcloud.model.change import CellState, ChangeEntry, Changes, Holding, PolicyVersion
+from cellcloud.model.allocation import Allocation
+from cellcloud.model.change import CellState, ChangeEntry, Changes, PolicyVersion
 from cellcloud.model.decision import Basis, DecisionBatch, RankAnswer, RankBatch
 from cellcloud.model.host import Aggregate, HostedServer, HostState
 
@@ -25,8 +26,8 @@ class _Use:
     used: dict[str, int]
     hosted: dict[str, HostedServer]
 
-    def add(self, holding: Holding, sign: int) -> None:
-        for name, amount in holding.resources.items():
+    def add(self, allocation: Allocation, sign: int) -> None:
+        for name, amount in allocation.resources.items():
             self.used[name] = self.used.get(name, 0) + sign * amount
 
 
@@ -46,9 +47,9 @@ class _Past:
             use.add(changes.holdings[number], -1)
             use.hosted.pop(server_id, None)
         for server_id, host, number in changes.released:
-            use, holding = self._use_of(host), changes.holdings[number]
-            use.add(holding, 1)
-            use.hosted[server_id] = HostedServer(uuid=server_id, image_props=holding.image_props, placed=holding.placed)
+            use, taken = self._use_of(host), changes.holdings[number]
+            use.add(taken, 1)
+            use.hosted[server_id] = HostedServer(uuid=server_id, image_props=taken.image_props, placed=taken.placed)
         for change in changes.hosts:
             if change.before is not None:
                 self.hosts[change.before.host] = change.before
@@ -160,7 +161,7 @@ def _note(view: View, number: int, asked: RankBatch, answer: RankAnswer, positio
         server_id = asked.servers[position][0]
         if answer.ranked[position] and not view.snapshot.hosts_of.get(server_id):
             pending = Pending(answer.hosts[answer.ranked[position][0]], answer.holdings[answer.takes[position]])
-            view.snapshot.claim(server_id, pending.host, pending.holding)
+            view.snapshot.claim(server_id, pending.host, pending.allocation)
             chosen[position] = (server_id, pending)
     view.note(number, chosen, now=0.0, count=sum(1 for places in answer.ranked if places))
 
