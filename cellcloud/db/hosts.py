@@ -19,14 +19,9 @@ from cellcloud.db.engine import utc_after, utc_now
 from cellcloud.model import codec
 from cellcloud.model.change import Changes, HostChange
 from cellcloud.model.host import Aggregate, Host, HostedServer, HostFacts, HostReport, HostState, Room
-from cellcloud.model.numa import Placed, Topology
-from cellcloud.model.occupancy import find_defect
-from cellcloud.patterns import Pattern
+from cellcloud.model.host_report_validation import LONGEST_NAME, find_report_defect
+from cellcloud.model.numa import Placed
 
-LONGEST_NAME = 255
-MOST = 1 << 31  # of anything a machine has: MiB of memory, GiB of disk, processors
-MOST_RATIO = 1000
-RESOURCE_CLASS = Pattern(r"[A-Z0-9_]{1,64}")
 NOTHING_KNOWN = HostFacts(
     hypervisor_hostname="", hypervisor_type="", hypervisor_version=0, host_ip="", vcpus=0, memory_mb=0, disk_gb=0
 )
@@ -53,7 +48,7 @@ def report(connection: Connection, reports: Sequence[HostReport]) -> bool:
     known = {row.host: row for row in connection.execute(_BY_NAME, {"names": sorted(last)})}
     stored = _stored_inventories(connection, sorted(known))
     rivals = _list_rivals(connection, list(last.values()))
-    troubles = {host: fault_of(item) or _second_name(item, rivals) for host, item in last.items()}
+    troubles = {host: find_report_defect(item) or _second_name(item, rivals) for host, item in last.items()}
     news = [
         item
         for host, item in sorted(last.items())
@@ -73,32 +68,6 @@ def report(connection: Connection, reports: Sequence[HostReport]) -> bool:
     runs.wake_on(connection, [host for host in names if after[host].up and host in before and not before[host].up])
     changes.append(connection, Changes(hosts=_differences(before, after)))
     return True
-
-
-def fault_of(item: HostReport) -> str:
-    """What in a report cannot be true, in plain words; "" when nothing is wrong."""
-    return next(_faults(item), "")
-
-
-def _faults(item: HostReport) -> Iterator[str]:
-    facts = item.facts
-    for name in ("cpu_ratio", "memory_ratio", "disk_ratio"):
-        ratio = getattr(item, name)
-        if not math.isfinite(ratio) or not 0 < ratio <= MOST_RATIO:
-            yield f"{name} is {ratio!r}, which is not between 0 and {MOST_RATIO}"
-    for name, (total, reserved, _) in _inventory(item).items():
-        if not 0 <= total <= MOST:
-            yield f"{name} is {total}, which no machine has"
-        if not 0 <= reserved <= MOST:
-            yield f"{reserved} reserved of {name} cannot be"
-        if not RESOURCE_CLASS.matches(name):
-            yield f"{name[:64]!r} is no resource class"
-    for metric in facts.metrics:
-        if not math.isfinite(metric.value):
-            yield f"metric {metric.name} is {metric.value!r}, which is no number"
-    defect = find_defect(Topology(cells=facts.numa, pools=facts.pci_pools))
-    if defect:
-        yield defect
 
 
 def _list_rivals(connection: Connection, reports: Sequence[HostReport]) -> dict[str, list[str]]:
@@ -138,7 +107,7 @@ def _differs(row: Any, stored: dict[str, tuple[int, int, float]], item: HostRepo
     known: HostFacts = codec.from_plain(row.facts, HostFacts)
     same = replace(known, uptime="") == replace(item.facts, uptime="")
     same = same and (row.own_zone, row.queue) == (item.zone, item.queue or item.host)
-    return not same or {name: given for name, given in stored.items() if any(given)} != _inventory(item)
+    return not same or {name: given for name, given in stored.items() if any(given)} != item.inventory
 
 
 def _store(connection: Connection, item: HostReport, trouble: str, *, is_new: bool) -> None:
@@ -159,14 +128,6 @@ def _store(connection: Connection, item: HostReport, trouble: str, *, is_new: bo
         _store_inventories(connection, item, is_new=is_new)
 
 
-def _inventory(item: HostReport) -> dict[str, tuple[int, int, float]]:
-    return {
-        "VCPU": (item.facts.vcpus, item.reserved_vcpus, item.cpu_ratio),
-        "MEMORY_MB": (item.facts.memory_mb, item.reserved_memory_mb, item.memory_ratio),
-        "DISK_GB": (item.facts.disk_gb, item.reserved_disk_gb, item.disk_ratio),
-    } | {name: (total, 0, 1.0) for name, total in item.facts.resources.items()}
-
-
 def _stored_inventories(connection: Connection, names: Sequence[str]) -> dict[str, dict[str, tuple[int, int, float]]]:
     found: dict[str, dict[str, tuple[int, int, float]]] = {}
     for row in connection.execute(sa.select(inventories).where(inventories.c.host.in_(names))):
@@ -175,7 +136,7 @@ def _stored_inventories(connection: Connection, names: Sequence[str]) -> dict[st
 
 
 def _store_inventories(connection: Connection, item: HostReport, *, is_new: bool) -> None:
-    found = _inventory(item)
+    found = item.inventory
     if is_new:
         rows = [
             (item.host, name, total, kept, ratio, max(0, math.floor((total - kept) * ratio)), 0)

@@ -57,6 +57,16 @@ class HostReport:
     started_at: str = ""
     queue: str = ""
 
+    @property
+    def inventory(self) -> dict[str, tuple[int, int, float]]:
+        """Resource class -> its total, what is reserved of it, and its allocation ratio."""
+        facts = self.facts
+        return {
+            "VCPU": (facts.vcpus, self.reserved_vcpus, self.cpu_ratio),
+            "MEMORY_MB": (facts.memory_mb, self.reserved_memory_mb, self.memory_ratio),
+            "DISK_GB": (facts.disk_gb, self.reserved_disk_gb, self.disk_ratio),
+        } | {name: (total, 0, 1.0) for name, total in facts.resources.items()}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Room:

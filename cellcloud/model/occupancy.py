@@ -1,4 +1,4 @@
-"""What placed servers use of a host's NUMA cells and PCI devices: added, taken away, and whether a report can be true.
+"""What placed servers use of a host's NUMA cells and PCI devices: added and taken away.
 
 Source of the rules: Nova's numa_usage_from_instance_numa and PciDeviceStats.
 """
@@ -13,10 +13,6 @@ from cellcloud.model.numa import GuestCell, GuestNuma, MemoryPages, NumaCell, Pl
 from cellcloud.model.pci import PciPool
 
 KIB = 1024
-MOST_CELLS = 64
-MOST_CPUS = 1 << 16
-MOST = 1 << 50
-MOST_RATIO = 1e6
 
 
 def consume(topology: Topology, placed: Placed) -> Topology:
@@ -33,13 +29,6 @@ def release(topology: Topology, placed: Placed) -> Topology:
     if cells and placed.guest is not None:
         cells = release_cells(cells, placed.guest)
     return replace(topology, cells=cells, pools=release_devices(topology.pools, placed.devices))
-
-
-def find_defect(topology: Topology) -> str | None:
-    """Why what a host reports cannot be true, for its quarantine; None when nothing is wrong with it."""
-    if not all(0 <= ratio <= MOST_RATIO for ratio in (topology.cpu_ratio, topology.memory_ratio)):
-        return "reports an allocation ratio that is no ratio"
-    return _find_defect_of_cells(topology.cells or ()) or _find_defect_of_pools(topology.pools)
 
 
 def consume_cells(cells: tuple[NumaCell, ...], guest: GuestNuma) -> tuple[NumaCell, ...]:
@@ -84,51 +73,6 @@ def release_devices(pools: tuple[PciPool, ...], devices: Sequence[PciPool]) -> t
 def free_cpus(host: NumaCell) -> set[int]:
     """The CPUs of a cell that may be pinned to and are not."""
     return set(host.pcpuset).difference(host.pinned_cpus)
-
-
-def _find_defect_of_cells(cells: Sequence[NumaCell]) -> str | None:
-    if len(cells) > MOST_CELLS:
-        return f"reports {len(cells)} NUMA cells, more than {MOST_CELLS}"
-    if len({cell.id for cell in cells}) < len(cells):
-        return "reports two NUMA cells with one id"
-    seen: set[int] = set()
-    for cell in cells:
-        defect = _find_cell_defect(cell)
-        if defect:
-            return f"NUMA cell {cell.id} {defect}"
-        cpus = {*cell.cpuset, *cell.pcpuset}
-        if cpus & seen:
-            return f"NUMA cell {cell.id} has CPUs {sorted(cpus & seen)} of another"
-        seen |= cpus
-    return None
-
-
-def _find_cell_defect(cell: NumaCell) -> str | None:
-    amounts = [cell.id, cell.memory, cell.cpu_usage, cell.memory_usage]
-    amounts += [number for pages in cell.mempages for number in (pages.total, pages.used, pages.reserved)]
-    sizes = [pages.size_kb for pages in cell.mempages]
-    threads = [cpu for core in cell.siblings for cpu in core]
-    checks = (
-        (all(0 <= amount <= MOST for amount in amounts), "reports a negative or absurd amount"),
-        (all(0 < size <= MOST for size in sizes), "reports memory pages of an absurd size"),
-        (len(set(sizes)) == len(sizes), "reports memory pages of one size twice"),
-        (all(0 <= cpu < MOST_CPUS for cpu in (*cell.cpuset, *cell.pcpuset, *threads)), "reports an absurd CPU number"),
-        (set(cell.pinned_cpus) <= set(cell.pcpuset), "reports pinned CPUs that are not for pinning"),
-        (len(set(threads)) == len(threads), "reports a CPU on two cores"),
-        (not threads or set(cell.pcpuset) <= set(threads), "reports dedicated CPUs on no core"),
-    )
-    return next((defect for holds, defect in checks if not holds), None)
-
-
-def _find_defect_of_pools(pools: Sequence[PciPool]) -> str | None:
-    seen: list[PciPool] = []
-    for pool in pools:
-        if pool.count < 0:
-            return f"reports {pool.count} PCI devices {pool.vendor_id}:{pool.product_id}"
-        if any(pool.same_kind(other) for other in seen):
-            return f"reports PCI devices {pool.vendor_id}:{pool.product_id} of one kind twice"
-        seen.append(pool)
-    return None
 
 
 def _pinned_by(host: NumaCell, guest: GuestCell) -> set[int]:

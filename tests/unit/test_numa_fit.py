@@ -16,6 +16,7 @@ from cell.scheduler.policy.filters import numa_topology
 from cell.scheduler.refusal import Refusal
 from cellcloud import errors
 from cellcloud.model import codec
+from cellcloud.model.host_report_validation import find_topology_defect
 from cellcloud.model.numa import (
     ANY_PAGES,
     LARGE_PAGES,
@@ -28,7 +29,7 @@ from cellcloud.model.numa import (
     Topology,
     TopologyRequest,
 )
-from cellcloud.model.occupancy import consume_cells, find_defect, release_cells
+from cellcloud.model.occupancy import consume_cells, release_cells
 from cellcloud.model.pci import PciPool, PciRequest
 
 KIB = 1024
@@ -256,14 +257,14 @@ def test_the_next_server_of_a_request_gets_the_pages_of_the_one_before() -> None
     ],
 )
 def test_cells_that_cannot_be_true_are_told(broken: dict[str, object], word: str) -> None:
-    assert find_defect(Topology(cells=(cell(),))) is None
-    told = find_defect(Topology(cells=(replace(cell(), **broken),)))  # type: ignore[arg-type]  # fields by name
+    assert find_topology_defect(Topology(cells=(cell(),))) is None
+    told = find_topology_defect(Topology(cells=(replace(cell(), **broken),)))  # type: ignore[arg-type]  # fields by name
     assert word in str(told)
 
 
 def test_cells_that_share_what_they_cannot_are_told() -> None:
-    assert "one id" in str(find_defect(Topology(cells=(cell(), cell()))))
-    assert "of another" in str(find_defect(Topology(cells=(cell(), replace(cell(), id=1)))))
+    assert "one id" in str(find_topology_defect(Topology(cells=(cell(), cell()))))
+    assert "of another" in str(find_topology_defect(Topology(cells=(cell(), replace(cell(), id=1)))))
 
 
 def test_a_topology_travels_as_plain_data() -> None:

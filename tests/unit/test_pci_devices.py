@@ -15,8 +15,9 @@ from cell.scheduler.refusal import Refusal
 from cellcloud import errors
 from cellcloud.model import codec
 from cellcloud.model.flavor import Flavor
+from cellcloud.model.host_report_validation import find_topology_defect
 from cellcloud.model.numa import GuestCell, GuestNuma, NumaCell, Topology, TopologyRequest
-from cellcloud.model.occupancy import consume_devices, find_defect, release_devices
+from cellcloud.model.occupancy import consume_devices, release_devices
 from cellcloud.model.pci import NUMA_POLICIES, PciPool, PciRequest, check_requests, requests_of
 from cellcloud.model.policy import parse, to_plain
 
@@ -140,7 +141,7 @@ def test_requests_that_cannot_be_are_refused(request_: PciRequest) -> None:
 
 def test_pools_that_cannot_be_true_are_told() -> None:
     assert (
-        find_defect(
+        find_topology_defect(
             Topology(
                 pools=(
                     pool(),
@@ -150,9 +151,9 @@ def test_pools_that_cannot_be_true_are_told() -> None:
         )
         is None
     )
-    assert "-1 PCI devices" in str(find_defect(Topology(pools=(pool(-1),))))
+    assert "-1 PCI devices" in str(find_topology_defect(Topology(pools=(pool(-1),))))
     assert "twice" in str(
-        find_defect(
+        find_topology_defect(
             Topology(
                 pools=(
                     pool(1),

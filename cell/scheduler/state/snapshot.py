@@ -16,12 +16,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cell.scheduler.state import soundness
 from cell.scheduler.state.facts import NOWHERE, Facts, facts_of
 from cell.scheduler.state.interned import Interned
 from cell.scheduler.state.topologies import NO_TOPOLOGY, Topologies
 from cellcloud import errors
-from cellcloud.model import image_properties
+from cellcloud.model import host_report_validation, image_properties
 from cellcloud.model.allocation import Allocation
 from cellcloud.model.host import Aggregate, HostState
 from cellcloud.model.numa import Topology
@@ -233,7 +232,7 @@ class Snapshot:
         """
         name = (state.host, state.node or state.host)
         position = self.position_of.get(name)
-        fault = soundness.fault_of(state) or self._second_name(state, name)
+        fault = host_report_validation.find_state_defect(state) or self._second_name(state, name)
         if fault is not None:
             self.quarantined[state.host] = fault
             if position is not None:
@@ -682,7 +681,7 @@ def _given(reported: int | None, otherwise: int) -> int:
 
 def _count(stats: Mapping[str, str | None], name: str) -> int | None:
     text = stats.get(name)
-    return None if text is None else soundness.count_of(text)
+    return None if text is None else host_report_validation.count_of(text)
 
 
 def _capacity_of_cpus(state: HostState) -> int:
