@@ -32,6 +32,7 @@ BUDGET = 10.0  # seconds for one question
 LONG_BUDGET = 60.0  # for one that a decision is made again for
 PAGE = 200
 MOST_SERVERS = 1_000_000
+THE_TOPS = "Aggregates are made at the top, and cells are given copies: leave out --local."
 
 
 class LocalSource:
@@ -168,11 +169,14 @@ class LocalSource:
         found = self._store(cell).list_aggregates(_context())
         return [CellAggregate(cell=self._name, aggregate=one) for one in found]
 
-    def set_aggregates(
-        self, aggregates: list[Aggregate], *, removed: list[int], cell: str | None
-    ) -> list[CellAggregate]:
-        found = self._store(cell).set_aggregates(_context(), aggregates, removed, 0)
-        return [CellAggregate(cell=self._name, aggregate=one) for one in found]
+    def create_aggregate(self, name: str, zone: str | None) -> Aggregate:
+        raise errors.Invalid(THE_TOPS)
+
+    def change_aggregate(self, number: int, action: str, what: dict[str, object]) -> Aggregate:
+        raise errors.Invalid(THE_TOPS)
+
+    def delete_aggregate(self, number: int) -> None:
+        raise errors.Invalid(THE_TOPS)
 
     def _scheduler(self, cell: str | None) -> Scheduler:
         self._check(cell)

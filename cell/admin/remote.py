@@ -30,6 +30,8 @@ from cellcloud.model.run import RunRecord, TimelineEntry
 from cellcloud.model.server import ServerRecord
 
 T = TypeVar("T")
+OPERATORS, AGGREGATES = "/operator/v1", "/v2.1/os-aggregates"
+MICROVERSION = "2.41"  # of the Compute API, where it is asked
 TIMEOUT = 70.0  # seconds; decisions are made again from long logs
 BY_STATUS: dict[int, type[errors.CellcloudError]] = {
     400: errors.Invalid,
@@ -164,15 +166,23 @@ class RemoteSource:
         return self._read("/policies/shadow", "shadows", list[CellShadow], cell=cell)
 
     def list_aggregates(self, cell: str | None) -> list[CellAggregate]:
-        return self._read("/aggregates", "aggregates", list[CellAggregate], cell=cell)
+        if cell is not None:
+            return self._read("/aggregates", "aggregates", list[CellAggregate], cell=cell)
+        found: list[Aggregate] = self._ask("GET", AGGREGATES, "aggregates", list[Aggregate])
+        return [CellAggregate(cell="", aggregate=one) for one in found]
 
-    def set_aggregates(
-        self, aggregates: list[Aggregate], *, removed: list[int], cell: str | None
-    ) -> list[CellAggregate]:
-        given = codec.to_plain(aggregates)
-        return self._write(
-            "/aggregates", "aggregates", list[CellAggregate], aggregates=given, removed=removed, cell=cell
-        )
+    def create_aggregate(self, name: str, zone: str | None) -> Aggregate:
+        given = {"name": name, **({"availability_zone": zone} if zone else {})}
+        made: Aggregate = self._ask("POST", AGGREGATES, "aggregate", Aggregate, json={"aggregate": given})
+        return made
+
+    def change_aggregate(self, number: int, action: str, what: dict[str, object]) -> Aggregate:
+        method, path, key = ("PUT", "", "aggregate") if action == "update" else ("POST", "/action", action)
+        changed: Aggregate = self._ask(method, f"{AGGREGATES}/{number}{path}", "aggregate", Aggregate, json={key: what})
+        return changed
+
+    def delete_aggregate(self, number: int) -> None:
+        self._ask("DELETE", f"{AGGREGATES}/{number}", "", None)
 
     # ---- requests ----------------------------------------------------------------------------------------------
     def _read(self, path: str, key: str, kind: type[T] | Any, /, **query: object) -> T:
@@ -189,13 +199,15 @@ class RemoteSource:
         return found
 
     def _ask(self, method: str, path: str, key: str, kind: type[T] | Any, **what: Any) -> T:
+        """Ask for a path of the operators' routes or, if it begins with /v2.1, of the Compute API."""
         try:
             compute = self._session.get_endpoint(service_type="compute", **self._filter)
             if compute is None:
                 raise errors.Misconfigured("The cloud's catalog has no compute service.")
             root = urlsplit(compute)
-            url = f"{root.scheme}://{root.netloc}/operator/v1{path}"
-            answer = self._session.request(url, method, raise_exc=False, timeout=TIMEOUT, **what)
+            url = f"{root.scheme}://{root.netloc}{path if path.startswith('/v2.1/') else OPERATORS + path}"
+            headers = {"OpenStack-API-Version": f"compute {MICROVERSION}"}
+            answer = self._session.request(url, method, raise_exc=False, timeout=TIMEOUT, headers=headers, **what)
         except exceptions.Unauthorized as error:
             raise errors.Unauthenticated("The password in clouds.yaml is not accepted.") from error
         except (exceptions.ConnectFailure, exceptions.DiscoveryFailure, exceptions.HttpServerError) as error:
@@ -204,7 +216,7 @@ class RemoteSource:
             raise errors.Misconfigured("Signing in with clouds.yaml did not work.", detail=str(error)) from error
         if answer.status_code != 200:
             raise BY_STATUS.get(answer.status_code, errors.CallHuman)(_message(answer))
-        found: T = codec.from_plain(answer.json().get(key), kind)
+        found: T = codec.from_plain(answer.json().get(key) if key else None, kind)
         return found
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from cellcloud import errors
 from cellcloud.context import RequestContext
-from cellcloud.db import aggregates, changes, decisions, hosts, policies
+from cellcloud.db import changes, decisions, host_aggregates, hosts, policies
 from cellcloud.db.engine import Connection, Database, retried, transact
 from cellcloud.model.change import CellState, ChangePage, PackedState
 from cellcloud.model.decision import Basis, Decision, DecisionBatch, PolicyRecord, ShadowSummary
@@ -36,7 +36,7 @@ class SchedulingStoreService:
                 CellState(
                     sequence=changes.get_newest(connection),
                     hosts=tuple(hosts.list_states(connection)),
-                    aggregates=tuple(aggregates.list_all(connection)),
+                    aggregates=tuple(host_aggregates.list_all(connection)),
                     policy=policies.find_role(connection, "active") or policies.BUILT_IN,
                     shadow=policies.find_role(connection, "shadow"),
                 )
@@ -98,7 +98,7 @@ class SchedulingStoreService:
     # ---- aggregates --------------------------------------------------------------------------------------------
     def list_aggregates(self, context: RequestContext) -> list[Aggregate]:
         with self._database.read() as connection:
-            return aggregates.list_all(connection)
+            return host_aggregates.list_all(connection)
 
     def set_aggregates(
         self, context: RequestContext, aggregates: list[Aggregate], removed: list[int], version: int
@@ -111,5 +111,5 @@ class SchedulingStoreService:
 @retried
 def _set_aggregates(database: Database, given: list[Aggregate], removed: list[int], version: int) -> list[Aggregate]:
     with database.write() as connection:
-        aggregates.store(connection, given, removed, version=version)
-        return aggregates.list_all(connection)
+        host_aggregates.store(connection, given, removed, version=version)
+        return host_aggregates.list_all(connection)

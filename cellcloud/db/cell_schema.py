@@ -262,6 +262,14 @@ host_aggregates = sa.Table(
     sa.Column("updated_at", UtcDateTime, nullable=False),
 )
 
+# The version of the newest set of aggregates that the top has given; one row.
+aggregates_version = sa.Table(
+    "aggregates_version",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("value", sa.BigInteger, nullable=False),
+)
+
 # Scheduling policies: documents that never change, one of them in force, at most one tried in its shadow.
 policies = sa.Table(
     "policies",

@@ -61,6 +61,38 @@ cells = sa.Table(
     sa.Column("feed_mark", sa.String(128), nullable=False, default="", server_default=""),  # the entry at the cursor
     sa.Column("incarnation", ID, nullable=False, default="", server_default=""),  # of the cell's database, as followed
     sa.Column("compared", ID, nullable=False, default="", server_default=""),  # incarnation of this one that has been
+    sa.Column("aggregates", sa.String(128), nullable=False, default="", server_default=""),  # what it was given last
+)
+
+# Aggregates: named sets of hosts with metadata. Each cell is given a copy; ``cells.aggregates`` says which.
+aggregates = sa.Table(
+    "aggregates",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("uuid", ID, nullable=False),
+    sa.Column("name", NAME, nullable=False),
+    sa.Column("metadata", Json, nullable=False),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.Column("updated_at", UtcDateTime),
+    sa.UniqueConstraint("name"),
+    sqlite_autoincrement=True,  # a deleted one's number is not given again
+)
+
+aggregate_hosts = sa.Table(
+    "aggregate_hosts",
+    metadata,
+    sa.Column("aggregate_id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("host", NAME, primary_key=True),
+    sa.Column("cell", sa.String(64), nullable=False),
+    sa.Index("ix_aggregate_hosts_host", "host", "cell"),
+)
+
+# The version of all aggregates together; one row, locked by whoever changes any.
+aggregates_version = sa.Table(
+    "aggregates_version",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("value", sa.BigInteger, nullable=False),
 )
 
 # The index: the newest known record of each server, and the columns that lists filter and sort by.

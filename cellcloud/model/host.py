@@ -103,6 +103,13 @@ class Aggregate:
     name: str = ""
     metadata: dict[str, str] = field(default_factory=dict)
     hosts: tuple[str, ...] = ()
+    created_at: dt.datetime | None = None
+    updated_at: dt.datetime | None = None
+
+    @property
+    def zone(self) -> str | None:
+        """The availability zone that it gives to its hosts."""
+        return self.metadata.get("availability_zone")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,7 +25,7 @@ from cellcloud.lifecycle import ALLOWED, Operation, PowerState, TaskState, VmSta
 from cellcloud.model import items
 from cellcloud.model.cell import Finding
 from cellcloud.model.console import ConsoleGrant
-from cellcloud.model.host import Host, HostFacts, ServiceRecord
+from cellcloud.model.host import Aggregate, Host, HostFacts, ServiceRecord
 from cellcloud.model.image import Image
 from cellcloud.model.intent import Intent
 from cellcloud.model.items import ItemChanges
@@ -137,6 +137,8 @@ class MemoryCell:
         self.passwords: dict[str, str] = {}
         self.runs: list[RunRecord] = []
         self.removed: set[str] = set()
+        self.aggregates: dict[int, Aggregate] = {}
+        self.aggregates_version = 0
         self.arguments: dict[str, object] = {}  # of the last operation
         self.enabled = True
         self.lock = threading.RLock()
@@ -335,6 +337,18 @@ class MemoryCell:
                 last_seen=dt.datetime(2026, 1, 2, tzinfo=dt.UTC),
             )
         ]
+
+    def list_aggregates(self, context: RequestContext) -> list[Aggregate]:
+        return sorted(self.aggregates.values(), key=lambda one: one.id)
+
+    def set_aggregates(
+        self, context: RequestContext, aggregates: list[Aggregate], removed: list[int], version: int
+    ) -> list[Aggregate]:
+        if version >= self.aggregates_version:
+            self.aggregates_version = version
+            self.aggregates = {n: one for n, one in self.aggregates.items() if n not in removed}
+            self.aggregates |= {one.id: one for one in aggregates}
+        return self.list_aggregates(context)
 
     def list_services(self, context: RequestContext) -> list[ServiceRecord]:
         known = [self._service(binary) for binary in ("nova-compute", "nova-conductor", "nova-scheduler")]

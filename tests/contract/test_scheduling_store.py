@@ -361,7 +361,8 @@ def test_aggregates_are_versioned_and_give_hosts_their_zone(cell_database: Datab
     before = state_of(cell_database)
     assert store.set_aggregates(CONTEXT, [zone, other], [], 5) == [other, zone]
     assert zones() == {"h1": "z", "h2": "nova"}
-    store.set_aggregates(CONTEXT, [replace(zone, hosts=())], [], 4)
+    store.set_aggregates(CONTEXT, [replace(zone, hosts=()), Aggregate(id=3, hosts=("h2",))], [1], 4)
+    assert store.list_aggregates(CONTEXT) == [other, zone]
     assert zones()["h1"] == "z", "an older version changed something"
     store.set_aggregates(CONTEXT, [replace(other, hosts=("h1",))], [], 0)
     assert zones()["h1"] == "y", "the first aggregate that names a zone says it"

@@ -26,7 +26,7 @@ from cellcloud.context import RequestContext
 from cellcloud.db import cell_schema, changes, hosts, index, servers
 from cellcloud.db.engine import Database
 from cellcloud.model.flavor import Flavor
-from cellcloud.model.host import Host
+from cellcloud.model.host import Host, ServiceRecord
 from cellcloud.model.placement import ConfirmAnswer, ReserveAnswer
 from cellcloud.model.server import ServerRecord, ServerSpec
 from cellcloud.rpc.conductor import Conductor
@@ -91,6 +91,10 @@ class SchedulingCell(FakeCell):
     def list_hosts(self, context: RequestContext) -> list[Host]:
         with self.database.read() as connection:
             return hosts.list_hosts(connection, down_time=600.0)
+
+    def list_services(self, context: RequestContext) -> list[ServiceRecord]:
+        known = self.list_hosts(context)
+        return [ServiceRecord(id=one.id, binary="nova-compute", host=one.host, zone=one.zone) for one in known]
 
 
 @dataclasses.dataclass
@@ -258,14 +262,20 @@ def test_policies(cloud: Cloud, tmp_path: Path) -> None:
     assert run("policy", "set", str(tmp_path / "bad.yaml")).exit_code == 2
 
 
-def test_aggregates(cloud: Cloud, tmp_path: Path) -> None:
-    path = tmp_path / "aggregates.yaml"
-    path.write_text(yaml.safe_dump([{"id": 1, "name": "fast", "hosts": ["e1"], "metadata": {"ssd": "true"}}]))
-    assert run("aggregate", "set", str(path), "--cell", "east").exit_code == 0
+def test_aggregates(cloud: Cloud) -> None:
+    made = ask("aggregate", "create", "fast", "--property", "ssd=true")
     assert "ssd=true" in run("aggregate", "list").output
-    path.write_text("[]")
-    assert run("aggregate", "set", str(path), "--remove", "1", "--cell", "east").exit_code == 0
-    assert ask("aggregate", "list") == []
+    assert ask("aggregate", "add-host", "fast", "e1")["hosts"] == ["e1"]
+    (known,) = ask("aggregate", "list", "--cell", "east")
+    assert (known["id"], known["hosts"], known["metadata"]) == (made["id"], ["e1"], {"ssd": "true"})
+    assert [one["hosts"] for one in ask("aggregate", "list", "--cell", "west")] == [[]]
+    assert run("aggregate", "delete", "fast").exit_code == 2
+    assert ask("aggregate", "set", "fast", "--name", "faster", "--unset", "ssd")["metadata"] == {}
+    assert run("aggregate", "set", "faster").exit_code == 2
+    assert run("aggregate", "add-host", "faster", "nobody").exit_code == 4
+    assert run("aggregate", "remove-host", "faster", "e1").exit_code == 0
+    assert run("aggregate", "delete", "faster").exit_code == 0
+    assert ask("aggregate", "list") == ask("aggregate", "list", "--cell", "east") == []
 
 
 def test_what_is_not_there_and_who_does_not_answer(cloud: Cloud) -> None:

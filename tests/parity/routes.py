@@ -65,12 +65,16 @@ ROUTES: dict[tuple[str, str], tuple[str, str]] = {
     ("GET", "/os-availability-zone"): ("availability_zone", "index"),
     ("GET", "/os-availability-zone/detail"): ("availability_zone", "detail"),
     ("GET", "/os-aggregates"): ("aggregates", "index"),
+    ("POST", "/os-aggregates"): ("aggregates", "create"),
     ("GET", "/os-aggregates/<aggregate_id>"): ("aggregates", "show"),
+    ("PUT", "/os-aggregates/<aggregate_id>"): ("aggregates", "update"),
+    ("DELETE", "/os-aggregates/<aggregate_id>"): ("aggregates", "delete"),
     ("GET", "/extensions"): ("extension_info", "index"),
     ("GET", "/extensions/<alias>"): ("extension_info", "show"),
 }
 # Path of a route whose body names what is to be done -> that name -> controller file and action.
 SERVER_ACTION, FLAVOR_ACTION = "/servers/<server_id>/action", "/flavors/<flavor_id>/action"
+AGGREGATE_ACTION = "/os-aggregates/<aggregate_id>/action"
 ACTIONS: dict[str, dict[str, tuple[str, str]]] = {
     SERVER_ACTION: {
         "os-start": ("servers", "os-start"),
@@ -84,6 +88,11 @@ ACTIONS: dict[str, dict[str, tuple[str, str]]] = {
     FLAVOR_ACTION: {
         "addTenantAccess": ("flavor_access", "addTenantAccess"),
         "removeTenantAccess": ("flavor_access", "removeTenantAccess"),
+    },
+    AGGREGATE_ACTION: {
+        "add_host": ("aggregates", "add_host"),
+        "remove_host": ("aggregates", "remove_host"),
+        "set_metadata": ("aggregates", "set_metadata"),
     },
 }
 # Resources of which nothing is compared, and why.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import click
@@ -96,9 +95,12 @@ class NamedSource(FakeSource):
         self.told += server_ids
         return []
 
-    def set_aggregates(self, aggregates: list[Aggregate], *, removed: list[int], cell: str | None) -> Any:
-        self.told += removed
-        return []
+    def change_aggregate(self, number: int, action: str, what: dict[str, object]) -> Aggregate:
+        self.told.append((number, what["host"]) if "host" in what else number)
+        return Aggregate(id=number, name="fast")
+
+    def delete_aggregate(self, number: int) -> None:
+        self.told.append(number)
 
 
 # What each kind of thing is called: its id first, then its names; and what the source is asked about.
@@ -124,37 +126,44 @@ COMMANDS: dict[str, list[tuple[str, str]]] = {
     "guest adopt": [("guest adopt g1 --host @", "host")],
     "guest remove": [("guest remove g1 --host @", "host")],
     "doctor repair": [("doctor repair @", "server")],
-    "aggregate set": [("aggregate set FILE --remove @", "aggregate")],
+    "aggregate set": [("aggregate set @ --zone z", "aggregate")],
+    "aggregate delete": [("aggregate delete @", "aggregate")],
+    "aggregate add-host": [("aggregate add-host @ east-1", "aggregate"), ("aggregate add-host 1 @", "host")],
+    "aggregate remove-host": [("aggregate remove-host @ east-1", "aggregate"), ("aggregate remove-host 1 @", "host")],
 }
 CASES = [(words, kind, text) for command in COMMANDS.values() for words, kind in command for text in CALLED[kind][0]]
 # Values that name nothing of these kinds: of commands' own ids and names (flavors are named to the scheduler itself).
 ELSEWHERE = {
     "cell", "cloud", "config", "form", "file", "policy", "comment", "role", "version", "limit", "most", "servers",
-    "zone", "flavor", "keep", "run_id", "decision", "server_id", "name",
+    "zone", "flavor", "keep", "run_id", "decision", "server_id", "name", "properties", "unset",
 }  # fmt: skip
 
 
-def run(source: NamedSource, words: str, text: str, folder: Path) -> Result:
-    file = folder / "aggregates.yaml"
-    file.write_text("[]")
-    said = [text if word == "@" else str(file) if word == "FILE" else word for word in words.split()]
+def run(source: NamedSource, words: str, text: str) -> Result:
+    said = [text if word == "@" else word for word in words.split()]
     return CliRunner().invoke(main, said, obj=Terminal(source_override=source))
 
 
 @pytest.mark.parametrize(("words", "kind", "text"), CASES)
-def test_a_thing_is_named_by_its_id_or_its_name(words: str, kind: str, text: str, tmp_path: Path) -> None:
+def test_a_thing_is_named_by_its_id_or_its_name(words: str, kind: str, text: str) -> None:
     source = NamedSource()
-    result = run(source, words, text, tmp_path)
+    result = run(source, words, text)
     assert result.exit_code == 0, result.output
-    meant = "east-1" if words == "why-not @ east-1" else CALLED[kind][1]
+    meant = (
+        "east-1"
+        if words == "why-not @ east-1"
+        else (1, "east-1")
+        if "aggregate" in words and "-host" in words
+        else CALLED[kind][1]
+    )
     assert source.told == [meant]
     assert source.key == ONE
 
 
 @pytest.mark.parametrize(("words", "kind"), [case for command in COMMANDS.values() for case in command])
-def test_a_name_of_several_is_refused_with_their_ids(words: str, kind: str, tmp_path: Path) -> None:
+def test_a_name_of_several_is_refused_with_their_ids(words: str, kind: str) -> None:
     source = NamedSource()
-    result = run(source, words, "twin", tmp_path)
+    result = run(source, words, "twin")
     assert result.exit_code == 2, result.output
     ids = {
         "server": (TWO, THREE),
@@ -169,8 +178,8 @@ def test_a_name_of_several_is_refused_with_their_ids(words: str, kind: str, tmp_
 @pytest.mark.parametrize(
     ("words", "kind"), [case for command in COMMANDS.values() for case in command if case[1] != "host"]
 )
-def test_a_name_of_nothing_is_not_found(words: str, kind: str, tmp_path: Path) -> None:
-    result = run(NamedSource(), words, "nothing", tmp_path)
+def test_a_name_of_nothing_is_not_found(words: str, kind: str) -> None:
+    result = run(NamedSource(), words, "nothing")
     assert (result.exit_code, f"There is no {kind} named nothing" in result.output) == (4, True), result.output
 
 

@@ -55,6 +55,19 @@ def find_service(parts: Parts, context: RequestContext, host: str, binary: str) 
     raise errors.NotFound(f"Could not find binary {binary} on host {host}.")
 
 
+def find_compute(parts: Parts, context: RequestContext, host: str) -> ServiceRecord:
+    """Return the compute service of a host. Raises NotFound; Conflict when several cells have a host of that name;
+    Unreachable while a cell that might have it does not answer."""
+    found = [one for one, _ in list_services(parts, context) if (one.host, one.binary) == (host, COMPUTE)]
+    if len(found) > 1:
+        raise errors.Conflict(f"Cells {', '.join(one.cell for one in found)} each have a host {host}.")
+    if found:
+        return found[0]
+    if parts.cells.mute_cells():
+        raise errors.Unreachable("A cell that may have that host does not answer.")
+    raise errors.NotFound(f"Compute host {host} could not be found.")
+
+
 def set_service(
     parts: Parts,
     context: RequestContext,

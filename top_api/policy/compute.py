@@ -100,6 +100,12 @@ _RESOURCES = (
     ("os-hypervisors:search", ADMIN, "Search hypervisors by name (below 2.53)."),
     ("os-aggregates:index", ADMIN, "List aggregates of hosts."),
     ("os-aggregates:show", ADMIN, "Show an aggregate of hosts."),
+    ("os-aggregates:create", ADMIN, "Create an aggregate of hosts."),
+    ("os-aggregates:update", ADMIN, "Change an aggregate's name or availability zone."),
+    ("os-aggregates:delete", ADMIN, "Delete an aggregate of hosts."),
+    ("os-aggregates:add_host", ADMIN, "Put a host into an aggregate."),
+    ("os-aggregates:remove_host", ADMIN, "Take a host out of an aggregate."),
+    ("os-aggregates:set_metadata", ADMIN, "Change an aggregate's metadata."),
     ("extensions", ANY, "List and show the extensions of the API."),
 )
 _OWN = (

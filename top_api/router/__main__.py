@@ -18,8 +18,10 @@ from cellcloud.db.engine import Database
 from cellcloud.db.steady import TOP_TIMES, SteadyClock
 from cellcloud.rpc.conductor import Conductor
 from cellcloud.rpc.router import Router
+from cellcloud.rpc.scheduling_store import SchedulingStore
 from cellcloud.rpc.transport import Server, Transport, unique_name
 from cellcloud.service import Loop
+from top_api.aggregate_copies import CopyKeeper
 from top_api.cells import Cells
 from top_api.router.deliver import Deliverer
 from top_api.router.follow import Follower, Nudges
@@ -42,16 +44,19 @@ class _Attendance:
         follower = Follower(database, cell, conductor, deadline=top.intent_deadline, key=top.placements_key)
         self._follow = Loop(f"follow-{cell}", config.top.follow_interval, follower.read)
         self._health = Loop(f"health-{cell}", config.top.health_interval, Watch(database, cell, conductor).look)
+        copies = CopyKeeper(database, cell, transport.client(SchedulingStore), top.cell_timeout)
+        self._copies = Loop(f"aggregates-{cell}", CELLS_INTERVAL, copies.look)
         self._listen = Loop(f"listen-{cell}", CELLS_INTERVAL, self._ensure_listening)
+        self._loops = (self._follow, self._health, self._copies, self._listen)
         self._name = unique_name(config.host)
         self._server: Server | None = None
 
     def start(self) -> None:
-        for loop in (self._follow, self._health, self._listen):
+        for loop in self._loops:
             loop.start()
 
     def stop(self) -> None:
-        for loop in (self._follow, self._health, self._listen):
+        for loop in self._loops:
             loop.stop()
         if self._server is not None:
             self._server.stop()

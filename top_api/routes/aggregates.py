@@ -1,20 +1,90 @@
-"""/os-aggregates: this cloud has none yet, and says so to clients that look."""
+"""/os-aggregates."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from cellcloud import errors
-from top_api.routing import Call, Resource
+from cellcloud.db import aggregates as table
+from cellcloud.model.host import Aggregate
+from top_api.operations import aggregates as operations
+from top_api.routing import Actions, Answer, Call, Resource
+from top_api.schemas import aggregates as schemas
+from top_api.views import aggregates as views
 
 aggregates = Resource("os-aggregates")
+ONE = "/os-aggregates/<aggregate_id>"
+actions = Actions()
 
 
-@aggregates.route("GET", "/os-aggregates", "os_compute_api:os-aggregates:index")
+@aggregates.route("GET", "/os-aggregates", "os_compute_api:os-aggregates:index", query=schemas.QUERY)
 def list_aggregates(call: Call) -> dict[str, Any]:
-    return {"aggregates": []}
+    with call.parts.database.read() as connection:
+        found = table.list_all(connection)
+    return {"aggregates": [views.show(one, call.version) for one in found]}
 
 
-@aggregates.route("GET", "/os-aggregates/<aggregate_id>", "os_compute_api:os-aggregates:show")
+@aggregates.route("POST", "/os-aggregates", "os_compute_api:os-aggregates:create", body=schemas.CREATE)
+def create(call: Call) -> dict[str, Any]:
+    given = call.body["aggregate"]
+    made = operations.create(call.parts, call.context, given["name"], given.get("availability_zone"))
+    return {"aggregate": views.show_new(made, call.version)}
+
+
+@aggregates.route("GET", ONE, "os_compute_api:os-aggregates:show", query=schemas.QUERY)
 def show(call: Call, aggregate_id: str) -> dict[str, Any]:
-    raise errors.NotFound(f"Aggregate {aggregate_id[:64]} could not be found.")
+    with call.parts.database.read() as connection:
+        found = table.get(connection, _number(aggregate_id))
+    return _shown(call, found)
+
+
+@aggregates.route("PUT", ONE, "os_compute_api:os-aggregates:update", body=schemas.UPDATE)
+def update(call: Call, aggregate_id: str) -> dict[str, Any]:
+    given = call.body["aggregate"]
+    name = given.get("name")
+    zone = {"availability_zone": given["availability_zone"]} if "availability_zone" in given else None
+    if name is not None and not name.strip():
+        raise errors.Invalid("Invalid input for field/attribute name. A name has other letters than spaces.")
+    changed = operations.update(
+        call.parts, call.context, _number(aggregate_id), name=None if name is None else name.strip(), metadata=zone
+    )
+    return _shown(call, changed)
+
+
+@aggregates.route("DELETE", ONE, "os_compute_api:os-aggregates:delete")
+def delete(call: Call, aggregate_id: str) -> Answer:
+    operations.delete(call.parts, call.context, _number(aggregate_id))
+    return Answer(status=200)
+
+
+@aggregates.route("POST", ONE + "/action", actions)
+def act(call: Call, aggregate_id: str) -> Answer:
+    return actions.perform(call, aggregate_id=aggregate_id)
+
+
+@actions.action("add_host", "os_compute_api:os-aggregates:add_host", status=200, body=schemas.ADD_HOST)
+def add_host(call: Call, aggregate_id: str) -> dict[str, Any]:
+    host = call.body["add_host"]["host"]
+    return _shown(call, operations.add_host(call.parts, call.context, _number(aggregate_id), host))
+
+
+@actions.action("remove_host", "os_compute_api:os-aggregates:remove_host", status=200, body=schemas.REMOVE_HOST)
+def remove_host(call: Call, aggregate_id: str) -> dict[str, Any]:
+    host = call.body["remove_host"]["host"]
+    return _shown(call, operations.remove_host(call.parts, call.context, _number(aggregate_id), host))
+
+
+@actions.action("set_metadata", "os_compute_api:os-aggregates:set_metadata", status=200, body=schemas.SET_METADATA)
+def set_metadata(call: Call, aggregate_id: str) -> dict[str, Any]:
+    metadata = call.body["set_metadata"]["metadata"]
+    return _shown(call, operations.update(call.parts, call.context, _number(aggregate_id), metadata=metadata))
+
+
+def _shown(call: Call, aggregate: Aggregate) -> dict[str, Any]:
+    return {"aggregate": views.show(aggregate, call.version)}
+
+
+def _number(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and len(text) < 10):
+        raise errors.Invalid(f"id {text[:64]} is no number of an aggregate.")
+    return int(text)

@@ -17,7 +17,7 @@ from cellcloud.model.intent import Intent, IntentKind
 from cellcloud.model.run import RunRecord, TimelineEntry
 from cellcloud.model.server import ServerRecord
 from cellcloud.rpc.conductor import Conductor
-from top_api.operations import doctor
+from top_api.operations import aggregates, doctor
 from top_api.routing import Call, Resource
 from top_api.schemas import guests as schemas
 from top_api.validation import Queries
@@ -153,6 +153,7 @@ def remove_host(call: Call, name: str) -> dict[str, Any]:
     cell = _cell_of_host(call, name)
     conductor = call.parts.cells.conductor(cell)
     conductor.remove_host(call.parts.cells.budget(call.context), name, bool(call.body.get("force")))
+    aggregates.forget_host(call.parts, call.context, name, cell)
     return {"removed": name}
 
 

@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 from cellcloud import errors
 from cellcloud.db import flavors, index
 from cellcloud.db.index import ServerQuery
-from cellcloud.model import codec
 from cellcloud.model.decision import PolicyRecord, Shape
 from cellcloud.model.explanation import CellAggregate, CellPolicy, CellShadow, Explanation, Replayed
 from cellcloud.model.flavor import Flavor
@@ -118,7 +117,7 @@ def _flavor(call: Call, wanted: str) -> Flavor:
     raise errors.NotFound(f"Flavor {wanted[:255]} could not be found.")
 
 
-# ---- policies and aggregates -----------------------------------------------------------------------------------------
+# ---- policies, and copies of aggregates -----------------------------------------------------------------------------
 @scheduling.route("GET", "/policies", RULE, query=schemas.CELL)
 def list_policies(call: Call) -> dict[str, Any]:
     context = call.parts.cells.budget(call.context)
@@ -172,22 +171,10 @@ def show_shadow(call: Call) -> dict[str, Any]:
 
 @scheduling.route("GET", "/aggregates", RULE, query=schemas.CELL)
 def list_aggregates(call: Call) -> dict[str, Any]:
+    """The copies that cells' schedulers go by."""
     context = call.parts.cells.budget(call.context)
     answers = _ask(
         call, call.param("cell"), lambda cell: call.parts.cells.scheduling_store(cell).list_aggregates(context)
-    )
-    return {"aggregates": _aggregates(answers)}
-
-
-@scheduling.route("POST", "/aggregates", RULE, body=schemas.SET_AGGREGATES)
-def set_aggregates(call: Call) -> dict[str, Any]:
-    context, body = call.parts.cells.budget(call.context), call.body
-    given: list[Aggregate] = codec.from_plain(body["aggregates"], list[Aggregate])
-    removed: list[int] = body.get("removed", [])
-    answers = _ask(
-        call,
-        body.get("cell"),
-        lambda cell: call.parts.cells.scheduling_store(cell).set_aggregates(context, given, removed, 0),
     )
     return {"aggregates": _aggregates(answers)}
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from cellcloud import errors
 from cellcloud.model.host import ServiceRecord
+from top_api.operations import aggregates
 from top_api.operations import compute_services as operations
 from top_api.routing import Answer, Call, Resource
 from top_api.schemas import services as schemas
@@ -50,6 +51,8 @@ def delete(call: Call, target: str) -> Answer:
     if len(wanted) > 1:
         raise errors.Invalid(f"Service id {target[:64]} refers to multiple services.")
     operations.remove_service(call.parts, call.context, wanted[0])
+    if wanted[0].binary == operations.COMPUTE:
+        aggregates.forget_host(call.parts, call.context, wanted[0].host, wanted[0].cell)
     return Answer(status=204)
 
 

@@ -30,13 +30,3 @@ SET_ROLE = Versioned(
         {"role": {"enum": ["active", "shadow"]}, "version": _VERSION, "cell": _CELL}, required=("role", "version")
     )
 )
-SET_AGGREGATES = Versioned(
-    an_object(
-        {
-            "aggregates": {"type": "array", "items": _DOCUMENT, "maxItems": 10_000},
-            "removed": {"type": "array", "items": {"type": "integer"}, "maxItems": 10_000},
-            "cell": _CELL,
-        },
-        required=("aggregates",),
-    )
-)

@@ -1,0 +1,133 @@
+"""Make and change aggregates. The top's database has them; every cell that answers gets its copy before the answer,
+and the router gives it to the others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TypeVar
+
+from cellcloud import errors
+from cellcloud.context import RequestContext
+from cellcloud.db import aggregates
+from cellcloud.db.aggregates import ZONE
+from cellcloud.db.engine import Connection, Database, retried
+from cellcloud.model.host import Aggregate
+from top_api import aggregate_copies
+from top_api.operations import compute_services
+from top_api.parts import Parts
+
+T = TypeVar("T")
+FULL = "One or more hosts contain instances in this zone"
+
+
+def create(parts: Parts, context: RequestContext, name: str, zone: str | None) -> Aggregate:
+    """Raises Conflict when the name is taken."""
+    return _change(parts, context, lambda connection: aggregates.create(connection, name, zone))
+
+
+def update(
+    parts: Parts,
+    context: RequestContext,
+    aggregate_id: int,
+    *,
+    name: str | None = None,
+    metadata: Mapping[str, str | None] | None = None,
+) -> Aggregate:
+    """Set the name, and keys of the metadata; None forgets a key. Raises NotFound, Conflict, and Invalid for a zone
+    that its hosts or their servers cannot be in."""
+
+    def change(connection: Connection) -> Aggregate:
+        known = aggregates.get(connection, aggregate_id)
+        if name is not None:
+            aggregates.rename(connection, aggregate_id, name)
+        if metadata:
+            if ZONE in metadata:
+                _check_zone(connection, known, metadata[ZONE])
+            aggregates.set_metadata(connection, aggregate_id, metadata)
+        return aggregates.get(connection, aggregate_id)
+
+    return _change(parts, context, change)
+
+
+def delete(parts: Parts, context: RequestContext, aggregate_id: int) -> None:
+    """Raises NotFound; Invalid while it has hosts."""
+    _change(parts, context, lambda connection: aggregates.delete(connection, aggregate_id))
+
+
+def add_host(parts: Parts, context: RequestContext, aggregate_id: int, host: str) -> Aggregate:
+    """Raises NotFound; Conflict when the host is there, or in another zone, or has servers that would change theirs."""
+    service = compute_services.find_compute(parts, context, host)
+
+    def change(connection: Connection) -> Aggregate:
+        aggregates.begin_change(connection)
+        zone = aggregates.get(connection, aggregate_id).zone
+        others = aggregates.zones_of(connection, host, service.cell, but=aggregate_id)
+        if zone and others - {zone}:
+            raise errors.Conflict(_cannot("add_host_to", aggregate_id, f"the host is in zone {', '.join(others)}"))
+        if zone and zone != service.zone:
+            _check_empty(connection, "add_host_to", aggregate_id, host, service.cell, (service.zone, zone))
+        aggregates.add_host(connection, aggregate_id, host, service.cell)
+        return aggregates.get(connection, aggregate_id)
+
+    return _change(parts, context, change)
+
+
+def remove_host(parts: Parts, context: RequestContext, aggregate_id: int, host: str) -> Aggregate:
+    """Raises NotFound; Conflict when the host has servers that would change their zone."""
+
+    def change(connection: Connection) -> Aggregate:
+        aggregates.begin_change(connection)
+        zone = aggregates.get(connection, aggregate_id).zone
+        cell = aggregates.find_cell(connection, aggregate_id, host)
+        if zone and cell and zone not in aggregates.zones_of(connection, host, cell, but=aggregate_id):
+            _check_empty(connection, "remove_host_from", aggregate_id, host, cell, (zone, "its own"))
+        aggregates.remove_host(connection, aggregate_id, host)
+        return aggregates.get(connection, aggregate_id)
+
+    return _change(parts, context, change)
+
+
+def forget_host(parts: Parts, context: RequestContext, host: str, cell: str) -> None:
+    """Take a host that there is no more out of every aggregate."""
+    _change(parts, context, lambda connection: aggregates.forget_host(connection, host, cell))
+
+
+def _change(parts: Parts, context: RequestContext, change: Callable[[Connection], T]) -> T:
+    made = _transact(parts.database, change)
+    patient = parts.cells.budget(context)
+    parts.cells.ask_each(
+        [cell.name for cell in parts.cells.list_cells()],
+        lambda cell: aggregate_copies.give(parts.database, cell, parts.cells.scheduling_store(cell), patient),
+    )
+    return made
+
+
+@retried
+def _transact(database: Database, change: Callable[[Connection], T]) -> T:
+    with database.write() as connection:
+        return change(connection)
+
+
+def _check_zone(connection: Connection, aggregate: Aggregate, zone: str | None) -> None:
+    if not zone:
+        raise errors.Invalid(
+            _cannot("update", aggregate.id, f"{aggregate.name} does not support empty named availability zone")
+        )
+    others = aggregates.zones_beside(connection, aggregate.id) - {zone}
+    if others:
+        raise errors.Invalid(_cannot("update", aggregate.id, f"hosts are in zone {', '.join(sorted(others))}"))
+    if zone != aggregate.zone and aggregates.has_servers(connection, aggregate.id):
+        raise errors.Invalid(_cannot("update", aggregate.id, FULL))
+
+
+def _check_empty(
+    connection: Connection, action: str, aggregate_id: int, host: str, cell: str, zones: tuple[str, str]
+) -> None:
+    count = aggregates.count_servers(connection, host, cell)
+    if count:
+        reason = f"{count} servers of host {host} would go from zone {zones[0]} to {zones[1]}; move them away first"
+        raise errors.Conflict(_cannot(action, aggregate_id, reason))
+
+
+def _cannot(action: str, aggregate_id: int, reason: str) -> str:
+    return f"Cannot {action} aggregate {aggregate_id}. Reason: {reason}."
