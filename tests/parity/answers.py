@@ -8,7 +8,7 @@ from typing import Any
 from tests.api.world import DEMO, IMAGE, World
 from tests.parity.published import Published, at
 from tests.parity.report import VERSIONS, Report, served_at
-from tests.parity.routes import ACTIONS, FLAVOR_ACTION, ROUTES, SERVER_ACTION
+from tests.parity.routes import ACTIONS, AGGREGATE_ACTION, FLAVOR_ACTION, ROUTES, SERVER_ACTION
 from top_api.microversion import Microversion
 
 _SERVER, _FLAVOR, _KEYS, _SERVICE = "/servers/<server_id>", "/flavors/<flavor_id>", "/os-keypairs", "/os-services"
@@ -90,6 +90,7 @@ def _write(caller: _Asked, server_id: str) -> None:
         for verb, path, body in _about_flavors_and_limits(caller.version):
             caller.ask(verb, path, {"<flavor_id>": "new", "<key>": "hw:cpu_policy"}, body)
         _write_services(caller)
+        _write_aggregates(caller)
 
 
 _PUBLIC_KEY = "AAAAC3NzaC1lZDI1NTE5AAAAIHTQ9HS7MLGCdHxHZDtHxGZbMVe4Yx1Qz2cBPsWEAQID"
@@ -129,6 +130,17 @@ def _about_flavors_and_limits(version: Microversion) -> Iterator[tuple[str, str,
     yield "PUT", _QUOTAS, {"quota_set": {"cores": 30}}
     yield "DELETE", _QUOTAS, None
     yield "PUT", _CLASSES, {"quota_class_set": {"cores": 30}}
+
+
+def _write_aggregates(caller: _Asked) -> None:
+    given = {"aggregate": {"name": f"a{caller.version}", "availability_zone": "z"}}
+    made = caller.ask("POST", "/os-aggregates", {}, given)
+    values = {"<aggregate_id>": str(made["aggregate"]["id"]) if made else "0"}
+    caller.ask("PUT", "/os-aggregates/<aggregate_id>", values, {"aggregate": {"availability_zone": "zone-east"}})
+    for action in ("add_host", "remove_host"):
+        caller.ask("POST", AGGREGATE_ACTION, values, {action: {"host": "east-1"}})
+    caller.ask("POST", AGGREGATE_ACTION, values, {"set_metadata": {"metadata": {"a": "b"}}})
+    caller.ask("DELETE", "/os-aggregates/<aggregate_id>", values)
 
 
 def _write_services(caller: _Asked) -> None:

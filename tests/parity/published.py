@@ -54,6 +54,13 @@ def fetch() -> Path:
     return folder
 
 
+class _Refusal(Exception):
+    """What stands for each of Nova's errors: formats raise and catch them."""
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        super().__init__()
+
+
 class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     """Stand-ins for the modules of Nova's that only its services need."""
 
@@ -75,6 +82,8 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         if module.__spec__ is None or module.__spec__.name in BARE or not file.exists():
             return
         for node in ast.parse(file.read_text()).body:
+            if isinstance(node, ast.ClassDef) and module.__spec__.name == "nova.exception":
+                setattr(module, node.name, type(node.name, (_Refusal,), {}))
             if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
                 with suppress(ValueError):
                     setattr(module, node.targets[0].id, ast.literal_eval(node.value))
