@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from cellcloud import errors
@@ -57,44 +58,117 @@ def in_full(
     return found
 
 
+@dataclass(slots=True)
+class _Call(Generic[T, R]):
+    """A thread's item. ``woken``: it is to lead, or has its answer. ``taken``: its item is in a batch."""
+
+    item: T
+    weight: int
+    answer: Future[R] = field(default_factory=Future)
+    woken: threading.Event = field(default_factory=threading.Event)
+    leads: bool = False
+    taken: bool = False
+
+
 class Batcher(Generic[T, R]):
-    """Does the work of many threads at once: whoever comes while a batch is at work waits, and the first of those who
-    waited takes them all with it. The first of all waits for an instant, since those who belong together seldom come
-    in the same moment.
+    """Does the work of many threads at once: whoever comes while a batch is at work waits, and goes with the next.
+
+    One of the waiting threads leads: it takes its own item and what waits beside it, does the work, gives everybody
+    the answer, then hands the lead to the first who still waits, and is gone: nobody is kept for what others ask.
 
     ``work`` gives one result an item, in order. When it raises on several items each is tried alone, so that what is
     wrong with one does not fail the others; TryLater is the error of all.
     """
 
-    def __init__(self, work: Callable[[Sequence[T]], Sequence[R]]) -> None:
+    def __init__(
+        self,
+        work: Callable[[Sequence[T]], Sequence[R]],
+        *,
+        weigh: Callable[[T], int] = lambda _: 1,
+        most: int | None = None,
+        leaders: int = 1,
+        crowd: int | None = None,
+        linger: float = INSTANT,
+    ) -> None:
+        """``most``: what the items of a batch weigh at most, unless it has only one. ``leaders``: batches at work at
+        once; one more where what waits weighs ``crowd``. ``linger``: seconds that a leader waits for others, since
+        those who belong together seldom come in the same moment."""
         self._work = work
-        self._working = threading.Lock()
-        self._gathering = threading.Lock()
-        self._waiting: list[tuple[T, Future[R]]] = []
+        self._weigh = weigh
+        self._most = most
+        self._usual_leaders = leaders
+        self._crowd = crowd
+        self._linger = linger
+        self._lock = threading.Lock()
+        self._waiting: dict[int, _Call[T, R]] = {}  # in order of arrival, by identity
+        self._weight = 0  # of all that waits
+        self._leaders = 0
 
     def __call__(self, item: T) -> R:
         """What ``work`` made of the item, or the error it raised."""
-        future: Future[R] = Future()
-        with self._gathering:
-            self._waiting.append((item, future))
-        with self._working:
-            if not future.done():
-                time.sleep(INSTANT)
-                with self._gathering:
-                    batch, self._waiting = self._waiting, []
-                self._settle(batch)
-        return future.result()
+        call: _Call[T, R] = _Call(item, self._weigh(item))
+        with self._lock:
+            self._waiting[id(call)] = call
+            self._weight += call.weight
+            self._appoint()
+        call.woken.wait()
+        if call.leads:
+            self._lead(call)
+        return call.answer.result()
 
-    def _settle(self, batch: Sequence[tuple[T, Future[R]]]) -> None:
+    def _appoint(self) -> None:
+        """Let the first of those who wait lead, as many as may."""
+        while self._leaders < self._usual_leaders + (self._crowd is not None and self._weight >= self._crowd):
+            first = next((call for call in self._waiting.values() if not call.leads), None)
+            if first is None:
+                return
+            first.leads = True
+            self._leaders += 1
+            first.woken.set()
+
+    def _lead(self, leader: _Call[T, R]) -> None:
+        if self._linger and not leader.taken:
+            time.sleep(self._linger)
+        with self._lock:
+            batch = self._take(leader)
         try:
-            results = self._work([item for item, _ in batch])
+            if batch:
+                self._settle(batch)
+        finally:
+            with self._lock:
+                self._leaders -= 1
+                self._appoint()
+            for call in batch:
+                call.woken.set()
+
+    def _take(self, leader: _Call[T, R]) -> list[_Call[T, R]]:
+        """The leader's item with what has waited longest; nothing where another leader has it already."""
+        if leader.taken:
+            return []
+        batch, size = [leader], leader.weight
+        for call in self._waiting.values():
+            if call is not leader:
+                size += call.weight
+                if self._most is not None and size > self._most:
+                    break
+                batch.append(call)
+        for call in batch:
+            call.taken = True
+            self._weight -= call.weight
+            del self._waiting[id(call)]
+        return batch
+
+    def _settle(self, batch: Sequence[_Call[T, R]]) -> None:
+        try:
+            answered = list(zip(batch, self._work([call.item for call in batch]), strict=True))
         except BaseException as error:  # noqa: BLE001 -- each waiting thread raises it
             if len(batch) > 1 and not isinstance(error, errors.TryLater):
-                for one in batch:
-                    self._settle([one])
+                for call in batch:
+                    self._settle([call])
+                    call.woken.set()
                 return
-            for _, future in batch:
-                future.set_exception(error)
-            return
-        for (_, future), result in zip(batch, results, strict=True):
-            future.set_result(result)
+            for call in batch:
+                call.answer.set_exception(error)
+        else:
+            for call, result in answered:
+                call.answer.set_result(result)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
@@ -23,12 +23,12 @@ def test_what_comes_while_a_batch_is_at_work_goes_together() -> None:
         rest.wait(10)
         return [item * 2 for item in items]
 
-    gathered = Batcher(work)
+    batcher = Batcher(work)
     with ThreadPoolExecutor(8) as pool:
-        leader = pool.submit(gathered, 0)
+        leader = pool.submit(batcher, 0)
         assert first.wait(10)
-        others = [pool.submit(gathered, number) for number in range(1, 6)]
-        while len(gathered._waiting) < 5:
+        others = [pool.submit(batcher, number) for number in range(1, 6)]
+        while len(batcher._waiting) < 5:
             time.sleep(0.01)
         rest.set()
         assert leader.result(10) == 0
@@ -38,12 +38,12 @@ def test_what_comes_while_a_batch_is_at_work_goes_together() -> None:
     assert len(batches) == 2
 
 
-def together(gathered: Batcher[int, int], items: Sequence[int]) -> list[int | str]:
+def together(batcher: Batcher[int, int], items: Sequence[int]) -> list[int | str]:
     """What each of several threads gets: its result, or the name of its error."""
 
     def one(item: int) -> int | str:
         try:
-            return gathered(item)
+            return batcher(item)
         except errors.CellcloudError as error:
             return type(error).__name__
 
@@ -77,3 +77,100 @@ def test_an_error_of_no_tree_reaches_who_asked() -> None:
 
     with pytest.raises(ZeroDivisionError):
         Batcher(work)(1)
+
+
+class Held:
+    """Work that is let go batch by batch. ``led``: the thread and the items of each."""
+
+    def __init__(self) -> None:
+        self.led: list[tuple[str, list[int]]] = []
+        self._changed = threading.Condition()
+        self._free = 0
+
+    def __call__(self, items: Sequence[int]) -> Sequence[int]:
+        with self._changed:
+            mine = len(self.led)
+            self.led.append((threading.current_thread().name, list(items)))
+            self._changed.notify_all()
+            assert self._changed.wait_for(lambda: self._free > mine, 10)
+        return items
+
+    def wait_for(self, count: int) -> None:
+        """Until so many batches have begun."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: len(self.led) >= count, 10)
+
+    def let_go(self, count: int) -> None:
+        """The first so many batches may end."""
+        with self._changed:
+            self._free = max(self._free, count)
+            self._changed.notify_all()
+
+
+def ask(pool: ThreadPoolExecutor, batcher: Batcher[int, int], item: int) -> Future[int]:
+    """In a thread called after the item; returns once it waits or leads."""
+    called = threading.Event()
+
+    def call() -> int:
+        threading.current_thread().name = str(item)
+        called.set()
+        return batcher(item)
+
+    future = pool.submit(call)
+    assert called.wait(10)
+    return future
+
+
+def until_waiting(batcher: Batcher[int, int], count: int) -> None:
+    for _ in range(1000):
+        if len(batcher._waiting) == count:
+            return
+        time.sleep(0.005)
+    raise AssertionError(f"{len(batcher._waiting)} wait, not {count}")
+
+
+@pytest.mark.parametrize("leaders", [1, 2])
+def test_who_has_led_a_batch_is_let_go_while_the_next_is_at_work(leaders: int) -> None:
+    """However fast others come: every one of forty leads at most once, and only a batch with his own item in it."""
+    work = Held()
+    batcher = Batcher(work, leaders=leaders, linger=0.0)
+    with ThreadPoolExecutor(40) as pool:
+        answers: list[Future[int]] = []
+        for turn in range(10):
+            for item in range(4 * turn, 4 * turn + 4):
+                answers.append(ask(pool, batcher, item))
+                if len(work.led) < leaders:
+                    work.wait_for(len(answers))
+            until_waiting(batcher, len(answers) - sum(len(items) for _, items in work.led))
+            ended = len(work.led) - leaders
+            if turn:
+                work.let_go(ended + 1)
+                work.wait_for(ended + 1 + leaders)
+                for item in work.led[ended][1]:
+                    assert answers[item].result(10) == item  # while later batches are held
+        work.let_go(99)
+        assert [answer.result(10) for answer in answers] == list(range(40))
+    names = [name for name, _ in work.led]
+    assert len(names) == len(set(names))
+    assert all(int(name) in items for name, items in work.led)
+
+
+def test_a_batch_weighs_no_more_than_it_may_and_a_crowd_gets_one_more_leader() -> None:
+    work = Held()
+    batcher = Batcher(work, weigh=lambda item: item, most=10, leaders=1, crowd=20, linger=0.0)
+    with ThreadPoolExecutor(8) as pool:
+        answers = [ask(pool, batcher, 1)]
+        work.wait_for(1)
+        for count, item in enumerate((5, 4, 30), start=1):
+            if item == 30:  # too heavy for any batch, and a crowd by itself
+                until_waiting(batcher, 2)
+            answers.append(ask(pool, batcher, item))
+            if item != 30:
+                until_waiting(batcher, count)
+        work.wait_for(2)
+        assert work.led[1][1] == [5, 4]
+        work.let_go(2)
+        work.wait_for(3)
+        assert work.led[2][1] == [30]
+        work.let_go(3)
+        assert [answer.result(10) for answer in answers] == [1, 5, 4, 30]

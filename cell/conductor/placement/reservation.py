@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import threading
+import functools
 from collections.abc import Sequence
-from concurrent.futures import Future
 
 from cell.conductor.placement.claiming import PlacementRequest, Store, place
 from cell.conductor.placement.held_servers import hold
-from cellcloud.batching import MOST_BYTES
+from cellcloud.batching import MOST_BYTES, Batcher
 from cellcloud.context import RequestContext
 from cellcloud.db.engine import Database
 from cellcloud.model import codec
@@ -21,20 +20,23 @@ LONG = 16  # so many count one for which the scheduler looks at host after host:
 LOOKED_AT = ("hw:", "pci_passthrough:", "hw_numa", "hw_cpu", "hw_mem", "hw_pci")
 """Extra specs and image properties of guests with places on NUMA cells or devices begin so."""
 AT_ONCE = 2  # such batches: one is ranked while another is stored; and one more
-MANY = 1024  # where so many servers wait
+MANY = 1024  # where so many wait
+
+_Call = tuple[RequestContext, list[PlacementRequest]]
 
 
 class Placer:
-    """Reserves for many threads: what gathers while others are under way shares a question and a transaction."""
+    """Reserves for many threads: those that come while others are under way share a question and a transaction."""
 
     def __init__(self, database: Database, scheduler: Scheduler, *, store: Store) -> None:
-        self._database = database
-        self._scheduler = scheduler
-        self._store = store
-        self._lock = threading.Lock()
-        self._waiting: list[tuple[RequestContext, list[PlacementRequest], Future[list[ReserveAnswer]]]] = []
-        self._size = 0
-        self._leaders = 0
+        self._place: Batcher[_Call, list[ReserveAnswer]] = Batcher(
+            functools.partial(_place_all, database, scheduler, store),
+            weigh=lambda call: sum(_weight(one.spec) for one in call[1]),
+            most=TOGETHER,
+            leaders=AT_ONCE,
+            crowd=MANY,
+            linger=0.0,
+        )
 
     def reserve(self, context: RequestContext, specs: Sequence[ServerSpec]) -> list[ReserveAnswer]:
         """One answer a spec, in order."""
@@ -44,46 +46,16 @@ class Placer:
 
     def place(self, context: RequestContext, asked: list[PlacementRequest]) -> list[ReserveAnswer]:
         """One answer each, in order."""
-        future: Future[list[ReserveAnswer]] = Future()
-        with self._lock:
-            self._waiting.append((context, asked, future))
-            self._size += len(asked)
-            leads = self._leaders < AT_ONCE + (self._size >= MANY)
-            self._leaders += leads
-        while leads:
-            with self._lock:
-                batch = self._take()
-                if not batch:
-                    self._leaders -= 1
-                    break
-            self._place(batch)
-        return future.result()
+        return self._place((context, asked))
 
-    def _take(self) -> list[tuple[RequestContext, list[PlacementRequest], Future[list[ReserveAnswer]]]]:
-        count, size = 0, 0
-        for _, asked, _ in self._waiting:
-            mine = sum(_weight(one.spec) for one in asked)
-            if count and size + mine > TOGETHER:
-                break
-            count, size = count + 1, size + mine
-        taken, self._waiting = self._waiting[:count], self._waiting[count:]
-        self._size -= sum(len(asked) for _, asked, _ in taken)
-        return taken
 
-    def _place(self, batch: list[tuple[RequestContext, list[PlacementRequest], Future[list[ReserveAnswer]]]]) -> None:
-        asked = [one for _, some, _ in batch for one in some]
-        try:
-            context = max((context for context, _, _ in batch), key=lambda each: each.budget)
-            answers = place(self._database, self._scheduler, context, asked, store=self._store)
-        except BaseException as error:  # noqa: BLE001 -- each waiting thread raises it
-            if len(batch) == 1:
-                batch[0][2].set_exception(error)
-                return
-            for one in batch:  # what is wrong with one must not fail the others
-                self._place([one])
-            return
-        for _, some, future in batch:
-            future.set_result([answers[one.spec.id] for one in some])
+def _place_all(
+    database: Database, scheduler: Scheduler, store: Store, calls: Sequence[_Call]
+) -> list[list[ReserveAnswer]]:
+    context = max((context for context, _ in calls), key=lambda each: each.budget)
+    asked = [one for _, some in calls for one in some]
+    answers = place(database, scheduler, context, asked, store=store)
+    return [[answers[one.spec.id] for one in some] for _, some in calls]
 
 
 def reserve(
