@@ -22,6 +22,7 @@ from cellcloud.embedded.networks import EmbeddedNetworks, Viewer
 from cellcloud.model.image import Image
 from cellcloud.model.network import Network, Subnet
 from top_api.embedded_api import create_blueprints
+from top_api.policy import Policy
 
 PASSWORDS = Passwords(admin="admin-password", demo="demo-password", service="service-password")
 MAX_IMAGE = 8 << 20
@@ -47,14 +48,14 @@ class EmbeddedCloud:
 
     def app(self) -> Flask:
         app = Flask("embedded")
-        for blueprint in create_blueprints(self.identity, self.images, self.networks, self.settings):
+        for blueprint in create_blueprints(self.identity, self.images, self.networks, Policy(), self.settings):
             app.register_blueprint(blueprint)
         return app
 
     def image(self, data: bytes = b"", **fields: object) -> Image:
         """An image of project demo, with bytes where some are given."""
         wanted = Image(id="", name="i", disk_format="raw", container_format="bare", owner=self.project("demo"))
-        made = self.images.create_image(dataclasses.replace(wanted, **fields), is_admin=True)  # type: ignore[arg-type]
+        made = self.images.create_image(dataclasses.replace(wanted, **fields))  # type: ignore[arg-type]
         return self.images.upload(made.id, [data], project_id="", is_admin=True) if data else made
 
     def network(self, project: str, cidr: str, *, shared: bool = False) -> Network:

@@ -43,7 +43,7 @@ def create_app(
     """Build the API. What is not given is made from the configuration."""
     policy = Policy(config.path)
     database = database or Database(config.top.connection, timeout=config.database_timeout)
-    outside = outside or make_outside(config, database)
+    outside = outside or make_outside(config, database, policy)
     cells = cells or Cells(database, config.top)
     owner = unique_name(config.host)
     if carry is None:

@@ -13,6 +13,7 @@ from cellcloud.clients.image import ImageClient
 from cellcloud.clients.network import NetworkClient
 from cellcloud.config import Config
 from cellcloud.db.engine import Database
+from top_api.policy import Policy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,17 +26,17 @@ class Outside:
     blueprints: Sequence[Blueprint] = ()
 
 
-def make_outside(config: Config, database: Database) -> Outside:
+def make_outside(config: Config, database: Database, policy: Policy) -> Outside:
     """Raises Misconfigured for a mixture that is not offered."""
     adapters = (config.identity.adapter, config.outside.image_adapter, config.outside.network_adapter)
     if adapters == ("embedded", "embedded", "embedded"):
-        return _embedded(config, database)
+        return _embedded(config, database, policy)
     if adapters == ("keystone", "glance", "neutron"):
         return _real(config)
     raise errors.Misconfigured(f"This API does not offer the adapters {', '.join(adapters)} together.")
 
 
-def _embedded(config: Config, database: Database) -> Outside:
+def _embedded(config: Config, database: Database, policy: Policy) -> Outside:
     from cellcloud.embedded.identity import EmbeddedIdentity
     from cellcloud.embedded.images import EmbeddedImages
     from cellcloud.embedded.networks import EmbeddedNetworks
@@ -52,7 +53,7 @@ def _embedded(config: Config, database: Database) -> Outside:
         identity=identity,
         images=images,
         networks=networks,
-        blueprints=create_blueprints(identity, images, networks, config),
+        blueprints=create_blueprints(identity, images, networks, policy, config),
     )
 
 

@@ -69,7 +69,7 @@ def upload_image(images: EmbeddedImages, database: Database, *, name: str, path:
     wanted = Image(
         id="", name=name, disk_format=disk_format, container_format="bare", visibility="public", owner=owner.id
     )
-    image = images.create_image(wanted, is_admin=True)
+    image = images.create_image(wanted)
     with path.open("rb") as file:
         return images.upload(image.id, iter(lambda: file.read(CHUNK), b""), project_id="", is_admin=True)
 

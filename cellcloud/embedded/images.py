@@ -96,11 +96,9 @@ class EmbeddedImages:
         except errors.NotFound as error:
             raise errors.Invalid(error.message) from None
 
-    def create_image(self, image: Image, *, is_admin: bool) -> Image:
+    def create_image(self, image: Image) -> Image:
         """Store a new image without bytes. An empty id gets a new one. Raises Forbidden, Conflict, TooLarge for
         one too many of its owner's."""
-        if image.visibility == "public" and not is_admin:
-            raise errors.Forbidden("Only an administrator may publish an image.")
         image = replace(image, id=image.id or str(uuid.uuid4()), status="queued")
         transact(self._database, lambda c: db.insert_image(c, image, most=self._limits.count))
         return self._get(image.id)
@@ -200,8 +198,6 @@ def _edit(database: Database, image_id: str, edit: Callable[[Image], Image], pro
             raise errors.NotFound(f"No image found with ID {image_id[:64]}")
         _check_owner(before, project_id, is_admin)
         after = edit(before)
-        if after.visibility == "public" != before.visibility and not is_admin:
-            raise errors.Forbidden("Only an administrator may publish an image.")
         formats = (after.disk_format, after.container_format)
         if before.status != "queued" and formats != (before.disk_format, before.container_format):
             raise errors.Forbidden("The formats of an image with data cannot be changed.")

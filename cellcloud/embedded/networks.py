@@ -174,13 +174,11 @@ class EmbeddedNetworks:
             return db.get_network(c, viewer.only, network_id)
 
     def create_network(self, viewer: Viewer, network: Network) -> Network:
-        """Raises Forbidden for a shared network made by others than an administrator, QuotaExceeded."""
-        _check_sharing(viewer, network.shared)
+        """Raises QuotaExceeded."""
         return _add_network(self._database, viewer, replace(network, id=str(uuid.uuid4())), self._limits.quota_network)
 
     def update_network(self, viewer: Viewer, network_id: str, changes: Mapping[str, Any]) -> Network:
         """Raises NotFound, Forbidden, Conflict for a network taken from others with ports on it."""
-        _check_sharing(viewer, bool(changes.get("shared")))
         return _change_network(self._database, viewer, network_id, changes)
 
     def delete_network(self, viewer: Viewer, network_id: str) -> None:
@@ -423,8 +421,3 @@ def _in_use(record: PortRecord) -> errors.Conflict:
 def _check_owner(viewer: Viewer, thing: Network | Subnet) -> None:
     if not viewer.is_admin and thing.project_id != viewer.project_id:
         raise errors.Forbidden("You may use this, not change it.")
-
-
-def _check_sharing(viewer: Viewer, shared: bool) -> None:
-    if shared and not viewer.is_admin:
-        raise errors.Forbidden("Only an administrator may share a network.")

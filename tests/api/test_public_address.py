@@ -20,6 +20,7 @@ from cellcloud.embedded.bootstrap import bootstrap
 from tests.embedded_cloud import PASSWORDS
 from top_api.app import create_app
 from top_api.outside import make_outside
+from top_api.policy import Policy
 from top_api.public_address import PublicAddress
 
 PROXY, STRANGER = "10.9.8.7", "10.9.9.7"
@@ -38,7 +39,7 @@ class Client:
     def __init__(self, database: Database, folder: Path, peer: str, headers: dict[str, str], **top: Any) -> None:
         settings = config.load()
         settings = replace(settings, state_dir=folder, top=replace(settings.top, **top))
-        outside = make_outside(settings, database)
+        outside = make_outside(settings, database, Policy())
         app = create_app(settings, database=database, outside=outside, carry=lambda made: None)
         self._client: FlaskClient = app.test_client()
         self._peer, self._headers = peer, {"Host": "inner:8774", **headers}

@@ -116,7 +116,7 @@ def test_images_of_a_project_and_their_bytes(top_database: Database, tmp_path: P
 
     def create(_: int) -> None:
         image = Image(id="", name="i", owner="p", disk_format="raw", visibility="private")
-        ids.append(service.create_image(image, is_admin=False).id)
+        ids.append(service.create_image(image).id)
 
     assert together(create, errors.TooLarge) == MOST
 
@@ -135,4 +135,4 @@ def test_images_of_a_project_and_their_bytes(top_database: Database, tmp_path: P
     with pytest.raises(errors.TooLarge):
         service.upload(another, [b"\0"], project_id="p", is_admin=False)
     other = Image(id="", name="i", owner="q", disk_format="raw", visibility="private")
-    service.create_image(other, is_admin=False)  # another project has room of its own
+    service.create_image(other)  # another project has room of its own

@@ -627,3 +627,20 @@ def test_identity_compares_names_without_case(api: Api) -> None:
     assert [u["name"] for u in api("GET", "/identity/v3/users?name=Demo", who="admin").get_json()["users"]] == ["demo"]
     for kind, body in (("users", {"user": {"name": "DEMO"}}), ("projects", {"project": {"name": "DEMO"}})):
         assert api("POST", f"/identity/v3/{kind}", body, who="admin").status_code == 409
+
+
+def test_the_embedded_services_ask_policy_by_the_names_of_the_real_ones(api: Api) -> None:
+    network = {"network": {"name": "n", "shared": True}}
+    image = {"name": "i", "visibility": "public", "disk_format": "raw", "container_format": "bare"}
+    for method, path, body, rule in (
+        ("GET", "/identity/v3/users", None, "identity:list_users"),
+        ("GET", "/identity/v3/services", None, "identity:list_services"),
+        ("POST", "/image/v2/images", image, "publicize_image"),
+        ("POST", "/network/v2.0/networks", network, "create_network:shared"),
+        ("GET", "/network/v2.0/quotas", None, "get_quota"),
+        ("GET", "/network/v2.0/quotas/somebody", None, "cellcloud:own_network_quota"),
+    ):
+        answer = api(method, path, body)
+        assert answer.status_code == 403, path
+        assert f"Policy doesn't allow {rule} to be performed." in answer.get_data(as_text=True)
+        assert api(method, path, body, who="admin").status_code in (200, 201), path

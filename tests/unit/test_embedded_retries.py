@@ -50,8 +50,8 @@ class World:
         self.images = EmbeddedImages(self.database, self.path / "images", max_bytes=64, limits=ImageLimits(count=9))
         self.networks = EmbeddedNetworks(self.database)
         wanted = Image(id="", name="i", disk_format="raw", container_format="bare", owner="p")
-        self.queued = self.images.create_image(wanted, is_admin=False).id
-        self.active = self.images.create_image(wanted, is_admin=False).id
+        self.queued = self.images.create_image(wanted).id
+        self.active = self.images.create_image(wanted).id
         self.images.upload(self.active, [b"before"], **MINE)
         self.network = self.networks.create_network(VIEWER, Network(id="", project_id="p")).id
         self.spare = self.networks.create_network(VIEWER, Network(id="", project_id="p")).id
@@ -123,7 +123,7 @@ PUTS_BACK = {"upload refused", "sweep"}  # the image is queued as it was
 # Each with how many transactions write.
 Act = Callable[[World], object]
 WRITES: dict[str, tuple[int, Act]] = {
-    "create_image": (1, lambda w: w.images.create_image(Image(id="", name="n", owner="p"), is_admin=False)),
+    "create_image": (1, lambda w: w.images.create_image(Image(id="", name="n", owner="p"))),
     "change_image": (1, lambda w: w.images.change_image(w.active, _renamed, **MINE)),
     "delete_image": (1, lambda w: w.images.delete_image(w.active, **MINE)),
     "upload": (2, lambda w: w.images.upload(w.queued, [b"some", b" bytes"], **MINE)),

@@ -11,16 +11,17 @@ from cellcloud.embedded.networks import EmbeddedNetworks
 from top_api.embedded_api import identity as identity_api
 from top_api.embedded_api import image as image_api
 from top_api.embedded_api import network as network_api
+from top_api.policy import Policy
 
 
 def create_blueprints(
-    identity: EmbeddedIdentity, images: EmbeddedImages, networks: EmbeddedNetworks, config: Config
+    identity: EmbeddedIdentity, images: EmbeddedImages, networks: EmbeddedNetworks, policy: Policy, config: Config
 ) -> list[Blueprint]:
     """The blueprints for ``/identity``, ``/image`` and ``/network``, with their own authentication and errors."""
     max_body = config.top.max_body
     max_image_bytes = config.outside.max_image_bytes
     return [
-        identity_api.create_blueprint(identity, max_body=max_body),
-        image_api.create_blueprint(identity, images, max_body=max_body, max_image_bytes=max_image_bytes),
-        network_api.create_blueprint(identity, networks, max_body=max_body),
+        identity_api.create_blueprint(identity, policy, max_body=max_body),
+        image_api.create_blueprint(identity, images, policy, max_body=max_body, max_image_bytes=max_image_bytes),
+        network_api.create_blueprint(identity, networks, policy, max_body=max_body),
     ]

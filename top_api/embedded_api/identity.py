@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from flask import Blueprint, Response, g, request
@@ -24,9 +25,10 @@ from top_api.embedded_api.identity_schemas import (
     USER_UPDATE,
     fields_of,
 )
-from top_api.embedded_api.request import Failure, answer, body_of, set_up
+from top_api.embedded_api.request import Failure, answer, asks, body_of, enforce, set_up
+from top_api.policy import Policy, Target
 
-_OPEN = {"identity.versions", "identity.version", "identity.issue", "identity.unknown"}
+OPEN = {"identity.versions", "identity.version", "identity.issue", "identity.unknown"}
 _TITLES = {
     400: "Bad Request", 401: "Unauthorized", 403: "Forbidden", 404: "Not Found", 405: "Method Not Allowed",
     409: "Conflict", 413: "Request Entity Too Large", 503: "Service Unavailable",
@@ -35,14 +37,41 @@ _REGION = {"id": REGION, "description": "", "parent_region_id": None}
 _DOMAIN = {"id": DOMAIN_ID, "name": DOMAIN_NAME, "enabled": True, "description": "", "tags": [], "options": {}}
 
 
-def create_blueprint(identity: EmbeddedIdentity, *, max_body: int) -> Blueprint:
+@dataclass(frozen=True, slots=True)
+class _Holder:
+    """Who holds a token, as policy sees them; one that is for no project gives no roles."""
+
+    user_id: str
+    project_id: str
+    roles: tuple[str, ...]
+
+    @classmethod
+    def of(cls, token: Token) -> _Holder:
+        project_id = token.project.id if token.project is not None else ""
+        return cls(token.user.id, project_id, tuple(role.name for role in token.roles))
+
+
+def _of_user(arguments: Mapping[str, str]) -> Target:
+    return {"target.user.id": arguments["user_id"]}
+
+
+def _of_project(arguments: Mapping[str, str]) -> Target:
+    return {"target.project.id": arguments["project_id"]}
+
+
+def _of_domain(arguments: Mapping[str, str]) -> Target:
+    return {"target.domain.id": arguments["domain_id"]}
+
+
+def create_blueprint(identity: EmbeddedIdentity, policy: Policy, *, max_body: int) -> Blueprint:
     """Routes below ``/identity``."""
     blueprint = Blueprint("identity", __name__, url_prefix="/identity")
     set_up(blueprint, _form, max_body=max_body)
 
     def authenticate() -> None:
-        if request.endpoint not in _OPEN:
+        if request.endpoint not in OPEN:
             g.token = identity.get_token_facts(request.headers.get("X-Auth-Token", ""))
+            enforce(policy, _Holder.of(g.token))
 
     blueprint.before_request(authenticate)
     _add_discovery(blueprint)
@@ -96,15 +125,24 @@ def _add_tokens(blueprint: Blueprint, identity: EmbeddedIdentity) -> None:
         token, facts = identity.issue_token(_logins(auth["identity"]), _scope(auth.get("scope")))
         return answer(_token_body(identity, facts), 201, {"X-Subject-Token": token})
 
+    def subject_of(arguments: Mapping[str, str]) -> Target:
+        """Raises NotFound for a token that is none."""
+        try:
+            g.subject_token = identity.get_token_facts(request.headers.get("X-Subject-Token", ""))
+        except errors.Unauthenticated:
+            raise errors.NotFound("Could not find token.") from None
+        return {"target.token.user_id": g.subject_token.user.id}
+
     @blueprint.get("/v3/auth/tokens")
+    @asks("identity:validate_token", subject_of)
     def show_token() -> Response:
-        token, facts = _subject(identity)
-        return answer(_token_body(identity, facts), 200, {"X-Subject-Token": token})
+        given = {"X-Subject-Token": request.headers["X-Subject-Token"]}
+        return answer(_token_body(identity, g.subject_token), 200, given)
 
     @blueprint.delete("/v3/auth/tokens")
+    @asks("identity:revoke_token", subject_of)
     def revoke_token() -> Response:
-        token, _ = _subject(identity)
-        identity.revoke_token(token)
+        identity.revoke_token(request.headers["X-Subject-Token"])
         return Response(status=204)
 
 
@@ -147,18 +185,6 @@ def _scope(given: Any) -> Scope:
     )
 
 
-def _subject(identity: EmbeddedIdentity) -> tuple[str, Token]:
-    """The token asked about. One's own, or anybody's for administrators and services; else it is not there."""
-    token = request.headers.get("X-Subject-Token", "")
-    try:
-        facts = identity.get_token_facts(token)
-    except errors.Unauthenticated:
-        raise errors.NotFound("Could not find token.") from None
-    if facts.user.id != g.token.user.id and not _roles() & {"admin", "service"}:
-        raise errors.Forbidden("You are not authorized to perform the requested action.")
-    return token, facts
-
-
 def _token_body(identity: EmbeddedIdentity, token: Token) -> dict[str, Any]:
     body: dict[str, Any] = {
         "methods": list(token.methods),
@@ -192,6 +218,7 @@ def _stamp(when: dt.datetime) -> str:
 # ---- catalog -------------------------------------------------------------------------------------------------------
 def _add_catalog(blueprint: Blueprint, identity: EmbeddedIdentity) -> None:
     @blueprint.get("/v3/auth/catalog")
+    @asks("identity:get_auth_catalog")
     def catalog() -> Response:
         return answer({"catalog": identity.catalog(request.root_url), "links": identity_lists.links((), ALL)})
 
@@ -202,11 +229,13 @@ def _add_catalog(blueprint: Blueprint, identity: EmbeddedIdentity) -> None:
         ]
 
     @blueprint.get("/v3/services")
+    @asks("identity:list_services")
     def services() -> Response:
         page = identity_lists.SERVICES.page()
         return _listed("services", selected(known_services(), page), page)
 
     @blueprint.get("/v3/services/<service_id>")
+    @asks("identity:get_service")
     def service(service_id: str) -> Response:
         found = [known for known in known_services() if known["id"] == service_id]
         if not found:
@@ -214,6 +243,7 @@ def _add_catalog(blueprint: Blueprint, identity: EmbeddedIdentity) -> None:
         return answer({"service": found[0]})
 
     @blueprint.get("/v3/endpoints")
+    @asks("identity:list_endpoints")
     def endpoints() -> Response:
         found = [
             {**endpoint, "service_id": service["id"], "enabled": True}
@@ -224,22 +254,26 @@ def _add_catalog(blueprint: Blueprint, identity: EmbeddedIdentity) -> None:
         return _listed("endpoints", selected(found, page), page)
 
     @blueprint.get("/v3/regions")
+    @asks("identity:list_regions")
     def regions() -> Response:
         page = identity_lists.REGIONS.page()
         return _listed("regions", selected([_REGION], page), page)
 
     @blueprint.get("/v3/regions/<region_id>")
+    @asks("identity:get_region")
     def region(region_id: str) -> Response:
         if region_id != REGION:
             raise errors.NotFound(f"Could not find region: {region_id[:64]}.")
         return answer({"region": _REGION})
 
     @blueprint.get("/v3/domains")
+    @asks("identity:list_domains")
     def domains() -> Response:
         page = identity_lists.DOMAINS.page()
         return _listed("domains", selected([_DOMAIN], page), page)
 
     @blueprint.get("/v3/domains/<domain_id>")
+    @asks("identity:get_domain", _of_domain)
     def domain(domain_id: str) -> Response:
         if domain_id != DOMAIN_ID:
             raise errors.NotFound(f"Could not find domain: {domain_id[:64]}.")
@@ -249,12 +283,13 @@ def _add_catalog(blueprint: Blueprint, identity: EmbeddedIdentity) -> None:
 # ---- projects ------------------------------------------------------------------------------------------------------
 def _add_projects(blueprint: Blueprint, identity: EmbeddedIdentity) -> None:
     @blueprint.get("/v3/auth/projects")
+    @asks("identity:get_auth_projects")
     def own_projects() -> Response:
         return listed_of(g.token.user.id)
 
     @blueprint.get("/v3/users/<user_id>/projects")
+    @asks("identity:list_user_projects", _of_user)
     def projects_of(user_id: str) -> Response:
-        _require_admin_or(user_id == g.token.user.id)
         return listed_of(user_id)
 
     def listed_of(user_id: str) -> Response:
@@ -262,31 +297,31 @@ def _add_projects(blueprint: Blueprint, identity: EmbeddedIdentity) -> None:
         return _listed("projects", [_project(p) for p in identity.list_projects(page, user_id=user_id)], page)
 
     @blueprint.get("/v3/projects")
+    @asks("identity:list_projects")
     def projects() -> Response:
-        _require_admin_or(False)
         page = identity_lists.PROJECTS.page()
         return _listed("projects", [_project(p) for p in identity.list_projects(page)], page)
 
     @blueprint.post("/v3/projects")
+    @asks("identity:create_project")
     def create_project() -> Response:
-        _require_admin_or(False)
         wanted = fields_of(body_of(PROJECT)["project"], PROJECT_FIELDS)
         return answer({"project": _project(identity.create_project(wanted.pop("name"), **wanted))}, 201)
 
     @blueprint.get("/v3/projects/<project_id>")
+    @asks("identity:get_project", _of_project)
     def show_project(project_id: str) -> Response:
-        _require_admin_or(g.token.project is not None and project_id == g.token.project.id)
         return answer({"project": _project(identity.get_project(project_id))})
 
     @blueprint.patch("/v3/projects/<project_id>")
+    @asks("identity:update_project", _of_project)
     def update_project(project_id: str) -> Response:
-        _require_admin_or(False)
         changes = fields_of(body_of(PROJECT_UPDATE)["project"], PROJECT_FIELDS, known_id=project_id)
         return answer({"project": _project(identity.update_project(project_id, changes))})
 
     @blueprint.delete("/v3/projects/<project_id>")
+    @asks("identity:delete_project", _of_project)
     def delete_project(project_id: str) -> Response:
-        _require_admin_or(False)
         identity.delete_project(project_id)
         return Response(status=204)
 
@@ -294,26 +329,26 @@ def _add_projects(blueprint: Blueprint, identity: EmbeddedIdentity) -> None:
 # ---- users ---------------------------------------------------------------------------------------------------------
 def _add_users(blueprint: Blueprint, identity: EmbeddedIdentity) -> None:
     @blueprint.get("/v3/users")
+    @asks("identity:list_users")
     def users() -> Response:
-        _require_admin_or(False)
         page = identity_lists.USERS.page()
         return _listed("users", [_user(user) for user in identity.list_users(page)], page)
 
     @blueprint.post("/v3/users")
+    @asks("identity:create_user")
     def create_user() -> Response:
-        _require_admin_or(False)
         wanted = fields_of(body_of(USER)["user"], USER_FIELDS)
         made = identity.create_user(wanted.pop("name"), wanted.pop("password", None), **wanted)
         return answer({"user": _user(made)}, 201)
 
     @blueprint.get("/v3/users/<user_id>")
+    @asks("identity:get_user", _of_user)
     def show_user(user_id: str) -> Response:
-        _require_admin_or(user_id == g.token.user.id)
         return answer({"user": _user(identity.get_user(user_id))})
 
     @blueprint.patch("/v3/users/<user_id>")
+    @asks("identity:update_user", _of_user)
     def update_user(user_id: str) -> Response:
-        _require_admin_or(False)
         changes = fields_of(body_of(USER_UPDATE)["user"], USER_FIELDS, known_id=user_id)
         if "password" in changes and changes["password"] is None:  # nobody can log in with a password any more
             changes["password_hash"] = ""
@@ -321,8 +356,8 @@ def _add_users(blueprint: Blueprint, identity: EmbeddedIdentity) -> None:
         return answer({"user": _user(identity.update_user(user_id, changes, password=password))})
 
     @blueprint.delete("/v3/users/<user_id>")
+    @asks("identity:delete_user", _of_user)
     def delete_user(user_id: str) -> Response:
-        _require_admin_or(False)
         identity.delete_user(user_id)
         return Response(status=204)
 
@@ -330,22 +365,22 @@ def _add_users(blueprint: Blueprint, identity: EmbeddedIdentity) -> None:
 # ---- roles and grants ----------------------------------------------------------------------------------------------
 def _add_roles(blueprint: Blueprint, identity: EmbeddedIdentity) -> None:
     @blueprint.get("/v3/roles")
+    @asks("identity:list_roles")
     def roles() -> Response:
-        _require_admin_or(False)
         page = identity_lists.ROLES.page()
         return _listed("roles", selected([_role(role) for role in identity.list_roles()], page), page)
 
     @blueprint.get("/v3/roles/<role_id>")
+    @asks("identity:get_role")
     def role(role_id: str) -> Response:
-        _require_admin_or(False)
         for known in identity.list_roles():
             if known.id == role_id:
                 return answer({"role": _role(known)})
         raise errors.NotFound(f"Could not find role: {role_id[:64]}.")
 
     @blueprint.get("/v3/role_assignments")
+    @asks("identity:list_role_assignments")
     def assignments() -> Response:
-        _require_admin_or(False)
         asked = read_assignments(request.args)
         names: dict[str, str] = {}
         if asked.include_names:
@@ -356,8 +391,8 @@ def _add_roles(blueprint: Blueprint, identity: EmbeddedIdentity) -> None:
         return _listed("role_assignments", [_assignment(grant, prior, names) for grant, prior in found])
 
     @blueprint.get("/v3/projects/<project_id>/users/<user_id>/roles")
+    @asks("identity:list_grants")
     def granted(project_id: str, user_id: str) -> Response:
-        _require_admin_or(False)
         names = {role.id: role for role in identity.list_roles()}
         found = identity.list_grants(project_id=project_id, user_id=user_id)
         return _listed("roles", [_role(names[grant.role_id]) for grant in found if grant.role_id in names])
@@ -365,35 +400,26 @@ def _add_roles(blueprint: Blueprint, identity: EmbeddedIdentity) -> None:
     path = "/v3/projects/<project_id>/users/<user_id>/roles/<role_id>"
 
     @blueprint.get(path)
+    @asks("identity:check_grant")
     def has_grant(project_id: str, user_id: str, role_id: str) -> Response:
-        _require_admin_or(False)
         if not identity.list_grants(project_id=project_id, user_id=user_id, role_id=role_id):
             raise errors.NotFound("Could not find role assignment.")
         return Response(status=204)
 
     @blueprint.put(path)
+    @asks("identity:create_grant")
     def add_grant(project_id: str, user_id: str, role_id: str) -> Response:
-        _require_admin_or(False)
         identity.add_grant(Grant(user_id=user_id, project_id=project_id, role_id=role_id))
         return Response(status=204)
 
     @blueprint.delete(path)
+    @asks("identity:revoke_grant")
     def remove_grant(project_id: str, user_id: str, role_id: str) -> Response:
-        _require_admin_or(False)
         identity.remove_grant(Grant(user_id=user_id, project_id=project_id, role_id=role_id))
         return Response(status=204)
 
 
 # ---- views and checks ----------------------------------------------------------------------------------------------
-def _roles() -> set[str]:
-    return {role.name for role in g.token.roles}
-
-
-def _require_admin_or(allowed: bool) -> None:
-    if not allowed and "admin" not in _roles():
-        raise errors.Forbidden("You are not authorized to perform the requested action.")
-
-
 def _listed(name: str, items: Sequence[dict[str, Any]], page: Page = ALL) -> Response:
     return answer({name: items, "links": identity_lists.links(items, page)})
 

@@ -18,29 +18,32 @@ from top_api.embedded_api.image_schemas import CORE, IMAGE, MAX_PROPERTIES, PATC
 from top_api.embedded_api.request import (
     Failure,
     answer,
+    asks,
     body_of,
     caller,
+    check,
     guard,
     is_admin,
-    require_member,
     set_up,
 )
+from top_api.policy import Policy
 
-_OPEN = {"image.versions", "image.unknown"}
+OPEN = {"image.versions", "image.unknown"}
 _VERSIONS = (("v2.9", "CURRENT"), ("v2.7", "SUPPORTED"), ("v2.5", "SUPPORTED"), ("v2.0", "SUPPORTED"))
 _FORMATS = ("disk_format", "container_format")
+_PUBLISHED = {"public": "publicize_image", "community": "communitize_image"}
 
 
 def create_blueprint(
-    identity: IdentityClient, images: EmbeddedImages, *, max_body: int, max_image_bytes: int
+    identity: IdentityClient, images: EmbeddedImages, policy: Policy, *, max_body: int, max_image_bytes: int
 ) -> Blueprint:
     """Routes below ``/image``."""
     blueprint = Blueprint("image", __name__, url_prefix="/image")
     set_up(blueprint, _form, max_body=max_body)
 
     def authenticate() -> None:
-        if request.endpoint not in _OPEN:
-            guard(identity)
+        if request.endpoint not in OPEN:
+            guard(identity, policy)
 
     blueprint.before_request(authenticate)
     _add_discovery(blueprint)
@@ -66,6 +69,7 @@ def _add_discovery(blueprint: Blueprint) -> None:
         return answer({"versions": [{"id": v, "status": status, "links": links} for v, status in _VERSIONS]}, 300)
 
     @blueprint.get("/v2/schemas/<kind>")
+    @asks("cellcloud:image_discovery")
     def schema(kind: str) -> Response:
         image = {"name": "image", "properties": CORE, "additionalProperties": {"type": "string"}}
         if kind == "image":
@@ -75,12 +79,14 @@ def _add_discovery(blueprint: Blueprint) -> None:
         return answer({"name": "images", "properties": {"images": {"type": "array", "items": image}}})
 
     @blueprint.get("/v2/info/import")
+    @asks("cellcloud:image_discovery")
     def import_methods() -> Response:
         return answer({"import-methods": {"description": "Import methods available.", "type": "array", "value": []}})
 
 
 def _add_records(blueprint: Blueprint, images: EmbeddedImages) -> None:
     @blueprint.get("/v2/images")
+    @asks("get_images")
     def listed() -> Response:
         wanted = lists.page()
         found = images.list_images(project_id=caller().project_id, is_admin=is_admin(), page=wanted)
@@ -93,40 +99,42 @@ def _add_records(blueprint: Blueprint, images: EmbeddedImages) -> None:
         return answer(body)
 
     @blueprint.post("/v2/images")
+    @asks("add_image")
     def create() -> Response:
-        require_member()
         wanted = body_of(IMAGE)
         _refuse_read_only(wanted)
         if wanted.get("owner", caller().project_id) != caller().project_id and not is_admin():
             raise errors.Forbidden("You are not permitted to create images owned by another project.")
         empty = Image(id=wanted.get("id") or "", disk_format="", container_format="", visibility="shared")
         image = replace(_changed(empty, wanted), owner=wanted.get("owner") or caller().project_id)
-        made = images.create_image(image, is_admin=is_admin())
+        _check_visibility(empty, image)
+        made = images.create_image(image)
         return answer(_view(made), 201, {"Location": f"{request.root_url}image/v2/images/{made.id}"})
 
     @blueprint.get("/v2/images/<image_id>")
+    @asks("get_image")
     def show(image_id: str) -> Response:
         return answer(_view(_get(images, image_id)))
 
     @blueprint.patch("/v2/images/<image_id>")
+    @asks("modify_image")
     def update(image_id: str) -> Response:
-        require_member()
         if request.mimetype != "application/openstack-images-v2.1-json-patch":
             return _form(Failure(415, "UnsupportedMediaType", "The body is no JSON patch of images."))
         patch = body_of(PATCH)
-        return answer(_view(_change(images, image_id, lambda image: _patched(image, patch))))
+        return answer(_view(_change(images, image_id, lambda image: _published(image, _patched(image, patch)))))
 
     @blueprint.delete("/v2/images/<image_id>")
+    @asks("delete_image")
     def delete(image_id: str) -> Response:
-        require_member()
         images.delete_image(image_id, project_id=caller().project_id, is_admin=is_admin())
         return Response(status=204)
 
 
 def _add_bytes(blueprint: Blueprint, images: EmbeddedImages, max_image_bytes: int) -> None:
     @blueprint.put("/v2/images/<image_id>/file")
+    @asks("upload_image")
     def upload(image_id: str) -> Response:
-        require_member()
         if request.mimetype != "application/octet-stream":
             return _form(Failure(415, "UnsupportedMediaType", "Image data is application/octet-stream."))
         request.max_content_length = max_image_bytes
@@ -134,6 +142,7 @@ def _add_bytes(blueprint: Blueprint, images: EmbeddedImages, max_image_bytes: in
         return Response(status=204)
 
     @blueprint.get("/v2/images/<image_id>/file")
+    @asks("download_image")
     def download(image_id: str) -> Response:
         image = _get(images, image_id)
         if image.status != "active":
@@ -144,14 +153,14 @@ def _add_bytes(blueprint: Blueprint, images: EmbeddedImages, max_image_bytes: in
 
 def _add_tags(blueprint: Blueprint, images: EmbeddedImages) -> None:
     @blueprint.put("/v2/images/<image_id>/tags/<tag>")
+    @asks("modify_image")
     def add_tag(image_id: str, tag: str) -> Response:
-        require_member()
         _change(images, image_id, lambda image: _tagged(image, tag))
         return Response(status=204)
 
     @blueprint.delete("/v2/images/<image_id>/tags/<tag>")
+    @asks("modify_image")
     def remove_tag(image_id: str, tag: str) -> Response:
-        require_member()
         _change(images, image_id, lambda image: _untagged(image, tag))
         return Response(status=204)
 
@@ -179,6 +188,17 @@ def _refuse_read_only(wanted: dict[str, Any]) -> None:
     for name in wanted:
         if name in READ_ONLY:
             raise errors.Forbidden(f"Attribute '{name}' is read-only.")
+
+
+def _published(before: Image, after: Image) -> Image:
+    _check_visibility(before, after)
+    return after
+
+
+def _check_visibility(before: Image, after: Image) -> None:
+    """Raises Forbidden for who lets others use an image and may not."""
+    if after.visibility != before.visibility and after.visibility in _PUBLISHED:
+        check(_PUBLISHED[after.visibility])
 
 
 def _changed(image: Image, wanted: dict[str, Any]) -> Image:

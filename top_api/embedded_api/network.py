@@ -27,29 +27,33 @@ from top_api.embedded_api.network_schemas import (
 )
 from top_api.embedded_api.request import (
     Failure,
+    allows,
     answer,
+    asks,
     body_of,
     caller,
+    check,
     guard,
     is_admin,
-    require_member,
     set_up,
 )
+from top_api.policy import Policy
 
-_OPEN = {"network.versions", "network.unknown"}
+OPEN = {"network.versions", "network.unknown"}
 _TYPES = {400: "HTTPBadRequest", 401: "Unauthorized", 403: "PolicyNotAuthorized", 404: "HTTPNotFound", 409: "Conflict"}
 _BINDING = ("binding:host_id", "binding:profile")
-_BINDERS = {"admin", "service"}  # roles that bind ports to hosts, of whatever project
 
 
-def create_blueprint(identity: IdentityClient, networks: EmbeddedNetworks, *, max_body: int) -> Blueprint:
+def create_blueprint(
+    identity: IdentityClient, networks: EmbeddedNetworks, policy: Policy, *, max_body: int
+) -> Blueprint:
     """Routes below ``/network``."""
     blueprint = Blueprint("network", __name__, url_prefix="/network")
     set_up(blueprint, _form, max_body=max_body)
 
     def authenticate() -> None:
-        if request.endpoint not in _OPEN:
-            guard(identity)
+        if request.endpoint not in OPEN:
+            guard(identity, policy)
 
     blueprint.before_request(authenticate)
     _add_discovery(blueprint)
@@ -72,17 +76,13 @@ def _viewer() -> Viewer:
     return Viewer(project_id=caller().project_id, is_admin=is_admin())
 
 
-def _may_bind() -> bool:
-    return bool(_BINDERS & set(caller().roles))
+def _serves_all() -> bool:
+    """Whether the caller has to do with ports of whatever project."""
+    return is_admin() or allows("service_api")
 
 
 def _port_viewer() -> Viewer:
-    return Viewer(project_id=caller().project_id, is_admin=_may_bind())
-
-
-def _require_port_writer() -> None:
-    if not _may_bind():
-        require_member()
+    return Viewer(project_id=caller().project_id, is_admin=_serves_all())
 
 
 def _add_discovery(blueprint: Blueprint) -> None:
@@ -94,6 +94,7 @@ def _add_discovery(blueprint: Blueprint) -> None:
 
     @blueprint.get("/v2.0")
     @blueprint.get("/v2.0/")
+    @asks("cellcloud:network_discovery")
     def resources() -> Response:
         root = f"{request.root_url}network/v2.0"
         names = (("network", "networks"), ("subnet", "subnets"), ("port", "ports"))
@@ -104,6 +105,7 @@ def _add_discovery(blueprint: Blueprint) -> None:
         return answer({"resources": found})
 
     @blueprint.get("/v2.0/extensions")
+    @asks("cellcloud:network_discovery")
     def extensions() -> Response:
         known = {"quotas": "Quota management support", "quota_details": "Quota details management support"}
         found = [{"alias": alias, "name": name, "description": name, "links": []} for alias, name in known.items()]
@@ -112,43 +114,50 @@ def _add_discovery(blueprint: Blueprint) -> None:
 
 def _add_networks(blueprint: Blueprint, networks: EmbeddedNetworks) -> None:
     @blueprint.get("/v2.0/networks")
+    @asks("get_network")
     def list_networks() -> Response:
         page = lists.NETWORKS.page()
         return lists.listed("networks", map(_network, networks.list_networks(_viewer(), page)), page)
 
     @blueprint.post("/v2.0/networks")
+    @asks("create_network")
     def create_network() -> Response:
-        require_member()
         wanted = body_of(NETWORK)["network"]
+        if wanted.get("shared"):
+            check("create_network:shared")
         new = Network(id="", project_id=_owner(wanted, allowed=is_admin()), **_picked(wanted, Network))
         return answer({"network": _network(networks.create_network(_viewer(), new))}, 201)
 
     @blueprint.get("/v2.0/networks/<network_id>")
+    @asks("get_network")
     def show_network(network_id: str) -> Response:
         return answer({"network": lists.fields(_network(networks.get_network(_viewer(), network_id)))})
 
     @blueprint.put("/v2.0/networks/<network_id>")
+    @asks("update_network")
     def update_network(network_id: str) -> Response:
-        require_member()
         changes = body_of(NETWORK_UPDATE)["network"]
+        if changes.get("shared"):
+            check("update_network:shared")
         return answer({"network": _network(networks.update_network(_viewer(), network_id, changes))})
 
     @blueprint.delete("/v2.0/networks/<network_id>")
+    @asks("delete_network")
     def delete_network(network_id: str) -> Response:
-        require_member()
         networks.delete_network(_viewer(), network_id)
         return Response(status=204)
 
 
 def _add_subnets(blueprint: Blueprint, networks: EmbeddedNetworks) -> None:
     @blueprint.get("/v2.0/subnets")
+    @asks("get_subnet")
     def list_subnets() -> Response:
         page = lists.SUBNETS.page()
         return lists.listed("subnets", map(_subnet, networks.list_subnets(_viewer(), page)), page)
 
     @blueprint.post("/v2.0/subnets")
+    @asks("create_subnet")
     def create_subnet() -> Response:
-        require_member()
         wanted = body_of(SUBNET)["subnet"]
         picked = _picked(wanted, Subnet)
         picked["dns_nameservers"] = tuple(picked.get("dns_nameservers", ()))
@@ -158,46 +167,49 @@ def _add_subnets(blueprint: Blueprint, networks: EmbeddedNetworks) -> None:
         return answer({"subnet": _subnet(networks.create_subnet(_viewer(), new, gateway=gateway))}, 201)
 
     @blueprint.get("/v2.0/subnets/<subnet_id>")
+    @asks("get_subnet")
     def show_subnet(subnet_id: str) -> Response:
         return answer({"subnet": lists.fields(_subnet(networks.get_subnet(_viewer(), subnet_id)))})
 
     @blueprint.put("/v2.0/subnets/<subnet_id>")
+    @asks("update_subnet")
     def update_subnet(subnet_id: str) -> Response:
-        require_member()
         changes = body_of(SUBNET_UPDATE)["subnet"]
         for server in changes.get("dns_nameservers", ()):
             _check_address(server)
         return answer({"subnet": _subnet(networks.update_subnet(_viewer(), subnet_id, changes))})
 
     @blueprint.delete("/v2.0/subnets/<subnet_id>")
+    @asks("delete_subnet")
     def delete_subnet(subnet_id: str) -> Response:
-        require_member()
         networks.delete_subnet(_viewer(), subnet_id)
         return Response(status=204)
 
 
 def _add_ports(blueprint: Blueprint, networks: EmbeddedNetworks) -> None:
     @blueprint.get("/v2.0/ports")
+    @asks("get_port")
     def list_ports() -> Response:
         page = lists.PORTS.page()
         return lists.listed("ports", map(_port, networks.list_port_records(_port_viewer(), page)), page)
 
     @blueprint.post("/v2.0/ports")
+    @asks("create_port")
     def create_ports() -> Response:
-        _require_port_writer()
         body = body_of(PORTS)
         made = networks.create_ports(_port_viewer(), [_new_port(port) for port in body.get("ports") or [body["port"]]])
         return answer({"ports": [_port(r) for r in made]} if "ports" in body else {"port": _port(made[0])}, 201)
 
     @blueprint.get("/v2.0/ports/<port_id>")
+    @asks("get_port")
     def show_port(port_id: str) -> Response:
         return answer({"port": lists.fields(_port(networks.get_port(_port_viewer(), port_id)))})
 
     @blueprint.put("/v2.0/ports/<port_id>")
+    @asks("update_port")
     def update_port(port_id: str) -> Response:
-        _require_port_writer()
         wanted = body_of(PORT_UPDATE)["port"]
-        _check_binding(wanted)
+        _check_binding("update_port", wanted)
         names = ("name", "description", "admin_state_up", "device_id", "device_owner", "security_groups")
         changes = {name: wanted[name] for name in names if name in wanted}
         if "binding:host_id" in wanted:
@@ -210,8 +222,8 @@ def _add_ports(blueprint: Blueprint, networks: EmbeddedNetworks) -> None:
         return answer({"port": _port(networks.update_port(_port_viewer(), port_id, changes))})
 
     @blueprint.delete("/v2.0/ports/<port_id>")
+    @asks("delete_port")
     def delete_port(port_id: str) -> Response:
-        _require_port_writer()
         networks.delete_port(_port_viewer(), port_id)
         return Response(status=204)
 
@@ -234,11 +246,11 @@ def _picked(wanted: dict[str, Any], model: type[Network] | type[Subnet]) -> dict
 
 
 def _new_port(wanted: dict[str, Any]) -> NewPort:
-    _check_binding(wanted)
+    _check_binding("create_port", wanted)
     fixed = wanted.get("fixed_ips")
     return NewPort(
         network_id=wanted["network_id"],
-        project_id=_owner(wanted, allowed=_may_bind()),
+        project_id=_owner(wanted, allowed=_serves_all()),
         name=wanted.get("name", ""),
         description=wanted.get("description", ""),
         device_id=wanted.get("device_id", ""),
@@ -253,14 +265,13 @@ def _new_port(wanted: dict[str, Any]) -> NewPort:
     )
 
 
-def _check_binding(wanted: dict[str, Any]) -> None:
+def _check_binding(rule: str, wanted: dict[str, Any]) -> None:
     """Who names an attribute of the binding writes it, whatever the value. Raises Forbidden."""
-    if _may_bind():
-        return
-    if any(name in wanted for name in _BINDING):
-        raise errors.Forbidden("Only an administrator may bind a port to a host.")
+    for name in _BINDING:
+        if name in wanted:
+            check(f"{rule}:{name}")
     if wanted.get("device_owner", "").startswith("network:"):
-        raise errors.Forbidden("Only an administrator may make ports of the network itself.")
+        check(f"{rule}:device_owner")
 
 
 def _profile(wanted: dict[str, Any]) -> dict[str, Any]:
@@ -351,12 +362,12 @@ def _port(record: PortRecord) -> dict[str, Any]:
         "created_at": record.created_at,
         "updated_at": record.updated_at,
     }
-    if _may_bind():
-        profile = {} if record.device_index is None else {INDEX_KEY: record.device_index, OWNED_KEY: port.owned}
-        body |= {
-            "binding:host_id": port.host_id,
-            "binding:profile": profile,
-            "binding:vif_type": port.vif_type if port.host_id else "unbound",
-            "binding:vif_details": port.vif_details,
-        }
-    return body
+    binding = {
+        "binding:host_id": port.host_id,
+        "binding:profile": {}
+        if record.device_index is None
+        else {INDEX_KEY: record.device_index, OWNED_KEY: port.owned},
+        "binding:vif_type": port.vif_type if port.host_id else "unbound",
+        "binding:vif_details": port.vif_details,
+    }
+    return body | {name: value for name, value in binding.items() if allows(f"get_port:{name}")}

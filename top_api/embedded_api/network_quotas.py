@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from flask import Blueprint, Response
@@ -9,7 +10,8 @@ from flask import Blueprint, Response
 from cellcloud import errors
 from cellcloud.db.network_usages import TABLES
 from cellcloud.embedded.networks import EmbeddedNetworks
-from top_api.embedded_api.request import Schema, answer, body_of, caller, is_admin
+from top_api.embedded_api.request import Schema, answer, asks, body_of
+from top_api.policy import Target
 
 _LIMIT = {"type": "integer", "minimum": -1, "maximum": (1 << 31) - 1}
 _QUOTA = {
@@ -22,12 +24,24 @@ QUOTA = Schema(
 )
 
 
+def _of_project(arguments: Mapping[str, str]) -> Target:
+    """Raises NotFound for what cannot be a project's id."""
+    if len(arguments["project_id"]) > 255:
+        raise errors.NotFound("No project has an id of more than 255 characters.")
+    return {"project_id": arguments["project_id"]}
+
+
+def _of_nobody(arguments: Mapping[str, str]) -> Target:
+    """A list of every project is no single project's."""
+    return {}
+
+
 def add_routes(blueprint: Blueprint, networks: EmbeddedNetworks) -> None:
     """Routes below ``/network/v2.0/quotas``."""
 
     @blueprint.get("/v2.0/quotas")
+    @asks("get_quota", _of_nobody)
     def list_quotas() -> Response:
-        _require_admin()
         found = [
             {"project_id": project_id} | _limits(networks, project_id)
             for project_id in networks.list_limited_projects()
@@ -36,27 +50,27 @@ def add_routes(blueprint: Blueprint, networks: EmbeddedNetworks) -> None:
 
     @blueprint.get("/v2.0/quotas/<project_id>")
     @blueprint.get("/v2.0/quotas/<project_id>.json")
+    @asks("cellcloud:own_network_quota", _of_project)
     def show_quotas(project_id: str) -> Response:
-        _check_project(project_id)
         return answer({"quota": _limits(networks, project_id)})
 
     @blueprint.get("/v2.0/quotas/<project_id>/default")
     @blueprint.get("/v2.0/quotas/<project_id>/default.json")
+    @asks("cellcloud:own_network_quota", _of_project)
     def show_default_quotas(project_id: str) -> Response:
-        _check_project(project_id)
         return answer({"quota": networks.default_quotas()})
 
     @blueprint.get("/v2.0/quotas/<project_id>/details")
     @blueprint.get("/v2.0/quotas/<project_id>/details.json")
+    @asks("cellcloud:own_network_quota", _of_project)
     def show_quota_details(project_id: str) -> Response:
-        _check_project(project_id)
         found = networks.list_quotas(project_id).items()
         return answer({"quota": {name: {"limit": limit, "used": used, "reserved": 0} for name, (limit, used) in found}})
 
     @blueprint.put("/v2.0/quotas/<project_id>")
     @blueprint.put("/v2.0/quotas/<project_id>.json")
+    @asks("update_quota", _of_project)
     def set_quotas(project_id: str) -> Response:
-        _require_admin(project_id)
         wanted: dict[str, Any] = body_of(QUOTA)["quota"]
         limits = {name: wanted[name] for name in TABLES if name in wanted}
         if wanted.get("check_limit") and not wanted.get("force"):
@@ -68,23 +82,11 @@ def add_routes(blueprint: Blueprint, networks: EmbeddedNetworks) -> None:
 
     @blueprint.delete("/v2.0/quotas/<project_id>")
     @blueprint.delete("/v2.0/quotas/<project_id>.json")
+    @asks("delete_quota", _of_project)
     def reset_quotas(project_id: str) -> Response:
-        _require_admin(project_id)
         networks.set_quotas(project_id, dict.fromkeys(TABLES))
         return Response(status=204)
 
 
 def _limits(networks: EmbeddedNetworks, project_id: str) -> dict[str, int]:
     return {name: limit for name, (limit, _) in networks.list_quotas(project_id).items()}
-
-
-def _require_admin(project_id: str = "") -> None:
-    if len(project_id) > 255:
-        raise errors.NotFound("No project has an id of more than 255 characters.")
-    if not is_admin():
-        raise errors.Forbidden("Only an administrator may list or set quotas.")
-
-
-def _check_project(project_id: str) -> None:
-    if project_id != caller().project_id and not is_admin():
-        raise errors.Forbidden("Only an administrator may see another project's quotas.")

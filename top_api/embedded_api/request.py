@@ -1,14 +1,14 @@
-"""What the three embedded APIs have in common: who asks, bodies, pages and answers to bad ones."""
+"""What the three embedded APIs have in common: who asks, what policy says, bodies, pages and answers to bad ones."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-from flask import Blueprint, Response, g, request
+from flask import Blueprint, Response, current_app, g, request
 from jsonschema import Draft202012Validator
 from werkzeug.exceptions import HTTPException
 
@@ -17,11 +17,13 @@ from cellcloud.clients.identity import Caller, IdentityClient
 from cellcloud.context import REQUEST_ID, new_request_id
 from top_api import rates
 from top_api.json_schema import Compiled
+from top_api.policy import Policy, Subject, Target
 from top_api.rates import TooManyRequests
 from top_api.validation import read_json
 
 LOG = logging.getLogger(__name__)
 JSON = "application/json"
+View = Callable[..., Response]
 _STATUS: tuple[tuple[type[errors.CellcloudError], int], ...] = (
     (TooManyRequests, 429),
     (errors.Invalid, 400),
@@ -78,23 +80,63 @@ def caller() -> Caller:
     return found
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What policy is asked before a view runs. ``target``: whose the thing is that the words of the path name."""
+
+    rule: str
+    target: Callable[[Mapping[str, str]], Target] | None = None
+
+
+def asks(rule: str, target: Callable[[Mapping[str, str]], Target] | None = None) -> Callable[[View], View]:
+    """Declare the rule of the decorated view; without a target it is about what is the caller's own."""
+
+    def declare(view: View) -> View:
+        view.__dict__["asked"] = Asked(rule, target)
+        return view
+
+    return declare
+
+
+def asked_by(view: Callable[..., Any]) -> Asked:
+    """The rule of a view. Raises KeyError for one without."""
+    found: Asked = view.__dict__["asked"]
+    return found
+
+
+def enforce(policy: Policy, subject: Subject) -> None:
+    """Ask the rule of the view that is to run. Raises Forbidden, and whatever finding its target raises."""
+    g.policy, g.subject = policy, subject
+    asked = asked_by(current_app.view_functions[request.endpoint or ""])
+    check(asked.rule, None if asked.target is None else asked.target(request.view_args or {}))
+
+
+def allows(rule: str) -> bool:
+    """Whether policy lets the caller do that to what is the caller's own."""
+    found: bool = g.policy.allows(g.subject, rule)
+    return found
+
+
+def check(rule: str, target: Target | None = None) -> None:
+    """Raises Forbidden."""
+    g.policy.check(g.subject, rule, target)
+
+
 def is_admin() -> bool:
     """Whether the caller administrates the cloud."""
-    return "admin" in caller().roles
+    return allows("context_is_admin")
 
 
-def require_member() -> None:
-    """Raises Forbidden for those who may only read."""
-    if not {"member", "admin"} & set(caller().roles):
-        raise errors.Forbidden("You are not authorized to perform the requested action.")
+def guard(identity: IdentityClient, policy: Policy) -> None:
+    """Find out who asks, and whether they may.
 
-
-def guard(identity: IdentityClient) -> None:
-    """Find out who asks. Raises Unauthenticated, and Forbidden for a token without roles in a project."""
+    Raises Unauthenticated, Forbidden, also for a token without roles in a project.
+    """
     g.caller = identity.validate_token(request.headers.get("X-Auth-Token", ""))
     if not g.caller.project_id or not g.caller.roles:
         raise errors.Forbidden("The token gives no role in a project.")
     rates.count(g.caller.project_id)
+    enforce(policy, g.caller)
 
 
 def set_up(blueprint: Blueprint, form: Callable[[Failure], Response], *, max_body: int) -> None:

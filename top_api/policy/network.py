@@ -1,0 +1,58 @@
+"""Defaults of the embedded network service's rules: Neutron's names, roles and scope types.
+
+What Neutron's defaults say of shared networks and of a network's owner is looked at where the network is found. Who
+administrates the cloud may write ``binding:profile``, as before Neutron knew a role of services.
+"""
+
+from __future__ import annotations
+
+from oslo_policy.policy import RuleDefault
+
+ADMIN = "rule:admin_only"
+SERVICE = "rule:service_api"
+ADMIN_OR_SERVICE = f"({ADMIN}) or ({SERVICE})"
+MEMBER = f"({ADMIN}) or (role:member and project_id:%(project_id)s)"
+READER = f"({ADMIN}) or (role:reader and project_id:%(project_id)s)"
+MANAGER = f"({ADMIN}) or (role:manager and project_id:%(project_id)s)"
+_RULES = (
+    ("admin_only", "rule:context_is_admin", "Who administrates the cloud."),
+    ("service_api", "role:service", "The services themselves."),
+    ("get_network", f"{READER} or {SERVICE}", "List and show networks."),
+    ("create_network", MEMBER, "Create a network."),
+    ("create_network:shared", ADMIN, "Create a network that every project may use."),
+    ("update_network", MEMBER, "Change a network."),
+    ("update_network:shared", ADMIN, "Let every project use a network."),
+    ("delete_network", MEMBER, "Delete a network."),
+    ("get_subnet", f"{READER} or {SERVICE}", "List and show subnets."),
+    ("create_subnet", MEMBER, "Create a subnet."),
+    ("update_subnet", MEMBER, "Change a subnet."),
+    ("delete_subnet", MEMBER, "Delete a subnet."),
+    ("get_port", f"{READER} or {SERVICE}", "List and show ports."),
+    ("get_port:binding:host_id", ADMIN_OR_SERVICE, "See the host a port is bound to."),
+    ("get_port:binding:profile", ADMIN_OR_SERVICE, "See what a port is to its server."),
+    ("get_port:binding:vif_type", ADMIN_OR_SERVICE, "See how a port is plugged."),
+    ("get_port:binding:vif_details", ADMIN_OR_SERVICE, "See what a port is plugged with."),
+    ("create_port", f"{MEMBER} or {SERVICE}", "Create ports."),
+    ("create_port:device_owner", ADMIN_OR_SERVICE, "Create a port of the network itself (device_owner network:...)."),
+    ("create_port:binding:host_id", ADMIN_OR_SERVICE, "Create a port that is bound to a host."),
+    ("create_port:binding:profile", ADMIN_OR_SERVICE, "Create a port that says what it is to its server."),
+    ("update_port", f"{MEMBER} or {SERVICE}", "Change a port."),
+    ("update_port:device_owner", ADMIN_OR_SERVICE, "Make a port one of the network itself (device_owner network:...)."),
+    ("update_port:binding:host_id", ADMIN_OR_SERVICE, "Bind a port to a host."),
+    ("update_port:binding:profile", ADMIN_OR_SERVICE, "Say what a port is to its server."),
+    ("delete_port", f"{MEMBER} or {SERVICE}", "Delete a port."),
+    ("get_quota", MANAGER, "List quotas of the network API, and show another project's."),
+    ("update_quota", ADMIN, "Change a project's quotas of the network API."),
+    ("delete_quota", ADMIN, "Give a project the default quotas of the network API."),
+    (
+        "cellcloud:own_network_quota",
+        "rule:get_quota or project_id:%(project_id)s",
+        "Show one's own project's quotas of the network API: Neutron asks no rule.",
+    ),
+    ("cellcloud:network_discovery", "@", "See the network API's resources and extensions: Neutron asks no rule."),
+)
+
+
+def list_rules() -> list[RuleDefault]:
+    """Defaults of the embedded network service's rules."""
+    return [RuleDefault(name, check, text, scope_types=["project"]) for name, check, text in _RULES]
