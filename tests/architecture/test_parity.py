@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from tests.parity.routes import ACTIONS, NOT_COMPARED, ROUTES, SERVER_ACTION
+from tests.parity.routes import ACTIONS, NOT_COMPARED, ROUTES
 from top_api.routes import RESOURCES
-from top_api.routes.server_actions import actions
+from top_api.routing import Actions
 
 
 def test_every_route_is_compared_with_nova_or_excepted_by_name() -> None:
     compared = [resource for resource in RESOURCES if resource.name not in NOT_COMPARED]
     served = {(route.method, route.path) for resource in compared for route in resource.routes}
     assert served == ROUTES.keys() | {("POST", path) for path in ACTIONS}
-    assert actions.by_name.keys() == ACTIONS[SERVER_ACTION].keys()
+    actions = {
+        route.path: route.rule.by_name.keys()
+        for resource in compared
+        for route in resource.routes
+        if isinstance(route.rule, Actions)
+    }
+    assert actions == {path: named.keys() for path, named in ACTIONS.items()}
 
 
 def test_exceptions_are_of_resources_that_there_are() -> None:

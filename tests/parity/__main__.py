@@ -17,11 +17,10 @@ from tests.parity import samples
 from tests.parity.answers import compare_answers
 from tests.parity.published import Method, Published, at, is_valid
 from tests.parity.report import VERSIONS, Report, served_at
-from tests.parity.routes import ACTIONS, ROUTES, SERVER_ACTION
+from tests.parity.routes import ACTIONS, ROUTES
 from top_api.microversion import Microversion
 from top_api.routes import RESOURCES
-from top_api.routes.server_actions import actions
-from top_api.routing import Action, Route
+from top_api.routing import Action, Actions, Route
 from top_api.validation import check_body
 
 
@@ -95,8 +94,9 @@ def _pairs(published: Published) -> Iterator[tuple[str, Route | Action, list[Met
         yield " ".join(key), routes[key], published.methods(file, name)
     for path, named in ACTIONS.items():
         for name, (file, method) in named.items():
-            ours = actions.by_name[name] if path == SERVER_ACTION else routes["POST", path]
-            yield f"action {name}", ours, published.methods(file, method)
+            actions = routes["POST", path].rule
+            assert isinstance(actions, Actions)
+            yield f"action {name}", actions.by_name[name], published.methods(file, method)
 
 
 def main() -> int:
