@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from cellcloud import errors
+from cellcloud.batching import MOST_BYTES, portions
 from cellcloud.context import RequestContext
 from cellcloud.db import changes, decisions, host_aggregates, hosts, policies
 from cellcloud.db.engine import Connection, Database, retried, transact
+from cellcloud.model import codec
 from cellcloud.model.change import CellState, ChangePage, PackedState
 from cellcloud.model.decision import Basis, Decision, DecisionBatch, PolicyRecord, ShadowSummary
 from cellcloud.model.host import Aggregate
 
-MOST_CHANGES = 5000  # a page
+MOST_CHANGES = 5000  # a page, and of no more bytes than fit into a message
 
 
 def _nobody() -> None:
@@ -44,7 +47,10 @@ class SchedulingStoreService:
 
     def list_changes(self, context: RequestContext, after: int, limit: int) -> ChangePage:
         with self._database.read() as connection:
-            return changes.list_after(connection, after, min(limit, MOST_CHANGES))
+            page = changes.list_after(connection, after, min(limit, MOST_CHANGES))
+        if codec.wire_size(page) <= MOST_BYTES:
+            return page
+        return replace(page, entries=tuple(next(portions(page.entries, codec.wire_size))))
 
     # ---- decisions ---------------------------------------------------------------------------------------------
     def find_decisions(self, context: RequestContext, key: str) -> list[Decision]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -45,12 +45,16 @@ from cellcloud.model.items import ItemChanges
 from cellcloud.model.placement import CellDigest, ConfirmAnswer, DeleteAnswer, DeleteRequest, ReserveAnswer
 from cellcloud.model.run import RunRecord, TimelineEntry
 from cellcloud.model.server import ServerRecord, ServerSpec
+from cellcloud.rpc.paging import Key
 from cellcloud.rpc.router import Router
 from cellcloud.rpc.scheduler import Scheduler
 from cellcloud.service import Loop
 
 LOG = logging.getLogger(__name__)
 T = TypeVar("T")
+H = TypeVar("H", Host, HostState)
+AT_ONCE = 128  # hosts that are read for a page
+COMPUTE = "nova-compute"
 NUDGE_GAP = 0.2  # seconds between two nudges, so that the changes of a busy cell share messages
 DAY = 86400.0
 
@@ -158,11 +162,26 @@ class ConductorService:
         with self._database.read() as connection:
             return hosts.list_hosts(connection, down_time=self._config.service_down_time)
 
+    def list_hosts_after(self, context: RequestContext, after: Key | None) -> Iterator[Host]:
+        def read(name: str) -> list[Host]:
+            with self._database.read() as connection:
+                return hosts.list_hosts(connection, down_time=self._config.service_down_time, after=name, most=AT_ONCE)
+
+        return _each(read, after[0] if after else "")
+
     def list_services(self, context: RequestContext) -> list[ServiceRecord]:
+        return list(self.list_services_after(context, None))
+
+    def list_services_after(self, context: RequestContext, after: Key | None) -> Iterator[ServiceRecord]:
+        binary, host = after or ("", "")
         with self._database.read() as connection:
-            computes = hosts.list_hosts(connection, down_time=self._config.service_down_time)
             others = services.list_all(connection, down_time=self._config.service_down_time)
-        return [*others, *(_compute_service(host) for host in computes)]
+        left = [one for one in others if (one.binary, one.host) > (binary, host)]
+        yield from (one for one in left if one.binary < COMPUTE)
+        if binary <= COMPUTE:
+            behind = [host] if binary == COMPUTE else None
+            yield from map(_compute_service, self.list_hosts_after(context, behind))
+        yield from (one for one in left if one.binary > COMPUTE)
 
     def set_service(
         self,
@@ -273,6 +292,13 @@ class ConductorService:
     def list_host_states(self, context: RequestContext) -> list[HostState]:
         with self._database.read() as connection:
             return hosts.list_states(connection, down_time=self._config.service_down_time)
+
+    def list_host_states_after(self, context: RequestContext, after: Key | None) -> Iterator[HostState]:
+        def read(name: str) -> list[HostState]:
+            with self._database.read() as connection:
+                return hosts.list_states(connection, down_time=self._config.service_down_time, after=name, most=AT_ONCE)
+
+        return _each(read, after[0] if after else "")
 
     def heartbeat(self, context: RequestContext, binary: str, host: str) -> None:
         transact(self._database, lambda connection: services.beat(connection, binary, host))
@@ -394,7 +420,7 @@ def _judge(database: Database, down_time: float) -> int:
 def _compute_service(host: Host) -> ServiceRecord:
     return ServiceRecord(
         id=host.id,
-        binary="nova-compute",
+        binary=COMPUTE,
         host=host.host,
         zone=host.zone,
         enabled=host.enabled,
@@ -404,6 +430,13 @@ def _compute_service(host: Host) -> ServiceRecord:
         created_at=host.created_at,
         last_seen=host.last_seen,
     )
+
+
+def _each(read: Callable[[str], list[H]], after: str) -> Iterator[H]:
+    """The hosts behind that name, read some at a time."""
+    while some := read(after):
+        yield from some
+        after = some[-1].host
 
 
 def _fitting(answers: Sequence[T]) -> list[T]:

@@ -287,20 +287,30 @@ _SEEN = (
 )
 
 
-def list_states(connection: Connection, *, down_time: float | None = None) -> list[HostState]:
-    """Every host as the scheduler sees it, with its use, in three queries.
+def list_states(
+    connection: Connection, *, down_time: float | None = None, after: str = "", most: int | None = None
+) -> list[HostState]:
+    """Every host as the scheduler sees it, with its use, in three queries: those behind ``after``, ``most`` at most.
 
     ``up`` is as the change log has it, or with a ``down_time`` as the clock says now.
     """
     up = hosts.c.up if down_time is None else _up(down_time)
-    rows = connection.execute(sa.select(*_SEEN, up.label("is_up")).order_by(hosts.c.host)).all()
+    query = sa.select(*_SEEN, up.label("is_up")).where(hosts.c.host > after).order_by(hosts.c.host).limit(most)
+    rows = connection.execute(query).all()
+    some = most is not None and len(rows) > 0
+
+    def among(host: sa.ColumnElement[str]) -> sa.ColumnElement[bool]:
+        return host.between(rows[0].host, rows[-1].host) if some else sa.true()
+
     inventory: dict[str, dict[str, tuple[int, int, float]]] = {}
     used: dict[str, dict[str, int]] = {}
-    for host, name, total, reserved, ratio, amount in connection.execute(_ALL_INVENTORIES):
+    for host, name, total, reserved, ratio, amount in connection.execute(
+        _ALL_INVENTORIES.where(among(inventories.c.host))
+    ):
         inventory.setdefault(host, {})[name] = (total, reserved, ratio)
         used.setdefault(host, {})[name] = amount
     hosted: dict[str, list[HostedServer]] = {}
-    for server_id, host, holding in connection.execute(_ALL_CLAIMS):
+    for server_id, host, holding in connection.execute(_ALL_CLAIMS.where(among(claims.c.host))):
         placed = holding.get("placed")
         server = HostedServer(
             uuid=server_id,
@@ -320,9 +330,9 @@ def list_states(connection: Connection, *, down_time: float | None = None) -> li
     ]
 
 
-def _room(connection: Connection) -> dict[str, dict[str, tuple[int, int, int]]]:
+def _room(connection: Connection, first: str, last: str) -> dict[str, dict[str, tuple[int, int, int]]]:
     room: dict[str, dict[str, tuple[int, int, int]]] = {}
-    for row in connection.execute(sa.select(inventories)):
+    for row in connection.execute(sa.select(inventories).where(inventories.c.host.between(first, last))):
         room.setdefault(row.host, {})[row.resource_class] = (row.total, row.capacity, row.used)
     return room
 
@@ -359,20 +369,23 @@ def list_room(connection: Connection) -> list[Room]:
     return list(rooms.values())
 
 
-def _guests(connection: Connection) -> dict[str, int]:
+def _guests(connection: Connection, first: str, last: str) -> dict[str, int]:
     rows = connection.execute(
         sa.select(servers.c.host, sa.func.count().label("n"))
-        .where(servers.c.deleted.is_(False), servers.c.host.is_not(None))
+        .where(servers.c.deleted.is_(False), servers.c.host.between(first, last))
         .group_by(servers.c.host)
     )
     return {row.host: row.n for row in rows}
 
 
-def list_hosts(connection: Connection, *, down_time: float, host: str | None = None) -> list[Host]:
-    """Every host with all that is known of it."""
-    room, guests = _room(connection), _guests(connection)
-    query = sa.select(hosts, _up(down_time).label("is_up")).order_by(hosts.c.host)
-    rows = connection.execute(query if host is None else query.where(hosts.c.host == host))
+def list_hosts(
+    connection: Connection, *, down_time: float, host: str | None = None, after: str = "", most: int | None = None
+) -> list[Host]:
+    """Every host with all that is known of it, by name: those behind ``after``, ``most`` at most; or that one."""
+    query = sa.select(hosts, _up(down_time).label("is_up")).order_by(hosts.c.host).limit(most)
+    rows = connection.execute(query.where(hosts.c.host > after if host is None else hosts.c.host == host)).all()
+    ends = (rows[0].host, rows[-1].host) if rows else ("", "")
+    room, guests = _room(connection, *ends), _guests(connection, *ends)
     return [
         Host(
             id=row.id,

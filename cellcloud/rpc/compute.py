@@ -36,5 +36,5 @@ class Compute(Protocol):
         """Compare the host's guests with the cell's records now."""
         ...
 
-    @call(timeout=10.0)
+    @call(timeout=10.0, pages=("server_id",))
     def list_guests(self, context: RequestContext, host: str) -> list[GuestState]: ...

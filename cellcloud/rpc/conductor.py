@@ -102,10 +102,10 @@ class Conductor(Protocol):
     @call(timeout=5.0)
     def get_digest(self, context: RequestContext) -> CellDigest: ...
 
-    @call(timeout=5.0)
+    @call(timeout=5.0, pages=("host",))
     def list_hosts(self, context: RequestContext) -> list[Host]: ...
 
-    @call(timeout=5.0)
+    @call(timeout=5.0, pages=("binary", "host"))
     def list_services(self, context: RequestContext) -> list[ServiceRecord]: ...
 
     @call(timeout=5.0)
@@ -120,7 +120,7 @@ class Conductor(Protocol):
         """Enable, disable or force down a compute service; None leaves a value."""
         ...
 
-    @call(timeout=5.0)
+    @call(timeout=5.0, pages=("-created_at", "id"))
     def list_runs(self, context: RequestContext, server_id: str | None, unfinished: bool) -> list[RunRecord]:
         """Newest first; also the source of os-instance-actions."""
         ...
@@ -130,16 +130,16 @@ class Conductor(Protocol):
         """By run id or request id, with its steps."""
         ...
 
-    @call(timeout=5.0)
+    @call(timeout=5.0, pages=("at", "kind", "text", "request_id"))
     def get_timeline(self, context: RequestContext, server_id: str) -> list[TimelineEntry]: ...
 
-    @call(timeout=30.0)
+    @call(timeout=30.0, pages=("check", "subject", "text"))
     def check_books(self, context: RequestContext) -> list[Finding]:
         """Claims against usage, runs past their time, holds past theirs, hosts against records."""
         ...
 
     # ---- from operators ----------------------------------------------------------------------------------------
-    @call(timeout=5.0)
+    @call(timeout=5.0, pages=("host", "server_id"))
     def list_unknown_guests(self, context: RequestContext, host: str | None) -> list[UnknownGuest]:
         """Guests that no record accounts for, of one host or all, as the hosts last told."""
         ...
@@ -196,11 +196,11 @@ class Conductor(Protocol):
         in mind for operators."""
         ...
 
-    @call(timeout=10.0, by=HOSTS, about="host")
+    @call(timeout=10.0, by=HOSTS, about="host", pages=("server_id",))
     def list_expected_guests(self, context: RequestContext, host: str) -> list[ExpectedGuest]: ...
 
     # ---- from the cell's other services ------------------------------------------------------------------------
-    @call(timeout=10.0, by=(Role.SCHEDULER, Role.CONSOLEAUTH))
+    @call(timeout=10.0, by=(Role.SCHEDULER, Role.CONSOLEAUTH), pages=("host", "node"))
     def list_host_states(self, context: RequestContext) -> list[HostState]: ...
 
     @cast(by=(Role.SCHEDULER, Role.CONSOLEAUTH, Role.METADATA))

@@ -25,7 +25,8 @@ class Verb:
 
     ``callers``: the roles that may call it, beside the cell's conductors, which may call everything. ``about``: the
     parameter that names the host a host speaks of, or hosts, or has what names one (``host``, ``queue``). ``since``:
-    the minor version of the interface that brought it.
+    the minor version of the interface that brought it. ``pages``: of a list that may not fit into a message, the
+    attributes by which it is cut (see ``paging``).
     """
 
     name: str
@@ -37,6 +38,7 @@ class Verb:
     callers: frozenset[Role]
     about: str
     since: int
+    pages: tuple[str, ...] = ()
 
     def admits(self, account: Account | None) -> bool:
         """Whether that account may call it at all."""
@@ -59,16 +61,23 @@ class _Marks:
     by: tuple[Role, ...] | None
     about: str
     since: int
+    pages: tuple[str, ...] = ()
 
 
 def call(
-    timeout: float = 10.0, *, by: tuple[Role, ...] | None = None, about: str = "", since: int = 0
+    timeout: float = 10.0,
+    *,
+    by: tuple[Role, ...] | None = None,
+    about: str = "",
+    since: int = 0,
+    pages: tuple[str, ...] = (),
 ) -> Callable[[F], F]:
     """A verb with an answer, waited for at most ``timeout`` seconds and never past the context's budget.
 
-    ``by``: who may call it; None: those who may call the interface. ``about`` and ``since`` as in Verb.
+    ``by``: who may call it; None: those who may call the interface. ``about``, ``since`` and ``pages`` as in Verb.
     """
-    return _marker(_Marks(answered=True, timeout=timeout, fanout=False, by=by, about=about, since=since))
+    marks = _Marks(answered=True, timeout=timeout, fanout=False, by=by, about=about, since=since, pages=pages)
+    return _marker(marks)
 
 
 def cast(
@@ -124,6 +133,7 @@ def verbs_of(interface: type[Any]) -> dict[str, Verb]:
             callers=frozenset(usual if marks.by is None else marks.by),
             about=marks.about,
             since=marks.since,
+            pages=marks.pages,
         )
     return found
 

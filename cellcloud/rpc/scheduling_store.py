@@ -26,12 +26,12 @@ class SchedulingStore(Protocol):
     def list_changes(self, context: RequestContext, after: int, limit: int) -> ChangePage: ...
 
     # ---- decisions ---------------------------------------------------------------------------------------------
-    @call(timeout=10.0, by=READERS)
+    @call(timeout=10.0, by=READERS, pages=("at", "position", "id"))
     def find_decisions(self, context: RequestContext, key: str) -> list[Decision]:
         """By server id, request id or decision id, oldest first."""
         ...
 
-    @call(timeout=10.0)
+    @call(timeout=10.0, pages=("at", "position", "id"))
     def list_decisions(self, context: RequestContext, limit: int) -> list[Decision]:
         """Those of the newest ``limit`` batches, oldest first."""
         ...
@@ -41,7 +41,7 @@ class SchedulingStore(Protocol):
         """As ``find_decisions``, the ids alone: those of one request may fill many batches."""
         ...
 
-    @call(timeout=10.0, by=READERS)
+    @call(timeout=10.0, by=READERS, pages=("answer.batch",))
     def get_batches(self, context: RequestContext, numbers: list[int]) -> list[DecisionBatch]:
         """Whole batches, which others name as pending; unknown ones are left out."""
         ...
@@ -52,7 +52,7 @@ class SchedulingStore(Protocol):
         ...
 
     # ---- policies ----------------------------------------------------------------------------------------------
-    @call(timeout=5.0)
+    @call(timeout=5.0, pages=("version",))
     def list_policies(self, context: RequestContext) -> list[PolicyRecord]: ...
 
     @call(timeout=5.0)
@@ -76,7 +76,7 @@ class SchedulingStore(Protocol):
         ...
 
     # ---- aggregates --------------------------------------------------------------------------------------------
-    @call(timeout=5.0)
+    @call(timeout=5.0, pages=("id",))
     def list_aggregates(self, context: RequestContext) -> list[Aggregate]: ...
 
     @call(timeout=5.0)

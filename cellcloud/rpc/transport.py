@@ -35,7 +35,7 @@ from oslo_messaging._drivers.amqp import AMQPDestinationNotFound  # noqa: E402
 from cellcloud import errors, log, metrics  # noqa: E402
 from cellcloud.context import RequestContext  # noqa: E402
 from cellcloud.model import codec  # noqa: E402
-from cellcloud.rpc import memory  # noqa: E402
+from cellcloud.rpc import memory, paging  # noqa: E402
 from cellcloud.rpc.accounts import EVERYBODY, Account, Role, account_of  # noqa: E402
 from cellcloud.rpc.driver import Driver  # noqa: E402
 from cellcloud.rpc.interface import Verb, server_of, topic_of, verbs_of, version_of  # noqa: E402
@@ -160,9 +160,7 @@ def _method(transport: Transport, raw: Any, interface: str, verb: Verb, believed
     names = list(verb.parameters)
     version = f"1.{verb.since}"
 
-    def send(context: RequestContext, *args: Any, **kwargs: Any) -> Any:
-        given = dict(zip(names, args, strict=False)) | kwargs
-        payload = {name: codec.to_wire(value) for name, value in given.items()}
+    def ask(context: RequestContext, payload: dict[str, Any]) -> Any:
         seconds = min(verb.timeout, context.remaining())
 
         def deliver() -> Any:
@@ -178,12 +176,34 @@ def _method(transport: Transport, raw: Any, interface: str, verb: Verb, believed
             return None
 
         shim = transport.shim
-        reply = transport._bounded(
+        return transport._bounded(
             deliver if shim is None else lambda: shim(interface, verb.name, deliver), seconds + 0.5
         )
+
+    def send(context: RequestContext, *args: Any, **kwargs: Any) -> Any:
+        given = dict(zip(names, args, strict=False)) | kwargs
+        payload = {name: codec.to_wire(value) for name, value in given.items()}
+        if verb.pages:
+            return _read_pages(transport, functools.partial(ask, context), payload, verb, believed)
+        reply = ask(context, payload)
         return _read_reply(transport, reply, verb, believed) if verb.answered else None
 
     return send
+
+
+def _read_pages(
+    transport: Transport, ask: Callable[[dict[str, Any]], Any], payload: dict[str, Any], verb: Verb, believed: Account
+) -> list[Any]:
+    """All of a list, in as many messages as it takes."""
+    found: list[Any] = []
+    wanted: dict[str, Any] = {}
+    while True:
+        reply = ask(payload | {paging.WANTED: wanted})
+        found += _read_reply(transport, reply, verb, believed)
+        after = reply.get(paging.MORE)
+        if after is None:
+            return found
+        wanted = {"after": after}
 
 
 def _read_reply(transport: Transport, reply: Any, verb: Verb, believed: Account) -> Any:
@@ -209,11 +229,21 @@ class _Endpoint:
         self.target = messaging.Target(version=version_of(interface))
         for verb in verbs_of(interface).values():
             function = getattr(implementation, verb.name)
-            setattr(self, verb.name, _handler(transport, interface.__name__, verb, function))
+            after = getattr(type(implementation), f"{verb.name}_after", None) if verb.pages else None
+            resume = None if after is None else functools.partial(after, implementation)
+            setattr(self, verb.name, _handler(transport, interface.__name__, verb, function, resume))
 
 
-def _handler(transport: Transport, interface: str, verb: Verb, function: Callable[..., Any]) -> Callable[..., Any]:
-    def perform(context: RequestContext, payload: dict[str, Any], sender: Account | None) -> Any:
+def _handler(
+    transport: Transport,
+    interface: str,
+    verb: Verb,
+    function: Callable[..., Any],
+    resume: Callable[..., Any] | None = None,
+) -> Callable[..., Any]:
+    """``resume``: answers from an item on, see ``paging``."""
+
+    def perform(context: RequestContext, payload: dict[str, Any], sender: Account | None) -> dict[str, Any]:
         if sender is None or not verb.admits(sender):
             raise errors.Forbidden("This account may not ask for that.")
         given = {
@@ -221,14 +251,21 @@ def _handler(transport: Transport, interface: str, verb: Verb, function: Callabl
         }
         if not verb.is_about(sender, given):
             raise errors.Forbidden("This account may not speak for another host.")
-        return codec.to_wire(function(context, **given))
+        if not verb.pages or paging.WANTED not in payload:
+            return {"answer": codec.to_wire(function(context, **given))}
+        after = payload[paging.WANTED].get("after")
+        if resume is None:
+            page, more = paging.page_of(function(context, **given), verb.pages, after)
+        else:
+            page, more = paging.first_page(resume(context, after, **given), verb.pages)
+        return {"answer": page, paging.MORE: more}
 
     def handle(ctxt: dict[str, Any], payload: dict[str, Any]) -> Any:
         sender = str(ctxt.get("account", ""))
         context = RequestContext.from_wire(ctxt)
         log.request_id.set(context.request_id)
         try:
-            answer = perform(context, payload, transport.sender(sender))
+            reply = perform(context, payload, transport.sender(sender))
         except errors.CellcloudError as error:
             metrics.CALLS.labels(interface, verb.name, type(error).__name__).inc()
             if isinstance(error, errors.Forbidden):
@@ -243,7 +280,7 @@ def _handler(transport: Transport, interface: str, verb: Verb, function: Callabl
             detail = f"{interface}.{verb.name}: {type(error).__name__}"
             return {"error": {"name": "CallHuman", "message": "An internal error occurred.", "detail": detail}}
         metrics.CALLS.labels(interface, verb.name, "ok").inc()
-        return {"answer": answer}
+        return reply
 
     return handle
 
