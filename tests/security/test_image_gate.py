@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from oslo_utils.imageutils import format_inspector
 
 from cellcloud import errors
 from cellcloud.image_gate import ImageFacts, inspect
@@ -160,6 +161,60 @@ def test_other_disk_formats_are_refused(tmp_path: Path, form: str, declared: str
 @pytest.mark.parametrize("subformat", ["monolithicSparse", "monolithicFlat", "twoGbMaxExtentFlat", "streamOptimized"])
 def test_every_vmdk_is_refused(tmp_path: Path, subformat: str) -> None:
     refused(made(tmp_path / "disk.vmdk", "vmdk", f"subformat={subformat}"), "raw")
+
+
+# What oslo.utils knows, each as the bytes by which a reader would take it for that.
+KNOWN: dict[str, tuple[tuple[int, bytes], ...]] = {
+    "qcow2": ((0, b"QFI\xfb\x00\x00\x00\x03"),),
+    "vhd": ((0, b"conectix"),),
+    "vhdx": ((0, b"vhdxfile"),),
+    "vmdk": ((0, b"KDMV\x01"),),
+    "vdi": ((0x40, b"\x7f\x10\xda\xbe"),),
+    "qed": ((0, b"QED\x00"),),
+    "iso": ((0x8000, b"\x01CD001"),),
+    "luks": ((0, b"LUKS\xba\xbe\x00\x01"),),
+}
+PLAIN = {"raw", "gpt"}  # a disk with or without partitions
+
+
+def test_every_format_that_the_library_knows_has_a_sample_here() -> None:
+    assert set(format_inspector.ALL_FORMATS) == KNOWN.keys() | PLAIN
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_what_the_library_knows_is_never_raw(name: str) -> None:
+    assert name in refused(raw_with(*KNOWN[name]), "raw")
+
+
+@pytest.mark.parametrize("name", KNOWN.keys() - {"qcow2"})
+def test_what_the_library_knows_is_never_a_qcow2(tmp_path: Path, name: str) -> None:
+    refused(raw_with(*KNOWN[name]), "qcow2")
+    hidden = [(offset, magic) for offset, magic in KNOWN[name] if offset]
+    if hidden:  # both at once
+        refused(qcow2_with(tmp_path / "disk", *hidden), "qcow2")
+
+
+@pytest.mark.parametrize(("one", "other"), [("vdi", "luks"), ("iso", "vhdx"), ("iso", "luks"), ("vdi", "iso")])
+def test_two_formats_in_one_image_are_refused_by_both_names(one: str, other: str) -> None:
+    message = refused(raw_with((510, b"\x55\xaa"), *KNOWN[one], *KNOWN[other]), "raw")
+    assert one in message
+    assert other in message
+
+
+@pytest.mark.parametrize("identifier", [b"NSR02", b"NSR03"])
+def test_a_udf_is_refused(identifier: bytes) -> None:
+    assert "iso" in refused(raw_with((0x8001, identifier)), "raw")
+
+
+def test_a_descriptor_far_behind_comments_is_refused() -> None:
+    text = b"# nothing to see\n" * 40000 + b'createType="monolithicFlat"\nRW 1 FLAT "/etc/shadow" 0\n'
+    assert "vmdk" in refused(io.BytesIO(text), "raw")
+
+
+@pytest.mark.parametrize("data", [b"x" * 600 + b"\xff" * 600, b"text\n" * 300000, b"\xff" * 2000])
+def test_texts_and_other_bytes_are_raw(data: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    assert inspect(io.BytesIO(data), "raw", LIMIT).format == "raw"
+    assert caplog.records == []
 
 
 def test_a_fixed_vhd_is_refused(tmp_path: Path) -> None:
