@@ -63,7 +63,8 @@ def create_app(
         owner=owner,
     )
     app = Flask("top_api", static_folder=None)
-    app.url_map.strict_slashes = False
+    app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
+    app.url_map.strict_slashes = app.url_map.merge_slashes = False  # no path is answered with another
     app.register_blueprint(versions.blueprint())
     mount(app, parts, RESOURCES)
     app.extensions["rates"] = RateLimits(config.top.rate_limit)

@@ -8,6 +8,7 @@ from cellcloud import errors
 from cellcloud.clients.identity import IdentityClient
 from cellcloud.patterns import Pattern
 from top_api.auth import TOKEN
+from top_api.public_address import plain
 
 LOGIN = ("POST", "/identity/v3/auth/tokens")
 _FILE = Pattern(r"/image/v2/images/[^/]+/file", most=200)
@@ -22,9 +23,10 @@ class HeadGate:
 
     def lane(self, method: str, path: str) -> str:
         """ "login", "transfer" or "ordinary"."""
-        if (method, path.rstrip("/")) == LOGIN:
+        path = plain(path).rstrip("/")
+        if (method, path) == LOGIN:
             return "login"
-        return "transfer" if method in ("PUT", "GET") and _FILE.matches(path.rstrip("/")) else "ordinary"
+        return "transfer" if method in ("PUT", "GET") and _FILE.matches(path) else "ordinary"
 
     def admits(self, headers: Mapping[str, str]) -> str | None:
         """The project of the token; None where the request would be refused for it."""

@@ -18,6 +18,13 @@ Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 FORWARDED = ("FOR", "PROTO", "HOST", "PORT", "PREFIX")
 
 
+def plain(path: str) -> str:
+    """The path with one slash for several in a row, as OpenStack's services read it."""
+    while "//" in path:
+        path = path.replace("//", "/")
+    return path
+
+
 class PublicAddress:
     """WSGI middleware. ``trusted_proxies``: addresses or networks whose X-Forwarded headers are believed; those of all
     others are dropped. Raises Misconfigured for a URL or network that has no such form."""

@@ -22,6 +22,7 @@ from top_api import auth, faults, microversion, rates
 from top_api.microversion import FIRST, LAST, Microversion
 from top_api.parts import Parts
 from top_api.policy import Target
+from top_api.public_address import plain
 from top_api.validation import MALFORMED, NO_QUERY, Queries, UnsupportedType, Versioned, check_body, read_json
 
 _TWIN = Pattern(r"(?s)/v2\.1/([0-9a-fA-F-]+)(/.+)")  # no resource is called by such a word
@@ -205,7 +206,7 @@ def mount(app: Flask, parts: Parts, resources: Sequence[Resource]) -> None:
                 methods=[route.method],
                 provide_automatic_options=False,
             )
-    app.wsgi_app = _ProjectSegment(app.wsgi_app)  # type: ignore[method-assign]
+    app.wsgi_app = _Path(app.wsgi_app)  # type: ignore[method-assign]
 
 
 def is_old(environ: Mapping[str, Any]) -> bool:
@@ -213,17 +214,19 @@ def is_old(environ: Mapping[str, Any]) -> bool:
     return _OLD_ROOT in environ
 
 
-class _ProjectSegment:
-    """Takes the project id and the old root out of the path, so that each route is declared and matched once."""
+class _Path:
+    """Takes doubled slashes, the project id and the old root out of the path, so that each route is declared and
+    matched once."""
 
     def __init__(self, application: Callable[..., Any]) -> None:
         self._application = application
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Any:
-        old = _OLD.groups(environ.get("PATH_INFO", ""))
+        environ["PATH_INFO"] = plain(environ.get("PATH_INFO", ""))
+        old = _OLD.groups(environ["PATH_INFO"])
         if old is not None:
             environ[_OLD_ROOT], environ["PATH_INFO"] = True, f"/v2.1/{old[0]}"
-        match = _TWIN.groups(environ.get("PATH_INFO", ""))
+        match = _TWIN.groups(environ["PATH_INFO"])
         if match is not None:
             environ[_SEGMENT], environ["PATH_INFO"] = match[0], f"/v2.1{match[1]}"
         return self._application(environ, start_response)

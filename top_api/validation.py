@@ -26,7 +26,7 @@ def read_json(data: bytes) -> Any:
     """Strictly: UTF-8, no duplicate keys, no NUL, bounded depth. Raises Invalid."""
     if not data:
         return None
-    if b"\\u0000" in data:
+    if b"\\u0000" in data.replace(b"\\\\", b""):  # where the backslash is not itself an escaped one
         raise errors.Invalid(MALFORMED)
     try:
         value = msgspec.json.decode(data)

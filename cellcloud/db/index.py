@@ -474,6 +474,22 @@ def list_of(connection: Connection, query: ServerQuery, ids: Sequence[str]) -> l
     return found[: query.limit]
 
 
+def list_names_on(connection: Connection, hosts: Collection[tuple[str, str]]) -> list[tuple[str, str, str, str]]:
+    """(cell, host, server id, name) of servers not deleted on those (cell, host), the newest first."""
+    names = ("cell", "host", "id", "name")
+    by_cell: dict[str, list[str]] = {}
+    for cell, host in sorted(hosts):
+        by_cell.setdefault(cell, []).append(host)
+    found: list[tuple[str, str, str, str]] = []
+    for cell, theirs in by_cell.items():
+        for some in _chunks(theirs):
+            mine = (server_index.c.cell == cell, server_index.c.host.in_(some), server_index.c.deleted.is_(False))
+            query = sa.select(*(server_index.c[name] for name in names)).where(*mine)
+            newest = query.order_by(server_index.c.created_at.desc(), server_index.c.id.desc())
+            found += [tuple(row) for row in connection.execute(newest)]
+    return found
+
+
 def list_in_cell(connection: Connection, cell: str, after: str, limit: int) -> list[ServerRecord]:
     """A cell's servers not deleted, by id, behind one of them."""
     mine = (server_index.c.cell == cell, server_index.c.deleted.is_(False), server_index.c.id > after)

@@ -45,10 +45,10 @@ class Client:
         self._peer, self._headers = peer, {"Host": "inner:8774", **headers}
         self.token = ""
 
-    def ask(self, method: str, path: str, body: Any = None) -> TestResponse:
+    def ask(self, method: str, path: str, body: Any = None, **environ: str) -> TestResponse:
         headers = {**self._headers, "X-Auth-Token": self.token, "OpenStack-API-Version": "compute 2.90"}
         return self._client.open(
-            path, method=method, json=body, headers=headers, environ_overrides={"REMOTE_ADDR": self._peer}
+            path, method=method, json=body, headers=headers, environ_overrides={"REMOTE_ADDR": self._peer, **environ}
         )
 
     def sign_in(self) -> TestResponse:

@@ -231,12 +231,54 @@ def test_hypervisors_in_three_shapes(world: World) -> None:
     shown = world.get(f"/os-hypervisors/{newest[0]['id']}", token="admin", version="2.88").get_json()["hypervisor"]
     assert shown == newest[0]
     assert world.get(f"/os-hypervisors/{oldest[0]['id']}/uptime", token="admin").status_code == 200
-    assert world.get("/os-hypervisors/east-1", token="admin", version="2.88").status_code == 404
+    assert world.get("/os-hypervisors/east-1", token="admin", version="2.88").status_code == 400
     statistics = world.get("/os-hypervisors/statistics", token="admin").get_json()["hypervisor_statistics"]
     assert (statistics["count"], statistics["running_vms"]) == (2, 1)
     assert world.get("/os-hypervisors/statistics", token="admin", version="2.88").status_code == 404
     matching = world.get("/os-hypervisors?hypervisor_hostname_pattern=east", token="admin", version="2.53").get_json()
     assert [host["hypervisor_hostname"] for host in matching["hypervisors"]] == ["east-1"]
+
+
+@pytest.mark.parametrize(
+    ("path", "version", "code"),
+    [
+        *((f"/os-hypervisors/east/{end}", "2.52", 200) for end in ("search", "servers")),
+        *((f"/os-hypervisors/nothing/{end}", "2.52", 404) for end in ("search", "servers")),
+        *((f"/os-hypervisors/east/{end}", "2.53", 404) for end in ("search", "servers")),
+        ("/os-hypervisors/{number}/uptime", "2.52", 200),
+        ("/os-hypervisors/{id}/uptime", "2.52", 404),
+        ("/os-hypervisors/{number}/uptime", "2.53", 400),
+        ("/os-hypervisors/{id}/uptime", "2.53", 200),
+        ("/os-hypervisors/{id}/uptime", "2.88", 404),
+        ("/os-hypervisors/{number}", "2.52", 200),
+        ("/os-hypervisors/{id}", "2.52", 404),
+        ("/os-hypervisors/{number}", "2.53", 400),
+        ("/os-hypervisors/00000000-0000-4000-8000-000000000000", "2.53", 404),
+    ],
+)
+def test_routes_of_one_hypervisor(world: World, path: str, version: str, code: int) -> None:
+    ids = {
+        name: world.get("/os-hypervisors", token="admin", version=shown).get_json()["hypervisors"][0]["id"]
+        for name, shown in (("number", "2.52"), ("id", "2.53"))
+    }
+    answer = world.get(path.format(**ids), token="admin", version=version)
+    assert answer.status_code == code, answer.text
+    if code == 200 and "uptime" in path:
+        assert set(answer.get_json()["hypervisor"]) == {"id", "hypervisor_hostname", "state", "status", "uptime"}
+
+
+def test_servers_of_the_hypervisors_of_a_pattern(world: World) -> None:
+    made = {world.create(f"vm{number}"): f"vm{number}" for number in range(6)}
+    for path in ("/os-hypervisors/-1/servers", "/os-hypervisors/east/servers"):
+        found = world.get(path, token="admin", version="2.52").get_json()["hypervisors"]
+        names = ["east-1", "west-1"] if "-1" in path else ["east-1"]
+        assert [one["hypervisor_hostname"] for one in found] == names
+        for one in found:
+            cell = one["hypervisor_hostname"].removesuffix("-1")
+            there = {key: name for key, name in made.items() if world.cell_of(key).name == cell}
+            assert {server["uuid"]: server["name"] for server in one.get("servers", ())} == there
+            assert ("servers" in one) is bool(there)  # as Nova: no key for none
+    assert world.get("/os-hypervisors/east/servers").status_code == 403
 
 
 def test_hypervisors_of_a_cell_that_is_away_are_shown_as_last_known(world: World) -> None:

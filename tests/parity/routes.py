@@ -62,6 +62,7 @@ ROUTES: dict[tuple[str, str], tuple[str, str]] = {
     ("GET", "/os-hypervisors/statistics"): ("hypervisors", "statistics"),
     ("GET", "/os-hypervisors/<identifier>/uptime"): ("hypervisors", "uptime"),
     ("GET", "/os-hypervisors/<pattern>/search"): ("hypervisors", "search"),
+    ("GET", "/os-hypervisors/<pattern>/servers"): ("hypervisors", "servers"),
     ("GET", "/os-availability-zone"): ("availability_zone", "index"),
     ("GET", "/os-availability-zone/detail"): ("availability_zone", "detail"),
     ("GET", "/os-aggregates"): ("aggregates", "index"),

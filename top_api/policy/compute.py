@@ -98,6 +98,7 @@ _RESOURCES = (
     ("os-hypervisors:show", ADMIN, "Show a hypervisor."),
     ("os-hypervisors:uptime", ADMIN, "Show a hypervisor's uptime (below 2.88)."),
     ("os-hypervisors:search", ADMIN, "Search hypervisors by name (below 2.53)."),
+    ("os-hypervisors:servers", ADMIN, "List servers of the hypervisors of a name (below 2.53)."),
     ("os-aggregates:index", ADMIN, "List aggregates of hosts."),
     ("os-aggregates:show", ADMIN, "Show an aggregate of hosts."),
     ("os-aggregates:create", ADMIN, "Create an aggregate of hosts."),

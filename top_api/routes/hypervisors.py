@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from cellcloud import errors
 from cellcloud.db import index
-from cellcloud.db.index import ServerQuery
 from cellcloud.model.host import Host
 from top_api.operations.compute_services import list_hosts
 from top_api.paging import next_links, page_of
@@ -38,7 +38,7 @@ def _list(call: Call, view: Any, path: tuple[str, ...]) -> dict[str, Any]:
             raise errors.Invalid("Paging over hypervisors with the hypervisor_hostname_pattern is not supported.")
         found = _matching(found, pattern)
     page = found if pattern is not None else page_of(call, found, _id(call), since=(2, 33))[0]
-    shown = [view(call, host, fresh=fresh, servers=_servers(call, host)) for host, fresh in page]
+    shown = _shown(call, view, page, with_servers=is_true(call.param("with_servers")))
     ids = [str(views.id_of(call, host)) for host, _ in page]
     links = next_links(call, "hypervisors", path, ids) if call.version >= (2, 33) and pattern is None else {}
     return {"hypervisors": shown, **links}
@@ -55,14 +55,17 @@ def _matching(found: list[Found], pattern: str) -> list[Found]:
     return fitting
 
 
-def _servers(call: Call, host: Host) -> list[dict[str, str]] | None:
-    """The servers on a host, where they are asked for."""
-    if not is_true(call.param("with_servers")):
-        return None
-    query = ServerQuery(project_id=None, equal={"host": [host.host], "cell": [host.cell]})
-    with call.parts.database.read() as connection:
-        records = index.list_records(connection, query)
-    return [{"uuid": record.id, "name": record.spec.name} for record in records]
+def _shown(call: Call, view: Any, page: Sequence[Found], *, with_servers: bool) -> list[dict[str, Any]]:
+    servers: dict[tuple[str, str], list[dict[str, str]]] = {}
+    if with_servers:
+        with call.parts.database.read() as connection:
+            found = index.list_names_on(connection, {(host.cell, host.host) for host, _ in page})
+        for cell, on, server_id, name in found:
+            servers.setdefault((cell, on), []).append({"uuid": server_id, "name": name})
+    return [
+        view(call, host, fresh=fresh, servers=servers.get((host.cell, host.host), []) if with_servers else None)
+        for host, fresh in page
+    ]
 
 
 @hypervisors.route("GET", "/os-hypervisors/statistics", "os_compute_api:os-hypervisors:statistics", until=(2, 87))
@@ -72,8 +75,9 @@ def show_statistics(call: Call) -> dict[str, Any]:
 
 @hypervisors.route("GET", "/os-hypervisors/<identifier>", "os_compute_api:os-hypervisors:show", query=schemas.SHOW)
 def show(call: Call, identifier: str) -> dict[str, Any]:
-    host, fresh = _get(call, identifier)
-    return {"hypervisor": views.detail(call, host, fresh=fresh, servers=_servers(call, host))}
+    found = _get(call, identifier)
+    (shown,) = _shown(call, views.detail, [found], with_servers=is_true(call.param("with_servers")))
+    return {"hypervisor": shown}
 
 
 @hypervisors.route("GET", "/os-hypervisors/<identifier>/uptime", "os_compute_api:os-hypervisors:uptime", until=(2, 87))
@@ -87,11 +91,27 @@ def show_uptime(call: Call, identifier: str) -> dict[str, Any]:
 @hypervisors.route("GET", "/os-hypervisors/<pattern>/search", "os_compute_api:os-hypervisors:search", until=(2, 52))
 def search(call: Call, pattern: str) -> dict[str, Any]:
     found = _matching(list_hosts(call.parts, call.context), pattern)
-    return {"hypervisors": [views.brief(call, host, fresh=fresh) for host, fresh in found]}
+    return {"hypervisors": _shown(call, views.brief, found, with_servers=False)}
+
+
+@hypervisors.route("GET", "/os-hypervisors/<pattern>/servers", "os_compute_api:os-hypervisors:servers", until=(2, 52))
+def list_servers(call: Call, pattern: str) -> dict[str, Any]:
+    found = _matching(list_hosts(call.parts, call.context), pattern)
+    return {"hypervisors": _shown(call, views.brief, found, with_servers=True)}
 
 
 def _get(call: Call, identifier: str) -> Found:
+    if call.version >= (2, 53) and not _is_uuid(identifier):
+        raise errors.Invalid(f"Invalid uuid {identifier[:64]}")
     for host, fresh in list_hosts(call.parts, call.context):
         if str(views.id_of(call, host)) == identifier:
             return host, fresh
     raise errors.NotFound(f"Hypervisor with ID '{identifier[:64]}' could not be found.")
+
+
+def _is_uuid(text: str) -> bool:
+    try:
+        uuid.UUID(text)
+    except ValueError:
+        return False
+    return True
