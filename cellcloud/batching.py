@@ -9,7 +9,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from cellcloud import errors
+from cellcloud import errors, metrics
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -84,16 +84,20 @@ class Batcher(Generic[T, R]):
         self,
         work: Callable[[Sequence[T]], Sequence[R]],
         *,
+        name: str = "",
         weigh: Callable[[T], int] = lambda _: 1,
         most: int | None = None,
         leaders: int = 1,
         crowd: int | None = None,
         linger: float = INSTANT,
     ) -> None:
-        """``most``: what the items of a batch weigh at most, unless it has only one. ``leaders``: batches at work at
-        once; one more where what waits weighs ``crowd``. ``linger``: seconds that a leader waits for others, since
-        those who belong together seldom come in the same moment."""
+        """``name``: what its figures are called by. ``most``: what the items of a batch weigh at most, unless it has
+        only one. ``leaders``: batches at work at once; one more where what waits weighs ``crowd``.
+        ``linger``: seconds that a leader waits for others, since those who belong together seldom come in the same
+        moment."""
         self._work = work
+        self._depth = metrics.BATCH_DEPTH.labels(name) if name else None
+        self._sizes = metrics.BATCHES.labels(name) if name else None
         self._weigh = weigh
         self._most = most
         self._usual_leaders = leaders
@@ -110,6 +114,8 @@ class Batcher(Generic[T, R]):
         with self._lock:
             self._waiting[id(call)] = call
             self._weight += call.weight
+            if self._depth is not None:
+                self._depth.inc()
             self._appoint()
         call.woken.wait()
         if call.leads:
@@ -156,6 +162,9 @@ class Batcher(Generic[T, R]):
             call.taken = True
             self._weight -= call.weight
             del self._waiting[id(call)]
+        if self._depth is not None and self._sizes is not None:
+            self._depth.dec(len(batch))
+            self._sizes.observe(len(batch))
         return batch
 
     def _settle(self, batch: Sequence[_Call[T, R]]) -> None:

@@ -71,10 +71,10 @@ class Acceptance:
         self._database = database
         self._config = config
         self._accept: Batcher[_Request, tuple[Accepted, list[Intent]]] = Batcher(
-            functools.partial(_accept_all, database, config, owner)
+            functools.partial(_accept_all, database, config, owner), name="creates"
         )
         self._delete: Batcher[tuple[RequestContext, str], Intent | None] = Batcher(
-            functools.partial(_delete_all, database, config, owner)
+            functools.partial(_delete_all, database, config, owner), name="deletes"
         )
 
     def delete(self, context: RequestContext, server_id: str) -> Intent | None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
 
-from cellcloud import clock, errors
+from cellcloud import clock, errors, metrics
 from cellcloud.config import TopConfig
 from cellcloud.context import RequestContext
 from cellcloud.db import cells as cells_table
@@ -41,7 +41,7 @@ class Breaker:
     gives up.
     """
 
-    def __init__(self, cell: str, *, seconds: float, most: int) -> None:
+    def __init__(self, cell: str, interface: str = "Conductor", *, seconds: float, most: int) -> None:
         self._cell = cell
         self._seconds = seconds
         self._most = most
@@ -52,6 +52,7 @@ class Breaker:
         self._changed = threading.Condition()
         self._open_until: float | None = None
         self._opened_at = 0.0
+        metrics.BREAKERS.labels(cell, interface).set_function(lambda: float(self.is_open))
 
     @property
     def is_open(self) -> bool:
@@ -288,7 +289,7 @@ class Cells:
             with self._lock:
                 if key not in self._clients:
                     most = max(1, self._config.threads // 2)
-                    self._breakers[key] = Breaker(name, seconds=self._config.breaker_seconds, most=most)
+                    self._breakers[key] = Breaker(*key, seconds=self._config.breaker_seconds, most=most)
                     is_down = functools.partial(self._is_down, name)
                     self._clients[key] = _Guarded(client, self._breakers[key], is_down)
                 found = self._clients[key]

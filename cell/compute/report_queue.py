@@ -11,7 +11,7 @@ import logging
 import threading
 from collections import Counter, deque
 
-from cellcloud import errors
+from cellcloud import errors, metrics
 from cellcloud.batching import portions
 from cellcloud.context import service_context
 from cellcloud.model import codec
@@ -30,11 +30,12 @@ class ReportQueue:
     """Everything that waits goes in one message. An event that a conductor cannot digest is given up after a while:
     its command will be repeated."""
 
-    def __init__(self, conductor: Conductor) -> None:
+    def __init__(self, conductor: Conductor, host: str = "") -> None:
         self._conductor = conductor
         self._lock = threading.Lock()
         self._waiting: deque[GuestEvent] = deque()
         self._tries: Counter[int] = Counter()
+        metrics.REPORTS.labels(host).set_function(lambda: float(len(self._waiting)))
         self._loop = Loop("report_queue", RETRY_SECONDS, self.deliver)
 
     def start(self) -> None:

@@ -67,7 +67,7 @@ class ComputeService:
         builds = config.compute.max_concurrent_builds
         self._conductor = conductor
         self._standing = Standing(conductor, list(drivers), identity.open)
-        self._report_queue = ReportQueue(conductor)
+        self._report_queue = ReportQueue(conductor, queue)
         self._boots = BootLog(config.state_dir / "cells" / config.cell.name / "boots" / f"{queue}.json")
         self._resumes = config.compute.resume_guests_state_on_host_boot
         self._executor = CommandExecutor(

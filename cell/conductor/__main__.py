@@ -30,6 +30,7 @@ from cellcloud.service import Loop, run
 
 LOG = logging.getLogger(__name__)
 PURGE_INTERVAL = 60.0
+FIGURES_INTERVAL = 5.0
 
 
 class ConductorProcess:
@@ -77,6 +78,7 @@ class ConductorProcess:
         self._loops = [
             Loop("sweep", 5.0, self.service.sweep),
             Loop("purge", PURGE_INTERVAL, self.service.purge),
+            Loop("figures", FIGURES_INTERVAL, self.service.measure),
             Loop("judge", 1.0, self.service.judge),
             Loop("clock", 1.0, steady.meet),
             Loop("watch", marks.INTERVAL, self.service.watch),

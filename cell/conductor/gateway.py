@@ -90,7 +90,7 @@ class Gateway:
             return [None] * len(commands)
 
         with self._lock:
-            return self._senders.setdefault(queue, Batcher(send))
+            return self._senders.setdefault(queue, Batcher(send, name="commands"))
 
     def forget_queues(self) -> None:
         """Hosts may have moved to other compute services."""

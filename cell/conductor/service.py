@@ -15,7 +15,7 @@ from cell.conductor.placement import held_servers, reservation
 from cell.conductor.runs import begin, guest_events
 from cell.conductor.runs.executor import RunExecutor
 from cell.conductor.scheduling_store import SchedulingStoreService
-from cellcloud import clock, errors
+from cellcloud import clock, errors, metrics
 from cellcloud.batching import portions
 from cellcloud.config import CellConfig
 from cellcloud.context import RequestContext, service_context
@@ -76,6 +76,7 @@ class ConductorService:
     ) -> None:
         self._texts_pruned = clock.monotonic()
         self._config = config
+        self._cell = config.name
         self._before_judging = before_judging
         self._database = database
         self._scheduler = scheduler
@@ -351,6 +352,15 @@ class ConductorService:
         decided = transact(self._database, lambda connection: decisions.prune(connection, seconds))
         most = (feed.PRUNED_AT_ONCE, changes.PRUNED_AT_ONCE, decisions.PRUNED_AT_ONCE)
         return any(count >= bound for count, bound in zip((told, changed, decided), most, strict=True))
+
+    def measure(self) -> None:
+        """Set the figures of unfinished runs."""
+        with self._database.read() as connection:
+            found = runs.measure(connection)
+        for operation in Operation:
+            count, age = found.get(operation, (0, 0.0))
+            metrics.RUNS.labels(self._cell, operation).set(count)
+            metrics.RUN_AGE.labels(self._cell, operation).set(age)
 
     def purge(self) -> bool:
         """Forget what is over for longer than it is kept; True when there may be more."""

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 from cell.scheduler.select import indexed
 from cell.scheduler.state.view import Gap, View
-from cellcloud import clock, errors
+from cellcloud import clock, errors, metrics
 from cellcloud.context import RequestContext, service_context
 from cellcloud.model.policy import Policy
 from cellcloud.rpc.scheduling_store import SchedulingStore
@@ -110,6 +110,7 @@ class Follower:
     def _read_page(self, context: RequestContext) -> bool:
         view = self._current()
         page = self._store.list_changes(context, view.sequence, PAGE)
+        metrics.CHANGE_LOG.labels(self._scheduler).set(max(0, page.newest - view.sequence))
         try:
             if page.newest < view.sequence or page.oldest > view.sequence + 1:
                 raise Gap("The change log is not the one that was followed.")

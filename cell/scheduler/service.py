@@ -12,7 +12,7 @@ from cell.scheduler.refresh import Follower
 from cell.scheduler.select import ranking
 from cell.scheduler.why import telling
 from cell.scheduler.why.inquiry import Inquiry
-from cellcloud import clock, fastsched
+from cellcloud import clock, fastsched, metrics
 from cellcloud.config import Config
 from cellcloud.context import RequestContext, service_context
 from cellcloud.model.decision import RankAnswer, RankBatch, Shape, shape_of
@@ -37,6 +37,7 @@ class SchedulerService:
         self.name = "scheduler"
         self._transport = transport
         self._host = config.host
+        self._cell = config.cell.name
         self._own_name = unique_name(config.host)
         self._conductor: Conductor = transport.client(Conductor)
         seed = zlib.crc32(self._own_name.encode())
@@ -125,7 +126,12 @@ class SchedulerService:
             ranking.prepare(batch, policy)
         with self.follower.view(context, at_least=batch.at_least) as view:
             number = self._numbers.getrandbits(BATCH_BITS)
-            return ranking.rank(view, batch, number, now=clock.monotonic(), reasons_of=telling.reasons_of)
+            with metrics.RANKING.labels(self._cell).time():
+                answer = ranking.rank(view, batch, number, now=clock.monotonic(), reasons_of=telling.reasons_of)
+        for number in answer.why:
+            for name in answer.refused[number] if number >= 0 else ():
+                metrics.REFUSALS.labels(name).inc()
+        return answer
 
     def _beat(self) -> None:
         self._conductor.heartbeat(service_context(), "nova-scheduler", self._host)

@@ -30,8 +30,10 @@ class NeutronClient:
 
     def __init__(self, session: Session, *, url: str = "") -> None:
         self._service = Service(session, "network", url=url, version="/v2.0")
-        self._post: Batcher[Sequence[dict[str, Any]], list[dict[str, Any]]] = Batcher(self._post_ports)
-        self._leaving: Batcher[str, list[dict[str, Any]]] = Batcher(self._list_leaving)
+        self._post: Batcher[Sequence[dict[str, Any]], list[dict[str, Any]]] = Batcher(
+            self._post_ports, name="ports made"
+        )
+        self._leaving: Batcher[str, list[dict[str, Any]]] = Batcher(self._list_leaving, name="ports listed")
         self._lock = threading.Lock()
         self._facts: dict[tuple[str, str], tuple[float, dict[str, Any]]] = {}
 

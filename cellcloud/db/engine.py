@@ -12,6 +12,7 @@ import math
 import random
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -25,7 +26,7 @@ from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
-from cellcloud import errors
+from cellcloud import errors, metrics
 from cellcloud.db import postgresql
 
 __all__ = [
@@ -197,6 +198,11 @@ def _commit_if_begun(raw: Any) -> None:
 _WRITERS: dict[str, threading.RLock] = {}
 
 
+def _connections_in_use(engine: weakref.ref[Engine]) -> float:
+    known = engine()
+    return 0.0 if known is None or not isinstance(known.pool, sa.QueuePool) else float(known.pool.checkedout())
+
+
 @contextmanager
 def _turn(lock: threading.RLock, seconds: float) -> Iterator[None]:
     """Wait for the lock. Raises Busy after that time; 0 waits on."""
@@ -250,6 +256,9 @@ class Database:
         if self.dialect == "sqlite" and parsed.database:
             lock = _WRITERS.setdefault(str(Path(parsed.database).resolve()), threading.RLock())
             self._queue = functools.partial(_turn, lock, timeout)
+        name = parsed.database or self.dialect
+        metrics.POOL_SIZE.labels(name).set(pool_size)
+        metrics.POOL.labels(name).set_function(functools.partial(_connections_in_use, weakref.ref(self.engine)))
         self._reader = self.engine.execution_options(readonly=True)
         self._steady_reader = self.engine.execution_options(readonly=True, steady=True)
 
@@ -354,6 +363,7 @@ def retried(
             try:
                 return function(database, *args, **kwargs)
             except LostRace:
+                metrics.RACES.inc()
                 if time.monotonic() > end:
                     break
                 time.sleep(random.uniform(0.0, 0.02 * 2**attempt))  # noqa: S311 -- spreading, no secret

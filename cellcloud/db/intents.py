@@ -389,6 +389,17 @@ def list_late(connection: Connection, limit: int) -> list[Intent]:
     return [_intent(row) for row in rows]
 
 
+def measure(connection: Connection) -> dict[str, tuple[int, float]]:
+    """Return for each kind how many are unfinished, and the age of the oldest in seconds."""
+    oldest = sa.func.min(intents.c.created_at)
+    query = sa.select(
+        intents.c.kind, sa.func.count().label("unfinished"), oldest.label("oldest"), utc_now().label("now")
+    )
+    rows = connection.execute(query.where(intents.c.state.in_(UNFINISHED)).group_by(intents.c.kind))
+    found = {row.kind: (row.unfinished, (row.now - row.oldest).total_seconds()) for row in rows}
+    return {kind.value: found.get(kind, (0, 0.0)) for kind in IntentKind}
+
+
 def prune(connection: Connection, *, seconds: float, limit: int = 1000) -> int:
     """Forget finished intents older than ``seconds``; returns how many went."""
     old = connection.execute(

@@ -512,6 +512,16 @@ def list_overdue(connection: Connection, seconds: float) -> list[RunRecord]:
     return [_record(row) for row in rows]
 
 
+def measure(connection: Connection) -> dict[str, tuple[int, float]]:
+    """Return for each operation with unfinished runs how many there are, and the age of the oldest in seconds."""
+    oldest = sa.func.min(runs.c.created_at)
+    query = sa.select(
+        runs.c.operation, sa.func.count().label("unfinished"), oldest.label("oldest"), utc_now().label("now")
+    )
+    rows = connection.execute(query.where(runs.c.active == 1).group_by(runs.c.operation))
+    return {row.operation: (row.unfinished, (row.now - row.oldest).total_seconds()) for row in rows}
+
+
 def count_active(connection: Connection) -> int:
     """Unfinished runs."""
     query = sa.select(sa.func.count()).select_from(runs).where(runs.c.active == 1)

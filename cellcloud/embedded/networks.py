@@ -44,7 +44,9 @@ class EmbeddedNetworks:
     def __init__(self, database: Database, limits: NetworkConfig | None = None) -> None:
         self._database = database
         self._limits = limits or NetworkConfig()
-        self._end: Batcher[tuple[Viewer, str], None] = Batcher(functools.partial(_end_ports, database))
+        self._end: Batcher[tuple[Viewer, str], None] = Batcher(
+            functools.partial(_end_ports, database), name="ports ended"
+        )
         self._bounds = Bounds(ports=self._limits.quota_port, shared_percent=self._limits.shared_network_percent)
 
     # ---- NetworkClient ---------------------------------------------------------------------------------------------

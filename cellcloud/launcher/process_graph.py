@@ -142,16 +142,16 @@ def _api_unit(layout: Layout) -> Unit:
     return Unit(
         name="top.api",
         kind=Kind.SERVICE,
-        run=partial(_run_gunicorn, layout.top_file),
+        run=partial(_run_gunicorn, layout.top_file, layout.run),
         after=after,
         ready=partial(_answers_http, layout.public_url, layout.cafile),
     )
 
 
-def _run_gunicorn(file: Path) -> None:
+def _run_gunicorn(file: Path, run: Path) -> None:
     from cellcloud.launcher.web_server import Gunicorn
 
-    Gunicorn(options.load(file)).run()
+    Gunicorn(options.load(file), run).run()
 
 
 def _service(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
+import os
 import resource
 import socket
 import threading
+from pathlib import Path
 from typing import Any
 
 import uvicorn
@@ -15,6 +18,7 @@ from cellcloud import config as options
 from cellcloud import errors, log
 from cellcloud.launcher.http_front import MOST_HEAD, MOST_WAITING, Front, HeadProtocol
 from cellcloud.launcher.process_units import load_service
+from cellcloud.service import serve_health
 
 BACKLOG = 2048  # connections that the system keeps until they are taken
 FILES = 65536
@@ -59,11 +63,28 @@ class FrontWorker(UvicornWorker):  # type: ignore[misc]
         super().init_process()
 
 
+class _Worker:
+    """One of the API's processes; it has no parts that could be ill by themselves."""
+
+    name = "top.api"
+
+    def start(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+    def check(self) -> dict[str, str]:
+        return {}
+
+
 class Gunicorn(BaseApplication):  # type: ignore[misc]
     """Threads in several workers, each of which builds the application for itself."""
 
-    def __init__(self, config: options.Config) -> None:
+    def __init__(self, config: options.Config, run: Path) -> None:
+        """``run``: where each worker's socket for health and figures is."""
         self._config = config
+        self._run = run
+        for left in run.glob("top.api-*.sock"):  # by workers that were killed
+            left.unlink(missing_ok=True)
         super().__init__()
 
     def load_config(self) -> None:
@@ -86,8 +107,9 @@ class Gunicorn(BaseApplication):  # type: ignore[misc]
             self.cfg.set(name, settings[name])
 
     def load(self) -> Any:
-        """Called in each worker."""
+        """Called in each worker, which serves its figures and its health beside those of the other processes."""
         log.set_up("top.api", level=self._config.log_level)
+        atexit.register(serve_health(_Worker(), self._run / f"top.api-{os.getpid()}.sock"))
         return load_service("api")(self._config)
 
 

@@ -17,8 +17,9 @@ import logging
 import os
 import sys
 import threading
+import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 from oslo_config import cfg
@@ -183,12 +184,27 @@ def _method(transport: Transport, raw: Any, interface: str, verb: Verb, believed
     def send(context: RequestContext, *args: Any, **kwargs: Any) -> Any:
         given = dict(zip(names, args, strict=False)) | kwargs
         payload = {name: codec.to_wire(value) for name, value in given.items()}
-        if verb.pages:
-            return _read_pages(transport, functools.partial(ask, context), payload, verb, believed)
-        reply = ask(context, payload)
-        return _read_reply(transport, reply, verb, believed) if verb.answered else None
+        with _timed(transport.cell, f"{interface}.{verb.name}"):
+            if verb.pages:
+                return _read_pages(transport, functools.partial(ask, context), payload, verb, believed)
+            reply = ask(context, payload)
+            return _read_reply(transport, reply, verb, believed) if verb.answered else None
 
     return send
+
+
+@contextlib.contextmanager
+def _timed(cell: str, method: str) -> Iterator[None]:
+    begun, outcome = time.monotonic(), "ok"
+    metrics.CALLS_WAITING.labels(cell).inc()
+    try:
+        yield
+    except errors.CellcloudError as error:
+        outcome = type(error).__name__
+        raise
+    finally:
+        metrics.CALLS_WAITING.labels(cell).dec()
+        metrics.CALL_TIMES.labels(cell, method, outcome).observe(time.monotonic() - begun)
 
 
 def _read_pages(

@@ -35,6 +35,7 @@ from cellcloud.rpc.scheduling_store import SchedulingStore
 from tests.functional import router_world
 from tests.functional.router_world import FakeCell, Line, World, open_lines, open_world
 from tests.unit.test_cellctl_remote import Identity, sign_in, write_clouds
+from tests.unit.test_metrics import read
 from tests.workflows.world import make_report
 from top_api.app import create_app
 from top_api.outside import Outside
@@ -188,8 +189,11 @@ def test_why_not(cloud: Cloud) -> None:
 
 
 def test_a_server_that_no_cell_took(cloud: Cloud) -> None:
+    refused = read("cellcloud_filter_refusals_total", filter="ResourceClassFilter")
     record = cloud.create("giant", flavor=HUGE)
     assert record.status == "ERROR"
+    assert read("cellcloud_filter_refusals_total", filter="ResourceClassFilter") > refused
+    assert read("cellcloud_rank_seconds_count", cell="east") > 0
     told = ask("why", record.id)
     assert {one["cell"] for one in told} == {"east", "west"}
     assert all(one["chosen"] is None and one["nearest"] for one in told)

@@ -31,6 +31,7 @@ from top_api.router.sweep import Sweep
 LOG = logging.getLogger(__name__)
 SWEEP_INTERVAL = 1.0
 PRUNE_INTERVAL = 600.0
+FIGURES_INTERVAL = 5.0
 CELLS_INTERVAL = 2.0  # seconds until a cell added to the table is noticed
 
 
@@ -97,6 +98,7 @@ class RouterService:
             "mark": Loop("mark", marks.INTERVAL, self._look_back),
             "clock": Loop("clock", 1.0, steady.meet),
             "sweep": Loop("sweep", SWEEP_INTERVAL, sweep.take_over),
+            "figures": Loop("figures", FIGURES_INTERVAL, sweep.measure),
             "purge": Loop("purge", PRUNE_INTERVAL, sweep.purge),
             "prune": Loop("prune", PRUNE_INTERVAL, sweep.prune),
             "cells": Loop("cells", CELLS_INTERVAL, self._attend),

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from cellcloud import clock
+from cellcloud import clock, metrics
 from cellcloud.batching import in_full
 from cellcloud.context import RequestContext, service_context
 from cellcloud.db import cells, incarnations, index, intents, lost_ports
@@ -53,6 +53,7 @@ class Follower:
             present = incarnations.find(connection)
         cursor = known.feed_cursor
         page = self._conductor.list_feed(_context(), max(0, cursor - 1), PAGE + 1)
+        metrics.FEED_LAG.labels(self._cell).set(max(0, page.newest - cursor))
         changed = "" not in (known.incarnation, page.incarnation) and known.incarnation != page.incarnation
         if changed or _differs(known, page):
             self._start_over(page, changed=changed)

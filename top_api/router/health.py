@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cellcloud import clock, errors
+from cellcloud import clock, errors, metrics
 from cellcloud.context import service_context
 from cellcloud.db import cells, intents
 from cellcloud.db.engine import Database, retried
@@ -33,11 +33,13 @@ class Watch:
         except errors.CellcloudError as error:
             self._misses += 1
             if self._misses >= MISSES:
+                metrics.CELLS.labels(self._cell).set(0)
                 _set_health(self._database, self._cell, "down", error.message, None)
         else:
             self._misses = 0
             if digest.cell == self._cell:
                 _set_health(self._database, self._cell, "up", "", digest)
+                metrics.CELLS.labels(self._cell).set(1)
             else:
                 reason = f"its queue is that of cell {digest.cell}"
                 _set_health(self._database, self._cell, "down", reason, None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
+from cellcloud import metrics
 from cellcloud.db import intents, retention, user_data
 from cellcloud.db.engine import Database, retried
 from top_api.router.deliver import MOST, Deliverer
@@ -39,6 +40,14 @@ class Sweep:
         ids = _begin_leases(self._database, self._deliverer.owner, self._lease)
         self._deliverer.deliver(ids)
         return len(ids) == MOST
+
+    def measure(self) -> None:
+        """Set the figures of what no cell has settled."""
+        with self._database.read() as connection:
+            found = intents.measure(connection)
+        for kind, (count, age) in found.items():
+            metrics.INTENTS.labels(kind).set(count)
+            metrics.INTENT_AGE.labels(kind).set(age)
 
     def purge(self) -> bool:
         """Forget what is over for longer than it is kept; True when there may be more."""

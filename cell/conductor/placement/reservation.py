@@ -31,6 +31,7 @@ class Placer:
     def __init__(self, database: Database, scheduler: Scheduler, *, store: Store) -> None:
         self._place: Batcher[_Call, list[ReserveAnswer]] = Batcher(
             functools.partial(_place_all, database, scheduler, store),
+            name="placements",
             weigh=lambda call: sum(_weight(one.spec) for one in call[1]),
             most=TOGETHER,
             leaders=AT_ONCE,

@@ -24,7 +24,9 @@ class Checkpointer:
     """Saves for many threads: those that come together share a transaction."""
 
     def __init__(self, database: Database, owner: str) -> None:
-        self._store: Batcher[RunState, RunState | None] = Batcher(functools.partial(_save_all, database, owner))
+        self._store: Batcher[RunState, RunState | None] = Batcher(
+            functools.partial(_save_all, database, owner), name="checkpoints"
+        )
 
     def save(self, state: RunState) -> RunState:
         """The state as the database now has it. Raises Stale when the run's lease went to another."""
