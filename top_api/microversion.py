@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from microversion_parse import get_version
 from werkzeug.datastructures import Headers
 
 from cellcloud import errors
@@ -22,6 +23,7 @@ class Microversion(NamedTuple):
 
 FIRST = Microversion(2, 1)
 LAST = Microversion(2, 100)
+SERVICE = "compute"
 HEADER = "OpenStack-API-Version"
 OLD_HEADER = "X-OpenStack-Nova-API-Version"
 _FORM = Pattern(r"([1-9][0-9]{0,3})\.([1-9][0-9]{0,3}|0)", most=9)
@@ -32,9 +34,14 @@ class UnacceptableVersion(errors.FixRequest):
 
 
 def requested(headers: Headers) -> Microversion:
-    """The version a request asks for. Raises Invalid when malformed, UnacceptableVersion when out of range."""
-    text = _from_header(headers)
+    """The version a request asks for; of several for this service the last one counts.
+
+    Raises Invalid when malformed, UnacceptableVersion when out of range.
+    """
+    text = get_version(headers, SERVICE, [OLD_HEADER])
     if text is None:
+        if any(part.strip().lower() == SERVICE for part in headers.get(HEADER, "").split(",")):
+            raise errors.Invalid(f"The header {HEADER} names no version of {SERVICE}.")
         return FIRST
     if text == "latest":
         return LAST
@@ -51,17 +58,6 @@ def requested(headers: Headers) -> Microversion:
     return version
 
 
-def _from_header(headers: Headers) -> str | None:
-    new = headers.get(HEADER)
-    if new is not None:
-        for part in new.split(","):
-            words = part.split()
-            if words and words[0].lower() == "compute":
-                return words[1] if len(words) == 2 else ""
-    old = headers.get(OLD_HEADER)
-    return None if old is None else old.strip()
-
-
 def response_headers(version: Microversion) -> dict[str, str]:
     """What every answer echoes."""
-    return {HEADER: f"compute {version}", OLD_HEADER: str(version), "Vary": f"{HEADER}, {OLD_HEADER}"}
+    return {HEADER: f"{SERVICE} {version}", OLD_HEADER: str(version), "Vary": f"{HEADER}, {OLD_HEADER}"}

@@ -46,6 +46,14 @@ def test_an_unknown_first_segment_is_offered_the_versions(world: World) -> None:
         ({"OpenStack-API-Version": "compute latest"}, "2.100"),
         ({"X-OpenStack-Nova-API-Version": "2.9"}, "2.9"),
         ({"OpenStack-API-Version": "volume 3.1"}, "2.1"),
+        ({"OpenStack-API-Version": "COMPUTE   2.47 ,volume 3.1"}, "2.47"),
+        ({"OpenStack-API-Version": "compute 2.5, compute 2.9"}, "2.9"),
+        ({"OpenStack-API-Version": "compute 2.5", "X-OpenStack-Nova-API-Version": "2.9"}, "2.5"),
+        ({"OpenStack-API-Version": "volume 3.1", "X-OpenStack-Nova-API-Version": "2.9"}, "2.9"),
+        ({"X-OpenStack-Nova-API-Version": "latest"}, "2.100"),
+        ({"X-OpenStack-Nova-API-Version": "2.5, 2.9"}, "2.9"),
+        ({"OpenStack-API-Version": ""}, "2.1"),
+        ({"OpenStack-API-Version": ",, volume"}, "2.1"),
     ],
 )
 def test_every_answer_echoes_its_microversion(world: World, headers: dict[str, str], echoed: str) -> None:
@@ -59,7 +67,24 @@ def test_every_answer_echoes_its_microversion(world: World, headers: dict[str, s
 
 @pytest.mark.parametrize(
     ("text", "status"),
-    [("2.101", 406), ("1.1", 406), ("2.0", 406), ("3.1", 406), ("two", 400), ("2", 400), ("", 400), ("2.01", 400)],
+    [
+        ("2.101", 406),
+        ("1.1", 406),
+        ("2.0", 406),
+        ("3.1", 406),
+        ("two", 400),
+        ("2", 400),
+        ("", 400),
+        ("2.01", 400),
+        ("2.1.1", 400),
+        ("02.1", 400),
+        ("2.-1", 400),
+        ("2.1 2.2", 400),
+        ("LATEST", 400),
+        ("2.99999", 400),
+        ("2.\u0661", 400),
+        (", volume 3.1", 400),
+    ],
 )
 def test_a_microversion_out_of_range_or_malformed_is_refused(world: World, text: str, status: int) -> None:
     answer = world.get("/servers", headers={"OpenStack-API-Version": f"compute {text}"})
