@@ -23,8 +23,11 @@ class DatabaseWatch:
 
     def look(self) -> bool:
         """True when the database has fallen back; another incarnation of it has begun then."""
-        if self._marker is not None and self._marker.look():
+        if self._is_shorter():  # first: it is seen where no mark can be kept, too
             return True
+        return self._marker is not None and self._marker.look()
+
+    def _is_shorter(self) -> bool:
         with self._database.read_as_one() as connection:
             found = incarnations.find(connection)
             lengths = feed.newest(connection), changes.get_newest(connection)

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from cell.conductor.__main__ import build as build_conductor
+from cell.conductor.database_watch import DatabaseWatch
 from cellcloud import config as options
 from cellcloud import errors
 from cellcloud.db import cell_schema, cells, incarnations, marks, ports, top_schema
@@ -192,6 +193,22 @@ def test_a_directory_that_cannot_be_written_is_told(kept: Kept) -> None:
     kept.state.write_text("a file")
     with pytest.raises(errors.TryLater, match="mark"):
         kept.marker().look()
+
+
+def test_a_conductor_without_a_mark_sees_what_it_saw_itself(tmp_path: Path) -> None:
+    kept = Kept(tmp_path, "cell")
+    kept.state.write_text("a file")
+    watch = DatabaseWatch(kept.database, kept.marker())
+    with pytest.raises(errors.TryLater):
+        watch.look()
+    CellUnderTest(kept.database).create(SERVER)
+    with pytest.raises(errors.TryLater):
+        watch.look()
+    kept.put_back()
+    watch._database = kept.database
+    assert watch.look()
+    assert kept.incarnation() == (2, "its sequences were seen further by a conductor")
+    kept.database.close()
 
 
 def test_a_cell_put_back_twice_numbers_above_both(tmp_path: Path) -> None:
