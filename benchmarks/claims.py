@@ -328,13 +328,13 @@ def reference(database: Database, count: int, seconds: float) -> float:
         places = sorted(chance.choice(count, min(BATCH, count), replace=False).tolist())
         names = [f"host-{place:06d}" for place in places]
         listed = ", ".join(f"'{name}'" for name in names)
-        rows = ", ".join(f"('{uuid.uuid4()}', '{name}', '{holding}')" for name in names)
+        rows = ", ".join(f"('{each}', '{each}', '{name}', '{holding}')" for name in names for each in [uuid.uuid4()])
         with database.write() as connection:
             connection.exec_driver_sql(
                 f"UPDATE inventories SET used = used + {amount} "  # noqa: S608 -- of names made above
                 f"WHERE host IN ({listed}) AND used + {amount} <= capacity"
             )
-            connection.exec_driver_sql(f"INSERT INTO claims (server_id, host, holding) VALUES {rows}")  # noqa: S608
+            connection.exec_driver_sql(f"INSERT INTO claims (id, server_id, host, holding) VALUES {rows}")  # noqa: S608
         done += len(names)
     return done / (time.monotonic() - began)
 

@@ -34,9 +34,12 @@ def main() -> None:
         fill(database, given.hosts, vcpus=64)
         held = 0
         for servers in given.servers:
-            rows = [(str(uuid.uuid4()), f"host-{one % given.hosts:06d}", HOLDING) for one in range(held, servers)]
+            ids = [str(uuid.uuid4()) for _ in range(held, servers)]
+            rows = [(each, each, f"host-{one % given.hosts:06d}", HOLDING) for one, each in enumerate(ids, held)]
             with database.write() as connection:
-                connection.exec_driver_sql("INSERT INTO claims (server_id, host, holding) VALUES (?, ?, ?)", rows)
+                connection.exec_driver_sql(
+                    "INSERT INTO claims (id, server_id, host, holding) VALUES (?, ?, ?, ?)", rows
+                )
             held = servers
             digests = Digests(database, "bench")
             first = milliseconds(digests.get, 1)

@@ -62,15 +62,16 @@ def check(
 
 
 def _owners(connection: Connection) -> Iterator[Finding]:
-    """Claims of servers that are no more."""
-    owners = claims.list_owners(connection)
-    living = {record.id for record in servers.list_by_id(connection, owners) if not record.deleted}
-    gone = sorted(set(owners) - living)
-    leaving = runs.list_active(connection, gone)
-    for server_id in gone:
-        if server_id in leaving:
-            text = "is deleted, and keeps its claim until its host has said so or is forced down"
-            yield Finding(check="owners", severity="warning", subject=server_id, text=text)
+    """Claims that do not agree with their server's record."""
+    for one in claims.list_strays(connection):
+        severity = "error"
+        if not one.living and one.busy:
+            severity = "warning"
+            text = f"is deleted, and keeps its claim on {one.host} until the host has said so or is forced down"
+        elif not one.living:
+            text = f"holds a claim on {one.host} but does not exist"
+        elif one.id != one.server_id:
+            text = f"holds a claim on {one.host} of migration {one.id}, at which nobody is at work"
         else:
-            text = "holds a claim but does not exist"
-            yield Finding(check="owners", severity="error", subject=server_id, text=text)
+            text = f"holds its claim on {one.host}, where its record does not have it"
+        yield Finding(check="owners", severity=severity, subject=one.server_id, text=text)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from cellcloud import errors
 from cellcloud.db import changes, claims, feed, hosts, runs, servers, unknown_guests
-from cellcloud.db.claims import Wanted
+from cellcloud.db.claims import Claim
 from cellcloud.db.engine import Connection, Database, retried
 from cellcloud.lifecycle import PowerState, VmState
 from cellcloud.model.allocation import Allocation
@@ -81,11 +81,12 @@ def ask_removal(database: Database, host: str, server_id: str) -> None:
 def adopt(database: Database, host: str, described: GuestDescription) -> ServerRecord:
     """Give the guest a record, its claim, and a place in the feed. Raises NotFound, Conflict."""
     spec = described.spec
-    wanted = Wanted(spec.id, host, allocation=Allocation(resources=spec.flavor.resources(), building=False))
+    resources = {name: amount for name, amount in spec.flavor.resources().items() if amount}
+    wanted = Claim(spec.id, spec.id, host, Allocation(resources=resources, building=False))
     with database.write() as connection:
         unknown_guests.get(connection, host, spec.id)
         if not any(not record.deleted for record in servers.list_by_id(connection, [spec.id])):
-            claims.release(connection, [spec.id])  # what nobody owns
+            claims.release_all(connection, [spec.id])  # what nobody owns
         won, lost = claims.claim_judged(connection, [wanted])
         if not won:
             short = ", ".join(f"{one.resource_class}: {one.used} of {one.capacity} in use" for one in lost[spec.id])

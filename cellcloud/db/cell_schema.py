@@ -206,12 +206,14 @@ unknown_guests = sa.Table(
     sa.Column("removal", sa.Boolean, nullable=False, default=False),
     sa.Column("first_seen", UtcDateTime, nullable=False),
 )
-# ``holding``: what a server takes of the host, see cellcloud.model.allocation.
+# ``id``: the server's own, or that of the migration that made the claim. ``holding``: what it takes of the host, see
+# cellcloud.model.allocation.
 claims = sa.Table(
     "claims",
     metadata,
-    sa.Column("server_id", ID, primary_key=True),
-    sa.Column("host", NAME, primary_key=True),
+    sa.Column("id", ID, primary_key=True),
+    sa.Column("server_id", ID, nullable=False, index=True),
+    sa.Column("host", NAME, nullable=False),
     sa.Column("holding", Json, nullable=False),
 )
 

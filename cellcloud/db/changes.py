@@ -26,7 +26,7 @@ def append(connection: Connection, made: Changes) -> None:
     """Append an entry, unless nothing changed. Call it late in the transaction, and before the feed's: the counter's
     row stays locked until the commit, which is what makes entries visible in the order of their sequence."""
     entry = model.to_plain(made)
-    if not entry.keys() - {"holdings"}:
+    if not entry.keys() - {"holdings", "servers"}:
         return
     if connection.execute(_COUNT).rowcount == 0:
         with racing():

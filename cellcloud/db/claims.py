@@ -1,5 +1,8 @@
 """Claims: who uses how much of which host. The database says who won.
 
+A claim has an id of its own: the server's, or that of the migration that made it, so that a server that moves may hold
+several, and give back each by itself.
+
 What a batch takes of a host is added up, and hosts that give the same amounts share one conditional UPDATE, checked by
 its row count. Only when that finds somebody without room are the rows locked and the losers told apart. Rows are met
 in the order of their hosts.
@@ -9,7 +12,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from types import MappingProxyType
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import msgspec
@@ -18,8 +21,9 @@ from sqlalchemy.engine import Connection
 
 from cellcloud import errors, metrics
 from cellcloud.db import bulk, changes, places
-from cellcloud.db.cell_schema import claims, inventories
+from cellcloud.db.cell_schema import claims, inventories, runs, servers
 from cellcloud.db.engine import Json, LostRace
+from cellcloud.lifecycle import VmState
 from cellcloud.model import codec
 from cellcloud.model.allocation import Allocation
 from cellcloud.model.change import Changes
@@ -37,23 +41,19 @@ _LOCKED = sa.select(sa.func.count()).select_from(_FIGURES.subquery())
 Amounts = tuple[tuple[str, int], ...]  # (resource class, amount) in the order of the classes
 
 
-class Wanted(NamedTuple):
-    """Room for one server on one host. ``allocation`` says it, else ``resources``: resource class -> amount.
+class Claim(NamedTuple):
+    """Room for a server on one host. ``id``: the server's own, or that of the migration which makes the claim.
 
     ``others``: the hosts it would go to instead, the better first.
     """
 
+    id: str
     server_id: str
     host: str
-    resources: Mapping[str, int] = MappingProxyType({})
-    allocation: Allocation | None = None
+    allocation: Allocation
     others: tuple[str, ...] = ()
 
-    @property
-    def amounts(self) -> Mapping[str, int]:
-        return self.allocation.resources if self.allocation else self.resources
-
-    def at(self, host: str) -> Wanted:
+    def at(self, host: str) -> Claim:
         """The same on another host."""
         return self if host == self.host else self._replace(host=host)
 
@@ -62,7 +62,7 @@ class Lost(errors.ClaimLost):
     """Some host has not enough for all: the transaction must be given up, and the claims be judged one by one."""
 
 
-def claim_all(connection: Connection, wanted: Sequence[Wanted]) -> None:
+def claim_all(connection: Connection, wanted: Sequence[Claim]) -> None:
     """Take room for each, on the host it names first. Raises Lost. Call it late in the transaction: others wait for
     these hosts until it commits. The caller writes the log."""
     if not wanted:
@@ -73,31 +73,29 @@ def claim_all(connection: Connection, wanted: Sequence[Wanted]) -> None:
     metrics.CLAIMS.labels("won").inc(len(wanted))
 
 
-def claim_judged(
-    connection: Connection, wanted: Sequence[Wanted]
-) -> tuple[dict[str, Wanted], dict[str, list[Conflict]]]:
+def claim_judged(connection: Connection, wanted: Sequence[Claim]) -> tuple[dict[str, Claim], dict[str, list[Conflict]]]:
     """Take room for each on the first of its hosts that has it, first come, first served, by figures that are locked
     from here to the end of the transaction. Begin a transaction with it: whoever judges locks hosts first. (Against
-    ``claim_all``, which locks them last, that is another order only for one server claimed twice at once: one of the
+    ``claim_all``, which locks them last, that is another order only for one claim made twice at once: one of the
     two is then told LostRace.)
 
-    Returns the claims that were made, and the races that were lost, by server id. The caller writes the log.
+    Returns the claims that were made, and the races that were lost, by claim id. The caller writes the log.
     """
     figures = _lock(connection, {host for item in wanted for host in (item.host, *item.others)})
     taken: Counter[tuple[str, str]] = Counter()
-    won: dict[str, Wanted] = {}
+    won: dict[str, Claim] = {}
     lost: dict[str, list[Conflict]] = defaultdict(list)
     for item in wanted:
         for host in (item.host, *item.others):
             conflict = _conflict(item, host, figures, taken)
             if conflict is None:
-                won[item.server_id] = item.at(host)
-                taken.update({(host, name): amount for name, amount in item.amounts.items()})
+                won[item.id] = item.at(host)
+                taken.update({(host, name): amount for name, amount in item.allocation.resources.items()})
                 break
-            lost[item.server_id].append(conflict)
-    for server_id, clash in _clashes(connection, list(won.values())).items():
-        lost[server_id].append(clash)
-        del won[server_id]
+            lost[item.id].append(conflict)
+    for claim_id, clash in _clashes(connection, list(won.values())).items():
+        lost[claim_id].append(clash)
+        del won[claim_id]
     if not _add_all(connection, _kinds(won.values())):
         raise LostRace("A host's figures changed under their lock; try again shortly.")
     _insert(connection, list(won.values()))
@@ -106,35 +104,29 @@ def claim_judged(
     return won, lost
 
 
-def claim(connection: Connection, wanted: Sequence[Wanted]) -> dict[str, Conflict]:
-    """As claim_judged; returns those that got nothing, with the last race each lost."""
-    won, lost = claim_judged(connection, wanted)
-    return {server_id: races[-1] for server_id, races in lost.items() if server_id not in won}
+def _insert(connection: Connection, won: Sequence[Claim]) -> None:
+    bulk.insert(connection, claims, ("id", "server_id", "host", "holding"), _rows(won))
 
 
-def _insert(connection: Connection, won: Sequence[Wanted]) -> None:
-    bulk.insert(connection, claims, ("server_id", "host", "holding"), _rows(won))
-
-
-def _clashes(connection: Connection, winners: Sequence[Wanted]) -> dict[str, Conflict]:
-    """Those whose CPUs, pages or devices somebody else got, by server id."""
-    placed = [(item.server_id, item.host, item.allocation.placed) for item in winners if item.allocation]
-    told = [(server_id, host, place) for server_id, host, place in placed if place and (place.guest or place.devices)]
+def _clashes(connection: Connection, winners: Sequence[Claim]) -> dict[str, Conflict]:
+    """Those whose CPUs, pages or devices somebody else got, by claim id."""
+    placed = [(item.id, item.host, item.allocation.placed) for item in winners]
+    told = [(claim_id, host, place) for claim_id, host, place in placed if place and (place.guest or place.devices)]
     if not told:
         return {}
-    hosts = {server_id: host for server_id, host, _ in told}
+    hosts = {claim_id: host for claim_id, host, _ in told}
     return {
-        server_id: Conflict(host=hosts[server_id], resource_class=TOPOLOGY, capacity=1, used=1, wanted=1)
-        for server_id in places.list_clashes(connection, told)
+        claim_id: Conflict(host=hosts[claim_id], resource_class=TOPOLOGY, capacity=1, used=1, wanted=1)
+        for claim_id in places.list_clashes(connection, told)
     }
 
 
-def _kinds(wanted: Iterable[Wanted], sign: int = 1) -> dict[Amounts, list[str]]:
+def _kinds(wanted: Iterable[Claim], sign: int = 1) -> dict[Amounts, list[str]]:
     """The hosts by what is taken of them."""
     sources: dict[int, Mapping[str, int]] = {}
     shares: dict[str, tuple[int, ...]] = {}
     for item in wanted:
-        amounts = item.amounts
+        amounts = item.allocation.resources
         sources[id(amounts)] = amounts
         shares[item.host] = (*shares.get(item.host, ()), id(amounts))
     hosts_of: dict[tuple[int, ...], list[str]] = {}
@@ -151,20 +143,19 @@ def _kinds(wanted: Iterable[Wanted], sign: int = 1) -> dict[Amounts, list[str]]:
     return kinds
 
 
-def _rows(wanted: Sequence[Wanted]) -> list[tuple[str, str, str]]:
+def _rows(wanted: Sequence[Claim]) -> list[tuple[str, str, str, str]]:
     texts: dict[int, str] = {}
     rows = []
     for item in wanted:
-        source = item.allocation or item.resources
-        if id(source) not in texts:
-            texts[id(source)] = _text(item)
-        rows.append((item.server_id, item.host, texts[id(source)]))
+        taken = item.allocation
+        if id(taken) not in texts:
+            texts[id(taken)] = _text(taken)
+        rows.append((item.id, item.server_id, item.host, texts[id(taken)]))
     return rows
 
 
-def _text(item: Wanted) -> str:
-    given = item.allocation or Allocation(resources={name: amount for name, amount in item.resources.items() if amount})
-    plain = codec.to_plain(given)
+def _text(taken: Allocation) -> str:
+    plain = codec.to_plain(taken)
     return msgspec.json.encode({name: value for name, value in plain.items() if value != _PLAIN[name]}).decode()
 
 
@@ -217,12 +208,12 @@ def _lock(connection: Connection, hosts: Iterable[str]) -> dict[tuple[str, str],
 
 
 def _conflict(
-    item: Wanted,
+    item: Claim,
     host: str,
     figures: Mapping[tuple[str, str], tuple[int, int]],
     taken: Mapping[tuple[str, str], int],
 ) -> Conflict | None:
-    for name, amount in sorted(item.amounts.items()):
+    for name, amount in sorted(item.allocation.resources.items()):
         capacity, used = figures.get((host, name), (0, 0))
         used += taken.get((host, name), 0)
         if amount and used + amount > capacity:
@@ -230,50 +221,108 @@ def _conflict(
     return None
 
 
-def release(connection: Connection, server_ids: Sequence[str]) -> None:
-    """Give back all that the servers hold, and log it; what holds nothing is left alone. Idempotent."""
-    if not server_ids:
-        return
-    rows = connection.execute(
-        sa.select(claims)
-        .where(claims.c.server_id.in_(server_ids))
-        .order_by(claims.c.server_id, claims.c.host)
-        .with_for_update()
-    ).all()
-    if not rows:
-        return
-    if connection.execute(sa.delete(claims).where(claims.c.server_id.in_(server_ids))).rowcount != len(rows):
-        raise LostRace("A server claimed more while it was released; try again shortly.")
-    held = [
-        Wanted(server_id=row.server_id, host=row.host, allocation=codec.from_plain(row.holding, Allocation))
-        for row in rows
-    ]
+def release(connection: Connection, claim_ids: Sequence[str]) -> None:
+    """Give back these claims, and log it; those that are not there are left alone. Idempotent."""
+    if claim_ids:
+        _release(connection, claims.c.id.in_(claim_ids))
+
+
+def release_all(connection: Connection, server_ids: Sequence[str]) -> None:
+    """Give back all that the servers hold, what their migrations have claimed included, and log it. Idempotent."""
+    if server_ids:
+        _release(connection, claims.c.server_id.in_(server_ids))
+
+
+def _release(connection: Connection, which: sa.ColumnElement[bool]) -> None:
+    held = _list(connection, which)
+    if held:
+        _give_back(connection, held)
+        changes.append(connection, log(released=held))
+
+
+def swap(connection: Connection, server_id: str, migration_id: str) -> None:
+    """Let a server's own claim and that of its migration exchange what they stand for, and log it: the server lives
+    where it was moved to, and what it had belongs to the migration. A second time undoes it. Raises Conflict unless the
+    server holds both."""
+    own, moved = _pair(connection, server_id, migration_id)
+    _store(connection, moved.allocation, moved.host, own.id)
+    _store(connection, own.allocation, own.host, moved.id)
+    changes.append(connection, log(swapped=[(own, moved)]))
+
+
+def confirm(connection: Connection, server_id: str, migration_id: str) -> None:
+    """Keep a server where its migration took it: ``swap``, and give back what it had, in one entry of the log. Its
+    counterpart, which leaves it where it was, is to release the migration's claim. Raises Conflict unless the server
+    holds both."""
+    own, moved = _pair(connection, server_id, migration_id)
+    given = own._replace(id=moved.id)
+    _give_back(connection, [given])
+    _store(connection, moved.allocation, moved.host, own.id)
+    changes.append(connection, log(swapped=[(own, moved)], released=[given]))
+
+
+def list_of(connection: Connection, server_id: str) -> list[Claim]:
+    """The claims of a server."""
+    return _list(connection, claims.c.server_id == server_id, lock=False)
+
+
+def _pair(connection: Connection, server_id: str, migration_id: str) -> tuple[Claim, Claim]:
+    """The server's own claim and its migration's, locked."""
+    mine = sa.and_(claims.c.id.in_((server_id, migration_id)), claims.c.server_id == server_id)
+    found = {one.id: one for one in _list(connection, mine)}
+    if found.keys() != {server_id, migration_id} or server_id == migration_id:
+        raise errors.Conflict(f"Instance {server_id} has not both its own claim and that of migration {migration_id}.")
+    return found[server_id], found[migration_id]
+
+
+def _list(connection: Connection, which: sa.ColumnElement[bool], *, lock: bool = True) -> list[Claim]:
+    query = sa.select(claims).where(which).order_by(claims.c.id)
+    rows = connection.execute(query.with_for_update() if lock else query)
+    return [Claim(row.id, row.server_id, row.host, codec.from_plain(row.holding, Allocation)) for row in rows]
+
+
+def _store(connection: Connection, taken: Allocation, host: str, claim_id: str) -> None:
+    holding = msgspec.json.decode(_text(taken))
+    connection.execute(sa.update(claims).where(claims.c.id == claim_id).values(host=host, holding=holding))
+
+
+def _give_back(connection: Connection, held: Sequence[Claim]) -> None:
+    if connection.execute(sa.delete(claims).where(claims.c.id.in_([one.id for one in held]))).rowcount != len(held):
+        raise LostRace("Claims went while they were released; try again shortly.")
     if not _add_all(connection, _kinds(held, -1)):
         raise LostRace("A host went while its servers did; try again shortly.")
-    changes.append(connection, log(released=held))
 
 
-def log(*, claimed: Sequence[Wanted] = (), released: Sequence[Wanted] = (), dropped: Sequence[str] = ()) -> Changes:
-    """What to write into the change log of claims made, given back, and not got."""
+def log(
+    *,
+    claimed: Sequence[Claim] = (),
+    released: Sequence[Claim] = (),
+    dropped: Sequence[str] = (),
+    swapped: Sequence[tuple[Claim, Claim]] = (),
+) -> Changes:
+    """What to write into the change log of claims made, given back, not got (their ids), and exchanged."""
     numbers: dict[str, int] = {}
-    holdings: list[Allocation] = []
+    allocations: list[Allocation] = []
     known: dict[int, int] = {}
 
-    def number_of(item: Wanted) -> int:
-        source = item.allocation or item.resources
-        if id(source) not in known:
-            text = _text(item)
+    def number_of(item: Claim) -> int:
+        taken = item.allocation
+        if id(taken) not in known:
+            text = _text(taken)
             if text not in numbers:
-                numbers[text] = len(holdings)
-                holdings.append(codec.from_plain(msgspec.json.decode(text), Allocation))
-            known[id(source)] = numbers[text]
-        return known[id(source)]
+                numbers[text] = len(allocations)
+                allocations.append(taken)
+            known[id(taken)] = numbers[text]
+        return known[id(taken)]
 
+    told = (*claimed, *released, *(one for pair in swapped for one in pair))
     return Changes(
-        claimed=tuple((item.server_id, item.host, number_of(item)) for item in claimed),
-        released=tuple((item.server_id, item.host, number_of(item)) for item in released),
+        claimed=tuple([(item.id, item.host, number_of(item)) for item in claimed]),
+        released=tuple([(item.id, item.host, number_of(item)) for item in released]),
+        swapped=tuple((own.id, own.host, moved.id, moved.host) for own, moved in swapped),
+        servers={item.id: item.server_id for item in told if item.id != item.server_id},
         dropped=tuple(dropped),
-        holdings=tuple(holdings),
+        holdings=tuple(allocations),
     )
 
 
@@ -308,3 +357,34 @@ def count(connection: Connection) -> int:
 def list_owners(connection: Connection) -> list[str]:
     """Ids of servers that hold a claim."""
     return [row.server_id for row in connection.execute(sa.select(claims.c.server_id).distinct())]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stray:
+    """A claim that does not agree with its server's record. ``living``: whether the server is there, and not deleted.
+    ``busy``: whether a run is at work on it."""
+
+    id: str
+    server_id: str
+    host: str
+    living: bool
+    busy: bool
+
+
+def list_strays(connection: Connection) -> list[Stray]:
+    """Claims without a living server; those of migrations that nobody is at work on and that wait for nobody's word;
+    and servers' own on another host than the record names, unless somebody is at work on it."""
+    active = sa.exists().where(runs.c.server_id == claims.c.server_id, runs.c.active == 1)
+    gone = sa.or_(servers.c.id.is_(None), servers.c.deleted.is_(True))
+    left = sa.and_(claims.c.id != claims.c.server_id, servers.c.vm_state != VmState.RESIZED, ~active)
+    elsewhere = sa.and_(claims.c.id == claims.c.server_id, claims.c.host != servers.c.host, ~active)
+    query = (
+        sa.select(claims.c.id, claims.c.server_id, claims.c.host, ~gone, active)
+        .join_from(claims, servers, servers.c.id == claims.c.server_id, isouter=True)
+        .where(sa.or_(gone, left, elsewhere))
+        .order_by(claims.c.id)
+    )
+    return [
+        Stray(id=claim_id, server_id=server_id, host=host, living=bool(living), busy=bool(busy))
+        for claim_id, server_id, host, living, busy in connection.execute(query)
+    ]

@@ -33,12 +33,13 @@ class _Based:
     answer: _Basis
 
 
-def insert(connection: Connection, batch: DecisionBatch, unplaced: Sequence[str] = ()) -> None:
-    """Store a batch, compressed, and rows that lead to it: of its requests, and of the servers it did not place."""
+def insert(connection: Connection, batch: DecisionBatch, noted: Sequence[str] = ()) -> None:
+    """Store a batch, compressed, and rows that lead to it: of its requests, and of servers whose records do not name
+    it."""
     number = batch.answer.batch
     connection.execute(_INSERT, {"id": number, "sequence": batch.answer.basis.sequence, "record": codec.pack(batch)})
     written = str(number)  # which every database reads as a number
-    bulk.insert(connection, decisions, ("server_id", "batch"), [(each, written) for each in unplaced])
+    bulk.insert(connection, decisions, ("server_id", "batch"), [(each, written) for each in noted])
     bulk.insert(connection, decision_requests, ("request_id", "batch"), [(each, written) for each in batch.requests])
 
 
@@ -81,8 +82,14 @@ def _of_batches(connection: Connection, numbers: list[int]) -> list[Decision]:
     for row in rows:
         batch: DecisionBatch = codec.unpack(row.record, DecisionBatch)
         made += [
-            Decision(id=f"{row.id:x}-{place}", server_id=server[0], position=place, at=row.at, batch=batch)
-            for place, server in enumerate(batch.asked.servers)
+            Decision(
+                id=f"{row.id:x}-{place}",
+                server_id=batch.asked.server_of(claim_id),
+                position=place,
+                at=row.at,
+                batch=batch,
+            )
+            for place, (claim_id, _, _) in enumerate(batch.asked.servers)
         ]
     return sorted(made, key=lambda decision: (decision.at, decision.position))
 
@@ -119,7 +126,7 @@ def prune(connection: Connection, seconds: float) -> int:
     rows = connection.execute(old.limit(PRUNED_AT_ONCE)).all()
     for row in rows:
         batch: DecisionBatch = codec.unpack(row.record, DecisionBatch)
-        ids = [server[0] for server in batch.asked.servers]
+        ids = [batch.asked.server_of(claim_id) for claim_id, _, _ in batch.asked.servers]
         connection.execute(sa.delete(decisions).where(decisions.c.server_id.in_(ids), decisions.c.batch == row.id))
         mine = decision_requests.c.request_id.in_(batch.requests)
         connection.execute(sa.delete(decision_requests).where(mine, decision_requests.c.batch == row.id))

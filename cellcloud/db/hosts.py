@@ -35,7 +35,7 @@ _ALL_INVENTORIES = sa.select(
     inventories.c.ratio,
     inventories.c.used,
 )
-_ALL_CLAIMS = sa.select(claims.c.server_id, claims.c.host, claims.c.holding)
+_ALL_CLAIMS = sa.select(claims.c.id, claims.c.server_id, claims.c.host, claims.c.holding)
 
 
 def report(connection: Connection, reports: Sequence[HostReport]) -> bool:
@@ -310,12 +310,13 @@ def list_states(
         inventory.setdefault(host, {})[name] = (total, reserved, ratio)
         used.setdefault(host, {})[name] = amount
     hosted: dict[str, list[HostedServer]] = {}
-    for server_id, host, holding in connection.execute(_ALL_CLAIMS.where(among(claims.c.host))):
+    for claim_id, server_id, host, holding in connection.execute(_ALL_CLAIMS.where(among(claims.c.host))):
         placed = holding.get("placed")
         server = HostedServer(
             uuid=server_id,
             image_props=holding.get("image_props", {}),
             placed=None if placed is None else codec.from_plain(placed, Placed),
+            claim_id="" if claim_id == server_id else claim_id,
         )
         hosted.setdefault(host, []).append(server)
     return [

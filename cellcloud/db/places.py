@@ -20,31 +20,29 @@ from cellcloud.model.occupancy import consume
 
 
 def list_clashes(connection: Connection, wanted: Sequence[tuple[str, str, Placed]]) -> list[str]:
-    """Of (server id, host, place), the servers whose place is not free, first come, first served. Their own claims on
-    these hosts may be stored already."""
-    left = _topologies(connection, sorted({host for _, host, _ in wanted}), {pair[:2] for pair in wanted})
+    """Of (claim id, host, place), the claims whose place is not free, first come, first served. They themselves may be
+    stored already."""
+    left = _topologies(connection, sorted({host for _, host, _ in wanted}), {claim_id for claim_id, _, _ in wanted})
     clashes = []
-    for server_id, host, placed in wanted:
+    for claim_id, host, placed in wanted:
         try:
             left[host] = consume(left.get(host, Topology()), placed)
         except errors.ClaimLost:
-            clashes.append(server_id)
+            clashes.append(claim_id)
     return clashes
 
 
-def _topologies(connection: Connection, names: Sequence[str], own: Set[tuple[str, str]]) -> dict[str, Topology]:
+def _topologies(connection: Connection, names: Sequence[str], own: Set[str]) -> dict[str, Topology]:
     """What the hosts report, less what others' claims have. Claims that contradict a report are left out."""
     left: dict[str, Topology] = {}
     for host, reported in connection.execute(sa.select(hosts.c.host, hosts.c.facts).where(hosts.c.host.in_(names))):
         facts: HostFacts = codec.from_plain(reported, HostFacts)
         left[host] = Topology(cells=facts.numa, pools=facts.pci_pools)
     rows = connection.execute(
-        sa.select(claims.c.server_id, claims.c.host, claims.c.holding)
-        .where(claims.c.host.in_(names))
-        .order_by(claims.c.server_id)
+        sa.select(claims.c.id, claims.c.host, claims.c.holding).where(claims.c.host.in_(names)).order_by(claims.c.id)
     )
-    for server_id, host, holding in rows:
-        if holding.get("placed") is None or host not in left or (server_id, host) in own:
+    for claim_id, host, holding in rows:
+        if holding.get("placed") is None or host not in left or claim_id in own:
             continue
         try:
             left[host] = consume(left[host], codec.from_plain(holding["placed"], Placed))

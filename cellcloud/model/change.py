@@ -6,7 +6,7 @@ sequence, which is how a decision is replayed.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from cellcloud.model import codec
@@ -51,10 +51,11 @@ class PolicyChange:
 class Changes:
     """What one transaction changed.
 
-    ``claimed`` and ``released``: (server id, host, number of what it
-    takes, in ``holdings``). ``dropped``: servers that got no host in
-    this transaction, so that what schedulers noted for them is free again. ``ended``: servers whose build is over,
-    each told once.
+    ``swapped``: (claim id, its host, another's id, its host), two claims of a server that stand for what the other did
+    before, which is the first of the changes. ``claimed`` and ``released``: (claim id, host, number of what it takes,
+    in ``holdings``). ``servers``: claim id -> server id, of those that are not the server's own. ``dropped``: claims
+    that got no host in this transaction, so that what schedulers noted for them is free again. ``ended``: claims whose
+    build is over, each told once.
     """
 
     holdings: tuple[Allocation, ...] = ()
@@ -65,19 +66,12 @@ class Changes:
     hosts: tuple[HostChange, ...] = ()
     aggregates: tuple[AggregateChange, ...] = ()
     policies: tuple[PolicyChange, ...] = ()
+    swapped: tuple[tuple[str, str, str, str], ...] = ()
+    servers: dict[str, str] = field(default_factory=dict)
 
-    def reversed(self) -> Changes:
-        """What takes these changes back."""
-        return replace(
-            self,
-            claimed=self.released,
-            released=self.claimed,
-            dropped=(),
-            ended=(),
-            hosts=tuple(HostChange(before=one.after, after=one.before) for one in self.hosts),
-            aggregates=tuple(AggregateChange(before=one.after, after=one.before) for one in self.aggregates),
-            policies=tuple(PolicyChange(role=one.role, before=one.after, after=one.before) for one in self.policies),
-        )
+    def server_of(self, claim_id: str) -> str:
+        """The server whose claim it is."""
+        return self.servers.get(claim_id, claim_id)
 
 
 def to_plain(changes: Changes) -> dict[str, Any]:

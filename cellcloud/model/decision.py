@@ -56,11 +56,24 @@ def shape_of(spec: ServerSpec) -> Shape:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RankBatch:
-    """``servers``: (server id, number of its shape, seed), each seeing the room the ones before it take.
+class Move:
+    """A migration's claim is for this server, which keeps what it has until the move is confirmed: both count.
 
-    ``together``: how many of them, in their order, one request made together; () when each stands alone.
-    ``exclude``: server id -> hosts it has lost. ``at_least``: the change that must have been read.
+    ``same_host``: the hosts it has claims on will do as well; else they are ruled out.
+    """
+
+    server_id: str
+    same_host: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RankBatch:
+    """``servers``: (claim id, number of its shape, seed), each seeing the room the ones before it take. A claim that
+    is made already is answered with its own host.
+
+    ``together``: how many of them, in their order, one request made together; () when each stands alone, as each move
+    does. ``exclude``: claim id -> hosts it does not go to. ``at_least``: the change that must have been read.
+    ``moves``: claim id -> the move it is for; the others are their servers' own, and have their ids.
     """
 
     shapes: tuple[Shape, ...]
@@ -68,6 +81,12 @@ class RankBatch:
     together: tuple[int, ...] = ()
     exclude: dict[str, tuple[str, ...]] = field(default_factory=dict)
     at_least: int = 0
+    moves: dict[str, Move] = field(default_factory=dict)
+
+    def server_of(self, claim_id: str) -> str:
+        """The server that a claim is for."""
+        move = self.moves.get(claim_id)
+        return claim_id if move is None else move.server_id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,13 +178,21 @@ class DecisionBatch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """One server's part of a batch, by its position. ``id`` is "batch-position", the batch in hexadecimal digits."""
+    """One server's part of a batch, by its position. ``id`` is "batch-position", the batch in hexadecimal digits.
+
+    ``server_id``: the server that was placed, or moved.
+    """
 
     id: str
     server_id: str
     position: int
     at: dt.datetime
     batch: DecisionBatch
+
+    @property
+    def claim_id(self) -> str:
+        """The claim that was to be made: the server's own, or a migration's."""
+        return self.batch.asked.servers[self.position][0]
 
     @property
     def request_id(self) -> str:

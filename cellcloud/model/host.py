@@ -123,11 +123,12 @@ class Metric:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostedServer:
     """A server on a host, with what the image-properties weigher reads of its image, and where it lies on the host's
-    NUMA cells and devices."""
+    NUMA cells and devices. ``claim_id``: by which claim; "": by its own. One that moves may be there twice."""
 
     uuid: str
     image_props: dict[str, str] = field(default_factory=dict)
     placed: Placed | None = None
+    claim_id: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,12 +15,13 @@ from cell.conductor.placement import held_servers, reservation
 from cellcloud import errors
 from cellcloud.context import RequestContext
 from cellcloud.db import cell_schema, claims, consoles, feed, hosts, migrate, runs, servers, top_schema
-from cellcloud.db.claims import Wanted
+from cellcloud.db.claims import Claim
 from cellcloud.db.engine import Database, LostRace, retried, utc_after, utc_now
 from cellcloud.db.runs import Lease
+from cellcloud.model.allocation import Allocation
 from cellcloud.model.decision import Conflict
 from cellcloud.model.guest import GuestEvent
-from tests.workflows.world import CellUnderTest, make_report, make_spec
+from tests.workflows.world import CellUnderTest, claim, make_report, make_spec
 
 IDS = [f"00000000-0000-4000-8000-{n:012d}" for n in range(100)]
 
@@ -44,8 +45,8 @@ def test_the_clock_is_the_databases_and_utc(cell_database: Database) -> None:
     assert 89 < (later - now).total_seconds() < 92
 
 
-def wanted(server_id: str, host: str = "h1", vcpus: int = 1) -> Wanted:
-    return Wanted(server_id=server_id, host=host, resources={"VCPU": vcpus, "MEMORY_MB": 128, "DISK_GB": 1})
+def wanted(server_id: str, host: str = "h1", vcpus: int = 1) -> Claim:
+    return Claim(server_id, server_id, host, Allocation(resources={"VCPU": vcpus, "MEMORY_MB": 128, "DISK_GB": 1}))
 
 
 def test_forty_racing_claims_for_ten_slots(cell_database: Database) -> None:
@@ -55,7 +56,7 @@ def test_forty_racing_claims_for_ten_slots(cell_database: Database) -> None:
     @retried
     def claim_one(database: Database, server_id: str) -> dict[str, Conflict]:
         with database.write() as connection:
-            return claims.claim(connection, [wanted(server_id)])
+            return claim(connection, [wanted(server_id)])
 
     def race(ids: list[str]) -> int:
         barrier.wait(timeout=30)
@@ -72,7 +73,7 @@ def test_forty_racing_claims_for_ten_slots(cell_database: Database) -> None:
 def test_claims_of_one_batch_share_a_host_and_the_losers_hold_nothing(cell_database: Database) -> None:
     CellUnderTest(cell_database, ("h1", "h2"), vcpus=4)
     with cell_database.write() as connection:
-        lost = claims.claim(connection, [wanted(one) for one in IDS[:6]] + [wanted(IDS[6], "h2", 5)])
+        lost = claim(connection, [wanted(one) for one in IDS[:6]] + [wanted(IDS[6], "h2", 5)])
     assert len(lost) == 3
     assert IDS[6] in lost
     with cell_database.write() as connection:

@@ -14,8 +14,9 @@ import sqlalchemy as sa
 
 from cell.conductor.capacity import Digests
 from cellcloud.db import cell_schema, changes, claims, hosts
-from cellcloud.db.claims import Wanted
+from cellcloud.db.claims import Claim
 from cellcloud.db.engine import Database
+from cellcloud.model.allocation import Allocation
 from cellcloud.model.change import Changes
 from tests.workflows.world import CellUnderTest, make_report
 
@@ -23,7 +24,11 @@ HOSTS = ("h1", "h2", "h3")
 HOLDING = json.dumps({"resources": {"VCPU": 1, "MEMORY_MB": 128, "DISK_GB": 1}})
 
 
-def claim(database: Database, *wanted: Wanted) -> None:
+def wanted(server_id: str, host: str, resources: dict[str, int]) -> Claim:
+    return Claim(server_id, server_id, host, Allocation(resources=resources))
+
+
+def claim(database: Database, *wanted: Claim) -> None:
     with database.write() as connection:
         won, _ = claims.claim_judged(connection, wanted)
         changes.append(connection, claims.log(claimed=list(won.values())))
@@ -43,7 +48,7 @@ def test_it_is_true_after_every_change(cell_database: Database) -> None:
         host = chance.choice(HOSTS)
         if kind == "claim":
             held.append(str(uuid.uuid4()))
-            claim(cell_database, Wanted(held[-1], host, {"VCPU": chance.randint(1, 4), "MEMORY_MB": 128, "DISK_GB": 1}))
+            claim(cell_database, wanted(held[-1], host, {"VCPU": chance.randint(1, 4), "MEMORY_MB": 128, "DISK_GB": 1}))
         elif kind == "release" and held:
             release(cell_database, held.pop(chance.randrange(len(held))))
         elif kind in ("disable", "enable", "down"):
@@ -64,7 +69,7 @@ def test_a_log_that_was_pruned_or_put_back_is_counted_anew(cell_database: Databa
     CellUnderTest(cell_database, HOSTS)
     followed = Digests(cell_database, "east")
     followed.get()
-    claim(cell_database, Wanted("a", "h1", {"VCPU": 1}), Wanted("b", "h2", {"VCPU": 1}))
+    claim(cell_database, wanted("a", "h1", {"VCPU": 1}), wanted("b", "h2", {"VCPU": 1}))
     with cell_database.write() as connection:
         connection.execute(sa.delete(cell_schema.changes))
     assert followed.get().servers == 2
@@ -72,7 +77,7 @@ def test_a_log_that_was_pruned_or_put_back_is_counted_anew(cell_database: Databa
     assert followed.get().servers == 1
     with cell_database.write() as connection:
         connection.execute(sa.update(cell_schema.change_counter).values(value=1))
-    claim(cell_database, Wanted("c", "h1", {"VCPU": 1}))
+    claim(cell_database, wanted("c", "h1", {"VCPU": 1}))
     assert followed.get().servers == 2
 
 
@@ -100,9 +105,12 @@ def test_its_work_does_not_grow_with_the_servers(tmp_path: Path, changed: bool) 
     taken: list[int] = []
     for number in (0, 20_000):
         with database.write() as connection:
-            rows = [(str(uuid.uuid4()), HOSTS[each % 3], HOLDING) for each in range(number)]
+            ids = [str(uuid.uuid4()) for _ in range(number)]
+            rows = [(one, one, HOSTS[each % 3], HOLDING) for each, one in enumerate(ids)]
             if rows:
-                connection.exec_driver_sql("INSERT INTO claims (server_id, host, holding) VALUES (?, ?, ?)", rows)
+                connection.exec_driver_sql(
+                    "INSERT INTO claims (id, server_id, host, holding) VALUES (?, ?, ?, ?)", rows
+                )
         digests = Digests(database, "east")
         digests.get()
         if changed:

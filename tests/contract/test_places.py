@@ -13,7 +13,7 @@ from cell.scheduler.request.request import make
 from cell.scheduler.select.choice import choose
 from cell.scheduler.state.snapshot import Snapshot, build
 from cellcloud.db import claims, hosts
-from cellcloud.db.claims import Wanted
+from cellcloud.db.claims import Claim
 from cellcloud.db.engine import Database, retried
 from cellcloud.model.allocation import Allocation
 from cellcloud.model.decision import Conflict
@@ -22,7 +22,7 @@ from cellcloud.model.numa import GuestCell, GuestNuma, NumaCell, Placed, Topolog
 from cellcloud.model.occupancy import consume
 from cellcloud.model.pci import PciPool
 from cellcloud.model.policy import parse
-from tests.workflows.world import make_report
+from tests.workflows.world import claim, make_report
 
 IDS = [f"00000000-0000-4000-8000-{n:012d}" for n in range(40)]
 CPUS = tuple(range(8))
@@ -36,12 +36,12 @@ def report(database: Database) -> None:
         hosts.report(connection, [replace(made, facts=replace(made.facts, numa=CELLS, pci_pools=(POOL,)))])
 
 
-def wanted(server_id: str, cpu: int, devices: int = 0) -> Wanted:
+def wanted(server_id: str, cpu: int, devices: int = 0) -> Claim:
     cell = GuestCell(id=0, pcpuset=(0,), memory=64, cpu_policy="dedicated", cpu_pinning=((0, cpu),))
     taken = (replace(POOL, count=devices),) if devices else ()
     placed = Placed(guest=GuestNuma(cells=(cell,)), devices=taken)
     holding = Allocation(resources={"VCPU": 1, "MEMORY_MB": 64}, placed=placed)
-    return Wanted(server_id=server_id, host="h1", allocation=holding)
+    return Claim(server_id, server_id, "h1", holding)
 
 
 def held(database: Database) -> list[Placed]:
@@ -55,13 +55,13 @@ def test_one_owner_a_cpu_and_a_device_within_a_batch(cell_database: Database) ->
     report(cell_database)
     batch = [wanted(IDS[0], 0, 1), wanted(IDS[1], 0), wanted(IDS[2], 1, 1), wanted(IDS[3], 2, 1), wanted(IDS[4], 3)]
     with cell_database.write() as connection:
-        lost = claims.claim(connection, batch)
+        lost = claim(connection, batch)
     assert sorted(lost) == [IDS[1], IDS[3]]
     assert lost[IDS[1]].resource_class == claims.TOPOLOGY
     assert len(held(cell_database)) == 3
     with cell_database.write() as connection:
         claims.release(connection, [IDS[0]])
-        assert claims.claim(connection, [wanted(IDS[3], 0, 1)]) == {}
+        assert claim(connection, [wanted(IDS[3], 0, 1)]) == {}
     assert len(held(cell_database)) == 3
 
 
@@ -84,7 +84,7 @@ def test_one_owner_a_cpu_in_a_race(cell_database: Database) -> None:
     @retried
     def claim_one(database: Database, server_id: str, cpu: int) -> dict[str, Conflict]:
         with database.write() as connection:
-            return claims.claim(connection, [wanted(server_id, cpu)])
+            return claim(connection, [wanted(server_id, cpu)])
 
     def race(first: int) -> int:
         barrier.wait(timeout=30)
@@ -109,7 +109,7 @@ def test_a_report_that_cannot_be_true_closes_its_host(cell_database: Database) -
     assert enabled == {"h1": False, "h2": True}
 
 
-def chosen(snapshot: Snapshot, server_id: str) -> Wanted:
+def chosen(snapshot: Snapshot, server_id: str) -> Claim:
     """What a scheduler with this snapshot wants for one more server."""
     specs = {"hw:cpu_policy": "dedicated"}
     flavor = Flavor(id="f", name="f", vcpus=2, memory_mb=64, root_gb=0, extra_specs=specs)
@@ -117,7 +117,7 @@ def chosen(snapshot: Snapshot, server_id: str) -> Wanted:
     choice = choose(snapshot, request, plan_of(parse({"filters": ["NUMATopologyFilter"]})))
     assert choice.hosts, choice.refused
     holding = Allocation(resources={"VCPU": 2}, placed=choice.placed[0])
-    return Wanted(server_id=server_id, host=snapshot.states[choice.hosts[0][0]].host, allocation=holding)
+    return Claim(server_id, server_id, snapshot.states[choice.hosts[0][0]].host, holding)
 
 
 def test_schedulers_that_saw_the_same_get_different_cpus(cell_database: Database) -> None:
@@ -126,15 +126,14 @@ def test_schedulers_that_saw_the_same_get_different_cpus(cell_database: Database
         first, second = (build(hosts.list_states(connection)) for _ in range(2))
     won, late = chosen(first, IDS[0]), chosen(second, IDS[1])
     with cell_database.write() as connection:
-        assert claims.claim(connection, [won]) == {}
-        lost = claims.claim(connection, [late])
+        assert claim(connection, [won]) == {}
+        lost = claim(connection, [late])
     assert lost[IDS[1]].resource_class == claims.TOPOLOGY
-    assert won.allocation is not None
     second.release(IDS[1])
     second.claim(IDS[0], "h1", won.allocation)
     again = chosen(second, IDS[1])
     with cell_database.write() as connection:
-        assert claims.claim(connection, [again]) == {}
+        assert claim(connection, [again]) == {}
     with cell_database.read() as connection:
         third = build(hosts.list_states(connection))
     assert third.topology_at(0) == second.topology_at(0)

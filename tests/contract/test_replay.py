@@ -201,12 +201,6 @@ def world_of(database: Database, decision: Decision) -> View:
     return replay.view_from(walked, basis, (), {one.answer.batch: one for one in found})
 
 
-def assert_made_again(view: View, decision: Decision) -> None:
-    """To the same answer; why nobody fits is told by who explains."""
-    answer = replay.again(view, decision.batch)
-    assert replace(answer, reasons=()) == replace(decision.batch.answer, reasons=())
-
-
 def one_of_each_batch(found: Sequence[Decision]) -> list[Decision]:
     return list({one.batch.answer.batch: one for one in found}.values())
 
@@ -219,7 +213,7 @@ def test_every_decision_is_made_again_to_the_same_answer(cell_database: Database
     made = one_of_each_batch(churn.decisions())
     assert len(made) > 10
     for decision in made:
-        assert_made_again(world_of(cell_database, decision), decision)
+        assert replay.again(world_of(cell_database, decision), decision.batch) == decision.batch.answer
     assert any(one.answer.basis.pending for one in (decision.batch for decision in made))
     assert any(outcome.conflicts for decision in made for outcome in decision.batch.outcomes.values())
 
@@ -303,7 +297,7 @@ def test_undoing_what_happened_since_gives_the_same_answer(cell_database: Databa
             for decision in one_of_each_batch(churn.decisions()):
                 if replay.is_of(now, decision.batch.answer.basis):
                     view = undone(cell_database, now, decision)
-                    assert_made_again(view, decision)
+                    assert replay.again(view, decision.batch) == decision.batch.answer
                     tried += 1
             assert now.sequence == newest, "what was undone was undone in copies"
     assert tried > 20

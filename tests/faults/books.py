@@ -107,9 +107,7 @@ def _records(database: Database, records: Sequence[ServerRecord]) -> Iterator[st
         ).all()
     for row in over:
         yield f"{row.host} has promised {row.used} of {row.capacity} {row.resource_class}"
-    claimed = {
-        (row.server_id, row.host, name): amount for row in rows for name, amount in row.holding["resources"].items()
-    }
+    claimed = {(row.id, row.host, name): amount for row in rows for name, amount in row.holding["resources"].items()}
     wanted = {
         (record.id, record.host, name): amount
         for record in records

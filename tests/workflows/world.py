@@ -22,12 +22,13 @@ from cell.scheduler.state.view import View
 from cellcloud import errors
 from cellcloud.context import RequestContext
 from cellcloud.db import cell_schema, changes, claims, hosts, runs, servers
-from cellcloud.db.engine import Database
+from cellcloud.db.claims import Claim
+from cellcloud.db.engine import Connection, Database
 from cellcloud.db.runs import LeasedRun
 from cellcloud.lifecycle import Operation, PowerState
 from cellcloud.model.allocation import Allocation
 from cellcloud.model.change import CellState
-from cellcloud.model.decision import Basis, RankAnswer, RankBatch
+from cellcloud.model.decision import Basis, Conflict, RankAnswer, RankBatch
 from cellcloud.model.flavor import Flavor
 from cellcloud.model.guest import CommandKind, GuestCommand, GuestEvent
 from cellcloud.model.host import HostFacts, HostReport
@@ -126,6 +127,12 @@ class FakeScheduler:
 
     def select(self, context: RequestContext, requests: list[SelectRequest], fresh: bool) -> list[SelectAnswer]:
         return [SelectAnswer(server_id=request.server_id, hosts=self.names) for request in requests]
+
+
+def claim(connection: Connection, wanted: Sequence[Claim]) -> dict[str, Conflict]:
+    """Claim as a conductor does whose candidates others want too; the last race of each that got nothing."""
+    won, lost = claims.claim_judged(connection, wanted)
+    return {claim_id: races[-1] for claim_id, races in lost.items() if claim_id not in won}
 
 
 def make_report(host: str, *, vcpus: int = 8, **changes: object) -> HostReport:

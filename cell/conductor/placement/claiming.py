@@ -14,10 +14,10 @@ import msgspec
 from cellcloud.context import RequestContext
 from cellcloud.db import changes, claims, decisions, servers
 from cellcloud.db.bulk import Exists
-from cellcloud.db.claims import Wanted
+from cellcloud.db.claims import Claim
 from cellcloud.db.engine import Connection, Database, LostRace, retried
 from cellcloud.model.change import Changes
-from cellcloud.model.decision import Conflict, DecisionBatch, Outcome, RankAnswer, RankBatch, Shape, shape_of
+from cellcloud.model.decision import Conflict, DecisionBatch, Move, Outcome, RankAnswer, RankBatch, Shape, shape_of
 from cellcloud.model.placement import ReserveAnswer
 from cellcloud.model.refusal import NO_HOST, is_for_now
 from cellcloud.model.server import ServerRecord, ServerSpec
@@ -28,19 +28,35 @@ ROUNDS = 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlacementRequest:
-    """One server to place, the request it belongs to, and the hosts it does not go to."""
+    """One server to place, the request it belongs to, and the hosts it does not go to.
+
+    ``migration_id``: which migration claims a host for a server that has one, "": it is placed for the first time.
+    ``same_host``: it may stay where it has its claim, and takes room there twice.
+    """
 
     spec: ServerSpec
     request_id: str
     exclude: tuple[str, ...] = ()
+    migration_id: str = ""
+    same_host: bool = False
+
+    @property
+    def claim_id(self) -> str:
+        """Under which it takes room."""
+        return self.migration_id or self.spec.id
 
 
 class Won(NamedTuple):
-    """A server whose claim is made in the same transaction, and where."""
+    """A server whose claim is made in the same transaction, and the zone it is in then."""
 
     spec: ServerSpec
-    host: str
+    claim: Claim
     zone: str
+
+    @property
+    def host(self) -> str:
+        """Where it is made."""
+        return self.claim.host
 
 
 # What else the transaction of some claims stores: (connection, who wins, the number of the batch of decisions). It may
@@ -57,11 +73,11 @@ def place(
     store: Store,
     at_least: int = 0,
 ) -> dict[str, ReserveAnswer]:
-    """An answer for each server by id: in one question to the scheduler and one transaction, if nobody loses.
+    """An answer for each claim by its id: in one question to the scheduler and one transaction, if nobody loses.
 
     ``at_least``: the change that the scheduler must have read.
     """
-    waiting = {one.spec.id: one for one in asked}
+    waiting = {one.claim_id: one for one in asked}
     answers: dict[str, ReserveAnswer] = {}
     for _ in range(ROUNDS):
         if not waiting:
@@ -71,9 +87,9 @@ def place(
         made, at_least = _claim(database, list(waiting.values()), batch, ranked, store)
         answers |= made
         waiting = {one: each for one, each in waiting.items() if one not in made}
-    for server_id in waiting:
+    for claim_id, one in waiting.items():
         detail = "others took the room on every host that was tried"
-        answers[server_id] = ReserveAnswer(server_id=server_id, outcome="refused", reason=NO_HOST, detail=detail)
+        answers[claim_id] = ReserveAnswer(server_id=one.spec.id, outcome="refused", reason=NO_HOST, detail=detail)
     return answers
 
 
@@ -90,18 +106,22 @@ def _question(asked: Sequence[PlacementRequest], at_least: int) -> RankBatch:
         if key not in numbers:
             numbers[key] = len(shapes)
             shapes.append(shape_of(spec))
-        mates = (numbers[key], one.request_id)
+        mates = (numbers[key], one.request_id, one.migration_id)
         if mates == last:
             together[-1] += 1
         else:
             together.append(1)
         last = mates
-        servers_asked.append((spec.id, numbers[key], int(spec.id[:8] + spec.id[9:13], 16)))
+        claim_id = one.claim_id
+        servers_asked.append((claim_id, numbers[key], int(claim_id[:8] + claim_id[9:13], 16)))
     return RankBatch(
         shapes=tuple(shapes),
         servers=tuple(servers_asked),
         together=tuple(together),
-        exclude={one.spec.id: one.exclude for one in asked if one.exclude},
+        exclude={one.claim_id: one.exclude for one in asked if one.exclude},
+        moves={
+            one.migration_id: Move(server_id=one.spec.id, same_host=one.same_host) for one in asked if one.migration_id
+        },
         at_least=at_least,
     )
 
@@ -140,11 +160,11 @@ def _claim(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Made:
-    """What a batch stores once it is known who won."""
+    """What a batch stores once it is known who won. ``noted``: servers whose records do not name the batch."""
 
     winners: Sequence[Won]
     decision: DecisionBatch
-    unplaced: Sequence[str]
+    noted: Sequence[str]
     log: Changes
 
 
@@ -163,7 +183,7 @@ class _Claiming:
     def look_up(self, database: Database) -> None:
         """Find out which of the servers are stored already."""
         with database.read() as connection:
-            found = servers.list_by_id(connection, [one.spec.id for one in self.asked])
+            found = servers.list_by_id(connection, [one.spec.id for one in self.asked if not one.migration_id])
         never = [record for record in found if record.deleted and record.generation == 0]
         self.expired = {record.id: record.version + 1 for record in never}
         self.known = {record.id: record for record in found if record.id not in self.expired}
@@ -172,57 +192,61 @@ class _Claiming:
         """Raises claims.Lost unless ``judged``, Exists when a server is known already."""
         wanted = self._wanted(judged=judged)
         if not judged:  # before anything is locked
-            made = self._made(wanted, {item.server_id: item for item in wanted}, {})
+            made = self._made(wanted, {item.id: item for item in wanted}, {})
         with database.write() as connection:
             if judged:
                 made = self._made(wanted, *claims.claim_judged(connection, wanted))
             servers.forget_expired(connection, list(self.expired))
             records = self.store(connection, made.winners, self.ranked.batch)
             records = servers.renumber(connection, records, self.expired)
-            decisions.insert(connection, made.decision, made.unplaced)
+            decisions.insert(connection, made.decision, made.noted)
             if not judged:
                 claims.claim_all(connection, wanted)
             changes.append(connection, made.log)
             newest = changes.get_newest(connection) if made.log.dropped else 0
         answers = {record.id: _answer_for(record) for record in (*self.known.values(), *records)} | self._refusals()
-        ids = (one.spec.id for one in made.winners if one.spec.id not in answers)
-        return answers | {each: ReserveAnswer(server_id=each, outcome="held") for each in ids}, newest
+        others = [one for one in made.winners if one.claim.id not in answers]
+        answers |= {one.claim.id: ReserveAnswer(server_id=one.spec.id, outcome="held") for one in others}
+        return answers, newest
 
-    def _made(
-        self, wanted: Sequence[Wanted], won: Mapping[str, Wanted], lost: Mapping[str, Sequence[Conflict]]
-    ) -> _Made:
-        dropped = [item.server_id for item in wanted if item.server_id not in won]
+    def _made(self, wanted: Sequence[Claim], won: Mapping[str, Claim], lost: Mapping[str, Sequence[Conflict]]) -> _Made:
+        dropped = [item.id for item in wanted if item.id not in won]
         return _Made(
             winners=self._winners(won),
             decision=_decision(self.asked, self.batch, self.ranked, won, lost),
-            unplaced=[one.spec.id for one in self.asked if one.spec.id not in won and one.spec.id not in self.known],
+            noted=[
+                one.spec.id
+                for one in self.asked
+                if one.migration_id or (one.spec.id not in won and one.spec.id not in self.known)
+            ],
             log=claims.log(claimed=list(won.values()), dropped=[*dropped, *self.known]),
         )
 
-    def _wanted(self, *, judged: bool) -> list[Wanted]:
+    def _wanted(self, *, judged: bool) -> list[Claim]:
         """With the hosts to try next, for those who are judged."""
         hosts, holdings, known = self.ranked.hosts, self.ranked.holdings, self.known
         return [
-            Wanted(
+            Claim(
+                one.claim_id,
                 one.spec.id,
                 hosts[places[0]],
-                allocation=holdings[number],
-                others=tuple([hosts[place] for place in places[1:]]) if judged else (),
+                holdings[number],
+                tuple([hosts[place] for place in places[1:]]) if judged else (),
             )
             for one, places, number in zip(self.asked, self.ranked.ranked, self.ranked.takes, strict=True)
-            if places and one.spec.id not in known
+            if places and one.claim_id not in known
         ]
 
-    def _winners(self, won: Mapping[str, Wanted]) -> list[Won]:
+    def _winners(self, won: Mapping[str, Claim]) -> list[Won]:
         zones = dict(zip(self.ranked.hosts, self.ranked.zones, strict=True))
-        mine = ((one.spec, won[one.spec.id].host) for one in self.asked if one.spec.id in won)
-        return [Won(spec, host, zones[host]) for spec, host in mine]
+        mine = ((one.spec, won[one.claim_id]) for one in self.asked if one.claim_id in won)
+        return [Won(spec, claim, zones[claim.host]) for spec, claim in mine]
 
     def _refusals(self) -> dict[str, ReserveAnswer]:
         return {
-            one.spec.id: _refusal(one.spec.id, position, self.ranked)
+            one.claim_id: _refusal(one.spec.id, position, self.ranked)
             for position, one in enumerate(self.asked)
-            if not self.ranked.ranked[position] and one.spec.id not in self.known
+            if not self.ranked.ranked[position] and one.claim_id not in self.known
         }
 
 
@@ -230,7 +254,7 @@ def _decision(
     asked: Sequence[PlacementRequest],
     batch: RankBatch,
     ranked: RankAnswer,
-    won: Mapping[str, Wanted],
+    won: Mapping[str, Claim],
     lost: Mapping[str, Sequence[Conflict]],
 ) -> DecisionBatch:
     requests = tuple(dict.fromkeys(one.request_id for one in asked))
@@ -238,8 +262,8 @@ def _decision(
     outcomes = {}
     if lost or len(won) < len(asked):
         for position, one in enumerate(asked):
-            claim = won.get(one.spec.id)
-            races = tuple(lost.get(one.spec.id, ()))
+            claim = won.get(one.claim_id)
+            races = tuple(lost.get(one.claim_id, ()))
             if races or (claim is None and ranked.ranked[position]):
                 outcomes[position] = Outcome(host=None if claim is None else claim.host, conflicts=races)
     return DecisionBatch(

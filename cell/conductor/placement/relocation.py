@@ -27,9 +27,9 @@ def place_elsewhere(
     def store(connection: Connection, won: Sequence[Won], decision: int) -> Sequence[ServerRecord]:
         if not won:
             return ()
-        ((_, host, zone),) = won
+        ((_, claim, zone),) = won
         decisions.keep_last(connection, spec.id)
-        changed = {"host": host, "availability_zone": zone, "decision": decision}
+        changed = {"host": claim.host, "availability_zone": zone, "decision": decision}
         record = runs.begin_try(connection, run) and servers.begin_try(connection, spec.id, run.generation, changed)
         if not record:
             raise errors.Stale("The lease of this run went to another conductor.", detail=run.id)

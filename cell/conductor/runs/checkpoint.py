@@ -58,7 +58,7 @@ def store(connection: Connection, kept: Sequence[RunState]) -> None:
     changed = servers.change_many(
         connection, [(p.run.server_id, p.run.generation, p.changes) for p in kept if p.changes]
     )
-    claims.release(connection, [p.run.server_id for p in kept if p.release_claims])
+    claims.release_all(connection, [p.run.server_id for p in kept if p.release_claims])
     built = [p.run.server_id for p in kept if p.finished == "done" and p.run.operation == Operation.CREATE]
     log.append(connection, Changes(ended=tuple(built)))
     records = {record.id: record for record in changed}

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from cell.scheduler.request.request import Request
 from cell.scheduler.select import ranking
 from cell.scheduler.state.view import Pending, Unlike, View, parsed
+from cell.scheduler.why import telling
 from cellcloud import errors
 from cellcloud.model.allocation import Allocation
 from cellcloud.model.change import CellState, ChangeEntry, Changes, PolicyVersion
@@ -168,7 +169,7 @@ def _note(view: View, number: int, asked: RankBatch, answer: RankAnswer, positio
 
 def again(view: View, batch: DecisionBatch) -> RankAnswer:
     """The whole batch chosen once more, in the view that ``view_from`` gave."""
-    return ranking.rank(view, batch.asked, batch.answer.batch, now=0.0)
+    return ranking.rank(view, batch.asked, batch.answer.batch, now=0.0, reasons_of=telling.reasons_of)
 
 
 def before(view: View, batch: DecisionBatch, position: int) -> None:
