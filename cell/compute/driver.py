@@ -74,8 +74,9 @@ class Driver(Protocol):
         ...
 
     def destroy(self, server_id: str, generation: int) -> None:
-        """Remove the guest, its disks, ports and rules. Absent is success; a guest that this driver has not made is
-        left alone. Raises Conflict for one."""
+        """Remove the guest, its disks, ports and rules. Absent is success, whatever was destroyed since; a guest that
+        this driver has not made is left alone. Raises Conflict for one, Stale when the guest is of a newer generation.
+        """
         ...
 
     def describe_guest(self, server_id: str) -> GuestDescription:

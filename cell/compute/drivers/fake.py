@@ -332,7 +332,8 @@ class FakeDriver:
     def destroy(self, server_id: str, generation: int) -> None:
         self._begin("destroy")
         with self._hypervisor.lock:
-            self._hypervisor.refuse_stale(self._host, server_id, generation)
+            if self._hypervisor.find(self._host, server_id) is not None:
+                self._hypervisor.refuse_stale(self._host, server_id, generation)
             self._hypervisor.work("remove", lambda: self._hypervisor.bury(self._host, server_id, generation))
 
     def describe_guest(self, server_id: str) -> GuestDescription:

@@ -153,8 +153,12 @@ class LibvirtDriver:
     def destroy(self, server_id: str, generation: int) -> None:
         _check_id(server_id)
         with self._guest_locks.take(server_id, generation):
-            if self._records.find(server_id) is None and self._ask(server_id, is_ours) is False:
-                raise errors.Conflict("The guest of that name on this host is not of this cloud.")
+            if self._records.find(server_id) is None:
+                ours = self._ask(server_id, is_ours)
+                if ours is False:
+                    raise errors.Conflict("The guest of that name on this host is not of this cloud.")
+                if ours is None and self._records.is_removed(server_id, generation):
+                    return
             self._records.begin_removal(server_id, generation)
             self._ask(server_id, _remove)
             self._records.finish_removal(server_id)

@@ -132,6 +132,12 @@ class GuestRecords:
             if known is not None and known.fenced != fenced:
                 self._save(replace(known, fenced=fenced))
 
+    def is_removed(self, server_id: str, generation: int) -> bool:
+        """Whether a removal of that generation or a newer one has left nothing here."""
+        with self._lock:
+            here = server_id in self._records or self.path(server_id).exists()
+            return not here and self._find_tombstone(server_id) >= generation
+
     def begin_removal(self, server_id: str, generation: int) -> None:
         """From now on no command up to ``generation`` may bring the guest back. Raises Stale."""
         with self._lock:
