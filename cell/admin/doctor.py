@@ -29,7 +29,8 @@ def doctor() -> None:
 @command
 def check(terminal: Terminal) -> None:
     """Compare claims with usage, runs and holds with their times, hosts with records, and the index with the cells:
-    servers in several cells, in a cell but not in the index, or lost by their cell. Exit 1 if anything is wrong."""
+    servers in several cells, in a cell but not in the index, or lost by their cell; recount what counts against
+    quotas, of servers and of networks. Exit 1 if anything is wrong."""
     findings = terminal.source().list_findings()
     terminal.show_list(findings, COLUMNS)
     wrong = [finding for finding in findings if finding.severity != "ok"]
@@ -44,7 +45,8 @@ def check(terminal: Terminal) -> None:
 @click.option("--keep", metavar="CELL", help="Of servers that several cells have: which keeps them.")
 @command
 def repair(terminal: Terminal, server_ids: tuple[str, ...], keep: str | None) -> None:
-    """Take into the index what cells have and it knows, but not as theirs.
+    """Count anew what projects have, where that is counted wrongly, and take into the index what cells have and it
+    knows, but not as theirs.
 
     Of the servers named, also take in those it does not know at all; show as deleted those that their cell has lost;
     and delete those in several cells, with their disks, everywhere but in the cell to keep.

@@ -99,6 +99,29 @@ def list_limited(c: Connection) -> list[str]:
     return list(c.execute(query.order_by(network_usages.c.project_id)).scalars())
 
 
+def recount(c: Connection) -> list[tuple[str, str, int, int]]:
+    """(project, resource, counted, what there is) of every counter that is wrong."""
+    actual: dict[tuple[str, str], int] = {}
+    for resource, table in TABLES.items():
+        query = sa.select(table.c.project_id, sa.func.count().label("number")).group_by(table.c.project_id)
+        actual |= {(row.project_id, resource): row.number for row in c.execute(query)}
+    held = port_addresses.join(ports, ports.c.id == port_addresses.c.port_id)
+    whose = (ports.c.project_id, ports.c.network_id)
+    for row in c.execute(sa.select(*whose, sa.func.count().label("number")).select_from(held).group_by(*whose)):
+        actual[row.project_id, addresses_of(row.network_id)] = row.number
+    rows = c.execute(sa.select(network_usages).order_by(network_usages.c.project_id, network_usages.c.resource))
+    found = [(row.project_id, row.resource, row.used, actual.get((row.project_id, row.resource), 0)) for row in rows]
+    return [each for each in found if each[2] != each[3]]
+
+
+def mend(c: Connection, project_id: str, resource: str) -> None:
+    """Let a counter be what there is: whoever changes that waits for it."""
+    which = {"which_project": project_id, "which_resource": resource}
+    c.execute(_RELEASE, which | {"amount": 0})
+    mine = sa.update(network_usages).where(*_MINE).values(used=_count(c, project_id, resource))
+    c.execute(mine, which)
+
+
 def _begin(c: Connection, project_id: str, resource: str) -> bool:
     """Begin to count; False when that was begun before."""
     if c.execute(_FOUND, {"which_project": project_id, "which_resource": resource}).first() is not None:

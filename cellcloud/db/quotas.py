@@ -167,6 +167,24 @@ def costs_of(
     return found
 
 
+def mend(connection: Connection, project_id: str) -> None:
+    """Let the counters of a project and of its users be what their servers come to."""
+    lock(connection, project_id)
+    mine = server_index.c.project_id == project_id
+    used: dict[str | None, dict[str, int]] = {None: dict.fromkeys(RESOURCES, 0)}
+    for (_, user_id, resource), amount in costs_of(connection, mine, by_user=True).items():
+        used.setdefault(user_id, {})[resource] = amount
+        used[None][resource] += amount
+    for resource, amount in used[None].items():
+        row = (quota_usages.c.project_id == project_id, quota_usages.c.resource == resource)
+        connection.execute(sa.update(quota_usages).where(*row).values(used=amount))
+    of_users = sa.select(user_quotas).where(user_quotas.c.project_id == project_id)
+    for row in connection.execute(of_users.where(user_quotas.c.resource.in_(RESOURCES))).all():
+        key = sa.and_(*(user_quotas.c[name] == row._mapping[name] for name in ("project_id", "user_id", "resource")))
+        amount = used.get(row.user_id, {}).get(row.resource, 0)
+        connection.execute(sa.update(user_quotas).where(key).values(used=amount))
+
+
 def recount(connection: Connection) -> list[tuple[str, str, int, int]]:
     """(project, or user in project, resource, counted, recomputed from the servers) wherever the two differ."""
     books = sa.select(quota_usages).where(quota_usages.c.resource.in_(RESOURCES))

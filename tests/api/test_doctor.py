@@ -8,8 +8,11 @@ from typing import Any
 
 import pytest
 
-from cellcloud.db import index, quotas
+from cellcloud.db import index, quotas, user_quotas
+from cellcloud.embedded.networks import EmbeddedNetworks, Viewer
+from cellcloud.model.network import Network, NewPort, Subnet
 from tests.api.world import DEMO, World
+from top_api.operations import counters
 
 
 def findings(world: World) -> dict[str, tuple[str, str]]:
@@ -113,3 +116,46 @@ def test_of_a_cell_that_does_not_answer_nothing_is_said(world: World) -> None:
     world.east.away = True
     assert findings(world) == {}
     assert repair(world, *ids) == []
+
+
+SPOILED = {
+    "quota_usages": ("quota", "UPDATE quota_usages SET used = used + 3 WHERE resource = 'cores'"),
+    "user_quotas": ("quota", "UPDATE user_quotas SET used = used - 1 WHERE resource = 'instances'"),
+    "networks": ("network use", "UPDATE network_usages SET used = used + 1 WHERE resource = 'network'"),
+    "subnets": ("network use", "UPDATE network_usages SET used = used - 1 WHERE resource = 'subnet'"),
+    "ports": ("network use", "UPDATE network_usages SET used = 0 WHERE resource = 'port'"),
+    "addresses": ("network use", "UPDATE network_usages SET used = used + 7 WHERE resource LIKE 'addresses of %'"),
+}
+
+
+@pytest.mark.parametrize("name", SPOILED)
+def test_a_counter_that_is_wrong_is_told_and_counted_anew(world: World, name: str) -> None:
+    world.create()
+    networks = EmbeddedNetworks(world.database)
+    viewer = Viewer(project_id=DEMO)
+    made = networks.create_network(viewer, Network(id="", project_id=DEMO))
+    networks.create_subnet(viewer, Subnet(id="", network_id=made.id, cidr="10.0.0.0/24", project_id=DEMO))
+    networks.create_ports(viewer, [NewPort(network_id=made.id, project_id=DEMO)] * 2)
+    with world.database.write() as connection:
+        user_quotas.set_limits(connection, DEMO, "demo-user", {"instances": 5, "key_pairs": 5})
+
+    def wrong() -> set[tuple[str, str]]:
+        found = world.get("/operator/v1/findings", token="admin").get_json()["findings"]
+        mine = [one for one in found if one["check"] in counters.CHECKS]
+        assert {one["check"] for one in mine} == set(counters.CHECKS)
+        assert all(one["remedy"] == counters.REMEDY for one in mine if one["severity"] != "ok")
+        return {(one["check"], one["subject"]) for one in mine if one["severity"] != "ok"}
+
+    assert wrong() == set()
+    check, statement = SPOILED[name]
+    with world.database.write() as connection:
+        assert connection.exec_driver_sql(statement).rowcount == 1
+    whose = f"{DEMO} user demo-user" if name == "user_quotas" else DEMO
+    assert wrong() == {(check, whose)}
+    assert repair(world, world.create()) == []  # of servers that are named alone
+    assert repair(world) == [whose]
+    assert wrong() == set()
+    assert used(world) == 2
+    assert networks.list_quotas(DEMO)["port"][1] == 2
+    with world.database.read() as connection:
+        assert user_quotas.list_counted(connection, DEMO, "demo-user") == {"instances": (5, 2)}

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from cellcloud import errors
 from cellcloud.db import cells as cells_table
-from cellcloud.db import incarnations, index, intents, quotas
+from cellcloud.db import incarnations, index, intents
 from cellcloud.db.index import ServerQuery
 from cellcloud.model.cell import Cell, Finding
 from cellcloud.model.host import Host
@@ -17,7 +17,7 @@ from cellcloud.model.intent import Intent, IntentKind
 from cellcloud.model.run import RunRecord, TimelineEntry
 from cellcloud.model.server import ServerRecord
 from cellcloud.rpc.conductor import Conductor
-from top_api.operations import aggregates, doctor
+from top_api.operations import aggregates, counters, doctor
 from top_api.routing import Call, Resource
 from top_api.schemas import guests as schemas
 from top_api.validation import Queries
@@ -209,7 +209,8 @@ def list_findings(call: Call) -> dict[str, Any]:
 @operator.route("POST", "/repairs", RULE, body=schemas.REPAIR)
 def repair(call: Call) -> dict[str, Any]:
     wanted = frozenset(call.body.get("servers") or ())
-    return {"findings": doctor.repair(call.parts, call.context, wanted, keep=call.body.get("keep"))}
+    done = [] if wanted else counters.repair(call.parts.database)
+    return {"findings": done + doctor.repair(call.parts, call.context, wanted, keep=call.body.get("keep"))}
 
 
 def _ask(call: Call, subject: str, ask: Callable[[Conductor, Any], list[T]]) -> Iterable[tuple[Cell, list[T]]]:
@@ -262,14 +263,10 @@ def _state_of(intent: Intent) -> str:
 
 def _top_findings(call: Call) -> list[Finding]:
     with call.parts.database.read() as connection:
-        wrong = quotas.recount(connection)
         late = intents.list_late(connection, MOST)
         cells = cells_table.list_cells(connection)
         incarnation, uncompared = incarnations.find(connection), incarnations.list_uncompared(connection)
-    findings = [
-        _finding("quota", project, f"{name}: {counted} counted, {actual} in use")
-        for project, name, counted, actual in wrong
-    ]
+    findings = counters.findings(call.parts.database)
     findings += [
         _finding("intents", intent.server_id, f"{_state_of(intent)} and past its deadline", "cellcloud status")
         for intent in late
@@ -288,7 +285,7 @@ def _top_findings(call: Call) -> list[Finding]:
     troubled = {one.check for one in findings}
     return findings + [
         Finding(check=check, severity="ok", subject="top", text="nothing wrong")
-        for check in ("quota", "intents", "cell health")
+        for check in (*counters.CHECKS, "intents", "cell health")
         if check not in troubled
     ]
 
