@@ -6,6 +6,7 @@ one in a process of its own; the embedded profile starts many side by side.
 
 from __future__ import annotations
 
+import atexit
 import json
 import logging
 import os
@@ -16,6 +17,8 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any, Protocol
+
+import psutil
 
 from cellcloud import clock, errors, metrics
 
@@ -144,6 +147,28 @@ def serve_health(service: Service, path: Path) -> Callable[[], None]:
         path.unlink(missing_ok=True)
 
     return end
+
+
+class _Worker:
+    """One of several alike processes of a service; it has no parts that could be ill by themselves."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def start(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+    def check(self) -> dict[str, str]:
+        return {}
+
+
+def serve_worker_health(name: str, directory: Path) -> None:
+    """Answer /health and /metrics of this worker of gunicorn until it ends; sockets of workers that were killed go."""
+    for left in directory.glob(f"{name}-*.sock"):
+        if not psutil.pid_exists(int(left.stem.rpartition("-")[2])):
+            left.unlink(missing_ok=True)
+    atexit.register(serve_health(_Worker(name), directory / f"{name}-{os.getpid()}.sock"))
 
 
 def run(service: Service, *, health_socket: Path | None = None) -> None:

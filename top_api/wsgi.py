@@ -9,6 +9,7 @@ from cellcloud import errors, log
 from cellcloud.config import load
 from cellcloud.db import marks
 from cellcloud.db.engine import Database
+from cellcloud.service import serve_worker_health
 from top_api.app import create_app
 
 _config = load(os.environ["CELLCLOUD_CONFIG"])
@@ -18,4 +19,5 @@ try:
     marks.top_marker(_database, _config.state_dir).look()
 except errors.TryLater as error:
     logging.getLogger(__name__).warning("the database is not compared with its mark", extra={"why": error.message})
+serve_worker_health("top.api", _config.state_dir / "run")
 application = create_app(_config, database=_database)

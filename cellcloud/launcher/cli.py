@@ -15,7 +15,7 @@ import click
 import tabulate
 
 from cellcloud import clock, config, errors
-from cellcloud.launcher import backup_commands, clouds_yaml, libvirt_nodes
+from cellcloud.launcher import clouds_yaml, database_commands, libvirt_nodes
 from cellcloud.launcher.layout import CELLS, DEFAULT_PORT, Choices, Driver, Layout, Profile, check, living_nodes
 from cellcloud.launcher.lifetime import (
     LAUNCHER,
@@ -49,8 +49,8 @@ def main() -> None:
     os.umask(0o077)
 
 
-for each in (backup_commands.backup, backup_commands.restore, backup_commands.promoted):
-    main.add_command(each)
+for each in ("migrate", "backup", "restore", "promoted"):
+    main.add_command(getattr(database_commands, each))
 
 
 @main.command()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
-import os
 import resource
 import socket
 import threading
@@ -18,7 +16,7 @@ from cellcloud import config as options
 from cellcloud import errors, log
 from cellcloud.launcher.http_front import MOST_HEAD, MOST_WAITING, Front, HeadProtocol
 from cellcloud.launcher.process_units import load_service
-from cellcloud.service import serve_health
+from cellcloud.service import serve_worker_health
 
 BACKLOG = 2048  # connections that the system keeps until they are taken
 FILES = 65536
@@ -63,19 +61,6 @@ class FrontWorker(UvicornWorker):  # type: ignore[misc]
         super().init_process()
 
 
-class _Worker:
-    """One of the API's processes; it has no parts that could be ill by themselves."""
-
-    name = "top.api"
-
-    def start(self) -> None: ...
-
-    def stop(self) -> None: ...
-
-    def check(self) -> dict[str, str]:
-        return {}
-
-
 class Gunicorn(BaseApplication):  # type: ignore[misc]
     """Threads in several workers, each of which builds the application for itself."""
 
@@ -83,8 +68,6 @@ class Gunicorn(BaseApplication):  # type: ignore[misc]
         """``run``: where each worker's socket for health and figures is."""
         self._config = config
         self._run = run
-        for left in run.glob("top.api-*.sock"):  # by workers that were killed
-            left.unlink(missing_ok=True)
         super().__init__()
 
     def load_config(self) -> None:
@@ -109,7 +92,7 @@ class Gunicorn(BaseApplication):  # type: ignore[misc]
     def load(self) -> Any:
         """Called in each worker, which serves its figures and its health beside those of the other processes."""
         log.set_up("top.api", level=self._config.log_level)
-        atexit.register(serve_health(_Worker(), self._run / f"top.api-{os.getpid()}.sock"))
+        serve_worker_health("top.api", self._run)
         return load_service("api")(self._config)
 
 

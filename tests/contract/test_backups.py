@@ -14,7 +14,7 @@ from cellcloud import errors
 from cellcloud.context import RequestContext
 from cellcloud.db import backups, incarnations, migrate, servers, top_schema
 from cellcloud.db.engine import Database
-from cellcloud.launcher import backup_commands as commands
+from cellcloud.launcher import database_commands as commands
 from tests.contract.test_database import IDS
 from tests.contract.test_intents import accept
 from tests.workflows.world import CellUnderTest

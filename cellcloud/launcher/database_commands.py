@@ -1,4 +1,5 @@
-"""``cellcloud backup``, ``restore`` and ``promoted``: one database of a cloud, kept, put back, or found behind.
+"""``cellcloud migrate``, ``backup``, ``restore`` and ``promoted``: one database of a cloud is renewed in its schema,
+kept, put back, or found behind.
 
 A name is "top" or a cell's; its option file says which database that is.
 """
@@ -42,6 +43,28 @@ def _with_errors(function: Callable[..., None]) -> Callable[..., None]:
     run.__doc__ = function.__doc__
     run.__name__ = function.__name__
     return run
+
+
+@click.command()
+@_NAME
+@_STATE
+@_CONFIG
+@_with_errors
+def migrate(name: str, state: Path, path: Path | None) -> None:
+    """Make or renew the schema of the database of the top or of a cell; its rows stay.
+
+    Done before the services of a release start, while those of the release before may run. `cellcloud up` does it by
+    itself.
+    """
+    from cellcloud.db.engine import Database
+    from cellcloud.db.migrate import upgrade
+
+    database = Database(_url(name, state, path), pool_size=1, timeout=0)
+    try:
+        upgrade(database, "top" if name == "top" else "cell")
+    finally:
+        database.close()
+    click.echo(f"The schema of {name} is up to date.")
 
 
 @click.command()
