@@ -101,6 +101,11 @@ class Unreachable(TryLater):
     """A cell or an outside service did not answer."""
 
 
+class LostConnection(Unreachable):
+    """The connection to the database ended, and with it a transaction of which nothing is committed: all of it may be
+    done again, on another connection."""
+
+
 class Busy(TryLater):
     """A bound is reached; there is no room right now."""
 

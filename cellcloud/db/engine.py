@@ -28,6 +28,7 @@ from sqlalchemy.sql.functions import FunctionElement
 
 from cellcloud import errors, metrics
 from cellcloud.db import postgresql
+from cellcloud.sockets import is_readable
 
 __all__ = [
     "Connection",
@@ -47,6 +48,7 @@ R = TypeVar("R")
 
 _SQLITE_KEYS = frozenset(f"SQLITE_CONSTRAINT_{kind}" for kind in ("UNIQUE", "PRIMARYKEY", "FOREIGNKEY"))
 RETRIED_SECONDS = 20.0
+POOLED = "pooled"  # in what is known of a connection: it was used before
 BEGUN = "begun"  # in what is known of a connection: it has a transaction to commit
 _ONE_STATE = ("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ", "START TRANSACTION WITH CONSISTENT SNAPSHOT")
 STEADY = {"mysql": _ONE_STATE, "mariadb": _ONE_STATE, "postgresql": ("BEGIN ISOLATION LEVEL REPEATABLE READ",)}
@@ -193,6 +195,37 @@ def _commit_if_begun(raw: Any) -> None:
         raw.commit()
 
 
+class _Reader(Connection):
+    """Each statement sees a state of its own, so one whose connection ended is asked again on another."""
+
+    def execute(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().execute(*args, **kwargs)
+        except sa.exc.DBAPIError as error:
+            if not error.connection_invalidated:
+                raise
+            self.rollback()
+            return super().execute(*args, **kwargs)
+
+
+def _look_at_pooled(engine: Engine) -> None:
+    """Let no connection out of the pool that the server has closed: where something has come in that nobody asked
+    for, the server is asked, and one that does not answer is replaced."""
+    dialect = engine.dialect
+
+    def look(raw: Any, record: Any, _proxy: Any) -> None:
+        if not record.info.get(POOLED):  # it was opened just now
+            record.info[POOLED] = True
+            return
+        try:
+            if is_readable(raw.fileno()):
+                dialect.do_ping(raw)
+        except dialect.loaded_dbapi.Error as error:
+            raise sa.exc.DisconnectionError from error
+
+    event.listen(engine, "checkout", look)
+
+
 # SQLite's waiting writers poll, and some starve. The writers of one process queue up here instead; those of others
 # still meet in SQLite.
 _WRITERS: dict[str, threading.RLock] = {}
@@ -252,6 +285,8 @@ class Database:
             event.listen(self.engine, "begin", _begin_on_server)
             dialect: Any = self.engine.dialect
             dialect.do_commit = _commit_if_begun
+        if self.dialect != "sqlite":
+            _look_at_pooled(self.engine)
         self._queue: Callable[[], AbstractContextManager[None]] = nullcontext
         if self.dialect == "sqlite" and parsed.database:
             lock = _WRITERS.setdefault(str(Path(parsed.database).resolve()), threading.RLock())
@@ -264,15 +299,19 @@ class Database:
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
-        """A transaction that commits at the end of the block. Raises Unreachable with the database away."""
-        with self._queue(), _translated(), self.engine.begin() as connection:
+        """A transaction that commits at the end of the block. Raises LostConnection where it ended before that, and
+        Unreachable with the database away, or where nobody knows what became of the commit."""
+        whole = False
+        with self._queue(), _translated(lambda: not whole), self.engine.begin() as connection:
             yield connection
+            whole = True
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """A transaction that only reads."""
-        with _translated(), self._reader.begin() as connection:
+        """A connection that only reads."""
+        with _translated(), _Reader(self._reader) as connection:
             yield connection
+            connection.commit()
 
     @contextmanager
     def read_as_one(self) -> Iterator[Connection]:
@@ -300,7 +339,7 @@ def racing() -> Iterator[None]:
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
+def _translated(is_undone: Callable[[], bool] = lambda: True) -> Iterator[None]:
     try:
         yield
     except sa.exc.TimeoutError as error:
@@ -310,6 +349,8 @@ def _translated() -> Iterator[None]:
             raise LostRace("The database is contended; try again shortly.", detail=str(error.orig)) from error
         if any(_is_slow(each) for each in _chain(error)):
             raise errors.Busy("The database takes too long; try again shortly.", detail=str(error.orig)) from error
+        if error.connection_invalidated and is_undone():
+            raise errors.LostConnection("The database does not answer.", detail=str(error.orig)) from error
         if _is_away(error):
             raise errors.Unreachable("The database does not answer.", detail=str(error.orig)) from error
         raise
@@ -354,20 +395,25 @@ def _is_away(error: sa.exc.DBAPIError) -> bool:
 def retried(
     function: Callable[Concatenate[Database, P], R],
 ) -> Callable[Concatenate[Database, P], R]:
-    """Run a function of (database, ...) again, up to eight times, when its transaction lost a race. Raises Busy."""
+    """Run a function of (database, ...) again, up to eight times, when its transaction lost a race or its connection.
+    Raises Busy or LostConnection."""
 
     @functools.wraps(function)
     def again(database: Database, *args: P.args, **kwargs: P.kwargs) -> R:
         end = time.monotonic() + RETRIED_SECONDS
+        problem: errors.CellcloudError = errors.Busy("The database is contended; try again shortly.")
         for attempt in range(8):
             try:
                 return function(database, *args, **kwargs)
+            except errors.LostConnection as error:
+                problem = error
             except LostRace:
                 metrics.RACES.inc()
-                if time.monotonic() > end:
-                    break
-                time.sleep(random.uniform(0.0, 0.02 * 2**attempt))  # noqa: S311 -- spreading, no secret
-        raise errors.Busy("The database is contended; try again shortly.")
+                problem = errors.Busy("The database is contended; try again shortly.")
+            if time.monotonic() > end:
+                break
+            time.sleep(random.uniform(0.0, 0.02 * 2**attempt))  # noqa: S311 -- spreading, no secret
+        raise problem
 
     return cast("Callable[Concatenate[Database, P], R]", again)
 

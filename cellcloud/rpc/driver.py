@@ -12,8 +12,6 @@ import contextlib
 import functools
 import json
 import logging
-import select
-import socket
 import uuid
 from typing import Any
 
@@ -27,6 +25,7 @@ from oslo_messaging._drivers import common as rpc_common
 
 from cellcloud.rpc.accounts import EVERYBODY, Account, account_of, exchange_of
 from cellcloud.rpc.rights import Rights, rights_of
+from cellcloud.sockets import is_readable
 
 LOG = logging.getLogger(__name__)
 SENDER = "_context_account"  # the key of a message under which its receiver finds the sender
@@ -107,7 +106,7 @@ class Connection(impl_rabbit.Connection):  # type: ignore[misc]
         and not confirmed nobody could say whether it arrived. The next step connects anew."""
         with self._connection_lock:
             line = getattr(getattr(self.channel, "connection", None), "sock", None)
-            if line is None or not _is_readable(line):
+            if line is None or not is_readable(line):
                 return
             try:
                 self.connection.drain_events(timeout=0.001)
@@ -132,13 +131,6 @@ class Connection(impl_rabbit.Connection):  # type: ignore[misc]
         if self._rights is not None and not self._rights.allow(right, name):
             text = f"ACCESS_REFUSED - {right} access to {name} refused for user {self._account.name}"
             raise amqp.AccessRefused(text)
-
-
-def _is_readable(line: socket.socket) -> bool:
-    """Whether something, or the end, has come in."""
-    waiting = select.poll()
-    waiting.register(line, select.POLLIN)
-    return bool(waiting.poll(0))
 
 
 def _hear_answer(callback: Any, message: Any) -> None:

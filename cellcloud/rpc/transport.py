@@ -281,7 +281,10 @@ def _handler(
         context = RequestContext.from_wire(ctxt)
         log.request_id.set(context.request_id)
         try:
-            reply = perform(context, payload, transport.sender(sender))
+            try:
+                reply = perform(context, payload, transport.sender(sender))
+            except errors.LostConnection:  # any message may come twice, so what it asks may be done twice
+                reply = perform(context, payload, transport.sender(sender))
         except errors.CellcloudError as error:
             metrics.CALLS.labels(interface, verb.name, type(error).__name__).inc()
             if isinstance(error, errors.Forbidden):
