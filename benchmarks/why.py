@@ -49,14 +49,14 @@ def main() -> None:
         options = replace(config.load(), cell=replace(config.load().cell, name=CELL))
         one, other, hasty = (SchedulerService(options, transport) for _ in range(3))
         look_seldom_for_garbage()  # as a service of a cloud does
-        ready = milliseconds(lambda: one.follower.catch_up(service_context(BUDGET)), 1)
+        ready = milliseconds(lambda: one.tailer.catch_up(service_context(BUDGET)), 1)
         stream, servers = Stream(1), []
         while len(servers) < given.servers:
             asked = stream.batch(min(256, given.servers - len(servers)))
             servers += list(
                 claiming.place(database, one, service_context(BUDGET), asked, store=held_servers.hold(3600.0))
             )
-            one.follower.catch_up(service_context(BUDGET))
+            one.tailer.catch_up(service_context(BUDGET))
         context = service_context(BUDGET)
         early, late = servers[given.servers // 2], servers[-1]
         decision = one.explain(context, late, None, 5)[0].decision
@@ -71,8 +71,8 @@ def main() -> None:
             "why, past, asked again": lambda: other.explain(context, late, None, 5),
         }
         for each in (other, hasty):
-            each.follower.catch_up(service_context(BUDGET))
-        readings = {"preparing for the past": milliseconds(lambda: other.inquiry.prepare(context), 1)}
+            each.tailer.catch_up(service_context(BUDGET))
+        readings = {"preparing for the past": milliseconds(lambda: other.queries.prepare(context), 1)}
         readings["why, past, the first time"] = milliseconds(cases["why, past, asked again"], 1)
         readings["why, past, not prepared"] = milliseconds(lambda: hasty.explain(context, late, None, 5), 1)
         readings |= {name: milliseconds(ask, given.repeats) for name, ask in cases.items()}

@@ -8,10 +8,10 @@ import random
 import zlib
 from dataclasses import replace
 
-from cell.scheduler.refresh import Follower
-from cell.scheduler.select import ranking
-from cell.scheduler.why import telling
-from cell.scheduler.why.inquiry import Inquiry
+from cell.scheduler.change_log_tailer import ChangeLogTailer
+from cell.scheduler.select import batches
+from cell.scheduler.why import explanation_rendering
+from cell.scheduler.why.operator_queries import OperatorQueries
 from cellcloud import clock, fastsched, metrics
 from cellcloud.config import Config
 from cellcloud.context import RequestContext, service_context
@@ -42,12 +42,12 @@ class SchedulerService:
         self._conductor: Conductor = transport.client(Conductor)
         seed = zlib.crc32(self._own_name.encode())
         store = transport.client(SchedulingStore)
-        self.follower = Follower(store, scheduler=self._own_name, order_seed=seed)
-        self.inquiry = Inquiry(self.follower, store, self._conductor)
+        self.tailer = ChangeLogTailer(store, scheduler=self._own_name, order_seed=seed)
+        self.queries = OperatorQueries(self.tailer, store, self._conductor)
         self._numbers = random.SystemRandom()
-        self._follow_loop = Loop("follow", FOLLOW_SECONDS, self.follower.keep_up)
+        self._follow_loop = Loop("follow", FOLLOW_SECONDS, self.tailer.keep_up)
         self._heartbeat_loop = Loop("heartbeat", config.cell.report_interval, self._beat)
-        self._prepare_loop = Loop("prepare", PREPARE_SECONDS, lambda: self.inquiry.prepare(service_context()))
+        self._prepare_loop = Loop("prepare", PREPARE_SECONDS, lambda: self.queries.prepare(service_context()))
         self._server: Server | None = None
 
     # ---- service -----------------------------------------------------------------------------------------------
@@ -75,21 +75,21 @@ class SchedulerService:
         answer = self._rank(context, batch)
         if all(ranked or position in answer.malformed for position, ranked in enumerate(answer.ranked)):
             return answer
-        self.follower.catch_up(context)
-        with self.follower.view(context) as view:
-            if view.sequence == answer.basis.sequence:
+        self.tailer.catch_up(context)
+        with self.tailer.state(context) as state:
+            if state.sequence == answer.basis.sequence:
                 return answer
-            ranking.undo(view, batch)
+            batches.undo(state, batch)
         return self._rank(context, batch)
 
     def log_grew(self, context: RequestContext, newest: int) -> None:
-        self.follower.nudge(newest)
+        self.tailer.nudge(newest)
         self._follow_loop.wake()
 
     def select(self, context: RequestContext, requests: list[SelectRequest], fresh: bool) -> list[SelectAnswer]:
         """``rank`` for callers of an earlier release."""
         if fresh:
-            self.follower.catch_up(context)
+            self.tailer.catch_up(context)
         batch = RankBatch(
             shapes=tuple(_shape(asked) for asked in requests),
             servers=tuple((asked.server_id, number, asked.seed) for number, asked in enumerate(requests)),
@@ -108,26 +108,28 @@ class SchedulerService:
 
     # ---- verbs for operators -----------------------------------------------------------------------------------
     def explain(self, context: RequestContext, key: str, host: str | None, most: int) -> list[Explanation]:
-        return self.inquiry.explain(context, key, host, most)
+        return self.queries.explain(context, key, host, most)
 
     def replay(self, context: RequestContext, decision: str, policy: dict[str, object] | None) -> Replayed:
-        return self.inquiry.replay(context, decision, policy)
+        return self.queries.replay(context, decision, policy)
 
     def plan_fits(self, context: RequestContext, shape: Shape, servers: int) -> Fits:
-        return self.inquiry.plan_fits(context, shape, servers)
+        return self.queries.plan_fits(context, shape, servers)
 
     def plan_loss(self, context: RequestContext, hosts: list[str], drain: bool) -> Loss:
-        return self.inquiry.plan_loss(context, hosts, drain=drain)
+        return self.queries.plan_loss(context, hosts, drain=drain)
 
     # ---- inside ------------------------------------------------------------------------------------------------
     def _rank(self, context: RequestContext, batch: RankBatch) -> RankAnswer:
-        policy = self.follower.policy
+        policy = self.tailer.policy
         if policy is not None:
-            ranking.prepare(batch, policy)
-        with self.follower.view(context, at_least=batch.at_least) as view:
+            batches.prepare(batch, policy)
+        with self.tailer.state(context, at_least=batch.at_least) as state:
             number = self._numbers.getrandbits(BATCH_BITS)
             with metrics.RANKING.labels(self._cell).time():
-                answer = ranking.rank(view, batch, number, now=clock.monotonic(), reasons_of=telling.reasons_of)
+                answer = batches.answer_batch(
+                    state, batch, number, now=clock.monotonic(), reasons_of=explanation_rendering.reasons_of
+                )
         for number in answer.why:
             for name in answer.refused[number] if number >= 0 else ():
                 metrics.REFUSALS.labels(name).inc()

@@ -8,10 +8,10 @@ from dataclasses import replace
 
 import pytest
 
-from cell.scheduler.policy.plan import plan_of
-from cell.scheduler.request.request import make
-from cell.scheduler.select.choice import choose
-from cell.scheduler.state.snapshot import Snapshot, build
+from cell.scheduler.policy.compiled_policy import compile_policy
+from cell.scheduler.request.scheduling_request import make
+from cell.scheduler.select.filter_and_weigh import select_stepwise
+from cell.scheduler.state.host_table import HostTable, build
 from cellcloud.db import claims, hosts
 from cellcloud.db.claims import Claim
 from cellcloud.db.engine import Database, retried
@@ -109,15 +109,15 @@ def test_a_report_that_cannot_be_true_closes_its_host(cell_database: Database) -
     assert enabled == {"h1": False, "h2": True}
 
 
-def chosen(snapshot: Snapshot, server_id: str) -> Claim:
-    """What a scheduler with this snapshot wants for one more server."""
+def chosen(table: HostTable, server_id: str) -> Claim:
+    """What a scheduler with this table wants for one more server."""
     specs = {"hw:cpu_policy": "dedicated"}
     flavor = Flavor(id="f", name="f", vcpus=2, memory_mb=64, root_gb=0, extra_specs=specs)
     request = make(servers=[server_id], project_id="p", flavor=flavor)
-    choice = choose(snapshot, request, plan_of(parse({"filters": ["NUMATopologyFilter"]})))
+    choice = select_stepwise(table, request, compile_policy(parse({"filters": ["NUMATopologyFilter"]})))
     assert choice.hosts, choice.refused
     holding = Allocation(resources={"VCPU": 2}, placed=choice.placed[0])
-    return Claim(server_id, server_id, snapshot.states[choice.hosts[0][0]].host, holding)
+    return Claim(server_id, server_id, table.states[choice.hosts[0][0]].host, holding)
 
 
 def test_schedulers_that_saw_the_same_get_different_cpus(cell_database: Database) -> None:

@@ -13,9 +13,9 @@ from cell.conductor.placement import claiming, held_servers
 from cell.conductor.placement.claiming import PlacementRequest
 from cell.conductor.scheduling_store import SchedulingStoreService
 from cell.scheduler.service import SchedulerService
-from cell.scheduler.state.snapshot import Figure
-from cell.scheduler.state.view import Unlike, View
-from cell.scheduler.why import inquiry, replay
+from cell.scheduler.state.host_table import Figure
+from cell.scheduler.state.scheduler_state import NotUndoable, SchedulerState
+from cell.scheduler.why import operator_queries, replay
 from cellcloud import config, errors
 from cellcloud.context import RequestContext
 from cellcloud.db import changes, decisions, hosts
@@ -180,8 +180,8 @@ class Churn:
         self.store.set_aggregates(CONTEXT, [made], gone, 0)
 
     def read(self) -> None:
-        follower = self.chance.choice(self.schedulers).follower
-        follower.catch_up(CONTEXT) if self.chance.random() < 0.8 else follower.forget()
+        tailer = self.chance.choice(self.schedulers).tailer
+        tailer.catch_up(CONTEXT) if self.chance.random() < 0.8 else tailer.forget()
 
     # ---- what is stored ---------------------------------------------------------------------------------------------
     def decisions(self) -> list[Decision]:
@@ -189,8 +189,8 @@ class Churn:
             return decisions.list_recent(connection, 10_000)
 
 
-def world_of(database: Database, decision: Decision) -> View:
-    """The view that a decision was made from, by what the database has."""
+def world_of(database: Database, decision: Decision) -> SchedulerState:
+    """The believed that a decision was made from, by what the database has."""
     basis = decision.batch.answer.basis
     store = SchedulingStoreService(database)
     state = store.get_state(CONTEXT).unpacked()
@@ -198,7 +198,7 @@ def world_of(database: Database, decision: Decision) -> View:
         entries = changes.list_after(connection, basis.loaded, 100_000).entries
         found = decisions.list_batches(connection, [number for number, _ in basis.pending])
     walked = replay.walk(basis, state, entries)
-    return replay.view_from(walked, basis, (), {one.answer.batch: one for one in found})
+    return replay.state_from(walked, basis, (), {one.answer.batch: one for one in found})
 
 
 def one_of_each_batch(found: Sequence[Decision]) -> list[Decision]:
@@ -231,7 +231,7 @@ def test_what_a_server_was_chosen_from_is_as_if_those_before_it_were_chosen_agai
         for server_id, _, _ in decision.batch.asked.servers[decision.position :]:
             chosen.drop(server_id)
         assert told.pending == chosen.pending
-        mine, theirs = told.snapshot, chosen.snapshot
+        mine, theirs = told.table, chosen.table
         assert mine.free.tolist() == theirs.free.tolist()
         assert [mine.figure(one).tolist() for one in Figure] == [theirs.figure(one).tolist() for one in Figure]
         assert mine.hosts_of == theirs.hosts_of
@@ -268,13 +268,13 @@ def test_a_log_that_does_not_reach_back_is_said(cell_database: Database) -> None
         world_of(cell_database, oldest)
 
 
-def undone(database: Database, now: View, decision: Decision) -> View:
-    """The view that a decision was made from, by what its scheduler believes now."""
+def undone(database: Database, now: SchedulerState, decision: Decision) -> SchedulerState:
+    """The believed that a decision was made from, by what its scheduler believes now."""
     basis = decision.batch.answer.basis
     with database.read() as connection:
         entries = changes.list_after(connection, basis.sequence, 100_000).entries
         found = decisions.list_batches(connection, [number for number, _ in basis.pending])
-    return replay.view_from(now.copy(), basis, entries, {one.answer.batch: one for one in found})
+    return replay.state_from(now.copy(), basis, entries, {one.answer.batch: one for one in found})
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -283,7 +283,7 @@ def test_undoing_what_happened_since_gives_the_same_answer(cell_database: Databa
     for _ in range(15):
         churn.turn()
     for scheduler in churn.schedulers:
-        scheduler.follower.catch_up(CONTEXT)
+        scheduler.tailer.catch_up(CONTEXT)
     lively = (*[churn.create] * 8, churn.delete, churn.change_host, churn.switch, churn.set_policy, churn.set_aggregate)
     for _ in range(60):
         churn.chance.choice(lively)()
@@ -291,13 +291,13 @@ def test_undoing_what_happened_since_gives_the_same_answer(cell_database: Databa
         newest = changes.get_newest(connection)
     tried = 0
     for scheduler in churn.schedulers:
-        scheduler.follower.catch_up(CONTEXT)
-        with scheduler.follower.view(CONTEXT) as now:
+        scheduler.tailer.catch_up(CONTEXT)
+        with scheduler.tailer.state(CONTEXT) as now:
             assert now.sequence == newest
             for decision in one_of_each_batch(churn.decisions()):
                 if replay.is_of(now, decision.batch.answer.basis):
-                    view = undone(cell_database, now, decision)
-                    assert replay.again(view, decision.batch) == decision.batch.answer
+                    believed = undone(cell_database, now, decision)
+                    assert replay.again(believed, decision.batch) == decision.batch.answer
                     tried += 1
             assert now.sequence == newest, "what was undone was undone in copies"
     assert tried > 20
@@ -325,15 +325,15 @@ def test_one_scheduler_answers_for_all_in_any_order(cell_database: Database, see
 
 def test_who_has_prepared_reads_the_whole_cell_for_no_question(cell_database: Database) -> None:
     churn = Churn(cell_database, 13)
-    churn.schedulers = churn.schedulers[: inquiry.MOST_WORLDS]
+    churn.schedulers = churn.schedulers[: operator_queries.MOST_WALKED_STATES]
     for _ in range(40):
         churn.turn()
     asked = SchedulerService(config.load(), Direct(SchedulingStore=churn.store))  # type: ignore[arg-type]
     churn.store.reads = 0
-    asked.inquiry.prepare(CONTEXT)
+    asked.queries.prepare(CONTEXT)
     assert not churn.store.reads, "nothing is prepared before the cell is loaded"
-    asked.follower.catch_up(CONTEXT)
-    asked.inquiry.prepare(CONTEXT)
+    asked.tailer.catch_up(CONTEXT)
+    asked.queries.prepare(CONTEXT)
     churn.store.reads = 0
     seen = set()
     for _ in range(4):
@@ -344,8 +344,8 @@ def test_who_has_prepared_reads_the_whole_cell_for_no_question(cell_database: Da
             seen.add(decision.batch.answer.basis.scheduler)
         for _ in range(3):
             churn.turn()
-        asked.inquiry.prepare(CONTEXT)
-    assert len(seen) == inquiry.MOST_WORLDS
+        asked.queries.prepare(CONTEXT)
+    assert len(seen) == operator_queries.MOST_WALKED_STATES
     assert not churn.store.reads
 
 
@@ -358,12 +358,12 @@ def test_a_walk_that_the_log_has_left_behind_is_told_as_any_other(cell_database:
     assert other.replay(CONTEXT, first.id, None).same
     for _ in range(3):
         churn.create()
-        one.follower.catch_up(CONTEXT)
+        one.tailer.catch_up(CONTEXT)
     with cell_database.write() as connection:
         changes.prune(connection, 0.0)
     churn.create()
     churn.create()
-    one.follower.catch_up(CONTEXT)
+    one.tailer.catch_up(CONTEXT)
     churn.create()
     last = churn.decisions()[-1]
     with pytest.raises(errors.Conflict, match="no longer reaches back"):
@@ -375,16 +375,16 @@ def test_what_cannot_be_undone_is_said(cell_database: Database) -> None:
     churn = Churn(cell_database, 1)
     churn.create()
     scheduler = churn.schedulers[0]
-    scheduler.follower.catch_up(CONTEXT)
-    with scheduler.follower.view(CONTEXT) as now:
-        host = now.snapshot.states[0]
+    scheduler.tailer.catch_up(CONTEXT)
+    with scheduler.tailer.state(CONTEXT) as now:
+        host = now.table.states[0]
         absurd = replace(host, vcpus=-1)
         for said in ((None,), (absurd,), (absurd, host)):
-            view, before = now.copy(), host
+            believed, before = now.copy(), host
             for after in said:
                 change = HostChange(before=before, after=after)
-                last = ChangeEntry(sequence=view.sequence + 1, changes=Changes(hosts=(change,)))
-                view.follow([last])
+                last = ChangeEntry(sequence=believed.sequence + 1, changes=Changes(hosts=(change,)))
+                believed.follow([last])
                 before = after or before
-            with pytest.raises(Unlike):
-                view.take_back(last)
+            with pytest.raises(NotUndoable):
+                believed.take_back(last)

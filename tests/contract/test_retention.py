@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from cell.conductor import audit, reconcile
-from cell.scheduler.state.view import View
+from cell.scheduler.state.scheduler_state import SchedulerState
 from cellcloud import errors, metrics
 from cellcloud.context import RequestContext
 from cellcloud.db import cell_schema, changes, feed, hosts, intents, retention, services, top_schema
@@ -229,7 +229,7 @@ def test_a_host_is_removed_unless_something_is_on_it(
     if state != "up":
         with cell_database.write() as connection:
             hosts.set_state(connection, "h1", enabled=None, disabled_reason=None, forced_down=True)
-    view = View(CellState(sequence=0))
+    believed = SchedulerState(CellState(sequence=0))
 
     def remove() -> None:
         with cell_database.write() as connection:
@@ -245,6 +245,6 @@ def test_a_host_is_removed_unless_something_is_on_it(
     left = ["h2"] if not refused else ["h1", "h2"]
     with cell_database.read() as connection:
         assert [host.host for host in hosts.list_hosts(connection, down_time=1e9)] == left
-        view.follow(changes.list_after(connection, 0, 1000).entries)
-    assert sorted(view.snapshot.positions_of) == left
+        believed.follow(changes.list_after(connection, 0, 1000).entries)
+    assert sorted(believed.table.positions_of) == left
     assert count(cell_database, cell_schema.inventories) == 3 * len(left)

@@ -16,9 +16,9 @@ import pytest
 from cell.conductor import audit
 from cell.conductor.placement import claiming, held_servers, reservation
 from cell.conductor.scheduling_store import SchedulingStoreService
-from cell.scheduler.refresh import Follower
-from cell.scheduler.select import ranking
-from cell.scheduler.state.view import View
+from cell.scheduler.change_log_tailer import ChangeLogTailer
+from cell.scheduler.select import batches
+from cell.scheduler.state.scheduler_state import SchedulerState
 from cell.scheduler.why import replay
 from cellcloud import clock, errors
 from cellcloud.context import RequestContext
@@ -39,22 +39,22 @@ class LocalScheduler:
     numbers = itertools.count(1)
 
     def __init__(self, database: Database, seed: int = 1) -> None:
-        self.follower = Follower(SchedulingStoreService(database), scheduler=f"s{seed}", order_seed=seed)
+        self.tailer = ChangeLogTailer(SchedulingStoreService(database), scheduler=f"s{seed}", order_seed=seed)
 
     def rank(self, context: RequestContext, batch: RankBatch) -> RankAnswer:
         answer = self._rank(context, batch)
         if all(answer.ranked):
             return answer
-        self.follower.catch_up(context)
-        with self.follower.view(context) as view:
-            if view.sequence == answer.basis.sequence:
+        self.tailer.catch_up(context)
+        with self.tailer.state(context) as believed:
+            if believed.sequence == answer.basis.sequence:
                 return answer
-            ranking.undo(view, batch)
+            batches.undo(believed, batch)
         return self._rank(context, batch)
 
     def _rank(self, context: RequestContext, batch: RankBatch) -> RankAnswer:
-        with self.follower.view(context, at_least=batch.at_least) as view:
-            return ranking.rank(view, batch, next(self.numbers), now=clock.monotonic())
+        with self.tailer.state(context, at_least=batch.at_least) as believed:
+            return batches.answer_batch(believed, batch, next(self.numbers), now=clock.monotonic())
 
 
 def report(database: Database, reports: Sequence[HostReport]) -> bool:
@@ -70,9 +70,9 @@ def entries_after(database: Database, sequence: int) -> list[ChangeEntry]:
     return list(SchedulingStoreService(database).list_changes(CONTEXT, sequence, 10_000).entries)
 
 
-def used_of(view: View, host: str) -> dict[str, int]:
+def used_of(believed: SchedulerState, host: str) -> dict[str, int]:
     """What is used of a host, as the columns have it."""
-    found = view.snapshot
+    found = believed.table
     place = found.positions_of[host][0]
     return {
         name: amount - int(found.free[found.row_of[name], place])
@@ -153,11 +153,11 @@ def test_conductors_and_schedulers_race_and_no_committed_state_is_above_a_limit(
     entries = entries_after(cell_database, before.sequence)
     assert_within_limits(before, entries)
     for one in schedulers:
-        one.follower.catch_up(CONTEXT)
-        with one.follower.view(CONTEXT) as view:
-            assert view.sequence == after.sequence
-            assert view.pending == {}
-            assert {state.host: used_of(view, state.host) for state in after.hosts} == {
+        one.tailer.catch_up(CONTEXT)
+        with one.tailer.state(CONTEXT) as believed:
+            assert believed.sequence == after.sequence
+            assert believed.pending == {}
+            assert {state.host: used_of(believed, state.host) for state in after.hosts} == {
                 state.host: state.used for state in after.hosts
             }
 
@@ -165,9 +165,9 @@ def test_conductors_and_schedulers_race_and_no_committed_state_is_above_a_limit(
 def test_a_lost_race_takes_the_next_host_and_is_on_record(cell_database: Database) -> None:
     report(cell_database, [make_report(name, vcpus=2) for name in ("h1", "h2")])
     late = LocalScheduler(cell_database)
-    late.follower.catch_up(CONTEXT)
-    with late.follower.view(CONTEXT) as view:
-        first = view.snapshot.states[0].host
+    late.tailer.catch_up(CONTEXT)
+    with late.tailer.state(CONTEXT) as believed:
+        first = believed.table.states[0].host
     other = LocalScheduler(cell_database, 1)
     store = held_servers.hold(60)
     taken = claiming.place(cell_database, other, CONTEXT, asked(IDS[:1]), store=store)
@@ -200,7 +200,7 @@ def test_walking_the_log_back_gives_the_state_that_was(cell_database: Database) 
     last = state_of(cell_database)
     entries = entries_after(cell_database, first.sequence)
     assert [entry.sequence for entry in entries] == list(range(first.sequence + 1, last.sequence + 1))
-    forward = View(first)
+    forward = SchedulerState(first)
     forward.follow(entries)
     assert {state.host: used_of(forward, state.host) for state in last.hosts} == {
         state.host: state.used for state in last.hosts
@@ -250,10 +250,10 @@ def test_reserving_twice_is_reserving_once(cell_database: Database) -> None:
         servers.drop_held(connection, IDS[:1])
         claims.release(connection, IDS[:1])
     assert placer.reserve(CONTEXT, specs[:1])[0].outcome == "held"  # nobody confirmed it meanwhile
-    scheduler.follower.catch_up(CONTEXT)
-    with scheduler.follower.view(CONTEXT) as view:
-        assert view.pending == {}
-        assert used_of(view, "h1") == state_of(cell_database).hosts[0].used
+    scheduler.tailer.catch_up(CONTEXT)
+    with scheduler.tailer.state(CONTEXT) as believed:
+        assert believed.pending == {}
+        assert used_of(believed, "h1") == state_of(cell_database).hosts[0].used
 
 
 class GatedScheduler(LocalScheduler):
@@ -316,11 +316,11 @@ def test_policies_are_versions_and_reach_the_log(cell_database: Database) -> Non
     store.set_policy_role(CONTEXT, "active", 1)
     store.set_policy_role(CONTEXT, "active", 1)
     store.set_policy_role(CONTEXT, "shadow", 2)
-    view = View(before)
-    view.follow(entries_after(cell_database, before.sequence))
-    assert (view.active.version, view.policy.options.ram_weight_multiplier) == (1, -1.0)
-    assert view.shadow is not None
-    assert view.shadow.version == 2
+    believed = SchedulerState(before)
+    believed.follow(entries_after(cell_database, before.sequence))
+    assert (believed.active.version, believed.policy.options.ram_weight_multiplier) == (1, -1.0)
+    assert believed.shadow is not None
+    assert believed.shadow.version == 2
     assert state_of(cell_database).policy.version == 1
     assert {one.version: one.role for one in store.list_policies(CONTEXT)} == {0: "", 1: "active", 2: "shadow"}
     assert store.set_policy_role(CONTEXT, "shadow", None)[2].role == ""
@@ -363,10 +363,10 @@ def test_aggregates_are_versioned_and_give_hosts_their_zone(cell_database: Datab
     assert zones() == {"h1": "y", "h2": "nova", "not-yet": "z"}
     store.set_aggregates(CONTEXT, [], [1, 2, 9], 0)
     assert zones() == {"h1": "own", "h2": "nova", "not-yet": "nova"}
-    view = View(before)
-    view.follow(entries_after(cell_database, before.sequence))
-    assert view.snapshot.aggregates == ()
-    assert {state.host: state.zone for state in view.snapshot.states} == zones()
+    believed = SchedulerState(before)
+    believed.follow(entries_after(cell_database, before.sequence))
+    assert believed.table.aggregates == ()
+    assert {state.host: state.zone for state in believed.table.states} == zones()
 
 
 BROKEN = {

@@ -107,7 +107,7 @@ class Cloud:
     def settle(self) -> None:
         """Schedulers know what was changed."""
         for cell in (self.east, self.west):
-            cell.scheduler.follower.catch_up(RequestContext())
+            cell.scheduler.tailer.catch_up(RequestContext())
 
     def create(self, name: str, *, zone: str | None = None, flavor: Flavor | None = None) -> ServerRecord:
         """A server, as far as it came."""

@@ -17,12 +17,12 @@ from typing import Any
 
 import numpy as np
 
-from cell.scheduler.policy.filters import FILTERS, Context, Filter
-from cell.scheduler.policy.plan import Plan, plan_of
+from cell.scheduler.policy.compiled_policy import CompiledPolicy, compile_policy
+from cell.scheduler.policy.filters import FILTERS, FilterContext, HostFilter
 from cell.scheduler.policy.weighers import WEIGHERS, Weigher, multipliers, sort, weigh
-from cell.scheduler.request.request import Request
-from cell.scheduler.select.choice import candidates, choose, pass_filters
-from cell.scheduler.state.snapshot import Figure, Snapshot
+from cell.scheduler.request.scheduling_request import SchedulingRequest
+from cell.scheduler.select.filter_and_weigh import candidates, pass_filters, select_stepwise
+from cell.scheduler.state.host_table import Figure, HostTable
 from cellcloud import errors
 from tests.oracle.knowing import find_case
 from tests.oracle.queries import queries_of, read
@@ -69,8 +69,8 @@ class Checker:
 
     def __init__(self, scenario: Json, verdict: Verdict) -> None:
         self.scenario, self.verdict = scenario, verdict
-        self.snapshot = snapshot_of(scenario)
-        self.plans = {name: plan_of(policy_of(scenario, filters)) for name, filters in FILTER_LISTS.items()}
+        self.table = snapshot_of(scenario)
+        self.plans = {name: compile_policy(policy_of(scenario, filters)) for name, filters in FILTER_LISTS.items()}
         self.options = self.plans["full"].options
         self.given: Json = {}
 
@@ -89,8 +89,8 @@ class Checker:
                 continue
             self._check(request, answer)
 
-    def _check(self, request: Request, answer: Json) -> None:
-        self._compare("candidates", candidates_of(self.snapshot, request), answer["candidates"])
+    def _check(self, request: SchedulingRequest, answer: Json) -> None:
+        self._compare("candidates", candidates_of(self.table, request), answer["candidates"])
         for name, nova in answer["filters"].items():
             self._guarded(f"filter {name}", nova, self._passing(FILTERS[name], request), self._compare)
         for name, nova in answer["weighers"].items():
@@ -99,7 +99,7 @@ class Checker:
         for name, nova in answer["decisions"].items():
             self._check_decision(name, request, nova)
         self._compare("NUMA request", shown_numa(request), canonical_numa(answer["numa_request"]))
-        ours = queries_of(self.given, self.scenario["hosts"], request, self.options, self.snapshot.aggregates)
+        ours = queries_of(self.given, self.scenario["hosts"], request, self.options, self.table.aggregates)
         self._compare("Placement queries", ours, [read(text) for text in answer["placement_queries"] or []])
 
     def _guarded(self, what: str, nova: Any, ours: Any, compare: Callable[[str, Any, Any], None]) -> None:
@@ -123,33 +123,33 @@ class Checker:
         self.verdict.disagreements.append(Disagreement(self.scenario["seed"], self.given["id"], what, ours, nova))
 
     # ---- filters and weighers --------------------------------------------------------------------------------------
-    def _context(self, request: Request, plan: Plan) -> Context:
-        return Context(plan.options, self.snapshot.aggregates, request.servers[0])
+    def _context(self, request: SchedulingRequest, plan: CompiledPolicy) -> FilterContext:
+        return FilterContext(plan.options, self.table.aggregates, request.servers[0])
 
-    def _passing(self, rule: Filter, request: Request) -> list[int]:
+    def _passing(self, rule: HostFilter, request: SchedulingRequest) -> list[int]:
         """Positions that pass one filter: by columns, and host by host, which must be the same."""
-        everywhere = list(range(len(self.snapshot)))
+        everywhere = list(range(len(self.table)))
         context = self._context(request, self.plans["full"])
         if (request.shape.rebuild and not rule.on_rebuild) or not rule.applies(request, context):
             return everywhere
         passing: list[int] = np.flatnonzero(
-            rule.passes(self.snapshot, np.arange(len(self.snapshot)), request, context)
+            rule.passes(self.table, np.arange(len(self.table)), request, context)
         ).tolist()
-        single = [place for place in everywhere if rule.refuse_at(self.snapshot, place, request, context) is None]
+        single = [place for place in everywhere if rule.refuse_at(self.table, place, request, context) is None]
         if single != passing:
             self._disagree(f"filter {rule.name}, host by host and by columns", single, passing)
         return passing
 
-    def _weighed(self, weigher: Weigher, request: Request) -> Json:
-        raw = weigher.raw(self.snapshot, np.arange(len(self.snapshot)), request, self.options)
+    def _weighed(self, weigher: Weigher, request: SchedulingRequest) -> Json:
+        raw = weigher.raw(self.table, np.arange(len(self.table)), request, self.options)
         shown = np.maximum(raw, 0.0) if weigher.floor else raw
-        factors = multipliers(self.snapshot, weigher, self.options)[self.snapshot.signature]
+        factors = multipliers(self.table, weigher, self.options)[self.table.host_class_ids]
         score = factors * weigher.normalise(raw)
         return {"raw": shown.tolist(), "score": score.tolist(), "order": sort(score).tolist()}
 
-    def _weighed_all(self, request: Request) -> Json:
-        places = np.arange(len(self.snapshot))
-        weight = weigh(self.snapshot, places, request, self.options, self.plans["full"].weighers)
+    def _weighed_all(self, request: SchedulingRequest) -> Json:
+        places = np.arange(len(self.table))
+        weight = weigh(self.table, places, request, self.options, self.plans["full"].weighers)
         return {"weight": weight.tolist(), "order": sort(weight).tolist()}
 
     def _compare_weight(self, what: str, ours: Json, nova: Json) -> None:
@@ -165,7 +165,7 @@ class Checker:
                 self._disagree(f"{what}: {name}", ours[name], nova[name])
 
     # ---- decisions -------------------------------------------------------------------------------------------------
-    def _check_decision(self, name: str, request: Request, nova: Json) -> None:
+    def _check_decision(self, name: str, request: SchedulingRequest, nova: Json) -> None:
         plan = self.plans[name]
         self._guarded(f"decision {name}: passing", nova["passing"], self._filtered(request, plan), self._compare)
         self._guarded(
@@ -175,29 +175,29 @@ class Checker:
             self._compare,
         )
 
-    def _filtered(self, request: Request, plan: Plan) -> list[int]:
-        places = candidates(self.snapshot, request)
-        passing, _ = pass_filters(self.snapshot, places, request, plan, self._context(request, plan), first=True)
+    def _filtered(self, request: SchedulingRequest, plan: CompiledPolicy) -> list[int]:
+        places = candidates(self.table, request)
+        passing, _ = pass_filters(self.table, places, request, plan, self._context(request, plan), first=True)
         found: list[int] = passing.tolist()
         return found
 
-    def _chosen(self, request: Request, plan: Plan, after: Json, name: str) -> object:
+    def _chosen(self, request: SchedulingRequest, plan: CompiledPolicy, after: Json, name: str) -> object:
         """The choice; what it left behind is compared, and then given back."""
-        before = self._state(range(len(self.snapshot)))
-        choice = choose(self.snapshot, request, plan, seed=self.scenario["seed"], carries_order=True)
+        before = self._state(range(len(self.table)))
+        choice = select_stepwise(self.table, request, plan, seed=self.scenario["seed"], carries_order=True)
         for position, nova in after.items():
             if choice.hosts:
                 self._compare(f"decision {name}: host {position} after", *self._after(int(position), nova))
         if choice.hosts:
             for server_id in request.servers:
-                self.snapshot.release(server_id)
-        if self._state(range(len(self.snapshot))) != before:
+                self.table.release(server_id)
+        if self._state(range(len(self.table))) != before:
             self._disagree(f"decision {name}: what was taken is not what came back", None, None)
         return [list(hosts) for hosts in choice.hosts] or {"error": "NoValidHost"}
 
     def _after(self, position: int, nova: Json) -> tuple[Json, Json]:
-        topology = self.snapshot.topology_at(position)
-        ours: Json = {name: int(self.snapshot.figure(Figure[name])[position]) for name in FIGURES}
+        topology = self.table.topology_at(position)
+        ours: Json = {name: int(self.table.figure(Figure[name])[position]) for name in FIGURES}
         ours["numa"] = topology.cells or ()
         ours["pci_pools"] = sorted(
             (
@@ -219,15 +219,15 @@ class Checker:
         return ours, theirs
 
     def _state(self, positions: Iterable[int]) -> object:
-        figures = [self.snapshot.figure(figure).tolist() for figure in Figure]
-        return figures, [self.snapshot.topology_at(place) for place in positions], [*map(dict, self.snapshot.hosted)]
+        figures = [self.table.figure(figure).tolist() for figure in Figure]
+        return figures, [self.table.topology_at(place) for place in positions], [*map(dict, self.table.hosted)]
 
 
-def candidates_of(snapshot: Snapshot, request: Request) -> list[int]:
+def candidates_of(table: HostTable, request: SchedulingRequest) -> list[int]:
     """The hosts before filtering: only a destination's cell can rule some out."""
     wanted = request.destination
     cell = wanted.cell if wanted is not None and not wanted.allow_cross_cell_move else None
-    return [place for place in range(len(snapshot)) if not cell or snapshot.facts_at(place).cell == cell]
+    return [place for place in range(len(table)) if not cell or table.host_class_at(place).cell == cell]
 
 
 def repr_of(pool: Json) -> str:
@@ -244,7 +244,7 @@ def close(ours: Iterable[float], nova: Iterable[float]) -> bool:
     return bool(np.allclose(np.array(ours), np.array(nova), rtol=TOLERANCE, atol=1e-12))
 
 
-def shown_numa(request: Request) -> object:
+def shown_numa(request: SchedulingRequest) -> object:
     guest = request.shape.topology.guest
     if guest is None:
         return None

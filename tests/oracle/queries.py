@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl
 
 from cell.scheduler.policy.filters import isolated_aggregate, tenant_aggregate, zone
 from cell.scheduler.request.demand import DISABLED_TRAIT, Demand, demands_of, root_required
-from cell.scheduler.request.request import Request
+from cell.scheduler.request.scheduling_request import SchedulingRequest
 from cellcloud.model.host import Aggregate
 from cellcloud.model.policy import Options
 
@@ -33,7 +33,7 @@ def _parameter(pair: tuple[str, str]) -> tuple[str, str, frozenset[str]]:
 def queries_of(
     given: dict[str, Any],
     hosts: Sequence[dict[str, Any]],
-    request: Request,
+    request: SchedulingRequest,
     options: Options,
     all_: Sequence[Aggregate],
 ) -> list[Query]:
@@ -66,7 +66,7 @@ def _target(given: dict[str, Any], hosts: Sequence[dict[str, Any]]) -> list[dict
     ]
 
 
-def _root(request: Request, options: Options) -> frozenset[str]:
+def _root(request: SchedulingRequest, options: Options) -> frozenset[str]:
     return root_required(request.shape, options) | {NOVA_TRAIT, f"!{DISABLED_TRAIT}"}
 
 
@@ -77,7 +77,9 @@ def _demanded(demand: Demand) -> list[tuple[str, str, frozenset[str]]]:
     return [*found, ("required", "", frozenset(traits))] if traits else found
 
 
-def _aggregates(request: Request, options: Options, all_: Sequence[Aggregate]) -> list[tuple[str, str, frozenset[str]]]:
+def _aggregates(
+    request: SchedulingRequest, options: Options, all_: Sequence[Aggregate]
+) -> list[tuple[str, str, frozenset[str]]]:
     shape = request.shape
     found: list[tuple[str, list[Aggregate]]] = []
     if options.limit_tenants_to_placement_aggregate:

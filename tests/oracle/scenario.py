@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-from cell.scheduler.request import request as requests
-from cell.scheduler.request.request import Request
-from cell.scheduler.state.snapshot import Snapshot
+from cell.scheduler.request import scheduling_request as requests
+from cell.scheduler.request.scheduling_request import SchedulingRequest
+from cell.scheduler.state.host_table import HostTable
 from cellcloud.model import policy
 from cellcloud.model.flavor import Flavor
 from cellcloud.model.host import Aggregate, HostedServer, HostState, Metric
@@ -43,9 +43,9 @@ _NAMES_AS_THEY_ARE = """
 """
 
 
-def snapshot_of(scenario: Json) -> Snapshot:
+def snapshot_of(scenario: Json) -> HostTable:
     """The hosts in their given order, which is that of Nova's lists."""
-    found = Snapshot()
+    found = HostTable()
     found.set_aggregates(aggregates_of(scenario))
     for given in scenario["hosts"]:
         found.set_host(host_of(given))
@@ -102,13 +102,13 @@ def policy_of(scenario: Json, filters: Iterable[str]) -> Policy:
     return policy.parse({"filters": list(filters), "weighers": list(WEIGHERS), "options": scenario["options"]})
 
 
-def request_of(given: Json) -> Request:
+def request_of(given: Json) -> SchedulingRequest:
     """Raises Invalid where flavor and image cannot be. NUMA cells are fitted with Nova's mistakes."""
     request = _request_of(given)
     return replace(request, topology=replace(request.topology, literal=True))
 
 
-def _request_of(given: Json) -> Request:
+def _request_of(given: Json) -> SchedulingRequest:
     flavor, image, group = given["flavor"], given["image"], given["instance_group"]
     return requests.make(
         servers=given["instance_uuids"],

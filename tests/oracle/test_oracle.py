@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cell.scheduler.policy.plan import plan_of
+from cell.scheduler.policy.compiled_policy import compile_policy
 from cell.scheduler.policy.weighers import weigh
 from tests.oracle import check
 from tests.oracle.check import OWN_FILE, Checker, Verdict, scenarios_in
@@ -26,7 +26,7 @@ def test_we_answer_as_nova_does() -> None:
 
 def test_weights_are_novas_to_the_last_bit() -> None:
     for scenario in scenarios_in(OWN_FILE):
-        here, plan = snapshot_of(scenario), plan_of(policy_of(scenario, ()))
+        here, plan = snapshot_of(scenario), compile_policy(policy_of(scenario, ()))
         for given, answer in zip(scenario["requests"], scenario["answers"], strict=True):
             if "weight" in answer.get("weigh_all", {}):
                 weight = weigh(here, np.arange(len(here)), request_of(given), plan.options, plan.weighers)

@@ -17,9 +17,9 @@ from cell.compute.drivers.fake import FakeDriver, FakeHypervisor
 from cell.compute.drivers.libvirt.disks import Disk
 from cell.compute.drivers.libvirt.domain_xml import GuestDefinition
 from cell.compute.drivers.libvirt.host import TRAITS
-from cell.scheduler.request import request
-from cell.scheduler.select.select import select
-from cell.scheduler.state import snapshot
+from cell.scheduler.request import scheduling_request
+from cell.scheduler.select.hosts import select
+from cell.scheduler.state import host_table
 from cellcloud import errors
 from cellcloud.model import extra_specs, image_properties
 from cellcloud.model.flavor import Flavor
@@ -78,10 +78,10 @@ def asked(specs: Texts, image: Texts) -> object:
     host = state("a", hypervisor_version=7002000, supported_instances=(("x86_64", "qemu", "hvm"),), cpu_info=BITS)
     question = SelectRequest(server_id="s", resources=spec.flavor.resources(), spec=spec)
     try:
-        made = request.from_select(question, POLICY.options.pci_alias)
+        made = scheduling_request.from_select(question, POLICY.options.pci_alias)
     except errors.Invalid:
         return None  # not whole
-    chosen = select(snapshot.build([host]), [question], POLICY)[0]
+    chosen = select(host_table.build([host]), [question], POLICY)[0]
     return chosen.hosts, chosen.refused, made.topology, made.shape.asked
 
 
@@ -150,7 +150,7 @@ def test_hosts_have_the_traits_that_images_may_ask_for() -> None:
         for value in IMAGE_PROPERTIES[name].served or ():
             spec = spec_of({}, {name: str(value)})
             question = SelectRequest(server_id="s", resources=spec.flavor.resources(), spec=spec)
-            assert select(snapshot.build([host]), [question], policy)[0].hosts == ("a",), (name, value)
+            assert select(host_table.build([host]), [question], policy)[0].hosts == ("a",), (name, value)
 
 
 def test_a_guest_on_kvm_is_hidden_from_by_other_means() -> None:
@@ -191,8 +191,8 @@ def test_a_policy_that_would_not_obey_refuses(rule: str, specs: Texts, image: Te
     spec = spec_of(specs, image)
     question = SelectRequest(server_id="s", resources=spec.flavor.resources(), spec=spec)
     without = replace(POLICY, filters=tuple(name for name in POLICY.filters if name != rule))
-    assert rule in select(snapshot.build([state("a")]), [question], without)[0].malformed
-    assert select(snapshot.build([state("a")]), [question], POLICY)[0].malformed == ""
+    assert rule in select(host_table.build([state("a")]), [question], without)[0].malformed
+    assert select(host_table.build([state("a")]), [question], POLICY)[0].malformed == ""
 
 
 def test_capabilities_are_compared() -> None:

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
+from cell.scheduler.change_log_tailer import ChangeLogTailer
 from cell.scheduler.policy.filters.image_properties import satisfies
-from cell.scheduler.refresh import Follower
-from cell.scheduler.request import request
-from cell.scheduler.select import ranking
+from cell.scheduler.request import scheduling_request
+from cell.scheduler.select import batches
 from cell.scheduler.service import SchedulerService
 from cellcloud import config, errors
 from cellcloud.context import RequestContext
@@ -38,7 +38,7 @@ def properties(lists: int, characters: int, part: str = "0-4095,") -> dict[str, 
 
 
 def ask(flavor: Flavor, **values: Any) -> None:
-    request.make(servers=("s",), project_id="p", flavor=flavor, image_id="i", **values)
+    scheduling_request.make(servers=("s",), project_id="p", flavor=flavor, image_id="i", **values)
 
 
 def nested(size: int) -> str:
@@ -83,7 +83,7 @@ def seconds(read: Callable[[int], Any], size: int) -> float:
     """The least of several tries, of this thread's own time."""
     taken = []
     for _ in range(3):
-        request._read.cache_clear()
+        scheduling_request._read.cache_clear()
         satisfies.cache_clear()
         begun = time.thread_time()
         with suppress(errors.Invalid):
@@ -114,10 +114,10 @@ def test_what_was_refused_is_not_read_again() -> None:
     bad = {"hw_numa_nodes": "1", "hw_numa_cpus.0": "0-9," * 500, "hw_numa_mem.0": "512"}
     said = []
     for _ in range(3):
-        before = request._read.cache_info().misses
+        before = scheduling_request._read.cache_info().misses
         with pytest.raises(errors.Invalid) as refused:
             ask(FLAVOR, image_properties=bad)
-        said.append((refused.value.message, request._read.cache_info().misses - before))
+        said.append((refused.value.message, scheduling_request._read.cache_info().misses - before))
     assert said == [(said[0][0], 1), (said[0][0], 0), (said[0][0], 0)]
 
 
@@ -134,20 +134,20 @@ class OneCell:
 def test_texts_are_read_while_somebody_else_chooses() -> None:
     transport = Transport("unit", "kombu+memory://")
     service = SchedulerService(config.load(), transport)
-    service.follower = Follower(OneCell(), scheduler="s")  # type: ignore[arg-type]
-    service.follower._load(RequestContext(budget=60.0))
+    service.tailer = ChangeLogTailer(OneCell(), scheduler="s")  # type: ignore[arg-type]
+    service.tailer._load(RequestContext(budget=60.0))
     asked = {"hw_numa_nodes": "1", "hw_numa_cpus.0": "0,0,0", "hw_numa_mem.0": "512"}
     shape = Shape(project_id="p", flavor=FLAVOR, image_id="i", image_properties=asked, resources={})
     batch = RankBatch(shapes=(shape,), servers=(("s", 0, 1),))
-    before = request._read.cache_info().misses
-    with service.follower.view(RequestContext(budget=60.0)):
+    before = scheduling_request._read.cache_info().misses
+    with service.tailer.state(RequestContext(budget=60.0)):
         worker = threading.Thread(target=service._rank, args=(RequestContext(budget=60.0), batch))
         worker.start()
         end = time.monotonic() + 30
-        while request._read.cache_info().misses == before and time.monotonic() < end:
+        while scheduling_request._read.cache_info().misses == before and time.monotonic() < end:
             time.sleep(0.001)
-        assert request._read.cache_info().misses == before + 1
+        assert scheduling_request._read.cache_info().misses == before + 1
     worker.join(30)
     assert not worker.is_alive()
-    assert request._read.cache_info().misses == before + 1
-    assert ranking.request_of(shape, policy.DEFAULT).shape.image_props["hw_numa_nodes"] == 1
+    assert scheduling_request._read.cache_info().misses == before + 1
+    assert batches.request_of(shape, policy.DEFAULT).shape.image_props["hw_numa_nodes"] == 1

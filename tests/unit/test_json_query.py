@@ -12,22 +12,22 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from cell.scheduler.policy.filters import json_query
-from cell.scheduler.policy.filters.rule import Context
-from cell.scheduler.request import request
-from cell.scheduler.state import snapshot
-from cell.scheduler.state.snapshot import Snapshot
+from cell.scheduler.policy.filters.interface import FilterContext
+from cell.scheduler.request import scheduling_request
+from cell.scheduler.state import host_table
+from cell.scheduler.state.host_table import HostTable
 from cellcloud import errors
 from cellcloud.model import hints, policy
 from cellcloud.model.flavor import Flavor
 from tests.unit.test_scheduler import state
 
 FLAVOR = Flavor(id="f", name="f", vcpus=1, memory_mb=1, root_gb=0)
-CONTEXT = Context(options=policy.DEFAULT.options)
+CONTEXT = FilterContext(options=policy.DEFAULT.options)
 
 
-def hosts(count: int) -> Snapshot:
+def hosts(count: int) -> HostTable:
     used = ({"VCPU": n % 8, "MEMORY_MB": n % 8000, "DISK_GB": n % 90} for n in range(count))
-    return snapshot.build(
+    return host_table.build(
         [state(f"h{n}", used=one, stats={"size": str(n), "kind": None}) for n, one in enumerate(used)]
     )
 
@@ -42,8 +42,10 @@ TERMS = st.recursive(
 QUERIES = st.tuples(SIGNS, st.lists(TERMS, max_size=4)).map(lambda one: [one[0], *one[1]])
 
 
-def ask(query: list[Any]) -> request.Request:
-    return request.make(servers=["s"], project_id="p", flavor=FLAVOR, image_id="i", hints={"query": json.dumps(query)})
+def ask(query: list[Any]) -> scheduling_request.SchedulingRequest:
+    return scheduling_request.make(
+        servers=["s"], project_id="p", flavor=FLAVOR, image_id="i", hints={"query": json.dumps(query)}
+    )
 
 
 @settings(max_examples=300, deadline=None)
@@ -55,7 +57,7 @@ def ask(query: list[Any]) -> request.Request:
 @example(["or", ["not", ""], ["=", "$host", "h3"]])
 def test_all_hosts_at_once_are_answered_like_each_alone(query: list[Any]) -> None:
     asked = ask(query)
-    places = snapshot.np.arange(9)
+    places = host_table.np.arange(9)
     together = json_query.FILTER.passes(FEW, places, asked, CONTEXT).tolist()
     alone = [json_query.FILTER.refuse_at(FEW, place, asked, CONTEXT) is None for place in range(9)]
     assert together == alone
@@ -76,7 +78,7 @@ LONG = [
 
 @pytest.mark.parametrize("query", LONG, ids=lambda one: str(one[1])[:40])
 def test_a_long_condition_over_many_hosts_takes_a_moment(query: list[Any]) -> None:
-    asked, places = ask(query), snapshot.np.arange(10_000)
+    asked, places = ask(query), host_table.np.arange(10_000)
     json_query.FILTER.passes(MANY, places, ask(["and", query]), CONTEXT)  # what hosts reported is read once
     begun = time.thread_time()
     json_query.FILTER.passes(MANY, places, asked, CONTEXT)

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cell.scheduler.host_refusal import HostRefusal
 from cell.scheduler.numa import cell_fitting, topology
 from cell.scheduler.policy.filters import numa_topology
-from cell.scheduler.refusal import Refusal
 from cellcloud import errors
 from cellcloud.model import codec
 from cellcloud.model.host_report_validation import find_topology_defect
@@ -66,13 +66,13 @@ def guest(*sizes: int, memory: int = 1024, emulator: str | None = None, **values
 
 def place(cells: tuple[NumaCell, ...], asked: GuestNuma, limits: cell_fitting.Limits | None = None) -> GuestNuma:
     placed = cell_fitting.fit(cells, asked, limits=limits)
-    assert not isinstance(placed, Refusal), placed
+    assert not isinstance(placed, HostRefusal), placed
     return placed
 
 
 def refusal(cells: tuple[NumaCell, ...], asked: GuestNuma, limits: cell_fitting.Limits | None = None) -> str:
     refused = cell_fitting.fit(cells, asked, limits=limits)
-    assert isinstance(refused, Refusal)
+    assert isinstance(refused, HostRefusal)
     return str(refused)
 
 
@@ -182,7 +182,7 @@ def test_a_search_among_many_cells_ends() -> None:
     pools = (PciPool(vendor_id="8086", product_id="10ed", count=1, numa_node=99),)
     devices = (PciRequest(count=1, spec=({"vendor_id": "8086"},), numa_policy="required"),)
     refused = cell_fitting.fit(hosts, guest(*[1] * 8, memory=64), limits=None, pools=pools, devices=devices)
-    assert isinstance(refused, Refusal)
+    assert isinstance(refused, HostRefusal)
     one_full = (cell(0, pinned_cpus=tuple(range(8))), *(cell(number) for number in range(1, 16)))
     assert place(one_full, guest(*[1] * 15, memory=64))
 
@@ -201,7 +201,7 @@ def test_it_is_known_whether_any_arrangement_can_be_right(host: list[int], asked
     possible = any(all(map(le, asked, order)) for order in permutations(host, len(asked)))
     assert search.can_succeed(cells) is possible
     found = cell_fitting.fit(cells, GuestNuma(cells=parts), limits=cell_fitting.Limits(1.0, 1.0))
-    assert possible or isinstance(found, Refusal)
+    assert possible or isinstance(found, HostRefusal)
 
 
 @pytest.mark.parametrize(("there", "wanted"), [(8, 8), (16, 8), (16, 12)])
@@ -211,7 +211,7 @@ def test_what_fits_in_no_way_is_not_tried_in_all(there: int, wanted: int) -> Non
     begun = thread_time()
     refused = cell_fitting.fit(cells, GuestNuma(cells=parts), limits=cell_fitting.Limits(1.0, 1.0))
     assert thread_time() - begun < 0.01
-    assert isinstance(refused, Refusal)
+    assert isinstance(refused, HostRefusal)
     assert "lacks 300 MiB of memory" in str(refused)
 
 
@@ -346,7 +346,7 @@ def test_no_fit_goes_beyond_what_a_host_has(
     hosts: tuple[NumaCell, ...], asked: GuestNuma, limits: cell_fitting.Limits | None
 ) -> None:
     placed = cell_fitting.fit(hosts, asked, limits=limits)
-    if isinstance(placed, Refusal):
+    if isinstance(placed, HostRefusal):
         assert str(placed)
         return
     by_id = {host.id: host for host in hosts}

@@ -6,9 +6,9 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cell.scheduler.host_refusal import HostRefusal
 from cell.scheduler.numa.topology import find_numa_lack, fit
-from cell.scheduler.refusal import Refusal
-from cell.scheduler.state.topologies import NO_TOPOLOGY, Topologies
+from cell.scheduler.state.host_topologies import NO_TOPOLOGY, HostTopologies
 from cellcloud.model.numa import GuestCell, GuestNuma, NumaCell, Placed, Topology, TopologyRequest
 from cellcloud.model.pci import PciPool, PciRequest
 
@@ -33,7 +33,7 @@ def placed(topology: Topology, cpus: int = 1, devices: int = 0) -> Placed:
 
 
 def test_what_servers_have_outlives_a_report() -> None:
-    found = Topologies()
+    found = HostTopologies()
     found.place(3, "early", placed(HOST))
     assert found.at(3) == NO_TOPOLOGY
     found.report(3, HOST)
@@ -49,7 +49,7 @@ def test_what_servers_have_outlives_a_report() -> None:
 
 
 def test_a_contradiction_hurts_nobody_else_and_heals() -> None:
-    found = Topologies()
+    found = HostTopologies()
     found.report(0, HOST)
     found.report(1, HOST)
     same = placed(HOST, 2)
@@ -65,10 +65,10 @@ def test_a_contradiction_hurts_nobody_else_and_heals() -> None:
 
 
 def test_a_rule_is_asked_once_of_a_topology() -> None:
-    found = Topologies()
+    found = HostTopologies()
     asked: list[Topology] = []
 
-    def refuse(topology: Topology) -> Refusal | None:
+    def refuse(topology: Topology) -> HostRefusal | None:
         asked.append(topology)
         return find_numa_lack(topology, request(3))
 
@@ -93,7 +93,7 @@ def test_a_rule_is_asked_once_of_a_topology() -> None:
     )
 )
 def test_what_is_left_is_what_was_reported_less_what_is_placed(steps: list[tuple[str, int]]) -> None:
-    found, reported, servers = Topologies(), NO_TOPOLOGY, dict[str, Placed]()
+    found, reported, servers = HostTopologies(), NO_TOPOLOGY, dict[str, Placed]()
     clashed = False
     for step, number in steps:
         server_id = str(number)

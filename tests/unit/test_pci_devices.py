@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cell.scheduler.host_refusal import HostRefusal
 from cell.scheduler.numa import pci, topology
 from cell.scheduler.policy.filters import pci_passthrough
-from cell.scheduler.refusal import Refusal
 from cellcloud import errors
 from cellcloud.model import codec
 from cellcloud.model.flavor import Flavor
@@ -117,7 +117,7 @@ def test_the_filter_counts_devices_anywhere_and_the_numa_filter_those_in_reach()
     guest = GuestNuma(cells=(GuestCell(id=0, cpuset=(0,), memory=64),))
     asked = TopologyRequest(guest=guest, devices=(wanted(1, "required"),))
     assert pci_passthrough.refuse(state, asked) is None
-    assert isinstance(topology.fit(state, asked), Refusal)
+    assert isinstance(topology.fit(state, asked), HostRefusal)
     assert "lacks 1" in str(pci_passthrough.refuse(Topology(), asked))
     assert pci_passthrough.refuse(Topology(), TopologyRequest()) is None
 

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from cell.scheduler.select.select import select
-from cell.scheduler.state import snapshot
+from cell.scheduler.select.hosts import select
+from cell.scheduler.state import host_table
 from cellcloud.context import RequestContext
 from cellcloud.model import policy
 from cellcloud.model.host import HostState
@@ -35,7 +35,7 @@ def request(number: int = 1, *, spec: dict[str, object] | None = None, **values:
 
 
 def choose(states: list[HostState], *requests: SelectRequest) -> list[tuple[str, ...]]:
-    return [answer.hosts for answer in select(snapshot.build(states), requests)]
+    return [answer.hosts for answer in select(host_table.build(states), requests)]
 
 
 def test_the_host_with_the_most_left_comes_first() -> None:
@@ -67,7 +67,7 @@ def test_the_host_with_the_most_left_comes_first() -> None:
 )
 def test_rules(spec: dict[str, object], values: dict[str, object], hosts: set[str], refused: dict[str, int]) -> None:
     states = [state("a"), state("b", zone="other"), state("down", up=False), state("off", enabled=False)]
-    answer = select(snapshot.build(states), [request(spec=spec, **values)])[0]
+    answer = select(host_table.build(states), [request(spec=spec, **values)])[0]
     assert set(answer.hosts) == hosts
     assert answer.refused == refused
 
@@ -89,10 +89,10 @@ def test_different_seeds_spread_over_equal_hosts_where_the_policy_wants_it() -> 
     states = [state(f"h{number}") for number in range(50)]
     for option in ({"host_subset_size": 50}, {"shuffle_best_same_weighed_hosts": True}):
         spread = policy.parse({"options": {f"filter_scheduler.{name}": value for name, value in option.items()}})
-        answers = [select(snapshot.build(states), [request(1, seed=seed)], spread)[0] for seed in range(40)]
+        answers = [select(host_table.build(states), [request(1, seed=seed)], spread)[0] for seed in range(40)]
         assert len({answer.hosts[0] for answer in answers}) > 20
     assert {choose(states, request(1, seed=seed))[0][0] for seed in range(5)} == {"h0"}
-    orders = [snapshot.build([*states], order_seed=seed) for seed in range(40)]
+    orders = [host_table.build([*states], order_seed=seed) for seed in range(40)]
     assert len({select(built, [request(1)])[0].hosts[0] for built in orders}) > 20
 
 

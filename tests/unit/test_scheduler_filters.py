@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cell.scheduler.policy.filters import FILTERS, Context
+from cell.scheduler.policy.filters import FILTERS, FilterContext
 from cell.scheduler.policy.filters.operators import flaw_of, meets
-from cell.scheduler.request import request
-from cell.scheduler.request.request import Request
-from cell.scheduler.state import snapshot
-from cell.scheduler.state.snapshot import Snapshot
+from cell.scheduler.request import scheduling_request
+from cell.scheduler.request.scheduling_request import SchedulingRequest
+from cell.scheduler.state import host_table
+from cell.scheduler.state.host_table import HostTable
 from cellcloud.model import policy
 from cellcloud.model.flavor import Flavor
 from cellcloud.model.host import Aggregate, HostedServer, HostState, Metric
@@ -26,7 +26,7 @@ HOSTS = ("a", "b", "c")
 Hosts = Mapping[str, Mapping[str, Any]]
 
 
-def world(hosts: Hosts, aggregates: Mapping[str, Mapping[str, str]]) -> Snapshot:
+def world(hosts: Hosts, aggregates: Mapping[str, Mapping[str, str]]) -> HostTable:
     """Hosts a, b and c; ``aggregates``: names of hosts, as "ab", to metadata."""
     states = [
         HostState(
@@ -47,17 +47,17 @@ def world(hosts: Hosts, aggregates: Mapping[str, Mapping[str, str]]) -> Snapshot
         Aggregate(id=number, uuid=f"u{number}", metadata=dict(metadata), hosts=tuple(members))
         for number, (members, metadata) in enumerate(aggregates.items())
     ]
-    return snapshot.build(states, found)
+    return host_table.build(states, found)
 
 
-def ask(specs: Mapping[str, str] | None = None, **values: Any) -> Request:
+def ask(specs: Mapping[str, str] | None = None, **values: Any) -> SchedulingRequest:
     flavor = Flavor(id="f", name="small", vcpus=2, memory_mb=1024, root_gb=10, extra_specs=dict(specs or {}))
-    return request.make(**{"servers": ["s"], "project_id": "p", "flavor": flavor, "image_id": "i", **values})
+    return scheduling_request.make(**{"servers": ["s"], "project_id": "p", "flavor": flavor, "image_id": "i", **values})
 
 
-def answers(name: str, here: Snapshot, asked: Request, chosen: Policy) -> dict[str, str]:
+def answers(name: str, here: HostTable, asked: SchedulingRequest, chosen: Policy) -> dict[str, str]:
     """Host -> why it is refused, "" when it passes; the same by columns and host by host."""
-    rule, context = FILTERS[name], Context(chosen.options, here.aggregates, asked.servers[0])
+    rule, context = FILTERS[name], FilterContext(chosen.options, here.aggregates, asked.servers[0])
     places = np.arange(len(here))
     refusals = [rule.refuse_at(here, place, asked, context) for place in places.tolist()]
     passes = rule.passes(here, places, asked, context)
@@ -70,7 +70,7 @@ def answers(name: str, here: Snapshot, asked: Request, chosen: Policy) -> dict[s
 
 Q = '["and", [">=", "$free_ram_mb", 4096], ["not", ["=", "$stats.kind", "old"]], ["in", "$host", "a", "b"]]'
 MEMBERS = PlacedGroup(policy="anti-affinity", members=("m1", "m2", "m3"), max_server_per_host=2)
-CASES: list[tuple[str, Hosts, Mapping[str, Mapping[str, str]], Request, dict[str, Any], dict[str, str]]] = [
+CASES: list[tuple[str, Hosts, Mapping[str, Mapping[str, str]], SchedulingRequest, dict[str, Any], dict[str, str]]] = [
     ("AllHostsFilter", {}, {}, ask(), {}, {}),
     (
         "ComputeFilter",
@@ -379,7 +379,7 @@ def test_filter(
     name: str,
     hosts: Hosts,
     aggregates: Mapping[str, Mapping[str, str]],
-    asked: Request,
+    asked: SchedulingRequest,
     options: dict[str, Any],
     refused: dict[str, str],
 ) -> None:

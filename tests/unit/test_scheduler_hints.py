@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from cell.scheduler.request import request as requests
-from cell.scheduler.select.select import select
-from cell.scheduler.state import snapshot
+from cell.scheduler.request import scheduling_request as requests
+from cell.scheduler.select.hosts import select
+from cell.scheduler.state import host_table
 from cellcloud import errors
 from cellcloud.model import hints
 from cellcloud.model.host import HostState
@@ -19,7 +19,7 @@ from tests.unit.cell_world import make_spec
 
 A = "11111111-0000-4000-8000-000000000001"
 INNER = sorted(
-    {field.name for kind in (requests.Request, requests.Shape, SelectRequest) for field in fields(kind)}
+    {field.name for kind in (requests.SchedulingRequest, requests.ParsedShape, SelectRequest) for field in fields(kind)}
     - {"query", "different_host", "same_host", "group"}
     | {"_nova_check_type", "_cellcloud", "_", "reset_forced_hosts", "source_cell_uuid", "source_node"}
 )
@@ -40,7 +40,7 @@ HOSTS = [
 def placed(**spec: Any) -> tuple[tuple[str, ...], str]:
     made = make_spec(1, **spec)
     asked = SelectRequest(server_id=made.id, resources=made.flavor.resources(), spec=made, alternates=9)
-    answer = select(snapshot.build(HOSTS), [asked])[0]
+    answer = select(host_table.build(HOSTS), [asked])[0]
     return answer.hosts, answer.malformed
 
 
@@ -69,5 +69,5 @@ def test_a_policy_without_the_filter_refuses_its_hint(name: str, rule: str) -> N
     spec = make_spec(1, scheduler_hints={name: values.get(name, A)})
     asked = SelectRequest(server_id=spec.id, resources=spec.flavor.resources(), spec=spec)
     without = Policy(filters=PLACEMENT_FILTERS + NOVA_DEFAULT_FILTERS)
-    assert name in select(snapshot.build(HOSTS), [asked], without)[0].malformed
-    assert select(snapshot.build(HOSTS), [asked])[0].malformed == ""
+    assert name in select(host_table.build(HOSTS), [asked], without)[0].malformed
+    assert select(host_table.build(HOSTS), [asked])[0].malformed == ""

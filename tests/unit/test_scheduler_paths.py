@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cell.scheduler.policy.plan import Plan, plan_of
-from cell.scheduler.request import request
-from cell.scheduler.request.request import Request
-from cell.scheduler.select import choice, indexed
-from cell.scheduler.select.choice import Choice
-from cell.scheduler.state import snapshot
-from cell.scheduler.state.snapshot import Figure, Snapshot
+from cell.scheduler.policy.compiled_policy import CompiledPolicy, compile_policy
+from cell.scheduler.request import scheduling_request
+from cell.scheduler.request.scheduling_request import SchedulingRequest
+from cell.scheduler.select import filter_and_weigh, kernel_index
+from cell.scheduler.select.filter_and_weigh import Selection
+from cell.scheduler.state import host_table
+from cell.scheduler.state.host_table import Figure, HostTable
 from cellcloud.model import policy
 from cellcloud.model.allocation import Allocation
 from cellcloud.model.flavor import Flavor
@@ -70,9 +70,9 @@ def aggregates(chance: random.Random, hosts: int) -> list[Aggregate]:
     ]
 
 
-def ask(number: int, chance: random.Random) -> Request:
+def ask(number: int, chance: random.Random) -> SchedulingRequest:
     count = chance.choice([1, 1, 1, 3])
-    return request.make(
+    return scheduling_request.make(
         servers=[f"s{number}-{place}" for place in range(count)],
         project_id="p",
         flavor=chance.choice(FLAVORS),
@@ -82,13 +82,16 @@ def ask(number: int, chance: random.Random) -> Request:
     )
 
 
-def state_of(found: Snapshot) -> object:
+def state_of(found: HostTable) -> object:
     figures = [found.figure(figure).tolist() for figure in Figure]
-    return figures, found.free.tolist(), found.signature.tolist(), found.hosted
+    return figures, found.free.tolist(), found.host_class_ids.tolist(), found.hosted
 
 
-def both(first: Snapshot, second: Snapshot, asked: Request, plan: Plan, seed: int) -> Choice:
-    fast, slow = indexed.decide(first, asked, plan, seed), choice.choose(second, asked, plan, seed)
+def both(first: HostTable, second: HostTable, asked: SchedulingRequest, plan: CompiledPolicy, seed: int) -> Selection:
+    fast, slow = (
+        kernel_index.select_hosts(first, asked, plan, seed),
+        filter_and_weigh.select_stepwise(second, asked, plan, seed),
+    )
     assert fast == slow
     assert state_of(first) == state_of(second)
     return fast
@@ -100,8 +103,8 @@ def test_both_ways_agree_with_churn(seed: int, policy_number: int, hosts: int) -
     chance = random.Random(seed)
     states = [host(number, chance) for number in range(hosts)]
     groups = aggregates(chance, hosts)
-    first, second = snapshot.build(states, groups), snapshot.build(states, groups)
-    plan = plan_of(policy.parse(POLICIES[policy_number]))
+    first, second = host_table.build(states, groups), host_table.build(states, groups)
+    plan = compile_policy(policy.parse(POLICIES[policy_number]))
     placed: list[str] = []
     for number in range(25):
         asked = ask(number, chance)
@@ -132,14 +135,14 @@ def test_both_ways_agree_with_churn(seed: int, policy_number: int, hosts: int) -
 @pytest.mark.parametrize("document", POLICIES)
 def test_the_index_is_used_where_it_can_be(document: dict[str, Any]) -> None:
     chance = random.Random(3)
-    found = snapshot.build([host(number, chance) for number in range(20)])
-    fast = indexed.index_of(found, plan_of(policy.parse(document)))
-    asked = request.make(servers=["s"], project_id="p", flavor=FLAVORS[0], image_id="i")
-    assert fast.choose(asked, 0) is not None
-    assert fast.choose(replace(asked, ignore_hosts=("h01",)), 0) is None
+    found = host_table.build([host(number, chance) for number in range(20)])
+    fast = kernel_index.index_of(found, compile_policy(policy.parse(document)))
+    asked = scheduling_request.make(servers=["s"], project_id="p", flavor=FLAVORS[0], image_id="i")
+    assert fast.select(asked, 0) is not None
+    assert fast.select(replace(asked, ignore_hosts=("h01",)), 0) is None
     found.release("s")
-    twice = [snapshot.build([host(number, random.Random(5)) for number in range(20)]) for _ in range(2)]
-    answers = [indexed.decide(one, asked, plan_of(policy.parse(document)), 7) for one in twice]
+    twice = [host_table.build([host(number, random.Random(5)) for number in range(20)]) for _ in range(2)]
+    answers = [kernel_index.select_hosts(one, asked, compile_policy(policy.parse(document)), 7) for one in twice]
     assert answers[0] == answers[1]
 
 
@@ -147,20 +150,20 @@ def test_more_resource_classes_than_an_index_has_columns() -> None:
     many = {f"CUSTOM_{number}": 1 for number in range(40)}
     states = [host(number, random.Random(number)) for number in range(5)]
     states = [replace(one, enabled=True, up=True, capacity={**one.capacity, **many}) for one in states]
-    first, second = snapshot.build(states), snapshot.build(states)
+    first, second = host_table.build(states), host_table.build(states)
     for number in range(3):
-        asked = request.make(servers=[f"s{number}"], project_id="p", flavor=FLAVORS[0], image_id="i")
-        assert both(first, second, asked, plan_of(policy.DEFAULT), 0).hosts
+        asked = scheduling_request.make(servers=[f"s{number}"], project_id="p", flavor=FLAVORS[0], image_id="i")
+        assert both(first, second, asked, compile_policy(policy.DEFAULT), 0).hosts
 
 
 def test_a_request_that_nobody_can_meet_is_answered_and_leaves_nothing() -> None:
-    found = snapshot.build([host(number, random.Random(number)) for number in range(20)])
+    found = host_table.build([host(number, random.Random(number)) for number in range(20)])
     before = state_of(found)
-    asked = request.make(
+    asked = scheduling_request.make(
         servers=[f"s{number}" for number in range(500)], project_id="p", flavor=FLAVORS[1], image_id="i"
     )
-    plan = plan_of(policy.DEFAULT)
-    assert indexed.decide(found, asked, plan).hosts == ()
+    plan = compile_policy(policy.DEFAULT)
+    assert kernel_index.select_hosts(found, asked, plan).hosts == ()
     assert state_of(found) == before
-    one = indexed.decide(found, replace(asked, servers=("s",)), plan)
+    one = kernel_index.select_hosts(found, replace(asked, servers=("s",)), plan)
     assert len(one.hosts) == 1

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from cell.scheduler.policy.plan import plan_of
+from cell.scheduler.policy.compiled_policy import compile_policy
 from cellcloud import errors
 from cellcloud.model import codec, policy
 from cellcloud.model.policy import DEFAULT, NOVA_DEFAULT_FILTERS, OPTION_NAMES, WEIGHERS
@@ -43,7 +43,7 @@ def test_a_policy_is_written_as_it_is_read() -> None:
     assert found.options.image_props_weight_setting == (("os_distro", 2.0), ("os_type", -1.0))
     assert policy.parse(policy.to_plain(found)) == found
     assert codec.to_plain(policy.to_plain(found)) == policy.to_plain(found)
-    assert plan_of(found) is plan_of(policy.parse(document))
+    assert compile_policy(found) is compile_policy(policy.parse(document))
 
 
 @pytest.mark.parametrize(

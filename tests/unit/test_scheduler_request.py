@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cell.scheduler.request import request
+from cell.scheduler.request import scheduling_request
 from cell.scheduler.request.demand import demands_of, root_required
-from cell.scheduler.select.select import select
-from cell.scheduler.state import snapshot
+from cell.scheduler.select.hosts import select
+from cell.scheduler.state import host_table
 from cellcloud import errors
 from cellcloud.model import policy
 from cellcloud.model.flavor import Flavor
@@ -26,9 +26,9 @@ from tests.unit.cell_world import make_spec
 FLAVOR = Flavor(id="f", name="f", vcpus=4, memory_mb=2048, root_gb=20, ephemeral_gb=5, swap_mb=100)
 
 
-def make(specs: dict[str, str] | None = None, **values: Any) -> request.Request:
+def make(specs: dict[str, str] | None = None, **values: Any) -> scheduling_request.SchedulingRequest:
     flavor = replace(values.pop("flavor", FLAVOR), extra_specs=specs or {})
-    return request.make(**{"servers": ["s"], "project_id": "p", "flavor": flavor, "image_id": "i", **values})
+    return scheduling_request.make(**{"servers": ["s"], "project_id": "p", "flavor": flavor, "image_id": "i", **values})
 
 
 def test_equal_requests_share_a_shape() -> None:
@@ -82,7 +82,7 @@ def test_a_malformed_request_harms_no_other() -> None:
 
     capacity = {"VCPU": 8, "MEMORY_MB": 8192, "DISK_GB": 100}
     host = HostState(host="a", zone="nova", enabled=True, up=True, capacity=capacity, used={}, generation=1)
-    answers = select(snapshot.build([host]), [ask(1), ask(2, query="{"), ask(3)])
+    answers = select(host_table.build([host]), [ask(1), ask(2, query="{"), ask(3)])
     assert [answer.hosts for answer in answers] == [("a",), (), ("a",)]
     assert [bool(answer.malformed) for answer in answers] == [False, True, False]
 

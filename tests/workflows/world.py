@@ -17,8 +17,8 @@ from cell.conductor.runs import begin, guest_events
 from cell.conductor.runs import executor as executor_module
 from cell.conductor.runs.executor import RunExecutor
 from cell.conductor.workflow import StepResult
-from cell.scheduler.state.snapshot import Figure
-from cell.scheduler.state.view import View
+from cell.scheduler.state.host_table import Figure
+from cell.scheduler.state.scheduler_state import SchedulerState
 from cellcloud import errors
 from cellcloud.context import RequestContext
 from cellcloud.db import cell_schema, changes, claims, hosts, runs, servers
@@ -278,9 +278,9 @@ class CellUnderTest:
         """Operations under way on all hosts, as a scheduler knows from the change log."""
         with self.database.read() as connection:
             entries = changes.list_after(connection, 0, 10_000).entries
-        view = View(CellState(sequence=0))
-        view.follow(entries)
-        return int(view.snapshot.figure(Figure.num_io_ops).sum())
+        believed = SchedulerState(CellState(sequence=0))
+        believed.follow(entries)
+        return int(believed.table.figure(Figure.num_io_ops).sum())
 
     def assert_clean(self, server_id: str) -> ServerRecord:
         """All of the server is there, or nothing of it, and the books are right."""

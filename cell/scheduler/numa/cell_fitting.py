@@ -11,8 +11,8 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from math import floor
 
+from cell.scheduler.host_refusal import HostRefusal
 from cell.scheduler.numa import pci, pinning
-from cell.scheduler.refusal import Refusal
 from cellcloud.model.numa import ANY_PAGES, LARGE_PAGES, SMALL_PAGES, GuestCell, GuestNuma, NumaCell
 from cellcloud.model.occupancy import free_cpus
 from cellcloud.model.pci import PciPool, PciRequest
@@ -71,11 +71,11 @@ class _Search:
     limits: Limits | None
     isolated: bool
     fitting: set[tuple[int, int]] = field(default_factory=set)
-    misfits: dict[tuple[int, int], Refusal] = field(default_factory=dict)
+    misfits: dict[tuple[int, int], HostRefusal] = field(default_factory=dict)
     changed: bool = False
     remembered: bool = False
 
-    def lay(self, hosts: Sequence[NumaCell]) -> tuple[int, Refusal | None]:
+    def lay(self, hosts: Sequence[NumaCell]) -> tuple[int, HostRefusal | None]:
         """Lay the guest's cells onto these, in order: how many fit, and why the next does not."""
         self.changed = self.remembered = False
         for place, host in enumerate(hosts):
@@ -96,7 +96,7 @@ class _Search:
             self.fitting.add(pair)
         return len(hosts), None
 
-    def lay_one(self, place: int, host: NumaCell, trial: _Trial) -> Refusal | None:
+    def lay_one(self, place: int, host: NumaCell, trial: _Trial) -> HostRefusal | None:
         """Try a guest's cell on a host's. One CPU is kept beside the first, when asked for."""
         return _lay(host, trial, self.limits, 1 if self.isolated and place == 0 else 0)
 
@@ -136,7 +136,7 @@ def fit(
     devices: Sequence[PciRequest] = (),
     pack: bool = False,
     literal: bool = False,
-) -> GuestNuma | Refusal:
+) -> GuestNuma | HostRefusal:
     """``guest`` placed on the cells of a host, with devices near enough to it; or what is lacking.
 
     ``limits`` None: overcommitted without end. ``pack``: cells in use first, else those with the most left.
@@ -144,11 +144,11 @@ def fit(
     """
     count = len(guest.cells)
     if len(cells) < count:
-        return Refusal("NUMA cells", count, len(cells))
+        return HostRefusal("NUMA cells", count, len(cells))
     tried = cells if len(cells) == count else _in_order_of_trial(cells, guest, pools, bool(devices), pack)
     search = _Search([_trial_of(cell) for cell in guest.cells], limits, guest.emulator_threads_policy == "isolate")
-    far_from_devices: dict[frozenset[int], Refusal] = {}
-    deepest, nearest = -1, Refusal("no NUMA cell can take the guest")
+    far_from_devices: dict[frozenset[int], HostRefusal] = {}
+    deepest, nearest = -1, HostRefusal("no NUMA cell can take the guest")
     order: list[int] | None = list(range(count))
     for number in range(MOST_ARRANGEMENTS):
         if order is None or (number == TRIED_BLINDLY and not literal and not search.can_succeed(cells)):
@@ -163,7 +163,7 @@ def fit(
         if refusal is not None and (depth > deepest or (depth == deepest and refusal.lack < nearest.lack)):
             deepest, nearest = depth, refusal
         order = _following(order, count - 1 if search.changed else min(depth, count - 1), len(cells))
-    return Refusal(f"no room found in {MOST_ARRANGEMENTS} ways to lay out the guest's NUMA cells")
+    return HostRefusal(f"no room found in {MOST_ARRANGEMENTS} ways to lay out the guest's NUMA cells")
 
 
 def _assign(place: int, usable: Sequence[Sequence[int]], taken: dict[int, int], seen: set[int]) -> bool:
@@ -217,8 +217,8 @@ def _far_from_devices(
     cells: tuple[NumaCell, ...],
     pools: tuple[PciPool, ...],
     devices: Sequence[PciRequest],
-    known: dict[frozenset[int], Refusal],
-) -> Refusal | None:
+    known: dict[frozenset[int], HostRefusal],
+) -> HostRefusal | None:
     """Why the devices cannot be had near these cells; the order of the cells does not matter."""
     if not devices:
         return None
@@ -232,7 +232,7 @@ def _far_from_devices(
     return known[key]
 
 
-def _lay(host: NumaCell, trial: _Trial, limits: Limits | None, reserve: int) -> Refusal | None:
+def _lay(host: NumaCell, trial: _Trial, limits: Limits | None, reserve: int) -> HostRefusal | None:
     """Try a guest's cell on a host's, which leaves its marks whether it fits or not; or why it does not."""
     guest = trial.asked
     refusal = _lay_memory(host, trial) or _outgrows(host, guest, reserve)
@@ -240,7 +240,7 @@ def _lay(host: NumaCell, trial: _Trial, limits: Limits | None, reserve: int) -> 
         return refusal
     if guest.pinned:
         pins = pinning.pin(host, guest, reserve)
-        if isinstance(pins, Refusal):
+        if isinstance(pins, HostRefusal):
             return pins
         trial.id, trial.pins = host.id, pins
     if limits is not None and guest.cpu_policy != "dedicated":
@@ -251,7 +251,7 @@ def _lay(host: NumaCell, trial: _Trial, limits: Limits | None, reserve: int) -> 
     return None
 
 
-def _lay_memory(host: NumaCell, trial: _Trial) -> Refusal | None:
+def _lay_memory(host: NumaCell, trial: _Trial) -> HostRefusal | None:
     """Choose the pages; without any asked for, memory is not overcommitted by one guest alone, nor by pinned ones."""
     guest = trial.asked
     if trial.pagesize:
@@ -261,15 +261,15 @@ def _lay_memory(host: NumaCell, trial: _Trial) -> Refusal | None:
         return _lacks_pages(host, guest, smallest, only_free=guest.pinned)
     there = host.memory - host.memory_usage if guest.pinned else host.memory
     if there < guest.memory:
-        return Refusal("MiB of memory", guest.memory, there, f"NUMA cell {host.id}")
+        return HostRefusal("MiB of memory", guest.memory, there, f"NUMA cell {host.id}")
     return None
 
 
-def _lay_pages(host: NumaCell, trial: _Trial, asked: int) -> Refusal | None:
+def _lay_pages(host: NumaCell, trial: _Trial, asked: int) -> HostRefusal | None:
     """The largest pages of those asked for that are free."""
     sizes = sorted((pages.size_kb for pages in host.mempages), reverse=True)
     allowed = {SMALL_PAGES: sizes[-1:], LARGE_PAGES: sizes[:-1], ANY_PAGES: sizes}.get(asked, [asked])
-    nearest: Refusal | None = None
+    nearest: HostRefusal | None = None
     for size in allowed:
         refusal = _lacks_pages(host, trial.asked, size, only_free=True)
         if refusal is None:
@@ -277,40 +277,40 @@ def _lay_pages(host: NumaCell, trial: _Trial, asked: int) -> Refusal | None:
             return None
         if nearest is None or refusal.lack < nearest.lack:
             nearest = refusal
-    return nearest or Refusal("has no such memory pages", where=f"NUMA cell {host.id}")
+    return nearest or HostRefusal("has no such memory pages", where=f"NUMA cell {host.id}")
 
 
-def _lacks_pages(host: NumaCell, guest: GuestCell, size: int, *, only_free: bool) -> Refusal | None:
+def _lacks_pages(host: NumaCell, guest: GuestCell, size: int, *, only_free: bool) -> HostRefusal | None:
     where = f"NUMA cell {host.id}"
     pages = next((pages for pages in host.mempages if pages.size_kb == size), None)
     if pages is None:
-        return Refusal(f"has no memory pages of {size} KiB", where=where)
+        return HostRefusal(f"has no memory pages of {size} KiB", where=where)
     if guest.memory * KIB % size:
-        return Refusal(f"memory of {guest.memory} MiB is no multiple of pages of {size} KiB", where=where)
+        return HostRefusal(f"memory of {guest.memory} MiB is no multiple of pages of {size} KiB", where=where)
     there = pages.total - pages.used - pages.reserved if only_free else pages.total
     if guest.memory * KIB > there * size:
         free = "free " if only_free else ""
-        return Refusal(f"{free}memory pages of {size} KiB", guest.memory * KIB // size, there, where)
+        return HostRefusal(f"{free}memory pages of {size} KiB", guest.memory * KIB // size, there, where)
     return None
 
 
-def _outgrows(host: NumaCell, guest: GuestCell, reserve: int) -> Refusal | None:
+def _outgrows(host: NumaCell, guest: GuestCell, reserve: int) -> HostRefusal | None:
     """Why a guest's cell would not fit onto an empty host's cell: no guest overcommits against itself."""
     dedicated, shared = len(guest.pcpuset) + reserve, len(guest.cpuset)
     if guest.pinned and dedicated > len(host.pcpuset):
-        return Refusal("dedicated CPUs", dedicated, len(host.pcpuset), f"NUMA cell {host.id}")
+        return HostRefusal("dedicated CPUs", dedicated, len(host.pcpuset), f"NUMA cell {host.id}")
     if guest.cpu_policy != "dedicated" and shared > len(host.cpuset):
-        return Refusal("shared CPUs", shared, len(host.cpuset), f"NUMA cell {host.id}")
+        return HostRefusal("shared CPUs", shared, len(host.cpuset), f"NUMA cell {host.id}")
     return None
 
 
-def _exceeds(host: NumaCell, guest: GuestCell, limits: Limits) -> Refusal | None:
+def _exceeds(host: NumaCell, guest: GuestCell, limits: Limits) -> HostRefusal | None:
     """Why shared CPUs or memory would be overcommitted too far."""
     cpus, memory = len(guest.cpuset), guest.memory
     cpus_left = floor(len(host.cpuset) * limits.cpu_ratio) - host.cpu_usage
     if cpus > cpus_left:
-        return Refusal("shares of shared CPUs", cpus, cpus_left, f"NUMA cell {host.id}")
+        return HostRefusal("shares of shared CPUs", cpus, cpus_left, f"NUMA cell {host.id}")
     memory_left = floor(host.memory * limits.memory_ratio) - host.memory_usage
     if memory > memory_left:
-        return Refusal("MiB of memory within its ratio", memory, memory_left, f"NUMA cell {host.id}")
+        return HostRefusal("MiB of memory within its ratio", memory, memory_left, f"NUMA cell {host.id}")
     return None

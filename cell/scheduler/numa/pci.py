@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from cell.scheduler.refusal import Refusal
+from cell.scheduler.host_refusal import HostRefusal
 from cellcloud.model.numa import NumaCell
 from cellcloud.model.occupancy import consume_devices
 from cellcloud.model.pci import PciPool, PciRequest
@@ -40,10 +40,12 @@ class Taken:
 
     pools: tuple[PciPool, ...]
     devices: tuple[PciPool, ...]
-    refusal: Refusal | None = None
+    refusal: HostRefusal | None = None
 
 
-def find_lack(pools: Sequence[PciPool], requests: Sequence[PciRequest], near: Nearness | None = None) -> Refusal | None:
+def find_lack(
+    pools: Sequence[PciPool], requests: Sequence[PciRequest], near: Nearness | None = None
+) -> HostRefusal | None:
     """Which devices cannot be had; None when all can."""
     return _assign(pools, requests, near)[1]
 
@@ -60,14 +62,14 @@ def take(pools: tuple[PciPool, ...], requests: Sequence[PciRequest], near: Nearn
 
 def _assign(
     pools: Sequence[PciPool], requests: Sequence[PciRequest], near: Nearness | None
-) -> tuple[list[tuple[int, int]], Refusal | None]:
+) -> tuple[list[tuple[int, int]], HostRefusal | None]:
     """(pool, how many of its devices) for the requests up to the first that cannot be met, and why it cannot."""
     free = [pool.count for pool in pools]
     order = sorted(range(len(pools)), key=lambda at: len(pools[at].tags))
     assigned: list[tuple[int, int]] = []
     for request in requests:
         usable = _usable([at for at in order if free[at] > 0], free, pools, request, near)
-        if isinstance(usable, Refusal):
+        if isinstance(usable, HostRefusal):
             return assigned, usable
         left = request.count
         for at in usable:
@@ -86,22 +88,22 @@ def free_devices(pools: Sequence[PciPool]) -> int:
 
 def _usable(
     places: list[int], free: Sequence[int], pools: Sequence[PciPool], request: PciRequest, near: Nearness | None
-) -> list[int] | Refusal:
+) -> list[int] | HostRefusal:
     """The pools that serve one request, those to take from first in front; or what is lacking."""
     places = [at for at in places if any(_matches(pools[at], spec) for spec in request.spec)]
     there = sum(free[at] for at in places)
     if there < request.count:
-        return Refusal(_describe(request), request.count, there)
+        return HostRefusal(_describe(request), request.count, there)
     if near is not None and near.chosen:
         places = _nearest(places, free, pools, request, near)
         there = sum(free[at] for at in places)
         if there < request.count:
             where = "reach of NUMA cell " + ", ".join(str(cell) for cell in near.chosen)
-            return Refusal(_describe(request), request.count, there, where)
+            return HostRefusal(_describe(request), request.count, there, where)
     places = [at for at in places if _may_be_given(pools[at], request)]
     there = sum(free[at] for at in places)
     if not places or there < request.count:
-        return Refusal(f"{_describe(request)} for such a request", request.count, there)
+        return HostRefusal(f"{_describe(request)} for such a request", request.count, there)
     return places
 
 

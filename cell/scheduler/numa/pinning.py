@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from cell.scheduler.refusal import Refusal
+from cell.scheduler.host_refusal import HostRefusal
 from cellcloud.model.numa import GuestCell, NumaCell
 from cellcloud.model.occupancy import free_cpus
 
@@ -26,26 +26,26 @@ class Pins:
     reserved: tuple[int, ...]
 
 
-def pin(host: NumaCell, guest: GuestCell, reserve: int) -> Pins | Refusal:
+def pin(host: NumaCell, guest: GuestCell, reserve: int) -> Pins | HostRefusal:
     """Pin the dedicated CPUs of a guest's cell to free ones of a host's cell, keeping ``reserve`` more."""
     where = f"NUMA cell {host.id}"
     free = free_cpus(host)
     needed = len(guest.pcpuset) + reserve
     if needed > len(free):
-        return Refusal("free dedicated CPUs", needed, len(free), where)
+        return HostRefusal("free dedicated CPUs", needed, len(free), where)
     siblings = host.siblings or tuple((cpu,) for cpu in host.pcpuset)
     threads = max(map(len, siblings)) or 1
     if guest.cpu_thread_policy == "isolate":
         if threads > 1 and set(host.pcpuset) != set(host.cpuset):
-            return Refusal("cores have threads, which the isolate policy forbids", where=where)
+            return HostRefusal("cores have threads, which the isolate policy forbids", where=where)
         pins = _pin_isolated([core for core in siblings if free.issuperset(core)], threads, guest, reserve)
     elif guest.cpu_thread_policy == "require" and threads == 1:
-        return Refusal("cores have no threads, which the require policy demands", where=where)
+        return HostRefusal("cores have no threads, which the require policy demands", where=where)
     else:
         pins = _pin_packed([[cpu for cpu in core if cpu in free] for core in siblings], guest, reserve)
     if pins is None:
         policy = guest.cpu_thread_policy or "prefer"
-        return Refusal(f"no free CPUs grouped into cores as the {policy} policy wants", where=where)
+        return HostRefusal(f"no free CPUs grouped into cores as the {policy} policy wants", where=where)
     return pins
 
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from cell.scheduler.host_refusal import HostRefusal
 from cell.scheduler.numa import cell_fitting, pci
-from cell.scheduler.refusal import Refusal
 from cellcloud import errors
 from cellcloud.model.numa import GuestNuma, Placed, Topology, TopologyRequest
 from cellcloud.model.occupancy import consume_cells
@@ -29,27 +29,27 @@ class Settled:
     complete: bool
 
 
-def find_numa_lack(topology: Topology, request: TopologyRequest) -> Refusal | None:
+def find_numa_lack(topology: Topology, request: TopologyRequest) -> HostRefusal | None:
     """Why the guest's NUMA cells do not fit, its devices near enough. Source: Nova's NUMATopologyFilter."""
     cells = topology.cells
     if cells and request.needs_threads and not cell_fitting.has_threads(cells):
-        return Refusal("cores have no threads, which the require policy demands")
+        return HostRefusal("cores have no threads, which the require policy demands")
     if request.guest is None:
         return None
     if not cells:
-        return Refusal("reports no NUMA topology")
+        return HostRefusal("reports no NUMA topology")
     fitted = _fit_guest(topology, request, request.guest, limited=True)
-    return fitted if isinstance(fitted, Refusal) else None
+    return fitted if isinstance(fitted, HostRefusal) else None
 
 
-def find_device_lack(topology: Topology, request: TopologyRequest) -> Refusal | None:
+def find_device_lack(topology: Topology, request: TopologyRequest) -> HostRefusal | None:
     """Which PCI devices are not there at all, wherever they hang. Source: Nova's PciPassthroughFilter."""
     if not request.devices:
         return None
     return pci.find_lack(topology.pools, request.devices)
 
 
-def fit(topology: Topology, request: TopologyRequest) -> Placed | Refusal:
+def fit(topology: Topology, request: TopologyRequest) -> Placed | HostRefusal:
     """Where the guest's cells go and which devices it gets; or what is lacking."""
     lack = find_numa_lack(topology, request) or find_device_lack(topology, request)
     return lack or settle(topology, request).placed
@@ -64,7 +64,7 @@ def settle(topology: Topology, request: TopologyRequest, *, limited: bool = True
     cells, guest = topology.cells, request.guest
     if cells and guest is not None:
         fitted = _fit_guest(topology, request, guest, limited=limited)
-        guest = None if isinstance(fitted, Refusal) else fitted
+        guest = None if isinstance(fitted, HostRefusal) else fitted
         try:
             cells = cells if guest is None else consume_cells(cells, guest)
         except errors.ClaimLost:  # a literal answer goes no further here than Nova does
@@ -88,7 +88,9 @@ def _asked_again(guest: GuestNuma | None, *, literal: bool) -> GuestNuma | None:
     return replace(guest, cells=tuple(replace(cell, cpu_pinning=(), cpuset_reserved=()) for cell in guest.cells))
 
 
-def _fit_guest(topology: Topology, request: TopologyRequest, guest: GuestNuma, *, limited: bool) -> GuestNuma | Refusal:
+def _fit_guest(
+    topology: Topology, request: TopologyRequest, guest: GuestNuma, *, limited: bool
+) -> GuestNuma | HostRefusal:
     return cell_fitting.fit(
         topology.cells or (),
         guest,

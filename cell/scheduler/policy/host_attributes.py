@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from cell.scheduler.state.facts import text_of
-from cell.scheduler.state.snapshot import Codes, Figure, Snapshot
+from cell.scheduler.state.host_class import text_of
+from cell.scheduler.state.host_table import Codes, Figure, HostTable
 from cellcloud.model.host import HostState
 
 FIGURES = {figure.name: figure for figure in Figure if figure not in (Figure.pci_weight, Figure.hypervisor_version)}
@@ -78,23 +78,23 @@ def variable(state: HostState, path: Path) -> object:
     return found
 
 
-def codes_of(snapshot: Snapshot, kind: str, path: Path) -> tuple[Codes, list[Any]]:
+def codes_of(table: HostTable, kind: str, path: Path) -> tuple[Codes, list[Any]]:
     """An attribute of every host as numbers into its distinct values. ``kind``: capability | variable.
 
     What hosts reported is kept from request to request, and follows their reports.
     """
     if len(path) == 1 and path[0] in FIGURES:
-        values, codes = np.unique(snapshot.figure(FIGURES[path[0]]), return_inverse=True)
+        values, codes = np.unique(table.figure(FIGURES[path[0]]), return_inverse=True)
         found: list[Any] = [str(value) for value in values] if kind == "capability" else values.tolist()
         return np.asarray(codes, dtype=np.int32), found
     read = capability if kind == "capability" else variable
-    return snapshot.reported((kind, path), lambda state: read(state, path))
+    return table.reported((kind, path), lambda state: read(state, path))
 
 
-def value_at(snapshot: Snapshot, position: int, kind: str, path: Path) -> Any:
+def value_at(table: HostTable, position: int, kind: str, path: Path) -> Any:
     """An attribute of one host."""
     if len(path) == 1 and path[0] in FIGURES:
-        value = int(snapshot.figure(FIGURES[path[0]])[position])
+        value = int(table.figure(FIGURES[path[0]])[position])
         return str(value) if kind == "capability" else value
-    state = snapshot.states[position]
+    state = table.states[position]
     return capability(state, path) if kind == "capability" else variable(state, path)

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from cell.scheduler.state.snapshot import Snapshot
+from cell.scheduler.state.host_table import HostTable
 from cellcloud.model.placement import PlacedGroup
 
 AFFINITY, ANTI_AFFINITY = "affinity", "anti-affinity"
 SOFT_AFFINITY, SOFT_ANTI_AFFINITY = "soft-affinity", "soft-anti-affinity"
 
 
-def members_at(snapshot: Snapshot, group: PlacedGroup) -> dict[int, int]:
+def members_at(table: HostTable, group: PlacedGroup) -> dict[int, int]:
     """Position -> number of members there; positions without are left out."""
     counts: dict[int, int] = {}
     for server_id in set(group.members):
-        for position in snapshot.hosts_of.get(server_id, ()):
+        for position in table.hosts_of.get(server_id, ()):
             counts[position] = counts.get(position, 0) + 1
     return counts
 
 
-def count_at(snapshot: Snapshot, group: PlacedGroup, position: int) -> int:
+def count_at(table: HostTable, group: PlacedGroup, position: int) -> int:
     """The number of members on one host."""
-    return len(snapshot.hosted[position].keys() & set(group.members))
+    return len(table.hosted[position].keys() & set(group.members))

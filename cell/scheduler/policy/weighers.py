@@ -14,16 +14,16 @@ from functools import partial
 import numpy as np
 
 from cell.scheduler.policy import server_groups
-from cell.scheduler.request.request import Request
-from cell.scheduler.state.facts import Facts
-from cell.scheduler.state.snapshot import Figure, Places, Reals, Snapshot
+from cell.scheduler.request.scheduling_request import SchedulingRequest
+from cell.scheduler.state.host_class import HostClass
+from cell.scheduler.state.host_table import Figure, HostTable, Places, Reals
 from cellcloud.model.flavor import Flavor
 from cellcloud.model.host import HostState
 from cellcloud.model.image_properties import text_of
 from cellcloud.model.policy import Options
 
-Raw = Callable[[Snapshot, Places, Request, Options], Reals]
-Own = Callable[[Snapshot, Places], Reals]
+Raw = Callable[[HostTable, Places, SchedulingRequest, Options], Reals]
+Own = Callable[[HostTable, Places], Reals]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +42,10 @@ class Weigher:
     own: Own | None = None
     step: Callable[[Flavor], float] = lambda flavor: 0.0
 
-    def multiplier(self, facts: Facts, options: Options) -> float:
-        """For hosts of these facts."""
+    def multiplier(self, host_class: HostClass, options: Options) -> float:
+        """For hosts of this class."""
         default: float = getattr(options, self.option)
-        return self.sign * facts.least_of(self.option, float, default)
+        return self.sign * host_class.least_of(self.option, float, default)
 
     def normalise(self, raw: Reals) -> Reals:
         """Raw weights between 0 and 1."""
@@ -59,49 +59,51 @@ class Weigher:
 
 
 def _figure(figure: Figure) -> Own:
-    def own(snapshot: Snapshot, places: Places) -> Reals:
-        return snapshot.figure(figure)[places].astype(np.float64)
+    def own(table: HostTable, places: Places) -> Reals:
+        return table.figure(figure)[places].astype(np.float64)
 
     return own
 
 
-def _free_cpus(snapshot: Snapshot, places: Places) -> Reals:
-    total = snapshot.figure(Figure.vcpus_total)[places] * snapshot.cpu_ratio[places]
-    return np.asarray(total - snapshot.figure(Figure.vcpus_used)[places], dtype=np.float64)
+def _free_cpus(table: HostTable, places: Places) -> Reals:
+    total = table.figure(Figure.vcpus_total)[places] * table.cpu_ratio[places]
+    return np.asarray(total - table.figure(Figure.vcpus_used)[places], dtype=np.float64)
 
 
 def _members(policy: str, sign: float) -> Raw:
-    def raw(snapshot: Snapshot, places: Places, request: Request, options: Options) -> Reals:
-        found = np.zeros(len(snapshot), dtype=np.float64)
+    def raw(table: HostTable, places: Places, request: SchedulingRequest, options: Options) -> Reals:
+        found = np.zeros(len(table), dtype=np.float64)
         if request.group is not None and request.group.policy == policy:
-            for position, count in server_groups.members_at(snapshot, request.group).items():
+            for position, count in server_groups.members_at(table, request.group).items():
                 found[position] = sign * count
         return found[places]
 
     return raw
 
 
-def _same_cell(snapshot: Snapshot, places: Places, request: Request, options: Options) -> Reals:
+def _same_cell(table: HostTable, places: Places, request: SchedulingRequest, options: Options) -> Reals:
     wanted = request.destination
     if wanted is None or not wanted.cell or not wanted.allow_cross_cell_move:
         return np.zeros(len(places), dtype=np.float64)
-    table = np.array([1.0 if facts.cell == wanted.cell else -1.0 for facts in snapshot.facts.values])
-    return np.asarray(table[snapshot.signature[places]], dtype=np.float64)
+    factors_by_class = np.array(
+        [1.0 if host_class.cell == wanted.cell else -1.0 for host_class in table.host_classes.values]
+    )
+    return np.asarray(factors_by_class[table.host_class_ids[places]], dtype=np.float64)
 
 
-def _metrics(snapshot: Snapshot, places: Places, request: Request, options: Options) -> Reals:
+def _metrics(table: HostTable, places: Places, request: SchedulingRequest, options: Options) -> Reals:
     """A host without one of the metrics weighs ``weight_of_unavailable``, unless the metric would count nothing.
 
     Nova fails the request where metrics are required; a host without them is then only the least wanted.
     """
     settings = options.metrics_weight_setting
-    found = np.zeros(len(snapshot), dtype=np.float64)
+    found = np.zeros(len(table), dtype=np.float64)
     if not settings:
         return found[places]
-    factors = multipliers(snapshot, METRICS, options)[snapshot.signature]
-    settled = np.zeros(len(snapshot), dtype=np.bool_)
+    factors = multipliers(table, METRICS, options)[table.host_class_ids]
+    settled = np.zeros(len(table), dtype=np.bool_)
     for name, ratio in settings:
-        codes, values = snapshot.reported(("metric", name), partial(_metric, name))
+        codes, values = table.reported(("metric", name), partial(_metric, name))
         known = np.array([value is not None for value in values], dtype=np.bool_)[codes]
         amounts = np.array([value or 0.0 for value in values], dtype=np.float64)[codes]
         found = np.where(settled | ~known, found, found + amounts * ratio)
@@ -116,7 +118,7 @@ def _metric(name: str, state: HostState) -> float | None:
     return values[-1] if values else None
 
 
-def _image_props(snapshot: Snapshot, places: Places, request: Request, options: Options) -> Reals:
+def _image_props(table: HostTable, places: Places, request: SchedulingRequest, options: Options) -> Reals:
     """How many servers on the host have an image property in common with the request's image."""
     found = np.zeros(len(places), dtype=np.float64)
     if options.image_props_weight_multiplier == 0.0:
@@ -125,7 +127,7 @@ def _image_props(snapshot: Snapshot, places: Places, request: Request, options: 
     for name, value in request.shape.image_props.items():
         ratio = setting.get(name, 0.0) if setting else 1.0
         if ratio:
-            found += ratio * snapshot.servers_with((name, text_of(value)))[places]
+            found += ratio * table.servers_with((name, text_of(value)))[places]
     return found
 
 
@@ -138,8 +140,8 @@ def _of_host(
     sign: float = 1.0,
     step: Callable[[Flavor], float] = lambda flavor: 0.0,
 ) -> Weigher:
-    def raw(snapshot: Snapshot, places: Places, request: Request, options: Options) -> Reals:
-        return own(snapshot, places)
+    def raw(table: HostTable, places: Places, request: SchedulingRequest, options: Options) -> Reals:
+        return own(table, places)
 
     return Weigher(name, option, raw, floor, sign, own, step)
 
@@ -198,29 +200,35 @@ WEIGHERS: Mapping[str, Weigher] = {one.name: one for one in _ALL}
 
 
 def weigh(
-    snapshot: Snapshot, places: Places, request: Request, options: Options, weighers: tuple[Weigher, ...]
+    table: HostTable, places: Places, request: SchedulingRequest, options: Options, weighers: tuple[Weigher, ...]
 ) -> Reals:
     """The weight of each place; higher is better. A single host is not weighed."""
     total = np.zeros(len(places), dtype=np.float64)
     if len(places) <= 1:
         return total
     for weigher in weighers:
-        table = multipliers(snapshot, weigher, options)
-        if not table.any():
+        factors_by_class = multipliers(table, weigher, options)
+        if not factors_by_class.any():
             continue
-        factors = table[0] if (table == table[0]).all() else table[snapshot.signature[places]]
-        total += factors * weigher.normalise(weigher.raw(snapshot, places, request, options))
+        factors = (
+            factors_by_class[0]
+            if (factors_by_class == factors_by_class[0]).all()
+            else factors_by_class[table.host_class_ids[places]]
+        )
+        total += factors * weigher.normalise(weigher.raw(table, places, request, options))
     return total
 
 
-def multipliers(snapshot: Snapshot, weigher: Weigher, options: Options) -> Reals:
-    """A weigher's multiplier for each signature."""
+def multipliers(table: HostTable, weigher: Weigher, options: Options) -> Reals:
+    """A weigher's multiplier for each host class."""
     key = (weigher.name, options)
-    table = snapshot.multipliers.get(key)
-    if table is None or len(table) < len(snapshot.facts):
-        table = np.array([weigher.multiplier(facts, options) for facts in snapshot.facts.values], dtype=np.float64)
-        snapshot.multipliers[key] = table
-    return table
+    factors_by_class = table.multipliers.get(key)
+    if factors_by_class is None or len(factors_by_class) < len(table.host_classes):
+        factors_by_class = np.array(
+            [weigher.multiplier(host_class, options) for host_class in table.host_classes.values], dtype=np.float64
+        )
+        table.multipliers[key] = factors_by_class
+    return factors_by_class
 
 
 def sort(weight: Reals) -> Places:

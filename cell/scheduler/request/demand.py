@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
-from cell.scheduler.request.request import SHAPES_KEPT, Shape
+from cell.scheduler.request.scheduling_request import SHAPES_KEPT, ParsedShape
 from cellcloud.model.policy import Options
 
 DISABLED_TRAIT = "COMPUTE_STATUS_DISABLED"
@@ -36,7 +36,7 @@ class Demand:
 
 
 @lru_cache(maxsize=SHAPES_KEPT)
-def demands_of(shape: Shape, *, pinned_only: bool = False) -> tuple[Demand, ...]:
+def demands_of(shape: ParsedShape, *, pinned_only: bool = False) -> tuple[Demand, ...]:
     """What a host must give: the first, or else the next. There are two when dedicated CPUs are asked for: PCPUs, or
     VCPUs of hosts that do not tell them apart (unless ``pinned_only``)."""
     policy = _cpu_policy(shape)
@@ -47,7 +47,7 @@ def demands_of(shape: Shape, *, pinned_only: bool = False) -> tuple[Demand, ...]
 
 
 @lru_cache(maxsize=SHAPES_KEPT)
-def root_required(shape: Shape, options: Options) -> frozenset[str]:
+def root_required(shape: ParsedShape, options: Options) -> frozenset[str]:
     """Traits that follow from the image, where the policy asks for them."""
     traits: set[str] = set()
     if options.query_placement_for_image_type_support and not shape.volume_backed and shape.disk_format:
@@ -59,12 +59,12 @@ def root_required(shape: Shape, options: Options) -> frozenset[str]:
     return frozenset(traits)
 
 
-def _cpu_policy(shape: Shape) -> str | None:
+def _cpu_policy(shape: ParsedShape) -> str | None:
     guest = shape.topology.guest
     return guest.cells[0].cpu_policy if guest is not None and guest.cells else None
 
 
-def _demand(shape: Shape, *, pinned: bool) -> Demand:
+def _demand(shape: ParsedShape, *, pinned: bool) -> Demand:
     resources = dict(shape.asked.resources)
     if pinned:
         _pin(shape, resources)
@@ -86,7 +86,7 @@ def _demand(shape: Shape, *, pinned: bool) -> Demand:
     )
 
 
-def _pin(shape: Shape, resources: dict[str, int]) -> None:
+def _pin(shape: ParsedShape, resources: dict[str, int]) -> None:
     """Dedicated CPUs are PCPUs. Source: Nova's _translate_pinning_policies."""
     policy, guest = _cpu_policy(shape), shape.topology.guest
     if guest is None or policy not in ("dedicated", "mixed"):
@@ -98,7 +98,7 @@ def _pin(shape: Shape, resources: dict[str, int]) -> None:
     resources["PCPU"] = pinned + (guest.emulator_threads_policy == "isolate")
 
 
-def _thread_trait(shape: Shape) -> dict[str, frozenset[str]]:
+def _thread_trait(shape: ParsedShape) -> dict[str, frozenset[str]]:
     """The policy for the threads of a core, and the trait that goes with it."""
     policy = shape.flavor.extra_specs.get("hw:cpu_thread_policy")
     if policy in (None, "prefer"):

@@ -7,10 +7,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from cell.scheduler.request.request import Request
-from cell.scheduler.select import ranking
-from cell.scheduler.state.view import Pending, Unlike, View, parsed
-from cell.scheduler.why import telling
+from cell.scheduler.request.scheduling_request import SchedulingRequest
+from cell.scheduler.select import batches
+from cell.scheduler.state.scheduler_state import NotUndoable, Pending, SchedulerState, policy_of
+from cell.scheduler.why import explanation_rendering
 from cellcloud import errors
 from cellcloud.model.allocation import Allocation
 from cellcloud.model.change import CellState, ChangeEntry, Changes, PolicyVersion
@@ -84,54 +84,58 @@ class _Past:
         return replace(host, used=use.used, servers=len(use.hosted), hosted=tuple(use.hosted.values()))
 
 
-def rewind(state: CellState, entries: Sequence[ChangeEntry], sequence: int) -> CellState:
+def rewind(cell_state: CellState, entries: Sequence[ChangeEntry], sequence: int) -> CellState:
     """The cell as it was after the change ``sequence``.
 
-    ``entries``: all since then, oldest first; those that ``state`` has not seen are left alone. Raises Conflict when
-    they do not reach back so far.
+    ``entries``: all since then, oldest first; those that ``cell_state`` has not seen are left alone. Raises Conflict
+    when they do not reach back so far.
     """
-    between = [one for one in entries if sequence < one.sequence <= state.sequence]
-    if sequence > state.sequence or len(between) != state.sequence - sequence:
+    between = [one for one in entries if sequence < one.sequence <= cell_state.sequence]
+    if sequence > cell_state.sequence or len(between) != cell_state.sequence - sequence:
         oldest = f"it goes back to change {entries[0].sequence}" if entries else "it is empty"
         raise errors.Conflict(
             "This decision cannot be made again: the change log no longer reaches back to where it was made.",
-            detail=f"changes after {sequence} are needed up to {state.sequence}; of the log {oldest}",
+            detail=f"changes after {sequence} are needed up to {cell_state.sequence}; of the log {oldest}",
         )
     past = _Past(
-        hosts={host.host: host for host in state.hosts},
-        use={host.host: _Use(dict(host.used), {one.uuid: one for one in host.hosted}) for host in state.hosts},
-        aggregates={one.id: one for one in state.aggregates},
-        policy=state.policy,
-        shadow=state.shadow,
+        hosts={host.host: host for host in cell_state.hosts},
+        use={host.host: _Use(dict(host.used), {one.uuid: one for one in host.hosted}) for host in cell_state.hosts},
+        aggregates={one.id: one for one in cell_state.aggregates},
+        policy=cell_state.policy,
+        shadow=cell_state.shadow,
     )
     for entry in reversed(between):
         past.take_back(entry.changes)
     return past.state(sequence)
 
 
-def walk(basis: Basis, state: CellState, entries: Sequence[ChangeEntry]) -> View:
+def walk(basis: Basis, cell_state: CellState, entries: Sequence[ChangeEntry]) -> SchedulerState:
     """The log followed from where a scheduler had loaded the cell up to where it chose.
 
-    ``state``: the cell now; ``entries``: all changes since ``basis.loaded``. Raises Conflict when something of that is
-    not stored any more.
+    ``cell_state``: the cell now; ``entries``: all changes since ``basis.loaded``. Raises Conflict when something of
+    that is not stored any more.
     """
-    view = View(rewind(state, entries, basis.loaded), scheduler=basis.scheduler, order_seed=basis.order_seed)
-    view.follow(one for one in entries if one.sequence <= basis.sequence)
-    return view
+    state = SchedulerState(
+        rewind(cell_state, entries, basis.loaded), scheduler=basis.scheduler, order_seed=basis.order_seed
+    )
+    state.follow(one for one in entries if one.sequence <= basis.sequence)
+    return state
 
 
-def is_of(now: View, basis: Basis) -> bool:
-    """Whether a view follows the log from where the decision's did."""
+def is_of(now: SchedulerState, basis: Basis) -> bool:
+    """Whether a state follows the log from where the decision's did."""
     return (now.scheduler, now.order_seed or 0, now.loaded) == (basis.scheduler, basis.order_seed, basis.loaded)
 
 
-def view_from(now: View, basis: Basis, entries: Sequence[ChangeEntry], batches: Mapping[int, DecisionBatch]) -> View:
-    """What a scheduler believed when it chose, from a view of its own that may be further (a copy of what it believes
+def state_from(
+    now: SchedulerState, basis: Basis, entries: Sequence[ChangeEntry], batches: Mapping[int, DecisionBatch]
+) -> SchedulerState:
+    """What a scheduler believed when it chose, from a state of its own that may be further (a copy of what it believes
     now, or a walk): choices that are pending there are given up, the last changes undone, and the decision's earlier
     choices put on top.
 
-    ``entries``: those since ``basis.sequence``; ``batches``: those that the basis names, by number. Raises Unlike where
-    they cannot be undone, Conflict when a batch is not stored any more.
+    ``entries``: those since ``basis.sequence``; ``batches``: those that the basis names, by number. Raises NotUndoable
+    where they cannot be undone, Conflict when a batch is not stored any more.
     """
     for server_id in list(now.pending):
         now.drop(server_id)
@@ -139,11 +143,11 @@ def view_from(now: View, basis: Basis, entries: Sequence[ChangeEntry], batches: 
         if entry.sequence == now.sequence > basis.sequence:
             now.take_back(entry)
     if now.sequence != basis.sequence:
-        raise Unlike("The change log does not reach so far.")
+        raise NotUndoable("The change log does not reach so far.")
     return _with_pending(now, basis, batches)
 
 
-def _with_pending(view: View, basis: Basis, batches: Mapping[int, DecisionBatch]) -> View:
+def _with_pending(state: SchedulerState, basis: Basis, batches: Mapping[int, DecisionBatch]) -> SchedulerState:
     for number, positions in basis.pending:
         batch = batches.get(number)
         if batch is None:
@@ -151,49 +155,53 @@ def _with_pending(view: View, basis: Basis, batches: Mapping[int, DecisionBatch]
                 "This decision cannot be made again: an earlier choice that it counted with is not stored.",
                 detail=f"batch {number:x} of scheduler {basis.scheduler}",
             )
-        _note(view, number, batch.asked, batch.answer, positions or range(len(batch.asked.servers)))
-    return view
+        _note(state, number, batch.asked, batch.answer, positions or range(len(batch.asked.servers)))
+    return state
 
 
-def _note(view: View, number: int, asked: RankBatch, answer: RankAnswer, positions: Iterable[int]) -> None:
+def _note(state: SchedulerState, number: int, asked: RankBatch, answer: RankAnswer, positions: Iterable[int]) -> None:
     """Let a batch's choices at the positions count as pending, but for servers that had a host before."""
     chosen: dict[int, tuple[str, Pending]] = {}
     for position in positions:
         server_id = asked.servers[position][0]
-        if answer.ranked[position] and not view.snapshot.hosts_of.get(server_id):
+        if answer.ranked[position] and not state.table.hosts_of.get(server_id):
             pending = Pending(answer.hosts[answer.ranked[position][0]], answer.holdings[answer.takes[position]])
-            view.snapshot.claim(server_id, pending.host, pending.allocation)
+            state.table.claim(server_id, pending.host, pending.allocation)
             chosen[position] = (server_id, pending)
-    view.note(number, chosen, now=0.0, count=sum(1 for places in answer.ranked if places))
+    state.note(number, chosen, now=0.0, count=sum(1 for places in answer.ranked if places))
 
 
-def again(view: View, batch: DecisionBatch) -> RankAnswer:
-    """The whole batch chosen once more, in the view that ``view_from`` gave."""
-    return ranking.rank(view, batch.asked, batch.answer.batch, now=0.0, reasons_of=telling.reasons_of)
+def again(state: SchedulerState, batch: DecisionBatch) -> RankAnswer:
+    """The whole batch chosen once more, in the state that ``state_from`` gave."""
+    return batches.answer_batch(
+        state, batch.asked, batch.answer.batch, now=0.0, reasons_of=explanation_rendering.reasons_of
+    )
 
 
-def before(view: View, batch: DecisionBatch, position: int) -> None:
-    """Turn the view that ``view_from`` gave into what one server of the batch was chosen from: those before it have
+def before(state: SchedulerState, batch: DecisionBatch, position: int) -> None:
+    """Turn the state that ``state_from`` gave into what one server of the batch was chosen from: those before it have
     their hosts."""
     for server_id, _, _ in batch.asked.servers:
-        view.drop(server_id)
-    _note(view, batch.answer.batch, batch.asked, batch.answer, range(position))
+        state.drop(server_id)
+    _note(state, batch.answer.batch, batch.asked, batch.answer, range(position))
 
 
-def with_policy(view: View, batch: DecisionBatch, position: int, document: Document) -> tuple[tuple[str, ...], str]:
+def with_policy(
+    state: SchedulerState, batch: DecisionBatch, position: int, document: Document
+) -> tuple[tuple[str, ...], str]:
     """The hosts, best first, that a policy would have chosen for one server of the batch, () when none fits; and what
     is wrong with the request under that policy, if anything.
 
     What was before it stays as it was; servers that one request asked for together are chosen together. Raises Invalid
     for the policy.
     """
-    policy = parsed(PolicyVersion(document=document))
+    policy = policy_of(PolicyVersion(document=document))
     first, size = group_of(batch.asked, position)
-    before(view, batch, first)
-    view.policy = policy
-    view.shadow = None
+    before(state, batch, first)
+    state.policy = policy
+    state.shadow = None
     asked = replace(batch.asked, servers=batch.asked.servers[first : first + size], together=(size,))
-    answer = ranking.choose(view, asked)
+    answer = batches.select_batch(state, asked)
     place = position - first
     return tuple(answer.hosts[number] for number in answer.ranked[place]), answer.malformed.get(place, "")
 
@@ -208,12 +216,12 @@ def group_of(asked: RankBatch, position: int) -> tuple[int, int]:
     raise errors.NotFound(f"The batch has no server at {position}.")
 
 
-def request_at(view: View, batch: DecisionBatch, position: int) -> Request:
+def request_at(state: SchedulerState, batch: DecisionBatch, position: int) -> SchedulingRequest:
     """The question for one server, as it stood when those before it had their hosts. Raises Invalid."""
     asked, answer = batch.asked, batch.answer
     first, size = group_of(asked, position)
     server_id, number, _ = asked.servers[position]
-    request = ranking.request_of(asked.shapes[number], view.policy)
+    request = batches.request_of(asked.shapes[number], state.policy)
     members = asked.servers[first : first + size]
     excluded = tuple(dict.fromkeys(host for one in members for host in asked.exclude.get(one[0], ())))
     request = replace(request, servers=(server_id,))

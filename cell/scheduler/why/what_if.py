@@ -10,11 +10,11 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from cell.scheduler.request.request import Request
-from cell.scheduler.select import ranking
-from cell.scheduler.select.select import decide
-from cell.scheduler.state.snapshot import Snapshot
-from cell.scheduler.why import explain, telling
+from cell.scheduler.request.scheduling_request import SchedulingRequest
+from cell.scheduler.select import batches
+from cell.scheduler.select.hosts import select_hosts
+from cell.scheduler.state.host_table import HostTable
+from cell.scheduler.why import explainer, explanation_rendering
 from cellcloud import errors
 from cellcloud.model.decision import Shape
 from cellcloud.model.explanation import Fits, HostCount, Loss, Move
@@ -32,70 +32,70 @@ class Resident:
     shape: Shape
 
 
-def fits(snapshot: Snapshot, shape: Shape, wanted: int, policy: Policy) -> Fits:
-    """How many of ``wanted`` servers of a shape have room, and where. They are taken from ``snapshot``: give a copy."""
+def fits(table: HostTable, shape: Shape, wanted: int, policy: Policy) -> Fits:
+    """How many of ``wanted`` servers of a shape have room, and where. They are taken from ``table``: give a copy."""
     try:
-        request = ranking.request_of(replace(shape, alternates=0), policy)
+        request = batches.request_of(replace(shape, alternates=0), policy)
     except errors.Invalid as error:
         return Fits(wanted=wanted, fit=0, malformed=error.message)
     where: Counter[str] = Counter()
     for number in range(min(wanted, MOST_SERVERS)):
         one = replace(request, servers=(f"tried-{number}",))
-        choice = decide(snapshot, one, policy, number)
-        if not choice.hosts:
-            why = explain.explain(snapshot, one, policy)
-            groups, nearest = telling.groups_of(why), telling.nearest_of(why)
+        selection = select_hosts(table, one, policy, number)
+        if not selection.hosts:
+            why = explainer.explain(table, one, policy)
+            groups, nearest = explanation_rendering.groups_of(why), explanation_rendering.nearest_of(why)
             return Fits(wanted=wanted, fit=number, where=_counted(where), refused=groups, nearest=nearest)
-        host = snapshot.states[choice.hosts[0][0]].host
+        host = table.states[selection.hosts[0][0]].host
         where[host] += 1
         request = _grown(request, host)
     return Fits(wanted=wanted, fit=sum(where.values()), where=_counted(where))
 
 
-def residents(snapshot: Snapshot, hosts: Sequence[str]) -> list[tuple[str, str]]:
+def residents(table: HostTable, hosts: Sequence[str]) -> list[tuple[str, str]]:
     """(server id, host) of the servers on some hosts. Raises NotFound for a host that is not there."""
     found = []
     for host in hosts:
-        if host not in snapshot.positions_of:
+        if host not in table.positions_of:
             raise errors.NotFound(f"Compute host {host[:255]} could not be found.")
-        for position in snapshot.positions_of[host]:
-            found += [(server_id, host) for server_id in snapshot.hosted[position]]
+        for position in table.positions_of[host]:
+            found += [(server_id, host) for server_id in table.hosted[position]]
     return found
 
 
-def lose(snapshot: Snapshot, hosts: Sequence[str], moving: Sequence[Resident], policy: Policy, *, drain: bool) -> Loss:
+def lose(table: HostTable, hosts: Sequence[str], moving: Sequence[Resident], policy: Policy, *, drain: bool) -> Loss:
     """Where the servers of some hosts would go, the largest first. ``drain``: the hosts are disabled and each server
-    holds its place until it moves; else all are gone at once. Changes ``snapshot``: give a copy."""
+    holds its place until it moves; else all are gone at once. Changes ``table``: give a copy."""
     for host in hosts:
         if drain:
-            for position in snapshot.positions_of[host]:
-                snapshot.set_host(replace(snapshot.states[position], enabled=False), keeps_use=True)
+            for position in table.positions_of[host]:
+                table.set_host(replace(table.states[position], enabled=False), keeps_use=True)
         else:
-            snapshot.remove_host(host)
+            table.remove_host(host)
     if not drain:
         for one in moving:
-            snapshot.release(one.server_id)
-    moves = [_move(snapshot, one, policy, hosts) for one in sorted(moving, key=_size, reverse=True)]
+            table.release(one.server_id)
+    moves = [_move(table, one, policy, hosts) for one in sorted(moving, key=_size, reverse=True)]
     return Loss(hosts=tuple(hosts), moves=tuple(moves), stranded=sum(move.to is None for move in moves))
 
 
-def _move(snapshot: Snapshot, one: Resident, policy: Policy, hosts: Sequence[str]) -> Move:
+def _move(table: HostTable, one: Resident, policy: Policy, hosts: Sequence[str]) -> Move:
     move = Move(server_id=one.server_id, host=one.host, flavor=one.shape.flavor.name)
     try:
-        request = ranking.request_of(replace(one.shape, alternates=0, host=None), policy)
+        request = batches.request_of(replace(one.shape, alternates=0, host=None), policy)
     except errors.Invalid as error:
         return replace(move, why=error.message)
     request = replace(request, servers=(one.server_id,))
     elsewhere = replace(request, ignore_hosts=tuple(hosts))
-    snapshot.release(one.server_id)
-    choice = decide(snapshot, request if "ComputeFilter" in policy.filters else elsewhere, policy)
-    if choice.hosts:
-        return replace(move, to=snapshot.states[choice.hosts[0][0]].host)
-    miss = explain.explain(snapshot, elsewhere, policy).nearest_miss
+    table.release(one.server_id)
+    selection = select_hosts(table, request if "ComputeFilter" in policy.filters else elsewhere, policy)
+    if selection.hosts:
+        return replace(move, to=table.states[selection.hosts[0][0]].host)
+    miss = explainer.explain(table, elsewhere, policy).nearest_miss
     return replace(move, why="no other host is left" if miss is None else miss.change)
 
 
-def _grown(request: Request, host: str) -> Request:
+def _grown(request: SchedulingRequest, host: str) -> SchedulingRequest:
     """What the next server of the request sees of its group."""
     group = request.group
     return request if group is None else replace(request, group=replace(group, hosts=(*group.hosts, host)))

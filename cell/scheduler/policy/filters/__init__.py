@@ -28,9 +28,9 @@ from cell.scheduler.policy.filters import (
     traits,
     zone,
 )
-from cell.scheduler.policy.filters.rule import Context, Filter, TopologyFilter
+from cell.scheduler.policy.filters.interface import FilterContext, HostFilter, TopologyFilter
 
-_ALL: tuple[Filter, ...] = (
+_ALL: tuple[HostFilter, ...] = (
     all_hosts.FILTER,
     compute.FILTER,
     zone.FILTER,
@@ -58,6 +58,6 @@ _ALL: tuple[Filter, ...] = (
     ),
     TopologyFilter("PciPassthroughFilter", pci_passthrough.refuse, lambda wanted: bool(wanted.devices)),
 )
-FILTERS: Mapping[str, Filter] = {one.name: one for one in _ALL}
+FILTERS: Mapping[str, HostFilter] = {one.name: one for one in _ALL}
 
-__all__ = ["FILTERS", "Context", "Filter"]
+__all__ = ["FILTERS", "FilterContext", "HostFilter"]

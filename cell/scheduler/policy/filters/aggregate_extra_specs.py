@@ -5,34 +5,34 @@ Source: Nova's AggregateInstanceExtraSpecsFilter. Keys of other scopes are not a
 
 from __future__ import annotations
 
+from cell.scheduler.host_refusal import HostRefusal
+from cell.scheduler.policy.filters.interface import FilterContext, HostClassFilter
 from cell.scheduler.policy.filters.operators import flaw_of, meets
-from cell.scheduler.policy.filters.rule import Context, FactsFilter
-from cell.scheduler.refusal import Refusal
-from cell.scheduler.request.request import Request
-from cell.scheduler.state.facts import Facts
+from cell.scheduler.request.scheduling_request import SchedulingRequest
+from cell.scheduler.state.host_class import HostClass
 
 SCOPE = "aggregate_instance_extra_specs"
 
 
-def applies(request: Request, context: Context) -> bool:
+def applies(request: SchedulingRequest, context: FilterContext) -> bool:
     return bool(request.shape.flavor.extra_specs)
 
 
-def refuse(facts: Facts, request: Request, context: Context) -> Refusal | None:
+def refuse(host_class: HostClass, request: SchedulingRequest, context: FilterContext) -> HostRefusal | None:
     """A host whose aggregates lack a key, or have no value of it that is as required."""
     for given, requirement in request.shape.flavor.extra_specs.items():
         scope, colon, key = given.partition(":")
         if colon and scope != SCOPE:
             continue
         key = key if colon else given
-        values = facts.metadata.get(key)
+        values = host_class.metadata.get(key)
         if not values:
-            return Refusal(f"is in no aggregate with {key}")
+            return HostRefusal(f"is in no aggregate with {key}")
         if not any(meets(value, requirement) for value in values):
             flaw = flaw_of(requirement)
             found = f"extra spec {given} is malformed: {flaw}" if flaw else None
-            return Refusal(found or f"has {key} {', '.join(sorted(values))} by its aggregates, not {requirement}")
+            return HostRefusal(found or f"has {key} {', '.join(sorted(values))} by its aggregates, not {requirement}")
     return None
 
 
-FILTER = FactsFilter("AggregateInstanceExtraSpecsFilter", refuse, applies=applies)
+FILTER = HostClassFilter("AggregateInstanceExtraSpecsFilter", refuse, applies=applies)

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from cell.scheduler.policy.filters.rule import Context, FactsFilter
-from cell.scheduler.refusal import Refusal
-from cell.scheduler.request.request import Request
-from cell.scheduler.state.facts import Facts
+from cell.scheduler.host_refusal import HostRefusal
+from cell.scheduler.policy.filters.interface import FilterContext, HostClassFilter
+from cell.scheduler.request.scheduling_request import SchedulingRequest
+from cell.scheduler.state.host_class import HostClass
 
 KEY = "instance_type"
 
 
-def refuse(facts: Facts, request: Request, context: Context) -> Refusal | None:
+def refuse(host_class: HostClass, request: SchedulingRequest, context: FilterContext) -> HostRefusal | None:
     """A host that is for other flavors."""
-    flavors = facts.metadata.get(KEY)
+    flavors = host_class.metadata.get(KEY)
     if flavors is None or request.shape.flavor.name in flavors:
         return None
-    return Refusal(f"is kept for flavors {', '.join(sorted(flavors))}")
+    return HostRefusal(f"is kept for flavors {', '.join(sorted(flavors))}")
 
 
-FILTER = FactsFilter("AggregateTypeAffinityFilter", refuse)
+FILTER = HostClassFilter("AggregateTypeAffinityFilter", refuse)

@@ -5,27 +5,27 @@ Source: Nova's AggregateImagePropertiesIsolation. Keys that no image can have sa
 
 from __future__ import annotations
 
-from cell.scheduler.policy.filters.rule import Context, FactsFilter
-from cell.scheduler.refusal import Refusal
-from cell.scheduler.request.request import Request
-from cell.scheduler.state.facts import Facts
+from cell.scheduler.host_refusal import HostRefusal
+from cell.scheduler.policy.filters.interface import FilterContext, HostClassFilter
+from cell.scheduler.request.scheduling_request import SchedulingRequest
+from cell.scheduler.state.host_class import HostClass
 from cellcloud.model.image_properties import text_of
 
 
-def applies(request: Request, context: Context) -> bool:
+def applies(request: SchedulingRequest, context: FilterContext) -> bool:
     return bool(request.shape.image_props)
 
 
-def refuse(facts: Facts, request: Request, context: Context) -> Refusal | None:
+def refuse(host_class: HostClass, request: SchedulingRequest, context: FilterContext) -> HostRefusal | None:
     """A host in an aggregate for other images."""
     options = context.options
     namespace = options.aggregate_image_properties_isolation_namespace
     prefix = f"{namespace}{options.aggregate_image_properties_isolation_separator}" if namespace else ""
-    for key, allowed in facts.metadata.items():
+    for key, allowed in host_class.metadata.items():
         value = request.shape.image_props.get(key) if key.startswith(prefix) else None
         if value and text_of(value) not in allowed:
-            return Refusal(f"is kept for images with {key} {', '.join(sorted(allowed))}, not {text_of(value)}")
+            return HostRefusal(f"is kept for images with {key} {', '.join(sorted(allowed))}, not {text_of(value)}")
     return None
 
 
-FILTER = FactsFilter("AggregateImagePropertiesIsolation", refuse, applies=applies, on_rebuild=True)
+FILTER = HostClassFilter("AggregateImagePropertiesIsolation", refuse, applies=applies, on_rebuild=True)

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from cell.scheduler.policy.filters.rule import Context, FactsFilter
-from cell.scheduler.refusal import Refusal
-from cell.scheduler.request.request import Request
-from cell.scheduler.state.facts import Facts
+from cell.scheduler.host_refusal import HostRefusal
+from cell.scheduler.policy.filters.interface import FilterContext, HostClassFilter
+from cell.scheduler.request.scheduling_request import SchedulingRequest
+from cell.scheduler.state.host_class import HostClass
 
 PREFIX = "filter_tenant_id"
 
 
-def refuse(facts: Facts, request: Request, context: Context) -> Refusal | None:
+def refuse(host_class: HostClass, request: SchedulingRequest, context: FilterContext) -> HostRefusal | None:
     """A host that is for other projects."""
-    named = [projects for key, projects in facts.metadata.items() if key.startswith(PREFIX)]
+    named = [projects for key, projects in host_class.metadata.items() if key.startswith(PREFIX)]
     if not named or any(request.shape.project_id in projects for projects in named):
         return None
-    return Refusal("is kept for other projects")
+    return HostRefusal("is kept for other projects")
 
 
-FILTER = FactsFilter("AggregateMultiTenancyIsolation", refuse)
+FILTER = HostClassFilter("AggregateMultiTenancyIsolation", refuse)

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from cell.scheduler.host_refusal import HostRefusal
 from cell.scheduler.policy import host_attributes
+from cell.scheduler.policy.filters.interface import FilterContext
 from cell.scheduler.policy.filters.operators import flaw_of, meets
-from cell.scheduler.policy.filters.rule import Context
-from cell.scheduler.refusal import Refusal
-from cell.scheduler.request.request import SHAPES_KEPT, Request, Shape
-from cell.scheduler.state.snapshot import Flags, Places, Snapshot
+from cell.scheduler.request.scheduling_request import SHAPES_KEPT, ParsedShape, SchedulingRequest
+from cell.scheduler.state.host_table import Flags, HostTable, Places
 
 SCOPE = "capabilities"
 ADDRESS_BITS = "hw:maxphysaddr_bits"
@@ -24,7 +24,7 @@ Wanted = tuple[str, host_attributes.Path, str, bool]
 
 
 @lru_cache(maxsize=SHAPES_KEPT)
-def wanted_by(shape: Shape) -> tuple[Wanted, ...]:
+def wanted_by(shape: ParsedShape) -> tuple[Wanted, ...]:
     """What a shape's extra specs ask of hosts' attributes."""
     found: list[Wanted] = []
     for key, requirement in shape.flavor.extra_specs.items():
@@ -45,33 +45,37 @@ class CapabilitiesFilter:
     once = True
     on_rebuild = False
 
-    def applies(self, request: Request, context: Context) -> bool:
+    def applies(self, request: SchedulingRequest, context: FilterContext) -> bool:
         return bool(wanted_by(request.shape))
 
-    def passes(self, snapshot: Snapshot, places: Places, request: Request, context: Context) -> Flags:
+    def passes(self, table: HostTable, places: Places, request: SchedulingRequest, context: FilterContext) -> Flags:
         found = np.ones(len(places), dtype=np.bool_)
         for wanted in wanted_by(request.shape):
-            codes, values = host_attributes.codes_of(snapshot, "capability", wanted[1])
+            codes, values = host_attributes.codes_of(table, "capability", wanted[1])
             verdicts = np.array([_refuse(wanted, value) is None for value in values], dtype=np.bool_)
             found &= verdicts[codes[places]]
         return found
 
-    def refuse_at(self, snapshot: Snapshot, position: int, request: Request, context: Context) -> Refusal | None:
+    def refuse_at(
+        self, table: HostTable, position: int, request: SchedulingRequest, context: FilterContext
+    ) -> HostRefusal | None:
         for wanted in wanted_by(request.shape):
-            refusal = _refuse(wanted, host_attributes.value_at(snapshot, position, "capability", wanted[1]))
+            refusal = _refuse(wanted, host_attributes.value_at(table, position, "capability", wanted[1]))
             if refusal is not None:
                 return refusal
         return None
 
 
-def _refuse(wanted: Wanted, value: Any) -> Refusal | None:
+def _refuse(wanted: Wanted, value: Any) -> HostRefusal | None:
     key, _, requirement, optional = wanted
     if value is None:
-        return None if optional else Refusal(f"does not say what extra spec {key} asks for")
+        return None if optional else HostRefusal(f"does not say what extra spec {key} asks for")
     if meets(value, requirement):
         return None
     flaw = flaw_of(requirement)
-    return Refusal(f"extra spec {key} is malformed: {flaw}" if flaw else f"has {value[:100]}, not {key}={requirement}")
+    return HostRefusal(
+        f"extra spec {key} is malformed: {flaw}" if flaw else f"has {value[:100]}, not {key}={requirement}"
+    )
 
 
 FILTER = CapabilitiesFilter()

@@ -6,11 +6,11 @@ import ipaddress
 
 import numpy as np
 
+from cell.scheduler.host_refusal import HostRefusal
 from cell.scheduler.policy import host_attributes
-from cell.scheduler.policy.filters.rule import Context
-from cell.scheduler.refusal import Refusal
-from cell.scheduler.request.request import Request
-from cell.scheduler.state.snapshot import Flags, Places, Snapshot
+from cell.scheduler.policy.filters.interface import FilterContext
+from cell.scheduler.request.scheduling_request import SchedulingRequest
+from cell.scheduler.state.host_table import Flags, HostTable, Places
 from cellcloud.model.hints import Network
 
 ADDRESS = ("host_ip",)
@@ -23,28 +23,30 @@ class CidrFilter:
     once = True
     on_rebuild = False
 
-    def applies(self, request: Request, context: Context) -> bool:
+    def applies(self, request: SchedulingRequest, context: FilterContext) -> bool:
         return request.shape.near is not None
 
-    def passes(self, snapshot: Snapshot, places: Places, request: Request, context: Context) -> Flags:
+    def passes(self, table: HostTable, places: Places, request: SchedulingRequest, context: FilterContext) -> Flags:
         near = request.shape.near
         if near is None:
             return np.ones(len(places), dtype=np.bool_)
-        codes, addresses = host_attributes.codes_of(snapshot, "variable", ADDRESS)
+        codes, addresses = host_attributes.codes_of(table, "variable", ADDRESS)
         verdicts = np.array([_refuse(near, address) is None for address in addresses], dtype=np.bool_)
         return np.asarray(verdicts[codes[places]])
 
-    def refuse_at(self, snapshot: Snapshot, position: int, request: Request, context: Context) -> Refusal | None:
+    def refuse_at(
+        self, table: HostTable, position: int, request: SchedulingRequest, context: FilterContext
+    ) -> HostRefusal | None:
         near = request.shape.near
-        return None if near is None else _refuse(near, snapshot.states[position].host_ip)
+        return None if near is None else _refuse(near, table.states[position].host_ip)
 
 
-def _refuse(near: Network, address: str | None) -> Refusal | None:
+def _refuse(near: Network, address: str | None) -> HostRefusal | None:
     try:
         found = ipaddress.ip_address(address or "")
     except ValueError:
-        return Refusal("has no proper address")
-    return None if found in near else Refusal(f"has address {address}, not in {near}")
+        return HostRefusal("has no proper address")
+    return None if found in near else HostRefusal(f"has address {address}, not in {near}")
 
 
 FILTER = CidrFilter()

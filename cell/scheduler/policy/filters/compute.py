@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from cell.scheduler.policy.filters.rule import Context, FactsFilter
-from cell.scheduler.refusal import Refusal
-from cell.scheduler.request.request import Request
-from cell.scheduler.state.facts import Facts
+from cell.scheduler.host_refusal import HostRefusal
+from cell.scheduler.policy.filters.interface import FilterContext, HostClassFilter
+from cell.scheduler.request.scheduling_request import SchedulingRequest
+from cell.scheduler.state.host_class import HostClass
 
 
-def refuse(facts: Facts, request: Request, context: Context) -> Refusal | None:
+def refuse(host_class: HostClass, request: SchedulingRequest, context: FilterContext) -> HostRefusal | None:
     """A host that may not take servers, or that is silent."""
-    if not facts.enabled:
-        return Refusal("is disabled")
-    return None if facts.up else Refusal("is down")
+    if not host_class.enabled:
+        return HostRefusal("is disabled")
+    return None if host_class.up else HostRefusal("is down")
 
 
-FILTER = FactsFilter("ComputeFilter", refuse)
+FILTER = HostClassFilter("ComputeFilter", refuse)

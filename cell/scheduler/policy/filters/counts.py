@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from cell.scheduler.policy.filters.rule import Context
-from cell.scheduler.refusal import Refusal
-from cell.scheduler.request.request import Request
-from cell.scheduler.state.facts import Facts
-from cell.scheduler.state.snapshot import Amounts, Figure, Flags, Places, Snapshot
+from cell.scheduler.host_refusal import HostRefusal
+from cell.scheduler.policy.filters.interface import FilterContext
+from cell.scheduler.request.scheduling_request import SchedulingRequest
+from cell.scheduler.state.host_class import HostClass
+from cell.scheduler.state.host_table import Amounts, Figure, Flags, HostTable, Places
 
 
 class CountFilter:
@@ -25,26 +25,28 @@ class CountFilter:
         self.name, self.figure, self.option, self.what = name, figure, option, what
         self.by_aggregate = by_aggregate
 
-    def applies(self, request: Request, context: Context) -> bool:
+    def applies(self, request: SchedulingRequest, context: FilterContext) -> bool:
         return True
 
-    def limit(self, facts: Facts, context: Context) -> int:
-        """How many a host of these facts may have, this one included."""
+    def limit(self, host_class: HostClass, context: FilterContext) -> int:
+        """How many a host of this class may have, this one included."""
         limit: int = getattr(context.options, self.option)
-        return int(facts.least_of(self.option, int, limit)) if self.by_aggregate else limit
+        return int(host_class.least_of(self.option, int, limit)) if self.by_aggregate else limit
 
-    def limits(self, snapshot: Snapshot, context: Context) -> Amounts:
-        """The limit of each signature."""
-        return np.array([self.limit(facts, context) for facts in snapshot.facts.values], dtype=np.int64)
+    def limits(self, table: HostTable, context: FilterContext) -> Amounts:
+        """The limit of each host class."""
+        return np.array([self.limit(host_class, context) for host_class in table.host_classes.values], dtype=np.int64)
 
-    def passes(self, snapshot: Snapshot, places: Places, request: Request, context: Context) -> Flags:
-        limits = self.limits(snapshot, context)[snapshot.signature[places]]
-        return np.asarray(snapshot.figure(self.figure)[places] < limits)
+    def passes(self, table: HostTable, places: Places, request: SchedulingRequest, context: FilterContext) -> Flags:
+        limits = self.limits(table, context)[table.host_class_ids[places]]
+        return np.asarray(table.figure(self.figure)[places] < limits)
 
-    def refuse_at(self, snapshot: Snapshot, position: int, request: Request, context: Context) -> Refusal | None:
-        limit = self.limit(snapshot.facts_at(position), context)
-        count = int(snapshot.figure(self.figure)[position])
-        return None if count < limit else Refusal(self.what, 1, limit - count)
+    def refuse_at(
+        self, table: HostTable, position: int, request: SchedulingRequest, context: FilterContext
+    ) -> HostRefusal | None:
+        limit = self.limit(table.host_class_at(position), context)
+        count = int(table.figure(self.figure)[position])
+        return None if count < limit else HostRefusal(self.what, 1, limit - count)
 
 
 _IO_OPS = (Figure.num_io_ops, "max_io_ops_per_host", "place for an operation under way")

@@ -12,10 +12,10 @@ from functools import lru_cache
 
 from packaging.version import InvalidVersion, Version
 
-from cell.scheduler.policy.filters.rule import Context, FactsFilter
-from cell.scheduler.refusal import Refusal
-from cell.scheduler.request.request import Request
-from cell.scheduler.state.facts import Facts
+from cell.scheduler.host_refusal import HostRefusal
+from cell.scheduler.policy.filters.interface import FilterContext, HostClassFilter
+from cell.scheduler.request.scheduling_request import SchedulingRequest
+from cell.scheduler.state.host_class import HostClass
 from cellcloud.model.guest_values import VERSION_CONDITION, architecture
 
 _COMPARE: dict[str, Callable[[Version, Version], bool]] = {
@@ -28,7 +28,7 @@ _COMPARE: dict[str, Callable[[Version, Version], bool]] = {
 }
 
 
-def refuse(facts: Facts, request: Request, context: Context) -> Refusal | None:
+def refuse(host_class: HostClass, request: SchedulingRequest, context: FilterContext) -> HostRefusal | None:
     """A host that advertises no such guests, whose hypervisor has another version, or too narrow addresses."""
     props = request.shape.image_props
     default = context.options.image_properties_default_architecture
@@ -37,18 +37,18 @@ def refuse(facts: Facts, request: Request, context: Context) -> Refusal | None:
         wanted.append(architecture(default))
     if not wanted:
         return None
-    if not any(all(one in supported for one in wanted) for supported in facts.supported_instances):
-        return Refusal(f"does not run {' '.join(wanted)} guests")
+    if not any(all(one in supported for one in wanted) for supported in host_class.supported_instances):
+        return HostRefusal(f"does not run {' '.join(wanted)} guests")
     version = props.get("img_hv_requested_version")
-    if version and facts.hypervisor_version and not satisfies(facts.hypervisor_version, str(version)):
-        return Refusal(f"has hypervisor version {version_text(facts.hypervisor_version)}, not {version}")
+    if version and host_class.hypervisor_version and not satisfies(host_class.hypervisor_version, str(version)):
+        return HostRefusal(f"has hypervisor version {version_text(host_class.hypervisor_version)}, not {version}")
     bits = props.get("hw_maxphysaddr_bits")
-    return _refuse_bits(facts, bits) if isinstance(bits, int) and bits else None
+    return _refuse_bits(host_class, bits) if isinstance(bits, int) and bits else None
 
 
-def _refuse_bits(facts: Facts, wanted: int) -> Refusal | None:
-    found = address_bits(facts.cpu_info)
-    return Refusal("bits of physical address", wanted, found) if found and found < wanted else None
+def _refuse_bits(host_class: HostClass, wanted: int) -> HostRefusal | None:
+    found = address_bits(host_class.cpu_info)
+    return HostRefusal("bits of physical address", wanted, found) if found and found < wanted else None
 
 
 @lru_cache(maxsize=1024)
@@ -83,4 +83,4 @@ def satisfies(number: int, conditions: str) -> bool:
     return True
 
 
-FILTER = FactsFilter("ImagePropertiesFilter", refuse, on_rebuild=True)
+FILTER = HostClassFilter("ImagePropertiesFilter", refuse, on_rebuild=True)

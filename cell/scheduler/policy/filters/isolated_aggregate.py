@@ -5,11 +5,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from cell.scheduler.policy.filters.rule import Context, FactsFilter
-from cell.scheduler.refusal import Refusal
+from cell.scheduler.host_refusal import HostRefusal
+from cell.scheduler.policy.filters.interface import FilterContext, HostClassFilter
 from cell.scheduler.request.demand import demands_of
-from cell.scheduler.request.request import Request
-from cell.scheduler.state.facts import Facts
+from cell.scheduler.request.scheduling_request import SchedulingRequest
+from cell.scheduler.state.host_class import HostClass
 
 PREFIX = "trait:"
 
@@ -20,15 +20,15 @@ def unmet(metadata: Mapping[str, str], required: frozenset[str]) -> list[str]:
     return [key.removeprefix(PREFIX) for key in keys if key.removeprefix(PREFIX) not in required]
 
 
-def applies(request: Request, context: Context) -> bool:
+def applies(request: SchedulingRequest, context: FilterContext) -> bool:
     return context.options.enable_isolated_aggregate_filtering
 
 
-def refuse(facts: Facts, request: Request, context: Context) -> Refusal | None:
+def refuse(host_class: HostClass, request: SchedulingRequest, context: FilterContext) -> HostRefusal | None:
     """A host in an aggregate for servers that require what this one does not."""
     required = demands_of(request.shape)[0].required
-    traits = [trait for _, pairs in facts.aggregates for trait in unmet(dict(pairs), required)]
-    return Refusal(f"is kept for servers that require {', '.join(sorted(set(traits)))}") if traits else None
+    traits = [trait for _, pairs in host_class.aggregates for trait in unmet(dict(pairs), required)]
+    return HostRefusal(f"is kept for servers that require {', '.join(sorted(set(traits)))}") if traits else None
 
 
-FILTER = FactsFilter("IsolatedAggregateFilter", refuse, applies=applies)
+FILTER = HostClassFilter("IsolatedAggregateFilter", refuse, applies=applies)

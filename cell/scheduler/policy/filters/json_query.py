@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from cell.scheduler.host_refusal import HostRefusal
 from cell.scheduler.policy import host_attributes
+from cell.scheduler.policy.filters.interface import FilterContext
 from cell.scheduler.policy.filters.json_columns import COMPARISONS, Unwieldy, column_of, evaluate
-from cell.scheduler.policy.filters.rule import Context
-from cell.scheduler.refusal import Refusal
-from cell.scheduler.request.request import Request
-from cell.scheduler.state.snapshot import Flags, Places, Snapshot
+from cell.scheduler.request.scheduling_request import SchedulingRequest
+from cell.scheduler.state.host_table import Flags, HostTable, Places
 
 Values = dict[host_attributes.Path, Any]
 MOST_WORK = 200_000  # terms looked at in one question, one by one
@@ -28,15 +28,15 @@ class JsonQueryFilter:
     once = False
     on_rebuild = False
 
-    def applies(self, request: Request, context: Context) -> bool:
+    def applies(self, request: SchedulingRequest, context: FilterContext) -> bool:
         return bool(request.shape.query)
 
-    def passes(self, snapshot: Snapshot, places: Places, request: Request, context: Context) -> Flags:
+    def passes(self, table: HostTable, places: Places, request: SchedulingRequest, context: FilterContext) -> Flags:
         query = request.shape.query
         paths = sorted(set(_paths(query or [])))
         if not query or not paths:
             return np.full(len(places), not query or _refuse(query, {}) is None)
-        columns = {path: host_attributes.codes_of(snapshot, "variable", path) for path in paths}
+        columns = {path: host_attributes.codes_of(table, "variable", path) for path in paths}
         try:
             with np.errstate(all="ignore"):
                 found = evaluate(
@@ -46,12 +46,14 @@ class JsonQueryFilter:
             return _pass_by_combination(query, paths, columns, places)
         return np.broadcast_to(found.truth() & np.logical_not(found.failed), len(places)).copy()
 
-    def refuse_at(self, snapshot: Snapshot, position: int, request: Request, context: Context) -> Refusal | None:
+    def refuse_at(
+        self, table: HostTable, position: int, request: SchedulingRequest, context: FilterContext
+    ) -> HostRefusal | None:
         query = request.shape.query
         if not query:
             return None
         paths = sorted(set(_paths(query)))
-        return _refuse(query, {path: host_attributes.value_at(snapshot, position, "variable", path) for path in paths})
+        return _refuse(query, {path: host_attributes.value_at(table, position, "variable", path) for path in paths})
 
 
 def _pass_by_combination(
@@ -81,14 +83,14 @@ def _paths(query: Sequence[object]) -> Iterator[host_attributes.Path]:
             yield tuple(term[1:].split("."))
 
 
-def _refuse(query: Sequence[Any], values: Values) -> Refusal | None:
+def _refuse(query: Sequence[Any], values: Values) -> HostRefusal | None:
     try:
         found = _evaluate(query, values)
     except TypeError:
-        return Refusal("has values that the query cannot compare")
+        return HostRefusal("has values that the query cannot compare")
     if isinstance(found, list):
         found = any(found)
-    return None if found else Refusal(f"does not meet the query: has {_shown(values)}")
+    return None if found else HostRefusal(f"does not meet the query: has {_shown(values)}")
 
 
 def _shown(values: Values) -> str:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from cell.scheduler.policy.filters.rule import Context, FactsFilter
-from cell.scheduler.refusal import Refusal
-from cell.scheduler.request.request import Request
-from cell.scheduler.state.facts import Facts
+from cell.scheduler.host_refusal import HostRefusal
+from cell.scheduler.policy.filters.interface import FilterContext, HostClassFilter
+from cell.scheduler.request.scheduling_request import SchedulingRequest
+from cell.scheduler.state.host_class import HostClass
 
 
-def applies(request: Request, context: Context) -> bool:
+def applies(request: SchedulingRequest, context: FilterContext) -> bool:
     return bool(context.options.metrics_weight_setting)
 
 
-def refuse(facts: Facts, request: Request, context: Context) -> Refusal | None:
+def refuse(host_class: HostClass, request: SchedulingRequest, context: FilterContext) -> HostRefusal | None:
     """A host without one of them."""
-    missing = {name for name, _ in context.options.metrics_weight_setting} - facts.metrics
-    return Refusal(f"does not report {', '.join(sorted(missing))}") if missing else None
+    missing = {name for name, _ in context.options.metrics_weight_setting} - host_class.metrics
+    return HostRefusal(f"does not report {', '.join(sorted(missing))}") if missing else None
 
 
-FILTER = FactsFilter("MetricsFilter", refuse, applies=applies, once=False)
+FILTER = HostClassFilter("MetricsFilter", refuse, applies=applies, once=False)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from cell.scheduler.host_refusal import HostRefusal
 from cell.scheduler.numa.topology import find_numa_lack
-from cell.scheduler.refusal import Refusal
 from cellcloud.model.numa import Topology, TopologyRequest
 
 
-def refuse(topology: Topology, request: TopologyRequest) -> Refusal | None:
+def refuse(topology: Topology, request: TopologyRequest) -> HostRefusal | None:
     """What a host of this topology lacks; None when it passes."""
     return find_numa_lack(topology, request)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from cell.scheduler.host_refusal import HostRefusal
 from cell.scheduler.policy.filters import traits
-from cell.scheduler.policy.filters.rule import Context
-from cell.scheduler.refusal import Refusal
+from cell.scheduler.policy.filters.interface import FilterContext
 from cell.scheduler.request.demand import Demand, demands_of, root_required
-from cell.scheduler.request.request import Request
-from cell.scheduler.state.snapshot import Flags, Places, Snapshot
+from cell.scheduler.request.scheduling_request import SchedulingRequest
+from cell.scheduler.state.host_table import Flags, HostTable, Places
 
 
 class ResourceClassFilter:
@@ -19,65 +19,67 @@ class ResourceClassFilter:
     once = False
     on_rebuild = False
 
-    def applies(self, request: Request, context: Context) -> bool:
+    def applies(self, request: SchedulingRequest, context: FilterContext) -> bool:
         return True
 
-    def passes(self, snapshot: Snapshot, places: Places, request: Request, context: Context) -> Flags:
+    def passes(self, table: HostTable, places: Places, request: SchedulingRequest, context: FilterContext) -> Flags:
         """Which hosts have the room."""
         demands = _demands(request, context)
         if len(demands) == 1:
-            return _room(snapshot, places, demands[0])
+            return _room(table, places, demands[0])
         also = root_required(request.shape, context.options)
         found = np.zeros(len(places), dtype=np.bool_)
         for demand in demands:
-            suits = [traits.lack_of(facts, demand, also) is None for facts in snapshot.facts.values]
-            found |= np.array(suits, dtype=np.bool_)[snapshot.signature[places]] & _room(snapshot, places, demand)
+            suits = [traits.lack_of(host_class, demand, also) is None for host_class in table.host_classes.values]
+            found |= np.array(suits, dtype=np.bool_)[table.host_class_ids[places]] & _room(table, places, demand)
         return found
 
-    def refuse_at(self, snapshot: Snapshot, position: int, request: Request, context: Context) -> Refusal | None:
+    def refuse_at(
+        self, table: HostTable, position: int, request: SchedulingRequest, context: FilterContext
+    ) -> HostRefusal | None:
         """The class of which the largest part is lacking."""
-        lacks = lacks_at(snapshot, position, request, context)
+        lacks = lacks_at(table, position, request, context)
         return max(lacks, key=lambda lack: lack.lack / lack.needed if lack.needed else 1.0, default=None)
 
 
-def lacks_at(snapshot: Snapshot, position: int, request: Request, context: Context) -> list[Refusal]:
+def lacks_at(table: HostTable, position: int, request: SchedulingRequest, context: FilterContext) -> list[HostRefusal]:
     """What a host lacks of the request's last demand, class by class; empty when it meets any demand."""
-    if demand_at(snapshot, position, request, context) is not None:
+    if demand_at(table, position, request, context) is not None:
         return []
     resources = _demands(request, context)[-1].resources
-    left = {name: _left(snapshot, position, name) for name in resources}
-    lacks = [Refusal(name, amount, left[name]) for name, amount in resources.items() if left[name] < amount]
-    return lacks or [Refusal("has not the traits that go with its room")]
+    left = {name: _left(table, position, name) for name in resources}
+    lacks = [HostRefusal(name, amount, left[name]) for name, amount in resources.items() if left[name] < amount]
+    return lacks or [HostRefusal("has not the traits that go with its room")]
 
 
-def demand_at(snapshot: Snapshot, position: int, request: Request, context: Context) -> Demand | None:
+def demand_at(table: HostTable, position: int, request: SchedulingRequest, context: FilterContext) -> Demand | None:
     """The first of the request's demands that a host meets."""
     demands = _demands(request, context)
     also = root_required(request.shape, context.options)
     for demand in demands:
-        suits = len(demands) == 1 or traits.lack_of(snapshot.facts_at(position), demand, also) is None
-        if suits and all(_left(snapshot, position, name) >= amount for name, amount in demand.resources.items()):
+        suits = len(demands) == 1 or traits.lack_of(table.host_class_at(position), demand, also) is None
+        if suits and all(_left(table, position, name) >= amount for name, amount in demand.resources.items()):
             return demand
     return None
 
 
-def _demands(request: Request, context: Context) -> tuple[Demand, ...]:
+def _demands(request: SchedulingRequest, context: FilterContext) -> tuple[Demand, ...]:
     return demands_of(request.shape, pinned_only=context.options.disable_fallback_pcpu_query)
 
 
-def _room(snapshot: Snapshot, places: Places, demand: Demand) -> Flags:
+def _room(table: HostTable, places: Places, demand: Demand) -> Flags:
     found = np.ones(len(places), dtype=np.bool_)
     for name, amount in demand.resources.items():
-        row = snapshot.row_of.get(name)
+        row = table.row_of.get(name)
         if row is None:
             return np.zeros(len(places), dtype=np.bool_)
-        found &= snapshot.free[row][places] >= amount
+        found &= table.free[row][places] >= amount
     return found
 
 
-def _left(snapshot: Snapshot, position: int, name: str) -> int:
-    row = snapshot.row_of.get(name)
-    return 0 if row is None else int(snapshot.free[row, position])
+def _left(table: HostTable, position: int, name: str) -> int:
+    row = table.row_of.get(name)
+    return 0 if row is None else int(table.free[row, position])
 
 
 FILTER = ResourceClassFilter()

@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from cell.scheduler.host_refusal import HostRefusal
 from cell.scheduler.policy import server_groups
-from cell.scheduler.policy.filters.rule import Context
-from cell.scheduler.refusal import Refusal
-from cell.scheduler.request.request import Request
-from cell.scheduler.state.snapshot import Flags, Places, Snapshot
+from cell.scheduler.policy.filters.interface import FilterContext
+from cell.scheduler.request.scheduling_request import SchedulingRequest
+from cell.scheduler.state.host_table import Flags, HostTable, Places
 
 
 class AffinityFilter:
@@ -19,24 +19,26 @@ class AffinityFilter:
     once = False
     on_rebuild = False
 
-    def applies(self, request: Request, context: Context) -> bool:
+    def applies(self, request: SchedulingRequest, context: FilterContext) -> bool:
         return request.group is not None and request.group.policy == server_groups.AFFINITY
 
-    def passes(self, snapshot: Snapshot, places: Places, request: Request, context: Context) -> Flags:
+    def passes(self, table: HostTable, places: Places, request: SchedulingRequest, context: FilterContext) -> Flags:
         group = request.group
         if group is None or group.policy != server_groups.AFFINITY or not group.hosts:
             return np.ones(len(places), dtype=np.bool_)
-        found = np.zeros(len(snapshot), dtype=np.bool_)
+        found = np.zeros(len(table), dtype=np.bool_)
         for host in group.hosts:
-            found[list(snapshot.positions_of.get(host, ()))] = True
+            found[list(table.positions_of.get(host, ()))] = True
         return found[places]
 
-    def refuse_at(self, snapshot: Snapshot, position: int, request: Request, context: Context) -> Refusal | None:
+    def refuse_at(
+        self, table: HostTable, position: int, request: SchedulingRequest, context: FilterContext
+    ) -> HostRefusal | None:
         group = request.group
         if group is None or group.policy != server_groups.AFFINITY or not group.hosts:
             return None
-        there = snapshot.states[position].host in group.hosts
-        return None if there else Refusal("has no member of the server group, which is to stay together")
+        there = table.states[position].host in group.hosts
+        return None if there else HostRefusal("has no member of the server group, which is to stay together")
 
 
 class AntiAffinityFilter:
@@ -46,32 +48,30 @@ class AntiAffinityFilter:
     once = False
     on_rebuild = False
 
-    def applies(self, request: Request, context: Context) -> bool:
+    def applies(self, request: SchedulingRequest, context: FilterContext) -> bool:
         return request.group is not None and request.group.policy == server_groups.ANTI_AFFINITY
 
-    def passes(self, snapshot: Snapshot, places: Places, request: Request, context: Context) -> Flags:
-        found = np.ones(len(snapshot), dtype=np.bool_)
+    def passes(self, table: HostTable, places: Places, request: SchedulingRequest, context: FilterContext) -> Flags:
+        found = np.ones(len(table), dtype=np.bool_)
         group = request.group
         if group is None or group.policy != server_groups.ANTI_AFFINITY:
             return found[places]
-        for position, count in server_groups.members_at(snapshot, group).items():
-            found[position] = count < group.max_server_per_host or context.server_id in snapshot.hosted[position]
+        for position, count in server_groups.members_at(table, group).items():
+            found[position] = count < group.max_server_per_host or context.server_id in table.hosted[position]
         if group.max_server_per_host <= 0:
             found[:] = False
         return found[places]
 
-    def refuse_at(self, snapshot: Snapshot, position: int, request: Request, context: Context) -> Refusal | None:
+    def refuse_at(
+        self, table: HostTable, position: int, request: SchedulingRequest, context: FilterContext
+    ) -> HostRefusal | None:
         group = request.group
-        if (
-            group is None
-            or group.policy != server_groups.ANTI_AFFINITY
-            or context.server_id in snapshot.hosted[position]
-        ):
+        if group is None or group.policy != server_groups.ANTI_AFFINITY or context.server_id in table.hosted[position]:
             return None
-        count = server_groups.count_at(snapshot, group, position)
+        count = server_groups.count_at(table, group, position)
         if count < group.max_server_per_host:
             return None
-        return Refusal("place for a member of the server group", 1, group.max_server_per_host - count)
+        return HostRefusal("place for a member of the server group", 1, group.max_server_per_host - count)
 
 
 FILTERS = (AffinityFilter(), AntiAffinityFilter())

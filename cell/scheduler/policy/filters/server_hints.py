@@ -9,10 +9,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from cell.scheduler.policy.filters.rule import Context
-from cell.scheduler.refusal import Refusal
-from cell.scheduler.request.request import Request
-from cell.scheduler.state.snapshot import Flags, Places, Snapshot
+from cell.scheduler.host_refusal import HostRefusal
+from cell.scheduler.policy.filters.interface import FilterContext
+from cell.scheduler.request.scheduling_request import SchedulingRequest
+from cell.scheduler.state.host_table import Flags, HostTable, Places
 
 
 class ServerHintFilter:
@@ -21,27 +21,29 @@ class ServerHintFilter:
     once = True
     on_rebuild = False
 
-    def __init__(self, name: str, servers: Callable[[Request], tuple[str, ...]], *, wanted: bool) -> None:
+    def __init__(self, name: str, servers: Callable[[SchedulingRequest], tuple[str, ...]], *, wanted: bool) -> None:
         self.name, self._servers, self._wanted = name, servers, wanted
 
-    def applies(self, request: Request, context: Context) -> bool:
+    def applies(self, request: SchedulingRequest, context: FilterContext) -> bool:
         return bool(self._servers(request))
 
-    def passes(self, snapshot: Snapshot, places: Places, request: Request, context: Context) -> Flags:
+    def passes(self, table: HostTable, places: Places, request: SchedulingRequest, context: FilterContext) -> Flags:
         servers = self._servers(request)
         if not servers:
             return np.ones(len(places), dtype=np.bool_)
-        found = np.full(len(snapshot), not self._wanted)
+        found = np.full(len(table), not self._wanted)
         for server_id in servers:
-            found[list(snapshot.hosts_of.get(server_id, ()))] = self._wanted
+            found[list(table.hosts_of.get(server_id, ()))] = self._wanted
         return found[places]
 
-    def refuse_at(self, snapshot: Snapshot, position: int, request: Request, context: Context) -> Refusal | None:
+    def refuse_at(
+        self, table: HostTable, position: int, request: SchedulingRequest, context: FilterContext
+    ) -> HostRefusal | None:
         servers = self._servers(request)
-        there = [server_id for server_id in servers if server_id in snapshot.hosted[position]]
+        there = [server_id for server_id in servers if server_id in table.hosted[position]]
         if not servers or bool(there) == self._wanted:
             return None
-        return Refusal("has none of the servers asked for" if self._wanted else f"has server {there[0]}")
+        return HostRefusal("has none of the servers asked for" if self._wanted else f"has server {there[0]}")
 
 
 FILTERS = (

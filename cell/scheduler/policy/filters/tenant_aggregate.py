@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cell.scheduler.policy.filters.rule import Context, FactsFilter
-from cell.scheduler.refusal import Refusal
-from cell.scheduler.request.request import Request
-from cell.scheduler.state.facts import Facts
+from cell.scheduler.host_refusal import HostRefusal
+from cell.scheduler.policy.filters.interface import FilterContext, HostClassFilter
+from cell.scheduler.request.scheduling_request import SchedulingRequest
+from cell.scheduler.state.host_class import HostClass
 from cellcloud.model.host import Aggregate
 
 PREFIX = "filter_tenant_id"
@@ -22,19 +22,19 @@ def aggregates_of(project_id: str, aggregates: Sequence[Aggregate]) -> list[Aggr
     ]
 
 
-def applies(request: Request, context: Context) -> bool:
+def applies(request: SchedulingRequest, context: FilterContext) -> bool:
     return context.options.limit_tenants_to_placement_aggregate
 
 
-def refuse(facts: Facts, request: Request, context: Context) -> Refusal | None:
+def refuse(host_class: HostClass, request: SchedulingRequest, context: FilterContext) -> HostRefusal | None:
     """A host outside the project's aggregates; any host, where each project must have some and this one has none."""
     mine = aggregates_of(request.shape.project_id, context.aggregates)
     if not mine:
         required = context.options.placement_aggregate_required_for_tenants
-        return Refusal("no aggregate is for the project") if required else None
-    if facts.aggregate_uuids.isdisjoint(one.uuid or str(one.id) for one in mine):
-        return Refusal("is in none of the project's aggregates")
+        return HostRefusal("no aggregate is for the project") if required else None
+    if host_class.aggregate_uuids.isdisjoint(one.uuid or str(one.id) for one in mine):
+        return HostRefusal("is in none of the project's aggregates")
     return None
 
 
-FILTER = FactsFilter("TenantAggregateFilter", refuse, applies=applies)
+FILTER = HostClassFilter("TenantAggregateFilter", refuse, applies=applies)

@@ -5,30 +5,30 @@ Nova leaves this to Placement. A host whose compute service is disabled has COMP
 
 from __future__ import annotations
 
-from cell.scheduler.policy.filters.rule import Context, FactsFilter
-from cell.scheduler.refusal import Refusal
+from cell.scheduler.host_refusal import HostRefusal
+from cell.scheduler.policy.filters.interface import FilterContext, HostClassFilter
 from cell.scheduler.request.demand import DISABLED_TRAIT, Demand, demands_of, root_required
-from cell.scheduler.request.request import Request
-from cell.scheduler.state.facts import Facts
+from cell.scheduler.request.scheduling_request import SchedulingRequest
+from cell.scheduler.state.host_class import HostClass
 
 
-def refuse(facts: Facts, request: Request, context: Context) -> Refusal | None:
+def refuse(host_class: HostClass, request: SchedulingRequest, context: FilterContext) -> HostRefusal | None:
     """A host whose traits meet none of the request's demands."""
-    if DISABLED_TRAIT in facts.traits:
-        return Refusal(f"has the trait {DISABLED_TRAIT}")
+    if DISABLED_TRAIT in host_class.traits:
+        return HostRefusal(f"has the trait {DISABLED_TRAIT}")
     wanted = root_required(request.shape, context.options)
     demands = demands_of(request.shape, pinned_only=context.options.disable_fallback_pcpu_query)
-    lacks = [lack_of(facts, demand, wanted) for demand in demands]
+    lacks = [lack_of(host_class, demand, wanted) for demand in demands]
     return None if None in lacks else lacks[0]
 
 
-def lack_of(facts: Facts, demand: Demand, also_required: frozenset[str] = frozenset()) -> Refusal | None:
+def lack_of(host_class: HostClass, demand: Demand, also_required: frozenset[str] = frozenset()) -> HostRefusal | None:
     """What stands between a host's traits and one demand."""
-    missing = (demand.required | also_required) - facts.traits
+    missing = (demand.required | also_required) - host_class.traits
     if missing:
-        return Refusal(f"has not the trait {', '.join(sorted(missing))}")
-    unwanted = demand.forbidden & facts.traits
-    return Refusal(f"has the trait {', '.join(sorted(unwanted))}, which is forbidden") if unwanted else None
+        return HostRefusal(f"has not the trait {', '.join(sorted(missing))}")
+    unwanted = demand.forbidden & host_class.traits
+    return HostRefusal(f"has the trait {', '.join(sorted(unwanted))}, which is forbidden") if unwanted else None
 
 
-FILTER = FactsFilter("TraitsFilter", refuse)
+FILTER = HostClassFilter("TraitsFilter", refuse)

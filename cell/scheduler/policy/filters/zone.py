@@ -5,25 +5,25 @@ Nova leaves this to Placement: the zone is that of the aggregates that hold the 
 
 from __future__ import annotations
 
-from cell.scheduler.policy.filters.rule import Context, FactsFilter
-from cell.scheduler.refusal import Refusal
-from cell.scheduler.request.request import Request
-from cell.scheduler.state.facts import Facts
+from cell.scheduler.host_refusal import HostRefusal
+from cell.scheduler.policy.filters.interface import FilterContext, HostClassFilter
+from cell.scheduler.request.scheduling_request import SchedulingRequest
+from cell.scheduler.state.host_class import HostClass
 
 KEY = "availability_zone"
 
 
-def applies(request: Request, context: Context) -> bool:
+def applies(request: SchedulingRequest, context: FilterContext) -> bool:
     return request.shape.zone is not None
 
 
-def refuse(facts: Facts, request: Request, context: Context) -> Refusal | None:
+def refuse(host_class: HostClass, request: SchedulingRequest, context: FilterContext) -> HostRefusal | None:
     """A host of another zone."""
-    zones = facts.values_of(KEY) or {facts.zone}
+    zones = host_class.values_of(KEY) or {host_class.zone}
     wanted = request.shape.zone
     if wanted is None or wanted in zones:
         return None
-    return Refusal(f"is in zone {', '.join(sorted(zones))}, not in {wanted}")
+    return HostRefusal(f"is in zone {', '.join(sorted(zones))}, not in {wanted}")
 
 
-FILTER = FactsFilter("AvailabilityZoneFilter", refuse, applies=applies)
+FILTER = HostClassFilter("AvailabilityZoneFilter", refuse, applies=applies)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class HostRefusal:
     """``what`` is short of ``needed``: only ``available`` of it is there. ``where`` narrows it down.
 
     Where the lack is not a matter of number, both figures are 0 and ``what`` says it all. ``str()`` gives the whole

@@ -11,11 +11,11 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
-from cell.scheduler.policy.plan import plan_of
-from cell.scheduler.refresh import Follower, Whose
-from cell.scheduler.select import indexed
-from cell.scheduler.state.view import Gap, Unlike, View
-from cell.scheduler.why import explain, replay, telling, what_if
+from cell.scheduler.change_log_tailer import ChangeLogTailer, StateOrigin
+from cell.scheduler.policy.compiled_policy import compile_policy
+from cell.scheduler.select import kernel_index
+from cell.scheduler.state.scheduler_state import ChangeLogGap, NotUndoable, SchedulerState
+from cell.scheduler.why import explainer, explanation_rendering, replay, what_if
 from cell.scheduler.why.what_if import Resident
 from cellcloud import errors
 from cellcloud.batching import in_full
@@ -28,7 +28,7 @@ from cellcloud.rpc.scheduling_store import SchedulingStore
 
 PAGE = 5000
 LONGEST_WAY = 5000  # changes that are rather undone than followed from the last loading
-MOST_WORLDS = 2  # of others that are kept: of tens of megabytes each in a cell of 10,000 hosts
+MOST_WALKED_STATES = 2  # of others that are kept: of tens of megabytes each in a cell of 10,000 hosts
 RECENT = 16  # batches, of which it is looked who made them
 LONGEST_PREPARED = 20_000  # changes that are walked through before anybody asks
 SERVERS_AT_ONCE = 200
@@ -36,38 +36,38 @@ MOST_TOLD = 25  # decisions in one answer
 MOST_HOSTS = 1000
 
 
-class Inquiry:
+class OperatorQueries:
     """Answers operators, with the cell's conductors to read from."""
 
-    def __init__(self, follower: Follower, store: SchedulingStore, conductor: Conductor) -> None:
-        self._follower, self._store, self._conductor = follower, store, conductor
-        self._walks = _Walks()
+    def __init__(self, tailer: ChangeLogTailer, store: SchedulingStore, conductor: Conductor) -> None:
+        self._tailer, self._store, self._conductor = tailer, store, conductor
+        self._walks = _WalkedStates()
 
     def prepare(self, context: RequestContext) -> None:
         """Walk to where others have decided lately, the scheduler before this one among them, so that nobody who asks
         waits for it."""
-        mine = self._follower.whose
+        mine = self._tailer.origin
         if mine is None:
             return
-        newest: dict[Whose, Basis] = {}
+        newest: dict[StateOrigin, Basis] = {}
         for basis in self._store.list_bases(context, RECENT):
-            newest.setdefault(whose_of(basis), basis)
+            newest.setdefault(origin_of(basis), basis)
         newest.pop(mine, None)
-        now = _Now(self._follower, self._store, context, self._walks)
-        for basis in list(newest.values())[:MOST_WORLDS]:
+        now = _QuerySession(self._tailer, self._store, context, self._walks)
+        for basis in list(newest.values())[:MOST_WALKED_STATES]:
             now.prepare(basis)
 
     # ---- past decisions --------------------------------------------------------------------------------------------
     def explain(self, context: RequestContext, key: str, host: str | None, most: int) -> list[Explanation]:
         """Oldest first; of very many decisions the last ones."""
-        now = _Now(self._follower, self._store, context, self._walks)
+        now = _QuerySession(self._tailer, self._store, context, self._walks)
         try:
             ids = now.ids(key)[-MOST_TOLD:]
             return [self._explain(now, one, host, min(max(most, 0), MOST_HOSTS)) for one in ids]
         finally:
             now.forget()
 
-    def _explain(self, now: _Now, decision_id: str, host: str | None, most: int) -> Explanation:
+    def _explain(self, now: _QuerySession, decision_id: str, host: str | None, most: int) -> Explanation:
         decision = now.decision(decision_id)
         answer = decision.batch.answer
         told = Explanation(
@@ -87,31 +87,31 @@ class Inquiry:
         if told.malformed:
             return told
         try:
-            view = now.view(answer.basis)
-            replay.before(view, decision.batch, decision.position)
+            state = now.state(answer.basis)
+            replay.before(state, decision.batch, decision.position)
         except errors.Conflict as error:
             return replace(told, gap=f"{error.message} {error.detail}".strip())
-        request = replay.request_at(view, decision.batch, decision.position)
-        found = explain.Explanation(view.snapshot, request, plan_of(view.policy))
+        request = replay.request_at(state, decision.batch, decision.position)
+        found = explainer.Explainer(state.table, request, compile_policy(state.policy))
         return replace(
             told,
             hosts=len(found.places),
             feasible=len(found.ranked),
-            refused=telling.groups_of(found),
-            best=telling.best_of(found, most, host),
-            nearest=telling.nearest_of(found),
-            asked=None if host is None else telling.about(found, host),
+            refused=explanation_rendering.groups_of(found),
+            best=explanation_rendering.best_of(found, most, host),
+            nearest=explanation_rendering.nearest_of(found),
+            asked=None if host is None else explanation_rendering.about(found, host),
         )
 
     def replay(self, context: RequestContext, decision_id: str, policy: dict[str, object] | None) -> Replayed:
         """The same choice, or what another policy would have chosen."""
-        now = _Now(self._follower, self._store, context, self._walks)
+        now = _QuerySession(self._tailer, self._store, context, self._walks)
         try:
             return self._replay(now, decision_id, policy)
         finally:
             now.forget()
 
-    def _replay(self, now: _Now, decision_id: str, policy: dict[str, object] | None) -> Replayed:
+    def _replay(self, now: _QuerySession, decision_id: str, policy: dict[str, object] | None) -> Replayed:
         decision = now.decision(decision_id)
         batch, place = decision.batch, decision.position
         told = Replayed(
@@ -122,11 +122,11 @@ class Inquiry:
             after=(),
             same=False,
         )
-        view = now.view(batch.answer.basis)
+        state = now.state(batch.answer.basis)
         if policy is not None:
-            after, malformed = replay.with_policy(view, batch, place, policy)
+            after, malformed = replay.with_policy(state, batch, place, policy)
             return replace(told, after=after, same=after == decision.hosts, malformed=malformed)
-        answer = replay.again(view, batch)
+        answer = replay.again(state, batch)
         after = tuple(answer.hosts[number] for number in answer.ranked[place])
         identical = replace(answer, reasons=()) == replace(batch.answer, reasons=())
         malformed = answer.malformed.get(place, "")
@@ -135,19 +135,19 @@ class Inquiry:
     # ---- plans -----------------------------------------------------------------------------------------------------
     def plan_fits(self, context: RequestContext, shape: Shape, servers: int) -> Fits:
         """On what is known when the question comes."""
-        self._follower.catch_up(context)
-        with self._follower.view(context) as view:
-            tried, policy = view.snapshot.copy(), view.policy
+        self._tailer.catch_up(context)
+        with self._tailer.state(context) as state:
+            tried, policy = state.table.copy(), state.policy
         try:
             return what_if.fits(tried, shape, servers, policy)
         finally:
-            indexed.forget(tried)
+            kernel_index.forget(tried)
 
     def plan_loss(self, context: RequestContext, hosts: Sequence[str], *, drain: bool) -> Loss:
         """Raises NotFound."""
-        self._follower.catch_up(context)
-        with self._follower.view(context) as view:
-            tried, policy = view.snapshot.copy(), view.policy
+        self._tailer.catch_up(context)
+        with self._tailer.state(context) as state:
+            tried, policy = state.table.copy(), state.policy
         names = list(dict.fromkeys(hosts))
         there = what_if.residents(tried, names)
         shapes: dict[str, Shape] = {}
@@ -164,42 +164,44 @@ class Inquiry:
         try:
             return what_if.lose(tried, names, moving, policy, drain=drain)
         finally:
-            indexed.forget(tried)
+            kernel_index.forget(tried)
 
 
-def whose_of(basis: Basis) -> Whose:
-    """Whose decision it was."""
+def origin_of(basis: Basis) -> StateOrigin:
+    """Return in which scheduler's state, by its origin, a decision was made."""
     return basis.scheduler, basis.order_seed, basis.loaded
 
 
-class _Walks:
+class _WalkedStates:
     """The worlds that were walked to last, for the next question about the same scheduler's decisions. Who takes one
     has it alone, and gives it back if it is still whole."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._worlds: dict[Whose, View] = {}
+        self._states: dict[StateOrigin, SchedulerState] = {}
 
-    def take(self, whose: Whose) -> View | None:
+    def take(self, origin: StateOrigin) -> SchedulerState | None:
         with self._lock:
-            return self._worlds.pop(whose, None)
+            return self._states.pop(origin, None)
 
-    def give(self, whose: Whose, view: View) -> None:
+    def give(self, origin: StateOrigin, state: SchedulerState) -> None:
         with self._lock:
-            self._worlds.pop(whose, None)
-            while len(self._worlds) >= MOST_WORLDS:
-                del self._worlds[next(iter(self._worlds))]
-            self._worlds[whose] = view
+            self._states.pop(origin, None)
+            while len(self._states) >= MOST_WALKED_STATES:
+                del self._states[next(iter(self._states))]
+            self._states[origin] = state
 
 
-class _Now:
-    """What one inquiry reads: the decisions it is about, and the cell's state, each once."""
+class _QuerySession:
+    """What one query reads: the decisions it is about, and the cell's state, each once."""
 
-    def __init__(self, follower: Follower, store: SchedulingStore, context: RequestContext, walks: _Walks) -> None:
-        self._follower, self._store, self._context, self._walks = follower, store, context, walks
+    def __init__(
+        self, tailer: ChangeLogTailer, store: SchedulingStore, context: RequestContext, walks: _WalkedStates
+    ) -> None:
+        self._tailer, self._store, self._context, self._walks = tailer, store, context, walks
         self._decisions: dict[str, Decision] = {}
-        self._state: CellState | None = None
-        self._view: View | None = None
+        self._cell_state: CellState | None = None
+        self._state: SchedulerState | None = None
 
     def ids(self, key: str) -> list[str]:
         """Of the decisions about a server, a request, or one decision, oldest first."""
@@ -221,77 +223,77 @@ class _Now:
         position = int(place)
         return replace(known, id=decision_id, position=position, server_id=known.batch.asked.servers[position][0])
 
-    def view(self, basis: Basis) -> View:
+    def state(self, basis: Basis) -> SchedulerState:
         """What a decision was made from. Raises Conflict when that is not stored any more."""
         numbers = [number for number, _ in basis.pending]
         found = self._store.get_batches(self._context, numbers) if numbers else []
         batches = {one.answer.batch: one for one in found}
         self.forget()
-        self._view = self._from_now(basis, batches) or self._from_past(basis, batches)
-        return self._view
+        self._state = self._from_now(basis, batches) or self._from_past(basis, batches)
+        return self._state
 
-    def _from_now(self, basis: Basis, batches: Mapping[int, DecisionBatch]) -> View | None:
+    def _from_now(self, basis: Basis, batches: Mapping[int, DecisionBatch]) -> SchedulerState | None:
         """From what this scheduler believes now, if the decision was its own and little has happened since."""
-        with self._follower.view(self._context) as live:
+        with self._tailer.state(self._context) as live:
             if not replay.is_of(live, basis) or not 0 <= live.sequence - basis.sequence <= LONGEST_WAY:
                 return None
             now = live.copy()
         return self._back(now, basis, batches)
 
-    def _from_past(self, basis: Basis, batches: Mapping[int, DecisionBatch]) -> View:
+    def _from_past(self, basis: Basis, batches: Mapping[int, DecisionBatch]) -> SchedulerState:
         """From the cell's records, whoever decided."""
-        whose = whose_of(basis)
+        origin = origin_of(basis)
         known = self._gone_on(basis)
         if known is not None:
             mine = known.copy()
-            self._walks.give(whose, known)
+            self._walks.give(origin, known)
             found = self._back(mine, basis, batches)
             if found is not None:
                 return found
         walked = self._walked(basis)
-        found = replay.view_from(walked.copy(), basis, (), batches)
-        self._walks.give(whose, walked)
+        found = replay.state_from(walked.copy(), basis, (), batches)
+        self._walks.give(origin, walked)
         return found
 
     def prepare(self, basis: Basis) -> None:
-        """Have ready what ``view`` needs for such a decision, if that is not very long ago."""
+        """Have ready what ``state`` needs for such a decision, if that is not very long ago."""
         known = self._gone_on(basis)
         if known is None:
             page = self._store.list_changes(self._context, basis.loaded, 1)
             if page.oldest > basis.loaded + 1 or page.newest - basis.loaded > LONGEST_PREPARED:
                 return
             known = self._walked(basis)
-        known.snapshot.add_up()
-        self._walks.give(whose_of(basis), known)
+        known.table.add_up()
+        self._walks.give(origin_of(basis), known)
 
-    def _gone_on(self, basis: Basis) -> View | None:
+    def _gone_on(self, basis: Basis) -> SchedulerState | None:
         """The world to which the last walk about that scheduler had led, gone on to the decision or some way beyond."""
-        known = self._walks.take(whose_of(basis))
+        known = self._walks.take(origin_of(basis))
         if known is None or known.sequence - basis.sequence > LONGEST_WAY:
             return None
         entries = self._read(known.sequence, basis.sequence)
-        with suppress(Gap):
+        with suppress(ChangeLogGap):
             known.follow(one for one in entries if one.sequence <= basis.sequence)
             return known
         return None
 
-    def _walked(self, basis: Basis) -> View:
+    def _walked(self, basis: Basis) -> SchedulerState:
         """By a walk through all that was logged since that scheduler had loaded the cell."""
-        if self._state is None:
-            self._state = self._store.get_state(self._context).unpacked()
-        return replay.walk(basis, self._state, self._read(basis.loaded, self._state.sequence))
+        if self._cell_state is None:
+            self._cell_state = self._store.get_state(self._context).unpacked()
+        return replay.walk(basis, self._cell_state, self._read(basis.loaded, self._cell_state.sequence))
 
-    def _back(self, view: View, basis: Basis, batches: Mapping[int, DecisionBatch]) -> View | None:
-        """A view of a scheduler's taken back to where it decided, if it can be."""
+    def _back(self, state: SchedulerState, basis: Basis, batches: Mapping[int, DecisionBatch]) -> SchedulerState | None:
+        """A state of a scheduler's taken back to where it decided, if it can be."""
         try:
-            return replay.view_from(view, basis, self._read(basis.sequence, view.sequence), batches)
-        except Unlike:
+            return replay.state_from(state, basis, self._read(basis.sequence, state.sequence), batches)
+        except NotUndoable:
             return None
 
     def forget(self) -> None:
         """Let go of the world that was made last."""
-        if self._view is not None:
-            indexed.forget(self._view.snapshot)
+        if self._state is not None:
+            kernel_index.forget(self._state.table)
 
     def _read(self, after: int, newest: int) -> list[ChangeEntry]:
         entries: list[ChangeEntry] = []

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from cell.scheduler.policy.plan import plan_of
-from cell.scheduler.request import request
-from cell.scheduler.request.request import Request
-from cell.scheduler.select import choice, indexed
-from cell.scheduler.select.choice import Choice
-from cell.scheduler.state import snapshot
-from cell.scheduler.state.snapshot import Snapshot
+from cell.scheduler.policy.compiled_policy import compile_policy
+from cell.scheduler.request import scheduling_request
+from cell.scheduler.request.scheduling_request import SchedulingRequest
+from cell.scheduler.select import filter_and_weigh, kernel_index
+from cell.scheduler.select.filter_and_weigh import Selection
+from cell.scheduler.state import host_table
+from cell.scheduler.state.host_table import HostTable
 from cellcloud.model import policy
 from cellcloud.model.flavor import Flavor
 from cellcloud.model.host import Aggregate, HostedServer, HostState, Metric
@@ -26,7 +26,7 @@ FLAVOR = Flavor(id="f", name="f", vcpus=2, memory_mb=1024, root_gb=10)
 ALL_FILTERS = [*PLACEMENT_FILTERS, *NOVA_DEFAULT_FILTERS, "NUMATopologyFilter", "PciPassthroughFilter"]
 
 
-def cell(*hosts: dict[str, Any]) -> Snapshot:
+def cell(*hosts: dict[str, Any]) -> HostTable:
     states = [
         HostState(
             **{
@@ -42,21 +42,21 @@ def cell(*hosts: dict[str, Any]) -> Snapshot:
         )
         for number, values in enumerate(hosts)
     ]
-    return snapshot.build(states)
+    return host_table.build(states)
 
 
-def ask(count: int = 1, **values: Any) -> Request:
+def ask(count: int = 1, **values: Any) -> SchedulingRequest:
     made = {"project_id": "p", "flavor": FLAVOR, "image_id": "i", **values}
-    return request.make(servers=[f"s{number}" for number in range(count)], **made)
+    return scheduling_request.make(servers=[f"s{number}" for number in range(count)], **made)
 
 
-def names(here: Snapshot, found: Choice) -> list[list[str]]:
+def names(here: HostTable, found: Selection) -> list[list[str]]:
     return [[here.states[place].host for place in places] for places in found.hosts]
 
 
-def decide(here: Snapshot, asked: Request, seed: int = 0, **options: Any) -> list[list[str]]:
-    plan = plan_of(policy.parse({"filters": ALL_FILTERS, "options": options}))
-    return names(here, indexed.decide(here, asked, plan, seed))
+def decide(here: HostTable, asked: SchedulingRequest, seed: int = 0, **options: Any) -> list[list[str]]:
+    plan = compile_policy(policy.parse({"filters": ALL_FILTERS, "options": options}))
+    return names(here, kernel_index.select_hosts(here, asked, plan, seed))
 
 
 def test_servers_of_one_request_see_each_other_and_share_their_alternates() -> None:
@@ -167,18 +167,20 @@ def test_an_absurd_number_in_an_aggregate_says_nothing(value: str) -> None:
     names_of = ("ram_weight_multiplier", "cpu_weight_multiplier", "max_io_ops_per_host", "max_instances_per_host")
     here.set_aggregates([Aggregate(id=1, metadata=dict.fromkeys(names_of, value), hosts=("h0", "h1"))])
     counts = ["AggregateIoOpsFilter", "AggregateNumInstancesFilter"]
-    plan = plan_of(policy.parse({"filters": [*ALL_FILTERS, *counts]}))
-    assert names(here, indexed.decide(here, ask(alternates=1), plan)) == [["h0", "h1"]]
-    assert names(here, choice.choose(here, replace(ask(alternates=1), servers=("t",)), plan)) == [["h1", "h0"]]
+    plan = compile_policy(policy.parse({"filters": [*ALL_FILTERS, *counts]}))
+    assert names(here, kernel_index.select_hosts(here, ask(alternates=1), plan)) == [["h0", "h1"]]
+    assert names(here, filter_and_weigh.select_stepwise(here, replace(ask(alternates=1), servers=("t",)), plan)) == [
+        ["h1", "h0"]
+    ]
 
 
 def test_the_order_of_the_server_before_is_carried_where_nova_carries_it() -> None:
     level = {"filter_scheduler.ram_weight_multiplier": 0.0, "filter_scheduler.disk_weight_multiplier": 0.0}
     level |= {"filter_scheduler.io_ops_weight_multiplier": 0.0}
-    plan = plan_of(policy.parse({"weighers": ["CPUWeigher"], "options": level}))
+    plan = compile_policy(policy.parse({"weighers": ["CPUWeigher"], "options": level}))
     both = []
     for carries in (True, False):
         here = cell({}, {"capacity": {"VCPU": 6, "MEMORY_MB": 8192, "DISK_GB": 100}})
-        found = choice.choose(here, ask(2, alternates=0), plan, carries_order=carries)
+        found = filter_and_weigh.select_stepwise(here, ask(2, alternates=0), plan, carries_order=carries)
         both.append([hosts[0] for hosts in names(here, found)])
     assert both == [["h1", "h1"], ["h1", "h0"]]

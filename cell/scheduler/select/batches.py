@@ -1,4 +1,4 @@
-"""Answers a batch of servers from a view: what it was chosen from, who goes where, and what the shadow would say."""
+"""Answers a batch of servers from a state: what it was chosen from, who goes where, and what the shadow would say."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
-from cell.scheduler.request import request as requests
-from cell.scheduler.request.request import Request
-from cell.scheduler.select.choice import Choice
-from cell.scheduler.select.select import decide
-from cell.scheduler.state.snapshot import Snapshot
-from cell.scheduler.state.view import Pending, View, parsed
+from cell.scheduler.request import scheduling_request as requests
+from cell.scheduler.request.scheduling_request import SchedulingRequest
+from cell.scheduler.select.filter_and_weigh import Selection
+from cell.scheduler.select.hosts import select_hosts
+from cell.scheduler.state.host_table import HostTable
+from cell.scheduler.state.scheduler_state import Pending, SchedulerState, policy_of
 from cellcloud import errors
 from cellcloud.model import hints
 from cellcloud.model.allocation import Allocation
@@ -20,11 +20,11 @@ from cellcloud.model.placement import Destination
 from cellcloud.model.policy import Policy
 from cellcloud.model.refusal import RefusedGroup
 
-ReasonsOf = Callable[[Snapshot, Request, Policy], tuple[RefusedGroup, ...]]
+ReasonsOf = Callable[[HostTable, SchedulingRequest, Policy], tuple[RefusedGroup, ...]]
 """Why no host fits a request: what explains is handed in, so that what chooses does not depend on it."""
 
 
-def _no_reasons(_snapshot: Snapshot, _request: Request, _policy: Policy) -> tuple[RefusedGroup, ...]:
+def _no_reasons(_table: HostTable, _request: SchedulingRequest, _policy: Policy) -> tuple[RefusedGroup, ...]:
     return ()
 
 
@@ -46,13 +46,15 @@ class _Answer:
     chosen: dict[int, tuple[str, Pending]] = field(default_factory=dict)
 
 
-def rank(view: View, batch: RankBatch, number: int, *, now: float, reasons_of: ReasonsOf = _no_reasons) -> RankAnswer:
-    """Rank hosts for each server. The best one's room is pending in the view, under the batch's number."""
+def answer_batch(
+    state: SchedulerState, batch: RankBatch, number: int, *, now: float, reasons_of: ReasonsOf = _no_reasons
+) -> RankAnswer:
+    """Rank hosts for each server. The best one's room is pending in the state, under the batch's number."""
     for server_id, _, _ in batch.servers:
-        view.drop(server_id)
-    basis = view.basis()
-    answer = choose(view, batch, reasons_of)
-    view.note(number, answer.chosen, now=now, count=sum(1 for places in answer.ranked if places))
+        state.drop(server_id)
+    basis = state.basis()
+    answer = select_batch(state, batch, reasons_of)
+    state.note(number, answer.chosen, now=now, count=sum(1 for places in answer.ranked if places))
     return RankAnswer(
         batch=number,
         basis=basis,
@@ -71,26 +73,26 @@ def rank(view: View, batch: RankBatch, number: int, *, now: float, reasons_of: R
 
 def prepare(batch: RankBatch, policy: Policy) -> None:
     """Read what the shapes of a batch say before anybody has to wait for it: what is read, and what is refused, is
-    remembered, and found again by ``rank``."""
+    remembered, and found again by ``answer_batch``."""
     for shape in batch.shapes:
         with suppress(errors.Invalid):
             request_of(shape, policy)
 
 
-def undo(view: View, batch: RankBatch) -> None:
+def undo(state: SchedulerState, batch: RankBatch) -> None:
     """Give up all that a batch chose."""
     for server_id, _, _ in batch.servers:
-        view.drop(server_id)
+        state.drop(server_id)
 
 
-def choose(view: View, batch: RankBatch, reasons_of: ReasonsOf = _no_reasons) -> _Answer:
-    """Hosts for each server, taken from the view's snapshot, pending for nobody yet."""
+def select_batch(state: SchedulerState, batch: RankBatch, reasons_of: ReasonsOf = _no_reasons) -> _Answer:
+    """Hosts for each server, taken from the state's table, pending for nobody yet."""
     answer = _Answer()
-    shadow = None if view.shadow is None else parsed(view.shadow)
-    kinds = [_Kind(shape, view.policy, reasons_of) for shape in batch.shapes]
+    shadow = None if state.shadow is None else policy_of(state.shadow)
+    kinds = [_Kind(shape, state.policy, reasons_of) for shape in batch.shapes]
     for members in _groups(batch):
         excluded = tuple(dict.fromkeys(host for one in members for host in batch.exclude.get(one[0], ())))
-        _choose_together(view, answer, kinds[members[0][1]], members, excluded, shadow)
+        _select_together(state, answer, kinds[members[0][1]], members, excluded, shadow)
     return answer
 
 
@@ -101,7 +103,7 @@ class _Kind:
         self._reasons_of = reasons_of
         self.resources = shape.resources
         self.malformed = ""
-        self.request: Request | None = None
+        self.request: SchedulingRequest | None = None
         self._reasons: tuple[dict[str, int], tuple[RefusedGroup, ...]] | None = None
         try:
             self.request = request_of(shape, policy)
@@ -109,11 +111,11 @@ class _Kind:
             self.malformed = error.message
 
     def reasons(
-        self, snapshot: Snapshot, request: Request, policy: Policy, refused: dict[str, int]
+        self, table: HostTable, request: SchedulingRequest, policy: Policy, refused: dict[str, int]
     ) -> tuple[RefusedGroup, ...]:
         """Why no host fits; worked out once for servers that are refused alike."""
         if self._reasons is None or self._reasons[0] != refused:
-            self._reasons = (refused, self._reasons_of(snapshot, request, policy))
+            self._reasons = (refused, self._reasons_of(table, request, policy))
         return self._reasons[1]
 
 
@@ -124,8 +126,8 @@ def _groups(batch: RankBatch) -> Iterator[Sequence[tuple[str, int, int]]]:
         first += size
 
 
-def _choose_together(
-    view: View,
+def _select_together(
+    state: SchedulerState,
     answer: _Answer,
     kind: _Kind,
     members: Sequence[tuple[str, int, int]],
@@ -133,7 +135,7 @@ def _choose_together(
     shadow: Policy | None,
 ) -> None:
     """Hosts for the servers of one request; when not all fit, for as many as do."""
-    snapshot = view.snapshot
+    table = state.table
     if kind.request is None:
         for _ in members:
             answer.malformed[len(answer.ranked)] = kind.malformed
@@ -141,42 +143,47 @@ def _choose_together(
         return
     servers = [one[0] for one in members]
     request = replace(kind.request, ignore_hosts=excluded) if excluded else kind.request
-    known = any(map(snapshot.hosts_of.get, servers))
-    choice = Choice() if known else _decide(view, answer, request, servers, members[0][2], shadow)
-    if choice.hosts:
-        _accept(snapshot, answer, servers, choice.hosts)
+    known = any(map(table.hosts_of.get, servers))
+    selection = Selection() if known else _decide(state, answer, request, servers, members[0][2], shadow)
+    if selection.hosts:
+        _accept(table, answer, servers, selection.hosts)
     elif len(members) > 1:
         for one in members:
-            _choose_together(view, answer, kind, [one], excluded, shadow)
+            _select_together(state, answer, kind, [one], excluded, shadow)
     elif known:
-        _repeat(snapshot, answer, kind, servers[0])
+        _repeat(table, answer, kind, servers[0])
     else:
         request = replace(request, servers=tuple(servers))
-        _refuse(answer, choice.refused, kind.reasons(snapshot, request, view.policy, choice.refused))
+        _refuse(answer, selection.refused, kind.reasons(table, request, state.policy, selection.refused))
 
 
 def _decide(
-    view: View, answer: _Answer, request: Request, servers: Sequence[str], seed: int, shadow: Policy | None
-) -> Choice:
-    """The active policy's choice, which is taken; what the shadow's would have been is noted where it differs."""
-    snapshot = view.snapshot
+    state: SchedulerState,
+    answer: _Answer,
+    request: SchedulingRequest,
+    servers: Sequence[str],
+    seed: int,
+    shadow: Policy | None,
+) -> Selection:
+    """The active policy's selection, which is taken; what the shadow's would have been is noted where it differs."""
+    table = state.table
     other = None
     if shadow is not None:
-        other = decide(snapshot, request, shadow, seed, servers)
+        other = select_hosts(table, request, shadow, seed, servers)
         for server_id in servers[: len(other.hosts)]:
-            snapshot.release(server_id)
-    choice = decide(snapshot, request, view.policy, seed, servers)
-    if other is not None and (choice.hosts or len(servers) == 1):
+            table.release(server_id)
+    selection = select_hosts(table, request, state.policy, seed, servers)
+    if other is not None and (selection.hosts or len(servers) == 1):
         for number in range(len(servers)):
-            mine = choice.hosts[number][0] if choice.hosts else None
+            mine = selection.hosts[number][0] if selection.hosts else None
             its = other.hosts[number][0] if other.hosts else None
             if mine != its:
-                host = "" if its is None else snapshot.states[its].host
+                host = "" if its is None else table.states[its].host
                 answer.shadowed[len(answer.ranked) + number] = host
-    return choice
+    return selection
 
 
-def request_of(shape: Shape, policy: Policy) -> Request:
+def request_of(shape: Shape, policy: Policy) -> SchedulingRequest:
     """A request for servers that are still to be named. Raises Invalid."""
     hints.check_obeyed(shape.hints, policy.filters)
     found = requests.make(
@@ -199,13 +206,13 @@ def request_of(shape: Shape, policy: Policy) -> Request:
     return found
 
 
-def _accept(snapshot: Snapshot, answer: _Answer, servers: Sequence[str], choices: Sequence[Sequence[int]]) -> None:
-    states, known, ranked = snapshot.states, answer.places, answer.ranked
+def _accept(table: HostTable, answer: _Answer, servers: Sequence[str], choices: Sequence[Sequence[int]]) -> None:
+    states, known, ranked = table.states, answer.places, answer.ranked
     last: Allocation | None = None
     others: tuple[int, ...] = ()  # which the servers of a request mostly share
     numbers: tuple[int, ...] = ()
     for server_id, places in zip(servers, choices, strict=True):
-        allocation = snapshot.allocation_of(server_id)
+        allocation = table.allocation_of(server_id)
         if allocation is not last:
             last = allocation
             if not answer.holdings or answer.holdings[-1] != allocation:
@@ -226,13 +233,13 @@ def _accept(snapshot: Snapshot, answer: _Answer, servers: Sequence[str], choices
     answer.why += [-1] * len(servers)
 
 
-def _repeat(snapshot: Snapshot, answer: _Answer, kind: _Kind, server_id: str) -> None:
+def _repeat(table: HostTable, answer: _Answer, kind: _Kind, server_id: str) -> None:
     """A server that has its claim is where it is."""
-    place = min(snapshot.hosts_of[server_id])
+    place = min(table.hosts_of[server_id])
     if place not in answer.places:
         answer.places[place] = len(answer.places)
-        answer.hosts.append(snapshot.states[place].host)
-        answer.zones.append(snapshot.states[place].zone)
+        answer.hosts.append(table.states[place].host)
+        answer.zones.append(table.states[place].zone)
     answer.ranked.append((answer.places[place],))
     answer.why.append(-1)
     answer.holdings.append(Allocation(resources=kind.resources))

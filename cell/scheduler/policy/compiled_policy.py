@@ -5,17 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
-from cell.scheduler.policy.filters import FILTERS, Filter
+from cell.scheduler.policy.filters import FILTERS, HostFilter
 from cell.scheduler.policy.weighers import WEIGHERS, Weigher
 from cellcloud.model.policy import Options, Policy
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Plan:
-    """Compared by identity: ``plan_of`` makes one of equal policies."""
+class CompiledPolicy:
+    """Compared by identity: ``compile_policy`` makes one of equal policies."""
 
     policy: Policy
-    filters: tuple[Filter, ...]
+    filters: tuple[HostFilter, ...]
     weighers: tuple[Weigher, ...]
 
     @property
@@ -24,9 +24,9 @@ class Plan:
 
 
 @lru_cache(maxsize=64)
-def plan_of(policy: Policy) -> Plan:
-    """The plan of a policy; the same object for equal ones."""
-    return Plan(
+def compile_policy(policy: Policy) -> CompiledPolicy:
+    """Compile a policy; equal ones give the same object."""
+    return CompiledPolicy(
         policy,
         tuple(FILTERS[name] for name in policy.filters),
         tuple(WEIGHERS[name] for name in policy.weighers),

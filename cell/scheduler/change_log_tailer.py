@@ -8,8 +8,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from cell.scheduler.select import indexed
-from cell.scheduler.state.view import Gap, View
+from cell.scheduler.select import kernel_index
+from cell.scheduler.state.scheduler_state import ChangeLogGap, SchedulerState
 from cellcloud import clock, errors, metrics
 from cellcloud.context import RequestContext, service_context
 from cellcloud.model.policy import Policy
@@ -23,11 +23,11 @@ LONGEST_LOG = 200_000  # changes followed since the whole was read; and
 LONGEST_AGE = 86_400.0  # seconds: what a decision was made from stays short to walk through, and in the log
 SHORTEST_PATIENCE = 2.0  # seconds; whoever asks meanwhile waits too, and a message to nobody is never answered
 LONGEST_PATIENCE = 30.0
-Whose = tuple[str, int, int]  # a scheduler, its seed, and the change up to which it had loaded the cell
+StateOrigin = tuple[str, int, int]  # a scheduler, its seed, and the change up to which it had loaded the cell
 
 
-class Follower:
-    """Keeps a view of the cell: loaded once, then followed by sequence, loaded again when the log has a gap."""
+class ChangeLogTailer:
+    """Keeps a state of the cell: loaded once, then followed by sequence, loaded again when the log has a gap."""
 
     def __init__(self, store: SchedulingStore, *, scheduler: str, order_seed: int | None = None) -> None:
         self._store = store
@@ -35,28 +35,28 @@ class Follower:
         self._order_seed = order_seed
         self._reading = threading.Lock()
         self._using = threading.Lock()
-        self._view: View | None = None
+        self._state: SchedulerState | None = None
         self._read_at = self._loaded_at = float("-inf")
         self._asked_at = float("-inf")
         self._patience = SHORTEST_PATIENCE
 
     @property
-    def whose(self) -> Whose | None:
+    def origin(self) -> StateOrigin | None:
         """Under what its decisions are recorded; None until the cell is loaded."""
-        view = self._view
-        return None if view is None else (view.scheduler, view.order_seed or 0, view.loaded)
+        state = self._state
+        return None if state is None else (state.scheduler, state.order_seed or 0, state.loaded)
 
     @property
     def policy(self) -> Policy | None:
-        """The policy that the view has at present; None until the cell is loaded."""
-        view = self._view
-        return None if view is None else view.policy
+        """The policy that the state has at present; None until the cell is loaded."""
+        state = self._state
+        return None if state is None else state.policy
 
     @contextmanager
-    def view(self, context: RequestContext, *, at_least: int = 0) -> Iterator[View]:
-        """The view, for one thread at a time, not older than that change. Raises Unreachable."""
+    def state(self, context: RequestContext, *, at_least: int = 0) -> Iterator[SchedulerState]:
+        """The state, for one thread at a time, not older than that change. Raises Unreachable."""
         self._asked_at = clock.monotonic()
-        if self._view is None or self._view.sequence < at_least:
+        if self._state is None or self._state.sequence < at_least:
             self.catch_up(context)
         with self._using:
             yield self._current()
@@ -83,23 +83,23 @@ class Follower:
                 raise
         self._patience = SHORTEST_PATIENCE
         with self._using:
-            if self._view is not None and self._view.expire(clock.monotonic()):
+            if self._state is not None and self._state.expire(clock.monotonic()):
                 LOG.warning("choices given up of which nothing was heard")
         return more
 
     def nudge(self, newest: int) -> None:
         """The log has grown to that: read at the next turn, unless it is known."""
-        if self._view is None or self._view.sequence < newest:
+        if self._state is None or self._state.sequence < newest:
             self._read_at = float("-inf")
 
     def forget(self) -> None:
         """Load the cell anew at the next question."""
         with self._using:
-            self._view = None
+            self._state = None
 
     def _read(self, context: RequestContext, *, pages: int = 1_000) -> bool:
         begun = clock.monotonic()
-        if self._view is None:
+        if self._state is None:
             self._load(context)
         more = True
         while more and pages:
@@ -108,38 +108,38 @@ class Follower:
         return more
 
     def _read_page(self, context: RequestContext) -> bool:
-        view = self._current()
-        page = self._store.list_changes(context, view.sequence, PAGE)
-        metrics.CHANGE_LOG.labels(self._scheduler).set(max(0, page.newest - view.sequence))
+        state = self._current()
+        page = self._store.list_changes(context, state.sequence, PAGE)
+        metrics.CHANGE_LOG.labels(self._scheduler).set(max(0, page.newest - state.sequence))
         try:
-            if page.newest < view.sequence or page.oldest > view.sequence + 1:
-                raise Gap("The change log is not the one that was followed.")
+            if page.newest < state.sequence or page.oldest > state.sequence + 1:
+                raise ChangeLogGap("The change log is not the one that was followed.")
             with self._using:
-                view.follow(page.entries)
-        except Gap as gap:
+                state.follow(page.entries)
+        except ChangeLogGap as gap:
             LOG.warning("reading the whole cell again", extra={"why": gap.message, "detail": gap.detail})
             self._load(context)
             return True
-        return page.newest > view.sequence
+        return page.newest > state.sequence
 
     def _has_followed_long(self, now: float) -> bool:
-        view = self._current()
-        return view.sequence - view.loaded > LONGEST_LOG or now - self._loaded_at > LONGEST_AGE
+        state = self._current()
+        return state.sequence - state.loaded > LONGEST_LOG or now - self._loaded_at > LONGEST_AGE
 
-    def _current(self) -> View:
-        if self._view is None:
+    def _current(self) -> SchedulerState:
+        if self._state is None:
             raise errors.Unreachable("The cell's hosts are not known yet.")
-        return self._view
+        return self._state
 
     def _load(self, context: RequestContext) -> None:
-        state = self._store.get_state(context).unpacked()
-        made = View(state, scheduler=self._scheduler, order_seed=self._order_seed)
+        cell_state = self._store.get_state(context).unpacked()
+        made = SchedulerState(cell_state, scheduler=self._scheduler, order_seed=self._order_seed)
         with self._using:
-            before, self._view = self._view, made
+            before, self._state = self._state, made
             if before is not None:
                 made.take_over(before)
-                indexed.forget(before.snapshot)
+                kernel_index.forget(before.table)
         self._loaded_at = clock.monotonic()
         gc.collect()
         gc.freeze()  # what stays for long is not to be looked through again and again
-        LOG.info("cell loaded", extra={"hosts": len(made.snapshot), "sequence": made.sequence})
+        LOG.info("cell loaded", extra={"hosts": len(made.table), "sequence": made.sequence})

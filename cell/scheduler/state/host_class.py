@@ -1,4 +1,4 @@
-"""What of a host stays as it is from claim to claim. Hosts with equal facts share one signature, and with it the
+"""What of a host stays as it is from claim to claim. Hosts of which all that is equal are of one class, and share the
 outcome of every rule that reads nothing else.
 """
 
@@ -18,7 +18,7 @@ MOST = 1 << 53
 
 
 @dataclass(frozen=True, kw_only=True)
-class Facts:
+class HostClass:
     """``cpu_info`` is JSON text with sorted keys, as Nova holds it. ``metrics`` are names only.
 
     ``aggregates``: (uuid, metadata in order) of each that holds the host.
@@ -66,7 +66,7 @@ class Facts:
         return min(values, default=default) if all(abs(value) <= MOST for value in values) else default
 
 
-NOWHERE = Facts(
+ABSENT = HostClass(
     enabled=False,
     up=False,
     zone="",
@@ -79,7 +79,7 @@ NOWHERE = Facts(
     supported_instances=(),
     metrics=frozenset(),
 )
-"""The facts of a host that is not there."""
+"""The class of a host that is not there."""
 
 
 @lru_cache(maxsize=1024)
@@ -92,9 +92,9 @@ def text_of(value: Mapping[str, object]) -> str:
     return _written(msgspec.json.encode(value, order="sorted"))
 
 
-def facts_of(state: HostState, aggregates: Iterable[Aggregate]) -> Facts:
-    """A host's facts, given the aggregates that hold it."""
-    return Facts(
+def host_class_of(state: HostState, aggregates: Iterable[Aggregate]) -> HostClass:
+    """A host's class, given the aggregates that hold it."""
+    return HostClass(
         enabled=state.enabled,
         up=state.up,
         zone=state.zone,

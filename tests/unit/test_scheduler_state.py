@@ -1,4 +1,4 @@
-"""The scheduler's view of its cell: followed by sequence, its own choices on top, loaded again in doubt."""
+"""The scheduler's believed of its cell: followed by sequence, its own choices on top, loaded again in doubt."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from cell.scheduler import refresh
+from cell.scheduler import change_log_tailer
 from cell.scheduler.__main__ import build
-from cell.scheduler.select import ranking
+from cell.scheduler.select import batches
 from cell.scheduler.service import SchedulerService
-from cell.scheduler.state.snapshot import Figure
-from cell.scheduler.state.view import PENDING_SECONDS, Gap, Pending, View
+from cell.scheduler.state.host_table import Figure
+from cell.scheduler.state.scheduler_state import PENDING_SECONDS, ChangeLogGap, Pending, SchedulerState
 from cellcloud import clock, config, errors
 from cellcloud.context import RequestContext
 from cellcloud.model import policy
@@ -67,12 +67,12 @@ def batch(*numbers: int, **values: object) -> RankBatch:
     return RankBatch(shapes=shapes, servers=servers, **values)  # type: ignore[arg-type]  # fields of RankBatch, by name
 
 
-def view_of(*states: HostState, **values: object) -> View:
-    return View(CellState(sequence=7, hosts=states or (host("a"), host("b")), policy=BUILT_IN, **values))  # type: ignore[arg-type]
+def state_holding(*states: HostState, **values: object) -> SchedulerState:
+    return SchedulerState(CellState(sequence=7, hosts=states or (host("a"), host("b")), policy=BUILT_IN, **values))  # type: ignore[arg-type]
 
 
-def rank(view: View, asked: RankBatch, number: int = 1, now: float = 0.0) -> RankAnswer:
-    return ranking.rank(view, asked, number, now=now)
+def rank(believed: SchedulerState, asked: RankBatch, number: int = 1, now: float = 0.0) -> RankAnswer:
+    return batches.answer_batch(believed, asked, number, now=now)
 
 
 def hosts_of(answer: RankAnswer) -> list[tuple[str, ...]]:
@@ -87,13 +87,13 @@ def released(number: int, name: str) -> Changes:
     return Changes(holdings=(SMALL,), released=((server_id(number), name, 0),))
 
 
-def entry(view: View, changes: Changes, step: int = 1) -> list[ChangeEntry]:
-    return [ChangeEntry(sequence=view.sequence + step, changes=changes)]
+def entry(believed: SchedulerState, changes: Changes, step: int = 1) -> list[ChangeEntry]:
+    return [ChangeEntry(sequence=believed.sequence + step, changes=changes)]
 
 
-def figures(view: View) -> dict[str, tuple[int, ...]]:
+def figures(believed: SchedulerState) -> dict[str, tuple[int, ...]]:
     """All that choosing reads of each host's use."""
-    found = view.snapshot
+    found = believed.table
     return {
         state.host: (
             *(int(found.free[row, place]) for row in sorted(found.row_of.values())),
@@ -105,169 +105,169 @@ def figures(view: View) -> dict[str, tuple[int, ...]]:
 
 
 def test_a_choice_counts_once_from_its_making_to_its_claim() -> None:
-    view = view_of()
-    before = figures(view)
-    answer = rank(view, batch(1))
+    believed = state_holding()
+    before = figures(believed)
+    answer = rank(believed, batch(1))
     chosen = hosts_of(answer)[0][0]
-    pending = figures(view)
+    pending = figures(believed)
     assert pending != before
-    view.follow(entry(view, claimed((1, chosen), holding=answer.holdings[0])))
-    assert figures(view) == pending
-    assert view.pending == {}
-    view.follow(entry(view, replace(released(1, chosen), holdings=answer.holdings)))
-    assert figures(view) == before
+    believed.follow(entry(believed, claimed((1, chosen), holding=answer.holdings[0])))
+    assert figures(believed) == pending
+    assert believed.pending == {}
+    believed.follow(entry(believed, replace(released(1, chosen), holdings=answer.holdings)))
+    assert figures(believed) == before
 
 
 def test_a_claim_on_another_host_moves_the_choice() -> None:
-    view, other = view_of(), view_of()
-    answer = rank(view, batch(1))
+    believed, other = state_holding(), state_holding()
+    answer = rank(believed, batch(1))
     taken, left = hosts_of(answer)[0]
     made = claimed((1, left), holding=answer.holdings[0])
-    view.follow(entry(view, made))
+    believed.follow(entry(believed, made))
     other.follow(entry(other, made))
-    assert figures(view) == figures(other)
-    assert view.snapshot.host_of(server_id(1)) == left != taken
+    assert figures(believed) == figures(other)
+    assert believed.table.host_of(server_id(1)) == left != taken
 
 
 def test_a_loss_frees_the_choice() -> None:
-    view = view_of()
-    before = figures(view)
-    rank(view, batch(1, 2))
-    view.follow(entry(view, Changes(dropped=(server_id(1), server_id(2), server_id(3)))))
-    assert figures(view) == before
-    assert view.basis().pending == ()
+    believed = state_holding()
+    before = figures(believed)
+    rank(believed, batch(1, 2))
+    believed.follow(entry(believed, Changes(dropped=(server_id(1), server_id(2), server_id(3)))))
+    assert figures(believed) == before
+    assert believed.basis().pending == ()
 
 
 def test_choices_nobody_speaks_of_are_given_up() -> None:
-    view = view_of()
-    before = figures(view)
-    rank(view, batch(1), now=0.0)
-    rank(view, batch(2), number=2, now=10.0)
-    assert view.expire(PENDING_SECONDS - 1) == 0
-    assert view.expire(PENDING_SECONDS) == 1
-    assert list(view.pending) == [server_id(2)]
-    assert view.expire(PENDING_SECONDS + 10) == 1
-    assert figures(view) == before
+    believed = state_holding()
+    before = figures(believed)
+    rank(believed, batch(1), now=0.0)
+    rank(believed, batch(2), number=2, now=10.0)
+    assert believed.expire(PENDING_SECONDS - 1) == 0
+    assert believed.expire(PENDING_SECONDS) == 1
+    assert list(believed.pending) == [server_id(2)]
+    assert believed.expire(PENDING_SECONDS + 10) == 1
+    assert figures(believed) == before
 
 
 def test_a_second_question_for_a_server_replaces_the_first() -> None:
-    view = view_of()
-    rank(view, batch(1))
-    once = figures(view)
-    again = rank(view, batch(1), number=2)
-    assert figures(view) == once
+    believed = state_holding()
+    rank(believed, batch(1))
+    once = figures(believed)
+    again = rank(believed, batch(1), number=2)
+    assert figures(believed) == once
     assert again.basis.pending == ()
 
 
 def test_a_server_that_has_its_claim_is_answered_with_its_host() -> None:
-    view = view_of()
-    view.follow(entry(view, claimed((1, "b"))))
-    before = figures(view)
-    assert hosts_of(rank(view, batch(1, 2)))[0] == ("b",)
-    view.drop(server_id(2))
-    assert figures(view) == before
+    believed = state_holding()
+    believed.follow(entry(believed, claimed((1, "b"))))
+    before = figures(believed)
+    assert hosts_of(rank(believed, batch(1, 2)))[0] == ("b",)
+    believed.drop(server_id(2))
+    assert figures(believed) == before
 
 
 def test_what_is_pending_is_on_record_by_batch_and_position() -> None:
-    view = view_of()
-    rank(view, batch(1, 2), number=11)
-    rank(view, batch(3), number=12)
-    view.follow(entry(view, Changes(dropped=(server_id(1),))))
-    basis = rank(view, batch(4), number=13).basis
+    believed = state_holding()
+    rank(believed, batch(1, 2), number=11)
+    rank(believed, batch(3), number=12)
+    believed.follow(entry(believed, Changes(dropped=(server_id(1),))))
+    basis = rank(believed, batch(4), number=13).basis
     assert basis.pending == ((11, (1,)), (12, ()))
     assert (basis.sequence, basis.loaded) == (8, 7)
 
 
 def test_a_gap_is_noticed_and_what_is_known_is_passed_over() -> None:
-    view = view_of()
-    view.follow([ChangeEntry(sequence=7, changes=claimed((1, "a"))), *entry(view, claimed((2, "a")))])
-    assert view.snapshot.host_of(server_id(1)) is None
-    with pytest.raises(Gap):
-        view.follow(entry(view, claimed((3, "a")), step=2))
-    assert view.sequence == 8
+    believed = state_holding()
+    believed.follow([ChangeEntry(sequence=7, changes=claimed((1, "a"))), *entry(believed, claimed((2, "a")))])
+    assert believed.table.host_of(server_id(1)) is None
+    with pytest.raises(ChangeLogGap):
+        believed.follow(entry(believed, claimed((3, "a")), step=2))
+    assert believed.sequence == 8
 
 
 def test_a_build_is_under_way_until_it_ends_or_its_server_goes() -> None:
-    view = view_of()
-    at = [figures(view)]
+    believed = state_holding()
+    at = [figures(believed)]
     ends = Changes(ended=(server_id(1), server_id(99)))  # the other is not known
     story = [claimed((1, "a"), (2, "a")), ends, released(2, "a"), released(1, "a")]
-    entries = [entry(view, changes, step)[0] for step, changes in enumerate(story, 1)]
+    entries = [entry(believed, changes, step)[0] for step, changes in enumerate(story, 1)]
     for one in entries:
-        view.follow([one])
-        at.append(figures(view))
-    assert [int(found["a"][len(view.snapshot.row_of) + Figure.num_io_ops]) for found in at] == [0, 2, 1, 0, 0]
+        believed.follow([one])
+        at.append(figures(believed))
+    assert [int(found["a"][len(believed.table.row_of) + Figure.num_io_ops]) for found in at] == [0, 2, 1, 0, 0]
     assert at[-1] == at[0]
     for one, before in zip(reversed(entries), reversed(at[:-1]), strict=True):
-        view.take_back(one)
-        assert figures(view) == before
+        believed.take_back(one)
+        assert figures(believed) == before
 
 
 def test_a_build_that_ends_after_its_host_has_spoken_is_counted_no_less() -> None:
-    view = view_of()
+    believed = state_holding()
     said = HostChange(before=host("a"), after=host("a", stats={"io_workload": "3"}))
     story = [claimed((1, "a")), Changes(hosts=(said,)), Changes(ended=(server_id(1),)), released(1, "a")]
-    entries = [entry(view, changes, step)[0] for step, changes in enumerate(story, 1)]
+    entries = [entry(believed, changes, step)[0] for step, changes in enumerate(story, 1)]
     under_way = []
     for one in entries:
-        view.follow([one])
-        under_way.append(int(view.snapshot.figure(Figure.num_io_ops)[view.snapshot.positions_of["a"][0]]))
+        believed.follow([one])
+        under_way.append(int(believed.table.figure(Figure.num_io_ops)[believed.table.positions_of["a"][0]]))
     assert under_way == [1, 3, 3, 3]
-    before = [view_of()]
+    before = [state_holding()]
     for one in entries[:3]:
-        again = view_of()
+        again = state_holding()
         again.follow(entries[: one.sequence - again.sequence])
         before.append(again)
     for one, there in zip(reversed(entries), reversed(before), strict=True):
-        view.take_back(one)
-        assert figures(view) == figures(there)
+        believed.take_back(one)
+        assert figures(believed) == figures(there)
 
 
 def test_what_a_host_says_keeps_what_is_pending_there() -> None:
-    view, other = view_of(host("a")), view_of(host("a"))
-    answer = rank(view, batch(1))
+    believed, other = state_holding(host("a")), state_holding(host("a"))
+    answer = rank(believed, batch(1))
     told = Changes(hosts=(HostChange(before=host("a"), after=host("a", capacity={"VCPU": 4, "MEMORY_MB": 2048})),))
-    for each in (view, other):
+    for each in (believed, other):
         each.follow(entry(each, told))
-    assert figures(view) != figures(other)
-    for each in (view, other):
+    assert figures(believed) != figures(other)
+    for each in (believed, other):
         each.follow(entry(each, claimed((1, "a"), holding=answer.holdings[0])))
-    assert figures(view) == figures(other)
-    for each in (view, other):
+    assert figures(believed) == figures(other)
+    for each in (believed, other):
         each.follow(entry(each, replace(released(1, "a"), holdings=answer.holdings)))
-    assert figures(view) == figures(other)
+    assert figures(believed) == figures(other)
 
 
 def test_hosts_come_and_go_by_the_log() -> None:
-    view = view_of(host("a"))
-    view.follow(
+    believed = state_holding(host("a"))
+    believed.follow(
         entry(
-            view,
+            believed,
             Changes(hosts=(HostChange(after=host("new", capacity={"VCPU": 64, "MEMORY_MB": 65536, "DISK_GB": 900})),)),
         )
     )
-    assert hosts_of(rank(view, batch(1)))[0] == ("new", "a")
-    view.follow(entry(view, Changes(hosts=(HostChange(before=host("new")),))))
-    assert hosts_of(rank(view, batch(2), number=2))[0] == ("a",)
+    assert hosts_of(rank(believed, batch(1)))[0] == ("new", "a")
+    believed.follow(entry(believed, Changes(hosts=(HostChange(before=host("new")),))))
+    assert hosts_of(rank(believed, batch(2), number=2))[0] == ("a",)
     down = Changes(hosts=(HostChange(before=host("a"), after=host("a", up=False)),))
-    view.follow(entry(view, down))
-    refused = rank(view, batch(3), number=3)
+    believed.follow(entry(believed, down))
+    refused = rank(believed, batch(3), number=3)
     assert refused.ranked == ((),)
     assert refused.refused[refused.why[0]] == {"ComputeFilter": 1}
 
 
 def test_aggregates_and_policies_come_by_the_log() -> None:
-    view = view_of()
+    believed = state_holding()
     zone = Aggregate(id=1, name="z", metadata={"availability_zone": "z"}, hosts=("a",))
     moved = HostChange(before=host("a"), after=host("a", zone="z"))
-    view.follow(entry(view, Changes(aggregates=(AggregateChange(after=zone),), hosts=(moved,))))
-    assert hosts_of(rank(view, batch(1, shape=shape(zone="z"))))[0] == ("a",)
+    believed.follow(entry(believed, Changes(aggregates=(AggregateChange(after=zone),), hosts=(moved,))))
+    assert hosts_of(rank(believed, batch(1, shape=shape(zone="z"))))[0] == ("a",)
     strict = PolicyVersion(
         version=2,
         document={"filters": ["NumInstancesFilter"], "options": {"filter_scheduler.max_instances_per_host": 1}},
     )
-    view.follow(entry(view, Changes(policies=(PolicyChange(role="active", before=BUILT_IN, after=strict),))))
-    answer = rank(view, batch(2, 3), number=2)
+    believed.follow(entry(believed, Changes(policies=(PolicyChange(role="active", before=BUILT_IN, after=strict),))))
+    answer = rank(believed, batch(2, 3), number=2)
     assert [len(ranked) for ranked in answer.ranked] == [1, 0]
     assert answer.basis.policy == 2
 
@@ -275,41 +275,41 @@ def test_aggregates_and_policies_come_by_the_log() -> None:
 def test_a_shadow_chooses_too_and_takes_nothing() -> None:
     packing = PolicyVersion(version=3, document={"options": {"filter_scheduler.ram_weight_multiplier": -5.0}})
     states = (host("empty"), host("fuller", used={"MEMORY_MB": 4096}))
-    view, alone = view_of(*states, shadow=packing), view_of(*states)
-    answer, plain = rank(view, batch(1)), rank(alone, batch(1))
+    believed, alone = state_holding(*states, shadow=packing), state_holding(*states)
+    answer, plain = rank(believed, batch(1)), rank(alone, batch(1))
     assert answer.ranked == plain.ranked
-    assert figures(view) == figures(alone)
+    assert figures(believed) == figures(alone)
     assert answer.shadowed == {0: "fuller"}
     assert (answer.basis.shadow, plain.basis.shadow) == (3, None)
 
 
 def test_a_malformed_request_harms_no_other() -> None:
-    view = view_of()
+    believed = state_holding()
     shapes = (shape(), shape(hints={"query": "{"}))
     asked = RankBatch(shapes=shapes, servers=((server_id(1), 1, 0), (server_id(2), 0, 0)))
-    answer = rank(view, asked)
+    answer = rank(believed, asked)
     assert "JSON" in answer.malformed[0]
     assert [bool(ranked) for ranked in answer.ranked] == [False, True]
 
 
 def test_of_servers_asked_for_together_as_many_are_placed_as_fit() -> None:
-    view = view_of(host("a", capacity={"VCPU": 2, "MEMORY_MB": 8192, "DISK_GB": 100}))
-    answer = rank(view, batch(1, 2, 3, together=(3,)))
+    believed = state_holding(host("a", capacity={"VCPU": 2, "MEMORY_MB": 8192, "DISK_GB": 100}))
+    answer = rank(believed, batch(1, 2, 3, together=(3,)))
     assert [bool(ranked) for ranked in answer.ranked] == [True, True, False]
     assert answer.refused[answer.why[2]]
 
 
 def test_another_view_takes_over_what_is_pending() -> None:
-    view = view_of()
-    answer = rank(view, batch(1, 2))
+    believed = state_holding()
+    answer = rank(believed, batch(1, 2))
     first, second = (ranked[0] for ranked in hosts_of(answer))
     hosted = claimed((1, first), holding=answer.holdings[0])
-    fresh = view_of()
+    fresh = state_holding()
     fresh.follow(entry(fresh, hosted))
-    fresh.take_over(view)
+    fresh.take_over(believed)
     assert fresh.pending == {server_id(2): Pending(second, answer.holdings[0])}
-    view.follow(entry(view, hosted))
-    assert figures(fresh) == figures(view)
+    believed.follow(entry(believed, hosted))
+    assert figures(fresh) == figures(believed)
 
 
 class MemorySchedulingStore:
@@ -372,7 +372,7 @@ def running() -> Iterator[Cell]:
     ]
     service = build(options, transport=transport)
     service.start()
-    eventually(lambda: service.follower.whose)  # its own first reading is none of the tests'
+    eventually(lambda: service.tailer.origin)  # its own first reading is none of the tests'
     yield Cell(store, conductor, service, transport.client(Scheduler))
     service.stop()
     for server in servers:
@@ -386,7 +386,7 @@ def cell(running: Cell) -> Cell:
     running.store.away = False
     running.store.begin(host("a"))
     running.store.state_reads = 0
-    running.service.follower.forget()
+    running.service.tailer.forget()
     return running
 
 
@@ -426,7 +426,7 @@ def test_after_long_following_the_whole_is_read_again_and_what_is_pending_stays(
     cell: Cell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cell.client.rank(CONTEXT, batch(1))
-    monkeypatch.setattr(refresh, "LONGEST_LOG", 2)
+    monkeypatch.setattr(change_log_tailer, "LONGEST_LOG", 2)
     cell.store.add(*(Changes(dropped=(server_id(90 + number),)) for number in range(4)))
     eventually(lambda: cell.client.rank(CONTEXT, batch(2)).basis.loaded == 4)
     answer = cell.client.rank(CONTEXT, batch(2))
@@ -463,9 +463,9 @@ def test_it_says_that_it_lives(cell: Cell) -> None:
 
 def test_an_idle_scheduler_reads_when_it_is_told(cell: Cell) -> None:
     cell.client.rank(CONTEXT, batch(1))
-    follower = cell.service.follower
-    follower._asked_at = float("-inf")  # nobody has asked for long
-    follower._read_at = clock.monotonic()
+    tailer = cell.service.tailer
+    tailer._asked_at = float("-inf")  # nobody has asked for long
+    tailer._read_at = clock.monotonic()
     cell.store.add(Changes(hosts=(HostChange(after=host("b")),)))
     cell.client.log_grew(CONTEXT, cell.store.newest)
-    eventually(lambda: follower._current().sequence == cell.store.newest)
+    eventually(lambda: tailer._current().sequence == cell.store.newest)

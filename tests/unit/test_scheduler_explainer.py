@@ -6,13 +6,13 @@ import time
 import numpy as np
 import pytest
 
-from cell.scheduler.policy.plan import plan_of
-from cell.scheduler.request import request
-from cell.scheduler.request.request import Request
-from cell.scheduler.select import choice
-from cell.scheduler.state import snapshot
-from cell.scheduler.state.snapshot import Snapshot
-from cell.scheduler.why.explain import explain
+from cell.scheduler.policy.compiled_policy import compile_policy
+from cell.scheduler.request import scheduling_request
+from cell.scheduler.request.scheduling_request import SchedulingRequest
+from cell.scheduler.select import filter_and_weigh
+from cell.scheduler.state import host_table
+from cell.scheduler.state.host_table import HostTable
+from cell.scheduler.why.explainer import explain
 from cellcloud.model import policy
 from cellcloud.model.flavor import Flavor
 from cellcloud.model.host import HostState
@@ -35,13 +35,13 @@ def host(name: str, *, free: int = 8192, **values: object) -> HostState:
     return HostState(**made)  # type: ignore[arg-type]
 
 
-def ask(memory_mb: int = 4096, **values: object) -> Request:
+def ask(memory_mb: int = 4096, **values: object) -> SchedulingRequest:
     flavor = Flavor(id="f", name="f", vcpus=2, memory_mb=memory_mb, root_gb=10)
-    return request.make(servers=["s"], project_id="p", flavor=flavor, image_id="i", **values)  # type: ignore[arg-type]
+    return scheduling_request.make(servers=["s"], project_id="p", flavor=flavor, image_id="i", **values)  # type: ignore[arg-type]
 
 
-def cell() -> Snapshot:
-    return snapshot.build(
+def cell() -> HostTable:
+    return host_table.build(
         [
             host("big", free=16384),
             host("small"),
@@ -82,10 +82,10 @@ def test_who_came_nearest_and_what_would_help() -> None:
     assert miss is not None
     assert miss.host == "full"
     assert miss.change == "full would fit had it 2048 more MEMORY_MB"
-    alone = explain(snapshot.build([host("off", enabled=False)]), ask()).nearest_miss
+    alone = explain(host_table.build([host("off", enabled=False)]), ask()).nearest_miss
     assert alone is not None
     assert alone.change == "off would fit were it not that it is disabled"
-    assert explain(snapshot.build([host("a")]), ask()).nearest_miss is None
+    assert explain(host_table.build([host("a")]), ask()).nearest_miss is None
 
 
 def test_hosts_ruled_out_by_name_are_not_near() -> None:
@@ -108,7 +108,7 @@ def test_it_says_what_choosing_does() -> None:
                 chosen_policy = policy_of(scenario, filters)
                 found = explain(here, asked, chosen_policy)
                 ranked = found.ranked.tolist()
-                best = choice.choose(here, asked_alone(asked), plan_of(chosen_policy), 0)
+                best = filter_and_weigh.select_stepwise(here, asked_alone(asked), compile_policy(chosen_policy), 0)
                 if best.hosts:
                     assert best.hosts[0][0] == ranked[0]
                     here.release(asked.servers[0])
@@ -122,8 +122,8 @@ def test_it_says_what_choosing_does() -> None:
                     assert names[0] == found.asked[found.first[place]].name
 
 
-def asked_alone(asked: Request) -> Request:
-    return request.replace(asked, servers=asked.servers[:1])
+def asked_alone(asked: SchedulingRequest) -> SchedulingRequest:
+    return scheduling_request.replace(asked, servers=asked.servers[:1])
 
 
 def test_ten_thousand_hosts_take_less_than_a_moment() -> None:
@@ -132,7 +132,7 @@ def test_ten_thousand_hosts_take_less_than_a_moment() -> None:
         host(f"h{number:05}", free=chance.randrange(0, 9000), up=chance.random() < 0.9, zone=f"az{number % 3}")
         for number in range(10_000)
     ]
-    here = snapshot.build(states)
+    here = host_table.build(states)
     wide = policy.parse(
         {"filters": [*PLACEMENT_FILTERS, *NOVA_DEFAULT_FILTERS, "AggregateIoOpsFilter", "NumInstancesFilter"]}
     )

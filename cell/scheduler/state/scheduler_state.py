@@ -11,8 +11,8 @@ from copy import copy
 from dataclasses import dataclass, replace
 from typing import NamedTuple, TypeVar
 
-from cell.scheduler.state import snapshot
-from cell.scheduler.state.snapshot import Overwritten, Released
+from cell.scheduler.state import host_table
+from cell.scheduler.state.host_table import Overwritten, Released
 from cellcloud import errors
 from cellcloud.model import policy
 from cellcloud.model.allocation import Allocation
@@ -26,11 +26,11 @@ MOST_SAID = 5_000  # a host's whole word each, some kilobytes
 PENDING_SECONDS = 60.0  # longer than any claim takes to be made or refused
 
 
-class Gap(errors.Stale):
-    """The change log does not go on where the view ends: the whole must be read again."""
+class ChangeLogGap(errors.Stale):
+    """The change log does not go on where the state ends: the whole must be read again."""
 
 
-class Unlike(errors.Stale):
+class NotUndoable(errors.Stale):
     """What was believed earlier cannot be told from what is believed now."""
 
 
@@ -48,26 +48,26 @@ class _Batch:
     left: dict[int, str]
 
 
-class View:
-    """``snapshot`` holds what the log says and what is pending. Not safe to use from two threads at once."""
+class SchedulerState:
+    """``table`` holds what the log says and what is pending. Not safe to use from two threads at once."""
 
-    def __init__(self, state: CellState, *, scheduler: str = "", order_seed: int | None = None) -> None:
+    def __init__(self, cell_state: CellState, *, scheduler: str = "", order_seed: int | None = None) -> None:
         self.scheduler = scheduler
         self.order_seed = order_seed
-        self.loaded = self.sequence = state.sequence
-        self.snapshot = snapshot.build(state.hosts, state.aggregates, order_seed=order_seed)
-        self.active, self.shadow = state.policy, state.shadow
-        self.policy = parsed(state.policy)
+        self.loaded = self.sequence = cell_state.sequence
+        self.table = host_table.build(cell_state.hosts, cell_state.aggregates, order_seed=order_seed)
+        self.active, self.shadow = cell_state.policy, cell_state.shadow
+        self.policy = policy_of(cell_state.policy)
         self._pending: dict[str, Pending] = {}
         self._place: dict[str, tuple[int, int]] = {}
         self._batches: dict[int, _Batch] = {}
         self._gone: dict[tuple[int, str], Released] = {}  # by change and server: what was given back lately
         self._was: dict[tuple[int, str], Overwritten] = {}  # by change and host: what it had said
 
-    def copy(self) -> View:
+    def copy(self) -> SchedulerState:
         """The same, to try things on: what changes in one does not in the other."""
         made = copy(self)
-        made.snapshot = self.snapshot.copy()
+        made.table = self.table.copy()
         made._pending, made._place = dict(self._pending), dict(self._place)
         made._gone, made._was = dict(self._gone), dict(self._was)
         made._batches = {number: replace(batch, left=dict(batch.left)) for number, batch in self._batches.items()}
@@ -75,12 +75,12 @@ class View:
 
     # ---- the log -----------------------------------------------------------------------------------------------
     def follow(self, entries: Iterable[ChangeEntry]) -> None:
-        """Take in what the log says next; what is known already is passed over. Raises Gap."""
+        """Take in what the log says next; what is known already is passed over. Raises ChangeLogGap."""
         for entry in entries:
             if entry.sequence <= self.sequence:
                 continue
             if entry.sequence != self.sequence + 1:
-                raise Gap("The change log has a gap.", detail=f"{entry.sequence} follows {self.sequence}")
+                raise ChangeLogGap("The change log has a gap.", detail=f"{entry.sequence} follows {self.sequence}")
             self.apply(entry)
             self.sequence = entry.sequence
 
@@ -89,12 +89,12 @@ class View:
         changes = entry.changes
         for server_id, _, number in changes.released:
             self.drop(server_id)
-            gone = self.snapshot.release(server_id, changes.holdings[number])
+            gone = self.table.release(server_id, changes.holdings[number])
             _keep(self._gone, (entry.sequence, server_id), gone, MOST_GONE)
         for server_id, host, number in changes.claimed:
             self._settle(server_id, host, changes.holdings[number])
         for server_id in changes.ended:
-            self.snapshot.end_build(server_id)
+            self.table.end_build(server_id)
         for server_id in changes.dropped:
             self.drop(server_id)
         for change in changes.hosts:
@@ -104,18 +104,20 @@ class View:
         for role in changes.policies:
             if role.role == "active":
                 self.active = role.after or PolicyVersion()
-                self.policy = parsed(self.active)
+                self.policy = policy_of(self.active)
             else:
                 self.shadow = role.after
 
     def take_back(self, entry: ChangeEntry) -> None:
-        """Undo the entry that was taken in last, with nothing pending. Raises Unlike for what cannot be undone to the
-        last figure."""
+        """Undo the entry that was taken in last, with nothing pending.
+
+        Raises NotUndoable for what cannot be undone to the last figure.
+        """
         changes = entry.changes
         for role in changes.policies:
             if role.role == "active":
                 self.active = role.before or PolicyVersion()
-                self.policy = parsed(self.active)
+                self.policy = policy_of(self.active)
             else:
                 self.shadow = role.before
         if changes.aggregates:
@@ -123,26 +125,26 @@ class View:
         for change in reversed(changes.hosts):
             self._change_host_back(change, entry.sequence)
         for server_id in reversed(changes.ended):
-            self.snapshot.resume_build(server_id)
+            self.table.resume_build(server_id)
         for server_id, _, number in reversed(changes.claimed):
-            self.snapshot.release(server_id, changes.holdings[number])
+            self.table.release(server_id, changes.holdings[number])
         for server_id, host, _ in reversed(changes.released):
             gone = self._gone.get((entry.sequence, server_id))
             if gone is None:
-                raise Unlike("What a server held is not known any more.")
-            self.snapshot.restore(server_id, gone, host)
+                raise NotUndoable("What a server held is not known any more.")
+            self.table.restore(server_id, gone, host)
         self.sequence = entry.sequence - 1
 
     def _change_host_back(self, change: HostChange, sequence: int) -> None:
         if change.after is None:
-            raise Unlike("A host that is gone does not come back where it was.")
+            raise NotUndoable("A host that is gone does not come back where it was.")
         if change.before is None:
-            self.snapshot.remove_host(change.after.host)
+            self.table.remove_host(change.after.host)
             return
         was = self._was.get((sequence, change.after.host))
         if was is None:
-            raise Unlike("What a host had said is not known any more.")
-        self.snapshot.set_host_back(was)
+            raise NotUndoable("What a host had said is not known any more.")
+        self.table.set_host_back(was)
 
     def _settle(self, server_id: str, host: str, allocation: Allocation) -> None:
         pending = self._pending.get(server_id)
@@ -150,42 +152,42 @@ class View:
             self._forget(server_id)
             return
         self.drop(server_id)
-        self.snapshot.claim(server_id, host, allocation)
+        self.table.claim(server_id, host, allocation)
 
     def _change_host(self, change: HostChange, sequence: int) -> None:
         """Pending servers of the host are counted after what it says, as those in the log will be."""
         hosts = {side.host for side in (change.before, change.after) if side is not None}
         waiting = [(one, pending) for one, pending in self._pending.items() if pending.host in hosts]
         for server_id, pending in waiting:
-            self.snapshot.release(server_id, pending.allocation)
+            self.table.release(server_id, pending.allocation)
         if change.after is not None:
-            was = self.snapshot.set_host(change.after, keeps_use=True)
+            was = self.table.set_host(change.after, keeps_use=True)
             _keep(self._was, (sequence, change.after.host), was, MOST_SAID)
         elif change.before is not None:
-            self.snapshot.remove_host(change.before.host)
+            self.table.remove_host(change.before.host)
         for server_id, pending in waiting:
             if change.after is None:
                 self._forget(server_id)
             else:
-                self.snapshot.claim(server_id, pending.host, pending.allocation)
+                self.table.claim(server_id, pending.host, pending.allocation)
 
     def _change_aggregates(self, made: Iterable[AggregateChange]) -> None:
-        known = {one.id: one for one in self.snapshot.aggregates}
+        known = {one.id: one for one in self.table.aggregates}
         for change in made:
             if change.before is not None:
                 known.pop(change.before.id, None)
             if change.after is not None:
                 known[change.after.id] = change.after
-        self.snapshot.set_aggregates(known[number] for number in sorted(known))
+        self.table.set_aggregates(known[number] for number in sorted(known))
 
-    def take_over(self, other: View) -> None:
-        """Let another view's pending choices count here, but for those that the records have."""
+    def take_over(self, other: SchedulerState) -> None:
+        """Let another state's pending choices count here, but for those that the records have."""
         for number, batch in other._batches.items():
             for position, server_id in sorted(batch.left.items()):
                 pending = other._pending[server_id]
-                if self.snapshot.hosts_of.get(server_id) or pending.host not in self.snapshot.positions_of:
+                if self.table.hosts_of.get(server_id) or pending.host not in self.table.positions_of:
                     continue
-                self.snapshot.claim(server_id, pending.host, pending.allocation)
+                self.table.claim(server_id, pending.host, pending.allocation)
                 mine = self._batches.setdefault(number, _Batch(batch.until, batch.count, {}))
                 mine.left[position] = server_id
                 self._pending[server_id] = pending
@@ -210,7 +212,7 @@ class View:
     def note(
         self, number: int, chosen: Mapping[int, tuple[str, Pending]], *, now: float, count: int | None = None
     ) -> None:
-        """Remember what a batch chose: position -> (server id, its place). The snapshot has it already.
+        """Remember what a batch chose: position -> (server id, its place). The table has it already.
 
         ``count``: of how many servers the batch named hosts, those that had theirs before included.
         """
@@ -225,7 +227,7 @@ class View:
         """Give up a pending choice; one that is not pending is left alone."""
         pending = self._pending.get(server_id)
         if pending is not None:
-            self.snapshot.release(server_id, pending.allocation)
+            self.table.release(server_id, pending.allocation)
             self._forget(server_id)
 
     def expire(self, now: float) -> int:
@@ -257,6 +259,6 @@ def _keep(kept: dict[tuple[int, str], T], key: tuple[int, str], value: T | None,
         kept[key] = value
 
 
-def parsed(version: PolicyVersion) -> Policy:
+def policy_of(version: PolicyVersion) -> Policy:
     """The policy of a stored document."""
     return policy.parse(version.document)

@@ -9,7 +9,7 @@ import pytest
 from cell.conductor.placement import reservation
 from cell.conductor.scheduling_store import SchedulingStoreService
 from cell.scheduler.service import SchedulerService
-from cell.scheduler.why.inquiry import Inquiry
+from cell.scheduler.why.operator_queries import OperatorQueries
 from cellcloud import config, errors
 from cellcloud.context import RequestContext
 from cellcloud.db import changes, hosts, servers
@@ -131,7 +131,7 @@ def test_what_is_unknown_and_what_is_past(cell: Cell) -> None:
         changes.prune(connection, 0.0)
     (told,) = cell.service.explain(CONTEXT, server_id, None, 1)
     assert not told.gap, "the scheduler still knows what it chose from"
-    cell.service.follower.forget()
+    cell.service.tailer.forget()
     (told,) = cell.service.explain(CONTEXT, server_id, None, 1)
     assert "no longer reaches back" in told.gap
     assert told.chosen
@@ -191,7 +191,7 @@ def test_every_decision_of_a_busy_cell_is_explained_as_it_was_made(cell_database
     for _ in range(50):
         churn.turn()
     store = SchedulingStoreService(cell_database)
-    inquiry = Inquiry(churn.schedulers[0].follower, store, Records(cell_database))  # type: ignore[arg-type]
+    inquiry = OperatorQueries(churn.schedulers[0].tailer, store, Records(cell_database))  # type: ignore[arg-type]
     for decision in churn.decisions()[::4]:
         (told,) = inquiry.explain(CONTEXT, decision.id, None, 3)
         if told.malformed or decision.batch.answer.basis.policy in (2, 3):  # chance has its part

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from cell.scheduler.refusal import Refusal
-from cell.scheduler.request.request import Request
-from cell.scheduler.state.snapshot import Snapshot
-from cell.scheduler.why import explain
+from cell.scheduler.host_refusal import HostRefusal
+from cell.scheduler.request.scheduling_request import SchedulingRequest
+from cell.scheduler.state.host_table import HostTable
+from cell.scheduler.why import explainer
 from cellcloud.model import explanation as told
 from cellcloud.model.policy import Policy
 from cellcloud.model.refusal import Reason, RefusedGroup
 
 
-def reason_of(filter_name: str, refusal: Refusal) -> Reason:
+def reason_of(filter_name: str, refusal: HostRefusal) -> Reason:
     """A refusal as it is told and stored."""
     return Reason(
         filter=filter_name,
@@ -23,41 +23,41 @@ def reason_of(filter_name: str, refusal: Refusal) -> Reason:
     )
 
 
-def groups_of(found: explain.Explanation) -> tuple[RefusedGroup, ...]:
+def groups_of(found: explainer.Explainer) -> tuple[RefusedGroup, ...]:
     """Who refused how many hosts, by reason: in the order of asking, the many before the few."""
     made = [RefusedGroup(count=one.count, reason=reason_of(one.filter, one.refusal)) for one in found.groups]
     names = list(dict.fromkeys(group.reason.filter for group in made))
     return tuple(sorted(made, key=lambda group: (names.index(group.reason.filter), -group.count, group.reason.text)))
 
 
-def reasons_of(snapshot: Snapshot, request: Request, policy: Policy) -> tuple[RefusedGroup, ...]:
+def reasons_of(table: HostTable, request: SchedulingRequest, policy: Policy) -> tuple[RefusedGroup, ...]:
     """Return why no host takes the first server of a request, by filter and reason."""
-    return groups_of(explain.explain(snapshot, request, policy))
+    return groups_of(explainer.explain(table, request, policy))
 
 
-def nearest_of(found: explain.Explanation) -> told.Miss | None:
+def nearest_of(found: explainer.Explainer) -> told.Miss | None:
     """The host that came nearest to fitting, of those that did not."""
     miss = found.nearest_miss
     return None if miss is None else _miss(miss)
 
 
-def about(found: explain.Explanation, host: str) -> told.Miss | None:
+def about(found: explainer.Explainer, host: str) -> told.Miss | None:
     """Why a host was refused; None when it passed all filters."""
     refusals = found.refusals_of(host)
-    return _miss(explain.Miss(host, refusals)) if refusals else None
+    return _miss(explainer.RefusedHost(host, refusals)) if refusals else None
 
 
-def best_of(found: explain.Explanation, most: int, host: str | None = None) -> tuple[told.RankedHost, ...]:
+def best_of(found: explainer.Explainer, most: int, host: str | None = None) -> tuple[told.RankedHost, ...]:
     """The best of the hosts that passed, and beside them the one asked about."""
     places = found.ranked.tolist()
     wanted = list(range(min(most, len(places))))
     if host is not None:
-        named = set(found.snapshot.positions_like(host))
+        named = set(found.table.positions_like(host))
         wanted += [rank for rank, place in enumerate(places) if place in named and rank >= most]
     return tuple(
         told.RankedHost(
             rank=rank + 1,
-            host=found.snapshot.states[places[rank]].host,
+            host=found.table.states[places[rank]].host,
             score=found.score(rank),
             margin=found.score(rank) - found.score(rank + 1) if rank + 1 < len(places) else None,
             weights=tuple(
@@ -69,6 +69,6 @@ def best_of(found: explain.Explanation, most: int, host: str | None = None) -> t
     )
 
 
-def _miss(miss: explain.Miss) -> told.Miss:
+def _miss(miss: explainer.RefusedHost) -> told.Miss:
     reasons = tuple(reason_of(name, refusal) for name, refusal in miss.refusals)
     return told.Miss(host=miss.host, reasons=reasons, change=miss.change)

@@ -1,8 +1,8 @@
 """The hosts of a cell as numbers in columns: what choosing reads, and where choices are noted until the records say so.
 
 A host keeps its position for life; where weights are equal the lowest position wins. What is static of a host is
-folded into a signature (see facts), its NUMA cells and PCI devices into a topology; equal ones are one number. Every
-change is noted in ``change``, so that an index over the columns can follow.
+its host class, what is left of its NUMA cells and PCI devices its topology; equal ones are one number. Every change is
+noted in ``change``, so that an index over the columns can follow.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cell.scheduler.state.facts import NOWHERE, Facts, facts_of
+from cell.scheduler.state.host_class import ABSENT, HostClass, host_class_of
+from cell.scheduler.state.host_topologies import NO_TOPOLOGY, HostTopologies
 from cell.scheduler.state.interned import Interned
-from cell.scheduler.state.topologies import NO_TOPOLOGY, Topologies
 from cellcloud import errors
 from cellcloud.model import host_report_validation, image_properties
 from cellcloud.model.allocation import Allocation
@@ -33,7 +33,7 @@ Places = Amounts
 """Positions of hosts, in the order in which equal ones are preferred."""
 ALLOCATIONS_KEPT = 4096
 MOST_DEVICES = 100  # source: Nova's PCIWeigher
-TABLES_KEPT = 8192
+VERDICTS_KEPT = 8192
 REPORTED_KEPT = 64
 
 
@@ -102,7 +102,7 @@ class _Reported:
         self.codes[position] = code
 
 
-class Snapshot:
+class HostTable:
     """``free`` is (classes, hosts): capacity with its ratio applied, less what is used. ``figures`` (Figure, hosts).
 
     ``quarantined``: host name -> why its report is not believed; such a host passes no filter, as one that is gone.
@@ -117,16 +117,16 @@ class Snapshot:
         self._positions_of_node: dict[str, tuple[int, ...]] = {}
         self.classes: list[str] = []
         self.row_of: dict[str, int] = {}
-        self.facts: Interned[Facts] = Interned()
-        self.facts.code(NOWHERE)
-        self.topologies = Topologies()
+        self.host_classes: Interned[HostClass] = Interned()
+        self.host_classes.code(ABSENT)
+        self.topologies = HostTopologies()
         self.quarantined: dict[str, str] = {}
         self.hosted: list[dict[str, Mapping[str, str]]] = []
         self.hosts_of: dict[str, tuple[int, ...]] = {}
         self._changed: list[int] = []
         self._change = 0
         self.structure = 0
-        self.tables: dict[Hashable, Flags] = {}
+        self.verdicts: dict[Hashable, Flags] = {}
         self.multipliers: dict[Hashable, Reals] = {}
         self._reported: dict[Hashable, _Reported] = {}
         self._with: dict[tuple[str, str], Amounts] = {}
@@ -140,7 +140,7 @@ class Snapshot:
         self._free_but_moves = np.zeros((0, 0), dtype=np.int64)
         self._figures_but_moves = np.zeros((len(Figure), 0), dtype=np.int64)
         self._cpu_ratio = np.zeros(0, dtype=np.float64)
-        self._signature = np.zeros(0, dtype=np.int32)
+        self._host_class_ids = np.zeros(0, dtype=np.int32)
 
     # ---- what choosing reads ---------------------------------------------------------------------------------------
     def __len__(self) -> int:
@@ -151,9 +151,9 @@ class Snapshot:
         return self._free[:, : len(self.states)]
 
     @property
-    def signature(self) -> Codes:
-        """A number into ``facts``; 0 where no host may be chosen."""
-        return self._signature[: len(self.states)]
+    def host_class_ids(self) -> Codes:
+        """Numbers into ``host_classes``; 0 where no host may be chosen."""
+        return self._host_class_ids[: len(self.states)]
 
     @property
     def cpu_ratio(self) -> Reals:
@@ -166,15 +166,15 @@ class Snapshot:
     @property
     def present(self) -> Flags:
         """Which positions have a host that may be chosen."""
-        return np.asarray(self.signature != 0)
+        return np.asarray(self.host_class_ids != 0)
 
     @property
     def hosts(self) -> tuple[str, ...]:
         """The names of the hosts by position; "" where there is none any more."""
         return tuple(state.host for state in self.states)
 
-    def facts_at(self, position: int) -> Facts:
-        return self.facts.values[int(self._signature[position])]
+    def host_class_at(self, position: int) -> HostClass:
+        return self.host_classes.values[int(self._host_class_ids[position])]
 
     def topology_at(self, position: int) -> Topology:
         """What is left of a host's NUMA cells and PCI devices."""
@@ -188,12 +188,12 @@ class Snapshot:
         """Where a node of this name is."""
         return self._positions_of_node.get(node, ())
 
-    def keep_table(self, key: Hashable, table: Flags) -> None:
-        """Keep what a rule answered for each signature; the oldest goes when there are too many."""
-        self.tables.pop(key, None)
-        while len(self.tables) >= TABLES_KEPT:
-            del self.tables[next(iter(self.tables))]
-        self.tables[key] = table
+    def keep_verdicts(self, key: Hashable, verdicts: Flags) -> None:
+        """Keep what a rule answered for each host class; the oldest goes when there are too many."""
+        self.verdicts.pop(key, None)
+        while len(self.verdicts) >= VERDICTS_KEPT:
+            del self.verdicts[next(iter(self.verdicts))]
+        self.verdicts[key] = verdicts
 
     def reported(self, key: Hashable, read: Callable[[HostState], Any]) -> tuple[Codes, list[Any]]:
         """What ``read`` finds in every host's report, as numbers into its distinct values. Kept by ``key``."""
@@ -201,7 +201,7 @@ class Snapshot:
         if found is None:
             if len(self._reported) >= REPORTED_KEPT:
                 del self._reported[next(iter(self._reported))]
-            found = self._reported[key] = _Reported(read, np.zeros(self._signature.shape[0], dtype=np.int32))
+            found = self._reported[key] = _Reported(read, np.zeros(self._host_class_ids.shape[0], dtype=np.int32))
             for position, state in enumerate(self.states):
                 found.note(position, state)
         return found.codes[: len(self.states)], found.values
@@ -295,11 +295,11 @@ class Snapshot:
             for host in one.hosts:
                 members.setdefault(host, []).append(one.id)
         self._aggregates_of = members
-        self.tables.clear()
+        self.verdicts.clear()
         self.structure += 1
         for host in touched:
             for position in self.positions_of.get(host, ()):
-                if self._signature[position]:
+                if self._host_class_ids[position]:
                     self._sign(position)
 
     @property
@@ -373,7 +373,7 @@ class Snapshot:
         if counts is None:
             if len(self._with) >= REPORTED_KEPT:
                 del self._with[next(iter(self._with))]
-            counts = self._with[prop] = np.zeros(self._signature.shape[0], dtype=np.int64)
+            counts = self._with[prop] = np.zeros(self._host_class_ids.shape[0], dtype=np.int64)
             for position, servers in enumerate(self.hosted):
                 counts[position] = sum(prop in known_props(props) for props in servers.values())
         return counts[: len(self.states)]
@@ -494,9 +494,9 @@ class Snapshot:
         return free, figures
 
     # ---- trying ----------------------------------------------------------------------------------------------------
-    def copy(self) -> Snapshot:
+    def copy(self) -> HostTable:
         """The same hosts and servers, to try things on: what changes in one does not in the other."""
-        found = Snapshot()
+        found = HostTable()
         self.add_up()
         for name, value in vars(self).items():
             vars(found)[name] = value.copy() if isinstance(value, list | dict | np.ndarray | Interned) else value
@@ -512,7 +512,7 @@ class Snapshot:
 
     def _append(self, name: tuple[str, str], state: HostState) -> int:
         position = len(self.states)
-        if position == self._signature.shape[0]:
+        if position == self._host_class_ids.shape[0]:
             self._grow(max(64, 2 * position))
         self.states.append(state)
         self.hosted.append({})
@@ -525,11 +525,11 @@ class Snapshot:
         return position
 
     def _grow(self, room: int) -> None:
-        more = room - self._signature.shape[0]
+        more = room - self._host_class_ids.shape[0]
         self._free_but_moves = np.pad(self._free, ((0, 0), (0, more)))
         self._figures_but_moves = np.pad(self._figures, ((0, 0), (0, more)))
         self._cpu_ratio = np.pad(self._cpu_ratio, (0, more))
-        self._signature = np.pad(self._signature, (0, more))
+        self._host_class_ids = np.pad(self._host_class_ids, (0, more))
         for found in self._reported.values():
             found.codes = np.pad(found.codes, (0, more))
         self._with = {prop: np.pad(counts, (0, more)) for prop, counts in self._with.items()}
@@ -546,13 +546,13 @@ class Snapshot:
         return row
 
     def _close(self, position: int) -> None:
-        self._signature[position] = 0
+        self._host_class_ids[position] = 0
         self._note(position)
 
     def _sign(self, position: int) -> None:
         state = self.states[position]
         mine = (self._aggregates[number] for number in self._aggregates_of.get(state.host, ()))
-        self._signature[position] = self.facts.code(facts_of(state, mine))
+        self._host_class_ids[position] = self.host_classes.code(host_class_of(state, mine))
         self._note(position)
 
     def _with_use(self, position: int, state: HostState) -> HostState:
@@ -615,12 +615,12 @@ class Snapshot:
 
 def build(
     states: Sequence[HostState], aggregates: Iterable[Aggregate] = (), *, order_seed: int | None = None
-) -> Snapshot:
+) -> HostTable:
     """Columns from records, hosts in the order of their names, so that equal records give equal columns.
 
     ``order_seed`` shuffles them: schedulers with different seeds prefer different ones among equal hosts.
     """
-    found = Snapshot()
+    found = HostTable()
     found.set_aggregates(aggregates)
     ordered = sorted(states, key=lambda state: (state.host, state.node))
     if order_seed is not None:

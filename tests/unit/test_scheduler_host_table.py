@@ -1,4 +1,4 @@
-"""What a snapshot holds after hosts, aggregates and servers came and went."""
+"""What a table holds after hosts, aggregates and servers came and went."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from cell.scheduler.request import request
-from cell.scheduler.select.select import decide
-from cell.scheduler.state import snapshot
-from cell.scheduler.state.snapshot import Figure, Snapshot
+from cell.scheduler.request import scheduling_request
+from cell.scheduler.select.hosts import select_hosts
+from cell.scheduler.state import host_table
+from cell.scheduler.state.host_table import Figure, HostTable
 from cellcloud.model.allocation import Allocation
 from cellcloud.model.flavor import Flavor
 from cellcloud.model.host import Aggregate, HostedServer, HostState, Metric
@@ -38,16 +38,16 @@ def host(name: str, **values: Any) -> HostState:
     return HostState(**made)
 
 
-def figures(here: Snapshot, position: int = 0) -> dict[str, int]:
+def figures(here: HostTable, position: int = 0) -> dict[str, int]:
     return {figure.name: int(here.figure(figure)[position]) for figure in Figure}
 
 
-def row(here: Snapshot, position: int = 0) -> dict[str, int]:
+def row(here: HostTable, position: int = 0) -> dict[str, int]:
     return {name: int(here.free[number, position]) for name, number in here.row_of.items()}
 
 
 def test_figures_follow_from_capacity_and_use_where_nothing_else_is_said() -> None:
-    here = snapshot.build([host("a", servers=3)])
+    here = host_table.build([host("a", servers=3)])
     assert row(here) == {"VCPU": 7, "MEMORY_MB": 8192, "DISK_GB": 100}
     assert figures(here) == {
         "free_ram_mb": 8192,
@@ -75,13 +75,13 @@ def test_what_is_reported_goes_before_what_follows() -> None:
         stats={"num_instances": "7", "io_workload": "2", "failed_builds": "1", "other": None},
         pci_pools=(PciPool(vendor_id="8086", product_id="10ed", count=3),),
     )
-    here = snapshot.build([said])
+    here = host_table.build([said])
     assert list(figures(here).values()) == [-5, 20480, 3, 7, 2, 1, 4, 8002000, 97]
     assert here.cpu_ratio.tolist() == [2.5]
 
 
 def test_a_claim_is_taken_once_and_comes_back_whole() -> None:
-    here = snapshot.build([host("a"), host("b")])
+    here = host_table.build([host("a"), host("b")])
     before = (here.free.copy(), [figures(here, place) for place in range(2)])
     here.claim("s", "a", HOLDING)
     here.claim("s", "b", HOLDING)
@@ -101,7 +101,7 @@ def test_a_claim_is_taken_once_and_comes_back_whole() -> None:
 
 def test_what_is_not_added_up_yet_is_not_lost() -> None:
     gold = Allocation(resources={"VCPU": 1, "CUSTOM_GOLD": 2})
-    here, there = snapshot.build([host("a"), host("b")]), snapshot.build([host("a"), host("b")])
+    here, there = host_table.build([host("a"), host("b")]), host_table.build([host("a"), host("b")])
     for name, target in (("s", "a"), ("t", "a"), ("u", "b")):
         here.claim(name, target, HOLDING)
         there.claim(name, target, HOLDING)
@@ -121,7 +121,7 @@ def test_what_is_not_added_up_yet_is_not_lost() -> None:
 
 
 def test_a_report_without_use_keeps_what_is_noted() -> None:
-    here = snapshot.build([host("a")])
+    here = host_table.build([host("a")])
     here.claim("s", "a", HOLDING)
     more = host("a", capacity={"VCPU": 16, "MEMORY_MB": 8192, "DISK_GB": 100}, used={}, servers=0)
     here.set_host(more, keeps_use=True)
@@ -134,7 +134,7 @@ def test_a_report_without_use_keeps_what_is_noted() -> None:
 
 
 def test_servers_that_came_with_a_report_can_be_released() -> None:
-    here = snapshot.build([host("a", used={"VCPU": 2}, servers=1, hosted=(HostedServer(uuid="old"),))])
+    here = host_table.build([host("a", used={"VCPU": 2}, servers=1, hosted=(HostedServer(uuid="old"),))])
     assert here.hosts_of["old"] == (0,)
     here.release("old", HOLDING)
     assert row(here) == {"VCPU": 8, "MEMORY_MB": 9216, "DISK_GB": 110}
@@ -142,7 +142,7 @@ def test_servers_that_came_with_a_report_can_be_released() -> None:
 
 
 def test_a_host_that_is_gone_is_chosen_no_more_and_keeps_no_name() -> None:
-    here = snapshot.build([host("a", uuid="u1"), host("b")])
+    here = host_table.build([host("a", uuid="u1"), host("b")])
     here.remove_host("a")
     here.remove_host("a")
     assert here.present.tolist() == [False, True]
@@ -152,18 +152,18 @@ def test_a_host_that_is_gone_is_chosen_no_more_and_keeps_no_name() -> None:
 
 
 def test_aggregates_move_only_the_hosts_they_name() -> None:
-    here = snapshot.build([host("a"), host("b")])
+    here = host_table.build([host("a"), host("b")])
     fast = Aggregate(id=1, uuid="u", metadata={"ssd": "true, false"}, hosts=("a", "nobody"))
     seen = here.change
     here.set_aggregates([fast])
     assert here.changed_since(seen) == {0}
-    assert here.facts_at(0).metadata == {"ssd": {"true", "false"}}
-    assert here.facts_at(1).metadata == {}
+    assert here.host_class_at(0).metadata == {"ssd": {"true", "false"}}
+    assert here.host_class_at(1).metadata == {}
     here.set_aggregates([replace(fast, hosts=("b",))])
-    assert [bool(here.facts_at(place).metadata) for place in (0, 1)] == [False, True]
+    assert [bool(here.host_class_at(place).metadata) for place in (0, 1)] == [False, True]
     here.set_host(host("c"))
     here.set_aggregates([])
-    assert len({int(code) for code in here.signature}) == 1
+    assert len({int(code) for code in here.host_class_ids}) == 1
 
 
 BAD: list[dict[str, Any]] = [
@@ -192,14 +192,14 @@ BAD: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize("values", BAD, ids=lambda values: str(values)[:40])
 def test_what_cannot_be_is_put_into_quarantine_and_harms_no_other(values: dict[str, Any]) -> None:
-    here = snapshot.build([host("a"), replace(host("b"), **values)])
+    here = host_table.build([host("a"), replace(host("b"), **values)])
     assert here.present.tolist() == [True]
     assert len(here.quarantined) == 1
     assert all(here.quarantined.values())
 
 
 def test_a_host_comes_into_quarantine_and_out_of_it() -> None:
-    here = snapshot.build([host("a")])
+    here = host_table.build([host("a")])
     here.claim("s", "a", HOLDING)
     here.set_host(host("a", cpu_allocation_ratio=math.nan), keeps_use=True)
     assert here.present.tolist() == [False]
@@ -211,7 +211,7 @@ def test_a_host_comes_into_quarantine_and_out_of_it() -> None:
 
 
 def test_a_host_under_two_names_counts_once() -> None:
-    here = snapshot.build([host("a", uuid="u1"), host("b", uuid="u1"), host("c", uuid="u2")])
+    here = host_table.build([host("a", uuid="u1"), host("b", uuid="u1"), host("c", uuid="u2")])
     assert here.present.tolist() == [True, True]
     assert here.quarantined == {"b": "reports the identity u1 of host a"}
     here.set_host(host("c", uuid="u1"))
@@ -222,22 +222,22 @@ def test_a_host_under_two_names_counts_once() -> None:
 
 
 def test_two_nodes_may_share_a_host() -> None:
-    here = snapshot.build([host("a", node="n1"), host("a", node="n2"), host("b")])
+    here = host_table.build([host("a", node="n1"), host("a", node="n2"), host("b")])
     assert here.positions_of["a"] == (0, 1)
     assert here.positions_of_node("n2") == (1,)
     assert here.positions_like("A") == (0, 1)
 
 
-def test_equal_hosts_share_a_signature_and_a_seed_shuffles_them() -> None:
+def test_equal_hosts_share_a_host_class_and_a_seed_shuffles_them() -> None:
     states = [host(f"h{number:02}") for number in range(50)]
-    assert len(set(snapshot.build(states).signature.tolist())) == 1
-    orders = [snapshot.build(states, order_seed=seed).hosts for seed in (1, 1, 2)]
+    assert len(set(host_table.build(states).host_class_ids.tolist())) == 1
+    orders = [host_table.build(states, order_seed=seed).hosts for seed in (1, 1, 2)]
     assert orders[0] == orders[1] != orders[2]
-    assert sorted(orders[2]) == list(snapshot.build(list(reversed(states))).hosts)
+    assert sorted(orders[2]) == list(host_table.build(list(reversed(states))).hosts)
 
 
 def test_changes_are_told_until_there_are_too_many() -> None:
-    here = snapshot.build([host("a"), host("b")])
+    here = host_table.build([host("a"), host("b")])
     start = here.change
     here.claim("s", "b", HOLDING)
     assert here.changed_since(start) == {1}
@@ -276,10 +276,10 @@ FIELDS = [
 def test_any_report_is_taken_or_put_into_quarantine(
     values: dict[str, Any], capacity: dict[str, Any], stats: dict[str, str]
 ) -> None:
-    here = snapshot.build([host("a"), replace(host("b"), **values, capacity=capacity, stats=stats)])
+    here = host_table.build([host("a"), replace(host("b"), **values, capacity=capacity, stats=stats)])
     assert bool(here.present[0])
     assert ("b" in here.quarantined) == (len(here) == 1)
     flavor = Flavor(id="f", name="f", vcpus=1, memory_mb=1, root_gb=0)
     for number in range(2):
-        asked = request.make(servers=[f"s{number}"], project_id="p", flavor=flavor, image_id="i")
-        assert decide(here, asked).hosts
+        asked = scheduling_request.make(servers=[f"s{number}"], project_id="p", flavor=flavor, image_id="i")
+        assert select_hosts(here, asked).hosts

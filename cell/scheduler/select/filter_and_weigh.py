@@ -1,7 +1,7 @@
 """One decision, step by step over columns: filter, weigh, take, for one server after the other of a request.
 
 Source: Nova's SchedulerManager._schedule and HostManager.get_filtered_hosts. What was taken stays noted in the
-snapshot when all servers got a host; else it is given back and the answer is empty.
+table when all servers got a host; else it is given back and the answer is empty.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ import numpy as np
 
 from cell.scheduler.numa import topology
 from cell.scheduler.numa.topology import Settled
-from cell.scheduler.policy.filters import Context
+from cell.scheduler.policy.compiled_policy import CompiledPolicy
+from cell.scheduler.policy.filters import FilterContext
 from cell.scheduler.policy.filters.resource_class import demand_at
-from cell.scheduler.policy.plan import Plan
 from cell.scheduler.policy.weighers import disk_mb, sort, weigh
 from cell.scheduler.request.demand import Demand
-from cell.scheduler.request.request import Request
-from cell.scheduler.state.snapshot import Flags, Places, Snapshot
+from cell.scheduler.request.scheduling_request import SchedulingRequest
+from cell.scheduler.state.host_table import Flags, HostTable, Places
 from cellcloud.model.allocation import Allocation, figures_of
 from cellcloud.model.image_properties import text_of
 from cellcloud.model.numa import Placed
@@ -31,7 +31,7 @@ NAMES = "names"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Choice:
+class Selection:
     """``hosts``: for each server the position chosen and its alternates; () when not all got one.
 
     ``refused``: filter -> how many hosts it refused of those it was shown; only where no host was left.
@@ -43,13 +43,20 @@ class Choice:
     placed: tuple[Placed | None, ...] = ()
 
 
-def choose(snapshot: Snapshot, request: Request, plan: Plan, seed: int = 0, *, carries_order: bool = False) -> Choice:
+def select_stepwise(
+    table: HostTable,
+    request: SchedulingRequest,
+    compiled: CompiledPolicy,
+    seed: int = 0,
+    *,
+    carries_order: bool = False,
+) -> Selection:
     """Hosts for all servers of the request, or for none. ``seed`` decides where the policy wants chance.
 
     Of equal hosts the lowest position wins. ``carries_order``: within a request, the order of the server before
     decides instead, as in Nova, where the hosts of each request stand in no order at all to begin with.
     """
-    return _Decision(snapshot, request, plan, chance_of(seed), carries_order=carries_order).run()
+    return _StepwiseSelection(table, request, compiled, chance_of(seed), carries_order=carries_order).run()
 
 
 def chance_of(seed: int) -> random.Random:
@@ -57,7 +64,7 @@ def chance_of(seed: int) -> random.Random:
     return random.Random(seed)  # noqa: S311  # it is to be repeatable
 
 
-def allocation_for(request: Request, demand: Demand | None, settled: Settled | None = None) -> Allocation:
+def allocation_for(request: SchedulingRequest, demand: Demand | None, settled: Settled | None = None) -> Allocation:
     """What a server of the request takes of a host. Source: Nova's HostState.consume_from_request."""
     flavor = request.shape.flavor
     resources = {} if demand is None else {name: amount for name, amount in demand.resources.items() if amount}
@@ -75,39 +82,47 @@ def allocation_for(request: Request, demand: Demand | None, settled: Settled | N
     )
 
 
-def candidates(snapshot: Snapshot, request: Request) -> Places:
+def candidates(table: HostTable, request: SchedulingRequest) -> Places:
     """Hosts that are there and that the request does not rule out by name."""
-    return np.flatnonzero(snapshot.present & named(snapshot, request)).astype(np.int64)
+    return np.flatnonzero(table.present & named(table, request)).astype(np.int64)
 
 
-def named(snapshot: Snapshot, request: Request) -> Flags:
+def named(table: HostTable, request: SchedulingRequest) -> Flags:
     """Which hosts the request's own names leave."""
-    found = np.ones(len(snapshot), dtype=np.bool_)
+    found = np.ones(len(table), dtype=np.bool_)
     wanted = request.destination
     if wanted is not None:
         if wanted.cell and not wanted.allow_cross_cell_move:
-            cells = np.array([facts.cell == wanted.cell for facts in snapshot.facts.values], dtype=np.bool_)
-            found &= cells[snapshot.signature]
+            cells = np.array(
+                [host_class.cell == wanted.cell for host_class in table.host_classes.values], dtype=np.bool_
+            )
+            found &= cells[table.host_class_ids]
         if wanted.host:
-            found &= _at(snapshot, snapshot.positions_of.get(wanted.host, ()))
+            found &= _at(table, table.positions_of.get(wanted.host, ()))
         if wanted.node:
-            found &= _at(snapshot, snapshot.positions_of_node(wanted.node))
+            found &= _at(table, table.positions_of_node(wanted.node))
     for host in request.ignore_hosts:
-        found[list(snapshot.positions_like(host))] = False
+        found[list(table.positions_like(host))] = False
     if request.force_hosts:
-        found &= _at(snapshot, [place for host in request.force_hosts for place in snapshot.positions_like(host)])
+        found &= _at(table, [place for host in request.force_hosts for place in table.positions_like(host)])
     if request.force_nodes:
-        found &= _at(snapshot, [place for node in request.force_nodes for place in snapshot.positions_of_node(node)])
+        found &= _at(table, [place for node in request.force_nodes for place in table.positions_of_node(node)])
     return found
 
 
-def is_forced(request: Request) -> bool:
+def is_forced(request: SchedulingRequest) -> bool:
     """Whether hosts are taken as named, without filters."""
     return bool(request.force_hosts or request.force_nodes) and not request.checks_forced
 
 
 def pass_filters(
-    snapshot: Snapshot, places: Places, request: Request, plan: Plan, context: Context, *, first: bool
+    table: HostTable,
+    places: Places,
+    request: SchedulingRequest,
+    compiled: CompiledPolicy,
+    context: FilterContext,
+    *,
+    first: bool,
 ) -> tuple[Places, dict[str, int]]:
     """The places that pass, in their order, and how many each filter refused of those it was shown.
 
@@ -116,11 +131,11 @@ def pass_filters(
     refused: dict[str, int] = {}
     if is_forced(request):
         return places, refused
-    for rule in plan.filters:
+    for rule in compiled.filters:
         asked = rule.on_rebuild if request.shape.rebuild else first or not rule.once
         if not asked or not rule.applies(request, context):
             continue
-        left = places[rule.passes(snapshot, places, request, context)]
+        left = places[rule.passes(table, places, request, context)]
         if len(left) < len(places):
             refused[rule.name] = len(places) - len(left)
         places = left
@@ -130,106 +145,118 @@ def pass_filters(
 
 
 def order(
-    snapshot: Snapshot, places: Places, request: Request, plan: Plan, chance: random.Random, *, most: int | None = None
+    table: HostTable,
+    places: Places,
+    request: SchedulingRequest,
+    compiled: CompiledPolicy,
+    chance: random.Random,
+    *,
+    most: int | None = None,
 ) -> Places:
-    """Places best first; the first is the choice, by chance among the best few where the policy says so.
+    """Places best first; the first is the one selected, by chance among the best few where the policy says so.
 
     ``most``: how many are wanted; None: all.
     """
-    weight = weigh(snapshot, places, request, plan.options, plan.weighers)
-    most = None if most is None else max(most, plan.options.host_subset_size)
+    weight = weigh(table, places, request, compiled.options, compiled.weighers)
+    most = None if most is None else max(most, compiled.options.host_subset_size)
     if most is not None and most < len(weight) // 4:
         good = weight >= np.partition(weight, -most)[-most]
         places, weight = places[good], weight[good]
     ranks = sort(weight)
-    if plan.options.shuffle_best_same_weighed_hosts and len(ranks):
+    if compiled.options.shuffle_best_same_weighed_hosts and len(ranks):
         best = ranks[weight[ranks] == weight[ranks[0]]].tolist()
         ranks = np.concatenate([chance.sample(best, len(best)), ranks[len(best) :]])
-    subset = min(plan.options.host_subset_size, len(ranks))
+    subset = min(compiled.options.host_subset_size, len(ranks))
     if subset > 1:
         drawn = chance.randrange(subset)
         ranks = np.concatenate([ranks[drawn : drawn + 1], np.delete(ranks, drawn)])
     return places[ranks]
 
 
-def props_of(request: Request) -> dict[str, str]:
+def props_of(request: SchedulingRequest) -> dict[str, str]:
     """The properties of a request's image, as servers on hosts have them."""
     return {name: text_of(value) for name, value in request.shape.image_props.items()}
 
 
-def _at(snapshot: Snapshot, positions: Sequence[int]) -> Flags:
-    found = np.zeros(len(snapshot), dtype=np.bool_)
+def _at(table: HostTable, positions: Sequence[int]) -> Flags:
+    found = np.zeros(len(table), dtype=np.bool_)
     found[list(positions)] = True
     return found
 
 
-class _Decision:
+class _StepwiseSelection:
     """The state between the servers of one request. ``places``: the hosts that still pass, the best first."""
 
     def __init__(
-        self, snapshot: Snapshot, request: Request, plan: Plan, chance: random.Random, *, carries_order: bool
+        self,
+        table: HostTable,
+        request: SchedulingRequest,
+        compiled: CompiledPolicy,
+        chance: random.Random,
+        *,
+        carries_order: bool,
     ) -> None:
         self.carries_order = carries_order
-        self.snapshot, self.request, self.plan, self.chance = snapshot, request, plan, chance
-        self.context = Context(plan.options, snapshot.aggregates)
-        self.places = candidates(snapshot, request)
-        self.unnamed = int(np.count_nonzero(snapshot.present)) - len(self.places)
-        self.cells = {facts.cell for facts in snapshot.facts.values[1:]}
+        self.table, self.request, self.compiled, self.chance = table, request, compiled, chance
+        self.context = FilterContext(compiled.options, table.aggregates)
+        self.places = candidates(table, request)
+        self.unnamed = int(np.count_nonzero(table.present)) - len(self.places)
+        self.cells = {host_class.cell for host_class in table.host_classes.values[1:]}
         self.chosen: list[int] = []
         self.placed: list[Placed | None] = []
         self.refused: dict[str, int] = {}
 
-    def run(self) -> Choice:
+    def run(self) -> Selection:
         servers = self.request.servers
         for number, server_id in enumerate(servers):
             if not self._rank(server_id, first=number == 0):
                 for taken in servers[:number]:
-                    self.snapshot.release(taken)
-                return Choice(refused=self.refused)
+                    self.table.release(taken)
+                return Selection(refused=self.refused)
             self._take(server_id, int(self.places[0]))
         if self.request.group is None:
             props = props_of(self.request)
             for server_id, position in zip(servers, self.chosen, strict=True):
-                self.snapshot.place(server_id, position, props)
+                self.table.place(server_id, position, props)
         if len(servers) > 1 and self.request.alternates:
             self._rank(servers[-1], first=False)
-        return Choice(hosts=tuple(self._with_alternates()), placed=tuple(self.placed))
+        return Selection(hosts=tuple(self._with_alternates()), placed=tuple(self.placed))
 
     def _rank(self, server_id: str, *, first: bool) -> bool:
         self.context = replace(self.context, server_id=server_id)
         if not (first or self.carries_order):
             self.places = np.sort(self.places)
-        passing, refused = pass_filters(self.snapshot, self.places, self.request, self.plan, self.context, first=first)
+        passing, refused = pass_filters(self.table, self.places, self.request, self.compiled, self.context, first=first)
         self.refused = {NAMES: self.unnamed, **refused} if self.unnamed else refused
         alone = len(self.request.servers) == 1 and len(self.cells) == 1
         most = self.request.alternates + 1 if alone else None
-        self.places = order(self.snapshot, passing, self.request, self.plan, self.chance, most=most)
+        self.places = order(self.table, passing, self.request, self.compiled, self.chance, most=most)
         return bool(len(passing))
 
     def _take(self, server_id: str, position: int) -> None:
-        snapshot, request = self.snapshot, self.request
+        table, request = self.table, self.request
         settled = None
         if request.topology.guest is not None or request.topology.devices:
-            limited = NUMA_FILTER in self.plan.policy.filters and not is_forced(request)
-            settled = topology.settle(snapshot.topology_at(position), request.topology, limited=limited)
-        allocation = allocation_for(request, demand_at(snapshot, position, request, self.context), settled)
-        snapshot.take(server_id, position, allocation)
+            limited = NUMA_FILTER in self.compiled.policy.filters and not is_forced(request)
+            settled = topology.settle(table.topology_at(position), request.topology, limited=limited)
+        allocation = allocation_for(request, demand_at(table, position, request, self.context), settled)
+        table.take(server_id, position, allocation)
         self.chosen.append(position)
         self.placed.append(allocation.placed)
         if settled is not None:
             request = replace(request, topology=settled.request)
         if request.group is not None:
-            host = snapshot.states[position].host
+            host = table.states[position].host
             request = replace(request, group=replace(request.group, hosts=(*request.group.hosts, host)))
-            snapshot.place(server_id, position, props_of(request))
+            table.place(server_id, position, props_of(request))
         self.request = request
 
     def _with_alternates(self) -> list[tuple[int, ...]]:
-        """Each choice with the next best hosts of its own cell that no server of the request got."""
-        snapshot, wanted = self.snapshot, self.request.alternates
+        """Each host selected with the next best hosts of its own cell that no server of the request got."""
+        table, wanted = self.table, self.request.alternates
         others = self.places[~np.isin(self.places, self.chosen)] if wanted else self.places[:0]
         best: dict[str, list[int]] = {}
         for cell in self.cells:
-            mine = np.array([facts.cell == cell for facts in snapshot.facts.values], dtype=np.bool_)
-            best[cell] = others[mine[snapshot.signature[others]]][:wanted].tolist()
-        return [(place, *best[snapshot.facts_at(place).cell]) for place in self.chosen]
+            mine = np.array([host_class.cell == cell for host_class in table.host_classes.values], dtype=np.bool_)
+            best[cell] = others[mine[table.host_class_ids[others]]][:wanted].tolist()
+        return [(place, *best[table.host_class_at(place).cell]) for place in self.chosen]

@@ -1,8 +1,9 @@
 """A request as choosing sees it: what filters and weighers read, validated.
 
-A Shape is all that decides the outcome of the rules about static facts; equal ones are one object, so that what was
-worked out for one is found again. A Request is a shape with the servers it is for and what else is its own: hosts, a
-group, hints that name servers. A malformed one raises Invalid when it is made, and fails nothing but itself.
+A ParsedShape is all that decides the outcome of the rules about host classes; equal ones are one object, so that what
+was worked out for one is found again. A SchedulingRequest is a shape with the servers it is for and what else is its
+own: hosts, a group, hints that name servers. A malformed one raises Invalid when it is made, and fails nothing but
+itself.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ Pairs = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class Shape:
+class ParsedShape:
     """Compared by identity: ``make`` makes one object of equal shapes.
 
     ``query``: the condition of the JSON filter, or None. ``near``: the network a host's address must be in, or None.
@@ -54,14 +55,14 @@ class Shape:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
+class SchedulingRequest:
     """One decision: hosts for ``servers``, one after the other, best first, with up to ``alternates`` more each.
 
     Lower case makes no difference in ``ignore_hosts`` and ``force_hosts``. ``checks_forced``: filters are asked even
     of forced hosts. ``topology`` is the shape's until a server of the request is placed.
     """
 
-    shape: Shape
+    shape: ParsedShape
     servers: tuple[str, ...]
     topology: TopologyRequest
     alternates: int = 2
@@ -97,8 +98,8 @@ def make(
     rebuild: bool = False,
     pci_alias: tuple[str, ...] = (),
     **own: object,
-) -> Request:
-    """A request from its parts; ``own`` are fields of Request. Raises Invalid for what is malformed.
+) -> SchedulingRequest:
+    """A request from its parts; ``own`` are fields of SchedulingRequest. Raises Invalid for what is malformed.
 
     ``pci_alias``: the policy's, for what flavors call devices.
     """
@@ -123,17 +124,17 @@ def make(
         volume_backed or image_id is None,
         rebuild,
     )
-    return Request(
+    return SchedulingRequest(
         shape=shape,
         servers=tuple(servers),
         topology=shape.topology,
         different_host=given.different_host,
         same_host=given.same_host,
-        **own,  # type: ignore[arg-type]  # the fields of Request, by name
+        **own,  # type: ignore[arg-type]  # the fields of SchedulingRequest, by name
     )
 
 
-def from_select(asked: SelectRequest, pci_alias: tuple[str, ...] = ()) -> Request:
+def from_select(asked: SelectRequest, pci_alias: tuple[str, ...] = ()) -> SchedulingRequest:
     """What a conductor asks for. Raises Invalid for what is malformed."""
     spec = asked.spec
     destination = asked.destination
@@ -165,7 +166,7 @@ def from_select(asked: SelectRequest, pci_alias: tuple[str, ...] = ()) -> Reques
 
 
 _OF_IMAGES = ("hw_architecture", "img_hv_type", "hw_vm_mode", "img_hv_requested_version")
-_RULES: Mapping[str, Callable[[Shape], bool]] = {
+_RULES: Mapping[str, Callable[[ParsedShape], bool]] = {
     "NUMATopologyFilter": lambda shape: shape.topology.guest is not None,
     "PciPassthroughFilter": lambda shape: bool(shape.topology.devices),
     "ImagePropertiesFilter": lambda shape: any(name in shape.image_props for name in _OF_IMAGES),
@@ -175,14 +176,14 @@ _RULES: Mapping[str, Callable[[Shape], bool]] = {
 """Filter -> whether a flavor and an image ask for what it alone sees to."""
 
 
-def check_obeyed(shape: Shape, filters: Collection[str]) -> None:
+def check_obeyed(shape: ParsedShape, filters: Collection[str]) -> None:
     """Raises Invalid where a flavor or an image asks for what no filter of a policy sees to."""
     for rule, asks in _RULES.items():
         if rule not in filters and asks(shape):
             raise errors.Invalid(f"Flavor or image ask for what is not obeyed here: the policy has no {rule}.")
 
 
-def _has_scope(shape: Shape, scope: str) -> bool:
+def _has_scope(shape: ParsedShape, scope: str) -> bool:
     return any(name.startswith(scope) for name in shape.flavor.extra_specs)
 
 
@@ -201,7 +202,7 @@ def _pairs(given: Mapping[str, object]) -> Pairs:
     return tuple((str(name), str(value)) for name, value in given.items() if value is not None)
 
 
-def _shape_of(*parts: Hashable) -> Shape:
+def _shape_of(*parts: Hashable) -> ParsedShape:
     """The shape that ``_read`` finds; the same object for the same parts. Raises Invalid."""
     found = _read(*parts)
     if isinstance(found, str):
@@ -224,7 +225,7 @@ def _read(
     claimed: tuple[tuple[str, int], ...],
     volume_backed: bool,
     rebuild: bool,
-) -> Shape | str:
+) -> ParsedShape | str:
     """The shape of these, or why there is none: what was refused once is not read again."""
     flavor_id, name, vcpus, memory_mb, root_gb, ephemeral_gb, swap_mb, extra_specs = flavor_key
     flavor = Flavor(
@@ -239,7 +240,7 @@ def _read(
     )
     try:
         props = properties_of_images.read(dict(properties))
-        return Shape(
+        return ParsedShape(
             project_id=project_id,
             flavor=flavor,
             image_id=image_id,

@@ -1,9 +1,9 @@
 """The fast way to a decision: an index over the columns, for requests whose hosts' figures alone decide.
 
-The index holds for each host its signature, what is left of each resource class (and of each limit on servers and
+The index holds for each host its class, what is left of each resource class (and of each limit on servers and
 operations), and the raw weights that are the host's own. A request that names hosts, servers or a group, that asks for
-NUMA cells or devices, or whose filters and weighers read anything else, goes the slow way (see choice), to the same
-answer.
+NUMA cells or devices, or whose filters and weighers read anything else, goes the slow way (see filter_and_weigh), to
+the same answer.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from cell.scheduler.policy.filters import Context
+from cell.scheduler.policy.compiled_policy import CompiledPolicy
+from cell.scheduler.policy.filters import FilterContext
 from cell.scheduler.policy.filters.counts import CountFilter
+from cell.scheduler.policy.filters.interface import HostClassFilter
 from cell.scheduler.policy.filters.resource_class import ResourceClassFilter
-from cell.scheduler.policy.filters.rule import FactsFilter
-from cell.scheduler.policy.plan import Plan
 from cell.scheduler.policy.weighers import multipliers
 from cell.scheduler.request.demand import Demand, demands_of
-from cell.scheduler.request.request import SHAPES_KEPT, Request, Shape
-from cell.scheduler.select.choice import Choice, allocation_for, chance_of, choose
-from cell.scheduler.state.snapshot import Amounts, Figure, Flags, Places, Reals, Snapshot
+from cell.scheduler.request.scheduling_request import SHAPES_KEPT, ParsedShape, SchedulingRequest
+from cell.scheduler.select.filter_and_weigh import Selection, allocation_for, chance_of, select_stepwise
+from cell.scheduler.state.host_table import Amounts, Figure, Flags, HostTable, Places, Reals
 from cellcloud.fastsched import Index
 from cellcloud.model.allocation import Allocation
 
-PLANS_KEPT = 4  # of one snapshot: the active policy, the shadow, and those being tried
-MOST_SIGNATURES = 1 << 20
+POLICIES_KEPT = 4  # of one table: the active policy, the shadow, and those being tried
+MOST_HOST_CLASSES = 1 << 20
 SUBDIVISIONS = 64.0
 MANY = 64
 NEVER = -1
@@ -38,26 +38,26 @@ LOG = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
-class _Class:
-    """A class of the index. ``signatures``: for how many it was said which of them pass. ``unknown``: it asks for a
+class _ShapeClass:
+    """A class of the index. ``classes_seen``: for how many it was said which of them pass. ``unknown``: it asks for a
     resource class that no host has."""
 
     number: int
     demand: Demand | None
     allocation: Allocation
-    signatures: int
+    classes_seen: int
     unknown: bool
 
 
-class Indexed:
-    """An index over a snapshot's hosts for one plan. It follows the snapshot before each use."""
+class KernelIndex:
+    """An index over a table's hosts for one compiled policy. It follows the table before each use."""
 
-    def __init__(self, snapshot: Snapshot, plan: Plan) -> None:
-        self.snapshot, self.plan = snapshot, plan
-        self._weighers = tuple((one, one.own) for one in plan.weighers if one.own is not None)
-        self._limits = tuple(one for one in plan.filters if isinstance(one, CountFilter))
-        self._facts = tuple(one for one in plan.filters if isinstance(one, FactsFilter))
-        self._classes: dict[Shape, _Class | None] = {}
+    def __init__(self, table: HostTable, compiled: CompiledPolicy) -> None:
+        self.table, self.compiled = table, compiled
+        self._weighers = tuple((one, one.own) for one in compiled.weighers if one.own is not None)
+        self._limits = tuple(one for one in compiled.filters if isinstance(one, CountFilter))
+        self._class_filters = tuple(one for one in compiled.filters if isinstance(one, HostClassFilter))
+        self._classes: dict[ParsedShape, _ShapeClass | None] = {}
         self._rows: tuple[str, ...] | None = None
         self._index = Index(0, ())
         self._exact = self._one_cell = True
@@ -65,12 +65,12 @@ class Indexed:
         self._structure, self._seen = NEVER, 0
 
     # ---- deciding --------------------------------------------------------------------------------------------------
-    def choose(self, request: Request, seed: int, servers: Sequence[str] = ()) -> Choice | None:
+    def select(self, request: SchedulingRequest, seed: int, servers: Sequence[str] = ()) -> Selection | None:
         """Hosts for all servers of the request (or those given), or for none; None when the index cannot hold such a
         request, or when its answer must be explained: no host fits."""
         servers = servers or request.servers
         several = len(servers) > 1
-        if self._rest or not request.plain or (several and self.plan.options.host_subset_size > 1):
+        if self._rest or not request.plain or (several and self.compiled.options.host_subset_size > 1):
             self._rest = max(0, self._rest - 1)
             return None
         try:
@@ -85,14 +85,14 @@ class Indexed:
             return None
         if not rows:
             return None
-        self.snapshot.put(servers, [row[0] for row in rows], kind.allocation)
+        self.table.put(servers, [row[0] for row in rows], kind.allocation)
         if self._exact:  # the index has them already
-            self._seen = self.snapshot.change
-        return Choice(hosts=rows, placed=(None,) * len(rows))
+            self._seen = self.table.change
+        return Selection(hosts=rows, placed=(None,) * len(rows))
 
-    def _rank(self, request: Request, kind: _Class, seed: int) -> tuple[tuple[int, ...], ...]:
-        """The choice for a single server and its alternates; () when no host fits."""
-        subset = self.plan.options.host_subset_size
+    def _rank(self, request: SchedulingRequest, kind: _ShapeClass, seed: int) -> tuple[tuple[int, ...], ...]:
+        """The host selected for a single server and its alternates; () when no host fits."""
+        subset = self.compiled.options.host_subset_size
         best = self._index.choose(kind.number, max(subset, request.alternates + 1))
         if not best:
             return ()
@@ -102,7 +102,7 @@ class Indexed:
             self._index.claim(kind.number, best[0])
         return (tuple(best[: request.alternates + 1]),)
 
-    def _place(self, request: Request, kind: _Class, count: int) -> tuple[tuple[int, ...], ...]:
+    def _place(self, request: SchedulingRequest, kind: _ShapeClass, count: int) -> tuple[tuple[int, ...], ...]:
         """The choices for several servers and the alternates that they share; () when not all fit."""
         chosen = [row[0] for row in self._index.place(kind.number, count)]
         if len(chosen) < count:
@@ -117,14 +117,14 @@ class Indexed:
         return tuple((place, *others) for place in chosen)
 
     def _judge(self) -> None:
-        """Where there are hosts of several cells, or very many signatures, the index answers nothing."""
-        facts = self.snapshot.facts.values
-        self._judged = len(facts)
-        self._one_cell = len({one.cell for one in facts[1:]}) <= 1 and len(facts) <= MOST_SIGNATURES
+        """Where there are hosts of several cells, or very many host classes, the index answers nothing."""
+        host_classes = self.table.host_classes.values
+        self._judged = len(host_classes)
+        self._one_cell = len({one.cell for one in host_classes[1:]}) <= 1 and len(host_classes) <= MOST_HOST_CLASSES
 
     # ---- classes ---------------------------------------------------------------------------------------------------
-    def _class_of(self, request: Request) -> _Class | None:
-        if self._judged != len(self.snapshot.facts):
+    def _class_of(self, request: SchedulingRequest) -> _ShapeClass | None:
+        if self._judged != len(self.table.host_classes):
             self._judge()
         if not self._one_cell:
             return None
@@ -138,14 +138,14 @@ class Indexed:
                 if oldest is not None:
                     self._index.drop_class(oldest.number)
             self._classes[shape] = kind
-        if kind is not None and not kind.unknown and kind.signatures < len(self.snapshot.facts):
+        if kind is not None and not kind.unknown and kind.classes_seen < len(self.table.host_classes):
             passes, factors = self._passes(request)
             self._index.set_passes(kind.number, passes, factors)
-            kind.signatures = len(self.snapshot.facts)
+            kind.classes_seen = len(self.table.host_classes)
         return kind
 
-    def _can_hold(self, request: Request) -> bool:
-        options, shape = self.plan.options, request.shape
+    def _can_hold(self, request: SchedulingRequest) -> bool:
+        options, shape = self.compiled.options, request.shape
         beyond = (
             shape.rebuild
             or shape.topology.guest is not None
@@ -155,17 +155,17 @@ class Indexed:
             or options.metrics_weight_setting
             or (options.image_props_weight_multiplier and shape.image_props)
         )
-        context = Context(options, self.snapshot.aggregates)
-        held = (FactsFilter, CountFilter, ResourceClassFilter)
+        context = FilterContext(options, self.table.aggregates)
+        held = (HostClassFilter, CountFilter, ResourceClassFilter)
         return not beyond and all(
-            isinstance(one, held) or not one.applies(request, context) for one in self.plan.filters
+            isinstance(one, held) or not one.applies(request, context) for one in self.compiled.filters
         )
 
-    def _add_class(self, request: Request) -> _Class:
+    def _add_class(self, request: SchedulingRequest) -> _ShapeClass:
         demand = demands_of(request.shape)[0]
-        asks = any(isinstance(one, ResourceClassFilter) for one in self.plan.filters)
-        amounts = [demand.resources.get(name, 0) if asks else 0 for name in self.snapshot.classes]
-        unknown = asks and any(name not in self.snapshot.row_of for name in demand.resources)
+        asks = any(isinstance(one, ResourceClassFilter) for one in self.compiled.filters)
+        amounts = [demand.resources.get(name, 0) if asks else 0 for name in self.table.classes]
+        unknown = asks and any(name not in self.table.row_of for name in demand.resources)
         passes, factors = self._passes(request)
         number = self._index.add_class(
             np.array([*amounts, *[1] * len(self._limits)], dtype=np.int64),
@@ -173,27 +173,27 @@ class Indexed:
             factors,
             np.array([one.step(request.shape.flavor) for one, _ in self._weighers], dtype=np.float64),
         )
-        return _Class(number, demand, allocation_for(request, demand), len(self.snapshot.facts), unknown)
+        return _ShapeClass(number, demand, allocation_for(request, demand), len(self.table.host_classes), unknown)
 
-    def _passes(self, request: Request) -> tuple[Flags, Reals]:
-        """For each signature: whether its hosts pass, and their multipliers (or those of all)."""
-        context = Context(self.plan.options, self.snapshot.aggregates)
-        facts = self.snapshot.facts
-        found = np.ones(len(facts), dtype=np.bool_)
+    def _passes(self, request: SchedulingRequest) -> tuple[Flags, Reals]:
+        """For each host class: whether its hosts pass, and their multipliers (or those of all)."""
+        context = FilterContext(self.compiled.options, self.table.aggregates)
+        host_classes = self.table.host_classes
+        found = np.ones(len(host_classes), dtype=np.bool_)
         found[0] = False
-        for rule in self._facts:
+        for rule in self._class_filters:
             if rule.applies(request, context):
-                found &= rule.table(facts, request, context)
-        columns = [multipliers(self.snapshot, one, self.plan.options) for one, _ in self._weighers]
-        table = np.stack(columns, axis=1) if columns else np.zeros((len(facts), 0))
-        alike = bool((table == table[0]).all())
-        return found.view(np.uint8), table[0] if alike else table
+                found &= rule.verdicts(host_classes, request, context)
+        columns = [multipliers(self.table, one, self.compiled.options) for one, _ in self._weighers]
+        factors = np.stack(columns, axis=1) if columns else np.zeros((len(host_classes), 0))
+        alike = bool((factors == factors[0]).all())
+        return found.view(np.uint8), factors[0] if alike else factors
 
-    # ---- following the snapshot ------------------------------------------------------------------------------------
+    # ---- following the table ------------------------------------------------------------------------------------
     def _load(self) -> None:
         """Everything anew; classes stay where the index keeps its columns."""
-        snapshot = self.snapshot
-        rows = tuple(snapshot.classes)
+        table = self.table
+        rows = tuple(table.classes)
         if self._rows != rows:
             self._rows = None
             self._classes.clear()
@@ -202,76 +202,78 @@ class Indexed:
         known = [(shape, kind) for shape, kind in self._classes.items() if kind is not None]
         self._classes = dict(known)
         for _, kind in known:
-            kind.signatures = 0
-        places = np.arange(len(snapshot))
-        self._index.load(snapshot.signature, self._free(places), self._raw(places))
+            kind.classes_seen = 0
+        places = np.arange(len(table))
+        self._index.load(table.host_class_ids, self._free(places), self._raw(places))
         self._exact = self._is_exact(places)
-        self._structure, self._seen = snapshot.structure, snapshot.change
+        self._structure, self._seen = table.structure, table.change
 
     def _follow(self) -> None:
         """Take in what changed since: host by host, or everything when that is less work."""
-        snapshot = self.snapshot
-        changed = snapshot.changed_since(self._seen)
-        grown = self._structure != snapshot.structure or self._index.hosts != len(snapshot)
-        if grown or changed is None or len(changed) > max(MANY, len(snapshot) // 4):
+        table = self.table
+        changed = table.changed_since(self._seen)
+        grown = self._structure != table.structure or self._index.hosts != len(table)
+        if grown or changed is None or len(changed) > max(MANY, len(table) // 4):
             self._load()
         elif changed:
             places = np.array(sorted(changed), dtype=np.int64)
             free, raw = self._free(places), self._raw(places)
             for column, place in enumerate(places.tolist()):
-                self._index.set_host(place, int(snapshot.signature[place]), free[:, column], raw[:, column])
+                self._index.set_host(place, int(table.host_class_ids[place]), free[:, column], raw[:, column])
             self._exact = self._exact and self._is_exact(places)
-            self._seen = snapshot.change
+            self._seen = table.change
 
     def _is_exact(self, places: Places) -> bool:
         """Whether raw weights stay the same to the last bit when claims are added up one by one: where the number of
         a host's CPUs times its ratio has no long fraction."""
-        total = self.snapshot.figure(Figure.vcpus_total)[places] * self.snapshot.cpu_ratio[places] * SUBDIVISIONS
+        total = self.table.figure(Figure.vcpus_total)[places] * self.table.cpu_ratio[places] * SUBDIVISIONS
         return bool((total == np.floor(total)).all())
 
     def _free(self, places: Places) -> Amounts:
-        snapshot = self.snapshot
-        context = Context(self.plan.options, snapshot.aggregates)
+        table = self.table
+        context = FilterContext(self.compiled.options, table.aggregates)
         limits = [
-            one.limits(snapshot, context)[snapshot.signature[places]] - snapshot.figure(one.figure)[places]
+            one.limits(table, context)[table.host_class_ids[places]] - table.figure(one.figure)[places]
             for one in self._limits
         ]
         return np.concatenate(
             [
-                snapshot.free[:, places],
+                table.free[:, places],
                 np.array(limits, dtype=np.int64).reshape(len(limits), len(places)),
             ]
         )
 
     def _raw(self, places: Places) -> Reals:
-        columns = [own(self.snapshot, places) for _, own in self._weighers]
+        columns = [own(self.table, places) for _, own in self._weighers]
         return np.array(columns, dtype=np.float64).reshape(len(self._weighers), len(places))
 
 
-_INDEXES: WeakKeyDictionary[Snapshot, dict[Plan, Indexed]] = WeakKeyDictionary()
+_INDEXES: WeakKeyDictionary[HostTable, dict[CompiledPolicy, KernelIndex]] = WeakKeyDictionary()
 
 
-def index_of(snapshot: Snapshot, plan: Plan) -> Indexed:
-    """The index of a snapshot for a plan; made at its first use."""
-    mine = _INDEXES.setdefault(snapshot, {})
-    if plan not in mine:
-        while len(mine) >= PLANS_KEPT:
+def index_of(table: HostTable, compiled: CompiledPolicy) -> KernelIndex:
+    """Return the index of a table for a compiled policy; it is made at its first use."""
+    mine = _INDEXES.setdefault(table, {})
+    if compiled not in mine:
+        while len(mine) >= POLICIES_KEPT:
             del mine[next(iter(mine))]
-        mine[plan] = Indexed(snapshot, plan)
-    return mine[plan]
+        mine[compiled] = KernelIndex(table, compiled)
+    return mine[compiled]
 
 
-def forget(snapshot: Snapshot) -> None:
-    """Let go of a snapshot's indexes, which hold it: nobody will choose from it any more."""
-    _INDEXES.pop(snapshot, None)
+def forget(table: HostTable) -> None:
+    """Let go of a table's indexes, which hold it: nobody will choose from it any more."""
+    _INDEXES.pop(table, None)
 
 
-def decide(snapshot: Snapshot, request: Request, plan: Plan, seed: int = 0, servers: Sequence[str] = ()) -> Choice:
+def select_hosts(
+    table: HostTable, request: SchedulingRequest, compiled: CompiledPolicy, seed: int = 0, servers: Sequence[str] = ()
+) -> Selection:
     """Hosts for all servers of one request, or for none, the fast way where there is one. What they take is noted.
 
-    ``servers``: for whom, if not for those that the request names; a copy of it costs as much as the choice.
+    ``servers``: for whom, if not for those that the request names; a copy of it costs as much as the selection.
     """
-    found = index_of(snapshot, plan).choose(request, seed, servers)
+    found = index_of(table, compiled).select(request, seed, servers)
     if found is not None:
         return found
-    return choose(snapshot, replace(request, servers=tuple(servers)) if servers else request, plan, seed)
+    return select_stepwise(table, replace(request, servers=tuple(servers)) if servers else request, compiled, seed)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Hashable
 import numpy as np
 import numpy.typing as npt
 
-from cell.scheduler.refusal import Refusal
+from cell.scheduler.host_refusal import HostRefusal
 from cellcloud import errors
 from cellcloud.model.numa import Placed, Topology
 from cellcloud.model.occupancy import consume, release
@@ -20,7 +20,7 @@ Codes = npt.NDArray[np.int32]
 Answers = npt.NDArray[np.int8]
 
 
-class Topologies:
+class HostTopologies:
     """Hosts are positions from 0; one of which nothing was said has no cells and no devices.
 
     Servers whose places contradict the report or each other (two on one CPU) are noted, and count again as soon as
@@ -73,7 +73,7 @@ class Topologies:
             self._set(position, release(self.at(position), placed))
 
     def passing(
-        self, key: Hashable, places: npt.NDArray[np.int64], refuse: Callable[[Topology], Refusal | None]
+        self, key: Hashable, places: npt.NDArray[np.int64], refuse: Callable[[Topology], HostRefusal | None]
     ) -> npt.NDArray[np.bool_]:
         """Which of the hosts at ``places`` a rule does not refuse. ``key``: all that its answer depends on besides."""
         table = self._tables.pop(key, np.zeros(0, dtype=np.int8))
@@ -88,9 +88,9 @@ class Topologies:
             table[code] = REFUSED if refuse(self._values[code]) is not None else PASSES
         return np.asarray(table[codes] == PASSES)
 
-    def copy(self) -> Topologies:
+    def copy(self) -> HostTopologies:
         """The same hosts; what changes in one does not in the other."""
-        found = Topologies()
+        found = HostTopologies()
         found._codes, found._values, found._code_of = self._codes.copy(), list(self._values), dict(self._code_of)
         found._hosts, found._unused, found._reported = list(self._hosts), list(self._unused), dict(self._reported)
         found._placed = {position: dict(servers) for position, servers in self._placed.items()}
