@@ -1,7 +1,4 @@
-"""The states a server can be in and the operations that move it.
-
-Values equal Nova's. ``ALLOWED`` is the one table that says from which vm states an operation may start.
-"""
+"""The states a server can be in, in Nova's words; ``model/operations.py`` says what moves it between them."""
 
 from __future__ import annotations
 
@@ -31,6 +28,25 @@ class TaskState(StrEnum):
     POWERING_OFF = "powering-off"
     REBOOTING = "rebooting"
     REBOOTING_HARD = "rebooting_hard"
+    PAUSING = "pausing"
+    UNPAUSING = "unpausing"
+    SUSPENDING = "suspending"
+    RESUMING = "resuming"
+    RESCUING = "rescuing"
+    UNRESCUING = "unrescuing"
+    REBUILDING = "rebuilding"
+    RESIZE_PREP = "resize_prep"
+    RESIZE_MIGRATING = "resize_migrating"
+    RESIZE_MIGRATED = "resize_migrated"
+    RESIZE_FINISH = "resize_finish"
+    RESIZE_CONFIRMING = "resize_confirming"
+    RESIZE_REVERTING = "resize_reverting"
+    MIGRATING = "migrating"
+    SHELVING = "shelving"
+    SHELVING_OFFLOADING = "shelving_offloading"
+    UNSHELVING = "unshelving"
+    SOFT_DELETING = "soft-deleting"
+    RESTORING = "restoring"
     DELETING = "deleting"
 
 
@@ -43,29 +59,7 @@ class PowerState(IntEnum):
     SUSPENDED = 7
 
 
-class Operation(StrEnum):
-    """What a user asks for. Values are Nova's instance-action names."""
-
-    CREATE = "create"
-    DELETE = "delete"
-    START = "start"
-    STOP = "stop"
-    REBOOT = "reboot"
-
-
-ANY_STATE = frozenset(VmState) - {VmState.DELETED}
-
 KEEP_PORTS = "keep_ports"  # among a delete's arguments: another cell has the server, and goes on with its ports
-
-# Operation -> vm states it may start from. Source: Nova's compute API checks.
-ALLOWED: dict[Operation, frozenset[VmState]] = {
-    Operation.CREATE: frozenset({VmState.BUILDING}),
-    Operation.DELETE: ANY_STATE,
-    Operation.START: frozenset({VmState.STOPPED}),
-    Operation.STOP: frozenset({VmState.ACTIVE, VmState.ERROR}),
-    Operation.REBOOT: frozenset({VmState.ACTIVE}),
-}
-HARD_REBOOT_FROM = frozenset({VmState.ACTIVE, VmState.STOPPED, VmState.PAUSED, VmState.SUSPENDED, VmState.ERROR})
 
 _STATUS: dict[VmState, str] = {
     VmState.BUILDING: "BUILD",

@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from cellcloud import errors
-from cellcloud.model.guest import CommandKind, GuestCommand
+from cellcloud.model.guest import GuestCommand, Spawn
 
 Guest = tuple[str, str]  # host, server id
 Perform = Callable[[str, GuestCommand], None]
@@ -105,7 +105,7 @@ class CommandExecutor:
             return
         if any(other.generation == command.generation for other in place.running):
             return
-        if command.kind is CommandKind.SPAWN:
+        if isinstance(command, Spawn):
             if self._builds[host] >= self._builds_per_host:
                 self._builds_waiting[host][guest] = None
                 return
@@ -125,7 +125,7 @@ class CommandExecutor:
     def _finish(self, guest: Guest, command: GuestCommand) -> None:
         host = guest[0]
         self._places[guest].running.remove(command)
-        if command.kind is CommandKind.SPAWN:
+        if isinstance(command, Spawn):
             self._builds[host] -= 1
         self._advance(guest)
         next_build = next(iter(self._builds_waiting[host]), None)

@@ -13,8 +13,9 @@ from typing import Any, Protocol
 from cellcloud import errors
 from cellcloud.clients.network import NetworkClient
 from cellcloud.db.runs import LeasedRun
-from cellcloud.lifecycle import Operation, TaskState
+from cellcloud.lifecycle import TaskState
 from cellcloud.model.guest import GuestCommand
+from cellcloud.model.operations import Operation, OperationSpec, spec_of
 from cellcloud.model.server import ServerRecord, ServerSpec
 
 TRIED = "tried"  # among a run's outputs: see ``tried``
@@ -62,12 +63,19 @@ class StepResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepContext:
-    """A step's view of its run. ``event`` is the host's result for this step, if it has arrived."""
+    """A step's view of its run. ``event`` is the host's result for this step, if it has arrived. ``may_move``: whether
+    another host may do what this one cannot."""
 
     run: LeasedRun
     record: ServerRecord
     step: str
     event: Mapping[str, Any] | None
+    may_move: bool = False
+
+    @property
+    def spec(self) -> OperationSpec:
+        """The operation's row of the table."""
+        return spec_of(self.run.operation, self.run.arguments.get("type"))
 
     @property
     def failure(self) -> errors.CellcloudError | None:

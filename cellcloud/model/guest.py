@@ -6,6 +6,8 @@ import datetime as dt
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+import msgspec
+
 from cellcloud.model.network import Port
 from cellcloud.model.server import ServerSpec
 
@@ -31,32 +33,51 @@ class GuestDescription:
     ports: tuple[Port, ...] = ()
 
 
-class CommandKind(StrEnum):
-    SPAWN = "spawn"
-    START = "start"
-    STOP = "stop"
-    REBOOT_SOFT = "reboot_soft"
-    REBOOT_HARD = "reboot_hard"
-    DESTROY = "destroy"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GuestCommand:
+class Command(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"):
     """One thing to do to one guest. Repeating it is harmless; ``run_id`` + ``step`` name the answer's addressee.
 
-    ``spec`` and ``ports`` are given for SPAWN, and for START and REBOOT_HARD so that a lost definition can be
-    made again. ``host``: the one it is for, where a message carries commands for several.
+    Every kind is a class of its own, with the arguments that it takes; one without any is named as the driver's verb.
+    ``host``: the one it is for, where a message carries commands for several.
     """
 
-    kind: CommandKind
     run_id: str
     step: str
     server_id: str
     generation: int
-    spec: ServerSpec | None = None
-    ports: tuple[Port, ...] = ()
     request_id: str = ""
     host: str = ""
+
+    @property
+    def kind(self) -> str:
+        return str(self.__struct_config__.tag)
+
+
+class DefiningCommand(Command, frozen=True, kw_only=True):
+    """A command with what the guest is made from: to make it, or to define it again where that got lost."""
+
+    spec: ServerSpec
+    ports: tuple[Port, ...] = ()
+
+
+class Spawn(DefiningCommand, frozen=True, kw_only=True, tag="spawn"): ...
+
+
+class Start(DefiningCommand, frozen=True, kw_only=True, tag="start"): ...
+
+
+class Stop(Command, frozen=True, kw_only=True, tag="stop"): ...
+
+
+class RebootSoft(Command, frozen=True, kw_only=True, tag="reboot_soft"): ...
+
+
+class RebootHard(DefiningCommand, frozen=True, kw_only=True, tag="reboot_hard"): ...
+
+
+class Destroy(Command, frozen=True, kw_only=True, tag="destroy"): ...
+
+
+GuestCommand = Spawn | Start | Stop | RebootSoft | RebootHard | Destroy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

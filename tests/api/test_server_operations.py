@@ -13,9 +13,12 @@ import pytest
 from cell.conductor.server_updates import IN_SPEC
 from cellcloud.db import idempotency, index, intents, quotas
 from cellcloud.db.engine import Database
-from cellcloud.lifecycle import TaskState
+from cellcloud.lifecycle import PowerState, TaskState, VmState, status_of
 from cellcloud.model.intent import IntentKind, IntentState
+from cellcloud.model.operations import TABLE, OperationSpec
+from cellcloud.model.server import ServerRecord
 from tests.api.world import DEMO, IMAGE, NETWORK, World
+from top_api.operations.servers import save_answer
 from top_api.operations.update import SETTABLE
 from top_api.schemas.servers import UPDATE
 
@@ -252,22 +255,62 @@ def test_a_delete_while_the_cell_is_away_is_accepted_and_done_later(world: World
 
 
 # ---- actions ---------------------------------------------------------------------------------------------------------
-def test_stop_start_and_reboot(world: World) -> None:
+ACTIONS = {f"{spec.operation} {spec.variant}".strip(): spec for spec in TABLE if spec.action}
+
+
+def act(world: World, server_id: str, spec: OperationSpec, *, token: str = "member") -> Any:
+    """The answer to the action, its variant in small letters."""
+    body = {spec.action: {"type": spec.variant.lower()} if spec.variant else None}
+    return world.post(f"/servers/{server_id}/action", body, token=token)
+
+
+def take_in(world: World, record: ServerRecord) -> None:
+    """What a cell says of a server, into the index."""
+    save_answer(world.database, record, world.cell_of(record.id).name)
+
+
+@pytest.mark.parametrize("name", ACTIONS)
+@pytest.mark.parametrize("state", [state for state in VmState if state != VmState.DELETED])
+def test_an_action_does_what_the_table_says(world: World, name: str, state: VmState) -> None:
+    spec, server_id = ACTIONS[name], world.create()
+    cell = world.cell_of(server_id)
+    cell.slow = True
+    take_in(world, cell.change(server_id, vm_state=state, power_state=PowerState.SHUTDOWN))
+    shown = world.get(f"/servers/{server_id}").get_json()["server"]["status"]
+    answer = act(world, server_id, spec)
+    if state not in spec.starts_from:
+        assert answer.status_code == 409
+        message = f"Cannot '{spec.operation}' instance {server_id} while it is in vm_state {state}"
+        assert answer.get_json()["conflictingRequest"]["message"] == message
+        assert status(world, server_id) == shown
+        return
+    assert (answer.status_code, answer.get_data()) == (202, b"")
+    server = world.get(f"/servers/{server_id}").get_json()["server"]
+    assert server["OS-EXT-STS:task_state"] == spec.task_state
+    assert server["status"] == status_of(state, spec.task_state)
+    take_in(world, cell.end_operation(server_id, spec))
+    server = world.get(f"/servers/{server_id}").get_json()["server"]
+    assert server["status"] == status_of(spec.vm_state, None)
+    assert server["OS-EXT-STS:task_state"] is None
+    assert (server["OS-EXT-STS:vm_state"], server["OS-EXT-STS:power_state"]) == (spec.vm_state, spec.power_state)
+    listed = world.get(f"/servers?status={server['status']}").get_json()["servers"]
+    assert [one["id"] for one in listed] == [server_id]
+    action = world.get(f"/servers/{server_id}/os-instance-actions").get_json()["instanceActions"][0]
+    assert action["action"] == spec.operation
+    found = world.get(f"/servers/{server_id}/os-instance-actions/{action['request_id']}", token="admin").get_json()
+    assert [event["event"] for event in found["instanceAction"]["events"]] == [spec.event]
+
+
+@pytest.mark.parametrize("name", ACTIONS)
+def test_an_action_is_for_those_whom_its_rule_names(top_database: Database, tmp_path: Path, name: str) -> None:
+    spec = ACTIONS[name]
+    world = World(top_database, tmp_path, policy=f'"os_compute_api:{spec.policy}": "rule:context_is_admin"')
     server_id = world.create()
-    act = f"/servers/{server_id}/action"
-    assert world.post(act, {"os-stop": None}).status_code == 202
-    assert status(world, server_id) == "SHUTOFF"
-    refused = world.post(act, {"os-stop": None})
-    assert refused.status_code == 409
-    assert "while it is in vm_state stopped" in refused.get_json()["conflictingRequest"]["message"]
-    assert world.post(act, {"os-start": None}).status_code == 202
-    assert status(world, server_id) == "ACTIVE"
-    assert world.post(act, {"reboot": {"type": "SOFT"}}).status_code == 202
-    assert status(world, server_id) == "REBOOT"
-    assert world.post(act, {"reboot": {"type": "hard"}}).status_code == 202
-    assert status(world, server_id) == "HARD_REBOOT"
-    actions = world.get(f"/servers/{server_id}/os-instance-actions").get_json()["instanceActions"]
-    assert [action["action"] for action in actions] == ["reboot", "reboot", "start", "stop", "create"]
+    take_in(world, world.cell_of(server_id).change(server_id, vm_state=min(spec.starts_from)))
+    assert act(world, server_id, spec, token="other").status_code == 404
+    assert act(world, server_id, spec).status_code == 403
+    assert act(world, server_id, spec, token="admin").status_code == 202
+    world.close()
 
 
 def test_consoles(world: World) -> None:

@@ -21,7 +21,7 @@ from cellcloud.context import RequestContext, service_context
 from cellcloud.db import cells as cells_table
 from cellcloud.db import flavors
 from cellcloud.db.engine import Database
-from cellcloud.lifecycle import ALLOWED, Operation, PowerState, TaskState, VmState
+from cellcloud.lifecycle import PowerState, VmState
 from cellcloud.model import items
 from cellcloud.model.cell import Finding
 from cellcloud.model.console import ConsoleGrant
@@ -30,6 +30,7 @@ from cellcloud.model.image import Image
 from cellcloud.model.intent import Intent
 from cellcloud.model.items import ItemChanges
 from cellcloud.model.network import FixedIp, Port, RequestedNetwork
+from cellcloud.model.operations import Operation, OperationSpec, spec_of
 from cellcloud.model.placement import CellDigest, ConfirmAnswer, DeleteAnswer, DeleteRequest, ReserveAnswer
 from cellcloud.model.run import RunRecord, TimelineEntry
 from cellcloud.model.server import ServerRecord, ServerSpec
@@ -140,6 +141,7 @@ class MemoryCell:
         self.aggregates: dict[int, Aggregate] = {}
         self.aggregates_version = 0
         self.arguments: dict[str, object] = {}  # of the last operation
+        self.slow = False  # whether operations stay under way until ``end_operation``
         self.enabled = True
         self.lock = threading.RLock()
 
@@ -225,21 +227,20 @@ class MemoryCell:
         record = self.servers.get(server_id)
         if record is None or record.deleted:
             raise errors.NotFound(f"Instance {server_id} could not be found.")
-        if record.vm_state not in ALLOWED[operation] and arguments.get("type") != "HARD":
+        spec = spec_of(operation, arguments.get("type"))
+        if record.vm_state not in spec.starts_from:
             raise errors.Conflict(
                 f"Cannot '{operation}' instance {server_id} while it is in vm_state {record.vm_state}"
             )
         self._remember(context_id=context.request_id, server_id=server_id, operation=operation)
         self.arguments = arguments
-        if operation is Operation.DELETE:
+        if spec.preempts:
             return self.change(server_id, deleted=True, vm_state=VmState.DELETED, task_state=None)
-        hard = arguments.get("type") == "HARD"
-        outcome: dict[Operation, dict[str, Any]] = {
-            Operation.STOP: {"vm_state": VmState.STOPPED, "power_state": PowerState.SHUTDOWN},
-            Operation.START: {"vm_state": VmState.ACTIVE, "power_state": PowerState.RUNNING},
-            Operation.REBOOT: {"task_state": TaskState.REBOOTING_HARD if hard else TaskState.REBOOTING},
-        }
-        return self.change(server_id, **outcome[operation])
+        begun = self.change(server_id, task_state=spec.task_state)
+        return begun if self.slow else self.end_operation(server_id, spec)
+
+    def end_operation(self, server_id: str, spec: OperationSpec) -> ServerRecord:
+        return self.change(server_id, vm_state=spec.vm_state, power_state=spec.power_state, task_state=None)
 
     def update_server(self, context: RequestContext, server_id: str, changes: dict[str, Any]) -> ServerRecord:
         record = self.servers[server_id]

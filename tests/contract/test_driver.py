@@ -9,17 +9,19 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import pytest
 
+from cell.compute.actions.guest import perform
 from cell.compute.driver import Driver
 from cell.compute.drivers.fake import FakeDriver, FakeHypervisor
 from cellcloud import errors
-from cellcloud.lifecycle import PowerState
+from cellcloud.lifecycle import PowerState, VmState
 from cellcloud.model.flavor import Flavor
-from cellcloud.model.guest import GuestState
+from cellcloud.model.guest import DefiningCommand, GuestCommand, GuestState, RebootHard, Spawn
 from cellcloud.model.image import Image
+from cellcloud.model.operations import TABLE, OperationSpec
 from tests.libvirt_node import LibvirtNode, make_port, make_spec, wait_until
 
 VIRSH = ("virsh", "--quiet", "--connect", "qemu:///system")
@@ -246,22 +248,62 @@ def test_a_guest_lives_from_spawn_to_destroy(rig: Rig, driver: Driver, server_id
     assert rig.count_held() == before
 
 
-def test_every_verb_may_be_repeated(rig: Rig, driver: Driver, server_id: str) -> None:
+ON_GUESTS = {f"{spec.operation} {spec.variant}".strip(): spec for spec in TABLE if not spec.moves}
+"""What is done to a guest that there is."""
+
+
+def make_command(kind: type[GuestCommand], server_id: str, generation: int) -> GuestCommand:
+    given: dict[str, Any] = {"run_id": "r", "step": "s", "server_id": server_id, "generation": generation}
+    if issubclass(kind, DefiningCommand):
+        given |= {"spec": make_spec(server_id, IMAGE), "ports": (make_port(1),)}
+    return kind(**given)
+
+
+def bring(rig: Rig, driver: Driver, server_id: str, spec: OperationSpec) -> int:
+    """Let there be a guest as the operation finds it; its generation."""
+    perform(driver, rig.images, make_command(Spawn, server_id, 1), 0.0)
+    if VmState.ACTIVE in spec.starts_from:
+        return 1
+    before = next(one for one in TABLE if VmState.ACTIVE in one.starts_from and one.vm_state in spec.starts_from)
+    state = perform(driver, rig.images, make_command(before.command, server_id, 2), 0.0)
+    assert state.power_state == before.power_state
+    return 2
+
+
+@pytest.mark.parametrize("name", ON_GUESTS)
+def test_every_operation_leads_where_the_table_says(rig: Rig, driver: Driver, server_id: str, name: str) -> None:
+    """Done once, again, too late, by another process; to a guest that there is not; and the guest can go from there."""
+    spec, before = ON_GUESTS[name], rig.count_held()
+    generation = bring(rig, driver, server_id, spec) + 1
+    for _ in range(2):
+        state = perform(driver, rig.images, make_command(spec.command, server_id, generation), 0.0)
+        assert (state.power_state, state.generation) == (spec.power_state, generation)
+        assert (power_of(driver, server_id) or PowerState.NOSTATE) == spec.power_state
+    driver = rig.open()
+    assert (power_of(driver, server_id) or PowerState.NOSTATE) == spec.power_state
+    with pytest.raises(errors.Stale):
+        perform(driver, rig.images, make_command(spec.command, server_id, generation - 1), 0.0)
+    assert (power_of(driver, server_id) or PowerState.NOSTATE) == spec.power_state
+    if not spec.preempts:
+        hard = perform(driver, rig.images, make_command(RebootHard, server_id, generation + 1), 0.0)
+        assert hard.power_state == PowerState.RUNNING
+        again = perform(driver, rig.images, make_command(spec.command, server_id, generation + 2), 0.0)
+        assert again.power_state == spec.power_state
+        missing = str(uuid.uuid4())
+        with pytest.raises(errors.GuestFailed if issubclass(spec.command, DefiningCommand) else errors.NotFound):
+            perform(driver, rig.images, make_command(spec.command, missing, 1), 0.0)
+    driver.destroy(server_id, generation + 3)
+    assert driver.list_guests() == []
+    assert rig.count_held() == before
+
+
+def test_a_spawn_may_be_repeated(rig: Rig, driver: Driver, server_id: str) -> None:
     spec, ports = make_spec(server_id, IMAGE), [make_port(1)]
     driver.spawn(spec, 1, ports, rig.images)
     held = rig.count_held()
     assert driver.spawn(spec, 1, ports, rig.images).power_state == PowerState.RUNNING
     assert rig.images.asked <= 2
     assert rig.count_held() == held
-    for _ in range(2):
-        assert driver.stop(server_id, 2, 0.0).power_state == PowerState.SHUTDOWN
-    for _ in range(2):
-        assert driver.start(server_id, 3).power_state == PowerState.RUNNING
-    for _ in range(2):
-        assert driver.reboot(server_id, 4, hard=True, timeout=0.0).power_state == PowerState.RUNNING
-    for _ in range(2):
-        driver.destroy(server_id, 5)
-    assert driver.list_guests() == []
 
 
 def test_older_generations_are_refused(rig: Rig, driver: Driver, server_id: str) -> None:

@@ -15,10 +15,10 @@ from cellcloud import errors, metrics
 from cellcloud.context import RequestContext
 from cellcloud.db import cell_schema, changes, feed, hosts, intents, retention, services, top_schema
 from cellcloud.db.engine import Database, transact, utc_after
-from cellcloud.lifecycle import Operation
 from cellcloud.model.change import CellState
 from cellcloud.model.guest import GuestState
 from cellcloud.model.intent import IntentKind
+from cellcloud.model.operations import Operation
 from tests.workflows.world import CellUnderTest
 
 ONE, TWO, THREE, FOUR = (f"11111111-0000-4000-8000-00000000000{n}" for n in range(1, 5))

@@ -17,7 +17,7 @@ import pytest
 from cellcloud import errors
 from cellcloud.context import RequestContext, service_context
 from cellcloud.model import codec
-from cellcloud.model.guest import CommandKind, ConsoleAddress, GuestCommand, GuestState
+from cellcloud.model.guest import ConsoleAddress, GuestCommand, GuestState, Stop
 from cellcloud.model.placement import SelectAnswer, SelectRequest
 from cellcloud.rpc.accounts import Role
 from cellcloud.rpc.compute import Compute
@@ -147,7 +147,7 @@ def test_a_cast_goes_to_the_named_server(transport: Transport, connect: Connect)
     servers = [
         connect(f"host.{name}").serve(Compute, host, server=name) for host, name in ((first, "h1"), (second, "h2"))
     ]
-    command = GuestCommand(kind=CommandKind.STOP, run_id="r", step="s", server_id="x", generation=4)
+    command = Stop(run_id="r", step="s", server_id="x", generation=4)
     transport.client(Compute, server="h2").apply(service_context(10), "h2", [command])
     assert second.arrived.wait(10)
     assert second.told == [command]

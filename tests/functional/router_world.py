@@ -20,11 +20,12 @@ from cellcloud.context import RequestContext
 from cellcloud.db import cells as cells_table
 from cellcloud.db import index, intents, quotas, top_schema
 from cellcloud.db.engine import Database, utc_after
-from cellcloud.lifecycle import Operation, TaskState, VmState
+from cellcloud.lifecycle import TaskState, VmState
 from cellcloud.model.cell import Cell, FeedEntry, FeedPage
 from cellcloud.model.flavor import Flavor
 from cellcloud.model.image import Image
 from cellcloud.model.intent import Intent, IntentKind
+from cellcloud.model.operations import Operation
 from cellcloud.model.placement import CellDigest, ConfirmAnswer, DeleteAnswer, DeleteRequest, ReserveAnswer
 from cellcloud.model.server import ServerRecord, ServerSpec
 from cellcloud.rpc.conductor import Conductor

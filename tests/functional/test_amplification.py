@@ -15,7 +15,7 @@ from cell.conductor.runs.executor import _with_user_data
 from cellcloud.batching import MOST_BYTES, portions
 from cellcloud.db import cell_schema, feed, migrate, servers, user_data
 from cellcloud.db.engine import Database
-from cellcloud.model.guest import CommandKind, GuestCommand
+from cellcloud.model.guest import Spawn
 from cellcloud.model.server import ServerSpec
 from tests.api.world import IMAGE, World
 from tests.workflows.world import make_spec
@@ -86,9 +86,7 @@ def test_a_cell_keeps_it_out_of_records_and_feed_and_gives_it_to_hosts(cell_data
         for _ in range(3):
             feed.append(connection, records)
     assert _bytes_in(cell_database) < len(TEXT) + SERVERS * 4 * 4_000
-    command = GuestCommand(
-        kind=CommandKind.SPAWN, run_id="r", step="s", server_id=records[0].id, generation=1, spec=records[0].spec
-    )
+    command = Spawn(run_id="r", step="s", server_id=records[0].id, generation=1, spec=records[0].spec)
     (sent,) = _with_user_data(cell_database, [command])
     assert sent.spec is not None
     assert sent.spec.user_data == TEXT
@@ -110,9 +108,7 @@ def test_a_password_reaches_the_host_alone_and_is_forgotten(cell_database: Datab
         stored = connection.execute(sa.select(sa.cast(cell_schema.servers.c.spec, sa.Text))).scalar_one()
     for told in (msgspec.json.encode(page).decode(), msgspec.json.encode(shown).decode(), stored):
         assert "a-secret-word" not in told
-    command = GuestCommand(
-        kind=CommandKind.SPAWN, run_id="r", step="s", server_id=record.id, generation=1, spec=record.spec
-    )
+    command = Spawn(run_id="r", step="s", server_id=record.id, generation=1, spec=record.spec)
     (sent,) = _with_user_data(cell_database, [command])
     assert sent.spec is not None
     assert (sent.spec.admin_pass, sent.spec.user_data) == ("a-secret-word", TEXT)

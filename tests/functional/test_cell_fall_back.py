@@ -15,8 +15,9 @@ from cell.conductor.placement import held_servers, reservation
 from cellcloud.context import RequestContext
 from cellcloud.db import cell_schema, changes, claims, consoles, feed, incarnations
 from cellcloud.db.engine import Database
-from cellcloud.lifecycle import Operation, VmState
+from cellcloud.lifecycle import VmState
 from cellcloud.model.cell import FeedPage
+from cellcloud.model.operations import Operation
 from cellcloud.rpc.conductor import Conductor
 from tests.functional.router_world import FakeCell, Line, World, open_lines, open_world
 from tests.workflows.world import CONTEXT, CellUnderTest

@@ -17,8 +17,8 @@ from cellcloud.lifecycle import PowerState
 from cellcloud.model.console import ConsoleBinding
 from cellcloud.model.flavor import Flavor
 from cellcloud.model.guest import (
-    CommandKind,
     ConsoleAddress,
+    DefiningCommand,
     ExpectedGuest,
     GuestCommand,
     GuestDescription,
@@ -53,16 +53,16 @@ def make_record(number: int = 1, **values: object) -> ServerRecord:
     return replace(record, **values)
 
 
-def make_command(kind: CommandKind, number: int = 1, generation: int = 1, **values: object) -> GuestCommand:
-    command = GuestCommand(
-        kind=kind,
-        run_id=f"run-{number}-{generation}",
-        step="guests.wait",
-        server_id=server_id(number),
-        generation=generation,
-        spec=None if kind is CommandKind.DESTROY else make_spec(number),
-    )
-    return replace(command, **values)
+def make_command(kind: type[GuestCommand], number: int = 1, generation: int = 1, **values: Any) -> GuestCommand:
+    made: dict[str, Any] = {
+        "run_id": f"run-{number}-{generation}",
+        "step": "guests.wait",
+        "server_id": server_id(number),
+        "generation": generation,
+    }
+    if issubclass(kind, DefiningCommand):
+        made["spec"] = make_spec(number)
+    return kind(**made | values)
 
 
 def eventually(condition: Callable[[], object], seconds: float = 10.0) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from cell.compute.command_executor import CommandExecutor
 from cellcloud import errors
-from cellcloud.model.guest import CommandKind, GuestCommand
+from cellcloud.model.guest import Destroy, GuestCommand, Spawn, Start, Stop
 from tests.unit.cell_world import eventually, make_command
 
 
@@ -46,16 +46,16 @@ def bench() -> Iterator[Bench]:
 
 
 def test_commands_of_one_generation_go_one_at_a_time(bench: Bench) -> None:
-    bench.submit(make_command(CommandKind.STOP, step="one"), make_command(CommandKind.START, step="two"))
+    bench.submit(make_command(Stop, step="one"), make_command(Start, step="two"))
     eventually(lambda: bench.begun)
-    assert [command.kind for command in bench.begun] == [CommandKind.STOP]
+    assert [type(command) for command in bench.begun] == [Stop]
     bench.finish()
-    assert [command.kind for command in bench.begun] == [CommandKind.STOP, CommandKind.START]
+    assert [type(command) for command in bench.begun] == [Stop, Start]
     assert bench.refused == []
 
 
 def test_a_newer_command_reaches_the_driver_at_once(bench: Bench) -> None:
-    bench.submit(make_command(CommandKind.STOP, generation=1), make_command(CommandKind.DESTROY, generation=2))
+    bench.submit(make_command(Stop, generation=1), make_command(Destroy, generation=2))
     eventually(lambda: len(bench.begun) == 2)
     assert not bench.go.is_set()
     bench.finish()
@@ -63,26 +63,26 @@ def test_a_newer_command_reaches_the_driver_at_once(bench: Bench) -> None:
 
 
 def test_a_repeated_command_is_done_once(bench: Bench) -> None:
-    bench.submit(*[make_command(CommandKind.STOP)] * 3)
+    bench.submit(*[make_command(Stop)] * 3)
     bench.finish()
     assert len(bench.begun) == 1
     assert bench.refused == []
 
 
 def test_the_newest_generation_wins_whatever_the_order(bench: Bench) -> None:
-    newest = make_command(CommandKind.DESTROY, generation=5)
+    newest = make_command(Destroy, generation=5)
     bench.submit(newest)
     eventually(lambda: bench.begun)
-    bench.submit(make_command(CommandKind.START, generation=2), make_command(CommandKind.STOP, generation=4))
+    bench.submit(make_command(Start, generation=2), make_command(Stop, generation=4))
     bench.finish()
     assert bench.begun == [newest]
     assert sorted(command.generation for command in bench.refused) == [2, 4]
 
 
 def test_what_waits_is_overtaken_by_what_is_newer(bench: Bench) -> None:
-    first = make_command(CommandKind.STOP, step="one")
-    second = make_command(CommandKind.START, step="two")
-    newest = make_command(CommandKind.DESTROY, generation=2)
+    first = make_command(Stop, step="one")
+    second = make_command(Start, step="two")
+    newest = make_command(Destroy, generation=2)
     bench.submit(first, second, newest)
     eventually(lambda: len(bench.begun) == 2)
     bench.finish()
@@ -91,8 +91,8 @@ def test_what_waits_is_overtaken_by_what_is_newer(bench: Bench) -> None:
 
 
 def test_an_undo_of_the_same_generation_waits_its_turn(bench: Bench) -> None:
-    spawn = make_command(CommandKind.SPAWN)
-    undo = make_command(CommandKind.DESTROY, step="guests.spawn")
+    spawn = make_command(Spawn)
+    undo = make_command(Destroy, step="guests.spawn")
     bench.submit(spawn)
     eventually(lambda: bench.begun)
     bench.submit(undo, spawn)
@@ -102,9 +102,9 @@ def test_an_undo_of_the_same_generation_waits_its_turn(bench: Bench) -> None:
 
 def test_builds_are_bounded_on_each_host_and_other_commands_are_not() -> None:
     bench = Bench(builds=2)
-    bench.submit(*[make_command(CommandKind.SPAWN, number) for number in range(5)])
-    bench.submit(make_command(CommandKind.SPAWN, 9), host="h2")
-    bench.submit(make_command(CommandKind.STOP, 8))
+    bench.submit(*[make_command(Spawn, number) for number in range(5)])
+    bench.submit(make_command(Spawn, 9), host="h2")
+    bench.submit(make_command(Stop, 8))
     eventually(lambda: len(bench.begun) == 4)
     assert sorted(command.kind for command in bench.begun) == ["spawn", "spawn", "spawn", "stop"]
     bench.finish()
@@ -114,20 +114,20 @@ def test_builds_are_bounded_on_each_host_and_other_commands_are_not() -> None:
 
 def test_a_build_that_has_not_begun_gives_way() -> None:
     bench = Bench(builds=1)
-    waiting = make_command(CommandKind.SPAWN, 2)
-    bench.submit(make_command(CommandKind.SPAWN, 1), waiting, make_command(CommandKind.DESTROY, 2, generation=2))
+    waiting = make_command(Spawn, 2)
+    bench.submit(make_command(Spawn, 1), waiting, make_command(Destroy, 2, generation=2))
     eventually(lambda: len(bench.begun) == 2)
     assert bench.refused == [waiting]
     bench.finish()
-    assert [command.kind for command in bench.begun] == [CommandKind.SPAWN, CommandKind.DESTROY]
+    assert [type(command) for command in bench.begun] == [Spawn, Destroy]
     bench.bench.close(5)
 
 
 def test_closing_lets_work_end_and_drops_what_waits(bench: Bench) -> None:
-    bench.submit(make_command(CommandKind.STOP, step="one"), make_command(CommandKind.START, step="two"))
+    bench.submit(make_command(Stop, step="one"), make_command(Start, step="two"))
     eventually(lambda: bench.begun)
     threading.Timer(0.1, bench.go.set).start()
     bench.bench.close(5)
     assert len(bench.begun) == 1
-    bench.submit(make_command(CommandKind.STOP, 3))
+    bench.submit(make_command(Stop, 3))
     assert len(bench.begun) == 1

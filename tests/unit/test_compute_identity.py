@@ -23,7 +23,7 @@ from cellcloud.context import RequestContext
 from cellcloud.db import cell_schema
 from cellcloud.db.engine import Database, utc_after
 from cellcloud.lifecycle import PowerState
-from cellcloud.model.guest import CommandKind, ExpectedGuest, GuestOrder, GuestState, OrderKind
+from cellcloud.model.guest import ExpectedGuest, GuestOrder, GuestState, OrderKind, Spawn
 from cellcloud.model.host import Machine
 from cellcloud.rpc.compute import Compute
 from cellcloud.rpc.conductor import Conductor
@@ -184,12 +184,12 @@ def test_the_second_machine_of_a_name_does_nothing_until_it_has_it(rig: Rig) -> 
     rig.conductor.refused_names = {"h1": "the name h1 belongs to another machine that lives (first)"}
     rig.service.start()
     eventually(lambda: "another machine" in rig.service.check()["start"])
-    rig.client.apply(RequestContext(budget=60), "h1", [make_command(CommandKind.SPAWN, 2)])
+    rig.client.apply(RequestContext(budget=60), "h1", [make_command(Spawn, 2)])
     assert rig.conductor.reports == []
     assert (rig.driver.calls, list(rig.driver.guests)) == ([], [ONE])
     rig.conductor.refused_names = {}
     eventually(lambda: rig.conductor.reports)
-    rig.client.apply(RequestContext(budget=60), "h1", [make_command(CommandKind.SPAWN, 2)])
+    rig.client.apply(RequestContext(budget=60), "h1", [make_command(Spawn, 2)])
     eventually(lambda: server_id(2) in rig.driver.guests)
     assert ONE not in rig.driver.guests
 
@@ -228,7 +228,7 @@ def test_a_machine_that_loses_its_name_stops_taking_commands(rig: Rig) -> None:
     rig.conductor.refused_names = {"h1": "the name h1 belongs to another machine"}
     eventually(lambda: "another machine" in rig.service.check().get("start", ""))
     heard = len(rig.conductor.reports)
-    rig.service._perform("h1", make_command(CommandKind.SPAWN))
+    rig.service._perform("h1", make_command(Spawn))
     rig.driver.guests[ONE] = GuestState(server_id=ONE, power_state=PowerState.RUNNING, generation=1)
     rig.driver.change(ONE, PowerState.SHUTDOWN)
     rig.service._tell()

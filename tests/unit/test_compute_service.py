@@ -13,7 +13,16 @@ from cell.compute.service import ComputeService
 from cellcloud import config, errors
 from cellcloud.context import RequestContext
 from cellcloud.lifecycle import PowerState
-from cellcloud.model.guest import CommandKind, ExpectedGuest, GuestOrder, GuestState, OrderKind
+from cellcloud.model.guest import (
+    ExpectedGuest,
+    GuestCommand,
+    GuestOrder,
+    GuestState,
+    OrderKind,
+    RebootHard,
+    Spawn,
+    Start,
+)
 from cellcloud.rpc.compute import Compute
 from cellcloud.rpc.conductor import Conductor
 from cellcloud.rpc.transport import Transport
@@ -80,7 +89,7 @@ def cell(tmp_path: Path, wire: tuple[Transport, MemoryConductor], conductor: Mem
 
 def test_commands_are_carried_out_and_answered(cell: Cell) -> None:
     cell.ready()
-    cell.client.apply(CONTEXT, "h2", [make_command(CommandKind.SPAWN), make_command(CommandKind.SPAWN, 2)])
+    cell.client.apply(CONTEXT, "h2", [make_command(Spawn), make_command(Spawn, 2)])
     eventually(lambda: len(cell.conductor.events) == 2)
     assert {event.run_id for event in cell.conductor.events} == {"run-1-1", "run-2-1"}
     assert {event.host for event in cell.conductor.events} == {"h2"}
@@ -141,7 +150,7 @@ def test_a_host_whose_hypervisor_does_not_answer_is_named_and_the_others_are_hea
 def test_failures_are_answered_by_their_class(cell: Cell, fault: Exception, name: str) -> None:
     cell.ready()
     cell.drivers["h1"].fault = fault
-    cell.client.apply(CONTEXT, "h1", [make_command(CommandKind.SPAWN)])
+    cell.client.apply(CONTEXT, "h1", [make_command(Spawn)])
     eventually(lambda: cell.conductor.events)
     event = cell.conductor.events[0]
     assert event.error == name
@@ -189,16 +198,16 @@ def test_a_guest_that_cannot_be_resumed_is_reported(cell: Cell, fault: Exception
 def test_an_outcome_outlives_the_conductor(cell: Cell) -> None:
     cell.ready()
     cell.conductor.away = True
-    cell.client.apply(CONTEXT, "h1", [make_command(CommandKind.SPAWN)])
+    cell.client.apply(CONTEXT, "h1", [make_command(Spawn)])
     eventually(lambda: cell.drivers["h1"].guests)
     cell.conductor.away = False
     eventually(lambda: cell.conductor.events)
 
 
-@pytest.mark.parametrize(("kind", "verb"), [(CommandKind.START, "start"), (CommandKind.REBOOT_HARD, "reboot")])
+@pytest.mark.parametrize(("kind", "verb"), [(Start, "start"), (RebootHard, "reboot")])
 @pytest.mark.parametrize("disks", [True, False])
 def test_a_lost_definition_is_made_again_but_never_a_lost_disk(
-    cell: Cell, kind: CommandKind, verb: str, disks: bool
+    cell: Cell, kind: type[GuestCommand], verb: str, disks: bool
 ) -> None:
     cell.ready()
     cell.drivers["h1"].disks = {ONE} if disks else set()
@@ -251,7 +260,7 @@ def test_consoles_are_shown_only_of_the_guest_that_was_meant(cell: Cell) -> None
 def test_stopping_lets_the_command_at_hand_end_and_tells_its_outcome(cell: Cell) -> None:
     cell.ready()
     cell.drivers["h1"].hold.clear()
-    cell.client.apply(CONTEXT, "h1", [make_command(CommandKind.SPAWN)])
+    cell.client.apply(CONTEXT, "h1", [make_command(Spawn)])
     eventually(lambda: cell.drivers["h1"].at_work)
     cell.drivers["h1"].hold.set()
     cell.service.stop()
@@ -277,7 +286,7 @@ def test_one_process_stands_for_many_fake_hosts_which_outlive_it(
         service.start()
         eventually(lambda: len(conductor.reports) >= 300)
         client = wire[0].client(Compute, server="unit")
-        client.apply(CONTEXT, "unit-fake-0007", [make_command(CommandKind.SPAWN)])
+        client.apply(CONTEXT, "unit-fake-0007", [make_command(Spawn)])
         eventually(lambda: conductor.events)
         assert [guest.server_id for guest in client.list_guests(CONTEXT, "unit-fake-0007")] == [ONE]
         service.stop()

@@ -12,8 +12,9 @@ from cell.conductor.runs.begin import BegunDeletes
 from cellcloud import errors
 from cellcloud.db import runs
 from cellcloud.db.engine import Database
-from cellcloud.lifecycle import KEEP_PORTS, Operation
-from cellcloud.model.guest import CommandKind
+from cellcloud.lifecycle import KEEP_PORTS
+from cellcloud.model.guest import Destroy, Spawn
+from cellcloud.model.operations import Operation
 from cellcloud.model.placement import DeleteRequest
 from tests.workflows.test_host_away import turn
 from tests.workflows.world import CONTEXT, CellUnderTest
@@ -36,7 +37,7 @@ def stopped(cell: CellUnderTest, server_id: str) -> None:
 
 def failed(cell: CellUnderTest, server_id: str) -> None:
     cell.create(server_id)
-    cell.fail[CommandKind.SPAWN] = [errors.Invalid("no")]
+    cell.fail[Spawn] = [errors.Invalid("no")]
     cell.run()
 
 
@@ -112,7 +113,7 @@ def test_the_first_step_is_taken_where_the_run_begins(cell_database: Database) -
         active(cell, server_id)
     begun = ask(cell, ids)
     assert sorted(command.server_id for command in begun.commands) == ids
-    assert {command.kind for command in begun.commands} == {CommandKind.DESTROY}
+    assert {type(command) for command in begun.commands} == {Destroy}
     assert cell.guests == {}
     cell.run()
     assert {cell.assert_clean(server_id).vm_state for server_id in ids} == {"deleted"}

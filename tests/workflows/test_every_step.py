@@ -3,23 +3,27 @@ twice. Afterwards all of the server is there, or nothing of it. A new workflow g
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import typing
+from collections.abc import Callable, Collection
 from dataclasses import replace
 
 import pytest
+import sqlalchemy as sa
 
 from cell.conductor.workflow import Action, Step, StepContext, StepResult, StepServices, Workflow
 from cell.conductor.workflows import REGISTRY
 from cellcloud import errors
+from cellcloud.db import cell_schema
 from cellcloud.db.engine import Database
-from cellcloud.lifecycle import Operation
-from cellcloud.model.guest import CommandKind
+from cellcloud.lifecycle import VmState
+from cellcloud.model.guest import GuestCommand, Spawn
+from cellcloud.model.operations import TABLE, Operation, OperationSpec
 from tests.workflows.world import CellUnderTest, Killed
 
-STEPS = [(name, step.name) for name, workflow in REGISTRY.items() for step in workflow.steps]
-UNDOS = [(name, step.name) for name, workflow in REGISTRY.items() for step in workflow.steps if step.undo]
+SPECS = {f"{spec.operation} {spec.variant}".strip(): spec for spec in TABLE}
+STEPS = [(name, step.name) for name, spec in SPECS.items() for step in REGISTRY[spec.operation].steps]
+UNDOS = [(name, step.name) for name, spec in SPECS.items() for step in REGISTRY[spec.operation].steps if step.undo]
 SERVER = "11111111-0000-4000-8000-000000000001"
-ENDS = {"create": "active", "delete": "deleted", "start": "active", "stop": "stopped", "reboot": "active"}
 
 
 @pytest.fixture(params=[False, True], ids=["stored", "moved"])
@@ -30,16 +34,37 @@ def cell(cell_database: Database, request: pytest.FixtureRequest) -> CellUnderTe
     return world
 
 
-def begin(cell: CellUnderTest, operation: str) -> None:
-    """Bring the server to where the operation may start, then begin it without moving it."""
+def begin(cell: CellUnderTest, name: str, start: VmState | None = None) -> None:
+    """Bring the server to where the operation may start, or to ``start``, then begin it without moving it."""
+    spec = SPECS[name]
     cell.create(SERVER)
-    if operation == "create":
+    if spec.operation is Operation.CREATE:
         return
     cell.run()
-    if operation == "start":
-        cell.begin(SERVER, Operation.STOP)
+    assert bring(cell, start or first_start(spec))
+    cell.begin(SERVER, spec.operation, **({"type": spec.variant} if spec.variant else {}))
+
+
+def first_start(spec: OperationSpec) -> VmState:
+    """Where it starts from that another operation leads to: from a server that was just built, if it can."""
+    return VmState.ACTIVE if VmState.ACTIVE in spec.starts_from else ways_to(spec.starts_from)[0].vm_state
+
+
+def ways_to(states: Collection[VmState]) -> list[OperationSpec]:
+    """Operations that bring a server that was just built to one of these states."""
+    return [one for one in TABLE if VmState.ACTIVE in one.starts_from and one.vm_state in states and not one.preempts]
+
+
+def bring(cell: CellUnderTest, state: VmState) -> bool:
+    """Let a server that was just built rest in a state; False when no operation leads there."""
+    if state == VmState.ACTIVE:
+        return True
+    ways = ways_to({state})
+    if ways:
+        cell.begin(SERVER, ways[0].operation, **({"type": ways[0].variant} if ways[0].variant else {}))
         cell.run()
-    cell.begin(SERVER, Operation(operation), **({"type": "HARD"} if operation == "reboot" else {}))
+        assert cell.record(SERVER).vm_state == state
+    return bool(ways)
 
 
 def wrapped(
@@ -51,14 +76,16 @@ def wrapped(
     undo: bool = False,
 ) -> None:
     """Put ``wrap`` round one step's action in the registry for this test."""
-    workflow = REGISTRY[operation]
+    workflow = REGISTRY[SPECS[operation].operation]
 
     def changed(step: Step) -> Step:
         if step.name != step_name:
             return step
         return replace(step, undo=wrap(step.undo)) if undo and step.undo else replace(step, do=wrap(step.do))
 
-    monkeypatch.setitem(REGISTRY, operation, replace(workflow, steps=tuple(changed(s) for s in workflow.steps)))
+    monkeypatch.setitem(
+        REGISTRY, workflow.operation, replace(workflow, steps=tuple(changed(s) for s in workflow.steps))
+    )
 
 
 def twice(action: Action) -> Action:
@@ -106,7 +133,7 @@ def test_done_twice_is_done_once(
     begin(cell, operation)
     wrapped(monkeypatch, operation, step, twice)
     cell.run()
-    assert cell.assert_clean(SERVER).vm_state == ENDS[operation]
+    assert cell.assert_clean(SERVER).vm_state == SPECS[operation].vm_state
 
 
 @pytest.mark.parametrize(("operation", "step"), STEPS)
@@ -116,7 +143,7 @@ def test_killed_after_the_call_and_before_the_save(
     begin(cell, operation)
     wrapped(monkeypatch, operation, step, killed_after_call)
     cell.run()
-    assert cell.assert_clean(SERVER).vm_state == ENDS[operation]
+    assert cell.assert_clean(SERVER).vm_state == SPECS[operation].vm_state
 
 
 @pytest.mark.parametrize("after_call", [False, True], ids=["before", "after"])
@@ -129,12 +156,12 @@ def test_a_failed_step_leaves_all_or_nothing(
     wrapped(monkeypatch, operation, step, failing(errors.GuestFailed("no"), after_call=after_call))
     cell.run()
     record = cell.record(SERVER)
-    if operation == "create":
+    if SPECS[operation].moves:
         assert cell.assert_clean(SERVER).vm_state == "error"
         assert record.fault is not None
         assert record.fault.message == "no"
-    elif operation == "delete":
-        assert cell.assert_clean(SERVER).vm_state == "deleted"
+    elif SPECS[operation].preempts:
+        assert cell.assert_clean(SERVER).vm_state == SPECS[operation].vm_state
     else:
         assert record.vm_state == before.vm_state
         assert record.task_state is None
@@ -147,18 +174,18 @@ def test_a_step_that_must_wait_is_taken_again(
     begin(cell, operation)
     wrapped(monkeypatch, operation, step, failing(errors.Unreachable("away"), after_call=True))
     cell.run()
-    assert cell.assert_clean(SERVER).vm_state == ENDS[operation]
+    assert cell.assert_clean(SERVER).vm_state == SPECS[operation].vm_state
 
 
-@pytest.mark.parametrize("operation", sorted(REGISTRY))
+@pytest.mark.parametrize("operation", SPECS)
 def test_killed_between_the_save_and_the_command(cell: CellUnderTest, operation: str) -> None:
     begin(cell, operation)
     cell.deaths_before_sending = 1
     cell.run()
-    assert cell.assert_clean(SERVER).vm_state == ENDS[operation]
+    assert cell.assert_clean(SERVER).vm_state == SPECS[operation].vm_state
 
 
-@pytest.mark.parametrize(("operation", "step"), [s for s in STEPS if s[0] != "delete"])
+@pytest.mark.parametrize(("operation", "step"), [s for s in STEPS if not SPECS[s[0]].preempts])
 def test_delete_preempts_at_every_step(
     cell: CellUnderTest, monkeypatch: pytest.MonkeyPatch, operation: str, step: str
 ) -> None:
@@ -188,17 +215,17 @@ def test_every_undo_twice_and_killed(
 ) -> None:
     begin(cell, operation)
     wrapped(monkeypatch, operation, step, wrap, undo=True)
-    cell.fail[CommandKind.SPAWN] = [errors.GuestFailed("no")]
+    cell.fail[Spawn] = [errors.GuestFailed("no")]
     cell.run()
     assert cell.assert_clean(SERVER).vm_state == "error"
 
 
-@pytest.mark.parametrize("operation", REGISTRY)
+@pytest.mark.parametrize("operation", SPECS)
 def test_lost_commands_are_sent_again(cell: CellUnderTest, operation: str) -> None:
     begin(cell, operation)
     cell.lost = 3
     cell.run()
-    assert cell.assert_clean(SERVER).vm_state == ENDS[operation]
+    assert cell.assert_clean(SERVER).vm_state == SPECS[operation].vm_state
 
 
 def test_a_workflow_past_its_deadline_unwinds(cell: CellUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -224,3 +251,40 @@ def test_every_step_name_is_unique_in_its_workflow() -> None:
         names = [step.name for step in workflow.steps]
         assert len(names) == len(set(names))
         assert isinstance(workflow, Workflow)
+
+
+EVERY_START = [(name, state) for name, spec in SPECS.items() if spec.action or spec.preempts for state in VmState]
+
+
+@pytest.mark.parametrize(("operation", "state"), EVERY_START)
+def test_an_operation_starts_from_its_states_alone(cell_database: Database, operation: str, state: VmState) -> None:
+    """From each state that an operation leads to, and from all others as the database has them."""
+    cell, spec = CellUnderTest(cell_database), SPECS[operation]
+    cell.create(SERVER)
+    cell.run()
+    if not bring(cell, state):
+        with cell.database.write() as connection:
+            connection.execute(sa.update(cell_schema.servers).values(vm_state=state, deleted=state == VmState.DELETED))
+    given = {"type": spec.variant} if spec.variant else {}
+    if state not in spec.starts_from:
+        with pytest.raises(errors.NotFound if state == VmState.DELETED else errors.Conflict):
+            cell.begin(SERVER, spec.operation, **given)
+        return
+    begun = cell.begin(SERVER, spec.operation, **given)
+    assert begun.task_state == spec.task_state
+    for other in (one for one in TABLE if state in one.starts_from and not one.preempts):
+        with pytest.raises(errors.Conflict, match="task_state"):
+            cell.begin(SERVER, other.operation, **({"type": other.variant} if other.variant else {}))
+    cell.run()
+    assert cell.assert_clean(SERVER).vm_state == spec.vm_state
+    assert cell.record(SERVER).power_state == spec.power_state
+
+
+def test_every_row_of_the_table_stands_for_itself() -> None:
+    assert len({(spec.operation, spec.variant) for spec in TABLE}) == len(TABLE)
+    assert {spec.operation for spec in TABLE} == set(Operation) == set(REGISTRY)
+    for spec in TABLE:
+        same = [one for one in TABLE if one.operation is spec.operation]
+        assert len({(one.action, one.policy, one.event, one.vm_state) for one in same}) == 1
+        assert all(one.variant for one in same) or len(same) == 1
+        assert typing.get_args(GuestCommand).count(spec.command) == 1

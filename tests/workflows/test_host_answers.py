@@ -18,8 +18,9 @@ from cell.conductor.workflows import REGISTRY
 from cellcloud import errors
 from cellcloud.db import decisions, runs
 from cellcloud.db.engine import Database
-from cellcloud.lifecycle import Operation, PowerState
-from cellcloud.model.guest import CommandKind, GuestCommand, GuestEvent
+from cellcloud.lifecycle import PowerState
+from cellcloud.model.guest import Destroy, GuestCommand, GuestEvent, RebootSoft, Spawn, Start, Stop
+from cellcloud.model.operations import Operation
 from cellcloud.model.run import RunRecord
 from cellcloud.model.server import ServerRecord
 from tests.statements import counted
@@ -29,11 +30,11 @@ from tests.workflows.world import CellUnderTest
 
 SERVER = "11111111-0000-4000-8000-000000000001"
 COMMANDS = {
-    "create": CommandKind.SPAWN,
-    "start": CommandKind.START,
-    "stop": CommandKind.STOP,
-    "reboot": CommandKind.REBOOT_SOFT,
-    "delete": CommandKind.DESTROY,
+    "create": Spawn,
+    "start": Start,
+    "stop": Stop,
+    "reboot": RebootSoft,
+    "delete": Destroy,
 }
 
 
@@ -51,14 +52,14 @@ class Recorded(CellUnderTest):
     """``sent``: the commands and the hosts they were for."""
 
     def __init__(self, database: Database, hosts: tuple[str, ...] = ("h1", "h2", "h3", "h4")) -> None:
-        self.sent: list[tuple[CommandKind, str]] = []
+        self.sent: list[tuple[type[GuestCommand], str]] = []
         super().__init__(database, hosts, vcpus=64)
 
     def send(self, command: GuestCommand) -> None:
-        self.sent.append((command.kind, command.host))
+        self.sent.append((type(command), command.host))
         super().send(command)
 
-    def hosts_of(self, kind: CommandKind) -> list[str]:
+    def hosts_of(self, kind: type[GuestCommand]) -> list[str]:
         return [host for sent, host in self.sent if sent is kind]
 
     def last_run(self, server_id: str = SERVER) -> RunRecord:
@@ -129,10 +130,10 @@ def test_a_host_that_puts_off_a_build_for_too_long_is_left_for_another(
     cell: Recorded, error: type[errors.CellcloudError]
 ) -> None:
     begin(cell, "create")
-    cell.fail[CommandKind.SPAWN] = [error("Later.")] * LATER_TRIES
+    cell.fail[Spawn] = [error("Later.")] * LATER_TRIES
     cell.run()
     assert cell.assert_clean(SERVER).host == "h2"
-    hosts = cell.hosts_of(CommandKind.SPAWN)
+    hosts = cell.hosts_of(Spawn)
     assert (hosts.count("h1"), set(hosts[LATER_TRIES:])) == (LATER_TRIES, {"h2"})
 
 
@@ -149,13 +150,13 @@ def test_a_guests_own_host_is_asked_until_the_deadline(cell: Recorded, operation
 def test_the_server_moves_with_its_ports_and_its_claim(cell: Recorded) -> None:
     begin(cell, "create")
     first = cell.record(SERVER)
-    cell.fail[CommandKind.SPAWN] = [errors.HostRefused("No room on the disk."), errors.HostRefused("Nor here.")]
+    cell.fail[Spawn] = [errors.HostRefused("No room on the disk."), errors.HostRefused("Nor here.")]
     cell.run()
     record = cell.assert_clean(SERVER)
     assert (record.host, record.generation, record.vm_state) == ("h3", first.generation + 2, "active")
     assert cell.networks.made == 1
     assert {port.host_id for port in record.ports} == {"h3"}
-    assert list(dict.fromkeys(cell.hosts_of(CommandKind.DESTROY))) == ["h1", "h2"]
+    assert list(dict.fromkeys(cell.hosts_of(Destroy))) == ["h1", "h2"]
     with cell.database.read() as connection:
         assert [one.chosen for one in decisions.list_of(connection, SERVER)] == ["h1", "h2", "h3"]
         steps = runs.get(connection, cell.last_run().id).steps
@@ -170,11 +171,11 @@ def test_a_cell_gives_a_server_up_when_its_hosts_have_refused(
     cell = Recorded(cell_database, tuple(f"h{n}" for n in range(1, hosts + 1)))
     cell.max_attempts = attempts
     begin(cell, "create")
-    cell.fail[CommandKind.SPAWN] = [errors.HostRefused(f"No {n}.") for n in range(9)]
+    cell.fail[Spawn] = [errors.HostRefused(f"No {n}.") for n in range(9)]
     cell.run()
     record = cell.assert_clean(SERVER)
     tried = min(attempts, hosts)
-    assert cell.hosts_of(CommandKind.SPAWN) == [f"h{n}" for n in range(1, tried + 1)]
+    assert cell.hosts_of(Spawn) == [f"h{n}" for n in range(1, tried + 1)]
     assert record.given_up
     assert record.fault is not None
     assert record.fault.message.startswith("No valid host was found.")
@@ -193,7 +194,7 @@ def refuse_then(cell: Recorded, monkeypatch: pytest.MonkeyPatch, wrap: Callable[
         changed = replace(workflow, steps=steps)
     monkeypatch.setitem(REGISTRY, "create", changed)
     begin(cell, "create")
-    cell.fail[CommandKind.SPAWN] = [errors.HostRefused("No.")]
+    cell.fail[Spawn] = [errors.HostRefused("No.")]
 
 
 def failing_once(action: Action) -> Action:
@@ -229,7 +230,7 @@ def test_the_way_to_another_host_may_be_interrupted(
 @pytest.mark.parametrize("deaths", range(1, 6))
 def test_every_command_on_the_way_may_be_lost(cell: Recorded, deaths: int) -> None:
     begin(cell, "create")
-    cell.fail[CommandKind.SPAWN] = [errors.HostRefused("No.")]
+    cell.fail[Spawn] = [errors.HostRefused("No.")]
     cell.lost = deaths
     cell.run()
     assert cell.assert_clean(SERVER).host == "h2"
@@ -261,7 +262,7 @@ def test_a_search_whose_lease_was_lost_claims_nothing(cell_database: Database) -
     """Two workers are at it, the older one finds a host after the newer, or after the run has ended."""
     cell = Recorded(cell_database)
     begin(cell, "create")
-    cell.fail[CommandKind.SPAWN] = [errors.HostRefused("No.")]
+    cell.fail[Spawn] = [errors.HostRefused("No.")]
     searching = _bring_to_the_search(cell)
     end_leases(cell_database)
     newer = take(cell_database)
@@ -302,7 +303,7 @@ def test_late_words_of_the_host_that_was_left_change_nothing(cell_database: Data
     cell = Recorded(cell_database)
     begin(cell, "create")
     run = cell.last_run()
-    cell.fail[CommandKind.SPAWN] = [errors.HostRefused("No.")]
+    cell.fail[Spawn] = [errors.HostRefused("No.")]
     cell.run()
     old: dict[str, Any] = {"host": "h1", "server_id": SERVER, "generation": run.generation, "run_id": run.id}
     results = [
@@ -315,9 +316,9 @@ def test_late_words_of_the_host_that_was_left_change_nothing(cell_database: Data
 
 def test_an_image_no_host_can_run_is_no_matter_of_hosts(cell: Recorded) -> None:
     begin(cell, "create")
-    cell.fail[CommandKind.SPAWN] = [errors.Invalid("The image is empty.")]
+    cell.fail[Spawn] = [errors.Invalid("The image is empty.")]
     cell.run()
-    assert cell.hosts_of(CommandKind.SPAWN) == ["h1"]
+    assert cell.hosts_of(Spawn) == ["h1"]
     assert not cell.assert_clean(SERVER).given_up
 
 

@@ -15,8 +15,8 @@ from cellcloud.db import cell_schema, claims, hosts, runs
 from cellcloud.db.cell_schema import listening
 from cellcloud.db.cell_schema import runs as table
 from cellcloud.db.engine import Database, utc_after
-from cellcloud.lifecycle import Operation
-from cellcloud.model.guest import CommandKind, GuestState
+from cellcloud.model.guest import GuestState, Spawn
+from cellcloud.model.operations import Operation
 from tests.workflows.test_leases import end_leases
 from tests.workflows.world import CellUnderTest, make_report
 
@@ -146,7 +146,7 @@ def test_a_create_that_is_undone_shows_its_error_and_keeps_its_place(
 
 def test_a_host_that_refuses_and_falls_silent_is_not_left_without_its_result(cell: CellUnderTest) -> None:
     cell.create(SERVER)
-    cell.fail[CommandKind.SPAWN] = [errors.HostRefused("No.")]
+    cell.fail[Spawn] = [errors.HostRefused("No.")]
     turn(cell, 1)
     cell.away.add("h1")
     turn(cell)
@@ -177,7 +177,7 @@ def test_what_was_shown_as_an_end_is_one(cell: CellUnderTest) -> None:
     """The last host refused, and fell silent before it was cleared: no other cell builds the server after all."""
     cell.max_attempts = 1
     cell.create(SERVER)
-    cell.fail[CommandKind.SPAWN] = [errors.HostRefused("No.")]
+    cell.fail[Spawn] = [errors.HostRefused("No.")]
     turn(cell, 1)
     cell.away.add("h1")
     turn(cell)

@@ -20,9 +20,9 @@ from cellcloud.db import runs
 from cellcloud.db.cell_schema import runs as table
 from cellcloud.db.engine import Database, utc_after
 from cellcloud.db.runs import Lease
-from cellcloud.lifecycle import Operation
-from cellcloud.model.guest import CommandKind, GuestEvent
+from cellcloud.model.guest import GuestEvent, Spawn
 from cellcloud.model.network import Port
+from cellcloud.model.operations import Operation
 from tests.workflows.world import CellUnderTest
 
 SERVER = "11111111-0000-4000-8000-000000000001"
@@ -123,7 +123,7 @@ def test_what_another_cell_has_of_a_server_given_up_is_left_alone(
 ) -> None:
     cell, networks, executor = slow
     cell.networks, cell.max_attempts = networks._networks, 1
-    cell.fail[CommandKind.SPAWN] = [errors.HostRefused("No.")]
+    cell.fail[Spawn] = [errors.HostRefused("No.")]
     cell.run()
     assert cell.record(SERVER).given_up
     asked = {"server_id": SERVER, "project_id": "p", "host": "another", "zone": "", "hostname": "vm"}

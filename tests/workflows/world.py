@@ -25,15 +25,16 @@ from cellcloud.db import cell_schema, changes, claims, hosts, runs, servers
 from cellcloud.db.claims import Claim
 from cellcloud.db.engine import Connection, Database
 from cellcloud.db.runs import LeasedRun
-from cellcloud.lifecycle import Operation, PowerState
+from cellcloud.lifecycle import PowerState
 from cellcloud.model.allocation import Allocation
 from cellcloud.model.change import CellState
 from cellcloud.model.decision import Basis, Conflict, RankAnswer, RankBatch
 from cellcloud.model.flavor import Flavor
-from cellcloud.model.guest import CommandKind, GuestCommand, GuestEvent
+from cellcloud.model.guest import Destroy, GuestCommand, GuestEvent
 from cellcloud.model.host import HostFacts, HostReport
 from cellcloud.model.image import Image
 from cellcloud.model.network import FixedIp, Port, RequestedNetwork
+from cellcloud.model.operations import TABLE, Operation
 from cellcloud.model.placement import SelectAnswer, SelectRequest
 from cellcloud.model.server import ServerRecord, ServerSpec
 
@@ -162,7 +163,7 @@ class CellUnderTest:
         self.networks = FakeNetworks()
         self.scheduler = FakeScheduler(host_names)
         self.guests: dict[str, tuple[str, PowerState, int]] = {}
-        self.fail: dict[CommandKind, list[errors.CellcloudError]] = {}
+        self.fail: dict[type[GuestCommand], list[errors.CellcloudError]] = {}
         self.inbox: list[GuestEvent] = []
         self.lost = 0
         self.away: set[str] = set()  # hosts that hear nothing
@@ -187,7 +188,7 @@ class CellUnderTest:
         if command.host in self.away:
             return
         known = self.guests.get(command.server_id)
-        waiting = self.fail.get(command.kind)
+        waiting = self.fail.get(type(command))
         error = waiting.pop(0) if waiting else None
         power = PowerState.NOSTATE
         if error is None and known is not None and known[2] > command.generation:
@@ -208,10 +209,10 @@ class CellUnderTest:
         )
 
     def _apply(self, host: str, command: GuestCommand) -> PowerState:
-        if command.kind is CommandKind.DESTROY:
+        if isinstance(command, Destroy):
             self.guests.pop(command.server_id, None)
             return PowerState.NOSTATE
-        power = PowerState.SHUTDOWN if command.kind is CommandKind.STOP else PowerState.RUNNING
+        power = next(spec.power_state for spec in TABLE if spec.command is type(command))
         self.guests[command.server_id] = (host, power, command.generation)
         return power
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from cellcloud import errors
 from cellcloud.context import RequestContext
 from cellcloud.db import index
-from cellcloud.lifecycle import Operation, VmState
+from cellcloud.lifecycle import VmState
+from cellcloud.model.operations import Operation
 from cellcloud.model.run import RunRecord
 from cellcloud.model.server import ServerRecord
 from top_api.operations.servers import find_server

@@ -15,8 +15,9 @@ from cellcloud.batching import in_full
 from cellcloud.context import RequestContext
 from cellcloud.db import index, intents
 from cellcloud.db.engine import Database, retried
-from cellcloud.lifecycle import KEEP_PORTS, Operation
+from cellcloud.lifecycle import KEEP_PORTS
 from cellcloud.model.cell import Finding
+from cellcloud.model.operations import Operation
 from cellcloud.model.server import ServerRecord
 from top_api.adoption import fetch_user_data
 from top_api.parts import Parts

@@ -9,8 +9,8 @@ from cellcloud import errors
 from cellcloud.context import RequestContext
 from cellcloud.db import index
 from cellcloud.db.engine import Database, retried
-from cellcloud.lifecycle import Operation
 from cellcloud.model.items import ItemChanges
+from cellcloud.model.operations import OperationSpec
 from cellcloud.model.server import ServerRecord
 from cellcloud.rpc.conductor import Conductor
 from top_api.parts import Parts
@@ -67,21 +67,16 @@ def save_answer(database: Database, record: ServerRecord, cell: str) -> ServerRe
     return mine
 
 
-def begin(
-    parts: Parts,
-    context: RequestContext,
-    record: ServerRecord,
-    operation: Operation,
-    arguments: dict[str, object] | None = None,
-) -> ServerRecord:
+def begin(parts: Parts, context: RequestContext, record: ServerRecord, spec: OperationSpec) -> ServerRecord:
     """Begin an operation in the server's cell. Raises Conflict, Unreachable."""
     check_unlocked(context, record)
+    arguments: dict[str, object] = {"type": spec.variant} if spec.variant else {}
     return tell_cell(
         parts,
         context,
         record,
-        operation,
-        lambda conductor, patient: conductor.begin_operation(patient, record.id, operation, arguments or {}),
+        spec.operation,
+        lambda conductor, patient: conductor.begin_operation(patient, record.id, spec.operation, arguments),
     )
 
 

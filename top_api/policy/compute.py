@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from oslo_policy.policy import RuleDefault
 
+from cellcloud.model.operations import FIRST_VARIANTS
+
 ADMIN = "rule:context_is_admin"
 MEMBER = "rule:project_member_or_admin"
 READER = "rule:project_reader_or_admin"
@@ -26,16 +28,12 @@ _SERVERS = (
     ("servers:show:flavor-extra-specs", READER, "See the extra specs of a server's flavor (from 2.47)."),
     ("servers:show:host_status", ADMIN, "See the state of a server's host (from 2.16)."),
     ("servers:show:host_status:unknown-only", ADMIN, "See that the state of a server's host is unknown (from 2.16)."),
-    ("servers:create", MEMBER, "Create servers."),
     ("servers:create:forced_host", ADMIN, "Create a server on a host named in the availability zone."),
     ("compute:servers:create:requested_destination", ADMIN, "Create a server on a named host (from 2.74)."),
     ("servers:create:attach_network", MEMBER, "Create a server on named networks or ports."),
     ("servers:create:zero_disk_flavor", ADMIN, "Create a server from an image with a flavor without a disk."),
     ("servers:update", MEMBER, "Change a server's name, description and the like."),
-    ("servers:delete", MEMBER, "Delete a server."),
-    ("servers:start", MEMBER, "Start a server."),
-    ("servers:stop", MEMBER, "Stop a server."),
-    ("servers:reboot", MEMBER, "Reboot a server."),
+    *((spec.policy, MEMBER, spec.summary) for spec in FIRST_VARIANTS.values()),
     ("os-extended-server-attributes", ADMIN, "See a server's host, hypervisor, user data and the like."),
     ("os-lock-server:lock", MEMBER, "Lock a server."),
     ("os-lock-server:unlock", MEMBER, "Unlock a server."),

@@ -15,9 +15,9 @@ from cellcloud.batching import in_full, portions
 from cellcloud.context import RequestContext, service_context
 from cellcloud.db import index, intents, user_data
 from cellcloud.db.engine import Database, retried
-from cellcloud.lifecycle import Operation
 from cellcloud.model import codec
 from cellcloud.model.intent import Intent, IntentKind, IntentState, Refusal
+from cellcloud.model.operations import Operation
 from cellcloud.model.placement import ConfirmAnswer, DeleteRequest, ReserveAnswer
 from cellcloud.model.placement_proof import Proofs
 from cellcloud.model.server import ServerRecord, ServerSpec

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from cellcloud.model.operations import ACTIONS, spec_of
 from top_api.operations import update
 from top_api.operations.consoles import ALL_LINES, create_console, get_output
-from top_api.operations.reboot import reboot_server
-from top_api.operations.servers import look_up_server
-from top_api.operations.start import start_server
-from top_api.operations.stop import stop_server
+from top_api.operations.servers import begin, look_up_server
 from top_api.routing import Actions, Answer, Call, Resource
 from top_api.schemas import servers as schemas
 
@@ -22,19 +20,16 @@ def act(call: Call, server_id: str) -> Answer:
     return actions.perform(call, server_id=server_id)
 
 
-@actions.action("os-start", "os_compute_api:servers:start")
-def start(call: Call, server_id: str) -> None:
-    start_server(call.parts, call.context, call.server)
+def _begin(call: Call, server_id: str) -> None:
+    """Begin the operation that the body's key names; what it holds chooses the variant."""
+    ((key, given),) = call.body.items()
+    first = ACTIONS[key]
+    spec = spec_of(first.operation, given["type"]) if first.variant else first
+    begin(call.parts, call.context, call.server, spec)
 
 
-@actions.action("os-stop", "os_compute_api:servers:stop")
-def stop(call: Call, server_id: str) -> None:
-    stop_server(call.parts, call.context, call.server)
-
-
-@actions.action("reboot", "os_compute_api:servers:reboot", body=schemas.REBOOT)
-def reboot(call: Call, server_id: str) -> None:
-    reboot_server(call.parts, call.context, call.server, call.body["reboot"]["type"])
+for _key, _spec in ACTIONS.items():
+    actions.action(_key, f"os_compute_api:{_spec.policy}", body=schemas.ACTIONS.get(_key))(_begin)
 
 
 @actions.action("lock", "os_compute_api:os-lock-server:lock", body=schemas.LOCK)

@@ -157,6 +157,8 @@ REBOOT = Versioned(
         ),
     )
 )
+ACTIONS = {"reboot": REBOOT}
+"""Key of an operation's action -> its body, where that must be more than there."""
 CONSOLE_OUTPUT = Versioned(
     only(
         "os-getConsoleOutput",

@@ -5,19 +5,11 @@ from __future__ import annotations
 import datetime as dt
 from typing import Any
 
-from cellcloud.lifecycle import Operation
+from cellcloud.model.operations import FIRST_VARIANTS, Operation
 from cellcloud.model.run import RunRecord
 from cellcloud.model.server import ServerRecord
 from top_api.routing import Call
 from top_api.views.servers import host_id_of
-
-_EVENTS = {
-    Operation.CREATE: "compute__do_build_and_run_instance",
-    Operation.DELETE: "compute_terminate_instance",
-    Operation.START: "compute_start_instance",
-    Operation.STOP: "compute_stop_instance",
-    Operation.REBOOT: "compute_reboot_instance",
-}
 
 
 def brief(call: Call, run: RunRecord) -> dict[str, Any]:
@@ -50,7 +42,7 @@ def _event(call: Call, run: RunRecord, record: ServerRecord, *, whole: bool) -> 
     if run.finished_at is not None:
         result = "Error" if _failed(run) else "Success"
     event: dict[str, Any] = {
-        "event": _EVENTS.get(Operation(run.operation), f"compute_{run.operation}"),
+        "event": FIRST_VARIANTS[Operation(run.operation)].event,
         "start_time": _stamp(run.created_at),
         "finish_time": _stamp(run.finished_at),
         "result": result,

@@ -2,43 +2,49 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from cell.compute.driver import Driver, ImageStore
 from cellcloud import errors
 from cellcloud.lifecycle import PowerState
-from cellcloud.model.guest import CommandKind, GuestCommand, GuestState
+from cellcloud.model.guest import (
+    Destroy,
+    GuestCommand,
+    GuestState,
+    RebootHard,
+    RebootSoft,
+    Spawn,
+    Start,
+    Stop,
+)
 
 
 def perform(driver: Driver, images: ImageStore, command: GuestCommand, shutdown_timeout: float) -> GuestState:
     """The guest as it is afterwards. Raises what the driver raises."""
     server_id, generation = command.server_id, command.generation
-    match command.kind:
-        case CommandKind.SPAWN:
-            return _spawn(driver, images, command)
-        case CommandKind.STOP:
+    match command:
+        case Spawn():
+            return driver.spawn(command.spec, generation, command.ports, images)
+        case Stop():
             return driver.stop(server_id, generation, shutdown_timeout)
-        case CommandKind.REBOOT_SOFT:
+        case RebootSoft():
             return driver.reboot(server_id, generation, hard=False, timeout=shutdown_timeout)
-        case CommandKind.START | CommandKind.REBOOT_HARD:
+        case Start() | RebootHard():
             return _run_again(driver, command)
-        case CommandKind.DESTROY:
+        case Destroy():
             driver.destroy(server_id, generation)
             return GuestState(server_id=server_id, power_state=PowerState.NOSTATE, generation=generation)
+        case _:
+            verb: Callable[[str, int], GuestState] = getattr(driver, command.kind)
+            return verb(server_id, generation)
 
 
-def _spawn(driver: Driver, images: ImageStore, command: GuestCommand) -> GuestState:
-    if command.spec is None:
-        raise errors.Invalid("A command to spawn a guest does not say what to spawn.")
-    return driver.spawn(command.spec, command.generation, command.ports, images)
-
-
-def _run_again(driver: Driver, command: GuestCommand) -> GuestState:
+def _run_again(driver: Driver, command: Start | RebootHard) -> GuestState:
     """Start or hard reboot; a definition that got lost is made again around the disks that are there, and only around
     them: a guest without its disks is an error, never a new guest."""
     try:
-        if command.kind is CommandKind.START:
+        if isinstance(command, Start):
             return driver.start(command.server_id, command.generation)
         return driver.reboot(command.server_id, command.generation, hard=True, timeout=0.0)
     except errors.NotFound:
-        if command.spec is None:
-            raise
         return driver.restore(command.spec, command.generation, command.ports)

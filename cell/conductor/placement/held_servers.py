@@ -10,7 +10,7 @@ from cellcloud.context import RequestContext
 from cellcloud.db import claims, feed, runs, servers
 from cellcloud.db.engine import Connection, Database, retried
 from cellcloud.db.runs import Lease, LeasedRun
-from cellcloud.lifecycle import Operation
+from cellcloud.model.operations import Operation
 from cellcloud.model.placement import ConfirmAnswer
 from cellcloud.model.server import ServerRecord
 

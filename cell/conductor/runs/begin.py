@@ -15,16 +15,12 @@ from cellcloud.context import RequestContext
 from cellcloud.db import claims, feed, runs, servers
 from cellcloud.db.engine import Connection, Database, retried
 from cellcloud.db.runs import Lease
-from cellcloud.lifecycle import ALLOWED, HARD_REBOOT_FROM, Operation, TaskState
+from cellcloud.lifecycle import TaskState
 from cellcloud.model.guest import GuestCommand
+from cellcloud.model.operations import Operation, OperationSpec, spec_of
 from cellcloud.model.placement import DeleteRequest
 from cellcloud.model.server import ServerRecord
 
-TASK_STATES = {
-    Operation.START: TaskState.POWERING_ON,
-    Operation.STOP: TaskState.POWERING_OFF,
-    Operation.DELETE: TaskState.DELETING,
-}
 AT_ONCE = "at once"  # who holds runs that are moved in the transaction in which they begin
 
 
@@ -32,15 +28,16 @@ AT_ONCE = "at once"  # who holds runs that are moved in the transaction in which
 def begin_operation(
     database: Database, context: RequestContext, server_id: str, operation: Operation, arguments: dict[str, Any]
 ) -> ServerRecord:
-    """The record after the operation's run has begun. Raises NotFound, Conflict."""
+    """The record after the operation's run has begun. Raises NotFound, Conflict, Invalid."""
     asked = {
         "request_id": context.request_id,
         "user_id": context.user_id,
         "project_id": context.project_id,
         "arguments": arguments,
     }
+    spec = spec_of(operation, arguments.get("type"))
     with database.write() as connection:
-        if operation is Operation.DELETE:
+        if spec.preempts:
             found = _begin_deletes(connection, {server_id: asked})
             if server_id not in found:
                 raise errors.NotFound(f"Instance {server_id} could not be found.")
@@ -48,8 +45,8 @@ def begin_operation(
             record = found[server_id][0]
         else:
             record = servers.get(connection, server_id, lock=True)
-            _check(connection, record, operation, arguments)
-            record = begin_run(connection, server_id, operation, asked, task_state=_task_state(operation, arguments))
+            _check(connection, record, spec)
+            record = begin_run(connection, server_id, operation, asked, task_state=spec.task_state)
         feed.append(connection, [record])
     return record
 
@@ -85,17 +82,9 @@ def begin_deletes(database: Database, services: StepServices, requests: Sequence
     )
 
 
-def _task_state(operation: Operation, arguments: dict[str, Any]) -> TaskState:
-    if operation is Operation.REBOOT:
-        return TaskState.REBOOTING_HARD if arguments.get("type") == "HARD" else TaskState.REBOOTING
-    return TASK_STATES[operation]
-
-
-def _check(connection: Connection, record: ServerRecord, operation: Operation, arguments: dict[str, Any]) -> None:
-    hard = operation is Operation.REBOOT and arguments.get("type") == "HARD"
-    allowed = HARD_REBOOT_FROM if hard else ALLOWED[operation]
-    what = f"Cannot '{operation}' instance {record.id} while it is in"
-    if record.held or record.vm_state not in allowed:
+def _check(connection: Connection, record: ServerRecord, spec: OperationSpec) -> None:
+    what = f"Cannot '{spec.operation}' instance {record.id} while it is in"
+    if record.held or record.vm_state not in spec.starts_from:
         raise errors.Conflict(f"{what} vm_state {record.vm_state}")
     if runs.find_active(connection, record.id) is not None or record.task_state is not None:
         raise errors.Conflict(f"{what} task_state {record.task_state}")

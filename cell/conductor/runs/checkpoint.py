@@ -16,8 +16,9 @@ from cellcloud.db import changes as log
 from cellcloud.db import claims, feed, runs, servers
 from cellcloud.db.engine import Connection, Database, retried
 from cellcloud.db.runs import Saved
-from cellcloud.lifecycle import Operation, TaskState
+from cellcloud.lifecycle import TaskState
 from cellcloud.model.change import Changes
+from cellcloud.model.operations import Operation
 
 
 class Checkpointer:
@@ -51,7 +52,7 @@ def store(connection: Connection, kept: Sequence[RunState]) -> None:
     ending = [state.run.server_id for state in kept if state.finished]
     deletes = servers.list_requested_deletes(connection, ending) if ending else {}
     for state in kept:
-        if state.finished and state.run.server_id in deletes and not _is_delete(state):
+        if state.finished and state.run.server_id in deletes and not state.spec.preempts:
             state.changes, state.release_claims = {}, False  # the delete that follows takes all away
     runs.record_steps(connection, [note for state in kept for note in state.notes])
     runs.save(connection, [Saved(run=p.run, wait=p.wait, finished=p.finished) for p in kept])
@@ -59,21 +60,17 @@ def store(connection: Connection, kept: Sequence[RunState]) -> None:
         connection, [(p.run.server_id, p.run.generation, p.changes) for p in kept if p.changes]
     )
     claims.release_all(connection, [p.run.server_id for p in kept if p.release_claims])
-    built = [p.run.server_id for p in kept if p.finished == "done" and p.run.operation == Operation.CREATE]
+    built = [p.run.server_id for p in kept if p.finished == "done" and p.spec.moves]
     log.append(connection, Changes(ended=tuple(built)))
     records = {record.id: record for record in changed}
     for state in kept:
-        if state.finished and not _is_delete(state) and state.run.server_id in deletes:
+        if state.finished and not state.spec.preempts and state.run.server_id in deletes:
             asked = deletes[state.run.server_id]
             record = begin_run(connection, state.run.server_id, Operation.DELETE, asked, task_state=TaskState.DELETING)
             records[record.id] = record
             state.changes = {"task_state": TaskState.DELETING}
         state.record = records.get(state.run.server_id, state.record)
     feed.append(connection, list(records.values()))
-
-
-def _is_delete(state: RunState) -> bool:
-    return state.run.operation == Operation.DELETE
 
 
 def merge(state: RunState, events: dict[str, Any], cancel_requested: bool) -> RunState:

@@ -14,6 +14,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
+from msgspec import structs
+
 from cell.conductor.runs.checkpoint import Checkpointer
 from cell.conductor.runs.step_runner import RunState, take_step, undo_late
 from cell.conductor.workflow import StepServices
@@ -22,7 +24,7 @@ from cellcloud.db import runs, servers, user_data
 from cellcloud.db.engine import Database, retried, transact
 from cellcloud.db.runs import Lease, LeasedRun
 from cellcloud.lifecycle import TaskState, VmState
-from cellcloud.model.guest import GuestCommand
+from cellcloud.model.guest import DefiningCommand, GuestCommand
 from cellcloud.model.server import ServerRecord
 from cellcloud.service import Loop
 
@@ -190,10 +192,14 @@ def _lease_batch(database: Database, lease: Lease, limit: int) -> list[tuple[Lea
 
 def _with_user_data(database: Database, commands: Sequence[GuestCommand]) -> Sequence[GuestCommand]:
     """What starts a guest needs what it is started with."""
-    lacking = [each.spec for each in commands if each.spec and (each.spec.user_data_id or each.spec.admin_pass_id)]
+    defining = [each.spec for each in commands if isinstance(each, DefiningCommand)]
+    lacking = [spec for spec in defining if spec.user_data_id or spec.admin_pass_id]
     if not lacking:
         return commands
     with database.read() as connection:
         whole = user_data.attach(connection, user_data.CELL, lacking, passwords=True)
     found = {spec.id: spec for spec in whole}
-    return [replace(each, spec=found.get(each.server_id, each.spec)) for each in commands]
+    return [
+        structs.replace(each, spec=found.get(each.server_id, each.spec)) if isinstance(each, DefiningCommand) else each
+        for each in commands
+    ]

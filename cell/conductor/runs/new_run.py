@@ -10,7 +10,8 @@ from cellcloud import errors
 from cellcloud.db import runs, servers
 from cellcloud.db.cell_schema import servers as servers_table
 from cellcloud.db.engine import Connection
-from cellcloud.lifecycle import Operation, TaskState
+from cellcloud.lifecycle import TaskState
+from cellcloud.model.operations import Operation
 from cellcloud.model.server import ServerRecord
 
 

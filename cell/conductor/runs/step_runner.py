@@ -18,6 +18,7 @@ from cellcloud.db import servers
 from cellcloud.db.runs import LeasedRun, Note
 from cellcloud.lifecycle import TaskState
 from cellcloud.model.guest import GuestCommand
+from cellcloud.model.operations import OperationSpec, spec_of
 from cellcloud.model.server import ServerRecord
 
 LOG = logging.getLogger(__name__)
@@ -40,6 +41,11 @@ class RunState:
     address: str = ""
     forget: bool = False
     finished: str = ""
+
+    @property
+    def spec(self) -> OperationSpec:
+        """The operation's row of the table."""
+        return spec_of(self.run.operation, self.run.arguments.get("type"))
 
     @property
     def rests(self) -> bool:
@@ -169,7 +175,8 @@ def _is_the_hosts(error: errors.CellcloudError) -> bool:
 
 def _context(run: LeasedRun, record: ServerRecord, step: Step) -> StepContext:
     address = _address(run, step)
-    return StepContext(run=run, record=record, step=address, event=run.events.get(address))
+    may_move = REGISTRY[run.operation].elsewhere is not None
+    return StepContext(run=run, record=record, step=address, event=run.events.get(address), may_move=may_move)
 
 
 def _address(run: LeasedRun, step: Step) -> str:

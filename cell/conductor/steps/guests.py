@@ -5,12 +5,13 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from cell.conductor.steps import records
 from cell.conductor.workflow import Step, StepContext, StepResult, StepServices, Wait
 from cellcloud import errors
-from cellcloud.lifecycle import Operation, PowerState, TaskState
-from cellcloud.model.guest import CommandKind, GuestCommand
+from cellcloud.lifecycle import PowerState, TaskState
+from cellcloud.model.guest import DefiningCommand, Destroy, GuestCommand
 from cellcloud.model.server import ServerRecord, ServerSpec
 
 WAIT_STEP = "guests.wait"
@@ -18,20 +19,21 @@ AWAY_SECONDS = 60.0  # between two commands to a host that is known to be away; 
 LATER_TRIES = 12  # of one host that puts off what no other can do; about a minute and a half
 
 
-def _command(context: StepContext, kind: CommandKind, answer_to: str) -> GuestCommand:
-    if context.record.host is None:
-        raise errors.Conflict(f"Instance {context.record.id} is on no host.")
-    return GuestCommand(
-        kind=kind,
-        run_id=context.run.id,
-        step=answer_to,
-        server_id=context.record.id,
-        generation=context.run.generation,
-        spec=_placed(context.record) if kind is not CommandKind.DESTROY else None,
-        ports=context.record.ports,
-        request_id=context.run.request_id,
-        host=context.record.host,
-    )
+def _command(context: StepContext, kind: type[GuestCommand], answer_to: str) -> GuestCommand:
+    record = context.record
+    if record.host is None:
+        raise errors.Conflict(f"Instance {record.id} is on no host.")
+    given: dict[str, Any] = {
+        "run_id": context.run.id,
+        "step": answer_to,
+        "server_id": record.id,
+        "generation": context.run.generation,
+        "request_id": context.run.request_id,
+        "host": record.host,
+    }
+    if issubclass(kind, DefiningCommand):
+        given |= {"spec": _placed(record), "ports": record.ports}
+    return kind(**given)
 
 
 def _placed(record: ServerRecord) -> ServerSpec:
@@ -39,18 +41,9 @@ def _placed(record: ServerRecord) -> ServerSpec:
     return replace(record.spec, availability_zone=record.zone or None)
 
 
-def _kind(context: StepContext) -> CommandKind:
-    if context.run.operation == "create":
-        return CommandKind.SPAWN
-    if context.run.operation == "reboot":
-        hard = context.run.arguments.get("type") == "HARD"
-        return CommandKind.REBOOT_HARD if hard else CommandKind.REBOOT_SOFT
-    return CommandKind.START if context.run.operation == "start" else CommandKind.STOP
-
-
 def send_command(context: StepContext, services: StepServices) -> StepResult:
     """Send the operation's command; the answer comes to ``guests.wait``."""
-    return StepResult(command=_command(context, _kind(context), WAIT_STEP))
+    return StepResult(command=_command(context, context.spec.command, WAIT_STEP))
 
 
 def await_result(context: StepContext, services: StepServices) -> StepResult:
@@ -62,15 +55,15 @@ def await_result(context: StepContext, services: StepServices) -> StepResult:
         raise context.failure
     if context.event is not None:
         return StepResult(outputs={"power_state": context.event.get("power_state", PowerState.NOSTATE)})
-    again = _command(context, _kind(context), WAIT_STEP) if context.run.attempt > 1 else None
+    again = _command(context, context.spec.command, WAIT_STEP) if context.run.attempt > 1 else None
     raise Wait(services.resend_after, command=again)
 
 
 def _later(context: StepContext, services: StepServices, put_off: errors.TryLater) -> Exception:
-    """The command is sent again after a while. A host that puts off the making of a guest for too long is as good as
-    one that cannot."""
+    """The command is sent again after a while. Where another host may do it, one that puts it off for too long is
+    as good as one that cannot."""
     times = int(context.run.outputs.get(WAIT_STEP, {}).get("put_off", 0)) + 1
-    if times >= LATER_TRIES and context.run.operation == Operation.CREATE:
+    if times >= LATER_TRIES and context.may_move:
         return errors.HostRefused(put_off.message, detail=put_off.detail)
     longest = min(0.5 * 2.0 ** min(times, 6), services.resend_after)
     return Wait(random.uniform(0.5, 1.0) * longest, forget=True, outputs={"put_off": times})  # noqa: S311 -- spreading
@@ -93,7 +86,7 @@ def remove(context: StepContext, services: StepServices) -> StepResult:
         if services.is_fenced(context.record.host):
             return StepResult()
         changes, seconds = records.shown_without_host(context), AWAY_SECONDS
-    raise Wait(seconds, command=_command(context, CommandKind.DESTROY, context.step), changes=changes)
+    raise Wait(seconds, command=_command(context, Destroy, context.step), changes=changes)
 
 
 spawn = Step(name="guests.spawn", do=send_command, undo=remove, passive=True, task_state=TaskState.SPAWNING)

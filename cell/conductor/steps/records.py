@@ -7,22 +7,23 @@ from cellcloud import errors
 from cellcloud.clock import now
 from cellcloud.db.runs import LeasedRun
 from cellcloud.db.servers import NOW
-from cellcloud.lifecycle import Operation, PowerState, VmState
+from cellcloud.lifecycle import PowerState, VmState
 from cellcloud.model.refusal import LONGEST, NO_HOST
 from cellcloud.model.server import Fault, ServerRecord
 
 
-def _active(context: StepContext, services: StepServices) -> StepResult:
-    changes = {"vm_state": VmState.ACTIVE, "task_state": None, "power_state": PowerState.RUNNING, "fault": None}
-    if context.record.launched_at is None:
-        changes["launched_at"] = NOW  # type: ignore[assignment]
+def _settle(context: StepContext, services: StepServices) -> StepResult:
+    """The server rests in the states that the operation leads to."""
+    spec = context.spec
+    changes: dict[str, object] = {
+        "vm_state": spec.vm_state,
+        "task_state": None,
+        "power_state": spec.power_state,
+        "fault": None,
+    }
+    if spec.vm_state == VmState.ACTIVE and context.record.launched_at is None:
+        changes["launched_at"] = NOW
     return StepResult(changes=changes)
-
-
-def _stopped(context: StepContext, services: StepServices) -> StepResult:
-    return StepResult(
-        changes={"vm_state": VmState.STOPPED, "task_state": None, "power_state": PowerState.SHUTDOWN, "fault": None}
-    )
 
 
 DELETED: dict[str, object] = {
@@ -44,7 +45,7 @@ def shown_without_host(context: StepContext) -> dict[str, object]:
     run, record = context.run, context.record
     if record.deleted:
         return {}
-    if run.operation == Operation.DELETE or run.cancel_requested:
+    if context.spec.vm_state == VmState.DELETED or run.cancel_requested:
         return DELETED
     if record.vm_state == VmState.ERROR or not (run.direction == "undo" or run.overdue):
         return {}
@@ -98,6 +99,5 @@ def keep_state(run: LeasedRun, record: ServerRecord) -> StepResult:
     return StepResult(changes={"task_state": None})
 
 
-mark_active = Step(name="records.mark_active", do=_active, passive=True)
-mark_stopped = Step(name="records.mark_stopped", do=_stopped, passive=True)
+settle = Step(name="records.settle", do=_settle, passive=True)
 mark_deleted = Step(name="records.mark_deleted", do=_deleted, passive=True)

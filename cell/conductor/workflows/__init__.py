@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from cell.conductor.workflow import Workflow
+from cell.conductor.workflows.command import command_workflow
 from cell.conductor.workflows.create import CREATE
 from cell.conductor.workflows.delete import DELETE
-from cell.conductor.workflows.reboot import REBOOT
-from cell.conductor.workflows.start import START
-from cell.conductor.workflows.stop import STOP
+from cellcloud.model.operations import Operation
 
-REGISTRY: dict[str, Workflow] = {workflow.operation: workflow for workflow in (CREATE, DELETE, START, STOP, REBOOT)}
+_OWN = {workflow.operation: workflow for workflow in (CREATE, DELETE)}
+REGISTRY: dict[str, Workflow] = {
+    operation: _OWN.get(operation) or command_workflow(operation) for operation in Operation
+}

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from cell.conductor.steps import guests, hosts, networks, records
 from cell.conductor.workflow import Workflow, minutes
-from cellcloud.lifecycle import Operation
+from cellcloud.model.operations import Operation
 
 CREATE = Workflow(
     operation=Operation.CREATE,
-    steps=(networks.allocate_ports, guests.spawn, guests.wait, records.mark_active),
+    steps=(networks.allocate_ports, guests.spawn, guests.wait, records.settle),
     deadline=minutes(30),
     on_failure=records.give_up,
     elsewhere=hosts.find_another,

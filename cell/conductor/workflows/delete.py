@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cell.conductor.steps import guests, networks, records
 from cell.conductor.workflow import Workflow, minutes
-from cellcloud.lifecycle import Operation
+from cellcloud.model.operations import Operation
 
 DELETE = Workflow(
     operation=Operation.DELETE,

@@ -1,0 +1,145 @@
+"""The one table of what can be done to a server. Routes, policy, conductor, steps, views and tests read it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from cellcloud import errors
+from cellcloud.lifecycle import PowerState, TaskState, VmState
+from cellcloud.model import guest
+
+
+class Operation(StrEnum):
+    """What a user asks for. Values are Nova's instance-action names."""
+
+    CREATE = "create"
+    DELETE = "delete"
+    START = "start"
+    STOP = "stop"
+    REBOOT = "reboot"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperationSpec:
+    """An operation, or one variant of it.
+
+    ``variant``: the ``type`` that its arguments name; "" where there is only one. ``action``: its key in the body of
+    POST /servers/{id}/action; "" for one with a route of its own. ``policy``: Nova's rule, and ``summary`` what it lets
+    do. ``starts_from``: vm states; it starts only while no other is under way, unless it ``preempts``. ``task_state``:
+    from its beginning; steps may show their own. ``command``: what the host is told. ``vm_state``, ``power_state``: in
+    which the server rests afterwards. ``event``: Nova's name in a server's actions. ``moves``: it gives the server a
+    host, the first or another.
+    """
+
+    operation: Operation
+    variant: str = ""
+    action: str = ""
+    policy: str
+    summary: str
+    starts_from: frozenset[VmState]
+    preempts: bool = False
+    task_state: TaskState
+    command: type[guest.GuestCommand]
+    vm_state: VmState
+    power_state: PowerState
+    event: str
+    moves: bool = False
+
+
+ANY_STATE = frozenset(VmState) - {VmState.DELETED}
+
+TABLE = (
+    OperationSpec(
+        operation=Operation.CREATE,
+        policy="servers:create",
+        summary="Create servers.",
+        starts_from=frozenset(),  # there is no server yet
+        task_state=TaskState.SCHEDULING,
+        command=guest.Spawn,
+        vm_state=VmState.ACTIVE,
+        power_state=PowerState.RUNNING,
+        event="compute__do_build_and_run_instance",
+        moves=True,
+    ),
+    OperationSpec(
+        operation=Operation.DELETE,
+        policy="servers:delete",
+        summary="Delete a server.",
+        starts_from=ANY_STATE,
+        preempts=True,
+        task_state=TaskState.DELETING,
+        command=guest.Destroy,
+        vm_state=VmState.DELETED,
+        power_state=PowerState.NOSTATE,
+        event="compute_terminate_instance",
+    ),
+    OperationSpec(
+        operation=Operation.START,
+        action="os-start",
+        policy="servers:start",
+        summary="Start a server.",
+        starts_from=frozenset({VmState.STOPPED}),
+        task_state=TaskState.POWERING_ON,
+        command=guest.Start,
+        vm_state=VmState.ACTIVE,
+        power_state=PowerState.RUNNING,
+        event="compute_start_instance",
+    ),
+    OperationSpec(
+        operation=Operation.STOP,
+        action="os-stop",
+        policy="servers:stop",
+        summary="Stop a server.",
+        starts_from=frozenset({VmState.ACTIVE, VmState.ERROR}),
+        task_state=TaskState.POWERING_OFF,
+        command=guest.Stop,
+        vm_state=VmState.STOPPED,
+        power_state=PowerState.SHUTDOWN,
+        event="compute_stop_instance",
+    ),
+    OperationSpec(
+        operation=Operation.REBOOT,
+        variant="SOFT",
+        action="reboot",
+        policy="servers:reboot",
+        summary="Reboot a server.",
+        starts_from=frozenset({VmState.ACTIVE}),
+        task_state=TaskState.REBOOTING,
+        command=guest.RebootSoft,
+        vm_state=VmState.ACTIVE,
+        power_state=PowerState.RUNNING,
+        event="compute_reboot_instance",
+    ),
+    OperationSpec(
+        operation=Operation.REBOOT,
+        variant="HARD",
+        action="reboot",
+        policy="servers:reboot",
+        summary="Reboot a server.",
+        starts_from=frozenset({VmState.ACTIVE, VmState.STOPPED, VmState.PAUSED, VmState.SUSPENDED, VmState.ERROR}),
+        task_state=TaskState.REBOOTING_HARD,
+        command=guest.RebootHard,
+        vm_state=VmState.ACTIVE,
+        power_state=PowerState.RUNNING,
+        event="compute_reboot_instance",
+    ),
+)
+FIRST_VARIANTS = {spec.operation: spec for spec in reversed(TABLE)}
+"""Operation -> its row, the first of those with variants."""
+ACTIONS = {spec.action: spec for spec in reversed(TABLE) if spec.action}
+"""Key of an action's body -> its row, the first of those with variants."""
+
+
+_BY_NAME = {(str(operation), ""): spec for operation, spec in FIRST_VARIANTS.items()}
+_BY_NAME |= {(str(spec.operation), spec.variant): spec for spec in TABLE}
+
+
+def spec_of(operation: str, variant: object = "") -> OperationSpec:
+    """The row of an operation; ``variant``: the ``type`` among its arguments, in any case; the first without.
+    Raises Invalid."""
+    found = _BY_NAME.get((operation, str(variant or "").upper()))
+    if found is None:
+        what = f"'{operation[:32]}'" + (f" of type '{str(variant)[:32]}'" if variant else "")
+        raise errors.Invalid(f"There is no operation {what}.")
+    return found
