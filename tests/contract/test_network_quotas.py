@@ -57,7 +57,19 @@ class World:
             c.execute(sa.delete(table))
             real = [network_usages.find(c, row["project_id"], row["resource"])[0] for row in rows]
             c.execute(sa.insert(table), rows)
+            assert network_usages.recount(c) == []
         assert [row["used"] for row in rows] == real
+
+    def spoil(self) -> None:
+        """Let every counter be wrong, see that it is told, and mend it."""
+        with self.database.write() as c:
+            c.execute(sa.update(table).values(used=table.c.used + 5))
+            wrong = network_usages.recount(c)
+            assert all(counted == actual + 5 for *_, counted, actual in wrong)
+            assert {each[:2] for each in wrong} == set(c.execute(sa.select(table.c.project_id, table.c.resource)))
+            for project_id, resource, *_ in wrong:
+                network_usages.mend(c, project_id, resource)
+        self.check_books()
 
 
 def storm(work: Callable[[int], object], count: int = 24) -> int:
@@ -84,6 +96,7 @@ def test_parallel_requests_get_exactly_what_is_left(top_database: Database) -> N
     assert world.networks.count_free_ports("tenant") == 0
     assert world.networks.list_quotas("tenant") == {"network": (6, 6), "subnet": (7, 7), "port": (9, 9)}
     world.check_books()
+    world.spoil()
 
     # whatever takes things away gives them back, once
     servers = [n for n in range(24) if world.networks.list_ports(SERVER.format(n))]
