@@ -17,7 +17,7 @@ ONE = "/os-aggregates/<aggregate_id>"
 actions = Actions()
 
 
-@aggregates.route("GET", "/os-aggregates", "os_compute_api:os-aggregates:index", query=schemas.QUERY)
+@aggregates.route("GET", "/os-aggregates", "os_compute_api:os-aggregates:index")
 def list_aggregates(call: Call) -> dict[str, Any]:
     with call.parts.database.read() as connection:
         found = table.list_all(connection)
@@ -31,7 +31,7 @@ def create(call: Call) -> dict[str, Any]:
     return {"aggregate": views.show_new(made, call.version)}
 
 
-@aggregates.route("GET", ONE, "os_compute_api:os-aggregates:show", query=schemas.QUERY)
+@aggregates.route("GET", ONE, "os_compute_api:os-aggregates:show")
 def show(call: Call, aggregate_id: str) -> dict[str, Any]:
     with call.parts.database.read() as connection:
         found = table.get(connection, _number(aggregate_id))

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from top_api.schemas.types import FQDN, NAME, NO_CONTROLS, Schema, an_object, only
-from top_api.validation import Queries, Versioned
+from top_api.validation import Versioned
 
-QUERY = Queries({}, strict_since=(2, 102))
 _ZONE: Schema = {
     **NAME,
     "type": ["string", "null"],
