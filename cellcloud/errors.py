@@ -25,9 +25,14 @@
 
 ``message`` is written for the user who asked: no path, no secret, no traceback. ``detail`` is for administrators
 and logs.
+
+Errors of the tree cross queues. What a module makes of one for its own use (a class of its own below) arrives as the
+class of the tree that it is, and what a newer service knows and an older one does not, as the nearest that it does.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 
 class CellcloudError(Exception):
@@ -130,12 +135,19 @@ class GuestFailed(CallHuman):
     """The hypervisor refused the guest."""
 
 
-def by_name(name: str) -> type[CellcloudError]:
-    """The class called ``name``, or CellcloudError for a name from a newer version."""
-    found: list[type[CellcloudError]] = [CellcloudError]
-    while found:
-        cls = found.pop()
-        if cls.__name__ == name:
-            return cls
-        found.extend(cls.__subclasses__())
-    return CellcloudError
+TREE: dict[str, type[CellcloudError]] = {
+    name: value
+    for name, value in list(globals().items())
+    if isinstance(value, type) and issubclass(value, CellcloudError)
+}
+"""The classes above by their names."""
+
+
+def lineage(error: CellcloudError) -> tuple[str, ...]:
+    """The names of the classes of the tree that an error is of, the nearest first."""
+    return tuple(cls.__name__ for cls in type(error).__mro__ if TREE.get(cls.__name__) is cls)
+
+
+def nearest(names: Iterable[str]) -> type[CellcloudError]:
+    """The first class that is known here, of names as ``lineage`` tells them; CellcloudError where none is."""
+    return next((TREE[name] for name in names if name in TREE), CellcloudError)

@@ -281,6 +281,7 @@ class ComputeService:
 def _answer(
     host: str, command: GuestCommand, power_state: int, error: errors.CellcloudError | None = None
 ) -> GuestEvent:
+    kinds = errors.lineage(error) if error else ("",)
     return GuestEvent(
         host=host,
         server_id=command.server_id,
@@ -288,7 +289,8 @@ def _answer(
         power_state=power_state,
         run_id=command.run_id,
         step=command.step,
-        error=type(error).__name__ if error else "",
+        error=kinds[0],
+        error_kinds=kinds[1:],
         message=error.message if error else "",
         detail=error.detail if error else "",
     )

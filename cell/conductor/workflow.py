@@ -82,7 +82,7 @@ class StepContext:
         """The error of the host's result."""
         if self.event is None or not self.event.get("error"):
             return None
-        return errors.by_name(self.event["error"])(self.event.get("message", ""), detail=self.event.get("detail", ""))
+        return errors.nearest([self.event["error"]])(self.event.get("message", ""), detail=self.event.get("detail", ""))
 
     @property
     def tried(self) -> Sequence[Mapping[str, str]]:

@@ -361,7 +361,7 @@ def add_events(
         if row is None or event.generation != row.generation or event.step in results[event.run_id]:
             continue
         results[event.run_id][event.step] = {
-            "error": event.error,
+            "error": event.known_error,
             "message": event.message,
             "detail": event.detail,
             "power_state": event.power_state,

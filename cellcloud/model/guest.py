@@ -8,6 +8,7 @@ from enum import StrEnum
 
 import msgspec
 
+from cellcloud import errors
 from cellcloud.model.network import Port
 from cellcloud.model.server import ServerSpec
 
@@ -84,7 +85,8 @@ GuestCommand = Spawn | Start | Stop | RebootSoft | RebootHard | Destroy
 class GuestEvent:
     """The outcome of a command, or (``run_id`` empty) a change nobody asked for.
 
-    ``error`` is the name of a class of cellcloud.errors, empty for success.
+    ``error`` is the name of a class of cellcloud.errors, empty for success; ``error_kinds`` its ancestors' after it,
+    for a receiver that does not know it.
     """
 
     host: str
@@ -97,6 +99,12 @@ class GuestEvent:
     message: str = ""
     detail: str = ""
     outputs: dict[str, str] = field(default_factory=dict)
+    error_kinds: tuple[str, ...] = ()
+
+    @property
+    def known_error(self) -> str:
+        """The name of the nearest class that is known here; empty for success."""
+        return errors.nearest([self.error, *self.error_kinds]).__name__ if self.error else ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

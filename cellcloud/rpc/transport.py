@@ -3,9 +3,6 @@
 A ``Transport`` belongs to one cell and one of its accounts: the user of its URL. Every call has a deadline that holds
 even when the broker is away or hangs: it is made in a bounded pool and given up when its time is over. Errors of our
 tree cross as values; anything else a server raises reaches the caller as CallHuman, without its text.
-
-What a call is given and what it answers cross as texts: oslo.messaging writes and reads all values twice, one by one,
-and a batch has thousands of them.
 """
 
 from __future__ import annotations
@@ -35,11 +32,11 @@ from oslo_messaging._drivers.amqp import AMQPDestinationNotFound  # noqa: E402
 
 from cellcloud import errors, log, metrics  # noqa: E402
 from cellcloud.context import RequestContext  # noqa: E402
-from cellcloud.model import codec  # noqa: E402
 from cellcloud.rpc import memory, paging  # noqa: E402
 from cellcloud.rpc.accounts import EVERYBODY, Account, Role, account_of  # noqa: E402
 from cellcloud.rpc.driver import Driver  # noqa: E402
 from cellcloud.rpc.interface import Verb, server_of, topic_of, verbs_of, version_of  # noqa: E402
+from cellcloud.rpc.serializer import Answer, Arguments, Heard, Message, Serializer  # noqa: E402
 
 memory.install()
 LOG = logging.getLogger(__name__)
@@ -152,7 +149,9 @@ class _Client:
         believed = Account(role, server or "") if role is Role.HOST else Account(role)
         target = messaging.Target(topic=topic_of(interface, transport.cell, server))
         certain = messaging.TransportOptions(at_least_once=True)
-        raw = messaging.get_rpc_client(transport._transport, target, retry=0, transport_options=certain)
+        raw = messaging.get_rpc_client(
+            transport._transport, target, retry=0, transport_options=certain, serializer=Serializer()
+        )
         for verb in verbs_of(interface).values():
             setattr(self, verb.name, _method(transport, raw, interface.__name__, verb, believed))
 
@@ -161,33 +160,33 @@ def _method(transport: Transport, raw: Any, interface: str, verb: Verb, believed
     names = list(verb.parameters)
     version = f"1.{verb.since}"
 
-    def ask(context: RequestContext, payload: dict[str, Any]) -> Any:
+    def ask(context: RequestContext, payload: Arguments) -> Message:
         seconds = min(verb.timeout, context.remaining())
 
         def deliver() -> Any:
             try:
                 if verb.answered:
                     prepared = raw.prepare(timeout=seconds, version=version)
-                    return prepared.call(context.to_wire(), verb.name, payload=payload)
+                    return prepared.call(context, verb.name, payload=payload)
                 prepared = raw.prepare(fanout=verb.fanout or None, version=version)
                 with contextlib.suppress(AMQPDestinationNotFound, messaging.MessageUndeliverable):  # it may be lost
-                    prepared.cast(context.to_wire(), verb.name, payload=payload)
+                    prepared.cast(context, verb.name, payload=payload)
             except Exception as error:
                 raise transport.translated(error) from error
             return None
 
         shim = transport.shim
-        return transport._bounded(
+        sent: Message = transport._bounded(
             deliver if shim is None else lambda: shim(interface, verb.name, deliver), seconds + 0.5
         )
+        return sent
 
     def send(context: RequestContext, *args: Any, **kwargs: Any) -> Any:
-        given = dict(zip(names, args, strict=False)) | kwargs
-        payload = {name: codec.to_wire(value) for name, value in given.items()}
+        given = Arguments.of(dict(zip(names, args, strict=False)) | kwargs)
         with _timed(transport.cell, f"{interface}.{verb.name}"):
             if verb.pages:
-                return _read_pages(transport, functools.partial(ask, context), payload, verb, believed)
-            reply = ask(context, payload)
+                return _read_pages(transport, functools.partial(ask, context), given, verb, believed)
+            reply = ask(context, given)
             return _read_reply(transport, reply, verb, believed) if verb.answered else None
 
     return send
@@ -208,34 +207,25 @@ def _timed(cell: str, method: str) -> Iterator[None]:
 
 
 def _read_pages(
-    transport: Transport, ask: Callable[[dict[str, Any]], Any], payload: dict[str, Any], verb: Verb, believed: Account
+    transport: Transport, ask: Callable[[Arguments], Message], given: Arguments, verb: Verb, believed: Account
 ) -> list[Any]:
     """All of a list, in as many messages as it takes."""
     found: list[Any] = []
     wanted: dict[str, Any] = {}
     while True:
-        reply = ask(payload | {paging.WANTED: wanted})
+        reply = ask(Arguments(given.texts, wanted))
         found += _read_reply(transport, reply, verb, believed)
-        after = reply.get(paging.MORE)
-        if after is None:
+        if reply.more is None:
             return found
-        wanted = {"after": after}
+        wanted = {"after": reply.more}
 
 
-def _read_reply(transport: Transport, reply: Any, verb: Verb, believed: Account) -> Any:
+def _read_reply(transport: Transport, reply: Message, verb: Verb, believed: Account) -> Any:
     """``believed``: whose answer it must be."""
-    if not isinstance(reply, dict):
-        raise errors.Unreachable("A service gave an answer that cannot be read.")
-    sender = transport.sender(str(reply.get("sender")))
-    if sender not in (believed, EVERYBODY):
-        LOG.error("answer not believed", extra={"verb": verb.name, "account": reply.get("sender")})
+    if transport.sender(reply.account) not in (believed, EVERYBODY):
+        LOG.error("answer not believed", extra={"verb": verb.name, "account": reply.account})
         raise errors.Unreachable("An answer did not come from the service that was asked.")
-    if "error" in reply:
-        problem = reply["error"]
-        error = errors.by_name(problem.get("name", ""))(problem.get("message", ""), detail=problem.get("detail", ""))
-        error.relayed = True
-        raise error
-    return codec.from_wire(reply.get("answer"), verb.answer)
+    return reply.answer(verb.answer)
 
 
 class _Endpoint:
@@ -259,45 +249,37 @@ def _handler(
 ) -> Callable[..., Any]:
     """``resume``: answers from an item on, see ``paging``."""
 
-    def perform(context: RequestContext, payload: dict[str, Any], sender: Account | None) -> dict[str, Any]:
+    def perform(context: RequestContext, payload: Message, sender: Account | None) -> Answer:
         if sender is None or not verb.admits(sender):
             raise errors.Forbidden("This account may not ask for that.")
-        given = {
-            name: codec.from_wire(payload[name], kind) for name, kind in verb.parameters.items() if name in payload
-        }
+        given = payload.arguments(verb.parameters)
         if not verb.is_about(sender, given):
             raise errors.Forbidden("This account may not speak for another host.")
-        if not verb.pages or paging.WANTED not in payload:
-            return {"answer": codec.to_wire(function(context, **given))}
-        after = payload[paging.WANTED].get("after")
+        if not verb.pages or payload.page is None:
+            return Answer.of(function(context, **given))
+        after = payload.page.get("after")
         if resume is None:
-            page, more = paging.page_of(function(context, **given), verb.pages, after)
-        else:
-            page, more = paging.first_page(resume(context, after, **given), verb.pages)
-        return {"answer": page, paging.MORE: more}
+            return Answer(*paging.page_of(function(context, **given), verb.pages, after))
+        return Answer(*paging.first_page(resume(context, after, **given), verb.pages))
 
-    def handle(ctxt: dict[str, Any], payload: dict[str, Any]) -> Any:
-        sender = str(ctxt.get("account", ""))
-        context = RequestContext.from_wire(ctxt)
-        log.request_id.set(context.request_id)
+    def handle(heard: Heard, payload: Message) -> Answer | errors.CellcloudError:
+        log.request_id.set(heard.context.request_id)
         try:
             try:
-                reply = perform(context, payload, transport.sender(sender))
+                reply = perform(heard.context, payload, transport.sender(heard.account))
             except errors.LostConnection:  # any message may come twice, so what it asks may be done twice
-                reply = perform(context, payload, transport.sender(sender))
+                reply = perform(heard.context, payload, transport.sender(heard.account))
         except errors.CellcloudError as error:
             metrics.CALLS.labels(interface, verb.name, type(error).__name__).inc()
             if isinstance(error, errors.Forbidden):
-                LOG.warning(
-                    "call refused", extra={"account": sender, "verb": f"{interface}.{verb.name}", "why": error.message}
-                )
-            problem = {"name": type(error).__name__, "message": error.message, "detail": error.detail}
-            return {"error": problem}
+                facts = {"account": heard.account, "verb": f"{interface}.{verb.name}", "why": error.message}
+                LOG.warning("call refused", extra=facts)
+            return error
         except Exception as error:
             LOG.exception("call failed", extra={"verb": f"{interface}.{verb.name}"})
             metrics.CALLS.labels(interface, verb.name, "defect").inc()
             detail = f"{interface}.{verb.name}: {type(error).__name__}"
-            return {"error": {"name": "CallHuman", "message": "An internal error occurred.", "detail": detail}}
+            return errors.CallHuman("An internal error occurred.", detail=detail)
         metrics.CALLS.labels(interface, verb.name, "ok").inc()
         return reply
 
@@ -312,7 +294,7 @@ class Server:
         topic = topic_of(interface, transport.cell, server)
         target = messaging.Target(topic=topic, server=server, fanout=heard_by_all)
         endpoint = _Endpoint(transport, interface, implementation)
-        self._server = messaging.get_rpc_server(transport._transport, target, [endpoint])
+        self._server = messaging.get_rpc_server(transport._transport, target, [endpoint], serializer=Serializer())
         try:
             self._server.start(override_pool_size=threads)
         except Exception as error:

@@ -28,6 +28,7 @@ from cellcloud.rpc import paging, transport
 from cellcloud.rpc.compute import Compute
 from cellcloud.rpc.conductor import Conductor
 from cellcloud.rpc.interface import Verb, verbs_of
+from cellcloud.rpc.serializer import Heard, Message
 from cellcloud.rpc.transport import Transport
 from tests.architecture.test_budgets import INTERFACES
 from tests.workflows.world import make_report
@@ -141,7 +142,7 @@ class Serving:
 
     def _measure(self, interface: str, verb: str, deliver: Callable[[], Any]) -> Any:
         reply = deliver()
-        self.sizes.append(len(str(reply["answer"])))
+        self.sizes.append(len(str(reply.plain["answer"])))
         self.between()
         return reply
 
@@ -215,8 +216,8 @@ def test_alike_items_are_all_told(served: dict[type[Any], Serving]) -> None:
 def test_a_caller_that_knows_no_pages_gets_the_whole(served: dict[type[Any], Serving]) -> None:
     serving = serving_of(served, "Conductor.list_hosts")
     handle = transport._handler(serving.transport, "Conductor", serving.verb, serving.answer)
-    reply = handle(service_context().to_wire() | {"account": serving.transport.account.name}, {})
-    assert codec.from_wire(reply["answer"], serving.verb.answer) == serving.items
+    reply = handle(Heard(service_context(), serving.transport.account.name), Message({}))
+    assert codec.from_wire(reply.text, serving.verb.answer) == serving.items
 
 
 def test_a_page_of_the_change_log_fits(tmp_path: Path) -> None:
@@ -253,7 +254,7 @@ def test_a_large_cell_tells_of_its_hosts_some_at_a_time(tmp_path: Path) -> None:
     sizes: dict[str, list[int]] = defaultdict(list)
 
     def measured(verb: str, reply: Any) -> Any:
-        sizes[verb].append(len(reply["answer"]))
+        sizes[verb].append(len(reply.plain["answer"]))
         return reply
 
     class Counting(ConductorService):

@@ -63,7 +63,7 @@ class Measured:
 
     def _measure(self, interface: str, verb: str, deliver: Callable[[], Any]) -> Any:
         reply = deliver()
-        self.sizes[verb].append(len(str(reply["answer"])))
+        self.sizes[verb].append(len(str(reply.plain["answer"])))
         return reply
 
     def close(self) -> None:

@@ -150,7 +150,7 @@ def _fail(workflow: Workflow, state: RunState, step: Step, error: Exception, ser
         return
     refused = run.direction == "do" and workflow.elsewhere is not None and _is_the_hosts(known)
     if refused:
-        one = {"host": state.record.host or "", "error": type(known).__name__, "message": known.message[:500]}
+        one = {"host": state.record.host or "", "error": errors.lineage(known)[0], "message": known.message[:500]}
         run = replace(run, outputs={**run.outputs, TRIED: [*tried(run), one]})
         told = f"{one['host']}: {known.message}"
         state.notes.append(
@@ -202,7 +202,7 @@ def _turned(run: LeasedRun, error: errors.CellcloudError) -> LeasedRun:
         run,
         direction="undo",
         attempt=1,
-        error=type(error).__name__,
+        error=errors.lineage(error)[0],
         message=error.message[:2000],
         detail=error.detail[:4000],
     )

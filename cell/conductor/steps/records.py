@@ -74,7 +74,7 @@ def mark_error(run: LeasedRun, record: ServerRecord) -> StepResult:
 def give_up(run: LeasedRun, record: ServerRecord) -> StepResult:
     """Where hosts refused: nothing of the server is left here, and its record says so for the top to place it in
     another cell. Else as ``mark_error``, and where users have been shown that end already."""
-    if record.vm_state == VmState.ERROR or not issubclass(errors.by_name(run.error), errors.TryElsewhere):
+    if record.vm_state == VmState.ERROR or not issubclass(errors.nearest([run.error]), errors.TryElsewhere):
         return mark_error(run, record)
     hosts = tried(run)
     last = hosts[-1]["message"] if hosts else run.message
