@@ -131,7 +131,9 @@ CELL = [
     cfg.FloatOpt(
         "decisions_days", default=7.0, min=0.1, help="Days a placement can be explained and made again: the bulky part."
     ),
-    cfg.IntOpt("feed_entries", default=200_000, min=1000, help="Changes a reader may be behind before it reads all."),
+    cfg.IntOpt(
+        "feed_entries", default=200_000, min=1000, help="Changes, of 5 kB, a reader may be behind before reading all."
+    ),
     cfg.IntOpt("engine_threads", default=8, help="Runs a conductor moves at once."),
 ]
 COMPUTE = [

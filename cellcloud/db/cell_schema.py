@@ -319,6 +319,7 @@ feed = sa.Table(
     sa.Column("server_id", ID, nullable=False),
     sa.Column("version", sa.BigInteger, nullable=False),
     sa.Column("record", Json, nullable=False),
+    sa.Column("size", sa.Integer, nullable=False, default=0, server_default="0"),  # characters of the record
     sa.Column("at", UtcDateTime, nullable=False),
 )
 feed_counter = sa.Table(
@@ -326,6 +327,7 @@ feed_counter = sa.Table(
     metadata,
     sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
     sa.Column("value", sa.BigInteger, nullable=False),
+    sa.Column("size", sa.BigInteger, nullable=False, default=0, server_default="0"),  # of all entries together
 )
 
 services = sa.Table(

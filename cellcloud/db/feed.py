@@ -16,10 +16,12 @@ from cellcloud.model.server import ServerRecord
 
 MOST_BYTES = 1 << 20  # of one page
 PRUNED_AT_ONCE = 5000
+ENTRY_SIZE = 5000  # characters that an entry is counted for: larger ones push others out
 _ENTRIES = sa.bindparam("entries", type_=sa.BigInteger)
 _COUNT = sa.update(feed_counter).where(feed_counter.c.id == 1)
-_COUNT_TOLD = _COUNT.values(value=feed_counter.c.value + _ENTRIES).returning(feed_counter.c.value)
-_COUNT_KEPT = _COUNT.values(value=sa.func.last_insert_id(feed_counter.c.value + _ENTRIES))
+_LARGER = feed_counter.c.size + sa.bindparam("larger", type_=sa.BigInteger)
+_COUNT_TOLD = _COUNT.values(value=feed_counter.c.value + _ENTRIES, size=_LARGER).returning(feed_counter.c.value)
+_COUNT_KEPT = _COUNT.values(value=sa.func.last_insert_id(feed_counter.c.value + _ENTRIES), size=_LARGER)
 _NEWEST = sa.select(feed_counter.c.value).where(feed_counter.c.id == 1)
 _PAGE = (
     sa.select(feed.c.sequence, sa.type_coerce(feed.c.record, sa.Text).label("record"))
@@ -37,21 +39,21 @@ def append(connection: Connection, records: Sequence[ServerRecord]) -> None:
     which is what makes entries visible in the order of their sequence."""
     if not records:
         return
-    last = _count(connection, len(records))
     texts = [(record.id, record.version, _ENCODER.encode(record).decode()) for record in records]
-    rows = [(last - len(texts) + place, *text) for place, text in enumerate(texts, start=1)]
-    bulk.insert(connection, feed, ("sequence", "server_id", "version", "record"), rows, at=("at",))
+    last = _count(connection, len(texts), sum(len(text) for _, _, text in texts))
+    rows = [(last - len(texts) + place, *text, len(text[2])) for place, text in enumerate(texts, start=1)]
+    bulk.insert(connection, feed, ("sequence", "server_id", "version", "record", "size"), rows, at=("at",))
 
 
-def _count(connection: Connection, entries: int) -> int:
+def _count(connection: Connection, entries: int, larger: int) -> int:
     """The sequence of the last of so many new entries; in one statement, for all others wait for it."""
     if connection.dialect.name in ("mysql", "mariadb"):
-        counted = connection.execute(_COUNT_KEPT, {"entries": entries})
+        counted = connection.execute(_COUNT_KEPT, {"entries": entries, "larger": larger})
         last = counted.lastrowid if counted.rowcount else None
     else:
-        last = connection.execute(_COUNT_TOLD, {"entries": entries}).scalar()
+        last = connection.execute(_COUNT_TOLD, {"entries": entries, "larger": larger}).scalar()
     if last is None:
-        connection.execute(sa.insert(feed_counter).values(id=1, value=entries))
+        connection.execute(sa.insert(feed_counter).values(id=1, value=entries, size=larger))
         return entries
     return int(last)
 
@@ -83,9 +85,23 @@ def newest(connection: Connection) -> int:
 
 
 def prune(connection: Connection, keep: int) -> int:
-    """Forget all but the newest ``keep`` entries, the oldest first and some at a time; returns how many went."""
+    """Forget all but the newest ``keep`` entries, or fewer where they are larger than ENTRY_SIZE on the whole; the
+    oldest first and some at a time. Returns how many went."""
     oldest, last = connection.execute(_ENDS).one()
     if oldest is None:
         return 0
-    until = min(oldest + PRUNED_AT_ONCE - 1, (last or 0) - keep)
-    return connection.execute(sa.delete(feed).where(feed.c.sequence <= until)).rowcount
+    newest_to_go = min(oldest + PRUNED_AT_ONCE - 1, (last or 0) - 1)
+    until = min(newest_to_go, (last or 0) - keep)
+    size = connection.execute(sa.select(feed_counter.c.size)).scalar() or 0
+    gone = 0
+    eldest = sa.select(feed.c.sequence, feed.c.size).where(feed.c.sequence <= newest_to_go).order_by(feed.c.sequence)
+    for row in connection.execute(eldest) if until >= oldest or size > keep * ENTRY_SIZE else ():
+        if row.sequence > until and size - gone <= keep * ENTRY_SIZE:
+            break
+        gone += row.size
+        until = max(until, row.sequence)
+    if until < oldest:
+        return 0
+    count = connection.execute(sa.delete(feed).where(feed.c.sequence <= until)).rowcount
+    connection.execute(_COUNT.values(size=feed_counter.c.size - gone))
+    return count

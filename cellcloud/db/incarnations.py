@@ -113,3 +113,4 @@ def _leap(connection: Connection, far: int) -> None:
     ):
         connection.execute(sa.update(counter).values(value=counter.c.value + far))
         connection.execute(sa.delete(log))
+    connection.execute(sa.update(cell_schema.feed_counter).values(size=0))

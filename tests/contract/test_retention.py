@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -171,6 +172,32 @@ def test_the_tails_of_feed_and_log_go_some_at_a_time(cell_database: Database, mo
             gone.append(transact(cell_database, prune))
         assert set(gone[:-2]) == {4}
         assert count(cell_database, table) == all_but
+
+
+@pytest.mark.parametrize(("large", "left"), [(0, 60), (4, 5), (40, 4)])
+def test_large_entries_of_the_feed_push_others_out(
+    cell_database: Database, monkeypatch: pytest.MonkeyPatch, large: int, left: int
+) -> None:
+    """The feed takes no more room for who changes much text often; its newest entry stays."""
+    monkeypatch.setattr(feed, "PRUNED_AT_ONCE", 7)
+    monkeypatch.setattr(feed, "ENTRY_SIZE", 2000)
+    cell = CellUnderTest(cell_database)
+    cell.create(ONE)
+    small = cell.record(ONE)
+    big = replace(small, spec=replace(small.spec, metadata={f"{n:03}": "v" * 255 for n in range(100)}))
+    with cell_database.write() as connection:
+        connection.execute(sa.delete(cell_schema.feed))
+        connection.execute(sa.update(cell_schema.feed_counter).values(size=0))
+        for number in range(100):
+            feed.append(connection, [big if number >= 100 - large else small])
+    while transact(cell_database, lambda connection: feed.prune(connection, 60)):
+        continue
+    with cell_database.read() as connection:
+        kept = connection.execute(sa.select(cell_schema.feed.c.sequence, cell_schema.feed.c.size)).all()
+        size = connection.execute(sa.select(cell_schema.feed_counter.c.size)).scalar_one()
+        assert max(row.sequence for row in kept) == feed.newest(connection)
+    assert size == sum(row.size for row in kept) <= 60 * 2000
+    assert len(kept) >= left
 
 
 def test_the_top_forgets_too(top_database: Database) -> None:
