@@ -59,7 +59,8 @@ class SchedulingRequest:
     """One decision: hosts for ``servers``, one after the other, best first, with up to ``alternates`` more each.
 
     Lower case makes no difference in ``ignore_hosts`` and ``force_hosts``. ``checks_forced``: filters are asked even
-    of forced hosts. ``topology`` is the shape's until a server of the request is placed.
+    of forced hosts. ``topology`` is the shape's until a server of the request is placed. ``moving``: the server that
+    is to be moved, which keeps its claims: ``servers`` is then the id of the migration's; else "".
     """
 
     shape: ParsedShape
@@ -74,12 +75,13 @@ class SchedulingRequest:
     different_host: tuple[str, ...] = ()
     same_host: tuple[str, ...] = ()
     checks_forced: bool = False
+    moving: str = ""
 
     @property
     def plain(self) -> bool:
         """Whether nothing but its shape decides: no hosts, servers or groups are named."""
         named = self.ignore_hosts or self.force_hosts or self.force_nodes or self.different_host or self.same_host
-        return not named and self.group is None and self.destination is None
+        return not (named or self.moving) and self.group is None and self.destination is None
 
 
 def make(

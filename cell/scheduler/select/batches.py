@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
@@ -15,7 +15,7 @@ from cell.scheduler.state.scheduler_state import Pending, SchedulerState, policy
 from cellcloud import errors
 from cellcloud.model import hints
 from cellcloud.model.allocation import Allocation
-from cellcloud.model.decision import RankAnswer, RankBatch, Shape
+from cellcloud.model.decision import Move, RankAnswer, RankBatch, Shape
 from cellcloud.model.placement import Destination
 from cellcloud.model.policy import Policy
 from cellcloud.model.refusal import RefusedGroup
@@ -50,8 +50,8 @@ def answer_batch(
     state: SchedulerState, batch: RankBatch, number: int, *, now: float, reasons_of: ReasonsOf = _no_reasons
 ) -> RankAnswer:
     """Rank hosts for each server. The best one's room is pending in the state, under the batch's number."""
-    for server_id, _, _ in batch.servers:
-        state.drop(server_id)
+    for claim_id, _, _ in batch.servers:
+        state.drop(claim_id)
     basis = state.basis()
     answer = select_batch(state, batch, reasons_of)
     state.note(number, answer.chosen, now=now, count=sum(1 for places in answer.ranked if places))
@@ -81,8 +81,8 @@ def prepare(batch: RankBatch, policy: Policy) -> None:
 
 def undo(state: SchedulerState, batch: RankBatch) -> None:
     """Give up all that a batch chose."""
-    for server_id, _, _ in batch.servers:
-        state.drop(server_id)
+    for claim_id, _, _ in batch.servers:
+        state.drop(claim_id)
 
 
 def select_batch(state: SchedulerState, batch: RankBatch, reasons_of: ReasonsOf = _no_reasons) -> _Answer:
@@ -92,7 +92,7 @@ def select_batch(state: SchedulerState, batch: RankBatch, reasons_of: ReasonsOf 
     kinds = [_Kind(shape, state.policy, reasons_of) for shape in batch.shapes]
     for members in _groups(batch):
         excluded = tuple(dict.fromkeys(host for one in members for host in batch.exclude.get(one[0], ())))
-        _select_together(state, answer, kinds[members[0][1]], members, excluded, shadow)
+        _select_together(state, answer, kinds[members[0][1]], members, excluded, batch.moves, shadow)
     return answer
 
 
@@ -132,6 +132,7 @@ def _select_together(
     kind: _Kind,
     members: Sequence[tuple[str, int, int]],
     excluded: tuple[str, ...],
+    moves: Mapping[str, Move],
     shadow: Policy | None,
 ) -> None:
     """Hosts for the servers of one request; when not all fit, for as many as do."""
@@ -142,19 +143,35 @@ def _select_together(
             _refuse(answer, {}, ())
         return
     servers = [one[0] for one in members]
-    request = replace(kind.request, ignore_hosts=excluded) if excluded else kind.request
-    known = any(map(table.hosts_of.get, servers))
-    selection = Selection() if known else _decide(state, answer, request, servers, members[0][2], shadow)
+    move = moves.get(servers[0])
+    request = asked_for(kind.request, move, excluded, table)
+    placed = table.claims.positions_of
+    known = any(map(placed, servers)) if moves else any(map(table.hosts_of.get, servers)) and any(map(placed, servers))
+    alone = len(members) == 1 or not any(one in moves for one in servers)
+    selection = _decide(state, answer, request, servers, members[0][2], shadow) if alone and not known else Selection()
     if selection.hosts:
-        _accept(table, answer, servers, selection.hosts)
+        _accept(table, answer, servers, selection.hosts, request.moving)
     elif len(members) > 1:
         for one in members:
-            _select_together(state, answer, kind, [one], excluded, shadow)
+            _select_together(state, answer, kind, [one], excluded, moves, shadow)
     elif known:
         _repeat(table, answer, kind, servers[0])
     else:
         request = replace(request, servers=tuple(servers))
         _refuse(answer, selection.refused, kind.reasons(table, request, state.policy, selection.refused))
+
+
+def asked_for(
+    request: SchedulingRequest, move: Move | None, excluded: tuple[str, ...], table: HostTable
+) -> SchedulingRequest:
+    """A request as it is asked for one claim: without the hosts that are excluded, and for a move without those that
+    its server has claims on, unless it may stay."""
+    if move is not None:
+        request = replace(request, moving=move.server_id)
+        if not move.same_host:
+            home = (table.states[place].host for place in table.hosts_of.get(move.server_id, ()))
+            excluded = tuple(dict.fromkeys((*excluded, *home)))
+    return replace(request, ignore_hosts=excluded) if excluded else request
 
 
 def _decide(
@@ -170,8 +187,8 @@ def _decide(
     other = None
     if shadow is not None:
         other = select_hosts(table, request, shadow, seed, servers)
-        for server_id in servers[: len(other.hosts)]:
-            table.release(server_id)
+        for claim_id in servers[: len(other.hosts)]:
+            table.release(claim_id)
     selection = select_hosts(table, request, state.policy, seed, servers)
     if other is not None and (selection.hosts or len(servers) == 1):
         for number in range(len(servers)):
@@ -206,13 +223,15 @@ def request_of(shape: Shape, policy: Policy) -> SchedulingRequest:
     return found
 
 
-def _accept(table: HostTable, answer: _Answer, servers: Sequence[str], choices: Sequence[Sequence[int]]) -> None:
+def _accept(
+    table: HostTable, answer: _Answer, servers: Sequence[str], choices: Sequence[Sequence[int]], moving: str
+) -> None:
     states, known, ranked = table.states, answer.places, answer.ranked
     last: Allocation | None = None
     others: tuple[int, ...] = ()  # which the servers of a request mostly share
     numbers: tuple[int, ...] = ()
-    for server_id, places in zip(servers, choices, strict=True):
-        allocation = table.allocation_of(server_id)
+    for claim_id, places in zip(servers, choices, strict=True):
+        allocation = table.allocation_of(claim_id)
         if allocation is not last:
             last = allocation
             if not answer.holdings or answer.holdings[-1] != allocation:
@@ -227,15 +246,15 @@ def _accept(table: HostTable, answer: _Answer, servers: Sequence[str], choices: 
                 answer.zones.append(states[place].zone)
         if rest != others:
             others, numbers = rest, tuple([known[place] for place in rest])
-        answer.chosen[len(ranked)] = (server_id, Pending(states[first].host, answer.holdings[-1]))
+        answer.chosen[len(ranked)] = (claim_id, Pending(states[first].host, answer.holdings[-1], moving))
         ranked.append((known[first], *numbers))
         answer.takes.append(len(answer.holdings) - 1)
     answer.why += [-1] * len(servers)
 
 
-def _repeat(table: HostTable, answer: _Answer, kind: _Kind, server_id: str) -> None:
-    """A server that has its claim is where it is."""
-    place = min(table.hosts_of[server_id])
+def _repeat(table: HostTable, answer: _Answer, kind: _Kind, claim_id: str) -> None:
+    """A claim that is made is where it is."""
+    place = min(table.claims.positions_of(claim_id))
     if place not in answer.places:
         answer.places[place] = len(answer.places)
         answer.hosts.append(table.states[place].host)

@@ -208,22 +208,22 @@ class _StepwiseSelection:
 
     def run(self) -> Selection:
         servers = self.request.servers
-        for number, server_id in enumerate(servers):
-            if not self._rank(server_id, first=number == 0):
+        for number, claim_id in enumerate(servers):
+            if not self._rank(claim_id, first=number == 0):
                 for taken in servers[:number]:
                     self.table.release(taken)
                 return Selection(refused=self.refused)
-            self._take(server_id, int(self.places[0]))
+            self._take(claim_id, int(self.places[0]))
         if self.request.group is None:
             props = props_of(self.request)
-            for server_id, position in zip(servers, self.chosen, strict=True):
-                self.table.place(server_id, position, props)
+            for claim_id, position in zip(servers, self.chosen, strict=True):
+                self.table.claims.place(claim_id, self.request.moving or claim_id, position, props)
         if len(servers) > 1 and self.request.alternates:
             self._rank(servers[-1], first=False)
         return Selection(hosts=tuple(self._with_alternates()), placed=tuple(self.placed))
 
-    def _rank(self, server_id: str, *, first: bool) -> bool:
-        self.context = replace(self.context, server_id=server_id)
+    def _rank(self, claim_id: str, *, first: bool) -> bool:
+        self.context = replace(self.context, server_id=self.request.moving or claim_id)
         if not (first or self.carries_order):
             self.places = np.sort(self.places)
         passing, refused = pass_filters(self.table, self.places, self.request, self.compiled, self.context, first=first)
@@ -233,14 +233,14 @@ class _StepwiseSelection:
         self.places = order(self.table, passing, self.request, self.compiled, self.chance, most=most)
         return bool(len(passing))
 
-    def _take(self, server_id: str, position: int) -> None:
+    def _take(self, claim_id: str, position: int) -> None:
         table, request = self.table, self.request
         settled = None
         if request.topology.guest is not None or request.topology.devices:
             limited = NUMA_FILTER in self.compiled.policy.filters and not is_forced(request)
             settled = topology.settle(table.topology_at(position), request.topology, limited=limited)
         allocation = allocation_for(request, demand_at(table, position, request, self.context), settled)
-        table.take(server_id, position, allocation)
+        table.take(claim_id, position, allocation)
         self.chosen.append(position)
         self.placed.append(allocation.placed)
         if settled is not None:
@@ -248,7 +248,7 @@ class _StepwiseSelection:
         if request.group is not None:
             host = table.states[position].host
             request = replace(request, group=replace(request.group, hosts=(*request.group.hosts, host)))
-            table.place(server_id, position, props_of(request))
+            table.claims.place(claim_id, request.moving or claim_id, position, props_of(request))
         self.request = request
 
     def _with_alternates(self) -> list[tuple[int, ...]]:

@@ -10,17 +10,16 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from cell.scheduler.state.claim_map import ENDED, ClaimMap, Held, take_out
 from cell.scheduler.state.host_class import ABSENT, HostClass, host_class_of
 from cell.scheduler.state.host_topologies import NO_TOPOLOGY, HostTopologies
 from cell.scheduler.state.interned import Interned
-from cellcloud import errors
-from cellcloud.model import host_report_validation, image_properties
+from cellcloud.model import host_report_validation
 from cellcloud.model.allocation import Allocation
 from cellcloud.model.host import Aggregate, HostState
 from cellcloud.model.numa import Topology
@@ -51,24 +50,12 @@ class Figure(IntEnum):
     pci_weight = 8
 
 
-ENDED = -1  # instead of a report: nothing is under way for the server
-
-
-@dataclass(slots=True)
-class _Held:
-    """A server on a host. ``allocation`` None: part of what the host reported. ``report``: which report it came after,
-    or ENDED."""
-
-    position: int
-    allocation: Allocation | None
-    report: int
-
-
 @dataclass(frozen=True, slots=True)
 class Released:
-    """What a server took until it gave it back. ``held`` None: it was part of what the host reported."""
+    """What a claim of a server took until it was given back. ``held`` None: it was part of what the host reported."""
 
-    held: _Held | None
+    server_id: str
+    held: Held | None
     allocation: Allocation
     image_props: Mapping[str, str]
 
@@ -121,16 +108,13 @@ class HostTable:
         self.host_classes.code(ABSENT)
         self.topologies = HostTopologies()
         self.quarantined: dict[str, str] = {}
-        self.hosted: list[dict[str, Mapping[str, str]]] = []
-        self.hosts_of: dict[str, tuple[int, ...]] = {}
+        self.claims = ClaimMap()
         self._changed: list[int] = []
         self._change = 0
         self.structure = 0
         self.verdicts: dict[Hashable, Flags] = {}
         self.multipliers: dict[Hashable, Reals] = {}
         self._reported: dict[Hashable, _Reported] = {}
-        self._with: dict[tuple[str, str], Amounts] = {}
-        self._held: dict[str, _Held] = {}
         self._amounts: dict[int, tuple[Allocation, Amounts, Amounts]] = {}  # by identity: it is kept with them
         self._reports: list[int] = []
         self._owner: dict[str, tuple[str, str]] = {}
@@ -274,8 +258,8 @@ class HostTable:
         for position in self.positions_of.pop(host, ()):
             state = self.states[position]
             del self.position_of[host, state.node or host]
-            _take_out(self._positions_lowered, host.lower(), position)
-            _take_out(self._positions_of_node, state.node or host, position)
+            take_out(self._positions_lowered, host.lower(), position)
+            take_out(self._positions_of_node, state.node or host, position)
             if self._owner.get(state.uuid) == (host, state.node or host):
                 del self._owner[state.uuid]
             self._close(position)
@@ -307,130 +291,115 @@ class HostTable:
         return tuple(self._aggregates.values())
 
     # ---- servers ---------------------------------------------------------------------------------------------------
-    def claim(self, server_id: str, host: str, allocation: Allocation) -> None:
-        """Note that a server is on a host. A second time, or a host that is not known, is no matter."""
-        positions = self.positions_of.get(host)
-        if server_id not in self._held and positions:
-            self.take(server_id, positions[0], allocation)
-            self.place(server_id, positions[0], allocation.image_props)
+    @property
+    def hosted(self) -> list[dict[str, Mapping[str, str]]]:
+        """The servers on each host, with their images' properties."""
+        return self.claims.hosted
 
-    def take(self, server_id: str, position: int, allocation: Allocation) -> None:
-        """Subtract what a server takes; it is not among the host's servers until placed."""
-        self._held[server_id] = _Held(position, allocation, self._reports[position])
+    @property
+    def hosts_of(self) -> dict[str, tuple[int, ...]]:
+        """Server id -> where it is."""
+        return self.claims.hosts_of
+
+    def claim(self, claim_id: str, host: str, allocation: Allocation, server_id: str = "") -> None:
+        """Note a claim on a host, of the server whose id it has, or of another. A second time, or a host that is not
+        known, is no matter."""
+        positions = self.positions_of.get(host)
+        if claim_id not in self.claims.held and positions:
+            self.take(claim_id, positions[0], allocation)
+            self.claims.place(claim_id, server_id or claim_id, positions[0], allocation.image_props)
+
+    def take(self, claim_id: str, position: int, allocation: Allocation) -> None:
+        """Subtract what a claim takes; its server is not among the host's until placed."""
+        self.claims.held[claim_id] = Held(position, allocation, self._reports[position])
         self._move((position,), allocation, 1)
         if allocation.placed is not None:
-            self.topologies.place(position, server_id, allocation.placed)
+            self.topologies.place(position, claim_id, allocation.placed)
             self._weigh_devices(position)
 
     def put(self, servers: Sequence[str], positions: Sequence[int], allocation: Allocation) -> None:
-        """``take`` and ``place`` for servers alike that get no place on NUMA cells."""
+        """``claim`` for servers alike that get no place on NUMA cells."""
         self._move(positions, allocation, 1)
+        held, place = self.claims.held, self.claims.place
         for server_id, position in zip(servers, positions, strict=True):
-            self._held[server_id] = _Held(position, allocation, self._reports[position])
-            self.place(server_id, position, allocation.image_props)
+            held[server_id] = Held(position, allocation, self._reports[position])
+            place(server_id, server_id, position, allocation.image_props)
 
-    def place(self, server_id: str, position: int, image_props: Mapping[str, str]) -> None:
-        """Count a server among those of a host: what groups, hints and the image's weigher see."""
-        here, there = self.hosted[position], self.hosts_of.get(server_id, ())
-        if server_id in here:
-            self._unplace(server_id, position)
-        here[server_id] = image_props
-        if self._with:
-            self._count_props(position, image_props, 1)
-        if position not in there:
-            self.hosts_of[server_id] = (*there, position)
-
-    def end_build(self, server_id: str) -> None:
-        """No operation is under way for a server any more; of one that is not counted so, nothing changes."""
-        held = self._held.get(server_id)
+    def end_build(self, claim_id: str) -> None:
+        """No operation is under way for a claim any more; of one that is not counted so, nothing changes."""
+        held = self.claims.held.get(claim_id)
         if held is None or held.allocation is None or held.report != self._reports[held.position]:
             return
         if held.allocation.building:
-            self._set_building(server_id, held, ENDED, -1)
+            self._set_building(claim_id, held, ENDED, -1)
 
-    def resume_build(self, server_id: str) -> None:
+    def resume_build(self, claim_id: str) -> None:
         """Undo ``end_build``, if it changed something."""
-        held = self._held.get(server_id)
+        held = self.claims.held.get(claim_id)
         if held is not None and held.report == ENDED:
-            self._set_building(server_id, held, self._reports[held.position], 1)
+            self._set_building(claim_id, held, self._reports[held.position], 1)
 
-    def _set_building(self, server_id: str, held: _Held, report: int, more: int) -> None:
-        self._held[server_id] = replace(held, report=report)
+    def _set_building(self, claim_id: str, held: Held, report: int, more: int) -> None:
+        self.claims.held[claim_id] = replace(held, report=report)
         self._figures_but_moves[Figure.num_io_ops, held.position] += more
         self._note(held.position)
 
-    def _unplace(self, server_id: str, position: int) -> None:
-        image_props = self.hosted[position].pop(server_id, None)
-        if image_props is not None:
-            self._count_props(position, image_props, -1)
-
-    def _leave(self, server_id: str, position: int) -> None:
-        _take_out(self.hosts_of, server_id, position)
-
     def servers_with(self, prop: tuple[str, str]) -> Amounts:
         """How many servers on each host have an image with this property (name, value as text)."""
-        counts = self._with.get(prop)
-        if counts is None:
-            if len(self._with) >= REPORTED_KEPT:
-                del self._with[next(iter(self._with))]
-            counts = self._with[prop] = np.zeros(self._host_class_ids.shape[0], dtype=np.int64)
-            for position, servers in enumerate(self.hosted):
-                counts[position] = sum(prop in known_props(props) for props in servers.values())
-        return counts[: len(self.states)]
+        return self.claims.servers_with(prop, self._host_class_ids.shape[0])[: len(self.states)]
 
-    def _count_props(self, position: int, image_props: Mapping[str, str], sign: int) -> None:
-        if self._with and image_props:
-            props = known_props(image_props)
-            for prop, counts in self._with.items():
-                if prop in props:
-                    counts[position] += sign
+    def release(self, claim_id: str, given: Allocation | None = None) -> Released | None:
+        """Give back what a claim took. ``given`` is needed for one that came with a host's report.
 
-    def release(self, server_id: str, given: Allocation | None = None) -> Released | None:
-        """Give back what a server took. ``given`` is needed for one that came with a host's report.
-
-        Returns what ``restore`` takes; None when there was nothing, or when the server was in several places.
+        Returns what ``restore`` takes; None when there was nothing, or when it was in several places.
         """
-        held = noted = self._held.pop(server_id, None)
-        places = self.hosts_of.pop(server_id, ())
-        image_props = self.hosted[places[0]].get(server_id, {}) if places else {}
-        for position in places:
-            self._unplace(server_id, position)
-            if held is None:
-                held = _Held(position, None, ENDED)
+        server_id = self.claims.server_of(claim_id)
+        held = noted = self.claims.held.pop(claim_id, None)
+        places = self.claims.leave(claim_id)
         if held is None:
-            return None
+            if not places:
+                return None
+            held = Held(places[0].position, None, ENDED)
         allocation = held.allocation or given
         if allocation is not None:
             self._move((held.position,), allocation, -1, building=held.report == self._reports[held.position])
         if allocation is None or allocation.placed is not None:
-            self.topologies.remove(held.position, server_id)
+            self.topologies.remove(held.position, claim_id)
             self._weigh_devices(held.position)
-        if allocation is None or places != (held.position,):
+        if allocation is None or len(places) != 1 or places[0].position != held.position:
             return None
-        return Released(noted, allocation, image_props)
+        return Released(server_id, noted, allocation, places[0].image_props)
 
-    def restore(self, server_id: str, gone: Released, host: str) -> None:
+    def restore(self, claim_id: str, gone: Released, host: str) -> None:
         """Undo a release, if the host has reported nothing since."""
         held, allocation = gone.held, gone.allocation
         position = self.positions_of[host][0] if held is None else held.position
         if held is not None:
-            self._held[server_id] = held
-        self._move((position,), allocation, 1, building=held is not None and held.report == self._reports[position])
+            self.claims.held[claim_id] = held
+        building = held is not None and held.report == self._reports[position]
+        self._move((position,), allocation, 1, building=building)
         if allocation.placed is not None:
-            self.topologies.place(position, server_id, allocation.placed)
+            self.topologies.place(position, claim_id, allocation.placed)
             self._weigh_devices(position)
-        self.place(server_id, position, gone.image_props)
+        self.claims.place(claim_id, gone.server_id, position, gone.image_props)
 
-    def allocation_of(self, server_id: str) -> Allocation:
-        """What was subtracted for a server. Raises KeyError when nothing was."""
-        allocation = self._held[server_id].allocation
+    def swap(self, claim_id: str, other_id: str, server_id: str) -> None:
+        """Let two claims of a server stand for what the other did. A second time undoes it."""
+        mine = {(place, claim_id): other_id for place in self.claims.positions_of(claim_id)}
+        its = {(place, other_id): claim_id for place in self.claims.positions_of(other_id)}
+        self.topologies.rename(mine | its)
+        self.claims.swap(claim_id, other_id, server_id)
+
+    def allocation_of(self, claim_id: str) -> Allocation:
+        """What was subtracted for a claim. Raises KeyError when nothing was."""
+        allocation = self.claims.held[claim_id].allocation
         if allocation is None:
-            raise KeyError(server_id)
+            raise KeyError(claim_id)
         return allocation
 
-    def host_of(self, server_id: str) -> str | None:
-        """The host a server was noted on."""
-        held = self._held.get(server_id)
+    def host_of(self, claim_id: str) -> str | None:
+        """The host a claim was noted on."""
+        held = self.claims.held.get(claim_id)
         return None if held is None else self.states[held.position].host
 
     def _weigh_devices(self, position: int) -> None:
@@ -500,9 +469,8 @@ class HostTable:
         self.add_up()
         for name, value in vars(self).items():
             vars(found)[name] = value.copy() if isinstance(value, list | dict | np.ndarray | Interned) else value
-        found.hosted = [servers.copy() for servers in self.hosted]
-        found.topologies = self.topologies.copy()
-        found._reported, found._with = {}, {}
+        found.claims, found.topologies = self.claims.copy(), self.topologies.copy()
+        found._reported = {}
         return found
 
     # ---- writing ---------------------------------------------------------------------------------------------------
@@ -532,7 +500,7 @@ class HostTable:
         self._host_class_ids = np.pad(self._host_class_ids, (0, more))
         for found in self._reported.values():
             found.codes = np.pad(found.codes, (0, more))
-        self._with = {prop: np.pad(counts, (0, more)) for prop, counts in self._with.items()}
+        self.claims.grow(more)
         self.structure += 1
 
     def _row(self, name: str) -> int:
@@ -601,16 +569,15 @@ class HostTable:
                 del self._reported[key]
 
     def _set_hosted(self, position: int, state: HostState) -> None:
-        named = {server.uuid for server in state.hosted}
-        for server_id in list(self.hosted[position]):
-            self._unplace(server_id, position)
-            self._leave(server_id, position)
-            if server_id not in named:
-                self.topologies.remove(position, server_id)
+        named = {server.claim_id or server.uuid for server in state.hosted}
+        for claim_id in self.claims.clear(position):
+            if claim_id not in named:
+                self.topologies.remove(position, claim_id)
         for server in state.hosted:
-            self.place(server.uuid, position, server.image_props)
+            claim_id = server.claim_id or server.uuid
+            self.claims.place(claim_id, server.uuid, position, server.image_props)
             if server.placed is not None:
-                self.topologies.place(position, server.uuid, server.placed)
+                self.topologies.place(position, claim_id, server.placed)
 
 
 def build(
@@ -629,29 +596,6 @@ def build(
     for state in ordered:
         found.set_host(state)
     return found
-
-
-def _take_out(places: dict[str, tuple[int, ...]], name: str, position: int) -> None:
-    """Forget a position of a name."""
-    left = tuple(place for place in places.get(name, ()) if place != position)
-    if left:
-        places[name] = left
-    else:
-        places.pop(name, None)
-
-
-def known_props(image_props: Mapping[str, str]) -> frozenset[tuple[str, str]]:
-    """An image's properties as the weigher compares them: those that Nova knows, as text."""
-    return _known_props(tuple(image_props.items()))
-
-
-@lru_cache(maxsize=4096)
-def _known_props(pairs: tuple[tuple[str, str], ...]) -> frozenset[tuple[str, str]]:
-    try:
-        props = image_properties.read(dict(pairs))
-    except errors.Invalid:
-        return frozenset()
-    return frozenset((name, image_properties.text_of(value)) for name, value in props.items())
 
 
 def pci_weight(found: Topology) -> int:

@@ -3,7 +3,7 @@ number, and what a rule said of a topology is remembered until no host has it an
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -51,20 +51,27 @@ class HostTopologies:
         self._reported[position] = topology
         self._count_again(position)
 
-    def place(self, position: int, server_id: str, placed: Placed) -> None:
-        """Note what a server has there. A second time is no matter."""
-        servers = self._placed.setdefault(position, {})
-        if server_id in servers:
+    def place(self, position: int, claim_id: str, placed: Placed) -> None:
+        """Note what a claim has there. A second time is no matter."""
+        claims = self._placed.setdefault(position, {})
+        if claim_id in claims:
             return
-        servers[server_id] = placed
+        claims[claim_id] = placed
         try:
             self._set(position, consume(self.at(position), placed))
         except errors.ClaimLost:
             self._doubtful.add(position)
 
-    def remove(self, position: int, server_id: str) -> None:
-        """Give back what a server has there, if it has anything."""
-        placed = self._placed.get(position, {}).pop(server_id, None)
+    def rename(self, renamed: Mapping[tuple[int, str], str]) -> None:
+        """Give claims other ids: (position, id) -> the id it has from now on, all at once."""
+        known = ((place, new, self._placed.get(place, {}).pop(old, None)) for (place, old), new in renamed.items())
+        for position, claim_id, placed in list(known):
+            if placed is not None:
+                self._placed[position][claim_id] = placed
+
+    def remove(self, position: int, claim_id: str) -> None:
+        """Give back what a claim has there, if it has anything."""
+        placed = self._placed.get(position, {}).pop(claim_id, None)
         if placed is None:
             return
         if position in self._doubtful:

@@ -35,10 +35,11 @@ class NotUndoable(errors.Stale):
 
 
 class Pending(NamedTuple):
-    """A server's place until the log has it."""
+    """A claim until the log has it. ``server_id``: whose it is; "": the server's whose id it has."""
 
     host: str
     allocation: Allocation
+    server_id: str = ""
 
 
 @dataclass(slots=True)
@@ -87,16 +88,18 @@ class SchedulerState:
     def apply(self, entry: ChangeEntry) -> None:
         """Make an entry's changes, or take them back when they are reversed."""
         changes = entry.changes
-        for server_id, _, number in changes.released:
-            self.drop(server_id)
-            gone = self.table.release(server_id, changes.holdings[number])
-            _keep(self._gone, (entry.sequence, server_id), gone, MOST_GONE)
-        for server_id, host, number in changes.claimed:
-            self._settle(server_id, host, changes.holdings[number])
-        for server_id in changes.ended:
-            self.table.end_build(server_id)
-        for server_id in changes.dropped:
-            self.drop(server_id)
+        for claim_id, _, other_id, _ in changes.swapped:
+            self.table.swap(claim_id, other_id, changes.server_of(other_id))
+        for claim_id, _, number in changes.released:
+            self.drop(claim_id)
+            gone = self.table.release(claim_id, changes.holdings[number])
+            _keep(self._gone, (entry.sequence, claim_id), gone, MOST_GONE)
+        for claim_id, host, number in changes.claimed:
+            self._settle(claim_id, Pending(host, changes.holdings[number], changes.servers.get(claim_id, "")))
+        for claim_id in changes.ended:
+            self.table.end_build(claim_id)
+        for claim_id in changes.dropped:
+            self.drop(claim_id)
         for change in changes.hosts:
             self._change_host(change, entry.sequence)
         if changes.aggregates:
@@ -124,15 +127,17 @@ class SchedulerState:
             self._change_aggregates([AggregateChange(before=one.after, after=one.before) for one in changes.aggregates])
         for change in reversed(changes.hosts):
             self._change_host_back(change, entry.sequence)
-        for server_id in reversed(changes.ended):
-            self.table.resume_build(server_id)
-        for server_id, _, number in reversed(changes.claimed):
-            self.table.release(server_id, changes.holdings[number])
-        for server_id, host, _ in reversed(changes.released):
-            gone = self._gone.get((entry.sequence, server_id))
+        for claim_id in reversed(changes.ended):
+            self.table.resume_build(claim_id)
+        for claim_id, _, number in reversed(changes.claimed):
+            self.table.release(claim_id, changes.holdings[number])
+        for claim_id, host, _ in reversed(changes.released):
+            gone = self._gone.get((entry.sequence, claim_id))
             if gone is None:
-                raise NotUndoable("What a server held is not known any more.")
-            self.table.restore(server_id, gone, host)
+                raise NotUndoable("What a claim took is not known any more.")
+            self.table.restore(claim_id, gone, host)
+        for claim_id, _, other_id, _ in reversed(changes.swapped):
+            self.table.swap(claim_id, other_id, changes.server_of(other_id))
         self.sequence = entry.sequence - 1
 
     def _change_host_back(self, change: HostChange, sequence: int) -> None:
@@ -146,30 +151,32 @@ class SchedulerState:
             raise NotUndoable("What a host had said is not known any more.")
         self.table.set_host_back(was)
 
-    def _settle(self, server_id: str, host: str, allocation: Allocation) -> None:
-        pending = self._pending.get(server_id)
-        if pending is not None and pending.host == host and pending.allocation == allocation:
-            self._forget(server_id)
+    def _settle(self, claim_id: str, made: Pending) -> None:
+        if self._pending.get(claim_id) == made:
+            self._forget(claim_id)
             return
-        self.drop(server_id)
-        self.table.claim(server_id, host, allocation)
+        self.drop(claim_id)
+        self._claim(claim_id, made)
+
+    def _claim(self, claim_id: str, made: Pending) -> None:
+        self.table.claim(claim_id, made.host, made.allocation, made.server_id)
 
     def _change_host(self, change: HostChange, sequence: int) -> None:
         """Pending servers of the host are counted after what it says, as those in the log will be."""
         hosts = {side.host for side in (change.before, change.after) if side is not None}
         waiting = [(one, pending) for one, pending in self._pending.items() if pending.host in hosts]
-        for server_id, pending in waiting:
-            self.table.release(server_id, pending.allocation)
+        for claim_id, pending in waiting:
+            self.table.release(claim_id, pending.allocation)
         if change.after is not None:
             was = self.table.set_host(change.after, keeps_use=True)
             _keep(self._was, (sequence, change.after.host), was, MOST_SAID)
         elif change.before is not None:
             self.table.remove_host(change.before.host)
-        for server_id, pending in waiting:
+        for claim_id, pending in waiting:
             if change.after is None:
-                self._forget(server_id)
+                self._forget(claim_id)
             else:
-                self.table.claim(server_id, pending.host, pending.allocation)
+                self._claim(claim_id, pending)
 
     def _change_aggregates(self, made: Iterable[AggregateChange]) -> None:
         known = {one.id: one for one in self.table.aggregates}
@@ -183,15 +190,15 @@ class SchedulerState:
     def take_over(self, other: SchedulerState) -> None:
         """Let another state's pending choices count here, but for those that the records have."""
         for number, batch in other._batches.items():
-            for position, server_id in sorted(batch.left.items()):
-                pending = other._pending[server_id]
-                if self.table.hosts_of.get(server_id) or pending.host not in self.table.positions_of:
+            for position, claim_id in sorted(batch.left.items()):
+                pending = other._pending[claim_id]
+                if self.table.claims.positions_of(claim_id) or pending.host not in self.table.positions_of:
                     continue
-                self.table.claim(server_id, pending.host, pending.allocation)
+                self._claim(claim_id, pending)
                 mine = self._batches.setdefault(number, _Batch(batch.until, batch.count, {}))
-                mine.left[position] = server_id
-                self._pending[server_id] = pending
-                self._place[server_id] = (number, position)
+                mine.left[position] = claim_id
+                self._pending[claim_id] = pending
+                self._place[claim_id] = (number, position)
 
     # ---- its own choices ---------------------------------------------------------------------------------------
     def basis(self) -> Basis:
@@ -212,39 +219,39 @@ class SchedulerState:
     def note(
         self, number: int, chosen: Mapping[int, tuple[str, Pending]], *, now: float, count: int | None = None
     ) -> None:
-        """Remember what a batch chose: position -> (server id, its place). The table has it already.
+        """Remember what a batch chose: position -> (claim id, what it is to be). The table has it already.
 
         ``count``: of how many servers the batch named hosts, those that had theirs before included.
         """
         if chosen:
-            left = {position: server_id for position, (server_id, _) in chosen.items()}
+            left = {position: claim_id for position, (claim_id, _) in chosen.items()}
             self._batches[number] = _Batch(now + PENDING_SECONDS, len(left) if count is None else count, left)
-        for position, (server_id, pending) in chosen.items():
-            self._pending[server_id] = pending
-            self._place[server_id] = (number, position)
+        for position, (claim_id, pending) in chosen.items():
+            self._pending[claim_id] = pending
+            self._place[claim_id] = (number, position)
 
-    def drop(self, server_id: str) -> None:
+    def drop(self, claim_id: str) -> None:
         """Give up a pending choice; one that is not pending is left alone."""
-        pending = self._pending.get(server_id)
+        pending = self._pending.get(claim_id)
         if pending is not None:
-            self.table.release(server_id, pending.allocation)
-            self._forget(server_id)
+            self.table.release(claim_id, pending.allocation)
+            self._forget(claim_id)
 
     def expire(self, now: float) -> int:
         """Give up the choices nobody has spoken of for long; returns how many."""
         late = [one for batch in self._batches.values() if batch.until <= now for one in batch.left.values()]
-        for server_id in late:
-            self.drop(server_id)
+        for claim_id in late:
+            self.drop(claim_id)
         return len(late)
 
     @property
     def pending(self) -> Mapping[str, Pending]:
-        """Server id -> its place."""
+        """Claim id -> what it is to be."""
         return self._pending
 
-    def _forget(self, server_id: str) -> None:
-        del self._pending[server_id]
-        number, position = self._place.pop(server_id)
+    def _forget(self, claim_id: str) -> None:
+        del self._pending[claim_id]
+        number, position = self._place.pop(claim_id)
         batch = self._batches[number]
         del batch.left[position]
         if not batch.left:

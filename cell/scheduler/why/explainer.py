@@ -77,7 +77,7 @@ class Explainer:
 
     def __init__(self, table: HostTable, request: SchedulingRequest, compiled: CompiledPolicy) -> None:
         self.table, self.request, self.compiled = table, request, compiled
-        self.context = FilterContext(compiled.options, table.aggregates, request.servers[0])
+        self.context = FilterContext(compiled.options, table.aggregates, request.moving or request.servers[0])
         self.places: Places = np.flatnonzero(table.present).astype(np.int64)
         self.ruled_out: Flags = ~filter_and_weigh.named(table, request)[self.places]
         self.asked = () if filter_and_weigh.is_forced(request) else tuple(self._asked())

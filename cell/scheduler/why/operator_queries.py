@@ -152,7 +152,7 @@ class OperatorQueries:
         there = what_if.residents(tried, names)
         shapes: dict[str, Shape] = {}
         for first in range(0, len(there), SERVERS_AT_ONCE):
-            ids = [server_id for server_id, _ in there[first : first + SERVERS_AT_ONCE]]
+            ids = list({server_id: None for _, server_id, _ in there[first : first + SERVERS_AT_ONCE]})
             records = in_full(
                 lambda some: self._conductor.get_servers(context, some, partly=True),
                 ids,
@@ -160,7 +160,11 @@ class OperatorQueries:
                 answers=lambda record: record.id,
             )
             shapes |= {record.id: shape_of(record.spec) for record in records}
-        moving = [Resident(server_id=one, host=host, shape=shapes[one]) for one, host in there if one in shapes]
+        moving = [
+            Resident(claim_id=claim_id, server_id=server_id, host=host, shape=shapes[server_id])
+            for claim_id, server_id, host in there
+            if server_id in shapes
+        ]
         try:
             return what_if.lose(tried, names, moving, policy, drain=drain)
         finally:
@@ -221,7 +225,12 @@ class _QuerySession:
                 raise errors.NotFound(f"The cell has no decision {decision_id[:64]}.")
             known = self._decisions[number] = found[0]
         position = int(place)
-        return replace(known, id=decision_id, position=position, server_id=known.batch.asked.servers[position][0])
+        return replace(
+            known,
+            id=decision_id,
+            position=position,
+            server_id=known.batch.asked.server_of(known.batch.asked.servers[position][0]),
+        )
 
     def state(self, basis: Basis) -> SchedulerState:
         """What a decision was made from. Raises Conflict when that is not stored any more."""

@@ -22,7 +22,7 @@ Document = dict[str, object]
 
 @dataclass(slots=True)
 class _Use:
-    """What claims say of a host."""
+    """What claims say of a host. ``hosted``: claim id -> the server that it puts there."""
 
     used: dict[str, int]
     hosted: dict[str, HostedServer]
@@ -43,14 +43,22 @@ class _Past:
     shadow: PolicyVersion | None = None
 
     def take_back(self, changes: Changes) -> None:
-        for server_id, host, number in changes.claimed:
+        for claim_id, host, number in changes.claimed:
             use = self._use_of(host)
             use.add(changes.holdings[number], -1)
-            use.hosted.pop(server_id, None)
-        for server_id, host, number in changes.released:
+            use.hosted.pop(claim_id, None)
+        for claim_id, host, number in changes.released:
             use, taken = self._use_of(host), changes.holdings[number]
             use.add(taken, 1)
-            use.hosted[server_id] = HostedServer(uuid=server_id, image_props=taken.image_props, placed=taken.placed)
+            server_id = changes.server_of(claim_id)
+            use.hosted[claim_id] = HostedServer(
+                uuid=server_id,
+                image_props=taken.image_props,
+                placed=taken.placed,
+                claim_id="" if claim_id == server_id else claim_id,
+            )
+        for claim_id, host, other_id, other in reversed(changes.swapped):
+            self._swap_back(claim_id, host, other_id, other)
         for change in changes.hosts:
             if change.before is not None:
                 self.hosts[change.before.host] = change.before
@@ -76,6 +84,11 @@ class _Past:
             shadow=self.shadow,
         )
 
+    def _swap_back(self, claim_id: str, host: str, other_id: str, other: str) -> None:
+        mine, its = self._use_of(other).hosted.pop(claim_id), self._use_of(host).hosted.pop(other_id)
+        self._use_of(host).hosted[claim_id] = replace(its, claim_id=mine.claim_id)
+        self._use_of(other).hosted[other_id] = replace(mine, claim_id=its.claim_id)
+
     def _use_of(self, host: str) -> _Use:
         return self.use.setdefault(host, _Use({}, {}))
 
@@ -99,7 +112,10 @@ def rewind(cell_state: CellState, entries: Sequence[ChangeEntry], sequence: int)
         )
     past = _Past(
         hosts={host.host: host for host in cell_state.hosts},
-        use={host.host: _Use(dict(host.used), {one.uuid: one for one in host.hosted}) for host in cell_state.hosts},
+        use={
+            host.host: _Use(dict(host.used), {one.claim_id or one.uuid: one for one in host.hosted})
+            for host in cell_state.hosts
+        },
         aggregates={one.id: one for one in cell_state.aggregates},
         policy=cell_state.policy,
         shadow=cell_state.shadow,
@@ -160,14 +176,15 @@ def _with_pending(state: SchedulerState, basis: Basis, batches: Mapping[int, Dec
 
 
 def _note(state: SchedulerState, number: int, asked: RankBatch, answer: RankAnswer, positions: Iterable[int]) -> None:
-    """Let a batch's choices at the positions count as pending, but for servers that had a host before."""
+    """Let a batch's choices at the positions count as pending, but for claims that were made before."""
     chosen: dict[int, tuple[str, Pending]] = {}
     for position in positions:
-        server_id = asked.servers[position][0]
-        if answer.ranked[position] and not state.table.hosts_of.get(server_id):
-            pending = Pending(answer.hosts[answer.ranked[position][0]], answer.holdings[answer.takes[position]])
-            state.table.claim(server_id, pending.host, pending.allocation)
-            chosen[position] = (server_id, pending)
+        claim_id = asked.servers[position][0]
+        if answer.ranked[position] and not state.table.claims.positions_of(claim_id):
+            move = asked.moves.get(claim_id)
+            host, taken = answer.hosts[answer.ranked[position][0]], answer.holdings[answer.takes[position]]
+            chosen[position] = (claim_id, Pending(host, taken, "" if move is None else move.server_id))
+            state.table.claim(claim_id, host, taken, asked.server_of(claim_id))
     state.note(number, chosen, now=0.0, count=sum(1 for places in answer.ranked if places))
 
 
@@ -181,8 +198,8 @@ def again(state: SchedulerState, batch: DecisionBatch) -> RankAnswer:
 def before(state: SchedulerState, batch: DecisionBatch, position: int) -> None:
     """Turn the state that ``state_from`` gave into what one server of the batch was chosen from: those before it have
     their hosts."""
-    for server_id, _, _ in batch.asked.servers:
-        state.drop(server_id)
+    for claim_id, _, _ in batch.asked.servers:
+        state.drop(claim_id)
     _note(state, batch.answer.batch, batch.asked, batch.answer, range(position))
 
 
@@ -220,13 +237,11 @@ def request_at(state: SchedulerState, batch: DecisionBatch, position: int) -> Sc
     """The question for one server, as it stood when those before it had their hosts. Raises Invalid."""
     asked, answer = batch.asked, batch.answer
     first, size = group_of(asked, position)
-    server_id, number, _ = asked.servers[position]
-    request = batches.request_of(asked.shapes[number], state.policy)
+    claim_id, number, _ = asked.servers[position]
+    request = replace(batches.request_of(asked.shapes[number], state.policy), servers=(claim_id,))
     members = asked.servers[first : first + size]
     excluded = tuple(dict.fromkeys(host for one in members for host in asked.exclude.get(one[0], ())))
-    request = replace(request, servers=(server_id,))
-    if excluded:
-        request = replace(request, ignore_hosts=excluded)
+    request = batches.asked_for(request, asked.moves.get(claim_id), excluded, state.table)
     if request.group is not None and position > first:
         chosen = [answer.hosts[places[0]] for places in answer.ranked[first:position] if places]
         request = replace(request, group=replace(request.group, hosts=(*request.group.hosts, *chosen)))

@@ -25,8 +25,9 @@ MOST_SERVERS = 1_000_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resident:
-    """A server that would have to move, and what it asks for."""
+    """A claim that would have to move, its server, and what that asks for."""
 
+    claim_id: str
     server_id: str
     host: str
     shape: Shape
@@ -52,14 +53,14 @@ def fits(table: HostTable, shape: Shape, wanted: int, policy: Policy) -> Fits:
     return Fits(wanted=wanted, fit=sum(where.values()), where=_counted(where))
 
 
-def residents(table: HostTable, hosts: Sequence[str]) -> list[tuple[str, str]]:
-    """(server id, host) of the servers on some hosts. Raises NotFound for a host that is not there."""
+def residents(table: HostTable, hosts: Sequence[str]) -> list[tuple[str, str, str]]:
+    """(claim id, server id, host) of the claims on some hosts. Raises NotFound for a host that is not there."""
     found = []
     for host in hosts:
         if host not in table.positions_of:
             raise errors.NotFound(f"Compute host {host[:255]} could not be found.")
         for position in table.positions_of[host]:
-            found += [(server_id, host) for server_id in table.hosted[position]]
+            found += [(claim_id, server_id, host) for claim_id, server_id in table.claims.claims_at(position)]
     return found
 
 
@@ -74,7 +75,7 @@ def lose(table: HostTable, hosts: Sequence[str], moving: Sequence[Resident], pol
             table.remove_host(host)
     if not drain:
         for one in moving:
-            table.release(one.server_id)
+            table.release(one.claim_id)
     moves = [_move(table, one, policy, hosts) for one in sorted(moving, key=_size, reverse=True)]
     return Loss(hosts=tuple(hosts), moves=tuple(moves), stranded=sum(move.to is None for move in moves))
 
@@ -85,9 +86,10 @@ def _move(table: HostTable, one: Resident, policy: Policy, hosts: Sequence[str])
         request = batches.request_of(replace(one.shape, alternates=0, host=None), policy)
     except errors.Invalid as error:
         return replace(move, why=error.message)
-    request = replace(request, servers=(one.server_id,))
+    moving = "" if one.claim_id == one.server_id else one.server_id
+    request = replace(request, servers=(one.claim_id,), moving=moving)
     elsewhere = replace(request, ignore_hosts=tuple(hosts))
-    table.release(one.server_id)
+    table.release(one.claim_id)
     selection = select_hosts(table, request if "ComputeFilter" in policy.filters else elsewhere, policy)
     if selection.hosts:
         return replace(move, to=table.states[selection.hosts[0][0]].host)
@@ -108,4 +110,4 @@ def _counted(where: Counter[str]) -> tuple[HostCount, ...]:
 
 def _size(one: Resident) -> tuple[int, int, int, str]:
     flavor = one.shape.flavor
-    return flavor.memory_mb, flavor.vcpus, flavor.root_gb, one.server_id
+    return flavor.memory_mb, flavor.vcpus, flavor.root_gb, one.claim_id
