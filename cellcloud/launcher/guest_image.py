@@ -1,8 +1,9 @@
 """The tiny guest: a bootable image made of Debian's kernel, busybox and dropbear in a few seconds.
 
-It takes its address by DHCP and its hostname, key and user data from the metadata service or a config drive, answers
-SSH with that key only, shows a login (root, password tiny) on its screen and serial console, and powers off when
-asked by ACPI. Needs about 96 MiB of memory. Nothing is mounted, so no loop device is needed.
+It takes its address as its config drive says or by DHCP, and its hostname, key and user data from the config drive or
+the metadata service, answers SSH with that key only, shows a login (root, password tiny) on its screen and serial
+console, and powers off when asked by ACPI. Needs about 96 MiB of memory. Nothing is mounted, so no loop device is
+needed.
 """
 
 from __future__ import annotations

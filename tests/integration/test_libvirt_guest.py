@@ -249,6 +249,20 @@ def test_a_network_without_a_gateway_still_has_dhcp_and_metadata(
     assert run_in_guest(node, key, port, "ip route | grep -c default", check=False).strip() == "0"
 
 
+def test_a_guest_without_dhcp_has_the_address_of_its_config_drive(
+    node: LibvirtNode, driver: LibvirtDriver, key: Path
+) -> None:
+    leased = make_port(7, network=21, cidr="10.31.0.0/20", gateway="10.31.0.1")
+    port = replace(leased, fixed_ips=(replace(leased.fixed_ips[0], enable_dhcp=False),))
+    spec = make_server(key, config_drive=True)
+    driver.spawn(spec, 1, [port], TinyImage())
+    wait_for_text(driver, spec.id, f"{spec.hostname} login:")
+    shown = run_in_guest(node, key, port, "ip -4 -o addr show eth0; ip route; ls /run")
+    assert f"inet {port.fixed_ips[0].ip_address}/20 " in shown
+    assert f"default via {port.fixed_ips[0].gateway_ip} " in shown
+    assert "udhcpc" not in shown
+
+
 def test_daemons_beside_the_guests_are_started_again(node: LibvirtNode, booted: BootedGuest) -> None:
     def are_running() -> bool:
         return all(node.find_pids(word) for word in ("dnsmasq", "metadata_proxy"))

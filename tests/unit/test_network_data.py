@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 from dataclasses import replace
+from pathlib import Path
 
+import msgspec
 import pytest
 
+from cellcloud.launcher.guest_image import FILES
 from cellcloud.model.metadata import network_data
 from cellcloud.model.network import FixedIp, Port
 from tests.libvirt_node import make_port
@@ -60,3 +65,28 @@ def test_a_port_of_both_kinds_shows_both() -> None:
         ("network1", "ipv4"),
     ]
     assert document["services"] == DNS
+
+
+@pytest.mark.parametrize(
+    ("port", "said"),
+    [
+        (port_with(), ["dhcp"]),
+        (
+            port_with(enable_dhcp=False),
+            ["address 10.20.0.11/24", "route 0.0.0.0/0 10.20.0.1", "dns 10.20.0.53"],
+        ),
+        (port_with(enable_dhcp=False, gateway_ip=None), ["address 10.20.0.11/24", "dns 10.20.0.53"]),
+        (
+            port_with(enable_dhcp=False, gateway_ip=None, cidr="10.16.0.0/13"),
+            ["address 10.20.0.11/13", "dns 10.20.0.53"],
+        ),
+        (replace(make_port(1), fixed_ips=(SIX,)), ["address fd00::5/64", "route ::/0 fd00::1"]),
+    ],
+)
+def test_the_tiny_guest_reads_what_is_written(port: Port, said: list[str], tmp_path: Path) -> None:
+    document = tmp_path / "network_data.json"
+    for written in (json.dumps(network_data([make_port(2), port])), msgspec.json.encode(network_data([port])).decode()):
+        document.write_text(written)
+        awk = ["awk", "-v", f"mac={port.mac_address}", "-f", str(FILES / "network_data.awk"), str(document)]
+        read = subprocess.run(awk, capture_output=True, text=True, check=True).stdout.splitlines()
+        assert read == said
