@@ -136,5 +136,5 @@ def test_schedulers_that_saw_the_same_get_different_cpus(cell_database: Database
         assert claim(connection, [again]) == {}
     with cell_database.read() as connection:
         third = build(hosts.list_states(connection))
-    assert third.topology_at(0) == second.topology_at(0)
-    assert (third.topology_at(0).cells or ())[0].pinned_cpus == (0, 1, 2, 3)
+    assert third.topologies.at(0) == second.topologies.at(0)
+    assert (third.topologies.at(0).cells or ())[0].pinned_cpus == (0, 1, 2, 3)

@@ -13,7 +13,7 @@ from cell.conductor.placement import claiming, held_servers
 from cell.conductor.placement.claiming import PlacementRequest
 from cell.conductor.scheduling_store import SchedulingStoreService
 from cell.scheduler.service import SchedulerService
-from cell.scheduler.state.host_table import Figure
+from cell.scheduler.state.host_columns import Figure
 from cell.scheduler.state.scheduler_state import NotUndoable, SchedulerState
 from cell.scheduler.why import operator_queries, replay
 from cellcloud import config, errors
@@ -232,8 +232,10 @@ def test_what_a_server_was_chosen_from_is_as_if_those_before_it_were_chosen_agai
             chosen.drop(server_id)
         assert told.pending == chosen.pending
         mine, theirs = told.table, chosen.table
-        assert mine.free.tolist() == theirs.free.tolist()
-        assert [mine.figure(one).tolist() for one in Figure] == [theirs.figure(one).tolist() for one in Figure]
+        assert mine.columns.free.tolist() == theirs.columns.free.tolist()
+        assert [mine.columns.figure(one).tolist() for one in Figure] == [
+            theirs.columns.figure(one).tolist() for one in Figure
+        ]
         assert mine.hosts_of == theirs.hosts_of
 
 

@@ -273,5 +273,5 @@ def test_a_host_is_removed_unless_something_is_on_it(
     with cell_database.read() as connection:
         assert [host.host for host in hosts.list_hosts(connection, down_time=1e9)] == left
         believed.follow(changes.list_after(connection, 0, 1000).entries)
-    assert sorted(believed.table.positions_of) == left
+    assert sorted(believed.table.positions.names()) == left
     assert count(cell_database, cell_schema.inventories) == 3 * len(left)

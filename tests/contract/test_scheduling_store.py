@@ -73,9 +73,9 @@ def entries_after(database: Database, sequence: int) -> list[ChangeEntry]:
 def used_of(believed: SchedulerState, host: str) -> dict[str, int]:
     """What is used of a host, as the columns have it."""
     found = believed.table
-    place = found.positions_of[host][0]
+    place = found.positions.of(host)[0]
     return {
-        name: amount - int(found.free[found.row_of[name], place])
+        name: amount - int(found.columns.free[found.columns.row_of[name], place])
         for name, amount in found.states[place].capacity.items()
     }
 
@@ -371,7 +371,7 @@ def test_aggregates_are_versioned_and_give_hosts_their_zone(cell_database: Datab
     assert zones() == {"h1": "own", "h2": "nova", "not-yet": "nova"}
     believed = SchedulerState(before)
     believed.follow(entries_after(cell_database, before.sequence))
-    assert believed.table.aggregates == ()
+    assert believed.table.host_classes.aggregates == ()
     assert {state.host: state.zone for state in believed.table.states} == zones()
 
 

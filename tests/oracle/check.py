@@ -22,7 +22,8 @@ from cell.scheduler.policy.filters import FILTERS, FilterContext, HostFilter
 from cell.scheduler.policy.weighers import WEIGHERS, Weigher, multipliers, sort, weigh
 from cell.scheduler.request.scheduling_request import SchedulingRequest
 from cell.scheduler.select.filter_and_weigh import candidates, pass_filters, select_stepwise
-from cell.scheduler.state.host_table import Figure, HostTable
+from cell.scheduler.state.host_columns import Figure
+from cell.scheduler.state.host_table import HostTable
 from cellcloud import errors
 from tests.oracle.knowing import find_case
 from tests.oracle.queries import queries_of, read
@@ -99,7 +100,7 @@ class Checker:
         for name, nova in answer["decisions"].items():
             self._check_decision(name, request, nova)
         self._compare("NUMA request", shown_numa(request), canonical_numa(answer["numa_request"]))
-        ours = queries_of(self.given, self.scenario["hosts"], request, self.options, self.table.aggregates)
+        ours = queries_of(self.given, self.scenario["hosts"], request, self.options, self.table.host_classes.aggregates)
         self._compare("Placement queries", ours, [read(text) for text in answer["placement_queries"] or []])
 
     def _guarded(self, what: str, nova: Any, ours: Any, compare: Callable[[str, Any, Any], None]) -> None:
@@ -124,7 +125,7 @@ class Checker:
 
     # ---- filters and weighers --------------------------------------------------------------------------------------
     def _context(self, request: SchedulingRequest, plan: CompiledPolicy) -> FilterContext:
-        return FilterContext(plan.options, self.table.aggregates, request.servers[0])
+        return FilterContext(plan.options, self.table.host_classes.aggregates, request.servers[0])
 
     def _passing(self, rule: HostFilter, request: SchedulingRequest) -> list[int]:
         """Positions that pass one filter: by columns, and host by host, which must be the same."""
@@ -143,7 +144,7 @@ class Checker:
     def _weighed(self, weigher: Weigher, request: SchedulingRequest) -> Json:
         raw = weigher.raw(self.table, np.arange(len(self.table)), request, self.options)
         shown = np.maximum(raw, 0.0) if weigher.floor else raw
-        factors = multipliers(self.table, weigher, self.options)[self.table.host_class_ids]
+        factors = multipliers(self.table, weigher, self.options)[self.table.host_classes.ids]
         score = factors * weigher.normalise(raw)
         return {"raw": shown.tolist(), "score": score.tolist(), "order": sort(score).tolist()}
 
@@ -196,8 +197,8 @@ class Checker:
         return [list(hosts) for hosts in choice.hosts] or {"error": "NoValidHost"}
 
     def _after(self, position: int, nova: Json) -> tuple[Json, Json]:
-        topology = self.table.topology_at(position)
-        ours: Json = {name: int(self.table.figure(Figure[name])[position]) for name in FIGURES}
+        topology = self.table.topologies.at(position)
+        ours: Json = {name: int(self.table.columns.figure(Figure[name])[position]) for name in FIGURES}
         ours["numa"] = topology.cells or ()
         ours["pci_pools"] = sorted(
             (
@@ -219,15 +220,15 @@ class Checker:
         return ours, theirs
 
     def _state(self, positions: Iterable[int]) -> object:
-        figures = [self.table.figure(figure).tolist() for figure in Figure]
-        return figures, [self.table.topology_at(place) for place in positions], [*map(dict, self.table.hosted)]
+        figures = [self.table.columns.figure(figure).tolist() for figure in Figure]
+        return figures, [self.table.topologies.at(place) for place in positions], [*map(dict, self.table.hosted)]
 
 
 def candidates_of(table: HostTable, request: SchedulingRequest) -> list[int]:
     """The hosts before filtering: only a destination's cell can rule some out."""
     wanted = request.destination
     cell = wanted.cell if wanted is not None and not wanted.allow_cross_cell_move else None
-    return [place for place in range(len(table)) if not cell or table.host_class_at(place).cell == cell]
+    return [place for place in range(len(table)) if not cell or table.host_classes.at(place).cell == cell]
 
 
 def repr_of(pool: Json) -> str:

@@ -57,7 +57,7 @@ def ask(specs: Mapping[str, str] | None = None, **values: Any) -> SchedulingRequ
 
 def answers(name: str, here: HostTable, asked: SchedulingRequest, chosen: Policy) -> dict[str, str]:
     """Host -> why it is refused, "" when it passes; the same by columns and host by host."""
-    rule, context = FILTERS[name], FilterContext(chosen.options, here.aggregates, asked.servers[0])
+    rule, context = FILTERS[name], FilterContext(chosen.options, here.host_classes.aggregates, asked.servers[0])
     places = np.arange(len(here))
     refusals = [rule.refuse_at(here, place, asked, context) for place in places.tolist()]
     passes = rule.passes(here, places, asked, context)

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from cell.scheduler.request import scheduling_request
 from cell.scheduler.select.hosts import select_hosts
 from cell.scheduler.state import host_table
-from cell.scheduler.state.host_table import Figure, HostTable
+from cell.scheduler.state.host_columns import Figure
+from cell.scheduler.state.host_table import HostTable
 from cellcloud.model.allocation import Allocation
 from cellcloud.model.flavor import Flavor
 from cellcloud.model.host import Aggregate, HostedServer, HostState, Metric
@@ -39,11 +40,11 @@ def host(name: str, **values: Any) -> HostState:
 
 
 def figures(here: HostTable, position: int = 0) -> dict[str, int]:
-    return {figure.name: int(here.figure(figure)[position]) for figure in Figure}
+    return {figure.name: int(here.columns.figure(figure)[position]) for figure in Figure}
 
 
 def row(here: HostTable, position: int = 0) -> dict[str, int]:
-    return {name: int(here.free[number, position]) for name, number in here.row_of.items()}
+    return {name: int(here.columns.free[number, position]) for name, number in here.columns.row_of.items()}
 
 
 def test_figures_follow_from_capacity_and_use_where_nothing_else_is_said() -> None:
@@ -77,12 +78,12 @@ def test_what_is_reported_goes_before_what_follows() -> None:
     )
     here = host_table.build([said])
     assert list(figures(here).values()) == [-5, 20480, 3, 7, 2, 1, 4, 8002000, 97]
-    assert here.cpu_ratio.tolist() == [2.5]
+    assert here.columns.cpu_ratio.tolist() == [2.5]
 
 
 def test_a_claim_is_taken_once_and_comes_back_whole() -> None:
     here = host_table.build([host("a"), host("b")])
-    before = (here.free.copy(), [figures(here, place) for place in range(2)])
+    before = (here.columns.free.copy(), [figures(here, place) for place in range(2)])
     here.claim("s", "a", HOLDING)
     here.claim("s", "b", HOLDING)
     here.claim("t", "gone", HOLDING)
@@ -93,7 +94,7 @@ def test_a_claim_is_taken_once_and_comes_back_whole() -> None:
     assert (figures(here)["num_instances"], figures(here)["num_io_ops"], figures(here)["vcpus_used"]) == (1, 1, 3)
     for server_id in ("s", "s", "t"):
         here.release(server_id)
-    assert np.array_equal(here.free, before[0])
+    assert np.array_equal(here.columns.free, before[0])
     assert [figures(here, place) for place in range(2)] == before[1]
     assert here.servers_with(("os_distro", "debian")).tolist() == [0, 0]
     assert here.hosts_of.get("s", ()) == ()
@@ -154,16 +155,16 @@ def test_a_host_that_is_gone_is_chosen_no_more_and_keeps_no_name() -> None:
 def test_aggregates_move_only_the_hosts_they_name() -> None:
     here = host_table.build([host("a"), host("b")])
     fast = Aggregate(id=1, uuid="u", metadata={"ssd": "true, false"}, hosts=("a", "nobody"))
-    seen = here.change
+    seen = here.changes.count
     here.set_aggregates([fast])
-    assert here.changed_since(seen) == {0}
-    assert here.host_class_at(0).metadata == {"ssd": {"true", "false"}}
-    assert here.host_class_at(1).metadata == {}
+    assert here.changes.since(seen) == {0}
+    assert here.host_classes.at(0).metadata == {"ssd": {"true", "false"}}
+    assert here.host_classes.at(1).metadata == {}
     here.set_aggregates([replace(fast, hosts=("b",))])
-    assert [bool(here.host_class_at(place).metadata) for place in (0, 1)] == [False, True]
+    assert [bool(here.host_classes.at(place).metadata) for place in (0, 1)] == [False, True]
     here.set_host(host("c"))
     here.set_aggregates([])
-    assert len({int(code) for code in here.host_class_ids}) == 1
+    assert len({int(code) for code in here.host_classes.ids}) == 1
 
 
 BAD: list[dict[str, Any]] = [
@@ -223,29 +224,30 @@ def test_a_host_under_two_names_counts_once() -> None:
 
 def test_two_nodes_may_share_a_host() -> None:
     here = host_table.build([host("a", node="n1"), host("a", node="n2"), host("b")])
-    assert here.positions_of["a"] == (0, 1)
-    assert here.positions_of_node("n2") == (1,)
-    assert here.positions_like("A") == (0, 1)
+    assert here.positions.of("a") == (0, 1)
+    assert here.positions.of_node("n2") == (1,)
+    assert here.positions.like("A") == (0, 1)
 
 
 def test_equal_hosts_share_a_host_class_and_a_seed_shuffles_them() -> None:
     states = [host(f"h{number:02}") for number in range(50)]
-    assert len(set(host_table.build(states).host_class_ids.tolist())) == 1
-    orders = [host_table.build(states, order_seed=seed).hosts for seed in (1, 1, 2)]
+    assert len(set(host_table.build(states).host_classes.ids.tolist())) == 1
+    tables = [host_table.build(states, order_seed=seed) for seed in (1, 1, 2)]
+    orders = [[state.host for state in table.states] for table in tables]
     assert orders[0] == orders[1] != orders[2]
-    assert sorted(orders[2]) == list(host_table.build(list(reversed(states))).hosts)
+    assert sorted(orders[2]) == [state.host for state in host_table.build(list(reversed(states))).states]
 
 
 def test_changes_are_told_until_there_are_too_many() -> None:
     here = host_table.build([host("a"), host("b")])
-    start = here.change
+    start = here.changes.count
     here.claim("s", "b", HOLDING)
-    assert here.changed_since(start) == {1}
+    assert here.changes.since(start) == {1}
     for number in range(9000):
         here.claim(f"s{number}", "a", HOLDING)
         here.release(f"s{number}")
-    assert here.changed_since(start) is None
-    assert here.changed_since(here.change) == set()
+    assert here.changes.since(start) is None
+    assert here.changes.since(here.changes.count) == set()
 
 
 WEIRD = st.sampled_from(

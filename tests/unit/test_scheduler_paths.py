@@ -16,7 +16,8 @@ from cell.scheduler.request.scheduling_request import SchedulingRequest
 from cell.scheduler.select import filter_and_weigh, kernel_index
 from cell.scheduler.select.filter_and_weigh import Selection
 from cell.scheduler.state import host_table
-from cell.scheduler.state.host_table import Figure, HostTable
+from cell.scheduler.state.host_columns import Figure
+from cell.scheduler.state.host_table import HostTable
 from cellcloud.model import policy
 from cellcloud.model.allocation import Allocation
 from cellcloud.model.flavor import Flavor
@@ -83,8 +84,8 @@ def ask(number: int, chance: random.Random) -> SchedulingRequest:
 
 
 def state_of(found: HostTable) -> object:
-    figures = [found.figure(figure).tolist() for figure in Figure]
-    return figures, found.free.tolist(), found.host_class_ids.tolist(), found.hosted
+    figures = [found.columns.figure(figure).tolist() for figure in Figure]
+    return figures, found.columns.free.tolist(), found.host_classes.ids.tolist(), found.hosted
 
 
 def both(first: HostTable, second: HostTable, asked: SchedulingRequest, plan: CompiledPolicy, seed: int) -> Selection:

@@ -66,9 +66,9 @@ def test_servers_of_one_request_see_each_other_and_share_their_alternates() -> N
 
 def test_all_or_none() -> None:
     here = cell({}, {"enabled": False})
-    before = here.free.tolist()
+    before = here.columns.free.tolist()
     assert decide(here, ask(3)) == []
-    assert here.free.tolist() == before
+    assert here.columns.free.tolist() == before
     assert not any(here.hosted)
     assert decide(here, ask(2)) == [["h0"], ["h0"]]
 
@@ -131,17 +131,17 @@ def test_cells_and_devices_are_taken_and_come_back() -> None:
     pools = (PciPool(vendor_id="8086", product_id="10ed", count=2, numa_node=0),)
     room = {"PCPU": 4, "MEMORY_MB": 8192, "DISK_GB": 100}
     here = cell({"numa": numa, "pci_pools": pools, "capacity": room}, {})
-    before = here.topology_at(0)
+    before = here.topologies.at(0)
     pinned = replace(FLAVOR, extra_specs={"hw:cpu_policy": "dedicated"})
     asked = ask(2, flavor=pinned, pci_requests=[PciRequest(count=1, spec=({"vendor_id": "8086"},))], alternates=0)
     assert decide(here, asked) == [["h0"], ["h0"]]
-    cells = here.topology_at(0).cells or ()
+    cells = here.topologies.at(0).cells or ()
     assert cells[0].pinned_cpus == (0, 1, 2, 3)
-    assert here.topology_at(0).pools[0].count == 0
+    assert here.topologies.at(0).pools[0].count == 0
     assert decide(here, replace(asked, servers=("t",))) == []
     for server_id in asked.servers:
         here.release(server_id)
-    assert here.topology_at(0) == before
+    assert here.topologies.at(0) == before
 
 
 def test_chance_is_repeatable_and_stays_among_the_best() -> None:

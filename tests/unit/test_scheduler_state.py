@@ -11,7 +11,7 @@ from cell.scheduler import change_log_tailer
 from cell.scheduler.__main__ import build
 from cell.scheduler.select import batches
 from cell.scheduler.service import SchedulerService
-from cell.scheduler.state.host_table import Figure
+from cell.scheduler.state.host_columns import Figure
 from cell.scheduler.state.scheduler_state import PENDING_SECONDS, ChangeLogGap, Pending, SchedulerState
 from cellcloud import clock, config, errors
 from cellcloud.context import RequestContext
@@ -96,8 +96,8 @@ def figures(believed: SchedulerState) -> dict[str, tuple[int, ...]]:
     found = believed.table
     return {
         state.host: (
-            *(int(found.free[row, place]) for row in sorted(found.row_of.values())),
-            *(int(found.figure(figure)[place]) for figure in Figure),
+            *(int(found.columns.free[row, place]) for row in sorted(found.columns.row_of.values())),
+            *(int(found.columns.figure(figure)[place]) for figure in Figure),
             *sorted(map(hash, found.hosted[place])),
         )
         for place, state in enumerate(found.states)
@@ -196,7 +196,7 @@ def test_a_build_is_under_way_until_it_ends_or_its_server_goes() -> None:
     for one in entries:
         believed.follow([one])
         at.append(figures(believed))
-    assert [int(found["a"][len(believed.table.row_of) + Figure.num_io_ops]) for found in at] == [0, 2, 1, 0, 0]
+    assert [int(found["a"][len(believed.table.columns.row_of) + Figure.num_io_ops]) for found in at] == [0, 2, 1, 0, 0]
     assert at[-1] == at[0]
     for one, before in zip(reversed(entries), reversed(at[:-1]), strict=True):
         believed.take_back(one)
@@ -211,7 +211,7 @@ def test_a_build_that_ends_after_its_host_has_spoken_is_counted_no_less() -> Non
     under_way = []
     for one in entries:
         believed.follow([one])
-        under_way.append(int(believed.table.figure(Figure.num_io_ops)[believed.table.positions_of["a"][0]]))
+        under_way.append(int(believed.table.columns.figure(Figure.num_io_ops)[believed.table.positions.of("a")[0]]))
     assert under_way == [1, 3, 3, 3]
     before = [state_holding()]
     for one in entries[:3]:

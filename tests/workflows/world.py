@@ -17,7 +17,7 @@ from cell.conductor.runs import begin, guest_events
 from cell.conductor.runs import executor as executor_module
 from cell.conductor.runs.executor import RunExecutor
 from cell.conductor.workflow import StepResult
-from cell.scheduler.state.host_table import Figure
+from cell.scheduler.state.host_columns import Figure
 from cell.scheduler.state.scheduler_state import SchedulerState
 from cellcloud import errors
 from cellcloud.context import RequestContext
@@ -281,7 +281,7 @@ class CellUnderTest:
             entries = changes.list_after(connection, 0, 10_000).entries
         believed = SchedulerState(CellState(sequence=0))
         believed.follow(entries)
-        return int(believed.table.figure(Figure.num_io_ops).sum())
+        return int(believed.table.columns.figure(Figure.num_io_ops).sum())
 
     def assert_clean(self, server_id: str) -> ServerRecord:
         """All of the server is there, or nothing of it, and the books are right."""

@@ -12,8 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from cell.scheduler.state.arrays import Codes
 from cell.scheduler.state.host_class import text_of
-from cell.scheduler.state.host_table import Codes, Figure, HostTable
+from cell.scheduler.state.host_columns import Figure
+from cell.scheduler.state.host_table import HostTable
 from cellcloud.model.host import HostState
 
 FIGURES = {figure.name: figure for figure in Figure if figure not in (Figure.pci_weight, Figure.hypervisor_version)}
@@ -84,7 +86,7 @@ def codes_of(table: HostTable, kind: str, path: Path) -> tuple[Codes, list[Any]]
     What hosts reported is kept from request to request, and follows their reports.
     """
     if len(path) == 1 and path[0] in FIGURES:
-        values, codes = np.unique(table.figure(FIGURES[path[0]]), return_inverse=True)
+        values, codes = np.unique(table.columns.figure(FIGURES[path[0]]), return_inverse=True)
         found: list[Any] = [str(value) for value in values] if kind == "capability" else values.tolist()
         return np.asarray(codes, dtype=np.int32), found
     read = capability if kind == "capability" else variable
@@ -94,7 +96,7 @@ def codes_of(table: HostTable, kind: str, path: Path) -> tuple[Codes, list[Any]]
 def value_at(table: HostTable, position: int, kind: str, path: Path) -> Any:
     """An attribute of one host."""
     if len(path) == 1 and path[0] in FIGURES:
-        value = int(table.figure(FIGURES[path[0]])[position])
+        value = int(table.columns.figure(FIGURES[path[0]])[position])
         return str(value) if kind == "capability" else value
     state = table.states[position]
     return capability(state, path) if kind == "capability" else variable(state, path)

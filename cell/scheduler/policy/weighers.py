@@ -15,8 +15,10 @@ import numpy as np
 
 from cell.scheduler.policy import server_groups
 from cell.scheduler.request.scheduling_request import SchedulingRequest
+from cell.scheduler.state.arrays import Places, Reals
 from cell.scheduler.state.host_class import HostClass
-from cell.scheduler.state.host_table import Figure, HostTable, Places, Reals
+from cell.scheduler.state.host_columns import Figure
+from cell.scheduler.state.host_table import HostTable
 from cellcloud.model.flavor import Flavor
 from cellcloud.model.host import HostState
 from cellcloud.model.image_properties import text_of
@@ -60,14 +62,14 @@ class Weigher:
 
 def _figure(figure: Figure) -> Own:
     def own(table: HostTable, places: Places) -> Reals:
-        return table.figure(figure)[places].astype(np.float64)
+        return table.columns.figure(figure)[places].astype(np.float64)
 
     return own
 
 
 def _free_cpus(table: HostTable, places: Places) -> Reals:
-    total = table.figure(Figure.vcpus_total)[places] * table.cpu_ratio[places]
-    return np.asarray(total - table.figure(Figure.vcpus_used)[places], dtype=np.float64)
+    total = table.columns.figure(Figure.vcpus_total)[places] * table.columns.cpu_ratio[places]
+    return np.asarray(total - table.columns.figure(Figure.vcpus_used)[places], dtype=np.float64)
 
 
 def _members(policy: str, sign: float) -> Raw:
@@ -88,7 +90,7 @@ def _same_cell(table: HostTable, places: Places, request: SchedulingRequest, opt
     factors_by_class = np.array(
         [1.0 if host_class.cell == wanted.cell else -1.0 for host_class in table.host_classes.values]
     )
-    return np.asarray(factors_by_class[table.host_class_ids[places]], dtype=np.float64)
+    return np.asarray(factors_by_class[table.host_classes.ids[places]], dtype=np.float64)
 
 
 def _metrics(table: HostTable, places: Places, request: SchedulingRequest, options: Options) -> Reals:
@@ -100,7 +102,7 @@ def _metrics(table: HostTable, places: Places, request: SchedulingRequest, optio
     found = np.zeros(len(table), dtype=np.float64)
     if not settings:
         return found[places]
-    factors = multipliers(table, METRICS, options)[table.host_class_ids]
+    factors = multipliers(table, METRICS, options)[table.host_classes.ids]
     settled = np.zeros(len(table), dtype=np.bool_)
     for name, ratio in settings:
         codes, values = table.reported(("metric", name), partial(_metric, name))
@@ -213,7 +215,7 @@ def weigh(
         factors = (
             factors_by_class[0]
             if (factors_by_class == factors_by_class[0]).all()
-            else factors_by_class[table.host_class_ids[places]]
+            else factors_by_class[table.host_classes.ids[places]]
         )
         total += factors * weigher.normalise(weigher.raw(table, places, request, options))
     return total
@@ -222,12 +224,12 @@ def weigh(
 def multipliers(table: HostTable, weigher: Weigher, options: Options) -> Reals:
     """A weigher's multiplier for each host class."""
     key = (weigher.name, options)
-    factors_by_class = table.multipliers.get(key)
+    factors_by_class = table.host_classes.multipliers(key)
     if factors_by_class is None or len(factors_by_class) < len(table.host_classes):
         factors_by_class = np.array(
             [weigher.multiplier(host_class, options) for host_class in table.host_classes.values], dtype=np.float64
         )
-        table.multipliers[key] = factors_by_class
+        table.host_classes.keep_multipliers(key, factors_by_class)
     return factors_by_class
 
 

@@ -20,7 +20,8 @@ from cell.scheduler.policy.filters.resource_class import demand_at
 from cell.scheduler.policy.weighers import disk_mb, sort, weigh
 from cell.scheduler.request.demand import Demand
 from cell.scheduler.request.scheduling_request import SchedulingRequest
-from cell.scheduler.state.host_table import Flags, HostTable, Places
+from cell.scheduler.state.arrays import Flags, Places
+from cell.scheduler.state.host_table import HostTable
 from cellcloud.model.allocation import Allocation, figures_of
 from cellcloud.model.image_properties import text_of
 from cellcloud.model.numa import Placed
@@ -96,17 +97,17 @@ def named(table: HostTable, request: SchedulingRequest) -> Flags:
             cells = np.array(
                 [host_class.cell == wanted.cell for host_class in table.host_classes.values], dtype=np.bool_
             )
-            found &= cells[table.host_class_ids]
+            found &= cells[table.host_classes.ids]
         if wanted.host:
-            found &= _at(table, table.positions_of.get(wanted.host, ()))
+            found &= _at(table, table.positions.of(wanted.host))
         if wanted.node:
-            found &= _at(table, table.positions_of_node(wanted.node))
+            found &= _at(table, table.positions.of_node(wanted.node))
     for host in request.ignore_hosts:
-        found[list(table.positions_like(host))] = False
+        found[list(table.positions.like(host))] = False
     if request.force_hosts:
-        found &= _at(table, [place for host in request.force_hosts for place in table.positions_like(host)])
+        found &= _at(table, [place for host in request.force_hosts for place in table.positions.like(host)])
     if request.force_nodes:
-        found &= _at(table, [place for node in request.force_nodes for place in table.positions_of_node(node)])
+        found &= _at(table, [place for node in request.force_nodes for place in table.positions.of_node(node)])
     return found
 
 
@@ -198,7 +199,7 @@ class _StepwiseSelection:
     ) -> None:
         self.carries_order = carries_order
         self.table, self.request, self.compiled, self.chance = table, request, compiled, chance
-        self.context = FilterContext(compiled.options, table.aggregates)
+        self.context = FilterContext(compiled.options, table.host_classes.aggregates)
         self.places = candidates(table, request)
         self.unnamed = int(np.count_nonzero(table.present)) - len(self.places)
         self.cells = {host_class.cell for host_class in table.host_classes.values[1:]}
@@ -238,7 +239,7 @@ class _StepwiseSelection:
         settled = None
         if request.topology.guest is not None or request.topology.devices:
             limited = NUMA_FILTER in self.compiled.policy.filters and not is_forced(request)
-            settled = topology.settle(table.topology_at(position), request.topology, limited=limited)
+            settled = topology.settle(table.topologies.at(position), request.topology, limited=limited)
         allocation = allocation_for(request, demand_at(table, position, request, self.context), settled)
         table.take(claim_id, position, allocation)
         self.chosen.append(position)
@@ -258,5 +259,5 @@ class _StepwiseSelection:
         best: dict[str, list[int]] = {}
         for cell in self.cells:
             mine = np.array([host_class.cell == cell for host_class in table.host_classes.values], dtype=np.bool_)
-            best[cell] = others[mine[table.host_class_ids[others]]][:wanted].tolist()
-        return [(place, *best[table.host_class_at(place).cell]) for place in self.chosen]
+            best[cell] = others[mine[table.host_classes.ids[others]]][:wanted].tolist()
+        return [(place, *best[table.host_classes.at(place).cell]) for place in self.chosen]

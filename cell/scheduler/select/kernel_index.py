@@ -24,7 +24,9 @@ from cell.scheduler.policy.weighers import multipliers
 from cell.scheduler.request.demand import Demand, demands_of
 from cell.scheduler.request.scheduling_request import SHAPES_KEPT, ParsedShape, SchedulingRequest
 from cell.scheduler.select.filter_and_weigh import Selection, allocation_for, chance_of, select_stepwise
-from cell.scheduler.state.host_table import Amounts, Figure, Flags, HostTable, Places, Reals
+from cell.scheduler.state.arrays import Amounts, Flags, Places, Reals
+from cell.scheduler.state.host_columns import Figure
+from cell.scheduler.state.host_table import HostTable
 from cellcloud.fastsched import Index
 from cellcloud.model.allocation import Allocation
 
@@ -32,7 +34,6 @@ POLICIES_KEPT = 4  # of one table: the active policy, the shadow, and those bein
 MOST_HOST_CLASSES = 1 << 20
 SUBDIVISIONS = 64.0
 MANY = 64
-NEVER = -1
 REST = 1000  # decisions until an index that could not hold its hosts is tried again
 LOG = logging.getLogger(__name__)
 
@@ -62,7 +63,8 @@ class KernelIndex:
         self._index = Index(0, ())
         self._exact = self._one_cell = True
         self._judged = self._rest = 0
-        self._structure, self._seen = NEVER, 0
+        self._structure: tuple[int, int] | None = None  # of the table when it was loaded
+        self._seen = 0
 
     # ---- deciding --------------------------------------------------------------------------------------------------
     def select(self, request: SchedulingRequest, seed: int, servers: Sequence[str] = ()) -> Selection | None:
@@ -81,13 +83,13 @@ class KernelIndex:
             rows = self._place(request, kind, len(servers)) if several else self._rank(request, kind, seed)
         except ValueError:  # more columns than it has, or figures that it does not take
             LOG.warning("the index cannot hold the hosts", exc_info=True)
-            self._structure, self._rest = NEVER, REST
+            self._structure, self._rest = None, REST
             return None
         if not rows:
             return None
         self.table.put(servers, [row[0] for row in rows], kind.allocation)
         if self._exact:  # the index has them already
-            self._seen = self.table.change
+            self._seen = self.table.changes.count
         return Selection(hosts=rows, placed=(None,) * len(rows))
 
     def _rank(self, request: SchedulingRequest, kind: _ShapeClass, seed: int) -> tuple[tuple[int, ...], ...]:
@@ -155,7 +157,7 @@ class KernelIndex:
             or options.metrics_weight_setting
             or (options.image_props_weight_multiplier and shape.image_props)
         )
-        context = FilterContext(options, self.table.aggregates)
+        context = FilterContext(options, self.table.host_classes.aggregates)
         held = (HostClassFilter, CountFilter, ResourceClassFilter)
         return not beyond and all(
             isinstance(one, held) or not one.applies(request, context) for one in self.compiled.filters
@@ -164,8 +166,8 @@ class KernelIndex:
     def _add_class(self, request: SchedulingRequest) -> _ShapeClass:
         demand = demands_of(request.shape)[0]
         asks = any(isinstance(one, ResourceClassFilter) for one in self.compiled.filters)
-        amounts = [demand.resources.get(name, 0) if asks else 0 for name in self.table.classes]
-        unknown = asks and any(name not in self.table.row_of for name in demand.resources)
+        amounts = [demand.resources.get(name, 0) if asks else 0 for name in self.table.columns.resource_classes]
+        unknown = asks and any(name not in self.table.columns.row_of for name in demand.resources)
         passes, factors = self._passes(request)
         number = self._index.add_class(
             np.array([*amounts, *[1] * len(self._limits)], dtype=np.int64),
@@ -177,7 +179,7 @@ class KernelIndex:
 
     def _passes(self, request: SchedulingRequest) -> tuple[Flags, Reals]:
         """For each host class: whether its hosts pass, and their multipliers (or those of all)."""
-        context = FilterContext(self.compiled.options, self.table.aggregates)
+        context = FilterContext(self.compiled.options, self.table.host_classes.aggregates)
         host_classes = self.table.host_classes
         found = np.ones(len(host_classes), dtype=np.bool_)
         found[0] = False
@@ -193,7 +195,7 @@ class KernelIndex:
     def _load(self) -> None:
         """Everything anew; classes stay where the index keeps its columns."""
         table = self.table
-        rows = tuple(table.classes)
+        rows = tuple(table.columns.resource_classes)
         if self._rows != rows:
             self._rows = None
             self._classes.clear()
@@ -204,14 +206,14 @@ class KernelIndex:
         for _, kind in known:
             kind.classes_seen = 0
         places = np.arange(len(table))
-        self._index.load(table.host_class_ids, self._free(places), self._raw(places))
+        self._index.load(table.host_classes.ids, self._free(places), self._raw(places))
         self._exact = self._is_exact(places)
-        self._structure, self._seen = table.structure, table.change
+        self._structure, self._seen = table.structure, table.changes.count
 
     def _follow(self) -> None:
         """Take in what changed since: host by host, or everything when that is less work."""
         table = self.table
-        changed = table.changed_since(self._seen)
+        changed = table.changes.since(self._seen)
         grown = self._structure != table.structure or self._index.hosts != len(table)
         if grown or changed is None or len(changed) > max(MANY, len(table) // 4):
             self._load()
@@ -219,26 +221,28 @@ class KernelIndex:
             places = np.array(sorted(changed), dtype=np.int64)
             free, raw = self._free(places), self._raw(places)
             for column, place in enumerate(places.tolist()):
-                self._index.set_host(place, int(table.host_class_ids[place]), free[:, column], raw[:, column])
+                self._index.set_host(place, int(table.host_classes.ids[place]), free[:, column], raw[:, column])
             self._exact = self._exact and self._is_exact(places)
-            self._seen = table.change
+            self._seen = table.changes.count
 
     def _is_exact(self, places: Places) -> bool:
         """Whether raw weights stay the same to the last bit when claims are added up one by one: where the number of
         a host's CPUs times its ratio has no long fraction."""
-        total = self.table.figure(Figure.vcpus_total)[places] * self.table.cpu_ratio[places] * SUBDIVISIONS
+        total = (
+            self.table.columns.figure(Figure.vcpus_total)[places] * self.table.columns.cpu_ratio[places] * SUBDIVISIONS
+        )
         return bool((total == np.floor(total)).all())
 
     def _free(self, places: Places) -> Amounts:
         table = self.table
-        context = FilterContext(self.compiled.options, table.aggregates)
+        context = FilterContext(self.compiled.options, table.host_classes.aggregates)
         limits = [
-            one.limits(table, context)[table.host_class_ids[places]] - table.figure(one.figure)[places]
+            one.limits(table, context)[table.host_classes.ids[places]] - table.columns.figure(one.figure)[places]
             for one in self._limits
         ]
         return np.concatenate(
             [
-                table.free[:, places],
+                table.columns.free[:, places],
                 np.array(limits, dtype=np.int64).reshape(len(limits), len(places)),
             ]
         )

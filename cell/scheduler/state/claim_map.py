@@ -12,15 +12,14 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
+from cell.scheduler.state.arrays import Amounts
 from cellcloud import errors
 from cellcloud.model import image_properties
 from cellcloud.model.allocation import Allocation
 
 ENDED = -1  # instead of a report: nothing is under way for the server
 PROPERTIES_KEPT = 64
-Amounts = npt.NDArray[np.int64]
 Properties = Mapping[str, str]
 
 

@@ -10,10 +10,12 @@ import numpy.typing as npt
 
 from cell.scheduler.host_refusal import HostRefusal
 from cellcloud import errors
+from cellcloud.model.host import HostState
 from cellcloud.model.numa import Placed, Topology
 from cellcloud.model.occupancy import consume, release
 
 NO_TOPOLOGY = Topology()
+MOST_DEVICES = 100  # source: Nova's PCIWeigher
 TABLES_KEPT = 64
 REFUSED, PASSES, UNKNOWN = 0, 1, 2
 Codes = npt.NDArray[np.int32]
@@ -146,3 +148,20 @@ class HostTopologies:
         more = position + 1 - len(self._codes)
         if more > 0:
             self._codes = np.pad(self._codes, (0, more + len(self._codes)))
+
+
+def topology_of(state: HostState) -> Topology:
+    """Return the topology that a host reports."""
+    if state.numa is None and not state.pci_pools:
+        return NO_TOPOLOGY
+    return Topology(
+        cells=state.numa,
+        pools=state.pci_pools,
+        cpu_ratio=state.cpu_allocation_ratio,
+        memory_ratio=state.ram_allocation_ratio,
+    )
+
+
+def pci_weight(topology: Topology) -> int:
+    """Return what the PCI weigher reads: the fewer free devices, the more. Source: Nova's PCIWeigher."""
+    return MOST_DEVICES - min(sum(pool.count for pool in topology.pools), MOST_DEVICES - 1)

@@ -179,7 +179,7 @@ class SchedulerState:
                 self._claim(claim_id, pending)
 
     def _change_aggregates(self, made: Iterable[AggregateChange]) -> None:
-        known = {one.id: one for one in self.table.aggregates}
+        known = {one.id: one for one in self.table.host_classes.aggregates}
         for change in made:
             if change.before is not None:
                 known.pop(change.before.id, None)
@@ -192,7 +192,7 @@ class SchedulerState:
         for number, batch in other._batches.items():
             for position, claim_id in sorted(batch.left.items()):
                 pending = other._pending[claim_id]
-                if self.table.claims.positions_of(claim_id) or pending.host not in self.table.positions_of:
+                if self.table.claims.positions_of(claim_id) or pending.host not in self.table.positions:
                     continue
                 self._claim(claim_id, pending)
                 mine = self._batches.setdefault(number, _Batch(batch.until, batch.count, {}))

@@ -22,7 +22,8 @@ from cell.scheduler.policy.weighers import multipliers, sort
 from cell.scheduler.request.demand import demands_of
 from cell.scheduler.request.scheduling_request import SchedulingRequest
 from cell.scheduler.select import filter_and_weigh
-from cell.scheduler.state.host_table import Amounts, Flags, HostTable, Places, Reals
+from cell.scheduler.state.arrays import Amounts, Flags, Places, Reals
+from cell.scheduler.state.host_table import HostTable
 from cellcloud.model.policy import DEFAULT, Policy
 
 MOST_ASKED = 300
@@ -77,7 +78,9 @@ class Explainer:
 
     def __init__(self, table: HostTable, request: SchedulingRequest, compiled: CompiledPolicy) -> None:
         self.table, self.request, self.compiled = table, request, compiled
-        self.context = FilterContext(compiled.options, table.aggregates, request.moving or request.servers[0])
+        self.context = FilterContext(
+            compiled.options, table.host_classes.aggregates, request.moving or request.servers[0]
+        )
         self.places: Places = np.flatnonzero(table.present).astype(np.int64)
         self.ruled_out: Flags = ~filter_and_weigh.named(table, request)[self.places]
         self.asked = () if filter_and_weigh.is_forced(request) else tuple(self._asked())
@@ -136,7 +139,7 @@ class Explainer:
         """
         if host in self.table.quarantined:
             return (("quarantine", HostRefusal(f"is in quarantine: it {self.table.quarantined[host]}")),)
-        positions = [place for place in self.table.positions_like(host) if self.table.host_class_ids[place]]
+        positions = [place for place in self.table.positions.like(host) if self.table.host_classes.ids[place]]
         if not positions:
             return (("presence", HostRefusal("is not a host of this cell")),)
         found = self._refusals_at(positions[0])
@@ -167,7 +170,7 @@ class Explainer:
             if len(passing) > 1:
                 normalised[row] = weigher.normalise(raw[row])
                 factors = multipliers(self.table, weigher, self.compiled.options)
-                weighted[row] = factors[self.table.host_class_ids[passing]] * normalised[row]
+                weighted[row] = factors[self.table.host_classes.ids[passing]] * normalised[row]
                 total += weighted[row]
         best = sort(total)
         return passing[best], raw[:, best], normalised[:, best], weighted[:, best]
@@ -219,23 +222,23 @@ class Explainer:
         demand = demands_of(self.request.shape)[-1]
         found = np.zeros(len(places), dtype=np.float64)
         for name, amount in demand.resources.items():
-            row = self.table.row_of.get(name)
-            left = 0 if row is None else self.table.free[row][places]
+            row = self.table.columns.row_of.get(name)
+            left = 0 if row is None else self.table.columns.free[row][places]
             found = np.maximum(found, (amount - left) / amount)
         return found
 
     # ---- grouping --------------------------------------------------------------------------------------------------
     def _groups_of(self, rule: HostFilter, places: Places) -> Sequence[RefusalGroup]:
         if isinstance(rule, HostClassFilter):
-            codes, counts = np.unique(self.table.host_class_ids[places], return_counts=True)
+            codes, counts = np.unique(self.table.host_classes.ids[places], return_counts=True)
             classes = self.table.host_classes.values
             refusals = [rule.refuse(classes[code], self.request, self.context) for code in codes.tolist()]
             return _merged(rule.name, zip(refusals, counts.tolist(), strict=True))
         if isinstance(rule, ResourceClassFilter):
             return self._groups_by_class(rule.name, places)
         if isinstance(rule, CountFilter):
-            limits = rule.limits(self.table, self.context)[self.table.host_class_ids[places]]
-            nearest = places[int(np.argmin(self.table.figure(rule.figure)[places] - limits))]
+            limits = rule.limits(self.table, self.context)[self.table.host_classes.ids[places]]
+            nearest = places[int(np.argmin(self.table.columns.figure(rule.figure)[places] - limits))]
             refusal = rule.refuse_at(self.table, int(nearest), self.request, self.context)
             return _merged(rule.name, [(refusal, len(places))])
         asked = places[:MOST_ASKED].tolist()
@@ -249,9 +252,9 @@ class Explainer:
         resources = demands_of(self.request.shape)[-1].resources
         if not resources:
             return [RefusalGroup(name, len(places), HostRefusal("does not pass"))]
-        rows = [self.table.row_of.get(one) for one in resources]
+        rows = [self.table.columns.row_of.get(one) for one in resources]
         left = np.array(
-            [np.zeros(len(places), np.int64) if row is None else self.table.free[row][places] for row in rows]
+            [np.zeros(len(places), np.int64) if row is None else self.table.columns.free[row][places] for row in rows]
         )
         needed = np.array(list(resources.values()), dtype=np.int64)[:, None]
         worst = ((needed - left) / needed).argmax(axis=0)

@@ -52,7 +52,7 @@ def best_of(found: explainer.Explainer, most: int, host: str | None = None) -> t
     places = found.ranked.tolist()
     wanted = list(range(min(most, len(places))))
     if host is not None:
-        named = set(found.table.positions_like(host))
+        named = set(found.table.positions.like(host))
         wanted += [rank for rank, place in enumerate(places) if place in named and rank >= most]
     return tuple(
         told.RankedHost(

@@ -272,7 +272,7 @@ class _QuerySession:
             if page.oldest > basis.loaded + 1 or page.newest - basis.loaded > LONGEST_PREPARED:
                 return
             known = self._walked(basis)
-        known.table.add_up()
+        known.table.columns.add_up()
         self._walks.give(origin_of(basis), known)
 
     def _gone_on(self, basis: Basis) -> SchedulerState | None:

@@ -57,9 +57,9 @@ def residents(table: HostTable, hosts: Sequence[str]) -> list[tuple[str, str, st
     """(claim id, server id, host) of the claims on some hosts. Raises NotFound for a host that is not there."""
     found = []
     for host in hosts:
-        if host not in table.positions_of:
+        if host not in table.positions:
             raise errors.NotFound(f"Compute host {host[:255]} could not be found.")
-        for position in table.positions_of[host]:
+        for position in table.positions.of(host):
             found += [(claim_id, server_id, host) for claim_id, server_id in table.claims.claims_at(position)]
     return found
 
@@ -69,7 +69,7 @@ def lose(table: HostTable, hosts: Sequence[str], moving: Sequence[Resident], pol
     holds its place until it moves; else all are gone at once. Changes ``table``: give a copy."""
     for host in hosts:
         if drain:
-            for position in table.positions_of[host]:
+            for position in table.positions.of(host):
                 table.set_host(replace(table.states[position], enabled=False), keeps_use=True)
         else:
             table.remove_host(host)

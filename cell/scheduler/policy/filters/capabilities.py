@@ -15,7 +15,8 @@ from cell.scheduler.policy import host_attributes
 from cell.scheduler.policy.filters.interface import FilterContext
 from cell.scheduler.policy.filters.operators import flaw_of, meets
 from cell.scheduler.request.scheduling_request import SHAPES_KEPT, ParsedShape, SchedulingRequest
-from cell.scheduler.state.host_table import Flags, HostTable, Places
+from cell.scheduler.state.arrays import Flags, Places
+from cell.scheduler.state.host_table import HostTable
 
 SCOPE = "capabilities"
 ADDRESS_BITS = "hw:maxphysaddr_bits"

@@ -10,7 +10,8 @@ from cell.scheduler.host_refusal import HostRefusal
 from cell.scheduler.policy import host_attributes
 from cell.scheduler.policy.filters.interface import FilterContext
 from cell.scheduler.request.scheduling_request import SchedulingRequest
-from cell.scheduler.state.host_table import Flags, HostTable, Places
+from cell.scheduler.state.arrays import Flags, Places
+from cell.scheduler.state.host_table import HostTable
 from cellcloud.model.hints import Network
 
 ADDRESS = ("host_ip",)

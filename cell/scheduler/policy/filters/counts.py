@@ -11,8 +11,10 @@ import numpy as np
 from cell.scheduler.host_refusal import HostRefusal
 from cell.scheduler.policy.filters.interface import FilterContext
 from cell.scheduler.request.scheduling_request import SchedulingRequest
+from cell.scheduler.state.arrays import Amounts, Flags, Places
 from cell.scheduler.state.host_class import HostClass
-from cell.scheduler.state.host_table import Amounts, Figure, Flags, HostTable, Places
+from cell.scheduler.state.host_columns import Figure
+from cell.scheduler.state.host_table import HostTable
 
 
 class CountFilter:
@@ -38,14 +40,14 @@ class CountFilter:
         return np.array([self.limit(host_class, context) for host_class in table.host_classes.values], dtype=np.int64)
 
     def passes(self, table: HostTable, places: Places, request: SchedulingRequest, context: FilterContext) -> Flags:
-        limits = self.limits(table, context)[table.host_class_ids[places]]
-        return np.asarray(table.figure(self.figure)[places] < limits)
+        limits = self.limits(table, context)[table.host_classes.ids[places]]
+        return np.asarray(table.columns.figure(self.figure)[places] < limits)
 
     def refuse_at(
         self, table: HostTable, position: int, request: SchedulingRequest, context: FilterContext
     ) -> HostRefusal | None:
-        limit = self.limit(table.host_class_at(position), context)
-        count = int(table.figure(self.figure)[position])
+        limit = self.limit(table.host_classes.at(position), context)
+        count = int(table.columns.figure(self.figure)[position])
         return None if count < limit else HostRefusal(self.what, 1, limit - count)
 
 

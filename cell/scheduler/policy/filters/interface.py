@@ -14,9 +14,10 @@ import numpy as np
 
 from cell.scheduler.host_refusal import HostRefusal
 from cell.scheduler.request.scheduling_request import SchedulingRequest
+from cell.scheduler.state.arrays import Flags, Places
 from cell.scheduler.state.host_class import HostClass
-from cell.scheduler.state.host_table import Flags, HostTable, Places
-from cell.scheduler.state.interned import Interned
+from cell.scheduler.state.host_classes import HostClasses
+from cell.scheduler.state.host_table import HostTable
 from cellcloud.model.host import Aggregate
 from cellcloud.model.numa import Topology, TopologyRequest
 from cellcloud.model.policy import Options
@@ -80,7 +81,7 @@ class HostClassFilter:
 
     def verdicts(
         self,
-        host_classes: Interned[HostClass],
+        host_classes: HostClasses,
         request: SchedulingRequest,
         context: FilterContext,
         known: Flags | None = None,
@@ -92,16 +93,16 @@ class HostClassFilter:
 
     def passes(self, table: HostTable, places: Places, request: SchedulingRequest, context: FilterContext) -> Flags:
         key = (self.name, request.shape, context.options)
-        known_verdicts = table.verdicts.get(key)
+        known_verdicts = table.host_classes.verdicts(key)
         if known_verdicts is None or len(known_verdicts) < len(table.host_classes):
             known_verdicts = self.verdicts(table.host_classes, request, context, known_verdicts)
-            table.keep_verdicts(key, known_verdicts)
-        return np.asarray(known_verdicts[table.host_class_ids[places]])
+            table.host_classes.keep_verdicts(key, known_verdicts)
+        return np.asarray(known_verdicts[table.host_classes.ids[places]])
 
     def refuse_at(
         self, table: HostTable, position: int, request: SchedulingRequest, context: FilterContext
     ) -> HostRefusal | None:
-        return self.refuse(table.host_class_at(position), request, context)
+        return self.refuse(table.host_classes.at(position), request, context)
 
 
 class TopologyFilter:
@@ -129,4 +130,4 @@ class TopologyFilter:
     def refuse_at(
         self, table: HostTable, position: int, request: SchedulingRequest, context: FilterContext
     ) -> HostRefusal | None:
-        return self.refuse(table.topology_at(position), request.topology)
+        return self.refuse(table.topologies.at(position), request.topology)

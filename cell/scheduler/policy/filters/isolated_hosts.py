@@ -7,7 +7,8 @@ import numpy as np
 from cell.scheduler.host_refusal import HostRefusal
 from cell.scheduler.policy.filters.interface import FilterContext
 from cell.scheduler.request.scheduling_request import SchedulingRequest
-from cell.scheduler.state.host_table import Flags, HostTable, Places
+from cell.scheduler.state.arrays import Flags, Places
+from cell.scheduler.state.host_table import HostTable
 from cellcloud.model.policy import Options
 
 
@@ -26,7 +27,7 @@ class IsolatedHostsFilter:
         found = np.full(len(table), _refuse(options, request.shape.image_id, isolated=False) is None)
         verdict = _refuse(options, request.shape.image_id, isolated=True) is None
         for host in options.isolated_hosts:
-            found[list(table.positions_of.get(host, ()))] = verdict
+            found[list(table.positions.of(host))] = verdict
         return found[places]
 
     def refuse_at(

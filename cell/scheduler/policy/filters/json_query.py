@@ -15,7 +15,8 @@ from cell.scheduler.policy import host_attributes
 from cell.scheduler.policy.filters.interface import FilterContext
 from cell.scheduler.policy.filters.json_columns import COMPARISONS, Unwieldy, column_of, evaluate
 from cell.scheduler.request.scheduling_request import SchedulingRequest
-from cell.scheduler.state.host_table import Flags, HostTable, Places
+from cell.scheduler.state.arrays import Flags, Places
+from cell.scheduler.state.host_table import HostTable
 
 Values = dict[host_attributes.Path, Any]
 MOST_WORK = 200_000  # terms looked at in one question, one by one

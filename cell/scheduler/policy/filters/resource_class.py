@@ -9,7 +9,8 @@ from cell.scheduler.policy.filters import traits
 from cell.scheduler.policy.filters.interface import FilterContext
 from cell.scheduler.request.demand import Demand, demands_of, root_required
 from cell.scheduler.request.scheduling_request import SchedulingRequest
-from cell.scheduler.state.host_table import Flags, HostTable, Places
+from cell.scheduler.state.arrays import Flags, Places
+from cell.scheduler.state.host_table import HostTable
 
 
 class ResourceClassFilter:
@@ -31,7 +32,7 @@ class ResourceClassFilter:
         found = np.zeros(len(places), dtype=np.bool_)
         for demand in demands:
             suits = [traits.lack_of(host_class, demand, also) is None for host_class in table.host_classes.values]
-            found |= np.array(suits, dtype=np.bool_)[table.host_class_ids[places]] & _room(table, places, demand)
+            found |= np.array(suits, dtype=np.bool_)[table.host_classes.ids[places]] & _room(table, places, demand)
         return found
 
     def refuse_at(
@@ -57,7 +58,7 @@ def demand_at(table: HostTable, position: int, request: SchedulingRequest, conte
     demands = _demands(request, context)
     also = root_required(request.shape, context.options)
     for demand in demands:
-        suits = len(demands) == 1 or traits.lack_of(table.host_class_at(position), demand, also) is None
+        suits = len(demands) == 1 or traits.lack_of(table.host_classes.at(position), demand, also) is None
         if suits and all(_left(table, position, name) >= amount for name, amount in demand.resources.items()):
             return demand
     return None
@@ -70,16 +71,16 @@ def _demands(request: SchedulingRequest, context: FilterContext) -> tuple[Demand
 def _room(table: HostTable, places: Places, demand: Demand) -> Flags:
     found = np.ones(len(places), dtype=np.bool_)
     for name, amount in demand.resources.items():
-        row = table.row_of.get(name)
+        row = table.columns.row_of.get(name)
         if row is None:
             return np.zeros(len(places), dtype=np.bool_)
-        found &= table.free[row][places] >= amount
+        found &= table.columns.free[row][places] >= amount
     return found
 
 
 def _left(table: HostTable, position: int, name: str) -> int:
-    row = table.row_of.get(name)
-    return 0 if row is None else int(table.free[row, position])
+    row = table.columns.row_of.get(name)
+    return 0 if row is None else int(table.columns.free[row, position])
 
 
 FILTER = ResourceClassFilter()

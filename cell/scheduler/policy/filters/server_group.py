@@ -9,7 +9,8 @@ from cell.scheduler.host_refusal import HostRefusal
 from cell.scheduler.policy import server_groups
 from cell.scheduler.policy.filters.interface import FilterContext
 from cell.scheduler.request.scheduling_request import SchedulingRequest
-from cell.scheduler.state.host_table import Flags, HostTable, Places
+from cell.scheduler.state.arrays import Flags, Places
+from cell.scheduler.state.host_table import HostTable
 
 
 class AffinityFilter:
@@ -28,7 +29,7 @@ class AffinityFilter:
             return np.ones(len(places), dtype=np.bool_)
         found = np.zeros(len(table), dtype=np.bool_)
         for host in group.hosts:
-            found[list(table.positions_of.get(host, ()))] = True
+            found[list(table.positions.of(host))] = True
         return found[places]
 
     def refuse_at(

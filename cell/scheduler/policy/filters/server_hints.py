@@ -12,7 +12,8 @@ import numpy as np
 from cell.scheduler.host_refusal import HostRefusal
 from cell.scheduler.policy.filters.interface import FilterContext
 from cell.scheduler.request.scheduling_request import SchedulingRequest
-from cell.scheduler.state.host_table import Flags, HostTable, Places
+from cell.scheduler.state.arrays import Flags, Places
+from cell.scheduler.state.host_table import HostTable
 
 
 class ServerHintFilter:
