@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -223,8 +225,9 @@ def _complains(line: str) -> bool:
 def running_cloud(
     place: Path, *, profile: str = "services", driver: str = "fake", hosts: int = 4, cache: Path | None = None
 ) -> Iterator[Cloud]:
-    """A cloud that serves, ended with the block; its logs are printed when the block fails."""
-    cloud = Cloud(state=place / "state", port=free_ports(PORTS), clouds_file=place / "clouds.yaml", driver=driver)
+    """A cloud that serves, ended with the block; its logs are kept in ``place``, and printed when the block fails."""
+    state = Path(tempfile.mkdtemp(prefix="cloud-"))  # no deeper: a unix socket's path has room for 107 bytes
+    cloud = Cloud(state=state, port=free_ports(PORTS), clouds_file=place / "clouds.yaml", driver=driver)
     begin = ["--profile", profile, "--driver", driver, "--hosts", str(hosts), "--port", str(cloud.port)]
     begin += ["--clouds-file", str(cloud.clouds_file), *(["--cache", str(cache)] if cache else [])]
     try:
@@ -238,6 +241,8 @@ def running_cloud(
         cloud.command("down", "--guests")
         left = [process for process in family if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
         assert not left, left
+        shutil.move(state / "log", place / "log")
+        shutil.rmtree(state)
 
 
 def _family(cloud: Cloud) -> list[psutil.Process]:

@@ -2,34 +2,37 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from cellcloud.db import migrate
 from cellcloud.db.engine import Database
+from tests.empty_databases import make_empty
 
+MEMORY = Path("/dev/shm")
+ROOM = 2 << 30  # bytes that a whole run keeps at a time, and as much again
 
-@pytest.fixture(scope="session")
-def cell_template(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """A migrated, empty cell database, as the bytes of its file."""
-    path = tmp_path_factory.mktemp("template") / "cell.db"
-    database = Database(f"sqlite:///{path}")
-    migrate.upgrade(database, "cell")
-    with database.engine.connect() as connection:
-        connection.exec_driver_sql("COMMIT")
-        connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
-        connection.exec_driver_sql("BEGIN")
-    database.close()
-    return path.read_bytes()
+if os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > ROOM:
+    tempfile.tempdir = str(MEMORY)  # on a disk, databases wait for every transaction to be written
 
 
 @pytest.fixture
-def cell_database(tmp_path: Path, cell_template: bytes) -> Iterator[Database]:
+def cell_database(tmp_path: Path) -> Iterator[Database]:
     """An empty cell database on SQLite."""
-    path = tmp_path / "cell.db"
-    path.write_bytes(cell_template)
-    database = Database(f"sqlite:///{path}")
+    database = make_empty(tmp_path / "cell.db", "cell")
     yield database
     database.close()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Share the tests out by groups, in the order in which they were collected."""
+    from tests.parallel import Groups
+
+    config.option.loadscopereorder = False
+    return Groups(config, log)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import socket
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -16,19 +18,31 @@ from cellcloud.launcher.process_units import Unit
 from cellcloud.launcher.rabbitmq_servers import Broker
 from cellcloud.rpc.accounts import Account, Role, host_account
 
+PORTS = range(15000, 32000)  # below those that the system gives to whoever asks for any
+
 
 def free_ports(count: int) -> int:
-    """The first of ``count`` neighbouring ports that nobody listens on."""
-    for first in range(20000 + os.getpid() % 9000, 32000, count):
-        with ExitStack() as held:
-            try:
-                for port in range(first, first + count):
-                    one = held.enter_context(socket.socket())
-                    one.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return first
+    """The first of ``count`` neighbouring ports that nobody listens on; no other process is given them for a while."""
+    with Path(tempfile.gettempdir(), f"cellcloud-test-ports-{os.getuid()}").open("a+") as last:
+        fcntl.flock(last, fcntl.LOCK_EX)
+        last.seek(0)
+        first = int(last.read() or PORTS.start)
+        for _ in PORTS:
+            first = first if first + count in PORTS else PORTS.start
+            if _are_free(first, count):
+                last.truncate(0)
+                last.write(str(first + count))
+                return first
+            first += 1
     raise RuntimeError("no free ports")
+
+
+def _are_free(first: int, count: int) -> bool:
+    with ExitStack() as held, suppress(OSError):
+        for port in range(first, first + count):
+            held.enter_context(socket.socket()).bind(("127.0.0.1", port))
+        return True
+    return False
 
 
 @contextmanager

@@ -13,7 +13,6 @@ from flask import Flask
 from werkzeug.serving import make_server
 
 from cellcloud import config
-from cellcloud.db import migrate
 from cellcloud.db.engine import Database
 from cellcloud.embedded.bootstrap import Passwords, bootstrap
 from cellcloud.embedded.identity import SERVICE_USER, EmbeddedIdentity, Login, Scope
@@ -21,6 +20,7 @@ from cellcloud.embedded.images import EmbeddedImages
 from cellcloud.embedded.networks import EmbeddedNetworks, Viewer
 from cellcloud.model.image import Image
 from cellcloud.model.network import Network, Subnet
+from tests.empty_databases import make_empty
 from top_api.embedded_api import create_blueprints
 from top_api.policy import Policy
 
@@ -107,6 +107,4 @@ def served(database: Database, directory: Path) -> Iterator[EmbeddedCloud]:
 
 def make_top_database(path: Path) -> Database:
     """An empty, migrated top database on SQLite."""
-    database = Database(f"sqlite:///{path}")
-    migrate.upgrade(database, "top")
-    return database
+    return make_empty(path, "top")

@@ -14,6 +14,7 @@ from cellcloud.launcher.database_servers import DatabaseServer, MariaDb, Postgre
 from cellcloud.launcher.rabbitmq_servers import Broker
 from cellcloud.rpc.transport import Transport
 from tests.daemons import running_broker, running_database
+from tests.empty_databases import Tree, make_empty
 
 
 @pytest.fixture(scope="session")
@@ -28,13 +29,32 @@ def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DatabaseSer
         yield server
 
 
-def _emptied(database: Database, tree: str) -> Database:
-    migrate.upgrade(database, "top" if tree == "top" else "cell")
-    metadata = top_schema.metadata if tree == "top" else cell_schema.metadata
-    with database.write() as connection:
-        for table in reversed(metadata.sorted_tables):
-            connection.execute(sa.delete(table))
-    return database
+@pytest.fixture(scope="session")
+def migrated() -> set[str]:
+    """URLs of the databases that have their tables."""
+    return set()
+
+
+@pytest.fixture
+def open_empty(migrated: set[str]) -> Callable[[str, Tree], Database]:
+    """Opens a database without a row; the first time it gets its tables."""
+
+    def open_empty(url: str, tree: Tree) -> Database:
+        known = sa.make_url(url)
+        if known.get_backend_name() == "sqlite":
+            database = make_empty(Path(known.database or ""), tree)
+        else:
+            database = Database(url)
+            if url not in migrated:
+                migrate.upgrade(database, tree)
+                migrated.add(url)
+        metadata = top_schema.metadata if tree == "top" else cell_schema.metadata
+        with database.write() as connection:
+            for table in reversed(metadata.sorted_tables):
+                connection.execute(sa.delete(table))
+        return database
+
+    return open_empty
 
 
 @pytest.fixture(params=["sqlite", "mariadb", "postgresql"])
@@ -47,17 +67,17 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def cell_database(database_url: str) -> Iterator[Database]:
+def cell_database(database_url: str, open_empty: Callable[[str, Tree], Database]) -> Iterator[Database]:
     """An empty cell database of each kind."""
-    database = _emptied(Database(database_url), "cell")
+    database = open_empty(database_url, "cell")
     yield database
     database.close()
 
 
 @pytest.fixture
-def top_database(database_url: str) -> Iterator[Database]:
+def top_database(database_url: str, open_empty: Callable[[str, Tree], Database]) -> Iterator[Database]:
     """An empty top database of each kind."""
-    database = _emptied(Database(database_url.replace("/cell", "/top")), "top")
+    database = open_empty(database_url.replace("/cell", "/top"), "top")
     yield database
     database.close()
 

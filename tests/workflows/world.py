@@ -175,7 +175,7 @@ class CellUnderTest:
 
     def new_executor(self) -> None:
         """A conductor that knows nothing of the last one; leases are over at once."""
-        self.executor = RunExecutor(self.database, self, owner=f"c{id(object())}", lease=0.0, threads=1)
+        self.executor = RunExecutor(self.database, self, owner=f"c{id(object())}", lease=-0.01, threads=1)
 
     # ---- StepServices -------------------------------------------------------------------------------------------
     def send(self, command: GuestCommand) -> None:
