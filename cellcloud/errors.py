@@ -16,6 +16,7 @@
     |   `-- HostRefused           the host cannot do it
     |-- TryLater                nothing is wrong with the request: repeat it
     |   |-- Unreachable           no answer from a cell or service       503
+    |   |   `-- LostConnection        a connection that had been kept ended 503
     |   |-- Busy                  a bound is reached                     503
     |   |-- NotYet                a service is too old for it            503
     |   `-- DeadlineExceeded      the time budget is used up             504

@@ -12,7 +12,7 @@ from collections import defaultdict
 from typing import Any
 
 import amqp
-from kombu.transport import TRANSPORT_ALIASES, memory
+from kombu.transport import memory
 
 from cellcloud import clock
 
@@ -75,11 +75,6 @@ class Transport(memory.Transport):
         with _lock:
             for name in names:
                 _receivers[name].add(self)
-
-
-def install() -> None:
-    """Let URLs of the kind ``memory`` mean this transport."""
-    TRANSPORT_ALIASES["memory"] = f"{__name__}:Transport"
 
 
 def _wake(name: str) -> None:

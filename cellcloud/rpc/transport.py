@@ -12,33 +12,26 @@ import contextlib
 import functools
 import logging
 import os
-import sys
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
+import oslo_messaging as messaging
 from oslo_config import cfg
+from oslo_messaging._drivers import impl_rabbit
+from oslo_messaging._drivers.amqp import AMQPDestinationNotFound
 
-sys.modules.setdefault("eventlet", None)  # type: ignore[arg-type] # threads serve here: keep futurist from loading it
-from oslo_service import backend  # noqa: E402
+from cellcloud import errors, library_patches, log, metrics
+from cellcloud.context import RequestContext
+from cellcloud.rpc import memory, paging
+from cellcloud.rpc.accounts import EVERYBODY, Account, Role, account_of
+from cellcloud.rpc.driver import Driver
+from cellcloud.rpc.interface import Verb, server_of, topic_of, verbs_of, version_of
+from cellcloud.rpc.serializer import Answer, Arguments, Heard, Message, Serializer
 
-backend.init_backend(backend.BackendType.THREADING)
-
-import oslo_messaging as messaging  # noqa: E402
-from oslo_messaging._drivers import amqpdriver, impl_rabbit  # noqa: E402
-from oslo_messaging._drivers.amqp import AMQPDestinationNotFound  # noqa: E402
-
-from cellcloud import errors, log, metrics  # noqa: E402
-from cellcloud.context import RequestContext  # noqa: E402
-from cellcloud.rpc import memory, paging  # noqa: E402
-from cellcloud.rpc.accounts import EVERYBODY, Account, Role, account_of  # noqa: E402
-from cellcloud.rpc.driver import Driver  # noqa: E402
-from cellcloud.rpc.interface import Verb, server_of, topic_of, verbs_of, version_of  # noqa: E402
-from cellcloud.rpc.serializer import Answer, Arguments, Heard, Message, Serializer  # noqa: E402
-
-memory.install()
+library_patches.replace_memory_transport(f"{memory.__name__}:Transport")
 LOG = logging.getLogger(__name__)
 T = TypeVar("T")
 ACCESS_REFUSED = "ACCESS_REFUSED"
@@ -61,13 +54,6 @@ def _options() -> Any:
     return cfg.CONF
 
 
-def _look_seldom() -> None:
-    """After each message a consumer wakes up after 1, 2, 4, 8 ... ms to see whether another thread has asked it to
-    acknowledge one. RPC acknowledges where it receives, so nobody waits for that, and looking took a sixth of the
-    processors' time of a create."""
-    amqpdriver.ACK_REQUEUE_EVERY_SECONDS_MIN = 1.0
-
-
 class Transport:
     """A cell's queue as clients and servers use it. Safe to call from several threads."""
 
@@ -77,7 +63,7 @@ class Transport:
         options = _options()
         options.register_opts(impl_rabbit.rabbit_opts, group="oslo_messaging_rabbit")
         if url.startswith("rabbit"):
-            _look_seldom()
+            library_patches.look_seldom()
             for name, value in RABBIT.items():
                 options.set_override(name, value, group="oslo_messaging_rabbit")
         else:
