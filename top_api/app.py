@@ -17,17 +17,17 @@ from cellcloud.db.engine import Database
 from cellcloud.model.intent import Intent
 from cellcloud.rpc.transport import unique_name
 from top_api import auth, faults, microversion
-from top_api.acceptance import Acceptance
+from top_api.adapters import Adapters, make_adapters
+from top_api.admission import Admission
 from top_api.cells import Cells
+from top_api.dispatch.outbox_dispatcher import OutboxDispatcher
 from top_api.gate import HeadGate
-from top_api.outside import Outside, make_outside
-from top_api.parts import Parts
 from top_api.policy import Policy
 from top_api.public_address import PublicAddress
 from top_api.rates import RateLimits
-from top_api.router.deliver import Deliverer
 from top_api.routes import RESOURCES, versions
 from top_api.routing import is_old, mount
+from top_api.services import ApiServices
 
 LOG = logging.getLogger(__name__)
 
@@ -36,43 +36,43 @@ def create_app(
     config: Config,
     *,
     database: Database | None = None,
-    outside: Outside | None = None,
+    adapters: Adapters | None = None,
     cells: Cells | None = None,
-    carry: Callable[[Sequence[Intent]], None] | None = None,
+    dispatch: Callable[[Sequence[Intent]], None] | None = None,
 ) -> Flask:
     """Build the API. What is not given is made from the configuration."""
     policy = Policy(config.path)
     database = database or Database(config.top.connection, timeout=config.database_timeout)
-    outside = outside or make_outside(config, database, policy)
+    adapters = adapters or make_adapters(config, database, policy)
     cells = cells or Cells(database, config.top)
     owner = unique_name(config.host)
-    if carry is None:
-        deliverer = Deliverer(database, cells, owner, config.top)
-        atexit.register(deliverer.stop)  # what is at work is finished; a sweep takes up the rest
-        carry = deliverer.carry
-    parts = Parts(
+    if dispatch is None:
+        dispatcher = OutboxDispatcher(database, cells, owner, config.top)
+        atexit.register(dispatcher.stop)  # what is at work is finished; a sweep takes up the rest
+        dispatch = dispatcher.dispatch
+    services = ApiServices(
         config=config,
         policy=policy,
         database=database,
-        identity=outside.identity,
-        images=outside.images,
-        networks=outside.networks,
+        identity=adapters.identity,
+        images=adapters.images,
+        networks=adapters.networks,
         cells=cells,
-        carry=carry,
-        acceptance=Acceptance(database, config, owner),
+        dispatch=dispatch,
+        admission=Admission(database, config, owner),
         owner=owner,
     )
     app = Flask("top_api", static_folder=None)
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
     app.url_map.strict_slashes = app.url_map.merge_slashes = False  # no path is answered with another
     app.register_blueprint(versions.blueprint())
-    mount(app, parts, RESOURCES)
+    mount(app, services, RESOURCES)
     app.extensions["rates"] = RateLimits(config.top.rate_limit)
-    app.extensions["gate"] = HeadGate(outside.identity, most=config.top.max_body)
-    for blueprint in outside.blueprints:
+    app.extensions["gate"] = HeadGate(adapters.identity, most=config.top.max_body)
+    for blueprint in adapters.blueprints:
         app.register_blueprint(blueprint)
     _wrap_requests(app)
-    _answer_errors(app, config, [blueprint.url_prefix or "" for blueprint in outside.blueprints])
+    _answer_errors(app, config, [blueprint.url_prefix or "" for blueprint in adapters.blueprints])
     app.wsgi_app = PublicAddress(  # type: ignore[method-assign]
         app.wsgi_app, public_url=config.top.public_url, trusted_proxies=config.top.trusted_proxies
     )

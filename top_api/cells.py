@@ -229,7 +229,7 @@ class Cells:
         """Another value with each digest of the cell."""
         return next((cell.digest_at for cell in self.list_cells() if cell.name == name), None)
 
-    def is_mute(self, name: str) -> bool:
+    def is_unreachable(self, name: str) -> bool:
         """Whether a cell is believed not to answer."""
         breaker = self._breakers.get((name, Conductor.__name__))
         return (breaker is not None and breaker.is_open) or self._is_down(name)
@@ -238,15 +238,15 @@ class Cells:
         """The router's judgement."""
         return any(cell.name == name and cell.health == "down" for cell in self.list_cells())
 
-    def mute_cells(self) -> frozenset[str]:
+    def unreachable_cells(self) -> frozenset[str]:
         """The cells that are believed not to answer."""
-        return frozenset(cell.name for cell in self.list_cells() if self.is_mute(cell.name))
+        return frozenset(cell.name for cell in self.list_cells() if self.is_unreachable(cell.name))
 
     def zones(self) -> dict[str, bool]:
         """Availability zone -> whether an answering cell offers it now."""
         found: dict[str, bool] = {}
         for cell in self.list_cells():
-            usable = cell.enabled and not self.is_mute(cell.name) and cell.digest is not None
+            usable = cell.enabled and not self.is_unreachable(cell.name) and cell.digest is not None
             for zone in cell.digest.zones if cell.digest else ():
                 found[zone] = found.get(zone, False) or (
                     usable and cell.digest is not None and cell.digest.hosts_up > 0
@@ -302,7 +302,7 @@ class Cells:
     def ask_all(
         self, context: RequestContext, subject: str, ask: Callable[[Conductor, RequestContext], T]
     ) -> list[tuple[Cell, T, bool]]:
-        """Ask every cell at once. Returns (cell, answer, fresh): a mute cell's last answer here, if it gave one."""
+        """Ask every cell at once. Returns (cell, answer, fresh): an unreachable cell's last answer, if it gave one."""
         patient = context.with_budget(min(ASK_ALL_BUDGET, context.remaining()))
         cells = self.list_cells()
         asked = {cell.name: self._pool.submit(self._ask, cell.name, ask, patient) for cell in cells}
@@ -341,7 +341,7 @@ class Cells:
         usable = [
             cell
             for cell in self.list_cells()
-            if cell.enabled and cell.name not in excluded and not self.is_mute(cell.name) and _offers(cell, spec)
+            if cell.enabled and cell.name not in excluded and not self.is_unreachable(cell.name) and _offers(cell, spec)
         ]
         if not usable:
             return None
@@ -354,7 +354,7 @@ class Cells:
         return chosen
 
     def may_take(self, spec: ServerSpec, refused: Collection[str]) -> list[str]:
-        """The cells, mute or not, that have not refused and offer what is asked for."""
+        """The cells, unreachable or not, that have not refused and offer what is asked for."""
         offering = (cell.name for cell in self.list_cells() if cell.enabled and _offers(cell, spec))
         return [name for name in offering if name not in refused]
 

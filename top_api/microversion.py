@@ -30,7 +30,7 @@ _FORM = Pattern(r"([1-9][0-9]{0,3})\.([1-9][0-9]{0,3}|0)", most=9)
 
 
 class UnacceptableVersion(errors.FixRequest):
-    """Outside the served range; answered with 406."""
+    """Adapters the served range; answered with 406."""
 
 
 def requested(headers: Headers) -> Microversion:

@@ -24,7 +24,7 @@ _PLACE = ("marker", walks.NAME)  # keys of a query that say where in a list a pa
 
 def limit_of(call: Call) -> int:
     """How many items a page has: at most the configured maximum, which is meant where nothing is said."""
-    most = call.parts.config.top.max_limit
+    most = call.services.config.top.max_limit
     wanted = call.param("limit")
     return most if wanted is None else min(int(wanted), most)
 
@@ -49,7 +49,7 @@ def servers_page(call: Call, query: ServerQuery) -> tuple[list[ServerRecord], st
     that follow, by its name in the link to the next one or, for who sends only the marker, by what else was asked: so
     a server that is there all the while is shown exactly once.
     """
-    database = call.parts.database
+    database = call.services.database
     if query.is_steady:
         with database.read() as connection:
             return index.list_records(connection, query), ""
@@ -99,7 +99,7 @@ def page_of(
             walk.begin(behind, len(found))
         return found
 
-    return walks.listed(call.parts.database, walk, chosen), walk.name
+    return walks.listed(call.services.database, walk, chosen), walk.name
 
 
 def _from(call: Call, items: Sequence[T], place: Mapping[str, int], marker: str | None) -> list[T]:

@@ -20,9 +20,9 @@ from cellcloud.model.server import ServerRecord
 from cellcloud.patterns import Pattern
 from top_api import auth, faults, microversion, rates
 from top_api.microversion import FIRST, LAST, Microversion
-from top_api.parts import Parts
 from top_api.policy import Target
 from top_api.public_address import plain
+from top_api.services import ApiServices
 from top_api.validation import MALFORMED, NO_QUERY, Queries, UnsupportedType, Versioned, check_body, read_json
 
 _TWIN = Pattern(r"(?s)/v2\.1/([0-9a-fA-F-]+)(/.+)")  # no resource is called by such a word
@@ -40,7 +40,7 @@ class Call:
     ``target``: whose the thing is that policy is asked about; None: the caller's own.
     """
 
-    parts: Parts
+    services: ApiServices
     context: RequestContext
     version: Microversion
     base_url: str
@@ -73,11 +73,11 @@ class Call:
 
     def allows(self, rule: str) -> bool:
         """Whether policy lets the caller do that."""
-        return self.parts.policy.allows(self.context, rule, self.target)
+        return self.services.policy.allows(self.context, rule, self.target)
 
     def check(self, rule: str) -> None:
         """Raises Forbidden."""
-        self.parts.policy.check(self.context, rule, self.target)
+        self.services.policy.check(self.context, rule, self.target)
 
     @property
     def project_filter(self) -> str | None:
@@ -195,14 +195,14 @@ class Actions:
         return _answer(action.handler(call, **arguments), action.status)
 
 
-def mount(app: Flask, parts: Parts, resources: Sequence[Resource]) -> None:
+def mount(app: Flask, services: ApiServices, resources: Sequence[Resource]) -> None:
     """Give the application every route of every resource, with and without a project id in the path."""
     for resource in resources:
         for route in resource.routes:
             app.add_url_rule(
                 resource.prefix + route.path,
                 endpoint=f"{resource.name}.{route.method}.{route.path}",
-                view_func=_view(parts, route),
+                view_func=_view(services, route),
                 methods=[route.method],
                 provide_automatic_options=False,
             )
@@ -232,12 +232,12 @@ class _Path:
         return self._application(environ, start_response)
 
 
-def _view(parts: Parts, route: Route) -> Callable[..., Response]:
+def _view(services: ApiServices, route: Route) -> Callable[..., Response]:
     def view(**arguments: str) -> Response:
         project_segment = request.environ.get(_SEGMENT, "")
-        context = auth.authenticate(parts.identity, parts.policy, request.headers, g.request_id)
+        context = auth.authenticate(services.identity, services.policy, request.headers, g.request_id)
         rates.count(context.project_id)
-        data = _read_body(parts.config.top.max_body) if route.method != "GET" else b""
+        data = _read_body(services.config.top.max_body) if route.method != "GET" else b""
         old = is_old(request.environ)
         version = FIRST if old else microversion.requested(request.headers)
         g.version = version
@@ -246,9 +246,9 @@ def _view(parts: Parts, route: Route) -> Callable[..., Response]:
         if not route.since <= version <= route.until or any("\x00" in value for value in arguments.values()):
             raise errors.NotFound("The resource could not be found.")
         if isinstance(route.rule, str) and route.lookup is None:
-            parts.policy.check(context, route.rule)
+            services.policy.check(context, route.rule)
         call = Call(
-            parts=parts,
+            services=services,
             context=context,
             version=version,
             base_url=request.root_url.rstrip("/"),

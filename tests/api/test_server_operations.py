@@ -18,7 +18,7 @@ from cellcloud.model.intent import IntentKind, IntentState
 from cellcloud.model.operations import TABLE, OperationSpec
 from cellcloud.model.server import ServerRecord
 from tests.api.world import DEMO, IMAGE, NETWORK, World
-from top_api.operations.servers import save_answer
+from top_api.operations.server_in_cell import save_answer
 from top_api.operations.update import SETTABLE
 from top_api.schemas.servers import UPDATE
 
@@ -248,7 +248,7 @@ def test_a_delete_while_the_cell_is_away_is_accepted_and_done_later(world: World
         intent = intents.find_intent(connection, server_id, IntentKind.DELETE)
     assert intent is not None
     world.heal(cell)
-    world.deliverer.deliver([intent.id])
+    world.dispatcher.deliver([intent.id])
     world.settle()
     assert world.get(f"/servers/{server_id}").status_code == 404
     assert used(world)["instances"] == 0

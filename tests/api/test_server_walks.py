@@ -19,11 +19,11 @@ from cellcloud.model.image import Image
 from cellcloud.model.keypair import Keypair
 from cellcloud.model.server import ServerRecord, ServerSpec
 from tests.api.world import DEMO, IMAGE, World
-from top_api import filters
+from top_api import server_query
 from top_api.schemas import flavors as flavor_schemas
 
 BEGAN = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
-ORDERS = [(), *((key, way) for key in sorted(filters._SORT_COLUMNS) for way in ("asc", "desc"))]
+ORDERS = [(), *((key, way) for key in sorted(server_query._SORT_COLUMNS) for way in ("asc", "desc"))]
 
 
 class Fleet:

@@ -34,10 +34,10 @@ from cellcloud.model.operations import Operation, OperationSpec, spec_of
 from cellcloud.model.placement import CellDigest, ConfirmAnswer, DeleteAnswer, DeleteRequest, ReserveAnswer
 from cellcloud.model.run import RunRecord, TimelineEntry
 from cellcloud.model.server import ServerRecord, ServerSpec
+from top_api.adapters import Adapters
 from top_api.app import create_app
 from top_api.cells import Cells
-from top_api.outside import Outside
-from top_api.router.deliver import Deliverer
+from top_api.dispatch.outbox_dispatcher import OutboxDispatcher
 
 DEMO, OTHER = "d" * 32, "e" * 32
 IMAGE, BIG_IMAGE, QUEUED_IMAGE = (str(uuid.UUID(int=number)) for number in (1, 2, 3))
@@ -433,19 +433,21 @@ class World:
         self.east, self.west = MemoryCell("east"), MemoryCell("west")
         transports: Any = {"east": self.east, "west": self.west}
         self.cells = Cells(database, self.config.top, transports)
-        self.deliverer = Deliverer(database, self.cells, "api", self.config.top)
+        self.dispatcher = OutboxDispatcher(database, self.cells, "api", self.config.top)
         self.images, self.networks = FixedImages(), FixedNetworks()
         self.holding = False
-        outside = Outside(identity=FixedIdentity(), images=self.images, networks=self.networks)
-        self.app = create_app(self.config, database=database, outside=outside, cells=self.cells, carry=self._carry)
+        outside = Adapters(identity=FixedIdentity(), images=self.images, networks=self.networks)
+        self.app = create_app(
+            self.config, database=database, adapters=outside, cells=self.cells, dispatch=self._dispatch
+        )
         self.http: FlaskClient = self.app.test_client()
 
-    def _carry(self, written: Sequence[Intent]) -> None:
+    def _dispatch(self, written: Sequence[Intent]) -> None:
         if not self.holding:
-            self.deliverer.carry(written)
+            self.dispatcher.dispatch(written)
 
     def close(self) -> None:
-        self.deliverer.stop()
+        self.dispatcher.stop()
         self.cells.close()
 
     def cell_of(self, server_id: str) -> MemoryCell:
@@ -499,4 +501,4 @@ class World:
             self.cells.conductor(cell.name).list_hosts(service_context())
 
     def settle(self) -> None:
-        assert self.deliverer.wait_idle(10.0)
+        assert self.dispatcher.wait_idle(10.0)

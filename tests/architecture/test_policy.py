@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from flask import Flask
+from oslo_config import cfg
 from oslo_policy import generator
 
 from cellcloud import config
@@ -85,5 +86,5 @@ def test_the_sample_of_the_policy_is_true(tmp_path: Path, monkeypatch: pytest.Mo
     (metadata / "entry_points.txt").write_text(f"[oslo.policy.policies]\nsampled = {entry['cellcloud']}\n")
     monkeypatch.syspath_prepend(tmp_path)
     sample = tmp_path / "sample"
-    generator.generate_sample(["--namespace", "sampled", "--output-file", str(sample)])
+    generator.generate_sample(["--namespace", "sampled", "--output-file", str(sample)], conf=cfg.ConfigOpts())
     assert sample.read_text() == (ROOT / "etc" / "policy.yaml.sample").read_text()

@@ -16,29 +16,29 @@ from cellcloud.model.image import Image
 from cellcloud.model.intent import IntentKind, IntentState
 from cellcloud.model.server import ServerSpec
 from tests.statements import counted
-from top_api.acceptance import Acceptance, Wanted
+from top_api.admission import Admission, CreateRequest
 
 CONTEXT = RequestContext(user_id="u", project_id="p")
 THREADS = 12
 
 
-def accept(acceptance: Acceptance, count: int) -> tuple[list[str], list[str]]:
+def accept(admission: Admission, count: int) -> tuple[list[str], list[str]]:
     """(server ids, ids of their creates)."""
     flavor = Flavor(id="1", name="m1.tiny", vcpus=1, memory_mb=128, root_gb=1)
     spec = ServerSpec(id="", name="s", project_id="p", user_id="u", flavor=flavor, image=Image(id="i"))
-    accepted, made = acceptance.accept(CONTEXT, Wanted(spec=spec, min_count=count, max_count=count))
+    accepted, made = admission.accept(CONTEXT, CreateRequest(spec=spec, min_count=count, max_count=count))
     return list(accepted.server_ids), [intent.id for intent in made]
 
 
 def test_many_deletes_at_once(top_database: Database) -> None:
-    acceptance = Acceptance(top_database, options.load(), "api")
-    placed, creates = accept(acceptance, 20)
-    waiting, _ = accept(acceptance, 5)
+    admission = Admission(top_database, options.load(), "api")
+    placed, creates = accept(admission, 20)
+    waiting, _ = accept(admission, 5)
     with top_database.write() as connection:
         intents.record_placements(connection, creates, "east")
         intents.settle(connection, creates[:15], "east")
     with ThreadPoolExecutor(THREADS) as pool:
-        carried = list(pool.map(lambda one: acceptance.delete(CONTEXT, one), [*placed, *waiting] * 3))
+        carried = list(pool.map(lambda one: admission.delete(CONTEXT, one), [*placed, *waiting] * 3))
     assert {one.server_id for one in carried if one is not None} == set(placed)
     with top_database.read() as connection:
         for server_id in placed:
@@ -58,10 +58,10 @@ def test_many_deletes_at_once(top_database: Database) -> None:
 
 @pytest.mark.parametrize("end", ["deleted", "lost"])
 def test_the_end_of_many_takes_as_many_statements_as_that_of_one(top_database: Database, end: str) -> None:
-    acceptance = Acceptance(top_database, options.load(), "api")
+    admission = Admission(top_database, options.load(), "api")
     counts = []
     for number in (1, 40):
-        ids, creates = accept(acceptance, number)
+        ids, creates = accept(admission, number)
         with top_database.write() as connection:
             intents.record_placements(connection, creates, "east")
         with counted(top_database) as statements, top_database.write() as connection:
@@ -74,7 +74,7 @@ def test_the_end_of_many_takes_as_many_statements_as_that_of_one(top_database: D
 
 
 def test_deletes_of_one_server_whose_create_is_long_forgotten(top_database: Database) -> None:
-    acceptances = [Acceptance(top_database, options.load(), f"api-{number}") for number in range(4)]
+    acceptances = [Admission(top_database, options.load(), f"api-{number}") for number in range(4)]
     for _ in range(5):
         (server_id,), creates = accept(acceptances[0], 1)
         with top_database.write() as connection:
@@ -93,14 +93,14 @@ def _intent_of(database: Database, server_id: str) -> intents.Intent | None:
 
 
 def test_a_repeated_delete_is_carried_again_with_the_cell_that_has_the_server_now(top_database: Database) -> None:
-    acceptance = Acceptance(top_database, options.load(), "api")
-    (server_id,), creates = accept(acceptance, 1)
+    admission = Admission(top_database, options.load(), "api")
+    (server_id,), creates = accept(admission, 1)
     with top_database.write() as connection:
         intents.record_placements(connection, creates, "west")
-    first = acceptance.delete(CONTEXT, server_id)
+    first = admission.delete(CONTEXT, server_id)
     assert first is not None
     with top_database.write() as connection:
         intents.settle(connection, [first.id])
-    again = acceptance.delete(replace(CONTEXT, request_id="req-again"), server_id)
+    again = admission.delete(replace(CONTEXT, request_id="req-again"), server_id)
     assert again is not None
     assert (again.id, again.cell, again.state) == (first.id, "west", IntentState.PENDING)

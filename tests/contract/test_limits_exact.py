@@ -23,7 +23,7 @@ from cellcloud.model.items import ItemChanges
 from cellcloud.model.keypair import Keypair
 from cellcloud.model.server import ServerSpec
 from tests.workflows.world import make_spec
-from top_api.acceptance import Acceptance, Wanted
+from top_api.admission import Admission, CreateRequest
 
 TOGETHER, MOST = 50, 10
 CONTEXT = RequestContext(user_id="u", project_id="p", budget=86_400)
@@ -67,13 +67,13 @@ def test_keypairs_of_a_user(top_database: Database) -> None:
 def test_servers_of_a_user(top_database: Database, resource: str) -> None:
     flavor = Flavor(id="1", name="f", vcpus=2, memory_mb=64, root_gb=1)
     limit = MOST * quotas.cost_of(flavor)[resource]
-    acceptances = [Acceptance(top_database, options.load(), f"api-{number}") for number in range(4)]
+    acceptances = [Admission(top_database, options.load(), f"api-{number}") for number in range(4)]
     made: list[str] = []
 
     def create(number: int, user_id: str = "u") -> None:
         context = RequestContext(user_id=user_id, project_id="p")
         spec = ServerSpec(id="", name="s", project_id="p", user_id=user_id, flavor=flavor, image=Image(id="i"))
-        wanted = Wanted(spec=spec, min_count=1, max_count=1)
+        wanted = CreateRequest(spec=spec, min_count=1, max_count=1)
         made.extend(acceptances[number % 4].accept(context, wanted)[0].server_ids)
 
     def give(most: int) -> None:

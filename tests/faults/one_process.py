@@ -28,11 +28,11 @@ from cellcloud.service import Service
 from tests.api.world import IMAGE, FixedIdentity, FixedImages
 from tests.cloud import CELLS, until
 from tests.faults.books import Books, CellBooks
+from top_api.adapters import Adapters
 from top_api.app import create_app
 from top_api.cells import Cells
-from top_api.outside import Outside
+from top_api.dispatch.outbox_dispatcher import OutboxDispatcher
 from top_api.router.__main__ import build as build_router
-from top_api.router.deliver import Deliverer
 
 LATE = 1.2  # seconds: what waits for the message has given up by then, and has asked again
 HOLD = 3.0
@@ -232,10 +232,10 @@ class OneProcess:
     def _make_api(self, transports: dict[str, Transport]) -> Any:
         cells = Cells(self._top, self._config.top, transports)
         self._undo.callback(cells.close)
-        deliverer = Deliverer(self._top, cells, "api", self._config.top)
-        self._undo.callback(deliverer.stop)
-        outside = Outside(identity=FixedIdentity(), images=FixedImages(), networks=self._networks)
-        app = create_app(self._config, database=self._top, outside=outside, cells=cells, carry=deliverer.carry)
+        dispatcher = OutboxDispatcher(self._top, cells, "api", self._config.top)
+        self._undo.callback(dispatcher.stop)
+        outside = Adapters(identity=FixedIdentity(), images=FixedImages(), networks=self._networks)
+        app = create_app(self._config, database=self._top, adapters=outside, cells=cells, dispatch=dispatcher.dispatch)
         return app.test_client()
 
     def hosts_up(self) -> int:

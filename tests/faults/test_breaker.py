@@ -91,7 +91,7 @@ def test_silence_is_met_with_silence_and_then_with_a_short_try(cells: Cells, lin
         with pytest.raises(errors.Unreachable):
             ask(cells)
     assert line.budgets == [8.0]
-    assert cells.is_mute("east")
+    assert cells.is_unreachable("east")
     hand.advance(BREAKER_SECONDS)
     with pytest.raises(errors.Unreachable):
         ask(cells)
@@ -110,7 +110,7 @@ def test_an_answer_that_something_behind_the_cell_is_away_is_an_answer(cells: Ce
         with pytest.raises(errors.Unreachable):
             ask(cells)
     assert line.budgets == [8.0] * 3
-    assert not cells.is_mute("east")
+    assert not cells.is_unreachable("east")
 
 
 def test_good_requests_are_let_through_when_the_router_hears_of_the_cell(
@@ -126,7 +126,7 @@ def test_good_requests_are_let_through_when_the_router_hears_of_the_cell(
     hand.advance(1.1)
     see(database)  # just before the silence, for all that is known here
     cells.list_cells()
-    assert cells.is_mute("east")
+    assert cells.is_unreachable("east")
     hand.advance(1.1)
     see(database)
     ask(cells)
@@ -141,7 +141,7 @@ def test_one_service_that_is_silent_does_not_silence_the_others(cells: Cells, li
         cells.consoleauth("east").check(service_context(8.0), "id", 1)
     line.error = None
     ask(cells)
-    assert not cells.is_mute("east")
+    assert not cells.is_unreachable("east")
 
 
 def test_a_cell_that_is_said_to_be_down_is_not_waited_for(

@@ -21,7 +21,7 @@ SICK, WELL = "west", "east"
 DATABASE = "postgresql"  # of the sick cell, and nobody else's
 AT_ONCE = 1.0  # seconds
 BOUND = 2.0  # seconds, for one answer of many on a busy machine
-NOTICED = 15.0  # seconds in which the top knows that a cell is mute
+NOTICED = 15.0  # seconds in which the top knows that a cell is unreachable
 BACK = 60.0
 
 

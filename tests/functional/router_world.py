@@ -31,8 +31,8 @@ from cellcloud.model.server import ServerRecord, ServerSpec
 from cellcloud.rpc.conductor import Conductor
 from cellcloud.rpc.transport import Server, Transport
 from top_api.cells import Cells
-from top_api.router.deliver import Deliverer
-from top_api.router.sweep import Sweep
+from top_api.dispatch.outbox_dispatcher import OutboxDispatcher
+from top_api.router.outbox_sweep import Sweep
 
 FLAVOR = Flavor(id="1", name="m1.tiny", vcpus=1, memory_mb=128, root_gb=1)
 PROJECT = "demo"
@@ -267,7 +267,7 @@ class World:
             ),
         )
         self.lines: dict[str, Line] = {}
-        self.deliverers: list[Deliverer] = []
+        self.deliverers: list[OutboxDispatcher] = []
         for line in lines:
             line.renew()
             self.add_cell(line)
@@ -286,8 +286,8 @@ class World:
         return self.lines[name].cell
 
     def close(self) -> None:
-        for deliverer in self.deliverers:
-            deliverer.stop()
+        for dispatcher in self.deliverers:
+            dispatcher.stop()
         self.cells.close()
         self.database.close()
 
@@ -344,26 +344,26 @@ class World:
         return str(connection.execute(found).scalar_one())
 
     # ---- what the router does ----------------------------------------------------------------------------------
-    def new_deliverer(self, cells: Cells | None = None) -> Deliverer:
-        deliverer = Deliverer(self.database, cells or self.cells, f"d{len(self.deliverers)}", self.config.top)
-        self.deliverers.append(deliverer)
-        return deliverer
+    def new_deliverer(self, cells: Cells | None = None) -> OutboxDispatcher:
+        dispatcher = OutboxDispatcher(self.database, cells or self.cells, f"d{len(self.deliverers)}", self.config.top)
+        self.deliverers.append(dispatcher)
+        return dispatcher
 
-    def deliver(self, deliverer: Deliverer | None = None) -> Deliverer:
-        """Hand every unfinished intent to a deliverer and wait until it has nothing at work."""
-        deliverer = deliverer or self.new_deliverer()
-        deliverer.deliver(self.unfinished())
-        assert deliverer.wait_idle(20.0)
-        return deliverer
+    def deliver(self, dispatcher: OutboxDispatcher | None = None) -> OutboxDispatcher:
+        """Hand every unfinished intent to a dispatcher and wait until it has nothing at work."""
+        dispatcher = dispatcher or self.new_deliverer()
+        dispatcher.deliver(self.unfinished())
+        assert dispatcher.wait_idle(20.0)
+        return dispatcher
 
-    def sweep(self) -> Deliverer:
+    def sweep(self) -> OutboxDispatcher:
         """Another process takes over what the first one left."""
         with self.database.write() as connection:
             connection.execute(sa.update(top_schema.intents).values(lease_until=utc_after(-1.0)))
-        deliverer = self.new_deliverer()
-        Sweep(self.database, deliverer, lease=30.0).take_over()
-        assert deliverer.wait_idle(20.0)
-        return deliverer
+        dispatcher = self.new_deliverer()
+        Sweep(self.database, dispatcher, lease=30.0).take_over()
+        assert dispatcher.wait_idle(20.0)
+        return dispatcher
 
     def sweep_until_settled(self) -> None:
         """Sweep until nothing is unfinished, as the router does every second."""

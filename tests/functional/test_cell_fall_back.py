@@ -21,7 +21,7 @@ from cellcloud.model.operations import Operation
 from cellcloud.rpc.conductor import Conductor
 from tests.functional.router_world import FakeCell, Line, World, open_lines, open_world
 from tests.workflows.world import CONTEXT, CellUnderTest
-from top_api.router.follow import Follower
+from top_api.router.feed_follower import FeedFollower
 
 IDS = [f"11111111-0000-4000-8000-00000000000{n}" for n in range(4)]
 LEAP = 1000
@@ -79,7 +79,7 @@ def east(world: World) -> Remembering:
 
 
 def follow(world: World) -> None:
-    follower = Follower(world.database, "east", world.lines["east"].transport.client(Conductor))
+    follower = FeedFollower(world.database, "east", world.lines["east"].transport.client(Conductor))
     while follower.read():
         pass
 
@@ -162,7 +162,9 @@ def test_two_routers_let_the_cell_begin_one_incarnation(world: World) -> None:
     east(world).change(ids[0], vm_state=VmState.ACTIVE)
     follow(world)
     east(world).put_back(kept)
-    first, second = (Follower(world.database, "east", world.lines["east"].transport.client(Conductor)) for _ in "ab")
+    first, second = (
+        FeedFollower(world.database, "east", world.lines["east"].transport.client(Conductor)) for _ in "ab"
+    )
     first.read()
     second.read()
     follow(world)

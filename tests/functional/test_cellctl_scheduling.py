@@ -37,8 +37,8 @@ from tests.functional.router_world import FakeCell, Line, World, open_lines, ope
 from tests.unit.test_cellctl_remote import Identity, sign_in, write_clouds
 from tests.unit.test_metrics import read
 from tests.workflows.world import make_report
+from top_api.adapters import Adapters
 from top_api.app import create_app
-from top_api.outside import Outside
 
 HUGE = Flavor(id="huge", name="huge", vcpus=64, memory_mb=1 << 20, root_gb=1)
 PACKING = {"options": {"filter_scheduler.ram_weight_multiplier": -9.0, "filter_scheduler.cpu_weight_multiplier": -9.0}}
@@ -138,9 +138,9 @@ def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
         app = create_app(
             world.config,
             database=world.database,
-            outside=Outside(identity=identity, images=unused, networks=unused, blueprints=(sign_in(url),)),
+            adapters=Adapters(identity=identity, images=unused, networks=unused, blueprints=(sign_in(url),)),
             cells=world.cells,
-            carry=lambda written: None,
+            dispatch=lambda written: None,
         )
         server = make_server("127.0.0.1", 0, app, threaded=True)
         url.append(f"http://127.0.0.1:{server.server_port}")

@@ -1,4 +1,4 @@
-"""Messages that carry many records, reports or events: 1 MiB each at most, and nothing is left out for good."""
+"""Messages that dispatch many records, reports or events: 1 MiB each at most, and nothing is left out for good."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from cellcloud.rpc.transport import Transport
 from tests.functional.router_world import FakeCell, Line, World, open_lines, open_world
 from tests.unit.cell_world import MemoryConductor
 from tests.workflows.world import CellUnderTest, make_report, make_spec
-from top_api.router.follow import VERSIONS, Follower
+from top_api.router.feed_follower import VERSIONS, FeedFollower
 
 IDS = [f"{number:08x}-0000-4000-8000-000000000000" for number in range(12)]
 LARGEST = {f"{number:03}{'é' * 252}": "😀" * 255 for number in range(128)}  # metadata of one server
@@ -234,7 +234,7 @@ def test_the_router_asks_again_for_what_did_not_fit(world: World) -> None:
     for server_id in ids[5:]:
         east.servers[server_id] = replace(east.servers[server_id], version=50, host="moved")
     east.oldest = len(east.feed) + 2
-    follower = Follower(world.database, "east", world.lines["east"].transport.client(Conductor))
+    follower = FeedFollower(world.database, "east", world.lines["east"].transport.client(Conductor))
     follower._resync()
     assert east.messages["get"] > 1
     assert {world.shown(server_id).host for server_id in ids[5:]} == {"moved"}

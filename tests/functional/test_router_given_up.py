@@ -15,7 +15,7 @@ from cellcloud.model.intent import IntentState
 from cellcloud.model.server import Fault
 from cellcloud.rpc.conductor import Conductor
 from tests.functional.router_world import Line, World, lose_answer, open_lines, open_world
-from top_api.router.follow import Follower
+from top_api.router.feed_follower import FeedFollower
 
 WHY = Fault(code=500, message="No valid host was found. No disk.", created=clock.now(), details="h1: No disk.")
 
@@ -58,7 +58,7 @@ def give_up(world: World, server_id: str, name: str) -> None:
 
 
 def follow(world: World, name: str) -> None:
-    follower = Follower(world.database, name, world.lines[name].transport.client(Conductor))
+    follower = FeedFollower(world.database, name, world.lines[name].transport.client(Conductor))
     while follower.read():
         pass
 

@@ -15,7 +15,7 @@ from cellcloud.rpc.conductor import Conductor
 from cellcloud.rpc.router import Router
 from tests.functional.router_world import Line, World, lose_message, open_lines, open_world
 from top_api.router.__main__ import RouterService, build
-from top_api.router.health import Watch
+from top_api.router.cell_health import CellHealthWatch
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ def start(world: World, lines: list[Line], *, follow_interval: float = 0.2) -> R
 
 def test_a_cell_is_down_after_two_misses_and_up_at_the_next_answer(world: World) -> None:
     line = world.lines["east"]
-    watch = Watch(world.database, "east", line.transport.client(Conductor))
+    watch = CellHealthWatch(world.database, "east", line.transport.client(Conductor))
     line.on["get_digest"] = lose_message
     watch.look()
     assert world.known_cell("east").health == "up"
@@ -64,7 +64,7 @@ def test_a_cell_is_down_after_two_misses_and_up_at_the_next_answer(world: World)
 
 def test_a_cell_that_answers_as_another_is_down_by_name(world: World) -> None:
     """As when two cells are listed with one queue."""
-    Watch(world.database, "east", world.lines["west"].transport.client(Conductor)).look()
+    CellHealthWatch(world.database, "east", world.lines["west"].transport.client(Conductor)).look()
     known = world.known_cell("east")
     assert (known.health, known.reason) == ("down", "its queue is that of cell west")
 

@@ -16,7 +16,7 @@ from cellcloud.lifecycle import VmState
 from cellcloud.model.intent import IntentState
 from cellcloud.rpc.conductor import Conductor
 from tests.functional.router_world import Line, World, die_before, digest_of, open_lines, open_world
-from top_api.router.follow import Follower
+from top_api.router.feed_follower import FeedFollower
 
 
 @pytest.fixture(scope="module")
@@ -42,8 +42,8 @@ class Backup:
         _copy(self._live, self._kept)
 
     def put_back(self, *, told: bool) -> None:
-        for deliverer in self._world.deliverers:
-            deliverer.stop()
+        for dispatcher in self._world.deliverers:
+            dispatcher.stop()
         self._world.cells.close()
         self._world.database.close()
         _copy(self._kept, self._live)
@@ -64,7 +64,7 @@ def _copy(source: Path, target: Path) -> None:
 
 def follow(world: World) -> None:
     for name, line in world.lines.items():
-        follower = Follower(world.database, name, line.transport.client(Conductor))
+        follower = FeedFollower(world.database, name, line.transport.client(Conductor))
         while follower.read():
             pass
 
@@ -102,7 +102,7 @@ def test_what_was_placed_since_is_found_where_it_is(
     world.sweep_until_settled()
     world.assert_started_once(ids)
     assert_agreed(world)
-    assert not any(deliverer._fresh for deliverer in world.deliverers)  # nothing is kept of what is over
+    assert not any(dispatcher._fresh for dispatcher in world.deliverers)  # nothing is kept of what is over
     with world.database.read() as connection:
         present = incarnations.find(connection)
     assert present is not None  # it was noticed, and once only

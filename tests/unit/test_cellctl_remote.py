@@ -28,8 +28,8 @@ from cellcloud.model.server import ServerRecord
 from tests.functional.router_world import FakeCell, Line, World, open_lines, open_world
 from tests.unit.test_cellctl import FakeSource
 from tests.unit.test_cellctl import make_server as make_record
+from top_api.adapters import Adapters
 from top_api.app import create_app
-from top_api.outside import Outside
 
 AT = dt.datetime(2026, 3, 1, tzinfo=dt.UTC)
 
@@ -146,9 +146,9 @@ def clouds(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
     app = create_app(
         world.config,
         database=world.database,
-        outside=Outside(identity=identity, images=unused, networks=unused, blueprints=(sign_in(url),)),
+        adapters=Adapters(identity=identity, images=unused, networks=unused, blueprints=(sign_in(url),)),
         cells=world.cells,
-        carry=lambda written: None,
+        dispatch=lambda written: None,
     )
     server = make_server("127.0.0.1", 0, app, threaded=True)
     url.append(f"http://127.0.0.1:{server.server_port}")

@@ -251,4 +251,4 @@ def test_mute_and_foreign_cells_drop_out(database: Database) -> None:
     assert {cells.choose(spec(availability_zone="a"), ()) for _ in range(10)} == {"east"}
     assert cells.choose(spec(availability_zone="c"), ()) is None
     assert cells.zones() == {"a": True, "b": True}
-    assert cells.mute_cells() == {"south"}
+    assert cells.unreachable_cells() == {"south"}

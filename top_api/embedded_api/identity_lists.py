@@ -166,7 +166,7 @@ def _holds(item: dict[str, Any], wanted: Condition) -> bool:
 
 
 def links(items: Sequence[dict[str, Any]], page: Page) -> dict[str, Any]:
-    """The list's own address, and the one of the page after a full one; both carry the whole query."""
+    """The list's own address, and the one of the page after a full one; both dispatch the whole query."""
     following = None
     if items and len(items) == page.limit:
         following = _address([*pairs_of(request.args, page.walk), ("marker", items[-1]["id"])])

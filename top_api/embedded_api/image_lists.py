@@ -136,7 +136,7 @@ def _sort() -> list[tuple[str, bool]]:
 
 
 def links(last: str | None, wanted: Page) -> dict[str, str]:
-    """``first``, and ``next`` after the id of a full page's last image; both carry the whole query."""
+    """``first``, and ``next`` after the id of a full page's last image; both dispatch the whole query."""
     found = {"first": _path(pairs_of(request.args))}
     return found if last is None else found | {"next": _path([*pairs_of(request.args, wanted.walk), ("marker", last)])}
 

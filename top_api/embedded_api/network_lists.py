@@ -138,7 +138,7 @@ def fields(item: dict[str, Any]) -> dict[str, Any]:
 
 
 def listed(name: str, items: Iterable[dict[str, Any]], page: Page) -> Response:
-    """A page, and links to those beside it that carry the whole query."""
+    """A page, and links to those beside it that dispatch the whole query."""
     found = list(items)
     body: dict[str, Any] = {name: [fields(item) for item in found]}
     full, limited = len(found) == page.limit, "limit" in request.args

@@ -9,34 +9,34 @@ from cellcloud.lifecycle import VmState
 from cellcloud.model.operations import Operation
 from cellcloud.model.run import RunRecord
 from cellcloud.model.server import ServerRecord
-from top_api.operations.servers import find_server
-from top_api.parts import Parts
+from top_api.operations.server_in_cell import find_server
+from top_api.services import ApiServices
 
 
-def find_deleted_too(parts: Parts, server_id: str, project_id: str | None, *, deleted: bool) -> ServerRecord:
+def find_deleted_too(services: ApiServices, server_id: str, project_id: str | None, *, deleted: bool) -> ServerRecord:
     """The server, also when it is deleted and ``deleted`` asks for those. Raises NotFound."""
     if not deleted:
-        return find_server(parts, server_id, project_id)
-    with parts.database.read() as connection:
+        return find_server(services, server_id, project_id)
+    with services.database.read() as connection:
         record = index.find_record(connection, server_id, project_id=project_id, deleted=None)
     if record is None:
         raise errors.NotFound(f"Instance {server_id[:64]} could not be found.")
     return record
 
 
-def list_actions(parts: Parts, context: RequestContext, record: ServerRecord) -> list[RunRecord]:
+def list_actions(services: ApiServices, context: RequestContext, record: ServerRecord) -> list[RunRecord]:
     """Newest first. Raises Unreachable."""
     runs: list[RunRecord] = []
     if record.cell:
-        runs = parts.cells.conductor(record.cell).list_runs(parts.cells.budget(context), record.id, False)
+        runs = services.cells.conductor(record.cell).list_runs(services.cells.budget(context), record.id, False)
     if not any(run.operation == Operation.CREATE for run in runs):
         runs = [*runs, _accepted(record)]
     return runs
 
 
-def get_action(parts: Parts, context: RequestContext, record: ServerRecord, request_id: str) -> RunRecord:
+def get_action(services: ApiServices, context: RequestContext, record: ServerRecord, request_id: str) -> RunRecord:
     """Raises NotFound, Unreachable."""
-    for run in list_actions(parts, context, record):
+    for run in list_actions(services, context, record):
         if run.request_id == request_id:
             return run
     raise errors.NotFound(f"Action for request_id {request_id[:64]} on instance {record.id} not found")

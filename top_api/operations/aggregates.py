@@ -14,19 +14,19 @@ from cellcloud.db.engine import Connection, Database, retried
 from cellcloud.model.host import Aggregate
 from top_api import aggregate_copies
 from top_api.operations import compute_services
-from top_api.parts import Parts
+from top_api.services import ApiServices
 
 T = TypeVar("T")
 FULL = "One or more hosts contain instances in this zone"
 
 
-def create(parts: Parts, context: RequestContext, name: str, zone: str | None) -> Aggregate:
+def create(services: ApiServices, context: RequestContext, name: str, zone: str | None) -> Aggregate:
     """Raises Conflict when the name is taken."""
-    return _change(parts, context, lambda connection: aggregates.create(connection, name, zone))
+    return _change(services, context, lambda connection: aggregates.create(connection, name, zone))
 
 
 def update(
-    parts: Parts,
+    services: ApiServices,
     context: RequestContext,
     aggregate_id: int,
     *,
@@ -46,17 +46,17 @@ def update(
             aggregates.set_metadata(connection, aggregate_id, metadata)
         return aggregates.get(connection, aggregate_id)
 
-    return _change(parts, context, change)
+    return _change(services, context, change)
 
 
-def delete(parts: Parts, context: RequestContext, aggregate_id: int) -> None:
+def delete(services: ApiServices, context: RequestContext, aggregate_id: int) -> None:
     """Raises NotFound; Invalid while it has hosts."""
-    _change(parts, context, lambda connection: aggregates.delete(connection, aggregate_id))
+    _change(services, context, lambda connection: aggregates.delete(connection, aggregate_id))
 
 
-def add_host(parts: Parts, context: RequestContext, aggregate_id: int, host: str) -> Aggregate:
+def add_host(services: ApiServices, context: RequestContext, aggregate_id: int, host: str) -> Aggregate:
     """Raises NotFound; Conflict when the host is there, or in another zone, or has servers that would change theirs."""
-    service = compute_services.find_compute(parts, context, host)
+    service = compute_services.find_compute(services, context, host)
 
     def change(connection: Connection) -> Aggregate:
         aggregates.begin_change(connection)
@@ -69,10 +69,10 @@ def add_host(parts: Parts, context: RequestContext, aggregate_id: int, host: str
         aggregates.add_host(connection, aggregate_id, host, service.cell)
         return aggregates.get(connection, aggregate_id)
 
-    return _change(parts, context, change)
+    return _change(services, context, change)
 
 
-def remove_host(parts: Parts, context: RequestContext, aggregate_id: int, host: str) -> Aggregate:
+def remove_host(services: ApiServices, context: RequestContext, aggregate_id: int, host: str) -> Aggregate:
     """Raises NotFound; Conflict when the host has servers that would change their zone."""
 
     def change(connection: Connection) -> Aggregate:
@@ -84,20 +84,20 @@ def remove_host(parts: Parts, context: RequestContext, aggregate_id: int, host: 
         aggregates.remove_host(connection, aggregate_id, host)
         return aggregates.get(connection, aggregate_id)
 
-    return _change(parts, context, change)
+    return _change(services, context, change)
 
 
-def forget_host(parts: Parts, context: RequestContext, host: str, cell: str) -> None:
+def forget_host(services: ApiServices, context: RequestContext, host: str, cell: str) -> None:
     """Take a host that there is no more out of every aggregate."""
-    _change(parts, context, lambda connection: aggregates.forget_host(connection, host, cell))
+    _change(services, context, lambda connection: aggregates.forget_host(connection, host, cell))
 
 
-def _change(parts: Parts, context: RequestContext, change: Callable[[Connection], T]) -> T:
-    made = _transact(parts.database, change)
-    patient = parts.cells.budget(context)
-    parts.cells.ask_each(
-        [cell.name for cell in parts.cells.list_cells()],
-        lambda cell: aggregate_copies.give(parts.database, cell, parts.cells.scheduling_store(cell), patient),
+def _change(services: ApiServices, context: RequestContext, change: Callable[[Connection], T]) -> T:
+    made = _transact(services.database, change)
+    patient = services.cells.budget(context)
+    services.cells.ask_each(
+        [cell.name for cell in services.cells.list_cells()],
+        lambda cell: aggregate_copies.give(services.database, cell, services.cells.scheduling_store(cell), patient),
     )
     return made
 

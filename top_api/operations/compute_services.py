@@ -1,4 +1,4 @@
-"""Services and hosts of every cell: each cell is asked at once, and a mute one is shown as it was last known."""
+"""Services and hosts of every cell: each cell is asked at once, and an unreachable one is shown as last known."""
 
 from __future__ import annotations
 
@@ -7,69 +7,69 @@ from dataclasses import replace
 from cellcloud import errors
 from cellcloud.context import RequestContext
 from cellcloud.model.host import Host, ServiceRecord
-from top_api.parts import Parts
+from top_api.services import ApiServices
 
 COMPUTE = "nova-compute"
 
 
-def list_services(parts: Parts, context: RequestContext) -> list[tuple[ServiceRecord, bool]]:
+def list_services(services: ApiServices, context: RequestContext) -> list[tuple[ServiceRecord, bool]]:
     """(service, whether its cell answers), by binary and host."""
-    answers = parts.cells.ask_all(context, "services", lambda conductor, patient: conductor.list_services(patient))
+    answers = services.cells.ask_all(context, "services", lambda conductor, patient: conductor.list_services(patient))
     found = [(replace(service, cell=cell.name), fresh) for cell, services, fresh in answers for service in services]
     return sorted(found, key=lambda pair: (pair[0].binary, pair[0].host, pair[0].cell))
 
 
-def list_hosts(parts: Parts, context: RequestContext) -> list[tuple[Host, bool]]:
+def list_hosts(services: ApiServices, context: RequestContext) -> list[tuple[Host, bool]]:
     """(host, whether its cell answers), by name."""
-    answers = parts.cells.ask_all(context, "hosts", lambda conductor, patient: conductor.list_hosts(patient))
+    answers = services.cells.ask_all(context, "hosts", lambda conductor, patient: conductor.list_hosts(patient))
     found = [(replace(host, cell=cell.name), fresh) for cell, hosts, fresh in answers for host in hosts]
     return sorted(found, key=lambda pair: (pair[0].facts.hypervisor_hostname, pair[0].cell))
 
 
-def find_destination(parts: Parts, context: RequestContext, host: str | None, node: str | None) -> str:
+def find_destination(services: ApiServices, context: RequestContext, host: str | None, node: str | None) -> str:
     """The host of that name, with that hypervisor's name if one is given. Raises Invalid for one that there is not,
     Unreachable while a cell that might have it does not answer."""
-    answers = parts.cells.ask_all(context, "hosts", lambda conductor, patient: conductor.list_hosts(patient))
+    answers = services.cells.ask_all(context, "hosts", lambda conductor, patient: conductor.list_hosts(patient))
     for _cell, hosts, _fresh in answers:
         for one in hosts:
             if host in (None, "", one.host) and node in (None, "", one.facts.hypervisor_hostname):
                 return one.host
-    if len(answers) < len(parts.cells.list_cells()):
+    if len(answers) < len(services.cells.list_cells()):
         raise errors.Unreachable("A cell that may have that host does not answer.")
     raise errors.Invalid(f"Compute host {(host or node or '')[:255]} could not be found.")
 
 
-def get_service(parts: Parts, context: RequestContext, identifier: str) -> ServiceRecord:
+def get_service(services: ApiServices, context: RequestContext, identifier: str) -> ServiceRecord:
     """By UUID. Raises NotFound."""
-    for service, _ in list_services(parts, context):
+    for service, _ in list_services(services, context):
         if service.id == identifier:
             return service
     raise errors.NotFound(f"Compute service {identifier[:64]} could not be found.")
 
 
-def find_service(parts: Parts, context: RequestContext, host: str, binary: str) -> ServiceRecord:
+def find_service(services: ApiServices, context: RequestContext, host: str, binary: str) -> ServiceRecord:
     """By host and binary. Raises NotFound."""
-    for service, _ in list_services(parts, context):
+    for service, _ in list_services(services, context):
         if (service.host, service.binary) == (host, binary):
             return service
     raise errors.NotFound(f"Could not find binary {binary} on host {host}.")
 
 
-def find_compute(parts: Parts, context: RequestContext, host: str) -> ServiceRecord:
+def find_compute(services: ApiServices, context: RequestContext, host: str) -> ServiceRecord:
     """Return the compute service of a host. Raises NotFound; Conflict when several cells have a host of that name;
     Unreachable while a cell that might have it does not answer."""
-    found = [one for one, _ in list_services(parts, context) if (one.host, one.binary) == (host, COMPUTE)]
+    found = [one for one, _ in list_services(services, context) if (one.host, one.binary) == (host, COMPUTE)]
     if len(found) > 1:
         raise errors.Conflict(f"Cells {', '.join(one.cell for one in found)} each have a host {host}.")
     if found:
         return found[0]
-    if parts.cells.mute_cells():
+    if services.cells.unreachable_cells():
         raise errors.Unreachable("A cell that may have that host does not answer.")
     raise errors.NotFound(f"Compute host {host} could not be found.")
 
 
 def set_service(
-    parts: Parts,
+    services: ApiServices,
     context: RequestContext,
     service: ServiceRecord,
     *,
@@ -80,16 +80,16 @@ def set_service(
     """Raises Invalid for a service that is no compute service, Unreachable."""
     if service.binary != COMPUTE:
         raise errors.Invalid(f"Updating a {service.binary} service is not supported. Must be {COMPUTE}.")
-    conductor = parts.cells.conductor(service.cell)
-    patient = parts.cells.budget(context)
+    conductor = services.cells.conductor(service.cell)
+    patient = services.cells.budget(context)
     changed = conductor.set_service(patient, service.host, enabled, disabled_reason, forced_down)
     return replace(changed, cell=service.cell)
 
 
-def remove_service(parts: Parts, context: RequestContext, service: ServiceRecord) -> None:
+def remove_service(services: ApiServices, context: RequestContext, service: ServiceRecord) -> None:
     """Forget a service, and with a compute service its host. Raises Conflict while servers are there, Unreachable."""
-    conductor = parts.cells.conductor(service.cell)
-    patient = parts.cells.budget(context)
+    conductor = services.cells.conductor(service.cell)
+    patient = services.cells.budget(context)
     if service.binary == COMPUTE:
         conductor.remove_host(patient, service.host, True)
     else:

@@ -6,28 +6,32 @@ from cellcloud import errors
 from cellcloud.context import RequestContext
 from cellcloud.model.console import ConsoleGrant
 from cellcloud.model.server import ServerRecord
-from top_api.parts import Parts
+from top_api.services import ApiServices
 
 ALL_LINES = -1
 
 
-def get_output(parts: Parts, context: RequestContext, record: ServerRecord, lines: int) -> str:
+def get_output(services: ApiServices, context: RequestContext, record: ServerRecord, lines: int) -> str:
     """The last ``lines`` lines of the console's log, or as much as is kept. Raises Conflict, Unreachable."""
     _check_placed(record)
-    text = parts.cells.conductor(record.cell).get_console_output(parts.cells.budget(context), record.id, ALL_LINES)
+    text = services.cells.conductor(record.cell).get_console_output(
+        services.cells.budget(context), record.id, ALL_LINES
+    )
     if lines == ALL_LINES:
         return text
     return "\n".join(text.split("\n")[-lines:]) if lines else ""
 
 
 def create_console(
-    parts: Parts, context: RequestContext, record: ServerRecord, protocol: str, kind: str
+    services: ApiServices, context: RequestContext, record: ServerRecord, protocol: str, kind: str
 ) -> ConsoleGrant:
     """A URL with a token of a single use. Raises Invalid for a kind that is not offered, Conflict, Unreachable."""
     if (protocol, kind) != ("vnc", "novnc"):
         raise errors.Invalid(f"Unavailable console type {kind}.")
     _check_placed(record)
-    return parts.cells.consoleauth(record.cell).create_console(parts.cells.budget(context), record.id, protocol, kind)
+    return services.cells.consoleauth(record.cell).create_console(
+        services.cells.budget(context), record.id, protocol, kind
+    )
 
 
 def _check_placed(record: ServerRecord) -> None:

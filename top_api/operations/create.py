@@ -1,6 +1,6 @@
 """Create: from a validated body to servers that are accepted for good.
 
-The servers are accepted in one transaction (``acceptance``); then the request is answered and the intents are carried
+The servers are accepted in one transaction (``admission``); then the request is answered and the intents are carried
 to a cell. A client's own key makes a repeated request return the same servers for ever.
 """
 
@@ -29,10 +29,10 @@ from cellcloud.model.network import RequestedNetwork
 from cellcloud.model.server import ServerSpec
 from cellcloud.patterns import Pattern
 from top_api import quota
-from top_api.acceptance import Accepted, KeyTaken, Wanted
+from top_api.admission import CreateRequest, CreateResult, KeyTaken
 from top_api.operations import place
-from top_api.parts import Parts
 from top_api.schemas.types import is_true
+from top_api.services import ApiServices
 
 MOST_AT_ONCE = 1000  # servers in one request
 MOST_WRITTEN = 8 << 20  # bytes of their records
@@ -41,12 +41,12 @@ _KEY = Pattern(r"[\x21-\x7e]+", most=255)
 
 
 def create_servers(
-    parts: Parts,
+    services: ApiServices,
     context: RequestContext,
     body: dict[str, Any],
     *,
     key: str | None = None,
-) -> Accepted:
+) -> CreateResult:
     """Accept the servers a validated body asks for.
 
     Raises Invalid for what does not exist or does not fit together, QuotaExceeded, Forbidden, Conflict (the key was
@@ -59,21 +59,21 @@ def create_servers(
         if not _KEY.matches(key):
             raise errors.Invalid("The Idempotency-Key header takes 1 to 255 printable characters without spaces.")
         body_hash = idempotency.hash_of(msgspec.json.encode(body, order="deterministic"))
-        with parts.database.read() as connection:
+        with services.database.read() as connection:
             kept = idempotency.find_answer(connection, context.project_id, key)
         if kept is not None:
             return _repeat(kept, body_hash, _password(server, key))
         password = _password(server, key)
-    wanted = _with_password(_wanted(parts, context, body), password)
+    wanted = _with_password(_wanted(services, context, body), password)
     try:
-        accepted, made = parts.acceptance.accept(context, wanted, key=key, body_hash=body_hash)
+        accepted, made = services.admission.accept(context, wanted, key=key, body_hash=body_hash)
     except KeyTaken:
-        with parts.database.read() as connection:
+        with services.database.read() as connection:
             kept = idempotency.find_answer(connection, context.project_id, key or "")
         if kept is None:
             raise errors.Busy("A request with the same key is being worked on; try again shortly.") from None
         return _repeat(kept, body_hash, password)
-    parts.carry(made)
+    services.dispatch(made)
     return replace(accepted, admin_pass=password)
 
 
@@ -86,40 +86,40 @@ def _password(server: dict[str, Any], key: str) -> str:
     return base64.urlsafe_b64encode(digest)[:12].decode()
 
 
-def _with_password(wanted: Wanted, password: str) -> Wanted:
+def _with_password(wanted: CreateRequest, password: str) -> CreateRequest:
     """Give the password to the guest, where it has a config drive to read it from."""
     return replace(wanted, spec=replace(wanted.spec, admin_pass=password)) if wanted.spec.config_drive else wanted
 
 
-def _repeat(kept: KeptAnswer, body_hash: str, password: str) -> Accepted:
+def _repeat(kept: KeptAnswer, body_hash: str, password: str) -> CreateResult:
     if kept.body_hash != body_hash:
         raise errors.Conflict("The Idempotency-Key was used for another request.")
-    return replace(msgspec.convert(kept.answer, Accepted), admin_pass=password)
+    return replace(msgspec.convert(kept.answer, CreateResult), admin_pass=password)
 
 
 # ---- what the body asks for ------------------------------------------------------------------------------------------
-def _wanted(parts: Parts, context: RequestContext, body: dict[str, Any]) -> Wanted:
+def _wanted(services: ApiServices, context: RequestContext, body: dict[str, Any]) -> CreateRequest:
     server = body["server"]
     min_count, max_count = _counts(server)
-    flavor, keypair = _flavor_and_keypair(parts, context, server)
-    image = _image(parts, context, server)
-    _check_fit(parts, context, flavor, image)
+    flavor, keypair = _flavor_and_keypair(services, context, server)
+    image = _image(services, context, server)
+    _check_fit(services, context, flavor, image)
     guest_request.check(flavor, image)
     image = replace(image, properties=image_properties.known(image.properties))
-    zone, host = place.read(parts, context, server)
+    zone, host = place.read(services, context, server)
     metadata = server.get("metadata") or {}
     if metadata:
-        with parts.database.read() as connection:
-            quota.check_metadata(connection, context.project_id, context.user_id, parts.config.quota, len(metadata))
+        with services.database.read() as connection:
+            quota.check_metadata(connection, context.project_id, context.user_id, services.config.quota, len(metadata))
     if server.get("personality"):
         raise errors.QuotaExceeded("Personality file limit exceeded: files are not injected; use user_data.")
     if server.get("trusted_image_certificates"):
         raise errors.Invalid("Trusted image certificates are not offered.")
-    networks = _networks(parts, context, server.get("networks"), max_count)
-    max_count = _within_ports(parts, context, networks, min_count, max_count)
+    networks = _networks(services, context, server.get("networks"), max_count)
+    max_count = _within_ports(services, context, networks, min_count, max_count)
     named = (group["name"].strip(" ") for group in server.get("security_groups") or () if "name" in group)
     groups = tuple(dict.fromkeys(named)) or ("default",)
-    parts.networks.check_security_groups(context.project_id, groups)
+    services.networks.check_security_groups(context.project_id, groups)
     name = server["name"].strip()
     spec = ServerSpec(
         id="",
@@ -139,7 +139,7 @@ def _wanted(parts: Parts, context: RequestContext, body: dict[str, Any]) -> Want
         security_groups=groups,
         availability_zone=zone,
         host=host,
-        scheduler_hints=_hints(body, parts.config.top.scheduler_hints),
+        scheduler_hints=_hints(body, services.config.top.scheduler_hints),
         disk_config=_disk_config(server, image),
         access_ip_v4=server.get("accessIPv4", ""),
         access_ip_v6=server.get("accessIPv6", ""),
@@ -147,7 +147,7 @@ def _wanted(parts: Parts, context: RequestContext, body: dict[str, Any]) -> Want
         request_id=context.request_id,
     )
     _check_size(spec, max_count)
-    return Wanted(spec=spec, min_count=min_count, max_count=max_count)
+    return CreateRequest(spec=spec, min_count=min_count, max_count=max_count)
 
 
 def _check_size(spec: ServerSpec, count: int) -> None:
@@ -171,10 +171,12 @@ def _counts(server: dict[str, Any]) -> tuple[int, int]:
     return min_count, max_count
 
 
-def _flavor_and_keypair(parts: Parts, context: RequestContext, server: dict[str, Any]) -> tuple[Flavor, Keypair | None]:
+def _flavor_and_keypair(
+    services: ApiServices, context: RequestContext, server: dict[str, Any]
+) -> tuple[Flavor, Keypair | None]:
     flavor_id = str(server["flavorRef"]).rstrip("/").rsplit("/", 1)[-1]
     key_name = (server.get("key_name") or "").strip(" ")
-    with parts.database.read() as connection:
+    with services.database.read() as connection:
         flavor = flavors.find_flavor(connection, flavor_id, project_id=context.project_id)
         keypair = keypairs.find_keypair(connection, context.user_id, key_name) if key_name else None
     if flavor is None or flavor.disabled:
@@ -184,7 +186,7 @@ def _flavor_and_keypair(parts: Parts, context: RequestContext, server: dict[str,
     return flavor, keypair
 
 
-def _image(parts: Parts, context: RequestContext, server: dict[str, Any]) -> Image:
+def _image(services: ApiServices, context: RequestContext, server: dict[str, Any]) -> Image:
     image_id, devices = server.get("imageRef") or "", server.get("block_device_mapping_v2") or ()
     if len(devices) > 1:
         raise errors.Invalid("Block Device Mapping is Invalid: a server has one disk here, its image's.")
@@ -195,7 +197,7 @@ def _image(parts: Parts, context: RequestContext, server: dict[str, Any]) -> Ima
     if not image_id:
         raise errors.Invalid("Invalid imageRef provided: servers boot from an image here, volumes are not offered.")
     try:
-        image = parts.images.get_image(image_id, project_id=context.project_id, is_admin=context.is_admin)
+        image = services.images.get_image(image_id, project_id=context.project_id, is_admin=context.is_admin)
     except errors.NotFound as error:
         raise errors.Invalid(f"Image {image_id} could not be found.") from error
     if image.status != "active":
@@ -222,11 +224,11 @@ def _image_of_device(device: dict[str, Any], image_id: str) -> str:
     return str(device.get("uuid") or image_id)
 
 
-def _check_fit(parts: Parts, context: RequestContext, flavor: Flavor, image: Image) -> None:
+def _check_fit(services: ApiServices, context: RequestContext, flavor: Flavor, image: Image) -> None:
     if flavor.memory_mb < image.min_ram:
         raise errors.Invalid("Flavor's memory is too small for requested image.")
     if flavor.root_gb == 0:  # the disk is as large as the image: only administrators know whether hosts bear that
-        if not parts.policy.allows(context, "os_compute_api:servers:create:zero_disk_flavor"):
+        if not services.policy.allows(context, "os_compute_api:servers:create:zero_disk_flavor"):
             raise errors.Forbidden("Only volume-backed servers are allowed for flavors with zero disk.")
         return
     size = max(image.min_disk * GIB, image.virtual_size or image.size)
@@ -246,23 +248,25 @@ def _disk_config(server: dict[str, Any], image: Image) -> str:
     return str(asked or ("AUTO" if is_true(said) else "MANUAL"))
 
 
-def _networks(parts: Parts, context: RequestContext, given: Any, count: int) -> tuple[RequestedNetwork, ...] | None:
+def _networks(
+    services: ApiServices, context: RequestContext, given: Any, count: int
+) -> tuple[RequestedNetwork, ...] | None:
     if given == "none":
         return ()
     requested: Sequence[RequestedNetwork] | None = None
     if isinstance(given, list) and given:
         requested = [_network(entry) for entry in given]
         _check_distinct(requested)
-        parts.policy.check(context, "os_compute_api:servers:create:attach_network")
+        services.policy.check(context, "os_compute_api:servers:create:attach_network")
     try:
-        found = parts.networks.check_networks(context.project_id, requested, count=count)
+        found = services.networks.check_networks(context.project_id, requested, count=count)
     except errors.NotFound as error:
         raise errors.Invalid(error.message) from error
     return tuple(found)
 
 
 def _within_ports(
-    parts: Parts,
+    services: ApiServices,
     context: RequestContext,
     networks: tuple[RequestedNetwork, ...] | None,
     min_count: int,
@@ -270,7 +274,7 @@ def _within_ports(
 ) -> int:
     """How many servers there are ports for, no more than ``max_count``. Raises QuotaExceeded for less than asked."""
     each = sum(not wanted.port_id for wanted in networks or ())
-    left = parts.networks.count_free_ports(context.project_id) if each else None
+    left = services.networks.count_free_ports(context.project_id) if each else None
     if left is None:
         return max_count
     if left // each < min_count:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from cellcloud.context import RequestContext
 from cellcloud.model.server import ServerRecord
-from top_api.operations.servers import check_unlocked
-from top_api.parts import Parts
+from top_api.operations.server_in_cell import check_unlocked
+from top_api.services import ApiServices
 
 
-def delete_server(parts: Parts, context: RequestContext, record: ServerRecord) -> None:
+def delete_server(services: ApiServices, context: RequestContext, record: ServerRecord) -> None:
     """Raises Conflict for a locked server. Idempotent."""
     check_unlocked(context, record)
-    intent = parts.acceptance.delete(context, record.id)
+    intent = services.admission.delete(context, record.id)
     if intent is not None:
-        parts.carry([intent])
+        services.dispatch([intent])

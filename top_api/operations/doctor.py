@@ -20,7 +20,7 @@ from cellcloud.model.cell import Finding
 from cellcloud.model.operations import Operation
 from cellcloud.model.server import ServerRecord
 from top_api.adoption import fetch_user_data
-from top_api.parts import Parts
+from top_api.services import ApiServices
 
 PAGE, VERSIONS = 200, 2000  # records, and (id, version) pairs, in one message
 CHECKS = ("in several cells", "not in the index", "not in its cell")
@@ -63,35 +63,37 @@ class Wrong:
         return Finding(check=self.discord, severity="error", subject=self.server_id, text=text, remedy=remedy)
 
 
-def compare(parts: Parts, context: RequestContext) -> list[Wrong]:
+def compare(services: ApiServices, context: RequestContext) -> list[Wrong]:
     """Every server of which index and cells that answer do not say the same."""
-    names = [cell.name for cell in parts.cells.list_cells()]
+    names = [cell.name for cell in services.cells.list_cells()]
     patient = context.with_budget(BUDGET)
-    answers = parts.cells.ask_each(names, lambda name: _living(parts, patient, name))
+    answers = services.cells.ask_each(names, lambda name: _living(services, patient, name))
     theirs = {name: answer for name, answer in answers.items() if isinstance(answer, set)}
     ours: dict[str, set[str]] = {}
-    with parts.database.read() as connection:
+    with services.database.read() as connection:
         for name in theirs:
             ours[name] = {server_id for server_id, _ in index.list_versions(connection, name, "", None)}
     suspects: set[str] = set()
     for name, living in theirs.items():
         suspects |= living ^ ours[name]
         suspects |= {one for other in theirs if other != name for one in living & theirs[other]}
-    return look_at(parts, patient, suspects, list(theirs))
+    return look_at(services, patient, suspects, list(theirs))
 
 
-def look_at(parts: Parts, context: RequestContext, server_ids: Collection[str], names: Sequence[str]) -> list[Wrong]:
+def look_at(
+    services: ApiServices, context: RequestContext, server_ids: Collection[str], names: Sequence[str]
+) -> list[Wrong]:
     """What is wrong with these servers, as those of the cells say that answer."""
     wrong: list[Wrong] = []
     for ids in _pages(sorted(server_ids)):
         running: dict[str, list[str]] = {}
-        answers = parts.cells.ask_each(names, functools.partial(_records, parts, context, ids))
+        answers = services.cells.ask_each(names, functools.partial(_records, services, context, ids))
         told = {name: answer for name, answer in answers.items() if not isinstance(answer, errors.CellcloudError)}
         for name, records in told.items():
             for record in records:
                 if not record.deleted and not record.held:
                     running.setdefault(record.id, []).append(name)
-        with parts.database.read() as connection:
+        with services.database.read() as connection:
             known = {one: index.find_record(connection, one, deleted=None) for one in ids}
             unsettled = intents.list_unsettled(connection, ids)
         for server_id in ids:
@@ -101,8 +103,8 @@ def look_at(parts: Parts, context: RequestContext, server_ids: Collection[str], 
     return wrong
 
 
-def _records(parts: Parts, context: RequestContext, ids: list[str], name: str) -> Sequence[ServerRecord]:
-    conductor = parts.cells.conductor(name)
+def _records(services: ApiServices, context: RequestContext, ids: list[str], name: str) -> Sequence[ServerRecord]:
+    conductor = services.cells.conductor(name)
     return in_full(
         lambda some: conductor.get_servers(context, some, partly=True),
         ids,
@@ -127,33 +129,33 @@ def _judge(server_id: str, known: ServerRecord | None, running: list[str], names
 
 
 def repair(
-    parts: Parts, context: RequestContext, server_ids: Collection[str], *, keep: str | None = None
+    services: ApiServices, context: RequestContext, server_ids: Collection[str], *, keep: str | None = None
 ) -> list[Finding]:
     """Take into the index what a cell runs and the index knows; of the servers named, also take in those it does not
     know, forget those that their cell has lost, and delete those in several cells everywhere but in ``keep``. Returns
     what was done. Raises Invalid, Unreachable."""
     done: list[Finding] = []
-    for wrong in compare(parts, context):
+    for wrong in compare(services, context):
         named = wrong.server_id in server_ids
         if wrong.discord is Discord.UNKNOWN and (named or not (server_ids or wrong.strange)):
-            _take_in(parts, context, wrong.server_id, wrong.cells[0])
+            _take_in(services, context, wrong.server_id, wrong.cells[0])
             done.append(_done(wrong, f"taken from cell {wrong.cells[0]}"))
         elif wrong.discord is Discord.LOST and named:
-            _forget(parts.database, wrong.server_id)
+            _forget(services.database, wrong.server_id)
             done.append(_done(wrong, "shown as deleted, its quota given back"))
         elif wrong.discord is Discord.SEVERAL and named:
             if keep not in wrong.cells:
                 raise errors.Invalid(f"Name the cell that keeps {wrong.server_id}: {', '.join(wrong.cells)}.")
-            _keep_in(parts, context, wrong, keep)
+            _keep_in(services, context, wrong, keep)
             done.append(_done(wrong, f"kept in cell {keep}, deleted in the others"))
     return done
 
 
-def _keep_in(parts: Parts, context: RequestContext, wrong: Wrong, keep: str) -> None:
+def _keep_in(services: ApiServices, context: RequestContext, wrong: Wrong, keep: str) -> None:
     """The server's ports are the same in all its cells: they go to the host that keeps it before the others lose it."""
-    for record in parts.cells.conductor(keep).get_servers(context.with_budget(BUDGET), [wrong.server_id]):
+    for record in services.cells.conductor(keep).get_servers(context.with_budget(BUDGET), [wrong.server_id]):
         spec = record.spec
-        parts.networks.ensure_ports(
+        services.networks.ensure_ports(
             server_id=spec.id,
             project_id=spec.project_id,
             host=record.host or "",
@@ -164,17 +166,17 @@ def _keep_in(parts: Parts, context: RequestContext, wrong: Wrong, keep: str) -> 
         )
     for name in wrong.cells:
         if name != keep:
-            conductor, patient = parts.cells.conductor(name), context.with_budget(BUDGET)
+            conductor, patient = services.cells.conductor(name), context.with_budget(BUDGET)
             conductor.begin_operation(patient, wrong.server_id, Operation.DELETE, {KEEP_PORTS: True})
-    _take_in(parts, context, wrong.server_id, keep)
+    _take_in(services, context, wrong.server_id, keep)
 
 
 def _done(wrong: Wrong, text: str) -> Finding:
     return Finding(check=wrong.discord, severity="ok", subject=wrong.server_id, text=text)
 
 
-def _living(parts: Parts, context: RequestContext, name: str) -> set[str]:
-    conductor = parts.cells.conductor(name)
+def _living(services: ApiServices, context: RequestContext, name: str) -> set[str]:
+    conductor = services.cells.conductor(name)
     found: set[str] = set()
     after = ""
     while True:
@@ -185,11 +187,11 @@ def _living(parts: Parts, context: RequestContext, name: str) -> set[str]:
         after = max(server_id for server_id, _ in pairs)
 
 
-def _take_in(parts: Parts, context: RequestContext, server_id: str, cell: str) -> None:
-    conductor, patient = parts.cells.conductor(cell), context.with_budget(BUDGET)
+def _take_in(services: ApiServices, context: RequestContext, server_id: str, cell: str) -> None:
+    conductor, patient = services.cells.conductor(cell), context.with_budget(BUDGET)
     for record in conductor.get_servers(patient, [server_id]):
-        fetch_user_data(parts.database, conductor, patient, [record])
-        _store(parts.database, replace(record, cell=cell))
+        fetch_user_data(services.database, conductor, patient, [record])
+        _store(services.database, replace(record, cell=cell))
 
 
 @retried

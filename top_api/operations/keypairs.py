@@ -16,13 +16,13 @@ from cellcloud.db import keypairs as table
 from cellcloud.db.engine import Connection, transact
 from cellcloud.model.keypair import Keypair
 from top_api import quota
-from top_api.parts import Parts
+from top_api.services import ApiServices
 
 _BITS = 3072
 
 
 def create_keypair(
-    parts: Parts, *, project_id: str, user_id: str, name: str, kind: str, public_key: str | None
+    services: ApiServices, *, project_id: str, user_id: str, name: str, kind: str, public_key: str | None
 ) -> tuple[Keypair, str | None]:
     """A keypair and, when it was generated, its private key, which is kept nowhere.
 
@@ -43,10 +43,10 @@ def create_keypair(
     )
 
     def store(connection: Connection) -> Keypair:
-        most = quota.most_of_user(connection, project_id, user_id, parts.config.quota, "key_pairs")
+        most = quota.most_of_user(connection, project_id, user_id, services.config.quota, "key_pairs")
         return table.create_keypair(connection, keypair, most=most)
 
-    return transact(parts.database, store), private_key
+    return transact(services.database, store), private_key
 
 
 def _generate() -> tuple[str, str]:

@@ -10,39 +10,39 @@ from cellcloud.lifecycle import VmState
 from cellcloud.model.items import ItemChanges
 from cellcloud.model.server import ServerRecord
 from top_api import quota
-from top_api.operations.servers import change, change_items, check_unlocked
-from top_api.parts import Parts
+from top_api.operations.server_in_cell import change, change_items, check_unlocked
+from top_api.services import ApiServices
 
 _FROM = frozenset({VmState.ACTIVE, VmState.PAUSED, VmState.SUSPENDED, VmState.STOPPED})
 
 
 def replace_metadata(
-    parts: Parts, context: RequestContext, record: ServerRecord, metadata: dict[str, str]
+    services: ApiServices, context: RequestContext, record: ServerRecord, metadata: dict[str, str]
 ) -> dict[str, str]:
     """Replace all of it. Raises QuotaExceeded, Conflict, Unreachable."""
-    _most(parts, context, record, len(metadata))
+    _most(services, context, record, len(metadata))
     _check(context, record, "update metadata")
-    return change(parts, context, record, "update metadata", {"metadata": metadata}).spec.metadata
+    return change(services, context, record, "update metadata", {"metadata": metadata}).spec.metadata
 
 
 def set_metadata(
-    parts: Parts, context: RequestContext, record: ServerRecord, items: Mapping[str, str]
+    services: ApiServices, context: RequestContext, record: ServerRecord, items: Mapping[str, str]
 ) -> dict[str, str]:
     """Set some of it, and return all. Raises QuotaExceeded, Conflict, Unreachable."""
     _check(context, record, "update metadata")
-    changes = ItemChanges(set_metadata=dict(items), most_metadata=_most(parts, context, record, 0))
-    return change_items(parts, context, record, "update metadata", changes).spec.metadata
+    changes = ItemChanges(set_metadata=dict(items), most_metadata=_most(services, context, record, 0))
+    return change_items(services, context, record, "update metadata", changes).spec.metadata
 
 
-def delete_metadata(parts: Parts, context: RequestContext, record: ServerRecord, key: str) -> None:
+def delete_metadata(services: ApiServices, context: RequestContext, record: ServerRecord, key: str) -> None:
     """Take one item away. Raises NotFound, Conflict, Unreachable."""
     _check(context, record, "delete metadata")
-    change_items(parts, context, record, "delete metadata", ItemChanges(remove_metadata=(key,)))
+    change_items(services, context, record, "delete metadata", ItemChanges(remove_metadata=(key,)))
 
 
-def _most(parts: Parts, context: RequestContext, record: ServerRecord, count: int) -> int:
-    with parts.database.read() as connection:
-        return quota.check_metadata(connection, record.spec.project_id, context.user_id, parts.config.quota, count)
+def _most(services: ApiServices, context: RequestContext, record: ServerRecord, count: int) -> int:
+    with services.database.read() as connection:
+        return quota.check_metadata(connection, record.spec.project_id, context.user_id, services.config.quota, count)
 
 
 def _check(context: RequestContext, record: ServerRecord, verb: str) -> None:

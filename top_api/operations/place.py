@@ -7,13 +7,13 @@ from typing import Any
 from cellcloud import errors
 from cellcloud.context import RequestContext
 from top_api.operations.compute_services import find_destination
-from top_api.parts import Parts
+from top_api.services import ApiServices
 
 _FORCED = "os_compute_api:servers:create:forced_host"
 _REQUESTED = "compute:servers:create:requested_destination"
 
 
-def read(parts: Parts, context: RequestContext, server: dict[str, Any]) -> tuple[str | None, str | None]:
+def read(services: ApiServices, context: RequestContext, server: dict[str, Any]) -> tuple[str | None, str | None]:
     """(zone, host) that a body asks for, as ``zone:host``, ``zone::node``, ``zone:host:node``, or by keys of their own.
 
     Raises Invalid for a zone, a host or a node that there is not, or that do not belong together, Forbidden,
@@ -24,14 +24,14 @@ def read(parts: Parts, context: RequestContext, server: dict[str, Any]) -> tuple
     if (host or node) and (asked_host or asked_node):
         raise errors.Invalid("A host is given twice: in the availability zone, and by host or hypervisor_hostname.")
     if host or node:
-        parts.policy.check(context, _FORCED)
+        services.policy.check(context, _FORCED)
     if asked_host or asked_node:
-        parts.policy.check(context, _REQUESTED)
-    known = parts.cells.zones()
+        services.policy.check(context, _REQUESTED)
+    known = services.cells.zones()
     if zone and known and zone not in known:
         raise errors.Invalid("The requested availability zone is not available")
     wanted = (host or asked_host, node or asked_node)
-    return zone or None, find_destination(parts, context, *wanted) if any(wanted) else None
+    return zone or None, find_destination(services, context, *wanted) if any(wanted) else None
 
 
 def _split(text: str) -> tuple[str, str, str]:

@@ -7,8 +7,8 @@ from typing import Any
 from cellcloud.context import RequestContext
 from cellcloud.model.items import ItemChanges
 from cellcloud.model.server import ServerRecord
-from top_api.operations.servers import change, change_items, check_unlocked
-from top_api.parts import Parts
+from top_api.operations.server_in_cell import change, change_items, check_unlocked
+from top_api.services import ApiServices
 
 MOST_TAGS = 50  # of one server, as in Nova
 SETTABLE = {
@@ -21,48 +21,50 @@ SETTABLE = {
 }
 
 
-def update_server(parts: Parts, context: RequestContext, record: ServerRecord, given: dict[str, Any]) -> ServerRecord:
+def update_server(
+    services: ApiServices, context: RequestContext, record: ServerRecord, given: dict[str, Any]
+) -> ServerRecord:
     """``given``: the body's keys. Raises Conflict, Unreachable."""
     changes = {SETTABLE[key]: value for key, value in given.items()}
     if isinstance(changes.get("name"), str):
         changes["name"] = str(changes["name"]).strip()
-    return change(parts, context, record, "update", changes) if changes else record
+    return change(services, context, record, "update", changes) if changes else record
 
 
-def lock(parts: Parts, context: RequestContext, record: ServerRecord, reason: str | None) -> ServerRecord:
+def lock(services: ApiServices, context: RequestContext, record: ServerRecord, reason: str | None) -> ServerRecord:
     """Lock it, for its owner or for an administrator; an owner locks no second time. Raises Conflict, Unreachable."""
     side = _side(context, record)
     if record.locked and side == "owner":
         return record
-    return change(parts, context, record, "lock", {"locked": True, "locked_by": side, "locked_reason": reason})
+    return change(services, context, record, "lock", {"locked": True, "locked_by": side, "locked_reason": reason})
 
 
-def unlock(parts: Parts, context: RequestContext, record: ServerRecord) -> ServerRecord:
+def unlock(services: ApiServices, context: RequestContext, record: ServerRecord) -> ServerRecord:
     """Raises Forbidden where the other side locked it and policy does not let the caller override that, Conflict,
     Unreachable."""
     if record.locked_by not in ("", _side(context, record)):
         target = {"project_id": record.spec.project_id, "user_id": record.spec.user_id}
-        parts.policy.check(context, "os_compute_api:os-lock-server:unlock:unlock_override", target)
-    return change(parts, context, record, "unlock", {"locked": False, "locked_by": "", "locked_reason": None})
+        services.policy.check(context, "os_compute_api:os-lock-server:unlock:unlock_override", target)
+    return change(services, context, record, "unlock", {"locked": False, "locked_by": "", "locked_reason": None})
 
 
 def _side(context: RequestContext, record: ServerRecord) -> str:
     return "owner" if record.spec.project_id == context.project_id else "admin"
 
 
-def set_tags(parts: Parts, context: RequestContext, record: ServerRecord, tags: list[str]) -> ServerRecord:
+def set_tags(services: ApiServices, context: RequestContext, record: ServerRecord, tags: list[str]) -> ServerRecord:
     """Replace the tags. Raises Conflict, Unreachable."""
     check_unlocked(context, record)
-    return change(parts, context, record, "update", {"tags": tags})
+    return change(services, context, record, "update", {"tags": tags})
 
 
-def add_tag(parts: Parts, context: RequestContext, record: ServerRecord, tag: str) -> ServerRecord:
+def add_tag(services: ApiServices, context: RequestContext, record: ServerRecord, tag: str) -> ServerRecord:
     """Add one, unless it is there. Raises Invalid with MOST_TAGS there, Conflict, Unreachable."""
     check_unlocked(context, record)
-    return change_items(parts, context, record, "update", ItemChanges(add_tags=(tag,), most_tags=MOST_TAGS))
+    return change_items(services, context, record, "update", ItemChanges(add_tags=(tag,), most_tags=MOST_TAGS))
 
 
-def delete_tag(parts: Parts, context: RequestContext, record: ServerRecord, tag: str) -> ServerRecord:
+def delete_tag(services: ApiServices, context: RequestContext, record: ServerRecord, tag: str) -> ServerRecord:
     """Take one away. Raises NotFound, Conflict, Unreachable."""
     check_unlocked(context, record)
-    return change_items(parts, context, record, "update", ItemChanges(remove_tags=(tag,)))
+    return change_items(services, context, record, "update", ItemChanges(remove_tags=(tag,)))

@@ -23,10 +23,10 @@ from cellcloud.rpc.transport import Server, Transport, unique_name
 from cellcloud.service import Loop
 from top_api.aggregate_copies import CopyKeeper
 from top_api.cells import Cells
-from top_api.router.deliver import Deliverer
-from top_api.router.follow import Follower, Nudges
-from top_api.router.health import Watch
-from top_api.router.sweep import Sweep
+from top_api.dispatch.outbox_dispatcher import OutboxDispatcher
+from top_api.router.cell_health import CellHealthWatch
+from top_api.router.feed_follower import FeedFollower, Nudges
+from top_api.router.outbox_sweep import Sweep
 
 LOG = logging.getLogger(__name__)
 SWEEP_INTERVAL = 1.0
@@ -42,9 +42,11 @@ class _Attendance:
         self._transport = transport
         conductor = transport.client(Conductor)
         top = config.top
-        follower = Follower(database, cell, conductor, deadline=top.intent_deadline, key=top.placements_key)
+        follower = FeedFollower(database, cell, conductor, deadline=top.intent_deadline, key=top.placements_key)
         self._follow = Loop(f"follow-{cell}", config.top.follow_interval, follower.read)
-        self._health = Loop(f"health-{cell}", config.top.health_interval, Watch(database, cell, conductor).look)
+        self._health = Loop(
+            f"health-{cell}", config.top.health_interval, CellHealthWatch(database, cell, conductor).look
+        )
         copies = CopyKeeper(database, cell, transport.client(SchedulingStore), top.cell_timeout)
         self._copies = Loop(f"aggregates-{cell}", CELLS_INTERVAL, copies.look)
         self._listen = Loop(f"listen-{cell}", CELLS_INTERVAL, self._ensure_listening)
@@ -78,7 +80,7 @@ class RouterService:
         self._config = config
         self._database = database
         self._cells = cells
-        self._deliverer = Deliverer(database, cells, unique_name(config.host), config.top)
+        self._dispatcher = OutboxDispatcher(database, cells, unique_name(config.host), config.top)
         lengths = {
             "intent_lease": config.top.intent_lease,
             "intent_deadline": config.top.intent_deadline,
@@ -87,7 +89,7 @@ class RouterService:
         steady = SteadyClock(database, TOP_TIMES, lengths)
         sweep = Sweep(
             database,
-            self._deliverer,
+            self._dispatcher,
             lease=config.top.intent_lease,
             deleted_days=config.top.deleted_days,
             keys_days=config.top.keys_days,
@@ -124,11 +126,11 @@ class RouterService:
         with ThreadPoolExecutor(len(attended) or 1) as pool:
             for attendance in attended:
                 pool.submit(attendance.stop)
-        self._deliverer.stop()
+        self._dispatcher.stop()
 
     def check(self) -> dict[str, str]:
         """The router's own parts; a cell that is down is the cell's trouble, and shows in its health."""
-        return {name: loop.check() for name, loop in self._loops.items()} | {"deliver": self._deliverer.check()}
+        return {name: loop.check() for name, loop in self._loops.items()} | {"deliver": self._dispatcher.check()}
 
     def _look_back(self) -> None:
         self._marker.look()

@@ -19,7 +19,7 @@ actions = Actions()
 
 @aggregates.route("GET", "/os-aggregates", "os_compute_api:os-aggregates:index")
 def list_aggregates(call: Call) -> dict[str, Any]:
-    with call.parts.database.read() as connection:
+    with call.services.database.read() as connection:
         found = table.list_all(connection)
     return {"aggregates": [views.show(one, call.version) for one in found]}
 
@@ -27,13 +27,13 @@ def list_aggregates(call: Call) -> dict[str, Any]:
 @aggregates.route("POST", "/os-aggregates", "os_compute_api:os-aggregates:create", body=schemas.CREATE)
 def create(call: Call) -> dict[str, Any]:
     given = call.body["aggregate"]
-    made = operations.create(call.parts, call.context, given["name"], given.get("availability_zone"))
+    made = operations.create(call.services, call.context, given["name"], given.get("availability_zone"))
     return {"aggregate": views.show_new(made, call.version)}
 
 
 @aggregates.route("GET", ONE, "os_compute_api:os-aggregates:show")
 def show(call: Call, aggregate_id: str) -> dict[str, Any]:
-    with call.parts.database.read() as connection:
+    with call.services.database.read() as connection:
         found = table.get(connection, _number(aggregate_id))
     return _shown(call, found)
 
@@ -46,14 +46,14 @@ def update(call: Call, aggregate_id: str) -> dict[str, Any]:
     if name is not None and not name.strip():
         raise errors.Invalid("Invalid input for field/attribute name. A name has other letters than spaces.")
     changed = operations.update(
-        call.parts, call.context, _number(aggregate_id), name=None if name is None else name.strip(), metadata=zone
+        call.services, call.context, _number(aggregate_id), name=None if name is None else name.strip(), metadata=zone
     )
     return _shown(call, changed)
 
 
 @aggregates.route("DELETE", ONE, "os_compute_api:os-aggregates:delete")
 def delete(call: Call, aggregate_id: str) -> Answer:
-    operations.delete(call.parts, call.context, _number(aggregate_id))
+    operations.delete(call.services, call.context, _number(aggregate_id))
     return Answer(status=200)
 
 
@@ -65,19 +65,19 @@ def act(call: Call, aggregate_id: str) -> Answer:
 @actions.action("add_host", "os_compute_api:os-aggregates:add_host", status=200, body=schemas.ADD_HOST)
 def add_host(call: Call, aggregate_id: str) -> dict[str, Any]:
     host = call.body["add_host"]["host"]
-    return _shown(call, operations.add_host(call.parts, call.context, _number(aggregate_id), host))
+    return _shown(call, operations.add_host(call.services, call.context, _number(aggregate_id), host))
 
 
 @actions.action("remove_host", "os_compute_api:os-aggregates:remove_host", status=200, body=schemas.REMOVE_HOST)
 def remove_host(call: Call, aggregate_id: str) -> dict[str, Any]:
     host = call.body["remove_host"]["host"]
-    return _shown(call, operations.remove_host(call.parts, call.context, _number(aggregate_id), host))
+    return _shown(call, operations.remove_host(call.services, call.context, _number(aggregate_id), host))
 
 
 @actions.action("set_metadata", "os_compute_api:os-aggregates:set_metadata", status=200, body=schemas.SET_METADATA)
 def set_metadata(call: Call, aggregate_id: str) -> dict[str, Any]:
     metadata = call.body["set_metadata"]["metadata"]
-    return _shown(call, operations.update(call.parts, call.context, _number(aggregate_id), metadata=metadata))
+    return _shown(call, operations.update(call.services, call.context, _number(aggregate_id), metadata=metadata))
 
 
 def _shown(call: Call, aggregate: Aggregate) -> dict[str, Any]:

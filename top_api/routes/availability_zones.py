@@ -13,7 +13,7 @@ INTERNAL = "internal"
 
 @availability_zones.route("GET", "/os-availability-zone", "os_compute_api:os-availability-zone:list")
 def list_zones(call: Call) -> dict[str, Any]:
-    zones = sorted(call.parts.cells.zones().items())
+    zones = sorted(call.services.cells.zones().items())
     return {
         "availabilityZoneInfo": [
             {"zoneName": name, "zoneState": {"available": available}, "hosts": None} for name, available in zones
@@ -23,11 +23,11 @@ def list_zones(call: Call) -> dict[str, Any]:
 
 @availability_zones.route("GET", "/os-availability-zone/detail", "os_compute_api:os-availability-zone:detail")
 def list_zones_in_detail(call: Call) -> dict[str, Any]:
-    answers = call.parts.cells.ask_all(
+    answers = call.services.cells.ask_all(
         call.context, "services", lambda conductor, context: conductor.list_services(context)
     )
-    zones: dict[str, dict[str, dict[str, Any]]] = {name: {} for name in call.parts.cells.zones()}
-    usable: dict[str, bool] = dict(call.parts.cells.zones())
+    zones: dict[str, dict[str, dict[str, Any]]] = {name: {} for name in call.services.cells.zones()}
+    usable: dict[str, bool] = dict(call.services.cells.zones())
     for _cell, services, fresh in answers:
         for service in services:
             zones.setdefault(service.zone, {}).setdefault(service.host, {})[service.binary] = {

@@ -37,7 +37,7 @@ def _page(call: Call, view: View, path: tuple[str, ...]) -> dict[str, Any]:
     is_public = _wanted_kind(call)
     # Administrators see the private flavors of everybody only when they ask for them.
     project_id = None if call.context.is_admin and is_public is not True else call.context.project_id
-    with call.parts.database.read() as connection:
+    with call.services.database.read() as connection:
         found = table.list_flavors(
             connection,
             project_id=project_id,
@@ -74,7 +74,7 @@ def _wanted_kind(call: Call) -> bool | None:
 
 
 def _get(call: Call, flavor_id: str) -> Flavor:
-    with call.parts.database.read() as connection:
+    with call.services.database.read() as connection:
         return table.get_flavor(connection, flavor_id[:256], project_id=call.project_filter)
 
 
@@ -99,7 +99,7 @@ def create(call: Call) -> dict[str, Any]:
         is_public=is_true(given.get("os-flavor-access:is_public", True)),
         description=given.get("description"),
     )
-    transact(call.parts.database, lambda connection: table.create_flavor(connection, flavor))
+    transact(call.services.database, lambda connection: table.create_flavor(connection, flavor))
     return {"flavor": views.detail(call, flavor)}
 
 
@@ -108,13 +108,13 @@ def create(call: Call) -> dict[str, Any]:
 )
 def update(call: Call, flavor_id: str) -> dict[str, Any]:
     description = call.body["flavor"]["description"]
-    transact(call.parts.database, lambda connection: table.set_description(connection, flavor_id, description))
+    transact(call.services.database, lambda connection: table.set_description(connection, flavor_id, description))
     return {"flavor": views.detail(call, _get(call, flavor_id))}
 
 
 @flavors.route("DELETE", "/flavors/<flavor_id>", "os_compute_api:os-flavor-manage:delete", status=202)
 def delete(call: Call, flavor_id: str) -> None:
-    transact(call.parts.database, lambda connection: table.delete_flavor(connection, flavor_id))
+    transact(call.services.database, lambda connection: table.delete_flavor(connection, flavor_id))
 
 
 @flavors.route("GET", "/flavors/<flavor_id>/os-extra_specs", "os_compute_api:os-flavor-extra-specs:index")
@@ -156,11 +156,11 @@ def set_extra_spec(call: Call, flavor_id: str, key: str) -> dict[str, Any]:
 
 @flavors.route("DELETE", "/flavors/<flavor_id>/os-extra_specs/<key>", "os_compute_api:os-flavor-extra-specs:delete")
 def delete_extra_spec(call: Call, flavor_id: str, key: str) -> None:
-    transact(call.parts.database, lambda connection: table.delete_extra_spec(connection, flavor_id, key))
+    transact(call.services.database, lambda connection: table.delete_extra_spec(connection, flavor_id, key))
 
 
 def _set_extra_specs(call: Call, flavor_id: str, specs: dict[str, str]) -> None:
-    transact(call.parts.database, lambda connection: table.set_extra_specs(connection, flavor_id, specs))
+    transact(call.services.database, lambda connection: table.set_extra_specs(connection, flavor_id, specs))
 
 
 def _check_extra_specs(call: Call, specs: Mapping[str, str]) -> None:
@@ -196,7 +196,7 @@ def add_access(call: Call, flavor_id: str) -> dict[str, Any]:
     flavor, project_id = _get(call, flavor_id), call.body["addTenantAccess"]["tenant"]
     if flavor.is_public and call.version >= (2, 7):
         raise errors.Conflict("Can not add access to a public flavor.")
-    transact(call.parts.database, lambda connection: table.add_project(connection, flavor.id, project_id))
+    transact(call.services.database, lambda connection: table.add_project(connection, flavor.id, project_id))
     return _access(call, flavor.id)
 
 
@@ -208,11 +208,11 @@ def add_access(call: Call, flavor_id: str) -> dict[str, Any]:
 )
 def remove_access(call: Call, flavor_id: str) -> dict[str, Any]:
     flavor, project_id = _get(call, flavor_id), call.body["removeTenantAccess"]["tenant"]
-    transact(call.parts.database, lambda connection: table.remove_project(connection, flavor.id, project_id))
+    transact(call.services.database, lambda connection: table.remove_project(connection, flavor.id, project_id))
     return _access(call, flavor.id)
 
 
 def _access(call: Call, flavor_id: str) -> dict[str, Any]:
-    with call.parts.database.read() as connection:
+    with call.services.database.read() as connection:
         projects = table.list_projects(connection, flavor_id)
     return {"flavor_access": [{"flavor_id": flavor_id, "tenant_id": project} for project in projects]}

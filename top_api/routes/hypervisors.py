@@ -31,7 +31,7 @@ def list_hypervisors_in_detail(call: Call) -> dict[str, Any]:
 
 
 def _list(call: Call, view: Any, path: tuple[str, ...]) -> dict[str, Any]:
-    found = list_hosts(call.parts, call.context)
+    found = list_hosts(call.services, call.context)
     pattern = call.param("hypervisor_hostname_pattern")
     if pattern is not None:
         if call.param("limit") or call.param("marker"):
@@ -58,7 +58,7 @@ def _matching(found: list[Found], pattern: str) -> list[Found]:
 def _shown(call: Call, view: Any, page: Sequence[Found], *, with_servers: bool) -> list[dict[str, Any]]:
     servers: dict[tuple[str, str], list[dict[str, str]]] = {}
     if with_servers:
-        with call.parts.database.read() as connection:
+        with call.services.database.read() as connection:
             found = index.list_names_on(connection, {(host.cell, host.host) for host, _ in page})
         for cell, on, server_id, name in found:
             servers.setdefault((cell, on), []).append({"uuid": server_id, "name": name})
@@ -70,7 +70,7 @@ def _shown(call: Call, view: Any, page: Sequence[Found], *, with_servers: bool) 
 
 @hypervisors.route("GET", "/os-hypervisors/statistics", "os_compute_api:os-hypervisors:statistics", until=(2, 87))
 def show_statistics(call: Call) -> dict[str, Any]:
-    return {"hypervisor_statistics": views.statistics([host for host, _ in list_hosts(call.parts, call.context)])}
+    return {"hypervisor_statistics": views.statistics([host for host, _ in list_hosts(call.services, call.context)])}
 
 
 @hypervisors.route("GET", "/os-hypervisors/<identifier>", "os_compute_api:os-hypervisors:show", query=schemas.SHOW)
@@ -90,20 +90,20 @@ def show_uptime(call: Call, identifier: str) -> dict[str, Any]:
 
 @hypervisors.route("GET", "/os-hypervisors/<pattern>/search", "os_compute_api:os-hypervisors:search", until=(2, 52))
 def search(call: Call, pattern: str) -> dict[str, Any]:
-    found = _matching(list_hosts(call.parts, call.context), pattern)
+    found = _matching(list_hosts(call.services, call.context), pattern)
     return {"hypervisors": _shown(call, views.brief, found, with_servers=False)}
 
 
 @hypervisors.route("GET", "/os-hypervisors/<pattern>/servers", "os_compute_api:os-hypervisors:servers", until=(2, 52))
 def list_servers(call: Call, pattern: str) -> dict[str, Any]:
-    found = _matching(list_hosts(call.parts, call.context), pattern)
+    found = _matching(list_hosts(call.services, call.context), pattern)
     return {"hypervisors": _shown(call, views.brief, found, with_servers=True)}
 
 
 def _get(call: Call, identifier: str) -> Found:
     if call.version >= (2, 53) and not _is_uuid(identifier):
         raise errors.Invalid(f"Invalid uuid {identifier[:64]}")
-    for host, fresh in list_hosts(call.parts, call.context):
+    for host, fresh in list_hosts(call.services, call.context):
         if str(views.id_of(call, host)) == identifier:
             return host, fresh
     raise errors.NotFound(f"Hypervisor with ID '{identifier[:64]}' could not be found.")

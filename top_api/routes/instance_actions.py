@@ -8,11 +8,11 @@ from typing import Any
 
 from cellcloud import errors
 from cellcloud.model.run import RunRecord
-from top_api.filters import read_changes
 from top_api.operations.actions import find_deleted_too, get_action, list_actions
 from top_api.paging import next_links, page_of
 from top_api.routing import Call, Resource
 from top_api.schemas import instance_actions as schemas
+from top_api.server_query import read_changes
 from top_api.views import instance_actions as views
 
 instance_actions = Resource("os-instance-actions")
@@ -21,12 +21,12 @@ PATH = "/servers/<server_id>/os-instance-actions"
 
 def _look_up(call: Call, arguments: Mapping[str, str]) -> None:
     deleted = call.version >= (2, 21)
-    call.server = find_deleted_too(call.parts, arguments["server_id"], call.project_filter, deleted=deleted)
+    call.server = find_deleted_too(call.services, arguments["server_id"], call.project_filter, deleted=deleted)
 
 
 @instance_actions.route("GET", PATH, "os_compute_api:os-instance-actions:list", query=schemas.LIST, lookup=_look_up)
 def list_of_server(call: Call, server_id: str) -> dict[str, Any]:
-    runs = list_actions(call.parts, call.context, call.server)
+    runs = list_actions(call.services, call.context, call.server)
     since, before = read_changes(call.query)
     runs = [run for run in runs if _between(run, since, before)]
     page, _ = page_of(call, runs, lambda run: run.request_id, since=(2, 58))
@@ -39,7 +39,7 @@ def list_of_server(call: Call, server_id: str) -> dict[str, Any]:
 
 @instance_actions.route("GET", PATH + "/<request_id>", "os_compute_api:os-instance-actions:show", lookup=_look_up)
 def show(call: Call, server_id: str, request_id: str) -> dict[str, Any]:
-    run = get_action(call.parts, call.context, call.server, request_id)
+    run = get_action(call.services, call.context, call.server, request_id)
     return {"instanceAction": views.detail(call, run, call.server)}
 
 

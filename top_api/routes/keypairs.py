@@ -48,7 +48,7 @@ def _shown(call: Call, keypair: Keypair, *, whole: bool = False, owner: bool = F
 @keypairs.route("GET", "/os-keypairs", "os_compute_api:os-keypairs:index", query=schemas.LIST, lookup=_named_in_query)
 def list_keypairs(call: Call) -> dict[str, Any]:
     user_id = _user(call, call.param("user_id"))
-    with call.parts.database.read() as connection:
+    with call.services.database.read() as connection:
         found = table.list_keypairs(connection, user_id)
     page, _ = page_of(call, found, lambda keypair: keypair.name, since=(2, 35))
     links = (
@@ -63,7 +63,7 @@ def list_keypairs(call: Call) -> dict[str, Any]:
 def create(call: Call) -> Answer:
     given = call.body["keypair"]
     keypair, private_key = create_keypair(
-        call.parts,
+        call.services,
         project_id=call.context.project_id,
         user_id=_user(call, given.get("user_id")),
         name=given["name"].strip(),
@@ -81,7 +81,7 @@ def create(call: Call) -> Answer:
 )
 def show(call: Call, name: str) -> dict[str, Any]:
     user_id = _user(call, call.param("user_id"))
-    with call.parts.database.read() as connection:
+    with call.services.database.read() as connection:
         return {"keypair": _shown(call, table.get_keypair(connection, user_id, name[:256]), whole=True)}
 
 
@@ -90,5 +90,5 @@ def show(call: Call, name: str) -> dict[str, Any]:
 )
 def delete(call: Call, name: str) -> Answer:
     user_id = _user(call, call.param("user_id"))
-    transact(call.parts.database, lambda connection: table.delete_keypair(connection, user_id, name[:256]))
+    transact(call.services.database, lambda connection: table.delete_keypair(connection, user_id, name[:256]))
     return Answer(status=204 if call.version >= (2, 2) else 202)

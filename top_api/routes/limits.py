@@ -110,7 +110,7 @@ def update_quota_set(call: Call, project_id: str) -> dict[str, Any]:
         else:
             user_quotas.set_limits(connection, project_id, user_id, wanted)
 
-    transact(call.parts.database, store)
+    transact(call.services.database, store)
     return {"quota_set": _quota_set(call, _books(call, project_id, user_id)[0])}
 
 
@@ -125,7 +125,7 @@ def _check_range(
         least = {name: max(used.get(name, 0), given.get(name, 0)) for name in wanted}
     else:
         least = user_quotas.list_usages(connection, project_id, user_id)
-        most = quota.limits_of(connection, project_id, call.parts.config.quota)
+        most = quota.limits_of(connection, project_id, call.services.config.quota)
         own = user_quotas.list_limits(connection, project_id, user_id)
     for name, limit in wanted.items():
         if limit != quotas.UNLIMITED and limit < least.get(name, 0):
@@ -158,7 +158,7 @@ def delete_quota_set(call: Call, project_id: str) -> None:
             quotas.delete_limits(connection, project_id)
         user_quotas.delete_limits(connection, project_id, user_id)
 
-    transact(call.parts.database, forget)
+    transact(call.services.database, forget)
 
 
 @limits.route("GET", "/os-quota-class-sets/<name>", "os_compute_api:os-quota-class-sets:show")
@@ -176,7 +176,7 @@ def update_class(call: Call, name: str) -> dict[str, Any]:
     if name != "default":
         raise errors.Invalid("Every project is of the class default: limits of another would count for nobody.")
     wanted = quota.settable(call.body["quota_class_set"])
-    transact(call.parts.database, lambda connection: quotas.set_limits(connection, quotas.CLASS, wanted))
+    transact(call.services.database, lambda connection: quotas.set_limits(connection, quotas.CLASS, wanted))
     return {"quota_class_set": _class_set(call)}
 
 
@@ -194,11 +194,11 @@ def _user(call: Call) -> str | None:
 def _books(call: Call, project_id: str, user_id: str | None = None) -> tuple[dict[str, int], dict[str, int]]:
     """(limits, usages) of a project, or of a user within it."""
     project_id = project_id[:255]
-    with call.parts.database.read() as connection:
+    with call.services.database.read() as connection:
         if user_id is None:
-            most = quota.limits_of(connection, project_id, call.parts.config.quota)
+            most = quota.limits_of(connection, project_id, call.services.config.quota)
             return most, quotas.list_usages(connection, project_id)
-        most = quota.limits_of_user(connection, project_id, user_id, call.parts.config.quota)
+        most = quota.limits_of_user(connection, project_id, user_id, call.services.config.quota)
         return most, user_quotas.list_usages(connection, project_id, user_id)
 
 

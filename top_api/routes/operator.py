@@ -32,13 +32,13 @@ operator = Resource("operator", prefix="/operator/v1")
 
 @operator.route("GET", "/cells", RULE)
 def list_cells(call: Call) -> dict[str, Any]:
-    with call.parts.database.read() as connection:
+    with call.services.database.read() as connection:
         return {"cells": cells_table.list_cells(connection)}
 
 
 @operator.route("GET", "/cells/<name>", RULE)
 def show_cell(call: Call, name: str) -> dict[str, Any]:
-    with call.parts.database.read() as connection:
+    with call.services.database.read() as connection:
         return {"cell": cells_table.get_cell(connection, name)}
 
 
@@ -63,7 +63,7 @@ def list_servers(call: Call) -> dict[str, Any]:
         equal={column: [value] for column, value in wanted.items() if value is not None},
         limit=max(1, min(MOST, int(call.param("limit") or MOST))),
     )
-    with call.parts.database.read() as connection:
+    with call.services.database.read() as connection:
         return {"servers": [_shown(record) for record in index.list_records(connection, query)]}
 
 
@@ -77,9 +77,9 @@ def show_timeline(call: Call, server_id: str) -> dict[str, Any]:
     record = _find(call, server_id)
     entries = _top_entries(call, record)
     if record.cell:
-        conductor = call.parts.cells.conductor(record.cell)
+        conductor = call.services.cells.conductor(record.cell)
         with suppress(errors.NotFound):  # recorded in a cell that has not heard of it yet
-            entries += conductor.get_timeline(call.parts.cells.budget(call.context), server_id)
+            entries += conductor.get_timeline(call.services.cells.budget(call.context), server_id)
     return {"timeline": sorted(entries, key=lambda entry: entry.at)}
 
 
@@ -88,8 +88,8 @@ def list_operations(call: Call) -> dict[str, Any]:
     server_id, unfinished = call.param("server"), call.param("unfinished") == "true"
     if server_id is not None:
         cell = _find(call, server_id).cell
-        patient = call.parts.cells.budget(call.context)
-        runs = call.parts.cells.conductor(cell).list_runs(patient, server_id, unfinished) if cell else []
+        patient = call.services.cells.budget(call.context)
+        runs = call.services.cells.conductor(cell).list_runs(patient, server_id, unfinished) if cell else []
         return {"operations": runs}
     answers = _ask(
         call, f"runs {unfinished}", lambda conductor, context: conductor.list_runs(context, None, unfinished)
@@ -127,40 +127,42 @@ def list_unknown_guests(call: Call) -> dict[str, Any]:
 @operator.route("POST", "/guests/<server_id>/adopt", RULE, body=schemas.HELD_BY)
 def adopt_guest(call: Call, server_id: str) -> dict[str, Any]:
     cell, host = _holder(call, server_id)
-    conductor = call.parts.cells.conductor(cell)
-    record = conductor.adopt_guest(call.parts.cells.budget(call.context), host, server_id)
+    conductor = call.services.cells.conductor(cell)
+    record = conductor.adopt_guest(call.services.cells.budget(call.context), host, server_id)
     return {"server": _shown(replace(record, cell=cell))}
 
 
 @operator.route("POST", "/guests/<server_id>/remove", RULE, body=schemas.HELD_BY)
 def remove_guest(call: Call, server_id: str) -> dict[str, Any]:
     cell, host = _holder(call, server_id)
-    conductor = call.parts.cells.conductor(cell)
-    conductor.remove_guest(call.parts.cells.budget(call.context), host, server_id)
-    left = conductor.list_unknown_guests(call.parts.cells.budget(call.context), host)
+    conductor = call.services.cells.conductor(cell)
+    conductor.remove_guest(call.services.cells.budget(call.context), host, server_id)
+    left = conductor.list_unknown_guests(call.services.cells.budget(call.context), host)
     return {"guests": [replace(guest, cell=cell) for guest in left if guest.server_id == server_id]}
 
 
 @operator.route("POST", "/hosts/<name>/release", RULE, body=schemas.IN_CELL)
 def release_name(call: Call, name: str) -> dict[str, Any]:
     cell = _cell_of_host(call, name)
-    call.parts.cells.conductor(cell).release_name(call.parts.cells.budget(call.context), name)
+    call.services.cells.conductor(cell).release_name(call.services.cells.budget(call.context), name)
     return {"released": name}
 
 
 @operator.route("POST", "/hosts/<name>/remove", RULE, body=schemas.REMOVE_HOST)
 def remove_host(call: Call, name: str) -> dict[str, Any]:
     cell = _cell_of_host(call, name)
-    conductor = call.parts.cells.conductor(cell)
-    conductor.remove_host(call.parts.cells.budget(call.context), name, bool(call.body.get("force")))
-    aggregates.forget_host(call.parts, call.context, name, cell)
+    conductor = call.services.cells.conductor(cell)
+    conductor.remove_host(call.services.cells.budget(call.context), name, bool(call.body.get("force")))
+    aggregates.forget_host(call.services, call.context, name, cell)
     return {"removed": name}
 
 
 def _cell_of_host(call: Call, name: str) -> str:
     """Raises NotFound, Conflict where several cells have a host of that name and none is named."""
     named = call.body.get("cell")
-    answers = call.parts.cells.ask_all(call.context, "hosts", lambda conductor, context: conductor.list_hosts(context))
+    answers = call.services.cells.ask_all(
+        call.context, "hosts", lambda conductor, context: conductor.list_hosts(context)
+    )
     found = [
         cell.name
         for cell, hosts, _ in answers
@@ -176,7 +178,7 @@ def _cell_of_host(call: Call, name: str) -> str:
 def _holder(call: Call, server_id: str) -> tuple[str, str]:
     """The cell and the host that hold the unknown guest. Raises NotFound, Conflict where several cells do."""
     host, named = str(call.body["host"]), call.body.get("cell")
-    answers = call.parts.cells.ask_all(
+    answers = call.services.cells.ask_all(
         call.context, f"unknown guests {host}", lambda conductor, context: conductor.list_unknown_guests(context, host)
     )
     found = [
@@ -198,37 +200,37 @@ def list_findings(call: Call) -> dict[str, Any]:
     for cell, found in _ask(call, "findings", lambda conductor, context: conductor.check_books(context)):
         answered.add(cell.name)
         findings += [replace(one, subject=f"{cell.name}: {one.subject}") for one in found]
-    for cell in call.parts.cells.list_cells():
+    for cell in call.services.cells.list_cells():
         if cell.name not in answered:
             remedy = "cellcloud status; cellctl --local doctor check"
             findings.append(_finding("cell answers", cell.name, "does not answer", remedy))
-    findings += doctor.findings(doctor.compare(call.parts, call.context))
+    findings += doctor.findings(doctor.compare(call.services, call.context))
     return {"findings": findings}
 
 
 @operator.route("POST", "/repairs", RULE, body=schemas.REPAIR)
 def repair(call: Call) -> dict[str, Any]:
     wanted = frozenset(call.body.get("servers") or ())
-    done = [] if wanted else counters.repair(call.parts.database)
-    return {"findings": done + doctor.repair(call.parts, call.context, wanted, keep=call.body.get("keep"))}
+    done = [] if wanted else counters.repair(call.services.database)
+    return {"findings": done + doctor.repair(call.services, call.context, wanted, keep=call.body.get("keep"))}
 
 
 def _ask(call: Call, subject: str, ask: Callable[[Conductor, Any], list[T]]) -> Iterable[tuple[Cell, list[T]]]:
     """Every answering cell's word, or only that of the cell the query names."""
     wanted = call.param("cell")
     if wanted is not None:
-        with call.parts.database.read() as connection:
+        with call.services.database.read() as connection:
             cell = cells_table.get_cell(connection, wanted)
-        context = call.parts.cells.budget(call.context)
-        return [(cell, ask(call.parts.cells.conductor(wanted), context))]
-    answers = call.parts.cells.ask_all(call.context, f"operator {subject}", ask)
+        context = call.services.cells.budget(call.context)
+        return [(cell, ask(call.services.cells.conductor(wanted), context))]
+    answers = call.services.cells.ask_all(call.context, f"operator {subject}", ask)
     return [(cell, found) for cell, found, fresh in answers if fresh]
 
 
 def _find(call: Call, server_id: str) -> ServerRecord:
     """Deleted servers too."""
     query = ServerQuery(project_id=None, equal={"id": [server_id[:64]]}, deleted=None, limit=1)
-    with call.parts.database.read() as connection:
+    with call.services.database.read() as connection:
         found = index.list_records(connection, query)
     if not found:
         raise errors.NotFound(f"Instance {server_id[:64]} could not be found.")
@@ -242,7 +244,7 @@ def _shown(record: ServerRecord) -> ServerRecord:
 
 def _top_entries(call: Call, record: ServerRecord) -> list[TimelineEntry]:
     entries: list[TimelineEntry] = []
-    with call.parts.database.read() as connection:
+    with call.services.database.read() as connection:
         found = [intents.find_intent(connection, record.id, kind) for kind in IntentKind]
     for intent in found:
         if intent is not None and intent.created_at is not None and intent.updated_at is not None:
@@ -262,11 +264,11 @@ def _state_of(intent: Intent) -> str:
 
 
 def _top_findings(call: Call) -> list[Finding]:
-    with call.parts.database.read() as connection:
+    with call.services.database.read() as connection:
         late = intents.list_late(connection, MOST)
         cells = cells_table.list_cells(connection)
         incarnation, uncompared = incarnations.find(connection), incarnations.list_uncompared(connection)
-    findings = counters.findings(call.parts.database)
+    findings = counters.findings(call.services.database)
     findings += [
         _finding("intents", intent.server_id, f"{_state_of(intent)} and past its deadline", "cellcloud status")
         for intent in late

@@ -31,7 +31,7 @@ def explain(call: Call) -> dict[str, Any]:
     key, host, most = call.param("key") or "", call.param("host"), int(call.param("most") or MOST)
     context = call.context.with_budget(BUDGET)
     answers = _ask(
-        call, call.param("cell"), lambda cell: call.parts.cells.scheduler(cell).explain(context, key, host, most)
+        call, call.param("cell"), lambda cell: call.services.cells.scheduler(cell).explain(context, key, host, most)
     )
     found = [replace(one, cell=cell) for cell, told in answers.items() if isinstance(told, list) for one in told]
     if not found:
@@ -45,7 +45,7 @@ def replay(call: Call, decision: str) -> dict[str, Any]:
     context = call.context.with_budget(BUDGET)
     policy = call.body.get("policy")
     answers = _ask(
-        call, call.body.get("cell"), lambda cell: call.parts.cells.scheduler(cell).replay(context, decision, policy)
+        call, call.body.get("cell"), lambda cell: call.services.cells.scheduler(cell).replay(context, decision, policy)
     )
     for cell, told in answers.items():
         if isinstance(told, Replayed):
@@ -64,7 +64,7 @@ def _by_time(told: Explanation) -> Any:
 def _unknown(call: Call, key: str) -> str:
     """What to say of a key that no cell has a decision for."""
     query = ServerQuery(project_id=None, equal={"id": [key[:64]]}, deleted=None, limit=1)
-    with call.parts.database.read() as connection:
+    with call.services.database.read() as connection:
         found = index.list_records(connection, query)
     if found:
         return f"No cell keeps a decision about server {key[:64]}: none was asked, or it is too long ago."
@@ -80,7 +80,7 @@ def plan_fits(call: Call) -> dict[str, Any]:
     answers = _ask(
         call,
         call.body.get("cell"),
-        lambda cell: call.parts.cells.scheduler(cell).plan_fits(context, shape, call.body["servers"]),
+        lambda cell: call.services.cells.scheduler(cell).plan_fits(context, shape, call.body["servers"]),
     )
     return {"fits": [replace(told, cell=cell) for cell, told in _all(answers).items()]}
 
@@ -90,23 +90,23 @@ def plan_loss(call: Call) -> dict[str, Any]:
     """Each cell plans for its own hosts: servers do not leave their cell."""
     hosts, context = call.body["hosts"], call.context.with_budget(BUDGET)
     cells: dict[str, list[str]] = {}
-    known = _ask(call, None, lambda cell: call.parts.cells.conductor(cell).list_hosts(context))
+    known = _ask(call, None, lambda cell: call.services.cells.conductor(cell).list_hosts(context))
     cell_of = {one.host: cell for cell, told in known.items() if isinstance(told, list) for one in told}
     for host in hosts:
         if host not in cell_of:
             _raise_silence(known)
             raise errors.NotFound(f"Compute host {host[:255]} could not be found.")
         cells.setdefault(cell_of[host], []).append(host)
-    answers = call.parts.cells.ask_each(
+    answers = call.services.cells.ask_each(
         list(cells),
-        lambda cell: call.parts.cells.scheduler(cell).plan_loss(context, cells[cell], call.body["drain"]),
+        lambda cell: call.services.cells.scheduler(cell).plan_loss(context, cells[cell], call.body["drain"]),
     )
     return {"losses": [replace(told, cell=cell) for cell, told in _all(answers).items()]}
 
 
 def _flavor(call: Call, wanted: str) -> Flavor:
     """By id, else by name; or of figures, VCPUS:MIB:GIB. Raises NotFound."""
-    with call.parts.database.read() as connection:
+    with call.services.database.read() as connection:
         found = flavors.list_flavors(connection, project_id=None)
     for flavor in (*(one for one in found if one.id == wanted), *(one for one in found if one.name == wanted)):
         return flavor
@@ -120,21 +120,21 @@ def _flavor(call: Call, wanted: str) -> Flavor:
 # ---- policies, and copies of aggregates -----------------------------------------------------------------------------
 @scheduling.route("GET", "/policies", RULE, query=schemas.CELL)
 def list_policies(call: Call) -> dict[str, Any]:
-    context = call.parts.cells.budget(call.context)
+    context = call.services.cells.budget(call.context)
     answers = _ask(
-        call, call.param("cell"), lambda cell: call.parts.cells.scheduling_store(cell).list_policies(context)
+        call, call.param("cell"), lambda cell: call.services.cells.scheduling_store(cell).list_policies(context)
     )
     return {"policies": _of_cells(answers)}
 
 
 @scheduling.route("POST", "/policies", RULE, body=schemas.ADD_POLICY)
 def add_policy(call: Call) -> dict[str, Any]:
-    context, body = call.parts.cells.budget(call.context), call.body
+    context, body = call.services.cells.budget(call.context), call.body
     answers = _ask(
         call,
         body.get("cell"),
         lambda cell: [
-            call.parts.cells.scheduling_store(cell).add_policy(context, body["document"], body.get("comment", ""))
+            call.services.cells.scheduling_store(cell).add_policy(context, body["document"], body.get("comment", ""))
         ],
     )
     return {"policies": _of_cells(answers)}
@@ -142,11 +142,11 @@ def add_policy(call: Call) -> dict[str, Any]:
 
 @scheduling.route("POST", "/policies/roles", RULE, body=schemas.SET_ROLE)
 def set_role(call: Call) -> dict[str, Any]:
-    context, body = call.parts.cells.budget(call.context), call.body
+    context, body = call.services.cells.budget(call.context), call.body
     answers = _ask(
         call,
         body.get("cell"),
-        lambda cell: call.parts.cells.scheduling_store(cell).set_policy_role(context, body["role"], body["version"]),
+        lambda cell: call.services.cells.scheduling_store(cell).set_policy_role(context, body["role"], body["version"]),
     )
     return {"policies": _of_cells(answers)}
 
@@ -156,7 +156,7 @@ def show_shadow(call: Call) -> dict[str, Any]:
     """Of the cells that have one."""
     context = call.context.with_budget(BUDGET)
     answers = _ask(
-        call, call.param("cell"), lambda cell: call.parts.cells.scheduling_store(cell).summarise_shadow(context)
+        call, call.param("cell"), lambda cell: call.services.cells.scheduling_store(cell).summarise_shadow(context)
     )
     found = [
         CellShadow(cell=cell, summary=told)
@@ -172,9 +172,9 @@ def show_shadow(call: Call) -> dict[str, Any]:
 @scheduling.route("GET", "/aggregates", RULE, query=schemas.CELL)
 def list_aggregates(call: Call) -> dict[str, Any]:
     """The copies that cells' schedulers go by."""
-    context = call.parts.cells.budget(call.context)
+    context = call.services.cells.budget(call.context)
     answers = _ask(
-        call, call.param("cell"), lambda cell: call.parts.cells.scheduling_store(cell).list_aggregates(context)
+        call, call.param("cell"), lambda cell: call.services.cells.scheduling_store(cell).list_aggregates(context)
     )
     return {"aggregates": _aggregates(answers)}
 
@@ -182,10 +182,10 @@ def list_aggregates(call: Call) -> dict[str, Any]:
 # ---- asking cells ----------------------------------------------------------------------------------------------------
 def _ask(call: Call, cell: str | None, ask: Callable[[str], T]) -> dict[str, T | errors.CellcloudError]:
     """Every cell, or the one that is named. Raises NotFound for one that there is not."""
-    names = [one.name for one in call.parts.cells.list_cells()]
+    names = [one.name for one in call.services.cells.list_cells()]
     if cell is not None and cell not in names:
         raise errors.NotFound(f"Cell {cell[:255]} could not be found.")
-    return call.parts.cells.ask_each(names if cell is None else [cell], ask)
+    return call.services.cells.ask_each(names if cell is None else [cell], ask)
 
 
 def _all(answers: dict[str, T | errors.CellcloudError]) -> dict[str, T]:

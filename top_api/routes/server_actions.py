@@ -7,7 +7,7 @@ from typing import Any
 from cellcloud.model.operations import ACTIONS, spec_of
 from top_api.operations import update
 from top_api.operations.consoles import ALL_LINES, create_console, get_output
-from top_api.operations.servers import begin, look_up_server
+from top_api.operations.server_in_cell import begin, look_up_server
 from top_api.routing import Actions, Answer, Call, Resource
 from top_api.schemas import servers as schemas
 
@@ -25,7 +25,7 @@ def _begin(call: Call, server_id: str) -> None:
     ((key, given),) = call.body.items()
     first = ACTIONS[key]
     spec = spec_of(first.operation, given["type"]) if first.variant else first
-    begin(call.parts, call.context, call.server, spec)
+    begin(call.services, call.context, call.server, spec)
 
 
 for _key, _spec in ACTIONS.items():
@@ -36,19 +36,19 @@ for _key, _spec in ACTIONS.items():
 def lock(call: Call, server_id: str) -> None:
     given = call.body["lock"] if call.version >= (2, 73) else None
     reason = given.get("locked_reason") if isinstance(given, dict) else None
-    update.lock(call.parts, call.context, call.server, reason)
+    update.lock(call.services, call.context, call.server, reason)
 
 
 @actions.action("unlock", "os_compute_api:os-lock-server:unlock")
 def unlock(call: Call, server_id: str) -> None:
-    update.unlock(call.parts, call.context, call.server)
+    update.unlock(call.services, call.context, call.server)
 
 
 @actions.action("os-getConsoleOutput", "os_compute_api:os-console-output", status=200, body=schemas.CONSOLE_OUTPUT)
 def console_output(call: Call, server_id: str) -> dict[str, Any]:
     length = call.body["os-getConsoleOutput"].get("length")
     lines = ALL_LINES if length is None else int(length)
-    return {"output": get_output(call.parts, call.context, call.server, lines)}
+    return {"output": get_output(call.services, call.context, call.server, lines)}
 
 
 @actions.action(
@@ -59,7 +59,7 @@ def console_output(call: Call, server_id: str) -> dict[str, Any]:
     body=schemas.VNC_CONSOLE,
 )
 def vnc_console(call: Call, server_id: str) -> dict[str, Any]:
-    grant = create_console(call.parts, call.context, call.server, "vnc", call.body["os-getVNCConsole"]["type"])
+    grant = create_console(call.services, call.context, call.server, "vnc", call.body["os-getVNCConsole"]["type"])
     return {"console": {"type": grant.type, "url": grant.url}}
 
 
@@ -73,5 +73,5 @@ def vnc_console(call: Call, server_id: str) -> dict[str, Any]:
 )
 def remote_console(call: Call, server_id: str) -> dict[str, Any]:
     wanted = call.body["remote_console"]
-    grant = create_console(call.parts, call.context, call.server, wanted["protocol"], wanted["type"])
+    grant = create_console(call.services, call.context, call.server, wanted["protocol"], wanted["type"])
     return {"remote_console": {"protocol": grant.protocol, "type": grant.type, "url": grant.url}}

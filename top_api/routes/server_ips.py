@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from cellcloud import errors
-from top_api.operations.servers import look_up_server
+from top_api.operations.server_in_cell import look_up_server
 from top_api.routing import Call, Resource
 from top_api.views.servers import addresses_of
 

@@ -8,7 +8,7 @@ from urllib.parse import quote
 from cellcloud import errors
 from cellcloud.patterns import Pattern
 from top_api.operations.metadata import delete_metadata, replace_metadata, set_metadata
-from top_api.operations.servers import look_up_server
+from top_api.operations.server_in_cell import look_up_server
 from top_api.operations.update import add_tag, delete_tag, set_tags
 from top_api.routing import Answer, Call, Resource
 from top_api.schemas import server_metadata as schemas
@@ -27,14 +27,14 @@ def list_metadata(call: Call, server_id: str) -> dict[str, Any]:
 
 @server_metadata.route("POST", PATH, "os_compute_api:server-metadata:create", lookup=look_up_server, body=schemas.ALL)
 def merge_metadata(call: Call, server_id: str) -> dict[str, Any]:
-    return {"metadata": set_metadata(call.parts, call.context, call.server, call.body["metadata"])}
+    return {"metadata": set_metadata(call.services, call.context, call.server, call.body["metadata"])}
 
 
 @server_metadata.route(
     "PUT", PATH, "os_compute_api:server-metadata:update_all", lookup=look_up_server, body=schemas.ALL
 )
 def replace_all(call: Call, server_id: str) -> dict[str, Any]:
-    return {"metadata": replace_metadata(call.parts, call.context, call.server, call.body["metadata"])}
+    return {"metadata": replace_metadata(call.services, call.context, call.server, call.body["metadata"])}
 
 
 @server_metadata.route("GET", ITEM, "os_compute_api:server-metadata:show", lookup=look_up_server)
@@ -49,13 +49,13 @@ def show_item(call: Call, server_id: str, key: str) -> dict[str, Any]:
 def set_item(call: Call, server_id: str, key: str) -> dict[str, Any]:
     if key not in call.body["meta"]:
         raise errors.Invalid("Request body and URI mismatch")
-    metadata = set_metadata(call.parts, call.context, call.server, call.body["meta"])
+    metadata = set_metadata(call.services, call.context, call.server, call.body["meta"])
     return {"meta": {key: metadata[key]}}
 
 
 @server_metadata.route("DELETE", ITEM, "os_compute_api:server-metadata:delete", lookup=look_up_server, status=204)
 def delete_item(call: Call, server_id: str, key: str) -> None:
-    delete_metadata(call.parts, call.context, call.server, key)
+    delete_metadata(call.services, call.context, call.server, key)
 
 
 @server_metadata.route("GET", TAGS, "os_compute_api:os-server-tags:index", lookup=look_up_server, since=(2, 26))
@@ -67,7 +67,7 @@ def list_tags(call: Call, server_id: str) -> dict[str, Any]:
     "PUT", TAGS, "os_compute_api:os-server-tags:update_all", lookup=look_up_server, since=(2, 26), body=schemas.SET_TAGS
 )
 def replace_tags(call: Call, server_id: str) -> dict[str, Any]:
-    changed = set_tags(call.parts, call.context, call.server, list(dict.fromkeys(call.body["tags"])))
+    changed = set_tags(call.services, call.context, call.server, list(dict.fromkeys(call.body["tags"])))
     return {"tags": list(changed.spec.tags)}
 
 
@@ -75,7 +75,7 @@ def replace_tags(call: Call, server_id: str) -> dict[str, Any]:
     "DELETE", TAGS, "os_compute_api:os-server-tags:delete_all", lookup=look_up_server, since=(2, 26), status=204
 )
 def delete_tags(call: Call, server_id: str) -> None:
-    set_tags(call.parts, call.context, call.server, [])
+    set_tags(call.services, call.context, call.server, [])
 
 
 @server_metadata.route(
@@ -92,7 +92,7 @@ def put_tag(call: Call, server_id: str, tag: str) -> Answer:
         raise errors.Invalid("A tag is said by its path alone: the request has no body.")
     if not _VALID_TAG.matches(tag):
         raise errors.Invalid("Tag is not valid: at most 60 characters, without '/', ',' and control characters.")
-    add_tag(call.parts, call.context, call.server, tag)
+    add_tag(call.services, call.context, call.server, tag)
     if tag in call.server.spec.tags:
         return Answer(status=204)
     return Answer(status=201, headers={"Location": call.url("servers", server_id, "tags", quote(tag, safe=""))})
@@ -102,4 +102,4 @@ def put_tag(call: Call, server_id: str, tag: str) -> Answer:
     "DELETE", TAG, "os_compute_api:os-server-tags:delete", lookup=look_up_server, since=(2, 26), status=204
 )
 def remove_tag(call: Call, server_id: str, tag: str) -> None:
-    delete_tag(call.parts, call.context, call.server, tag)
+    delete_tag(call.services, call.context, call.server, tag)

@@ -8,11 +8,11 @@ from typing import Any
 from cellcloud import errors
 from cellcloud.db import user_data
 from cellcloud.model.server import ServerRecord
-from top_api import filters
-from top_api.acceptance import Accepted
+from top_api import server_query
+from top_api.admission import CreateResult
 from top_api.operations.create import create_servers
 from top_api.operations.delete import delete_server
-from top_api.operations.servers import look_up_server
+from top_api.operations.server_in_cell import look_up_server
 from top_api.operations.update import update_server
 from top_api.paging import next_links, servers_page
 from top_api.routing import Answer, Call, Resource
@@ -36,7 +36,7 @@ def list_servers(call: Call) -> dict[str, Any]:
 @servers.route("GET", "/servers/detail", _DETAIL, query=schemas.LIST)
 def list_servers_in_detail(call: Call) -> dict[str, Any]:
     records, walk = _list(call, _DETAIL)
-    view = ServerView(call, call.parts.cells.mute_cells())
+    view = ServerView(call, call.services.cells.unreachable_cells())
     shown = [view.detail(record) for record in _with_user_data(call, records)]
     links = next_links(call, "servers", ("servers", "detail"), [record.id for record in records], walk=walk)
     return {"servers": shown, **links}
@@ -44,7 +44,7 @@ def list_servers_in_detail(call: Call) -> dict[str, Any]:
 
 def _list(call: Call, rule: str) -> tuple[list[ServerRecord], str]:
     try:
-        return servers_page(call, filters.read(call, rule))
+        return servers_page(call, server_query.read(call, rule))
     except errors.NotFound as error:
         raise errors.Invalid(error.message) from error
 
@@ -53,7 +53,7 @@ def _with_user_data(call: Call, records: list[ServerRecord]) -> list[ServerRecor
     """The records with the user data that the caller is going to see."""
     if call.version < (2, 3) or not call.allows("os_compute_api:os-extended-server-attributes"):
         return records
-    with call.parts.database.read() as connection:
+    with call.services.database.read() as connection:
         specs = user_data.attach(connection, user_data.TOP, [record.spec for record in records])
     return [replace(record, spec=spec) for record, spec in zip(records, specs, strict=True)]
 
@@ -61,7 +61,7 @@ def _with_user_data(call: Call, records: list[ServerRecord]) -> list[ServerRecor
 @servers.route("POST", "/servers", "os_compute_api:servers:create", body=schemas.CREATE)
 def create(call: Call) -> Answer:
     accepted = create_servers(
-        call.parts,
+        call.services,
         call.context,
         call.body,
         key=call.idempotency_key,
@@ -73,7 +73,7 @@ def create(call: Call) -> Answer:
     return Answer(status=202, body={"server": _created(call, accepted)}, headers=location)
 
 
-def _created(call: Call, accepted: Accepted) -> dict[str, Any]:
+def _created(call: Call, accepted: CreateResult) -> dict[str, Any]:
     server_id = accepted.server_ids[0]
     return {
         "id": server_id,
@@ -87,18 +87,18 @@ def _created(call: Call, accepted: Accepted) -> dict[str, Any]:
 @servers.route("GET", "/servers/<server_id>", "os_compute_api:servers:show", lookup=look_up_server)
 def show(call: Call, server_id: str) -> dict[str, Any]:
     (whole,) = _with_user_data(call, [call.server])
-    return {"server": ServerView(call, call.parts.cells.mute_cells()).show(whole)}
+    return {"server": ServerView(call, call.services.cells.unreachable_cells()).show(whole)}
 
 
 @servers.route(
     "PUT", "/servers/<server_id>", "os_compute_api:servers:update", body=schemas.UPDATE, lookup=look_up_server
 )
 def update(call: Call, server_id: str) -> dict[str, Any]:
-    changed = update_server(call.parts, call.context, call.server, call.body["server"])
+    changed = update_server(call.services, call.context, call.server, call.body["server"])
     (whole,) = _with_user_data(call, [changed])
-    return {"server": ServerView(call, call.parts.cells.mute_cells()).updated(whole)}
+    return {"server": ServerView(call, call.services.cells.unreachable_cells()).updated(whole)}
 
 
 @servers.route("DELETE", "/servers/<server_id>", "os_compute_api:servers:delete", status=204, lookup=look_up_server)
 def delete(call: Call, server_id: str) -> None:
-    delete_server(call.parts, call.context, call.server)
+    delete_server(call.services, call.context, call.server)

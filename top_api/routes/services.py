@@ -24,7 +24,7 @@ def list_services(call: Call) -> dict[str, Any]:
     return {
         "services": [
             _shown(call, service, fresh=fresh)
-            for service, fresh in operations.list_services(call.parts, call.context)
+            for service, fresh in operations.list_services(call.services, call.context)
             if host in (None, service.host) and binary in (None, service.binary)
         ]
     }
@@ -44,15 +44,15 @@ def delete(call: Call, target: str) -> Answer:
     by_uuid = call.version >= (2, 53)
     if not (_is_uuid(target) if by_uuid else target.isdecimal()):
         raise errors.Invalid(f"Invalid {'uuid' if by_uuid else 'integer'} {target[:64]}")
-    found = [service for service, _ in operations.list_services(call.parts, call.context)]
+    found = [service for service, _ in operations.list_services(call.services, call.context)]
     wanted = [one for one in found if target == (one.id if by_uuid else str(number_of(one.id)))]
     if not wanted:
         raise errors.NotFound(f"Service {target[:64]} not found.")
     if len(wanted) > 1:
         raise errors.Invalid(f"Service id {target[:64]} refers to multiple services.")
-    operations.remove_service(call.parts, call.context, wanted[0])
+    operations.remove_service(call.services, call.context, wanted[0])
     if wanted[0].binary == operations.COMPUTE:
-        aggregates.forget_host(call.parts, call.context, wanted[0].host, wanted[0].cell)
+        aggregates.forget_host(call.services, call.context, wanted[0].host, wanted[0].cell)
     return Answer(status=204)
 
 
@@ -65,12 +65,12 @@ def _is_uuid(text: str) -> bool:
 
 def _update(call: Call, identifier: str) -> ServiceRecord:
     given = call.body
-    service = operations.get_service(call.parts, call.context, identifier)
+    service = operations.get_service(call.services, call.context, identifier)
     reason, status = given.get("disabled_reason"), given.get("status")
     if reason is not None and status != "disabled":
         raise errors.Invalid("Specifying disabled_reason requires that status is 'disabled'.")
     return operations.set_service(
-        call.parts,
+        call.services,
         call.context,
         service,
         enabled=None if status is None else status == "enabled",
@@ -102,8 +102,8 @@ def _update_by_verb(call: Call, verb: str) -> dict[str, Any]:
     unread = given.keys() - {"host", "binary"} - changes.keys()
     if unread:
         raise errors.Invalid(f"{verb} takes no {', '.join(sorted(unread))}.")
-    service = operations.find_service(call.parts, call.context, given["host"], given["binary"])
-    operations.set_service(call.parts, call.context, service, **changes)
+    service = operations.find_service(call.services, call.context, given["host"], given["binary"])
+    operations.set_service(call.services, call.context, service, **changes)
     return shown | more
 
 

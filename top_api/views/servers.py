@@ -21,12 +21,12 @@ _FAULTY = frozenset({"ERROR", "DELETED"})
 
 
 class ServerView:
-    """Shows servers to one caller at one microversion; ``mute`` are the cells that do not answer now."""
+    """Shows servers to one caller at one microversion; ``unreachable`` are the cells that do not answer now."""
 
-    def __init__(self, call: Call, mute: Collection[str] = ()) -> None:
+    def __init__(self, call: Call, unreachable: Collection[str] = ()) -> None:
         self._version = call.version
         self._call = call
-        self._mute = mute
+        self._unreachable = unreachable
         self._sees_host = call.allows("os_compute_api:os-extended-server-attributes")
         rule = "os_compute_api:servers:show:host_status"
         self._sees_host_status = call.version >= (2, 16) and call.allows(rule)
@@ -144,7 +144,7 @@ class ServerView:
     def _host_status(self, record: ServerRecord) -> str:
         if record.host is None:
             return ""
-        return "UNKNOWN" if record.cell in self._mute else record.host_status
+        return "UNKNOWN" if record.cell in self._unreachable else record.host_status
 
     def _image(self, record: ServerRecord) -> dict[str, Any]:
         image = record.spec.image

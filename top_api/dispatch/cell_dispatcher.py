@@ -27,22 +27,22 @@ LOG = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
-class Outcome:
-    """What became of a batch, as intent ids: ``over``; ``again`` at another cell, ``mute`` likewise but only for now;
-    ``later`` at the same cell. ``silent``: the cell did not answer."""
+class DispatchResult:
+    """What became of a batch, as intent ids: ``over``; ``again`` at another cell, ``unreachable`` likewise
+    but only for now; ``later`` at the same cell. ``unanswered``: the cell did not answer."""
 
     over: list[str] = field(default_factory=list)
     again: list[str] = field(default_factory=list)
-    mute: list[str] = field(default_factory=list)
+    unreachable: list[str] = field(default_factory=list)
     later: list[str] = field(default_factory=list)
-    silent: bool = False
+    unanswered: bool = False
 
     def note(self, error: errors.CellcloudError) -> None:
         """Whether that is a silence. A cell that has too much to do has answered."""
-        self.silent = self.silent or isinstance(error, errors.Unreachable | errors.DeadlineExceeded)
+        self.unanswered = self.unanswered or isinstance(error, errors.Unreachable | errors.DeadlineExceeded)
 
 
-class Lane:
+class CellDispatcher:
     """The way to one cell."""
 
     def __init__(
@@ -55,9 +55,9 @@ class Lane:
         self._conductor = conductor
         self._budget = budget
 
-    def carry(self, batch: Sequence[Intent]) -> Outcome:
+    def dispatch(self, batch: Sequence[Intent]) -> DispatchResult:
         """Bring each intent as far as the cell lets it."""
-        outcome = Outcome()
+        outcome = DispatchResult()
         creates = [intent for intent in batch if intent.kind == IntentKind.CREATE]
         placed = [intent for intent in creates if intent.state == IntentState.RECORDED]
         fresh = [intent for intent in creates if intent.state == IntentState.PENDING]
@@ -68,7 +68,7 @@ class Lane:
         self._delete([intent for intent in batch if intent.kind == IntentKind.DELETE], outcome)
         return outcome
 
-    def _reserve(self, fresh: list[Intent], outcome: Outcome) -> list[Intent]:
+    def _reserve(self, fresh: list[Intent], outcome: DispatchResult) -> list[Intent]:
         """Returns those the cell holds now."""
         with_records = [(intent, intent.record.spec) for intent in fresh if intent.record is not None]
         specs = _with_user_data(self._database, [spec for _, spec in with_records])
@@ -78,7 +78,7 @@ class Lane:
             held += self._ask_to_hold([intent for intent, _ in some], [spec for _, spec in some], outcome)
         return held
 
-    def _ask_to_hold(self, fresh: list[Intent], specs: list[ServerSpec], outcome: Outcome) -> list[Intent]:
+    def _ask_to_hold(self, fresh: list[Intent], specs: list[ServerSpec], outcome: DispatchResult) -> list[Intent]:
         try:
             signed = [self._proofs.sign(spec, self._cell) for spec in specs]
             answers = in_full(
@@ -89,7 +89,7 @@ class Lane:
             )
         except errors.TryLater as error:
             self._note(fresh, Refusal(outcome="silent", reason=error.message, detail=error.detail))
-            outcome.mute += [intent.id for intent in fresh]
+            outcome.unreachable += [intent.id for intent in fresh]
             outcome.note(error)
             return []
         except errors.CellcloudError as error:
@@ -102,7 +102,9 @@ class Lane:
             return []
         return self._sort_answers(fresh, answers, outcome)
 
-    def _sort_answers(self, fresh: list[Intent], answers: Sequence[ReserveAnswer], outcome: Outcome) -> list[Intent]:
+    def _sort_answers(
+        self, fresh: list[Intent], answers: Sequence[ReserveAnswer], outcome: DispatchResult
+    ) -> list[Intent]:
         by_server = {answer.server_id: answer for answer in answers}
         held: list[Intent] = []
         refused: dict[str, dict[str, Refusal]] = {}
@@ -110,10 +112,10 @@ class Lane:
             answer = by_server.get(intent.server_id)
             if answer is None:
                 refusal = Refusal(outcome="silent", reason="The cell left the request out of its answer.")
-                outcome.mute.append(intent.id)
+                outcome.unreachable.append(intent.id)
             elif answer.outcome == "later":
                 refusal = Refusal(outcome="silent", reason=answer.reason, detail=answer.detail, reasons=answer.reasons)
-                outcome.mute.append(intent.id)
+                outcome.unreachable.append(intent.id)
             elif answer.outcome in ("held", "settled"):
                 held.append(replace(intent, hold=answer.record.version if answer.record else 1))
                 continue
@@ -124,7 +126,7 @@ class Lane:
                     _close(self._database, intent)
                     outcome.over.append(intent.id)
                     continue
-                outcome.mute.append(intent.id)
+                outcome.unreachable.append(intent.id)
             else:
                 refusal = Refusal(
                     outcome=answer.outcome, reason=answer.reason, detail=answer.detail, reasons=answer.reasons
@@ -138,7 +140,7 @@ class Lane:
     def _note(self, fresh: Sequence[Intent], refusal: Refusal) -> None:
         _save_refusals(self._database, {i.id: i.refusals | {self._cell: refusal} for i in fresh})
 
-    def _record(self, held: list[Intent], outcome: Outcome) -> list[Intent]:
+    def _record(self, held: list[Intent], outcome: DispatchResult) -> list[Intent]:
         """The commit point. Returns those that are this cell's now and gives the others back to it."""
         if not held:
             return []
@@ -153,7 +155,7 @@ class Lane:
                 LOG.info("a hold is left to expire", extra={"cell": self._cell, "why": error.message})
         return [replace(intent, state=IntentState.RECORDED, cell=self._cell) for intent in held if intent.id in won]
 
-    def _confirm(self, placed: Sequence[Intent], outcome: Outcome) -> None:
+    def _confirm(self, placed: Sequence[Intent], outcome: DispatchResult) -> None:
         holds = {intent.server_id: intent.hold for intent in placed if intent.hold != 1}
 
         def ask(server_ids: list[str]) -> list[ConfirmAnswer]:
@@ -183,7 +185,7 @@ class Lane:
             outcome.over += [intent_id for intent_id, _ in settled]
             LOG.info("servers placed", extra={"cell": self._cell, "count": len(settled)})
 
-    def _delete(self, wanted: Sequence[Intent], outcome: Outcome) -> None:
+    def _delete(self, wanted: Sequence[Intent], outcome: DispatchResult) -> None:
         if not wanted:
             return
         try:
@@ -216,7 +218,7 @@ class Lane:
             _settle_deleted(self._database, gone)
         outcome.over += [intent.id for intent in known]
 
-    def _delete_singly(self, conductor: Conductor, wanted: Sequence[Intent], outcome: Outcome) -> None:
+    def _delete_singly(self, conductor: Conductor, wanted: Sequence[Intent], outcome: DispatchResult) -> None:
         for position, intent in enumerate(wanted):
             context = RequestContext.from_wire(intent.context).with_budget(self._budget)
             try:

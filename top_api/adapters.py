@@ -17,7 +17,7 @@ from top_api.policy import Policy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outside:
+class Adapters:
     """``blueprints``: the embedded services as their clients know them, served at the API's own port."""
 
     identity: IdentityClient
@@ -26,7 +26,7 @@ class Outside:
     blueprints: Sequence[Blueprint] = ()
 
 
-def make_outside(config: Config, database: Database, policy: Policy) -> Outside:
+def make_adapters(config: Config, database: Database, policy: Policy) -> Adapters:
     """Raises Misconfigured for a mixture that is not offered."""
     adapters = (config.identity.adapter, config.outside.image_adapter, config.outside.network_adapter)
     if adapters == ("embedded", "embedded", "embedded"):
@@ -36,7 +36,7 @@ def make_outside(config: Config, database: Database, policy: Policy) -> Outside:
     raise errors.Misconfigured(f"This API does not offer the adapters {', '.join(adapters)} together.")
 
 
-def _embedded(config: Config, database: Database, policy: Policy) -> Outside:
+def _embedded(config: Config, database: Database, policy: Policy) -> Adapters:
     from cellcloud.embedded.identity import EmbeddedIdentity
     from cellcloud.embedded.images import EmbeddedImages
     from cellcloud.embedded.networks import EmbeddedNetworks
@@ -49,7 +49,7 @@ def _embedded(config: Config, database: Database, policy: Policy) -> Outside:
     )
     images = EmbeddedImages.of(database, config.state_dir / "images", config.outside)
     networks = EmbeddedNetworks(database, config.network)
-    return Outside(
+    return Adapters(
         identity=identity,
         images=images,
         networks=networks,
@@ -57,12 +57,12 @@ def _embedded(config: Config, database: Database, policy: Policy) -> Outside:
     )
 
 
-def _real(config: Config) -> Outside:
+def _real(config: Config) -> Adapters:
     from cellcloud.clients.glance import GlanceClient
     from cellcloud.clients.keystone import KeystoneClient
     from cellcloud.clients.neutron import NeutronClient
 
-    return Outside(
+    return Adapters(
         identity=KeystoneClient.from_config(config),
         images=GlanceClient.from_config(config),
         networks=NeutronClient.from_config(config),

@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
-class Batches(Generic[T]):
+class BatchWorker(Generic[T]):
     """Hands what was put, up to ``most`` items at once, to ``work`` in a thread that starts with the first item.
 
     While one batch is at work the next one gathers, so that batches grow with the load. ``work`` must not raise.

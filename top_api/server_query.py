@@ -11,7 +11,7 @@ from cellcloud.db.index import SORT_KEYS, ServerQuery
 from cellcloud.lifecycle import TaskState, VmState, states_of, status_of
 from cellcloud.model.machine import device_names
 from cellcloud.model.server import ServerRecord
-from top_api import patterns
+from top_api import search_patterns
 from top_api.paging import limit_of
 from top_api.routing import Call
 from top_api.schemas.servers import JOINED
@@ -120,20 +120,20 @@ def _columns(query: dict[str, list[str]]) -> tuple[dict[str, list[Any]], dict[st
         equal["power_state"] = [-1 if state is None else state for state in states]
     for key, column in (("name", "name"), ("display_name", "name"), ("hostname", "hostname")):
         for value in query.get(key, ()):
-            exact, plain = patterns.exact_text(value), patterns.plain_text(value)
+            exact, plain = search_patterns.exact_text(value), search_patterns.plain_text(value)
             if exact is not None:
                 equal[column] = [exact]
             elif plain is not None:
                 containing.setdefault(column, []).append(plain)
             else:
-                keep.append(_text_test(column, patterns.matcher(key, value)))
+                keep.append(_text_test(column, search_patterns.matcher(key, value)))
     for key in ("ip", "ip6"):
         for value in query.get(key, ()):
-            plain = patterns.plain_text(value, address=True)
+            plain = search_patterns.plain_text(value, address=True)
             if plain is not None:
                 containing.setdefault("addresses", []).append(plain)
             else:
-                keep.append(_address_test(patterns.matcher(key, value)))
+                keep.append(_address_test(search_patterns.matcher(key, value)))
     return equal, containing, keep
 
 

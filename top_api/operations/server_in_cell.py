@@ -13,17 +13,17 @@ from cellcloud.model.items import ItemChanges
 from cellcloud.model.operations import OperationSpec
 from cellcloud.model.server import ServerRecord
 from cellcloud.rpc.conductor import Conductor
-from top_api.parts import Parts
 from top_api.routing import Call
+from top_api.services import ApiServices
 
 _MOST_ID = 64  # characters; a longer id is nobody's
 
 
-def find_server(parts: Parts, server_id: str, project_id: str | None) -> ServerRecord:
+def find_server(services: ApiServices, server_id: str, project_id: str | None) -> ServerRecord:
     """The server, if the project (None: any) has it. Raises NotFound, the same for foreign and unknown ids."""
     record = None
     if len(server_id) <= _MOST_ID:
-        with parts.database.read() as connection:
+        with services.database.read() as connection:
             record = index.find_record(connection, server_id, project_id=project_id)
     if record is None:
         raise errors.NotFound(f"Instance {server_id[:_MOST_ID]} could not be found.")
@@ -32,7 +32,7 @@ def find_server(parts: Parts, server_id: str, project_id: str | None) -> ServerR
 
 def look_up_server(call: Call, arguments: Mapping[str, str]) -> None:
     """Find the server of a path for its handler and for policy. Raises NotFound."""
-    call.server = find_server(call.parts, arguments["server_id"], call.project_filter)
+    call.server = find_server(call.services, arguments["server_id"], call.project_filter)
 
 
 def check_unlocked(context: RequestContext, record: ServerRecord) -> None:
@@ -42,7 +42,7 @@ def check_unlocked(context: RequestContext, record: ServerRecord) -> None:
 
 
 def tell_cell(
-    parts: Parts,
+    services: ApiServices,
     context: RequestContext,
     record: ServerRecord,
     verb: str,
@@ -54,8 +54,8 @@ def tell_cell(
     """
     if not record.cell:
         raise errors.Conflict(f"Cannot '{verb}' instance {record.id} while it is in vm_state {record.vm_state}")
-    answer = ask(parts.cells.conductor(record.cell), parts.cells.budget(context))
-    return save_answer(parts.database, answer, record.cell)
+    answer = ask(services.cells.conductor(record.cell), services.cells.budget(context))
+    return save_answer(services.database, answer, record.cell)
 
 
 @retried
@@ -67,12 +67,12 @@ def save_answer(database: Database, record: ServerRecord, cell: str) -> ServerRe
     return mine
 
 
-def begin(parts: Parts, context: RequestContext, record: ServerRecord, spec: OperationSpec) -> ServerRecord:
+def begin(services: ApiServices, context: RequestContext, record: ServerRecord, spec: OperationSpec) -> ServerRecord:
     """Begin an operation in the server's cell. Raises Conflict, Unreachable."""
     check_unlocked(context, record)
     arguments: dict[str, object] = {"type": spec.variant} if spec.variant else {}
     return tell_cell(
-        parts,
+        services,
         context,
         record,
         spec.operation,
@@ -81,21 +81,21 @@ def begin(parts: Parts, context: RequestContext, record: ServerRecord, spec: Ope
 
 
 def change(
-    parts: Parts, context: RequestContext, record: ServerRecord, verb: str, changes: dict[str, object]
+    services: ApiServices, context: RequestContext, record: ServerRecord, verb: str, changes: dict[str, object]
 ) -> ServerRecord:
     """Set whole values of a server in its cell. Raises Conflict, Unreachable."""
     return tell_cell(
-        parts, context, record, verb, lambda conductor, patient: conductor.update_server(patient, record.id, changes)
+        services, context, record, verb, lambda conductor, patient: conductor.update_server(patient, record.id, changes)
     )
 
 
 def change_items(
-    parts: Parts, context: RequestContext, record: ServerRecord, verb: str, changes: ItemChanges
+    services: ApiServices, context: RequestContext, record: ServerRecord, verb: str, changes: ItemChanges
 ) -> ServerRecord:
     """Change single items of a server's sets in its cell.
 
     Raises NotFound for what is not there, Invalid and QuotaExceeded for too many, Conflict, Unreachable.
     """
     return tell_cell(
-        parts, context, record, verb, lambda conductor, patient: conductor.change_items(patient, record.id, changes)
+        services, context, record, verb, lambda conductor, patient: conductor.change_items(patient, record.id, changes)
     )

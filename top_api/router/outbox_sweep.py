@@ -1,4 +1,4 @@
-"""The sweep: takes over intents whose deliverer died or gave them back, and forgets those long done."""
+"""The sweep: takes over intents whose dispatcher died or gave them back, and forgets those long done."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 from cellcloud import metrics
 from cellcloud.db import intents, retention, user_data
 from cellcloud.db.engine import Database, retried
-from top_api.router.deliver import MOST, Deliverer
+from top_api.dispatch.outbox_dispatcher import MOST, OutboxDispatcher
 
 DAY = 86400.0
 
@@ -21,7 +21,7 @@ class Sweep:
     def __init__(
         self,
         database: Database,
-        deliverer: Deliverer,
+        dispatcher: OutboxDispatcher,
         *,
         lease: float,
         deleted_days: float = 30.0,
@@ -31,14 +31,14 @@ class Sweep:
         self._before_judging = before_judging
         self._deleted_days, self._keys_days = deleted_days, keys_days
         self._database = database
-        self._deliverer = deliverer
+        self._dispatcher = dispatcher
         self._lease = lease
 
     def take_over(self) -> bool:
         """Lease what is free and deliver it; True when more may be waiting."""
         self._before_judging()
-        ids = _begin_leases(self._database, self._deliverer.owner, self._lease)
-        self._deliverer.deliver(ids)
+        ids = _begin_leases(self._database, self._dispatcher.owner, self._lease)
+        self._dispatcher.deliver(ids)
         return len(ids) == MOST
 
     def measure(self) -> None:

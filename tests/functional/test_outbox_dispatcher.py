@@ -32,9 +32,9 @@ from tests.functional.router_world import (
     open_world,
     twice,
 )
-from top_api.router.deliver import Rest
-from top_api.router.health import Watch
-from top_api.router.sweep import Sweep
+from top_api.dispatch.outbox_dispatcher import CellBackoff
+from top_api.router.cell_health import CellHealthWatch
+from top_api.router.outbox_sweep import Sweep
 
 
 @pytest.fixture(scope="module")
@@ -69,10 +69,10 @@ def test_what_was_just_accepted_is_carried_as_it_was_written(world: World) -> No
     with world.database.read() as connection:
         written = [found for one in ids if (found := intents.find_intent(connection, one, IntentKind.CREATE))]
     world.delete(ids[0])  # before anybody has carried it: what is written decides, not what is carried
-    deliverer = world.new_deliverer()
-    deliverer.carry(written)
-    deliverer.carry(written)
-    assert deliverer.wait_idle(20.0)
+    dispatcher = world.new_deliverer()
+    dispatcher.dispatch(written)
+    dispatcher.dispatch(written)
+    assert dispatcher.wait_idle(20.0)
     world.assert_started_once(ids[1:])
     assert world.unfinished() == []
     assert world.used() == 3
@@ -166,10 +166,10 @@ def test_two_deliverers_with_the_same_intents_start_each_server_once(world: Worl
     waiting = world.unfinished()
     together = threading.Barrier(2)
 
-    def go(deliverer: Any) -> None:
+    def go(dispatcher: Any) -> None:
         together.wait()
-        deliverer.deliver(waiting)
-        deliverer.deliver(waiting)
+        dispatcher.deliver(waiting)
+        dispatcher.deliver(waiting)
 
     threads = [threading.Thread(target=go, args=(one,)) for one in (first, second)]
     for thread in threads:
@@ -341,10 +341,10 @@ def test_a_silent_cell_is_asked_by_one_message_and_left_alone_longer_each_time(w
     for name, line in world.lines.items():
         line.on["reserve"] = count(name)
     ids = world.accept(250)
-    deliverer = world.new_deliverer()
+    dispatcher = world.new_deliverer()
     for _ in range(6):
-        deliverer.deliver(world.unfinished())
-        assert deliverer.wait_idle(20.0)
+        dispatcher.deliver(world.unfinished())
+        assert dispatcher.wait_idle(20.0)
         time.sleep(0.11)  # longer than the breaker stays open
     assert asked["east"] <= 3, asked  # batches gather while the first is under way
     assert asked["west"] <= 3, asked
@@ -358,7 +358,7 @@ def test_a_silent_cell_is_asked_by_one_message_and_left_alone_longer_each_time(w
 def test_a_rest_grows_and_ends_with_the_next_digest() -> None:
     with clock.using(clock.ManualClock()) as hand:
         assert isinstance(hand, clock.ManualClock)
-        rest = Rest()
+        rest = CellBackoff()
         seen = []
         for _ in range(8):
             rest.note("digest", silent=True)
@@ -375,8 +375,8 @@ def test_what_waits_for_a_cell_is_free_once_it_is_back(world: World) -> None:
     world.accept()
     with world.database.write() as connection:
         intents.postpone(connection, world.unfinished(), 500.0)
-        cells_table.set_health(connection, "east", health="down", reason="mute")
-    Watch(world.database, "east", world.lines["east"].transport.client(Conductor)).look()
+        cells_table.set_health(connection, "east", health="down", reason="unreachable")
+    CellHealthWatch(world.database, "east", world.lines["east"].transport.client(Conductor)).look()
     with world.database.read() as connection:
         assert len(intents.list_free(connection, 10)) == 1
 
@@ -475,20 +475,20 @@ def test_a_sick_cell_delays_no_other(world: World) -> None:
     world.lines["east"].on["reserve"] = hang
     world.accept(zone="zone-east")
     (quick,) = world.accept(zone="zone-west")
-    deliverer = world.new_deliverer()
-    deliverer.deliver(world.unfinished())
+    dispatcher = world.new_deliverer()
+    dispatcher.deliver(world.unfinished())
     end = time.monotonic() + 1.5
     while world.intent(quick).state != IntentState.SETTLED:
         assert time.monotonic() < end
         time.sleep(0.02)
     gate.set()
-    assert deliverer.wait_idle(20.0)
+    assert dispatcher.wait_idle(20.0)
 
 
 def test_a_lease_keeps_others_away_until_it_ends(world: World) -> None:
     world.accept(3)
-    deliverer = world.new_deliverer()
-    sweep = Sweep(world.database, deliverer, lease=30.0)
+    dispatcher = world.new_deliverer()
+    sweep = Sweep(world.database, dispatcher, lease=30.0)
     sweep.take_over()
     assert len(world.unfinished()) == 3
     with world.database.write() as connection:
@@ -497,7 +497,7 @@ def test_a_lease_keeps_others_away_until_it_ends(world: World) -> None:
         assert len(won) == 2
         assert intents.begin_leases(connection, won, "third", seconds=30.0) == []
     sweep.take_over()
-    assert deliverer.wait_idle(20.0)
+    assert dispatcher.wait_idle(20.0)
     assert sorted(world.unfinished()) == sorted(won)
 
 

@@ -11,14 +11,14 @@ from cellcloud.clients.network import NetworkClient
 from cellcloud.config import Config
 from cellcloud.db.engine import Database
 from cellcloud.model.intent import Intent
-from top_api.acceptance import Acceptance
+from top_api.admission import Admission
 from top_api.cells import Cells
 from top_api.policy import Policy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Parts:
-    """``carry`` takes intents just committed and returns at once; they are leased to ``owner``."""
+class ApiServices:
+    """``dispatch`` takes intents just committed and returns at once; they are leased to ``owner``."""
 
     config: Config
     policy: Policy
@@ -27,6 +27,6 @@ class Parts:
     images: ImageClient
     networks: NetworkClient
     cells: Cells
-    carry: Callable[[Sequence[Intent]], None]
-    acceptance: Acceptance
+    dispatch: Callable[[Sequence[Intent]], None]
+    admission: Admission
     owner: str

@@ -29,7 +29,7 @@ from top_api import quota
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Accepted:
+class CreateResult:
     """What the request is answered with; kept under the client's key, but for the password."""
 
     server_ids: tuple[str, ...]
@@ -40,7 +40,7 @@ class Accepted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
+class CreateRequest:
     """How many servers of which kind: ``spec`` is the first one's, without an id."""
 
     spec: ServerSpec
@@ -59,18 +59,18 @@ class _OverQuota(Exception):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Request:
     context: RequestContext
-    wanted: Wanted
+    wanted: CreateRequest
     key: str | None
     body_hash: str
 
 
-class Acceptance:
+class Admission:
     """Accepts the requests of all threads of an API process; their intents are leased to ``owner``."""
 
     def __init__(self, database: Database, config: Config, owner: str) -> None:
         self._database = database
         self._config = config
-        self._accept: Batcher[_Request, tuple[Accepted, list[Intent]]] = Batcher(
+        self._accept: Batcher[_Request, tuple[CreateResult, list[Intent]]] = Batcher(
             functools.partial(_accept_all, database, config, owner), name="creates"
         )
         self._delete: Batcher[tuple[RequestContext, str], Intent | None] = Batcher(
@@ -78,13 +78,13 @@ class Acceptance:
         )
 
     def delete(self, context: RequestContext, server_id: str) -> Intent | None:
-        """The intent to carry; None when the server is gone already, or another request carries it."""
+        """The intent to dispatch; None when the server is gone already, or another request carries it."""
         return self._delete((context, server_id))
 
     def accept(
-        self, context: RequestContext, wanted: Wanted, *, key: str | None = None, body_hash: str = ""
-    ) -> tuple[Accepted, list[Intent]]:
-        """What to answer, and the intents to carry. Raises QuotaExceeded, KeyTaken.
+        self, context: RequestContext, wanted: CreateRequest, *, key: str | None = None, body_hash: str = ""
+    ) -> tuple[CreateResult, list[Intent]]:
+        """What to answer, and the intents to dispatch. Raises QuotaExceeded, KeyTaken.
 
         Between the smallest and the largest number asked for, others may take the room meanwhile: it is counted anew
         then.
@@ -107,13 +107,13 @@ class Acceptance:
 @retried
 def _accept_all(
     database: Database, config: Config, owner: str, requests: Sequence[_Request]
-) -> list[tuple[Accepted, list[Intent]]]:
+) -> list[tuple[CreateResult, list[Intent]]]:
     """The one transaction. The quota comes last: its rows stay locked until the commit, and all requests of a project
     meet there; projects in their order."""
     projects = sorted({request.context.project_id for request in requests})
     costs: dict[str, Counter[str]] = {project_id: Counter() for project_id in projects}
     of_users: dict[tuple[str, str], Counter[str]] = {}
-    done: list[tuple[Accepted, list[Intent]]] = []
+    done: list[tuple[CreateResult, list[Intent]]] = []
     with database.write() as connection:
         now = index.current_time(connection)
         limits = {project_id: _limits(connection, project_id, config) for project_id in projects}
@@ -122,7 +122,7 @@ def _accept_all(
             count = _how_many(connection, request, config)
             (spec,) = user_data.keep(connection, user_data.TOP, [wanted.spec])
             records = [_record(spec, now) for spec in _numbered(spec, count, now)]
-            accepted = Accepted(
+            accepted = CreateResult(
                 server_ids=tuple(record.id for record in records),
                 reservation_id=wanted.spec.reservation_id,
                 security_groups=wanted.spec.security_groups,

@@ -14,7 +14,7 @@ MISSES = 2  # looks in a row without an answer until a cell counts as down
 STANDSTILL = 10.0  # seconds between two looks after which this process, not the cell, was away
 
 
-class Watch:
+class CellHealthWatch:
     """Looks at one cell."""
 
     def __init__(self, database: Database, cell: str, conductor: Conductor) -> None:

@@ -1,8 +1,8 @@
 """Delivery: from an accepted request to the cell that took it.
 
-``carry`` takes what this process has just accepted, ``deliver`` ids whose intents are read from the outbox in batches;
-both return at once. A cell is chosen for each server, and each cell is spoken to by a thread of its own, so that a
-sick one delays no other. Nothing that matters is kept in memory: after a death at any point the sweep of any process
+``dispatch`` takes what this process has just accepted, ``deliver`` ids whose intents are read from the outbox in
+batches; both return at once. A cell is chosen for each server, and each cell is spoken to by a thread of its own, so
+that a sick one delays no other. Nothing that matters is kept in memory: after a death at any point the sweep of any process
 takes the intent up where the database left it.
 """
 
@@ -26,9 +26,9 @@ from cellcloud.model.intent import Intent, IntentKind, IntentState, Refusal
 from cellcloud.model.refusal import NO_HOST, message
 from cellcloud.model.server import Fault, ServerSpec
 from cellcloud.rpc.conductor import Conductor
-from top_api.router import history
-from top_api.router.batches import Batches
-from top_api.router.lane import Lane, Outcome
+from top_api.dispatch import unknown_history
+from top_api.dispatch.batch_worker import BatchWorker
+from top_api.dispatch.cell_dispatcher import CellDispatcher, DispatchResult
 
 LOG = logging.getLogger(__name__)
 MOST = 100  # servers in one message
@@ -41,11 +41,11 @@ class Cells(Protocol):
     """What delivery needs of the cells."""
 
     def choose(self, spec: ServerSpec, excluded: Collection[str]) -> str | None:
-        """The best cell that is not mute and not excluded."""
+        """The best cell that is not unreachable and not excluded."""
         ...
 
     def may_take(self, spec: ServerSpec, refused: Collection[str]) -> list[str]:
-        """The cells, mute or not, that have not refused and may take it."""
+        """The cells, unreachable or not, that have not refused and may take it."""
         ...
 
     def conductor(self, cell: str) -> Conductor: ...
@@ -55,7 +55,7 @@ class Cells(Protocol):
         ...
 
 
-class Rest:
+class CellBackoff:
     """How long one cell is left alone after it was silent: until its digest is heard again, and at most twice as long
     each time, up to ``LONGEST_PAUSE`` seconds."""
 
@@ -86,7 +86,7 @@ def _waits(intent: Intent) -> bool:
     return intent.kind == IntentKind.CREATE and not intent.cell and wanted
 
 
-class Deliverer:
+class OutboxDispatcher:
     """Carries intents to cells. Safe to call from several threads; its threads start with the first intent."""
 
     def __init__(self, database: Database, cells: Cells, owner: str, config: TopConfig) -> None:
@@ -94,18 +94,18 @@ class Deliverer:
         self._database = database
         self._cells = cells
         self._config = config
-        self._inbox: Batches[str] = Batches("deliver", self._route, most=MOST)
-        self._lanes: dict[str, Batches[Intent]] = {}
+        self._inbox: BatchWorker[str] = BatchWorker("deliver", self._route, most=MOST)
+        self._lanes: dict[str, BatchWorker[Intent]] = {}
         self._changed = threading.Condition()
         self._busy: set[str] = set()
-        self._asking: Batches[Intent] = Batches("ask-history", self._ask_cells, most=MOST)
+        self._asking: BatchWorker[Intent] = BatchWorker("ask-history", self._ask_cells, most=MOST)
         self._fresh: dict[str, Intent] = {}  # as they were read or written a moment ago
         self._known: set[str] = set()  # what became of them is known here: accepted by this process, or asked about
-        self._mute: dict[str, set[str]] = {}  # intent -> cells that were silent since it was taken up
-        self._rests: dict[str, Rest] = {}
+        self._unreachable: dict[str, set[str]] = {}  # intent -> cells that were silent since it was taken up
+        self._backoffs: dict[str, CellBackoff] = {}
         self._failure = ""
 
-    def carry(self, written: Iterable[Intent]) -> None:
+    def dispatch(self, written: Iterable[Intent]) -> None:
         """Take up intents that were just committed. Each step in the database asks for the state it counts on."""
         fresh = {intent.id: intent for intent in written}
         self._take_up(fresh, fresh)
@@ -146,7 +146,7 @@ class Deliverer:
         with self._changed:
             for intent_id in intent_ids:
                 self._busy.discard(intent_id)
-                self._mute.pop(intent_id, None)
+                self._unreachable.pop(intent_id, None)
                 self._known.discard(intent_id)
             self._changed.notify_all()
 
@@ -184,7 +184,7 @@ class Deliverer:
         """Find out what became of intents that others accepted, and route them on."""
         try:
             resting = self._resting()
-            found = history.ask(self._database, self._cells.conductor, batch, resting)
+            found = unknown_history.ask(self._database, self._cells.conductor, batch, resting)
             for cell in found.silent - resting.keys():
                 self._note(cell, silent=True)
             since = [one.created_at for one in batch if one.created_at and one.server_id in found.running]
@@ -222,7 +222,7 @@ class Deliverer:
     def _resting(self) -> dict[str, float]:
         """Cells that are left alone for so many seconds."""
         with self._changed:
-            rests = list(self._rests.items())
+            rests = list(self._backoffs.items())
         return {cell: left for cell, rest in rests if (left := rest.left(self._cells.digest_mark(cell)))}
 
     def _postpone(self, ids: Collection[str], resting: Mapping[str, float], at_least: float = PAUSE) -> None:
@@ -238,7 +238,7 @@ class Deliverer:
             return None
         refused = {cell for cell, refusal in intent.refusals.items() if refusal.final}
         with self._changed:
-            excluded = refused | self._mute.get(intent.id, set()) | resting.keys()
+            excluded = refused | self._unreachable.get(intent.id, set()) | resting.keys()
         gone = {cell for cell, refusal in intent.refusals.items() if refusal.outcome == "gone"}
         spec = intent.record.spec  # a cell where its hold ended may hold it again, if no other does
         cell = self._cells.choose(spec, excluded | gone) or (self._cells.choose(spec, excluded) if gone else None)
@@ -251,43 +251,43 @@ class Deliverer:
                 self._postpone([intent.id], resting, _patience(intent))
         return cell
 
-    def _lane(self, cell: str, kind: str) -> Batches[Intent]:
+    def _lane(self, cell: str, kind: str) -> BatchWorker[Intent]:
         """The thread for one kind of request to one cell."""
         name = f"{kind}-{cell}"
         with self._changed:
             if name not in self._lanes:
                 conductor = functools.partial(self._cells.conductor, cell)
                 top = self._config
-                lane = Lane(self._database, cell, conductor, budget=top.cell_timeout, key=top.placements_key)
-                self._lanes[name] = Batches(name, functools.partial(self._carry, cell, lane), most=MOST)
+                lane = CellDispatcher(self._database, cell, conductor, budget=top.cell_timeout, key=top.placements_key)
+                self._lanes[name] = BatchWorker(name, functools.partial(self._dispatch, cell, lane), most=MOST)
             return self._lanes[name]
 
-    def _carry(self, cell: str, lane: Lane, batch: list[Intent]) -> None:
+    def _dispatch(self, cell: str, lane: CellDispatcher, batch: list[Intent]) -> None:
         try:
             resting = self._resting()
             if cell in resting:  # it fell silent while this batch was gathering
-                outcome = Outcome(mute=[intent.id for intent in batch if not intent.cell])
+                outcome = DispatchResult(unreachable=[intent.id for intent in batch if not intent.cell])
                 outcome.later = [intent.id for intent in batch if intent.cell]
             else:
-                outcome = lane.carry(batch)
-                self._note(cell, silent=outcome.silent)
+                outcome = lane.dispatch(batch)
+                self._note(cell, silent=outcome.unanswered)
             self._postpone(outcome.later, self._resting())
         except Exception as error:
             LOG.exception("a batch could not be carried", extra={"cell": cell})
             self._give_up([intent.id for intent in batch], error)
             return
         with self._changed:
-            for intent_id in outcome.mute:
-                self._mute.setdefault(intent_id, set()).add(cell)
+            for intent_id in outcome.unreachable:
+                self._unreachable.setdefault(intent_id, set()).add(cell)
         self._forget(outcome.over)
-        for intent_id in outcome.again + outcome.mute:
+        for intent_id in outcome.again + outcome.unreachable:
             self._inbox.put(intent_id)
 
     def _note(self, cell: str, *, silent: bool) -> None:
         digest = self._cells.digest_mark(cell)
         with self._changed:
-            if silent or cell in self._rests:
-                self._rests.setdefault(cell, Rest()).note(digest, silent=silent)
+            if silent or cell in self._backoffs:
+                self._backoffs.setdefault(cell, CellBackoff()).note(digest, silent=silent)
 
     def _give_up(self, ids: Iterable[str], error: Exception) -> None:
         """Leave intents to whoever sweeps after their lease: the database knows how far they came."""
@@ -333,16 +333,16 @@ def _drop(database: Database, intent_id: str) -> None:
 
 
 @retried
-def _fail(database: Database, intent_id: str, unheard: Collection[str] = ()) -> None:
-    """No cell took the server: it ends in ERROR, and keeps its quota until it is deleted. ``unheard``: cells that may
-    have taken it."""
+def _fail(database: Database, intent_id: str, unreachable: Collection[str] = ()) -> None:
+    """No cell took the server: it ends in ERROR, and keeps its quota until it is deleted. ``unreachable``: cells
+    that may have taken it."""
     nothing = Refusal(outcome="silent", reason="The cell did not answer in time.")
     with database.write() as connection:
         for intent in intents.list_intents(connection, [intent_id]):
             record = intent.record
             if record is None or not intents.finish_pending(connection, intent_id, IntentState.FAILED):
                 continue
-            refusals = dict.fromkeys(unheard, nothing) | intent.refusals
+            refusals = dict.fromkeys(unreachable, nothing) | intent.refusals
             fault = Fault(code=500, message=_message(refusals), created=clock.now(), details=_reasons(refusals))
             failed = replace(record, vm_state=VmState.ERROR, task_state=None, fault=fault, version=record.version + 1)
             index.upsert(connection, [failed])

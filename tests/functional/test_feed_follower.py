@@ -22,8 +22,8 @@ from cellcloud.model.placement_proof import Proofs
 from cellcloud.model.server import ServerRecord, ServerSpec
 from cellcloud.rpc.conductor import Conductor
 from tests.functional.router_world import FLAVOR, PROJECT, FakeCell, Line, World, open_lines, open_world
-from top_api.router import follow
-from top_api.router.follow import Follower, Nudges
+from top_api.router import feed_follower
+from top_api.router.feed_follower import FeedFollower, Nudges
 
 
 @pytest.fixture(scope="module")
@@ -38,11 +38,11 @@ def world(tmp_path: Path, lines: list[Line]) -> Iterator[World]:
         yield made
 
 
-def follower(world: World, name: str = "east") -> Follower:
-    return Follower(world.database, name, world.lines[name].transport.client(Conductor))
+def follower(world: World, name: str = "east") -> FeedFollower:
+    return FeedFollower(world.database, name, world.lines[name].transport.client(Conductor))
 
 
-def read_all(one: Follower) -> None:
+def read_all(one: FeedFollower) -> None:
     while one.read():
         pass
 
@@ -75,16 +75,16 @@ def test_an_old_copy_never_replaces_a_newer_one(world: World) -> None:
             return FeedPage(entries=shuffled if after < 3 else (), oldest=1, newest=3)
 
     told: Any = Shuffled("east")
-    read_all(Follower(world.database, "east", told))
+    read_all(FeedFollower(world.database, "east", told))
     assert world.shown(server_id).version == newer.version
     with world.database.write() as connection:
         connection.execute(sa.update(top_schema.cells).values(feed_cursor=0))
-    read_all(Follower(world.database, "east", told))
+    read_all(FeedFollower(world.database, "east", told))
     assert world.shown(server_id).status == "SHUTOFF"
 
 
 def test_a_long_feed_is_read_page_by_page(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(follow, "PAGE", 2)
+    monkeypatch.setattr(feed_follower, "PAGE", 2)
     ids = placed(world, 3)
     for server_id in ids:
         world.cell("east").change(server_id, vm_state=VmState.ACTIVE, task_state=None)
@@ -193,7 +193,7 @@ def test_servers_taken_in_together_are_all_taken_in_though_another_was_faster_wi
 
 @pytest.mark.parametrize("page", [1, 2, 2000])
 def test_a_cursor_that_fell_off_the_feed_resyncs(world: World, monkeypatch: pytest.MonkeyPatch, page: int) -> None:
-    monkeypatch.setattr(follow, "VERSIONS", page)
+    monkeypatch.setattr(feed_follower, "VERSIONS", page)
     same, changed, deleted, unknown = placed(world, 4)
     east = world.cell("east")
     east.change(changed, vm_state=VmState.ACTIVE, task_state=None)

@@ -31,7 +31,7 @@ END = 1 << 62  # behind every entry
 BUDGET = 10.0  # seconds for one message
 
 
-class Follower:
+class FeedFollower:
     """Follows one cell. Several may follow the same one: copies are ordered by version, the cursor moves once."""
 
     def __init__(

@@ -1,0 +1,1 @@
+"""What carries intents to cells, for the API and the router alike."""
