@@ -2,8 +2,8 @@
 
 ``dispatch`` takes what this process has just accepted, ``deliver`` ids whose intents are read from the outbox in
 batches; both return at once. A cell is chosen for each server, and each cell is spoken to by a thread of its own, so
-that a sick one delays no other. Nothing that matters is kept in memory: after a death at any point the sweep of any process
-takes the intent up where the database left it.
+that a sick one delays no other. Nothing that matters is kept in memory: after a death at any point the sweep of any
+process takes the intent up where the database left it.
 """
 
 from __future__ import annotations
