@@ -6,7 +6,6 @@ from __future__ import annotations
 import logging
 import random
 import zlib
-from dataclasses import replace
 
 from cell.scheduler.change_log_tailer import ChangeLogTailer
 from cell.scheduler.select import batches
@@ -15,9 +14,8 @@ from cell.scheduler.why.operator_queries import OperatorQueries
 from cellcloud import clock, fastsched, metrics
 from cellcloud.config import Config
 from cellcloud.context import RequestContext, service_context
-from cellcloud.model.decision import RankAnswer, RankBatch, Shape, shape_of
+from cellcloud.model.decision import RankAnswer, RankBatch, Shape
 from cellcloud.model.explanation import Explanation, Fits, Loss, Replayed
-from cellcloud.model.placement import SelectAnswer, SelectRequest
 from cellcloud.rpc.conductor import Conductor
 from cellcloud.rpc.scheduler import Scheduler
 from cellcloud.rpc.scheduling_store import SchedulingStore
@@ -86,26 +84,6 @@ class SchedulerService:
         self.tailer.nudge(newest)
         self._follow_loop.wake()
 
-    def select(self, context: RequestContext, requests: list[SelectRequest], fresh: bool) -> list[SelectAnswer]:
-        """``rank`` for callers of an earlier release."""
-        if fresh:
-            self.tailer.catch_up(context)
-        batch = RankBatch(
-            shapes=tuple(_shape(asked) for asked in requests),
-            servers=tuple((asked.server_id, number, asked.seed) for number, asked in enumerate(requests)),
-            exclude={asked.server_id: asked.exclude for asked in requests if asked.exclude},
-        )
-        answer = self.rank(context, batch)
-        return [
-            SelectAnswer(
-                server_id=asked.server_id,
-                hosts=tuple(answer.hosts[place] for place in answer.ranked[position]),
-                refused=answer.refused[answer.why[position]] if answer.why[position] >= 0 else {},
-                malformed=answer.malformed.get(position, ""),
-            )
-            for position, asked in enumerate(requests)
-        ]
-
     # ---- verbs for operators -----------------------------------------------------------------------------------
     def explain(self, context: RequestContext, key: str, host: str | None, most: int) -> list[Explanation]:
         return self.queries.explain(context, key, host, most)
@@ -137,14 +115,3 @@ class SchedulerService:
 
     def _beat(self) -> None:
         self._conductor.heartbeat(service_context(), "nova-scheduler", self._host)
-
-
-def _shape(asked: SelectRequest) -> Shape:
-    own = shape_of(asked.spec)
-    return replace(
-        own,
-        resources=asked.resources,
-        pci_requests=asked.pci_requests,
-        group=asked.group,
-        alternates=asked.alternates,
-    )

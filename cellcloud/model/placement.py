@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import msgspec
 
-from cellcloud.model.pci import PciRequest
 from cellcloud.model.refusal import RefusedGroup
-from cellcloud.model.server import ServerRecord, ServerSpec
+from cellcloud.model.server import ServerRecord
 
 
 class ReserveAnswer(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,47 +81,6 @@ class Destination:
     node: str | None = None
     cell: str | None = None
     allow_cross_cell_move: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SelectRequest:
-    """Ask for up to ``alternates`` + 1 hosts for one server, best first.
-
-    ``spec`` may leave out user data. ``exclude``: hosts that just lost a claim. ``seed`` makes chance repeatable.
-    ``resources`` are what the claim will take; empty: what follows from flavor and image. ``force_hosts`` and
-    ``force_nodes`` skip the filters, as for zone:host:node in the API. ``volume_backed``: the root disk is a volume.
-    ``rebuild``: the server stays where it is, so that only rules about its image and its tenant are asked.
-    ``checks_forced``: filters are asked even of forced hosts. No tenant's words set any of these.
-    """
-
-    server_id: str
-    resources: dict[str, int]
-    spec: ServerSpec
-    alternates: int = 2
-    exclude: tuple[str, ...] = ()
-    seed: int = 0
-    group: PlacedGroup | None = None
-    ignore_hosts: tuple[str, ...] = ()
-    force_hosts: tuple[str, ...] = ()
-    force_nodes: tuple[str, ...] = ()
-    destination: Destination | None = None
-    pci_requests: tuple[PciRequest, ...] = ()
-    volume_backed: bool = False
-    rebuild: bool = False
-    checks_forced: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SelectAnswer:
-    """``hosts`` best first; empty means none fits and ``refused`` says how many hosts each filter refused.
-
-    ``malformed`` says what is wrong with the request itself.
-    """
-
-    server_id: str
-    hosts: tuple[str, ...] = ()
-    refused: dict[str, int] = field(default_factory=dict)
-    malformed: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,21 +7,12 @@ from typing import Protocol
 from cellcloud.context import RequestContext
 from cellcloud.model.decision import RankAnswer, RankBatch, Shape
 from cellcloud.model.explanation import Explanation, Fits, Loss, Replayed
-from cellcloud.model.placement import SelectAnswer, SelectRequest
 from cellcloud.rpc.accounts import Role
 from cellcloud.rpc.interface import call, cast, served_by
 
 
 @served_by(Role.SCHEDULER, callers=(Role.TOP,))
 class Scheduler(Protocol):
-    @call(timeout=8.0, by=(Role.CONDUCTOR,))
-    def select(self, context: RequestContext, requests: list[SelectRequest], fresh: bool) -> list[SelectAnswer]:
-        """Rank hosts for each request, each seeing the room the ones before it take.
-
-        ``fresh``: read the hosts' figures first, because an earlier answer lost its race.
-        """
-        ...
-
     @call(timeout=8.0, by=(Role.CONDUCTOR,))
     def rank(self, context: RequestContext, batch: RankBatch) -> RankAnswer:
         """Rank hosts for many servers, best first; the best one's room counts as taken until the change log says

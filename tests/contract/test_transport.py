@@ -18,7 +18,7 @@ from cellcloud import errors
 from cellcloud.context import RequestContext, service_context
 from cellcloud.model import codec
 from cellcloud.model.guest import ConsoleAddress, GuestCommand, GuestState, Stop
-from cellcloud.model.placement import SelectAnswer, SelectRequest
+from cellcloud.model.placement import PlacedGroup
 from cellcloud.rpc.accounts import Role
 from cellcloud.rpc.compute import Compute
 from cellcloud.rpc.interface import call, cast, served_by
@@ -46,7 +46,7 @@ class Questions(Protocol):
     """An interface like those of the cell's services."""
 
     @call(timeout=8.0)
-    def ask(self, context: RequestContext, requests: list[SelectRequest]) -> list[SelectAnswer]: ...
+    def ask(self, context: RequestContext, requests: list[PlacedGroup]) -> list[PlacedGroup]: ...
 
     @call(timeout=8.0)
     def repeat(self, context: RequestContext, said: list[Said]) -> list[Said]: ...
@@ -60,11 +60,11 @@ class Answering:
         self.error: Exception | None = None
         self.seen: list[RequestContext] = []
 
-    def ask(self, context: RequestContext, requests: list[SelectRequest]) -> list[SelectAnswer]:
+    def ask(self, context: RequestContext, requests: list[PlacedGroup]) -> list[PlacedGroup]:
         self.seen.append(context)
         if self.error is not None:
             raise self.error
-        return [SelectAnswer(server_id=self.name, hosts=("a", "b"), refused={"zone": 3})]
+        return [PlacedGroup(policy=self.name, hosts=("a", "b"), max_server_per_host=3)]
 
     def repeat(self, context: RequestContext, said: list[Said]) -> list[Said]:
         return said
@@ -100,7 +100,7 @@ def test_a_call_carries_models_both_ways_and_the_context(transport: Transport) -
     server = transport.serve(Questions, implementation, server="one")
     context = RequestContext(user_id="u", project_id="p", roles=("member",), budget=20)
     answer = transport.client(Questions).ask(context, [])
-    assert answer == [SelectAnswer(server_id="s", hosts=("a", "b"), refused={"zone": 3})]
+    assert answer == [PlacedGroup(policy="s", hosts=("a", "b"), max_server_per_host=3)]
     seen = implementation.seen[0]
     assert (seen.request_id, seen.user_id, seen.project_id, seen.roles) == (context.request_id, "u", "p", ("member",))
     assert 0 < seen.budget <= 20

@@ -17,21 +17,21 @@ from cell.compute.drivers.fake import FakeDriver, FakeHypervisor
 from cell.compute.drivers.libvirt.disks import Disk
 from cell.compute.drivers.libvirt.domain_xml import GuestDefinition
 from cell.compute.drivers.libvirt.host import TRAITS
-from cell.scheduler.request import scheduling_request
-from cell.scheduler.select.hosts import select
+from cell.scheduler.select import batches
 from cell.scheduler.state import host_table
 from cellcloud import errors
 from cellcloud.model import extra_specs, image_properties
+from cellcloud.model.decision import shape_of
 from cellcloud.model.flavor import Flavor
 from cellcloud.model.guest_properties import EXTRA_SPECS, IMAGE_PROPERTIES, By
 from cellcloud.model.guest_values import word
 from cellcloud.model.image import Image
 from cellcloud.model.machine import LETTERS, CpuTopology, cpu_topology, device_names
-from cellcloud.model.placement import SelectRequest
 from cellcloud.model.policy import DEFAULT, parse
 from cellcloud.model.server import ServerSpec
 from tests import guest_samples as samples
 from tests.libvirt_node import make_port
+from tests.unit.selecting import Ask, select
 from tests.unit.test_scheduler import state
 
 Texts = Mapping[str, str]
@@ -76,9 +76,9 @@ def asked(specs: Texts, image: Texts) -> object:
     """What a scheduler sees of it that decides, and whether a plain host would do."""
     spec = spec_of(specs, image)
     host = state("a", hypervisor_version=7002000, supported_instances=(("x86_64", "qemu", "hvm"),), cpu_info=BITS)
-    question = SelectRequest(server_id="s", resources=spec.flavor.resources(), spec=spec)
+    question = Ask(spec=spec)
     try:
-        made = scheduling_request.from_select(question, POLICY.options.pci_alias)
+        made = batches.request_of(shape_of(spec), POLICY)
     except errors.Invalid:
         return None  # not whole
     chosen = select(host_table.build([host]), [question], POLICY)[0]
@@ -149,7 +149,7 @@ def test_hosts_have_the_traits_that_images_may_ask_for() -> None:
     for name in ("hw_disk_bus", "hw_cdrom_bus", "hw_video_model", "hw_vif_model"):
         for value in IMAGE_PROPERTIES[name].served or ():
             spec = spec_of({}, {name: str(value)})
-            question = SelectRequest(server_id="s", resources=spec.flavor.resources(), spec=spec)
+            question = Ask(spec=spec)
             assert select(host_table.build([host]), [question], policy)[0].hosts == ("a",), (name, value)
 
 
@@ -189,7 +189,7 @@ def test_what_the_scheduler_obeys_of_a_flavor_changes_what_is_asked(name: str) -
 )
 def test_a_policy_that_would_not_obey_refuses(rule: str, specs: Texts, image: Texts) -> None:
     spec = spec_of(specs, image)
-    question = SelectRequest(server_id="s", resources=spec.flavor.resources(), spec=spec)
+    question = Ask(spec=spec)
     without = replace(POLICY, filters=tuple(name for name in POLICY.filters if name != rule))
     assert rule in select(host_table.build([state("a")]), [question], without)[0].malformed
     assert select(host_table.build([state("a")]), [question], POLICY)[0].malformed == ""

@@ -4,13 +4,12 @@ from dataclasses import replace
 
 import pytest
 
-from cell.scheduler.select.hosts import select
 from cell.scheduler.state import host_table
 from cellcloud.context import RequestContext
 from cellcloud.model import policy
 from cellcloud.model.host import HostState
-from cellcloud.model.placement import SelectRequest
 from tests.unit.cell_world import make_spec
+from tests.unit.selecting import Ask, select
 
 CONTEXT = RequestContext(budget=86_400)
 
@@ -28,13 +27,13 @@ def state(host: str, **values: object) -> HostState:
     return replace(found, **values)  # type: ignore[arg-type]
 
 
-def request(number: int = 1, *, spec: dict[str, object] | None = None, **values: object) -> SelectRequest:
+def request(number: int = 1, *, spec: dict[str, object] | None = None, **values: object) -> Ask:
     made = make_spec(number, **(spec or {}))
-    asked = SelectRequest(server_id=made.id, resources=made.flavor.resources(), spec=made, seed=number)
+    asked = Ask(spec=made, seed=number)
     return replace(asked, **values)  # type: ignore[arg-type]
 
 
-def choose(states: list[HostState], *requests: SelectRequest) -> list[tuple[str, ...]]:
+def choose(states: list[HostState], *requests: Ask) -> list[tuple[str, ...]]:
     return [answer.hosts for answer in select(host_table.build(states), requests)]
 
 

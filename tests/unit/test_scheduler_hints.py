@@ -8,18 +8,18 @@ from typing import Any
 import pytest
 
 from cell.scheduler.request import scheduling_request as requests
-from cell.scheduler.select.hosts import select
 from cell.scheduler.state import host_table
 from cellcloud import errors
 from cellcloud.model import hints
+from cellcloud.model.decision import Shape
 from cellcloud.model.host import HostState
-from cellcloud.model.placement import SelectRequest
 from cellcloud.model.policy import HINT_FILTERS, NOVA_DEFAULT_FILTERS, PLACEMENT_FILTERS, Policy
 from tests.unit.cell_world import make_spec
+from tests.unit.selecting import Ask, select
 
 A = "11111111-0000-4000-8000-000000000001"
 INNER = sorted(
-    {field.name for kind in (requests.SchedulingRequest, requests.ParsedShape, SelectRequest) for field in fields(kind)}
+    {field.name for kind in (requests.SchedulingRequest, requests.ParsedShape, Shape) for field in fields(kind)}
     - {"query", "different_host", "same_host", "group"}
     | {"_nova_check_type", "_cellcloud", "_", "reset_forced_hosts", "source_cell_uuid", "source_node"}
 )
@@ -39,7 +39,7 @@ HOSTS = [
 
 def placed(**spec: Any) -> tuple[tuple[str, ...], str]:
     made = make_spec(1, **spec)
-    asked = SelectRequest(server_id=made.id, resources=made.flavor.resources(), spec=made, alternates=9)
+    asked = Ask(spec=made, alternates=9)
     answer = select(host_table.build(HOSTS), [asked])[0]
     return answer.hosts, answer.malformed
 
@@ -67,7 +67,7 @@ def test_a_policy_without_the_filter_refuses_its_hint(name: str, rule: str) -> N
     assert rule in HINT_FILTERS
     values = {"query": '["=", "$host", "h0"]', "build_near_host_ip": "10.0.0.1", "cidr": "/8"}
     spec = make_spec(1, scheduler_hints={name: values.get(name, A)})
-    asked = SelectRequest(server_id=spec.id, resources=spec.flavor.resources(), spec=spec)
+    asked = Ask(spec=spec)
     without = Policy(filters=PLACEMENT_FILTERS + NOVA_DEFAULT_FILTERS)
     assert name in select(host_table.build(HOSTS), [asked], without)[0].malformed
     assert select(host_table.build(HOSTS), [asked])[0].malformed == ""

@@ -15,6 +15,7 @@ from cell.scheduler.request import scheduling_request
 from cell.scheduler.request.scheduling_request import SchedulingRequest
 from cell.scheduler.select import filter_and_weigh, kernel_index
 from cell.scheduler.select.filter_and_weigh import Selection
+from cell.scheduler.select.hosts import select_hosts
 from cell.scheduler.state import host_table
 from cell.scheduler.state.host_columns import Figure
 from cell.scheduler.state.host_table import HostTable
@@ -90,7 +91,7 @@ def state_of(found: HostTable) -> object:
 
 def both(first: HostTable, second: HostTable, asked: SchedulingRequest, plan: CompiledPolicy, seed: int) -> Selection:
     fast, slow = (
-        kernel_index.select_hosts(first, asked, plan, seed),
+        select_hosts(first, asked, plan.policy, seed),
         filter_and_weigh.select_stepwise(second, asked, plan, seed),
     )
     assert fast == slow
@@ -143,7 +144,7 @@ def test_the_index_is_used_where_it_can_be(document: dict[str, Any]) -> None:
     assert fast.select(replace(asked, ignore_hosts=("h01",)), 0) is None
     found.release("s")
     twice = [host_table.build([host(number, random.Random(5)) for number in range(20)]) for _ in range(2)]
-    answers = [kernel_index.select_hosts(one, asked, compile_policy(policy.parse(document)), 7) for one in twice]
+    answers = [select_hosts(one, asked, policy.parse(document), 7) for one in twice]
     assert answers[0] == answers[1]
 
 
@@ -164,7 +165,7 @@ def test_a_request_that_nobody_can_meet_is_answered_and_leaves_nothing() -> None
         servers=[f"s{number}" for number in range(500)], project_id="p", flavor=FLAVORS[1], image_id="i"
     )
     plan = compile_policy(policy.DEFAULT)
-    assert kernel_index.select_hosts(found, asked, plan).hosts == ()
+    assert select_hosts(found, asked, plan.policy).hosts == ()
     assert state_of(found) == before
-    one = kernel_index.select_hosts(found, replace(asked, servers=("s",)), plan)
+    one = select_hosts(found, replace(asked, servers=("s",)), plan.policy)
     assert len(one.hosts) == 1

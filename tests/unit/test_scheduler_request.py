@@ -13,15 +13,14 @@ from hypothesis import strategies as st
 
 from cell.scheduler.request import scheduling_request
 from cell.scheduler.request.demand import demands_of, root_required
-from cell.scheduler.select.hosts import select
 from cell.scheduler.state import host_table
 from cellcloud import errors
 from cellcloud.model import policy
 from cellcloud.model.flavor import Flavor
 from cellcloud.model.host import HostState
 from cellcloud.model.pci import PciRequest
-from cellcloud.model.placement import SelectRequest
 from tests.unit.cell_world import make_spec
+from tests.unit.selecting import Ask, select
 
 FLAVOR = Flavor(id="f", name="f", vcpus=4, memory_mb=2048, root_gb=20, ephemeral_gb=5, swap_mb=100)
 
@@ -76,9 +75,9 @@ def test_what_is_malformed_is_said(values: dict[str, Any], said: str) -> None:
 
 
 def test_a_malformed_request_harms_no_other() -> None:
-    def ask(number: int, **hints: object) -> SelectRequest:
+    def ask(number: int, **hints: object) -> Ask:
         spec = make_spec(number, scheduler_hints=hints)
-        return SelectRequest(server_id=spec.id, resources=spec.flavor.resources(), spec=spec)
+        return Ask(spec=spec)
 
     capacity = {"VCPU": 8, "MEMORY_MB": 8192, "DISK_GB": 100}
     host = HostState(host="a", zone="nova", enabled=True, up=True, capacity=capacity, used={}, generation=1)

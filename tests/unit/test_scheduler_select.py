@@ -10,8 +10,9 @@ import pytest
 from cell.scheduler.policy.compiled_policy import compile_policy
 from cell.scheduler.request import scheduling_request
 from cell.scheduler.request.scheduling_request import SchedulingRequest
-from cell.scheduler.select import filter_and_weigh, kernel_index
+from cell.scheduler.select import filter_and_weigh
 from cell.scheduler.select.filter_and_weigh import Selection
+from cell.scheduler.select.hosts import select_hosts
 from cell.scheduler.state import host_table
 from cell.scheduler.state.host_table import HostTable
 from cellcloud.model import policy
@@ -56,7 +57,7 @@ def names(here: HostTable, found: Selection) -> list[list[str]]:
 
 def decide(here: HostTable, asked: SchedulingRequest, seed: int = 0, **options: Any) -> list[list[str]]:
     plan = compile_policy(policy.parse({"filters": ALL_FILTERS, "options": options}))
-    return names(here, kernel_index.select_hosts(here, asked, plan, seed))
+    return names(here, select_hosts(here, asked, plan.policy, seed))
 
 
 def test_servers_of_one_request_see_each_other_and_share_their_alternates() -> None:
@@ -168,7 +169,7 @@ def test_an_absurd_number_in_an_aggregate_says_nothing(value: str) -> None:
     here.set_aggregates([Aggregate(id=1, metadata=dict.fromkeys(names_of, value), hosts=("h0", "h1"))])
     counts = ["AggregateIoOpsFilter", "AggregateNumInstancesFilter"]
     plan = compile_policy(policy.parse({"filters": [*ALL_FILTERS, *counts]}))
-    assert names(here, kernel_index.select_hosts(here, ask(alternates=1), plan)) == [["h0", "h1"]]
+    assert names(here, select_hosts(here, ask(alternates=1), plan.policy)) == [["h0", "h1"]]
     assert names(here, filter_and_weigh.select_stepwise(here, replace(ask(alternates=1), servers=("t",)), plan)) == [
         ["h1", "h0"]
     ]

@@ -35,7 +35,6 @@ from cellcloud.model.host import HostFacts, HostReport
 from cellcloud.model.image import Image
 from cellcloud.model.network import FixedIp, Port, RequestedNetwork
 from cellcloud.model.operations import TABLE, Operation
-from cellcloud.model.placement import SelectAnswer, SelectRequest
 from cellcloud.model.server import ServerRecord, ServerSpec
 
 CONTEXT = RequestContext(user_id="u", project_id="p", budget=86_400)
@@ -125,9 +124,6 @@ class FakeScheduler:
 
     def _places(self, exclude: Sequence[str]) -> tuple[int, ...]:
         return tuple(place for place, name in enumerate(self.names) if name not in exclude)
-
-    def select(self, context: RequestContext, requests: list[SelectRequest], fresh: bool) -> list[SelectAnswer]:
-        return [SelectAnswer(server_id=request.server_id, hosts=self.names) for request in requests]
 
 
 def claim(connection: Connection, wanted: Sequence[Claim]) -> dict[str, Conflict]:

@@ -9,7 +9,7 @@ itself.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 
 from cellcloud import errors
@@ -20,11 +20,10 @@ from cellcloud.model.extra_specs import MOST, Asked
 from cellcloud.model.flavor import Flavor
 from cellcloud.model.guest_values import Value
 from cellcloud.model.hints import Network
-from cellcloud.model.image import Image
 from cellcloud.model.numa import TopologyRequest
 from cellcloud.model.numa_request import topology_request
 from cellcloud.model.pci import PciRequest
-from cellcloud.model.placement import Destination, PlacedGroup, SelectRequest
+from cellcloud.model.placement import Destination, PlacedGroup
 
 SHAPES_KEPT = 4096
 Pairs = tuple[tuple[str, str], ...]
@@ -133,37 +132,6 @@ def make(
         different_host=given.different_host,
         same_host=given.same_host,
         **own,  # type: ignore[arg-type]  # the fields of SchedulingRequest, by name
-    )
-
-
-def from_select(asked: SelectRequest, pci_alias: tuple[str, ...] = ()) -> SchedulingRequest:
-    """What a conductor asks for. Raises Invalid for what is malformed."""
-    spec = asked.spec
-    destination = asked.destination
-    if spec.host:
-        destination = replace(destination or Destination(), host=spec.host)
-    image: Image = spec.image
-    return make(
-        servers=(asked.server_id,),
-        project_id=spec.project_id,
-        flavor=spec.flavor,
-        image_id=image.id or None,
-        disk_format=image.disk_format,
-        image_properties=image.properties,
-        zone=spec.availability_zone,
-        hints=spec.scheduler_hints,
-        pci_requests=asked.pci_requests,
-        pci_alias=pci_alias,
-        claimed=asked.resources,
-        volume_backed=asked.volume_backed,
-        rebuild=asked.rebuild,
-        alternates=max(asked.alternates, 0),
-        group=asked.group,
-        ignore_hosts=asked.ignore_hosts + asked.exclude,
-        force_hosts=asked.force_hosts,
-        force_nodes=asked.force_nodes,
-        destination=destination,
-        checks_forced=asked.checks_forced,
     )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -23,7 +23,7 @@ from cell.scheduler.policy.filters.resource_class import ResourceClassFilter
 from cell.scheduler.policy.weighers import multipliers
 from cell.scheduler.request.demand import Demand, demands_of
 from cell.scheduler.request.scheduling_request import SHAPES_KEPT, ParsedShape, SchedulingRequest
-from cell.scheduler.select.filter_and_weigh import Selection, allocation_for, chance_of, select_stepwise
+from cell.scheduler.select.filter_and_weigh import Selection, allocation_for, chance_of
 from cell.scheduler.state.arrays import Amounts, Flags, Places, Reals
 from cell.scheduler.state.host_columns import Figure
 from cell.scheduler.state.host_table import HostTable
@@ -268,16 +268,3 @@ def index_of(table: HostTable, compiled: CompiledPolicy) -> KernelIndex:
 def forget(table: HostTable) -> None:
     """Let go of a table's indexes, which hold it: nobody will choose from it any more."""
     _INDEXES.pop(table, None)
-
-
-def select_hosts(
-    table: HostTable, request: SchedulingRequest, compiled: CompiledPolicy, seed: int = 0, servers: Sequence[str] = ()
-) -> Selection:
-    """Hosts for all servers of one request, or for none, the fast way where there is one. What they take is noted.
-
-    ``servers``: for whom, if not for those that the request names; a copy of it costs as much as the selection.
-    """
-    found = index_of(table, compiled).select(request, seed, servers)
-    if found is not None:
-        return found
-    return select_stepwise(table, replace(request, servers=tuple(servers)) if servers else request, compiled, seed)
