@@ -236,7 +236,7 @@ def release_all(connection: Connection, server_ids: Sequence[str]) -> None:
 def _release(connection: Connection, which: sa.ColumnElement[bool]) -> None:
     held = _list(connection, which)
     if held:
-        _give_back(connection, held)
+        _give_back(connection, held, which)
         changes.append(connection, log(released=held))
 
 
@@ -256,9 +256,19 @@ def confirm(connection: Connection, server_id: str, migration_id: str) -> None:
     holds both."""
     own, moved = _pair(connection, server_id, migration_id)
     given = own._replace(id=moved.id)
-    _give_back(connection, [given])
+    _give_back(connection, [given], claims.c.id == moved.id)
     _store(connection, moved.allocation, moved.host, own.id)
     changes.append(connection, log(swapped=[(own, moved)], released=[given]))
+
+
+def lock_own(connection: Connection, server_ids: Sequence[str]) -> None:
+    """Keep the servers' own claims until the transaction ends: beside them it may make those of migrations. Begin a
+    transaction with it. Raises Conflict when one holds none."""
+    if server_ids:
+        own = sa.select(claims.c.id).where(claims.c.id.in_(server_ids)).order_by(claims.c.id)
+        missing = set(server_ids).difference(connection.execute(own.with_for_update()).scalars())
+        if missing:
+            raise errors.Conflict(f"Instance {min(missing)} holds no host that it could be moved from.")
 
 
 def list_of(connection: Connection, server_id: str) -> list[Claim]:
@@ -286,9 +296,9 @@ def _store(connection: Connection, taken: Allocation, host: str, claim_id: str) 
     connection.execute(sa.update(claims).where(claims.c.id == claim_id).values(host=host, holding=holding))
 
 
-def _give_back(connection: Connection, held: Sequence[Claim]) -> None:
-    if connection.execute(sa.delete(claims).where(claims.c.id.in_([one.id for one in held]))).rowcount != len(held):
-        raise LostRace("Claims went while they were released; try again shortly.")
+def _give_back(connection: Connection, held: Sequence[Claim], which: sa.ColumnElement[bool]) -> None:
+    if connection.execute(sa.delete(claims).where(which)).rowcount != len(held):
+        raise LostRace("More was claimed while it was released; try again shortly.")
     if not _add_all(connection, _kinds(held, -1)):
         raise LostRace("A host went while its servers did; try again shortly.")
 

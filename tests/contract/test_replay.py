@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import uuid
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -11,6 +12,7 @@ import pytest
 
 from cell.conductor.placement import claiming, held_servers
 from cell.conductor.placement.claiming import PlacementRequest
+from cell.conductor.placement.relocation import place_move
 from cell.conductor.scheduling_store import SchedulingStoreService
 from cell.scheduler.service import SchedulerService
 from cell.scheduler.state.host_columns import Figure
@@ -18,7 +20,7 @@ from cell.scheduler.state.scheduler_state import NotUndoable, SchedulerState
 from cell.scheduler.why import operator_queries, replay
 from cellcloud import config, errors
 from cellcloud.context import RequestContext
-from cellcloud.db import changes, decisions, hosts
+from cellcloud.db import changes, claims, decisions, hosts
 from cellcloud.db.engine import Database
 from cellcloud.model.change import ChangeEntry, Changes, HostChange, PackedState
 from cellcloud.model.decision import Decision
@@ -70,7 +72,7 @@ class CountedSchedulingStore(SchedulingStoreService):
 class Churn:
     """A cell in which things happen by chance, with several schedulers that know more or less of it."""
 
-    def __init__(self, database: Database, seed: int, *, machines: int = 6) -> None:
+    def __init__(self, database: Database, seed: int, *, machines: int = 6, moves: int = 6) -> None:
         self.database, self.chance = database, random.Random(seed)
         self.store = CountedSchedulingStore(database)
         transport = Direct(SchedulingStore=self.store)
@@ -79,6 +81,10 @@ class Churn:
         self.report(*self.reports.values())
         self.placed: list[str] = []
         self.building: list[str] = []
+        self.specs: dict[str, ServerSpec] = {}
+        self.weight_of_moves = moves
+        self.moving: dict[str, str] = {}  # server id -> its migration
+        self.moves: Counter[str] = Counter()
         self.policies = 0
         for document in POLICIES:
             self.policies = self.store.add_policy(CONTEXT, dict(document), "tried").version
@@ -100,9 +106,9 @@ class Churn:
         action = self.chance.choices(
             (
                 *(self.create, self.finish, self.delete, self.change_host, self.switch),
-                *(self.set_policy, self.set_aggregate, self.read),
+                *(self.set_policy, self.set_aggregate, self.read, self.move),
             ),
-            (10, 4, 2, 2, 1, 1, 1, 1),
+            (10, 4, 2, 2, 1, 1, 1, 1, self.weight_of_moves),
         )[0]
         action()
 
@@ -120,6 +126,7 @@ class Churn:
         held = [server_id for server_id, answer in answers.items() if answer.outcome == "held"]
         self.placed += held
         self.building += held
+        self.specs |= {one.spec.id: one.spec for one in asked}
 
     def spec(self, flavor: Flavor, zone: str | None) -> ServerSpec:
         return ServerSpec(
@@ -139,9 +146,46 @@ class Churn:
         with self.database.write() as connection:
             changes.append(connection, Changes(ended=tuple(built)))
 
+    def move(self) -> None:
+        """A server is resized or migrated, to its own host or another, and what was begun goes on or back."""
+        if not self.placed:
+            return
+        again = self.moving and self.chance.random() < 0.6
+        server_id = self.chance.choice(list(self.moving) if again else self.placed)
+        migration_id = self.moving.get(server_id)
+        if migration_id is None:
+            self.begin_move(server_id, str(uuid.UUID(int=self.chance.getrandbits(128), version=4)))
+            return
+        ending = self.chance.choice(("asked again", "swapped", "confirmed", "reverted"))
+        self.moves[ending] += 1
+        if ending == "asked again":
+            self.begin_move(server_id, migration_id)
+            return
+        if ending != "swapped":
+            del self.moving[server_id]
+        with self.database.write() as connection:
+            if ending == "reverted":
+                claims.release(connection, [migration_id])
+            else:
+                {"swapped": claims.swap, "confirmed": claims.confirm}[ending](connection, server_id, migration_id)
+
+    def begin_move(self, server_id: str, migration_id: str) -> None:
+        spec, same_host = replace(self.specs[server_id], flavor=self.chance.choice(FLAVORS)), self.chance.random() < 0.4
+        asked = {"request_id": f"req-{migration_id}", "same_host": same_host}
+        try:
+            claim = place_move(self.database, self.chance.choice(self.schedulers), spec, migration_id, **asked)  # type: ignore[arg-type]
+        except (errors.NoValidHost, errors.TryLater):
+            self.moves["refused"] += 1
+            return
+        assert claim.server_id == server_id
+        assert self.moving.setdefault(server_id, migration_id) == claim.id == migration_id
+        self.building.append(migration_id)
+        self.moves["begun"] += 1
+
     def delete(self) -> None:
         gone = self.chance.sample(self.placed, min(len(self.placed), self.chance.randint(1, 5)))
         self.placed = [one for one in self.placed if one not in gone]
+        self.moving = {one: migration_id for one, migration_id in self.moving.items() if one not in gone}
         held_servers.release(self.database, gone)
 
     def change_host(self) -> None:
@@ -207,7 +251,7 @@ def one_of_each_batch(found: Sequence[Decision]) -> list[Decision]:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_every_decision_is_made_again_to_the_same_answer(cell_database: Database, seed: int) -> None:
-    churn = Churn(cell_database, seed)
+    churn = Churn(cell_database, seed, moves=0)
     for _ in range(80):
         churn.turn()
     made = one_of_each_batch(churn.decisions())
@@ -216,6 +260,24 @@ def test_every_decision_is_made_again_to_the_same_answer(cell_database: Database
         assert replay.again(world_of(cell_database, decision), decision.batch) == decision.batch.answer
     assert any(one.answer.basis.pending for one in (decision.batch for decision in made))
     assert any(outcome.conflicts for decision in made for outcome in decision.batch.outcomes.values())
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_so_is_every_move_whatever_its_server_holds(cell_database: Database, seed: int) -> None:
+    churn = Churn(cell_database, seed, moves=20)
+    for _ in range(80):
+        churn.turn()
+    moved = [one for one in churn.decisions() if one.claim_id != one.server_id]
+    assert len(moved) > 5
+    for decision in one_of_each_batch(churn.decisions()):
+        assert replay.again(world_of(cell_database, decision), decision.batch) == decision.batch.answer
+    for decision in moved[::3]:
+        told = churn.schedulers[0].explain(CONTEXT, decision.id, None, 3)
+        assert [(one.server_id, one.chosen) for one in told] == [(decision.server_id, decision.chosen)]
+        assert churn.schedulers[0].replay(CONTEXT, decision.id, None).identical
+    assert churn.moves["confirmed"] + churn.moves["reverted"] > 1
+    with cell_database.read() as connection:
+        assert claims.list_mismatches(connection) == []
 
 
 def test_what_a_server_was_chosen_from_is_as_if_those_before_it_were_chosen_again(cell_database: Database) -> None:
@@ -286,7 +348,15 @@ def test_undoing_what_happened_since_gives_the_same_answer(cell_database: Databa
         churn.turn()
     for scheduler in churn.schedulers:
         scheduler.tailer.catch_up(CONTEXT)
-    lively = (*[churn.create] * 8, churn.delete, churn.change_host, churn.switch, churn.set_policy, churn.set_aggregate)
+    lively = (
+        *[churn.create] * 8,
+        *[churn.move] * 6,
+        churn.delete,
+        churn.change_host,
+        churn.switch,
+        churn.set_policy,
+        churn.set_aggregate,
+    )
     for _ in range(60):
         churn.chance.choice(lively)()
     with cell_database.read() as connection:

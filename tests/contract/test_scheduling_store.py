@@ -5,16 +5,19 @@ from __future__ import annotations
 
 import itertools
 import math
+import random
 import threading
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
 
 from cell.conductor import audit
 from cell.conductor.placement import claiming, held_servers, reservation
+from cell.conductor.placement.relocation import place_move
 from cell.conductor.scheduling_store import SchedulingStoreService
 from cell.scheduler.change_log_tailer import ChangeLogTailer
 from cell.scheduler.select import batches
@@ -23,7 +26,7 @@ from cell.scheduler.why import replay
 from cellcloud import clock, errors
 from cellcloud.context import RequestContext
 from cellcloud.db import changes, claims, decisions, hosts, servers
-from cellcloud.db.engine import Database, retried
+from cellcloud.db.engine import Connection, Database, retried
 from cellcloud.model.change import CellState, ChangeEntry, HostChange
 from cellcloud.model.decision import RankAnswer, RankBatch
 from cellcloud.model.host import Aggregate, HostReport
@@ -159,6 +162,98 @@ def test_conductors_and_schedulers_race_and_no_committed_state_is_above_a_limit(
             assert believed.pending == {}
             assert {state.host: used_of(believed, state.host) for state in after.hosts} == {
                 state.host: state.used for state in after.hosts
+            }
+
+
+class Killed(Exception):
+    """Stands for the end of a process in the middle of a transaction."""
+
+
+def test_moves_race_and_are_killed_and_every_committed_state_adds_up(cell_database: Database) -> None:
+    names = [f"h{n}" for n in range(4)]
+    report(cell_database, [make_report(name, vcpus=12) for name in names])
+    before = state_of(cell_database)
+    schedulers = [LocalScheduler(cell_database, seed) for seed in (1, 2)]
+    held = [
+        answer.server_id
+        for answer in reservation.Placer(cell_database, schedulers[0], store=held_servers.hold(600)).reserve(
+            CONTEXT, [make_spec(one) for one in IDS[:12]]
+        )
+        if answer.outcome == "held"
+    ]
+    stopping, faults = threading.Event(), []
+    counted: Counter[str] = Counter()
+
+    def look() -> None:
+        while not stopping.is_set():
+            with cell_database.read() as connection:
+                faults.extend(claims.list_mismatches(connection))
+
+    @retried
+    def end(database: Database, server_id: str, migration_id: str, ending: str) -> None:
+        with database.write() as connection:
+            if ending == "reverted":
+                claims.release(connection, [migration_id])
+            elif ending == "confirmed":
+                claims.confirm(connection, server_id, migration_id)
+            elif ending == "deleted":
+                claims.release_all(connection, [server_id])
+            else:
+                claims.swap(connection, server_id, migration_id)
+                raise Killed
+
+    def work(number: int) -> None:
+        chance = random.Random(number)
+        for step in range(10):
+            server_id, migration_id = chance.choice(held[: 6 + number]), IDS[100 + 10 * number + step]
+
+            def store(connection: Connection, won: claiming.Won) -> None:
+                if chance.random() < 0.2:
+                    raise Killed
+
+            with suppress(errors.TryElsewhere, errors.TryLater, errors.Conflict, Killed):
+                place_move(
+                    cell_database,
+                    schedulers[number % 2],
+                    make_spec(server_id),
+                    migration_id,
+                    request_id="req-2",
+                    same_host=chance.random() < 0.3,
+                    store=store,
+                )
+                counted["moved"] += 1
+                ending = chance.choice(("reverted", "confirmed", "confirmed", "killed", "left", "deleted"))
+                if ending != "left":
+                    end(cell_database, server_id, migration_id, ending)
+                counted[ending] += 1
+
+    watching = threading.Thread(target=look)
+    watching.start()
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(work, range(6)))
+    stopping.set()
+    watching.join()
+    assert faults == []
+    assert counted["moved"] > 10
+    after = state_of(cell_database)
+    entries = entries_after(cell_database, before.sequence)
+    assert_within_limits(before, entries)
+    assert use_of(replay.rewind(after, entries, before.sequence)) == use_of(before)
+    with cell_database.read() as connection:
+        owners = claims.list_owners(connection)
+        for server_id in owners:
+            assert server_id in {one.id for one in claims.list_of(connection, server_id)}, "it lost its own claim"
+    for one in schedulers:
+        one.tailer.catch_up(CONTEXT)
+        with one.tailer.state(CONTEXT) as believed:
+            for claim_id in list(believed.pending):
+                believed.drop(claim_id)
+            table = believed.table
+            assert {state.host: used_of(believed, state.host) for state in after.hosts} == {
+                state.host: state.used for state in after.hosts
+            }
+            assert {state.host: set(table.hosted[table.positions.of(state.host)[0]]) for state in after.hosts} == {
+                state.host: {server.uuid for server in state.hosted} for state in after.hosts
             }
 
 

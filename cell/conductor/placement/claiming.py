@@ -194,6 +194,7 @@ class _Claiming:
         if not judged:  # before anything is locked
             made = self._made(wanted, {item.id: item for item in wanted}, {})
         with database.write() as connection:
+            claims.lock_own(connection, [one.spec.id for one in self.asked if one.migration_id])
             if judged:
                 made = self._made(wanted, *claims.claim_judged(connection, wanted))
             servers.forget_expired(connection, list(self.expired))

@@ -82,7 +82,7 @@ def release(database: Database, server_ids: Sequence[str]) -> list[str]:
     """Give up holds; returns the ids that were held."""
     with database.write() as connection:
         dropped = servers.drop_held(connection, server_ids)
-        claims.release(connection, dropped)
+        claims.release_all(connection, dropped)
     return dropped
 
 

@@ -1,13 +1,15 @@
-"""Another host for a server whose first could not have it."""
+"""Another host for a server: one whose first could not have it, or one that is to be moved."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from cell.conductor.placement.claiming import PlacementRequest, Won, place
 from cellcloud import errors
 from cellcloud.context import service_context
-from cellcloud.db import changes, decisions, runs, servers
+from cellcloud.db import changes, claims, decisions, runs, servers
+from cellcloud.db.claims import Claim
 from cellcloud.db.engine import Connection, Database
 from cellcloud.db.runs import LeasedRun
 from cellcloud.model.server import ServerRecord, ServerSpec
@@ -45,3 +47,55 @@ def place_elsewhere(
     if answer.record is None:
         raise errors.NoValidHost(answer.reason, detail=answer.detail)
     return answer.record
+
+
+def place_move(
+    database: Database,
+    scheduler: Scheduler,
+    spec: ServerSpec,
+    migration_id: str,
+    *,
+    request_id: str,
+    exclude: Sequence[str] = (),
+    same_host: bool = False,
+    host: str | None = None,
+    store: Callable[[Connection, Won], None] | None = None,
+) -> Claim:
+    """Claim room for a server where it is to be moved, beside all that it holds: the claim of its migration, which
+    claims.confirm makes its own and claims.release gives up. Asked again for that migration, the same claim.
+
+    ``spec``: the server as it is to be there, with the flavor it is resized to. ``same_host``: it may stay where it
+    has its claim, and takes the room there twice. ``host``: the only one that will do. ``store``: what else the
+    transaction stores. Raises NoValidHost, TryLater; Conflict when the server holds no host.
+    """
+
+    def keep(connection: Connection, won: Sequence[Won], decision: int) -> Sequence[ServerRecord]:
+        for one in won:
+            if store is not None:
+                store(connection, one)
+        return ()
+
+    with database.read() as connection:
+        newest = changes.get_newest(connection)
+        held = {one.id: one for one in claims.list_of(connection, spec.id)}
+    if migration_id in held:
+        return held[migration_id]
+    asked = PlacementRequest(
+        spec=replace(spec, host=host),
+        request_id=request_id,
+        exclude=tuple(exclude) if same_host else (*exclude, *(one.host for one in held.values())),
+        migration_id=migration_id,
+        same_host=same_host,
+    )
+    answer = place(database, scheduler, service_context(MOVE_BUDGET), [asked], store=keep, at_least=newest)[
+        migration_id
+    ]
+    if answer.outcome == "later":
+        raise errors.TryLater(answer.reason, detail=answer.detail)
+    if answer.outcome == "refused":
+        raise errors.NoValidHost(answer.reason, detail=answer.detail)
+    with database.read() as connection:
+        found = {one.id: one for one in claims.list_of(connection, spec.id)}
+    if migration_id not in found:
+        raise errors.TryLater(f"The claim of migration {migration_id} was given back at once.")
+    return found[migration_id]

@@ -99,7 +99,7 @@ def _begin_deletes(connection: Connection, asked: Mapping[str, dict[str, Any]]) 
     """
     records = servers.lock_living(connection, asked)
     dropped = servers.drop_held(connection, [each.id for each in records.values() if each.held])
-    claims.release(connection, dropped)
+    claims.release_all(connection, dropped)
     active = runs.list_operations(connection, list(records))
     known = {*dropped, *servers.list_requested_deletes(connection, list(records))}
     known |= {server_id for server_id, operation in active.items() if operation == Operation.DELETE}
