@@ -175,7 +175,7 @@ def test_a_fanout_reaches_everybody(transport: Transport, connect: Connect) -> N
 def test_several_servers_share_the_calls(transport: Transport) -> None:
     servers = [transport.serve(Questions, Answering(name), server=name) for name in ("one", "two")]
     client = transport.client(Questions)
-    seen = {client.ask(service_context(10), [])[0].server_id for _ in range(20)}
+    seen = {client.ask(service_context(10), [])[0].policy for _ in range(20)}
     assert seen == {"one", "two"}
     for server in servers:
         server.stop()
