@@ -107,6 +107,13 @@ REACHES = (
         files=("cellcloud/db/postgresql.py",),
     ),
     Reach(
+        library="SQLAlchemy",
+        tried=("2.1.9",),
+        why="Its dialect for MySQL asks the server to commit what nothing was begun for.",
+        names=("sqlalchemy.engine.default:DefaultDialect.do_commit",),
+        files=("cellcloud/db/engine.py",),
+    ),
+    Reach(
         library="websockify",
         tried=("0.13.0",),
         why="Its buffers have no end.",

@@ -76,15 +76,8 @@ def current_time(connection: Connection) -> dt.datetime:
     return connection.execute(_NOW).scalar_one()
 
 
-def mark_task(connection: Connection, server_id: str, task_state: str) -> None:
-    """Show a task state before the cell has told of it; the cell's next copy wins."""
-    record = _lock(connection, server_id)
-    if record is not None and not record.deleted:
-        _write(connection, [replace(record, task_state=task_state)])
-
-
 def mark_tasks(connection: Connection, records: Sequence[ServerRecord], task_state: str) -> None:
-    """As ``mark_task``, for records that the caller holds the rows of."""
+    """Show a task state before the cells have told of it: a cell's next copy wins. The caller holds the rows."""
     rows = [
         {"which_id": record.id, "new_record": replace(record, task_state=task_state), "new_task_state": task_state}
         for record in sorted(records, key=lambda each: each.id)

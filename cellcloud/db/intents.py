@@ -215,7 +215,7 @@ def reopen(connection: Connection, intent: Intent, refusal: Refusal, *, deadline
     """recorded or settled -> pending, because the cell has the server no more, once for each cell; with ``deadline``
     seconds from now, if given. False when it was deleted, or held anew, meanwhile.
 
-    The row is locked by the first statement, so that a delete (``stop_create``) comes wholly before or after.
+    The row is locked by the first statement, so that a delete (``stop_creates``) comes wholly before or after.
     """
     placed = intents.c.state.in_((IntentState.RECORDED, IntentState.SETTLED))
     changed = connection.execute(
@@ -272,7 +272,8 @@ def find_placed(connection: Connection, records: Sequence[ServerRecord], *, dead
     for row in rows:
         cell = running[row.id]
         if row.deleted:
-            ensure_delete(connection, row.id, service_context(), cell=cell, owner="", lease=0.0, deadline=deadline)
+            wanted = make_intent(IntentKind.DELETE, row.id, service_context(), cell=cell)
+            ensure_deletes(connection, [wanted], owner="", lease=0.0, deadline=deadline)
             continue
         mine = (intents.c.server_id == row.id, intents.c.kind == IntentKind.CREATE)
         open_again = (IntentState.PENDING, IntentState.FAILED)
@@ -319,11 +320,6 @@ def stop_creates(connection: Connection, server_ids: Collection[str]) -> dict[st
     return states | dict.fromkeys(pending, IntentState.CANCELLED)
 
 
-def stop_create(connection: Connection, server_id: str) -> str | None:
-    """As ``stop_creates``, for one server."""
-    return stop_creates(connection, [server_id]).get(server_id)
-
-
 def ensure_deletes(
     connection: Connection, wanted: Sequence[Intent], *, owner: str, lease: float, deadline: float
 ) -> list[Intent]:
@@ -350,21 +346,6 @@ def ensure_deletes(
     fresh = [one for one in wanted if one.server_id not in before]
     add_intents(connection, fresh, owner=owner, lease=lease, deadline=deadline)
     return [*again, *fresh]
-
-
-def ensure_delete(
-    connection: Connection,
-    server_id: str,
-    context: RequestContext,
-    *,
-    cell: str,
-    owner: str,
-    lease: float,
-    deadline: float,
-) -> Intent:
-    """As ``ensure_deletes``, for one server."""
-    wanted = make_intent(IntentKind.DELETE, server_id, context, cell=cell)
-    return ensure_deletes(connection, [wanted], owner=owner, lease=lease, deadline=deadline)[0]
 
 
 def list_unsettled(connection: Connection, server_ids: Collection[str]) -> set[str]:

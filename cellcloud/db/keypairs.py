@@ -66,7 +66,3 @@ def delete_keypair(connection: Connection, user_id: str, name: str) -> None:
     gone = connection.execute(sa.delete(keypairs).where(keypairs.c.user_id == user_id, keypairs.c.name == name))
     if gone.rowcount == 0:
         raise errors.NotFound(f"Keypair {name} not found for user {user_id}")
-
-
-def count_keypairs(connection: Connection, user_id: str) -> int:
-    return int(connection.execute(sa.select(sa.func.count()).where(keypairs.c.user_id == user_id)).scalar_one())

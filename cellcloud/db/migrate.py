@@ -27,11 +27,3 @@ def upgrade(database: Database, tree: Literal["top", "cell"]) -> None:
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
         incarnations.ensure(connection)
-
-
-def propose(database: Database, tree: Literal["top", "cell"], message: str) -> None:
-    """Write a new revision from the difference between the tables in code and the database; for developers."""
-    config = _config(tree)
-    with database.write() as connection:
-        config.attributes["connection"] = connection
-        command.revision(config, message=message, autogenerate=True)

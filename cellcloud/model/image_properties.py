@@ -75,11 +75,6 @@ def most_of(name: str) -> int:
     return MOST_IN_LIST if name in _LISTS or name.startswith("hw_numa_cpus.") else MOST_IN_ONE
 
 
-def is_known(name: str) -> bool:
-    """Whether an image can have this property, other than by an old name."""
-    return name in IMAGE_PROPERTIES or name == "traits_required" or name in ("hw_numa_cpus", "hw_numa_mem")
-
-
 def text_of(value: Value) -> str:
     """A property's value as Nova writes it as text."""
     return str(list(value) if isinstance(value, tuple) else value)

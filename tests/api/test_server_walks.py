@@ -99,7 +99,7 @@ class Fleet:
                 self.living[server_id] = self._changed(self.living[server_id])
             index.upsert(connection, [self.living[server_id] for server_id in changed[:2]])
             index.upsert(connection, [self.living[server_id] for server_id in changed[2:]])
-            index.mark_task(connection, gone, "deleting")
+            index.mark_tasks(connection, [self.living[gone]], "deleting")
             last = replace(self.living.pop(gone), version=99, deleted=True, vm_state=VmState.DELETED)
             index.upsert(connection, [last])
         self.add(1)
@@ -159,7 +159,9 @@ def test_a_copy_from_a_cell_leaves_the_time_of_acceptance(world: World) -> None:
     copy = cell.change(server_id, created_at=BEGAN, vm_state=VmState.STOPPED)
     with world.database.write() as connection:
         index.upsert(connection, [replace(copy, cell=cell.name)])
-        index.mark_task(connection, server_id, "deleting")
+        taken = index.find_record(connection, server_id)
+        assert taken is not None
+        index.mark_tasks(connection, [taken], "deleting")
     shown = world.get(f"/servers/{server_id}").get_json()["server"]
     assert shown["created"] == made
     assert shown["status"] == "SHUTOFF"

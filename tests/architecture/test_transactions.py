@@ -13,7 +13,6 @@ from tests.architecture.test_budgets import PRODUCT, ROOT
 # Each with why it is not run again, or by whom it is.
 EXCUSED = {
     "cellcloud/db/migrate.py:upgrade": "MariaDB commits each change of a schema: an operator runs it again",
-    "cellcloud/db/migrate.py:propose": "a developer's tool, which writes a file",
     "cell/conductor/placement/claiming.py:_Claiming.run": "all of _claim is retried, its only caller",
 }
 

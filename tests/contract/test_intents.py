@@ -62,14 +62,13 @@ def record(database: Database, ids: list[str], cell: str) -> set[str]:
 def delete(database: Database, server_id: str) -> str | None:
     """What the API's delete does."""
     with database.write() as connection:
-        state = intents.stop_create(connection, server_id)
+        state = intents.stop_creates(connection, [server_id]).get(server_id)
         found = index.find_record(connection, server_id)
         if found is not None and not found.cell and state != IntentState.RECORDED:
             index.mark_deleted(connection, [server_id])
         elif found is not None:
-            intents.ensure_delete(
-                connection, server_id, CONTEXT, cell=found.cell, owner="api", lease=30.0, deadline=300.0
-            )
+            wanted = intents.make_intent(IntentKind.DELETE, server_id, CONTEXT, cell=found.cell)
+            intents.ensure_deletes(connection, [wanted], owner="api", lease=30.0, deadline=300.0)
     return state
 
 

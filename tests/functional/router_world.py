@@ -330,14 +330,13 @@ class World:
         """Accept a delete as the API does."""
         context = RequestContext(user_id="u", project_id=PROJECT)
         with self.database.write() as connection:
-            state = intents.stop_create(connection, server_id)
+            state = intents.stop_creates(connection, [server_id]).get(server_id)
             cell = self._cell_of(connection, server_id)
             if state in ("cancelled", "failed") or not cell:
                 index.mark_deleted(connection, [server_id])
             else:
-                intents.ensure_delete(
-                    connection, server_id, context, cell=cell, owner="api", lease=30.0, deadline=300.0
-                )
+                wanted = intents.make_intent(IntentKind.DELETE, server_id, context, cell=cell)
+                intents.ensure_deletes(connection, [wanted], owner="api", lease=30.0, deadline=300.0)
 
     def _cell_of(self, connection: sa.Connection, server_id: str) -> str:
         found = sa.select(top_schema.server_index.c.cell).where(top_schema.server_index.c.id == server_id)

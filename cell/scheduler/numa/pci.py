@@ -81,11 +81,6 @@ def _assign(
     return assigned, None
 
 
-def free_devices(pools: Sequence[PciPool]) -> int:
-    """How many devices are free in all. Source: Nova's PCIWeigher, whose raw is 100 - min(this, 99)."""
-    return sum(pool.count for pool in pools)
-
-
 def _usable(
     places: list[int], free: Sequence[int], pools: Sequence[PciPool], request: PciRequest, near: Nearness | None
 ) -> list[int] | HostRefusal:
