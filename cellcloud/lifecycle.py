@@ -59,8 +59,6 @@ class PowerState(IntEnum):
     SUSPENDED = 7
 
 
-KEEP_PORTS = "keep_ports"  # among a delete's arguments: another cell has the server, and goes on with its ports
-
 _STATUS: dict[VmState, str] = {
     VmState.BUILDING: "BUILD",
     VmState.ACTIVE: "ACTIVE",

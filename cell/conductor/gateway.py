@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from cellcloud import errors
 from cellcloud.batching import Batcher, portions
 from cellcloud.clients.network import NetworkClient
 from cellcloud.context import service_context
 from cellcloud.db import hosts
-from cellcloud.db.engine import Database
-from cellcloud.db.runs import LeasedRun
+from cellcloud.db.engine import Connection, Database
 from cellcloud.model import codec
 from cellcloud.model.guest import GuestCommand
+from cellcloud.model.run import LeasedRun
 from cellcloud.model.server import ServerRecord, ServerSpec
 from cellcloud.rpc.compute import Compute
 from cellcloud.rpc.transport import Transport
@@ -22,8 +23,24 @@ Place = Callable[[LeasedRun, ServerSpec, Sequence[str]], ServerRecord]
 """Claims another host for a run's server, not one of those."""
 
 
+@dataclass(slots=True)
+class Inside:
+    """The ``PassiveServices`` inside a transaction: all that they tell is read by its connection."""
+
+    resend_after: float
+    max_attempts: int
+    _connection: Connection
+    _down_time: float
+
+    def is_up(self, host: str) -> bool:
+        return hosts.is_up(self._connection, host, down_time=self._down_time)
+
+    def is_fenced(self, host: str) -> bool:
+        return hosts.is_fenced(self._connection, host)
+
+
 class Gateway:
-    """The ``StepServices`` of a running conductor."""
+    """The ``RunServices`` of a running conductor."""
 
     def __init__(
         self,
@@ -52,13 +69,16 @@ class Gateway:
         """Commands for one compute service that come together share a message."""
         self._sender(command.host)(command)
 
+    def within(self, connection: Connection) -> Inside:
+        return Inside(self.resend_after, self.max_attempts, connection, self._down_time)
+
     def is_up(self, host: str) -> bool:
         with self._database.read() as connection:
-            return hosts.is_up(connection, host, down_time=self._down_time)
+            return self.within(connection).is_up(host)
 
     def is_fenced(self, host: str) -> bool:
         with self._database.read() as connection:
-            return hosts.is_fenced(connection, host)
+            return self.within(connection).is_fenced(host)
 
     def find_host(self, run: LeasedRun, spec: ServerSpec, exclude: Sequence[str]) -> ServerRecord:
         return self._place(run, spec, exclude)

@@ -11,7 +11,7 @@ from cellcloud.db import feed, servers
 from cellcloud.db.engine import Database, retried
 from cellcloud.model import codec, items
 from cellcloud.model.items import ItemChanges
-from cellcloud.model.server import ServerRecord, ServerSpec
+from cellcloud.model.server import ServerChanges, ServerRecord, ServerSpec
 
 IN_SPEC = frozenset(
     {"name", "description", "metadata", "tags", "access_ip_v4", "access_ip_v6", "hostname", "disk_config"}
@@ -27,14 +27,17 @@ def update_server(database: Database, context: RequestContext, server_id: str, c
         raise errors.Invalid(f"A server has no settable {', '.join(sorted(unknown))}.")
     with database.write() as connection:
         record = servers.get(connection, server_id, lock=True)
-        values: dict[str, Any] = {name: value for name, value in changes.items() if name in LOCK}
-        if values.get("locked") is False and record.locked_by == "admin" and not context.is_admin:
+        wanted: ServerChanges = codec.from_plain(
+            {name: value for name, value in changes.items() if name in LOCK}, ServerChanges
+        )
+        if wanted.locked is False and record.locked_by == "admin" and not context.is_admin:
             raise errors.Forbidden(f"Instance {server_id} was locked by an administrator.")
         in_spec = {name: value for name, value in changes.items() if name in IN_SPEC}
         if in_spec:
             plain = codec.to_plain(record.spec) | in_spec
-            values["spec"] = replace(record.spec, **_fields(codec.from_plain(plain, ServerSpec), in_spec))
-        changed = servers.change(connection, server_id, values)
+            spec = replace(record.spec, **_fields(codec.from_plain(plain, ServerSpec), in_spec))
+            wanted = wanted.followed_by(ServerChanges(spec=spec))
+        changed = servers.change(connection, server_id, wanted)
         if changed is None:
             raise errors.NotFound(f"Instance {server_id} could not be found.")
         feed.append(connection, [changed])
@@ -49,7 +52,7 @@ def change_items(database: Database, context: RequestContext, server_id: str, ch
         spec = items.applied(record.spec, changes)
         if spec == record.spec:
             return record
-        changed = servers.change(connection, server_id, {"spec": spec})
+        changed = servers.change(connection, server_id, ServerChanges(spec=spec))
         if changed is None:
             raise errors.NotFound(f"Instance {server_id} could not be found.")
         feed.append(connection, [changed])

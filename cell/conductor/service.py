@@ -44,7 +44,7 @@ from cellcloud.model.host import HeldNames, Host, HostReport, HostState, Machine
 from cellcloud.model.items import ItemChanges
 from cellcloud.model.operations import Operation
 from cellcloud.model.placement import CellDigest, ConfirmAnswer, DeleteAnswer, DeleteRequest, ReserveAnswer
-from cellcloud.model.run import RunRecord, TimelineEntry
+from cellcloud.model.run import RunArguments, RunRecord, TimelineEntry
 from cellcloud.model.server import ServerRecord, ServerSpec
 from cellcloud.rpc.paging import Key
 from cellcloud.rpc.router import Router
@@ -120,7 +120,9 @@ class ConductorService:
     def begin_operation(
         self, context: RequestContext, server_id: str, operation: Operation, arguments: dict[str, object]
     ) -> ServerRecord:
-        record = begin.begin_operation(self._database, context, server_id, operation, arguments)
+        record = begin.begin_operation(
+            self._database, context, server_id, operation, codec.from_plain(arguments, RunArguments)
+        )
         self._executor.wake()
         self.nudger.wake()
         return record

@@ -6,26 +6,24 @@ later, or raises an error of the tree, which turns the run round. It never sleep
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
 from cellcloud import errors
 from cellcloud.clients.network import NetworkClient
-from cellcloud.db.runs import LeasedRun
 from cellcloud.lifecycle import TaskState
 from cellcloud.model.guest import GuestCommand
-from cellcloud.model.operations import Operation, OperationSpec, spec_of
-from cellcloud.model.server import ServerRecord, ServerSpec
-
-TRIED = "tried"  # among a run's outputs: see ``tried``
+from cellcloud.model.operations import Operation, OperationSpec
+from cellcloud.model.run import GuestResult, LeasedRun
+from cellcloud.model.server import NO_CHANGES, ServerChanges, ServerRecord, ServerSpec
 
 
 class Wait(Exception):
     """Call this step again after ``seconds``, or when the host's result arrives.
 
-    ``forget``: drop the result that did arrive: it asked for another try. ``command``, ``outputs``, ``changes``:
-    as in ``StepResult``.
+    ``forget``: drop the result that did arrive: it asked for another try, the ``put_off``-th if given. ``command``,
+    ``changes``: as in ``StepResult``.
     """
 
     def __init__(
@@ -33,29 +31,28 @@ class Wait(Exception):
         seconds: float,
         *,
         forget: bool = False,
+        put_off: int | None = None,
         command: GuestCommand | None = None,
-        outputs: Mapping[str, Any] | None = None,
-        changes: Mapping[str, Any] | None = None,
+        changes: ServerChanges = NO_CHANGES,
     ) -> None:
         super().__init__(seconds)
         self.seconds = seconds
         self.forget = forget
+        self.put_off = put_off
         self.command = command
-        self.outputs = outputs or {}
-        self.changes = changes or {}
+        self.changes = changes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepResult:
-    """A step's end: what to remember for later steps, and what changes in the server's record with it.
+    """A step's end, and what changes in the server's record with it.
 
     ``moved``: the record as it is now, where the step gave the server another host and so another generation.
     ``command`` is sent to the server's host once the step is saved: it may get lost, so a step that waits for the
     answer sends it again.
     """
 
-    outputs: Mapping[str, Any] = field(default_factory=dict)
-    changes: Mapping[str, Any] = field(default_factory=dict)
+    changes: ServerChanges = NO_CHANGES
     release_claims: bool = False
     command: GuestCommand | None = None
     moved: ServerRecord | None = None
@@ -69,43 +66,28 @@ class StepContext:
     run: LeasedRun
     record: ServerRecord
     step: str
-    event: Mapping[str, Any] | None
+    event: GuestResult | None
     may_move: bool = False
 
     @property
     def spec(self) -> OperationSpec:
         """The operation's row of the table."""
-        return spec_of(self.run.operation, self.run.arguments.get("type"))
+        return self.run.spec
 
     @property
     def failure(self) -> errors.CellcloudError | None:
         """The error of the host's result."""
-        if self.event is None or not self.event.get("error"):
+        if self.event is None or not self.event.error:
             return None
-        return errors.nearest([self.event["error"]])(self.event.get("message", ""), detail=self.event.get("detail", ""))
-
-    @property
-    def tried(self) -> Sequence[Mapping[str, str]]:
-        """The hosts that could not do it: host, error, message of each."""
-        return tried(self.run)
+        return errors.nearest([self.event.error])(self.event.message, detail=self.event.detail)
 
 
-def tried(run: LeasedRun) -> Sequence[Mapping[str, str]]:
-    """The hosts of an earlier try of this run: host, error, message of each."""
-    found: Sequence[Mapping[str, str]] = run.outputs.get(TRIED, ())
-    return found
+class PassiveServices(Protocol):
+    """What a passive step may use: nothing that opens a connection, waits, or changes anything. Inside a transaction
+    they answer from it."""
 
-
-class StepServices(Protocol):
-    """What steps may use of the world: networks, and the hosts of the cell."""
-
-    networks: NetworkClient
     resend_after: float
     max_attempts: int
-
-    def send(self, command: GuestCommand) -> None:
-        """Cast a command to the host it names; it may get lost. Raises Unreachable with the broker away."""
-        ...
 
     def is_up(self, host: str) -> bool:
         """Whether the host has reported lately, or nobody can say."""
@@ -115,6 +97,12 @@ class StepServices(Protocol):
         """Whether an operator has said that nothing runs on the host any more."""
         ...
 
+
+class StepServices(PassiveServices, Protocol):
+    """What other steps may use of the world: networks, and the other hosts of the cell."""
+
+    networks: NetworkClient
+
     def find_host(self, run: LeasedRun, spec: ServerSpec, exclude: Sequence[str]) -> ServerRecord:
         """Claim another host for the run's server, which holds none. Raises NoValidHost, TryLater, and Stale when the
         run's lease went to another."""
@@ -122,19 +110,31 @@ class StepServices(Protocol):
 
 
 Action = Callable[[StepContext, StepServices], StepResult]
+PassiveAction = Callable[[StepContext, PassiveServices], StepResult]
 Ending = Callable[[LeasedRun, ServerRecord], StepResult]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """``passive``: changes nothing outside, so its end is saved together with the step before it, or with the result
-    it waited for. ``stays``: what it made goes with the server to another host.
+    """``stays``: what it made goes with the server to another host. ``commit``: from it on only forward is possible.
     ``task_state``: shown to users while the step is under way."""
 
     name: str
     do: Action
     undo: Action | None = None
-    passive: bool = False
+    stays: bool = False
+    commit: bool = False
+    task_state: TaskState | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PassiveStep:
+    """A step that changes nothing outside, so that it may be taken inside a transaction: its end is saved together with
+    the step before it, or with the result it waited for."""
+
+    name: str
+    do: PassiveAction
+    undo: PassiveAction | None = None
     stays: bool = False
     commit: bool = False
     task_state: TaskState | None = None
@@ -149,7 +149,7 @@ class Workflow:
     """
 
     operation: Operation
-    steps: tuple[Step, ...]
+    steps: tuple[Step | PassiveStep, ...]
     deadline: float
     on_failure: Ending
     elsewhere: Action | None = None

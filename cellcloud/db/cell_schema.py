@@ -111,10 +111,11 @@ runs = sa.Table(
     sa.Column("step", sa.Integer, nullable=False, default=0),
     sa.Column("direction", sa.String(8), nullable=False, default="do"),
     sa.Column("arguments", Json, nullable=False),
-    sa.Column("outputs", Json, nullable=False),  # step name -> what it returned
-    sa.Column("events", Json, nullable=False),  # step name -> the host's word that arrived for it
+    sa.Column("outputs", Json, nullable=False),  # RunOutputs
+    sa.Column("events", Json, nullable=False),  # step name -> the host's GuestResult that arrived for it
     sa.Column("generation", sa.BigInteger, nullable=False),
     sa.Column("attempt", sa.Integer, nullable=False, default=0),  # of the present step
+    sa.Column("step_since", UtcDateTime),  # when it was first taken; null: not yet
     sa.Column("run_at", UtcDateTime, nullable=False),
     sa.Column("lease_owner", sa.String(64)),
     sa.Column("lease_until", UtcDateTime),

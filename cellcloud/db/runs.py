@@ -7,72 +7,36 @@ of one conductor.
 
 from __future__ import annotations
 
+import datetime as dt
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
-from cellcloud import errors
+from cellcloud import clock, errors
 from cellcloud.db import bulk
 from cellcloud.db.cell_schema import run_steps, runs, servers
 from cellcloud.db.engine import utc_after, utc_now
+from cellcloud.model import codec
 from cellcloud.model.guest import GuestEvent
-from cellcloud.model.run import RunRecord, StepRecord
+from cellcloud.model.run import (
+    Checkpoint,
+    GuestResult,
+    Lease,
+    LeasedRun,
+    NewRun,
+    RunArguments,
+    RunOutputs,
+    RunRecord,
+    StepEnd,
+    StepRecord,
+    StepTime,
+)
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewRun:
-    """What a run begins with. ``generation`` is the one its server has just been given."""
-
-    server_id: str
-    operation: str
-    generation: int
-    request_id: str
-    user_id: str
-    project_id: str
-    arguments: Mapping[str, object]
-    deadline: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LeasedRun:
-    """A run that the holder of lease ``lease_number`` may move. ``overdue``: its deadline has passed by the database's
-    clock."""
-
-    id: str
-    server_id: str
-    operation: str
-    step: int
-    direction: str
-    arguments: dict[str, Any]
-    outputs: dict[str, Any]
-    events: dict[str, Any]
-    generation: int
-    attempt: int
-    cancel_requested: bool
-    overdue: bool
-    error: str
-    message: str
-    detail: str
-    request_id: str
-    user_id: str
-    project_id: str
-    lease_number: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Lease:
-    """Who may move runs, and for how many seconds. ``busy``: ids of runs the owner is at work on, which it does not
-    take a second time."""
-
-    owner: str
-    seconds: float
-    busy: frozenset[str] = frozenset()
-
-
+_NOW = sa.select(utc_now())
 _INSERT = sa.insert(runs).values(
     active=1,
     state="running",
@@ -99,7 +63,7 @@ def insert(connection: Connection, new: Sequence[NewRun], lease: Lease | None = 
             "id": run.id,
             "server_id": run.server_id,
             "operation": run.operation,
-            "arguments": run.arguments,
+            "arguments": codec.to_plain(run.arguments),
             "generation": run.generation,
             "allowed": wanted.deadline,
             "request_id": run.request_id,
@@ -120,19 +84,20 @@ def _begun(run: NewRun) -> LeasedRun:
         operation=run.operation,
         step=0,
         direction="do",
-        arguments=dict(run.arguments),
-        outputs={},
+        arguments=run.asked.arguments,
+        outputs=RunOutputs(),
         events={},
         generation=run.generation,
         attempt=1,
+        step_since=None,
         cancel_requested=False,
         overdue=False,
         error="",
         message="",
         detail="",
-        request_id=run.request_id,
-        user_id=run.user_id,
-        project_id=run.project_id,
+        request_id=run.asked.request_id,
+        user_id=run.asked.user_id,
+        project_id=run.asked.project_id,
         lease_number=1,
     )
 
@@ -182,11 +147,12 @@ def _leased(row: Row[Any]) -> LeasedRun:
         operation=row.operation,
         step=row.step,
         direction=row.direction,
-        arguments=row.arguments,
-        outputs=row.outputs,
-        events=row.events,
+        arguments=codec.from_plain(row.arguments, RunArguments),
+        outputs=codec.from_plain(row.outputs, RunOutputs),
+        events=_results(row.events),
         generation=row.generation,
         attempt=row.attempt,
+        step_since=row.step_since,
         cancel_requested=row.cancel_requested,
         overdue=bool(row.overdue),
         error=row.error,
@@ -197,6 +163,10 @@ def _leased(row: Row[Any]) -> LeasedRun:
         project_id=row.project_id,
         lease_number=row.lease_number,
     )
+
+
+def _results(events: object) -> dict[str, GuestResult]:
+    return codec.from_plain(events, dict[str, GuestResult])
 
 
 _LEASED = (
@@ -211,23 +181,28 @@ _LEASED = (
 )
 
 
-def list_leased(connection: Connection, held: Mapping[str, int], owner: str) -> dict[str, tuple[dict[str, Any], bool]]:
+def list_leased(
+    connection: Connection, held: Mapping[str, int], owner: str
+) -> dict[str, tuple[dict[str, GuestResult], bool]]:
     """Run -> (events, cancel requested) as they are now, of those that the owner still holds by the lease of that
     number; locked until the transaction ends. ``held``: run -> lease number."""
     rows = connection.execute(_LEASED, {"ids": sorted(held), "owner": owner})
-    return {row.id: (row.events, row.cancel_requested) for row in rows if row.lease_number == held[row.id]}
+    return {row.id: (_results(row.events), row.cancel_requested) for row in rows if row.lease_number == held[row.id]}
 
 
-_STORED = ("step", "direction", "outputs", "events", "attempt", "error", "message", "detail", "lease_number")
-_PROGRESS = (
+_STORED = ("step", "direction", "outputs", "events", "attempt", "step_since", "error", "message", "detail")
+_CHECKPOINT = (
     sa.update(runs)
     .where(runs.c.id == sa.bindparam("run"), runs.c.lease_number <= sa.bindparam("new_lease_number"))
     .values(
-        {name: sa.bindparam(f"new_{name}", type_=runs.c[name].type) for name in _STORED} | {"updated_at": utc_now()}
+        {name: sa.bindparam(f"new_{name}", type_=runs.c[name].type) for name in _STORED}
+        | {"lease_number": sa.bindparam("new_lease_number"), "updated_at": utc_now()}
     )
 )
-_WAITING = _PROGRESS.values(run_at=utc_after(sa.bindparam("wait", type_=sa.Float)), lease_owner=None, lease_until=None)
-_ENDING = _PROGRESS.values(
+_WAITING = _CHECKPOINT.values(
+    run_at=utc_after(sa.bindparam("wait", type_=sa.Float)), lease_owner=None, lease_until=None
+)
+_ENDING = _CHECKPOINT.values(
     active=None,
     state=sa.bindparam("new_state"),
     finished_at=utc_now(),
@@ -236,45 +211,40 @@ _ENDING = _PROGRESS.values(
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Saved:
-    """A run's progress to store. ``wait``: seconds until it is due again, its lease given back; None keeps the lease.
-    ``finished``: the state it ends in, or nothing."""
-
-    run: LeasedRun
-    wait: float | None = None
-    finished: str = ""
-
-
-def save(connection: Connection, saved: Sequence[Saved]) -> None:
-    """Store progress of many runs, each while nobody has a later lease of it."""
+def save(connection: Connection, made: Sequence[Checkpoint], ends: Sequence[StepEnd] = ()) -> None:
+    """Store the state of many runs, each while nobody has a later lease of it, and the steps that they have ended."""
+    if not made:
+        return
+    now, monotonic = connection.execute(_NOW).scalar_one(), clock.monotonic()
     for statement, group in (
-        (_PROGRESS, [one for one in saved if one.wait is None and not one.finished]),
-        (_WAITING, [one for one in saved if one.wait is not None and not one.finished]),
-        (_ENDING, [one for one in saved if one.finished]),
+        (_CHECKPOINT, [one for one in made if one.wait is None and not one.finished]),
+        (_WAITING, [one for one in made if one.wait is not None and not one.finished]),
+        (_ENDING, [one for one in made if one.finished]),
     ):
         if group:
-            connection.execute(statement, [_progress(one) for one in group])
+            connection.execute(statement, [_state(one, now, monotonic) for one in group])
+    _record_steps(connection, ends, now, monotonic)
 
 
-def _progress(saved: Saved) -> dict[str, Any]:
-    run = saved.run
+def _state(made: Checkpoint, now: dt.datetime, monotonic: float) -> dict[str, Any]:
+    run = made.run
     values: dict[str, Any] = {
         "run": run.id,
         "new_step": run.step,
         "new_direction": run.direction,
-        "new_outputs": run.outputs,
-        "new_events": run.events,
+        "new_outputs": codec.to_plain(run.outputs),
+        "new_events": codec.to_plain(run.events),
         "new_attempt": run.attempt,
+        "new_step_since": made.step_time.at(now, monotonic) if made.step_time else None,
         "new_error": run.error,
         "new_message": run.message,
         "new_detail": run.detail,
         "new_lease_number": run.lease_number,
     }
-    if saved.finished:
-        values["new_state"] = saved.finished
-    elif saved.wait is not None:
-        values["wait"] = saved.wait
+    if made.finished:
+        values["new_state"] = made.finished
+    elif made.wait is not None:
+        values["wait"] = made.wait
     return values
 
 
@@ -303,29 +273,22 @@ def renew(connection: Connection, lease: Lease, held: Mapping[str, int]) -> None
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Note:
-    """A step's end. ``outcome``: done | failed."""
-
-    run_id: str
-    step: str
-    direction: str
-    outcome: str
-    attempt: int
-    message: str = ""
+_ENDED = ("run_id", "step", "direction", "outcome", "attempt", "message", "started_at", "finished_at")
 
 
-_NOTED = ("run_id", "step", "direction", "outcome", "attempt", "message")
+def _record_steps(connection: Connection, ends: Sequence[StepEnd], now: dt.datetime, monotonic: float) -> None:
+    """Another end of the same step and direction replaces the first."""
+    newest = {(one.run_id, one.step, one.direction): one for one in ends}
+    rows = [
+        (*key, one.outcome, one.attempt, one.message[:2000], *_times(one, now, monotonic))
+        for key, one in newest.items()
+    ]
+    bulk.insert(connection, run_steps, _ENDED, rows, replace=True)
 
 
-def record_steps(connection: Connection, notes: Sequence[Note]) -> None:
-    """Note steps' ends; another end of the same step and direction replaces the first."""
-    newest = {
-        (n.run_id, n.step, n.direction): (n.run_id, n.step, n.direction, n.outcome, n.attempt, n.message[:2000])
-        for n in notes
-    }
-    times = ("started_at", "finished_at")
-    bulk.insert(connection, run_steps, _NOTED, list(newest.values()), at=times, replace=True)
+def _times(end: StepEnd, now: dt.datetime, monotonic: float) -> tuple[dt.datetime, dt.datetime]:
+    began, ended = end.step_time.at(now, monotonic), StepTime(began=end.ended).at(now, monotonic)
+    return min(began, ended).replace(tzinfo=None), ended.replace(tzinfo=None)
 
 
 _FOR_EVENTS = (
@@ -354,24 +317,26 @@ def add_events(
     if not ids:
         return [], False
     known = {row.id: row for row in connection.execute(_FOR_EVENTS, {"ids": ids})}
-    results = {run_id: dict(row.events) for run_id, row in known.items()}
+    results = {run_id: _results(row.events) for run_id, row in known.items()}
     woken: dict[str, None] = {}
     for event in events:
         row = known.get(event.run_id)
         if row is None or event.generation != row.generation or event.step in results[event.run_id]:
             continue
-        results[event.run_id][event.step] = {
-            "error": event.known_error,
-            "message": event.message,
-            "detail": event.detail,
-            "power_state": event.power_state,
-            "outputs": event.outputs,
-        }
+        results[event.run_id][event.step] = GuestResult(
+            error=event.known_error,
+            message=event.message,
+            detail=event.detail,
+            power_state=event.power_state,
+            outputs=event.outputs,
+        )
         woken[event.run_id] = None
     free = [run_id for run_id in woken if terms is not None and known[run_id].free and run_id not in terms.busy]
     others = [run_id for run_id in woken if run_id not in free]
     if others:
-        connection.execute(_ADD_EVENTS, [{"run": run_id, "new_events": results[run_id]} for run_id in others])
+        connection.execute(
+            _ADD_EVENTS, [{"run": run_id, "new_events": codec.to_plain(results[run_id])} for run_id in others]
+        )
     taken = [_leased(known[run_id]) for run_id in free]
     return [
         replace(run, events=results[run.id], attempt=run.attempt + 1, lease_number=run.lease_number + 1)

@@ -20,7 +20,8 @@ from cellcloud.lifecycle import TaskState, VmState
 from cellcloud.model import codec
 from cellcloud.model.guest import GuestDescription
 from cellcloud.model.network import Port
-from cellcloud.model.server import Fault, ServerRecord, ServerSpec
+from cellcloud.model.run import OperationRequest
+from cellcloud.model.server import Fault, ServerChanges, ServerRecord, ServerSpec
 
 _HOLD = sa.select(utc_now(), utc_after(sa.bindparam("seconds", type_=sa.Float)))
 _HELD_COLUMNS = (
@@ -30,7 +31,6 @@ _HELD_COLUMNS = (
     *("created_at", "updated_at", "hold_until"),
 )
 _NOW = sa.select(utc_now())
-NOW = object()  # as a changed value: the database's time
 
 
 def record_of(row: Row[Any]) -> ServerRecord:
@@ -137,12 +137,12 @@ def lock_living(connection: Connection, server_ids: Collection[str]) -> dict[str
 
 
 def begin_operations(connection: Connection, server_ids: Sequence[str], task_state: str) -> list[ServerRecord]:
-    """Give servers their next generation and a task state. The caller holds their rows."""
+    """Give servers their next generation and a task state, unless they are deleted. The caller holds their rows."""
     if not server_ids:
         return []
     connection.execute(
         sa.update(servers)
-        .where(servers.c.id.in_(server_ids))
+        .where(servers.c.id.in_(server_ids), servers.c.deleted.is_(False))
         .values(
             generation=servers.c.generation + 1,
             task_state=task_state,
@@ -150,7 +150,7 @@ def begin_operations(connection: Connection, server_ids: Sequence[str], task_sta
             updated_at=utc_now(),
         )
     )
-    return list_by_id(connection, server_ids)
+    return [record for record in list_by_id(connection, server_ids) if not record.deleted]
 
 
 def list_on(connection: Connection, host: str) -> list[ServerRecord]:
@@ -162,14 +162,21 @@ def list_on(connection: Connection, host: str) -> list[ServerRecord]:
 
 
 def change(
-    connection: Connection, server_id: str, values: Mapping[str, Any], *guards: sa.ColumnElement[bool]
+    connection: Connection, server_id: str, changes: ServerChanges, *, seen: ServerRecord | None = None
 ) -> ServerRecord | None:
-    """Set columns where the guards hold; None when they do not. ``NOW`` stands for the database's time."""
-    ready = {name: utc_now() if value is NOW else _plain(name, value) for name, value in values.items()}
+    """Change a server's record; None where there is none any more, or it is not what was ``seen`` of it."""
+    guards = () if seen is None else (servers.c.generation == seen.generation, servers.c.version == seen.version)
+    names, timed = _names(changes)
+    return _set(connection, server_id, _columns(changes, names) | dict.fromkeys(timed, utc_now()), *guards)
+
+
+def _set(
+    connection: Connection, server_id: str, columns: Mapping[str, Any], *guards: sa.ColumnElement[bool]
+) -> ServerRecord | None:
     changed = connection.execute(
         sa.update(servers)
         .where(servers.c.id == server_id, servers.c.deleted.is_(False), *guards)
-        .values(version=servers.c.version + 1, updated_at=utc_now(), **ready)
+        .values(version=servers.c.version + 1, updated_at=utc_now(), **columns)
     )
     if changed.rowcount != 1:
         return None
@@ -177,17 +184,26 @@ def change(
 
 
 def begin_try(
-    connection: Connection, server_id: str, generation: int, values: Mapping[str, Any]
+    connection: Connection, server_id: str, generation: int, *, host: str, zone: str, decision: int
 ) -> ServerRecord | None:
     """Give a server that is on no host one, and its next generation; None when it is not what it was."""
     guards = (servers.c.generation == generation, servers.c.host.is_(None))
-    return change(connection, server_id, {**values, "generation": servers.c.generation + 1}, *guards)
+    placed = {"host": host, "availability_zone": zone, "decision": decision}
+    return _set(connection, server_id, {**placed, "generation": servers.c.generation + 1}, *guards)
+
+
+def _names(changes: ServerChanges) -> tuple[frozenset[str], frozenset[str]]:
+    """The columns that get a value, and those that get the database's time."""
+    times = (("launched_at", changes.launched), ("terminated_at", changes.terminated))
+    return frozenset(changes.given()), frozenset(name for name, wanted in times if wanted)
+
+
+def _columns(changes: ServerChanges, names: Collection[str]) -> dict[str, Any]:
+    return {name: _plain(name, getattr(changes, name)) for name in names}
 
 
 def _plain(name: str, value: Any) -> Any:
-    return (
-        codec.to_plain(value) if name in ("spec", "ports", "fault", "delete_context") and value is not None else value
-    )
+    return codec.to_plain(value) if name in ("spec", "ports", "fault") and value is not None else value
 
 
 def forget_expired(connection: Connection, server_ids: Sequence[str]) -> None:
@@ -286,10 +302,34 @@ _DELETES = sa.select(servers.c.id, servers.c.delete_context).where(
 )
 
 
-def list_requested_deletes(connection: Connection, server_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Server -> context of the delete that waits for its present run to unwind."""
+_REQUEST_DELETE = (
+    sa.update(servers)
+    .where(servers.c.id == sa.bindparam("server"), servers.c.deleted.is_(False))
+    .values(
+        delete_requested=True,
+        delete_context=sa.bindparam("asked", type_=servers.c.delete_context.type),
+        task_state=TaskState.DELETING.value,
+        version=servers.c.version + 1,
+        updated_at=utc_now(),
+    )
+)
+
+
+def list_requested_deletes(connection: Connection, server_ids: Sequence[str]) -> dict[str, OperationRequest]:
+    """Server -> the delete that waits for its present run to unwind."""
     rows = connection.execute(_DELETES, {"ids": list(server_ids)})
-    return {row.id: row.delete_context or {} for row in rows}
+    return {row.id: codec.from_plain(row.delete_context or {}, OperationRequest) for row in rows}
+
+
+def request_deletes(
+    connection: Connection, records: Sequence[ServerRecord], asked: Mapping[str, OperationRequest]
+) -> list[ServerRecord]:
+    """Note the deletes that wait for servers' present runs to unwind. The caller holds the rows."""
+    if not records:
+        return []
+    rows = [{"server": each.id, "asked": codec.to_plain(asked[each.id])} for each in records]
+    connection.execute(_REQUEST_DELETE, rows)
+    return list_by_id(connection, [each.id for each in records])
 
 
 @functools.cache
@@ -307,17 +347,16 @@ def _changing(names: frozenset[str], timed: frozenset[str]) -> sa.Update:
     )
 
 
-def change_many(connection: Connection, changes: Sequence[tuple[str, int, Mapping[str, Any]]]) -> list[ServerRecord]:
-    """Set columns of many servers, each where its generation is still the given one; returns those that changed."""
+def change_many(connection: Connection, changes: Sequence[tuple[str, int, ServerChanges]]) -> list[ServerRecord]:
+    """Change many servers, each where its generation is still the given one; returns those that changed."""
     groups: dict[tuple[frozenset[str], frozenset[str]], list[dict[str, Any]]] = {}
-    for server_id, generation, values in changes:
-        timed = frozenset(name for name, value in values.items() if value is NOW)
-        names = frozenset(values) - timed
-        row = {f"new_{name}": _plain(name, values[name]) for name in names}
+    for server_id, generation, wanted in changes:
+        names, timed = _names(wanted)
+        row = {f"new_{name}": value for name, value in _columns(wanted, names).items()}
         groups.setdefault((names, timed), []).append(row | {"server": server_id, "at_generation": generation})
     for (names, timed), rows in sorted(groups.items(), key=lambda item: sorted(item[0][0])):
         connection.execute(_changing(names, timed), sorted(rows, key=lambda row: str(row["server"])))
-    generations = {server_id: generation for server_id, generation, _values in changes}
+    generations = {server_id: generation for server_id, generation, _ in changes}
     found = list_by_id(connection, list(generations))
     return [record for record in found if record.generation == generations[record.id]]
 
@@ -369,7 +408,7 @@ def raise_generations(connection: Connection, host: str, generations: Mapping[st
     resting = {row.server_id: row.id for row in connection.execute(waiting.order_by(runs.c.id).with_for_update())}
     at_work = (runs.c.server_id == servers.c.id, runs.c.active == 1, runs.c.id.not_in(sorted(resting.values())))
     changed = [
-        change(
+        _set(
             connection,
             server_id,
             {"generation": generation},

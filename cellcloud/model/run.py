@@ -5,6 +5,145 @@ from __future__ import annotations
 import datetime as dt
 from dataclasses import dataclass, field
 
+import msgspec
+
+from cellcloud.model.operations import OperationSpec, spec_of
+
+
+class RunArguments(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What an operation was asked with. ``type``: of its variant. ``keep_ports``, of a delete: another cell has the
+    server, and goes on with its ports."""
+
+    type: str = ""
+    keep_ports: bool = False
+
+
+class OperationRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Who asked for an operation, and with what."""
+
+    request_id: str = ""
+    user_id: str = ""
+    project_id: str = ""
+    arguments: RunArguments = RunArguments()
+
+
+class GuestResult(msgspec.Struct, frozen=True, kw_only=True):
+    """What a host answered to a command, as its run keeps it. ``error``: the name of a class of cellcloud.errors, empty
+    for success."""
+
+    error: str = ""
+    message: str = ""
+    detail: str = ""
+    power_state: int = 0
+    outputs: dict[str, str] = {}
+
+
+class TriedHost(msgspec.Struct, frozen=True, kw_only=True):
+    """A host that could not do it, and why."""
+
+    host: str
+    error: str
+    message: str
+
+
+class RunOutputs(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What steps leave for later ones. ``tried``: hosts of earlier tries. ``put_off``: how often the host has put off
+    the present step."""
+
+    tried: tuple[TriedHost, ...] = ()
+    put_off: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewRun:
+    """What a run begins with. ``generation`` is the one its server has just been given; ``deadline`` in seconds."""
+
+    server_id: str
+    operation: str
+    generation: int
+    asked: OperationRequest
+    deadline: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeasedRun:
+    """A run that the holder of lease ``lease_number`` may move. ``step_since``: when its present step was first taken;
+    None: not yet. ``overdue``: its deadline has passed. Both by the database's clock."""
+
+    id: str
+    server_id: str
+    operation: str
+    step: int
+    direction: str
+    arguments: RunArguments
+    outputs: RunOutputs
+    events: dict[str, GuestResult]
+    generation: int
+    attempt: int
+    step_since: dt.datetime | None
+    cancel_requested: bool
+    overdue: bool
+    error: str
+    message: str
+    detail: str
+    request_id: str
+    user_id: str
+    project_id: str
+    lease_number: int
+
+    @property
+    def spec(self) -> OperationSpec:
+        """The operation's row of the table."""
+        return spec_of(self.operation, self.arguments.type)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lease:
+    """Who may move runs, and for how many seconds. ``busy``: ids of runs the owner is at work on, which it does not
+    take a second time."""
+
+    owner: str
+    seconds: float
+    busy: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepTime:
+    """When a step was first taken: in this process, ``began`` seconds of its monotonic clock; or before, ``since`` by
+    the database's."""
+
+    began: float = 0.0
+    since: dt.datetime | None = None
+
+    def at(self, now: dt.datetime, monotonic: float) -> dt.datetime:
+        """By the database's clock, given both clocks' present time."""
+        return self.since or now - dt.timedelta(seconds=max(0.0, monotonic - self.began))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """A run's state to store. ``wait``: seconds until it is due again, its lease given back; None keeps the lease.
+    ``finished``: the state it ends in, or nothing. ``step_time``: of the present step, if it was taken."""
+
+    run: LeasedRun
+    wait: float | None = None
+    finished: str = ""
+    step_time: StepTime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepEnd:
+    """A step's end, at ``ended`` seconds of this process's monotonic clock. ``outcome``: done | failed."""
+
+    run_id: str
+    step: str
+    direction: str
+    outcome: str
+    attempt: int
+    step_time: StepTime
+    ended: float
+    message: str = ""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepRecord:

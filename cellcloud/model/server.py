@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import datetime as dt
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import msgspec
+from msgspec import UNSET, UnsetType, structs
 
 from cellcloud import lifecycle
 from cellcloud.lifecycle import VmState
@@ -113,3 +117,47 @@ class ServerRecord:
     def status(self) -> str:
         """The API's status word."""
         return lifecycle.status_of(self.vm_state, self.task_state)
+
+
+_TIMES = ("launched", "terminated")
+
+
+class ServerChanges(msgspec.Struct, frozen=True, kw_only=True):
+    """What is to become of a server's record; what is not given stays. ``launched``, ``terminated``: that it was, now
+    by the database's clock."""
+
+    spec: ServerSpec | UnsetType = UNSET
+    vm_state: str | UnsetType = UNSET
+    task_state: str | UnsetType | None = UNSET
+    power_state: int | UnsetType = UNSET
+    host: str | UnsetType | None = UNSET
+    ports: tuple[Port, ...] | UnsetType = UNSET
+    fault: Fault | UnsetType | None = UNSET
+    locked: bool | UnsetType = UNSET
+    locked_by: str | UnsetType = UNSET
+    locked_reason: str | UnsetType | None = UNSET
+    deleted: bool | UnsetType = UNSET
+    launched: bool = False
+    terminated: bool = False
+
+    def __bool__(self) -> bool:
+        return self != NO_CHANGES
+
+    def given(self) -> dict[str, Any]:
+        """The values that are given, by the record's names."""
+        values = {name: getattr(self, name) for name in self.__struct_fields__ if name not in _TIMES}
+        return {name: value for name, value in values.items() if value is not UNSET}
+
+    def followed_by(self, later: ServerChanges) -> ServerChanges:
+        """Both, one after the other."""
+        if not self:
+            return later
+        both = {"launched": self.launched or later.launched, "terminated": self.terminated or later.terminated}
+        return structs.replace(self, **later.given(), **both)
+
+    def applied(self, record: ServerRecord) -> ServerRecord:
+        """The record with them, but for times."""
+        return replace(record, **self.given()) if self else record
+
+
+NO_CHANGES = ServerChanges()

@@ -17,10 +17,10 @@ from cellcloud.context import RequestContext
 from cellcloud.db import cell_schema, claims, consoles, feed, hosts, migrate, runs, servers, top_schema
 from cellcloud.db.claims import Claim
 from cellcloud.db.engine import Database, LostRace, retried, utc_after, utc_now
-from cellcloud.db.runs import Lease
 from cellcloud.model.allocation import Allocation
 from cellcloud.model.decision import Conflict
 from cellcloud.model.guest import GuestEvent
+from cellcloud.model.run import Checkpoint, Lease, NewRun, OperationRequest
 from tests.workflows.world import CellUnderTest, claim, make_report, make_spec
 
 IDS = [f"00000000-0000-4000-8000-{n:012d}" for n in range(100)]
@@ -107,16 +107,7 @@ def test_a_run_is_leased_once_and_again_when_the_lease_is_over(cell_database: Da
 def test_one_unfinished_run_a_server(cell_database: Database) -> None:
     cell = CellUnderTest(cell_database)
     cell.create(IDS[0])
-    new = runs.NewRun(
-        server_id=IDS[0],
-        operation="stop",
-        generation=2,
-        request_id="",
-        user_id="",
-        project_id="",
-        arguments={},
-        deadline=60,
-    )
+    new = NewRun(server_id=IDS[0], operation="stop", generation=2, asked=OperationRequest(), deadline=60)
     with pytest.raises(LostRace), cell_database.write() as connection:
         runs.insert(connection, [new])
 
@@ -137,7 +128,7 @@ def test_a_run_that_waits_is_handed_to_whoever_hears_its_event(cell_database: Da
     cell.create(IDS[0])
     with cell_database.write() as connection:
         run = runs.lease_due(connection, Lease(owner="a", seconds=30), limit=1)[0]
-        runs.save(connection, [runs.Saved(run=run, wait=60.0)])
+        runs.save(connection, [Checkpoint(run=run, wait=60.0)])
     event = GuestEvent(host="h1", server_id=IDS[0], generation=1, power_state=1, run_id=run.id, step="guests.wait")
     with cell_database.write() as connection:
         taken, others = runs.add_events(connection, [event], Lease(owner="b", seconds=30))
@@ -241,7 +232,7 @@ def test_a_console_token_opens_once_and_dies_with_its_generation(cell_database: 
         with pytest.raises(errors.NotFound), cell_database.write() as connection:
             consoles.redeem(connection, token)
     with cell_database.write() as connection:
-        servers.change(connection, IDS[0], {"generation": record.generation + 1})
+        servers.begin_operations(connection, [IDS[0]], "rebooting")
     with pytest.raises(errors.NotFound), cell_database.write() as connection:
         consoles.redeem(connection, "old")
 

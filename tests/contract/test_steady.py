@@ -20,9 +20,9 @@ from cell.conductor.placement import held_servers
 from cell.conductor.workflows import REGISTRY
 from cellcloud.db import cell_schema, hosts, runs, top_schema
 from cellcloud.db.engine import Database, UtcDateTime, utc_after, utc_now
-from cellcloud.db.runs import Lease
 from cellcloud.db.steady import CELL_TIMES, LONGEST_RUN, TOP_TIMES, Decisive, Kind, SteadyClock
 from cellcloud.model.host import Machine
+from cellcloud.model.run import Lease
 from tests.workflows.world import CellUnderTest
 
 HOUR = 3600.0
@@ -38,7 +38,7 @@ SERVER = "11111111-0000-4000-8000-000000000001"
 PAST = {
     "created_at", "updated_at", "launched_at", "terminated_at", "deleted_at", "finished_at", "started_at", "used_at",
     "issued_at", "first_seen", "rival_at", "mended_at",
-    "compared_at", "at", "digest_at", "since",
+    "compared_at", "at", "digest_at", "since", "step_since",
 }  # fmt: skip
 ALSO_PAST = {"cells.last_seen"}
 

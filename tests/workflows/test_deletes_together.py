@@ -12,7 +12,6 @@ from cell.conductor.runs.begin import BegunDeletes
 from cellcloud import errors
 from cellcloud.db import runs
 from cellcloud.db.engine import Database
-from cellcloud.lifecycle import KEEP_PORTS
 from cellcloud.model.guest import Destroy, Spawn
 from cellcloud.model.operations import Operation
 from cellcloud.model.placement import DeleteRequest
@@ -135,7 +134,7 @@ def test_commands_that_are_lost_are_sent_again(cell_database: Database) -> None:
 def test_ports_stay_where_another_cell_goes_on_with_the_server(cell_database: Database, kept: bool) -> None:
     cell = CellUnderTest(cell_database)
     active(cell, server(0))
-    cell.begin(server(0), Operation.DELETE, **({KEEP_PORTS: True} if kept else {}))
+    cell.begin(server(0), Operation.DELETE, keep_ports=kept)
     cell.run()
     assert (cell.record(server(0)).deleted, list(cell.networks.ports)) == (True, [server(0)] if kept else [])
     assert server(0) not in cell.guests

@@ -17,6 +17,7 @@ from cellcloud.db.cell_schema import runs as table
 from cellcloud.db.engine import Database, utc_after
 from cellcloud.model.guest import GuestState, Spawn
 from cellcloud.model.operations import Operation
+from cellcloud.model.run import Lease, LeasedRun
 from tests.workflows.test_leases import end_leases
 from tests.workflows.world import CellUnderTest, make_report
 
@@ -36,8 +37,8 @@ def turn(cell: CellUnderTest, times: int = 6) -> None:
             cell.run(limit=1)
 
 
-def take_due(connection: sa.Connection) -> list[runs.LeasedRun]:
-    return runs.lease_due(connection, runs.Lease(owner="other", seconds=15.0), limit=10)
+def take_due(connection: sa.Connection) -> list[LeasedRun]:
+    return runs.lease_due(connection, Lease(owner="other", seconds=15.0), limit=10)
 
 
 def owners(cell: CellUnderTest) -> list[str]:

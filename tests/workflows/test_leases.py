@@ -19,10 +19,10 @@ from cellcloud import errors
 from cellcloud.db import runs
 from cellcloud.db.cell_schema import runs as table
 from cellcloud.db.engine import Database, utc_after
-from cellcloud.db.runs import Lease
 from cellcloud.model.guest import GuestEvent, Spawn
 from cellcloud.model.network import Port
 from cellcloud.model.operations import Operation
+from cellcloud.model.run import Lease
 from tests.workflows.world import CellUnderTest
 
 SERVER = "11111111-0000-4000-8000-000000000001"

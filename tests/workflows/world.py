@@ -9,6 +9,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -24,7 +25,6 @@ from cellcloud.context import RequestContext
 from cellcloud.db import cell_schema, changes, claims, hosts, runs, servers
 from cellcloud.db.claims import Claim
 from cellcloud.db.engine import Connection, Database
-from cellcloud.db.runs import LeasedRun
 from cellcloud.lifecycle import PowerState
 from cellcloud.model.allocation import Allocation
 from cellcloud.model.change import CellState
@@ -35,6 +35,7 @@ from cellcloud.model.host import HostFacts, HostReport
 from cellcloud.model.image import Image
 from cellcloud.model.network import FixedIp, Port, RequestedNetwork
 from cellcloud.model.operations import TABLE, Operation
+from cellcloud.model.run import LeasedRun, RunArguments
 from cellcloud.model.server import ServerRecord, ServerSpec
 
 CONTEXT = RequestContext(user_id="u", project_id="p", budget=86_400)
@@ -147,8 +148,16 @@ def make_report(host: str, *, vcpus: int = 8, **changes: object) -> HostReport:
     return replace(report, **changes)  # type: ignore[arg-type]  # fields of HostReport, by name
 
 
+class Inside:
+    """All that a passive step may use inside a transaction."""
+
+    def __init__(self, cell: CellUnderTest) -> None:
+        self.resend_after, self.max_attempts = cell.resend_after, cell.max_attempts
+        self.is_up, self.is_fenced = cell.is_up, cell.is_fenced
+
+
 class CellUnderTest:
-    """The ``StepServices`` of its executor, too. ``fail`` maps a command's kind to the errors it answers next."""
+    """The ``RunServices`` of its executor, too. ``fail`` maps a command's kind to the errors it answers next."""
 
     resend_after = 0.0
     max_attempts = 3
@@ -212,6 +221,9 @@ class CellUnderTest:
         self.guests[command.server_id] = (host, power, command.generation)
         return power
 
+    def within(self, connection: Connection) -> Inside:
+        return Inside(self)
+
     def is_up(self, host: str) -> bool:
         return host not in self.away | self.fenced
 
@@ -236,8 +248,8 @@ class CellUnderTest:
         )[0]
         assert answer.outcome == "held", answer
 
-    def begin(self, server_id: str, operation: Operation, **arguments: object) -> ServerRecord:
-        return begin.begin_operation(self.database, CONTEXT, server_id, operation, arguments)
+    def begin(self, server_id: str, operation: Operation, **arguments: Any) -> ServerRecord:
+        return begin.begin_operation(self.database, CONTEXT, server_id, operation, RunArguments(**arguments))
 
     def run(self, limit: int = 200) -> None:
         """Until no run is unfinished."""

@@ -15,9 +15,10 @@ from cellcloud.batching import in_full
 from cellcloud.context import RequestContext
 from cellcloud.db import index, intents
 from cellcloud.db.engine import Database, retried
-from cellcloud.lifecycle import KEEP_PORTS
+from cellcloud.model import codec
 from cellcloud.model.cell import Finding
 from cellcloud.model.operations import Operation
+from cellcloud.model.run import RunArguments
 from cellcloud.model.server import ServerRecord
 from top_api.adoption import fetch_user_data
 from top_api.services import ApiServices
@@ -167,7 +168,9 @@ def _keep_in(services: ApiServices, context: RequestContext, wrong: Wrong, keep:
     for name in wrong.cells:
         if name != keep:
             conductor, patient = services.cells.conductor(name), context.with_budget(BUDGET)
-            conductor.begin_operation(patient, wrong.server_id, Operation.DELETE, {KEEP_PORTS: True})
+            conductor.begin_operation(
+                patient, wrong.server_id, Operation.DELETE, codec.to_plain(RunArguments(keep_ports=True))
+            )
     _take_in(services, context, wrong.server_id, keep)
 
 

@@ -9,9 +9,9 @@ from cell.conductor.workflows import REGISTRY
 from cellcloud.context import RequestContext
 from cellcloud.db import claims, feed, runs, servers
 from cellcloud.db.engine import Connection, Database, retried
-from cellcloud.db.runs import Lease, LeasedRun
 from cellcloud.model.operations import Operation
 from cellcloud.model.placement import ConfirmAnswer
+from cellcloud.model.run import Lease, LeasedRun, NewRun, OperationRequest
 from cellcloud.model.server import ServerRecord
 
 
@@ -45,14 +45,15 @@ def confirm(
         begun = runs.insert(
             connection,
             [
-                runs.NewRun(
+                NewRun(
                     server_id=record.id,
                     operation=Operation.CREATE,
                     generation=record.generation,
-                    request_id=record.spec.request_id or context.request_id,
-                    user_id=record.spec.user_id,
-                    project_id=record.spec.project_id,
-                    arguments={},
+                    asked=OperationRequest(
+                        request_id=record.spec.request_id or context.request_id,
+                        user_id=record.spec.user_id,
+                        project_id=record.spec.project_id,
+                    ),
                     deadline=workflow.deadline,
                 )
                 for record in records

@@ -11,7 +11,7 @@ from cellcloud.context import service_context
 from cellcloud.db import changes, claims, decisions, runs, servers
 from cellcloud.db.claims import Claim
 from cellcloud.db.engine import Connection, Database
-from cellcloud.db.runs import LeasedRun
+from cellcloud.model.run import LeasedRun
 from cellcloud.model.server import ServerRecord, ServerSpec
 from cellcloud.rpc.scheduler import Scheduler
 
@@ -31,8 +31,9 @@ def place_elsewhere(
             return ()
         ((_, claim, zone),) = won
         decisions.keep_last(connection, spec.id)
-        changed = {"host": claim.host, "availability_zone": zone, "decision": decision}
-        record = runs.begin_try(connection, run) and servers.begin_try(connection, spec.id, run.generation, changed)
+        record = runs.begin_try(connection, run) and servers.begin_try(
+            connection, spec.id, run.generation, host=claim.host, zone=zone, decision=decision
+        )
         if not record:
             raise errors.Stale("The lease of this run went to another conductor.", detail=run.id)
         return (record,)

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from cell.conductor.runs import checkpoint
 from cell.conductor.runs.new_run import begin_run, new_run
-from cell.conductor.runs.step_runner import RunState, take_passive_steps
-from cell.conductor.workflow import StepServices
+from cell.conductor.runs.step_runner import RunServices, RunState, take_passive_steps
 from cellcloud import errors
 from cellcloud.context import RequestContext
 from cellcloud.db import claims, feed, runs, servers
 from cellcloud.db.engine import Connection, Database, retried
-from cellcloud.db.runs import Lease
 from cellcloud.lifecycle import TaskState
 from cellcloud.model.guest import GuestCommand
 from cellcloud.model.operations import Operation, OperationSpec, spec_of
 from cellcloud.model.placement import DeleteRequest
+from cellcloud.model.run import Lease, OperationRequest, RunArguments
 from cellcloud.model.server import ServerRecord
 
 AT_ONCE = "at once"  # who holds runs that are moved in the transaction in which they begin
@@ -26,16 +24,13 @@ AT_ONCE = "at once"  # who holds runs that are moved in the transaction in which
 
 @retried
 def begin_operation(
-    database: Database, context: RequestContext, server_id: str, operation: Operation, arguments: dict[str, Any]
+    database: Database, context: RequestContext, server_id: str, operation: Operation, arguments: RunArguments
 ) -> ServerRecord:
     """The record after the operation's run has begun. Raises NotFound, Conflict, Invalid."""
-    asked = {
-        "request_id": context.request_id,
-        "user_id": context.user_id,
-        "project_id": context.project_id,
-        "arguments": arguments,
-    }
-    spec = spec_of(operation, arguments.get("type"))
+    asked = OperationRequest(
+        request_id=context.request_id, user_id=context.user_id, project_id=context.project_id, arguments=arguments
+    )
+    spec = spec_of(operation, arguments.type)
     with database.write() as connection:
         if spec.preempts:
             found = _begin_deletes(connection, {server_id: asked})
@@ -46,7 +41,7 @@ def begin_operation(
         else:
             record = servers.get(connection, server_id, lock=True)
             _check(connection, record, spec)
-            record = begin_run(connection, server_id, operation, asked, task_state=spec.task_state)
+            record = begin_run(connection, server_id, spec, asked)
         feed.append(connection, [record])
     return record
 
@@ -60,10 +55,10 @@ class BegunDeletes:
 
 
 @retried
-def begin_deletes(database: Database, services: StepServices, requests: Sequence[DeleteRequest]) -> BegunDeletes:
+def begin_deletes(database: Database, services: RunServices, requests: Sequence[DeleteRequest]) -> BegunDeletes:
     """Begin the deletes of many servers in one transaction, and take their runs as far as nothing outside is needed."""
     asked = {
-        one.server_id: {"request_id": one.request_id, "user_id": one.user_id, "project_id": one.project_id}
+        one.server_id: OperationRequest(request_id=one.request_id, user_id=one.user_id, project_id=one.project_id)
         for one in requests
     }
     with database.write() as connection:
@@ -72,8 +67,9 @@ def begin_deletes(database: Database, services: StepServices, requests: Sequence
         new = [new_run(record, Operation.DELETE, asked[record.id]) for record in fresh]
         begun = runs.insert(connection, new, Lease(owner=AT_ONCE, seconds=0.0))
         moved = [RunState(run=run, record=record) for run, record in zip(begun, fresh, strict=True)]
+        passive = services.within(connection)
         for state in moved:
-            take_passive_steps(state, services)
+            take_passive_steps(state, passive)
         checkpoint.store(connection, moved)
         feed.append(connection, [record for record, _ in found.values()])
     return BegunDeletes(
@@ -92,7 +88,9 @@ def _check(connection: Connection, record: ServerRecord, spec: OperationSpec) ->
         raise errors.Conflict(f"Instance {record.id} is on no host; delete it and create it again.")
 
 
-def _begin_deletes(connection: Connection, asked: Mapping[str, dict[str, Any]]) -> dict[str, tuple[ServerRecord, bool]]:
+def _begin_deletes(
+    connection: Connection, asked: Mapping[str, OperationRequest]
+) -> dict[str, tuple[ServerRecord, bool]]:
     """By id, of those that there are: the record as it is now, and whether a run is to begin.
 
     Delete preempts: a held server goes at once, a run under way is turned round and followed by the delete.
@@ -107,17 +105,7 @@ def _begin_deletes(connection: Connection, asked: Mapping[str, dict[str, Any]]) 
     begun = servers.begin_operations(connection, fresh, TaskState.DELETING)
     turned = [records[server_id] for server_id in active if server_id not in known]
     runs.cancel(connection, [each.id for each in turned])
-    changed = servers.change_many(
-        connection,
-        [
-            (
-                each.id,
-                each.generation,
-                {"delete_requested": True, "delete_context": asked[each.id], "task_state": TaskState.DELETING},
-            )
-            for each in turned
-        ],
-    )
+    changed = servers.request_deletes(connection, turned, asked)
     others = [*changed, *servers.list_by_id(connection, dropped)]
     unchanged = {each.id: (each, False) for each in records.values()}
     return unchanged | {each.id: (each, False) for each in others} | {each.id: (each, True) for each in begun}

@@ -6,7 +6,8 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+
+from msgspec import UNSET, structs
 
 from cell.conductor.runs.new_run import begin_run
 from cell.conductor.runs.step_runner import RunState
@@ -15,10 +16,11 @@ from cellcloud.batching import Batcher
 from cellcloud.db import changes as log
 from cellcloud.db import claims, feed, runs, servers
 from cellcloud.db.engine import Connection, Database, retried
-from cellcloud.db.runs import Saved
 from cellcloud.lifecycle import TaskState
 from cellcloud.model.change import Changes
-from cellcloud.model.operations import Operation
+from cellcloud.model.operations import FIRST_VARIANTS, Operation
+from cellcloud.model.run import Checkpoint, GuestResult
+from cellcloud.model.server import NO_CHANGES, ServerChanges
 
 
 class Checkpointer:
@@ -51,36 +53,41 @@ def store(connection: Connection, kept: Sequence[RunState]) -> None:
     """Store state of runs whose rows this transaction holds; each gets its server's record as it is now."""
     ending = [state.run.server_id for state in kept if state.finished]
     deletes = servers.list_requested_deletes(connection, ending) if ending else {}
-    for state in kept:
-        if state.finished and state.run.server_id in deletes and not state.spec.preempts:
-            state.changes, state.release_claims = {}, False  # the delete that follows takes all away
-    runs.record_steps(connection, [note for state in kept for note in state.notes])
-    runs.save(connection, [Saved(run=p.run, wait=p.wait, finished=p.finished) for p in kept])
+    followed = [state for state in kept if state.finished and state.run.server_id in deletes]
+    followed = [state for state in followed if not state.run.spec.preempts]
+    for state in followed:
+        state.changes, state.release_claims = NO_CHANGES, False  # the delete that follows takes all away
+    runs.save(
+        connection,
+        [Checkpoint(run=p.run, wait=p.wait, finished=p.finished, step_time=p.step_time) for p in kept],
+        [end for state in kept for end in state.ends],
+    )
     changed = servers.change_many(
         connection, [(p.run.server_id, p.run.generation, p.changes) for p in kept if p.changes]
     )
     claims.release_all(connection, [p.run.server_id for p in kept if p.release_claims])
-    built = [p.run.server_id for p in kept if p.finished == "done" and p.spec.moves]
+    built = [p.run.server_id for p in kept if p.finished == "done" and p.run.spec.moves]
     log.append(connection, Changes(ended=tuple(built)))
     records = {record.id: record for record in changed}
+    for state in followed:
+        asked = deletes[state.run.server_id]
+        records[state.run.server_id] = begin_run(
+            connection, state.run.server_id, FIRST_VARIANTS[Operation.DELETE], asked
+        )
+        state.changes = ServerChanges(task_state=TaskState.DELETING)
     for state in kept:
-        if state.finished and not state.spec.preempts and state.run.server_id in deletes:
-            asked = deletes[state.run.server_id]
-            record = begin_run(connection, state.run.server_id, Operation.DELETE, asked, task_state=TaskState.DELETING)
-            records[record.id] = record
-            state.changes = {"task_state": TaskState.DELETING}
         state.record = records.get(state.run.server_id, state.record)
     feed.append(connection, list(records.values()))
 
 
-def merge(state: RunState, events: dict[str, Any], cancel_requested: bool) -> RunState:
+def merge(state: RunState, events: dict[str, GuestResult], cancel_requested: bool) -> RunState:
     """The state with what happened to its run meanwhile: a result that has arrived, or a wish to cancel, takes it on
     at once instead of waiting. A copy: the transaction may have to be tried again."""
     run = state.run
     events = {name: result for name, result in events.items() if not (state.forget and name == state.address)}
-    changes = dict(state.changes)
-    if cancel_requested and not (state.finished or changes.get("deleted")):
-        changes.pop("task_state", None)
+    changes = state.changes
+    if cancel_requested and not (state.finished or changes.deleted is True):
+        changes = structs.replace(changes, task_state=UNSET)
     wait, attempt, commands = state.wait, run.attempt, state.commands
     if wait is not None:
         answered = state.address in events and state.address not in run.events

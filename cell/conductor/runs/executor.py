@@ -17,14 +17,13 @@ from typing import Any
 from msgspec import structs
 
 from cell.conductor.runs.checkpoint import Checkpointer
-from cell.conductor.runs.step_runner import RunState, take_step, undo_late
-from cell.conductor.workflow import StepServices
+from cell.conductor.runs.step_runner import RunServices, RunState, take_step, undo_late
 from cellcloud import errors, log
 from cellcloud.db import runs, servers, user_data
 from cellcloud.db.engine import Database, retried, transact
-from cellcloud.db.runs import Lease, LeasedRun
 from cellcloud.lifecycle import TaskState, VmState
 from cellcloud.model.guest import DefiningCommand, GuestCommand
+from cellcloud.model.run import Lease, LeasedRun
 from cellcloud.model.server import ServerRecord
 from cellcloud.service import Loop
 
@@ -38,7 +37,7 @@ class RunExecutor:
     def __init__(
         self,
         database: Database,
-        services: StepServices,
+        services: RunServices,
         *,
         owner: str,
         lease: float,
@@ -177,7 +176,7 @@ class RunExecutor:
             self.send(state.commands)
             if state.rests:
                 return state.record.task_state == TaskState.DELETING
-            state = RunState(run=state.run, record=state.record)
+            state = RunState(run=state.run, record=state.record, began=state.began)
 
 
 @retried

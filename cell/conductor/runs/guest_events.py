@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from msgspec import UNSET
+
 from cell.conductor.runs import checkpoint
-from cell.conductor.runs.step_runner import RunState, take_passive_steps
-from cell.conductor.workflow import StepServices
+from cell.conductor.runs.step_runner import RunServices, RunState, take_passive_steps
 from cellcloud.db import feed, runs, servers
-from cellcloud.db.cell_schema import servers as servers_table
 from cellcloud.db.engine import Connection, Database, retried
-from cellcloud.db.runs import Lease, LeasedRun
 from cellcloud.lifecycle import PowerState, VmState
 from cellcloud.model.guest import GuestCommand, GuestEvent
-from cellcloud.model.server import ServerRecord
+from cellcloud.model.run import Lease, LeasedRun
+from cellcloud.model.server import ServerChanges, ServerRecord
 
 # Power state a guest took by itself -> vm state shown; Nova's power sync.
 FOLLOWS = {
@@ -39,7 +39,7 @@ class AppliedEvents:
 
 @retried
 def apply(
-    database: Database, services: StepServices, events: Sequence[GuestEvent], lease: Lease | None = None
+    database: Database, services: RunServices, events: Sequence[GuestEvent], lease: Lease | None = None
 ) -> AppliedEvents:
     """Store the events. With a lease, the runs they wake are moved on in the same transaction as far as nothing
     outside is needed; those that go on are its owner's."""
@@ -60,11 +60,12 @@ def apply(
     )
 
 
-def _move(connection: Connection, services: StepServices, woken: Sequence[LeasedRun]) -> list[RunState]:
+def _move(connection: Connection, services: RunServices, woken: Sequence[LeasedRun]) -> list[RunState]:
     records = {record.id: record for record in servers.list_by_id(connection, [run.server_id for run in woken])}
     moved = [RunState(run=run, record=records[run.server_id]) for run in woken]
+    passive = services.within(connection)
     for state in moved:
-        take_passive_steps(state, services)
+        take_passive_steps(state, passive)
     return [checkpoint.merge(p, p.run.events, p.run.cancel_requested) for p in moved]
 
 
@@ -88,14 +89,6 @@ def _follow(connection: Connection, record: ServerRecord, event: GuestEvent) -> 
     stale = record.generation != event.generation or record.host != event.host or record.deleted
     if stale or record.power_state == event.power_state or record.task_state is not None:
         return None
-    changes: dict[str, object] = {"power_state": event.power_state}
     shown = FOLLOWS.get((VmState(record.vm_state), PowerState(event.power_state)))
-    if shown is not None:
-        changes["vm_state"] = shown
-    return servers.change(
-        connection,
-        record.id,
-        changes,
-        servers_table.c.generation == event.generation,
-        servers_table.c.version == record.version,
-    )
+    changes = ServerChanges(power_state=event.power_state, vm_state=shown or UNSET)
+    return servers.change(connection, record.id, changes, seen=record)

@@ -9,17 +9,27 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Protocol
 
-from cell.conductor.workflow import TRIED, Action, Step, StepContext, StepResult, StepServices, Wait, Workflow, tried
+from msgspec import structs
+
+from cell.conductor.workflow import (
+    PassiveServices,
+    PassiveStep,
+    Step,
+    StepContext,
+    StepResult,
+    StepServices,
+    Wait,
+    Workflow,
+)
 from cell.conductor.workflows import REGISTRY
-from cellcloud import errors, metrics
-from cellcloud.db import servers
-from cellcloud.db.runs import LeasedRun, Note
+from cellcloud import clock, errors, metrics
+from cellcloud.db.engine import Connection
 from cellcloud.lifecycle import TaskState
 from cellcloud.model.guest import GuestCommand
-from cellcloud.model.operations import OperationSpec, spec_of
-from cellcloud.model.server import ServerRecord
+from cellcloud.model.run import LeasedRun, StepEnd, StepTime, TriedHost
+from cellcloud.model.server import NO_CHANGES, ServerChanges, ServerRecord
 
 LOG = logging.getLogger(__name__)
 DEFECT_ATTEMPTS = 3
@@ -28,14 +38,16 @@ MOVE = "hosts.find_another"
 
 @dataclass(slots=True, kw_only=True)
 class RunState:
-    """What has happened to a run since it was last saved. ``address``: the step whose result it waits for, if it waits.
+    """What has happened to a run since it was last saved. ``began``: when its present step was first taken, by this
+    process's monotonic clock, unless before. ``address``: the step whose result it waits for, if it waits.
     ``commands``: to be sent once it is saved."""
 
     run: LeasedRun
     record: ServerRecord
-    changes: dict[str, Any] = field(default_factory=dict)
+    began: float | None = None
+    changes: ServerChanges = NO_CHANGES
     release_claims: bool = False
-    notes: list[Note] = field(default_factory=list)
+    ends: list[StepEnd] = field(default_factory=list)
     commands: list[GuestCommand] = field(default_factory=list)
     wait: float | None = None
     address: str = ""
@@ -43,44 +55,76 @@ class RunState:
     finished: str = ""
 
     @property
-    def spec(self) -> OperationSpec:
-        """The operation's row of the table."""
-        return spec_of(self.run.operation, self.run.arguments.get("type"))
-
-    @property
     def rests(self) -> bool:
         """Whether the run waits or has ended."""
         return bool(self.finished) or self.wait is not None
+
+    @property
+    def step_time(self) -> StepTime | None:
+        """When the present step was first taken, if it was."""
+        if self.run.step_since is not None:
+            return StepTime(since=self.run.step_since)
+        return None if self.began is None else StepTime(began=self.began)
 
     def take(self, done: StepResult) -> None:
         """Add a step's end."""
         if done.moved is not None:
             self.record = done.moved
-        self.changes.update(done.changes)
+        self.changes = self.changes.followed_by(done.changes)
         self.release_claims = self.release_claims or done.release_claims
         if done.command is not None:
             self.commands.append(done.command)
-        shown = {name: value for name, value in done.changes.items() if hasattr(self.record, name)}
-        self.record = replace(self.record, **{name: v for name, v in shown.items() if v is not servers.NOW})
+        self.record = done.changes.applied(self.record)
+
+    def turn_to(self, run: LeasedRun) -> None:
+        """Another step is the present one now, or the same in another direction."""
+        self.run, self.began = replace(run, step_since=None), None
+
+    def end_step(self, step: Step | PassiveStep, outcome: str, message: str = "") -> None:
+        """Note how the present step ended."""
+        run, now = self.run, clock.monotonic()
+        end = StepEnd(
+            run_id=run.id,
+            step=MOVE if run.direction == "move" else step.name,
+            direction=run.direction,
+            outcome=outcome,
+            attempt=run.attempt,
+            step_time=self.step_time or StepTime(began=now),
+            ended=now,
+            message=message,
+        )
+        self.ends.append(end)
+
+
+class RunServices(StepServices, Protocol):
+    """What the executor of runs needs."""
+
+    def within(self, connection: Connection) -> PassiveServices:
+        """For passive steps that are taken inside that transaction."""
+        ...
+
+    def send(self, command: GuestCommand) -> None:
+        """Cast a command to the host it names; it may get lost. Raises Unreachable with the broker away."""
+        ...
 
 
 def take_step(state: RunState, services: StepServices) -> None:
     """Take the run's present step, and those after it that change nothing outside. Raises Stale when another host was
     to be found and the run's lease went to another worker."""
-    _take_one(state, services)
+    _take_one(state, services, services)
     take_passive_steps(state, services)
 
 
-def take_passive_steps(state: RunState, services: StepServices) -> None:
+def take_passive_steps(state: RunState, services: PassiveServices) -> None:
     """Take steps for as long as they change nothing outside: they may be taken inside a transaction."""
     while not state.rests and _is_passive(state.run):
-        _take_one(state, services)
+        _take_one(state, services, None)
 
 
 def undo_late(run: LeasedRun, record: ServerRecord, services: StepServices) -> None:
     """Undo what the run's present step did outside, for a server that has ended without it."""
     step = REGISTRY[run.operation].steps[run.step]
-    if run.direction == "do" and not step.passive and step.undo is not None:
+    if run.direction == "do" and isinstance(step, Step) and step.undo is not None:
         step.undo(_context(run, record, step), services)
 
 
@@ -88,60 +132,75 @@ def _is_passive(run: LeasedRun) -> bool:
     if run.direction == "move":
         return False
     step = REGISTRY[run.operation].steps[run.step]
-    return step.passive or (run.direction != "do" and _undo_of(run, step) is None)
+    return isinstance(step, PassiveStep) or (run.direction != "do" and not _is_undone(run, step))
 
 
-def _undo_of(run: LeasedRun, step: Step) -> Action | None:
-    return None if run.direction == "leave" and step.stays else step.undo
+def _is_undone(run: LeasedRun, step: Step | PassiveStep) -> bool:
+    return step.undo is not None and not (run.direction == "leave" and step.stays)
 
 
-def _action_of(run: LeasedRun, workflow: Workflow, step: Step) -> Action | None:
-    if run.direction == "move":
-        return workflow.elsewhere
-    return step.do if run.direction == "do" else _undo_of(run, step)
+def _perform(state: RunState, passive: PassiveServices, active: StepServices | None) -> StepResult:
+    """What the present step comes to; one that is not passive needs services of its own. Raises Wait, and whatever the
+    step does."""
+    run, workflow = state.run, REGISTRY[state.run.operation]
+    step = workflow.steps[run.step]
+    context = _context(run, state.record, step)
+    if run.direction != "move":
+        if run.direction != "do" and not _is_undone(run, step):
+            return StepResult()
+        if isinstance(step, PassiveStep):
+            passively = step.do if run.direction == "do" else step.undo
+            return passively(context, passive) if passively else StepResult()
+    if active is None:
+        raise ValueError(f"{step.name} is to be taken inside a transaction.")
+    action = workflow.elsewhere
+    if run.direction != "move" and isinstance(step, Step):
+        action = step.do if run.direction == "do" else step.undo
+    return action(context, active) if action else StepResult()
 
 
-def _take_one(state: RunState, services: StepServices) -> None:
+def _take_one(state: RunState, passive: PassiveServices, active: StepServices | None) -> None:
     run = state.run
     workflow = REGISTRY[run.operation]
     if run.direction in ("do", "move") and not workflow.is_committed(run.step):
         if run.cancel_requested:
-            run = _turned(run, errors.Conflict("The operation was cancelled."))
+            state.turn_to(_turned(run, errors.Conflict("The operation was cancelled.")))
         elif run.overdue:
-            run = _turned(run, errors.DeadlineExceeded("The operation took longer than it may."))
-    state.run = run
+            state.turn_to(_turned(run, errors.DeadlineExceeded("The operation took longer than it may.")))
+    run = state.run
     step = workflow.steps[run.step]
-    action = _action_of(run, workflow, step)
+    if state.step_time is None:
+        state.began = clock.monotonic()
     try:
-        done = action(_context(run, state.record, step), services) if action else StepResult()
+        done = _perform(state, passive, active)
     except Wait as wait:
         state.wait, state.forget = wait.seconds, wait.forget
         state.address = _address(run, step)
         if wait.command is not None:
             state.commands.append(wait.command)
         state.take(StepResult(changes=wait.changes))
-        if wait.outputs:
-            state.run = replace(run, outputs={**run.outputs, step.name: dict(wait.outputs)})
+        if wait.put_off is not None:
+            state.run = replace(run, outputs=structs.replace(run.outputs, put_off=wait.put_off))
         return
     except Exception as error:
         if run.direction == "move" and isinstance(error, errors.Stale):
             raise  # no failure: this worker has lost its run, or knows it no more as it is
-        _fail(workflow, state, step, error, services)
+        _fail(workflow, state, step, error, passive.max_attempts)
         return
     metrics.STEPS.labels(step.name, run.direction, "done").inc()
-    state.notes.append(_note(run, step, "done"))
+    state.end_step(step, "done")
     state.take(done)
-    _move_on(workflow, state, step, done)
+    _move_on(workflow, state, done)
 
 
-def _fail(workflow: Workflow, state: RunState, step: Step, error: Exception, services: StepServices) -> None:
+def _fail(workflow: Workflow, state: RunState, step: Step | PassiveStep, error: Exception, max_attempts: int) -> None:
     run = state.run
     known = error if isinstance(error, errors.CellcloudError) else None
     if known is None:
         LOG.exception("step failed", extra={"run": run.id, "step": step.name}, exc_info=error)
         known = errors.CallHuman("An internal error occurred.", detail=f"{step.name}: {type(error).__name__}")
     metrics.STEPS.labels(step.name, run.direction, type(known).__name__).inc()
-    state.notes.append(_note(run, step, "failed", known.message))
+    state.end_step(step, "failed", known.message)
     only_forward = run.direction in ("undo", "leave") or workflow.is_committed(run.step)
     again = isinstance(known, errors.TryLater) or (known is not error and run.attempt < DEFECT_ATTEMPTS)
     if only_forward or again:
@@ -150,22 +209,22 @@ def _fail(workflow: Workflow, state: RunState, step: Step, error: Exception, ser
         return
     refused = run.direction == "do" and workflow.elsewhere is not None and _is_the_hosts(known)
     if refused:
-        one = {"host": state.record.host or "", "error": errors.lineage(known)[0], "message": known.message[:500]}
-        run = replace(run, outputs={**run.outputs, TRIED: [*tried(run), one]})
-        told = f"{one['host']}: {known.message}"
-        state.notes.append(
-            Note(
-                run_id=run.id,
-                step=f"try {len(tried(run))}",
-                direction="do",
-                outcome="failed",
-                attempt=1,
-                message=told,
-            )
-        )
-    state.run = _turned(run, known)
-    if refused and len(tried(run)) < services.max_attempts and not (run.cancel_requested or run.overdue):
+        run = _note_try(state, known)
+    tries = len(run.outputs.tried)
+    state.turn_to(_turned(run, known))
+    if refused and tries < max_attempts and not (run.cancel_requested or run.overdue):
         state.run = replace(state.run, direction="leave")
+
+
+def _note_try(state: RunState, refusal: errors.CellcloudError) -> LeasedRun:
+    """The run with the present host among those that could not."""
+    run, host = state.run, state.record.host or ""
+    one = TriedHost(host=host, error=errors.lineage(refusal)[0], message=refusal.message[:500])
+    tried = (*run.outputs.tried, one)
+    last = state.ends[-1]
+    message = f"{host}: {refusal.message}"
+    state.ends.append(replace(last, step=f"try {len(tried)}", direction="do", attempt=1, message=message))
+    return replace(run, outputs=structs.replace(run.outputs, tried=tried))
 
 
 def _is_the_hosts(error: errors.CellcloudError) -> bool:
@@ -173,27 +232,16 @@ def _is_the_hosts(error: errors.CellcloudError) -> bool:
     return isinstance(error, errors.TryElsewhere) or type(error) is errors.CellcloudError
 
 
-def _context(run: LeasedRun, record: ServerRecord, step: Step) -> StepContext:
+def _context(run: LeasedRun, record: ServerRecord, step: Step | PassiveStep) -> StepContext:
     address = _address(run, step)
     may_move = REGISTRY[run.operation].elsewhere is not None
     return StepContext(run=run, record=record, step=address, event=run.events.get(address), may_move=may_move)
 
 
-def _address(run: LeasedRun, step: Step) -> str:
+def _address(run: LeasedRun, step: Step | PassiveStep) -> str:
     if run.direction == "move":
         return MOVE
     return step.name if run.direction == "do" else f"undo:{step.name}"
-
-
-def _note(run: LeasedRun, step: Step, outcome: str, message: str = "") -> Note:
-    return Note(
-        run_id=run.id,
-        step=MOVE if run.direction == "move" else step.name,
-        direction=run.direction,
-        outcome=outcome,
-        attempt=run.attempt,
-        message=message,
-    )
 
 
 def _turned(run: LeasedRun, error: errors.CellcloudError) -> LeasedRun:
@@ -208,26 +256,26 @@ def _turned(run: LeasedRun, error: errors.CellcloudError) -> LeasedRun:
     )
 
 
-def _move_on(workflow: Workflow, state: RunState, step: Step, done: StepResult) -> None:
-    run = state.run
+def _move_on(workflow: Workflow, state: RunState, done: StepResult) -> None:
+    run = replace(state.run, outputs=structs.replace(state.run.outputs, put_off=0))
     if run.direction == "move":
         _begin_again(workflow, state, done)
         return
     following = run.step + 1 if run.direction == "do" else run.step - 1
     if following == -1 and run.direction == "leave":
-        state.take(StepResult(changes={"host": None, "task_state": TaskState.SCHEDULING}, release_claims=True))
-        state.run = replace(run, direction="move", attempt=1)
+        state.take(StepResult(changes=ServerChanges(host=None, task_state=TaskState.SCHEDULING), release_claims=True))
+        state.turn_to(replace(run, direction="move", attempt=1))
         return
     if following in (-1, len(workflow.steps)):
         if run.direction == "undo":
             state.take(workflow.on_failure(run, state.record))
         state.finished = "done" if run.direction == "do" else "undone"
-        state.run = replace(run, outputs={**run.outputs, step.name: dict(done.outputs)})
+        state.turn_to(run)
         return
     upcoming = workflow.steps[following]
     if run.direction == "do" and upcoming.task_state is not None:
-        state.take(StepResult(changes={"task_state": upcoming.task_state}))
-    state.run = replace(run, step=following, attempt=1, outputs={**run.outputs, step.name: dict(done.outputs)})
+        state.take(StepResult(changes=ServerChanges(task_state=upcoming.task_state)))
+    state.turn_to(replace(run, step=following, attempt=1))
 
 
 def _begin_again(workflow: Workflow, state: RunState, done: StepResult) -> None:
@@ -235,15 +283,17 @@ def _begin_again(workflow: Workflow, state: RunState, done: StepResult) -> None:
     if done.moved is None:
         raise ValueError("No host was found.")
     first = workflow.steps[0].task_state
-    state.take(StepResult(changes={} if first is None else {"task_state": first}))
-    state.run = replace(
-        state.run,
-        step=0,
-        direction="do",
-        attempt=1,
-        generation=done.moved.generation,
-        outputs={TRIED: tried(state.run)},
-        error="",
-        message="",
-        detail="",
+    state.take(StepResult(changes=NO_CHANGES if first is None else ServerChanges(task_state=first)))
+    state.turn_to(
+        replace(
+            state.run,
+            step=0,
+            direction="do",
+            attempt=1,
+            generation=done.moved.generation,
+            outputs=structs.replace(state.run.outputs, put_off=0),
+            error="",
+            message="",
+            detail="",
+        )
     )

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from cell.conductor.steps import records
-from cell.conductor.workflow import Step, StepContext, StepResult, StepServices, Wait
+from cell.conductor.workflow import PassiveServices, PassiveStep, StepContext, StepResult, Wait
 from cellcloud import errors
-from cellcloud.lifecycle import PowerState, TaskState
+from cellcloud.lifecycle import TaskState
 from cellcloud.model.guest import DefiningCommand, Destroy, GuestCommand
-from cellcloud.model.server import ServerRecord, ServerSpec
+from cellcloud.model.server import NO_CHANGES, ServerRecord, ServerSpec
 
 WAIT_STEP = "guests.wait"
 AWAY_SECONDS = 60.0  # between two commands to a host that is known to be away; one that is back is noticed at once
@@ -41,12 +40,12 @@ def _placed(record: ServerRecord) -> ServerSpec:
     return replace(record.spec, availability_zone=record.zone or None)
 
 
-def send_command(context: StepContext, services: StepServices) -> StepResult:
+def send_command(context: StepContext, services: PassiveServices) -> StepResult:
     """Send the operation's command; the answer comes to ``guests.wait``."""
     return StepResult(command=_command(context, context.spec.command, WAIT_STEP))
 
 
-def await_result(context: StepContext, services: StepServices) -> StepResult:
+def await_result(context: StepContext, services: PassiveServices) -> StepResult:
     """The result of the operation's command; asked again when none came for a while, or when it is to be asked
     later."""
     if isinstance(context.failure, errors.TryLater):
@@ -54,22 +53,22 @@ def await_result(context: StepContext, services: StepServices) -> StepResult:
     if context.failure is not None:
         raise context.failure
     if context.event is not None:
-        return StepResult(outputs={"power_state": context.event.get("power_state", PowerState.NOSTATE)})
+        return StepResult()
     again = _command(context, context.spec.command, WAIT_STEP) if context.run.attempt > 1 else None
     raise Wait(services.resend_after, command=again)
 
 
-def _later(context: StepContext, services: StepServices, put_off: errors.TryLater) -> Exception:
+def _later(context: StepContext, services: PassiveServices, put_off: errors.TryLater) -> Exception:
     """The command is sent again after a while. Where another host may do it, one that puts it off for too long is
     as good as one that cannot."""
-    times = int(context.run.outputs.get(WAIT_STEP, {}).get("put_off", 0)) + 1
+    times = context.run.outputs.put_off + 1
     if times >= LATER_TRIES and context.may_move:
         return errors.HostRefused(put_off.message, detail=put_off.detail)
     longest = min(0.5 * 2.0 ** min(times, 6), services.resend_after)
-    return Wait(random.uniform(0.5, 1.0) * longest, forget=True, outputs={"put_off": times})  # noqa: S311 -- spreading
+    return Wait(random.uniform(0.5, 1.0) * longest, forget=True, put_off=times)  # noqa: S311 -- spreading
 
 
-def remove(context: StepContext, services: StepServices) -> StepResult:
+def remove(context: StepContext, services: PassiveServices) -> StepResult:
     """Destroy the guest and wait until its host says so, however long that takes: only it, or the word of an operator
     who fenced or removed the host, frees what the guest had. Users do not wait for a host that is away: what they see
     is the end of it already.
@@ -80,7 +79,7 @@ def remove(context: StepContext, services: StepServices) -> StepResult:
         raise Wait(min(2.0 ** min(context.run.attempt, 5), services.resend_after), forget=True)
     if context.event is not None:
         return StepResult()
-    changes: Mapping[str, object] = {}
+    changes = NO_CHANGES
     seconds = services.resend_after
     if context.run.attempt > 1 and not services.is_up(context.record.host):
         if services.is_fenced(context.record.host):
@@ -89,7 +88,7 @@ def remove(context: StepContext, services: StepServices) -> StepResult:
     raise Wait(seconds, command=_command(context, Destroy, context.step), changes=changes)
 
 
-spawn = Step(name="guests.spawn", do=send_command, undo=remove, passive=True, task_state=TaskState.SPAWNING)
-power = Step(name="guests.power", do=send_command, passive=True)
-wait = Step(name=WAIT_STEP, do=await_result, passive=True)
-destroy = Step(name="guests.destroy", do=remove, passive=True, commit=True, task_state=TaskState.DELETING)
+spawn = PassiveStep(name="guests.spawn", do=send_command, undo=remove, task_state=TaskState.SPAWNING)
+power = PassiveStep(name="guests.power", do=send_command)
+wait = PassiveStep(name=WAIT_STEP, do=await_result)
+destroy = PassiveStep(name="guests.destroy", do=remove, commit=True, task_state=TaskState.DELETING)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from cell.conductor.workflow import Step, StepContext, StepResult, StepServices
-from cellcloud.lifecycle import KEEP_PORTS, TaskState
+from cellcloud.lifecycle import TaskState
+from cellcloud.model.server import ServerChanges
 
 
 def allocate(context: StepContext, services: StepServices) -> StepResult:
@@ -19,16 +20,16 @@ def allocate(context: StepContext, services: StepServices) -> StepResult:
         hostname=spec.hostname,
         requested=spec.networks or (),
         security_groups=spec.security_groups,
-        adopt=context.run.attempt > 1 or bool(context.tried),
+        adopt=context.run.attempt > 1 or bool(context.run.outputs.tried),
     )
-    return StepResult(changes={"ports": ports})
+    return StepResult(changes=ServerChanges(ports=ports))
 
 
 def release(context: StepContext, services: StepServices) -> StepResult:
     """Delete the ports made for the server; those it was lent become free. Unless another cell goes on with them."""
-    if context.record.spec.networks != () and not context.run.arguments.get(KEEP_PORTS):
+    if context.record.spec.networks != () and not context.run.arguments.keep_ports:
         services.networks.delete_ports(context.record.id)
-    return StepResult(changes={"ports": ()})
+    return StepResult(changes=ServerChanges(ports=()))
 
 
 allocate_ports = Step(

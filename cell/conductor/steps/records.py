@@ -2,55 +2,53 @@
 
 from __future__ import annotations
 
-from cell.conductor.workflow import Step, StepContext, StepResult, StepServices, tried
+from cell.conductor.workflow import PassiveServices, PassiveStep, StepContext, StepResult
 from cellcloud import errors
 from cellcloud.clock import now
-from cellcloud.db.runs import LeasedRun
-from cellcloud.db.servers import NOW
 from cellcloud.lifecycle import PowerState, VmState
 from cellcloud.model.refusal import LONGEST, NO_HOST
-from cellcloud.model.server import Fault, ServerRecord
+from cellcloud.model.run import LeasedRun
+from cellcloud.model.server import NO_CHANGES, Fault, ServerChanges, ServerRecord
 
 
-def _settle(context: StepContext, services: StepServices) -> StepResult:
+def _settle(context: StepContext, services: PassiveServices) -> StepResult:
     """The server rests in the states that the operation leads to."""
     spec = context.spec
-    changes: dict[str, object] = {
-        "vm_state": spec.vm_state,
-        "task_state": None,
-        "power_state": spec.power_state,
-        "fault": None,
-    }
-    if spec.vm_state == VmState.ACTIVE and context.record.launched_at is None:
-        changes["launched_at"] = NOW
+    changes = ServerChanges(
+        vm_state=spec.vm_state,
+        task_state=None,
+        power_state=spec.power_state,
+        fault=None,
+        launched=spec.vm_state == VmState.ACTIVE and context.record.launched_at is None,
+    )
     return StepResult(changes=changes)
 
 
-DELETED: dict[str, object] = {
-    "vm_state": VmState.DELETED,
-    "task_state": None,
-    "power_state": PowerState.NOSTATE,
-    "deleted": True,
-    "terminated_at": NOW,
-    "ports": (),
-}
+DELETED = ServerChanges(
+    vm_state=VmState.DELETED,
+    task_state=None,
+    power_state=PowerState.NOSTATE,
+    deleted=True,
+    terminated=True,
+    ports=(),
+)
 
 
-def _deleted(context: StepContext, services: StepServices) -> StepResult:
-    return StepResult(changes={} if context.record.deleted else DELETED, release_claims=True)
+def _deleted(context: StepContext, services: PassiveServices) -> StepResult:
+    return StepResult(changes=NO_CHANGES if context.record.deleted else DELETED, release_claims=True)
 
 
-def shown_without_host(context: StepContext) -> dict[str, object]:
+def shown_without_host(context: StepContext) -> ServerChanges:
     """What users see of a server that is being taken away while its host is: it is gone, as in Nova, or in ERROR."""
     run, record = context.run, context.record
     if record.deleted:
-        return {}
+        return NO_CHANGES
     if context.spec.vm_state == VmState.DELETED or run.cancel_requested:
         return DELETED
     if record.vm_state == VmState.ERROR or not (run.direction == "undo" or run.overdue):
-        return {}
+        return NO_CHANGES
     message = run.message or f"The host {record.host} does not answer."
-    return {"vm_state": VmState.ERROR, "task_state": None, "fault": _fault(message, run.detail)}
+    return ServerChanges(vm_state=VmState.ERROR, task_state=None, fault=_fault(message, run.detail))
 
 
 def _fault(message: str, details: str) -> Fault:
@@ -59,15 +57,14 @@ def _fault(message: str, details: str) -> Fault:
 
 def mark_error(run: LeasedRun, record: ServerRecord) -> StepResult:
     """ERROR with the reason; everything the run had taken has been given back."""
-    fault = _fault(run.message or "The server could not be built.", run.detail)
-    changes = {
-        "vm_state": VmState.ERROR,
-        "task_state": None,
-        "power_state": PowerState.NOSTATE,
-        "host": None,
-        "ports": (),
-        "fault": fault,
-    }
+    changes = ServerChanges(
+        vm_state=VmState.ERROR,
+        task_state=None,
+        power_state=PowerState.NOSTATE,
+        host=None,
+        ports=(),
+        fault=_fault(run.message or "The server could not be built.", run.detail),
+    )
     return StepResult(changes=changes, release_claims=True)
 
 
@@ -76,28 +73,27 @@ def give_up(run: LeasedRun, record: ServerRecord) -> StepResult:
     another cell. Else as ``mark_error``, and where users have been shown that end already."""
     if record.vm_state == VmState.ERROR or not issubclass(errors.nearest([run.error]), errors.TryElsewhere):
         return mark_error(run, record)
-    hosts = tried(run)
-    last = hosts[-1]["message"] if hosts else run.message
-    why = f"{NO_HOST} Hosts that were tried: {len(hosts)}. The last of them: {last}" if hosts else run.message
-    details = [f"{one['host']}: {one['message']}" for one in hosts] + [f"{run.message} {run.detail}".strip()]
-    fault = _fault(why[:LONGEST], "\n".join(dict.fromkeys(details))[:4000])
-    changes = {
-        "vm_state": VmState.BUILDING,
-        "task_state": None,
-        "power_state": PowerState.NOSTATE,
-        "host": None,
-        "ports": (),
-        "fault": fault,
-        "deleted": True,
-        "terminated_at": NOW,
-    }
+    tried = run.outputs.tried
+    last = tried[-1].message if tried else run.message
+    why = f"{NO_HOST} Hosts that were tried: {len(tried)}. The last of them: {last}" if tried else run.message
+    details = [f"{one.host}: {one.message}" for one in tried] + [f"{run.message} {run.detail}".strip()]
+    changes = ServerChanges(
+        vm_state=VmState.BUILDING,
+        task_state=None,
+        power_state=PowerState.NOSTATE,
+        host=None,
+        ports=(),
+        fault=_fault(why[:LONGEST], "\n".join(dict.fromkeys(details))[:4000]),
+        deleted=True,
+        terminated=True,
+    )
     return StepResult(changes=changes, release_claims=True)
 
 
 def keep_state(run: LeasedRun, record: ServerRecord) -> StepResult:
     """The server stays what it was; the operation's record says what went wrong."""
-    return StepResult(changes={"task_state": None})
+    return StepResult(changes=ServerChanges(task_state=None))
 
 
-settle = Step(name="records.settle", do=_settle, passive=True)
-mark_deleted = Step(name="records.mark_deleted", do=_deleted, passive=True)
+settle = PassiveStep(name="records.settle", do=_settle)
+mark_deleted = PassiveStep(name="records.mark_deleted", do=_deleted)
