@@ -84,7 +84,7 @@ def test_why_not_another_host(cell: Cell) -> None:
     assert [one.host for one in told.best] == [other]
     (told,) = cell.service.explain(CONTEXT, server_id, "h3", 0)
     assert told.asked is not None
-    assert told.asked.change == "h3 would fit were it not that it is disabled"
+    assert told.asked.change == "h3 is disabled; enabled, it would fit"
     (told,) = cell.service.explain(CONTEXT, server_id, "nowhere", 0)
     assert told.asked is not None
     assert told.asked.reasons[0].text == "is not a host of this cell"
@@ -100,7 +100,8 @@ def test_why_nowhere(cell: Cell) -> None:
         (1, "VCPU", 2),
     ]
     assert told.nearest is not None
-    assert told.nearest.change == "h2 would fit had it 4976 more MEMORY_MB"
+    assert told.nearest.change.startswith("h2 lacks 4976 MEMORY_MB: ")
+    assert told.nearest.change.endswith("; with 4976 MEMORY_MB more, it would fit")
 
 
 def test_an_explanation_is_of_then_not_of_now(cell: Cell) -> None:
@@ -180,7 +181,7 @@ def test_where_servers_of_lost_hosts_would_go(cell: Cell, drain: bool) -> None:
     both = cell.service.plan_loss(CONTEXT, ["h2", "h1"], drain)
     assert both.stranded == 1
     stranded = next(one for one in both.moves if one.to is None)
-    assert "h3 would fit had it" in stranded.why
+    assert " more, it would fit" in stranded.why
     assert cell.service.plan_loss(CONTEXT, ["h2"], drain) == found
     with pytest.raises(errors.NotFound):
         cell.service.plan_loss(CONTEXT, ["h9"], drain)

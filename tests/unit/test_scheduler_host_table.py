@@ -88,8 +88,7 @@ def test_a_claim_is_taken_once_and_comes_back_whole() -> None:
     here.claim("s", "b", HOLDING)
     here.claim("t", "gone", HOLDING)
     assert row(here) == {"VCPU": 5, "MEMORY_MB": 7168, "DISK_GB": 90}
-    assert here.host_of("s") == "a"
-    assert here.host_of("t") is None
+    assert here.hosts_of == {"s": (0,)}
     assert here.servers_with(("os_distro", "debian")).tolist() == [1, 0]
     assert (figures(here)["num_instances"], figures(here)["num_io_ops"], figures(here)["vcpus_used"]) == (1, 1, 3)
     for server_id in ("s", "s", "t"):

@@ -244,11 +244,6 @@ class HostTable:
             raise KeyError(claim_id)
         return allocation
 
-    def host_of(self, claim_id: str) -> str | None:
-        """The host a claim was noted on."""
-        held = self.claims.held.get(claim_id)
-        return None if held is None else self.states[held.position].host
-
     def _take(self, positions: Sequence[int], allocation: Allocation, sign: int = 1, *, building: bool = True) -> None:
         self.columns.take(positions, allocation, sign, building=building)
         self.changes.note(positions, len(self.states))

@@ -6,7 +6,7 @@ when somebody asks for one.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -28,6 +28,8 @@ from cellcloud.model.policy import DEFAULT, Policy
 
 MOST_ASKED = 300
 """Hosts that are asked one by one at most, where no column answers for them."""
+QUARANTINE, PRESENCE = "quarantine", "presence"
+"""What refuses a host before any filter is asked: whether it would fit else, nobody knows."""
 RULED_OUT = HostRefusal("is ruled out by name")
 
 
@@ -59,14 +61,12 @@ class RefusedHost:
 
     @property
     def change(self) -> str:
-        """The change in plain words."""
-        parts = [
-            f"had it {refusal.lack:g} more {refusal.what}{f' in {refusal.where}' if refusal.where else ''}"
-            if refusal.needed
-            else f"were it not that it {refusal}"
-            for _, refusal in self.refusals
-        ]
-        return f"{self.host} would fit {' and '.join(parts)}"
+        """What refuses the host and what would have to change, as in "h1 is disabled; enabled, it would fit"."""
+        said = f"{self.host} {' and '.join(str(refusal) for _, refusal in self.refusals)}"
+        if self.refusals[0][0] in (QUARANTINE, PRESENCE):
+            return said
+        conditions = [refusal.condition for _, refusal in self.refusals]
+        return f"{said}; {' and '.join(conditions)}, it would fit" if all(conditions) else f"{said}; else it would fit"
 
 
 class Explainer:
@@ -113,13 +113,6 @@ class Explainer:
         return np.asarray(np.where(self.ruled_out, -2, found), dtype=np.int64).reshape(len(self.places))
 
     @cached_property
-    def refused(self) -> Mapping[str, int]:
-        """Filter -> how many hosts it refused of those it was shown, in the order of asking."""
-        counts = {filter_and_weigh.NAMES: int(np.count_nonzero(self.first == -2))}
-        counts |= {rule.name: int(np.count_nonzero(self.first == at)) for at, rule in enumerate(self.asked)}
-        return {name: count for name, count in counts.items() if count}
-
-    @cached_property
     def groups(self) -> tuple[RefusalGroup, ...]:
         """The refused hosts by filter and reason, in the order of asking, the many before the few."""
         found: list[RefusalGroup] = []
@@ -138,10 +131,10 @@ class Explainer:
         Quarantine and absence are refusals as well. () for a host that passes.
         """
         if host in self.table.quarantined:
-            return (("quarantine", HostRefusal(f"is in quarantine: it {self.table.quarantined[host]}")),)
+            return ((QUARANTINE, HostRefusal(f"is in quarantine: it {self.table.quarantined[host]}")),)
         positions = [place for place in self.table.positions.like(host) if self.table.host_classes.ids[place]]
         if not positions:
-            return (("presence", HostRefusal("is not a host of this cell")),)
+            return ((PRESENCE, HostRefusal("is not a host of this cell")),)
         found = self._refusals_at(positions[0])
         out = bool(self.ruled_out[np.searchsorted(self.places, positions[0])])
         return ((filter_and_weigh.NAMES, RULED_OUT), *found) if out else found
@@ -194,11 +187,6 @@ class Explainer:
         for weight in self.weights(rank):
             total += weight.weighted
         return total
-
-    @property
-    def margin(self) -> float | None:
-        """By how much the best host leads; None when it is alone."""
-        return self.score(0) - self.score(1) if len(self.ranked) > 1 else None
 
     # ---- who came near ---------------------------------------------------------------------------------------------
     @cached_property

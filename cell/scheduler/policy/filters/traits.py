@@ -15,7 +15,7 @@ from cell.scheduler.state.host_class import HostClass
 def refuse(host_class: HostClass, request: SchedulingRequest, context: FilterContext) -> HostRefusal | None:
     """A host whose traits meet none of the request's demands."""
     if DISABLED_TRAIT in host_class.traits:
-        return HostRefusal(f"has the trait {DISABLED_TRAIT}")
+        return HostRefusal(f"has the trait {DISABLED_TRAIT}", remedy="enabled")
     wanted = root_required(request.shape, context.options)
     demands = demands_of(request.shape, pinned_only=context.options.disable_fallback_pcpu_query)
     lacks = [lack_of(host_class, demand, wanted) for demand in demands]
@@ -26,9 +26,9 @@ def lack_of(host_class: HostClass, demand: Demand, also_required: frozenset[str]
     """What stands between a host's traits and one demand."""
     missing = (demand.required | also_required) - host_class.traits
     if missing:
-        return HostRefusal(f"has not the trait {', '.join(sorted(missing))}")
-    unwanted = demand.forbidden & host_class.traits
-    return HostRefusal(f"has the trait {', '.join(sorted(unwanted))}, which is forbidden") if unwanted else None
+        return HostRefusal(f"has not the trait {', '.join(sorted(missing))}", remedy="with it")
+    unwanted = ", ".join(sorted(demand.forbidden & host_class.traits))
+    return HostRefusal(f"has the trait {unwanted}, which is forbidden", remedy="without it") if unwanted else None
 
 
 FILTER = HostClassFilter("TraitsFilter", refuse)
