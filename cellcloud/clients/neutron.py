@@ -80,6 +80,8 @@ class NeutronClient:
             raise errors.Conflict(f"Port {port_id} is still in use.")
         if not port["fixed_ips"]:
             raise errors.Invalid(f"Port {port_id} requires a FixedIP in order to be used.")
+        if port.get("resource_request"):
+            raise errors.Invalid(f"Port {port_id} has a resource request: bandwidth is not scheduled here.")
 
     def _check_network(self, project_id: str, network_id: str, address: str | None) -> None:
         network = self._find("network", network_id)

@@ -1,0 +1,267 @@
+"""The advertised maximum is true: docs/microversions.md says what each microversion brings, and this asks for it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.api.world import IMAGE, NETWORK, World
+from top_api.microversion import LAST
+from top_api.routes import RESOURCES
+from top_api.routing import Actions
+
+TABLE = Path(__file__).parents[2] / "docs" / "microversions.md"
+ROWS = {int(row[1]): row[2] for row in re.finditer(r"(?m)^\| 2\.(\d+) \|.*\| ([^|]+) \|$", TABLE.read_text())}
+SERVER = {"name": "vm", "flavorRef": "1", "imageRef": IMAGE}
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ9vA6XWFRrTIkNMKqI0TQHTPwfYA7RbvcaBVMdDOhwm k"
+Probe = Callable[[World, str], Any]  # what is seen at a microversion
+
+
+def _field(path: str, name: str, *, token: str = "member") -> Probe:
+    """Whether what is at ``path`` ({id}: a server's) has the field."""
+
+    def see(world: World, version: str) -> Any:
+        shown = _first(world.get(path.format(id=_server(world)), token=token, version=version).get_json())
+        return name in shown
+
+    return see
+
+
+def _first(body: Any) -> Any:
+    """The first thing in an answer."""
+    while isinstance(body, dict) and len(body) <= 2 and isinstance(next(iter(body.values())), dict | list):
+        body = next(iter(body.values()))
+        body = body[0] if isinstance(body, list) else body
+    return body
+
+
+def _server(world: World) -> str:
+    """A server of the member's, the same in each world."""
+    listed = world.get("/servers").get_json()["servers"]
+    return str(listed[0]["id"]) if listed else world.create()
+
+
+def _create(**changes: Any) -> Probe:
+    """The status of creating such a server."""
+    token = "admin" if "host" in changes else "member"
+
+    def see(world: World, version: str) -> Any:
+        networks = {"networks": "auto"} if int(version[2:]) >= 37 else {}
+        body = {"server": {**SERVER, **networks, **changes}}
+        return world.post("/servers", body, token=token, version=version).status_code
+
+    return see
+
+
+def _status(method: str, path: str, body: Any = None, *, token: str = "member") -> Probe:
+    def see(world: World, version: str) -> Any:
+        return world.call(method, path.format(id=_server(world)), body, token=token, version=version).status_code
+
+    return see
+
+
+def _count(path: str, *, token: str = "member") -> Probe:
+    """How many things a list has."""
+
+    def see(world: World, version: str) -> Any:
+        _server(world)
+        return len(next(iter(world.get(path, token=token, version=version).get_json().values())))
+
+    return see
+
+
+def _headers(world: World, version: str) -> Any:
+    answer = world.get("/servers", version=version)
+    return (
+        answer.headers["OpenStack-API-Version"] == f"compute {version}" and "X-OpenStack-Request-ID" in answer.headers
+    )
+
+
+def _anywhere(world: World, version: str) -> Any:
+    return world.get("/servers", version=version).status_code == 200
+
+
+def _type_of(path: str, *keys: str | int) -> Probe:
+    def see(world: World, version: str) -> Any:
+        found = world.get(path, token="admin", version=version).get_json()
+        for key in keys:
+            found = found[key]
+        return type(found)
+
+    return see
+
+
+def _of_a_deleted_server(world: World, version: str) -> Any:
+    server_id = world.create()
+    world.call("DELETE", f"/servers/{server_id}")
+    world.settle()
+    return world.get(f"/servers/{server_id}/os-instance-actions", version=version).status_code
+
+
+def _pages(path: str, make: Callable[[World], object] = lambda world: None) -> Probe:
+    def see(world: World, version: str) -> Any:
+        make(world)
+        return len(next(iter(world.get(path, token="admin", version=version).get_json().values())))
+
+    return see
+
+
+def _two_keys(world: World) -> None:
+    for name in "ab":
+        world.post("/os-keypairs", {"keypair": {"name": name}}, token="admin")
+
+
+def _public_flavor(world: World, version: str) -> Any:
+    body = {"addTenantAccess": {"tenant": "p"}}
+    return world.post("/flavors/1/action", body, token="admin", version=version).status_code
+
+
+def _aggregate(world: World, version: str) -> Any:
+    body = {"aggregate": {"name": f"a{version}", "availability_zone": None}}
+    return "uuid" in world.post("/os-aggregates", body, token="admin", version=version).get_json()["aggregate"]
+
+
+def _event(name: str, token: str = "member") -> Probe:
+    def see(world: World, version: str) -> Any:
+        path = f"/servers/{_server(world)}/os-instance-actions"
+        request_id = world.get(path).get_json()["instanceActions"][0]["request_id"]
+        shown = world.get(f"{path}/{request_id}", token=token, version=version).get_json()["instanceAction"]
+        return name in (shown if name == "events" else shown["events"][0])
+
+    return see
+
+
+def _away(world: World, version: str) -> Any:
+    world.get("/os-services", token="admin")
+    world.east.away = True
+    found = world.get("/os-services?host=east-1", token="admin", version=version).get_json()["services"]
+    return found[0]["status"]
+
+
+# Microversion -> what is seen at it, and what just below; the same twice: there at every microversion.
+SERVED: dict[int, tuple[Probe, Any, Any]] = {
+    2: (lambda world, version: world.post("/os-keypairs", {"keypair": {"name": f"k {version[2:]}", "public_key": KEY}},
+        version=version).status_code, 200, 201),
+    3: (_field("/servers/{id}", "OS-EXT-SRV-ATTR:reservation_id", token="admin"), False, True),
+    5: (_count("/servers?ip6=nowhere"), 1, 0),
+    6: (_status("POST", "/servers/{id}/remote-consoles", {"remote_console": {"protocol": "vnc", "type": "novnc"}}),
+        404, 200),
+    7: (_public_flavor, 200, 409),
+    9: (_field("/servers/{id}", "locked"), False, True),
+    10: (_status("POST", "/os-keypairs", {"keypair": {"name": "k", "user_id": "u", "public_key": KEY}}, token="admin"),
+         400, 201),
+    11: (_field("/os-services", "forced_down", token="admin"), False, True),
+    16: (_field("/servers/{id}", "host_status", token="admin"), False, True),
+    18: (_anywhere, True, True),
+    19: (_field("/servers/{id}", "description"), False, True),
+    21: (_of_a_deleted_server, 404, 200),
+    26: (_status("GET", "/servers/{id}/tags"), 404, 200),
+    27: (_headers, True, True),
+    28: (_type_of("/os-hypervisors/detail", "hypervisors", 0, "cpu_info"), str, dict),
+    32: (_create(networks=[{"uuid": NETWORK, "tag": "nic"}]), 400, 202),
+    33: (_pages("/os-hypervisors?limit=1"), 2, 1),
+    35: (_pages("/os-keypairs?limit=1", _two_keys), 2, 1),
+    36: (lambda world, version: "maxTotalFloatingIps" in world.get("/limits", version=version).get_json()["limits"][
+        "absolute"], True, False),
+    37: (_status("POST", "/servers", {"server": SERVER}), 202, 400),
+    38: (_status("GET", "/servers?status=nonsense"), 200, 400),
+    39: (lambda world, version: "maxImageMeta" in world.get("/limits", version=version).get_json()["limits"][
+        "absolute"], True, False),
+    41: (_aggregate, False, True),
+    42: (_create(networks=[{"uuid": NETWORK, "tag": "nic"}]), 400, 202),
+    46: (_headers, True, True),
+    47: (lambda world, version: set(world.get(f"/servers/{_server(world)}", version=version).get_json()["server"][
+        "flavor"]) >= {"original_name", "vcpus"}, False, True),
+    50: (_field("/os-quota-class-sets/default", "server_groups", token="admin"), False, True),
+    51: (_event("events"), False, True),
+    52: (_create(tags=["t"]), 400, 202),
+    53: (_type_of("/os-services", "services", 0, "id"), int, str),
+    55: (_field("/flavors/1", "description"), False, True),
+    57: (lambda world, version: "maxPersonality" in world.get("/limits", version=version).get_json()["limits"][
+        "absolute"], True, False),
+    58: (_field("/servers/{id}/os-instance-actions", "updated_at"), False, True),
+    61: (_field("/flavors/1", "extra_specs"), False, True),
+    62: (_event("hostId"), False, True),
+    63: (_field("/servers/{id}", "trusted_image_certificates"), False, True),
+    66: (_count("/servers?changes-before=2020-01-01T00:00:00Z"), 1, 0),
+    69: (_away, "enabled", "UNKNOWN"),
+    71: (_field("/servers/{id}", "server_groups"), False, True),
+    73: (_field("/servers/{id}", "locked_reason"), False, True),
+    74: (_create(host="east-1"), 400, 202),
+    75: (_status("GET", "/servers?nonsense=1"), 200, 400),
+    83: (_count("/servers?key_name=nobodys"), 1, 0),
+    84: (_event("details", "admin"), False, True),
+    86: (_status("POST", "/flavors/1/os-extra_specs", {"extra_specs": {"hw:cpu_policy": "nonsense"}}, token="admin"),
+         200, 400),
+    88: (_field("/os-hypervisors/detail", "uptime", token="admin"), False, True),
+    90: (_field("/servers/{id}", "OS-EXT-SRV-ATTR:hostname"), False, True),
+    92: (_status("POST", "/os-keypairs", {"keypair": {"name": "k"}}), 201, 400),
+    94: (_create(hostname="vm.example.org"), 400, 202),
+    96: (_field("/servers/{id}", "pinned_availability_zone"), False, True),
+    98: (lambda world, version: "properties" in world.get(f"/servers/{_server(world)}", version=version).get_json()[
+        "server"]["image"], False, True),
+    100: (_field("/servers/{id}", "scheduler_hints"), False, True),
+}  # fmt: skip
+REFUSED: dict[int, Probe] = {
+    8: _status("POST", "/servers/{id}/remote-consoles", {"remote_console": {"protocol": "mks", "type": "webmks"}}),
+    67: _create(block_device_mapping_v2=[
+        {"boot_index": 0, "uuid": IMAGE, "source_type": "image", "destination_type": "volume", "volume_type": "fast"}
+    ]),
+    99: _status(
+        "POST", "/servers/{id}/remote-consoles", {"remote_console": {"protocol": "spice", "type": "spice-direct"}}
+    ),
+}  # fmt: skip
+ELSEWHERE = {72}  # ports of Neutron's: tests/unit/test_neutron_ports.py
+
+
+def test_the_table_says_something_of_every_microversion_up_to_the_maximum() -> None:
+    assert list(ROWS) == list(range(2, LAST.minor + 1))
+
+
+@pytest.mark.parametrize("minor", [minor for minor, here in ROWS.items() if here == "served"])
+def test_what_is_served_is_there_from_its_microversion_on(world: World, minor: int) -> None:
+    probe, below, at = SERVED[minor]
+    assert (probe(world, f"2.{minor - 1}"), probe(world, f"2.{minor}")) == (below, at)
+
+
+def test_nothing_is_probed_that_the_table_does_not_promise() -> None:
+    assert SERVED.keys() == {minor for minor, here in ROWS.items() if here == "served"}
+    assert REFUSED.keys() | ELSEWHERE == {minor for minor, here in ROWS.items() if here.startswith("refused")}
+
+
+@pytest.mark.parametrize("minor", REFUSED)
+def test_what_is_refused_is_refused(world: World, minor: int) -> None:
+    assert REFUSED[minor](world, f"2.{minor}") == 400
+
+
+def _served() -> tuple[set[str], set[str]]:
+    """(methods with paths, actions), with every word in braces as {id}."""
+    routes: set[str] = set()
+    actions: set[str] = set()
+    for resource in RESOURCES:
+        for route in resource.routes:
+            if resource.name != "gone":
+                routes.add(f"{route.method} {re.sub('<[^>]*>', '{id}', route.path)}")
+            if isinstance(route.rule, Actions):
+                actions |= route.rule.by_name.keys()
+    return routes, actions
+
+
+def test_what_the_table_says_is_not_served_is_not() -> None:
+    routes, actions = _served()
+    for minor, here in ROWS.items():
+        if here.startswith("not served"):
+            named = re.findall("`([^`]+)`", here)
+            assert named, minor
+            assert not set(named) & (routes | actions), f"2.{minor} is served: say so, and ask for it here"
+
+
+def test_what_the_table_says_is_gone_is(world: World) -> None:
+    for here in ROWS.values():
+        if here.startswith("gone"):
+            method, path = re.findall("`([A-Z]+) ([^`]+)`", here)[0]
+            assert world.call(method, path.replace("{id}", "x")).status_code == 410
