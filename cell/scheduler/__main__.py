@@ -14,7 +14,7 @@ from cellcloud.service import run
 
 
 def build(config: Config, *, transport: Transport | None = None, **_others: Any) -> SchedulerService:
-    """A scheduler of the configured cell."""
+    """Build a scheduler of the configured cell."""
     return SchedulerService(config, transport or Transport(config.cell.name, config.cell.transport_url))
 
 

@@ -54,7 +54,7 @@ class ChangeLogTailer:
 
     @contextmanager
     def state(self, context: RequestContext, *, at_least: int = 0) -> Iterator[SchedulerState]:
-        """The state, for one thread at a time, not older than that change. Raises Unreachable."""
+        """Give the state to one thread at a time, not older than that change. Raises Unreachable."""
         self._asked_at = clock.monotonic()
         if self._state is None or self._state.sequence < at_least:
             self.catch_up(context)
@@ -88,7 +88,7 @@ class ChangeLogTailer:
         return more
 
     def nudge(self, newest: int) -> None:
-        """The log has grown to that: read at the next turn, unless it is known."""
+        """Read the log at the next turn, unless it is known up to ``newest``, to which it has grown."""
         if self._state is None or self._state.sequence < newest:
             self._read_at = float("-inf")
 

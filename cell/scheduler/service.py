@@ -69,7 +69,7 @@ class SchedulerService:
 
     # ---- verbs -------------------------------------------------------------------------------------------------
     def rank(self, context: RequestContext, batch: RankBatch) -> RankAnswer:
-        """Nobody is refused on figures that were read before the call."""
+        """Rank hosts, and refuse nobody on figures that were read before the call."""
         answer = self._rank(context, batch)
         if all(ranked or position in answer.malformed for position, ranked in enumerate(answer.ranked)):
             return answer

@@ -101,7 +101,7 @@ class _Search:
         return _lay(host, trial, self.limits, 1 if self.isolated and place == 0 else 0)
 
     def can_succeed(self, hosts: Sequence[NumaCell]) -> bool:
-        """Whether each of the guest's cells could have a cell of the host to itself, in whatever order.
+        """Return whether each of the guest's cells could have a cell of the host to itself, in whatever order.
 
         A cell is laid here as if nothing had been tried before, which allows no less than what the tries remember. So
         a no is final, and spares a search whose length grows with the factorial of the cells.
@@ -114,7 +114,8 @@ class _Search:
         return all(_assign(place, usable, taken, set()) for place in range(len(usable)))
 
     def settle(self, hosts: Sequence[NumaCell], *, literal: bool) -> tuple[GuestCell, ...] | None:
-        """The guest's cells once all lie on ``hosts``; those that were only remembered to fit are looked at again.
+        """Return the guest's cells once all lie on ``hosts``; those that were only remembered to fit are looked at
+        again.
 
         Nova does not look again, though it remembers by ids that it changes on the way: so it can take one cell for
         another, and let pass a guest that does not fit. ``literal``: as it does.
@@ -137,7 +138,7 @@ def fit(
     pack: bool = False,
     literal: bool = False,
 ) -> GuestNuma | HostRefusal:
-    """``guest`` placed on the cells of a host, with devices near enough to it; or what is lacking.
+    """Place ``guest`` on the cells of a host, with devices near enough to it; or return what is lacking.
 
     ``limits`` None: overcommitted without end. ``pack``: cells in use first, else those with the most left.
     ``literal``: with Nova's mistakes, see TopologyRequest.
@@ -178,15 +179,15 @@ def _assign(place: int, usable: Sequence[Sequence[int]], taken: dict[int, int], 
 
 
 def has_threads(cells: Sequence[NumaCell]) -> bool:
-    """Whether some core of the host has several hardware threads."""
+    """Return whether some core of the host has several hardware threads."""
     return any(len(core) > 1 for cell in cells for core in cell.siblings)
 
 
 def _in_order_of_trial(
     cells: tuple[NumaCell, ...], guest: GuestNuma, pools: Sequence[PciPool], devices: bool, pack: bool
 ) -> tuple[NumaCell, ...]:
-    """Cells with the most left first (least, to pack); before that, those with devices, or when none are asked for,
-    those without."""
+    """Order cells, those with the most left first (least, to pack); before that, those with devices, or when none are
+    asked for, those without."""
     there: dict[int | None, int] = {}
     for pool in pools:
         there[pool.numa_node] = there.get(pool.numa_node, 0) + pool.count
@@ -201,7 +202,7 @@ def _in_order_of_trial(
 
 
 def _following(order: list[int], place: int, size: int) -> list[int] | None:
-    """The next arrangement in lexical order that differs at ``place`` or before; None after the last."""
+    """Return the next arrangement in lexical order that differs at ``place`` or before; None after the last."""
     for at in range(place, -1, -1):
         head = order[:at]
         for other in range(order[at] + 1, size):
@@ -219,7 +220,7 @@ def _far_from_devices(
     devices: Sequence[PciRequest],
     known: dict[frozenset[int], HostRefusal],
 ) -> HostRefusal | None:
-    """Why the devices cannot be had near these cells; the order of the cells does not matter."""
+    """Find why the devices cannot be had near these cells; the order of the cells does not matter."""
     if not devices:
         return None
     chosen = tuple(host.id for host in hosts)
@@ -266,7 +267,7 @@ def _lay_memory(host: NumaCell, trial: _Trial) -> HostRefusal | None:
 
 
 def _lay_pages(host: NumaCell, trial: _Trial, asked: int) -> HostRefusal | None:
-    """The largest pages of those asked for that are free."""
+    """Return the largest pages of those asked for that are free."""
     sizes = sorted((pages.size_kb for pages in host.mempages), reverse=True)
     allowed = {SMALL_PAGES: sizes[-1:], LARGE_PAGES: sizes[:-1], ANY_PAGES: sizes}.get(asked, [asked])
     nearest: HostRefusal | None = None
@@ -295,7 +296,7 @@ def _lacks_pages(host: NumaCell, guest: GuestCell, size: int, *, only_free: bool
 
 
 def _outgrows(host: NumaCell, guest: GuestCell, reserve: int) -> HostRefusal | None:
-    """Why a guest's cell would not fit onto an empty host's cell: no guest overcommits against itself."""
+    """Return why a guest's cell would not fit onto an empty host's cell: no guest overcommits against itself."""
     dedicated, shared = len(guest.pcpuset) + reserve, len(guest.cpuset)
     if guest.pinned and dedicated > len(host.pcpuset):
         return HostRefusal("dedicated CPUs", dedicated, len(host.pcpuset), f"NUMA cell {host.id}")
@@ -305,7 +306,7 @@ def _outgrows(host: NumaCell, guest: GuestCell, reserve: int) -> HostRefusal | N
 
 
 def _exceeds(host: NumaCell, guest: GuestCell, limits: Limits) -> HostRefusal | None:
-    """Why shared CPUs or memory would be overcommitted too far."""
+    """Return why shared CPUs or memory would be overcommitted too far."""
     cpus, memory = len(guest.cpuset), guest.memory
     cpus_left = floor(len(host.cpuset) * limits.cpu_ratio) - host.cpu_usage
     if cpus > cpus_left:

@@ -27,7 +27,7 @@ class Nearness:
     cells: tuple[NumaCell, ...] = ()
 
     def on_sockets(self) -> set[int]:
-        """The cells on the same sockets as the chosen; none when a cell's socket is not known."""
+        """Return the cells on the same sockets as the chosen; none when a cell's socket is not known."""
         if any(cell.socket is None for cell in self.cells):
             return set()
         sockets = {cell.socket for cell in self.cells if cell.id in self.chosen}
@@ -46,7 +46,7 @@ class Taken:
 def find_lack(
     pools: Sequence[PciPool], requests: Sequence[PciRequest], near: Nearness | None = None
 ) -> HostRefusal | None:
-    """Which devices cannot be had; None when all can."""
+    """Return which devices cannot be had; None when all can."""
     return _assign(pools, requests, near)[1]
 
 
@@ -63,7 +63,7 @@ def take(pools: tuple[PciPool, ...], requests: Sequence[PciRequest], near: Nearn
 def _assign(
     pools: Sequence[PciPool], requests: Sequence[PciRequest], near: Nearness | None
 ) -> tuple[list[tuple[int, int]], HostRefusal | None]:
-    """(pool, how many of its devices) for the requests up to the first that cannot be met, and why it cannot."""
+    """Assign devices, as (pool, how many), to the requests up to the first that cannot be met; and why it cannot."""
     free = [pool.count for pool in pools]
     order = sorted(range(len(pools)), key=lambda at: len(pools[at].tags))
     assigned: list[tuple[int, int]] = []
@@ -84,7 +84,7 @@ def _assign(
 def _usable(
     places: list[int], free: Sequence[int], pools: Sequence[PciPool], request: PciRequest, near: Nearness | None
 ) -> list[int] | HostRefusal:
-    """The pools that serve one request, those to take from first in front; or what is lacking."""
+    """Return the pools that serve one request, those to take from first in front; or what is lacking."""
     places = [at for at in places if any(_matches(pools[at], spec) for spec in request.spec)]
     there = sum(free[at] for at in places)
     if there < request.count:
@@ -103,7 +103,7 @@ def _usable(
 
 
 def _matches(pool: PciPool, spec: Mapping[str, str]) -> bool:
-    """Whether a pool has every value that ``spec`` names; letters' case does not matter."""
+    """Return whether a pool has every value that ``spec`` names; letters' case does not matter."""
     own: dict[str, str | None] = {"vendor_id": pool.vendor_id, "product_id": pool.product_id}
     for name, value in spec.items():
         if name in UNMATCHED:
@@ -117,7 +117,7 @@ def _matches(pool: PciPool, spec: Mapping[str, str]) -> bool:
 def _nearest(
     places: list[int], free: Sequence[int], pools: Sequence[PciPool], request: PciRequest, near: Nearness
 ) -> list[int]:
-    """The pools near enough to the guest's cells, as strictly as there are enough of them or the policy demands."""
+    """Return the pools near enough to the guest's cells, as strictly as there are enough or the policy demands."""
     policy = request.numa_policy or "legacy"
     inside = [at for at in places if pools[at].numa_node in near.chosen]
     if policy == "required" or sum(free[at] for at in inside) >= request.count:
@@ -132,7 +132,7 @@ def _nearest(
 
 
 def _may_be_given(pool: PciPool, request: PciRequest) -> bool:
-    """Physical functions, vDPA and remotely managed devices go only to those who ask for such."""
+    """Return whether a request may get such devices: some go only to those who ask for them by kind."""
     kind = pool.tags.get("dev_type")
     if kind in ASKED_FOR_BY_NAME and all(spec.get("dev_type") != kind for spec in request.spec):
         return False

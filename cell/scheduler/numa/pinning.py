@@ -50,7 +50,7 @@ def pin(host: NumaCell, guest: GuestCell, reserve: int) -> Pins | HostRefusal:
 
 
 def _pin_isolated(cores: Sequence[Core], threads: int, guest: GuestCell, reserve: int) -> Pins | None:
-    """One thread on each of so many of these, the wholly free cores; the rest of a core then stays empty."""
+    """Pin to one thread on each of so many of these, the wholly free cores; the rest of a core then stays empty."""
     pairs = _pair([core for core in cores if len(core) == threads], 1, guest)
     if not pairs:
         return None
@@ -59,7 +59,7 @@ def _pin_isolated(cores: Sequence[Core], threads: int, guest: GuestCell, reserve
 
 
 def _pin_packed(cores: Sequence[Core], guest: GuestCell, reserve: int) -> Pins | None:
-    """As many threads of each core as the free ones allow; without the require policy, at last any free CPUs."""
+    """Pin to as many threads of each core as the free ones allow; without the require policy, at last to any."""
     required = guest.cpu_thread_policy == "require"
     for number in range(max(map(len, cores)), 1 if required else 0, -1):
         pins = _pack([core for core in cores if len(core) >= number], number, cores, guest, reserve)
@@ -77,14 +77,14 @@ def _pack(usable: Sequence[Core], number: int, cores: Sequence[Core], guest: Gue
 
 
 def _pair(cores: Sequence[Core], number: int, guest: GuestCell) -> tuple[tuple[int, int], ...] | None:
-    """The guest's CPUs in order beside ``number`` threads of each core; None when these are too few."""
+    """Return the guest's CPUs in order beside ``number`` threads of each core; None when these are too few."""
     if number * len(cores) < len(guest.pcpuset):
         return None
     return tuple(zip(sorted(guest.pcpuset), (cpu for core in cores for cpu in core[:number]), strict=False))
 
 
 def _keep(pairs: tuple[tuple[int, int], ...], left: Iterable[int], reserve: int) -> Pins | None:
-    """The pairs with the first of what is left kept; None when there is nothing to keep, or nothing beside it."""
+    """Keep the first of what is left beside the pairs; None when there is nothing to keep, or nothing beside it."""
     if not reserve:
         return Pins(pairs, ())
     kept = tuple(sorted(islice(left, reserve)))

@@ -30,7 +30,7 @@ class Settled:
 
 
 def find_numa_lack(topology: Topology, request: TopologyRequest) -> HostRefusal | None:
-    """Why the guest's NUMA cells do not fit, its devices near enough. Source: Nova's NUMATopologyFilter."""
+    """Return why the guest's NUMA cells do not fit, its devices near enough. Source: Nova's NUMATopologyFilter."""
     cells = topology.cells
     if cells and request.needs_threads and not cell_fitting.has_threads(cells):
         return HostRefusal("cores have no threads, which the require policy demands")
@@ -43,14 +43,14 @@ def find_numa_lack(topology: Topology, request: TopologyRequest) -> HostRefusal 
 
 
 def find_device_lack(topology: Topology, request: TopologyRequest) -> HostRefusal | None:
-    """Which PCI devices are not there at all, wherever they hang. Source: Nova's PciPassthroughFilter."""
+    """Return which PCI devices are not there at all, wherever they hang. Source: Nova's PciPassthroughFilter."""
     if not request.devices:
         return None
     return pci.find_lack(topology.pools, request.devices)
 
 
 def fit(topology: Topology, request: TopologyRequest) -> Placed | HostRefusal:
-    """Where the guest's cells go and which devices it gets; or what is lacking."""
+    """Find where the guest's cells go and which devices it gets; or return what is lacking."""
     lack = find_numa_lack(topology, request) or find_device_lack(topology, request)
     return lack or settle(topology, request).placed
 
@@ -82,7 +82,7 @@ def settle(topology: Topology, request: TopologyRequest, *, limited: bool = True
 
 
 def _asked_again(guest: GuestNuma | None, *, literal: bool) -> GuestNuma | None:
-    """A placed guest without its CPUs: what they were for one server means nothing to the next."""
+    """Return a placed guest without its CPUs: what they were for one server means nothing to the next."""
     if guest is None or literal:
         return guest
     return replace(guest, cells=tuple(replace(cell, cpu_pinning=(), cpuset_reserved=()) for cell in guest.cells))

@@ -51,7 +51,7 @@ NAMES = frozenset([*FIGURES, *_REPORTED])
 
 
 def capability(state: HostState, path: Path) -> str | None:
-    """What a ``capabilities:`` path finds, as text: attributes first, then stats; into objects and JSON texts.
+    """Return what a ``capabilities:`` path finds, as text: attributes first, then stats; into objects and JSON texts.
 
     Source: Nova's ComputeCapabilitiesFilter.
     """
@@ -69,7 +69,7 @@ def capability(state: HostState, path: Path) -> str | None:
 
 
 def variable(state: HostState, path: Path) -> object:
-    """What a ``$name.key`` of a JSON condition finds: None when there is nothing. Source: Nova's JsonFilter."""
+    """Return what a ``$name.key`` of a JSON condition finds: None when there is nothing. Source: Nova's JsonFilter."""
     found: Any = _REPORTED[path[0]](state) if path[0] in _REPORTED else None
     for name in path[1:]:
         if found is None:
@@ -81,7 +81,7 @@ def variable(state: HostState, path: Path) -> object:
 
 
 def codes_of(table: HostTable, kind: str, path: Path) -> tuple[Codes, list[Any]]:
-    """An attribute of every host as numbers into its distinct values. ``kind``: capability | variable.
+    """Return an attribute of every host as numbers into its distinct values. ``kind``: capability | variable.
 
     What hosts reported is kept from request to request, and follows their reports.
     """
@@ -94,7 +94,7 @@ def codes_of(table: HostTable, kind: str, path: Path) -> tuple[Codes, list[Any]]
 
 
 def value_at(table: HostTable, position: int, kind: str, path: Path) -> Any:
-    """An attribute of one host."""
+    """Return an attribute of one host."""
     if len(path) == 1 and path[0] in FIGURES:
         value = int(table.columns.figure(FIGURES[path[0]])[position])
         return str(value) if kind == "capability" else value

@@ -10,7 +10,7 @@ SOFT_AFFINITY, SOFT_ANTI_AFFINITY = "soft-affinity", "soft-anti-affinity"
 
 
 def members_at(table: HostTable, group: PlacedGroup) -> dict[int, int]:
-    """Position -> number of members there; positions without are left out."""
+    """Count a group's members by position; positions without are left out."""
     counts: dict[int, int] = {}
     for server_id in set(group.members):
         for position in table.hosts_of.get(server_id, ()):
@@ -19,5 +19,5 @@ def members_at(table: HostTable, group: PlacedGroup) -> dict[int, int]:
 
 
 def count_at(table: HostTable, group: PlacedGroup, position: int) -> int:
-    """The number of members on one host."""
+    """Return the number of members on one host."""
     return len(table.hosted[position].keys() & set(group.members))

@@ -45,12 +45,12 @@ class Weigher:
     step: Callable[[Flavor], float] = lambda flavor: 0.0
 
     def multiplier(self, host_class: HostClass, options: Options) -> float:
-        """For hosts of this class."""
+        """Return the multiplier for hosts of this class."""
         default: float = getattr(options, self.option)
         return self.sign * host_class.least_of(self.option, float, default)
 
     def normalise(self, raw: Reals) -> Reals:
-        """Raw weights between 0 and 1."""
+        """Scale raw weights to lie between 0 and 1."""
         if not len(raw):
             return raw
         clipped = np.maximum(raw, 0.0) if self.floor else raw
@@ -94,7 +94,7 @@ def _same_cell(table: HostTable, places: Places, request: SchedulingRequest, opt
 
 
 def _metrics(table: HostTable, places: Places, request: SchedulingRequest, options: Options) -> Reals:
-    """A host without one of the metrics weighs ``weight_of_unavailable``, unless the metric would count nothing.
+    """Weigh by metrics: a host without one weighs ``weight_of_unavailable``, unless the metric would count nothing.
 
     Nova fails the request where metrics are required; a host without them is then only the least wanted.
     """
@@ -121,7 +121,7 @@ def _metric(name: str, state: HostState) -> float | None:
 
 
 def _image_props(table: HostTable, places: Places, request: SchedulingRequest, options: Options) -> Reals:
-    """How many servers on the host have an image property in common with the request's image."""
+    """Return how many servers on the host have an image property in common with the request's image."""
     found = np.zeros(len(places), dtype=np.float64)
     if options.image_props_weight_multiplier == 0.0:
         return found
@@ -149,7 +149,7 @@ def _of_host(
 
 
 def disk_mb(flavor: Flavor) -> int:
-    """What a server takes of its host's free disk. Source: Nova's HostState, which leaves swap out."""
+    """Return what a server takes of its host's free disk. Source: Nova's HostState, which leaves swap out."""
     return 1024 * (flavor.root_gb + flavor.ephemeral_gb)
 
 
@@ -204,7 +204,7 @@ WEIGHERS: Mapping[str, Weigher] = {one.name: one for one in _ALL}
 def weigh(
     table: HostTable, places: Places, request: SchedulingRequest, options: Options, weighers: tuple[Weigher, ...]
 ) -> Reals:
-    """The weight of each place; higher is better. A single host is not weighed."""
+    """Return the weight of each place; higher is better. A single host is not weighed."""
     total = np.zeros(len(places), dtype=np.float64)
     if len(places) <= 1:
         return total
@@ -222,7 +222,7 @@ def weigh(
 
 
 def multipliers(table: HostTable, weigher: Weigher, options: Options) -> Reals:
-    """A weigher's multiplier for each host class."""
+    """Return a weigher's multiplier for each host class."""
     key = (weigher.name, options)
     factors_by_class = table.host_classes.multipliers(key)
     if factors_by_class is None or len(factors_by_class) < len(table.host_classes):
@@ -234,5 +234,5 @@ def multipliers(table: HostTable, weigher: Weigher, options: Options) -> Reals:
 
 
 def sort(weight: Reals) -> Places:
-    """Places in ``weight``, best first; equal ones keep their order."""
+    """Sort the places in ``weight``, best first; equal ones keep their order."""
     return np.asarray(np.argsort(-weight, kind="stable"), dtype=np.int64)

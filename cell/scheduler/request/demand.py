@@ -37,8 +37,8 @@ class Demand:
 
 @lru_cache(maxsize=SHAPES_KEPT)
 def demands_of(shape: ParsedShape, *, pinned_only: bool = False) -> tuple[Demand, ...]:
-    """What a host must give: the first, or else the next. There are two when dedicated CPUs are asked for: PCPUs, or
-    VCPUs of hosts that do not tell them apart (unless ``pinned_only``)."""
+    """Return what a host must give: the first, or else the next. There are two when dedicated CPUs are asked for:
+    PCPUs, or VCPUs of hosts that do not tell them apart (unless ``pinned_only``)."""
     policy = _cpu_policy(shape)
     first = _demand(shape, pinned=True)
     if policy != "dedicated" or pinned_only:
@@ -48,7 +48,7 @@ def demands_of(shape: ParsedShape, *, pinned_only: bool = False) -> tuple[Demand
 
 @lru_cache(maxsize=SHAPES_KEPT)
 def root_required(shape: ParsedShape, options: Options) -> frozenset[str]:
-    """Traits that follow from the image, where the policy asks for them."""
+    """Return the traits that follow from the image, where the policy asks for them."""
     traits: set[str] = set()
     if options.query_placement_for_image_type_support and not shape.volume_backed and shape.disk_format:
         traits.add(f"COMPUTE_IMAGE_TYPE_{shape.disk_format.upper()}")
@@ -87,7 +87,7 @@ def _demand(shape: ParsedShape, *, pinned: bool) -> Demand:
 
 
 def _pin(shape: ParsedShape, resources: dict[str, int]) -> None:
-    """Dedicated CPUs are PCPUs. Source: Nova's _translate_pinning_policies."""
+    """Ask for PCPUs where CPUs are dedicated. Source: Nova's _translate_pinning_policies."""
     policy, guest = _cpu_policy(shape), shape.topology.guest
     if guest is None or policy not in ("dedicated", "mixed"):
         return
@@ -99,7 +99,7 @@ def _pin(shape: ParsedShape, resources: dict[str, int]) -> None:
 
 
 def _thread_trait(shape: ParsedShape) -> dict[str, frozenset[str]]:
-    """The policy for the threads of a core, and the trait that goes with it."""
+    """Return the policy for the threads of a core, and the trait that goes with it."""
     policy = shape.flavor.extra_specs.get("hw:cpu_thread_policy")
     if policy in (None, "prefer"):
         policy = str(shape.image_props.get("hw_cpu_thread_policy", policy))

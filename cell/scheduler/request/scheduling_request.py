@@ -100,7 +100,7 @@ def make(
     pci_alias: tuple[str, ...] = (),
     **own: object,
 ) -> SchedulingRequest:
-    """A request from its parts; ``own`` are fields of SchedulingRequest. Raises Invalid for what is malformed.
+    """Make a request from its parts; ``own`` are fields of SchedulingRequest. Raises Invalid for what is malformed.
 
     ``pci_alias``: the policy's, for what flavors call devices.
     """
@@ -147,7 +147,7 @@ _RULES: Mapping[str, Callable[[ParsedShape], bool]] = {
 
 
 def check_obeyed(shape: ParsedShape, filters: Collection[str]) -> None:
-    """Raises Invalid where a flavor or an image asks for what no filter of a policy sees to."""
+    """Raise Invalid where a flavor or an image asks for what no filter of a policy sees to."""
     for rule, asks in _RULES.items():
         if rule not in filters and asks(shape):
             raise errors.Invalid(f"Flavor or image ask for what is not obeyed here: the policy has no {rule}.")
@@ -168,12 +168,12 @@ def _key_of(flavor: Flavor) -> _FlavorKey:
 
 
 def _pairs(given: Mapping[str, object]) -> Pairs:
-    """In the order given, which decides nothing but the order of what is said about a refusal."""
+    """Return the pairs in the order given, which decides nothing but the order of what is said about a refusal."""
     return tuple((str(name), str(value)) for name, value in given.items() if value is not None)
 
 
 def _shape_of(*parts: Hashable) -> ParsedShape:
-    """The shape that ``_read`` finds; the same object for the same parts. Raises Invalid."""
+    """Return the shape that ``_read`` finds; the same object for the same parts. Raises Invalid."""
     found = _read(*parts)
     if isinstance(found, str):
         raise errors.Invalid(found)
@@ -196,7 +196,7 @@ def _read(
     volume_backed: bool,
     rebuild: bool,
 ) -> ParsedShape | str:
-    """The shape of these, or why there is none: what was refused once is not read again."""
+    """Return the shape of these, or why there is none: what was refused once is not read again."""
     flavor_id, name, vcpus, memory_mb, root_gb, ephemeral_gb, swap_mb, extra_specs = flavor_key
     flavor = Flavor(
         id=flavor_id,

@@ -86,7 +86,7 @@ def undo(state: SchedulerState, batch: RankBatch) -> None:
 
 
 def select_batch(state: SchedulerState, batch: RankBatch, reasons_of: ReasonsOf = _no_reasons) -> _Answer:
-    """Hosts for each server, taken from the state's table, pending for nobody yet."""
+    """Select hosts for each server from the state's table, pending for nobody yet."""
     answer = _Answer()
     shadow = None if state.shadow is None else policy_of(state.shadow)
     kinds = [_Kind(shape, state.policy, reasons_of) for shape in batch.shapes]
@@ -113,7 +113,7 @@ class _Kind:
     def reasons(
         self, table: HostTable, request: SchedulingRequest, policy: Policy, refused: dict[str, int]
     ) -> tuple[RefusedGroup, ...]:
-        """Why no host fits; worked out once for servers that are refused alike."""
+        """Return why no host fits; worked out once for servers that are refused alike."""
         if self._reasons is None or self._reasons[0] != refused:
             self._reasons = (refused, self._reasons_of(table, request, policy))
         return self._reasons[1]
@@ -135,7 +135,7 @@ def _select_together(
     moves: Mapping[str, Move],
     shadow: Policy | None,
 ) -> None:
-    """Hosts for the servers of one request; when not all fit, for as many as do."""
+    """Select hosts for the servers of one request; when not all fit, for as many as do."""
     table = state.table
     if kind.request is None:
         for _ in members:
@@ -164,8 +164,8 @@ def _select_together(
 def asked_for(
     request: SchedulingRequest, move: Move | None, excluded: tuple[str, ...], table: HostTable
 ) -> SchedulingRequest:
-    """A request as it is asked for one claim: without the hosts that are excluded, and for a move without those that
-    its server has claims on, unless it may stay."""
+    """Return a request as it is asked for one claim: without the hosts that are excluded, and for a move without those
+    that its server has claims on, unless it may stay."""
     if move is not None:
         request = replace(request, moving=move.server_id)
         if not move.same_host:
@@ -182,7 +182,7 @@ def _decide(
     seed: int,
     shadow: Policy | None,
 ) -> Selection:
-    """The active policy's selection, which is taken; what the shadow's would have been is noted where it differs."""
+    """Take the active policy's selection; note where what the shadow's would have been differs."""
     table = state.table
     other = None
     if shadow is not None:
@@ -201,7 +201,7 @@ def _decide(
 
 
 def request_of(shape: Shape, policy: Policy) -> SchedulingRequest:
-    """A request for servers that are still to be named. Raises Invalid."""
+    """Make a request for servers that are still to be named. Raises Invalid."""
     hints.check_obeyed(shape.hints, policy.filters)
     found = requests.make(
         servers=(),
@@ -253,7 +253,7 @@ def _accept(
 
 
 def _repeat(table: HostTable, answer: _Answer, kind: _Kind, claim_id: str) -> None:
-    """A claim that is made is where it is."""
+    """Answer that a claim that is made is where it is."""
     place = min(table.claims.positions_of(claim_id))
     if place not in answer.places:
         answer.places[place] = len(answer.places)

@@ -52,7 +52,7 @@ def select_stepwise(
     *,
     carries_order: bool = False,
 ) -> Selection:
-    """Hosts for all servers of the request, or for none. ``seed`` decides where the policy wants chance.
+    """Select hosts for all servers of the request, or for none. ``seed`` decides where the policy wants chance.
 
     Of equal hosts the lowest position wins. ``carries_order``: within a request, the order of the server before
     decides instead, as in Nova, where the hosts of each request stand in no order at all to begin with.
@@ -61,12 +61,12 @@ def select_stepwise(
 
 
 def chance_of(seed: int) -> random.Random:
-    """What decides where the policy wants chance; the same for the same seed."""
+    """Return what decides where the policy wants chance; the same for the same seed."""
     return random.Random(seed)  # noqa: S311  # it is to be repeatable
 
 
 def allocation_for(request: SchedulingRequest, demand: Demand | None, settled: Settled | None = None) -> Allocation:
-    """What a server of the request takes of a host. Source: Nova's HostState.consume_from_request."""
+    """Return what a server of the request takes of a host. Source: Nova's HostState.consume_from_request."""
     flavor = request.shape.flavor
     resources = {} if demand is None else {name: amount for name, amount in demand.resources.items() if amount}
     taken = (flavor.memory_mb, disk_mb(flavor), flavor.vcpus)
@@ -84,12 +84,12 @@ def allocation_for(request: SchedulingRequest, demand: Demand | None, settled: S
 
 
 def candidates(table: HostTable, request: SchedulingRequest) -> Places:
-    """Hosts that are there and that the request does not rule out by name."""
+    """Return the hosts that are there and that the request does not rule out by name."""
     return np.flatnonzero(table.present & named(table, request)).astype(np.int64)
 
 
 def named(table: HostTable, request: SchedulingRequest) -> Flags:
-    """Which hosts the request's own names leave."""
+    """Return which hosts the request's own names leave."""
     found = np.ones(len(table), dtype=np.bool_)
     wanted = request.destination
     if wanted is not None:
@@ -112,7 +112,7 @@ def named(table: HostTable, request: SchedulingRequest) -> Flags:
 
 
 def is_forced(request: SchedulingRequest) -> bool:
-    """Whether hosts are taken as named, without filters."""
+    """Return whether hosts are taken as named, without filters."""
     return bool(request.force_hosts or request.force_nodes) and not request.checks_forced
 
 
@@ -125,7 +125,7 @@ def pass_filters(
     *,
     first: bool,
 ) -> tuple[Places, dict[str, int]]:
-    """The places that pass, in their order, and how many each filter refused of those it was shown.
+    """Return the places that pass, in their order, and how many each filter refused of those it was shown.
 
     ``first``: for the first server of a request; for the others, some filters' answers stand.
     """
@@ -154,7 +154,7 @@ def order(
     *,
     most: int | None = None,
 ) -> Places:
-    """Places best first; the first is the one selected, by chance among the best few where the policy says so.
+    """Order places, best first; the first is the one selected, by chance among the best few where the policy says so.
 
     ``most``: how many are wanted; None: all.
     """
@@ -175,7 +175,7 @@ def order(
 
 
 def props_of(request: SchedulingRequest) -> dict[str, str]:
-    """The properties of a request's image, as servers on hosts have them."""
+    """Return the properties of a request's image, as servers on hosts have them."""
     return {name: text_of(value) for name, value in request.shape.image_props.items()}
 
 
@@ -253,7 +253,7 @@ class _StepwiseSelection:
         self.request = request
 
     def _with_alternates(self) -> list[tuple[int, ...]]:
-        """Each host selected with the next best hosts of its own cell that no server of the request got."""
+        """Return each selected host with the next best hosts of its own cell that no server of the request got."""
         table, wanted = self.table, self.request.alternates
         others = self.places[~np.isin(self.places, self.chosen)] if wanted else self.places[:0]
         best: dict[str, list[int]] = {}

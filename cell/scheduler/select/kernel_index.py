@@ -68,8 +68,8 @@ class KernelIndex:
 
     # ---- deciding --------------------------------------------------------------------------------------------------
     def select(self, request: SchedulingRequest, seed: int, servers: Sequence[str] = ()) -> Selection | None:
-        """Hosts for all servers of the request (or those given), or for none; None when the index cannot hold such a
-        request, or when its answer must be explained: no host fits."""
+        """Select hosts for all servers of the request (or those given), or for none; None when the index cannot hold
+        such a request, or when its answer must be explained: no host fits."""
         servers = servers or request.servers
         several = len(servers) > 1
         if self._rest or not request.plain or (several and self.compiled.options.host_subset_size > 1):
@@ -93,7 +93,7 @@ class KernelIndex:
         return Selection(hosts=rows, placed=(None,) * len(rows))
 
     def _rank(self, request: SchedulingRequest, kind: _ShapeClass, seed: int) -> tuple[tuple[int, ...], ...]:
-        """The host selected for a single server and its alternates; () when no host fits."""
+        """Select a host for a single server, and its alternates; () when no host fits."""
         subset = self.compiled.options.host_subset_size
         best = self._index.choose(kind.number, max(subset, request.alternates + 1))
         if not best:
@@ -105,7 +105,7 @@ class KernelIndex:
         return (tuple(best[: request.alternates + 1]),)
 
     def _place(self, request: SchedulingRequest, kind: _ShapeClass, count: int) -> tuple[tuple[int, ...], ...]:
-        """The choices for several servers and the alternates that they share; () when not all fit."""
+        """Select hosts for several servers, and the alternates that they share; () when not all fit."""
         chosen = [row[0] for row in self._index.place(kind.number, count)]
         if len(chosen) < count:
             for position in chosen:
@@ -119,7 +119,7 @@ class KernelIndex:
         return tuple((place, *others) for place in chosen)
 
     def _judge(self) -> None:
-        """Where there are hosts of several cells, or very many host classes, the index answers nothing."""
+        """Judge whether the index can answer: not where there are hosts of several cells, or very many host classes."""
         host_classes = self.table.host_classes.values
         self._judged = len(host_classes)
         self._one_cell = len({one.cell for one in host_classes[1:]}) <= 1 and len(host_classes) <= MOST_HOST_CLASSES
@@ -178,7 +178,7 @@ class KernelIndex:
         return _ShapeClass(number, demand, allocation_for(request, demand), len(self.table.host_classes), unknown)
 
     def _passes(self, request: SchedulingRequest) -> tuple[Flags, Reals]:
-        """For each host class: whether its hosts pass, and their multipliers (or those of all)."""
+        """Return for each host class whether its hosts pass, and their multipliers (or those of all)."""
         context = FilterContext(self.compiled.options, self.table.host_classes.aggregates)
         host_classes = self.table.host_classes
         found = np.ones(len(host_classes), dtype=np.bool_)
@@ -193,7 +193,7 @@ class KernelIndex:
 
     # ---- following the table ------------------------------------------------------------------------------------
     def _load(self) -> None:
-        """Everything anew; classes stay where the index keeps its columns."""
+        """Load everything anew; classes stay where the index keeps its columns."""
         table = self.table
         rows = tuple(table.columns.resource_classes)
         if self._rows != rows:
@@ -226,8 +226,8 @@ class KernelIndex:
             self._seen = table.changes.count
 
     def _is_exact(self, places: Places) -> bool:
-        """Whether raw weights stay the same to the last bit when claims are added up one by one: where the number of
-        a host's CPUs times its ratio has no long fraction."""
+        """Return whether raw weights stay the same to the last bit when claims are added up one by one: where the
+        number of a host's CPUs times its ratio has no long fraction."""
         total = (
             self.table.columns.figure(Figure.vcpus_total)[places] * self.table.columns.cpu_ratio[places] * SUBDIVISIONS
         )

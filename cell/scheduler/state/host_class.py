@@ -51,11 +51,12 @@ class HostClass:
         return {key: frozenset(values) for key, values in found.items()}
 
     def values_of(self, key: str) -> frozenset[str]:
-        """The aggregates' values of one key, whole. Source: aggregate_values_from_key."""
+        """Return the aggregates' values of one key, whole. Source: aggregate_values_from_key."""
         return frozenset(value for _, pairs in self.aggregates for name, value in pairs if name == key)
 
     def least_of(self, key: str, kind: type[int] | type[float], default: float) -> float:
-        """The least of the aggregates' values of a key; the default when there is none, or one is no number or absurd.
+        """Return the least of the aggregates' values of a key; the default when there is none, or one is no number or
+        absurd.
 
         Source: validate_num_values.
         """
@@ -88,12 +89,12 @@ def _written(value: bytes) -> str:
 
 
 def text_of(value: Mapping[str, object]) -> str:
-    """JSON text with sorted keys, as Nova writes it; hosts of one kind say the same."""
+    """Return JSON text with sorted keys, as Nova writes it; hosts of one kind say the same."""
     return _written(msgspec.json.encode(value, order="sorted"))
 
 
 def host_class_of(state: HostState, aggregates: Iterable[Aggregate]) -> HostClass:
-    """A host's class, given the aggregates that hold it."""
+    """Return a host's class, given the aggregates that hold it."""
     return HostClass(
         enabled=state.enabled,
         up=state.up,

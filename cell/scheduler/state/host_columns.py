@@ -197,7 +197,7 @@ class HostColumns:
         return self._stored_figures
 
     def _amounts_of(self, allocation: Allocation) -> tuple[Amounts, Amounts]:
-        """What an allocation adds to the use of each class, and to each figure; worked out once for each."""
+        """Return what an allocation adds to the use of each class, and to each figure; worked out once for each."""
         known = self._amounts.get(id(allocation))
         if known is not None and len(known[1]) == len(self.resource_classes):
             return known[1], known[2]
@@ -224,7 +224,7 @@ class HostColumns:
 
 
 def _left(state: HostState, name: str) -> int:
-    """What the host has left of a resource class by its own word."""
+    """Return what the host has left of a resource class by its own word."""
     return state.capacity.get(name, 0) - state.used.get(name, 0)
 
 
@@ -238,6 +238,6 @@ def _count(stats: Mapping[str, str | None], name: str) -> int | None:
 
 
 def _least(state: HostState, otherwise: int) -> int:
-    """Free disk in GiB: of what is on the books and what is really there, the less. Source: Nova's HostState."""
+    """Return free disk in GiB: of what is on the books and what is really there, the less. Source: Nova's HostState."""
     free = _given(state.free_disk_gb, otherwise)
     return free if state.disk_available_least is None else min(free, state.disk_available_least)

@@ -169,7 +169,7 @@ class HostTable:
             self._weigh_devices(position)
 
     def put(self, servers: Sequence[str], positions: Sequence[int], allocation: Allocation) -> None:
-        """``claim`` for servers alike that get no place on NUMA cells."""
+        """Claim for servers alike that get no place on NUMA cells."""
         self._take(positions, allocation)
         held, place = self.claims.held, self.claims.place
         for server_id, position in zip(servers, positions, strict=True):
@@ -177,7 +177,7 @@ class HostTable:
             place(server_id, server_id, position, allocation.image_props)
 
     def end_build(self, claim_id: str) -> None:
-        """No operation is under way for a claim any more; of one that is not counted so, nothing changes."""
+        """Note that no operation is under way for a claim any more; of one that is not counted so, nothing changes."""
         held = self.claims.held.get(claim_id)
         if held is None or held.allocation is None or held.report != self._reports[held.position]:
             return
@@ -238,7 +238,7 @@ class HostTable:
         self.claims.swap(claim_id, other_id, server_id)
 
     def allocation_of(self, claim_id: str) -> Allocation:
-        """What was subtracted for a claim. Raises KeyError when nothing was."""
+        """Return what was subtracted for a claim. Raises KeyError when nothing was."""
         allocation = self.claims.held[claim_id].allocation
         if allocation is None:
             raise KeyError(claim_id)
@@ -283,7 +283,7 @@ class HostTable:
         self._note(position)
 
     def _with_use(self, position: int, state: HostState) -> HostState:
-        """The state with what is noted of the host's use."""
+        """Complete a state by what is noted of the host's use."""
         known = self.states[position]
         used = self.columns.used_at(position, known.capacity)
         return replace(state, used=used, servers=known.servers, hosted=known.hosted)
@@ -296,7 +296,7 @@ class HostTable:
         self._note_report(position, state, hosts=not keeps_use)
 
     def _note_report(self, position: int, state: HostState, *, hosts: bool = False) -> None:
-        """``hosts``: the report says which servers the host has."""
+        """Note what a host reports. ``hosts``: the report says which servers the host has."""
         self.topologies.report(position, topology_of(state))
         self._reported.note(position, state, len(self.states))
         if hosts:

@@ -45,7 +45,7 @@ class HostTopologies:
         return len(self._values) - len(self._unused)
 
     def at(self, position: int) -> Topology:
-        """What is left of a host's cells and devices."""
+        """Return what is left of a host's cells and devices."""
         return self._values[self._codes[position]] if position < len(self._codes) else NO_TOPOLOGY
 
     def report(self, position: int, topology: Topology) -> None:
@@ -84,7 +84,8 @@ class HostTopologies:
     def passing(
         self, key: Hashable, places: npt.NDArray[np.int64], refuse: Callable[[Topology], HostRefusal | None]
     ) -> npt.NDArray[np.bool_]:
-        """Which of the hosts at ``places`` a rule does not refuse. ``key``: all that its answer depends on besides."""
+        """Return which of the hosts at ``places`` a rule does not refuse. ``key``: all that its answer depends on
+        besides."""
         table = self._tables.pop(key, np.zeros(0, dtype=np.int8))
         if len(table) < len(self._values):
             table = np.pad(table, (0, 2 * len(self._values) - len(table)), constant_values=UNKNOWN)
@@ -98,7 +99,7 @@ class HostTopologies:
         return np.asarray(table[codes] == PASSES)
 
     def copy(self) -> HostTopologies:
-        """The same hosts; what changes in one does not in the other."""
+        """Copy them: what changes in one does not in the other."""
         found = HostTopologies()
         found._codes, found._values, found._code_of = self._codes.copy(), list(self._values), dict(self._code_of)
         found._hosts, found._unused, found._reported = list(self._hosts), list(self._unused), dict(self._reported)

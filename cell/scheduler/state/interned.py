@@ -16,7 +16,7 @@ class Interned(Generic[T]):
         self._codes: dict[T, int] = {}
 
     def code(self, value: T) -> int:
-        """The value's number; a new one for a new value."""
+        """Return the value's number; a new one for a new value."""
         code = self._codes.get(value)
         if code is None:
             code = self._codes[value] = len(self.values)
@@ -27,7 +27,7 @@ class Interned(Generic[T]):
         return len(self.values)
 
     def copy(self) -> Interned[T]:
-        """The same values with the same numbers; what is added to one is not in the other."""
+        """Copy the values with their numbers; what is added to one is not in the other."""
         found: Interned[T] = Interned()
         found.values, found._codes = list(self.values), dict(self._codes)
         return found

@@ -66,7 +66,7 @@ class SchedulerState:
         self._was: dict[tuple[int, str], Overwritten] = {}  # by change and host: what it had said
 
     def copy(self) -> SchedulerState:
-        """The same, to try things on: what changes in one does not in the other."""
+        """Copy the state, to try things on: what changes in one does not in the other."""
         made = copy(self)
         made.table = self.table.copy()
         made._pending, made._place = dict(self._pending), dict(self._place)
@@ -162,7 +162,7 @@ class SchedulerState:
         self.table.claim(claim_id, made.host, made.allocation, made.server_id)
 
     def _change_host(self, change: HostChange, sequence: int) -> None:
-        """Pending servers of the host are counted after what it says, as those in the log will be."""
+        """Change a host; its pending servers are counted after what it says, as those in the log will be."""
         hosts = {side.host for side in (change.before, change.after) if side is not None}
         waiting = [(one, pending) for one, pending in self._pending.items() if pending.host in hosts]
         for claim_id, pending in waiting:
@@ -202,7 +202,7 @@ class SchedulerState:
 
     # ---- its own choices ---------------------------------------------------------------------------------------
     def basis(self) -> Basis:
-        """What the next batch is chosen from."""
+        """Return what the next batch will be chosen from, as decisions record it."""
         return Basis(
             scheduler=self.scheduler,
             sequence=self.sequence,
@@ -267,5 +267,5 @@ def _keep(kept: dict[tuple[int, str], T], key: tuple[int, str], value: T | None,
 
 
 def policy_of(version: PolicyVersion) -> Policy:
-    """The policy of a stored document."""
+    """Parse the policy of a stored document."""
     return policy.parse(version.document)

@@ -126,7 +126,7 @@ class Explainer:
         return tuple(found)
 
     def refusals_of(self, host: str) -> tuple[tuple[str, HostRefusal], ...]:
-        """Every filter that refuses a host, in the order of asking, with the numbers; the first one decided.
+        """Return every filter that refuses a host, in the order of asking, with the numbers; the first one decided.
 
         Quarantine and absence are refusals as well. () for a host that passes.
         """
@@ -174,7 +174,7 @@ class Explainer:
         return self._weighed[0]
 
     def weights(self, rank: int) -> tuple[WeigherShare, ...]:
-        """What each weigher gave the host of that rank, from 0, in the policy's order."""
+        """Return what each weigher gave the host of that rank, from 0, in the policy's order."""
         _, raw, normalised, weighted = self._weighed
         return tuple(
             WeigherShare(weigher.name, float(raw[row, rank]), float(normalised[row, rank]), float(weighted[row, rank]))
@@ -182,7 +182,7 @@ class Explainer:
         )
 
     def score(self, rank: int) -> float:
-        """The sum of the weighted weights, in the policy's order."""
+        """Return the sum of the weighted weights, in the policy's order."""
         total = 0.0
         for weight in self.weights(rank):
             total += weight.weighted
@@ -206,7 +206,7 @@ class Explainer:
         return min(found, key=lambda miss: _distance(miss.refusals))
 
     def _shortage(self, places: Places) -> Reals:
-        """How large a part of what is needed each host lacks, in the class it lacks most of."""
+        """Return how large a part of what is needed each host lacks, in the class it lacks most of."""
         demand = demands_of(self.request.shape)[-1]
         found = np.zeros(len(places), dtype=np.float64)
         for name, amount in demand.resources.items():
@@ -236,7 +236,7 @@ class Explainer:
         return [*found, RefusalGroup(rule.name, others, HostRefusal("does not pass"))] if others else found
 
     def _groups_by_class(self, name: str, places: Places) -> Sequence[RefusalGroup]:
-        """Each host counts for the class of which it lacks the largest part."""
+        """Group hosts, each by the class of which it lacks the largest part."""
         resources = demands_of(self.request.shape)[-1].resources
         if not resources:
             return [RefusalGroup(name, len(places), HostRefusal("does not pass"))]
@@ -255,17 +255,17 @@ class Explainer:
 
 
 def explain(table: HostTable, request: SchedulingRequest, policy: Policy = DEFAULT) -> Explainer:
-    """Why the first server of a request would go where it goes. Nothing is taken."""
+    """Return why the first server of a request would go where it goes. Nothing is taken."""
     return Explainer(table, request, compile_policy(policy))
 
 
 def _distance(refusals: Sequence[tuple[str, HostRefusal]]) -> float:
-    """How far from fitting: the parts that are lacking; what is no number counts as the whole."""
+    """Return how far from fitting: the parts that are lacking; what is no number counts as the whole."""
     return sum(refusal.lack / refusal.needed if refusal.needed else 1.0 for _, refusal in refusals)
 
 
 def _merged(name: str, refusals: Iterable[tuple[HostRefusal | None, int]]) -> list[RefusalGroup]:
-    """One group a reason; of figures the one that lacks least."""
+    """Merge refusals into one group a reason; of figures it has the one that lacks least."""
     found: dict[tuple[str, str], tuple[HostRefusal, int]] = {}
     for refusal, count in refusals:
         if refusal is None:

@@ -12,7 +12,7 @@ from cellcloud.model.refusal import Reason, RefusedGroup
 
 
 def reason_of(filter_name: str, refusal: HostRefusal) -> Reason:
-    """A refusal as it is told and stored."""
+    """Render a refusal as it is told and stored."""
     return Reason(
         filter=filter_name,
         text=str(refusal),
@@ -24,7 +24,7 @@ def reason_of(filter_name: str, refusal: HostRefusal) -> Reason:
 
 
 def groups_of(found: explainer.Explainer) -> tuple[RefusedGroup, ...]:
-    """Who refused how many hosts, by reason: in the order of asking, the many before the few."""
+    """Return who refused how many hosts, by reason: in the order of asking, the many before the few."""
     made = [RefusedGroup(count=one.count, reason=reason_of(one.filter, one.refusal)) for one in found.groups]
     names = list(dict.fromkeys(group.reason.filter for group in made))
     return tuple(sorted(made, key=lambda group: (names.index(group.reason.filter), -group.count, group.reason.text)))
@@ -36,19 +36,19 @@ def reasons_of(table: HostTable, request: SchedulingRequest, policy: Policy) -> 
 
 
 def nearest_of(found: explainer.Explainer) -> told.Miss | None:
-    """The host that came nearest to fitting, of those that did not."""
+    """Return the host that came nearest to fitting, of those that did not."""
     miss = found.nearest_miss
     return None if miss is None else _miss(miss)
 
 
 def about(found: explainer.Explainer, host: str) -> told.Miss | None:
-    """Why a host was refused; None when it passed all filters."""
+    """Return why a host was refused; None when it passed all filters."""
     refusals = found.refusals_of(host)
     return _miss(explainer.RefusedHost(host, refusals)) if refusals else None
 
 
 def best_of(found: explainer.Explainer, most: int, host: str | None = None) -> tuple[told.RankedHost, ...]:
-    """The best of the hosts that passed, and beside them the one asked about."""
+    """Return the best of the hosts that passed, and beside them the one asked about."""
     places = found.ranked.tolist()
     wanted = list(range(min(most, len(places))))
     if host is not None:

@@ -59,7 +59,7 @@ class OperatorQueries:
 
     # ---- past decisions --------------------------------------------------------------------------------------------
     def explain(self, context: RequestContext, key: str, host: str | None, most: int) -> list[Explanation]:
-        """Oldest first; of very many decisions the last ones."""
+        """Explain decisions, oldest first; of very many the last ones."""
         now = _QuerySession(self._tailer, self._store, context, self._walks)
         try:
             ids = now.ids(key)[-MOST_TOLD:]
@@ -104,7 +104,7 @@ class OperatorQueries:
         )
 
     def replay(self, context: RequestContext, decision_id: str, policy: dict[str, object] | None) -> Replayed:
-        """The same choice, or what another policy would have chosen."""
+        """Make the same choice again, or tell what another policy would have chosen."""
         now = _QuerySession(self._tailer, self._store, context, self._walks)
         try:
             return self._replay(now, decision_id, policy)
@@ -134,7 +134,7 @@ class OperatorQueries:
 
     # ---- plans -----------------------------------------------------------------------------------------------------
     def plan_fits(self, context: RequestContext, shape: Shape, servers: int) -> Fits:
-        """On what is known when the question comes."""
+        """Tell how many servers fit, on what is known when the question comes."""
         self._tailer.catch_up(context)
         with self._tailer.state(context) as state:
             tried, policy = state.table.copy(), state.policy
@@ -144,7 +144,7 @@ class OperatorQueries:
             kernel_index.forget(tried)
 
     def plan_loss(self, context: RequestContext, hosts: Sequence[str], *, drain: bool) -> Loss:
-        """Raises NotFound."""
+        """Tell where the servers of lost or emptied hosts would go. Raises NotFound."""
         self._tailer.catch_up(context)
         with self._tailer.state(context) as state:
             tried, policy = state.table.copy(), state.policy
@@ -208,7 +208,7 @@ class _QuerySession:
         self._state: SchedulerState | None = None
 
     def ids(self, key: str) -> list[str]:
-        """Of the decisions about a server, a request, or one decision, oldest first."""
+        """Return the ids of the decisions about a server, a request, or of one decision, oldest first."""
         if key.startswith("req-"):  # they may fill many batches
             return self._store.list_decision_ids(self._context, key)
         found = self._store.find_decisions(self._context, key)
@@ -216,7 +216,7 @@ class _QuerySession:
         return [one.id for one in found]
 
     def decision(self, decision_id: str) -> Decision:
-        """Raises NotFound."""
+        """Return a decision by its id. Raises NotFound."""
         number, _, place = decision_id.partition("-")
         known = self._decisions.get(number)
         if known is None or not place.isdecimal() or int(place) >= len(known.batch.asked.servers):
@@ -233,7 +233,7 @@ class _QuerySession:
         )
 
     def state(self, basis: Basis) -> SchedulerState:
-        """What a decision was made from. Raises Conflict when that is not stored any more."""
+        """Return what a decision was made from. Raises Conflict when that is not stored any more."""
         numbers = [number for number, _ in basis.pending]
         found = self._store.get_batches(self._context, numbers) if numbers else []
         batches = {one.answer.batch: one for one in found}
@@ -242,7 +242,7 @@ class _QuerySession:
         return self._state
 
     def _from_now(self, basis: Basis, batches: Mapping[int, DecisionBatch]) -> SchedulerState | None:
-        """From what this scheduler believes now, if the decision was its own and little has happened since."""
+        """Build it from what this scheduler believes now, if the decision was its own and little has happened since."""
         with self._tailer.state(self._context) as live:
             if not replay.is_of(live, basis) or not 0 <= live.sequence - basis.sequence <= LONGEST_WAY:
                 return None
@@ -250,7 +250,7 @@ class _QuerySession:
         return self._back(now, basis, batches)
 
     def _from_past(self, basis: Basis, batches: Mapping[int, DecisionBatch]) -> SchedulerState:
-        """From the cell's records, whoever decided."""
+        """Build it from the cell's records, whoever decided."""
         origin = origin_of(basis)
         known = self._gone_on(basis)
         if known is not None:
@@ -276,7 +276,8 @@ class _QuerySession:
         self._walks.give(origin_of(basis), known)
 
     def _gone_on(self, basis: Basis) -> SchedulerState | None:
-        """The world to which the last walk about that scheduler had led, gone on to the decision or some way beyond."""
+        """Return the state to which the last walk about that scheduler had led, followed to the decision or some way
+        beyond."""
         known = self._walks.take(origin_of(basis))
         if known is None or known.sequence - basis.sequence > LONGEST_WAY:
             return None
@@ -287,13 +288,13 @@ class _QuerySession:
         return None
 
     def _walked(self, basis: Basis) -> SchedulerState:
-        """By a walk through all that was logged since that scheduler had loaded the cell."""
+        """Build it by a walk through all that was logged since that scheduler had loaded the cell."""
         if self._cell_state is None:
             self._cell_state = self._store.get_state(self._context).unpacked()
         return replay.walk(basis, self._cell_state, self._read(basis.loaded, self._cell_state.sequence))
 
     def _back(self, state: SchedulerState, basis: Basis, batches: Mapping[int, DecisionBatch]) -> SchedulerState | None:
-        """A state of a scheduler's taken back to where it decided, if it can be."""
+        """Take a scheduler's state back to where it decided, if it can be."""
         try:
             return replay.state_from(state, basis, self._read(basis.sequence, state.sequence), batches)
         except NotUndoable:

@@ -98,7 +98,7 @@ class _Past:
 
 
 def rewind(cell_state: CellState, entries: Sequence[ChangeEntry], sequence: int) -> CellState:
-    """The cell as it was after the change ``sequence``.
+    """Return the cell as it was after the change ``sequence``.
 
     ``entries``: all since then, oldest first; those that ``cell_state`` has not seen are left alone. Raises Conflict
     when they do not reach back so far.
@@ -126,7 +126,7 @@ def rewind(cell_state: CellState, entries: Sequence[ChangeEntry], sequence: int)
 
 
 def walk(basis: Basis, cell_state: CellState, entries: Sequence[ChangeEntry]) -> SchedulerState:
-    """The log followed from where a scheduler had loaded the cell up to where it chose.
+    """Follow the log from where a scheduler had loaded the cell up to where it chose.
 
     ``cell_state``: the cell now; ``entries``: all changes since ``basis.loaded``. Raises Conflict when something of
     that is not stored any more.
@@ -139,16 +139,16 @@ def walk(basis: Basis, cell_state: CellState, entries: Sequence[ChangeEntry]) ->
 
 
 def is_of(now: SchedulerState, basis: Basis) -> bool:
-    """Whether a state follows the log from where the decision's did."""
+    """Return whether a state follows the log from where the decision's did."""
     return (now.scheduler, now.order_seed or 0, now.loaded) == (basis.scheduler, basis.order_seed, basis.loaded)
 
 
 def state_from(
     now: SchedulerState, basis: Basis, entries: Sequence[ChangeEntry], batches: Mapping[int, DecisionBatch]
 ) -> SchedulerState:
-    """What a scheduler believed when it chose, from a state of its own that may be further (a copy of what it believes
-    now, or a walk): choices that are pending there are given up, the last changes undone, and the decision's earlier
-    choices put on top.
+    """Return what a scheduler believed when it chose, from a state of its own that may be further (a copy of what it
+    believes now, or a walk): choices that are pending there are given up, the last changes undone, and the decision's
+    earlier choices put on top.
 
     ``entries``: those since ``basis.sequence``; ``batches``: those that the basis names, by number. Raises NotUndoable
     where they cannot be undone, Conflict when a batch is not stored any more.
@@ -189,7 +189,7 @@ def _note(state: SchedulerState, number: int, asked: RankBatch, answer: RankAnsw
 
 
 def again(state: SchedulerState, batch: DecisionBatch) -> RankAnswer:
-    """The whole batch chosen once more, in the state that ``state_from`` gave."""
+    """Choose the whole batch once more, in the state that ``state_from`` gave."""
     return batches.answer_batch(
         state, batch.asked, batch.answer.batch, now=0.0, reasons_of=explanation_rendering.reasons_of
     )
@@ -206,8 +206,8 @@ def before(state: SchedulerState, batch: DecisionBatch, position: int) -> None:
 def with_policy(
     state: SchedulerState, batch: DecisionBatch, position: int, document: Document
 ) -> tuple[tuple[str, ...], str]:
-    """The hosts, best first, that a policy would have chosen for one server of the batch, () when none fits; and what
-    is wrong with the request under that policy, if anything.
+    """Return the hosts, best first, that a policy would have chosen for one server of the batch, () when none fits; and
+    what is wrong with the request under that policy, if anything.
 
     What was before it stays as it was; servers that one request asked for together are chosen together. Raises Invalid
     for the policy.
@@ -224,7 +224,7 @@ def with_policy(
 
 
 def group_of(asked: RankBatch, position: int) -> tuple[int, int]:
-    """Where the request that a server belongs to begins in its batch, and how many servers it asked for."""
+    """Return where the request that a server belongs to begins in its batch, and how many servers it asked for."""
     first = 0
     for size in asked.together or (1,) * len(asked.servers):
         if position < first + size:
@@ -234,7 +234,7 @@ def group_of(asked: RankBatch, position: int) -> tuple[int, int]:
 
 
 def request_at(state: SchedulerState, batch: DecisionBatch, position: int) -> SchedulingRequest:
-    """The question for one server, as it stood when those before it had their hosts. Raises Invalid."""
+    """Return the question for one server, as it stood when those before it had their hosts. Raises Invalid."""
     asked, answer = batch.asked, batch.answer
     first, size = group_of(asked, position)
     claim_id, number, _ = asked.servers[position]

@@ -34,7 +34,7 @@ class Resident:
 
 
 def fits(table: HostTable, shape: Shape, wanted: int, policy: Policy) -> Fits:
-    """How many of ``wanted`` servers of a shape have room, and where. They are taken from ``table``: give a copy."""
+    """Return how many of ``wanted`` servers of a shape have room, and where. They take it in ``table``: give a copy."""
     try:
         request = batches.request_of(replace(shape, alternates=0), policy)
     except errors.Invalid as error:
@@ -54,7 +54,7 @@ def fits(table: HostTable, shape: Shape, wanted: int, policy: Policy) -> Fits:
 
 
 def residents(table: HostTable, hosts: Sequence[str]) -> list[tuple[str, str, str]]:
-    """(claim id, server id, host) of the claims on some hosts. Raises NotFound for a host that is not there."""
+    """Return (claim id, server id, host) of the claims on some hosts. Raises NotFound for a host that is not there."""
     found = []
     for host in hosts:
         if host not in table.positions:
@@ -65,8 +65,8 @@ def residents(table: HostTable, hosts: Sequence[str]) -> list[tuple[str, str, st
 
 
 def lose(table: HostTable, hosts: Sequence[str], moving: Sequence[Resident], policy: Policy, *, drain: bool) -> Loss:
-    """Where the servers of some hosts would go, the largest first. ``drain``: the hosts are disabled and each server
-    holds its place until it moves; else all are gone at once. Changes ``table``: give a copy."""
+    """Return where the servers of some hosts would go, the largest first. ``drain``: the hosts are disabled and each
+    server holds its place until it moves; else all are gone at once. Changes ``table``: give a copy."""
     for host in hosts:
         if drain:
             for position in table.positions.of(host):
@@ -98,7 +98,7 @@ def _move(table: HostTable, one: Resident, policy: Policy, hosts: Sequence[str])
 
 
 def _grown(request: SchedulingRequest, host: str) -> SchedulingRequest:
-    """What the next server of the request sees of its group."""
+    """Return what the next server of the request sees of its group."""
     group = request.group
     return request if group is None else replace(request, group=replace(group, hosts=(*group.hosts, host)))
 

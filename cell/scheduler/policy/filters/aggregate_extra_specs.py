@@ -19,7 +19,7 @@ def applies(request: SchedulingRequest, context: FilterContext) -> bool:
 
 
 def refuse(host_class: HostClass, request: SchedulingRequest, context: FilterContext) -> HostRefusal | None:
-    """A host whose aggregates lack a key, or have no value of it that is as required."""
+    """Refuse a host whose aggregates lack a key, or have no value of it that is as required."""
     for given, requirement in request.shape.flavor.extra_specs.items():
         scope, colon, key = given.partition(":")
         if colon and scope != SCOPE:

@@ -11,7 +11,7 @@ KEY = "instance_type"
 
 
 def refuse(host_class: HostClass, request: SchedulingRequest, context: FilterContext) -> HostRefusal | None:
-    """A host that is for other flavors."""
+    """Refuse a host that is for other flavors."""
     flavors = host_class.metadata.get(KEY)
     if flavors is None or request.shape.flavor.name in flavors:
         return None

@@ -17,7 +17,7 @@ def applies(request: SchedulingRequest, context: FilterContext) -> bool:
 
 
 def refuse(host_class: HostClass, request: SchedulingRequest, context: FilterContext) -> HostRefusal | None:
-    """A host in an aggregate for other images."""
+    """Refuse a host in an aggregate for other images."""
     options = context.options
     namespace = options.aggregate_image_properties_isolation_namespace
     prefix = f"{namespace}{options.aggregate_image_properties_isolation_separator}" if namespace else ""

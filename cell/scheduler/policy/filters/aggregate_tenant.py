@@ -11,7 +11,7 @@ PREFIX = "filter_tenant_id"
 
 
 def refuse(host_class: HostClass, request: SchedulingRequest, context: FilterContext) -> HostRefusal | None:
-    """A host that is for other projects."""
+    """Refuse a host that is for other projects."""
     named = [projects for key, projects in host_class.metadata.items() if key.startswith(PREFIX)]
     if not named or any(request.shape.project_id in projects for projects in named):
         return None

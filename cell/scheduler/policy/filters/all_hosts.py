@@ -9,7 +9,7 @@ from cell.scheduler.state.host_class import HostClass
 
 
 def refuse(host_class: HostClass, request: SchedulingRequest, context: FilterContext) -> HostRefusal | None:
-    """Never."""
+    """Refuse no host."""
     return None
 
 

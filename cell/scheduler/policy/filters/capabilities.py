@@ -26,7 +26,7 @@ Wanted = tuple[str, host_attributes.Path, str, bool]
 
 @lru_cache(maxsize=SHAPES_KEPT)
 def wanted_by(shape: ParsedShape) -> tuple[Wanted, ...]:
-    """What a shape's extra specs ask of hosts' attributes."""
+    """Return what a shape's extra specs ask of hosts' attributes."""
     found: list[Wanted] = []
     for key, requirement in shape.flavor.extra_specs.items():
         path = tuple(key.split(":"))

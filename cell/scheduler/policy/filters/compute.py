@@ -9,7 +9,7 @@ from cell.scheduler.state.host_class import HostClass
 
 
 def refuse(host_class: HostClass, request: SchedulingRequest, context: FilterContext) -> HostRefusal | None:
-    """A host that may not take servers, or that is silent."""
+    """Refuse a host that may not take servers, or that is silent."""
     if not host_class.enabled:
         return HostRefusal("is disabled", remedy="enabled")
     return None if host_class.up else HostRefusal("is down", remedy="up")

@@ -31,12 +31,12 @@ class CountFilter:
         return True
 
     def limit(self, host_class: HostClass, context: FilterContext) -> int:
-        """How many a host of this class may have, this one included."""
+        """Return how many a host of this class may have, this one included."""
         limit: int = getattr(context.options, self.option)
         return int(host_class.least_of(self.option, int, limit)) if self.by_aggregate else limit
 
     def limits(self, table: HostTable, context: FilterContext) -> Amounts:
-        """The limit of each host class."""
+        """Return the limit of each host class."""
         return np.array([self.limit(host_class, context) for host_class in table.host_classes.values], dtype=np.int64)
 
     def passes(self, table: HostTable, places: Places, request: SchedulingRequest, context: FilterContext) -> Flags:

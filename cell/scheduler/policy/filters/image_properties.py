@@ -29,7 +29,7 @@ _COMPARE: dict[str, Callable[[Version, Version], bool]] = {
 
 
 def refuse(host_class: HostClass, request: SchedulingRequest, context: FilterContext) -> HostRefusal | None:
-    """A host that advertises no such guests, whose hypervisor has another version, or too narrow addresses."""
+    """Refuse a host that advertises no such guests, whose hypervisor has another version, or too narrow addresses."""
     props = request.shape.image_props
     default = context.options.image_properties_default_architecture
     wanted = [str(props[name]) for name in ("hw_architecture", "img_hv_type", "hw_vm_mode") if name in props]
@@ -53,7 +53,7 @@ def _refuse_bits(host_class: HostClass, wanted: int) -> HostRefusal | None:
 
 @lru_cache(maxsize=1024)
 def address_bits(cpu_info: str) -> int:
-    """The width of a CPU's physical addresses; 0 when the host does not say."""
+    """Return the width of a CPU's physical addresses; 0 when the host does not say."""
     info = json.loads(cpu_info) if cpu_info else {}
     width = info.get("maxphysaddr") if isinstance(info, dict) else None
     bits = width.get("bits") if isinstance(width, dict) else None
@@ -61,7 +61,7 @@ def address_bits(cpu_info: str) -> int:
 
 
 def version_text(number: int) -> str:
-    """A hypervisor's version as text: thousands are the parts."""
+    """Return a hypervisor's version as text: thousands are the parts."""
     parts: list[str] = []
     while number:
         number, part = divmod(number, 1000)
@@ -71,7 +71,7 @@ def version_text(number: int) -> str:
 
 @lru_cache(maxsize=4096)
 def satisfies(number: int, conditions: str) -> bool:
-    """Whether a version meets all of ``conditions``, as ">=6.0,<8.0"; none is met when one of them is malformed."""
+    """Return whether a version meets all of ``conditions``, as ">=6.0,<8.0"; of malformed ones it meets none."""
     version = Version(version_text(number))
     for condition in conditions.split(","):
         found = VERSION_CONDITION.groups(condition)

@@ -40,17 +40,17 @@ class HostFilter(Protocol):
     on_rebuild: bool
 
     def applies(self, request: SchedulingRequest, context: FilterContext) -> bool:
-        """Whether it could refuse any host at all."""
+        """Return whether it could refuse any host at all."""
         ...
 
     def passes(self, table: HostTable, places: Places, request: SchedulingRequest, context: FilterContext) -> Flags:
-        """Which of the hosts at ``places`` pass."""
+        """Return which of the hosts at ``places`` pass."""
         ...
 
     def refuse_at(
         self, table: HostTable, position: int, request: SchedulingRequest, context: FilterContext
     ) -> HostRefusal | None:
-        """Why one host is refused; None when it passes."""
+        """Return why one host is refused; None when it passes."""
         ...
 
 
@@ -86,7 +86,7 @@ class HostClassFilter:
         context: FilterContext,
         known: Flags | None = None,
     ) -> Flags:
-        """Whether each host class passes; those in ``known`` need no asking."""
+        """Return whether each host class passes; those in ``known`` need no asking."""
         start = 0 if known is None else len(known)
         fresh = [self.refuse(one, request, context) is None for one in host_classes.values[start:]]
         return np.array(fresh if known is None else [*known, *fresh], dtype=np.bool_)
@@ -123,7 +123,7 @@ class TopologyFilter:
         return self._applies(request.topology)
 
     def passes(self, table: HostTable, places: Places, request: SchedulingRequest, context: FilterContext) -> Flags:
-        """Asked once a topology."""
+        """Return which of the hosts at ``places`` pass; asked once a topology."""
         wanted = request.topology
         return table.topologies.passing((self.name, wanted), places, lambda topology: self.refuse(topology, wanted))
 

@@ -15,7 +15,7 @@ PREFIX = "trait:"
 
 
 def unmet(metadata: Mapping[str, str], required: frozenset[str]) -> list[str]:
-    """Traits that an aggregate's metadata demand of its servers and that are not among the required."""
+    """Return the traits that an aggregate's metadata demand of its servers and that are not among the required."""
     keys = (key for key, value in metadata.items() if key.startswith(PREFIX) and value == "required")
     return [key.removeprefix(PREFIX) for key in keys if key.removeprefix(PREFIX) not in required]
 
@@ -25,7 +25,7 @@ def applies(request: SchedulingRequest, context: FilterContext) -> bool:
 
 
 def refuse(host_class: HostClass, request: SchedulingRequest, context: FilterContext) -> HostRefusal | None:
-    """A host in an aggregate for servers that require what this one does not."""
+    """Refuse a host in an aggregate for servers that require what this one does not."""
     required = demands_of(request.shape)[0].required
     traits = [trait for _, pairs in host_class.aggregates for trait in unmet(dict(pairs), required)]
     return HostRefusal(f"is kept for servers that require {', '.join(sorted(set(traits)))}") if traits else None

@@ -49,14 +49,14 @@ class Column:
         return isinstance(self.values, int | float | np.bool_)
 
     def truth(self) -> Any:
-        """Where it counts as true."""
+        """Return where it counts as true."""
         if isinstance(self.values, np.ndarray):
             return self.values.astype(bool)
         return bool(self.values)
 
 
 def column_of(values: Sequence[Any], codes: NDArray[np.int32]) -> Column:
-    """The column of an attribute. Raises Unwieldy for one whose values are of several kinds."""
+    """Return the column of an attribute. Raises Unwieldy for one whose values are of several kinds."""
     absent = np.array([value is host_attributes.NOTHING for value in values], dtype=np.bool_)
     there = [value for value in values if value is not host_attributes.NOTHING]
     failed = absent[codes] if absent.any() else False
@@ -70,7 +70,7 @@ def column_of(values: Sequence[Any], codes: NDArray[np.int32]) -> Column:
 
 
 def evaluate(query: Sequence[Any], columns: Mapping[host_attributes.Path, Column]) -> Column:
-    """Where the condition holds. Raises Unwieldy."""
+    """Find where the condition holds. Raises Unwieldy."""
     if not query:
         return Column(True)
     sign = query[0]
@@ -98,7 +98,7 @@ def evaluate(query: Sequence[Any], columns: Mapping[host_attributes.Path, Column
 
 
 def _said(query: Sequence[Any]) -> list[Any]:
-    """The terms without those that say nothing."""
+    """Return the terms without those that say nothing."""
     return [term for term in query[1:] if term is not None and term != ""]
 
 
@@ -115,7 +115,7 @@ def _term(term: Any, columns: Mapping[host_attributes.Path, Column]) -> Column:
 
 
 def _compare(sign: str, one: Column, other: Column) -> tuple[Any, Any]:
-    """Where it holds, and whether it fails everywhere: numbers and texts are never equal, and in no order."""
+    """Return where it holds, and whether it fails everywhere: numbers and texts are never equal, and in no order."""
     if one.numeric != other.numeric:
         return False, sign != "="
     return np.asarray(COMPARISONS[sign](one.values, other.values), dtype=np.bool_), False

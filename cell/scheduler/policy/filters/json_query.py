@@ -60,7 +60,7 @@ class JsonQueryFilter:
 def _pass_by_combination(
     query: list[Any], paths: list[host_attributes.Path], columns: Mapping[host_attributes.Path, Any], places: Places
 ) -> Flags:
-    """Which hosts pass, asked once a combination of values: of none where that would be too many questions."""
+    """Return which hosts pass, asked once a combination of values: of none where that would be too many questions."""
     codes = np.stack([columns[path][0][places] for path in paths])
     combinations, kinds = np.unique(codes, axis=1, return_inverse=True)
     if combinations.shape[1] * _size(query) > MOST_WORK:
@@ -99,7 +99,7 @@ def _shown(values: Values) -> str:
 
 
 def _evaluate(query: Sequence[Any], values: Values) -> Any:
-    """Terms without value are left out, and ``not`` gives a list, as in Nova."""
+    """Evaluate as Nova does: terms without value are left out, and ``not`` gives a list."""
     if not query:
         return True
     sign, terms = query[0], [_term(term, values) for term in query[1:]]

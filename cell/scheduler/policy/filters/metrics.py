@@ -13,7 +13,7 @@ def applies(request: SchedulingRequest, context: FilterContext) -> bool:
 
 
 def refuse(host_class: HostClass, request: SchedulingRequest, context: FilterContext) -> HostRefusal | None:
-    """A host without one of them."""
+    """Refuse a host without one of them."""
     missing = {name for name, _ in context.options.metrics_weight_setting} - host_class.metrics
     return HostRefusal(f"does not report {', '.join(sorted(missing))}") if missing else None
 

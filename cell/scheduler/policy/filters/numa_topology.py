@@ -8,5 +8,5 @@ from cellcloud.model.numa import Topology, TopologyRequest
 
 
 def refuse(topology: Topology, request: TopologyRequest) -> HostRefusal | None:
-    """What a host of this topology lacks; None when it passes."""
+    """Return what a host of this topology lacks; None when it passes."""
     return find_numa_lack(topology, request)

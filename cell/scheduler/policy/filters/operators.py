@@ -28,7 +28,7 @@ OPERATORS = frozenset(["<or>", "<all-in>", *NUMBERS, *TEXTS])
 
 
 def meets(value: str, requirement: str) -> bool:
-    """Whether a host's value is as required; a requirement that begins with no operator is the value itself."""
+    """Return whether a host's value is as required; a requirement that begins with no operator is the value itself."""
     words = requirement.split()
     sign = words[0] if words else ""
     if sign not in OPERATORS:
@@ -46,7 +46,7 @@ def meets(value: str, requirement: str) -> bool:
 
 
 def flaw_of(requirement: str) -> str | None:
-    """What is malformed in a requirement, whatever the host; None when nothing is."""
+    """Return what is malformed in a requirement, whatever the host; None when nothing is."""
     words = requirement.split()
     if not words or words[0] not in OPERATORS:
         return None

@@ -24,7 +24,7 @@ class ResourceClassFilter:
         return True
 
     def passes(self, table: HostTable, places: Places, request: SchedulingRequest, context: FilterContext) -> Flags:
-        """Which hosts have the room."""
+        """Return which hosts have the room."""
         demands = _demands(request, context)
         if len(demands) == 1:
             return _room(table, places, demands[0])
@@ -38,13 +38,13 @@ class ResourceClassFilter:
     def refuse_at(
         self, table: HostTable, position: int, request: SchedulingRequest, context: FilterContext
     ) -> HostRefusal | None:
-        """The class of which the largest part is lacking."""
+        """Return the class of which the largest part is lacking."""
         lacks = lacks_at(table, position, request, context)
         return max(lacks, key=lambda lack: lack.lack / lack.needed if lack.needed else 1.0, default=None)
 
 
 def lacks_at(table: HostTable, position: int, request: SchedulingRequest, context: FilterContext) -> list[HostRefusal]:
-    """What a host lacks of the request's last demand, class by class; empty when it meets any demand."""
+    """Return what a host lacks of the request's last demand, class by class; empty when it meets any demand."""
     if demand_at(table, position, request, context) is not None:
         return []
     resources = _demands(request, context)[-1].resources
@@ -54,7 +54,7 @@ def lacks_at(table: HostTable, position: int, request: SchedulingRequest, contex
 
 
 def demand_at(table: HostTable, position: int, request: SchedulingRequest, context: FilterContext) -> Demand | None:
-    """The first of the request's demands that a host meets."""
+    """Return the first of the request's demands that a host meets."""
     demands = _demands(request, context)
     also = root_required(request.shape, context.options)
     for demand in demands:

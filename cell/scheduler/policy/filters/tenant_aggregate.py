@@ -14,7 +14,7 @@ PREFIX = "filter_tenant_id"
 
 
 def aggregates_of(project_id: str, aggregates: Sequence[Aggregate]) -> list[Aggregate]:
-    """The aggregates that are a project's own."""
+    """Return the aggregates that are a project's own."""
     return [
         one
         for one in aggregates
@@ -27,7 +27,8 @@ def applies(request: SchedulingRequest, context: FilterContext) -> bool:
 
 
 def refuse(host_class: HostClass, request: SchedulingRequest, context: FilterContext) -> HostRefusal | None:
-    """A host outside the project's aggregates; any host, where each project must have some and this one has none."""
+    """Refuse a host outside the project's aggregates; any host, where each project must have some and this one has
+    none."""
     mine = aggregates_of(request.shape.project_id, context.aggregates)
     if not mine:
         required = context.options.placement_aggregate_required_for_tenants

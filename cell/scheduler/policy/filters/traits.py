@@ -13,7 +13,7 @@ from cell.scheduler.state.host_class import HostClass
 
 
 def refuse(host_class: HostClass, request: SchedulingRequest, context: FilterContext) -> HostRefusal | None:
-    """A host whose traits meet none of the request's demands."""
+    """Refuse a host whose traits meet none of the request's demands."""
     if DISABLED_TRAIT in host_class.traits:
         return HostRefusal(f"has the trait {DISABLED_TRAIT}", remedy="enabled")
     wanted = root_required(request.shape, context.options)
@@ -23,7 +23,7 @@ def refuse(host_class: HostClass, request: SchedulingRequest, context: FilterCon
 
 
 def lack_of(host_class: HostClass, demand: Demand, also_required: frozenset[str] = frozenset()) -> HostRefusal | None:
-    """What stands between a host's traits and one demand."""
+    """Return what stands between a host's traits and one demand."""
     missing = (demand.required | also_required) - host_class.traits
     if missing:
         return HostRefusal(f"has not the trait {', '.join(sorted(missing))}", remedy="with it")

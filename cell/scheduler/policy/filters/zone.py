@@ -18,7 +18,7 @@ def applies(request: SchedulingRequest, context: FilterContext) -> bool:
 
 
 def refuse(host_class: HostClass, request: SchedulingRequest, context: FilterContext) -> HostRefusal | None:
-    """A host of another zone."""
+    """Refuse a host of another zone."""
     zones = host_class.values_of(KEY) or {host_class.zone}
     wanted = request.shape.zone
     if wanted is None or wanted in zones:
