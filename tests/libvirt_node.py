@@ -21,6 +21,7 @@ from cellcloud.model.metadata_signature import node_key
 from cellcloud.model.network import FixedIp, Port
 from cellcloud.model.server import ServerSpec
 
+ON_DISK = "/tmp"  # a node sees a /dev of its own, and so not what is in the machine's memory
 SECRET = b"the secret of a cell under test"
 METADATA_PORT = 8775
 
@@ -30,7 +31,7 @@ class LibvirtNode:
 
     def __init__(self, subnet: str) -> None:
         self._umask = os.umask(0o077)  # as services have it
-        self.directory = Path(tempfile.mkdtemp(prefix="cc-"))
+        self.directory = Path(tempfile.mkdtemp(prefix="cc-", dir=ON_DISK))
         prefix = f"t{os.getpid() % 1000000:x}"
         self.config = NodeConfig(
             name="node-1",

@@ -28,6 +28,7 @@ from cellcloud.launcher.process_records import Records
 from tests.browser import Console, open_browser
 from tests.cloud import Api, until
 from tests.daemons import free_ports
+from tests.libvirt_node import ON_DISK
 
 pytestmark = [pytest.mark.timeout(900), pytest.mark.slow]
 
@@ -218,7 +219,7 @@ def _leftovers(place: Path, prefix: str) -> list[str]:
 @pytest.fixture(scope="module", params=["embedded", "services"])
 def story(request: pytest.FixtureRequest) -> Iterator[Story]:
     # no deeper: a unix socket's path has room for 107 bytes
-    place = Path(tempfile.mkdtemp(prefix="story-"))
+    place = Path(tempfile.mkdtemp(prefix="story-", dir=ON_DISK))
     try:
         with _told(Story(place, request.param)) as told:
             yield told
