@@ -9,6 +9,11 @@ CLOUD ?= auto
 GUESTS ?=
 NAME ?= create
 ARGS ?=
+# Tests wait most of the time, so that two workers keep a processor busy.
+WORKERS ?= $(shell expr 2 + $$(nproc))
+
+# Each test run starts hundreds of processes; none is to compile anew what the last one has compiled.
+unexport PYTHONDONTWRITEBYTECODE
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -69,8 +74,8 @@ oracle: setup ## compare with what real Nova answered: make oracle FILE=tests/or
 parity: setup ## compare what is taken and answered with what Nova publishes in its package; NAME='POST /servers' for one
 	$(BIN)/python -W ignore -m tests.parity $(if $(filter command line,$(origin NAME)),$(NAME))
 
-slow: setup ## only the tests that take minutes; `make test` runs them too
-	$(BIN)/pytest -m slow
+slow: setup ## only the tests that take minutes, at their full length; `make test` runs them shorter
+	$(BIN)/pytest --numprocesses $(WORKERS) -m slow --long
 
 bench: setup ## make bench NAME=create ARGS="--json"
 	$(BIN)/python -m benchmarks.$(NAME) $(ARGS)

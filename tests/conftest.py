@@ -21,6 +21,16 @@ if os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > ROOM:
     tempfile.tempdir = str(MEMORY)  # on a disk, databases wait for every transaction to be written
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--long", action="store_true", help="give tests that are marked slow their full length")
+
+
+@pytest.fixture
+def long(request: pytest.FixtureRequest) -> bool:
+    """Whether a slow test has its full length."""
+    return bool(request.config.getoption("--long"))
+
+
 @pytest.fixture
 def cell_database(tmp_path: Path) -> Iterator[Database]:
     """An empty cell database on SQLite."""
@@ -36,3 +46,11 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
     config.option.loadscopereorder = False
     return Groups(config, log)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Let a worker begin with what takes longest."""
+    if hasattr(config, "workerinput"):
+        from tests.parallel import order
+
+        items.sort(key=order)

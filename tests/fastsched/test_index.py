@@ -75,17 +75,18 @@ def decisions_of(seeds: range) -> int:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_a_million_decisions_agree() -> None:
-    chunks = (range(begin, begin + 50) for begin in itertools.count(1000, 50))
+def test_a_million_decisions_agree(long: bool) -> None:
+    """A tenth of them in the short form."""
+    chunks = (range(begin, begin + 10) for begin in itertools.count(1000, 10))
     decisions = 0
     with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as workers:
-        while decisions < MILLION:
+        while decisions < (MILLION if long else MILLION // 10):
             decisions += sum(workers.map(decisions_of, itertools.islice(chunks, 4)))
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_a_build_with_bounds_checks_agrees(tmp_path: Path) -> None:
+def test_a_build_with_bounds_checks_agrees(tmp_path: Path, long: bool) -> None:
     """What the debug build finds out of bounds it says on stderr, because the loops cannot raise."""
     build = ["setup.py", "--quiet", "build_ext", "--force", "--parallel", "2", "--build-lib", str(tmp_path)]
     environment = os.environ | {"CELLCLOUD_EXT_DEBUG": "1", "CELLCLOUD_REQUIRE_EXT": "1"}
@@ -103,7 +104,7 @@ def test_a_build_with_bounds_checks_agrees(tmp_path: Path) -> None:
         "kernel = u.module_from_spec(spec)\n"
         "spec.loader.exec_module(kernel)\n"
         "from tests.fastsched.worlds import Life\n"
-        "for seed in range(60): Life(kernel, seed).live(300)\n"
+        f"for seed in range({60 if long else 12}): Life(kernel, seed).live(300)\n"
     )
     lived = subprocess.run(
         [sys.executable, "-c", program, str(built)], cwd=ROOT, capture_output=True, text=True, check=False
