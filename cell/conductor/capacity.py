@@ -42,19 +42,21 @@ class Digests:
         return made if made.running_runs == active else replace(made, running_runs=active)
 
     def _follow(self, connection: Connection, newest: int) -> None:
-        """Bring the number of claims up to that change."""
+        """Bring the number of servers that hold claims up to that change."""
         behind = newest - self._sequence
         if self._sequence < 0 or not 0 <= behind <= RELOAD:
-            self._claims = claims.count(connection)
+            self._claims = claims.count_own(connection)
             return
         after, change = self._sequence, 0
         while after < newest:
             page = changes.list_after(connection, after, PAGE)
             if page.oldest > after + 1 or not page.entries:  # pruned, or of another history
-                self._claims = claims.count(connection)
+                self._claims = claims.count_own(connection)
                 return
             for entry in page.entries:
-                change += len(entry.changes.claimed) - len(entry.changes.released)
+                made = entry.changes
+                change += sum(made.is_own(one) for one, _, _ in made.claimed)
+                change -= sum(made.is_own(one) for one, _, _ in made.released)
             after = page.entries[-1].sequence
         self._claims += change
 

@@ -359,9 +359,10 @@ def list_mismatches(connection: Connection) -> list[tuple[str, str, int, int]]:
     ]
 
 
-def count(connection: Connection) -> int:
-    """How many claims there are: reads them all."""
-    return int(connection.execute(sa.select(sa.func.count()).select_from(claims)).scalar_one())
+def count_own(connection: Connection) -> int:
+    """How many servers hold a claim of their own: reads all claims."""
+    own = sa.select(sa.func.count()).select_from(claims).where(claims.c.id == claims.c.server_id)
+    return int(connection.execute(own).scalar_one())
 
 
 def list_owners(connection: Connection) -> list[str]:

@@ -69,6 +69,10 @@ class Changes:
     swapped: tuple[tuple[str, str, str, str], ...] = ()
     servers: dict[str, str] = field(default_factory=dict)
 
+    def is_own(self, claim_id: str) -> bool:
+        """Whether a claim is its server's own, and no migration's."""
+        return claim_id not in self.servers
+
     def server_of(self, claim_id: str) -> str:
         """The server whose claim it is."""
         return self.servers.get(claim_id, claim_id)
