@@ -17,19 +17,23 @@ IN_SPEC = frozenset(
     {"name", "description", "metadata", "tags", "access_ip_v4", "access_ip_v6", "hostname", "disk_config"}
 )
 LOCK = frozenset({"locked", "locked_by", "locked_reason"})
+IN_ROW = LOCK | {"placement"}
 
 
 @retried
 def update_server(database: Database, context: RequestContext, server_id: str, changes: dict[str, Any]) -> ServerRecord:
-    """Set whole values of the record. Raises NotFound, Invalid for a value that cannot be set so."""
-    unknown = set(changes) - IN_SPEC - LOCK
+    """Set whole values of the record. Raises NotFound, Invalid for a value that cannot be set so, Stale for the number
+    of a placement before its present one."""
+    unknown = set(changes) - IN_SPEC - IN_ROW
     if unknown:
         raise errors.Invalid(f"A server has no settable {', '.join(sorted(unknown))}.")
     with database.write() as connection:
         record = servers.get(connection, server_id, lock=True)
         wanted: ServerChanges = codec.from_plain(
-            {name: value for name, value in changes.items() if name in LOCK}, ServerChanges
+            {name: value for name, value in changes.items() if name in IN_ROW}, ServerChanges
         )
+        if changes.get("placement", record.placement) < record.placement:
+            raise errors.Stale(f"Instance {server_id} was placed anew since.")
         if wanted.locked is False and record.locked_by == "admin" and not context.is_admin:
             raise errors.Forbidden(f"Instance {server_id} was locked by an administrator.")
         in_spec = {name: value for name, value in changes.items() if name in IN_SPEC}

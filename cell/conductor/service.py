@@ -98,10 +98,16 @@ class ConductorService:
         return _fitting(self._placer.reserve(context, specs))
 
     def confirm(
-        self, context: RequestContext, server_ids: list[str], holds: dict[str, int] | None = None
+        self,
+        context: RequestContext,
+        server_ids: list[str],
+        holds: dict[str, int] | None = None,
+        placements: dict[str, int] | None = None,
     ) -> list[ConfirmAnswer]:
         lease = self._executor.offer()
-        answers, begun = held_servers.confirm(self._database, context, server_ids, lease, holds=holds or {})
+        answers, begun = held_servers.confirm(
+            self._database, context, server_ids, lease, holds=holds or {}, placements=placements or {}
+        )
         self._executor.adopt(begun) if lease else self._executor.wake()
         self.nudger.wake()
         return _fitting(answers)

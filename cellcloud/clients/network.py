@@ -8,10 +8,17 @@ from typing import Protocol
 from cellcloud.model.network import Port, RequestedNetwork
 
 # Keys of a port's ``binding:profile``, which only administrators may write: which of its server's requests the port
-# answers, and whether it was made for the server, so goes with it.
+# answers, whether it was made for the server, so goes with it, and the number of the server's placement that has it,
+# where not 0.
 INDEX_KEY = "cellcloud_index"
 OWNED_KEY = "cellcloud_owned"
+PLACEMENT_KEY = "cellcloud_placement"
 MANY_NETWORKS = "Multiple possible networks found, use a Network ID to be more specific."
+
+
+def placed_anew(server_id: str) -> str:
+    """What is said to a placement that has the server's ports no more."""
+    return f"Instance {server_id} was placed anew: a later placement has its ports."
 
 
 class NetworkClient(Protocol):
@@ -42,15 +49,19 @@ class NetworkClient(Protocol):
         requested: Sequence[RequestedNetwork],
         security_groups: Sequence[str] = ("default",),
         adopt: bool = True,
+        placement: int = 0,
     ) -> tuple[Port, ...]:
         """One port per request, in order, bound to the host. A second call returns what the first one made.
 
-        ``adopt`` False says that this is surely the first call, which saves looking for earlier ports.
+        ``adopt`` False says that this is surely the first call, which saves looking for earlier ports. ``placement``:
+        the number of the server's placement, which takes over what earlier ones have. Raises Stale when a later one
+        has the ports: then nothing of them is changed.
         """
         ...
 
-    def delete_ports(self, server_id: str) -> None:
-        """Delete the ports made for the server and release those it was lent. Absent is success."""
+    def delete_ports(self, server_id: str, *, placement: int = 0) -> None:
+        """Delete the ports made for the server and release those it was lent, but those that a later placement than
+        this one has. Absent is success."""
         ...
 
     def list_ports(self, server_id: str) -> tuple[Port, ...]: ...

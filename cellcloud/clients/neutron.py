@@ -1,14 +1,17 @@
 """Networks by Neutron.
 
 Neutron has no word for "the second port of this server", so a port carries it in ``binding:profile``, and a port that
-was made for a server says so there: tenants cannot write it.
+was made for a server says so there: tenants cannot write it. The number of the server's placement that has it is there
+too, and a port is changed only at the revision at which that was read: what an earlier placement asks for late changes
+nothing.
 """
 
 from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 from urllib.parse import quote
 
@@ -16,13 +19,15 @@ from keystoneauth1.session import Session
 
 from cellcloud import clock, errors
 from cellcloud.batching import Batcher
-from cellcloud.clients.network import INDEX_KEY, MANY_NETWORKS, OWNED_KEY
+from cellcloud.clients.network import INDEX_KEY, MANY_NETWORKS, OWNED_KEY, PLACEMENT_KEY, placed_anew
 from cellcloud.clients.session import Service, make_session
 from cellcloud.config import Config
 from cellcloud.model.network import FixedIp, Port, RequestedNetwork, Subnet
 from cellcloud.model.subnet import containing
 
 FACTS_SECONDS = 30.0
+TRIES = 8  # to change a port that others change meanwhile; the agent of its host does, a few times
+Change = Callable[[dict[str, Any]], Mapping[str, Any] | None]
 
 
 class NeutronClient:
@@ -112,14 +117,14 @@ class NeutronClient:
         requested: Sequence[RequestedNetwork],
         security_groups: Sequence[str] = ("default",),
         adopt: bool = True,
+        placement: int = 0,
     ) -> tuple[Port, ...]:
         """See ``NetworkClient``. One request for all new ports, and one before it to look for old ones."""
         if not requested:
             return ()
         ports = self._of_server(server_id) if adopt else {}
-        for index, body in ports.items():
-            if body.get("binding:host_id") != host:
-                ports[index] = self._update(body["id"], {"binding:host_id": host})
+        ports = self._take_over(ports, server_id, host, placement)
+        numbered = {PLACEMENT_KEY: placement} if placement else {}
         binding = {
             "device_id": server_id,
             "device_owner": f"compute:{zone or 'nova'}",
@@ -130,57 +135,105 @@ class NeutronClient:
             if index in ports:
                 continue
             if wanted.port_id:
-                ports[index] = self._lend(wanted.port_id, index, binding)
+                ports[index] = self._lend(wanted.port_id, {INDEX_KEY: index, **numbered}, binding)
                 continue
             missing[index] = {
                 **binding,
                 "network_id": wanted.network_id,
                 "project_id": project_id,
-                "binding:profile": {INDEX_KEY: index, OWNED_KEY: True},
+                "binding:profile": {INDEX_KEY: index, OWNED_KEY: True, **numbered},
             }
             if wanted.fixed_ip:
                 missing[index]["fixed_ips"] = [{"ip_address": wanted.fixed_ip}]
         if missing:
             groups = self._group_ids(project_id, security_groups)
-            ports |= self._create(server_id, {index: body | groups for index, body in missing.items()})
+            made = self._create(server_id, {index: body | groups for index, body in missing.items()})
+            ports |= self._take_over(made, server_id, host, placement)
         return tuple(self._port(ports[index], wanted.tag) for index, wanted in enumerate(requested))
 
-    def delete_ports(self, server_id: str) -> None:
+    def delete_ports(self, server_id: str, *, placement: int = 0) -> None:
         """See ``NetworkClient``."""
-        for body in self._leaving(server_id):
-            profile = body.get("binding:profile") or {}
-            if INDEX_KEY not in profile:
-                continue
+
+        def released(body: dict[str, Any]) -> Mapping[str, Any] | None:
+            profile = _profile(body)
+            if body["device_id"] != server_id or INDEX_KEY not in profile or _placement(body) > placement:
+                return None
             if profile.get(OWNED_KEY):
-                self._service.delete(f"/ports/{body['id']}")
-                continue
-            rest = {name: value for name, value in profile.items() if name != INDEX_KEY}
-            free = {"device_id": "", "device_owner": "", "binding:host_id": "", "binding:profile": rest}
-            try:
-                self._update(body["id"], free)
-            except errors.NotFound:
-                continue
+                return {}
+            rest = {name: value for name, value in profile.items() if name not in (INDEX_KEY, PLACEMENT_KEY)}
+            return {"device_id": "", "device_owner": "", "binding:host_id": "", "binding:profile": rest}
+
+        for body in self._leaving(server_id):
+            with suppress(errors.NotFound):
+                self._change(body, released)
 
     def list_ports(self, server_id: str) -> tuple[Port, ...]:
         """See ``NetworkClient``. In the order of the server's requests."""
         return tuple(self._port(body) for body in self._of_server(server_id).values())
 
     def _of_server(self, server_id: str) -> dict[int, dict[str, Any]]:
+        """Index -> its port; of several, that of the latest placement."""
         found: dict[int, dict[str, Any]] = {}
         for body in self._list("ports", device_id=server_id):
-            index = (body.get("binding:profile") or {}).get(INDEX_KEY)
-            if isinstance(index, int):
-                found.setdefault(index, body)
+            index = _profile(body).get(INDEX_KEY)
+            if isinstance(index, int) and (index not in found or _placement(found[index]) < _placement(body)):
+                found[index] = body
         return dict(sorted(found.items()))
 
-    def _lend(self, port_id: str, index: int, binding: Mapping[str, Any]) -> dict[str, Any]:
+    def _take_over(
+        self, ports: Mapping[int, dict[str, Any]], server_id: str, host: str, placement: int
+    ) -> dict[int, dict[str, Any]]:
+        """Bind the server's ports to the host of that placement. Raises Stale when a later one has any of them."""
+
+        def bound(body: dict[str, Any]) -> Mapping[str, Any] | None:
+            if body["device_id"] != server_id:
+                raise errors.Busy(f"Port {body['id']} is being released.")
+            if _placement(body) > placement:
+                raise errors.Stale(placed_anew(server_id))
+            changes: dict[str, Any] = {} if body.get("binding:host_id") == host else {"binding:host_id": host}
+            if _placement(body) < placement:
+                changes["binding:profile"] = {**_profile(body), PLACEMENT_KEY: placement}
+            return changes or None
+
+        if any(_placement(body) > placement for body in ports.values()):
+            raise errors.Stale(placed_anew(server_id))
+        return {index: self._change(body, bound) for index, body in ports.items()}
+
+    def _lend(self, port_id: str, marks: Mapping[str, int], binding: Mapping[str, Any]) -> dict[str, Any]:
+        def lent(body: dict[str, Any]) -> Mapping[str, Any]:
+            if body["device_id"] not in ("", binding["device_id"]):
+                raise errors.Conflict(f"Port {port_id} is still in use.")
+            if body["device_id"] and _placement(body) > marks.get(PLACEMENT_KEY, 0):
+                raise errors.Stale(placed_anew(binding["device_id"]))
+            others = {name: value for name, value in _profile(body).items() if name != PLACEMENT_KEY}
+            return {**binding, "binding:profile": {**others, **marks}}
+
         body = self._find("port", port_id)
-        if body is None or body["device_id"] not in ("", binding["device_id"]):
+        if body is None:
             raise errors.Conflict(f"Port {port_id} is still in use.")
-        profile = {**(body.get("binding:profile") or {}), INDEX_KEY: index}
-        revision = body.get("revision_number")
-        headers = None if revision is None else {"If-Match": f"revision_number={revision}"}
-        return self._update(port_id, {**binding, "binding:profile": profile}, headers)
+        return self._change(body, lent)
+
+    def _change(self, body: dict[str, Any], wanted: Change) -> dict[str, Any]:
+        """Change a port as it is, read again where others changed it meanwhile. ``wanted``: what to set of a port, {}
+        to delete it, None to leave it as it is. Raises what that raises, NotFound, Busy."""
+        for _ in range(TRIES):
+            changes = wanted(body)
+            if changes is None:
+                return body
+            revision = body.get("revision_number")
+            headers = None if revision is None else {"If-Match": f"revision_number={revision}"}
+            try:
+                if changes:
+                    return self._update(body["id"], changes, headers)
+                self._service.delete(f"/ports/{body['id']}", headers)
+            except errors.Stale:
+                found = self._find("port", body["id"])
+                if found is None:
+                    raise errors.NotFound(f"Port {body['id']} could not be found.") from None
+                body = found
+            else:
+                return body
+        raise errors.Busy(f"Port {body['id']} is being changed by others; try again shortly.")
 
     def _create(self, server_id: str, missing: dict[int, dict[str, Any]]) -> dict[int, dict[str, Any]]:
         try:
@@ -259,7 +312,6 @@ class NeutronClient:
         if body.get("binding:vif_type") == "binding_failed":
             raise errors.HostRefused(f"The network service could not bind port {body['id']} to its host.")
         network = self._fact("network", body["network_id"])
-        profile = body.get("binding:profile") or {}
         return Port(
             id=body["id"],
             network_id=body["network_id"],
@@ -267,7 +319,7 @@ class NeutronClient:
             mac_address=body["mac_address"],
             fixed_ips=tuple(self._fixed_ip(ip) for ip in body["fixed_ips"]),
             mtu=network.get("mtu") or 1400,
-            owned=bool(profile.get(OWNED_KEY)),
+            owned=bool(_profile(body).get(OWNED_KEY)),
             tag=tag,
             device_id=body["device_id"],
             project_id=body["project_id"],
@@ -287,6 +339,16 @@ class NeutronClient:
             dns_nameservers=tuple(subnet["dns_nameservers"]),
             enable_dhcp=subnet.get("enable_dhcp", True),
         )
+
+
+def _profile(body: Mapping[str, Any]) -> dict[str, Any]:
+    profile: dict[str, Any] = body.get("binding:profile") or {}
+    return profile
+
+
+def _placement(body: Mapping[str, Any]) -> int:
+    """The number of the placement that has the port."""
+    return int(_profile(body).get(PLACEMENT_KEY) or 0)
 
 
 def _subnet(body: Mapping[str, Any]) -> Subnet:

@@ -24,7 +24,7 @@ _RAISED: dict[int, type[errors.CellcloudError]] = {
     403: errors.Forbidden,
     404: errors.NotFound,
     409: errors.Conflict,
-    412: errors.Conflict,
+    412: errors.Stale,
     413: errors.TooLarge,
     429: errors.Busy,
 }
@@ -79,10 +79,10 @@ class Service:
         """As ``get``."""
         return self._send("PUT", path, json=body, headers=headers).json()
 
-    def delete(self, path: str) -> None:
+    def delete(self, path: str, headers: Mapping[str, str] | None = None) -> None:
         """Absent is success."""
         try:
-            self._send("DELETE", path)
+            self._send("DELETE", path, headers=headers)
         except errors.NotFound:
             return
 

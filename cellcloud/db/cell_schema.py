@@ -79,6 +79,7 @@ servers = sa.Table(
     sa.Column("ports", Json, nullable=False),
     sa.Column("fault", Json),
     sa.Column("decision", sa.BigInteger),
+    sa.Column("placement", sa.BigInteger, nullable=False, default=0, server_default="0"),  # as the top numbers them
     sa.Column("created_at", UtcDateTime, nullable=False),
     sa.Column("updated_at", UtcDateTime, nullable=False),
     sa.Column("launched_at", UtcDateTime),

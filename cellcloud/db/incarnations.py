@@ -16,7 +16,7 @@ from sqlalchemy.engine import Connection
 from cellcloud import errors
 from cellcloud.db import cell_schema
 from cellcloud.db.engine import racing, utc_after, utc_now
-from cellcloud.db.top_schema import cells
+from cellcloud.db.top_schema import cells, intents
 from cellcloud.db.top_schema import incarnations as table
 from cellcloud.model.incarnation import Incarnation
 
@@ -56,10 +56,11 @@ def ensure(connection: Connection) -> Incarnation:
 
 def begin_in_top(connection: Connection, reason: str, *, known: str = "", least: int = 0) -> Incarnation:
     """Begin another one of the top's database, unless ``known`` is given and not the present one any more; returns the
-    present one. Every intent accepted before asks all cells before it is placed. ``least``: its number, at least."""
+    present one. Every intent accepted before asks all cells before it is placed, and where none has it, its placement
+    has a number above any that was lost. ``least``: the incarnation's number, at least."""
     present = ensure(connection)
-    if known in ("", present.id):
-        _begin(connection, present, reason, least)
+    if known in ("", present.id) and _begin(connection, present, reason, least):
+        _number_above_lost(connection)
     return ensure(connection)
 
 
@@ -98,6 +99,13 @@ def _begin(connection: Connection, present: Incarnation, reason: str, least: int
     number = max(present.number + 1, least)
     values = {"value": str(uuid.uuid4()), "number": number, "since": utc_now(), "reason": reason[:255]}
     return connection.execute(sa.update(table).where(table.c.value == present.id).values(values)).rowcount == 1
+
+
+def _number_above_lost(connection: Connection) -> None:
+    now: dt.datetime = connection.execute(sa.select(utc_now())).scalar_one()
+    number = int(now.timestamp() * 1000)  # see ``intents.next_placement``
+    older = (intents.c.state == "pending", intents.c.kind == "create", intents.c.placement < number)
+    connection.execute(sa.update(intents).where(*older).values(placement=number))
 
 
 def _leap(connection: Connection, far: int) -> None:

@@ -102,6 +102,7 @@ def _intent(row: Row[Any]) -> Intent:
         refusals={name: codec.from_plain(value, Refusal) for name, value in (row.refusals or {}).items()},
         attempts=row.attempts,
         hold=row.hold,
+        placement=row.placement,
         late=bool(row.late),
         created_at=row.created_at,
         updated_at=row.updated_at,
@@ -116,7 +117,7 @@ _RECORD_PLACEMENT = (
     .where(_IDS, intents.c.kind == IntentKind.CREATE, intents.c.state == IntentState.PENDING)
     .values(state=IntentState.RECORDED, cell=sa.bindparam("which_cell"), updated_at=utc_now())
 )
-_RECORDED = sa.select(intents.c.id, intents.c.server_id).where(
+_RECORDED = sa.select(intents.c.id, intents.c.server_id, intents.c.placement).where(
     _IDS, intents.c.cell == sa.bindparam("which_cell"), intents.c.state == IntentState.RECORDED
 )
 _INDEX_PLACEMENT = (
@@ -186,12 +187,12 @@ def hasten(connection: Connection) -> int:
 
 def record_placements(
     connection: Connection, ids: Collection[str], cell: str, *, holds: Mapping[str, int] | None = None
-) -> set[str]:
+) -> dict[str, int]:
     """Commit that ``cell`` has these servers: pending -> recorded, in one statement. ``holds``: intent -> the version
     at which the cell holds its server, where not 1.
 
-    Returns the ids that are recorded in that cell now; the others were cancelled or recorded elsewhere. The index
-    takes the cell's copies from version 1 on, whatever was written before.
+    Returns those that are recorded in that cell now, with the numbers of their placements; the others were cancelled or
+    recorded elsewhere. The index takes the cell's copies from version 1 on, whatever was written before.
     """
     wanted = {"ids": list(ids), "which_cell": cell}
     changed = connection.execute(_RECORD_PLACEMENT, wanted)
@@ -202,7 +203,14 @@ def record_placements(
         connection.execute(sa.update(intents).where(*mine).values(hold=hold))
     if changed.rowcount:
         connection.execute(_INDEX_PLACEMENT, {"server_ids": [row.server_id for row in rows], "which_cell": cell})
-    return {row.id for row in rows}
+    return {row.id: row.placement for row in rows}
+
+
+def next_placement(connection: Connection, last: int) -> int:
+    """Return the number of a placement that comes after the ``last``: the database's time in milliseconds, so that it
+    is also higher than those given out in a history that the database lost."""
+    now: dt.datetime = connection.execute(_NOW).scalar_one()
+    return max(last + 1, int(now.timestamp() * 1000))
 
 
 def settle(connection: Connection, ids: Collection[str], cell: str | None = None) -> None:
@@ -226,6 +234,7 @@ def reopen(connection: Connection, intent: Intent, refusal: Refusal, *, deadline
             cell="",
             hold=1,
             attempts=intents.c.attempts + 1,
+            placement=next_placement(connection, intent.placement),
             refusals=codec.to_plain(intent.refusals | {intent.cell: refusal}),
             deadline=intents.c.deadline if deadline is None else utc_after(deadline),
             updated_at=utc_now(),
@@ -259,6 +268,7 @@ def find_placed(connection: Connection, records: Sequence[ServerRecord], *, dead
     """Servers that a cell runs (``record.cell``) and that are in none as far as is known here, since the database fell
     back: they are the cell's. What was deleted here meanwhile is to be deleted there."""
     running = {record.id: record.cell for record in records if not record.deleted and record.cell}
+    placements = {record.id: record.placement for record in records}
     create = sa.and_(intents.c.server_id == server_index.c.id, intents.c.kind == IntentKind.CREATE)
     accepted = sa.func.coalesce(intents.c.created_at, server_index.c.created_at, type_=server_index.c.created_at.type)
     unplaced = (
@@ -277,10 +287,18 @@ def find_placed(connection: Connection, records: Sequence[ServerRecord], *, dead
             continue
         mine = (intents.c.server_id == row.id, intents.c.kind == IntentKind.CREATE)
         open_again = (IntentState.PENDING, IntentState.FAILED)
+        theirs = placements[row.id]
         connection.execute(
             sa.update(intents)
             .where(*mine, intents.c.state.in_(open_again))
-            .values(state=IntentState.SETTLED, cell=cell, lease_owner=None, lease_until=None, updated_at=utc_now())
+            .values(
+                state=IntentState.SETTLED,
+                cell=cell,
+                placement=sa.case((intents.c.placement < theirs, theirs), else_=intents.c.placement),
+                lease_owner=None,
+                lease_until=None,
+                updated_at=utc_now(),
+            )
         )
         connection.execute(_INDEX_PLACEMENT, {"server_ids": [row.id], "which_cell": cell})
 

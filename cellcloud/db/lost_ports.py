@@ -11,7 +11,7 @@ from sqlalchemy.engine import Connection
 
 from cellcloud.db.engine import utc_now
 from cellcloud.db.network_usages import UNLIMITED, addresses_of, reserve
-from cellcloud.db.ports import release_ports
+from cellcloud.db.ports import move_ports, release_ports
 from cellcloud.db.top_schema import networks, port_addresses, ports, server_index
 from cellcloud.model.network import Port
 from cellcloud.model.server import ServerRecord
@@ -23,10 +23,14 @@ def store_again(connection: Connection, records: Sequence[ServerRecord]) -> list
     wanted = {port.id: (record, index, port) for record in records for index, port in enumerate(record.ports)}
     if not wanted:
         return []
-    known = connection.execute(sa.select(ports.c.id, ports.c.device_id).where(ports.c.id.in_(wanted))).all()
+    query = sa.select(ports.c.id, ports.c.device_id, ports.c.placement).where(ports.c.id.in_(wanted))
+    known = connection.execute(query).all()
     for row in known:
+        record, index, port = wanted[row.id]
         if not row.device_id:
-            _bind(connection, *wanted[row.id])
+            _bind(connection, record, index, port)
+        elif row.device_id == record.id and row.placement < record.placement:
+            move_ports(connection, record.id, record.host or "", record.placement)
     missing = wanted.keys() - {row.id for row in known}
     mine = {wanted[port_id][2].network_id for port_id in missing}
     here = set(connection.execute(sa.select(networks.c.id).where(networks.c.id.in_(mine))).scalars())
@@ -61,6 +65,8 @@ def _bind(connection: Connection, record: ServerRecord, index: int, port: Port) 
             device_index=index,
             device_owner=_owner(record),
             host_id=record.host or "",
+            placement=record.placement,
+            revision=ports.c.revision + 1,
             updated_at=utc_now(),
         )
     )
@@ -74,6 +80,7 @@ def _add(connection: Connection, record: ServerRecord, index: int, port: Port) -
         "device_id": record.id,
         "device_owner": _owner(record),
         "device_index": index,
+        "placement": record.placement,
         "owned": port.owned,
         "mac_address": port.mac_address,
         "host_id": record.host or "",

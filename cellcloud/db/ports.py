@@ -22,6 +22,8 @@ from cellcloud.model.subnet import Pool, containing, fixed_ip
 
 MAC_PREFIX = "fa:16:3e"
 _MOST_AT_ONCE = 1000
+LAST = (1 << 63) - 1
+"""After every placement."""
 
 
 # Statements of every create and delete are built once: building costs more than running them.
@@ -63,7 +65,11 @@ _INDEXES = sa.select(ports.c.device_id, ports.c.device_index).where(
     ports.c.device_id.in_(sa.bindparam("server_ids", expanding=True)), ports.c.device_index.is_not(None)
 )
 _INSERT_PORT, _INSERT_ADDRESS = ports.insert(), port_addresses.insert()
-_MINE = (ports.c.device_id == sa.bindparam("server_id"), ports.c.device_index.is_not(None))
+_MINE = (
+    ports.c.device_id == sa.bindparam("server_id"),
+    ports.c.device_index.is_not(None),
+    ports.c.placement <= sa.bindparam("up_to", type_=sa.BigInteger),
+)
 _OWNED = (
     sa.select(
         ports.c.id,
@@ -79,11 +85,12 @@ _OWNED = (
     .order_by(ports.c.id)
     .with_for_update()
 )
+_CHANGED: dict[str, Any] = {"updated_at": utc_now(), "revision": ports.c.revision + 1}
 _DELETE = ports.delete().where(ports.c.id.in_(sa.bindparam("port_ids", expanding=True)))
 _FREE = (
     ports.update()
     .where(*_MINE)
-    .values(device_id="", device_index=None, device_owner="", host_id="", updated_at=utc_now())
+    .values(device_id="", device_index=None, device_owner="", host_id="", **_CHANGED, placement=0)
 )
 
 
@@ -105,6 +112,7 @@ PORT_COLUMNS: Columns = {
     "binding:vnic_type": sa.literal("normal"),
     "status": sa.case((ports.c.host_id == "", "DOWN"), else_="ACTIVE"),
     "security_groups": items_of(ports.c.security_groups),
+    "revision_number": ports.c.revision,
     "ip_address": _addressed(port_addresses.c.ip_address),
     "ip_address_substr": _addressed(port_addresses.c.ip_address, part=True),
     "subnet_id": _addressed(port_addresses.c.subnet_id),
@@ -218,40 +226,45 @@ def is_held(c: Connection, subnet_id: str, address: str) -> bool:
     return bool(_held(c, subnet_id, [address]))
 
 
-def bind_port(c: Connection, port_id: str, *, server_id: str, index: int, owner: str, host: str) -> bool:
-    """Lend a free port to a server, or say again that it has it; False when another device has it."""
-    query = ports.update().where(ports.c.id == port_id, ports.c.device_id.in_(("", server_id)))
+def bind_port(
+    c: Connection, port_id: str, *, server_id: str, index: int, owner: str, host: str, placement: int = 0
+) -> bool:
+    """Lend a free port to a placement of a server, or say again that it has it; False when another device has it, or a
+    later placement."""
+    mine = (ports.c.device_id.in_(("", server_id)), ports.c.placement <= placement)
     values = {"device_id": server_id, "device_index": index, "device_owner": owner, "host_id": host}
+    query = ports.update().where(ports.c.id == port_id, *mine)
     with racing():
-        return c.execute(query.values(updated_at=utc_now(), **values)).rowcount > 0
+        return c.execute(query.values(placement=placement, **_CHANGED, **values)).rowcount > 0
 
 
 def update_port(c: Connection, record: PortRecord, changes: dict[str, Any]) -> bool:
-    """Change columns while the port is bound as in the record; False when it is not any more."""
+    """Change columns while the port is as in the record; False when it is not any more."""
     with racing():
-        return c.execute(ports.update().where(*_as_in(record)).values(updated_at=utc_now(), **changes)).rowcount > 0
+        return c.execute(ports.update().where(*_as_in(record)).values(**_CHANGED, **changes)).rowcount > 0
 
 
-def move_ports(c: Connection, server_id: str, host: str) -> None:
-    """Bind all of a server's ports to a host."""
-    query = ports.update().where(ports.c.device_id == server_id, ports.c.device_index.is_not(None))
-    c.execute(query.values(host_id=host, updated_at=utc_now()))
+def move_ports(c: Connection, server_id: str, host: str, placement: int = 0) -> int:
+    """Bind a server's ports to the host of a placement, but those of later ones; returns how many."""
+    query = ports.update().where(*_MINE).values(host_id=host, placement=sa.bindparam("mine"), **_CHANGED)
+    return c.execute(query, {"server_id": server_id, "up_to": placement, "mine": placement}).rowcount
 
 
-def release_ports(c: Connection, server_id: str) -> None:
-    """Delete the ports made for a server, and free those that it was lent."""
-    owned = c.execute(_OWNED, {"server_id": server_id}).all()
+def release_ports(c: Connection, server_id: str, placement: int = LAST) -> None:
+    """Delete the ports made for a server, and free those that it was lent, but those of placements after this one."""
+    mine = {"server_id": server_id, "up_to": placement}
+    owned = c.execute(_OWNED, mine).all()
     if owned:
         c.execute(_DELETE, {"port_ids": [row.id for row in owned]})
         for project_id, network_id in sorted({(row.project_id, row.network_id) for row in owned}):
             there = [row for row in owned if (row.project_id, row.network_id) == (project_id, network_id)]
             addresses = sum(row.addresses for row in there)
             network_usages.release_ports(c, project_id, network_id, ports=len(there), addresses=addresses)
-    c.execute(_FREE, {"server_id": server_id})
+    c.execute(_FREE, mine)
 
 
 def delete_port(c: Connection, record: PortRecord) -> bool:
-    """Delete a port with its addresses while it is bound as in the record; False when it is not any more."""
+    """Delete a port with its addresses while it is as in the record; False when it is not any more."""
     if not c.execute(ports.delete().where(*_as_in(record))).rowcount:
         return False
     port = record.port
@@ -264,6 +277,7 @@ def _as_in(record: PortRecord) -> tuple[sa.ColumnElement[bool], ...]:
         ports.c.id == record.port.id,
         ports.c.device_id == record.port.device_id,
         ports.c.device_index.is_not_distinct_from(record.device_index),
+        ports.c.revision == record.revision,
     )
 
 
@@ -351,6 +365,7 @@ def _new_record(wanted: NewPort, network: Any, addresses: tuple[FixedIp, ...]) -
         description=wanted.description,
         device_owner=wanted.device_owner,
         device_index=wanted.device_index,
+        placement=wanted.placement,
         admin_state_up=wanted.admin_state_up,
         created_at=stamp(network.now),
         updated_at=stamp(network.now),
@@ -367,6 +382,7 @@ def _port_values(record: PortRecord) -> dict[str, Any]:
         "device_id": port.device_id,
         "device_owner": record.device_owner,
         "device_index": record.device_index,
+        "placement": record.placement,
         "owned": port.owned,
         "mac_address": port.mac_address,
         "host_id": port.host_id,
@@ -415,6 +431,8 @@ def _record(rows: Sequence[Any]) -> PortRecord:
         description=row.description,
         device_owner=row.device_owner,
         device_index=row.device_index,
+        placement=row.placement,
+        revision=row.revision,
         admin_state_up=row.admin_state_up,
         created_at=stamp(row.created_at),
         updated_at=stamp(row.updated_at),

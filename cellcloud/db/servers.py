@@ -56,6 +56,7 @@ def record_of(row: Row[Any]) -> ServerRecord:
         launched_at=row.launched_at,
         terminated_at=row.terminated_at,
         deleted=row.deleted,
+        placement=row.placement,
     )
 
 
@@ -224,30 +225,38 @@ def renumber(
 
 
 def confirm_held(
-    connection: Connection, server_ids: Sequence[str], task_state: str | None, versions: Mapping[str, int]
+    connection: Connection,
+    server_ids: Sequence[str],
+    task_state: str | None,
+    versions: Mapping[str, int],
+    placements: Mapping[str, int] | None = None,
 ) -> list[ServerRecord]:
     """Turn held servers whose hold has not expired into servers of their own, at generation 1; returns them.
 
-    Only those held at the version that ``versions`` has for them, or else at 1.
+    Only those held at the version that ``versions`` has for them, or else at 1. ``placements``: the numbers of their
+    placements, where not 0.
     """
     held = (servers.c.held.is_(True), servers.c.deleted.is_(False), servers.c.hold_until > utc_now())
     query = sa.select(servers.c.id, servers.c.version).where(servers.c.id.in_(server_ids), *held)
     rows = connection.execute(query.order_by(servers.c.id).with_for_update())
     turned = [row.id for row in rows if row.version == versions.get(row.id, 1)]
-    if not turned:
-        return []
-    connection.execute(
-        sa.update(servers)
-        .where(servers.c.id.in_(turned))
-        .values(
-            held=False,
-            hold_until=None,
-            generation=1,
-            task_state=task_state,
-            version=servers.c.version + 1,
-            updated_at=utc_now(),
+    numbered: dict[int, list[str]] = {}
+    for server_id in turned:
+        numbered.setdefault((placements or {}).get(server_id, 0), []).append(server_id)
+    for placement, ids in sorted(numbered.items()):
+        connection.execute(
+            sa.update(servers)
+            .where(servers.c.id.in_(ids))
+            .values(
+                held=False,
+                hold_until=None,
+                generation=1,
+                task_state=task_state,
+                placement=placement,
+                version=servers.c.version + 1,
+                updated_at=utc_now(),
+            )
         )
-    )
     return list_by_id(connection, turned)
 
 

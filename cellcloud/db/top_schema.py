@@ -170,6 +170,7 @@ intents = sa.Table(
     sa.Column("refusals", Json),  # cell -> why it said no, so far
     sa.Column("attempts", sa.Integer, nullable=False, default=0),
     sa.Column("hold", sa.BigInteger, nullable=False, default=1, server_default="1"),  # version held at in the cell
+    sa.Column("placement", sa.BigInteger, nullable=False, default=0, server_default="0"),  # higher with each placement
     sa.Column("lease_owner", sa.String(64)),
     sa.Column("lease_until", UtcDateTime),
     sa.Column("deadline", UtcDateTime, nullable=False),
@@ -388,6 +389,8 @@ ports = sa.Table(
     sa.Column("device_id", NAME, nullable=False, default="", index=True),
     sa.Column("device_owner", NAME, nullable=False, default=""),
     sa.Column("device_index", sa.Integer),  # which of the server's requests this port answers
+    sa.Column("placement", sa.BigInteger, nullable=False, default=0, server_default="0"),  # the server's that has it
+    sa.Column("revision", sa.BigInteger, nullable=False, default=1, server_default="1"),  # grows with each change
     sa.Column("owned", sa.Boolean, nullable=False, default=False),  # made for the server, so deleted with it
     sa.Column("mac_address", sa.String(32), nullable=False, unique=True),
     sa.Column("host_id", NAME, nullable=False, default=""),

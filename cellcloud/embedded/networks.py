@@ -10,7 +10,7 @@ from typing import Any
 
 from cellcloud import errors
 from cellcloud.batching import Batcher
-from cellcloud.clients.network import MANY_NETWORKS
+from cellcloud.clients.network import MANY_NETWORKS, placed_anew
 from cellcloud.config import NetworkConfig
 from cellcloud.db import network_usages, walks
 from cellcloud.db import networks as db
@@ -22,7 +22,13 @@ from cellcloud.model.network import Network, NewPort, Port, PortRecord, Requeste
 from cellcloud.model.subnet import completed, containing
 
 NO_DEVICE = "A port without a device answers none of a device's requests."
-_UNBOUND: dict[str, Any] = {"device_index": None, "owned": False, "device_owner": "", "host_id": ""}
+_UNBOUND: dict[str, Any] = {
+    "device_index": None,
+    "owned": False,
+    "device_owner": "",
+    "host_id": "",
+    "placement": 0,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +50,7 @@ class EmbeddedNetworks:
     def __init__(self, database: Database, limits: NetworkConfig | None = None) -> None:
         self._database = database
         self._limits = limits or NetworkConfig()
-        self._end: Batcher[tuple[Viewer, str], None] = Batcher(
+        self._end: Batcher[tuple[Viewer, str, int | None], None] = Batcher(
             functools.partial(_end_ports, database), name="ports ended"
         )
         self._bounds = Bounds(ports=self._limits.quota_port, shared_percent=self._limits.shared_network_percent)
@@ -87,6 +93,7 @@ class EmbeddedNetworks:
         requested: Sequence[RequestedNetwork],
         security_groups: Sequence[str] = ("default",),
         adopt: bool = True,
+        placement: int = 0,
     ) -> tuple[Port, ...]:
         """See ``NetworkClient``. ``adopt`` changes nothing: the look is cheap here."""
         if not requested:
@@ -98,6 +105,7 @@ class EmbeddedNetworks:
                 device_id=server_id,
                 device_owner=f"compute:{zone or 'nova'}",
                 device_index=index,
+                placement=placement,
                 owned=True,
                 host_id=host,
                 security_groups=tuple(security_groups),
@@ -107,9 +115,9 @@ class EmbeddedNetworks:
         ]
         return _ensure(self._database, requested, new, self._bounds)
 
-    def delete_ports(self, server_id: str) -> None:
+    def delete_ports(self, server_id: str, *, placement: int = 0) -> None:
         """See ``NetworkClient``."""
-        _release(self._database, server_id)
+        _release(self._database, server_id, placement)
 
     def count_free_ports(self, project_id: str) -> int | None:
         """See ``NetworkClient``."""
@@ -233,13 +241,17 @@ class EmbeddedNetworks:
         """Make all or none. Raises NotFound for a network, Invalid, QuotaExceeded, Conflict for what is taken."""
         return _add_ports(self._database, viewer, new, self._bounds)
 
-    def update_port(self, viewer: Viewer, port_id: str, changes: Mapping[str, Any]) -> PortRecord:
-        """Change columns. A port in use is given to nobody else. Raises NotFound, Conflict, Invalid."""
-        return _change_port(self._database, viewer, port_id, dict(changes))
+    def update_port(
+        self, viewer: Viewer, port_id: str, changes: Mapping[str, Any], *, revision: int | None = None
+    ) -> PortRecord:
+        """Change columns; only at that revision, if one is given. A port in use is given to nobody else. Raises
+        NotFound, Conflict, Invalid, Stale at another revision."""
+        return _change_port(self._database, viewer, port_id, dict(changes), revision)
 
-    def delete_port(self, viewer: Viewer, port_id: str) -> None:
-        """Raises NotFound, Conflict for a server's port, which only its server or an administrator ends."""
-        self._end((viewer, port_id))
+    def delete_port(self, viewer: Viewer, port_id: str, *, revision: int | None = None) -> None:
+        """Raises NotFound, Conflict for a server's port, which only its server or an administrator ends; Stale at
+        another revision than the given one."""
+        self._end((viewer, port_id, revision))
 
 
 # ---- transactions that may be run again ----------------------------------------------------------------------------
@@ -247,11 +259,14 @@ class EmbeddedNetworks:
 def _ensure(
     database: Database, requested: Sequence[RequestedNetwork], new: Sequence[NewPort], bounds: Bounds
 ) -> tuple[Port, ...]:
-    server_id, host = new[0].device_id, new[0].host_id
+    server_id, host, placement = new[0].device_id, new[0].host_id, new[0].placement
     with database.write() as c:
         have = db_ports.ports_of_server(c, server_id)
-        if any(record.port.host_id != host for record in have.values()):
-            db_ports.move_ports(c, server_id, host)
+        if any(record.placement > placement for record in have.values()):
+            raise errors.Stale(placed_anew(server_id))
+        strange = any((record.port.host_id, record.placement) != (host, placement) for record in have.values())
+        if strange and db_ports.move_ports(c, server_id, host, placement) != len(have):
+            raise LostRace("The server's ports are being changed by another request; try again shortly.")
         ports = {index: replace(record.port, host_id=host) for index, record in have.items()}
         missing = []
         for index, (wanted, port) in enumerate(zip(requested, new, strict=True)):
@@ -261,7 +276,13 @@ def _ensure(
                 missing.append(port)
                 continue
             if not db_ports.bind_port(
-                c, wanted.port_id, server_id=server_id, index=index, owner=port.device_owner, host=host
+                c,
+                wanted.port_id,
+                server_id=server_id,
+                index=index,
+                owner=port.device_owner,
+                host=host,
+                placement=placement,
             ):
                 raise errors.Conflict(f"Port {wanted.port_id} is still in use.")
             ports[index] = db_ports.get_port(c, None, wanted.port_id).port
@@ -271,9 +292,9 @@ def _ensure(
 
 
 @retried
-def _release(database: Database, server_id: str) -> None:
+def _release(database: Database, server_id: str, placement: int) -> None:
     with database.write() as c:
-        db_ports.release_ports(c, server_id)
+        db_ports.release_ports(c, server_id, placement)
 
 
 @retried
@@ -357,9 +378,12 @@ def _add_ports(database: Database, viewer: Viewer, new: Sequence[NewPort], bound
 
 
 @retried
-def _change_port(database: Database, viewer: Viewer, port_id: str, changes: dict[str, Any]) -> PortRecord:
+def _change_port(
+    database: Database, viewer: Viewer, port_id: str, changes: dict[str, Any], revision: int | None
+) -> PortRecord:
     with database.write() as c:
         record = db_ports.get_port(c, viewer.only, port_id)
+        _check_revision(record, revision)
         _check_binding(viewer, record, changes)
         if changes.get("device_id") == "":
             changes = changes | _UNBOUND
@@ -373,11 +397,12 @@ def _change_port(database: Database, viewer: Viewer, port_id: str, changes: dict
 
 
 @retried
-def _end_ports(database: Database, wanted: Sequence[tuple[Viewer, str]]) -> list[None]:
+def _end_ports(database: Database, wanted: Sequence[tuple[Viewer, str, int | None]]) -> list[None]:
     """Those that end together share a transaction."""
     with database.write() as c:
-        for viewer, port_id in sorted(wanted, key=lambda one: one[1]):
+        for viewer, port_id, revision in sorted(wanted, key=lambda one: one[1]):
             record = db_ports.get_port(c, viewer.only, port_id)
+            _check_revision(record, revision)
             if _is_bound(record) and not viewer.is_admin:
                 raise _in_use(record)
             if not db_ports.delete_port(c, record):
@@ -386,8 +411,8 @@ def _end_ports(database: Database, wanted: Sequence[tuple[Viewer, str]]) -> list
 
 
 def _check_binding(viewer: Viewer, record: PortRecord, changes: Mapping[str, Any]) -> None:
-    """A port leaves the device it has before it goes to another. What binds it to its server is changed by nobody; who
-    may bind ports may release it. Raises Conflict, Invalid.
+    """A port leaves the device it has before it goes to another. What binds it to its server is changed by nobody, but
+    that a later placement of the server takes it over; who may bind ports may release it. Raises Conflict, Invalid.
     """
     now = {
         "device_id": record.port.device_id,
@@ -403,13 +428,19 @@ def _check_binding(viewer: Viewer, record: PortRecord, changes: Mapping[str, Any
             raise _in_use(record)
         return
     if (record.port.device_id and "device_id" in changed) or (
-        _is_bound(record) and changed & {"device_index", "owned"}
+        _is_bound(record)
+        and (changed & {"device_index", "owned"} or changes.get("placement", record.placement) < record.placement)
     ):
         raise _in_use(record)
     if _is_bound(record) and changed and not viewer.is_admin:
         raise _in_use(record)
     if changes.get("device_index") is not None and not changes.get("device_id", record.port.device_id):
         raise errors.Invalid(NO_DEVICE)
+
+
+def _check_revision(record: PortRecord, revision: int | None) -> None:
+    if revision not in (None, record.revision):
+        raise errors.Stale(f"The port has revision {record.revision}, not {revision}.")
 
 
 def _is_bound(record: PortRecord) -> bool:

@@ -47,7 +47,7 @@ class Refusal:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Intent:
     """A row of ``intents`` with the index's record of its server. ``late``: past its deadline. ``hold``: the version at
-    which the cell holds the server."""
+    which the cell holds the server. ``placement``: the number of its placement, higher with each."""
 
     id: str
     kind: str
@@ -59,6 +59,7 @@ class Intent:
     refusals: dict[str, Refusal] = field(default_factory=dict)
     attempts: int = 0
     hold: int = 1
+    placement: int = 0
     late: bool = False
     created_at: dt.datetime | None = None
     updated_at: dt.datetime | None = None

@@ -84,13 +84,16 @@ class Subnet:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PortRecord:
-    """A port as the network service keeps it. ``device_index``: which of its server's requests it answers."""
+    """A port as the network service keeps it. ``device_index``: which of its server's requests it answers;
+    ``placement``: the number of the server's placement that has it. ``revision``: grows by one with each change."""
 
     port: Port
     name: str = ""
     description: str = ""
     device_owner: str = ""
     device_index: int | None = None
+    placement: int = 0
+    revision: int = 1
     admin_state_up: bool = True
     created_at: str = ""
     updated_at: str = ""
@@ -107,6 +110,7 @@ class NewPort:
     device_id: str = ""
     device_owner: str = ""
     device_index: int | None = None
+    placement: int = 0
     owned: bool = False
     host_id: str = ""
     mac_address: str | None = None

@@ -74,6 +74,8 @@ class ServerRecord:
     ``version`` grows by one at each change and orders copies; ``generation`` grows by one at each operation and
     orders commands to the host. ``held`` until the top confirms the placement.
     ``locked_by``: "owner" or "admin", who locked it; "" where it is not locked. ``cell`` is filled in by the top.
+    ``placement``: the number that the top gave its placement in the cell, higher with each; whose number is highest has
+    the server's ports.
     """
 
     spec: ServerSpec
@@ -98,6 +100,7 @@ class ServerRecord:
     terminated_at: dt.datetime | None = None
     deleted: bool = False
     cell: str = ""
+    placement: int = 0
 
     @property
     def id(self) -> str:
@@ -137,6 +140,7 @@ class ServerChanges(msgspec.Struct, frozen=True, kw_only=True):
     locked_by: str | UnsetType = UNSET
     locked_reason: str | UnsetType | None = UNSET
     deleted: bool | UnsetType = UNSET
+    placement: int | UnsetType = UNSET
     launched: bool = False
     terminated: bool = False
 

@@ -30,11 +30,16 @@ class Conductor(Protocol):
 
     @call(timeout=10.0)
     def confirm(
-        self, context: RequestContext, server_ids: list[str], holds: dict[str, int] | None = None
+        self,
+        context: RequestContext,
+        server_ids: list[str],
+        holds: dict[str, int] | None = None,
+        placements: dict[str, int] | None = None,
     ) -> list[ConfirmAnswer]:
         """Turn held servers into runs; idempotent. ``holds``: server -> version at which it was held, where not 1; one
-        held anew since is left alone, so that a confirm that was long on its way starts nothing. Answers that do not
-        fit into a message are left out: ask again."""
+        held anew since is left alone, so that a confirm that was long on its way starts nothing. ``placements``:
+        server -> number of its placement, where not 0. Answers that do not fit into a message are left out: ask again.
+        """
         ...
 
     @call(timeout=10.0)
@@ -62,7 +67,7 @@ class Conductor(Protocol):
     @call(timeout=8.0)
     def update_server(self, context: RequestContext, server_id: str, changes: dict[str, object]) -> ServerRecord:
         """Set whole values, no run: name, description, hostname, metadata, tags, access_ip_v4, access_ip_v6,
-        disk_config, and what says of a lock."""
+        disk_config, what says of a lock, and the number of the placement, which only grows. Raises Stale."""
         ...
 
     @call(timeout=8.0)

@@ -92,7 +92,7 @@ def test_of_a_server_in_two_cells_the_named_one_stays(world: World, keep: str) -
     server_id = world.create()
     home = world.cell_of(server_id)
     other = world.west if home is world.east else world.east
-    other.servers[server_id] = replace(home.servers[server_id], host=f"{other.name}-1")
+    other.servers[server_id] = replace(home.servers[server_id], host=f"{other.name}-1", placement=1 << 50)
     check, text = findings(world)[server_id]
     assert check == "in several cells"
     assert "east, west" in text
@@ -104,6 +104,7 @@ def test_of_a_server_in_two_cells_the_named_one_stays(world: World, keep: str) -
     kept, gone = (world.east, world.west) if keep == "east" else (world.west, world.east)
     assert not kept.servers[server_id].deleted
     assert gone.servers[server_id].deleted
+    assert kept.servers[server_id].placement == world.networks.placements[server_id] == (1 << 50) + 1
     assert (world.networks.bound[server_id], gone.arguments) == (f"{keep}-1", {"keep_ports": True})
     shown: Any = world.get(f"/servers/{server_id}", token="admin").get_json()["server"]
     assert shown["OS-EXT-SRV-ATTR:host"] == f"{keep}-1"

@@ -97,6 +97,7 @@ class FixedNetworks:
     def __init__(self) -> None:
         self.free_ports: int | None = None
         self.bound: dict[str, str] = {}  # server -> the host its ports were last bound to
+        self.placements: dict[str, int] = {}  # server -> the number of the placement that has them
 
     def count_free_ports(self, project_id: str) -> int | None:
         return self.free_ports
@@ -115,11 +116,12 @@ class FixedNetworks:
         if set(names) - {"default"}:
             raise errors.Invalid("Unable to find security_group.")
 
-    def ensure_ports(self, *, server_id: str, host: str, **_: Any) -> tuple[Port, ...]:
+    def ensure_ports(self, *, server_id: str, host: str, placement: int = 0, **_: Any) -> tuple[Port, ...]:
         self.bound[server_id] = host
+        self.placements[server_id] = placement
         return ()
 
-    def delete_ports(self, server_id: str) -> None:
+    def delete_ports(self, server_id: str, *, placement: int = 0) -> None:
         return
 
     def list_ports(self, server_id: str) -> tuple[Port, ...]:
@@ -171,7 +173,11 @@ class MemoryCell:
         return answers
 
     def confirm(
-        self, context: RequestContext, server_ids: list[str], holds: dict[str, int] | None = None
+        self,
+        context: RequestContext,
+        server_ids: list[str],
+        holds: dict[str, int] | None = None,
+        placements: dict[str, int] | None = None,
     ) -> list[ConfirmAnswer]:
         return [
             ConfirmAnswer(server_id=server_id, outcome="settled", record=self._build(server_id))
@@ -244,7 +250,7 @@ class MemoryCell:
 
     def update_server(self, context: RequestContext, server_id: str, changes: dict[str, Any]) -> ServerRecord:
         record = self.servers[server_id]
-        in_record = {name: value for name, value in changes.items() if name.startswith("locked")}
+        in_record = {name: value for name, value in changes.items() if name.startswith(("locked", "placement"))}
         in_spec = {name: value for name, value in changes.items() if name not in in_record}
         if "tags" in in_spec:
             in_spec["tags"] = tuple(in_spec["tags"])

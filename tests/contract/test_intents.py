@@ -55,7 +55,7 @@ def cell_of(database: Database, server_id: str) -> str:
 @retried
 def record(database: Database, ids: list[str], cell: str) -> set[str]:
     with database.write() as connection:
-        return intents.record_placements(connection, ids, cell)
+        return set(intents.record_placements(connection, ids, cell))
 
 
 @retried

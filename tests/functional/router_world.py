@@ -113,7 +113,11 @@ class FakeCell:
         return ReserveAnswer(server_id=spec.id, outcome=outcome, record=known)
 
     def confirm(
-        self, context: RequestContext, server_ids: list[str], holds: dict[str, int] | None = None
+        self,
+        context: RequestContext,
+        server_ids: list[str],
+        holds: dict[str, int] | None = None,
+        placements: dict[str, int] | None = None,
     ) -> list[ConfirmAnswer]:
         answers = []
         with self._lock:
@@ -122,7 +126,8 @@ class FakeCell:
                 record = self.servers.get(server_id)
                 if record is not None and record.held and record.version == (holds or {}).get(server_id, 1):
                     self.started[server_id] += 1
-                    record = self.change(server_id, held=False, generation=1, task_state=TaskState.SPAWNING)
+                    begun = {"held": False, "generation": 1, "task_state": TaskState.SPAWNING}
+                    record = self.change(server_id, **begun, placement=(placements or {}).get(server_id, 0))
                 gone = record is None or record.deleted or record.held
                 answers.append(
                     ConfirmAnswer(

@@ -79,9 +79,13 @@ class SchedulingCell(FakeCell):
         return reservation.reserve(self.database, self.scheduler, context, specs, hold_seconds=600.0)
 
     def confirm(
-        self, context: RequestContext, server_ids: Sequence[str], holds: dict[str, int] | None = None
+        self,
+        context: RequestContext,
+        server_ids: Sequence[str],
+        holds: dict[str, int] | None = None,
+        placements: dict[str, int] | None = None,
     ) -> list[ConfirmAnswer]:
-        return held_servers.confirm(self.database, context, server_ids, holds=holds)[0]
+        return held_servers.confirm(self.database, context, server_ids, holds=holds, placements=placements)[0]
 
     def get_servers(
         self, context: RequestContext, server_ids: Sequence[str], partly: bool = False

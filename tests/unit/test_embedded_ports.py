@@ -44,6 +44,9 @@ BOUND_PORT: list[tuple[str, Any, tuple[int, ...]]] = [
     ("binding:profile", {"cellcloud_index": 1, "cellcloud_owned": True}, (403, 403, 403, 409, 409)),
     ("binding:profile", {"cellcloud_index": 0, "cellcloud_owned": False}, (403, 403, 403, 409, 409)),
     ("binding:profile", {"cellcloud_index": -1}, (400, 403, 400, 400, 400)),
+    ("binding:profile", {**BOUND, "cellcloud_placement": 5}, (403, 403, 403, 200, 200)),
+    ("binding:profile", {**BOUND, "cellcloud_placement": -1}, (400, 403, 400, 400, 400)),
+    ("binding:profile", {**BOUND, "cellcloud_placement": "5"}, (400, 403, 400, 400, 400)),
     ("binding:profile", {"pci_slot": "0000:00:00.0"}, (400, 403, 400, 400, 400)),
     ("binding:vnic_type", "normal", (200, 403, 404, 200, 200)),
     ("binding:vnic_type", "direct", (400, 403, 400, 400, 400)),
@@ -95,8 +98,10 @@ class Ports:
     tokens: dict[str, str]
     network: str
 
-    def ask(self, who: str, method: str, path: str, body: Any = None) -> tuple[int, Any]:
-        headers = {"X-Auth-Token": self.tokens[who]}
+    def ask(
+        self, who: str, method: str, path: str, body: Any = None, *, if_match: str | None = None
+    ) -> tuple[int, Any]:
+        headers = {"X-Auth-Token": self.tokens[who]} | ({} if if_match is None else {"If-Match": if_match})
         answer = self.client.open(f"/network/v2.0/{path}", method=method, headers=headers, json=body)
         return answer.status_code, answer.get_json() if answer.data else None
 
@@ -208,6 +213,33 @@ def test_who_may_bind_releases_a_port_as_a_whole(ports: Ports) -> None:
         free = {name: body["port"][name] for name in lent}
         assert free == {"device_id": "", "device_owner": "", "binding:host_id": "", "binding:profile": {}}
         assert ports.ask("member", "DELETE", path)[0] == 204
+
+
+def test_a_port_goes_to_no_earlier_placement(ports: Ports) -> None:
+    path = f"ports/{ports.bind()[0]}"
+    for number, status in ((7, 200), (6, 409), (7, 200), (8, 200)):
+        profile = {"binding:profile": {**BOUND, "cellcloud_placement": number}}
+        assert ports.ask("service", "PUT", path, {"port": profile})[0] == status
+    assert ports.ask("service", "PUT", path, {"port": {"binding:profile": BOUND}})[0] == 409
+    assert ports.ask("admin", "GET", path)[1]["port"]["binding:profile"]["cellcloud_placement"] == 8
+
+
+def test_a_port_is_changed_and_deleted_at_the_revision_that_is_asked_for(ports: Ports) -> None:
+    _, made = ports.ask("member", "POST", "ports", {"port": {"network_id": ports.network}})
+    port_id, name = made["port"]["id"], {"port": {"name": "n"}}
+    path = f"ports/{port_id}"
+    assert made["port"]["revision_number"] == 1
+    status, changed = ports.ask("member", "PUT", path, name, if_match="revision_number=1")
+    assert (status, changed["port"]["revision_number"]) == (200, 2)
+    for method in ("PUT", "DELETE"):
+        status, said = ports.ask("member", method, path, name, if_match="revision_number=1")
+        assert (method, status, said["NeutronError"]["type"]) == (method, 412, "RevisionNumberConstraintFailed")
+        for senseless in ("revision_number=x", "revision_number=1, revision_number=2"):
+            assert ports.ask("member", method, path, name, if_match=senseless)[0] == 400
+    for revision, found in ((2, [port_id]), (1, [])):
+        listed = ports.ask("member", "GET", f"ports?id={port_id}&revision_number={revision}")[1]["ports"]
+        assert [one["id"] for one in listed] == found
+    assert ports.ask("member", "DELETE", path, if_match="revision_number=2")[0] == 204
 
 
 def test_limits_as_neutron_tells_of_them(ports: Ports) -> None:

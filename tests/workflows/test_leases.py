@@ -127,7 +127,7 @@ def test_what_another_cell_has_of_a_server_given_up_is_left_alone(
     cell.run()
     assert cell.record(SERVER).given_up
     asked = {"server_id": SERVER, "project_id": "p", "host": "another", "zone": "", "hostname": "vm"}
-    theirs = cell.networks.ensure_ports(**asked, requested=(), security_groups=(), adopt=False)
+    theirs = cell.networks.ensure_ports(**asked, requested=(), security_groups=(), placement=1)
     networks.gate.set()
     executor._pool.shutdown(wait=True)
     assert cell.networks.ports == {SERVER: theirs}

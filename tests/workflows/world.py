@@ -64,6 +64,7 @@ class FakeNetworks:
     """Ports by server, made once and adopted after."""
 
     ports: dict[str, tuple[Port, ...]] = field(default_factory=dict)
+    placements: dict[str, int] = field(default_factory=dict)
     made: int = 0
 
     def count_free_ports(self, project_id: str) -> int | None:
@@ -75,8 +76,18 @@ class FakeNetworks:
         return tuple(requested or (RequestedNetwork(network_id="net"),))
 
     def ensure_ports(
-        self, *, server_id: str, host: str, requested: Sequence[RequestedNetwork], adopt: bool = True, **_rest: object
+        self,
+        *,
+        server_id: str,
+        host: str,
+        requested: Sequence[RequestedNetwork],
+        adopt: bool = True,
+        placement: int = 0,
+        **_rest: object,
     ) -> tuple[Port, ...]:
+        if self.placements.setdefault(server_id, placement) > placement:
+            raise errors.Stale("A later placement has its ports.")
+        self.placements[server_id] = placement
         if server_id in self.ports and not adopt:
             raise AssertionError("a step was taken twice in what it said was its first attempt")
         if server_id not in self.ports:
@@ -95,8 +106,10 @@ class FakeNetworks:
         self.ports[server_id] = tuple(replace(port, host_id=host) for port in self.ports[server_id])
         return self.ports[server_id]
 
-    def delete_ports(self, server_id: str) -> None:
-        self.ports.pop(server_id, None)
+    def delete_ports(self, server_id: str, *, placement: int = 0) -> None:
+        if self.placements.get(server_id, 0) <= placement:
+            self.placements.pop(server_id, None)
+            self.ports.pop(server_id, None)
 
     def list_ports(self, server_id: str) -> tuple[Port, ...]:
         return self.ports.get(server_id, ())

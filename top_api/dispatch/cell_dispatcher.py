@@ -153,14 +153,20 @@ class CellDispatcher:
                 self._conductor().release(service_context(self._budget), [intent.server_id for intent in lost])
             except errors.CellcloudError as error:
                 LOG.info("a hold is left to expire", extra={"cell": self._cell, "why": error.message})
-        return [replace(intent, state=IntentState.RECORDED, cell=self._cell) for intent in held if intent.id in won]
+        return [
+            replace(intent, state=IntentState.RECORDED, cell=self._cell, placement=won[intent.id])
+            for intent in held
+            if intent.id in won
+        ]
 
     def _confirm(self, placed: Sequence[Intent], outcome: DispatchResult) -> None:
         holds = {intent.server_id: intent.hold for intent in placed if intent.hold != 1}
+        placements = {intent.server_id: intent.placement for intent in placed if intent.placement}
 
         def ask(server_ids: list[str]) -> list[ConfirmAnswer]:
             theirs = {one: holds[one] for one in server_ids if one in holds}
-            return self._conductor().confirm(service_context(self._budget), server_ids, theirs)
+            numbers = {one: placements[one] for one in server_ids if one in placements}
+            return self._conductor().confirm(service_context(self._budget), server_ids, theirs, numbers)
 
         server_ids = [intent.server_id for intent in placed]
         answers: Sequence[ConfirmAnswer] = ()
@@ -246,7 +252,7 @@ def _save_refusals(database: Database, refused: dict[str, dict[str, Refusal]]) -
 
 
 @retried
-def _record(database: Database, ids: Sequence[str], cell: str, holds: dict[str, int]) -> set[str]:
+def _record(database: Database, ids: Sequence[str], cell: str, holds: dict[str, int]) -> dict[str, int]:
     with database.write() as connection:
         return intents.record_placements(connection, ids, cell, holds=holds)
 

@@ -12,7 +12,7 @@ from flask import Blueprint, Response, request
 
 from cellcloud import errors
 from cellcloud.clients.identity import IdentityClient
-from cellcloud.clients.network import INDEX_KEY, OWNED_KEY
+from cellcloud.clients.network import INDEX_KEY, OWNED_KEY, PLACEMENT_KEY
 from cellcloud.embedded.networks import EmbeddedNetworks, Viewer
 from cellcloud.model.network import Network, NewPort, PortRecord, Subnet
 from top_api.embedded_api import network_lists as lists
@@ -40,8 +40,16 @@ from top_api.embedded_api.request import (
 from top_api.policy import Policy
 
 OPEN = {"network.versions", "network.unknown"}
-_TYPES = {400: "HTTPBadRequest", 401: "Unauthorized", 403: "PolicyNotAuthorized", 404: "HTTPNotFound", 409: "Conflict"}
+_TYPES = {
+    400: "HTTPBadRequest",
+    401: "Unauthorized",
+    403: "PolicyNotAuthorized",
+    404: "HTTPNotFound",
+    409: "Conflict",
+    412: "RevisionNumberConstraintFailed",
+}
 _BINDING = ("binding:host_id", "binding:profile")
+_REVISION = "revision_number="
 
 
 def create_blueprint(
@@ -218,13 +226,15 @@ def _add_ports(blueprint: Blueprint, networks: EmbeddedNetworks) -> None:
             changes |= {
                 "device_index": _profile(wanted).get(INDEX_KEY),
                 "owned": _profile(wanted).get(OWNED_KEY, False),
+                "placement": _profile(wanted).get(PLACEMENT_KEY, 0),
             }
-        return answer({"port": _port(networks.update_port(_port_viewer(), port_id, changes))})
+        changed = networks.update_port(_port_viewer(), port_id, changes, revision=_revision())
+        return answer({"port": _port(changed)})
 
     @blueprint.delete("/v2.0/ports/<port_id>")
     @asks("delete_port")
     def delete_port(port_id: str) -> Response:
-        networks.delete_port(_port_viewer(), port_id)
+        networks.delete_port(_port_viewer(), port_id, revision=_revision())
         return Response(status=204)
 
 
@@ -256,6 +266,7 @@ def _new_port(wanted: dict[str, Any]) -> NewPort:
         device_id=wanted.get("device_id", ""),
         device_owner=wanted.get("device_owner", ""),
         device_index=_profile(wanted).get(INDEX_KEY),
+        placement=_profile(wanted).get(PLACEMENT_KEY, 0),
         owned=_profile(wanted).get(OWNED_KEY, False),
         host_id=wanted.get("binding:host_id") or "",
         mac_address=wanted["mac_address"].lower() if "mac_address" in wanted else None,
@@ -272,6 +283,16 @@ def _check_binding(rule: str, wanted: dict[str, Any]) -> None:
             check(f"{rule}:{name}")
     if wanted.get("device_owner", "").startswith("network:"):
         check(f"{rule}:device_owner")
+
+
+def _revision() -> int | None:
+    """The one revision that the request is about, if it says so. Raises Invalid."""
+    named = [tag for tag in request.if_match.as_set() if tag.startswith(_REVISION)]
+    if not named:
+        return None
+    if len(named) > 1 or not named[0].removeprefix(_REVISION).isdecimal():
+        raise errors.Invalid("Name one revision, as revision_number=NUMBER.")
+    return int(named[0].removeprefix(_REVISION))
 
 
 def _profile(wanted: dict[str, Any]) -> dict[str, Any]:
@@ -361,13 +382,19 @@ def _port(record: PortRecord) -> dict[str, Any]:
         "tags": [],
         "created_at": record.created_at,
         "updated_at": record.updated_at,
+        "revision_number": record.revision,
     }
     binding = {
         "binding:host_id": port.host_id,
-        "binding:profile": {}
-        if record.device_index is None
-        else {INDEX_KEY: record.device_index, OWNED_KEY: port.owned},
+        "binding:profile": _profile_of(record),
         "binding:vif_type": port.vif_type if port.host_id else "unbound",
         "binding:vif_details": port.vif_details,
     }
     return body | {name: value for name, value in binding.items() if allows(f"get_port:{name}")}
+
+
+def _profile_of(record: PortRecord) -> dict[str, Any]:
+    if record.device_index is None:
+        return {}
+    number = {PLACEMENT_KEY: record.placement} if record.placement else {}
+    return {INDEX_KEY: record.device_index, OWNED_KEY: record.port.owned, **number}

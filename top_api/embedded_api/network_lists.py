@@ -36,7 +36,7 @@ _EVERY = {
     "revision_number": Filter(read=number),
     **{name: Filter() for name in _TAGS},
 }
-_REVISION = 1  # the revision that everything is shown with
+_REVISION = 1  # the revision that everything but ports is shown with
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,13 +45,14 @@ class ListForm:
 
     filters: Mapping[str, Filter]
     unsorted: frozenset[str] = frozenset({"shared", "changes_since", *_TAGS})
+    revised: bool = False  # whether revisions differ
 
     def page(self) -> Page:
         """What the request asks for. Raises Invalid."""
         where = [condition for name in request.args if name not in _ASIDE for condition in self._read(name)]
         limit = read_limit(request.args)
         backwards = request.args.get("page_reverse", "").lower() == "true"
-        sort = tuple((name, rises) for name, rises in self._sort() if name != "revision_number")
+        sort = tuple((name, rises) for name, rises in self._sort() if self.revised or name != "revision_number")
         marker = request.args.get("marker") or None
         walk = walk_of(caller().project_id, caller().user_id)
         return Page(where=where, sort=sort, after=marker, limit=limit or MAX_PAGE, backwards=backwards, walk=walk)
@@ -65,7 +66,7 @@ class ListForm:
         if name in _TAGS:  # nothing here has a tag
             wanted = any(tag for value in values for tag in value.split(","))
             return [_NOTHING] if wanted and not name.startswith("not-") else []
-        if name == "revision_number":
+        if name == "revision_number" and not self.revised:
             return [] if _REVISION in values else [_NOTHING]
         if name == "fixed_ips":
             return [_of_address(value) for value in values]
@@ -128,6 +129,7 @@ PORTS = ListForm(
     unsorted=frozenset(
         {"fixed_ips", "security_groups", "binding:host_id", "binding:vnic_type", "changes_since", *_TAGS}
     ),
+    revised=True,
 )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from cellcloud.clients.network import INDEX_KEY, OWNED_KEY
+from cellcloud.clients.network import INDEX_KEY, OWNED_KEY, PLACEMENT_KEY
 from top_api.embedded_api.request import Schema
 
 _ID = {"type": "string", "minLength": 1, "maxLength": 36}
@@ -64,7 +64,11 @@ _PORT_CHANGES = {
     "binding:host_id": {"type": ["string", "null"], "maxLength": 255},
     "binding:profile": {
         "type": ["object", "null"],
-        "properties": {INDEX_KEY: {"type": "integer", "minimum": 0, "maximum": 999}, OWNED_KEY: {"type": "boolean"}},
+        "properties": {
+            INDEX_KEY: {"type": "integer", "minimum": 0, "maximum": 999},
+            OWNED_KEY: {"type": "boolean"},
+            PLACEMENT_KEY: {"type": "integer", "minimum": 0, "maximum": 1 << 53},
+        },
         "additionalProperties": False,
     },
     "binding:vnic_type": {"const": "normal"},

@@ -30,6 +30,7 @@ _STATUS: tuple[tuple[type[errors.CellcloudError], int], ...] = (
     (errors.Unauthenticated, 401),
     (errors.Forbidden, 403),
     (errors.NotFound, 404),
+    (errors.Stale, 412),
     (errors.Conflict, 409),
     (errors.TooLarge, 413),
     (errors.DeadlineExceeded, 504),

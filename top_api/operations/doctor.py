@@ -153,8 +153,14 @@ def repair(
 
 
 def _keep_in(services: ApiServices, context: RequestContext, wrong: Wrong, keep: str) -> None:
-    """The server's ports are the same in all its cells: they go to the host that keeps it before the others lose it."""
-    for record in services.cells.conductor(keep).get_servers(context.with_budget(BUDGET), [wrong.server_id]):
+    """The server's ports are the same in all its cells: they go to the host that keeps it before the others lose it. As
+    a placement after all of theirs, so that the ports are nobody else's from then on."""
+    asked, patient = [wrong.server_id], context.with_budget(BUDGET)
+    theirs = [one for name in wrong.cells for one in services.cells.conductor(name).get_servers(patient, asked)]
+    with services.database.read() as connection:
+        number = intents.next_placement(connection, max((one.placement for one in theirs), default=0))
+    for record in services.cells.conductor(keep).get_servers(context.with_budget(BUDGET), asked):
+        services.cells.conductor(keep).update_server(context.with_budget(BUDGET), record.id, {"placement": number})
         spec = record.spec
         services.networks.ensure_ports(
             server_id=spec.id,
@@ -164,6 +170,7 @@ def _keep_in(services: ApiServices, context: RequestContext, wrong: Wrong, keep:
             hostname=spec.hostname,
             requested=spec.networks or (),
             security_groups=spec.security_groups,
+            placement=number,
         )
     for name in wrong.cells:
         if name != keep:

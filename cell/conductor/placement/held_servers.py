@@ -33,15 +33,17 @@ def confirm(
     lease: Lease | None = None,
     *,
     holds: Mapping[str, int] | None = None,
+    placements: Mapping[str, int] | None = None,
 ) -> tuple[list[ConfirmAnswer], list[tuple[LeasedRun, ServerRecord]]]:
     """Begin the create runs of held servers. One that is already running answers "settled" again.
 
     With a lease the new runs are its owner's to move; they are returned with their servers. ``holds``: the versions at
-    which they were held, where not 1.
+    which they were held, where not 1; ``placements``: the numbers of their placements, where not 0.
     """
     workflow = REGISTRY[Operation.CREATE]
     with database.write() as connection:
-        records = servers.confirm_held(connection, server_ids, workflow.steps[0].task_state, holds or {})
+        task_state = workflow.steps[0].task_state
+        records = servers.confirm_held(connection, server_ids, task_state, holds or {}, placements or {})
         begun = runs.insert(
             connection,
             [

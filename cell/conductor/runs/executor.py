@@ -142,11 +142,11 @@ class RunExecutor:
 
     def _take_back(self, run: LeasedRun) -> None:
         """A step whose lease was lost under it may have come too late: what it made for a server that has meanwhile
-        ended is taken away again; but not of one that this cell gave up, which another may have by now."""
+        ended is taken away again. What another cell has of it by now is of a later placement, and stays."""
         with self._database.read() as connection:
             ended = runs.find_active(connection, run.server_id) is None
             (record,) = servers.list_by_id(connection, [run.server_id])
-        if ended and not record.given_up and (record.deleted or record.vm_state == VmState.ERROR):
+        if ended and (record.deleted or record.vm_state == VmState.ERROR):
             undo_late(run, record, self._services)
 
     def send(self, commands: Iterable[GuestCommand]) -> None:

@@ -20,7 +20,8 @@ def allocate(context: StepContext, services: StepServices) -> StepResult:
         hostname=spec.hostname,
         requested=spec.networks or (),
         security_groups=spec.security_groups,
-        adopt=context.run.attempt > 1 or bool(context.run.outputs.tried),
+        adopt=context.run.attempt > 1 or bool(context.run.outputs.tried) or context.record.placement > 0,
+        placement=context.record.placement,
     )
     return StepResult(changes=ServerChanges(ports=ports))
 
@@ -28,7 +29,7 @@ def allocate(context: StepContext, services: StepServices) -> StepResult:
 def release(context: StepContext, services: StepServices) -> StepResult:
     """Delete the ports made for the server; those it was lent become free. Unless another cell goes on with them."""
     if context.record.spec.networks != () and not context.run.arguments.keep_ports:
-        services.networks.delete_ports(context.record.id)
+        services.networks.delete_ports(context.record.id, placement=context.record.placement)
     return StepResult(changes=ServerChanges(ports=()))
 
 
