@@ -107,19 +107,28 @@ class Batcher(Generic[T, R]):
         self._waiting: dict[int, _Call[T, R]] = {}  # in order of arrival, by identity
         self._weight = 0  # of all that waits
         self._leaders = 0
+        self._at_work: set[int] = set()  # threads
 
     def __call__(self, item: T) -> R:
         """What ``work`` made of the item, or the error it raised."""
+        if threading.get_ident() in self._at_work:
+            raise RuntimeError("The work of a batch waits for a batch of its own.")
         call: _Call[T, R] = _Call(item, self._weigh(item))
-        with self._lock:
-            self._waiting[id(call)] = call
-            self._weight += call.weight
-            if self._depth is not None:
-                self._depth.inc()
-            self._appoint()
-        call.woken.wait()
-        if call.leads:
-            self._lead(call)
+        batch: list[_Call[T, R]] = []
+        try:
+            with self._lock:
+                self._waiting[id(call)] = call
+                self._weight += call.weight
+                if self._depth is not None:
+                    self._depth.inc()
+                self._appoint()
+            call.woken.wait()
+            if call.leads:
+                batch = self._gather(call)
+                if batch:
+                    self._settle(batch)
+        finally:
+            self._leave(call, batch)
         return call.answer.result()
 
     def _appoint(self) -> None:
@@ -132,20 +141,32 @@ class Batcher(Generic[T, R]):
             self._leaders += 1
             first.woken.set()
 
-    def _lead(self, leader: _Call[T, R]) -> None:
+    def _gather(self, leader: _Call[T, R]) -> list[_Call[T, R]]:
         if self._linger and not leader.taken:
             time.sleep(self._linger)
         with self._lock:
-            batch = self._take(leader)
-        try:
-            if batch:
-                self._settle(batch)
-        finally:
+            return self._take(leader)
+
+    def _leave(self, call: _Call[T, R], batch: Sequence[_Call[T, R]]) -> None:
+        """Hand the lead on, if the call has it, and wake those it led. Whoever was interrupted waits no more, and no
+        other waits for an answer that its leader was kept from giving."""
+        if call.leads or not call.taken:
             with self._lock:
-                self._leaders -= 1
+                if not call.taken:
+                    self._remove(call)
+                if call.leads:
+                    self._leaders -= 1
                 self._appoint()
-            for call in batch:
-                call.woken.set()
+        for each in batch:
+            if not each.answer.done():
+                each.answer.set_exception(errors.Unreachable("What was asked together was interrupted."))
+            each.woken.set()
+
+    def _remove(self, call: _Call[T, R]) -> None:
+        if self._waiting.pop(id(call), None) is not None:
+            self._weight -= call.weight
+            if self._depth is not None:
+                self._depth.dec()
 
     def _take(self, leader: _Call[T, R]) -> list[_Call[T, R]]:
         """The leader's item with what has waited longest; nothing where another leader has it already."""
@@ -160,17 +181,16 @@ class Batcher(Generic[T, R]):
                 batch.append(call)
         for call in batch:
             call.taken = True
-            self._weight -= call.weight
-            del self._waiting[id(call)]
-        if self._depth is not None and self._sizes is not None:
-            self._depth.dec(len(batch))
+            self._remove(call)
+        if self._sizes is not None:
             self._sizes.observe(len(batch))
         return batch
 
     def _settle(self, batch: Sequence[_Call[T, R]]) -> None:
+        """Answer all. Only what failed is tried again, alone: what gave a wrong number of results has been done."""
         try:
-            answered = list(zip(batch, self._work([call.item for call in batch]), strict=True))
-        except BaseException as error:  # noqa: BLE001 -- each waiting thread raises it
+            results = self._do([call.item for call in batch])
+        except Exception as error:  # noqa: BLE001 -- each waiting thread raises it
             if len(batch) > 1 and not isinstance(error, errors.TryLater):
                 for call in batch:
                     self._settle([call])
@@ -178,6 +198,17 @@ class Batcher(Generic[T, R]):
                 return
             for call in batch:
                 call.answer.set_exception(error)
-        else:
-            for call, result in answered:
-                call.answer.set_result(result)
+            return
+        for place, call in enumerate(batch):
+            if len(results) == len(batch):
+                call.answer.set_result(results[place])
+            else:
+                call.answer.set_exception(ValueError(f"{len(results)} results of {len(batch)} items"))
+
+    def _do(self, items: Sequence[T]) -> Sequence[R]:
+        thread = threading.get_ident()
+        self._at_work.add(thread)
+        try:
+            return self._work(items)
+        finally:
+            self._at_work.discard(thread)

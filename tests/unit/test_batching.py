@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 
 import pytest
 
@@ -174,3 +176,114 @@ def test_a_batch_weighs_no_more_than_it_may_and_a_crowd_gets_one_more_leader() -
         assert work.led[2][1] == [30]
         work.let_go(3)
         assert [answer.result(10) for answer in answers] == [1, 5, 4, 30]
+
+
+class Interrupted(BaseException):
+    """What a signal raises in the main thread."""
+
+
+@contextmanager
+def interrupted_once(seen: Callable[[], bool]) -> Iterator[None]:
+    """The main thread is interrupted as soon as that is seen."""
+
+    def interrupt(*_: object) -> None:
+        raise Interrupted
+
+    def watch() -> None:
+        while not seen():
+            time.sleep(0.005)
+        signal.pthread_kill(main.ident or 0, signal.SIGUSR1)
+
+    main = threading.main_thread()
+    assert threading.current_thread() is main
+    before = signal.signal(signal.SIGUSR1, interrupt)
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(watch)
+            yield
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
+def test_who_is_interrupted_while_waiting_is_not_chosen_to_lead() -> None:
+    work = Held()
+    batcher = Batcher(work, linger=0.0)
+    with ThreadPoolExecutor(2) as pool:
+        first = ask(pool, batcher, 1)
+        work.wait_for(1)
+        with pytest.raises(Interrupted), interrupted_once(lambda: len(batcher._waiting) == 1):
+            batcher(2)
+        until_waiting(batcher, 0)
+        after = ask(pool, batcher, 3)
+        work.let_go(9)
+        assert (first.result(10), after.result(10)) == (1, 3)
+    assert [items for _, items in work.led] == [[1], [3]]
+
+
+def test_who_is_interrupted_while_others_gather_hands_the_lead_on() -> None:
+    """He sleeps while another waits behind him, and leads after him."""
+    batcher = Batcher[int, int](lambda items: items, linger=60.0)
+    with ThreadPoolExecutor(1) as pool:
+        behind: list[Future[int]] = []
+
+        def another_waits() -> bool:
+            if batcher._leaders == 1 and not behind:
+                time.sleep(0.05)
+                batcher._linger = 0.0
+                behind.append(ask(pool, batcher, 2))
+            return len(batcher._waiting) == 2
+
+        with pytest.raises(Interrupted), interrupted_once(another_waits):
+            batcher(1)
+        assert behind[0].result(10) == 2
+    assert (batcher._leaders, batcher._weight, batcher._waiting) == (0, 0, {})
+
+
+def test_what_an_interrupted_leader_took_along_is_told_to_try_later() -> None:
+    held, batches = threading.Event(), list[list[int]]()
+
+    def work(items: Sequence[int]) -> Sequence[int]:
+        batches.append(sorted(items))
+        assert held.wait(10)
+        if len(items) > 1:
+            raise Interrupted
+        return items
+
+    batcher = Batcher(work, linger=0.0)
+
+    with ThreadPoolExecutor(4) as pool:
+        answers = [pool.submit(batcher, 0)]
+        while not batches:
+            time.sleep(0.005)
+        answers += [pool.submit(batcher, item) for item in (1, 2, 3)]
+        until_waiting(batcher, 3)
+        held.set()
+        assert answers[0].result(10) == 0
+        told = sorted(type(each.exception(10)).__name__ for each in answers[1:])
+    assert told == ["Interrupted", "Unreachable", "Unreachable"]
+    assert batches == [[0], [1, 2, 3]]
+    assert batcher(4) == 4
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_work_with_a_wrong_number_of_results_is_not_done_again(count: int) -> None:
+    done: list[int] = []
+
+    def work(items: Sequence[int]) -> Sequence[int]:
+        done.extend(items)
+        return [*items, 0]
+
+    batcher = Batcher(work, linger=0.1)
+    with ThreadPoolExecutor(count) as pool:
+        answers = [pool.submit(batcher, item) for item in range(count)]
+        for each in answers:
+            with pytest.raises(ValueError, match="results of"):
+                each.result(10)
+    assert sorted(done) == list(range(count))
+
+
+def test_work_that_waits_for_its_own_batcher_is_an_error_at_once() -> None:
+    batcher: Batcher[int, int] = Batcher(lambda items: [batcher(item - 1) if item else 0 for item in items])
+    with pytest.raises(RuntimeError, match="of its own"):
+        batcher(1)
+    assert batcher(0) == 0
