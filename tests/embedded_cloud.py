@@ -14,6 +14,7 @@ from werkzeug.serving import make_server
 
 from cellcloud import config
 from cellcloud.db.engine import Database
+from cellcloud.embedded import EmbeddedServices
 from cellcloud.embedded.bootstrap import Passwords, bootstrap
 from cellcloud.embedded.identity import SERVICE_USER, EmbeddedIdentity, Login, Scope
 from cellcloud.embedded.images import EmbeddedImages
@@ -21,7 +22,9 @@ from cellcloud.embedded.networks import EmbeddedNetworks, Viewer
 from cellcloud.model.image import Image
 from cellcloud.model.network import Network, Subnet
 from tests.empty_databases import make_empty
-from top_api.embedded_api import create_blueprints
+from top_api.adapters import Adapters
+from top_api.app import create_app
+from top_api.embedded_api import RESOURCES, create_blueprints
 from top_api.policy import Policy
 
 PASSWORDS = Passwords(admin="admin-password", demo="demo-password", service="service-password")
@@ -47,10 +50,17 @@ class EmbeddedCloud:
         return self.identity.list_projects(name=name)[0].id
 
     def app(self) -> Flask:
-        app = Flask("embedded")
-        for blueprint in create_blueprints(self.identity, self.images, self.networks, Policy(), self.settings):
-            app.register_blueprint(blueprint)
-        return app
+        """The whole API of such a cloud."""
+        services = EmbeddedServices(identity=self.identity, images=self.images, networks=self.networks)
+        adapters = Adapters(
+            identity=self.identity,
+            images=self.images,
+            networks=self.networks,
+            embedded=services,
+            resources=RESOURCES,
+            blueprints=create_blueprints(self.identity, self.images, self.networks, Policy(), self.settings),
+        )
+        return create_app(self.settings, database=self.database, adapters=adapters, dispatch=lambda made: None)
 
     def image(self, data: bytes = b"", **fields: object) -> Image:
         """An image of project demo, with bytes where some are given."""

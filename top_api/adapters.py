@@ -13,16 +13,20 @@ from cellcloud.clients.image import ImageClient
 from cellcloud.clients.network import NetworkClient
 from cellcloud.config import Config
 from cellcloud.db.engine import Database
+from cellcloud.embedded import EmbeddedServices
 from top_api.policy import Policy
+from top_api.routing import Resource
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Adapters:
-    """``blueprints``: the embedded services as their clients know them, served at the API's own port."""
+    """``embedded``, ``resources``: the embedded services and their APIs, served at this API's own port."""
 
     identity: IdentityClient
     images: ImageClient
     networks: NetworkClient
+    embedded: EmbeddedServices | None = None
+    resources: Sequence[Resource] = ()
     blueprints: Sequence[Blueprint] = ()
 
 
@@ -40,7 +44,7 @@ def _embedded(config: Config, database: Database, policy: Policy) -> Adapters:
     from cellcloud.embedded.identity import EmbeddedIdentity
     from cellcloud.embedded.images import EmbeddedImages
     from cellcloud.embedded.networks import EmbeddedNetworks
-    from top_api.embedded_api import create_blueprints
+    from top_api.embedded_api import RESOURCES, create_blueprints
 
     identity = EmbeddedIdentity(
         database,
@@ -53,6 +57,8 @@ def _embedded(config: Config, database: Database, policy: Policy) -> Adapters:
         identity=identity,
         images=images,
         networks=networks,
+        embedded=EmbeddedServices(identity=identity, images=images, networks=networks),
+        resources=RESOURCES,
         blueprints=create_blueprints(identity, images, networks, policy, config),
     )
 

@@ -25,9 +25,11 @@ from top_api.gate import HeadGate
 from top_api.policy import Policy
 from top_api.public_address import PublicAddress
 from top_api.rates import RateLimits
-from top_api.routes import RESOURCES, versions
+from top_api.routes import RESOURCES
+from top_api.routes.versions import choices
 from top_api.routing import is_old, mount
 from top_api.services import ApiServices
+from top_api.web_api import DISCOVERY, WebApi
 
 LOG = logging.getLogger(__name__)
 
@@ -61,25 +63,27 @@ def create_app(
         dispatch=dispatch,
         admission=Admission(database, config, owner),
         owner=owner,
+        embedded=adapters.embedded,
     )
+    resources = (*RESOURCES, *adapters.resources)
     app = Flask("top_api", static_folder=None)
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
     app.url_map.strict_slashes = app.url_map.merge_slashes = False  # no path is answered with another
-    app.register_blueprint(versions.blueprint())
-    mount(app, services, RESOURCES)
+    mount(app, services, resources)
     app.extensions["rates"] = RateLimits(config.top.rate_limit)
     app.extensions["gate"] = HeadGate(adapters.identity, most=config.top.max_body)
     for blueprint in adapters.blueprints:
         app.register_blueprint(blueprint)
-    _wrap_requests(app)
-    _answer_errors(app, config, [blueprint.url_prefix or "" for blueprint in adapters.blueprints])
+    apis = tuple(dict.fromkeys(resource.api for resource in resources))
+    _wrap_requests(app, apis)
+    _answer_errors(app, config, apis)
     app.wsgi_app = PublicAddress(  # type: ignore[method-assign]
         app.wsgi_app, public_url=config.top.public_url, trusted_proxies=config.top.trusted_proxies
     )
     return app
 
 
-def _wrap_requests(app: Flask) -> None:
+def _wrap_requests(app: Flask, apis: Sequence[WebApi]) -> None:
     """Request ids, version headers and figures."""
 
     @app.before_request
@@ -97,6 +101,7 @@ def _wrap_requests(app: Flask) -> None:
     @app.after_request
     def end(response: Response) -> Response:
         response.headers["x-openstack-request-id"] = g.request_id
+        response.headers.update(_api_of(request.path, apis).headers)
         if request.path.startswith("/v2.1"):
             response.headers["x-compute-request-id"] = g.request_id
             if not is_old(request.environ):
@@ -115,19 +120,28 @@ def _note(response: Response) -> None:
         LOG.info("request", extra={**facts, "ms": round(elapsed * 1000)})
 
 
-def _answer_errors(app: Flask, config: Config, prefixes: Sequence[str]) -> None:
+def _api_of(path: str, apis: Sequence[WebApi]) -> WebApi:
+    """The API that a path belongs to; of the versions' documents where it belongs to none."""
+    return next((api for api in apis if api.prefix and api.serves(path)), DISCOVERY)
+
+
+def _answer_errors(app: Flask, config: Config, apis: Sequence[WebApi]) -> None:
+    def answer(fault: faults.Fault) -> Response:
+        identity_url = config.identity.auth_url or f"{request.root_url}identity"
+        return faults.respond(fault, _api_of(request.path, apis).form, identity_url=identity_url)
+
     @app.errorhandler(errors.CellcloudError)
     def known(error: errors.CellcloudError) -> Response:
-        return faults.answer_for(error, identity_url=config.identity.auth_url or f"{request.root_url}identity")
+        return answer(faults.of_error(error))
 
     @app.errorhandler(HTTPException)
     def http(error: HTTPException) -> Response:
-        served = ("/v2.1", "/v2", "/operator", *(prefix for prefix in prefixes if prefix))
-        if error.code == 404 and not any(request.path == p or request.path.startswith(p + "/") for p in served):
-            return versions.choices(request.root_url.rstrip("/"), request.path)
-        return faults.plain(error.code or 500)
+        no_version = _api_of(request.path, apis) is DISCOVERY and request.path.split("/")[1] not in ("v2", "operator")
+        if error.code == 404 and no_version:
+            return choices(request.root_url.rstrip("/"), request.path)
+        return answer(faults.of_http(error))
 
     @app.errorhandler(Exception)
     def unknown(error: Exception) -> Response:
         LOG.exception("a request failed unexpectedly", extra={"path": request.path[:200]})
-        return faults.plain(500)
+        return answer(faults.unexpected())

@@ -8,6 +8,7 @@ from cellcloud import errors
 from cellcloud.clients.identity import IdentityClient
 from cellcloud.context import REQUEST_ID, RequestContext
 from cellcloud.patterns import Pattern
+from top_api import rates
 from top_api.policy import Policy
 
 BUDGET = 30.0  # seconds a request may take in all
@@ -20,17 +21,22 @@ def global_request_id(headers: Headers) -> str | None:
     return given if REQUEST_ID.matches(given) else None
 
 
-def authenticate(identity: IdentityClient, policy: Policy, headers: Headers, request_id: str) -> RequestContext:
-    """Who asks. Nothing but the token is believed.
+def authenticate(
+    identity: IdentityClient, policy: Policy, headers: Headers, request_id: str, *, in_project: bool = True
+) -> RequestContext:
+    """Find out who asks; nothing but the token is believed. ``in_project``: the token must give a role in a project,
+    and the request counts against that project's rate.
 
-    Raises Unauthenticated, Forbidden for a token without a role in a project, Unreachable.
+    Raises Unauthenticated, Forbidden for a token without a role in a project, TooManyRequests, Unreachable.
     """
     token = headers.get("X-Auth-Token", "")
     if not TOKEN.matches(token):
         raise errors.Unauthenticated("No valid token.")
     caller = identity.validate_token(token)
-    if not caller.project_id or not caller.roles:
-        raise errors.Forbidden("The token gives no role in a project.")
+    if in_project:
+        if not caller.project_id or not caller.roles:
+            raise errors.Forbidden("The token gives no role in a project.")
+        rates.count(caller.project_id)
     return RequestContext(
         request_id=request_id,
         global_request_id=global_request_id(headers),

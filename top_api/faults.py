@@ -1,12 +1,15 @@
-"""From errors to HTTP: the one table, and the envelope."""
+"""From errors to HTTP: the one table, and the form in which the Compute API tells of them."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 from flask import Response
+from werkzeug.exceptions import HTTPException
 
 from cellcloud import errors
 from top_api.microversion import UnacceptableVersion
@@ -61,44 +64,74 @@ _MESSAGES = {
 }
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """An error on its way to the client. ``kind``: the name of the error's class; ``retry_after``: seconds, 0 for
+    never."""
+
+    status: int
+    kind: str
+    message: str
+    retry_after: int = 0
+
+
+Form = Callable[[Fault], tuple[int, Any]]  # the status and the body in which a service tells of a fault
+
+
 def status_of(error: errors.CellcloudError) -> int:
-    """The HTTP status an error is answered with."""
+    """Return the HTTP status an error is answered with."""
     return next(status for kind, status in STATUS if isinstance(error, kind))
 
 
+def of_error(error: errors.CellcloudError) -> Fault:
+    """Return what the client is told of an error of the tree. What went wrong inside stays inside."""
+    status = status_of(error)
+    if status >= 500:
+        LOG.warning("a request failed", extra={"why": error.message, "detail": error.detail, "status": status})
+    message = UNEXPECTED if status == 500 else error.message
+    again = error.retry_after if isinstance(error, TooManyRequests) else _retry_after(status)
+    return Fault(status=status, kind=type(error).__name__, message=message, retry_after=again)
+
+
+def of_http(error: HTTPException) -> Fault:
+    """Return what the client is told of a request that reaches no handler."""
+    status = error.code or 500
+    told = (error.description or "") if status < 500 else UNEXPECTED
+    kind, message = error.name.replace(" ", ""), _MESSAGES.get(status, told)
+    return Fault(status=status, kind=kind, message=message, retry_after=_retry_after(status))
+
+
+def unexpected() -> Fault:
+    """Return what the client is told of a defect."""
+    return Fault(status=500, kind="InternalError", message=UNEXPECTED)
+
+
+def respond(fault: Fault, form: Form, *, identity_url: str) -> Response:
+    """Return the answer in a service's form. ``identity_url``: where a client gets a token."""
+    status, body = form(fault)
+    response = json_response(status, body)
+    if status == 401:
+        response.headers["WWW-Authenticate"] = f'Keystone uri="{identity_url}"'
+    if fault.retry_after:
+        response.headers["Retry-After"] = str(fault.retry_after)
+    return response
+
+
+def compute_form(fault: Fault) -> tuple[int, Any]:
+    """Tell of a fault as Nova does: the name by status, the code, the message, and when to try again."""
+    if fault.status == 401:
+        message = "The request you have made requires authentication."
+        return 401, {"error": {"code": 401, "title": "Unauthorized", "message": message}}
+    content: dict[str, Any] = {"code": fault.status, "message": fault.message}
+    if _retry_after(fault.status):
+        content["retryAfter"] = str(fault.retry_after)
+    return fault.status, {NAMES.get(fault.status, "computeFault"): content}
+
+
 def json_response(status: int, body: Any) -> Response:
-    """Any value msgspec can write, as an answer."""
+    """Return any value that msgspec can write, as an answer."""
     return Response(msgspec.json.encode(body), status=status, content_type="application/json")
 
 
-def envelope(status: int, message: str) -> Response:
-    """The error form: the name by status, the code, the message, and when to try again."""
-    content: dict[str, Any] = {"code": status, "message": message}
-    if status in (413, 503):
-        content["retryAfter"] = str(RETRY_AFTER)
-    response = json_response(status, {NAMES.get(status, "computeFault"): content})
-    if status in (413, 503):
-        response.headers["Retry-After"] = str(RETRY_AFTER)
-    return response
-
-
-def plain(status: int) -> Response:
-    """A fault whose message is the same for everybody."""
-    return envelope(status, _MESSAGES.get(status, UNEXPECTED))
-
-
-def answer_for(error: errors.CellcloudError, *, identity_url: str) -> Response:
-    """The answer to an error of the tree. What went wrong inside stays inside."""
-    status = status_of(error)
-    if status == 401:
-        title = "Unauthorized"
-        content = {"code": 401, "title": title, "message": "The request you have made requires authentication."}
-        response = json_response(401, {"error": content})
-        response.headers["WWW-Authenticate"] = f'Keystone uri="{identity_url}"'
-        return response
-    if status >= 500:
-        LOG.warning("a request failed", extra={"why": error.message, "detail": error.detail, "status": status})
-    response = envelope(status, UNEXPECTED if status == 500 else error.message)
-    if isinstance(error, TooManyRequests):
-        response.headers["Retry-After"] = str(error.retry_after)
-    return response
+def _retry_after(status: int) -> int:
+    return RETRY_AFTER if status in (413, 503) else 0

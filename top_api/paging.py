@@ -53,7 +53,7 @@ def servers_page(call: Call, query: ServerQuery) -> tuple[list[ServerRecord], st
     if query.is_steady:
         with database.read() as connection:
             return index.list_records(connection, query), ""
-    walk = _walk(call)
+    walk = walk_of(call)
 
     def rows(connection: Connection) -> list[ServerRecord]:
         if query.marker is None:
@@ -71,7 +71,8 @@ def servers_page(call: Call, query: ServerQuery) -> tuple[list[ServerRecord], st
     return walks.listed(database, walk, rows), walk.name
 
 
-def _walk(call: Call) -> Walk:
+def walk_of(call: Call) -> Walk:
+    """Return the caller's walk through the list that the request asks for."""
     who = call.context
     return Walk.through(who.project_id, who.user_id, call.path.removesuffix("/detail"), call.query.items())
 
@@ -88,7 +89,7 @@ def page_of(
     place = {id_of(item): number for number, item in enumerate(items)}
     if steady:
         return _from(call, items, place, marker), ""
-    walk = _walk(call)
+    walk = walk_of(call)
 
     def chosen(connection: Connection) -> list[T]:
         behind = list(place) if marker is None else walk.find_behind(connection, marker)

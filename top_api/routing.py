@@ -1,43 +1,48 @@
 """From a declared route to an answer: authentication, microversion, policy, validation, then the handler.
 
 A resource's file declares its routes with ``Resource.route`` and its server actions with ``action``; handlers get a
-``Call`` and return an ``Answer``, plain values for the declared status, or None for an answer without a body. Every
-route exists twice, bare and behind the caller's project id.
+``Call`` and return an ``Answer``, plain values for the declared status, or None for an answer without a body. What the
+services' APIs do differently is in their ``WebApi``. Every route of the Compute API exists twice, bare and behind the
+caller's project id.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from flask import Flask, Response, g, request
+from werkzeug.datastructures import Headers
 from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 
 from cellcloud import errors
 from cellcloud.context import RequestContext
+from cellcloud.embedded import EmbeddedServices
 from cellcloud.model.server import ServerRecord
 from cellcloud.patterns import Pattern
-from top_api import auth, faults, microversion, rates
+from top_api import auth, faults, microversion
 from top_api.microversion import FIRST, LAST, Microversion
 from top_api.policy import Target
 from top_api.public_address import plain
 from top_api.services import ApiServices
 from top_api.validation import MALFORMED, NO_QUERY, Queries, UnsupportedType, Versioned, check_body, read_json
+from top_api.web_api import COMPUTE, WebApi
 
 _TWIN = Pattern(r"(?s)/v2\.1/([0-9a-fA-F-]+)(/.+)")  # no resource is called by such a word
 _OLD = Pattern(r"(?s)/v2/(.+)")
 _SEGMENT, _OLD_ROOT = "cellcloud.project_segment", "cellcloud.old_root"  # of the WSGI environment
-BODY_TYPES = ("application/json", "application/vnd.openstack.compute+json")
+_PIECE = 1 << 20  # bytes of a streamed body read at a time
 OLD_ROOT = "v2"
 Pair = tuple[int, int]
 
 
 @dataclass(slots=True, kw_only=True)
 class Call:
-    """One authenticated and validated request.
+    """One authenticated and validated request; of nobody, where a route is open to everybody.
 
-    ``target``: whose the thing is that policy is asked about; None: the caller's own.
+    ``url_asked``: the request's without its query. ``target``: whose the thing is that policy is asked about; None: the
+    caller's own. ``found``: what the route's lookup found.
     """
 
     services: ApiServices
@@ -47,23 +52,25 @@ class Call:
     project_segment: str = ""
     root: str = "v2.1"
     path: str = ""
+    url_asked: str = ""
+    headers: Headers = field(default_factory=Headers)
     query: dict[str, list[str]] = field(default_factory=dict)
     body: Any = None
     raw_body: bytes = b""
     idempotency_key: str | None = None
     target: Target | None = None
-    _server: ServerRecord | None = None
+    found: Any = None
 
     @property
     def server(self) -> ServerRecord:
         """The server of the path, where the route looks one up."""
-        if self._server is None:
+        if not isinstance(self.found, ServerRecord):
             raise errors.CallHuman("This route looks up no server.")
-        return self._server
+        return self.found
 
     @server.setter
     def server(self, record: ServerRecord) -> None:
-        self._server = record
+        self.found = record
         self.target = {"project_id": record.spec.project_id, "user_id": record.spec.user_id}
 
     def param(self, name: str, default: str | None = None) -> str | None:
@@ -78,6 +85,13 @@ class Call:
     def check(self, rule: str) -> None:
         """Raises Forbidden."""
         self.services.policy.check(self.context, rule, self.target)
+
+    @property
+    def embedded(self) -> EmbeddedServices:
+        """The embedded services, for their own APIs."""
+        if self.services.embedded is None:
+            raise errors.CallHuman("This cloud has no embedded services.")
+        return self.services.embedded
 
     @property
     def project_filter(self) -> str | None:
@@ -99,34 +113,42 @@ class Call:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """``body`` None: an answer without one."""
+    """``body`` None: an answer without one. ``stream``: a body of bytes in pieces instead."""
 
     status: int = 200
     body: Any = None
+    stream: Iterable[bytes] | None = None
     headers: dict[str, str] = field(default_factory=dict)
 
 
 Handler = Callable[..., Any]
 Lookup = Callable[[Call, Mapping[str, str]], None]
+TargetOf = Callable[[Mapping[str, str]], Target]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
     """One method of one path. ``since`` and ``until``: the microversions it exists in, both included.
 
-    ``rule``: what policy is asked, or the actions that have one each. ``lookup`` finds what the words of the path name
-    and sets the call's target; the rule is then asked about that, and otherwise before anything else is looked at.
+    ``rule``: what policy is asked, or the actions that have one each; None: the route is open to everybody, without a
+    token. ``target`` says by the words of the path alone whose the thing is that the rule is asked about. ``lookup``
+    finds what they name and sets the call's target; the rule is then asked about that, and otherwise before anything
+    else is looked at. ``body_types``: as in WebApi, but demanded of empty bodies too. ``streams``: the handler reads
+    the body itself, by ``receive``.
     """
 
     method: str
     path: str
     handler: Handler
-    rule: str | Actions
+    rule: str | Actions | None
     status: int = 200
     since: Pair = FIRST
     until: Pair = LAST
     query: Queries = NO_QUERY
     body: Versioned | None = None
+    body_types: tuple[str, ...] = ()
+    streams: bool = False
+    target: TargetOf | None = None
     lookup: Lookup | None = None
 
 
@@ -144,15 +166,16 @@ class Action:
 
 
 class Resource:
-    """The routes of one resource."""
+    """The routes of one resource, below the prefix of its service's API."""
 
-    def __init__(self, name: str, *, prefix: str = "/v2.1") -> None:
+    def __init__(self, name: str, api: WebApi = COMPUTE) -> None:
         self.name = name
-        self.prefix = prefix
+        self.api = api
         self.routes: list[Route] = []
 
-    def route(self, method: str, path: str, rule: str | Actions, **options: Any) -> Callable[[Handler], Handler]:
+    def route(self, method: str, path: str, rule: str | Actions | None, **options: Any) -> Callable[[Handler], Handler]:
         """Declare the decorated function as a route; ``options`` are Route's."""
+        options.setdefault("query", self.api.query)
 
         def declare(handler: Handler) -> Handler:
             self.routes.append(Route(method=method, path=path, handler=handler, rule=rule, **options))
@@ -196,13 +219,13 @@ class Actions:
 
 
 def mount(app: Flask, services: ApiServices, resources: Sequence[Resource]) -> None:
-    """Give the application every route of every resource, with and without a project id in the path."""
+    """Give the application every route of every resource."""
     for resource in resources:
         for route in resource.routes:
             app.add_url_rule(
-                resource.prefix + route.path,
+                resource.api.prefix + route.path,
                 endpoint=f"{resource.name}.{route.method}.{route.path}",
-                view_func=_view(services, route),
+                view_func=_view(services, resource.api, route),
                 methods=[route.method],
                 provide_automatic_options=False,
             )
@@ -232,21 +255,21 @@ class _Path:
         return self._application(environ, start_response)
 
 
-def _view(services: ApiServices, route: Route) -> Callable[..., Response]:
+def _view(services: ApiServices, api: WebApi, route: Route) -> Callable[..., Response]:
     def view(**arguments: str) -> Response:
-        project_segment = request.environ.get(_SEGMENT, "")
-        context = auth.authenticate(services.identity, services.policy, request.headers, g.request_id)
-        rates.count(context.project_id)
-        data = _read_body(services.config.top.max_body) if route.method != "GET" else b""
+        context = _authenticate(services, api, route)
+        data = _read_body(api, route, services.config.top.max_body)
         old = is_old(request.environ)
-        version = FIRST if old else microversion.requested(request.headers)
+        version = microversion.requested(request.headers) if api.microversions and route.rule and not old else FIRST
         g.version = version
+        project_segment = request.environ.get(_SEGMENT, "")
         if project_segment and project_segment != context.project_id:
             raise errors.Invalid("Malformed request URL: URL's project_id doesn't match Context's project_id")
         if not route.since <= version <= route.until or any("\x00" in value for value in arguments.values()):
             raise errors.NotFound("The resource could not be found.")
+        target = None if route.target is None else route.target(arguments)
         if isinstance(route.rule, str) and route.lookup is None:
-            services.policy.check(context, route.rule)
+            services.policy.check(context, route.rule, target)
         call = Call(
             services=services,
             context=context,
@@ -255,36 +278,56 @@ def _view(services: ApiServices, route: Route) -> Callable[..., Response]:
             project_segment=project_segment,
             root=OLD_ROOT if old else "v2.1",
             path=request.path,
+            url_asked=request.base_url,
+            headers=request.headers,
             query=route.query.read(request.args.to_dict(flat=False), version),
             body=read_json(data),
             raw_body=data,
             idempotency_key=request.headers.get("Idempotency-Key"),
+            target=target,
         )
         if route.body is not None:
-            if not isinstance(call.body, dict):
+            if not isinstance(call.body, route.body.kind):
                 raise errors.Invalid(MALFORMED)
-            check_body(route.body, version, call.body, relaxed=old)
+            check_body(route.body, version, call.body, relaxed=old, words=api.words)
         if isinstance(route.rule, str) and route.lookup is not None:
             route.lookup(call, arguments)
             call.check(route.rule)
-        answer = _answer(route.handler(call, **arguments), route.status)
-        response = (
-            faults.json_response(answer.status, answer.body)
-            if answer.body is not None
-            else Response(status=answer.status, content_type="application/json")
-        )
-        response.headers.update(answer.headers)
-        return response
+        return _respond(_answer(route.handler(call, **arguments), route.status))
 
     return view
+
+
+def _authenticate(services: ApiServices, api: WebApi, route: Route) -> RequestContext:
+    """Find out who asks; nobody, where everybody may. Raises as ``auth.authenticate`` does."""
+    if route.rule is None:
+        return RequestContext(request_id=g.request_id)
+    return auth.authenticate(
+        services.identity, services.policy, request.headers, g.request_id, in_project=api.in_project
+    )
+
+
+def _respond(answer: Answer) -> Response:
+    if answer.stream is not None:
+        response = Response(answer.stream, status=answer.status, content_type="application/octet-stream")
+    elif answer.body is not None:
+        response = faults.json_response(answer.status, answer.body)
+    else:
+        response = Response(status=answer.status, content_type="application/json")
+    response.headers.update(answer.headers)
+    return response
 
 
 def _answer(value: Any, status: int) -> Answer:
     return value if isinstance(value, Answer) else Answer(status=status, body=value)
 
 
-def _read_body(most: int) -> bytes:
-    """The body, if it is JSON and not too large. Raises TooLarge, UnsupportedType, Invalid."""
+def _read_body(api: WebApi, route: Route, most: int) -> bytes:
+    """The body, of the right type and not too large. Raises TooLarge, UnsupportedType, Invalid."""
+    if route.body_types and request.mimetype not in route.body_types:
+        raise UnsupportedType("Unsupported Content-Type.")
+    if route.method == "GET" or route.streams:
+        return b""
     request.max_content_length = most + 1  # a body of unknown length is cut off there, without a word
     try:
         data = request.get_data(cache=False)
@@ -294,6 +337,21 @@ def _read_body(most: int) -> bytes:
         raise errors.Invalid(MALFORMED) from error
     if len(data) > most:
         raise errors.TooLarge("Request is too large.")
-    if data and request.mimetype not in BODY_TYPES:
+    if data and api.body_types and not route.body_types and request.mimetype not in api.body_types:
         raise UnsupportedType("Unsupported Content-Type.")
     return data
+
+
+def receive(most: int) -> Iterator[bytes]:
+    """Yield the body of a route that streams, in pieces. Raises TooLarge beyond ``most`` bytes, Invalid where the
+    client stopped early."""
+    request.max_content_length = most
+    size, expected = 0, request.content_length
+    try:
+        while piece := request.stream.read(_PIECE):
+            size += len(piece)
+            yield piece
+    except RequestEntityTooLarge as error:
+        raise errors.TooLarge("Request is too large.") from error
+    if expected is not None and size != expected:
+        raise errors.Invalid("The upload ended early.")

@@ -10,6 +10,7 @@ from cellcloud.clients.image import ImageClient
 from cellcloud.clients.network import NetworkClient
 from cellcloud.config import Config
 from cellcloud.db.engine import Database
+from cellcloud.embedded import EmbeddedServices
 from cellcloud.model.intent import Intent
 from top_api.admission import Admission
 from top_api.cells import Cells
@@ -18,7 +19,8 @@ from top_api.policy import Policy
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiServices:
-    """``dispatch`` takes intents just committed and returns at once; they are leased to ``owner``."""
+    """``dispatch`` takes intents just committed and returns at once; they are leased to ``owner``.
+    ``embedded``: the services of this process whose APIs are served here too."""
 
     config: Config
     policy: Policy
@@ -30,3 +32,4 @@ class ApiServices:
     dispatch: Callable[[Sequence[Intent]], None]
     admission: Admission
     owner: str
+    embedded: EmbeddedServices | None = None

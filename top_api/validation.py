@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
+from jsonschema import ValidationError
 
 from cellcloud import errors
 from top_api.json_schema import Compiled, Schema, is_deep, read_time
 from top_api.microversion import FIRST, LAST, Microversion
 
-__all__ = ["NO_QUERY", "Queries", "Schema", "Versioned", "check_body", "read_json", "read_time"]
+__all__ = ["ANY_QUERY", "NO_QUERY", "Queries", "Schema", "Versioned", "check_body", "read_json", "read_time"]
 MALFORMED = "Malformed request body"
 MOST_VALUES = 200  # behind a question mark
 _SHOWN = 200  # characters of a refused value that are repeated to the caller
@@ -44,10 +45,11 @@ def _no_twice(pairs: list[tuple[str, Any]]) -> None:
 
 
 class Versioned:
-    """Schemas by the first microversion each holds for; compiled when first used."""
+    """Schemas by the first microversion each holds for; compiled when first used. ``kind``: what a body is."""
 
     def __init__(self, first: Schema, *later: tuple[tuple[int, int], Schema]) -> None:
         self._schemas = [((2, 1), first), *later]
+        self.kind: type = list if first.get("type") == "array" else dict
         self._compiled: dict[tuple[int, int], Compiled] = {}
 
     def __iter__(self) -> Iterator[tuple[tuple[int, int], Schema]]:
@@ -61,19 +63,35 @@ class Versioned:
         return self._compiled[since]
 
 
-def check_body(versioned: Versioned, version: Microversion, body: Any, *, relaxed: bool = False) -> None:
-    """Raises Invalid in Nova's words. ``relaxed``: unknown keys are taken out, as in the API of before 2.1."""
-    error = versioned.validator(version).find_error(body, relaxed=relaxed)
-    if error is None:
-        return
+def compute_words(error: ValidationError) -> str:
+    """Say as Nova does what is wrong with a body."""
     reason = str(error.message).replace(repr(error.instance), _cut(repr(error.instance)))
     path = [str(part) for part in error.absolute_path]
     if not path:
-        raise errors.Invalid(_cut(reason, 3 * _SHOWN))
+        return _cut(reason, 3 * _SHOWN)
     name = _cut(path[-1])
-    raise errors.Invalid(
-        f"Invalid input for field/attribute {name}. Value: {_cut(str(error.instance))}. {_cut(reason, 3 * _SHOWN)}"
-    )
+    return f"Invalid input for field/attribute {name}. Value: {_cut(str(error.instance))}. {_cut(reason, 3 * _SHOWN)}"
+
+
+def path_words(error: ValidationError) -> str:
+    """Say where in a body something is wrong, by the whole path to it."""
+    where = "/".join(str(part) for part in error.absolute_path) or "body"
+    return f"Invalid input for {where[:200]}. {error.message[:300]}"
+
+
+def check_body(
+    versioned: Versioned,
+    version: Microversion,
+    body: Any,
+    *,
+    relaxed: bool = False,
+    words: Callable[[ValidationError], str] = compute_words,
+) -> None:
+    """Raise Invalid for a body that the schema refuses, in those words. ``relaxed``: unknown keys are taken out, as in
+    the API of before 2.1."""
+    error = versioned.validator(version).find_error(body, relaxed=relaxed)
+    if error is not None:
+        raise errors.Invalid(words(error))
 
 
 def _cut(text: str, length: int = _SHOWN) -> str:
@@ -138,4 +156,14 @@ class Queries:
             raise errors.Invalid(f"Invalid input for query parameters {key}. Value: {_cut(value)}. {reason}")
 
 
+class _Everything(Queries):
+    def read(self, pairs: Mapping[str, Sequence[str]], version: Microversion) -> dict[str, list[str]]:
+        """Return the keys with their values. Raises Invalid for what no database can hold."""
+        found = {key: list(values) for key, values in pairs.items()}
+        if any("\x00" in text for key, values in found.items() for text in (key, *values)):
+            raise errors.Invalid("A query has no NUL in it.")
+        return found
+
+
 NO_QUERY = Queries({}, strict_since=(2, 1000))
+ANY_QUERY = _Everything({})  # for lists that say themselves what each key means

@@ -1,1 +1,18 @@
+"""Embedded outside services: identity, images and networks on one machine, without OpenStack."""
 
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cellcloud.embedded.identity import EmbeddedIdentity
+from cellcloud.embedded.images import EmbeddedImages
+from cellcloud.embedded.networks import EmbeddedNetworks
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmbeddedServices:
+    """The three services of one process."""
+
+    identity: EmbeddedIdentity
+    images: EmbeddedImages
+    networks: EmbeddedNetworks

@@ -271,7 +271,7 @@ def test_every_declared_key_of_every_list_is_tried() -> None:
         route.path: {key for key, _ in route.query} - JOINED
         for resource in RESOURCES
         for route in resource.routes
-        if resource.prefix == "/v2.1" and route.method == "GET" and route.query is not NO_QUERY
+        if resource.api.prefix == "/v2.1" and route.method == "GET" and route.query is not NO_QUERY
     }
     shown_alone = {"/os-hypervisors/<identifier>", "/os-keypairs/<name>"}
     quotas = {"/os-quota-sets/<project_id>", "/os-quota-sets/<project_id>/detail"}

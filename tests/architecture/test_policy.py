@@ -14,25 +14,37 @@ from oslo_config import cfg
 from oslo_policy import generator
 
 from cellcloud import config
-from top_api.embedded_api import create_blueprints, identity, image, network
+from top_api.embedded_api import RESOURCES as EMBEDDED_RESOURCES
+from top_api.embedded_api import create_blueprints, image, network
 from top_api.embedded_api.request import asked_by
 from top_api.policy import Policy, list_rules
 from top_api.routes import RESOURCES
 from top_api.routing import Actions
 
 ROOT = Path(__file__).parents[2]
+ALL_RESOURCES = (*RESOURCES, *EMBEDDED_RESOURCES)
+OPEN = {  # what needs no token
+    "/",
+    "/v2.1/",
+    "/v2/",
+    "/identity",
+    "/identity/",
+    "/identity/v3",
+    "/identity/v3/",
+    "/identity/v3/auth/tokens",
+}
 DECLARED = {rule.name: rule for rule in list_rules()}
 
 
 def _rules_of_routes() -> list[tuple[str, str]]:
-    """(what is served, its rule) for every route and every action of the Compute and operators' APIs."""
+    """(what is served, its rule) for every route and every action of every service that asks one."""
     found = []
-    for resource in RESOURCES:
+    for resource in ALL_RESOURCES:
         for route in resource.routes:
             if isinstance(route.rule, Actions):
                 found += [(f"{route.path}: {name}", action.rule) for name, action in route.rule.by_name.items()]
-            else:
-                found.append((f"{route.method} {route.path}", route.rule))
+            elif route.rule is not None:
+                found.append((f"{route.method} {resource.api.prefix}{route.path}", route.rule))
     return found
 
 
@@ -42,7 +54,7 @@ def _rules_of_embedded_routes() -> list[tuple[str, str]]:
     services: Any = None  # nothing is served
     for blueprint in create_blueprints(services, services, services, Policy(), config.load()):
         app.register_blueprint(blueprint)
-    closed = set(app.view_functions) - identity.OPEN - image.OPEN - network.OPEN - {"static"}
+    closed = set(app.view_functions) - image.OPEN - network.OPEN - {"static"}
     return [(endpoint, asked_by(app.view_functions[endpoint]).rule) for endpoint in sorted(closed)]
 
 
@@ -62,6 +74,17 @@ def test_every_route_and_action_asks_a_declared_rule() -> None:
     served = _rules_of_routes() + _rules_of_embedded_routes()
     assert len(served) > 150
     assert [(what, rule) for what, rule in served if rule not in DECLARED] == []
+
+
+def test_only_logging_in_and_the_documents_of_versions_are_open() -> None:
+    found = [
+        (route.method, resource.api.prefix + route.path)
+        for resource in ALL_RESOURCES
+        for route in resource.routes
+        if route.rule is None
+    ]
+    assert len(found) == len(OPEN)
+    assert set(found) == {("POST" if path.endswith("/tokens") else "GET", path) for path in OPEN}
 
 
 def test_no_rule_is_declared_that_nothing_asks_about() -> None:

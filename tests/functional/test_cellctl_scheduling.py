@@ -142,7 +142,7 @@ def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
         app = create_app(
             world.config,
             database=world.database,
-            adapters=Adapters(identity=identity, images=unused, networks=unused, blueprints=(sign_in(url),)),
+            adapters=Adapters(identity=identity, images=unused, networks=unused, resources=(sign_in(url),)),
             cells=world.cells,
             dispatch=lambda written: None,
         )

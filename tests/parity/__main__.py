@@ -89,7 +89,9 @@ def compare_queries(published: Published, report: Report, name: str, route: Rout
 
 
 def _pairs(published: Published) -> Iterator[tuple[str, Route | Action, list[Method]]]:
-    routes = {(r.method, r.path): r for resource in RESOURCES for r in resource.routes if resource.prefix == "/v2.1"}
+    routes = {
+        (r.method, r.path): r for resource in RESOURCES for r in resource.routes if resource.api.prefix == "/v2.1"
+    }
     for key, (file, name) in ROUTES.items():
         yield " ".join(key), routes[key], published.methods(file, name)
     for path, named in ACTIONS.items():

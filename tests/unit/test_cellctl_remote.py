@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 import yaml
 from click.testing import CliRunner, Result
-from flask import Blueprint, Response, request
 from werkzeug.serving import make_server
 
 from cell.admin.__main__ import main
@@ -30,6 +29,8 @@ from tests.unit.test_cellctl import FakeSource
 from tests.unit.test_cellctl import make_server as make_record
 from top_api.adapters import Adapters
 from top_api.app import create_app
+from top_api.routing import Answer, Call, Resource
+from top_api.web_api import WebApi
 
 AT = dt.datetime(2026, 3, 1, tzinfo=dt.UTC)
 
@@ -101,12 +102,12 @@ class Identity:
         )
 
 
-def sign_in(url: list[str]) -> Blueprint:
-    blueprint = Blueprint("sign_in", "sign_in", url_prefix="/identity/v3")
+def sign_in(url: list[str]) -> Resource:
+    resource = Resource("sign_in", WebApi(prefix="/identity/v3"))
 
-    @blueprint.post("/auth/tokens")
-    def issue() -> Response:
-        user = request.get_json()["auth"]["identity"]["password"]["user"]
+    @resource.route("POST", "/auth/tokens", None)
+    def issue(call: Call) -> Answer:
+        user = call.body["auth"]["identity"]["password"]["user"]
         if user["password"] != "right":
             raise errors.Unauthenticated
         endpoint = {"interface": "public", "region_id": "R", "region": "R", "url": f"{url[0]}/v2.1", "id": "e"}
@@ -117,10 +118,9 @@ def sign_in(url: list[str]) -> Blueprint:
             "user": {"id": "u", "name": "n", "domain": {"id": "default", "name": "Default"}},
             "catalog": [{"type": "compute", "name": "nova", "id": "c", "endpoints": [endpoint]}],
         }
-        headers = {"X-Subject-Token": f"token-{user['name']}"}
-        return Response(json.dumps({"token": token}), 201, headers, content_type="application/json")
+        return Answer(status=201, body={"token": token}, headers={"X-Subject-Token": f"token-{user['name']}"})
 
-    return blueprint
+    return resource
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +146,7 @@ def clouds(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
     app = create_app(
         world.config,
         database=world.database,
-        adapters=Adapters(identity=identity, images=unused, networks=unused, blueprints=(sign_in(url),)),
+        adapters=Adapters(identity=identity, images=unused, networks=unused, resources=(sign_in(url),)),
         cells=world.cells,
         dispatch=lambda written: None,
     )

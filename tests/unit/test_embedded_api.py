@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from werkzeug.test import TestResponse
 
+from cellcloud.context import REQUEST_ID
 from cellcloud.db.listing import Page
 from cellcloud.embedded.networks import Viewer
 from cellcloud.model.identity import Grant
@@ -273,8 +274,11 @@ def test_who_may_ask(api: Api, path: str) -> None:
 def test_request_ids(api: Api) -> None:
     good = "req-12345678-1234-1234-1234-123456789012"
     for given_id in (good, "req-x\tevil", "x" * 10000):
-        response = api("GET", "/network/v2.0/networks", headers={"X-OpenStack-Request-ID": given_id})
-        assert (response.headers["X-OpenStack-Request-ID"] == given_id) is (given_id == good)
+        for path in ("/network/v2.0/networks", "/identity/v3/auth/projects", "/image/v2/images", "/image/v2/nothing"):
+            response = api("GET", path, headers={"X-OpenStack-Request-ID": given_id})
+            assert REQUEST_ID.matches(response.headers["X-OpenStack-Request-ID"])
+            assert response.headers["X-OpenStack-Request-ID"] != given_id  # each request has one of its own
+            assert response.headers["Vary"] == "X-Auth-Token"
 
 
 # ---- image ---------------------------------------------------------------------------------------------------------

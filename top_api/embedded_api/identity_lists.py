@@ -8,12 +8,11 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlencode
 
-from flask import g, request
-from werkzeug.datastructures import MultiDict
-
 from cellcloud import errors
-from cellcloud.db.listing import TEXT_OPERATORS, Condition, Page
-from top_api.embedded_api.lists import ORDER, Filter, pairs_of, read_limit, read_value, text, time, walk_of
+from cellcloud.db.listing import ALL, TEXT_OPERATORS, Condition, Page
+from top_api.embedded_api.lists import ORDER, Filter, all_pairs, pairs_of, read_limit, read_value, text, time
+from top_api.paging import walk_of
+from top_api.routing import Call
 
 _TRUE = frozenset({"", "True", "TRUE", "true", "1", "y", "Y", "on", "ON", "yes"})
 _FALSE = frozenset({"False", "FALSE", "false", "0", "n", "N", "off", "OFF", "no"})
@@ -63,18 +62,16 @@ class ListForm:
     absent: frozenset[str] = frozenset()
     sorts: frozenset[str] = frozenset()
 
-    def page(self) -> Page:
-        """What the request asks for. Raises Invalid."""
-        args = request.args
-        where = [condition for name, value in args.items(multi=True) for condition in self._read(name, value)]
-        marker = args.get("marker") or None
-        limit = read_limit(args) or None
-        walk = walk_of(g.token.project.id if g.token.project else "", g.token.user.id)
-        return Page(where=where, sort=self._sort(args), after=marker, limit=limit, walk=walk)
+    def page(self, call: Call) -> Page:
+        """Return what the request asks for. Raises Invalid."""
+        where = [condition for name, value in all_pairs(call.query) for condition in self._read(name, value)]
+        marker = call.param("marker") or None
+        limit = read_limit(call.param("limit")) or None
+        return Page(where=where, sort=self._sort(call), after=marker, limit=limit, walk=walk_of(call))
 
-    def _sort(self, args: MultiDict[str, str]) -> list[tuple[str, bool]]:
-        key, direction = args.get("sort_key"), args.get("sort_dir", "asc")
-        if not self.sorts or (key is None and "sort_dir" not in args):
+    def _sort(self, call: Call) -> list[tuple[str, bool]]:
+        key, direction = call.param("sort_key"), call.param("sort_dir") or "asc"
+        if not self.sorts or (key is None and "sort_dir" not in call.query):
             return []
         if direction not in ("asc", "desc"):
             raise errors.Invalid("sort_dir is 'asc' or 'desc'.")
@@ -165,16 +162,21 @@ def _holds(item: dict[str, Any], wanted: Condition) -> bool:
     return bool(value.startswith(given) if operator == "startswith" else value.endswith(given))
 
 
-def links(items: Sequence[dict[str, Any]], page: Page) -> dict[str, Any]:
-    """The list's own address, and the one of the page after a full one; both dispatch the whole query."""
+def listed(call: Call, name: str, items: Sequence[dict[str, Any]], page: Page = ALL) -> dict[str, Any]:
+    """Return a page of a list as Keystone shows it."""
+    return {name: items, "links": links(call, items, page)}
+
+
+def links(call: Call, items: Sequence[dict[str, Any]], page: Page) -> dict[str, Any]:
+    """Return the list's own address, and the one of the page after a full one; both carry the whole query."""
     following = None
     if items and len(items) == page.limit:
-        following = _address([*pairs_of(request.args, page.walk), ("marker", items[-1]["id"])])
-    return {"next": following, "previous": None, "self": _address(list(request.args.items(multi=True)))}
+        following = _address(call, [*pairs_of(call.query, page.walk), ("marker", items[-1]["id"])])
+    return {"next": following, "previous": None, "self": _address(call, all_pairs(call.query))}
 
 
-def _address(pairs: list[tuple[str, str]]) -> str:
-    return request.base_url + (f"?{urlencode(pairs)}" if pairs else "")
+def _address(call: Call, pairs: list[tuple[str, str]]) -> str:
+    return call.url_asked + (f"?{urlencode(pairs)}" if pairs else "")
 
 
 # ---- role assignments ----------------------------------------------------------------------------------------------
@@ -196,8 +198,9 @@ class AssignmentQuery:
     include_names: bool
 
 
-def read_assignments(args: MultiDict[str, str]) -> AssignmentQuery:
-    """What a list of role assignments is asked for. Raises Invalid."""
+def read_assignments(call: Call) -> AssignmentQuery:
+    """Return what a list of role assignments is asked for. Raises Invalid."""
+    args = {name: values[-1] for name, values in call.query.items()}
     given = {name: read_value(name, args[name], _word) for name in (*_GRANT_COLUMNS, *_ABSENT) if name in args}
     effective, include_names, include_subtree = (args.get(name, "0") != "0" for name in _FLAGS)
     for names in _APART:

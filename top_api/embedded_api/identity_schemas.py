@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 from cellcloud import errors
-from top_api.embedded_api.request import Schema
+from top_api.validation import Versioned
 
 _ID = {"type": "string", "minLength": 1, "maxLength": 64}
 _NAME = {"type": "string", "minLength": 1, "maxLength": 255}
@@ -26,9 +26,9 @@ def _named(*required: str, **more: Any) -> dict[str, Any]:
     }
 
 
-def _body(name: str, properties: dict[str, Any], required: tuple[str, ...] = ()) -> Schema:
+def _body(name: str, properties: dict[str, Any], required: tuple[str, ...] = ()) -> Versioned:
     inner = {"type": "object", "properties": properties, "required": list(required)}
-    return Schema({"type": "object", "properties": {name: inner}, "required": [name]})
+    return Versioned({"type": "object", "properties": {name: inner}, "required": [name]})
 
 
 AUTH = _body(

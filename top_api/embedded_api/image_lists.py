@@ -12,6 +12,7 @@ from flask import request
 from cellcloud import errors
 from cellcloud.db import walks
 from cellcloud.db.listing import Condition, Page
+from cellcloud.db.walks import Walk
 from top_api.embedded_api.lists import (
     MAX_PAGE,
     ORDER,
@@ -23,7 +24,6 @@ from top_api.embedded_api.lists import (
     read_value,
     time,
     true_or_false,
-    walk_of,
 )
 from top_api.embedded_api.request import caller
 
@@ -56,14 +56,14 @@ def page() -> Page:
     tags = [tag.strip() for tag in args.getlist("tag")]
     if tags:
         where.append(Condition("tag", tags, "every"))
-    limit = read_limit(args)
+    limit = read_limit(args.get("limit"))
     limit = MAX_PAGE if limit is None else limit
     return Page(
         where=where,
         sort=_sort(),
         after=args.get("marker") or None,
         limit=limit,
-        walk=walk_of(caller().project_id, caller().user_id),
+        walk=Walk.through(caller().project_id, caller().user_id, request.path, request.args.lists()),
     )
 
 
@@ -137,8 +137,12 @@ def _sort() -> list[tuple[str, bool]]:
 
 def links(last: str | None, wanted: Page) -> dict[str, str]:
     """``first``, and ``next`` after the id of a full page's last image; both dispatch the whole query."""
-    found = {"first": _path(pairs_of(request.args))}
-    return found if last is None else found | {"next": _path([*pairs_of(request.args, wanted.walk), ("marker", last)])}
+    found = {"first": _path(pairs_of(dict(request.args.lists())))}
+    return (
+        found
+        if last is None
+        else found | {"next": _path([*pairs_of(dict(request.args.lists()), wanted.walk), ("marker", last)])}
+    )
 
 
 def _path(pairs: list[tuple[str, str]]) -> str:

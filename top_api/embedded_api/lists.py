@@ -4,12 +4,9 @@ sort by; from a query to a page. What comes with the question is obeyed, or refu
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-
-from flask import request
-from werkzeug.datastructures import MultiDict
 
 from cellcloud import errors
 from cellcloud.db import walks
@@ -77,9 +74,8 @@ def read_value(name: str, value: str, read: Read) -> Any:
         raise errors.Invalid(f"Invalid value '{value[:64]}' for '{name[:64]}' filter.") from None
 
 
-def read_limit(args: Mapping[str, str], most: int = MAX_PAGE) -> int | None:
-    """The ``limit`` of a query, at most so many; None where there is none. Raises Invalid."""
-    given = args.get("limit")
+def read_limit(given: str | None, most: int = MAX_PAGE) -> int | None:
+    """Return the ``limit`` that a query gives, at most so many; None where there is none. Raises Invalid."""
     if given is None:
         return None
     if not (given.isascii() and given.isdecimal() and len(given) < 10):
@@ -95,12 +91,12 @@ def compared_time(column: str, operator: str, at: dt.datetime) -> Condition:
     return Condition(column, (moved,), {"gt": "gte", "lte": "lt"}.get(operator, operator))
 
 
-def walk_of(project_id: str, user_id: str) -> Walk:
-    """A user's walk through the list that the request asks for."""
-    return Walk.through(project_id, user_id, request.path, request.args.lists())
+def all_pairs(query: Mapping[str, Sequence[str]]) -> list[tuple[str, str]]:
+    """Return each value of a query with its key."""
+    return [(name, value) for name, values in query.items() for value in values]
 
 
-def pairs_of(args: MultiDict[str, str], walk: Walk | None = None) -> list[tuple[str, str]]:
-    """The whole query but for its marker, for a link to another page, of the same walk."""
-    found = [(name, value) for name, value in args.items(multi=True) if name not in ("marker", walks.NAME)]
+def pairs_of(query: Mapping[str, Sequence[str]], walk: Walk | None = None) -> list[tuple[str, str]]:
+    """Return the whole query but for its marker, for a link to another page, of the same walk."""
+    found = [pair for pair in all_pairs(query) if pair[0] not in ("marker", walks.NAME)]
     return [*found, (walks.NAME, walk.name)] if walk is not None and walk.name else found

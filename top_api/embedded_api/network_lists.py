@@ -13,6 +13,7 @@ from flask import Response, request
 from cellcloud import errors
 from cellcloud.db import walks
 from cellcloud.db.listing import Condition, Page
+from cellcloud.db.walks import Walk
 from top_api.embedded_api.lists import (
     MAX_PAGE,
     Filter,
@@ -23,7 +24,6 @@ from top_api.embedded_api.lists import (
     read_limit,
     read_value,
     time,
-    walk_of,
 )
 from top_api.embedded_api.request import answer, caller
 
@@ -50,11 +50,11 @@ class ListForm:
     def page(self) -> Page:
         """What the request asks for. Raises Invalid."""
         where = [condition for name in request.args if name not in _ASIDE for condition in self._read(name)]
-        limit = read_limit(request.args)
+        limit = read_limit(request.args.get("limit"))
         backwards = request.args.get("page_reverse", "").lower() == "true"
         sort = tuple((name, rises) for name, rises in self._sort() if self.revised or name != "revision_number")
         marker = request.args.get("marker") or None
-        walk = walk_of(caller().project_id, caller().user_id)
+        walk = Walk.through(caller().project_id, caller().user_id, request.path, request.args.lists())
         return Page(where=where, sort=sort, after=marker, limit=limit or MAX_PAGE, backwards=backwards, walk=walk)
 
     def _read(self, name: str) -> list[Condition]:
@@ -155,6 +155,6 @@ def listed(name: str, items: Iterable[dict[str, Any]], page: Page) -> Response:
 
 
 def _link(rel: str, marker: str, page: Page, *, backwards: bool) -> dict[str, str]:
-    pairs = [pair for pair in pairs_of(request.args, page.walk) if pair[0] != "page_reverse"]
+    pairs = [pair for pair in pairs_of(dict(request.args.lists()), page.walk) if pair[0] != "page_reverse"]
     pairs += [("marker", marker), *([("page_reverse", "True")] if backwards else [])]
     return {"rel": rel, "href": f"{request.base_url}?{urlencode(pairs)}"}

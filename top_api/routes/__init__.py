@@ -16,9 +16,11 @@ from top_api.routes.server_ips import server_ips
 from top_api.routes.server_metadata import server_metadata
 from top_api.routes.servers import servers
 from top_api.routes.services import services
+from top_api.routes.versions import versions
 from top_api.routing import Resource
 
 RESOURCES: tuple[Resource, ...] = (
+    versions,
     servers,
     server_actions,
     server_metadata,

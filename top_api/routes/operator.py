@@ -21,13 +21,14 @@ from top_api.operations import aggregates, counters, doctor
 from top_api.routing import Call, Resource
 from top_api.schemas import guests as schemas
 from top_api.validation import Queries
+from top_api.web_api import OPERATOR
 
 T = TypeVar("T")
 RULE = "cellcloud:operator"
 TEXT = {"type": "string", "maxLength": 255}
 MOST = 1000  # servers in one answer
 
-operator = Resource("operator", prefix="/operator/v1")
+operator = Resource("operator", OPERATOR)
 
 
 @operator.route("GET", "/cells", RULE)

@@ -15,13 +15,14 @@ from cellcloud.model.flavor import Flavor
 from cellcloud.model.host import Aggregate
 from top_api.routing import Call, Resource
 from top_api.schemas import scheduling as schemas
+from top_api.web_api import OPERATOR
 
 T = TypeVar("T")
 RULE = "cellcloud:operator"
 BUDGET = 60.0  # seconds; a decision is made again from a long log
 MOST = 10
 
-scheduling = Resource("scheduling", prefix="/operator/v1")
+scheduling = Resource("scheduling", OPERATOR)
 
 
 # ---- why -------------------------------------------------------------------------------------------------------------

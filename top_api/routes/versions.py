@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from flask import Blueprint, Response, request
+from flask import Response
 
 from top_api.faults import json_response
 from top_api.microversion import FIRST, LAST
+from top_api.routing import Call, Resource
+from top_api.web_api import DISCOVERY
 
 _MEDIA = "application/vnd.openstack.compute+json;version="
 _V20 = {"id": "v2.0", "status": "DEPRECATED", "version": "", "min_version": "", "updated": "2011-01-21T11:33:21Z"}
@@ -44,24 +46,21 @@ def choices(base_url: str, path: str) -> Response:
     return json_response(300, {"choices": found})
 
 
-def blueprint() -> Blueprint:
-    """The documents' routes."""
-    routes = Blueprint("versions", __name__)
+versions = Resource("versions", DISCOVERY)
 
-    def base() -> str:
-        return request.root_url.rstrip("/")
 
-    @routes.get("/")
-    def list_versions() -> Response:
-        versions = [{**version, "links": [_link(base(), path)]} for version, path in ((_V20, "v2"), (_V21, "v2.1"))]
-        return json_response(200, {"versions": versions})
+@versions.route("GET", "/", None)
+def list_versions(call: Call) -> dict[str, Any]:
+    return {
+        "versions": [{**one, "links": [_link(call.base_url, path)]} for one, path in ((_V20, "v2"), (_V21, "v2.1"))]
+    }
 
-    @routes.get("/v2.1/")
-    def show_current() -> Response:
-        return json_response(200, {"version": _document(base(), _V21, "v2.1")})
 
-    @routes.get("/v2/")
-    def show_deprecated() -> Response:
-        return json_response(200, {"version": _document(base(), _V20, "v2")})
+@versions.route("GET", "/v2.1/", None)
+def show_current(call: Call) -> dict[str, Any]:
+    return {"version": _document(call.base_url, _V21, "v2.1")}
 
-    return routes
+
+@versions.route("GET", "/v2/", None)
+def show_deprecated(call: Call) -> dict[str, Any]:
+    return {"version": _document(call.base_url, _V20, "v2")}
