@@ -97,4 +97,7 @@ class Reconciler:
 
 
 def _agrees(entry: ExpectedGuest, guest: GuestState | None) -> bool:
-    return guest is not None and (guest.power_state == PowerState.RUNNING) == entry.running
+    if guest is None:
+        return False
+    running, paused = guest.power_state == PowerState.RUNNING, guest.power_state == PowerState.PAUSED
+    return (running, paused) == (entry.running, entry.paused)

@@ -187,6 +187,7 @@ def expected_on(connection: Connection, host: str) -> list[ExpectedGuest]:
             generation=record.generation,
             running=None if record.id in busy else record.power_state == PowerState.RUNNING,
             project_id=record.spec.project_id,
+            paused=record.power_state == PowerState.PAUSED,
         )
         for record in records
         if record.vm_state != VmState.ERROR or record.id in busy

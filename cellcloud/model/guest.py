@@ -111,13 +111,15 @@ class GuestEvent:
 class ExpectedGuest:
     """What the cell's records say a host should hold; the host compares and corrects.
 
-    ``running``: True or False as recorded, None while a run is under way (leave it alone).
+    ``running``: True or False as recorded, None while a run is under way (leave it alone). ``paused``: it does not run,
+    and is not off.
     """
 
     server_id: str
     generation: int
     running: bool | None
     project_id: str = ""
+    paused: bool = False
 
 
 class OrderKind(StrEnum):

@@ -124,3 +124,17 @@ def test_a_known_guest_is_let_back_to_its_networks_and_one_that_cannot_be_hinder
     assert [guest.fenced for guest in host.driver.guests.values()] == [True, False]
     host.reconciler.compare()
     assert [guest.fenced for guest in host.driver.guests.values()] == [False, False]
+
+
+@pytest.mark.parametrize("recorded", [PowerState.RUNNING, PowerState.PAUSED, PowerState.SHUTDOWN])
+@pytest.mark.parametrize("found", [PowerState.RUNNING, PowerState.PAUSED, PowerState.SHUTDOWN, PowerState.CRASHED])
+def test_a_guest_that_runs_pauses_or_is_off_against_its_record_is_told(
+    host: Host, recorded: PowerState, found: PowerState
+) -> None:
+    host.hold(power_state=found)
+    running, paused = recorded == PowerState.RUNNING, recorded == PowerState.PAUSED
+    host.conductor.expected["h1"] = [ExpectedGuest(server_id=ONE, generation=1, running=running, paused=paused)]
+    host.reconciler.compare()
+    off = {PowerState.SHUTDOWN, PowerState.CRASHED}
+    agree = recorded == found or {recorded, found} <= off
+    assert [event.power_state for event in host.events] == ([] if agree else [found])

@@ -16,13 +16,13 @@ from cell.conductor.steps.guests import LATER_TRIES
 from cell.conductor.workflow import Action, StepContext, StepResult, StepServices
 from cell.conductor.workflows import REGISTRY
 from cellcloud import errors
-from cellcloud.db import decisions, runs
+from cellcloud.db import decisions, runs, servers
 from cellcloud.db.engine import Database
 from cellcloud.lifecycle import PowerState
 from cellcloud.model.guest import Destroy, GuestCommand, GuestEvent, RebootSoft, Spawn, Start, Stop
 from cellcloud.model.operations import Operation
 from cellcloud.model.run import RunRecord
-from cellcloud.model.server import ServerRecord
+from cellcloud.model.server import ServerChanges, ServerRecord
 from tests.statements import counted
 from tests.workflows.test_every_step import killed_after_call, twice
 from tests.workflows.test_leases import end_leases, take
@@ -341,3 +341,29 @@ def test_guests_that_go_off_together_are_followed_together(cell_database: Databa
         looks.append(sum(statement.startswith("SELECT") for statement in statements) - changed)
     assert looks[0] == looks[1]
     assert [cell.record(each).vm_state for each in ids] == ["stopped"] * 11 + ["active"]
+
+
+@pytest.mark.parametrize(
+    ("shown", "power", "found", "then"),
+    [
+        ("active", PowerState.RUNNING, PowerState.SHUTDOWN, "stopped"),
+        ("active", PowerState.RUNNING, PowerState.PAUSED, "paused"),
+        ("paused", PowerState.PAUSED, PowerState.RUNNING, "active"),
+        ("paused", PowerState.PAUSED, PowerState.SHUTDOWN, "stopped"),
+        ("paused", PowerState.PAUSED, PowerState.CRASHED, "stopped"),
+        ("stopped", PowerState.SHUTDOWN, PowerState.RUNNING, "active"),
+        ("stopped", PowerState.SHUTDOWN, PowerState.PAUSED, "paused"),
+        ("error", PowerState.SHUTDOWN, PowerState.RUNNING, "error"),
+    ],
+)
+def test_a_record_follows_what_its_guest_became_by_itself(
+    cell: Recorded, shown: str, power: PowerState, found: PowerState, then: str
+) -> None:
+    cell.create(SERVER)
+    cell.run()
+    with cell.database.write() as connection:
+        servers.change(connection, SERVER, ServerChanges(vm_state=shown, power_state=power))
+    record = cell.record(SERVER)
+    event = GuestEvent(host=str(record.host), server_id=SERVER, generation=record.generation, power_state=found)
+    assert guest_events.apply(cell.database, cell, [event]).changed
+    assert (cell.record(SERVER).vm_state, cell.record(SERVER).power_state) == (then, found)

@@ -23,6 +23,9 @@ FOLLOWS = {
     (VmState.STOPPED, PowerState.RUNNING): VmState.ACTIVE,
     (VmState.ACTIVE, PowerState.PAUSED): VmState.PAUSED,
     (VmState.PAUSED, PowerState.RUNNING): VmState.ACTIVE,
+    (VmState.PAUSED, PowerState.SHUTDOWN): VmState.STOPPED,
+    (VmState.PAUSED, PowerState.CRASHED): VmState.STOPPED,
+    (VmState.STOPPED, PowerState.PAUSED): VmState.PAUSED,
 }
 
 
