@@ -270,30 +270,31 @@ def take_in(world: World, record: ServerRecord) -> None:
 
 
 @pytest.mark.parametrize("name", ACTIONS)
-@pytest.mark.parametrize("state", [state for state in VmState if state != VmState.DELETED])
-def test_an_action_does_what_the_table_says(world: World, name: str, state: VmState) -> None:
+def test_an_action_does_what_the_table_says(world: World, name: str) -> None:
     spec, server_id = ACTIONS[name], world.create()
     cell = world.cell_of(server_id)
     cell.slow = True
-    take_in(world, cell.change(server_id, vm_state=state, power_state=PowerState.SHUTDOWN))
-    shown = world.get(f"/servers/{server_id}").get_json()["server"]["status"]
-    answer = act(world, server_id, spec)
-    if state not in spec.starts_from:
-        assert answer.status_code == 409
-        message = f"Cannot '{spec.operation}' instance {server_id} while it is in vm_state {state}"
-        assert answer.get_json()["conflictingRequest"]["message"] == message
-        assert status(world, server_id) == shown
-        return
-    assert (answer.status_code, answer.get_data()) == (202, b"")
-    server = world.get(f"/servers/{server_id}").get_json()["server"]
-    assert server["OS-EXT-STS:task_state"] == spec.task_state
-    assert server["status"] == status_of(state, spec.task_state)
-    take_in(world, cell.end_operation(server_id, spec))
-    server = world.get(f"/servers/{server_id}").get_json()["server"]
-    assert server["status"] == status_of(spec.vm_state, None)
-    assert server["OS-EXT-STS:task_state"] is None
-    assert (server["OS-EXT-STS:vm_state"], server["OS-EXT-STS:power_state"]) == (spec.vm_state, spec.power_state)
-    listed = world.get(f"/servers?status={server['status']}").get_json()["servers"]
+    for state in (state for state in VmState if state != VmState.DELETED):
+        take_in(world, cell.change(server_id, vm_state=state, power_state=PowerState.NOSTATE))
+        answer = act(world, server_id, spec)
+        if state not in spec.starts_from:
+            assert answer.status_code == 409
+            message = f"Cannot '{spec.operation}' instance {server_id} while it is in vm_state {state}"
+            assert answer.get_json()["conflictingRequest"]["message"] == message
+            assert status(world, server_id) == status_of(state, None)
+            continue
+        assert (answer.status_code, answer.get_data()) == (202, b"")
+        server = world.get(f"/servers/{server_id}").get_json()["server"]
+        assert server["OS-EXT-STS:task_state"] == spec.task_state
+        assert server["status"] == status_of(state, spec.task_state)
+        take_in(world, cell.end_operation(server_id, spec))
+        server = world.get(f"/servers/{server_id}").get_json()["server"]
+        assert server["status"] == status_of(spec.vm_state, None)
+        assert server["OS-EXT-STS:task_state"] is None
+        assert (server["OS-EXT-STS:vm_state"], server["OS-EXT-STS:power_state"]) == (spec.vm_state, spec.power_state)
+    listed = world.get(f"/servers?status={status_of(VmState(cell.servers[server_id].vm_state), None)}").get_json()[
+        "servers"
+    ]
     assert [one["id"] for one in listed] == [server_id]
     action = world.get(f"/servers/{server_id}/os-instance-actions").get_json()["instanceActions"][0]
     assert action["action"] == spec.operation

@@ -42,7 +42,7 @@ def begin(cell: CellUnderTest, name: str, start: VmState | None = None) -> None:
         return
     cell.run()
     assert bring(cell, start or first_start(spec))
-    cell.begin(SERVER, spec.operation, **({"type": spec.variant} if spec.variant else {}))
+    cell.begin(SERVER, spec.operation, type=spec.variant)
 
 
 def first_start(spec: OperationSpec) -> VmState:
@@ -61,7 +61,7 @@ def bring(cell: CellUnderTest, state: VmState) -> bool:
         return True
     ways = ways_to({state})
     if ways:
-        cell.begin(SERVER, ways[0].operation, **({"type": ways[0].variant} if ways[0].variant else {}))
+        cell.begin(SERVER, ways[0].operation, type=ways[0].variant)
         cell.run()
         assert cell.record(SERVER).vm_state == state
     return bool(ways)
@@ -253,31 +253,41 @@ def test_every_step_name_is_unique_in_its_workflow() -> None:
         assert isinstance(workflow, Workflow)
 
 
-EVERY_START = [(name, state) for name, spec in SPECS.items() if spec.action or spec.preempts for state in VmState]
+def set_state(cell: CellUnderTest, state: VmState) -> None:
+    """As the database has it where no operation leads there."""
+    with cell.database.write() as connection:
+        connection.execute(sa.update(cell_schema.servers).values(vm_state=state, deleted=state == VmState.DELETED))
 
 
-@pytest.mark.parametrize(("operation", "state"), EVERY_START)
-def test_an_operation_starts_from_its_states_alone(cell_database: Database, operation: str, state: VmState) -> None:
-    """From each state that an operation leads to, and from all others as the database has them."""
+STARTS = [(name, state) for name, spec in SPECS.items() for state in spec.starts_from]
+
+
+@pytest.mark.parametrize(("operation", "state"), STARTS)
+def test_an_operation_starts_from_its_states(cell_database: Database, operation: str, state: VmState) -> None:
     cell, spec = CellUnderTest(cell_database), SPECS[operation]
     cell.create(SERVER)
     cell.run()
     if not bring(cell, state):
-        with cell.database.write() as connection:
-            connection.execute(sa.update(cell_schema.servers).values(vm_state=state, deleted=state == VmState.DELETED))
-    given = {"type": spec.variant} if spec.variant else {}
-    if state not in spec.starts_from:
-        with pytest.raises(errors.NotFound if state == VmState.DELETED else errors.Conflict):
-            cell.begin(SERVER, spec.operation, **given)
-        return
-    begun = cell.begin(SERVER, spec.operation, **given)
+        set_state(cell, state)
+    begun = cell.begin(SERVER, spec.operation, type=spec.variant)
     assert begun.task_state == spec.task_state
     for other in (one for one in TABLE if state in one.starts_from and not one.preempts):
         with pytest.raises(errors.Conflict, match="task_state"):
-            cell.begin(SERVER, other.operation, **({"type": other.variant} if other.variant else {}))
+            cell.begin(SERVER, other.operation, type=other.variant)
     cell.run()
     assert cell.assert_clean(SERVER).vm_state == spec.vm_state
     assert cell.record(SERVER).power_state == spec.power_state
+
+
+def test_an_operation_starts_from_no_other_state(cell_database: Database) -> None:
+    cell = CellUnderTest(cell_database)
+    cell.create(SERVER)
+    cell.run()
+    for state in VmState:
+        set_state(cell, state)
+        for spec in (spec for spec in TABLE if state not in spec.starts_from):
+            with pytest.raises((errors.Conflict, errors.NotFound)):
+                cell.begin(SERVER, spec.operation, type=spec.variant)
 
 
 def test_every_row_of_the_table_stands_for_itself() -> None:
