@@ -10,6 +10,7 @@ import pytest
 from cellcloud import errors
 from cellcloud.db.engine import Database
 from tests.api.world import CALLERS, World
+from top_api.routes import RESOURCES
 
 CALLERS["colleague"] = ("second-user", CALLERS["member"][1], ("member", "reader"))
 RULES = """
@@ -61,3 +62,14 @@ def test_rules_of_single_fields(ruled: World) -> None:
 def test_a_wrong_policy_builds_no_api(top_database: Database, tmp_path: Path) -> None:
     with pytest.raises(errors.Misconfigured, match="delte"):
         World(top_database, tmp_path, policy='"os_compute_api:servers:delte": "!"')
+
+
+def test_the_application_serves_nothing_but_routes_with_rules_and_what_is_open(world: World) -> None:
+    declared = {f"{resource.name}.{route.method}.{route.path}" for resource in RESOURCES for route in resource.routes}
+    served = {rule.endpoint for rule in world.app.url_map.iter_rules()}
+    assert declared <= served
+    assert {endpoint.split(".")[0] for endpoint in served - declared} == {"versions"}
+    for rule in world.app.url_map.iter_rules():
+        if rule.endpoint in declared and "<" not in rule.rule and "GET" in (rule.methods or ()):
+            assert world.get(rule.rule, token="nobody").status_code == 403, rule.rule
+            assert world.get(rule.rule, token=None).status_code == 401, rule.rule
