@@ -18,7 +18,7 @@ LEVELS = ("v3", "v4") if platform.machine() in ("x86_64", "AMD64") else ()
 FAST = ["-O3", "-g0", "-ffp-contract=off", "-fno-signed-zeros", "-ffinite-math-only", "-fno-trapping-math"]
 FAST += ["--param=max-completely-peel-times=15"]  # GCC takes loops of FAN steps apart before it could vectorise them
 SOURCE = Path("cellcloud/_fastsched.pyx")
-PARTS = ["cellcloud/_fastsched_rows.pxi", "cellcloud/_fastsched_search.pxi", "cellcloud/_fastsched_scan.pxi"]
+PARTS = sorted(map(str, Path("cellcloud").glob("_fastsched_*.pxi")))
 
 
 def extension(level: str) -> Extension:

@@ -208,3 +208,20 @@ cdef class _Rows:
             old, new = was, now
             base = place - child % FAN
             child = child // FAN
+
+
+def _scale_of(values, steps, given=None):
+    """(K,) powers of two that make every raw value and step whole and small enough for int32; None if none do.
+    ``values`` (K, N), ``steps`` (K, classes); ``given``: only these are tried."""
+    scale = np.ones(len(values))
+    for column in range(len(values)):
+        numbers = np.concatenate((values[column], steps[column]))
+        for power in range(11):
+            factor = float(2**power) if given is None else given[column]
+            scaled = numbers * factor
+            if not (scaled % 1 != 0).any():
+                break
+        if (scaled % 1 != 0).any() or (np.abs(scaled) > WIDEST).any():
+            return None
+        scale[column] = factor
+    return scale

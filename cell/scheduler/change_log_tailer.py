@@ -1,4 +1,4 @@
-"""Follows the cell's change log through the conductor: the only I/O of choosing a host."""
+"""Follows the cell's change log through the conductor: the only I/O of selecting a host."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class ChangeLogTailer:
         self._patience = SHORTEST_PATIENCE
         with self._using:
             if self._state is not None and self._state.expire(clock.monotonic()):
-                LOG.warning("choices given up of which nothing was heard")
+                LOG.warning("selections given up of which nothing was heard")
         return more
 
     def nudge(self, newest: int) -> None:

@@ -54,7 +54,7 @@ class SchedulerService:
         self._follow_loop.start()
         self._heartbeat_loop.start()
         self._prepare_loop.start()
-        LOG.info("scheduler chooses", extra={"kernel": fastsched.KERNEL})
+        LOG.info("scheduler selects", extra={"kernel": fastsched.KERNEL})
 
     def stop(self) -> None:
         server, self._server = self._server, None

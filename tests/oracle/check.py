@@ -27,7 +27,7 @@ from cell.scheduler.state.host_table import HostTable
 from cellcloud import errors
 from tests.oracle.knowing import find_case
 from tests.oracle.queries import queries_of, read
-from tests.oracle.scenario import FILTER_LISTS, Json, cell_of, cells_in, policy_of, request_of, snapshot_of
+from tests.oracle.scenario import FILTER_LISTS, Json, cell_of, cells_in, policy_of, request_of, table_of
 
 OWN_FILE = Path(__file__).with_name("nova34-decisions.jsonl.gz")
 TOLERANCE = 1e-9
@@ -70,7 +70,7 @@ class Checker:
 
     def __init__(self, scenario: Json, verdict: Verdict) -> None:
         self.scenario, self.verdict = scenario, verdict
-        self.table = snapshot_of(scenario)
+        self.table = table_of(scenario)
         self.plans = {name: compile_policy(policy_of(scenario, filters)) for name, filters in FILTER_LISTS.items()}
         self.options = self.plans["full"].options
         self.given: Json = {}

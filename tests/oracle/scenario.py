@@ -43,7 +43,7 @@ _NAMES_AS_THEY_ARE = """
 """
 
 
-def snapshot_of(scenario: Json) -> HostTable:
+def table_of(scenario: Json) -> HostTable:
     """The hosts in their given order, which is that of Nova's lists."""
     found = HostTable()
     found.set_aggregates(aggregates_of(scenario))

@@ -13,7 +13,7 @@ from cell.scheduler.policy.weighers import weigh
 from tests.oracle import check
 from tests.oracle.check import OWN_FILE, Checker, Verdict, scenarios_in
 from tests.oracle.knowing import CASES
-from tests.oracle.scenario import policy_of, request_of, snapshot_of
+from tests.oracle.scenario import policy_of, request_of, table_of
 
 
 def test_we_answer_as_nova_does() -> None:
@@ -26,7 +26,7 @@ def test_we_answer_as_nova_does() -> None:
 
 def test_weights_are_novas_to_the_last_bit() -> None:
     for scenario in scenarios_in(OWN_FILE):
-        here, plan = snapshot_of(scenario), compile_policy(policy_of(scenario, ()))
+        here, plan = table_of(scenario), compile_policy(policy_of(scenario, ()))
         for given, answer in zip(scenario["requests"], scenario["answers"], strict=True):
             if "weight" in answer.get("weigh_all", {}):
                 weight = weigh(here, np.arange(len(here)), request_of(given), plan.options, plan.weighers)

@@ -20,7 +20,7 @@ from cellcloud.model.flavor import Flavor
 from cellcloud.model.host import HostState
 from cellcloud.model.policy import NOVA_DEFAULT_FILTERS, PLACEMENT_FILTERS
 from tests.oracle.check import OWN_FILE, scenarios_in
-from tests.oracle.scenario import FILTER_LISTS, policy_of, request_of, snapshot_of
+from tests.oracle.scenario import FILTER_LISTS, policy_of, request_of, table_of
 
 
 def host(name: str, *, free: int = 8192, **values: object) -> HostState:
@@ -108,7 +108,7 @@ def test_hosts_ruled_out_by_name_are_not_near() -> None:
 def test_it_says_what_choosing_does() -> None:
     """On what the oracle asks: the same counts and the same best host."""
     for scenario in list(scenarios_in(OWN_FILE))[:25]:
-        here = snapshot_of(scenario)
+        here = table_of(scenario)
         for given, answer in zip(scenario["requests"], scenario["answers"], strict=True):
             if "invalid_request" in answer:
                 continue

@@ -1,4 +1,4 @@
-"""A request as choosing sees it: what filters and weighers read, validated.
+"""A request as selecting sees it: what filters and weighers read, validated.
 
 A ParsedShape is all that decides the outcome of the rules about host classes; equal ones are one object, so that what
 was worked out for one is found again. A SchedulingRequest is a shape with the servers it is for and what else is its

@@ -21,7 +21,7 @@ from cellcloud.model.policy import Policy
 from cellcloud.model.refusal import RefusedGroup
 
 ReasonsOf = Callable[[HostTable, SchedulingRequest, Policy], tuple[RefusedGroup, ...]]
-"""Why no host fits a request: what explains is handed in, so that what chooses does not depend on it."""
+"""Why no host fits a request: what explains is handed in, so that what selects does not depend on it."""
 
 
 def _no_reasons(_table: HostTable, _request: SchedulingRequest, _policy: Policy) -> tuple[RefusedGroup, ...]:
@@ -224,13 +224,13 @@ def request_of(shape: Shape, policy: Policy) -> SchedulingRequest:
 
 
 def _accept(
-    table: HostTable, answer: _Answer, servers: Sequence[str], choices: Sequence[Sequence[int]], moving: str
+    table: HostTable, answer: _Answer, servers: Sequence[str], selections: Sequence[Sequence[int]], moving: str
 ) -> None:
     states, known, ranked = table.states, answer.places, answer.ranked
     last: Allocation | None = None
     others: tuple[int, ...] = ()  # which the servers of a request mostly share
     numbers: tuple[int, ...] = ()
-    for claim_id, places in zip(servers, choices, strict=True):
+    for claim_id, places in zip(servers, selections, strict=True):
         allocation = table.allocation_of(claim_id)
         if allocation is not last:
             last = allocation

@@ -1,6 +1,6 @@
-"""What a scheduler believes of its cell: the change log's word up to a sequence, and its own choices on top.
+"""What a scheduler believes of its cell: the change log's word up to a sequence, and its own selections on top.
 
-A choice is pending from the moment it is made until the log says what became of it: claimed (by whomever, wherever),
+A selection is pending from the moment it is made until the log says what became of it: claimed (by whomever, wherever),
 or dropped. One of which nothing is heard for long is given up. So nothing counts twice, and nothing is forgotten.
 """
 
@@ -188,7 +188,7 @@ class SchedulerState:
         self.table.set_aggregates(known[number] for number in sorted(known))
 
     def take_over(self, other: SchedulerState) -> None:
-        """Let another state's pending choices count here, but for those that the records have."""
+        """Let another state's pending selections count here, but for those that the records have."""
         for number, batch in other._batches.items():
             for position, claim_id in sorted(batch.left.items()):
                 pending = other._pending[claim_id]
@@ -200,7 +200,7 @@ class SchedulerState:
                 self._pending[claim_id] = pending
                 self._place[claim_id] = (number, position)
 
-    # ---- its own choices ---------------------------------------------------------------------------------------
+    # ---- its own selections ---------------------------------------------------------------------------------------
     def basis(self) -> Basis:
         """Return what the next batch will be chosen from, as decisions record it."""
         return Basis(
@@ -231,14 +231,14 @@ class SchedulerState:
             self._place[claim_id] = (number, position)
 
     def drop(self, claim_id: str) -> None:
-        """Give up a pending choice; one that is not pending is left alone."""
+        """Give up a pending selection; one that is not pending is left alone."""
         pending = self._pending.get(claim_id)
         if pending is not None:
             self.table.release(claim_id, pending.allocation)
             self._forget(claim_id)
 
     def expire(self, now: float) -> int:
-        """Give up the choices nobody has spoken of for long; returns how many."""
+        """Give up the selections nobody has spoken of for long; returns how many."""
         late = [one for batch in self._batches.values() if batch.until <= now for one in batch.left.values()]
         for claim_id in late:
             self.drop(claim_id)

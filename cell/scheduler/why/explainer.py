@@ -1,6 +1,6 @@
 """Saying why: what each filter refused, what each weigher gave, how near the next host came.
 
-The same rules over the same columns as choosing; hosts are looked at by host class and by column, and one by one only
+The same rules over the same columns as selecting; hosts are looked at by host class and by column, and one by one only
 when somebody asks for one.
 """
 

@@ -1,7 +1,7 @@
 """What operators ask of a scheduler: why a server went where it went, what it would be otherwise, what would be if.
 
 Past decisions are looked at in a world of their own, made from a copy of what the scheduler believes now or from the
-cell's log; plans are tried on a copy. Nothing here touches what it chooses from.
+cell's log; plans are tried on a copy. Nothing here touches what it selects from.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ class OperatorQueries:
         )
 
     def replay(self, context: RequestContext, decision_id: str, policy: dict[str, object] | None) -> Replayed:
-        """Make the same choice again, or tell what another policy would have chosen."""
+        """Make the same selection again, or tell what another policy would have chosen."""
         now = _QuerySession(self._tailer, self._store, context, self._walks)
         try:
             return self._replay(now, decision_id, policy)

@@ -1,5 +1,6 @@
 """Making a decision again: the cell is walked back to where the scheduler had read it, followed as it was followed, and
-asked the same question. The same columns, order of hosts, pending choices and seeds give the same answer, bit for bit.
+asked the same question. The same columns, order of hosts, pending selections and seeds give the same answer, bit for
+bit.
 """
 
 from __future__ import annotations
@@ -147,8 +148,8 @@ def state_from(
     now: SchedulerState, basis: Basis, entries: Sequence[ChangeEntry], batches: Mapping[int, DecisionBatch]
 ) -> SchedulerState:
     """Return what a scheduler believed when it chose, from a state of its own that may be further (a copy of what it
-    believes now, or a walk): choices that are pending there are given up, the last changes undone, and the decision's
-    earlier choices put on top.
+    believes now, or a walk): selections that are pending there are given up, the last changes undone, and the
+    decision's earlier selections put on top.
 
     ``entries``: those since ``basis.sequence``; ``batches``: those that the basis names, by number. Raises NotUndoable
     where they cannot be undone, Conflict when a batch is not stored any more.
@@ -168,7 +169,7 @@ def _with_pending(state: SchedulerState, basis: Basis, batches: Mapping[int, Dec
         batch = batches.get(number)
         if batch is None:
             raise errors.Conflict(
-                "This decision cannot be made again: an earlier choice that it counted with is not stored.",
+                "This decision cannot be made again: an earlier selection that it counted with is not stored.",
                 detail=f"batch {number:x} of scheduler {basis.scheduler}",
             )
         _note(state, number, batch.asked, batch.answer, positions or range(len(batch.asked.servers)))
@@ -176,7 +177,7 @@ def _with_pending(state: SchedulerState, basis: Basis, batches: Mapping[int, Dec
 
 
 def _note(state: SchedulerState, number: int, asked: RankBatch, answer: RankAnswer, positions: Iterable[int]) -> None:
-    """Let a batch's choices at the positions count as pending, but for claims that were made before."""
+    """Let a batch's selections at the positions count as pending, but for claims that were made before."""
     chosen: dict[int, tuple[str, Pending]] = {}
     for position in positions:
         claim_id = asked.servers[position][0]

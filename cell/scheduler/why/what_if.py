@@ -1,6 +1,6 @@
 """What would be if: how many servers of a kind fit, and where the servers of lost or emptied hosts would go.
 
-Asked on a copy of the columns with the code that chooses, one server after the other, each seeing what those before it
+Asked on a copy of the columns with the code that selects, one server after the other, each seeing what those before it
 take.
 """
 
