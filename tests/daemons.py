@@ -12,8 +12,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from cellcloud.launcher.database_servers import Account as DatabaseAccount
-from cellcloud.launcher.database_servers import DatabaseServer
+from cellcloud.launcher.database_servers import DatabaseAccount, DatabaseServer
 from cellcloud.launcher.process_units import Unit
 from cellcloud.launcher.rabbitmq_servers import Broker
 from cellcloud.rpc.accounts import Account, Role, host_account

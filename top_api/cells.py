@@ -150,7 +150,7 @@ class _Guarded:
 
 
 @dataclass(slots=True)
-class Room:
+class CellRoom:
     """A cell's free room as its digest says, less what was routed there since."""
 
     digest_at: object
@@ -195,7 +195,7 @@ class Cells:
         self._transports: dict[str, Transport] = dict(transports or {})
         self._breakers: dict[tuple[str, str], Breaker] = {}
         self._clients: dict[tuple[str, str], Any] = {}
-        self._rooms: dict[str, Room] = {}
+        self._rooms: dict[str, CellRoom] = {}
         self._known: tuple[float, list[Cell]] = (-REREAD, [])
         self._last_answers: dict[tuple[str, str], Any] = {}
         self._pool = concurrent.futures.ThreadPoolExecutor(16, thread_name_prefix="ask-cells")
@@ -358,11 +358,11 @@ class Cells:
         offering = (cell.name for cell in self.list_cells() if cell.enabled and _offers(cell, spec))
         return [name for name in offering if name not in refused]
 
-    def _room(self, cell: Cell) -> Room:
+    def _room(self, cell: Cell) -> CellRoom:
         room = self._rooms.get(cell.name)
         if room is None or room.digest_at != cell.digest_at:
             digest = cell.digest or CellDigest(cell=cell.name, hosts_total=0, hosts_up=0)
-            room = self._rooms[cell.name] = Room(digest_at=cell.digest_at, buckets=list(digest.buckets))
+            room = self._rooms[cell.name] = CellRoom(digest_at=cell.digest_at, buckets=list(digest.buckets))
         return room
 
 

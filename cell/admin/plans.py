@@ -12,10 +12,10 @@ from cell.admin.output import Column, clean, show_list
 from cell.admin.source import Source
 from cell.admin.why import REFUSED
 from cellcloud import errors
-from cellcloud.model.explanation import Fits, HostCount, Loss, Move
+from cellcloud.model.explanation import Fits, HostCount, Loss, PlannedMove
 
 WHERE: list[Column[HostCount]] = [("host", lambda one: one.host), ("servers", lambda one: one.count)]
-MOVES: list[Column[Move]] = [
+MOVES: list[Column[PlannedMove]] = [
     ("server", lambda move: move.server_id),
     ("flavor", lambda move: move.flavor),
     ("from", lambda move: move.host),

@@ -12,7 +12,7 @@ from typing import TextIO
 
 from cellcloud import clock, errors
 from cellcloud.context import service_context
-from cellcloud.model.host import Machine
+from cellcloud.model.host import HostMachine
 from cellcloud.rpc.conductor import Conductor
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -26,7 +26,7 @@ class Identity:
         self._path = path
         self._file: TextIO | None = None
 
-    def open(self) -> Machine:
+    def open(self) -> HostMachine:
         """Hold the file, made if need be. Raises HostRefused while another process does."""
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if self._file is None:
@@ -47,7 +47,7 @@ class Identity:
             os.fsync(self._file.fileno())
         status = os.fstat(self._file.fileno())
         place = f"{os.uname().nodename}, start {BOOT_ID.read_text().strip()}, file {status.st_dev}:{status.st_ino}"
-        return Machine(identity=identity, place=place[:255])
+        return HostMachine(identity=identity, place=place[:255])
 
     def close(self) -> None:
         """Let another process have it."""
@@ -60,7 +60,7 @@ class Standing:
     """The lease on the names. By this machine's own clock, from before it asked: it never believes to have them for
     longer than the cell does."""
 
-    def __init__(self, conductor: Conductor, hosts: Sequence[str], open_identity: Callable[[], Machine]) -> None:
+    def __init__(self, conductor: Conductor, hosts: Sequence[str], open_identity: Callable[[], HostMachine]) -> None:
         self._conductor = conductor
         self._hosts = list(hosts)
         self._open_identity = open_identity

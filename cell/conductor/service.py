@@ -40,7 +40,7 @@ from cellcloud.model import codec
 from cellcloud.model.cell import FeedPage, Finding
 from cellcloud.model.console import ConsoleBinding
 from cellcloud.model.guest import ExpectedGuest, GuestEvent, GuestOrders, GuestState, UnknownGuest
-from cellcloud.model.host import HeldNames, Host, HostReport, HostState, Machine, ServiceRecord
+from cellcloud.model.host import HeldNames, Host, HostMachine, HostReport, HostState, ServiceRecord
 from cellcloud.model.items import ItemChanges
 from cellcloud.model.operations import Operation
 from cellcloud.model.placement import CellDigest, ConfirmAnswer, DeleteAnswer, DeleteRequest, ReserveAnswer
@@ -269,7 +269,7 @@ class ConductorService:
             LOG.info("guests are compared when their host looks again", extra={"host": host, "why": error.message})
 
     # ---- from hosts --------------------------------------------------------------------------------------------
-    def hold_names(self, context: RequestContext, hosts: list[str], machine: Machine) -> HeldNames:
+    def hold_names(self, context: RequestContext, hosts: list[str], machine: HostMachine) -> HeldNames:
         self._before_judging()
         refused = _hold(self._database, hosts, machine, self._config.service_down_time)
         for name, why in refused.items():
@@ -406,7 +406,7 @@ class ConductorService:
 
 
 @retried
-def _hold(database: Database, names: list[str], machine: Machine, seconds: float) -> dict[str, str]:
+def _hold(database: Database, names: list[str], machine: HostMachine, seconds: float) -> dict[str, str]:
     with database.write() as connection:
         return host_names.hold(connection, names, machine, seconds=seconds)
 

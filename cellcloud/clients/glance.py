@@ -9,7 +9,7 @@ from urllib.parse import quote
 from keystoneauth1.session import Session
 
 from cellcloud import errors
-from cellcloud.clients.session import Service, make_session
+from cellcloud.clients.session import RestService, make_session
 from cellcloud.config import Config
 from cellcloud.model.image import Image
 
@@ -21,7 +21,7 @@ class GlanceClient:
     """Implements ``ImageClient``. The service account sees every image; who may see which is decided here."""
 
     def __init__(self, session: Session, *, url: str = "") -> None:
-        self._service = Service(session, "image", url=url, version="/v2")
+        self._service = RestService(session, "image", url=url, version="/v2")
 
     @classmethod
     def from_config(cls, config: Config) -> GlanceClient:

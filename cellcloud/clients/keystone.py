@@ -12,7 +12,7 @@ from keystoneauth1.session import Session
 
 from cellcloud import clock, errors
 from cellcloud.clients.identity import Caller
-from cellcloud.clients.session import Service, identity_url, make_session
+from cellcloud.clients.session import RestService, identity_url, make_session
 from cellcloud.config import Config
 
 _CACHED_TOKENS = 4096
@@ -23,7 +23,7 @@ class KeystoneClient:
 
     def __init__(self, session: Session, *, auth_url: str, cache_seconds: float) -> None:
         self._session = session
-        self._service = Service(session, "identity", url=identity_url(auth_url))
+        self._service = RestService(session, "identity", url=identity_url(auth_url))
         self._cache_seconds = cache_seconds
         self._lock = threading.Lock()
         self._known: dict[str, tuple[float, Caller]] = {}

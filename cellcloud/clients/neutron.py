@@ -20,7 +20,7 @@ from keystoneauth1.session import Session
 from cellcloud import clock, errors
 from cellcloud.batching import Batcher
 from cellcloud.clients.network import INDEX_KEY, MANY_NETWORKS, OWNED_KEY, PLACEMENT_KEY, placed_anew
-from cellcloud.clients.session import Service, make_session
+from cellcloud.clients.session import RestService, make_session
 from cellcloud.config import Config
 from cellcloud.model.network import FixedIp, Port, RequestedNetwork, Subnet
 from cellcloud.model.subnet import containing
@@ -34,7 +34,7 @@ class NeutronClient:
     """Implements ``NetworkClient``. Facts of networks and subnets are reused for half a minute."""
 
     def __init__(self, session: Session, *, url: str = "") -> None:
-        self._service = Service(session, "network", url=url, version="/v2.0")
+        self._service = RestService(session, "network", url=url, version="/v2.0")
         self._post: Batcher[Sequence[dict[str, Any]], list[dict[str, Any]]] = Batcher(
             self._post_ports, name="ports made"
         )

@@ -56,7 +56,7 @@ def identity_url(auth_url: str) -> str:
     return url if url.endswith("/v3") else f"{url}/v3"
 
 
-class Service:
+class RestService:
     """One service of the catalog, or at a given URL. Safe to call from several threads."""
 
     def __init__(self, session: Session, kind: str, *, url: str = "", version: str = "") -> None:

@@ -11,13 +11,13 @@ from sqlalchemy.engine import Connection
 from cellcloud import errors
 from cellcloud.db.cell_schema import host_names, hosts, servers
 from cellcloud.db.engine import utc_after, utc_now
-from cellcloud.model.host import Machine
+from cellcloud.model.host import HostMachine
 
 RIVAL_SHOWN = 300.0  # seconds for which one that was refused is told of
 _ALIVE = host_names.c.held_until > utc_now()
 
 
-def hold(connection: Connection, names: Sequence[str], machine: Machine, *, seconds: float) -> dict[str, str]:
+def hold(connection: Connection, names: Sequence[str], machine: HostMachine, *, seconds: float) -> dict[str, str]:
     """Take or renew names for that long; returns those that are another's, and why.
 
     A name whose machine is mute goes on to the same one when it has started again or moved. To another it goes only
@@ -71,7 +71,7 @@ def list_rivals(connection: Connection) -> list[tuple[str, str]]:
     return [(row.host, row.rival) for row in rows]
 
 
-def _why_not(connection: Connection, row: Any, machine: Machine) -> str:
+def _why_not(connection: Connection, row: Any, machine: HostMachine) -> str:
     if (row.identity, row.place) == (machine.identity, machine.place):
         return ""
     if row.alive:
@@ -89,7 +89,7 @@ def _why_not(connection: Connection, row: Any, machine: Machine) -> str:
     )
 
 
-def _note_rival(connection: Connection, name: str, machine: Machine) -> None:
+def _note_rival(connection: Connection, name: str, machine: HostMachine) -> None:
     fresh = sa.and_(host_names.c.rival == machine.place, host_names.c.rival_at > utc_after(-RIVAL_SHOWN / 5))
     connection.execute(
         sa.update(host_names)

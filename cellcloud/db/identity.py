@@ -22,7 +22,7 @@ from cellcloud.db.top_schema import (
     identity_tokens,
     identity_users,
 )
-from cellcloud.model.identity import Grant, Project, Role, Token, User
+from cellcloud.model.identity import Grant, IdentityRole, Project, Token, User
 
 _USER = [c for c in identity_users.c if c.name != "password_hash"]
 _PROJECT = list(identity_projects.c)
@@ -136,11 +136,11 @@ def list_domains(c: Connection) -> dict[str, str]:
     return {row.id: row.name for row in c.execute(query)}
 
 
-def list_roles(c: Connection) -> list[Role]:
-    return [Role(**row) for row in c.execute(_ROLES).mappings()]
+def list_roles(c: Connection) -> list[IdentityRole]:
+    return [IdentityRole(**row) for row in c.execute(_ROLES).mappings()]
 
 
-def insert_role(c: Connection, role: Role) -> None:
+def insert_role(c: Connection, role: IdentityRole) -> None:
     """Raises Conflict for a name in use."""
     with _unique("A role of that name exists already."):
         c.execute(identity_roles.insert().values(**_values(role)))
@@ -239,7 +239,7 @@ def find_token(c: Connection, token_hash: str) -> Token | None:
             default_project_id=row.default_project_id,
         ),
         project=project,
-        roles=tuple(Role(id=r.role_id, name=r.role_name) for r in rows if r.role_name),
+        roles=tuple(IdentityRole(id=r.role_id, name=r.role_name) for r in rows if r.role_name),
         methods=tuple(row.methods),
         audit_ids=tuple(row.audit_ids),
         issued_at=row.issued_at,
@@ -262,7 +262,7 @@ def delete_expired_tokens(c: Connection) -> int:
     return c.execute(identity_tokens.delete().where(identity_tokens.c.expires_at <= utc_now())).rowcount
 
 
-def _values(record: User | Project | Role | Grant) -> dict[str, Any]:
+def _values(record: User | Project | IdentityRole | Grant) -> dict[str, Any]:
     return {name: getattr(record, name) for name in record.__dataclass_fields__}
 
 

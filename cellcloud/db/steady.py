@@ -34,7 +34,7 @@ LONGEST_RUN = 1800.0
 LONGEST_CONSOLE_TOKEN = 3600.0
 
 
-class Kind(Enum):
+class TimeKind(Enum):
     UNTIL = "until"  # holds until then
     DUE = "due"  # is taken up then; too early does no harm
     SEEN = "seen"  # was heard of then; never ahead of now
@@ -46,7 +46,7 @@ class Decisive:
     name of the length that says it. ``among``: the rows that count; None: all."""
 
     column: sa.Column[Any]
-    kind: Kind
+    kind: TimeKind
     longest: float | str = 0.0
     among: sa.ColumnElement[bool] | None = None
 
@@ -59,24 +59,27 @@ _RUNNING = cell.runs.c.active == 1
 _UNFINISHED = top.intents.c.state.in_((IntentState.PENDING, IntentState.RECORDED))
 CELL_TIMES = (
     Decisive(
-        column=cell.servers.c.hold_until, kind=Kind.UNTIL, longest="hold_seconds", among=cell.servers.c.held.is_(True)
+        column=cell.servers.c.hold_until,
+        kind=TimeKind.UNTIL,
+        longest="hold_seconds",
+        among=cell.servers.c.held.is_(True),
     ),
-    Decisive(column=cell.runs.c.run_at, kind=Kind.DUE, longest=LONGEST_WAIT, among=_RUNNING),
-    Decisive(column=cell.runs.c.lease_until, kind=Kind.UNTIL, longest="run_lease", among=_RUNNING),
-    Decisive(column=cell.runs.c.deadline, kind=Kind.UNTIL, longest=LONGEST_RUN, among=_RUNNING),
-    Decisive(column=cell.console_tokens.c.expires_at, kind=Kind.UNTIL, longest=LONGEST_CONSOLE_TOKEN),
-    Decisive(column=cell.host_names.c.held_until, kind=Kind.UNTIL, longest="service_down_time"),
-    Decisive(column=cell.hosts.c.last_seen, kind=Kind.SEEN),
-    Decisive(column=cell.services.c.last_seen, kind=Kind.SEEN),
-    Decisive(column=cell.listening.c.since, kind=Kind.SEEN),
-    Decisive(column=cell.listening.c.looked_at, kind=Kind.SEEN),
+    Decisive(column=cell.runs.c.run_at, kind=TimeKind.DUE, longest=LONGEST_WAIT, among=_RUNNING),
+    Decisive(column=cell.runs.c.lease_until, kind=TimeKind.UNTIL, longest="run_lease", among=_RUNNING),
+    Decisive(column=cell.runs.c.deadline, kind=TimeKind.UNTIL, longest=LONGEST_RUN, among=_RUNNING),
+    Decisive(column=cell.console_tokens.c.expires_at, kind=TimeKind.UNTIL, longest=LONGEST_CONSOLE_TOKEN),
+    Decisive(column=cell.host_names.c.held_until, kind=TimeKind.UNTIL, longest="service_down_time"),
+    Decisive(column=cell.hosts.c.last_seen, kind=TimeKind.SEEN),
+    Decisive(column=cell.services.c.last_seen, kind=TimeKind.SEEN),
+    Decisive(column=cell.listening.c.since, kind=TimeKind.SEEN),
+    Decisive(column=cell.listening.c.looked_at, kind=TimeKind.SEEN),
 )
 TOP_TIMES = (
-    Decisive(column=top.intents.c.lease_until, kind=Kind.UNTIL, longest="intent_lease", among=_UNFINISHED),
-    Decisive(column=top.intents.c.deadline, kind=Kind.UNTIL, longest="intent_deadline", among=_UNFINISHED),
-    Decisive(column=top.identity_tokens.c.expires_at, kind=Kind.UNTIL, longest="token_seconds"),
-    Decisive(column=top.services.c.last_seen, kind=Kind.SEEN),
-    Decisive(column=top.walks.c.started_at, kind=Kind.SEEN),
+    Decisive(column=top.intents.c.lease_until, kind=TimeKind.UNTIL, longest="intent_lease", among=_UNFINISHED),
+    Decisive(column=top.intents.c.deadline, kind=TimeKind.UNTIL, longest="intent_deadline", among=_UNFINISHED),
+    Decisive(column=top.identity_tokens.c.expires_at, kind=TimeKind.UNTIL, longest="token_seconds"),
+    Decisive(column=top.services.c.last_seen, kind=TimeKind.SEEN),
+    Decisive(column=top.walks.c.started_at, kind=TimeKind.SEEN),
 )
 
 
@@ -172,7 +175,7 @@ def _mend(
                 return number + 1
         if step > 0:
             for one, longest in times:
-                if one.kind is not Kind.DUE:
+                if one.kind is not TimeKind.DUE:
                     _shift(connection, one, longest, step)
     return (number or 0) + 1
 
@@ -180,7 +183,7 @@ def _mend(
 def _shift(connection: Connection, one: Decisive, longest: float, step: float) -> None:
     moved, most = _shifted(one.column, sa.literal(step, sa.Float)), utc_after(longest)
     rows = [] if one.among is None else [one.among]
-    if one.kind is Kind.UNTIL:
+    if one.kind is TimeKind.UNTIL:
         rows.append(one.column > utc_after(-step))
     value = sa.case((moved > most, most), else_=moved)
     connection.execute(sa.update(one.column.table).where(one.column.is_not(None), *rows).values({one.column: value}))
@@ -196,7 +199,7 @@ def _cut(database: Database, times: Sequence[tuple[Decisive, float]]) -> None:
             if connection.execute(sa.select(one.column).where(ahead, *rows).limit(1)).first() is None:
                 continue
         with database.write() as connection:
-            most = utc_now() if one.kind is Kind.DUE else utc_after(longest)
+            most = utc_now() if one.kind is TimeKind.DUE else utc_after(longest)
             count = connection.execute(
                 sa.update(one.column.table).where(ahead, *rows).values({one.column: most})
             ).rowcount

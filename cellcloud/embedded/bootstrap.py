@@ -21,7 +21,7 @@ from cellcloud.embedded.identity import (
 )
 from cellcloud.embedded.images import CHUNK, EmbeddedImages
 from cellcloud.embedded.networks import EmbeddedNetworks, Viewer
-from cellcloud.model.identity import Grant, Project, Role, User
+from cellcloud.model.identity import Grant, IdentityRole, Project, User
 from cellcloud.model.image import Image
 from cellcloud.model.network import Network, Subnet
 
@@ -86,7 +86,7 @@ def _add_identity(database: Database, passwords: Passwords) -> None:
         roles = {role.name: role.id for role in db.list_roles(c)}
         projects = {project.name: project.id for project in db.list_projects(c, domain_id=DOMAIN_ID)}
         users = {user.name: user.id for user in db.list_users(c, domain_id=DOMAIN_ID)}
-        _add_missing(roles, ROLES, lambda name, new: db.insert_role(c, Role(id=new, name=name)))
+        _add_missing(roles, ROLES, lambda name, new: db.insert_role(c, IdentityRole(id=new, name=name)))
         _add_missing(projects, PROJECTS, lambda name, new: db.insert_project(c, Project(id=new, name=name)))
         homes = {"admin": projects["admin"], "demo": projects["demo"], SERVICE_USER: projects[SERVICE_PROJECT]}
         _add_missing(

@@ -24,7 +24,7 @@ from cellcloud.db import identity as db
 from cellcloud.db import walks
 from cellcloud.db.engine import Connection, Database, transact
 from cellcloud.db.listing import ALL, Page
-from cellcloud.model.identity import Grant, Project, Role, Token, User
+from cellcloud.model.identity import Grant, IdentityRole, Project, Token, User
 
 T = TypeVar("T")
 DOMAIN_ID, DOMAIN_NAME = "default", "Default"
@@ -301,7 +301,7 @@ class EmbeddedIdentity:
         transact(self._database, work)
         self._forget_answers()
 
-    def list_roles(self) -> list[Role]:
+    def list_roles(self) -> list[IdentityRole]:
         with self._database.read() as c:
             return db.list_roles(c)
 
@@ -401,7 +401,7 @@ def _one(found: list[T], kind: str, wanted: str) -> T:
     return found[0]
 
 
-def _with_implied(granted: tuple[Role, ...], known: list[Role]) -> tuple[Role, ...]:
+def _with_implied(granted: tuple[IdentityRole, ...], known: list[IdentityRole]) -> tuple[IdentityRole, ...]:
     names = {name for role in granted for name in (role.name, *_IMPLIED.get(role.name, ()))}
     return tuple(role for role in known if role.name in names)
 

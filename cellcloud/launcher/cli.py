@@ -16,7 +16,7 @@ import tabulate
 
 from cellcloud import clock, config, errors
 from cellcloud.launcher import clouds_yaml, database_commands, libvirt_nodes
-from cellcloud.launcher.layout import CELLS, DEFAULT_PORT, Choices, Driver, Layout, Profile, check, living_nodes
+from cellcloud.launcher.layout import CELLS, DEFAULT_PORT, Choices, DriverChoice, Layout, Profile, check, living_nodes
 from cellcloud.launcher.lifetime import (
     LAUNCHER,
     STOP_SECONDS,
@@ -56,7 +56,9 @@ for each in ("migrate", "backup", "restore", "promoted"):
 @main.command()
 @state_option
 @click.option("--profile", type=click.Choice([each.value for each in Profile]), default="embedded", show_default=True)
-@click.option("--driver", type=click.Choice([each.value for each in Driver]), default="libvirt", show_default=True)
+@click.option(
+    "--driver", type=click.Choice([each.value for each in DriverChoice]), default="libvirt", show_default=True
+)
 @click.option("--hosts", type=int, default=1, show_default=True, help="Hypervisor hosts of each cell.")
 @click.option(
     "--port", type=int, default=DEFAULT_PORT, show_default=True, help="The API's; others keep their distance."
@@ -95,7 +97,7 @@ def up(
         state=state.resolve(),
         cache=(cache or state / "cache").resolve(),
         profile=Profile(profile),
-        driver=Driver(driver),
+        driver=DriverChoice(driver),
         clouds_file=clouds_file.resolve(),
         **chosen,
     )
@@ -274,7 +276,7 @@ def _commands(choices: Choices) -> tuple[str, str, str]:
         for variable, value, usual in (
             ("PORT", choices.port, DEFAULT_PORT),
             ("PROFILE", choices.profile, Profile.EMBEDDED),
-            ("DRIVER", choices.driver, Driver.LIBVIRT),
+            ("DRIVER", choices.driver, DriverChoice.LIBVIRT),
             ("HOSTS", choices.hosts, 1),
         )
         if value != usual

@@ -22,7 +22,7 @@ from typing import Any, ClassVar
 from cellcloud import errors
 from cellcloud.launcher.certificate_authority import Certificate
 from cellcloud.launcher.confinement import Confinement, give_to, write_private
-from cellcloud.launcher.process_units import Kind, Unit
+from cellcloud.launcher.process_units import Unit, UnitKind
 
 INITIALISED = "initialised"
 MARIADB_SETTINGS = (
@@ -63,7 +63,7 @@ POSTGRESQL_SETTINGS = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Account:
+class DatabaseAccount:
     """A database and the user who owns it, of the same name."""
 
     name: str
@@ -77,7 +77,7 @@ class DatabaseServer(ABC):
     name: str
     directory: Path
     port: int
-    accounts: Sequence[Account]
+    accounts: Sequence[DatabaseAccount]
     tls: Certificate | None = None  # what it proves itself with; None: nothing is encrypted
 
     user: ClassVar[str]
@@ -94,7 +94,7 @@ class DatabaseServer(ABC):
         """The server as the supervisor runs it."""
         return Unit(
             name=self.name,
-            kind=Kind.DAEMON,
+            kind=UnitKind.DAEMON,
             run=self._run,
             ready=self.answers,
             stop_signal=self.stop_signal,

@@ -24,8 +24,7 @@ import psutil
 from cellcloud import config, errors
 from cellcloud.launcher.certificate_authority import Authority, Certificate
 from cellcloud.launcher.confinement import write_private
-from cellcloud.launcher.database_servers import Account as DatabaseAccount
-from cellcloud.launcher.database_servers import MariaDb, PostgreSql
+from cellcloud.launcher.database_servers import DatabaseAccount, MariaDb, PostgreSql
 from cellcloud.launcher.libvirt_nodes import NodeConfig
 from cellcloud.launcher.rabbitmq_servers import Broker, is_listening
 from cellcloud.model.metadata_signature import node_key
@@ -45,7 +44,7 @@ class Profile(StrEnum):
     SERVICES = "services"
 
 
-class Driver(StrEnum):
+class DriverChoice(StrEnum):
     """What runs the guests."""
 
     LIBVIRT = "libvirt"
@@ -63,7 +62,7 @@ class Choices:
     state: Path
     cache: Path
     profile: Profile = Profile.EMBEDDED
-    driver: Driver = Driver.LIBVIRT
+    driver: DriverChoice = DriverChoice.LIBVIRT
     hosts: int = 1
     port: int = DEFAULT_PORT
     bind_host: str = "127.0.0.1"
@@ -118,7 +117,7 @@ class Layout:
 
     @property
     def real_guests(self) -> bool:
-        return self.choices.driver is Driver.LIBVIRT
+        return self.choices.driver is DriverChoice.LIBVIRT
 
     @property
     def public_url(self) -> str:
@@ -364,9 +363,9 @@ def write_options(path: Path, options: Mapping[str, Mapping[str, str]]) -> None:
 
 def check(choices: Choices) -> None:
     """Refuse what cannot work. Raises Misconfigured."""
-    if choices.driver is Driver.LIBVIRT and os.geteuid() != 0:
+    if choices.driver is DriverChoice.LIBVIRT and os.geteuid() != 0:
         raise errors.Misconfigured("Real guests need root; choose --driver fake to do without.")
-    if not 1 <= choices.hosts <= (200 if choices.driver is Driver.LIBVIRT else 10000):
+    if not 1 <= choices.hosts <= (200 if choices.driver is DriverChoice.LIBVIRT else 10000):
         raise errors.Misconfigured("--hosts must be from 1 to 200 (libvirt) or 10000 (fake).")
     if not 1024 <= choices.port <= 60000:
         raise errors.Misconfigured("--port must be from 1024 to 60000.")
@@ -387,7 +386,7 @@ def living_nodes(state: Path) -> Iterator[NodeConfig]:
     """Every node on record in every world below a state directory."""
     for record in sorted(state.glob("*/nodes/*/node.json")):
         profile, _, driver = record.parents[2].name.partition("-")
-        layout = Layout(Choices(state=state, cache=state, profile=Profile(profile), driver=Driver(driver)))
+        layout = Layout(Choices(state=state, cache=state, profile=Profile(profile), driver=DriverChoice(driver)))
         cell_name, _, index = record.parent.name.rpartition("-")
         yield layout.node(next(cell for cell in CELLS if cell.name == cell_name), int(index))
 

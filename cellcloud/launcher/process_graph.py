@@ -14,7 +14,7 @@ from typing import Any
 from cellcloud import config as options
 from cellcloud import log
 from cellcloud.launcher.layout import CELLS, MARIADB, CellPlace, Layout
-from cellcloud.launcher.process_units import Kind, Unit, load_service
+from cellcloud.launcher.process_units import Unit, UnitKind, load_service
 from cellcloud.rpc.accounts import Role
 
 Parts = Callable[[], dict[str, Any]]
@@ -141,7 +141,7 @@ def _api_unit(layout: Layout) -> Unit:
         return _unit_of("top.api", layout, build, layout.top_file, after=after)
     return Unit(
         name="top.api",
-        kind=Kind.SERVICE,
+        kind=UnitKind.SERVICE,
         run=partial(_run_gunicorn, layout.top_file, layout.run),
         after=after,
         ready=partial(_answers_http, layout.public_url, layout.cafile),
@@ -170,7 +170,7 @@ def _unit_of(name: str, layout: Layout, build: Callable[[], Any], file: Path, *,
         log.set_up(name, level=options.load(file).log_level)
         service.run(build(), health_socket=health)
 
-    return Unit(name=name, kind=Kind.SERVICE, run=run, after=after, ready=partial(is_healthy, health), build=build)
+    return Unit(name=name, kind=UnitKind.SERVICE, run=run, after=after, ready=partial(is_healthy, health), build=build)
 
 
 def _task(name: str, function: str, *given: object, after: tuple[str, ...] = ()) -> Unit:
@@ -181,7 +181,7 @@ def _task(name: str, function: str, *given: object, after: tuple[str, ...] = ())
 
         getattr(first_start, function)(*given)
 
-    return Unit(name=name, kind=Kind.TASK, run=run, after=after)
+    return Unit(name=name, kind=UnitKind.TASK, run=run, after=after)
 
 
 class _UnixConnection(http.client.HTTPConnection):

@@ -20,7 +20,7 @@ from cellcloud import errors
 SERVICES = "cellcloud.services"
 
 
-class Kind(StrEnum):
+class UnitKind(StrEnum):
     """What the end of a unit's process means."""
 
     DAEMON = "daemon"  # a program not ours: started again
@@ -41,7 +41,7 @@ class Unit:
     """
 
     name: str
-    kind: Kind
+    kind: UnitKind
     run: Callable[[], None]
     after: tuple[str, ...] = ()
     ready: Callable[[], bool] = _always

@@ -23,7 +23,7 @@ from typing import Any
 
 from cellcloud.launcher.certificate_authority import Certificate
 from cellcloud.launcher.confinement import Confinement, give_to, write_private
-from cellcloud.launcher.process_units import Kind, Unit
+from cellcloud.launcher.process_units import Unit, UnitKind
 from cellcloud.model.metadata_signature import node_key
 from cellcloud.rpc.accounts import Account, Role, account_of, host_account
 from cellcloud.rpc.rights import rights_of
@@ -78,14 +78,14 @@ class Broker:
         """The name service, and the broker behind it."""
         names = Unit(
             name=f"{self.name}.epmd",
-            kind=Kind.DAEMON,
+            kind=UnitKind.DAEMON,
             run=self._run_name_service,
             ready=lambda: is_listening(self.port + 1),
             grace=1.0,
         )
         broker = Unit(
             name=self.name,
-            kind=Kind.DAEMON,
+            kind=UnitKind.DAEMON,
             run=self._run_broker,
             ready=lambda: is_listening(self.port),
             after=(names.name,),

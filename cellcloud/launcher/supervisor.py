@@ -28,7 +28,7 @@ from setproctitle import setproctitle
 from cellcloud import clock
 from cellcloud.launcher import log_rotation
 from cellcloud.launcher.process_records import ProcessRecord, Records, describe
-from cellcloud.launcher.process_units import Kind, Unit, in_order
+from cellcloud.launcher.process_units import Unit, UnitKind, in_order
 from cellcloud.launcher.start_progress import StartProgress
 
 Report = Callable[[str], None]
@@ -104,7 +104,7 @@ class Supervisor:
             self._start_daemons()
             self._preload(preload)
             while not self._ending:
-                self._advance(set(Kind))
+                self._advance(set(UnitKind))
                 if not self._serving and all(child.settled for child in self._children):
                     self._serving = True
                     if on_ready is not None:
@@ -120,10 +120,10 @@ class Supervisor:
 
     def _start_daemons(self) -> None:
         """Start what imports nothing of ours, as far as it waits for its like only, and only shortly."""
-        daemons = [child for child in self._children if child.unit.kind is Kind.DAEMON]
+        daemons = [child for child in self._children if child.unit.kind is UnitKind.DAEMON]
         deadline = clock.monotonic() + HEAD_START
         while any(child.record.state == "waiting" for child in daemons) and clock.monotonic() < deadline:
-            self._advance({Kind.DAEMON})
+            self._advance({UnitKind.DAEMON})
             self._await_signal()
 
     def _preload(self, modules: Iterable[str]) -> None:
@@ -135,7 +135,7 @@ class Supervisor:
         gc.enable()
         self._report(f"code loaded ({clock.monotonic() - began:.1f} s)")
 
-    def _advance(self, kinds: set[Kind]) -> None:
+    def _advance(self, kinds: set[UnitKind]) -> None:
         """Start what may start, notice what became ready, obey holds."""
         now = clock.monotonic()
         ready = {child.unit.name for child in self._children if child.settled}
@@ -148,7 +148,7 @@ class Supervisor:
             if child.record.state == "waiting" and not child.running:
                 if child.unit.kind in kinds and now >= child.not_before and ready.issuperset(child.unit.after):
                     self._start(child)
-            elif child.record.state == "starting" and child.unit.kind != Kind.TASK and self._is_ready(child):
+            elif child.record.state == "starting" and child.unit.kind != UnitKind.TASK and self._is_ready(child):
                 self._note(child, state="ready")
                 if not self._serving:
                     self._report(f"{child.unit.name} ready ({clock.monotonic() - child.since:.1f} s)")
@@ -258,7 +258,7 @@ class Supervisor:
         """Its process is gone: done, held, or to be started again after a pause."""
         child.kill_at = None
         lived = clock.monotonic() - child.since
-        if child.unit.kind == Kind.TASK:
+        if child.unit.kind == UnitKind.TASK:
             self._note(child, pid=0, state="done" if well else "failed")
             if well:
                 self._report(f"{child.unit.name} done ({lived:.1f} s)")

@@ -116,7 +116,7 @@ class Fits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Move:
+class PlannedMove:
     """Where a server of a lost host would go. ``to`` None: nowhere, because of ``why``."""
 
     server_id: str
@@ -131,7 +131,7 @@ class Loss:
     """What would become of the servers of some hosts, were these lost or emptied."""
 
     hosts: tuple[str, ...]
-    moves: tuple[Move, ...] = ()
+    moves: tuple[PlannedMove, ...] = ()
     stranded: int = 0
     cell: str = ""
 

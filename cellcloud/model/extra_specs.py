@@ -19,7 +19,7 @@ _CLASS = Pattern(r"[A-Z][A-Z0-9_]{0,254}")
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class RequestedSpecs:
     """``resources``: resource class -> amount, summed over numbered groups: a host is one provider here."""
 
     resources: Mapping[str, int]
@@ -27,7 +27,7 @@ class Asked:
     forbidden: frozenset[str]
 
 
-def read(specs: Mapping[str, str]) -> Asked:
+def read(specs: Mapping[str, str]) -> RequestedSpecs:
     """What the specs ask for. Raises Invalid."""
     resources: dict[str, int] = {}
     traits: dict[str, set[str]] = {"required": set(), "forbidden": set()}
@@ -41,7 +41,7 @@ def read(specs: Mapping[str, str]) -> Asked:
             traits[value].add(name)
         else:
             raise errors.Invalid(f"Extra spec {key[:100]!r} must be required or forbidden.")
-    return Asked(resources, frozenset(traits["required"]), frozenset(traits["forbidden"]))
+    return RequestedSpecs(resources, frozenset(traits["required"]), frozenset(traits["forbidden"]))
 
 
 def _amount(key: str, name: str, value: str) -> int:

@@ -78,7 +78,7 @@ class Room:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Machine:
+class HostMachine:
     """What tells machines of one name apart: ``identity`` lies in the host's state directory, ``place`` is this start
     of this machine and this copy of that directory."""
 

@@ -34,7 +34,7 @@ class User:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Role:
+class IdentityRole:
     id: str
     name: str
 
@@ -54,7 +54,7 @@ class Token:
 
     user: User
     project: Project | None
-    roles: tuple[Role, ...]
+    roles: tuple[IdentityRole, ...]
     methods: tuple[str, ...]
     audit_ids: tuple[str, ...]
     issued_at: dt.datetime

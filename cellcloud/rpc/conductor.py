@@ -8,7 +8,7 @@ from cellcloud.context import RequestContext
 from cellcloud.model.cell import FeedPage, Finding
 from cellcloud.model.console import ConsoleBinding
 from cellcloud.model.guest import ExpectedGuest, GuestEvent, GuestOrders, GuestState, UnknownGuest
-from cellcloud.model.host import HeldNames, Host, HostReport, HostState, Machine, ServiceRecord
+from cellcloud.model.host import HeldNames, Host, HostMachine, HostReport, HostState, ServiceRecord
 from cellcloud.model.items import ItemChanges
 from cellcloud.model.operations import Operation
 from cellcloud.model.placement import CellDigest, ConfirmAnswer, DeleteAnswer, DeleteRequest, ReserveAnswer
@@ -181,7 +181,7 @@ class Conductor(Protocol):
 
     # ---- from hosts --------------------------------------------------------------------------------------------
     @call(timeout=5.0, by=HOSTS, about="hosts")
-    def hold_names(self, context: RequestContext, hosts: list[str], machine: Machine) -> HeldNames:
+    def hold_names(self, context: RequestContext, hosts: list[str], machine: HostMachine) -> HeldNames:
         """Take or renew the names of a machine's hosts: nobody else acts under them meanwhile."""
         ...
 

@@ -19,7 +19,7 @@ from cellcloud import clock
 LEAST_WAIT = 0.25  # seconds; oslo.messaging would have each receiver look twenty times a second
 
 _lock = threading.Lock()
-_receivers: defaultdict[str, weakref.WeakSet[Transport]] = defaultdict(weakref.WeakSet)
+_receivers: defaultdict[str, weakref.WeakSet[MemoryTransport]] = defaultdict(weakref.WeakSet)
 
 
 class Channel(memory.Channel):
@@ -44,7 +44,7 @@ class Channel(memory.Channel):
             _wake(name)
 
 
-class Transport(memory.Transport):
+class MemoryTransport(memory.Transport):
     """As kombu's, but for how it waits."""
 
     Channel = Channel

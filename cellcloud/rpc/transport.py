@@ -31,7 +31,7 @@ from cellcloud.rpc.driver import Driver
 from cellcloud.rpc.interface import Verb, server_of, topic_of, verbs_of, version_of
 from cellcloud.rpc.serializer import Answer, Arguments, Heard, Message, Serializer
 
-library_patches.replace_memory_transport(f"{memory.__name__}:Transport")
+library_patches.replace_memory_transport(f"{memory.__name__}:MemoryTransport")
 LOG = logging.getLogger(__name__)
 T = TypeVar("T")
 ACCESS_REFUSED = "ACCESS_REFUSED"

@@ -22,7 +22,7 @@ from cellcloud.embedded.images import EmbeddedImages
 from cellcloud.model import policy
 from cellcloud.model.flavor import Flavor
 from cellcloud.model.host import Aggregate
-from cellcloud.model.identity import Grant, Project, Role, User
+from cellcloud.model.identity import Grant, IdentityRole, Project, User
 from cellcloud.model.image import Image
 from cellcloud.model.items import ItemChanges
 from tests.workflows.world import make_report, make_spec
@@ -212,7 +212,7 @@ def an_identity(database: Database) -> EmbeddedIdentity:
         identity.insert_user(connection, User(id="u", name="u"), "")
         identity.insert_project(connection, Project(id="p", name="p"))
         for number in range(WRITERS):
-            identity.insert_role(connection, Role(id=f"r{number}", name=f"r{number}"))
+            identity.insert_role(connection, IdentityRole(id=f"r{number}", name=f"r{number}"))
     return EmbeddedIdentity(database)
 
 

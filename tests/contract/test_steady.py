@@ -20,8 +20,8 @@ from cell.conductor.placement import held_servers
 from cell.conductor.workflows import REGISTRY
 from cellcloud.db import cell_schema, hosts, runs, top_schema
 from cellcloud.db.engine import Database, UtcDateTime, utc_after, utc_now
-from cellcloud.db.steady import CELL_TIMES, LONGEST_RUN, TOP_TIMES, Decisive, Kind, SteadyClock
-from cellcloud.model.host import Machine
+from cellcloud.db.steady import CELL_TIMES, LONGEST_RUN, TOP_TIMES, Decisive, SteadyClock, TimeKind
+from cellcloud.model.host import HostMachine
 from cellcloud.model.run import Lease
 from tests.workflows.world import CellUnderTest
 
@@ -174,16 +174,16 @@ def test_what_had_not_run_out_goes_on_and_nothing_lasts_longer_than_it_was_given
             connection.execute(sa.insert(top_schema.identity_domains).values(id="x0", name="x0"))
     for one in times:
         longest = longest_of(one)
-        ahead = {Kind.UNTIL: longest / 2, Kind.DUE: longest / 2, Kind.SEEN: -1.0}[one.kind]
+        ahead = {TimeKind.UNTIL: longest / 2, TimeKind.DUE: longest / 2, TimeKind.SEEN: -1.0}[one.kind]
         with world.database.engine.connect() as connection:
             connection.exec_driver_sql("PRAGMA foreign_keys=OFF")
         fill(world, one, ahead)
         world.step(step)
         then, now = world.ask(one.column, utc_now())
         left = (then - now).total_seconds()
-        if one.kind is Kind.UNTIL:
+        if one.kind is TimeKind.UNTIL:
             assert 0 < left <= longest + 1, one.name
-        elif one.kind is Kind.DUE:
+        elif one.kind is TimeKind.DUE:
             assert left <= longest + 1, one.name
         else:
             assert -5 < left <= 1, one.name
@@ -191,7 +191,7 @@ def test_what_had_not_run_out_goes_on_and_nothing_lasts_longer_than_it_was_given
 
 def test_what_had_run_out_stays_so(world: World) -> None:
     for one in CELL_TIMES:
-        if one.kind is Kind.UNTIL:
+        if one.kind is TimeKind.UNTIL:
             fill(world, one, -30.0)
             world.step(HOUR)
             then, now = world.ask(one.column, utc_now())
@@ -209,7 +209,7 @@ def cell(world: World) -> CellUnderTest:
 
 
 def test_after_a_step_forward_nothing_is_taken_from_whoever_lives(world: World, cell: CellUnderTest) -> None:
-    first, second = Machine(identity="a", place="1"), Machine(identity="a", place="2")
+    first, second = HostMachine(identity="a", place="1"), HostMachine(identity="a", place="2")
     assert conductor_service._hold(world.database, ["h1"], first, 15.0) == {}
     cell.create(SERVER)
     cell.hold("11111111-0000-4000-8000-000000000002")

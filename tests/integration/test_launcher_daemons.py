@@ -23,7 +23,7 @@ import sqlalchemy as sa
 from cellcloud import errors
 from cellcloud.db.engine import Database
 from cellcloud.launcher.certificate_authority import Authority
-from cellcloud.launcher.database_servers import Account, DatabaseServer, MariaDb, PostgreSql
+from cellcloud.launcher.database_servers import DatabaseAccount, DatabaseServer, MariaDb, PostgreSql
 from cellcloud.launcher.process_records import ProcessRecord, Records
 from cellcloud.launcher.process_units import Unit
 from cellcloud.launcher.rabbitmq_servers import Broker
@@ -95,7 +95,10 @@ def supervised(tmp_path: Path) -> Iterator[Supervised]:
 def test_a_database_keeps_what_was_committed(
     kind: type[DatabaseServer], supervised: Supervised, tmp_path: Path
 ) -> None:
-    accounts = [Account(name="one", password="first-secret"), Account(name="two", password="second-secret")]
+    accounts = [
+        DatabaseAccount(name="one", password="first-secret"),
+        DatabaseAccount(name="two", password="second-secret"),
+    ]
     server = kind(name="database", directory=tmp_path / "database", port=free_ports(1), accounts=accounts)
     supervised.start([server.unit()])
     engine = sa.create_engine(server.url("one"), pool_pre_ping=True)
@@ -157,7 +160,7 @@ def test_what_is_encrypted_is_so_for_everybody(supervised: Supervised, tmp_path:
     authority = Authority(tmp_path / "tls")
     tls = authority.issue("here", ["127.0.0.1"])
     stranger = Authority(tmp_path / "other").issue("here", ["127.0.0.1"])
-    accounts = [Account(name="one", password="secret")]
+    accounts = [DatabaseAccount(name="one", password="secret")]
     port = free_ports(5)
     databases = [
         kind(name=kind.__name__, directory=tmp_path / kind.__name__, port=port + place, accounts=accounts, tls=tls)

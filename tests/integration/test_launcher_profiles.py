@@ -13,9 +13,9 @@ import yaml
 
 from cellcloud import config, errors
 from cellcloud.launcher.clouds_yaml import settled_name, write_clouds
-from cellcloud.launcher.layout import CELLS, Choices, Driver, Layout, Profile, check, settled_management
+from cellcloud.launcher.layout import CELLS, Choices, DriverChoice, Layout, Profile, check, settled_management
 from cellcloud.launcher.process_graph import make_plan
-from cellcloud.launcher.process_units import Kind, Unit, in_order
+from cellcloud.launcher.process_units import Unit, UnitKind, in_order
 from cellcloud.rpc.accounts import Account, Role, host_account
 
 
@@ -40,19 +40,19 @@ def layout(tmp_path: Path, **choices: object) -> Layout:
 
 
 @pytest.mark.parametrize("profile", Profile)
-@pytest.mark.parametrize("driver", Driver)
-def test_every_plan_holds_together(profile: Profile, driver: Driver, tmp_path: Path) -> None:
+@pytest.mark.parametrize("driver", DriverChoice)
+def test_every_plan_holds_together(profile: Profile, driver: DriverChoice, tmp_path: Path) -> None:
     made = layout(tmp_path, profile=profile, driver=driver, hosts=2)
     units = in_order(make_plan(made))
     names = [unit.name for unit in units]
     assert names[-1] == "first-look"
     assert len(set(names)) == len(names)
-    services = {unit.name for unit in units if unit.kind is Kind.SERVICE}
+    services = {unit.name for unit in units if unit.kind is UnitKind.SERVICE}
     assert {"top.api", "top.router", "east.conductor", "west.metadata", "east.consoleproxy"} <= services
-    daemons = {unit.name for unit in units if unit.kind is Kind.DAEMON}
+    daemons = {unit.name for unit in units if unit.kind is UnitKind.DAEMON}
     assert ("mariadb" in daemons) == (profile is Profile.SERVICES)
     nodes = {name for name in names if name.endswith(".node")}
-    assert len(nodes) == (4 if driver is Driver.LIBVIRT else 0)
+    assert len(nodes) == (4 if driver is DriverChoice.LIBVIRT else 0)
 
 
 @pytest.mark.parametrize("profile", Profile)
@@ -113,7 +113,7 @@ def test_secrets_differ_and_last(tmp_path: Path) -> None:
 
 
 def test_no_two_things_share_a_port(tmp_path: Path) -> None:
-    made = layout(tmp_path, profile=Profile.SERVICES, driver=Driver.FAKE)
+    made = layout(tmp_path, profile=Profile.SERVICES, driver=DriverChoice.FAKE)
     made.write_option_files()
     ports = [made.choices.port, made.mariadb.port, made.postgresql.port]
     for cell in CELLS:
@@ -181,7 +181,7 @@ def test_what_cannot_work_is_refused(wrong: dict[str, object], tmp_path: Path) -
 
 
 def test_units_that_wait_for_nobody_are_refused() -> None:
-    lone = Unit(name="a", kind=Kind.TASK, run=lambda: None, after=("nobody",))
+    lone = Unit(name="a", kind=UnitKind.TASK, run=lambda: None, after=("nobody",))
     with pytest.raises(errors.Misconfigured):
         in_order([lone])
     ring = [replace(lone, after=("b",)), replace(lone, name="b", after=("a",))]

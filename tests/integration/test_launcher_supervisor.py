@@ -23,7 +23,7 @@ PLAN = """
 import pathlib, signal, sys, time
 from cellcloud.launcher.process_records import Records
 from cellcloud.launcher.supervisor import Supervisor
-from cellcloud.launcher.process_units import Kind, Unit
+from cellcloud.launcher.process_units import UnitKind, Unit
 
 place = pathlib.Path(sys.argv[1])
 disk = place / "disk" if (place / "disk").exists() else place
@@ -63,14 +63,14 @@ def unsure():
     return (place / "unsure.began").exists()
 
 UNITS = {
-    "unsure": Unit(name="unsure", kind=Kind.SERVICE, run=blocked("unsure"), ready=unsure),
-    "database": Unit(name="database", kind=Kind.DAEMON, run=blocked("database"),
+    "unsure": Unit(name="unsure", kind=UnitKind.SERVICE, run=blocked("unsure"), ready=unsure),
+    "database": Unit(name="database", kind=UnitKind.DAEMON, run=blocked("database"),
                      ready=(place / "database.began").exists),
-    "schema": Unit(name="schema", kind=Kind.TASK, run=note, after=("database",)),
-    "service": Unit(name="service", kind=Kind.SERVICE, run=blocked("service"), after=("schema",),
+    "schema": Unit(name="schema", kind=UnitKind.TASK, run=note, after=("database",)),
+    "service": Unit(name="service", kind=UnitKind.SERVICE, run=blocked("service"), after=("schema",),
                     ready=(place / "service.began").exists),
-    "deaf": Unit(name="deaf", kind=Kind.SERVICE, run=deaf, grace=0.3, ready=(place / "deaf.began").exists),
-    "fails": Unit(name="fails", kind=Kind.TASK, run=fail, after=("database",)),
+    "deaf": Unit(name="deaf", kind=UnitKind.SERVICE, run=deaf, grace=0.3, ready=(place / "deaf.began").exists),
+    "fails": Unit(name="fails", kind=UnitKind.TASK, run=fail, after=("database",)),
 }
 supervisor = Supervisor(
     [UNITS[name] for name in sys.argv[2:]],

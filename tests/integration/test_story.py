@@ -23,7 +23,7 @@ import psutil
 import pytest
 import yaml
 
-from cellcloud.launcher.layout import Choices, Driver, Layout, Profile
+from cellcloud.launcher.layout import Choices, DriverChoice, Layout, Profile
 from cellcloud.launcher.process_records import Records
 from tests.browser import Console, open_browser
 from tests.cloud import Api, until
@@ -79,7 +79,7 @@ class Story:
     @cached_property
     def prefix(self) -> str:
         """What the names of this cloud's network devices on the machine begin with."""
-        choices = Choices(state=self.state, cache=CACHE, profile=Profile(self.profile), driver=Driver.LIBVIRT)
+        choices = Choices(state=self.state, cache=CACHE, profile=Profile(self.profile), driver=DriverChoice.LIBVIRT)
         return Layout(choices).prefix
 
     def node(self, host: str) -> dict[str, Any]:

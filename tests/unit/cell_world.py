@@ -27,7 +27,7 @@ from cellcloud.model.guest import (
     GuestOrders,
     GuestState,
 )
-from cellcloud.model.host import HeldNames, HostFacts, HostReport, HostState, Machine
+from cellcloud.model.host import HeldNames, HostFacts, HostMachine, HostReport, HostState
 from cellcloud.model.image import Image
 from cellcloud.model.network import Port
 from cellcloud.model.server import ServerRecord, ServerSpec
@@ -84,7 +84,7 @@ class MemoryConductor(Conductor):
         self.batches: list[int] = []
         self.reports: list[HostReport] = []
         self.expected: dict[str, list[ExpectedGuest]] = {}
-        self.machines: list[Machine] = []
+        self.machines: list[HostMachine] = []
         self.refused_names: dict[str, str] = {}
         self.name_lease = 15.0
         self.orders: dict[str, list[GuestOrder]] = {}
@@ -116,7 +116,7 @@ class MemoryConductor(Conductor):
         self._meet()
         return self.expected.get(host, [])
 
-    def hold_names(self, context: RequestContext, hosts: list[str], machine: Machine) -> HeldNames:
+    def hold_names(self, context: RequestContext, hosts: list[str], machine: HostMachine) -> HeldNames:
         self._meet()
         self.machines.append(machine)
         return HeldNames(seconds=self.name_lease, refused=dict(self.refused_names))

@@ -24,7 +24,7 @@ from cellcloud.db import cell_schema
 from cellcloud.db.engine import Database, utc_after
 from cellcloud.lifecycle import PowerState
 from cellcloud.model.guest import ExpectedGuest, GuestOrder, GuestState, OrderKind, Spawn
-from cellcloud.model.host import Machine
+from cellcloud.model.host import HostMachine
 from cellcloud.rpc.compute import Compute
 from cellcloud.rpc.conductor import Conductor
 from cellcloud.rpc.transport import Transport
@@ -39,9 +39,9 @@ from tests.unit.cell_world import (
 from tests.workflows.world import CellUnderTest
 
 ONE = server_id(1)
-FIRST = Machine(identity="a", place="first")
-REBORN = Machine(identity="a", place="first, started again")
-OTHER = Machine(identity="b", place="second")
+FIRST = HostMachine(identity="a", place="first")
+REBORN = HostMachine(identity="a", place="first, started again")
+OTHER = HostMachine(identity="b", place="second")
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def database(tmp_path: Path) -> Iterator[Database]:
     made.close()
 
 
-def hold(database: Database, machine: Machine, *names: str) -> dict[str, str]:
+def hold(database: Database, machine: HostMachine, *names: str) -> dict[str, str]:
     return conductor_service._hold(database, list(names or ("h1",)), machine, 15.0)
 
 
@@ -74,7 +74,7 @@ def fall_silent(database: Database) -> None:
     ],
 )
 def test_a_name_is_one_machines(
-    database: Database, second: Machine, silent: bool, with_server: bool, refused: str
+    database: Database, second: HostMachine, silent: bool, with_server: bool, refused: str
 ) -> None:
     cell = CellUnderTest(database, ("h1", "h2"))
     assert hold(database, FIRST, "h1", "h2") == {}

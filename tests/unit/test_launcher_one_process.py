@@ -11,7 +11,7 @@ import os, signal, subprocess, sys
 from pathlib import Path
 
 from cellcloud.launcher.one_process import OneProcess
-from cellcloud.launcher.process_units import Kind, Unit
+from cellcloud.launcher.process_units import UnitKind, Unit
 
 place = Path(sys.argv[1])
 
@@ -27,7 +27,10 @@ def end():
 
 
 embedded = OneProcess(
-    [Unit(name="look", kind=Kind.TASK, run=look)], health=place / "h", log_file=place / "log", report=lambda line: None
+    [Unit(name="look", kind=UnitKind.TASK, run=look)],
+    health=place / "h",
+    log_file=place / "log",
+    report=lambda line: None,
 )
 sys.exit(embedded.run(on_ready=end) or 0)
 """

@@ -16,7 +16,7 @@ from typing import Any
 import libvirt
 import pytest
 
-from cell.compute.drivers.libvirt.connection import Connection
+from cell.compute.drivers.libvirt.connection import LibvirtConnection
 from cell.compute.drivers.libvirt.driver import LibvirtDriver
 from cell.compute.drivers.libvirt.names import bridge_name, link_name, namespace_name, tap_name
 from cell.compute.drivers.libvirt.namespace_tools import Namespace
@@ -123,7 +123,7 @@ class StandInDomain:
         """Nothing refers to it any more."""
 
 
-class StandInLibvirt(Connection):
+class StandInLibvirt(LibvirtConnection):
     """As much of libvirt as the verbs ask for."""
 
     def __init__(self, options: LibvirtOptions) -> None:

@@ -22,7 +22,7 @@ from cellcloud.model.flavor import Flavor
 from cellcloud.model.image import Image
 from cellcloud.model.placement import CellDigest
 from cellcloud.model.server import ServerSpec
-from top_api.cells import Breaker, Cells, Room
+from top_api.cells import Breaker, CellRoom, Cells
 
 SMALL = Flavor(id="1", name="small", vcpus=1, memory_mb=512, root_gb=1)
 BIG = Flavor(id="2", name="big", vcpus=64, memory_mb=1 << 17, root_gb=100)
@@ -215,13 +215,13 @@ def test_a_server_goes_where_the_digest_has_room(database: Database) -> None:
 
 
 def test_room_is_counted_jointly() -> None:
-    room = Room(digest_at=None, buckets=[(64, 512, 1, 3), (1, 1 << 17, 100, 3)])
+    room = CellRoom(digest_at=None, buckets=[(64, 512, 1, 3), (1, 1 << 17, 100, 3)])
     assert room.fits((64, 1 << 17, 100)) == 0
     assert room.fits((1, 512, 1)) == 6
 
 
 def test_each_routed_server_takes_its_room(database: Database) -> None:
-    room = Room(digest_at=None, buckets=[(2, 1024, 2, 1)])
+    room = CellRoom(digest_at=None, buckets=[(2, 1024, 2, 1)])
     for left in (2, 1, 0):
         assert room.fits((1, 512, 1)) == left
         room.take((1, 512, 1))

@@ -37,7 +37,7 @@ PAUSE = 1.0  # seconds until what found no cell that answers is taken up again; 
 LONGEST_PAUSE = 30.0  # at most so many: a cell that is back is heard of at once
 
 
-class Cells(Protocol):
+class CellChooser(Protocol):
     """What delivery needs of the cells."""
 
     def choose(self, spec: ServerSpec, excluded: Collection[str]) -> str | None:
@@ -89,7 +89,7 @@ def _waits(intent: Intent) -> bool:
 class OutboxDispatcher:
     """Carries intents to cells. Safe to call from several threads; its threads start with the first intent."""
 
-    def __init__(self, database: Database, cells: Cells, owner: str, config: TopConfig) -> None:
+    def __init__(self, database: Database, cells: CellChooser, owner: str, config: TopConfig) -> None:
         self.owner = owner
         self._database = database
         self._cells = cells
@@ -220,7 +220,7 @@ class OutboxDispatcher:
             self._inbox.put(intent.id)
 
     def _resting(self) -> dict[str, float]:
-        """Cells that are left alone for so many seconds."""
+        """CellChooser that are left alone for so many seconds."""
         with self._changed:
             rests = list(self._backoffs.items())
         return {cell: left for cell, rest in rests if (left := rest.left(self._cells.digest_mark(cell)))}

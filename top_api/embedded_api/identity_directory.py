@@ -7,7 +7,7 @@ from typing import Any
 
 from cellcloud import errors
 from cellcloud.embedded.identity import DOMAIN_ID, DOMAIN_NAME
-from cellcloud.model.identity import Grant, Project, Role, User
+from cellcloud.model.identity import Grant, IdentityRole, Project, User
 from top_api.embedded_api import identity_lists
 from top_api.embedded_api.apis import IDENTITY
 from top_api.embedded_api.identity_lists import listed, read_assignments, selected
@@ -211,7 +211,7 @@ def _user(call: Call, user: User) -> dict[str, Any]:
     return body
 
 
-def _role(role: Role) -> dict[str, Any]:
+def _role(role: IdentityRole) -> dict[str, Any]:
     return {"id": role.id, "name": role.name, "domain_id": None, "description": None, "options": {}}
 
 

@@ -61,7 +61,7 @@ class FakeGuest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Fault:
+class InjectedFault:
     """An error to raise at a verb or at one of spawn's parts: disks, ports, power. ``after``: once its work is done."""
 
     error: Exception
@@ -89,7 +89,7 @@ class FakeHypervisor:
         self._hosts: defaultdict[str, dict[str, FakeGuest]] = defaultdict(dict)
         self._tombstones: dict[tuple[str, str], int] = {}
         self._boots: defaultdict[str, int] = defaultdict(int)
-        self._faults: defaultdict[str, deque[Fault]] = defaultdict(deque)
+        self._faults: defaultdict[str, deque[InjectedFault]] = defaultdict(deque)
         self._watchers: defaultdict[str, list[GuestWatcher]] = defaultdict(list)
         self._lock_file: TextIO | None = None
         self._journal: FileIO | None = None
@@ -106,7 +106,7 @@ class FakeHypervisor:
     def fail_next(self, verb: str, error: Exception, *, count: int = 1, after: bool = False) -> None:
         """Make the next ``count`` calls of a verb fail, on whichever host; ``after`` its work is done, or instead."""
         with self.lock:
-            self._faults[verb].extend([Fault(error=error, after=after)] * count)
+            self._faults[verb].extend([InjectedFault(error=error, after=after)] * count)
 
     def change_power(self, host: str, server_id: str, power_state: int) -> None:
         """A guest changes state by itself."""

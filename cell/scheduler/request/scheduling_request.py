@@ -16,7 +16,7 @@ from cellcloud import errors
 from cellcloud.model import extra_specs as specs_of_flavors
 from cellcloud.model import hints as hints_of_tenants
 from cellcloud.model import image_properties as properties_of_images
-from cellcloud.model.extra_specs import MOST, Asked
+from cellcloud.model.extra_specs import MOST, RequestedSpecs
 from cellcloud.model.flavor import Flavor
 from cellcloud.model.guest_values import Value
 from cellcloud.model.hints import Network
@@ -47,7 +47,7 @@ class ParsedShape:
     query: list[object] | None
     near: Network | None
     topology: TopologyRequest
-    asked: Asked
+    asked: RequestedSpecs
     claimed: Mapping[str, int]
     volume_backed: bool
     rebuild: bool

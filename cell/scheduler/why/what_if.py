@@ -17,7 +17,7 @@ from cell.scheduler.state.host_table import HostTable
 from cell.scheduler.why import explainer, explanation_rendering
 from cellcloud import errors
 from cellcloud.model.decision import Shape
-from cellcloud.model.explanation import Fits, HostCount, Loss, Move
+from cellcloud.model.explanation import Fits, HostCount, Loss, PlannedMove
 from cellcloud.model.policy import Policy
 
 MOST_SERVERS = 1_000_000
@@ -80,8 +80,8 @@ def lose(table: HostTable, hosts: Sequence[str], moving: Sequence[Resident], pol
     return Loss(hosts=tuple(hosts), moves=tuple(moves), stranded=sum(move.to is None for move in moves))
 
 
-def _move(table: HostTable, one: Resident, policy: Policy, hosts: Sequence[str]) -> Move:
-    move = Move(server_id=one.server_id, host=one.host, flavor=one.shape.flavor.name)
+def _move(table: HostTable, one: Resident, policy: Policy, hosts: Sequence[str]) -> PlannedMove:
+    move = PlannedMove(server_id=one.server_id, host=one.host, flavor=one.shape.flavor.name)
     try:
         request = batches.request_of(replace(one.shape, alternates=0, host=None), policy)
     except errors.Invalid as error:

@@ -40,7 +40,7 @@ def start_event_loop() -> None:
         threading.Thread(target=_run_event_loop, name="libvirt-events", daemon=True).start()
 
 
-class Connection:
+class LibvirtConnection:
     """A connection that mends itself. ``listener`` is told the name of each guest with a lifecycle event.
 
     libvirt's calls cannot be interrupted, so each runs on a thread of its own and is left behind when it takes too

@@ -14,7 +14,7 @@ import libvirt
 from cell.compute.driver import DISK_MISSING, NOTHING_KNOWN, GuestWatcher, ImageStore, check_guest, machine_for
 from cell.compute.drivers.libvirt import host
 from cell.compute.drivers.libvirt.config_drive import ensure_config_drive
-from cell.compute.drivers.libvirt.connection import Connection, start_event_loop
+from cell.compute.drivers.libvirt.connection import LibvirtConnection, start_event_loop
 from cell.compute.drivers.libvirt.disks import ensure_disks, list_disks
 from cell.compute.drivers.libvirt.domain_xml import GuestDefinition
 from cell.compute.drivers.libvirt.guest_locks import GuestLocks
@@ -63,7 +63,11 @@ class LibvirtDriver:
     """
 
     def __init__(
-        self, options: LibvirtOptions, *, namespace: Namespace | None = None, connection: Connection | None = None
+        self,
+        options: LibvirtOptions,
+        *,
+        namespace: Namespace | None = None,
+        connection: LibvirtConnection | None = None,
     ) -> None:
         self._options = options
         self._records = GuestRecords(options.guests_dir)
@@ -71,7 +75,7 @@ class LibvirtDriver:
         self._wiring = Wiring(options, self._namespace, self._records.list_all, lambda: self._records.is_complete)
         self._guest_locks = GuestLocks()
         self._watch = PowerWatch(self.list_guests, self._guest_locks, self._wiring.ensure_daemons)
-        self._connection = connection or Connection(options, self._watch.note)
+        self._connection = connection or LibvirtConnection(options, self._watch.note)
 
     def connect(self) -> None:
         """Open the hypervisor and put the guests' networks in order; raises HostRefused when it does not answer."""
