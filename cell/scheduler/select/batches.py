@@ -147,7 +147,7 @@ def _select_together(
     request = asked_for(kind.request, move, excluded, table)
     placed = table.claims.positions_of
     known = any(map(placed, servers)) if moves else any(map(table.hosts_of.get, servers)) and any(map(placed, servers))
-    alone = len(members) == 1 or not any(one in moves for one in servers)
+    alone = not moves or len(members) == 1 or not any(one in moves for one in servers)
     selection = _decide(state, answer, request, servers, members[0][2], shadow) if alone and not known else Selection()
     if selection.hosts:
         _accept(table, answer, servers, selection.hosts, request.moving)
@@ -234,7 +234,8 @@ def _accept(
         allocation = table.allocation_of(claim_id)
         if allocation is not last:
             last = allocation
-            if not answer.holdings or answer.holdings[-1] != allocation:
+            known_last = answer.holdings and (answer.holdings[-1] is allocation or answer.holdings[-1] == allocation)
+            if not known_last:
                 answer.holdings.append(allocation)
         first = places[0]
         # what a server with a place on NUMA cells would take elsewhere is another thing

@@ -92,14 +92,11 @@ class ClaimMap:
 
     def leave(self, claim_id: str) -> tuple[Placing, ...]:
         """Forget where a claim puts its server, which stays where it has another; returns where it was."""
-        server_id = self.server_of(claim_id)
+        server_id = self._server_of.get(claim_id, claim_id)
         claims = self._several.get(server_id)
         if claims is None:
             places = self.hosts_of.pop(server_id, ())
-            found = tuple([Placing(position, self.hosted[position].get(server_id, {})) for position in places])
-            for position in places:
-                self._unplace(server_id, position)
-            return found
+            return tuple([Placing(position, self._unplace(server_id, position)) for position in places])
         placing = claims.get(claim_id)
         if placing is None:
             return ()
@@ -182,10 +179,11 @@ class ClaimMap:
         else:
             take_out(self.hosts_of, server_id, position)
 
-    def _unplace(self, server_id: str, position: int) -> None:
-        image_props = self.hosted[position].pop(server_id, None)
-        if image_props is not None:
+    def _unplace(self, server_id: str, position: int) -> Properties:
+        image_props = self.hosted[position].pop(server_id, {})
+        if self._with:
             self._count_props(position, image_props, -1)
+        return image_props
 
     def _count_props(self, position: int, image_props: Properties, sign: int) -> None:
         if self._with and image_props:

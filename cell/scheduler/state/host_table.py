@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -26,8 +26,7 @@ from cellcloud.model.allocation import Allocation
 from cellcloud.model.host import Aggregate, HostState
 
 
-@dataclass(frozen=True, slots=True)
-class Released:
+class Released(NamedTuple):
     """What a claim of a server took until it was given back. ``held`` None: it was part of what the host reported."""
 
     server_id: str
