@@ -1,4 +1,5 @@
-"""Storing many rows with one statement, which each database wants to be told in its own way."""
+"""Storing many rows with one statement. SQLAlchemy writes it, and values are bound: as rows of the driver's, or as one
+JSON text where the driver would send each row by itself (PostgreSQL)."""
 
 from __future__ import annotations
 
@@ -8,13 +9,14 @@ from typing import Any
 
 import msgspec
 import sqlalchemy as sa
+from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.engine import Connection
 
 from cellcloud import errors
-from cellcloud.db.engine import utc_now
+from cellcloud.db.engine import Json, utc_now
 
-_AS_WRITTEN = {"no_parameters": True}  # of a statement in which a percent sign is one
-_REPLACING = " ON CONFLICT ({keys}) DO UPDATE SET {rest}"
+_NOW = sa.select(utc_now())
+_ROWS = sa.bindparam("rows", type_=sa.Text)
 
 
 class Exists(errors.Conflict):
@@ -32,75 +34,64 @@ def insert(
 ) -> None:
     """Insert rows of these columns: text, whole numbers, times, or ready JSON text. Raises Exists.
 
-    ``at``: more columns, which get the database's time. ``replace``: a row with the same primary key goes.
+    ``at``: more columns, which get the database's time. ``replace``: a row with the same primary key gets these values.
     """
     if not values:
         return
-    head, row, tail = _parts(connection.dialect, table, names, at, replace)
+    dialect = connection.dialect
     try:
-        if connection.dialect.name == "postgresql":
-            connection.exec_driver_sql(head + row + tail, (msgspec.json.encode(values).decode(),))
-        elif connection.dialect.name == "sqlite":
-            connection.exec_driver_sql(head + row, values)
-        elif written := _written(values, tail):
-            connection.exec_driver_sql(head + written, execution_options=_AS_WRITTEN)
-        else:
-            rows = ",".join([row] * len(values))
-            connection.exec_driver_sql(head + rows, tuple([value for each in values for value in each]))
+        if dialect.name == "postgresql":
+            statement = _from_json(table, names, at, replace)
+            connection.execute(statement, {"rows": msgspec.json.encode(values).decode()})
+            return
+        if at and dialect.name != "sqlite":  # whose driver knows how to send rows of values alone
+            now = connection.execute(_NOW).scalar_one().replace(tzinfo=None)
+            values, names, at = [(*row, *[now] * len(at)) for row in values], names + at, ()
+        connection.exec_driver_sql(_text(dialect, table, names, at, replace), list(values))
     except sa.exc.IntegrityError as error:
         raise Exists(f"Some of the new {table.name} are there already.") from error
 
 
-def execute(connection: Connection, statement: str, texts: Sequence[str]) -> sa.CursorResult[Any]:
-    """Execute a statement with the driver's marks for so many texts, and no percent sign else."""
-    if connection.dialect.name in ("mysql", "mariadb") and _is_plain("".join(texts), quotes=0):
-        written = statement.replace("%s", "'%s'") % tuple(texts)
-        return connection.exec_driver_sql(written, execution_options=_AS_WRITTEN)
-    return connection.exec_driver_sql(statement, tuple(texts))
-
-
-def _written(rows: Sequence[Sequence[Any]], tail: str) -> str:
-    """Rows as a statement for MariaDB has them, each with ``tail`` behind its values; "" when one is no text or not
-    plain. Its driver takes longer to write a value than the database to store it."""
-    try:
-        text = f"'{tail}),('".join(["','".join(row) for row in rows])
-    except TypeError:
-        return ""
-    return f"('{text}'{tail})" if _is_plain(text, quotes=2 * sum(map(len, rows)) - 2) else ""
-
-
-def _is_plain(text: str, *, quotes: int) -> bool:
-    """Whether there is nothing in it that would end a text between quotes, but for so many quotes."""
-    return text.count("'") == quotes and "\\" not in text and "\0" not in text
+@functools.lru_cache(256)
+def _text(dialect: sa.Dialect, table: sa.Table, names: tuple[str, ...], at: tuple[str, ...], replace: bool) -> str:
+    """An INSERT as the driver has it, one place for each of ``names`` in their order."""
+    values: dict[str, Any] = {name: sa.bindparam(name) for name in names} | dict.fromkeys(at, utc_now())
+    keys, rest = _keys(table, names + at)
+    if dialect.name == "sqlite":
+        lite = sqlite.insert(_columns(table, names + at)).values(values)
+        changed = {name: lite.excluded[name] for name in rest}
+        statement: sa.Insert = lite.on_conflict_do_update(index_elements=keys, set_=changed) if replace else lite
+    else:
+        maria = mysql.insert(_columns(table, names + at)).values(values)
+        statement = maria.on_duplicate_key_update({name: maria.inserted[name] for name in rest}) if replace else maria
+    return str(statement.compile(dialect=dialect))
 
 
 @functools.lru_cache(256)
-def _parts(
-    dialect: sa.Dialect, table: sa.Table, names: tuple[str, ...], at: tuple[str, ...], replace: bool
-) -> tuple[str, str, str]:
-    """What comes before the rows, one row with its marks, and what comes behind them (PostgreSQL) or behind the values
-    of each (MariaDB)."""
-    now = [str(utc_now().compile(dialect=dialect))] * len(at)
-    verb = "REPLACE INTO" if replace and dialect.name != "postgresql" else "INSERT INTO"
-    head = f"{verb} {table.name} ({', '.join(names + at)}) "
-    if dialect.name == "postgresql":
-        parts = [f"(r->>{n})::{_kind(table.c[name])}" for n, name in enumerate(names)]
-        tail = _REPLACING.format(
-            keys=", ".join(column.name for column in table.primary_key),
-            rest=", ".join(f"{name} = excluded.{name}" for name in names + at if not table.c[name].primary_key),
-        )
-        row = f"SELECT {', '.join(parts + now)} FROM json_array_elements(%s::json) AS r"  # noqa: S608 -- our own names
-        return head, row, tail if replace else ""
-    mark = "?" if dialect.name == "sqlite" else "%s"
-    row = f"({', '.join([mark] * len(names) + now)})"
-    return head + "VALUES ", row, "".join(f", {each}" for each in now)
+def _from_json(table: sa.Table, names: tuple[str, ...], at: tuple[str, ...], replace: bool) -> sa.Insert:
+    """An INSERT of ``rows``, a JSON list of lists of values."""
+    row = sa.func.json_array_elements(sa.cast(_ROWS, sa.JSON)).column_valued("r")
+    read = [sa.cast(row.op("->>")(sa.literal_column(str(n))), _kind(table.c[name])) for n, name in enumerate(names)]
+    statement = postgresql.insert(_columns(table, names + at)).from_select(
+        names + at, sa.select(*read, *[utc_now()] * len(at))
+    )
+    if not replace:
+        return statement
+    keys, rest = _keys(table, names + at)
+    return statement.on_conflict_do_update(index_elements=keys, set_={name: statement.excluded[name] for name in rest})
 
 
-def _kind(column: sa.Column[Any]) -> str:
-    return {
-        "BIGINT": "bigint",
-        "INTEGER": "integer",
-        "BOOLEAN": "boolean",
-        "DATETIME": "timestamp",
-        "FLOAT": "double precision",
-    }.get(str(column.type), "text")
+def _kind(column: sa.Column[Any]) -> sa.types.TypeEngine[Any]:
+    """Its type; that of text without its length, to which a cast would cut what is too long."""
+    return sa.Text() if isinstance(column.type, sa.String | Json) else column.type
+
+
+def _columns(table: sa.Table, names: tuple[str, ...]) -> sa.TableClause:
+    """The table with these of its columns, in this order."""
+    return sa.table(table.name, *(sa.column(name) for name in names))
+
+
+def _keys(table: sa.Table, names: tuple[str, ...]) -> tuple[list[str], list[str]]:
+    """The columns of the primary key, and the others of ``names``."""
+    keys = [column.name for column in table.primary_key]
+    return keys, [name for name in names if name not in keys]

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 import sqlalchemy as sa
@@ -169,36 +169,31 @@ def _add_all(connection: Connection, kinds: Mapping[Amounts, Sequence[str]]) -> 
     if len(hosts) > 1 and (len(alike) > 1 or connection.dialect.name == "postgresql"):
         connection.execute(_LOCKED, {"hosts": hosts})  # where the UPDATE alone would lock in another order
     for names, members in alike.items():
-        statement, given = _adding(names, members, "?" if connection.dialect.name == "sqlite" else "%s")
         rows = len(names) * sum(map(len, members.values()))
-        if bulk.execute(connection, statement, given).rowcount != rows:
+        if connection.execute(_adding(members)).rowcount != rows:
             return False
     return True
 
 
-def _adding(names: tuple[str, ...], kinds: Mapping[Amounts, Sequence[str]], mark: str) -> tuple[str, tuple[str, ...]]:
-    """An UPDATE that adds amounts of these classes, as many for each kind of host, and its parameters. Written out
-    here: with hundreds of names SQLAlchemy takes longer to write it than the database to do it."""
-
-    def marks(count: int) -> str:
-        return ", ".join([mark] * count)
-
+def _adding(kinds: Mapping[Amounts, Sequence[str]]) -> sa.Update:
+    """An UPDATE that adds amounts of the same classes, as many for each kind of host."""
     *others, (most, _) = sorted(kinds.items(), key=lambda kind: len(kind[1]))
-    written = [f"WHEN host IN ({marks(len(hosts))}) THEN {_amount(amounts, mark)}" for amounts, hosts in others]
-    given = [value for _, hosts in others for value in (*hosts, *names)] + list(names)
-    amount = f"CASE {' '.join(written)} ELSE {_amount(most, mark)} END" if others else _amount(most, mark)
+    columns = inventories.c
+    more: sa.ColumnElement[Any] = _amount(most)
+    if others:
+        more = sa.case(*((columns.host.in_(hosts), _amount(amounts)) for amounts, hosts in others), else_=more)
     everyone = sorted(host for hosts in kinds.values() for host in hosts)
+    used = columns.used + more
     gives = all(number < 0 for amounts in kinds for _, number in amounts)
-    return (
-        f"UPDATE inventories SET used = used + {amount} WHERE host IN ({marks(len(everyone))}) "  # noqa: S608 -- of marks
-        f"AND used + {amount} {'IS NOT NULL' if gives else '<= capacity'}"
-    ), (*given, *everyone, *given)
+    fits = used.is_not(None) if gives else used <= columns.capacity
+    return sa.update(inventories).values(used=used).where(columns.host.in_(everyone), fits)
 
 
-def _amount(amounts: Amounts, mark: str) -> str:
+def _amount(amounts: Amounts) -> sa.ColumnElement[Any]:
     """The amount of the row's class; null for others, whose rows are then left alone. (To name the classes in a
     condition would have the database look each of them up by itself, which is half as slow again.)"""
-    return f"CASE resource_class {' '.join(f'WHEN {mark} THEN {number:d}' for _, number in amounts)} END"
+    numbers = {name: sa.literal(number, sa.BigInteger) for name, number in amounts}
+    return sa.case(numbers, value=inventories.c.resource_class)
 
 
 def _lock(connection: Connection, hosts: Iterable[str]) -> dict[tuple[str, str], tuple[int, int]]:
