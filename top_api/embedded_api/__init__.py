@@ -8,14 +8,14 @@ from cellcloud.config import Config
 from cellcloud.embedded.identity import EmbeddedIdentity
 from cellcloud.embedded.images import EmbeddedImages
 from cellcloud.embedded.networks import EmbeddedNetworks
-from top_api.embedded_api import image as image_api
 from top_api.embedded_api import network as network_api
 from top_api.embedded_api.identity import identity as identity_resource
 from top_api.embedded_api.identity_directory import directory
+from top_api.embedded_api.image import image
 from top_api.policy import Policy
 from top_api.routing import Resource
 
-RESOURCES: tuple[Resource, ...] = (identity_resource, directory)
+RESOURCES: tuple[Resource, ...] = (identity_resource, directory, image)
 
 
 def create_blueprints(
@@ -23,8 +23,6 @@ def create_blueprints(
 ) -> list[Blueprint]:
     """The blueprints for ``/identity``, ``/image`` and ``/network``, with their own authentication and errors."""
     max_body = config.top.max_body
-    max_image_bytes = config.outside.max_image_bytes
     return [
-        image_api.create_blueprint(identity, images, policy, max_body=max_body, max_image_bytes=max_image_bytes),
         network_api.create_blueprint(identity, networks, policy, max_body=max_body),
     ]

@@ -16,4 +16,9 @@ def _keystone_form(fault: Fault) -> tuple[int, Any]:
     return fault.status, {"error": {"code": fault.status, "title": title, "message": fault.message}}
 
 
+def _glance_form(fault: Fault) -> tuple[int, Any]:
+    return fault.status, {"message": fault.message, "code": fault.status}
+
+
 IDENTITY = WebApi(prefix="/identity", form=_keystone_form, headers=_HEADERS, in_project=False)
+IMAGE = WebApi(prefix="/image", form=_glance_form, headers=_HEADERS)

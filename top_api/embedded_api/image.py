@@ -2,185 +2,135 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from flask import Blueprint, Response, request
-
 from cellcloud import errors
-from cellcloud.clients.identity import IdentityClient
-from cellcloud.embedded.images import CHUNK, EmbeddedImages
 from cellcloud.model import image_properties
 from cellcloud.model.image import Image
 from top_api.embedded_api import image_lists as lists
+from top_api.embedded_api.apis import IMAGE as API
 from top_api.embedded_api.image_schemas import CORE, IMAGE, MAX_PROPERTIES, PATCH, READ_ONLY
-from top_api.embedded_api.request import (
-    Failure,
-    answer,
-    asks,
-    body_of,
-    caller,
-    check,
-    guard,
-    is_admin,
-    set_up,
-)
-from top_api.policy import Policy
+from top_api.microversion import FIRST
+from top_api.routing import Answer, Call, Resource, receive
+from top_api.validation import check_body, path_words
 
-OPEN = {"image.versions", "image.unknown"}
+image = Resource("image", API)
 _VERSIONS = (("v2.9", "CURRENT"), ("v2.7", "SUPPORTED"), ("v2.5", "SUPPORTED"), ("v2.0", "SUPPORTED"))
 _FORMATS = ("disk_format", "container_format")
 _PUBLISHED = {"public": "publicize_image", "community": "communitize_image"}
+_PATCHES = ("application/openstack-images-v2.1-json-patch",)
+_BYTES = ("application/octet-stream",)
 
 
-def create_blueprint(
-    identity: IdentityClient, images: EmbeddedImages, policy: Policy, *, max_body: int, max_image_bytes: int
-) -> Blueprint:
-    """Routes below ``/image``."""
-    blueprint = Blueprint("image", __name__, url_prefix="/image")
-    set_up(blueprint, _form, max_body=max_body)
-
-    def authenticate() -> None:
-        if request.endpoint not in OPEN:
-            guard(identity, policy)
-
-    blueprint.before_request(authenticate)
-    _add_discovery(blueprint)
-    _add_records(blueprint, images)
-    _add_bytes(blueprint, images, max_image_bytes)
-    _add_tags(blueprint, images)
-    return blueprint
+@image.route("GET", "", None, status=300)
+@image.route("GET", "/", None, status=300)
+@image.route("GET", "/versions", None, status=300)
+@image.route("GET", "/v2", None, status=300)
+@image.route("GET", "/v2/", None, status=300)
+def list_versions(call: Call) -> dict[str, Any]:
+    links = [{"rel": "self", "href": f"{call.base_url}/image/v2/"}]
+    return {"versions": [{"id": version, "status": status, "links": links} for version, status in _VERSIONS]}
 
 
-def _form(failure: Failure) -> Response:
-    headers = {"WWW-Authenticate": f'Keystone uri="{request.root_url}identity"'} if failure.status == 401 else None
-    return answer({"message": failure.message, "code": failure.status}, failure.status, headers)
+@image.route("GET", "/v2/schemas/<kind>", "cellcloud:image_discovery")
+def show_schema(call: Call, kind: str) -> dict[str, Any]:
+    schema = {"name": "image", "properties": CORE, "additionalProperties": {"type": "string"}}
+    if kind == "image":
+        return schema
+    if kind != "images":
+        raise errors.NotFound("There is no such schema.")
+    return {"name": "images", "properties": {"images": {"type": "array", "items": schema}}}
 
 
-def _add_discovery(blueprint: Blueprint) -> None:
-    @blueprint.get("", endpoint="versions")
-    @blueprint.get("/", endpoint="versions")
-    @blueprint.get("/versions", endpoint="versions")
-    @blueprint.get("/v2", endpoint="versions")
-    @blueprint.get("/v2/", endpoint="versions")
-    def versions() -> Response:
-        links = [{"rel": "self", "href": f"{request.root_url}image/v2/"}]
-        return answer({"versions": [{"id": v, "status": status, "links": links} for v, status in _VERSIONS]}, 300)
-
-    @blueprint.get("/v2/schemas/<kind>")
-    @asks("cellcloud:image_discovery")
-    def schema(kind: str) -> Response:
-        image = {"name": "image", "properties": CORE, "additionalProperties": {"type": "string"}}
-        if kind == "image":
-            return answer(image)
-        if kind != "images":
-            raise errors.NotFound("There is no such schema.")
-        return answer({"name": "images", "properties": {"images": {"type": "array", "items": image}}})
-
-    @blueprint.get("/v2/info/import")
-    @asks("cellcloud:image_discovery")
-    def import_methods() -> Response:
-        return answer({"import-methods": {"description": "Import methods available.", "type": "array", "value": []}})
+@image.route("GET", "/v2/info/import", "cellcloud:image_discovery")
+def show_import_methods(call: Call) -> dict[str, Any]:
+    return {"import-methods": {"description": "Import methods available.", "type": "array", "value": []}}
 
 
-def _add_records(blueprint: Blueprint, images: EmbeddedImages) -> None:
-    @blueprint.get("/v2/images")
-    @asks("get_images")
-    def listed() -> Response:
-        wanted = lists.page()
-        found = images.list_images(project_id=caller().project_id, is_admin=is_admin(), page=wanted)
-        more = found[-1].id if found and len(found) == wanted.limit else None
-        body = {
-            "images": [_view(image) for image in found],
-            "schema": "/v2/schemas/images",
-            **lists.links(more, wanted),
-        }
-        return answer(body)
-
-    @blueprint.post("/v2/images")
-    @asks("add_image")
-    def create() -> Response:
-        wanted = body_of(IMAGE)
-        _refuse_read_only(wanted)
-        if wanted.get("owner", caller().project_id) != caller().project_id and not is_admin():
-            raise errors.Forbidden("You are not permitted to create images owned by another project.")
-        empty = Image(id=wanted.get("id") or "", disk_format="", container_format="", visibility="shared")
-        image = replace(_changed(empty, wanted), owner=wanted.get("owner") or caller().project_id)
-        _check_visibility(empty, image)
-        made = images.create_image(image)
-        return answer(_view(made), 201, {"Location": f"{request.root_url}image/v2/images/{made.id}"})
-
-    @blueprint.get("/v2/images/<image_id>")
-    @asks("get_image")
-    def show(image_id: str) -> Response:
-        return answer(_view(_get(images, image_id)))
-
-    @blueprint.patch("/v2/images/<image_id>")
-    @asks("modify_image")
-    def update(image_id: str) -> Response:
-        if request.mimetype != "application/openstack-images-v2.1-json-patch":
-            return _form(Failure(415, "UnsupportedMediaType", "The body is no JSON patch of images."))
-        patch = body_of(PATCH)
-        return answer(_view(_change(images, image_id, lambda image: _published(image, _patched(image, patch)))))
-
-    @blueprint.delete("/v2/images/<image_id>")
-    @asks("delete_image")
-    def delete(image_id: str) -> Response:
-        images.delete_image(image_id, project_id=caller().project_id, is_admin=is_admin())
-        return Response(status=204)
+# ---- records -------------------------------------------------------------------------------------------------------
+@image.route("GET", "/v2/images", "get_images")
+def list_images(call: Call) -> dict[str, Any]:
+    wanted, who = lists.page(call), call.context
+    found = call.embedded.images.list_images(project_id=who.project_id, is_admin=who.is_admin, page=wanted)
+    more = found[-1].id if found and len(found) == wanted.limit else None
+    return {
+        "images": [_view(each) for each in found],
+        "schema": "/v2/schemas/images",
+        **lists.links(call, more, wanted),
+    }
 
 
-def _add_bytes(blueprint: Blueprint, images: EmbeddedImages, max_image_bytes: int) -> None:
-    @blueprint.put("/v2/images/<image_id>/file")
-    @asks("upload_image")
-    def upload(image_id: str) -> Response:
-        if request.mimetype != "application/octet-stream":
-            return _form(Failure(415, "UnsupportedMediaType", "Image data is application/octet-stream."))
-        request.max_content_length = max_image_bytes
-        images.upload(image_id, _received(), project_id=caller().project_id, is_admin=is_admin())
-        return Response(status=204)
-
-    @blueprint.get("/v2/images/<image_id>/file")
-    @asks("download_image")
-    def download(image_id: str) -> Response:
-        image = _get(images, image_id)
-        if image.status != "active":
-            return Response(status=204)
-        headers = {"Content-Length": str(image.size), "Content-MD5": image.checksum or ""}
-        return Response(images.open_image(image.id), mimetype="application/octet-stream", headers=headers)
+@image.route("POST", "/v2/images", "add_image", body=IMAGE)
+def create_image(call: Call) -> Answer:
+    wanted, who = call.body, call.context
+    _refuse_read_only(wanted)
+    if wanted.get("owner", who.project_id) != who.project_id and not who.is_admin:
+        raise errors.Forbidden("You are not permitted to create images owned by another project.")
+    empty = Image(id=wanted.get("id") or "", disk_format="", container_format="", visibility="shared")
+    new = replace(_changed(empty, wanted), owner=wanted.get("owner") or who.project_id)
+    _check_visibility(call, empty, new)
+    made = call.embedded.images.create_image(new)
+    return Answer(status=201, body=_view(made), headers={"Location": f"{call.base_url}/image/v2/images/{made.id}"})
 
 
-def _add_tags(blueprint: Blueprint, images: EmbeddedImages) -> None:
-    @blueprint.put("/v2/images/<image_id>/tags/<tag>")
-    @asks("modify_image")
-    def add_tag(image_id: str, tag: str) -> Response:
-        _change(images, image_id, lambda image: _tagged(image, tag))
-        return Response(status=204)
-
-    @blueprint.delete("/v2/images/<image_id>/tags/<tag>")
-    @asks("modify_image")
-    def remove_tag(image_id: str, tag: str) -> Response:
-        _change(images, image_id, lambda image: _untagged(image, tag))
-        return Response(status=204)
+@image.route("GET", "/v2/images/<image_id>", "get_image")
+def show_image(call: Call, image_id: str) -> dict[str, Any]:
+    return _view(_get(call, image_id))
 
 
-def _get(images: EmbeddedImages, image_id: str) -> Image:
-    return images.get_image(image_id, project_id=caller().project_id, is_admin=is_admin())
+@image.route("PATCH", "/v2/images/<image_id>", "modify_image", body=PATCH, body_types=_PATCHES)
+def update_image(call: Call, image_id: str) -> dict[str, Any]:
+    def edit(before: Image) -> Image:
+        after = _patched(before, call.body)
+        _check_visibility(call, before, after)
+        return after
+
+    return _view(_change(call, image_id, edit))
 
 
-def _change(images: EmbeddedImages, image_id: str, edit: Callable[[Image], Image]) -> Image:
-    return images.change_image(image_id, edit, project_id=caller().project_id, is_admin=is_admin())
+@image.route("DELETE", "/v2/images/<image_id>", "delete_image", status=204)
+def delete_image(call: Call, image_id: str) -> None:
+    who = call.context
+    call.embedded.images.delete_image(image_id, project_id=who.project_id, is_admin=who.is_admin)
 
 
-def _received() -> Iterator[bytes]:
-    """The body in pieces. Raises Invalid where the client stopped early."""
-    size, expected = 0, request.content_length
-    while chunk := request.stream.read(CHUNK):
-        size += len(chunk)
-        yield chunk
-    if expected is not None and size != expected:
-        raise errors.Invalid("The upload ended early.")
+# ---- bytes ---------------------------------------------------------------------------------------------------------
+@image.route("PUT", "/v2/images/<image_id>/file", "upload_image", status=204, body_types=_BYTES, streams=True)
+def upload_image(call: Call, image_id: str) -> None:
+    who, pieces = call.context, receive(call.services.config.outside.max_image_bytes)
+    call.embedded.images.upload(image_id, pieces, project_id=who.project_id, is_admin=who.is_admin)
+
+
+@image.route("GET", "/v2/images/<image_id>/file", "download_image")
+def download_image(call: Call, image_id: str) -> Answer:
+    found = _get(call, image_id)
+    if found.status != "active":
+        return Answer(status=204)
+    headers = {"Content-Length": str(found.size), "Content-MD5": found.checksum or ""}
+    return Answer(stream=call.embedded.images.open_image(found.id), headers=headers)
+
+
+# ---- tags ----------------------------------------------------------------------------------------------------------
+@image.route("PUT", "/v2/images/<image_id>/tags/<tag>", "modify_image", status=204)
+def add_tag(call: Call, image_id: str, tag: str) -> None:
+    _change(call, image_id, lambda before: _tagged(before, tag))
+
+
+@image.route("DELETE", "/v2/images/<image_id>/tags/<tag>", "modify_image", status=204)
+def remove_tag(call: Call, image_id: str, tag: str) -> None:
+    _change(call, image_id, lambda before: _untagged(before, tag))
+
+
+def _get(call: Call, image_id: str) -> Image:
+    who = call.context
+    return call.embedded.images.get_image(image_id, project_id=who.project_id, is_admin=who.is_admin)
+
+
+def _change(call: Call, image_id: str, edit: Callable[[Image], Image]) -> Image:
+    who = call.context
+    return call.embedded.images.change_image(image_id, edit, project_id=who.project_id, is_admin=who.is_admin)
 
 
 # ---- changes -------------------------------------------------------------------------------------------------------
@@ -190,15 +140,10 @@ def _refuse_read_only(wanted: dict[str, Any]) -> None:
             raise errors.Forbidden(f"Attribute '{name}' is read-only.")
 
 
-def _published(before: Image, after: Image) -> Image:
-    _check_visibility(before, after)
-    return after
-
-
-def _check_visibility(before: Image, after: Image) -> None:
+def _check_visibility(call: Call, before: Image, after: Image) -> None:
     """Raises Forbidden for who lets others use an image and may not."""
     if after.visibility != before.visibility and after.visibility in _PUBLISHED:
-        check(_PUBLISHED[after.visibility])
+        call.check(_PUBLISHED[after.visibility])
 
 
 def _changed(image: Image, wanted: dict[str, Any]) -> Image:
@@ -245,7 +190,7 @@ def _patched(image: Image, operations: list[dict[str, Any]]) -> Image:
         if "value" not in operation:
             raise errors.Invalid("An operation has no value.")
         change = {name: operation["value"]}
-        IMAGE.check(change)
+        check_body(IMAGE, FIRST, change, words=path_words)
         image = _changed(image, change)
     return image
 

@@ -4,15 +4,11 @@ no attribute of every image is a property."""
 from __future__ import annotations
 
 import csv
-from typing import Any
 from urllib.parse import urlencode
-
-from flask import request
 
 from cellcloud import errors
 from cellcloud.db import walks
 from cellcloud.db.listing import Condition, Page
-from cellcloud.db.walks import Walk
 from top_api.embedded_api.lists import (
     MAX_PAGE,
     ORDER,
@@ -25,7 +21,8 @@ from top_api.embedded_api.lists import (
     time,
     true_or_false,
 )
-from top_api.embedded_api.request import caller
+from top_api.paging import walk_of
+from top_api.routing import Call
 
 _ASIDE = frozenset({"limit", "marker", "sort", "sort_key", "sort_dir", "member_status", "tag", walks.NAME})
 _VISIBILITIES = ("community", "public", "private", "shared", "all")
@@ -48,32 +45,26 @@ FILTERS = {
 SORT_KEYS = ("name", "status", "container_format", "disk_format", "size", "id", "created_at", "updated_at")
 
 
-def page() -> Page:
-    """What the request asks for. Raises Invalid."""
-    args = request.args
-    _check(args)
-    where = [condition for name in args if name not in _ASIDE for condition in _read(name, args.getlist(name)[-1])]
-    tags = [tag.strip() for tag in args.getlist("tag")]
+def page(call: Call) -> Page:
+    """Return what the request asks for. Raises Invalid."""
+    _check(call)
+    where = [condition for name in call.query if name not in _ASIDE for condition in _read(name, call.query[name][-1])]
+    tags = [tag.strip() for tag in call.query.get("tag", ())]
     if tags:
         where.append(Condition("tag", tags, "every"))
-    limit = read_limit(args.get("limit"))
+    limit = read_limit(call.param("limit"))
     limit = MAX_PAGE if limit is None else limit
-    return Page(
-        where=where,
-        sort=_sort(),
-        after=args.get("marker") or None,
-        limit=limit,
-        walk=Walk.through(caller().project_id, caller().user_id, request.path, request.args.lists()),
-    )
+    return Page(where=where, sort=_sort(call), after=call.param("marker") or None, limit=limit, walk=walk_of(call))
 
 
-def _check(args: Any) -> None:
-    if "changes-since" in args:
+def _check(call: Call) -> None:
+    if "changes-since" in call.query:
         raise errors.Invalid("The 'changes-since' filter is no longer available on v2.")
-    if args.get("visibility") not in (None, *_VISIBILITIES):
-        raise errors.Invalid(f"Invalid visibility value: {args['visibility'][:64]}")
-    if args.get("member_status", "all") not in _MEMBER:
-        raise errors.Invalid(f"Invalid status: {args['member_status'][:64]}")
+    visibility, member = call.param("visibility"), call.param("member_status", "all")
+    if visibility not in (None, *_VISIBILITIES):
+        raise errors.Invalid(f"Invalid visibility value: {visibility[:64]}")
+    if member not in (None, *_MEMBER):
+        raise errors.Invalid(f"Invalid status: {member[:64]}")
 
 
 def _read(name: str, given: str) -> list[Condition]:
@@ -114,13 +105,13 @@ def _split(value: str) -> list[str]:
         raise errors.Invalid(f"Invalid filter value {value[:64]}. Its quotes and commas do not fit.") from None
 
 
-def _sort() -> list[tuple[str, bool]]:
-    args = request.args
-    keys, directions = args.getlist("sort_key"), args.getlist("sort_dir")
-    if "sort" in args:
+def _sort(call: Call) -> list[tuple[str, bool]]:
+    keys, directions = call.query.get("sort_key", []), call.query.get("sort_dir", [])
+    sort = call.param("sort")
+    if sort is not None:
         if keys or directions:
             raise errors.Invalid("Old and new sorting syntax cannot be combined")
-        pairs = [part.partition(":") for part in args["sort"].split(",")]
+        pairs = [part.partition(":") for part in sort.split(",")]
         keys, directions = [pair[0] for pair in pairs], [pair[2] or "desc" for pair in pairs]
     keys = [key.strip() for key in keys] or ["created_at"]
     directions = [direction.strip() for direction in directions] or ["desc"]
@@ -135,14 +126,10 @@ def _sort() -> list[tuple[str, bool]]:
     return [*zip(keys, (direction == "asc" for direction in directions), strict=True), ("id", False)]
 
 
-def links(last: str | None, wanted: Page) -> dict[str, str]:
-    """``first``, and ``next`` after the id of a full page's last image; both dispatch the whole query."""
-    found = {"first": _path(pairs_of(dict(request.args.lists())))}
-    return (
-        found
-        if last is None
-        else found | {"next": _path([*pairs_of(dict(request.args.lists()), wanted.walk), ("marker", last)])}
-    )
+def links(call: Call, last: str | None, wanted: Page) -> dict[str, str]:
+    """Return ``first``, and ``next`` after the id of a full page's last image; both carry the whole query."""
+    found = {"first": _path(pairs_of(call.query))}
+    return found if last is None else found | {"next": _path([*pairs_of(call.query, wanted.walk), ("marker", last)])}
 
 
 def _path(pairs: list[tuple[str, str]]) -> str:

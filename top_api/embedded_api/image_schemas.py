@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from top_api.embedded_api.request import Schema
+from top_api.validation import Versioned
 
 MAX_PROPERTIES = 128
 READ_ONLY = frozenset({
@@ -34,8 +34,8 @@ _IMAGE = {
     "propertyNames": _NAMES,
     "maxProperties": 2 * MAX_PROPERTIES,
 }
-IMAGE = Schema(_IMAGE)
-PATCH = Schema(
+IMAGE = Versioned(_IMAGE)
+PATCH = Versioned(
     {
         "type": "array",
         "maxItems": 2 * MAX_PROPERTIES,
