@@ -24,8 +24,7 @@ from cellcloud.model.network import Network, Subnet
 from tests.empty_databases import make_empty
 from top_api.adapters import Adapters
 from top_api.app import create_app
-from top_api.embedded_api import RESOURCES, create_blueprints
-from top_api.policy import Policy
+from top_api.embedded_api import RESOURCES
 
 PASSWORDS = Passwords(admin="admin-password", demo="demo-password", service="service-password")
 MAX_IMAGE = 8 << 20
@@ -58,7 +57,6 @@ class EmbeddedCloud:
             networks=self.networks,
             embedded=services,
             resources=RESOURCES,
-            blueprints=create_blueprints(self.identity, self.images, self.networks, Policy(), self.settings),
         )
         return create_app(self.settings, database=self.database, adapters=adapters, dispatch=lambda made: None)
 

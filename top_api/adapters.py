@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from flask import Blueprint
-
 from cellcloud import errors
 from cellcloud.clients.identity import IdentityClient
 from cellcloud.clients.image import ImageClient
@@ -14,7 +12,6 @@ from cellcloud.clients.network import NetworkClient
 from cellcloud.config import Config
 from cellcloud.db.engine import Database
 from cellcloud.embedded import EmbeddedServices
-from top_api.policy import Policy
 from top_api.routing import Resource
 
 
@@ -27,24 +24,23 @@ class Adapters:
     networks: NetworkClient
     embedded: EmbeddedServices | None = None
     resources: Sequence[Resource] = ()
-    blueprints: Sequence[Blueprint] = ()
 
 
-def make_adapters(config: Config, database: Database, policy: Policy) -> Adapters:
+def make_adapters(config: Config, database: Database) -> Adapters:
     """Raises Misconfigured for a mixture that is not offered."""
     adapters = (config.identity.adapter, config.outside.image_adapter, config.outside.network_adapter)
     if adapters == ("embedded", "embedded", "embedded"):
-        return _embedded(config, database, policy)
+        return _embedded(config, database)
     if adapters == ("keystone", "glance", "neutron"):
         return _real(config)
     raise errors.Misconfigured(f"This API does not offer the adapters {', '.join(adapters)} together.")
 
 
-def _embedded(config: Config, database: Database, policy: Policy) -> Adapters:
+def _embedded(config: Config, database: Database) -> Adapters:
     from cellcloud.embedded.identity import EmbeddedIdentity
     from cellcloud.embedded.images import EmbeddedImages
     from cellcloud.embedded.networks import EmbeddedNetworks
-    from top_api.embedded_api import RESOURCES, create_blueprints
+    from top_api.embedded_api import RESOURCES
 
     identity = EmbeddedIdentity(
         database,
@@ -59,7 +55,6 @@ def _embedded(config: Config, database: Database, policy: Policy) -> Adapters:
         networks=networks,
         embedded=EmbeddedServices(identity=identity, images=images, networks=networks),
         resources=RESOURCES,
-        blueprints=create_blueprints(identity, images, networks, policy, config),
     )
 
 

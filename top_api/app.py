@@ -45,7 +45,7 @@ def create_app(
     """Build the API. What is not given is made from the configuration."""
     policy = Policy(config.path)
     database = database or Database(config.top.connection, timeout=config.database_timeout)
-    adapters = adapters or make_adapters(config, database, policy)
+    adapters = adapters or make_adapters(config, database)
     cells = cells or Cells(database, config.top)
     owner = unique_name(config.host)
     if dispatch is None:
@@ -72,8 +72,6 @@ def create_app(
     mount(app, services, resources)
     app.extensions["rates"] = RateLimits(config.top.rate_limit)
     app.extensions["gate"] = HeadGate(adapters.identity, most=config.top.max_body)
-    for blueprint in adapters.blueprints:
-        app.register_blueprint(blueprint)
     apis = tuple(dict.fromkeys(resource.api for resource in resources))
     _wrap_requests(app, apis)
     _answer_errors(app, config, apis)

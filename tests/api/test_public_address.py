@@ -20,7 +20,6 @@ from cellcloud.embedded.bootstrap import bootstrap
 from tests.embedded_cloud import PASSWORDS
 from top_api.adapters import make_adapters
 from top_api.app import create_app
-from top_api.policy import Policy
 from top_api.public_address import PublicAddress
 
 PROXY, STRANGER = "10.9.8.7", "10.9.9.7"
@@ -39,7 +38,7 @@ class Client:
     def __init__(self, database: Database, folder: Path, peer: str, headers: dict[str, str], **top: Any) -> None:
         settings = config.load()
         settings = replace(settings, state_dir=folder, top=replace(settings.top, **top))
-        outside = make_adapters(settings, database, Policy())
+        outside = make_adapters(settings, database)
         app = create_app(settings, database=database, adapters=outside, dispatch=lambda made: None)
         self._client: FlaskClient = app.test_client()
         self._peer, self._headers = peer, {"Host": "inner:8774", **headers}

@@ -5,9 +5,21 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import Any
 
+from cellcloud import errors
 from top_api.faults import Fault
 from top_api.web_api import WebApi
 
+_NEUTRON_TYPES = {
+    400: "HTTPBadRequest",
+    401: "Unauthorized",
+    403: "PolicyNotAuthorized",
+    404: "HTTPNotFound",
+    409: "Conflict",
+}
+_NEUTRON_ERRORS = {
+    errors.QuotaExceeded.__name__: (409, "OverQuota"),
+    errors.Stale.__name__: (412, "RevisionNumberConstraintFailed"),
+}
 _HEADERS = {"Vary": "X-Auth-Token"}
 
 
@@ -20,5 +32,12 @@ def _glance_form(fault: Fault) -> tuple[int, Any]:
     return fault.status, {"message": fault.message, "code": fault.status}
 
 
+def _neutron_form(fault: Fault) -> tuple[int, Any]:
+    given = (fault.status, _NEUTRON_TYPES.get(fault.status, fault.kind))
+    status, kind = _NEUTRON_ERRORS.get(fault.kind, given)
+    return status, {"NeutronError": {"type": kind, "message": fault.message, "detail": ""}}
+
+
 IDENTITY = WebApi(prefix="/identity", form=_keystone_form, headers=_HEADERS, in_project=False)
 IMAGE = WebApi(prefix="/image", form=_glance_form, headers=_HEADERS)
+NETWORK = WebApi(prefix="/network", form=_neutron_form, headers=_HEADERS)

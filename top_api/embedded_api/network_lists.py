@@ -8,12 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
-from flask import Response, request
-
 from cellcloud import errors
 from cellcloud.db import walks
 from cellcloud.db.listing import Condition, Page
-from cellcloud.db.walks import Walk
 from top_api.embedded_api.lists import (
     MAX_PAGE,
     Filter,
@@ -25,7 +22,8 @@ from top_api.embedded_api.lists import (
     read_value,
     time,
 )
-from top_api.embedded_api.request import answer, caller
+from top_api.paging import walk_of
+from top_api.routing import Call
 
 _ASIDE = frozenset({"fields", "limit", "marker", "page_reverse", "sort_key", "sort_dir", walks.NAME})
 _TAGS = frozenset({"tags", "tags-any", "not-tags", "not-tags-any"})
@@ -47,21 +45,19 @@ class ListForm:
     unsorted: frozenset[str] = frozenset({"shared", "changes_since", *_TAGS})
     revised: bool = False  # whether revisions differ
 
-    def page(self) -> Page:
-        """What the request asks for. Raises Invalid."""
-        where = [condition for name in request.args if name not in _ASIDE for condition in self._read(name)]
-        limit = read_limit(request.args.get("limit"))
-        backwards = request.args.get("page_reverse", "").lower() == "true"
-        sort = tuple((name, rises) for name, rises in self._sort() if self.revised or name != "revision_number")
-        marker = request.args.get("marker") or None
-        walk = Walk.through(caller().project_id, caller().user_id, request.path, request.args.lists())
-        return Page(where=where, sort=sort, after=marker, limit=limit or MAX_PAGE, backwards=backwards, walk=walk)
+    def page(self, call: Call) -> Page:
+        """Return what the request asks for. Raises Invalid."""
+        where = [each for name in call.query if name not in _ASIDE for each in self._read(name, call.query[name])]
+        backwards = (call.param("page_reverse") or "").lower() == "true"
+        sort = tuple((name, rises) for name, rises in self._sort(call) if self.revised or name != "revision_number")
+        marker, limit = call.param("marker") or None, read_limit(call.param("limit")) or MAX_PAGE
+        return Page(where=where, sort=sort, after=marker, limit=limit, backwards=backwards, walk=walk_of(call))
 
-    def _read(self, name: str) -> list[Condition]:
+    def _read(self, name: str, given: list[str]) -> list[Condition]:
         known = self.filters.get(name)
         if known is None:
             raise errors.Invalid(f"['{name[:64]}'] is invalid attribute for filtering")
-        values = [read_value(name, value, known.read) for value in request.args.getlist(name)]
+        values = [read_value(name, value, known.read) for value in given]
         column = known.of or name
         if name in _TAGS:  # nothing here has a tag
             wanted = any(tag for value in values for tag in value.split(","))
@@ -75,8 +71,8 @@ class ListForm:
             return [compared_time(column, operator, value) for value in values[-1:]]
         return [Condition(column, values)]
 
-    def _sort(self) -> list[tuple[str, bool]]:
-        keys, directions = request.args.getlist("sort_key"), request.args.getlist("sort_dir")
+    def _sort(self, call: Call) -> list[tuple[str, bool]]:
+        keys, directions = call.query.get("sort_key", []), call.query.get("sort_dir", [])
         if len(keys) != len(directions):
             raise errors.Invalid("The number of sort_keys and sort_dirs must be same")
         unknown = [key[:64] for key in keys if key not in self.filters or key in self.unsorted]
@@ -133,28 +129,28 @@ PORTS = ListForm(
 )
 
 
-def fields(item: dict[str, Any]) -> dict[str, Any]:
+def fields(call: Call, item: dict[str, Any]) -> dict[str, Any]:
     """Only those attributes that the request asks for, if it does."""
-    wanted = [name for name in request.args.getlist("fields") if name]
+    wanted = [name for name in call.query.get("fields", ()) if name]
     return {name: value for name, value in item.items() if name in wanted} if wanted else item
 
 
-def listed(name: str, items: Iterable[dict[str, Any]], page: Page) -> Response:
+def listed(call: Call, name: str, items: Iterable[dict[str, Any]], page: Page) -> dict[str, Any]:
     """A page, and links to those beside it that dispatch the whole query."""
     found = list(items)
-    body: dict[str, Any] = {name: [fields(item) for item in found]}
-    full, limited = len(found) == page.limit, "limit" in request.args
+    body: dict[str, Any] = {name: [fields(call, item) for item in found]}
+    full, limited = len(found) == page.limit, "limit" in call.query
     links = []
     if found and (full or (limited and page.backwards)):
-        links.append(_link("next", found[-1]["id"], page, backwards=False))
+        links.append(_link(call, "next", found[-1]["id"], page, backwards=False))
     if found and limited and (full or not page.backwards):
-        links.append(_link("previous", found[0]["id"], page, backwards=True))
+        links.append(_link(call, "previous", found[0]["id"], page, backwards=True))
     if links:
         body[f"{name}_links"] = links
-    return answer(body)
+    return body
 
 
-def _link(rel: str, marker: str, page: Page, *, backwards: bool) -> dict[str, str]:
-    pairs = [pair for pair in pairs_of(dict(request.args.lists()), page.walk) if pair[0] != "page_reverse"]
+def _link(call: Call, rel: str, marker: str, page: Page, *, backwards: bool) -> dict[str, str]:
+    pairs = [pair for pair in pairs_of(call.query, page.walk) if pair[0] != "page_reverse"]
     pairs += [("marker", marker), *([("page_reverse", "True")] if backwards else [])]
-    return {"rel": rel, "href": f"{request.base_url}?{urlencode(pairs)}"}
+    return {"rel": rel, "href": f"{call.url_asked}?{urlencode(pairs)}"}

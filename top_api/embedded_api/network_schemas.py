@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from cellcloud.clients.network import INDEX_KEY, OWNED_KEY, PLACEMENT_KEY
-from top_api.embedded_api.request import Schema
+from top_api.validation import Versioned
 
 _ID = {"type": "string", "minLength": 1, "maxLength": 36}
 _PROJECT = {"type": "string", "minLength": 1, "maxLength": 64}
@@ -100,13 +100,13 @@ def _object(properties: dict[str, Any], required: tuple[str, ...] = ()) -> dict[
     return {"type": "object", "properties": properties, "required": list(required), "additionalProperties": False}
 
 
-def _one(name: str, inner: dict[str, Any]) -> Schema:
-    return Schema(_object({name: inner}, (name,)))
+def _one(name: str, inner: dict[str, Any]) -> Versioned:
+    return Versioned(_object({name: inner}, (name,)))
 
 
-def _one_or_many(name: str, inner: dict[str, Any]) -> Schema:
+def _one_or_many(name: str, inner: dict[str, Any]) -> Versioned:
     many = {"type": "array", "items": inner, "minItems": 1, "maxItems": 1000}
-    return Schema({**_object({name: inner, f"{name}s": many}), "minProperties": 1, "maxProperties": 1})
+    return Versioned({**_object({name: inner, f"{name}s": many}), "minProperties": 1, "maxProperties": 1})
 
 
 NETWORK = _one("network", _object(_NETWORK))

@@ -1,0 +1,164 @@
+"""Network v2.0 over the embedded network service: ports as Neutron shows them.
+
+What a server's port is to its server travels in ``binding:profile``, which only administrators may write.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from werkzeug.http import parse_etags
+
+from cellcloud import errors
+from cellcloud.clients.network import INDEX_KEY, OWNED_KEY, PLACEMENT_KEY
+from cellcloud.embedded.networks import Viewer
+from cellcloud.model.network import NewPort, PortRecord
+from top_api.embedded_api import network_lists as lists
+from top_api.embedded_api.apis import NETWORK as API
+from top_api.embedded_api.network import owner_of
+from top_api.embedded_api.network_schemas import PORT_UPDATE, PORTS
+from top_api.routing import Call, Resource
+
+ports = Resource("network_ports", API)
+_BINDING = ("binding:host_id", "binding:profile")
+_REVISION = "revision_number="
+
+
+def _serves_all(call: Call) -> bool:
+    """Whether the caller has to do with ports of whatever project."""
+    return call.context.is_admin or call.allows("service_api")
+
+
+def _port_viewer(call: Call) -> Viewer:
+    return Viewer(project_id=call.context.project_id, is_admin=_serves_all(call))
+
+
+@ports.route("GET", "/v2.0/ports", "get_port")
+def list_ports(call: Call) -> dict[str, Any]:
+    page = lists.PORTS.page(call)
+    found = call.embedded.networks.list_port_records(_port_viewer(call), page)
+    return lists.listed(call, "ports", (_port(call, record) for record in found), page)
+
+
+@ports.route("POST", "/v2.0/ports", "create_port", status=201, body=PORTS)
+def create_ports(call: Call) -> dict[str, Any]:
+    body = call.body
+    new = [_new_port(call, wanted) for wanted in body.get("ports") or [body["port"]]]
+    made = call.embedded.networks.create_ports(_port_viewer(call), new)
+    return {"ports": [_port(call, r) for r in made]} if "ports" in body else {"port": _port(call, made[0])}
+
+
+@ports.route("GET", "/v2.0/ports/<port_id>", "get_port")
+def show_port(call: Call, port_id: str) -> dict[str, Any]:
+    return {"port": lists.fields(call, _port(call, call.embedded.networks.get_port(_port_viewer(call), port_id)))}
+
+
+@ports.route("PUT", "/v2.0/ports/<port_id>", "update_port", body=PORT_UPDATE)
+def update_port(call: Call, port_id: str) -> dict[str, Any]:
+    wanted = call.body["port"]
+    _check_binding(call, "update_port", wanted)
+    names = ("name", "description", "admin_state_up", "device_id", "device_owner", "security_groups")
+    changes = {name: wanted[name] for name in names if name in wanted}
+    if "binding:host_id" in wanted:
+        changes["host_id"] = wanted["binding:host_id"] or ""
+    if "binding:profile" in wanted:
+        changes |= {
+            "device_index": _profile(wanted).get(INDEX_KEY),
+            "owned": _profile(wanted).get(OWNED_KEY, False),
+            "placement": _profile(wanted).get(PLACEMENT_KEY, 0),
+        }
+    changed = call.embedded.networks.update_port(_port_viewer(call), port_id, changes, revision=_revision(call))
+    return {"port": _port(call, changed)}
+
+
+@ports.route("DELETE", "/v2.0/ports/<port_id>", "delete_port", status=204)
+def delete_port(call: Call, port_id: str) -> None:
+    call.embedded.networks.delete_port(_port_viewer(call), port_id, revision=_revision(call))
+
+
+# ---- requests --------------------------------------------------------------------------------------------------------
+def _new_port(call: Call, wanted: dict[str, Any]) -> NewPort:
+    _check_binding(call, "create_port", wanted)
+    fixed = wanted.get("fixed_ips")
+    return NewPort(
+        network_id=wanted["network_id"],
+        project_id=owner_of(call, wanted, allowed=_serves_all(call)),
+        name=wanted.get("name", ""),
+        description=wanted.get("description", ""),
+        device_id=wanted.get("device_id", ""),
+        device_owner=wanted.get("device_owner", ""),
+        device_index=_profile(wanted).get(INDEX_KEY),
+        placement=_profile(wanted).get(PLACEMENT_KEY, 0),
+        owned=_profile(wanted).get(OWNED_KEY, False),
+        host_id=wanted.get("binding:host_id") or "",
+        mac_address=wanted["mac_address"].lower() if "mac_address" in wanted else None,
+        admin_state_up=wanted.get("admin_state_up", True),
+        security_groups=tuple(wanted.get("security_groups", ("default",))),
+        addresses=tuple((ip.get("subnet_id"), ip.get("ip_address")) for ip in fixed) if fixed is not None else None,
+    )
+
+
+def _check_binding(call: Call, rule: str, wanted: dict[str, Any]) -> None:
+    """Who names an attribute of the binding writes it, whatever the value. Raises Forbidden."""
+    for name in _BINDING:
+        if name in wanted:
+            call.check(f"{rule}:{name}")
+    if wanted.get("device_owner", "").startswith("network:"):
+        call.check(f"{rule}:device_owner")
+
+
+def _revision(call: Call) -> int | None:
+    """The one revision that the request is about, if it says so. Raises Invalid."""
+    named = [tag for tag in parse_etags(call.headers.get("If-Match")).as_set() if tag.startswith(_REVISION)]
+    if not named:
+        return None
+    if len(named) > 1 or not named[0].removeprefix(_REVISION).isdecimal():
+        raise errors.Invalid("Name one revision, as revision_number=NUMBER.")
+    return int(named[0].removeprefix(_REVISION))
+
+
+def _profile(wanted: dict[str, Any]) -> dict[str, Any]:
+    profile: dict[str, Any] = wanted.get("binding:profile") or {}
+    return profile
+
+
+# ---- answers ---------------------------------------------------------------------------------------------------------
+def _port(call: Call, record: PortRecord) -> dict[str, Any]:
+    port = record.port
+    body: dict[str, Any] = {
+        "id": port.id,
+        "name": record.name,
+        "description": record.description,
+        "network_id": port.network_id,
+        "project_id": port.project_id,
+        "tenant_id": port.project_id,
+        "mac_address": port.mac_address,
+        "fixed_ips": [{"subnet_id": ip.subnet_id, "ip_address": ip.ip_address} for ip in port.fixed_ips],
+        "device_id": port.device_id,
+        "device_owner": record.device_owner,
+        "status": "ACTIVE" if port.host_id else "DOWN",
+        "admin_state_up": record.admin_state_up,
+        "security_groups": list(port.security_groups),
+        "allowed_address_pairs": [],
+        "extra_dhcp_opts": [],
+        "port_security_enabled": True,
+        "binding:vnic_type": "normal",
+        "tags": [],
+        "created_at": record.created_at,
+        "updated_at": record.updated_at,
+        "revision_number": record.revision,
+    }
+    binding = {
+        "binding:host_id": port.host_id,
+        "binding:profile": _profile_of(record),
+        "binding:vif_type": port.vif_type if port.host_id else "unbound",
+        "binding:vif_details": port.vif_details,
+    }
+    return body | {name: value for name, value in binding.items() if call.allows(f"get_port:{name}")}
+
+
+def _profile_of(record: PortRecord) -> dict[str, Any]:
+    if record.device_index is None:
+        return {}
+    number = {PLACEMENT_KEY: record.placement} if record.placement else {}
+    return {INDEX_KEY: record.device_index, OWNED_KEY: record.port.owned, **number}
