@@ -32,6 +32,15 @@ MORE: list[Column[RunRecord]] = [
     ("error", lambda run: run.error),
     ("message", lambda run: run.message),
 ]
+
+
+def took(step: StepRecord) -> str | None:
+    """Seconds from a step's beginning to its end."""
+    if step.started_at is None or step.finished_at is None:
+        return None
+    return f"{(step.finished_at - step.started_at).total_seconds():.3f}"
+
+
 STEPS: list[Column[StepRecord]] = [
     ("step", lambda step: step.step),
     ("direction", lambda step: step.direction),
@@ -39,6 +48,7 @@ STEPS: list[Column[StepRecord]] = [
     ("attempt", lambda step: step.attempt),
     ("started", lambda step: step.started_at),
     ("finished", lambda step: step.finished_at),
+    ("seconds", took),
     ("message", lambda step: step.message),
 ]
 

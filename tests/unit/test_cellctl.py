@@ -130,7 +130,15 @@ class FakeSource:
             user_id="u",
             project_id="demo",
             generation=1,
-            steps=(StepRecord(step="networks.allocate_ports", direction="do", outcome="done", started_at=AT),),
+            steps=(
+                StepRecord(
+                    step="networks.allocate_ports",
+                    direction="do",
+                    outcome="done",
+                    started_at=AT,
+                    finished_at=AT + dt.timedelta(seconds=1.25),
+                ),
+            ),
         )
 
     def list_findings(self) -> list[Finding]:
@@ -151,7 +159,7 @@ def run(source: FakeSource, *words: str) -> Result:
         (("server", "list"), ["s1", "web", "ACTIVE", "east-1"]),
         (("server", "show", "s1"), ["generation", "m1.tiny", "fault"]),
         (("op", "list"), ["r1", "create", "guests.spawn", "running"]),
-        (("op", "show", "r1"), ["deadline", "networks.allocate_ports", "done"]),
+        (("op", "show", "r1"), ["deadline", "networks.allocate_ports", "done", "1.250"]),
         (("doctor", "check"), ["claims", "nothing wrong", "1 checked, 0 wrong."]),
     ],
 )
