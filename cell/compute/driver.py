@@ -22,6 +22,7 @@ from cellcloud.model.numa_request import guest_numa
 from cellcloud.model.server import ServerSpec
 
 GuestWatcher = Callable[[GuestState], None]
+GUEST_OFF = "The guest is off."
 DISK_MISSING = "A disk of the guest is missing on its host."
 NOTHING_KNOWN = "This host does not know what the guest was made from."
 
@@ -68,6 +69,14 @@ class Driver(Protocol):
         ...
 
     def reboot(self, server_id: str, generation: int, *, hard: bool, timeout: float) -> GuestState: ...
+
+    def pause(self, server_id: str, generation: int) -> GuestState:
+        """Halt the guest's processors; its memory stays. Raises GuestFailed when it is off."""
+        ...
+
+    def unpause(self, server_id: str, generation: int) -> GuestState:
+        """Let a paused guest go on. Raises GuestFailed when it is off."""
+        ...
 
     def restore(self, spec: ServerSpec, generation: int, ports: Sequence[Port]) -> GuestState:
         """Define a guest anew around the disks that are there, and start it. Raises GuestFailed when one is missing."""

@@ -78,7 +78,13 @@ class RebootHard(DefiningCommand, frozen=True, kw_only=True, tag="reboot_hard"):
 class Destroy(Command, frozen=True, kw_only=True, tag="destroy"): ...
 
 
-GuestCommand = Spawn | Start | Stop | RebootSoft | RebootHard | Destroy
+class Pause(Command, frozen=True, kw_only=True, tag="pause"): ...
+
+
+class Unpause(Command, frozen=True, kw_only=True, tag="unpause"): ...
+
+
+GuestCommand = Spawn | Start | Stop | RebootSoft | RebootHard | Destroy | Pause | Unpause
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,6 +18,8 @@ class Operation(StrEnum):
     START = "start"
     STOP = "stop"
     REBOOT = "reboot"
+    PAUSE = "pause"
+    UNPAUSE = "unpause"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,6 +125,30 @@ TABLE = (
         vm_state=VmState.ACTIVE,
         power_state=PowerState.RUNNING,
         event="compute_reboot_instance",
+    ),
+    OperationSpec(
+        operation=Operation.PAUSE,
+        action="pause",
+        policy="os-pause-server:pause",
+        summary="Pause a server.",
+        starts_from=frozenset({VmState.ACTIVE}),
+        task_state=TaskState.PAUSING,
+        command=guest.Pause,
+        vm_state=VmState.PAUSED,
+        power_state=PowerState.PAUSED,
+        event="compute_pause_instance",
+    ),
+    OperationSpec(
+        operation=Operation.UNPAUSE,
+        action="unpause",
+        policy="os-pause-server:unpause",
+        summary="Unpause a paused server.",
+        starts_from=frozenset({VmState.PAUSED}),
+        task_state=TaskState.UNPAUSING,
+        command=guest.Unpause,
+        vm_state=VmState.ACTIVE,
+        power_state=PowerState.RUNNING,
+        event="compute_unpause_instance",
     ),
 )
 FIRST_VARIANTS = {spec.operation: spec for spec in reversed(TABLE)}

@@ -297,6 +297,18 @@ def test_every_operation_leads_where_the_table_says(rig: Rig, driver: Driver, se
     assert rig.count_held() == before
 
 
+@pytest.mark.parametrize("verb", ["pause", "unpause"])
+def test_a_guest_that_is_off_is_neither_paused_nor_let_go_on(
+    rig: Rig, driver: Driver, server_id: str, verb: str
+) -> None:
+    driver.spawn(make_spec(server_id, IMAGE), 1, [make_port(1)], rig.images)
+    driver.pause(server_id, 2)
+    assert driver.stop(server_id, 3, 0.0).power_state == PowerState.SHUTDOWN
+    with pytest.raises(errors.GuestFailed):
+        getattr(driver, verb)(server_id, 4)
+    assert power_of(driver, server_id) == PowerState.SHUTDOWN
+
+
 def test_a_spawn_may_be_repeated(rig: Rig, driver: Driver, server_id: str) -> None:
     spec, ports = make_spec(server_id, IMAGE), [make_port(1)]
     driver.spawn(spec, 1, ports, rig.images)

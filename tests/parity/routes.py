@@ -81,6 +81,8 @@ ACTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "os-start": ("servers", "os-start"),
         "os-stop": ("servers", "os-stop"),
         "reboot": ("servers", "reboot"),
+        "pause": ("pause_server", "pause"),
+        "unpause": ("pause_server", "unpause"),
         "lock": ("lock_server", "lock"),
         "unlock": ("lock_server", "unlock"),
         "os-getConsoleOutput": ("console_output", "os-getConsoleOutput"),

@@ -18,7 +18,7 @@ from typing import TextIO
 
 import msgspec
 
-from cell.compute.driver import DISK_MISSING, NOTHING_KNOWN, GuestWatcher, ImageStore, check_guest
+from cell.compute.driver import DISK_MISSING, GUEST_OFF, NOTHING_KNOWN, GuestWatcher, ImageStore, check_guest
 from cellcloud import clock, errors
 from cellcloud.lifecycle import PowerState
 from cellcloud.model import codec
@@ -320,6 +320,12 @@ class FakeDriver:
     def reboot(self, server_id: str, generation: int, *, hard: bool, timeout: float) -> GuestState:
         return self._change("reboot", server_id, generation, _reboot)
 
+    def pause(self, server_id: str, generation: int) -> GuestState:
+        return self._change("pause", server_id, generation, lambda guest: _set_paused(guest, PowerState.PAUSED))
+
+    def unpause(self, server_id: str, generation: int) -> GuestState:
+        return self._change("unpause", server_id, generation, lambda guest: _set_paused(guest, PowerState.RUNNING))
+
     def restore(self, spec: ServerSpec, generation: int, ports: Sequence[Port]) -> GuestState:
         """A machine that is made up loses a guest and its disks together."""
         self._begin("restore")
@@ -405,8 +411,14 @@ def _boot(guest: FakeGuest) -> None:
         guest.console += [f"fake: booting {guest.name}", "fake: ready", f"{guest.name} login:"]
 
 
+def _set_paused(guest: FakeGuest, power_state: PowerState) -> None:
+    if guest.power_state not in (PowerState.RUNNING, PowerState.PAUSED):
+        raise errors.GuestFailed(GUEST_OFF)
+    guest.power_state = power_state
+
+
 def _halt(guest: FakeGuest) -> None:
-    if guest.power_state == PowerState.RUNNING:
+    if guest.power_state in (PowerState.RUNNING, PowerState.PAUSED):
         guest.power_state = PowerState.SHUTDOWN
         guest.console.append("fake: powered off")
 

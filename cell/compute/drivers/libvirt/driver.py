@@ -11,7 +11,15 @@ from xml.etree import ElementTree as ET
 
 import libvirt
 
-from cell.compute.driver import DISK_MISSING, NOTHING_KNOWN, GuestWatcher, ImageStore, check_guest, machine_for
+from cell.compute.driver import (
+    DISK_MISSING,
+    GUEST_OFF,
+    NOTHING_KNOWN,
+    GuestWatcher,
+    ImageStore,
+    check_guest,
+    machine_for,
+)
 from cell.compute.drivers.libvirt import host
 from cell.compute.drivers.libvirt.config_drive import ensure_config_drive
 from cell.compute.drivers.libvirt.connection import LibvirtConnection, start_event_loop
@@ -144,6 +152,22 @@ class LibvirtDriver:
             state = self._power_on(record)
             self._records.note_reboot(server_id, generation)
             return state
+
+    def pause(self, server_id: str, generation: int) -> GuestState:
+        return self._set_paused(server_id, generation, paused=True)
+
+    def unpause(self, server_id: str, generation: int) -> GuestState:
+        return self._set_paused(server_id, generation, paused=False)
+
+    def _set_paused(self, server_id: str, generation: int, *, paused: bool) -> GuestState:
+        with self._guest_locks.take(server_id, generation):
+            record = self._records.advance(server_id, generation)
+            power = self._find_power(server_id)
+            if power not in (PowerState.RUNNING, PowerState.PAUSED):
+                raise errors.GuestFailed(GUEST_OFF)
+            if paused != (power == PowerState.PAUSED):
+                self._ask(server_id, lambda domain: domain.suspend() if paused else domain.resume())
+            return self._settled(record)
 
     def restore(self, spec: ServerSpec, generation: int, ports: Sequence[Port]) -> GuestState:
         _check_id(spec.id)
