@@ -45,6 +45,7 @@ _JOINED = (
     .order_by(ports.c.id, port_addresses.c.ip_address)
 )
 _BY_ID = _JOINED.where(ports.c.id == sa.bindparam("port_id"))
+_BY_IDS = _JOINED.where(ports.c.id.in_(sa.bindparam("port_ids", expanding=True)))
 _BY_SERVER = _JOINED.where(ports.c.device_id == sa.bindparam("server_id"))
 _BY_INDEX = sa.select(ports.c.id).where(
     ports.c.device_id == sa.bindparam("server_id"), ports.c.device_index == sa.bindparam("index")
@@ -138,6 +139,11 @@ def get_port(c: Connection, project_id: str | None, port_id: str) -> PortRecord:
         if project_id in (None, record.port.project_id):
             return record
     raise errors.NotFound(f"Port {port_id[:64]} could not be found.")
+
+
+def find_ports(c: Connection, port_ids: Collection[str]) -> dict[str, PortRecord]:
+    """By id, of those that there are: anybody's."""
+    return {each.port.id: each for each in _records(c.execute(_BY_IDS, {"port_ids": sorted(port_ids)}))}
 
 
 def list_ports_of_device(c: Connection, project_id: str | None, device_id: str) -> list[PortRecord]:
@@ -263,12 +269,19 @@ def release_ports(c: Connection, server_id: str, placement: int = LAST) -> None:
     c.execute(_FREE, mine)
 
 
-def delete_port(c: Connection, record: PortRecord) -> bool:
-    """Delete a port with its addresses while it is as in the record; False when it is not any more."""
-    if not c.execute(ports.delete().where(*_as_in(record))).rowcount:
-        return False
-    port = record.port
-    network_usages.release_ports(c, port.project_id, port.network_id, ports=1, addresses=len(port.fixed_ips))
+def delete_ports(c: Connection, records: Sequence[PortRecord]) -> bool:
+    """Delete ports with their addresses while they are as in the records; False, and the caller must roll back, when
+    one is not any more. What they used is counted down once for all of a project on a network."""
+    for record in records:
+        if not c.execute(ports.delete().where(*_as_in(record))).rowcount:
+            return False
+    whose = {(record.port.project_id, record.port.network_id) for record in records}
+    for project_id, network_id in sorted(whose):
+        there = [
+            each.port for each in records if (each.port.project_id, each.port.network_id) == (project_id, network_id)
+        ]
+        addresses = sum(len(port.fixed_ips) for port in there)
+        network_usages.release_ports(c, project_id, network_id, ports=len(there), addresses=addresses)
     return True
 
 

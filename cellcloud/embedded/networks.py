@@ -400,13 +400,18 @@ def _change_port(
 def _end_ports(database: Database, wanted: Sequence[tuple[Viewer, str, int | None]]) -> list[None]:
     """Those that end together share a transaction."""
     with database.write() as c:
+        known = db_ports.find_ports(c, {port_id for _, port_id, _ in wanted})
+        leaving: dict[str, PortRecord] = {}
         for viewer, port_id, revision in sorted(wanted, key=lambda one: one[1]):
-            record = db_ports.get_port(c, viewer.only, port_id)
+            record = known.get(port_id)
+            if record is None or port_id in leaving or viewer.only not in (None, record.port.project_id):
+                raise errors.NotFound(f"Port {port_id[:64]} could not be found.")
             _check_revision(record, revision)
             if _is_bound(record) and not viewer.is_admin:
                 raise _in_use(record)
-            if not db_ports.delete_port(c, record):
-                raise LostRace("The port is being changed by another request; try again shortly.")
+            leaving[port_id] = record
+        if not db_ports.delete_ports(c, list(leaving.values())):
+            raise LostRace("The port is being changed by another request; try again shortly.")
     return [None] * len(wanted)
 
 

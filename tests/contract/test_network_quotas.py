@@ -13,8 +13,10 @@ from cellcloud.config import NetworkConfig
 from cellcloud.db import network_usages
 from cellcloud.db.engine import Database
 from cellcloud.db.top_schema import network_usages as table
+from cellcloud.embedded import networks
 from cellcloud.embedded.networks import EmbeddedNetworks, Viewer
 from cellcloud.model.network import Network, NewPort, RequestedNetwork, Subnet
+from tests.statements import counted
 
 ADMIN = Viewer(project_id="admin", is_admin=True)
 TENANT = Viewer(project_id="tenant")
@@ -113,6 +115,22 @@ def test_parallel_requests_get_exactly_what_is_left(top_database: Database) -> N
     assert world.networks.list_quotas("tenant")["port"] == (9, 0)
     world.networks.delete_network(TENANT, world.own)
     assert world.networks.list_quotas("tenant")["network"] == (6, 5)
+    world.check_books()
+
+
+def test_ports_that_end_together_are_counted_down_together(top_database: Database) -> None:
+    """One statement a port, which says whether it is still as it was, and a few for all."""
+    world = World(top_database)
+    mine = world.add_ports(world.own, 16)
+    with counted(top_database) as statements:
+        networks._end_ports(top_database, [(TENANT, port_id, None) for port_id in mine])
+    assert sum("ports" in one for one in statements) <= len(mine) + 8
+    assert world.networks.list_quotas("tenant")["port"] == (500, 0)
+    world.check_books()
+    for wanted in ([mine[0]], [*world.add_ports(world.own), mine[0]]):
+        with pytest.raises(errors.NotFound):
+            networks._end_ports(top_database, [(TENANT, port_id, None) for port_id in wanted])
+    assert world.networks.list_quotas("tenant")["port"] == (500, 1), "one that was not there took another with it"
     world.check_books()
 
 
