@@ -51,6 +51,7 @@ _BLOCK_DEVICE = an_object(
 _PERSONALITY: Schema = {
     "type": "array",
     "items": an_object({"path": {"type": "string"}, "contents": {"type": "string", "format": "base64"}}),
+    "maxItems": 1000,
 }
 _CERTIFICATES: Schema = {
     "type": ["array", "null"],
