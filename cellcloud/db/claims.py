@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import Connection
 
 from cellcloud import errors, metrics
@@ -170,23 +171,31 @@ def _add_all(connection: Connection, kinds: Mapping[Amounts, Sequence[str]]) -> 
         connection.execute(_LOCKED, {"hosts": hosts})  # where the UPDATE alone would lock in another order
     for names, members in alike.items():
         rows = len(names) * sum(map(len, members.values()))
-        if connection.execute(_adding(members)).rowcount != rows:
+        if connection.execute(_adding(members, arrays=connection.dialect.name == "postgresql")).rowcount != rows:
             return False
     return True
 
 
-def _adding(kinds: Mapping[Amounts, Sequence[str]]) -> sa.Update:
-    """An UPDATE that adds amounts of the same classes, as many for each kind of host."""
+def _adding(kinds: Mapping[Amounts, Sequence[str]], *, arrays: bool) -> sa.Update:
+    """An UPDATE that adds amounts of the same classes, as many for each kind of host. ``arrays``: hosts are bound as
+    one value, where the database has such."""
     *others, (most, _) = sorted(kinds.items(), key=lambda kind: len(kind[1]))
     columns = inventories.c
     more: sa.ColumnElement[Any] = _amount(most)
     if others:
-        more = sa.case(*((columns.host.in_(hosts), _amount(amounts)) for amounts, hosts in others), else_=more)
+        more = sa.case(*((_is_of(hosts, arrays=arrays), _amount(amounts)) for amounts, hosts in others), else_=more)
     everyone = sorted(host for hosts in kinds.values() for host in hosts)
     used = columns.used + more
     gives = all(number < 0 for amounts in kinds for _, number in amounts)
     fits = used.is_not(None) if gives else used <= columns.capacity
-    return sa.update(inventories).values(used=used).where(columns.host.in_(everyone), fits)
+    return sa.update(inventories).values(used=used).where(_is_of(everyone, arrays=arrays), fits)
+
+
+def _is_of(hosts: Sequence[str], *, arrays: bool) -> sa.ColumnElement[bool]:
+    column = inventories.c.host
+    if arrays:
+        return column == sa.any_(sa.literal(list(hosts), postgresql.ARRAY(sa.Text)))
+    return column.in_(hosts)
 
 
 def _amount(amounts: Amounts) -> sa.ColumnElement[Any]:
