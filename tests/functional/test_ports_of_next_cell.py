@@ -13,7 +13,7 @@ import pytest
 from cell.conductor.steps import networks as steps
 from cell.conductor.workflow import StepContext
 from cellcloud import clock, errors
-from cellcloud.db import incarnations
+from cellcloud.db import incarnations, lost_ports
 from cellcloud.embedded.networks import EmbeddedNetworks, Viewer
 from cellcloud.lifecycle import VmState
 from cellcloud.model.network import Network, Port, RequestedNetwork, Subnet
@@ -157,3 +157,21 @@ def test_what_waits_when_the_database_falls_back_is_numbered_above_what_was_lost
         connection.exec_driver_sql("UPDATE intents SET state = 'pending', cell = '', placement = 0")
         incarnations.begin_in_top(connection, "put back")
     assert ports.world.intent(server_id).placement > lost
+
+
+def test_ports_whose_place_was_lost_are_given_again_to_the_placement_that_the_cell_tells_of(ports: Ports) -> None:
+    (server_id,) = ports.world.accept()
+    ports.world.deliver()
+    old = ports.world.shown(server_id).cell
+    following = "west" if old == "east" else "east"
+    ports.take(old, steps.allocate, server_id)
+    ports.hand_over(server_id, old, following)
+    ports.take(following, steps.allocate, server_id)
+    before = ports.port(server_id)
+    record = replace(ports.world.cell(following).servers[server_id], host=f"{following}-1", ports=(before,))
+    with ports.world.database.write() as connection:
+        connection.exec_driver_sql("UPDATE ports SET placement = 0, host_id = ?", (f"{old}-1",))
+        assert lost_ports.store_again(connection, [record]) == []
+    for step in (steps.allocate, steps.release):
+        ports.take(old, step, server_id)
+    assert ports.port(server_id) == before
