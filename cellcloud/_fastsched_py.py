@@ -23,7 +23,6 @@ EXACT = 2**53
 """Beyond this a float64 no longer holds every whole number: such amounts are refused."""
 LARGEST_MULTIPLIER = 1e30
 LARGEST_HOST_CLASS = 2**20 - 1
-LARGEST_SIGNATURE = LARGEST_HOST_CLASS  # what kernels that were compiled earlier read
 MOST_COLUMNS = 32
 MOST_TIMES = 2**20
 
