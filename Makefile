@@ -66,7 +66,7 @@ check: setup ## style, types, import contracts
 
 test: check ## every test there is
 	@etc/install-debian.sh debian-packages-test
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses $(WORKERS)
 
 oracle: setup ## compare with what real Nova answered: make oracle FILE=tests/oracle/nova34-decisions.jsonl.gz
 	$(BIN)/python -m tests.oracle.check $(FILE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -19,6 +20,8 @@ ROOM = 2 << 30  # bytes that a whole run keeps at a time, and as much again
 
 if os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > ROOM:
     tempfile.tempdir = str(MEMORY)  # on a disk, databases wait for every transaction to be written
+
+os.environ.setdefault("PYTHONHASHSEED", str(random.randrange(2**32)))  # workers are to collect in the same order
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
