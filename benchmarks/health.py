@@ -13,9 +13,9 @@ from pathlib import Path
 from benchmarks.claims import fill
 from benchmarks.figures import Figure, milliseconds, report
 from cell.conductor.capacity import Digests
-from cellcloud.db import changes
+from cellcloud.db import change_log
 from cellcloud.db.engine import Database
-from cellcloud.model.change import Changes
+from cellcloud.model.change_log import Changes
 
 HOLDING = json.dumps({"resources": {"VCPU": 1, "MEMORY_MB": 2048, "DISK_GB": 20}})
 
@@ -46,7 +46,7 @@ def main() -> None:
 
             def after_a_change(digests: Digests = digests) -> None:
                 with database.write() as connection:
-                    changes.append(connection, Changes(dropped=("x",)))
+                    change_log.append(connection, Changes(dropped=("x",)))
                 digests.get()
 
             readings = {"the first": first, "at rest": milliseconds(digests.get, given.repeats)}

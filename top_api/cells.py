@@ -16,7 +16,7 @@ from cellcloud.context import RequestContext
 from cellcloud.db import cells as cells_table
 from cellcloud.db.engine import Database
 from cellcloud.model.cell import Cell
-from cellcloud.model.placement import CellDigest
+from cellcloud.model.placement_messages import CellDigest
 from cellcloud.model.server import ServerSpec
 from cellcloud.rpc.conductor import Conductor
 from cellcloud.rpc.consoleauth import ConsoleAuth

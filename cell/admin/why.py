@@ -10,7 +10,7 @@ from cell.admin.naming import host_name, server_id
 from cell.admin.output import Column, clean, show_list, show_one
 from cell.admin.source import Source
 from cellcloud import errors
-from cellcloud.model.decision import Conflict
+from cellcloud.model.decision import ClaimConflict
 from cellcloud.model.explanation import Explanation, Miss, RankedHost, Replayed, Weight
 from cellcloud.model.refusal import Reason, RefusedGroup
 from cellcloud.patterns import Pattern
@@ -33,7 +33,7 @@ WEIGHTS: list[Column[Weight]] = [
     ("normalised", lambda one: f"{one.normalised:.6g}"),
     ("weighted", lambda one: f"{one.weighted:.6g}"),
 ]
-CONFLICTS: list[Column[Conflict]] = [
+CONFLICTS: list[Column[ClaimConflict]] = [
     ("host", lambda one: one.host),
     ("of", lambda one: one.resource_class),
     ("capacity", lambda one: one.capacity),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from cellcloud.db import changes, feed, incarnations
+from cellcloud.db import change_log, feed, incarnations
 from cellcloud.db.engine import Connection, Database, transact
 from cellcloud.db.marks import Marker
 
@@ -30,7 +30,7 @@ class DatabaseWatch:
     def _is_shorter(self) -> bool:
         with self._database.read_as_one() as connection:
             found = incarnations.find(connection)
-            lengths = feed.newest(connection), changes.get_newest(connection)
+            lengths = feed.newest(connection), change_log.get_newest(connection)
         present = found.id if found else ""
         lost = present == self._known and (lengths[0] < self._feed or lengths[1] < self._changes)
         if lost:

@@ -8,10 +8,10 @@ from dataclasses import replace
 from cellcloud import errors
 from cellcloud.batching import MOST_BYTES, portions
 from cellcloud.context import RequestContext
-from cellcloud.db import changes, decisions, host_aggregates, hosts, policies
+from cellcloud.db import change_log, decisions, host_aggregates, hosts, scheduling_policies
 from cellcloud.db.engine import Connection, Database, retried, transact
 from cellcloud.model import codec
-from cellcloud.model.change import CellState, ChangePage, PackedState
+from cellcloud.model.change_log import CellState, ChangePage, PackedState
 from cellcloud.model.decision import Basis, Decision, DecisionBatch, PolicyRecord, ShadowSummary
 from cellcloud.model.host import Aggregate
 
@@ -37,17 +37,17 @@ class SchedulingStoreService:
         with self._database.read_as_one() as connection:
             return PackedState.of(
                 CellState(
-                    sequence=changes.get_newest(connection),
+                    sequence=change_log.get_newest(connection),
                     hosts=tuple(hosts.list_states(connection)),
                     aggregates=tuple(host_aggregates.list_all(connection)),
-                    policy=policies.find_role(connection, "active") or policies.BUILT_IN,
-                    shadow=policies.find_role(connection, "shadow"),
+                    policy=scheduling_policies.find_role(connection, "active") or scheduling_policies.BUILT_IN,
+                    shadow=scheduling_policies.find_role(connection, "shadow"),
                 )
             )
 
     def list_changes(self, context: RequestContext, after: int, limit: int) -> ChangePage:
         with self._database.read() as connection:
-            page = changes.list_after(connection, after, min(limit, MOST_CHANGES))
+            page = change_log.list_after(connection, after, min(limit, MOST_CHANGES))
         if codec.wire_size(page) <= MOST_BYTES:
             return page
         return replace(page, entries=tuple(next(portions(page.entries, codec.wire_size))))
@@ -76,19 +76,19 @@ class SchedulingStoreService:
     # ---- policies ----------------------------------------------------------------------------------------------
     def list_policies(self, context: RequestContext) -> list[PolicyRecord]:
         with self._database.read() as connection:
-            return policies.list_all(connection)
+            return scheduling_policies.list_all(connection)
 
     def get_policy(self, context: RequestContext, version: int) -> PolicyRecord:
         with self._database.read() as connection:
-            return policies.get(connection, version)
+            return scheduling_policies.get(connection, version)
 
     def add_policy(self, context: RequestContext, document: dict[str, object], comment: str) -> PolicyRecord:
-        return transact(self._database, lambda connection: policies.add(connection, document, comment))
+        return transact(self._database, lambda connection: scheduling_policies.add(connection, document, comment))
 
     def set_policy_role(self, context: RequestContext, role: str, version: int | None) -> list[PolicyRecord]:
         def give(connection: Connection) -> list[PolicyRecord]:
-            policies.set_role(connection, role, version)
-            return policies.list_all(connection)
+            scheduling_policies.set_role(connection, role, version)
+            return scheduling_policies.list_all(connection)
 
         found = transact(self._database, give)
         self.on_change()
@@ -96,7 +96,7 @@ class SchedulingStoreService:
 
     def summarise_shadow(self, context: RequestContext) -> ShadowSummary:
         with self._database.read() as connection:
-            shadow = policies.find_role(connection, "shadow")
+            shadow = scheduling_policies.find_role(connection, "shadow")
             if shadow is None:
                 raise errors.NotFound("No policy is tried in the shadow of the active one.")
             return decisions.summarise_shadow(connection, shadow.version)

@@ -20,7 +20,7 @@ from cellcloud.batching import portions
 from cellcloud.config import CellConfig
 from cellcloud.context import RequestContext, service_context
 from cellcloud.db import (
-    changes,
+    change_log,
     consoles,
     decisions,
     feed,
@@ -43,7 +43,7 @@ from cellcloud.model.guest import ExpectedGuest, GuestEvent, GuestOrders, GuestS
 from cellcloud.model.host import HeldNames, Host, HostMachine, HostReport, HostState, ServiceRecord
 from cellcloud.model.items import ItemChanges
 from cellcloud.model.operations import Operation
-from cellcloud.model.placement import CellDigest, ConfirmAnswer, DeleteAnswer, DeleteRequest, ReserveAnswer
+from cellcloud.model.placement_messages import CellDigest, ConfirmAnswer, DeleteAnswer, DeleteRequest, ReserveAnswer
 from cellcloud.model.run import RunArguments, RunRecord, TimelineEntry
 from cellcloud.model.server import ServerRecord, ServerSpec
 from cellcloud.rpc.paging import Key
@@ -357,9 +357,9 @@ class ConductorService:
             transact(self._database, lambda connection: user_data.prune(connection, user_data.CELL, seconds=DAY))
         entries, seconds = self._config.feed_entries, self._config.decisions_days * DAY
         told = transact(self._database, lambda connection: feed.prune(connection, entries))
-        changed = transact(self._database, lambda connection: changes.prune(connection, seconds))
+        changed = transact(self._database, lambda connection: change_log.prune(connection, seconds))
         decided = transact(self._database, lambda connection: decisions.prune(connection, seconds))
-        most = (feed.PRUNED_AT_ONCE, changes.PRUNED_AT_ONCE, decisions.PRUNED_AT_ONCE)
+        most = (feed.PRUNED_AT_ONCE, change_log.PRUNED_AT_ONCE, decisions.PRUNED_AT_ONCE)
         return any(count >= bound for count, bound in zip((told, changed, decided), most, strict=True))
 
     def measure(self) -> None:
@@ -394,7 +394,7 @@ class ConductorService:
     def _tell(self) -> None:
         """What schedulers learn from no question of their own, they hear of soon."""
         with self._database.read() as connection:
-            newest = changes.get_newest(connection)
+            newest = change_log.get_newest(connection)
         self._scheduler.log_grew(service_context(5.0), newest)
         clock.sleep(NUDGE_GAP)
 

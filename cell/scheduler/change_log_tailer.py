@@ -12,7 +12,7 @@ from cell.scheduler.select import kernel_index
 from cell.scheduler.state.scheduler_state import ChangeLogGap, SchedulerState
 from cellcloud import clock, errors, metrics
 from cellcloud.context import RequestContext, service_context
-from cellcloud.model.policy import Policy
+from cellcloud.model.scheduling_policy import SchedulingPolicy
 from cellcloud.rpc.scheduling_store import SchedulingStore
 
 LOG = logging.getLogger(__name__)
@@ -47,7 +47,7 @@ class ChangeLogTailer:
         return None if state is None else (state.scheduler, state.order_seed or 0, state.loaded)
 
     @property
-    def policy(self) -> Policy | None:
+    def policy(self) -> SchedulingPolicy | None:
         """The policy that the state has at present; None until the cell is loaded."""
         state = self._state
         return None if state is None else state.policy

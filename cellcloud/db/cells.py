@@ -12,7 +12,7 @@ from cellcloud.db.engine import utc_now
 from cellcloud.db.top_schema import cells
 from cellcloud.model import codec
 from cellcloud.model.cell import Cell
-from cellcloud.model.placement import CellDigest
+from cellcloud.model.placement_messages import CellDigest
 
 
 def _cell(row: Row[Any]) -> Cell:

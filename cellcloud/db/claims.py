@@ -21,14 +21,14 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import Connection
 
 from cellcloud import errors, metrics
-from cellcloud.db import bulk, changes, places
+from cellcloud.db import bulk, change_log, numa_pci_claims
 from cellcloud.db.cell_schema import claims, inventories, runs, servers
 from cellcloud.db.engine import Json, LostRace
 from cellcloud.lifecycle import VmState
 from cellcloud.model import codec
 from cellcloud.model.allocation import Allocation
-from cellcloud.model.change import Changes
-from cellcloud.model.decision import Conflict
+from cellcloud.model.change_log import Changes
+from cellcloud.model.decision import ClaimConflict
 
 _PLAIN = codec.to_plain(Allocation())
 TOPOLOGY = "TOPOLOGY"  # what a conflict names when a place on NUMA cells or a PCI device is somebody else's
@@ -74,7 +74,9 @@ def claim_all(connection: Connection, wanted: Sequence[Claim]) -> None:
     metrics.CLAIMS.labels("won").inc(len(wanted))
 
 
-def claim_judged(connection: Connection, wanted: Sequence[Claim]) -> tuple[dict[str, Claim], dict[str, list[Conflict]]]:
+def claim_judged(
+    connection: Connection, wanted: Sequence[Claim]
+) -> tuple[dict[str, Claim], dict[str, list[ClaimConflict]]]:
     """Take room for each on the first of its hosts that has it, first come, first served, by figures that are locked
     from here to the end of the transaction. Begin a transaction with it: whoever judges locks hosts first. (Against
     ``claim_all``, which locks them last, that is another order only for one claim made twice at once: one of the
@@ -85,7 +87,7 @@ def claim_judged(connection: Connection, wanted: Sequence[Claim]) -> tuple[dict[
     figures = _lock(connection, {host for item in wanted for host in (item.host, *item.others)})
     taken: Counter[tuple[str, str]] = Counter()
     won: dict[str, Claim] = {}
-    lost: dict[str, list[Conflict]] = defaultdict(list)
+    lost: dict[str, list[ClaimConflict]] = defaultdict(list)
     for item in wanted:
         for host in (item.host, *item.others):
             conflict = _conflict(item, host, figures, taken)
@@ -109,7 +111,7 @@ def _insert(connection: Connection, won: Sequence[Claim]) -> None:
     bulk.insert(connection, claims, ("id", "server_id", "host", "holding"), _rows(won))
 
 
-def _clashes(connection: Connection, winners: Sequence[Claim]) -> dict[str, Conflict]:
+def _clashes(connection: Connection, winners: Sequence[Claim]) -> dict[str, ClaimConflict]:
     """Those whose CPUs, pages or devices somebody else got, by claim id."""
     placed = [(item.id, item.host, item.allocation.placed) for item in winners]
     told = [(claim_id, host, place) for claim_id, host, place in placed if place and (place.guest or place.devices)]
@@ -117,8 +119,8 @@ def _clashes(connection: Connection, winners: Sequence[Claim]) -> dict[str, Conf
         return {}
     hosts = {claim_id: host for claim_id, host, _ in told}
     return {
-        claim_id: Conflict(host=hosts[claim_id], resource_class=TOPOLOGY, capacity=1, used=1, wanted=1)
-        for claim_id in places.list_clashes(connection, told)
+        claim_id: ClaimConflict(host=hosts[claim_id], resource_class=TOPOLOGY, capacity=1, used=1, wanted=1)
+        for claim_id in numa_pci_claims.list_clashes(connection, told)
     }
 
 
@@ -216,12 +218,12 @@ def _conflict(
     host: str,
     figures: Mapping[tuple[str, str], tuple[int, int]],
     taken: Mapping[tuple[str, str], int],
-) -> Conflict | None:
+) -> ClaimConflict | None:
     for name, amount in sorted(item.allocation.resources.items()):
         capacity, used = figures.get((host, name), (0, 0))
         used += taken.get((host, name), 0)
         if amount and used + amount > capacity:
-            return Conflict(host=host, resource_class=name, capacity=capacity, used=used, wanted=amount)
+            return ClaimConflict(host=host, resource_class=name, capacity=capacity, used=used, wanted=amount)
     return None
 
 
@@ -241,7 +243,7 @@ def _release(connection: Connection, which: sa.ColumnElement[bool]) -> None:
     held = _list(connection, which)
     if held:
         _give_back(connection, held, which)
-        changes.append(connection, log(released=held))
+        change_log.append(connection, log(released=held))
 
 
 def swap(connection: Connection, server_id: str, migration_id: str) -> None:
@@ -251,7 +253,7 @@ def swap(connection: Connection, server_id: str, migration_id: str) -> None:
     own, moved = _pair(connection, server_id, migration_id)
     _store(connection, moved.allocation, moved.host, own.id)
     _store(connection, own.allocation, own.host, moved.id)
-    changes.append(connection, log(swapped=[(own, moved)]))
+    change_log.append(connection, log(swapped=[(own, moved)]))
 
 
 def confirm(connection: Connection, server_id: str, migration_id: str) -> None:
@@ -262,7 +264,7 @@ def confirm(connection: Connection, server_id: str, migration_id: str) -> None:
     given = own._replace(id=moved.id)
     _give_back(connection, [given], claims.c.id == moved.id)
     _store(connection, moved.allocation, moved.host, own.id)
-    changes.append(connection, log(swapped=[(own, moved)], released=[given]))
+    change_log.append(connection, log(swapped=[(own, moved)], released=[given]))
 
 
 def lock_own(connection: Connection, server_ids: Sequence[str]) -> None:

@@ -23,7 +23,7 @@ from cellcloud.db.engine import utc_now
 from cellcloud.db.listing import json_text
 from cellcloud.db.top_schema import server_index
 from cellcloud.lifecycle import TaskState, VmState
-from cellcloud.model.server import Fault, ServerRecord
+from cellcloud.model.server import ServerFault, ServerRecord
 
 CHUNK = 500
 LOST = "The records of this server were lost."
@@ -113,7 +113,7 @@ def place(connection: Connection, server_id: str, cell: str) -> None:
 
 def mark_lost(connection: Connection, server_ids: Collection[str], cell: str) -> None:
     """Servers that their cell knows no more since its database was put back: in ERROR, until any copy comes of them."""
-    fault = Fault(code=500, message=LOST, created=current_time(connection), details=LOST_DETAILS)
+    fault = ServerFault(code=500, message=LOST, created=current_time(connection), details=LOST_DETAILS)
     mine = [record for record in lock_records(connection, server_ids).values() if record.cell == cell]
     lost = [replace(each, vm_state=VmState.ERROR, task_state=None, fault=fault, version=0) for each in mine]
     _write(connection, lost)

@@ -21,7 +21,7 @@ from cellcloud.lifecycle import VmState
 from cellcloud.model import codec
 from cellcloud.model.intent import Intent, IntentKind, IntentState, Refusal
 from cellcloud.model.refusal import NO_HOST
-from cellcloud.model.server import Fault, ServerRecord
+from cellcloud.model.server import ServerFault, ServerRecord
 
 _RECORD = msgspec.json.Decoder(ServerRecord)
 _WHOLE = sa.select(
@@ -254,7 +254,7 @@ def reopen(connection: Connection, intent: Intent, refusal: Refusal, *, deadline
 def take_back(connection: Connection, given_up: ServerRecord, *, deadline: float) -> None:
     """A cell has given a server up (``given_up.cell``): it is to be placed in another, or, when nothing is known any
     more of how it was accepted, shown as failed. Idempotent; what another cell has by now is not touched."""
-    fault = given_up.fault or Fault(code=500, message=NO_HOST, created=given_up.terminated_at or clock.now())
+    fault = given_up.fault or ServerFault(code=500, message=NO_HOST, created=given_up.terminated_at or clock.now())
     intent = find_intent(connection, given_up.id, IntentKind.CREATE)
     if intent is None:
         failed = replace(given_up, deleted=False, terminated_at=None, vm_state=VmState.ERROR)

@@ -21,7 +21,7 @@ from cellcloud.model import codec
 from cellcloud.model.guest import GuestDescription
 from cellcloud.model.network import Port
 from cellcloud.model.run import OperationRequest
-from cellcloud.model.server import Fault, ServerChanges, ServerRecord, ServerSpec
+from cellcloud.model.server import ServerChanges, ServerFault, ServerRecord, ServerSpec
 
 _HOLD = sa.select(utc_now(), utc_after(sa.bindparam("seconds", type_=sa.Float)))
 _HELD_COLUMNS = (
@@ -47,7 +47,7 @@ def record_of(row: Row[Any]) -> ServerRecord:
         node=row.host,
         availability_zone=row.availability_zone,
         ports=tuple(codec.from_plain(row.ports, list[Port])),
-        fault=codec.from_plain(row.fault, Fault) if row.fault else None,
+        fault=codec.from_plain(row.fault, ServerFault) if row.fault else None,
         locked=row.locked,
         locked_by=row.locked_by or "",
         locked_reason=row.locked_reason,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from dataclasses import dataclass
 
-from cellcloud.model.placement import CellDigest
+from cellcloud.model.placement_messages import CellDigest
 from cellcloud.model.server import ServerRecord
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from cellcloud.model.allocation import Allocation
 from cellcloud.model.flavor import Flavor
 from cellcloud.model.pci import PciRequest
-from cellcloud.model.placement import PlacedGroup
+from cellcloud.model.placement_messages import PlacedGroup
 from cellcloud.model.refusal import RefusedGroup
 from cellcloud.model.server import ServerSpec
 
@@ -139,7 +139,7 @@ class RankAnswer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Conflict:
+class ClaimConflict:
     """A claim that lost: what the host had when its rows were locked, and what was wanted of it."""
 
     host: str
@@ -154,7 +154,7 @@ class Outcome:
     """What became of one server of a batch. ``host`` None: none took it."""
 
     host: str | None = None
-    conflicts: tuple[Conflict, ...] = ()
+    conflicts: tuple[ClaimConflict, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -224,7 +224,7 @@ class Decision:
         return self.batch.answer.reasons_of(self.position)
 
     @property
-    def conflicts(self) -> tuple[Conflict, ...]:
+    def conflicts(self) -> tuple[ClaimConflict, ...]:
         """The races it lost."""
         outcome = self.batch.outcomes.get(self.position)
         return outcome.conflicts if outcome else ()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import datetime as dt
 from dataclasses import dataclass
 
-from cellcloud.model.decision import Conflict, PolicyRecord, ShadowSummary
+from cellcloud.model.decision import ClaimConflict, PolicyRecord, ShadowSummary
 from cellcloud.model.host import Aggregate
 from cellcloud.model.refusal import Reason, RefusedGroup
 
@@ -65,7 +65,7 @@ class Explanation:
     policy: int = 0
     chosen: str | None = None
     offered: tuple[str, ...] = ()
-    conflicts: tuple[Conflict, ...] = ()
+    conflicts: tuple[ClaimConflict, ...] = ()
     malformed: str = ""
     hosts: int = 0
     feasible: int = 0

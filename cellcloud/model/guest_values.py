@@ -9,7 +9,7 @@ from packaging.version import InvalidVersion, Version
 
 from cellcloud import errors
 from cellcloud.model import numa_request
-from cellcloud.model.policy import ARCHITECTURES
+from cellcloud.model.scheduling_policy import ARCHITECTURES
 from cellcloud.patterns import Pattern
 
 Value = str | int | bool | tuple[str, ...]

@@ -58,7 +58,7 @@ class ServerSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Fault:
+class ServerFault:
     """Why a server is in ERROR. ``message`` is for its owner, ``details`` for administrators."""
 
     code: int
@@ -90,7 +90,7 @@ class ServerRecord:
     availability_zone: str | None = None
     host_status: str = "UP"
     ports: tuple[Port, ...] = ()
-    fault: Fault | None = None
+    fault: ServerFault | None = None
     locked: bool = False
     locked_by: str = ""
     locked_reason: str | None = None
@@ -135,7 +135,7 @@ class ServerChanges(msgspec.Struct, frozen=True, kw_only=True):
     power_state: int | UnsetType = UNSET
     host: str | UnsetType | None = UNSET
     ports: tuple[Port, ...] | UnsetType = UNSET
-    fault: Fault | UnsetType | None = UNSET
+    fault: ServerFault | UnsetType | None = UNSET
     locked: bool | UnsetType = UNSET
     locked_by: str | UnsetType = UNSET
     locked_reason: str | UnsetType | None = UNSET

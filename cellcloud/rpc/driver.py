@@ -163,7 +163,7 @@ class Listener(amqpdriver.RpcAMQPListener):  # type: ignore[misc]
         super().__call__(message)
 
 
-class Driver(impl_rabbit.RabbitDriver):  # type: ignore[misc]
+class RpcDriver(impl_rabbit.RabbitDriver):  # type: ignore[misc]
     """For one account of one cell's queue. Raises ValueError when the URL's user is none of the cell's accounts."""
 
     def __init__(self, conf: Any, url: messaging.TransportURL, cell: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from cellcloud.context import RequestContext
-from cellcloud.model.change import ChangePage, PackedState
+from cellcloud.model.change_log import ChangePage, PackedState
 from cellcloud.model.decision import Basis, Decision, DecisionBatch, PolicyRecord, ShadowSummary
 from cellcloud.model.host import Aggregate
 from cellcloud.rpc.accounts import Role

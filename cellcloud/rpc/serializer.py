@@ -33,14 +33,14 @@ class Arguments:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Reply:
     """What a verb answers. ``more``: of a page, the key to ask on from."""
 
     text: Any
     more: paging.Key | None = None
 
     @classmethod
-    def of(cls, value: Any) -> Answer:
+    def of(cls, value: Any) -> Reply:
         """Raises TypeError for what cannot be written down."""
         return cls(codec.to_wire(value))
 
@@ -104,7 +104,7 @@ class Serializer(messaging.Serializer):  # type: ignore[misc]
         match entity:
             case Arguments(texts, page):
                 return {**texts} if page is None else {**texts, paging.WANTED: page}
-            case Answer(text, more):
+            case Reply(text, more):
                 return {"answer": text} if more is None else {"answer": text, paging.MORE: more}
             case errors.CellcloudError():
                 return {"error": _problem_of(entity)}

@@ -27,9 +27,9 @@ from cellcloud import errors, library_patches, log, metrics
 from cellcloud.context import RequestContext
 from cellcloud.rpc import memory, paging
 from cellcloud.rpc.accounts import EVERYBODY, Account, Role, account_of
-from cellcloud.rpc.driver import Driver
+from cellcloud.rpc.driver import RpcDriver
 from cellcloud.rpc.interface import Verb, server_of, topic_of, verbs_of, version_of
-from cellcloud.rpc.serializer import Answer, Arguments, Heard, Message, Serializer
+from cellcloud.rpc.serializer import Arguments, Heard, Message, Reply, Serializer
 
 library_patches.replace_memory_transport(f"{memory.__name__}:MemoryTransport")
 LOG = logging.getLogger(__name__)
@@ -69,7 +69,7 @@ class Transport:
         else:
             options.set_override("heartbeat_timeout_threshold", 0, group="oslo_messaging_rabbit")
         try:
-            driver = Driver(options, messaging.TransportURL.parse(options, url), cell)
+            driver = RpcDriver(options, messaging.TransportURL.parse(options, url), cell)
         except (messaging.InvalidTransportURL, ValueError, KeyError) as error:
             raise errors.Misconfigured(f"The URL of cell {cell}'s queue cannot be used: {error}") from error
         self.account: Account = driver.account
@@ -235,20 +235,20 @@ def _handler(
 ) -> Callable[..., Any]:
     """``resume``: answers from an item on, see ``paging``."""
 
-    def perform(context: RequestContext, payload: Message, sender: Account | None) -> Answer:
+    def perform(context: RequestContext, payload: Message, sender: Account | None) -> Reply:
         if sender is None or not verb.admits(sender):
             raise errors.Forbidden("This account may not ask for that.")
         given = payload.arguments(verb.parameters)
         if not verb.is_about(sender, given):
             raise errors.Forbidden("This account may not speak for another host.")
         if not verb.pages or payload.page is None:
-            return Answer.of(function(context, **given))
+            return Reply.of(function(context, **given))
         after = payload.page.get("after")
         if resume is None:
-            return Answer(*paging.page_of(function(context, **given), verb.pages, after))
-        return Answer(*paging.first_page(resume(context, after, **given), verb.pages))
+            return Reply(*paging.page_of(function(context, **given), verb.pages, after))
+        return Reply(*paging.first_page(resume(context, after, **given), verb.pages))
 
-    def handle(heard: Heard, payload: Message) -> Answer | errors.CellcloudError:
+    def handle(heard: Heard, payload: Message) -> Reply | errors.CellcloudError:
         log.request_id.set(heard.context.request_id)
         try:
             try:

@@ -31,7 +31,7 @@ from cellcloud.model.intent import Intent
 from cellcloud.model.items import ItemChanges
 from cellcloud.model.network import FixedIp, Port, RequestedNetwork
 from cellcloud.model.operations import Operation, OperationSpec, spec_of
-from cellcloud.model.placement import CellDigest, ConfirmAnswer, DeleteAnswer, DeleteRequest, ReserveAnswer
+from cellcloud.model.placement_messages import CellDigest, ConfirmAnswer, DeleteAnswer, DeleteRequest, ReserveAnswer
 from cellcloud.model.run import RunRecord, TimelineEntry
 from cellcloud.model.server import ServerRecord, ServerSpec
 from top_api.adapters import Adapters

@@ -11,11 +11,11 @@ from alembic import command
 from cell.conductor import audit
 from cell.conductor.scheduling_store import SchedulingStoreService
 from cellcloud import errors
-from cellcloud.db import cell_schema, changes, claims, hosts, migrate
+from cellcloud.db import cell_schema, change_log, claims, hosts, migrate
 from cellcloud.db.claims import Claim
 from cellcloud.db.engine import Database
 from cellcloud.model.allocation import Allocation
-from cellcloud.model.change import Changes
+from cellcloud.model.change_log import Changes
 from cellcloud.model.host import HostState
 from cellcloud.model.numa import GuestCell, GuestNuma, NumaCell, Placed
 from tests.workflows.world import CONTEXT, CellUnderTest, claim
@@ -39,13 +39,13 @@ def used(database: Database) -> dict[str, int]:
 def hold(database: Database, *held: Claim) -> None:
     with database.write() as connection:
         assert claim(connection, held) == {}
-        changes.append(connection, claims.log(claimed=held))
+        change_log.append(connection, claims.log(claimed=held))
 
 
 def entry(database: Database) -> Changes:
     """The last of the log."""
     with database.read() as connection:
-        newest = changes.get_newest(connection)
+        newest = change_log.get_newest(connection)
     return SchedulingStoreService(database).list_changes(CONTEXT, newest - 1, 5).entries[-1].changes
 
 

@@ -18,7 +18,7 @@ from cellcloud.db import cell_schema, claims, consoles, feed, hosts, migrate, ru
 from cellcloud.db.claims import Claim
 from cellcloud.db.engine import Database, LostRace, retried, utc_after, utc_now
 from cellcloud.model.allocation import Allocation
-from cellcloud.model.decision import Conflict
+from cellcloud.model.decision import ClaimConflict
 from cellcloud.model.guest import GuestEvent
 from cellcloud.model.run import Checkpoint, Lease, NewRun, OperationRequest
 from tests.workflows.world import CellUnderTest, claim, make_report, make_spec
@@ -54,7 +54,7 @@ def test_forty_racing_claims_for_ten_slots(cell_database: Database) -> None:
     barrier = threading.Barrier(8)
 
     @retried
-    def claim_one(database: Database, server_id: str) -> dict[str, Conflict]:
+    def claim_one(database: Database, server_id: str) -> dict[str, ClaimConflict]:
         with database.write() as connection:
             return claim(connection, [wanted(server_id)])
 

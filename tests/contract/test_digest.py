@@ -13,11 +13,11 @@ import pytest
 import sqlalchemy as sa
 
 from cell.conductor.capacity import Digests
-from cellcloud.db import cell_schema, changes, claims, hosts
+from cellcloud.db import cell_schema, change_log, claims, hosts
 from cellcloud.db.claims import Claim
 from cellcloud.db.engine import Database
 from cellcloud.model.allocation import Allocation
-from cellcloud.model.change import Changes
+from cellcloud.model.change_log import Changes
 from tests.workflows.world import CellUnderTest, make_report
 
 HOSTS = ("h1", "h2", "h3")
@@ -31,7 +31,7 @@ def wanted(server_id: str, host: str, resources: dict[str, int]) -> Claim:
 def claim(database: Database, *wanted: Claim) -> None:
     with database.write() as connection:
         won, _ = claims.claim_judged(connection, wanted)
-        changes.append(connection, claims.log(claimed=list(won.values())))
+        change_log.append(connection, claims.log(claimed=list(won.values())))
 
 
 def release(database: Database, *server_ids: str) -> None:
@@ -117,7 +117,7 @@ def test_its_work_does_not_grow_with_the_servers(tmp_path: Path, changed: bool) 
         digests.get()
         if changed:
             with database.write() as connection:
-                changes.append(connection, Changes(dropped=("x",)))
+                change_log.append(connection, Changes(dropped=("x",)))
         with counted(database) as steps:
             assert digests.get().servers == number
         taken.append(steps[0])

@@ -19,7 +19,7 @@ from cellcloud.db import flavors, hosts, identity, images, quotas, servers
 from cellcloud.db.engine import Database, transact
 from cellcloud.embedded.identity import EmbeddedIdentity
 from cellcloud.embedded.images import EmbeddedImages
-from cellcloud.model import policy
+from cellcloud.model import scheduling_policy
 from cellcloud.model.flavor import Flavor
 from cellcloud.model.host import Aggregate
 from cellcloud.model.identity import Grant, IdentityRole, Project, User
@@ -112,7 +112,7 @@ def aggregates_of_one_host(database: Database, _: Path) -> tuple[Writer, Callabl
 
 def policies_added(database: Database, _: Path) -> tuple[Writer, Callable[[], Sequence[object]]]:
     store = SchedulingStoreService(database)
-    document = policy.to_plain(policy.DEFAULT)
+    document = scheduling_policy.to_plain(scheduling_policy.DEFAULT)
     return (
         lambda n: store.add_policy(CONTEXT, document, f"c{n}"),
         lambda: [one.comment for one in store.list_policies(CONTEXT) if one.version],

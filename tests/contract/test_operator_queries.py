@@ -12,7 +12,7 @@ from cell.scheduler.service import SchedulerService
 from cell.scheduler.why.operator_queries import OperatorQueries
 from cellcloud import config, errors
 from cellcloud.context import RequestContext
-from cellcloud.db import changes, hosts, servers
+from cellcloud.db import change_log, hosts, servers
 from cellcloud.db.engine import Database
 from cellcloud.model.decision import Shape, shape_of
 from cellcloud.model.flavor import Flavor
@@ -129,7 +129,7 @@ def test_what_is_unknown_and_what_is_past(cell: Cell) -> None:
     decision = cell.service.explain(CONTEXT, server_id, None, 1)[0].decision
     cell.place()
     with cell.database.write() as connection:
-        changes.prune(connection, 0.0)
+        change_log.prune(connection, 0.0)
     (told,) = cell.service.explain(CONTEXT, server_id, None, 1)
     assert not told.gap, "the scheduler still knows what it chose from"
     cell.service.tailer.forget()

@@ -20,9 +20,9 @@ from cell.scheduler.state.scheduler_state import NotUndoable, SchedulerState
 from cell.scheduler.why import operator_queries, replay
 from cellcloud import config, errors
 from cellcloud.context import RequestContext
-from cellcloud.db import changes, claims, decisions, hosts
+from cellcloud.db import change_log, claims, decisions, hosts
 from cellcloud.db.engine import Database
-from cellcloud.model.change import ChangeEntry, Changes, HostChange, PackedState
+from cellcloud.model.change_log import ChangeEntry, Changes, HostChange, PackedState
 from cellcloud.model.decision import Decision
 from cellcloud.model.flavor import Flavor
 from cellcloud.model.host import Aggregate, HostReport
@@ -144,7 +144,7 @@ class Churn:
         self.chance.shuffle(self.building)
         built, self.building = self.building[:8], self.building[8:]
         with self.database.write() as connection:
-            changes.append(connection, Changes(ended=tuple(built)))
+            change_log.append(connection, Changes(ended=tuple(built)))
 
     def move(self) -> None:
         """A server is resized or migrated, to its own host or another, and what was begun goes on or back."""
@@ -239,7 +239,7 @@ def world_of(database: Database, decision: Decision) -> SchedulerState:
     store = SchedulingStoreService(database)
     state = store.get_state(CONTEXT).unpacked()
     with database.read() as connection:
-        entries = changes.list_after(connection, basis.loaded, 100_000).entries
+        entries = change_log.list_after(connection, basis.loaded, 100_000).entries
         found = decisions.list_batches(connection, [number for number, _ in basis.pending])
     walked = replay.walk(basis, state, entries)
     return replay.state_from(walked, basis, (), {one.answer.batch: one for one in found})
@@ -327,7 +327,7 @@ def test_a_log_that_does_not_reach_back_is_said(cell_database: Database) -> None
         churn.turn()
     oldest = min(churn.decisions(), key=lambda one: one.batch.answer.basis.loaded)
     with cell_database.write() as connection:
-        changes.prune(connection, 0.0)
+        change_log.prune(connection, 0.0)
     with pytest.raises(errors.Conflict, match="no longer reaches back"):
         world_of(cell_database, oldest)
 
@@ -336,7 +336,7 @@ def undone(database: Database, now: SchedulerState, decision: Decision) -> Sched
     """The believed that a decision was made from, by what its scheduler believes now."""
     basis = decision.batch.answer.basis
     with database.read() as connection:
-        entries = changes.list_after(connection, basis.sequence, 100_000).entries
+        entries = change_log.list_after(connection, basis.sequence, 100_000).entries
         found = decisions.list_batches(connection, [number for number, _ in basis.pending])
     return replay.state_from(now.copy(), basis, entries, {one.answer.batch: one for one in found})
 
@@ -360,7 +360,7 @@ def test_undoing_what_happened_since_gives_the_same_answer(cell_database: Databa
     for _ in range(60):
         churn.chance.choice(lively)()
     with cell_database.read() as connection:
-        newest = changes.get_newest(connection)
+        newest = change_log.get_newest(connection)
     tried = 0
     for scheduler in churn.schedulers:
         scheduler.tailer.catch_up(CONTEXT)
@@ -432,7 +432,7 @@ def test_a_walk_that_the_log_has_left_behind_is_told_as_any_other(cell_database:
         churn.create()
         one.tailer.catch_up(CONTEXT)
     with cell_database.write() as connection:
-        changes.prune(connection, 0.0)
+        change_log.prune(connection, 0.0)
     churn.create()
     churn.create()
     one.tailer.catch_up(CONTEXT)

@@ -25,9 +25,9 @@ from cell.scheduler.state.scheduler_state import SchedulerState
 from cell.scheduler.why import replay
 from cellcloud import clock, errors
 from cellcloud.context import RequestContext
-from cellcloud.db import changes, claims, decisions, hosts, servers
+from cellcloud.db import change_log, claims, decisions, hosts, servers
 from cellcloud.db.engine import Connection, Database, retried
-from cellcloud.model.change import CellState, ChangeEntry, HostChange
+from cellcloud.model.change_log import CellState, ChangeEntry, HostChange
 from cellcloud.model.decision import RankAnswer, RankBatch
 from cellcloud.model.host import Aggregate, HostReport
 from tests.cloud import until
@@ -327,8 +327,8 @@ def test_decisions_are_found_by_server_request_and_id_and_forgotten_in_time(cell
     with cell_database.write() as connection:
         assert decisions.prune(connection, 3600) == 0
         assert decisions.prune(connection, -1) == 1
-        assert changes.prune(connection, -1) > 0
-        assert changes.list_after(connection, 0, 5).oldest == changes.get_newest(connection) + 1
+        assert change_log.prune(connection, -1) > 0
+        assert change_log.list_after(connection, 0, 5).oldest == change_log.get_newest(connection) + 1
     assert store.find_decisions(CONTEXT, refused) == []
 
 

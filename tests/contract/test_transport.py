@@ -18,7 +18,7 @@ from cellcloud import errors
 from cellcloud.context import RequestContext, service_context
 from cellcloud.model import codec
 from cellcloud.model.guest import ConsoleAddress, GuestCommand, GuestState, Stop
-from cellcloud.model.placement import PlacedGroup
+from cellcloud.model.placement_messages import PlacedGroup
 from cellcloud.rpc.accounts import Role
 from cellcloud.rpc.compute import Compute
 from cellcloud.rpc.interface import call, cast, served_by

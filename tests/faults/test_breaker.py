@@ -17,7 +17,7 @@ from cellcloud.context import RequestContext, service_context
 from cellcloud.db import cells as cells_table
 from cellcloud.db import top_schema
 from cellcloud.db.engine import Database
-from cellcloud.model.placement import CellDigest
+from cellcloud.model.placement_messages import CellDigest
 from top_api.cells import TRIAL_BUDGET, Cells
 
 BREAKER_SECONDS = 3.0

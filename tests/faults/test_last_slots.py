@@ -24,7 +24,7 @@ from cellcloud.db import cell_schema, claims
 from cellcloud.db.engine import Database
 from cellcloud.model.flavor import Flavor
 from cellcloud.model.image import Image
-from cellcloud.model.placement import ReserveAnswer
+from cellcloud.model.placement_messages import ReserveAnswer
 from cellcloud.model.server import ServerSpec
 from cellcloud.rpc.conductor import Conductor
 from cellcloud.rpc.transport import Transport

@@ -13,7 +13,7 @@ import pytest
 from cell.conductor.database_watch import DatabaseWatch
 from cell.conductor.placement import held_servers, reservation
 from cellcloud.context import RequestContext
-from cellcloud.db import cell_schema, changes, claims, consoles, feed, incarnations
+from cellcloud.db import cell_schema, change_log, claims, consoles, feed, incarnations
 from cellcloud.db.engine import Database
 from cellcloud.lifecycle import VmState
 from cellcloud.model.cell import FeedPage
@@ -202,7 +202,7 @@ def test_an_incarnation_leaps_above_all_that_was_seen_and_its_runs_go_on(cell: C
     with database.write() as connection:
         consoles.insert(connection, before[IDS[0]], token_hash="h", protocol="vnc", user_id="u", ttl=60)
         known = incarnations.ensure(connection)
-        newest = feed.newest(connection), changes.get_newest(connection)
+        newest = feed.newest(connection), change_log.get_newest(connection)
         assert incarnations.begin_in_cell(connection, "another", "raced").id == known.id
         begun = incarnations.begin_in_cell(connection, known.id, "restored")
     assert begun.id != known.id
@@ -210,7 +210,7 @@ def test_an_incarnation_leaps_above_all_that_was_seen_and_its_runs_go_on(cell: C
     with database.read() as connection:
         for log, old in (
             (feed.list_after(connection, 0, 9), newest[0]),
-            (changes.list_after(connection, 0, 9), newest[1]),
+            (change_log.list_after(connection, 0, 9), newest[1]),
         ):
             assert not log.entries
             assert log.oldest > old + 1  # whoever followed finds a gap

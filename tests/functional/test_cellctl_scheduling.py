@@ -23,11 +23,11 @@ from cell.conductor.scheduling_store import SchedulingStoreService
 from cell.scheduler.service import SchedulerService
 from cellcloud import config as options
 from cellcloud.context import RequestContext
-from cellcloud.db import cell_schema, changes, hosts, index, servers
+from cellcloud.db import cell_schema, change_log, hosts, index, servers
 from cellcloud.db.engine import Database
 from cellcloud.model.flavor import Flavor
 from cellcloud.model.host import Host, ServiceRecord
-from cellcloud.model.placement import ConfirmAnswer, ReserveAnswer
+from cellcloud.model.placement_messages import ConfirmAnswer, ReserveAnswer
 from cellcloud.model.server import ServerRecord, ServerSpec
 from cellcloud.rpc.conductor import Conductor
 from cellcloud.rpc.scheduler import Scheduler
@@ -335,7 +335,7 @@ def test_a_decision_whose_log_is_gone_is_told_from_what_is_stored(cloud: Cloud) 
     cloud.create("younger", zone="zone-east")
     assert run("plan", "fits", "1:512:1").exit_code == 0  # the scheduler has followed the log now: no step is to come
     with cloud.east.database.write() as connection:
-        changes.prune(connection, 0.0)
+        change_log.prune(connection, 0.0)
     assert "no longer reaches back" in run("why", record.id).output
     again = run("replay", "decision", decision)
     assert again.exit_code == 1

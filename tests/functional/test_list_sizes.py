@@ -19,10 +19,10 @@ from cell.conductor.service import ConductorService
 from cellcloud import config as options
 from cellcloud.batching import MOST_BYTES
 from cellcloud.context import RequestContext, service_context
-from cellcloud.db import cell_schema, changes, hosts, services
+from cellcloud.db import cell_schema, change_log, hosts, services
 from cellcloud.db.engine import Database
 from cellcloud.model import codec
-from cellcloud.model.change import Changes
+from cellcloud.model.change_log import Changes
 from cellcloud.model.host import Host
 from cellcloud.rpc import paging, transport
 from cellcloud.rpc.compute import Compute
@@ -225,7 +225,7 @@ def test_a_page_of_the_change_log_fits(tmp_path: Path) -> None:
     with database.write() as connection:
         cell_schema.metadata.create_all(connection)
         for number in range(30):
-            changes.append(connection, Changes(ended=(f"{number}" + "x" * 60_000,)))
+            change_log.append(connection, Changes(ended=(f"{number}" + "x" * 60_000,)))
     store, after, seen, pages = SchedulingStoreService(database), 0, 0, defaultdict[int, int](int)
     while True:
         page = store.list_changes(service_context(), after, 1000)

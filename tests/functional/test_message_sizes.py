@@ -22,7 +22,7 @@ from cellcloud.db.engine import Database
 from cellcloud.model import codec
 from cellcloud.model.guest import ExpectedGuest, GuestEvent, GuestOrders, GuestState
 from cellcloud.model.host import HostReport
-from cellcloud.model.placement import DeleteRequest
+from cellcloud.model.placement_messages import DeleteRequest
 from cellcloud.model.server import ServerSpec
 from cellcloud.rpc.conductor import Conductor
 from cellcloud.rpc.transport import Transport

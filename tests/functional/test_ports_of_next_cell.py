@@ -19,12 +19,12 @@ from cellcloud.lifecycle import VmState
 from cellcloud.model.network import Network, Port, RequestedNetwork, Subnet
 from cellcloud.model.operations import Operation
 from cellcloud.model.run import LeasedRun, RunArguments, RunOutputs
-from cellcloud.model.server import Fault
+from cellcloud.model.server import ServerFault
 from cellcloud.rpc.conductor import Conductor
 from tests.functional.router_world import PROJECT, Line, World, open_lines, open_world
 from top_api.router.feed_follower import FeedFollower
 
-WHY = Fault(code=500, message="No valid host was found.", created=clock.now())
+WHY = ServerFault(code=500, message="No valid host was found.", created=clock.now())
 ADMIN = Viewer(project_id=PROJECT, is_admin=True)
 
 

@@ -12,12 +12,12 @@ import pytest
 from cellcloud import clock
 from cellcloud.lifecycle import TaskState, VmState
 from cellcloud.model.intent import IntentState
-from cellcloud.model.server import Fault
+from cellcloud.model.server import ServerFault
 from cellcloud.rpc.conductor import Conductor
 from tests.functional.router_world import Line, World, lose_answer, open_lines, open_world
 from top_api.router.feed_follower import FeedFollower
 
-WHY = Fault(code=500, message="No valid host was found. No disk.", created=clock.now(), details="h1: No disk.")
+WHY = ServerFault(code=500, message="No valid host was found. No disk.", created=clock.now(), details="h1: No disk.")
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from cell.scheduler.policy.filters import isolated_aggregate, tenant_aggregate, 
 from cell.scheduler.request.demand import DISABLED_TRAIT, Demand, demands_of, root_required
 from cell.scheduler.request.scheduling_request import SchedulingRequest
 from cellcloud.model.host import Aggregate
-from cellcloud.model.policy import Options
+from cellcloud.model.scheduling_policy import Options
 
 NOVA_TRAIT = "OWNER_NOVA"  # marks Nova's providers among those of other services: there are none here
 LIMIT = "1000"

@@ -9,13 +9,13 @@ from typing import Any
 from cell.scheduler.request import scheduling_request as requests
 from cell.scheduler.request.scheduling_request import SchedulingRequest
 from cell.scheduler.state.host_table import HostTable
-from cellcloud.model import policy
+from cellcloud.model import scheduling_policy
 from cellcloud.model.flavor import Flavor
 from cellcloud.model.host import Aggregate, HostedServer, HostState, Metric
 from cellcloud.model.numa import MemoryPages, NumaCell
 from cellcloud.model.pci import PciPool, PciRequest
-from cellcloud.model.placement import Destination, PlacedGroup
-from cellcloud.model.policy import NOVA_DEFAULT_FILTERS, WEIGHERS, Policy
+from cellcloud.model.placement_messages import Destination, PlacedGroup
+from cellcloud.model.scheduling_policy import NOVA_DEFAULT_FILTERS, WEIGHERS, SchedulingPolicy
 
 Json = dict[str, Any]
 UP_SECONDS = 60
@@ -98,8 +98,10 @@ def cell_of(given: Json) -> NumaCell:
     )
 
 
-def policy_of(scenario: Json, filters: Iterable[str]) -> Policy:
-    return policy.parse({"filters": list(filters), "weighers": list(WEIGHERS), "options": scenario["options"]})
+def policy_of(scenario: Json, filters: Iterable[str]) -> SchedulingPolicy:
+    return scheduling_policy.parse(
+        {"filters": list(filters), "weighers": list(WEIGHERS), "options": scenario["options"]}
+    )
 
 
 def request_of(given: Json) -> SchedulingRequest:

@@ -10,7 +10,7 @@ from cell.scheduler.select.hosts import select_hosts
 from cell.scheduler.state.host_table import HostTable
 from cellcloud import errors
 from cellcloud.model.decision import shape_of
-from cellcloud.model.policy import DEFAULT, Policy
+from cellcloud.model.scheduling_policy import DEFAULT, SchedulingPolicy
 from cellcloud.model.server import ServerSpec
 
 
@@ -34,12 +34,12 @@ class Told:
     malformed: str = ""
 
 
-def select(table: HostTable, asked: Sequence[Ask], policy: Policy = DEFAULT) -> list[Told]:
+def select(table: HostTable, asked: Sequence[Ask], policy: SchedulingPolicy = DEFAULT) -> list[Told]:
     """Select hosts for each server. The best one's room is taken before the next is looked at."""
     return [_select(table, one, policy) for one in asked]
 
 
-def _select(table: HostTable, asked: Ask, policy: Policy) -> Told:
+def _select(table: HostTable, asked: Ask, policy: SchedulingPolicy) -> Told:
     shape = replace(shape_of(asked.spec), alternates=asked.alternates)
     if asked.resources is not None:
         shape = replace(shape, resources=asked.resources)

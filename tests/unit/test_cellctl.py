@@ -22,7 +22,7 @@ from cellcloud.model.cell import Cell, Finding
 from cellcloud.model.flavor import Flavor
 from cellcloud.model.host import Host, HostFacts
 from cellcloud.model.image import Image
-from cellcloud.model.placement import CellDigest
+from cellcloud.model.placement_messages import CellDigest
 from cellcloud.model.run import RunRecord, StepRecord, TimelineEntry
 from cellcloud.model.server import ServerRecord, ServerSpec
 

@@ -54,7 +54,7 @@ class Kind:
         return self.path.rsplit("/", 1)[-1]
 
 
-def _sortable(form: network_lists.ListForm) -> tuple[str | None, ...]:
+def _sortable(form: network_lists.NetworkListForm) -> tuple[str | None, ...]:
     return (None, *sorted(set(form.filters) - form.unsorted))
 
 

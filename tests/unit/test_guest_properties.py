@@ -27,7 +27,7 @@ from cellcloud.model.guest_properties import EXTRA_SPECS, IMAGE_PROPERTIES, By
 from cellcloud.model.guest_values import word
 from cellcloud.model.image import Image
 from cellcloud.model.machine import LETTERS, CpuTopology, cpu_topology, device_names
-from cellcloud.model.policy import DEFAULT, parse
+from cellcloud.model.scheduling_policy import DEFAULT, parse
 from cellcloud.model.server import ServerSpec
 from tests import guest_samples as samples
 from tests.libvirt_node import make_port

@@ -18,8 +18,8 @@ from cell.scheduler.select import batches
 from cell.scheduler.service import SchedulerService
 from cellcloud import config, errors
 from cellcloud.context import RequestContext
-from cellcloud.model import hints, image_properties, numa_request, pci, policy
-from cellcloud.model.change import CellState
+from cellcloud.model import hints, image_properties, numa_request, pci, scheduling_policy
+from cellcloud.model.change_log import CellState
 from cellcloud.model.decision import RankBatch, Shape
 from cellcloud.model.extra_specs import read as read_specs
 from cellcloud.model.flavor import Flavor
@@ -150,4 +150,4 @@ def test_texts_are_read_while_somebody_else_chooses() -> None:
     worker.join(30)
     assert not worker.is_alive()
     assert scheduling_request._read.cache_info().misses == before + 1
-    assert batches.request_of(shape, policy.DEFAULT).shape.image_props["hw_numa_nodes"] == 1
+    assert batches.request_of(shape, scheduling_policy.DEFAULT).shape.image_props["hw_numa_nodes"] == 1

@@ -17,12 +17,12 @@ from cell.scheduler.request import scheduling_request
 from cell.scheduler.state import host_table
 from cell.scheduler.state.host_table import HostTable
 from cellcloud import errors
-from cellcloud.model import hints, policy
+from cellcloud.model import hints, scheduling_policy
 from cellcloud.model.flavor import Flavor
 from tests.unit.test_scheduler import state
 
 FLAVOR = Flavor(id="f", name="f", vcpus=1, memory_mb=1, root_gb=0)
-CONTEXT = FilterContext(options=policy.DEFAULT.options)
+CONTEXT = FilterContext(options=scheduling_policy.DEFAULT.options)
 
 
 def hosts(count: int) -> HostTable:

@@ -29,7 +29,7 @@ from cellcloud.model.numa import (
     Topology,
     TopologyRequest,
 )
-from cellcloud.model.occupancy import consume_cells, release_cells
+from cellcloud.model.numa_pci_usage import consume_cells, release_cells
 from cellcloud.model.pci import PciPool, PciRequest
 
 KIB = 1024

@@ -17,9 +17,9 @@ from cellcloud.model import codec
 from cellcloud.model.flavor import Flavor
 from cellcloud.model.host_report_validation import find_topology_defect
 from cellcloud.model.numa import GuestCell, GuestNuma, NumaCell, Topology, TopologyRequest
-from cellcloud.model.occupancy import consume_devices, release_devices
+from cellcloud.model.numa_pci_usage import consume_devices, release_devices
 from cellcloud.model.pci import NUMA_POLICIES, PciPool, PciRequest, check_requests, requests_of
-from cellcloud.model.policy import parse, to_plain
+from cellcloud.model.scheduling_policy import parse, to_plain
 
 CELLS = (NumaCell(id=0, socket=0), NumaCell(id=1, socket=1), NumaCell(id=2, socket=0))
 IN_FIRST = pci.Nearness((0,), CELLS)

@@ -6,7 +6,7 @@ import pytest
 
 from cell.scheduler.state import host_table
 from cellcloud.context import RequestContext
-from cellcloud.model import policy
+from cellcloud.model import scheduling_policy
 from cellcloud.model.host import HostState
 from tests.unit.cell_world import make_spec
 from tests.unit.selecting import Ask, select
@@ -87,7 +87,9 @@ def test_the_same_question_has_the_same_answer() -> None:
 def test_different_seeds_spread_over_equal_hosts_where_the_policy_wants_it() -> None:
     states = [state(f"h{number}") for number in range(50)]
     for option in ({"host_subset_size": 50}, {"shuffle_best_same_weighed_hosts": True}):
-        spread = policy.parse({"options": {f"filter_scheduler.{name}": value for name, value in option.items()}})
+        spread = scheduling_policy.parse(
+            {"options": {f"filter_scheduler.{name}": value for name, value in option.items()}}
+        )
         answers = [select(host_table.build(states), [request(1, seed=seed)], spread)[0] for seed in range(40)]
         assert len({answer.hosts[0] for answer in answers}) > 20
     assert {choose(states, request(1, seed=seed))[0][0] for seed in range(5)} == {"h0"}

@@ -15,12 +15,12 @@ from cell.scheduler.state.scheduler_state import SchedulerState
 from cell.scheduler.why import replay, what_if
 from cell.scheduler.why.what_if import Resident
 from cellcloud.model.allocation import Allocation
-from cellcloud.model.change import CellState, ChangeEntry, Changes
+from cellcloud.model.change_log import CellState, ChangeEntry, Changes
 from cellcloud.model.decision import Basis, DecisionBatch, Move, RankBatch
 from cellcloud.model.host import HostedServer, HostState
 from cellcloud.model.numa import GuestCell, GuestNuma, NumaCell, Placed
-from cellcloud.model.placement import PlacedGroup
-from cellcloud.model.policy import DEFAULT
+from cellcloud.model.placement_messages import PlacedGroup
+from cellcloud.model.scheduling_policy import DEFAULT
 from tests.unit.test_scheduler_state import entry, figures, host, hosts_of, rank, released, server_id, shape
 
 OWN, MIGRATION, OTHER = server_id(1), server_id(1001), server_id(2)

@@ -15,10 +15,10 @@ from cell.scheduler.select import filter_and_weigh
 from cell.scheduler.state import host_table
 from cell.scheduler.state.host_table import HostTable
 from cell.scheduler.why.explainer import Explainer, explain
-from cellcloud.model import policy
+from cellcloud.model import scheduling_policy
 from cellcloud.model.flavor import Flavor
 from cellcloud.model.host import HostState
-from cellcloud.model.policy import NOVA_DEFAULT_FILTERS, PLACEMENT_FILTERS
+from cellcloud.model.scheduling_policy import NOVA_DEFAULT_FILTERS, PLACEMENT_FILTERS
 from tests.oracle.check import OWN_FILE, scenarios_in
 from tests.oracle.scenario import FILTER_LISTS, policy_of, request_of, table_of
 
@@ -141,7 +141,7 @@ def test_ten_thousand_hosts_take_less_than_a_moment() -> None:
         for number in range(10_000)
     ]
     here = host_table.build(states)
-    wide = policy.parse(
+    wide = scheduling_policy.parse(
         {"filters": [*PLACEMENT_FILTERS, *NOVA_DEFAULT_FILTERS, "AggregateIoOpsFilter", "NumInstancesFilter"]}
     )
     asked = ask(memory_mb=8999, zone="az1")

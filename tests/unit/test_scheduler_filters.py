@@ -14,13 +14,13 @@ from cell.scheduler.request import scheduling_request
 from cell.scheduler.request.scheduling_request import SchedulingRequest
 from cell.scheduler.state import host_table
 from cell.scheduler.state.host_table import HostTable
-from cellcloud.model import policy
+from cellcloud.model import scheduling_policy
 from cellcloud.model.flavor import Flavor
 from cellcloud.model.host import Aggregate, HostedServer, HostState, Metric
 from cellcloud.model.numa import NumaCell
 from cellcloud.model.pci import PciPool, PciRequest
-from cellcloud.model.placement import PlacedGroup
-from cellcloud.model.policy import NOVA_FILTERS, PLACEMENT_FILTERS, Policy
+from cellcloud.model.placement_messages import PlacedGroup
+from cellcloud.model.scheduling_policy import NOVA_FILTERS, PLACEMENT_FILTERS, SchedulingPolicy
 
 HOSTS = ("a", "b", "c")
 Hosts = Mapping[str, Mapping[str, Any]]
@@ -55,7 +55,7 @@ def ask(specs: Mapping[str, str] | None = None, **values: Any) -> SchedulingRequ
     return scheduling_request.make(**{"servers": ["s"], "project_id": "p", "flavor": flavor, "image_id": "i", **values})
 
 
-def answers(name: str, here: HostTable, asked: SchedulingRequest, chosen: Policy) -> dict[str, str]:
+def answers(name: str, here: HostTable, asked: SchedulingRequest, chosen: SchedulingPolicy) -> dict[str, str]:
     """Host -> why it is refused, "" when it passes; the same by columns and host by host."""
     rule, context = FILTERS[name], FilterContext(chosen.options, here.host_classes.aggregates, asked.servers[0])
     places = np.arange(len(here))
@@ -383,7 +383,7 @@ def test_filter(
     options: dict[str, Any],
     refused: dict[str, str],
 ) -> None:
-    found = answers(name, world(hosts, aggregates), asked, policy.parse({"options": options}))
+    found = answers(name, world(hosts, aggregates), asked, scheduling_policy.parse({"options": options}))
     if name == "PciPassthroughFilter":
         assert [host for host, why in found.items() if not why] == ["a"]
         return
@@ -424,7 +424,7 @@ def test_operators(value: str, requirement: str, passes: bool, flawed: bool) -> 
 def test_a_query_that_compares_number_and_text_refuses_the_host_alone() -> None:
     here = world({"a": {"stats": {"size": "7"}}}, {})
     asked = ask(hints={"query": '[">", "$stats.size", 5]'})
-    found = answers("JsonFilter", here, asked, policy.DEFAULT)
+    found = answers("JsonFilter", here, asked, scheduling_policy.DEFAULT)
     assert found["a"] == "has values that the query cannot compare"
 
 

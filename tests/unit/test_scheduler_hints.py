@@ -13,7 +13,7 @@ from cellcloud import errors
 from cellcloud.model import hints
 from cellcloud.model.decision import Shape
 from cellcloud.model.host import HostState
-from cellcloud.model.policy import HINT_FILTERS, NOVA_DEFAULT_FILTERS, PLACEMENT_FILTERS, Policy
+from cellcloud.model.scheduling_policy import HINT_FILTERS, NOVA_DEFAULT_FILTERS, PLACEMENT_FILTERS, SchedulingPolicy
 from tests.unit.cell_world import make_spec
 from tests.unit.selecting import Ask, select
 
@@ -68,6 +68,6 @@ def test_a_policy_without_the_filter_refuses_its_hint(name: str, rule: str) -> N
     values = {"query": '["=", "$host", "h0"]', "build_near_host_ip": "10.0.0.1", "cidr": "/8"}
     spec = make_spec(1, scheduler_hints={name: values.get(name, A)})
     asked = Ask(spec=spec)
-    without = Policy(filters=PLACEMENT_FILTERS + NOVA_DEFAULT_FILTERS)
+    without = SchedulingPolicy(filters=PLACEMENT_FILTERS + NOVA_DEFAULT_FILTERS)
     assert name in select(host_table.build(HOSTS), [asked], without)[0].malformed
     assert select(host_table.build(HOSTS), [asked])[0].malformed == ""

@@ -19,11 +19,11 @@ from cell.scheduler.select.hosts import select_hosts
 from cell.scheduler.state import host_table
 from cell.scheduler.state.host_columns import Figure
 from cell.scheduler.state.host_table import HostTable
-from cellcloud.model import policy
+from cellcloud.model import scheduling_policy
 from cellcloud.model.allocation import Allocation
 from cellcloud.model.flavor import Flavor
 from cellcloud.model.host import Aggregate, HostState
-from cellcloud.model.policy import NOVA_DEFAULT_FILTERS, PLACEMENT_FILTERS
+from cellcloud.model.scheduling_policy import NOVA_DEFAULT_FILTERS, PLACEMENT_FILTERS
 
 FLAVORS = [
     Flavor(id="s", name="small", vcpus=1, memory_mb=1024, root_gb=10),
@@ -106,7 +106,7 @@ def test_both_ways_agree_with_churn(seed: int, policy_number: int, hosts: int) -
     states = [host(number, chance) for number in range(hosts)]
     groups = aggregates(chance, hosts)
     first, second = host_table.build(states, groups), host_table.build(states, groups)
-    plan = compile_policy(policy.parse(POLICIES[policy_number]))
+    plan = compile_policy(scheduling_policy.parse(POLICIES[policy_number]))
     placed: list[str] = []
     for number in range(25):
         asked = ask(number, chance)
@@ -138,13 +138,13 @@ def test_both_ways_agree_with_churn(seed: int, policy_number: int, hosts: int) -
 def test_the_index_is_used_where_it_can_be(document: dict[str, Any]) -> None:
     chance = random.Random(3)
     found = host_table.build([host(number, chance) for number in range(20)])
-    fast = kernel_index.index_of(found, compile_policy(policy.parse(document)))
+    fast = kernel_index.index_of(found, compile_policy(scheduling_policy.parse(document)))
     asked = scheduling_request.make(servers=["s"], project_id="p", flavor=FLAVORS[0], image_id="i")
     assert fast.select(asked, 0) is not None
     assert fast.select(replace(asked, ignore_hosts=("h01",)), 0) is None
     found.release("s")
     twice = [host_table.build([host(number, random.Random(5)) for number in range(20)]) for _ in range(2)]
-    answers = [select_hosts(one, asked, policy.parse(document), 7) for one in twice]
+    answers = [select_hosts(one, asked, scheduling_policy.parse(document), 7) for one in twice]
     assert answers[0] == answers[1]
 
 
@@ -155,7 +155,7 @@ def test_more_resource_classes_than_an_index_has_columns() -> None:
     first, second = host_table.build(states), host_table.build(states)
     for number in range(3):
         asked = scheduling_request.make(servers=[f"s{number}"], project_id="p", flavor=FLAVORS[0], image_id="i")
-        assert both(first, second, asked, compile_policy(policy.DEFAULT), 0).hosts
+        assert both(first, second, asked, compile_policy(scheduling_policy.DEFAULT), 0).hosts
 
 
 def test_a_request_that_nobody_can_meet_is_answered_and_leaves_nothing() -> None:
@@ -164,7 +164,7 @@ def test_a_request_that_nobody_can_meet_is_answered_and_leaves_nothing() -> None
     asked = scheduling_request.make(
         servers=[f"s{number}" for number in range(500)], project_id="p", flavor=FLAVORS[1], image_id="i"
     )
-    plan = compile_policy(policy.DEFAULT)
+    plan = compile_policy(scheduling_policy.DEFAULT)
     assert select_hosts(found, asked, plan.policy).hosts == ()
     assert state_of(found) == before
     one = select_hosts(found, replace(asked, servers=("s",)), plan.policy)

@@ -7,12 +7,12 @@ import pytest
 
 from cell.scheduler.policy.compiled_policy import compile_policy
 from cellcloud import errors
-from cellcloud.model import codec, policy
-from cellcloud.model.policy import DEFAULT, NOVA_DEFAULT_FILTERS, OPTION_NAMES, WEIGHERS
+from cellcloud.model import codec, scheduling_policy
+from cellcloud.model.scheduling_policy import DEFAULT, NOVA_DEFAULT_FILTERS, OPTION_NAMES, WEIGHERS
 
 
 def test_the_default_is_novas_after_the_rules_of_placement() -> None:
-    assert policy.parse({}) == DEFAULT
+    assert scheduling_policy.parse({}) == DEFAULT
     assert DEFAULT.filters[-5:] == NOVA_DEFAULT_FILTERS
     assert len(WEIGHERS) == 13
     assert DEFAULT.options.io_ops_weight_multiplier == -1.0
@@ -39,11 +39,11 @@ def test_a_policy_is_written_as_it_is_read() -> None:
             "scheduler.image_metadata_prefilter": True,
         },
     }
-    found = policy.parse(document)
+    found = scheduling_policy.parse(document)
     assert found.options.image_props_weight_setting == (("os_distro", 2.0), ("os_type", -1.0))
-    assert policy.parse(policy.to_plain(found)) == found
-    assert codec.to_plain(policy.to_plain(found)) == policy.to_plain(found)
-    assert compile_policy(found) is compile_policy(policy.parse(document))
+    assert scheduling_policy.parse(scheduling_policy.to_plain(found)) == found
+    assert codec.to_plain(scheduling_policy.to_plain(found)) == scheduling_policy.to_plain(found)
+    assert compile_policy(found) is compile_policy(scheduling_policy.parse(document))
 
 
 @pytest.mark.parametrize(
@@ -76,5 +76,5 @@ def test_a_policy_is_written_as_it_is_read() -> None:
 )
 def test_what_is_wrong_with_a_policy_is_said(document: Any, said: str) -> None:
     with pytest.raises(errors.Invalid) as caught:
-        policy.parse(document)
+        scheduling_policy.parse(document)
     assert said in caught.value.message

@@ -15,7 +15,7 @@ from cell.scheduler.request import scheduling_request
 from cell.scheduler.request.demand import demands_of, root_required
 from cell.scheduler.state import host_table
 from cellcloud import errors
-from cellcloud.model import policy
+from cellcloud.model import scheduling_policy
 from cellcloud.model.flavor import Flavor
 from cellcloud.model.host import HostState
 from cellcloud.model.pci import PciRequest
@@ -110,7 +110,7 @@ def test_what_is_asked_of_placement() -> None:
 
 def test_what_an_image_asks_for_by_its_traits() -> None:
     shape = make(disk_format="qcow2", image_properties={"hw_vif_model": "virtio", "trait:CUSTOM_X": "required"}).shape
-    wide = policy.parse(
+    wide = scheduling_policy.parse(
         {
             "options": {
                 "scheduler.image_metadata_prefilter": True,
@@ -118,7 +118,7 @@ def test_what_an_image_asks_for_by_its_traits() -> None:
             }
         }
     )
-    assert root_required(shape, policy.DEFAULT.options) == set()
+    assert root_required(shape, scheduling_policy.DEFAULT.options) == set()
     assert root_required(shape, wide.options) == {"COMPUTE_IMAGE_TYPE_QCOW2", "COMPUTE_NET_VIF_MODEL_VIRTIO"}
     assert demands_of(shape)[0].required == {"CUSTOM_X"}
 

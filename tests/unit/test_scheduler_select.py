@@ -15,13 +15,13 @@ from cell.scheduler.select.filter_and_weigh import Selection
 from cell.scheduler.select.hosts import select_hosts
 from cell.scheduler.state import host_table
 from cell.scheduler.state.host_table import HostTable
-from cellcloud.model import policy
+from cellcloud.model import scheduling_policy
 from cellcloud.model.flavor import Flavor
 from cellcloud.model.host import Aggregate, HostedServer, HostState, Metric
 from cellcloud.model.numa import NumaCell
 from cellcloud.model.pci import PciPool, PciRequest
-from cellcloud.model.placement import Destination, PlacedGroup
-from cellcloud.model.policy import NOVA_DEFAULT_FILTERS, PLACEMENT_FILTERS
+from cellcloud.model.placement_messages import Destination, PlacedGroup
+from cellcloud.model.scheduling_policy import NOVA_DEFAULT_FILTERS, PLACEMENT_FILTERS
 
 FLAVOR = Flavor(id="f", name="f", vcpus=2, memory_mb=1024, root_gb=10)
 ALL_FILTERS = [*PLACEMENT_FILTERS, *NOVA_DEFAULT_FILTERS, "NUMATopologyFilter", "PciPassthroughFilter"]
@@ -56,7 +56,7 @@ def names(here: HostTable, found: Selection) -> list[list[str]]:
 
 
 def decide(here: HostTable, asked: SchedulingRequest, seed: int = 0, **options: Any) -> list[list[str]]:
-    plan = compile_policy(policy.parse({"filters": ALL_FILTERS, "options": options}))
+    plan = compile_policy(scheduling_policy.parse({"filters": ALL_FILTERS, "options": options}))
     return names(here, select_hosts(here, asked, plan.policy, seed))
 
 
@@ -168,7 +168,7 @@ def test_an_absurd_number_in_an_aggregate_says_nothing(value: str) -> None:
     names_of = ("ram_weight_multiplier", "cpu_weight_multiplier", "max_io_ops_per_host", "max_instances_per_host")
     here.set_aggregates([Aggregate(id=1, metadata=dict.fromkeys(names_of, value), hosts=("h0", "h1"))])
     counts = ["AggregateIoOpsFilter", "AggregateNumInstancesFilter"]
-    plan = compile_policy(policy.parse({"filters": [*ALL_FILTERS, *counts]}))
+    plan = compile_policy(scheduling_policy.parse({"filters": [*ALL_FILTERS, *counts]}))
     assert names(here, select_hosts(here, ask(alternates=1), plan.policy)) == [["h0", "h1"]]
     assert names(here, filter_and_weigh.select_stepwise(here, replace(ask(alternates=1), servers=("t",)), plan)) == [
         ["h1", "h0"]
@@ -178,7 +178,7 @@ def test_an_absurd_number_in_an_aggregate_says_nothing(value: str) -> None:
 def test_the_order_of_the_server_before_is_carried_where_nova_carries_it() -> None:
     level = {"filter_scheduler.ram_weight_multiplier": 0.0, "filter_scheduler.disk_weight_multiplier": 0.0}
     level |= {"filter_scheduler.io_ops_weight_multiplier": 0.0}
-    plan = compile_policy(policy.parse({"weighers": ["CPUWeigher"], "options": level}))
+    plan = compile_policy(scheduling_policy.parse({"weighers": ["CPUWeigher"], "options": level}))
     both = []
     for carries in (True, False):
         here = cell({}, {"capacity": {"VCPU": 6, "MEMORY_MB": 8192, "DISK_GB": 100}})

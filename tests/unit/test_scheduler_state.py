@@ -15,9 +15,9 @@ from cell.scheduler.state.host_columns import Figure
 from cell.scheduler.state.scheduler_state import PENDING_SECONDS, ChangeLogGap, Pending, SchedulerState
 from cellcloud import clock, config, errors
 from cellcloud.context import RequestContext
-from cellcloud.model import policy
+from cellcloud.model import scheduling_policy
 from cellcloud.model.allocation import Allocation
-from cellcloud.model.change import (
+from cellcloud.model.change_log import (
     AggregateChange,
     CellState,
     ChangeEntry,
@@ -38,7 +38,7 @@ from cellcloud.rpc.transport import Transport
 from tests.unit.cell_world import MemoryConductor, eventually, server_id
 
 CONTEXT = RequestContext(budget=86_400)
-BUILT_IN = PolicyVersion(document=policy.to_plain(policy.DEFAULT))
+BUILT_IN = PolicyVersion(document=scheduling_policy.to_plain(scheduling_policy.DEFAULT))
 SMALL = Allocation(resources={"VCPU": 1, "MEMORY_MB": 1024, "DISK_GB": 10})
 
 

@@ -20,7 +20,7 @@ from cellcloud.db import top_schema
 from cellcloud.db.engine import Database
 from cellcloud.model.flavor import Flavor
 from cellcloud.model.image import Image
-from cellcloud.model.placement import CellDigest
+from cellcloud.model.placement_messages import CellDigest
 from cellcloud.model.server import ServerSpec
 from top_api.cells import Breaker, CellRoom, Cells
 

@@ -14,7 +14,7 @@ from cellcloud.db import runs
 from cellcloud.db.engine import Database
 from cellcloud.model.guest import Destroy, Spawn
 from cellcloud.model.operations import Operation
-from cellcloud.model.placement import DeleteRequest
+from cellcloud.model.placement_messages import DeleteRequest
 from tests.workflows.test_host_away import turn
 from tests.workflows.world import CONTEXT, CellUnderTest
 

@@ -22,13 +22,13 @@ from cell.scheduler.state.host_columns import Figure
 from cell.scheduler.state.scheduler_state import SchedulerState
 from cellcloud import errors
 from cellcloud.context import RequestContext
-from cellcloud.db import cell_schema, changes, claims, hosts, runs, servers
+from cellcloud.db import cell_schema, change_log, claims, hosts, runs, servers
 from cellcloud.db.claims import Claim
 from cellcloud.db.engine import Connection, Database
 from cellcloud.lifecycle import PowerState
 from cellcloud.model.allocation import Allocation
-from cellcloud.model.change import CellState
-from cellcloud.model.decision import Basis, Conflict, RankAnswer, RankBatch
+from cellcloud.model.change_log import CellState
+from cellcloud.model.decision import Basis, ClaimConflict, RankAnswer, RankBatch
 from cellcloud.model.flavor import Flavor
 from cellcloud.model.guest import Destroy, GuestCommand, GuestEvent
 from cellcloud.model.host import HostFacts, HostReport
@@ -140,7 +140,7 @@ class FakeScheduler:
         return tuple(place for place, name in enumerate(self.names) if name not in exclude)
 
 
-def claim(connection: Connection, wanted: Sequence[Claim]) -> dict[str, Conflict]:
+def claim(connection: Connection, wanted: Sequence[Claim]) -> dict[str, ClaimConflict]:
     """Claim as a conductor does whose candidates others want too; the last race of each that got nothing."""
     won, lost = claims.claim_judged(connection, wanted)
     return {claim_id: races[-1] for claim_id, races in lost.items() if claim_id not in won}
@@ -299,7 +299,7 @@ class CellUnderTest:
     def count_under_way(self) -> int:
         """Operations under way on all hosts, as a scheduler knows from the change log."""
         with self.database.read() as connection:
-            entries = changes.list_after(connection, 0, 10_000).entries
+            entries = change_log.list_after(connection, 0, 10_000).entries
         believed = SchedulerState(CellState(sequence=0))
         believed.follow(entries)
         return int(believed.table.columns.figure(Figure.num_io_ops).sum())

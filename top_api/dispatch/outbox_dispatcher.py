@@ -24,7 +24,7 @@ from cellcloud.db.engine import Database, retried
 from cellcloud.lifecycle import VmState
 from cellcloud.model.intent import Intent, IntentKind, IntentState, Refusal
 from cellcloud.model.refusal import NO_HOST, message
-from cellcloud.model.server import Fault, ServerSpec
+from cellcloud.model.server import ServerFault, ServerSpec
 from cellcloud.rpc.conductor import Conductor
 from top_api.dispatch import unknown_history
 from top_api.dispatch.batch_worker import BatchWorker
@@ -343,7 +343,7 @@ def _fail(database: Database, intent_id: str, unreachable: Collection[str] = ())
             if record is None or not intents.finish_pending(connection, intent_id, IntentState.FAILED):
                 continue
             refusals = dict.fromkeys(unreachable, nothing) | intent.refusals
-            fault = Fault(code=500, message=_message(refusals), created=clock.now(), details=_reasons(refusals))
+            fault = ServerFault(code=500, message=_message(refusals), created=clock.now(), details=_reasons(refusals))
             failed = replace(record, vm_state=VmState.ERROR, task_state=None, fault=fault, version=record.version + 1)
             index.upsert(connection, [failed])
             LOG.warning("no cell takes a server", extra={"server": intent.server_id, "why": fault.details})

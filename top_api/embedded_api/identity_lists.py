@@ -55,7 +55,7 @@ _BOOLEAN = Filter(read=_boolean)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ListForm:
+class IdentityListForm:
     """One collection. ``absent``: filters by what nothing here has. ``sorts``: what it may be sorted by."""
 
     filters: Mapping[str, Filter] = field(default_factory=dict)
@@ -105,7 +105,7 @@ class ListForm:
 
 
 _FEDERATED = ("idp_id", "protocol_id", "unique_id")
-USERS = ListForm(
+USERS = IdentityListForm(
     filters={
         "domain_id": _ID,
         "enabled": _BOOLEAN,
@@ -116,7 +116,7 @@ USERS = ListForm(
     absent=frozenset({"password_expires_at", *_FEDERATED}),
     sorts=frozenset({"id", "name", "domain_id", "enabled"}),
 )
-PROJECTS = ListForm(
+PROJECTS = IdentityListForm(
     filters={
         "domain_id": _ID,
         "parent_id": Filter(read=_identifier, of="domain_id", operators=TEXT_OPERATORS),
@@ -126,14 +126,14 @@ PROJECTS = ListForm(
         **dict.fromkeys(_TAGS, Filter(of="tags")),
     }
 )
-PROJECTS_OF_USER = ListForm(filters={"domain_id": _ID, "enabled": _BOOLEAN, "name": _NAME})
-ROLES = ListForm(filters={"domain_id": _ID, "name": _NAME}, absent=frozenset({"domain_id"}))
-DOMAINS = ListForm(filters={"enabled": _BOOLEAN, "name": _NAME})
-SERVICES = ListForm(filters={"type": _TEXT, "name": _NAME})
-ENDPOINTS = ListForm(
+PROJECTS_OF_USER = IdentityListForm(filters={"domain_id": _ID, "enabled": _BOOLEAN, "name": _NAME})
+ROLES = IdentityListForm(filters={"domain_id": _ID, "name": _NAME}, absent=frozenset({"domain_id"}))
+DOMAINS = IdentityListForm(filters={"enabled": _BOOLEAN, "name": _NAME})
+SERVICES = IdentityListForm(filters={"type": _TEXT, "name": _NAME})
+ENDPOINTS = IdentityListForm(
     filters={"interface": Filter(read=_interface), "service_id": _TEXT, "region_id": _TEXT},
 )
-REGIONS = ListForm(filters={"parent_region_id": _TEXT}, absent=frozenset({"parent_region_id"}))
+REGIONS = IdentityListForm(filters={"parent_region_id": _TEXT}, absent=frozenset({"parent_region_id"}))
 
 
 def selected(items: Sequence[dict[str, Any]], page: Page) -> list[dict[str, Any]]:

@@ -38,7 +38,7 @@ _REVISION = 1  # the revision that everything but ports is shown with
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ListForm:
+class NetworkListForm:
     """One collection: its filters, and those names among them that it may be sorted by."""
 
     filters: Mapping[str, Filter]
@@ -94,7 +94,7 @@ def _of_address(value: str) -> Condition:
     return Condition(name, (wanted,))
 
 
-NETWORKS = ListForm(
+NETWORKS = NetworkListForm(
     filters={
         **_EVERY,
         "status": Filter(),
@@ -103,7 +103,7 @@ NETWORKS = ListForm(
     },
     unsorted=frozenset({"shared", "router:external", "changes_since", *_TAGS}),
 )
-SUBNETS = ListForm(
+SUBNETS = NetworkListForm(
     filters={
         **_EVERY,
         **{name: Filter() for name in ("network_id", "cidr", "gateway_ip", "subnetpool_id", "segment_id")},
@@ -112,7 +112,7 @@ SUBNETS = ListForm(
         **{name: Filter(read=boolean) for name in ("enable_dhcp", "shared")},
     }
 )
-PORTS = ListForm(
+PORTS = NetworkListForm(
     filters={
         **_EVERY,
         **{name: Filter() for name in ("network_id", "device_id", "device_owner", "status", "binding:host_id")},

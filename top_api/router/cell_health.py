@@ -6,7 +6,7 @@ from cellcloud import clock, errors, metrics
 from cellcloud.context import service_context
 from cellcloud.db import cells, intents
 from cellcloud.db.engine import Database, retried
-from cellcloud.model.placement import CellDigest
+from cellcloud.model.placement_messages import CellDigest
 from cellcloud.rpc.conductor import Conductor
 
 BUDGET = 2.0  # seconds a healthy cell needs at the very most

@@ -12,13 +12,13 @@ from typing import NamedTuple
 import msgspec
 
 from cellcloud.context import RequestContext
-from cellcloud.db import changes, claims, decisions, servers
+from cellcloud.db import change_log, claims, decisions, servers
 from cellcloud.db.bulk import Exists
 from cellcloud.db.claims import Claim
 from cellcloud.db.engine import Connection, Database, LostRace, retried
-from cellcloud.model.change import Changes
-from cellcloud.model.decision import Conflict, DecisionBatch, Move, Outcome, RankAnswer, RankBatch, Shape, shape_of
-from cellcloud.model.placement import ReserveAnswer
+from cellcloud.model.change_log import Changes
+from cellcloud.model.decision import ClaimConflict, DecisionBatch, Move, Outcome, RankAnswer, RankBatch, Shape, shape_of
+from cellcloud.model.placement_messages import ReserveAnswer
 from cellcloud.model.refusal import NO_HOST, is_for_now
 from cellcloud.model.server import ServerRecord, ServerSpec
 from cellcloud.rpc.scheduler import Scheduler
@@ -203,14 +203,16 @@ class _Claiming:
             decisions.insert(connection, made.decision, made.noted)
             if not judged:
                 claims.claim_all(connection, wanted)
-            changes.append(connection, made.log)
-            newest = changes.get_newest(connection) if made.log.dropped else 0
+            change_log.append(connection, made.log)
+            newest = change_log.get_newest(connection) if made.log.dropped else 0
         answers = {record.id: _answer_for(record) for record in (*self.known.values(), *records)} | self._refusals()
         others = [one for one in made.winners if one.claim.id not in answers]
         answers |= {one.claim.id: ReserveAnswer(server_id=one.spec.id, outcome="held") for one in others}
         return answers, newest
 
-    def _made(self, wanted: Sequence[Claim], won: Mapping[str, Claim], lost: Mapping[str, Sequence[Conflict]]) -> _Made:
+    def _made(
+        self, wanted: Sequence[Claim], won: Mapping[str, Claim], lost: Mapping[str, Sequence[ClaimConflict]]
+    ) -> _Made:
         dropped = [item.id for item in wanted if item.id not in won]
         return _Made(
             winners=self._winners(won),
@@ -256,7 +258,7 @@ def _decision(
     batch: RankBatch,
     ranked: RankAnswer,
     won: Mapping[str, Claim],
-    lost: Mapping[str, Sequence[Conflict]],
+    lost: Mapping[str, Sequence[ClaimConflict]],
 ) -> DecisionBatch:
     requests = tuple(dict.fromkeys(one.request_id for one in asked))
     numbers = {request_id: number for number, request_id in enumerate(requests)}

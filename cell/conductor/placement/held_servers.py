@@ -10,7 +10,7 @@ from cellcloud.context import RequestContext
 from cellcloud.db import claims, feed, runs, servers
 from cellcloud.db.engine import Connection, Database, retried
 from cellcloud.model.operations import Operation
-from cellcloud.model.placement import ConfirmAnswer
+from cellcloud.model.placement_messages import ConfirmAnswer
 from cellcloud.model.run import Lease, LeasedRun, NewRun, OperationRequest
 from cellcloud.model.server import ServerRecord
 

@@ -11,7 +11,7 @@ from cellcloud.batching import MOST_BYTES, Batcher
 from cellcloud.context import RequestContext
 from cellcloud.db.engine import Database
 from cellcloud.model import codec
-from cellcloud.model.placement import ReserveAnswer
+from cellcloud.model.placement_messages import ReserveAnswer
 from cellcloud.model.server import ServerSpec
 from cellcloud.rpc.scheduler import Scheduler
 

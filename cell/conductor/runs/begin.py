@@ -15,7 +15,7 @@ from cellcloud.db.engine import Connection, Database, retried
 from cellcloud.lifecycle import TaskState
 from cellcloud.model.guest import GuestCommand
 from cellcloud.model.operations import Operation, OperationSpec, spec_of
-from cellcloud.model.placement import DeleteRequest
+from cellcloud.model.placement_messages import DeleteRequest
 from cellcloud.model.run import Lease, OperationRequest, RunArguments
 from cellcloud.model.server import ServerRecord
 

@@ -8,7 +8,7 @@ from cellcloud.clock import now
 from cellcloud.lifecycle import PowerState, VmState
 from cellcloud.model.refusal import LONGEST, NO_HOST
 from cellcloud.model.run import LeasedRun
-from cellcloud.model.server import NO_CHANGES, Fault, ServerChanges, ServerRecord
+from cellcloud.model.server import NO_CHANGES, ServerChanges, ServerFault, ServerRecord
 
 
 def _settle(context: StepContext, services: PassiveServices) -> StepResult:
@@ -51,8 +51,8 @@ def shown_without_host(context: StepContext) -> ServerChanges:
     return ServerChanges(vm_state=VmState.ERROR, task_state=None, fault=_fault(message, run.detail))
 
 
-def _fault(message: str, details: str) -> Fault:
-    return Fault(code=500, message=message, created=now(), details=details)
+def _fault(message: str, details: str) -> ServerFault:
+    return ServerFault(code=500, message=message, created=now(), details=details)
 
 
 def mark_error(run: LeasedRun, record: ServerRecord) -> StepResult:

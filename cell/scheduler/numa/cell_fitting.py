@@ -14,7 +14,7 @@ from math import floor
 from cell.scheduler.host_refusal import HostRefusal
 from cell.scheduler.numa import pci, pinning
 from cellcloud.model.numa import ANY_PAGES, LARGE_PAGES, SMALL_PAGES, GuestCell, GuestNuma, NumaCell
-from cellcloud.model.occupancy import free_cpus
+from cellcloud.model.numa_pci_usage import free_cpus
 from cellcloud.model.pci import PciPool, PciRequest
 
 MOST_ARRANGEMENTS = 20_000

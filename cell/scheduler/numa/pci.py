@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from cell.scheduler.host_refusal import HostRefusal
 from cellcloud.model.numa import NumaCell
-from cellcloud.model.occupancy import consume_devices
+from cellcloud.model.numa_pci_usage import consume_devices
 from cellcloud.model.pci import PciPool, PciRequest
 
 # matched by other means than a pool's own values

@@ -12,7 +12,7 @@ from itertools import islice
 
 from cell.scheduler.host_refusal import HostRefusal
 from cellcloud.model.numa import GuestCell, NumaCell
-from cellcloud.model.occupancy import free_cpus
+from cellcloud.model.numa_pci_usage import free_cpus
 
 Core = Sequence[int]
 """The free threads of a core, in the order reported."""

@@ -11,7 +11,7 @@ from cell.scheduler.host_refusal import HostRefusal
 from cell.scheduler.numa import cell_fitting, pci
 from cellcloud import errors
 from cellcloud.model.numa import GuestNuma, Placed, Topology, TopologyRequest
-from cellcloud.model.occupancy import consume_cells
+from cellcloud.model.numa_pci_usage import consume_cells
 
 
 @dataclass(frozen=True, slots=True)

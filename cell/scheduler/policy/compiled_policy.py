@@ -7,14 +7,14 @@ from functools import lru_cache
 
 from cell.scheduler.policy.filters import FILTERS, HostFilter
 from cell.scheduler.policy.weighers import WEIGHERS, Weigher
-from cellcloud.model.policy import Options, Policy
+from cellcloud.model.scheduling_policy import Options, SchedulingPolicy
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CompiledPolicy:
     """Compared by identity: ``compile_policy`` makes one of equal policies."""
 
-    policy: Policy
+    policy: SchedulingPolicy
     filters: tuple[HostFilter, ...]
     weighers: tuple[Weigher, ...]
 
@@ -24,7 +24,7 @@ class CompiledPolicy:
 
 
 @lru_cache(maxsize=64)
-def compile_policy(policy: Policy) -> CompiledPolicy:
+def compile_policy(policy: SchedulingPolicy) -> CompiledPolicy:
     """Compile a policy; equal ones give the same object."""
     return CompiledPolicy(
         policy,

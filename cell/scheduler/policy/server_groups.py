@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cell.scheduler.state.host_table import HostTable
-from cellcloud.model.placement import PlacedGroup
+from cellcloud.model.placement_messages import PlacedGroup
 
 AFFINITY, ANTI_AFFINITY = "affinity", "anti-affinity"
 SOFT_AFFINITY, SOFT_ANTI_AFFINITY = "soft-affinity", "soft-anti-affinity"

@@ -22,7 +22,7 @@ from cell.scheduler.state.host_table import HostTable
 from cellcloud.model.flavor import Flavor
 from cellcloud.model.host import HostState
 from cellcloud.model.image_properties import text_of
-from cellcloud.model.policy import Options
+from cellcloud.model.scheduling_policy import Options
 
 Raw = Callable[[HostTable, Places, SchedulingRequest, Options], Reals]
 Own = Callable[[HostTable, Places], Reals]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from cell.scheduler.request.scheduling_request import SHAPES_KEPT, ParsedShape
-from cellcloud.model.policy import Options
+from cellcloud.model.scheduling_policy import Options
 
 DISABLED_TRAIT = "COMPUTE_STATUS_DISABLED"
 THREADS_TRAIT = "HW_CPU_HYPERTHREADING"

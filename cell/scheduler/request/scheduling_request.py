@@ -23,7 +23,7 @@ from cellcloud.model.hints import Network
 from cellcloud.model.numa import TopologyRequest
 from cellcloud.model.numa_request import topology_request
 from cellcloud.model.pci import PciRequest
-from cellcloud.model.placement import Destination, PlacedGroup
+from cellcloud.model.placement_messages import Destination, PlacedGroup
 
 SHAPES_KEPT = 4096
 Pairs = tuple[tuple[str, str], ...]

@@ -16,15 +16,15 @@ from cellcloud import errors
 from cellcloud.model import hints
 from cellcloud.model.allocation import Allocation
 from cellcloud.model.decision import Move, RankAnswer, RankBatch, Shape
-from cellcloud.model.placement import Destination
-from cellcloud.model.policy import Policy
+from cellcloud.model.placement_messages import Destination
 from cellcloud.model.refusal import RefusedGroup
+from cellcloud.model.scheduling_policy import SchedulingPolicy
 
-ReasonsOf = Callable[[HostTable, SchedulingRequest, Policy], tuple[RefusedGroup, ...]]
+ReasonsOf = Callable[[HostTable, SchedulingRequest, SchedulingPolicy], tuple[RefusedGroup, ...]]
 """Why no host fits a request: what explains is handed in, so that what selects does not depend on it."""
 
 
-def _no_reasons(_table: HostTable, _request: SchedulingRequest, _policy: Policy) -> tuple[RefusedGroup, ...]:
+def _no_reasons(_table: HostTable, _request: SchedulingRequest, _policy: SchedulingPolicy) -> tuple[RefusedGroup, ...]:
     return ()
 
 
@@ -71,7 +71,7 @@ def answer_batch(
     )
 
 
-def prepare(batch: RankBatch, policy: Policy) -> None:
+def prepare(batch: RankBatch, policy: SchedulingPolicy) -> None:
     """Read what the shapes of a batch say before anybody has to wait for it: what is read, and what is refused, is
     remembered, and found again by ``answer_batch``."""
     for shape in batch.shapes:
@@ -99,7 +99,7 @@ def select_batch(state: SchedulerState, batch: RankBatch, reasons_of: ReasonsOf 
 class _Kind:
     """A shape of the batch, its request made ready once. ``malformed``: what is wrong with it."""
 
-    def __init__(self, shape: Shape, policy: Policy, reasons_of: ReasonsOf) -> None:
+    def __init__(self, shape: Shape, policy: SchedulingPolicy, reasons_of: ReasonsOf) -> None:
         self._reasons_of = reasons_of
         self.resources = shape.resources
         self.malformed = ""
@@ -111,7 +111,7 @@ class _Kind:
             self.malformed = error.message
 
     def reasons(
-        self, table: HostTable, request: SchedulingRequest, policy: Policy, refused: dict[str, int]
+        self, table: HostTable, request: SchedulingRequest, policy: SchedulingPolicy, refused: dict[str, int]
     ) -> tuple[RefusedGroup, ...]:
         """Return why no host fits; worked out once for servers that are refused alike."""
         if self._reasons is None or self._reasons[0] != refused:
@@ -133,7 +133,7 @@ def _select_together(
     members: Sequence[tuple[str, int, int]],
     excluded: tuple[str, ...],
     moves: Mapping[str, Move],
-    shadow: Policy | None,
+    shadow: SchedulingPolicy | None,
 ) -> None:
     """Select hosts for the servers of one request; when not all fit, for as many as do."""
     table = state.table
@@ -180,7 +180,7 @@ def _decide(
     request: SchedulingRequest,
     servers: Sequence[str],
     seed: int,
-    shadow: Policy | None,
+    shadow: SchedulingPolicy | None,
 ) -> Selection:
     """Take the active policy's selection; note where what the shadow's would have been differs."""
     table = state.table
@@ -200,7 +200,7 @@ def _decide(
     return selection
 
 
-def request_of(shape: Shape, policy: Policy) -> SchedulingRequest:
+def request_of(shape: Shape, policy: SchedulingPolicy) -> SchedulingRequest:
     """Make a request for servers that are still to be named. Raises Invalid."""
     hints.check_obeyed(shape.hints, policy.filters)
     found = requests.make(

@@ -10,11 +10,15 @@ from cell.scheduler.request.scheduling_request import SchedulingRequest
 from cell.scheduler.select.filter_and_weigh import Selection, select_stepwise
 from cell.scheduler.select.kernel_index import index_of
 from cell.scheduler.state.host_table import HostTable
-from cellcloud.model.policy import DEFAULT, Policy
+from cellcloud.model.scheduling_policy import DEFAULT, SchedulingPolicy
 
 
 def select_hosts(
-    table: HostTable, request: SchedulingRequest, policy: Policy = DEFAULT, seed: int = 0, servers: Sequence[str] = ()
+    table: HostTable,
+    request: SchedulingRequest,
+    policy: SchedulingPolicy = DEFAULT,
+    seed: int = 0,
+    servers: Sequence[str] = (),
 ) -> Selection:
     """Select hosts for all servers of one request, or for none, and note in ``table`` what they take.
 

@@ -12,7 +12,7 @@ from cell.scheduler.host_refusal import HostRefusal
 from cellcloud import errors
 from cellcloud.model.host import HostState
 from cellcloud.model.numa import Placed, Topology
-from cellcloud.model.occupancy import consume, release
+from cellcloud.model.numa_pci_usage import consume, release
 
 NO_TOPOLOGY = Topology()
 MOST_DEVICES = 100  # source: Nova's PCIWeigher

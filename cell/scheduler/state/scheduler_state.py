@@ -14,11 +14,11 @@ from typing import NamedTuple, TypeVar
 from cell.scheduler.state import host_table
 from cell.scheduler.state.host_table import Overwritten, Released
 from cellcloud import errors
-from cellcloud.model import policy
+from cellcloud.model import scheduling_policy
 from cellcloud.model.allocation import Allocation
-from cellcloud.model.change import AggregateChange, CellState, ChangeEntry, HostChange, PolicyVersion
+from cellcloud.model.change_log import AggregateChange, CellState, ChangeEntry, HostChange, PolicyVersion
 from cellcloud.model.decision import Basis
-from cellcloud.model.policy import Policy
+from cellcloud.model.scheduling_policy import SchedulingPolicy
 
 T = TypeVar("T")
 MOST_GONE = 20_000
@@ -266,6 +266,6 @@ def _keep(kept: dict[tuple[int, str], T], key: tuple[int, str], value: T | None,
         kept[key] = value
 
 
-def policy_of(version: PolicyVersion) -> Policy:
+def policy_of(version: PolicyVersion) -> SchedulingPolicy:
     """Parse the policy of a stored document."""
-    return policy.parse(version.document)
+    return scheduling_policy.parse(version.document)

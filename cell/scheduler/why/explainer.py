@@ -24,7 +24,7 @@ from cell.scheduler.request.scheduling_request import SchedulingRequest
 from cell.scheduler.select import filter_and_weigh
 from cell.scheduler.state.arrays import Amounts, Flags, Places, Reals
 from cell.scheduler.state.host_table import HostTable
-from cellcloud.model.policy import DEFAULT, Policy
+from cellcloud.model.scheduling_policy import DEFAULT, SchedulingPolicy
 
 MOST_ASKED = 300
 """Hosts that are asked one by one at most, where no column answers for them."""
@@ -254,7 +254,7 @@ class Explainer:
         return found
 
 
-def explain(table: HostTable, request: SchedulingRequest, policy: Policy = DEFAULT) -> Explainer:
+def explain(table: HostTable, request: SchedulingRequest, policy: SchedulingPolicy = DEFAULT) -> Explainer:
     """Return why the first server of a request would go where it goes. Nothing is taken."""
     return Explainer(table, request, compile_policy(policy))
 

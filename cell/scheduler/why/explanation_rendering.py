@@ -7,8 +7,8 @@ from cell.scheduler.request.scheduling_request import SchedulingRequest
 from cell.scheduler.state.host_table import HostTable
 from cell.scheduler.why import explainer
 from cellcloud.model import explanation as told
-from cellcloud.model.policy import Policy
 from cellcloud.model.refusal import Reason, RefusedGroup
+from cellcloud.model.scheduling_policy import SchedulingPolicy
 
 
 def reason_of(filter_name: str, refusal: HostRefusal) -> Reason:
@@ -30,7 +30,7 @@ def groups_of(found: explainer.Explainer) -> tuple[RefusedGroup, ...]:
     return tuple(sorted(made, key=lambda group: (names.index(group.reason.filter), -group.count, group.reason.text)))
 
 
-def reasons_of(table: HostTable, request: SchedulingRequest, policy: Policy) -> tuple[RefusedGroup, ...]:
+def reasons_of(table: HostTable, request: SchedulingRequest, policy: SchedulingPolicy) -> tuple[RefusedGroup, ...]:
     """Return why no host takes the first server of a request, by filter and reason."""
     return groups_of(explainer.explain(table, request, policy))
 

@@ -20,7 +20,7 @@ from cell.scheduler.why.what_if import Resident
 from cellcloud import errors
 from cellcloud.batching import in_full
 from cellcloud.context import RequestContext
-from cellcloud.model.change import CellState, ChangeEntry
+from cellcloud.model.change_log import CellState, ChangeEntry
 from cellcloud.model.decision import Basis, Decision, DecisionBatch, Shape, shape_of
 from cellcloud.model.explanation import Explanation, Fits, Loss, Replayed
 from cellcloud.rpc.conductor import Conductor

@@ -14,7 +14,7 @@ from cell.scheduler.state.scheduler_state import NotUndoable, Pending, Scheduler
 from cell.scheduler.why import explanation_rendering
 from cellcloud import errors
 from cellcloud.model.allocation import Allocation
-from cellcloud.model.change import CellState, ChangeEntry, Changes, PolicyVersion
+from cellcloud.model.change_log import CellState, ChangeEntry, Changes, PolicyVersion
 from cellcloud.model.decision import Basis, DecisionBatch, RankAnswer, RankBatch
 from cellcloud.model.host import Aggregate, HostedServer, HostState
 

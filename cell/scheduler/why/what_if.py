@@ -18,7 +18,7 @@ from cell.scheduler.why import explainer, explanation_rendering
 from cellcloud import errors
 from cellcloud.model.decision import Shape
 from cellcloud.model.explanation import Fits, HostCount, Loss, PlannedMove
-from cellcloud.model.policy import Policy
+from cellcloud.model.scheduling_policy import SchedulingPolicy
 
 MOST_SERVERS = 1_000_000
 
@@ -33,7 +33,7 @@ class Resident:
     shape: Shape
 
 
-def fits(table: HostTable, shape: Shape, wanted: int, policy: Policy) -> Fits:
+def fits(table: HostTable, shape: Shape, wanted: int, policy: SchedulingPolicy) -> Fits:
     """Return how many of ``wanted`` servers of a shape have room, and where. They take it in ``table``: give a copy."""
     try:
         request = batches.request_of(replace(shape, alternates=0), policy)
@@ -64,7 +64,9 @@ def residents(table: HostTable, hosts: Sequence[str]) -> list[tuple[str, str, st
     return found
 
 
-def lose(table: HostTable, hosts: Sequence[str], moving: Sequence[Resident], policy: Policy, *, drain: bool) -> Loss:
+def lose(
+    table: HostTable, hosts: Sequence[str], moving: Sequence[Resident], policy: SchedulingPolicy, *, drain: bool
+) -> Loss:
     """Return where the servers of some hosts would go, the largest first. ``drain``: the hosts are disabled and each
     server holds its place until it moves; else all are gone at once. Changes ``table``: give a copy."""
     for host in hosts:
@@ -80,7 +82,7 @@ def lose(table: HostTable, hosts: Sequence[str], moving: Sequence[Resident], pol
     return Loss(hosts=tuple(hosts), moves=tuple(moves), stranded=sum(move.to is None for move in moves))
 
 
-def _move(table: HostTable, one: Resident, policy: Policy, hosts: Sequence[str]) -> PlannedMove:
+def _move(table: HostTable, one: Resident, policy: SchedulingPolicy, hosts: Sequence[str]) -> PlannedMove:
     move = PlannedMove(server_id=one.server_id, host=one.host, flavor=one.shape.flavor.name)
     try:
         request = batches.request_of(replace(one.shape, alternates=0, host=None), policy)

@@ -20,7 +20,7 @@ from cell.scheduler.state.host_classes import HostClasses
 from cell.scheduler.state.host_table import HostTable
 from cellcloud.model.host import Aggregate
 from cellcloud.model.numa import Topology, TopologyRequest
-from cellcloud.model.policy import Options
+from cellcloud.model.scheduling_policy import Options
 
 
 @dataclass(frozen=True, slots=True)

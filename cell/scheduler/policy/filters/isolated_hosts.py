@@ -9,7 +9,7 @@ from cell.scheduler.policy.filters.interface import FilterContext
 from cell.scheduler.request.scheduling_request import SchedulingRequest
 from cell.scheduler.state.arrays import Flags, Places
 from cell.scheduler.state.host_table import HostTable
-from cellcloud.model.policy import Options
+from cellcloud.model.scheduling_policy import Options
 
 
 class IsolatedHostsFilter:

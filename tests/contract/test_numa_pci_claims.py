@@ -16,12 +16,12 @@ from cellcloud.db import claims, hosts
 from cellcloud.db.claims import Claim
 from cellcloud.db.engine import Database, retried
 from cellcloud.model.allocation import Allocation
-from cellcloud.model.decision import Conflict
+from cellcloud.model.decision import ClaimConflict
 from cellcloud.model.flavor import Flavor
 from cellcloud.model.numa import GuestCell, GuestNuma, NumaCell, Placed, Topology
-from cellcloud.model.occupancy import consume
+from cellcloud.model.numa_pci_usage import consume
 from cellcloud.model.pci import PciPool
-from cellcloud.model.policy import parse
+from cellcloud.model.scheduling_policy import parse
 from tests.workflows.world import claim, make_report
 
 IDS = [f"00000000-0000-4000-8000-{n:012d}" for n in range(40)]
@@ -82,7 +82,7 @@ def test_one_owner_a_cpu_in_a_race(cell_database: Database) -> None:
     barrier = threading.Barrier(4)
 
     @retried
-    def claim_one(database: Database, server_id: str, cpu: int) -> dict[str, Conflict]:
+    def claim_one(database: Database, server_id: str, cpu: int) -> dict[str, ClaimConflict]:
         with database.write() as connection:
             return claim(connection, [wanted(server_id, cpu)])
 

@@ -16,7 +16,7 @@ from cellcloud.db.cell_schema import claims, hosts
 from cellcloud.model import codec
 from cellcloud.model.host import HostFacts
 from cellcloud.model.numa import Placed, Topology
-from cellcloud.model.occupancy import consume
+from cellcloud.model.numa_pci_usage import consume
 
 
 def list_clashes(connection: Connection, wanted: Sequence[tuple[str, str, Placed]]) -> list[str]:

@@ -9,15 +9,15 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from cellcloud import errors
-from cellcloud.db import changes
+from cellcloud.db import change_log
 from cellcloud.db.cell_schema import policies, policy_roles
 from cellcloud.db.engine import racing, utc_now
-from cellcloud.model import policy
-from cellcloud.model.change import Changes, PolicyChange, PolicyVersion
+from cellcloud.model import scheduling_policy
+from cellcloud.model.change_log import Changes, PolicyChange, PolicyVersion
 from cellcloud.model.decision import PolicyRecord
 
 ROLES = ("active", "shadow")
-BUILT_IN = PolicyVersion(version=0, document=policy.to_plain(policy.DEFAULT))
+BUILT_IN = PolicyVersion(version=0, document=scheduling_policy.to_plain(scheduling_policy.DEFAULT))
 
 
 def list_all(connection: Connection) -> list[PolicyRecord]:
@@ -46,7 +46,7 @@ def get(connection: Connection, version: int) -> PolicyRecord:
 
 def add(connection: Connection, document: Mapping[str, Any], comment: str) -> PolicyRecord:
     """Store a document as the next version. Raises Invalid that says what is wrong with it, LostRace."""
-    plain = policy.to_plain(policy.parse(document))
+    plain = scheduling_policy.to_plain(scheduling_policy.parse(document))
     newest = connection.execute(sa.select(sa.func.max(policies.c.version))).scalar() or 0
     with racing():
         connection.execute(
@@ -76,7 +76,7 @@ def set_role(connection: Connection, role: str, version: int | None) -> None:
     if version is not None:
         with racing():
             connection.execute(sa.insert(policy_roles).values(role=role, version=version))
-    changes.append(connection, Changes(policies=(PolicyChange(role=role, before=before, after=after),)))
+    change_log.append(connection, Changes(policies=(PolicyChange(role=role, before=before, after=after),)))
 
 
 def _version(connection: Connection, version: int) -> PolicyVersion:

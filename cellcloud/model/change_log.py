@@ -32,7 +32,7 @@ class AggregateChange:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyVersion:
-    """A policy document by its number; 0 is the one that is built in. See cellcloud.model.policy."""
+    """A policy document by its number; 0 is the one that is built in. See cellcloud.model.scheduling_policy."""
 
     version: int = 0
     document: dict[str, Any] = field(default_factory=dict)

@@ -135,7 +135,7 @@ class Options:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Policy:
+class SchedulingPolicy:
     """Hashable: equal policies choose equally. ``filters`` of Placement's rules come first, as in Nova."""
 
     filters: tuple[str, ...] = PLACEMENT_FILTERS + HINT_FILTERS + TOPOLOGY_FILTERS + NOVA_DEFAULT_FILTERS
@@ -150,7 +150,7 @@ class Policy:
         return hash((self.filters, self.weighers, self.options))
 
 
-DEFAULT = Policy()
+DEFAULT = SchedulingPolicy()
 
 _SCHEDULER = frozenset(name for name in Options.__dataclass_fields__ if "placement" in name) | {
     "max_attempts",
@@ -182,7 +182,7 @@ OPTION_NAMES: Mapping[str, str] = {_nova_name(item.name): item.name for item in 
 """Nova's ``group.option`` -> the field of Options."""
 
 
-def parse(document: object) -> Policy:
+def parse(document: object) -> SchedulingPolicy:
     """Read a policy document. Raises Invalid that names the key and says what it must be."""
     if not isinstance(document, Mapping):
         raise errors.Invalid("A scheduling policy must be an object.")
@@ -191,14 +191,14 @@ def parse(document: object) -> Policy:
     if not isinstance(options, Mapping):
         raise errors.Invalid("Scheduling policy: options must be an object.")
     _known("option", options, tuple(OPTION_NAMES))
-    return Policy(
+    return SchedulingPolicy(
         filters=_names(document, "filters", DEFAULT.filters, PLACEMENT_FILTERS + NOVA_FILTERS),
         weighers=_names(document, "weighers", WEIGHERS, WEIGHERS),
         options=Options(**{OPTION_NAMES[name]: _option(name, value) for name, value in options.items()}),
     )
 
 
-def to_plain(policy: Policy) -> dict[str, Any]:
+def to_plain(policy: SchedulingPolicy) -> dict[str, Any]:
     """The document that ``parse`` reads as this policy; options that have their default are left out."""
     return {
         "filters": list(policy.filters),

@@ -7,9 +7,9 @@ from sqlalchemy.engine import Connection
 
 from cellcloud.db.cell_schema import change_counter, changes
 from cellcloud.db.engine import racing, utc_after, utc_now
-from cellcloud.model import change as model
+from cellcloud.model import change_log as model
 from cellcloud.model import codec
-from cellcloud.model.change import ChangeEntry, ChangePage, Changes
+from cellcloud.model.change_log import ChangeEntry, ChangePage, Changes
 
 PRUNED_AT_ONCE = 5000
 _COUNT = sa.update(change_counter).where(change_counter.c.id == 1).values(value=change_counter.c.value + 1)
