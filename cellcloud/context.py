@@ -6,7 +6,7 @@ import uuid
 from dataclasses import dataclass, field, replace
 
 from cellcloud import clock, errors
-from cellcloud.patterns import Pattern
+from cellcloud.safe_regex import Pattern
 
 REQUEST_ID = Pattern(r"req-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", most=40)
 

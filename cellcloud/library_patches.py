@@ -90,21 +90,21 @@ REACHES = (
             "uvicorn.protocols.http.h11_impl:H11Protocol.cycle",
             "uvicorn.protocols.http.h11_impl:RequestResponseCycle.response_complete",
         ),
-        files=("cellcloud/launcher/http_front.py",),
+        files=("cellcloud/launcher/request_buffering.py",),
     ),
     Reach(
         library="a2wsgi",
         tried=("1.10.10",),
         why="Its threads are counted and shared, which it has no seam for.",
         names=("a2wsgi.wsgi:build_environ", "a2wsgi.wsgi:WSGIMiddleware.executor"),
-        files=("cellcloud/launcher/http_front.py",),
+        files=("cellcloud/launcher/request_buffering.py",),
     ),
     Reach(
         library="psycopg",
         tried=("3.3.9",),
         why="What its wait raises when the time is over has no public name.",
         names=("psycopg.errors:_WaitTimeout", "psycopg:Connection.wait"),
-        files=("cellcloud/db/postgresql.py",),
+        files=("cellcloud/db/postgresql_timeouts.py",),
     ),
     Reach(
         library="SQLAlchemy",
@@ -130,7 +130,7 @@ REACHES = (
         tried=("1.1.20251105",),
         why="A match has no public name; it is only annotated with.",
         names=("re2:_Match",),
-        files=("cellcloud/patterns.py",),
+        files=("cellcloud/safe_regex.py",),
     ),
 )
 

@@ -12,7 +12,7 @@ from cellcloud.clients.network import NetworkClient
 from cellcloud.config import Config
 from cellcloud.db.engine import Database
 from cellcloud.embedded import EmbeddedServices
-from top_api.routing import Resource
+from top_api.request_pipeline import Resource
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ from werkzeug.datastructures import Headers
 from cellcloud import errors
 from cellcloud.clients.identity import IdentityClient
 from cellcloud.context import REQUEST_ID, RequestContext
-from cellcloud.patterns import Pattern
+from cellcloud.safe_regex import Pattern
 from top_api import rates
 from top_api.policy import Policy
 

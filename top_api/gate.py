@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from cellcloud import errors
 from cellcloud.clients.identity import IdentityClient
-from cellcloud.patterns import Pattern
+from cellcloud.safe_regex import Pattern
 from top_api.auth import TOKEN
 from top_api.public_address import plain
 

@@ -1,6 +1,6 @@
 """JSON Schema for what users send: every keyword in time linear in the value, and bounds before what they bound.
 
-Some things are other than in the standard. A ``pattern`` is for the whole text and RE2's (see ``cellcloud.patterns``).
+Some things are other than in the standard. A ``pattern`` is for the whole text and RE2's (``cellcloud.safe_regex``).
 A text, list or object that is longer than its schema allows is looked into no further. Where a number may come as a
 text, the bounds of both hold for both, and 1.0 is no integer, as in Nova.
 """
@@ -21,7 +21,7 @@ import jsonschema
 import msgspec
 from jsonschema.exceptions import ValidationError, best_match
 
-from cellcloud.patterns import Pattern
+from cellcloud.safe_regex import Pattern
 
 Schema = dict[str, Any]
 MOST_ERRORS = 100  # of which the one to tell is chosen

@@ -8,7 +8,7 @@ from microversion_parse import get_version
 from werkzeug.datastructures import Headers
 
 from cellcloud import errors
-from cellcloud.patterns import Pattern
+from cellcloud.safe_regex import Pattern
 
 
 class Microversion(NamedTuple):

@@ -7,19 +7,19 @@ from typing import TypeVar
 from urllib.parse import urlencode
 
 from cellcloud import errors
-from cellcloud.db import index, walks
+from cellcloud.db import index, pagination_snapshots
 from cellcloud.db.engine import Connection
 from cellcloud.db.index import ServerQuery
-from cellcloud.db.walks import Walk
+from cellcloud.db.pagination_snapshots import Walk
 from cellcloud.model.server import ServerRecord
 from top_api.microversion import FIRST
-from top_api.routing import Call, Pair
+from top_api.request_pipeline import Call, Pair
 
 T = TypeVar("T")
 LIMIT = {"type": "string", "pattern": "[0-9]+", "maxLength": 64}
 MARKER = {"type": "string", "maxLength": 255}
 WALK = {"type": "string", "pattern": "[0-9a-f]{16}"}
-_PLACE = ("marker", walks.NAME)  # keys of a query that say where in a list a page begins
+_PLACE = ("marker", pagination_snapshots.NAME)  # keys of a query that say where in a list a page begins
 
 
 def limit_of(call: Call) -> int:
@@ -38,7 +38,7 @@ def next_links(
     pairs = [(key, value) for key, values in call.query.items() if key not in _PLACE for value in values]
     pairs.append(("marker", ids[-1]))
     if walk:
-        pairs.append((walks.NAME, walk))
+        pairs.append((pagination_snapshots.NAME, walk))
     return {f"{collection}_links": [{"rel": "next", "href": f"{call.url(*path)}?{urlencode(pairs)}"}]}
 
 
@@ -57,8 +57,8 @@ def servers_page(call: Call, query: ServerQuery) -> tuple[list[ServerRecord], st
 
     def rows(connection: Connection) -> list[ServerRecord]:
         if query.marker is None:
-            ids = index.list_ids(connection, query, walks.LONGEST + 1)
-            known = ids if len(ids) <= walks.LONGEST else None
+            ids = index.list_ids(connection, query, pagination_snapshots.LONGEST + 1)
+            known = ids if len(ids) <= pagination_snapshots.LONGEST else None
         else:
             known = walk.find_behind(connection, query.marker)
         if known is None:  # by the place that the marker has now
@@ -68,7 +68,7 @@ def servers_page(call: Call, query: ServerQuery) -> tuple[list[ServerRecord], st
             walk.begin(known, len(records))
         return records
 
-    return walks.listed(database, walk, rows), walk.name
+    return pagination_snapshots.listed(database, walk, rows), walk.name
 
 
 def walk_of(call: Call) -> Walk:
@@ -100,7 +100,7 @@ def page_of(
             walk.begin(behind, len(found))
         return found
 
-    return walks.listed(call.services.database, walk, chosen), walk.name
+    return pagination_snapshots.listed(call.services.database, walk, chosen), walk.name
 
 
 def _from(call: Call, items: Sequence[T], place: Mapping[str, int], marker: str | None) -> list[T]:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import re2
 
 from cellcloud import errors
-from cellcloud.patterns import Pattern
+from cellcloud.safe_regex import Pattern
 
 _SPECIAL = re.compile(r"[\\^$.|?*+()\[\]{}]")
 _EXACT = Pattern(r"\^([^\\^$.|?*+()\[\]{}]+)\$")

@@ -8,12 +8,12 @@ from typing import Any
 
 from cellcloud import errors
 from cellcloud.db.index import SORT_KEYS, ServerQuery
-from cellcloud.lifecycle import TaskState, VmState, states_of, status_of
-from cellcloud.model.machine import device_names
 from cellcloud.model.server import ServerRecord
+from cellcloud.model.virtual_hardware import device_names
+from cellcloud.server_states import TaskState, VmState, states_of, status_of
 from top_api import search_patterns
 from top_api.paging import limit_of
-from top_api.routing import Call
+from top_api.request_pipeline import Call
 from top_api.schemas.servers import JOINED
 from top_api.schemas.types import is_true
 from top_api.validation import read_time

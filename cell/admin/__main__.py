@@ -9,7 +9,7 @@ import click
 
 from cell.admin.aggregates import aggregate
 from cell.admin.cells import cell
-from cell.admin.command import merged, with_options
+from cell.admin.common_options import merged, with_options
 from cell.admin.doctor import doctor
 from cell.admin.guests import guest
 from cell.admin.hosts import host

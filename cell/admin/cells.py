@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from cell.admin.command import Terminal, command
+from cell.admin.common_options import Terminal, command
 from cell.admin.output import Column
 from cellcloud.model.cell import Cell
 

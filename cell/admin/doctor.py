@@ -7,7 +7,7 @@ import sys
 import click
 
 from cell.admin import naming
-from cell.admin.command import FOUND, Terminal, command
+from cell.admin.common_options import FOUND, Terminal, command
 from cell.admin.output import Column
 from cellcloud.model.cell import Finding
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import click
 
-from cell.admin.command import Terminal, command
+from cell.admin.common_options import Terminal, command
 from cell.admin.naming import host_name
 from cell.admin.output import Column
 from cell.admin.servers import COLUMNS as SERVER_COLUMNS
-from cellcloud.lifecycle import PowerState
 from cellcloud.model.guest import UnknownGuest
+from cellcloud.server_states import PowerState
 
 COLUMNS: list[Column[UnknownGuest]] = [
     ("cell", lambda guest: guest.cell),

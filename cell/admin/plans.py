@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import click
 
-from cell.admin.command import Terminal, command
+from cell.admin.common_options import Terminal, command
 from cell.admin.naming import host_name
 from cell.admin.output import Column, clean, show_list
 from cell.admin.source import Source

@@ -6,7 +6,7 @@ import json
 
 import click
 
-from cell.admin.command import Terminal, command
+from cell.admin.common_options import Terminal, command
 from cell.admin.documents import read_object
 from cell.admin.output import Column
 from cellcloud import errors

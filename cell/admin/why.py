@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from cell.admin.command import Terminal, command
+from cell.admin.common_options import Terminal, command
 from cell.admin.documents import read_object
 from cell.admin.naming import host_name, server_id
 from cell.admin.output import Column, clean, show_list, show_one
@@ -13,7 +13,7 @@ from cellcloud import errors
 from cellcloud.model.decision import ClaimConflict
 from cellcloud.model.explanation import Explanation, Miss, RankedHost, Replayed, Weight
 from cellcloud.model.refusal import Reason, RefusedGroup
-from cellcloud.patterns import Pattern
+from cellcloud.safe_regex import Pattern
 
 _DECISION = Pattern(r"[0-9a-f]{1,16}-[0-9]{1,6}")
 REFUSED: list[Column[RefusedGroup]] = [

@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Protocol
 
 from cellcloud import errors
-from cellcloud.model import guest_request, image_properties
+from cellcloud.model import flavor_image_validation, image_properties
 from cellcloud.model.guest import ConsoleAddress, GuestDescription, GuestState
 from cellcloud.model.host import HostFacts
 from cellcloud.model.image import Image
-from cellcloud.model.machine import Machine, machine_of
 from cellcloud.model.network import Port
 from cellcloud.model.numa_request import guest_numa
 from cellcloud.model.server import ServerSpec
+from cellcloud.model.virtual_hardware import Machine, machine_of
 
 GuestWatcher = Callable[[GuestState], None]
 GUEST_OFF = "The guest is off."
@@ -114,7 +114,7 @@ def check_guest(spec: ServerSpec) -> None:
     if not flavor.extra_specs and not image.properties:
         return
     try:
-        guest_request.check(flavor, image)
+        flavor_image_validation.check(flavor, image)
         placed = guest_numa(flavor, image_properties.read(image.properties)) is not None
     except errors.Invalid as error:
         raise errors.GuestFailed(error.message) from error

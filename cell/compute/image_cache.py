@@ -14,7 +14,7 @@ from pathlib import Path
 from cellcloud import clock, errors, image_gate
 from cellcloud.clients.image import ImageClient
 from cellcloud.model.image import Image
-from cellcloud.patterns import Pattern
+from cellcloud.safe_regex import Pattern
 
 LOG = logging.getLogger(__name__)
 NAME = Pattern(r"[0-9a-f]{128}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")

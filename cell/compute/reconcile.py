@@ -12,9 +12,9 @@ from collections.abc import Callable
 from cell.compute.driver import Driver
 from cellcloud import errors
 from cellcloud.context import service_context
-from cellcloud.lifecycle import PowerState
 from cellcloud.model.guest import ExpectedGuest, GuestEvent, GuestOrder, GuestState, OrderKind
 from cellcloud.rpc.conductor import Conductor
+from cellcloud.server_states import PowerState
 
 LOG = logging.getLogger(__name__)
 

@@ -17,9 +17,9 @@ from pathlib import Path
 from cell.compute.driver import Driver
 from cellcloud import errors
 from cellcloud.context import service_context
-from cellcloud.lifecycle import PowerState
 from cellcloud.model.guest import ExpectedGuest
 from cellcloud.rpc.conductor import Conductor
+from cellcloud.server_states import PowerState
 
 LOG = logging.getLogger(__name__)
 AT_ONCE = 4  # guests started at once: more would only wait for each other's disks

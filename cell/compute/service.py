@@ -23,11 +23,11 @@ from cell.compute.resume import BootLog, resume_guests
 from cellcloud import errors, log
 from cellcloud.config import Config
 from cellcloud.context import RequestContext
-from cellcloud.lifecycle import PowerState
 from cellcloud.model.guest import ConsoleAddress, GuestCommand, GuestDescription, GuestEvent, GuestState
 from cellcloud.rpc.compute import Compute
 from cellcloud.rpc.conductor import Conductor
 from cellcloud.rpc.transport import Server, Transport
+from cellcloud.server_states import PowerState
 from cellcloud.service import Loop
 
 LOG = logging.getLogger(__name__)

@@ -17,12 +17,12 @@ from cellcloud import errors, log
 from cellcloud.clients.network import NetworkClient
 from cellcloud.config import Config, load
 from cellcloud.context import service_context
+from cellcloud.db import cell_identity as owners
 from cellcloud.db import marks
-from cellcloud.db import owner as owners
 from cellcloud.db.engine import Database, transact
 from cellcloud.db.steady import CELL_TIMES, SteadyClock
 from cellcloud.rpc.conductor import Conductor
-from cellcloud.rpc.router import Router
+from cellcloud.rpc.feed_notification import Router
 from cellcloud.rpc.scheduler import Scheduler
 from cellcloud.rpc.scheduling_store import SchedulingStore
 from cellcloud.rpc.transport import Server, Transport, unique_name

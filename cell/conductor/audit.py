@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from cellcloud.db import claims, host_names, hosts, incarnations, retention, runs, servers, unknown_guests
+from cellcloud.db import claims, database_incarnations, host_names, hosts, retention, runs, servers, unknown_guests
 from cellcloud.db.engine import Connection, Database
 from cellcloud.model.cell import Finding
 
@@ -52,7 +52,7 @@ def check(
             elif not host_record.up:
                 text = "has not reported lately" if not host_record.forced_down else "forced down"
                 found.append(Finding(check="hosts", severity="warning", subject=host_record.host, text=text))
-        incarnation = incarnations.find(connection)
+        incarnation = database_incarnations.find(connection)
     found += [incarnation.finding("-")] if incarnation else []
     troubled = {finding.check for finding in found}
     for name in ("claims", "owners", "runs", "stuck", "holds", "guests", "names", "retention", "hosts"):

@@ -15,7 +15,6 @@ from cellcloud import errors
 from cellcloud.db import change_log, claims, feed, hosts, runs, servers, unknown_guests
 from cellcloud.db.claims import Claim
 from cellcloud.db.engine import Connection, Database, retried
-from cellcloud.lifecycle import PowerState, VmState
 from cellcloud.model.allocation import Allocation
 from cellcloud.model.guest import (
     ExpectedGuest,
@@ -27,6 +26,7 @@ from cellcloud.model.guest import (
     UnknownGuest,
 )
 from cellcloud.model.server import ServerRecord
+from cellcloud.server_states import PowerState, VmState
 
 LOG = logging.getLogger(__name__)
 CONFIRMED_SECONDS = 600.0

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from cell.conductor import audit, reconcile, server_updates, timeline
+from cell.conductor import audit, reconcile, server_field_updates, timeline_query
 from cell.conductor.capacity import Digests
-from cell.conductor.database_watch import DatabaseWatch
+from cell.conductor.database_rollback_detection import DatabaseWatch
 from cell.conductor.gateway import Gateway
 from cell.conductor.placement import held_servers, reservation
 from cell.conductor.runs import begin, guest_events
@@ -22,11 +22,11 @@ from cellcloud.context import RequestContext, service_context
 from cellcloud.db import (
     change_log,
     consoles,
+    database_incarnations,
     decisions,
     feed,
     host_names,
     hosts,
-    incarnations,
     retention,
     runs,
     servers,
@@ -35,20 +35,20 @@ from cellcloud.db import (
 )
 from cellcloud.db.engine import Connection, Database, retried, transact
 from cellcloud.db.marks import Marker
-from cellcloud.lifecycle import VmState
 from cellcloud.model import codec
 from cellcloud.model.cell import FeedPage, Finding
 from cellcloud.model.console import ConsoleBinding
 from cellcloud.model.guest import ExpectedGuest, GuestEvent, GuestOrders, GuestState, UnknownGuest
 from cellcloud.model.host import HeldNames, Host, HostMachine, HostReport, HostState, ServiceRecord
-from cellcloud.model.items import ItemChanges
 from cellcloud.model.operations import Operation
 from cellcloud.model.placement_messages import CellDigest, ConfirmAnswer, DeleteAnswer, DeleteRequest, ReserveAnswer
 from cellcloud.model.run import RunArguments, RunRecord, TimelineEntry
 from cellcloud.model.server import ServerRecord, ServerSpec
+from cellcloud.model.tag_metadata_changes import ItemChanges
+from cellcloud.rpc.feed_notification import Router
 from cellcloud.rpc.paging import Key
-from cellcloud.rpc.router import Router
 from cellcloud.rpc.scheduler import Scheduler
+from cellcloud.server_states import VmState
 from cellcloud.service import Loop
 
 LOG = logging.getLogger(__name__)
@@ -134,18 +134,20 @@ class ConductorService:
         return record
 
     def update_server(self, context: RequestContext, server_id: str, changes: dict[str, object]) -> ServerRecord:
-        record = server_updates.update_server(self._database, context, server_id, changes)
+        record = server_field_updates.update_server(self._database, context, server_id, changes)
         self.nudger.wake()
         return record
 
     def change_items(self, context: RequestContext, server_id: str, changes: ItemChanges) -> ServerRecord:
-        record = server_updates.change_items(self._database, context, server_id, changes)
+        record = server_field_updates.change_items(self._database, context, server_id, changes)
         self.nudger.wake()
         return record
 
     def list_feed(self, context: RequestContext, after: int, limit: int) -> FeedPage:
         with self._database.read() as connection:
-            incarnation = incarnations.find(connection)  # first: a page of an older one would be taken for the newer
+            incarnation = database_incarnations.find(
+                connection
+            )  # first: a page of an older one would be taken for the newer
             page = feed.list_after(connection, after, limit)
         return replace(page, incarnation=incarnation.id if incarnation else "")
 
@@ -216,7 +218,7 @@ class ConductorService:
             return runs.get(connection, run_id)
 
     def get_timeline(self, context: RequestContext, server_id: str) -> list[TimelineEntry]:
-        return timeline.timeline(self._database, server_id)
+        return timeline_query.timeline(self._database, server_id)
 
     def check_books(self, context: RequestContext) -> list[Finding]:
         return audit.check(

@@ -12,11 +12,11 @@ from typing import Protocol
 
 from cellcloud import errors
 from cellcloud.clients.network import NetworkClient
-from cellcloud.lifecycle import TaskState
 from cellcloud.model.guest import GuestCommand
 from cellcloud.model.operations import Operation, OperationSpec
 from cellcloud.model.run import GuestResult, LeasedRun
 from cellcloud.model.server import NO_CHANGES, ServerChanges, ServerRecord, ServerSpec
+from cellcloud.server_states import TaskState
 
 
 class Wait(Exception):

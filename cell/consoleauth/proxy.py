@@ -20,8 +20,8 @@ from urllib.parse import parse_qs, urlsplit
 import click
 from websockify.websockifyserver import WebSockifyRequestHandler
 
-from cell.consoleauth.pages import TYPES, find_page
 from cell.consoleauth.session import Session
+from cell.consoleauth.static_files import TYPES, find_page
 from cell.consoleauth.tokens import is_token
 from cell.consoleauth.websocket import BoundedWebSocket
 from cellcloud import clock, errors, log

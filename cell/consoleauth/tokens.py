@@ -6,7 +6,7 @@ import hashlib
 import secrets
 from urllib.parse import quote
 
-from cellcloud.patterns import Pattern
+from cellcloud.safe_regex import Pattern
 
 BYTES = 32
 FORM = Pattern(r"[A-Za-z0-9_-]{43}")

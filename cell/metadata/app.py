@@ -6,7 +6,7 @@ import logging
 
 from flask import Flask, Response, request
 
-from cell.metadata.document import find_document
+from cell.metadata.document_lookup import find_document
 from cell.metadata.lookup import Gatekeeper, Servers
 from cellcloud import errors
 

@@ -8,11 +8,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from cellcloud import clock, errors
-from cellcloud.lifecycle import VmState
 from cellcloud.model import metadata_signature as names
 from cellcloud.model.metadata_signature import SignedRequest, node_key
 from cellcloud.model.server import ServerRecord
-from cellcloud.patterns import Pattern
+from cellcloud.safe_regex import Pattern
+from cellcloud.server_states import VmState
 
 WINDOW_SECONDS = 60.0
 FRESH_SECONDS = 2.0

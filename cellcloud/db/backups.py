@@ -24,9 +24,9 @@ import psutil
 import sqlalchemy as sa
 
 from cellcloud import errors
-from cellcloud.db import incarnations, migrate
+from cellcloud.db import database_incarnations, migrate
 from cellcloud.db.engine import Connection, Database, transact
-from cellcloud.model.incarnation import Incarnation
+from cellcloud.model.database_incarnation import Incarnation
 
 ABOUT, DATA = "about.json", "data"
 PAGES = 2000  # of SQLite, copied between two words of progress
@@ -98,10 +98,10 @@ def put_back(url: str, what: str, source: Path, tell: Tell) -> Incarnation:
 
 def begin_incarnation(connection: Connection, tree: str, reason: str) -> Incarnation:
     """Begin another incarnation of a database that was put back or promoted."""
-    known = incarnations.ensure(connection)
+    known = database_incarnations.ensure(connection)
     if tree == "top":
-        return incarnations.begin_in_top(connection, reason)
-    return incarnations.begin_in_cell(connection, known.id, reason)
+        return database_incarnations.begin_in_top(connection, reason)
+    return database_incarnations.begin_in_cell(connection, known.id, reason)
 
 
 def _about(connection: Connection, what: str, dialect: str) -> About:
@@ -109,7 +109,7 @@ def _about(connection: Connection, what: str, dialect: str) -> About:
     proof = "server_index" if what == "top" else "inventories"
     if proof not in tables:
         raise errors.Misconfigured(f"This is not the database of {what}: it has no table {proof}.")
-    found = incarnations.find(connection) if "incarnations" in tables else None
+    found = database_incarnations.find(connection) if "incarnations" in tables else None
     return About(
         what=what,
         dialect=dialect,

@@ -24,11 +24,11 @@ from cellcloud import errors, metrics
 from cellcloud.db import bulk, change_log, numa_pci_claims
 from cellcloud.db.cell_schema import claims, inventories, runs, servers
 from cellcloud.db.engine import Json, LostRace
-from cellcloud.lifecycle import VmState
 from cellcloud.model import codec
 from cellcloud.model.allocation import Allocation
 from cellcloud.model.change_log import Changes
 from cellcloud.model.decision import ClaimConflict
+from cellcloud.server_states import VmState
 
 _PLAIN = codec.to_plain(Allocation())
 TOPOLOGY = "TOPOLOGY"  # what a conflict names when a place on NUMA cells or a PCI device is somebody else's

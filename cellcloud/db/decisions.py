@@ -13,7 +13,7 @@ from cellcloud.db.cell_schema import decision_batches, decision_requests, decisi
 from cellcloud.db.engine import utc_after, utc_now
 from cellcloud.model import codec
 from cellcloud.model.decision import Basis, Decision, DecisionBatch, ShadowSummary
-from cellcloud.patterns import Pattern
+from cellcloud.safe_regex import Pattern
 
 EXAMPLES = 20
 PRUNED_AT_ONCE = 200

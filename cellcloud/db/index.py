@@ -22,8 +22,8 @@ from cellcloud.db import quotas, user_quotas
 from cellcloud.db.engine import utc_now
 from cellcloud.db.listing import json_text
 from cellcloud.db.top_schema import server_index
-from cellcloud.lifecycle import TaskState, VmState
 from cellcloud.model.server import ServerFault, ServerRecord
+from cellcloud.server_states import TaskState, VmState
 
 CHUNK = 500
 LOST = "The records of this server were lost."

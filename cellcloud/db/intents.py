@@ -14,14 +14,14 @@ from sqlalchemy.engine import Connection, Row
 
 from cellcloud import clock
 from cellcloud.context import RequestContext, service_context
-from cellcloud.db import incarnations, index
+from cellcloud.db import database_incarnations, index
 from cellcloud.db.engine import utc_after, utc_now
 from cellcloud.db.top_schema import intents, server_index
-from cellcloud.lifecycle import VmState
 from cellcloud.model import codec
 from cellcloud.model.intent import Intent, IntentKind, IntentState, Refusal
 from cellcloud.model.refusal import NO_HOST
 from cellcloud.model.server import ServerFault, ServerRecord
+from cellcloud.server_states import VmState
 
 _RECORD = msgspec.json.Decoder(ServerRecord)
 _WHOLE = sa.select(
@@ -278,7 +278,7 @@ def find_placed(connection: Connection, records: Sequence[ServerRecord], *, dead
     )
     rows = connection.execute(unplaced.order_by(server_index.c.id)).all() if running else ()
     if rows:
-        incarnations.notice_in_top(connection, min(row.accepted_at for row in rows))
+        database_incarnations.notice_in_top(connection, min(row.accepted_at for row in rows))
     for row in rows:
         cell = running[row.id]
         if row.deleted:

@@ -14,7 +14,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
 from cellcloud import errors
-from cellcloud.db.walks import LONGEST, Walk
+from cellcloud.db.pagination_snapshots import LONGEST, Walk
 
 
 @dataclass(frozen=True, slots=True)

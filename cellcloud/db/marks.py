@@ -20,10 +20,10 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from cellcloud import errors
-from cellcloud.db import incarnations
+from cellcloud.db import database_incarnations
 from cellcloud.db.engine import Database, racing, transact, utc_after, utc_now
 from cellcloud.db.top_schema import marks as table
-from cellcloud.model.incarnation import Incarnation
+from cellcloud.model.database_incarnation import Incarnation
 
 LOG = logging.getLogger(__name__)
 INTERVAL = 1.0  # seconds between two looks: a shorter fall-back may pass by
@@ -72,7 +72,7 @@ class Marker:
 
     def _advance(self, connection: Connection, kept: Mark | None, broken: bool) -> tuple[Incarnation | None, Mark]:
         """The incarnation that had to begin, and the mark from now on."""
-        present = incarnations.ensure(connection)
+        present = database_incarnations.ensure(connection)
         begun: Incarnation | None = None
         if broken or (kept is not None and _is_behind(connection, kept, present)):
             least = kept.incarnation_number + 1 if kept else 0
@@ -127,7 +127,7 @@ def top_marker(database: Database, state_dir: Path) -> Marker:
     """Of the top's database."""
 
     def begin(connection: Connection, known: str, reason: str, least: int) -> Incarnation:
-        return incarnations.begin_in_top(connection, reason, known=known, least=least)
+        return database_incarnations.begin_in_top(connection, reason, known=known, least=least)
 
     return Marker(database, state_dir, "top", begin)
 
@@ -136,7 +136,7 @@ def cell_marker(database: Database, state_dir: Path, cell: str) -> Marker:
     """Of a cell's database."""
 
     def begin(connection: Connection, known: str, reason: str, least: int) -> Incarnation:
-        return incarnations.begin_in_cell(connection, known, reason, least=least)
+        return database_incarnations.begin_in_cell(connection, known, reason, least=least)
 
     return Marker(database, state_dir, f"cell-{cell}", begin)
 

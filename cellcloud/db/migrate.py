@@ -8,7 +8,7 @@ from typing import Literal
 from alembic import command
 from alembic.config import Config
 
-from cellcloud.db import incarnations
+from cellcloud.db import database_incarnations
 from cellcloud.db.engine import Database
 
 TREES = Path(__file__).parent / "alembic"
@@ -26,4 +26,4 @@ def upgrade(database: Database, tree: Literal["top", "cell"]) -> None:
     with database.write() as connection:
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
-        incarnations.ensure(connection)
+        database_incarnations.ensure(connection)

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from cellcloud import errors
-from cellcloud.db import incarnations, network_usages
+from cellcloud.db import database_incarnations, network_usages
 from cellcloud.db.engine import racing, utc_now
 from cellcloud.db.listing import ALL, Columns, Condition, Page, Test, items_of, rows_of
 from cellcloud.db.network_usages import Bounds, addresses_of
@@ -176,7 +176,7 @@ def make_ports(c: Connection, new: Sequence[NewPort], *, project_id: str | None,
     Raises NotFound, Invalid, QuotaExceeded, Conflict with no address left; LostRace where another request was first;
     TryLater while servers may have addresses that the database lost.
     """
-    incarnations.check_compared(c)
+    database_incarnations.check_compared(c)
     records: dict[int, PortRecord] = {}
     for network_id in dict.fromkeys(wanted.network_id for wanted in new):
         network = c.execute(_NETWORK, {"network_id": network_id}).one_or_none()

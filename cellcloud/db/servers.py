@@ -13,15 +13,15 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
 from cellcloud import errors
-from cellcloud.db import bulk, incarnations, user_data
+from cellcloud.db import bulk, database_incarnations, user_data
 from cellcloud.db.cell_schema import runs, servers
 from cellcloud.db.engine import utc_after, utc_now
-from cellcloud.lifecycle import TaskState, VmState
 from cellcloud.model import codec
 from cellcloud.model.guest import GuestDescription
 from cellcloud.model.network import Port
 from cellcloud.model.run import OperationRequest
 from cellcloud.model.server import ServerChanges, ServerFault, ServerRecord, ServerSpec
+from cellcloud.server_states import TaskState, VmState
 
 _HOLD = sa.select(utc_now(), utc_after(sa.bindparam("seconds", type_=sa.Float)))
 _HELD_COLUMNS = (
@@ -387,7 +387,8 @@ def adopt(connection: Connection, described: GuestDescription, *, host: str, zon
             id=spec.id,
             project_id=spec.project_id,
             user_id=spec.user_id,
-            version=incarnations.ensure(connection).number * incarnations.LEAP + int(time.timestamp()),
+            version=database_incarnations.ensure(connection).number * database_incarnations.LEAP
+            + int(time.timestamp()),
             generation=max(1, state.generation),
             vm_state=now,
             power_state=state.power_state,

@@ -21,7 +21,7 @@ from argon2.exceptions import InvalidHashError, VerifyMismatchError
 from cellcloud import clock, errors
 from cellcloud.clients.identity import Caller
 from cellcloud.db import identity as db
-from cellcloud.db import walks
+from cellcloud.db import pagination_snapshots
 from cellcloud.db.engine import Connection, Database, transact
 from cellcloud.db.listing import ALL, Page
 from cellcloud.model.identity import Grant, IdentityRole, Project, Token, User
@@ -221,7 +221,7 @@ class EmbeddedIdentity:
 
     # ---- users, projects, roles ------------------------------------------------------------------------------------
     def list_users(self, page: Page = ALL, **equals: str) -> list[User]:
-        return walks.listed(self._database, page.walk, lambda c: db.list_users(c, page, **equals))
+        return pagination_snapshots.listed(self._database, page.walk, lambda c: db.list_users(c, page, **equals))
 
     def get_user(self, user_id: str) -> User:
         """Raises NotFound."""
@@ -264,7 +264,9 @@ class EmbeddedIdentity:
         self._forget_answers()
 
     def list_projects(self, page: Page = ALL, *, user_id: str | None = None, **equals: str) -> list[Project]:
-        return walks.listed(self._database, page.walk, lambda c: db.list_projects(c, page, user_id=user_id, **equals))
+        return pagination_snapshots.listed(
+            self._database, page.walk, lambda c: db.list_projects(c, page, user_id=user_id, **equals)
+        )
 
     def get_project(self, project_id: str) -> Project:
         """Raises NotFound."""

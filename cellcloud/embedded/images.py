@@ -20,7 +20,7 @@ from typing import IO
 from cellcloud import clock, errors, image_gate
 from cellcloud.config import OutsideConfig
 from cellcloud.db import images as db
-from cellcloud.db import walks
+from cellcloud.db import pagination_snapshots
 from cellcloud.db.engine import Database, retried, transact
 from cellcloud.db.listing import ALL, Page
 from cellcloud.model.image import Image
@@ -88,7 +88,7 @@ class EmbeddedImages:
     ) -> list[Image]:
         """See ``db.images.list_images``. Raises Invalid for an unknown marker."""
         try:
-            return walks.listed(
+            return pagination_snapshots.listed(
                 self._database,
                 page.walk,
                 lambda c: db.list_images(c, project_id=project_id, is_admin=is_admin, page=page),

@@ -12,7 +12,7 @@ from cellcloud import errors
 from cellcloud.batching import Batcher
 from cellcloud.clients.network import MANY_NETWORKS, placed_anew
 from cellcloud.config import NetworkConfig
-from cellcloud.db import network_usages, walks
+from cellcloud.db import network_usages, pagination_snapshots
 from cellcloud.db import networks as db
 from cellcloud.db import ports as db_ports
 from cellcloud.db.engine import Database, LostRace, retried
@@ -176,7 +176,9 @@ class EmbeddedNetworks:
     # ---- networks --------------------------------------------------------------------------------------------------
     def list_networks(self, viewer: Viewer, page: Page = ALL) -> list[Network]:
         """Those the viewer may use. Raises NotFound for the page's marker."""
-        return walks.listed(self._database, page.walk, lambda c: db.list_networks(c, project_id=viewer.only, page=page))
+        return pagination_snapshots.listed(
+            self._database, page.walk, lambda c: db.list_networks(c, project_id=viewer.only, page=page)
+        )
 
     def get_network(self, viewer: Viewer, network_id: str) -> Network:
         """Raises NotFound, the same for another project's network."""
@@ -198,7 +200,9 @@ class EmbeddedNetworks:
     # ---- subnets ---------------------------------------------------------------------------------------------------
     def list_subnets(self, viewer: Viewer, page: Page = ALL) -> list[Subnet]:
         """Those of networks the viewer may use. Raises NotFound for the page's marker."""
-        return walks.listed(self._database, page.walk, lambda c: db.list_subnets(c, project_id=viewer.only, page=page))
+        return pagination_snapshots.listed(
+            self._database, page.walk, lambda c: db.list_subnets(c, project_id=viewer.only, page=page)
+        )
 
     def get_subnet(self, viewer: Viewer, subnet_id: str) -> Subnet:
         """Raises NotFound."""
@@ -228,7 +232,7 @@ class EmbeddedNetworks:
             if len(wanted.values) == 1:
                 with self._database.read() as c:
                     return db_ports.list_ports_of_device(c, viewer.only, wanted.values[0])[: page.limit]
-        return walks.listed(
+        return pagination_snapshots.listed(
             self._database, page.walk, lambda c: db_ports.list_ports(c, project_id=viewer.only, page=page)
         )
 

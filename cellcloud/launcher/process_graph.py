@@ -26,7 +26,7 @@ PRELOAD = (
     "sqlalchemy.dialects.postgresql.psycopg",
     "cellcloud.rpc.transport",  # before any other part of oslo.messaging
     "oslo_messaging._drivers.impl_rabbit",
-    "cellcloud.launcher.first_start",
+    "cellcloud.launcher.start_tasks",
     "flask",
     "cellcloud.launcher.web_server",
     "cellcloud.service",
@@ -174,12 +174,12 @@ def _unit_of(name: str, layout: Layout, build: Callable[[], Any], file: Path, *,
 
 
 def _task(name: str, function: str, *given: object, after: tuple[str, ...] = ()) -> Unit:
-    """``function``: of ``first_start``, which loads much; so it is imported late."""
+    """``function``: of ``start_tasks``, which loads much; so it is imported late."""
 
     def run() -> None:
-        from cellcloud.launcher import first_start
+        from cellcloud.launcher import start_tasks
 
-        getattr(first_start, function)(*given)
+        getattr(start_tasks, function)(*given)
 
     return Unit(name=name, kind=UnitKind.TASK, run=run, after=after)
 

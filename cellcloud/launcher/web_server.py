@@ -14,8 +14,8 @@ from uvicorn_worker import UvicornWorker
 
 from cellcloud import config as options
 from cellcloud import errors, log
-from cellcloud.launcher.http_front import MOST_HEAD, MOST_WAITING, Front, HeadProtocol
 from cellcloud.launcher.process_units import load_service
+from cellcloud.launcher.request_buffering import MOST_HEAD, MOST_WAITING, Front, HeadProtocol
 from cellcloud.service import serve_worker_health
 
 BACKLOG = 2048  # connections that the system keeps until they are taken

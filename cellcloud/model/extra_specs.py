@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from cellcloud import errors
 from cellcloud.model.guest_properties import find_extra_spec
-from cellcloud.patterns import Pattern
+from cellcloud.safe_regex import Pattern
 
 MOST = 1 << 53  # of anything a request takes: exact in every column
 _SPEC = Pattern(r"(?s)(resources|trait)([a-zA-Z0-9_-]{1,64})?:(.*)")

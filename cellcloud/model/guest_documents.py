@@ -12,10 +12,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cellcloud.model.machine import device_names
 from cellcloud.model.metadata import hostname_of, meta_data, network_data
 from cellcloud.model.network import Port
 from cellcloud.model.server import ServerSpec
+from cellcloud.model.virtual_hardware import device_names
 
 LATEST = "latest"
 # The versions in which documents or their fields were added, oldest first.

@@ -32,7 +32,7 @@ from cellcloud.model.guest_values import (
     vm_mode,
     word,
 )
-from cellcloud.patterns import Pattern
+from cellcloud.safe_regex import Pattern
 
 
 class By(StrEnum):

@@ -10,7 +10,7 @@ from packaging.version import InvalidVersion, Version
 from cellcloud import errors
 from cellcloud.model import numa_request
 from cellcloud.model.scheduling_policy import ARCHITECTURES
-from cellcloud.patterns import Pattern
+from cellcloud.safe_regex import Pattern
 
 Value = str | int | bool | tuple[str, ...]
 Kind = Callable[[str], Value]

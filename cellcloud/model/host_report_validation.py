@@ -13,7 +13,7 @@ from operator import attrgetter
 from cellcloud.model.host import HostReport, HostState, Metric
 from cellcloud.model.numa import NumaCell, Topology
 from cellcloud.model.pci import PciPool
-from cellcloud.patterns import Pattern
+from cellcloud.safe_regex import Pattern
 
 LONGEST_NAME = 255
 MOST = 1 << 31

@@ -16,7 +16,7 @@ from cellcloud.model.flavor import Flavor
 from cellcloud.model.guest_checks import Properties, choice, flag
 from cellcloud.model.numa import ANY_PAGES, LARGE_PAGES, SMALL_PAGES, GuestCell, GuestNuma, TopologyRequest
 from cellcloud.model.pci import PciRequest
-from cellcloud.patterns import Pattern
+from cellcloud.safe_regex import Pattern
 
 MOST_GUEST_CELLS = 128
 MOST_CPUS = 4096  # as many as QEMU gives to one guest

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from cellcloud import errors
-from cellcloud.lifecycle import PowerState, TaskState, VmState
 from cellcloud.model import guest
+from cellcloud.server_states import PowerState, TaskState, VmState
 
 
 class Operation(StrEnum):

@@ -9,7 +9,7 @@ from functools import lru_cache
 
 from cellcloud import errors
 from cellcloud.model.flavor import Flavor
-from cellcloud.patterns import Pattern
+from cellcloud.safe_regex import Pattern
 
 NUMA_POLICIES = ("required", "socket", "legacy", "preferred")
 MOST_DEVICES = 4096

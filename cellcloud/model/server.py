@@ -9,12 +9,12 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, UnsetType, structs
 
-from cellcloud import lifecycle
-from cellcloud.lifecycle import VmState
+from cellcloud import server_states
 from cellcloud.model.flavor import Flavor
 from cellcloud.model.image import Image
 from cellcloud.model.keypair import Keypair
 from cellcloud.model.network import Port, RequestedNetwork
+from cellcloud.server_states import VmState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,7 +119,7 @@ class ServerRecord:
     @property
     def status(self) -> str:
         """The API's status word."""
-        return lifecycle.status_of(self.vm_state, self.task_state)
+        return server_states.status_of(self.vm_state, self.task_state)
 
 
 _TIMES = ("launched", "terminated")

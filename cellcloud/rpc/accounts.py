@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from cellcloud import errors
-from cellcloud.patterns import Pattern
+from cellcloud.safe_regex import Pattern
 
 NAME = Pattern(r"[A-Za-z0-9._-]+", most=200)
 PRETENDED = Pattern(r"-fake-[0-9]+")  # ends the names of the hosts that a process with the fake driver stands for

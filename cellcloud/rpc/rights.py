@@ -6,15 +6,15 @@ import functools
 from dataclasses import dataclass
 
 from cellcloud import errors
-from cellcloud.patterns import Pattern
 from cellcloud.rpc.accounts import NAME, Account, Role
 from cellcloud.rpc.compute import Compute
 from cellcloud.rpc.conductor import Conductor
 from cellcloud.rpc.consoleauth import ConsoleAuth
+from cellcloud.rpc.feed_notification import Router
 from cellcloud.rpc.interface import server_of, verbs_of
-from cellcloud.rpc.router import Router
 from cellcloud.rpc.scheduler import Scheduler
 from cellcloud.rpc.scheduling_store import SchedulingStore
+from cellcloud.safe_regex import Pattern
 
 INTERFACES = (Conductor, SchedulingStore, Scheduler, Compute, ConsoleAuth, Router)
 

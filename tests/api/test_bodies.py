@@ -14,8 +14,8 @@ from cellcloud.db.engine import Database
 from tests.api.world import World
 from tests.embedded_cloud import make_cloud
 from top_api.embedded_api import RESOURCES as EMBEDDED_RESOURCES
+from top_api.request_pipeline import Resource
 from top_api.routes import RESOURCES
-from top_api.routing import Resource
 
 
 def closed(resources: Sequence[Resource]) -> list[tuple[str, str]]:

@@ -12,7 +12,7 @@ from cellcloud.db import index, quotas, user_quotas
 from cellcloud.embedded.networks import EmbeddedNetworks, Viewer
 from cellcloud.model.network import Network, NewPort, Subnet
 from tests.api.world import DEMO, World
-from top_api.operations import counters
+from top_api.operations import quota_recount
 
 
 def findings(world: World) -> dict[str, tuple[str, str]]:
@@ -142,9 +142,9 @@ def test_a_counter_that_is_wrong_is_told_and_counted_anew(world: World, name: st
 
     def wrong() -> set[tuple[str, str]]:
         found = world.get("/operator/v1/findings", token="admin").get_json()["findings"]
-        mine = [one for one in found if one["check"] in counters.CHECKS]
-        assert {one["check"] for one in mine} == set(counters.CHECKS)
-        assert all(one["remedy"] == counters.REMEDY for one in mine if one["severity"] != "ok")
+        mine = [one for one in found if one["check"] in quota_recount.CHECKS]
+        assert {one["check"] for one in mine} == set(quota_recount.CHECKS)
+        assert all(one["remedy"] == quota_recount.REMEDY for one in mine if one["severity"] != "ok")
         return {(one["check"], one["subject"]) for one in mine if one["severity"] != "ok"}
 
     assert wrong() == set()

@@ -14,10 +14,10 @@ import pytest
 from cellcloud.db import flavors, index, top_schema
 from cellcloud.db.engine import Database
 from cellcloud.db.index import ServerQuery
-from cellcloud.lifecycle import PowerState, TaskState, VmState
 from cellcloud.model.flavor import Flavor
 from cellcloud.model.keypair import Keypair
 from cellcloud.model.network import FixedIp
+from cellcloud.server_states import PowerState, TaskState, VmState
 from tests.api.world import DEMO, IMAGE, World
 from top_api.routes import RESOURCES
 from top_api.schemas.servers import JOINED

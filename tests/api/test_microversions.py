@@ -12,8 +12,8 @@ import pytest
 from cellcloud.db.engine import Database
 from tests.api.world import IMAGE, NETWORK, World
 from top_api.microversion import LAST
+from top_api.request_pipeline import Actions
 from top_api.routes import RESOURCES
-from top_api.routing import Actions
 
 TABLE = Path(__file__).parents[2] / "docs" / "microversions.md"
 ROWS = {int(row[1]): row[2] for row in re.finditer(r"(?m)^\| 2\.(\d+) \|.*\| ([^|]+) \|$", TABLE.read_text())}

@@ -10,13 +10,13 @@ from urllib.parse import quote
 
 import pytest
 
-from cell.conductor.server_updates import IN_SPEC
+from cell.conductor.server_field_updates import IN_SPEC
 from cellcloud.db import idempotency, index, intents, quotas
 from cellcloud.db.engine import Database
-from cellcloud.lifecycle import PowerState, TaskState, VmState, status_of
 from cellcloud.model.intent import IntentKind, IntentState
 from cellcloud.model.operations import TABLE, OperationSpec
 from cellcloud.model.server import ServerRecord
+from cellcloud.server_states import PowerState, TaskState, VmState, status_of
 from tests.api.world import DEMO, IMAGE, NETWORK, World
 from top_api.operations.server_in_cell import save_answer
 from top_api.operations.update import SETTABLE

@@ -12,12 +12,12 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from cellcloud.db import flavors, index, quotas, walks
-from cellcloud.lifecycle import VmState
+from cellcloud.db import flavors, index, pagination_snapshots, quotas
 from cellcloud.model.flavor import Flavor
 from cellcloud.model.image import Image
 from cellcloud.model.keypair import Keypair
 from cellcloud.model.server import ServerRecord, ServerSpec
+from cellcloud.server_states import VmState
 from tests.api.world import DEMO, IMAGE, World
 from top_api import server_query
 from top_api.schemas import flavors as flavor_schemas
@@ -169,12 +169,12 @@ def test_a_copy_from_a_cell_leaves_the_time_of_acceptance(world: World) -> None:
 
 def test_walks_are_few_and_forgotten(world: World) -> None:
     Fleet(world, 1)
-    for _ in range(walks.KEPT_EACH + 5):
+    for _ in range(pagination_snapshots.KEPT_EACH + 5):
         assert world.get("/servers?limit=3&sort_key=host", token="admin").status_code == 200
         assert world.get("/servers?limit=3&sort_key=vm_state").status_code == 200
     with world.database.read() as connection:
         kept = connection.exec_driver_sql("SELECT count(*) FROM walks").scalar_one()
-    assert kept <= 2 * walks.KEPT_EACH
+    assert kept <= 2 * pagination_snapshots.KEPT_EACH
 
 
 FLAVOR_ORDERS = [(key, way) for key in flavor_schemas.SORT_KEYS for way in ("asc", "desc")]

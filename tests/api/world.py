@@ -21,19 +21,19 @@ from cellcloud.context import RequestContext, service_context
 from cellcloud.db import cells as cells_table
 from cellcloud.db import flavors
 from cellcloud.db.engine import Database
-from cellcloud.lifecycle import PowerState, VmState
-from cellcloud.model import items
+from cellcloud.model import tag_metadata_changes
 from cellcloud.model.cell import Finding
 from cellcloud.model.console import ConsoleGrant
 from cellcloud.model.host import Aggregate, Host, HostFacts, ServiceRecord
 from cellcloud.model.image import Image
 from cellcloud.model.intent import Intent
-from cellcloud.model.items import ItemChanges
 from cellcloud.model.network import FixedIp, Port, RequestedNetwork
 from cellcloud.model.operations import Operation, OperationSpec, spec_of
 from cellcloud.model.placement_messages import CellDigest, ConfirmAnswer, DeleteAnswer, DeleteRequest, ReserveAnswer
 from cellcloud.model.run import RunRecord, TimelineEntry
 from cellcloud.model.server import ServerRecord, ServerSpec
+from cellcloud.model.tag_metadata_changes import ItemChanges
+from cellcloud.server_states import PowerState, VmState
 from top_api.adapters import Adapters
 from top_api.app import create_app
 from top_api.cells import Cells
@@ -258,7 +258,7 @@ class MemoryCell:
 
     def change_items(self, context: RequestContext, server_id: str, changes: ItemChanges) -> ServerRecord:
         with self.lock:
-            return self.change(server_id, spec=items.applied(self.servers[server_id].spec, changes))
+            return self.change(server_id, spec=tag_metadata_changes.applied(self.servers[server_id].spec, changes))
 
     def _remember(self, *, context_id: str, server_id: str, operation: Operation) -> None:
         at = dt.datetime(2026, 1, 2, 3, 4, len(self.runs) % 60, tzinfo=dt.UTC)

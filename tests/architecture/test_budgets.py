@@ -15,8 +15,8 @@ from cellcloud import config, errors
 from cellcloud.rpc.compute import Compute
 from cellcloud.rpc.conductor import Conductor
 from cellcloud.rpc.consoleauth import ConsoleAuth
+from cellcloud.rpc.feed_notification import Router
 from cellcloud.rpc.interface import queue_of, verbs_of
-from cellcloud.rpc.router import Router
 from cellcloud.rpc.scheduler import Scheduler
 from cellcloud.rpc.scheduling_store import SchedulingStore
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from tests.parity.routes import ACTIONS, NOT_COMPARED, ROUTES
+from top_api.request_pipeline import Actions
 from top_api.routes import RESOURCES
-from top_api.routing import Actions
 
 
 def test_every_route_is_compared_with_nova_or_excepted_by_name() -> None:

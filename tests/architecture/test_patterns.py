@@ -39,7 +39,7 @@ def test_the_standard_library_s_patterns_are_single_sets(path: Path) -> None:
     name = str(path.relative_to(ROOT))
     if not any(name.startswith(folder) for folder in OWN_TEXTS):
         found = [(line, pattern) for line, pattern in patterns_in(path) if pattern is None or not is_one_set(pattern)]
-        assert not found, "use cellcloud.patterns: RE2 is linear"
+        assert not found, "use cellcloud.safe_regex: RE2 is linear"
         assert not re.search(r"^\s*from re import|^\s*import regex", path.read_text(), re.MULTILINE)
 
 

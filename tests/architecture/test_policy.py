@@ -13,8 +13,8 @@ from oslo_policy import generator
 
 from top_api.embedded_api import RESOURCES as EMBEDDED_RESOURCES
 from top_api.policy import list_rules
+from top_api.request_pipeline import Actions
 from top_api.routes import RESOURCES
-from top_api.routing import Actions
 
 ROOT = Path(__file__).parents[2]
 ALL_RESOURCES = (*RESOURCES, *EMBEDDED_RESOURCES)

@@ -16,7 +16,7 @@ from cellcloud.model.image import Image
 from cellcloud.model.intent import IntentKind, IntentState
 from cellcloud.model.server import ServerSpec
 from tests.statements import counted
-from top_api.admission import Admission, CreateRequest
+from top_api.request_acceptance import Admission, CreateRequest
 
 CONTEXT = RequestContext(user_id="u", project_id="p")
 THREADS = 12

@@ -20,9 +20,9 @@ from cellcloud.model.host import HostFacts, HostReport
 from cellcloud.rpc.accounts import Account, Role, account_of, host_account
 from cellcloud.rpc.compute import Compute
 from cellcloud.rpc.conductor import Conductor
+from cellcloud.rpc.feed_notification import Router
 from cellcloud.rpc.interface import Verb, call, served_by, server_of, topic_of, verbs_of
 from cellcloud.rpc.rights import INTERFACES, rights_of
-from cellcloud.rpc.router import Router
 from cellcloud.rpc.transport import Transport
 
 Connect = Callable[[str], Transport]

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from cell.conductor.placement import reservation
 from cellcloud import errors
 from cellcloud.context import RequestContext
-from cellcloud.db import backups, incarnations, migrate, servers, top_schema
+from cellcloud.db import backups, database_incarnations, migrate, servers, top_schema
 from cellcloud.db.engine import Database
 from cellcloud.launcher import database_commands as commands
 from tests.contract.test_database import IDS
@@ -31,7 +31,7 @@ def known(database: Database) -> set[str]:
 
 def incarnation(database: Database) -> str:
     with database.read() as connection:
-        found = incarnations.find(connection)
+        found = database_incarnations.find(connection)
     return found.id if found else ""
 
 

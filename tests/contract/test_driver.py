@@ -17,11 +17,11 @@ from cell.compute.actions.guest import perform
 from cell.compute.driver import Driver
 from cell.compute.drivers.fake import FakeDriver, FakeHypervisor
 from cellcloud import errors
-from cellcloud.lifecycle import PowerState, VmState
 from cellcloud.model.flavor import Flavor
 from cellcloud.model.guest import DefiningCommand, GuestCommand, GuestState, RebootHard, Spawn
 from cellcloud.model.image import Image
 from cellcloud.model.operations import TABLE, OperationSpec
+from cellcloud.server_states import PowerState, VmState
 from tests.libvirt_node import LibvirtNode, make_port, make_spec, wait_until
 
 VIRSH = ("virsh", "--quiet", "--connect", "qemu:///system")

@@ -13,11 +13,11 @@ import pytest
 from cellcloud.context import RequestContext
 from cellcloud.db import index, intents
 from cellcloud.db.engine import Database, retried
-from cellcloud.lifecycle import VmState
 from cellcloud.model.flavor import Flavor
 from cellcloud.model.image import Image
 from cellcloud.model.intent import IntentKind, IntentState, Refusal
 from cellcloud.model.server import ServerRecord, ServerSpec
+from cellcloud.server_states import VmState
 
 CONTEXT = RequestContext(user_id="u", project_id="p")
 GONE = Refusal(outcome="gone", reason="expired")

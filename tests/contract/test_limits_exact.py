@@ -10,7 +10,7 @@ from threading import Barrier
 
 import pytest
 
-from cell.conductor import server_updates
+from cell.conductor import server_field_updates
 from cellcloud import config as options
 from cellcloud import errors
 from cellcloud.context import RequestContext
@@ -19,11 +19,11 @@ from cellcloud.db.engine import Database, transact
 from cellcloud.embedded.images import EmbeddedImages, ImageLimits
 from cellcloud.model.flavor import Flavor
 from cellcloud.model.image import Image
-from cellcloud.model.items import ItemChanges
 from cellcloud.model.keypair import Keypair
 from cellcloud.model.server import ServerSpec
+from cellcloud.model.tag_metadata_changes import ItemChanges
 from tests.workflows.world import make_spec
-from top_api.admission import Admission, CreateRequest
+from top_api.request_acceptance import Admission, CreateRequest
 
 TOGETHER, MOST = 50, 10
 CONTEXT = RequestContext(user_id="u", project_id="p", budget=86_400)
@@ -101,7 +101,7 @@ def test_metadata_items_of_a_server(cell_database: Database) -> None:
 
     def ask(number: int) -> None:
         changes = ItemChanges(set_metadata={f"k{number}": "v"}, most_metadata=MOST)
-        server_updates.change_items(cell_database, CONTEXT, SERVER, changes)
+        server_field_updates.change_items(cell_database, CONTEXT, SERVER, changes)
 
     assert together(ask, errors.QuotaExceeded) == MOST
     with cell_database.read() as connection:

@@ -11,7 +11,7 @@ from threading import Barrier
 
 import pytest
 
-from cell.conductor import server_updates
+from cell.conductor import server_field_updates
 from cell.conductor.scheduling_store import SchedulingStoreService
 from cellcloud import errors
 from cellcloud.context import RequestContext
@@ -24,7 +24,7 @@ from cellcloud.model.flavor import Flavor
 from cellcloud.model.host import Aggregate
 from cellcloud.model.identity import Grant, IdentityRole, Project, User
 from cellcloud.model.image import Image
-from cellcloud.model.items import ItemChanges
+from cellcloud.model.tag_metadata_changes import ItemChanges
 from tests.workflows.world import make_report, make_spec
 
 WRITERS = 10
@@ -63,7 +63,7 @@ def a_server(database: Database, **changes: object) -> Callable[[], object]:
 def server_tags_added(database: Database, _: Path) -> tuple[Writer, Callable[[], Sequence[object]]]:
     spec = a_server(database)
     return (
-        lambda n: server_updates.change_items(database, CONTEXT, SERVER, ItemChanges(add_tags=(f"t{n}",))),
+        lambda n: server_field_updates.change_items(database, CONTEXT, SERVER, ItemChanges(add_tags=(f"t{n}",))),
         lambda: spec().tags,
     )
 
@@ -71,7 +71,7 @@ def server_tags_added(database: Database, _: Path) -> tuple[Writer, Callable[[],
 def server_tags_removed(database: Database, _: Path) -> tuple[Writer, Callable[[], Sequence[object]]]:
     spec = a_server(database, tags=tuple(f"t{n}" for n in range(WRITERS)))
     return (
-        lambda n: server_updates.change_items(database, CONTEXT, SERVER, ItemChanges(remove_tags=(f"t{n}",))),
+        lambda n: server_field_updates.change_items(database, CONTEXT, SERVER, ItemChanges(remove_tags=(f"t{n}",))),
         lambda: [f"t{n}" for n in range(WRITERS) if f"t{n}" not in spec().tags],
     )
 
@@ -79,7 +79,9 @@ def server_tags_removed(database: Database, _: Path) -> tuple[Writer, Callable[[
 def server_metadata_set(database: Database, _: Path) -> tuple[Writer, Callable[[], Sequence[object]]]:
     spec = a_server(database)
     return (
-        lambda n: server_updates.change_items(database, CONTEXT, SERVER, ItemChanges(set_metadata={f"k{n}": "v"})),
+        lambda n: server_field_updates.change_items(
+            database, CONTEXT, SERVER, ItemChanges(set_metadata={f"k{n}": "v"})
+        ),
         lambda: list(spec().metadata),
     )
 
@@ -87,7 +89,7 @@ def server_metadata_set(database: Database, _: Path) -> tuple[Writer, Callable[[
 def server_metadata_removed(database: Database, _: Path) -> tuple[Writer, Callable[[], Sequence[object]]]:
     spec = a_server(database, metadata={f"k{n}": "v" for n in range(WRITERS)})
     return (
-        lambda n: server_updates.change_items(database, CONTEXT, SERVER, ItemChanges(remove_metadata=(f"k{n}",))),
+        lambda n: server_field_updates.change_items(database, CONTEXT, SERVER, ItemChanges(remove_metadata=(f"k{n}",))),
         lambda: [f"k{n}" for n in range(WRITERS) if f"k{n}" not in spec().metadata],
     )
 
@@ -272,7 +274,7 @@ def test_a_bound_holds_for_ten_writers_at_once(cell_database: Database) -> None:
     def write(number: int) -> None:
         changes = ItemChanges(add_tags=(f"t{number}",), set_metadata={f"k{number}": "v"}, most_tags=4, most_metadata=4)
         try:
-            server_updates.change_items(cell_database, CONTEXT, SERVER, changes)
+            server_field_updates.change_items(cell_database, CONTEXT, SERVER, changes)
         except errors.Invalid as error:
             refused.append(error)
 

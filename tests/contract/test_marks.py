@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cellcloud import errors
-from cellcloud.db import cells, hosts, incarnations, marks
+from cellcloud.db import cells, database_incarnations, hosts, marks
 from cellcloud.db.engine import Database
 from tests.workflows.world import make_report
 
@@ -16,9 +16,9 @@ def test_a_top_that_is_behind_is_noticed_once_and_gives_nothing_until_compared(
     top_database: Database, tmp_path: Path
 ) -> None:
     with top_database.write() as connection:
-        incarnations.ensure(connection)
+        database_incarnations.ensure(connection)
         cells.register_cell(connection, "east", "kombu+memory://")
-        incarnations.check_compared(connection)
+        database_incarnations.check_compared(connection)
     marker = marks.top_marker(top_database, tmp_path)
     assert [marker.look() for _ in range(3)] == [False] * 3
     with top_database.write() as connection:
@@ -26,11 +26,11 @@ def test_a_top_that_is_behind_is_noticed_once_and_gives_nothing_until_compared(
     assert [marker.look() for _ in range(3)] == [True, False, False]
     with top_database.write() as connection:
         with pytest.raises(errors.TryLater):
-            incarnations.check_compared(connection)
-        assert incarnations.list_uncompared(connection) == ["east"]
-        cells.note_compared(connection, "east", incarnations.ensure(connection).id)
-        incarnations.check_compared(connection)
-        assert incarnations.list_uncompared(connection) == []
+            database_incarnations.check_compared(connection)
+        assert database_incarnations.list_uncompared(connection) == ["east"]
+        cells.note_compared(connection, "east", database_incarnations.ensure(connection).id)
+        database_incarnations.check_compared(connection)
+        assert database_incarnations.list_uncompared(connection) == []
 
 
 def test_a_cell_that_is_behind_is_noticed_and_tells_of_its_hosts_by_pages(

@@ -17,12 +17,12 @@ from cellcloud.db import flavors, idempotency, index, keypairs, quotas
 from cellcloud.db.engine import Database, retried
 from cellcloud.db.idempotency import KeptAnswer
 from cellcloud.db.index import SORT_KEYS, ServerQuery
-from cellcloud.lifecycle import VmState
 from cellcloud.model.flavor import Flavor
 from cellcloud.model.image import Image
 from cellcloud.model.keypair import Keypair
 from cellcloud.model.network import FixedIp, Port
 from cellcloud.model.server import ServerRecord, ServerSpec
+from cellcloud.server_states import VmState
 
 PROJECT = "p"
 TINY = Flavor(id="1", name="m1.tiny", vcpus=2, memory_mb=512, root_gb=1)

@@ -21,8 +21,8 @@ from cellcloud.model.guest import ConsoleAddress, GuestCommand, GuestState, Stop
 from cellcloud.model.placement_messages import PlacedGroup
 from cellcloud.rpc.accounts import Role
 from cellcloud.rpc.compute import Compute
+from cellcloud.rpc.feed_notification import Router
 from cellcloud.rpc.interface import call, cast, served_by
-from cellcloud.rpc.router import Router
 from cellcloud.rpc.transport import Transport
 from top_api.cells import Breaker
 from top_api.faults import status_of

@@ -13,8 +13,8 @@ from cell.compute.drivers.fake import FakeHypervisor
 from cellcloud import errors
 from cellcloud.db import cell_schema, claims, intents, quotas, servers, top_schema
 from cellcloud.db.engine import Database
-from cellcloud.lifecycle import PowerState, VmState
 from cellcloud.model.server import ServerRecord
+from cellcloud.server_states import PowerState, VmState
 from tests.cloud import CELLS, Cloud, until
 
 SETTLED = frozenset({VmState.ACTIVE, VmState.STOPPED, VmState.ERROR})

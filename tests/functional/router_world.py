@@ -20,7 +20,6 @@ from cellcloud.context import RequestContext
 from cellcloud.db import cells as cells_table
 from cellcloud.db import index, intents, quotas, top_schema
 from cellcloud.db.engine import Database, utc_after
-from cellcloud.lifecycle import TaskState, VmState
 from cellcloud.model.cell import Cell, FeedEntry, FeedPage
 from cellcloud.model.flavor import Flavor
 from cellcloud.model.image import Image
@@ -30,6 +29,7 @@ from cellcloud.model.placement_messages import CellDigest, ConfirmAnswer, Delete
 from cellcloud.model.server import ServerRecord, ServerSpec
 from cellcloud.rpc.conductor import Conductor
 from cellcloud.rpc.transport import Server, Transport
+from cellcloud.server_states import TaskState, VmState
 from top_api.cells import Cells
 from top_api.dispatch.outbox_dispatcher import OutboxDispatcher
 from top_api.router.outbox_sweep import Sweep

@@ -10,15 +10,15 @@ from typing import Any
 
 import pytest
 
-from cell.conductor.database_watch import DatabaseWatch
+from cell.conductor.database_rollback_detection import DatabaseWatch
 from cell.conductor.placement import held_servers, reservation
 from cellcloud.context import RequestContext
-from cellcloud.db import cell_schema, change_log, claims, consoles, feed, incarnations
+from cellcloud.db import cell_schema, change_log, claims, consoles, database_incarnations, feed
 from cellcloud.db.engine import Database
-from cellcloud.lifecycle import VmState
 from cellcloud.model.cell import FeedPage
 from cellcloud.model.operations import Operation
 from cellcloud.rpc.conductor import Conductor
+from cellcloud.server_states import VmState
 from tests.functional.router_world import FakeCell, Line, World, open_lines, open_world
 from tests.workflows.world import CONTEXT, CellUnderTest
 from top_api.router.feed_follower import FeedFollower
@@ -187,7 +187,7 @@ def cell(tmp_path: Path) -> Iterator[CellUnderTest]:
     database = Database(f"sqlite:///{tmp_path}/cell.db")
     with database.write() as connection:
         cell_schema.metadata.create_all(connection)
-        incarnations.ensure(connection)
+        database_incarnations.ensure(connection)
     yield CellUnderTest(database)
     database.close()
 
@@ -201,10 +201,10 @@ def test_an_incarnation_leaps_above_all_that_was_seen_and_its_runs_go_on(cell: C
     before = {server_id: cell.record(server_id) for server_id in IDS[:3]}
     with database.write() as connection:
         consoles.insert(connection, before[IDS[0]], token_hash="h", protocol="vnc", user_id="u", ttl=60)
-        known = incarnations.ensure(connection)
+        known = database_incarnations.ensure(connection)
         newest = feed.newest(connection), change_log.get_newest(connection)
-        assert incarnations.begin_in_cell(connection, "another", "raced").id == known.id
-        begun = incarnations.begin_in_cell(connection, known.id, "restored")
+        assert database_incarnations.begin_in_cell(connection, "another", "raced").id == known.id
+        begun = database_incarnations.begin_in_cell(connection, known.id, "restored")
     assert begun.id != known.id
     assert begun.number == known.number + 1
     with database.read() as connection:
@@ -238,12 +238,12 @@ def test_a_conductor_notices_sequences_that_fell_back(cell: CellUnderTest) -> No
     cell.create(IDS[0])
     assert not watch.look()
     with cell.database.write() as connection:
-        known = incarnations.ensure(connection)
+        known = database_incarnations.ensure(connection)
         connection.exec_driver_sql("UPDATE feed_counter SET value = value - 1")
     assert watch.look()
     assert not watch.look()
     with cell.database.read() as connection:
-        found = incarnations.find(connection)
+        found = database_incarnations.find(connection)
     assert found is not None
     assert found.id != known.id
 
@@ -256,7 +256,7 @@ def test_a_host_takes_commands_of_the_new_incarnation_after_newer_ones_of_the_ol
         cell.run()
     with cell.database.write() as connection:  # the state of before those operations
         connection.exec_driver_sql("UPDATE servers SET generation = 1, version = 3")
-        incarnations.begin_in_cell(connection, incarnations.ensure(connection).id, "restored")
+        database_incarnations.begin_in_cell(connection, database_incarnations.ensure(connection).id, "restored")
     cell.begin(IDS[0], Operation.STOP)
     cell.run()
     assert cell.record(IDS[0]).vm_state == VmState.STOPPED

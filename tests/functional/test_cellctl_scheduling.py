@@ -16,7 +16,7 @@ from click.testing import CliRunner, Result
 from werkzeug.serving import make_server
 
 from cell.admin.__main__ import main
-from cell.admin.command import Terminal
+from cell.admin.common_options import Terminal
 from cell.admin.local import LocalSource
 from cell.conductor.placement import held_servers, reservation
 from cell.conductor.scheduling_store import SchedulingStoreService

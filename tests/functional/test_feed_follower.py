@@ -15,12 +15,12 @@ import sqlalchemy as sa
 from cellcloud import errors
 from cellcloud.context import service_context
 from cellcloud.db import index, top_schema
-from cellcloud.lifecycle import VmState
 from cellcloud.model.cell import FeedEntry, FeedPage
+from cellcloud.model.cell_placement_signature import Proofs
 from cellcloud.model.image import Image
-from cellcloud.model.placement_proof import Proofs
 from cellcloud.model.server import ServerRecord, ServerSpec
 from cellcloud.rpc.conductor import Conductor
+from cellcloud.server_states import VmState
 from tests.functional.router_world import FLAVOR, PROJECT, FakeCell, Line, World, open_lines, open_world
 from top_api.router import feed_follower
 from top_api.router.feed_follower import FeedFollower, Nudges

@@ -18,7 +18,7 @@ import pytest
 import uvicorn
 from flask import Flask, Response, request
 
-from cellcloud.launcher.http_front import DRAINED, Front, HeadProtocol
+from cellcloud.launcher.request_buffering import DRAINED, Front, HeadProtocol
 from cellcloud.launcher.web_server import FRONT
 
 THREADS = 4

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from cell.conductor.__main__ import build as build_conductor
-from cell.conductor.database_watch import DatabaseWatch
+from cell.conductor.database_rollback_detection import DatabaseWatch
 from cellcloud import config as options
 from cellcloud import errors
-from cellcloud.db import cell_schema, cells, incarnations, marks, ports, top_schema
+from cellcloud.db import cell_schema, cells, database_incarnations, marks, ports, top_schema
 from cellcloud.db.engine import Database
 from cellcloud.db.network_usages import Bounds
 from cellcloud.rpc.transport import Transport
@@ -38,7 +38,7 @@ class Kept:
         self.database = self._open()
         with self.database.write() as connection:
             TREES[tree].create_all(connection)
-            incarnations.ensure(connection)
+            database_incarnations.ensure(connection)
         self.put_aside()
 
     def _open(self) -> Database:
@@ -69,13 +69,13 @@ class Kept:
     def begin(self) -> None:
         with self.database.write() as connection:
             if self.tree == "top":
-                incarnations.begin_in_top(connection, "promoted")
+                database_incarnations.begin_in_top(connection, "promoted")
             else:
-                incarnations.begin_in_cell(connection, incarnations.ensure(connection).id, "promoted")
+                database_incarnations.begin_in_cell(connection, database_incarnations.ensure(connection).id, "promoted")
 
     def incarnation(self) -> tuple[int, str]:
         with self.database.read() as connection:
-            found = incarnations.find(connection)
+            found = database_incarnations.find(connection)
         assert found is not None
         return found.number, found.reason
 
@@ -224,7 +224,7 @@ def test_a_cell_put_back_twice_numbers_above_both(tmp_path: Path) -> None:
         cell = CellUnderTest(kept.database)
         seen.append((cell.record(SERVER).version, cell.record(SERVER).generation))
     assert seen == sorted(set(seen))
-    assert all(later[0] - one[0] >= incarnations.LEAP for one, later in itertools.pairwise(seen))
+    assert all(later[0] - one[0] >= database_incarnations.LEAP for one, later in itertools.pairwise(seen))
     kept.database.close()
 
 
@@ -254,7 +254,7 @@ def lines() -> Iterator[list[Line]]:
 def world(tmp_path: Path, lines: list[Line]) -> Iterator[World]:
     with open_world(tmp_path, lines) as made:
         with made.database.write() as connection:
-            incarnations.ensure(connection)
+            database_incarnations.ensure(connection)
         yield made
 
 
@@ -305,7 +305,7 @@ def test_no_address_is_given_until_the_cells_were_compared(world: World) -> None
 
     ask()
     with world.database.write() as connection:
-        begun = incarnations.begin_in_top(connection, "put back")
+        begun = database_incarnations.begin_in_top(connection, "put back")
     for name in world.lines:
         with pytest.raises(errors.TryLater):
             ask()

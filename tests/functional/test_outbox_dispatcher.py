@@ -17,9 +17,9 @@ from cellcloud.context import service_context
 from cellcloud.db import cells as cells_table
 from cellcloud.db import intents, top_schema
 from cellcloud.db.engine import utc_after
-from cellcloud.lifecycle import VmState
 from cellcloud.model.intent import IntentKind, IntentState
 from cellcloud.rpc.conductor import Conductor
+from cellcloud.server_states import VmState
 from tests.functional.router_world import (
     Fault,
     Line,

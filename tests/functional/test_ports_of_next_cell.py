@@ -13,14 +13,14 @@ import pytest
 from cell.conductor.steps import networks as steps
 from cell.conductor.workflow import StepContext
 from cellcloud import clock, errors
-from cellcloud.db import incarnations, lost_ports
+from cellcloud.db import database_incarnations, port_recovery
 from cellcloud.embedded.networks import EmbeddedNetworks, Viewer
-from cellcloud.lifecycle import VmState
 from cellcloud.model.network import Network, Port, RequestedNetwork, Subnet
 from cellcloud.model.operations import Operation
 from cellcloud.model.run import LeasedRun, RunArguments, RunOutputs
 from cellcloud.model.server import ServerFault
 from cellcloud.rpc.conductor import Conductor
+from cellcloud.server_states import VmState
 from tests.functional.router_world import PROJECT, Line, World, open_lines, open_world
 from top_api.router.feed_follower import FeedFollower
 
@@ -155,7 +155,7 @@ def test_what_waits_when_the_database_falls_back_is_numbered_above_what_was_lost
     lost = ports.world.intent(server_id).placement
     with ports.world.database.write() as connection:
         connection.exec_driver_sql("UPDATE intents SET state = 'pending', cell = '', placement = 0")
-        incarnations.begin_in_top(connection, "put back")
+        database_incarnations.begin_in_top(connection, "put back")
     assert ports.world.intent(server_id).placement > lost
 
 
@@ -171,7 +171,7 @@ def test_ports_whose_place_was_lost_are_given_again_to_the_placement_that_the_ce
     record = replace(ports.world.cell(following).servers[server_id], host=f"{following}-1", ports=(before,))
     with ports.world.database.write() as connection:
         connection.exec_driver_sql("UPDATE ports SET placement = 0, host_id = ?", (f"{old}-1",))
-        assert lost_ports.store_again(connection, [record]) == []
+        assert port_recovery.store_again(connection, [record]) == []
     for step in (steps.allocate, steps.release):
         ports.take(old, step, server_id)
     assert ports.port(server_id) == before

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from cellcloud import clock
-from cellcloud.lifecycle import TaskState, VmState
 from cellcloud.model.intent import IntentState
 from cellcloud.model.server import ServerFault
 from cellcloud.rpc.conductor import Conductor
+from cellcloud.server_states import TaskState, VmState
 from tests.functional.router_world import Line, World, lose_answer, open_lines, open_world
 from top_api.router.feed_follower import FeedFollower
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from cellcloud.context import service_context
-from cellcloud.lifecycle import VmState
 from cellcloud.rpc.conductor import Conductor
-from cellcloud.rpc.router import Router
+from cellcloud.rpc.feed_notification import Router
+from cellcloud.server_states import VmState
 from tests.functional.router_world import Line, World, lose_message, open_lines, open_world
 from top_api.router.__main__ import RouterService, build
 from top_api.router.cell_health import CellHealthWatch

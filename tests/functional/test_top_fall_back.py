@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from cellcloud.db import cells as cells_table
-from cellcloud.db import incarnations
+from cellcloud.db import database_incarnations
 from cellcloud.db.engine import Database
-from cellcloud.lifecycle import VmState
 from cellcloud.model.intent import IntentState
 from cellcloud.rpc.conductor import Conductor
+from cellcloud.server_states import VmState
 from tests.functional.router_world import Line, World, die_before, digest_of, open_lines, open_world
 from top_api.router.feed_follower import FeedFollower
 
@@ -29,7 +29,7 @@ def lines() -> Iterator[list[Line]]:
 def world(tmp_path: Path, lines: list[Line]) -> Iterator[World]:
     with open_world(tmp_path, lines) as made:
         with made.database.write() as connection:
-            incarnations.ensure(connection)
+            database_incarnations.ensure(connection)
         yield made
 
 
@@ -52,7 +52,7 @@ class Backup:
         self._world.cells = self._world.new_cells()
         if told:
             with self._world.database.write() as connection:
-                incarnations.begin_in_top(connection, "restored")
+                database_incarnations.begin_in_top(connection, "restored")
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -104,7 +104,7 @@ def test_what_was_placed_since_is_found_where_it_is(
     assert_agreed(world)
     assert not any(dispatcher._fresh for dispatcher in world.deliverers)  # nothing is kept of what is over
     with world.database.read() as connection:
-        present = incarnations.find(connection)
+        present = database_incarnations.find(connection)
     assert present is not None  # it was noticed, and once only
     assert present.number == 2
 

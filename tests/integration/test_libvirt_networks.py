@@ -15,7 +15,7 @@ import pytest
 
 from cell.compute.drivers.libvirt.guest_networks import Wiring, check_port
 from cell.compute.drivers.libvirt.names import bridge_name, namespace_name, tap_name
-from cell.compute.drivers.libvirt.namespace_tools import Namespace
+from cell.compute.drivers.libvirt.namespace_exec import Namespace
 from cell.compute.drivers.libvirt.records import GuestRecord
 from cellcloud import errors
 from cellcloud.model.image import Image
@@ -357,7 +357,7 @@ def test_addresses_that_the_host_needs_are_no_guests(changes: dict[str, str]) ->
 PLAIN = """
 import subprocess, sys
 from pathlib import Path
-from cell.compute.drivers.libvirt.namespace_tools import Namespace
+from cell.compute.drivers.libvirt.namespace_exec import Namespace
 from cell.compute.drivers.libvirt.options import LibvirtOptions
 from cell.compute.drivers.libvirt.records import GuestRecord
 from cell.compute.drivers.libvirt.guest_networks import Wiring

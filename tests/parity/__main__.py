@@ -19,8 +19,8 @@ from tests.parity.published import Method, Published, at, is_valid
 from tests.parity.report import VERSIONS, Report, served_at
 from tests.parity.routes import ACTIONS, ROUTES
 from top_api.microversion import Microversion
+from top_api.request_pipeline import Action, Actions, Route
 from top_api.routes import RESOURCES
-from top_api.routing import Action, Actions, Route
 from top_api.validation import check_body
 
 

@@ -13,7 +13,6 @@ from typing import Any
 from cell.compute.driver import DISK_MISSING, GuestWatcher, ImageStore
 from cellcloud import errors
 from cellcloud.context import RequestContext
-from cellcloud.lifecycle import PowerState
 from cellcloud.model.console import ConsoleBinding
 from cellcloud.model.flavor import Flavor
 from cellcloud.model.guest import (
@@ -32,6 +31,7 @@ from cellcloud.model.image import Image
 from cellcloud.model.network import Port
 from cellcloud.model.server import ServerRecord, ServerSpec
 from cellcloud.rpc.conductor import Conductor
+from cellcloud.server_states import PowerState
 
 TINY = Flavor(id="1", name="m1.tiny", vcpus=1, memory_mb=512, root_gb=1)
 IMAGE = Image(id=str(uuid.UUID(int=1)), name="tiny")

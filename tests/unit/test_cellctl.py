@@ -11,13 +11,12 @@ import pytest
 from click.testing import CliRunner, Result
 
 from cell.admin.__main__ import main
-from cell.admin.command import Terminal
+from cell.admin.common_options import Terminal
 from cell.admin.local import LocalSource
 from cell.admin.output import clean
 from cellcloud import config as options
 from cellcloud import errors
 from cellcloud.context import RequestContext
-from cellcloud.lifecycle import VmState
 from cellcloud.model.cell import Cell, Finding
 from cellcloud.model.flavor import Flavor
 from cellcloud.model.host import Host, HostFacts
@@ -25,6 +24,7 @@ from cellcloud.model.image import Image
 from cellcloud.model.placement_messages import CellDigest
 from cellcloud.model.run import RunRecord, StepRecord, TimelineEntry
 from cellcloud.model.server import ServerRecord, ServerSpec
+from cellcloud.server_states import VmState
 
 AT = dt.datetime(2026, 3, 1, 12, 30, tzinfo=dt.UTC)
 FACTS = HostFacts(

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from cell.admin.__main__ import main
-from cell.admin.command import Terminal
+from cell.admin.common_options import Terminal
 from cellcloud.model.explanation import CellAggregate
 from cellcloud.model.host import Aggregate, Host
 from cellcloud.model.server import ServerRecord

@@ -22,12 +22,12 @@ from cellcloud import clock, config, errors
 from cellcloud.context import RequestContext
 from cellcloud.db import cell_schema
 from cellcloud.db.engine import Database, utc_after
-from cellcloud.lifecycle import PowerState
 from cellcloud.model.guest import ExpectedGuest, GuestOrder, GuestState, OrderKind, Spawn
 from cellcloud.model.host import HostMachine
 from cellcloud.rpc.compute import Compute
 from cellcloud.rpc.conductor import Conductor
 from cellcloud.rpc.transport import Transport
+from cellcloud.server_states import PowerState
 from tests.unit.cell_world import (
     MemoryConductor,
     MemoryImages,

@@ -6,8 +6,8 @@ import pytest
 
 from cell.compute.reconcile import Reconciler
 from cellcloud import errors
-from cellcloud.lifecycle import PowerState
 from cellcloud.model.guest import ExpectedGuest, GuestEvent, GuestOrder, GuestState, OrderKind
+from cellcloud.server_states import PowerState
 from tests.unit.cell_world import MemoryConductor, ObedientDriver, server_id
 
 ONE = server_id(1)

@@ -12,7 +12,6 @@ from cell.compute.resume import BootLog
 from cell.compute.service import ComputeService
 from cellcloud import config, errors
 from cellcloud.context import RequestContext
-from cellcloud.lifecycle import PowerState
 from cellcloud.model.guest import (
     ExpectedGuest,
     GuestCommand,
@@ -26,6 +25,7 @@ from cellcloud.model.guest import (
 from cellcloud.rpc.compute import Compute
 from cellcloud.rpc.conductor import Conductor
 from cellcloud.rpc.transport import Transport
+from cellcloud.server_states import PowerState
 from tests.unit.cell_world import (
     MemoryConductor,
     MemoryImages,

@@ -26,9 +26,9 @@ from cellcloud.model.flavor import Flavor
 from cellcloud.model.guest_properties import EXTRA_SPECS, IMAGE_PROPERTIES, By
 from cellcloud.model.guest_values import word
 from cellcloud.model.image import Image
-from cellcloud.model.machine import LETTERS, CpuTopology, cpu_topology, device_names
 from cellcloud.model.scheduling_policy import DEFAULT, parse
 from cellcloud.model.server import ServerSpec
+from cellcloud.model.virtual_hardware import LETTERS, CpuTopology, cpu_topology, device_names
 from tests import guest_samples as samples
 from tests.libvirt_node import make_port
 from tests.unit.selecting import Ask, select

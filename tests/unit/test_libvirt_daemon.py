@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cell.compute.drivers.libvirt.namespace_tools import Daemon, Namespace
+from cell.compute.drivers.libvirt.namespace_exec import Daemon, Namespace
 from cell.compute.drivers.libvirt.options import LibvirtOptions
 
 PROGRAM = "import os, sys, time; open(sys.argv[1], 'w').write(str(os.getpid())); time.sleep(60)"

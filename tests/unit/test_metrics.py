@@ -18,7 +18,7 @@ from cellcloud.db import cell_schema, intents, runs, top_schema
 from cellcloud.db.engine import Database, LostRace, transact
 from cellcloud.model.guest import GuestEvent
 from cellcloud.model.intent import IntentKind
-from cellcloud.rpc.router import Router
+from cellcloud.rpc.feed_notification import Router
 from cellcloud.rpc.transport import Transport
 from tests.workflows.world import CellUnderTest
 from top_api.cells import Breaker

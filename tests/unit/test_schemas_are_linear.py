@@ -15,7 +15,7 @@ import pytest
 
 import top_api
 from cellcloud import config, errors
-from cellcloud.patterns import Pattern
+from cellcloud.safe_regex import Pattern
 from top_api.json_schema import Compiled
 from top_api.microversion import LAST, Microversion
 from top_api.schemas import servers

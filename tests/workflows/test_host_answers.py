@@ -18,11 +18,11 @@ from cell.conductor.workflows import REGISTRY
 from cellcloud import errors
 from cellcloud.db import decisions, runs, servers
 from cellcloud.db.engine import Database
-from cellcloud.lifecycle import PowerState
 from cellcloud.model.guest import Destroy, GuestCommand, GuestEvent, RebootSoft, Spawn, Start, Stop
 from cellcloud.model.operations import Operation
 from cellcloud.model.run import RunRecord
 from cellcloud.model.server import ServerChanges, ServerRecord
+from cellcloud.server_states import PowerState
 from tests.statements import counted
 from tests.workflows.test_every_step import killed_after_call, twice
 from tests.workflows.test_leases import end_leases, take

@@ -18,10 +18,10 @@ from cellcloud.context import RequestContext
 from cellcloud.db import cell_schema, claims, feed
 from cellcloud.db.cell_schema import servers as table
 from cellcloud.db.engine import Database
-from cellcloud.lifecycle import PowerState
 from cellcloud.model.flavor import Flavor
 from cellcloud.model.guest import GuestOrders, GuestState
 from cellcloud.rpc.conductor import Conductor
+from cellcloud.server_states import PowerState
 from tests.unit.cell_world import NoImages
 from tests.workflows.world import CellUnderTest, make_spec
 

@@ -25,7 +25,6 @@ from cellcloud.context import RequestContext
 from cellcloud.db import cell_schema, change_log, claims, hosts, runs, servers
 from cellcloud.db.claims import Claim
 from cellcloud.db.engine import Connection, Database
-from cellcloud.lifecycle import PowerState
 from cellcloud.model.allocation import Allocation
 from cellcloud.model.change_log import CellState
 from cellcloud.model.decision import Basis, ClaimConflict, RankAnswer, RankBatch
@@ -37,6 +36,7 @@ from cellcloud.model.network import FixedIp, Port, RequestedNetwork
 from cellcloud.model.operations import TABLE, Operation
 from cellcloud.model.run import LeasedRun, RunArguments
 from cellcloud.model.server import ServerRecord, ServerSpec
+from cellcloud.server_states import PowerState
 
 CONTEXT = RequestContext(user_id="u", project_id="p", budget=86_400)
 

@@ -19,15 +19,15 @@ from typing import Protocol
 
 from cellcloud import clock
 from cellcloud.config import TopConfig
-from cellcloud.db import incarnations, index, intents
+from cellcloud.db import database_incarnations, index, intents
 from cellcloud.db.engine import Database, retried
-from cellcloud.lifecycle import VmState
 from cellcloud.model.intent import Intent, IntentKind, IntentState, Refusal
 from cellcloud.model.refusal import NO_HOST, message
 from cellcloud.model.server import ServerFault, ServerSpec
 from cellcloud.rpc.conductor import Conductor
+from cellcloud.server_states import VmState
 from top_api.dispatch import unknown_history
-from top_api.dispatch.batch_worker import BatchWorker
+from top_api.dispatch.batching_thread import BatchWorker
 from top_api.dispatch.cell_dispatcher import CellDispatcher, DispatchResult
 
 LOG = logging.getLogger(__name__)
@@ -312,7 +312,7 @@ def _postpone(database: Database, ids: Collection[str], seconds: float) -> None:
 @retried
 def _notice(database: Database, lost_since: dt.datetime) -> None:
     with database.write() as connection:
-        incarnations.notice_in_top(connection, lost_since)
+        database_incarnations.notice_in_top(connection, lost_since)
 
 
 @retried

@@ -14,10 +14,10 @@ from cellcloud import errors
 from cellcloud.batching import in_full
 from cellcloud.context import service_context
 from cellcloud.db import cells as cells_table
-from cellcloud.db import incarnations
+from cellcloud.db import database_incarnations
 from cellcloud.db.engine import Database
 from cellcloud.model.cell import Cell
-from cellcloud.model.incarnation import Incarnation
+from cellcloud.model.database_incarnation import Incarnation
 from cellcloud.model.intent import Intent
 from cellcloud.model.server import ServerRecord
 from cellcloud.rpc.conductor import Conductor
@@ -49,7 +49,7 @@ def ask(
     """
     with database.read() as connection:
         known = cells_table.list_cells(connection)
-        incarnation = incarnations.find(connection)
+        incarnation = database_incarnations.find(connection)
     ids = sorted({intent.server_id for intent in wanted})
     with ThreadPoolExecutor(max(1, len(known)), thread_name_prefix="ask-history") as pool:
         asked = {cell.name: pool.submit(_ask, conductor, cell.name, ids, resting) for cell in known}

@@ -8,6 +8,6 @@ from top_api.embedded_api.image import image
 from top_api.embedded_api.network import network
 from top_api.embedded_api.network_ports import ports
 from top_api.embedded_api.network_quotas import quotas
-from top_api.routing import Resource
+from top_api.request_pipeline import Resource
 
 RESOURCES: tuple[Resource, ...] = (identity, directory, image, network, ports, quotas)

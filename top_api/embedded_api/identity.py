@@ -11,11 +11,11 @@ from cellcloud.db.listing import ALL
 from cellcloud.embedded.identity import DOMAIN_ID, DOMAIN_NAME, REGION, Login, Scope
 from cellcloud.model.identity import Token
 from top_api.embedded_api import identity_lists
-from top_api.embedded_api.apis import IDENTITY
+from top_api.embedded_api.api_definitions import IDENTITY
 from top_api.embedded_api.identity_lists import listed, selected
 from top_api.embedded_api.identity_schemas import AUTH
 from top_api.policy import Target
-from top_api.routing import Answer, Call, Resource
+from top_api.request_pipeline import Answer, Call, Resource
 
 identity = Resource("identity", IDENTITY)
 _REGION = {"id": REGION, "description": "", "parent_region_id": None}

@@ -9,7 +9,7 @@ from cellcloud import errors
 from cellcloud.embedded.identity import DOMAIN_ID, DOMAIN_NAME
 from cellcloud.model.identity import Grant, IdentityRole, Project, User
 from top_api.embedded_api import identity_lists
-from top_api.embedded_api.apis import IDENTITY
+from top_api.embedded_api.api_definitions import IDENTITY
 from top_api.embedded_api.identity_lists import listed, read_assignments, selected
 from top_api.embedded_api.identity_schemas import (
     PROJECT,
@@ -21,7 +21,7 @@ from top_api.embedded_api.identity_schemas import (
     fields_of,
 )
 from top_api.policy import Target
-from top_api.routing import Call, Resource
+from top_api.request_pipeline import Call, Resource
 
 directory = Resource("identity_directory", IDENTITY)
 

@@ -12,7 +12,7 @@ from cellcloud import errors
 from cellcloud.db.listing import ALL, TEXT_OPERATORS, Condition, Page
 from top_api.embedded_api.lists import ORDER, Filter, all_pairs, pairs_of, read_limit, read_value, text, time
 from top_api.paging import walk_of
-from top_api.routing import Call
+from top_api.request_pipeline import Call
 
 _TRUE = frozenset({"", "True", "TRUE", "true", "1", "y", "Y", "on", "ON", "yes"})
 _FALSE = frozenset({"False", "FALSE", "false", "0", "n", "N", "off", "OFF", "no"})

@@ -7,7 +7,7 @@ import csv
 from urllib.parse import urlencode
 
 from cellcloud import errors
-from cellcloud.db import walks
+from cellcloud.db import pagination_snapshots
 from cellcloud.db.listing import Condition, Page
 from top_api.embedded_api.lists import (
     MAX_PAGE,
@@ -22,9 +22,11 @@ from top_api.embedded_api.lists import (
     true_or_false,
 )
 from top_api.paging import walk_of
-from top_api.routing import Call
+from top_api.request_pipeline import Call
 
-_ASIDE = frozenset({"limit", "marker", "sort", "sort_key", "sort_dir", "member_status", "tag", walks.NAME})
+_ASIDE = frozenset(
+    {"limit", "marker", "sort", "sort_key", "sort_dir", "member_status", "tag", pagination_snapshots.NAME}
+)
 _VISIBILITIES = ("community", "public", "private", "shared", "all")
 _MEMBER = ("pending", "accepted", "rejected", "all")
 FILTERS = {

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from cellcloud import errors
-from cellcloud.db import walks
+from cellcloud.db import pagination_snapshots
 from cellcloud.db.listing import Condition
-from cellcloud.db.walks import Walk
+from cellcloud.db.pagination_snapshots import Walk
 
 Read = Callable[[str], Any]
 MAX_PAGE = 1000
@@ -98,5 +98,5 @@ def all_pairs(query: Mapping[str, Sequence[str]]) -> list[tuple[str, str]]:
 
 def pairs_of(query: Mapping[str, Sequence[str]], walk: Walk | None = None) -> list[tuple[str, str]]:
     """Return the whole query but for its marker, for a link to another page, of the same walk."""
-    found = [pair for pair in all_pairs(query) if pair[0] not in ("marker", walks.NAME)]
-    return [*found, (walks.NAME, walk.name)] if walk is not None and walk.name else found
+    found = [pair for pair in all_pairs(query) if pair[0] not in ("marker", pagination_snapshots.NAME)]
+    return [*found, (pagination_snapshots.NAME, walk.name)] if walk is not None and walk.name else found

@@ -9,9 +9,9 @@ from cellcloud import errors
 from cellcloud.embedded.networks import Viewer
 from cellcloud.model.network import Network, Subnet
 from top_api.embedded_api import network_lists as lists
-from top_api.embedded_api.apis import NETWORK as API
+from top_api.embedded_api.api_definitions import NETWORK as API
 from top_api.embedded_api.network_schemas import NETWORK, NETWORK_UPDATE, SUBNET, SUBNET_UPDATE
-from top_api.routing import Call, Resource
+from top_api.request_pipeline import Call, Resource
 
 network = Resource("network", API)
 

@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from cellcloud import errors
-from cellcloud.db import walks
+from cellcloud.db import pagination_snapshots
 from cellcloud.db.listing import Condition, Page
 from top_api.embedded_api.lists import (
     MAX_PAGE,
@@ -23,9 +23,9 @@ from top_api.embedded_api.lists import (
     time,
 )
 from top_api.paging import walk_of
-from top_api.routing import Call
+from top_api.request_pipeline import Call
 
-_ASIDE = frozenset({"fields", "limit", "marker", "page_reverse", "sort_key", "sort_dir", walks.NAME})
+_ASIDE = frozenset({"fields", "limit", "marker", "page_reverse", "sort_key", "sort_dir", pagination_snapshots.NAME})
 _TAGS = frozenset({"tags", "tags-any", "not-tags", "not-tags-any"})
 _EVERY = {
     **{name: Filter() for name in ("id", "name", "project_id", "tenant_id", "description")},

@@ -14,10 +14,10 @@ from cellcloud.clients.network import INDEX_KEY, OWNED_KEY, PLACEMENT_KEY
 from cellcloud.embedded.networks import Viewer
 from cellcloud.model.network import NewPort, PortRecord
 from top_api.embedded_api import network_lists as lists
-from top_api.embedded_api.apis import NETWORK as API
+from top_api.embedded_api.api_definitions import NETWORK as API
 from top_api.embedded_api.network import owner_of
 from top_api.embedded_api.network_schemas import PORT_UPDATE, PORTS
-from top_api.routing import Call, Resource
+from top_api.request_pipeline import Call, Resource
 
 ports = Resource("network_ports", API)
 _BINDING = ("binding:host_id", "binding:profile")

@@ -7,9 +7,9 @@ from typing import Any
 
 from cellcloud import errors
 from cellcloud.db.network_usages import TABLES
-from top_api.embedded_api.apis import NETWORK as API
+from top_api.embedded_api.api_definitions import NETWORK as API
 from top_api.policy import Target
-from top_api.routing import Call, Resource
+from top_api.request_pipeline import Call, Resource
 from top_api.validation import Versioned
 
 quotas = Resource("network_quotas", API)

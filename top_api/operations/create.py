@@ -21,16 +21,16 @@ from cellcloud import errors
 from cellcloud.context import RequestContext
 from cellcloud.db import flavors, idempotency, keypairs
 from cellcloud.db.idempotency import KeptAnswer
-from cellcloud.model import guest_request, hints, image_properties
+from cellcloud.model import flavor_image_validation, hints, image_properties
 from cellcloud.model.flavor import Flavor
 from cellcloud.model.image import Image
 from cellcloud.model.keypair import Keypair
 from cellcloud.model.network import RequestedNetwork
 from cellcloud.model.server import ServerSpec
-from cellcloud.patterns import Pattern
+from cellcloud.safe_regex import Pattern
 from top_api import quota
-from top_api.admission import CreateRequest, CreateResult, KeyTaken
-from top_api.operations import place
+from top_api.operations import requested_destination
+from top_api.request_acceptance import CreateRequest, CreateResult, KeyTaken
 from top_api.schemas.types import is_true
 from top_api.services import ApiServices
 
@@ -104,9 +104,9 @@ def _wanted(services: ApiServices, context: RequestContext, body: dict[str, Any]
     flavor, keypair = _flavor_and_keypair(services, context, server)
     image = _image(services, context, server)
     _check_fit(services, context, flavor, image)
-    guest_request.check(flavor, image)
+    flavor_image_validation.check(flavor, image)
     image = replace(image, properties=image_properties.known(image.properties))
-    zone, host = place.read(services, context, server)
+    zone, host = requested_destination.read(services, context, server)
     metadata = server.get("metadata") or {}
     if metadata:
         with services.database.read() as connection:

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 from cellcloud import errors
 from cellcloud.context import RequestContext
-from cellcloud.lifecycle import VmState
-from cellcloud.model.items import ItemChanges
 from cellcloud.model.server import ServerRecord
+from cellcloud.model.tag_metadata_changes import ItemChanges
+from cellcloud.server_states import VmState
 from top_api import quota
 from top_api.operations.server_in_cell import change, change_items, check_unlocked
 from top_api.services import ApiServices

@@ -9,11 +9,11 @@ from cellcloud import errors
 from cellcloud.context import RequestContext
 from cellcloud.db import index
 from cellcloud.db.engine import Database, retried
-from cellcloud.model.items import ItemChanges
 from cellcloud.model.operations import OperationSpec
 from cellcloud.model.server import ServerRecord
+from cellcloud.model.tag_metadata_changes import ItemChanges
 from cellcloud.rpc.conductor import Conductor
-from top_api.routing import Call
+from top_api.request_pipeline import Call
 from top_api.services import ApiServices
 
 _MOST_ID = 64  # characters; a longer id is nobody's

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from cellcloud.context import RequestContext
-from cellcloud.model.items import ItemChanges
 from cellcloud.model.server import ServerRecord
+from cellcloud.model.tag_metadata_changes import ItemChanges
 from top_api.operations.server_in_cell import change, change_items, check_unlocked
 from top_api.services import ApiServices
 

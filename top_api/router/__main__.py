@@ -17,7 +17,7 @@ from cellcloud.db import marks
 from cellcloud.db.engine import Database
 from cellcloud.db.steady import TOP_TIMES, SteadyClock
 from cellcloud.rpc.conductor import Conductor
-from cellcloud.rpc.router import Router
+from cellcloud.rpc.feed_notification import Router
 from cellcloud.rpc.scheduling_store import SchedulingStore
 from cellcloud.rpc.transport import Server, Transport, unique_name
 from cellcloud.service import Loop

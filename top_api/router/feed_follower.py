@@ -14,11 +14,11 @@ from dataclasses import dataclass, replace
 from cellcloud import clock, metrics
 from cellcloud.batching import in_full
 from cellcloud.context import RequestContext, service_context
-from cellcloud.db import cells, incarnations, index, intents, lost_ports
+from cellcloud.db import cells, database_incarnations, index, intents, port_recovery
 from cellcloud.db.engine import Connection, Database, retried
 from cellcloud.model.cell import Cell, FeedEntry, FeedPage
-from cellcloud.model.incarnation import Incarnation
-from cellcloud.model.placement_proof import Proofs
+from cellcloud.model.cell_placement_signature import Proofs
+from cellcloud.model.database_incarnation import Incarnation
 from cellcloud.model.server import ServerRecord
 from cellcloud.rpc.conductor import Conductor
 from top_api.adoption import fetch_user_data
@@ -50,7 +50,7 @@ class FeedFollower:
         self._not_before = clock.monotonic() + GAP
         with self._database.read() as connection:
             known = cells.get_cell(connection, self._cell)
-            present = incarnations.find(connection)
+            present = database_incarnations.find(connection)
         cursor = known.feed_cursor
         page = self._conductor.list_feed(_context(), max(0, cursor - 1), PAGE + 1)
         metrics.FEED_LAG.labels(self._cell).set(max(0, page.newest - cursor))
@@ -239,11 +239,11 @@ def _mend_ports(database: Database, cell: str, after: str) -> str | None:
     """A page of the cell's servers; returns the last one's id, None after the last page."""
     with database.write() as connection:
         records = index.list_in_cell(connection, cell, after, PAGE)
-        for port_id in lost_ports.store_again(connection, records):
+        for port_id in port_recovery.store_again(connection, records):
             LOG.error("a server's port cannot be stored again", extra={"cell": cell, "port": port_id})
         if len(records) == PAGE:
             return records[-1].id
-        for server_id in lost_ports.release_left(connection):
+        for server_id in port_recovery.release_left(connection):
             LOG.warning("ports of a server that is gone were released", extra={"server": server_id})
     return None
 

@@ -1,5 +1,6 @@
 """The Compute API's resources. One file per resource, with the same name in routes, schemas and views."""
 
+from top_api.request_pipeline import Resource
 from top_api.routes.aggregates import aggregates
 from top_api.routes.availability_zones import availability_zones
 from top_api.routes.extensions import extensions
@@ -9,15 +10,14 @@ from top_api.routes.hypervisors import hypervisors
 from top_api.routes.instance_actions import instance_actions
 from top_api.routes.keypairs import keypairs
 from top_api.routes.limits import limits
-from top_api.routes.operator import operator
-from top_api.routes.scheduling import scheduling
+from top_api.routes.operator_inventory import operator
+from top_api.routes.operator_scheduling import scheduling
 from top_api.routes.server_actions import server_actions
 from top_api.routes.server_ips import server_ips
-from top_api.routes.server_metadata import server_metadata
+from top_api.routes.server_metadata_tags import server_metadata
 from top_api.routes.servers import servers
 from top_api.routes.services import services
 from top_api.routes.versions import versions
-from top_api.routing import Resource
 
 RESOURCES: tuple[Resource, ...] = (
     versions,

@@ -8,7 +8,7 @@ from cellcloud import errors
 from cellcloud.db import aggregates as table
 from cellcloud.model.host import Aggregate
 from top_api.operations import aggregates as operations
-from top_api.routing import Actions, Answer, Call, Resource
+from top_api.request_pipeline import Actions, Answer, Call, Resource
 from top_api.schemas import aggregates as schemas
 from top_api.views import aggregates as views
 

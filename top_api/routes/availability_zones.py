@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from typing import Any
 
-from top_api.routing import Call, Resource
+from top_api.request_pipeline import Call, Resource
 
 availability_zones = Resource("os-availability-zone")
 INTERNAL = "internal"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from cellcloud import errors
-from top_api.routing import Call, Resource
+from top_api.request_pipeline import Call, Resource
 
 extensions = Resource("extensions")
 RULE = "os_compute_api:extensions"

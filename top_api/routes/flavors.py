@@ -12,7 +12,7 @@ from cellcloud.db.engine import transact
 from cellcloud.model import extra_specs
 from cellcloud.model.flavor import Flavor
 from top_api.paging import next_links, page_of
-from top_api.routing import Actions, Answer, Call, Resource
+from top_api.request_pipeline import Actions, Answer, Call, Resource
 from top_api.schemas import flavors as schemas
 from top_api.schemas.types import is_true
 from top_api.views import flavors as views

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from top_api.faults import Gone
-from top_api.routing import Call, Resource
+from top_api.request_pipeline import Call, Resource
 
 gone = Resource("gone")
 _PATHS: dict[str, tuple[str, ...]] = {

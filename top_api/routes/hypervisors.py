@@ -11,7 +11,7 @@ from cellcloud.db import index
 from cellcloud.model.host import Host
 from top_api.operations.compute_services import list_hosts
 from top_api.paging import next_links, page_of
-from top_api.routing import Call, Resource
+from top_api.request_pipeline import Call, Resource
 from top_api.schemas import hypervisors as schemas
 from top_api.schemas.types import is_true
 from top_api.views import hypervisors as views

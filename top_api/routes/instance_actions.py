@@ -8,9 +8,9 @@ from typing import Any
 
 from cellcloud import errors
 from cellcloud.model.run import RunRecord
-from top_api.operations.actions import find_deleted_too, get_action, list_actions
+from top_api.operations.instance_actions import find_deleted_too, get_action, list_actions
 from top_api.paging import next_links, page_of
-from top_api.routing import Call, Resource
+from top_api.request_pipeline import Call, Resource
 from top_api.schemas import instance_actions as schemas
 from top_api.server_query import read_changes
 from top_api.views import instance_actions as views

@@ -10,7 +10,7 @@ from cellcloud.db.engine import transact
 from cellcloud.model.keypair import Keypair
 from top_api.operations.keypairs import create_keypair
 from top_api.paging import next_links, page_of
-from top_api.routing import Answer, Call, Resource
+from top_api.request_pipeline import Answer, Call, Resource
 from top_api.schemas import keypairs as schemas
 
 keypairs = Resource("os-keypairs")

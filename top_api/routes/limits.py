@@ -8,9 +8,9 @@ from typing import Any
 from cellcloud import errors
 from cellcloud.db import quotas, user_quotas
 from cellcloud.db.engine import Connection, transact
-from cellcloud.patterns import Pattern
+from cellcloud.safe_regex import Pattern
 from top_api import quota
-from top_api.routing import Call, Pair, Resource
+from top_api.request_pipeline import Call, Pair, Resource
 from top_api.schemas import limits as schemas
 from top_api.schemas.types import is_true
 

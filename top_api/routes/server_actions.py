@@ -8,7 +8,7 @@ from cellcloud.model.operations import ACTIONS, spec_of
 from top_api.operations import update
 from top_api.operations.consoles import ALL_LINES, create_console, get_output
 from top_api.operations.server_in_cell import begin, look_up_server
-from top_api.routing import Actions, Answer, Call, Resource
+from top_api.request_pipeline import Actions, Answer, Call, Resource
 from top_api.schemas import servers as schemas
 
 server_actions = Resource("server-actions")

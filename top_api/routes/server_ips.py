@@ -6,7 +6,7 @@ from typing import Any
 
 from cellcloud import errors
 from top_api.operations.server_in_cell import look_up_server
-from top_api.routing import Call, Resource
+from top_api.request_pipeline import Call, Resource
 from top_api.views.servers import addresses_of
 
 server_ips = Resource("server-ips")

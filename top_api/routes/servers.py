@@ -9,13 +9,13 @@ from cellcloud import errors
 from cellcloud.db import user_data
 from cellcloud.model.server import ServerRecord
 from top_api import server_query
-from top_api.admission import CreateResult
 from top_api.operations.create import create_servers
 from top_api.operations.delete import delete_server
 from top_api.operations.server_in_cell import look_up_server
 from top_api.operations.update import update_server
 from top_api.paging import next_links, servers_page
-from top_api.routing import Answer, Call, Resource
+from top_api.request_acceptance import CreateResult
+from top_api.request_pipeline import Answer, Call, Resource
 from top_api.schemas import servers as schemas
 from top_api.schemas.types import is_true
 from top_api.views.servers import ServerView

@@ -9,7 +9,7 @@ from cellcloud import errors
 from cellcloud.model.host import ServiceRecord
 from top_api.operations import aggregates
 from top_api.operations import compute_services as operations
-from top_api.routing import Answer, Call, Resource
+from top_api.request_pipeline import Answer, Call, Resource
 from top_api.schemas import services as schemas
 from top_api.schemas.types import is_true
 from top_api.views.hypervisors import number_of

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cellcloud.db import walks
+from cellcloud.db import pagination_snapshots
 from top_api.paging import LIMIT, MARKER, WALK
 from top_api.schemas.types import BOOLEAN, DESCRIPTION, NAME, TEXT, Schema, an_object, only, words
 from top_api.validation import Queries, Versioned
@@ -60,7 +60,7 @@ SORT_KEYS = (
     "root_gb", "rxtx_factor", "swap", "updated_at", "vcpu_weight", "vcpus",
 )  # fmt: skip
 LIST = Queries(
-    {walks.NAME: WALK},
+    {pagination_snapshots.NAME: WALK},
     repeated={
         "limit": LIMIT,
         "marker": MARKER,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from cellcloud.model.flavor import Flavor
-from top_api.routing import Call
+from top_api.request_pipeline import Call
 
 
 def brief(call: Call, flavor: Flavor) -> dict[str, Any]:

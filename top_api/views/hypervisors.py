@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from cellcloud.model.host import Host
-from top_api.routing import Call
+from top_api.request_pipeline import Call
 
 Server = dict[str, str]
 _FIGURES = (

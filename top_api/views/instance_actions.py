@@ -8,7 +8,7 @@ from typing import Any
 from cellcloud.model.operations import FIRST_VARIANTS, Operation
 from cellcloud.model.run import RunRecord
 from cellcloud.model.server import ServerRecord
-from top_api.routing import Call
+from top_api.request_pipeline import Call
 from top_api.views.servers import host_id_of
 
 

@@ -9,12 +9,12 @@ from collections.abc import Collection
 from functools import lru_cache
 from typing import Any
 
-from cellcloud.lifecycle import PowerState
 from cellcloud.model.flavor import Flavor
-from cellcloud.model.machine import device_names
 from cellcloud.model.network import Port
 from cellcloud.model.server import ServerRecord
-from top_api.routing import Call
+from cellcloud.model.virtual_hardware import device_names
+from cellcloud.server_states import PowerState
+from top_api.request_pipeline import Call
 
 _PROGRESSING = frozenset({"ACTIVE", "BUILD", "REBUILD", "RESIZE", "VERIFY_RESIZE", "MIGRATING"})
 _FAULTY = frozenset({"ERROR", "DELETED"})

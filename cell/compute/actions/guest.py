@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 from cell.compute.driver import Driver, ImageStore
 from cellcloud import errors
-from cellcloud.lifecycle import PowerState
 from cellcloud.model.guest import (
     Destroy,
     GuestCommand,
@@ -17,6 +16,7 @@ from cellcloud.model.guest import (
     Start,
     Stop,
 )
+from cellcloud.server_states import PowerState
 
 
 def perform(driver: Driver, images: ImageStore, command: GuestCommand, shutdown_timeout: float) -> GuestState:

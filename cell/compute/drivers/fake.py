@@ -20,12 +20,12 @@ import msgspec
 
 from cell.compute.driver import DISK_MISSING, GUEST_OFF, NOTHING_KNOWN, GuestWatcher, ImageStore, check_guest
 from cellcloud import clock, errors
-from cellcloud.lifecycle import PowerState
 from cellcloud.model import codec
 from cellcloud.model.guest import ConsoleAddress, GuestDescription, GuestState
 from cellcloud.model.host import HostFacts
 from cellcloud.model.network import Port
 from cellcloud.model.server import ServerSpec
+from cellcloud.server_states import PowerState
 
 KEPT_TOMBSTONES = 100_000
 FIRST_CONSOLE_PORT = 5900

@@ -12,12 +12,12 @@ from cellcloud import errors
 from cellcloud.context import RequestContext
 from cellcloud.db import claims, feed, runs, servers
 from cellcloud.db.engine import Connection, Database, retried
-from cellcloud.lifecycle import TaskState
 from cellcloud.model.guest import GuestCommand
 from cellcloud.model.operations import Operation, OperationSpec, spec_of
 from cellcloud.model.placement_messages import DeleteRequest
 from cellcloud.model.run import Lease, OperationRequest, RunArguments
 from cellcloud.model.server import ServerRecord
+from cellcloud.server_states import TaskState
 
 AT_ONCE = "at once"  # who holds runs that are moved in the transaction in which they begin
 

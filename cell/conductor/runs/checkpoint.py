@@ -16,11 +16,11 @@ from cellcloud.batching import Batcher
 from cellcloud.db import change_log as log
 from cellcloud.db import claims, feed, runs, servers
 from cellcloud.db.engine import Connection, Database, retried
-from cellcloud.lifecycle import TaskState
 from cellcloud.model.change_log import Changes
 from cellcloud.model.operations import FIRST_VARIANTS, Operation
 from cellcloud.model.run import Checkpoint, GuestResult
 from cellcloud.model.server import NO_CHANGES, ServerChanges
+from cellcloud.server_states import TaskState
 
 
 class Checkpointer:

@@ -11,10 +11,10 @@ from cell.conductor.runs import checkpoint
 from cell.conductor.runs.step_runner import RunServices, RunState, take_passive_steps
 from cellcloud.db import feed, runs, servers
 from cellcloud.db.engine import Connection, Database, retried
-from cellcloud.lifecycle import PowerState, VmState
 from cellcloud.model.guest import GuestCommand, GuestEvent
 from cellcloud.model.run import Lease, LeasedRun
 from cellcloud.model.server import ServerChanges, ServerRecord
+from cellcloud.server_states import PowerState, VmState
 
 # Power state a guest took by itself -> vm state shown; Nova's power sync.
 FOLLOWS = {

@@ -9,9 +9,9 @@ from typing import Any
 from cell.conductor.steps import records
 from cell.conductor.workflow import PassiveServices, PassiveStep, StepContext, StepResult, Wait
 from cellcloud import errors
-from cellcloud.lifecycle import TaskState
 from cellcloud.model.guest import DefiningCommand, Destroy, GuestCommand
 from cellcloud.model.server import NO_CHANGES, ServerRecord, ServerSpec
+from cellcloud.server_states import TaskState
 
 WAIT_STEP = "guests.wait"
 AWAY_SECONDS = 60.0  # between two commands to a host that is known to be away; one that is back is noticed at once

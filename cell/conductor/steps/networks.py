@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from cell.conductor.workflow import Step, StepContext, StepResult, StepServices
-from cellcloud.lifecycle import TaskState
 from cellcloud.model.server import ServerChanges
+from cellcloud.server_states import TaskState
 
 
 def allocate(context: StepContext, services: StepServices) -> StepResult:

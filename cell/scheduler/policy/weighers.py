@@ -13,7 +13,7 @@ from functools import partial
 
 import numpy as np
 
-from cell.scheduler.policy import server_groups
+from cell.scheduler.policy import server_group_members
 from cell.scheduler.request.scheduling_request import SchedulingRequest
 from cell.scheduler.state.arrays import Places, Reals
 from cell.scheduler.state.host_class import HostClass
@@ -76,7 +76,7 @@ def _members(policy: str, sign: float) -> Raw:
     def raw(table: HostTable, places: Places, request: SchedulingRequest, options: Options) -> Reals:
         found = np.zeros(len(table), dtype=np.float64)
         if request.group is not None and request.group.policy == policy:
-            for position, count in server_groups.members_at(table, request.group).items():
+            for position, count in server_group_members.members_at(table, request.group).items():
                 found[position] = sign * count
         return found[places]
 
@@ -187,12 +187,14 @@ _ALL = (
     _of_host("HypervisorVersionWeigher", _figure(Figure.hypervisor_version), "hypervisor_version_weight_multiplier"),
     _of_host("BuildFailureWeigher", _figure(Figure.failed_builds), "build_failure_weight_multiplier", sign=-1.0),
     Weigher(
-        "ServerGroupSoftAffinityWeigher", "soft_affinity_weight_multiplier", _members(server_groups.SOFT_AFFINITY, 1.0)
+        "ServerGroupSoftAffinityWeigher",
+        "soft_affinity_weight_multiplier",
+        _members(server_group_members.SOFT_AFFINITY, 1.0),
     ),
     Weigher(
         "ServerGroupSoftAntiAffinityWeigher",
         "soft_anti_affinity_weight_multiplier",
-        _members(server_groups.SOFT_ANTI_AFFINITY, -1.0),
+        _members(server_group_members.SOFT_ANTI_AFFINITY, -1.0),
     ),
     Weigher("CrossCellWeigher", "cross_cell_move_weight_multiplier", _same_cell),
     METRICS,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cell.compute.drivers.libvirt.names import GUEST_SIDE
-from cell.compute.drivers.libvirt.namespace_tools import Daemon, Namespace
+from cell.compute.drivers.libvirt.namespace_exec import Daemon, Namespace
 from cellcloud.model.metadata import METADATA_ADDRESS
 from cellcloud.model.network import FixedIp, Port
 

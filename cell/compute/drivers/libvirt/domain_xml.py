@@ -8,11 +8,11 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 from cell.compute.drivers.libvirt.disks import Disk
-from cell.compute.drivers.libvirt.hardware_xml import add_board, add_devices, text
 from cell.compute.drivers.libvirt.names import bridge_name, tap_name
-from cellcloud.model.machine import LETTERS, Machine, disk_names
+from cell.compute.drivers.libvirt.platform_xml import add_board, add_devices, text
 from cellcloud.model.network import Port
 from cellcloud.model.server import ServerSpec
+from cellcloud.model.virtual_hardware import LETTERS, Machine, disk_names
 
 MARK = "https://cellcloud.invalid/guest/1"  # the name space of the mark that says a domain is ours
 ET.register_namespace("cellcloud", MARK)

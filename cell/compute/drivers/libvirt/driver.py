@@ -28,18 +28,18 @@ from cell.compute.drivers.libvirt.domain_xml import GuestDefinition
 from cell.compute.drivers.libvirt.guest_locks import GuestLocks
 from cell.compute.drivers.libvirt.guest_networks import Wiring, check_port
 from cell.compute.drivers.libvirt.marks import is_ours, set_links
-from cell.compute.drivers.libvirt.namespace_tools import Namespace
+from cell.compute.drivers.libvirt.namespace_exec import Namespace
 from cell.compute.drivers.libvirt.options import LibvirtOptions
 from cell.compute.drivers.libvirt.power_watch import PowerWatch
 from cell.compute.drivers.libvirt.records import GuestRecord, GuestRecords
 from cellcloud import clock, errors
-from cellcloud.lifecycle import PowerState
 from cellcloud.model.guest import ConsoleAddress, GuestDescription, GuestState
 from cellcloud.model.guest_documents import GuestFacts
 from cellcloud.model.host import HostFacts
 from cellcloud.model.network import Port
 from cellcloud.model.server import ServerSpec
-from cellcloud.patterns import Pattern
+from cellcloud.safe_regex import Pattern
+from cellcloud.server_states import PowerState
 
 T = TypeVar("T")
 

@@ -24,7 +24,7 @@ from cell.compute.drivers.libvirt.names import (
     link_name,
     namespace_name,
 )
-from cell.compute.drivers.libvirt.namespace_tools import Namespace
+from cell.compute.drivers.libvirt.namespace_exec import Namespace
 from cellcloud.model.metadata import METADATA_ADDRESS
 from cellcloud.model.network import Port
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 
 from cell.scheduler.host_refusal import HostRefusal
-from cell.scheduler.policy import server_groups
+from cell.scheduler.policy import server_group_members
 from cell.scheduler.policy.filters.interface import FilterContext
 from cell.scheduler.request.scheduling_request import SchedulingRequest
 from cell.scheduler.state.arrays import Flags, Places
@@ -21,11 +21,11 @@ class AffinityFilter:
     on_rebuild = False
 
     def applies(self, request: SchedulingRequest, context: FilterContext) -> bool:
-        return request.group is not None and request.group.policy == server_groups.AFFINITY
+        return request.group is not None and request.group.policy == server_group_members.AFFINITY
 
     def passes(self, table: HostTable, places: Places, request: SchedulingRequest, context: FilterContext) -> Flags:
         group = request.group
-        if group is None or group.policy != server_groups.AFFINITY or not group.hosts:
+        if group is None or group.policy != server_group_members.AFFINITY or not group.hosts:
             return np.ones(len(places), dtype=np.bool_)
         found = np.zeros(len(table), dtype=np.bool_)
         for host in group.hosts:
@@ -36,7 +36,7 @@ class AffinityFilter:
         self, table: HostTable, position: int, request: SchedulingRequest, context: FilterContext
     ) -> HostRefusal | None:
         group = request.group
-        if group is None or group.policy != server_groups.AFFINITY or not group.hosts:
+        if group is None or group.policy != server_group_members.AFFINITY or not group.hosts:
             return None
         there = table.states[position].host in group.hosts
         return None if there else HostRefusal("has no member of the server group, which is to stay together")
@@ -50,14 +50,14 @@ class AntiAffinityFilter:
     on_rebuild = False
 
     def applies(self, request: SchedulingRequest, context: FilterContext) -> bool:
-        return request.group is not None and request.group.policy == server_groups.ANTI_AFFINITY
+        return request.group is not None and request.group.policy == server_group_members.ANTI_AFFINITY
 
     def passes(self, table: HostTable, places: Places, request: SchedulingRequest, context: FilterContext) -> Flags:
         found = np.ones(len(table), dtype=np.bool_)
         group = request.group
-        if group is None or group.policy != server_groups.ANTI_AFFINITY:
+        if group is None or group.policy != server_group_members.ANTI_AFFINITY:
             return found[places]
-        for position, count in server_groups.members_at(table, group).items():
+        for position, count in server_group_members.members_at(table, group).items():
             found[position] = count < group.max_server_per_host or context.server_id in table.hosted[position]
         if group.max_server_per_host <= 0:
             found[:] = False
@@ -67,9 +67,13 @@ class AntiAffinityFilter:
         self, table: HostTable, position: int, request: SchedulingRequest, context: FilterContext
     ) -> HostRefusal | None:
         group = request.group
-        if group is None or group.policy != server_groups.ANTI_AFFINITY or context.server_id in table.hosted[position]:
+        if (
+            group is None
+            or group.policy != server_group_members.ANTI_AFFINITY
+            or context.server_id in table.hosted[position]
+        ):
             return None
-        count = server_groups.count_at(table, group, position)
+        count = server_group_members.count_at(table, group, position)
         if count < group.max_server_per_host:
             return None
         return HostRefusal("place for a member of the server group", 1, group.max_server_per_host - count)

@@ -6,11 +6,11 @@ from typing import Any
 from urllib.parse import quote
 
 from cellcloud import errors
-from cellcloud.patterns import Pattern
+from cellcloud.safe_regex import Pattern
 from top_api.operations.metadata import delete_metadata, replace_metadata, set_metadata
 from top_api.operations.server_in_cell import look_up_server
 from top_api.operations.update import add_tag, delete_tag, set_tags
-from top_api.routing import Answer, Call, Resource
+from top_api.request_pipeline import Answer, Call, Resource
 from top_api.schemas import server_metadata as schemas
 from top_api.schemas.types import TAG as TAG_SCHEMA
 

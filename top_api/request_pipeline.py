@@ -20,14 +20,14 @@ from cellcloud import errors
 from cellcloud.context import RequestContext
 from cellcloud.embedded import EmbeddedServices
 from cellcloud.model.server import ServerRecord
-from cellcloud.patterns import Pattern
+from cellcloud.safe_regex import Pattern
 from top_api import auth, faults, microversion
+from top_api.api_definition import COMPUTE, WebApi
 from top_api.microversion import FIRST, LAST, Microversion
 from top_api.policy import Target
 from top_api.public_address import plain
 from top_api.services import ApiServices
 from top_api.validation import MALFORMED, NO_QUERY, Queries, UnsupportedType, Versioned, check_body, read_json
-from top_api.web_api import COMPUTE, WebApi
 
 _TWIN = Pattern(r"(?s)/v2\.1/([0-9a-fA-F-]+)(/.+)")  # no resource is called by such a word
 _OLD = Pattern(r"(?s)/v2/(.+)")

@@ -9,9 +9,9 @@ from cellcloud import errors
 from cellcloud.context import RequestContext
 from cellcloud.db import feed, servers
 from cellcloud.db.engine import Database, retried
-from cellcloud.model import codec, items
-from cellcloud.model.items import ItemChanges
+from cellcloud.model import codec, tag_metadata_changes
 from cellcloud.model.server import ServerChanges, ServerRecord, ServerSpec
+from cellcloud.model.tag_metadata_changes import ItemChanges
 
 IN_SPEC = frozenset(
     {"name", "description", "metadata", "tags", "access_ip_v4", "access_ip_v6", "hostname", "disk_config"}
@@ -53,7 +53,7 @@ def change_items(database: Database, context: RequestContext, server_id: str, ch
     """Change single items of the record's sets. Raises NotFound, Invalid, QuotaExceeded."""
     with database.write() as connection:
         record = servers.get(connection, server_id, lock=True)
-        spec = items.applied(record.spec, changes)
+        spec = tag_metadata_changes.applied(record.spec, changes)
         if spec == record.spec:
             return record
         changed = servers.change(connection, server_id, ServerChanges(spec=spec))

@@ -14,7 +14,7 @@ from cellcloud.model import extra_specs, guest_checks, image_properties, numa_re
 from cellcloud.model.flavor import Flavor
 from cellcloud.model.guest_values import Value
 from cellcloud.model.image import Image
-from cellcloud.model.machine import Machine, machine_of
+from cellcloud.model.virtual_hardware import Machine, machine_of
 
 KEPT = 512  # of tens of kilobytes at most
 Pairs = tuple[tuple[str, str], ...]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
-from cellcloud.model.machine import Machine
+from cellcloud.model.virtual_hardware import Machine
 
 CODE_CACHE_MIB = "32"  # QEMU's own choice would take more memory than a small guest
 VIDEO_KIB = 16384  # of the model that every guest has unless it asks for another

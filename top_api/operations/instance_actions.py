@@ -5,10 +5,10 @@ from __future__ import annotations
 from cellcloud import errors
 from cellcloud.context import RequestContext
 from cellcloud.db import index
-from cellcloud.lifecycle import VmState
 from cellcloud.model.operations import Operation
 from cellcloud.model.run import RunRecord
 from cellcloud.model.server import ServerRecord
+from cellcloud.server_states import VmState
 from top_api.operations.server_in_cell import find_server
 from top_api.services import ApiServices
 

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from cellcloud import errors
 from cellcloud.db import cells as cells_table
-from cellcloud.db import incarnations, index, intents
+from cellcloud.db import database_incarnations, index, intents
 from cellcloud.db.index import ServerQuery
 from cellcloud.model.cell import Cell, Finding
 from cellcloud.model.host import Host
@@ -17,11 +17,11 @@ from cellcloud.model.intent import Intent, IntentKind
 from cellcloud.model.run import RunRecord, TimelineEntry
 from cellcloud.model.server import ServerRecord
 from cellcloud.rpc.conductor import Conductor
-from top_api.operations import aggregates, counters, doctor
-from top_api.routing import Call, Resource
+from top_api.api_definition import OPERATOR
+from top_api.operations import aggregates, doctor, quota_recount
+from top_api.request_pipeline import Call, Resource
 from top_api.schemas import guests as schemas
 from top_api.validation import Queries
-from top_api.web_api import OPERATOR
 
 T = TypeVar("T")
 RULE = "cellcloud:operator"
@@ -212,7 +212,7 @@ def list_findings(call: Call) -> dict[str, Any]:
 @operator.route("POST", "/repairs", RULE, body=schemas.REPAIR)
 def repair(call: Call) -> dict[str, Any]:
     wanted = frozenset(call.body.get("servers") or ())
-    done = [] if wanted else counters.repair(call.services.database)
+    done = [] if wanted else quota_recount.repair(call.services.database)
     return {"findings": done + doctor.repair(call.services, call.context, wanted, keep=call.body.get("keep"))}
 
 
@@ -268,8 +268,11 @@ def _top_findings(call: Call) -> list[Finding]:
     with call.services.database.read() as connection:
         late = intents.list_late(connection, MOST)
         cells = cells_table.list_cells(connection)
-        incarnation, uncompared = incarnations.find(connection), incarnations.list_uncompared(connection)
-    findings = counters.findings(call.services.database)
+        incarnation, uncompared = (
+            database_incarnations.find(connection),
+            database_incarnations.list_uncompared(connection),
+        )
+    findings = quota_recount.findings(call.services.database)
     findings += [
         _finding("intents", intent.server_id, f"{_state_of(intent)} and past its deadline", "cellcloud status")
         for intent in late
@@ -288,7 +291,7 @@ def _top_findings(call: Call) -> list[Finding]:
     troubled = {one.check for one in findings}
     return findings + [
         Finding(check=check, severity="ok", subject="top", text="nothing wrong")
-        for check in (*counters.CHECKS, "intents", "cell health")
+        for check in (*quota_recount.CHECKS, "intents", "cell health")
         if check not in troubled
     ]
 

@@ -22,9 +22,9 @@ from cellcloud.context import RequestContext
 from cellcloud.db import idempotency, index, intents, quotas, user_data, user_quotas
 from cellcloud.db.engine import Connection, Database, retried
 from cellcloud.db.idempotency import KeptAnswer
-from cellcloud.lifecycle import TaskState, VmState
 from cellcloud.model.intent import Intent, IntentKind, IntentState
 from cellcloud.model.server import ServerRecord, ServerSpec
+from cellcloud.server_states import TaskState, VmState
 from top_api import quota
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from cellcloud.db import change_log, feed, incarnations
+from cellcloud.db import change_log, database_incarnations, feed
 from cellcloud.db.engine import Connection, Database, transact
 from cellcloud.db.marks import Marker
 
@@ -29,7 +29,7 @@ class DatabaseWatch:
 
     def _is_shorter(self) -> bool:
         with self._database.read_as_one() as connection:
-            found = incarnations.find(connection)
+            found = database_incarnations.find(connection)
             lengths = feed.newest(connection), change_log.get_newest(connection)
         present = found.id if found else ""
         lost = present == self._known and (lengths[0] < self._feed or lengths[1] < self._changes)
@@ -44,7 +44,7 @@ class DatabaseWatch:
         """Begin another incarnation, unless ``known`` is not the present one any more; returns the present one."""
 
         def leap(connection: Connection) -> str:
-            return incarnations.begin_in_cell(connection, known, reason).id
+            return database_incarnations.begin_in_cell(connection, known, reason).id
 
         present = transact(self._database, leap)
         LOG.warning("an incarnation of the database", extra={"id": present, "why": reason})

@@ -18,7 +18,7 @@ from cellcloud.db import cell_schema
 from cellcloud.db.engine import racing, utc_after, utc_now
 from cellcloud.db.top_schema import cells, intents
 from cellcloud.db.top_schema import incarnations as table
-from cellcloud.model.incarnation import Incarnation
+from cellcloud.model.database_incarnation import Incarnation
 
 LEAP = 1 << 32  # more changes than one incarnation of a cell ever sees
 COMPARING_SECONDS = 30.0  # that every cell has to be compared before what it may have is given to others
