@@ -55,7 +55,8 @@ def reserve(c: Connection, project_id: str, resource: str, amount: int, limit: i
     values = which | {"amount": amount, "limit": limit}
     if c.execute(_RESERVE, values).rowcount:
         return True
-    return _begin(c, project_id, resource) and c.execute(_RESERVE, values).rowcount > 0
+    _begin(c, project_id, resource)  # or somebody else has just begun
+    return c.execute(_RESERVE, values).rowcount > 0
 
 
 def release(c: Connection, project_id: str, resource: str, amount: int) -> None:
@@ -122,14 +123,12 @@ def mend(c: Connection, project_id: str, resource: str) -> None:
     c.execute(mine, which)
 
 
-def _begin(c: Connection, project_id: str, resource: str) -> bool:
-    """Begin to count; False when that was begun before."""
-    if c.execute(_FOUND, {"which_project": project_id, "which_resource": resource}).first() is not None:
-        return False
-    with racing():
-        counted = _count(c, project_id, resource)
-        c.execute(sa.insert(network_usages).values(project_id=project_id, resource=resource, used=counted))
-    return True
+def _begin(c: Connection, project_id: str, resource: str) -> None:
+    """Begin to count, unless that was begun before."""
+    if c.execute(_FOUND, {"which_project": project_id, "which_resource": resource}).first() is None:
+        with racing():
+            counted = _count(c, project_id, resource)
+            c.execute(sa.insert(network_usages).values(project_id=project_id, resource=resource, used=counted))
 
 
 def _count(c: Connection, project_id: str, resource: str) -> int:

@@ -17,6 +17,8 @@ CALLS: dict[str, tuple[str, str, Any, bool]] = {
     "os-start": ("POST", "/action", {"os-start": None}, True),
     "os-stop": ("POST", "/action", {"os-stop": None}, True),
     "reboot": ("POST", "/action", {"reboot": {"type": "HARD"}}, True),
+    "pause": ("POST", "/action", {"pause": None}, True),
+    "unpause": ("POST", "/action", {"unpause": None}, True),
     "set metadata": ("POST", "/metadata", METADATA, True),
     "replace metadata": ("PUT", "/metadata", METADATA, True),
     "set an item": ("PUT", "/metadata/a", {"meta": {"a": "c"}}, True),

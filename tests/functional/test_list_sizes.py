@@ -51,7 +51,6 @@ OTHERWISE = {
     "SchedulingStore.list_bases": "figures of as many batches as are asked for",
     "SchedulingStore.set_policy_role": "changes something, so that it is asked once: what list_policies answers",
     "SchedulingStore.set_aggregates": "changes something, so that it is asked once: what list_aggregates answers",
-    "Scheduler.select": "host names for the servers that are asked about",
     "Scheduler.explain": "made at some cost, so that it is asked once: of one request, with as many hosts as asked for",
 }
 COUNT = 40

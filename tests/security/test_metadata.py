@@ -201,7 +201,7 @@ def test_the_config_drive_holds_what_the_service_answers(cell: Cell, tmp_path: P
     made = record(1)
     drive = ensure_config_drive(tmp_path, GuestFacts(spec=made.spec, ports=made.ports, zone=made.zone))
     unpacked = tmp_path / "unpacked"
-    argv = ["xorriso", "-osirrox", "on", "-indev", str(drive), "-extract", "/", str(unpacked)]
+    argv = ["xorriso", "-osirrox", "on", "-indev", f"stdio:{drive}", "-extract", "/", str(unpacked)]
     subprocess.run(argv, check=True, capture_output=True)
     files = {str(path.relative_to(unpacked)): path.read_bytes() for path in unpacked.rglob("*") if path.is_file()}
     assert files.keys() > {
