@@ -35,7 +35,7 @@ import psutil
 
 from benchmarks.figures import conditions, milliseconds
 from benchmarks.workload import FLAVORS, SAME_IN_BATCH, SINGLE
-from cell.conductor.placement import claiming, held_servers, reservation
+from cell.conductor.placement import claiming, reservation_batching, tentative_reservations
 from cell.conductor.placement.claiming import PlacementRequest
 from cell.conductor.scheduling_store import SchedulingStoreService
 from cell.scheduler.service import SchedulerService
@@ -57,7 +57,7 @@ from tests.daemons import running_broker, running_database
 
 CELL = "bench"
 KINDS = ("mariadb", "postgresql", "sqlite")
-BATCH = reservation.TOGETHER  # servers in one question, where throughput is measured
+BATCH = reservation_batching.TOGETHER  # servers in one question, where throughput is measured
 EMPTY = RankBatch(shapes=(), servers=())
 MEAN_BATCH = 3.8
 BUDGET = 600.0
@@ -151,7 +151,7 @@ def be_conductor(broker: str, url: str, seed: int, *, held: bool) -> None:
     transport = Transport(CELL, broker)
     server = transport.serve(SchedulingStore, SchedulingStoreService(database), server=unique_name("bench"), threads=4)
     scheduler = transport.client(Scheduler)
-    store = held_servers.hold(3600.0) if held else _nothing
+    store = tentative_reservations.hold(3600.0) if held else _nothing
     print("ready", flush=True)
     for line in sys.stdin:
         task: Json = json.loads(line)
@@ -196,7 +196,7 @@ def _throughput(task: Json, stream: Stream, database: Database, scheduler: Sched
 
 def _latency(task: Json, stream: Stream, database: Database, scheduler: Scheduler, store: claiming.Store) -> Json:
     """Requests that come by themselves at a rate, grouped as a conductor groups them."""
-    placer = reservation.Placer(database, scheduler, store=store)
+    placer = reservation_batching.Placer(database, scheduler, store=store)
     requests = []
     while sum(map(len, requests)) < task["rate"] * task["seconds"]:
         requests.append(stream.request(stream.size()))

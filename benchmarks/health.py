@@ -13,7 +13,7 @@ from pathlib import Path
 from benchmarks.claims import fill
 from benchmarks.figures import Figure, milliseconds, report
 from cell.conductor.capacity import Digests
-from cellcloud.db import change_log
+from cellcloud.db import scheduler_change_log
 from cellcloud.db.engine import Database
 from cellcloud.model.change_log import Changes
 
@@ -46,7 +46,7 @@ def main() -> None:
 
             def after_a_change(digests: Digests = digests) -> None:
                 with database.write() as connection:
-                    change_log.append(connection, Changes(dropped=("x",)))
+                    scheduler_change_log.append(connection, Changes(dropped=("x",)))
                 digests.get()
 
             readings = {"the first": first, "at rest": milliseconds(digests.get, given.repeats)}

@@ -55,7 +55,7 @@ REACHES = (
             f"{_AMQP}:AMQPDriverBase._connection_pool",
             f"{_AMQP}:ACK_REQUEUE_EVERY_SECONDS_MIN",
         ),
-        files=("cellcloud/rpc/driver.py", "cellcloud/rpc/transport.py"),
+        files=("cellcloud/rpc/rabbitmq_driver.py", "cellcloud/rpc/transport.py"),
     ),
     Reach(
         library="kombu",
@@ -72,7 +72,7 @@ REACHES = (
             "kombu.transport.virtual.base:Transport.cycle",
             "kombu.connection:Connection._connection",
         ),
-        files=("cellcloud/rpc/memory.py", "cellcloud/rpc/driver.py"),
+        files=("cellcloud/rpc/memory.py", "cellcloud/rpc/rabbitmq_driver.py"),
     ),
     Reach(
         library="oslo.service",
@@ -123,7 +123,7 @@ REACHES = (
             "websockify.websocket:WebSocket._recv_buffer",
             "websockify.websocket:WebSocket._partial_msg",
         ),
-        files=("cell/consoleauth/websocket.py",),
+        files=("cell/consoleauth/bounded_websocket.py",),
     ),
     Reach(
         library="google-re2",

@@ -19,13 +19,13 @@ from cellcloud.rpc.transport import unique_name
 from top_api import auth, faults, microversion
 from top_api.adapters import Adapters, make_adapters
 from top_api.api_definition import DISCOVERY, WebApi
-from top_api.cells import Cells
+from top_api.cell_clients import Cells
 from top_api.dispatch.outbox_dispatcher import OutboxDispatcher
-from top_api.gate import HeadGate
 from top_api.policy import Policy
 from top_api.public_address import PublicAddress
 from top_api.rates import RateLimits
 from top_api.request_acceptance import Admission
+from top_api.request_head_admission import HeadGate
 from top_api.request_pipeline import is_old, mount
 from top_api.routes import RESOURCES
 from top_api.routes.versions import choices

@@ -25,7 +25,7 @@ from cellcloud.db.idempotency import KeptAnswer
 from cellcloud.model.intent import Intent, IntentKind, IntentState
 from cellcloud.model.server import ServerRecord, ServerSpec
 from cellcloud.server_states import TaskState, VmState
-from top_api import quota
+from top_api import quota_limits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,11 +175,11 @@ def _delete_all(
 
 
 def _limits(connection: Connection, project_id: str, config: Config) -> dict[str, int]:
-    return quota.limits_of(connection, project_id, config.quota)
+    return quota_limits.limits_of(connection, project_id, config.quota)
 
 
-def _books(connection: Connection, context: RequestContext, config: Config) -> list[quota.Book]:
-    return quota.books_of(connection, context.project_id, context.user_id, config.quota)
+def _books(connection: Connection, context: RequestContext, config: Config) -> list[quota_limits.Book]:
+    return quota_limits.books_of(connection, context.project_id, context.user_id, config.quota)
 
 
 def _how_many(connection: Connection, request: _Request, config: Config) -> int:

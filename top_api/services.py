@@ -12,7 +12,7 @@ from cellcloud.config import Config
 from cellcloud.db.engine import Database
 from cellcloud.embedded import EmbeddedServices
 from cellcloud.model.intent import Intent
-from top_api.cells import Cells
+from top_api.cell_clients import Cells
 from top_api.policy import Policy
 from top_api.request_acceptance import Admission
 

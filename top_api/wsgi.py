@@ -7,7 +7,7 @@ import os
 
 from cellcloud import errors, log
 from cellcloud.config import load
-from cellcloud.db import marks
+from cellcloud.db import rollback_detection
 from cellcloud.db.engine import Database
 from cellcloud.service import serve_worker_health
 from top_api.app import create_app
@@ -16,7 +16,7 @@ _config = load(os.environ["CELLCLOUD_CONFIG"])
 log.set_up("top.api", level=_config.log_level)
 _database = Database(_config.top.connection, timeout=_config.database_timeout)
 try:
-    marks.top_marker(_database, _config.state_dir).look()
+    rollback_detection.top_marker(_database, _config.state_dir).look()
 except errors.TryLater as error:
     logging.getLogger(__name__).warning("the database is not compared with its mark", extra={"why": error.message})
 serve_worker_health("top.api", _config.state_dir / "run")

@@ -10,9 +10,9 @@ from typing import Any, TypeVar
 
 import click
 
-from cell.admin.local import LocalSource
+from cell.admin.api_source import RemoteSource, find_cloud
+from cell.admin.cell_rpc_source import LocalSource
 from cell.admin.output import Column, clean, show_list, show_one
-from cell.admin.remote import RemoteSource, find_cloud
 from cell.admin.source import Source
 from cellcloud import config as options
 from cellcloud import errors

@@ -12,7 +12,7 @@ from cell.admin.source import Source
 from cellcloud import errors
 from cellcloud.model.decision import ClaimConflict
 from cellcloud.model.explanation import Explanation, Miss, RankedHost, Replayed, Weight
-from cellcloud.model.refusal import Reason, RefusedGroup
+from cellcloud.model.no_valid_host_message import Reason, RefusedGroup
 from cellcloud.safe_regex import Pattern
 
 _DECISION = Pattern(r"[0-9a-f]{1,16}-[0-9]{1,6}")

@@ -9,18 +9,18 @@ from typing import Any
 
 import click
 
-from cell.conductor.gateway import Gateway
 from cell.conductor.placement import relocation
 from cell.conductor.runs.executor import RunExecutor
 from cell.conductor.service import ConductorService
+from cell.conductor.step_services import Gateway
 from cellcloud import errors, log
 from cellcloud.clients.network import NetworkClient
 from cellcloud.config import Config, load
 from cellcloud.context import service_context
 from cellcloud.db import cell_identity as owners
-from cellcloud.db import marks
+from cellcloud.db import rollback_detection
+from cellcloud.db.clock_step_compensation import CELL_TIMES, SteadyClock
 from cellcloud.db.engine import Database, transact
-from cellcloud.db.steady import CELL_TIMES, SteadyClock
 from cellcloud.rpc.conductor import Conductor
 from cellcloud.rpc.feed_notification import Router
 from cellcloud.rpc.scheduler import Scheduler
@@ -73,7 +73,7 @@ class ConductorProcess:
             self.executor,
             transport.client(Router),
             before_judging=steady.meet,
-            marker=marks.cell_marker(database, config.state_dir, cell.name),
+            marker=rollback_detection.cell_marker(database, config.state_dir, cell.name),
         )
         self._loops = [
             Loop("sweep", 5.0, self.service.sweep),
@@ -81,7 +81,7 @@ class ConductorProcess:
             Loop("figures", FIGURES_INTERVAL, self.service.measure),
             Loop("judge", 1.0, self.service.judge),
             Loop("clock", 1.0, steady.meet),
-            Loop("watch", marks.INTERVAL, self.service.watch),
+            Loop("watch", rollback_detection.INTERVAL, self.service.watch),
             Loop("heartbeat", cell.report_interval, self._beat),
             self.service.nudger,
             self.service.teller,

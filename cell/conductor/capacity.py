@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 
-from cellcloud.db import change_log, claims, hosts, runs
+from cellcloud.db import claims, hosts, runs, scheduler_change_log
 from cellcloud.db.engine import Connection, Database
 from cellcloud.model.host import Room
 from cellcloud.model.placement_messages import CellDigest
@@ -32,7 +32,7 @@ class Digests:
         """What the cell can still take: free room per host, joint over the classes. A host is up as the change log has
         it."""
         with self._lock, self._database.read_as_one() as connection:
-            newest = change_log.get_newest(connection)
+            newest = scheduler_change_log.get_newest(connection)
             active = runs.count_active(connection)
             if self._made is None or newest != self._sequence:
                 self._follow(connection, newest)
@@ -49,7 +49,7 @@ class Digests:
             return
         after, change = self._sequence, 0
         while after < newest:
-            page = change_log.list_after(connection, after, PAGE)
+            page = scheduler_change_log.list_after(connection, after, PAGE)
             if page.oldest > after + 1 or not page.entries:  # pruned, or of another history
                 self._claims = claims.count_own(connection)
                 return

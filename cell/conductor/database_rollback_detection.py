@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 
-from cellcloud.db import change_log, database_incarnations, feed
+from cellcloud.db import database_incarnations, feed, scheduler_change_log
 from cellcloud.db.engine import Connection, Database, transact
-from cellcloud.db.marks import Marker
+from cellcloud.db.rollback_detection import Marker
 
 LOG = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ class DatabaseWatch:
     def _is_shorter(self) -> bool:
         with self._database.read_as_one() as connection:
             found = database_incarnations.find(connection)
-            lengths = feed.newest(connection), change_log.get_newest(connection)
+            lengths = feed.newest(connection), scheduler_change_log.get_newest(connection)
         present = found.id if found else ""
         lost = present == self._known and (lengths[0] < self._feed or lengths[1] < self._changes)
         if lost:

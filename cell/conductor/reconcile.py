@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from cellcloud import errors
-from cellcloud.db import change_log, claims, feed, hosts, runs, servers, unknown_guests
+from cellcloud.db import claims, feed, hosts, runs, scheduler_change_log, servers, unknown_guests
 from cellcloud.db.claims import Claim
 from cellcloud.db.engine import Connection, Database, retried
 from cellcloud.model.allocation import Allocation
@@ -95,7 +95,7 @@ def adopt(database: Database, host: str, described: GuestDescription) -> ServerR
             connection, described, host=host, zone=hosts.list_zones(connection).get(host, ""), now=_vm_state(described)
         )
         unknown_guests.forget(connection, host, spec.id)
-        change_log.append(connection, claims.log(claimed=[wanted]))
+        scheduler_change_log.append(connection, claims.log(claimed=[wanted]))
         feed.append(connection, [record])
     LOG.warning("guest adopted", extra={"host": host, "server": spec.id})
     return record

@@ -8,7 +8,7 @@ from dataclasses import replace
 from cellcloud import errors
 from cellcloud.batching import MOST_BYTES, portions
 from cellcloud.context import RequestContext
-from cellcloud.db import change_log, decisions, host_aggregates, hosts, scheduling_policies
+from cellcloud.db import decisions, host_aggregates, hosts, scheduler_change_log, scheduling_policies
 from cellcloud.db.engine import Connection, Database, retried, transact
 from cellcloud.model import codec
 from cellcloud.model.change_log import CellState, ChangePage, PackedState
@@ -37,7 +37,7 @@ class SchedulingStoreService:
         with self._database.read_as_one() as connection:
             return PackedState.of(
                 CellState(
-                    sequence=change_log.get_newest(connection),
+                    sequence=scheduler_change_log.get_newest(connection),
                     hosts=tuple(hosts.list_states(connection)),
                     aggregates=tuple(host_aggregates.list_all(connection)),
                     policy=scheduling_policies.find_role(connection, "active") or scheduling_policies.BUILT_IN,
@@ -47,7 +47,7 @@ class SchedulingStoreService:
 
     def list_changes(self, context: RequestContext, after: int, limit: int) -> ChangePage:
         with self._database.read() as connection:
-            page = change_log.list_after(connection, after, min(limit, MOST_CHANGES))
+            page = scheduler_change_log.list_after(connection, after, min(limit, MOST_CHANGES))
         if codec.wire_size(page) <= MOST_BYTES:
             return page
         return replace(page, entries=tuple(next(portions(page.entries, codec.wire_size))))

@@ -10,17 +10,16 @@ from typing import Any, TypeVar
 from cell.conductor import audit, reconcile, server_field_updates, timeline_query
 from cell.conductor.capacity import Digests
 from cell.conductor.database_rollback_detection import DatabaseWatch
-from cell.conductor.gateway import Gateway
-from cell.conductor.placement import held_servers, reservation
+from cell.conductor.placement import reservation_batching, tentative_reservations
 from cell.conductor.runs import begin, guest_events
 from cell.conductor.runs.executor import RunExecutor
 from cell.conductor.scheduling_store import SchedulingStoreService
+from cell.conductor.step_services import Gateway
 from cellcloud import clock, errors, metrics
 from cellcloud.batching import portions
 from cellcloud.config import CellConfig
 from cellcloud.context import RequestContext, service_context
 from cellcloud.db import (
-    change_log,
     consoles,
     database_incarnations,
     decisions,
@@ -29,12 +28,13 @@ from cellcloud.db import (
     hosts,
     retention,
     runs,
+    scheduler_change_log,
     servers,
     services,
     user_data,
 )
 from cellcloud.db.engine import Connection, Database, retried, transact
-from cellcloud.db.marks import Marker
+from cellcloud.db.rollback_detection import Marker
 from cellcloud.model import codec
 from cellcloud.model.cell import FeedPage, Finding
 from cellcloud.model.console import ConsoleBinding
@@ -84,7 +84,9 @@ class ConductorService:
         self._gateway = gateway
         self._executor = executor
         self._router = router
-        self._placer = reservation.Placer(database, scheduler, store=held_servers.hold(config.hold_seconds))
+        self._placer = reservation_batching.Placer(
+            database, scheduler, store=tentative_reservations.hold(config.hold_seconds)
+        )
         self._watch = DatabaseWatch(database, marker)
         self._digests = Digests(database, config.name)
         self.scheduling_store = SchedulingStoreService(database)
@@ -105,7 +107,7 @@ class ConductorService:
         placements: dict[str, int] | None = None,
     ) -> list[ConfirmAnswer]:
         lease = self._executor.offer()
-        answers, begun = held_servers.confirm(
+        answers, begun = tentative_reservations.confirm(
             self._database, context, server_ids, lease, holds=holds or {}, placements=placements or {}
         )
         self._executor.adopt(begun) if lease else self._executor.wake()
@@ -113,7 +115,7 @@ class ConductorService:
         return _fitting(answers)
 
     def release(self, context: RequestContext, server_ids: list[str]) -> None:
-        held_servers.release(self._database, server_ids)
+        tentative_reservations.release(self._database, server_ids)
 
     def begin_deletes(self, context: RequestContext, requests: list[DeleteRequest]) -> list[DeleteAnswer]:
         begun = begin.begin_deletes(self._database, self._gateway, requests)
@@ -351,7 +353,7 @@ class ConductorService:
         """What nobody asks for: holds past their time, old tokens, the tails of feed and log. Each in a transaction of
         its own, so that none keeps the others. True when there may be more."""
         self._before_judging()
-        if held_servers.expire_holds(self._database):
+        if tentative_reservations.expire_holds(self._database):
             self.nudger.wake()
         transact(self._database, consoles.prune)
         if clock.monotonic() - self._texts_pruned > DAY / 24:
@@ -359,9 +361,9 @@ class ConductorService:
             transact(self._database, lambda connection: user_data.prune(connection, user_data.CELL, seconds=DAY))
         entries, seconds = self._config.feed_entries, self._config.decisions_days * DAY
         told = transact(self._database, lambda connection: feed.prune(connection, entries))
-        changed = transact(self._database, lambda connection: change_log.prune(connection, seconds))
+        changed = transact(self._database, lambda connection: scheduler_change_log.prune(connection, seconds))
         decided = transact(self._database, lambda connection: decisions.prune(connection, seconds))
-        most = (feed.PRUNED_AT_ONCE, change_log.PRUNED_AT_ONCE, decisions.PRUNED_AT_ONCE)
+        most = (feed.PRUNED_AT_ONCE, scheduler_change_log.PRUNED_AT_ONCE, decisions.PRUNED_AT_ONCE)
         return any(count >= bound for count, bound in zip((told, changed, decided), most, strict=True))
 
     def measure(self) -> None:
@@ -396,7 +398,7 @@ class ConductorService:
     def _tell(self) -> None:
         """What schedulers learn from no question of their own, they hear of soon."""
         with self._database.read() as connection:
-            newest = change_log.get_newest(connection)
+            newest = scheduler_change_log.get_newest(connection)
         self._scheduler.log_grew(service_context(5.0), newest)
         clock.sleep(NUDGE_GAP)
 

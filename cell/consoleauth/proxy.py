@@ -20,10 +20,10 @@ from urllib.parse import parse_qs, urlsplit
 import click
 from websockify.websockifyserver import WebSockifyRequestHandler
 
-from cell.consoleauth.session import Session
+from cell.consoleauth.bounded_websocket import BoundedWebSocket
 from cell.consoleauth.static_files import TYPES, find_page
 from cell.consoleauth.tokens import is_token
-from cell.consoleauth.websocket import BoundedWebSocket
+from cell.consoleauth.vnc_relay import Session
 from cellcloud import clock, errors, log
 from cellcloud.config import Config, load
 from cellcloud.context import RequestContext, service_context

@@ -23,7 +23,7 @@ from cellcloud.clients.network import INDEX_KEY, MANY_NETWORKS, OWNED_KEY, PLACE
 from cellcloud.clients.session import RestService, make_session
 from cellcloud.config import Config
 from cellcloud.model.network import FixedIp, Port, RequestedNetwork, Subnet
-from cellcloud.model.subnet import containing
+from cellcloud.model.subnet_arithmetic import containing
 
 FACTS_SECONDS = 30.0
 TRIES = 8  # to change a port that others change meanwhile; the agent of its host does, a few times

@@ -21,7 +21,7 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import Connection
 
 from cellcloud import errors, metrics
-from cellcloud.db import bulk, change_log, numa_pci_claims
+from cellcloud.db import bulk, numa_pci_conflicts, scheduler_change_log
 from cellcloud.db.cell_schema import claims, inventories, runs, servers
 from cellcloud.db.engine import Json, LostRace
 from cellcloud.model import codec
@@ -120,7 +120,7 @@ def _clashes(connection: Connection, winners: Sequence[Claim]) -> dict[str, Clai
     hosts = {claim_id: host for claim_id, host, _ in told}
     return {
         claim_id: ClaimConflict(host=hosts[claim_id], resource_class=TOPOLOGY, capacity=1, used=1, wanted=1)
-        for claim_id in numa_pci_claims.list_clashes(connection, told)
+        for claim_id in numa_pci_conflicts.list_clashes(connection, told)
     }
 
 
@@ -243,7 +243,7 @@ def _release(connection: Connection, which: sa.ColumnElement[bool]) -> None:
     held = _list(connection, which)
     if held:
         _give_back(connection, held, which)
-        change_log.append(connection, log(released=held))
+        scheduler_change_log.append(connection, log(released=held))
 
 
 def swap(connection: Connection, server_id: str, migration_id: str) -> None:
@@ -253,7 +253,7 @@ def swap(connection: Connection, server_id: str, migration_id: str) -> None:
     own, moved = _pair(connection, server_id, migration_id)
     _store(connection, moved.allocation, moved.host, own.id)
     _store(connection, own.allocation, own.host, moved.id)
-    change_log.append(connection, log(swapped=[(own, moved)]))
+    scheduler_change_log.append(connection, log(swapped=[(own, moved)]))
 
 
 def confirm(connection: Connection, server_id: str, migration_id: str) -> None:
@@ -264,7 +264,7 @@ def confirm(connection: Connection, server_id: str, migration_id: str) -> None:
     given = own._replace(id=moved.id)
     _give_back(connection, [given], claims.c.id == moved.id)
     _store(connection, moved.allocation, moved.host, own.id)
-    change_log.append(connection, log(swapped=[(own, moved)], released=[given]))
+    scheduler_change_log.append(connection, log(swapped=[(own, moved)], released=[given]))
 
 
 def lock_own(connection: Connection, server_ids: Sequence[str]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from cellcloud.db import change_log, hosts
+from cellcloud.db import hosts, scheduler_change_log
 from cellcloud.db.cell_schema import aggregates_version, host_aggregates
 from cellcloud.db.engine import racing, utc_now
 from cellcloud.model import codec
@@ -45,7 +45,7 @@ def store(connection: Connection, given: Sequence[Aggregate], removed: Sequence[
     touched = {host for change in changed for side in (change.before, change.after) if side for host in side.hosts}
     hosts.lock(connection, sorted(touched))  # before the aggregates are read again: others may just have named them
     moved = hosts.set_zones(connection, sorted(touched), list_all(connection))
-    change_log.append(connection, Changes(aggregates=tuple(changed), hosts=tuple(moved)))
+    scheduler_change_log.append(connection, Changes(aggregates=tuple(changed), hosts=tuple(moved)))
 
 
 def _lock_version(connection: Connection) -> int:

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from cellcloud import errors
-from cellcloud.db import bulk, change_log, failure_detection, runs
+from cellcloud.db import bulk, failure_detection, runs, scheduler_change_log
 from cellcloud.db.cell_schema import claims, host_aggregates, host_names, hosts, inventories, servers, unknown_guests
 from cellcloud.db.engine import utc_after, utc_now
 from cellcloud.model import codec
@@ -66,7 +66,7 @@ def report(connection: Connection, reports: Sequence[HostReport]) -> bool:
     _set_zones(connection, names, found)
     after = _static_states(connection, names)
     runs.wake_on(connection, [host for host in names if after[host].up and host in before and not before[host].up])
-    change_log.append(connection, Changes(hosts=_differences(before, after)))
+    scheduler_change_log.append(connection, Changes(hosts=_differences(before, after)))
     return True
 
 
@@ -173,7 +173,7 @@ def judge(connection: Connection, *, down_time: float) -> int:
     before = _static_states(connection, names, lock=True)
     connection.execute(sa.update(hosts).where(hosts.c.host.in_(names), mute).values(up=False))
     after = _static_states(connection, names)
-    change_log.append(connection, Changes(hosts=_differences(before, after)))
+    scheduler_change_log.append(connection, Changes(hosts=_differences(before, after)))
     return len(names)
 
 
@@ -462,7 +462,7 @@ def remove(connection: Connection, host: str, *, force: bool) -> None:
         raise errors.Conflict(f"Compute host {host} is up: stop its compute service first, or it registers again.")
     for table in (inventories, unknown_guests, host_names, hosts):
         connection.execute(sa.delete(table).where(table.c.host == host))
-    change_log.append(connection, Changes(hosts=(HostChange(before=before[host]),)))
+    scheduler_change_log.append(connection, Changes(hosts=(HostChange(before=before[host]),)))
 
 
 def set_state(
@@ -489,4 +489,4 @@ def set_state(
     connection.execute(sa.update(hosts).where(hosts.c.host == host).values(**values))
     if forced_down:
         runs.wake_on(connection, [host])
-    change_log.append(connection, Changes(hosts=_differences(before, _static_states(connection, [host]))))
+    scheduler_change_log.append(connection, Changes(hosts=_differences(before, _static_states(connection, [host]))))

@@ -19,7 +19,7 @@ from cellcloud.db.engine import utc_after, utc_now
 from cellcloud.db.top_schema import intents, server_index
 from cellcloud.model import codec
 from cellcloud.model.intent import Intent, IntentKind, IntentState, Refusal
-from cellcloud.model.refusal import NO_HOST
+from cellcloud.model.no_valid_host_message import NO_HOST
 from cellcloud.model.server import ServerFault, ServerRecord
 from cellcloud.server_states import VmState
 

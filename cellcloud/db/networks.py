@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from cellcloud import errors
-from cellcloud.db import network_usages
+from cellcloud.db import network_quota_usages
 from cellcloud.db.engine import utc_now
 from cellcloud.db.listing import ALL, Columns, Page, rows_of
 from cellcloud.db.top_schema import networks, port_addresses, ports, subnets
@@ -97,8 +97,8 @@ def get_network(c: Connection, project_id: str | None, network_id: str) -> Netwo
 
 def insert_network(c: Connection, network: Network, *, limit: int) -> None:
     """``limit``: of its project's networks. Raises QuotaExceeded."""
-    if not network_usages.reserve(c, network.project_id, "network", 1, limit):
-        raise network_usages.exceeded("network")
+    if not network_quota_usages.reserve(c, network.project_id, "network", 1, limit):
+        raise network_quota_usages.exceeded("network")
     values = {name: getattr(network, name) for name in _NETWORK}
     c.execute(networks.insert().values(created_at=utc_now(), updated_at=utc_now(), **values))
 
@@ -126,12 +126,12 @@ def delete_network(c: Connection, network_id: str) -> None:
         project = sa.select(networks.c.id, networks.c.project_id).where(networks.c.id == network_id)
         for network in c.execute(project).all():
             _delete_counted(c, networks, "network", network)
-        network_usages.forget_network(c, network_id)
+        network_quota_usages.forget_network(c, network_id)
 
 
 def _delete_counted(c: Connection, table: sa.Table, resource: str, row: Any) -> None:
     if c.execute(table.delete().where(table.c.id == row.id)).rowcount:
-        network_usages.release(c, row.project_id, resource, 1)
+        network_quota_usages.release(c, row.project_id, resource, 1)
 
 
 # ---- subnets -------------------------------------------------------------------------------------------------------
@@ -169,8 +169,8 @@ def insert_subnet(c: Connection, subnet: Subnet, *, limit: int) -> None:
     """``limit``: of its project's subnets. Raises QuotaExceeded, Conflict where it overlaps another subnet of its
     network: other networks may have the same range.
     """
-    if not network_usages.reserve(c, subnet.project_id, "subnet", 1, limit):
-        raise network_usages.exceeded("subnet")
+    if not network_quota_usages.reserve(c, subnet.project_id, "subnet", 1, limit):
+        raise network_quota_usages.exceeded("subnet")
     c.execute(sa.select(networks.c.id).where(networks.c.id == subnet.network_id).with_for_update())  # one at a time
     wanted = ipaddress.ip_network(subnet.cidr)
     for (cidr,) in c.execute(sa.select(subnets.c.cidr).where(subnets.c.network_id == subnet.network_id)):

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from cellcloud.db.engine import utc_now
-from cellcloud.db.network_usages import UNLIMITED, addresses_of, reserve
+from cellcloud.db.network_quota_usages import UNLIMITED, addresses_of, reserve
 from cellcloud.db.ports import move_ports, release_ports
 from cellcloud.db.top_schema import networks, port_addresses, ports, server_index
 from cellcloud.model.network import Port

@@ -11,14 +11,14 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from cellcloud import errors
-from cellcloud.db import database_incarnations, network_usages
+from cellcloud.db import database_incarnations, network_quota_usages
 from cellcloud.db.engine import racing, utc_now
 from cellcloud.db.listing import ALL, Columns, Condition, Page, Test, items_of, rows_of
-from cellcloud.db.network_usages import Bounds, addresses_of
+from cellcloud.db.network_quota_usages import Bounds, addresses_of
 from cellcloud.db.networks import stamp, subnet_of
 from cellcloud.db.top_schema import networks, port_addresses, ports, subnets
 from cellcloud.model.network import FixedIp, NewPort, Port, PortRecord, Subnet
-from cellcloud.model.subnet import Pool, containing, fixed_ip
+from cellcloud.model.subnet_arithmetic import Pool, containing, fixed_ip
 
 MAC_PREFIX = "fa:16:3e"
 _MOST_AT_ONCE = 1000
@@ -265,7 +265,7 @@ def release_ports(c: Connection, server_id: str, placement: int = LAST) -> None:
         for project_id, network_id in sorted({(row.project_id, row.network_id) for row in owned}):
             there = [row for row in owned if (row.project_id, row.network_id) == (project_id, network_id)]
             addresses = sum(row.addresses for row in there)
-            network_usages.release_ports(c, project_id, network_id, ports=len(there), addresses=addresses)
+            network_quota_usages.release_ports(c, project_id, network_id, ports=len(there), addresses=addresses)
     c.execute(_FREE, mine)
 
 
@@ -281,7 +281,7 @@ def delete_ports(c: Connection, records: Sequence[PortRecord]) -> bool:
             each.port for each in records if (each.port.project_id, each.port.network_id) == (project_id, network_id)
         ]
         addresses = sum(len(port.fixed_ips) for port in there)
-        network_usages.release_ports(c, project_id, network_id, ports=len(there), addresses=addresses)
+        network_quota_usages.release_ports(c, project_id, network_id, ports=len(there), addresses=addresses)
     return True
 
 
@@ -300,13 +300,13 @@ def _reserve(c: Connection, network: Any, known: Sequence[Subnet], new: Sequence
     share = max(1, size * bounds.shared_percent // 100)
     for project_id in sorted({wanted.project_id for wanted in new}):
         mine = [wanted for wanted in new if wanted.project_id == project_id]
-        if not network_usages.reserve(c, project_id, "port", len(mine), bounds.ports):
-            raise network_usages.exceeded("port")
+        if not network_quota_usages.reserve(c, project_id, "port", len(mine), bounds.ports):
+            raise network_quota_usages.exceeded("port")
         addresses = sum(bool(known) if each.addresses is None else len(each.addresses) for each in mine)
-        limit = share if network.shared and network.project_id != project_id else network_usages.UNLIMITED
-        if not network_usages.reserve(c, project_id, addresses_of(network.id), addresses, limit):
+        limit = share if network.shared and network.project_id != project_id else network_quota_usages.UNLIMITED
+        if not network_quota_usages.reserve(c, project_id, addresses_of(network.id), addresses, limit):
             why = f"One project may have {share} of the {size} addresses of the shared network {network.id}."
-            raise network_usages.exceeded("port", why=why)
+            raise network_quota_usages.exceeded("port", why=why)
 
 
 def _choose_addresses(c: Connection, new: Sequence[NewPort], known: Sequence[Subnet]) -> list[tuple[FixedIp, ...]]:

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from cellcloud import errors
-from cellcloud.db import change_log
+from cellcloud.db import scheduler_change_log
 from cellcloud.db.cell_schema import policies, policy_roles
 from cellcloud.db.engine import racing, utc_now
 from cellcloud.model import scheduling_policy
@@ -76,7 +76,7 @@ def set_role(connection: Connection, role: str, version: int | None) -> None:
     if version is not None:
         with racing():
             connection.execute(sa.insert(policy_roles).values(role=role, version=version))
-    change_log.append(connection, Changes(policies=(PolicyChange(role=role, before=before, after=after),)))
+    scheduler_change_log.append(connection, Changes(policies=(PolicyChange(role=role, before=before, after=after),)))
 
 
 def _version(connection: Connection, version: int) -> PolicyVersion:

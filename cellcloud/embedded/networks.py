@@ -12,14 +12,14 @@ from cellcloud import errors
 from cellcloud.batching import Batcher
 from cellcloud.clients.network import MANY_NETWORKS, placed_anew
 from cellcloud.config import NetworkConfig
-from cellcloud.db import network_usages, pagination_snapshots
+from cellcloud.db import network_quota_usages, pagination_snapshots
 from cellcloud.db import networks as db
 from cellcloud.db import ports as db_ports
 from cellcloud.db.engine import Database, LostRace, retried
 from cellcloud.db.listing import ALL, Page
-from cellcloud.db.network_usages import Bounds
+from cellcloud.db.network_quota_usages import Bounds
 from cellcloud.model.network import Network, NewPort, Port, PortRecord, RequestedNetwork, Subnet
-from cellcloud.model.subnet import completed, containing
+from cellcloud.model.subnet_arithmetic import completed, containing
 
 NO_DEVICE = "A port without a device answers none of a device's requests."
 _UNBOUND: dict[str, Any] = {
@@ -122,7 +122,7 @@ class EmbeddedNetworks:
     def count_free_ports(self, project_id: str) -> int | None:
         """See ``NetworkClient``."""
         limit, used = self.list_quotas(project_id)["port"]
-        return None if limit == network_usages.UNLIMITED else max(0, limit - used)
+        return None if limit == network_quota_usages.UNLIMITED else max(0, limit - used)
 
     def default_quotas(self) -> dict[str, int]:
         """Resource -> limit of a project without limits of its own."""
@@ -132,7 +132,7 @@ class EmbeddedNetworks:
     def list_quotas(self, project_id: str) -> dict[str, tuple[int, int]]:
         """Resource -> (limit, used) of a project."""
         with self._database.read() as c:
-            found = {name: network_usages.find(c, project_id, name) for name in self.default_quotas()}
+            found = {name: network_quota_usages.find(c, project_id, name) for name in self.default_quotas()}
         defaults = self.default_quotas().items()
         return {
             name: (default if (own := found[name][1]) is None else own, found[name][0]) for name, default in defaults
@@ -145,7 +145,7 @@ class EmbeddedNetworks:
     def list_limited_projects(self) -> list[str]:
         """Those with limits of their own."""
         with self._database.read() as c:
-            return network_usages.list_limited(c)
+            return network_quota_usages.list_limited(c)
 
     def list_ports(self, server_id: str) -> tuple[Port, ...]:
         """See ``NetworkClient``. In the order of the server's requests."""
@@ -305,7 +305,7 @@ def _release(database: Database, server_id: str, placement: int) -> None:
 def _set_quotas(database: Database, project_id: str, limits: Mapping[str, int | None]) -> None:
     with database.write() as c:
         for resource in sorted(limits):
-            network_usages.set_limit(c, project_id, resource, limits[resource])
+            network_quota_usages.set_limit(c, project_id, resource, limits[resource])
 
 
 @retried

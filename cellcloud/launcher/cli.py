@@ -16,8 +16,7 @@ import tabulate
 
 from cellcloud import clock, config, errors
 from cellcloud.launcher import clouds_yaml, database_commands, libvirt_nodes
-from cellcloud.launcher.layout import CELLS, DEFAULT_PORT, Choices, DriverChoice, Layout, Profile, check, living_nodes
-from cellcloud.launcher.lifetime import (
+from cellcloud.launcher.launcher_process import (
     LAUNCHER,
     STOP_SECONDS,
     claim,
@@ -29,6 +28,7 @@ from cellcloud.launcher.lifetime import (
     reporter,
     stay,
 )
+from cellcloud.launcher.layout import CELLS, DEFAULT_PORT, Choices, DriverChoice, Layout, Profile, check, living_nodes
 from cellcloud.launcher.process_records import ProcessRecord, Records
 from cellcloud.launcher.rabbitmq_servers import keep_accounts
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 
 from cellcloud.model.allocation import Allocation
 from cellcloud.model.flavor import Flavor
+from cellcloud.model.no_valid_host_message import RefusedGroup
 from cellcloud.model.pci import PciRequest
 from cellcloud.model.placement_messages import PlacedGroup
-from cellcloud.model.refusal import RefusedGroup
 from cellcloud.model.server import ServerSpec
 
 

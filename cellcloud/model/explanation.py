@@ -1,6 +1,6 @@
 """Why a server went where it went, or nowhere: what schedulers tell operators, and what else they would have done.
 
-Hosts are named throughout: none of this is for tenants, but for what cellcloud.model.refusal makes of it.
+Hosts are named throughout: none of this is for tenants, but for what cellcloud.model.no_valid_host_message makes of it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from cellcloud.model.decision import ClaimConflict, PolicyRecord, ShadowSummary
 from cellcloud.model.host import Aggregate
-from cellcloud.model.refusal import Reason, RefusedGroup
+from cellcloud.model.no_valid_host_message import Reason, RefusedGroup
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cellcloud import errors
-from cellcloud.model.guest_properties import find_extra_spec
+from cellcloud.model.property_catalog import find_extra_spec
 from cellcloud.safe_regex import Pattern
 
 MOST = 1 << 53  # of anything a request takes: exact in every column

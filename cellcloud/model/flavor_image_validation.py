@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 
 from cellcloud import errors
-from cellcloud.model import extra_specs, guest_checks, image_properties, numa_request, pci
+from cellcloud.model import extra_specs, flavor_image_conflicts, image_properties, numa_request, pci
 from cellcloud.model.flavor import Flavor
 from cellcloud.model.guest_values import Value
 from cellcloud.model.image import Image
@@ -52,7 +52,7 @@ def _read(vcpus: int, memory_mb: int, specs: Pairs, given: Pairs) -> Machine | s
         properties = image_properties.read(dict(given))
         image_properties.refuse_unserved(properties)
         extra_specs.refuse_unserved(flavor.extra_specs)
-        guest_checks.check(flavor, properties)
+        flavor_image_conflicts.check(flavor, properties)
         _check_whole(flavor, properties)
         extra_specs.read(flavor.extra_specs)
         aliased = flavor.extra_specs.get("pci_passthrough:alias")

@@ -6,7 +6,7 @@ import datetime as dt
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from cellcloud.model.refusal import RefusedGroup
+from cellcloud.model.no_valid_host_message import RefusedGroup
 from cellcloud.model.server import ServerRecord
 
 

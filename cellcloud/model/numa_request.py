@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from oslo_utils import strutils
 
 from cellcloud import errors
-from cellcloud.model import guest_checks, pci
+from cellcloud.model import flavor_image_conflicts, pci
 from cellcloud.model.flavor import Flavor
-from cellcloud.model.guest_checks import Properties, choice, flag
+from cellcloud.model.flavor_image_conflicts import Properties, choice, flag
 from cellcloud.model.numa import ANY_PAGES, LARGE_PAGES, SMALL_PAGES, GuestCell, GuestNuma, TopologyRequest
 from cellcloud.model.pci import PciRequest
 from cellcloud.safe_regex import Pattern
@@ -37,8 +37,8 @@ def topology_request(
     ``devices``: those asked for besides the flavor's; ``aliases``: what the flavor's names for devices stand for.
     Raises Invalid when flavor and image contradict themselves or each other.
     """
-    guest_checks.check(flavor, image)
-    devices = (*pci.requests_of(flavor, guest_checks.pci_numa_policy(flavor, image), aliases), *devices)
+    flavor_image_conflicts.check(flavor, image)
+    devices = (*pci.requests_of(flavor, flavor_image_conflicts.pci_numa_policy(flavor, image), aliases), *devices)
     pci.check_requests(devices)
     specs = flavor.extra_specs
     needs_threads = "dedicated" in (specs.get("hw:cpu_policy"), image.get("hw_cpu_policy")) and "require" in (

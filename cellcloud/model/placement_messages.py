@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from cellcloud.model.refusal import RefusedGroup
+from cellcloud.model.no_valid_host_message import RefusedGroup
 from cellcloud.model.server import ServerRecord
 
 

@@ -12,7 +12,7 @@ from operator import eq, le
 
 from cellcloud import errors
 from cellcloud.model.flavor import Flavor
-from cellcloud.model.guest_checks import CPU_DIMENSIONS, MOST_OF_DIMENSION, Properties, flag
+from cellcloud.model.flavor_image_conflicts import CPU_DIMENSIONS, MOST_OF_DIMENSION, Properties, flag
 
 MOST_SERIAL_PORTS = 4  # of an ISA bus
 MOST_QUEUES = 256  # of a tap

@@ -27,8 +27,8 @@ from cellcloud import errors, library_patches, log, metrics
 from cellcloud.context import RequestContext
 from cellcloud.rpc import memory, paging
 from cellcloud.rpc.accounts import EVERYBODY, Account, Role, account_of
-from cellcloud.rpc.driver import RpcDriver
 from cellcloud.rpc.interface import Verb, server_of, topic_of, verbs_of, version_of
+from cellcloud.rpc.rabbitmq_driver import RpcDriver
 from cellcloud.rpc.serializer import Arguments, Heard, Message, Reply, Serializer
 
 library_patches.replace_memory_transport(f"{memory.__name__}:MemoryTransport")

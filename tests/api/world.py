@@ -36,7 +36,7 @@ from cellcloud.model.tag_metadata_changes import ItemChanges
 from cellcloud.server_states import PowerState, VmState
 from top_api.adapters import Adapters
 from top_api.app import create_app
-from top_api.cells import Cells
+from top_api.cell_clients import Cells
 from top_api.dispatch.outbox_dispatcher import OutboxDispatcher
 
 DEMO, OTHER = "d" * 32, "e" * 32

@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 from click.testing import CliRunner
 
-from cell.conductor.placement import reservation
+from cell.conductor.placement import reservation_batching
 from cellcloud import errors
 from cellcloud.context import RequestContext
 from cellcloud.db import backups, database_incarnations, migrate, servers, top_schema
@@ -93,7 +93,9 @@ def test_a_cell_is_put_back_and_its_versions_leap(cell_database: Database, datab
         (found,) = servers.list_by_id(connection, IDS[:2])
     assert found.id == IDS[0]
     assert found.version > before.version + 1_000_000
-    answer = reservation.reserve(cell_database, cell.scheduler, RequestContext(), [found.spec], hold_seconds=60)[0]
+    answer = reservation_batching.reserve(
+        cell_database, cell.scheduler, RequestContext(), [found.spec], hold_seconds=60
+    )[0]
     assert answer.outcome == "settled"
     cell_database.close()
 

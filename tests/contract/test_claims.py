@@ -11,7 +11,7 @@ from alembic import command
 from cell.conductor import audit
 from cell.conductor.scheduling_store import SchedulingStoreService
 from cellcloud import errors
-from cellcloud.db import cell_schema, change_log, claims, hosts, migrate
+from cellcloud.db import cell_schema, claims, hosts, migrate, scheduler_change_log
 from cellcloud.db.claims import Claim
 from cellcloud.db.engine import Database
 from cellcloud.model.allocation import Allocation
@@ -39,13 +39,13 @@ def used(database: Database) -> dict[str, int]:
 def hold(database: Database, *held: Claim) -> None:
     with database.write() as connection:
         assert claim(connection, held) == {}
-        change_log.append(connection, claims.log(claimed=held))
+        scheduler_change_log.append(connection, claims.log(claimed=held))
 
 
 def entry(database: Database) -> Changes:
     """The last of the log."""
     with database.read() as connection:
-        newest = change_log.get_newest(connection)
+        newest = scheduler_change_log.get_newest(connection)
     return SchedulingStoreService(database).list_changes(CONTEXT, newest - 1, 5).entries[-1].changes
 
 

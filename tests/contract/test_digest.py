@@ -13,7 +13,7 @@ import pytest
 import sqlalchemy as sa
 
 from cell.conductor.capacity import Digests
-from cellcloud.db import cell_schema, change_log, claims, hosts
+from cellcloud.db import cell_schema, claims, hosts, scheduler_change_log
 from cellcloud.db.claims import Claim
 from cellcloud.db.engine import Database
 from cellcloud.model.allocation import Allocation
@@ -31,7 +31,7 @@ def wanted(server_id: str, host: str, resources: dict[str, int]) -> Claim:
 def claim(database: Database, *wanted: Claim) -> None:
     with database.write() as connection:
         won, _ = claims.claim_judged(connection, wanted)
-        change_log.append(connection, claims.log(claimed=list(won.values())))
+        scheduler_change_log.append(connection, claims.log(claimed=list(won.values())))
 
 
 def release(database: Database, *server_ids: str) -> None:
@@ -117,7 +117,7 @@ def test_its_work_does_not_grow_with_the_servers(tmp_path: Path, changed: bool) 
         digests.get()
         if changed:
             with database.write() as connection:
-                change_log.append(connection, Changes(dropped=("x",)))
+                scheduler_change_log.append(connection, Changes(dropped=("x",)))
         with counted(database) as steps:
             assert digests.get().servers == number
         taken.append(steps[0])

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cellcloud import errors
-from cellcloud.db import cells, database_incarnations, hosts, marks
+from cellcloud.db import cells, database_incarnations, hosts, rollback_detection
 from cellcloud.db.engine import Database
 from tests.workflows.world import make_report
 
@@ -19,7 +19,7 @@ def test_a_top_that_is_behind_is_noticed_once_and_gives_nothing_until_compared(
         database_incarnations.ensure(connection)
         cells.register_cell(connection, "east", "kombu+memory://")
         database_incarnations.check_compared(connection)
-    marker = marks.top_marker(top_database, tmp_path)
+    marker = rollback_detection.top_marker(top_database, tmp_path)
     assert [marker.look() for _ in range(3)] == [False] * 3
     with top_database.write() as connection:
         connection.exec_driver_sql("DELETE FROM marks")
@@ -36,7 +36,7 @@ def test_a_top_that_is_behind_is_noticed_once_and_gives_nothing_until_compared(
 def test_a_cell_that_is_behind_is_noticed_and_tells_of_its_hosts_by_pages(
     cell_database: Database, tmp_path: Path
 ) -> None:
-    marker = marks.cell_marker(cell_database, tmp_path, "east")
+    marker = rollback_detection.cell_marker(cell_database, tmp_path, "east")
     assert not marker.look()
     with cell_database.write() as connection:
         hosts.report(connection, [make_report(f"h{number}") for number in range(9)])

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from cellcloud import errors
 from cellcloud.config import NetworkConfig
-from cellcloud.db import network_usages
+from cellcloud.db import network_quota_usages
 from cellcloud.db.engine import Database
 from cellcloud.db.top_schema import network_usages as table
 from cellcloud.embedded import networks
@@ -57,20 +57,20 @@ class World:
         with self.database.write() as c:
             rows = [dict(row) for row in c.execute(sa.select(table)).mappings()]
             c.execute(sa.delete(table))
-            real = [network_usages.find(c, row["project_id"], row["resource"])[0] for row in rows]
+            real = [network_quota_usages.find(c, row["project_id"], row["resource"])[0] for row in rows]
             c.execute(sa.insert(table), rows)
-            assert network_usages.recount(c) == []
+            assert network_quota_usages.recount(c) == []
         assert [row["used"] for row in rows] == real
 
     def spoil(self) -> None:
         """Let every counter be wrong, see that it is told, and mend it."""
         with self.database.write() as c:
             c.execute(sa.update(table).values(used=table.c.used + 5))
-            wrong = network_usages.recount(c)
+            wrong = network_quota_usages.recount(c)
             assert all(counted == actual + 5 for *_, counted, actual in wrong)
             assert {each[:2] for each in wrong} == set(c.execute(sa.select(table.c.project_id, table.c.resource)))
             for project_id, resource, *_ in wrong:
-                network_usages.mend(c, project_id, resource)
+                network_quota_usages.mend(c, project_id, resource)
         self.check_books()
 
 

@@ -6,13 +6,13 @@ import uuid
 
 import pytest
 
-from cell.conductor.placement import reservation
+from cell.conductor.placement import reservation_batching
 from cell.conductor.scheduling_store import SchedulingStoreService
 from cell.scheduler.service import SchedulerService
 from cell.scheduler.why.operator_queries import OperatorQueries
 from cellcloud import config, errors
 from cellcloud.context import RequestContext
-from cellcloud.db import change_log, hosts, servers
+from cellcloud.db import hosts, scheduler_change_log, servers
 from cellcloud.db.engine import Database
 from cellcloud.model.decision import Shape, shape_of
 from cellcloud.model.flavor import Flavor
@@ -55,7 +55,7 @@ class Cell:
         """Server ids, whatever became of them."""
         specs = [make_spec(self.last + number + 1, flavor=flavor, **values) for number in range(count)]
         self.last += count
-        reservation.reserve(self.database, self.service, CONTEXT, specs, hold_seconds=3600.0)
+        reservation_batching.reserve(self.database, self.service, CONTEXT, specs, hold_seconds=3600.0)
         return [spec.id for spec in specs]
 
 
@@ -129,7 +129,7 @@ def test_what_is_unknown_and_what_is_past(cell: Cell) -> None:
     decision = cell.service.explain(CONTEXT, server_id, None, 1)[0].decision
     cell.place()
     with cell.database.write() as connection:
-        change_log.prune(connection, 0.0)
+        scheduler_change_log.prune(connection, 0.0)
     (told,) = cell.service.explain(CONTEXT, server_id, None, 1)
     assert not told.gap, "the scheduler still knows what it chose from"
     cell.service.tailer.forget()

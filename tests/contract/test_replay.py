@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import pytest
 
-from cell.conductor.placement import claiming, held_servers
+from cell.conductor.placement import claiming, tentative_reservations
 from cell.conductor.placement.claiming import PlacementRequest
 from cell.conductor.placement.relocation import place_move
 from cell.conductor.scheduling_store import SchedulingStoreService
@@ -20,7 +20,7 @@ from cell.scheduler.state.scheduler_state import NotUndoable, SchedulerState
 from cell.scheduler.why import operator_queries, replay
 from cellcloud import config, errors
 from cellcloud.context import RequestContext
-from cellcloud.db import change_log, claims, decisions, hosts
+from cellcloud.db import claims, decisions, hosts, scheduler_change_log
 from cellcloud.db.engine import Database
 from cellcloud.model.change_log import ChangeEntry, Changes, HostChange, PackedState
 from cellcloud.model.decision import Decision
@@ -122,7 +122,7 @@ class Churn:
                 for _ in range(self.chance.choice((1, 1, 3)))
             ]
         scheduler = self.chance.choice(self.schedulers)
-        answers = claiming.place(self.database, scheduler, CONTEXT, asked, store=held_servers.hold(3600.0))
+        answers = claiming.place(self.database, scheduler, CONTEXT, asked, store=tentative_reservations.hold(3600.0))
         held = [server_id for server_id, answer in answers.items() if answer.outcome == "held"]
         self.placed += held
         self.building += held
@@ -144,7 +144,7 @@ class Churn:
         self.chance.shuffle(self.building)
         built, self.building = self.building[:8], self.building[8:]
         with self.database.write() as connection:
-            change_log.append(connection, Changes(ended=tuple(built)))
+            scheduler_change_log.append(connection, Changes(ended=tuple(built)))
 
     def move(self) -> None:
         """A server is resized or migrated, to its own host or another, and what was begun goes on or back."""
@@ -186,7 +186,7 @@ class Churn:
         gone = self.chance.sample(self.placed, min(len(self.placed), self.chance.randint(1, 5)))
         self.placed = [one for one in self.placed if one not in gone]
         self.moving = {one: migration_id for one, migration_id in self.moving.items() if one not in gone}
-        held_servers.release(self.database, gone)
+        tentative_reservations.release(self.database, gone)
 
     def change_host(self) -> None:
         name = self.chance.choice([*self.reports, f"h{len(self.reports):02}"])
@@ -239,7 +239,7 @@ def world_of(database: Database, decision: Decision) -> SchedulerState:
     store = SchedulingStoreService(database)
     state = store.get_state(CONTEXT).unpacked()
     with database.read() as connection:
-        entries = change_log.list_after(connection, basis.loaded, 100_000).entries
+        entries = scheduler_change_log.list_after(connection, basis.loaded, 100_000).entries
         found = decisions.list_batches(connection, [number for number, _ in basis.pending])
     walked = replay.walk(basis, state, entries)
     return replay.state_from(walked, basis, (), {one.answer.batch: one for one in found})
@@ -327,7 +327,7 @@ def test_a_log_that_does_not_reach_back_is_said(cell_database: Database) -> None
         churn.turn()
     oldest = min(churn.decisions(), key=lambda one: one.batch.answer.basis.loaded)
     with cell_database.write() as connection:
-        change_log.prune(connection, 0.0)
+        scheduler_change_log.prune(connection, 0.0)
     with pytest.raises(errors.Conflict, match="no longer reaches back"):
         world_of(cell_database, oldest)
 
@@ -336,7 +336,7 @@ def undone(database: Database, now: SchedulerState, decision: Decision) -> Sched
     """The believed that a decision was made from, by what its scheduler believes now."""
     basis = decision.batch.answer.basis
     with database.read() as connection:
-        entries = change_log.list_after(connection, basis.sequence, 100_000).entries
+        entries = scheduler_change_log.list_after(connection, basis.sequence, 100_000).entries
         found = decisions.list_batches(connection, [number for number, _ in basis.pending])
     return replay.state_from(now.copy(), basis, entries, {one.answer.batch: one for one in found})
 
@@ -360,7 +360,7 @@ def test_undoing_what_happened_since_gives_the_same_answer(cell_database: Databa
     for _ in range(60):
         churn.chance.choice(lively)()
     with cell_database.read() as connection:
-        newest = change_log.get_newest(connection)
+        newest = scheduler_change_log.get_newest(connection)
     tried = 0
     for scheduler in churn.schedulers:
         scheduler.tailer.catch_up(CONTEXT)
@@ -432,7 +432,7 @@ def test_a_walk_that_the_log_has_left_behind_is_told_as_any_other(cell_database:
         churn.create()
         one.tailer.catch_up(CONTEXT)
     with cell_database.write() as connection:
-        change_log.prune(connection, 0.0)
+        scheduler_change_log.prune(connection, 0.0)
     churn.create()
     churn.create()
     one.tailer.catch_up(CONTEXT)

@@ -14,7 +14,7 @@ from cell.conductor import audit, reconcile
 from cell.scheduler.state.scheduler_state import SchedulerState
 from cellcloud import errors, metrics
 from cellcloud.context import RequestContext
-from cellcloud.db import cell_schema, change_log, feed, hosts, intents, retention, services, top_schema
+from cellcloud.db import cell_schema, feed, hosts, intents, retention, scheduler_change_log, services, top_schema
 from cellcloud.db.engine import Database, transact, utc_after
 from cellcloud.model.change_log import CellState
 from cellcloud.model.guest import GuestState
@@ -160,12 +160,12 @@ def test_the_tails_of_feed_and_log_go_some_at_a_time(cell_database: Database, mo
         cell.create(server_id)
     cell.run()
     monkeypatch.setattr(feed, "PRUNED_AT_ONCE", 4)
-    monkeypatch.setattr(change_log, "PRUNED_AT_ONCE", 4)
+    monkeypatch.setattr(scheduler_change_log, "PRUNED_AT_ONCE", 4)
     told, changed = count(cell_database, cell_schema.feed), count(cell_database, cell_schema.changes)
     assert min(told, changed) > 5
     for table, prune, all_but in (
         (cell_schema.feed, lambda connection: feed.prune(connection, 1), 1),
-        (cell_schema.changes, lambda connection: change_log.prune(connection, -1.0), 0),
+        (cell_schema.changes, lambda connection: scheduler_change_log.prune(connection, -1.0), 0),
     ):
         gone = [transact(cell_database, prune)]
         while gone[-1]:
@@ -272,6 +272,6 @@ def test_a_host_is_removed_unless_something_is_on_it(
     left = ["h2"] if not refused else ["h1", "h2"]
     with cell_database.read() as connection:
         assert [host.host for host in hosts.list_hosts(connection, down_time=1e9)] == left
-        believed.follow(change_log.list_after(connection, 0, 1000).entries)
+        believed.follow(scheduler_change_log.list_after(connection, 0, 1000).entries)
     assert sorted(believed.table.positions.names()) == left
     assert count(cell_database, cell_schema.inventories) == 3 * len(left)

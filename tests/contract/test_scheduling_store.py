@@ -16,7 +16,7 @@ from dataclasses import replace
 import pytest
 
 from cell.conductor import audit
-from cell.conductor.placement import claiming, held_servers, reservation
+from cell.conductor.placement import claiming, reservation_batching, tentative_reservations
 from cell.conductor.placement.relocation import place_move
 from cell.conductor.scheduling_store import SchedulingStoreService
 from cell.scheduler.change_log_tailer import ChangeLogTailer
@@ -25,7 +25,7 @@ from cell.scheduler.state.scheduler_state import SchedulerState
 from cell.scheduler.why import replay
 from cellcloud import clock, errors
 from cellcloud.context import RequestContext
-from cellcloud.db import change_log, claims, decisions, hosts, servers
+from cellcloud.db import claims, decisions, hosts, scheduler_change_log, servers
 from cellcloud.db.engine import Connection, Database, retried
 from cellcloud.model.change_log import CellState, ChangeEntry, HostChange
 from cellcloud.model.decision import RankAnswer, RankBatch
@@ -114,7 +114,8 @@ def test_conductors_and_schedulers_race_and_no_committed_state_is_above_a_limit(
     before = state_of(cell_database)
     schedulers = [LocalScheduler(cell_database, seed) for seed in (1, 2)]
     conductors = [
-        reservation.Placer(cell_database, one, store=held_servers.hold(60)) for one in (*schedulers, *schedulers)
+        reservation_batching.Placer(cell_database, one, store=tentative_reservations.hold(60))
+        for one in (*schedulers, *schedulers)
     ]
     stopping, faults = threading.Event(), []
 
@@ -176,9 +177,9 @@ def test_moves_race_and_are_killed_and_every_committed_state_adds_up(cell_databa
     schedulers = [LocalScheduler(cell_database, seed) for seed in (1, 2)]
     held = [
         answer.server_id
-        for answer in reservation.Placer(cell_database, schedulers[0], store=held_servers.hold(600)).reserve(
-            CONTEXT, [make_spec(one) for one in IDS[:12]]
-        )
+        for answer in reservation_batching.Placer(
+            cell_database, schedulers[0], store=tentative_reservations.hold(600)
+        ).reserve(CONTEXT, [make_spec(one) for one in IDS[:12]])
         if answer.outcome == "held"
     ]
     stopping, faults = threading.Event(), []
@@ -264,7 +265,7 @@ def test_a_lost_race_takes_the_next_host_and_is_on_record(cell_database: Databas
     with late.tailer.state(CONTEXT) as believed:
         first = believed.table.states[0].host
     other = LocalScheduler(cell_database, 1)
-    store = held_servers.hold(60)
+    store = tentative_reservations.hold(60)
     taken = claiming.place(cell_database, other, CONTEXT, asked(IDS[:1]), store=store)
     assert taken[IDS[0]].record is not None
     assert taken[IDS[0]].record.host == first
@@ -284,7 +285,7 @@ def test_a_lost_race_takes_the_next_host_and_is_on_record(cell_database: Databas
 def test_walking_the_log_back_gives_the_state_that_was(cell_database: Database) -> None:
     CellUnderTest(cell_database, ("h1", "h2", "h3"))
     scheduler = LocalScheduler(cell_database)
-    store = held_servers.hold(60)
+    store = tentative_reservations.hold(60)
     claiming.place(cell_database, scheduler, CONTEXT, asked(IDS[:5]), store=store)
     first = state_of(cell_database)
     claiming.place(cell_database, scheduler, CONTEXT, asked(IDS[5:9]), store=store)
@@ -310,7 +311,7 @@ def test_walking_the_log_back_gives_the_state_that_was(cell_database: Database) 
 def test_decisions_are_found_by_server_request_and_id_and_forgotten_in_time(cell_database: Database) -> None:
     report(cell_database, [make_report("h1", vcpus=2)])
     scheduler = LocalScheduler(cell_database)
-    answers = claiming.place(cell_database, scheduler, CONTEXT, asked(IDS[:3]), store=held_servers.hold(60))
+    answers = claiming.place(cell_database, scheduler, CONTEXT, asked(IDS[:3]), store=tentative_reservations.hold(60))
     refused = next(one for one in IDS[:3] if answers[one].outcome == "refused")
     store = SchedulingStoreService(cell_database)
     for server_id in IDS[:3]:
@@ -327,15 +328,17 @@ def test_decisions_are_found_by_server_request_and_id_and_forgotten_in_time(cell
     with cell_database.write() as connection:
         assert decisions.prune(connection, 3600) == 0
         assert decisions.prune(connection, -1) == 1
-        assert change_log.prune(connection, -1) > 0
-        assert change_log.list_after(connection, 0, 5).oldest == change_log.get_newest(connection) + 1
+        assert scheduler_change_log.prune(connection, -1) > 0
+        assert (
+            scheduler_change_log.list_after(connection, 0, 5).oldest == scheduler_change_log.get_newest(connection) + 1
+        )
     assert store.find_decisions(CONTEXT, refused) == []
 
 
 def test_reserving_twice_is_reserving_once(cell_database: Database) -> None:
     report(cell_database, [make_report("h1")])
     scheduler = LocalScheduler(cell_database)
-    placer = reservation.Placer(cell_database, scheduler, store=held_servers.hold(60))
+    placer = reservation_batching.Placer(cell_database, scheduler, store=tentative_reservations.hold(60))
     specs = [make_spec(one) for one in IDS[:3]]
     first = placer.reserve(CONTEXT, specs)
     again = placer.reserve(CONTEXT, [specs[0], *specs, make_spec(IDS[4])])
@@ -366,19 +369,22 @@ class GatedScheduler(LocalScheduler):
 
 @pytest.mark.parametrize(
     ("extra_specs", "most"),
-    [({}, reservation.TOGETHER), ({"hw:numa_nodes": "2"}, reservation.TOGETHER // reservation.LONG)],
+    [
+        ({}, reservation_batching.TOGETHER),
+        ({"hw:numa_nodes": "2"}, reservation_batching.TOGETHER // reservation_batching.LONG),
+    ],
 )
 def test_what_waits_shares_a_question_that_can_be_answered_in_time(
     cell_database: Database, extra_specs: dict[str, str], most: int
 ) -> None:
     report(cell_database, [make_report("h1")])
     scheduler = GatedScheduler(cell_database)
-    placer = reservation.Placer(cell_database, scheduler, store=held_servers.hold(60))
+    placer = reservation_batching.Placer(cell_database, scheduler, store=tentative_reservations.hold(60))
     flavor = replace(make_spec(IDS[0]).flavor, extra_specs=extra_specs)
     with ThreadPoolExecutor(10) as pool, ExitStack() as at_last:
         at_last.callback(scheduler.gate.set)
-        first = [pool.submit(placer.reserve, CONTEXT, [make_spec(one)]) for one in IDS[: reservation.AT_ONCE]]
-        until(lambda: len(scheduler.sizes) == reservation.AT_ONCE, 20.0)
+        first = [pool.submit(placer.reserve, CONTEXT, [make_spec(one)]) for one in IDS[: reservation_batching.AT_ONCE]]
+        until(lambda: len(scheduler.sizes) == reservation_batching.AT_ONCE, 20.0)
         groups = [IDS[begin : begin + 40] for begin in range(80, 400, 40)]
         rest = [
             pool.submit(placer.reserve, CONTEXT, [make_spec(one, flavor=flavor) for one in group]) for group in groups
@@ -387,13 +393,13 @@ def test_what_waits_shares_a_question_that_can_be_answered_in_time(
         def come() -> int:
             """Servers of the others that wait, or that one more asks for since there are so many."""
             waiting = sum(len(call.item[1]) for call in list(placer._place._waiting.values()))
-            return waiting + sum(scheduler.sizes[reservation.AT_ONCE :])
+            return waiting + sum(scheduler.sizes[reservation_batching.AT_ONCE :])
 
         until(lambda: come() == sum(map(len, groups)), 20.0)
         scheduler.gate.set()
         answers = [answer for each in (*first, *rest) for answer in each.result(60)]
-    assert {answer.server_id for answer in answers} == set(IDS[: reservation.AT_ONCE] + IDS[80:])
-    asked_at_once = scheduler.sizes[reservation.AT_ONCE :]
+    assert {answer.server_id for answer in answers} == set(IDS[: reservation_batching.AT_ONCE] + IDS[80:])
+    asked_at_once = scheduler.sizes[reservation_batching.AT_ONCE :]
     assert max(asked_at_once) <= most
     assert len(asked_at_once) == -(-320 // most)  # however many had come when one more led
     assert not placer._place._waiting
@@ -436,7 +442,7 @@ def test_a_shadow_reports_which_decisions_would_differ(cell_database: Database) 
     for role, document in (("active", {"weighers": ["CPUWeigher"]}), ("shadow", turned)):
         store.set_policy_role(CONTEXT, role, store.add_policy(CONTEXT, document, role).version)
     answers = claiming.place(
-        cell_database, LocalScheduler(cell_database), CONTEXT, asked(IDS[:2]), store=held_servers.hold(60)
+        cell_database, LocalScheduler(cell_database), CONTEXT, asked(IDS[:2]), store=tentative_reservations.hold(60)
     )
     assert {answer.record.host for answer in answers.values() if answer.record} == {"big"}
     summary = store.summarise_shadow(CONTEXT)

@@ -24,7 +24,7 @@ from cellcloud.rpc.compute import Compute
 from cellcloud.rpc.feed_notification import Router
 from cellcloud.rpc.interface import call, cast, served_by
 from cellcloud.rpc.transport import Transport
-from top_api.cells import Breaker
+from top_api.cell_clients import Breaker
 from top_api.faults import status_of
 
 Connect = Callable[[str], Transport]

@@ -22,7 +22,7 @@ from cellcloud.db import cells as cells_table
 from cellcloud.db.engine import Database
 from cellcloud.embedded.networks import EmbeddedNetworks, Viewer
 from cellcloud.model.network import Network
-from cellcloud.model.subnet import Subnet
+from cellcloud.model.subnet_arithmetic import Subnet
 from cellcloud.rpc.transport import Transport
 from cellcloud.service import Service
 from tests.api.world import IMAGE, FixedIdentity, FixedImages
@@ -30,7 +30,7 @@ from tests.cloud import CELLS, until
 from tests.faults.books import Books, CellBooks
 from top_api.adapters import Adapters
 from top_api.app import create_app
-from top_api.cells import Cells
+from top_api.cell_clients import Cells
 from top_api.dispatch.outbox_dispatcher import OutboxDispatcher
 from top_api.router.__main__ import build as build_router
 

@@ -18,7 +18,7 @@ from cellcloud.db import cells as cells_table
 from cellcloud.db import top_schema
 from cellcloud.db.engine import Database
 from cellcloud.model.placement_messages import CellDigest
-from top_api.cells import TRIAL_BUDGET, Cells
+from top_api.cell_clients import TRIAL_BUDGET, Cells
 
 BREAKER_SECONDS = 3.0
 

@@ -15,7 +15,7 @@ import pytest
 from cellcloud.db import cells as cells_table
 from tests.cloud import Api, Cloud, running_cloud, until
 from tests.faults.books import Books, open_books, wait_until_right
-from top_api.cells import REREAD
+from top_api.cell_clients import REREAD
 
 SICK, WELL = "west", "east"
 DATABASE = "postgresql"  # of the sick cell, and nobody else's

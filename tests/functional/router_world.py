@@ -30,7 +30,7 @@ from cellcloud.model.server import ServerRecord, ServerSpec
 from cellcloud.rpc.conductor import Conductor
 from cellcloud.rpc.transport import Server, Transport
 from cellcloud.server_states import TaskState, VmState
-from top_api.cells import Cells
+from top_api.cell_clients import Cells
 from top_api.dispatch.outbox_dispatcher import OutboxDispatcher
 from top_api.router.outbox_sweep import Sweep
 

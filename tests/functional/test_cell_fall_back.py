@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from cell.conductor.database_rollback_detection import DatabaseWatch
-from cell.conductor.placement import held_servers, reservation
+from cell.conductor.placement import reservation_batching, tentative_reservations
 from cellcloud.context import RequestContext
-from cellcloud.db import cell_schema, change_log, claims, consoles, database_incarnations, feed
+from cellcloud.db import cell_schema, claims, consoles, database_incarnations, feed, scheduler_change_log
 from cellcloud.db.engine import Database
 from cellcloud.model.cell import FeedPage
 from cellcloud.model.operations import Operation
@@ -202,7 +202,7 @@ def test_an_incarnation_leaps_above_all_that_was_seen_and_its_runs_go_on(cell: C
     with database.write() as connection:
         consoles.insert(connection, before[IDS[0]], token_hash="h", protocol="vnc", user_id="u", ttl=60)
         known = database_incarnations.ensure(connection)
-        newest = feed.newest(connection), change_log.get_newest(connection)
+        newest = feed.newest(connection), scheduler_change_log.get_newest(connection)
         assert database_incarnations.begin_in_cell(connection, "another", "raced").id == known.id
         begun = database_incarnations.begin_in_cell(connection, known.id, "restored")
     assert begun.id != known.id
@@ -210,7 +210,7 @@ def test_an_incarnation_leaps_above_all_that_was_seen_and_its_runs_go_on(cell: C
     with database.read() as connection:
         for log, old in (
             (feed.list_after(connection, 0, 9), newest[0]),
-            (change_log.list_after(connection, 0, 9), newest[1]),
+            (scheduler_change_log.list_after(connection, 0, 9), newest[1]),
         ):
             assert not log.entries
             assert log.oldest > old + 1  # whoever followed finds a gap
@@ -223,10 +223,12 @@ def test_an_incarnation_leaps_above_all_that_was_seen_and_its_runs_go_on(cell: C
     cell.begin(IDS[0], Operation.STOP)
     cell.run()
     assert cell.record(IDS[0]).vm_state == VmState.STOPPED
-    answer = reservation.reserve(database, cell.scheduler, CONTEXT, [cell.record(IDS[2]).spec], hold_seconds=60)[0]
+    answer = reservation_batching.reserve(
+        database, cell.scheduler, CONTEXT, [cell.record(IDS[2]).spec], hold_seconds=60
+    )[0]
     assert answer.record is not None
-    assert held_servers.confirm(database, CONTEXT, [IDS[2]])[0][0].outcome == "gone"
-    confirmed = held_servers.confirm(database, CONTEXT, [IDS[2]], holds={IDS[2]: answer.record.version})[0][0]
+    assert tentative_reservations.confirm(database, CONTEXT, [IDS[2]])[0][0].outcome == "gone"
+    confirmed = tentative_reservations.confirm(database, CONTEXT, [IDS[2]], holds={IDS[2]: answer.record.version})[0][0]
     assert confirmed.outcome == "settled"
     cell.run()
     with database.read() as connection:

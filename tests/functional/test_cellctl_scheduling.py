@@ -16,14 +16,14 @@ from click.testing import CliRunner, Result
 from werkzeug.serving import make_server
 
 from cell.admin.__main__ import main
+from cell.admin.cell_rpc_source import LocalSource
 from cell.admin.common_options import Terminal
-from cell.admin.local import LocalSource
-from cell.conductor.placement import held_servers, reservation
+from cell.conductor.placement import reservation_batching, tentative_reservations
 from cell.conductor.scheduling_store import SchedulingStoreService
 from cell.scheduler.service import SchedulerService
 from cellcloud import config as options
 from cellcloud.context import RequestContext
-from cellcloud.db import cell_schema, change_log, hosts, index, servers
+from cellcloud.db import cell_schema, hosts, index, scheduler_change_log, servers
 from cellcloud.db.engine import Database
 from cellcloud.model.flavor import Flavor
 from cellcloud.model.host import Host, ServiceRecord
@@ -76,7 +76,7 @@ class SchedulingCell(FakeCell):
         self.database.close()
 
     def reserve(self, context: RequestContext, specs: Sequence[ServerSpec]) -> list[ReserveAnswer]:
-        return reservation.reserve(self.database, self.scheduler, context, specs, hold_seconds=600.0)
+        return reservation_batching.reserve(self.database, self.scheduler, context, specs, hold_seconds=600.0)
 
     def confirm(
         self,
@@ -85,7 +85,7 @@ class SchedulingCell(FakeCell):
         holds: dict[str, int] | None = None,
         placements: dict[str, int] | None = None,
     ) -> list[ConfirmAnswer]:
-        return held_servers.confirm(self.database, context, server_ids, holds=holds, placements=placements)[0]
+        return tentative_reservations.confirm(self.database, context, server_ids, holds=holds, placements=placements)[0]
 
     def get_servers(
         self, context: RequestContext, server_ids: Sequence[str], partly: bool = False
@@ -335,7 +335,7 @@ def test_a_decision_whose_log_is_gone_is_told_from_what_is_stored(cloud: Cloud) 
     cloud.create("younger", zone="zone-east")
     assert run("plan", "fits", "1:512:1").exit_code == 0  # the scheduler has followed the log now: no step is to come
     with cloud.east.database.write() as connection:
-        change_log.prune(connection, 0.0)
+        scheduler_change_log.prune(connection, 0.0)
     assert "no longer reaches back" in run("why", record.id).output
     again = run("replay", "decision", decision)
     assert again.exit_code == 1

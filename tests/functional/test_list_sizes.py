@@ -19,7 +19,7 @@ from cell.conductor.service import ConductorService
 from cellcloud import config as options
 from cellcloud.batching import MOST_BYTES
 from cellcloud.context import RequestContext, service_context
-from cellcloud.db import cell_schema, change_log, hosts, services
+from cellcloud.db import cell_schema, hosts, scheduler_change_log, services
 from cellcloud.db.engine import Database
 from cellcloud.model import codec
 from cellcloud.model.change_log import Changes
@@ -224,7 +224,7 @@ def test_a_page_of_the_change_log_fits(tmp_path: Path) -> None:
     with database.write() as connection:
         cell_schema.metadata.create_all(connection)
         for number in range(30):
-            change_log.append(connection, Changes(ended=(f"{number}" + "x" * 60_000,)))
+            scheduler_change_log.append(connection, Changes(ended=(f"{number}" + "x" * 60_000,)))
     store, after, seen, pages = SchedulingStoreService(database), 0, 0, defaultdict[int, int](int)
     while True:
         page = store.list_changes(service_context(), after, 1000)

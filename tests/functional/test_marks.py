@@ -17,9 +17,9 @@ from cell.conductor.__main__ import build as build_conductor
 from cell.conductor.database_rollback_detection import DatabaseWatch
 from cellcloud import config as options
 from cellcloud import errors
-from cellcloud.db import cell_schema, cells, database_incarnations, marks, ports, top_schema
+from cellcloud.db import cell_schema, cells, database_incarnations, ports, rollback_detection, top_schema
 from cellcloud.db.engine import Database
-from cellcloud.db.network_usages import Bounds
+from cellcloud.db.network_quota_usages import Bounds
 from cellcloud.rpc.transport import Transport
 from tests.functional.router_world import Line, World, open_lines, open_world
 from tests.functional.test_top_fall_back import Backup, assert_agreed, follow
@@ -58,8 +58,12 @@ class Kept:
         before.close()
         after.close()
 
-    def marker(self, state: str = "state") -> marks.Marker:
-        make = marks.top_marker if self.tree == "top" else lambda d, s: marks.cell_marker(d, s, "east")
+    def marker(self, state: str = "state") -> rollback_detection.Marker:
+        make = (
+            rollback_detection.top_marker
+            if self.tree == "top"
+            else lambda d, s: rollback_detection.cell_marker(d, s, "east")
+        )
         return make(self.database, self.folder / state)
 
     @property

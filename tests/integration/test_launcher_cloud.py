@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from cellcloud.launcher import cli
-from cellcloud.launcher.lifetime import claim
+from cellcloud.launcher.launcher_process import claim
 from cellcloud.launcher.process_records import Records
 from tests.cloud import PORTS, Cloud, running_cloud
 from tests.daemons import free_ports

@@ -11,8 +11,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from cell.admin.__main__ import main
+from cell.admin.cell_rpc_source import LocalSource
 from cell.admin.common_options import Terminal
-from cell.admin.local import LocalSource
 from cell.admin.output import clean
 from cellcloud import config as options
 from cellcloud import errors

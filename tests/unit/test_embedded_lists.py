@@ -20,7 +20,7 @@ from cellcloud.embedded.networks import Viewer
 from cellcloud.model.identity import Grant
 from cellcloud.model.network import Network, NewPort, Subnet
 from tests.embedded_cloud import PASSWORDS, EmbeddedCloud, make_cloud, make_top_database
-from top_api.embedded_api import identity_lists, image_lists, network_lists
+from top_api.embedded_api import identity_list_filters, image_list_filters, network_list_filters
 
 ADMIN = Viewer(project_id="", is_admin=True)
 AT = dt.datetime(2026, 1, 1, 0, 0, 0, 500_000, tzinfo=dt.UTC)  # stored finer than it is shown
@@ -343,22 +343,22 @@ ASSIGNMENTS = {
     },
 }
 KEYSTONE = [
-    ("/identity/v3/users", USERS, set(identity_lists.USERS.filters)),
-    ("/identity/v3/projects", PROJECTS, set(identity_lists.PROJECTS.filters)),
-    ("/identity/v3/users/{ua}/projects", OWN_PROJECTS, set(identity_lists.PROJECTS_OF_USER.filters)),
-    ("/identity/v3/roles", ROLES, set(identity_lists.ROLES.filters)),
-    ("/identity/v3/domains", DOMAINS, set(identity_lists.DOMAINS.filters)),
-    ("/identity/v3/services", SERVICES, set(identity_lists.SERVICES.filters)),
-    ("/identity/v3/endpoints", ENDPOINTS, set(identity_lists.ENDPOINTS.filters)),
-    ("/identity/v3/regions", REGIONS, set(identity_lists.REGIONS.filters)),
-    ("/identity/v3/role_assignments", ASSIGNMENTS, set(identity_lists.ASSIGNMENT_FILTERS)),
+    ("/identity/v3/users", USERS, set(identity_list_filters.USERS.filters)),
+    ("/identity/v3/projects", PROJECTS, set(identity_list_filters.PROJECTS.filters)),
+    ("/identity/v3/users/{ua}/projects", OWN_PROJECTS, set(identity_list_filters.PROJECTS_OF_USER.filters)),
+    ("/identity/v3/roles", ROLES, set(identity_list_filters.ROLES.filters)),
+    ("/identity/v3/domains", DOMAINS, set(identity_list_filters.DOMAINS.filters)),
+    ("/identity/v3/services", SERVICES, set(identity_list_filters.SERVICES.filters)),
+    ("/identity/v3/endpoints", ENDPOINTS, set(identity_list_filters.ENDPOINTS.filters)),
+    ("/identity/v3/regions", REGIONS, set(identity_list_filters.REGIONS.filters)),
+    ("/identity/v3/role_assignments", ASSIGNMENTS, set(identity_list_filters.ASSIGNMENT_FILTERS)),
 ]
 LISTS = [
     *KEYSTONE,
-    ("/network/v2.0/networks", NETWORKS, set(network_lists.NETWORKS.filters)),
-    ("/network/v2.0/subnets", SUBNETS, set(network_lists.SUBNETS.filters)),
-    ("/network/v2.0/ports", PORTS, set(network_lists.PORTS.filters)),
-    ("/image/v2/images", IMAGES, {*image_lists.FILTERS, "tag", "a property"}),
+    ("/network/v2.0/networks", NETWORKS, set(network_list_filters.NETWORKS.filters)),
+    ("/network/v2.0/subnets", SUBNETS, set(network_list_filters.SUBNETS.filters)),
+    ("/network/v2.0/ports", PORTS, set(network_list_filters.PORTS.filters)),
+    ("/image/v2/images", IMAGES, {*image_list_filters.FILTERS, "tag", "a property"}),
 ]
 CASES = [
     (path, query, found) for path, filters, _ in LISTS for asked in filters.values() for query, found in asked.items()
@@ -389,7 +389,7 @@ SORTED = [
     ("/network/v2.0/ports", "mac_address", "abc"),
     ("/network/v2.0/ports", "device_owner", "abc"),
     ("/network/v2.0/ports", "status", None),
-    *(("/image/v2/images", key, None) for key in image_lists.SORT_KEYS),
+    *(("/image/v2/images", key, None) for key in image_list_filters.SORT_KEYS),
 ]
 
 
@@ -447,7 +447,7 @@ def test_a_walk_over_pages_of_identity_is_whole(world: World, path: str) -> None
     assert walked == sorted(whole - {world.ids["ub"]} if kind == "users" else whole)
 
 
-@pytest.mark.parametrize("key", sorted(identity_lists.USERS.sorts))
+@pytest.mark.parametrize("key", sorted(identity_list_filters.USERS.sorts))
 def test_users_come_in_every_order_by_pages_too(world: World, key: str) -> None:
     for direction in ("asc", "desc"):
         asked = f"/identity/v3/users?sort_key={key}&sort_dir={direction}"

@@ -18,7 +18,7 @@ from flask.testing import FlaskClient
 
 from cellcloud.db import top_schema
 from tests.embedded_cloud import PASSWORDS, EmbeddedCloud, make_cloud, make_top_database
-from top_api.embedded_api import identity_lists, image_lists, network_lists
+from top_api.embedded_api import identity_list_filters, image_list_filters, network_list_filters
 
 BEGAN = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 ALIKE = {"ip_version", "revision_number", "segment_id", "subnetpool_id", "ipv6_ra_mode", "ipv6_address_mode"}
@@ -54,7 +54,7 @@ class Kind:
         return self.path.rsplit("/", 1)[-1]
 
 
-def _sortable(form: network_lists.NetworkListForm) -> tuple[str | None, ...]:
+def _sortable(form: network_list_filters.NetworkListForm) -> tuple[str | None, ...]:
     return (None, *sorted(set(form.filters) - form.unsorted))
 
 
@@ -67,14 +67,14 @@ KINDS = [
     Kind(
         "/network/v2.0/networks",
         top_schema.networks,
-        _sortable(network_lists.NETWORKS),
+        _sortable(network_list_filters.NETWORKS),
         lambda _: {"project_id": "p"},
         lambda chance: _named(chance) | {"mtu": chance.randrange(1280, 1284), "admin_state_up": _flag(chance)},
     ),
     Kind(
         "/network/v2.0/subnets",
         top_schema.subnets,
-        _sortable(network_lists.SUBNETS),
+        _sortable(network_list_filters.SUBNETS),
         lambda chance: {
             "project_id": "p", "network_id": NETWORK, "cidr": f"10.{chance.randrange(9)}.0.0/24",
             "dns_nameservers": [], "allocation_pools": [],
@@ -84,7 +84,7 @@ KINDS = [
     Kind(
         "/network/v2.0/ports",
         top_schema.ports,
-        _sortable(network_lists.PORTS),
+        _sortable(network_list_filters.PORTS),
         lambda _: {"project_id": "p", "network_id": NETWORK, "mac_address": uuid.uuid4().hex, "security_groups": []},
         lambda chance: _named(chance)
         | {name: _word(chance) for name in ("device_id", "device_owner")}
@@ -93,7 +93,7 @@ KINDS = [
     Kind(
         "/image/v2/images",
         top_schema.images,
-        (None, *image_lists.SORT_KEYS),
+        (None, *image_list_filters.SORT_KEYS),
         lambda _: {"owner": "p", "visibility": "public", "tags": [], "properties": {}},
         lambda chance: {
             "name": _word(chance), "updated_at": _time(chance), "size": chance.randrange(5),
@@ -104,7 +104,7 @@ KINDS = [
     Kind(
         "/identity/v3/users",
         top_schema.identity_users,
-        (None, *sorted(identity_lists.USERS.sorts)),
+        (None, *sorted(identity_list_filters.USERS.sorts)),
         lambda _: {"domain_id": "default", "password_hash": ""},
         lambda chance: {"name": _word(chance) + uuid.uuid4().hex, "enabled": _flag(chance)},
     ),

@@ -16,16 +16,16 @@ from cell.compute.driver import check_guest, machine_for
 from cell.compute.drivers.fake import FakeDriver, FakeHypervisor
 from cell.compute.drivers.libvirt.disks import Disk
 from cell.compute.drivers.libvirt.domain_xml import GuestDefinition
-from cell.compute.drivers.libvirt.host import TRAITS
+from cell.compute.drivers.libvirt.host_facts import TRAITS
 from cell.scheduler.select import batches
 from cell.scheduler.state import host_table
 from cellcloud import errors
 from cellcloud.model import extra_specs, image_properties
 from cellcloud.model.decision import shape_of
 from cellcloud.model.flavor import Flavor
-from cellcloud.model.guest_properties import EXTRA_SPECS, IMAGE_PROPERTIES, By
 from cellcloud.model.guest_values import word
 from cellcloud.model.image import Image
+from cellcloud.model.property_catalog import EXTRA_SPECS, IMAGE_PROPERTIES, By
 from cellcloud.model.scheduling_policy import DEFAULT, parse
 from cellcloud.model.server import ServerSpec
 from cellcloud.model.virtual_hardware import LETTERS, CpuTopology, cpu_topology, device_names

@@ -21,7 +21,7 @@ from cellcloud.model.intent import IntentKind
 from cellcloud.rpc.feed_notification import Router
 from cellcloud.rpc.transport import Transport
 from tests.workflows.world import CellUnderTest
-from top_api.cells import Breaker
+from top_api.cell_clients import Breaker
 
 
 def read(name: str, **labels: str) -> float:

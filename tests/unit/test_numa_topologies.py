@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cell.scheduler.host_refusal import HostRefusal
+from cell.scheduler.filter_rejection import HostRefusal
 from cell.scheduler.numa.topology import find_numa_lack, fit
 from cell.scheduler.state.host_topologies import NO_TOPOLOGY, HostTopologies
 from cellcloud.model.numa import GuestCell, GuestNuma, NumaCell, Placed, Topology, TopologyRequest

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cell.scheduler.policy.filters import FILTERS
-from cellcloud.model.refusal import LONGEST, NO_HOST, Reason, RefusedGroup, is_for_now, message, sentence
+from cellcloud.model.no_valid_host_message import LONGEST, NO_HOST, Reason, RefusedGroup, is_for_now, message, sentence
 
 
 def lacking(count: int, what: str, needed: int, available: int) -> RefusedGroup:

@@ -22,7 +22,7 @@ from cellcloud.model.flavor import Flavor
 from cellcloud.model.image import Image
 from cellcloud.model.placement_messages import CellDigest
 from cellcloud.model.server import ServerSpec
-from top_api.cells import Breaker, CellRoom, Cells
+from top_api.cell_clients import Breaker, CellRoom, Cells
 
 SMALL = Flavor(id="1", name="small", vcpus=1, memory_mb=512, root_gb=1)
 BIG = Flavor(id="2", name="big", vcpus=64, memory_mb=1 << 17, root_gb=100)

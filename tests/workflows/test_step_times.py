@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from cell.conductor.gateway import Gateway
+from cell.conductor.step_services import Gateway
 from cell.conductor.workflow import PassiveServices, PassiveStep, Step
 from cell.conductor.workflows import REGISTRY
 from cellcloud.db import runs

@@ -13,7 +13,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from cell.conductor.placement import held_servers, relocation, reservation
+from cell.conductor.placement import relocation, reservation_batching, tentative_reservations
 from cell.conductor.runs import begin, guest_events
 from cell.conductor.runs import executor as executor_module
 from cell.conductor.runs.executor import RunExecutor
@@ -22,7 +22,7 @@ from cell.scheduler.state.host_columns import Figure
 from cell.scheduler.state.scheduler_state import SchedulerState
 from cellcloud import errors
 from cellcloud.context import RequestContext
-from cellcloud.db import cell_schema, change_log, claims, hosts, runs, servers
+from cellcloud.db import cell_schema, claims, hosts, runs, scheduler_change_log, servers
 from cellcloud.db.claims import Claim
 from cellcloud.db.engine import Connection, Database
 from cellcloud.model.allocation import Allocation
@@ -250,13 +250,13 @@ class CellUnderTest:
     def create(self, server_id: str, **changes: object) -> ServerRecord:
         """Reserve and confirm; the run has not moved yet."""
         self.hold(server_id, **changes)
-        confirmed = held_servers.confirm(self.database, CONTEXT, [server_id])[0][0]
+        confirmed = tentative_reservations.confirm(self.database, CONTEXT, [server_id])[0][0]
         assert confirmed.record is not None
         return confirmed.record
 
     def hold(self, server_id: str, **changes: object) -> None:
         """Reserve only."""
-        answer = reservation.reserve(
+        answer = reservation_batching.reserve(
             self.database, self.scheduler, CONTEXT, [make_spec(server_id, **changes)], hold_seconds=60
         )[0]
         assert answer.outcome == "held", answer
@@ -299,7 +299,7 @@ class CellUnderTest:
     def count_under_way(self) -> int:
         """Operations under way on all hosts, as a scheduler knows from the change log."""
         with self.database.read() as connection:
-            entries = change_log.list_after(connection, 0, 10_000).entries
+            entries = scheduler_change_log.list_after(connection, 0, 10_000).entries
         believed = SchedulerState(CellState(sequence=0))
         believed.follow(entries)
         return int(believed.table.columns.figure(Figure.num_io_ops).sum())

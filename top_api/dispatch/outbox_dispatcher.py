@@ -22,7 +22,7 @@ from cellcloud.config import TopConfig
 from cellcloud.db import database_incarnations, index, intents
 from cellcloud.db.engine import Database, retried
 from cellcloud.model.intent import Intent, IntentKind, IntentState, Refusal
-from cellcloud.model.refusal import NO_HOST, message
+from cellcloud.model.no_valid_host_message import NO_HOST, message
 from cellcloud.model.server import ServerFault, ServerSpec
 from cellcloud.rpc.conductor import Conductor
 from cellcloud.server_states import VmState

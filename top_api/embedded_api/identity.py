@@ -10,9 +10,9 @@ from cellcloud import errors
 from cellcloud.db.listing import ALL
 from cellcloud.embedded.identity import DOMAIN_ID, DOMAIN_NAME, REGION, Login, Scope
 from cellcloud.model.identity import Token
-from top_api.embedded_api import identity_lists
+from top_api.embedded_api import identity_list_filters
 from top_api.embedded_api.api_definitions import IDENTITY
-from top_api.embedded_api.identity_lists import listed, selected
+from top_api.embedded_api.identity_list_filters import listed, selected
 from top_api.embedded_api.identity_schemas import AUTH
 from top_api.policy import Target
 from top_api.request_pipeline import Answer, Call, Resource
@@ -162,7 +162,7 @@ def _stamp(when: dt.datetime) -> str:
 
 @identity.route("GET", "/v3/auth/catalog", "identity:get_auth_catalog")
 def catalog(call: Call) -> dict[str, Any]:
-    return {"catalog": _catalog(call), "links": identity_lists.links(call, (), ALL)}
+    return {"catalog": _catalog(call), "links": identity_list_filters.links(call, (), ALL)}
 
 
 def _known_services(call: Call) -> list[dict[str, Any]]:
@@ -171,7 +171,7 @@ def _known_services(call: Call) -> list[dict[str, Any]]:
 
 @identity.route("GET", "/v3/services", "identity:list_services")
 def services(call: Call) -> dict[str, Any]:
-    page = identity_lists.SERVICES.page(call)
+    page = identity_list_filters.SERVICES.page(call)
     return listed(call, "services", selected(_known_services(call), page), page)
 
 
@@ -190,13 +190,13 @@ def endpoints(call: Call) -> dict[str, Any]:
         for service in _catalog(call)
         for endpoint in service["endpoints"]
     ]
-    page = identity_lists.ENDPOINTS.page(call)
+    page = identity_list_filters.ENDPOINTS.page(call)
     return listed(call, "endpoints", selected(found, page), page)
 
 
 @identity.route("GET", "/v3/regions", "identity:list_regions")
 def regions(call: Call) -> dict[str, Any]:
-    page = identity_lists.REGIONS.page(call)
+    page = identity_list_filters.REGIONS.page(call)
     return listed(call, "regions", selected([_REGION], page), page)
 
 
@@ -209,7 +209,7 @@ def region(call: Call, region_id: str) -> dict[str, Any]:
 
 @identity.route("GET", "/v3/domains", "identity:list_domains")
 def domains(call: Call) -> dict[str, Any]:
-    page = identity_lists.DOMAINS.page(call)
+    page = identity_list_filters.DOMAINS.page(call)
     return listed(call, "domains", selected([_DOMAIN], page), page)
 
 

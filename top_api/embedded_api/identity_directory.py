@@ -8,9 +8,9 @@ from typing import Any
 from cellcloud import errors
 from cellcloud.embedded.identity import DOMAIN_ID, DOMAIN_NAME
 from cellcloud.model.identity import Grant, IdentityRole, Project, User
-from top_api.embedded_api import identity_lists
+from top_api.embedded_api import identity_list_filters
 from top_api.embedded_api.api_definitions import IDENTITY
-from top_api.embedded_api.identity_lists import listed, read_assignments, selected
+from top_api.embedded_api.identity_list_filters import listed, read_assignments, selected
 from top_api.embedded_api.identity_schemas import (
     PROJECT,
     PROJECT_FIELDS,
@@ -52,7 +52,7 @@ def projects_of(call: Call, user_id: str) -> dict[str, Any]:
 
 
 def _projects_of(call: Call, user_id: str) -> dict[str, Any]:
-    page = identity_lists.PROJECTS_OF_USER.page(call)
+    page = identity_list_filters.PROJECTS_OF_USER.page(call)
     return listed(
         call, "projects", [_project(call, p) for p in call.embedded.identity.list_projects(page, user_id=user_id)], page
     )
@@ -60,7 +60,7 @@ def _projects_of(call: Call, user_id: str) -> dict[str, Any]:
 
 @directory.route("GET", "/v3/projects", "identity:list_projects")
 def projects(call: Call) -> dict[str, Any]:
-    page = identity_lists.PROJECTS.page(call)
+    page = identity_list_filters.PROJECTS.page(call)
     return listed(call, "projects", [_project(call, p) for p in call.embedded.identity.list_projects(page)], page)
 
 
@@ -93,7 +93,7 @@ def delete_project(call: Call, project_id: str) -> None:
 
 @directory.route("GET", "/v3/users", "identity:list_users")
 def users(call: Call) -> dict[str, Any]:
-    page = identity_lists.USERS.page(call)
+    page = identity_list_filters.USERS.page(call)
     return listed(call, "users", [_user(call, user) for user in call.embedded.identity.list_users(page)], page)
 
 
@@ -128,7 +128,7 @@ def delete_user(call: Call, user_id: str) -> None:
 
 @directory.route("GET", "/v3/roles", "identity:list_roles")
 def roles(call: Call) -> dict[str, Any]:
-    page = identity_lists.ROLES.page(call)
+    page = identity_list_filters.ROLES.page(call)
     return listed(call, "roles", selected([_role(role) for role in call.embedded.identity.list_roles()], page), page)
 
 
@@ -215,7 +215,7 @@ def _role(role: IdentityRole) -> dict[str, Any]:
     return {"id": role.id, "name": role.name, "domain_id": None, "description": None, "options": {}}
 
 
-def _grants(call: Call, asked: identity_lists.AssignmentQuery) -> list[tuple[Grant, str | None]]:
+def _grants(call: Call, asked: identity_list_filters.AssignmentQuery) -> list[tuple[Grant, str | None]]:
     """Grants that are asked for, each with the id of the role that implies it."""
     if not asked.effective:
         return [(grant, None) for grant in call.embedded.identity.list_grants(**asked.equals)]

@@ -9,7 +9,7 @@ from typing import Any
 from cellcloud import errors
 from cellcloud.model import image_properties
 from cellcloud.model.image import Image
-from top_api.embedded_api import image_lists as lists
+from top_api.embedded_api import image_list_filters as lists
 from top_api.embedded_api.api_definitions import IMAGE as API
 from top_api.embedded_api.image_schemas import CORE, IMAGE, MAX_PROPERTIES, PATCH, READ_ONLY
 from top_api.microversion import FIRST

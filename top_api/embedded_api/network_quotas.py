@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cellcloud import errors
-from cellcloud.db.network_usages import TABLES
+from cellcloud.db.network_quota_usages import TABLES
 from top_api.embedded_api.api_definitions import NETWORK as API
 from top_api.policy import Target
 from top_api.request_pipeline import Call, Resource

@@ -28,7 +28,7 @@ from cellcloud.model.keypair import Keypair
 from cellcloud.model.network import RequestedNetwork
 from cellcloud.model.server import ServerSpec
 from cellcloud.safe_regex import Pattern
-from top_api import quota
+from top_api import quota_limits
 from top_api.operations import requested_destination
 from top_api.request_acceptance import CreateRequest, CreateResult, KeyTaken
 from top_api.schemas.types import is_true
@@ -110,7 +110,9 @@ def _wanted(services: ApiServices, context: RequestContext, body: dict[str, Any]
     metadata = server.get("metadata") or {}
     if metadata:
         with services.database.read() as connection:
-            quota.check_metadata(connection, context.project_id, context.user_id, services.config.quota, len(metadata))
+            quota_limits.check_metadata(
+                connection, context.project_id, context.user_id, services.config.quota, len(metadata)
+            )
     if server.get("personality"):
         raise errors.QuotaExceeded("Personality file limit exceeded: files are not injected; use user_data.")
     if server.get("trusted_image_certificates"):

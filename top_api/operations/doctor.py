@@ -20,8 +20,8 @@ from cellcloud.model.cell import Finding
 from cellcloud.model.operations import Operation
 from cellcloud.model.run import RunArguments
 from cellcloud.model.server import ServerRecord
-from top_api.adoption import fetch_user_data
 from top_api.services import ApiServices
+from top_api.user_data_recovery import fetch_user_data
 
 PAGE, VERSIONS = 200, 2000  # records, and (id, version) pairs, in one message
 CHECKS = ("in several cells", "not in the index", "not in its cell")

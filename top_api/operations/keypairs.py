@@ -15,7 +15,7 @@ from cellcloud import errors
 from cellcloud.db import keypairs as table
 from cellcloud.db.engine import Connection, transact
 from cellcloud.model.keypair import Keypair
-from top_api import quota
+from top_api import quota_limits
 from top_api.services import ApiServices
 
 _BITS = 3072
@@ -43,7 +43,7 @@ def create_keypair(
     )
 
     def store(connection: Connection) -> Keypair:
-        most = quota.most_of_user(connection, project_id, user_id, services.config.quota, "key_pairs")
+        most = quota_limits.most_of_user(connection, project_id, user_id, services.config.quota, "key_pairs")
         return table.create_keypair(connection, keypair, most=most)
 
     return transact(services.database, store), private_key

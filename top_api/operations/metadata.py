@@ -9,7 +9,7 @@ from cellcloud.context import RequestContext
 from cellcloud.model.server import ServerRecord
 from cellcloud.model.tag_metadata_changes import ItemChanges
 from cellcloud.server_states import VmState
-from top_api import quota
+from top_api import quota_limits
 from top_api.operations.server_in_cell import change, change_items, check_unlocked
 from top_api.services import ApiServices
 
@@ -42,7 +42,9 @@ def delete_metadata(services: ApiServices, context: RequestContext, record: Serv
 
 def _most(services: ApiServices, context: RequestContext, record: ServerRecord, count: int) -> int:
     with services.database.read() as connection:
-        return quota.check_metadata(connection, record.spec.project_id, context.user_id, services.config.quota, count)
+        return quota_limits.check_metadata(
+            connection, record.spec.project_id, context.user_id, services.config.quota, count
+        )
 
 
 def _check(context: RequestContext, record: ServerRecord, verb: str) -> None:

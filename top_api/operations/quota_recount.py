@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 
-from cellcloud.db import network_usages, quotas
+from cellcloud.db import network_quota_usages, quotas
 from cellcloud.db.engine import Database, transact
 from cellcloud.model.cell import Finding
 
@@ -16,7 +16,7 @@ Wrong = tuple[str, str, int, int]  # whose, of what, counted, what there is
 def find_wrong(database: Database) -> dict[str, list[Wrong]]:
     """Check -> what it finds, all at one moment."""
     with database.read_as_one() as connection:
-        return dict(zip(CHECKS, (quotas.recount(connection), network_usages.recount(connection)), strict=True))
+        return dict(zip(CHECKS, (quotas.recount(connection), network_quota_usages.recount(connection)), strict=True))
 
 
 def findings(database: Database) -> list[Finding]:
@@ -40,7 +40,7 @@ def repair(database: Database) -> list[Finding]:
     for project_id in sorted({subject.partition(" ")[0] for subject, *_ in found["quota"]}):
         transact(database, functools.partial(quotas.mend, project_id=project_id))
     for project_id, resource, *_ in found["network use"]:
-        transact(database, functools.partial(network_usages.mend, project_id=project_id, resource=resource))
+        transact(database, functools.partial(network_quota_usages.mend, project_id=project_id, resource=resource))
     return [
         Finding(check=check, severity="ok", subject=subject, text=f"{name} counted anew")
         for check, wrong in found.items()

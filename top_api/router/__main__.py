@@ -13,16 +13,16 @@ from cellcloud import config as options
 from cellcloud import errors, log, service
 from cellcloud.config import Config
 from cellcloud.db import cells as cells_table
-from cellcloud.db import marks
+from cellcloud.db import rollback_detection
+from cellcloud.db.clock_step_compensation import TOP_TIMES, SteadyClock
 from cellcloud.db.engine import Database
-from cellcloud.db.steady import TOP_TIMES, SteadyClock
 from cellcloud.rpc.conductor import Conductor
 from cellcloud.rpc.feed_notification import Router
 from cellcloud.rpc.scheduling_store import SchedulingStore
 from cellcloud.rpc.transport import Server, Transport, unique_name
 from cellcloud.service import Loop
 from top_api.aggregate_copies import CopyKeeper
-from top_api.cells import Cells
+from top_api.cell_clients import Cells
 from top_api.dispatch.outbox_dispatcher import OutboxDispatcher
 from top_api.router.cell_health import CellHealthWatch
 from top_api.router.feed_follower import FeedFollower, Nudges
@@ -95,9 +95,9 @@ class RouterService:
             keys_days=config.top.keys_days,
             before_judging=steady.meet,
         )
-        self._marker = marks.top_marker(database, config.state_dir)
+        self._marker = rollback_detection.top_marker(database, config.state_dir)
         self._loops = {
-            "mark": Loop("mark", marks.INTERVAL, self._look_back),
+            "mark": Loop("mark", rollback_detection.INTERVAL, self._look_back),
             "clock": Loop("clock", 1.0, steady.meet),
             "sweep": Loop("sweep", SWEEP_INTERVAL, sweep.take_over),
             "figures": Loop("figures", FIGURES_INTERVAL, sweep.measure),

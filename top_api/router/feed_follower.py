@@ -17,11 +17,11 @@ from cellcloud.context import RequestContext, service_context
 from cellcloud.db import cells, database_incarnations, index, intents, port_recovery
 from cellcloud.db.engine import Connection, Database, retried
 from cellcloud.model.cell import Cell, FeedEntry, FeedPage
-from cellcloud.model.cell_placement_signature import Proofs
 from cellcloud.model.database_incarnation import Incarnation
+from cellcloud.model.placement_proof import Proofs
 from cellcloud.model.server import ServerRecord
 from cellcloud.rpc.conductor import Conductor
-from top_api.adoption import fetch_user_data
+from top_api.user_data_recovery import fetch_user_data
 
 LOG = logging.getLogger(__name__)
 PAGE = 200  # entries of the feed, or records, in one message

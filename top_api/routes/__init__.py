@@ -9,8 +9,8 @@ from top_api.routes.gone import gone
 from top_api.routes.hypervisors import hypervisors
 from top_api.routes.instance_actions import instance_actions
 from top_api.routes.keypairs import keypairs
-from top_api.routes.limits import limits
-from top_api.routes.operator_inventory import operator
+from top_api.routes.limits_quota_sets import limits
+from top_api.routes.operator_administration import operator
 from top_api.routes.operator_scheduling import scheduling
 from top_api.routes.server_actions import server_actions
 from top_api.routes.server_ips import server_ips

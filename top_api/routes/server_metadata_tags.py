@@ -11,7 +11,7 @@ from top_api.operations.metadata import delete_metadata, replace_metadata, set_m
 from top_api.operations.server_in_cell import look_up_server
 from top_api.operations.update import add_tag, delete_tag, set_tags
 from top_api.request_pipeline import Answer, Call, Resource
-from top_api.schemas import server_metadata as schemas
+from top_api.schemas import server_metadata_tags as schemas
 from top_api.schemas.types import TAG as TAG_SCHEMA
 
 server_metadata = Resource("server-metadata")

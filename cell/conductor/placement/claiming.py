@@ -12,14 +12,14 @@ from typing import NamedTuple
 import msgspec
 
 from cellcloud.context import RequestContext
-from cellcloud.db import change_log, claims, decisions, servers
+from cellcloud.db import claims, decisions, scheduler_change_log, servers
 from cellcloud.db.bulk import Exists
 from cellcloud.db.claims import Claim
 from cellcloud.db.engine import Connection, Database, LostRace, retried
 from cellcloud.model.change_log import Changes
 from cellcloud.model.decision import ClaimConflict, DecisionBatch, Move, Outcome, RankAnswer, RankBatch, Shape, shape_of
+from cellcloud.model.no_valid_host_message import NO_HOST, is_for_now
 from cellcloud.model.placement_messages import ReserveAnswer
-from cellcloud.model.refusal import NO_HOST, is_for_now
 from cellcloud.model.server import ServerRecord, ServerSpec
 from cellcloud.rpc.scheduler import Scheduler
 
@@ -203,8 +203,8 @@ class _Claiming:
             decisions.insert(connection, made.decision, made.noted)
             if not judged:
                 claims.claim_all(connection, wanted)
-            change_log.append(connection, made.log)
-            newest = change_log.get_newest(connection) if made.log.dropped else 0
+            scheduler_change_log.append(connection, made.log)
+            newest = scheduler_change_log.get_newest(connection) if made.log.dropped else 0
         answers = {record.id: _answer_for(record) for record in (*self.known.values(), *records)} | self._refusals()
         others = [one for one in made.winners if one.claim.id not in answers]
         answers |= {one.claim.id: ReserveAnswer(server_id=one.spec.id, outcome="held") for one in others}

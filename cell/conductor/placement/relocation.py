@@ -8,7 +8,7 @@ from dataclasses import replace
 from cell.conductor.placement.claiming import PlacementRequest, Won, place
 from cellcloud import errors
 from cellcloud.context import service_context
-from cellcloud.db import change_log, claims, decisions, runs, servers
+from cellcloud.db import claims, decisions, runs, scheduler_change_log, servers
 from cellcloud.db.claims import Claim
 from cellcloud.db.engine import Connection, Database
 from cellcloud.model.run import LeasedRun
@@ -39,7 +39,7 @@ def place_elsewhere(
         return (record,)
 
     with database.read() as connection:
-        newest = change_log.get_newest(connection)
+        newest = scheduler_change_log.get_newest(connection)
     asked = PlacementRequest(spec=spec, request_id=run.request_id, exclude=tuple(exclude))
     context = service_context(MOVE_BUDGET)
     answer = place(database, scheduler, context, [asked], store=store, at_least=newest)[spec.id]
@@ -77,7 +77,7 @@ def place_move(
         return ()
 
     with database.read() as connection:
-        newest = change_log.get_newest(connection)
+        newest = scheduler_change_log.get_newest(connection)
         held = {one.id: one for one in claims.list_of(connection, spec.id)}
     if migration_id in held:
         return held[migration_id]

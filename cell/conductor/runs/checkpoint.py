@@ -13,8 +13,8 @@ from cell.conductor.runs.new_run import begin_run
 from cell.conductor.runs.step_runner import RunState
 from cellcloud import errors
 from cellcloud.batching import Batcher
-from cellcloud.db import change_log as log
 from cellcloud.db import claims, feed, runs, servers
+from cellcloud.db import scheduler_change_log as log
 from cellcloud.db.engine import Connection, Database, retried
 from cellcloud.model.change_log import Changes
 from cellcloud.model.operations import FIRST_VARIANTS, Operation

@@ -5,7 +5,7 @@ from __future__ import annotations
 from cell.conductor.workflow import PassiveServices, PassiveStep, StepContext, StepResult
 from cellcloud import errors
 from cellcloud.clock import now
-from cellcloud.model.refusal import LONGEST, NO_HOST
+from cellcloud.model.no_valid_host_message import LONGEST, NO_HOST
 from cellcloud.model.run import LeasedRun
 from cellcloud.model.server import NO_CHANGES, ServerChanges, ServerFault, ServerRecord
 from cellcloud.server_states import PowerState, VmState

@@ -7,7 +7,7 @@ the cell gives the server up, and the top places it in another cell.
 
 from __future__ import annotations
 
-from cell.conductor.steps import guests, hosts, networks, records
+from cell.conductor.steps import guests, networks, records, reschedule
 from cell.conductor.workflow import Workflow, minutes
 from cellcloud.model.operations import Operation
 
@@ -16,5 +16,5 @@ CREATE = Workflow(
     steps=(networks.allocate_ports, guests.spawn, guests.wait, records.settle),
     deadline=minutes(30),
     on_failure=records.give_up,
-    elsewhere=hosts.find_another,
+    elsewhere=reschedule.find_another,
 )

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from cell.scheduler.host_refusal import HostRefusal
+from cell.scheduler.filter_rejection import HostRefusal
 from cellcloud.model.numa import NumaCell
 from cellcloud.model.numa_pci_usage import consume_devices
 from cellcloud.model.pci import PciPool, PciRequest

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from cell.scheduler.host_refusal import HostRefusal
+from cell.scheduler.filter_rejection import HostRefusal
 from cellcloud.model.numa import GuestCell, NumaCell
 from cellcloud.model.numa_pci_usage import free_cpus
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from cell.scheduler.host_refusal import HostRefusal
+from cell.scheduler.filter_rejection import HostRefusal
 from cell.scheduler.numa import cell_fitting, pci
 from cellcloud import errors
 from cellcloud.model.numa import GuestNuma, Placed, Topology, TopologyRequest

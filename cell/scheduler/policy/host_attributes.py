@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from cell.scheduler.state.arrays import Codes
+from cell.scheduler.state.array_types import Codes
 from cell.scheduler.state.host_class import text_of
 from cell.scheduler.state.host_columns import Figure
 from cell.scheduler.state.host_table import HostTable

@@ -15,7 +15,7 @@ import numpy as np
 
 from cell.scheduler.policy import server_group_members
 from cell.scheduler.request.scheduling_request import SchedulingRequest
-from cell.scheduler.state.arrays import Places, Reals
+from cell.scheduler.state.array_types import Places, Reals
 from cell.scheduler.state.host_class import HostClass
 from cell.scheduler.state.host_columns import Figure
 from cell.scheduler.state.host_table import HostTable

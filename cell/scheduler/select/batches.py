@@ -16,8 +16,8 @@ from cellcloud import errors
 from cellcloud.model import hints
 from cellcloud.model.allocation import Allocation
 from cellcloud.model.decision import Move, RankAnswer, RankBatch, Shape
+from cellcloud.model.no_valid_host_message import RefusedGroup
 from cellcloud.model.placement_messages import Destination
-from cellcloud.model.refusal import RefusedGroup
 from cellcloud.model.scheduling_policy import SchedulingPolicy
 
 ReasonsOf = Callable[[HostTable, SchedulingRequest, SchedulingPolicy], tuple[RefusedGroup, ...]]

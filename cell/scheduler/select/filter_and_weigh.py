@@ -20,7 +20,7 @@ from cell.scheduler.policy.filters.resource_class import demand_at
 from cell.scheduler.policy.weighers import disk_mb, sort, weigh
 from cell.scheduler.request.demand import Demand
 from cell.scheduler.request.scheduling_request import SchedulingRequest
-from cell.scheduler.state.arrays import Flags, Places
+from cell.scheduler.state.array_types import Flags, Places
 from cell.scheduler.state.host_table import HostTable
 from cellcloud.model.allocation import Allocation, figures_of
 from cellcloud.model.image_properties import text_of

@@ -24,7 +24,7 @@ from cell.scheduler.policy.weighers import multipliers
 from cell.scheduler.request.demand import Demand, demands_of
 from cell.scheduler.request.scheduling_request import SHAPES_KEPT, ParsedShape, SchedulingRequest
 from cell.scheduler.select.filter_and_weigh import Selection, allocation_for, chance_of
-from cell.scheduler.state.arrays import Amounts, Flags, Places, Reals
+from cell.scheduler.state.array_types import Amounts, Flags, Places, Reals
 from cell.scheduler.state.host_columns import Figure
 from cell.scheduler.state.host_table import HostTable
 from cellcloud.fastsched import Index

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cell.scheduler.state.arrays import Amounts
+from cell.scheduler.state.array_types import Amounts
 from cellcloud import errors
 from cellcloud.model import image_properties
 from cellcloud.model.allocation import Allocation

@@ -6,7 +6,7 @@ from collections.abc import Hashable, Iterable, Sequence
 
 import numpy as np
 
-from cell.scheduler.state.arrays import Codes, Flags, Reals
+from cell.scheduler.state.array_types import Codes, Flags, Reals
 from cell.scheduler.state.host_class import ABSENT, HostClass, host_class_of
 from cell.scheduler.state.interned import Interned
 from cellcloud.model.host import Aggregate, HostState

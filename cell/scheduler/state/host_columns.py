@@ -11,7 +11,7 @@ from enum import IntEnum
 
 import numpy as np
 
-from cell.scheduler.state.arrays import Amounts, Reals
+from cell.scheduler.state.array_types import Amounts, Reals
 from cellcloud.model import host_report_validation
 from cellcloud.model.allocation import Allocation
 from cellcloud.model.host import HostState

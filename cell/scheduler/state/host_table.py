@@ -13,14 +13,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cell.scheduler.state.arrays import Amounts, Codes, Flags
+from cell.scheduler.state.array_types import Amounts, Codes, Flags
 from cell.scheduler.state.changed_hosts import ChangedHosts
 from cell.scheduler.state.claim_map import ENDED, ClaimMap, Held
+from cell.scheduler.state.dictionary_encoding import ReportedValues
 from cell.scheduler.state.host_classes import HostClasses
 from cell.scheduler.state.host_columns import Figure, HostColumns, HostNumbers
 from cell.scheduler.state.host_positions import HostName, HostPositions
 from cell.scheduler.state.host_topologies import HostTopologies, pci_weight, topology_of
-from cell.scheduler.state.reported_values import ReportedValues
 from cellcloud.model import host_report_validation
 from cellcloud.model.allocation import Allocation
 from cellcloud.model.host import Aggregate, HostState

@@ -8,7 +8,7 @@ from collections.abc import Callable, Hashable, Mapping
 import numpy as np
 import numpy.typing as npt
 
-from cell.scheduler.host_refusal import HostRefusal
+from cell.scheduler.filter_rejection import HostRefusal
 from cellcloud import errors
 from cellcloud.model.host import HostState
 from cellcloud.model.numa import Placed, Topology

@@ -12,7 +12,7 @@ from functools import cached_property
 
 import numpy as np
 
-from cell.scheduler.host_refusal import HostRefusal
+from cell.scheduler.filter_rejection import HostRefusal
 from cell.scheduler.policy.compiled_policy import CompiledPolicy, compile_policy
 from cell.scheduler.policy.filters import FilterContext, HostFilter
 from cell.scheduler.policy.filters.counts import CountFilter
@@ -22,7 +22,7 @@ from cell.scheduler.policy.weighers import multipliers, sort
 from cell.scheduler.request.demand import demands_of
 from cell.scheduler.request.scheduling_request import SchedulingRequest
 from cell.scheduler.select import filter_and_weigh
-from cell.scheduler.state.arrays import Amounts, Flags, Places, Reals
+from cell.scheduler.state.array_types import Amounts, Flags, Places, Reals
 from cell.scheduler.state.host_table import HostTable
 from cellcloud.model.scheduling_policy import DEFAULT, SchedulingPolicy
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from cell.scheduler.host_refusal import HostRefusal
+from cell.scheduler.filter_rejection import HostRefusal
 from cell.scheduler.request.scheduling_request import SchedulingRequest
 from cell.scheduler.state.host_table import HostTable
 from cell.scheduler.why import explainer
 from cellcloud.model import explanation as told
-from cellcloud.model.refusal import Reason, RefusedGroup
+from cellcloud.model.no_valid_host_message import Reason, RefusedGroup
 from cellcloud.model.scheduling_policy import SchedulingPolicy
 
 

@@ -20,7 +20,7 @@ from cell.compute.driver import (
     check_guest,
     machine_for,
 )
-from cell.compute.drivers.libvirt import host
+from cell.compute.drivers.libvirt import host_facts
 from cell.compute.drivers.libvirt.config_drive import ensure_config_drive
 from cell.compute.drivers.libvirt.connection import LibvirtConnection, start_event_loop
 from cell.compute.drivers.libvirt.disks import ensure_disks, list_disks
@@ -105,7 +105,7 @@ class LibvirtDriver:
         return self._namespace.get_boot_id()
 
     def get_facts(self) -> HostFacts:
-        return self._call(lambda opened: host.get_facts(opened, self._options))
+        return self._call(lambda opened: host_facts.get_facts(opened, self._options))
 
     def list_guests(self) -> list[GuestState]:
         """Guests of ours that libvirt has, and those accepted but not (or no longer) defined there."""

@@ -19,8 +19,8 @@ from pathlib import Path
 
 import cell
 from cell.compute import metadata_proxy
+from cell.compute.drivers.libvirt.anti_spoofing import TapRule, make_ruleset
 from cell.compute.drivers.libvirt.dhcp import DhcpServer, addresses_of
-from cell.compute.drivers.libvirt.firewall import TapRule, make_ruleset
 from cell.compute.drivers.libvirt.names import namespace_name, tap_name
 from cell.compute.drivers.libvirt.namespace_exec import Daemon, Namespace
 from cell.compute.drivers.libvirt.network_namespace import Addressing, Present, ensure_network, remove_networks

@@ -12,8 +12,8 @@ import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+from cell.compute.drivers.libvirt.anti_spoofing import NETWORK_RULESET
 from cell.compute.drivers.libvirt.dhcp import addresses_of
-from cell.compute.drivers.libvirt.firewall import NETWORK_RULESET
 from cell.compute.drivers.libvirt.names import (
     BRIDGE_PREFIX,
     GUEST_SIDE,

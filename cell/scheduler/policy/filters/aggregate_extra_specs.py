@@ -5,7 +5,7 @@ Source: Nova's AggregateInstanceExtraSpecsFilter. Keys of other scopes are not a
 
 from __future__ import annotations
 
-from cell.scheduler.host_refusal import HostRefusal
+from cell.scheduler.filter_rejection import HostRefusal
 from cell.scheduler.policy.filters.interface import FilterContext, HostClassFilter
 from cell.scheduler.policy.filters.operators import flaw_of, meets
 from cell.scheduler.request.scheduling_request import SchedulingRequest

@@ -12,9 +12,9 @@ from typing import Protocol
 
 import numpy as np
 
-from cell.scheduler.host_refusal import HostRefusal
+from cell.scheduler.filter_rejection import HostRefusal
 from cell.scheduler.request.scheduling_request import SchedulingRequest
-from cell.scheduler.state.arrays import Flags, Places
+from cell.scheduler.state.array_types import Flags, Places
 from cell.scheduler.state.host_class import HostClass
 from cell.scheduler.state.host_classes import HostClasses
 from cell.scheduler.state.host_table import HostTable

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from cell.scheduler.host_refusal import HostRefusal
+from cell.scheduler.filter_rejection import HostRefusal
 from cell.scheduler.policy.filters.interface import FilterContext, HostClassFilter
 from cell.scheduler.request.demand import demands_of
 from cell.scheduler.request.scheduling_request import SchedulingRequest

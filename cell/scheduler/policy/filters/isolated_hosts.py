@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from cell.scheduler.host_refusal import HostRefusal
+from cell.scheduler.filter_rejection import HostRefusal
 from cell.scheduler.policy.filters.interface import FilterContext
 from cell.scheduler.request.scheduling_request import SchedulingRequest
-from cell.scheduler.state.arrays import Flags, Places
+from cell.scheduler.state.array_types import Flags, Places
 from cell.scheduler.state.host_table import HostTable
 from cellcloud.model.scheduling_policy import Options
 

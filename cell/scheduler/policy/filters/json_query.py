@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from cell.scheduler.host_refusal import HostRefusal
+from cell.scheduler.filter_rejection import HostRefusal
 from cell.scheduler.policy import host_attributes
 from cell.scheduler.policy.filters.interface import FilterContext
 from cell.scheduler.policy.filters.json_columns import COMPARISONS, Unwieldy, column_of, evaluate
 from cell.scheduler.request.scheduling_request import SchedulingRequest
-from cell.scheduler.state.arrays import Flags, Places
+from cell.scheduler.state.array_types import Flags, Places
 from cell.scheduler.state.host_table import HostTable
 
 Values = dict[host_attributes.Path, Any]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cell.scheduler.host_refusal import HostRefusal
+from cell.scheduler.filter_rejection import HostRefusal
 from cell.scheduler.policy.filters.interface import FilterContext, HostClassFilter
 from cell.scheduler.request.scheduling_request import SchedulingRequest
 from cell.scheduler.state.host_class import HostClass

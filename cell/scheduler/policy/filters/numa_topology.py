@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cell.scheduler.host_refusal import HostRefusal
+from cell.scheduler.filter_rejection import HostRefusal
 from cell.scheduler.numa.topology import find_numa_lack
 from cellcloud.model.numa import Topology, TopologyRequest
 

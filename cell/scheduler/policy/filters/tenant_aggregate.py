@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cell.scheduler.host_refusal import HostRefusal
+from cell.scheduler.filter_rejection import HostRefusal
 from cell.scheduler.policy.filters.interface import FilterContext, HostClassFilter
 from cell.scheduler.request.scheduling_request import SchedulingRequest
 from cell.scheduler.state.host_class import HostClass

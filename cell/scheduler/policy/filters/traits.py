@@ -5,7 +5,7 @@ Nova leaves this to Placement. A host whose compute service is disabled has COMP
 
 from __future__ import annotations
 
-from cell.scheduler.host_refusal import HostRefusal
+from cell.scheduler.filter_rejection import HostRefusal
 from cell.scheduler.policy.filters.interface import FilterContext, HostClassFilter
 from cell.scheduler.request.demand import DISABLED_TRAIT, Demand, demands_of, root_required
 from cell.scheduler.request.scheduling_request import SchedulingRequest

@@ -9,9 +9,9 @@ from cellcloud import errors
 from cellcloud.db import quotas, user_quotas
 from cellcloud.db.engine import Connection, transact
 from cellcloud.safe_regex import Pattern
-from top_api import quota
+from top_api import quota_limits
 from top_api.request_pipeline import Call, Pair, Resource
-from top_api.schemas import limits as schemas
+from top_api.schemas import limits_quota_sets as schemas
 from top_api.schemas.types import is_true
 
 limits = Resource("limits")
@@ -99,7 +99,7 @@ def show_defaults(call: Call, project_id: str) -> dict[str, Any]:
 )
 def update_quota_set(call: Call, project_id: str) -> dict[str, Any]:
     given = call.body["quota_set"]
-    wanted, user_id = quota.settable(given), _user(call)
+    wanted, user_id = quota_limits.settable(given), _user(call)
 
     def store(connection: Connection) -> None:
         quotas.lock(connection, project_id)
@@ -125,7 +125,7 @@ def _check_range(
         least = {name: max(used.get(name, 0), given.get(name, 0)) for name in wanted}
     else:
         least = user_quotas.list_usages(connection, project_id, user_id)
-        most = quota.limits_of(connection, project_id, call.services.config.quota)
+        most = quota_limits.limits_of(connection, project_id, call.services.config.quota)
         own = user_quotas.list_limits(connection, project_id, user_id)
     for name, limit in wanted.items():
         if limit != quotas.UNLIMITED and limit < least.get(name, 0):
@@ -175,7 +175,7 @@ def show_class(call: Call, name: str) -> dict[str, Any]:
 def update_class(call: Call, name: str) -> dict[str, Any]:
     if name != "default":
         raise errors.Invalid("Every project is of the class default: limits of another would count for nobody.")
-    wanted = quota.settable(call.body["quota_class_set"])
+    wanted = quota_limits.settable(call.body["quota_class_set"])
     transact(call.services.database, lambda connection: quotas.set_limits(connection, quotas.CLASS, wanted))
     return {"quota_class_set": _class_set(call)}
 
@@ -196,16 +196,16 @@ def _books(call: Call, project_id: str, user_id: str | None = None) -> tuple[dic
     project_id = project_id[:255]
     with call.services.database.read() as connection:
         if user_id is None:
-            most = quota.limits_of(connection, project_id, call.services.config.quota)
+            most = quota_limits.limits_of(connection, project_id, call.services.config.quota)
             return most, quotas.list_usages(connection, project_id)
-        most = quota.limits_of_user(connection, project_id, user_id, call.services.config.quota)
+        most = quota_limits.limits_of_user(connection, project_id, user_id, call.services.config.quota)
         return most, user_quotas.list_usages(connection, project_id, user_id)
 
 
 def _quota_set(call: Call, most: dict[str, int], *, without_network: Pair = (2, 36)) -> dict[str, int]:
     shown = {name: most[name] for name in (*_COUNTED, "key_pairs", "metadata_items", *_GROUPS)}
     if call.version < without_network:
-        shown |= {name: most[name] for name in quota.NETWORK if name != "networks"}
+        shown |= {name: most[name] for name in quota_limits.NETWORK if name != "networks"}
     if call.version < (2, 57):
-        shown |= {name: most[name] for name in quota.INJECTED}
+        shown |= {name: most[name] for name in quota_limits.INJECTED}
     return shown

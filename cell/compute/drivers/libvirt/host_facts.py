@@ -10,8 +10,8 @@ from typing import Any
 from xml.etree import ElementTree as ET
 
 from cell.compute.drivers.libvirt.options import LibvirtOptions
-from cellcloud.model.guest_properties import IMAGE_PROPERTIES
 from cellcloud.model.host import HostFacts
+from cellcloud.model.property_catalog import IMAGE_PROPERTIES
 
 _KINDS = {
     "hw_disk_bus": "COMPUTE_STORAGE_BUS",

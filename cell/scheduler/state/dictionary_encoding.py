@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from cell.scheduler.state.arrays import Codes
+from cell.scheduler.state.array_types import Codes
 from cellcloud.model.host import HostState
 
 READERS_KEPT = 64

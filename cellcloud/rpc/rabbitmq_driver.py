@@ -25,7 +25,7 @@ from oslo_messaging._drivers import common as rpc_common
 
 from cellcloud.rpc.accounts import EVERYBODY, Account, account_of, exchange_of
 from cellcloud.rpc.rights import Rights, rights_of
-from cellcloud.socket_readiness import is_readable
+from cellcloud.socket_poll import is_readable
 
 LOG = logging.getLogger(__name__)
 SENDER = "_context_account"  # the key of a message under which its receiver finds the sender
