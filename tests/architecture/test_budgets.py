@@ -6,6 +6,7 @@ import ast
 import configparser
 import json
 import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,13 @@ def test_no_file_is_longer_than_800_lines() -> None:
 def test_no_module_has_a_name_that_says_nothing() -> None:
     empty = {"utils", "util", "common", "helpers", "helper", "manager", "base", "misc"}
     assert [str(path) for path in PRODUCT if path.stem in empty or path.parent.name in empty] == []
+
+
+def test_no_class_name_stands_for_two_things() -> None:
+    names = Counter(
+        node.name for path in PRODUCT for node in ast.parse(path.read_text()).body if isinstance(node, ast.ClassDef)
+    )
+    assert [name for name, count in names.items() if count > 1] == []
 
 
 def test_options_errors_and_verbs_keep_their_budgets() -> None:
