@@ -23,7 +23,7 @@ from oslo_config import cfg
 from oslo_messaging._drivers import impl_rabbit
 from oslo_messaging._drivers.amqp import AMQPDestinationNotFound
 
-from cellcloud import errors, library_patches, log, metrics
+from cellcloud import errors, log, metrics, third_party_patches
 from cellcloud.context import RequestContext
 from cellcloud.rpc import memory, paging
 from cellcloud.rpc.accounts import EVERYBODY, Account, Role, account_of
@@ -31,7 +31,7 @@ from cellcloud.rpc.interface import Verb, server_of, topic_of, verbs_of, version
 from cellcloud.rpc.rabbitmq_driver import RpcDriver
 from cellcloud.rpc.serializer import Arguments, Heard, Message, Reply, Serializer
 
-library_patches.replace_memory_transport(f"{memory.__name__}:MemoryTransport")
+third_party_patches.replace_memory_transport(f"{memory.__name__}:MemoryTransport")
 LOG = logging.getLogger(__name__)
 T = TypeVar("T")
 ACCESS_REFUSED = "ACCESS_REFUSED"
@@ -63,7 +63,7 @@ class Transport:
         options = _options()
         options.register_opts(impl_rabbit.rabbit_opts, group="oslo_messaging_rabbit")
         if url.startswith("rabbit"):
-            library_patches.look_seldom()
+            third_party_patches.look_seldom()
             for name, value in RABBIT.items():
                 options.set_override(name, value, group="oslo_messaging_rabbit")
         else:

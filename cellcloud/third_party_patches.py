@@ -17,7 +17,7 @@ from dataclasses import dataclass
 class Reach:
     """``names``: what is relied on, as ``module:Class.attribute`` or ``module:name``; ``files``: where."""
 
-    library: str
+    package: str
     tried: tuple[str, ...]
     why: str
     names: tuple[str, ...]
@@ -28,7 +28,7 @@ _RABBIT = "oslo_messaging._drivers.impl_rabbit:Connection"
 _AMQP = "oslo_messaging._drivers.amqpdriver"
 REACHES = (
     Reach(
-        library="oslo.messaging",
+        package="oslo.messaging",
         tried=("18.3.1",),
         why="Accounts of their own, senders that can be believed, answers to nobody but the asker: its drivers offer "
         "no seam for that.",
@@ -58,7 +58,7 @@ REACHES = (
         files=("cellcloud/rpc/rabbitmq_driver.py", "cellcloud/rpc/transport.py"),
     ),
     Reach(
-        library="kombu",
+        package="kombu",
         tried=("5.7.0",),
         why="Its memory transport asks all its queues again and again, and its connections cannot be let go of.",
         names=(
@@ -75,14 +75,14 @@ REACHES = (
         files=("cellcloud/rpc/memory.py", "cellcloud/rpc/rabbitmq_driver.py"),
     ),
     Reach(
-        library="oslo.service",
+        package="oslo.service",
         tried=("4.8.0",),
         why="Left to itself it loads eventlet, which changes the standard library.",
         names=("oslo_service.backend:init_backend", "oslo_service.backend:BackendType"),
-        files=("cellcloud/library_patches.py",),
+        files=("cellcloud/third_party_patches.py",),
     ),
     Reach(
-        library="uvicorn",
+        package="uvicorn",
         tried=("0.54.0",),
         why="It has no time-out for heads and for clients that take none of their answer.",
         names=(
@@ -93,28 +93,28 @@ REACHES = (
         files=("cellcloud/launcher/request_buffering.py",),
     ),
     Reach(
-        library="a2wsgi",
+        package="a2wsgi",
         tried=("1.10.10",),
         why="Its threads are counted and shared, which it has no seam for.",
         names=("a2wsgi.wsgi:build_environ", "a2wsgi.wsgi:WSGIMiddleware.executor"),
         files=("cellcloud/launcher/request_buffering.py",),
     ),
     Reach(
-        library="psycopg",
+        package="psycopg",
         tried=("3.3.9",),
         why="What its wait raises when the time is over has no public name.",
         names=("psycopg.errors:_WaitTimeout", "psycopg:Connection.wait"),
         files=("cellcloud/db/postgresql_timeouts.py",),
     ),
     Reach(
-        library="SQLAlchemy",
+        package="SQLAlchemy",
         tried=("2.1.9",),
         why="Its dialect for MySQL asks the server to commit what nothing was begun for.",
         names=("sqlalchemy.engine.default:DefaultDialect.do_commit",),
         files=("cellcloud/db/engine.py",),
     ),
     Reach(
-        library="websockify",
+        package="websockify",
         tried=("0.13.0",),
         why="Its buffers have no end.",
         names=(
@@ -126,7 +126,7 @@ REACHES = (
         files=("cell/consoleauth/bounded_websocket.py",),
     ),
     Reach(
-        library="google-re2",
+        package="google-re2",
         tried=("1.1.20251105",),
         why="A match has no public name; it is only annotated with.",
         names=("re2:_Match",),

@@ -18,7 +18,7 @@ import pytest
 from packaging.requirements import Requirement
 
 from cellcloud import rpc
-from cellcloud.library_patches import REACHES, Reach
+from cellcloud.third_party_patches import REACHES, Reach
 
 ROOT = Path(__file__).parents[2]
 OWN = ("cellcloud", "top_api", "cell")
@@ -37,15 +37,15 @@ def _bounds() -> dict[str, Requirement]:
     return {requirement.name: requirement for requirement in map(Requirement, project["dependencies"])}
 
 
-@pytest.mark.parametrize("reach", REACHES, ids=lambda reach: reach.library)
+@pytest.mark.parametrize("reach", REACHES, ids=lambda reach: reach.package)
 def test_the_installed_version_was_tried(reach: Reach) -> None:
     """Another one: look at what changed, run the suite, then add the version and move the bound."""
-    assert importlib.metadata.version(reach.library) in reach.tried
+    assert importlib.metadata.version(reach.package) in reach.tried
 
 
-@pytest.mark.parametrize("reach", REACHES, ids=lambda reach: reach.library)
+@pytest.mark.parametrize("reach", REACHES, ids=lambda reach: reach.package)
 def test_newer_versions_are_kept_out(reach: Reach) -> None:
-    requirement = _bounds()[reach.library]
+    requirement = _bounds()[reach.package]
     assert any(bound.operator in ("<", "<=") for bound in requirement.specifier)
     assert all(requirement.specifier.contains(version) for version in reach.tried)
     newest = [int(part) for part in reach.tried[-1].split(".")[:2]]
@@ -64,7 +64,7 @@ def test_what_is_relied_on_is_there(name: str) -> None:
         found = getattr(found, part)
 
 
-@pytest.mark.parametrize("reach", REACHES, ids=lambda reach: reach.library)
+@pytest.mark.parametrize("reach", REACHES, ids=lambda reach: reach.package)
 def test_the_files_are_those_that_use_it(reach: Reach) -> None:
     for file in reach.files:
         assert file in TREES
@@ -108,7 +108,7 @@ def test_nothing_private_of_a_library_is_used_that_is_not_listed() -> None:
         (file, name)
         for file, name in _private_uses()
         if name not in DOCUMENTED
-        and not (file in files | {"cellcloud/library_patches.py"} and name in LISTED | modules)
+        and not (file in files | {"cellcloud/third_party_patches.py"} and name in LISTED | modules)
     ]
     assert unlisted == []
 
