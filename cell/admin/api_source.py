@@ -174,7 +174,8 @@ class RemoteSource:
     def create_aggregate(self, name: str, zone: str | None) -> Aggregate:
         given = {"name": name, **({"availability_zone": zone} if zone else {})}
         made: Aggregate = self._ask("POST", AGGREGATES, "aggregate", Aggregate, json={"aggregate": given})
-        return made
+        shown: Aggregate = self._ask("GET", f"{AGGREGATES}/{made.id}", "aggregate", Aggregate)
+        return shown  # the answer to a create has no metadata, and so no zone
 
     def change_aggregate(self, number: int, action: str, what: dict[str, object]) -> Aggregate:
         method, path, key = ("PUT", "", "aggregate") if action == "update" else ("POST", "/action", action)

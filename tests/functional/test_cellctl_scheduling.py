@@ -283,6 +283,8 @@ def test_aggregates(cloud: Cloud) -> None:
     assert run("aggregate", "add-host", "faster", "nobody").exit_code == 4
     assert run("aggregate", "remove-host", "faster", "e1").exit_code == 0
     assert run("aggregate", "delete", "faster").exit_code == 0
+    assert ask("aggregate", "create", "zoned", "--zone", "z")["metadata"] == {"availability_zone": "z"}
+    assert run("aggregate", "delete", "zoned").exit_code == 0
     assert ask("aggregate", "list") == ask("aggregate", "list", "--cell", "east") == []
 
 
