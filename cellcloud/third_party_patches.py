@@ -104,7 +104,7 @@ REACHES = (
         tried=("3.3.9",),
         why="What its wait raises when the time is over has no public name.",
         names=("psycopg.errors:_WaitTimeout", "psycopg:Connection.wait"),
-        files=("cellcloud/db/postgresql_timeouts.py",),
+        files=("cellcloud/db/postgresql_socket_timeouts.py",),
     ),
     Reach(
         package="SQLAlchemy",

@@ -18,10 +18,10 @@ from cellcloud.model.intent import Intent
 from cellcloud.rpc.transport import unique_name
 from top_api import auth, faults, microversion
 from top_api.adapters import Adapters, make_adapters
-from top_api.api_definition import DISCOVERY, WebApi
+from top_api.api_conventions import DISCOVERY, WebApi
+from top_api.authorization import Enforcer
 from top_api.cell_clients import Cells
 from top_api.dispatch.outbox_dispatcher import OutboxDispatcher
-from top_api.policy import Policy
 from top_api.public_address import PublicAddress
 from top_api.rates import RateLimits
 from top_api.request_acceptance import Admission
@@ -43,7 +43,7 @@ def create_app(
     dispatch: Callable[[Sequence[Intent]], None] | None = None,
 ) -> Flask:
     """Build the API. What is not given is made from the configuration."""
-    policy = Policy(config.path)
+    enforcer = Enforcer(config.path)
     database = database or Database(config.top.connection, timeout=config.database_timeout)
     adapters = adapters or make_adapters(config, database)
     cells = cells or Cells(database, config.top)
@@ -54,7 +54,7 @@ def create_app(
         dispatch = dispatcher.dispatch
     services = ApiServices(
         config=config,
-        policy=policy,
+        enforcer=enforcer,
         database=database,
         identity=adapters.identity,
         images=adapters.images,

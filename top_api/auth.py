@@ -9,7 +9,7 @@ from cellcloud.clients.identity import IdentityClient
 from cellcloud.context import REQUEST_ID, RequestContext
 from cellcloud.safe_regex import Pattern
 from top_api import rates
-from top_api.policy import Policy
+from top_api.authorization import Enforcer
 
 BUDGET = 30.0  # seconds a request may take in all
 TOKEN = Pattern(r"[\x21-\x7e]+", most=8192)
@@ -22,7 +22,7 @@ def global_request_id(headers: Headers) -> str | None:
 
 
 def authenticate(
-    identity: IdentityClient, policy: Policy, headers: Headers, request_id: str, *, in_project: bool = True
+    identity: IdentityClient, enforcer: Enforcer, headers: Headers, request_id: str, *, in_project: bool = True
 ) -> RequestContext:
     """Find out who asks; nothing but the token is believed. ``in_project``: the token must give a role in a project,
     and the request counts against that project's rate.
@@ -43,6 +43,6 @@ def authenticate(
         user_id=caller.user_id,
         project_id=caller.project_id,
         roles=caller.roles,
-        is_admin=policy.allows(caller, "context_is_admin"),
+        is_admin=enforcer.allows(caller, "context_is_admin"),
         budget=BUDGET,
     )

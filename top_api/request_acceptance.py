@@ -19,7 +19,7 @@ import msgspec
 from cellcloud.batching import Batcher
 from cellcloud.config import Config
 from cellcloud.context import RequestContext
-from cellcloud.db import idempotency, index, intents, quotas, user_data, user_quotas
+from cellcloud.db import idempotency, intents, quotas, server_index, user_data, user_quotas
 from cellcloud.db.engine import Connection, Database, retried
 from cellcloud.db.idempotency import KeptAnswer
 from cellcloud.model.intent import Intent, IntentKind, IntentState
@@ -115,7 +115,7 @@ def _accept_all(
     of_users: dict[tuple[str, str], Counter[str]] = {}
     done: list[tuple[CreateResult, list[Intent]]] = []
     with database.write() as connection:
-        now = index.current_time(connection)
+        now = server_index.current_time(connection)
         limits = {project_id: _limits(connection, project_id, config) for project_id in projects}
         for request in requests:
             project_id, wanted = request.context.project_id, request.wanted
@@ -138,7 +138,7 @@ def _accept_all(
             made = [intents.make_intent(IntentKind.CREATE, r.id, request.context, record=r) for r in records]
             done.append((accepted, made))
         written = [intent for _, made in done for intent in made]
-        index.insert_records(connection, [intent.record for intent in written if intent.record is not None])
+        server_index.insert_records(connection, [intent.record for intent in written if intent.record is not None])
         lease, deadline = config.top.intent_lease, config.top.intent_deadline
         intents.add_intents(connection, written, owner=owner, lease=lease, deadline=deadline, now=now)
         for project_id in projects:
@@ -158,9 +158,9 @@ def _delete_all(
     contexts = {server_id: context for context, server_id in requests}
     with database.write() as connection:
         creates = intents.stop_creates(connection, contexts)
-        records = index.lock_records(connection, contexts)
+        records = server_index.lock_records(connection, contexts)
         gone = {each.id for each in records.values() if not each.cell and creates.get(each.id) != IntentState.RECORDED}
-        index.mark_deleted(connection, gone)
+        server_index.mark_deleted(connection, gone)
         wanted = [
             intents.make_intent(IntentKind.DELETE, each.id, contexts[each.id], cell=each.cell)
             for each in records.values()
@@ -169,7 +169,7 @@ def _delete_all(
         made = intents.ensure_deletes(
             connection, wanted, owner=owner, lease=config.top.intent_lease, deadline=config.top.intent_deadline
         )
-        index.mark_tasks(connection, [records[one.server_id] for one in made], TaskState.DELETING)
+        server_index.mark_tasks(connection, [records[one.server_id] for one in made], TaskState.DELETING)
     left = {intent.server_id: intent for intent in made}
     return [left.pop(server_id, None) for _, server_id in requests]
 

@@ -22,9 +22,9 @@ from cellcloud.embedded import EmbeddedServices
 from cellcloud.model.server import ServerRecord
 from cellcloud.safe_regex import Pattern
 from top_api import auth, faults, microversion
-from top_api.api_definition import COMPUTE, WebApi
+from top_api.api_conventions import COMPUTE, WebApi
+from top_api.authorization import Target
 from top_api.microversion import FIRST, LAST, Microversion
-from top_api.policy import Target
 from top_api.public_address import plain
 from top_api.services import ApiServices
 from top_api.validation import MALFORMED, NO_QUERY, Queries, UnsupportedType, Versioned, check_body, read_json
@@ -80,11 +80,11 @@ class Call:
 
     def allows(self, rule: str) -> bool:
         """Whether policy lets the caller do that."""
-        return self.services.policy.allows(self.context, rule, self.target)
+        return self.services.enforcer.allows(self.context, rule, self.target)
 
     def check(self, rule: str) -> None:
         """Raises Forbidden."""
-        self.services.policy.check(self.context, rule, self.target)
+        self.services.enforcer.check(self.context, rule, self.target)
 
     @property
     def embedded(self) -> EmbeddedServices:
@@ -269,7 +269,7 @@ def _view(services: ApiServices, api: WebApi, route: Route) -> Callable[..., Res
             raise errors.NotFound("The resource could not be found.")
         target = None if route.target is None else route.target(arguments)
         if isinstance(route.rule, str) and route.lookup is None:
-            services.policy.check(context, route.rule, target)
+            services.enforcer.check(context, route.rule, target)
         call = Call(
             services=services,
             context=context,
@@ -303,7 +303,7 @@ def _authenticate(services: ApiServices, api: WebApi, route: Route) -> RequestCo
     if route.rule is None:
         return RequestContext(request_id=g.request_id)
     return auth.authenticate(
-        services.identity, services.policy, request.headers, g.request_id, in_project=api.in_project
+        services.identity, services.enforcer, request.headers, g.request_id, in_project=api.in_project
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from cellcloud import errors
-from cellcloud.db.index import SORT_KEYS, ServerQuery
+from cellcloud.db.server_index import SORT_KEYS, ServerQuery
 from cellcloud.model.server import ServerRecord
 from cellcloud.model.virtual_hardware import device_names
 from cellcloud.server_states import TaskState, VmState, states_of, status_of

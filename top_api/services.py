@@ -12,8 +12,8 @@ from cellcloud.config import Config
 from cellcloud.db.engine import Database
 from cellcloud.embedded import EmbeddedServices
 from cellcloud.model.intent import Intent
+from top_api.authorization import Enforcer
 from top_api.cell_clients import Cells
-from top_api.policy import Policy
 from top_api.request_acceptance import Admission
 
 
@@ -23,7 +23,7 @@ class ApiServices:
     ``embedded``: the services of this process whose APIs are served here too."""
 
     config: Config
-    policy: Policy
+    enforcer: Enforcer
     database: Database
     identity: IdentityClient
     images: ImageClient

@@ -14,7 +14,7 @@ from cell.admin.doctor import doctor
 from cell.admin.guests import guest
 from cell.admin.hosts import host
 from cell.admin.operations import op
-from cell.admin.policies import policy
+from cell.admin.scheduling_policies import policy
 from cell.admin.servers import server
 from cell.admin.what_if import plan
 from cell.admin.why import replay, why, why_not

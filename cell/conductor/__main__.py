@@ -10,8 +10,8 @@ from typing import Any
 import click
 
 from cell.conductor.placement import relocation
+from cell.conductor.rpc_endpoint import ConductorService
 from cell.conductor.runs.executor import RunExecutor
-from cell.conductor.service import ConductorService
 from cell.conductor.step_services import Gateway
 from cellcloud import errors, log
 from cellcloud.clients.network import NetworkClient

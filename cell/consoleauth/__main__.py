@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from cell.consoleauth.service import ConsoleAuthority
+from cell.consoleauth.rpc_endpoint import ConsoleAuthority
 from cellcloud import log
 from cellcloud.config import Config, load
 from cellcloud.context import service_context

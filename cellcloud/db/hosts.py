@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from cellcloud import errors
-from cellcloud.db import bulk, failure_detection, runs, scheduler_change_log
+from cellcloud.db import bulk, failure_detector_grace_period, runs, scheduler_change_log
 from cellcloud.db.cell_schema import claims, host_aggregates, host_names, hosts, inventories, servers, unknown_guests
 from cellcloud.db.engine import utc_after, utc_now
 from cellcloud.model import codec
@@ -164,7 +164,7 @@ def judge(connection: Connection, *, down_time: float) -> int:
 
     To be called every second: a cell that has not listened for ``down_time`` seconds itself says nothing of anybody.
     """
-    if not failure_detection.look(connection, down_time=down_time):
+    if not failure_detector_grace_period.look(connection, down_time=down_time):
         return 0
     mute = sa.and_(hosts.c.up, hosts.c.last_seen <= utc_after(-down_time))
     names = list(connection.execute(sa.select(hosts.c.host).where(mute).order_by(hosts.c.host)).scalars())
@@ -220,7 +220,7 @@ def _differences(before: Mapping[str, HostState], after: Mapping[str, HostState]
 
 def _up(down_time: float) -> sa.ColumnElement[bool]:
     """Heard of lately; or, while the cell itself has not listened for so long, not known to be down."""
-    unheard = sa.and_(hosts.c.up, sa.not_(failure_detection.has_listened(down_time)))
+    unheard = sa.and_(hosts.c.up, sa.not_(failure_detector_grace_period.has_listened(down_time)))
     return sa.and_(hosts.c.forced_down.is_(False), sa.or_(hosts.c.last_seen > utc_after(-down_time), unheard))
 
 

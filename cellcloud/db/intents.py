@@ -14,8 +14,9 @@ from sqlalchemy.engine import Connection, Row
 
 from cellcloud import clock
 from cellcloud.context import RequestContext, service_context
-from cellcloud.db import database_incarnations, index
+from cellcloud.db import database_incarnations
 from cellcloud.db.engine import utc_after, utc_now
+from cellcloud.db.server_index import unplace, upsert
 from cellcloud.db.top_schema import intents, server_index
 from cellcloud.model import codec
 from cellcloud.model.intent import Intent, IntentKind, IntentState, Refusal
@@ -247,7 +248,7 @@ def reopen(connection: Connection, intent: Intent, refusal: Refusal, *, deadline
     if connection.execute(sa.select(sa.or_(deletes, deleted))).scalar():
         finish_pending(connection, intent.id, IntentState.CANCELLED)
         return False
-    index.unplace(connection, intent.server_id, intent.cell)
+    unplace(connection, intent.server_id, intent.cell)
     return True
 
 
@@ -258,7 +259,7 @@ def take_back(connection: Connection, given_up: ServerRecord, *, deadline: float
     intent = find_intent(connection, given_up.id, IntentKind.CREATE)
     if intent is None:
         failed = replace(given_up, deleted=False, terminated_at=None, vm_state=VmState.ERROR)
-        index.upsert(connection, [failed], adopt=True)
+        upsert(connection, [failed], adopt=True)
     elif intent.cell == given_up.cell:
         refusal = Refusal(outcome="refused", reason=fault.message, detail=fault.details)
         reopen(connection, intent, refusal, deadline=deadline)

@@ -7,7 +7,7 @@ import uuid
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from cellcloud.db import failure_detection
+from cellcloud.db import failure_detector_grace_period
 from cellcloud.db.cell_schema import services
 from cellcloud.db.engine import utc_after, utc_now
 from cellcloud.model.host import ServiceRecord
@@ -39,7 +39,7 @@ def remove(connection: Connection, service_id: str) -> bool:
 def list_all(connection: Connection, *, down_time: float) -> list[ServiceRecord]:
     """Every service that has ever reported, hosts' compute services left out."""
     lately = services.c.last_seen > utc_after(-down_time)
-    up = sa.or_(lately, sa.not_(failure_detection.has_listened(down_time))).label("up")
+    up = sa.or_(lately, sa.not_(failure_detector_grace_period.has_listened(down_time))).label("up")
     rows = connection.execute(sa.select(services, up).order_by(services.c.binary, services.c.host))
     return [
         ServiceRecord(

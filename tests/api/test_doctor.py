@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from cellcloud.db import index, quotas, user_quotas
+from cellcloud.db import quotas, server_index, user_quotas
 from cellcloud.embedded.networks import EmbeddedNetworks, Viewer
 from cellcloud.model.network import Network, NewPort, Subnet
 from tests.api.world import DEMO, World
@@ -44,13 +44,13 @@ def used(world: World) -> int:
 def lose_row(world: World, server_id: str) -> None:
     """The index never heard of it; nor is it counted."""
     with world.database.write() as connection:
-        index.mark_deleted(connection, [server_id])
+        server_index.mark_deleted(connection, [server_id])
         connection.exec_driver_sql("DELETE FROM server_index WHERE id = ?", (server_id,))
 
 
 def think_deleted(world: World, server_id: str) -> None:
     with world.database.write() as connection:
-        index.mark_deleted(connection, [server_id])
+        server_index.mark_deleted(connection, [server_id])
 
 
 def think_nowhere(world: World, server_id: str) -> None:

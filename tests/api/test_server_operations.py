@@ -11,7 +11,7 @@ from urllib.parse import quote
 import pytest
 
 from cell.conductor.server_field_updates import IN_SPEC
-from cellcloud.db import idempotency, index, intents, quotas
+from cellcloud.db import idempotency, intents, quotas, server_index
 from cellcloud.db.engine import Database
 from cellcloud.model.intent import IntentKind, IntentState
 from cellcloud.model.operations import TABLE, OperationSpec
@@ -485,6 +485,6 @@ def test_an_older_copy_never_replaces_a_newer_one(world: World) -> None:
     old = replace(cell.servers[server_id], cell=cell.name)
     world.post(f"/servers/{server_id}/action", {"os-stop": None})
     with world.database.write() as connection:
-        assert index.upsert(connection, [old]) == 0
-        assert index.upsert(connection, [replace(old, version=99, cell="elsewhere")]) == 0
+        assert server_index.upsert(connection, [old]) == 0
+        assert server_index.upsert(connection, [replace(old, version=99, cell="elsewhere")]) == 0
     assert status(world, server_id) == "SHUTOFF"

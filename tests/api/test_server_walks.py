@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from cellcloud.db import flavors, index, pagination_snapshots, quotas
+from cellcloud.db import flavors, pagination_snapshots, quotas, server_index
 from cellcloud.model.flavor import Flavor
 from cellcloud.model.image import Image
 from cellcloud.model.keypair import Keypair
@@ -41,7 +41,7 @@ class Fleet:
         made = [self._accepted() for _ in range(count)]
         with self.world.database.write() as connection:
             assert quotas.reserve(connection, DEMO, quotas.cost_of(made[0].spec.flavor, count), {})
-            index.insert_records(connection, made)
+            server_index.insert_records(connection, made)
         self.living |= {record.id: record for record in made}
 
     def _accepted(self) -> ServerRecord:
@@ -97,11 +97,11 @@ class Fleet:
         with self.world.database.write() as connection:
             for server_id in changed:
                 self.living[server_id] = self._changed(self.living[server_id])
-            index.upsert(connection, [self.living[server_id] for server_id in changed[:2]])
-            index.upsert(connection, [self.living[server_id] for server_id in changed[2:]])
-            index.mark_tasks(connection, [self.living[gone]], "deleting")
+            server_index.upsert(connection, [self.living[server_id] for server_id in changed[:2]])
+            server_index.upsert(connection, [self.living[server_id] for server_id in changed[2:]])
+            server_index.mark_tasks(connection, [self.living[gone]], "deleting")
             last = replace(self.living.pop(gone), version=99, deleted=True, vm_state=VmState.DELETED)
-            index.upsert(connection, [last])
+            server_index.upsert(connection, [last])
         self.add(1)
 
     def walk(self, query: str, *, by_link: bool) -> list[str]:
@@ -131,7 +131,7 @@ def test_a_server_that_lives_through_a_walk_is_shown_once(world: World, order: t
         assert all(shown[server_id] == 1 for server_id in before & fleet.living.keys())
         assert max(shown.values()) == 1
         with world.database.write() as connection:
-            index.mark_deleted(connection, list(fleet.living))
+            server_index.mark_deleted(connection, list(fleet.living))
 
 
 def test_two_walks_of_one_user_through_the_same_list_do_not_meet(world: World) -> None:
@@ -158,10 +158,10 @@ def test_a_copy_from_a_cell_leaves_the_time_of_acceptance(world: World) -> None:
     cell = world.cell_of(server_id)
     copy = cell.change(server_id, created_at=BEGAN, vm_state=VmState.STOPPED)
     with world.database.write() as connection:
-        index.upsert(connection, [replace(copy, cell=cell.name)])
-        taken = index.find_record(connection, server_id)
+        server_index.upsert(connection, [replace(copy, cell=cell.name)])
+        taken = server_index.find_record(connection, server_id)
         assert taken is not None
-        index.mark_tasks(connection, [taken], "deleting")
+        server_index.mark_tasks(connection, [taken], "deleting")
     shown = world.get(f"/servers/{server_id}").get_json()["server"]
     assert shown["created"] == made
     assert shown["status"] == "SHUTOFF"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cellcloud.db import index
+from cellcloud.db import server_index
 from tests.api.world import DEMO, IMAGE, World
 
 
@@ -39,7 +39,7 @@ def test_a_password_goes_to_the_cell_where_a_config_drive_tells_the_guest(
     world.settle()
     assert world.cell_of(made["id"]).passwords[made["id"]] == (made["adminPass"] if drive else "")
     with world.database.read() as connection:
-        record = index.find_record(connection, made["id"])
+        record = server_index.find_record(connection, made["id"])
     assert record is not None
     assert record.spec.admin_pass == ""
     assert made["adminPass"] not in world.get(f"/servers/{made['id']}", token="admin").get_data(as_text=True)

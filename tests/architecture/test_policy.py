@@ -11,8 +11,8 @@ import pytest
 from oslo_config import cfg
 from oslo_policy import generator
 
+from top_api.authorization import list_rules
 from top_api.embedded_api import RESOURCES as EMBEDDED_RESOURCES
-from top_api.policy import list_rules
 from top_api.request_pipeline import Actions
 from top_api.routes import RESOURCES
 

@@ -9,7 +9,7 @@ import pytest
 
 from cellcloud import config as options
 from cellcloud.context import RequestContext
-from cellcloud.db import index, intents, quotas
+from cellcloud.db import intents, quotas, server_index
 from cellcloud.db.engine import Database
 from cellcloud.model.flavor import Flavor
 from cellcloud.model.image import Image
@@ -45,12 +45,12 @@ def test_many_deletes_at_once(top_database: Database) -> None:
             wanted = intents.find_intent(connection, server_id, IntentKind.DELETE)
             assert wanted is not None
             assert (wanted.state, wanted.cell) == (IntentState.PENDING, "east")
-            record = index.find_record(connection, server_id)
+            record = server_index.find_record(connection, server_id)
             assert record is not None
             assert record.task_state == "deleting"
             assert {one.id for one in carried if one and one.server_id == server_id} == {wanted.id}
         for server_id in waiting:
-            assert index.find_record(connection, server_id) is None
+            assert server_index.find_record(connection, server_id) is None
             assert intents.find_intent(connection, server_id, IntentKind.DELETE) is None
         assert quotas.recount(connection) == []
         assert quotas.list_usages(connection, "p")["instances"] == len(placed)
@@ -65,10 +65,12 @@ def test_the_end_of_many_takes_as_many_statements_as_that_of_one(top_database: D
         with top_database.write() as connection:
             intents.record_placements(connection, creates, "east")
         with counted(top_database) as statements, top_database.write() as connection:
-            index.mark_deleted(connection, ids) if end == "deleted" else index.mark_lost(connection, ids, "east")
+            server_index.mark_deleted(connection, ids) if end == "deleted" else server_index.mark_lost(
+                connection, ids, "east"
+            )
         counts.append(len(statements))
         with top_database.read() as connection:
-            ended = [index.find_record(connection, one, deleted=None) for one in ids]
+            ended = [server_index.find_record(connection, one, deleted=None) for one in ids]
         assert {one.vm_state for one in ended if one} == {"deleted" if end == "deleted" else "error"}
     assert counts[0] == counts[1]
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 
 from cellcloud.context import RequestContext
-from cellcloud.db import index, intents
+from cellcloud.db import intents, server_index
 from cellcloud.db.engine import Database, retried
 from cellcloud.model.flavor import Flavor
 from cellcloud.model.image import Image
@@ -33,7 +33,7 @@ def accept(database: Database, count: int = 1, *, lease: float = 30.0) -> tuple[
     records = [ServerRecord(spec=spec, version=0, generation=0, vm_state=VmState.BUILDING) for spec in specs]
     ids = [spec.id for spec in specs]
     with database.write() as connection:
-        index.insert_records(connection, records)
+        server_index.insert_records(connection, records)
         made = [intents.make_intent(IntentKind.CREATE, server_id, CONTEXT) for server_id in ids]
         intents.add_intents(connection, made, owner="api", lease=lease, deadline=300.0)
     return ids, [intent.id for intent in made]
@@ -48,7 +48,7 @@ def state_of(database: Database, server_id: str) -> str:
 
 def cell_of(database: Database, server_id: str) -> str:
     with database.read() as connection:
-        found = index.find_record(connection, server_id)
+        found = server_index.find_record(connection, server_id)
     return "" if found is None else found.cell
 
 
@@ -63,9 +63,9 @@ def delete(database: Database, server_id: str) -> str | None:
     """What the API's delete does."""
     with database.write() as connection:
         state = intents.stop_creates(connection, [server_id]).get(server_id)
-        found = index.find_record(connection, server_id)
+        found = server_index.find_record(connection, server_id)
         if found is not None and not found.cell and state != IntentState.RECORDED:
-            index.mark_deleted(connection, [server_id])
+            server_index.mark_deleted(connection, [server_id])
         elif found is not None:
             wanted = intents.make_intent(IntentKind.DELETE, server_id, CONTEXT, cell=found.cell)
             intents.ensure_deletes(connection, [wanted], owner="api", lease=30.0, deadline=300.0)
@@ -199,7 +199,7 @@ def test_a_delete_racing_with_a_server_given_up_leaves_it_to_no_cell(top_databas
         record(top_database, ids, "east")
         with top_database.write() as connection:
             intents.settle(connection, ids, "east")
-            found = index.find_record(connection, server)
+            found = server_index.find_record(connection, server)
         assert found is not None
         given_up = replace(found, cell="east", version=5, generation=1, deleted=True)
         assert given_up.given_up

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from cell.conductor import service as conductor_service
+from cell.conductor import rpc_endpoint as conductor_service
 from cell.conductor.placement import tentative_reservations
 from cell.conductor.workflows import REGISTRY
 from cellcloud.db import cell_schema, hosts, runs, top_schema

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from cellcloud import errors
-from cellcloud.db import flavors, idempotency, index, keypairs, quotas
+from cellcloud.db import flavors, idempotency, keypairs, quotas, server_index
 from cellcloud.db.engine import Database, retried
 from cellcloud.db.idempotency import KeptAnswer
-from cellcloud.db.index import SORT_KEYS, ServerQuery
+from cellcloud.db.server_index import SORT_KEYS, ServerQuery
 from cellcloud.model.flavor import Flavor
 from cellcloud.model.image import Image
 from cellcloud.model.keypair import Keypair
@@ -61,12 +61,12 @@ def a_record(number: int = 0, **changes: Any) -> ServerRecord:
 def insert(database: Database, *records: ServerRecord) -> None:
     with database.write() as connection:
         assert quotas.reserve(connection, PROJECT, quotas.cost_of(TINY, len(records)), {})
-        index.insert_records(connection, records)
+        server_index.insert_records(connection, records)
 
 
 def find(database: Database, record: ServerRecord) -> ServerRecord | None:
     with database.read() as connection:
-        return index.find_record(connection, record.id, deleted=None)
+        return server_index.find_record(connection, record.id, deleted=None)
 
 
 def used(database: Database) -> dict[str, int]:
@@ -87,7 +87,7 @@ def test_only_newer_copies_of_the_owning_cell_are_taken(top_database: Database) 
         ({"version": 4, "vm_state": VmState.ERROR}, 0),
     ):
         with top_database.write() as connection:
-            assert index.upsert(connection, [replace(record, **changes)]) == taken
+            assert server_index.upsert(connection, [replace(record, **changes)]) == taken
     found = find(top_database, record)
     assert found is not None
     assert (found.version, found.vm_state, found.cell) == (4, VmState.ACTIVE, "east")
@@ -98,9 +98,9 @@ def test_a_batch_takes_the_newest_of_each_in_any_order(top_database: Database) -
     insert(top_database, *records)
     copies = [replace(record, version=version) for version in (2, 5, 1) for record in records]
     with top_database.write() as connection:
-        assert index.upsert(connection, copies) == 20
-        assert index.upsert(connection, copies) == 0
-        pairs = index.list_versions(connection, "east", "", None)
+        assert server_index.upsert(connection, copies) == 20
+        assert server_index.upsert(connection, copies) == 0
+        pairs = server_index.list_versions(connection, "east", "", None)
     assert [version for _, version in pairs] == [5] * 20
     assert [server_id for server_id, _ in pairs] == sorted(record.id for record in records)
 
@@ -112,9 +112,9 @@ def test_quota_comes_back_once(top_database: Database) -> None:
     gone = replace(record, version=2, deleted=True, vm_state=VmState.DELETED, terminated_at=AT)
     for _ in range(2):
         with top_database.write() as connection:
-            index.upsert(connection, [gone, replace(gone, version=3)])
-            index.mark_deleted(connection, [record.id])
-            index.give_back_quota(connection, [record.id])
+            server_index.upsert(connection, [gone, replace(gone, version=3)])
+            server_index.mark_deleted(connection, [record.id])
+            server_index.give_back_quota(connection, [record.id])
     assert used(top_database) == {"cores": 2, "instances": 1, "ram": 512}
 
 
@@ -122,9 +122,9 @@ def test_servers_that_the_top_lost_are_taken_in_and_counted(top_database: Databa
     lost = a_record(cell="east", version=7)
     with top_database.write() as connection:
         told = [lost, a_record(1, cell="east", held=True), a_record(2, cell="east", deleted=True)]
-        index.upsert(connection, told)
-        assert index.find_record(connection, lost.id) is None
-        index.upsert(connection, told, adopt=True)
+        server_index.upsert(connection, told)
+        assert server_index.find_record(connection, lost.id) is None
+        server_index.upsert(connection, told, adopt=True)
     found = find(top_database, lost)
     assert found is not None
     assert found.version == 7
@@ -135,12 +135,12 @@ def test_a_task_shown_early_gives_way_to_the_cells_copy(top_database: Database) 
     record = a_record(cell="east", version=3)
     insert(top_database, record)
     with top_database.write() as connection:
-        index.mark_tasks(connection, [record], "deleting")
+        server_index.mark_tasks(connection, [record], "deleting")
     early = find(top_database, record)
     assert early is not None
     assert (early.task_state, early.version) == ("deleting", 3)
     with top_database.write() as connection:
-        assert index.upsert(connection, [replace(record, version=4)]) == 1
+        assert server_index.upsert(connection, [replace(record, version=4)]) == 1
     later = find(top_database, record)
     assert later is not None
     assert later.task_state is None
@@ -158,9 +158,9 @@ def test_pages_in_every_order(top_database: Database, key: str, descending: bool
     )
     met: list[str] = []
     with top_database.read() as connection:
-        everything = index.list_records(connection, replace(query, limit=100))
+        everything = server_index.list_records(connection, replace(query, limit=100))
         while True:
-            page = index.list_records(connection, replace(query, marker=met[-1] if met else None))
+            page = server_index.list_records(connection, replace(query, marker=met[-1] if met else None))
             met += [record.id for record in page]
             if len(page) < 4:
                 break
@@ -174,7 +174,7 @@ def test_filters(top_database: Database) -> None:
 
     def count(**query: Any) -> int:
         with top_database.read() as connection:
-            return len(index.list_records(connection, ServerQuery(**{"project_id": PROJECT, **query})))
+            return len(server_index.list_records(connection, ServerQuery(**{"project_id": PROJECT, **query})))
 
     assert count() == 10
     assert count(project_id=None) == 11
@@ -189,7 +189,7 @@ def test_filters(top_database: Database) -> None:
     assert count(changed_since=AT + dt.timedelta(seconds=5)) == 2
     assert count(deleted=True) == 0
     with top_database.read() as connection, pytest.raises(errors.NotFound):
-        index.list_records(connection, ServerQuery(project_id=PROJECT, marker="none"))
+        server_index.list_records(connection, ServerQuery(project_id=PROJECT, marker="none"))
 
 
 def test_a_race_for_the_last_of_a_quota(top_database: Database) -> None:
@@ -253,10 +253,10 @@ def test_flavors_and_keypairs(top_database: Database) -> None:
 def test_five_hundred_copies_are_taken_in_quickly(top_database: Database) -> None:
     records = [a_record(number, cell="east") for number in range(500)]
     with top_database.write() as connection:
-        index.insert_records(connection, records)
+        server_index.insert_records(connection, records)
     began = time.perf_counter()
     with top_database.write() as connection:
-        assert index.upsert(connection, [replace(record, version=2) for record in records]) == 500
+        assert server_index.upsert(connection, [replace(record, version=2) for record in records]) == 500
     elapsed = time.perf_counter() - began
     print(f"{top_database.dialect}: 500 copies in {elapsed * 1000:.0f} ms")
     assert elapsed < 2.0  # a fifth of a second on a quiet machine

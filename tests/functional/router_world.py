@@ -18,7 +18,7 @@ from cellcloud import config as options
 from cellcloud import errors
 from cellcloud.context import RequestContext
 from cellcloud.db import cells as cells_table
-from cellcloud.db import index, intents, quotas, top_schema
+from cellcloud.db import intents, quotas, server_index, top_schema
 from cellcloud.db.engine import Database, utc_after
 from cellcloud.model.cell import Cell, FeedEntry, FeedPage
 from cellcloud.model.flavor import Flavor
@@ -321,7 +321,7 @@ class World:
         ids = [record.id for record in records]
         with self.database.write() as connection:
             assert quotas.reserve(connection, PROJECT, quotas.cost_of(FLAVOR, count), {})
-            index.insert_records(connection, records)
+            server_index.insert_records(connection, records)
             intents.add_intents(
                 connection,
                 [intents.make_intent(IntentKind.CREATE, server_id, context) for server_id in ids],
@@ -338,7 +338,7 @@ class World:
             state = intents.stop_creates(connection, [server_id]).get(server_id)
             cell = self._cell_of(connection, server_id)
             if state in ("cancelled", "failed") or not cell:
-                index.mark_deleted(connection, [server_id])
+                server_index.mark_deleted(connection, [server_id])
             else:
                 wanted = intents.make_intent(IntentKind.DELETE, server_id, context, cell=cell)
                 intents.ensure_deletes(connection, [wanted], owner="api", lease=30.0, deadline=300.0)
@@ -393,7 +393,7 @@ class World:
     def record(self, server_id: str) -> ServerRecord | None:
         """What the API would show."""
         with self.database.read() as connection:
-            return index.find_record(connection, server_id)
+            return server_index.find_record(connection, server_id)
 
     def shown(self, server_id: str) -> ServerRecord:
         found = self.record(server_id)

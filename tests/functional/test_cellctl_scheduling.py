@@ -23,7 +23,7 @@ from cell.conductor.scheduling_store import SchedulingStoreService
 from cell.scheduler.service import SchedulerService
 from cellcloud import config as options
 from cellcloud.context import RequestContext
-from cellcloud.db import cell_schema, hosts, index, scheduler_change_log, servers
+from cellcloud.db import cell_schema, hosts, scheduler_change_log, server_index, servers
 from cellcloud.db.engine import Database
 from cellcloud.model.flavor import Flavor
 from cellcloud.model.host import Host, ServiceRecord
@@ -120,7 +120,7 @@ class Cloud:
             (server_id,) = self.world.accept(zone=zone, name=name)
         self.world.deliver()
         with self.world.database.read() as connection:
-            found = index.find_record(connection, server_id)
+            found = server_index.find_record(connection, server_id)
         assert found is not None
         return found
 

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from cellcloud import errors
 from cellcloud.context import service_context
-from cellcloud.db import index, top_schema
+from cellcloud.db import server_index, top_schema
 from cellcloud.model.cell import FeedEntry, FeedPage
 from cellcloud.model.image import Image
 from cellcloud.model.placement_proof import Proofs
@@ -185,8 +185,8 @@ def test_a_cell_tells_of_what_was_placed_there_alone(world: World, caplog: pytes
 def test_servers_taken_in_together_are_all_taken_in_though_another_was_faster_with_one(world: World) -> None:
     ours = [replace(stray(world), cell="east") for _ in range(3)]
     with world.database.write() as connection:
-        index.upsert(connection, ours[:1], adopt=True)
-        index._adopt(connection, ours)  # as after a look at what is known, before the other one's commit
+        server_index.upsert(connection, ours[:1], adopt=True)
+        server_index._adopt(connection, ours)  # as after a look at what is known, before the other one's commit
     assert {world.shown(record.id).cell for record in ours} == {"east"}
     assert world.used() == 3
 

@@ -14,8 +14,8 @@ from typing import Any, cast
 
 import pytest
 
+from cell.conductor.rpc_endpoint import ConductorService
 from cell.conductor.scheduling_store import SchedulingStoreService
-from cell.conductor.service import ConductorService
 from cellcloud import config as options
 from cellcloud.batching import MOST_BYTES
 from cellcloud.context import RequestContext, service_context

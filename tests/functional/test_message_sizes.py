@@ -13,7 +13,7 @@ import pytest
 
 from cell.compute.inventory import Inventory
 from cell.compute.report_queue import ReportQueue
-from cell.conductor.service import ConductorService
+from cell.conductor.rpc_endpoint import ConductorService
 from cellcloud import config as options
 from cellcloud.batching import MOST_BYTES, in_full
 from cellcloud.context import RequestContext, service_context

@@ -13,7 +13,7 @@ import pytest
 from cell.conductor.steps import networks as steps
 from cell.conductor.workflow import StepContext
 from cellcloud import clock, errors
-from cellcloud.db import database_incarnations, port_recovery
+from cellcloud.db import database_incarnations, port_rollback_recovery
 from cellcloud.embedded.networks import EmbeddedNetworks, Viewer
 from cellcloud.model.network import Network, Port, RequestedNetwork, Subnet
 from cellcloud.model.operations import Operation
@@ -171,7 +171,7 @@ def test_ports_whose_place_was_lost_are_given_again_to_the_placement_that_the_ce
     record = replace(ports.world.cell(following).servers[server_id], host=f"{following}-1", ports=(before,))
     with ports.world.database.write() as connection:
         connection.exec_driver_sql("UPDATE ports SET placement = 0, host_id = ?", (f"{old}-1",))
-        assert port_recovery.store_again(connection, [record]) == []
+        assert port_rollback_recovery.store_again(connection, [record]) == []
     for step in (steps.allocate, steps.release):
         ports.take(old, step, server_id)
     assert ports.port(server_id) == before

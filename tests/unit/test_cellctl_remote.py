@@ -28,7 +28,7 @@ from tests.functional.router_world import FakeCell, Line, World, open_lines, ope
 from tests.unit.test_cellctl import FakeSource
 from tests.unit.test_cellctl import make_server as make_record
 from top_api.adapters import Adapters
-from top_api.api_definition import WebApi
+from top_api.api_conventions import WebApi
 from top_api.app import create_app
 from top_api.request_pipeline import Answer, Call, Resource
 

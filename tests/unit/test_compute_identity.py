@@ -17,7 +17,7 @@ from cell.compute.__main__ import build
 from cell.compute.identity import Identity, Standing
 from cell.compute.service import ComputeService
 from cell.conductor import audit
-from cell.conductor import service as conductor_service
+from cell.conductor import rpc_endpoint as conductor_service
 from cellcloud import clock, config, errors
 from cellcloud.context import RequestContext
 from cellcloud.db import cell_schema

@@ -10,8 +10,8 @@ import pytest
 
 from cellcloud import clock, errors
 from cellcloud.clock import ManualClock
-from top_api.policy import Policy
-from top_api.policy.enforcement import LOOK_SECONDS
+from top_api.authorization import Enforcer
+from top_api.authorization.enforcement import LOOK_SECONDS
 
 DELETE, SHOW, PAUSE = (f"os_compute_api:servers:{verb}" for verb in ("delete", "show", "stop"))
 KEYS = "os_compute_api:os-keypairs:show"
@@ -74,7 +74,7 @@ def write(options: Path, text: str) -> None:
 def test_the_defaults_are_novas(
     options: Path, caller: Caller, rule: str, target: dict[str, str] | None, allowed: bool
 ) -> None:
-    assert Policy(options).allows(caller, rule, target) is allowed
+    assert Enforcer(options).allows(caller, rule, target) is allowed
 
 
 @pytest.mark.parametrize(
@@ -93,9 +93,9 @@ def test_the_defaults_are_novas(
 )
 def test_operators_override_rules(options: Path, text: str, allowed: tuple[bool, bool, bool]) -> None:
     write(options, text)
-    policy = Policy(options)
+    enforcer = Enforcer(options)
     asked = ((MEMBER, OWN), (MEMBER, COLLEAGUES), (ADMIN, OWN))
-    assert tuple(policy.allows(caller, DELETE, target) for caller, target in asked) == allowed
+    assert tuple(enforcer.allows(caller, DELETE, target) for caller, target in asked) == allowed
 
 
 def test_the_standard_options_name_files_and_directories(tmp_path: Path) -> None:
@@ -104,9 +104,9 @@ def test_the_standard_options_name_files_and_directories(tmp_path: Path) -> None
     (tmp_path / "more" / "10-show.yaml").write_text(f'"{SHOW}": "@"\n')
     options = tmp_path / "top.conf"
     options.write_text(f"[oslo_policy]\npolicy_file = rules.yaml\npolicy_dirs = {tmp_path / 'more'}\n")
-    policy = Policy(options)
-    assert not policy.allows(MEMBER, DELETE)
-    assert policy.allows(SERVICE, SHOW)
+    enforcer = Enforcer(options)
+    assert not enforcer.allows(MEMBER, DELETE)
+    assert enforcer.allows(SERVICE, SHOW)
 
 
 WRONG = {
@@ -128,23 +128,23 @@ WRONG = {
 def test_a_wrong_file_refuses_to_start(options: Path, text: str | None) -> None:
     options.with_name("policy.yaml").write_bytes(b"\xff\xfe\x00" if text is None else text.encode())
     with pytest.raises(errors.Misconfigured, match=r"policy\.yaml"):
-        Policy(options)
+        Enforcer(options)
 
 
 def test_a_file_that_is_named_and_not_there_refuses_to_start(options: Path) -> None:
     options.write_text("[oslo_policy]\npolicy_file = rules.yaml\n")
     with pytest.raises(errors.Misconfigured, match=r"rules\.yaml"):
-        Policy(options)
+        Enforcer(options)
 
 
 def test_a_changed_file_is_read_again(options: Path, time: ManualClock) -> None:
-    policy = Policy(options)
+    enforcer = Enforcer(options)
     for text, allowed in ((f'"{DELETE}": "role:admin"', False), (f'"{DELETE}": "@"', True)):
         write(options, text)
         for _ in range(2):  # seen, and found to stay as it is
             time.advance(LOOK_SECONDS)
-            policy.allows(MEMBER, DELETE)
-        assert policy.allows(MEMBER, DELETE) is allowed
+            enforcer.allows(MEMBER, DELETE)
+        assert enforcer.allows(MEMBER, DELETE) is allowed
 
 
 @pytest.mark.parametrize("text", [*WRONG.values(), "gone"], ids=[*WRONG.keys(), "gone"])
@@ -152,19 +152,19 @@ def test_a_file_that_goes_wrong_leaves_the_rules_and_says_so(
     options: Path, time: ManualClock, text: str | None, caplog: pytest.LogCaptureFixture
 ) -> None:
     write(options, f'"{DELETE}": "role:admin"')
-    policy, path = Policy(options), options.with_name("policy.yaml")
+    enforcer, path = Enforcer(options), options.with_name("policy.yaml")
     if text == "gone":
         path.unlink()
     else:
         path.write_bytes(b"\xff\xfe\x00" if text is None else text.encode())
     for _ in range(5):
         time.advance(LOOK_SECONDS)
-        assert not policy.allows(MEMBER, DELETE)
-        assert policy.allows(ADMIN, DELETE)
-    said = [record for record in caplog.records if record.name == "top_api.policy.enforcement"]
+        assert not enforcer.allows(MEMBER, DELETE)
+        assert enforcer.allows(ADMIN, DELETE)
+    said = [record for record in caplog.records if record.name == "top_api.authorization.enforcement"]
     assert [record.levelname for record in said] == ["ERROR"]
     write(options, f'"{DELETE}": "@"')
     for _ in range(2):
         time.advance(LOOK_SECONDS)
-        policy.allows(MEMBER, DELETE)
-    assert policy.allows(SERVICE, DELETE)
+        enforcer.allows(MEMBER, DELETE)
+    assert enforcer.allows(SERVICE, DELETE)

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import pytest
 
 from cell.conductor.placement import tentative_reservations
-from cell.conductor.runs import begin
-from cell.conductor.runs.begin import BegunDeletes
+from cell.conductor.runs import begin_operations
+from cell.conductor.runs.begin_operations import BegunDeletes
 from cellcloud import errors
 from cellcloud.db import runs
 from cellcloud.db.engine import Database
@@ -76,7 +76,7 @@ def ask(cell: CellUnderTest, ids: list[str]) -> BegunDeletes:
     wanted = [
         DeleteRequest(server_id=each, request_id=f"req-{each}", user_id=f"user-{each}", project_id="p") for each in ids
     ]
-    begun = begin.begin_deletes(cell.database, cell, wanted)
+    begun = begin_operations.begin_deletes(cell.database, cell, wanted)
     cell.executor.send(begun.commands)
     return begun
 

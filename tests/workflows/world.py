@@ -14,7 +14,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from cell.conductor.placement import relocation, reservation_batching, tentative_reservations
-from cell.conductor.runs import begin, guest_events
+from cell.conductor.runs import begin_operations, guest_events
 from cell.conductor.runs import executor as executor_module
 from cell.conductor.runs.executor import RunExecutor
 from cell.conductor.workflow import StepResult
@@ -262,7 +262,7 @@ class CellUnderTest:
         assert answer.outcome == "held", answer
 
     def begin(self, server_id: str, operation: Operation, **arguments: Any) -> ServerRecord:
-        return begin.begin_operation(self.database, CONTEXT, server_id, operation, RunArguments(**arguments))
+        return begin_operations.begin_operation(self.database, CONTEXT, server_id, operation, RunArguments(**arguments))
 
     def run(self, limit: int = 200) -> None:
         """Until no run is unfinished."""

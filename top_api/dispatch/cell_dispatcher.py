@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from cellcloud import errors
 from cellcloud.batching import in_full, portions
 from cellcloud.context import RequestContext, service_context
-from cellcloud.db import index, intents, user_data
+from cellcloud.db import intents, server_index, user_data
 from cellcloud.db.engine import Database, retried
 from cellcloud.model import codec
 from cellcloud.model.intent import Intent, IntentKind, IntentState, Refusal
@@ -261,7 +261,7 @@ def _record(database: Database, ids: Sequence[str], cell: str, holds: dict[str, 
 def _close(database: Database, intent: Intent) -> None:
     with database.write() as connection:
         intents.finish_pending(connection, intent.id, IntentState.CANCELLED)
-        index.mark_deleted(connection, [intent.server_id])
+        server_index.mark_deleted(connection, [intent.server_id])
 
 
 @retried
@@ -277,14 +277,14 @@ def _reopen(database: Database, intent: Intent, answer: ConfirmAnswer) -> bool:
 def _settle(database: Database, cell: str, answers: Sequence[tuple[str, ServerRecord | None]]) -> None:
     with database.write() as connection:
         intents.settle(connection, [intent_id for intent_id, _ in answers], cell)
-        index.upsert(connection, [replace(record, cell=cell) for _, record in answers if record is not None])
+        server_index.upsert(connection, [replace(record, cell=cell) for _, record in answers if record is not None])
 
 
 @retried
 def _settle_deleted(database: Database, gone: Sequence[Intent]) -> None:
     with database.write() as connection:
         intents.settle(connection, [intent.id for intent in gone])
-        index.mark_deleted(connection, [intent.server_id for intent in gone])
+        server_index.mark_deleted(connection, [intent.server_id for intent in gone])
 
 
 def _with_user_data(database: Database, specs: Sequence[ServerSpec]) -> list[ServerSpec]:

@@ -19,7 +19,7 @@ from typing import Protocol
 
 from cellcloud import clock
 from cellcloud.config import TopConfig
-from cellcloud.db import database_incarnations, index, intents
+from cellcloud.db import database_incarnations, intents, server_index
 from cellcloud.db.engine import Database, retried
 from cellcloud.model.intent import Intent, IntentKind, IntentState, Refusal
 from cellcloud.model.no_valid_host_message import NO_HOST, message
@@ -321,7 +321,7 @@ def _close(database: Database, over: Collection[Intent]) -> None:
     with database.write() as connection:
         for intent in over:
             intents.finish_pending(connection, intent.id, IntentState.CANCELLED)
-        index.mark_deleted(connection, [intent.server_id for intent in over])
+        server_index.mark_deleted(connection, [intent.server_id for intent in over])
 
 
 @retried
@@ -345,7 +345,7 @@ def _fail(database: Database, intent_id: str, unreachable: Collection[str] = ())
             refusals = dict.fromkeys(unreachable, nothing) | intent.refusals
             fault = ServerFault(code=500, message=_message(refusals), created=clock.now(), details=_reasons(refusals))
             failed = replace(record, vm_state=VmState.ERROR, task_state=None, fault=fault, version=record.version + 1)
-            index.upsert(connection, [failed])
+            server_index.upsert(connection, [failed])
             LOG.warning("no cell takes a server", extra={"server": intent.server_id, "why": fault.details})
 
 

@@ -10,11 +10,11 @@ from cellcloud import errors
 from cellcloud.db.listing import ALL
 from cellcloud.embedded.identity import DOMAIN_ID, DOMAIN_NAME, REGION, Login, Scope
 from cellcloud.model.identity import Token
+from top_api.authorization import Target
 from top_api.embedded_api import identity_list_filters
-from top_api.embedded_api.api_definitions import IDENTITY
+from top_api.embedded_api.error_formats import IDENTITY
 from top_api.embedded_api.identity_list_filters import listed, selected
 from top_api.embedded_api.identity_schemas import AUTH
-from top_api.policy import Target
 from top_api.request_pipeline import Answer, Call, Resource
 
 identity = Resource("identity", IDENTITY)

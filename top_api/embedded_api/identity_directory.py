@@ -8,8 +8,9 @@ from typing import Any
 from cellcloud import errors
 from cellcloud.embedded.identity import DOMAIN_ID, DOMAIN_NAME
 from cellcloud.model.identity import Grant, IdentityRole, Project, User
+from top_api.authorization import Target
 from top_api.embedded_api import identity_list_filters
-from top_api.embedded_api.api_definitions import IDENTITY
+from top_api.embedded_api.error_formats import IDENTITY
 from top_api.embedded_api.identity_list_filters import listed, read_assignments, selected
 from top_api.embedded_api.identity_schemas import (
     PROJECT,
@@ -20,7 +21,6 @@ from top_api.embedded_api.identity_schemas import (
     USER_UPDATE,
     fields_of,
 )
-from top_api.policy import Target
 from top_api.request_pipeline import Call, Resource
 
 directory = Resource("identity_directory", IDENTITY)

@@ -10,7 +10,7 @@ from cellcloud import errors
 from cellcloud.model import image_properties
 from cellcloud.model.image import Image
 from top_api.embedded_api import image_list_filters as lists
-from top_api.embedded_api.api_definitions import IMAGE as API
+from top_api.embedded_api.error_formats import IMAGE as API
 from top_api.embedded_api.image_schemas import CORE, IMAGE, MAX_PROPERTIES, PATCH, READ_ONLY
 from top_api.microversion import FIRST
 from top_api.request_pipeline import Answer, Call, Resource, receive

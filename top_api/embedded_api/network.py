@@ -9,7 +9,7 @@ from cellcloud import errors
 from cellcloud.embedded.networks import Viewer
 from cellcloud.model.network import Network, Subnet
 from top_api.embedded_api import network_list_filters as lists
-from top_api.embedded_api.api_definitions import NETWORK as API
+from top_api.embedded_api.error_formats import NETWORK as API
 from top_api.embedded_api.network_schemas import NETWORK, NETWORK_UPDATE, SUBNET, SUBNET_UPDATE
 from top_api.request_pipeline import Call, Resource
 

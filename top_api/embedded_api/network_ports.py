@@ -14,7 +14,7 @@ from cellcloud.clients.network import INDEX_KEY, OWNED_KEY, PLACEMENT_KEY
 from cellcloud.embedded.networks import Viewer
 from cellcloud.model.network import NewPort, PortRecord
 from top_api.embedded_api import network_list_filters as lists
-from top_api.embedded_api.api_definitions import NETWORK as API
+from top_api.embedded_api.error_formats import NETWORK as API
 from top_api.embedded_api.network import owner_of
 from top_api.embedded_api.network_schemas import PORT_UPDATE, PORTS
 from top_api.request_pipeline import Call, Resource

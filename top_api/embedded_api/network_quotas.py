@@ -7,8 +7,8 @@ from typing import Any
 
 from cellcloud import errors
 from cellcloud.db.network_quota_usages import TABLES
-from top_api.embedded_api.api_definitions import NETWORK as API
-from top_api.policy import Target
+from top_api.authorization import Target
+from top_api.embedded_api.error_formats import NETWORK as API
 from top_api.request_pipeline import Call, Resource
 from top_api.validation import Versioned
 

@@ -230,7 +230,7 @@ def _check_fit(services: ApiServices, context: RequestContext, flavor: Flavor, i
     if flavor.memory_mb < image.min_ram:
         raise errors.Invalid("Flavor's memory is too small for requested image.")
     if flavor.root_gb == 0:  # the disk is as large as the image: only administrators know whether hosts bear that
-        if not services.policy.allows(context, "os_compute_api:servers:create:zero_disk_flavor"):
+        if not services.enforcer.allows(context, "os_compute_api:servers:create:zero_disk_flavor"):
             raise errors.Forbidden("Only volume-backed servers are allowed for flavors with zero disk.")
         return
     size = max(image.min_disk * GIB, image.virtual_size or image.size)
@@ -259,7 +259,7 @@ def _networks(
     if isinstance(given, list) and given:
         requested = [_network(entry) for entry in given]
         _check_distinct(requested)
-        services.policy.check(context, "os_compute_api:servers:create:attach_network")
+        services.enforcer.check(context, "os_compute_api:servers:create:attach_network")
     try:
         found = services.networks.check_networks(context.project_id, requested, count=count)
     except errors.NotFound as error:

@@ -13,7 +13,7 @@ from enum import StrEnum
 from cellcloud import errors
 from cellcloud.batching import in_full
 from cellcloud.context import RequestContext
-from cellcloud.db import index, intents
+from cellcloud.db import intents, server_index
 from cellcloud.db.engine import Database, retried
 from cellcloud.model import codec
 from cellcloud.model.cell import Finding
@@ -73,7 +73,7 @@ def compare(services: ApiServices, context: RequestContext) -> list[Wrong]:
     ours: dict[str, set[str]] = {}
     with services.database.read() as connection:
         for name in theirs:
-            ours[name] = {server_id for server_id, _ in index.list_versions(connection, name, "", None)}
+            ours[name] = {server_id for server_id, _ in server_index.list_versions(connection, name, "", None)}
     suspects: set[str] = set()
     for name, living in theirs.items():
         suspects |= living ^ ours[name]
@@ -95,7 +95,7 @@ def look_at(
                 if not record.deleted and not record.held:
                     running.setdefault(record.id, []).append(name)
         with services.database.read() as connection:
-            known = {one: index.find_record(connection, one, deleted=None) for one in ids}
+            known = {one: server_index.find_record(connection, one, deleted=None) for one in ids}
             unsettled = intents.list_unsettled(connection, ids)
         for server_id in ids:
             found = _judge(server_id, known[server_id], running.get(server_id, []), list(told))
@@ -207,14 +207,14 @@ def _take_in(services: ApiServices, context: RequestContext, server_id: str, cel
 @retried
 def _store(database: Database, record: ServerRecord) -> None:
     with database.write() as connection:
-        index.place(connection, record.id, record.cell)
-        index.upsert(connection, [record], force=True, adopt=True)
+        server_index.place(connection, record.id, record.cell)
+        server_index.upsert(connection, [record], force=True, adopt=True)
 
 
 @retried
 def _forget(database: Database, server_id: str) -> None:
     with database.write() as connection:
-        index.mark_deleted(connection, [server_id])
+        server_index.mark_deleted(connection, [server_id])
 
 
 def _pages(ids: Sequence[str]) -> Iterator[list[str]]:

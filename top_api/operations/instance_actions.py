@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cellcloud import errors
 from cellcloud.context import RequestContext
-from cellcloud.db import index
+from cellcloud.db import server_index
 from cellcloud.model.operations import Operation
 from cellcloud.model.run import RunRecord
 from cellcloud.model.server import ServerRecord
@@ -18,7 +18,7 @@ def find_deleted_too(services: ApiServices, server_id: str, project_id: str | No
     if not deleted:
         return find_server(services, server_id, project_id)
     with services.database.read() as connection:
-        record = index.find_record(connection, server_id, project_id=project_id, deleted=None)
+        record = server_index.find_record(connection, server_id, project_id=project_id, deleted=None)
     if record is None:
         raise errors.NotFound(f"Instance {server_id[:64]} could not be found.")
     return record

@@ -24,9 +24,9 @@ def read(services: ApiServices, context: RequestContext, server: dict[str, Any])
     if (host or node) and (asked_host or asked_node):
         raise errors.Invalid("A host is given twice: in the availability zone, and by host or hypervisor_hostname.")
     if host or node:
-        services.policy.check(context, _FORCED)
+        services.enforcer.check(context, _FORCED)
     if asked_host or asked_node:
-        services.policy.check(context, _REQUESTED)
+        services.enforcer.check(context, _REQUESTED)
     known = services.cells.zones()
     if zone and known and zone not in known:
         raise errors.Invalid("The requested availability zone is not available")

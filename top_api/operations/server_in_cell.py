@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from cellcloud import errors
 from cellcloud.context import RequestContext
-from cellcloud.db import index
+from cellcloud.db import server_index
 from cellcloud.db.engine import Database, retried
 from cellcloud.model.operations import OperationSpec
 from cellcloud.model.server import ServerRecord
@@ -24,7 +24,7 @@ def find_server(services: ApiServices, server_id: str, project_id: str | None) -
     record = None
     if len(server_id) <= _MOST_ID:
         with services.database.read() as connection:
-            record = index.find_record(connection, server_id, project_id=project_id)
+            record = server_index.find_record(connection, server_id, project_id=project_id)
     if record is None:
         raise errors.NotFound(f"Instance {server_id[:_MOST_ID]} could not be found.")
     return record
@@ -63,7 +63,7 @@ def save_answer(database: Database, record: ServerRecord, cell: str) -> ServerRe
     """A cell's newer copy of a server, into the index."""
     mine = replace(record, cell=cell)
     with database.write() as connection:
-        index.upsert(connection, [mine])
+        server_index.upsert(connection, [mine])
     return mine
 
 

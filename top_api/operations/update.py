@@ -44,7 +44,7 @@ def unlock(services: ApiServices, context: RequestContext, record: ServerRecord)
     Unreachable."""
     if record.locked_by not in ("", _side(context, record)):
         target = {"project_id": record.spec.project_id, "user_id": record.spec.user_id}
-        services.policy.check(context, "os_compute_api:os-lock-server:unlock:unlock_override", target)
+        services.enforcer.check(context, "os_compute_api:os-lock-server:unlock:unlock_override", target)
     return change(services, context, record, "unlock", {"locked": False, "locked_by": "", "locked_reason": None})
 
 

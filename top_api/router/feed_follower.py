@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from cellcloud import clock, metrics
 from cellcloud.batching import in_full
 from cellcloud.context import RequestContext, service_context
-from cellcloud.db import cells, database_incarnations, index, intents, port_recovery
+from cellcloud.db import cells, database_incarnations, intents, port_rollback_recovery, server_index
 from cellcloud.db.engine import Connection, Database, retried
 from cellcloud.model.cell import Cell, FeedEntry, FeedPage
 from cellcloud.model.database_incarnation import Incarnation
@@ -104,7 +104,7 @@ class FeedFollower:
             theirs = dict(self._conductor.list_versions(_context(), after, VERSIONS))
             until = max(theirs) if len(theirs) == VERSIONS else None
             with self._database.read() as connection:
-                ours = dict(index.list_versions(connection, self._cell, after, until))
+                ours = dict(server_index.list_versions(connection, self._cell, after, until))
             ids = sorted(theirs.keys() | ours.keys())
             for page in _pages([i for i in ids if force or theirs.get(i, -1) != ours.get(i, -1)]):
                 records = in_full(self._get, page, key_of=str, answers=lambda record: record.id)
@@ -182,7 +182,7 @@ def _store(
     tells of servers that were never placed there is left out."""
     deadline = terms.deadline
     told = _newest(cell, records)
-    known = index.cells_of(connection, [record.id for record in told])
+    known = server_index.cells_of(connection, [record.id for record in told])
     newest = [record for record in told if known.get(record.id) == cell or terms.proofs.holds(record.spec, cell)]
     if len(newest) < len(told):
         ours = {record.id for record in newest}
@@ -193,7 +193,7 @@ def _store(
             intents.take_back(connection, record, deadline=deadline)
     copies = [record for record in newest if not record.given_up]
     intents.find_placed(connection, copies, deadline=deadline)
-    index.upsert(connection, copies, force=force, adopt=True)
+    server_index.upsert(connection, copies, force=force, adopt=True)
 
 
 @retried
@@ -229,21 +229,21 @@ def _take_in_compared(
         unknown = set(asked) - {record.id for record in records}
         unknown -= intents.list_unsettled(connection, unknown)
         if force:
-            index.mark_lost(connection, sorted(unknown), cell)
+            server_index.mark_lost(connection, sorted(unknown), cell)
         else:
-            index.mark_deleted(connection, sorted(unknown))
+            server_index.mark_deleted(connection, sorted(unknown))
 
 
 @retried
 def _mend_ports(database: Database, cell: str, after: str) -> str | None:
     """A page of the cell's servers; returns the last one's id, None after the last page."""
     with database.write() as connection:
-        records = index.list_in_cell(connection, cell, after, PAGE)
-        for port_id in port_recovery.store_again(connection, records):
+        records = server_index.list_in_cell(connection, cell, after, PAGE)
+        for port_id in port_rollback_recovery.store_again(connection, records):
             LOG.error("a server's port cannot be stored again", extra={"cell": cell, "port": port_id})
         if len(records) == PAGE:
             return records[-1].id
-        for server_id in port_recovery.release_left(connection):
+        for server_id in port_rollback_recovery.release_left(connection):
             LOG.warning("ports of a server that is gone were released", extra={"server": server_id})
     return None
 

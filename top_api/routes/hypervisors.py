@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from cellcloud import errors
-from cellcloud.db import index
+from cellcloud.db import server_index
 from cellcloud.model.host import Host
 from top_api.operations.compute_services import list_hosts
 from top_api.paging import next_links, page_of
@@ -59,7 +59,7 @@ def _shown(call: Call, view: Any, page: Sequence[Found], *, with_servers: bool) 
     servers: dict[tuple[str, str], list[dict[str, str]]] = {}
     if with_servers:
         with call.services.database.read() as connection:
-            found = index.list_names_on(connection, {(host.cell, host.host) for host, _ in page})
+            found = server_index.list_names_on(connection, {(host.cell, host.host) for host, _ in page})
         for cell, on, server_id, name in found:
             servers.setdefault((cell, on), []).append({"uuid": server_id, "name": name})
     return [

@@ -9,15 +9,15 @@ from typing import Any, TypeVar
 
 from cellcloud import errors
 from cellcloud.db import cells as cells_table
-from cellcloud.db import database_incarnations, index, intents
-from cellcloud.db.index import ServerQuery
+from cellcloud.db import database_incarnations, intents, server_index
+from cellcloud.db.server_index import ServerQuery
 from cellcloud.model.cell import Cell, Finding
 from cellcloud.model.host import Host
 from cellcloud.model.intent import Intent, IntentKind
 from cellcloud.model.run import RunRecord, TimelineEntry
 from cellcloud.model.server import ServerRecord
 from cellcloud.rpc.conductor import Conductor
-from top_api.api_definition import OPERATOR
+from top_api.api_conventions import OPERATOR
 from top_api.operations import aggregates, doctor, quota_recount
 from top_api.request_pipeline import Call, Resource
 from top_api.schemas import guests as schemas
@@ -65,7 +65,7 @@ def list_servers(call: Call) -> dict[str, Any]:
         limit=max(1, min(MOST, int(call.param("limit") or MOST))),
     )
     with call.services.database.read() as connection:
-        return {"servers": [_shown(record) for record in index.list_records(connection, query)]}
+        return {"servers": [_shown(record) for record in server_index.list_records(connection, query)]}
 
 
 @operator.route("GET", "/servers/<server_id>", RULE)
@@ -232,7 +232,7 @@ def _find(call: Call, server_id: str) -> ServerRecord:
     """Deleted servers too."""
     query = ServerQuery(project_id=None, equal={"id": [server_id[:64]]}, deleted=None, limit=1)
     with call.services.database.read() as connection:
-        found = index.list_records(connection, query)
+        found = server_index.list_records(connection, query)
     if not found:
         raise errors.NotFound(f"Instance {server_id[:64]} could not be found.")
     return found[0]

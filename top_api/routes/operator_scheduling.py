@@ -7,13 +7,13 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from cellcloud import errors
-from cellcloud.db import flavors, index
-from cellcloud.db.index import ServerQuery
+from cellcloud.db import flavors, server_index
+from cellcloud.db.server_index import ServerQuery
 from cellcloud.model.decision import PolicyRecord, Shape
 from cellcloud.model.explanation import CellAggregate, CellPolicy, CellShadow, Explanation, Replayed
 from cellcloud.model.flavor import Flavor
 from cellcloud.model.host import Aggregate
-from top_api.api_definition import OPERATOR
+from top_api.api_conventions import OPERATOR
 from top_api.request_pipeline import Call, Resource
 from top_api.schemas import operator_scheduling as schemas
 
@@ -66,7 +66,7 @@ def _unknown(call: Call, key: str) -> str:
     """What to say of a key that no cell has a decision for."""
     query = ServerQuery(project_id=None, equal={"id": [key[:64]]}, deleted=None, limit=1)
     with call.services.database.read() as connection:
-        found = index.list_records(connection, query)
+        found = server_index.list_records(connection, query)
     if found:
         return f"No cell keeps a decision about server {key[:64]}: none was asked, or it is too long ago."
     return f"No cell knows a server, request or decision {key[:64]}."

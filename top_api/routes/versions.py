@@ -6,7 +6,7 @@ from typing import Any
 
 from flask import Response
 
-from top_api.api_definition import DISCOVERY
+from top_api.api_conventions import DISCOVERY
 from top_api.faults import json_response
 from top_api.microversion import FIRST, LAST
 from top_api.request_pipeline import Call, Resource

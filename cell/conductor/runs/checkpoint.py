@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from msgspec import UNSET, structs
 
-from cell.conductor.runs.new_run import begin_run
+from cell.conductor.runs.begin_run import begin_run
 from cell.conductor.runs.step_runner import RunState
 from cellcloud import errors
 from cellcloud.batching import Batcher

@@ -13,7 +13,7 @@ from functools import partial
 
 import numpy as np
 
-from cell.scheduler.policy import server_group_members
+from cell.scheduler.policy import group_member_counts
 from cell.scheduler.request.scheduling_request import SchedulingRequest
 from cell.scheduler.state.array_types import Places, Reals
 from cell.scheduler.state.host_class import HostClass
@@ -76,7 +76,7 @@ def _members(policy: str, sign: float) -> Raw:
     def raw(table: HostTable, places: Places, request: SchedulingRequest, options: Options) -> Reals:
         found = np.zeros(len(table), dtype=np.float64)
         if request.group is not None and request.group.policy == policy:
-            for position, count in server_group_members.members_at(table, request.group).items():
+            for position, count in group_member_counts.members_at(table, request.group).items():
                 found[position] = sign * count
         return found[places]
 
@@ -189,12 +189,12 @@ _ALL = (
     Weigher(
         "ServerGroupSoftAffinityWeigher",
         "soft_affinity_weight_multiplier",
-        _members(server_group_members.SOFT_AFFINITY, 1.0),
+        _members(group_member_counts.SOFT_AFFINITY, 1.0),
     ),
     Weigher(
         "ServerGroupSoftAntiAffinityWeigher",
         "soft_anti_affinity_weight_multiplier",
-        _members(server_group_members.SOFT_ANTI_AFFINITY, -1.0),
+        _members(group_member_counts.SOFT_ANTI_AFFINITY, -1.0),
     ),
     Weigher("CrossCellWeigher", "cross_cell_move_weight_multiplier", _same_cell),
     METRICS,

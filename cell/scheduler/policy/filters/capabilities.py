@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from cell.scheduler.filter_rejection import HostRefusal
-from cell.scheduler.policy import host_attributes
+from cell.scheduler.policy import host_state_attributes
 from cell.scheduler.policy.filters.interface import FilterContext
 from cell.scheduler.policy.filters.operators import flaw_of, meets
 from cell.scheduler.request.scheduling_request import SHAPES_KEPT, ParsedShape, SchedulingRequest
@@ -20,7 +20,7 @@ from cell.scheduler.state.host_table import HostTable
 
 SCOPE = "capabilities"
 ADDRESS_BITS = "hw:maxphysaddr_bits"
-Wanted = tuple[str, host_attributes.Path, str, bool]
+Wanted = tuple[str, host_state_attributes.Path, str, bool]
 """An extra spec, the path it names, what is required there, and whether hosts without it pass."""
 
 
@@ -33,7 +33,7 @@ def wanted_by(shape: ParsedShape) -> tuple[Wanted, ...]:
         if key == ADDRESS_BITS:
             found.append((key, ("cpu_info", "maxphysaddr", "bits"), f">= {requirement}", False))
         elif len(path) == 1:
-            found.append((key, path, requirement, key not in host_attributes.NAMES))
+            found.append((key, path, requirement, key not in host_state_attributes.NAMES))
         elif path[0] == SCOPE:
             found.append((key, path[1:], requirement, False))
     return tuple(found)
@@ -52,7 +52,7 @@ class CapabilitiesFilter:
     def passes(self, table: HostTable, places: Places, request: SchedulingRequest, context: FilterContext) -> Flags:
         found = np.ones(len(places), dtype=np.bool_)
         for wanted in wanted_by(request.shape):
-            codes, values = host_attributes.codes_of(table, "capability", wanted[1])
+            codes, values = host_state_attributes.codes_of(table, "capability", wanted[1])
             verdicts = np.array([_refuse(wanted, value) is None for value in values], dtype=np.bool_)
             found &= verdicts[codes[places]]
         return found
@@ -61,7 +61,7 @@ class CapabilitiesFilter:
         self, table: HostTable, position: int, request: SchedulingRequest, context: FilterContext
     ) -> HostRefusal | None:
         for wanted in wanted_by(request.shape):
-            refusal = _refuse(wanted, host_attributes.value_at(table, position, "capability", wanted[1]))
+            refusal = _refuse(wanted, host_state_attributes.value_at(table, position, "capability", wanted[1]))
             if refusal is not None:
                 return refusal
         return None

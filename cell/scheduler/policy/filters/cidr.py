@@ -7,7 +7,7 @@ import ipaddress
 import numpy as np
 
 from cell.scheduler.filter_rejection import HostRefusal
-from cell.scheduler.policy import host_attributes
+from cell.scheduler.policy import host_state_attributes
 from cell.scheduler.policy.filters.interface import FilterContext
 from cell.scheduler.request.scheduling_request import SchedulingRequest
 from cell.scheduler.state.array_types import Flags, Places
@@ -31,7 +31,7 @@ class CidrFilter:
         near = request.shape.near
         if near is None:
             return np.ones(len(places), dtype=np.bool_)
-        codes, addresses = host_attributes.codes_of(table, "variable", ADDRESS)
+        codes, addresses = host_state_attributes.codes_of(table, "variable", ADDRESS)
         verdicts = np.array([_refuse(near, address) is None for address in addresses], dtype=np.bool_)
         return np.asarray(verdicts[codes[places]])
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cell.scheduler.policy import host_attributes
+from cell.scheduler.policy.host_state_attributes import NOTHING, Path
 
 COMPARISONS: Mapping[str, Callable[[Any, Any], Any]] = {
     "=": operator.eq,
@@ -57,19 +57,19 @@ class Column:
 
 def column_of(values: Sequence[Any], codes: NDArray[np.int32]) -> Column:
     """Return the column of an attribute. Raises Unwieldy for one whose values are of several kinds."""
-    absent = np.array([value is host_attributes.NOTHING for value in values], dtype=np.bool_)
-    there = [value for value in values if value is not host_attributes.NOTHING]
+    absent = np.array([value is NOTHING for value in values], dtype=np.bool_)
+    there = [value for value in values if value is not NOTHING]
     failed = absent[codes] if absent.any() else False
     if all(type(value) in (int, float) and abs(value) <= MOST_EXACT for value in there):
-        return Column(np.array([0 if value is host_attributes.NOTHING else value for value in values])[codes], failed)
+        return Column(np.array([0 if value is NOTHING else value for value in values])[codes], failed)
     if all(type(value) is str for value in there):
         texts = np.empty(len(values), dtype=object)
-        texts[:] = ["" if value is host_attributes.NOTHING else value for value in values]
+        texts[:] = ["" if value is NOTHING else value for value in values]
         return Column(texts[codes], failed)
     raise Unwieldy
 
 
-def evaluate(query: Sequence[Any], columns: Mapping[host_attributes.Path, Column]) -> Column:
+def evaluate(query: Sequence[Any], columns: Mapping[Path, Column]) -> Column:
     """Find where the condition holds. Raises Unwieldy."""
     if not query:
         return Column(True)
@@ -102,7 +102,7 @@ def _said(query: Sequence[Any]) -> list[Any]:
     return [term for term in query[1:] if term is not None and term != ""]
 
 
-def _term(term: Any, columns: Mapping[host_attributes.Path, Column]) -> Column:
+def _term(term: Any, columns: Mapping[Path, Column]) -> Column:
     if isinstance(term, list):
         found = evaluate(term, columns)
         # a list that is not empty counts as true, whatever is in it

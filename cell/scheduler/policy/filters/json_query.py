@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 
 from cell.scheduler.filter_rejection import HostRefusal
-from cell.scheduler.policy import host_attributes
 from cell.scheduler.policy.filters.interface import FilterContext
 from cell.scheduler.policy.filters.json_columns import COMPARISONS, Unwieldy, column_of, evaluate
+from cell.scheduler.policy.host_state_attributes import NOTHING, Path, codes_of, value_at
 from cell.scheduler.request.scheduling_request import SchedulingRequest
 from cell.scheduler.state.array_types import Flags, Places
 from cell.scheduler.state.host_table import HostTable
 
-Values = dict[host_attributes.Path, Any]
+Values = dict[Path, Any]
 MOST_WORK = 200_000  # terms looked at in one question, one by one
 
 
@@ -37,7 +37,7 @@ class JsonQueryFilter:
         paths = sorted(set(_paths(query or [])))
         if not query or not paths:
             return np.full(len(places), not query or _refuse(query, {}) is None)
-        columns = {path: host_attributes.codes_of(table, "variable", path) for path in paths}
+        columns = {path: codes_of(table, "variable", path) for path in paths}
         try:
             with np.errstate(all="ignore"):
                 found = evaluate(
@@ -54,12 +54,10 @@ class JsonQueryFilter:
         if not query:
             return None
         paths = sorted(set(_paths(query)))
-        return _refuse(query, {path: host_attributes.value_at(table, position, "variable", path) for path in paths})
+        return _refuse(query, {path: value_at(table, position, "variable", path) for path in paths})
 
 
-def _pass_by_combination(
-    query: list[Any], paths: list[host_attributes.Path], columns: Mapping[host_attributes.Path, Any], places: Places
-) -> Flags:
+def _pass_by_combination(query: list[Any], paths: list[Path], columns: Mapping[Path, Any], places: Places) -> Flags:
     """Return which hosts pass, asked once a combination of values: of none where that would be too many questions."""
     codes = np.stack([columns[path][0][places] for path in paths])
     combinations, kinds = np.unique(codes, axis=1, return_inverse=True)
@@ -76,7 +74,7 @@ def _size(query: Sequence[object]) -> int:
     return sum(_size(term) if isinstance(term, list) else 1 for term in query)
 
 
-def _paths(query: Sequence[object]) -> Iterator[host_attributes.Path]:
+def _paths(query: Sequence[object]) -> Iterator[Path]:
     for term in query[1:]:
         if isinstance(term, list):
             yield from _paths(term)
@@ -125,7 +123,7 @@ def _term(term: Any, values: Values) -> Any:
     if not term.startswith("$"):
         return term
     found = values[tuple(term[1:].split("."))]
-    if found is host_attributes.NOTHING:
+    if found is NOTHING:
         raise TypeError(term)
     return found
 

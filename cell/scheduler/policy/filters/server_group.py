@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 
 from cell.scheduler.filter_rejection import HostRefusal
-from cell.scheduler.policy import server_group_members
+from cell.scheduler.policy import group_member_counts
 from cell.scheduler.policy.filters.interface import FilterContext
 from cell.scheduler.request.scheduling_request import SchedulingRequest
 from cell.scheduler.state.array_types import Flags, Places
@@ -21,11 +21,11 @@ class AffinityFilter:
     on_rebuild = False
 
     def applies(self, request: SchedulingRequest, context: FilterContext) -> bool:
-        return request.group is not None and request.group.policy == server_group_members.AFFINITY
+        return request.group is not None and request.group.policy == group_member_counts.AFFINITY
 
     def passes(self, table: HostTable, places: Places, request: SchedulingRequest, context: FilterContext) -> Flags:
         group = request.group
-        if group is None or group.policy != server_group_members.AFFINITY or not group.hosts:
+        if group is None or group.policy != group_member_counts.AFFINITY or not group.hosts:
             return np.ones(len(places), dtype=np.bool_)
         found = np.zeros(len(table), dtype=np.bool_)
         for host in group.hosts:
@@ -36,7 +36,7 @@ class AffinityFilter:
         self, table: HostTable, position: int, request: SchedulingRequest, context: FilterContext
     ) -> HostRefusal | None:
         group = request.group
-        if group is None or group.policy != server_group_members.AFFINITY or not group.hosts:
+        if group is None or group.policy != group_member_counts.AFFINITY or not group.hosts:
             return None
         there = table.states[position].host in group.hosts
         return None if there else HostRefusal("has no member of the server group, which is to stay together")
@@ -50,14 +50,14 @@ class AntiAffinityFilter:
     on_rebuild = False
 
     def applies(self, request: SchedulingRequest, context: FilterContext) -> bool:
-        return request.group is not None and request.group.policy == server_group_members.ANTI_AFFINITY
+        return request.group is not None and request.group.policy == group_member_counts.ANTI_AFFINITY
 
     def passes(self, table: HostTable, places: Places, request: SchedulingRequest, context: FilterContext) -> Flags:
         found = np.ones(len(table), dtype=np.bool_)
         group = request.group
-        if group is None or group.policy != server_group_members.ANTI_AFFINITY:
+        if group is None or group.policy != group_member_counts.ANTI_AFFINITY:
             return found[places]
-        for position, count in server_group_members.members_at(table, group).items():
+        for position, count in group_member_counts.members_at(table, group).items():
             found[position] = count < group.max_server_per_host or context.server_id in table.hosted[position]
         if group.max_server_per_host <= 0:
             found[:] = False
@@ -69,11 +69,11 @@ class AntiAffinityFilter:
         group = request.group
         if (
             group is None
-            or group.policy != server_group_members.ANTI_AFFINITY
+            or group.policy != group_member_counts.ANTI_AFFINITY
             or context.server_id in table.hosted[position]
         ):
             return None
-        count = server_group_members.count_at(table, group, position)
+        count = group_member_counts.count_at(table, group, position)
         if count < group.max_server_per_host:
             return None
         return HostRefusal("place for a member of the server group", 1, group.max_server_per_host - count)

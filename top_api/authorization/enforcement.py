@@ -15,7 +15,7 @@ from oslo_config import cfg
 from oslo_policy import policy as oslo_policy
 
 from cellcloud import clock, errors
-from top_api.policy.defaults import list_rules
+from top_api.authorization.all_rules import list_rules
 
 LOG = logging.getLogger(__name__)
 LOOK_SECONDS = 1.0  # between two looks at the files
@@ -41,7 +41,7 @@ class Subject(Protocol):
     def roles(self) -> tuple[str, ...]: ...
 
 
-class Policy:
+class Enforcer:
     """The rules in force. Safe to use from several threads.
 
     Files that are changed to something wrong change nothing: the rules that were read last stay in force, and the log

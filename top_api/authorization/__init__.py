@@ -4,7 +4,7 @@ Rules have the names, the default roles and the scope types that Nova, Keystone,
 an operator's policy file means here what it means there; what only this cloud has is called ``cellcloud:...``.
 """
 
-from top_api.policy.defaults import list_rules
-from top_api.policy.enforcement import Policy, Subject, Target
+from top_api.authorization.all_rules import list_rules
+from top_api.authorization.enforcement import Enforcer, Subject, Target
 
-__all__ = ["Policy", "Subject", "Target", "list_rules"]
+__all__ = ["Enforcer", "Subject", "Target", "list_rules"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from oslo_policy.policy import RuleDefault
 
-from top_api.policy import compute, identity, image, network
+from top_api.authorization import compute, identity, image, network
 
 
 def list_rules() -> list[RuleDefault]:

@@ -6,7 +6,7 @@ from http import HTTPStatus
 from typing import Any
 
 from cellcloud import errors
-from top_api.api_definition import WebApi
+from top_api.api_conventions import WebApi
 from top_api.faults import Fault
 
 _NEUTRON_TYPES = {

@@ -11,7 +11,7 @@ from cell.conductor import audit, reconcile, server_field_updates, timeline_quer
 from cell.conductor.capacity import Digests
 from cell.conductor.database_rollback_detection import DatabaseWatch
 from cell.conductor.placement import reservation_batching, tentative_reservations
-from cell.conductor.runs import begin, guest_events
+from cell.conductor.runs import begin_operations, guest_events
 from cell.conductor.runs.executor import RunExecutor
 from cell.conductor.scheduling_store import SchedulingStoreService
 from cell.conductor.step_services import Gateway
@@ -118,7 +118,7 @@ class ConductorService:
         tentative_reservations.release(self._database, server_ids)
 
     def begin_deletes(self, context: RequestContext, requests: list[DeleteRequest]) -> list[DeleteAnswer]:
-        begun = begin.begin_deletes(self._database, self._gateway, requests)
+        begun = begin_operations.begin_deletes(self._database, self._gateway, requests)
         self._executor.send(begun.commands)
         self._executor.wake()
         self.nudger.wake()
@@ -128,7 +128,7 @@ class ConductorService:
     def begin_operation(
         self, context: RequestContext, server_id: str, operation: Operation, arguments: dict[str, object]
     ) -> ServerRecord:
-        record = begin.begin_operation(
+        record = begin_operations.begin_operation(
             self._database, context, server_id, operation, codec.from_plain(arguments, RunArguments)
         )
         self._executor.wake()

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from cell.conductor.runs import checkpoint
-from cell.conductor.runs.new_run import begin_run, new_run
+from cell.conductor.runs.begin_run import begin_run, new_run
 from cell.conductor.runs.step_runner import RunServices, RunState, take_passive_steps
 from cellcloud import errors
 from cellcloud.context import RequestContext
