@@ -24,7 +24,7 @@ from cellcloud.model.explanation import (
     Loss,
     Replayed,
 )
-from cellcloud.model.guest import UnknownGuest
+from cellcloud.model.guest_state import UnknownGuest
 from cellcloud.model.host import Aggregate, Host
 from cellcloud.model.run import RunRecord, TimelineEntry
 from cellcloud.model.server import ServerRecord

@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from cellcloud import errors
-from cellcloud.model.guest import GuestCommand, Spawn
+from cellcloud.model.guest_commands import GuestCommand, Spawn
 
 Guest = tuple[str, str]  # host, server id
 Perform = Callable[[str, GuestCommand], None]

@@ -13,7 +13,8 @@ from typing import Protocol
 
 from cellcloud import errors
 from cellcloud.model import flavor_image_validation, image_properties
-from cellcloud.model.guest import ConsoleAddress, GuestDescription, GuestState
+from cellcloud.model.console import ConsoleAddress
+from cellcloud.model.guest_state import GuestDescription, GuestState
 from cellcloud.model.host import HostFacts
 from cellcloud.model.image import Image
 from cellcloud.model.network import Port

@@ -15,7 +15,7 @@ from cellcloud import errors, metrics
 from cellcloud.batching import portions
 from cellcloud.context import service_context
 from cellcloud.model import codec
-from cellcloud.model.guest import GuestEvent
+from cellcloud.model.guest_commands import GuestEvent
 from cellcloud.rpc.conductor import Conductor
 from cellcloud.service import Loop
 

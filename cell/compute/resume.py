@@ -17,7 +17,7 @@ from pathlib import Path
 from cell.compute.driver import Driver
 from cellcloud import errors
 from cellcloud.context import service_context
-from cellcloud.model.guest import ExpectedGuest
+from cellcloud.model.guest_commands import ExpectedGuest
 from cellcloud.rpc.conductor import Conductor
 from cellcloud.server_states import PowerState
 

@@ -23,7 +23,9 @@ from cell.compute.resume import BootLog, resume_guests
 from cellcloud import errors, log
 from cellcloud.config import Config
 from cellcloud.context import RequestContext
-from cellcloud.model.guest import ConsoleAddress, GuestCommand, GuestDescription, GuestEvent, GuestState
+from cellcloud.model.console import ConsoleAddress
+from cellcloud.model.guest_commands import GuestCommand, GuestEvent
+from cellcloud.model.guest_state import GuestDescription, GuestState
 from cellcloud.rpc.compute import Compute
 from cellcloud.rpc.conductor import Conductor
 from cellcloud.rpc.transport import Server, Transport

@@ -16,15 +16,8 @@ from cellcloud.db import claims, feed, hosts, runs, scheduler_change_log, server
 from cellcloud.db.claims import Claim
 from cellcloud.db.engine import Connection, Database, retried
 from cellcloud.model.allocation import Allocation
-from cellcloud.model.guest import (
-    ExpectedGuest,
-    GuestDescription,
-    GuestOrder,
-    GuestOrders,
-    GuestState,
-    OrderKind,
-    UnknownGuest,
-)
+from cellcloud.model.guest_commands import ExpectedGuest, GuestOrder, GuestOrders, OrderKind
+from cellcloud.model.guest_state import GuestDescription, GuestState, UnknownGuest
 from cellcloud.model.server import ServerRecord
 from cellcloud.server_states import PowerState, VmState
 

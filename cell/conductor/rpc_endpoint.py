@@ -38,7 +38,8 @@ from cellcloud.db.rollback_detection import Marker
 from cellcloud.model import codec
 from cellcloud.model.cell import FeedPage, Finding
 from cellcloud.model.console import ConsoleBinding
-from cellcloud.model.guest import ExpectedGuest, GuestEvent, GuestOrders, GuestState, UnknownGuest
+from cellcloud.model.guest_commands import ExpectedGuest, GuestEvent, GuestOrders
+from cellcloud.model.guest_state import GuestState, UnknownGuest
 from cellcloud.model.host import HeldNames, Host, HostMachine, HostReport, HostState, ServiceRecord
 from cellcloud.model.operations import Operation
 from cellcloud.model.placement_messages import CellDigest, ConfirmAnswer, DeleteAnswer, DeleteRequest, ReserveAnswer

@@ -13,7 +13,7 @@ from cellcloud.context import service_context
 from cellcloud.db import hosts
 from cellcloud.db.engine import Connection, Database
 from cellcloud.model import codec
-from cellcloud.model.guest import GuestCommand
+from cellcloud.model.guest_commands import GuestCommand
 from cellcloud.model.run import LeasedRun
 from cellcloud.model.server import ServerRecord, ServerSpec
 from cellcloud.rpc.compute import Compute

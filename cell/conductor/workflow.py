@@ -12,7 +12,7 @@ from typing import Protocol
 
 from cellcloud import errors
 from cellcloud.clients.network import NetworkClient
-from cellcloud.model.guest import GuestCommand
+from cellcloud.model.guest_commands import GuestCommand
 from cellcloud.model.operations import Operation, OperationSpec
 from cellcloud.model.run import GuestResult, LeasedRun
 from cellcloud.model.server import NO_CHANGES, ServerChanges, ServerRecord, ServerSpec

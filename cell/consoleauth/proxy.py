@@ -27,7 +27,7 @@ from cell.consoleauth.vnc_relay import Session
 from cellcloud import clock, errors, log
 from cellcloud.config import Config, load
 from cellcloud.context import RequestContext, service_context
-from cellcloud.model.guest import ConsoleAddress
+from cellcloud.model.console import ConsoleAddress
 from cellcloud.rpc.conductor import Conductor
 from cellcloud.rpc.consoleauth import ConsoleAuth
 from cellcloud.rpc.transport import Transport

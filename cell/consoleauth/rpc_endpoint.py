@@ -9,8 +9,7 @@ from cell.consoleauth.tokens import console_url, hash_token, is_token, make_toke
 from cellcloud import errors
 from cellcloud.config import ConsoleConfig
 from cellcloud.context import RequestContext
-from cellcloud.model.console import ConsoleGrant
-from cellcloud.model.guest import ConsoleAddress
+from cellcloud.model.console import ConsoleAddress, ConsoleGrant
 from cellcloud.rpc.compute import Compute
 from cellcloud.rpc.conductor import Conductor
 from cellcloud.rpc.transport import Transport

@@ -21,7 +21,7 @@ from cellcloud.db import bulk
 from cellcloud.db.cell_schema import run_steps, runs, servers
 from cellcloud.db.engine import utc_after, utc_now
 from cellcloud.model import codec
-from cellcloud.model.guest import GuestEvent
+from cellcloud.model.guest_commands import GuestEvent
 from cellcloud.model.run import (
     Checkpoint,
     GuestResult,

@@ -25,3 +25,14 @@ class ConsoleBinding:
     host: str
     protocol: str
     user_id: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConsoleAddress:
+    """Where a guest's VNC server listens. ``socket`` (a unix socket) wins over host and port when set."""
+
+    server_id: str
+    generation: int
+    host: str
+    port: int
+    socket: str = ""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from cellcloud import errors
-from cellcloud.model import guest
+from cellcloud.model import guest_commands
 from cellcloud.server_states import PowerState, TaskState, VmState
 
 
@@ -42,7 +42,7 @@ class OperationSpec:
     starts_from: frozenset[VmState]
     preempts: bool = False
     task_state: TaskState
-    command: type[guest.GuestCommand]
+    command: type[guest_commands.GuestCommand]
     vm_state: VmState
     power_state: PowerState
     event: str
@@ -58,7 +58,7 @@ TABLE = (
         summary="Create servers.",
         starts_from=frozenset(),  # there is no server yet
         task_state=TaskState.SCHEDULING,
-        command=guest.Spawn,
+        command=guest_commands.Spawn,
         vm_state=VmState.ACTIVE,
         power_state=PowerState.RUNNING,
         event="compute__do_build_and_run_instance",
@@ -71,7 +71,7 @@ TABLE = (
         starts_from=ANY_STATE,
         preempts=True,
         task_state=TaskState.DELETING,
-        command=guest.Destroy,
+        command=guest_commands.Destroy,
         vm_state=VmState.DELETED,
         power_state=PowerState.NOSTATE,
         event="compute_terminate_instance",
@@ -83,7 +83,7 @@ TABLE = (
         summary="Start a server.",
         starts_from=frozenset({VmState.STOPPED}),
         task_state=TaskState.POWERING_ON,
-        command=guest.Start,
+        command=guest_commands.Start,
         vm_state=VmState.ACTIVE,
         power_state=PowerState.RUNNING,
         event="compute_start_instance",
@@ -95,7 +95,7 @@ TABLE = (
         summary="Stop a server.",
         starts_from=frozenset({VmState.ACTIVE, VmState.ERROR}),
         task_state=TaskState.POWERING_OFF,
-        command=guest.Stop,
+        command=guest_commands.Stop,
         vm_state=VmState.STOPPED,
         power_state=PowerState.SHUTDOWN,
         event="compute_stop_instance",
@@ -108,7 +108,7 @@ TABLE = (
         summary="Reboot a server.",
         starts_from=frozenset({VmState.ACTIVE}),
         task_state=TaskState.REBOOTING,
-        command=guest.RebootSoft,
+        command=guest_commands.RebootSoft,
         vm_state=VmState.ACTIVE,
         power_state=PowerState.RUNNING,
         event="compute_reboot_instance",
@@ -121,7 +121,7 @@ TABLE = (
         summary="Reboot a server.",
         starts_from=frozenset({VmState.ACTIVE, VmState.STOPPED, VmState.PAUSED, VmState.SUSPENDED, VmState.ERROR}),
         task_state=TaskState.REBOOTING_HARD,
-        command=guest.RebootHard,
+        command=guest_commands.RebootHard,
         vm_state=VmState.ACTIVE,
         power_state=PowerState.RUNNING,
         event="compute_reboot_instance",
@@ -133,7 +133,7 @@ TABLE = (
         summary="Pause a server.",
         starts_from=frozenset({VmState.ACTIVE}),
         task_state=TaskState.PAUSING,
-        command=guest.Pause,
+        command=guest_commands.Pause,
         vm_state=VmState.PAUSED,
         power_state=PowerState.PAUSED,
         event="compute_pause_instance",
@@ -145,7 +145,7 @@ TABLE = (
         summary="Unpause a paused server.",
         starts_from=frozenset({VmState.PAUSED}),
         task_state=TaskState.UNPAUSING,
-        command=guest.Unpause,
+        command=guest_commands.Unpause,
         vm_state=VmState.ACTIVE,
         power_state=PowerState.RUNNING,
         event="compute_unpause_instance",

@@ -6,7 +6,9 @@ from __future__ import annotations
 from typing import Protocol
 
 from cellcloud.context import RequestContext
-from cellcloud.model.guest import ConsoleAddress, GuestCommand, GuestDescription, GuestState
+from cellcloud.model.console import ConsoleAddress
+from cellcloud.model.guest_commands import GuestCommand
+from cellcloud.model.guest_state import GuestDescription, GuestState
 from cellcloud.rpc.accounts import Role
 from cellcloud.rpc.interface import call, cast, served_by
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from cellcloud.context import RequestContext
-from cellcloud.model.console import ConsoleGrant
-from cellcloud.model.guest import ConsoleAddress
+from cellcloud.model.console import ConsoleAddress, ConsoleGrant
 from cellcloud.rpc.accounts import Role
 from cellcloud.rpc.interface import call, served_by
 

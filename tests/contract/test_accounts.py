@@ -15,7 +15,7 @@ import pytest
 from cellcloud import errors
 from cellcloud.context import service_context
 from cellcloud.launcher.rabbitmq_servers import VHOST, Broker
-from cellcloud.model.guest import GuestEvent
+from cellcloud.model.guest_commands import GuestEvent
 from cellcloud.model.host import HostFacts, HostReport
 from cellcloud.rpc.accounts import Account, Role, account_of, host_account
 from cellcloud.rpc.compute import Compute

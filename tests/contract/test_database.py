@@ -19,7 +19,7 @@ from cellcloud.db.claims import Claim
 from cellcloud.db.engine import Database, LostRace, retried, utc_after, utc_now
 from cellcloud.model.allocation import Allocation
 from cellcloud.model.decision import ClaimConflict
-from cellcloud.model.guest import GuestEvent
+from cellcloud.model.guest_commands import GuestEvent
 from cellcloud.model.run import Checkpoint, Lease, NewRun, OperationRequest
 from tests.workflows.world import CellUnderTest, claim, make_report, make_spec
 

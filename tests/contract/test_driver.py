@@ -18,7 +18,8 @@ from cell.compute.driver import Driver
 from cell.compute.drivers.fake import FakeDriver, FakeHypervisor
 from cellcloud import errors
 from cellcloud.model.flavor import Flavor
-from cellcloud.model.guest import DefiningCommand, GuestCommand, GuestState, RebootHard, Spawn
+from cellcloud.model.guest_commands import DefiningCommand, GuestCommand, RebootHard, Spawn
+from cellcloud.model.guest_state import GuestState
 from cellcloud.model.image import Image
 from cellcloud.model.operations import TABLE, OperationSpec
 from cellcloud.server_states import PowerState, VmState

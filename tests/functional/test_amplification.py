@@ -15,7 +15,7 @@ from cell.conductor.runs.executor import _with_user_data
 from cellcloud.batching import MOST_BYTES, portions
 from cellcloud.db import cell_schema, feed, migrate, servers, user_data
 from cellcloud.db.engine import Database
-from cellcloud.model.guest import Spawn
+from cellcloud.model.guest_commands import Spawn
 from cellcloud.model.server import ServerSpec
 from tests.api.world import IMAGE, World
 from tests.workflows.world import make_spec

@@ -20,7 +20,8 @@ from cellcloud.context import RequestContext, service_context
 from cellcloud.db import cell_schema
 from cellcloud.db.engine import Database
 from cellcloud.model import codec
-from cellcloud.model.guest import ExpectedGuest, GuestEvent, GuestOrders, GuestState
+from cellcloud.model.guest_commands import ExpectedGuest, GuestEvent, GuestOrders
+from cellcloud.model.guest_state import GuestState
 from cellcloud.model.host import HostReport
 from cellcloud.model.placement_messages import DeleteRequest
 from cellcloud.model.server import ServerSpec

@@ -17,7 +17,7 @@ import pytest
 from cell.compute.drivers.libvirt.driver import LibvirtDriver
 from cellcloud.launcher.guest_image import ensure_guest_image
 from cellcloud.model import metadata_signature as signature
-from cellcloud.model.guest import GuestState
+from cellcloud.model.guest_state import GuestState
 from cellcloud.model.image import Image
 from cellcloud.model.keypair import Keypair
 from cellcloud.model.network import Port

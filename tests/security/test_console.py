@@ -22,7 +22,7 @@ from cell.consoleauth import proxy, tokens
 from cell.consoleauth.proxy import ConsoleProxyService
 from cellcloud import config, errors
 from cellcloud.context import RequestContext
-from cellcloud.model.guest import ConsoleAddress
+from cellcloud.model.console import ConsoleAddress
 from cellcloud.rpc.compute import Compute
 from cellcloud.rpc.conductor import Conductor
 from cellcloud.rpc.consoleauth import ConsoleAuth

@@ -13,19 +13,17 @@ from typing import Any
 from cell.compute.driver import DISK_MISSING, GuestWatcher, ImageStore
 from cellcloud import errors
 from cellcloud.context import RequestContext
-from cellcloud.model.console import ConsoleBinding
+from cellcloud.model.console import ConsoleAddress, ConsoleBinding
 from cellcloud.model.flavor import Flavor
-from cellcloud.model.guest import (
-    ConsoleAddress,
+from cellcloud.model.guest_commands import (
     DefiningCommand,
     ExpectedGuest,
     GuestCommand,
-    GuestDescription,
     GuestEvent,
     GuestOrder,
     GuestOrders,
-    GuestState,
 )
+from cellcloud.model.guest_state import GuestDescription, GuestState
 from cellcloud.model.host import HeldNames, HostFacts, HostMachine, HostReport, HostState
 from cellcloud.model.image import Image
 from cellcloud.model.network import Port

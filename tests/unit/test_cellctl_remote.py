@@ -20,7 +20,7 @@ from cellcloud import errors
 from cellcloud.clients.identity import Caller
 from cellcloud.context import RequestContext
 from cellcloud.model.cell import Finding
-from cellcloud.model.guest import UnknownGuest
+from cellcloud.model.guest_state import UnknownGuest
 from cellcloud.model.host import Host
 from cellcloud.model.run import RunRecord, TimelineEntry
 from cellcloud.model.server import ServerRecord

@@ -7,7 +7,7 @@ import pytest
 
 from cell.compute.command_executor import CommandExecutor
 from cellcloud import errors
-from cellcloud.model.guest import Destroy, GuestCommand, Spawn, Start, Stop
+from cellcloud.model.guest_commands import Destroy, GuestCommand, Spawn, Start, Stop
 from tests.unit.cell_world import eventually, make_command
 
 

@@ -22,7 +22,8 @@ from cellcloud import clock, config, errors
 from cellcloud.context import RequestContext
 from cellcloud.db import cell_schema
 from cellcloud.db.engine import Database, utc_after
-from cellcloud.model.guest import ExpectedGuest, GuestOrder, GuestState, OrderKind, Spawn
+from cellcloud.model.guest_commands import ExpectedGuest, GuestOrder, OrderKind, Spawn
+from cellcloud.model.guest_state import GuestState
 from cellcloud.model.host import HostMachine
 from cellcloud.rpc.compute import Compute
 from cellcloud.rpc.conductor import Conductor

@@ -5,7 +5,7 @@ import pytest
 from cell.compute import report_queue
 from cell.compute.report_queue import ReportQueue
 from cellcloud import errors
-from cellcloud.model.guest import GuestEvent
+from cellcloud.model.guest_commands import GuestEvent
 from tests.unit.cell_world import MemoryConductor, eventually
 
 

@@ -12,16 +12,8 @@ from cell.compute.resume import BootLog
 from cell.compute.service import ComputeService
 from cellcloud import config, errors
 from cellcloud.context import RequestContext
-from cellcloud.model.guest import (
-    ExpectedGuest,
-    GuestCommand,
-    GuestOrder,
-    GuestState,
-    OrderKind,
-    RebootHard,
-    Spawn,
-    Start,
-)
+from cellcloud.model.guest_commands import ExpectedGuest, GuestCommand, GuestOrder, OrderKind, RebootHard, Spawn, Start
+from cellcloud.model.guest_state import GuestState
 from cellcloud.rpc.compute import Compute
 from cellcloud.rpc.conductor import Conductor
 from cellcloud.rpc.transport import Transport

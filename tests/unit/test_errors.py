@@ -13,7 +13,7 @@ import cell
 import cellcloud
 import top_api
 from cellcloud import errors
-from cellcloud.model.guest import GuestEvent
+from cellcloud.model.guest_commands import GuestEvent
 from cellcloud.rpc.serializer import Serializer
 
 STARTED = ("__main__", "wsgi")  # modules that are run, not imported

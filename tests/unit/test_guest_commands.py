@@ -9,7 +9,7 @@ import pytest
 
 from cell.compute.actions.guest import perform
 from cellcloud.model import codec
-from cellcloud.model.guest import DefiningCommand, GuestCommand
+from cellcloud.model.guest_commands import DefiningCommand, GuestCommand
 from cellcloud.model.network import Port
 from tests.unit.cell_world import make_command, make_spec
 

@@ -16,7 +16,7 @@ from cellcloud.batching import Batcher
 from cellcloud.context import RequestContext, service_context
 from cellcloud.db import cell_schema, intents, runs, top_schema
 from cellcloud.db.engine import Database, LostRace, transact
-from cellcloud.model.guest import GuestEvent
+from cellcloud.model.guest_commands import GuestEvent
 from cellcloud.model.intent import IntentKind
 from cellcloud.rpc.feed_notification import Router
 from cellcloud.rpc.transport import Transport

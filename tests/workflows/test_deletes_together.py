@@ -12,7 +12,7 @@ from cell.conductor.runs.begin_operations import BegunDeletes
 from cellcloud import errors
 from cellcloud.db import runs
 from cellcloud.db.engine import Database
-from cellcloud.model.guest import Destroy, Spawn
+from cellcloud.model.guest_commands import Destroy, Spawn
 from cellcloud.model.operations import Operation
 from cellcloud.model.placement_messages import DeleteRequest
 from tests.workflows.test_host_away import turn

@@ -15,7 +15,7 @@ from cell.conductor.workflows import REGISTRY
 from cellcloud import errors
 from cellcloud.db import cell_schema
 from cellcloud.db.engine import Database
-from cellcloud.model.guest import GuestCommand, Spawn
+from cellcloud.model.guest_commands import GuestCommand, Spawn
 from cellcloud.model.operations import TABLE, Operation, OperationSpec
 from cellcloud.server_states import VmState
 from tests.workflows.world import CellUnderTest, Killed

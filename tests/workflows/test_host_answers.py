@@ -18,7 +18,7 @@ from cell.conductor.workflows import REGISTRY
 from cellcloud import errors
 from cellcloud.db import decisions, runs, servers
 from cellcloud.db.engine import Database
-from cellcloud.model.guest import Destroy, GuestCommand, GuestEvent, RebootSoft, Spawn, Start, Stop
+from cellcloud.model.guest_commands import Destroy, GuestCommand, GuestEvent, RebootSoft, Spawn, Start, Stop
 from cellcloud.model.operations import Operation
 from cellcloud.model.run import RunRecord
 from cellcloud.model.server import ServerChanges, ServerRecord

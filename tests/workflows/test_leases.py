@@ -19,7 +19,7 @@ from cellcloud import errors
 from cellcloud.db import runs
 from cellcloud.db.cell_schema import runs as table
 from cellcloud.db.engine import Database, utc_after
-from cellcloud.model.guest import GuestEvent, Spawn
+from cellcloud.model.guest_commands import GuestEvent, Spawn
 from cellcloud.model.network import Port
 from cellcloud.model.operations import Operation
 from cellcloud.model.run import Lease

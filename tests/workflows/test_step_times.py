@@ -15,7 +15,7 @@ from cell.conductor.workflow import PassiveServices, PassiveStep, Step
 from cell.conductor.workflows import REGISTRY
 from cellcloud.db import runs
 from cellcloud.db.engine import Database
-from cellcloud.model.guest import GuestCommand
+from cellcloud.model.guest_commands import GuestCommand
 from cellcloud.model.network import Port
 from tests.workflows.world import CellUnderTest, FakeNetworks
 

@@ -29,7 +29,7 @@ from cellcloud.model.allocation import Allocation
 from cellcloud.model.change_log import CellState
 from cellcloud.model.decision import Basis, ClaimConflict, RankAnswer, RankBatch
 from cellcloud.model.flavor import Flavor
-from cellcloud.model.guest import Destroy, GuestCommand, GuestEvent
+from cellcloud.model.guest_commands import Destroy, GuestCommand, GuestEvent
 from cellcloud.model.host import HostFacts, HostReport
 from cellcloud.model.image import Image
 from cellcloud.model.network import FixedIp, Port, RequestedNetwork

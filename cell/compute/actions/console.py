@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from cell.compute.driver import Driver
 from cellcloud import errors
-from cellcloud.model.guest import ConsoleAddress
+from cellcloud.model.console import ConsoleAddress
 
 MOST_CHARACTERS = 1 << 20
 

@@ -21,7 +21,8 @@ import msgspec
 from cell.compute.driver import DISK_MISSING, GUEST_OFF, NOTHING_KNOWN, GuestWatcher, ImageStore, check_guest
 from cellcloud import clock, errors
 from cellcloud.model import codec
-from cellcloud.model.guest import ConsoleAddress, GuestDescription, GuestState
+from cellcloud.model.console import ConsoleAddress
+from cellcloud.model.guest_state import GuestDescription, GuestState
 from cellcloud.model.host import HostFacts
 from cellcloud.model.network import Port
 from cellcloud.model.server import ServerSpec

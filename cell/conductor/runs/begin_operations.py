@@ -12,7 +12,7 @@ from cellcloud import errors
 from cellcloud.context import RequestContext
 from cellcloud.db import claims, feed, runs, servers
 from cellcloud.db.engine import Connection, Database, retried
-from cellcloud.model.guest import GuestCommand
+from cellcloud.model.guest_commands import GuestCommand
 from cellcloud.model.operations import Operation, OperationSpec, spec_of
 from cellcloud.model.placement_messages import DeleteRequest
 from cellcloud.model.run import Lease, OperationRequest, RunArguments

@@ -21,7 +21,7 @@ from cell.conductor.runs.step_runner import RunServices, RunState, take_step, un
 from cellcloud import errors, log
 from cellcloud.db import runs, servers, user_data
 from cellcloud.db.engine import Database, retried, transact
-from cellcloud.model.guest import DefiningCommand, GuestCommand
+from cellcloud.model.guest_commands import DefiningCommand, GuestCommand
 from cellcloud.model.run import Lease, LeasedRun
 from cellcloud.model.server import ServerRecord
 from cellcloud.server_states import TaskState, VmState

@@ -11,7 +11,7 @@ from cell.conductor.runs import checkpoint
 from cell.conductor.runs.step_runner import RunServices, RunState, take_passive_steps
 from cellcloud.db import feed, runs, servers
 from cellcloud.db.engine import Connection, Database, retried
-from cellcloud.model.guest import GuestCommand, GuestEvent
+from cellcloud.model.guest_commands import GuestCommand, GuestEvent
 from cellcloud.model.run import Lease, LeasedRun
 from cellcloud.model.server import ServerChanges, ServerRecord
 from cellcloud.server_states import PowerState, VmState

@@ -26,7 +26,7 @@ from cell.conductor.workflow import (
 from cell.conductor.workflows import REGISTRY
 from cellcloud import clock, errors, metrics
 from cellcloud.db.engine import Connection
-from cellcloud.model.guest import GuestCommand
+from cellcloud.model.guest_commands import GuestCommand
 from cellcloud.model.run import LeasedRun, StepEnd, StepTime, TriedHost
 from cellcloud.model.server import NO_CHANGES, ServerChanges, ServerRecord
 from cellcloud.server_states import TaskState

@@ -9,7 +9,7 @@ from typing import Any
 from cell.conductor.steps import records
 from cell.conductor.workflow import PassiveServices, PassiveStep, StepContext, StepResult, Wait
 from cellcloud import errors
-from cellcloud.model.guest import DefiningCommand, Destroy, GuestCommand
+from cellcloud.model.guest_commands import DefiningCommand, Destroy, GuestCommand
 from cellcloud.model.server import NO_CHANGES, ServerRecord, ServerSpec
 from cellcloud.server_states import TaskState
 

@@ -33,8 +33,9 @@ from cell.compute.drivers.libvirt.options import LibvirtOptions
 from cell.compute.drivers.libvirt.power_watch import PowerWatch
 from cell.compute.drivers.libvirt.records import GuestRecord, GuestRecords
 from cellcloud import clock, errors
-from cellcloud.model.guest import ConsoleAddress, GuestDescription, GuestState
+from cellcloud.model.console import ConsoleAddress
 from cellcloud.model.guest_documents import GuestFacts
+from cellcloud.model.guest_state import GuestDescription, GuestState
 from cellcloud.model.host import HostFacts
 from cellcloud.model.network import Port
 from cellcloud.model.server import ServerSpec

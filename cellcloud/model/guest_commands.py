@@ -1,8 +1,8 @@
-"""Guest: what runs on a hypervisor for a server; commands to a host and its reports."""
+"""What a cell tells its hosts to do with guests, and what they answer: commands and events, and the orders of a
+comparison of what a host has with what it should have."""
 
 from __future__ import annotations
 
-import datetime as dt
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -11,27 +11,6 @@ import msgspec
 from cellcloud import errors
 from cellcloud.model.network import Port
 from cellcloud.model.server import ServerSpec
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GuestState:
-    """A guest as the hypervisor shows it. ``generation`` is the newest that the host has accepted for it.
-    ``fenced``: its network devices are cut off."""
-
-    server_id: str
-    power_state: int
-    generation: int
-    project_id: str = ""
-    fenced: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GuestDescription:
-    """A guest with all that its host was told of it: enough to make its server's record again."""
-
-    state: GuestState
-    spec: ServerSpec
-    ports: tuple[Port, ...] = ()
 
 
 class Command(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"):
@@ -152,32 +131,3 @@ class GuestOrders:
 
     expected: tuple[ExpectedGuest, ...] = ()
     orders: tuple[GuestOrder, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UnknownGuest:
-    """A guest on a host that no record accounts for: it stays until an operator adopts or removes it.
-
-    ``removal``: an operator has asked for it, and the host has not done it yet.
-    """
-
-    host: str
-    server_id: str
-    generation: int
-    power_state: int
-    project_id: str
-    reason: str
-    removal: bool
-    first_seen: dt.datetime
-    cell: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ConsoleAddress:
-    """Where a guest's VNC server listens. ``socket`` (a unix socket) wins over host and port when set."""
-
-    server_id: str
-    generation: int
-    host: str
-    port: int
-    socket: str = ""
