@@ -27,7 +27,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
 from cellcloud import errors, metrics
-from cellcloud.db import postgresql_socket_timeouts
+from cellcloud.db import postgresql_timeouts
 from cellcloud.socket_poll import is_readable
 
 __all__ = [
@@ -172,11 +172,11 @@ def _begin_on_server(connection: Connection) -> None:
 
 def _bounds(dialect: str, seconds: float) -> dict[str, Any]:
     if dialect == "postgresql":
-        return postgresql_socket_timeouts.bounds(seconds)
+        return postgresql_timeouts.bounds(seconds)
     settings = f"lock_wait_timeout={int(seconds)}, innodb_lock_wait_timeout={max(1, int(seconds / 2))}"
     bounds = {
-        "read_timeout": math.ceil(postgresql_socket_timeouts.longest(seconds)),
-        "write_timeout": math.ceil(postgresql_socket_timeouts.longest(seconds)),
+        "read_timeout": math.ceil(postgresql_timeouts.longest(seconds)),
+        "write_timeout": math.ceil(postgresql_timeouts.longest(seconds)),
         "init_command": f"SET SESSION max_statement_time={seconds}, {settings}",
     }
     return {"charset": "utf8mb4", **(bounds if seconds else {})}
@@ -276,7 +276,7 @@ class Database:
             event.listen(
                 self.engine,
                 "do_connect",
-                lambda _dialect, _record, args, given: postgresql_socket_timeouts.connect(timeout, *args, **given),
+                lambda _dialect, _record, args, given: postgresql_timeouts.connect(timeout, *args, **given),
             )
             event.listen(self.engine, "connect", _set_up_postgresql)
             event.listen(self.engine, "begin", _begin_on_server)
@@ -302,7 +302,7 @@ class Database:
         """A transaction that commits at the end of the block. Raises LostConnection where it ended before that, and
         Unreachable with the database away, or where nobody knows what became of the commit."""
         whole = False
-        with self._queue(), _translated(lambda: not whole), self.engine.begin() as connection:
+        with self._queue(), _translated(lambda: not whole), _transaction(self.engine) as connection:
             yield connection
             whole = True
 
@@ -316,7 +316,7 @@ class Database:
     @contextmanager
     def read_as_one(self) -> Iterator[Connection]:
         """A transaction that only reads, and whose queries all see the same committed state."""
-        with _translated(), self._steady_reader.begin() as connection:
+        with _translated(), _transaction(self._steady_reader) as connection:
             yield connection
 
     def close(self) -> None:
@@ -336,6 +336,28 @@ def racing() -> Iterator[None]:
         yield
     except sa.exc.IntegrityError as error:
         raise LostRace("The database is contended; try again shortly.", detail=str(error.orig)) from error
+
+
+def _begin(engine: Engine) -> tuple[Connection, sa.RootTransaction]:
+    connection = engine.connect()
+    try:
+        return connection, connection.begin()
+    except BaseException:
+        connection.close()
+        raise
+
+
+@contextmanager
+def _transaction(engine: Engine) -> Iterator[Connection]:
+    """A transaction. A pooled connection that has ended, which shows as it begins, is replaced: nothing is done yet."""
+    try:
+        connection, transaction = _begin(engine)
+    except sa.exc.DBAPIError as error:
+        if not error.connection_invalidated:
+            raise
+        connection, transaction = _begin(engine)
+    with connection, transaction:
+        yield connection
 
 
 @contextmanager

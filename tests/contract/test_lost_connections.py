@@ -7,10 +7,12 @@ import functools
 import gc
 import socket
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -54,6 +56,16 @@ class Killer:
         for one in found:
             self._end(one)
         return len(found)
+
+    def end_for_good(self, number: object) -> None:
+        """End one by its number, and return once it is gone."""
+        self._end(number)
+        for _ in range(500):
+            with self._own.read() as mine:
+                if number not in mine.exec_driver_sql(OTHERS[self._dialect]).scalars().all():
+                    return
+            time.sleep(0.02)
+        raise AssertionError(f"connection {number} does not end")
 
     def _end(self, number: object) -> None:
         with contextlib.suppress(errors.CellcloudError, sa.exc.DBAPIError), self._own.write() as mine:  # gone by itself
@@ -112,6 +124,27 @@ def test_what_ended_while_nobody_used_it_is_used_by_nobody(
     for _ in range(4):
         use(cell_database)
     assert count(cell_database) == (4 if use is write else 0)
+
+
+@pytest.mark.parametrize("use", [read, read_as_one, write])
+def test_what_ends_between_the_pool_and_its_first_statement(
+    cell_database: Database, killer: Killer, use: Callable[[Database], None]
+) -> None:
+    use(cell_database)
+    ended: list[object] = []
+
+    def end(raw: Any, _record: object, _proxy: object) -> None:
+        if not ended and cell_database.dialect in WHO:
+            cursor = raw.cursor()
+            cursor.execute(WHO[cell_database.dialect])
+            ended.append(cursor.fetchone()[0])
+            cursor.close()
+            killer.end_for_good(ended[0])
+
+    sa.event.listen(cell_database.engine, "checkout", end)
+    use(cell_database)
+    assert bool(ended) == (cell_database.dialect in WHO)
+    assert count(cell_database) == (2 if use is write else 0)
 
 
 def test_what_ends_between_the_statements_of_a_reader(cell_database: Database, killer: Killer) -> None:
