@@ -9,7 +9,8 @@
     |   |-- NotFound              no such thing for this caller          404
     |   |-- Conflict              not in this state                      409
     |   |   `-- Stale                 the generation or version moved on 409
-    |   `-- TooLarge              more bytes than are taken              413
+    |   |-- TooLarge              more bytes than are taken              413
+    |   `-- NotSupported          nothing here can do it                 501
     |-- TryElsewhere            this host or cell cannot: choose another
     |   |-- NoValidHost           no host of the cell fits
     |   |-- ClaimLost             another request won the race
@@ -81,6 +82,10 @@ class Stale(Conflict):
 
 class TooLarge(FixRequest):
     """The body or a field has more bytes than are taken."""
+
+
+class NotSupported(FixRequest):
+    """Nothing here can do what was asked, whenever it is asked."""
 
 
 class TryElsewhere(CellcloudError):

@@ -18,6 +18,7 @@ from top_api.validation import UnsupportedType
 
 LOG = logging.getLogger(__name__)
 RETRY_AFTER = 3  # seconds
+GONE = "This resource is no longer available. No forwarding address is given."
 UNEXPECTED = "Unexpected API Error. Please report this with the request id to the operators of this cloud."
 
 
@@ -37,6 +38,7 @@ STATUS: tuple[tuple[type[errors.CellcloudError], int], ...] = (
     (errors.NotFound, 404),
     (errors.Conflict, 409),
     (errors.TooLarge, 413),
+    (errors.NotSupported, 501),
     (errors.FixRequest, 400),
     (errors.TryLater, 503),
     (errors.CellcloudError, 500),
@@ -86,7 +88,7 @@ def status_of(error: errors.CellcloudError) -> int:
 def of_error(error: errors.CellcloudError) -> Fault:
     """Return what the client is told of an error of the tree. What went wrong inside stays inside."""
     status = status_of(error)
-    if status >= 500:
+    if status >= 500 and not isinstance(error, errors.FixRequest):
         LOG.warning("a request failed", extra={"why": error.message, "detail": error.detail, "status": status})
     message = UNEXPECTED if status == 500 else error.message
     again = error.retry_after if isinstance(error, TooManyRequests) else _retry_after(status)

@@ -8,7 +8,7 @@ caller's project id.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -185,10 +185,11 @@ class Resource:
 
 
 class Actions:
-    """The actions of a resource, by the body's one key. ``lookup``: see Route."""
+    """The actions of a resource, by the body's one key. ``lookup``: see Route. ``gone``: actions that once were."""
 
-    def __init__(self, lookup: Lookup | None = None) -> None:
+    def __init__(self, lookup: Lookup | None = None, *, gone: Collection[str] = ()) -> None:
         self.by_name: dict[str, Action] = {}
+        self.gone = gone
         self._lookup = lookup
 
     def action(self, name: str, rule: str, **options: Any) -> Callable[[Handler], Handler]:
@@ -205,6 +206,8 @@ class Actions:
         if not isinstance(call.body, dict) or len(call.body) != 1:
             raise errors.Invalid(MALFORMED)
         name = next(iter(call.body))
+        if name in self.gone:
+            raise faults.Gone(faults.GONE)
         action = self.by_name.get(name)
         if action is None:
             raise errors.Invalid(f"There is no such action: {name[:64]}")

@@ -22,6 +22,7 @@ from cellcloud.db import quotas, user_quotas
 from cellcloud.db.engine import utc_now
 from cellcloud.db.listing import json_text
 from cellcloud.db.top_schema import server_index
+from cellcloud.model.flavor import Flavor
 from cellcloud.model.server import ServerFault, ServerRecord
 from cellcloud.server_states import TaskState, VmState
 
@@ -481,6 +482,13 @@ def list_names_on(connection: Connection, hosts: Collection[tuple[str, str]]) ->
             newest = query.order_by(server_index.c.created_at.desc(), server_index.c.id.desc())
             found += [tuple(row) for row in connection.execute(newest)]
     return found
+
+
+def list_flavors_on(connection: Connection, cell: str, host: str) -> list[tuple[str, Flavor]]:
+    """(project, flavor) of each server not deleted on a host."""
+    mine = (server_index.c.cell == cell, server_index.c.host == host, server_index.c.deleted.is_(False))
+    records = (_RECORD.decode(text) for text in connection.execute(sa.select(_raw_record).where(*mine)).scalars())
+    return [(record.spec.project_id, record.spec.flavor) for record in records]
 
 
 def list_in_cell(connection: Connection, cell: str, after: str, limit: int) -> list[ServerRecord]:

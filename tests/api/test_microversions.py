@@ -174,6 +174,7 @@ SERVED: dict[int, tuple[Probe, Any, Any]] = {
         "absolute"], True, False),
     41: (_aggregate, False, True),
     42: (_create(networks=[{"uuid": NETWORK, "tag": "nic"}]), 400, 202),
+    43: (_status("GET", "/os-hosts", token="admin"), 200, 404),
     46: (_headers, True, True),
     47: (lambda world, version: set(world.get(f"/servers/{_server(world)}", version=version).get_json()["server"][
         "flavor"]) >= {"original_name", "vcpus"}, False, True),

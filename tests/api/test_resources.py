@@ -295,13 +295,6 @@ def test_extensions(world: World) -> None:
     assert world.get("/extensions/none").status_code == 404
 
 
-@pytest.mark.parametrize("path", ["/os-agents", "/os-cells/info", "/os-fping/x", "/servers/x/os-virtual-interfaces"])
-def test_relics_are_gone(world: World, path: str) -> None:
-    answer = world.get(path)
-    assert answer.status_code == 410
-    assert answer.get_json()["computeFault"]["code"] == 410
-
-
 # ---- operators -------------------------------------------------------------------------------------------------------
 def test_operators_routes(world: World) -> None:
     server_id = world.create()

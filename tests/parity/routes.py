@@ -70,6 +70,16 @@ ROUTES: dict[tuple[str, str], tuple[str, str]] = {
     ("GET", "/os-aggregates/<aggregate_id>"): ("aggregates", "show"),
     ("PUT", "/os-aggregates/<aggregate_id>"): ("aggregates", "update"),
     ("DELETE", "/os-aggregates/<aggregate_id>"): ("aggregates", "delete"),
+    ("GET", "/os-hosts"): ("hosts", "index"),
+    ("GET", "/os-hosts/<host>"): ("hosts", "show"),
+    ("PUT", "/os-hosts/<host>"): ("hosts", "update"),
+    ("GET", "/os-hosts/<host>/startup"): ("hosts", "startup"),
+    ("GET", "/os-hosts/<host>/shutdown"): ("hosts", "shutdown"),
+    ("GET", "/os-hosts/<host>/reboot"): ("hosts", "reboot"),
+    ("GET", "/os-instance_usage_audit_log"): ("instance_usage_audit_log", "index"),
+    ("GET", "/os-instance_usage_audit_log/<before>"): ("instance_usage_audit_log", "show"),
+    ("POST", "/os-assisted-volume-snapshots"): ("assisted_volume_snapshots", "create"),
+    ("DELETE", "/os-assisted-volume-snapshots/<snapshot_id>"): ("assisted_volume_snapshots", "delete"),
     ("GET", "/extensions"): ("extension_info", "index"),
     ("GET", "/extensions/<alias>"): ("extension_info", "show"),
 }
@@ -101,6 +111,7 @@ ACTIONS: dict[str, dict[str, tuple[str, str]]] = {
 # Resources of which nothing is compared, and why.
 NOT_COMPARED: dict[str, str] = {
     "gone": "answers 410 and nothing else",
+    "os-baremetal-nodes": "answers nothing but refusals",
     "operator": "of this API alone",
     "scheduling": "of this API alone",
     "versions": "documents without a schema",

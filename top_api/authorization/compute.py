@@ -9,6 +9,7 @@ from cellcloud.model.operations import FIRST_VARIANTS
 ADMIN = "rule:context_is_admin"
 MEMBER = "rule:project_member_or_admin"
 READER = "rule:project_reader_or_admin"
+SERVICE = "rule:service_or_admin"
 KEY_OWNER = "(rule:context_is_admin) or user_id:%(user_id)s"
 ANY = "@"
 
@@ -18,6 +19,7 @@ _ROLES = (
     ("project_reader_api", "role:reader and project_id:%(project_id)s", "Who reads what is their project's."),
     ("project_member_or_admin", "rule:project_member_api or rule:context_is_admin", "Either of the two."),
     ("project_reader_or_admin", "rule:project_reader_api or rule:context_is_admin", "Either of the two."),
+    ("service_or_admin", "rule:service_api or rule:context_is_admin", "Either of the two."),
 )
 _SERVERS = (
     ("servers:index", READER, "List servers."),
@@ -105,6 +107,18 @@ _RESOURCES = (
     ("os-aggregates:add_host", ADMIN, "Put a host into an aggregate."),
     ("os-aggregates:remove_host", ADMIN, "Take a host out of an aggregate."),
     ("os-aggregates:set_metadata", ADMIN, "Change an aggregate's metadata."),
+    ("os-hosts:list", ADMIN, "List hosts (below 2.43)."),
+    ("os-hosts:show", ADMIN, "Show what a host has and what is used of it (below 2.43)."),
+    ("os-hosts:update", ADMIN, "Enable or disable a host (below 2.43)."),
+    ("os-hosts:start", ADMIN, "Start a host (below 2.43): none here does."),
+    ("os-hosts:shutdown", ADMIN, "Shut a host down (below 2.43): none here does."),
+    ("os-hosts:reboot", ADMIN, "Reboot a host (below 2.43): none here does."),
+    ("os-instance-usage-audit-log:list", ADMIN, "See which hosts have reported the usage of the last month."),
+    ("os-instance-usage-audit-log:show", ADMIN, "See which hosts have reported the usage of a month."),
+    ("os-assisted-volume-snapshots:create", SERVICE, "Snapshot a volume that lies as a file on a host."),
+    ("os-assisted-volume-snapshots:delete", SERVICE, "Delete a snapshot of a volume that lies as a file on a host."),
+    ("os-baremetal-nodes:list", ADMIN, "List nodes of Ironic's (below 2.36): there is none here."),
+    ("os-baremetal-nodes:show", ADMIN, "Show a node of Ironic's (below 2.36): there is none here."),
     ("extensions", ANY, "List and show the extensions of the API."),
 )
 _OWN = (

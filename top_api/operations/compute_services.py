@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import NoReturn
 
 from cellcloud import errors
 from cellcloud.context import RequestContext
@@ -24,6 +25,13 @@ def list_hosts(services: ApiServices, context: RequestContext) -> list[tuple[Hos
     answers = services.cells.ask_all(context, "hosts", lambda conductor, patient: conductor.list_hosts(patient))
     found = [(replace(host, cell=cell.name), fresh) for cell, hosts, fresh in answers for host in hosts]
     return sorted(found, key=lambda pair: (pair[0].facts.hypervisor_hostname, pair[0].cell))
+
+
+def find_host(services: ApiServices, context: RequestContext, host: str) -> Host:
+    """Return a host by its service's name. Raises NotFound; Unreachable while a cell that might have it does not
+    answer."""
+    found = next((one for one, _ in list_hosts(services, context) if one.host == host), None)
+    return found or _raise_absent(services, host)
 
 
 def find_destination(services: ApiServices, context: RequestContext, host: str | None, node: str | None) -> str:
@@ -61,11 +69,13 @@ def find_compute(services: ApiServices, context: RequestContext, host: str) -> S
     found = [one for one, _ in list_services(services, context) if (one.host, one.binary) == (host, COMPUTE)]
     if len(found) > 1:
         raise errors.Conflict(f"Cells {', '.join(one.cell for one in found)} each have a host {host}.")
-    if found:
-        return found[0]
+    return found[0] if found else _raise_absent(services, host)
+
+
+def _raise_absent(services: ApiServices, host: str) -> NoReturn:
     if services.cells.unreachable_cells():
         raise errors.Unreachable("A cell that may have that host does not answer.")
-    raise errors.NotFound(f"Compute host {host} could not be found.")
+    raise errors.NotFound(f"Compute host {host[:255]} could not be found.")
 
 
 def set_service(

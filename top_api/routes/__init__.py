@@ -6,12 +6,15 @@ from top_api.routes.availability_zones import availability_zones
 from top_api.routes.extensions import extensions
 from top_api.routes.flavors import flavors
 from top_api.routes.gone import gone
+from top_api.routes.hosts import hosts
 from top_api.routes.hypervisors import hypervisors
 from top_api.routes.instance_actions import instance_actions
+from top_api.routes.instance_usage_audit_log import instance_usage_audit_log
 from top_api.routes.keypairs import keypairs
 from top_api.routes.limits_quota_sets import limits
 from top_api.routes.operator_administration import operator
 from top_api.routes.operator_scheduling import scheduling
+from top_api.routes.refused import assisted_volume_snapshots, baremetal_nodes
 from top_api.routes.server_actions import server_actions
 from top_api.routes.server_ips import server_ips
 from top_api.routes.server_metadata_tags import server_metadata
@@ -33,6 +36,10 @@ RESOURCES: tuple[Resource, ...] = (
     services,
     hypervisors,
     aggregates,
+    hosts,
+    instance_usage_audit_log,
+    assisted_volume_snapshots,
+    baremetal_nodes,
     extensions,
     gone,
     operator,

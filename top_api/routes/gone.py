@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from top_api.faults import Gone
+from cellcloud import errors
+from top_api.faults import GONE, Gone
 from top_api.request_pipeline import Call, Resource
 
 gone = Resource("gone")
@@ -31,8 +32,14 @@ _PATHS: dict[str, tuple[str, ...]] = {
     "/os-floating-ips-bulk/<x>": ("GET", "PUT"),
     "/os-fping": ("GET",),
     "/os-fping/<x>": ("GET",),
+    "/os-networks": ("POST",),
+    "/os-networks/add": ("POST",),
+    "/os-networks/<x>": ("DELETE",),
+    "/os-networks/<x>/action": ("POST",),
     "/os-security-group-default-rules": ("GET", "POST"),
     "/os-security-group-default-rules/<x>": ("GET", "DELETE"),
+    "/os-tenant-networks": ("POST",),
+    "/os-tenant-networks/<x>": ("DELETE",),
     "/servers/<x>/consoles": ("GET", "POST"),
     "/servers/<x>/consoles/<y>": ("GET", "DELETE"),
     "/servers/<x>/os-virtual-interfaces": ("GET",),
@@ -40,9 +47,15 @@ _PATHS: dict[str, tuple[str, ...]] = {
 
 
 def _answer(call: Call, **_: str) -> Any:
-    raise Gone("This resource is no longer available. No forwarding address is given.")
+    raise Gone(GONE)
+
+
+def _refuse(call: Call, **_: str) -> Any:
+    raise errors.NotFound("The resource could not be found.")
 
 
 for path, methods in _PATHS.items():
     for method in methods:
         gone.route(method, path, "cellcloud:gone")(_answer)
+for path in ("/os-networks", "/os-networks/<x>", "/os-tenant-networks", "/os-tenant-networks/<x>"):
+    gone.route("GET", path, "cellcloud:gone")(_refuse)  # the network service's: never a wrong method

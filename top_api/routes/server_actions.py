@@ -12,7 +12,7 @@ from top_api.request_pipeline import Actions, Answer, Call, Resource
 from top_api.schemas import servers as schemas
 
 server_actions = Resource("server-actions")
-actions = Actions(look_up_server)
+actions = Actions(look_up_server, gone=("resetNetwork", "os-getRDPConsole"))
 
 
 @server_actions.route("POST", "/servers/<server_id>/action", actions)
