@@ -27,7 +27,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
 from cellcloud import errors, metrics
-from cellcloud.db import postgresql_timeouts
+from cellcloud.db import postgresql_socket_timeouts
 from cellcloud.socket_poll import is_readable
 
 __all__ = [
@@ -172,11 +172,11 @@ def _begin_on_server(connection: Connection) -> None:
 
 def _bounds(dialect: str, seconds: float) -> dict[str, Any]:
     if dialect == "postgresql":
-        return postgresql_timeouts.bounds(seconds)
+        return postgresql_socket_timeouts.bounds(seconds)
     settings = f"lock_wait_timeout={int(seconds)}, innodb_lock_wait_timeout={max(1, int(seconds / 2))}"
     bounds = {
-        "read_timeout": math.ceil(postgresql_timeouts.longest(seconds)),
-        "write_timeout": math.ceil(postgresql_timeouts.longest(seconds)),
+        "read_timeout": math.ceil(postgresql_socket_timeouts.longest(seconds)),
+        "write_timeout": math.ceil(postgresql_socket_timeouts.longest(seconds)),
         "init_command": f"SET SESSION max_statement_time={seconds}, {settings}",
     }
     return {"charset": "utf8mb4", **(bounds if seconds else {})}
@@ -276,7 +276,7 @@ class Database:
             event.listen(
                 self.engine,
                 "do_connect",
-                lambda _dialect, _record, args, given: postgresql_timeouts.connect(timeout, *args, **given),
+                lambda _dialect, _record, args, given: postgresql_socket_timeouts.connect(timeout, *args, **given),
             )
             event.listen(self.engine, "connect", _set_up_postgresql)
             event.listen(self.engine, "begin", _begin_on_server)
