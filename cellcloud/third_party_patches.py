@@ -123,7 +123,7 @@ REACHES = (
             "websockify.websocket:WebSocket._recv_buffer",
             "websockify.websocket:WebSocket._partial_msg",
         ),
-        files=("cell/consoleauth/bounded_websocket.py",),
+        files=("cell/consoleproxy/bounded_websocket.py",),
     ),
     Reach(
         package="google-re2",

@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 import threading
 
-from cell.consoleauth.tokens import console_url, hash_token, is_token, make_token
+from cell.consoleauth.tokens import console_url, hash_token, make_token
 from cellcloud import errors
 from cellcloud.config import ConsoleConfig
 from cellcloud.context import RequestContext
-from cellcloud.model.console import ConsoleAddress, ConsoleGrant
+from cellcloud.model.console import ConsoleAddress, ConsoleGrant, is_token
 from cellcloud.rpc.compute import Compute
 from cellcloud.rpc.conductor import Conductor
 from cellcloud.rpc.transport import Transport

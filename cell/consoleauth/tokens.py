@@ -6,20 +6,12 @@ import hashlib
 import secrets
 from urllib.parse import quote
 
-from cellcloud.safe_regex import Pattern
-
 BYTES = 32
-FORM = Pattern(r"[A-Za-z0-9_-]{43}")
 
 
 def make_token() -> str:
     """256 random bits, fit for a URL."""
     return secrets.token_urlsafe(BYTES)
-
-
-def is_token(text: str) -> bool:
-    """Whether the text could be a token at all."""
-    return FORM.matches(text)
 
 
 def hash_token(token: str) -> str:

@@ -1,8 +1,12 @@
-"""Console: the grant a user gets, and what a redeemed token opens."""
+"""Console: the grant a user gets, the form of its token, and what a redeemed token opens."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+from cellcloud.safe_regex import Pattern
+
+_TOKEN = Pattern(r"[A-Za-z0-9_-]{43}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,3 +40,8 @@ class ConsoleAddress:
     host: str
     port: int
     socket: str = ""
+
+
+def is_token(text: str) -> bool:
+    """Tell whether the text could be a console's token at all."""
+    return _TOKEN.matches(text)

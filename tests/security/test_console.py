@@ -18,11 +18,13 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import pytest
 
 from cell.consoleauth import __main__ as consoleauth
-from cell.consoleauth import proxy, tokens
-from cell.consoleauth.proxy import ConsoleProxyService
+from cell.consoleauth import tokens
+from cell.consoleproxy import __main__ as consoleproxy
+from cell.consoleproxy import http_server
+from cell.consoleproxy.__main__ import ConsoleProxyService
 from cellcloud import config, errors
 from cellcloud.context import RequestContext
-from cellcloud.model.console import ConsoleAddress
+from cellcloud.model.console import ConsoleAddress, is_token
 from cellcloud.rpc.compute import Compute
 from cellcloud.rpc.conductor import Conductor
 from cellcloud.rpc.consoleauth import ConsoleAuth
@@ -224,7 +226,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cell]:
         transport.serve(Compute, host, server="h1"),
     ]
     authority = consoleauth.build(options, transport=transport)
-    service = proxy.build(options, transport=transport)
+    service = consoleproxy.build(options, transport=transport)
     authority.start()
     service.start()
     yield Cell(conductor, host, service, transport.client(ConsoleAuth), web)
@@ -275,7 +277,7 @@ def test_the_url_is_what_novnc_expects(cell: Cell) -> None:
 
 def test_tokens_are_long_and_kept_as_hashes_only(cell: Cell) -> None:
     token = cell.token()
-    assert tokens.is_token(token)
+    assert is_token(token)
     assert len(base64.urlsafe_b64decode(token + "=")) == 32
     assert list(cell.conductor.tokens) == [tokens.hash_token(token)]
     assert token not in repr(cell.conductor.tokens)
@@ -453,7 +455,7 @@ def test_a_flood_of_pings_costs_nothing(cell: Cell) -> None:
 
 
 def test_silent_connections_are_ended(cell: Cell, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(proxy, "PLAIN_SECONDS", 0.5)
+    monkeypatch.setattr(http_server, "PLAIN_SECONDS", 0.5)
     with socket.create_connection(("127.0.0.1", cell.port), timeout=10) as connection:
         connection.sendall(b"GET /vnc.html HT")
         assert connection.recv(100) == b""

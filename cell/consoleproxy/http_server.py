@@ -1,4 +1,4 @@
-"""The console proxy: shows noVNC, and joins a browser's websocket with a guest's VNC server for a token.
+"""The console proxy's server: shows noVNC, and joins a browser's websocket with a guest's VNC server for a token.
 
 A token is looked for only in the query of a websocket request, and no request target is ever logged.
 """
@@ -17,107 +17,22 @@ from socketserver import TCPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-import click
 from websockify.websockifyserver import WebSockifyRequestHandler
 
-from cell.consoleauth.bounded_websocket import BoundedWebSocket
-from cell.consoleauth.static_files import TYPES, find_page
-from cell.consoleauth.tokens import is_token
-from cell.consoleauth.vnc_relay import Session
+from cell.consoleproxy.bounded_websocket import BoundedWebSocket
+from cell.consoleproxy.static_files import TYPES, find_page
+from cell.consoleproxy.vnc_relay import Session
 from cellcloud import clock, errors, log
-from cellcloud.config import Config, load
-from cellcloud.context import RequestContext, service_context
-from cellcloud.model.console import ConsoleAddress
-from cellcloud.rpc.conductor import Conductor
+from cellcloud.context import RequestContext
+from cellcloud.model.console import ConsoleAddress, is_token
 from cellcloud.rpc.consoleauth import ConsoleAuth
-from cellcloud.rpc.transport import Transport
-from cellcloud.service import Loop, run
 
 LOG = logging.getLogger(__name__)
 HANDSHAKE_SECONDS = 10.0
 PLAIN_SECONDS = 30.0
 CONNECT_SECONDS = 5.0
-CHECK_SECONDS = 2.0
-UNANSWERED_CHECKS = 15
 MAX_CONNECTIONS = 512
 PORTS = {"http": 80, "https": 443}
-
-
-class ConsoleProxyService:
-    """The proxy with its listener, and the watch over open sessions."""
-
-    name = "consoleproxy"
-
-    def __init__(self, config: Config, transport: Transport) -> None:
-        self._host = config.host
-        self._config = config.console
-        conductor: Conductor = transport.client(Conductor)
-        authority: ConsoleAuth = transport.client(ConsoleAuth)
-        self._conductor = conductor
-        self._authority = authority
-        self._server: ProxyServer | None = None
-        self._thread: threading.Thread | None = None
-        self._unanswered = 0
-        self._watch_loop = Loop("sessions", CHECK_SECONDS, self._check_sessions)
-        self._heartbeat_loop = Loop("heartbeat", config.cell.report_interval, self._beat)
-
-    @property
-    def port(self) -> int:
-        """The port it listens on."""
-        return int(self._server.server_address[1]) if self._server else 0
-
-    def start(self) -> None:
-        address = (self._config.bind_host, self._config.bind_port)
-        self._server = ProxyServer(
-            address,
-            self._authority,
-            self._config.url,
-            Path(self._config.web_root).resolve(),
-            allowed_origins=self._config.allowed_origins,
-        )
-        self._thread = threading.Thread(target=self._server.serve_forever, name="consoles", daemon=True)
-        self._thread.start()
-        self._watch_loop.start()
-        self._heartbeat_loop.start()
-
-    def stop(self) -> None:
-        server, self._server = self._server, None
-        if server is not None:
-            server.shutdown()
-            server.end_connections()
-            server.server_close()
-        self._watch_loop.stop()
-        self._heartbeat_loop.stop()
-
-    def check(self) -> dict[str, str]:
-        alive = self._thread is not None and self._thread.is_alive()
-        return {"http": "ok" if alive else "not serving", "sessions": self._watch_loop.check()}
-
-    def _check_sessions(self) -> None:
-        """End sessions whose server has moved on; all of them when nobody can say for long."""
-        server = self._server
-        if server is None:
-            return
-        server.end_slow_requests()
-        sessions = server.list_sessions()
-        try:
-            allowed = {
-                key: self._authority.check(service_context(CHECK_SECONDS), *key)
-                for key in {(session.server_id, session.generation) for session in sessions}
-            }
-        except errors.TryLater:
-            self._unanswered += 1
-            if self._unanswered < UNANSWERED_CHECKS:
-                raise
-            allowed = {}
-        else:
-            self._unanswered = 0
-        for session in sessions:
-            if not allowed.get((session.server_id, session.generation), False):
-                session.cut()
-
-    def _beat(self) -> None:
-        self._conductor.heartbeat(service_context(), "nova-novncproxy", self._host)
 
 
 class ProxyServer(ThreadingHTTPServer):
@@ -353,21 +268,3 @@ def _token_of(request_target: str) -> str | None:
 def _hang_up(connection: socket.socket) -> None:
     with suppress(OSError):
         connection.shutdown(socket.SHUT_RDWR)
-
-
-def build(config: Config, *, transport: Transport | None = None, **_others: Any) -> ConsoleProxyService:
-    """The console proxy of the configured cell."""
-    return ConsoleProxyService(config, transport or Transport(config.cell.name, config.cell.transport_url))
-
-
-@click.command()
-@click.option("--config", "path", required=True, type=click.Path(exists=True), help="The cell's option file.")
-def main(path: str) -> None:
-    """Run a console proxy until SIGTERM."""
-    config = load(path)
-    log.set_up("consoleproxy", level=config.log_level)
-    run(build(config), health_socket=config.state_dir / "run" / "consoleproxy.sock")
-
-
-if __name__ == "__main__":
-    main()

@@ -8,7 +8,7 @@ import threading
 
 from websockify.websocket import WebSocketWantReadError
 
-from cell.consoleauth.bounded_websocket import BoundedWebSocket, TooMuch
+from cell.consoleproxy.bounded_websocket import BoundedWebSocket, TooMuch
 from cellcloud import clock
 
 CHUNK = 64 << 10
