@@ -79,12 +79,40 @@ IDENTITY = [
     cfg.FloatOpt("cache_seconds", default=1.0, help="How long a token's answer may be reused: revocation bound."),
     cfg.FloatOpt("token_hours", default=8.0, help="Life of a token of the embedded identity."),
 ]
-OUTSIDE = [
-    cfg.StrOpt("image_adapter", default="embedded", choices=["embedded", "glance"], help="Who holds images."),
-    cfg.StrOpt("network_adapter", default="embedded", choices=["embedded", "neutron"], help="Who holds ports."),
-    cfg.IntOpt("max_image_bytes", default=10 << 30, help="Largest image taken, in file and virtual size."),
-    cfg.IntOpt("image_count_total", default=100, help="Images of a project (embedded): Glance's; -1: no limit."),
-    cfg.IntOpt("image_size_total", default=102400, help="MiB of a project's images (embedded): ten of the largest."),
+_FORMER_GROUP = "outside"  # of the adapters, in option files of the release before
+ADAPTERS = [
+    cfg.StrOpt(
+        "image_adapter",
+        default="embedded",
+        choices=["embedded", "glance"],
+        deprecated_group=_FORMER_GROUP,
+        help="Who holds images.",
+    ),
+    cfg.StrOpt(
+        "network_adapter",
+        default="embedded",
+        choices=["embedded", "neutron"],
+        deprecated_group=_FORMER_GROUP,
+        help="Who holds ports.",
+    ),
+    cfg.IntOpt(
+        "max_image_bytes",
+        default=10 << 30,
+        deprecated_group=_FORMER_GROUP,
+        help="Largest image taken, in file and virtual size.",
+    ),
+    cfg.IntOpt(
+        "image_count_total",
+        default=100,
+        deprecated_group=_FORMER_GROUP,
+        help="Images of a project (embedded): Glance's; -1: no limit.",
+    ),
+    cfg.IntOpt(
+        "image_size_total",
+        default=102400,
+        deprecated_group=_FORMER_GROUP,
+        help="MiB of a project's images (embedded): ten of the largest.",
+    ),
 ]
 NETWORK = [
     cfg.IntOpt("quota_network", default=100, min=-1, help="Networks of a project; -1: no limit. Neutron's."),
@@ -175,7 +203,7 @@ GROUPS: dict[str, list[Any]] = {
     "top": TOP,
     "quota": QUOTA,
     "identity": IDENTITY,
-    "outside": OUTSIDE,
+    "adapters": ADAPTERS,
     "network": NETWORK,
     "cell": CELL,
     "compute": COMPUTE,
@@ -235,7 +263,7 @@ class IdentityConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OutsideConfig:
+class AdaptersConfig:
     image_adapter: str
     network_adapter: str
     max_image_bytes: int
@@ -321,7 +349,7 @@ class Config:
     top: TopConfig
     quota: QuotaConfig
     identity: IdentityConfig
-    outside: OutsideConfig
+    adapters: AdaptersConfig
     network: NetworkConfig
     cell: CellConfig
     compute: ComputeConfig
@@ -363,7 +391,7 @@ def load(path: Path | str | None = None) -> Config:
         top=TopConfig(**values["top"]),
         quota=QuotaConfig(**values["quota"]),
         identity=IdentityConfig(**values["identity"]),
-        outside=OutsideConfig(**values["outside"]),
+        adapters=AdaptersConfig(**values["adapters"]),
         network=NetworkConfig(**values["network"]),
         cell=CellConfig(**values["cell"]),
         compute=ComputeConfig(**values["compute"]),

@@ -92,7 +92,7 @@ def make_cloud(database: Database, directory: Path, url: str = "http://127.0.0.1
                 password=PASSWORDS.service,
                 cache_seconds=0.0,
             ),
-            outside=dataclasses.replace(settings.outside, max_image_bytes=MAX_IMAGE),
+            adapters=dataclasses.replace(settings.adapters, max_image_bytes=MAX_IMAGE),
         ),
     )
 

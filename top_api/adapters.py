@@ -28,7 +28,7 @@ class Adapters:
 
 def make_adapters(config: Config, database: Database) -> Adapters:
     """Raises Misconfigured for a mixture that is not offered."""
-    adapters = (config.identity.adapter, config.outside.image_adapter, config.outside.network_adapter)
+    adapters = (config.identity.adapter, config.adapters.image_adapter, config.adapters.network_adapter)
     if adapters == ("embedded", "embedded", "embedded"):
         return _embedded(config, database)
     if adapters == ("keystone", "glance", "neutron"):
@@ -47,7 +47,7 @@ def _embedded(config: Config, database: Database) -> Adapters:
         token_hours=config.identity.token_hours,
         cache_seconds=config.identity.cache_seconds,
     )
-    images = EmbeddedImages.of(database, config.state_dir / "images", config.outside)
+    images = EmbeddedImages.of(database, config.state_dir / "images", config.adapters)
     networks = EmbeddedNetworks(database, config.network)
     return Adapters(
         identity=identity,

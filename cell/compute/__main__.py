@@ -39,7 +39,7 @@ def build(
         ImageCache(
             config.state_dir / "cells" / config.cell.name / "images-cache",
             functools.cache(lambda: images or make_images(config)),
-            max_bytes=config.outside.max_image_bytes,
+            max_bytes=config.adapters.max_image_bytes,
         ),
         queue=config.host,
         identity=Identity(config.state_dir / "compute" / f"{config.cell.name}-{config.host}.identity"),

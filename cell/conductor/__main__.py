@@ -142,9 +142,9 @@ class ConductorProcess:
 
 def make_networks(config: Config) -> NetworkClient:
     """The network service this cell was configured for."""
-    if config.outside.network_adapter != "neutron":
+    if config.adapters.network_adapter != "neutron":
         raise errors.Misconfigured(
-            "A conductor in a process of its own needs a network service: set outside.network_adapter to neutron."
+            "A conductor in a process of its own needs a network service: set adapters.network_adapter to neutron."
         )
     from cellcloud.clients.neutron import NeutronClient
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO
 
 from cellcloud import clock, errors, image_gate
-from cellcloud.config import OutsideConfig
+from cellcloud.config import AdaptersConfig
 from cellcloud.db import images as db
 from cellcloud.db import pagination_snapshots
 from cellcloud.db.engine import Database, retried, transact
@@ -51,7 +51,7 @@ class EmbeddedImages:
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     @classmethod
-    def of(cls, database: Database, directory: Path, config: OutsideConfig) -> EmbeddedImages:
+    def of(cls, database: Database, directory: Path, config: AdaptersConfig) -> EmbeddedImages:
         """As the options say."""
         size = config.image_size_total
         limits = ImageLimits(count=config.image_count_total, size=size if size < 0 else size << 20)

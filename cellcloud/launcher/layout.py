@@ -253,7 +253,7 @@ class Layout:
                 mine = options | {"cell": options["cell"] | {"transport_url": self.transport_url(cell, Account(role))}}
                 if role is Role.CONDUCTOR:
                     mine["cell"]["connection"] = self.cell_database_url(cell)
-                    mine |= self._outside_options()
+                    mine |= self._adapter_options()
                 if role is Role.METADATA:
                     mine["metadata"] = options["metadata"] | {"secret": self.secret(f"{cell.name}.metadata")}
                 write_options(self.role_file(cell, role), mine)
@@ -324,13 +324,13 @@ class Layout:
         key = node_key(self.secret(f"{cell.name}.metadata").encode(), host).hex()
         return {
             **options,
-            **self._outside_options(),
+            **self._adapter_options(),
             "DEFAULT": options["DEFAULT"] | {"host": host},
             "cell": options["cell"] | {"transport_url": self.transport_url(cell, host_account(host))},
             "metadata": options["metadata"] | {"node_key": key},
         }
 
-    def _outside_options(self) -> Options:
+    def _adapter_options(self) -> Options:
         """How a cell in processes of its own reaches images and networks: as it would reach anybody's."""
         if not self.in_processes:
             return {}
@@ -344,11 +344,11 @@ class Layout:
             "password": self.secret("user.service"),
             "project_name": SERVICE_PROJECT,
         }
-        outside = {
+        adapters = {
             "image_adapter": "glance",
             "network_adapter": "neutron",
         }
-        return {"identity": login, "outside": outside}
+        return {"identity": login, "adapters": adapters}
 
 
 def write_options(path: Path, options: Mapping[str, Mapping[str, str]]) -> None:

@@ -123,7 +123,7 @@ def _shared_parts(layout: Layout) -> Parts:
 
         settings = options.load(layout.top_file)
         database = Database(settings.top.connection, timeout=settings.database_timeout)
-        images = EmbeddedImages.of(database, layout.images, settings.outside)
+        images = EmbeddedImages.of(database, layout.images, settings.adapters)
         return {"networks": EmbeddedNetworks(database, settings.network), "images": images}
 
     return make

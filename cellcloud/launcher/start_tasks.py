@@ -111,7 +111,7 @@ def fill_top(layout: Layout) -> None:
     with closing(Database(layout.top_database_url)) as database:
         bootstrap.bootstrap(database, passwords)
         transact(database, flavors.ensure_starters)
-        images = EmbeddedImages.of(database, layout.images, settings.outside)
+        images = EmbeddedImages.of(database, layout.images, settings.adapters)
         images.sweep()
         form = "qcow2" if layout.real_guests else "raw"
         bootstrap.upload_image(images, database, name="tiny", path=_image_file(layout), disk_format=form)

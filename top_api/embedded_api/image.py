@@ -99,7 +99,7 @@ def delete_image(call: Call, image_id: str) -> None:
 # ---- bytes ---------------------------------------------------------------------------------------------------------
 @image.route("PUT", "/v2/images/<image_id>/file", "upload_image", status=204, body_types=_BYTES, streams=True)
 def upload_image(call: Call, image_id: str) -> None:
-    who, pieces = call.context, receive(call.services.config.outside.max_image_bytes)
+    who, pieces = call.context, receive(call.services.config.adapters.max_image_bytes)
     call.embedded.images.upload(image_id, pieces, project_id=who.project_id, is_admin=who.is_admin)
 
 
