@@ -34,9 +34,9 @@ from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 include "_fastsched_constants.pxi"
-include "_fastsched_rows.pxi"
-include "_fastsched_classes.pxi"
-include "_fastsched_scores.pxi"
+include "_fastsched_row_summaries.pxi"
+include "_fastsched_request_classes.pxi"
+include "_fastsched_top_k_scores.pxi"
 include "_fastsched_extremes.pxi"
 include "_fastsched_search.pxi"
 include "_fastsched_scan.pxi"

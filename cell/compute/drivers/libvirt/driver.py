@@ -24,10 +24,11 @@ from cell.compute.drivers.libvirt import host_facts
 from cell.compute.drivers.libvirt.config_drive import ensure_config_drive
 from cell.compute.drivers.libvirt.connection import LibvirtConnection, start_event_loop
 from cell.compute.drivers.libvirt.disks import ensure_disks, list_disks
+from cell.compute.drivers.libvirt.domain_ownership import is_ours
 from cell.compute.drivers.libvirt.domain_xml import GuestDefinition
 from cell.compute.drivers.libvirt.guest_locks import GuestLocks
 from cell.compute.drivers.libvirt.guest_networks import Wiring, check_port
-from cell.compute.drivers.libvirt.marks import is_ours, set_links
+from cell.compute.drivers.libvirt.link_state import set_links
 from cell.compute.drivers.libvirt.namespace_exec import Namespace
 from cell.compute.drivers.libvirt.options import LibvirtOptions
 from cell.compute.drivers.libvirt.power_watch import PowerWatch

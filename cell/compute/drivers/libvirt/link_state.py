@@ -1,4 +1,4 @@
-"""What libvirt keeps of a guest besides its devices: the mark that says whose it is, and the state of its links."""
+"""The state of the links of a running guest's network devices."""
 
 from __future__ import annotations
 
@@ -6,20 +6,6 @@ from typing import Any
 from xml.etree import ElementTree as ET
 
 import libvirt
-
-from cell.compute.drivers.libvirt.domain_xml import MARK
-
-GONE = (libvirt.VIR_ERR_NO_DOMAIN_METADATA, libvirt.VIR_ERR_NO_DOMAIN)
-
-
-def is_ours(domain: Any) -> bool:
-    """Whether the domain carries our mark."""
-    try:
-        return bool(domain.metadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, MARK, 0))
-    except libvirt.libvirtError as error:
-        if error.get_error_code() in GONE:
-            return False
-        raise
 
 
 def set_links(domain: Any, *, up: bool) -> None:
