@@ -124,13 +124,30 @@ server_index = sa.Table(
     sa.Column("deleted", sa.Boolean, nullable=False, default=False),
     sa.Column("quota_held", sa.Boolean, nullable=False, default=True),  # turned off in the update that gives it back
     sa.Column("user_data_id", sa.String(64)),
+    sa.Column("group_id", ID),
     sa.Column("record", Json, nullable=False),
+    sa.Index("ix_server_index_group", "group_id", "deleted"),
     sa.Index("ix_server_index_deleted_at", "deleted", "deleted_at"),
     sa.Index("ix_server_index_project", "project_id", "deleted", "created_at", "id"),
     sa.Index("ix_server_index_name", "project_id", "name"),
     sa.Index("ix_server_index_cell", "cell", "id"),
     sa.Index("ix_server_index_updated", "updated_at"),
     sa.Index("ix_server_index_user_data", "user_data_id"),
+)
+
+# Server groups; their members are the servers of the index with that group_id.
+server_groups = sa.Table(
+    "server_groups",
+    metadata,
+    sa.Column("id", ID, primary_key=True),
+    sa.Column("project_id", NAME, nullable=False),
+    sa.Column("user_id", NAME, nullable=False),
+    sa.Column("name", NAME, nullable=False),
+    sa.Column("policy", sa.String(32), nullable=False),
+    sa.Column("max_server_per_host", sa.Integer),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.Index("ix_server_groups_project", "project_id", "created_at", "id"),
+    sa.Index("ix_server_groups_created_at", "created_at", "id"),
 )
 
 # What servers are started with; their records have its id.

@@ -14,6 +14,7 @@ from cellcloud.model.flavor import Flavor
 from cellcloud.model.image import Image
 from cellcloud.model.keypair import Keypair
 from cellcloud.model.network import Port, RequestedNetwork
+from cellcloud.model.server_group import ServerGroup
 from cellcloud.server_states import VmState
 
 
@@ -55,6 +56,7 @@ class ServerSpec:
     request_id: str = ""
     created_at: dt.datetime | None = None
     placement_proof: str = ""
+    group: ServerGroup | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -43,6 +43,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         _make_different(made, records[name], number)
     made.post("/os-keypairs", {"keypair": {"name": "ka"}})
     made.post("/os-keypairs", {"keypair": {"name": "kb"}})
+    for name, token in (("ga", "member"), ("gb", "other"), ("gc", "member")):
+        made.post("/os-server-groups", {"server_group": {"name": name, "policies": ["affinity"]}}, token=token)
     _add_flavors(database)
     for action in ({"os-stop": None}, {"os-start": None}):
         made.post(f"/servers/{ids['d']}/action", action, token="other")
@@ -217,6 +219,12 @@ ACTIONS: dict[str, dict[str, Any]] = {
 }
 HOSTS: dict[str, dict[str, Any]] = {"zone": {"zone=zone-west": ["west-1"], "zone=nowhere": []}}
 LIMITS: dict[str, dict[str, Any]] = {"reserved": {"reserved=0": None}, "tenant_id": {f"tenant_id={DEMO}": None}}
+GROUPS: dict[str, dict[str, Any]] = {
+    "all_projects": {"": [], "all_projects=": ["ga", "gb", "gc"]},
+    "limit": {"all_projects=1&limit=2": ["ga", "gb"], "all_projects=1&limit=0": 3},
+    "offset": {"all_projects=1&offset=1": ["gb", "gc"], "all_projects=1&offset=1&limit=1": ["gb"],
+               f"all_projects=1&offset={10**40}": []},
+}  # fmt: skip
 LISTS: dict[str, tuple[str, str, dict[str, dict[str, Any]]]] = {
     "/servers": ("servers", "name", SERVERS),
     "/servers/detail": ("servers", "name", SERVERS),
@@ -228,6 +236,7 @@ LISTS: dict[str, tuple[str, str, dict[str, dict[str, Any]]]] = {
     "/os-hosts": ("hosts", "host_name", HOSTS),
     "/os-keypairs": ("keypairs", "name", KEYPAIRS),
     "/servers/<server_id>/os-instance-actions": ("instanceActions", "action", ACTIONS),
+    "/os-server-groups": ("server_groups", "name", GROUPS),
     "/limits": ("limits", "", LIMITS),
 }
 CASES = [
@@ -291,6 +300,7 @@ def test_every_declared_key_of_every_list_is_tried() -> None:
         ("/os-keypairs?colour=red", "2.74", "2.75"),
         ("/os-services?colour=red", "2.74", "2.75"),
         ("/limits?colour=red", "2.74", "2.75"),
+        ("/os-server-groups?colour=red", "2.74", "2.75"),
         ("/os-hypervisors?colour=red", "2.52", "2.53"),
         ("/servers/<server_id>/os-instance-actions?colour=red", "2.57", "2.58"),
         (f"/servers?{ALL}sort_key=vcpus", "2.74", "2.75"),

@@ -126,6 +126,23 @@ def _aggregate(world: World, version: str) -> Any:
     return "uuid" in world.post("/os-aggregates", body, token="admin", version=version).get_json()["aggregate"]
 
 
+def _group(world: World, version: str, **given: Any) -> Any:
+    body = {"server_group": {"name": "g", **given}}
+    return world.post("/os-server-groups", body, version=version)
+
+
+def _policies(world: World, version: str) -> Any:
+    return _group(world, version, policies=["soft-affinity"]).status_code
+
+
+def _policy(world: World, version: str) -> Any:
+    return _group(world, version, policy="anti-affinity", rules={"max_server_per_host": 2}).status_code
+
+
+def _project(world: World, version: str) -> Any:
+    return "project_id" in _group(world, version, policies=["affinity"]).get_json()["server_group"]
+
+
 def _event(name: str, token: str = "member") -> Probe:
     def see(world: World, version: str) -> Any:
         path = f"/servers/{_server(world)}/os-instance-actions"
@@ -156,6 +173,8 @@ SERVED: dict[int, tuple[Probe, Any, Any]] = {
     10: (_status("POST", "/os-keypairs", {"keypair": {"name": "k", "user_id": "u", "public_key": KEY}}, token="admin"),
          400, 201),
     11: (_field("/os-services", "forced_down", token="admin"), False, True),
+    13: (_project, False, True),
+    15: (_policies, 400, 200),
     16: (_field("/servers/{id}", "host_status", token="admin"), False, True),
     18: (_anywhere, True, True),
     19: (_field("/servers/{id}", "description"), False, True),
@@ -189,6 +208,7 @@ SERVED: dict[int, tuple[Probe, Any, Any]] = {
     61: (_field("/flavors/1", "extra_specs"), False, True),
     62: (_event("hostId"), False, True),
     63: (_field("/servers/{id}", "trusted_image_certificates"), False, True),
+    64: (_policy, 400, 200),
     66: (_any("/servers?changes-before=2020-01-01T00:00:00Z"), True, False),
     69: (_away, "enabled", "UNKNOWN"),
     71: (_field("/servers/{id}", "server_groups"), False, True),

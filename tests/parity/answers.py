@@ -91,6 +91,7 @@ def _write(caller: _Asked, server_id: str) -> None:
             caller.ask(verb, path, {"<flavor_id>": "new", "<key>": "hw:cpu_policy"}, body)
         _write_services(caller)
         _write_aggregates(caller)
+        _write_server_groups(caller)
 
 
 _PUBLIC_KEY = "AAAAC3NzaC1lZDI1NTE5AAAAIHTQ9HS7MLGCdHxHZDtHxGZbMVe4Yx1Qz2cBPsWEAQID"
@@ -141,6 +142,16 @@ def _write_aggregates(caller: _Asked) -> None:
     caller.ask("POST", AGGREGATE_ACTION, values, {"set_metadata": {"metadata": {"a": "b"}}})
     caller.ask("PUT", "/os-aggregates/<aggregate_id>", values, {"aggregate": {"availability_zone": "z"}})
     caller.ask("DELETE", "/os-aggregates/<aggregate_id>", values)
+
+
+def _write_server_groups(caller: _Asked) -> None:
+    new = {"policy": "anti-affinity", "rules": {"max_server_per_host": 2}}
+    given = new if caller.version >= (2, 64) else {"policies": ["affinity"]}
+    made = caller.ask("POST", "/os-server-groups", {}, {"server_group": {"name": "g", **given}})
+    values = {"<group_id>": made["server_group"]["id"] if made else ""}
+    caller.ask("GET", "/os-server-groups", {}, None)
+    caller.ask("GET", "/os-server-groups/<group_id>", values)
+    caller.ask("DELETE", "/os-server-groups/<group_id>", values)
 
 
 def _write_services(caller: _Asked) -> None:

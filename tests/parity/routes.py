@@ -80,6 +80,10 @@ ROUTES: dict[tuple[str, str], tuple[str, str]] = {
     ("GET", "/os-instance_usage_audit_log/<before>"): ("instance_usage_audit_log", "show"),
     ("POST", "/os-assisted-volume-snapshots"): ("assisted_volume_snapshots", "create"),
     ("DELETE", "/os-assisted-volume-snapshots/<snapshot_id>"): ("assisted_volume_snapshots", "delete"),
+    ("GET", "/os-server-groups"): ("server_groups", "index"),
+    ("POST", "/os-server-groups"): ("server_groups", "create"),
+    ("GET", "/os-server-groups/<group_id>"): ("server_groups", "show"),
+    ("DELETE", "/os-server-groups/<group_id>"): ("server_groups", "delete"),
     ("GET", "/extensions"): ("extension_info", "index"),
     ("GET", "/extensions/<alias>"): ("extension_info", "show"),
 }

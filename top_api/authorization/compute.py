@@ -62,6 +62,11 @@ _SERVERS = (
     ("os-instance-actions:events:details", ADMIN, "See why an event failed (from 2.84)."),
 )
 _RESOURCES = (
+    ("os-server-groups:index", READER, "List server groups."),
+    ("os-server-groups:index:all_projects", ADMIN, "List the server groups of every project."),
+    ("os-server-groups:show", READER, "Show a server group."),
+    ("os-server-groups:create", MEMBER, "Make a server group."),
+    ("os-server-groups:delete", MEMBER, "Delete a server group."),
     ("flavors", ANY, "List and show flavors: Nova asks no rule."),
     ("os-flavor-extra-specs:index", READER, "List a flavor's extra specs, and see them in the flavor (from 2.61)."),
     ("os-flavor-extra-specs:show", READER, "Show one of a flavor's extra specs."),

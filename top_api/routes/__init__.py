@@ -16,6 +16,7 @@ from top_api.routes.operator_administration import operator
 from top_api.routes.operator_scheduling import scheduling
 from top_api.routes.refused import assisted_volume_snapshots, baremetal_nodes
 from top_api.routes.server_actions import server_actions
+from top_api.routes.server_groups import server_groups
 from top_api.routes.server_ips import server_ips
 from top_api.routes.server_metadata_tags import server_metadata
 from top_api.routes.servers import servers
@@ -32,6 +33,7 @@ RESOURCES: tuple[Resource, ...] = (
     flavors,
     keypairs,
     limits,
+    server_groups,
     availability_zones,
     services,
     hypervisors,

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cellcloud import errors
-from cellcloud.db import quotas, user_quotas
+from cellcloud.db import quotas, server_groups, user_quotas
 from cellcloud.db.engine import Connection, transact
 from cellcloud.safe_regex import Pattern
 from top_api import quota_limits
@@ -45,7 +45,7 @@ def show(call: Call) -> dict[str, Any]:
         "totalInstancesUsed": used["instances"],
         "totalCoresUsed": used["cores"],
         "totalRAMUsed": used["ram"],
-        "totalServerGroupsUsed": 0,
+        "totalServerGroupsUsed": used["server_groups"],
     }
     if call.version < (2, 36):
         shown |= {"maxTotalFloatingIps": -1, "maxSecurityGroups": -1, "maxSecurityGroupRules": -1}
@@ -121,10 +121,12 @@ def _check_range(
     use and at most what is left of the project's. Raises Invalid."""
     given = user_quotas.list_given(connection, project_id)
     if user_id is None:
-        used, most, own = quotas.list_usages(connection, project_id), {}, {}
+        groups = {server_groups.QUOTA: server_groups.count(connection, project_id)}
+        used, most, own = {**quotas.list_usages(connection, project_id), **groups}, {}, {}
         least = {name: max(used.get(name, 0), given.get(name, 0)) for name in wanted}
     else:
-        least = user_quotas.list_usages(connection, project_id, user_id)
+        groups = {server_groups.QUOTA: server_groups.count(connection, project_id, user_id)}
+        least = {**user_quotas.list_usages(connection, project_id, user_id), **groups}
         most = quota_limits.limits_of(connection, project_id, call.services.config.quota)
         own = user_quotas.list_limits(connection, project_id, user_id)
     for name, limit in wanted.items():
@@ -197,9 +199,11 @@ def _books(call: Call, project_id: str, user_id: str | None = None) -> tuple[dic
     with call.services.database.read() as connection:
         if user_id is None:
             most = quota_limits.limits_of(connection, project_id, call.services.config.quota)
-            return most, quotas.list_usages(connection, project_id)
+            used = quotas.list_usages(connection, project_id)
+            return most, {**used, server_groups.QUOTA: server_groups.count(connection, project_id)}
         most = quota_limits.limits_of_user(connection, project_id, user_id, call.services.config.quota)
-        return most, user_quotas.list_usages(connection, project_id, user_id)
+        used = user_quotas.list_usages(connection, project_id, user_id)
+        return most, {**used, server_groups.QUOTA: server_groups.count(connection, project_id, user_id)}
 
 
 def _quota_set(call: Call, most: dict[str, int], *, without_network: Pair = (2, 36)) -> dict[str, int]:

@@ -1,4 +1,5 @@
-"""How a server looks at each microversion. Built from one record, without asking anything else."""
+"""How a server looks at each microversion. Built from one record; only whether the group of a server that is shown
+alone is still there is asked for."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ from collections.abc import Collection
 from functools import lru_cache
 from typing import Any
 
+from cellcloud.db import server_groups
 from cellcloud.model.flavor import Flavor
 from cellcloud.model.network import Port
 from cellcloud.model.server import ServerRecord
@@ -49,7 +51,7 @@ class ServerView:
         """GET /servers/{id}, and from 2.75 the answer to PUT."""
         shown = self.detail(record)
         if self._version >= (2, 71):
-            shown["server_groups"] = []
+            shown["server_groups"] = self._groups(record)
         return shown
 
     def updated(self, record: ServerRecord) -> dict[str, Any]:
@@ -58,8 +60,15 @@ class ServerView:
             return self.show(record)
         shown = self._plain(record, typed_addresses=False)
         if self._version >= (2, 71):
-            shown["server_groups"] = []
+            shown["server_groups"] = self._groups(record)
         return shown
+
+    def _groups(self, record: ServerRecord) -> list[str]:
+        """The server's group, unless it was deleted since."""
+        if record.spec.group is None:
+            return []
+        with self._call.services.database.read() as connection:
+            return list(server_groups.find(connection, [record.spec.group.id]))
 
     def _links(self, server_id: str) -> list[dict[str, str]]:
         return [

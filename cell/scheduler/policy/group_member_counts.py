@@ -5,14 +5,11 @@ from __future__ import annotations
 from cell.scheduler.state.host_table import HostTable
 from cellcloud.model.placement_messages import PlacedGroup
 
-AFFINITY, ANTI_AFFINITY = "affinity", "anti-affinity"
-SOFT_AFFINITY, SOFT_ANTI_AFFINITY = "soft-affinity", "soft-anti-affinity"
 
-
-def members_at(table: HostTable, group: PlacedGroup) -> dict[int, int]:
-    """Count a group's members by position; positions without are left out."""
+def members_at(table: HostTable, group: PlacedGroup, *, but: str = "") -> dict[int, int]:
+    """Count a group's members by position, ``but`` one of them; positions without are left out."""
     counts: dict[int, int] = {}
-    for server_id in set(group.members):
+    for server_id in {*group.members} - {but}:
         for position in table.hosts_of.get(server_id, ()):
             counts[position] = counts.get(position, 0) + 1
     return counts

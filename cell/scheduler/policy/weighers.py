@@ -23,6 +23,7 @@ from cellcloud.model.flavor import Flavor
 from cellcloud.model.host import HostState
 from cellcloud.model.image_properties import text_of
 from cellcloud.model.scheduling_policy import Options
+from cellcloud.model.server_group import SOFT_AFFINITY, SOFT_ANTI_AFFINITY
 
 Raw = Callable[[HostTable, Places, SchedulingRequest, Options], Reals]
 Own = Callable[[HostTable, Places], Reals]
@@ -189,12 +190,12 @@ _ALL = (
     Weigher(
         "ServerGroupSoftAffinityWeigher",
         "soft_affinity_weight_multiplier",
-        _members(group_member_counts.SOFT_AFFINITY, 1.0),
+        _members(SOFT_AFFINITY, 1.0),
     ),
     Weigher(
         "ServerGroupSoftAntiAffinityWeigher",
         "soft_anti_affinity_weight_multiplier",
-        _members(group_member_counts.SOFT_ANTI_AFFINITY, -1.0),
+        _members(SOFT_ANTI_AFFINITY, -1.0),
     ),
     Weigher("CrossCellWeigher", "cross_cell_move_weight_multiplier", _same_cell),
     METRICS,

@@ -11,6 +11,7 @@ from cell.scheduler.policy.filters.interface import FilterContext
 from cell.scheduler.request.scheduling_request import SchedulingRequest
 from cell.scheduler.state.array_types import Flags, Places
 from cell.scheduler.state.host_table import HostTable
+from cellcloud.model.server_group import AFFINITY, ANTI_AFFINITY
 
 
 class AffinityFilter:
@@ -21,11 +22,11 @@ class AffinityFilter:
     on_rebuild = False
 
     def applies(self, request: SchedulingRequest, context: FilterContext) -> bool:
-        return request.group is not None and request.group.policy == group_member_counts.AFFINITY
+        return request.group is not None and request.group.policy == AFFINITY
 
     def passes(self, table: HostTable, places: Places, request: SchedulingRequest, context: FilterContext) -> Flags:
         group = request.group
-        if group is None or group.policy != group_member_counts.AFFINITY or not group.hosts:
+        if group is None or group.policy != AFFINITY or not group.hosts:
             return np.ones(len(places), dtype=np.bool_)
         found = np.zeros(len(table), dtype=np.bool_)
         for host in group.hosts:
@@ -36,7 +37,7 @@ class AffinityFilter:
         self, table: HostTable, position: int, request: SchedulingRequest, context: FilterContext
     ) -> HostRefusal | None:
         group = request.group
-        if group is None or group.policy != group_member_counts.AFFINITY or not group.hosts:
+        if group is None or group.policy != AFFINITY or not group.hosts:
             return None
         there = table.states[position].host in group.hosts
         return None if there else HostRefusal("has no member of the server group, which is to stay together")
@@ -50,12 +51,12 @@ class AntiAffinityFilter:
     on_rebuild = False
 
     def applies(self, request: SchedulingRequest, context: FilterContext) -> bool:
-        return request.group is not None and request.group.policy == group_member_counts.ANTI_AFFINITY
+        return request.group is not None and request.group.policy == ANTI_AFFINITY
 
     def passes(self, table: HostTable, places: Places, request: SchedulingRequest, context: FilterContext) -> Flags:
         found = np.ones(len(table), dtype=np.bool_)
         group = request.group
-        if group is None or group.policy != group_member_counts.ANTI_AFFINITY:
+        if group is None or group.policy != ANTI_AFFINITY:
             return found[places]
         for position, count in group_member_counts.members_at(table, group).items():
             found[position] = count < group.max_server_per_host or context.server_id in table.hosted[position]
@@ -67,11 +68,7 @@ class AntiAffinityFilter:
         self, table: HostTable, position: int, request: SchedulingRequest, context: FilterContext
     ) -> HostRefusal | None:
         group = request.group
-        if (
-            group is None
-            or group.policy != group_member_counts.ANTI_AFFINITY
-            or context.server_id in table.hosted[position]
-        ):
+        if group is None or group.policy != ANTI_AFFINITY or context.server_id in table.hosted[position]:
             return None
         count = group_member_counts.count_at(table, group, position)
         if count < group.max_server_per_host:
