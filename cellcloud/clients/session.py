@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import requests
@@ -16,6 +16,7 @@ from cellcloud import errors
 from cellcloud.config import IdentityConfig
 
 TIMEOUT = 20.0
+UPLOAD_TIMEOUT = 300.0  # seconds between two pieces, and for the service to take in what it got
 DOMAIN = "default"
 _CONNECTIONS = 32
 _CHUNK = 1 << 20
@@ -56,6 +57,20 @@ def identity_url(auth_url: str) -> str:
     return url if url.endswith("/v3") else f"{url}/v3"
 
 
+class _Pieces:
+    """Bytes that come in pieces, and how many they are in all: so that they are sent with their length."""
+
+    def __init__(self, size: int, data: Iterable[bytes]) -> None:
+        self._size = size
+        self._data = data
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._data)
+
+
 class RestService:
     """One service of the catalog, or at a given URL. Safe to call from several threads."""
 
@@ -66,6 +81,10 @@ class RestService:
         self._version = version
         self._root = ""
         self._lock = threading.Lock()
+
+    def get_url(self) -> str:
+        """Return the service's root. Raises Misconfigured where the catalog has none."""
+        return self._url()
 
     def get(self, path: str, params: Any = None, headers: Mapping[str, str] | None = None) -> Any:
         """The answer's JSON. Raises the error that fits the answer, Unreachable for none."""
@@ -78,6 +97,16 @@ class RestService:
     def put(self, path: str, body: Any, headers: Mapping[str, str] | None = None) -> Any:
         """As ``get``."""
         return self._send("PUT", path, json=body, headers=headers).json()
+
+    def patch(self, path: str, body: Any, headers: Mapping[str, str]) -> Any:
+        """As ``get``."""
+        return self._send("PATCH", path, json=body, headers=headers).json()
+
+    def upload(self, path: str, size: int, data: Iterable[bytes]) -> None:
+        """Send bytes, ``size`` of them in all; they can be read once only, so that nothing of it is repeated."""
+        headers = {"Content-Type": "application/octet-stream"}
+        once = {"allow_reauth": False, "connect_retries": 0, "timeout": UPLOAD_TIMEOUT}
+        self._send("PUT", path, headers=headers, data=_Pieces(size, data), **once)
 
     def delete(self, path: str, headers: Mapping[str, str] | None = None) -> None:
         """Absent is success."""
@@ -104,9 +133,8 @@ class RestService:
                 method,
                 raise_exc=False,
                 redirect=False,
-                connect_retries=0 if method == "POST" else 1,
                 log=False,
-                **kwargs,
+                **{"connect_retries": 0 if method == "POST" else 1, **kwargs},
             )
         except (keystone_errors.ConnectFailure, keystone_errors.RetriableConnectionFailure) as error:
             raise errors.Unreachable(f"The {self._kind} service does not answer.", detail=str(error)) from error

@@ -18,12 +18,13 @@ from pathlib import Path
 from typing import IO
 
 from cellcloud import clock, errors, image_gate
+from cellcloud.clients.image import OWNER_TOO, EditProperties, check_same, exactly, is_filled
 from cellcloud.config import AdaptersConfig
 from cellcloud.db import images as db
 from cellcloud.db import pagination_snapshots
 from cellcloud.db.engine import Database, retried, transact
-from cellcloud.db.listing import ALL, Page
-from cellcloud.model.image import Image
+from cellcloud.db.listing import ALL, Condition, Page
+from cellcloud.model.image import Image, ImageQuery
 
 CHUNK = 1 << 20
 _UPLOAD = ".upload-"
@@ -58,6 +59,10 @@ class EmbeddedImages:
         return cls(database, directory, max_bytes=config.max_image_bytes, limits=limits)
 
     # ---- ImageClient ---------------------------------------------------------------------------------------------
+    def get_url(self) -> str:
+        """See ``ImageClient``."""
+        return ""
+
     def get_image(self, image_id: str, *, project_id: str, is_admin: bool) -> Image:
         """See ``ImageClient``."""
         with self._database.read() as c:
@@ -65,6 +70,38 @@ class EmbeddedImages:
         if image is None or not _visible(image, project_id, is_admin):
             raise errors.NotFound(f"No image found with ID {image_id[:64]}")
         return image
+
+    def search_images(self, query: ImageQuery, *, project_id: str, is_admin: bool) -> list[Image]:
+        """See ``ImageClient``."""
+        return self.list_images(project_id=project_id, is_admin=is_admin, page=_page(query))
+
+    def edit_properties(self, image_id: str, edit: EditProperties, *, project_id: str, is_admin: bool) -> Image:
+        """See ``ImageClient``."""
+        return self.change_image(
+            image_id,
+            lambda image: replace(image, properties=dict(edit(image.properties))),
+            project_id=project_id,
+            is_admin=is_admin,
+        )
+
+    def ensure_image(self, image: Image) -> Image:
+        """See ``ImageClient``."""
+        try:
+            return self.create_image(image)
+        except errors.Conflict:
+            found = self._get(image.id)
+            check_same(image, found)
+            return found
+
+    def fill_image(self, image_id: str, size: int, data: Iterable[bytes]) -> None:
+        """See ``ImageClient``."""
+        if not is_filled(self._get(image_id), size):
+            self.upload(image_id, exactly(size, data), project_id="", is_admin=True)
+
+    def discard_image(self, image_id: str) -> None:
+        """See ``ImageClient``."""
+        with suppress(errors.NotFound):
+            self.delete_image(image_id, project_id="", is_admin=True)
 
     def open_image(self, image_id: str) -> Iterator[bytes]:
         """See ``ImageClient``."""
@@ -232,7 +269,18 @@ def _check_owner(image: Image, project_id: str, is_admin: bool) -> None:
 
 
 def _visible(image: Image, project_id: str, is_admin: bool) -> bool:
-    return is_admin or image.owner == project_id or image.visibility in ("public", "community")
+    if is_admin or image.owner == project_id or image.visibility in ("public", "community"):
+        return True
+    return image.visibility == "shared" and image.properties.get(OWNER_TOO) == project_id
+
+
+def _page(query: ImageQuery) -> Page:
+    given = {name: getattr(query, name) for name in ("name", "status", "min_ram", "min_disk", "owner")}
+    where = [Condition(name, (value,)) for name, value in given.items() if value is not None]
+    where += [Condition("properties", (pair,)) for pair in query.properties]
+    if query.changed_since is not None:
+        where.append(Condition("updated_at", (query.changed_since,), "gte"))
+    return Page(where=where, sort=(("created_at", False), ("id", False)), after=query.after, limit=query.limit)
 
 
 def _write(data: Iterable[bytes], file: IO[bytes], max_bytes: int) -> tuple[int, str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from dataclasses import dataclass, field
 
 
@@ -31,3 +32,23 @@ class Image:
     tags: tuple[str, ...] = ()
     created_at: str = ""
     updated_at: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageQuery:
+    """Which images to list: those with all that is given. ``owner``: of that project alone. ``after``: the id of the
+    image before the page. ``limit`` None: all."""
+
+    name: str | None = None
+    status: str | None = None
+    min_ram: int | None = None
+    min_disk: int | None = None
+    changed_since: dt.datetime | None = None
+    owner: str | None = None
+    properties: tuple[tuple[str, str], ...] = ()
+    after: str | None = None
+    limit: int | None = None
+
+
+ATTRIBUTES = frozenset(Image.__dataclass_fields__) - {"properties"}
+"""What every image has: no property is called so."""

@@ -287,8 +287,9 @@ def test_every_declared_key_of_every_list_is_tried() -> None:
     }
     shown_alone = {"/os-hypervisors/<identifier>", "/os-keypairs/<name>"}
     quotas = {"/os-quota-sets/<project_id>", "/os-quota-sets/<project_id>/detail"}
+    images = {"/images", "/images/detail"}  # gone at the microversions of these cases: test_images
     assert {path: set(keys) for path, (_, _, keys) in LISTS.items()} == {
-        path: keys for path, keys in declared.items() if path not in shown_alone | quotas
+        path: keys for path, keys in declared.items() if path not in shown_alone | quotas | images
     }
 
 

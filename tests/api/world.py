@@ -21,6 +21,7 @@ from cellcloud.context import RequestContext, service_context
 from cellcloud.db import cells as cells_table
 from cellcloud.db import flavors
 from cellcloud.db.engine import Database
+from cellcloud.embedded.images import EmbeddedImages
 from cellcloud.model import tag_metadata_changes
 from cellcloud.model.cell import Finding
 from cellcloud.model.console import ConsoleGrant
@@ -91,6 +92,18 @@ class FixedImages:
 
     def open_image(self, image_id: str) -> Any:
         return iter(())
+
+
+class WorldImages(EmbeddedImages):
+    """The three fixed images, and what users make beside them."""
+
+    def __init__(self, database: Database, folder: Path) -> None:
+        super().__init__(database, folder / "images", max_bytes=1 << 30)
+        self.images = FixedImages().images
+
+    def get_image(self, image_id: str, *, project_id: str, is_admin: bool) -> Image:
+        fixed = self.images.get(image_id)
+        return fixed or super().get_image(image_id, project_id=project_id, is_admin=is_admin)
 
 
 class FixedNetworks:
@@ -442,7 +455,7 @@ class World:
         transports: Any = {"east": self.east, "west": self.west}
         self.cells = Cells(database, self.config.top, transports)
         self.dispatcher = OutboxDispatcher(database, self.cells, "api", self.config.top)
-        self.images, self.networks = FixedImages(), FixedNetworks()
+        self.images, self.networks = WorldImages(database, folder), FixedNetworks()
         self.holding = False
         outside = Adapters(identity=FixedIdentity(), images=self.images, networks=self.networks)
         self.app = create_app(

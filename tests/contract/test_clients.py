@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
+import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -20,8 +22,10 @@ from cellcloud.clients.neutron import NeutronClient
 from cellcloud.db.engine import Database
 from cellcloud.db.listing import Page
 from cellcloud.embedded.networks import Viewer
+from cellcloud.model.image import Image, ImageQuery
 from cellcloud.model.network import NewPort, Port, RequestedNetwork
 from tests.embedded_cloud import EmbeddedCloud, make_cloud, served
+from tests.libvirt_node import wait_until
 
 SERVER = "00000000-0000-4000-8000-00000000000{}"
 NOWHERE = "00000000-0000-4000-8000-ffffffffffff"
@@ -154,6 +158,109 @@ def test_an_image_without_bytes_cannot_be_opened(clients: Clients) -> None:
     assert clients.images.get_image(made.id, project_id=clients.demo, is_admin=False).status == "queued"
     with pytest.raises(errors.NotFound):
         clients.images.open_image(made.id)
+
+
+def snapshot(clients: Clients, number: int, **changes: object) -> Image:
+    """A new image without bytes, of a server."""
+    properties = {"instance_uuid": SERVER.format(number), "image_type": "backup", "backup_type": "daily"}
+    wanted = Image(id=str(uuid.uuid4()), name=f"s{number}", owner=clients.demo, properties=properties)
+    return clients.images.ensure_image(replace(wanted, **changes))  # type: ignore[arg-type]  # fields, by name
+
+
+def test_an_image_of_a_server_is_made_once_and_filled_once(clients: Clients) -> None:
+    data = bytes(range(256)) * 9000
+    made = snapshot(clients, 1, min_disk=1, tags=("t",))
+    assert (made.status, made.owner, made.min_disk, made.tags) == ("queued", clients.demo, 1, ("t",))
+    assert clients.images.ensure_image(made) == made
+    with pytest.raises(errors.Conflict):
+        clients.images.ensure_image(replace(made, properties={}))
+    for _ in range(2):
+        clients.images.fill_image(made.id, len(data), iter([data[:1000], data[1000:]]))
+    shown = clients.images.get_image(made.id, project_id=clients.demo, is_admin=False)
+    assert (shown.status, shown.size, shown.properties) == ("active", len(data), made.properties)
+    assert b"".join(clients.images.open_image(made.id)) == data
+    with pytest.raises(errors.Conflict):
+        clients.images.fill_image(made.id, 1, iter([b"x"]))
+    for _ in range(2):
+        clients.images.discard_image(made.id)
+    with pytest.raises(errors.NotFound):
+        clients.images.fill_image(made.id, 1, iter([b"x"]))
+
+
+def test_an_upload_that_breaks_off_leaves_an_image_that_can_be_filled(clients: Clients) -> None:
+    made = snapshot(clients, 1)
+
+    def broken() -> Iterator[bytes]:
+        yield b"x" * 512
+        raise errors.Stale("no more")
+
+    with pytest.raises(errors.Stale):
+        clients.images.fill_image(made.id, 1024, broken())
+
+    def fill() -> bool:
+        try:
+            clients.images.fill_image(made.id, 1024, iter([b"x" * 1024]))
+        except errors.Busy:
+            return False
+        return True
+
+    wait_until(fill)
+    assert clients.images.get_image(made.id, project_id=clients.demo, is_admin=False).size == 1024
+
+
+def test_an_upload_from_which_bytes_are_missing_makes_no_image(clients: Clients) -> None:
+    made = snapshot(clients, 1)
+    with pytest.raises(errors.CellcloudError):
+        clients.images.fill_image(made.id, 1024, iter([b"x" * 512]))
+    assert clients.images.get_image(made.id, project_id=clients.demo, is_admin=False).status != "active"
+
+
+def test_images_are_searched(clients: Clients) -> None:
+    public = clients.cloud.image(b"x" * 512, name="public", visibility="public", owner="else")
+    mine = [snapshot(clients, number, name=f"a:{number}", min_ram=number) for number in (1, 2, 3)]
+    snapshot(clients, 4, owner="else", name="theirs")
+
+    def found(*, is_admin: bool = False, **query: object) -> list[str]:
+        asked = ImageQuery(**query)  # type: ignore[arg-type]  # fields, by name
+        return sorted(
+            image.name for image in clients.images.search_images(asked, project_id=clients.demo, is_admin=is_admin)
+        )
+
+    assert found() == ["a:1", "a:2", "a:3", "public"]
+    assert found(is_admin=True) == ["a:1", "a:2", "a:3", "public", "theirs"]
+    assert found(name="a:2") == ["a:2"]
+    assert found(status="active") == ["public"]
+    assert found(min_ram=3) == ["a:3"]
+    assert found(owner="else", is_admin=True) == ["public", "theirs"]
+    assert found(properties=(("instance_uuid", SERVER.format(1)), ("backup_type", "daily"))) == ["a:1"]
+    assert found(properties=(("instance_uuid", SERVER.format(1)), ("backup_type", "weekly"))) == []
+    assert found(changed_since=dt.datetime(2999, 1, 1, tzinfo=dt.UTC)) == []
+    assert found(changed_since=dt.datetime(2020, 1, 1, tzinfo=dt.UTC), status="queued") == ["a:1", "a:2", "a:3"]
+    pages, after = [], None
+    while page := clients.images.search_images(
+        ImageQuery(limit=3, after=after), project_id=clients.demo, is_admin=False
+    ):
+        pages += [image.id for image in page]
+        after = page[-1].id
+    assert sorted(pages) == sorted([public.id, *(image.id for image in mine)])
+    with pytest.raises(errors.Invalid):
+        found(after=NOWHERE)
+
+
+def test_properties_are_edited_and_images_deleted_by_their_owners(clients: Clients) -> None:
+    made = clients.cloud.image(name="mine", properties={"a": "1", "b/c": "2"}, visibility="public")
+    who = {"project_id": clients.demo, "is_admin": False}
+    edited = clients.images.edit_properties(made.id, lambda known: {**known, "a": "9", "d~": "3"}, **who)  # type: ignore[arg-type]
+    assert edited.properties == {"a": "9", "b/c": "2", "d~": "3"}
+    assert clients.images.edit_properties(made.id, lambda known: {"a": "9"}, **who).properties == {"a": "9"}  # type: ignore[arg-type]
+    for other, error in (("else", errors.Forbidden),):
+        with pytest.raises(error):
+            clients.images.edit_properties(made.id, lambda known: {}, project_id=other, is_admin=False)
+        with pytest.raises(error):
+            clients.images.delete_image(made.id, project_id=other, is_admin=False)
+    clients.images.delete_image(made.id, **who)  # type: ignore[arg-type]
+    with pytest.raises(errors.NotFound):
+        clients.images.delete_image(made.id, **who)  # type: ignore[arg-type]
 
 
 # ---- network: what may be asked for --------------------------------------------------------------------------------

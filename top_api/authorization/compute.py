@@ -124,6 +124,11 @@ _RESOURCES = (
     ("os-assisted-volume-snapshots:delete", SERVICE, "Delete a snapshot of a volume that lies as a file on a host."),
     ("os-baremetal-nodes:list", ADMIN, "List nodes of Ironic's (below 2.36): there is none here."),
     ("os-baremetal-nodes:show", ADMIN, "Show a node of Ironic's (below 2.36): there is none here."),
+    (
+        "images",
+        ANY,
+        "Use the image service below 2.36, images' metadata below 2.39: Nova asks no rule, Glance its own.",
+    ),
     ("extensions", ANY, "List and show the extensions of the API."),
 )
 _OWN = (

@@ -8,6 +8,7 @@ from top_api.routes.flavors import flavors
 from top_api.routes.gone import gone
 from top_api.routes.hosts import hosts
 from top_api.routes.hypervisors import hypervisors
+from top_api.routes.images import images
 from top_api.routes.instance_actions import instance_actions
 from top_api.routes.instance_usage_audit_log import instance_usage_audit_log
 from top_api.routes.keypairs import keypairs
@@ -42,6 +43,7 @@ RESOURCES: tuple[Resource, ...] = (
     instance_usage_audit_log,
     assisted_volume_snapshots,
     baremetal_nodes,
+    images,
     extensions,
     gone,
     operator,
