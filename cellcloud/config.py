@@ -52,6 +52,9 @@ TOP = [
     cfg.FloatOpt("intent_lease", default=20.0, help="Seconds an intent stays with the process that delivers it."),
     cfg.FloatOpt("intent_deadline", default=300.0, help="Seconds until an intent nobody takes ends in ERROR."),
     cfg.FloatOpt("deleted_days", default=30.0, min=0.1, help="Days a deleted server is shown to who asks for such."),
+    cfg.FloatOpt(
+        "usage_days", default=400.0, min=0.1, help="Days after its end that a server's usage can be asked for."
+    ),
     cfg.FloatOpt("keys_days", default=30.0, min=0.1, help="Days a client's key of a request keeps its answer."),
     cfg.StrOpt(
         "placements_key", secret=True, default="", help="What a top whose database fell back knows its servers by."
@@ -234,6 +237,7 @@ class TopConfig:
     intent_lease: float
     intent_deadline: float
     deleted_days: float
+    usage_days: float
     keys_days: float
     cells: dict[str, str] = field(repr=False)
     placements_key: str = field(repr=False)

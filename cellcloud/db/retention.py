@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -11,6 +11,7 @@ from sqlalchemy.engine import Connection
 from cellcloud import metrics
 from cellcloud.db import cell_schema as cell
 from cellcloud.db import top_schema as top
+from cellcloud.db import usage
 from cellcloud.db.engine import Database, retried, utc_after
 
 AT_ONCE = 500  # rows of a table in one transaction
@@ -33,15 +34,20 @@ def purge_cell(database: Database, *, deleted_days: float, runs_days: float) -> 
     }
 
 
-def purge_top(database: Database, *, deleted_days: float, keys_days: float) -> Mapping[str, int]:
-    """Forget deleted servers, clients' keys, and services that are gone; returns how many rows went of which table."""
+def purge_top(
+    database: Database, *, deleted_days: float, keys_days: float, usage_days: float = 400.0
+) -> Mapping[str, int]:
+    """Forget deleted servers (what they used is kept for ``usage_days``), clients' keys, and services that are gone;
+    returns how many rows went of which table."""
     index = top.server_index.c
     deleted = (index.deleted.is_(True), index.quota_held.is_(False), index.deleted_at < utc_after(-deleted_days * DAY))
     wanted = sa.exists().where(top.intents.c.server_id == index.id)  # until the outbox has forgotten it
     keys = top.idempotency_keys.c.created_at < utc_after(-keys_days * DAY)
     silent = top.services.c.last_seen < utc_after(-SILENT_SERVICE)
+    used = top.past_servers.c.terminated_at < utc_after(-usage_days * DAY)
     return {
-        "server_index": _purge(database, top.server_index, *deleted, sa.not_(wanted)),
+        "server_index": _purge(database, top.server_index, *deleted, sa.not_(wanted), keep=usage.keep),
+        "past_servers": _purge(database, top.past_servers, used),
         "idempotency_keys": _purge(database, top.idempotency_keys, keys),
         "services": _purge(database, top.services, silent),
     }
@@ -71,7 +77,13 @@ def _is_confirmed() -> sa.ColumnElement[bool]:
 
 
 @retried
-def _purge(database: Database, table: sa.Table, *rows: sa.ColumnElement[bool]) -> int:
+def _purge(
+    database: Database,
+    table: sa.Table,
+    *rows: sa.ColumnElement[bool],
+    keep: Callable[[Connection, Sequence[str]], None] | None = None,
+) -> int:
+    """Delete some of those rows. ``keep`` stores, in the same transaction, what is to stay of those keys'."""
     keys = list(table.primary_key.columns)
     with database.read() as connection:
         found = connection.execute(sa.select(*keys).where(*rows).limit(AT_ONCE)).all()
@@ -79,6 +91,11 @@ def _purge(database: Database, table: sa.Table, *rows: sa.ColumnElement[bool]) -
         return 0
     with database.write() as connection:
         chosen: sa.ColumnElement[Any] = keys[0].in_([row[0] for row in found])
+        if keep is not None:
+            keep(
+                connection,
+                list(connection.execute(sa.select(keys[0]).where(chosen, *rows).with_for_update()).scalars()),
+            )
         if len(keys) > 1:
             chosen = sa.tuple_(*keys).in_([tuple(row) for row in found])
         count = connection.execute(sa.delete(table).where(chosen, *rows)).rowcount

@@ -133,6 +133,25 @@ server_index = sa.Table(
     sa.Index("ix_server_index_cell", "cell", "id"),
     sa.Index("ix_server_index_updated", "updated_at"),
     sa.Index("ix_server_index_user_data", "user_data_id"),
+    sa.Index("ix_server_index_usage", "project_id", "id"),
+    sa.Index("ix_server_index_host", "cell", "host"),
+)
+
+# What usage still tells of servers that the index has forgotten.
+past_servers = sa.Table(
+    "past_servers",
+    metadata,
+    sa.Column("id", ID, primary_key=True),
+    sa.Column("project_id", NAME, nullable=False),
+    sa.Column("name", NAME, nullable=False),
+    sa.Column("flavor", NAME, nullable=False),
+    sa.Column("vcpus", sa.Integer, nullable=False),
+    sa.Column("memory_mb", sa.Integer, nullable=False),
+    sa.Column("disk_gb", sa.Integer, nullable=False),
+    sa.Column("launched_at", UtcDateTime, nullable=False),
+    sa.Column("terminated_at", UtcDateTime, nullable=False),
+    sa.Index("ix_past_servers_project", "project_id", "id"),
+    sa.Index("ix_past_servers_terminated_at", "terminated_at"),
 )
 
 # Server groups; their members are the servers of the index with that group_id.

@@ -218,6 +218,13 @@ ACTIONS: dict[str, dict[str, Any]] = {
     "changes-before": {"changes-before=2026-01-02T00:00:00Z": 0, "changes-before=2030-01-02T00:00:00Z": 3},
 }
 HOSTS: dict[str, dict[str, Any]] = {"zone": {"zone=zone-west": ["west-1"], "zone=nowhere": []}}
+USAGES: dict[str, dict[str, Any]] = {
+    "start": {"start=2026-01-01T00:00:00": 2, "start=2030-01-01T00:00:00&end=2031-01-01T00:00:00": 2},
+    "end": {"start=2025-01-01T00:00:00&end=2025-02-01T00:00:00": 0},
+    "detailed": {"detailed=1": 2},
+    "limit": {"limit=1": 1, "limit=0": 0},
+    "marker": {"limit=1&marker={d}": 0},
+}
 LIMITS: dict[str, dict[str, Any]] = {"reserved": {"reserved=0": None}, "tenant_id": {f"tenant_id={DEMO}": None}}
 GROUPS: dict[str, dict[str, Any]] = {
     "all_projects": {"": [], "all_projects=": ["ga", "gb", "gc"]},
@@ -234,6 +241,7 @@ LISTS: dict[str, tuple[str, str, dict[str, dict[str, Any]]]] = {
     "/os-hypervisors/detail": ("hypervisors", "hypervisor_hostname", HYPERVISORS),
     "/os-services": ("services", "host", SERVICES),
     "/os-hosts": ("hosts", "host_name", HOSTS),
+    "/os-simple-tenant-usage": ("tenant_usages", "tenant_id", USAGES),
     "/os-keypairs": ("keypairs", "name", KEYPAIRS),
     "/servers/<server_id>/os-instance-actions": ("instanceActions", "action", ACTIONS),
     "/os-server-groups": ("server_groups", "name", GROUPS),
@@ -285,7 +293,7 @@ def test_every_declared_key_of_every_list_is_tried() -> None:
         for route in resource.routes
         if resource.api.prefix == "/v2.1" and route.method == "GET" and route.query is not NO_QUERY
     }
-    shown_alone = {"/os-hypervisors/<identifier>", "/os-keypairs/<name>"}
+    shown_alone = {"/os-hypervisors/<identifier>", "/os-keypairs/<name>", "/os-simple-tenant-usage/<project_id>"}
     quotas = {"/os-quota-sets/<project_id>", "/os-quota-sets/<project_id>/detail"}
     images = {"/images", "/images/detail"}  # gone at the microversions of these cases: test_images
     assert {path: set(keys) for path, (_, _, keys) in LISTS.items()} == {
@@ -300,6 +308,7 @@ def test_every_declared_key_of_every_list_is_tried() -> None:
         *((f"/flavors{end}?colour=red", "2.74", "2.75") for end in ("", "/detail")),
         ("/os-keypairs?colour=red", "2.74", "2.75"),
         ("/os-services?colour=red", "2.74", "2.75"),
+        ("/os-simple-tenant-usage?colour=red", "2.74", "2.75"),
         ("/limits?colour=red", "2.74", "2.75"),
         ("/os-server-groups?colour=red", "2.74", "2.75"),
         ("/os-hypervisors?colour=red", "2.52", "2.53"),

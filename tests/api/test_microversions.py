@@ -191,6 +191,7 @@ SERVED: dict[int, tuple[Probe, Any, Any]] = {
     38: (_status("GET", "/servers?status=nonsense"), 200, 400),
     39: (lambda world, version: "maxImageMeta" in world.get("/limits", version=version).get_json()["limits"][
         "absolute"], True, False),
+    40: (_pages("/os-simple-tenant-usage?limit=0", _server), 1, 0),
     41: (_aggregate, False, True),
     42: (_create(networks=[{"uuid": NETWORK, "tag": "nic"}]), 400, 202),
     43: (_status("GET", "/os-hosts", token="admin"), 200, 404),

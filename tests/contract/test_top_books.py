@@ -11,9 +11,10 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from cellcloud import errors
-from cellcloud.db import flavors, idempotency, keypairs, quotas, server_index
+from cellcloud.db import flavors, idempotency, keypairs, quotas, retention, server_index, top_schema, usage
 from cellcloud.db.engine import Database, retried
 from cellcloud.db.idempotency import KeptAnswer
 from cellcloud.db.server_index import SORT_KEYS, ServerQuery
@@ -278,3 +279,40 @@ def test_nobody_is_refused_while_a_projects_counters_are_made(top_database: Data
 
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(take, range(4))) == [True] * 4
+
+
+def test_usage_is_the_same_before_and_after_the_index_forgets(top_database: Database) -> None:
+    """By project and id, in pages, with the window's edges left out; a server that never ran is in none."""
+    hour, ended = dt.timedelta(hours=1), {"deleted": True, "vm_state": VmState.DELETED}
+    insert(
+        top_database,
+        a_record(launched_at=AT, terminated_at=AT + hour, **ended),
+        a_record(launched_at=AT - 2 * hour, terminated_at=AT, **ended),
+        a_record(launched_at=AT + 2 * hour),
+        a_record(launched_at=AT + hour, terminated_at=AT + 3 * hour, **ended),
+        a_record(terminated_at=AT + hour, **ended),
+        a_record(launched_at=AT + dt.timedelta(microseconds=1)),
+    )
+    with top_database.write() as connection:
+        connection.execute(sa.update(top_schema.server_index).values(quota_held=False))
+
+    def read(project_id: str | None) -> list[usage.ServerUsage]:
+        found: list[usage.ServerUsage] = []
+        place: usage.Place | None = None
+        with top_database.read() as connection:
+            while True:
+                page = usage.list_usages(connection, AT, AT + 2 * hour, project_id=project_id, after=place, limit=1)
+                if not page:
+                    return found
+                found += page
+                place = usage.find_place(connection, page[-1].id, project_id)
+                assert place == (PROJECT, page[-1].id)
+
+    before = read(PROJECT)
+    assert [one.id for one in before] == sorted(one.id for one in before)
+    assert sorted(one.seconds(AT, AT + 2 * hour) for one in before) == [3600, 3600, 7200 - 1e-6]
+    assert retention.purge_top(top_database, deleted_days=1, keys_days=1)["server_index"] == 4
+    assert read(PROJECT) == read(None) == before
+    assert read("another") == []
+    assert retention.purge_top(top_database, deleted_days=1, keys_days=1, usage_days=1)["past_servers"] == 3
+    assert len(read(None)) == 1

@@ -112,6 +112,8 @@ _RESOURCES = (
     ("os-aggregates:add_host", ADMIN, "Put a host into an aggregate."),
     ("os-aggregates:remove_host", ADMIN, "Take a host out of an aggregate."),
     ("os-aggregates:set_metadata", ADMIN, "Change an aggregate's metadata."),
+    ("os-simple-tenant-usage:list", ADMIN, "List what every project used."),
+    ("os-simple-tenant-usage:show", READER, "Show what a project used."),
     ("os-hosts:list", ADMIN, "List hosts (below 2.43)."),
     ("os-hosts:show", ADMIN, "Show what a host has and what is used of it (below 2.43)."),
     ("os-hosts:update", ADMIN, "Enable or disable a host (below 2.43)."),

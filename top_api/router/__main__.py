@@ -93,6 +93,7 @@ class RouterService:
             lease=config.top.intent_lease,
             deleted_days=config.top.deleted_days,
             keys_days=config.top.keys_days,
+            usage_days=config.top.usage_days,
             before_judging=steady.meet,
         )
         self._marker = rollback_detection.top_marker(database, config.state_dir)

@@ -26,10 +26,11 @@ class Sweep:
         lease: float,
         deleted_days: float = 30.0,
         keys_days: float = 30.0,
+        usage_days: float = 400.0,
         before_judging: Callable[[], None] = lambda: None,
     ) -> None:
         self._before_judging = before_judging
-        self._deleted_days, self._keys_days = deleted_days, keys_days
+        self._days = {"deleted_days": deleted_days, "keys_days": keys_days, "usage_days": usage_days}
         self._database = database
         self._dispatcher = dispatcher
         self._lease = lease
@@ -51,13 +52,7 @@ class Sweep:
 
     def purge(self) -> bool:
         """Forget what is over for longer than it is kept; True when there may be more."""
-        gone = {
-            table: count
-            for table, count in retention.purge_top(
-                self._database, deleted_days=self._deleted_days, keys_days=self._keys_days
-            ).items()
-            if count
-        }
+        gone = {table: count for table, count in retention.purge_top(self._database, **self._days).items() if count}
         if gone:
             LOG.info("old rows forgotten", extra={"rows": gone})
         return max(gone.values(), default=0) >= retention.AT_ONCE

@@ -22,6 +22,7 @@ from top_api.routes.server_ips import server_ips
 from top_api.routes.server_metadata_tags import server_metadata
 from top_api.routes.servers import servers
 from top_api.routes.services import services
+from top_api.routes.simple_tenant_usage import simple_tenant_usage
 from top_api.routes.versions import versions
 
 RESOURCES: tuple[Resource, ...] = (
@@ -40,6 +41,7 @@ RESOURCES: tuple[Resource, ...] = (
     hypervisors,
     aggregates,
     hosts,
+    simple_tenant_usage,
     instance_usage_audit_log,
     assisted_volume_snapshots,
     baremetal_nodes,
