@@ -1,6 +1,7 @@
 """Builds the scheduler's kernel: once for any machine, and on x86-64 once for each level of it that is worth it.
 
-CELLCLOUD_REQUIRE_EXT=1 makes a failed build fatal; CELLCLOUD_EXT_DEBUG=1 builds with bounds checks.
+CELLCLOUD_REQUIRE_EXT=1 makes a failed build fatal; CELLCLOUD_EXT_DEBUG=1 builds with bounds checks;
+CELLCLOUD_EXT_LEVELS names the levels, where they are not to be all ("": only for any machine).
 """
 
 import os
@@ -14,7 +15,8 @@ from setuptools import Extension, setup
 
 DEBUG = os.environ.get("CELLCLOUD_EXT_DEBUG") == "1"
 REQUIRED = os.environ.get("CELLCLOUD_REQUIRE_EXT") == "1"
-LEVELS = ("v3", "v4") if platform.machine() in ("x86_64", "AMD64") else ()
+KNOWN = "v3 v4" if platform.machine() in ("x86_64", "AMD64") else ""
+LEVELS = os.environ.get("CELLCLOUD_EXT_LEVELS", KNOWN).split()
 FAST = ["-O3", "-g0", "-ffp-contract=off", "-fno-signed-zeros", "-ffinite-math-only", "-fno-trapping-math"]
 FAST += ["--param=max-completely-peel-times=15"]  # GCC takes loops of FAN steps apart before it could vectorise them
 SOURCE = Path("cellcloud/_fastsched.pyx")

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +24,18 @@ from cellcloud.third_party_patches import REACHES, Reach
 ROOT = Path(__file__).parents[2]
 OWN = ("cellcloud", "top_api", "cell")
 assert rpc.use_threads  # loaded before oslo.messaging
-TREES = {
-    str(path.relative_to(ROOT)): ast.parse(path.read_text())
-    for top in OWN
-    for path in sorted((ROOT / top).rglob("*.py"))
-}
 DOCUMENTED = {"_exit", "_mapping"}  # os, and SQLAlchemy's rows
 LISTED = {re.split(r"[:.]", name)[-1] for reach in REACHES for name in reach.names}
+
+
+@cache
+def _trees() -> dict[str, ast.Module]:
+    """Every file of the product, parsed, by its path."""
+    return {
+        str(path.relative_to(ROOT)): ast.parse(path.read_text())
+        for top in OWN
+        for path in sorted((ROOT / top).rglob("*.py"))
+    }
 
 
 def _bounds() -> dict[str, Requirement]:
@@ -67,7 +73,7 @@ def test_what_is_relied_on_is_there(name: str) -> None:
 @pytest.mark.parametrize("reach", REACHES, ids=lambda reach: reach.package)
 def test_the_files_are_those_that_use_it(reach: Reach) -> None:
     for file in reach.files:
-        assert file in TREES
+        assert file in _trees()
     texts = [(ROOT / file).read_text() for file in reach.files] + [inspect.getsource(sys.modules[Reach.__module__])]
     for name in reach.names:
         assert any(re.search(rf"\b{re.split('[:.]', name)[-1]}\b", text) for text in texts), name
@@ -75,7 +81,7 @@ def test_the_files_are_those_that_use_it(reach: Reach) -> None:
 
 def _names_of_our_own() -> set[str]:
     found = set()
-    for tree in TREES.values():
+    for tree in _trees().values():
         for node in ast.walk(tree):
             match node:
                 case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
@@ -92,7 +98,7 @@ def _names_of_our_own() -> set[str]:
 def _private_uses() -> Iterator[tuple[str, str]]:
     """(file, name) of what is private and not defined in the project."""
     own = _names_of_our_own()
-    for file, tree in TREES.items():
+    for file, tree in _trees().items():
         for node in ast.walk(tree):
             if isinstance(node, ast.Attribute) and re.fullmatch("_[^_].*", node.attr) and node.attr not in own:
                 yield file, node.attr
@@ -115,7 +121,7 @@ def test_nothing_private_of_a_library_is_used_that_is_not_listed() -> None:
 
 def test_no_private_method_of_a_library_is_replaced_that_is_not_listed() -> None:
     replaced = []
-    for file, tree in TREES.items():
+    for file, tree in _trees().items():
         classes = [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef) and node.bases]
         if not classes or file.endswith(("__main__.py", "wsgi.py")) or "/versions/" in file:
             continue

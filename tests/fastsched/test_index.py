@@ -89,7 +89,7 @@ def test_a_million_decisions_agree(long: bool) -> None:
 def test_a_build_with_bounds_checks_agrees(tmp_path: Path, long: bool) -> None:
     """What the debug build finds out of bounds it says on stderr, because the loops cannot raise."""
     build = ["setup.py", "--quiet", "build_ext", "--force", "--parallel", "2", "--build-lib", str(tmp_path)]
-    environment = os.environ | {"CELLCLOUD_EXT_DEBUG": "1", "CELLCLOUD_REQUIRE_EXT": "1"}
+    environment = os.environ | {"CELLCLOUD_EXT_DEBUG": "1", "CELLCLOUD_REQUIRE_EXT": "1", "CELLCLOUD_EXT_LEVELS": ""}
     subprocess.run(
         [sys.executable, *build, "--build-temp", str(tmp_path / "objects")],
         env=environment,
