@@ -50,6 +50,16 @@ def cost_of(flavor: Flavor, count: int = 1) -> dict[str, int]:
     return {"cores": flavor.vcpus * count, "instances": count, "ram": flavor.memory_mb * count}
 
 
+def cost_of_record(record: ServerRecord) -> dict[str, int]:
+    """What a server counts for. While its resize may still end or be given up, the larger of both flavors: neither end
+    goes beyond a limit then."""
+    flavors = [record.spec.flavor]
+    if record.migration is not None:
+        flavors += [record.migration.old_flavor, record.migration.new_flavor]
+    costs = [cost_of(flavor) for flavor in flavors]
+    return {name: max(cost[name] for cost in costs) for name in costs[0]}
+
+
 def list_usages(connection: Connection, project_id: str) -> dict[str, int]:
     """Resource -> what the project uses now."""
     rows = connection.execute(_USAGES, {"which_project": project_id})
@@ -162,7 +172,7 @@ def costs_of(
     for row in connection.execute(query if which is None else query.where(which)):
         record: ServerRecord = codec.from_plain(row.record, ServerRecord)
         holder = (row.project_id, row.user_id) if by_user else (row.project_id,)
-        for resource, amount in cost_of(record.spec.flavor).items():
+        for resource, amount in cost_of_record(record).items():
             found[*holder, resource] = found.get((*holder, resource), 0) + amount
     return found
 
@@ -171,6 +181,8 @@ def mend(connection: Connection, project_id: str) -> None:
     """Let the counters of a project and of its users be what their servers come to."""
     lock(connection, project_id)
     mine = server_index.c.project_id == project_id
+    anew = {"quota_cores": None, "quota_ram": None}
+    connection.execute(sa.update(server_index).where(mine, server_index.c.quota_cores.is_not(None)).values(**anew))
     used: dict[str | None, dict[str, int]] = {None: dict.fromkeys(RESOURCES, 0)}
     for (_, user_id, resource), amount in costs_of(connection, mine, by_user=True).items():
         used.setdefault(user_id, {})[resource] = amount

@@ -37,17 +37,20 @@ def purge_cell(database: Database, *, deleted_days: float, runs_days: float) -> 
 def purge_top(
     database: Database, *, deleted_days: float, keys_days: float, usage_days: float = 400.0
 ) -> Mapping[str, int]:
-    """Forget deleted servers (what they used is kept for ``usage_days``), clients' keys, and services that are gone;
-    returns how many rows went of which table."""
+    """Forget deleted servers (what they used is kept for ``usage_days``) and their moves, clients' keys, and services
+    that are gone; returns how many rows went of which table."""
     index = top.server_index.c
     deleted = (index.deleted.is_(True), index.quota_held.is_(False), index.deleted_at < utc_after(-deleted_days * DAY))
     wanted = sa.exists().where(top.intents.c.server_id == index.id)  # until the outbox has forgotten it
     keys = top.idempotency_keys.c.created_at < utc_after(-keys_days * DAY)
     silent = top.services.c.last_seen < utc_after(-SILENT_SERVICE)
     used = top.past_servers.c.terminated_at < utc_after(-usage_days * DAY)
+    there = sa.exists().where(index.id == top.migrations.c.server_id)
+    moves = (top.migrations.c.created_at < utc_after(-deleted_days * DAY), sa.not_(there))
     return {
         "server_index": _purge(database, top.server_index, *deleted, sa.not_(wanted), keep=usage.keep),
         "past_servers": _purge(database, top.past_servers, used),
+        "migrations": _purge(database, top.migrations, *moves),
         "idempotency_keys": _purge(database, top.idempotency_keys, keys),
         "services": _purge(database, top.services, silent),
     }

@@ -18,7 +18,7 @@ from sqlalchemy.dialects import mysql
 from sqlalchemy.engine import Connection, Row
 
 from cellcloud import errors
-from cellcloud.db import quotas, user_quotas
+from cellcloud.db import migrations, quotas, user_quotas
 from cellcloud.db.engine import utc_now
 from cellcloud.db.listing import json_text
 from cellcloud.db.top_schema import server_index
@@ -63,7 +63,11 @@ def upsert(connection: Connection, records: Iterable[ServerRecord], *, force: bo
         if fresh and force:
             _forget_versions(connection, fresh)
         if fresh:
+            resized = _lock_resized(connection, fresh, known)
             _take(connection, fresh)
+            migrations.note(connection, fresh)
+            for before, cost in resized:
+                count_as(connection, before, cost)
         _count_again(connection, [one for one in fresh if known[one.id].deleted and not one.deleted])
         if adopt:
             _adopt(connection, [newest[i] for i in ids if i not in known])
@@ -136,10 +140,9 @@ def give_back_quota(connection: Connection, server_ids: Collection[str]) -> None
     if not server_ids:
         return
     held = (server_index.c.id.in_(server_ids), server_index.c.deleted.is_(True), server_index.c.quota_held.is_(True))
+    columns = ("id", "project_id", "user_id", "quota_cores", "quota_ram")
     rows = connection.execute(
-        sa.select(server_index.c.id, server_index.c.project_id, server_index.c.user_id, _raw_record)
-        .where(*held)
-        .with_for_update()
+        sa.select(*(server_index.c[name] for name in columns), _raw_record).where(*held).with_for_update()
     ).all()
     if not rows:
         return
@@ -148,7 +151,7 @@ def give_back_quota(connection: Connection, server_ids: Collection[str]) -> None
     totals: dict[str, Counter[str]] = {}
     of_users: dict[tuple[str, str], Counter[str]] = {}
     for row in rows:
-        cost = quotas.cost_of(_RECORD.decode(row.raw_record).spec.flavor)
+        cost = _counted(row) or quotas.cost_of_record(_RECORD.decode(row.raw_record))
         totals.setdefault(row.project_id, Counter()).update(cost)
         of_users.setdefault((row.project_id, row.user_id), Counter()).subtract(cost)
     for project_id in sorted(totals):
@@ -159,9 +162,52 @@ def give_back_quota(connection: Connection, server_ids: Collection[str]) -> None
 
 def _hold_quota(connection: Connection, record: ServerRecord) -> None:
     """Count a server that there is, whatever the limits."""
-    spec = record.spec
-    quotas.reserve(connection, spec.project_id, quotas.cost_of(spec.flavor), {})
-    user_quotas.count(connection, spec.project_id, spec.user_id, quotas.cost_of(spec.flavor))
+    spec, cost = record.spec, quotas.cost_of_record(record)
+    quotas.reserve(connection, spec.project_id, cost, {})
+    user_quotas.count(connection, spec.project_id, spec.user_id, cost)
+
+
+def _counted(row: Any) -> dict[str, int] | None:
+    """What a row says that its server is counted for, if it says so."""
+    if row.quota_cores is None or row.quota_ram is None:
+        return None
+    return {"cores": row.quota_cores, "instances": 1, "ram": row.quota_ram}
+
+
+def count_as(
+    connection: Connection, record: ServerRecord, cost: Mapping[str, int], limits: Mapping[str, int] | None = None
+) -> bool:
+    """Let a server be counted for this much, as of now. ``record``: as the index has it, or had it when it was counted
+    last; the caller holds the row. False, and nothing may be kept, where that goes beyond ``limits`` of its project, or
+    beyond its user's; without limits it is always done."""
+    mine = server_index.c.id == record.id
+    columns = (server_index.c.quota_cores, server_index.c.quota_ram, server_index.c.quota_held)
+    row = connection.execute(sa.select(*columns).where(mine)).one_or_none()
+    if row is None or not row.quota_held:
+        return True
+    before = _counted(row) or quotas.cost_of_record(record)
+    more = {name: cost[name] - before[name] for name in cost}
+    values = {"quota_cores": cost["cores"], "quota_ram": cost["ram"]}
+    connection.execute(sa.update(server_index).where(mine).values(**values))
+    if not any(more.values()):
+        return True
+    spec, bounds = record.spec, {name: limit for name, limit in (limits or {}).items() if more.get(name, 0) > 0}
+    fits = quotas.reserve(connection, spec.project_id, more, bounds)
+    return (user_quotas.count(connection, spec.project_id, spec.user_id, more) and fits) or limits is None
+
+
+def _lock_resized(
+    connection: Connection, fresh: Sequence[ServerRecord], known: Mapping[str, Row[Any]]
+) -> list[tuple[ServerRecord, dict[str, int]]]:
+    """Of these newer copies those that come to something else than was counted, with what: as they were, locked. Only a
+    move changes that."""
+    found = []
+    for record in sorted((one for one in fresh if one.migrations and not one.deleted), key=lambda one: one.id):
+        cost = quotas.cost_of_record(record)
+        before = _lock(connection, record.id) if _counted(known[record.id]) != cost else None
+        if before is not None and not before.deleted and before.version < record.version:
+            found.append((before, cost))
+    return found
 
 
 def _chunks(items: Sequence[str]) -> Iterator[Sequence[str]]:
@@ -170,7 +216,7 @@ def _chunks(items: Sequence[str]) -> Iterator[Sequence[str]]:
 
 
 def _known(ids: Sequence[str]) -> sa.Select[Any]:
-    names = ("id", "version", "cell", "deleted", "project_id", "user_id")
+    names = ("id", "version", "cell", "deleted", "project_id", "user_id", "quota_cores", "quota_ram")
     return sa.select(*(server_index.c[name] for name in names)).where(server_index.c.id.in_(ids))
 
 
@@ -194,7 +240,8 @@ def _count_again(connection: Connection, back: Sequence[ServerRecord]) -> None:
     """Servers that were deleted in a state that their cell's database has left: each is counted once."""
     for record in sorted(back, key=lambda each: (each.spec.project_id, each.id)):
         mine = (server_index.c.id == record.id, server_index.c.quota_held.is_(False))
-        if connection.execute(sa.update(server_index).where(*mine).values(quota_held=True)).rowcount:
+        counted = {"quota_held": True, "quota_cores": None, "quota_ram": None}
+        if connection.execute(sa.update(server_index).where(*mine).values(**counted)).rowcount:
             _hold_quota(connection, record)
 
 
@@ -232,7 +279,8 @@ def _row_of(record: ServerRecord) -> dict[str, Any]:
     }
 
 
-_ACCEPTED = frozenset({"id", "project_id", "created_at", "quota_held"})  # nothing changes these but what says so
+# Nothing changes these but what says so.
+_ACCEPTED = frozenset({"id", "project_id", "created_at", "quota_held", "quota_cores", "quota_ram"})
 _FIXED = _ACCEPTED | {"cell"}  # no cell's copy changes these
 _GUARDED = (
     sa.update(server_index)

@@ -18,6 +18,7 @@ from cellcloud.db.cell_schema import runs, servers
 from cellcloud.db.engine import utc_after, utc_now
 from cellcloud.model import codec
 from cellcloud.model.guest_state import GuestDescription
+from cellcloud.model.migration import Migration
 from cellcloud.model.network import Port
 from cellcloud.model.run import OperationRequest
 from cellcloud.model.server import ServerChanges, ServerFault, ServerRecord, ServerSpec
@@ -57,6 +58,7 @@ def record_of(row: Row[Any]) -> ServerRecord:
         terminated_at=row.terminated_at,
         deleted=row.deleted,
         placement=row.placement,
+        migrations=tuple(codec.from_plain(row.migrations, list[Migration])) if row.migrations else (),
     )
 
 
@@ -195,16 +197,21 @@ def begin_try(
 
 def _names(changes: ServerChanges) -> tuple[frozenset[str], frozenset[str]]:
     """The columns that get a value, and those that get the database's time."""
-    times = (("launched_at", changes.launched), ("terminated_at", changes.terminated))
-    return frozenset(changes.given()), frozenset(name for name, wanted in times if wanted)
+    times = (
+        ("launched_at", changes.launched),
+        ("terminated_at", changes.terminated),
+        ("unconfirmed_since", changes.unconfirmed is True),
+    )
+    forgotten = {"unconfirmed_since"} if changes.unconfirmed is False else set()
+    return frozenset(changes.given()) | forgotten, frozenset(name for name, wanted in times if wanted)
 
 
 def _columns(changes: ServerChanges, names: Collection[str]) -> dict[str, Any]:
-    return {name: _plain(name, getattr(changes, name)) for name in names}
+    return {name: _plain(name, getattr(changes, name, None)) for name in names}  # None: of a time, to be forgotten
 
 
 def _plain(name: str, value: Any) -> Any:
-    return codec.to_plain(value) if name in ("spec", "ports", "fault") and value is not None else value
+    return codec.to_plain(value) if name in ("spec", "ports", "fault", "migrations") and value is not None else value
 
 
 def forget_expired(connection: Connection, server_ids: Sequence[str]) -> None:

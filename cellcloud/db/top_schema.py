@@ -123,6 +123,8 @@ server_index = sa.Table(
     sa.Column("deleted_at", UtcDateTime),
     sa.Column("deleted", sa.Boolean, nullable=False, default=False),
     sa.Column("quota_held", sa.Boolean, nullable=False, default=True),  # turned off in the update that gives it back
+    sa.Column("quota_cores", sa.Integer),  # what it is counted for; null: as its record says
+    sa.Column("quota_ram", sa.Integer),
     sa.Column("user_data_id", sa.String(64)),
     sa.Column("group_id", ID),
     sa.Column("record", Json, nullable=False),
@@ -167,6 +169,29 @@ server_groups = sa.Table(
     sa.Column("created_at", UtcDateTime, nullable=False),
     sa.Index("ix_server_groups_project", "project_id", "created_at", "id"),
     sa.Index("ix_server_groups_created_at", "created_at", "id"),
+)
+
+# Moves of servers, as their records tell of them. ``version``: of the record that told of it last.
+migrations = sa.Table(
+    "migrations",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("uuid", ID, nullable=False),
+    sa.Column("server_id", ID, nullable=False),
+    sa.Column("type", sa.String(16), nullable=False),
+    sa.Column("status", sa.String(32), nullable=False),
+    sa.Column("source", NAME, nullable=False),
+    sa.Column("destination", NAME, nullable=False),
+    sa.Column("user_id", NAME, nullable=False),
+    sa.Column("project_id", NAME, nullable=False),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.Column("updated_at", UtcDateTime),
+    sa.Column("version", sa.BigInteger, nullable=False),
+    sa.Column("record", Json, nullable=False),
+    sa.UniqueConstraint("uuid"),
+    sa.Index("ix_migrations_created_at", "created_at", "id"),
+    sa.Index("ix_migrations_server", "server_id"),
+    sqlite_autoincrement=True,  # a number is not given again
 )
 
 # What servers are started with; their records have its id.

@@ -13,6 +13,7 @@ from cellcloud import server_states
 from cellcloud.model.flavor import Flavor
 from cellcloud.model.image import Image
 from cellcloud.model.keypair import Keypair
+from cellcloud.model.migration import Migration
 from cellcloud.model.network import Port, RequestedNetwork
 from cellcloud.model.server_group import ServerGroup
 from cellcloud.server_states import VmState
@@ -77,7 +78,7 @@ class ServerRecord:
     orders commands to the host. ``held`` until the top confirms the placement.
     ``locked_by``: "owner" or "admin", who locked it; "" where it is not locked. ``cell`` is filled in by the top.
     ``placement``: the number that the top gave its placement in the cell, higher with each; whose number is highest has
-    the server's ports.
+    the server's ports. ``migrations``: the newest, in the order in which they began.
     """
 
     spec: ServerSpec
@@ -103,6 +104,7 @@ class ServerRecord:
     deleted: bool = False
     cell: str = ""
     placement: int = 0
+    migrations: tuple[Migration, ...] = ()
 
     @property
     def id(self) -> str:
@@ -112,6 +114,12 @@ class ServerRecord:
     def given_up(self) -> bool:
         """Whether the cell could not build the server and has nothing of it any more: another cell may."""
         return self.deleted and self.vm_state == VmState.BUILDING
+
+    @property
+    def migration(self) -> Migration | None:
+        """The one that is under way, or waits to be confirmed or reverted."""
+        newest = self.migrations[-1] if self.migrations else None
+        return None if newest is None or newest.is_over else newest
 
     @property
     def zone(self) -> str:
@@ -124,18 +132,19 @@ class ServerRecord:
         return server_states.status_of(self.vm_state, self.task_state)
 
 
-_TIMES = ("launched", "terminated")
+_TIMES = ("launched", "terminated", "unconfirmed")
 
 
 class ServerChanges(msgspec.Struct, frozen=True, kw_only=True):
     """What is to become of a server's record; what is not given stays. ``launched``, ``terminated``: that it was, now
-    by the database's clock."""
+    by the database's clock. ``unconfirmed``: whether, from now on, its move waits to be confirmed."""
 
     spec: ServerSpec | UnsetType = UNSET
     vm_state: str | UnsetType = UNSET
     task_state: str | UnsetType | None = UNSET
     power_state: int | UnsetType = UNSET
     host: str | UnsetType | None = UNSET
+    availability_zone: str | UnsetType | None = UNSET
     ports: tuple[Port, ...] | UnsetType = UNSET
     fault: ServerFault | UnsetType | None = UNSET
     locked: bool | UnsetType = UNSET
@@ -143,8 +152,10 @@ class ServerChanges(msgspec.Struct, frozen=True, kw_only=True):
     locked_reason: str | UnsetType | None = UNSET
     deleted: bool | UnsetType = UNSET
     placement: int | UnsetType = UNSET
+    migrations: tuple[Migration, ...] | UnsetType = UNSET
     launched: bool = False
     terminated: bool = False
+    unconfirmed: bool | UnsetType = UNSET
 
     def __bool__(self) -> bool:
         return self != NO_CHANGES
@@ -158,7 +169,11 @@ class ServerChanges(msgspec.Struct, frozen=True, kw_only=True):
         """Both, one after the other."""
         if not self:
             return later
-        both = {"launched": self.launched or later.launched, "terminated": self.terminated or later.terminated}
+        both = {
+            "launched": self.launched or later.launched,
+            "terminated": self.terminated or later.terminated,
+            "unconfirmed": self.unconfirmed if later.unconfirmed is UNSET else later.unconfirmed,
+        }
         return structs.replace(self, **later.given(), **both)
 
     def applied(self, record: ServerRecord) -> ServerRecord:

@@ -18,6 +18,7 @@ from cellcloud.model.flavor import Flavor
 from cellcloud.model.keypair import Keypair
 from cellcloud.model.network import FixedIp
 from cellcloud.server_states import PowerState, TaskState, VmState
+from tests.api.test_migrations import make_migration
 from tests.api.world import DEMO, IMAGE, World
 from top_api.routes import RESOURCES
 from top_api.schemas.servers import JOINED
@@ -41,6 +42,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         records = {r.spec.name: r for r in server_index.list_records(connection, ServerQuery(project_id=None))}
     for number, name in enumerate("abcd"):
         _make_different(made, records[name], number)
+    _add_migrations(made, ids["d"])
     made.post("/os-keypairs", {"keypair": {"name": "ka"}})
     made.post("/os-keypairs", {"keypair": {"name": "kb"}})
     for name, token in (("ga", "member"), ("gb", "other"), ("gc", "member")):
@@ -99,6 +101,17 @@ def _make_different(world: World, record: Any, number: int) -> None:
         shown = replace(changed, cell=record.cell, created_at=AT + number * DAY)
         values = {"created_at": AT + number * DAY, "user_id": spec.user_id, "record": shown}
         connection.execute(row.update().where(row.c.id == record.id).values(**values))
+
+
+def _add_migrations(world: World, server_id: str) -> None:
+    """Two of server d, a year ago: the second failed."""
+    values = {"status": "error", "type": "migration", "source": "h-2", "updated_at": AT - 360 * DAY}
+    told = (make_migration(1, source="h-1"), make_migration(2, **values))
+    told = tuple(replace(one, created_at=AT - (366 - number) * DAY) for number, one in enumerate(told))
+    with world.database.write() as connection:
+        record = server_index.find_record(connection, server_id)
+        assert record is not None
+        server_index.upsert(connection, [replace(record, version=record.version + 1, migrations=told)])
 
 
 def _add_flavors(database: Database) -> None:
@@ -225,6 +238,20 @@ USAGES: dict[str, dict[str, Any]] = {
     "limit": {"limit=1": 1, "limit=0": 0},
     "marker": {"limit=1&marker={d}": 0},
 }
+MIGRATIONS: dict[str, dict[str, Any]] = {
+    "limit": {"": ["error", "confirmed"], "limit=1": ["error"], "limit=0": []},
+    "marker": {"marker=00000000-0000-0000-0000-000000000002": ["confirmed"]},
+    "changes-since": {"changes-since=2025-01-04T00:00:00Z": ["error"]},
+    "changes-before": {"changes-before=2025-01-04T00:00:00Z": ["confirmed"]},
+    "hidden": {"hidden=true": [], "hidden=false": ["error", "confirmed"]},
+    "host": {"host=h-1": ["confirmed"], "host=east-2": ["error"]},
+    "source_compute": {"source_compute=h-2": ["error"], "source_compute=east-2": []},
+    "instance_uuid": {"instance_uuid={a}": [], "instance_uuid={d}": ["error", "confirmed"]},
+    "status": {"status=error": ["error"]},
+    "migration_type": {"migration_type=resize": ["confirmed"]},
+    "user_id": {},  # of later microversions: test_migrations
+    "project_id": {},
+}
 LIMITS: dict[str, dict[str, Any]] = {"reserved": {"reserved=0": None}, "tenant_id": {f"tenant_id={DEMO}": None}}
 GROUPS: dict[str, dict[str, Any]] = {
     "all_projects": {"": [], "all_projects=": ["ga", "gb", "gc"]},
@@ -245,6 +272,7 @@ LISTS: dict[str, tuple[str, str, dict[str, dict[str, Any]]]] = {
     "/os-keypairs": ("keypairs", "name", KEYPAIRS),
     "/servers/<server_id>/os-instance-actions": ("instanceActions", "action", ACTIONS),
     "/os-server-groups": ("server_groups", "name", GROUPS),
+    "/os-migrations": ("migrations", "status", MIGRATIONS),
     "/limits": ("limits", "", LIMITS),
 }
 CASES = [
@@ -311,6 +339,7 @@ def test_every_declared_key_of_every_list_is_tried() -> None:
         ("/os-simple-tenant-usage?colour=red", "2.74", "2.75"),
         ("/limits?colour=red", "2.74", "2.75"),
         ("/os-server-groups?colour=red", "2.74", "2.75"),
+        ("/os-migrations?colour=red", "2.58", "2.59"),
         ("/os-hypervisors?colour=red", "2.52", "2.53"),
         ("/servers/<server_id>/os-instance-actions?colour=red", "2.57", "2.58"),
         (f"/servers?{ALL}sort_key=vcpus", "2.74", "2.75"),

@@ -48,8 +48,8 @@ CALLERS = {
     "reader": ("reading-user", DEMO, ("reader",)),
     "colleague": ("colleague-user", DEMO, ("member", "reader")),
     "other": ("other-user", OTHER, ("member", "reader")),
-    "admin": ("admin-user", "a" * 32, ("admin", "manager", "member", "reader")),
     "manager": ("managing-user", DEMO, ("manager", "member", "reader")),
+    "admin": ("admin-user", "a" * 32, ("admin", "manager", "member", "reader")),
     "service": ("neutron-user", "5" * 32, ("service",)),
     "nobody": ("role-less", DEMO, ()),
 }

@@ -28,6 +28,10 @@ ROUTES: dict[tuple[str, str], tuple[str, str]] = {
     ("GET", "/servers/<server_id>/ips/<network>"): ("ips", "show"),
     ("GET", "/servers/<server_id>/os-instance-actions"): ("instance_actions", "index"),
     ("GET", "/servers/<server_id>/os-instance-actions/<request_id>"): ("instance_actions", "show"),
+    ("GET", "/servers/<server_id>/migrations"): ("server_migrations", "index"),
+    ("GET", "/servers/<server_id>/migrations/<migration_id>"): ("server_migrations", "show"),
+    ("DELETE", "/servers/<server_id>/migrations/<migration_id>"): ("server_migrations", "delete"),
+    ("GET", "/os-migrations"): ("migrations", "index"),
     ("POST", "/servers/<server_id>/remote-consoles"): ("remote_consoles", "create"),
     ("GET", "/flavors"): ("flavors", "index"),
     ("GET", "/flavors/detail"): ("flavors", "detail"),
@@ -101,6 +105,7 @@ ROUTES: dict[tuple[str, str], tuple[str, str]] = {
 }
 # Path of a route whose body names what is to be done -> that name -> controller file and action.
 SERVER_ACTION, FLAVOR_ACTION = "/servers/<server_id>/action", "/flavors/<flavor_id>/action"
+LIVE_MIGRATION_ACTION = "/servers/<server_id>/migrations/<migration_id>/action"
 AGGREGATE_ACTION = "/os-aggregates/<aggregate_id>/action"
 ACTIONS: dict[str, dict[str, tuple[str, str]]] = {
     SERVER_ACTION: {
@@ -114,6 +119,7 @@ ACTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "os-getConsoleOutput": ("console_output", "os-getConsoleOutput"),
         "os-getVNCConsole": ("remote_consoles", "os-getVNCConsole"),
     },
+    LIVE_MIGRATION_ACTION: {"force_complete": ("server_migrations", "force_complete")},
     FLAVOR_ACTION: {
         "addTenantAccess": ("flavor_access", "addTenantAccess"),
         "removeTenantAccess": ("flavor_access", "removeTenantAccess"),

@@ -10,6 +10,7 @@ ADMIN = "rule:context_is_admin"
 MEMBER = "rule:project_member_or_admin"
 READER = "rule:project_reader_or_admin"
 SERVICE = "rule:service_or_admin"
+MANAGER = "rule:project_manager_or_admin"
 KEY_OWNER = "(rule:context_is_admin) or user_id:%(user_id)s"
 ANY = "@"
 
@@ -17,6 +18,8 @@ _ROLES = (
     ("context_is_admin", "role:admin", "Who administrates the cloud."),
     ("project_member_api", "role:member and project_id:%(project_id)s", "Who changes what is their project's."),
     ("project_reader_api", "role:reader and project_id:%(project_id)s", "Who reads what is their project's."),
+    ("project_manager_api", "role:manager and project_id:%(project_id)s", "Who manages what is their project's."),
+    ("project_manager_or_admin", "rule:project_manager_api or rule:context_is_admin", "Either of the two."),
     ("project_member_or_admin", "rule:project_member_api or rule:context_is_admin", "Either of the two."),
     ("project_reader_or_admin", "rule:project_reader_api or rule:context_is_admin", "Either of the two."),
     ("service_or_admin", "rule:service_api or rule:context_is_admin", "Either of the two."),
@@ -56,6 +59,14 @@ _SERVERS = (
     ("os-server-tags:delete_all", MEMBER, "Take all tags from a server."),
     ("ips:index", READER, "List a server's addresses."),
     ("ips:show", READER, "List a server's addresses in one network."),
+    ("os-migrations:index", MANAGER, "List the migrations of one's project, without their hosts."),
+    ("os-migrations:index:all_projects", ADMIN, "List the migrations of every project."),
+    ("os-migrations:index:host", ADMIN, "See the hosts of migrations."),
+    ("servers:migrations:index", MANAGER, "List a server's live migrations under way, without their hosts."),
+    ("servers:migrations:index:host", ADMIN, "See the hosts of a server's live migrations."),
+    ("servers:migrations:show", ADMIN, "Show a server's live migration under way."),
+    ("servers:migrations:delete", MANAGER, "Abort a server's live migration."),
+    ("servers:migrations:force_complete", MANAGER, "Force a server's live migration to complete."),
     ("os-instance-actions:list", READER, "List what happened to a server."),
     ("os-instance-actions:show", READER, "Show something that happened to a server."),
     ("os-instance-actions:events", ADMIN, "See tracebacks and hosts of what happened (and below 2.51, events at all)."),

@@ -13,6 +13,7 @@ from top_api.routes.instance_actions import instance_actions
 from top_api.routes.instance_usage_audit_log import instance_usage_audit_log
 from top_api.routes.keypairs import keypairs
 from top_api.routes.limits_quota_sets import limits
+from top_api.routes.migrations import migrations
 from top_api.routes.operator_administration import operator
 from top_api.routes.operator_scheduling import scheduling
 from top_api.routes.refused import assisted_volume_snapshots, baremetal_nodes
@@ -32,6 +33,7 @@ RESOURCES: tuple[Resource, ...] = (
     server_metadata,
     server_ips,
     instance_actions,
+    migrations,
     flavors,
     keypairs,
     limits,

@@ -1,0 +1,77 @@
+"""Migration: a server's move to another host, or to another flavor on its own."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from cellcloud import clock
+from cellcloud.model.flavor import Flavor
+
+TOLD = 4  # of a server's migrations, the newest: what its record tells
+
+
+class MigrationType(StrEnum):
+    """Nova's words."""
+
+    RESIZE = "resize"
+    MIGRATION = "migration"
+
+
+class MigrationStatus(StrEnum):
+    """Nova's words for how far a move is."""
+
+    PRE_MIGRATING = "pre-migrating"
+    MIGRATING = "migrating"
+    POST_MIGRATING = "post-migrating"
+    FINISHED = "finished"
+    CONFIRMING = "confirming"
+    CONFIRMED = "confirmed"
+    REVERTING = "reverting"
+    REVERTED = "reverted"
+    ERROR = "error"
+
+
+OVER = frozenset({MigrationStatus.CONFIRMED, MigrationStatus.REVERTED, MigrationStatus.ERROR})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Migration:
+    """``id``: of its claim too. ``source``, ``destination``: hosts, with their zones; the second is empty until one is
+    found. ``destination_address``: of its hypervisor. ``vm_state``, ``power_state``: what the server was before.
+    ``user_id``, ``project_id``: who asked. ``progress``: percent of the disks that are copied."""
+
+    id: str
+    type: str
+    status: str
+    source: str
+    source_zone: str
+    old_flavor: Flavor
+    new_flavor: Flavor
+    vm_state: str
+    power_state: int
+    user_id: str
+    project_id: str
+    created_at: dt.datetime
+    updated_at: dt.datetime | None = None
+    destination: str = ""
+    destination_zone: str = ""
+    destination_address: str = ""
+    progress: int = 0
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the server has but one host again."""
+        return self.status in OVER
+
+    def other_than(self, host: str | None) -> str:
+        """The host of the two that is not that one; "" where there is none."""
+        return next((one for one in (self.source, self.destination) if one and one != host), "")
+
+
+def changed(migrations: Sequence[Migration], **values: object) -> tuple[Migration, ...]:
+    """The migrations with the newest changed, now."""
+    *others, newest = migrations
+    return (*others, replace(newest, updated_at=clock.now(), **values))  # type: ignore[arg-type]  # fields by name
