@@ -6,6 +6,8 @@ does not know, looking ahead and back, no pattern here can have.
 
 from __future__ import annotations
 
+from typing import Any
+
 import re2
 
 
@@ -28,7 +30,8 @@ class Pattern:
         found = self._match(text)
         return None if found is None else tuple((part or b"").decode() for part in found.groups())
 
-    def _match(self, text: str) -> re2._Match | None:
+    def _match(self, text: str) -> Any:
+        """RE2's match of the whole text; None where there is none."""
         if self._most is not None and len(text) > self._most:
             return None
         try:

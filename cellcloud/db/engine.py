@@ -27,7 +27,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
 from cellcloud import errors, metrics
-from cellcloud.db import postgresql_socket_timeouts
+from cellcloud.db import mysql_dialect, postgresql_socket_timeouts
 from cellcloud.socket_poll import is_readable
 
 __all__ = [
@@ -49,7 +49,6 @@ R = TypeVar("R")
 _SQLITE_KEYS = frozenset(f"SQLITE_CONSTRAINT_{kind}" for kind in ("UNIQUE", "PRIMARYKEY", "FOREIGNKEY"))
 RETRIED_SECONDS = 20.0
 POOLED = "pooled"  # in what is known of a connection: it was used before
-BEGUN = "begun"  # in what is known of a connection: it has a transaction to commit
 _ONE_STATE = ("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ", "START TRANSACTION WITH CONSISTENT SNAPSHOT")
 STEADY = {"mysql": _ONE_STATE, "mariadb": _ONE_STATE, "postgresql": ("BEGIN ISOLATION LEVEL REPEATABLE READ",)}
 """By dialect: how a transaction begins whose queries all see one state. Not by the connection's isolation level: set
@@ -165,7 +164,7 @@ def _begin_on_server(connection: Connection) -> None:
     options = connection.get_execution_options()
     if options.get("readonly", False) and not options.get("steady", False):
         return
-    connection.info[BEGUN] = True
+    connection.info[mysql_dialect.BEGUN] = True
     for statement in STEADY[connection.dialect.name] if options.get("steady", False) else ("BEGIN",):
         connection.exec_driver_sql(statement)
 
@@ -188,11 +187,6 @@ def _set_up_postgresql(raw: Any, _record: Any) -> None:
 
 def _set_up_mysql(raw: Any, _record: Any) -> None:
     raw.autocommit(True)
-
-
-def _commit_if_begun(raw: Any) -> None:
-    if raw.info.pop(BEGUN, False):
-        raw.commit()
 
 
 class _Reader(Connection):
@@ -268,6 +262,8 @@ class Database:
         else:
             options |= {"pool_recycle": 1800, "isolation_level": "READ COMMITTED", "pool_reset_on_return": None}
             options["connect_args"] = {"connect_timeout": 3} | _bounds(self.dialect, timeout)
+        if self.dialect in ("mysql", "mariadb"):
+            parsed = parsed.set(drivername=mysql_dialect.DRIVER)
         self.engine: Engine = sa.create_engine(parsed, **options)
         if self.dialect == "sqlite":
             event.listen(self.engine, "connect", _set_up_sqlite)
@@ -283,8 +279,6 @@ class Database:
         else:
             event.listen(self.engine, "connect", _set_up_mysql)
             event.listen(self.engine, "begin", _begin_on_server)
-            dialect: Any = self.engine.dialect
-            dialect.do_commit = _commit_if_begun
         if self.dialect != "sqlite":
             _look_at_pooled(self.engine)
         self._queue: Callable[[], AbstractContextManager[None]] = nullcontext

@@ -5,8 +5,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import psycopg
-
 
 def longest(seconds: float) -> float:
     """How long this side waits for an answer, where the server itself gives a statement so many seconds."""
@@ -28,16 +26,9 @@ def bounds(seconds: float) -> dict[str, Any]:
 
 def connect(seconds: float, *args: Any, **kwargs: Any) -> Any:
     """Open a connection whose every exchange with the server takes at most that long."""
-    return _kind(seconds).connect(*args, **kwargs)
+    import psycopg
 
+    from cellcloud.third_party_patches import impatient_postgresql_connection
 
-def _kind(seconds: float) -> type[psycopg.Connection[Any]]:
-    class Bounded(psycopg.Connection[Any]):
-        def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
-            try:
-                return super().wait(gen, interval, timeout or longest(seconds))
-            except psycopg.errors._WaitTimeout as error:
-                self.pgconn.finish()  # nobody knows what the server still does
-                raise psycopg.OperationalError("the server did not answer in time") from error
-
-    return Bounded if seconds else psycopg.Connection
+    kind = impatient_postgresql_connection(longest(seconds)) if seconds else psycopg.Connection
+    return kind.connect(*args, **kwargs)

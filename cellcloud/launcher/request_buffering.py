@@ -16,14 +16,16 @@ import io
 import logging
 import threading
 from collections import Counter, OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping, Sequence
-from concurrent.futures import Executor
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, MutableMapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
 from enum import StrEnum
-from typing import Any, ClassVar, Protocol, cast
+from typing import Any, ClassVar, Protocol
 
 from a2wsgi import WSGIMiddleware
-from a2wsgi.wsgi import build_environ
 from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from cellcloud.third_party_patches import wsgi_environ
 
 LOG = logging.getLogger(__name__)
 OPEN_BODY = 16 << 10  # bytes anybody may send
@@ -65,14 +67,11 @@ class Gate(Protocol):
         ...
 
 
-class _Threads:
-    """A pool of threads with a bounded queue. ``each``: requests of one project at once, the others wait; it may take
-    half of the queue."""
+class _Queue:
+    """How many requests wait for threads or are worked on by them. ``each``: requests of one project at once, the
+    others wait; it may take half of the queue."""
 
-    def __init__(self, application: Any, *, threads: int, most: int, each: int | None = None) -> None:
-        self._application = application
-        self._streaming: Any = WSGIMiddleware(functools.partial(_whatever_length, application), workers=threads)
-        self.executor: Executor = self._streaming.executor
+    def __init__(self, *, most: int, each: int | None = None) -> None:
         self._most = most
         self._each = each
         self._here: Counter[str] = Counter()
@@ -111,16 +110,32 @@ class _Threads:
         finally:
             turn.release()
 
+
+class _Threads(_Queue):
+    """A pool of threads with a bounded queue, for requests that are there in whole and have small answers."""
+
+    def __init__(self, application: Any, *, threads: int, most: int) -> None:
+        super().__init__(most=most)
+        self._application = application
+        self.executor = ThreadPoolExecutor(threads)
+
     async def run(self, scope: Scope, body: bytes, send: Send) -> None:
-        """A request that is there in whole, with an answer that is small: one way to a thread and one back."""
-        environ: dict[str, Any] = {**build_environ(cast(Any, scope), cast(Any, None)), "wsgi.input": io.BytesIO(body)}
-        call = functools.partial(_call, self._application, environ)
+        """Work on a request: one way to a thread and one back."""
+        call = functools.partial(_call, self._application, {**wsgi_environ(scope), "wsgi.input": io.BytesIO(body)})
         start, text = await asyncio.get_running_loop().run_in_executor(self.executor, call)
         await send(start)
         await send({"type": "http.response.body", "body": text})
 
-    async def stream(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Body and answer in pieces."""
+
+class _StreamingThreads(_Queue):
+    """A pool of threads with a bounded queue, for bodies and answers in pieces."""
+
+    def __init__(self, application: Any, *, threads: int, most: int, each: int) -> None:
+        super().__init__(most=most, each=each)
+        self._streaming: Any = WSGIMiddleware(functools.partial(_whatever_length, application), workers=threads)
+
+    async def run(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Work on a request as its body comes."""
         await self._streaming(scope, receive, send)
 
 
@@ -152,12 +167,14 @@ class Front:
         self._lanes: dict[str, _Threads] = {
             Lane.ORDINARY: _Threads(application, threads=threads, most=64 * threads),
             Lane.LOGIN: _Threads(application, threads=2, most=most_logins),
-            Lane.TRANSFER: _Threads(application, threads=16, most=256, each=8),
         }
+        self.transfers = _StreamingThreads(application, threads=16, most=256, each=8)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            await _Exchange(self, scope, receive, send).run()
+            connection = CONNECTION.get()
+            with connection.exchange() if connection is not None else contextlib.nullcontext():
+                await _Exchange(self, scope, receive, send).run()
 
     async def admits(self, scope: Scope) -> str | None:
         """Asks the gate in a thread: it may look into the database."""
@@ -252,10 +269,10 @@ class _Exchange:
                     return {"type": "http.request", "body": piece, "more_body": not self._complete}
             raise ConnectionAbortedError("The body comes too slowly.")
 
-        threads = self._front.threads_of(Lane.TRANSFER)
+        threads = self._front.transfers
         async with threads.place(project) as free:
             if free:
-                await threads.stream(self._scope, receive, self._answer)
+                await threads.run(self._scope, receive, self._answer)
         if not free:
             await self._refuse(503, BUSY)
 
@@ -316,7 +333,7 @@ def _has_body(scope: Scope) -> bool:
 
 class HeadProtocol(H11Protocol):
     """HTTP/1.1 with a time-out for the head of a request and for a client that takes none of its answer, and an end to
-    how many connections wait for a head."""
+    how many connections wait for a head. Overrides what asyncio calls, and nothing of uvicorn's own."""
 
     head_seconds = HEAD_SECONDS
     write_seconds = WRITE_SECONDS
@@ -326,17 +343,19 @@ class HeadProtocol(H11Protocol):
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
+        transport.set_write_buffer_limits(high=0)  # writing is paused as long as the client has not taken all
+        self._line: asyncio.Transport = transport
+        self._timers = asyncio.get_running_loop()
         self._head: asyncio.TimerHandle | None = None
         self._write: asyncio.TimerHandle | None = None
+        self._exchanges = 0
         self._expect_head()
 
     def data_received(self, data: bytes) -> None:
-        before = self.cycle
+        CONNECTION.set(self)
         super().data_received(data)
-        if self.cycle is not before:
-            self._head_came()
-        elif self._head is None and (before is None or before.response_complete):
-            self._expect_head()
+        if self._head is None and not self._exchanges:
+            self._timers.call_soon(self._expect_head)  # after what this data may have begun
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._head_came()
@@ -344,7 +363,7 @@ class HeadProtocol(H11Protocol):
         super().connection_lost(exc)
 
     def pause_writing(self) -> None:
-        self._write = self.loop.call_later(self.write_seconds, self._give_up)
+        self._write = self._timers.call_later(self.write_seconds, self._give_up)
         super().pause_writing()
 
     def resume_writing(self) -> None:
@@ -353,18 +372,26 @@ class HeadProtocol(H11Protocol):
             self._write = None
         super().resume_writing()
 
-    def timeout_keep_alive_handler(self) -> None:
-        super().timeout_keep_alive_handler()
-        self._give_up()  # also where the client has not taken its last answer
+    @contextlib.contextmanager
+    def exchange(self) -> Iterator[None]:
+        """While the block runs a request is worked on, and no head is waited for."""
+        self._exchanges += 1
+        self._head_came()
+        try:
+            yield
+        finally:
+            self._exchanges -= 1
 
     def _expect_head(self) -> None:
-        self._head = self.loop.call_later(self.head_seconds, self._give_up)
+        if self._head is not None or self._exchanges or self._line.is_closing():
+            return
+        self._head = self._timers.call_later(self.head_seconds, self._give_up)
         with self._lock:
             self._all_waiting[self] = None
             full = len(self._all_waiting) > self.most_waiting
             oldest = self._all_waiting.popitem(last=False)[0] if full else None
         if oldest is not None:
-            oldest.loop.call_soon_threadsafe(oldest._give_up)
+            oldest._timers.call_soon_threadsafe(oldest._give_up)
 
     def _head_came(self) -> None:
         if self._head is not None:
@@ -375,4 +402,8 @@ class HeadProtocol(H11Protocol):
 
     def _give_up(self) -> None:
         self._head_came()
-        self.transport.abort()
+        self._line.abort()
+
+
+CONNECTION: ContextVar[HeadProtocol | None] = ContextVar("connection", default=None)
+"""The connection that a request came by. uvicorn begins the task of a request where it receives the request's head."""

@@ -20,21 +20,20 @@ from typing import Any, TypeVar
 
 import oslo_messaging as messaging
 from oslo_config import cfg
-from oslo_messaging._drivers import impl_rabbit
-from oslo_messaging._drivers.amqp import AMQPDestinationNotFound
 
 from cellcloud import errors, log, metrics, third_party_patches
 from cellcloud.context import RequestContext
 from cellcloud.rpc import memory, paging
-from cellcloud.rpc.accounts import EVERYBODY, Account, Role, account_of
+from cellcloud.rpc.accounts import EVERYBODY, Account, Role, account_of, exchange_of
 from cellcloud.rpc.interface import Verb, server_of, topic_of, verbs_of, version_of
-from cellcloud.rpc.rabbitmq_driver import RpcDriver
+from cellcloud.rpc.rights import rights_of
 from cellcloud.rpc.serializer import Arguments, Heard, Message, Reply, Serializer
+from cellcloud.third_party_patches import DestinationNotFound
 
-third_party_patches.replace_memory_transport(f"{memory.__name__}:MemoryTransport")
 LOG = logging.getLogger(__name__)
 T = TypeVar("T")
 ACCESS_REFUSED = "ACCESS_REFUSED"
+BROKER, IN_MEMORY = "rabbit", "kombu+memory"  # what a queue's URL begins with
 # Sees each message on its way out: (interface, verb, deliver). Tests lose, repeat and reorder with it.
 Shim = Callable[[str, str, Callable[[], Any]], Any]
 RABBIT = {
@@ -54,6 +53,17 @@ def _options() -> Any:
     return cfg.CONF
 
 
+def _account_in(url: messaging.TransportURL) -> Account:
+    """The account that a queue's URL names. Raises ValueError."""
+    if url.transport not in (BROKER, IN_MEMORY):
+        raise ValueError(f"it must begin with {BROKER} or {IN_MEMORY}")
+    name = url.hosts[0].username or "" if url.hosts else ""
+    account = EVERYBODY if url.transport == IN_MEMORY and not name else account_of(name)
+    if account is None:
+        raise ValueError(f"{name!r} is none of a cell's accounts: top, conductor, scheduler, ..., host.NAME")
+    return account
+
+
 class Transport:
     """A cell's queue as clients and servers use it. Safe to call from several threads."""
 
@@ -61,21 +71,29 @@ class Transport:
         self.cell = cell
         self.shim = shim
         options = _options()
-        options.register_opts(impl_rabbit.rabbit_opts, group="oslo_messaging_rabbit")
-        if url.startswith("rabbit"):
-            third_party_patches.look_seldom()
+        options.register_opts(third_party_patches.RABBIT_OPTIONS, group="oslo_messaging_rabbit")
+        if url.startswith(BROKER):
             for name, value in RABBIT.items():
                 options.set_override(name, value, group="oslo_messaging_rabbit")
         else:
             options.set_override("heartbeat_timeout_threshold", 0, group="oslo_messaging_rabbit")
         try:
-            driver = RpcDriver(options, messaging.TransportURL.parse(options, url), cell)
+            parsed = messaging.TransportURL.parse(options, url)
+            self._in_memory: bool = parsed.transport == IN_MEMORY
+            self.account = _account_in(parsed)
+            if self._in_memory:
+                parsed = messaging.TransportURL(options, f"kombu+{memory.NAME}", virtual_host="memory")
+            driver = third_party_patches.RpcDriver(options, parsed, self._sender())
         except (messaging.InvalidTransportURL, ValueError, KeyError) as error:
             raise errors.Misconfigured(f"The URL of cell {cell}'s queue cannot be used: {error}") from error
-        self.account: Account = driver.account
-        self._in_memory: bool = driver.in_memory
         self._transport = messaging.transport.RPCTransport(driver)
         self._slots = threading.BoundedSemaphore(pool_size)
+
+    def _sender(self) -> third_party_patches.Sender:
+        allows = rights_of(self.account, self.cell).allow if self._in_memory else None
+        return third_party_patches.Sender(
+            cell=self.cell, account=self.account.name, allows=allows, exchange_of=exchange_of
+        )
 
     def client(self, interface: type[T], *, server: str | None = None) -> T:
         """An object whose methods are the interface's verbs, sent to ``server`` or to any that serves it."""
@@ -120,7 +138,7 @@ class Transport:
         """What an error of oslo.messaging, kombu, the protocol's library or the socket means."""
         if isinstance(error, concurrent.futures.TimeoutError | messaging.MessagingTimeout):
             return errors.Unreachable(f"Cell {self.cell} did not answer in time.", detail=str(error))
-        if isinstance(error, AMQPDestinationNotFound | messaging.MessageUndeliverable):
+        if isinstance(error, DestinationNotFound | messaging.MessageUndeliverable):
             return errors.Unreachable(f"Nobody in cell {self.cell} serves this now.", detail=str(error))
         if ACCESS_REFUSED in str(error):
             return errors.Forbidden(f"The queue of cell {self.cell} refuses this.", detail=str(error))
@@ -155,7 +173,7 @@ def _method(transport: Transport, raw: Any, interface: str, verb: Verb, believed
                     prepared = raw.prepare(timeout=seconds, version=version)
                     return prepared.call(context, verb.name, payload=payload)
                 prepared = raw.prepare(fanout=verb.fanout or None, version=version)
-                with contextlib.suppress(AMQPDestinationNotFound, messaging.MessageUndeliverable):  # it may be lost
+                with contextlib.suppress(DestinationNotFound, messaging.MessageUndeliverable):  # it may be lost
                     prepared.cast(context, verb.name, payload=payload)
             except Exception as error:
                 raise transport.translated(error) from error

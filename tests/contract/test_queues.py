@@ -21,15 +21,15 @@ from tests.daemons import running_broker
 SERVE = """
 import os, sys
 from cellcloud.rpc.transport import Transport
-from cellcloud.rpc import rabbitmq_driver
+from cellcloud import third_party_patches
 from cellcloud.rpc.scheduler import Scheduler
 
 names = []
-declare = rabbitmq_driver.Connection.declare_queue
+declare = third_party_patches.Connection.declare_queue
 def noting(self, queue, *args, **options):
     names.append(queue)
     return declare(self, queue, *args, **options)
-rabbitmq_driver.Connection.declare_queue = noting
+third_party_patches.Connection.declare_queue = noting
 
 class Answers:
     def __getattr__(self, verb):

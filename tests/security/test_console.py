@@ -422,7 +422,7 @@ def test_a_session_ends_with_its_guest(cell: Cell) -> None:
         + (struct.pack(">BBH", 0, 0xFE, 60000) + bytes(60004)) * 30,
         b"\x82\x01x",
         b"\x81\x81" + bytes(5),
-        b"\xff" * 100,
+        b"\xff" * (2 << 20),
         b"\x83\x80" + bytes(4),
     ],
     ids=["giant frame", "endless fragments", "unmasked", "text", "noise", "unknown kind"],
