@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from cell.conductor import audit, reconcile, server_field_updates, timeline_query
+from cell.conductor import audit, external_events, reconcile, server_field_updates, timeline_query
 from cell.conductor.capacity import Digests
 from cell.conductor.database_rollback_detection import DatabaseWatch
 from cell.conductor.placement import reservation_batching, tentative_reservations
@@ -38,6 +38,7 @@ from cellcloud.db.rollback_detection import Marker
 from cellcloud.model import codec
 from cellcloud.model.cell import FeedPage, Finding
 from cellcloud.model.console import ConsoleBinding
+from cellcloud.model.external_event import ExternalEvent
 from cellcloud.model.guest_commands import ExpectedGuest, GuestEvent, GuestOrders
 from cellcloud.model.guest_state import GuestState, UnknownGuest
 from cellcloud.model.host import HeldNames, Host, HostMachine, HostReport, HostState, ServiceRecord
@@ -145,6 +146,11 @@ class ConductorService:
         record = server_field_updates.change_items(self._database, context, server_id, changes)
         self.nudger.wake()
         return record
+
+    def apply_external_events(self, context: RequestContext, events: list[ExternalEvent]) -> list[int]:
+        codes = external_events.apply(self._database, self._gateway.networks, self._have_compared, events)
+        self.nudger.wake()
+        return codes
 
     def list_feed(self, context: RequestContext, after: int, limit: int) -> FeedPage:
         with self._database.read() as connection:

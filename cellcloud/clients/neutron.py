@@ -169,16 +169,26 @@ class NeutronClient:
 
     def list_ports(self, server_id: str) -> tuple[Port, ...]:
         """See ``NetworkClient``. In the order of the server's requests."""
-        return tuple(self._port(body) for body in self._of_server(server_id).values())
+        return self.list_ports_of([server_id])[server_id]
+
+    def list_ports_of(self, server_ids: Sequence[str]) -> dict[str, tuple[Port, ...]]:
+        """See ``NetworkClient``."""
+        return {
+            server_id: tuple(self._port(body) for body in indexed.values())
+            for server_id, indexed in self._of_servers(server_ids).items()
+        }
 
     def _of_server(self, server_id: str) -> dict[int, dict[str, Any]]:
         """Index -> its port; of several, that of the latest placement."""
-        found: dict[int, dict[str, Any]] = {}
-        for body in self._list("ports", device_id=server_id):
-            index = _profile(body).get(INDEX_KEY)
-            if isinstance(index, int) and (index not in found or _placement(found[index]) < _placement(body)):
-                found[index] = body
-        return dict(sorted(found.items()))
+        return self._of_servers([server_id])[server_id]
+
+    def _of_servers(self, server_ids: Sequence[str]) -> dict[str, dict[int, dict[str, Any]]]:
+        found: dict[str, dict[int, dict[str, Any]]] = {server_id: {} for server_id in server_ids}
+        for body in self._list("ports", device_id=sorted(found)):
+            mine, index = found[body["device_id"]], _profile(body).get(INDEX_KEY)
+            if isinstance(index, int) and (index not in mine or _placement(mine[index]) < _placement(body)):
+                mine[index] = body
+        return {server_id: dict(sorted(indexed.items())) for server_id, indexed in found.items()}
 
     def _take_over(
         self, ports: Mapping[int, dict[str, Any]], server_id: str, host: str, placement: int

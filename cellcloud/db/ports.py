@@ -159,6 +159,15 @@ def ports_of_server(c: Connection, server_id: str) -> dict[int, PortRecord]:
     return dict(sorted(indexed.items()))
 
 
+def ports_of_servers(c: Connection, server_ids: Sequence[str]) -> dict[str, list[PortRecord]]:
+    """Server -> the ports that answer its requests, in their order."""
+    found: dict[str, dict[int, PortRecord]] = {server_id: {} for server_id in server_ids}
+    for record in _records(c.execute(_JOINED.where(ports.c.device_id.in_(sorted(found))))):
+        if record.device_index is not None:
+            found[record.port.device_id][record.device_index] = record
+    return {server_id: [indexed[index] for index in sorted(indexed)] for server_id, indexed in found.items()}
+
+
 def list_indexes(c: Connection, server_ids: Collection[str]) -> set[tuple[str, int]]:
     """(server, index) of requests that a port answers already."""
     rows = c.execute(_INDEXES, {"server_ids": list(server_ids)})

@@ -230,6 +230,12 @@ def cells_of(connection: Connection, ids: Sequence[str]) -> dict[str, str]:
     return {row.id: row.cell for row in connection.execute(_known(ids))}
 
 
+def cells_of_living(connection: Connection, ids: Collection[str]) -> dict[str, str]:
+    """Server -> cell, "" in none yet, of those that there are."""
+    found = (row for some in _chunks(sorted(ids)) for row in connection.execute(_known(some)))
+    return {row.id: row.cell for row in found if not row.deleted}
+
+
 def _forget_versions(connection: Connection, records: Sequence[ServerRecord]) -> None:
     """Let any copy be newer."""
     mine = (server_index.c.id.in_([record.id for record in records]), server_index.c.cell == records[0].cell)

@@ -149,8 +149,13 @@ class EmbeddedNetworks:
 
     def list_ports(self, server_id: str) -> tuple[Port, ...]:
         """See ``NetworkClient``. In the order of the server's requests."""
+        return self.list_ports_of([server_id])[server_id]
+
+    def list_ports_of(self, server_ids: Sequence[str]) -> dict[str, tuple[Port, ...]]:
+        """See ``NetworkClient``."""
         with self._database.read() as c:
-            return tuple(record.port for record in db_ports.ports_of_server(c, server_id).values())
+            found = db_ports.ports_of_servers(c, server_ids)
+        return {server_id: tuple(record.port for record in indexed) for server_id, indexed in found.items()}
 
     def _check_port(self, viewer: Viewer, port_id: str) -> None:
         try:

@@ -7,6 +7,7 @@ from typing import Protocol
 from cellcloud.context import RequestContext
 from cellcloud.model.cell import FeedPage, Finding
 from cellcloud.model.console import ConsoleBinding
+from cellcloud.model.external_event import ExternalEvent
 from cellcloud.model.guest_commands import ExpectedGuest, GuestEvent, GuestOrders
 from cellcloud.model.guest_state import GuestState, UnknownGuest
 from cellcloud.model.host import HeldNames, Host, HostMachine, HostReport, HostState, ServiceRecord
@@ -77,6 +78,12 @@ class Conductor(Protocol):
 
         Raises NotFound for what is not there, Invalid and QuotaExceeded where there would be too many.
         """
+        ...
+
+    @call(timeout=10.0)
+    def apply_external_events(self, context: RequestContext, events: list[ExternalEvent]) -> list[int]:
+        """Have done what other services' events are about; a status of Nova's for each. Idempotent. Raises TryLater
+        where the network service does not answer."""
         ...
 
     @call(timeout=5.0)

@@ -153,6 +153,16 @@ def _event(name: str, token: str = "member") -> Probe:
     return see
 
 
+def _external_event(name: str) -> Probe:
+    """The status of telling of something outside."""
+
+    def see(world: World, version: str) -> Any:
+        body = {"events": [{"name": name, "server_uuid": _server(world), "tag": "POWER_ON"}]}
+        return world.post("/os-server-external-events", body, token="service", version=version).status_code
+
+    return see
+
+
 def _away(world: World, version: str) -> Any:
     world.get("/os-services", token="admin")
     world.east.away = True
@@ -221,7 +231,9 @@ SERVED: dict[int, tuple[Probe, Any, Any]] = {
     73: (_field("/servers/{id}", "locked_reason"), False, True),
     74: (_create(host="east-1"), 400, 202),
     75: (_status("GET", "/servers?nonsense=1"), 200, 400),
+    76: (_external_event("power-update"), 400, 200),
     80: (_status("GET", "/os-migrations?user_id=u", token="admin"), 400, 200),
+    82: (_external_event("accelerator-request-bound"), 400, 207),
     83: (_any("/servers?key_name=nobodys"), True, False),
     84: (_event("details", "admin"), False, True),
     86: (_status("POST", "/flavors/2/os-extra_specs", {"extra_specs": {"hw:cpu_policy": "nonsense"}}, token="admin"),

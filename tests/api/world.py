@@ -25,6 +25,7 @@ from cellcloud.embedded.images import EmbeddedImages
 from cellcloud.model import tag_metadata_changes
 from cellcloud.model.cell import Finding
 from cellcloud.model.console import ConsoleGrant
+from cellcloud.model.external_event import ExternalEvent
 from cellcloud.model.host import Aggregate, Host, HostFacts, ServiceRecord
 from cellcloud.model.image import Image
 from cellcloud.model.intent import Intent
@@ -142,6 +143,9 @@ class FixedNetworks:
     def list_ports(self, server_id: str) -> tuple[Port, ...]:
         return ()
 
+    def list_ports_of(self, server_ids: Sequence[str]) -> dict[str, tuple[Port, ...]]:
+        return dict.fromkeys(server_ids, ())
+
 
 class MemoryCell:
     """A cell's conductor and console authority: servers are ACTIVE as soon as they are confirmed."""
@@ -154,6 +158,7 @@ class MemoryCell:
         self.servers: dict[str, ServerRecord] = {}
         self.passwords: dict[str, str] = {}
         self.runs: list[RunRecord] = []
+        self.events: list[ExternalEvent] = []
         self.removed: set[str] = set()
         self.aggregates: dict[int, Aggregate] = {}
         self.aggregates_version = 0
@@ -312,6 +317,10 @@ class MemoryCell:
 
     def check_books(self, context: RequestContext) -> list[Finding]:
         return [Finding(check="claims", severity="ok", subject=self.name, text="Claims equal usage.")]
+
+    def apply_external_events(self, context: RequestContext, events: list[ExternalEvent]) -> list[int]:
+        self.events += events
+        return [200 if event.server_id in self.servers else 404 for event in events]
 
     def list_versions(self, context: RequestContext, after_id: str, limit: int) -> list[tuple[str, int]]:
         living = [(r.id, r.version) for r in self.servers.values() if not r.deleted and not r.held]

@@ -355,7 +355,8 @@ def test_servers_that_leave_together_leave_the_others_ports(clients: Clients) ->
         clients.ensure(number, clients.default())
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda number: clients.networks.delete_ports(SERVER.format(number)), range(1, 5)))
-    left = [len(clients.networks.list_ports(SERVER.format(number))) for number in range(1, 6)]
+    found = clients.networks.list_ports_of([SERVER.format(number) for number in range(1, 6)])
+    left = [len(found[SERVER.format(number)]) for number in range(1, 6)]
     assert left == [0, 0, 0, 0, 1]
 
 

@@ -46,6 +46,7 @@ OTHERWISE = {
     "Conductor.begin_deletes": FITTING,
     "Conductor.get_servers": FITTING,
     "Conductor.get_user_data": FITTING,
+    "Conductor.apply_external_events": "a number for each event of the question",
     "Conductor.list_versions": "pairs of an id and a number, as many as are asked for: test_message_sizes",
     "SchedulingStore.list_decision_ids": "short ids, of the servers of one request or the decisions about one",
     "SchedulingStore.list_bases": "figures of as many batches as are asked for",

@@ -74,6 +74,7 @@ ROUTES: dict[tuple[str, str], tuple[str, str]] = {
     ("GET", "/os-aggregates/<aggregate_id>"): ("aggregates", "show"),
     ("PUT", "/os-aggregates/<aggregate_id>"): ("aggregates", "update"),
     ("DELETE", "/os-aggregates/<aggregate_id>"): ("aggregates", "delete"),
+    ("POST", "/os-server-external-events"): ("server_external_events", "create"),
     ("GET", "/os-simple-tenant-usage"): ("simple_tenant_usage", "index"),
     ("GET", "/os-simple-tenant-usage/<project_id>"): ("simple_tenant_usage", "show"),
     ("GET", "/os-hosts"): ("hosts", "index"),

@@ -114,6 +114,9 @@ class FakeNetworks:
     def list_ports(self, server_id: str) -> tuple[Port, ...]:
         return self.ports.get(server_id, ())
 
+    def list_ports_of(self, server_ids: Sequence[str]) -> dict[str, tuple[Port, ...]]:
+        return {server_id: self.list_ports(server_id) for server_id in server_ids}
+
 
 class FakeScheduler:
     """Every host that is not excluded, in order. ``asked``: the batches that came."""

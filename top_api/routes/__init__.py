@@ -18,6 +18,7 @@ from top_api.routes.operator_administration import operator
 from top_api.routes.operator_scheduling import scheduling
 from top_api.routes.refused import assisted_volume_snapshots, baremetal_nodes
 from top_api.routes.server_actions import server_actions
+from top_api.routes.server_external_events import server_external_events
 from top_api.routes.server_groups import server_groups
 from top_api.routes.server_ips import server_ips
 from top_api.routes.server_metadata_tags import server_metadata
@@ -43,6 +44,7 @@ RESOURCES: tuple[Resource, ...] = (
     hypervisors,
     aggregates,
     hosts,
+    server_external_events,
     simple_tenant_usage,
     instance_usage_audit_log,
     assisted_volume_snapshots,

@@ -1,0 +1,49 @@
+"""Events of other services: what they tell of is looked at anew, so that an event may come twice, late or never."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from cellcloud.clients.network import NetworkClient
+from cellcloud.db import feed, servers
+from cellcloud.db.engine import Connection, Database, transact
+from cellcloud.model.external_event import NETWORK_EVENTS, POWER_UPDATE, ExternalEvent
+from cellcloud.model.network import Port
+from cellcloud.model.server import ServerChanges, ServerRecord
+
+DONE, UNKNOWN, UNPLACED = 200, 404, 422
+
+
+def apply(
+    database: Database,
+    networks: NetworkClient,
+    have_compared: Callable[[str], None],
+    events: Sequence[ExternalEvent],
+) -> list[int]:
+    """Have done what the events are about; a status of Nova's for each. ``have_compared``: let a host tell of its
+    guests. Raises TryLater when networks do not answer."""
+    with database.read() as connection:
+        found = servers.list_by_id(connection, sorted({event.server_id for event in events}))
+    known = {record.id: record for record in found if not record.deleted}
+    host_of = {server_id: record.host for server_id, record in known.items() if record.host}
+    wired = sorted({event.server_id for event in events if event.name in NETWORK_EVENTS} & host_of.keys())
+    if wired:
+        ports = networks.list_ports_of(wired)
+        transact(database, lambda connection: _store(connection, ports, known))
+    switched = {event.server_id for event in events if event.name == POWER_UPDATE} & host_of.keys()
+    for host in sorted({host_of[server_id] for server_id in switched}):
+        have_compared(host)
+    return [
+        UNKNOWN if event.server_id not in known else DONE if event.server_id in host_of else UNPLACED
+        for event in events
+    ]
+
+
+def _store(connection: Connection, ports: Mapping[str, tuple[Port, ...]], known: Mapping[str, ServerRecord]) -> None:
+    """The servers' ports as they are now, but for servers whose ports a run has changed meanwhile."""
+    stored = []
+    for server_id, record in sorted(servers.lock_living(connection, ports.keys()).items()):
+        if record.ports == known[server_id].ports != ports[server_id]:
+            changed = servers.change(connection, server_id, ServerChanges(ports=ports[server_id]))
+            stored += [changed] if changed is not None else []
+    feed.append(connection, stored)

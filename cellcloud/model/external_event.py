@@ -1,0 +1,18 @@
+"""External event: what another service tells of a server that it did something for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+NETWORK_EVENTS = frozenset({"network-changed", "network-vif-plugged", "network-vif-unplugged", "network-vif-deleted"})
+POWER_UPDATE = "power-update"
+POWER_TAGS = frozenset({"POWER_ON", "POWER_OFF"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExternalEvent:
+    """``tag``: what it is about, a port or a power state."""
+
+    server_id: str
+    name: str
+    tag: str = ""
