@@ -19,13 +19,15 @@ import msgspec
 from cellcloud.batching import Batcher
 from cellcloud.config import Config
 from cellcloud.context import RequestContext
-from cellcloud.db import idempotency, intents, quotas, server_index, user_data, user_quotas
+from cellcloud.db import idempotency, intents, quotas, server_groups, server_index, user_data, user_quotas
 from cellcloud.db.engine import Connection, Database, retried
 from cellcloud.db.idempotency import KeptAnswer
 from cellcloud.model.intent import Intent, IntentKind, IntentState
 from cellcloud.model.server import ServerRecord, ServerSpec
 from cellcloud.server_states import TaskState, VmState
 from top_api import quota_limits
+
+MEMBERS = "server_group_members"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +115,7 @@ def _accept_all(
     projects = sorted({request.context.project_id for request in requests})
     costs: dict[str, Counter[str]] = {project_id: Counter() for project_id in projects}
     of_users: dict[tuple[str, str], Counter[str]] = {}
+    members: Counter[tuple[str, str]] = Counter()
     done: list[tuple[CreateResult, list[Intent]]] = []
     with database.write() as connection:
         now = server_index.current_time(connection)
@@ -135,8 +138,11 @@ def _accept_all(
             cost = quotas.cost_of(wanted.spec.flavor, count)
             costs[project_id].update(cost)
             of_users.setdefault((project_id, request.context.user_id), Counter()).update(cost)
+            if spec.group is not None:
+                members[spec.group.id, request.context.user_id] += count
             made = [intents.make_intent(IntentKind.CREATE, r.id, request.context, record=r) for r in records]
             done.append((accepted, made))
+        _check_groups(connection, config, requests, members)
         written = [intent for _, made in done for intent in made]
         server_index.insert_records(connection, [intent.record for intent in written if intent.record is not None])
         lease, deadline = config.top.intent_lease, config.top.intent_deadline
@@ -172,6 +178,21 @@ def _delete_all(
         server_index.mark_tasks(connection, [records[one.server_id] for one in made], TaskState.DELETING)
     left = {intent.server_id: intent for intent in made}
     return [left.pop(server_id, None) for _, server_id in requests]
+
+
+def _check_groups(
+    connection: Connection, config: Config, requests: Sequence[_Request], members: Counter[tuple[str, str]]
+) -> None:
+    """Raises Invalid where a group is gone, QuotaExceeded where one would have too many servers of a user."""
+    most = {
+        (group_id, user_id): quota_limits.limits_of_user(connection, project_id, user_id, config.quota)[MEMBERS]
+        for group_id, user_id, project_id in {
+            (one.wanted.spec.group.id, one.context.user_id, one.context.project_id)
+            for one in requests
+            if one.wanted.spec.group is not None
+        }
+    }
+    server_groups.check_members(connection, members, most)
 
 
 def _limits(connection: Connection, project_id: str, config: Config) -> dict[str, int]:

@@ -16,6 +16,7 @@ from cellcloud.model.tag_metadata_changes import ItemChanges
 IN_SPEC = frozenset(
     {"name", "description", "metadata", "tags", "access_ip_v4", "access_ip_v6", "hostname", "disk_config"}
 )
+GROUP = "group"  # None: the server's group is gone
 LOCK = frozenset({"locked", "locked_by", "locked_reason"})
 IN_ROW = LOCK | {"placement"}
 
@@ -24,9 +25,9 @@ IN_ROW = LOCK | {"placement"}
 def update_server(database: Database, context: RequestContext, server_id: str, changes: dict[str, Any]) -> ServerRecord:
     """Set whole values of the record. Raises NotFound, Invalid for a value that cannot be set so, Stale for the number
     of a placement before its present one."""
-    unknown = set(changes) - IN_SPEC - IN_ROW
-    if unknown:
-        raise errors.Invalid(f"A server has no settable {', '.join(sorted(unknown))}.")
+    unknown = set(changes) - IN_SPEC - IN_ROW - {GROUP}
+    if unknown or changes.get(GROUP) is not None:
+        raise errors.Invalid(f"A server has no settable {', '.join(sorted(unknown) or [GROUP])}.")
     with database.write() as connection:
         record = servers.get(connection, server_id, lock=True)
         wanted: ServerChanges = codec.from_plain(
@@ -36,7 +37,7 @@ def update_server(database: Database, context: RequestContext, server_id: str, c
             raise errors.Stale(f"Instance {server_id} was placed anew since.")
         if wanted.locked is False and record.locked_by == "admin" and not context.is_admin:
             raise errors.Forbidden(f"Instance {server_id} was locked by an administrator.")
-        in_spec = {name: value for name, value in changes.items() if name in IN_SPEC}
+        in_spec = {name: value for name, value in changes.items() if name in IN_SPEC or name == GROUP}
         if in_spec:
             plain = codec.to_plain(record.spec) | in_spec
             spec = replace(record.spec, **_fields(codec.from_plain(plain, ServerSpec), in_spec))

@@ -54,6 +54,7 @@ marks = sa.Table(
     sa.Column("updated_at", UtcDateTime, nullable=False),
 )
 
+_GROUPED = sa.text("group_id IS NOT NULL")
 servers = sa.Table(
     "servers",
     metadata,
@@ -75,6 +76,7 @@ servers = sa.Table(
     sa.Column("locked_by", sa.String(16)),
     sa.Column("locked_reason", sa.String(255)),
     sa.Column("user_data_id", sa.String(64)),
+    sa.Column("group_id", ID),
     sa.Column("spec", Json, nullable=False),
     sa.Column("ports", Json, nullable=False),
     sa.Column("fault", Json),
@@ -89,8 +91,12 @@ servers = sa.Table(
     sa.Column("deleted", sa.Boolean, nullable=False, default=False),
     sa.Index("ix_servers_held", "held", "hold_until"),
     sa.Index("ix_servers_user_data", "user_data_id"),
+    sa.Index("ix_servers_group", "group_id", "deleted", postgresql_where=_GROUPED, sqlite_where=_GROUPED),
     sa.Index("ix_servers_deleted", "deleted", "terminated_at"),
 )
+
+# Server groups that claims are made for; the row is locked by whoever makes one.
+server_groups = sa.Table("server_groups", metadata, sa.Column("id", ID, primary_key=True))
 
 # What servers are started with; their records have its id.
 user_data = sa.Table(

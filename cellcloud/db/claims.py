@@ -11,7 +11,7 @@ in the order of their hosts.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -74,13 +74,22 @@ def claim_all(connection: Connection, wanted: Sequence[Claim]) -> None:
     metrics.CLAIMS.labels("won").inc(len(wanted))
 
 
+def _no_conflict(_claim: Claim, _host: str) -> ClaimConflict | None:
+    return None
+
+
 def claim_judged(
-    connection: Connection, wanted: Sequence[Claim]
+    connection: Connection,
+    wanted: Sequence[Claim],
+    *,
+    admit: Callable[[Claim, str], ClaimConflict | None] = _no_conflict,
 ) -> tuple[dict[str, Claim], dict[str, list[ClaimConflict]]]:
     """Take room for each on the first of its hosts that has it, first come, first served, by figures that are locked
     from here to the end of the transaction. Begin a transaction with it: whoever judges locks hosts first. (Against
     ``claim_all``, which locks them last, that is another order only for one claim made twice at once: one of the
     two is then told LostRace.)
+
+    ``admit``: asked last about a claim on a host with room, says why it is not to be.
 
     Returns the claims that were made, and the races that were lost, by claim id. The caller writes the log.
     """
@@ -90,7 +99,7 @@ def claim_judged(
     lost: dict[str, list[ClaimConflict]] = defaultdict(list)
     for item in wanted:
         for host in (item.host, *item.others):
-            conflict = _conflict(item, host, figures, taken)
+            conflict = _conflict(item, host, figures, taken) or admit(item, host)
             if conflict is None:
                 won[item.id] = item.at(host)
                 taken.update({(host, name): amount for name, amount in item.allocation.resources.items()})

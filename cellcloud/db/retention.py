@@ -20,15 +20,18 @@ SILENT_SERVICE = 7 * DAY
 
 
 def purge_cell(database: Database, *, deleted_days: float, runs_days: float) -> Mapping[str, int]:
-    """Forget deleted servers, finished runs, and services that are gone; returns how many rows went of which table.
+    """Forget deleted servers, groups without any, finished runs, and services that are gone; returns how many rows went
+    of which table.
 
     A deleted server's row is what has a guest destroyed that turns up late: it stays until its host, or every host
     where the row names none, has shown since that it holds nothing that is to go.
     """
     runs = (cell.runs.c.active.is_(None), cell.runs.c.finished_at < utc_after(-runs_days * DAY))
     silent = cell.services.c.last_seen < utc_after(-SILENT_SERVICE)
+    unused = sa.not_(sa.exists().where(cell.servers.c.group_id == cell.server_groups.c.id))
     return {
         "servers": _purge(database, cell.servers, *_confirmed_deletes(deleted_days)),
+        "server_groups": _purge(database, cell.server_groups, unused),
         "runs": _purge(database, cell.runs, *runs),
         "services": _purge(database, cell.services, silent),
     }

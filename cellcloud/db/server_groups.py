@@ -11,7 +11,7 @@ from sqlalchemy.engine import Connection
 
 from cellcloud import errors
 from cellcloud.db import quotas
-from cellcloud.db.engine import utc_now
+from cellcloud.db.engine import racing, utc_now
 from cellcloud.db.quotas import UNLIMITED
 from cellcloud.db.top_schema import server_groups, server_index
 from cellcloud.model.server_group import ServerGroup
@@ -28,8 +28,7 @@ def create(connection: Connection, group: ServerGroup, *, most: int, most_of_use
     used = count(connection, group.project_id, group.user_id) if most_of_user != UNLIMITED else 0
     if not fits or UNLIMITED < most_of_user <= used:
         raise errors.QuotaExceeded("Quota exceeded, too many server groups.")
-    values = {name: getattr(group, name) for name in ServerGroup.__slots__}
-    connection.execute(sa.insert(server_groups).values(**values, created_at=utc_now()))
+    connection.execute(sa.insert(server_groups).values(**_values(group), created_at=utc_now()))
 
 
 def count(connection: Connection, project_id: str, user_id: str | None = None) -> int:
@@ -75,40 +74,57 @@ def delete(connection: Connection, group_id: str) -> None:
 def list_members(connection: Connection, group_ids: Sequence[str]) -> dict[str, list[str]]:
     """Group -> the servers in it, in the order in which they were made."""
     found: dict[str, list[str]] = {group_id: [] for group_id in group_ids}
-    for row in connection.execute(_members(group_ids).order_by(server_index.c.created_at, server_index.c.id)):
+    for row in connection.execute(
+        _members(group_ids, "group_id", "id").order_by(server_index.c.created_at, server_index.c.id)
+    ):
         found[row.group_id].append(row.id)
     return found
 
 
-def _members(group_ids: Collection[str]) -> sa.Select[Any]:
-    names = ("id", "group_id", "user_id", "cell")
+def _members(group_ids: Collection[str], *names: str) -> sa.Select[Any]:
     mine = (server_index.c.group_id.in_(sorted(group_ids)), server_index.c.deleted.is_(False))
     return sa.select(*(server_index.c[name] for name in names)).where(*mine)
 
 
-def check_members(connection: Connection, group_id: str, user_id: str, more: int, most: int) -> None:
-    """Keep the group's row until the transaction ends, so that who asks after this one counts its servers. Raises
-    Invalid where the group is gone, QuotaExceeded where the user would have more than ``most`` servers in it."""
-    if group_id not in find(connection, [group_id], lock=True):
-        raise errors.Invalid(f"Instance group {group_id} could not be found.")
-    mine = (server_index.c.group_id == group_id, server_index.c.deleted.is_(False), server_index.c.user_id == user_id)
-    have = connection.execute(sa.select(sa.func.count()).select_from(server_index).where(*mine)).scalar_one()
-    if UNLIMITED < most < have + more:
-        raise errors.QuotaExceeded("Quota exceeded, too many servers in group")
+def check_members(
+    connection: Connection, more: Mapping[tuple[str, str], int], most: Mapping[tuple[str, str], int]
+) -> None:
+    """Check that users may have so many more servers in groups, by (group, user), where they may have ``most``.
+
+    The groups' rows are kept until the transaction ends, so that who asks after this one counts its servers. Raises
+    Invalid where a group is gone, QuotaExceeded.
+    """
+    groups = {group_id for group_id, _ in more}
+    gone = groups - find(connection, groups, lock=True).keys()
+    if gone:
+        raise errors.Invalid(f"Instance group {min(gone)} could not be found.")
+    living = (server_index.c.group_id.in_(sorted(groups)), server_index.c.deleted.is_(False))
+    names = (server_index.c.group_id, server_index.c.user_id)
+    query = sa.select(*names, sa.func.count().label("have")).where(*living).group_by(*names)
+    have = {(row.group_id, row.user_id): row.have for row in connection.execute(query)} if groups else {}
+    for key, wanted in more.items():
+        if UNLIMITED < most[key] < have.get(key, 0) + wanted:
+            raise errors.QuotaExceeded("Quota exceeded, too many servers in group")
 
 
-def list_cells(connection: Connection, group_ids: Collection[str]) -> dict[str, set[str]]:
-    """Group -> the cells that have members of it, of groups that are still there."""
-    there = find(connection, group_ids)
+def list_cells(connection: Connection, group_ids: Collection[str], *, lock: bool = False) -> dict[str, set[str]]:
+    """Group -> the cells that have members of it, of groups that are still there. ``lock`` keeps the groups' rows until
+    the transaction ends: nobody else gives a member to a cell meanwhile."""
+    there = find(connection, group_ids, lock=lock)
     found: dict[str, set[str]] = {group_id: set() for group_id in there}
-    for row in connection.execute(_members(there).distinct().where(server_index.c.cell != "")) if there else ():
+    placed = _members(there, "group_id", "cell").where(server_index.c.cell != "").distinct()
+    for row in connection.execute(placed) if there else ():
         found[row.group_id].add(row.cell)
     return found
 
 
-def adopt(connection: Connection, groups: Mapping[str, ServerGroup]) -> None:
-    """Make groups again that members found in a cell name and that are not known, since the database was put back to
-    a time before them."""
-    for group_id in sorted(groups.keys() - find(connection, groups).keys()):
-        values = {name: getattr(groups[group_id], name) for name in ServerGroup.__slots__}
-        connection.execute(sa.insert(server_groups).values(**values, created_at=utc_now()))
+def adopt(connection: Connection, group: ServerGroup) -> None:
+    """Make a group again that a server found in a cell is in, where it is not known: the database was put back to a
+    time before it. Raises LostRace where another was first to."""
+    if not find(connection, [group.id]):
+        with racing():
+            connection.execute(sa.insert(server_groups).values(**_values(group), created_at=utc_now()))
+
+
+def _values(group: ServerGroup) -> dict[str, Any]:
+    return {name: getattr(group, name) for name in ServerGroup.__slots__}

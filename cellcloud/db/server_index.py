@@ -18,7 +18,7 @@ from sqlalchemy.dialects import mysql
 from sqlalchemy.engine import Connection, Row
 
 from cellcloud import errors
-from cellcloud.db import migrations, quotas, user_quotas
+from cellcloud.db import migrations, quotas, server_groups, user_quotas
 from cellcloud.db.engine import utc_now
 from cellcloud.db.listing import json_text
 from cellcloud.db.top_schema import server_index
@@ -344,6 +344,8 @@ def _adopt(connection: Connection, records: Sequence[ServerRecord]) -> None:
                 insert_records(connection, [record])
         except sa.exc.IntegrityError:
             continue  # another reader of the feed has just done so
+        if record.spec.group is not None:
+            server_groups.adopt(connection, record.spec.group)
         _hold_quota(connection, record)
 
 

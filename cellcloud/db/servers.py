@@ -27,7 +27,7 @@ from cellcloud.server_states import TaskState, VmState
 _HOLD = sa.select(utc_now(), utc_after(sa.bindparam("seconds", type_=sa.Float)))
 _HELD_COLUMNS = (
     *("id", "project_id", "user_id", "host", "availability_zone", "spec", "ports"),
-    *("held", "delete_requested", "locked", "deleted", "decision", "user_data_id"),
+    *("held", "delete_requested", "locked", "deleted", "decision", "user_data_id", "group_id"),
     *("version", "generation", "vm_state", "task_state", "power_state"),
     *("created_at", "updated_at", "hold_until"),
 )
@@ -87,7 +87,7 @@ def insert_held(
             zone,
             msgspec.json.encode(spec).decode(),
             "[]",
-            *(True, False, False, False, decision, spec.user_data_id or None),
+            *(True, False, False, False, decision, spec.user_data_id or None, _group_id(spec)),
             *shared,
             *times,
         )
@@ -170,7 +170,10 @@ def change(
     """Change a server's record; None where there is none any more, or it is not what was ``seen`` of it."""
     guards = () if seen is None else (servers.c.generation == seen.generation, servers.c.version == seen.version)
     names, timed = _names(changes)
-    return _set(connection, server_id, _columns(changes, names) | dict.fromkeys(timed, utc_now()), *guards)
+    columns = _columns(changes, names) | dict.fromkeys(timed, utc_now())
+    if isinstance(changes.spec, ServerSpec):
+        columns["group_id"] = _group_id(changes.spec)
+    return _set(connection, server_id, columns, *guards)
 
 
 def _set(
@@ -193,6 +196,10 @@ def begin_try(
     guards = (servers.c.generation == generation, servers.c.host.is_(None))
     placed = {"host": host, "availability_zone": zone, "decision": decision}
     return _set(connection, server_id, {**placed, "generation": servers.c.generation + 1}, *guards)
+
+
+def _group_id(spec: ServerSpec) -> str | None:
+    return None if spec.group is None else spec.group.id
 
 
 def _names(changes: ServerChanges) -> tuple[frozenset[str], frozenset[str]]:
@@ -402,6 +409,7 @@ def adopt(connection: Connection, described: GuestDescription, *, host: str, zon
             host=host,
             availability_zone=zone,
             user_data_id=spec.user_data_id or None,
+            group_id=_group_id(spec),
             spec=codec.to_plain(spec),
             ports=codec.to_plain(described.ports),
             created_at=spec.created_at or time,

@@ -8,6 +8,7 @@ from enum import StrEnum
 
 from cellcloud.model.no_valid_host_message import RefusedGroup
 from cellcloud.model.server import ServerRecord
+from cellcloud.model.server_group import ServerGroup
 
 
 class IntentKind(StrEnum):
@@ -64,3 +65,8 @@ class Intent:
     created_at: dt.datetime | None = None
     updated_at: dt.datetime | None = None
     record: ServerRecord | None = None
+
+    @property
+    def group(self) -> ServerGroup | None:
+        """The group of its server."""
+        return None if self.record is None else self.record.spec.group

@@ -27,6 +27,7 @@ from cellcloud.model.intent import Intent, IntentKind
 from cellcloud.model.operations import Operation
 from cellcloud.model.placement_messages import CellDigest, ConfirmAnswer, DeleteAnswer, DeleteRequest, ReserveAnswer
 from cellcloud.model.server import ServerRecord, ServerSpec
+from cellcloud.model.server_group import ServerGroup
 from cellcloud.rpc.conductor import Conductor
 from cellcloud.rpc.transport import Server, Transport
 from cellcloud.server_states import TaskState, VmState
@@ -297,7 +298,15 @@ class World:
         self.database.close()
 
     # ---- what the API does -------------------------------------------------------------------------------------
-    def accept(self, count: int = 1, *, zone: str | None = None, name: str = "s", late: bool = False) -> list[str]:
+    def accept(
+        self,
+        count: int = 1,
+        *,
+        zone: str | None = None,
+        name: str = "s",
+        late: bool = False,
+        group: ServerGroup | None = None,
+    ) -> list[str]:
         """Accept creates as the API does: quota, index rows and intents; returns the servers' ids."""
         context = RequestContext(user_id="u", project_id=PROJECT)
         records = [
@@ -310,6 +319,7 @@ class World:
                     flavor=FLAVOR,
                     image=Image(id="i"),
                     availability_zone=zone,
+                    group=group,
                 ),
                 version=0,
                 generation=0,

@@ -7,13 +7,13 @@ id, and the only thing that decides is the conditional update in ``intents.recor
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 
 from cellcloud import errors
 from cellcloud.batching import in_full, portions
 from cellcloud.context import RequestContext, service_context
-from cellcloud.db import intents, server_index, user_data
+from cellcloud.db import intents, server_groups, server_index, user_data
 from cellcloud.db.engine import Database, retried
 from cellcloud.model import codec
 from cellcloud.model.intent import Intent, IntentKind, IntentState, Refusal
@@ -21,6 +21,7 @@ from cellcloud.model.operations import Operation
 from cellcloud.model.placement_messages import ConfirmAnswer, DeleteRequest, ReserveAnswer
 from cellcloud.model.placement_proof import Proofs
 from cellcloud.model.server import ServerRecord, ServerSpec
+from cellcloud.model.server_group import AFFINITY
 from cellcloud.rpc.conductor import Conductor
 
 LOG = logging.getLogger(__name__)
@@ -29,12 +30,14 @@ LOG = logging.getLogger(__name__)
 @dataclass(slots=True)
 class DispatchResult:
     """What became of a batch, as intent ids: ``over``; ``again`` at another cell, ``unreachable`` likewise
-    but only for now; ``later`` at the same cell. ``unanswered``: the cell did not answer."""
+    but only for now; ``later`` at the same cell. ``unanswered``: the cell did not answer. ``running``: those whose
+    servers the cell began to run before."""
 
     over: list[str] = field(default_factory=list)
     again: list[str] = field(default_factory=list)
     unreachable: list[str] = field(default_factory=list)
     later: list[str] = field(default_factory=list)
+    running: set[str] = field(default_factory=set)
     unanswered: bool = False
 
     def note(self, error: errors.CellcloudError) -> None:
@@ -118,6 +121,8 @@ class CellDispatcher:
                 outcome.unreachable.append(intent.id)
             elif answer.outcome in ("held", "settled"):
                 held.append(replace(intent, hold=answer.record.version if answer.record else 1))
+                if answer.outcome == "settled":
+                    outcome.running.add(intent.id)
                 continue
             elif answer.outcome == "gone":
                 refusal = Refusal(outcome="gone", reason="The cell had the server, and has it no more.")
@@ -145,10 +150,11 @@ class CellDispatcher:
         if not held:
             return []
         holds = {intent.id: intent.hold for intent in held if intent.hold != 1}
-        won = _record(self._database, [intent.id for intent in held], self._cell, holds)
+        won, apart = _record(self._database, held, self._cell, holds, outcome.running)
         lost = [intent for intent in held if intent.id not in won]
         if lost:
-            outcome.over += [intent.id for intent in lost]
+            outcome.over += [intent.id for intent in lost if intent.id not in apart]
+            outcome.again += sorted(apart)
             try:
                 self._conductor().release(service_context(self._budget), [intent.server_id for intent in lost])
             except errors.CellcloudError as error:
@@ -252,9 +258,21 @@ def _save_refusals(database: Database, refused: dict[str, dict[str, Refusal]]) -
 
 
 @retried
-def _record(database: Database, ids: Sequence[str], cell: str, holds: dict[str, int]) -> dict[str, int]:
+def _record(
+    database: Database, held: Sequence[Intent], cell: str, holds: dict[str, int], running: Collection[str]
+) -> tuple[dict[str, int], set[str]]:
+    """The placements that are this cell's now; and the intents that it may not have, because others of their group,
+    which are to stay together, are in another cell."""
+    together = {
+        intent.id: group.id
+        for intent in held
+        if intent.id not in running and (group := intent.group) is not None and group.policy == AFFINITY
+    }
     with database.write() as connection:
-        return intents.record_placements(connection, ids, cell, holds=holds)
+        owners = server_groups.list_cells(connection, set(together.values()), lock=True) if together else {}
+        apart = {intent_id for intent_id, group_id in together.items() if owners.get(group_id, set()) - {cell}}
+        ids = [intent.id for intent in held if intent.id not in apart]
+        return intents.record_placements(connection, ids, cell, holds=holds) if ids else {}, apart
 
 
 @retried

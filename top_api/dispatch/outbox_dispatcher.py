@@ -29,6 +29,7 @@ from cellcloud.server_states import VmState
 from top_api.dispatch import unknown_history
 from top_api.dispatch.batching_thread import BatchWorker
 from top_api.dispatch.cell_dispatcher import CellDispatcher, DispatchResult
+from top_api.dispatch.group_cells import GroupCells
 
 LOG = logging.getLogger(__name__)
 MOST = 100  # servers in one message
@@ -103,6 +104,7 @@ class OutboxDispatcher:
         self._known: set[str] = set()  # what became of them is known here: accepted by this process, or asked about
         self._unreachable: dict[str, set[str]] = {}  # intent -> cells that were silent since it was taken up
         self._backoffs: dict[str, CellBackoff] = {}
+        self._group_cells = GroupCells(database, cells)
         self._failure = ""
 
     def dispatch(self, written: Iterable[Intent]) -> None:
@@ -169,6 +171,7 @@ class OutboxDispatcher:
             for intent in strange:
                 self._asking.put(intent)
             unasked = {intent.id for intent in strange}
+            self._group_cells.look(found)
             for intent in found:
                 if intent.id in unasked:
                     continue
@@ -236,12 +239,17 @@ class OutboxDispatcher:
             _drop(self._database, intent.id)
             self._forget([intent.id])
             return None
-        refused = {cell for cell, refusal in intent.refusals.items() if refusal.final}
+        refused = {cell for cell, refusal in intent.refusals.items() if refusal.final} | self._group_cells.barred(
+            intent
+        )
         with self._changed:
             excluded = refused | self._unreachable.get(intent.id, set()) | resting.keys()
         gone = {cell for cell, refusal in intent.refusals.items() if refusal.outcome == "gone"}
         spec = intent.record.spec  # a cell where its hold ended may hold it again, if no other does
-        cell = self._cells.choose(spec, excluded | gone) or (self._cells.choose(spec, excluded) if gone else None)
+        ways = (excluded | gone | self._group_cells.others(intent), excluded | gone, excluded)  # each a wider choice
+        tried = dict.fromkeys(frozenset(way) for way in ways)
+        cell = next((found for way in tried if (found := self._cells.choose(spec, way)) is not None), None)
+        self._group_cells.note(intent, cell)
         if cell is None:
             left = self._cells.may_take(spec, refused)
             if intent.late or (refused and not left):

@@ -11,6 +11,7 @@ import hashlib
 import hmac
 import re
 import secrets
+import uuid
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -19,7 +20,7 @@ import msgspec
 
 from cellcloud import errors
 from cellcloud.context import RequestContext
-from cellcloud.db import flavors, idempotency, keypairs
+from cellcloud.db import flavors, idempotency, keypairs, server_groups
 from cellcloud.db.idempotency import KeptAnswer
 from cellcloud.model import flavor_image_validation, hints, image_properties
 from cellcloud.model.flavor import Flavor
@@ -27,6 +28,7 @@ from cellcloud.model.image import Image
 from cellcloud.model.keypair import Keypair
 from cellcloud.model.network import RequestedNetwork
 from cellcloud.model.server import ServerSpec
+from cellcloud.model.server_group import ServerGroup
 from cellcloud.safe_regex import Pattern
 from top_api import quota_limits
 from top_api.operations import requested_destination
@@ -123,6 +125,7 @@ def _wanted(services: ApiServices, context: RequestContext, body: dict[str, Any]
     groups = tuple(dict.fromkeys(named)) or ("default",)
     services.networks.check_security_groups(context.project_id, groups)
     name = server["name"].strip()
+    hints_given = _hints(body, services.config.top.scheduler_hints)
     spec = ServerSpec(
         id="",
         name=name,
@@ -141,7 +144,8 @@ def _wanted(services: ApiServices, context: RequestContext, body: dict[str, Any]
         security_groups=groups,
         availability_zone=zone,
         host=host,
-        scheduler_hints=_hints(body, services.config.top.scheduler_hints),
+        scheduler_hints=hints_given,
+        group=_group(services, context, hints_given),
         disk_config=_disk_config(server, image),
         access_ip_v4=server.get("accessIPv4", ""),
         access_ip_v6=server.get("accessIPv6", ""),
@@ -310,7 +314,7 @@ def _network(entry: dict[str, Any]) -> RequestedNetwork:
     )
 
 
-def _hints(body: dict[str, Any], further: Sequence[str]) -> dict[str, object]:
+def _hints(body: dict[str, Any], further: Sequence[str]) -> dict[str, Any]:
     """Scheduler hints under either spelling; both at once would be two values for one thing.
 
     ``further``: names that filters of the operator's own read.
@@ -318,11 +322,20 @@ def _hints(body: dict[str, Any], further: Sequence[str]) -> dict[str, object]:
     spellings = [key for key in ("os:scheduler_hints", "OS-SCH-HNT:scheduler_hints") if body.get(key)]
     if len(spellings) > 1:
         raise errors.Invalid("Scheduler hints are given twice.")
-    given: dict[str, object] = body[spellings[0]] if spellings else {}
+    given: dict[str, Any] = body[spellings[0]] if spellings else {}
     hints.check(given, further)
-    if hints.GROUP in given:
-        raise errors.Invalid(f"Instance group {given[hints.GROUP]} could not be found.")
     return given
+
+
+def _group(services: ApiServices, context: RequestContext, given: dict[str, Any]) -> ServerGroup | None:
+    """The group that the hints name, one of the project's. Raises Invalid."""
+    named = given.get(hints.GROUP) or ()
+    ids = [str(uuid.UUID(one)) for one in (named if isinstance(named, list | tuple) else [named])]
+    try:
+        with services.database.read() as connection:
+            return server_groups.get(connection, ids[0], context.project_id) if ids else None
+    except errors.NotFound as error:
+        raise errors.Invalid(error.message) from error
 
 
 def hostname_of(name: str) -> str:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from cellcloud import errors
 from cellcloud.context import RequestContext
-from cellcloud.db import server_index
+from cellcloud.db import server_groups, server_index
 from cellcloud.db.engine import Database, retried
 from cellcloud.model.operations import OperationSpec
 from cellcloud.model.server import ServerRecord
@@ -70,6 +70,7 @@ def save_answer(database: Database, record: ServerRecord, cell: str) -> ServerRe
 def begin(services: ApiServices, context: RequestContext, record: ServerRecord, spec: OperationSpec) -> ServerRecord:
     """Begin an operation in the server's cell. Raises Conflict, Unreachable."""
     check_unlocked(context, record)
+    record = _without_deleted_group(services, context, record, spec.operation)
     arguments: dict[str, object] = {"type": spec.variant} if spec.variant else {}
     return tell_cell(
         services,
@@ -78,6 +79,17 @@ def begin(services: ApiServices, context: RequestContext, record: ServerRecord, 
         spec.operation,
         lambda conductor, patient: conductor.begin_operation(patient, record.id, spec.operation, arguments),
     )
+
+
+def _without_deleted_group(
+    services: ApiServices, context: RequestContext, record: ServerRecord, verb: str
+) -> ServerRecord:
+    """Let the cell forget the server's group, where it was deleted since: a server that is moved obeys it no more."""
+    if record.spec.group is None or not record.cell:
+        return record
+    with services.database.read() as connection:
+        there = server_groups.find(connection, [record.spec.group.id])
+    return record if there else change(services, context, record, verb, {"group": None})
 
 
 def change(

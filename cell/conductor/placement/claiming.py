@@ -6,20 +6,21 @@ Whoever loses a race tries its next candidate, then asks again.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import msgspec
 
 from cellcloud.context import RequestContext
-from cellcloud.db import claims, decisions, scheduler_change_log, servers
+from cellcloud.db import claims, decisions, group_members, scheduler_change_log, servers
 from cellcloud.db.bulk import Exists
 from cellcloud.db.claims import Claim
 from cellcloud.db.engine import Connection, Database, LostRace, retried
+from cellcloud.db.group_members import GroupClaims
 from cellcloud.model.change_log import Changes
 from cellcloud.model.decision import ClaimConflict, DecisionBatch, Move, Outcome, RankAnswer, RankBatch, Shape, shape_of
 from cellcloud.model.no_valid_host_message import NO_HOST, is_for_now
-from cellcloud.model.placement_messages import ReserveAnswer
+from cellcloud.model.placement_messages import PlacedGroup, ReserveAnswer
 from cellcloud.model.server import ServerRecord, ServerSpec
 from cellcloud.rpc.scheduler import Scheduler
 
@@ -78,22 +79,49 @@ def place(
     ``at_least``: the change that the scheduler must have read.
     """
     waiting = {one.claim_id: one for one in asked}
+    groups = GroupClaims({one.spec.id: one.spec.group for one in waiting.values() if one.spec.group is not None})
     answers: dict[str, ReserveAnswer] = {}
     for _ in range(ROUNDS):
         if not waiting:
             break
-        batch = _question(list(waiting.values()), at_least)
+        placed, newest = _placed_groups(database, list(waiting.values()))
+        batch = _question(list(waiting.values()), placed, max(at_least, newest))
         ranked = scheduler.rank(context, batch)
-        made, at_least = _claim(database, list(waiting.values()), batch, ranked, store)
+        made, at_least = _claim(database, list(waiting.values()), batch, ranked, store, groups)
         answers |= made
         waiting = {one: each for one, each in waiting.items() if one not in made}
     for claim_id, one in waiting.items():
         detail = "others took the room on every host that was tried"
-        answers[claim_id] = ReserveAnswer(server_id=one.spec.id, outcome="refused", reason=NO_HOST, detail=detail)
+        outcome = "later" if one.spec.group is not None and one.spec.group.strict else "refused"
+        answers[claim_id] = ReserveAnswer(server_id=one.spec.id, outcome=outcome, reason=NO_HOST, detail=detail)
     return answers
 
 
-def _question(asked: Sequence[PlacementRequest], at_least: int) -> RankBatch:
+def _placed_groups(database: Database, asked: Sequence[PlacementRequest]) -> tuple[dict[str, PlacedGroup], int]:
+    """The groups of the servers as choosing sees them, the servers themselves among the members, so that each sees
+    where those before it go; and the change up to which schedulers must have read to know where the others are."""
+    wanted = {one.spec.group.id: one.spec.group for one in asked if one.spec.group is not None}
+    if not wanted:
+        return {}, 0
+    with database.read() as connection:
+        members = group_members.list_hosts(connection, wanted)
+        newest = scheduler_change_log.get_newest(connection)
+    for one in asked:
+        if one.spec.group is not None:
+            members[one.spec.group.id].setdefault(one.spec.id, set())
+    placed = {
+        group.id: PlacedGroup(
+            policy=group.policy,
+            uuid=group.id,
+            members=tuple(sorted(members[group.id])),
+            max_server_per_host=group.max_server_per_host or 1,
+        )
+        for group in wanted.values()
+    }
+    return placed, newest
+
+
+def _question(asked: Sequence[PlacementRequest], groups: Mapping[str, PlacedGroup], at_least: int) -> RankBatch:
     """Servers that are alike share a shape."""
     numbers: dict[object, int] = {}
     shapes: list[Shape] = []
@@ -105,7 +133,8 @@ def _question(asked: Sequence[PlacementRequest], at_least: int) -> RankBatch:
         key = _kind(spec)
         if key not in numbers:
             numbers[key] = len(shapes)
-            shapes.append(shape_of(spec))
+            shape = shape_of(spec)
+            shapes.append(shape if spec.group is None else replace(shape, group=groups[spec.group.id]))
         mates = (numbers[key], one.request_id, one.migration_id)
         if mates == last:
             together[-1] += 1
@@ -132,20 +161,25 @@ def _kind(spec: ServerSpec) -> object:
         (flavor.id, flavor.name, flavor.vcpus, flavor.memory_mb, flavor.root_gb, flavor.ephemeral_gb, flavor.swap_mb),
         tuple(flavor.extra_specs.items()),
         (image.id, image.disk_format, tuple(image.properties.items())),
-        (spec.project_id, spec.availability_zone, spec.host),
+        (spec.project_id, spec.availability_zone, spec.host, spec.group and spec.group.id),
         msgspec.json.encode(spec.scheduler_hints) if spec.scheduler_hints else None,
     )
 
 
 @retried
 def _claim(
-    database: Database, asked: Sequence[PlacementRequest], batch: RankBatch, ranked: RankAnswer, store: Store
+    database: Database,
+    asked: Sequence[PlacementRequest],
+    batch: RankBatch,
+    ranked: RankAnswer,
+    store: Store,
+    groups: GroupClaims,
 ) -> tuple[dict[str, ReserveAnswer], int]:
     """Claim the best candidate of each, then the next best of those that lost, and store what else goes with it.
 
     Returns answers for all but those that lost every race, and the change that has what they lost to.
     """
-    work = _Claiming(asked, batch, ranked, store)
+    work = _Claiming(asked, batch, ranked, store, groups)
     try:
         return work.run(database, judged=False)
     except claims.Lost:
@@ -177,6 +211,7 @@ class _Claiming:
     batch: RankBatch
     ranked: RankAnswer
     store: Store
+    groups: GroupClaims
     known: dict[str, ServerRecord] = field(default_factory=dict)
     expired: dict[str, int] = field(default_factory=dict)
 
@@ -195,8 +230,11 @@ class _Claiming:
             made = self._made(wanted, {item.id: item for item in wanted}, {})
         with database.write() as connection:
             claims.lock_own(connection, [one.spec.id for one in self.asked if one.migration_id])
+            self.groups.lock(connection)
             if judged:
-                made = self._made(wanted, *claims.claim_judged(connection, wanted))
+                made = self._made(wanted, *claims.claim_judged(connection, wanted, admit=self.groups.admit))
+            elif any(self.groups.admit(item, item.host) for item in wanted):
+                raise claims.Lost("Another member of the server group was faster.")
             servers.forget_expired(connection, list(self.expired))
             records = self.store(connection, made.winners, self.ranked.batch)
             records = servers.renumber(connection, records, self.expired)

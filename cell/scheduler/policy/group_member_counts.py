@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from cell.scheduler.state.host_table import HostTable
+from cellcloud import errors
 from cellcloud.model.placement_messages import PlacedGroup
+from cellcloud.model.server_group import AFFINITY, ANTI_AFFINITY
+
+_RULES = {AFFINITY: "ServerGroupAffinityFilter", ANTI_AFFINITY: "ServerGroupAntiAffinityFilter"}
 
 
 def members_at(table: HostTable, group: PlacedGroup, *, but: str = "") -> dict[int, int]:
@@ -13,6 +19,13 @@ def members_at(table: HostTable, group: PlacedGroup, *, but: str = "") -> dict[i
         for position in table.hosts_of.get(server_id, ()):
             counts[position] = counts.get(position, 0) + 1
     return counts
+
+
+def check_obeyed(group: PlacedGroup | None, filters: Collection[str]) -> None:
+    """Raise Invalid for a strict group that no filter of a policy sees to."""
+    rule = None if group is None else _RULES.get(group.policy)
+    if rule is not None and rule not in filters:
+        raise errors.Invalid(f"The server group is not obeyed here: the policy has no {rule}.")
 
 
 def count_at(table: HostTable, group: PlacedGroup, position: int) -> int:

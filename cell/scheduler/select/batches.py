@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
+from cell.scheduler.policy import group_member_counts
 from cell.scheduler.request import scheduling_request as requests
 from cell.scheduler.request.scheduling_request import SchedulingRequest
 from cell.scheduler.select.filter_and_weigh import Selection
@@ -203,6 +204,7 @@ def _decide(
 def request_of(shape: Shape, policy: SchedulingPolicy) -> SchedulingRequest:
     """Make a request for servers that are still to be named. Raises Invalid."""
     hints.check_obeyed(shape.hints, policy.filters)
+    group_member_counts.check_obeyed(shape.group, policy.filters)
     found = requests.make(
         servers=(),
         project_id=shape.project_id,

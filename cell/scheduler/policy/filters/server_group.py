@@ -25,22 +25,31 @@ class AffinityFilter:
         return request.group is not None and request.group.policy == AFFINITY
 
     def passes(self, table: HostTable, places: Places, request: SchedulingRequest, context: FilterContext) -> Flags:
-        group = request.group
-        if group is None or group.policy != AFFINITY or not group.hosts:
+        wanted = _with_members(table, request, context)
+        if wanted is None:
             return np.ones(len(places), dtype=np.bool_)
         found = np.zeros(len(table), dtype=np.bool_)
-        for host in group.hosts:
-            found[list(table.positions.of(host))] = True
+        found[list(wanted)] = True
         return found[places]
 
     def refuse_at(
         self, table: HostTable, position: int, request: SchedulingRequest, context: FilterContext
     ) -> HostRefusal | None:
-        group = request.group
-        if group is None or group.policy != AFFINITY or not group.hosts:
+        wanted = _with_members(table, request, context)
+        if wanted is None or position in wanted:
             return None
-        there = table.states[position].host in group.hosts
-        return None if there else HostRefusal("has no member of the server group, which is to stay together")
+        return HostRefusal("has no member of the server group, which is to stay together")
+
+
+def _with_members(table: HostTable, request: SchedulingRequest, context: FilterContext) -> set[int] | None:
+    """Where the other members of a group that stays together are; None where there are none, or none are to be."""
+    group = request.group
+    if group is None or group.policy != AFFINITY:
+        return None
+    there = set(group_member_counts.members_at(table, group, but=context.server_id))
+    if not group.hosts and not there:
+        return None
+    return there.union(*(table.positions.of(host) for host in group.hosts))
 
 
 class AntiAffinityFilter:

@@ -1,0 +1,213 @@
+"""Server groups in a cell, on every database: whoever races, no committed state breaks a group's policy, nobody is
+refused who would fit, and a move keeps to it."""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from cell.conductor.placement import reservation_batching, tentative_reservations
+from cell.conductor.placement.relocation import place_move
+from cell.conductor.server_field_updates import update_server
+from cellcloud import errors
+from cellcloud.db import claims, group_members, retention, servers
+from cellcloud.db.engine import Database
+from cellcloud.model.change_log import ChangeEntry
+from cellcloud.model.placement_messages import ReserveAnswer
+from cellcloud.model.server import ServerSpec
+from cellcloud.model.server_group import (
+    AFFINITY,
+    ANTI_AFFINITY,
+    SOFT_AFFINITY,
+    SOFT_ANTI_AFFINITY,
+    STRICT,
+    ServerGroup,
+)
+from tests.contract.test_scheduling_store import LocalScheduler, entries_after, report, state_of
+from tests.workflows.world import CONTEXT, make_report, make_spec
+
+MEMBERS = 10
+WAYS: list[tuple[str, int | None]] = [(ANTI_AFFINITY, None), (ANTI_AFFINITY, 2), (AFFINITY, None)]
+
+
+def make_group(number: int, policy: str, most: int | None = None) -> ServerGroup:
+    group_id = f"10000000-0000-4000-8000-{number:012d}"
+    return ServerGroup(id=group_id, name="g", project_id="p", user_id="u", policy=policy, max_server_per_host=most)
+
+
+def server(number: int) -> str:
+    """An id whose digits give the scheduler another seed each."""
+    return f"{number:08x}-0000-4000-8000-{number:012d}"
+
+
+class Cell:
+    """Conductors and schedulers of one cell."""
+
+    def __init__(self, database: Database, hosts: int, *, vcpus: int = 64, conductors: int = 1) -> None:
+        self.database = database
+        self.names = [f"h{number}" for number in range(hosts)]
+        report(database, [make_report(name, vcpus=vcpus) for name in self.names])
+        self.begun = state_of(database).sequence
+        self.schedulers = [LocalScheduler(database, seed) for seed in (1, 2)]
+        self.conductors = [
+            reservation_batching.Placer(database, self.schedulers[number % 2], store=tentative_reservations.hold(60))
+            for number in range(conductors)
+        ]
+
+    def reserve(self, specs: Sequence[ServerSpec], conductor: int = 0) -> list[ReserveAnswer]:
+        """As the top asks: again where the answer is "later"."""
+        answers: dict[str, ReserveAnswer] = {}
+        left = list(specs)
+        for _ in range(50):
+            told = self.conductors[conductor % len(self.conductors)].reserve(CONTEXT, left)
+            answers |= {answer.server_id: answer for answer in told}
+            left = [spec for spec in left if answers[spec.id].outcome == "later"]
+            if not left:
+                break
+        return [answers[spec.id] for spec in specs]
+
+    def place(self, group: ServerGroup, numbers: Iterable[int]) -> list[str]:
+        """The hosts that servers get, one after the other; "" for none."""
+        found = []
+        for number in numbers:
+            (answer,) = self.reserve([make_spec(server(number), group=group)])
+            found.append(answer.record.host or "" if answer.record is not None else "")
+        return found
+
+    def move(self, spec: ServerSpec, migration: int, **more: object) -> str:
+        claim = place_move(self.database, self.schedulers[0], spec, server(migration), request_id="r", **more)  # type: ignore[arg-type]
+        return claim.host
+
+    def end_move(self, number: int, migration: int, *, keep: bool) -> None:
+        with self.database.write() as connection:
+            if keep:
+                claims.confirm(connection, server(number), server(migration))
+            else:
+                claims.release(connection, [server(migration)])
+
+
+@pytest.fixture
+def open_cell(cell_database: Database) -> Callable[..., Cell]:
+    return lambda hosts, **more: Cell(cell_database, hosts, **more)
+
+
+def broken(entries: Sequence[ChangeEntry], group_of: dict[str, ServerGroup]) -> list[str]:
+    """What breaks a policy in any committed state: an entry of the change log is a transaction."""
+    where: dict[str, str] = {}
+    found = []
+    for entry in entries:
+        made = entry.changes
+        for claim_id, _, _ in made.released:
+            where.pop(claim_id, None)
+        where |= {claim_id: host for claim_id, host, _ in made.claimed}
+        hosts: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+        for server_id, host in where.items():
+            hosts[group_of[server_id].id][host] += 1
+        for group in {group_of[claim_id].id: group_of[claim_id] for claim_id, _, _ in made.claimed}.values():
+            counts = hosts[group.id]
+            most = group.max_server_per_host or 1
+            if len(counts) > 1 if group.policy == AFFINITY else max(counts.values()) > most:
+                found.append(f"{entry.sequence}: {group.policy} {dict(counts)}")
+    return found
+
+
+@pytest.mark.parametrize("together", [1, 3])
+def test_racing_creates_break_no_group(open_cell: Callable[..., Cell], *, together: int, long: bool) -> None:
+    """Of every group ten servers race, each asked for alone or with others of its group, through four conductors."""
+    groups = [make_group(number, *WAYS[number % len(WAYS)]) for number in range(99 if long else 6)]
+    cell = open_cell(MEMBERS, vcpus=2000, conductors=4)
+    group_of = {server(1 + number): groups[number % len(groups)] for number in range(MEMBERS * len(groups))}
+    asked: list[list[ServerSpec]] = []
+    for group in groups:
+        mine = [make_spec(server_id, group=group) for server_id, theirs in group_of.items() if theirs is group]
+        asked += [mine[first : first + together] for first in range(0, len(mine), together)]
+    random.Random(7).shuffle(asked)
+    with ThreadPoolExecutor(24) as pool:
+        answers = [one for some in pool.map(cell.reserve, asked, range(len(asked))) for one in some]
+    assert [one for one in answers if one.outcome != "held"] == []
+    assert broken(entries_after(cell.database, cell.begun), group_of) == []
+    with cell.database.read() as connection:
+        hosts = group_members.list_hosts(connection, {group.id for group in groups})
+        assert {len(theirs) for theirs in hosts.values()} == {MEMBERS}
+        assert claims.list_mismatches(connection) == []
+
+
+def test_a_group_that_is_full_refuses_and_a_deleted_member_gives_its_place_back(open_cell: Callable[..., Cell]) -> None:
+    apart = make_group(1, ANTI_AFFINITY)
+    cell = open_cell(3)
+    assert set(cell.place(apart, [1, 2, 3])) == set(cell.names)
+    (refused,) = cell.reserve([make_spec(server(4), group=apart)])
+    assert refused.outcome == "refused"
+    tentative_reservations.release(cell.database, [server(2)])
+    assert cell.place(apart, [5]) != [""]
+    assert cell.place(make_group(2, ANTI_AFFINITY, 2), range(6, 13)).count("") == 1
+    narrow = make_group(3, AFFINITY)
+    (first,) = cell.place(narrow, [20])
+    assert set(cell.place(narrow, [21, 22])) == {first}
+
+
+def test_soft_groups_are_kept_while_there_is_room(open_cell: Callable[..., Cell]) -> None:
+    cell = open_cell(3)
+    apart = cell.place(make_group(1, SOFT_ANTI_AFFINITY), range(1, 5))
+    assert set(apart[:3]) == set(cell.names)
+    assert apart[3] in cell.names
+    assert len(set(cell.place(make_group(2, SOFT_AFFINITY), range(10, 14)))) == 1
+    assert not {SOFT_AFFINITY, SOFT_ANTI_AFFINITY} & STRICT
+
+
+def test_servers_of_one_request_know_of_each_other(open_cell: Callable[..., Cell]) -> None:
+    cell = open_cell(4)
+    for number, (policy, hosts) in enumerate([(ANTI_AFFINITY, 4), (AFFINITY, 1), (SOFT_ANTI_AFFINITY, 4)]):
+        specs = [make_spec(server(10 * number + one), group=make_group(number, policy)) for one in range(1, 5)]
+        found = cell.reserve(specs)
+        assert {one.outcome for one in found} == {"held"}
+        assert len({one.record.host for one in found if one.record is not None}) == hosts
+
+
+def test_a_move_keeps_to_its_group(open_cell: Callable[..., Cell]) -> None:
+    cell = open_cell(3)
+    apart = make_group(1, ANTI_AFFINITY)
+    first, second = cell.place(apart, [1, 2])
+    free = ({*cell.names} - {first, second}).pop()
+    mover = make_spec(server(1), group=apart)
+    assert cell.move(mover, 91) == free
+    assert cell.place(apart, [3]) == [""], "both hosts of a server that moves are taken"
+    cell.end_move(1, 91, keep=True)
+    assert cell.place(apart, [3]) == [first]
+    with pytest.raises(errors.NoValidHost):
+        cell.move(make_spec(server(2), group=apart), 92)
+    assert cell.move(make_spec(server(2), group=apart), 93, same_host=True) == second
+
+
+def test_a_server_that_is_alone_may_move_and_takes_its_group_with_it(open_cell: Callable[..., Cell]) -> None:
+    cell = open_cell(2)
+    near = make_group(1, AFFINITY)
+    (home,) = cell.place(near, [1])
+    away = ({*cell.names} - {home}).pop()
+    mover = make_spec(server(1), group=near)
+    assert cell.move(mover, 91) == away
+    (between,) = cell.conductors[0].reserve(CONTEXT, [make_spec(server(2), group=near)])
+    assert between.outcome == "later", "nobody knows yet where the group is going to be"
+    cell.end_move(1, 91, keep=True)
+    assert cell.place(near, [2]) == [away]
+    with pytest.raises(errors.NoValidHost):
+        cell.move(mover, 92)
+    update_server(cell.database, CONTEXT, server(1), {"group": None})
+    assert cell.move(make_spec(server(1)), 93) == home
+    with pytest.raises(errors.Invalid):
+        update_server(cell.database, CONTEXT, server(2), {"group": {"id": near.id}})
+
+
+def test_groups_without_servers_are_forgotten(open_cell: Callable[..., Cell]) -> None:
+    cell = open_cell(2)
+    cell.place(make_group(1, ANTI_AFFINITY), [1])
+    cell.place(make_group(2, ANTI_AFFINITY), [2])
+    tentative_reservations.release(cell.database, [server(2)])
+    with cell.database.write() as connection:
+        servers.forget_expired(connection, [server(2)])
+    assert retention.purge_cell(cell.database, deleted_days=1, runs_days=1)["server_groups"] == 1
+    assert cell.place(make_group(2, ANTI_AFFINITY), [3]) != [""]
