@@ -113,6 +113,7 @@ class LibvirtNode:
         sets = [entry.get("set") or entry.get("map") for entry in rules if "set" in entry or "map" in entry]
         return {
             "domains": self.run(*virsh).split(),
+            "memories": [path.name for path in (self.node.directory / "lib" / "qemu" / "save").glob("*")],
             "directories": sorted(path.name for path in guests.iterdir() if path.name != ".tombstones"),
             "devices": [link["ifname"] for link in links if link["ifname"].startswith(("cct-", "ccb-", "ccv-"))],
             "namespaces": self.run("ls", "/run/netns", check=False).split(),

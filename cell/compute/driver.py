@@ -24,6 +24,7 @@ from cellcloud.model.virtual_hardware import Machine, machine_of
 
 GuestWatcher = Callable[[GuestState], None]
 GUEST_OFF = "The guest is off."
+NOT_SAVED = "The guest's memory was not kept, or is lost: it can be started, but not resumed."
 DISK_MISSING = "A disk of the guest is missing on its host."
 NOTHING_KNOWN = "This host does not know what the guest was made from."
 
@@ -77,6 +78,16 @@ class Driver(Protocol):
 
     def unpause(self, server_id: str, generation: int) -> GuestState:
         """Let a paused guest go on. Raises GuestFailed when it is off."""
+        ...
+
+    def suspend(self, server_id: str, generation: int) -> GuestState:
+        """Put the guest's memory on the host's disk, where it outlives the host's restart, and end its emulator.
+        Raises GuestFailed when it is off. Whatever starts the guest goes on from there; ``stop`` and a hard reboot
+        drop it."""
+        ...
+
+    def resume(self, server_id: str, generation: int) -> GuestState:
+        """Let a suspended guest go on from the memory that was kept. Raises GuestFailed when there is none."""
         ...
 
     def restore(self, spec: ServerSpec, generation: int, ports: Sequence[Port]) -> GuestState:

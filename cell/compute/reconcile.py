@@ -100,5 +100,5 @@ class Reconciler:
 def _agrees(entry: ExpectedGuest, guest: GuestState | None) -> bool:
     if guest is None:
         return False
-    running, paused = guest.power_state == PowerState.RUNNING, guest.power_state == PowerState.PAUSED
-    return (running, paused) == (entry.running, entry.paused)
+    states = (PowerState.RUNNING, PowerState.PAUSED, PowerState.SUSPENDED)
+    return [guest.power_state == state for state in states] == [entry.running, entry.paused, entry.suspended]

@@ -23,7 +23,7 @@ from cellcloud.server_states import PowerState
 
 LOG = logging.getLogger(__name__)
 AT_ONCE = 4  # guests started at once: more would only wait for each other's disks
-OFF = (PowerState.SHUTDOWN, PowerState.CRASHED, PowerState.NOSTATE)
+OFF = (PowerState.SHUTDOWN, PowerState.CRASHED, PowerState.NOSTATE, PowerState.SUSPENDED)
 
 
 class BootLog:

@@ -160,7 +160,11 @@ def _store(database: Database, host: str, known: Sequence[UnknownGuest], judged:
 
 
 def _vm_state(described: GuestDescription) -> VmState:
-    shown = {PowerState.RUNNING: VmState.ACTIVE, PowerState.PAUSED: VmState.PAUSED}
+    shown = {
+        PowerState.RUNNING: VmState.ACTIVE,
+        PowerState.PAUSED: VmState.PAUSED,
+        PowerState.SUSPENDED: VmState.SUSPENDED,
+    }
     return shown.get(PowerState(described.state.power_state), VmState.STOPPED)
 
 
@@ -181,6 +185,7 @@ def expected_on(connection: Connection, host: str) -> list[ExpectedGuest]:
             running=None if record.id in busy else record.power_state == PowerState.RUNNING,
             project_id=record.spec.project_id,
             paused=record.power_state == PowerState.PAUSED,
+            suspended=record.power_state == PowerState.SUSPENDED,
         )
         for record in records
         if record.vm_state != VmState.ERROR or record.id in busy

@@ -63,7 +63,13 @@ class Pause(Command, frozen=True, kw_only=True, tag="pause"): ...
 class Unpause(Command, frozen=True, kw_only=True, tag="unpause"): ...
 
 
-GuestCommand = Spawn | Start | Stop | RebootSoft | RebootHard | Destroy | Pause | Unpause
+class Suspend(Command, frozen=True, kw_only=True, tag="suspend"): ...
+
+
+class Resume(Command, frozen=True, kw_only=True, tag="resume"): ...
+
+
+GuestCommand = Spawn | Start | Stop | RebootSoft | RebootHard | Destroy | Pause | Unpause | Suspend | Resume
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,8 +102,8 @@ class GuestEvent:
 class ExpectedGuest:
     """What the cell's records say a host should hold; the host compares and corrects.
 
-    ``running``: True or False as recorded, None while a run is under way (leave it alone). ``paused``: it does not run,
-    and is not off.
+    ``running``: True or False as recorded, None while a run is under way (leave it alone). ``paused``,
+    ``suspended``: it does not run, and its memory is kept, on the host's disk where it is suspended.
     """
 
     server_id: str
@@ -105,6 +111,7 @@ class ExpectedGuest:
     running: bool | None
     project_id: str = ""
     paused: bool = False
+    suspended: bool = False
 
 
 class OrderKind(StrEnum):

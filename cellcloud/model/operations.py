@@ -20,6 +20,8 @@ class Operation(StrEnum):
     REBOOT = "reboot"
     PAUSE = "pause"
     UNPAUSE = "unpause"
+    SUSPEND = "suspend"
+    RESUME = "resume"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,6 +151,30 @@ TABLE = (
         vm_state=VmState.ACTIVE,
         power_state=PowerState.RUNNING,
         event="compute_unpause_instance",
+    ),
+    OperationSpec(
+        operation=Operation.SUSPEND,
+        action="suspend",
+        policy="os-suspend-server:suspend",
+        summary="Suspend a server.",
+        starts_from=frozenset({VmState.ACTIVE}),
+        task_state=TaskState.SUSPENDING,
+        command=guest_commands.Suspend,
+        vm_state=VmState.SUSPENDED,
+        power_state=PowerState.SUSPENDED,
+        event="compute_suspend_instance",
+    ),
+    OperationSpec(
+        operation=Operation.RESUME,
+        action="resume",
+        policy="os-suspend-server:resume",
+        summary="Resume a suspended server.",
+        starts_from=frozenset({VmState.SUSPENDED}),
+        task_state=TaskState.RESUMING,
+        command=guest_commands.Resume,
+        vm_state=VmState.ACTIVE,
+        power_state=PowerState.RUNNING,
+        event="compute_resume_instance",
     ),
 )
 FIRST_VARIANTS = {spec.operation: spec for spec in reversed(TABLE)}

@@ -19,6 +19,8 @@ CALLS: dict[str, tuple[str, str, Any, bool]] = {
     "reboot": ("POST", "/action", {"reboot": {"type": "HARD"}}, True),
     "pause": ("POST", "/action", {"pause": None}, True),
     "unpause": ("POST", "/action", {"unpause": None}, True),
+    "suspend": ("POST", "/action", {"suspend": None}, True),
+    "resume": ("POST", "/action", {"resume": None}, True),
     "set metadata": ("POST", "/metadata", METADATA, True),
     "replace metadata": ("PUT", "/metadata", METADATA, True),
     "set an item": ("PUT", "/metadata/a", {"meta": {"a": "c"}}, True),

@@ -78,6 +78,10 @@ class Rig(Protocol):
         """The guest ends without anybody having asked."""
         ...
 
+    def lose_memory(self, server_id: str) -> None:
+        """What was kept of a suspended guest's memory is not there any more."""
+        ...
+
     def count_held(self) -> int:
         """How many things of guests there are on the host."""
         ...
@@ -117,6 +121,9 @@ class FakeRig:
 
     def end_guest(self, server_id: str) -> None:
         self._hypervisor.change_power("fake-1", server_id, PowerState.SHUTDOWN)
+
+    def lose_memory(self, server_id: str) -> None:
+        self.end_guest(server_id)
 
     def count_held(self) -> int:
         return sum(self._hypervisor.count_held().values())
@@ -172,6 +179,9 @@ class LibvirtRig:
 
     def end_guest(self, server_id: str) -> None:
         self._node.kill(f"guest={server_id}")
+
+    def lose_memory(self, server_id: str) -> None:
+        self._node.run(*VIRSH, "managedsave-remove", server_id)
 
     def count_held(self) -> int:
         return sum(len(things) for things in self._node.held().values())
@@ -298,7 +308,34 @@ def test_every_operation_leads_where_the_table_says(rig: Rig, driver: Driver, se
     assert rig.count_held() == before
 
 
-@pytest.mark.parametrize("verb", ["pause", "unpause"])
+def test_a_suspended_guest_outlives_the_daemon_and_the_host(rig: Rig, driver: Driver, server_id: str) -> None:
+    before = rig.count_held()
+    driver.spawn(make_spec(server_id, IMAGE), 1, [make_port(1)], rig.images)
+    assert driver.suspend(server_id, 2).power_state == PowerState.SUSPENDED
+    for happen in (rig.restart_hypervisor, rig.fail):
+        happen()
+        driver = rig.open()
+        assert power_of(driver, server_id) == driver.list_guests()[0].power_state == PowerState.SUSPENDED
+    driver.set_fence(server_id, fenced=True)
+    assert driver.resume(server_id, 3).power_state == PowerState.RUNNING
+    assert rig.find_fence(server_id)  # which its memory knew nothing of
+    assert driver.suspend(server_id, 4).power_state == PowerState.SUSPENDED
+    assert driver.start(server_id, 5).power_state == PowerState.RUNNING
+    assert driver.suspend(server_id, 6).power_state == PowerState.SUSPENDED
+    assert driver.stop(server_id, 7, 0.0).power_state == PowerState.SHUTDOWN
+    driver.start(server_id, 8)
+    driver.suspend(server_id, 9)
+    rig.lose_memory(server_id)
+    with pytest.raises(errors.GuestFailed, match="memory"):
+        driver.resume(server_id, 10)
+    assert power_of(driver, server_id) == PowerState.SHUTDOWN
+    driver.start(server_id, 11)
+    driver.suspend(server_id, 12)
+    driver.destroy(server_id, 13)
+    assert rig.count_held() == before
+
+
+@pytest.mark.parametrize("verb", ["pause", "unpause", "suspend", "resume"])
 def test_a_guest_that_is_off_is_neither_paused_nor_let_go_on(
     rig: Rig, driver: Driver, server_id: str, verb: str
 ) -> None:

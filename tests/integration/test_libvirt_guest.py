@@ -215,6 +215,28 @@ def test_a_guest_cannot_pass_for_another(
     wait_for_text(driver, first.id, "dropped")
 
 
+def test_a_suspended_guest_goes_on_counting_where_it_was(
+    node: LibvirtNode, driver: LibvirtDriver, booted: BootedGuest, key: Path
+) -> None:
+    def inside(command: str) -> str:
+        return run_in_guest(node, key, booted.port, command)
+
+    count = "echo $$ >/tmp/pid; n=0; while :; do n=$((n+1)); echo $n >/tmp/n.new; mv /tmp/n.new /tmp/n; sleep 0.1; done"
+    same = "cat /proc/sys/kernel/random/boot_id /tmp/pid; kill -0 $(cat /tmp/pid) && echo counts"
+    inside(f"setsid sh -c {shlex.quote(count)} >/dev/null 2>&1 </dev/null &")
+    wait_until(lambda: int(inside("cat /tmp/n 2>/dev/null || echo 0")) > 20)
+    before, counted = inside(same), int(inside("cat /tmp/n"))
+    assert before.endswith("counts\n")
+    [generation] = [guest.generation for guest in driver.list_guests() if guest.server_id == booted.spec.id]
+    assert driver.suspend(booted.spec.id, generation + 1).power_state == PowerState.SUSPENDED
+    assert node.find_pids(f"guest={booted.spec.id}") == []
+    node.restart_libvirtd()
+    assert driver.resume(booted.spec.id, generation + 2).power_state == PowerState.RUNNING
+    wait_until(lambda: int(inside("cat /tmp/n")) > counted)
+    assert inside(same) == before
+    inside("kill $(cat /tmp/pid)")
+
+
 def test_an_address_can_be_given_to_another_guest(driver: LibvirtDriver, booted: BootedGuest, key: Path) -> None:
     """``booted`` keeps the network and its DHCP server up meanwhile."""
     address = make_port(3).fixed_ips

@@ -115,6 +115,8 @@ ACTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "reboot": ("servers", "reboot"),
         "pause": ("pause_server", "pause"),
         "unpause": ("pause_server", "unpause"),
+        "suspend": ("suspend_server", "suspend"),
+        "resume": ("suspend_server", "resume"),
         "lock": ("lock_server", "lock"),
         "unlock": ("lock_server", "unlock"),
         "os-getConsoleOutput": ("console_output", "os-getConsoleOutput"),

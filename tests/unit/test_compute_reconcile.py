@@ -127,14 +127,19 @@ def test_a_known_guest_is_let_back_to_its_networks_and_one_that_cannot_be_hinder
     assert [guest.fenced for guest in host.driver.guests.values()] == [False, False]
 
 
-@pytest.mark.parametrize("recorded", [PowerState.RUNNING, PowerState.PAUSED, PowerState.SHUTDOWN])
-@pytest.mark.parametrize("found", [PowerState.RUNNING, PowerState.PAUSED, PowerState.SHUTDOWN, PowerState.CRASHED])
+WITH_MEMORY = [PowerState.RUNNING, PowerState.PAUSED, PowerState.SUSPENDED]
+
+
+@pytest.mark.parametrize("recorded", [*WITH_MEMORY, PowerState.SHUTDOWN])
+@pytest.mark.parametrize("found", [*WITH_MEMORY, PowerState.SHUTDOWN, PowerState.CRASHED])
 def test_a_guest_that_runs_pauses_or_is_off_against_its_record_is_told(
     host: Host, recorded: PowerState, found: PowerState
 ) -> None:
     host.hold(power_state=found)
-    running, paused = recorded == PowerState.RUNNING, recorded == PowerState.PAUSED
-    host.conductor.expected["h1"] = [ExpectedGuest(server_id=ONE, generation=1, running=running, paused=paused)]
+    running, paused, suspended = (recorded == state for state in WITH_MEMORY)
+    host.conductor.expected["h1"] = [
+        ExpectedGuest(server_id=ONE, generation=1, running=running, paused=paused, suspended=suspended)
+    ]
     host.reconciler.compare()
     off = {PowerState.SHUTDOWN, PowerState.CRASHED}
     agree = recorded == found or {recorded, found} <= off

@@ -353,6 +353,9 @@ def test_guests_that_go_off_together_are_followed_together(cell_database: Databa
         ("paused", PowerState.PAUSED, PowerState.CRASHED, "stopped"),
         ("stopped", PowerState.SHUTDOWN, PowerState.RUNNING, "active"),
         ("stopped", PowerState.SHUTDOWN, PowerState.PAUSED, "paused"),
+        ("active", PowerState.RUNNING, PowerState.SUSPENDED, "suspended"),
+        ("suspended", PowerState.SUSPENDED, PowerState.RUNNING, "active"),
+        ("suspended", PowerState.SUSPENDED, PowerState.SHUTDOWN, "stopped"),
         ("error", PowerState.SHUTDOWN, PowerState.RUNNING, "error"),
     ],
 )

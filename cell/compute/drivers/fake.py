@@ -18,7 +18,15 @@ from typing import TextIO
 
 import msgspec
 
-from cell.compute.driver import DISK_MISSING, GUEST_OFF, NOTHING_KNOWN, GuestWatcher, ImageStore, check_guest
+from cell.compute.driver import (
+    DISK_MISSING,
+    GUEST_OFF,
+    NOT_SAVED,
+    NOTHING_KNOWN,
+    GuestWatcher,
+    ImageStore,
+    check_guest,
+)
 from cellcloud import clock, errors
 from cellcloud.model import codec
 from cellcloud.model.console import ConsoleAddress
@@ -30,6 +38,7 @@ from cellcloud.server_states import PowerState
 
 KEPT_TOMBSTONES = 100_000
 FIRST_CONSOLE_PORT = 5900
+HAS_MEMORY = (PowerState.RUNNING, PowerState.PAUSED, PowerState.SUSPENDED)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -130,8 +139,9 @@ class FakeHypervisor:
         """The host fails and comes back: its guests are off, their disks kept."""
         with self.lock:
             for guest in self._hosts[host].values():
-                guest.power_state = PowerState.SHUTDOWN
-                self.save(host, guest)
+                if guest.power_state != PowerState.SUSPENDED:
+                    guest.power_state = PowerState.SHUTDOWN
+                    self.save(host, guest)
             self._boots[host] += 1
             self._write([host, "", self._boots[host]])
 
@@ -327,6 +337,12 @@ class FakeDriver:
     def unpause(self, server_id: str, generation: int) -> GuestState:
         return self._change("unpause", server_id, generation, lambda guest: _set_paused(guest, PowerState.RUNNING))
 
+    def suspend(self, server_id: str, generation: int) -> GuestState:
+        return self._change("suspend", server_id, generation, _suspend)
+
+    def resume(self, server_id: str, generation: int) -> GuestState:
+        return self._change("resume", server_id, generation, _resume)
+
     def restore(self, spec: ServerSpec, generation: int, ports: Sequence[Port]) -> GuestState:
         """A machine that is made up loses a guest and its disks together."""
         self._begin("restore")
@@ -418,8 +434,20 @@ def _set_paused(guest: FakeGuest, power_state: PowerState) -> None:
     guest.power_state = power_state
 
 
+def _suspend(guest: FakeGuest) -> None:
+    if guest.power_state not in HAS_MEMORY:
+        raise errors.GuestFailed(GUEST_OFF)
+    guest.power_state = PowerState.SUSPENDED
+
+
+def _resume(guest: FakeGuest) -> None:
+    if guest.power_state not in HAS_MEMORY:
+        raise errors.GuestFailed(NOT_SAVED)
+    guest.power_state = PowerState.RUNNING
+
+
 def _halt(guest: FakeGuest) -> None:
-    if guest.power_state in (PowerState.RUNNING, PowerState.PAUSED):
+    if guest.power_state in HAS_MEMORY:
         guest.power_state = PowerState.SHUTDOWN
         guest.console.append("fake: powered off")
 

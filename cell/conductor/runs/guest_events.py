@@ -26,6 +26,13 @@ FOLLOWS = {
     (VmState.PAUSED, PowerState.SHUTDOWN): VmState.STOPPED,
     (VmState.PAUSED, PowerState.CRASHED): VmState.STOPPED,
     (VmState.STOPPED, PowerState.PAUSED): VmState.PAUSED,
+    (VmState.ACTIVE, PowerState.SUSPENDED): VmState.SUSPENDED,
+    (VmState.PAUSED, PowerState.SUSPENDED): VmState.SUSPENDED,
+    (VmState.STOPPED, PowerState.SUSPENDED): VmState.SUSPENDED,
+    (VmState.SUSPENDED, PowerState.RUNNING): VmState.ACTIVE,
+    (VmState.SUSPENDED, PowerState.PAUSED): VmState.PAUSED,
+    (VmState.SUSPENDED, PowerState.SHUTDOWN): VmState.STOPPED,
+    (VmState.SUSPENDED, PowerState.CRASHED): VmState.STOPPED,
 }
 
 

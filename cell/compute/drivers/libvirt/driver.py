@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 from xml.etree import ElementTree as ET
@@ -14,13 +14,14 @@ import libvirt
 from cell.compute.driver import (
     DISK_MISSING,
     GUEST_OFF,
+    NOT_SAVED,
     NOTHING_KNOWN,
     GuestWatcher,
     ImageStore,
     check_guest,
     machine_for,
 )
-from cell.compute.drivers.libvirt import host_facts
+from cell.compute.drivers.libvirt import domain_power, host_facts
 from cell.compute.drivers.libvirt.config_drive import ensure_config_drive
 from cell.compute.drivers.libvirt.connection import LibvirtConnection, start_event_loop
 from cell.compute.drivers.libvirt.disks import ensure_disks, list_disks
@@ -47,23 +48,8 @@ T = TypeVar("T")
 
 SERVER_ID = Pattern(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 CONSOLE_LOG = "console.log"
+MEMORY_SECONDS = 540.0  # for a guest's memory to go to disk or come back; a run's deadline is behind it
 ASK_AGAIN = 10.0  # seconds until a guest that may not have listened is asked to power off once more
-
-POWER_STATES = {
-    libvirt.VIR_DOMAIN_RUNNING: PowerState.RUNNING,
-    libvirt.VIR_DOMAIN_BLOCKED: PowerState.RUNNING,
-    libvirt.VIR_DOMAIN_PAUSED: PowerState.PAUSED,
-    libvirt.VIR_DOMAIN_SHUTDOWN: PowerState.RUNNING,  # on its way down
-    libvirt.VIR_DOMAIN_SHUTOFF: PowerState.SHUTDOWN,
-    libvirt.VIR_DOMAIN_CRASHED: PowerState.CRASHED,
-    libvirt.VIR_DOMAIN_PMSUSPENDED: PowerState.SUSPENDED,
-}
-UNDEFINE = (
-    libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
-    | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
-    | libvirt.VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA
-    | libvirt.VIR_DOMAIN_UNDEFINE_NVRAM
-)
 
 
 class LibvirtDriver:
@@ -112,7 +98,7 @@ class LibvirtDriver:
     def list_guests(self) -> list[GuestState]:
         """Guests of ours that libvirt has, and those accepted but not (or no longer) defined there."""
         known = {record.server_id: record for record in self._records.list_all()}
-        found = self._call(lambda opened: _list_states(opened, known.keys()))
+        found = self._call(lambda opened: domain_power.list_states(opened, known.keys()))
         names = known.keys() | {name for name in found if SERVER_ID.matches(name)}
         return [_state(name, known.get(name), found.get(name)) for name in sorted(names)]
 
@@ -171,6 +157,24 @@ class LibvirtDriver:
                 self._ask(server_id, lambda domain: domain.suspend() if paused else domain.resume())
             return self._settled(record)
 
+    def suspend(self, server_id: str, generation: int) -> GuestState:
+        with self._guest_locks.take(server_id, generation):
+            record = self._records.advance(server_id, generation)
+            power = self._find_power(server_id)
+            if power not in domain_power.HAS_MEMORY:
+                raise errors.GuestFailed(GUEST_OFF)
+            if power != PowerState.SUSPENDED:
+                with self._giving_way(record):
+                    self._ask(server_id, domain_power.save_memory, timeout=MEMORY_SECONDS)
+            return self._settled(record)
+
+    def resume(self, server_id: str, generation: int) -> GuestState:
+        with self._guest_locks.take(server_id, generation):
+            record = self._records.advance(server_id, generation)
+            if self._find_power(server_id) not in domain_power.HAS_MEMORY:
+                raise errors.GuestFailed(NOT_SAVED)
+            return self._power_on(record)
+
     def restore(self, spec: ServerSpec, generation: int, ports: Sequence[Port]) -> GuestState:
         _check_id(spec.id)
         for port in ports:
@@ -190,7 +194,7 @@ class LibvirtDriver:
                 if ours is None and self._records.is_removed(server_id, generation):
                     return
             self._records.begin_removal(server_id, generation)
-            self._ask(server_id, _remove)
+            self._ask(server_id, domain_power.remove)
             self._records.finish_removal(server_id)
             self._wiring.apply()
             self._watch.forget(server_id)
@@ -239,26 +243,55 @@ class LibvirtDriver:
         """Wire, define and start the guest, from its record alone; a running one is left as it is. ``refused``: what
         it means when the hypervisor will not: for a new guest that another host may."""
         self._wiring.apply(record.server_id)
-        if self._find_power(record.server_id) != PowerState.RUNNING:
+        power = self._find_power(record.server_id)
+        if power != PowerState.RUNNING:
             definition = self._define(record)
-            self._call(lambda opened: _start(opened, definition), refused)
+            patience = MEMORY_SECONDS if power == PowerState.SUSPENDED else None
+            self._call(lambda opened: domain_power.start(opened, definition), refused, patience)
+            if record.fenced:  # what was suspended before it was fenced
+                self._ask(record.server_id, lambda domain: set_links(domain, up=False))
         return self._settled(record)
 
     def _power_off(self, record: GuestRecord, timeout: float) -> None:
-        """Ask until ``timeout``, then cut the power. Raises Stale when a newer command waits meanwhile."""
+        """Ask until ``timeout``, then cut the power; memory that was kept is dropped. Raises Stale when a newer command
+        waits meanwhile."""
         deadline = clock.monotonic() + timeout
         ask_at = 0.0
-        while self._find_power(record.server_id) in (PowerState.RUNNING, PowerState.PAUSED):
+        while self._ask(record.server_id, lambda domain: domain.isActive()):
             now = clock.monotonic()
             if now >= deadline:
-                self._ask(record.server_id, _cut_power)
-                return
+                self._ask(record.server_id, domain_power.cut_power)
+                break
             if self._guest_locks.is_overtaken(record.server_id, record.generation):
                 raise errors.Stale("A newer command overtook this one.")
             if now >= ask_at:
-                self._ask(record.server_id, _ask_off)
+                self._ask(record.server_id, domain_power.ask_off)
                 ask_at = now + ASK_AGAIN
             self._watch.wait(0.5)
+        self._ask(record.server_id, domain_power.drop_memory)
+
+    @contextmanager
+    def _giving_way(self, record: GuestRecord) -> Iterator[None]:
+        """Abort what libvirt does to the guest meanwhile when a newer command waits. Raises Stale if it was."""
+        ended = threading.Event()
+
+        def look() -> None:
+            while not ended.wait(0.5):
+                if self._guest_locks.is_overtaken(record.server_id, record.generation):
+                    with suppress(errors.CellcloudError):
+                        self._ask(record.server_id, lambda domain: domain.abortJob())
+
+        looking = threading.Thread(target=look, name="give-way", daemon=True)
+        looking.start()
+        try:
+            yield
+        except errors.GuestFailed as error:
+            if self._guest_locks.is_overtaken(record.server_id, record.generation):
+                raise errors.Stale("A newer command overtook this one.") from error
+            raise
+        finally:
+            ended.set()
+            looking.join()
 
     def _define(self, record: GuestRecord) -> str:
         directory = self._records.path(record.server_id)
@@ -287,19 +320,24 @@ class LibvirtDriver:
         return state
 
     def _find_power(self, server_id: str) -> int | None:
-        return self._ask(server_id, lambda domain: POWER_STATES.get(domain.state()[0], PowerState.NOSTATE))
+        return self._ask(server_id, domain_power.power_of)
 
-    def _call(self, work: Callable[[Any], T], refused: type[errors.CellcloudError] = errors.GuestFailed) -> T:
+    def _call(
+        self,
+        work: Callable[[Any], T],
+        refused: type[errors.CellcloudError] = errors.GuestFailed,
+        timeout: float | None = None,
+    ) -> T:
         """``work(libvirt connection)``, its errors in our terms."""
         try:
-            return self._connection.call(work)
+            return self._connection.call(work, timeout=timeout)
         except libvirt.libvirtError as error:
             raise _translate(error, refused) from error
 
-    def _ask(self, server_id: str, work: Callable[[Any], T]) -> T | None:
+    def _ask(self, server_id: str, work: Callable[[Any], T], timeout: float | None = None) -> T | None:
         """``work(domain)``, or None when libvirt does not have the guest."""
         try:
-            return self._connection.call(lambda opened: work(opened.lookupByName(server_id)))
+            return self._connection.call(lambda opened: work(opened.lookupByName(server_id)), timeout=timeout)
         except libvirt.libvirtError as error:
             if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
                 return None
@@ -320,44 +358,6 @@ def _state(server_id: str, record: GuestRecord | None, power: int | None) -> Gue
         project_id=record.spec.project_id if record else "",
         fenced=record.fenced if record else False,
     )
-
-
-def _list_states(opened: Any, known: Collection[str]) -> dict[str, int]:
-    """Of guests that are recorded or carry our mark: what others run here is none of our business."""
-    stats = opened.getAllDomainStats(libvirt.VIR_DOMAIN_STATS_STATE, 0)
-    return {
-        domain.name(): POWER_STATES.get(values.get("state.state", 0), PowerState.NOSTATE)
-        for domain, values in stats
-        if domain.name() in known or is_ours(domain)
-    }
-
-
-def _start(opened: Any, definition: str) -> None:
-    domain = opened.defineXML(definition)
-    state = domain.state()[0]
-    if state == libvirt.VIR_DOMAIN_PAUSED:
-        domain.resume()
-    elif not domain.isActive():
-        domain.create()
-
-
-def _ask_off(domain: Any) -> None:
-    with suppress(libvirt.libvirtError):  # it may be off by now; the caller looks again
-        domain.shutdownFlags(libvirt.VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN)
-
-
-def _cut_power(domain: Any) -> None:
-    if domain.isActive():
-        try:
-            domain.destroy()
-        except libvirt.libvirtError as error:
-            if error.get_error_code() != libvirt.VIR_ERR_OPERATION_INVALID:  # off by itself meanwhile
-                raise
-
-
-def _remove(domain: Any) -> None:
-    _cut_power(domain)
-    domain.undefineFlags(UNDEFINE)
 
 
 def _translate(
