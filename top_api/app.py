@@ -41,9 +41,10 @@ def create_app(
     adapters: Adapters | None = None,
     cells: Cells | None = None,
     dispatch: Callable[[Sequence[Intent]], None] | None = None,
+    enforcer: Enforcer | None = None,
 ) -> Flask:
     """Build the API. What is not given is made from the configuration."""
-    enforcer = Enforcer(config.path)
+    enforcer = enforcer or Enforcer(config.path)
     database = database or Database(config.top.connection, timeout=config.database_timeout)
     adapters = adapters or make_adapters(config, database)
     cells = cells or Cells(database, config.top)

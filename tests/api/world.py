@@ -38,6 +38,7 @@ from cellcloud.model.tag_metadata_changes import ItemChanges
 from cellcloud.server_states import PowerState, VmState
 from top_api.adapters import Adapters
 from top_api.app import create_app
+from top_api.authorization import Enforcer
 from top_api.cell_clients import Cells
 from top_api.dispatch.outbox_dispatcher import OutboxDispatcher
 
@@ -442,7 +443,15 @@ def digest_of(name: str) -> CellDigest:
 class World:
     """The API, its callers, and its two cells. ``policy``: what stands in the operators' policy file."""
 
-    def __init__(self, database: Database, folder: Path, *, policy: str = "", **quota: int) -> None:
+    def __init__(
+        self,
+        database: Database,
+        folder: Path,
+        *,
+        policy: str = "",
+        enforcer: Enforcer | None = None,
+        **quota: int,
+    ) -> None:
         self.database = database
         with database.write() as connection:
             flavors.ensure_starters(connection)
@@ -468,7 +477,12 @@ class World:
         self.holding = False
         outside = Adapters(identity=FixedIdentity(), images=self.images, networks=self.networks)
         self.app = create_app(
-            self.config, database=database, adapters=outside, cells=self.cells, dispatch=self._dispatch
+            self.config,
+            database=database,
+            adapters=outside,
+            cells=self.cells,
+            dispatch=self._dispatch,
+            enforcer=enforcer,
         )
         self.http: FlaskClient = self.app.test_client()
 
