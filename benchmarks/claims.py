@@ -35,7 +35,7 @@ import psutil
 
 from benchmarks.figures import conditions, milliseconds
 from benchmarks.workload import FLAVORS, SAME_IN_BATCH, SINGLE
-from cell.conductor.placement import claiming, reservation_batching, tentative_reservations
+from cell.conductor.placement import claiming, reservation_batching, reservation_confirmation
 from cell.conductor.placement.claiming import PlacementRequest
 from cell.conductor.scheduling_store import SchedulingStoreService
 from cell.scheduler.service import SchedulerService
@@ -151,7 +151,7 @@ def be_conductor(broker: str, url: str, seed: int, *, held: bool) -> None:
     transport = Transport(CELL, broker)
     server = transport.serve(SchedulingStore, SchedulingStoreService(database), server=unique_name("bench"), threads=4)
     scheduler = transport.client(Scheduler)
-    store = tentative_reservations.hold(3600.0) if held else _nothing
+    store = reservation_confirmation.hold(3600.0) if held else _nothing
     print("ready", flush=True)
     for line in sys.stdin:
         task: Json = json.loads(line)

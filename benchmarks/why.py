@@ -16,7 +16,7 @@ from pathlib import Path
 
 from benchmarks.claims import Stream, fill
 from benchmarks.figures import Figure, milliseconds, report
-from cell.conductor.placement import claiming, tentative_reservations
+from cell.conductor.placement import claiming, reservation_confirmation
 from cell.conductor.scheduling_store import SchedulingStoreService
 from cell.scheduler.service import SchedulerService
 from cellcloud import config
@@ -54,7 +54,9 @@ def main() -> None:
         while len(servers) < given.servers:
             asked = stream.batch(min(256, given.servers - len(servers)))
             servers += list(
-                claiming.place(database, one, service_context(BUDGET), asked, store=tentative_reservations.hold(3600.0))
+                claiming.place(
+                    database, one, service_context(BUDGET), asked, store=reservation_confirmation.hold(3600.0)
+                )
             )
             one.tailer.catch_up(service_context(BUDGET))
         context = service_context(BUDGET)

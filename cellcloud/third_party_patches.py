@@ -41,7 +41,7 @@ from oslo_messaging._drivers import amqpdriver, base, impl_rabbit
 from oslo_messaging._drivers import common as rpc_common
 from oslo_messaging._drivers.amqp import AMQPDestinationNotFound
 
-from cellcloud.socket_poll import is_readable
+from cellcloud.socket_readability import is_readable
 
 LOG = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
 
 from cellcloud.model import metadata_signature as signature
-from cellcloud.model.guest_documents import GuestFacts, openstack_documents
+from cellcloud.model.instance_metadata_documents import GuestFacts, openstack_documents
 from cellcloud.model.network import Port
 from cellcloud.model.server import ServerSpec
 from tests.libvirt_node import METADATA_PORT, SECRET, LibvirtNode

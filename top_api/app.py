@@ -18,7 +18,6 @@ from cellcloud.model.intent import Intent
 from cellcloud.rpc.transport import unique_name
 from top_api import auth, faults, microversion
 from top_api.adapters import Adapters, make_adapters
-from top_api.api_conventions import DISCOVERY, WebApi
 from top_api.authorization import Enforcer
 from top_api.cell_clients import Cells
 from top_api.dispatch.outbox_dispatcher import OutboxDispatcher
@@ -29,6 +28,7 @@ from top_api.request_head_admission import HeadGate
 from top_api.request_pipeline import is_old, mount
 from top_api.routes import RESOURCES
 from top_api.routes.versions import choices
+from top_api.service_api_definition import DISCOVERY, WebApi
 from top_api.services import ApiServices
 
 LOG = logging.getLogger(__name__)

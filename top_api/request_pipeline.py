@@ -22,10 +22,10 @@ from cellcloud.embedded import EmbeddedServices
 from cellcloud.model.server import ServerRecord
 from cellcloud.safe_regex import Pattern
 from top_api import auth, faults, microversion
-from top_api.api_conventions import COMPUTE, WebApi
 from top_api.authorization import Target
 from top_api.microversion import FIRST, LAST, Microversion
 from top_api.public_address import plain
+from top_api.service_api_definition import COMPUTE, WebApi
 from top_api.services import ApiServices
 from top_api.validation import MALFORMED, NO_QUERY, Queries, UnsupportedType, Versioned, check_body, read_json
 

@@ -20,8 +20,8 @@ from cellcloud.model.explanation import (
     Replayed,
 )
 from cellcloud.model.flavor import Flavor
-from cellcloud.model.guest_state import UnknownGuest
 from cellcloud.model.host import Aggregate, Host
+from cellcloud.model.observed_guests import UnknownGuest
 from cellcloud.model.run import RunRecord, TimelineEntry
 from cellcloud.model.server import ServerRecord
 from cellcloud.rpc.conductor import Conductor

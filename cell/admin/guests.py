@@ -8,7 +8,7 @@ from cell.admin.common_options import Terminal, command
 from cell.admin.naming import host_name
 from cell.admin.output import Column
 from cell.admin.servers import COLUMNS as SERVER_COLUMNS
-from cellcloud.model.guest_state import UnknownGuest
+from cellcloud.model.observed_guests import UnknownGuest
 from cellcloud.server_states import PowerState
 
 COLUMNS: list[Column[UnknownGuest]] = [

@@ -14,8 +14,8 @@ from cellcloud.model.explanation import (
     Loss,
     Replayed,
 )
-from cellcloud.model.guest_state import UnknownGuest
 from cellcloud.model.host import Aggregate, Host
+from cellcloud.model.observed_guests import UnknownGuest
 from cellcloud.model.run import RunRecord, TimelineEntry
 from cellcloud.model.server import ServerRecord
 

@@ -14,11 +14,11 @@ from typing import Protocol
 from cellcloud import errors
 from cellcloud.model import flavor_image_validation, image_properties
 from cellcloud.model.console import ConsoleAddress
-from cellcloud.model.guest_state import GuestDescription, GuestState
 from cellcloud.model.host import HostFacts
 from cellcloud.model.image import Image
 from cellcloud.model.network import Port
 from cellcloud.model.numa_request import guest_numa
+from cellcloud.model.observed_guests import GuestDescription, GuestState
 from cellcloud.model.server import ServerSpec
 from cellcloud.model.virtual_hardware import Machine, machine_of
 

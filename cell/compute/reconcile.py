@@ -13,7 +13,7 @@ from cell.compute.driver import Driver
 from cellcloud import errors
 from cellcloud.context import service_context
 from cellcloud.model.guest_commands import ExpectedGuest, GuestEvent, GuestOrder, OrderKind
-from cellcloud.model.guest_state import GuestState
+from cellcloud.model.observed_guests import GuestState
 from cellcloud.rpc.conductor import Conductor
 from cellcloud.server_states import PowerState
 

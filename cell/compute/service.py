@@ -19,13 +19,13 @@ from cell.compute.image_cache import ImageCache
 from cell.compute.inventory import Inventory
 from cell.compute.reconcile import Reconciler
 from cell.compute.report_queue import ReportQueue
-from cell.compute.resume import BootLog, resume_guests
+from cell.compute.resume_guests_on_host_boot import BootLog, resume_guests
 from cellcloud import errors, log
 from cellcloud.config import Config
 from cellcloud.context import RequestContext
 from cellcloud.model.console import ConsoleAddress
 from cellcloud.model.guest_commands import GuestCommand, GuestEvent
-from cellcloud.model.guest_state import GuestDescription, GuestState
+from cellcloud.model.observed_guests import GuestDescription, GuestState
 from cellcloud.rpc.compute import Compute
 from cellcloud.rpc.conductor import Conductor
 from cellcloud.rpc.transport import Server, Transport

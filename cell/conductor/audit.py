@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from cellcloud.db import claims, database_incarnations, host_names, hosts, retention, runs, servers, unknown_guests
+from cellcloud.db import (
+    claims,
+    database_incarnations,
+    host_name_leases,
+    hosts,
+    retention,
+    runs,
+    servers,
+    unknown_guests,
+)
 from cellcloud.db.engine import Connection, Database
 from cellcloud.model.cell import Finding
 
@@ -40,7 +49,7 @@ def check(
                 check="retention", severity="warning", subject=name or "all hosts", text=text, remedy=remedy
             )
             found.append(finding)
-        for name, place in host_names.list_rivals(connection):
+        for name, place in host_name_leases.list_rivals(connection):
             text = f"another machine asks for this name and is refused it: {place}"
             remedy = f"give it a name of its own; if the first is gone: cellctl host release {name}"
             found.append(Finding(check="names", severity="error", subject=name, text=text, remedy=remedy))

@@ -17,7 +17,7 @@ from cellcloud.db.claims import Claim
 from cellcloud.db.engine import Connection, Database, retried
 from cellcloud.model.allocation import Allocation
 from cellcloud.model.guest_commands import ExpectedGuest, GuestOrder, GuestOrders, OrderKind
-from cellcloud.model.guest_state import GuestDescription, GuestState, UnknownGuest
+from cellcloud.model.observed_guests import GuestDescription, GuestState, UnknownGuest
 from cellcloud.model.server import ServerRecord
 from cellcloud.server_states import PowerState, VmState
 

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from cell.conductor import audit, external_events, reconcile, server_field_updates, timeline_query
 from cell.conductor.capacity import Digests
 from cell.conductor.database_rollback_detection import DatabaseWatch
-from cell.conductor.placement import reservation_batching, tentative_reservations
+from cell.conductor.placement import reservation_batching, reservation_confirmation
 from cell.conductor.runs import begin_operations, guest_events
 from cell.conductor.runs.executor import RunExecutor
 from cell.conductor.scheduling_store import SchedulingStoreService
@@ -24,7 +24,7 @@ from cellcloud.db import (
     database_incarnations,
     decisions,
     feed,
-    host_names,
+    host_name_leases,
     hosts,
     retention,
     runs,
@@ -40,8 +40,8 @@ from cellcloud.model.cell import FeedPage, Finding
 from cellcloud.model.console import ConsoleBinding
 from cellcloud.model.external_event import ExternalEvent
 from cellcloud.model.guest_commands import ExpectedGuest, GuestEvent, GuestOrders
-from cellcloud.model.guest_state import GuestState, UnknownGuest
 from cellcloud.model.host import HeldNames, Host, HostMachine, HostReport, HostState, ServiceRecord
+from cellcloud.model.observed_guests import GuestState, UnknownGuest
 from cellcloud.model.operations import Operation
 from cellcloud.model.placement_messages import CellDigest, ConfirmAnswer, DeleteAnswer, DeleteRequest, ReserveAnswer
 from cellcloud.model.run import RunArguments, RunRecord, TimelineEntry
@@ -87,7 +87,7 @@ class ConductorService:
         self._executor = executor
         self._router = router
         self._placer = reservation_batching.Placer(
-            database, scheduler, store=tentative_reservations.hold(config.hold_seconds)
+            database, scheduler, store=reservation_confirmation.hold(config.hold_seconds)
         )
         self._watch = DatabaseWatch(database, marker)
         self._digests = Digests(database, config.name)
@@ -109,7 +109,7 @@ class ConductorService:
         placements: dict[str, int] | None = None,
     ) -> list[ConfirmAnswer]:
         lease = self._executor.offer()
-        answers, begun = tentative_reservations.confirm(
+        answers, begun = reservation_confirmation.confirm(
             self._database, context, server_ids, lease, holds=holds or {}, placements=placements or {}
         )
         self._executor.adopt(begun) if lease else self._executor.wake()
@@ -117,7 +117,7 @@ class ConductorService:
         return _fitting(answers)
 
     def release(self, context: RequestContext, server_ids: list[str]) -> None:
-        tentative_reservations.release(self._database, server_ids)
+        reservation_confirmation.release(self._database, server_ids)
 
     def begin_deletes(self, context: RequestContext, requests: list[DeleteRequest]) -> list[DeleteAnswer]:
         begun = begin_operations.begin_deletes(self._database, self._gateway, requests)
@@ -360,7 +360,7 @@ class ConductorService:
         """What nobody asks for: holds past their time, old tokens, the tails of feed and log. Each in a transaction of
         its own, so that none keeps the others. True when there may be more."""
         self._before_judging()
-        if tentative_reservations.expire_holds(self._database):
+        if reservation_confirmation.expire_holds(self._database):
             self.nudger.wake()
         transact(self._database, consoles.prune)
         if clock.monotonic() - self._texts_pruned > DAY / 24:
@@ -419,13 +419,13 @@ class ConductorService:
 @retried
 def _hold(database: Database, names: list[str], machine: HostMachine, seconds: float) -> dict[str, str]:
     with database.write() as connection:
-        return host_names.hold(connection, names, machine, seconds=seconds)
+        return host_name_leases.hold(connection, names, machine, seconds=seconds)
 
 
 @retried
 def _release(database: Database, name: str) -> None:
     with database.write() as connection:
-        host_names.release(connection, name)
+        host_name_leases.release(connection, name)
 
 
 @retried

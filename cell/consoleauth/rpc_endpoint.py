@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 
-from cell.consoleauth.tokens import console_url, hash_token, make_token
+from cell.consoleauth.token_generation import console_url, hash_token, make_token
 from cellcloud import errors
 from cellcloud.config import ConsoleConfig
 from cellcloud.context import RequestContext

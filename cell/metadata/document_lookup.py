@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from cellcloud.model.guest_documents import (
+from cellcloud.model.instance_metadata_documents import (
     EC2_VERSIONS,
     OPENSTACK_VERSIONS,
     GuestFacts,

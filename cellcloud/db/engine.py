@@ -28,7 +28,7 @@ from sqlalchemy.sql.functions import FunctionElement
 
 from cellcloud import errors, metrics
 from cellcloud.db import mysql_dialect, postgresql_socket_timeouts
-from cellcloud.socket_poll import is_readable
+from cellcloud.socket_readability import is_readable
 
 __all__ = [
     "Connection",

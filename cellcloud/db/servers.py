@@ -17,9 +17,9 @@ from cellcloud.db import bulk, database_incarnations, user_data
 from cellcloud.db.cell_schema import runs, servers
 from cellcloud.db.engine import utc_after, utc_now
 from cellcloud.model import codec
-from cellcloud.model.guest_state import GuestDescription
 from cellcloud.model.migration import Migration
 from cellcloud.model.network import Port
+from cellcloud.model.observed_guests import GuestDescription
 from cellcloud.model.run import OperationRequest
 from cellcloud.model.server import ServerChanges, ServerFault, ServerRecord, ServerSpec
 from cellcloud.server_states import TaskState, VmState

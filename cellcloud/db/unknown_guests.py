@@ -10,7 +10,7 @@ from sqlalchemy.engine import Connection
 from cellcloud import errors
 from cellcloud.db.cell_schema import unknown_guests
 from cellcloud.db.engine import utc_now
-from cellcloud.model.guest_state import GuestState, UnknownGuest
+from cellcloud.model.observed_guests import GuestState, UnknownGuest
 
 LONGEST_REASON = 255
 

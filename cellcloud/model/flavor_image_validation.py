@@ -12,8 +12,8 @@ from functools import lru_cache
 from cellcloud import errors
 from cellcloud.model import extra_specs, flavor_image_conflicts, image_properties, numa_request, pci
 from cellcloud.model.flavor import Flavor
-from cellcloud.model.guest_values import Value
 from cellcloud.model.image import Image
+from cellcloud.model.property_value_types import Value
 from cellcloud.model.virtual_hardware import Machine, machine_of
 
 KEPT = 512  # of tens of kilobytes at most

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from typing import TypeVar
 
 from cellcloud import errors
-from cellcloud.model.guest_values import Value
 from cellcloud.model.property_catalog import IMAGE_PROPERTIES
+from cellcloud.model.property_value_types import Value
 
 T = TypeVar("T")
 

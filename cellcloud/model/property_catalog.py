@@ -12,7 +12,7 @@ from enum import StrEnum
 
 from cellcloud import errors
 from cellcloud.model import pci
-from cellcloud.model.guest_values import (
+from cellcloud.model.property_value_types import (
     MACHINE_TYPES,
     RESOURCE_CLASSES,
     Kind,

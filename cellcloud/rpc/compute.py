@@ -8,7 +8,7 @@ from typing import Protocol
 from cellcloud.context import RequestContext
 from cellcloud.model.console import ConsoleAddress
 from cellcloud.model.guest_commands import GuestCommand
-from cellcloud.model.guest_state import GuestDescription, GuestState
+from cellcloud.model.observed_guests import GuestDescription, GuestState
 from cellcloud.rpc.accounts import Role
 from cellcloud.rpc.interface import call, cast, served_by
 

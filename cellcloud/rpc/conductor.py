@@ -9,8 +9,8 @@ from cellcloud.model.cell import FeedPage, Finding
 from cellcloud.model.console import ConsoleBinding
 from cellcloud.model.external_event import ExternalEvent
 from cellcloud.model.guest_commands import ExpectedGuest, GuestEvent, GuestOrders
-from cellcloud.model.guest_state import GuestState, UnknownGuest
 from cellcloud.model.host import HeldNames, Host, HostMachine, HostReport, HostState, ServiceRecord
+from cellcloud.model.observed_guests import GuestState, UnknownGuest
 from cellcloud.model.operations import Operation
 from cellcloud.model.placement_messages import CellDigest, ConfirmAnswer, DeleteAnswer, DeleteRequest, ReserveAnswer
 from cellcloud.model.run import RunRecord, TimelineEntry

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 
-from cell.conductor.placement import reservation_batching, tentative_reservations
+from cell.conductor.placement import reservation_batching, reservation_confirmation
 from cellcloud import errors
 from cellcloud.context import RequestContext
 from cellcloud.db import cell_schema, claims, consoles, feed, hosts, migrate, runs, servers, top_schema
@@ -143,7 +143,7 @@ def test_runs_may_be_leased_from_their_beginning(cell_database: Database) -> Non
     cell = CellUnderTest(cell_database)
     cell.hold(IDS[0])
     lease = Lease(owner="a", seconds=30)
-    _, begun = tentative_reservations.confirm(cell_database, RequestContext(), [IDS[0]], lease)
+    _, begun = reservation_confirmation.confirm(cell_database, RequestContext(), [IDS[0]], lease)
     assert [(run.server_id, record.id, run.attempt) for run, record in begun] == [(IDS[0], IDS[0], 1)]
     with cell_database.write() as connection:
         assert runs.lease_due(connection, Lease(owner="b", seconds=30), limit=5) == []
@@ -155,7 +155,7 @@ def test_a_hold_that_ended_may_be_held_again_and_only_its_own_confirm_counts(cel
     cell.hold(IDS[0])
     with cell_database.write() as connection:
         connection.execute(sa.update(cell_schema.servers).values(hold_until=utc_after(-1.0)))
-    assert tentative_reservations.expire_holds(cell_database) == 1
+    assert reservation_confirmation.expire_holds(cell_database) == 1
     specs = [make_spec(IDS[0]), make_spec(IDS[1])]
     again, fresh = reservation_batching.reserve(cell_database, cell.scheduler, RequestContext(), specs, hold_seconds=60)
     assert again.outcome == fresh.outcome == "held"
@@ -164,7 +164,7 @@ def test_a_hold_that_ended_may_be_held_again_and_only_its_own_confirm_counts(cel
     assert hold > 1
 
     def confirm(holds: dict[str, int]) -> list[str]:
-        answers = tentative_reservations.confirm(cell_database, RequestContext(), [IDS[0]], holds=holds)[0]
+        answers = reservation_confirmation.confirm(cell_database, RequestContext(), [IDS[0]], holds=holds)[0]
         return [answer.outcome for answer in answers]
 
     assert confirm({}) == ["gone"]

@@ -19,8 +19,8 @@ from cell.compute.drivers.fake import FakeDriver, FakeHypervisor
 from cellcloud import errors
 from cellcloud.model.flavor import Flavor
 from cellcloud.model.guest_commands import DefiningCommand, GuestCommand, RebootHard, Spawn
-from cellcloud.model.guest_state import GuestState
 from cellcloud.model.image import Image
+from cellcloud.model.observed_guests import GuestState
 from cellcloud.model.operations import TABLE, OperationSpec
 from cellcloud.server_states import PowerState, VmState
 from tests.libvirt_node import LibvirtNode, make_port, make_spec, wait_until

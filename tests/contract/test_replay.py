@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import pytest
 
-from cell.conductor.placement import claiming, tentative_reservations
+from cell.conductor.placement import claiming, reservation_confirmation
 from cell.conductor.placement.claiming import PlacementRequest
 from cell.conductor.placement.relocation import place_move
 from cell.conductor.scheduling_store import SchedulingStoreService
@@ -122,7 +122,7 @@ class Churn:
                 for _ in range(self.chance.choice((1, 1, 3)))
             ]
         scheduler = self.chance.choice(self.schedulers)
-        answers = claiming.place(self.database, scheduler, CONTEXT, asked, store=tentative_reservations.hold(3600.0))
+        answers = claiming.place(self.database, scheduler, CONTEXT, asked, store=reservation_confirmation.hold(3600.0))
         held = [server_id for server_id, answer in answers.items() if answer.outcome == "held"]
         self.placed += held
         self.building += held
@@ -186,7 +186,7 @@ class Churn:
         gone = self.chance.sample(self.placed, min(len(self.placed), self.chance.randint(1, 5)))
         self.placed = [one for one in self.placed if one not in gone]
         self.moving = {one: migration_id for one, migration_id in self.moving.items() if one not in gone}
-        tentative_reservations.release(self.database, gone)
+        reservation_confirmation.release(self.database, gone)
 
     def change_host(self) -> None:
         name = self.chance.choice([*self.reports, f"h{len(self.reports):02}"])

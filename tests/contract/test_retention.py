@@ -17,8 +17,8 @@ from cellcloud.context import RequestContext
 from cellcloud.db import cell_schema, feed, hosts, intents, retention, scheduler_change_log, services, top_schema
 from cellcloud.db.engine import Database, transact, utc_after
 from cellcloud.model.change_log import CellState
-from cellcloud.model.guest_state import GuestState
 from cellcloud.model.intent import IntentKind
+from cellcloud.model.observed_guests import GuestState
 from cellcloud.model.operations import Operation
 from tests.workflows.world import CellUnderTest
 

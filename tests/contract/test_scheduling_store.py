@@ -16,7 +16,7 @@ from dataclasses import replace
 import pytest
 
 from cell.conductor import audit
-from cell.conductor.placement import claiming, reservation_batching, tentative_reservations
+from cell.conductor.placement import claiming, reservation_batching, reservation_confirmation
 from cell.conductor.placement.relocation import place_move
 from cell.conductor.scheduling_store import SchedulingStoreService
 from cell.scheduler.change_log_tailer import ChangeLogTailer
@@ -114,7 +114,7 @@ def test_conductors_and_schedulers_race_and_no_committed_state_is_above_a_limit(
     before = state_of(cell_database)
     schedulers = [LocalScheduler(cell_database, seed) for seed in (1, 2)]
     conductors = [
-        reservation_batching.Placer(cell_database, one, store=tentative_reservations.hold(60))
+        reservation_batching.Placer(cell_database, one, store=reservation_confirmation.hold(60))
         for one in (*schedulers, *schedulers)
     ]
     stopping, faults = threading.Event(), []
@@ -178,7 +178,7 @@ def test_moves_race_and_are_killed_and_every_committed_state_adds_up(cell_databa
     held = [
         answer.server_id
         for answer in reservation_batching.Placer(
-            cell_database, schedulers[0], store=tentative_reservations.hold(600)
+            cell_database, schedulers[0], store=reservation_confirmation.hold(600)
         ).reserve(CONTEXT, [make_spec(one) for one in IDS[:12]])
         if answer.outcome == "held"
     ]
@@ -265,7 +265,7 @@ def test_a_lost_race_takes_the_next_host_and_is_on_record(cell_database: Databas
     with late.tailer.state(CONTEXT) as believed:
         first = believed.table.states[0].host
     other = LocalScheduler(cell_database, 1)
-    store = tentative_reservations.hold(60)
+    store = reservation_confirmation.hold(60)
     taken = claiming.place(cell_database, other, CONTEXT, asked(IDS[:1]), store=store)
     assert taken[IDS[0]].record is not None
     assert taken[IDS[0]].record.host == first
@@ -285,7 +285,7 @@ def test_a_lost_race_takes_the_next_host_and_is_on_record(cell_database: Databas
 def test_walking_the_log_back_gives_the_state_that_was(cell_database: Database) -> None:
     CellUnderTest(cell_database, ("h1", "h2", "h3"))
     scheduler = LocalScheduler(cell_database)
-    store = tentative_reservations.hold(60)
+    store = reservation_confirmation.hold(60)
     claiming.place(cell_database, scheduler, CONTEXT, asked(IDS[:5]), store=store)
     first = state_of(cell_database)
     claiming.place(cell_database, scheduler, CONTEXT, asked(IDS[5:9]), store=store)
@@ -311,7 +311,7 @@ def test_walking_the_log_back_gives_the_state_that_was(cell_database: Database) 
 def test_decisions_are_found_by_server_request_and_id_and_forgotten_in_time(cell_database: Database) -> None:
     report(cell_database, [make_report("h1", vcpus=2)])
     scheduler = LocalScheduler(cell_database)
-    answers = claiming.place(cell_database, scheduler, CONTEXT, asked(IDS[:3]), store=tentative_reservations.hold(60))
+    answers = claiming.place(cell_database, scheduler, CONTEXT, asked(IDS[:3]), store=reservation_confirmation.hold(60))
     refused = next(one for one in IDS[:3] if answers[one].outcome == "refused")
     store = SchedulingStoreService(cell_database)
     for server_id in IDS[:3]:
@@ -338,7 +338,7 @@ def test_decisions_are_found_by_server_request_and_id_and_forgotten_in_time(cell
 def test_reserving_twice_is_reserving_once(cell_database: Database) -> None:
     report(cell_database, [make_report("h1")])
     scheduler = LocalScheduler(cell_database)
-    placer = reservation_batching.Placer(cell_database, scheduler, store=tentative_reservations.hold(60))
+    placer = reservation_batching.Placer(cell_database, scheduler, store=reservation_confirmation.hold(60))
     specs = [make_spec(one) for one in IDS[:3]]
     first = placer.reserve(CONTEXT, specs)
     again = placer.reserve(CONTEXT, [specs[0], *specs, make_spec(IDS[4])])
@@ -379,7 +379,7 @@ def test_what_waits_shares_a_question_that_can_be_answered_in_time(
 ) -> None:
     report(cell_database, [make_report("h1")])
     scheduler = GatedScheduler(cell_database)
-    placer = reservation_batching.Placer(cell_database, scheduler, store=tentative_reservations.hold(60))
+    placer = reservation_batching.Placer(cell_database, scheduler, store=reservation_confirmation.hold(60))
     flavor = replace(make_spec(IDS[0]).flavor, extra_specs=extra_specs)
     with ThreadPoolExecutor(10) as pool, ExitStack() as at_last:
         at_last.callback(scheduler.gate.set)
@@ -442,7 +442,7 @@ def test_a_shadow_reports_which_decisions_would_differ(cell_database: Database) 
     for role, document in (("active", {"weighers": ["CPUWeigher"]}), ("shadow", turned)):
         store.set_policy_role(CONTEXT, role, store.add_policy(CONTEXT, document, role).version)
     answers = claiming.place(
-        cell_database, LocalScheduler(cell_database), CONTEXT, asked(IDS[:2]), store=tentative_reservations.hold(60)
+        cell_database, LocalScheduler(cell_database), CONTEXT, asked(IDS[:2]), store=reservation_confirmation.hold(60)
     )
     assert {answer.record.host for answer in answers.values() if answer.record} == {"big"}
     summary = store.summarise_shadow(CONTEXT)

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from cell.conductor.placement import reservation_batching, tentative_reservations
+from cell.conductor.placement import reservation_batching, reservation_confirmation
 from cell.conductor.placement.relocation import place_move
 from cell.conductor.server_field_updates import update_server
 from cellcloud import errors
@@ -54,7 +54,7 @@ class Cell:
         self.begun = state_of(database).sequence
         self.schedulers = [LocalScheduler(database, seed) for seed in (1, 2)]
         self.conductors = [
-            reservation_batching.Placer(database, self.schedulers[number % 2], store=tentative_reservations.hold(60))
+            reservation_batching.Placer(database, self.schedulers[number % 2], store=reservation_confirmation.hold(60))
             for number in range(conductors)
         ]
 
@@ -142,7 +142,7 @@ def test_a_group_that_is_full_refuses_and_a_deleted_member_gives_its_place_back(
     assert set(cell.place(apart, [1, 2, 3])) == set(cell.names)
     (refused,) = cell.reserve([make_spec(server(4), group=apart)])
     assert refused.outcome == "refused"
-    tentative_reservations.release(cell.database, [server(2)])
+    reservation_confirmation.release(cell.database, [server(2)])
     assert cell.place(apart, [5]) != [""]
     assert cell.place(make_group(2, ANTI_AFFINITY, 2), range(6, 13)).count("") == 1
     narrow = make_group(3, AFFINITY)
@@ -206,7 +206,7 @@ def test_groups_without_servers_are_forgotten(open_cell: Callable[..., Cell]) ->
     cell = open_cell(2)
     cell.place(make_group(1, ANTI_AFFINITY), [1])
     cell.place(make_group(2, ANTI_AFFINITY), [2])
-    tentative_reservations.release(cell.database, [server(2)])
+    reservation_confirmation.release(cell.database, [server(2)])
     with cell.database.write() as connection:
         servers.forget_expired(connection, [server(2)])
     assert retention.purge_cell(cell.database, deleted_days=1, runs_days=1)["server_groups"] == 1

@@ -16,7 +16,7 @@ import pytest
 import sqlalchemy as sa
 
 from cell.conductor import rpc_endpoint as conductor_service
-from cell.conductor.placement import tentative_reservations
+from cell.conductor.placement import reservation_confirmation
 from cell.conductor.workflows import REGISTRY
 from cellcloud.db import cell_schema, hosts, runs, top_schema
 from cellcloud.db.clock_step_compensation import CELL_TIMES, LONGEST_RUN, TOP_TIMES, Decisive, SteadyClock, TimeKind
@@ -217,7 +217,7 @@ def test_after_a_step_forward_nothing_is_taken_from_whoever_lives(world: World, 
     world.step(HOUR)
     assert lease(world, "second") == []
     assert conductor_service._hold(world.database, ["h1"], second, 15.0) != {}
-    assert tentative_reservations.expire_holds(world.database) == 0
+    assert reservation_confirmation.expire_holds(world.database) == 0
     assert conductor_service._judge(world.database, 15.0) == 0
     with world.database.read() as connection:
         assert runs.list_overdue(connection, 0.0) == []
@@ -232,7 +232,7 @@ def test_after_a_step_back_the_dead_are_still_found_dead(world: World, cell: Cel
     world.step(-HOUR)
     world.wall.ahead += 31
     assert len(lease(world, "second")) == 1
-    assert tentative_reservations.expire_holds(world.database) == 1
+    assert reservation_confirmation.expire_holds(world.database) == 1
     with world.database.read() as connection:
         columns = cell_schema.hosts.c
         mute = sa.select(columns.host).where(columns.last_seen < utc_after(-15.0))

@@ -19,7 +19,7 @@ from cellcloud.context import RequestContext, service_context
 from cellcloud.model import codec
 from cellcloud.model.console import ConsoleAddress
 from cellcloud.model.guest_commands import GuestCommand, Stop
-from cellcloud.model.guest_state import GuestState
+from cellcloud.model.observed_guests import GuestState
 from cellcloud.model.placement_messages import PlacedGroup
 from cellcloud.rpc.accounts import Role
 from cellcloud.rpc.compute import Compute

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from cell.conductor.database_rollback_detection import DatabaseWatch
-from cell.conductor.placement import reservation_batching, tentative_reservations
+from cell.conductor.placement import reservation_batching, reservation_confirmation
 from cellcloud.context import RequestContext
 from cellcloud.db import cell_schema, claims, consoles, database_incarnations, feed, scheduler_change_log
 from cellcloud.db.engine import Database
@@ -227,8 +227,9 @@ def test_an_incarnation_leaps_above_all_that_was_seen_and_its_runs_go_on(cell: C
         database, cell.scheduler, CONTEXT, [cell.record(IDS[2]).spec], hold_seconds=60
     )[0]
     assert answer.record is not None
-    assert tentative_reservations.confirm(database, CONTEXT, [IDS[2]])[0][0].outcome == "gone"
-    confirmed = tentative_reservations.confirm(database, CONTEXT, [IDS[2]], holds={IDS[2]: answer.record.version})[0][0]
+    assert reservation_confirmation.confirm(database, CONTEXT, [IDS[2]])[0][0].outcome == "gone"
+    held = {IDS[2]: answer.record.version}
+    confirmed = reservation_confirmation.confirm(database, CONTEXT, [IDS[2]], holds=held)[0][0]
     assert confirmed.outcome == "settled"
     cell.run()
     with database.read() as connection:

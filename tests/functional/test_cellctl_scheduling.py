@@ -18,7 +18,7 @@ from werkzeug.serving import make_server
 from cell.admin.__main__ import main
 from cell.admin.cell_rpc_source import LocalSource
 from cell.admin.common_options import Terminal
-from cell.conductor.placement import reservation_batching, tentative_reservations
+from cell.conductor.placement import reservation_batching, reservation_confirmation
 from cell.conductor.scheduling_store import SchedulingStoreService
 from cell.scheduler.service import SchedulerService
 from cellcloud import config as options
@@ -85,7 +85,9 @@ class SchedulingCell(FakeCell):
         holds: dict[str, int] | None = None,
         placements: dict[str, int] | None = None,
     ) -> list[ConfirmAnswer]:
-        return tentative_reservations.confirm(self.database, context, server_ids, holds=holds, placements=placements)[0]
+        return reservation_confirmation.confirm(self.database, context, server_ids, holds=holds, placements=placements)[
+            0
+        ]
 
     def get_servers(
         self, context: RequestContext, server_ids: Sequence[str], partly: bool = False

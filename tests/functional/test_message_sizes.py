@@ -21,8 +21,8 @@ from cellcloud.db import cell_schema
 from cellcloud.db.engine import Database
 from cellcloud.model import codec
 from cellcloud.model.guest_commands import ExpectedGuest, GuestEvent, GuestOrders
-from cellcloud.model.guest_state import GuestState
 from cellcloud.model.host import HostReport
+from cellcloud.model.observed_guests import GuestState
 from cellcloud.model.placement_messages import DeleteRequest
 from cellcloud.model.server import ServerSpec
 from cellcloud.rpc.conductor import Conductor

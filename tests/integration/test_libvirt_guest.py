@@ -17,10 +17,10 @@ import pytest
 from cell.compute.drivers.libvirt.driver import LibvirtDriver
 from cellcloud.launcher.guest_image import ensure_guest_image
 from cellcloud.model import metadata_signature as signature
-from cellcloud.model.guest_state import GuestState
 from cellcloud.model.image import Image
 from cellcloud.model.keypair import Keypair
 from cellcloud.model.network import Port
+from cellcloud.model.observed_guests import GuestState
 from cellcloud.model.server import ServerSpec
 from cellcloud.server_states import PowerState
 from tests.libvirt_metadata import MetadataStandIn, serve_metadata

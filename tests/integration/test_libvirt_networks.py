@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from cell.compute.drivers.libvirt.guest_networks import Wiring, check_port
-from cell.compute.drivers.libvirt.names import bridge_name, namespace_name, tap_name
 from cell.compute.drivers.libvirt.namespace_exec import Namespace
+from cell.compute.drivers.libvirt.network_device_names import bridge_name, namespace_name, tap_name
 from cell.compute.drivers.libvirt.records import GuestRecord
 from cellcloud import errors
 from cellcloud.model.image import Image

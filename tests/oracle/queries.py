@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import parse_qsl
 
-from cell.scheduler.policy.filters import isolated_aggregate, tenant_aggregate, zone
-from cell.scheduler.request.demand import DISABLED_TRAIT, Demand, demands_of, root_required
+from cell.scheduler.policy.filters import isolated_aggregate, require_tenant_aggregate, zone
+from cell.scheduler.request.resources_and_traits import DISABLED_TRAIT, Demand, demands_of, root_required
 from cell.scheduler.request.scheduling_request import SchedulingRequest
 from cellcloud.model.host import Aggregate
 from cellcloud.model.scheduling_policy import Options
@@ -83,7 +83,7 @@ def _aggregates(
     shape = request.shape
     found: list[tuple[str, list[Aggregate]]] = []
     if options.limit_tenants_to_placement_aggregate:
-        found.append(("in", tenant_aggregate.aggregates_of(shape.project_id, all_)))
+        found.append(("in", require_tenant_aggregate.aggregates_of(shape.project_id, all_)))
     if shape.zone:
         found.append(("in", [one for one in all_ if one.metadata.get(zone.KEY) == shape.zone]))
     if options.enable_isolated_aggregate_filtering:

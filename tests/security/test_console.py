@@ -18,7 +18,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import pytest
 
 from cell.consoleauth import __main__ as consoleauth
-from cell.consoleauth import tokens
+from cell.consoleauth import token_generation
 from cell.consoleproxy import __main__ as consoleproxy
 from cell.consoleproxy import http_server
 from cell.consoleproxy.__main__ import ConsoleProxyService
@@ -279,7 +279,7 @@ def test_tokens_are_long_and_kept_as_hashes_only(cell: Cell) -> None:
     token = cell.token()
     assert is_token(token)
     assert len(base64.urlsafe_b64decode(token + "=")) == 32
-    assert list(cell.conductor.tokens) == [tokens.hash_token(token)]
+    assert list(cell.conductor.tokens) == [token_generation.hash_token(token)]
     assert token not in repr(cell.conductor.tokens)
 
 

@@ -20,7 +20,7 @@ from cell.compute.drivers.libvirt.config_drive import ensure_config_drive
 from cell.metadata.__main__ import MetadataService, build
 from cell.metadata.lookup import FRESH_SECONDS, STALE_SECONDS, Gatekeeper, Servers
 from cellcloud import clock, config, errors
-from cellcloud.model.guest_documents import GuestFacts, config_drive_files
+from cellcloud.model.instance_metadata_documents import GuestFacts, config_drive_files
 from cellcloud.model.keypair import Keypair
 from cellcloud.model.metadata_signature import HOST, NONCE, PORT, SERVER, SIGNATURE, TIME, SignedRequest, node_key
 from cellcloud.model.network import FixedIp, Port

@@ -23,10 +23,10 @@ from cellcloud.model.guest_commands import (
     GuestOrder,
     GuestOrders,
 )
-from cellcloud.model.guest_state import GuestDescription, GuestState
 from cellcloud.model.host import HeldNames, HostFacts, HostMachine, HostReport, HostState
 from cellcloud.model.image import Image
 from cellcloud.model.network import Port
+from cellcloud.model.observed_guests import GuestDescription, GuestState
 from cellcloud.model.server import ServerRecord, ServerSpec
 from cellcloud.rpc.conductor import Conductor
 from cellcloud.server_states import PowerState

@@ -20,17 +20,17 @@ from cellcloud import errors
 from cellcloud.clients.identity import Caller
 from cellcloud.context import RequestContext
 from cellcloud.model.cell import Finding
-from cellcloud.model.guest_state import UnknownGuest
 from cellcloud.model.host import Host
+from cellcloud.model.observed_guests import UnknownGuest
 from cellcloud.model.run import RunRecord, TimelineEntry
 from cellcloud.model.server import ServerRecord
 from tests.functional.router_world import FakeCell, Line, World, open_lines, open_world
 from tests.unit.test_cellctl import FakeSource
 from tests.unit.test_cellctl import make_server as make_record
 from top_api.adapters import Adapters
-from top_api.api_conventions import WebApi
 from top_api.app import create_app
 from top_api.request_pipeline import Answer, Call, Resource
+from top_api.service_api_definition import WebApi
 
 AT = dt.datetime(2026, 3, 1, tzinfo=dt.UTC)
 

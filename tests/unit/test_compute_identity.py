@@ -23,8 +23,8 @@ from cellcloud.context import RequestContext
 from cellcloud.db import cell_schema
 from cellcloud.db.engine import Database, utc_after
 from cellcloud.model.guest_commands import ExpectedGuest, GuestOrder, OrderKind, Spawn
-from cellcloud.model.guest_state import GuestState
 from cellcloud.model.host import HostMachine
+from cellcloud.model.observed_guests import GuestState
 from cellcloud.rpc.compute import Compute
 from cellcloud.rpc.conductor import Conductor
 from cellcloud.rpc.transport import Transport

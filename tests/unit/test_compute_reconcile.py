@@ -7,7 +7,7 @@ import pytest
 from cell.compute.reconcile import Reconciler
 from cellcloud import errors
 from cellcloud.model.guest_commands import ExpectedGuest, GuestEvent, GuestOrder, OrderKind
-from cellcloud.model.guest_state import GuestState
+from cellcloud.model.observed_guests import GuestState
 from cellcloud.server_states import PowerState
 from tests.unit.cell_world import MemoryConductor, ObedientDriver, server_id
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from cell.compute.__main__ import build, make_drivers
-from cell.compute.resume import BootLog
+from cell.compute.resume_guests_on_host_boot import BootLog
 from cell.compute.service import ComputeService
 from cellcloud import config, errors
 from cellcloud.context import RequestContext
 from cellcloud.model.guest_commands import ExpectedGuest, GuestCommand, GuestOrder, OrderKind, RebootHard, Spawn, Start
-from cellcloud.model.guest_state import GuestState
+from cellcloud.model.observed_guests import GuestState
 from cellcloud.rpc.compute import Compute
 from cellcloud.rpc.conductor import Conductor
 from cellcloud.rpc.transport import Transport

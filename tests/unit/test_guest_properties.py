@@ -23,9 +23,9 @@ from cellcloud import errors
 from cellcloud.model import extra_specs, image_properties
 from cellcloud.model.decision import shape_of
 from cellcloud.model.flavor import Flavor
-from cellcloud.model.guest_values import word
 from cellcloud.model.image import Image
 from cellcloud.model.property_catalog import EXTRA_SPECS, IMAGE_PROPERTIES, By
+from cellcloud.model.property_value_types import word
 from cellcloud.model.scheduling_policy import DEFAULT, parse
 from cellcloud.model.server import ServerSpec
 from cellcloud.model.virtual_hardware import LETTERS, CpuTopology, cpu_topology, device_names

@@ -7,7 +7,7 @@ import pytest
 from cell.compute.drivers.libvirt.guest_locks import GuestLocks
 from cell.compute.drivers.libvirt.power_watch import PowerWatch
 from cellcloud import errors
-from cellcloud.model.guest_state import GuestState
+from cellcloud.model.observed_guests import GuestState
 from cellcloud.server_states import PowerState
 from tests.unit.cell_world import eventually, server_id
 

@@ -18,8 +18,8 @@ import pytest
 
 from cell.compute.drivers.libvirt.connection import LibvirtConnection
 from cell.compute.drivers.libvirt.driver import LibvirtDriver
-from cell.compute.drivers.libvirt.names import bridge_name, link_name, namespace_name, tap_name
 from cell.compute.drivers.libvirt.namespace_exec import Namespace
+from cell.compute.drivers.libvirt.network_device_names import bridge_name, link_name, namespace_name, tap_name
 from cell.compute.drivers.libvirt.options import LibvirtOptions
 from cellcloud.model.image import Image
 from cellcloud.model.network import FixedIp, Port

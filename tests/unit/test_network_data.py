@@ -11,8 +11,8 @@ import msgspec
 import pytest
 
 from cellcloud.launcher.guest_image import FILES
-from cellcloud.model.metadata import network_data
 from cellcloud.model.network import FixedIp, Port
+from cellcloud.model.openstack_metadata import network_data
 from tests.libvirt_node import make_port
 
 ANYWHERE = "0.0.0.0"  # noqa: S104 -- a route's destination

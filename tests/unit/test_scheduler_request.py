@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cell.scheduler.request import scheduling_request
-from cell.scheduler.request.demand import demands_of, root_required
+from cell.scheduler.request.resources_and_traits import demands_of, root_required
 from cell.scheduler.state import host_table
 from cellcloud import errors
 from cellcloud.model import scheduling_policy

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from cell.conductor.placement import tentative_reservations
+from cell.conductor.placement import reservation_confirmation
 from cell.conductor.runs import begin_operations
 from cell.conductor.runs.begin_operations import BegunDeletes
 from cellcloud import errors
@@ -144,4 +144,4 @@ def test_a_hold_that_is_dropped_is_confirmed_no_more(cell_database: Database) ->
     cell = CellUnderTest(cell_database)
     cell.hold(server(0))
     ask(cell, [server(0)])
-    assert tentative_reservations.confirm(cell_database, CONTEXT, [server(0)])[0][0].outcome == "gone"
+    assert reservation_confirmation.confirm(cell_database, CONTEXT, [server(0)])[0][0].outcome == "gone"

@@ -16,7 +16,7 @@ from cellcloud.db.cell_schema import listening
 from cellcloud.db.cell_schema import runs as table
 from cellcloud.db.engine import Database, utc_after
 from cellcloud.model.guest_commands import Spawn
-from cellcloud.model.guest_state import GuestState
+from cellcloud.model.observed_guests import GuestState
 from cellcloud.model.operations import Operation
 from cellcloud.model.run import Lease, LeasedRun
 from tests.workflows.test_leases import end_leases

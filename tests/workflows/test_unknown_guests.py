@@ -20,7 +20,7 @@ from cellcloud.db.cell_schema import servers as table
 from cellcloud.db.engine import Database
 from cellcloud.model.flavor import Flavor
 from cellcloud.model.guest_commands import GuestOrders
-from cellcloud.model.guest_state import GuestState
+from cellcloud.model.observed_guests import GuestState
 from cellcloud.rpc.conductor import Conductor
 from cellcloud.server_states import PowerState
 from tests.unit.cell_world import NoImages

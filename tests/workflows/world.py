@@ -13,7 +13,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from cell.conductor.placement import relocation, reservation_batching, tentative_reservations
+from cell.conductor.placement import relocation, reservation_batching, reservation_confirmation
 from cell.conductor.runs import begin_operations, guest_events
 from cell.conductor.runs import executor as executor_module
 from cell.conductor.runs.executor import RunExecutor
@@ -253,7 +253,7 @@ class CellUnderTest:
     def create(self, server_id: str, **changes: object) -> ServerRecord:
         """Reserve and confirm; the run has not moved yet."""
         self.hold(server_id, **changes)
-        confirmed = tentative_reservations.confirm(self.database, CONTEXT, [server_id])[0][0]
+        confirmed = reservation_confirmation.confirm(self.database, CONTEXT, [server_id])[0][0]
         assert confirmed.record is not None
         return confirmed.record
 

@@ -19,7 +19,7 @@ from cellcloud.model import codec
 from cellcloud.model.intent import Intent, IntentKind, IntentState, Refusal
 from cellcloud.model.operations import Operation
 from cellcloud.model.placement_messages import ConfirmAnswer, DeleteRequest, ReserveAnswer
-from cellcloud.model.placement_proof import Proofs
+from cellcloud.model.placement_signature import Proofs
 from cellcloud.model.server import ServerRecord, ServerSpec
 from cellcloud.model.server_group import AFFINITY
 from cellcloud.rpc.conductor import Conductor

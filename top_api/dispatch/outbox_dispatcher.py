@@ -26,7 +26,7 @@ from cellcloud.model.no_valid_host_message import NO_HOST, message
 from cellcloud.model.server import ServerFault, ServerSpec
 from cellcloud.rpc.conductor import Conductor
 from cellcloud.server_states import VmState
-from top_api.dispatch import unknown_history
+from top_api.dispatch import existing_placement_lookup
 from top_api.dispatch.batching_thread import BatchWorker
 from top_api.dispatch.cell_dispatcher import CellDispatcher, DispatchResult
 from top_api.dispatch.group_cells import GroupCells
@@ -187,7 +187,7 @@ class OutboxDispatcher:
         """Find out what became of intents that others accepted, and route them on."""
         try:
             resting = self._resting()
-            found = unknown_history.ask(self._database, self._cells.conductor, batch, resting)
+            found = existing_placement_lookup.ask(self._database, self._cells.conductor, batch, resting)
             for cell in found.silent - resting.keys():
                 self._note(cell, silent=True)
             since = [one.created_at for one in batch if one.created_at and one.server_id in found.running]

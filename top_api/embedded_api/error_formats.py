@@ -6,8 +6,8 @@ from http import HTTPStatus
 from typing import Any
 
 from cellcloud import errors
-from top_api.api_conventions import WebApi
 from top_api.faults import Fault
+from top_api.service_api_definition import WebApi
 
 _NEUTRON_TYPES = {
     400: "HTTPBadRequest",

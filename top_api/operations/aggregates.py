@@ -13,7 +13,7 @@ from cellcloud.db.aggregates import ZONE
 from cellcloud.db.engine import Connection, Database, retried
 from cellcloud.model.host import Aggregate
 from top_api import aggregate_copies
-from top_api.operations import compute_services
+from top_api.operations import services_and_hosts
 from top_api.services import ApiServices
 
 T = TypeVar("T")
@@ -56,7 +56,7 @@ def delete(services: ApiServices, context: RequestContext, aggregate_id: int) ->
 
 def add_host(services: ApiServices, context: RequestContext, aggregate_id: int, host: str) -> Aggregate:
     """Raises NotFound; Conflict when the host is there, or in another zone, or has servers that would change theirs."""
-    service = compute_services.find_compute(services, context, host)
+    service = services_and_hosts.find_compute(services, context, host)
 
     def change(connection: Connection) -> Aggregate:
         aggregates.begin_change(connection)

@@ -6,7 +6,7 @@ from typing import Any
 
 from cellcloud import errors
 from cellcloud.context import RequestContext
-from top_api.operations.compute_services import find_destination
+from top_api.operations.services_and_hosts import find_destination
 from top_api.services import ApiServices
 
 _FORCED = "os_compute_api:servers:create:forced_host"

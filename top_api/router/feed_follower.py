@@ -18,7 +18,7 @@ from cellcloud.db import cells, database_incarnations, intents, port_rollback_re
 from cellcloud.db.engine import Connection, Database, retried
 from cellcloud.model.cell import Cell, FeedEntry, FeedPage
 from cellcloud.model.database_incarnation import Incarnation
-from cellcloud.model.placement_proof import Proofs
+from cellcloud.model.placement_signature import Proofs
 from cellcloud.model.server import ServerRecord
 from cellcloud.rpc.conductor import Conductor
 from top_api.user_data_recovery import fetch_user_data

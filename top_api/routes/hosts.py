@@ -7,7 +7,7 @@ from typing import Any
 from cellcloud import errors
 from cellcloud.db import server_index
 from cellcloud.model.host import Host
-from top_api.operations import compute_services as operations
+from top_api.operations import services_and_hosts as operations
 from top_api.request_pipeline import Call, Resource
 from top_api.schemas import hosts as schemas
 

@@ -9,7 +9,7 @@ from typing import Any
 from cellcloud import errors
 from cellcloud.db import server_index
 from cellcloud.model.host import Host
-from top_api.operations.compute_services import list_hosts
+from top_api.operations.services_and_hosts import list_hosts
 from top_api.paging import next_links, page_of
 from top_api.request_pipeline import Call, Resource
 from top_api.schemas import hypervisors as schemas

@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import unquote_plus
 
 from cellcloud import clock, errors
-from top_api.operations import compute_services as operations
+from top_api.operations import services_and_hosts as operations
 from top_api.request_pipeline import Call, Resource
 
 instance_usage_audit_log = Resource("os-instance_usage_audit_log")

@@ -17,10 +17,10 @@ from cellcloud.model.intent import Intent, IntentKind
 from cellcloud.model.run import RunRecord, TimelineEntry
 from cellcloud.model.server import ServerRecord
 from cellcloud.rpc.conductor import Conductor
-from top_api.api_conventions import OPERATOR
 from top_api.operations import aggregates, doctor, quota_recount
 from top_api.request_pipeline import Call, Resource
 from top_api.schemas import guests as schemas
+from top_api.service_api_definition import OPERATOR
 from top_api.validation import Queries
 
 T = TypeVar("T")

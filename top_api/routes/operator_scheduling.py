@@ -13,9 +13,9 @@ from cellcloud.model.decision import PolicyRecord, Shape
 from cellcloud.model.explanation import CellAggregate, CellPolicy, CellShadow, Explanation, Replayed
 from cellcloud.model.flavor import Flavor
 from cellcloud.model.host import Aggregate
-from top_api.api_conventions import OPERATOR
 from top_api.request_pipeline import Call, Resource
 from top_api.schemas import operator_scheduling as schemas
+from top_api.service_api_definition import OPERATOR
 
 T = TypeVar("T")
 RULE = "cellcloud:operator"

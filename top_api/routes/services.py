@@ -8,7 +8,7 @@ from typing import Any
 from cellcloud import errors
 from cellcloud.model.host import ServiceRecord
 from top_api.operations import aggregates
-from top_api.operations import compute_services as operations
+from top_api.operations import services_and_hosts as operations
 from top_api.request_pipeline import Answer, Call, Resource
 from top_api.schemas import services as schemas
 from top_api.schemas.types import is_true

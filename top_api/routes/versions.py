@@ -6,10 +6,10 @@ from typing import Any
 
 from flask import Response
 
-from top_api.api_conventions import DISCOVERY
 from top_api.faults import json_response
 from top_api.microversion import FIRST, LAST
 from top_api.request_pipeline import Call, Resource
+from top_api.service_api_definition import DISCOVERY
 
 _MEDIA = "application/vnd.openstack.compute+json;version="
 _V20 = {"id": "v2.0", "status": "DEPRECATED", "version": "", "min_version": "", "updated": "2011-01-21T11:33:21Z"}

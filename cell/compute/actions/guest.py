@@ -7,7 +7,7 @@ from collections.abc import Callable
 from cell.compute.driver import Driver, ImageStore
 from cellcloud import errors
 from cellcloud.model.guest_commands import Destroy, GuestCommand, RebootHard, RebootSoft, Spawn, Start, Stop
-from cellcloud.model.guest_state import GuestState
+from cellcloud.model.observed_guests import GuestState
 from cellcloud.server_states import PowerState
 
 

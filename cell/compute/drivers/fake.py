@@ -30,9 +30,9 @@ from cell.compute.driver import (
 from cellcloud import clock, errors
 from cellcloud.model import codec
 from cellcloud.model.console import ConsoleAddress
-from cellcloud.model.guest_state import GuestDescription, GuestState
 from cellcloud.model.host import HostFacts
 from cellcloud.model.network import Port
+from cellcloud.model.observed_guests import GuestDescription, GuestState
 from cellcloud.model.server import ServerSpec
 from cellcloud.server_states import PowerState
 

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Sequence
 
 from cell.conductor.placement.claiming import PlacementRequest, Store, place
-from cell.conductor.placement.tentative_reservations import hold
+from cell.conductor.placement.reservation_confirmation import hold
 from cellcloud.batching import MOST_BYTES, Batcher
 from cellcloud.context import RequestContext
 from cellcloud.db.engine import Database

@@ -18,12 +18,12 @@ from cellcloud.model import hints as hints_of_tenants
 from cellcloud.model import image_properties as properties_of_images
 from cellcloud.model.extra_specs import MOST, RequestedSpecs
 from cellcloud.model.flavor import Flavor
-from cellcloud.model.guest_values import Value
 from cellcloud.model.hints import Network
 from cellcloud.model.numa import TopologyRequest
 from cellcloud.model.numa_request import topology_request
 from cellcloud.model.pci import PciRequest
 from cellcloud.model.placement_messages import Destination, PlacedGroup
+from cellcloud.model.property_value_types import Value
 
 SHAPES_KEPT = 4096
 Pairs = tuple[tuple[str, str], ...]

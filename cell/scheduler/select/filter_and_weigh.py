@@ -18,7 +18,7 @@ from cell.scheduler.policy.compiled_policy import CompiledPolicy
 from cell.scheduler.policy.filters import FilterContext
 from cell.scheduler.policy.filters.resource_class import demand_at
 from cell.scheduler.policy.weighers import disk_mb, sort, weigh
-from cell.scheduler.request.demand import Demand
+from cell.scheduler.request.resources_and_traits import Demand
 from cell.scheduler.request.scheduling_request import SchedulingRequest
 from cell.scheduler.state.array_types import Flags, Places
 from cell.scheduler.state.host_table import HostTable

@@ -21,7 +21,7 @@ from cell.scheduler.policy.filters.counts import CountFilter
 from cell.scheduler.policy.filters.interface import HostClassFilter
 from cell.scheduler.policy.filters.resource_class import ResourceClassFilter
 from cell.scheduler.policy.weighers import multipliers
-from cell.scheduler.request.demand import Demand, demands_of
+from cell.scheduler.request.resources_and_traits import Demand, demands_of
 from cell.scheduler.request.scheduling_request import SHAPES_KEPT, ParsedShape, SchedulingRequest
 from cell.scheduler.select.filter_and_weigh import Selection, allocation_for, chance_of
 from cell.scheduler.state.array_types import Amounts, Flags, Places, Reals

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cell.scheduler.state.claim_map import take_out
+from cell.scheduler.state.claims_by_host import take_out
 
 HostName = tuple[str, str]
 """A host, and the node of it."""

@@ -15,7 +15,7 @@ import numpy as np
 
 from cell.scheduler.state.array_types import Amounts, Codes, Flags
 from cell.scheduler.state.changed_hosts import ChangedHosts
-from cell.scheduler.state.claim_map import ENDED, ClaimMap, Held
+from cell.scheduler.state.claims_by_host import ENDED, ClaimMap, Held
 from cell.scheduler.state.dictionary_encoding import ReportedValues
 from cell.scheduler.state.host_classes import HostClasses
 from cell.scheduler.state.host_columns import Figure, HostColumns, HostNumbers

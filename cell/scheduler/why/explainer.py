@@ -19,7 +19,7 @@ from cell.scheduler.policy.filters.counts import CountFilter
 from cell.scheduler.policy.filters.interface import HostClassFilter, TopologyFilter
 from cell.scheduler.policy.filters.resource_class import ResourceClassFilter, lacks_at
 from cell.scheduler.policy.weighers import multipliers, sort
-from cell.scheduler.request.demand import demands_of
+from cell.scheduler.request.resources_and_traits import demands_of
 from cell.scheduler.request.scheduling_request import SchedulingRequest
 from cell.scheduler.select import filter_and_weigh
 from cell.scheduler.state.array_types import Amounts, Flags, Places, Reals

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from cell.compute.drivers.libvirt.names import LINK_PREFIX, TAP_PREFIX
-from cellcloud.model.metadata import METADATA_ADDRESS
+from cell.compute.drivers.libvirt.network_device_names import LINK_PREFIX, TAP_PREFIX
+from cellcloud.model.openstack_metadata import METADATA_ADDRESS
 
 TABLE = "cellcloud"
 RULESET = """\

@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 from cellcloud import errors
-from cellcloud.model.guest_documents import GuestFacts, config_drive_files
+from cellcloud.model.instance_metadata_documents import GuestFacts, config_drive_files
 
 LABEL = "config-2"
 NAME = "config.iso"

@@ -9,10 +9,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from cell.compute.drivers.libvirt.names import GUEST_SIDE
 from cell.compute.drivers.libvirt.namespace_exec import Daemon, Namespace
-from cellcloud.model.metadata import METADATA_ADDRESS
+from cell.compute.drivers.libvirt.network_device_names import GUEST_SIDE
 from cellcloud.model.network import FixedIp, Port
+from cellcloud.model.openstack_metadata import METADATA_ADDRESS
 
 LEASE_TIME = "12h"
 

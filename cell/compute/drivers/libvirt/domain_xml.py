@@ -8,7 +8,7 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 from cell.compute.drivers.libvirt.disks import Disk
-from cell.compute.drivers.libvirt.names import bridge_name, tap_name
+from cell.compute.drivers.libvirt.network_device_names import bridge_name, tap_name
 from cell.compute.drivers.libvirt.platform_xml import add_board, add_devices, text
 from cellcloud.model.network import Port
 from cellcloud.model.server import ServerSpec

@@ -29,17 +29,17 @@ from cell.compute.drivers.libvirt.domain_ownership import is_ours
 from cell.compute.drivers.libvirt.domain_xml import GuestDefinition
 from cell.compute.drivers.libvirt.guest_locks import GuestLocks
 from cell.compute.drivers.libvirt.guest_networks import Wiring, check_port
-from cell.compute.drivers.libvirt.link_state import set_links
+from cell.compute.drivers.libvirt.guest_nic_link_state import set_links
 from cell.compute.drivers.libvirt.namespace_exec import Namespace
 from cell.compute.drivers.libvirt.options import LibvirtOptions
 from cell.compute.drivers.libvirt.power_watch import PowerWatch
 from cell.compute.drivers.libvirt.records import GuestRecord, GuestRecords
 from cellcloud import clock, errors
 from cellcloud.model.console import ConsoleAddress
-from cellcloud.model.guest_documents import GuestFacts
-from cellcloud.model.guest_state import GuestDescription, GuestState
 from cellcloud.model.host import HostFacts
+from cellcloud.model.instance_metadata_documents import GuestFacts
 from cellcloud.model.network import Port
+from cellcloud.model.observed_guests import GuestDescription, GuestState
 from cellcloud.model.server import ServerSpec
 from cellcloud.safe_regex import Pattern
 from cellcloud.server_states import PowerState

@@ -21,14 +21,14 @@ import cell
 from cell.compute import metadata_proxy
 from cell.compute.drivers.libvirt.anti_spoofing import TapRule, make_ruleset
 from cell.compute.drivers.libvirt.dhcp import DhcpServer, addresses_of
-from cell.compute.drivers.libvirt.names import namespace_name, tap_name
 from cell.compute.drivers.libvirt.namespace_exec import Daemon, Namespace
+from cell.compute.drivers.libvirt.network_device_names import namespace_name, tap_name
 from cell.compute.drivers.libvirt.network_namespace import Addressing, Present, ensure_network, remove_networks
 from cell.compute.drivers.libvirt.options import LibvirtOptions
 from cell.compute.drivers.libvirt.records import GuestRecord
 from cellcloud import errors
-from cellcloud.model.metadata import METADATA_ADDRESS
 from cellcloud.model.network import Port
+from cellcloud.model.openstack_metadata import METADATA_ADDRESS
 from cellcloud.safe_regex import Pattern
 
 LOG = logging.getLogger(__name__)

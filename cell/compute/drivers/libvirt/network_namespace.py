@@ -14,7 +14,8 @@ from dataclasses import dataclass
 
 from cell.compute.drivers.libvirt.anti_spoofing import NETWORK_RULESET
 from cell.compute.drivers.libvirt.dhcp import addresses_of
-from cell.compute.drivers.libvirt.names import (
+from cell.compute.drivers.libvirt.namespace_exec import Namespace
+from cell.compute.drivers.libvirt.network_device_names import (
     BRIDGE_PREFIX,
     GUEST_SIDE,
     LINK_PREFIX,
@@ -24,9 +25,8 @@ from cell.compute.drivers.libvirt.names import (
     link_name,
     namespace_name,
 )
-from cell.compute.drivers.libvirt.namespace_exec import Namespace
-from cellcloud.model.metadata import METADATA_ADDRESS
 from cellcloud.model.network import Port
+from cellcloud.model.openstack_metadata import METADATA_ADDRESS
 
 SETTINGS = "ipv4/ip_forward=0 ipv6/conf/all/disable_ipv6=1 ipv6/conf/default/disable_ipv6=1"
 CLOSE = f"""\

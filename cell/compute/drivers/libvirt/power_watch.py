@@ -10,7 +10,7 @@ from collections.abc import Callable
 from cell.compute.driver import GuestWatcher
 from cell.compute.drivers.libvirt.guest_locks import GuestLocks
 from cellcloud import errors
-from cellcloud.model.guest_state import GuestState
+from cellcloud.model.observed_guests import GuestState
 
 CHECK_SECONDS = 5.0
 

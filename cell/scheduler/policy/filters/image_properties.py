@@ -16,7 +16,7 @@ from cell.scheduler.filter_rejection import HostRefusal
 from cell.scheduler.policy.filters.interface import FilterContext, HostClassFilter
 from cell.scheduler.request.scheduling_request import SchedulingRequest
 from cell.scheduler.state.host_class import HostClass
-from cellcloud.model.guest_values import VERSION_CONDITION, architecture
+from cellcloud.model.property_value_types import VERSION_CONDITION, architecture
 
 _COMPARE: dict[str, Callable[[Version, Version], bool]] = {
     "<": operator.lt,

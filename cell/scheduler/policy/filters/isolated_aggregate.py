@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from cell.scheduler.filter_rejection import HostRefusal
 from cell.scheduler.policy.filters.interface import FilterContext, HostClassFilter
-from cell.scheduler.request.demand import demands_of
+from cell.scheduler.request.resources_and_traits import demands_of
 from cell.scheduler.request.scheduling_request import SchedulingRequest
 from cell.scheduler.state.host_class import HostClass
 

@@ -7,7 +7,7 @@ import numpy as np
 from cell.scheduler.filter_rejection import HostRefusal
 from cell.scheduler.policy.filters import traits
 from cell.scheduler.policy.filters.interface import FilterContext
-from cell.scheduler.request.demand import Demand, demands_of, root_required
+from cell.scheduler.request.resources_and_traits import Demand, demands_of, root_required
 from cell.scheduler.request.scheduling_request import SchedulingRequest
 from cell.scheduler.state.array_types import Flags, Places
 from cell.scheduler.state.host_table import HostTable

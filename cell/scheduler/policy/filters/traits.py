@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from cell.scheduler.filter_rejection import HostRefusal
 from cell.scheduler.policy.filters.interface import FilterContext, HostClassFilter
-from cell.scheduler.request.demand import DISABLED_TRAIT, Demand, demands_of, root_required
+from cell.scheduler.request.resources_and_traits import DISABLED_TRAIT, Demand, demands_of, root_required
 from cell.scheduler.request.scheduling_request import SchedulingRequest
 from cell.scheduler.state.host_class import HostClass
 

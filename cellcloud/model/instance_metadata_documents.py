@@ -12,8 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cellcloud.model.metadata import hostname_of, meta_data, network_data
 from cellcloud.model.network import Port
+from cellcloud.model.openstack_metadata import hostname_of, meta_data, network_data
 from cellcloud.model.server import ServerSpec
 from cellcloud.model.virtual_hardware import device_names
 
