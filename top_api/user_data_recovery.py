@@ -1,5 +1,5 @@
-"""What comes with a server that is taken in from its cell, beside its record: the user data, which the top keeps for
-its requests and loses when its database falls back.
+"""What comes with a server that is taken in from its cell, beside its record: the user data and large hints, which the
+top keeps for its requests and loses when its database falls back.
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ LOG = logging.getLogger(__name__)
 def fetch_user_data(
     database: Database, conductor: Conductor, context: RequestContext, records: Iterable[ServerRecord]
 ) -> None:
-    """Keep the user data of these servers that the top has not. Before their records are taken in: then a server that
+    """Keep the texts of these servers that the top has not. Before their records are taken in: then a server that
     is shown has it, whenever this ends. Raises Unreachable."""
-    wanted = {record.spec.user_data_id for record in records if not record.deleted} - {""}
+    specs = [record.spec for record in records if not record.deleted]
+    wanted = {one for spec in specs for one in (spec.user_data_id, spec.hints_id)} - {""}
     if not wanted:
         return
     with database.read() as connection:

@@ -170,6 +170,8 @@ class ConductorService:
     def get_servers(self, context: RequestContext, server_ids: list[str], partly: bool = False) -> list[ServerRecord]:
         with self._database.read() as connection:
             found = servers.list_by_id(connection, server_ids)
+            specs = user_data.attach_hints(connection, user_data.CELL, [record.spec for record in found])
+        found = [replace(record, spec=spec) for record, spec in zip(found, specs, strict=True)]
         return _fitting(found) if partly else found
 
     def get_user_data(self, context: RequestContext, ids: list[str]) -> list[tuple[str, str]]:

@@ -77,6 +77,7 @@ servers = sa.Table(
     sa.Column("locked_reason", sa.String(255)),
     sa.Column("user_data_id", sa.String(64)),
     sa.Column("group_id", ID),
+    sa.Column("hints_id", sa.String(64)),
     sa.Column("spec", Json, nullable=False),
     sa.Column("ports", Json, nullable=False),
     sa.Column("fault", Json),
@@ -91,6 +92,7 @@ servers = sa.Table(
     sa.Column("deleted", sa.Boolean, nullable=False, default=False),
     sa.Index("ix_servers_held", "held", "hold_until"),
     sa.Index("ix_servers_user_data", "user_data_id"),
+    sa.Index("ix_servers_hints", "hints_id"),
     sa.Index("ix_servers_group", "group_id", "deleted", postgresql_where=_GROUPED, sqlite_where=_GROUPED),
     sa.Index("ix_servers_deleted", "deleted", "terminated_at"),
 )
@@ -98,7 +100,7 @@ servers = sa.Table(
 # Server groups that claims are made for; the row is locked by whoever makes one.
 server_groups = sa.Table("server_groups", metadata, sa.Column("id", ID, primary_key=True))
 
-# What servers are started with; their records have its id.
+# What servers are started with, and their large scheduler hints; their records have the ids.
 user_data = sa.Table(
     "user_data",
     metadata,

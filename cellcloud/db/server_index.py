@@ -280,6 +280,7 @@ def _row_of(record: ServerRecord) -> dict[str, Any]:
         "deleted_at": record.terminated_at if record.deleted else None,
         "deleted": record.deleted,
         "user_data_id": spec.user_data_id or None,
+        "hints_id": spec.hints_id or None,
         "group_id": None if spec.group is None else spec.group.id,
         "record": record,
     }

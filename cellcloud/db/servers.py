@@ -27,7 +27,7 @@ from cellcloud.server_states import TaskState, VmState
 _HOLD = sa.select(utc_now(), utc_after(sa.bindparam("seconds", type_=sa.Float)))
 _HELD_COLUMNS = (
     *("id", "project_id", "user_id", "host", "availability_zone", "spec", "ports"),
-    *("held", "delete_requested", "locked", "deleted", "decision", "user_data_id", "group_id"),
+    *("held", "delete_requested", "locked", "deleted", "decision", "user_data_id", "hints_id", "group_id"),
     *("version", "generation", "vm_state", "task_state", "power_state"),
     *("created_at", "updated_at", "hold_until"),
 )
@@ -87,7 +87,8 @@ def insert_held(
             zone,
             msgspec.json.encode(spec).decode(),
             "[]",
-            *(True, False, False, False, decision, spec.user_data_id or None, _group_id(spec)),
+            *(True, False, False, False, decision),
+            *(spec.user_data_id or None, spec.hints_id or None, _group_id(spec)),
             *shared,
             *times,
         )
@@ -409,6 +410,7 @@ def adopt(connection: Connection, described: GuestDescription, *, host: str, zon
             host=host,
             availability_zone=zone,
             user_data_id=spec.user_data_id or None,
+            hints_id=spec.hints_id or None,
             group_id=_group_id(spec),
             spec=codec.to_plain(spec),
             ports=codec.to_plain(described.ports),

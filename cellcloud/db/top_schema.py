@@ -126,6 +126,7 @@ server_index = sa.Table(
     sa.Column("quota_cores", sa.Integer),  # what it is counted for; null: as its record says
     sa.Column("quota_ram", sa.Integer),
     sa.Column("user_data_id", sa.String(64)),
+    sa.Column("hints_id", sa.String(64)),
     sa.Column("group_id", ID),
     sa.Column("record", Json, nullable=False),
     sa.Index("ix_server_index_group", "group_id", "deleted"),
@@ -135,6 +136,7 @@ server_index = sa.Table(
     sa.Index("ix_server_index_cell", "cell", "id"),
     sa.Index("ix_server_index_updated", "updated_at"),
     sa.Index("ix_server_index_user_data", "user_data_id"),
+    sa.Index("ix_server_index_hints", "hints_id"),
     sa.Index("ix_server_index_usage", "project_id", "id"),
     sa.Index("ix_server_index_host", "cell", "host"),
 )
@@ -194,7 +196,7 @@ migrations = sa.Table(
     sqlite_autoincrement=True,  # a number is not given again
 )
 
-# What servers are started with; their records have its id.
+# What servers are started with, and their large scheduler hints; their records have the ids.
 user_data = sa.Table(
     "user_data",
     metadata,

@@ -1,5 +1,5 @@
-"""User data: kept once for all servers of a project that have the same, beside their records, which are copied at every
-change. A record has its id; the text goes to whoever starts or shows the guest.
+"""User data and large scheduler hints: kept once for all servers of a project that have the same, beside their records,
+which are copied at every change. A record has their ids; the texts go to whoever starts, places or shows the guest.
 
 Initial passwords are kept beside records too, for a day: they are told to the guest that is built, and to nobody else.
 """
@@ -11,15 +11,21 @@ import secrets
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
+import msgspec
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from cellcloud.db import bulk, cell_schema, top_schema
 from cellcloud.db.engine import utc_after
+from cellcloud.model import hints
 from cellcloud.model.server import ServerSpec
 
+LARGE = 1 << 10  # bytes of hints that are kept apart; smaller ones cost less in the record than by an id
 TOP, CELL = top_schema.user_data, cell_schema.user_data
-_USERS = {"top": top_schema.server_index.c.user_data_id, "cell": cell_schema.servers.c.user_data_id}
+_USERS = {
+    "top": (top_schema.server_index.c.user_data_id, top_schema.server_index.c.hints_id),
+    "cell": (cell_schema.servers.c.user_data_id, cell_schema.servers.c.hints_id),
+}
 
 
 def keep(connection: Connection, table: sa.Table, specs: Sequence[ServerSpec]) -> list[ServerSpec]:
@@ -34,7 +40,14 @@ def keep(connection: Connection, table: sa.Table, specs: Sequence[ServerSpec]) -
         if spec.admin_pass:
             pass_id = secrets.token_hex(32)  # tells nothing of a word that may be guessed
             texts[pass_id] = spec.admin_pass
-        kept.append(replace(spec, user_data=None, user_data_id=text_id, admin_pass="", admin_pass_id=pass_id))
+        hints_id, left = spec.hints_id, spec.scheduler_hints
+        given = msgspec.json.encode(left).decode()
+        if len(given) >= LARGE:
+            hints_id = _id_of(spec.project_id, given)
+            texts[hints_id] = given
+            left = {name: value for name, value in left.items() if name == hints.GROUP}
+        without = replace(spec, user_data=None, admin_pass="", scheduler_hints=left)
+        kept.append(replace(without, user_data_id=text_id, admin_pass_id=pass_id, hints_id=hints_id))
     store(connection, table, texts)
     return kept
 
@@ -48,17 +61,30 @@ def store(connection: Connection, table: sa.Table, texts: Mapping[str, str]) -> 
 def attach(
     connection: Connection, table: sa.Table, specs: Sequence[ServerSpec], *, passwords: bool = False
 ) -> list[ServerSpec]:
-    """The specs with their user data again; with ``passwords`` for whoever builds the guest, and nobody else."""
-    ids = {spec.user_data_id for spec in specs} | {spec.admin_pass_id for spec in specs if passwords}
-    texts = find(connection, table, ids)
+    """The specs with their user data and hints again; with ``passwords`` for whoever builds the guest, and nobody
+    else."""
+    ids = {one for spec in specs for one in (spec.user_data_id, spec.hints_id)}
+    texts = find(connection, table, ids | {spec.admin_pass_id for spec in specs if passwords})
     return [
         replace(
-            spec,
+            _with_hints(spec, texts),
             user_data=texts.get(spec.user_data_id, spec.user_data),
             admin_pass=texts.get(spec.admin_pass_id, spec.admin_pass),
         )
         for spec in specs
     ]
+
+
+def attach_hints(connection: Connection, table: sa.Table, specs: Sequence[ServerSpec]) -> list[ServerSpec]:
+    """The specs with all their scheduler hints."""
+    texts = find(connection, table, {spec.hints_id for spec in specs})
+    return [_with_hints(spec, texts) for spec in specs] if texts else list(specs)
+
+
+def _with_hints(spec: ServerSpec, texts: Mapping[str, str]) -> ServerSpec:
+    if spec.hints_id not in texts:
+        return spec
+    return replace(spec, scheduler_hints=msgspec.json.decode(texts[spec.hints_id]), hints_id="")
 
 
 def find(connection: Connection, table: sa.Table, ids: Iterable[str]) -> Mapping[str, str]:
@@ -77,17 +103,17 @@ def list_missing(connection: Connection, table: sa.Table, ids: Collection[str]) 
 
 
 def find_of_servers(connection: Connection, ids: Collection[str]) -> Mapping[str, str]:
-    """Id -> text, of a cell's servers' user data only: an initial password is nobody's to read."""
-    has = sa.exists().where(_USERS["cell"] == CELL.c.id)
+    """Id -> text, of what a cell's servers have but their initial passwords, which are nobody's to read."""
+    has = sa.or_(*(sa.exists().where(user == CELL.c.id) for user in _USERS["cell"]))
     rows = connection.execute(sa.select(CELL.c.id, CELL.c.text).where(CELL.c.id.in_(ids), has))
     return {row.id: row.text for row in rows}
 
 
 def prune(connection: Connection, table: sa.Table, *, seconds: float) -> int:
     """Forget texts that no server has, and that none was given for so many seconds."""
-    user = _USERS["top" if table is TOP else "cell"]
-    unused = sa.not_(sa.exists().where(user == table.c.id))
-    return connection.execute(sa.delete(table).where(table.c.used_at < utc_after(-seconds), unused)).rowcount
+    users = _USERS["top" if table is TOP else "cell"]
+    unused = [sa.not_(sa.exists().where(user == table.c.id)) for user in users]
+    return connection.execute(sa.delete(table).where(table.c.used_at < utc_after(-seconds), *unused)).rowcount
 
 
 def _id_of(project_id: str, text: str) -> str:

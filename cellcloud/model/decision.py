@@ -41,7 +41,9 @@ class Shape:
 
 
 def shape_of(spec: ServerSpec) -> Shape:
-    """What a server's request asks of a host."""
+    """What a server's request asks of a host. Raises ValueError where its hints are not all there."""
+    if spec.hints_id:
+        raise ValueError(f"the hints of server {spec.id} are kept apart")
     return Shape(
         flavor=spec.flavor,
         resources=spec.flavor.resources(),

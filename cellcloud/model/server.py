@@ -24,6 +24,7 @@ class ServerSpec:
     """Everything a cell needs to build a server without asking anybody: it travels with the request.
 
     ``user_data`` is base64 text as the API took it; in records it is left out, and kept under ``user_data_id``.
+    ``scheduler_hints`` that are large likewise, but for the group: ``hints_id`` then says that they are not all here.
     ``admin_pass`` likewise; it is given where a config drive will tell the guest of it.
     ``networks`` None means "auto": the project's own network. ``placement_proof``: see the module of that name.
     """
@@ -49,6 +50,7 @@ class ServerSpec:
     availability_zone: str | None = None
     host: str | None = None
     scheduler_hints: dict[str, object] = field(default_factory=dict)
+    hints_id: str = ""
     disk_config: str = "MANUAL"
     access_ip_v4: str = ""
     access_ip_v6: str = ""

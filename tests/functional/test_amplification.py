@@ -6,22 +6,29 @@ import base64
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import msgspec
 import pytest
 import sqlalchemy as sa
 
+from cell.conductor.placement.claiming import PlacementRequest, place
 from cell.conductor.runs.executor import _with_user_data
+from cellcloud import errors
 from cellcloud.batching import MOST_BYTES, portions
+from cellcloud.context import RequestContext
 from cellcloud.db import cell_schema, feed, migrate, servers, user_data
 from cellcloud.db.engine import Database
+from cellcloud.model.decision import RankAnswer, RankBatch, shape_of
 from cellcloud.model.guest_commands import Spawn
 from cellcloud.model.server import ServerSpec
+from cellcloud.rpc.scheduler import Scheduler
 from tests.api.world import IMAGE, World
 from tests.workflows.world import make_spec
 
 TEXT = base64.b64encode(os.urandom(49_000)).decode()  # 65,336 characters
 SERVERS = 60
+HINTS = {"query": '["or", ' + ", ".join(['["=", "$host", "h"]'] * 150) + "]"}
 
 
 def test_a_request_for_many_servers_writes_its_texts_once(top_database: Database, tmp_path: Path) -> None:
@@ -29,10 +36,13 @@ def test_a_request_for_many_servers_writes_its_texts_once(top_database: Database
     world.holding = True
     before = _bytes_in(top_database)
     body = {"name": "a", "flavorRef": "1", "imageRef": IMAGE, "min_count": SERVERS, "user_data": TEXT}
-    hints = {"query": '["or", ' + ", ".join(['["=", "$host", "h"]'] * 150) + "]"}
-    answer = world.post("/servers", {"server": body, "os:scheduler_hints": hints})
+    answer = world.post("/servers", {"server": body, "os:scheduler_hints": HINTS})
     assert answer.status_code == 202, answer.text
-    assert _bytes_in(top_database) - before < len(TEXT) + SERVERS * (12_000 + len(hints["query"]))
+    assert _bytes_in(top_database) - before < len(TEXT) + len(HINTS["query"]) + SERVERS * 12_000
+    server_id = answer.get_json()["server"]["id"]
+    for path in (f"/servers/{server_id}", "/servers/detail?limit=1&sort_dir=asc"):
+        shown = world.get(path, version="2.100").get_json()
+        assert (shown["server"] if "server" in shown else shown["servers"][0])["scheduler_hints"] == HINTS
     world.close()
 
 
@@ -47,8 +57,12 @@ def _bytes_in(database: Database) -> int:
 
 
 def test_the_cell_gets_the_text_and_administrators_see_it(world_: World) -> None:
-    server_id = world_.create(user_data=TEXT)
+    body = {"name": "a", "flavorRef": "1", "imageRef": IMAGE, "user_data": TEXT}
+    answer = world_.post("/servers", {"server": body, "os:scheduler_hints": HINTS})
+    server_id = answer.get_json()["server"]["id"]
+    world_.settle()
     assert world_.cell_of(server_id).servers[server_id].spec.user_data == TEXT
+    assert world_.cell_of(server_id).servers[server_id].spec.scheduler_hints == HINTS
     assert "OS-EXT-SRV-ATTR:user_data" not in world_.get(f"/servers/{server_id}", version="2.90").get_json()["server"]
     for path in (f"/servers/{server_id}", "/servers/detail?all_tenants=1"):
         shown = world_.get(path, version="2.90", token="admin").get_json()
@@ -78,6 +92,56 @@ def cell_database(tmp_path: Path) -> Database:
 
 def specs() -> list[ServerSpec]:
     return [make_spec(f"11111111-0000-4000-8000-{number:012}", user_data=TEXT) for number in range(SERVERS)]
+
+
+@pytest.mark.parametrize(
+    "large", [{"user_data": TEXT}, {"scheduler_hints": {**HINTS, "group": "g"}}], ids=["user data", "hints"]
+)
+def test_a_cell_writes_its_texts_once(cell_database: Database, large: dict[str, Any]) -> None:
+    asked = [replace(make_spec(spec.id), **large) for spec in specs()]
+    with cell_database.write() as connection:
+        records = servers.insert_held(connection, [(spec, "h", "nova") for spec in asked], hold_seconds=60)
+        for _ in range(3):
+            feed.append(connection, records)
+        again = user_data.attach(connection, user_data.CELL, [record.spec for record in records])
+        ids = {one for record in records for one in (record.spec.user_data_id, record.spec.hints_id)} - {""}
+        told = user_data.find_of_servers(connection, ids)
+    size = len(msgspec.json.encode(large))
+    assert _bytes_in(cell_database) < size + SERVERS * 4 * 4_000
+    assert [getattr(spec, name) for spec in again for name in large] == [*large.values()] * SERVERS
+    assert set(told) == ids
+    assert len(ids) == 1
+    with cell_database.write() as connection:
+        assert user_data.prune(connection, user_data.CELL, seconds=-1) == 0
+        connection.execute(sa.delete(cell_schema.servers))
+        assert user_data.prune(connection, user_data.CELL, seconds=-1) == 1
+
+
+def test_hints_that_are_kept_apart_are_obeyed_and_the_group_stays(cell_database: Database) -> None:
+    spec = make_spec(specs()[0].id, scheduler_hints={**HINTS, "group": "g"})
+    small = make_spec(specs()[1].id, scheduler_hints={"group": "g"})
+    with cell_database.write() as connection:
+        kept, as_it_was = user_data.keep(connection, user_data.CELL, [spec, small])
+    assert kept.scheduler_hints == as_it_was.scheduler_hints == {"group": "g"}
+    assert not as_it_was.hints_id
+    with pytest.raises(ValueError, match="kept apart"):
+        shape_of(kept)
+    seen = []
+
+    class Listening(Scheduler):
+        def rank(self, context: RequestContext, batch: RankBatch) -> RankAnswer:
+            seen.extend(batch.shapes)
+            raise errors.TryLater("later")
+
+    with pytest.raises(errors.TryLater):
+        place(
+            cell_database,
+            cast(Any, Listening()),
+            RequestContext(budget=9.0),
+            [PlacementRequest(spec=kept, request_id="r")],
+            store=lambda connection, won, decision: (),
+        )
+    assert [shape.hints for shape in seen] == [spec.scheduler_hints]
 
 
 def test_a_cell_keeps_it_out_of_records_and_feed_and_gives_it_to_hosts(cell_database: Database) -> None:
@@ -152,10 +216,9 @@ def test_a_request_writes_no_more_than_its_bound_whatever_its_texts_are_in(world
     server = {"name": "a", "flavorRef": "1", "imageRef": IMAGE, "min_count": 500}
     metadata = {f"k{number}": "v" * 255 for number in range(128)}
     hints = {"query": '["=", "$host", "' + "h" * 16_000 + '"]'}
-    for body in ({"server": {**server, "metadata": metadata}}, {"server": server, "os:scheduler_hints": hints}):
-        assert world_.post("/servers", body).status_code == 413
-        body["server"] = {**body["server"], "min_count": 1}
-        assert world_.post("/servers", body).status_code == 202
-    assert world_.post("/servers", {"server": server}).status_code == 202
+    assert world_.post("/servers", {"server": {**server, "metadata": metadata}}).status_code == 413
+    one = {**server, "metadata": metadata, "min_count": 1}
+    assert world_.post("/servers", {"server": one}).status_code == 202
+    assert world_.post("/servers", {"server": server, "os:scheduler_hints": hints}).status_code == 202
     key = {"name": "k", "public_key": "ssh-ed25519 AAAA " + "c" * 60_000}
     assert world_.post("/os-keypairs", {"keypair": key}).status_code == 400

@@ -306,7 +306,7 @@ def _settle_deleted(database: Database, gone: Sequence[Intent]) -> None:
 
 
 def _with_user_data(database: Database, specs: Sequence[ServerSpec]) -> list[ServerSpec]:
-    if not any(spec.user_data_id or spec.admin_pass_id for spec in specs):
+    if not any(spec.user_data_id or spec.hints_id or spec.admin_pass_id for spec in specs):
         return list(specs)
     with database.read() as connection:
         return user_data.attach(connection, user_data.TOP, specs, passwords=True)

@@ -157,11 +157,11 @@ def _wanted(services: ApiServices, context: RequestContext, body: dict[str, Any]
 
 
 def _check_size(spec: ServerSpec, count: int) -> None:
-    """Raises TooLarge where the records of all servers together would be too much for one request; user data is kept
-    once for all of them."""
-    if count > 1 and count * len(msgspec.json.encode(replace(spec, user_data=None))) > MOST_WRITTEN:
+    """Raises TooLarge where the records of all servers together would be too much for one request; user data and hints
+    are kept once for all of them."""
+    if count > 1 and count * len(msgspec.json.encode(replace(spec, user_data=None, scheduler_hints={}))) > MOST_WRITTEN:
         raise errors.TooLarge(
-            f"{count} servers with so much metadata, hints and properties are too much for one request: ask for fewer."
+            f"{count} servers with so much metadata and so many properties are too much for one request: ask for fewer."
         )
 
 

@@ -50,11 +50,13 @@ def _list(call: Call, rule: str) -> tuple[list[ServerRecord], str]:
 
 
 def _with_user_data(call: Call, records: list[ServerRecord]) -> list[ServerRecord]:
-    """The records with the user data that the caller is going to see."""
-    if call.version < (2, 3) or not call.allows("os_compute_api:os-extended-server-attributes"):
+    """The records with the user data and the hints that the caller is going to see."""
+    sees_all = call.version >= (2, 3) and call.allows("os_compute_api:os-extended-server-attributes")
+    if not sees_all and (call.version < (2, 100) or not any(record.spec.hints_id for record in records)):
         return records
     with call.services.database.read() as connection:
-        specs = user_data.attach(connection, user_data.TOP, [record.spec for record in records])
+        attach = user_data.attach if sees_all else user_data.attach_hints
+        specs = attach(connection, user_data.TOP, [record.spec for record in records])
     return [replace(record, spec=spec) for record, spec in zip(records, specs, strict=True)]
 
 

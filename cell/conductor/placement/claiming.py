@@ -12,7 +12,7 @@ from typing import NamedTuple
 import msgspec
 
 from cellcloud.context import RequestContext
-from cellcloud.db import claims, decisions, group_members, scheduler_change_log, servers
+from cellcloud.db import claims, decisions, group_members, scheduler_change_log, servers, user_data
 from cellcloud.db.bulk import Exists
 from cellcloud.db.claims import Claim
 from cellcloud.db.engine import Connection, Database, LostRace, retried
@@ -78,7 +78,7 @@ def place(
 
     ``at_least``: the change that the scheduler must have read.
     """
-    waiting = {one.claim_id: one for one in asked}
+    waiting = {one.claim_id: one for one in _with_hints(database, list(asked))}
     groups = GroupClaims({one.spec.id: one.spec.group for one in waiting.values() if one.spec.group is not None})
     answers: dict[str, ReserveAnswer] = {}
     for _ in range(ROUNDS):
@@ -119,6 +119,14 @@ def _placed_groups(database: Database, asked: Sequence[PlacementRequest]) -> tup
         for group in wanted.values()
     }
     return placed, newest
+
+
+def _with_hints(database: Database, asked: list[PlacementRequest]) -> list[PlacementRequest]:
+    if not any(one.spec.hints_id for one in asked):
+        return asked
+    with database.read() as connection:
+        specs = user_data.attach_hints(connection, user_data.CELL, [one.spec for one in asked])
+    return [replace(one, spec=spec) for one, spec in zip(asked, specs, strict=True)]
 
 
 def _question(asked: Sequence[PlacementRequest], groups: Mapping[str, PlacedGroup], at_least: int) -> RankBatch:

@@ -192,7 +192,7 @@ def _lease_batch(database: Database, lease: Lease, limit: int) -> list[tuple[Lea
 def _with_user_data(database: Database, commands: Sequence[GuestCommand]) -> Sequence[GuestCommand]:
     """What starts a guest needs what it is started with."""
     defining = [each.spec for each in commands if isinstance(each, DefiningCommand)]
-    lacking = [spec for spec in defining if spec.user_data_id or spec.admin_pass_id]
+    lacking = [spec for spec in defining if spec.user_data_id or spec.hints_id or spec.admin_pass_id]
     if not lacking:
         return commands
     with database.read() as connection:
