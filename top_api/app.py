@@ -68,8 +68,6 @@ def create_app(
     )
     resources = (*RESOURCES, *adapters.resources)
     app = Flask("top_api", static_folder=None)
-    app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
-    app.url_map.strict_slashes = app.url_map.merge_slashes = False  # no path is answered with another
     mount(app, services, resources)
     app.extensions["rates"] = RateLimits(config.top.rate_limit)
     app.extensions["gate"] = HeadGate(adapters.identity, most=config.top.max_body)

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from flask import Flask, Response, g, request
 from werkzeug.datastructures import Headers
 from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
+from werkzeug.routing import Map, Rule
 
 from cellcloud import errors
 from cellcloud.context import RequestContext
@@ -222,17 +224,24 @@ class Actions:
 
 
 def mount(app: Flask, services: ApiServices, resources: Sequence[Resource]) -> None:
-    """Give the application every route of every resource."""
+    """Give the application every route of every resource, and no others."""
+    rules = []
     for resource in resources:
         for route in resource.routes:
-            app.add_url_rule(
-                resource.api.prefix + route.path,
-                endpoint=f"{resource.name}.{route.method}.{route.path}",
-                view_func=_view(services, resource.api, route),
-                methods=[route.method],
-                provide_automatic_options=False,
-            )
+            endpoint = f"{resource.name}.{route.method}.{route.path}"
+            assert endpoint not in app.view_functions, endpoint  # noqa: S101 -- a route declared twice
+            rules.append((resource.api.prefix + route.path, endpoint, route.method))
+            app.view_functions[endpoint] = _view(services, resource.api, route)
+    app.url_map = _url_map(tuple(rules))
     app.wsgi_app = _Path(app.wsgi_app)  # type: ignore[method-assign]
+
+
+@cache
+def _url_map(rules: tuple[tuple[str, str, str], ...]) -> Map:
+    """(path, endpoint, method) of each, compiled once for all applications of the process. No path is answered with
+    another."""
+    compiled = [Rule(path, endpoint=endpoint, methods=[method]) for path, endpoint, method in rules]
+    return Map(compiled, strict_slashes=False, merge_slashes=False)
 
 
 def is_old(environ: Mapping[str, Any]) -> bool:

@@ -71,8 +71,8 @@ SETTINGS = {
     "log_errors",
     "max_mem",
     "max_content_length",  # Flask's requests and applications
+    "url_map",
     "url_map.merge_slashes",
-    "url_map.strict_slashes",
     "wsgi_app",
     "obj",  # click's context
     "should_exit",  # uvicorn's server
