@@ -46,12 +46,12 @@ class Passwords:
     service: str = field(repr=False)
 
 
-def bootstrap(database: Database, passwords: Passwords) -> None:
+def bootstrap(database: Database, passwords: Passwords, *, hashed: Callable[[str, str], str] = hash_password) -> None:
     """The domain, roles, projects, accounts and their grants, and the shared network that servers start on.
 
-    An account that exists gets the password given here, where it has another.
+    An account that exists gets the password given here, where it has another. ``hashed`` does as ``hash_password``.
     """
-    _add_identity(database, passwords)
+    _add_identity(database, passwords, hashed)
     _add_network(EmbeddedNetworks(database))
 
 
@@ -75,11 +75,11 @@ def upload_image(images: EmbeddedImages, database: Database, *, name: str, path:
 
 
 @retried
-def _add_identity(database: Database, passwords: Passwords) -> None:
+def _add_identity(database: Database, passwords: Passwords, hashed: Callable[[str, str], str]) -> None:
     secrets = {"admin": passwords.admin, "demo": passwords.demo, SERVICE_USER: passwords.service}
     with database.read() as c:
         known = {user.name: db.get_password_hash(c, user.id) for user in db.list_users(c, domain_id=DOMAIN_ID)}
-    hashes = {name: hash_password(password, known.get(name, "")) for name, password in secrets.items()}
+    hashes = {name: hashed(password, known.get(name, "")) for name, password in secrets.items()}
     with database.write() as c:
         if DOMAIN_ID not in db.list_domains(c):
             db.insert_domain(c, DOMAIN_ID, DOMAIN_NAME)
