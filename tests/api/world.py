@@ -7,6 +7,7 @@ import threading
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -440,6 +441,12 @@ def digest_of(name: str) -> CellDigest:
     )
 
 
+@cache
+def default_policy() -> Enforcer:
+    """What is in force without a policy file; to read it takes as long as all else that makes a world."""
+    return Enforcer(None)
+
+
 class World:
     """The API, its callers, and its two cells. ``policy``: what stands in the operators' policy file."""
 
@@ -482,7 +489,7 @@ class World:
             adapters=outside,
             cells=self.cells,
             dispatch=self._dispatch,
-            enforcer=enforcer,
+            enforcer=enforcer or (None if policy else default_policy()),
         )
         self.http: FlaskClient = self.app.test_client()
 
