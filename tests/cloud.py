@@ -53,7 +53,7 @@ class Api:
         self.url = self.identity.removesuffix("/identity/v3")
         self.token = until(self._log_in, 30.0, what="a token")
 
-    def request(self, method: str, path: str, body: Any = None, *, timeout: float = 15.0, **headers: str) -> Any:
+    def request(self, method: str, path: str, body: Any = None, *, timeout: float = 30.0, **headers: str) -> Any:
         """One request, never repeated; ``path`` begins behind the compute endpoint's version."""
         return requests.request(
             method,

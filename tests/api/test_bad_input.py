@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import time
 from io import BytesIO
 from typing import Any
 
@@ -11,6 +10,7 @@ import pytest
 
 from cellcloud.db import quotas
 from tests.api.world import BIG_IMAGE, DEMO, IMAGE, NETWORK, QUEUED_IMAGE, World
+from tests.processor_time import least_seconds
 
 UNKNOWN = "99999999-9999-4999-8999-999999999999"
 GOOD: dict[str, Any] = {"name": "vm", "flavorRef": "1", "imageRef": IMAGE}
@@ -60,10 +60,10 @@ def refused(world: World, status: int, answer: Any, name: str = "badRequest") ->
     ],
 )
 def test_malformed_json(world: World, data: bytes) -> None:
-    began = time.monotonic()
-    answer = world.call("POST", "/servers", data=data, content_type="application/json")
-    refused(world, 400, answer)
-    assert time.monotonic() - began < 0.5
+    def ask() -> None:
+        refused(world, 400, world.call("POST", "/servers", data=data, content_type="application/json"))
+
+    assert least_seconds(ask) < 0.5
 
 
 @pytest.mark.parametrize(
@@ -251,9 +251,11 @@ def test_unknown_query_keys_are_refused_from_2_75(world: World, version: str) ->
 @pytest.mark.parametrize("pattern", ["(a%2B)%2B$", "(.*)*.*(.*)*x", "(a|a|a)*b", "a{900}{900}", ".*.*.*.*.*.*.*x"])
 def test_patterns_made_to_burn_time_do_not(world: World, pattern: str) -> None:
     world.create("a" * 255)
-    began = time.monotonic()
-    assert world.get(f"/servers?name={pattern}").status_code in (200, 400)
-    assert time.monotonic() - began < 0.5
+
+    def ask() -> None:
+        assert world.get(f"/servers?name={pattern}").status_code in (200, 400)
+
+    assert least_seconds(ask) < 0.5
 
 
 @pytest.mark.parametrize("body", [{}, {"os-start": None, "os-stop": None}, {"fly": None}, {"reboot": {}}, [], "x"])

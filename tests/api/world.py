@@ -552,4 +552,4 @@ class World:
             self.cells.conductor(cell.name).list_hosts(service_context())
 
     def settle(self) -> None:
-        assert self.dispatcher.wait_idle(10.0)
+        assert self.dispatcher.wait_idle(60.0)

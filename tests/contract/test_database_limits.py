@@ -16,7 +16,7 @@ from cellcloud import errors
 from cellcloud.db.cell_schema import services
 from cellcloud.db.engine import Connection, Database, retried, utc_now
 
-SLEEP = {"postgresql": "SELECT pg_sleep(30)", "mariadb": "SELECT SLEEP(30)"}
+SLEEP = {"postgresql": "SELECT pg_sleep(60)", "mariadb": "SELECT SLEEP(60)"}
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def touch(connection: Connection, name: str) -> None:
     connection.execute(sa.update(services).where(services.c.id == name).values(zone="z"))
 
 
-def in_time(work: Callable[[], object], seconds: float = 8.0) -> None:
+def in_time(work: Callable[[], object], seconds: float = 20.0) -> None:
     begun = time.monotonic()
     with pytest.raises((errors.Busy, errors.Unreachable)):
         work()
@@ -67,7 +67,7 @@ def test_a_lock_that_is_not_given_back_is_not_waited_for(quick: Database) -> Non
         with quick.write() as connection:
             touch(connection, "a")
             held.set()
-            done.wait(20)
+            done.wait(60)
 
     def want() -> None:
         with quick.write() as connection:
@@ -75,7 +75,7 @@ def test_a_lock_that_is_not_given_back_is_not_waited_for(quick: Database) -> Non
 
     holder = threading.Thread(target=hold)
     holder.start()
-    assert held.wait(5)
+    assert held.wait(60)
     in_time(want)
     done.set()
     holder.join()
@@ -161,7 +161,7 @@ def test_a_deadlock_is_a_lost_race_and_the_whole_is_done_again(cell_database: Da
         with database.write() as connection:
             touch(connection, first)
             if len(attempts) <= 2 and database.dialect != "sqlite":
-                together.wait(5)
+                together.wait(60)
             with connection.begin_nested() if inside else contextlib.nullcontext():
                 touch(connection, second)
 

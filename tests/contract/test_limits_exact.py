@@ -35,7 +35,7 @@ def together(ask: Callable[[int], object], refused: type[errors.CellcloudError])
     start = Barrier(TOGETHER)
 
     def one(number: int) -> bool:
-        start.wait(30)
+        start.wait(60)
         for _ in range(5):
             try:
                 ask(number)

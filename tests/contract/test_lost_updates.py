@@ -40,7 +40,7 @@ def all_at_once(write: Writer) -> None:
     start = Barrier(WRITERS)
 
     def one(number: int) -> None:
-        start.wait(10)
+        start.wait(60)
         write(number)
 
     with ThreadPoolExecutor(WRITERS) as threads:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import threading
-import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -24,6 +23,7 @@ from cellcloud.model.keypair import Keypair
 from cellcloud.model.network import FixedIp, Port
 from cellcloud.model.server import ServerRecord, ServerSpec
 from cellcloud.server_states import VmState
+from tests.statements import counted
 
 PROJECT = "p"
 TINY = Flavor(id="1", name="m1.tiny", vcpus=2, memory_mb=512, root_gb=1)
@@ -251,16 +251,13 @@ def test_flavors_and_keypairs(top_database: Database) -> None:
         assert keypairs.list_keypairs(connection, "u") == []
 
 
-def test_five_hundred_copies_are_taken_in_quickly(top_database: Database) -> None:
+def test_five_hundred_copies_are_taken_in_by_few_statements(top_database: Database) -> None:
     records = [a_record(number, cell="east") for number in range(500)]
     with top_database.write() as connection:
         server_index.insert_records(connection, records)
-    began = time.perf_counter()
-    with top_database.write() as connection:
+    with counted(top_database) as statements, top_database.write() as connection:
         assert server_index.upsert(connection, [replace(record, version=2) for record in records]) == 500
-    elapsed = time.perf_counter() - began
-    print(f"{top_database.dialect}: 500 copies in {elapsed * 1000:.0f} ms")
-    assert elapsed < 2.0  # a fifth of a second on a quiet machine
+    assert len(statements) < 30
 
 
 @retried
@@ -274,7 +271,7 @@ def test_nobody_is_refused_while_a_projects_counters_are_made(top_database: Data
     barrier = threading.Barrier(4)
 
     def take(_: int) -> bool:
-        barrier.wait(10)
+        barrier.wait(60)
         return _take_one(top_database, project)
 
     with ThreadPoolExecutor(4) as pool:

@@ -171,7 +171,7 @@ class OneProcess:
         return str(answer.json["server"]["status"]) if answer.status_code == 200 else "gone"
 
     def wait_for(self, server_id: str, status: str) -> None:
-        until(lambda: self.status(server_id) == status, 30.0, every=0.05, what=f"{server_id} {status}")
+        until(lambda: self.status(server_id) == status, 60.0, every=0.05, what=f"{server_id} {status}")
 
     def hosts_with(self, server_id: str) -> list[str]:
         """Every host, of whichever cell, that holds a guest of the server."""
@@ -190,7 +190,7 @@ class OneProcess:
             assert answer.status_code in (*wanted, 503), (answer.status_code, answer.text)
             return answer if answer.status_code in wanted else None
 
-        return until(ask, 20.0, every=0.2, what=f"{method} {path}")
+        return until(ask, 60.0, every=0.2, what=f"{method} {path}")
 
     # ---- wiring ------------------------------------------------------------------------------------------------
     def _database(self, name: str, schema: Any) -> Database:
@@ -249,7 +249,7 @@ def one_process(place: Path, *, down_time: float = 15.0) -> Iterator[OneProcess]
     """A cloud that serves."""
     cloud = OneProcess(place, down_time)
     try:
-        until(lambda: cloud.hosts_up() == HOSTS * len(CELLS), 30.0, what="every host up")
+        until(lambda: cloud.hosts_up() == HOSTS * len(CELLS), 60.0, what="every host up")
         yield cloud
     finally:
         cloud.close()

@@ -169,7 +169,7 @@ def test_killed_processes_lose_and_leave_nothing(tmp_path: Path, kinds: Callable
         _check_accepted(books, clients)
         _check_shown(clients)
         clients.repeat(1)
-        assert set(until(cloud.pids, 10.0)) >= {f"{cell}.{kind}" for cell in CELLS for kind in OF_A_CELL}
+        assert set(until(cloud.pids)) >= {f"{cell}.{kind}" for cell in CELLS for kind in OF_A_CELL}
 
 
 def _check_accepted(books: Books, clients: Clients) -> None:

@@ -89,7 +89,7 @@ def second_process(cloud: Cloud, module: str) -> Iterator[Path]:
         yield sock
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(60)
 
 
 @pytest.fixture(scope="module")

@@ -59,8 +59,8 @@ def test_what_becomes_of_a_message_changes_no_outcome(cloud: OneProcess, verb: s
     cloud.delete(server_id)
     cloud.wait_for(server_id, "gone")
     cloud.wait_for(kept, "ACTIVE")
-    until(lambda: not cloud.messages.is_armed, 15.0, what="such a message")
+    until(lambda: not cloud.messages.is_armed, 60.0, what="such a message")
     cloud.messages.settle()
-    wait_until_right(cloud.books, 30.0)
+    wait_until_right(cloud.books, 60.0)
     assert cloud.hosts_with(server_id) == []
     assert len(cloud.hosts_with(kept)) == 1

@@ -367,7 +367,7 @@ class World:
         """Hand every unfinished intent to a dispatcher and wait until it has nothing at work."""
         dispatcher = dispatcher or self.new_deliverer()
         dispatcher.deliver(self.unfinished())
-        assert dispatcher.wait_idle(20.0)
+        assert dispatcher.wait_idle(60.0)
         return dispatcher
 
     def sweep(self) -> OutboxDispatcher:
@@ -376,7 +376,7 @@ class World:
             connection.execute(sa.update(top_schema.intents).values(lease_until=utc_after(-1.0)))
         dispatcher = self.new_deliverer()
         Sweep(self.database, dispatcher, lease=30.0).take_over()
-        assert dispatcher.wait_idle(20.0)
+        assert dispatcher.wait_idle(60.0)
         return dispatcher
 
     def sweep_until_settled(self) -> None:

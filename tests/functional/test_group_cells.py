@@ -93,7 +93,7 @@ def test_who_comes_late_to_the_commit_point_goes_where_the_others_are(world: Wor
         line.on["reserve"] = overtaken(name)
     dispatcher = world.new_deliverer()
     dispatcher.deliver([world.intent(first).id])
-    assert dispatcher.wait_idle(20.0)
+    assert dispatcher.wait_idle(60.0)
     away = next(name for name in CELLS if name != held_at[0])
     assert world.shown(first).cell == (away if policy == AFFINITY else held_at[0])
     assert not world.cell(held_at[0]).held()

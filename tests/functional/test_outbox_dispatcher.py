@@ -72,7 +72,7 @@ def test_what_was_just_accepted_is_carried_as_it_was_written(world: World) -> No
     dispatcher = world.new_deliverer()
     dispatcher.dispatch(written)
     dispatcher.dispatch(written)
-    assert dispatcher.wait_idle(20.0)
+    assert dispatcher.wait_idle(60.0)
     world.assert_started_once(ids[1:])
     assert world.unfinished() == []
     assert world.used() == 3
@@ -176,8 +176,8 @@ def test_two_deliverers_with_the_same_intents_start_each_server_once(world: Worl
         thread.start()
     for thread in threads:
         thread.join()
-    assert first.wait_idle(20.0)
-    assert second.wait_idle(20.0)
+    assert first.wait_idle(60.0)
+    assert second.wait_idle(60.0)
     world.sweep()
     world.assert_started_once(ids)
     assert not world.cell("east").held() + world.cell("west").held()
@@ -344,7 +344,7 @@ def test_a_silent_cell_is_asked_by_one_message_and_left_alone_longer_each_time(w
     dispatcher = world.new_deliverer()
     for _ in range(6):
         dispatcher.deliver(world.unfinished())
-        assert dispatcher.wait_idle(20.0)
+        assert dispatcher.wait_idle(60.0)
         time.sleep(0.11)  # longer than the breaker stays open
     assert asked["east"] <= 3, asked  # batches gather while the first is under way
     assert asked["west"] <= 3, asked
@@ -482,7 +482,7 @@ def test_a_sick_cell_delays_no_other(world: World) -> None:
         assert time.monotonic() < end
         time.sleep(0.02)
     gate.set()
-    assert dispatcher.wait_idle(20.0)
+    assert dispatcher.wait_idle(60.0)
 
 
 def test_a_lease_keeps_others_away_until_it_ends(world: World) -> None:
@@ -497,7 +497,7 @@ def test_a_lease_keeps_others_away_until_it_ends(world: World) -> None:
         assert len(won) == 2
         assert intents.begin_leases(connection, won, "third", seconds=30.0) == []
     sweep.take_over()
-    assert dispatcher.wait_idle(20.0)
+    assert dispatcher.wait_idle(60.0)
     assert sorted(world.unfinished()) == sorted(won)
 
 

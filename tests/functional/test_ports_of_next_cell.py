@@ -39,7 +39,7 @@ class SlowNetworks:
     def __getattr__(self, verb: str) -> Callable[..., Any]:
         def waiting(*args: Any, **asked: Any) -> Any:
             self.arrived.set()
-            assert self.gate.wait(10)
+            assert self.gate.wait(60)
             return getattr(self.service, verb)(*args, **asked)
 
         return waiting
@@ -131,7 +131,7 @@ def test_a_worker_of_the_old_cell_that_hung_leaves_the_next_ones_ports(
     slow = SlowNetworks(ports.networks)
     worker = threading.Thread(target=ports.take, args=(old, step, server_id, slow))
     worker.start()
-    assert slow.arrived.wait(10)
+    assert slow.arrived.wait(60)
     if released:  # by whoever took the run over from that worker
         ports.take(old, steps.release, server_id)
     ports.hand_over(server_id, old, following)
@@ -140,7 +140,7 @@ def test_a_worker_of_the_old_cell_that_hung_leaves_the_next_ones_ports(
     ports.take(following, steps.allocate, server_id)
     before = ports.port(server_id)
     slow.gate.set()
-    worker.join(10)
+    worker.join(60)
     assert ports.port(server_id) == before
     assert (before.host_id, len(before.fixed_ips)) == (f"{following}-1", 1)
     ports.take(following, steps.release, server_id)

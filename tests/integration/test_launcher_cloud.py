@@ -114,7 +114,7 @@ def test_what_a_killed_launcher_leaves_is_ended_by_down(services: Cloud) -> None
     command(services.state, "status", code=cli.NOT_RUNNING)
     assert any(process.is_running() for process in before[1:])
     command(services.state, "down")
-    assert psutil.wait_procs(before, timeout=5)[1] == []
+    assert psutil.wait_procs(before, timeout=30)[1] == []
     assert "No cloud" in command(services.state, "down")
 
 
@@ -168,7 +168,7 @@ def test_who_waits_for_a_start_that_fails_is_told(tmp_path: Path) -> None:
         assert waiting.stdout is not None
         assert "under way" in waiting.stdout.readline()
         lock.close()
-        assert waiting.communicate(timeout=30)[1].startswith("cellcloud: The other start failed")
+        assert waiting.communicate(timeout=120)[1].startswith("cellcloud: The other start failed")
         assert waiting.returncode == 1
 
 

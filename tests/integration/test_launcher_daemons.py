@@ -64,7 +64,7 @@ class Supervised:
         family = psutil.Process(process.pid).children(recursive=True)
         process.terminate()
         process.join(60)
-        assert psutil.wait_procs(family, timeout=5)[1] == []  # nobody's children are buried in the machine's own time
+        assert psutil.wait_procs(family, timeout=30)[1] == []  # nobody's children are buried in the machine's own time
 
     def kill(self, name: str) -> None:
         """kill -9 of a unit, and wait until it is back."""

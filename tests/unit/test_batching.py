@@ -28,13 +28,13 @@ def test_what_comes_while_a_batch_is_at_work_goes_together() -> None:
     batcher = Batcher(work)
     with ThreadPoolExecutor(8) as pool:
         leader = pool.submit(batcher, 0)
-        assert first.wait(10)
+        assert first.wait(60)
         others = [pool.submit(batcher, number) for number in range(1, 6)]
         while len(batcher._waiting) < 5:
             time.sleep(0.01)
         rest.set()
-        assert leader.result(10) == 0
-        assert [other.result(10) for other in others] == [2, 4, 6, 8, 10]
+        assert leader.result(60) == 0
+        assert [other.result(60) for other in others] == [2, 4, 6, 8, 10]
     assert batches[0] == [0]
     assert sorted(batches[1]) == [1, 2, 3, 4, 5]
     assert len(batches) == 2
@@ -119,7 +119,7 @@ def ask(pool: ThreadPoolExecutor, batcher: Batcher[int, int], item: int) -> Futu
         return batcher(item)
 
     future = pool.submit(call)
-    assert called.wait(10)
+    assert called.wait(60)
     return future
 
 
@@ -149,9 +149,9 @@ def test_who_has_led_a_batch_is_let_go_while_the_next_is_at_work(leaders: int) -
                 work.let_go(ended + 1)
                 work.wait_for(ended + 1 + leaders)
                 for item in work.led[ended][1]:
-                    assert answers[item].result(10) == item  # while later batches are held
+                    assert answers[item].result(60) == item  # while later batches are held
         work.let_go(99)
-        assert [answer.result(10) for answer in answers] == list(range(40))
+        assert [answer.result(60) for answer in answers] == list(range(40))
     names = [name for name, _ in work.led]
     assert len(names) == len(set(names))
     assert all(int(name) in items for name, items in work.led)
@@ -175,7 +175,7 @@ def test_a_batch_weighs_no_more_than_it_may_and_a_crowd_gets_one_more_leader() -
         work.wait_for(3)
         assert work.led[2][1] == [30]
         work.let_go(3)
-        assert [answer.result(10) for answer in answers] == [1, 5, 4, 30]
+        assert [answer.result(60) for answer in answers] == [1, 5, 4, 30]
 
 
 class Interrupted(BaseException):
@@ -216,7 +216,7 @@ def test_who_is_interrupted_while_waiting_is_not_chosen_to_lead() -> None:
         until_waiting(batcher, 0)
         after = ask(pool, batcher, 3)
         work.let_go(9)
-        assert (first.result(10), after.result(10)) == (1, 3)
+        assert (first.result(60), after.result(60)) == (1, 3)
     assert [items for _, items in work.led] == [[1], [3]]
 
 
@@ -235,7 +235,7 @@ def test_who_is_interrupted_while_others_gather_hands_the_lead_on() -> None:
 
         with pytest.raises(Interrupted), interrupted_once(another_waits):
             batcher(1)
-        assert behind[0].result(10) == 2
+        assert behind[0].result(60) == 2
     assert (batcher._leaders, batcher._weight, batcher._waiting) == (0, 0, {})
 
 
@@ -244,7 +244,7 @@ def test_what_an_interrupted_leader_took_along_is_told_to_try_later() -> None:
 
     def work(items: Sequence[int]) -> Sequence[int]:
         batches.append(sorted(items))
-        assert held.wait(10)
+        assert held.wait(60)
         if len(items) > 1:
             raise Interrupted
         return items
@@ -258,7 +258,7 @@ def test_what_an_interrupted_leader_took_along_is_told_to_try_later() -> None:
         answers += [pool.submit(batcher, item) for item in (1, 2, 3)]
         until_waiting(batcher, 3)
         held.set()
-        assert answers[0].result(10) == 0
+        assert answers[0].result(60) == 0
         told = sorted(type(each.exception(10)).__name__ for each in answers[1:])
     assert told == ["Interrupted", "Unreachable", "Unreachable"]
     assert batches == [[0], [1, 2, 3]]
@@ -278,7 +278,7 @@ def test_work_with_a_wrong_number_of_results_is_not_done_again(count: int) -> No
         answers = [pool.submit(batcher, item) for item in range(count)]
         for each in answers:
             with pytest.raises(ValueError, match="results of"):
-                each.result(10)
+                each.result(60)
     assert sorted(done) == list(range(count))
 
 

@@ -4,7 +4,6 @@ the service's own API says, pages are whole in every order, links carry the whol
 from __future__ import annotations
 
 import datetime as dt
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +19,7 @@ from cellcloud.embedded.networks import Viewer
 from cellcloud.model.identity import Grant
 from cellcloud.model.network import Network, NewPort, Subnet
 from tests.embedded_cloud import PASSWORDS, EmbeddedCloud, make_cloud, make_top_database
+from tests.processor_time import least_seconds
 from top_api.embedded_api import identity_list_filters, image_list_filters, network_list_filters
 
 ADMIN = Viewer(project_id="", is_admin=True)
@@ -626,9 +626,10 @@ def test_no_query_is_too_much_for_a_database(world: World, path: str, pair: str)
     ],
 )
 def test_a_key_that_sorts_already_sorts_no_second_time(world: World, path: str, sort: str, marker: str) -> None:
-    began = time.process_time()
-    assert world.get(f"{path}?{sort}&marker={world.ids[marker]}").status_code == 200
-    assert time.process_time() - began < 1.0
+    def listed() -> None:
+        assert world.get(f"{path}?{sort}&marker={world.ids[marker]}").status_code == 200
+
+    assert least_seconds(listed) < 1.0
 
 
 def test_only_the_fields_that_are_asked_for(world: World) -> None:

@@ -147,7 +147,7 @@ def test_texts_are_read_while_somebody_else_chooses() -> None:
         while scheduling_request._read.cache_info().misses == before and time.monotonic() < end:
             time.sleep(0.001)
         assert scheduling_request._read.cache_info().misses == before + 1
-    worker.join(30)
+    worker.join(60)
     assert not worker.is_alive()
     assert scheduling_request._read.cache_info().misses == before + 1
     assert batches.request_of(shape, scheduling_policy.DEFAULT).shape.image_props["hw_numa_nodes"] == 1

@@ -44,13 +44,13 @@ def test_batches() -> None:
 
     def work(items: object) -> list[int]:
         under_way.set()
-        assert go.wait(5)
+        assert go.wait(60)
         return [0]
 
     batcher: Batcher[int, int] = Batcher(work, name="tried", linger=0.0)
     first, second = (threading.Thread(target=batcher, args=(n,)) for n in (1, 2))
     first.start()
-    assert under_way.wait(5)
+    assert under_way.wait(60)
     second.start()
     for _ in range(500):
         if read("cellcloud_batch_waiting", batch="tried") == 1:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import chain, permutations
 from operator import le
-from time import thread_time
 
 import pytest
 from hypothesis import given, settings
@@ -31,6 +30,7 @@ from cellcloud.model.numa import (
 )
 from cellcloud.model.numa_pci_usage import consume_cells, release_cells
 from cellcloud.model.pci import PciPool, PciRequest
+from tests.processor_time import least_seconds
 
 KIB = 1024
 
@@ -208,11 +208,14 @@ def test_it_is_known_whether_any_arrangement_can_be_right(host: list[int], asked
 def test_what_fits_in_no_way_is_not_tried_in_all(there: int, wanted: int) -> None:
     cells = tuple(NumaCell(id=n, cpuset=(n,), memory=1000 if n == 0 else 600) for n in range(there))
     parts = tuple(GuestCell(id=n, cpuset=(n,), memory=500 if n < wanted - 2 else 900) for n in range(wanted))
-    begun = thread_time()
-    refused = cell_fitting.fit(cells, GuestNuma(cells=parts), limits=cell_fitting.Limits(1.0, 1.0))
-    assert thread_time() - begun < 0.01
-    assert isinstance(refused, HostRefusal)
-    assert "lacks 300 MiB of memory" in str(refused)
+    refused: list[object] = []
+
+    def fit() -> None:
+        refused.append(cell_fitting.fit(cells, GuestNuma(cells=parts), limits=cell_fitting.Limits(1.0, 1.0)))
+
+    assert least_seconds(fit) < 0.01
+    assert isinstance(refused[0], HostRefusal)
+    assert "lacks 300 MiB of memory" in str(refused[0])
 
 
 def test_cells_of_a_host_that_a_placed_guest_no_longer_fits_are_left_as_they_are() -> None:

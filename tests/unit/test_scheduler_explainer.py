@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import random
-import time
 from collections import Counter
 from dataclasses import replace
 
@@ -21,6 +20,7 @@ from cellcloud.model.host import HostState
 from cellcloud.model.scheduling_policy import NOVA_DEFAULT_FILTERS, PLACEMENT_FILTERS
 from tests.oracle.check import OWN_FILE, scenarios_in
 from tests.oracle.scenario import FILTER_LISTS, policy_of, request_of, table_of
+from tests.processor_time import least_seconds
 
 
 def host(name: str, *, free: int = 8192, **values: object) -> HostState:
@@ -145,10 +145,8 @@ def test_ten_thousand_hosts_take_less_than_a_moment() -> None:
         {"filters": [*PLACEMENT_FILTERS, *NOVA_DEFAULT_FILTERS, "AggregateIoOpsFilter", "NumInstancesFilter"]}
     )
     asked = ask(memory_mb=8999, zone="az1")
-    explain(here, asked, wide)
-    begun = time.perf_counter()
     found = explain(here, asked, wide)
     assert found.groups
     assert found.nearest_miss is not None
     assert found.ranked is not None
-    assert time.perf_counter() - begun < 0.25, "50 ms on a quiet machine"
+    assert least_seconds(lambda: explain(here, asked, wide)) < 0.25, "50 ms"

@@ -166,14 +166,14 @@ def test_waiting_ends_with_the_budget_and_when_it_opens() -> None:
 
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(breaker.call, hang, RequestContext())
-        assert inside.wait(10)
+        assert inside.wait(60)
         with pytest.raises(errors.TryLater):
             breaker.call(hang, RequestContext(budget=0.1))
         waiting = pool.submit(breaker.call, hang, RequestContext())
         gate.set()
         for future in (first, waiting):
             with pytest.raises(errors.Unreachable):
-                future.result(5)
+                future.result(60)
     assert breaker.is_open
 
 

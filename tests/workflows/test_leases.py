@@ -59,7 +59,7 @@ class SlowNetworks:
 
     def ensure_ports(self, **asked: Any) -> tuple[Port, ...]:
         self.calls.append(asked["server_id"])
-        assert self.gate.wait(10)
+        assert self.gate.wait(60)
         found: tuple[Port, ...] = self._networks.ensure_ports(**(asked | {"adopt": True}))
         return found
 
