@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives import serialization
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.serialization import pkcs12
 
 from tests.api.world import DEMO, OTHER, World
 
@@ -104,6 +107,24 @@ def test_a_generated_pair_fits_together(world: World) -> None:
     assert made["public_key"].startswith(public.decode())
     assert "private_key" not in world.get("/os-keypairs/g").get_json()["keypair"]
     assert world.post("/os-keypairs", {"keypair": {"name": "h"}}, version="2.92").status_code == 400
+
+
+@pytest.mark.parametrize("user_id", ["demo-user", "u" * 255])
+def test_a_generated_certificate_is_its_user_s(world: World, user_id: str) -> None:
+    body = {"keypair": {"name": "g", "type": "x509", "user_id": user_id}}
+    made = world.post("/os-keypairs", body, version="2.10", token="admin").get_json()["keypair"]
+    key, certificate, _ = pkcs12.load_key_and_certificates(base64.b64decode(made["private_key"]), None)
+    assert key is not None
+    assert certificate is not None
+    assert key.public_key() == certificate.public_key()
+    assert certificate == x509.load_pem_x509_certificate(made["public_key"].encode())
+    assert certificate.fingerprint(hashes.SHA1()).hex(":") == made["fingerprint"]  # noqa: S303 -- as in Nova
+    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    (principal,) = names.get_values_for_type(x509.OtherName)
+    assert principal.value.endswith(f"{user_id}@localhost".encode())
+    shown = world.get(f"/os-keypairs/g?user_id={user_id}", version="2.10", token="admin").get_json()["keypair"]
+    assert (shown["type"], shown["user_id"], "private_key" in shown) == ("x509", user_id, False)
+    assert world.post("/os-keypairs", body, version="2.92", token="admin").status_code == 400
 
 
 @pytest.mark.parametrize("key", ["", "nonsense", "ssh-rsa AAAA", "ssh-ed25519 !!!", KEY + "\nssh-rsa AAAA"])

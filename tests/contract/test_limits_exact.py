@@ -14,13 +14,14 @@ from cell.conductor import server_field_updates
 from cellcloud import config as options
 from cellcloud import errors
 from cellcloud.context import RequestContext
-from cellcloud.db import keypairs, quotas, servers, user_quotas
+from cellcloud.db import keypairs, quotas, server_groups, servers, user_quotas
 from cellcloud.db.engine import Database, transact
 from cellcloud.embedded.images import EmbeddedImages, ImageLimits
 from cellcloud.model.flavor import Flavor
 from cellcloud.model.image import Image
 from cellcloud.model.keypair import Keypair
 from cellcloud.model.server import ServerSpec
+from cellcloud.model.server_group import SOFT_AFFINITY, ServerGroup
 from cellcloud.model.tag_metadata_changes import ItemChanges
 from tests.workflows.world import make_spec
 from top_api.request_acceptance import Admission, CreateRequest
@@ -30,9 +31,9 @@ CONTEXT = RequestContext(user_id="u", project_id="p", budget=86_400)
 SERVER = str(uuid.UUID(int=1))
 
 
-def together(ask: Callable[[int], object], refused: type[errors.CellcloudError]) -> int:
+def together(ask: Callable[[int], object], refused: type[errors.CellcloudError], count: int = TOGETHER) -> int:
     """How many of fifty got what they asked for; the others are refused by name."""
-    start = Barrier(TOGETHER)
+    start = Barrier(count)
 
     def one(number: int) -> bool:
         start.wait(60)
@@ -46,8 +47,8 @@ def together(ask: Callable[[int], object], refused: type[errors.CellcloudError])
             return True
         pytest.fail("nobody may be busy for ever")
 
-    with ThreadPoolExecutor(TOGETHER) as threads:
-        return sum(threads.map(one, range(TOGETHER)))
+    with ThreadPoolExecutor(count) as threads:
+        return sum(threads.map(one, range(count)))
 
 
 def test_keypairs_of_a_user(top_database: Database) -> None:
@@ -93,6 +94,43 @@ def test_servers_of_a_user(top_database: Database, resource: str) -> None:
         used = quotas.list_usages(connection, "p")[resource]
         ((most, counted),) = user_quotas.list_counted(connection, "p", "u").values()
         assert (most, counted) == (limit, used - quotas.cost_of(flavor)[resource])
+
+
+def test_two_hundred_creates_against_a_quota_of_ten(top_database: Database) -> None:
+    """Of a project's servers; then of the servers of a group, whose project has room for all."""
+    flavor = Flavor(id="1", name="f", vcpus=1, memory_mb=64, root_gb=1)
+    acceptances = [Admission(top_database, options.load(), f"api-{number}") for number in range(4)]
+    group = ServerGroup(id=SERVER, name="g", project_id="p", user_id="u", policy=SOFT_AFFINITY)
+
+    def create(number: int, **more: object) -> None:
+        spec = ServerSpec(id="", name="s", project_id="p", user_id="u", flavor=flavor, image=Image(id="i"), **more)  # type: ignore[arg-type]
+        acceptances[number % 4].accept(CONTEXT, CreateRequest(spec=spec, min_count=1, max_count=1))
+
+    limits = {"instances": MOST, "cores": -1, "ram": -1}
+    transact(top_database, lambda c: quotas.set_limits(c, "p", limits))
+    assert together(create, errors.QuotaExceeded, 200) == MOST
+    transact(top_database, lambda c: quotas.set_limits(c, "p", limits | {"instances": -1}))
+    transact(top_database, lambda c: server_groups.create(c, group, most=-1, most_of_user=-1))
+    assert together(lambda number: create(number, group=group), errors.QuotaExceeded, 200) == MOST
+    with top_database.read() as connection:
+        assert quotas.list_usages(connection, "p")["instances"] == 2 * MOST
+        assert len(server_groups.list_members(connection, [group.id])[group.id]) == MOST
+        assert quotas.recount(connection) == []
+
+
+@pytest.mark.parametrize("of_user", [False, True])
+def test_server_groups(top_database: Database, *, of_user: bool) -> None:
+    def ask(number: int) -> None:
+        group_id = str(uuid.UUID(int=number + 1))
+        group = ServerGroup(id=group_id, name="g", project_id="p", user_id="u", policy=SOFT_AFFINITY)
+        most, most_of_user = (-1, MOST) if of_user else (MOST, -1)
+        transact(top_database, lambda c: server_groups.create(c, group, most=most, most_of_user=most_of_user))
+
+    assert together(ask, errors.QuotaExceeded) == MOST
+    with top_database.write() as connection:
+        for group in server_groups.list_page(connection, "p", limit=3, offset=1):
+            server_groups.delete(connection, group.id)
+    assert together(lambda number: ask(number + TOGETHER), errors.QuotaExceeded) == 3
 
 
 def test_metadata_items_of_a_server(cell_database: Database) -> None:

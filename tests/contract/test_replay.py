@@ -30,6 +30,7 @@ from cellcloud.model.image import Image
 from cellcloud.model.numa import NumaCell
 from cellcloud.model.pci import PciPool
 from cellcloud.model.server import ServerSpec
+from cellcloud.model.server_group import AFFINITY, ANTI_AFFINITY, SOFT_AFFINITY, SOFT_ANTI_AFFINITY, ServerGroup
 from tests.workflows.world import make_report
 
 CONTEXT = RequestContext(budget=86_400)
@@ -46,6 +47,22 @@ POLICIES: tuple[dict[str, object], ...] = (
     {"options": {"filter_scheduler.ram_weight_multiplier": -2.0, "pci.alias": [ALIAS]}},
     {"options": {"filter_scheduler.host_subset_size": 3, "pci.alias": [ALIAS]}},
     {"options": {"filter_scheduler.shuffle_best_same_weighed_hosts": True, "filter_scheduler.max_io_ops_per_host": 4}},
+)
+GROUPS = (
+    *[None] * 4,
+    *(
+        ServerGroup(
+            id=str(uuid.UUID(int=number)),
+            name="g",
+            project_id="p",
+            user_id="u",
+            policy=policy,
+            max_server_per_host=most,
+        )
+        for number, (policy, most) in enumerate(
+            [(AFFINITY, None), (ANTI_AFFINITY, 4), (SOFT_AFFINITY, None), (SOFT_ANTI_AFFINITY, None)]
+        )
+    ),
 )
 
 
@@ -71,6 +88,8 @@ class CountedSchedulingStore(SchedulingStoreService):
 
 class Churn:
     """A cell in which things happen by chance, with several schedulers that know more or less of it."""
+
+    groups: Sequence[ServerGroup | None] = (None,)
 
     def __init__(self, database: Database, seed: int, *, machines: int = 6, moves: int = 6) -> None:
         self.database, self.chance = database, random.Random(seed)
@@ -129,14 +148,16 @@ class Churn:
         self.specs |= {one.spec.id: one.spec for one in asked}
 
     def spec(self, flavor: Flavor, zone: str | None) -> ServerSpec:
+        server_id = str(uuid.UUID(int=self.chance.getrandbits(128), version=4))
         return ServerSpec(
-            id=str(uuid.UUID(int=self.chance.getrandbits(128), version=4)),
+            id=server_id,
             name="vm",
             project_id=self.chance.choice("pq"),
             user_id="u",
             flavor=flavor,
             image=Image(id="i", properties={"os_distro": self.chance.choice(("debian", "fedora"))}),
             availability_zone=zone,
+            group=random.Random(server_id).choice(self.groups),
         )
 
     def finish(self) -> None:
@@ -260,6 +281,18 @@ def test_every_decision_is_made_again_to_the_same_answer(cell_database: Database
         assert replay.again(world_of(cell_database, decision), decision.batch) == decision.batch.answer
     assert any(one.answer.basis.pending for one in (decision.batch for decision in made))
     assert any(outcome.conflicts for decision in made for outcome in decision.batch.outcomes.values())
+
+
+def test_so_is_every_decision_about_servers_in_groups(cell_database: Database) -> None:
+    churn = Churn(cell_database, 1)
+    churn.groups = GROUPS
+    for _ in range(60):
+        churn.turn()
+    made = one_of_each_batch(churn.decisions())
+    shapes = [shape for decision in made for shape in decision.batch.asked.shapes]
+    assert {shape.group.policy for shape in shapes if shape.group is not None} == {one.policy for one in GROUPS if one}
+    for decision in made:
+        assert replay.again(world_of(cell_database, decision), decision.batch) == decision.batch.answer
 
 
 @pytest.mark.parametrize("seed", range(2))

@@ -7,7 +7,7 @@ from top_api.validation import Queries, Versioned
 
 LIMITS = Queries({}, repeated={"reserved": TEXT, "tenant_id": TEXT}, strict_since=(2, 75), until={"reserved": (2, 74)})
 QUOTA_SET = Queries({}, repeated={"user_id": TEXT}, strict_since=(2, 75))
-_LIMIT: Schema = {"type": ["integer", "string"], "pattern": "-?[0-9]{1,9}", "minimum": -1, "maximum": 0x7FFFFFFF}
+_LIMIT: Schema = {"type": ["integer", "string"], "pattern": "-?[0-9]{1,32}", "minimum": -1, "maximum": 0x7FFFFFFF}
 _SERVERS = ("instances", "cores", "ram", "key_pairs", "metadata_items", "server_groups", "server_group_members")
 _INJECTED = ("injected_files", "injected_file_content_bytes", "injected_file_path_bytes")
 _NETWORK = ("fixed_ips", "floating_ips", "security_groups", "security_group_rules", "networks")
