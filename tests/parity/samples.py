@@ -43,7 +43,7 @@ def _of_kind(kind: str, schema: Any, is_valid: Callable[[Any, Any], bool]) -> An
         patterned = next(iter(schema.get("patternProperties", {}).values()), None)
         return found if found or patterned is None else {"a": whole(patterned, is_valid)}
     if kind == "array":
-        return [whole(schema.get("items", {}), is_valid)]
+        return [whole(schema.get("items") or next(iter(schema.get("prefixItems", ())), {}), is_valid)]
     if kind in ("integer", "number"):
         return max(schema.get("minimum", 1), 1)
     if kind == "boolean":
