@@ -177,6 +177,13 @@ def test_zones(world: World) -> None:
     by_name = {zone["zoneName"]: zone for zone in detail}
     assert set(by_name) == {"internal", "zone-east", "zone-west"}
     assert by_name["zone-east"]["hosts"]["east-1"]["nova-compute"]["active"] is True
+    assert by_name["zone-east"]["hosts"]["east-1"]["nova-compute"]["available"] is True
+    world.east.away = True
+    detail = world.get("/os-availability-zone/detail", token="admin").get_json()["availabilityZoneInfo"]
+    away = next(zone for zone in detail if zone["zoneName"] == "zone-east")
+    assert away["zoneState"]["available"] or away["hosts"] is None
+    inside = next(zone for zone in detail if zone["zoneName"] == "internal")["hosts"]
+    assert {service["available"] for host in inside.values() for service in host.values()} == {True, False}
 
 
 def test_services_in_both_shapes(world: World) -> None:
@@ -313,7 +320,11 @@ def test_extensions(world: World) -> None:
     listed = world.get("/extensions").get_json()["extensions"]
     assert "Hosts" in {extension["name"] for extension in listed}
     assert world.get("/extensions/os-hosts").get_json()["extension"]["alias"] == "os-hosts"
-    assert world.get("/extensions/none").status_code == 404
+    for alias in ("none", "os-cells", "os-volumes"):
+        assert world.get(f"/extensions/{alias}").status_code == 404
+    aliases = {extension["alias"] for extension in listed}
+    assert {"os-server-groups", "os-keypairs", "os-pause-server", "OS-SCH-HNT", "os-quota-sets"} <= aliases
+    assert "os-volumes" not in aliases, "what is not served is not named"
 
 
 # ---- operators -------------------------------------------------------------------------------------------------------

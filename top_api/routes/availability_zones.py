@@ -29,15 +29,20 @@ def list_zones_in_detail(call: Call) -> dict[str, Any]:
     zones: dict[str, dict[str, dict[str, Any]]] = {name: {} for name in call.services.cells.zones()}
     usable: dict[str, bool] = dict(call.services.cells.zones())
     for _cell, services, fresh in answers:
-        for service in services:
+        for service in (one for one in services if one.enabled):
             zones.setdefault(service.zone, {}).setdefault(service.host, {})[service.binary] = {
-                "available": service.enabled,
-                "active": service.up and fresh,
+                "available": service.up and fresh,
+                "active": True,  # disabled ones are not shown
                 "updated_at": _stamp(service.last_seen),
             }
+    usable[INTERNAL] = True
     return {
         "availabilityZoneInfo": [
-            {"zoneName": name, "zoneState": {"available": name == INTERNAL or usable.get(name, False)}, "hosts": hosts}
+            {
+                "zoneName": name,
+                "zoneState": {"available": usable.get(name, False)},
+                "hosts": hosts if usable.get(name) else None,
+            }
             for name, hosts in sorted(zones.items())
         ]
     }
