@@ -22,7 +22,7 @@ PYTHON ?= $(shell command -v /usr/bin/python3.11 || command -v python3.11 || com
 SOURCES := pyproject.toml setup.py cellcloud/_fastsched.pyx $(wildcard cellcloud/*.pxi)
 STAMP := $(VENV)/.installed
 
-.PHONY: cloud down status setup packages build dev check test oracle parity slow bench annotate clean
+.PHONY: cloud down status setup packages build dev check test oracle parity tempest slow bench annotate clean
 
 cloud: setup ## start a whole cloud and say how to use it
 	@$(BIN)/cellcloud up --profile $(PROFILE) --driver $(DRIVER) --hosts $(HOSTS) --port $(PORT) \
@@ -73,6 +73,9 @@ oracle: setup ## compare with what real Nova answered: make oracle FILE=tests/or
 
 parity: setup ## compare what is taken and answered with what Nova publishes in its package; NAME='POST /servers' for one
 	$(BIN)/python -W ignore -m tests.parity $(if $(filter command line,$(origin NAME)),$(NAME))
+
+tempest: setup ## OpenStack's own tests of the Compute API against a cloud of fake hosts; NAME=REGEX for some
+	$(BIN)/python -m tests.tempest $(if $(filter command line,$(origin NAME)),'$(NAME)')
 
 slow: setup ## only the tests that take minutes, at their full length; `make test` runs them shorter
 	$(BIN)/pytest --numprocesses $(WORKERS) -m slow --long

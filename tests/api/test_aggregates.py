@@ -72,6 +72,8 @@ REFUSED: list[tuple[str, str, Any, int]] = [
     ("POST", "/os-aggregates", {"aggregate": {"name": "x", "hosts": []}}, 400),
     ("POST", "/os-aggregates", {"aggregate": {"name": "a"}}, 409),
     ("GET", MISSING, None, 404),
+    ("GET", "/os-aggregates/-1", None, 404),
+    ("DELETE", "/os-aggregates/-1", None, 404),
     ("GET", "/os-aggregates/x", None, 400),
     ("PUT", MISSING, {"aggregate": {"name": "x"}}, 404),
     ("PUT", "/os-aggregates/1", {"aggregate": {}}, 400),

@@ -375,6 +375,15 @@ def test_every_value_that_an_update_takes_is_set(world: World) -> None:
     assert set(SETTABLE.values()) <= IN_SPEC  # in the real cell, too
 
 
+@pytest.mark.parametrize("given", ["0000:0000:0000:0000:0000:babe:220.12.22.2", "::BABE:DC0C:1602"])
+def test_an_address_is_shown_as_it_is_written_shortest(world: World, given: str) -> None:
+    """As Nova shows it, and as clients compare it."""
+    server_id = world.create(accessIPv6=given)
+    shown = world.get(f"/servers/{server_id}").get_json()["server"]["accessIPv6"]
+    changed = world.call("PUT", f"/servers/{world.create()}", {"server": {"accessIPv6": given}})
+    assert shown == changed.get_json()["server"]["accessIPv6"] == "::babe:dc0c:1602"
+
+
 def test_metadata_routes(world: World) -> None:
     server_id = world.create(metadata={"a": "1"})
     path = f"/servers/{server_id}/metadata"

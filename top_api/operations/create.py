@@ -33,7 +33,7 @@ from cellcloud.safe_regex import Pattern
 from top_api import quota_limits
 from top_api.operations import requested_destination
 from top_api.request_acceptance import CreateRequest, CreateResult, KeyTaken
-from top_api.schemas.types import is_true
+from top_api.schemas.types import is_true, shortest_address
 from top_api.services import ApiServices
 
 MOST_AT_ONCE = 1000  # servers in one request
@@ -148,7 +148,7 @@ def _wanted(services: ApiServices, context: RequestContext, body: dict[str, Any]
         group=_group(services, context, hints_given),
         disk_config=_disk_config(server, image),
         access_ip_v4=server.get("accessIPv4", ""),
-        access_ip_v6=server.get("accessIPv6", ""),
+        access_ip_v6=shortest_address(server.get("accessIPv6", "")),
         reservation_id=f"r-{secrets.token_hex(4)}",
         request_id=context.request_id,
     )

@@ -8,6 +8,7 @@ from cellcloud.context import RequestContext
 from cellcloud.model.server import ServerRecord
 from cellcloud.model.tag_metadata_changes import ItemChanges
 from top_api.operations.server_in_cell import change, change_items, check_unlocked
+from top_api.schemas.types import shortest_address
 from top_api.services import ApiServices
 
 MOST_TAGS = 50  # of one server, as in Nova
@@ -28,6 +29,8 @@ def update_server(
     changes = {SETTABLE[key]: value for key, value in given.items()}
     if isinstance(changes.get("name"), str):
         changes["name"] = str(changes["name"]).strip()
+    if "access_ip_v6" in changes:
+        changes["access_ip_v6"] = shortest_address(changes["access_ip_v6"])
     return change(services, context, record, "update", changes) if changes else record
 
 

@@ -85,6 +85,7 @@ def _shown(call: Call, aggregate: Aggregate) -> dict[str, Any]:
 
 
 def _number(text: str) -> int:
-    if not (text.isascii() and text.isdecimal() and len(text) < 10):
+    digits = text.removeprefix("-")
+    if not (digits.isascii() and digits.isdecimal() and len(digits) < 10):
         raise errors.Invalid(f"id {text[:64]} is no number of an aggregate.")
     return int(text)

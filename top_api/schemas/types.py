@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from typing import Any
 
 Schema = dict[str, Any]
@@ -58,6 +59,11 @@ _TRUE = frozenset({True, "True", "TRUE", "true", "1", "ON", "On", "on", "YES", "
 def is_true(value: object) -> bool:
     """Read what BOOLEAN admits."""
     return value is True or (isinstance(value, str) and value in _TRUE)
+
+
+def shortest_address(text: str) -> str:
+    """Write an IPv6 address as RFC 5952 has it, as clients compare it; "" stays."""
+    return str(ipaddress.IPv6Address(text)) if text else text
 
 
 def an_object(properties: dict[str, Schema], *, required: tuple[str, ...] = (), open: bool = False) -> Schema:

@@ -1,0 +1,1 @@
+"""OpenStack's own test suite against a running cloud. See ``__main__``."""

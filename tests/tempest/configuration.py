@@ -1,0 +1,95 @@
+"""What Tempest is told about a cloud: which of its features there are, and what to use."""
+
+from __future__ import annotations
+
+import configparser
+from pathlib import Path
+from typing import Any
+
+import requests
+import yaml
+
+from tests.cloud import Api, Cloud
+
+FEATURES = {
+    "resize": True,
+    "pause": True,
+    "suspend": True,
+    "shelve": True,
+    "snapshot": True,
+    "cold_migration": True,
+    "live_migration": False,
+    "rescue": True,
+    "stable_rescue": True,
+    "console_output": True,
+    "vnc_console": True,
+    "serial_console": True,
+    "spice_console": False,
+    "change_password": False,
+    "personality": False,
+    "disk_config": True,
+    "interface_attach": False,
+    "attach_encrypted_volume": False,
+    "swap_volume": False,
+}
+
+
+def write(cloud: Cloud, path: Path, lock_path: Path) -> None:
+    """Write Tempest's option file for that cloud; it makes its own projects and users as the administrator."""
+    auth = yaml.safe_load(cloud.clouds_file.read_text())["clouds"]["cellcloud-admin"]["auth"]
+    api = cloud.api("cellcloud-admin")
+    sections: dict[str, dict[str, Any]] = {
+        "oslo_concurrency": {"lock_path": lock_path},
+        "auth": {
+            "use_dynamic_credentials": True,
+            "create_isolated_networks": False,
+            "tempest_roles": "member",
+            "admin_username": auth["username"],
+            "admin_password": auth["password"],
+            "admin_project_name": auth["project_name"],
+            "admin_domain_name": "Default",
+        },
+        "identity": {
+            "uri_v3": auth["auth_url"],
+            "auth_version": "v3",
+            "region": "RegionOne",
+            "v3_endpoint_type": "public",
+            "ca_certificates_file": api.verify if isinstance(api.verify, str) else "",
+        },
+        "service_available": {"neutron": False, "cinder": False, "swift": False, "glance": True, "nova": True},
+        "compute": {
+            "image_ref": api.image_id,
+            "image_ref_alt": _second_image(api),
+            "flavor_ref": 42,
+            "flavor_ref_alt": 84,
+            "min_microversion": "2.1",
+            "max_microversion": "latest",
+            "min_compute_nodes": 2,
+            "build_interval": 1,
+            "build_timeout": 120,
+        },
+        "compute-feature-enabled": FEATURES,
+        "validation": {"run_validation": False},
+    }
+    written = configparser.ConfigParser(interpolation=None)
+    written.read_dict({name: {key: str(value) for key, value in options.items()} for name, options in sections.items()})
+    with path.open("w") as file:
+        written.write(file)
+
+
+def _second_image(api: Api) -> str:
+    """Make another image with the bytes of the first; return its id."""
+
+    def ask(method: str, path: str, **options: Any) -> requests.Response:
+        headers = {"X-Auth-Token": api.token, "Content-Type": options.pop("type", "application/json")}
+        url = f"{api.url}/image/v2/images{path}"
+        answer = requests.request(method, url, headers=headers, timeout=60, verify=api.verify, **options)
+        answer.raise_for_status()
+        return answer
+
+    first = ask("GET", f"/{api.image_id}").json()
+    fields = {key: first[key] for key in ("disk_format", "container_format", "min_disk", "min_ram")}
+    made = ask("POST", "", json={"name": "second", "visibility": "public", **fields}).json()["id"]
+    data = ask("GET", f"/{api.image_id}/file").content
+    ask("PUT", f"/{made}/file", data=data, type="application/octet-stream")
+    return str(made)
