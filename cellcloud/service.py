@@ -18,9 +18,11 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any, Protocol
 
+import click
 import psutil
 
-from cellcloud import clock, errors, metrics
+from cellcloud import clock, errors, log, metrics
+from cellcloud.config import Config, load
 
 LOG = logging.getLogger(__name__)
 
@@ -169,6 +171,19 @@ def serve_worker_health(name: str, directory: Path) -> None:
         if not psutil.pid_exists(int(left.stem.rpartition("-")[2])):
             left.unlink(missing_ok=True)
     atexit.register(serve_health(_Worker(name), directory / f"{name}-{os.getpid()}.sock"))
+
+
+def command(name: str, what: str, build: Callable[[Config], Service]) -> click.Command:
+    """Return the command that runs a cell's service until SIGTERM."""
+
+    @click.command(name, help=f"Run {what} until SIGTERM.")
+    @click.option("--config", "path", required=True, type=click.Path(exists=True), help="The cell's option file.")
+    def main(path: str) -> None:
+        config = load(path)
+        log.set_up(name, level=config.log_level)
+        run(build(config), health_socket=config.state_dir / "run" / f"{name}.sock")
+
+    return main
 
 
 def run(service: Service, *, health_socket: Path | None = None) -> None:

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import functools
 import logging
-from pathlib import Path
 from typing import Any
-
-import click
 
 from cell.conductor.placement import relocation
 from cell.conductor.rpc_endpoint import ConductorService
 from cell.conductor.runs.executor import RunExecutor
 from cell.conductor.step_services import Gateway
-from cellcloud import errors, log
+from cellcloud import errors
 from cellcloud.clients.network import NetworkClient
-from cellcloud.config import Config, load
+from cellcloud.config import Config
 from cellcloud.context import service_context
 from cellcloud.db import cell_identity as owners
 from cellcloud.db import rollback_detection
@@ -26,7 +23,7 @@ from cellcloud.rpc.feed_notification import Router
 from cellcloud.rpc.scheduler import Scheduler
 from cellcloud.rpc.scheduling_store import SchedulingStore
 from cellcloud.rpc.transport import Server, Transport, unique_name
-from cellcloud.service import Loop, run
+from cellcloud.service import Loop, command
 
 LOG = logging.getLogger(__name__)
 PURGE_INTERVAL = 60.0
@@ -168,14 +165,7 @@ def build(
     )
 
 
-@click.command()
-@click.option("--config", "path", required=True, type=click.Path(exists=True), help="The cell's option file.")
-def main(path: str) -> None:
-    """Run a conductor until SIGTERM."""
-    config = load(path)
-    log.set_up("conductor", level=config.log_level)
-    run(build(config), health_socket=Path(config.state_dir) / "run" / "conductor.sock")
-
+main = command("conductor", "a conductor", build)
 
 if __name__ == "__main__":
     main()

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import click
-
 from cell.consoleauth.rpc_endpoint import ConsoleAuthority
-from cellcloud import log
-from cellcloud.config import Config, load
+from cellcloud.config import Config
 from cellcloud.context import service_context
 from cellcloud.rpc.conductor import Conductor
 from cellcloud.rpc.consoleauth import ConsoleAuth
 from cellcloud.rpc.transport import Server, Transport, unique_name
-from cellcloud.service import Loop, run
+from cellcloud.service import Loop, command
 
 
 class ConsoleAuthService:
@@ -52,14 +49,7 @@ def build(config: Config, *, transport: Transport | None = None, **_others: Any)
     return ConsoleAuthService(config, transport or Transport(config.cell.name, config.cell.transport_url))
 
 
-@click.command()
-@click.option("--config", "path", required=True, type=click.Path(exists=True), help="The cell's option file.")
-def main(path: str) -> None:
-    """Run a console authority until SIGTERM."""
-    config = load(path)
-    log.set_up("consoleauth", level=config.log_level)
-    run(build(config), health_socket=config.state_dir / "run" / "consoleauth.sock")
-
+main = command("consoleauth", "a console authority", build)
 
 if __name__ == "__main__":
     main()

@@ -6,16 +6,14 @@ import threading
 from pathlib import Path
 from typing import Any
 
-import click
-
 from cell.consoleproxy.http_server import ProxyServer
-from cellcloud import errors, log
-from cellcloud.config import Config, load
+from cellcloud import errors
+from cellcloud.config import Config
 from cellcloud.context import service_context
 from cellcloud.rpc.conductor import Conductor
 from cellcloud.rpc.consoleauth import ConsoleAuth
 from cellcloud.rpc.transport import Transport
-from cellcloud.service import Loop, run
+from cellcloud.service import Loop, command
 
 CHECK_SECONDS = 2.0
 UNANSWERED_CHECKS = 15
@@ -103,14 +101,7 @@ def build(config: Config, *, transport: Transport | None = None, **_others: Any)
     return ConsoleProxyService(config, transport or Transport(config.cell.name, config.cell.transport_url))
 
 
-@click.command()
-@click.option("--config", "path", required=True, type=click.Path(exists=True), help="The cell's option file.")
-def main(path: str) -> None:
-    """Run a console proxy until SIGTERM."""
-    config = load(path)
-    log.set_up("consoleproxy", level=config.log_level)
-    run(build(config), health_socket=config.state_dir / "run" / "consoleproxy.sock")
-
+main = command("consoleproxy", "a console proxy", build)
 
 if __name__ == "__main__":
     main()

@@ -5,18 +5,17 @@ from __future__ import annotations
 import threading
 from typing import Any
 
-import click
 import waitress
 
 from cell.metadata.app import create_app
 from cell.metadata.lookup import Gatekeeper, Servers
 from cellcloud import log
-from cellcloud.config import Config, load
+from cellcloud.config import Config
 from cellcloud.context import RequestContext, service_context
 from cellcloud.model.server import ServerRecord
 from cellcloud.rpc.conductor import Conductor
 from cellcloud.rpc.transport import Transport
-from cellcloud.service import Loop, run
+from cellcloud.service import Loop, command
 
 THREADS = 8
 FIND_SECONDS = 4.0
@@ -82,14 +81,7 @@ def build(config: Config, *, transport: Transport | None = None, **_others: Any)
     return MetadataService(config, transport or Transport(config.cell.name, config.cell.transport_url))
 
 
-@click.command()
-@click.option("--config", "path", required=True, type=click.Path(exists=True), help="The cell's option file.")
-def main(path: str) -> None:
-    """Run a metadata service until SIGTERM."""
-    config = load(path)
-    log.set_up("metadata", level=config.log_level)
-    run(build(config), health_socket=config.state_dir / "run" / "metadata.sock")
-
+main = command("metadata", "a metadata service", build)
 
 if __name__ == "__main__":
     main()

@@ -19,7 +19,7 @@ from cellcloud.model.cell import FeedPage
 from cellcloud.model.operations import Operation
 from cellcloud.rpc.conductor import Conductor
 from cellcloud.server_states import VmState
-from tests.functional.router_world import FakeCell, Line, World, open_lines, open_world
+from tests.functional.router_world import FakeCell, Line, World, open_world
 from tests.workflows.world import CONTEXT, CellUnderTest
 from top_api.router.feed_follower import FeedFollower
 
@@ -50,12 +50,6 @@ class Remembering(FakeCell):
             for server_id, record in self.servers.items():
                 self.servers[server_id] = replace(record, version=record.version + LEAP)
         return self.incarnation
-
-
-@pytest.fixture(scope="module")
-def lines() -> Iterator[list[Line]]:
-    with open_lines("east", "west") as made:
-        yield made
 
 
 @pytest.fixture(params=["knows incarnations", "knows none"])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +12,6 @@ from typing import Any
 import pytest
 import yaml
 from click.testing import CliRunner, Result
-from werkzeug.serving import make_server
 
 from cell.admin.__main__ import main
 from cell.admin.cell_rpc_source import LocalSource
@@ -34,11 +32,9 @@ from cellcloud.rpc.scheduler import Scheduler
 from cellcloud.rpc.scheduling_store import SchedulingStore
 from tests.functional import router_world
 from tests.functional.router_world import FakeCell, Line, World, open_lines, open_world
-from tests.unit.test_cellctl_remote import Identity, sign_in, write_clouds
+from tests.unit.test_cellctl_remote import serving_api
 from tests.unit.test_metrics import read
 from tests.workflows.world import make_report
-from top_api.adapters import Adapters
-from top_api.app import create_app
 
 HUGE = Flavor(id="huge", name="huge", vcpus=64, memory_mb=1 << 20, root_gb=1)
 PACKING = {"options": {"filter_scheduler.ram_weight_multiplier": -9.0, "filter_scheduler.cpu_weight_multiplier": -9.0}}
@@ -131,8 +127,6 @@ class Cloud:
 def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
     """Two cells behind the top's API, and a clouds.yaml for it."""
     folder = tmp_path_factory.mktemp("cloud")
-    unused: Any = None
-    identity: Any = Identity()
     with open_lines("east", "west") as lines, open_world(folder, lines) as world, pytest.MonkeyPatch.context() as patch:
         cells = [SchedulingCell(line.name, line, folder) for line in lines]
         for line, cell in zip(lines, cells, strict=True):
@@ -140,24 +134,8 @@ def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
         cells[0].report(e1=4, e2=8, e3=8)
         cells[0].disable("e3")
         cells[1].report(w1=2)
-        url: list[str] = []
-        app = create_app(
-            world.config,
-            database=world.database,
-            adapters=Adapters(identity=identity, images=unused, networks=unused, resources=(sign_in(url),)),
-            cells=world.cells,
-            dispatch=lambda written: None,
-        )
-        server = make_server("127.0.0.1", 0, app, threaded=True)
-        url.append(f"http://127.0.0.1:{server.server_port}")
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        write_clouds(folder / "clouds.yaml", url[0])
-        patch.setenv("OS_CLIENT_CONFIG_FILE", str(folder / "clouds.yaml"))
-        yield Cloud(world, *cells)
-        server.shutdown()
-        thread.join()
-        server.server_close()
+        with serving_api(world, folder / "clouds.yaml", patch):
+            yield Cloud(world, *cells)
         for cell in cells:
             cell.end()
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,21 +20,9 @@ from cellcloud.model.placement_signature import Proofs
 from cellcloud.model.server import ServerRecord, ServerSpec
 from cellcloud.rpc.conductor import Conductor
 from cellcloud.server_states import VmState
-from tests.functional.router_world import FLAVOR, PROJECT, FakeCell, Line, World, open_lines, open_world
+from tests.functional.router_world import FLAVOR, PROJECT, FakeCell, World
 from top_api.router import feed_follower
 from top_api.router.feed_follower import FeedFollower, Nudges
-
-
-@pytest.fixture(scope="module")
-def lines() -> Iterator[list[Line]]:
-    with open_lines("east", "west") as made:
-        yield made
-
-
-@pytest.fixture
-def world(tmp_path: Path, lines: list[Line]) -> Iterator[World]:
-    with open_world(tmp_path, lines) as made:
-        yield made
 
 
 def follower(world: World, name: str = "east") -> FeedFollower:

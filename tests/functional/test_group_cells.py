@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import uuid
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +15,7 @@ from cellcloud.db.quotas import UNLIMITED
 from cellcloud.model.intent import IntentState
 from cellcloud.model.server_group import AFFINITY, ANTI_AFFINITY, SOFT_AFFINITY, ServerGroup
 from cellcloud.server_states import VmState
-from tests.functional.router_world import PROJECT, Line, World, open_lines, open_world
+from tests.functional.router_world import PROJECT, Line, World, open_lines
 
 CELLS = ("east", "west")
 
@@ -24,12 +23,6 @@ CELLS = ("east", "west")
 @pytest.fixture(scope="module")
 def lines() -> Iterator[list[Line]]:
     with open_lines(*CELLS) as made:
-        yield made
-
-
-@pytest.fixture
-def world(tmp_path: Path, lines: list[Line]) -> Iterator[World]:
-    with open_world(tmp_path, lines) as made:
         yield made
 
 

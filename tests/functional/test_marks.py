@@ -21,7 +21,7 @@ from cellcloud.db import cell_schema, cells, database_incarnations, ports, rollb
 from cellcloud.db.engine import Database
 from cellcloud.db.network_quota_usages import Bounds
 from cellcloud.rpc.transport import Transport
-from tests.functional.router_world import Line, World, open_lines, open_world
+from tests.functional.router_world import Line, World
 from tests.functional.test_top_fall_back import Backup, assert_agreed, follow
 from tests.workflows.world import CellUnderTest, FakeNetworks
 from top_api.router.__main__ import build as build_router
@@ -248,18 +248,11 @@ def test_a_conductor_notices_at_its_start(tmp_path: Path) -> None:
     transport.close()
 
 
-@pytest.fixture(scope="module")
-def lines() -> Iterator[list[Line]]:
-    with open_lines("east", "west") as made:
-        yield made
-
-
 @pytest.fixture
-def world(tmp_path: Path, lines: list[Line]) -> Iterator[World]:
-    with open_world(tmp_path, lines) as made:
-        with made.database.write() as connection:
-            database_incarnations.ensure(connection)
-        yield made
+def world(world: World) -> World:
+    with world.database.write() as connection:
+        database_incarnations.ensure(connection)
+    return world
 
 
 def _run_router(world: World, lines: list[Line], until: Callable[[], bool]) -> None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -22,31 +21,16 @@ from cellcloud.rpc.conductor import Conductor
 from cellcloud.server_states import VmState
 from tests.functional.router_world import (
     Fault,
-    Line,
     World,
     die_after,
     die_before,
     lose_answer,
     lose_message,
-    open_lines,
-    open_world,
     twice,
 )
 from top_api.dispatch.outbox_dispatcher import CellBackoff
 from top_api.router.cell_health import CellHealthWatch
 from top_api.router.outbox_sweep import Sweep
-
-
-@pytest.fixture(scope="module")
-def lines() -> Iterator[list[Line]]:
-    with open_lines("east", "west") as made:
-        yield made
-
-
-@pytest.fixture
-def world(tmp_path: Path, lines: list[Line]) -> Iterator[World]:
-    with open_world(tmp_path, lines) as made:
-        yield made
 
 
 def only(world: World, name: str) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 
@@ -14,22 +13,10 @@ from cellcloud.model.intent import IntentState
 from cellcloud.model.server import ServerFault
 from cellcloud.rpc.conductor import Conductor
 from cellcloud.server_states import TaskState, VmState
-from tests.functional.router_world import Line, World, lose_answer, open_lines, open_world
+from tests.functional.router_world import World, lose_answer
 from top_api.router.feed_follower import FeedFollower
 
 WHY = ServerFault(code=500, message="No valid host was found. No disk.", created=clock.now(), details="h1: No disk.")
-
-
-@pytest.fixture(scope="module")
-def lines() -> Iterator[list[Line]]:
-    with open_lines("east", "west") as made:
-        yield made
-
-
-@pytest.fixture
-def world(tmp_path: Path, lines: list[Line]) -> Iterator[World]:
-    with open_world(tmp_path, lines) as made:
-        yield made
 
 
 def placed(world: World, name: str) -> str:

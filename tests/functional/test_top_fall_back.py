@@ -4,7 +4,6 @@ No server runs twice, none is lost from sight, and the quota counts what there i
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,22 +14,15 @@ from cellcloud.db.engine import Database
 from cellcloud.model.intent import IntentState
 from cellcloud.rpc.conductor import Conductor
 from cellcloud.server_states import VmState
-from tests.functional.router_world import Line, World, die_before, digest_of, open_lines, open_world
+from tests.functional.router_world import World, die_before, digest_of
 from top_api.router.feed_follower import FeedFollower
 
 
-@pytest.fixture(scope="module")
-def lines() -> Iterator[list[Line]]:
-    with open_lines("east", "west") as made:
-        yield made
-
-
 @pytest.fixture
-def world(tmp_path: Path, lines: list[Line]) -> Iterator[World]:
-    with open_world(tmp_path, lines) as made:
-        with made.database.write() as connection:
-            database_incarnations.ensure(connection)
-        yield made
+def world(world: World) -> World:
+    with world.database.write() as connection:
+        database_incarnations.ensure(connection)
+    return world
 
 
 class Backup:

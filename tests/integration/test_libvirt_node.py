@@ -17,6 +17,7 @@ from cell.compute.drivers.libvirt.options import LibvirtOptions
 from cellcloud import errors
 from cellcloud.launcher.libvirt_nodes import NodeConfig, ensure_node, find_node, stop_node
 from cellcloud.model.image import Image
+from cellcloud.model.server import ServerSpec
 from tests.libvirt_node import LibvirtNode, make_port, make_spec, wait_until
 
 STARTER = """
@@ -137,8 +138,9 @@ def test_a_hung_libvirtd_is_not_waited_for(node: LibvirtNode, tmp_path: Path) ->
     driver.close()
 
 
-def test_a_killed_libvirtd_comes_back_with_its_guests(node: LibvirtNode, tmp_path: Path) -> None:
-    blank = tmp_path / "blank.qcow2"
+def spawn_blank(node: LibvirtNode, folder: Path) -> tuple[LibvirtDriver, ServerSpec]:
+    """A connected driver, and a guest of it with an empty disk."""
+    blank = folder / "blank.qcow2"
     subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", str(blank), "16M"], check=True)
 
     class Blank:
@@ -149,6 +151,11 @@ def test_a_killed_libvirtd_comes_back_with_its_guests(node: LibvirtNode, tmp_pat
     driver.connect()
     spec = make_spec(str(uuid.uuid4()), Image(id="i", disk_format="qcow2"))
     driver.spawn(spec, 1, [make_port(1)], Blank())
+    return driver, spec
+
+
+def test_a_killed_libvirtd_comes_back_with_its_guests(node: LibvirtNode, tmp_path: Path) -> None:
+    driver, spec = spawn_blank(node, tmp_path)
     guests = node.find_pids("qemu-system")
     node.restart_libvirtd()
     assert driver.find_guest(spec.id) is not None
@@ -157,17 +164,7 @@ def test_a_killed_libvirtd_comes_back_with_its_guests(node: LibvirtNode, tmp_pat
 
 
 def test_guests_do_not_run_as_root(node: LibvirtNode, tmp_path: Path) -> None:
-    blank = tmp_path / "blank.qcow2"
-    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", str(blank), "16M"], check=True)
-
-    class Blank:
-        def ensure(self, image: Image) -> Path:
-            return blank
-
-    driver = node.make_driver()
-    driver.connect()
-    spec = make_spec(str(uuid.uuid4()), Image(id="i", disk_format="qcow2"))
-    driver.spawn(spec, 1, [make_port(1)], Blank())
+    driver, _ = spawn_blank(node, tmp_path)
     (pid,) = node.find_pids("qemu-system")
     owner = node.run("stat", "--format", "%U", f"/proc/{pid}").strip()
     assert owner == "libvirt-qemu"

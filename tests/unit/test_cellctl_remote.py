@@ -6,6 +6,7 @@ import datetime as dt
 import json
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -140,6 +141,13 @@ def world(tmp_path: Path, lines: list[Line]) -> Iterator[World]:
 @pytest.fixture
 def clouds(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The API served on loopback, and a clouds.yaml for it."""
+    with serving_api(world, tmp_path / "clouds.yaml", monkeypatch):
+        yield tmp_path / "clouds.yaml"
+
+
+@contextmanager
+def serving_api(world: World, clouds: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Serve the API on loopback, with a clouds.yaml that clients find."""
     unused: Any = None
     identity: Any = Identity()
     url: list[str] = []
@@ -154,10 +162,9 @@ def clouds(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
     url.append(f"http://127.0.0.1:{server.server_port}")
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
-    path = tmp_path / "clouds.yaml"
-    write_clouds(path, url[0])
-    monkeypatch.setenv("OS_CLIENT_CONFIG_FILE", str(path))
-    yield path
+    write_clouds(clouds, url[0])
+    monkeypatch.setenv("OS_CLIENT_CONFIG_FILE", str(clouds))
+    yield
     server.shutdown()
     thread.join()
     server.server_close()

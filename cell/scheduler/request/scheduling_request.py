@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TypedDict, Unpack
 
 from cellcloud import errors
 from cellcloud.model import extra_specs as specs_of_flavors
@@ -83,6 +84,19 @@ class SchedulingRequest:
         return not (named or self.moving) and self.group is None and self.destination is None
 
 
+class OwnParts(TypedDict, total=False):
+    """The fields of a SchedulingRequest that are its own."""
+
+    alternates: int
+    group: PlacedGroup | None
+    ignore_hosts: tuple[str, ...]
+    force_hosts: tuple[str, ...]
+    force_nodes: tuple[str, ...]
+    destination: Destination | None
+    checks_forced: bool
+    moving: str
+
+
 def make(
     *,
     servers: Sequence[str],
@@ -98,9 +112,9 @@ def make(
     volume_backed: bool = False,
     rebuild: bool = False,
     pci_alias: tuple[str, ...] = (),
-    **own: object,
+    **own: Unpack[OwnParts],
 ) -> SchedulingRequest:
-    """Make a request from its parts; ``own`` are fields of SchedulingRequest. Raises Invalid for what is malformed.
+    """Make a request from its parts; ``own``: what no shape says. Raises Invalid for what is malformed.
 
     ``pci_alias``: the policy's, for what flavors call devices.
     """
@@ -131,7 +145,7 @@ def make(
         topology=shape.topology,
         different_host=given.different_host,
         same_host=given.same_host,
-        **own,  # type: ignore[arg-type]  # the fields of SchedulingRequest, by name
+        **own,
     )
 
 
