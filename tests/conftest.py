@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from cellcloud.db.engine import Database
 from tests.empty_databases import make_empty
@@ -22,6 +23,9 @@ if os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > ROOM:
     tempfile.tempdir = str(MEMORY)  # on a disk, databases wait for every transaction to be written
 
 os.environ.setdefault("PYTHONHASHSEED", str(random.randrange(2**32)))  # workers are to collect in the same order
+
+settings.register_profile("busy machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy machine")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
