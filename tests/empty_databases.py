@@ -9,6 +9,7 @@ from typing import Literal
 
 from cellcloud.db import migrate
 from cellcloud.db.engine import Database
+from tests.shared_statements import url_of
 
 Tree = Literal["top", "cell"]
 
@@ -16,7 +17,7 @@ Tree = Literal["top", "cell"]
 def make_empty(path: Path, tree: Tree) -> Database:
     """A new database as its migrations leave it, in a file of its own."""
     path.write_bytes(_migrated(tree))
-    return Database(f"sqlite:///{path}")
+    return Database(url_of(path))
 
 
 @cache

@@ -10,6 +10,7 @@ import pytest
 from cellcloud.db import top_schema
 from cellcloud.db.engine import Database
 from tests.api.world import World
+from tests.shared_statements import url_of
 
 
 @pytest.fixture(scope="session")
@@ -31,7 +32,7 @@ def top_template(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 def top_database(tmp_path: Path, top_template: bytes) -> Iterator[Database]:
     path = tmp_path / "top.db"
     path.write_bytes(top_template)
-    database = Database(f"sqlite:///{path}")
+    database = Database(url_of(path))
     yield database
     database.close()
 
