@@ -73,6 +73,57 @@ def test_many_servers_in_one_request(world: World) -> None:
     assert used(world) == {"instances": 100, "cores": 100, "ram": 51200}
 
 
+def test_what_servers_of_one_request_share_and_what_not(world: World) -> None:
+    group = world.post("/os-server-groups", {"server_group": {"name": "g", "policies": ["affinity"]}}).get_json()
+    group_id = group["server_group"]["id"]
+    server = {**BODY, "name": "My vm", "min_count": "2", "max_count": 3, "tags": ["a", "b"], "networks": "auto",
+              "metadata": {"k": "v"}, "config_drive": "True"}  # fmt: skip
+    body = {"server": server, "OS-SCH-HNT:scheduler_hints": {"group": group_id}}
+    answer = world.post("/servers", body, version="2.90")
+    assert answer.status_code == 202, answer.text
+    world.settle()
+    ordered = "/servers/detail?all_tenants=1&sort_key=launch_index&sort_dir=asc"
+    found = world.get(ordered, version="2.100", token="admin").get_json()["servers"]
+    assert [one["name"] for one in found] == ["My vm-1", "My vm-2", "My vm-3"]
+    assert [one["OS-EXT-SRV-ATTR:hostname"] for one in found] == ["my-vm-1", "my-vm-2", "my-vm-3"]
+    assert [one["OS-EXT-SRV-ATTR:launch_index"] for one in found] == [0, 1, 2]
+    assert answer.get_json()["server"]["id"] == found[0]["id"]
+    assert len({one["OS-EXT-SRV-ATTR:reservation_id"] for one in found}) == 1
+    for one in found:
+        assert (one["tags"], one["metadata"], one["config_drive"]) == (["a", "b"], {"k": "v"}, "True")
+        assert one["scheduler_hints"] == {"group": group_id}
+        assert one["description"] is None
+
+
+@pytest.mark.parametrize(
+    ("version", "given", "message"),
+    [
+        ("2.90", {"hostname": "vm", "max_count": 2}, "one server only"),
+        ("2.90", {"hostname": "vm", "min_count": 2}, "one server only"),
+        ("2.63", {"trusted_image_certificates": ["c"]}, "Trusted image certificates are not offered."),
+        ("2.1", {"config_drive": "perhaps"}, "config_drive"),
+        ("2.51", {"tags": ["a"]}, "tags"),
+        ("2.52", {"tags": ["a,b"]}, "does not match"),
+        ("2.89", {"hostname": "h"}, "hostname"),
+        ("2.1", {"min_count": 2, "max_count": 1}, "min_count must be <= max_count"),
+        ("2.1", {"return_reservation_id": "perhaps"}, "return_reservation_id"),
+    ],
+)
+def test_what_a_request_for_servers_may_not_say(
+    world: World, version: str, given: dict[str, Any], message: str
+) -> None:
+    networks = {"networks": "auto"} if int(version[2:]) >= 37 else {}
+    answer = world.post("/servers", {"server": {**BODY, **networks, **given}}, version=version)
+    assert answer.status_code == 400
+    assert message in answer.text
+
+
+@pytest.mark.parametrize(("version", "description"), [("2.18", "vm"), ("2.19", None)])
+def test_a_name_is_a_description_where_none_can_be_given(world: World, version: str, description: str | None) -> None:
+    server_id = world.post("/servers", {"server": BODY}, version=version).get_json()["server"]["id"]
+    assert world.get(f"/servers/{server_id}", version="2.19").get_json()["server"]["description"] == description
+
+
 def test_a_waiting_server_is_shown_as_building(world: World) -> None:
     world.holding = True
     server_id = world.create()

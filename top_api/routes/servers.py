@@ -62,12 +62,10 @@ def _with_user_data(call: Call, records: list[ServerRecord]) -> list[ServerRecor
 
 @servers.route("POST", "/servers", "os_compute_api:servers:create", body=schemas.CREATE)
 def create(call: Call) -> Answer:
-    accepted = create_servers(
-        call.services,
-        call.context,
-        call.body,
-        key=call.idempotency_key,
-    )
+    body = call.body
+    if call.version < (2, 19):  # where a description cannot be given, the name is one
+        body = {**body, "server": {**body["server"], "description": body["server"]["name"].strip()}}
+    accepted = create_servers(call.services, call.context, body, key=call.idempotency_key)
     if is_true(call.body["server"].get("return_reservation_id")):
         return Answer(status=202, body={"reservation_id": accepted.reservation_id})
     server_id = accepted.server_ids[0]
