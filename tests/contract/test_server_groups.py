@@ -115,6 +115,7 @@ def broken(entries: Sequence[ChangeEntry], group_of: dict[str, ServerGroup]) -> 
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("together", [1, 3])
 def test_racing_creates_break_no_group(open_cell: Callable[..., Cell], *, together: int, long: bool) -> None:
     """Of every group ten servers race, each asked for alone or with others of its group, through four conductors."""

@@ -22,6 +22,7 @@ from cellcloud.model.guest_commands import Destroy, GuestCommand, GuestEvent, Re
 from cellcloud.model.operations import Operation
 from cellcloud.model.run import RunRecord
 from cellcloud.model.server import ServerChanges, ServerRecord
+from cellcloud.model.server_group import ANTI_AFFINITY, ServerGroup
 from cellcloud.server_states import PowerState
 from tests.statements import counted
 from tests.workflows.test_every_step import killed_after_call, twice
@@ -162,6 +163,17 @@ def test_the_server_moves_with_its_ports_and_its_claim(cell: Recorded) -> None:
         steps = runs.get(connection, cell.last_run().id).steps
     told = {step.step: step.message for step in steps if step.step.startswith("try")}
     assert told == {"try 1": "h1: No room on the disk.", "try 2": "h2: Nor here."}
+
+
+def test_the_next_host_is_one_that_the_server_s_group_allows(cell: Recorded) -> None:
+    group = ServerGroup(id="g", name="g", project_id="p", user_id="u", policy=ANTI_AFFINITY)
+    cell.create(SERVER.replace("1", "2"), group=group)
+    cell.run()
+    cell.create(SERVER, group=group)
+    assert cell.record(SERVER).host == "h2", "the scheduler's first host has the other server"
+    cell.fail[Spawn] = [errors.HostRefused("No room on the disk.")]
+    cell.run()
+    assert cell.assert_clean(SERVER).host == "h3"
 
 
 @pytest.mark.parametrize(("attempts", "hosts"), [(1, 4), (2, 4), (3, 4), (10, 4), (3, 2)])
