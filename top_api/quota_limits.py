@@ -44,7 +44,7 @@ def limits_of_user(connection: Connection, project_id: str, user_id: str, config
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Book:
+class QuotaScope:
     """Servers, cores and memory of a project, or of a user within it: what counts, and against which limits."""
 
     limits: Mapping[str, int]
@@ -60,14 +60,14 @@ class Book:
         return min(bounds) if bounds else None
 
 
-def books_of(connection: Connection, project_id: str, user_id: str, config: QuotaConfig) -> list[Book]:
+def scopes_of(connection: Connection, project_id: str, user_id: str, config: QuotaConfig) -> list[QuotaScope]:
     """The project's, and the user's own where they have limits."""
     usages = quotas.list_usages(connection, project_id)
-    books = [Book(limits=limits_of(connection, project_id, config), usages=usages)]
+    scopes = [QuotaScope(limits=limits_of(connection, project_id, config), usages=usages)]
     if counted := user_quotas.list_counted(connection, project_id, user_id):
         limits, used = ({name: pair[place] for name, pair in counted.items()} for place in (0, 1))
-        books.append(Book(limits=limits, usages=used))
-    return books
+        scopes.append(QuotaScope(limits=limits, usages=used))
+    return scopes
 
 
 def most_of_user(connection: Connection, project_id: str, user_id: str, config: QuotaConfig, resource: str) -> int:

@@ -99,10 +99,10 @@ class Admission:
             return self._accept(request)
         except _OverQuota:
             with self._database.read() as connection:
-                books = _books(connection, context, self._config)
+                scopes = _scopes(connection, context, self._config)
             cost = quotas.cost_of(wanted.spec.flavor, wanted.min_count)
-            over = [book for book in books if (room := book.how_many_fit(cost)) is not None and room < 1]
-            full = over[-1] if over else books[0]
+            over = [scope for scope in scopes if (room := scope.how_many_fit(cost)) is not None and room < 1]
+            full = over[-1] if over else scopes[0]
             raise quotas.refusal(cost, full.usages, full.limits) from None
 
 
@@ -199,8 +199,8 @@ def _limits(connection: Connection, project_id: str, config: Config) -> dict[str
     return quota_limits.limits_of(connection, project_id, config.quota)
 
 
-def _books(connection: Connection, context: RequestContext, config: Config) -> list[quota_limits.Book]:
-    return quota_limits.books_of(connection, context.project_id, context.user_id, config.quota)
+def _scopes(connection: Connection, context: RequestContext, config: Config) -> list[quota_limits.QuotaScope]:
+    return quota_limits.scopes_of(connection, context.project_id, context.user_id, config.quota)
 
 
 def _how_many(connection: Connection, request: _Request, config: Config) -> int:
@@ -209,7 +209,7 @@ def _how_many(connection: Connection, request: _Request, config: Config) -> int:
     if wanted.min_count == wanted.max_count:
         return wanted.max_count
     cost = quotas.cost_of(wanted.spec.flavor)
-    rooms = [book.how_many_fit(cost) for book in _books(connection, request.context, config)]
+    rooms = [scope.how_many_fit(cost) for scope in _scopes(connection, request.context, config)]
     return max(wanted.min_count, min([wanted.max_count, *(room for room in rooms if room is not None)]))
 
 

@@ -58,7 +58,6 @@ class Call:
     headers: Headers = field(default_factory=Headers)
     query: dict[str, list[str]] = field(default_factory=dict)
     body: Any = None
-    raw_body: bytes = b""
     idempotency_key: str | None = None
     target: Target | None = None
     found: Any = None
@@ -294,7 +293,6 @@ def _view(services: ApiServices, api: WebApi, route: Route) -> Callable[..., Res
             headers=request.headers,
             query=route.query.read(request.args.to_dict(flat=False), version),
             body=read_json(data),
-            raw_body=data,
             idempotency_key=request.headers.get("Idempotency-Key"),
             target=target,
         )

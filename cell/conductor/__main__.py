@@ -60,7 +60,7 @@ class ConductorProcess:
             owner=self._owner,
             lease=cell.run_lease,
             threads=cell.engine_threads,
-            before_judging=steady.meet,
+            before_judging=steady.compensate,
         )
         self.service = ConductorService(
             cell,
@@ -69,7 +69,7 @@ class ConductorProcess:
             gateway,
             self.executor,
             transport.client(Router),
-            before_judging=steady.meet,
+            before_judging=steady.compensate,
             marker=rollback_detection.cell_marker(database, config.state_dir, cell.name),
         )
         self._loops = [
@@ -77,7 +77,7 @@ class ConductorProcess:
             Loop("purge", PURGE_INTERVAL, self.service.purge),
             Loop("figures", FIGURES_INTERVAL, self.service.measure),
             Loop("judge", 1.0, self.service.judge),
-            Loop("clock", 1.0, steady.meet),
+            Loop("clock", 1.0, steady.compensate),
             Loop("watch", rollback_detection.INTERVAL, self.service.watch),
             Loop("heartbeat", cell.report_interval, self._beat),
             self.service.nudger,

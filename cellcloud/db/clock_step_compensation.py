@@ -135,7 +135,7 @@ class SteadyClock:
         self._number = 0
         self._looked = self._cut_at = -CUT_EVERY
 
-    def meet(self) -> None:
+    def compensate(self) -> None:
         """Notice a step since the last look, and mend it unless another process has. To be called every second, and
         before anything is judged by the clock. Raises TryLater."""
         with self._lock:

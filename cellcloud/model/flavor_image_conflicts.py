@@ -16,7 +16,6 @@ from cellcloud.model.pci import NUMA_POLICIES
 Properties = Mapping[str, object]
 ENCRYPTION_MODELS = ("amd-sev", "amd-sev-es", "amd-sev-snp", "intel-tdx")
 STATELESS_MODELS = ("amd-sev-snp", "intel-tdx")
-LOCKED_MODELS = ("amd-sev", "amd-sev-es")
 DEFAULT_ENCRYPTION = "amd-sev"
 CPU_DIMENSIONS = ("sockets", "cores", "threads")
 MOST_OF_DIMENSION = 65536

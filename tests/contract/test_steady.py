@@ -98,7 +98,7 @@ class World:
         """The clock is set; every process looks again before it judges."""
         self.wall.ahead += seconds
         time.sleep(0.26)
-        self.steady.meet()
+        self.steady.compensate()
 
     def ask(self, *columns: Any) -> Any:
         with self.database.read() as connection:
@@ -111,7 +111,7 @@ def open_world(path: Path, metadata: sa.MetaData, times: tuple[Decisive, ...]) -
     with database.write() as connection:
         metadata.create_all(connection)
     world = World(database, wall, SteadyClock(database, times, LENGTHS))
-    world.steady.meet()
+    world.steady.compensate()
 
     def close() -> None:
         database.close()
@@ -250,13 +250,13 @@ def test_a_run_that_waits_is_due_again_though_the_clock_fell_back(world: World, 
 def test_of_several_processes_one_mends_a_step(world: World, cell: CellUnderTest) -> None:
     others = [SteadyClock(world.database, CELL_TIMES, LENGTHS) for _ in range(3)]
     for other in others:
-        other.meet()
+        other.compensate()
     cell.create(SERVER)
     left = (cell_schema.runs.c.deadline, utc_now())
     before, now = world.ask(*left)
     world.step(600.0)
     for other in others:
-        other.meet()
+        other.compensate()
     assert world.ask(cell_schema.clock_steps.c.number) == (1,)
     after, then = world.ask(*left)
     assert abs((after - then) - (before - now)) < dt.timedelta(seconds=10)
@@ -278,8 +278,8 @@ def test_every_database_mends(cell_database: Database, top_database: Database, t
         CellUnderTest(cell_database, ("h1",)).create(SERVER)
     even = itertools.chain([HOUR, HOUR], itertools.repeat(0.0))
     steady = SteadyClock(database, times, LENGTHS, even=lambda: next(even))
-    steady.meet()
-    steady.meet()
+    steady.compensate()
+    steady.compensate()
     table = (cell_schema if tree == "cell" else top_schema).clock_steps
     with database.read() as connection:
         assert connection.execute(sa.select(table.c.number)).scalar() == 1

@@ -94,12 +94,12 @@ class RouterService:
             deleted_days=config.top.deleted_days,
             keys_days=config.top.keys_days,
             usage_days=config.top.usage_days,
-            before_judging=steady.meet,
+            before_judging=steady.compensate,
         )
         self._marker = rollback_detection.top_marker(database, config.state_dir)
         self._loops = {
             "mark": Loop("mark", rollback_detection.INTERVAL, self._look_back),
-            "clock": Loop("clock", 1.0, steady.meet),
+            "clock": Loop("clock", 1.0, steady.compensate),
             "sweep": Loop("sweep", SWEEP_INTERVAL, sweep.take_over),
             "figures": Loop("figures", FIGURES_INTERVAL, sweep.measure),
             "purge": Loop("purge", PRUNE_INTERVAL, sweep.purge),

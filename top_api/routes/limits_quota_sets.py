@@ -33,7 +33,7 @@ def show(call: Call) -> dict[str, Any]:
     project_id = call.param("tenant_id") or call.context.project_id
     if project_id != call.context.project_id:
         call.check("os_compute_api:limits:other_project")
-    most, used = _books(call, project_id)
+    most, used = _limits_and_usages(call, project_id)
     shown: dict[str, Any] = {
         "maxTotalInstances": most["instances"],
         "maxTotalCores": most["cores"],
@@ -65,7 +65,7 @@ def show(call: Call) -> dict[str, Any]:
     lookup=_of_project,
 )
 def show_quota_set(call: Call, project_id: str) -> dict[str, Any]:
-    return {"quota_set": {"id": project_id, **_quota_set(call, _books(call, project_id, _user(call))[0])}}
+    return {"quota_set": {"id": project_id, **_quota_set(call, _limits_and_usages(call, project_id, _user(call))[0])}}
 
 
 @limits.route(
@@ -76,7 +76,7 @@ def show_quota_set(call: Call, project_id: str) -> dict[str, Any]:
     lookup=_of_project,
 )
 def show_quota_set_in_detail(call: Call, project_id: str) -> dict[str, Any]:
-    most, used = _books(call, project_id, _user(call))
+    most, used = _limits_and_usages(call, project_id, _user(call))
     shown = {
         name: {"limit": limit, "in_use": used.get(name, 0), "reserved": 0}
         for name, limit in _quota_set(call, most).items()
@@ -86,7 +86,7 @@ def show_quota_set_in_detail(call: Call, project_id: str) -> dict[str, Any]:
 
 @limits.route("GET", "/os-quota-sets/<project_id>/defaults", "os_compute_api:os-quota-sets:defaults")
 def show_defaults(call: Call, project_id: str) -> dict[str, Any]:
-    return {"quota_set": {"id": project_id, **_quota_set(call, _books(call, quotas.CLASS)[0])}}
+    return {"quota_set": {"id": project_id, **_quota_set(call, _limits_and_usages(call, quotas.CLASS)[0])}}
 
 
 @limits.route(
@@ -111,7 +111,7 @@ def update_quota_set(call: Call, project_id: str) -> dict[str, Any]:
             user_quotas.set_limits(connection, project_id, user_id, wanted)
 
     transact(call.services.database, store)
-    return {"quota_set": _quota_set(call, _books(call, project_id, user_id)[0])}
+    return {"quota_set": _quota_set(call, _limits_and_usages(call, project_id, user_id)[0])}
 
 
 def _check_range(
@@ -184,7 +184,7 @@ def update_class(call: Call, name: str) -> dict[str, Any]:
 
 def _class_set(call: Call) -> dict[str, int]:
     """A class shows limits of networks up to 2.49, and those of server groups from then on."""
-    shown = _quota_set(call, _books(call, quotas.CLASS)[0], without_network=(2, 50))
+    shown = _quota_set(call, _limits_and_usages(call, quotas.CLASS)[0], without_network=(2, 50))
     return shown if call.version >= (2, 50) else {name: shown[name] for name in shown if name not in _GROUPS}
 
 
@@ -193,7 +193,9 @@ def _user(call: Call) -> str | None:
     return call.param("user_id") or None
 
 
-def _books(call: Call, project_id: str, user_id: str | None = None) -> tuple[dict[str, int], dict[str, int]]:
+def _limits_and_usages(
+    call: Call, project_id: str, user_id: str | None = None
+) -> tuple[dict[str, int], dict[str, int]]:
     """(limits, usages) of a project, or of a user within it."""
     project_id = project_id[:255]
     with call.services.database.read() as connection:
