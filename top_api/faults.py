@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 from flask import Response
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from cellcloud import errors
 from top_api.microversion import UnacceptableVersion
@@ -69,12 +69,13 @@ _MESSAGES = {
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
     """An error on its way to the client. ``kind``: the name of the error's class; ``retry_after``: seconds, 0 for
-    never."""
+    never; ``allowed``: the methods that the path has."""
 
     status: int
     kind: str
     message: str
     retry_after: int = 0
+    allowed: tuple[str, ...] = ()
 
 
 Form = Callable[[Fault], tuple[int, Any]]  # the status and the body in which a service tells of a fault
@@ -100,7 +101,8 @@ def of_http(error: HTTPException) -> Fault:
     status = error.code or 500
     told = (error.description or "") if status < 500 else UNEXPECTED
     kind, message = error.name.replace(" ", ""), _MESSAGES.get(status, told)
-    return Fault(status=status, kind=kind, message=message, retry_after=_retry_after(status))
+    allowed = tuple(sorted(error.valid_methods or ())) if isinstance(error, MethodNotAllowed) else ()
+    return Fault(status=status, kind=kind, message=message, retry_after=_retry_after(status), allowed=allowed)
 
 
 def unexpected() -> Fault:
@@ -114,6 +116,8 @@ def respond(fault: Fault, form: Form, *, identity_url: str) -> Response:
     response = json_response(status, body)
     if status == 401:
         response.headers["WWW-Authenticate"] = f'Keystone uri="{identity_url}"'
+    if fault.allowed:
+        response.headers["Allow"] = ", ".join(fault.allowed)
     if fault.retry_after:
         response.headers["Retry-After"] = str(fault.retry_after)
     return response

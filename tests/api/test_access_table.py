@@ -127,24 +127,26 @@ class Asked:
         self.words = {"<server_id>": self.world.create(), "<project_id>": DEMO, "<group_id>": group}
         enforcer.stops = True
 
-    def ask(self, route: Route, action: Action | None, token: str | None) -> tuple[int, str]:
-        """The status, and what is said."""
+    def ask(
+        self, route: Route, action: Action | None, token: str | None, version: tuple[int, int] | None = None
+    ) -> tuple[int, str]:
+        """The status, and what is said. ``version``: the first that has it, unless another is given."""
         path = re.sub(r"<[^>]+>", lambda found: self.words.get(found[0], "1"), route.path)
         asked = action or route
-        body = example(asked.body) if asked.body else {action.name: None} if action else None
-        version = ".".join(map(str, max(route.since, asked.since)))
+        version = version or max(route.since, asked.since)
+        body = example(asked.body, version) if asked.body else {action.name: None} if action else None
         prefix = next(one.api.prefix for one in RESOURCES if route in one.routes)
-        answer = self.world.call(route.method, prefix + path, body, token=token, version=version)
+        answer = self.world.call(route.method, prefix + path, body, token=token, version=".".join(map(str, version)))
         return answer.status_code, answer.text
 
 
-def example(versioned: Versioned) -> Any:
-    """A body that the oldest of the schemas takes."""
+def example(versioned: Versioned, version: tuple[int, int]) -> Any:
+    """A body that is taken at that microversion."""
 
     def is_valid(schema: Any, value: Any) -> bool:
         return Compiled(schema).find_error(value) is None
 
-    _, schema = next(iter(versioned))
+    schema = [schema for since, schema in versioned if since <= max(version, (2, 1))][-1]
     body = samples.whole(schema, is_valid)
     assert is_valid(schema, body), body
     return body
