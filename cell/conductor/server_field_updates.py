@@ -7,9 +7,10 @@ from typing import Any
 
 from cellcloud import errors
 from cellcloud.context import RequestContext
-from cellcloud.db import feed, servers
-from cellcloud.db.engine import Database, retried
+from cellcloud.db import feed, runs, servers
+from cellcloud.db.engine import Connection, Database, retried
 from cellcloud.model import codec, tag_metadata_changes
+from cellcloud.model.run import NewRun, OperationRequest
 from cellcloud.model.server import ServerChanges, ServerRecord, ServerSpec
 from cellcloud.model.tag_metadata_changes import ItemChanges
 
@@ -45,8 +46,26 @@ def update_server(database: Database, context: RequestContext, server_id: str, c
         changed = servers.change(connection, server_id, wanted)
         if changed is None:
             raise errors.NotFound(f"Instance {server_id} could not be found.")
+        if "locked" in changes:
+            _record_lock(connection, context, changed)
         feed.append(connection, [changed])
     return changed
+
+
+def _record_lock(connection: Connection, context: RequestContext, record: ServerRecord) -> None:
+    """Locking and unlocking are among a server's actions."""
+    asked = OperationRequest(request_id=context.request_id, user_id=context.user_id, project_id=context.project_id)
+    runs.insert_finished(
+        connection,
+        NewRun(
+            server_id=record.id,
+            operation="lock" if record.locked else "unlock",
+            generation=record.generation,
+            asked=asked,
+            deadline=0,
+            host=record.host or "",
+        ),
+    )
 
 
 @retried

@@ -66,7 +66,7 @@ servers = sa.Table(
     sa.Column("vm_state", sa.String(32), nullable=False),
     sa.Column("task_state", sa.String(32)),
     sa.Column("power_state", sa.Integer, nullable=False, default=0),
-    sa.Column("host", NAME, index=True),
+    sa.Column("host", NAME),
     sa.Column("availability_zone", NAME),
     sa.Column("held", sa.Boolean, nullable=False, default=False),
     sa.Column("hold_until", UtcDateTime),
@@ -95,6 +95,7 @@ servers = sa.Table(
     sa.Index("ix_servers_hints", "hints_id"),
     sa.Index("ix_servers_group", "group_id", "deleted", postgresql_where=_GROUPED, sqlite_where=_GROUPED),
     sa.Index("ix_servers_deleted", "deleted", "terminated_at"),
+    sa.Index("ix_servers_on", "host", "deleted"),
 )
 
 # Server groups that claims are made for; the row is locked by whoever makes one.
@@ -139,6 +140,7 @@ runs = sa.Table(
     sa.Column("request_id", sa.String(64), nullable=False),
     sa.Column("user_id", NAME, nullable=False),
     sa.Column("project_id", NAME, nullable=False),
+    sa.Column("host", NAME, nullable=False, default="", server_default=""),  # where the server was for it
     sa.Column("created_at", UtcDateTime, nullable=False),
     sa.Column("updated_at", UtcDateTime, nullable=False),
     sa.Column("finished_at", UtcDateTime),

@@ -69,12 +69,39 @@ def insert(connection: Connection, new: Sequence[NewRun], lease: Lease | None = 
             "request_id": run.request_id,
             "user_id": run.user_id,
             "project_id": run.project_id,
+            "host": wanted.host,
             **terms,
         }
         for run, wanted in zip(begun, new, strict=True)
     ]
     connection.execute(_INSERT if lease is None else _INSERT_LEASED, rows)
     return begun if lease else []
+
+
+def insert_finished(connection: Connection, done: NewRun) -> None:
+    """Record something that was done at once, for those who ask what a server went through."""
+    connection.execute(
+        sa.insert(runs).values(
+            id=str(uuid.uuid4()),
+            server_id=done.server_id,
+            active=None,
+            operation=done.operation,
+            state="done",
+            arguments={},
+            outputs={},
+            events={},
+            generation=done.generation,
+            run_at=utc_now(),
+            deadline=utc_now(),
+            request_id=done.asked.request_id,
+            user_id=done.asked.user_id,
+            project_id=done.asked.project_id,
+            host=done.host,
+            created_at=utc_now(),
+            updated_at=utc_now(),
+            finished_at=utc_now(),
+        )
+    )
 
 
 def _begun(run: NewRun) -> LeasedRun:
@@ -248,8 +275,9 @@ def _state(made: Checkpoint, now: dt.datetime, monotonic: float) -> dict[str, An
     return values
 
 
-def begin_try(connection: Connection, run: LeasedRun) -> bool:
-    """Give a run its next generation and forget the results of the last; False when its lease went to another."""
+def begin_try(connection: Connection, run: LeasedRun, host: str) -> bool:
+    """Give a run its next generation and host, and forget the results of the last; False when its lease went to
+    another."""
     changed = connection.execute(
         sa.update(runs)
         .where(
@@ -258,7 +286,7 @@ def begin_try(connection: Connection, run: LeasedRun) -> bool:
             runs.c.lease_number == run.lease_number,
             runs.c.generation == run.generation,
         )
-        .values(generation=runs.c.generation + 1, events={})
+        .values(generation=runs.c.generation + 1, events={}, host=host)
     )
     return changed.rowcount == 1
 
@@ -424,6 +452,7 @@ def _record(row: Row[Any], steps: tuple[StepRecord, ...] = ()) -> RunRecord:
         created_at=row.created_at,
         finished_at=row.finished_at,
         steps=steps,
+        host=row.host,
     )
 
 

@@ -177,6 +177,8 @@ TABLE = (
         event="compute_resume_instance",
     ),
 )
+AT_ONCE = {"lock": "api_lock", "unlock": "api_unlock"}
+"""Nova's names of what is done to a server at once, without a run, and is recorded all the same -> their events."""
 FIRST_VARIANTS = {spec.operation: spec for spec in reversed(TABLE)}
 """Operation -> its row, the first of those with variants."""
 ACTIONS = {spec.action: spec for spec in reversed(TABLE) if spec.action}
@@ -185,6 +187,11 @@ ACTIONS = {spec.action: spec for spec in reversed(TABLE) if spec.action}
 
 _BY_NAME = {(str(operation), ""): spec for operation, spec in FIRST_VARIANTS.items()}
 _BY_NAME |= {(str(spec.operation), spec.variant): spec for spec in TABLE}
+
+
+def event_of(action: str) -> str:
+    """Nova's name of the event of an action that was recorded."""
+    return AT_ONCE.get(action) or FIRST_VARIANTS[Operation(action)].event
 
 
 def spec_of(operation: str, variant: object = "") -> OperationSpec:

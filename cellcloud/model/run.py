@@ -56,13 +56,15 @@ class RunOutputs(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewRun:
-    """What a run begins with. ``generation`` is the one its server has just been given; ``deadline`` in seconds."""
+    """What a run begins with. ``generation`` is the one its server has just been given; ``deadline`` in seconds.
+    ``host``: where the server is."""
 
     server_id: str
     operation: str
     generation: int
     asked: OperationRequest
     deadline: float
+    host: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,7 +163,8 @@ class StepRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunRecord:
-    """A row of ``runs`` for operators. ``state``: running | done | failed | undone. ``direction``: do | undo."""
+    """A row of ``runs`` for operators. ``state``: running | done | failed | undone. ``direction``: do | undo.
+    ``host``: where the server was for it."""
 
     id: str
     server_id: str
@@ -183,6 +186,7 @@ class RunRecord:
     created_at: dt.datetime | None = None
     finished_at: dt.datetime | None = None
     steps: tuple[StepRecord, ...] = ()
+    host: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -274,6 +274,10 @@ class MemoryCell:
         record = self.servers[server_id]
         in_record = {name: value for name, value in changes.items() if name.startswith(("locked", "placement"))}
         in_spec = {name: value for name, value in changes.items() if name not in in_record}
+        if "locked" in changes:
+            self._remember(
+                context_id=context.request_id, server_id=server_id, operation="lock" if changes["locked"] else "unlock"
+            )
         if "tags" in in_spec:
             in_spec["tags"] = tuple(in_spec["tags"])
         return self.change(server_id, spec=replace(record.spec, **in_spec), **in_record)
@@ -282,7 +286,7 @@ class MemoryCell:
         with self.lock:
             return self.change(server_id, spec=tag_metadata_changes.applied(self.servers[server_id].spec, changes))
 
-    def _remember(self, *, context_id: str, server_id: str, operation: Operation) -> None:
+    def _remember(self, *, context_id: str, server_id: str, operation: str) -> None:
         at = dt.datetime(2026, 1, 2, 3, 4, len(self.runs) % 60, tzinfo=dt.UTC)
         run = RunRecord(
             id=str(uuid.uuid4()),
@@ -298,6 +302,7 @@ class MemoryCell:
             generation=1,
             created_at=at,
             finished_at=at,
+            host=self.servers[server_id].host or "",
         )
         self.runs.insert(0, run)
 

@@ -8,12 +8,9 @@ from cellcloud import errors
 from cellcloud.context import RequestContext
 from cellcloud.model.server import ServerRecord
 from cellcloud.model.tag_metadata_changes import ItemChanges
-from cellcloud.server_states import VmState
 from top_api import quota_limits
-from top_api.operations.server_in_cell import change, change_items, check_unlocked
+from top_api.operations.server_in_cell import CHANGED_IN, change, change_items, check_state, check_unlocked
 from top_api.services import ApiServices
-
-_FROM = frozenset({VmState.ACTIVE, VmState.PAUSED, VmState.SUSPENDED, VmState.STOPPED})
 
 
 def replace_metadata(
@@ -36,6 +33,8 @@ def set_metadata(
 
 def delete_metadata(services: ApiServices, context: RequestContext, record: ServerRecord, key: str) -> None:
     """Take one item away. Raises NotFound, Conflict, Unreachable."""
+    if key not in record.spec.metadata:
+        raise errors.NotFound("Metadata item was not found")
     _check(context, record, "delete metadata")
     change_items(services, context, record, "delete metadata", ItemChanges(remove_metadata=(key,)))
 
@@ -49,5 +48,4 @@ def _most(services: ApiServices, context: RequestContext, record: ServerRecord, 
 
 def _check(context: RequestContext, record: ServerRecord, verb: str) -> None:
     check_unlocked(context, record)
-    if record.vm_state not in _FROM:
-        raise errors.Conflict(f"Cannot '{verb}' instance {record.id} while it is in vm_state {record.vm_state}")
+    check_state(record, verb, CHANGED_IN)

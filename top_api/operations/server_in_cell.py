@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 
 from cellcloud import errors
@@ -13,9 +13,12 @@ from cellcloud.model.operations import OperationSpec
 from cellcloud.model.server import ServerRecord
 from cellcloud.model.tag_metadata_changes import ItemChanges
 from cellcloud.rpc.conductor import Conductor
+from cellcloud.server_states import VmState
 from top_api.request_pipeline import Call
 from top_api.services import ApiServices
 
+CHANGED_IN = frozenset({VmState.ACTIVE, VmState.PAUSED, VmState.SUSPENDED, VmState.STOPPED})
+"""The states in which a server's metadata and tags are changed."""
 _MOST_ID = 64  # characters; a longer id is nobody's
 
 
@@ -39,6 +42,12 @@ def check_unlocked(context: RequestContext, record: ServerRecord) -> None:
     """Raises Conflict for a locked server, unless an administrator asks."""
     if record.locked and not context.is_admin:
         raise errors.Conflict(f"Instance {record.id} is locked")
+
+
+def check_state(record: ServerRecord, verb: str, states: Collection[VmState]) -> None:
+    """Raises Conflict for a server in another state."""
+    if record.vm_state not in states:
+        raise errors.Conflict(f"Cannot '{verb}' instance {record.id} while it is in vm_state {record.vm_state}")
 
 
 def tell_cell(

@@ -7,7 +7,7 @@ from typing import Any
 from cellcloud.context import RequestContext
 from cellcloud.model.server import ServerRecord
 from cellcloud.model.tag_metadata_changes import ItemChanges
-from top_api.operations.server_in_cell import change, change_items, check_unlocked
+from top_api.operations.server_in_cell import CHANGED_IN, change, change_items, check_state
 from top_api.schemas.types import shortest_address
 from top_api.services import ApiServices
 
@@ -56,18 +56,18 @@ def _side(context: RequestContext, record: ServerRecord) -> str:
 
 
 def set_tags(services: ApiServices, context: RequestContext, record: ServerRecord, tags: list[str]) -> ServerRecord:
-    """Replace the tags. Raises Conflict, Unreachable."""
-    check_unlocked(context, record)
+    """Replace the tags, of a locked server too. Raises Conflict, Unreachable."""
+    check_state(record, "update tags" if tags else "delete tags", CHANGED_IN)
     return change(services, context, record, "update", {"tags": tags})
 
 
 def add_tag(services: ApiServices, context: RequestContext, record: ServerRecord, tag: str) -> ServerRecord:
     """Add one, unless it is there. Raises Invalid with MOST_TAGS there, Conflict, Unreachable."""
-    check_unlocked(context, record)
+    check_state(record, "update tag", CHANGED_IN)
     return change_items(services, context, record, "update", ItemChanges(add_tags=(tag,), most_tags=MOST_TAGS))
 
 
 def delete_tag(services: ApiServices, context: RequestContext, record: ServerRecord, tag: str) -> ServerRecord:
     """Take one away. Raises NotFound, Conflict, Unreachable."""
-    check_unlocked(context, record)
+    check_state(record, "delete tag", CHANGED_IN)
     return change_items(services, context, record, "update", ItemChanges(remove_tags=(tag,)))

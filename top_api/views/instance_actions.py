@@ -5,11 +5,11 @@ from __future__ import annotations
 import datetime as dt
 from typing import Any
 
-from cellcloud.model.operations import FIRST_VARIANTS, Operation
+from cellcloud.model.operations import event_of
 from cellcloud.model.run import RunRecord
 from cellcloud.model.server import ServerRecord
 from top_api.request_pipeline import Call
-from top_api.views.servers import host_id_of
+from top_api.views.servers import hashed_host
 
 
 def brief(call: Call, run: RunRecord) -> dict[str, Any]:
@@ -42,7 +42,7 @@ def _event(call: Call, run: RunRecord, record: ServerRecord, *, whole: bool) -> 
     if run.finished_at is not None:
         result = "Error" if _failed(run) else "Success"
     event: dict[str, Any] = {
-        "event": FIRST_VARIANTS[Operation(run.operation)].event,
+        "event": event_of(run.operation),
         "start_time": _stamp(run.created_at),
         "finish_time": _stamp(run.finished_at),
         "result": result,
@@ -50,9 +50,10 @@ def _event(call: Call, run: RunRecord, record: ServerRecord, *, whole: bool) -> 
     if whole:
         event["traceback"] = None
     if call.version >= (2, 62):
-        event["hostId"] = host_id_of(record)
+        host = run.host or record.host
+        event["hostId"] = hashed_host(record.spec.project_id, host)
         if whole:
-            event["host"] = record.host
+            event["host"] = host
     if call.version >= (2, 84) and call.allows("os_compute_api:os-instance-actions:events:details"):
         event["details"] = run.message or None
     return event

@@ -211,7 +211,12 @@ def _family(address: str) -> int:
 
 def host_id_of(record: ServerRecord) -> str:
     """The host, unreadable and different for each project; empty while there is none."""
-    return _hashed(record.spec.project_id, record.host) if record.host else ""
+    return hashed_host(record.spec.project_id, record.host)
+
+
+def hashed_host(project_id: str, host: str | None) -> str:
+    """A host as a project sees it; empty where there is none."""
+    return _hashed(project_id, host) if host else ""
 
 
 @lru_cache(maxsize=4096)

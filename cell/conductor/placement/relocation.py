@@ -31,7 +31,7 @@ def place_elsewhere(
             return ()
         ((_, claim, zone),) = won
         decisions.keep_last(connection, spec.id)
-        record = runs.begin_try(connection, run) and servers.begin_try(
+        record = runs.begin_try(connection, run, claim.host) and servers.begin_try(
             connection, spec.id, run.generation, host=claim.host, zone=zone, decision=decision
         )
         if not record:

@@ -57,6 +57,7 @@ def confirm(
                         project_id=record.spec.project_id,
                     ),
                     deadline=workflow.deadline,
+                    host=record.host or "",
                 )
                 for record in records
             ],

@@ -33,4 +33,5 @@ def new_run(record: ServerRecord, operation: Operation, asked: OperationRequest)
         generation=record.generation,
         asked=structs.replace(asked, project_id=asked.project_id or record.spec.project_id),
         deadline=REGISTRY[operation].deadline,
+        host=record.host or "",
     )
