@@ -48,6 +48,10 @@ class TaskState(StrEnum):
     SOFT_DELETING = "soft-deleting"
     RESTORING = "restoring"
     DELETING = "deleting"
+    IMAGE_SNAPSHOT_PENDING = "image_snapshot_pending"
+    IMAGE_PENDING_UPLOAD = "image_pending_upload"
+    IMAGE_UPLOADING = "image_uploading"
+    IMAGE_BACKUP = "image_backup"
 
 
 class PowerState(IntEnum):

@@ -2,8 +2,8 @@
 
 A newer command does not wait here: the driver lets one verb at a time work on a guest, and one that takes long gives
 way when a newer waits. Only commands at hand are compared; what a host did earlier is remembered by its driver, which
-refuses old commands too. A bounded pool of threads serves all hosts of the process; of the commands that build
-guests, each host does only so many at once.
+refuses old commands too. A bounded pool of threads serves all hosts of the process; of the commands that take
+long, each host does only so many at once.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from cellcloud import errors
-from cellcloud.model.guest_commands import GuestCommand, Spawn
+from cellcloud.model.guest_commands import DiscardSnapshot, GuestCommand, Snapshot, Spawn, UploadSnapshot
 
+LONG = (Spawn, Snapshot, UploadSnapshot)  # each host works on so many of them at once, and no more
 Guest = tuple[str, str]  # host, server id
 Perform = Callable[[str, GuestCommand], None]
 Refuse = Callable[[str, GuestCommand, errors.CellcloudError], None]
@@ -103,9 +104,10 @@ class CommandExecutor:
             if not place.running:
                 del self._places[guest]
             return
-        if any(other.generation == command.generation for other in place.running):
+        ends_others = isinstance(command, DiscardSnapshot)
+        if any(other.generation == command.generation for other in place.running) and not ends_others:
             return
-        if isinstance(command, Spawn):
+        if isinstance(command, LONG):
             if self._builds[host] >= self._builds_per_host:
                 self._builds_waiting[host][guest] = None
                 return
@@ -125,7 +127,7 @@ class CommandExecutor:
     def _finish(self, guest: Guest, command: GuestCommand) -> None:
         host = guest[0]
         self._places[guest].running.remove(command)
-        if isinstance(command, Spawn):
+        if isinstance(command, LONG):
             self._builds[host] -= 1
         self._advance(guest)
         next_build = next(iter(self._builds_waiting[host]), None)

@@ -7,7 +7,7 @@ NotFound (no such guest). The contract suite in ``tests/contract`` runs on every
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -26,6 +26,8 @@ GuestWatcher = Callable[[GuestState], None]
 GUEST_OFF = "The guest is off."
 NOT_SAVED = "The guest's memory was not kept, or is lost: it can be started, but not resumed."
 DISK_MISSING = "A disk of the guest is missing on its host."
+NO_SNAPSHOT = "There is no such copy of the guest's disk on this host."
+DISCARDED = "The copy of the guest's disk was dropped."
 NOTHING_KNOWN = "This host does not know what the guest was made from."
 
 
@@ -34,6 +36,20 @@ class ImageStore(Protocol):
 
     def ensure(self, image: Image) -> Path:
         """The local file of the image, fetched and verified if need be. Raises HostRefused, Invalid, Unreachable."""
+        ...
+
+    def fill(self, image_id: str, size: int, data: Iterable[bytes]) -> None:
+        """Give an image its bytes, unless it has them. Raises NotFound, Busy, Unreachable."""
+        ...
+
+
+class SnapshotReader(Protocol):
+    """A copy of a guest's root disk that is being read."""
+
+    size: int
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Its bytes in pieces. Raises Stale when it is dropped meanwhile."""
         ...
 
 
@@ -88,6 +104,20 @@ class Driver(Protocol):
 
     def resume(self, server_id: str, generation: int) -> GuestState:
         """Let a suspended guest go on from the memory that was kept. Raises GuestFailed when there is none."""
+        ...
+
+    def snapshot(self, server_id: str, generation: int, image_id: str) -> GuestState:
+        """Copy the guest's root disk as it is at one moment into a qcow2 that stands alone; the guest runs on. One that
+        is there is kept. A guest whose image asks for it is quiesced by its agent meanwhile: raises GuestFailed where
+        that is required and cannot be done."""
+        ...
+
+    def open_snapshot(self, server_id: str, image_id: str) -> SnapshotReader:
+        """Raises NotFound when there is no such copy."""
+        ...
+
+    def discard_snapshot(self, server_id: str, generation: int, image_id: str) -> GuestState:
+        """Drop such a copy, or the making of it. Absent is success."""
         ...
 
     def restore(self, spec: ServerSpec, generation: int, ports: Sequence[Port]) -> GuestState:

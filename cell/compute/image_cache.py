@@ -7,7 +7,8 @@ import hashlib
 import logging
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -32,6 +33,7 @@ class ImageCache:
         self._directory = directory
         self._find_client = find_client
         self._max_bytes = max_bytes
+        self._closed = threading.Event()
 
     def ensure(self, image: Image) -> Path:
         """The local file. Raises HostRefused when the bytes are not the image's, Invalid when the gate refuses them,
@@ -44,6 +46,20 @@ class ImageCache:
             image_gate.inspect(path, image.disk_format, self._max_bytes)
             os.utime(path)
         return path
+
+    def fill(self, image_id: str, size: int, data: Iterable[bytes]) -> None:
+        """See ``ImageStore``."""
+        self._find_client().fill_image(image_id, size, self._until_closed(data))
+
+    def close(self) -> None:
+        """Break off what is being sent: it is sent again by whoever comes next."""
+        self._closed.set()
+
+    def _until_closed(self, data: Iterable[bytes]) -> Iterator[bytes]:
+        for piece in data:
+            if self._closed.is_set():
+                raise errors.Busy("The host's compute service is being stopped.")
+            yield piece
 
     def prune(self, seconds: float) -> None:
         """Remove images that were not asked for in the last ``seconds`` and have no other name (hard link). What has

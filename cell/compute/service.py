@@ -108,6 +108,7 @@ class ComputeService:
         server, self._server = self._server, None
         if server is not None:
             server.stop()
+            self._images.close()
             self._executor.close(DRAIN_SECONDS)
         self._report_queue.stop()
         for host in self._connected:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+from collections.abc import Callable
 from typing import Any
 
 from cell.conductor.placement import relocation
@@ -11,6 +12,7 @@ from cell.conductor.rpc_endpoint import ConductorService
 from cell.conductor.runs.executor import RunExecutor
 from cell.conductor.step_services import Gateway
 from cellcloud import errors
+from cellcloud.clients.image import ImageClient
 from cellcloud.clients.network import NetworkClient
 from cellcloud.config import Config
 from cellcloud.context import service_context
@@ -35,7 +37,14 @@ class ConductorProcess:
 
     name = "conductor"
 
-    def __init__(self, config: Config, transport: Transport, database: Database, networks: NetworkClient) -> None:
+    def __init__(
+        self,
+        config: Config,
+        transport: Transport,
+        database: Database,
+        networks: NetworkClient,
+        find_images: Callable[[], ImageClient],
+    ) -> None:
         cell = config.cell
         self._owner = unique_name(config.host)
         self._host = config.host
@@ -51,6 +60,7 @@ class ConductorProcess:
             service_down_time=cell.service_down_time,
             max_attempts=cell.max_attempts,
             place=functools.partial(relocation.place_elsewhere, database, scheduler),
+            find_images=find_images,
         )
         lengths = {name: getattr(cell, name) for name in ("hold_seconds", "run_lease", "service_down_time")}
         steady = SteadyClock(database, CELL_TIMES, lengths)
@@ -148,12 +158,20 @@ def make_networks(config: Config) -> NetworkClient:
     return NeutronClient.from_config(config)
 
 
+def make_images(config: Config) -> ImageClient:
+    """The image service that the configuration names."""
+    from cellcloud.clients.glance import GlanceClient
+
+    return GlanceClient.from_config(config)
+
+
 def build(
     config: Config,
     *,
     transport: Transport | None = None,
     database: Database | None = None,
     networks: NetworkClient | None = None,
+    images: ImageClient | None = None,
     **_others: Any,
 ) -> ConductorProcess:
     """A conductor of the configured cell; what is not given is made from the configuration."""
@@ -162,6 +180,7 @@ def build(
         transport or Transport(config.cell.name, config.cell.transport_url),
         database or Database(config.cell.connection, timeout=config.database_timeout),
         networks or make_networks(config),
+        functools.cache(lambda: images or make_images(config)),
     )
 
 

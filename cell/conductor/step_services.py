@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from cellcloud import errors
 from cellcloud.batching import Batcher, portions
+from cellcloud.clients.image import ImageClient
 from cellcloud.clients.network import NetworkClient
 from cellcloud.context import service_context
 from cellcloud.db import hosts
@@ -52,8 +53,10 @@ class Gateway:
         service_down_time: float,
         max_attempts: int,
         place: Place,
+        find_images: Callable[[], ImageClient],
     ) -> None:
         self.networks = networks
+        self._find_images = find_images
         self.resend_after = resend_after
         self.max_attempts = max_attempts
         self._place = place
@@ -64,6 +67,11 @@ class Gateway:
         self._computes: dict[str, Compute] = {}
         self._senders: dict[str, Batcher[GuestCommand, None]] = {}
         self._lock = threading.Lock()
+
+    @property
+    def images(self) -> ImageClient:
+        """The image service, which is looked for when it is first needed."""
+        return self._find_images()
 
     def send(self, command: GuestCommand) -> None:
         """Commands for one compute service that come together share a message."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from cellcloud import errors
+from cellcloud.clients.image import ImageClient
 from cellcloud.clients.network import NetworkClient
 from cellcloud.model.guest_commands import GuestCommand
 from cellcloud.model.operations import Operation, OperationSpec
@@ -99,9 +100,14 @@ class PassiveServices(Protocol):
 
 
 class StepServices(PassiveServices, Protocol):
-    """What other steps may use of the world: networks, and the other hosts of the cell."""
+    """What other steps may use of the world: networks, images, and the other hosts of the cell."""
 
     networks: NetworkClient
+
+    @property
+    def images(self) -> ImageClient:
+        """The image service. Raises Misconfigured where the cell knows none."""
+        ...
 
     def find_host(self, run: LeasedRun, spec: ServerSpec, exclude: Sequence[str]) -> ServerRecord:
         """Claim another host for the run's server, which holds none. Raises NoValidHost, TryLater, and Stale when the

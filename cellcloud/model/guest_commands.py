@@ -69,7 +69,36 @@ class Suspend(Command, frozen=True, kw_only=True, tag="suspend"): ...
 class Resume(Command, frozen=True, kw_only=True, tag="resume"): ...
 
 
-GuestCommand = Spawn | Start | Stop | RebootSoft | RebootHard | Destroy | Pause | Unpause | Suspend | Resume
+class ImageCommand(Command, frozen=True, kw_only=True):
+    """A command about a copy of the guest's root disk that is to become an image."""
+
+    image_id: str
+
+
+class Snapshot(ImageCommand, frozen=True, kw_only=True, tag="snapshot"): ...
+
+
+class UploadSnapshot(ImageCommand, frozen=True, kw_only=True, tag="upload_snapshot"): ...
+
+
+class DiscardSnapshot(ImageCommand, frozen=True, kw_only=True, tag="discard_snapshot"): ...
+
+
+GuestCommand = (
+    Spawn
+    | Start
+    | Stop
+    | RebootSoft
+    | RebootHard
+    | Destroy
+    | Pause
+    | Unpause
+    | Suspend
+    | Resume
+    | Snapshot
+    | UploadSnapshot
+    | DiscardSnapshot
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

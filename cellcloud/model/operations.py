@@ -22,6 +22,8 @@ class Operation(StrEnum):
     UNPAUSE = "unpause"
     SUSPEND = "suspend"
     RESUME = "resume"
+    CREATE_IMAGE = "createImage"
+    CREATE_BACKUP = "createBackup"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,8 +34,8 @@ class OperationSpec:
     POST /servers/{id}/action; "" for one with a route of its own. ``policy``: Nova's rule, and ``summary`` what it lets
     do. ``starts_from``: vm states; it starts only while no other is under way, unless it ``preempts``. ``task_state``:
     from its beginning; steps may show their own. ``command``: what the host is told. ``vm_state``, ``power_state``: in
-    which the server rests afterwards. ``event``: Nova's name in a server's actions. ``moves``: it gives the server a
-    host, the first or another.
+    which the server rests afterwards; None: in those that it had. ``event``: Nova's name in a server's actions.
+    ``moves``: it gives the server a host, the first or another.
     """
 
     operation: Operation
@@ -45,13 +47,14 @@ class OperationSpec:
     preempts: bool = False
     task_state: TaskState
     command: type[guest_commands.GuestCommand]
-    vm_state: VmState
-    power_state: PowerState
+    vm_state: VmState | None
+    power_state: PowerState | None
     event: str
     moves: bool = False
 
 
 ANY_STATE = frozenset(VmState) - {VmState.DELETED}
+IMAGED_FROM = frozenset({VmState.ACTIVE, VmState.STOPPED, VmState.PAUSED, VmState.SUSPENDED})
 
 TABLE = (
     OperationSpec(
@@ -175,6 +178,30 @@ TABLE = (
         vm_state=VmState.ACTIVE,
         power_state=PowerState.RUNNING,
         event="compute_resume_instance",
+    ),
+    OperationSpec(
+        operation=Operation.CREATE_IMAGE,
+        action="createImage",
+        policy="servers:create_image",
+        summary="Make an image of a server.",
+        starts_from=IMAGED_FROM,
+        task_state=TaskState.IMAGE_SNAPSHOT_PENDING,
+        command=guest_commands.Snapshot,
+        vm_state=None,
+        power_state=None,
+        event="compute_snapshot_instance",
+    ),
+    OperationSpec(
+        operation=Operation.CREATE_BACKUP,
+        action="createBackup",
+        policy="os-create-backup",
+        summary="Make an image of a server, and delete its oldest ones.",
+        starts_from=IMAGED_FROM,
+        task_state=TaskState.IMAGE_BACKUP,
+        command=guest_commands.Snapshot,
+        vm_state=None,
+        power_state=None,
+        event="compute_backup_instance",
     ),
 )
 AT_ONCE = {"lock": "api_lock", "unlock": "api_unlock"}

@@ -7,15 +7,18 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from cellcloud.model.image import Image
 from cellcloud.model.operations import OperationSpec, spec_of
 
 
 class RunArguments(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What an operation was asked with. ``type``: of its variant. ``keep_ports``, of a delete: another cell has the
-    server, and goes on with its ports."""
+    server, and goes on with its ports. ``image``: the one to make; ``rotation``: how many of its kind are left then."""
 
     type: str = ""
     keep_ports: bool = False
+    image: Image | None = None
+    rotation: int = 0
 
 
 class OperationRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

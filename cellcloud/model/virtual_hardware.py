@@ -62,6 +62,7 @@ class Machine:
     watchdog: str | None = None
     serial_ports: int = 1
     guest_agent: bool = False
+    needs_quiesce: bool = False
     boot_menu: bool = False
     hpet: bool | None = None
     pmu: bool | None = None
@@ -110,6 +111,7 @@ def machine_of(flavor: Flavor, image: Properties) -> Machine:
         watchdog=None if watchdog == "disabled" else watchdog,
         serial_ports=_serial_ports(specs, image),
         guest_agent=image.get("hw_qemu_guest_agent") is True,
+        needs_quiesce=image.get("os_require_quiesce") is True,
         boot_menu=bool(image["hw_boot_menu"]) if "hw_boot_menu" in image else flag(specs.get("hw:boot_menu")),
         hpet=_switch(image, "hw_time_hpet"),
         pmu=_switch(image, "hw_pmu") if not specs.get("hw:pmu") else flag(specs["hw:pmu"]),

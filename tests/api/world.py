@@ -268,7 +268,8 @@ class MemoryCell:
         return begun if self.slow else self.end_operation(server_id, spec)
 
     def end_operation(self, server_id: str, spec: OperationSpec) -> ServerRecord:
-        return self.change(server_id, vm_state=spec.vm_state, power_state=spec.power_state, task_state=None)
+        states = {"vm_state": spec.vm_state, "power_state": spec.power_state}
+        return self.change(server_id, task_state=None, **{name: to for name, to in states.items() if to is not None})
 
     def update_server(self, context: RequestContext, server_id: str, changes: dict[str, Any]) -> ServerRecord:
         record = self.servers[server_id]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import subprocess
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,9 +17,21 @@ import pytest
 from cell.compute.actions.guest import perform
 from cell.compute.driver import Driver
 from cell.compute.drivers.fake import FakeDriver, FakeHypervisor
-from cellcloud import errors
+from cellcloud import errors, image_gate
 from cellcloud.model.flavor import Flavor
-from cellcloud.model.guest_commands import DefiningCommand, GuestCommand, RebootHard, Spawn
+from cellcloud.model.guest_commands import (
+    DefiningCommand,
+    DiscardSnapshot,
+    GuestCommand,
+    ImageCommand,
+    Pause,
+    RebootHard,
+    Snapshot,
+    Spawn,
+    Stop,
+    Suspend,
+    UploadSnapshot,
+)
 from cellcloud.model.image import Image
 from cellcloud.model.observed_guests import GuestState
 from cellcloud.model.operations import TABLE, OperationSpec
@@ -27,6 +40,7 @@ from tests.libvirt_node import LibvirtNode, make_port, make_spec, wait_until
 
 VIRSH = ("virsh", "--quiet", "--connect", "qemu:///system")
 STRANGER = "<memory unit='MiB'>16</memory><os><type arch='x86_64' machine='pc'>hvm</type></os>"
+SNAPSHOT = "22222222-2222-4222-8222-222222222222"  # the id of an image that is made of a guest
 IMAGE = Image(id="11111111-1111-4111-8111-111111111111", name="blank", disk_format="qcow2")
 
 
@@ -36,11 +50,19 @@ class OneImage:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.asked = 0
+        self.filled: dict[str, bytes] = {}
+        self.fails: errors.CellcloudError | None = None
 
     def ensure(self, image: Image) -> Path:
         assert image.id == IMAGE.id
         self.asked += 1
         return self.path
+
+    def fill(self, image_id: str, size: int, data: Iterable[bytes]) -> None:
+        if self.fails is not None:
+            raise self.fails
+        self.filled[image_id] = b"".join(data)
+        assert len(self.filled[image_id]) == size
 
 
 class Rig(Protocol):
@@ -267,6 +289,8 @@ def make_command(kind: type[GuestCommand], server_id: str, generation: int) -> G
     given: dict[str, Any] = {"run_id": "r", "step": "s", "server_id": server_id, "generation": generation}
     if issubclass(kind, DefiningCommand):
         given |= {"spec": make_spec(server_id, IMAGE), "ports": (make_port(1),)}
+    if issubclass(kind, ImageCommand):
+        given |= {"image_id": SNAPSHOT}
     return kind(**given)
 
 
@@ -286,20 +310,21 @@ def test_every_operation_leads_where_the_table_says(rig: Rig, driver: Driver, se
     """Done once, again, too late, by another process; to a guest that there is not; and the guest can go from there."""
     spec, before = ON_GUESTS[name], rig.count_held()
     generation = bring(rig, driver, server_id, spec) + 1
+    power = power_of(driver, server_id) if spec.power_state is None else spec.power_state
     for _ in range(2):
         state = perform(driver, rig.images, make_command(spec.command, server_id, generation), 0.0)
-        assert (state.power_state, state.generation) == (spec.power_state, generation)
-        assert (power_of(driver, server_id) or PowerState.NOSTATE) == spec.power_state
+        assert (state.power_state, state.generation) == (power, generation)
+        assert (power_of(driver, server_id) or PowerState.NOSTATE) == power
     driver = rig.open()
-    assert (power_of(driver, server_id) or PowerState.NOSTATE) == spec.power_state
+    assert (power_of(driver, server_id) or PowerState.NOSTATE) == power
     if not spec.preempts:
         with pytest.raises(errors.Stale):
             perform(driver, rig.images, make_command(spec.command, server_id, generation - 1), 0.0)
-        assert (power_of(driver, server_id) or PowerState.NOSTATE) == spec.power_state
+        assert (power_of(driver, server_id) or PowerState.NOSTATE) == power
         hard = perform(driver, rig.images, make_command(RebootHard, server_id, generation + 1), 0.0)
         assert hard.power_state == PowerState.RUNNING
         again = perform(driver, rig.images, make_command(spec.command, server_id, generation + 2), 0.0)
-        assert again.power_state == spec.power_state
+        assert again.power_state == (PowerState.RUNNING if spec.power_state is None else power)
         missing = str(uuid.uuid4())
         with pytest.raises(errors.GuestFailed if issubclass(spec.command, DefiningCommand) else errors.NotFound):
             perform(driver, rig.images, make_command(spec.command, missing, 1), 0.0)
@@ -333,6 +358,70 @@ def test_a_suspended_guest_outlives_the_daemon_and_the_host(rig: Rig, driver: Dr
     driver.suspend(server_id, 12)
     driver.destroy(server_id, 13)
     assert rig.count_held() == before
+
+
+STATES = {"running": (), "paused": (Pause,), "suspended": (Suspend,), "off": (Stop,)}
+
+
+def snapshot(
+    rig: Rig, driver: Driver, server_id: str, generation: int, kind: type[ImageCommand], image_id: str = SNAPSHOT
+) -> GuestState:
+    """Let the driver carry out a command about a copy."""
+    command = kind(run_id="r", step="s", server_id=server_id, generation=generation, image_id=image_id)
+    return perform(driver, rig.images, command, 0.0)
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_a_copy_of_the_disk_is_made_sent_and_dropped(rig: Rig, driver: Driver, server_id: str, state: str) -> None:
+    driver.spawn(make_spec(server_id, IMAGE), 1, [make_port(1)], rig.images)
+    for kind in STATES[state]:
+        perform(driver, rig.images, make_command(kind, server_id, 2), 0.0)
+    held, power = rig.count_held(), power_of(driver, server_id)
+    for _ in range(2):
+        assert snapshot(rig, driver, server_id, 3, Snapshot).power_state == power
+    copy = driver.open_snapshot(server_id, SNAPSHOT)
+    assert sum(len(piece) for piece in copy) == copy.size > 0
+    for _ in range(2):  # the second has to make the copy again
+        assert snapshot(rig, driver, server_id, 3, UploadSnapshot).power_state == power
+        facts = image_gate.inspect(io.BytesIO(rig.images.filled.pop(SNAPSHOT)), "qcow2", 8 << 30)
+        assert facts.virtual_size == 1 << 30
+    with pytest.raises(errors.NotFound):
+        driver.open_snapshot(server_id, SNAPSHOT)
+    assert (rig.count_held(), power_of(driver, server_id)) == (held, power)
+
+
+def test_a_copy_is_dropped_with_its_guest_or_when_it_is_told(rig: Rig, driver: Driver, server_id: str) -> None:
+    before = rig.count_held()
+    driver.spawn(make_spec(server_id, IMAGE), 1, [make_port(1)], rig.images)
+    held = rig.count_held()
+    for image_id in (SNAPSHOT, str(uuid.uuid4())):
+        snapshot(rig, driver, server_id, 2, Snapshot, image_id)
+    for _ in range(2):
+        snapshot(rig, driver, server_id, 2, DiscardSnapshot)
+    reading = iter(driver.open_snapshot(server_id, image_id))
+    snapshot(rig, driver, server_id, 2, DiscardSnapshot, image_id)
+    with pytest.raises(errors.Stale):
+        list(reading)
+    assert rig.count_held() == held
+    snapshot(rig, driver, server_id, 3, Snapshot)
+    driver.destroy(server_id, 4)
+    assert rig.count_held() == before
+
+
+@pytest.mark.parametrize("error", [errors.Busy, errors.NotFound])
+def test_a_copy_waits_for_an_image_service_that_is_away_and_for_no_image(
+    rig: Rig, driver: Driver, server_id: str, error: type[errors.CellcloudError]
+) -> None:
+    driver.spawn(make_spec(server_id, IMAGE), 1, [make_port(1)], rig.images)
+    snapshot(rig, driver, server_id, 2, Snapshot)
+    rig.images.fails = error("no")
+    with pytest.raises(error):
+        snapshot(rig, driver, server_id, 2, UploadSnapshot)
+    if error is errors.Busy:
+        assert driver.open_snapshot(server_id, SNAPSHOT).size > 0
+        return
+    with pytest.raises(errors.NotFound):
+        driver.open_snapshot(server_id, SNAPSHOT)
 
 
 @pytest.mark.parametrize("verb", ["pause", "unpause", "suspend", "resume"])

@@ -25,7 +25,7 @@ from cellcloud.model.network import Network
 from cellcloud.model.subnet_arithmetic import Subnet
 from cellcloud.rpc.transport import Transport
 from cellcloud.service import Service
-from tests.api.world import IMAGE, FixedIdentity, FixedImages
+from tests.api.world import IMAGE, FixedIdentity, WorldImages
 from tests.cloud import CELLS, until
 from tests.faults.books import Books, CellBooks
 from top_api.adapters import Adapters
@@ -141,6 +141,7 @@ class OneProcess:
         self._top = self._database("top", top_schema)
         self._hypervisors = {name: FakeHypervisor() for name in CELLS}
         self._networks = EmbeddedNetworks(self._top)
+        self.images = WorldImages(self._top, place)
         transports = {name: Transport(name, "kombu+memory://", shim=self.messages) for name in CELLS}
         cells = [CellBooks(name, self._start_cell(name, transports[name]), self._hosts(name)) for name in CELLS]
         self.books = Books(self._top, cells)
@@ -161,6 +162,12 @@ class OneProcess:
     def stop(self, server_id: str) -> None:
         """Ask until it is accepted; 409 says that it was, though the answer was lost."""
         self._ask("POST", f"/v2.1/servers/{server_id}/action", {"os-stop": None}, 202, 409)
+
+    def create_image(self, server_id: str) -> str:
+        """Ask for an image of a server until it is accepted; its id."""
+        body = {"createImage": {"name": "image"}}
+        answer = self._ask("POST", f"/v2.1/servers/{server_id}/action", body, 202)
+        return str(answer.json["image_id"])
 
     def delete(self, server_id: str) -> None:
         self._ask("DELETE", f"/v2.1/servers/{server_id}", None, 204, 404)
@@ -211,9 +218,10 @@ class OneProcess:
         database = self._database(name, cell_schema)
         config = replace(self._config, host=name, cell=replace(self._config.cell, name=name))
         drivers = {host: FakeDriver(self._hypervisors[name], host) for host in self._host_names(name)}
-        self._start(build_conductor(config, transport=transport, database=database, networks=self._networks))
+        parts = {"networks": self._networks, "images": self.images}
+        self._start(build_conductor(config, transport=transport, database=database, **parts))
         self._start(build_scheduler(config, transport=transport))
-        self._start(build_compute(config, transport=transport, images=FixedImages(), drivers=drivers))
+        self._start(build_compute(config, transport=transport, images=self.images, drivers=drivers))
         return database
 
     def _start(self, service: Service) -> None:
@@ -234,7 +242,7 @@ class OneProcess:
         self._undo.callback(cells.close)
         dispatcher = OutboxDispatcher(self._top, cells, "api", self._config.top)
         self._undo.callback(dispatcher.stop)
-        outside = Adapters(identity=FixedIdentity(), images=FixedImages(), networks=self._networks)
+        outside = Adapters(identity=FixedIdentity(), images=self.images, networks=self._networks)
         app = create_app(self._config, database=self._top, adapters=outside, cells=cells, dispatch=dispatcher.dispatch)
         return app.test_client()
 

@@ -8,15 +8,18 @@ import shlex
 import subprocess
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
+from cell.compute.actions.guest import perform
 from cell.compute.drivers.libvirt.driver import LibvirtDriver
+from cellcloud import image_gate
 from cellcloud.launcher.guest_image import ensure_guest_image
 from cellcloud.model import metadata_signature as signature
+from cellcloud.model.guest_commands import Snapshot, UploadSnapshot
 from cellcloud.model.image import Image
 from cellcloud.model.keypair import Keypair
 from cellcloud.model.network import Port
@@ -43,6 +46,9 @@ class TinyImage:
     def ensure(self, image: Image) -> Path:
         assert image.id == IMAGE.id
         return self.path
+
+    def fill(self, image_id: str, size: int, data: Iterable[bytes]) -> None:
+        raise AssertionError("Nothing is made an image of here.")
 
 
 @pytest.fixture(scope="module")
@@ -325,3 +331,42 @@ def test_a_flood_on_the_serial_console_takes_little_room(
     logs = (node.node.directory / "guests" / booted.spec.id).glob("console.log*")
     assert sum(path.stat().st_size for path in logs) <= 3 * (256 << 10)
     assert driver.get_console_output(booted.spec.id, 8).strip().endswith("end")
+
+
+class KeptSnapshot:
+    """An image store that takes one upload, and gives its bytes as every image."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def ensure(self, image: Image) -> Path:
+        return self.path
+
+    def fill(self, image_id: str, size: int, data: Iterable[bytes]) -> None:
+        self.path.write_bytes(b"".join(data))
+        assert self.path.stat().st_size == size
+
+
+def test_a_snapshot_of_a_running_guest_boots_with_what_was_on_its_disk(
+    node: LibvirtNode, driver: LibvirtDriver, booted: BootedGuest, key: Path, tmp_path: Path
+) -> None:
+    """Its source runs on: what it writes afterwards is its own."""
+
+    def inside(port: Port, command: str, *, check: bool = True) -> str:
+        return run_in_guest(node, key, port, command, check=check)
+
+    image_id, kept = str(uuid.uuid4()), KeptSnapshot(tmp_path / "snapshot.qcow2")
+    inside(booted.port, "echo before >/root/proof && sync && touch /run/still-up")
+    server_id = booted.spec.id
+    given = {"run_id": "r", "step": "s", "server_id": server_id, "generation": 1, "image_id": image_id}
+    assert perform(driver, kept, Snapshot(**given), 0.0).power_state == PowerState.RUNNING
+    inside(booted.port, "echo after >/root/proof && sync")
+    assert perform(driver, kept, UploadSnapshot(**given), 0.0).power_state == PowerState.RUNNING
+    facts = image_gate.inspect(kept.path, "qcow2", 8 << 30)
+    assert facts.virtual_size == booted.spec.flavor.root_gb << 30
+    spec, port = make_server(key, config_drive=True, hostname="copy"), make_port(3)
+    driver.spawn(spec, 1, [port], kept)
+    wait_for_text(driver, spec.id, "copy login:")
+    assert inside(port, "cat /root/proof").strip() == "before"
+    assert inside(booted.port, "cat /root/proof; ls /run/still-up").split() == ["after", "/run/still-up"]
+    assert not list((node.node.directory / "guests" / server_id).glob("snapshot-*"))

@@ -117,6 +117,8 @@ ACTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "unpause": ("pause_server", "unpause"),
         "suspend": ("suspend_server", "suspend"),
         "resume": ("suspend_server", "resume"),
+        "createImage": ("servers", "createImage"),
+        "createBackup": ("create_backup", "createBackup"),
         "lock": ("lock_server", "lock"),
         "unlock": ("lock_server", "unlock"),
         "os-getConsoleOutput": ("console_output", "os-getConsoleOutput"),

@@ -22,6 +22,7 @@ from cellcloud.model.guest_commands import (
     GuestEvent,
     GuestOrder,
     GuestOrders,
+    ImageCommand,
 )
 from cellcloud.model.host import HeldNames, HostFacts, HostMachine, HostReport, HostState
 from cellcloud.model.image import Image
@@ -60,6 +61,8 @@ def make_command(kind: type[GuestCommand], number: int = 1, generation: int = 1,
     }
     if issubclass(kind, DefiningCommand):
         made["spec"] = make_spec(number)
+    if issubclass(kind, ImageCommand):
+        made["image_id"] = server_id(99)
     return kind(**made | values)
 
 

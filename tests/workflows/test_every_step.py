@@ -6,6 +6,7 @@ from __future__ import annotations
 import typing
 from collections.abc import Callable, Collection
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -15,8 +16,10 @@ from cell.conductor.workflows import REGISTRY
 from cellcloud import errors
 from cellcloud.db import cell_schema
 from cellcloud.db.engine import Database
-from cellcloud.model.guest_commands import GuestCommand, Spawn
+from cellcloud.model.guest_commands import GuestCommand, ImageCommand, Spawn, UploadSnapshot
+from cellcloud.model.image import Image
 from cellcloud.model.operations import TABLE, Operation, OperationSpec
+from cellcloud.model.server import ServerRecord
 from cellcloud.server_states import VmState
 from tests.workflows.world import CellUnderTest, Killed
 
@@ -34,6 +37,31 @@ def cell(cell_database: Database, request: pytest.FixtureRequest) -> CellUnderTe
     return world
 
 
+def assert_done(cell: CellUnderTest, spec: OperationSpec) -> None:
+    """It ended as the table says, of a server that was where it first starts from, with the image that it makes."""
+    assert cell.assert_clean(SERVER).vm_state == (spec.vm_state or first_start(spec))
+    assert list(cell.images.images) == ([image_of(SERVER).id] if issubclass(spec.command, ImageCommand) else [])
+
+
+def image_of(server_id: str, number: int = 1) -> Image:
+    """One that an operation is to make."""
+    kind = {"image_type": "backup", "backup_type": "daily", "instance_uuid": server_id}
+    return Image(id=f"22222222-0000-4000-8000-{number:012}", owner="p", properties=kind)
+
+
+def arguments_of(spec: OperationSpec) -> dict[str, Any]:
+    """What the operation must be told."""
+    given: dict[str, Any] = {"type": spec.variant}
+    if issubclass(spec.command, ImageCommand):
+        given |= {"image": image_of(SERVER), "rotation": 1}
+    return given
+
+
+def rest_of(spec: OperationSpec, before: ServerRecord) -> VmState:
+    """The state in which the operation leaves a server."""
+    return VmState(before.vm_state) if spec.vm_state is None else spec.vm_state
+
+
 def begin(cell: CellUnderTest, name: str, start: VmState | None = None) -> None:
     """Bring the server to where the operation may start, or to ``start``, then begin it without moving it."""
     spec = SPECS[name]
@@ -42,7 +70,7 @@ def begin(cell: CellUnderTest, name: str, start: VmState | None = None) -> None:
         return
     cell.run()
     assert bring(cell, start or first_start(spec))
-    cell.begin(SERVER, spec.operation, type=spec.variant)
+    cell.begin(SERVER, spec.operation, **arguments_of(spec))
 
 
 def first_start(spec: OperationSpec) -> VmState:
@@ -61,7 +89,7 @@ def bring(cell: CellUnderTest, state: VmState) -> bool:
         return True
     ways = ways_to({state})
     if ways:
-        cell.begin(SERVER, ways[0].operation, type=ways[0].variant)
+        cell.begin(SERVER, ways[0].operation, **arguments_of(ways[0]))
         cell.run()
         assert cell.record(SERVER).vm_state == state
     return bool(ways)
@@ -133,7 +161,7 @@ def test_done_twice_is_done_once(
     begin(cell, operation)
     wrapped(monkeypatch, operation, step, twice)
     cell.run()
-    assert cell.assert_clean(SERVER).vm_state == SPECS[operation].vm_state
+    assert_done(cell, SPECS[operation])
 
 
 @pytest.mark.parametrize(("operation", "step"), STEPS)
@@ -143,7 +171,7 @@ def test_killed_after_the_call_and_before_the_save(
     begin(cell, operation)
     wrapped(monkeypatch, operation, step, killed_after_call)
     cell.run()
-    assert cell.assert_clean(SERVER).vm_state == SPECS[operation].vm_state
+    assert_done(cell, SPECS[operation])
 
 
 @pytest.mark.parametrize("after_call", [False, True], ids=["before", "after"])
@@ -161,10 +189,14 @@ def test_a_failed_step_leaves_all_or_nothing(
         assert record.fault is not None
         assert record.fault.message == "no"
     elif SPECS[operation].preempts:
-        assert cell.assert_clean(SERVER).vm_state == SPECS[operation].vm_state
+        assert_done(cell, SPECS[operation])
     else:
         assert record.vm_state == before.vm_state
         assert record.task_state is None
+        assert cell.copies == set()
+        assert bool(cell.images.images) == (
+            step == "records.settle" and issubclass(SPECS[operation].command, ImageCommand)
+        )
 
 
 @pytest.mark.parametrize(("operation", "step"), STEPS)
@@ -174,7 +206,7 @@ def test_a_step_that_must_wait_is_taken_again(
     begin(cell, operation)
     wrapped(monkeypatch, operation, step, failing(errors.Unreachable("away"), after_call=True))
     cell.run()
-    assert cell.assert_clean(SERVER).vm_state == SPECS[operation].vm_state
+    assert_done(cell, SPECS[operation])
 
 
 @pytest.mark.parametrize("operation", SPECS)
@@ -182,7 +214,7 @@ def test_killed_between_the_save_and_the_command(cell: CellUnderTest, operation:
     begin(cell, operation)
     cell.deaths_before_sending = 1
     cell.run()
-    assert cell.assert_clean(SERVER).vm_state == SPECS[operation].vm_state
+    assert_done(cell, SPECS[operation])
 
 
 @pytest.mark.parametrize(("operation", "step"), [s for s in STEPS if not SPECS[s[0]].preempts])
@@ -202,6 +234,8 @@ def test_delete_preempts_at_every_step(
     cell.run()
     record = cell.assert_clean(SERVER)
     assert record.deleted
+    whole = step in ("images.rotate", "records.settle") and issubclass(SPECS[operation].command, ImageCommand)
+    assert bool(cell.images.images) == whole  # an image that is whole outlives its server
 
 
 @pytest.mark.parametrize("wrap", [twice, killed_after_call], ids=["twice", "killed"])
@@ -215,9 +249,11 @@ def test_every_undo_twice_and_killed(
 ) -> None:
     begin(cell, operation)
     wrapped(monkeypatch, operation, step, wrap, undo=True)
-    cell.fail[Spawn] = [errors.GuestFailed("no")]
+    cell.fail |= {kind: [errors.GuestFailed("no")] for kind in (Spawn, UploadSnapshot)}
     cell.run()
-    assert cell.assert_clean(SERVER).vm_state == "error"
+    record = cell.assert_clean(SERVER)
+    assert record.vm_state == "error" if SPECS[operation].moves else record.vm_state == first_start(SPECS[operation])
+    assert cell.images.images == {}
 
 
 @pytest.mark.parametrize("operation", SPECS)
@@ -225,7 +261,7 @@ def test_lost_commands_are_sent_again(cell: CellUnderTest, operation: str) -> No
     begin(cell, operation)
     cell.lost = 3
     cell.run()
-    assert cell.assert_clean(SERVER).vm_state == SPECS[operation].vm_state
+    assert_done(cell, SPECS[operation])
 
 
 def test_a_workflow_past_its_deadline_unwinds(cell: CellUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -269,14 +305,15 @@ def test_an_operation_starts_from_its_states(cell_database: Database, operation:
     cell.run()
     if not bring(cell, state):
         set_state(cell, state)
-    begun = cell.begin(SERVER, spec.operation, type=spec.variant)
+    begun = cell.begin(SERVER, spec.operation, **arguments_of(spec))
     assert begun.task_state == spec.task_state
     for other in (one for one in TABLE if state in one.starts_from and not one.preempts):
         with pytest.raises(errors.Conflict, match="task_state"):
-            cell.begin(SERVER, other.operation, type=other.variant)
+            cell.begin(SERVER, other.operation, **arguments_of(other))
     cell.run()
-    assert cell.assert_clean(SERVER).vm_state == spec.vm_state
-    assert cell.record(SERVER).power_state == spec.power_state
+    done = cell.assert_clean(SERVER)
+    assert done.vm_state == rest_of(spec, begun)
+    assert done.power_state == (begun.power_state if spec.power_state is None else spec.power_state)
 
 
 def test_an_operation_starts_from_no_other_state(cell_database: Database) -> None:
@@ -287,7 +324,7 @@ def test_an_operation_starts_from_no_other_state(cell_database: Database) -> Non
         set_state(cell, state)
         for spec in (spec for spec in TABLE if state not in spec.starts_from):
             with pytest.raises((errors.Conflict, errors.NotFound)):
-                cell.begin(SERVER, spec.operation, type=spec.variant)
+                cell.begin(SERVER, spec.operation, **arguments_of(spec))
 
 
 def test_every_row_of_the_table_stands_for_itself() -> None:

@@ -7,7 +7,7 @@ is called again at once, and an executor that "dies" leaves its lease to the nex
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -29,9 +29,9 @@ from cellcloud.model.allocation import Allocation
 from cellcloud.model.change_log import CellState
 from cellcloud.model.decision import Basis, ClaimConflict, RankAnswer, RankBatch
 from cellcloud.model.flavor import Flavor
-from cellcloud.model.guest_commands import Destroy, GuestCommand, GuestEvent
+from cellcloud.model.guest_commands import Destroy, GuestCommand, GuestEvent, ImageCommand, Snapshot, UploadSnapshot
 from cellcloud.model.host import HostFacts, HostReport
-from cellcloud.model.image import Image
+from cellcloud.model.image import Image, ImageQuery
 from cellcloud.model.network import FixedIp, Port, RequestedNetwork
 from cellcloud.model.operations import TABLE, Operation
 from cellcloud.model.run import LeasedRun, RunArguments
@@ -118,6 +118,28 @@ class FakeNetworks:
         return {server_id: self.list_ports(server_id) for server_id in server_ids}
 
 
+@dataclass
+class FakeImages:
+    """Images by id; what is discarded is gone."""
+
+    images: dict[str, Image] = field(default_factory=dict)
+
+    def ensure_image(self, image: Image) -> Image:
+        return self.images.setdefault(image.id, replace(image, status="queued"))
+
+    def fill_image(self, image_id: str, size: int, data: Iterable[bytes]) -> None:
+        if image_id not in self.images:
+            raise errors.NotFound("no such image")
+        self.images[image_id] = replace(self.images[image_id], status="active")
+
+    def discard_image(self, image_id: str) -> None:
+        self.images.pop(image_id, None)
+
+    def search_images(self, query: ImageQuery, *, project_id: str, is_admin: bool) -> list[Image]:
+        found = [one for one in self.images.values() if set(query.properties) <= set(one.properties.items())]
+        return found[::-1]
+
+
 class FakeScheduler:
     """Every host that is not excluded, in order. ``asked``: the batches that came."""
 
@@ -182,6 +204,8 @@ class CellUnderTest:
     def __init__(self, database: Database, host_names: Sequence[str] = ("h1", "h2"), vcpus: int = 8) -> None:
         self.database = database
         self.networks = FakeNetworks()
+        self.images = FakeImages()
+        self.copies: set[tuple[str, str]] = set()  # of guests' disks on hosts: server and image
         self.scheduler = FakeScheduler(host_names)
         self.guests: dict[str, tuple[str, PowerState, int]] = {}
         self.fail: dict[type[GuestCommand], list[errors.CellcloudError]] = {}
@@ -215,7 +239,10 @@ class CellUnderTest:
         if error is None and known is not None and known[2] > command.generation:
             error = errors.Stale("older generation")
         if error is None:
-            power = self._apply(command.host, command)
+            try:
+                power = self._apply(command.host, command)
+            except errors.CellcloudError as refusal:
+                error = refusal
         self.inbox.append(
             GuestEvent(
                 host=command.host,
@@ -232,10 +259,23 @@ class CellUnderTest:
     def _apply(self, host: str, command: GuestCommand) -> PowerState:
         if isinstance(command, Destroy):
             self.guests.pop(command.server_id, None)
+            self.copies = {copy for copy in self.copies if copy[0] != command.server_id}
             return PowerState.NOSTATE
-        power = next(spec.power_state for spec in TABLE if spec.command is type(command))
+        if isinstance(command, ImageCommand):
+            self._copy(command)
+        asked = next((spec.power_state for spec in TABLE if spec.command is type(command)), None)
+        power = self.guests[command.server_id][1] if asked is None else asked
         self.guests[command.server_id] = (host, power, command.generation)
         return power
+
+    def _copy(self, command: ImageCommand) -> None:
+        copy = (command.server_id, command.image_id)
+        if isinstance(command, Snapshot):
+            self.copies.add(copy)
+            return
+        self.copies.discard(copy)
+        if isinstance(command, UploadSnapshot):
+            self.images.fill_image(command.image_id, 1, (b"x",))
 
     def within(self, connection: Connection) -> Inside:
         return Inside(self)
@@ -316,6 +356,8 @@ class CellUnderTest:
             assert runs.find_active(connection, server_id) is None
         assert self.count_under_way() == 0
         assert record.task_state is None
+        assert self.copies == set()
+        assert [one for one in self.images.images.values() if one.status != "active"] == []
         assert not record.held
         if record.deleted or record.vm_state == "error":
             assert server_id not in owners

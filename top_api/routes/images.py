@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from cellcloud import errors
-from cellcloud.model.image import ATTRIBUTES, Image, ImageQuery
-from top_api import quota_limits
+from cellcloud.model.image import Image, ImageQuery
+from top_api.operations import snapshots
 from top_api.paging import limit_of, next_links
 from top_api.request_pipeline import Call, Resource
 from top_api.schemas import images as schemas
@@ -107,8 +107,8 @@ def _get(call: Call, image_id: str) -> Image:
 
 def _set(call: Call, image_id: str, items: Mapping[str, str], *, keep: bool = True) -> Image:
     """Set properties, and drop the others unless they are to be kept."""
-    check_names(items)
-    most = _most_properties(call)
+    snapshots.check_metadata(call.services, call.context, items, bounded=False)
+    most = snapshots.most_metadata(call.services, call.context)
 
     def edit(properties: Mapping[str, str]) -> Mapping[str, str]:
         wanted = {**properties, **items} if keep else dict(items)
@@ -119,19 +119,6 @@ def _set(call: Call, image_id: str, items: Mapping[str, str], *, keep: bool = Tr
     _get(call, image_id)
     who = call.context
     return call.services.images.edit_properties(image_id, edit, project_id=who.project_id, is_admin=who.is_admin)
-
-
-def _most_properties(call: Call) -> int:
-    with call.services.database.read() as connection:
-        limits = quota_limits.limits_of(connection, call.context.project_id, call.services.config.quota)
-    return limits["metadata_items"]
-
-
-def check_names(items: Mapping[str, str]) -> None:
-    """Raises Invalid for a property that is called as what every image has."""
-    taken = sorted(items.keys() & ATTRIBUTES)
-    if taken:
-        raise errors.Invalid(f"Image metadata key '{taken[0]}' is an attribute of every image.")
 
 
 def _search(call: Call) -> list[Image]:

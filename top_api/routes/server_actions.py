@@ -5,14 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 from cellcloud.model.operations import ACTIONS, spec_of
-from top_api.operations import update
+from top_api.operations import snapshots, update
 from top_api.operations.consoles import ALL_LINES, create_console, get_output
 from top_api.operations.server_in_cell import begin, look_up_server
 from top_api.request_pipeline import Actions, Answer, Call, Resource
 from top_api.schemas import servers as schemas
+from top_api.views.images import url_of
 
 server_actions = Resource("server-actions")
 actions = Actions(look_up_server, gone=("resetNetwork", "os-getRDPConsole"))
+WITH_ANSWERS = frozenset({"createImage", "createBackup"})  # which have functions of their own below
+UNBOUNDED_METADATA = (2, 39)  # since when the image service alone says how much an image may have
 
 
 @server_actions.route("POST", "/servers/<server_id>/action", actions)
@@ -29,7 +32,41 @@ def _begin(call: Call, server_id: str) -> None:
 
 
 for _key, _spec in ACTIONS.items():
+    if _key in WITH_ANSWERS:
+        continue
     actions.action(_key, f"os_compute_api:{_spec.policy}", body=schemas.ACTIONS.get(_key))(_begin)
+
+
+@actions.action("createImage", "os_compute_api:servers:create_image", body=schemas.CREATE_IMAGE)
+def create_image(call: Call, server_id: str) -> Answer:
+    given = call.body["createImage"]
+    metadata = given.get("metadata", {})
+    snapshots.check_metadata(call.services, call.context, metadata, bounded=call.version < UNBOUNDED_METADATA)
+    image_id = snapshots.create_image(call.services, call.context, call.server, given["name"].strip(), metadata)
+    return _made(call, image_id, url_of(call, image_id))
+
+
+@actions.action("createBackup", "os_compute_api:os-create-backup", body=schemas.CREATE_BACKUP)
+def create_backup(call: Call, server_id: str) -> Answer:
+    given = call.body["createBackup"]
+    metadata, rotation = given.get("metadata", {}), int(given["rotation"])
+    snapshots.check_metadata(call.services, call.context, metadata, bounded=call.version < UNBOUNDED_METADATA)
+    image_id = snapshots.create_backup(
+        call.services,
+        call.context,
+        call.server,
+        given["name"].strip(),
+        metadata,
+        backup_type=given["backup_type"],
+        rotation=rotation,
+    )
+    return _made(call, image_id, call.url("images", image_id) if rotation else None)
+
+
+def _made(call: Call, image_id: str, location: str | None) -> Answer:
+    if call.version >= (2, 45):
+        return Answer(status=202, body={"image_id": image_id})
+    return Answer(status=202, headers={"Location": location} if location else {})
 
 
 @actions.action("lock", "os_compute_api:os-lock-server:lock", body=schemas.LOCK)

@@ -10,6 +10,7 @@ from top_api.schemas.types import (
     HOSTNAME,
     METADATA,
     NAME,
+    NOT_NEGATIVE,
     POSITIVE,
     TAG,
     TAGS,
@@ -155,6 +156,16 @@ REBOOT = Versioned(
         "reboot",
         an_object(
             {"type": {"type": "string", "enum": ["HARD", "Hard", "hard", "SOFT", "Soft", "soft"]}}, required=("type",)
+        ),
+    )
+)
+CREATE_IMAGE = Versioned(only("createImage", an_object({"name": NAME, "metadata": METADATA}, required=("name",))))
+CREATE_BACKUP = Versioned(
+    only(
+        "createBackup",
+        an_object(
+            {"name": NAME, "backup_type": TEXT, "rotation": NOT_NEGATIVE, "metadata": METADATA},
+            required=("name", "backup_type", "rotation"),
         ),
     )
 )

@@ -4,14 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from cell.compute.actions import image
 from cell.compute.driver import Driver, ImageStore
 from cellcloud import errors
-from cellcloud.model.guest_commands import Destroy, GuestCommand, RebootHard, RebootSoft, Spawn, Start, Stop
+from cellcloud.model.guest_commands import (
+    Destroy,
+    GuestCommand,
+    ImageCommand,
+    RebootHard,
+    RebootSoft,
+    Spawn,
+    Start,
+    Stop,
+)
 from cellcloud.model.observed_guests import GuestState
 from cellcloud.server_states import PowerState
 
 
-def perform(driver: Driver, images: ImageStore, command: GuestCommand, shutdown_timeout: float) -> GuestState:
+def perform(  # noqa: PLR0911 -- one for each kind
+    driver: Driver, images: ImageStore, command: GuestCommand, shutdown_timeout: float
+) -> GuestState:
     """The guest as it is afterwards. Raises what the driver raises."""
     server_id, generation = command.server_id, command.generation
     match command:
@@ -23,6 +35,8 @@ def perform(driver: Driver, images: ImageStore, command: GuestCommand, shutdown_
             return driver.reboot(server_id, generation, hard=False, timeout=shutdown_timeout)
         case Start() | RebootHard():
             return _run_again(driver, command)
+        case ImageCommand():
+            return image.perform(driver, images, command)
         case Destroy():
             driver.destroy(server_id, generation)
             return GuestState(server_id=server_id, power_state=PowerState.NOSTATE, generation=generation)

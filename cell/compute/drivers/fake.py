@@ -9,7 +9,7 @@ from __future__ import annotations
 import fcntl
 import threading
 from collections import defaultdict, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from io import FileIO
@@ -19,14 +19,17 @@ from typing import TextIO
 import msgspec
 
 from cell.compute.driver import (
+    DISCARDED,
     DISK_MISSING,
     GUEST_OFF,
+    NO_SNAPSHOT,
     NOT_SAVED,
     NOTHING_KNOWN,
     GuestWatcher,
     ImageStore,
     check_guest,
 )
+from cell.compute.drivers.blank_qcow2 import blank_qcow2
 from cellcloud import clock, errors
 from cellcloud.model import codec
 from cellcloud.model.console import ConsoleAddress
@@ -56,6 +59,7 @@ class FakeGuest:
     rebooted: int = 0
     reboots: int = 0
     fenced: bool = False
+    snapshots: list[str] = field(default_factory=list)
     spec: ServerSpec | None = None
     ports: tuple[Port, ...] = ()
 
@@ -160,7 +164,7 @@ class FakeHypervisor:
         guests = self.list_guests()
         return {
             "guests": len(guests),
-            "disks": sum(len(guest.disks) for guest in guests),
+            "disks": sum(len(guest.disks) + len(guest.snapshots) for guest in guests),
             "taps": sum(len(guest.taps) for guest in guests),
         }
 
@@ -263,6 +267,26 @@ class FakeHypervisor:
                     self._hosts[host][server_id] = codec.from_plain(content, FakeGuest)
 
 
+class FakeSnapshot:
+    """The ``SnapshotReader`` of a guest without bytes."""
+
+    def __init__(self, hypervisor: FakeHypervisor, host: str, server_id: str, image_id: str, data: bytes) -> None:
+        self._hypervisor = hypervisor
+        self._place = (host, server_id)
+        self._image_id = image_id
+        self._data = data
+        self.size = len(data)
+
+    def __iter__(self) -> Iterator[bytes]:
+        half = self.size // 2
+        for piece in (self._data[:half], self._data[half:]):
+            with self._hypervisor.lock:
+                guest = self._hypervisor.find(*self._place)
+                if guest is None or self._image_id not in guest.snapshots:
+                    raise errors.Stale(DISCARDED)
+            yield piece
+
+
 class FakeDriver:
     """The driver of one host of a ``FakeHypervisor``."""
 
@@ -342,6 +366,20 @@ class FakeDriver:
 
     def resume(self, server_id: str, generation: int) -> GuestState:
         return self._change("resume", server_id, generation, _resume)
+
+    def snapshot(self, server_id: str, generation: int, image_id: str) -> GuestState:
+        return self._change("snapshot", server_id, generation, lambda guest: _copy(guest, image_id))
+
+    def open_snapshot(self, server_id: str, image_id: str) -> FakeSnapshot:
+        with self._hypervisor.lock:
+            guest = self._hypervisor.get(self._host, server_id)
+            if image_id not in guest.snapshots:
+                raise errors.NotFound(NO_SNAPSHOT)
+            gigabytes = guest.spec.flavor.root_gb if guest.spec else 0
+        return FakeSnapshot(self._hypervisor, self._host, server_id, image_id, blank_qcow2(max(1, gigabytes) << 30))
+
+    def discard_snapshot(self, server_id: str, generation: int, image_id: str) -> GuestState:
+        return self._change("discard_snapshot", server_id, generation, lambda guest: _drop(guest, image_id))
 
     def restore(self, spec: ServerSpec, generation: int, ports: Sequence[Port]) -> GuestState:
         """A machine that is made up loses a guest and its disks together."""
@@ -458,6 +496,16 @@ def _reboot(guest: FakeGuest) -> None:
         guest.reboots += 1
         _halt(guest)
     _boot(guest)
+
+
+def _copy(guest: FakeGuest, image_id: str) -> None:
+    if not guest.disks:
+        raise errors.GuestFailed(DISK_MISSING)
+    _add(guest.snapshots, [image_id])
+
+
+def _drop(guest: FakeGuest, image_id: str) -> None:
+    guest.snapshots = [known for known in guest.snapshots if known != image_id]
 
 
 def _add(things: list[str], more: list[str]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from cell.conductor.steps import records
 from cell.conductor.workflow import PassiveServices, PassiveStep, StepContext, StepResult, Wait
 from cellcloud import errors
-from cellcloud.model.guest_commands import DefiningCommand, Destroy, GuestCommand
+from cellcloud.model.guest_commands import DefiningCommand, Destroy, GuestCommand, ImageCommand
 from cellcloud.model.server import NO_CHANGES, ServerRecord, ServerSpec
 from cellcloud.server_states import TaskState
 
@@ -18,7 +18,8 @@ AWAY_SECONDS = 60.0  # between two commands to a host that is known to be away; 
 LATER_TRIES = 12  # of one host that puts off what no other can do; about a minute and a half
 
 
-def _command(context: StepContext, kind: type[GuestCommand], answer_to: str) -> GuestCommand:
+def command_for(context: StepContext, kind: type[GuestCommand], answer_to: str) -> GuestCommand:
+    """The command for the server's host. Raises Conflict for a server that is on none."""
     record = context.record
     if record.host is None:
         raise errors.Conflict(f"Instance {record.id} is on no host.")
@@ -32,6 +33,8 @@ def _command(context: StepContext, kind: type[GuestCommand], answer_to: str) -> 
     }
     if issubclass(kind, DefiningCommand):
         given |= {"spec": _placed(record), "ports": record.ports}
+    if issubclass(kind, ImageCommand) and context.run.arguments.image is not None:
+        given |= {"image_id": context.run.arguments.image.id}
     return kind(**given)
 
 
@@ -42,19 +45,23 @@ def _placed(record: ServerRecord) -> ServerSpec:
 
 def send_command(context: StepContext, services: PassiveServices) -> StepResult:
     """Send the operation's command; the answer comes to ``guests.wait``."""
-    return StepResult(command=_command(context, context.spec.command, WAIT_STEP))
+    return StepResult(command=command_for(context, context.spec.command, WAIT_STEP))
 
 
 def await_result(context: StepContext, services: PassiveServices) -> StepResult:
-    """The result of the operation's command; asked again when none came for a while, or when it is to be asked
-    later."""
+    """The result of the operation's command."""
+    return result_of(context, services, context.spec.command, WAIT_STEP)
+
+
+def result_of(context: StepContext, services: PassiveServices, kind: type[GuestCommand], address: str) -> StepResult:
+    """The result of a command; asked again when none came for a while, or when it is to be asked later."""
     if isinstance(context.failure, errors.TryLater):
         raise _later(context, services, context.failure)
     if context.failure is not None:
         raise context.failure
     if context.event is not None:
         return StepResult()
-    again = _command(context, context.spec.command, WAIT_STEP) if context.run.attempt > 1 else None
+    again = command_for(context, kind, address) if context.run.attempt > 1 else None
     raise Wait(services.resend_after, command=again)
 
 
@@ -85,7 +92,7 @@ def remove(context: StepContext, services: PassiveServices) -> StepResult:
         if services.is_fenced(context.record.host):
             return StepResult()
         changes, seconds = records.shown_without_host(context), AWAY_SECONDS
-    raise Wait(seconds, command=_command(context, Destroy, context.step), changes=changes)
+    raise Wait(seconds, command=command_for(context, Destroy, context.step), changes=changes)
 
 
 spawn = PassiveStep(name="guests.spawn", do=send_command, undo=remove, task_state=TaskState.SPAWNING)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from msgspec import UNSET
+
 from cell.conductor.workflow import PassiveServices, PassiveStep, StepContext, StepResult
 from cellcloud import errors
 from cellcloud.clock import now
@@ -15,10 +17,10 @@ def _settle(context: StepContext, services: PassiveServices) -> StepResult:
     """The server rests in the states that the operation leads to."""
     spec = context.spec
     changes = ServerChanges(
-        vm_state=spec.vm_state,
+        vm_state=UNSET if spec.vm_state is None else spec.vm_state,
         task_state=None,
-        power_state=spec.power_state,
-        fault=None,
+        power_state=UNSET if spec.power_state is None else spec.power_state,
+        fault=UNSET if spec.vm_state is None else None,
         launched=spec.vm_state == VmState.ACTIVE and context.record.launched_at is None,
     )
     return StepResult(changes=changes)
@@ -96,4 +98,5 @@ def keep_state(run: LeasedRun, record: ServerRecord) -> StepResult:
 
 
 settle = PassiveStep(name="records.settle", do=_settle)
+settle_for_good = PassiveStep(name="records.settle", do=_settle, commit=True)
 mark_deleted = PassiveStep(name="records.mark_deleted", do=_deleted)

@@ -6,9 +6,10 @@ from cell.conductor.workflow import Workflow
 from cell.conductor.workflows.command import command_workflow
 from cell.conductor.workflows.create import CREATE
 from cell.conductor.workflows.delete import DELETE
+from cell.conductor.workflows.image import CREATE_BACKUP, CREATE_IMAGE
 from cellcloud.model.operations import Operation
 
-_OWN = {workflow.operation: workflow for workflow in (CREATE, DELETE)}
+_OWN = {workflow.operation: workflow for workflow in (CREATE, DELETE, CREATE_IMAGE, CREATE_BACKUP)}
 REGISTRY: dict[str, Workflow] = {
     operation: _OWN.get(operation) or command_workflow(operation) for operation in Operation
 }

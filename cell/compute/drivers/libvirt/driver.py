@@ -21,7 +21,7 @@ from cell.compute.driver import (
     check_guest,
     machine_for,
 )
-from cell.compute.drivers.libvirt import domain_power, host_facts
+from cell.compute.drivers.libvirt import domain_power, host_facts, snapshots
 from cell.compute.drivers.libvirt.config_drive import ensure_config_drive
 from cell.compute.drivers.libvirt.connection import LibvirtConnection, start_event_loop
 from cell.compute.drivers.libvirt.disks import ensure_disks, list_disks
@@ -82,6 +82,7 @@ class LibvirtDriver:
         except errors.Unreachable as error:
             raise errors.HostRefused(error.message, detail=error.detail) from error
         self._wiring.apply()
+        self._drop_snapshots()
         threading.Thread(target=self._connection.keep_open, name="libvirt-keep", daemon=True).start()
         self._watch.start()
 
@@ -174,6 +175,49 @@ class LibvirtDriver:
             if self._find_power(server_id) not in domain_power.HAS_MEMORY:
                 raise errors.GuestFailed(NOT_SAVED)
             return self._power_on(record)
+
+    def snapshot(self, server_id: str, generation: int, image_id: str) -> GuestState:
+        _check_id(image_id)
+        with self._guest_locks.take(server_id, generation):
+            record = self._records.advance(server_id, generation)
+            machine, copier = machine_for(record.spec), self._copier(record)
+            if not all(disk.path.exists() for disk in list_disks(self._records.path(server_id), record.spec)):
+                raise errors.GuestFailed(DISK_MISSING)
+            copier.copy(image_id, agent=machine.guest_agent, needs_quiesce=machine.needs_quiesce)
+            return self._settled(record)
+
+    def open_snapshot(self, server_id: str, image_id: str) -> snapshots.SnapshotFile:
+        _check_id(image_id)
+        return snapshots.SnapshotFile(snapshots.path_of(self._records.path(server_id), image_id))
+
+    def discard_snapshot(self, server_id: str, generation: int, image_id: str) -> GuestState:
+        _check_id(image_id)
+        directory = self._records.path(server_id)
+        snapshots.drop(directory, image_id)  # who makes it gives way
+        with self._guest_locks.take(server_id, generation):
+            record = self._records.advance(server_id, generation)
+            self._copier(record).end_job(agent=machine_for(record.spec).guest_agent)
+            snapshots.drop(directory, image_id)
+            return self._settled(record)
+
+    def _copier(self, record: GuestRecord) -> snapshots.Copier:
+        directory = self._records.path(record.server_id)
+        return snapshots.Copier(
+            list_disks(directory, record.spec)[0],
+            directory,
+            lambda work: self._ask(record.server_id, work),
+            inside=self._namespace.inside,
+            gives_way=lambda: self._guest_locks.is_overtaken(record.server_id, record.generation),
+        )
+
+    def _drop_snapshots(self) -> None:
+        """What is left of copies that were under way when this service ended: they are made again if still wanted."""
+        for record in self._records.list_all():
+            leftovers = snapshots.list_leftovers(self._records.path(record.server_id))
+            if leftovers:
+                self._copier(record).end_job(agent=machine_for(record.spec).guest_agent)
+            for path in leftovers:
+                path.unlink(missing_ok=True)
 
     def restore(self, spec: ServerSpec, generation: int, ports: Sequence[Port]) -> GuestState:
         _check_id(spec.id)

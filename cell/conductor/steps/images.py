@@ -1,0 +1,92 @@
+"""Steps that make an image of a guest: its record, the copy of the disk on the host, the bytes, the older backups."""
+
+from __future__ import annotations
+
+import logging
+
+from cell.conductor.steps import guests
+from cell.conductor.workflow import (
+    PassiveServices,
+    PassiveStep,
+    Step,
+    StepContext,
+    StepResult,
+    StepServices,
+    Wait,
+)
+from cellcloud import errors
+from cellcloud.model.guest_commands import DiscardSnapshot, Snapshot, UploadSnapshot
+from cellcloud.model.image import Image, ImageQuery
+from cellcloud.server_states import TaskState
+
+LOG = logging.getLogger(__name__)
+COPIED, UPLOADED = "guests.copied", "guests.uploaded"
+BACKUP = ("image_type", "backup_type", "instance_uuid")  # the properties that backups of one kind share
+
+
+def _image(context: StepContext) -> Image:
+    image = context.run.arguments.image
+    if image is None:
+        raise errors.CallHuman("The operation does not say which image it is to make.")
+    return image
+
+
+def ensure_image(context: StepContext, services: StepServices) -> StepResult:
+    """Make the image's record: the API has made it before, and took it back if it did not hear of the run."""
+    services.images.ensure_image(_image(context))
+    return StepResult()
+
+
+def discard_image(context: StepContext, services: StepServices) -> StepResult:
+    """Delete the image, of which nothing whole has come."""
+    services.images.discard_image(_image(context).id)
+    return StepResult()
+
+
+def send_copy(context: StepContext, services: PassiveServices) -> StepResult:
+    """Have the host copy the guest's root disk."""
+    return StepResult(command=guests.command_for(context, Snapshot, COPIED))
+
+
+def await_copy(context: StepContext, services: PassiveServices) -> StepResult:
+    """The copy is whole."""
+    return guests.result_of(context, services, Snapshot, COPIED)
+
+
+def discard_copy(context: StepContext, services: PassiveServices) -> StepResult:
+    """Have the host drop the copy. One that does not hear of it drops it when it is back, or with the guest."""
+    unheard = context.run.attempt > 1 and not services.is_up(context.record.host or "")
+    if context.event is not None or context.record.host is None or unheard or context.run.attempt > guests.LATER_TRIES:
+        return StepResult()
+    raise Wait(services.resend_after, command=guests.command_for(context, DiscardSnapshot, context.step))
+
+
+def send_upload(context: StepContext, services: PassiveServices) -> StepResult:
+    """Have the host give the image its bytes, and drop the copy."""
+    return StepResult(command=guests.command_for(context, UploadSnapshot, UPLOADED))
+
+
+def await_upload(context: StepContext, services: PassiveServices) -> StepResult:
+    """The image service has all of them."""
+    return guests.result_of(context, services, UploadSnapshot, UPLOADED)
+
+
+def rotate(context: StepContext, services: StepServices) -> StepResult:
+    """Delete the oldest backups of the image's kind, so that as many as asked for are left."""
+    image, keep = _image(context), context.run.arguments.rotation
+    kind = tuple((name, image.properties.get(name, "")) for name in BACKUP)
+    query = ImageQuery(owner=image.owner, properties=kind)
+    for old in services.images.search_images(query, project_id=image.owner, is_admin=True)[keep:]:
+        try:
+            services.images.discard_image(old.id)
+        except errors.FixRequest as error:  # it is protected: its owner wants it kept
+            LOG.info("backup kept", extra={"image": old.id, "why": error.message})
+    return StepResult()
+
+
+ensure = Step(name="images.ensure", do=ensure_image, undo=discard_image)
+copy = PassiveStep(name="guests.copy", do=send_copy, undo=discard_copy, task_state=TaskState.IMAGE_PENDING_UPLOAD)
+copied = PassiveStep(name=COPIED, do=await_copy)
+upload = PassiveStep(name="guests.upload", do=send_upload, task_state=TaskState.IMAGE_UPLOADING)
+uploaded = PassiveStep(name=UPLOADED, do=await_upload)
+rotated = Step(name="images.rotate", do=rotate)

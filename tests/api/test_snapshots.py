@@ -1,0 +1,139 @@
+"""Images and backups of servers, as the API accepts and refuses them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cellcloud.db.engine import Database
+from cellcloud.embedded.images import ImageLimits
+from cellcloud.model.image import Image, ImageQuery
+from cellcloud.server_states import TaskState
+from tests.api.world import DEMO, IMAGE, World
+
+BACKUP = {"name": "b", "backup_type": "daily", "rotation": 2}
+ACTIONS = {"createImage": {"name": "i"}, "createBackup": BACKUP}
+
+
+def act(world: World, server_id: str, body: dict[str, Any], **more: Any) -> Any:
+    return world.post(f"/servers/{server_id}/action", body, **more)
+
+
+def made(world: World, **query: Any) -> list[Image]:
+    return world.images.search_images(ImageQuery(**query), project_id="", is_admin=True)
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+def test_who_asks_is_told_which_image_it_will_be(world: World, action: str) -> None:
+    server_id = world.create()
+    answer = act(world, server_id, {action: ACTIONS[action]}, version="2.44")
+    (first,) = made(world)
+    url = {"createImage": "http://localhost/image/v2/images/", "createBackup": "http://localhost/v2.1/images/"}[action]
+    assert (answer.status_code, answer.get_data(), answer.headers["Location"]) == (202, b"", url + first.id)
+    answer = act(world, server_id, {action: ACTIONS[action]}, version="2.45")
+    assert answer.status_code == 202
+    assert "Location" not in answer.headers
+    assert answer.get_json() == {"image_id": next(one.id for one in made(world) if one.id != first.id)}
+
+
+def test_a_backup_of_which_none_is_kept_has_no_location(world: World) -> None:
+    answer = act(world, world.create(), {"createBackup": {**BACKUP, "rotation": "0"}})
+    assert (answer.status_code, "Location" in answer.headers) == (202, False)
+
+
+def test_an_image_says_what_it_was_made_of(world: World) -> None:
+    world.images.images[IMAGE] = Image(
+        id=IMAGE, min_ram=64, properties={"hw_disk_bus": "scsi", "os_distro": "debian", "img_signature": "s"}
+    )
+    server_id = world.create()
+    metadata = {"purpose": "test", "os_distro": "other", "instance_uuid": "another"}
+    body = {"createImage": {"name": " snap ", "metadata": metadata}}
+    assert act(world, server_id, body, version="2.1").status_code == 400
+    body["createImage"]["name"] = "snap"
+    assert act(world, server_id, body).status_code == 202
+    (image,) = made(world)
+    assert (image.name, image.status, image.owner, image.visibility) == ("snap", "queued", DEMO, "private")
+    assert (image.disk_format, image.container_format, image.min_ram, image.min_disk) == ("qcow2", "bare", 64, 1)
+    assert image.properties == {
+        "hw_disk_bus": "scsi",
+        "os_distro": "other",
+        "purpose": "test",
+        "image_type": "snapshot",
+        "instance_uuid": server_id,
+        "user_id": "demo-user",
+        "base_image_ref": IMAGE,
+        "owner_id": DEMO,
+        "image_location": "snapshot",
+        "image_state": "available",
+    }
+    cell = world.cell_of(server_id)
+    assert cell.arguments["image"]["id"] == image.id  # type: ignore[index]
+    assert act(world, server_id, {"createBackup": BACKUP}).status_code == 202
+    (backup,) = made(world, properties=(("backup_type", "daily"),))
+    assert (backup.properties["image_type"], cell.arguments["rotation"]) == ("backup", 2)
+
+
+def test_an_administrators_image_of_anothers_server_is_both_theirs(world: World) -> None:
+    server_id = world.create()
+    image_id = act(world, server_id, {"createImage": {"name": "i"}}, token="admin", version="2.45").get_json()[
+        "image_id"
+    ]
+    (image,) = made(world)
+    assert (image.owner, image.visibility, image.properties["instance_owner"]) == ("a" * 32, "shared", DEMO)
+    assert world.get(f"/images/{image_id}").status_code == 200
+    assert world.get(f"/images/{image_id}", token="other").status_code == 404
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+def test_what_is_refused_leaves_no_image(world: World, action: str) -> None:
+    server_id, given = world.create(), ACTIONS[action]
+    cell = world.cell_of(server_id)
+    for wrong in (
+        {},
+        {**given, "name": ""},
+        {**given, "name": "n" * 256},
+        {**given, "more": 1},
+        {**given, "metadata": {"a": 1}},
+    ):
+        assert act(world, server_id, {action: wrong}).status_code == 400, wrong
+    assert act(world, server_id, {action: {**given, "metadata": {"status": "x"}}}).status_code == 400
+    many = {f"k{number}": "v" for number in range(129)}
+    answer = act(world, server_id, {action: {**given, "metadata": many}}, version="2.38")
+    assert (answer.status_code, answer.get_json()["forbidden"]["message"]) == (403, "Image metadata limit exceeded")
+    assert act(world, server_id, {action: given}, token="other").status_code == 404
+    assert act(world, server_id, {action: given}, token="reader").status_code == 403
+    cell.slow = True
+    assert act(world, server_id, {"os-stop": None}).status_code == 202
+    answer = act(world, server_id, {action: given})
+    message = f"Cannot '{action}' instance {server_id} while it is in task_state {TaskState.POWERING_OFF}"
+    assert (answer.status_code, answer.get_json()["conflictingRequest"]["message"]) == (409, message)
+    other = world.create()
+    world.cell_of(other).away = True
+    assert act(world, other, {action: given}).status_code == 503
+    assert made(world) == []
+
+
+def test_many_properties_are_the_image_services_business_from_2_39_on(world: World) -> None:
+    body = {"createImage": {"name": "i", "metadata": {f"k{number}": "v" for number in range(129)}}}
+    assert act(world, world.create(), body, version="2.39").status_code == 202
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"rotation": -1}, {"rotation": "x"}, {"backup_type": None}, {"backup_type": "b" * 256}]
+)
+def test_backups_that_are_none(world: World, wrong: dict[str, Any]) -> None:
+    assert act(world, world.create(), {"createBackup": BACKUP | wrong}).status_code == 400
+    assert made(world) == []
+
+
+def test_a_project_has_no_more_images_than_it_may(top_database: Database, tmp_path: Path) -> None:
+    world = World(top_database, tmp_path)
+    world.images._limits = ImageLimits(count=1)
+    server_id = world.create()
+    assert act(world, server_id, {"createImage": {"name": "i"}}).status_code == 202
+    answer = act(world, server_id, {"createImage": {"name": "i"}})
+    assert answer.status_code == 403
+    assert len(made(world)) == 1
+    world.close()

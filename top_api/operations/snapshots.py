@@ -1,0 +1,140 @@
+"""Images of a server: the record in the image service first, so that who asked can look at it, then the operation.
+
+The operation makes the record, too: where it is not known whether it has begun, the record is taken back.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from contextlib import suppress
+
+from cellcloud import errors
+from cellcloud.clients.image import OWNER_TOO
+from cellcloud.context import RequestContext
+from cellcloud.model import codec
+from cellcloud.model.image import ATTRIBUTES, Image
+from cellcloud.model.operations import Operation, OperationSpec, spec_of
+from cellcloud.model.run import RunArguments
+from cellcloud.model.server import ServerRecord
+from cellcloud.server_states import VmState
+from top_api import quota_limits
+from top_api.operations.server_in_cell import tell_cell
+from top_api.services import ApiServices
+
+NOT_INHERITED = ("cache_in_nova", "bittorrent", "img_signature", "os_glance", "base_image_ref")  # or begins so
+
+
+def create_image(
+    services: ApiServices, context: RequestContext, record: ServerRecord, name: str, metadata: Mapping[str, str]
+) -> str:
+    """Begin to make an image of a server; its id. Raises Conflict, QuotaExceeded, Invalid, Unreachable."""
+    properties = {"image_type": "snapshot"}
+    return _begin(
+        services, context, record, Operation.CREATE_IMAGE, _image(context, record, name, metadata, properties)
+    )
+
+
+def create_backup(
+    services: ApiServices,
+    context: RequestContext,
+    record: ServerRecord,
+    name: str,
+    metadata: Mapping[str, str],
+    *,
+    backup_type: str,
+    rotation: int,
+) -> str:
+    """As ``create_image``, and of the server's images of that ``backup_type`` only ``rotation`` are left then."""
+    properties = {"image_type": "backup", "backup_type": backup_type}
+    image = _image(context, record, name, metadata, properties)
+    return _begin(services, context, record, Operation.CREATE_BACKUP, image, rotation=rotation)
+
+
+def check_metadata(
+    services: ApiServices, context: RequestContext, metadata: Mapping[str, str], *, bounded: bool
+) -> None:
+    """Raises Invalid for names that are no property's; QuotaExceeded for too many, where they are ``bounded``."""
+    taken = sorted(metadata.keys() & ATTRIBUTES)
+    if taken:
+        raise errors.Invalid(f"Image metadata key '{taken[0]}' is an attribute of every image.")
+    most = most_metadata(services, context)
+    if bounded and 0 <= most < len(metadata):
+        raise errors.QuotaExceeded("Image metadata limit exceeded")
+
+
+def most_metadata(services: ApiServices, context: RequestContext) -> int:
+    """How many properties an image of the caller's project may have; -1: no limit."""
+    with services.database.read() as connection:
+        return quota_limits.limits_of(connection, context.project_id, services.config.quota)["metadata_items"]
+
+
+def _image(
+    context: RequestContext,
+    record: ServerRecord,
+    name: str,
+    metadata: Mapping[str, str],
+    properties: Mapping[str, str],
+) -> Image:
+    """What is to be made: the server's image's properties, what it is an image of, and what the caller adds."""
+    spec = record.spec
+    inherited = {key: value for key, value in spec.image.properties.items() if not key.startswith(NOT_INHERITED)}
+    own = {
+        "base_image_ref": spec.image.id,
+        "owner_id": spec.project_id,
+        "image_location": "snapshot",
+        "image_state": "available",
+    }
+    mine = context.project_id == spec.project_id
+    kept = {"instance_uuid": spec.id, "user_id": context.user_id, **properties}
+    return Image(
+        id=str(uuid.uuid4()),
+        name=name,
+        owner=context.project_id,
+        visibility="private" if mine else "shared",
+        disk_format="qcow2",
+        container_format="bare",
+        min_ram=spec.image.min_ram,
+        min_disk=max(spec.image.min_disk, spec.flavor.root_gb),
+        properties={**inherited, **own, **metadata, **kept} | ({} if mine else {OWNER_TOO: spec.project_id}),
+    )
+
+
+def _begin(
+    services: ApiServices,
+    context: RequestContext,
+    record: ServerRecord,
+    operation: Operation,
+    image: Image,
+    *,
+    rotation: int = 0,
+) -> str:
+    spec = spec_of(operation)
+    _check_state(record, spec)
+    arguments = codec.to_plain(RunArguments(image=image, rotation=rotation))
+    try:
+        services.images.ensure_image(image)
+    except errors.TooLarge as error:
+        raise errors.QuotaExceeded(error.message, detail=error.detail) from error
+    try:
+        tell_cell(
+            services,
+            context,
+            record,
+            operation,
+            lambda conductor, patient: conductor.begin_operation(patient, record.id, operation, arguments),
+        )
+    except errors.CellcloudError:
+        with suppress(errors.CellcloudError):
+            services.images.discard_image(image.id)
+        raise
+    return image.id
+
+
+def _check_state(record: ServerRecord, spec: OperationSpec) -> None:
+    """Refuse at once what the cell would: nothing is made in the image service then."""
+    what = f"Cannot '{spec.operation}' instance {record.id} while it is in"
+    if VmState(record.vm_state) not in spec.starts_from:
+        raise errors.Conflict(f"{what} vm_state {record.vm_state}")
+    if record.task_state is not None:
+        raise errors.Conflict(f"{what} task_state {record.task_state}")
