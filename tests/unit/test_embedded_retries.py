@@ -27,7 +27,7 @@ from cellcloud.model.network import Network, NewPort, RequestedNetwork, Subnet
 MINE: dict[str, Any] = {"project_id": "p", "is_admin": False}
 VIEWER = Viewer(project_id="p")
 SERVER = "11111111-0000-4000-8000-000000000001"
-READS = ("get_", "list_", "check_", "count_", "open_", "default_", "of")
+READS = ("get_", "list_", "check_", "count_", "search_", "open_", "default_", "of")
 TABLES = (top.images, top.networks, top.subnets, top.ports, top.network_usages)
 RANDOM = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|fa:16:3e(:[0-9a-f]{2}){3}|\.\d+$")
 
@@ -126,6 +126,10 @@ WRITES: dict[str, tuple[int, Act]] = {
     "create_image": (1, lambda w: w.images.create_image(Image(id="", name="n", owner="p"))),
     "change_image": (1, lambda w: w.images.change_image(w.active, _renamed, **MINE)),
     "delete_image": (1, lambda w: w.images.delete_image(w.active, **MINE)),
+    "edit_properties": (1, lambda w: w.images.edit_properties(w.active, lambda _: {"os_distro": "none"}, **MINE)),
+    "discard_image": (1, lambda w: w.images.discard_image(w.active)),
+    "ensure_image": (1, lambda w: w.images.ensure_image(Image(id=SERVER, name="n", owner="p"))),
+    "fill_image": (2, lambda w: w.images.fill_image(w.queued, 10, [b"some", b" bytes"])),
     "upload": (2, lambda w: w.images.upload(w.queued, [b"some", b" bytes"], **MINE)),
     "upload refused": (2, World.refused_upload),
     "sweep": (1, World.sweep),

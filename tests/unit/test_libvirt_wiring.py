@@ -119,6 +119,9 @@ class StandInDomain:
     def destroy(self) -> None:
         self.on = False
 
+    def hasManagedSaveImage(self) -> bool:
+        return False
+
     def undefineFlags(self, _flags: int) -> None:
         """Nothing refers to it any more."""
 
@@ -143,6 +146,9 @@ class StandInLibvirt(LibvirtConnection):
         return 1
 
     def getAllDomainStats(self, _stats: int, _flags: int) -> list[Any]:
+        return []
+
+    def listAllDomains(self, _flags: int) -> list[Any]:
         return []
 
     def lookupByName(self, name: str) -> StandInDomain:
