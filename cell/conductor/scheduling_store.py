@@ -8,7 +8,7 @@ from dataclasses import replace
 from cellcloud import errors
 from cellcloud.batching import MOST_BYTES, portions
 from cellcloud.context import RequestContext
-from cellcloud.db import decisions, host_aggregates, hosts, scheduler_change_log, scheduling_policies
+from cellcloud.db import decisions, group_members, host_aggregates, hosts, scheduler_change_log, scheduling_policies
 from cellcloud.db.engine import Connection, Database, retried, transact
 from cellcloud.model import codec
 from cellcloud.model.change_log import CellState, ChangePage, PackedState
@@ -72,6 +72,12 @@ class SchedulingStoreService:
     def list_bases(self, context: RequestContext, limit: int) -> list[Basis]:
         with self._database.read() as connection:
             return decisions.list_bases(connection, limit)
+
+    # ---- server groups -----------------------------------------------------------------------------------------
+    def list_group_members(self, context: RequestContext, group_ids: list[str]) -> dict[str, list[str]]:
+        with self._database.read() as connection:
+            found = group_members.list_hosts(connection, group_ids)
+        return {group_id: sorted(hosts) for group_id, hosts in found.items()}
 
     # ---- policies ----------------------------------------------------------------------------------------------
     def list_policies(self, context: RequestContext) -> list[PolicyRecord]:

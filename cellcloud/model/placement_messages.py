@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import msgspec
 
 from cellcloud.model.no_valid_host_message import RefusedGroup
 from cellcloud.model.server import ServerRecord
+from cellcloud.model.server_group import ServerGroup
 
 
 class ReserveAnswer(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,6 +70,12 @@ class PlacedGroup:
     members: tuple[str, ...] = ()
     hosts: tuple[str, ...] = ()
     max_server_per_host: int = 1
+
+    @classmethod
+    def of(cls, group: ServerGroup, members: Iterable[str]) -> PlacedGroup:
+        """The group with those members."""
+        most = group.max_server_per_host or 1
+        return cls(policy=group.policy, uuid=group.id, members=tuple(sorted(members)), max_server_per_host=most)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

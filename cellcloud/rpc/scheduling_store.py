@@ -51,6 +51,12 @@ class SchedulingStore(Protocol):
         """What the newest batches were chosen from, newest first."""
         ...
 
+    # ---- server groups -----------------------------------------------------------------------------------------
+    @call(timeout=10.0, by=READERS, since=1)
+    def list_group_members(self, context: RequestContext, group_ids: list[str]) -> dict[str, list[str]]:
+        """Group -> ids of the servers in it that have a claim, by id."""
+        ...
+
     # ---- policies ----------------------------------------------------------------------------------------------
     @call(timeout=5.0, pages=("version",))
     def list_policies(self, context: RequestContext) -> list[PolicyRecord]: ...

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from dataclasses import replace
 
 import pytest
 
@@ -17,6 +18,7 @@ from cellcloud.db.engine import Database
 from cellcloud.model.decision import Shape, shape_of
 from cellcloud.model.flavor import Flavor
 from cellcloud.model.server import ServerRecord
+from cellcloud.model.server_group import AFFINITY, ANTI_AFFINITY, ServerGroup
 from tests.contract.test_replay import CONTEXT, FLAVORS, Churn, Direct
 from tests.unit.cell_world import make_spec
 from tests.workflows.world import make_report
@@ -185,6 +187,28 @@ def test_where_servers_of_lost_hosts_would_go(cell: Cell, drain: bool) -> None:
     assert cell.service.plan_loss(CONTEXT, ["h2"], drain) == found
     with pytest.raises(errors.NotFound):
         cell.service.plan_loss(CONTEXT, ["h9"], drain)
+
+
+@pytest.mark.parametrize("drain", [False, True])
+def test_a_plan_keeps_to_server_groups(cell: Cell, drain: bool) -> None:
+    group = ServerGroup(id="g", name="g", project_id="p", user_id="u", policy=ANTI_AFFINITY)
+    first, second = cell.place(count=2, group=group)
+    (alone,) = cell.place(group=replace(group, id="h", policy=AFFINITY))
+    where = {
+        told.server_id: told.chosen
+        for one in (first, second, alone)
+        for told in cell.service.explain(CONTEXT, one, None, 1)
+    }
+    assert {where[first], where[second]} == {"h1", "h2"}
+    moves = {move.server_id: move for move in cell.service.plan_loss(CONTEXT, ["h1"], drain).moves}
+    stuck = first if where[first] == "h1" else second
+    assert moves[stuck].to is None
+    assert moves[stuck].why
+    assert alone not in moves or moves[alone].to == "h2"
+    with cell.database.write() as connection:
+        hosts.set_state(connection, "h3", enabled=True, disabled_reason=None, forced_down=None)
+    moves = {move.server_id: move for move in cell.service.plan_loss(CONTEXT, ["h1"], drain).moves}
+    assert moves[stuck].to == "h3"
 
 
 def test_every_decision_of_a_busy_cell_is_explained_as_it_was_made(cell_database: Database) -> None:

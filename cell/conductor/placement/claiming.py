@@ -109,16 +109,7 @@ def _placed_groups(database: Database, asked: Sequence[PlacementRequest]) -> tup
     for one in asked:
         if one.spec.group is not None:
             members[one.spec.group.id].setdefault(one.spec.id, set())
-    placed = {
-        group.id: PlacedGroup(
-            policy=group.policy,
-            uuid=group.id,
-            members=tuple(sorted(members[group.id])),
-            max_server_per_host=group.max_server_per_host or 1,
-        )
-        for group in wanted.values()
-    }
-    return placed, newest
+    return {group.id: PlacedGroup.of(group, members[group.id]) for group in wanted.values()}, newest
 
 
 def _with_hints(database: Database, asked: list[PlacementRequest]) -> list[PlacementRequest]:

@@ -23,6 +23,7 @@ from cellcloud.context import RequestContext
 from cellcloud.model.change_log import CellState, ChangeEntry
 from cellcloud.model.decision import Basis, Decision, DecisionBatch, Shape, shape_of
 from cellcloud.model.explanation import Explanation, Fits, Loss, Replayed
+from cellcloud.model.placement_messages import PlacedGroup
 from cellcloud.rpc.conductor import Conductor
 from cellcloud.rpc.scheduling_store import SchedulingStore
 
@@ -159,7 +160,12 @@ class OperatorQueries:
                 key_of=str,
                 answers=lambda record: record.id,
             )
-            shapes |= {record.id: shape_of(record.spec) for record in records}
+            groups = {one.spec.group.id: one.spec.group for one in records if one.spec.group is not None}
+            members = self._store.list_group_members(context, list(groups)) if groups else {}
+            placed = {group_id: PlacedGroup.of(group, members[group_id]) for group_id, group in groups.items()}
+            for record in records:
+                group = record.spec.group
+                shapes[record.id] = replace(shape_of(record.spec), group=None if group is None else placed[group.id])
         moving = [
             Resident(claim_id=claim_id, server_id=server_id, host=host, shape=shapes[server_id])
             for claim_id, server_id, host in there
