@@ -27,6 +27,10 @@ class IdentityClient(Protocol):
         """Raises Unauthenticated for an unknown, expired or revoked token; Unreachable with the service away."""
         ...
 
+    def has_project(self, project_id: str) -> bool:
+        """Whether there is such a project; also where the service cannot tell now."""
+        ...
+
     def get_token(self) -> str:
         """A token of the service's own account, for calls to the other services."""
         ...

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
+import logging
 import threading
 from typing import Any
 
@@ -14,8 +15,11 @@ from cellcloud import clock, errors
 from cellcloud.clients.identity import Caller
 from cellcloud.clients.session import RestService, identity_url, make_session
 from cellcloud.config import Config
+from cellcloud.safe_regex import Pattern
 
 _CACHED_TOKENS = 4096
+_PROJECT_ID = Pattern("[0-9A-Za-z_-]+", most=255)
+LOG = logging.getLogger(__name__)
 
 
 class KeystoneClient:
@@ -54,6 +58,18 @@ class KeystoneClient:
                 self._known.clear()
             self._known[key] = (now + self._cache_seconds, caller)
         return caller
+
+    def has_project(self, project_id: str) -> bool:
+        """See ``IdentityClient``."""
+        if not _PROJECT_ID.matches(project_id):
+            return False
+        try:
+            self._service.get(f"/projects/{project_id}")
+        except errors.NotFound:
+            return False
+        except errors.CellcloudError as error:
+            LOG.warning("a project could not be looked up", extra={"project": project_id, "why": error.message})
+        return True
 
     def get_token(self) -> str:
         """See ``IdentityClient``."""

@@ -83,6 +83,11 @@ class EmbeddedIdentity:
         """See ``IdentityClient``."""
         return caller_of(self.get_token_facts(token))
 
+    def has_project(self, project_id: str) -> bool:
+        """See ``IdentityClient``."""
+        with self._database.read() as c:
+            return db.find_project(c, id=project_id[:255]) is not None
+
     def get_token(self) -> str:
         """See ``IdentityClient``. Renewed well before it expires."""
         with self._lock:

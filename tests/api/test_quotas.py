@@ -187,6 +187,18 @@ def test_a_user_without_limits_costs_no_row(world: World) -> None:
         assert connection.exec_driver_sql("SELECT count(*) FROM user_quotas").scalar_one() == 0
 
 
+def test_quotas_and_access_are_of_projects_that_there_are(world: World) -> None:
+    path = "/os-quota-sets/missing"
+    asked = [world.get(path + end, token="admin") for end in ("", "/detail", "/defaults")]
+    asked.append(world.call("PUT", path, {SET: {"cores": 1}}, token="admin"))
+    asked.append(world.post("/flavors/1/action", {"addTenantAccess": {"tenant": "missing"}}, token="admin"))
+    for answer in asked:
+        assert answer.status_code == 400
+        assert answer.get_json()["badRequest"]["message"] == "Project ID missing is not a valid project."
+    assert world.get(path).status_code == 403, "what there is is not told to whom it does not concern"
+    assert world.call("DELETE", path, token="admin").status_code == 202, "what was set for one that is gone can go"
+
+
 def test_who_may_set_a_class_and_which(world: World) -> None:
     assert world.get("/os-quota-class-sets/default").status_code == 403
     assert put_class(world, {"cores": 1}, "gold").status_code == 400

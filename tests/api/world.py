@@ -74,6 +74,9 @@ class FixedIdentity:
             expires_at=dt.datetime(2100, 1, 1, tzinfo=dt.UTC),
         )
 
+    def has_project(self, project_id: str) -> bool:
+        return not project_id.startswith("missing")
+
     def get_token(self) -> str:
         return "admin"
 

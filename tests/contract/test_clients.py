@@ -110,6 +110,13 @@ def test_a_revoked_token_is_dead_at_once(clients: Clients) -> None:
         clients.identity.validate_token(token)
 
 
+def test_which_projects_there_are(clients: Clients) -> None:
+    found = {
+        project_id: clients.identity.has_project(project_id) for project_id in (clients.demo, "f" * 32, "..", "a/b", "")
+    }
+    assert found == {clients.demo: True, "f" * 32: False, "..": False, "a/b": False, "": False}
+
+
 def test_the_services_own_token_is_an_administrators(clients: Clients) -> None:
     caller = clients.identity.validate_token(clients.identity.get_token())
     assert {"service", "admin"} <= set(caller.roles)

@@ -11,6 +11,7 @@ from cellcloud.db import flavors as table
 from cellcloud.db.engine import transact
 from cellcloud.model import extra_specs
 from cellcloud.model.flavor import Flavor
+from top_api.operations import projects
 from top_api.paging import next_links, page_of
 from top_api.request_pipeline import Actions, Answer, Call, Resource
 from top_api.schemas import flavors as schemas
@@ -193,7 +194,9 @@ def act(call: Call, flavor_id: str) -> Answer:
     "addTenantAccess", "os_compute_api:os-flavor-access:add_tenant_access", status=200, body=schemas.ADD_ACCESS
 )
 def add_access(call: Call, flavor_id: str) -> dict[str, Any]:
-    flavor, project_id = _get(call, flavor_id), call.body["addTenantAccess"]["tenant"]
+    project_id = call.body["addTenantAccess"]["tenant"]
+    projects.check(call, project_id)
+    flavor = _get(call, flavor_id)
     if flavor.is_public and call.version >= (2, 7):
         raise errors.Conflict("Can not add access to a public flavor.")
     transact(call.services.database, lambda connection: table.add_project(connection, flavor.id, project_id))
@@ -214,5 +217,5 @@ def remove_access(call: Call, flavor_id: str) -> dict[str, Any]:
 
 def _access(call: Call, flavor_id: str) -> dict[str, Any]:
     with call.services.database.read() as connection:
-        projects = table.list_projects(connection, flavor_id)
-    return {"flavor_access": [{"flavor_id": flavor_id, "tenant_id": project} for project in projects]}
+        allowed = table.list_projects(connection, flavor_id)
+    return {"flavor_access": [{"flavor_id": flavor_id, "tenant_id": project} for project in allowed]}

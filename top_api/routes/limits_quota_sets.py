@@ -10,6 +10,7 @@ from cellcloud.db import quotas, server_groups, user_quotas
 from cellcloud.db.engine import Connection, transact
 from cellcloud.safe_regex import Pattern
 from top_api import quota_limits
+from top_api.operations import projects
 from top_api.request_pipeline import Call, Pair, Resource
 from top_api.schemas import limits_quota_sets as schemas
 from top_api.schemas.types import is_true
@@ -65,6 +66,7 @@ def show(call: Call) -> dict[str, Any]:
     lookup=_of_project,
 )
 def show_quota_set(call: Call, project_id: str) -> dict[str, Any]:
+    projects.check(call, project_id)
     return {"quota_set": {"id": project_id, **_quota_set(call, _limits_and_usages(call, project_id, _user(call))[0])}}
 
 
@@ -76,6 +78,7 @@ def show_quota_set(call: Call, project_id: str) -> dict[str, Any]:
     lookup=_of_project,
 )
 def show_quota_set_in_detail(call: Call, project_id: str) -> dict[str, Any]:
+    projects.check(call, project_id)
     most, used = _limits_and_usages(call, project_id, _user(call))
     shown = {
         name: {"limit": limit, "in_use": used.get(name, 0), "reserved": 0}
@@ -86,6 +89,7 @@ def show_quota_set_in_detail(call: Call, project_id: str) -> dict[str, Any]:
 
 @limits.route("GET", "/os-quota-sets/<project_id>/defaults", "os_compute_api:os-quota-sets:defaults")
 def show_defaults(call: Call, project_id: str) -> dict[str, Any]:
+    projects.check(call, project_id)
     return {"quota_set": {"id": project_id, **_quota_set(call, _limits_and_usages(call, quotas.CLASS)[0])}}
 
 
@@ -98,6 +102,7 @@ def show_defaults(call: Call, project_id: str) -> dict[str, Any]:
     lookup=_of_project,
 )
 def update_quota_set(call: Call, project_id: str) -> dict[str, Any]:
+    projects.check(call, project_id)
     given = call.body["quota_set"]
     wanted, user_id = quota_limits.settable(given), _user(call)
 
