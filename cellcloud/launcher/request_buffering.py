@@ -343,12 +343,13 @@ class HeadProtocol(H11Protocol):
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
-        transport.set_write_buffer_limits(high=0)  # writing is paused as long as the client has not taken all
         self._line: asyncio.Transport = transport
         self._timers = asyncio.get_running_loop()
         self._head: asyncio.TimerHandle | None = None
         self._write: asyncio.TimerHandle | None = None
         self._exchanges = 0
+        # Writing is paused as long as the client has not taken all. Not 0: TLS would pause with nothing to send.
+        transport.set_write_buffer_limits(high=1)
         self._expect_head()
 
     def data_received(self, data: bytes) -> None:

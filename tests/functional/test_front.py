@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -18,6 +19,7 @@ import pytest
 import uvicorn
 from flask import Flask, Response, request
 
+from cellcloud.launcher.certificate_authority import Authority
 from cellcloud.launcher.request_buffering import DRAINED, Front, HeadProtocol
 from cellcloud.launcher.web_server import FRONT
 
@@ -78,10 +80,10 @@ class Api:
 
 
 @contextlib.contextmanager
-def serving(api: Api) -> Iterator[tuple[str, int]]:
+def serving(api: Api, **more: Any) -> Iterator[tuple[str, int]]:
     listener = socket.create_server(("127.0.0.1", 0), backlog=512)
     front = Front(api.flask, threads=THREADS, body_seconds=1.0, most_logins=64)
-    server = uvicorn.Server(uvicorn.Config(front, log_config=None, **{**FRONT, "http": QuickProtocol}))
+    server = uvicorn.Server(uvicorn.Config(front, log_config=None, **{**FRONT, "http": QuickProtocol, **more}))
     thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
     thread.start()
     try:
@@ -271,6 +273,17 @@ def test_who_takes_no_answer_is_given_up(address: tuple[str, int]) -> None:
             stack.enter_context(opened(address, head("GET", "/large")))
         time.sleep(1.5)
         assert any(served_soon(address) for _ in range(5))  # the answers take a busy machine a while to write
+
+
+def test_answers_of_any_size_come_over_tls(api: Api, tmp_path: Path) -> None:
+    files = Authority(tmp_path).issue("api", ["127.0.0.1"])
+    context = ssl.create_default_context(cafile=str(files.authority))
+    with serving(api, ssl_certfile=str(files.certificate), ssl_keyfile=str(files.key)) as address:
+        connection = http.client.HTTPSConnection(*address, timeout=30, context=context)
+        for path, size in (("/", 1), ("/large", 64 << 20), ("/", 1)):
+            connection.request("GET", path)
+            assert len(connection.getresponse().read()) == size
+        connection.close()
 
 
 def test_requests_in_a_row_share_a_connection(address: tuple[str, int]) -> None:
