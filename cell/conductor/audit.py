@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from cellcloud.db import (
     claims,
     database_incarnations,
+    group_members,
     host_name_leases,
     hosts,
     retention,
@@ -28,6 +29,7 @@ def check(
             text = f"{name}: {used} counted, {held} claimed"
             found.append(Finding(check="claims", severity="error", subject=host, text=text))
         found += _owners(connection)
+        found += _groups(connection)
         for run in runs.list_overdue(connection, 60.0):
             text = f"{run.operation} is past its deadline at step {run.step} ({run.direction})"
             remedy = f"cellctl op show {run.id}"
@@ -64,10 +66,19 @@ def check(
         incarnation = database_incarnations.find(connection)
     found += [incarnation.finding("-")] if incarnation else []
     troubled = {finding.check for finding in found}
-    for name in ("claims", "owners", "runs", "stuck", "holds", "guests", "names", "retention", "hosts"):
+    for name in ("claims", "owners", "groups", "runs", "stuck", "holds", "guests", "names", "retention", "hosts"):
         if name not in troubled:
             found.append(Finding(check=name, severity="ok", subject="-", text="nothing wrong"))
     return found
+
+
+def _groups(connection: Connection) -> Iterator[Finding]:
+    """Server groups that are not kept, as where guests were adopted."""
+    for group, members in group_members.list_broken(connection):
+        where = ", ".join(f"{one} on {' and '.join(sorted(hosts))}" for one, hosts in sorted(members.items()))
+        text = f"its {group.policy} is not kept: {where}"[:1000]
+        remedy = "migrate its servers to other hosts"
+        yield Finding(check="groups", severity="warning", subject=group.id, text=text, remedy=remedy)
 
 
 def _owners(connection: Connection) -> Iterator[Finding]:

@@ -7,6 +7,7 @@ host that it has a claim on.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping
 
 import sqlalchemy as sa
@@ -15,11 +16,19 @@ from sqlalchemy.engine import Connection
 from cellcloud.db.cell_schema import claims, server_groups, servers
 from cellcloud.db.claims import Claim
 from cellcloud.db.engine import racing
+from cellcloud.model import codec
 from cellcloud.model.decision import ClaimConflict
+from cellcloud.model.server import ServerSpec
 from cellcloud.model.server_group import AFFINITY, ServerGroup
 
 CONFLICT = "SERVER_GROUP"  # what a conflict names where a group's policy keeps a host from a member
 Hosts = dict[str, set[str]]  # member -> the hosts that it has claims on
+_AT_ONCE = 500
+_HOSTS = (
+    sa.select(servers.c.group_id, claims.c.server_id, claims.c.host)
+    .join_from(servers, claims, claims.c.server_id == servers.c.id)
+    .where(servers.c.deleted.is_(False))
+)
 
 
 def list_hosts(connection: Connection, group_ids: Collection[str]) -> dict[str, Hosts]:
@@ -27,12 +36,7 @@ def list_hosts(connection: Connection, group_ids: Collection[str]) -> dict[str, 
     found: dict[str, Hosts] = {group_id: {} for group_id in group_ids}
     if not group_ids:
         return found
-    query = (
-        sa.select(servers.c.group_id, claims.c.server_id, claims.c.host)
-        .join_from(servers, claims, claims.c.server_id == servers.c.id)
-        .where(servers.c.group_id.in_(sorted(group_ids)), servers.c.deleted.is_(False))
-    )
-    for group_id, server_id, host in connection.execute(query):
+    for group_id, server_id, host in connection.execute(_HOSTS.where(servers.c.group_id.in_(sorted(group_ids)))):
         found[group_id].setdefault(server_id, set()).add(host)
     return found
 
@@ -47,6 +51,28 @@ def lock(connection: Connection, group_ids: Collection[str]) -> dict[str, Hosts]
         with racing():
             connection.execute(sa.insert(server_groups).values(id=group_id))
     return list_hosts(connection, group_ids)
+
+
+def list_broken(connection: Connection) -> list[tuple[ServerGroup, Hosts]]:
+    """Strict groups whose members are not where the policy has them, as guests that were adopted may be: looks at the
+    claims of all servers in groups."""
+    found: dict[str, Hosts] = {}
+    for group_id, server_id, host in connection.execute(_HOSTS.where(servers.c.group_id.is_not(None))):
+        found.setdefault(group_id, {}).setdefault(server_id, set()).add(host)
+    members = sorted(min(hosts) for hosts in found.values() if len(hosts) > 1)
+    broken: list[tuple[ServerGroup, Hosts]] = []
+    for first in range(0, len(members), _AT_ONCE):
+        query = sa.select(servers.c.spec).where(servers.c.id.in_(members[first : first + _AT_ONCE]))
+        for spec in connection.execute(query).scalars():
+            group: ServerGroup | None = codec.from_plain(spec, ServerSpec).group
+            if group is not None and group.strict and _breaks(group, found[group.id]):
+                broken.append((group, found[group.id]))
+    return broken
+
+
+def _breaks(group: ServerGroup, hosts: Hosts) -> bool:
+    used = Counter(host for theirs in hosts.values() for host in theirs)
+    return len(used) > 1 if group.policy == AFFINITY else max(used.values()) > (group.max_server_per_host or 1)
 
 
 class GroupClaims:

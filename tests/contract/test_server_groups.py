@@ -10,12 +10,15 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from cell.conductor import audit
 from cell.conductor.placement import reservation_batching, reservation_confirmation
 from cell.conductor.placement.relocation import place_move
 from cell.conductor.server_field_updates import update_server
 from cellcloud import errors
 from cellcloud.db import claims, group_members, retention, servers
+from cellcloud.db.claims import Claim
 from cellcloud.db.engine import Database
+from cellcloud.model.allocation import Allocation
 from cellcloud.model.change_log import ChangeEntry
 from cellcloud.model.placement_messages import ReserveAnswer
 from cellcloud.model.server import ServerSpec
@@ -201,6 +204,34 @@ def test_a_server_that_is_alone_may_move_and_takes_its_group_with_it(open_cell: 
     assert cell.move(make_spec(server(1)), 93) == home
     with pytest.raises(errors.Invalid):
         update_server(cell.database, CONTEXT, server(2), {"group": {"id": near.id}})
+
+
+@pytest.mark.parametrize(
+    ("policy", "most", "hosts", "kept"),
+    [
+        (ANTI_AFFINITY, None, ("h0", "h1"), True),
+        (ANTI_AFFINITY, None, ("h0", "h0"), False),
+        (ANTI_AFFINITY, 2, ("h0", "h0"), True),
+        (AFFINITY, None, ("h0", "h0"), True),
+        (AFFINITY, None, ("h0", "h1"), False),
+        (SOFT_AFFINITY, None, ("h0", "h1"), True),
+        (SOFT_ANTI_AFFINITY, None, ("h0", "h0"), True),
+    ],
+)
+def test_a_group_that_is_not_kept_is_told(
+    open_cell: Callable[..., Cell], policy: str, most: int | None, hosts: tuple[str, str], kept: bool
+) -> None:
+    """As where guests are adopted: what is there counts for more than what was to be."""
+    cell = open_cell(2)
+    group = make_group(1, policy, most)
+    placed = [(make_spec(server(number), group=group), host) for number, host in enumerate(hosts)]
+    with cell.database.write() as connection:
+        servers.insert_held(connection, [(spec, host, "nova") for spec, host in placed], hold_seconds=60)
+        taken = Allocation(resources=placed[0][0].flavor.resources())
+        claims.claim_all(connection, [Claim(spec.id, spec.id, host, taken) for spec, host in placed])
+    (found,) = (one for one in audit.check(cell.database, down_time=60) if one.check == "groups")
+    assert (found.severity, found.subject) == (("ok", "-") if kept else ("warning", group.id))
+    assert kept or all(spec.id in found.text for spec, _ in placed)
 
 
 def test_groups_without_servers_are_forgotten(open_cell: Callable[..., Cell]) -> None:
