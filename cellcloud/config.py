@@ -26,6 +26,12 @@ DEFAULT = [
         "is answered 503. Longer than the slowest honest statement, a scheduler's first reading of a large cell.",
     ),
     cfg.StrOpt("log_level", default="INFO", help="DEBUG, INFO, WARNING or ERROR."),
+    cfg.IntOpt(
+        "reclaim_instance_interval",
+        default=0,
+        help="Seconds a deleted server can be restored, in the files of the top and of each cell: it is off, and then "
+        "gone. 0: it is gone at once. Nova's.",
+    ),
 ]
 TOP = [
     cfg.StrOpt("connection", secret=True, default="", help="SQLAlchemy URL of the top cell's database."),
@@ -350,6 +356,7 @@ class Config:
     host: str
     database_timeout: float
     log_level: str
+    reclaim_instance_interval: int
     top: TopConfig
     quota: QuotaConfig
     identity: IdentityConfig
@@ -392,6 +399,7 @@ def load(path: Path | str | None = None) -> Config:
         host=options.host,
         database_timeout=options.database_timeout,
         log_level=options.log_level,
+        reclaim_instance_interval=options.reclaim_instance_interval,
         top=TopConfig(**values["top"]),
         quota=QuotaConfig(**values["quota"]),
         identity=IdentityConfig(**values["identity"]),

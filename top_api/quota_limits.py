@@ -70,6 +70,16 @@ def scopes_of(connection: Connection, project_id: str, user_id: str, config: Quo
     return scopes
 
 
+def refusal(
+    connection: Connection, project_id: str, user_id: str, config: QuotaConfig, cost: Mapping[str, int]
+) -> errors.QuotaExceeded:
+    """The error of servers of that cost that were found not to fit."""
+    scopes = scopes_of(connection, project_id, user_id, config)
+    over = [scope for scope in scopes if (room := scope.how_many_fit(cost)) is not None and room < 1]
+    full = over[-1] if over else scopes[0]
+    return quotas.refusal(cost, full.usages, full.limits)
+
+
 def most_of_user(connection: Connection, project_id: str, user_id: str, config: QuotaConfig, resource: str) -> int:
     """The limit of what is not counted across a project: the lower of the project's and the user's own."""
     limits = (limits_of(connection, project_id, config), user_quotas.list_limits(connection, project_id, user_id))

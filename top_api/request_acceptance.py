@@ -75,13 +75,14 @@ class Admission:
         self._accept: Batcher[_Request, tuple[CreateResult, list[Intent]]] = Batcher(
             functools.partial(_accept_all, database, config, owner), name="creates"
         )
-        self._delete: Batcher[tuple[RequestContext, str], Intent | None] = Batcher(
+        self._delete: Batcher[tuple[RequestContext, str, bool], Intent | None] = Batcher(
             functools.partial(_delete_all, database, config, owner), name="deletes"
         )
 
-    def delete(self, context: RequestContext, server_id: str) -> Intent | None:
-        """The intent to dispatch; None when the server is gone already, or another request carries it."""
-        return self._delete((context, server_id))
+    def delete(self, context: RequestContext, server_id: str, *, soft: bool = False) -> Intent | None:
+        """The intent to dispatch; None when the server is gone already, or another request carries it. ``soft``: a
+        server that has run can be restored for a while."""
+        return self._delete((context, server_id, soft))
 
     def accept(
         self, context: RequestContext, wanted: CreateRequest, *, key: str | None = None, body_hash: str = ""
@@ -98,12 +99,10 @@ class Admission:
                     return self._accept(request)
             return self._accept(request)
         except _OverQuota:
-            with self._database.read() as connection:
-                scopes = _scopes(connection, context, self._config)
             cost = quotas.cost_of(wanted.spec.flavor, wanted.min_count)
-            over = [scope for scope in scopes if (room := scope.how_many_fit(cost)) is not None and room < 1]
-            full = over[-1] if over else scopes[0]
-            raise quotas.refusal(cost, full.usages, full.limits) from None
+            who = (context.project_id, context.user_id, self._config.quota)
+            with self._database.read() as connection:
+                raise quota_limits.refusal(connection, *who, cost) from None
 
 
 @retried
@@ -158,26 +157,31 @@ def _accept_all(
 
 @retried
 def _delete_all(
-    database: Database, config: Config, owner: str, requests: Sequence[tuple[RequestContext, str]]
+    database: Database, config: Config, owner: str, requests: Sequence[tuple[RequestContext, str, bool]]
 ) -> list[Intent | None]:
     """The one transaction of some deletes. A create that no cell has taken yet is cancelled, and its server is gone."""
-    contexts = {server_id: context for context, server_id in requests}
+    contexts = {server_id: context for context, server_id, _ in requests}
+    hard = {server_id for _, server_id, soft in requests if not soft}
     with database.write() as connection:
         creates = intents.stop_creates(connection, contexts)
         records = server_index.lock_records(connection, contexts)
         gone = {each.id for each in records.values() if not each.cell and creates.get(each.id) != IntentState.RECORDED}
         server_index.mark_deleted(connection, gone)
-        wanted = [
-            intents.make_intent(IntentKind.DELETE, each.id, contexts[each.id], cell=each.cell)
-            for each in records.values()
-            if each.id not in gone
-        ]
-        made = intents.ensure_deletes(
-            connection, wanted, owner=owner, lease=config.top.intent_lease, deadline=config.top.intent_deadline
-        )
-        server_index.mark_tasks(connection, [records[one.server_id] for one in made], TaskState.DELETING)
-    left = {intent.server_id: intent for intent in made}
-    return [left.pop(server_id, None) for _, server_id in requests]
+        left = {each.id: each for each in records.values() if each.id not in gone}
+        kept = {each.id for each in left.values() if each.launched_at is not None} - hard
+        resting = {server_id for server_id in kept if left[server_id].is_soft_deleted}
+        made: dict[str, Intent] = {}
+        for kind, task_state, ids in (
+            (IntentKind.DELETE, TaskState.DELETING, left.keys() - kept),
+            (IntentKind.SOFT_DELETE, TaskState.SOFT_DELETING, kept - resting),
+        ):
+            wanted = [intents.make_intent(kind, i, contexts[i], cell=left[i].cell) for i in sorted(ids)]
+            for one in intents.ensure_deletes(
+                connection, wanted, owner=owner, lease=config.top.intent_lease, deadline=config.top.intent_deadline
+            ):
+                made[one.server_id] = one
+            server_index.mark_tasks(connection, [left[i] for i in sorted(ids)], task_state)
+    return [made.pop(server_id, None) for _, server_id, _ in requests]
 
 
 def _check_groups(

@@ -62,6 +62,8 @@ def read(call: Call, rule: str) -> ServerQuery:
     states, deleted_asked = _states(call, query)
     since, before = read_changes(query)
     keep += _predicates(query)
+    deleted = _deleted(query, deleted_asked, timed=since is not None or before is not None)
+    soft = _boolean("soft_deleted", query["soft_deleted"][-1]) if "soft_deleted" in query else bool(deleted)
     return ServerQuery(
         project_id=_project(call, query, rule),
         equal=equal,
@@ -70,7 +72,8 @@ def read(call: Call, rule: str) -> ServerQuery:
         task_states_apart=_APART,
         changed_since=since,
         changed_before=before,
-        deleted=_deleted(query, deleted_asked, timed=since is not None or before is not None),
+        deleted=deleted,
+        soft_deleted=soft,
         keep=(lambda record: all(test(record) for test in keep)) if keep else None,
         sort=_sort(call, query),
         limit=limit_of(call),
@@ -229,7 +232,6 @@ _VALUES: dict[str, Callable[[ServerRecord], str | int | bool | dt.datetime | Non
     "launched_at": lambda record: record.launched_at,
     "terminated_at": lambda record: record.terminated_at,
     "deleted_at": lambda record: record.terminated_at if record.deleted else None,
-    "soft_deleted": lambda record: False,
 }
 
 
@@ -238,7 +240,7 @@ def _value_test(key: str, value_of: Callable[[ServerRecord], Any], given: Sequen
     if key.endswith("_at"):
         times = {_second(key, text) for text in given}
         return lambda record: (at := value_of(record)) is not None and at.replace(microsecond=0) in times
-    if key in ("auto_disk_config", "soft_deleted"):
+    if key == "auto_disk_config":
         flags = {_boolean(key, text) for text in given}
         return lambda record: value_of(record) in flags
     texts = set(given)

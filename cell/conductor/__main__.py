@@ -80,6 +80,7 @@ class ConductorProcess:
             self.executor,
             transport.client(Router),
             before_judging=steady.compensate,
+            reclaim_seconds=config.reclaim_instance_interval,
             marker=rollback_detection.cell_marker(database, config.state_dir, cell.name),
         )
         self._loops = [

@@ -102,8 +102,11 @@ def _judge(
     strangers = [guest for guest in guests if guest.server_id not in here]
     records = {record.id: record for record in servers.list_by_id(connection, [one.server_id for one in strangers])}
     busy = runs.list_active(connection, list(records))
+    put_away = servers.list_soft_deleted_on(connection, host)
     for guest in guests:
         entry = here.get(guest.server_id)
+        if entry is not None and entry.running is not None and guest.server_id in put_away and _runs(guest):
+            judged.orders.append(_order(guest, OrderKind.STOP, entry.generation, "its server is deleted"))
         if entry is not None and guest.generation > entry.generation:
             judged.ahead[guest.server_id] = guest.generation
     for guest in strangers:
@@ -123,8 +126,12 @@ def _judge_misplaced(judged: _Judged, guest: GuestState, record: ServerRecord) -
     """The server is elsewhere, or nowhere: it must not run here too, but its disks stay."""
     reason = f"its record has it on host {record.host}" if record.host else "its record has it on no host"
     judged.unknown[guest.server_id] = (guest, reason)
-    if record.generation >= guest.generation and guest.power_state in (PowerState.RUNNING, PowerState.PAUSED):
+    if record.generation >= guest.generation and _runs(guest):
         judged.orders.append(_order(guest, OrderKind.STOP, record.generation, reason))
+
+
+def _runs(guest: GuestState) -> bool:
+    return guest.power_state in (PowerState.RUNNING, PowerState.PAUSED)
 
 
 def _order(guest: GuestState, kind: OrderKind, generation: int, reason: str) -> GuestOrder:
@@ -169,9 +176,10 @@ def _vm_state(described: GuestDescription) -> VmState:
 
 
 def list_expected(database: Database, host: str) -> list[ExpectedGuest]:
-    """What the records say the host should hold."""
+    """What the records say the host should hold, but for servers that only wait for their reclaim."""
     with database.read() as connection:
-        return expected_on(connection, host)
+        put_away = servers.list_soft_deleted_on(connection, host)
+        return [entry for entry in expected_on(connection, host) if entry.server_id not in put_away]
 
 
 def expected_on(connection: Connection, host: str) -> list[ExpectedGuest]:

@@ -11,7 +11,7 @@ from cell.conductor import audit, external_events, reconcile, server_field_updat
 from cell.conductor.capacity import Digests
 from cell.conductor.database_rollback_detection import DatabaseWatch
 from cell.conductor.placement import reservation_batching, reservation_confirmation
-from cell.conductor.runs import begin_operations, guest_events
+from cell.conductor.runs import begin_operations, guest_events, reset_state
 from cell.conductor.runs.executor import RunExecutor
 from cell.conductor.scheduling_store import SchedulingStoreService
 from cell.conductor.step_services import Gateway
@@ -75,12 +75,14 @@ class ConductorService:
         router: Router,
         *,
         before_judging: Callable[[], None] = lambda: None,
+        reclaim_seconds: float = 0.0,
         marker: Marker | None = None,
     ) -> None:
         self._texts_pruned = clock.monotonic()
         self._config = config
         self._cell = config.name
         self._before_judging = before_judging
+        self._reclaim_seconds = reclaim_seconds
         self._database = database
         self._scheduler = scheduler
         self._gateway = gateway
@@ -138,6 +140,11 @@ class ConductorService:
         return record
 
     def update_server(self, context: RequestContext, server_id: str, changes: dict[str, object]) -> ServerRecord:
+        if "vm_state" in changes:
+            record = reset_state.reset_state(self._database, context, server_id, str(changes["vm_state"]))
+            self._executor.wake()
+            self.nudger.wake()
+            return record
         record = server_field_updates.update_server(self._database, context, server_id, changes)
         self.nudger.wake()
         return record
@@ -364,6 +371,7 @@ class ConductorService:
         self._before_judging()
         if reservation_confirmation.expire_holds(self._database):
             self.nudger.wake()
+        reclaiming = self._reclaim()
         transact(self._database, consoles.prune)
         if clock.monotonic() - self._texts_pruned > DAY / 24:
             self._texts_pruned = clock.monotonic()
@@ -373,7 +381,19 @@ class ConductorService:
         changed = transact(self._database, lambda connection: scheduler_change_log.prune(connection, seconds))
         decided = transact(self._database, lambda connection: decisions.prune(connection, seconds))
         most = (feed.PRUNED_AT_ONCE, scheduler_change_log.PRUNED_AT_ONCE, decisions.PRUNED_AT_ONCE)
-        return any(count >= bound for count, bound in zip((told, changed, decided), most, strict=True))
+        return reclaiming or any(count >= bound for count, bound in zip((told, changed, decided), most, strict=True))
+
+    def _reclaim(self) -> bool:
+        """Delete for good what was soft-deleted for longer than it is kept; True when there may be more."""
+        if self._reclaim_seconds <= 0:
+            return False
+        request_id = service_context().request_id
+        begun = begin_operations.reclaim(self._database, self._gateway, request_id, self._reclaim_seconds)
+        if begun.records:
+            self._executor.send(begun.commands)
+            self._executor.wake()
+            self.nudger.wake()
+        return len(begun.records) == begin_operations.RECLAIMED_AT_ONCE
 
     def measure(self) -> None:
         """Set the figures of unfinished runs."""

@@ -342,9 +342,10 @@ def stop_creates(connection: Connection, server_ids: Collection[str]) -> dict[st
 def ensure_deletes(
     connection: Connection, wanted: Sequence[Intent], *, owner: str, lease: float, deadline: float
 ) -> list[Intent]:
-    """The servers' delete intents, as they are wanted or, for repeated deletes, those that were made before, pending
-    again. The caller holds the servers' rows of the index."""
-    mine = (intents.c.server_id.in_([one.server_id for one in wanted]), intents.c.kind == IntentKind.DELETE)
+    """The servers' delete intents, all of one kind, as they are wanted or, for repeated deletes, those that were made
+    before, pending again. The caller holds the servers' rows of the index."""
+    kinds = {one.kind for one in wanted}
+    mine = (intents.c.server_id.in_([one.server_id for one in wanted]), intents.c.kind.in_(kinds))
     before = {
         row.server_id: row.id for row in connection.execute(sa.select(intents.c.id, intents.c.server_id).where(*mine))
     }

@@ -37,6 +37,7 @@ from cellcloud.model.run import (
 )
 
 _NOW = sa.select(utc_now())
+_ENDED_AT_ONCE = {"active": None, "finished_at": utc_now(), "updated_at": utc_now()}
 _INSERT = sa.insert(runs).values(
     active=1,
     state="running",
@@ -78,15 +79,17 @@ def insert(connection: Connection, new: Sequence[NewRun], lease: Lease | None = 
     return begun if lease else []
 
 
-def insert_finished(connection: Connection, done: NewRun) -> None:
-    """Record something that was done at once, for those who ask what a server went through."""
+def insert_finished(connection: Connection, done: NewRun, failure: str = "") -> None:
+    """Record something that was done at once, for those who ask what a server went through. ``failure``: why it was
+    not."""
     connection.execute(
         sa.insert(runs).values(
             id=str(uuid.uuid4()),
             server_id=done.server_id,
             active=None,
             operation=done.operation,
-            state="done",
+            state="failed" if failure else "done",
+            message=failure,
             arguments={},
             outputs={},
             events={},
@@ -386,6 +389,29 @@ def cancel(connection: Connection, server_ids: Sequence[str]) -> None:
             .where(runs.c.server_id.in_(server_ids), runs.c.active == 1)
             .values(cancel_requested=True, run_at=utc_now())
         )
+
+
+def retire(connection: Connection, server_id: str, message: str) -> None:
+    """End the server's unfinished run as it is, its lease too: whoever works on it finds that it has lost it."""
+    connection.execute(
+        sa.update(runs)
+        .where(runs.c.server_id == server_id, runs.c.active == 1)
+        .values(
+            **_ENDED_AT_ONCE,
+            state="failed",
+            error="Conflict",
+            message=message,
+            lease_owner=None,
+            lease_until=None,
+            lease_number=runs.c.lease_number + 1,
+        )
+    )
+
+
+def expire(connection: Connection, server_id: str) -> None:
+    """Let the deadline of the server's unfinished run be now: unless it can only go forward, it is undone."""
+    mine = (runs.c.server_id == server_id, runs.c.active == 1)
+    connection.execute(sa.update(runs).where(*mine).values(deadline=utc_now(), run_at=utc_now()))
 
 
 def wake_on(connection: Connection, hosts: Sequence[str]) -> None:

@@ -68,10 +68,11 @@ def upsert(connection: Connection, records: Iterable[ServerRecord], *, force: bo
             migrations.note(connection, fresh)
             for before, cost in resized:
                 count_as(connection, before, cost)
-        _count_again(connection, [one for one in fresh if known[one.id].deleted and not one.deleted])
+        back = [one for one in fresh if not known[one.id].quota_held and not (one.deleted or one.is_soft_deleted)]
+        _count_again(connection, back)
         if adopt:
             _adopt(connection, [newest[i] for i in ids if i not in known])
-        give_back_quota(connection, [record.id for record in fresh if record.deleted])
+        give_back_quota(connection, [record.id for record in fresh if record.deleted or record.is_soft_deleted])
         taken += len(fresh)
     return taken
 
@@ -136,10 +137,13 @@ def mark_deleted(connection: Connection, server_ids: Collection[str]) -> None:
 
 
 def give_back_quota(connection: Connection, server_ids: Collection[str]) -> None:
-    """Count down what deleted servers still hold; each is given back once, by the row that says so."""
+    """Count down what deleted servers, and those that wait for their reclaim, still hold; each is given back once, by
+    the row that says so."""
     if not server_ids:
         return
-    held = (server_index.c.id.in_(server_ids), server_index.c.deleted.is_(True), server_index.c.quota_held.is_(True))
+    soft = sa.and_(server_index.c.vm_state == VmState.SOFT_DELETED, server_index.c.task_state.is_(None))
+    over = sa.or_(server_index.c.deleted.is_(True), soft)
+    held = (server_index.c.id.in_(server_ids), over, server_index.c.quota_held.is_(True))
     columns = ("id", "project_id", "user_id", "quota_cores", "quota_ram")
     rows = connection.execute(
         sa.select(*(server_index.c[name] for name in columns), _raw_record).where(*held).with_for_update()
@@ -158,6 +162,18 @@ def give_back_quota(connection: Connection, server_ids: Collection[str]) -> None
         quotas.release(connection, project_id, totals[project_id])
     for (project_id, user_id), amounts in sorted(of_users.items()):
         user_quotas.count(connection, project_id, user_id, amounts)
+
+
+def hold_quota(connection: Connection, record: ServerRecord, limits: Mapping[str, int]) -> bool | None:
+    """Count a soft-deleted server that is to come back. None: it is counted. False, and nothing may be kept: that goes
+    beyond ``limits`` of its project, or its user's."""
+    mine = (server_index.c.id == record.id, server_index.c.quota_held.is_(False))
+    counted = {"quota_held": True, "quota_cores": None, "quota_ram": None}
+    if not connection.execute(sa.update(server_index).where(*mine).values(**counted)).rowcount:
+        return None
+    spec, cost = record.spec, quotas.cost_of_record(record)
+    fits = quotas.reserve(connection, spec.project_id, cost, limits)
+    return user_quotas.count(connection, spec.project_id, spec.user_id, cost) and fits
 
 
 def _hold_quota(connection: Connection, record: ServerRecord) -> None:
@@ -216,7 +232,7 @@ def _chunks(items: Sequence[str]) -> Iterator[Sequence[str]]:
 
 
 def _known(ids: Sequence[str]) -> sa.Select[Any]:
-    names = ("id", "version", "cell", "deleted", "project_id", "user_id", "quota_cores", "quota_ram")
+    names = ("id", "version", "cell", "deleted", "project_id", "user_id", "quota_held", "quota_cores", "quota_ram")
     return sa.select(*(server_index.c[name] for name in names)).where(server_index.c.id.in_(ids))
 
 
@@ -243,7 +259,8 @@ def _forget_versions(connection: Connection, records: Sequence[ServerRecord]) ->
 
 
 def _count_again(connection: Connection, back: Sequence[ServerRecord]) -> None:
-    """Servers that were deleted in a state that their cell's database has left: each is counted once."""
+    """Servers that were deleted in a state that their cell's database has left, or soft-deleted: each is counted
+    once."""
     for record in sorted(back, key=lambda each: (each.spec.project_id, each.id)):
         mine = (server_index.c.id == record.id, server_index.c.quota_held.is_(False))
         counted = {"quota_held": True, "quota_cores": None, "quota_ram": None}
@@ -452,7 +469,8 @@ class ServerQuery:
     ``project_id`` None: every project. ``equal``: column -> values, any of which will do. ``containing``: column ->
     texts found anywhere in it, without regard to case. ``states``: (vm state, task state) pairs; a task state of None
     stands for any but those that ``task_states_apart`` has for that vm state. ``keep`` is asked about each record
-    for what no column says. ``deleted`` None: both kinds.
+    for what no column says. ``deleted`` None: both kinds. ``soft_deleted``: whether those that wait for their reclaim
+    are among what is asked for.
     """
 
     project_id: str | None
@@ -463,6 +481,7 @@ class ServerQuery:
     changed_since: dt.datetime | None = None
     changed_before: dt.datetime | None = None
     deleted: bool | None = False
+    soft_deleted: bool = False
     keep: Callable[[ServerRecord], bool] | None = None
     sort: Sequence[tuple[str, bool]] = (("created_at", True), ("id", True))  # (key, descending)
     limit: int = 1000
@@ -605,7 +624,7 @@ def _conditions(query: ServerQuery) -> list[sa.ColumnElement[bool]]:
     if query.project_id is not None:
         wanted.append(server_index.c.project_id == query.project_id)
     if query.deleted is not None:
-        wanted.append(server_index.c.deleted.is_(query.deleted))
+        wanted.append(_of_life(query.deleted, soft=query.soft_deleted))
     if query.changed_since is not None:
         wanted.append(server_index.c.updated_at >= query.changed_since)
     if query.changed_before is not None:
@@ -618,6 +637,14 @@ def _conditions(query: ServerQuery) -> list[sa.ColumnElement[bool]]:
     if query.states is not None:
         wanted.append(sa.or_(sa.false(), *(_in_state(query, *pair) for pair in query.states)))
     return wanted
+
+
+def _of_life(deleted: bool, *, soft: bool) -> sa.ColumnElement[bool]:
+    """Source: Nova's filters ``deleted`` and ``soft_deleted``."""
+    gone, waits = server_index.c.deleted.is_(deleted), server_index.c.vm_state == VmState.SOFT_DELETED
+    if deleted:
+        return sa.or_(gone, waits) if soft else gone
+    return gone if soft else sa.and_(gone, sa.not_(waits))
 
 
 def _in_state(query: ServerQuery, vm_state: str, task_state: str | None) -> sa.ColumnElement[bool]:

@@ -208,6 +208,7 @@ def _names(changes: ServerChanges) -> tuple[frozenset[str], frozenset[str]]:
     times = (
         ("launched_at", changes.launched),
         ("terminated_at", changes.terminated),
+        ("soft_deleted_at", changes.soft_deleted),
         ("unconfirmed_since", changes.unconfirmed is True),
     )
     forgotten = {"unconfirmed_since"} if changes.unconfirmed is False else set()
@@ -332,7 +333,7 @@ _REQUEST_DELETE = (
     .values(
         delete_requested=True,
         delete_context=sa.bindparam("asked", type_=servers.c.delete_context.type),
-        task_state=TaskState.DELETING.value,
+        task_state=sa.bindparam("new_task_state", type_=servers.c.task_state.type),
         version=servers.c.version + 1,
         updated_at=utc_now(),
     )
@@ -346,14 +347,43 @@ def list_requested_deletes(connection: Connection, server_ids: Sequence[str]) ->
 
 
 def request_deletes(
-    connection: Connection, records: Sequence[ServerRecord], asked: Mapping[str, OperationRequest]
+    connection: Connection,
+    records: Sequence[ServerRecord],
+    asked: Mapping[str, OperationRequest],
+    task_state: TaskState = TaskState.DELETING,
 ) -> list[ServerRecord]:
-    """Note the deletes that wait for servers' present runs to unwind. The caller holds the rows."""
+    """Note the deletes that wait for servers' present runs to unwind, soft ones for their end. The caller holds the
+    rows."""
     if not records:
         return []
-    rows = [{"server": each.id, "asked": codec.to_plain(asked[each.id])} for each in records]
+    rows = [
+        {"server": each.id, "asked": codec.to_plain(asked[each.id]), "new_task_state": task_state.value}
+        for each in records
+    ]
     connection.execute(_REQUEST_DELETE, rows)
     return list_by_id(connection, [each.id for each in records])
+
+
+def forget_requested_delete(connection: Connection, server_id: str) -> None:
+    """It has begun."""
+    connection.execute(
+        sa.update(servers).where(servers.c.id == server_id).values(delete_requested=False, delete_context=None)
+    )
+
+
+def list_soft_deleted_on(connection: Connection, host: str) -> set[str]:
+    """Ids of servers on a host that are deleted but for their reclaim."""
+    mine = (servers.c.host == host, servers.c.vm_state == VmState.SOFT_DELETED, servers.c.deleted.is_(False))
+    return set(connection.execute(sa.select(servers.c.id).where(*mine)).scalars())
+
+
+def lock_reclaimable(connection: Connection, seconds: float, *, limit: int) -> list[ServerRecord]:
+    """Servers that have been soft-deleted for longer than that, and that nothing is done to; locked until the
+    transaction ends."""
+    old = (servers.c.soft_deleted_at < utc_after(-seconds), servers.c.vm_state == VmState.SOFT_DELETED)
+    resting = (servers.c.deleted.is_(False), servers.c.task_state.is_(None))
+    query = sa.select(servers).where(*old, *resting).order_by(servers.c.soft_deleted_at).limit(limit)
+    return [record_of(row) for row in connection.execute(query.with_for_update(skip_locked=True))]
 
 
 @functools.cache

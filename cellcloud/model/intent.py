@@ -14,6 +14,7 @@ from cellcloud.model.server_group import ServerGroup
 class IntentKind(StrEnum):
     CREATE = "create"
     DELETE = "delete"
+    SOFT_DELETE = "soft_delete"
 
 
 class IntentState(StrEnum):

@@ -24,6 +24,16 @@ class Operation(StrEnum):
     RESUME = "resume"
     CREATE_IMAGE = "createImage"
     CREATE_BACKUP = "createBackup"
+    SOFT_DELETE = "soft_delete"
+    RESTORE = "restore"
+
+
+class ImmediateAction(StrEnum):
+    """What is done to a server at once, without a run, and recorded. Values are Nova's instance-action names."""
+
+    RESET_STATE = "resetState"
+    CHANGE_PASSWORD = "changePassword"  # noqa: S105 -- a name
+    TRIGGER_CRASH_DUMP = "trigger_crash_dump"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,9 +42,10 @@ class OperationSpec:
 
     ``variant``: the ``type`` that its arguments name; "" where there is only one. ``action``: its key in the body of
     POST /servers/{id}/action; "" for one with a route of its own. ``policy``: Nova's rule, and ``summary`` what it lets
-    do. ``starts_from``: vm states; it starts only while no other is under way, unless it ``preempts``. ``task_state``:
-    from its beginning; steps may show their own. ``command``: what the host is told. ``vm_state``, ``power_state``: in
-    which the server rests afterwards; None: in those that it had. ``event``: Nova's name in a server's actions.
+    do. ``starts_from``: vm states; it starts only while no other is under way, unless it ``preempts`` or ``waits`` for
+    the other's end. ``task_state``: from its beginning; steps may show their own. ``command``: what the host is told.
+    ``vm_state``, ``power_state``: in which the server rests afterwards; None: in those that it had. ``event``: Nova's
+    name in a server's actions.
     ``moves``: it gives the server a host, the first or another.
     """
 
@@ -45,6 +56,7 @@ class OperationSpec:
     summary: str
     starts_from: frozenset[VmState]
     preempts: bool = False
+    waits: bool = False
     task_state: TaskState
     command: type[guest_commands.GuestCommand]
     vm_state: VmState | None
@@ -55,6 +67,7 @@ class OperationSpec:
 
 ANY_STATE = frozenset(VmState) - {VmState.DELETED}
 IMAGED_FROM = frozenset({VmState.ACTIVE, VmState.STOPPED, VmState.PAUSED, VmState.SUSPENDED})
+ONCE_BUILT = ANY_STATE - {VmState.BUILDING, VmState.SOFT_DELETED}
 
 TABLE = (
     OperationSpec(
@@ -203,9 +216,40 @@ TABLE = (
         power_state=None,
         event="compute_backup_instance",
     ),
+    OperationSpec(
+        operation=Operation.SOFT_DELETE,
+        policy="servers:delete",
+        summary="Delete a server.",
+        starts_from=ONCE_BUILT,
+        waits=True,
+        task_state=TaskState.SOFT_DELETING,
+        command=guest_commands.Stop,
+        vm_state=VmState.SOFT_DELETED,
+        power_state=PowerState.SHUTDOWN,
+        event="compute_soft_delete_instance",
+    ),
+    OperationSpec(
+        operation=Operation.RESTORE,
+        action="restore",
+        policy="os-deferred-delete:restore",
+        summary="Restore a server that was deleted and is not reclaimed yet.",
+        starts_from=frozenset({VmState.SOFT_DELETED}),
+        task_state=TaskState.RESTORING,
+        command=guest_commands.Start,
+        vm_state=VmState.ACTIVE,
+        power_state=PowerState.RUNNING,
+        event="compute_restore_instance",
+    ),
 )
-AT_ONCE = {"lock": "api_lock", "unlock": "api_unlock"}
-"""Nova's names of what is done to a server at once, without a run, and is recorded all the same -> their events."""
+AT_ONCE: dict[str, str] = {
+    "lock": "api_lock",
+    "unlock": "api_unlock",
+    ImmediateAction.RESET_STATE: "",
+    ImmediateAction.CHANGE_PASSWORD: "compute_set_admin_password",
+    ImmediateAction.TRIGGER_CRASH_DUMP: "compute_trigger_crash_dump",
+}
+"""Nova's names of what is done to a server at once, without a run, and is recorded all the same -> their events, ""
+where there is none."""
 FIRST_VARIANTS = {spec.operation: spec for spec in reversed(TABLE)}
 """Operation -> its row, the first of those with variants."""
 ACTIONS = {spec.action: spec for spec in reversed(TABLE) if spec.action}
@@ -217,8 +261,8 @@ _BY_NAME |= {(str(spec.operation), spec.variant): spec for spec in TABLE}
 
 
 def event_of(action: str) -> str:
-    """Nova's name of the event of an action that was recorded."""
-    return AT_ONCE.get(action) or FIRST_VARIANTS[Operation(action)].event
+    """Nova's name of the event of an action that was recorded; "" where it has none."""
+    return AT_ONCE[action] if action in AT_ONCE else FIRST_VARIANTS[Operation(action)].event
 
 
 def spec_of(operation: str, variant: object = "") -> OperationSpec:

@@ -13,12 +13,14 @@ from cellcloud.model.operations import OperationSpec, spec_of
 
 class RunArguments(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What an operation was asked with. ``type``: of its variant. ``keep_ports``, of a delete: another cell has the
-    server, and goes on with its ports. ``image``: the one to make; ``rotation``: how many of its kind are left then."""
+    server, and goes on with its ports. ``image``: the one to make; ``rotation``: how many of its kind are left then.
+    ``soft``, of a delete that waits for another operation's end: the server is kept for a while."""
 
     type: str = ""
     keep_ports: bool = False
     image: Image | None = None
     rotation: int = 0
+    soft: bool = False
 
 
 class OperationRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

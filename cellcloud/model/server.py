@@ -124,6 +124,11 @@ class ServerRecord:
         return None if newest is None or newest.is_over else newest
 
     @property
+    def is_soft_deleted(self) -> bool:
+        """Whether it rests until it is restored or reclaimed: it counts for no quota."""
+        return self.vm_state == VmState.SOFT_DELETED and self.task_state is None
+
+    @property
     def zone(self) -> str:
         """The zone it is in, or asked for while it is in none."""
         return self.availability_zone or self.spec.availability_zone or ""
@@ -134,12 +139,12 @@ class ServerRecord:
         return server_states.status_of(self.vm_state, self.task_state)
 
 
-_TIMES = ("launched", "terminated", "unconfirmed")
+_TIMES = ("launched", "terminated", "soft_deleted", "unconfirmed")
 
 
 class ServerChanges(msgspec.Struct, frozen=True, kw_only=True):
-    """What is to become of a server's record; what is not given stays. ``launched``, ``terminated``: that it was, now
-    by the database's clock. ``unconfirmed``: whether, from now on, its move waits to be confirmed."""
+    """What is to become of a server's record; what is not given stays. ``launched``, ``terminated``, ``soft_deleted``:
+    that it was, now by the database's clock. ``unconfirmed``: whether, from now on, its move waits to be confirmed."""
 
     spec: ServerSpec | UnsetType = UNSET
     vm_state: str | UnsetType = UNSET
@@ -157,6 +162,7 @@ class ServerChanges(msgspec.Struct, frozen=True, kw_only=True):
     migrations: tuple[Migration, ...] | UnsetType = UNSET
     launched: bool = False
     terminated: bool = False
+    soft_deleted: bool = False
     unconfirmed: bool | UnsetType = UNSET
 
     def __bool__(self) -> bool:
@@ -174,6 +180,7 @@ class ServerChanges(msgspec.Struct, frozen=True, kw_only=True):
         both = {
             "launched": self.launched or later.launched,
             "terminated": self.terminated or later.terminated,
+            "soft_deleted": self.soft_deleted or later.soft_deleted,
             "unconfirmed": self.unconfirmed if later.unconfirmed is UNSET else later.unconfirmed,
         }
         return structs.replace(self, **later.given(), **both)

@@ -276,6 +276,8 @@ class MemoryCell:
 
     def update_server(self, context: RequestContext, server_id: str, changes: dict[str, Any]) -> ServerRecord:
         record = self.servers[server_id]
+        if "vm_state" in changes:
+            return self.change(server_id, vm_state=changes["vm_state"], task_state=None)
         in_record = {name: value for name, value in changes.items() if name.startswith(("locked", "placement"))}
         in_spec = {name: value for name, value in changes.items() if name not in in_record}
         if "locked" in changes:
@@ -457,7 +459,8 @@ def default_policy() -> Enforcer:
 
 
 class World:
-    """The API, its callers, and its two cells. ``policy``: what stands in the operators' policy file."""
+    """The API, its callers, and its two cells. ``policy``: what stands in the operators' policy file.
+    ``reclaim``: seconds a deleted server can be restored."""
 
     def __init__(
         self,
@@ -465,6 +468,7 @@ class World:
         folder: Path,
         *,
         policy: str = "",
+        reclaim: int = 0,
         enforcer: Enforcer | None = None,
         **quota: int,
     ) -> None:
@@ -478,6 +482,7 @@ class World:
         self.config = replace(
             defaults,
             state_dir=folder,
+            reclaim_instance_interval=reclaim,
             top=replace(defaults.top, breaker_seconds=60.0, cell_timeout=2.0, max_body=1 << 20),
             quota=replace(defaults.quota, **quota),
         )

@@ -69,6 +69,7 @@ class CellDispatcher:
         if placed:
             self._confirm(placed, outcome)
         self._delete([intent for intent in batch if intent.kind == IntentKind.DELETE], outcome)
+        self._soft_delete([intent for intent in batch if intent.kind == IntentKind.SOFT_DELETE], outcome)
         return outcome
 
     def _reserve(self, fresh: list[Intent], outcome: DispatchResult) -> list[Intent]:
@@ -230,11 +231,17 @@ class CellDispatcher:
             _settle_deleted(self._database, gone)
         outcome.over += [intent.id for intent in known]
 
+    def _soft_delete(self, wanted: Sequence[Intent], outcome: DispatchResult) -> None:
+        """One by one: a conductor that knows of no soft deletes must not take one for a delete."""
+        if wanted:
+            self._delete_singly(self._conductor(), wanted, outcome)
+
     def _delete_singly(self, conductor: Conductor, wanted: Sequence[Intent], outcome: DispatchResult) -> None:
         for position, intent in enumerate(wanted):
+            operation = Operation.DELETE if intent.kind == IntentKind.DELETE else Operation.SOFT_DELETE
             context = RequestContext.from_wire(intent.context).with_budget(self._budget)
             try:
-                record = conductor.begin_operation(context, intent.server_id, Operation.DELETE, {})
+                record = conductor.begin_operation(context, intent.server_id, operation, {})
             except errors.NotFound:
                 _settle_deleted(self._database, [intent])
             except errors.TryLater as error:

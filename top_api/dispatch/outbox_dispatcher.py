@@ -235,7 +235,7 @@ class OutboxDispatcher:
             self._forget(ids)
 
     def _choose(self, intent: Intent, resting: Mapping[str, float]) -> str | None:
-        if intent.kind == IntentKind.DELETE or intent.record is None or intent.record.deleted:
+        if intent.kind != IntentKind.CREATE or intent.record is None or intent.record.deleted:
             _drop(self._database, intent.id)
             self._forget([intent.id])
             return None

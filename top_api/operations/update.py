@@ -55,6 +55,11 @@ def _side(context: RequestContext, record: ServerRecord) -> str:
     return "owner" if record.spec.project_id == context.project_id else "admin"
 
 
+def reset_state(services: ApiServices, context: RequestContext, record: ServerRecord, state: str) -> ServerRecord:
+    """By an administrator's word, also of a locked server. Raises Conflict, Unreachable."""
+    return change(services, context, record, "reset_state", {"vm_state": state})
+
+
 def set_tags(services: ApiServices, context: RequestContext, record: ServerRecord, tags: list[str]) -> ServerRecord:
     """Replace the tags, of a locked server too. Raises Conflict, Unreachable."""
     check_state(record, "update tags" if tags else "delete tags", CHANGED_IN)

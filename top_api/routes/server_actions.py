@@ -7,6 +7,7 @@ from typing import Any
 from cellcloud.model.operations import ACTIONS, spec_of
 from top_api.operations import snapshots, update
 from top_api.operations.consoles import ALL_LINES, create_console, get_output
+from top_api.operations.delete import delete_server, restore_server
 from top_api.operations.server_in_cell import begin, look_up_server
 from top_api.request_pipeline import Actions, Answer, Call, Resource
 from top_api.schemas import servers as schemas
@@ -67,6 +68,21 @@ def _made(call: Call, image_id: str, location: str | None) -> Answer:
     if call.version >= (2, 45):
         return Answer(status=202, body={"image_id": image_id})
     return Answer(status=202, headers={"Location": location} if location else {})
+
+
+@actions.action("restore", "os_compute_api:os-deferred-delete:restore")
+def restore(call: Call, server_id: str) -> None:
+    restore_server(call.services, call.context, call.server)
+
+
+@actions.action("forceDelete", "os_compute_api:os-deferred-delete:force")
+def force_delete(call: Call, server_id: str) -> None:
+    delete_server(call.services, call.context, call.server, at_once=True)
+
+
+@actions.action("os-resetState", "os_compute_api:os-admin-actions:reset_state", body=schemas.RESET_STATE)
+def reset_state(call: Call, server_id: str) -> None:
+    update.reset_state(call.services, call.context, call.server, call.body["os-resetState"]["state"])
 
 
 @actions.action("lock", "os_compute_api:os-lock-server:lock", body=schemas.LOCK)

@@ -169,6 +169,9 @@ CREATE_BACKUP = Versioned(
         ),
     )
 )
+RESET_STATE = Versioned(
+    only("os-resetState", an_object({"state": {"type": "string", "enum": ["active", "error"]}}, required=("state",)))
+)
 ACTIONS = {"reboot": REBOOT}
 """Key of an operation's action -> its body, where that must be more than there."""
 CONSOLE_OUTPUT = Versioned(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from typing import Any
 
-from cellcloud.model.operations import event_of
+from cellcloud.model.operations import Operation, event_of
 from cellcloud.model.run import RunRecord
 from cellcloud.model.server import ServerRecord
 from top_api.request_pipeline import Call
@@ -15,7 +15,7 @@ from top_api.views.servers import hashed_host
 def brief(call: Call, run: RunRecord) -> dict[str, Any]:
     """An item of the list."""
     shown: dict[str, Any] = {
-        "action": run.operation,
+        "action": Operation.DELETE if run.operation == Operation.SOFT_DELETE else run.operation,
         "instance_uuid": run.server_id,
         "request_id": run.request_id,
         "user_id": run.user_id,
@@ -33,16 +33,17 @@ def detail(call: Call, run: RunRecord, record: ServerRecord) -> dict[str, Any]:
     shown = brief(call, run)
     whole = call.allows("os_compute_api:os-instance-actions:events")
     if call.version >= (2, 51) or whole:
-        shown["events"] = [_event(call, run, record, whole=whole)]
+        name = event_of(run.operation)
+        shown["events"] = [_event(call, run, record, name, whole=whole)] if name else []
     return shown
 
 
-def _event(call: Call, run: RunRecord, record: ServerRecord, *, whole: bool) -> dict[str, Any]:
+def _event(call: Call, run: RunRecord, record: ServerRecord, name: str, *, whole: bool) -> dict[str, Any]:
     result = None
     if run.finished_at is not None:
         result = "Error" if _failed(run) else "Success"
     event: dict[str, Any] = {
-        "event": event_of(run.operation),
+        "event": name,
         "start_time": _stamp(run.created_at),
         "finish_time": _stamp(run.finished_at),
         "result": result,

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from msgspec import structs
+
 from cell.conductor.runs import checkpoint
 from cell.conductor.runs.begin_run import begin_run, new_run
 from cell.conductor.runs.step_runner import RunServices, RunState, take_passive_steps
@@ -13,12 +15,13 @@ from cellcloud.context import RequestContext
 from cellcloud.db import claims, feed, runs, servers
 from cellcloud.db.engine import Connection, Database, retried
 from cellcloud.model.guest_commands import GuestCommand
-from cellcloud.model.operations import Operation, OperationSpec, spec_of
+from cellcloud.model.operations import FIRST_VARIANTS, Operation, OperationSpec, spec_of
 from cellcloud.model.placement_messages import DeleteRequest
 from cellcloud.model.run import Lease, OperationRequest, RunArguments
 from cellcloud.model.server import ServerRecord
-from cellcloud.server_states import TaskState
+from cellcloud.server_states import TaskState, VmState
 
+RECLAIMED_AT_ONCE = 100
 AT_ONCE = "at once"  # who holds runs that are moved in the transaction in which they begin
 
 
@@ -33,17 +36,42 @@ def begin_operation(
     spec = spec_of(operation, arguments.type)
     with database.write() as connection:
         if spec.preempts:
-            found = _begin_deletes(connection, {server_id: asked})
-            if server_id not in found:
-                raise errors.NotFound(f"Instance {server_id} could not be found.")
-            runs.insert(connection, [new_run(record, operation, asked) for record, fresh in found.values() if fresh])
-            record = found[server_id][0]
+            record = _begin_delete(connection, server_id, asked)
+        elif spec.waits:
+            record = _begin_soft_delete(connection, server_id, asked)
         else:
             record = servers.get(connection, server_id, lock=True)
             _check(connection, record, spec)
             record = begin_run(connection, server_id, spec, asked)
         feed.append(connection, [record])
     return record
+
+
+def _begin_delete(connection: Connection, server_id: str, asked: OperationRequest) -> ServerRecord:
+    found = _begin_deletes(connection, {server_id: asked})
+    if server_id not in found:
+        raise errors.NotFound(f"Instance {server_id} could not be found.")
+    fresh = [new_run(record, Operation.DELETE, asked) for record, is_fresh in found.values() if is_fresh]
+    runs.insert(connection, fresh)
+    return found[server_id][0]
+
+
+def _begin_soft_delete(connection: Connection, server_id: str, asked: OperationRequest) -> ServerRecord:
+    """In whatever state the server is: one that never ran, or is on no host, is deleted at once; one with an operation
+    under way is put away once that has ended; repeated, it changes nothing."""
+    record = servers.get(connection, server_id, lock=True)
+    active = runs.find_active(connection, server_id)
+    if record.held or record.launched_at is None or record.host is None:
+        return _begin_delete(connection, server_id, asked)
+    if active is None:
+        if record.vm_state == VmState.SOFT_DELETED:
+            return record
+        return begin_run(connection, server_id, FIRST_VARIANTS[Operation.SOFT_DELETE], asked)
+    ending = active in (Operation.DELETE, Operation.SOFT_DELETE)
+    if ending or servers.list_requested_deletes(connection, [server_id]):
+        return record
+    soft = structs.replace(asked, arguments=RunArguments(soft=True))
+    return servers.request_deletes(connection, [record], {server_id: soft}, TaskState.SOFT_DELETING)[0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,16 +90,33 @@ def begin_deletes(database: Database, services: RunServices, requests: Sequence[
         for one in requests
     }
     with database.write() as connection:
-        found = _begin_deletes(connection, asked)
-        fresh = [record for record, is_fresh in found.values() if is_fresh]
-        new = [new_run(record, Operation.DELETE, asked[record.id]) for record in fresh]
-        begun = runs.insert(connection, new, Lease(owner=AT_ONCE, seconds=0.0))
-        moved = [RunState(run=run, record=record) for run, record in zip(begun, fresh, strict=True)]
-        passive = services.within(connection)
-        for state in moved:
-            take_passive_steps(state, passive)
-        checkpoint.store(connection, moved)
-        feed.append(connection, [record for record, _ in found.values()])
+        return _begin_all(connection, services, asked)
+
+
+@retried
+def reclaim(database: Database, services: RunServices, request_id: str, seconds: float) -> BegunDeletes:
+    """Begin to delete for good some servers that have been soft-deleted for longer than that, and still are: a restore
+    that comes at the same time comes wholly before, and keeps its server, or after, and is refused."""
+    with database.write() as connection:
+        old = servers.lock_reclaimable(connection, seconds, limit=RECLAIMED_AT_ONCE)
+        asked = {
+            one.id: OperationRequest(request_id=request_id, user_id=one.spec.user_id, project_id=one.spec.project_id)
+            for one in old
+        }
+        return _begin_all(connection, services, asked)
+
+
+def _begin_all(connection: Connection, services: RunServices, asked: Mapping[str, OperationRequest]) -> BegunDeletes:
+    found = _begin_deletes(connection, asked)
+    fresh = [record for record, is_fresh in found.values() if is_fresh]
+    new = [new_run(record, Operation.DELETE, asked[record.id]) for record in fresh]
+    begun = runs.insert(connection, new, Lease(owner=AT_ONCE, seconds=0.0))
+    moved = [RunState(run=run, record=record) for run, record in zip(begun, fresh, strict=True)]
+    passive = services.within(connection)
+    for state in moved:
+        take_passive_steps(state, passive)
+    checkpoint.store(connection, moved)
+    feed.append(connection, [record for record, _ in found.values()])
     return BegunDeletes(
         records={server_id: record for server_id, (record, _) in found.items()},
         commands=[command for state in moved for command in state.commands],
@@ -99,7 +144,8 @@ def _begin_deletes(
     dropped = servers.drop_held(connection, [each.id for each in records.values() if each.held])
     claims.release_all(connection, dropped)
     active = runs.list_operations(connection, list(records))
-    known = {*dropped, *servers.list_requested_deletes(connection, list(records))}
+    requested = servers.list_requested_deletes(connection, list(records))
+    known = {*dropped, *(server_id for server_id, before in requested.items() if not before.arguments.soft)}
     known |= {server_id for server_id, operation in active.items() if operation == Operation.DELETE}
     fresh = [server_id for server_id in records if server_id not in active and server_id not in known]
     begun = servers.begin_operations(connection, fresh, TaskState.DELETING)

@@ -20,7 +20,6 @@ from cellcloud.model.change_log import Changes
 from cellcloud.model.operations import FIRST_VARIANTS, Operation
 from cellcloud.model.run import Checkpoint, GuestResult
 from cellcloud.model.server import NO_CHANGES, ServerChanges
-from cellcloud.server_states import TaskState
 
 
 class Checkpointer:
@@ -56,7 +55,8 @@ def store(connection: Connection, kept: Sequence[RunState]) -> None:
     followed = [state for state in kept if state.finished and state.run.server_id in deletes]
     followed = [state for state in followed if not state.run.spec.preempts]
     for state in followed:
-        state.changes, state.release_claims = NO_CHANGES, False  # the delete that follows takes all away
+        if not deletes[state.run.server_id].arguments.soft:  # the delete that follows takes all away
+            state.changes, state.release_claims = NO_CHANGES, False
     runs.save(
         connection,
         [Checkpoint(run=p.run, wait=p.wait, finished=p.finished, step_time=p.step_time) for p in kept],
@@ -71,10 +71,14 @@ def store(connection: Connection, kept: Sequence[RunState]) -> None:
     records = {record.id: record for record in changed}
     for state in followed:
         asked = deletes[state.run.server_id]
-        records[state.run.server_id] = begin_run(
-            connection, state.run.server_id, FIRST_VARIANTS[Operation.DELETE], asked
-        )
-        state.changes = ServerChanges(task_state=TaskState.DELETING)
+        now = records.get(state.run.server_id, state.record)
+        if asked.arguments.soft:
+            servers.forget_requested_delete(connection, now.id)
+        if now.deleted:
+            continue
+        spec = FIRST_VARIANTS[Operation.SOFT_DELETE if asked.arguments.soft and now.host else Operation.DELETE]
+        records[now.id] = begin_run(connection, now.id, spec, asked)
+        state.changes = ServerChanges(task_state=spec.task_state)
     for state in kept:
         state.record = records.get(state.run.server_id, state.record)
     feed.append(connection, list(records.values()))

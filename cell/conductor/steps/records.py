@@ -22,6 +22,7 @@ def _settle(context: StepContext, services: PassiveServices) -> StepResult:
         power_state=UNSET if spec.power_state is None else spec.power_state,
         fault=UNSET if spec.vm_state is None else None,
         launched=spec.vm_state == VmState.ACTIVE and context.record.launched_at is None,
+        soft_deleted=spec.vm_state == VmState.SOFT_DELETED,
     )
     return StepResult(changes=changes)
 
@@ -95,6 +96,12 @@ def give_up(run: LeasedRun, record: ServerRecord) -> StepResult:
 def keep_state(run: LeasedRun, record: ServerRecord) -> StepResult:
     """The server stays what it was; the operation's record says what went wrong."""
     return StepResult(changes=ServerChanges(task_state=None))
+
+
+def put_away(run: LeasedRun, record: ServerRecord) -> StepResult:
+    """Deleted but for its reclaim, though its host has not said that the guest is off: where it is found running, it is
+    stopped."""
+    return StepResult(changes=ServerChanges(vm_state=VmState.SOFT_DELETED, task_state=None, soft_deleted=True))
 
 
 settle = PassiveStep(name="records.settle", do=_settle)

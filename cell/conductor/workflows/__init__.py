@@ -7,9 +7,10 @@ from cell.conductor.workflows.command import command_workflow
 from cell.conductor.workflows.create import CREATE
 from cell.conductor.workflows.delete import DELETE
 from cell.conductor.workflows.image import CREATE_BACKUP, CREATE_IMAGE
+from cell.conductor.workflows.soft_delete import SOFT_DELETE
 from cellcloud.model.operations import Operation
 
-_OWN = {workflow.operation: workflow for workflow in (CREATE, DELETE, CREATE_IMAGE, CREATE_BACKUP)}
+_OWN = {workflow.operation: workflow for workflow in (CREATE, DELETE, CREATE_IMAGE, CREATE_BACKUP, SOFT_DELETE)}
 REGISTRY: dict[str, Workflow] = {
     operation: _OWN.get(operation) or command_workflow(operation) for operation in Operation
 }

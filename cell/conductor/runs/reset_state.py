@@ -1,0 +1,66 @@
+"""Reset a server's state by an administrator's word: Nova's ``os-resetState``.
+
+Nothing is lost or doubled by it. What a single command to the host was to do is given up, and what becomes of the guest
+its host tells. A build is taken back, so that nothing of it is left. What only goes forward, or holds room twice,
+is not reset.
+"""
+
+from __future__ import annotations
+
+from msgspec import UNSET
+
+from cell.conductor.workflows import REGISTRY
+from cellcloud import errors
+from cellcloud.context import RequestContext
+from cellcloud.db import feed, runs, servers
+from cellcloud.db.engine import Connection, Database, retried
+from cellcloud.model.operations import ImmediateAction, Operation
+from cellcloud.model.run import NewRun, OperationRequest
+from cellcloud.model.server import ServerChanges, ServerRecord
+from cellcloud.server_states import VmState
+
+RESETTABLE = (VmState.ACTIVE, VmState.ERROR)
+BY_ADMIN = "An administrator has reset the server's state."
+
+
+@retried
+def reset_state(database: Database, context: RequestContext, server_id: str, state: str) -> ServerRecord:
+    """The record in that state, which is one of RESETTABLE, and without a task. Raises NotFound, Invalid, Conflict."""
+    if state not in RESETTABLE:
+        raise errors.Invalid(f"A server's state cannot be reset to {state[:32]}.")
+    asked = OperationRequest(request_id=context.request_id, user_id=context.user_id, project_id=context.project_id)
+    with database.write() as connection:
+        record = servers.get(connection, server_id, lock=True)
+        _end_run(connection, record, state)
+        changes = ServerChanges(vm_state=state, task_state=None, fault=None if state == VmState.ACTIVE else UNSET)
+        changed = servers.change(connection, server_id, changes)
+        if changed is None:
+            raise errors.NotFound(f"Instance {server_id} could not be found.")
+        done = NewRun(
+            server_id=server_id,
+            operation=ImmediateAction.RESET_STATE,
+            generation=record.generation,
+            asked=asked,
+            deadline=0.0,
+            host=record.host or "",
+        )
+        runs.insert_finished(connection, done)
+        feed.append(connection, [changed])
+    return changed
+
+
+def _end_run(connection: Connection, record: ServerRecord, state: str) -> None:
+    what = f"Cannot 'reset_state' instance {record.id} while it is in"
+    if record.held or record.vm_state == VmState.RESIZED:
+        raise errors.Conflict(f"{what} vm_state {record.vm_state}")
+    operation = runs.find_active(connection, record.id)
+    if operation is None:
+        return
+    deleting = bool(servers.list_requested_deletes(connection, [record.id]))
+    if operation == Operation.CREATE and state == VmState.ERROR and not deleting:
+        runs.expire(connection, record.id)
+        return
+    holds = any(step.undo is not None or step.commit for step in REGISTRY[operation].steps)
+    if deleting or holds or operation == Operation.SOFT_DELETE:
+        raise errors.Conflict(f"{what} task_state {record.task_state}")
+    runs.retire(connection, record.id, BY_ADMIN)

@@ -1,0 +1,17 @@
+"""Soft delete: the guest is powered off, and everything else kept until the server is restored or reclaimed.
+
+An accepted delete is one: a host that cannot, or does not answer, does not keep the server from its end.
+"""
+
+from __future__ import annotations
+
+from cell.conductor.steps import guests, records
+from cell.conductor.workflow import Workflow, minutes
+from cellcloud.model.operations import Operation
+
+SOFT_DELETE = Workflow(
+    operation=Operation.SOFT_DELETE,
+    steps=(guests.power, guests.wait, records.settle),
+    deadline=minutes(10),
+    on_failure=records.put_away,
+)
