@@ -182,6 +182,12 @@ COMPUTE = [
     cfg.FloatOpt("ram_allocation_ratio", default=1.0, help="Memory promised per real byte."),
     cfg.FloatOpt("disk_allocation_ratio", default=1.0, help="Disk promised per real byte."),
     cfg.FloatOpt("shutdown_timeout", default=60.0, help="Seconds a guest has to power off by itself."),
+    cfg.FloatOpt(
+        "wait_soft_reboot_seconds",
+        default=120.0,
+        min=0.0,
+        help="Seconds a guest has to react to a soft reboot, which is a hard one then. Nova's.",
+    ),
     cfg.IntOpt("max_concurrent_builds", default=4, help="Guests one host works on at once."),
     cfg.BoolOpt(
         "resume_guests_state_on_host_boot",
@@ -321,6 +327,7 @@ class ComputeConfig:
     ram_allocation_ratio: float
     disk_allocation_ratio: float
     shutdown_timeout: float
+    wait_soft_reboot_seconds: float
     max_concurrent_builds: int
     resume_guests_state_on_host_boot: bool
 

@@ -14,6 +14,7 @@ from typing import Protocol
 from cellcloud import errors
 from cellcloud.model import flavor_image_validation, image_properties
 from cellcloud.model.console import ConsoleAddress
+from cellcloud.model.guest_questions import GuestDiagnostics
 from cellcloud.model.host import HostFacts
 from cellcloud.model.image import Image
 from cellcloud.model.network import Port
@@ -24,6 +25,8 @@ from cellcloud.model.virtual_hardware import Machine, machine_of
 
 GuestWatcher = Callable[[GuestState], None]
 GUEST_OFF = "The guest is off."
+NOT_RUNNING = "The server is not running."
+NO_AGENT = "QEMU guest agent is not enabled"
 NOT_SAVED = "The guest's memory was not kept, or is lost: it can be started, but not resumed."
 DISK_MISSING = "A disk of the guest is missing on its host."
 NO_SNAPSHOT = "There is no such copy of the guest's disk on this host."
@@ -137,6 +140,19 @@ class Driver(Protocol):
     def set_fence(self, server_id: str, *, fenced: bool) -> None:
         """Cut the guest off its networks, or let it back; it runs on. A guest that is started again keeps its fence.
         Raises NotFound."""
+        ...
+
+    def get_diagnostics(self, server_id: str) -> GuestDiagnostics:
+        """Raises NotFound, Conflict when the guest does not run."""
+        ...
+
+    def set_password(self, server_id: str, user: str, password: str) -> None:
+        """Have the guest's agent do it. Raises NotFound; Conflict when the guest does not run or has no agent;
+        NotSupported when its agent does not answer; GuestFailed when it refuses."""
+        ...
+
+    def inject_nmi(self, server_id: str) -> None:
+        """Raises NotFound; Conflict when the guest is off; NotSupported."""
         ...
 
     def get_console_output(self, server_id: str, length: int) -> str:

@@ -11,7 +11,7 @@ import logging
 import math
 from collections.abc import Callable, Mapping
 
-from cell.compute.actions import console, guest
+from cell.compute.actions import console, guest, questions
 from cell.compute.command_executor import CommandExecutor
 from cell.compute.driver import Driver
 from cell.compute.identity import Identity, Standing
@@ -25,6 +25,7 @@ from cellcloud.config import Config
 from cellcloud.context import RequestContext
 from cellcloud.model.console import ConsoleAddress
 from cellcloud.model.guest_commands import GuestCommand, GuestEvent
+from cellcloud.model.guest_questions import GuestDiagnostics, GuestQuestion
 from cellcloud.model.observed_guests import GuestDescription, GuestState
 from cellcloud.rpc.compute import Compute
 from cellcloud.rpc.conductor import Conductor
@@ -64,7 +65,7 @@ class ComputeService:
         self._drivers = drivers
         self._images = images
         self._queue = queue
-        self._shutdown_timeout = config.compute.shutdown_timeout
+        self._patience = config.compute.shutdown_timeout, config.compute.wait_soft_reboot_seconds
         conductor: Conductor = transport.client(Conductor)
         builds = config.compute.max_concurrent_builds
         self._conductor = conductor
@@ -139,6 +140,11 @@ class ComputeService:
 
     def get_console_output(self, context: RequestContext, host: str, server_id: str, length: int) -> str:
         return console.read_output(self._driver_of(host), server_id, length)
+
+    def ask_guest(
+        self, context: RequestContext, host: str, server_id: str, generation: int, question: GuestQuestion
+    ) -> GuestDiagnostics | None:
+        return questions.answer(self._driver_of(host), server_id, generation, question)
 
     def get_console(self, context: RequestContext, host: str, server_id: str, generation: int) -> ConsoleAddress:
         return console.find_address(self._driver_of(host), server_id, generation)
@@ -225,7 +231,7 @@ class ComputeService:
             LOG.warning("command left alone: the host's name is not held", extra={"host": host, "kind": command.kind})
             return  # it is sent again, to whoever holds the name then
         try:
-            state = guest.perform(self._drivers[host], self._images, command, self._shutdown_timeout)
+            state = guest.perform(self._drivers[host], self._images, command, *self._patience)
         except errors.CellcloudError as error:
             self._refuse(host, command, error)
         except OSError as error:

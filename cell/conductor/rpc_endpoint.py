@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from cell.conductor import audit, external_events, reconcile, server_field_updates, timeline_query
+from cell.conductor import audit, external_events, guest_questions, reconcile, server_field_updates, timeline_query
 from cell.conductor.capacity import Digests
 from cell.conductor.database_rollback_detection import DatabaseWatch
 from cell.conductor.placement import reservation_batching, reservation_confirmation
@@ -40,6 +40,7 @@ from cellcloud.model.cell import FeedPage, Finding
 from cellcloud.model.console import ConsoleBinding
 from cellcloud.model.external_event import ExternalEvent
 from cellcloud.model.guest_commands import ExpectedGuest, GuestEvent, GuestOrders
+from cellcloud.model.guest_questions import GuestDiagnostics, GuestQuestion
 from cellcloud.model.host import HeldNames, Host, HostMachine, HostReport, HostState, ServiceRecord
 from cellcloud.model.observed_guests import GuestState, UnknownGuest
 from cellcloud.model.operations import Operation
@@ -287,6 +288,11 @@ class ConductorService:
             self._gateway.compute(host).compare_guests(service_context(5.0), host)
         except errors.CellcloudError as error:
             LOG.info("guests are compared when their host looks again", extra={"host": host, "why": error.message})
+
+    def ask_guest(self, context: RequestContext, server_id: str, question: GuestQuestion) -> GuestDiagnostics | None:
+        answer = guest_questions.ask(self._database, self._gateway.compute, context, server_id, question)
+        self.nudger.wake()
+        return answer
 
     # ---- from hosts --------------------------------------------------------------------------------------------
     def hold_names(self, context: RequestContext, hosts: list[str], machine: HostMachine) -> HeldNames:

@@ -15,7 +15,17 @@ from cellcloud.model.server import ServerChanges, ServerRecord, ServerSpec
 from cellcloud.model.tag_metadata_changes import ItemChanges
 
 IN_SPEC = frozenset(
-    {"name", "description", "metadata", "tags", "access_ip_v4", "access_ip_v6", "hostname", "disk_config"}
+    {
+        "name",
+        "description",
+        "metadata",
+        "tags",
+        "access_ip_v4",
+        "access_ip_v6",
+        "hostname",
+        "disk_config",
+        "sealed_password",
+    }
 )
 GROUP = "group"  # None: the server's group is gone
 LOCK = frozenset({"locked", "locked_by", "locked_reason"})

@@ -42,11 +42,11 @@ class OperationSpec:
 
     ``variant``: the ``type`` that its arguments name; "" where there is only one. ``action``: its key in the body of
     POST /servers/{id}/action; "" for one with a route of its own. ``policy``: Nova's rule, and ``summary`` what it lets
-    do. ``starts_from``: vm states; it starts only while no other is under way, unless it ``preempts`` or ``waits`` for
-    the other's end. ``task_state``: from its beginning; steps may show their own. ``command``: what the host is told.
-    ``vm_state``, ``power_state``: in which the server rests afterwards; None: in those that it had. ``event``: Nova's
-    name in a server's actions.
-    ``moves``: it gives the server a host, the first or another.
+    do. ``starts_from``: vm states; it starts only while no other is under way, unless it ``preempts``, ``waits`` for
+    the other's end, or ``overtakes`` one of that task state. ``task_state``: from its beginning; steps may show their
+    own. ``command``: what the host is told. ``vm_state``, ``power_state``: in which the server rests afterwards; None:
+    in those that it had. ``event``: Nova's name in a server's actions. ``moves``: it gives the server a host, the first
+    or another.
     """
 
     operation: Operation
@@ -57,6 +57,7 @@ class OperationSpec:
     starts_from: frozenset[VmState]
     preempts: bool = False
     waits: bool = False
+    overtakes: frozenset[TaskState] = frozenset()
     task_state: TaskState
     command: type[guest_commands.GuestCommand]
     vm_state: VmState | None
@@ -138,6 +139,16 @@ TABLE = (
         policy="servers:reboot",
         summary="Reboot a server.",
         starts_from=frozenset({VmState.ACTIVE, VmState.STOPPED, VmState.PAUSED, VmState.SUSPENDED, VmState.ERROR}),
+        overtakes=frozenset(
+            {
+                TaskState.REBOOTING,
+                TaskState.REBOOTING_HARD,
+                TaskState.PAUSING,
+                TaskState.UNPAUSING,
+                TaskState.SUSPENDING,
+                TaskState.RESUMING,
+            }
+        ),
         task_state=TaskState.REBOOTING_HARD,
         command=guest_commands.RebootHard,
         vm_state=VmState.ACTIVE,

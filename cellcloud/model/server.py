@@ -25,7 +25,8 @@ class ServerSpec:
 
     ``user_data`` is base64 text as the API took it; in records it is left out, and kept under ``user_data_id``.
     ``scheduler_hints`` that are large likewise, but for the group: ``hints_id`` then says that they are not all here.
-    ``admin_pass`` likewise; it is given where a config drive will tell the guest of it.
+    ``admin_pass`` likewise; it is given where a config drive will tell the guest of it. ``sealed_password``: the last
+    that was set in the guest, readable with its keypair's private key.
     ``networks`` None means "auto": the project's own network. ``placement_proof``: see the module of that name.
     """
 
@@ -44,6 +45,7 @@ class ServerSpec:
     user_data_id: str = ""
     admin_pass: str = field(default="", repr=False)
     admin_pass_id: str = ""
+    sealed_password: str = ""
     config_drive: bool = False
     networks: tuple[RequestedNetwork, ...] | None = None
     security_groups: tuple[str, ...] = ("default",)

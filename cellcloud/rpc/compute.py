@@ -8,6 +8,7 @@ from typing import Protocol
 from cellcloud.context import RequestContext
 from cellcloud.model.console import ConsoleAddress
 from cellcloud.model.guest_commands import GuestCommand
+from cellcloud.model.guest_questions import GuestDiagnostics, GuestQuestion
 from cellcloud.model.observed_guests import GuestDescription, GuestState
 from cellcloud.rpc.accounts import Role
 from cellcloud.rpc.interface import call, cast, served_by
@@ -22,6 +23,14 @@ class Compute(Protocol):
 
     @call(timeout=5.0)
     def get_console_output(self, context: RequestContext, host: str, server_id: str, length: int) -> str: ...
+
+    @call(timeout=20.0, since=1)
+    def ask_guest(
+        self, context: RequestContext, host: str, server_id: str, generation: int, question: GuestQuestion
+    ) -> GuestDiagnostics | None:
+        """Figures where they are asked for. Raises NotFound, Stale when the guest has moved on; Conflict when it does
+        not run; NotSupported, GuestFailed."""
+        ...
 
     @call(timeout=5.0, by=(Role.CONSOLEAUTH,))
     def get_console(self, context: RequestContext, host: str, server_id: str, generation: int) -> ConsoleAddress:

@@ -9,6 +9,7 @@ from cellcloud.model.cell import FeedPage, Finding
 from cellcloud.model.console import ConsoleBinding
 from cellcloud.model.external_event import ExternalEvent
 from cellcloud.model.guest_commands import ExpectedGuest, GuestEvent, GuestOrders
+from cellcloud.model.guest_questions import GuestDiagnostics, GuestQuestion
 from cellcloud.model.host import HeldNames, Host, HostMachine, HostReport, HostState, ServiceRecord
 from cellcloud.model.observed_guests import GuestState, UnknownGuest
 from cellcloud.model.operations import Operation
@@ -187,6 +188,12 @@ class Conductor(Protocol):
 
     @call(timeout=10.0)
     def get_console_output(self, context: RequestContext, server_id: str, length: int) -> str: ...
+
+    @call(timeout=20.0, since=1)
+    def ask_guest(self, context: RequestContext, server_id: str, question: GuestQuestion) -> GuestDiagnostics | None:
+        """Ask a server's guest, or tell it something, at once. Raises NotFound; Conflict in a wrong state;
+        NotSupported; GuestFailed."""
+        ...
 
     # ---- from hosts --------------------------------------------------------------------------------------------
     @call(timeout=5.0, by=HOSTS, about="hosts")

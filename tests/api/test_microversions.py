@@ -186,6 +186,7 @@ SERVED: dict[int, tuple[Probe, Any, Any]] = {
     13: (_project, False, True),
     15: (_policies, 400, 200),
     16: (_field("/servers/{id}", "host_status", token="admin"), False, True),
+    17: (_status("POST", "/servers/{id}/action", {"trigger_crash_dump": None}), 404, 202),
     18: (_anywhere, True, True),
     19: (_field("/servers/{id}", "description"), False, True),
     21: (_of_a_deleted_server, 404, 200),
@@ -211,6 +212,7 @@ SERVED: dict[int, tuple[Probe, Any, Any]] = {
     46: (_headers, True, True),
     47: (lambda world, version: set(world.get(f"/servers/{_server(world)}", version=version).get_json()["server"][
         "flavor"]) >= {"original_name", "vcpus"}, False, True),
+    48: (_field("/servers/{id}/diagnostics", "num_cpus", token="admin"), False, True),
     50: (_field("/os-quota-class-sets/default", "server_groups", token="admin"), False, True),
     51: (_event("events"), False, True),
     52: (_create(tags=["t"]), 400, 202),
@@ -232,6 +234,7 @@ SERVED: dict[int, tuple[Probe, Any, Any]] = {
     74: (_create(host="east-1"), 400, 202),
     75: (_status("GET", "/servers?nonsense=1"), 200, 400),
     76: (_external_event("power-update"), 400, 200),
+    78: (_status("GET", "/servers/{id}/topology"), 404, 200),
     80: (_status("GET", "/os-migrations?user_id=u", token="admin"), 400, 200),
     82: (_external_event("accelerator-request-bound"), 400, 207),
     83: (_any("/servers?key_name=nobodys"), True, False),

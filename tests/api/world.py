@@ -27,6 +27,7 @@ from cellcloud.model import tag_metadata_changes
 from cellcloud.model.cell import Finding
 from cellcloud.model.console import ConsoleGrant
 from cellcloud.model.external_event import ExternalEvent
+from cellcloud.model.guest_questions import Diagnose, DiskFigures, GuestDiagnostics, GuestQuestion, NicFigures
 from cellcloud.model.host import Aggregate, Host, HostFacts, ServiceRecord
 from cellcloud.model.image import Image
 from cellcloud.model.intent import Intent
@@ -56,6 +57,31 @@ CALLERS = {
     "service": ("neutron-user", "5" * 32, ("service",)),
     "nobody": ("role-less", DEMO, ()),
 }
+
+
+DIAGNOSTICS = GuestDiagnostics(
+    power_state=PowerState.RUNNING,
+    driver="libvirt",
+    hypervisor="qemu",
+    memory_kb=(524288, 262144),
+    memory_figures={"rss": 200000},
+    cpu_times={0: 7, 1: 9},
+    disks=(DiskFigures(name="vda", read_bytes=1, read_requests=2, write_bytes=3, write_requests=4, errors=5),),
+    nics=(
+        NicFigures(
+            name="tap1",
+            mac_address="fa:16:3e:00:00:01",
+            rx_octets=1,
+            rx_packets=2,
+            rx_errors=3,
+            rx_drop=4,
+            tx_octets=5,
+            tx_packets=6,
+            tx_errors=7,
+            tx_drop=8,
+        ),
+    ),
+)
 
 
 class FixedIdentity:
@@ -168,6 +194,8 @@ class MemoryCell:
         self.aggregates: dict[int, Aggregate] = {}
         self.aggregates_version = 0
         self.arguments: dict[str, object] = {}  # of the last operation
+        self.asked: list[GuestQuestion] = []  # of guests
+        self.guest_error: errors.CellcloudError | None = None
         self.slow = False  # whether operations stay under way until ``end_operation``
         self.enabled = True
         self.lock = threading.RLock()
@@ -278,6 +306,8 @@ class MemoryCell:
         record = self.servers[server_id]
         if "vm_state" in changes:
             return self.change(server_id, vm_state=changes["vm_state"], task_state=None)
+        if changes.get("locked") is False and record.locked_by == "admin" and not context.is_admin:
+            raise errors.Forbidden(f"Instance {server_id} was locked by an administrator.")
         in_record = {name: value for name, value in changes.items() if name.startswith(("locked", "placement"))}
         in_spec = {name: value for name, value in changes.items() if name not in in_record}
         if "locked" in changes:
@@ -341,6 +371,12 @@ class MemoryCell:
 
     def get_servers(self, context: RequestContext, server_ids: list[str], partly: bool = False) -> list[ServerRecord]:
         return [self.servers[server_id] for server_id in server_ids if server_id in self.servers]
+
+    def ask_guest(self, context: RequestContext, server_id: str, question: GuestQuestion) -> GuestDiagnostics | None:
+        if self.guest_error is not None:
+            raise self.guest_error
+        self.asked.append(question)
+        return DIAGNOSTICS if isinstance(question, Diagnose) else None
 
     def get_console_output(self, context: RequestContext, server_id: str, length: int) -> str:
         text = "\n".join(f"line {number}" for number in range(5))

@@ -436,6 +436,38 @@ def test_a_guest_that_is_off_is_neither_paused_nor_let_go_on(
     assert power_of(driver, server_id) == PowerState.SHUTDOWN
 
 
+def test_a_guest_is_asked_and_told_while_it_runs(rig: Rig, driver: Driver, server_id: str) -> None:
+    port = make_port(1)
+    for ask in (driver.get_diagnostics, driver.inject_nmi, lambda one: driver.set_password(one, "root", "x")):
+        with pytest.raises(errors.NotFound):
+            ask(server_id)
+    driver.spawn(make_spec(server_id, IMAGE), 1, [port], rig.images)
+    found = driver.get_diagnostics(server_id)
+    assert (found.power_state, found.driver, list(found.cpu_times)) == (PowerState.RUNNING, "libvirt", [0])
+    assert (found.memory_kb[0], len(found.disks)) == (96 << 10, 1)
+    assert [nic.mac_address for nic in found.nics] == [port.mac_address]
+    driver.inject_nmi(server_id)
+    assert power_of(driver, server_id) == PowerState.RUNNING
+    with pytest.raises(errors.Conflict, match="agent"):
+        driver.set_password(server_id, "root", "x")
+    driver.stop(server_id, 2, 0.0)
+    for ask in (driver.get_diagnostics, driver.inject_nmi, lambda one: driver.set_password(one, "root", "x")):
+        with pytest.raises(errors.Conflict):
+            ask(server_id)
+
+
+def test_a_password_is_for_a_guest_whose_agent_answers(rig: Rig, driver: Driver, server_id: str) -> None:
+    """One is made up; nothing runs in the other."""
+    image = replace(IMAGE, properties={"hw_qemu_guest_agent": "true"})
+    driver.spawn(make_spec(server_id, image), 1, [make_port(1)], rig.images)
+    if isinstance(rig, FakeRig):
+        driver.set_password(server_id, "root", "secret")
+        return
+    with pytest.raises(errors.NotSupported) as refused:
+        driver.set_password(server_id, "root", "secret")
+    assert "secret" not in f"{refused.value.message} {refused.value.detail}"
+
+
 def test_a_spawn_may_be_repeated(rig: Rig, driver: Driver, server_id: str) -> None:
     spec, ports = make_spec(server_id, IMAGE), [make_port(1)]
     driver.spawn(spec, 1, ports, rig.images)

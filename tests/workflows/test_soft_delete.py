@@ -168,6 +168,18 @@ def lease(cell: CellUnderTest) -> list[tuple[runs.LeasedRun, ServerRecord]]:
         return [(run, servers.get(connection, run.server_id)) for run in leased]
 
 
+def test_a_hard_reboot_overtakes_what_novas_does(cell: CellUnderTest) -> None:
+    cell.away = {"h1", "h2"}
+    cell.begin(SERVER, Operation.REBOOT, type="SOFT")
+    cell.begin(SERVER, Operation.REBOOT, type="HARD")
+    with cell.database.read() as connection:
+        ended = runs.list_runs(connection, server_id=SERVER)[-2:]
+    assert "failed" in [run.state for run in ended]
+    cell.away = set()
+    cell.run()
+    assert cell.assert_clean(SERVER).vm_state == VmState.ACTIVE
+
+
 def test_a_build_that_is_reset_leaves_nothing(cell_database: Database) -> None:
     cell = CellUnderTest(cell_database)
     cell.create(SERVER)

@@ -20,6 +20,7 @@ from top_api.routes.refused import assisted_volume_snapshots, baremetal_nodes
 from top_api.routes.server_actions import server_actions
 from top_api.routes.server_external_events import server_external_events
 from top_api.routes.server_groups import server_groups
+from top_api.routes.server_guests import server_guests
 from top_api.routes.server_ips import server_ips
 from top_api.routes.server_metadata_tags import server_metadata
 from top_api.routes.servers import servers
@@ -33,6 +34,7 @@ RESOURCES: tuple[Resource, ...] = (
     server_actions,
     server_metadata,
     server_ips,
+    server_guests,
     instance_actions,
     migrations,
     flavors,

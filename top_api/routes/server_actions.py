@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from cellcloud.model.operations import ACTIONS, spec_of
-from top_api.operations import snapshots, update
+from top_api.operations import guest_questions, snapshots, update
 from top_api.operations.consoles import ALL_LINES, create_console, get_output
 from top_api.operations.delete import delete_server, restore_server
 from top_api.operations.server_in_cell import begin, look_up_server
@@ -78,6 +78,21 @@ def restore(call: Call, server_id: str) -> None:
 @actions.action("forceDelete", "os_compute_api:os-deferred-delete:force")
 def force_delete(call: Call, server_id: str) -> None:
     delete_server(call.services, call.context, call.server, at_once=True)
+
+
+@actions.action("changePassword", "os_compute_api:os-admin-password", body=schemas.CHANGE_PASSWORD)
+def change_password(call: Call, server_id: str) -> None:
+    guest_questions.set_password(call.services, call.context, call.server, call.body["changePassword"]["adminPass"])
+
+
+@actions.action(
+    "trigger_crash_dump",
+    "os_compute_api:servers:trigger_crash_dump",
+    since=(2, 17),
+    body=schemas.TRIGGER_CRASH_DUMP,
+)
+def trigger_crash_dump(call: Call, server_id: str) -> None:
+    guest_questions.trigger_crash_dump(call.services, call.context, call.server)
 
 
 @actions.action("os-resetState", "os_compute_api:os-admin-actions:reset_state", body=schemas.RESET_STATE)

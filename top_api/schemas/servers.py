@@ -169,6 +169,10 @@ CREATE_BACKUP = Versioned(
         ),
     )
 )
+CHANGE_PASSWORD = Versioned(
+    only("changePassword", an_object({"adminPass": {"type": "string", "maxLength": 255}}, required=("adminPass",)))
+)
+TRIGGER_CRASH_DUMP = Versioned(only("trigger_crash_dump", {"type": "null"}))
 RESET_STATE = Versioned(
     only("os-resetState", an_object({"state": {"type": "string", "enum": ["active", "error"]}}, required=("state",)))
 )

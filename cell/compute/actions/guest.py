@@ -22,9 +22,10 @@ from cellcloud.server_states import PowerState
 
 
 def perform(  # noqa: PLR0911 -- one for each kind
-    driver: Driver, images: ImageStore, command: GuestCommand, shutdown_timeout: float
+    driver: Driver, images: ImageStore, command: GuestCommand, shutdown_timeout: float, reboot_timeout: float = 0.0
 ) -> GuestState:
-    """The guest as it is afterwards. Raises what the driver raises."""
+    """The guest as it is afterwards. Times: seconds it has to power off by itself, to be stopped and to be rebooted.
+    Raises what the driver raises."""
     server_id, generation = command.server_id, command.generation
     match command:
         case Spawn():
@@ -32,7 +33,7 @@ def perform(  # noqa: PLR0911 -- one for each kind
         case Stop():
             return driver.stop(server_id, generation, shutdown_timeout)
         case RebootSoft():
-            return driver.reboot(server_id, generation, hard=False, timeout=shutdown_timeout)
+            return driver.reboot(server_id, generation, hard=False, timeout=reboot_timeout)
         case Start() | RebootHard():
             return _run_again(driver, command)
         case ImageCommand():

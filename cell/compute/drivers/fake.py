@@ -7,6 +7,7 @@ finds what an earlier one left. With a file, guests outlive their process too, a
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import threading
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
@@ -22,17 +23,21 @@ from cell.compute.driver import (
     DISCARDED,
     DISK_MISSING,
     GUEST_OFF,
+    NO_AGENT,
     NO_SNAPSHOT,
+    NOT_RUNNING,
     NOT_SAVED,
     NOTHING_KNOWN,
     GuestWatcher,
     ImageStore,
     check_guest,
+    machine_for,
 )
 from cell.compute.drivers.blank_qcow2 import blank_qcow2
 from cellcloud import clock, errors
 from cellcloud.model import codec
 from cellcloud.model.console import ConsoleAddress
+from cellcloud.model.guest_questions import DiskFigures, GuestDiagnostics, NicFigures
 from cellcloud.model.host import HostFacts
 from cellcloud.model.network import Port
 from cellcloud.model.observed_guests import GuestDescription, GuestState
@@ -46,7 +51,8 @@ HAS_MEMORY = (PowerState.RUNNING, PowerState.PAUSED, PowerState.SUSPENDED)
 
 @dataclass(slots=True, kw_only=True)
 class FakeGuest:
-    """What one host holds of one server. ``taps`` and ``disks`` are there once made, and until removed."""
+    """What one host holds of one server. ``taps`` and ``disks`` are there once made, and until removed.
+    ``passwords``: digests of those that were set, by user."""
 
     server_id: str
     project_id: str
@@ -56,6 +62,7 @@ class FakeGuest:
     disks: list[str] = field(default_factory=list)
     taps: list[str] = field(default_factory=list)
     console: list[str] = field(default_factory=list)
+    passwords: dict[str, str] = field(default_factory=dict)
     rebooted: int = 0
     reboots: int = 0
     fenced: bool = False
@@ -411,6 +418,48 @@ class FakeDriver:
             guest.fenced = fenced
             self._hypervisor.save(self._host, guest)
 
+    def get_diagnostics(self, server_id: str) -> GuestDiagnostics:
+        """Nothing that is made up uses anything. Source of the driver's name: Nova's own fake one."""
+        with self._hypervisor.lock:
+            guest = self._running(server_id)
+            flavor = guest.spec.flavor if guest.spec else None
+            memory_kb = flavor.memory_mb << 10 if flavor else 0
+            return GuestDiagnostics(
+                power_state=guest.power_state,
+                driver="libvirt",
+                hypervisor="fake",
+                memory_kb=(memory_kb, memory_kb),
+                cpu_times=dict.fromkeys(range(flavor.vcpus if flavor else 0), 0),
+                disks=(
+                    DiskFigures(name="vda", read_bytes=0, read_requests=0, write_bytes=0, write_requests=0, errors=0),
+                ),
+                nics=tuple(_still(port) for port in guest.ports),
+            )
+
+    def set_password(self, server_id: str, user: str, password: str) -> None:
+        self._begin("set_password")
+        with self._hypervisor.lock:
+            guest = self._running(server_id)
+            if guest.spec is None or not machine_for(guest.spec).guest_agent:
+                raise errors.Conflict(NO_AGENT)
+            guest.passwords[user] = hashlib.sha256(password.encode()).hexdigest()
+            self._hypervisor.save(self._host, guest)
+
+    def inject_nmi(self, server_id: str) -> None:
+        self._begin("inject_nmi")
+        with self._hypervisor.lock:
+            guest = self._hypervisor.get(self._host, server_id)
+            if guest.power_state not in (PowerState.RUNNING, PowerState.PAUSED):
+                raise errors.Conflict(NOT_RUNNING)
+            guest.console.append("fake: interrupted")
+            self._hypervisor.save(self._host, guest)
+
+    def _running(self, server_id: str) -> FakeGuest:
+        guest = self._hypervisor.get(self._host, server_id)
+        if guest.power_state != PowerState.RUNNING:
+            raise errors.Conflict(NOT_RUNNING)
+        return guest
+
     def get_console_output(self, server_id: str, length: int) -> str:
         with self._hypervisor.lock:
             text = "".join(f"{line}\n" for line in self._hypervisor.get(self._host, server_id).console)
@@ -419,9 +468,7 @@ class FakeDriver:
     def get_console(self, server_id: str) -> ConsoleAddress:
         """Raises Conflict when the guest does not run. Nothing listens there."""
         with self._hypervisor.lock:
-            guest = self._hypervisor.get(self._host, server_id)
-            if guest.power_state != PowerState.RUNNING:
-                raise errors.Conflict("The server is not running.")
+            guest = self._running(server_id)
             port = FIRST_CONSOLE_PORT + self._hypervisor.list_guests(self._host).index(guest)
             return ConsoleAddress(server_id=server_id, generation=guest.generation, host="127.0.0.1", port=port)
 
@@ -456,6 +503,11 @@ class FakeDriver:
             finally:
                 self._hypervisor.save(self._host, guest)
             return guest.state
+
+
+def _still(port: Port) -> NicFigures:
+    figures = {f"{way}_{what}": 0 for way in ("rx", "tx") for what in ("octets", "packets", "errors", "drop")}
+    return NicFigures(name=f"tap-{port.id[:8]}", mac_address=port.mac_address, **figures)
 
 
 def _boot(guest: FakeGuest) -> None:

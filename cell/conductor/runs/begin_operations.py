@@ -127,7 +127,9 @@ def _check(connection: Connection, record: ServerRecord, spec: OperationSpec) ->
     what = f"Cannot '{spec.operation}' instance {record.id} while it is in"
     if record.held or record.vm_state not in spec.starts_from:
         raise errors.Conflict(f"{what} vm_state {record.vm_state}")
-    if runs.find_active(connection, record.id) is not None or record.task_state is not None:
+    if record.task_state in spec.overtakes:
+        runs.retire(connection, record.id, f"It was overtaken by a {spec.operation}.")
+    elif runs.find_active(connection, record.id) is not None or record.task_state is not None:
         raise errors.Conflict(f"{what} task_state {record.task_state}")
     if record.host is None:
         raise errors.Conflict(f"Instance {record.id} is on no host; delete it and create it again.")

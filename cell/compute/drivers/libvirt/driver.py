@@ -14,6 +14,8 @@ import libvirt
 from cell.compute.driver import (
     DISK_MISSING,
     GUEST_OFF,
+    NO_AGENT,
+    NOT_RUNNING,
     NOT_SAVED,
     NOTHING_KNOWN,
     GuestWatcher,
@@ -21,9 +23,10 @@ from cell.compute.driver import (
     check_guest,
     machine_for,
 )
-from cell.compute.drivers.libvirt import domain_power, host_facts, snapshots
+from cell.compute.drivers.libvirt import domain_power, guest_signals, host_facts, snapshots
 from cell.compute.drivers.libvirt.config_drive import ensure_config_drive
 from cell.compute.drivers.libvirt.connection import LibvirtConnection, start_event_loop
+from cell.compute.drivers.libvirt.diagnostics import read_diagnostics
 from cell.compute.drivers.libvirt.disks import ensure_disks, list_disks
 from cell.compute.drivers.libvirt.domain_ownership import is_ours
 from cell.compute.drivers.libvirt.domain_xml import GuestDefinition
@@ -36,6 +39,7 @@ from cell.compute.drivers.libvirt.power_watch import PowerWatch
 from cell.compute.drivers.libvirt.records import GuestRecord, GuestRecords
 from cellcloud import clock, errors
 from cellcloud.model.console import ConsoleAddress
+from cellcloud.model.guest_questions import GuestDiagnostics
 from cellcloud.model.host import HostFacts
 from cellcloud.model.instance_metadata_documents import GuestFacts
 from cellcloud.model.network import Port
@@ -257,6 +261,28 @@ class LibvirtDriver:
             raise errors.NotFound("There is no such guest on this host.")
         self._records.set_fence(server_id, fenced=fenced)
         self._ask(server_id, lambda domain: set_links(domain, up=not fenced))
+
+    def get_diagnostics(self, server_id: str) -> GuestDiagnostics:
+        return self._ask_known(server_id, read_diagnostics)
+
+    def set_password(self, server_id: str, user: str, password: str) -> None:
+        record = self._records.find(server_id)
+        if record is not None and not machine_for(record.spec).guest_agent:
+            raise errors.Conflict(NO_AGENT)
+        self._ask_known(server_id, lambda domain: guest_signals.set_password(domain, user, password))
+
+    def inject_nmi(self, server_id: str) -> None:
+        self._ask_known(server_id, guest_signals.inject_nmi)
+
+    def _ask_known(self, server_id: str, work: Callable[[Any], T]) -> T:
+        """``work(domain)`` for a guest that must be there. Raises NotFound."""
+        if self._records.find(server_id) is None:
+            raise errors.NotFound("There is no such guest on this host.")
+        found: list[T] = []
+        self._ask(server_id, lambda domain: found.append(work(domain)))
+        if not found:
+            raise errors.Conflict(NOT_RUNNING)
+        return found[-1]
 
     def get_console_output(self, server_id: str, length: int) -> str:
         if self._records.find(server_id) is None:

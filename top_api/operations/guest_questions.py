@@ -1,0 +1,58 @@
+"""What a server's guest is asked or told at once."""
+
+from __future__ import annotations
+
+from cellcloud import errors
+from cellcloud.context import RequestContext
+from cellcloud.model.guest_questions import Diagnose, GuestDiagnostics, GuestQuestion, InjectNmi, SetPassword
+from cellcloud.model.server import ServerRecord
+from top_api.operations.server_in_cell import change, check_unlocked
+from top_api.services import ApiServices
+
+
+def get_diagnostics(services: ApiServices, context: RequestContext, record: ServerRecord) -> GuestDiagnostics:
+    """Raises Conflict for a server that does not run, Unreachable."""
+    found = _ask(services, context, record, Diagnose())
+    if found is None:
+        raise errors.CallHuman("The cell has answered with no figures.")
+    return found
+
+
+def set_password(services: ApiServices, context: RequestContext, record: ServerRecord, password: str) -> None:
+    """Raises Conflict in a wrong state, or where the guest has no agent or refuses; NotSupported where its agent does
+    not answer; Unreachable."""
+    check_unlocked(context, record)
+    properties = record.spec.image.properties
+    usual = "Administrator" if properties.get("os_type") == "windows" else "root"
+    user = str(properties.get("os_admin_user") or usual)
+    try:
+        _ask(services, context, record, SetPassword(user=user, password=password))
+    except errors.GuestFailed as error:
+        why = "error setting admin password"
+        raise errors.Conflict(f"Failed to set admin password on {record.id} because {why}") from error
+    except errors.NotSupported as error:
+        raise errors.NotSupported("Unable to set password on instance") from error
+
+
+def clear_password(services: ApiServices, context: RequestContext, record: ServerRecord) -> None:
+    """Forget the sealed password; the guest keeps it. Raises Unreachable."""
+    if record.spec.sealed_password:
+        change(services, context, record, "clear_password", {"sealed_password": ""})
+
+
+def trigger_crash_dump(services: ApiServices, context: RequestContext, record: ServerRecord) -> None:
+    """Raises Conflict in a wrong state, or where the guest cannot be interrupted; Unreachable."""
+    check_unlocked(context, record)
+    try:
+        _ask(services, context, record, InjectNmi())
+    except (errors.NotSupported, errors.GuestFailed) as error:
+        raise errors.Conflict("Triggering crash dump is not supported") from error
+
+
+def _ask(
+    services: ApiServices, context: RequestContext, record: ServerRecord, question: GuestQuestion
+) -> GuestDiagnostics | None:
+    if not record.cell:
+        raise errors.Conflict(f"Instance {record.id} is not ready")
+    conductor = services.cells.conductor(record.cell)
+    return conductor.ask_guest(services.cells.budget(context), record.id, question)
