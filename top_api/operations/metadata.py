@@ -33,9 +33,12 @@ def set_metadata(
 
 def delete_metadata(services: ApiServices, context: RequestContext, record: ServerRecord, key: str) -> None:
     """Take one item away. Raises NotFound, Conflict, Unreachable."""
-    if key not in record.spec.metadata:
-        raise errors.NotFound("Metadata item was not found")
-    _check(context, record, "delete metadata")
+    try:
+        _check(context, record, "delete metadata")
+    except errors.Conflict:  # whether it is there is known best by the cell, which is asked but for this
+        if key in record.spec.metadata:
+            raise
+        raise errors.NotFound("Metadata item was not found") from None
     change_items(services, context, record, "delete metadata", ItemChanges(remove_metadata=(key,)))
 
 
