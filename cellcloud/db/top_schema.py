@@ -138,7 +138,7 @@ server_index = sa.Table(
     sa.Index("ix_server_index_user_data", "user_data_id"),
     sa.Index("ix_server_index_hints", "hints_id"),
     sa.Index("ix_server_index_usage", "project_id", "id"),
-    sa.Index("ix_server_index_host", "cell", "host"),
+    sa.Index("ix_server_index_host", "cell", "host", "deleted"),
 )
 
 # What usage still tells of servers that the index has forgotten.

@@ -96,6 +96,29 @@ def test_bodies_that_tell_of_nothing(world: World, body: dict[str, Any], version
     assert world.post(PATH, body, token="service", version=version).status_code == 400
 
 
+def test_administrators_have_ports_read_anew(world: World) -> None:
+    server_id = world.create()
+    path, body = f"/servers/{server_id}/action", {"injectNetworkInfo": None}
+    assert world.post(path, body).status_code == 403
+    assert world.post(path, body, token="admin").status_code == 202
+    assert [(event.server_id, event.name) for event in world.cell_of(server_id).events] == [
+        (server_id, "network-changed")
+    ]
+    world.cell_of(server_id).away = True
+    assert world.post(path, body, token="admin").status_code == 503
+
+
+@pytest.mark.parametrize(("action", "kind"), [("os-getSPICEConsole", "spice-html5"), ("os-getSerialConsole", "serial")])
+def test_consoles_that_no_hypervisor_has(world: World, action: str, kind: str) -> None:
+    path = f"/servers/{world.create()}/action"
+    answer = world.post(path, {action: {"type": kind}}, version="2.5")
+    assert (answer.status_code, answer.get_json()["badRequest"]["message"]) == (
+        400,
+        f"Unavailable console type {kind}.",
+    )
+    assert world.post(path, {action: {"type": kind}}, version="2.6").status_code == 404
+
+
 def test_only_services_tell(world: World) -> None:
     body = {"events": [about(world.create())]}
     assert {

@@ -216,8 +216,8 @@ HYPERVISORS: dict[str, dict[str, Any]] = {
     "with_servers": {"with_servers=true": ["east-1", "west-1"]},
 }
 SERVICES: dict[str, dict[str, Any]] = {
-    "host": {"host=west-1": 3, "host=x": 0},
-    "binary": {"binary=nova-compute": 2, "binary=nova-compute&host=west-1": 1},
+    "host": {"host=west-1": 3, "host=x": 0, "host=": 6},
+    "binary": {"binary=nova-compute": 2, "binary=": 6, "binary=nova-compute&host=west-1": 1},
 }
 KEYPAIRS: dict[str, dict[str, Any]] = {
     "limit": {"limit=1&user_id=demo-user": ["ka"], "limit=0&user_id=demo-user": []},

@@ -132,6 +132,9 @@ ACTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "unlock": ("lock_server", "unlock"),
         "os-getConsoleOutput": ("console_output", "os-getConsoleOutput"),
         "os-getVNCConsole": ("remote_consoles", "os-getVNCConsole"),
+        "os-getSPICEConsole": ("remote_consoles", "os-getSPICEConsole"),
+        "os-getSerialConsole": ("remote_consoles", "os-getSerialConsole"),
+        "injectNetworkInfo": ("admin_actions", "injectNetworkInfo"),
     },
     LIVE_MIGRATION_ACTION: {"force_complete": ("server_migrations", "force_complete")},
     FLAVOR_ACTION: {

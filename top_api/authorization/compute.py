@@ -51,6 +51,7 @@ _SERVERS = (
     ("os-lock-server:lock", MEMBER, "Lock a server."),
     ("os-lock-server:unlock", MEMBER, "Unlock a server."),
     ("os-lock-server:unlock:unlock_override", ADMIN, "Unlock a server that somebody else locked."),
+    ("os-admin-actions:inject_network_info", ADMIN, "Have a server's ports read anew."),
     ("os-console-output", MEMBER, "See a server's console log."),
     ("os-remote-consoles", MEMBER, "Open a server's console."),
     ("server-metadata:index", READER, "List a server's metadata."),

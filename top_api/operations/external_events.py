@@ -10,6 +10,8 @@ from cellcloud.batching import portions
 from cellcloud.context import RequestContext
 from cellcloud.db import server_index
 from cellcloud.model.external_event import NETWORK_EVENTS, POWER_TAGS, POWER_UPDATE, ExternalEvent
+from cellcloud.model.server import ServerRecord
+from top_api.operations.server_in_cell import check_unlocked
 from top_api.services import ApiServices
 
 DONE, NO_TAG, UNKNOWN, REFUSED = 200, 400, 404, 422
@@ -41,6 +43,15 @@ def tell_cells(services: ApiServices, context: RequestContext, given: Sequence[d
         for number, place in enumerate(waiting[cell]):
             codes[place] = REFUSED if isinstance(told, errors.CellcloudError) else told[number]
     return codes
+
+
+def look_at_networks(services: ApiServices, context: RequestContext, record: ServerRecord) -> None:
+    """Have a server's cell read its ports anew. Raises Conflict while it is in none, Unreachable."""
+    check_unlocked(context, record)
+    if not record.cell:
+        raise errors.Conflict(f"Instance {record.id} is not ready")
+    event = ExternalEvent(server_id=record.id, name="network-changed")
+    services.cells.conductor(record.cell).apply_external_events(services.cells.budget(context), [event])
 
 
 def _judge(event: ExternalEvent, tagged: bool, cell_of: dict[str, str]) -> int:

@@ -8,6 +8,7 @@ from cellcloud.model.operations import ACTIONS, spec_of
 from top_api.operations import guest_questions, snapshots, update
 from top_api.operations.consoles import ALL_LINES, create_console, get_output
 from top_api.operations.delete import delete_server, restore_server
+from top_api.operations.external_events import look_at_networks
 from top_api.operations.server_in_cell import begin, look_up_server
 from top_api.request_pipeline import Actions, Answer, Call, Resource
 from top_api.schemas import servers as schemas
@@ -143,3 +144,24 @@ def remote_console(call: Call, server_id: str) -> dict[str, Any]:
     wanted = call.body["remote_console"]
     grant = create_console(call.services, call.context, call.server, wanted["protocol"], wanted["type"])
     return {"remote_console": {"protocol": grant.protocol, "type": grant.type, "url": grant.url}}
+
+
+@actions.action(
+    "os-getSPICEConsole", "os_compute_api:os-remote-consoles", status=200, until=(2, 5), body=schemas.SPICE_CONSOLE
+)
+def spice_console(call: Call, server_id: str) -> dict[str, Any]:
+    grant = create_console(call.services, call.context, call.server, "spice", call.body["os-getSPICEConsole"]["type"])
+    return {"console": {"type": grant.type, "url": grant.url}}
+
+
+@actions.action(
+    "os-getSerialConsole", "os_compute_api:os-remote-consoles", status=200, until=(2, 5), body=schemas.SERIAL_CONSOLE
+)
+def serial_console(call: Call, server_id: str) -> dict[str, Any]:
+    grant = create_console(call.services, call.context, call.server, "serial", call.body["os-getSerialConsole"]["type"])
+    return {"console": {"type": grant.type, "url": grant.url}}
+
+
+@actions.action("injectNetworkInfo", "os_compute_api:os-admin-actions:inject_network_info")
+def inject_network_info(call: Call, server_id: str) -> None:
+    look_at_networks(call.services, call.context, call.server)

@@ -25,7 +25,7 @@ def list_services(call: Call) -> dict[str, Any]:
         "services": [
             _shown(call, service, fresh=fresh)
             for service, fresh in operations.list_services(call.services, call.context)
-            if host in (None, service.host) and binary in (None, service.binary)
+            if host in (None, "", service.host) and binary in (None, "", service.binary)
         ]
     }
 

@@ -187,6 +187,12 @@ CONSOLE_OUTPUT = Versioned(
 VNC_CONSOLE = Versioned(
     only("os-getVNCConsole", an_object({"type": {"type": "string", "enum": ["novnc", "xvpvnc"]}}, required=("type",)))
 )
+SPICE_CONSOLE = Versioned(
+    only("os-getSPICEConsole", an_object({"type": {"type": "string", "enum": ["spice-html5"]}}, required=("type",)))
+)
+SERIAL_CONSOLE = Versioned(
+    only("os-getSerialConsole", an_object({"type": {"type": "string", "enum": ["serial"]}}, required=("type",)))
+)
 _CONSOLE_TYPES = ["novnc", "rdp-html5", "serial", "spice-html5", "webmks", "xvpvnc"]
 REMOTE_CONSOLES = Versioned(
     only(

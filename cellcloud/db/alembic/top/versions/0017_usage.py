@@ -30,7 +30,7 @@ def upgrade() -> None:
     op.create_index("ix_past_servers_project", "past_servers", ["project_id", "id"])
     op.create_index("ix_past_servers_terminated_at", "past_servers", ["terminated_at"])
     op.create_index("ix_server_index_usage", "server_index", ["project_id", "id"])
-    op.create_index("ix_server_index_host", "server_index", ["cell", "host"])
+    op.create_index("ix_server_index_host", "server_index", ["cell", "host", "deleted"])
 
 
 def downgrade() -> None:
