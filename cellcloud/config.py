@@ -157,6 +157,17 @@ CELL = [
         help="Cut guests that no record accounts for off their networks until an operator adopts or removes them. Off, "
         "because they may serve a tenant whose record was lost; on where their addresses may be given out again.",
     ),
+    cfg.BoolOpt(
+        "allow_resize_to_same_host",
+        default=False,
+        help="Let a resized server stay on its host, which has its disks and its room twice until it is confirmed.",
+    ),
+    cfg.FloatOpt(
+        "resize_confirm_window",
+        default=0.0,
+        min=0.0,
+        help="Seconds until a resize or migration that nobody confirmed or reverted is confirmed; 0: never. Nova's.",
+    ),
     cfg.IntOpt("max_attempts", default=3, min=1, help="Hosts tried for one server before its cell gives up: Nova's."),
     cfg.FloatOpt(
         "deleted_days",
@@ -309,6 +320,8 @@ class CellConfig:
     service_down_time: float
     report_interval: float
     fence_unknown_guests: bool
+    allow_resize_to_same_host: bool
+    resize_confirm_window: float
     max_attempts: int
     deleted_days: float
     runs_days: float

@@ -80,6 +80,17 @@ _STATUS: dict[VmState, str] = {
 _STATUS_WHILE: dict[tuple[VmState, TaskState], str] = {
     (VmState.ACTIVE, TaskState.REBOOTING): "REBOOT",
     (VmState.ACTIVE, TaskState.REBOOTING_HARD): "HARD_REBOOT",
+    (VmState.RESIZED, TaskState.RESIZE_REVERTING): "REVERT_RESIZE",
+    **{
+        (state, task): "RESIZE"
+        for state in (VmState.ACTIVE, VmState.STOPPED)
+        for task in (
+            TaskState.RESIZE_PREP,
+            TaskState.RESIZE_MIGRATING,
+            TaskState.RESIZE_MIGRATED,
+            TaskState.RESIZE_FINISH,
+        )
+    },
 }
 
 

@@ -27,18 +27,19 @@ METADATA_PORT = 8775
 
 
 class LibvirtNode:
-    """One node with its own bridge. ``subnet``: the second and third figure of the management addresses."""
+    """One node with its own bridge. ``subnet``: the second and third figure of the management addresses. ``beside``: a
+    node that this one is to be a second one beside."""
 
-    def __init__(self, subnet: str) -> None:
+    def __init__(self, subnet: str, *, beside: LibvirtNode | None = None) -> None:
         self._umask = os.umask(0o077)  # as services have it
         self.directory = Path(tempfile.mkdtemp(prefix="cc-", dir=ON_DISK))
         prefix = f"t{os.getpid() % 1000000:x}"
         self.config = NodeConfig(
-            name="node-1",
+            name="node-2" if beside else "node-1",
             state_dir=self.directory,
             prefix=prefix,
             bridge=f"{prefix}-{subnet.replace('.', '-')}",
-            ip=f"10.{subnet}.11",
+            ip=f"10.{subnet}.{12 if beside else 11}",
             gateway_ip=f"10.{subnet}.1",
         )
         self.node = ensure_node(self.config)

@@ -222,7 +222,7 @@ _VALUES: dict[str, Callable[[ServerRecord], str | int | bool | dt.datetime | Non
     "access_ip_v6": lambda record: record.spec.access_ip_v6,
     "auto_disk_config": lambda record: record.spec.disk_config == "AUTO",
     "launch_index": lambda record: record.spec.launch_index,
-    "progress": lambda record: 0,
+    "progress": lambda record: record.progress,
     "kernel_id": lambda record: "",
     "ramdisk_id": lambda record: "",
     "locked_by": lambda record: "owner" if record.locked else "",

@@ -7,7 +7,8 @@ NotFound (no such guest). The contract suite in ``tests/contract`` runs on every
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -54,6 +55,15 @@ class SnapshotReader(Protocol):
     def __iter__(self) -> Iterator[bytes]:
         """Its bytes in pieces. Raises Stale when it is dropped meanwhile."""
         ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DiskSource:
+    """Where the disks of a guest that is moved are: a host, and what it offered them by; nothing where it is the same
+    host."""
+
+    host: str
+    offer: Mapping[str, str]
 
 
 class Driver(Protocol):
@@ -128,9 +138,46 @@ class Driver(Protocol):
         ...
 
     def destroy(self, server_id: str, generation: int) -> None:
-        """Remove the guest, its disks, ports and rules. Absent is success, whatever was destroyed since; a guest that
-        this driver has not made is left alone. Raises Conflict for one, Stale when the guest is of a newer generation.
-        """
+        """Remove the guest, its disks, ports and rules, and what is set aside of it. Absent is success, whatever was
+        destroyed since; a guest that this driver has not made is left alone. Raises Conflict for one, Stale when the
+        guest is of a newer generation."""
+        ...
+
+    def set_aside(self, server_id: str, generation: int, timeout: float) -> GuestState:
+        """Power the guest off, as ``stop`` does, and keep all of it where no other verb looks for it, under its
+        generation, until ``move_back``, ``discard`` or ``destroy``. Raises NotFound when there is neither."""
+        ...
+
+    def offer_disks(self, server_id: str) -> dict[str, str]:
+        """Let another host that knows what is returned fetch the disks of a guest that is set aside, for as long as it
+        is. Raises NotFound."""
+        ...
+
+    def fetch_disks(
+        self,
+        spec: ServerSpec,
+        generation: int,
+        ports: Sequence[Port],
+        images: ImageStore,
+        source: DiskSource,
+        tell: Callable[[int], None],
+    ) -> GuestState:
+        """Copy the disks of a guest that ``source`` has set aside, going on where an earlier attempt was cut off, make
+        sure that they are what they were, and let them grow to the flavor's size. ``tell``: how much is done, in
+        percent. Raises Unreachable when the source cannot be reached or offers them no longer."""
+        ...
+
+    def arrive(self, spec: ServerSpec, generation: int, ports: Sequence[Port], *, running: bool) -> GuestState:
+        """Make a guest of disks that were fetched, plug its ports, and start it if it is to run."""
+        ...
+
+    def move_back(self, spec: ServerSpec, generation: int, ports: Sequence[Port], *, running: bool) -> GuestState:
+        """Put a guest that is set aside in its place again, instead of what is there; then, or where none is set
+        aside, have it run or be off."""
+        ...
+
+    def discard(self, server_id: str, generation: int) -> None:
+        """Remove what is set aside of the guest, and nothing else. Absent is success. Raises Stale."""
         ...
 
     def describe_guest(self, server_id: str) -> GuestDescription:

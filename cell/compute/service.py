@@ -10,8 +10,9 @@ import functools
 import logging
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
-from cell.compute.actions import console, guest, questions
+from cell.compute.actions import console, guest, moves, questions
 from cell.compute.command_executor import CommandExecutor
 from cell.compute.driver import Driver
 from cell.compute.identity import Identity, Standing
@@ -231,7 +232,10 @@ class ComputeService:
             LOG.warning("command left alone: the host's name is not held", extra={"host": host, "kind": command.kind})
             return  # it is sent again, to whoever holds the name then
         try:
-            state = guest.perform(self._drivers[host], self._images, command, *self._patience)
+            driver = self._drivers[host]
+            outputs = moves.find_offer(driver, command)
+            tell = functools.partial(self._tell_progress, host, command)
+            state = guest.perform(driver, self._images, command, *self._patience, tell)
         except errors.CellcloudError as error:
             self._refuse(host, command, error)
         except OSError as error:
@@ -245,7 +249,10 @@ class ComputeService:
             )
             self._refuse(host, command, failed)
         else:
-            self._report_queue.post(_answer(host, command, state.power_state))
+            self._report_queue.post(_answer(host, command, state.power_state, outputs=outputs))
+
+    def _tell_progress(self, host: str, command: GuestCommand, percent: int) -> None:
+        self._report_queue.post(replace(_answer(host, command, PowerState.NOSTATE), progress=percent))
 
     def _refuse(self, host: str, command: GuestCommand, error: errors.CellcloudError) -> None:
         LOG.warning(
@@ -288,7 +295,11 @@ class ComputeService:
 
 
 def _answer(
-    host: str, command: GuestCommand, power_state: int, error: errors.CellcloudError | None = None
+    host: str,
+    command: GuestCommand,
+    power_state: int,
+    error: errors.CellcloudError | None = None,
+    outputs: dict[str, str] | None = None,
 ) -> GuestEvent:
     kinds = errors.lineage(error) if error else ("",)
     return GuestEvent(
@@ -302,4 +313,5 @@ def _answer(
         error_kinds=kinds[1:],
         message=error.message if error else "",
         detail=error.detail if error else "",
+        outputs=outputs or {},
     )

@@ -30,6 +30,7 @@ from cellcloud.service import Loop, command
 LOG = logging.getLogger(__name__)
 PURGE_INTERVAL = 60.0
 FIGURES_INTERVAL = 5.0
+CONFIRM_INTERVAL = 10.0
 
 
 class ConductorProcess:
@@ -61,6 +62,9 @@ class ConductorProcess:
             max_attempts=cell.max_attempts,
             place=functools.partial(relocation.place_elsewhere, database, scheduler),
             find_images=find_images,
+            place_move=functools.partial(
+                relocation.find_move, database, scheduler, same_host=cell.allow_resize_to_same_host
+            ),
         )
         lengths = {name: getattr(cell, name) for name in ("hold_seconds", "run_lease", "service_down_time")}
         steady = SteadyClock(database, CELL_TIMES, lengths)
@@ -88,6 +92,7 @@ class ConductorProcess:
             Loop("purge", PURGE_INTERVAL, self.service.purge),
             Loop("figures", FIGURES_INTERVAL, self.service.measure),
             Loop("judge", 1.0, self.service.judge),
+            Loop("confirm", CONFIRM_INTERVAL, self.service.confirm_resizes),
             Loop("clock", 1.0, steady.compensate),
             Loop("watch", rollback_detection.INTERVAL, self.service.watch),
             Loop("heartbeat", cell.report_interval, self._beat),

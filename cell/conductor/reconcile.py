@@ -117,9 +117,14 @@ def _judge(
             judged.unknown[guest.server_id] = (guest, OLDER_RECORD)
         elif record.deleted:
             judged.orders.append(_order(guest, OrderKind.DESTROY, record.generation, "deleted"))
-        elif record.host != host and record.id not in busy:
+        elif record.host != host and record.id not in busy and not _waits_aside(guest, record, host):
             _judge_misplaced(judged, guest, record)
     return judged
+
+
+def _waits_aside(guest: GuestState, record: ServerRecord, host: str) -> bool:
+    """Whether the guest is what a move that is not over has left on its old host."""
+    return guest.aside and record.migration is not None and record.migration.source == host
 
 
 def _judge_misplaced(judged: _Judged, guest: GuestState, record: ServerRecord) -> None:

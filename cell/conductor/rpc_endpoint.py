@@ -61,6 +61,7 @@ AT_ONCE = 128  # hosts that are read for a page
 COMPUTE = "nova-compute"
 NUDGE_GAP = 0.2  # seconds between two nudges, so that the changes of a busy cell share messages
 DAY = 86400.0
+CONFIRMED_AT_ONCE = 500
 
 
 class ConductorService:
@@ -417,6 +418,20 @@ class ConductorService:
         if gone:
             LOG.info("old rows forgotten", extra={"rows": gone})
         return max(gone.values(), default=0) >= retention.AT_ONCE
+
+    def confirm_resizes(self) -> None:
+        """Confirm what has waited for longer than it may, but where the old host is away."""
+        window = self._config.resize_confirm_window
+        if not window:
+            return
+        self._before_judging()
+        with self._database.read() as connection:
+            waiting = servers.list_unconfirmed(connection, window, CONFIRMED_AT_ONCE)
+        for server_id in waiting:
+            try:
+                self.begin_operation(service_context(), server_id, Operation.CONFIRM_RESIZE, {})
+            except errors.CellcloudError as error:
+                LOG.info("resize not confirmed", extra={"server": server_id, "why": error.message})
 
     def watch(self) -> None:
         """Notice a database that has fallen back."""

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from cell.conductor.workflow import FoundHost
 from cellcloud import errors
 from cellcloud.batching import Batcher, portions
 from cellcloud.clients.image import ImageClient
@@ -22,6 +23,8 @@ from cellcloud.rpc.transport import Transport
 
 Place = Callable[[LeasedRun, ServerSpec, Sequence[str]], ServerRecord]
 """Claims another host for a run's server, not one of those."""
+PlaceMove = Callable[[LeasedRun, ServerSpec, str, bool], FoundHost]
+"""Claims a host for a migration of a run's server; whether its own will do."""
 
 
 @dataclass(slots=True)
@@ -54,12 +57,14 @@ class Gateway:
         max_attempts: int,
         place: Place,
         find_images: Callable[[], ImageClient],
+        place_move: PlaceMove,
     ) -> None:
         self.networks = networks
         self._find_images = find_images
         self.resend_after = resend_after
         self.max_attempts = max_attempts
         self._place = place
+        self._place_move = place_move
         self._database = database
         self._transport = transport
         self._down_time = service_down_time
@@ -90,6 +95,9 @@ class Gateway:
 
     def find_host(self, run: LeasedRun, spec: ServerSpec, exclude: Sequence[str]) -> ServerRecord:
         return self._place(run, spec, exclude)
+
+    def find_move(self, run: LeasedRun, spec: ServerSpec, migration_id: str, *, may_stay: bool) -> FoundHost:
+        return self._place_move(run, spec, migration_id, may_stay)
 
     def compute(self, host: str) -> Compute:
         """The compute service that answers for the host. Raises NotFound."""

@@ -23,8 +23,9 @@ from cellcloud.server_states import TaskState
 class Wait(Exception):
     """Call this step again after ``seconds``, or when the host's result arrives.
 
-    ``forget``: drop the result that did arrive: it asked for another try, the ``put_off``-th if given. ``command``,
-    ``changes``: as in ``StepResult``.
+    ``forget``: drop the results that did arrive: they asked for another try, the ``put_off``-th if given. ``command``,
+    ``changes``: as in ``StepResult``. ``answer_to``: whose result is waited for, if not the step's own: one called
+    as the step, a slash, and more.
     """
 
     def __init__(
@@ -35,6 +36,7 @@ class Wait(Exception):
         put_off: int | None = None,
         command: GuestCommand | None = None,
         changes: ServerChanges = NO_CHANGES,
+        answer_to: str = "",
     ) -> None:
         super().__init__(seconds)
         self.seconds = seconds
@@ -42,6 +44,7 @@ class Wait(Exception):
         self.put_off = put_off
         self.command = command
         self.changes = changes
+        self.answer_to = answer_to
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,11 +53,14 @@ class StepResult:
 
     ``moved``: the record as it is now, where the step gave the server another host and so another generation.
     ``command`` is sent to the server's host once the step is saved: it may get lost, so a step that waits for the
-    answer sends it again.
+    answer sends it again. ``swap_claims``: the migration whose claim changes places with the server's own;
+    ``release_claim``: the one whose claim is given back.
     """
 
     changes: ServerChanges = NO_CHANGES
     release_claims: bool = False
+    swap_claims: str = ""
+    release_claim: str = ""
     command: GuestCommand | None = None
     moved: ServerRecord | None = None
 
@@ -99,6 +105,15 @@ class PassiveServices(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundHost:
+    """A host with room for a server that is to be moved. ``address``: of its hypervisor."""
+
+    host: str
+    zone: str
+    address: str
+
+
 class StepServices(PassiveServices, Protocol):
     """What other steps may use of the world: networks, images, and the other hosts of the cell."""
 
@@ -112,6 +127,11 @@ class StepServices(PassiveServices, Protocol):
     def find_host(self, run: LeasedRun, spec: ServerSpec, exclude: Sequence[str]) -> ServerRecord:
         """Claim another host for the run's server, which holds none. Raises NoValidHost, TryLater, and Stale when the
         run's lease went to another."""
+        ...
+
+    def find_move(self, run: LeasedRun, spec: ServerSpec, migration_id: str, *, may_stay: bool) -> FoundHost:
+        """Claim a host for a server that is to be moved, beside the one it has; asked again, the same. ``may_stay``:
+        its own will do, where that is allowed. Raises NoValidHost, TryLater."""
         ...
 
 

@@ -30,7 +30,7 @@ TOLERANCE = 2.0  # seconds: a clock that is slewed, or a process that was held u
 LOOK_EVERY = 0.25
 CUT_EVERY = 60.0
 LONGEST_WAIT = 60.0  # seconds until a run is due again, at most
-LONGEST_RUN = 1800.0
+LONGEST_RUN = 14400.0
 LONGEST_CONSOLE_TOKEN = 3600.0
 
 
@@ -69,6 +69,7 @@ CELL_TIMES = (
     Decisive(column=cell.runs.c.deadline, kind=TimeKind.UNTIL, longest=LONGEST_RUN, among=_RUNNING),
     Decisive(column=cell.console_tokens.c.expires_at, kind=TimeKind.UNTIL, longest=LONGEST_CONSOLE_TOKEN),
     Decisive(column=cell.host_names.c.held_until, kind=TimeKind.UNTIL, longest="service_down_time"),
+    Decisive(column=cell.servers.c.unconfirmed_since, kind=TimeKind.SEEN),
     Decisive(column=cell.hosts.c.last_seen, kind=TimeKind.SEEN),
     Decisive(column=cell.services.c.last_seen, kind=TimeKind.SEEN),
     Decisive(column=cell.servers.c.soft_deleted_at, kind=TimeKind.SEEN),

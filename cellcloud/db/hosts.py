@@ -424,6 +424,17 @@ def is_up(connection: Connection, host: str, *, down_time: float) -> bool:
     return bool(connection.execute(sa.select(_up(down_time)).select_from(hosts).where(hosts.c.host == host)).scalar())
 
 
+def is_shown_up(connection: Connection, host: str) -> bool:
+    """Whether the host is up as everybody who follows the change log has it."""
+    return bool(connection.execute(sa.select(hosts.c.up).where(hosts.c.host == host)).scalar())
+
+
+def find_place(connection: Connection, host: str) -> tuple[str, str] | None:
+    """The host's availability zone, and its hypervisor's address."""
+    row = connection.execute(sa.select(hosts.c.zone, hosts.c.facts).where(hosts.c.host == host)).one_or_none()
+    return None if row is None else (row.zone, str(row.facts.get("host_ip", "")))
+
+
 def is_fenced(connection: Connection, host: str) -> bool:
     """Whether an operator has said that nothing runs there any more: the host is forced down, or removed."""
     forced = connection.execute(sa.select(hosts.c.forced_down).where(hosts.c.host == host)).scalar()

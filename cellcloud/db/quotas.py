@@ -56,7 +56,11 @@ def cost_of_record(record: ServerRecord) -> dict[str, int]:
     flavors = [record.spec.flavor]
     if record.migration is not None:
         flavors += [record.migration.old_flavor, record.migration.new_flavor]
-    costs = [cost_of(flavor) for flavor in flavors]
+    return larger(*map(cost_of, flavors))
+
+
+def larger(*costs: Mapping[str, int]) -> dict[str, int]:
+    """The most that any of them is, of each resource."""
     return {name: max(cost[name] for cost in costs) for name in costs[0]}
 
 

@@ -309,6 +309,15 @@ def list_expired_holds(connection: Connection, limit: int = 200) -> list[str]:
     return [row.id for row in rows]
 
 
+def list_unconfirmed(connection: Connection, seconds: float, limit: int) -> list[str]:
+    """Ids of servers whose moves have waited for so long to be confirmed, the longest first, but those at which
+    somebody is at work."""
+    busy = sa.exists().where(runs.c.server_id == servers.c.id, runs.c.active == 1)
+    waiting = (servers.c.unconfirmed_since <= utc_after(-seconds), servers.c.vm_state == VmState.RESIZED, ~busy)
+    query = sa.select(servers.c.id).where(*waiting, servers.c.deleted.is_(False))
+    return list(connection.execute(query.order_by(servers.c.unconfirmed_since).limit(limit)).scalars())
+
+
 def list_versions(connection: Connection, after_id: str, limit: int) -> list[tuple[str, int]]:
     """(id, version) of confirmed, living servers in order of id."""
     rows = connection.execute(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import ipaddress
 import json
 import shutil
 import socket
@@ -29,6 +30,7 @@ NODES_AT_ONCE = 16
 LONGEST_SOCKET = 107  # bytes that fit into sockaddr_un
 LONGEST_LINK = 15  # letters of a network device's name
 CONSOLE_PORTS = "5900-5999"
+MIGRATION_PORTS = "49152-49215"  # where hosts fetch the disks of guests that move from each other
 
 FIREWALL = """\
 table inet node
@@ -40,6 +42,7 @@ table inet node {{
         ct state established,related accept
         iifname "eth0" ip protocol icmp accept
         iifname "eth0" ip saddr {gateway} tcp dport {ports} accept
+        iifname "eth0" ip saddr {hosts} tcp dport {moves} accept
     }}
     chain forward {{
         type filter hook forward priority 0; policy drop;
@@ -268,7 +271,8 @@ def _wait_for_init(directory: Path) -> int:
 
 def _wire(config: NodeConfig, node: Node) -> None:
     """Connect the node to its cell's bridge, under its firewall from the first packet on."""
-    rules = FIREWALL.format(gateway=config.gateway_ip, ports=CONSOLE_PORTS)
+    hosts = ipaddress.ip_network(f"{config.gateway_ip}/{config.prefix_length}", strict=False)
+    rules = FIREWALL.format(gateway=config.gateway_ip, ports=CONSOLE_PORTS, hosts=hosts, moves=MIGRATION_PORTS)
     _run(node.wrap(["nft", "-f", "-"]), text=rules)
     peer = ["peer", "name", "eth0", "netns", str(node.pid)]
     _run(["ip", "link", "add", config.link, "type", "veth", *peer])

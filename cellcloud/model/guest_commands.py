@@ -84,6 +84,39 @@ class UploadSnapshot(ImageCommand, frozen=True, kw_only=True, tag="upload_snapsh
 class DiscardSnapshot(ImageCommand, frozen=True, kw_only=True, tag="discard_snapshot"): ...
 
 
+class SetAside(Command, frozen=True, kw_only=True, tag="set_aside"):
+    """Power the guest off and keep all of it out of the way: it may be moved, or put back."""
+
+
+class OfferDisks(Command, frozen=True, kw_only=True, tag="offer_disks"):
+    """Let who has what the answer's outputs say fetch the disks of a guest that is set aside."""
+
+
+class FetchDisks(DefiningCommand, frozen=True, kw_only=True, tag="fetch_disks"):
+    """Copy the disks of a guest that ``source`` has set aside, and make them fit. ``offer``: that host's answer to
+    OfferDisks; empty where it is this one."""
+
+    source: str
+    offer: dict[str, str] = {}
+
+
+class Arrive(DefiningCommand, frozen=True, kw_only=True, tag="arrive"):
+    """Make a guest of disks that were fetched, and start it if it is to run."""
+
+    running: bool = True
+
+
+class MoveBack(DefiningCommand, frozen=True, kw_only=True, tag="move_back"):
+    """Put a guest that is set aside in its place again, over what is there, and start it if it is to run."""
+
+    running: bool = True
+
+
+class Discard(Command, frozen=True, kw_only=True, tag="discard"):
+    """Remove what is set aside of the guest, and nothing else of it."""
+
+
+Moving = SetAside | OfferDisks | FetchDisks | Arrive | MoveBack | Discard
 GuestCommand = (
     Spawn
     | Start
@@ -98,12 +131,19 @@ GuestCommand = (
     | Snapshot
     | UploadSnapshot
     | DiscardSnapshot
+    | SetAside
+    | OfferDisks
+    | FetchDisks
+    | Arrive
+    | MoveBack
+    | Discard
 )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GuestEvent:
-    """The outcome of a command, or (``run_id`` empty) a change nobody asked for.
+    """The outcome of a command, or (``run_id`` empty) a change nobody asked for, or how far a command is: ``progress``,
+    in percent.
 
     ``error`` is the name of a class of cellcloud.errors, empty for success; ``error_kinds`` its ancestors' after it,
     for a receiver that does not know it.
@@ -120,6 +160,7 @@ class GuestEvent:
     detail: str = ""
     outputs: dict[str, str] = field(default_factory=dict)
     error_kinds: tuple[str, ...] = ()
+    progress: int | None = None
 
     @property
     def known_error(self) -> str:

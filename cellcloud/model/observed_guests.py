@@ -12,13 +12,14 @@ from cellcloud.model.server import ServerSpec
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GuestState:
     """A guest as the hypervisor shows it. ``generation`` is the newest that the host has accepted for it.
-    ``fenced``: its network devices are cut off."""
+    ``fenced``: its network devices are cut off. ``aside``: it is set aside for a move."""
 
     server_id: str
     power_state: int
     generation: int
     project_id: str = ""
     fenced: bool = False
+    aside: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,6 +26,10 @@ class Operation(StrEnum):
     CREATE_BACKUP = "createBackup"
     SOFT_DELETE = "soft_delete"
     RESTORE = "restore"
+    RESIZE = "resize"
+    MIGRATE = "migrate"
+    CONFIRM_RESIZE = "confirmResize"
+    REVERT_RESIZE = "revertResize"
 
 
 class ImmediateAction(StrEnum):
@@ -250,6 +254,56 @@ TABLE = (
         vm_state=VmState.ACTIVE,
         power_state=PowerState.RUNNING,
         event="compute_restore_instance",
+    ),
+    OperationSpec(
+        operation=Operation.RESIZE,
+        action="resize",
+        policy="servers:resize",
+        summary="Resize a server.",
+        starts_from=frozenset({VmState.ACTIVE, VmState.STOPPED}),
+        task_state=TaskState.RESIZE_PREP,
+        command=guest_commands.SetAside,
+        vm_state=VmState.RESIZED,
+        power_state=PowerState.RUNNING,
+        event="compute_prep_resize",
+        moves=True,
+    ),
+    OperationSpec(
+        operation=Operation.MIGRATE,
+        action="migrate",
+        policy="os-migrate-server:migrate",
+        summary="Migrate a server to another host, turned off meanwhile.",
+        starts_from=frozenset({VmState.ACTIVE, VmState.STOPPED}),
+        task_state=TaskState.RESIZE_PREP,
+        command=guest_commands.SetAside,
+        vm_state=VmState.RESIZED,
+        power_state=PowerState.RUNNING,
+        event="compute_prep_resize",
+        moves=True,
+    ),
+    OperationSpec(
+        operation=Operation.CONFIRM_RESIZE,
+        action="confirmResize",
+        policy="servers:confirm_resize",
+        summary="Confirm a server's resize or migration.",
+        starts_from=frozenset({VmState.RESIZED}),
+        task_state=TaskState.RESIZE_CONFIRMING,
+        command=guest_commands.Discard,
+        vm_state=VmState.ACTIVE,
+        power_state=PowerState.RUNNING,
+        event="compute_confirm_resize",
+    ),
+    OperationSpec(
+        operation=Operation.REVERT_RESIZE,
+        action="revertResize",
+        policy="servers:revert_resize",
+        summary="Revert a server's resize or migration.",
+        starts_from=frozenset({VmState.RESIZED}),
+        task_state=TaskState.RESIZE_REVERTING,
+        command=guest_commands.MoveBack,
+        vm_state=VmState.ACTIVE,
+        power_state=PowerState.RUNNING,
+        event="compute_revert_resize",
     ),
 )
 AT_ONCE: dict[str, str] = {

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from cellcloud.model.flavor import Flavor
 from cellcloud.model.image import Image
 from cellcloud.model.operations import OperationSpec, spec_of
 
@@ -14,13 +15,17 @@ from cellcloud.model.operations import OperationSpec, spec_of
 class RunArguments(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What an operation was asked with. ``type``: of its variant. ``keep_ports``, of a delete: another cell has the
     server, and goes on with its ports. ``image``: the one to make; ``rotation``: how many of its kind are left then.
-    ``soft``, of a delete that waits for another operation's end: the server is kept for a while."""
+    ``soft``, of a delete that waits for another operation's end: the server is kept for a while. ``flavor``,
+    ``disk_config``: of a resize. ``host``: where a server is to be moved to; empty: wherever there is room."""
 
     type: str = ""
     keep_ports: bool = False
     image: Image | None = None
     rotation: int = 0
     soft: bool = False
+    flavor: Flavor | None = None
+    disk_config: str = ""
+    host: str = ""
 
 
 class OperationRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

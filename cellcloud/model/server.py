@@ -131,6 +131,11 @@ class ServerRecord:
         return self.vm_state == VmState.SOFT_DELETED and self.task_state is None
 
     @property
+    def progress(self) -> int:
+        """Percent of a move's disks that are copied."""
+        return self.migration.progress if self.migration else 0
+
+    @property
     def zone(self) -> str:
         """The zone it is in, or asked for while it is in none."""
         return self.availability_zone or self.spec.availability_zone or ""

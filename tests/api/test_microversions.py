@@ -218,6 +218,7 @@ SERVED: dict[int, tuple[Probe, Any, Any]] = {
     52: (_create(tags=["t"]), 400, 202),
     53: (_type_of("/os-services", "services", 0, "id"), int, str),
     55: (_field("/flavors/1", "description"), False, True),
+    56: (_status("POST", "/servers/{id}/action", {"migrate": {"host": "no such host"}}, token="admin"), 202, 400),
     57: (lambda world, version: "maxPersonality" in world.get("/limits", version=version).get_json()["limits"][
         "absolute"], True, False),
     58: (_field("/servers/{id}/os-instance-actions", "updated_at"), False, True),

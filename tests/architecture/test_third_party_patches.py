@@ -77,6 +77,8 @@ SETTINGS = {
     "obj",  # click's context
     "should_exit",  # uvicorn's server
     "trust_env",  # requests' session
+    "check_hostname",  # contexts of ssl
+    "minimum_version",
 }
 LISTED = {re.split(r"[:.]", name)[-1] for reach in REACHES for name in reach.names}
 

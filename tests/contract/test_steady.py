@@ -22,6 +22,7 @@ from cellcloud.db import cell_schema, hosts, runs, top_schema
 from cellcloud.db.clock_step_compensation import CELL_TIMES, LONGEST_RUN, TOP_TIMES, Decisive, SteadyClock, TimeKind
 from cellcloud.db.engine import Database, UtcDateTime, utc_after, utc_now
 from cellcloud.model.host import HostMachine
+from cellcloud.model.operations import Operation
 from cellcloud.model.run import Lease
 from tests.workflows.world import CellUnderTest
 
@@ -285,4 +286,4 @@ def test_every_database_mends(cell_database: Database, top_database: Database, t
         assert connection.execute(sa.select(table.c.number)).scalar() == 1
         if tree == "cell":
             left = connection.execute(sa.select(cell_schema.runs.c.deadline, utc_now())).one()
-            assert LONGEST_RUN - 10 < (left[0] - left[1]).total_seconds() <= LONGEST_RUN + 1
+            assert REGISTRY[Operation.CREATE].deadline - 10 < (left[0] - left[1]).total_seconds() <= LONGEST_RUN + 1

@@ -18,6 +18,7 @@ from cellcloud.model.flavor import Flavor
 from cellcloud.model.guest_commands import (
     DefiningCommand,
     ExpectedGuest,
+    FetchDisks,
     GuestCommand,
     GuestEvent,
     GuestOrder,
@@ -63,6 +64,8 @@ def make_command(kind: type[GuestCommand], number: int = 1, generation: int = 1,
         made["spec"] = make_spec(number)
     if issubclass(kind, ImageCommand):
         made["image_id"] = server_id(99)
+    if kind is FetchDisks:
+        made["source"] = "h2"
     return kind(**made | values)
 
 

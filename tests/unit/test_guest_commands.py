@@ -9,7 +9,7 @@ import pytest
 
 from cell.compute.actions.guest import perform
 from cellcloud.model import codec
-from cellcloud.model.guest_commands import DefiningCommand, GuestCommand, ImageCommand
+from cellcloud.model.guest_commands import DefiningCommand, GuestCommand, ImageCommand, Moving
 from cellcloud.model.network import Port
 from tests.unit.cell_world import make_command, make_spec
 
@@ -30,10 +30,12 @@ def test_what_was_sent_before_is_read_and_what_is_sent_has_no_other_names(kind: 
     if issubclass(kind, DefiningCommand):
         given["ports"] = (PORT,)
     command = make_command(kind, **given)
-    before = sent_before(command.kind) | ({"image_id": command.image_id} if isinstance(command, ImageCommand) else {})
-    assert codec.from_wire(codec.to_wire([before]), list[GuestCommand]) == [command]
     assert codec.from_wire(codec.to_wire([command]), list[GuestCommand]) == [command]
     assert codec.from_plain(codec.to_plain(command), GuestCommand) == command
+    if kind in get_args(Moving):
+        return  # no release before has sent it
+    before = sent_before(command.kind) | ({"image_id": command.image_id} if isinstance(command, ImageCommand) else {})
+    assert codec.from_wire(codec.to_wire([before]), list[GuestCommand]) == [command]
     if issubclass(kind, DefiningCommand):
         assert set(msgspec.to_builtins(command)) == set(before)
 

@@ -17,7 +17,7 @@ from cell.conductor.placement import relocation, reservation_batching, reservati
 from cell.conductor.runs import begin_operations, guest_events
 from cell.conductor.runs import executor as executor_module
 from cell.conductor.runs.executor import RunExecutor
-from cell.conductor.workflow import StepResult
+from cell.conductor.workflow import FoundHost, StepResult
 from cell.scheduler.state.host_columns import Figure
 from cell.scheduler.state.scheduler_state import SchedulerState
 from cellcloud import errors
@@ -29,7 +29,21 @@ from cellcloud.model.allocation import Allocation
 from cellcloud.model.change_log import CellState
 from cellcloud.model.decision import Basis, ClaimConflict, RankAnswer, RankBatch
 from cellcloud.model.flavor import Flavor
-from cellcloud.model.guest_commands import Destroy, GuestCommand, GuestEvent, ImageCommand, Snapshot, UploadSnapshot
+from cellcloud.model.guest_commands import (
+    Arrive,
+    Destroy,
+    Discard,
+    FetchDisks,
+    GuestCommand,
+    GuestEvent,
+    ImageCommand,
+    MoveBack,
+    Moving,
+    OfferDisks,
+    SetAside,
+    Snapshot,
+    UploadSnapshot,
+)
 from cellcloud.model.host import HostFacts, HostReport
 from cellcloud.model.image import Image, ImageQuery
 from cellcloud.model.network import FixedIp, Port, RequestedNetwork
@@ -39,6 +53,11 @@ from cellcloud.model.server import ServerRecord, ServerSpec
 from cellcloud.server_states import PowerState
 
 CONTEXT = RequestContext(user_id="u", project_id="p", budget=86_400)
+
+
+LARGER = Flavor(id="2", name="m1.small", vcpus=2, memory_mb=256, root_gb=2)
+ASKED: dict[Operation, dict[str, Any]] = {Operation.RESIZE: {"flavor": LARGER}}
+"""What an operation is asked with where it needs anything."""
 
 
 class Killed(BaseException):
@@ -208,6 +227,9 @@ class CellUnderTest:
         self.copies: set[tuple[str, str]] = set()  # of guests' disks on hosts: server and image
         self.scheduler = FakeScheduler(host_names)
         self.guests: dict[str, tuple[str, PowerState, int]] = {}
+        self.aside: dict[str, str] = {}  # server -> the host that has set it aside
+        self.fetched: set[tuple[str, str]] = set()  # (server, host that has fetched its disks)
+        self.same_host = False
         self.fail: dict[type[GuestCommand], list[errors.CellcloudError]] = {}
         self.inbox: list[GuestEvent] = []
         self.lost = 0
@@ -253,12 +275,17 @@ class CellUnderTest:
                 step=command.step,
                 error=type(error).__name__ if error else "",
                 message=error.message if error else "",
+                outputs={"host": command.host} if isinstance(command, OfferDisks) else {},
             )
         )
 
     def _apply(self, host: str, command: GuestCommand) -> PowerState:
+        if isinstance(command, Moving):
+            return self._move(host, command)
         if isinstance(command, Destroy):
-            self.guests.pop(command.server_id, None)
+            self._remove_guest(command.server_id, host)
+            if self.aside.get(command.server_id) == host:
+                del self.aside[command.server_id]
             self.copies = {copy for copy in self.copies if copy[0] != command.server_id}
             return PowerState.NOSTATE
         if isinstance(command, ImageCommand):
@@ -277,6 +304,37 @@ class CellUnderTest:
         if isinstance(command, UploadSnapshot):
             self.images.fill_image(command.image_id, 1, (b"x",))
 
+    def _remove_guest(self, server_id: str, host: str) -> None:
+        self.fetched.discard((server_id, host))
+        if self.guests.get(server_id, ("",))[0] == host:
+            del self.guests[server_id]
+
+    def _move(self, host: str, command: Moving) -> PowerState:
+        server_id = command.server_id
+        match command:
+            case SetAside():
+                if self.guests.get(server_id, ("",))[0] == host:
+                    del self.guests[server_id]
+                    self.aside[server_id] = host
+                assert self.aside[server_id] == host
+            case FetchDisks():
+                if self.aside.get(server_id) != command.source or command.offer.get("host", host) != command.source:
+                    raise errors.Unreachable("The disks are not offered.")
+                self.fetched.add((server_id, host))
+            case Arrive() | MoveBack():
+                if isinstance(command, Arrive):
+                    assert (server_id, host) in self.fetched
+                elif self.aside.get(server_id) == host:
+                    del self.aside[server_id]
+                    self.fetched.discard((server_id, host))
+                assert self.guests.get(server_id, (host,))[0] == host, "it would run on two hosts"
+                power = PowerState.RUNNING if command.running else PowerState.SHUTDOWN
+                self.guests[server_id] = (host, power, command.generation)
+                return power
+            case Discard() if self.aside.get(server_id) == host:
+                del self.aside[server_id]
+        return PowerState.SHUTDOWN
+
     def within(self, connection: Connection) -> Inside:
         return Inside(self)
 
@@ -288,6 +346,11 @@ class CellUnderTest:
 
     def find_host(self, run: LeasedRun, spec: ServerSpec, exclude: Sequence[str]) -> ServerRecord:
         return relocation.place_elsewhere(self.database, self.scheduler, run, spec, exclude)
+
+    def find_move(self, run: LeasedRun, spec: ServerSpec, migration_id: str, *, may_stay: bool) -> FoundHost:
+        return relocation.find_move(
+            self.database, self.scheduler, run, spec, migration_id, may_stay, same_host=self.same_host
+        )
 
     # ---- driving -----------------------------------------------------------------------------------------------
     def create(self, server_id: str, **changes: object) -> ServerRecord:
@@ -305,7 +368,8 @@ class CellUnderTest:
         assert answer.outcome == "held", answer
 
     def begin(self, server_id: str, operation: Operation, **arguments: Any) -> ServerRecord:
-        return begin_operations.begin_operation(self.database, CONTEXT, server_id, operation, RunArguments(**arguments))
+        asked = RunArguments(**(ASKED.get(operation, {}) | arguments))
+        return begin_operations.begin_operation(self.database, CONTEXT, server_id, operation, asked)
 
     def run(self, limit: int = 200) -> None:
         """Until no run is unfinished."""
@@ -359,6 +423,13 @@ class CellUnderTest:
         assert self.copies == set()
         assert [one for one in self.images.images.values() if one.status != "active"] == []
         assert not record.held
+        with self.database.read() as connection:
+            held = {one.id: one.host for one in claims.list_of(connection, server_id)}
+            assert claims.list_strays(connection) == []
+        waits = record.vm_state == "resized" and not record.deleted
+        migration = record.migrations[-1] if waits else None
+        assert self.aside.get(server_id) == (migration.source if migration else None)
+        assert {host for _, host in self.fetched} <= {record.host}
         if record.deleted or record.vm_state == "error":
             assert server_id not in owners
             assert server_id not in self.guests
@@ -366,6 +437,7 @@ class CellUnderTest:
             assert record.host is None or record.deleted
         else:
             assert server_id in owners
+            assert held == {server_id: record.host} | ({migration.id: migration.source} if migration else {})
             assert self.guests[server_id][0] == record.host
             assert self.guests[server_id][1] == record.power_state
             assert self.networks.ports[server_id] == record.ports

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from oslo_policy.policy import RuleDefault
 
-from cellcloud.model.operations import FIRST_VARIANTS
+from cellcloud.model.operations import FIRST_VARIANTS, Operation
 
 ADMIN = "rule:context_is_admin"
 MEMBER = "rule:project_member_or_admin"
@@ -24,6 +24,8 @@ _ROLES = (
     ("project_reader_or_admin", "rule:project_reader_api or rule:context_is_admin", "Either of the two."),
     ("service_or_admin", "rule:service_api or rule:context_is_admin", "Either of the two."),
 )
+_ROLE_FOR = {Operation.MIGRATE: MANAGER}
+"""Operation -> who may, where members may not."""
 _SERVERS = (
     ("servers:index", READER, "List servers."),
     ("servers:index:get_all_tenants", ADMIN, "List the servers of every project."),
@@ -38,7 +40,11 @@ _SERVERS = (
     ("servers:create:attach_network", MEMBER, "Create a server on named networks or ports."),
     ("servers:create:zero_disk_flavor", ADMIN, "Create a server from an image with a flavor without a disk."),
     ("servers:update", MEMBER, "Change a server's name, description and the like."),
-    *{spec.policy: (spec.policy, MEMBER, spec.summary) for spec in reversed(FIRST_VARIANTS.values())}.values(),
+    *{
+        spec.policy: (spec.policy, _ROLE_FOR.get(spec.operation, MEMBER), spec.summary)
+        for spec in reversed(FIRST_VARIANTS.values())
+    }.values(),
+    ("os-migrate-server:migrate:host", ADMIN, "Migrate a server to a named host (from 2.56)."),
     ("os-deferred-delete:force", MEMBER, "Delete a server at once, also one that could still be restored."),
     ("os-admin-password", MEMBER, "Change the password of a server's administrator, by its guest's agent."),
     ("servers:trigger_crash_dump", MEMBER, "Interrupt a server so that it dumps its memory (from 2.17)."),

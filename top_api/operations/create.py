@@ -105,7 +105,7 @@ def _wanted(services: ApiServices, context: RequestContext, body: dict[str, Any]
     min_count, max_count = _counts(server)
     flavor, keypair = _flavor_and_keypair(services, context, server)
     image = _image(services, context, server)
-    _check_fit(services, context, flavor, image)
+    check_fit(services, context, flavor, image)
     flavor_image_validation.check(flavor, image)
     image = replace(image, properties=image_properties.known(image.properties))
     zone, host = requested_destination.read(services, context, server)
@@ -230,7 +230,8 @@ def _image_of_device(device: dict[str, Any], image_id: str) -> str:
     return str(device.get("uuid") or image_id)
 
 
-def _check_fit(services: ApiServices, context: RequestContext, flavor: Flavor, image: Image) -> None:
+def check_fit(services: ApiServices, context: RequestContext, flavor: Flavor, image: Image) -> None:
+    """Raises Invalid for a flavor that is too small for the image, Forbidden."""
     if flavor.memory_mb < image.min_ram:
         raise errors.Invalid("Flavor's memory is too small for requested image.")
     if flavor.root_gb == 0:  # the disk is as large as the image: only administrators know whether hosts bear that
@@ -245,12 +246,18 @@ def _check_fit(services: ApiServices, context: RequestContext, flavor: Flavor, i
         )
 
 
-def _disk_config(server: dict[str, Any], image: Image) -> str:
-    """Whose the partitions are: as the request says, else as the image does."""
-    asked = server.get("OS-DCF:diskConfig")
+def check_partitions(asked: object, image: Image) -> str:
+    """What the image says of whose the partitions are. Raises Invalid where that is asked for otherwise."""
     said = str(image.properties.get("auto_disk_config") or image.properties.get("hw_auto_disk_config") or "")
     if asked == "AUTO" and said.strip().lower() == "disabled":
         raise errors.Invalid("Requested image has automatic disk resize disabled.")
+    return said
+
+
+def _disk_config(server: dict[str, Any], image: Image) -> str:
+    """Whose the partitions are: as the request says, else as the image does."""
+    asked = server.get("OS-DCF:diskConfig")
+    said = check_partitions(asked, image)
     return str(asked or ("AUTO" if is_true(said) else "MANUAL"))
 
 

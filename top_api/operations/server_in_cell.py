@@ -76,11 +76,18 @@ def save_answer(database: Database, record: ServerRecord, cell: str) -> ServerRe
     return mine
 
 
-def begin(services: ApiServices, context: RequestContext, record: ServerRecord, spec: OperationSpec) -> ServerRecord:
-    """Begin an operation in the server's cell. Raises Conflict, Unreachable."""
+def begin(
+    services: ApiServices,
+    context: RequestContext,
+    record: ServerRecord,
+    spec: OperationSpec,
+    asked: Mapping[str, object] | None = None,
+) -> ServerRecord:
+    """Begin an operation in the server's cell, with what else is asked of it. Raises Conflict, Unreachable,
+    and what the cell refuses."""
     check_unlocked(context, record)
     record = _without_deleted_group(services, context, record, spec.operation)
-    arguments: dict[str, object] = {"type": spec.variant} if spec.variant else {}
+    arguments: dict[str, object] = ({"type": spec.variant} if spec.variant else {}) | dict(asked or {})
     return tell_cell(
         services,
         context,

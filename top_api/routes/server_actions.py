@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from cellcloud.model.operations import ACTIONS, spec_of
-from top_api.operations import guest_questions, snapshots, update
+from top_api.operations import guest_questions, resize, snapshots, update
 from top_api.operations.consoles import ALL_LINES, create_console, get_output
 from top_api.operations.delete import delete_server, restore_server
 from top_api.operations.external_events import look_at_networks
@@ -16,7 +16,9 @@ from top_api.views.images import url_of
 
 server_actions = Resource("server-actions")
 actions = Actions(look_up_server, gone=("resetNetwork", "os-getRDPConsole"))
-WITH_ANSWERS = frozenset({"createImage", "createBackup"})  # which have functions of their own below
+WITH_ANSWERS = frozenset(
+    {"createImage", "createBackup", "resize", "migrate"}
+)  # which have functions of their own below
 UNBOUNDED_METADATA = (2, 39)  # since when the image service alone says how much an image may have
 
 
@@ -33,10 +35,26 @@ def _begin(call: Call, server_id: str) -> None:
     begin(call.services, call.context, call.server, spec)
 
 
+_STATUS = {"confirmResize": 204}
 for _key, _spec in ACTIONS.items():
     if _key in WITH_ANSWERS:
         continue
-    actions.action(_key, f"os_compute_api:{_spec.policy}", body=schemas.ACTIONS.get(_key))(_begin)
+    _body, _status = schemas.ACTIONS.get(_key), _STATUS.get(_key, 202)
+    actions.action(_key, f"os_compute_api:{_spec.policy}", status=_status, body=_body)(_begin)
+
+
+@actions.action("resize", "os_compute_api:servers:resize", body=schemas.RESIZE)
+def begin_resize(call: Call, server_id: str) -> None:
+    resize.resize(call.services, call.context, call.server, call.body["resize"])
+
+
+@actions.action("migrate", "os_compute_api:os-migrate-server:migrate", body=schemas.MIGRATE)
+def begin_migration(call: Call, server_id: str) -> None:
+    given = call.body["migrate"] if call.version >= (2, 56) else None
+    host = str((given or {}).get("host") or "")
+    if host:
+        call.check("os_compute_api:os-migrate-server:migrate:host")
+    resize.migrate(call.services, call.context, call.server, host)
 
 
 @actions.action("createImage", "os_compute_api:servers:create_image", body=schemas.CREATE_IMAGE)

@@ -75,9 +75,10 @@ _HINTS: Schema = {
     "maxProperties": 32,
     "additionalProperties": True,
 }
+_FLAVOR: Schema = {"type": ["string", "integer"], "minLength": 1, "maxLength": 512}
 _SERVER: dict[str, Schema] = {
     "name": NAME,
-    "flavorRef": {"type": ["string", "integer"], "minLength": 1, "maxLength": 512},
+    "flavorRef": _FLAVOR,
     "imageRef": {"type": "string", "anyOf": [{"maxLength": 0}, {"format": "uuid"}]},
     "adminPass": {"type": "string", "maxLength": 255},
     "networks": {"type": "array", "items": _NETWORK, "maxItems": MOST_NETWORKS},
@@ -178,6 +179,16 @@ RESET_STATE = Versioned(
 )
 ACTIONS = {"reboot": REBOOT}
 """Key of an operation's action -> its body, where that must be more than there."""
+RESIZE = Versioned(
+    only("resize", an_object({"flavorRef": _FLAVOR, "OS-DCF:diskConfig": _DISK_CONFIG}, required=("flavorRef",)))
+)
+MIGRATE = Versioned(
+    only("migrate", {}),
+    (
+        (2, 56),
+        only("migrate", {"anyOf": [{"type": "null"}, an_object({"host": {**FQDN, "type": ["string", "null"]}})]}),
+    ),
+)
 CONSOLE_OUTPUT = Versioned(
     only(
         "os-getConsoleOutput",

@@ -97,7 +97,7 @@ class ServerView:
             "OS-DCF:diskConfig": spec.disk_config,
         }
         if status in _PROGRESSING:
-            shown["progress"] = 0
+            shown["progress"] = record.progress
         if status in _FAULTY and record.fault is not None:
             shown["fault"] = self._fault(record)
         if version >= (2, 9):

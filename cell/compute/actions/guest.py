@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from cell.compute.actions import image
+from cell.compute.actions import image, moves
 from cell.compute.driver import Driver, ImageStore
 from cellcloud import errors
 from cellcloud.model.guest_commands import (
     Destroy,
     GuestCommand,
     ImageCommand,
+    Moving,
     RebootHard,
     RebootSoft,
     Spawn,
@@ -21,11 +22,24 @@ from cellcloud.model.observed_guests import GuestState
 from cellcloud.server_states import PowerState
 
 
-def perform(  # noqa: PLR0911 -- one for each kind
-    driver: Driver, images: ImageStore, command: GuestCommand, shutdown_timeout: float, reboot_timeout: float = 0.0
+def perform(
+    driver: Driver,
+    images: ImageStore,
+    command: GuestCommand,
+    shutdown_timeout: float,
+    reboot_timeout: float = 0.0,
+    tell: Callable[[int], None] = lambda percent: None,
 ) -> GuestState:
     """The guest as it is afterwards. Times: seconds it has to power off by itself, to be stopped and to be rebooted.
-    Raises what the driver raises."""
+    ``tell`` is called with how far a long one is. Raises what the driver raises."""
+    if isinstance(command, Moving):
+        return moves.perform(driver, images, command, shutdown_timeout, tell)
+    return _perform(driver, images, command, shutdown_timeout, reboot_timeout)
+
+
+def _perform(  # noqa: PLR0911 -- one for each kind
+    driver: Driver, images: ImageStore, command: GuestCommand, shutdown_timeout: float, reboot_timeout: float
+) -> GuestState:
     server_id, generation = command.server_id, command.generation
     match command:
         case Spawn():

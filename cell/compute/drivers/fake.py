@@ -7,6 +7,7 @@ finds what an earlier one left. With a file, guests outlive their process too, a
 from __future__ import annotations
 
 import fcntl
+import functools
 import hashlib
 import threading
 from collections import defaultdict, deque
@@ -28,6 +29,7 @@ from cell.compute.driver import (
     NOT_RUNNING,
     NOT_SAVED,
     NOTHING_KNOWN,
+    DiskSource,
     GuestWatcher,
     ImageStore,
     check_guest,
@@ -67,6 +69,7 @@ class FakeGuest:
     reboots: int = 0
     fenced: bool = False
     snapshots: list[str] = field(default_factory=list)
+    aside: bool = False
     spec: ServerSpec | None = None
     ports: tuple[Port, ...] = ()
 
@@ -78,7 +81,13 @@ class FakeGuest:
             generation=self.generation,
             project_id=self.project_id,
             fenced=self.fenced,
+            aside=self.aside,
         )
+
+    @property
+    def key(self) -> str:
+        """By what its host knows it."""
+        return _aside(self.server_id) if self.aside else self.server_id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,8 +196,8 @@ class FakeHypervisor:
 
     def refuse_stale(self, host: str, server_id: str, generation: int) -> None:
         """Raises Stale for a generation older than the newest seen."""
-        guest = self.find(host, server_id)
-        newest = guest.generation if guest else self.find_tombstone(host, server_id)
+        known = (self.find(host, server_id), self.find(host, _aside(server_id)))
+        newest = max((one.generation for one in known if one), default=self.find_tombstone(host, server_id))
         if generation < newest:
             raise errors.Stale(f"The host has seen generation {newest} of this server.")
 
@@ -198,14 +207,15 @@ class FakeHypervisor:
 
     def save(self, host: str, guest: FakeGuest) -> None:
         """Keep a guest as it is now."""
-        self._hosts[host][guest.server_id] = guest
+        self._hosts[host][guest.key] = guest
         if self._journal is not None:
-            self._write([host, guest.server_id, guest])
+            self._write([host, guest.key, guest])
 
     def bury(self, host: str, server_id: str, generation: int) -> None:
-        """Remove a guest and remember the generation that did."""
+        """Remove a guest and remember the generation that did, if any."""
         self._hosts[host].pop(server_id, None)
-        self._remember(host, server_id, generation)
+        if generation:
+            self._remember(host, server_id, generation)
         if self._journal is not None:
             self._write([host, server_id, generation])
 
@@ -246,7 +256,7 @@ class FakeHypervisor:
             self._write([host, "", boot])
         for host, guests in self._hosts.items():
             for guest in guests.values():
-                self._write([host, guest.server_id, guest])
+                self._write([host, guest.key, guest])
         fresh.replace(path)
 
     def _remember(self, host: str, server_id: str, generation: int) -> None:
@@ -269,7 +279,8 @@ class FakeHypervisor:
                     self._boots[host] = content
                 elif isinstance(content, int):
                     self._hosts[host].pop(server_id, None)
-                    self._remember(host, server_id, content)
+                    if content:
+                        self._remember(host, server_id, content)
                 else:
                     self._hosts[host][server_id] = codec.from_plain(content, FakeGuest)
 
@@ -331,11 +342,13 @@ class FakeDriver:
 
     def list_guests(self) -> list[GuestState]:
         with self._hypervisor.lock:
-            return [guest.state for guest in self._hypervisor.list_guests(self._host)]
+            guests = sorted(self._hypervisor.list_guests(self._host), key=lambda guest: not guest.aside)
+            return list({guest.server_id: guest.state for guest in guests}.values())
 
     def find_guest(self, server_id: str) -> GuestState | None:
         with self._hypervisor.lock:
-            guest = self._hypervisor.find(self._host, server_id)
+            find = self._hypervisor.find
+            guest = find(self._host, server_id) or find(self._host, _aside(server_id))
             return guest.state if guest else None
 
     def spawn(self, spec: ServerSpec, generation: int, ports: Sequence[Port], images: ImageStore) -> GuestState:
@@ -402,7 +415,74 @@ class FakeDriver:
         with self._hypervisor.lock:
             if self._hypervisor.find(self._host, server_id) is not None:
                 self._hypervisor.refuse_stale(self._host, server_id, generation)
-            self._hypervisor.work("remove", lambda: self._hypervisor.bury(self._host, server_id, generation))
+            for key in (_aside(server_id), server_id):
+                self._hypervisor.work("remove", functools.partial(self._hypervisor.bury, self._host, key, generation))
+
+    def set_aside(self, server_id: str, generation: int, timeout: float) -> GuestState:
+        self._begin("set_aside")
+        with self._hypervisor.lock:
+            self._hypervisor.refuse_stale(self._host, server_id, generation)
+            guest = self._hypervisor.find(self._host, server_id)
+            aside = guest or self._hypervisor.get(self._host, _aside(server_id))
+            _halt(aside)
+            aside = replace(aside, aside=True, generation=generation)
+            self._hypervisor.save(self._host, aside)
+            if guest is not None:
+                self._hypervisor.bury(self._host, server_id, 0)
+            return aside.state
+
+    def offer_disks(self, server_id: str) -> dict[str, str]:
+        self._begin("offer_disks")
+        with self._hypervisor.lock:
+            self._hypervisor.get(self._host, _aside(server_id))
+        return {"host": self._host}
+
+    def fetch_disks(
+        self,
+        spec: ServerSpec,
+        generation: int,
+        ports: Sequence[Port],
+        images: ImageStore,
+        source: DiskSource,
+        tell: Callable[[int], None],
+    ) -> GuestState:
+        check_guest(spec)
+        self._begin("fetch_disks")
+        with self._hypervisor.lock:
+            guest = self._accept(spec, generation, ports)
+            there = self._hypervisor.find(source.host, _aside(spec.id))
+            if there is None or (source.host != self._host and source.offer.get("host") != source.host):
+                raise errors.Unreachable("The disks are not offered.")
+            _add(guest.disks, there.disks)
+            guest.power_state = PowerState.SHUTDOWN
+            self._hypervisor.save(self._host, guest)
+            tell(100)
+            return guest.state
+
+    def arrive(self, spec: ServerSpec, generation: int, ports: Sequence[Port], *, running: bool) -> GuestState:
+        self._begin("arrive")
+        with self._hypervisor.lock:
+            return self._settle(self._accept(spec, generation, ports), running=running)
+
+    def move_back(self, spec: ServerSpec, generation: int, ports: Sequence[Port], *, running: bool) -> GuestState:
+        self._begin("move_back")
+        with self._hypervisor.lock:
+            self._hypervisor.refuse_stale(self._host, spec.id, generation)
+            aside = self._hypervisor.find(self._host, _aside(spec.id))
+            guest = aside or self._hypervisor.find(self._host, spec.id)
+            if guest is None:
+                raise errors.GuestFailed(DISK_MISSING)
+            back = replace(guest, aside=False, generation=generation, ports=tuple(ports), spec=spec)
+            self._hypervisor.save(self._host, back)
+            if aside is not None:
+                self._hypervisor.bury(self._host, _aside(spec.id), 0)
+            return self._settle(back, running=running)
+
+    def discard(self, server_id: str, generation: int) -> None:
+        self._begin("discard")
+        with self._hypervisor.lock:
+            self._hypervisor.refuse_stale(self._host, server_id, generation)
+            self._hypervisor.bury(self._host, _aside(server_id), 0)
 
     def describe_guest(self, server_id: str) -> GuestDescription:
         with self._hypervisor.lock:
@@ -492,6 +572,17 @@ class FakeDriver:
             known = FakeGuest(server_id=spec.id, project_id=spec.project_id, name=spec.name, generation=generation)
         return replace(known, generation=generation, spec=spec, ports=tuple(ports))
 
+    def _settle(self, guest: FakeGuest, *, running: bool) -> GuestState:
+        """Have a guest with its ports run, or be off."""
+        if not guest.disks:
+            raise errors.GuestFailed(DISK_MISSING)
+        try:
+            self._hypervisor.work("ports", lambda: _add(guest.taps, [port.id for port in guest.ports]))
+            self._hypervisor.work("power", lambda: _boot(guest) if running else _halt(guest))
+        finally:
+            self._hypervisor.save(self._host, guest)
+        return guest.state
+
     def _change(self, verb: str, server_id: str, generation: int, action: Callable[[FakeGuest], None]) -> GuestState:
         self._begin(verb)
         with self._hypervisor.lock:
@@ -558,6 +649,11 @@ def _copy(guest: FakeGuest, image_id: str) -> None:
 
 def _drop(guest: FakeGuest, image_id: str) -> None:
     guest.snapshots = [known for known in guest.snapshots if known != image_id]
+
+
+def _aside(server_id: str) -> str:
+    """By what a host knows a guest that is set aside."""
+    return f"{server_id}/aside"
 
 
 def _add(things: list[str], more: list[str]) -> None:

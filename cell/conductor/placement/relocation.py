@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from cell.conductor.placement.claiming import PlacementRequest, Won, place
+from cell.conductor.workflow import FoundHost
 from cellcloud import errors
 from cellcloud.context import service_context
-from cellcloud.db import claims, decisions, runs, scheduler_change_log, servers
+from cellcloud.db import claims, decisions, hosts, runs, scheduler_change_log, servers
 from cellcloud.db.claims import Claim
 from cellcloud.db.engine import Connection, Database
 from cellcloud.model.run import LeasedRun
@@ -100,3 +101,29 @@ def place_move(
     if migration_id not in found:
         raise errors.TryLater(f"The claim of migration {migration_id} was given back at once.")
     return found[migration_id]
+
+
+def find_move(
+    database: Database,
+    scheduler: Scheduler,
+    run: LeasedRun,
+    spec: ServerSpec,
+    migration_id: str,
+    may_stay: bool,
+    *,
+    same_host: bool,
+) -> FoundHost:
+    """A host for a run's server, claimed for its migration, and where it is. ``same_host``: whether a server that may
+    stay where it is may do so here. Raises as place_move does."""
+    claim = place_move(
+        database,
+        scheduler,
+        spec,
+        migration_id,
+        request_id=run.request_id,
+        same_host=may_stay and same_host,
+        host=run.arguments.host or None,
+    )
+    with database.read() as connection:
+        zone, address = hosts.find_place(connection, claim.host) or ("", "")
+    return FoundHost(host=claim.host, zone=zone, address=address)

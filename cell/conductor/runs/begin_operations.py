@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from msgspec import structs
 
-from cell.conductor.runs import checkpoint
+from cell.conductor.runs import begin_moves, checkpoint
 from cell.conductor.runs.begin_run import begin_run, new_run
 from cell.conductor.runs.step_runner import RunServices, RunState, take_passive_steps
 from cellcloud import errors
@@ -42,7 +42,8 @@ def begin_operation(
         else:
             record = servers.get(connection, server_id, lock=True)
             _check(connection, record, spec)
-            record = begin_run(connection, server_id, spec, asked)
+            changes = begin_moves.changes_of(connection, operation, record, asked)
+            record = begin_run(connection, server_id, spec, asked, changes)
         feed.append(connection, [record])
     return record
 

@@ -10,11 +10,18 @@ from cellcloud.db import runs, servers
 from cellcloud.db.engine import Connection
 from cellcloud.model.operations import Operation, OperationSpec
 from cellcloud.model.run import NewRun, OperationRequest
-from cellcloud.model.server import ServerRecord
+from cellcloud.model.server import NO_CHANGES, ServerChanges, ServerRecord
 
 
-def begin_run(connection: Connection, server_id: str, spec: OperationSpec, asked: OperationRequest) -> ServerRecord:
-    """Insert the run, give the server its next generation and the operation's task state. The caller holds the row.
+def begin_run(
+    connection: Connection,
+    server_id: str,
+    spec: OperationSpec,
+    asked: OperationRequest,
+    changes: ServerChanges = NO_CHANGES,
+) -> ServerRecord:
+    """Insert the run, give the server its next generation, the operation's task state, and what else changes with it.
+    The caller holds the row.
 
     Raises NotFound.
     """
@@ -22,7 +29,7 @@ def begin_run(connection: Connection, server_id: str, spec: OperationSpec, asked
     if not begun:
         raise errors.NotFound(f"Instance {server_id} could not be found.")
     runs.insert(connection, [new_run(begun[0], spec.operation, asked)])
-    return begun[0]
+    return (servers.change(connection, server_id, changes) if changes else None) or begun[0]
 
 
 def new_run(record: ServerRecord, operation: Operation, asked: OperationRequest) -> NewRun:

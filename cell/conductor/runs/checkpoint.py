@@ -56,7 +56,7 @@ def store(connection: Connection, kept: Sequence[RunState]) -> None:
     followed = [state for state in followed if not state.run.spec.preempts]
     for state in followed:
         if not deletes[state.run.server_id].arguments.soft:  # the delete that follows takes all away
-            state.changes, state.release_claims = NO_CHANGES, False
+            state.changes, state.release_claims, state.claim_changes = NO_CHANGES, False, []
     runs.save(
         connection,
         [Checkpoint(run=p.run, wait=p.wait, finished=p.finished, step_time=p.step_time) for p in kept],
@@ -65,6 +65,12 @@ def store(connection: Connection, kept: Sequence[RunState]) -> None:
     changed = servers.change_many(
         connection, [(p.run.server_id, p.run.generation, p.changes) for p in kept if p.changes]
     )
+    for state in kept:
+        for change, migration_id in state.claim_changes:
+            if change == "swap":
+                claims.swap(connection, state.run.server_id, migration_id)
+            else:
+                claims.release(connection, [migration_id])
     claims.release_all(connection, [p.run.server_id for p in kept if p.release_claims])
     built = [p.run.server_id for p in kept if p.finished == "done" and p.run.spec.moves]
     log.append(connection, Changes(ended=tuple(built)))
@@ -88,7 +94,12 @@ def merge(state: RunState, events: dict[str, GuestResult], cancel_requested: boo
     """The state with what happened to its run meanwhile: a result that has arrived, or a wish to cancel, takes it on
     at once instead of waiting. A copy: the transaction may have to be tried again."""
     run = state.run
-    events = {name: result for name, result in events.items() if not (state.forget and name == state.address)}
+    dropped = state.forget
+    events = {
+        name: result
+        for name, result in events.items()
+        if not (dropped and (name == dropped or name.startswith(f"{dropped}/")))
+    }
     changes = state.changes
     if cancel_requested and not (state.finished or changes.deleted is True):
         changes = structs.replace(changes, task_state=UNSET)

@@ -11,7 +11,9 @@ from cell.conductor.runs import checkpoint
 from cell.conductor.runs.step_runner import RunServices, RunState, take_passive_steps
 from cellcloud.db import feed, runs, servers
 from cellcloud.db.engine import Connection, Database, retried
+from cellcloud.model import migration as migrations
 from cellcloud.model.guest_commands import GuestCommand, GuestEvent
+from cellcloud.model.migration import MigrationStatus
 from cellcloud.model.run import Lease, LeasedRun
 from cellcloud.model.server import ServerChanges, ServerRecord
 from cellcloud.server_states import PowerState, VmState
@@ -55,13 +57,14 @@ def apply(
     outside is needed; those that go on are its owner's."""
     ordered = sorted(events, key=lambda event: (event.server_id, event.generation))
     with database.write() as connection:
-        named = [event for event in ordered if event.run_id]
+        named = [event for event in ordered if event.run_id and event.progress is None]
         woken, others = runs.add_events(connection, named, lease)
         moved = _move(connection, services, woken)
         if lease is not None:
             runs.lease(connection, lease, [state.run.id for state in moved if not state.rests])
         checkpoint.store(connection, moved)
         changed = _follow_all(connection, [event for event in ordered if not (event.run_id or event.error)])
+        changed = _note_progress(connection, [event for event in ordered if event.progress is not None]) or changed
     return AppliedEvents(
         commands=tuple(command for state in moved for command in state.commands),
         leased=tuple((state.run, state.record) for state in moved if not state.rests),
@@ -92,6 +95,21 @@ def _follow_all(connection: Connection, events: Sequence[GuestEvent]) -> bool:
             records[record.id] = record
             changed.append(record)
     feed.append(connection, changed)
+    return bool(changed)
+
+
+def _note_progress(connection: Connection, events: Sequence[GuestEvent]) -> bool:
+    """Show how far a move's disks are copied."""
+    newest = {event.server_id: event for event in events}
+    changed = []
+    for record in servers.list_by_id(connection, sorted(newest)):
+        event, migration = newest[record.id], record.migration
+        if migration is None or event.generation != record.generation or event.host != migration.destination:
+            continue
+        if migration.status == MigrationStatus.MIGRATING and migration.progress != event.progress:
+            told = migrations.changed(record.migrations, progress=event.progress)
+            changed.append(servers.change(connection, record.id, ServerChanges(migrations=told), seen=record))
+    feed.append(connection, [record for record in changed if record is not None])
     return bool(changed)
 
 

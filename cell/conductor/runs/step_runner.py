@@ -40,18 +40,20 @@ MOVE = "hosts.find_another"
 class RunState:
     """What has happened to a run since it was last saved. ``began``: when its present step was first taken, by this
     process's monotonic clock, unless before. ``address``: the step whose result it waits for, if it waits.
-    ``commands``: to be sent once it is saved."""
+    ``commands``: to be sent once it is saved. ``claim_changes``: (swap | release, migration), in their order.
+    ``forget``: the step whose results are dropped, or nothing."""
 
     run: LeasedRun
     record: ServerRecord
     began: float | None = None
     changes: ServerChanges = NO_CHANGES
     release_claims: bool = False
+    claim_changes: list[tuple[str, str]] = field(default_factory=list)
     ends: list[StepEnd] = field(default_factory=list)
     commands: list[GuestCommand] = field(default_factory=list)
     wait: float | None = None
     address: str = ""
-    forget: bool = False
+    forget: str = ""
     finished: str = ""
 
     @property
@@ -72,6 +74,8 @@ class RunState:
             self.record = done.moved
         self.changes = self.changes.followed_by(done.changes)
         self.release_claims = self.release_claims or done.release_claims
+        self.claim_changes += [("swap", done.swap_claims)] if done.swap_claims else []
+        self.claim_changes += [("release", done.release_claim)] if done.release_claim else []
         if done.command is not None:
             self.commands.append(done.command)
         self.record = done.changes.applied(self.record)
@@ -174,8 +178,8 @@ def _take_one(state: RunState, passive: PassiveServices, active: StepServices | 
     try:
         done = _perform(state, passive, active)
     except Wait as wait:
-        state.wait, state.forget = wait.seconds, wait.forget
-        state.address = _address(run, step)
+        state.wait, state.forget = wait.seconds, _address(run, step) if wait.forget else ""
+        state.address = wait.answer_to or _address(run, step)
         if wait.command is not None:
             state.commands.append(wait.command)
         state.take(StepResult(changes=wait.changes))

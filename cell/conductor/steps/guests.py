@@ -18,10 +18,20 @@ AWAY_SECONDS = 60.0  # between two commands to a host that is known to be away; 
 LATER_TRIES = 12  # of one host that puts off what no other can do; about a minute and a half
 
 
-def command_for(context: StepContext, kind: type[GuestCommand], answer_to: str) -> GuestCommand:
-    """The command for the server's host. Raises Conflict for a server that is on none."""
+def command_for(
+    context: StepContext,
+    kind: type[GuestCommand],
+    answer_to: str,
+    *,
+    host: str = "",
+    spec: ServerSpec | None = None,
+    **arguments: Any,
+) -> GuestCommand:
+    """A command of the run's for a host, the server's own unless one is named, with what else its kind takes. Raises
+    Conflict for a server that is on none."""
     record = context.record
-    if record.host is None:
+    host = host or record.host or ""
+    if not host:
         raise errors.Conflict(f"Instance {record.id} is on no host.")
     given: dict[str, Any] = {
         "run_id": context.run.id,
@@ -29,16 +39,16 @@ def command_for(context: StepContext, kind: type[GuestCommand], answer_to: str) 
         "server_id": record.id,
         "generation": context.run.generation,
         "request_id": context.run.request_id,
-        "host": record.host,
+        "host": host,
     }
     if issubclass(kind, DefiningCommand):
-        given |= {"spec": _placed(record), "ports": record.ports}
+        given |= {"spec": spec or placed(record), "ports": record.ports}
     if issubclass(kind, ImageCommand) and context.run.arguments.image is not None:
         given |= {"image_id": context.run.arguments.image.id}
-    return kind(**given)
+    return kind(**given, **arguments)
 
 
-def _placed(record: ServerRecord) -> ServerSpec:
+def placed(record: ServerRecord) -> ServerSpec:
     """The server's spec with the zone it is in: a config drive tells it."""
     return replace(record.spec, availability_zone=record.zone or None)
 
@@ -76,23 +86,28 @@ def _later(context: StepContext, services: PassiveServices, put_off: errors.TryL
 
 
 def remove(context: StepContext, services: PassiveServices) -> StepResult:
-    """Destroy the guest and wait until its host says so, however long that takes: only it, or the word of an operator
-    who fenced or removed the host, frees what the guest had. Users do not wait for a host that is away: what they see
-    is the end of it already.
+    """Destroy the guest where the server is."""
+    return removed_from(context, services, context.record.host) if context.record.host else StepResult()
+
+
+def removed_from(
+    context: StepContext, services: PassiveServices, host: str, *, kind: type[GuestCommand] = Destroy
+) -> StepResult:
+    """Have a host remove what it has of the server and wait until it says so, however long that takes: only it, or the
+    word of an operator who fenced or removed the host, frees what the guest had. Users do not wait for a host that is
+    away: what they see is the end of it already.
     """
-    if context.record.host is None:
-        return StepResult()
     if context.failure is not None:
         raise Wait(min(2.0 ** min(context.run.attempt, 5), services.resend_after), forget=True)
     if context.event is not None:
         return StepResult()
     changes = NO_CHANGES
     seconds = services.resend_after
-    if context.run.attempt > 1 and not services.is_up(context.record.host):
-        if services.is_fenced(context.record.host):
+    if context.run.attempt > 1 and not services.is_up(host):
+        if services.is_fenced(host):
             return StepResult()
         changes, seconds = records.shown_without_host(context), AWAY_SECONDS
-    raise Wait(seconds, command=command_for(context, Destroy, context.step), changes=changes)
+    raise Wait(seconds, command=command_for(context, kind, context.step, host=host), changes=changes)
 
 
 spawn = PassiveStep(name="guests.spawn", do=send_command, undo=remove, task_state=TaskState.SPAWNING)

@@ -9,14 +9,19 @@ from cellcloud.server_states import TaskState
 
 def allocate(context: StepContext, services: StepServices) -> StepResult:
     """One port per requested network, bound to the server's host."""
+    return bind(context, services, context.record.host or "", context.record.availability_zone or "")
+
+
+def bind(context: StepContext, services: StepServices, host: str, zone: str) -> StepResult:
+    """One port per requested network, bound to that host."""
     spec = context.record.spec
     if spec.networks == ():
         return StepResult()
     ports = services.networks.ensure_ports(
         server_id=spec.id,
         project_id=spec.project_id,
-        host=context.record.host or "",
-        zone=context.record.availability_zone or "",
+        host=host,
+        zone=zone,
         hostname=spec.hostname,
         requested=spec.networks or (),
         security_groups=spec.security_groups,

@@ -51,10 +51,11 @@ def shown_without_host(context: StepContext) -> ServerChanges:
     if record.vm_state == VmState.ERROR or not (run.direction == "undo" or run.overdue):
         return NO_CHANGES
     message = run.message or f"The host {record.host} does not answer."
-    return ServerChanges(vm_state=VmState.ERROR, task_state=None, fault=_fault(message, run.detail))
+    return ServerChanges(vm_state=VmState.ERROR, task_state=None, fault=fault_of(message, run.detail))
 
 
-def _fault(message: str, details: str) -> ServerFault:
+def fault_of(message: str, details: str) -> ServerFault:
+    """A fault of now."""
     return ServerFault(code=500, message=message, created=now(), details=details)
 
 
@@ -66,7 +67,7 @@ def mark_error(run: LeasedRun, record: ServerRecord) -> StepResult:
         power_state=PowerState.NOSTATE,
         host=None,
         ports=(),
-        fault=_fault(run.message or "The server could not be built.", run.detail),
+        fault=fault_of(run.message or "The server could not be built.", run.detail),
     )
     return StepResult(changes=changes, release_claims=True)
 
@@ -86,7 +87,7 @@ def give_up(run: LeasedRun, record: ServerRecord) -> StepResult:
         power_state=PowerState.NOSTATE,
         host=None,
         ports=(),
-        fault=_fault(why[:LONGEST], "\n".join(dict.fromkeys(details))[:4000]),
+        fault=fault_of(why[:LONGEST], "\n".join(dict.fromkeys(details))[:4000]),
         deleted=True,
         terminated=True,
     )

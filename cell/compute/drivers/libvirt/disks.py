@@ -53,6 +53,26 @@ def ensure_disks(directory: Path, spec: ServerSpec, image: Path) -> list[Disk]:
     return disks
 
 
+def name_disks(directory: Path, spec: ServerSpec) -> dict[str, Disk]:
+    """The guest's disks by what they are: root, ephemeral, swap."""
+    flavor = spec.flavor
+    blank = [name for name, size in (("ephemeral", flavor.ephemeral_gb), ("swap", flavor.swap_mb)) if size]
+    return dict(zip(["root", *blank], list_disks(directory, spec), strict=True))
+
+
+def grow_disks(directory: Path, spec: ServerSpec, image: Path | None) -> None:
+    """Let disks that were copied into the directory fit the flavor: what is smaller grows, what is missing is made.
+    ``image``: what the root disk was made from, unless that lies in the directory too."""
+    if image is not None and not (directory / "base").exists():
+        _link(image, directory / "base")
+    root, *blank = list_disks(directory, spec)
+    for disk, size in ((root, _root_size(directory / "base", spec)), *zip(blank, _blank_sizes(spec), strict=True)):
+        if not disk.path.exists():
+            _qemu_img_create(disk, size)
+        elif _virtual_size(disk.path, disk.format) < size:
+            _qemu_img("resize", "-f", disk.format, ["-q", str(disk.path), str(size)])
+
+
 def list_disks(directory: Path, spec: ServerSpec) -> list[Disk]:
     """The guest's disks in the order it sees them. Raises GuestFailed for an image format that is not served."""
     image_format = _format_of(spec.image)

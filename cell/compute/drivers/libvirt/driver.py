@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 from xml.etree import ElementTree as ET
@@ -18,6 +19,7 @@ from cell.compute.driver import (
     NOT_RUNNING,
     NOT_SAVED,
     NOTHING_KNOWN,
+    DiskSource,
     GuestWatcher,
     ImageStore,
     check_guest,
@@ -27,7 +29,8 @@ from cell.compute.drivers.libvirt import domain_power, guest_signals, host_facts
 from cell.compute.drivers.libvirt.config_drive import ensure_config_drive
 from cell.compute.drivers.libvirt.connection import LibvirtConnection, start_event_loop
 from cell.compute.drivers.libvirt.diagnostics import read_diagnostics
-from cell.compute.drivers.libvirt.disks import ensure_disks, list_disks
+from cell.compute.drivers.libvirt.disk_offers import DiskOffers
+from cell.compute.drivers.libvirt.disks import ensure_disks, grow_disks, list_disks
 from cell.compute.drivers.libvirt.domain_ownership import is_ours
 from cell.compute.drivers.libvirt.domain_xml import GuestDefinition
 from cell.compute.drivers.libvirt.guest_locks import GuestLocks
@@ -73,6 +76,7 @@ class LibvirtDriver:
         self._records = GuestRecords(options.guests_dir)
         self._namespace = namespace or Namespace(options)
         self._wiring = Wiring(options, self._namespace, self._records.list_all, lambda: self._records.is_complete)
+        self._offers = DiskOffers(self._namespace, options.host_ip, CONSOLE_LOG)
         self._guest_locks = GuestLocks()
         self._watch = PowerWatch(self.list_guests, self._guest_locks, self._wiring.ensure_daemons)
         self._connection = connection or LibvirtConnection(options, self._watch.note)
@@ -103,12 +107,17 @@ class LibvirtDriver:
     def list_guests(self) -> list[GuestState]:
         """Guests of ours that libvirt has, and those accepted but not (or no longer) defined there."""
         known = {record.server_id: record for record in self._records.list_all()}
+        aside = [_aside(record) for record in self._records.list_aside() if record.server_id not in known]
         found = self._call(lambda opened: domain_power.list_states(opened, known.keys()))
         names = known.keys() | {name for name in found if SERVER_ID.matches(name)}
-        return [_state(name, known.get(name), found.get(name)) for name in sorted(names)]
+        names -= {state.server_id for state in aside}
+        return [*(_state(name, known.get(name), found.get(name)) for name in sorted(names)), *aside]
 
     def find_guest(self, server_id: str) -> GuestState | None:
         record = self._records.find(server_id)
+        aside = self._records.find_aside(server_id)
+        if record is None and aside is not None:
+            return _aside(aside)
         power = self._find_power(server_id)
         if record is None and (power is None or not self._ask(server_id, is_ours)):
             return None
@@ -235,7 +244,8 @@ class LibvirtDriver:
     def destroy(self, server_id: str, generation: int) -> None:
         _check_id(server_id)
         with self._guest_locks.take(server_id, generation):
-            if self._records.find(server_id) is None:
+            self._offers.stop(self._records.path_aside(server_id))
+            if self._records.find(server_id) is None and self._records.find_aside(server_id) is None:
                 ours = self._ask(server_id, is_ours)
                 if ours is False:
                     raise errors.Conflict("The guest of that name on this host is not of this cloud.")
@@ -246,6 +256,82 @@ class LibvirtDriver:
             self._records.finish_removal(server_id)
             self._wiring.apply()
             self._watch.forget(server_id)
+
+    def set_aside(self, server_id: str, generation: int, timeout: float) -> GuestState:
+        with self._guest_locks.take(server_id, generation):
+            if self._records.find(server_id) is not None:
+                self._power_off(self._records.advance(server_id, generation), timeout)
+                self._ask(server_id, domain_power.remove)
+            record = self._records.set_aside(server_id, generation)
+            self._wiring.apply()
+            self._watch.forget(server_id)
+            return _aside(record)
+
+    def offer_disks(self, server_id: str) -> dict[str, str]:
+        record = self._records.find_aside(server_id)
+        if record is None:
+            raise errors.NotFound("There is no such guest on this host.")
+        with self._guest_locks.take(server_id, record.generation):
+            return self._offers.ensure(self._records.path_aside(server_id), record.spec)
+
+    def fetch_disks(
+        self,
+        spec: ServerSpec,
+        generation: int,
+        ports: Sequence[Port],
+        images: ImageStore,
+        source: DiskSource,
+        tell: Callable[[int], None],
+    ) -> GuestState:
+        _check_id(spec.id)
+        check_guest(spec)
+        for port in ports:
+            check_port(port)
+        with self._guest_locks.take(spec.id, generation):
+            record = self._records.accept(spec, generation, ports)
+            aside, directory = self._records.find_aside(spec.id), self._records.path(spec.id)
+            if not source.offer and aside is None:
+                raise errors.Unreachable("The guest's disks are not set aside on this host.")
+            image = _find_image(images, spec)
+            self._offers.fetch(
+                directory,
+                spec,
+                (self._records.path_aside(spec.id), aside.spec) if aside and not source.offer else source.offer,
+                with_base=image is None,
+                tell=tell,
+                is_overtaken=lambda: self._guest_locks.is_overtaken(spec.id, generation),
+            )
+            grow_disks(directory, spec, image)
+            return _state(spec.id, record, PowerState.SHUTDOWN)
+
+    def arrive(self, spec: ServerSpec, generation: int, ports: Sequence[Port], *, running: bool) -> GuestState:
+        _check_id(spec.id)
+        for port in ports:
+            check_port(port)
+        with self._guest_locks.take(spec.id, generation):
+            return self._put(self._records.accept(spec, generation, ports), running=running)
+
+    def move_back(self, spec: ServerSpec, generation: int, ports: Sequence[Port], *, running: bool) -> GuestState:
+        with self._guest_locks.take(spec.id, generation):
+            if self._records.find_aside(spec.id) is not None:
+                self._offers.stop(self._records.path_aside(spec.id))
+                self._ask(spec.id, domain_power.remove)
+            return self._put(self._records.take_back(spec, generation, ports), running=running)
+
+    def discard(self, server_id: str, generation: int) -> None:
+        with self._guest_locks.take(server_id, generation):
+            self._offers.stop(self._records.path_aside(server_id))
+            self._records.discard(server_id, generation)
+
+    def _put(self, record: GuestRecord, *, running: bool) -> GuestState:
+        """Have a guest run, or be there and off."""
+        if running:
+            return self._power_on(record)
+        self._power_off(record, 0.0)
+        self._wiring.apply(record.server_id)
+        definition = self._define(record)
+        self._call(lambda opened: opened.defineXML(definition))
+        return self._settled(record)
 
     def describe_guest(self, server_id: str) -> GuestDescription:
         state, record = self.find_guest(server_id), self._records.find(server_id)
@@ -428,6 +514,18 @@ def _state(server_id: str, record: GuestRecord | None, power: int | None) -> Gue
         project_id=record.spec.project_id if record else "",
         fenced=record.fenced if record else False,
     )
+
+
+def _aside(record: GuestRecord) -> GuestState:
+    return replace(_state(record.server_id, record, PowerState.SHUTDOWN), aside=True)
+
+
+def _find_image(images: ImageStore, spec: ServerSpec) -> Path | None:
+    """The image, where it can still be had."""
+    try:
+        return images.ensure(spec.image)
+    except errors.CellcloudError:
+        return None
 
 
 def _translate(

@@ -89,7 +89,7 @@ class Namespace:
 
     def run(self, argv: Sequence[str], *, text: str = "", check: bool = True) -> str:
         """Run a tool to its end and return what it printed; raises HostRefused when it fails and ``check`` is set."""
-        argv = self._wrap(argv)
+        argv = self.wrap(argv)
         try:
             done = subprocess.run(
                 argv, input=text, capture_output=True, text=True, cwd="/", timeout=TOOL_TIMEOUT, check=False
@@ -106,7 +106,7 @@ class Namespace:
         with log.open("wb") as file:
             try:
                 subprocess.run(
-                    self._wrap(argv),
+                    self.wrap(argv),
                     stdin=subprocess.DEVNULL,
                     stdout=file,
                     stderr=file,
@@ -118,7 +118,8 @@ class Namespace:
                 said = log.read_text(errors="replace").strip()
                 raise errors.HostRefused("A daemon of the host does not start.", detail=f"{error} {said}") from error
 
-    def _wrap(self, argv: Sequence[str]) -> Sequence[str]:
+    def wrap(self, argv: Sequence[str]) -> Sequence[str]:
+        """The same command, to be run in there."""
         if not self._options.in_node and not self._network:
             return argv
         node = [f"--target={self.get_pid()}", "--all"] if self._options.in_node else []

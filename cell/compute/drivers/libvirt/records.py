@@ -24,6 +24,7 @@ from cellcloud.model.server import ServerSpec
 log = logging.getLogger(__name__)
 
 MARK = ".mark"  # in the guests' directory
+ASIDE = ".aside"  # there too: guests that are set aside for a move
 TOMBSTONE_LIFE = 86400.0
 PRUNE_EVERY = 100
 
@@ -47,6 +48,7 @@ class GuestRecords:
         self._directory = directory
         self._lock = threading.Lock()
         self._records: dict[str, GuestRecord] = {}
+        self._aside: dict[str, GuestRecord] = {}
         self._unread: set[str] = set()
         self._buried = 0
 
@@ -57,16 +59,20 @@ class GuestRecords:
             self._mark_directory()
             self._tombstones.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._directory.chmod(0o711)
+            (self._directory / ASIDE).mkdir(mode=0o711, exist_ok=True)
+            (self._directory / ASIDE).chmod(0o711)
             self._records.clear()
+            self._aside.clear()
             self._unread.clear()
-            for path in self._directory.glob("*/guest.json"):
+            for path in (*self._directory.glob("*/guest.json"), *self._directory.glob(f"{ASIDE}/*/guest.json")):
                 try:
                     record: GuestRecord = from_plain(json.loads(path.read_text()), GuestRecord)
                 except (ValueError, errors.Invalid) as error:
                     log.error("the record %s cannot be read: %s", path, error)
                     self._unread.add(path.parent.name)
                     continue
-                self._records[record.server_id] = record
+                aside = path.parent.parent != self._directory
+                (self._aside if aside else self._records)[record.server_id] = record
             self._prune()
 
     def path(self, server_id: str) -> Path:
@@ -75,6 +81,52 @@ class GuestRecords:
 
     def find(self, server_id: str) -> GuestRecord | None:
         return self._records.get(server_id)
+
+    def path_aside(self, server_id: str) -> Path:
+        """The directory of the guest while it is set aside."""
+        return self._directory / ASIDE / server_id
+
+    def find_aside(self, server_id: str) -> GuestRecord | None:
+        return self._aside.get(server_id)
+
+    def list_aside(self) -> list[GuestRecord]:
+        with self._lock:
+            return list(self._aside.values())
+
+    def set_aside(self, server_id: str, generation: int) -> GuestRecord:
+        """Put the guest's directory and record out of the way. Raises NotFound, Stale."""
+        with self._lock:
+            self._refuse_stale(server_id, generation)
+            known = self._records.get(server_id)
+            if known is not None:
+                self._save(replace(known, generation=generation))
+                self.path(server_id).replace(self.path_aside(server_id))
+                self._aside[server_id] = self._records.pop(server_id)
+            if server_id not in self._aside:
+                raise errors.NotFound("There is no such guest on this host.")
+            return self._aside[server_id]
+
+    def take_back(self, spec: ServerSpec, generation: int, ports: Sequence[Port]) -> GuestRecord:
+        """Put a guest that is set aside in its place again, over what is there; or else the newer generation of one
+        that is there. Raises Stale, GuestFailed when there is neither."""
+        with self._lock:
+            self._refuse_stale(spec.id, generation)
+            known = self._aside.get(spec.id) or self._records.get(spec.id)
+            if known is None:
+                raise errors.GuestFailed("There is nothing of the guest on its host.")
+            if spec.id in self._aside:
+                self._remove(self.path(spec.id))
+                self.path_aside(spec.id).replace(self.path(spec.id))
+                del self._aside[spec.id]
+            self._save(replace(known, generation=generation, spec=spec, ports=tuple(ports)))
+            return self._records[spec.id]
+
+    def discard(self, server_id: str, generation: int) -> None:
+        """Remove what is set aside of the guest. Raises Stale."""
+        with self._lock:
+            self._refuse_stale(server_id, generation)
+            self._remove(self.path_aside(server_id))
+            self._aside.pop(server_id, None)
 
     @property
     def is_complete(self) -> bool:
@@ -135,7 +187,7 @@ class GuestRecords:
     def is_removed(self, server_id: str, generation: int) -> bool:
         """Whether a removal of that generation or a newer one has left nothing here."""
         with self._lock:
-            here = server_id in self._records or self.path(server_id).exists()
+            here = server_id in self._records or server_id in self._aside or self.path(server_id).exists()
             return not here and self._find_tombstone(server_id) >= generation
 
     def begin_removal(self, server_id: str, generation: int) -> None:
@@ -148,17 +200,21 @@ class GuestRecords:
     def finish_removal(self, server_id: str) -> None:
         """Remove the guest's directory and record."""
         with self._lock:
-            path = self.path(server_id)
-            if path.exists():
-                gone = path.with_name(f".gone-{server_id}")
-                shutil.rmtree(gone, ignore_errors=True)
-                path.replace(gone)
-                shutil.rmtree(gone)
+            for path in (self.path(server_id), self.path_aside(server_id)):
+                self._remove(path)
             self._records.pop(server_id, None)
+            self._aside.pop(server_id, None)
             self._unread.discard(server_id)
             self._buried += 1
             if self._buried % PRUNE_EVERY == 0:
                 self._prune()
+
+    def _remove(self, path: Path) -> None:
+        if path.exists():
+            gone = self._directory / f".gone-{path.name}"
+            shutil.rmtree(gone, ignore_errors=True)
+            path.replace(gone)
+            shutil.rmtree(gone)
 
     def _mark_directory(self) -> None:
         """The same id in the directory and beside it: what lies beside it knows when another directory is in its
@@ -187,8 +243,8 @@ class GuestRecords:
         return self._directory / ".tombstones"
 
     def _refuse_stale(self, server_id: str, generation: int) -> None:
-        known = self._records.get(server_id)
-        newest = known.generation if known else self._find_tombstone(server_id)
+        known = [one for one in (self._records.get(server_id), self._aside.get(server_id)) if one]
+        newest = max((one.generation for one in known), default=0) or self._find_tombstone(server_id)
         if generation < newest:
             raise errors.Stale(f"The host has seen generation {newest} of this server.")
 

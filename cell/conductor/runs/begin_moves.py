@@ -1,0 +1,97 @@
+"""What begins with a move of a server, or with the end of one: its migration's record, in the same transaction."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from dataclasses import replace
+
+from cellcloud import clock, errors
+from cellcloud.db import hosts
+from cellcloud.db.engine import Connection
+from cellcloud.model import migration as migrations
+from cellcloud.model.migration import TOLD, Migration, MigrationStatus, MigrationType
+from cellcloud.model.operations import Operation
+from cellcloud.model.run import OperationRequest
+from cellcloud.model.server import NO_CHANGES, ServerChanges, ServerRecord
+
+AWAY = "Service is unavailable at this time."
+Beginning = Callable[[Connection, ServerRecord, OperationRequest], ServerChanges]
+
+
+def changes_of(
+    connection: Connection, operation: Operation, record: ServerRecord, asked: OperationRequest
+) -> ServerChanges:
+    """What else changes in the server's record as an operation begins. Raises Invalid, Conflict for what cannot be."""
+    begins = _BEGINNINGS.get(operation)
+    return begins(connection, record, asked) if begins else NO_CHANGES
+
+
+def _resize(connection: Connection, record: ServerRecord, asked: OperationRequest) -> ServerChanges:
+    flavor = asked.arguments.flavor
+    if flavor is None:
+        raise errors.Invalid("A resize needs a flavor.")
+    changes = _begin(connection, record, asked, MigrationType.RESIZE)
+    if asked.arguments.disk_config:
+        changes = changes.followed_by(ServerChanges(spec=replace(record.spec, disk_config=asked.arguments.disk_config)))
+    return changes
+
+
+def _migrate(connection: Connection, record: ServerRecord, asked: OperationRequest) -> ServerChanges:
+    host = asked.arguments.host
+    if host and host == record.host:
+        raise errors.Invalid("Cannot migrate to the host where the server exists.")
+    if host and hosts.find_place(connection, host) is None:
+        raise errors.Invalid(f"Compute host {host} could not be found.")
+    return _begin(connection, record, asked, MigrationType.MIGRATION)
+
+
+def _begin(connection: Connection, record: ServerRecord, asked: OperationRequest, kind: MigrationType) -> ServerChanges:
+    _check_up(connection, record.host or "")
+    spec = record.spec
+    migration = Migration(
+        id=str(uuid.uuid4()),
+        type=kind,
+        status=MigrationStatus.PRE_MIGRATING,
+        source=record.host or "",
+        source_zone=record.availability_zone or "",
+        old_flavor=spec.flavor,
+        new_flavor=asked.arguments.flavor or spec.flavor,
+        vm_state=record.vm_state,
+        power_state=record.power_state,
+        user_id=asked.user_id,
+        project_id=asked.project_id,
+        created_at=clock.now(),
+    )
+    return ServerChanges(migrations=(*record.migrations[1 - TOLD :], migration))
+
+
+def _confirm(connection: Connection, record: ServerRecord, asked: OperationRequest) -> ServerChanges:
+    _check_up(connection, _unconfirmed(record).source)
+    return ServerChanges(migrations=migrations.changed(record.migrations, status=MigrationStatus.CONFIRMING))
+
+
+def _revert(connection: Connection, record: ServerRecord, asked: OperationRequest) -> ServerChanges:
+    _unconfirmed(record)
+    return ServerChanges(migrations=migrations.changed(record.migrations, status=MigrationStatus.REVERTING))
+
+
+def _unconfirmed(record: ServerRecord) -> Migration:
+    migration = record.migration
+    if migration is None or migration.status != MigrationStatus.FINISHED:
+        raise errors.Invalid("Instance has not been resized.")
+    return migration
+
+
+def _check_up(connection: Connection, host: str) -> None:
+    """Nothing is begun that would wait for a host that is away."""
+    if not hosts.is_shown_up(connection, host):
+        raise errors.Conflict(AWAY)
+
+
+_BEGINNINGS: dict[Operation, Beginning] = {
+    Operation.RESIZE: _resize,
+    Operation.MIGRATE: _migrate,
+    Operation.CONFIRM_RESIZE: _confirm,
+    Operation.REVERT_RESIZE: _revert,
+}
