@@ -196,6 +196,7 @@ SERVED: dict[int, tuple[Probe, Any, Any]] = {
     26: (_status("GET", "/servers/{id}/tags"), 404, 200),
     27: (_headers, True, True),
     28: (_type_of("/os-hypervisors/detail", "hypervisors", 0, "cpu_info"), str, dict),
+    31: (_status("GET", "/os-console-auth-tokens/" + "t" * 43, token="admin"), 400, 200),
     32: (_create(networks=[{"uuid": NETWORK, "tag": "nic"}]), 400, 202),
     33: (_pages("/os-hypervisors?limit=1"), 2, 1),
     35: (_pages("/os-keypairs?limit=1", _two_keys), 2, 1),

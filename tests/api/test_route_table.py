@@ -133,7 +133,7 @@ LATER = {
     r"|/servers/{}/(os-interface|os-security-groups)\b.*"
     r"|.*:((add|remove)(FloatingIp|FixedIp|SecurityGroup)|injectNetworkInfo)",
     "moves of living guests": r".*:(evacuate|os-migrateLive)",
-    "guests' agents and the rest": r"/os-console-auth-tokens/{}:GET|/os-aggregates/{}/images:POST"
+    "guests' agents and the rest": r"/os-aggregates/{}/images:POST"
     r"|/servers/{}/(os-server-password|topology|diagnostics):.*"
     r"|.*:(changePassword|trigger_crash_dump|os-resetState|restore|forceDelete|os-get(SPICE|Serial)Console)",
     "other operations": r".*:(resize|confirmResize|revertResize|migrate|rebuild|createImage|createBackup|suspend|resume"

@@ -25,7 +25,7 @@ from cellcloud.db.engine import Database
 from cellcloud.embedded.images import EmbeddedImages
 from cellcloud.model import tag_metadata_changes
 from cellcloud.model.cell import Finding
-from cellcloud.model.console import ConsoleGrant
+from cellcloud.model.console import ConsoleAddress, ConsoleGrant
 from cellcloud.model.external_event import ExternalEvent
 from cellcloud.model.guest_questions import Diagnose, DiskFigures, GuestDiagnostics, GuestQuestion, NicFigures
 from cellcloud.model.host import Aggregate, Host, HostFacts, ServiceRecord
@@ -46,6 +46,7 @@ from top_api.dispatch.outbox_dispatcher import OutboxDispatcher
 
 DEMO, OTHER = "d" * 32, "e" * 32
 IMAGE, BIG_IMAGE, QUEUED_IMAGE = (str(uuid.UUID(int=number)) for number in (1, 2, 3))
+TOKEN = "t" * 43  # of a console, known to every cell
 NETWORK = str(uuid.UUID(int=11))
 CALLERS = {
     "member": ("demo-user", DEMO, ("member", "reader")),
@@ -385,6 +386,11 @@ class MemoryCell:
     def create_console(self, context: RequestContext, server_id: str, protocol: str, type: str) -> ConsoleGrant:
         url = "http://127.0.0.1:6080/vnc_lite.html?path=%3Ftoken%3Dt"
         return ConsoleGrant(server_id=server_id, protocol=protocol, type=type, url=url, token="t")
+
+    def find_console(self, context: RequestContext, token: str) -> ConsoleAddress:
+        if token != TOKEN:
+            raise errors.NotFound("The console token is not valid.")
+        return ConsoleAddress(server_id=str(uuid.UUID(int=5)), generation=1, host=f"{self.name}-1", port=5900)
 
     def list_hosts(self, context: RequestContext) -> list[Host]:
         facts = HostFacts(
