@@ -35,6 +35,7 @@ class TaskState(StrEnum):
     RESCUING = "rescuing"
     UNRESCUING = "unrescuing"
     REBUILDING = "rebuilding"
+    REBUILD_SPAWNING = "rebuild_spawning"
     RESIZE_PREP = "resize_prep"
     RESIZE_MIGRATING = "resize_migrating"
     RESIZE_MIGRATED = "resize_migrated"
@@ -90,6 +91,11 @@ _STATUS_WHILE: dict[tuple[VmState, TaskState], str] = {
             TaskState.RESIZE_MIGRATED,
             TaskState.RESIZE_FINISH,
         )
+    },
+    **{
+        (vm, task): "REBUILD"
+        for vm in (VmState.ACTIVE, VmState.STOPPED, VmState.ERROR)
+        for task in (TaskState.REBUILDING, TaskState.REBUILD_SPAWNING)
     },
 }
 

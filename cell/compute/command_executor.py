@@ -15,9 +15,18 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from cellcloud import errors
-from cellcloud.model.guest_commands import DiscardSnapshot, GuestCommand, Snapshot, Spawn, UploadSnapshot
+from cellcloud.model.guest_commands import (
+    DiscardSnapshot,
+    GuestCommand,
+    PrepareRebuild,
+    Rebuild,
+    Snapshot,
+    Spawn,
+    UploadSnapshot,
+)
 
-LONG = (Spawn, Snapshot, UploadSnapshot)  # each host works on so many of them at once, and no more
+LONG = (Spawn, Snapshot, UploadSnapshot, PrepareRebuild, Rebuild)
+"""Commands of which each host works on so many at once, and on no more."""
 Guest = tuple[str, str]  # host, server id
 Perform = Callable[[str, GuestCommand], None]
 Refuse = Callable[[str, GuestCommand, errors.CellcloudError], None]

@@ -133,6 +133,27 @@ class Driver(Protocol):
         """Drop such a copy, or the making of it. Absent is success."""
         ...
 
+    def prepare_rebuild(self, spec: ServerSpec, generation: int, images: ImageStore) -> GuestState:
+        """Make a root disk of another image beside the guest's own; the guest is left as it is. Raises GuestFailed for
+        what it cannot be."""
+        ...
+
+    def rebuild(
+        self,
+        spec: ServerSpec,
+        generation: int,
+        ports: Sequence[Port],
+        images: ImageStore,
+        *,
+        run: bool,
+        keep_ephemeral: bool,
+        timeout: float,
+    ) -> GuestState:
+        """Power the guest off as ``stop`` does, let it have that root disk and other blank disks, and start it if it is
+        to ``run``. The old root disk is given up once the new one is whole. Raises GuestFailed when there is no guest.
+        """
+        ...
+
     def restore(self, spec: ServerSpec, generation: int, ports: Sequence[Port]) -> GuestState:
         """Define a guest anew around the disks that are there, and start it. Raises GuestFailed when one is missing."""
         ...

@@ -212,11 +212,15 @@ def _names(changes: ServerChanges) -> tuple[frozenset[str], frozenset[str]]:
         ("unconfirmed_since", changes.unconfirmed is True),
     )
     forgotten = {"unconfirmed_since"} if changes.unconfirmed is False else set()
-    return frozenset(changes.given()) | forgotten, frozenset(name for name, wanted in times if wanted)
+    with_spec = {"user_data_id"} if isinstance(changes.spec, ServerSpec) else set()
+    return frozenset(changes.given()) | forgotten | with_spec, frozenset(name for name, wanted in times if wanted)
 
 
 def _columns(changes: ServerChanges, names: Collection[str]) -> dict[str, Any]:
-    return {name: _plain(name, getattr(changes, name, None)) for name in names}  # None: of a time, to be forgotten
+    columns = {name: _plain(name, getattr(changes, name, None)) for name in names}  # None: of a time, to be forgotten
+    if isinstance(changes.spec, ServerSpec):
+        columns["user_data_id"] = changes.spec.user_data_id or None
+    return columns
 
 
 def _plain(name: str, value: Any) -> Any:

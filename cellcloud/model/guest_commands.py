@@ -84,6 +84,17 @@ class UploadSnapshot(ImageCommand, frozen=True, kw_only=True, tag="upload_snapsh
 class DiscardSnapshot(ImageCommand, frozen=True, kw_only=True, tag="discard_snapshot"): ...
 
 
+class PrepareRebuild(DefiningCommand, frozen=True, kw_only=True, tag="prepare_rebuild"):
+    """Make what the guest is rebuilt from, beside what it has."""
+
+
+class Rebuild(DefiningCommand, frozen=True, kw_only=True, tag="rebuild"):
+    """``run``: whether it runs afterwards. ``keep_ephemeral``: its ephemeral disk stays as it is."""
+
+    run: bool = True
+    keep_ephemeral: bool = False
+
+
 class SetAside(Command, frozen=True, kw_only=True, tag="set_aside"):
     """Power the guest off and keep all of it out of the way: it may be moved, or put back."""
 
@@ -117,6 +128,8 @@ class Discard(Command, frozen=True, kw_only=True, tag="discard"):
 
 
 Moving = SetAside | OfferDisks | FetchDisks | Arrive | MoveBack | Discard
+
+
 GuestCommand = (
     Spawn
     | Start
@@ -137,6 +150,8 @@ GuestCommand = (
     | Arrive
     | MoveBack
     | Discard
+    | PrepareRebuild
+    | Rebuild
 )
 
 

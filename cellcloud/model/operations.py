@@ -30,6 +30,7 @@ class Operation(StrEnum):
     MIGRATE = "migrate"
     CONFIRM_RESIZE = "confirmResize"
     REVERT_RESIZE = "revertResize"
+    REBUILD = "rebuild"
 
 
 class ImmediateAction(StrEnum):
@@ -304,6 +305,18 @@ TABLE = (
         vm_state=VmState.ACTIVE,
         power_state=PowerState.RUNNING,
         event="compute_revert_resize",
+    ),
+    OperationSpec(
+        operation=Operation.REBUILD,
+        action="rebuild",
+        policy="servers:rebuild",
+        summary="Rebuild a server from an image.",
+        starts_from=frozenset({VmState.ACTIVE, VmState.STOPPED, VmState.ERROR}),
+        task_state=TaskState.REBUILDING,
+        command=guest_commands.Rebuild,
+        vm_state=None,
+        power_state=None,
+        event="compute_rebuild_instance",
     ),
 )
 AT_ONCE: dict[str, str] = {

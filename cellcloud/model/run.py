@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import datetime as dt
 from dataclasses import dataclass, field
+from typing import Any
 
 import msgspec
 
 from cellcloud.model.flavor import Flavor
 from cellcloud.model.image import Image
 from cellcloud.model.operations import OperationSpec, spec_of
+from cellcloud.model.server import ServerSpec
 
 
 class RunArguments(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What an operation was asked with. ``type``: of its variant. ``keep_ports``, of a delete: another cell has the
     server, and goes on with its ports. ``image``: the one to make; ``rotation``: how many of its kind are left then.
     ``soft``, of a delete that waits for another operation's end: the server is kept for a while. ``flavor``,
-    ``disk_config``: of a resize. ``host``: where a server is to be moved to; empty: wherever there is room."""
+    ``disk_config``: of a resize. ``host``: where a server is to be moved to; empty: wherever there is room.
+
+    ``spec_changes``, of a rebuild: what it gives the server, by names of its spec; from its beginning on ``spec`` is
+    what the server will be, with the ids of texts instead of these. ``keep_ephemeral``: its ephemeral disk stays."""
 
     type: str = ""
     keep_ports: bool = False
@@ -26,6 +31,9 @@ class RunArguments(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     flavor: Flavor | None = None
     disk_config: str = ""
     host: str = ""
+    spec_changes: dict[str, Any] = {}
+    spec: ServerSpec | None = None
+    keep_ephemeral: bool = False
 
 
 class OperationRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

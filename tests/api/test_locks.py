@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.api.world import World
+from tests.api.world import IMAGE, World
 from top_api.routes.server_actions import actions
 
 LOCKERS = {"owner": "member", "admin": "admin"}
@@ -21,6 +21,7 @@ CALLS: dict[str, tuple[str, str, Any, bool]] = {
     "unpause": ("POST", "/action", {"unpause": None}, True),
     "suspend": ("POST", "/action", {"suspend": None}, True),
     "resume": ("POST", "/action", {"resume": None}, True),
+    "rebuild": ("POST", "/action", {"rebuild": {"imageRef": IMAGE}}, True),
     "createImage": ("POST", "/action", {"createImage": {"name": "i"}}, False),
     "createBackup": ("POST", "/action", {"createBackup": {"name": "i", "backup_type": "b", "rotation": 1}}, False),
     "restore": ("POST", "/action", {"restore": None}, True),

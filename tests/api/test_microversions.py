@@ -75,6 +75,13 @@ def _any(path: str, *, token: str = "member") -> Probe:
     return see
 
 
+def _image_id(world: World, version: str) -> Any:
+    """Whether an image of a server has its id in the answer's body."""
+    body = {"createImage": {"name": "image"}}
+    answer = world.post(f"/servers/{_server(world)}/action", body, version=version)
+    return answer.status_code == 202 and "image_id" in (answer.get_json(silent=True) or {})
+
+
 def _headers(world: World, version: str) -> Any:
     answer = world.get("/servers", version=version)
     return (
@@ -210,6 +217,7 @@ SERVED: dict[int, tuple[Probe, Any, Any]] = {
     41: (_aggregate, False, True),
     42: (_create(networks=[{"uuid": NETWORK, "tag": "nic"}]), 400, 202),
     43: (_status("GET", "/os-hosts", token="admin"), 200, 404),
+    45: (_image_id, False, True),
     46: (_headers, True, True),
     47: (lambda world, version: set(world.get(f"/servers/{_server(world)}", version=version).get_json()["server"][
         "flavor"]) >= {"original_name", "vcpus"}, False, True),
@@ -218,6 +226,7 @@ SERVED: dict[int, tuple[Probe, Any, Any]] = {
     51: (_event("events"), False, True),
     52: (_create(tags=["t"]), 400, 202),
     53: (_type_of("/os-services", "services", 0, "id"), int, str),
+    54: (_status("POST", "/servers/{id}/action", {"rebuild": {"imageRef": IMAGE, "key_name": None}}), 400, 202),
     55: (_field("/flavors/1", "description"), False, True),
     56: (_status("POST", "/servers/{id}/action", {"migrate": {"host": "no such host"}}, token="admin"), 202, 400),
     57: (lambda world, version: "maxPersonality" in world.get("/limits", version=version).get_json()["limits"][
@@ -257,6 +266,7 @@ REFUSED: dict[int, Probe] = {
     67: _create(block_device_mapping_v2=[
         {"boot_index": 0, "uuid": IMAGE, "source_type": "image", "destination_type": "volume", "volume_type": "fast"}
     ]),
+    93: _create(block_device_mapping_v2=[{"boot_index": 0, "uuid": IMAGE, "source_type": "volume"}]),
     99: _status(
         "POST", "/servers/{id}/remote-consoles", {"remote_console": {"protocol": "spice", "type": "spice-direct"}}
     ),

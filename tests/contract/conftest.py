@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import subprocess
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 
+from cell.compute.driver import Driver
 from cellcloud.db import cell_schema, migrate, top_schema
 from cellcloud.db.engine import Database
 from cellcloud.launcher.database_servers import DatabaseServer, MariaDb, PostgreSql
 from cellcloud.launcher.rabbitmq_servers import Broker
 from cellcloud.rpc.transport import Transport
+from tests.contract.driver_rigs import FakeRig, LibvirtRig, OneImage, Rig
 from tests.daemons import running_broker, running_database
 from tests.empty_databases import Tree, make_empty
+from tests.libvirt_node import LibvirtNode
 
 
 @pytest.fixture(scope="session")
@@ -110,3 +115,42 @@ def connect(request: pytest.FixtureRequest) -> Iterator[Callable[[str], Transpor
 def transport(connect: Callable[[str], Transport]) -> Transport:
     """A queue of each kind, as a conductor."""
     return connect("conductor")
+
+
+# ---- drivers ----------------------------------------------------------------------------------------------------
+NODES = {"test_driver": "98.1", "test_driver_disks": "98.6"}
+"""Test module -> the first half of its node's addresses."""
+
+
+@pytest.fixture(scope="module")
+def node(request: pytest.FixtureRequest) -> Iterator[LibvirtNode]:
+    node = LibvirtNode(NODES[request.module.__name__.rpartition(".")[2]])
+    yield node
+    node.close()
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> OneImage:
+    path = tmp_path / "blank.qcow2"
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", str(path), "64M"], check=True)
+    return OneImage(path)
+
+
+@pytest.fixture(params=["fake", "libvirt"])
+def rig(request: pytest.FixtureRequest, tmp_path: Path, images: OneImage) -> Iterator[Rig]:
+    if request.param == "fake":
+        rig: FakeRig | LibvirtRig = FakeRig(tmp_path, images)
+    else:
+        rig = LibvirtRig(request.getfixturevalue("node"), images)
+    yield rig
+    rig.close()
+
+
+@pytest.fixture
+def driver(rig: Rig) -> Driver:
+    return rig.open()
+
+
+@pytest.fixture
+def server_id() -> str:
+    return str(uuid.uuid4())

@@ -3,256 +3,29 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import subprocess
 import threading
 import uuid
-from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
 
 import pytest
 
 from cell.compute.actions.guest import perform
 from cell.compute.driver import Driver
 from cell.compute.drivers.fake import FakeDriver, FakeHypervisor
-from cellcloud import errors, image_gate
+from cellcloud import errors
 from cellcloud.model.flavor import Flavor
 from cellcloud.model.guest_commands import (
     DefiningCommand,
-    DiscardSnapshot,
-    GuestCommand,
-    ImageCommand,
-    Pause,
     RebootHard,
-    Snapshot,
     Spawn,
-    Stop,
-    Suspend,
-    UploadSnapshot,
 )
-from cellcloud.model.image import Image
 from cellcloud.model.observed_guests import GuestState
 from cellcloud.model.operations import TABLE, OperationSpec
 from cellcloud.server_states import PowerState, VmState
-from tests.libvirt_node import LibvirtNode, make_port, make_spec, wait_until
-
-VIRSH = ("virsh", "--quiet", "--connect", "qemu:///system")
-STRANGER = "<memory unit='MiB'>16</memory><os><type arch='x86_64' machine='pc'>hvm</type></os>"
-SNAPSHOT = "22222222-2222-4222-8222-222222222222"  # the id of an image that is made of a guest
-IMAGE = Image(id="11111111-1111-4111-8111-111111111111", name="blank", disk_format="qcow2")
-
-
-class OneImage:
-    """An image store with a single image."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.asked = 0
-        self.filled: dict[str, bytes] = {}
-        self.fails: errors.CellcloudError | None = None
-
-    def ensure(self, image: Image) -> Path:
-        assert image.id == IMAGE.id
-        self.asked += 1
-        return self.path
-
-    def fill(self, image_id: str, size: int, data: Iterable[bytes]) -> None:
-        if self.fails is not None:
-            raise self.fails
-        self.filled[image_id] = b"".join(data)
-        assert len(self.filled[image_id]) == size
-
-
-class Rig(Protocol):
-    """A hypervisor under test."""
-
-    images: OneImage
-
-    def open(self) -> Driver:
-        """A newly started compute service's driver; the one before it is gone."""
-        ...
-
-    def restart_hypervisor(self) -> None: ...
-
-    def fail(self) -> None:
-        """The host loses power and is back."""
-        ...
-
-    def lose_disks(self, server_id: str) -> None:
-        """The guest is off, and its disks are not where they were: removed, or on what is not mounted."""
-        ...
-
-    def find_fence(self, server_id: str) -> bool:
-        """Whether a running guest is cut off its networks, as the hypervisor has it."""
-        ...
-
-    def find_machine(self, server_id: str) -> str | None:
-        """The command line of the guest's emulator, and what it runs by; None where there is none."""
-        ...
-
-    def run_stranger(self, server_id: str) -> None:
-        """Somebody else defines a guest of that name, where others can run guests too."""
-        ...
-
-    def end_guest(self, server_id: str) -> None:
-        """The guest ends without anybody having asked."""
-        ...
-
-    def lose_memory(self, server_id: str) -> None:
-        """What was kept of a suspended guest's memory is not there any more."""
-        ...
-
-    def count_held(self) -> int:
-        """How many things of guests there are on the host."""
-        ...
-
-
-class FakeRig:
-    def __init__(self, directory: Path, images: OneImage) -> None:
-        self.images = images
-        self._path = directory / "hosts"
-        self._hypervisor = FakeHypervisor(self._path)
-        self._driver = FakeDriver(self._hypervisor, "fake-1", use_images=True)
-
-    def open(self) -> Driver:
-        self.close()
-        self._hypervisor = FakeHypervisor(self._path)
-        self._driver = FakeDriver(self._hypervisor, "fake-1", use_images=True)
-        self._driver.connect()
-        return self._driver
-
-    def restart_hypervisor(self) -> None:
-        """Machines that are made up have no daemon to restart."""
-
-    def fail(self) -> None:
-        self._hypervisor.lose_power("fake-1")
-
-    def lose_disks(self, server_id: str) -> None:
-        self._hypervisor.lose_disks("fake-1", server_id)
-
-    def find_fence(self, server_id: str) -> bool:
-        return self._hypervisor.get("fake-1", server_id).fenced
-
-    def find_machine(self, server_id: str) -> str | None:
-        return None
-
-    def run_stranger(self, server_id: str) -> None:
-        """Nobody else runs guests on machines that are made up."""
-
-    def end_guest(self, server_id: str) -> None:
-        self._hypervisor.change_power("fake-1", server_id, PowerState.SHUTDOWN)
-
-    def lose_memory(self, server_id: str) -> None:
-        self.end_guest(server_id)
-
-    def count_held(self) -> int:
-        return sum(self._hypervisor.count_held().values())
-
-    def close(self) -> None:
-        self._driver.close()
-        self._hypervisor.close()
-
-
-class LibvirtRig:
-    def __init__(self, node: LibvirtNode, images: OneImage) -> None:
-        self.images = images
-        self._node = node
-        self._driver = node.make_driver()
-        self.strangers: list[str] = []
-
-    def open(self) -> Driver:
-        self._driver.close()
-        self._driver = self._node.make_driver()
-        self._driver.connect()
-        return self._driver
-
-    def restart_hypervisor(self) -> None:
-        self._node.restart_libvirtd()
-
-    def fail(self) -> None:
-        self._node.fail()
-
-    def lose_disks(self, server_id: str) -> None:
-        self._node.run(*VIRSH, "destroy", server_id, check=False)
-        for disk in (self._node.node.directory / "guests" / server_id).glob("disk*"):
-            disk.unlink()
-
-    def find_fence(self, server_id: str) -> bool:
-        mac = self._node.run(*VIRSH, "domiflist", server_id).split()[-1]
-        return "down" in self._node.run(*VIRSH, "domif-getlink", server_id, mac)
-
-    def find_machine(self, server_id: str) -> str | None:
-        [pid] = self._node.find_pids(f"guest={server_id}")
-        command = self._node.run("sh", "-c", f"tr '\\0' ' ' < /proc/{pid}/cmdline")
-        return command + self._node.run(*VIRSH, "dumpxml", server_id) + self._limits(server_id)
-
-    def _limits(self, server_id: str) -> str:
-        """What the emulator itself says that its first disk may do."""
-        asked = '{"execute": "query-block"}'
-        return self._node.run(*VIRSH, "qemu-monitor-command", server_id, asked)
-
-    def run_stranger(self, server_id: str) -> None:
-        definition = f"<domain type='qemu'><name>{server_id}</name><uuid>{server_id}</uuid>{STRANGER}</domain>"
-        self._node.run("sh", "-c", "cat > /run/stranger.xml", text=definition)
-        self._node.run(*VIRSH, "define", "/run/stranger.xml")
-        self.strangers.append(server_id)
-
-    def end_guest(self, server_id: str) -> None:
-        self._node.kill(f"guest={server_id}")
-
-    def lose_memory(self, server_id: str) -> None:
-        self._node.run(*VIRSH, "managedsave-remove", server_id)
-
-    def count_held(self) -> int:
-        return sum(len(things) for things in self._node.held().values())
-
-    def close(self) -> None:
-        for guest in self._driver.list_guests():
-            self._driver.destroy(guest.server_id, guest.generation + 1000)
-        self._driver.close()
-        for server_id in self.strangers:
-            self._node.run(*VIRSH, "undefine", server_id)  # which fails when it is not there any more
-
-
-@pytest.fixture(scope="module")
-def node() -> Iterator[LibvirtNode]:
-    node = LibvirtNode("98.1")
-    yield node
-    node.close()
-
-
-@pytest.fixture
-def images(tmp_path: Path) -> OneImage:
-    path = tmp_path / "blank.qcow2"
-    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", str(path), "64M"], check=True)
-    return OneImage(path)
-
-
-@pytest.fixture(params=["fake", "libvirt"])
-def rig(request: pytest.FixtureRequest, tmp_path: Path, images: OneImage) -> Iterator[Rig]:
-    if request.param == "fake":
-        rig: FakeRig | LibvirtRig = FakeRig(tmp_path, images)
-    else:
-        rig = LibvirtRig(request.getfixturevalue("node"), images)
-    yield rig
-    rig.close()
-
-
-@pytest.fixture
-def driver(rig: Rig) -> Driver:
-    return rig.open()
-
-
-@pytest.fixture
-def server_id() -> str:
-    return str(uuid.uuid4())
-
-
-def power_of(driver: Driver, server_id: str) -> int | None:
-    guest = driver.find_guest(server_id)
-    return guest.power_state if guest else None
+from tests.contract.driver_rigs import IMAGE, FakeRig, OneImage, Rig, make_command, power_of
+from tests.libvirt_node import make_port, make_spec, wait_until
 
 
 def test_facts_have_a_name_and_room(driver: Driver) -> None:
@@ -284,15 +57,6 @@ def test_a_guest_lives_from_spawn_to_destroy(rig: Rig, driver: Driver, server_id
 STAYING = [spec for spec in TABLE if not spec.moves and spec.starts_from != {VmState.RESIZED}]
 ON_GUESTS = {f"{spec.operation} {spec.variant}".strip(): spec for spec in STAYING}
 """What is done to a guest that there is, and stays on its host: test_moves has the others."""
-
-
-def make_command(kind: type[GuestCommand], server_id: str, generation: int) -> GuestCommand:
-    given: dict[str, Any] = {"run_id": "r", "step": "s", "server_id": server_id, "generation": generation}
-    if issubclass(kind, DefiningCommand):
-        given |= {"spec": make_spec(server_id, IMAGE), "ports": (make_port(1),)}
-    if issubclass(kind, ImageCommand):
-        given |= {"image_id": SNAPSHOT}
-    return kind(**given)
 
 
 def bring(rig: Rig, driver: Driver, server_id: str, spec: OperationSpec) -> int:
@@ -359,70 +123,6 @@ def test_a_suspended_guest_outlives_the_daemon_and_the_host(rig: Rig, driver: Dr
     driver.suspend(server_id, 12)
     driver.destroy(server_id, 13)
     assert rig.count_held() == before
-
-
-STATES = {"running": (), "paused": (Pause,), "suspended": (Suspend,), "off": (Stop,)}
-
-
-def snapshot(
-    rig: Rig, driver: Driver, server_id: str, generation: int, kind: type[ImageCommand], image_id: str = SNAPSHOT
-) -> GuestState:
-    """Let the driver carry out a command about a copy."""
-    command = kind(run_id="r", step="s", server_id=server_id, generation=generation, image_id=image_id)
-    return perform(driver, rig.images, command, 0.0)
-
-
-@pytest.mark.parametrize("state", STATES)
-def test_a_copy_of_the_disk_is_made_sent_and_dropped(rig: Rig, driver: Driver, server_id: str, state: str) -> None:
-    driver.spawn(make_spec(server_id, IMAGE), 1, [make_port(1)], rig.images)
-    for kind in STATES[state]:
-        perform(driver, rig.images, make_command(kind, server_id, 2), 0.0)
-    held, power = rig.count_held(), power_of(driver, server_id)
-    for _ in range(2):
-        assert snapshot(rig, driver, server_id, 3, Snapshot).power_state == power
-    copy = driver.open_snapshot(server_id, SNAPSHOT)
-    assert sum(len(piece) for piece in copy) == copy.size > 0
-    for _ in range(2):  # the second has to make the copy again
-        assert snapshot(rig, driver, server_id, 3, UploadSnapshot).power_state == power
-        facts = image_gate.inspect(io.BytesIO(rig.images.filled.pop(SNAPSHOT)), "qcow2", 8 << 30)
-        assert facts.virtual_size == 1 << 30
-    with pytest.raises(errors.NotFound):
-        driver.open_snapshot(server_id, SNAPSHOT)
-    assert (rig.count_held(), power_of(driver, server_id)) == (held, power)
-
-
-def test_a_copy_is_dropped_with_its_guest_or_when_it_is_told(rig: Rig, driver: Driver, server_id: str) -> None:
-    before = rig.count_held()
-    driver.spawn(make_spec(server_id, IMAGE), 1, [make_port(1)], rig.images)
-    held = rig.count_held()
-    for image_id in (SNAPSHOT, str(uuid.uuid4())):
-        snapshot(rig, driver, server_id, 2, Snapshot, image_id)
-    for _ in range(2):
-        snapshot(rig, driver, server_id, 2, DiscardSnapshot)
-    reading = iter(driver.open_snapshot(server_id, image_id))
-    snapshot(rig, driver, server_id, 2, DiscardSnapshot, image_id)
-    with pytest.raises(errors.Stale):
-        list(reading)
-    assert rig.count_held() == held
-    snapshot(rig, driver, server_id, 3, Snapshot)
-    driver.destroy(server_id, 4)
-    assert rig.count_held() == before
-
-
-@pytest.mark.parametrize("error", [errors.Busy, errors.NotFound])
-def test_a_copy_waits_for_an_image_service_that_is_away_and_for_no_image(
-    rig: Rig, driver: Driver, server_id: str, error: type[errors.CellcloudError]
-) -> None:
-    driver.spawn(make_spec(server_id, IMAGE), 1, [make_port(1)], rig.images)
-    snapshot(rig, driver, server_id, 2, Snapshot)
-    rig.images.fails = error("no")
-    with pytest.raises(error):
-        snapshot(rig, driver, server_id, 2, UploadSnapshot)
-    if error is errors.Busy:
-        assert driver.open_snapshot(server_id, SNAPSHOT).size > 0
-        return
-    with pytest.raises(errors.NotFound):
-        driver.open_snapshot(server_id, SNAPSHOT)
 
 
 @pytest.mark.parametrize("verb", ["pause", "unpause", "suspend", "resume"])

@@ -370,3 +370,19 @@ def test_a_snapshot_of_a_running_guest_boots_with_what_was_on_its_disk(
     assert inside(port, "cat /root/proof").strip() == "before"
     assert inside(booted.port, "cat /root/proof; ls /run/still-up").split() == ["after", "/run/still-up"]
     assert not list((node.node.directory / "guests" / server_id).glob("snapshot-*"))
+
+
+def test_a_rebuilt_guest_boots_another_disk_with_its_ports_and_addresses(
+    node: LibvirtNode, driver: LibvirtDriver, key: Path
+) -> None:
+    spec, port = make_server(key, config_drive=True, hostname="before"), make_port(4)
+    driver.spawn(spec, 1, [port], TinyImage())
+    wait_for_text(driver, spec.id, "before login:")
+    run_in_guest(node, key, port, "echo old >/root/old && sync")
+    wanted = replace(spec, hostname="after", image=replace(IMAGE, name="another"))
+    driver.prepare_rebuild(wanted, 2, TinyImage())
+    assert run_in_guest(node, key, port, "cat /root/old").strip() == "old"  # it runs on meanwhile
+    state = driver.rebuild(wanted, 2, [port], TinyImage(), run=True, keep_ephemeral=False, timeout=0.0)
+    assert state.power_state == PowerState.RUNNING
+    wait_for_text(driver, spec.id, "after login:")
+    assert run_in_guest(node, key, port, "hostname; ls /root/old || true").split() == ["after"]

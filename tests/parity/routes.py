@@ -123,6 +123,7 @@ ACTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "suspend": ("suspend_server", "suspend"),
         "resume": ("suspend_server", "resume"),
         "createImage": ("servers", "createImage"),
+        "rebuild": ("servers", "rebuild"),
         "createBackup": ("create_backup", "createBackup"),
         "restore": ("deferred_delete", "restore"),
         "forceDelete": ("deferred_delete", "forceDelete"),

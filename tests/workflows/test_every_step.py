@@ -56,11 +56,15 @@ def arguments_of(spec: OperationSpec) -> dict[str, Any]:
     given: dict[str, Any] = {"type": spec.variant}
     if issubclass(spec.command, ImageCommand):
         given |= {"image": image_of(SERVER), "rotation": 1}
+    if spec.operation is Operation.REBUILD:
+        given |= {"spec_changes": {"name": "rebuilt", "image": {"id": "other"}, "user_data": "eA=="}}
     return given
 
 
 def rest_of(spec: OperationSpec, before: ServerRecord) -> VmState:
     """The state in which the operation leaves a server."""
+    if spec.operation is Operation.REBUILD and before.vm_state == VmState.ERROR:
+        return VmState.ACTIVE
     return VmState(before.vm_state) if spec.vm_state is None else spec.vm_state
 
 
@@ -194,7 +198,9 @@ def test_a_failed_step_leaves_all_or_nothing(
     elif SPECS[operation].waits or workflow.is_committed([one.name for one in workflow.steps].index(step)):
         assert_done(cell, SPECS[operation])
     else:
-        assert record.vm_state == before.vm_state
+        rebuilt = SPECS[operation].operation is Operation.REBUILD and record.spec.name == "rebuilt"
+        assert record.vm_state == ("error" if rebuilt else before.vm_state)
+        assert rebuilt == (operation == "rebuild" and step in ("guests.rebuild", "guests.rebuilt", "records.settle"))
         assert record.task_state is None
         assert cell.copies == set()
         assert bool(cell.images.images) == (

@@ -40,6 +40,7 @@ from cellcloud.model.guest_commands import (
     MoveBack,
     Moving,
     OfferDisks,
+    Rebuild,
     SetAside,
     Snapshot,
     UploadSnapshot,
@@ -292,6 +293,8 @@ class CellUnderTest:
             self._copy(command)
         asked = next((spec.power_state for spec in TABLE if spec.command is type(command)), None)
         power = self.guests[command.server_id][1] if asked is None else asked
+        if isinstance(command, Rebuild):
+            power = PowerState.RUNNING if command.run else PowerState.SHUTDOWN
         self.guests[command.server_id] = (host, power, command.generation)
         return power
 

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
+from cellcloud.db import user_data
 from cellcloud.model.operations import ACTIONS, spec_of
 from top_api.operations import guest_questions, resize, snapshots, update
 from top_api.operations.consoles import ALL_LINES, create_console, get_output
 from top_api.operations.delete import delete_server, restore_server
 from top_api.operations.external_events import look_at_networks
+from top_api.operations.rebuild import rebuild as rebuild_server
 from top_api.operations.server_in_cell import begin, look_up_server
 from top_api.request_pipeline import Actions, Answer, Call, Resource
 from top_api.schemas import servers as schemas
 from top_api.views.images import url_of
+from top_api.views.servers import ServerView
 
 server_actions = Resource("server-actions")
 actions = Actions(look_up_server, gone=("resetNetwork", "os-getRDPConsole"))
 WITH_ANSWERS = frozenset(
-    {"createImage", "createBackup", "resize", "migrate"}
+    {"createImage", "createBackup", "rebuild", "resize", "migrate"}
 )  # which have functions of their own below
 UNBOUNDED_METADATA = (2, 39)  # since when the image service alone says how much an image may have
 
@@ -55,6 +59,18 @@ def begin_migration(call: Call, server_id: str) -> None:
     if host:
         call.check("os_compute_api:os-migrate-server:migrate:host")
     resize.migrate(call.services, call.context, call.server, host)
+
+
+@actions.action("rebuild", "os_compute_api:servers:rebuild", body=schemas.REBUILD)
+def rebuild(call: Call, server_id: str) -> Answer:
+    record, password = rebuild_server(call.services, call.context, call.server, call.body["rebuild"])
+    if record.spec.user_data is None and record.spec.user_data_id:
+        with call.services.database.read() as connection:
+            (spec,) = user_data.attach(connection, user_data.TOP, [record.spec])
+        record = replace(record, spec=spec)
+    shown = ServerView(call, call.services.cells.unreachable_cells()).rebuilt(record)
+    location = {"Location": call.url("servers", server_id)}
+    return Answer(status=202, body={"server": shown | {"adminPass": password}}, headers=location)
 
 
 @actions.action("createImage", "os_compute_api:servers:create_image", body=schemas.CREATE_IMAGE)

@@ -160,6 +160,36 @@ REBOOT = Versioned(
         ),
     )
 )
+_REBUILD: dict[str, Schema] = {
+    "name": NAME,
+    "imageRef": UUID,
+    "adminPass": _SERVER["adminPass"],
+    "metadata": METADATA,
+    "preserve_ephemeral": BOOLEAN,
+    "OS-DCF:diskConfig": _DISK_CONFIG,
+    **_ADDRESSES,
+    "personality": _PERSONALITY,
+}
+
+
+def _rebuild_by_version() -> Versioned:
+    changes: tuple[tuple[int, dict[str, Schema]], ...] = (
+        (19, {"description": DESCRIPTION}),
+        (54, {"key_name": {**NAME, "type": ["string", "null"]}}),
+        (57, {"user_data": _SERVER["user_data"]}),
+        (63, {"trusted_image_certificates": _CERTIFICATES}),
+        (90, {"hostname": HOSTNAME}),
+        (94, {"hostname": FQDN}),
+    )
+    taken = _REBUILD
+    later: list[tuple[tuple[int, int], Schema]] = []
+    for minor, more in changes:
+        taken = {key: value for key, value in (taken | more).items() if minor < 57 or key != "personality"}
+        later.append(((2, minor), only("rebuild", an_object(taken, required=("imageRef",)))))
+    return Versioned(only("rebuild", an_object(_REBUILD, required=("imageRef",))), *later)
+
+
+REBUILD = _rebuild_by_version()
 CREATE_IMAGE = Versioned(only("createImage", an_object({"name": NAME, "metadata": METADATA}, required=("name",))))
 CREATE_BACKUP = Versioned(
     only(

@@ -63,6 +63,15 @@ class ServerView:
             shown["server_groups"] = self._groups(record)
         return shown
 
+    def rebuilt(self, record: ServerRecord) -> dict[str, Any]:
+        """The answer to a rebuild: as that to PUT, with what is its own."""
+        shown = {key: value for key, value in self.updated(record).items() if key != "OS-EXT-SRV-ATTR:user_data"}
+        if self._version >= (2, 54):
+            shown["key_name"] = record.spec.keypair.name if record.spec.keypair else None
+        if self._version >= (2, 57):
+            shown["user_data"] = record.spec.user_data
+        return shown
+
     def _groups(self, record: ServerRecord) -> list[str]:
         """The server's group, unless it was deleted since."""
         if record.spec.group is None:

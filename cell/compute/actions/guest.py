@@ -12,8 +12,10 @@ from cellcloud.model.guest_commands import (
     GuestCommand,
     ImageCommand,
     Moving,
+    PrepareRebuild,
     RebootHard,
     RebootSoft,
+    Rebuild,
     Spawn,
     Start,
     Stop,
@@ -50,6 +52,11 @@ def _perform(  # noqa: PLR0911 -- one for each kind
             return driver.reboot(server_id, generation, hard=False, timeout=reboot_timeout)
         case Start() | RebootHard():
             return _run_again(driver, command)
+        case PrepareRebuild():
+            return driver.prepare_rebuild(command.spec, generation, images)
+        case Rebuild():
+            wanted = {"run": command.run, "keep_ephemeral": command.keep_ephemeral}
+            return driver.rebuild(command.spec, generation, command.ports, images, timeout=shutdown_timeout, **wanted)
         case ImageCommand():
             return image.perform(driver, images, command)
         case Destroy():

@@ -70,6 +70,7 @@ class FakeGuest:
     fenced: bool = False
     snapshots: list[str] = field(default_factory=list)
     aside: bool = False
+    rebuilt: int = 0
     spec: ServerSpec | None = None
     ports: tuple[Port, ...] = ()
 
@@ -400,6 +401,40 @@ class FakeDriver:
 
     def discard_snapshot(self, server_id: str, generation: int, image_id: str) -> GuestState:
         return self._change("discard_snapshot", server_id, generation, lambda guest: _drop(guest, image_id))
+
+    def prepare_rebuild(self, spec: ServerSpec, generation: int, images: ImageStore) -> GuestState:
+        check_guest(spec)
+        if self._use_images:
+            images.ensure(spec.image)
+        with self._hypervisor.lock:
+            self._check_known(spec)
+            return self._change("prepare_rebuild", spec.id, generation, lambda guest: None)
+
+    def rebuild(
+        self,
+        spec: ServerSpec,
+        generation: int,
+        ports: Sequence[Port],
+        images: ImageStore,
+        *,
+        run: bool,
+        keep_ephemeral: bool,
+        timeout: float,
+    ) -> GuestState:
+        def renew(guest: FakeGuest) -> None:
+            if guest.rebuilt < generation:
+                _halt(guest)
+                guest.spec, guest.ports, guest.rebuilt = spec, tuple(ports), generation
+                _add(guest.disks, [f"{spec.id}/disk"])
+            (_boot if run else _halt)(guest)
+
+        with self._hypervisor.lock:
+            self._check_known(spec)
+            return self._change("rebuild", spec.id, generation, renew)
+
+    def _check_known(self, spec: ServerSpec) -> None:
+        if self._hypervisor.find(self._host, spec.id) is None:
+            raise errors.GuestFailed(DISK_MISSING)
 
     def restore(self, spec: ServerSpec, generation: int, ports: Sequence[Port]) -> GuestState:
         """A machine that is made up loses a guest and its disks together."""

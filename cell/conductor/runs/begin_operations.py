@@ -12,16 +12,21 @@ from cell.conductor.runs.begin_run import begin_run, new_run
 from cell.conductor.runs.step_runner import RunServices, RunState, take_passive_steps
 from cellcloud import errors
 from cellcloud.context import RequestContext
-from cellcloud.db import claims, feed, runs, servers
+from cellcloud.db import claims, feed, runs, servers, user_data
 from cellcloud.db.engine import Connection, Database, retried
+from cellcloud.model import codec
 from cellcloud.model.guest_commands import GuestCommand
 from cellcloud.model.operations import FIRST_VARIANTS, Operation, OperationSpec, spec_of
 from cellcloud.model.placement_messages import DeleteRequest
 from cellcloud.model.run import Lease, OperationRequest, RunArguments
-from cellcloud.model.server import ServerRecord
+from cellcloud.model.server import ServerRecord, ServerSpec
 from cellcloud.server_states import TaskState, VmState
 
 RECLAIMED_AT_ONCE = 100
+IN_REBUILD = frozenset(
+    {"image", "name", "metadata", "keypair", "user_data", "admin_pass", "hostname", "description"}
+    | {"access_ip_v4", "access_ip_v6", "disk_config"}
+)
 AT_ONCE = "at once"  # who holds runs that are moved in the transaction in which they begin
 
 
@@ -42,6 +47,8 @@ def begin_operation(
         else:
             record = servers.get(connection, server_id, lock=True)
             _check(connection, record, spec)
+            if arguments.spec_changes:
+                asked = structs.replace(asked, arguments=_with_spec(connection, record, arguments))
             changes = begin_moves.changes_of(connection, operation, record, asked)
             record = begin_run(connection, server_id, spec, asked, changes)
         feed.append(connection, [record])
@@ -73,6 +80,19 @@ def _begin_soft_delete(connection: Connection, server_id: str, asked: OperationR
         return record
     soft = structs.replace(asked, arguments=RunArguments(soft=True))
     return servers.request_deletes(connection, [record], {server_id: soft}, TaskState.SOFT_DELETING)[0]
+
+
+def _with_spec(connection: Connection, record: ServerRecord, arguments: RunArguments) -> RunArguments:
+    """The arguments with the whole spec that the changes come to; texts are kept apart. Raises Invalid."""
+    unknown = arguments.spec_changes.keys() - IN_REBUILD
+    if unknown:
+        raise errors.Invalid(f"A rebuild does not set {', '.join(sorted(unknown))}.")
+    changes = arguments.spec_changes
+    if "user_data" in changes:
+        changes = changes | {"user_data_id": ""}
+    wanted: ServerSpec = codec.from_plain(codec.to_plain(record.spec) | changes, ServerSpec)
+    (kept,) = user_data.keep(connection, user_data.CELL, [wanted])
+    return structs.replace(arguments, spec=kept, spec_changes=dict.fromkeys(changes, ""))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

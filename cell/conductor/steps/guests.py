@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -65,14 +66,18 @@ def await_result(context: StepContext, services: PassiveServices) -> StepResult:
 
 def result_of(context: StepContext, services: PassiveServices, kind: type[GuestCommand], address: str) -> StepResult:
     """The result of a command; asked again when none came for a while, or when it is to be asked later."""
+    return answered(context, services, lambda: command_for(context, kind, address))
+
+
+def answered(context: StepContext, services: PassiveServices, command: Callable[[], GuestCommand]) -> StepResult:
+    """As ``result_of``, of a command that takes more than the server."""
     if isinstance(context.failure, errors.TryLater):
         raise _later(context, services, context.failure)
     if context.failure is not None:
         raise context.failure
     if context.event is not None:
         return StepResult()
-    again = command_for(context, kind, address) if context.run.attempt > 1 else None
-    raise Wait(services.resend_after, command=again)
+    raise Wait(services.resend_after, command=command() if context.run.attempt > 1 else None)
 
 
 def _later(context: StepContext, services: PassiveServices, put_off: errors.TryLater) -> Exception:

@@ -17,6 +17,7 @@ from cellcloud.model.server import ServerSpec
 
 GIB = 1 << 30
 FORMATS = ("qcow2", "raw")
+_NEXT = "next-"
 # seconds of CPU and bytes of memory that reading or making one header may take
 LIMITS = ("prlimit", "--cpu=30", f"--as={2 * GIB}")
 
@@ -71,6 +72,55 @@ def grow_disks(directory: Path, spec: ServerSpec, image: Path | None) -> None:
             _qemu_img_create(disk, size)
         elif _virtual_size(disk.path, disk.format) < size:
             _qemu_img("resize", "-f", disk.format, ["-q", str(disk.path), str(size)])
+
+
+def prepare_root(directory: Path, spec: ServerSpec, image: Path, generation: int) -> None:
+    """Make a root disk of another image, and the link to that, beside the present ones; what an earlier generation
+    left is dropped. Raises GuestFailed when the image does not fit the flavor."""
+    base, disk = _next_base(directory, generation), _next_disk(directory, generation)
+    if base.exists() and disk.exists():
+        return
+    drop_prepared(directory)
+    try:
+        _link(image, base)
+        fresh = disk.with_suffix(".new")
+        size, form = _root_size(base, spec), _format_of(spec.image)
+        # its header names the link as that is called once both are in their places
+        _qemu_img("create", "-f", "qcow2", ["-q", "-u", "-b", "base", "-F", form, str(fresh), str(size)])
+    except errors.CellcloudError:
+        drop_prepared(directory)
+        raise
+    fresh.chmod(0o600)
+    fresh.replace(disk)
+
+
+def swap_root(directory: Path, generation: int) -> None:
+    """Let the prepared disk be the guest's root; the old one is gone then. To be done again where it was broken off."""
+    _next_base(directory, generation).replace(directory / "base")
+    _next_disk(directory, generation).replace(directory / "disk")
+
+
+def drop_prepared(directory: Path) -> None:
+    """Remove what was prepared and not used."""
+    for path in directory.glob(f"{_NEXT}*"):
+        path.unlink(missing_ok=True)
+
+
+def renew_blanks(directory: Path, spec: ServerSpec, *, keep_ephemeral: bool) -> None:
+    """Make the guest's blank disks anew, but for an ephemeral one that is to be kept."""
+    kept = 1 if keep_ephemeral and spec.flavor.ephemeral_gb else 0
+    blanks = list(zip(list_disks(directory, spec)[1:], _blank_sizes(spec), strict=True))
+    for number, (disk, size) in enumerate(blanks):
+        if number >= kept or not disk.path.exists():
+            _qemu_img_create(disk, size)
+
+
+def _next_base(directory: Path, generation: int) -> Path:
+    return directory / f"{_NEXT}{generation}-base"
+
+
+def _next_disk(directory: Path, generation: int) -> Path:
+    return directory / f"{_NEXT}{generation}-disk"
 
 
 def list_disks(directory: Path, spec: ServerSpec) -> list[Disk]:

@@ -30,7 +30,15 @@ from cell.compute.drivers.libvirt.config_drive import ensure_config_drive
 from cell.compute.drivers.libvirt.connection import LibvirtConnection, start_event_loop
 from cell.compute.drivers.libvirt.diagnostics import read_diagnostics
 from cell.compute.drivers.libvirt.disk_offers import DiskOffers
-from cell.compute.drivers.libvirt.disks import ensure_disks, grow_disks, list_disks
+from cell.compute.drivers.libvirt.disks import (
+    drop_prepared,
+    ensure_disks,
+    grow_disks,
+    list_disks,
+    prepare_root,
+    renew_blanks,
+    swap_root,
+)
 from cell.compute.drivers.libvirt.domain_ownership import is_ours
 from cell.compute.drivers.libvirt.domain_xml import GuestDefinition
 from cell.compute.drivers.libvirt.guest_locks import GuestLocks
@@ -232,6 +240,46 @@ class LibvirtDriver:
             for path in leftovers:
                 path.unlink(missing_ok=True)
 
+    def prepare_rebuild(self, spec: ServerSpec, generation: int, images: ImageStore) -> GuestState:
+        check_guest(spec)
+        with self._guest_locks.take(spec.id, generation):
+            record = self._advance_known(spec, generation)
+            if record.rebuilt < generation:
+                prepare_root(self._records.path(spec.id), spec, images.ensure(spec.image), generation)
+            return self._settled(record)
+
+    def rebuild(
+        self,
+        spec: ServerSpec,
+        generation: int,
+        ports: Sequence[Port],
+        images: ImageStore,
+        *,
+        run: bool,
+        keep_ephemeral: bool,
+        timeout: float,
+    ) -> GuestState:
+        directory = self._records.path(spec.id)
+        with self._guest_locks.take(spec.id, generation):
+            record = self._advance_known(spec, generation)
+            if record.rebuilt < generation:
+                prepare_root(directory, spec, images.ensure(spec.image), generation)
+                self._power_off(record, timeout)
+                swap_root(directory, generation)
+                renew_blanks(directory, spec, keep_ephemeral=keep_ephemeral)
+                record = self._records.accept(spec, generation, ports, rebuilt=generation)
+            if run:
+                return self._power_on(record)
+            self._power_off(record, timeout)
+            return self._settled(record)
+
+    def _advance_known(self, spec: ServerSpec, generation: int) -> GuestRecord:
+        _check_id(spec.id)
+        try:
+            return self._records.advance(spec.id, generation)
+        except errors.NotFound:
+            raise errors.GuestFailed(DISK_MISSING) from None
+
     def restore(self, spec: ServerSpec, generation: int, ports: Sequence[Port]) -> GuestState:
         _check_id(spec.id)
         for port in ports:
@@ -399,6 +447,7 @@ class LibvirtDriver:
         """Wire, define and start the guest, from its record alone; a running one is left as it is. ``refused``: what
         it means when the hypervisor will not: for a new guest that another host may."""
         self._wiring.apply(record.server_id)
+        drop_prepared(self._records.path(record.server_id))  # by a rebuild that was given up
         power = self._find_power(record.server_id)
         if power != PowerState.RUNNING:
             definition = self._define(record)

@@ -31,13 +31,15 @@ PRUNE_EVERY = 100
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GuestRecord:
-    """``rebooted``: the newest generation whose reboot was carried out. ``fenced``: cut off its networks."""
+    """``rebooted``, ``rebuilt``: the newest generation whose reboot or rebuild was carried out. ``fenced``: cut off
+    its networks."""
 
     server_id: str
     generation: int
     spec: ServerSpec
     ports: tuple[Port, ...] = ()
     rebooted: int = 0
+    rebuilt: int = 0
     fenced: bool = False
 
 
@@ -137,8 +139,10 @@ class GuestRecords:
         with self._lock:
             return list(self._records.values())
 
-    def accept(self, spec: ServerSpec, generation: int, ports: Sequence[Port]) -> GuestRecord:
-        """Record a guest to be, or the newer generation of one. Raises Stale."""
+    def accept(
+        self, spec: ServerSpec, generation: int, ports: Sequence[Port], *, rebuilt: int | None = None
+    ) -> GuestRecord:
+        """Record a guest to be, or the newer generation of one, or what it was ``rebuilt`` to. Raises Stale."""
         with self._lock:
             self._refuse_stale(spec.id, generation)
             if self._find_tombstone(spec.id) >= generation:
@@ -152,6 +156,7 @@ class GuestRecords:
                 spec=spec,
                 ports=tuple(ports),
                 rebooted=known.rebooted if known else 0,
+                rebuilt=rebuilt if rebuilt is not None else known.rebuilt if known else 0,
                 fenced=known.fenced if known else False,
             )
             if record != known:

@@ -1,0 +1,102 @@
+"""Steps that rebuild a guest where it is: the new disk first, then the record, then the guest.
+
+What the guest is from the record's change on is told by the record: its metadata are read while it boots.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from msgspec import UNSET, structs
+
+from cell.conductor.steps import guests, records
+from cell.conductor.workflow import PassiveServices, PassiveStep, StepContext, StepResult
+from cellcloud import errors
+from cellcloud.model.guest_commands import PrepareRebuild, Rebuild
+from cellcloud.model.run import LeasedRun
+from cellcloud.model.server import ServerChanges, ServerRecord, ServerSpec
+from cellcloud.server_states import PowerState, TaskState, VmState
+
+PREPARED, REBUILT = "guests.prepared", "guests.rebuilt"
+_BESIDE = {"user_data": "user_data_id", "admin_pass": "admin_pass_id"}  # texts, and where a record has their ids
+
+
+def spec_after(run: LeasedRun, record: ServerRecord) -> ServerSpec:
+    """The server's spec with what the rebuild gives it, and all else as it is now."""
+    wanted = run.arguments.spec
+    if wanted is None:
+        raise errors.CallHuman("The operation does not say what it is to make of the server.")
+    names = {_BESIDE.get(name, name) for name in run.arguments.spec_changes}
+    given: dict[str, Any] = {name: getattr(wanted, name) for name in names}
+    return replace(record.spec, **given)
+
+
+def _prepare(context: StepContext) -> PrepareRebuild:
+    record = replace(context.record, spec=spec_after(context.run, context.record))
+    command = guests.command_for(replace(context, record=record), PrepareRebuild, PREPARED)
+    assert isinstance(command, PrepareRebuild)  # noqa: S101 -- what was asked for
+    return command
+
+
+def send_prepare(context: StepContext, services: PassiveServices) -> StepResult:
+    """Have the host make the new root disk beside the present one."""
+    return StepResult(command=_prepare(context))
+
+
+def await_prepared(context: StepContext, services: PassiveServices) -> StepResult:
+    """The new root disk is whole."""
+    return guests.answered(context, services, lambda: _prepare(context))
+
+
+def change_record(context: StepContext, services: PassiveServices) -> StepResult:
+    """From now on the server is what it is rebuilt to."""
+    return StepResult(changes=ServerChanges(spec=spec_after(context.run, context.record)))
+
+
+def _rebuild(context: StepContext) -> Rebuild:
+    command = guests.command_for(context, Rebuild, REBUILT)
+    assert isinstance(command, Rebuild)  # noqa: S101 -- what was asked for
+    keep = context.run.arguments.keep_ephemeral
+    return structs.replace(command, run=context.record.vm_state != VmState.STOPPED, keep_ephemeral=keep)
+
+
+def send_rebuild(context: StepContext, services: PassiveServices) -> StepResult:
+    """Have the host end the old guest and begin the new one."""
+    return StepResult(command=_rebuild(context))
+
+
+def await_rebuilt(context: StepContext, services: PassiveServices) -> StepResult:
+    """The new guest is there."""
+    return guests.answered(context, services, lambda: _rebuild(context))
+
+
+def settle(context: StepContext, services: PassiveServices) -> StepResult:
+    """It runs, unless it was stopped before."""
+    stopped = context.record.vm_state == VmState.STOPPED
+    return StepResult(
+        changes=ServerChanges(
+            vm_state=VmState.STOPPED if stopped else VmState.ACTIVE,
+            power_state=PowerState.SHUTDOWN if stopped else PowerState.RUNNING,
+            task_state=None,
+            fault=None,
+            launched=not stopped,
+        )
+    )
+
+
+def keep_or_fail(run: LeasedRun, record: ServerRecord) -> StepResult:
+    """Before its record has changed the server is what it was; afterwards it is in ERROR, and can be rebuilt again."""
+    prepared = run.events.get(PREPARED)
+    if prepared is None or prepared.error or record.spec != spec_after(run, record):
+        return records.keep_state(run, record)
+    fault = records.fault_of(run.message or "The server could not be rebuilt.", run.detail)
+    return StepResult(changes=ServerChanges(vm_state=VmState.ERROR, task_state=None, power_state=UNSET, fault=fault))
+
+
+prepare = PassiveStep(name="guests.prepare", do=send_prepare)
+prepared = PassiveStep(name=PREPARED, do=await_prepared)
+changed = PassiveStep(name="records.rebuild", do=change_record)
+rebuild = PassiveStep(name="guests.rebuild", do=send_rebuild, task_state=TaskState.REBUILD_SPAWNING)
+rebuilt = PassiveStep(name=REBUILT, do=await_rebuilt)
+settled = PassiveStep(name="records.settle", do=settle)

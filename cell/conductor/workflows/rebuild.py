@@ -1,0 +1,25 @@
+"""Rebuild: another root disk for a server where it is, on the claim and the ports that it has.
+
+The new disk is made beside the old one while the guest runs on. A step that fails until then leaves the server what it
+was; one that fails afterwards leaves it in ERROR, on its host.
+"""
+
+from __future__ import annotations
+
+from cell.conductor.steps import rebuild
+from cell.conductor.workflow import Workflow, minutes
+from cellcloud.model.operations import Operation
+
+REBUILD = Workflow(
+    operation=Operation.REBUILD,
+    steps=(
+        rebuild.prepare,
+        rebuild.prepared,
+        rebuild.changed,
+        rebuild.rebuild,
+        rebuild.rebuilt,
+        rebuild.settled,
+    ),
+    deadline=minutes(60),
+    on_failure=rebuild.keep_or_fail,
+)

@@ -1,0 +1,122 @@
+"""Rebuild: another image, and what else a request names, for a server where it is."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import replace
+from typing import Any
+
+from cellcloud import errors
+from cellcloud.context import RequestContext
+from cellcloud.db import keypairs, user_data
+from cellcloud.db.engine import transact
+from cellcloud.model import codec, flavor_image_validation, image_properties
+from cellcloud.model.flavor import Flavor
+from cellcloud.model.image import Image
+from cellcloud.model.keypair import Keypair
+from cellcloud.model.numa_request import guest_numa
+from cellcloud.model.operations import Operation
+from cellcloud.model.run import RunArguments
+from cellcloud.model.server import ServerRecord
+from top_api import quota_limits
+from top_api.operations.create import check_fit, check_partitions
+from top_api.operations.server_in_cell import check_unlocked, tell_cell
+from top_api.schemas.types import is_true
+from top_api.services import ApiServices
+
+_PLAIN = {
+    "description": "description",
+    "accessIPv4": "access_ip_v4",
+    "accessIPv6": "access_ip_v6",
+    "hostname": "hostname",
+}
+
+
+def rebuild(
+    services: ApiServices, context: RequestContext, record: ServerRecord, given: dict[str, Any]
+) -> tuple[ServerRecord, str]:
+    """Begin to rebuild a server as a validated body says; the server as it is going to be, and its password.
+
+    Raises Invalid for what does not exist or does not fit together, QuotaExceeded, Conflict, Unreachable.
+    """
+    check_unlocked(context, record)
+    if given.get("trusted_image_certificates"):
+        raise errors.Invalid("Trusted image certificates are not offered.")
+    if given.get("personality"):
+        raise errors.QuotaExceeded("Personality file limit exceeded: files are not injected; use user_data.")
+    password = given.get("adminPass") or secrets.token_urlsafe(9)
+    image = _image(services, context, record, given["imageRef"])
+    changes = _changes(services, context, record, given, image)
+    if record.spec.config_drive:
+        changes["admin_pass"] = password
+    wanted = replace(record.spec, **changes)
+    if wanted.user_data is not None:
+        transact(services.database, lambda connection: user_data.keep(connection, user_data.TOP, [wanted]))
+    arguments = RunArguments(
+        spec_changes=codec.to_plain(changes), keep_ephemeral=is_true(given.get("preserve_ephemeral", False))
+    )
+    begun = tell_cell(
+        services,
+        context,
+        record,
+        Operation.REBUILD,
+        lambda conductor, patient: conductor.begin_operation(
+            patient, record.id, Operation.REBUILD, codec.to_plain(arguments)
+        ),
+    )
+    shown = changes | {"admin_pass": ""} | ({"user_data_id": ""} if "user_data" in changes else {})
+    return replace(begun, spec=replace(begun.spec, **shown)), password
+
+
+def _image(services: ApiServices, context: RequestContext, record: ServerRecord, image_id: str) -> Image:
+    try:
+        image = services.images.get_image(image_id, project_id=context.project_id, is_admin=context.is_admin)
+    except errors.NotFound as error:
+        raise errors.Invalid("Cannot find image for rebuild") from error
+    if image.status != "active":
+        raise errors.Invalid(f"Image {image_id} is not active.")
+    flavor = record.spec.flavor
+    check_fit(services, context, flavor, image)
+    flavor_image_validation.check(flavor, image)
+    if _numa(flavor, image) != _numa(flavor, record.spec.image):
+        raise errors.Invalid("The image would change the NUMA topology that the server has claimed: resize it instead.")
+    return replace(image, properties=image_properties.known(image.properties))
+
+
+def _numa(flavor: Flavor, image: Image) -> object:
+    return guest_numa(flavor, image_properties.read(image.properties))
+
+
+def _changes(
+    services: ApiServices, context: RequestContext, record: ServerRecord, given: dict[str, Any], image: Image
+) -> dict[str, Any]:
+    """By names of the server's spec."""
+    changes: dict[str, Any] = {"image": image}
+    if "name" in given:
+        changes["name"] = given["name"].strip()
+    if "metadata" in given:
+        with services.database.read() as connection:
+            quota_limits.check_metadata(
+                connection, record.spec.project_id, context.user_id, services.config.quota, len(given["metadata"])
+            )
+        changes["metadata"] = given["metadata"]
+    changes |= {name: given[key] for key, name in _PLAIN.items() if key in given}
+    if "OS-DCF:diskConfig" in given:
+        check_partitions(given["OS-DCF:diskConfig"], image)
+        changes["disk_config"] = given["OS-DCF:diskConfig"]
+    if "key_name" in given:
+        changes["keypair"] = _keypair(services, context, given["key_name"])
+    if "user_data" in given:
+        changes["user_data"] = given["user_data"]
+    return changes
+
+
+def _keypair(services: ApiServices, context: RequestContext, name: str | None) -> Keypair | None:
+    """The caller's, who need not be the server's maker. Raises Invalid."""
+    if not name:
+        return None
+    with services.database.read() as connection:
+        found = keypairs.find_keypair(connection, context.user_id, name.strip(" "))
+    if found is None:
+        raise errors.Invalid("Invalid key_name provided.")
+    return found
