@@ -41,6 +41,16 @@ def list_hosts(connection: Connection, group_ids: Collection[str]) -> dict[str, 
     return found
 
 
+def list_held(connection: Connection, group_ids: Collection[str]) -> dict[str, set[str]]:
+    """Group -> its members that are held: nobody knows yet whether they stay."""
+    found: dict[str, set[str]] = {group_id: set() for group_id in group_ids}
+    held = (servers.c.held.is_(True), servers.c.deleted.is_(False))
+    query = sa.select(servers.c.group_id, servers.c.id).where(servers.c.group_id.in_(sorted(group_ids)), *held)
+    for group_id, server_id in connection.execute(query) if group_ids else ():
+        found[group_id].add(server_id)
+    return found
+
+
 def lock(connection: Connection, group_ids: Collection[str]) -> dict[str, Hosts]:
     """Keep the groups' rows until the transaction ends; returns where their members are. Call it before any host is
     locked. Raises LostRace where another transaction was first to use a group."""

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 AFFINITY, ANTI_AFFINITY = "affinity", "anti-affinity"
 SOFT_AFFINITY, SOFT_ANTI_AFFINITY = "soft-affinity", "soft-anti-affinity"
-STRICT = frozenset({AFFINITY, ANTI_AFFINITY})
-"""Policies that are kept or else the server is refused; the soft ones only weigh."""
+RULES = {AFFINITY: "ServerGroupAffinityFilter", ANTI_AFFINITY: "ServerGroupAntiAffinityFilter"}
+"""Policies that are kept or else the server is refused, and the filters that see to them; the soft ones only weigh."""
+STRICT, FILTERS = frozenset(RULES), frozenset(RULES.values())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -153,11 +153,17 @@ class OneProcess:
         self._undo.close()
 
     # ---- what users do -----------------------------------------------------------------------------------------
-    def create(self, name: str, key: str) -> str:
+    def create(self, name: str, key: str, group_id: str = "") -> str:
         """Ask for a server until it is accepted; its id."""
         server = {"name": name, "imageRef": IMAGE, "flavorRef": "1", "networks": "auto"}
-        answer = self._ask("POST", "/v2.1/servers", {"server": server}, 202, headers={"Idempotency-Key": key})
+        body = {"server": server, "os:scheduler_hints": {"group": group_id} if group_id else {}}
+        answer = self._ask("POST", "/v2.1/servers", body, 202, headers={"Idempotency-Key": key})
         return str(answer.json["server"]["id"])
+
+    def create_group(self, policy: str) -> str:
+        """Make a server group; its id."""
+        body = {"server_group": {"name": policy, "policy": policy}}
+        return str(self._ask("POST", "/v2.1/os-server-groups", body, 200).json["server_group"]["id"])
 
     def stop(self, server_id: str) -> None:
         """Ask until it is accepted; 409 says that it was, though the answer was lost."""

@@ -5,7 +5,7 @@ Whoever loses a race tries its next candidate, then asks again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -22,6 +22,7 @@ from cellcloud.model.decision import ClaimConflict, DecisionBatch, Move, Outcome
 from cellcloud.model.no_valid_host_message import NO_HOST, is_for_now
 from cellcloud.model.placement_messages import PlacedGroup, ReserveAnswer
 from cellcloud.model.server import ServerRecord, ServerSpec
+from cellcloud.model.server_group import FILTERS
 from cellcloud.rpc.scheduler import Scheduler
 
 ROUNDS = 4
@@ -84,10 +85,10 @@ def place(
     for _ in range(ROUNDS):
         if not waiting:
             break
-        placed, newest = _placed_groups(database, list(waiting.values()))
+        placed, unsettled, newest = _placed_groups(database, list(waiting.values()))
         batch = _question(list(waiting.values()), placed, max(at_least, newest))
         ranked = scheduler.rank(context, batch)
-        made, at_least = _claim(database, list(waiting.values()), batch, ranked, store, groups)
+        made, at_least = _claim(database, list(waiting.values()), batch, ranked, store, groups, unsettled)
         answers |= made
         waiting = {one: each for one, each in waiting.items() if one not in made}
     for claim_id, one in waiting.items():
@@ -97,19 +98,26 @@ def place(
     return answers
 
 
-def _placed_groups(database: Database, asked: Sequence[PlacementRequest]) -> tuple[dict[str, PlacedGroup], int]:
+def _placed_groups(
+    database: Database, asked: Sequence[PlacementRequest]
+) -> tuple[dict[str, PlacedGroup], set[str], int]:
     """The groups of the servers as choosing sees them, the servers themselves among the members, so that each sees
-    where those before it go; and the change up to which schedulers must have read to know where the others are."""
+    where those before it go; the claims for servers of whose group another is held, which may be in vain; and the
+    change up to which schedulers must have read to know where the others are."""
     wanted = {one.spec.group.id: one.spec.group for one in asked if one.spec.group is not None}
     if not wanted:
-        return {}, 0
+        return {}, set(), 0
     with database.read() as connection:
         members = group_members.list_hosts(connection, wanted)
+        held = group_members.list_held(connection, wanted)
         newest = scheduler_change_log.get_newest(connection)
+    unsettled = set()
     for one in asked:
         if one.spec.group is not None:
             members[one.spec.group.id].setdefault(one.spec.id, set())
-    return {group.id: PlacedGroup.of(group, members[group.id]) for group in wanted.values()}, newest
+            if held[one.spec.group.id] - {one.spec.id}:
+                unsettled.add(one.claim_id)
+    return {group.id: PlacedGroup.of(group, members[group.id]) for group in wanted.values()}, unsettled, newest
 
 
 def _with_hints(database: Database, asked: list[PlacementRequest]) -> list[PlacementRequest]:
@@ -173,12 +181,13 @@ def _claim(
     ranked: RankAnswer,
     store: Store,
     groups: GroupClaims,
+    unsettled: Collection[str],
 ) -> tuple[dict[str, ReserveAnswer], int]:
     """Claim the best candidate of each, then the next best of those that lost, and store what else goes with it.
 
     Returns answers for all but those that lost every race, and the change that has what they lost to.
     """
-    work = _Claiming(asked, batch, ranked, store, groups)
+    work = _Claiming(asked, batch, ranked, store, groups, unsettled)
     try:
         return work.run(database, judged=False)
     except claims.Lost:
@@ -211,6 +220,7 @@ class _Claiming:
     ranked: RankAnswer
     store: Store
     groups: GroupClaims
+    unsettled: Collection[str]
     known: dict[str, ServerRecord] = field(default_factory=dict)
     expired: dict[str, int] = field(default_factory=dict)
 
@@ -284,7 +294,7 @@ class _Claiming:
 
     def _refusals(self) -> dict[str, ReserveAnswer]:
         return {
-            one.claim_id: _refusal(one.spec.id, position, self.ranked)
+            one.claim_id: _refusal(one.spec.id, position, self.ranked, unsettled=one.claim_id in self.unsettled)
             for position, one in enumerate(self.asked)
             if not self.ranked.ranked[position] and one.claim_id not in self.known
         }
@@ -323,11 +333,13 @@ def _answer_for(record: ServerRecord) -> ReserveAnswer:
     return ReserveAnswer(server_id=record.id, outcome=outcome, record=record)
 
 
-def _refusal(server_id: str, position: int, ranked: RankAnswer) -> ReserveAnswer:
+def _refusal(server_id: str, position: int, ranked: RankAnswer, *, unsettled: bool) -> ReserveAnswer:
+    """``unsettled``: a refusal by its group is none for good."""
     number = ranked.why[position] if ranked.why else -1
     refused = ranked.refused[number] if number >= 0 else {}
     malformed, reasons = ranked.malformed.get(position, ""), ranked.reasons_of(position)
     for_now = not malformed and (is_for_now(reasons) if refused or reasons else True)
+    for_now = for_now or (unsettled and not FILTERS.isdisjoint({*refused, *(one.reason.filter for one in reasons)}))
     told = [f"{one.reason.filter} refused {one.count}: the nearest {one.reason.text}" for one in reasons]
     counted = [f"{name} refused {count}" for name, count in sorted(refused.items()) if count]
     return ReserveAnswer(

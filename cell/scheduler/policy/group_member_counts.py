@@ -7,9 +7,7 @@ from collections.abc import Collection
 from cell.scheduler.state.host_table import HostTable
 from cellcloud import errors
 from cellcloud.model.placement_messages import PlacedGroup
-from cellcloud.model.server_group import AFFINITY, ANTI_AFFINITY
-
-_RULES = {AFFINITY: "ServerGroupAffinityFilter", ANTI_AFFINITY: "ServerGroupAntiAffinityFilter"}
+from cellcloud.model.server_group import RULES
 
 
 def members_at(table: HostTable, group: PlacedGroup, *, but: str = "") -> dict[int, int]:
@@ -23,7 +21,7 @@ def members_at(table: HostTable, group: PlacedGroup, *, but: str = "") -> dict[i
 
 def check_obeyed(group: PlacedGroup | None, filters: Collection[str]) -> None:
     """Raise Invalid for a strict group that no filter of a policy sees to."""
-    rule = None if group is None else _RULES.get(group.policy)
+    rule = None if group is None else RULES.get(group.policy)
     if rule is not None and rule not in filters:
         raise errors.Invalid(f"The server group is not obeyed here: the policy has no {rule}.")
 
