@@ -317,7 +317,7 @@ class CellUnderTest:
         match command:
             case SetAside():
                 if self.guests.get(server_id, ("",))[0] == host:
-                    del self.guests[server_id]
+                    self._remove_guest(server_id, host)
                     self.aside[server_id] = host
                 assert self.aside[server_id] == host
             case FetchDisks():

@@ -243,6 +243,16 @@ def _discard(context: StepContext, services: PassiveServices) -> StepResult:
     return guests.removed_from(context, services, migration.source, kind=Discard)
 
 
+def _confirm_first(context: StepContext, services: PassiveServices) -> StepResult:
+    """End a move that waits to be confirmed, as if it was: of a server that is put away nothing goes back."""
+    migration = context.record.migration
+    if migration is None:
+        return StepResult()
+    guests.removed_from(context, services, migration.source, kind=Discard)
+    changes = ServerChanges(unconfirmed=False, migrations=_told(context, status=MigrationStatus.CONFIRMED))
+    return StepResult(changes=changes, release_claim=migration.id)
+
+
 def _settle_confirmed(context: StepContext, services: PassiveServices) -> StepResult:
     """As Nova: it is what its power says."""
     off = context.record.power_state == PowerState.SHUTDOWN
@@ -284,6 +294,7 @@ arrive = PassiveStep(name="moves.arrive", do=_arrive, undo=_leave)
 settle = PassiveStep(name="moves.settle", do=_settle)
 
 discard = PassiveStep(name="moves.discard", do=_discard, commit=True)
+confirm_first = PassiveStep(name="moves.confirm_first", do=_confirm_first)
 settle_confirmed = PassiveStep(name="moves.settle", do=_settle_confirmed)
 
 leave = PassiveStep(name="moves.leave", do=_leave, commit=True)

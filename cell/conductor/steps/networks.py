@@ -9,11 +9,13 @@ from cellcloud.server_states import TaskState
 
 def allocate(context: StepContext, services: StepServices) -> StepResult:
     """One port per requested network, bound to the server's host."""
-    return bind(context, services, context.record.host or "", context.record.availability_zone or "")
+    record = context.record
+    before = context.run.attempt > 1 or bool(context.run.outputs.tried) or record.placement > 0
+    return bind(context, services, record.host or "", record.availability_zone or "", adopt=before)
 
 
-def bind(context: StepContext, services: StepServices, host: str, zone: str) -> StepResult:
-    """One port per requested network, bound to that host."""
+def bind(context: StepContext, services: StepServices, host: str, zone: str, *, adopt: bool = True) -> StepResult:
+    """One port per requested network, bound to that host. ``adopt``: there may be some already."""
     spec = context.record.spec
     if spec.networks == ():
         return StepResult()
@@ -25,7 +27,7 @@ def bind(context: StepContext, services: StepServices, host: str, zone: str) -> 
         hostname=spec.hostname,
         requested=spec.networks or (),
         security_groups=spec.security_groups,
-        adopt=context.run.attempt > 1 or bool(context.run.outputs.tried) or context.record.placement > 0,
+        adopt=adopt,
         placement=context.record.placement,
     )
     return StepResult(changes=ServerChanges(ports=ports))

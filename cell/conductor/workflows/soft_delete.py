@@ -5,13 +5,13 @@ An accepted delete is one: a host that cannot, or does not answer, does not keep
 
 from __future__ import annotations
 
-from cell.conductor.steps import guests, records
+from cell.conductor.steps import guests, moves, records
 from cell.conductor.workflow import Workflow, minutes
 from cellcloud.model.operations import Operation
 
 SOFT_DELETE = Workflow(
     operation=Operation.SOFT_DELETE,
-    steps=(guests.power, guests.wait, records.settle),
+    steps=(moves.confirm_first, guests.power, guests.wait, records.settle),
     deadline=minutes(10),
     on_failure=records.put_away,
 )
