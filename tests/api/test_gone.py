@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from cellcloud.db import top_schema
+from cellcloud.db.engine import Database
 from tests.api.world import World
 
 GONE = """
@@ -27,6 +31,19 @@ GET /servers/{server_id}/consoles; POST /servers/{server_id}/consoles; GET /serv
 DELETE /servers/{server_id}/consoles/{id}; GET /servers/{server_id}/os-virtual-interfaces
 """
 ROWS = [row.strip() for row in GONE.split(";")]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """One for all: nothing here is ever done."""
+    folder: Path = tmp_path_factory.mktemp("gone")
+    database = Database(f"sqlite:///{folder}/top.db")
+    with database.write() as connection:
+        top_schema.metadata.create_all(connection)
+    made = World(database, folder)
+    yield made
+    made.close()
+    database.close()
 
 
 def test_the_table_is_whole() -> None:

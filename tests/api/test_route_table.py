@@ -131,13 +131,10 @@ LATER = {
     "volumes": r"/os-(volumes|snapshots)\b.*|/servers/{}/(os-volume_attachments|shares)\b.*",
     "networks": r"/os-(networks|tenant-networks|floating-(ips|ip-pools)|security-(groups|group-rules))\b.*"
     r"|/servers/{}/(os-interface|os-security-groups)\b.*"
-    r"|.*:((add|remove)(FloatingIp|FixedIp|SecurityGroup)|injectNetworkInfo)",
+    r"|.*:(add|remove)(FloatingIp|FixedIp|SecurityGroup)",
     "moves of living guests": r".*:(evacuate|os-migrateLive)",
-    "guests' agents and the rest": r"/os-aggregates/{}/images:POST"
-    r"|/servers/{}/(os-server-password|topology|diagnostics):.*"
-    r"|.*:(changePassword|trigger_crash_dump|os-resetState|restore|forceDelete|os-get(SPICE|Serial)Console)",
-    "other operations": r".*:(resize|confirmResize|revertResize|migrate|rebuild|createImage|createBackup|suspend|resume"
-    r"|rescue|unrescue|shelve|shelveOffload|unshelve)",
+    "images sent ahead": r"/os-aggregates/{}/images:POST",
+    "rescue and shelving": r".*:(rescue|unrescue|shelve|shelveOffload|unshelve)",
 }
 ROWS = [
     (path, name, int(first), int(last))
