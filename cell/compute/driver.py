@@ -21,6 +21,7 @@ from cellcloud.model.image import Image
 from cellcloud.model.network import Port
 from cellcloud.model.numa_request import guest_numa
 from cellcloud.model.observed_guests import GuestDescription, GuestState
+from cellcloud.model.rescue import RescueMachine, rescue_machine
 from cellcloud.model.server import ServerSpec
 from cellcloud.model.virtual_hardware import Machine, machine_of
 
@@ -154,6 +155,25 @@ class Driver(Protocol):
         """
         ...
 
+    def rescue(
+        self,
+        spec: ServerSpec,
+        generation: int,
+        ports: Sequence[Port],
+        image: Image,
+        images: ImageStore,
+        timeout: float,
+    ) -> GuestState:
+        """Start the guest from a new disk made of ``image``, with its own root disk beside it: as ``rescue_machine``
+        says. One that runs is first asked to power off, as by ``stop``. Until ``unrescue`` whatever starts the guest
+        starts it so. Raises GuestFailed when a disk is missing or the guest does not start: it is what it was then."""
+        ...
+
+    def unrescue(self, server_id: str, generation: int, *, running: bool = True) -> GuestState:
+        """Start the guest from its own disk again, or with ``running`` false only let it be off; the disk that it was
+        rescued from is removed. A guest that is not being rescued is only started. A hard reboot does it, too."""
+        ...
+
     def restore(self, spec: ServerSpec, generation: int, ports: Sequence[Port]) -> GuestState:
         """Define a guest anew around the disks that are there, and start it. Raises GuestFailed when one is missing."""
         ...
@@ -246,6 +266,14 @@ def check_guest(spec: ServerSpec) -> None:
         raise errors.GuestFailed(error.message) from error
     if placed or flavor.extra_specs.get("pci_passthrough:alias"):
         raise errors.GuestFailed("The host cannot give a guest NUMA cells, dedicated CPUs or PCI devices.")
+
+
+def rescue_machine_for(spec: ServerSpec, image: Image) -> RescueMachine:
+    """The virtual hardware on which a guest is rescued. Raises GuestFailed."""
+    try:
+        return rescue_machine(spec.flavor, spec.image, image)
+    except errors.Invalid as error:
+        raise errors.GuestFailed(error.message) from error
 
 
 def machine_for(spec: ServerSpec) -> Machine:

@@ -172,6 +172,8 @@ def _store(database: Database, host: str, known: Sequence[UnknownGuest], judged:
 
 
 def _vm_state(described: GuestDescription) -> VmState:
+    if described.rescued:
+        return VmState.RESCUED
     shown = {
         PowerState.RUNNING: VmState.ACTIVE,
         PowerState.PAUSED: VmState.PAUSED,

@@ -52,6 +52,13 @@ def keep(connection: Connection, table: sa.Table, specs: Sequence[ServerSpec]) -
     return kept
 
 
+def keep_password(connection: Connection, password: str) -> str:
+    """Store a password for a guest of the cell; its id."""
+    pass_id = secrets.token_hex(32)
+    store(connection, CELL, {pass_id: password})
+    return pass_id
+
+
 def store(connection: Connection, table: sa.Table, texts: Mapping[str, str]) -> None:
     """Keep texts by id, as used now."""
     if texts:

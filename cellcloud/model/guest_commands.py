@@ -9,6 +9,7 @@ from enum import StrEnum
 import msgspec
 
 from cellcloud import errors
+from cellcloud.model.image import Image
 from cellcloud.model.network import Port
 from cellcloud.model.server import ServerSpec
 
@@ -67,6 +68,18 @@ class Suspend(Command, frozen=True, kw_only=True, tag="suspend"): ...
 
 
 class Resume(Command, frozen=True, kw_only=True, tag="resume"): ...
+
+
+class Rescue(DefiningCommand, frozen=True, kw_only=True, tag="rescue"):
+    """``image``: what the guest is started from, beside its own root disk. ``spec.admin_pass`` is for that system."""
+
+    image: Image
+
+
+class Unrescue(Command, frozen=True, kw_only=True, tag="unrescue"):
+    """``running``: whether the guest runs afterwards."""
+
+    running: bool = True
 
 
 class ImageCommand(Command, frozen=True, kw_only=True):
@@ -152,6 +165,8 @@ GuestCommand = (
     | Discard
     | PrepareRebuild
     | Rebuild
+    | Rescue
+    | Unrescue
 )
 
 

@@ -24,11 +24,13 @@ class GuestState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GuestDescription:
-    """A guest with all that its host was told of it: enough to make its server's record again."""
+    """A guest with all that its host was told of it: enough to make its server's record again. ``rescued``: whether it
+    is started from another disk than its own."""
 
     state: GuestState
     spec: ServerSpec
     ports: tuple[Port, ...] = ()
+    rescued: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

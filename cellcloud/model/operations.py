@@ -31,6 +31,8 @@ class Operation(StrEnum):
     CONFIRM_RESIZE = "confirmResize"
     REVERT_RESIZE = "revertResize"
     REBUILD = "rebuild"
+    RESCUE = "rescue"
+    UNRESCUE = "unrescue"
 
 
 class ImmediateAction(StrEnum):
@@ -317,6 +319,30 @@ TABLE = (
         vm_state=None,
         power_state=None,
         event="compute_rebuild_instance",
+    ),
+    OperationSpec(
+        operation=Operation.RESCUE,
+        action="rescue",
+        policy="os-rescue",
+        summary="Rescue a server.",
+        starts_from=frozenset({VmState.ACTIVE, VmState.STOPPED, VmState.ERROR}),
+        task_state=TaskState.RESCUING,
+        command=guest_commands.Rescue,
+        vm_state=VmState.RESCUED,
+        power_state=PowerState.RUNNING,
+        event="compute_rescue_instance",
+    ),
+    OperationSpec(
+        operation=Operation.UNRESCUE,
+        action="unrescue",
+        policy="os-unrescue",
+        summary="Unrescue a server.",
+        starts_from=frozenset({VmState.RESCUED}),
+        task_state=TaskState.UNRESCUING,
+        command=guest_commands.Unrescue,
+        vm_state=VmState.ACTIVE,
+        power_state=PowerState.RUNNING,
+        event="compute_unrescue_instance",
     ),
 )
 AT_ONCE: dict[str, str] = {

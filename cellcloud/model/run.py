@@ -16,7 +16,8 @@ from cellcloud.model.server import ServerSpec
 
 class RunArguments(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What an operation was asked with. ``type``: of its variant. ``keep_ports``, of a delete: another cell has the
-    server, and goes on with its ports. ``image``: the one to make; ``rotation``: how many of its kind are left then.
+    server, and goes on with its ports. ``image``: the one to make, or to rescue from; ``rotation``: how many of its
+    kind are left then. ``admin_pass``: for the guest; a run has only ``admin_pass_id``, under which it is kept.
     ``soft``, of a delete that waits for another operation's end: the server is kept for a while. ``flavor``,
     ``disk_config``: of a resize. ``host``: where a server is to be moved to; empty: wherever there is room.
 
@@ -34,6 +35,8 @@ class RunArguments(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     spec_changes: dict[str, Any] = {}
     spec: ServerSpec | None = None
     keep_ephemeral: bool = False
+    admin_pass: str = ""
+    admin_pass_id: str = ""
 
 
 class OperationRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -22,6 +22,8 @@ CALLS: dict[str, tuple[str, str, Any, bool]] = {
     "suspend": ("POST", "/action", {"suspend": None}, True),
     "resume": ("POST", "/action", {"resume": None}, True),
     "rebuild": ("POST", "/action", {"rebuild": {"imageRef": IMAGE}}, True),
+    "rescue": ("POST", "/action", {"rescue": None}, True),
+    "unrescue": ("POST", "/action", {"unrescue": None}, True),
     "createImage": ("POST", "/action", {"createImage": {"name": "i"}}, False),
     "createBackup": ("POST", "/action", {"createBackup": {"name": "i", "backup_type": "b", "rotation": 1}}, False),
     "restore": ("POST", "/action", {"restore": None}, True),

@@ -118,7 +118,7 @@ def transport(connect: Callable[[str], Transport]) -> Transport:
 
 
 # ---- drivers ----------------------------------------------------------------------------------------------------
-NODES = {"test_driver": "98.1", "test_driver_disks": "98.6"}
+NODES = {"test_driver": "98.1", "test_driver_disks": "98.6", "test_rescue": "98.7"}
 """Test module -> the first half of its node's addresses."""
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Protocol
+from xml.etree import ElementTree as ET
 
 from cell.compute.driver import Driver
 from cell.compute.drivers.fake import FakeDriver, FakeHypervisor
@@ -13,6 +14,7 @@ from cellcloud.model.guest_commands import (
     DefiningCommand,
     GuestCommand,
     ImageCommand,
+    Rescue,
 )
 from cellcloud.model.image import Image
 from cellcloud.server_states import PowerState
@@ -88,6 +90,10 @@ class Rig(Protocol):
         """What was kept of a suspended guest's memory is not there any more."""
         ...
 
+    def list_disks(self, server_id: str) -> list[str]:
+        """The guest's disks as it sees them, in their order."""
+        ...
+
     def count_held(self) -> int:
         """How many things of guests there are on the host."""
         ...
@@ -133,6 +139,9 @@ class FakeRig:
 
     def lose_memory(self, server_id: str) -> None:
         self.end_guest(server_id)
+
+    def list_disks(self, server_id: str) -> list[str]:
+        return list(self._hypervisor.get("fake-1", server_id).disks)
 
     def count_held(self) -> int:
         return sum(self._hypervisor.count_held().values())
@@ -196,6 +205,11 @@ class LibvirtRig:
     def lose_memory(self, server_id: str) -> None:
         self._node.run(*VIRSH, "managedsave-remove", server_id)
 
+    def list_disks(self, server_id: str) -> list[str]:
+        described = ET.fromstring(self._node.run(*VIRSH, "dumpxml", server_id))  # noqa: S314
+        sources = [disk.find("source") for disk in described.findall("devices/disk")]
+        return [source.get("file", "") for source in sources if source is not None]
+
     def count_held(self) -> int:
         return sum(len(things) for things in self._node.held().values())
 
@@ -218,4 +232,6 @@ def make_command(kind: type[GuestCommand], server_id: str, generation: int) -> G
         given |= {"spec": make_spec(server_id, IMAGE), "ports": (make_port(1),)}
     if issubclass(kind, ImageCommand):
         given |= {"image_id": SNAPSHOT}
+    if issubclass(kind, Rescue):
+        given |= {"image": IMAGE}
     return kind(**given)

@@ -19,7 +19,7 @@ from cell.compute.drivers.libvirt.driver import LibvirtDriver
 from cellcloud import image_gate
 from cellcloud.launcher.guest_image import ensure_guest_image
 from cellcloud.model import metadata_signature as signature
-from cellcloud.model.guest_commands import Snapshot, UploadSnapshot
+from cellcloud.model.guest_commands import Rescue, Snapshot, UploadSnapshot
 from cellcloud.model.image import Image
 from cellcloud.model.keypair import Keypair
 from cellcloud.model.network import Port
@@ -241,6 +241,34 @@ def test_a_suspended_guest_goes_on_counting_where_it_was(
     wait_until(lambda: int(inside("cat /tmp/n")) > counted)
     assert inside(same) == before
     inside("kill $(cat /tmp/pid)")
+
+
+def test_a_rescued_guest_sees_its_old_disk_and_finds_back_to_it(
+    node: LibvirtNode, driver: LibvirtDriver, key: Path
+) -> None:
+    spec, port, images = make_server(key, config_drive=True), make_port(4), TinyImage()
+    login = f"{spec.hostname} login:"
+
+    def inside(command: str) -> str:
+        return run_in_guest(node, key, port, command)
+
+    def wait_for_logins(count: int) -> None:
+        wait_until(lambda: driver.get_console_output(spec.id, -1).count(login) >= count, timeout=BOOT_SECONDS)
+
+    driver.spawn(spec, 1, [port], images)
+    wait_for_logins(1)
+    inside("echo old >/root/proof && sync")
+    command = Rescue(run_id="r", step="s", server_id=spec.id, generation=2, spec=spec, ports=(port,), image=IMAGE)
+    assert perform(driver, images, command, 30.0).power_state == PowerState.RUNNING
+    wait_for_logins(2)
+    look = (
+        "ls /root; mount -t ext4 /dev/vdb2 /mnt && cat /mnt/root/proof && echo mended >/mnt/root/proof && umount /mnt"
+    )
+    assert inside(look).split() == ["old"]
+    assert driver.unrescue(spec.id, 3).power_state == PowerState.RUNNING
+    wait_for_logins(3)
+    assert inside("cat /root/proof; ls /dev/vdb 2>/dev/null || true").split() == ["mended"]
+    assert not list((node.node.directory / "guests" / spec.id).glob("rescue-*"))
 
 
 def test_an_address_can_be_given_to_another_guest(driver: LibvirtDriver, booted: BootedGuest, key: Path) -> None:

@@ -134,6 +134,8 @@ ACTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "confirmResize": ("servers", "confirmResize"),
         "revertResize": ("servers", "revertResize"),
         "migrate": ("migrate_server", "migrate"),
+        "rescue": ("rescue", "rescue"),
+        "unrescue": ("rescue", "unrescue"),
         "lock": ("lock_server", "lock"),
         "unlock": ("lock_server", "unlock"),
         "os-getConsoleOutput": ("console_output", "os-getConsoleOutput"),

@@ -24,6 +24,7 @@ from cellcloud.model.guest_commands import (
     GuestOrder,
     GuestOrders,
     ImageCommand,
+    Rescue,
 )
 from cellcloud.model.host import HeldNames, HostFacts, HostMachine, HostReport, HostState
 from cellcloud.model.image import Image
@@ -66,6 +67,8 @@ def make_command(kind: type[GuestCommand], number: int = 1, generation: int = 1,
         made["image_id"] = server_id(99)
     if kind is FetchDisks:
         made["source"] = "h2"
+    if issubclass(kind, Rescue):
+        made["image"] = IMAGE
     return kind(**made | values)
 
 

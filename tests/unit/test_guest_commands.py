@@ -9,7 +9,7 @@ import pytest
 
 from cell.compute.actions.guest import perform
 from cellcloud.model import codec
-from cellcloud.model.guest_commands import DefiningCommand, GuestCommand, ImageCommand, Moving, Rebuild
+from cellcloud.model.guest_commands import DefiningCommand, GuestCommand, ImageCommand, Moving, Rebuild, Rescue
 from cellcloud.model.network import Port
 from tests.unit.cell_world import make_command, make_spec
 
@@ -36,6 +36,7 @@ def test_what_was_sent_before_is_read_and_what_is_sent_has_no_other_names(kind: 
         return  # no release before has sent it
     before = sent_before(command.kind) | ({"image_id": command.image_id} if isinstance(command, ImageCommand) else {})
     before |= {"run": True, "keep_ephemeral": False} if isinstance(command, Rebuild) else {}
+    before |= {"image": command.image} if isinstance(command, Rescue) else {}
     assert codec.from_wire(codec.to_wire([before]), list[GuestCommand]) == [command]
     if issubclass(kind, DefiningCommand):
         assert set(msgspec.to_builtins(command)) == set(before)

@@ -16,7 +16,7 @@ from cell.conductor.workflows import REGISTRY
 from cellcloud import errors
 from cellcloud.db import cell_schema
 from cellcloud.db.engine import Database
-from cellcloud.model.guest_commands import Arrive, GuestCommand, ImageCommand, Spawn, UploadSnapshot
+from cellcloud.model.guest_commands import Arrive, GuestCommand, ImageCommand, Rescue, Spawn, UploadSnapshot
 from cellcloud.model.image import Image
 from cellcloud.model.operations import TABLE, Operation, OperationSpec
 from cellcloud.model.server import ServerRecord
@@ -58,6 +58,8 @@ def arguments_of(spec: OperationSpec) -> dict[str, Any]:
         given |= {"image": image_of(SERVER), "rotation": 1}
     if spec.operation is Operation.REBUILD:
         given |= {"spec_changes": {"name": "rebuilt", "image": {"id": "other"}, "user_data": "eA=="}}
+    if issubclass(spec.command, Rescue):
+        given |= {"image": image_of(SERVER), "admin_pass": "secret"}
     return given
 
 
@@ -203,6 +205,7 @@ def test_a_failed_step_leaves_all_or_nothing(
         assert rebuilt == (operation == "rebuild" and step in ("guests.rebuild", "guests.rebuilt", "records.settle"))
         assert record.task_state is None
         assert cell.copies == set()
+        assert operation != "rescue" or not cell.rescued
         assert bool(cell.images.images) == (
             step == "records.settle" and issubclass(SPECS[operation].command, ImageCommand)
         )
@@ -262,7 +265,7 @@ def test_every_undo_twice_and_killed(
     begin(cell, operation)
     before = cell.record(SERVER)
     wrapped(monkeypatch, operation, step, wrap, undo=True)
-    cell.fail |= {kind: [errors.GuestFailed("no")] for kind in (Spawn, UploadSnapshot, Arrive)}
+    cell.fail |= {kind: [errors.GuestFailed("no")] for kind in (Spawn, UploadSnapshot, Arrive, Rescue)}
     cell.run()
     ends_as = "error" if before.vm_state == VmState.BUILDING else before.vm_state
     assert cell.assert_clean(SERVER).vm_state == ends_as

@@ -41,8 +41,10 @@ from cellcloud.model.guest_commands import (
     Moving,
     OfferDisks,
     Rebuild,
+    Rescue,
     SetAside,
     Snapshot,
+    Unrescue,
     UploadSnapshot,
 )
 from cellcloud.model.host import HostFacts, HostReport
@@ -51,7 +53,7 @@ from cellcloud.model.network import FixedIp, Port, RequestedNetwork
 from cellcloud.model.operations import TABLE, Operation
 from cellcloud.model.run import LeasedRun, RunArguments
 from cellcloud.model.server import ServerRecord, ServerSpec
-from cellcloud.server_states import PowerState
+from cellcloud.server_states import PowerState, VmState
 
 CONTEXT = RequestContext(user_id="u", project_id="p", budget=86_400)
 
@@ -231,6 +233,7 @@ class CellUnderTest:
         self.aside: dict[str, str] = {}  # server -> the host that has set it aside
         self.fetched: set[tuple[str, str]] = set()  # (server, host that has fetched its disks)
         self.same_host = False
+        self.rescued: dict[str, Rescue] = {}
         self.fail: dict[type[GuestCommand], list[errors.CellcloudError]] = {}
         self.inbox: list[GuestEvent] = []
         self.lost = 0
@@ -287,6 +290,7 @@ class CellUnderTest:
             self._remove_guest(command.server_id, host)
             if self.aside.get(command.server_id) == host:
                 del self.aside[command.server_id]
+            self.rescued.pop(command.server_id, None)
             self.copies = {copy for copy in self.copies if copy[0] != command.server_id}
             return PowerState.NOSTATE
         if isinstance(command, ImageCommand):
@@ -295,6 +299,11 @@ class CellUnderTest:
         power = self.guests[command.server_id][1] if asked is None else asked
         if isinstance(command, Rebuild):
             power = PowerState.RUNNING if command.run else PowerState.SHUTDOWN
+        if isinstance(command, Rescue):
+            self.rescued[command.server_id] = command
+        if isinstance(command, Unrescue):
+            self.rescued.pop(command.server_id, None)
+            power = PowerState.RUNNING if command.running else PowerState.SHUTDOWN
         self.guests[command.server_id] = (host, power, command.generation)
         return power
 
@@ -424,6 +433,7 @@ class CellUnderTest:
         assert self.count_under_way() == 0
         assert record.task_state is None
         assert self.copies == set()
+        assert (server_id in self.rescued) == (record.vm_state == VmState.RESCUED and not record.deleted)
         assert [one for one in self.images.images.values() if one.status != "active"] == []
         assert not record.held
         with self.database.read() as connection:

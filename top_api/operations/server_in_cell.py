@@ -50,6 +50,14 @@ def check_state(record: ServerRecord, verb: str, states: Collection[VmState]) ->
         raise errors.Conflict(f"Cannot '{verb}' instance {record.id} while it is in vm_state {record.vm_state}")
 
 
+def check_may_begin(record: ServerRecord, spec: OperationSpec) -> None:
+    """Refuse at once what the cell would, before anything is made for it. Raises Conflict."""
+    check_state(record, spec.operation, spec.starts_from)
+    if record.task_state is not None:
+        message = f"Cannot '{spec.operation}' instance {record.id} while it is in task_state {record.task_state}"
+        raise errors.Conflict(message)
+
+
 def tell_cell(
     services: ApiServices,
     context: RequestContext,

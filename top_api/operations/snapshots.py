@@ -14,12 +14,11 @@ from cellcloud.clients.image import OWNER_TOO
 from cellcloud.context import RequestContext
 from cellcloud.model import codec
 from cellcloud.model.image import ATTRIBUTES, Image
-from cellcloud.model.operations import Operation, OperationSpec, spec_of
+from cellcloud.model.operations import Operation, spec_of
 from cellcloud.model.run import RunArguments
 from cellcloud.model.server import ServerRecord
-from cellcloud.server_states import VmState
 from top_api import quota_limits
-from top_api.operations.server_in_cell import tell_cell
+from top_api.operations.server_in_cell import check_may_begin, tell_cell
 from top_api.services import ApiServices
 
 NOT_INHERITED = ("cache_in_nova", "bittorrent", "img_signature", "os_glance", "base_image_ref")  # or begins so
@@ -110,7 +109,7 @@ def _begin(
     rotation: int = 0,
 ) -> str:
     spec = spec_of(operation)
-    _check_state(record, spec)
+    check_may_begin(record, spec)
     arguments = codec.to_plain(RunArguments(image=image, rotation=rotation))
     try:
         services.images.ensure_image(image)
@@ -129,12 +128,3 @@ def _begin(
             services.images.discard_image(image.id)
         raise
     return image.id
-
-
-def _check_state(record: ServerRecord, spec: OperationSpec) -> None:
-    """Refuse at once what the cell would: nothing is made in the image service then."""
-    what = f"Cannot '{spec.operation}' instance {record.id} while it is in"
-    if VmState(record.vm_state) not in spec.starts_from:
-        raise errors.Conflict(f"{what} vm_state {record.vm_state}")
-    if record.task_state is not None:
-        raise errors.Conflict(f"{what} task_state {record.task_state}")

@@ -7,7 +7,7 @@ from typing import Any
 
 from cellcloud.db import user_data
 from cellcloud.model.operations import ACTIONS, spec_of
-from top_api.operations import guest_questions, resize, snapshots, update
+from top_api.operations import guest_questions, rescue, resize, snapshots, update
 from top_api.operations.consoles import ALL_LINES, create_console, get_output
 from top_api.operations.delete import delete_server, restore_server
 from top_api.operations.external_events import look_at_networks
@@ -21,7 +21,7 @@ from top_api.views.servers import ServerView
 server_actions = Resource("server-actions")
 actions = Actions(look_up_server, gone=("resetNetwork", "os-getRDPConsole"))
 WITH_ANSWERS = frozenset(
-    {"createImage", "createBackup", "rebuild", "resize", "migrate"}
+    {"createImage", "createBackup", "rebuild", "rescue", "resize", "migrate"}
 )  # which have functions of their own below
 UNBOUNDED_METADATA = (2, 39)  # since when the image service alone says how much an image may have
 
@@ -97,6 +97,13 @@ def create_backup(call: Call, server_id: str) -> Answer:
         rotation=rotation,
     )
     return _made(call, image_id, call.url("images", image_id) if rotation else None)
+
+
+@actions.action("rescue", "os_compute_api:os-rescue", status=200, body=schemas.RESCUE)
+def rescue_server(call: Call, server_id: str) -> dict[str, Any]:
+    given = call.body["rescue"] or {}
+    image_id, password = given.get("rescue_image_ref"), given.get("adminPass")
+    return {"adminPass": rescue.rescue_server(call.services, call.context, call.server, image_id, password)}
 
 
 def _made(call: Call, image_id: str, location: str | None) -> Answer:

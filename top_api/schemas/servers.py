@@ -28,6 +28,7 @@ MOST_NETWORKS = 32  # a guest's machine has no more places for network cards
 MOST_GROUPS = 512
 _DISK_CONFIG: Schema = {"type": "string", "enum": ["AUTO", "MANUAL"]}
 _FIXED_IP: Schema = {"type": "string", "anyOf": [{"format": "ipv4"}, {"format": "ipv6"}]}
+_PASSWORD: Schema = {"type": "string", "maxLength": 255}
 _NETWORK = an_object({"uuid": UUID, "port": {"type": ["string", "null"], "format": "uuid"}, "fixed_ip": _FIXED_IP})
 _TAGGED_NETWORK = an_object(
     {"uuid": UUID, "port": {"type": ["string", "null"], "format": "uuid"}, "fixed_ip": _FIXED_IP, "tag": TAG}
@@ -80,7 +81,7 @@ _SERVER: dict[str, Schema] = {
     "name": NAME,
     "flavorRef": _FLAVOR,
     "imageRef": {"type": "string", "anyOf": [{"maxLength": 0}, {"format": "uuid"}]},
-    "adminPass": {"type": "string", "maxLength": 255},
+    "adminPass": _PASSWORD,
     "networks": {"type": "array", "items": _NETWORK, "maxItems": MOST_NETWORKS},
     "key_name": NAME,
     "metadata": METADATA,
@@ -206,6 +207,12 @@ CHANGE_PASSWORD = Versioned(
 TRIGGER_CRASH_DUMP = Versioned(only("trigger_crash_dump", {"type": "null"}))
 RESET_STATE = Versioned(
     only("os-resetState", an_object({"state": {"type": "string", "enum": ["active", "error"]}}, required=("state",)))
+)
+RESCUE = Versioned(
+    only(
+        "rescue",
+        {"anyOf": [{"type": "null"}, an_object({"adminPass": _PASSWORD, "rescue_image_ref": UUID})]},
+    )
 )
 ACTIONS = {"reboot": REBOOT}
 """Key of an operation's action -> its body, where that must be more than there."""

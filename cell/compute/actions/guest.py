@@ -16,9 +16,11 @@ from cellcloud.model.guest_commands import (
     RebootHard,
     RebootSoft,
     Rebuild,
+    Rescue,
     Spawn,
     Start,
     Stop,
+    Unrescue,
 )
 from cellcloud.model.observed_guests import GuestState
 from cellcloud.server_states import PowerState
@@ -57,6 +59,10 @@ def _perform(  # noqa: PLR0911 -- one for each kind
         case Rebuild():
             wanted = {"run": command.run, "keep_ephemeral": command.keep_ephemeral}
             return driver.rebuild(command.spec, generation, command.ports, images, timeout=shutdown_timeout, **wanted)
+        case Rescue():
+            return driver.rescue(command.spec, generation, command.ports, command.image, images, shutdown_timeout)
+        case Unrescue():
+            return driver.unrescue(server_id, generation, running=command.running)
         case ImageCommand():
             return image.perform(driver, images, command)
         case Destroy():

@@ -34,6 +34,7 @@ from cell.compute.driver import (
     ImageStore,
     check_guest,
     machine_for,
+    rescue_machine_for,
 )
 from cell.compute.drivers.blank_qcow2 import blank_qcow2
 from cellcloud import clock, errors
@@ -41,6 +42,7 @@ from cellcloud.model import codec
 from cellcloud.model.console import ConsoleAddress
 from cellcloud.model.guest_questions import DiskFigures, GuestDiagnostics, NicFigures
 from cellcloud.model.host import HostFacts
+from cellcloud.model.image import Image
 from cellcloud.model.network import Port
 from cellcloud.model.observed_guests import GuestDescription, GuestState
 from cellcloud.model.server import ServerSpec
@@ -53,8 +55,8 @@ HAS_MEMORY = (PowerState.RUNNING, PowerState.PAUSED, PowerState.SUSPENDED)
 
 @dataclass(slots=True, kw_only=True)
 class FakeGuest:
-    """What one host holds of one server. ``taps`` and ``disks`` are there once made, and until removed.
-    ``passwords``: digests of those that were set, by user."""
+    """What one host holds of one server. ``taps`` and ``disks`` are there once made, and until removed. ``rescued``:
+    the generation of the rescue that it is in, 0 in none. ``passwords``: digests of those that were set, by user."""
 
     server_id: str
     project_id: str
@@ -71,6 +73,7 @@ class FakeGuest:
     snapshots: list[str] = field(default_factory=list)
     aside: bool = False
     rebuilt: int = 0
+    rescued: int = 0
     spec: ServerSpec | None = None
     ports: tuple[Port, ...] = ()
 
@@ -374,7 +377,7 @@ class FakeDriver:
         return self._change("stop", server_id, generation, _halt)
 
     def reboot(self, server_id: str, generation: int, *, hard: bool, timeout: float) -> GuestState:
-        return self._change("reboot", server_id, generation, _reboot)
+        return self._change("reboot", server_id, generation, lambda guest: _reboot(guest, hard=hard))
 
     def pause(self, server_id: str, generation: int) -> GuestState:
         return self._change("pause", server_id, generation, lambda guest: _set_paused(guest, PowerState.PAUSED))
@@ -435,6 +438,26 @@ class FakeDriver:
     def _check_known(self, spec: ServerSpec) -> None:
         if self._hypervisor.find(self._host, spec.id) is None:
             raise errors.GuestFailed(DISK_MISSING)
+
+    def rescue(
+        self,
+        spec: ServerSpec,
+        generation: int,
+        ports: Sequence[Port],
+        image: Image,
+        images: ImageStore,
+        timeout: float,
+    ) -> GuestState:
+        stable = rescue_machine_for(spec, image).is_stable
+        if self._use_images:
+            images.ensure(image)
+        with self._hypervisor.lock:
+            if self._hypervisor.find(self._host, spec.id) is None:
+                raise errors.GuestFailed(DISK_MISSING)
+            return self._change("rescue", spec.id, generation, lambda guest: _rescue(guest, last=stable))
+
+    def unrescue(self, server_id: str, generation: int, *, running: bool = True) -> GuestState:
+        return self._change("unrescue", server_id, generation, lambda guest: _unrescue(guest, running=running))
 
     def restore(self, spec: ServerSpec, generation: int, ports: Sequence[Port]) -> GuestState:
         """A machine that is made up loses a guest and its disks together."""
@@ -524,7 +547,7 @@ class FakeDriver:
             guest = self._hypervisor.get(self._host, server_id)
             if guest.spec is None:
                 raise errors.NotFound(NOTHING_KNOWN)
-            return GuestDescription(state=guest.state, spec=guest.spec, ports=guest.ports)
+            return GuestDescription(state=guest.state, spec=guest.spec, ports=guest.ports, rescued=guest.rescued > 0)
 
     def set_fence(self, server_id: str, *, fenced: bool) -> None:
         self._begin("fence")
@@ -668,8 +691,35 @@ def _halt(guest: FakeGuest) -> None:
         guest.console.append("fake: powered off")
 
 
-def _reboot(guest: FakeGuest) -> None:
+def _rescue(guest: FakeGuest, *, last: bool) -> None:
+    if not guest.disks:
+        raise errors.GuestFailed(DISK_MISSING)
+    if guest.rescued < guest.generation:
+        _leave_rescue(guest)
+        _halt(guest)
+        guest.rescued = guest.generation
+        guest.disks.insert(len(guest.disks) if last else 0, f"{guest.server_id}/rescue")
+    _boot(guest)
+
+
+def _unrescue(guest: FakeGuest, *, running: bool) -> None:
+    _leave_rescue(guest)
+    if running:
+        _boot(guest)
+
+
+def _leave_rescue(guest: FakeGuest) -> None:
+    """What runs from the rescue disk ends with it."""
+    if guest.rescued:
+        guest.rescued = 0
+        guest.disks = [disk for disk in guest.disks if disk != f"{guest.server_id}/rescue"]
+        _halt(guest)
+
+
+def _reboot(guest: FakeGuest, *, hard: bool) -> None:
     if guest.rebooted < guest.generation:
+        if hard:
+            _leave_rescue(guest)
         guest.rebooted = guest.generation
         guest.reboots += 1
         _halt(guest)

@@ -40,6 +40,7 @@ def begin_operation(
     )
     spec = spec_of(operation, arguments.type)
     with database.write() as connection:
+        asked = structs.replace(asked, arguments=_without_password(connection, arguments))
         if spec.preempts:
             record = _begin_delete(connection, server_id, asked)
         elif spec.waits:
@@ -93,6 +94,15 @@ def _with_spec(connection: Connection, record: ServerRecord, arguments: RunArgum
     wanted: ServerSpec = codec.from_plain(codec.to_plain(record.spec) | changes, ServerSpec)
     (kept,) = user_data.keep(connection, user_data.CELL, [wanted])
     return structs.replace(arguments, spec=kept, spec_changes=dict.fromkeys(changes, ""))
+
+
+def _without_password(connection: Connection, arguments: RunArguments) -> RunArguments:
+    """What a run is stored with: a password is kept beside it, for whoever starts the guest."""
+    if not arguments.admin_pass:
+        return arguments
+    return structs.replace(
+        arguments, admin_pass="", admin_pass_id=user_data.keep_password(connection, arguments.admin_pass)
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

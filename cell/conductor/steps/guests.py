@@ -10,7 +10,7 @@ from typing import Any
 from cell.conductor.steps import records
 from cell.conductor.workflow import PassiveServices, PassiveStep, StepContext, StepResult, Wait
 from cellcloud import errors
-from cellcloud.model.guest_commands import DefiningCommand, Destroy, GuestCommand, ImageCommand
+from cellcloud.model.guest_commands import DefiningCommand, Destroy, GuestCommand, ImageCommand, Rescue
 from cellcloud.model.server import NO_CHANGES, ServerRecord, ServerSpec
 from cellcloud.server_states import TaskState
 
@@ -46,6 +46,11 @@ def command_for(
         given |= {"spec": spec or placed(record), "ports": record.ports}
     if issubclass(kind, ImageCommand) and context.run.arguments.image is not None:
         given |= {"image_id": context.run.arguments.image.id}
+    if issubclass(kind, Rescue) and context.run.arguments.image is not None:
+        given |= {
+            "image": context.run.arguments.image,
+            "spec": replace(given["spec"], admin_pass_id=context.run.arguments.admin_pass_id),
+        }
     return kind(**given, **arguments)
 
 

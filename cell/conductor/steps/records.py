@@ -21,7 +21,8 @@ def _settle(context: StepContext, services: PassiveServices) -> StepResult:
         task_state=None,
         power_state=UNSET if spec.power_state is None else spec.power_state,
         fault=UNSET if spec.vm_state is None else None,
-        launched=spec.vm_state == VmState.ACTIVE and context.record.launched_at is None,
+        launched=spec.vm_state == VmState.RESCUED
+        or (spec.vm_state == VmState.ACTIVE and context.record.launched_at is None),
         soft_deleted=spec.vm_state == VmState.SOFT_DELETED,
     )
     return StepResult(changes=changes)

@@ -84,7 +84,7 @@ def prepare_root(directory: Path, spec: ServerSpec, image: Path, generation: int
     try:
         _link(image, base)
         fresh = disk.with_suffix(".new")
-        size, form = _root_size(base, spec), _format_of(spec.image)
+        size, form = _root_size(base, spec), image_format_of(spec.image)
         # its header names the link as that is called once both are in their places
         _qemu_img("create", "-f", "qcow2", ["-q", "-u", "-b", "base", "-F", form, str(fresh), str(size)])
     except errors.CellcloudError:
@@ -123,9 +123,16 @@ def _next_disk(directory: Path, generation: int) -> Path:
     return directory / f"{_NEXT}{generation}-disk"
 
 
+def ensure_overlay(disk: Disk, image: Path) -> None:
+    """Make a disk over an image, as large as that is."""
+    if disk.base is not None:
+        base = _link(image, disk.base)
+        _qemu_img_create(disk, _virtual_size(base, disk.base_format))
+
+
 def list_disks(directory: Path, spec: ServerSpec) -> list[Disk]:
     """The guest's disks in the order it sees them. Raises GuestFailed for an image format that is not served."""
-    image_format = _format_of(spec.image)
+    image_format = image_format_of(spec.image)
     disks = [
         Disk(
             path=directory / "disk",
@@ -155,7 +162,8 @@ def start_copy(disk: Disk, target: Path) -> subprocess.Popen[bytes]:
         raise errors.HostRefused("The host cannot copy disks.", detail=str(error)) from error
 
 
-def _format_of(image: Image) -> str:
+def image_format_of(image: Image) -> str:
+    """Raises GuestFailed for one that is not served."""
     if image.disk_format not in FORMATS:
         raise errors.GuestFailed(f"Images of format {image.disk_format} cannot be started here.")
     return image.disk_format
@@ -168,7 +176,7 @@ def _blank_sizes(spec: ServerSpec) -> list[int]:
 
 def _root_size(base: Path, spec: ServerSpec) -> int:
     """Bytes of the root disk: the flavor's, or the image's where the flavor names none."""
-    needed = _virtual_size(base, _format_of(spec.image))
+    needed = _virtual_size(base, image_format_of(spec.image))
     if spec.flavor.root_gb == 0:
         return needed
     size = spec.flavor.root_gb * GIB

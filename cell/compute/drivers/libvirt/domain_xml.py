@@ -11,6 +11,7 @@ from cell.compute.drivers.libvirt.disks import Disk
 from cell.compute.drivers.libvirt.network_device_names import bridge_name, tap_name
 from cell.compute.drivers.libvirt.platform_xml import add_board, add_devices, text
 from cellcloud.model.network import Port
+from cellcloud.model.rescue import RescueMachine
 from cellcloud.model.server import ServerSpec
 from cellcloud.model.virtual_hardware import LETTERS, Machine, disk_names
 
@@ -20,7 +21,8 @@ ET.register_namespace("cellcloud", MARK)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GuestDefinition:
-    """All a definition is made of. Paths are those seen by QEMU. ``fenced``: its network devices have no link."""
+    """All a definition is made of. Paths are those seen by QEMU. ``fenced``: its network devices have no link.
+    ``rescue``: the disk that it boots from instead of its own, shown as ``rescued`` says, which has the ``machine``."""
 
     spec: ServerSpec
     ports: Sequence[Port]
@@ -31,6 +33,8 @@ class GuestDefinition:
     virt_type: str
     machine: Machine
     fenced: bool = False
+    rescue: Disk | None = None
+    rescued: RescueMachine | None = None
 
     def to_xml(self) -> str:
         """The domain as libvirt takes it."""
@@ -42,7 +46,7 @@ class GuestDefinition:
         text(domain, "memory", str(flavor.memory_mb), unit="MiB")
         text(domain, "vcpu", str(flavor.vcpus))
         self._add_identity(domain)
-        add_board(domain, self.machine, virt_type=self.virt_type)
+        add_board(domain, self.machine, virt_type=self.virt_type, boots_by_order=self._stable is not None)
         text(domain, "on_poweroff", "destroy")
         text(domain, "on_reboot", "restart")
         text(domain, "on_crash", "destroy")
@@ -53,14 +57,23 @@ class GuestDefinition:
         add_devices(devices, self.machine, console_log=self.console_log, listen=self.listen)
         return ET.tostring(domain, encoding="unicode")
 
+    @property
+    def _stable(self) -> RescueMachine | None:
+        """How the rescue disk is shown behind all others, where it is."""
+        return self.rescued if self.rescued is not None and self.rescued.is_stable else None
+
     def _add_media(self, devices: ET.Element) -> None:
-        machine = self.machine
-        for disk, name in zip(self.disks, disk_names(machine.disk_bus), strict=False):
-            _set_place(_add_disk(devices, disk, machine, name), machine, machine.disk_bus)
+        machine, disks = self.machine, list(self.disks)
+        if self.rescue is not None and self._stable is None:
+            disks = [self.rescue, disks[0]]
+        for disk, name in zip(disks, disk_names(machine.disk_bus), strict=False):
+            _set_place(_add_disk(devices, disk, machine, name, machine.disk_bus), machine, machine.disk_bus)
         if self.config_drive is not None:
             same = LETTERS[machine.disk_bus] == LETTERS[machine.cdrom_bus]
-            name = next(disk_names(machine.cdrom_bus, len(self.disks) if same else 0))
+            name = next(disk_names(machine.cdrom_bus, len(disks) if same else 0))
             _set_place(_add_cdrom(devices, self.config_drive, machine.cdrom_bus, name), machine, machine.cdrom_bus)
+        if self.rescue is not None and self._stable is not None:
+            _add_rescue_disk(devices, self.rescue, self._stable)
 
     def _add_identity(self, domain: ET.Element) -> None:
         """The guest sees its server's id as serial number, never the host's."""
@@ -70,11 +83,13 @@ class GuestDefinition:
             text(system, "entry", value, name=name)
 
 
-def _add_disk(devices: ET.Element, disk: Disk, machine: Machine, name: str) -> ET.Element:
+def _add_disk(
+    devices: ET.Element, disk: Disk, machine: Machine, name: str, bus: str, *, device: str = "disk"
+) -> ET.Element:
     """A disk with its whole chain spelt out, so that nothing has to look into a file to find the next."""
-    element = ET.SubElement(devices, "disk", type="file", device="disk")
+    element = ET.SubElement(devices, "disk", type="file", device=device)
     driver = ET.SubElement(element, "driver", name="qemu", type=disk.format, cache="writeback", discard="unmap")
-    if machine.packed_ring and machine.disk_bus == "virtio":
+    if machine.packed_ring and bus == "virtio":
         driver.set("packed", "on")
     ET.SubElement(element, "source", file=str(disk.path))
     backing = ET.SubElement(element, "backingStore")
@@ -84,12 +99,23 @@ def _add_disk(devices: ET.Element, disk: Disk, machine: Machine, name: str) -> E
         source = ET.SubElement(backing, "source", file=str(disk.base))
         ET.SubElement(source, "seclabel", model="dac", relabel="no")
         ET.SubElement(backing, "backingStore")
-    ET.SubElement(element, "target", dev=name, bus=machine.disk_bus)
+    ET.SubElement(element, "target", dev=name, bus=bus)
     if machine.disk_limits:
         limits = ET.SubElement(element, "iotune")
         for limit, amount in machine.disk_limits.items():
             text(limits, limit, str(amount))
     return element
+
+
+def _add_rescue_disk(devices: ET.Element, disk: Disk, shown: RescueMachine) -> None:
+    """The last of all disks, and the one to boot from."""
+    others = [one for one in devices.iter("target") if one.get("dev", "").startswith(LETTERS[shown.bus])]
+    name = next(disk_names(shown.bus, len(others)))
+    element = _add_disk(devices, disk, shown.machine, name, shown.bus, device=shown.device)
+    if shown.device == "cdrom":
+        ET.SubElement(element, "readonly")
+    ET.SubElement(element, "boot", order="1")
+    _set_place(element, shown.machine, shown.bus)
 
 
 def _add_cdrom(devices: ET.Element, path: Path, bus: str, name: str) -> ET.Element:

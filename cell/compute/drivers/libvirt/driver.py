@@ -24,6 +24,7 @@ from cell.compute.driver import (
     ImageStore,
     check_guest,
     machine_for,
+    rescue_machine_for,
 )
 from cell.compute.drivers.libvirt import domain_power, guest_signals, host_facts, snapshots
 from cell.compute.drivers.libvirt.config_drive import ensure_config_drive
@@ -47,11 +48,13 @@ from cell.compute.drivers.libvirt.guest_nic_link_state import set_links
 from cell.compute.drivers.libvirt.namespace_exec import Namespace
 from cell.compute.drivers.libvirt.options import LibvirtOptions
 from cell.compute.drivers.libvirt.power_watch import PowerWatch
-from cell.compute.drivers.libvirt.records import GuestRecord, GuestRecords
+from cell.compute.drivers.libvirt.records import GuestRecord, GuestRecords, GuestRescue
+from cell.compute.drivers.libvirt.rescue_disks import drop_rescue_disks, ensure_rescue_disk, rescue_disk
 from cellcloud import clock, errors
 from cellcloud.model.console import ConsoleAddress
 from cellcloud.model.guest_questions import GuestDiagnostics
 from cellcloud.model.host import HostFacts
+from cellcloud.model.image import Image
 from cellcloud.model.instance_metadata_documents import GuestFacts
 from cellcloud.model.network import Port
 from cellcloud.model.observed_guests import GuestDescription, GuestState
@@ -159,7 +162,10 @@ class LibvirtDriver:
             if record.rebooted >= generation:
                 return self._settled(record)
             self._power_off(record, 0.0 if hard else timeout)
-            state = self._power_on(record)
+            if hard and record.rescue is not None:
+                state = self._switch_root(record, None, runs=True, ran=True)
+            else:
+                state = self._power_on(record)
             self._records.note_reboot(server_id, generation)
             return state
 
@@ -280,6 +286,61 @@ class LibvirtDriver:
         except errors.NotFound:
             raise errors.GuestFailed(DISK_MISSING) from None
 
+    def rescue(
+        self,
+        spec: ServerSpec,
+        generation: int,
+        ports: Sequence[Port],
+        image: Image,
+        images: ImageStore,
+        timeout: float,
+    ) -> GuestState:
+        _check_id(spec.id)
+        rescue_machine_for(spec, image)
+        with self._guest_locks.take(spec.id, generation):
+            directory = self._records.path(spec.id)
+            if not list_disks(directory, spec)[0].path.exists():
+                raise errors.GuestFailed(DISK_MISSING)
+            record = self._recall(replace(spec, admin_pass=""), generation, ports)
+            if record.rescue is not None and record.rescue.generation == generation:
+                return self._power_on(record)
+            wanted = GuestRescue(image=image, generation=generation, admin_pass=spec.admin_pass)
+            ensure_rescue_disk(directory, wanted, record.spec.image, images.ensure)
+            ran = self._find_power(spec.id) in (PowerState.RUNNING, PowerState.PAUSED)
+            self._power_off(record, timeout)
+            return self._switch_root(record, wanted, runs=True, ran=ran)
+
+    def unrescue(self, server_id: str, generation: int, *, running: bool = True) -> GuestState:
+        with self._guest_locks.take(server_id, generation):
+            record = self._records.advance(server_id, generation)
+            if record.rescue is None:
+                drop_rescue_disks(self._records.path(server_id))
+                return self._power_on(record) if running else self._settled(record)
+            self._power_off(record, 0.0)
+            return self._switch_root(record, None, runs=running, ran=True)
+
+    def _recall(self, spec: ServerSpec, generation: int, ports: Sequence[Port]) -> GuestRecord:
+        """The guest's record at that generation; one that got lost is made again. Raises Stale."""
+        if self._records.find(spec.id) is None:
+            return self._records.accept(spec, generation, ports)
+        return self._records.advance(spec.id, generation)
+
+    def _switch_root(self, record: GuestRecord, rescue: GuestRescue | None, *, runs: bool, ran: bool) -> GuestState:
+        """Let a guest that is off be rescued, or be rescued no more; one that does not start then is what it was."""
+        directory = self._records.path(record.server_id)
+        changed = self._records.set_rescue(record, rescue)
+        try:
+            state = self._power_on(changed) if runs else self._settled(changed)
+        except errors.CellcloudError:
+            self._records.set_rescue(record, record.rescue)
+            drop_rescue_disks(directory, record.rescue)
+            if ran:
+                with suppress(errors.CellcloudError):
+                    self._power_on(record)
+            raise
+        drop_rescue_disks(directory, rescue)
+        return state
+
     def restore(self, spec: ServerSpec, generation: int, ports: Sequence[Port]) -> GuestState:
         _check_id(spec.id)
         for port in ports:
@@ -387,7 +448,7 @@ class LibvirtDriver:
             raise errors.NotFound("There is no such guest on this host.")
         if record is None:
             raise errors.NotFound(NOTHING_KNOWN)
-        return GuestDescription(state=state, spec=record.spec, ports=record.ports)
+        return GuestDescription(state=state, spec=record.spec, ports=record.ports, rescued=record.rescue is not None)
 
     def set_fence(self, server_id: str, *, fenced: bool) -> None:
         """The link of each device goes down or up, in QEMU and in the definition that outlives it."""
@@ -501,20 +562,25 @@ class LibvirtDriver:
     def _define(self, record: GuestRecord) -> str:
         directory = self._records.path(record.server_id)
         spec = record.spec
-        facts = GuestFacts(spec=spec, ports=record.ports, zone=spec.availability_zone or "", admin_pass=spec.admin_pass)
+        password = spec.admin_pass if record.rescue is None else record.rescue.admin_pass
+        facts = GuestFacts(spec=spec, ports=record.ports, zone=spec.availability_zone or "", admin_pass=password)
         drive = ensure_config_drive(directory, facts) if spec.config_drive else None
         disks = list_disks(directory, spec)
         if not all(disk.path.exists() for disk in disks):
             raise errors.GuestFailed(DISK_MISSING)
+        rescued = rescue_machine_for(spec, record.rescue.image) if record.rescue else None
+        rescue = rescue_disk(directory, record.rescue) if record.rescue else None
         return GuestDefinition(
             spec=spec,
             ports=record.ports,
             disks=[disk.seen_from(self._namespace.inside) for disk in disks],
+            rescue=rescue.seen_from(self._namespace.inside) if rescue else None,
+            rescued=rescued,
             config_drive=self._namespace.inside(drive) if drive else None,
             console_log=self._namespace.inside(directory / CONSOLE_LOG),
             listen=self._options.host_ip,
             virt_type=self._options.virt_type,
-            machine=machine_for(spec),
+            machine=rescued.machine if rescued else machine_for(spec),
             fenced=record.fenced,
         ).to_xml()
 

@@ -12,11 +12,12 @@ VIDEO_KIB = 16384  # of the model that every guest has unless it asks for anothe
 DEFAULT_VIDEO = "vga"
 
 
-def add_board(domain: ET.Element, machine: Machine, *, virt_type: str) -> None:
-    """Firmware, features, processor and clock."""
+def add_board(domain: ET.Element, machine: Machine, *, virt_type: str, boots_by_order: bool = False) -> None:
+    """Firmware, features, processor and clock. ``boots_by_order``: a device says that it is the one to boot from."""
     boot = ET.SubElement(domain, "os")
     text(boot, "type", "hvm", arch="x86_64", machine=machine.type)
-    ET.SubElement(boot, "boot", dev="hd")
+    if not boots_by_order:
+        ET.SubElement(boot, "boot", dev="hd")
     if machine.boot_menu:
         ET.SubElement(boot, "bootmenu", enable="yes")
     ET.SubElement(boot, "smbios", mode="sysinfo")

@@ -13,11 +13,12 @@ import threading
 import uuid
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from cellcloud import clock, errors
 from cellcloud.model.codec import from_plain, to_plain
+from cellcloud.model.image import Image
 from cellcloud.model.network import Port
 from cellcloud.model.server import ServerSpec
 
@@ -30,9 +31,18 @@ PRUNE_EVERY = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GuestRescue:
+    """What a guest is rescued from, and at which generation that began. ``admin_pass``: for that system."""
+
+    image: Image
+    generation: int
+    admin_pass: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GuestRecord:
     """``rebooted``, ``rebuilt``: the newest generation whose reboot or rebuild was carried out. ``fenced``: cut off
-    its networks."""
+    its networks. ``rescue``: that it is in."""
 
     server_id: str
     generation: int
@@ -41,6 +51,7 @@ class GuestRecord:
     rebooted: int = 0
     rebuilt: int = 0
     fenced: bool = False
+    rescue: GuestRescue | None = None
 
 
 class GuestRecords:
@@ -158,6 +169,7 @@ class GuestRecords:
                 rebooted=known.rebooted if known else 0,
                 rebuilt=rebuilt if rebuilt is not None else known.rebuilt if known else 0,
                 fenced=known.fenced if known else False,
+                rescue=known.rescue if known else None,
             )
             if record != known:
                 self._save(record)
@@ -181,6 +193,13 @@ class GuestRecords:
             known = self._records.get(server_id)
             if known is not None:
                 self._save(replace(known, rebooted=generation))
+
+    def set_rescue(self, record: GuestRecord, rescue: GuestRescue | None) -> GuestRecord:
+        """Note what a guest is rescued from, or that it is not; its record then."""
+        with self._lock:
+            changed = replace(record, rescue=rescue)
+            self._save(changed)
+            return changed
 
     def set_fence(self, server_id: str, *, fenced: bool) -> None:
         """Note whether the guest is cut off its networks; one without a record has nothing to note it in."""
