@@ -11,7 +11,7 @@ from cell.compute.actions.guest import perform
 from cell.compute.driver import Driver
 from cellcloud import errors
 from cellcloud.model.flavor import Flavor
-from cellcloud.model.guest_commands import Rescue
+from cellcloud.model.guest_commands import GuestCommand, RebootHard, Rescue, Start
 from cellcloud.model.image import Image
 from cellcloud.model.observed_guests import GuestState
 from cellcloud.server_states import PowerState
@@ -77,10 +77,14 @@ def test_a_rescue_that_fails_leaves_the_guest_as_it_was(rig: Rig, driver: Driver
         rescue(rig, driver, server_id, 7)
 
 
-def test_a_hard_reboot_ends_a_rescue(rig: Rig, driver: Driver, server_id: str) -> None:
-    """As when an administrator has set the server's state."""
+@pytest.mark.parametrize("kind", [RebootHard, Start])
+def test_a_server_that_is_rescued_no_more_starts_from_its_own_disk(
+    rig: Rig, driver: Driver, server_id: str, kind: type[GuestCommand]
+) -> None:
+    """As when an administrator has set its state, or it was deleted and restored."""
     driver.spawn(make_spec(server_id, IMAGE), 1, [make_port(1)], rig.images)
     disks = rig.list_disks(server_id)
     rescue(rig, driver, server_id, 2)
-    assert driver.reboot(server_id, 3, hard=True, timeout=0.0).power_state == PowerState.RUNNING
+    driver.stop(server_id, 3, 0.0)
+    assert perform(driver, rig.images, make_command(kind, server_id, 4), 0.0).power_state == PowerState.RUNNING
     assert rig.list_disks(server_id) == disks

@@ -383,6 +383,21 @@ def test_wrong_patches(api: Api) -> None:
     assert error_of(api("PATCH", f"/image/v2/images/{image_id}", []))[0] == 415
 
 
+def test_an_image_is_changed_as_in_the_first_version_of_the_api(api: Api) -> None:
+    image_id = new_image(api)
+
+    def older(*operations: dict[str, Any]) -> TestResponse:
+        kind = "application/openstack-images-v2.0-json-patch"
+        return api("PATCH", f"/image/v2/images/{image_id}", list(operations), who="demo", content_type=kind)
+
+    changed = older({"add": "/hw_rescue_bus", "value": "usb"}, {"replace": "/name", "value": "new"}).get_json()
+    assert (changed["hw_rescue_bus"], changed["name"]) == ("usb", "new")
+    assert error_of(older({"add": "/hw_rescue_bus", "value": "ide"}))[0] == 409
+    assert error_of(older({"add": "/a"}))[0] == 400
+    assert error_of(older({"add": "/a", "remove": "/b", "value": "c"}))[0] == 400
+    assert "hw_rescue_bus" not in older({"remove": "/hw_rescue_bus"}).get_json()
+
+
 def test_uploads_that_are_refused_leave_the_image_queued(api: Api) -> None:
     image_id = new_image(api)
     assert error_of(upload(api, image_id, b"x", kind="text/plain"))[0] == 415

@@ -40,10 +40,12 @@ from cellcloud.model.guest_commands import (
     MoveBack,
     Moving,
     OfferDisks,
+    RebootHard,
     Rebuild,
     Rescue,
     SetAside,
     Snapshot,
+    Start,
     Unrescue,
     UploadSnapshot,
 )
@@ -301,8 +303,9 @@ class CellUnderTest:
             power = PowerState.RUNNING if command.run else PowerState.SHUTDOWN
         if isinstance(command, Rescue):
             self.rescued[command.server_id] = command
-        if isinstance(command, Unrescue):
+        if isinstance(command, Unrescue | Start | RebootHard):
             self.rescued.pop(command.server_id, None)
+        if isinstance(command, Unrescue):
             power = PowerState.RUNNING if command.running else PowerState.SHUTDOWN
         self.guests[command.server_id] = (host, power, command.generation)
         return power
@@ -433,7 +436,8 @@ class CellUnderTest:
         assert self.count_under_way() == 0
         assert record.task_state is None
         assert self.copies == set()
-        assert (server_id in self.rescued) == (record.vm_state == VmState.RESCUED and not record.deleted)
+        if record.vm_state != VmState.SOFT_DELETED:
+            assert (server_id in self.rescued) == (record.vm_state == VmState.RESCUED)
         assert [one for one in self.images.images.values() if one.status != "active"] == []
         assert not record.held
         with self.database.read() as connection:

@@ -11,7 +11,7 @@ from cellcloud.model import image_properties
 from cellcloud.model.image import Image
 from top_api.embedded_api import image_list_filters as lists
 from top_api.embedded_api.error_formats import IMAGE as API
-from top_api.embedded_api.image_schemas import CORE, IMAGE, MAX_PROPERTIES, PATCH, READ_ONLY
+from top_api.embedded_api.image_schemas import CORE, IMAGE, MAX_PROPERTIES, OPERATIONS, PATCH, READ_ONLY
 from top_api.microversion import FIRST
 from top_api.request_pipeline import Answer, Call, Resource, receive
 from top_api.validation import check_body, path_words
@@ -20,7 +20,7 @@ image = Resource("image", API)
 _VERSIONS = (("v2.9", "CURRENT"), ("v2.7", "SUPPORTED"), ("v2.5", "SUPPORTED"), ("v2.0", "SUPPORTED"))
 _FORMATS = ("disk_format", "container_format")
 _PUBLISHED = {"public": "publicize_image", "community": "communitize_image"}
-_PATCHES = ("application/openstack-images-v2.1-json-patch",)
+_PATCHES = tuple(f"application/openstack-images-{version}-json-patch" for version in ("v2.1", "v2.0"))
 _BYTES = ("application/octet-stream",)
 
 
@@ -174,19 +174,23 @@ def _untagged(image: Image, tag: str) -> Image:
 
 def _patched(image: Image, operations: list[dict[str, Any]]) -> Image:
     for operation in operations:
-        name = operation["path"][1:].replace("~1", "/").replace("~0", "~")
+        older = None if "op" in operation else next(one for one in OPERATIONS if one in operation)  # as of v2.0
+        verb = older or operation["op"]
+        name = operation[older or "path"][1:].replace("~1", "/").replace("~0", "~")
         if name in READ_ONLY or name in ("id", "owner"):
             raise errors.Forbidden(f"Attribute '{name}' is read-only.")
         known = name in CORE or name in image.properties
-        if operation["op"] == "remove":
+        if verb == "remove":
             if not known:
                 raise errors.Conflict(f"Property {name[:255]} does not exist.")
             if name in CORE:
                 raise errors.Forbidden(f"Property '{name}' may not be removed.")
             image = replace(image, properties={n: v for n, v in image.properties.items() if n != name})
             continue
-        if operation["op"] == "replace" and not known:
+        if verb == "replace" and not known:
             raise errors.Conflict(f"Property {name[:255]} does not exist.")
+        if older == "add" and known:
+            raise errors.Conflict(f"Property {name[:255]} already present.")
         if "value" not in operation:
             raise errors.Invalid("An operation has no value.")
         change = {name: operation["value"]}

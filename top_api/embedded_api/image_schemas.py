@@ -35,17 +35,15 @@ _IMAGE = {
     "maxProperties": 2 * MAX_PROPERTIES,
 }
 IMAGE = Versioned(_IMAGE)
-PATCH = Versioned(
-    {
-        "type": "array",
-        "maxItems": 2 * MAX_PROPERTIES,
-        "items": {
-            "type": "object",
-            "properties": {
-                "op": {"enum": ["add", "replace", "remove"]},
-                "path": {"type": "string", "pattern": "/([^/~]|~[01])+", "maxLength": 600},
-            },
-            "required": ["op", "path"],
-        },
-    }
-)
+OPERATIONS = ("add", "replace", "remove")
+_PATH = {"type": "string", "pattern": "/([^/~]|~[01])+", "maxLength": 600}
+_OPERATION = {
+    "type": "object",
+    "properties": {"op": {"enum": [*OPERATIONS]}, "path": _PATH},
+    "required": ["op", "path"],
+}
+_OLDER = [
+    {"type": "object", "properties": {verb: _PATH, "value": {}}, "required": [verb], "additionalProperties": False}
+    for verb in OPERATIONS
+]
+PATCH = Versioned({"type": "array", "maxItems": 2 * MAX_PROPERTIES, "items": {"anyOf": [_OPERATION, *_OLDER]}})

@@ -77,7 +77,8 @@ def _run_again(driver: Driver, command: Start | RebootHard) -> GuestState:
     """Start or hard reboot; a definition that got lost is made again around the disks that are there, and only around
     them: a guest without its disks is an error, never a new guest."""
     try:
-        if isinstance(command, Start):
+        if isinstance(command, Start):  # from its own disk, whatever it was when it was put away
+            driver.unrescue(command.server_id, command.generation, running=False)
             return driver.start(command.server_id, command.generation)
         return driver.reboot(command.server_id, command.generation, hard=True, timeout=0.0)
     except errors.NotFound:
