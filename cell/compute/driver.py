@@ -32,6 +32,7 @@ NO_AGENT = "QEMU guest agent is not enabled"
 NOT_SAVED = "The guest's memory was not kept, or is lost: it can be started, but not resumed."
 DISK_MISSING = "A disk of the guest is missing on its host."
 NO_SNAPSHOT = "There is no such copy of the guest's disk on this host."
+NOT_QUIET = "The image demands a quiet guest (os_require_quiesce), and it has no agent that answers."
 DISCARDED = "The copy of the guest's disk was dropped."
 NOTHING_KNOWN = "This host does not know what the guest was made from."
 

@@ -95,6 +95,28 @@ def test_a_copy_waits_for_an_image_service_that_is_away_and_for_no_image(
         driver.open_snapshot(server_id, SNAPSHOT)
 
 
+def test_a_guest_that_must_be_quiet_and_has_no_agent_is_copied_only_while_it_is_off(
+    rig: Rig, driver: Driver, server_id: str
+) -> None:
+    image = replace(IMAGE, properties={"os_require_quiesce": "true"})
+    driver.spawn(make_spec(server_id, image), 1, [make_port(1)], rig.images)
+    held = rig.count_held()
+    with pytest.raises(errors.GuestFailed, match="os_require_quiesce"):
+        snapshot(rig, driver, server_id, 2, Snapshot)
+    snapshot(rig, driver, server_id, 2, DiscardSnapshot)
+    assert (power_of(driver, server_id), rig.count_held()) == (PowerState.RUNNING, held)
+    driver.stop(server_id, 3, 0.0)
+    snapshot(rig, driver, server_id, 4, UploadSnapshot)
+    assert SNAPSHOT in rig.images.filled
+
+
+def test_a_guest_whose_agent_does_not_answer_is_copied_as_it_is(rig: Rig, driver: Driver, server_id: str) -> None:
+    image = replace(IMAGE, properties={"hw_qemu_guest_agent": "yes"})
+    driver.spawn(make_spec(server_id, image), 1, [make_port(1)], rig.images)
+    assert snapshot(rig, driver, server_id, 2, UploadSnapshot).power_state == PowerState.RUNNING
+    assert SNAPSHOT in rig.images.filled
+
+
 def rebuild_of(spec: ServerSpec, generation: int, **changes: Any) -> Rebuild:
     return Rebuild(
         run_id="r", step="s", server_id=spec.id, generation=generation, spec=spec, ports=(make_port(1),), **changes

@@ -28,6 +28,7 @@ REAL = ("nova.api.validation.", SCHEMAS + ".")
 BARE = ("nova", "nova.api", "nova.api.openstack", "nova.api.openstack.compute", "nova.api.validation", SCHEMAS,
         "nova.objects", "nova.compute", "nova.api.validation.extra_specs")  # fmt: skip
 Version = tuple[int, int]
+NAMED = {"MAX_PROXY_API_SUPPORT_VERSION": "2.35"}  # microversions that Nova's code has a word for
 ALWAYS: tuple[Version, Version] = ((2, 0), (2, 1000))
 
 
@@ -129,7 +130,7 @@ class Published:
             if not isinstance(each, ast.Call) or not isinstance(each.func, ast.Attribute):
                 continue
             kind = each.func.attr
-            words = [arg.value for arg in each.args if isinstance(arg, ast.Constant)]
+            words = [word for word in map(_word, each.args) if word is not None]
             if kind == "action":
                 action = str(words[0])
             elif kind == "api_version":
@@ -141,6 +142,13 @@ class Published:
                 schema = getattr(importlib.import_module(modules[named.value.id]), named.attr)
                 lists[kind].append((*_range(words), schema))
         return method, action
+
+
+def _word(argument: ast.expr) -> Any:
+    """What an argument is, where that can be read; else None."""
+    if isinstance(argument, ast.Name):
+        return NAMED.get(argument.id)
+    return argument.value if isinstance(argument, ast.Constant) else None
 
 
 def _range(words: Sequence[Any]) -> tuple[Version, Version]:

@@ -181,7 +181,8 @@ ON_PURPOSE: dict[str, str] = {
     **dict.fromkeys(
         (
             f"{where} = '{text}': Nova takes"
-            for where in ("server.user_data", "server.personality.0.contents")
+            for kind in ("server", "rebuild")
+            for where in (f"{kind}.user_data", f"{kind}.personality.0.contents")
             for text in ("-", samples.ID, "192.0.2.256", "2001:db8::1", "2026-01-01")
         ),
         "Nova drops letters that are none of base64's, and the guest would get something else than was meant",

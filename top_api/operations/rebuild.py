@@ -116,7 +116,7 @@ def _keypair(services: ApiServices, context: RequestContext, name: str | None) -
     if not name:
         return None
     with services.database.read() as connection:
-        found = keypairs.find_keypair(connection, context.user_id, name.strip(" "))
+        found = keypairs.find_keypair(connection, context.user_id, name)
     if found is None:
         raise errors.Invalid("Invalid key_name provided.")
     return found

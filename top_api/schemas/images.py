@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from top_api.microversion import Microversion
-from top_api.paging import LIMIT
 from top_api.schemas.types import TEXT
 from top_api.validation import Queries
 
 PROPERTY = "property-"
+_COUNT = {"type": "string", "pattern": "0*[1-9][0-9]*", "maxLength": 64}
 _KEYS = ("name", "status", "changes-since", "server", "type", "minRam", "minDisk", "marker")
 
 
@@ -26,6 +26,6 @@ class _ImageQueries(Queries):
 
 LIST = _ImageQueries(
     {},
-    repeated={**dict.fromkeys(_KEYS, TEXT), **dict.fromkeys(("limit", "page_size", "offset"), LIMIT)},
+    repeated={**dict.fromkeys(_KEYS, TEXT), **dict.fromkeys(("limit", "page_size", "offset"), _COUNT)},
     strict_since=(2, 1000),
 )

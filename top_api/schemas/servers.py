@@ -176,7 +176,7 @@ _REBUILD: dict[str, Schema] = {
 def _rebuild_by_version() -> Versioned:
     changes: tuple[tuple[int, dict[str, Schema]], ...] = (
         (19, {"description": DESCRIPTION}),
-        (54, {"key_name": {**NAME, "type": ["string", "null"]}}),
+        (54, {"key_name": {"type": ["string", "null"], "minLength": 1, "maxLength": 255}}),
         (57, {"user_data": _SERVER["user_data"]}),
         (63, {"trusted_image_certificates": _CERTIFICATES}),
         (90, {"hostname": HOSTNAME}),

@@ -26,6 +26,7 @@ from cell.compute.driver import (
     GUEST_OFF,
     NO_AGENT,
     NO_SNAPSHOT,
+    NOT_QUIET,
     NOT_RUNNING,
     NOT_SAVED,
     NOTHING_KNOWN,
@@ -392,6 +393,7 @@ class FakeDriver:
         return self._change("resume", server_id, generation, _resume)
 
     def snapshot(self, server_id: str, generation: int, image_id: str) -> GuestState:
+        """Every guest that has an agent is quiesced by it."""
         return self._change("snapshot", server_id, generation, lambda guest: _copy(guest, image_id))
 
     def open_snapshot(self, server_id: str, image_id: str) -> FakeSnapshot:
@@ -729,6 +731,9 @@ def _reboot(guest: FakeGuest, *, hard: bool) -> None:
 def _copy(guest: FakeGuest, image_id: str) -> None:
     if not guest.disks:
         raise errors.GuestFailed(DISK_MISSING)
+    machine = machine_for(guest.spec) if guest.spec else None
+    if machine and machine.needs_quiesce and not machine.guest_agent and guest.power_state == PowerState.RUNNING:
+        raise errors.GuestFailed(NOT_QUIET)
     _add(guest.snapshots, [image_id])
 
 

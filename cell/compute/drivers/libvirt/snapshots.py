@@ -13,7 +13,7 @@ from xml.etree import ElementTree as ET
 
 import libvirt
 
-from cell.compute.driver import DISCARDED, NO_SNAPSHOT
+from cell.compute.driver import DISCARDED, NO_SNAPSHOT, NOT_QUIET
 from cell.compute.drivers.libvirt.disks import Disk, make_blank, start_copy
 from cellcloud import clock, errors
 
@@ -155,10 +155,10 @@ class Copier:
             if agent:
                 frozen = self._ask(lambda domain: domain.fsFreeze()) is not None
             if needed and not frozen:
-                raise errors.GuestFailed("The image demands a quiet guest (os_require_quiesce), and it has no agent.")
+                raise errors.GuestFailed(NOT_QUIET)
         except errors.GuestFailed as error:
             if needed:
-                raise
+                raise errors.GuestFailed(NOT_QUIET, detail=error.detail) from error
             LOG.info("guest is copied as it is: its agent does not answer", extra={"why": error.detail})
         try:
             yield
