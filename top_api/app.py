@@ -27,6 +27,7 @@ from top_api.request_acceptance import Admission
 from top_api.request_head_admission import HeadGate
 from top_api.request_pipeline import is_old, mount
 from top_api.routes import RESOURCES
+from top_api.routes.openapi import describing
 from top_api.routes.versions import choices
 from top_api.service_api_definition import DISCOVERY, WebApi
 from top_api.services import ApiServices
@@ -66,7 +67,7 @@ def create_app(
         owner=owner,
         embedded=adapters.embedded,
     )
-    resources = (*RESOURCES, *adapters.resources)
+    resources = (*RESOURCES, describing(RESOURCES), *adapters.resources)
     app = Flask("top_api", static_folder=None)
     mount(app, services, resources)
     app.extensions["rates"] = RateLimits(config.top.rate_limit)

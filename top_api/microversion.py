@@ -30,7 +30,7 @@ _FORM = Pattern(r"([1-9][0-9]{0,3})\.([1-9][0-9]{0,3}|0)", most=9)
 
 
 class UnacceptableVersion(errors.FixRequest):
-    """Adapters the served range; answered with 406."""
+    """A version outside the served range; answered with 406."""
 
 
 def requested(headers: Headers) -> Microversion:
@@ -43,6 +43,11 @@ def requested(headers: Headers) -> Microversion:
         if any(part.strip().lower() == SERVICE for part in headers.get(HEADER, "").split(",")):
             raise errors.Invalid(f"The header {HEADER} names no version of {SERVICE}.")
         return FIRST
+    return parse(text)
+
+
+def parse(text: str) -> Microversion:
+    """Read ``2.26`` or ``latest``. Raises as ``requested`` does."""
     if text == "latest":
         return LAST
     match = _FORM.groups(text)

@@ -134,8 +134,9 @@ class Route:
     ``rule``: what policy is asked, or the actions that have one each; None: the route is open to everybody, without a
     token. ``target`` says by the words of the path alone whose the thing is that the rule is asked about. ``lookup``
     finds what they name and sets the call's target; the rule is then asked about that, and otherwise before anything
-    else is looked at. ``body_types``: as in WebApi, but demanded of empty bodies too. ``streams``: the handler reads
-    the body itself, by ``receive``.
+    else is looked at. ``also``: statuses that its handler answers with besides. ``answer``: what a success
+    answers with. ``body_types``: as in WebApi, but demanded of empty bodies too. ``streams``: the handler reads the
+    body itself, by ``receive``.
     """
 
     method: str
@@ -143,10 +144,12 @@ class Route:
     handler: Handler
     rule: str | Actions | None
     status: int = 200
+    also: tuple[int, ...] = ()
     since: Pair = FIRST
     until: Pair = LAST
     query: Queries = NO_QUERY
     body: Versioned | None = None
+    answer: Versioned | None = None
     body_types: tuple[str, ...] = ()
     streams: bool = False
     target: TargetOf | None = None
@@ -164,6 +167,7 @@ class Action:
     since: Pair = FIRST
     until: Pair = LAST
     body: Versioned | None = None
+    answer: Versioned | None = None
 
 
 class Resource:

@@ -124,6 +124,12 @@ class Queries:
     def __iter__(self) -> Iterator[tuple[str, Schema]]:
         return iter(self._kinds.items())
 
+    def known(self, version: Microversion) -> Iterator[tuple[str, bool, Schema]]:
+        """Yield each key that there is at that microversion, whether it may be repeated, and its schema."""
+        for key, schema in self._kinds.items():
+            if self._since.get(key, FIRST) <= version <= self._until.get(key, LAST):
+                yield key, key not in self._single, schema
+
     def read(self, pairs: Mapping[str, Sequence[str]], version: Microversion) -> dict[str, list[str]]:
         """The known keys with their values. Raises Invalid."""
         found: dict[str, list[str]] = {}

@@ -113,7 +113,7 @@ class Stopping(Enforcer):
     def check(self, subject: Subject, rule: str, target: Mapping[str, str] | None = None) -> None:
         super().check(subject, rule, target)
         if self.stops:
-            raise errors.Conflict(LET_THROUGH)
+            raise errors.Busy(LET_THROUGH)
 
 
 class Asked:
@@ -198,9 +198,9 @@ def test_who_is_let_in(asked: Asked, persona: str) -> None:
             wanted = 404
         else:
             theirs = not foreign or "<project_id>" not in route.path
-            wanted = 409 if may(WHO[rule], persona, theirs=theirs) else 403
+            wanted = 503 if may(WHO[rule], persona, theirs=theirs) else 403
         status, text = asked.ask(route, action, persona)
-        told = {409: LET_THROUGH, 403: NO_ROLE if persona == "nobody" else rule, 404: "could not be found"}[wanted]
+        told = {503: LET_THROUGH, 403: NO_ROLE if persona == "nobody" else rule, 404: "could not be found"}[wanted]
         if status != wanted or told not in text:
             wrong.append((name, rule, wanted, status, text[:200]))
     assert wrong == []

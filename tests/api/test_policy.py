@@ -11,6 +11,7 @@ from cellcloud import errors
 from cellcloud.db.engine import Database
 from tests.api.world import CALLERS, World
 from top_api.routes import RESOURCES
+from top_api.routes.openapi import describing
 
 CALLERS["colleague"] = ("second-user", CALLERS["member"][1], ("member", "reader"))
 RULES = """
@@ -66,12 +67,14 @@ def test_a_wrong_policy_builds_no_api(top_database: Database, tmp_path: Path) ->
 
 def test_the_application_serves_nothing_but_routes_with_rules_and_what_is_open(world: World) -> None:
     routes = {
-        f"{resource.name}.{route.method}.{route.path}": route for resource in RESOURCES for route in resource.routes
+        f"{resource.name}.{route.method}.{route.path}": route
+        for resource in (*RESOURCES, describing(RESOURCES))
+        for route in resource.routes
     }
     declared = {endpoint for endpoint, route in routes.items() if route.rule is not None}
     served = {rule.endpoint for rule in world.app.url_map.iter_rules()}
     assert served == routes.keys()
-    assert {endpoint.split(".")[0] for endpoint in served - declared} == {"versions"}
+    assert {endpoint.split(".")[0] for endpoint in served - declared} == {"versions", "openapi"}
     for rule in world.app.url_map.iter_rules():
         if rule.endpoint in declared and "<" not in rule.rule and "GET" in (rule.methods or ()):
             assert world.get(rule.rule, token="nobody").status_code == 403, rule.rule

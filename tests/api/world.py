@@ -25,7 +25,7 @@ from cellcloud.db.engine import Database
 from cellcloud.embedded.images import EmbeddedImages
 from cellcloud.model import tag_metadata_changes
 from cellcloud.model.cell import Finding
-from cellcloud.model.console import ConsoleAddress, ConsoleGrant
+from cellcloud.model.console import ConsoleGrant
 from cellcloud.model.external_event import ExternalEvent
 from cellcloud.model.guest_questions import Diagnose, DiskFigures, GuestDiagnostics, GuestQuestion, NicFigures
 from cellcloud.model.host import Aggregate, Host, HostFacts, ServiceRecord
@@ -38,6 +38,7 @@ from cellcloud.model.run import RunRecord, TimelineEntry
 from cellcloud.model.server import ServerRecord, ServerSpec
 from cellcloud.model.tag_metadata_changes import ItemChanges
 from cellcloud.server_states import PowerState, VmState
+from tests.api.declared_answers import watch_answers
 from top_api.adapters import Adapters
 from top_api.app import create_app
 from top_api.authorization import Enforcer
@@ -46,7 +47,6 @@ from top_api.dispatch.outbox_dispatcher import OutboxDispatcher
 
 DEMO, OTHER = "d" * 32, "e" * 32
 IMAGE, BIG_IMAGE, QUEUED_IMAGE = (str(uuid.UUID(int=number)) for number in (1, 2, 3))
-TOKEN = "t" * 43  # of a console, known to every cell
 NETWORK = str(uuid.UUID(int=11))
 CALLERS = {
     "member": ("demo-user", DEMO, ("member", "reader")),
@@ -387,11 +387,6 @@ class MemoryCell:
         url = "http://127.0.0.1:6080/vnc_lite.html?path=%3Ftoken%3Dt"
         return ConsoleGrant(server_id=server_id, protocol=protocol, type=type, url=url, token="t")
 
-    def find_console(self, context: RequestContext, token: str) -> ConsoleAddress:
-        if token != TOKEN:
-            raise errors.NotFound("The console token is not valid.")
-        return ConsoleAddress(server_id=str(uuid.UUID(int=5)), generation=1, host=f"{self.name}-1", port=5900)
-
     def list_hosts(self, context: RequestContext) -> list[Host]:
         facts = HostFacts(
             hypervisor_hostname=f"{self.name}-1",
@@ -547,6 +542,7 @@ class World:
             dispatch=self._dispatch,
             enforcer=enforcer or (None if policy else default_policy()),
         )
+        self.undeclared = watch_answers(self.app)
         self.http: FlaskClient = self.app.test_client()
 
     def _dispatch(self, written: Sequence[Intent]) -> None:
@@ -580,7 +576,10 @@ class World:
         if body is not None:
             more["json"] = body
         full = path if path.startswith(("/v2", "/operator")) or path == "/" else f"/v2.1{path}"
-        return self.http.open(full, method=method, headers=sent, **more)
+        answer = self.http.open(full, method=method, headers=sent, **more)
+        if self.undeclared:
+            raise AssertionError(self.undeclared)
+        return answer
 
     def get(self, path: str, **more: Any) -> TestResponse:
         return self.call("GET", path, **more)

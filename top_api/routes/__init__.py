@@ -3,7 +3,6 @@
 from top_api.request_pipeline import Resource
 from top_api.routes.aggregates import aggregates
 from top_api.routes.availability_zones import availability_zones
-from top_api.routes.console_auth_tokens import console_auth_tokens
 from top_api.routes.extensions import extensions
 from top_api.routes.flavors import flavors
 from top_api.routes.gone import gone
@@ -47,7 +46,6 @@ RESOURCES: tuple[Resource, ...] = (
     hypervisors,
     aggregates,
     hosts,
-    console_auth_tokens,
     server_external_events,
     simple_tenant_usage,
     instance_usage_audit_log,

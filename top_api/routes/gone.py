@@ -56,6 +56,6 @@ def _refuse(call: Call, **_: str) -> Any:
 
 for path, methods in _PATHS.items():
     for method in methods:
-        gone.route(method, path, "cellcloud:gone")(_answer)
+        gone.route(method, path, "cellcloud:gone", also=(410,))(_answer)
 for path in ("/os-networks", "/os-networks/<x>", "/os-tenant-networks", "/os-tenant-networks/<x>"):
-    gone.route("GET", path, "cellcloud:gone")(_refuse)  # the network service's: never a wrong method
+    gone.route("GET", path, "cellcloud:gone", also=(404,))(_refuse)  # the network service's: never a wrong method

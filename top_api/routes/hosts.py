@@ -66,17 +66,17 @@ def update(call: Call, host: str) -> dict[str, Any]:
     return {"host": host, "status": "enabled" if enabled else "disabled"}
 
 
-@hosts.route("GET", ONE + "/startup", "os_compute_api:os-hosts:start", until=LAST)
+@hosts.route("GET", ONE + "/startup", "os_compute_api:os-hosts:start", also=(501,), until=LAST)
 def start_up(call: Call, host: str) -> None:
     _refuse_power(call, host)
 
 
-@hosts.route("GET", ONE + "/shutdown", "os_compute_api:os-hosts:shutdown", until=LAST)
+@hosts.route("GET", ONE + "/shutdown", "os_compute_api:os-hosts:shutdown", also=(501,), until=LAST)
 def shut_down(call: Call, host: str) -> None:
     _refuse_power(call, host)
 
 
-@hosts.route("GET", ONE + "/reboot", "os_compute_api:os-hosts:reboot", until=LAST)
+@hosts.route("GET", ONE + "/reboot", "os_compute_api:os-hosts:reboot", also=(501,), until=LAST)
 def reboot(call: Call, host: str) -> None:
     _refuse_power(call, host)
 

@@ -59,7 +59,9 @@ def list_keypairs(call: Call) -> dict[str, Any]:
     return {"keypairs": [{"keypair": _shown(call, keypair)} for keypair in page], **links}
 
 
-@keypairs.route("POST", "/os-keypairs", "os_compute_api:os-keypairs:create", body=schemas.CREATE, lookup=_named_in_body)
+@keypairs.route(
+    "POST", "/os-keypairs", "os_compute_api:os-keypairs:create", also=(201,), body=schemas.CREATE, lookup=_named_in_body
+)
 def create(call: Call) -> Answer:
     given = call.body["keypair"]
     keypair, private_key = create_keypair(
@@ -86,7 +88,13 @@ def show(call: Call, name: str) -> dict[str, Any]:
 
 
 @keypairs.route(
-    "DELETE", "/os-keypairs/<name>", "os_compute_api:os-keypairs:delete", query=schemas.SHOW, lookup=_named_in_query
+    "DELETE",
+    "/os-keypairs/<name>",
+    "os_compute_api:os-keypairs:delete",
+    status=202,
+    also=(204,),
+    query=schemas.SHOW,
+    lookup=_named_in_query,
 )
 def delete(call: Call, name: str) -> Answer:
     user_id = _user(call, call.param("user_id"))

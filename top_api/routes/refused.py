@@ -27,8 +27,10 @@ def _ask_ironic(call: Call, **_: str) -> Any:
     raise errors.Invalid("Command not supported. Please use the commands of Ironic to perform this action.")
 
 
-baremetal_nodes.route("GET", NODES, "os_compute_api:os-baremetal-nodes:list", until=LAST_NODES)(_no_ironic)
-baremetal_nodes.route("GET", NODES + "/<x>", "os_compute_api:os-baremetal-nodes:show", until=LAST_NODES)(_no_ironic)
+baremetal_nodes.route("GET", NODES, "os_compute_api:os-baremetal-nodes:list", also=(501,), until=LAST_NODES)(_no_ironic)
+baremetal_nodes.route("GET", NODES + "/<x>", "os_compute_api:os-baremetal-nodes:show", also=(501,), until=LAST_NODES)(
+    _no_ironic
+)
 for _method, _path in (("POST", NODES), ("DELETE", NODES + "/<x>"), ("POST", NODES + "/<x>/action")):
     baremetal_nodes.route(_method, _path, "cellcloud:gone", until=LAST_NODES)(_ask_ironic)
 

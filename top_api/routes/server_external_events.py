@@ -12,7 +12,11 @@ server_external_events = Resource("os-server-external-events")
 
 
 @server_external_events.route(
-    "POST", "/os-server-external-events", "os_compute_api:os-server-external-events:create", body=schemas.CREATE
+    "POST",
+    "/os-server-external-events",
+    "os_compute_api:os-server-external-events:create",
+    also=(207,),
+    body=schemas.CREATE,
 )
 def create(call: Call) -> Answer:
     given = call.body["events"]

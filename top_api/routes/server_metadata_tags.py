@@ -86,7 +86,9 @@ def check_tag(call: Call, server_id: str, tag: str) -> None:
         raise errors.NotFound(f"Server {server_id} has no tag '{tag[:60]}'")
 
 
-@server_metadata.route("PUT", TAG, "os_compute_api:os-server-tags:update", lookup=look_up_server, since=(2, 26))
+@server_metadata.route(
+    "PUT", TAG, "os_compute_api:os-server-tags:update", status=201, also=(204,), lookup=look_up_server, since=(2, 26)
+)
 def put_tag(call: Call, server_id: str, tag: str) -> Answer:
     if call.body is not None:
         raise errors.Invalid("A tag is said by its path alone: the request has no body.")

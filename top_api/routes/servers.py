@@ -60,7 +60,7 @@ def _with_user_data(call: Call, records: list[ServerRecord]) -> list[ServerRecor
     return [replace(record, spec=spec) for record, spec in zip(records, specs, strict=True)]
 
 
-@servers.route("POST", "/servers", "os_compute_api:servers:create", body=schemas.CREATE)
+@servers.route("POST", "/servers", "os_compute_api:servers:create", status=202, body=schemas.CREATE)
 def create(call: Call) -> Answer:
     body = call.body
     if call.version < (2, 19):  # where a description cannot be given, the name is one

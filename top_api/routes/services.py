@@ -9,7 +9,7 @@ from cellcloud import errors
 from cellcloud.model.host import ServiceRecord
 from top_api.operations import aggregates
 from top_api.operations import services_and_hosts as operations
-from top_api.request_pipeline import Answer, Call, Resource
+from top_api.request_pipeline import Call, Resource
 from top_api.schemas import services as schemas
 from top_api.schemas.types import is_true
 from top_api.views.hypervisors import number_of
@@ -38,8 +38,8 @@ def update(call: Call, target: str) -> dict[str, Any]:
     return {"service": _update_by_verb(call, target)}
 
 
-@services.route("DELETE", "/os-services/<target>", "os_compute_api:os-services:delete")
-def delete(call: Call, target: str) -> Answer:
+@services.route("DELETE", "/os-services/<target>", "os_compute_api:os-services:delete", status=204)
+def delete(call: Call, target: str) -> None:
     """``target``: the service's UUID from 2.53, its number before."""
     by_uuid = call.version >= (2, 53)
     if not (_is_uuid(target) if by_uuid else target.isdecimal()):
@@ -53,7 +53,6 @@ def delete(call: Call, target: str) -> Answer:
     operations.remove_service(call.services, call.context, wanted[0])
     if wanted[0].binary == operations.COMPUTE:
         aggregates.forget_host(call.services, call.context, wanted[0].host, wanted[0].cell)
-    return Answer(status=204)
 
 
 def _is_uuid(text: str) -> bool:
