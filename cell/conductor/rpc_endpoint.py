@@ -51,7 +51,7 @@ from cellcloud.model.tag_metadata_changes import ItemChanges
 from cellcloud.rpc.feed_notification import Router
 from cellcloud.rpc.paging import Key
 from cellcloud.rpc.scheduler import Scheduler
-from cellcloud.server_states import VmState
+from cellcloud.server_states import PowerState
 from cellcloud.service import Loop
 
 LOG = logging.getLogger(__name__)
@@ -345,7 +345,7 @@ class ConductorService:
     ) -> ConsoleBinding:
         def save(connection: Connection) -> ConsoleBinding:
             record = servers.get(connection, server_id)
-            if record.host is None or record.vm_state != VmState.ACTIVE:
+            if record.host is None or record.power_state not in (PowerState.RUNNING, PowerState.PAUSED):
                 raise errors.Conflict(f"Instance {server_id} is not ready")
             return consoles.insert(
                 connection, record, token_hash=token_hash, protocol=protocol, user_id=context.user_id, ttl=ttl

@@ -119,6 +119,23 @@ def test_a_delete_for_good_overtakes_a_soft_one(cell: CellUnderTest, before: Ope
     assert cell.assert_clean(SERVER).deleted
 
 
+@pytest.mark.parametrize("waits", [False, True])
+def test_a_move_that_waits_to_be_confirmed_is_confirmed_before(cell: CellUnderTest, waits: bool) -> None:
+    cell.begin(SERVER, Operation.MIGRATE)
+    if not waits:
+        cell.run()
+        assert cell.record(SERVER).vm_state == VmState.RESIZED
+    cell.begin(SERVER, Operation.SOFT_DELETE)
+    cell.run()
+    record = cell.assert_clean(SERVER)
+    assert record.vm_state == VmState.SOFT_DELETED
+    with cell.database.read() as connection:
+        assert len(connection.execute(sa.select(cell_schema.claims)).all()) == 1
+    cell.begin(SERVER, Operation.RESTORE)
+    cell.run()
+    assert cell.assert_clean(SERVER).vm_state == VmState.ACTIVE
+
+
 def test_a_server_that_never_ran_is_deleted_at_once(cell_database: Database) -> None:
     cell = CellUnderTest(cell_database)
     cell.create(SERVER)

@@ -9,6 +9,7 @@ from cellcloud.model.server import ServerRecord
 from top_api.services import ApiServices
 
 ALL_LINES = -1
+_NOT_SHOWN = dict.fromkeys([*range(0x09), *range(0x0B, 0x20)])  # control characters, as in Nova
 
 
 def get_output(services: ApiServices, context: RequestContext, record: ServerRecord, lines: int) -> str:
@@ -17,6 +18,7 @@ def get_output(services: ApiServices, context: RequestContext, record: ServerRec
     text = services.cells.conductor(record.cell).get_console_output(
         services.cells.budget(context), record.id, ALL_LINES
     )
+    text = text.translate(_NOT_SHOWN)
     if lines == ALL_LINES:
         return text
     return "\n".join(text.split("\n")[-lines:]) if lines else ""
@@ -26,8 +28,10 @@ def create_console(
     services: ApiServices, context: RequestContext, record: ServerRecord, protocol: str, kind: str
 ) -> ConsoleGrant:
     """A URL with a token of a single use. Raises Invalid for a kind that is not offered, Conflict, Unreachable."""
-    if (protocol, kind) != ("vnc", "novnc"):
-        raise errors.Invalid(f"Unavailable console type {kind}.")
+    if protocol == "vnc" and kind != "novnc":
+        raise errors.Invalid(f"Invalid console type {kind}")
+    if protocol != "vnc":
+        raise errors.Invalid(f"Unavailable console type {kind if protocol != 'rdp' else protocol}.")
     _check_placed(record)
     return services.cells.consoleauth(record.cell).create_console(
         services.cells.budget(context), record.id, protocol, kind

@@ -241,18 +241,19 @@ SPICE_CONSOLE = Versioned(
 SERIAL_CONSOLE = Versioned(
     only("os-getSerialConsole", an_object({"type": {"type": "string", "enum": ["serial"]}}, required=("type",)))
 )
-_CONSOLE_TYPES = ["novnc", "rdp-html5", "serial", "spice-html5", "webmks", "xvpvnc"]
+_PROTOCOLS = ["vnc", "spice", "serial", "rdp"]
+_CONSOLE_TYPES = ["novnc", "xvpvnc", "spice-html5", "serial", "rdp-html5"]
+
+
+def _remote_console(protocols: list[str], types: list[str]) -> Schema:
+    words = {"protocol": {"type": "string", "enum": protocols}, "type": {"type": "string", "enum": types}}
+    return only("remote_console", an_object(words, required=("protocol", "type")))
+
+
 REMOTE_CONSOLES = Versioned(
-    only(
-        "remote_console",
-        an_object(
-            {
-                "protocol": {"type": "string", "enum": ["vnc", "spice", "rdp", "serial", "mks"]},
-                "type": {"type": "string", "enum": _CONSOLE_TYPES},
-            },
-            required=("protocol", "type"),
-        ),
-    )
+    _remote_console(_PROTOCOLS, _CONSOLE_TYPES),
+    ((2, 8), _remote_console([*_PROTOCOLS, "mks"], [*_CONSOLE_TYPES, "webmks"])),
+    ((2, 99), _remote_console([*_PROTOCOLS, "mks"], [*_CONSOLE_TYPES, "webmks", "spice-direct"])),
 )
 LOCK = Versioned(
     only("lock", {}),

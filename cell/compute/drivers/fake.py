@@ -608,7 +608,9 @@ class FakeDriver:
     def get_console(self, server_id: str) -> ConsoleAddress:
         """Raises Conflict when the guest does not run. Nothing listens there."""
         with self._hypervisor.lock:
-            guest = self._running(server_id)
+            guest = self._hypervisor.get(self._host, server_id)
+            if guest.power_state not in (PowerState.RUNNING, PowerState.PAUSED):
+                raise errors.Conflict(NOT_RUNNING)
             port = FIRST_CONSOLE_PORT + self._hypervisor.list_guests(self._host).index(guest)
             return ConsoleAddress(server_id=server_id, generation=guest.generation, host="127.0.0.1", port=port)
 

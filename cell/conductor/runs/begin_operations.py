@@ -16,7 +16,7 @@ from cellcloud.db import claims, feed, runs, servers, user_data
 from cellcloud.db.engine import Connection, Database, retried
 from cellcloud.model import codec
 from cellcloud.model.guest_commands import GuestCommand
-from cellcloud.model.operations import FIRST_VARIANTS, Operation, OperationSpec, spec_of
+from cellcloud.model.operations import Operation, OperationSpec, spec_of
 from cellcloud.model.placement_messages import DeleteRequest
 from cellcloud.model.run import Lease, OperationRequest, RunArguments
 from cellcloud.model.server import ServerRecord, ServerSpec
@@ -75,12 +75,11 @@ def _begin_soft_delete(connection: Connection, server_id: str, asked: OperationR
     if active is None:
         if record.vm_state == VmState.SOFT_DELETED:
             return record
-        return begin_run(connection, server_id, FIRST_VARIANTS[Operation.SOFT_DELETE], asked)
+        return checkpoint.begin_soft_delete(connection, record, asked)
     ending = active in (Operation.DELETE, Operation.SOFT_DELETE)
     if ending or servers.list_requested_deletes(connection, [server_id]):
         return record
-    soft = structs.replace(asked, arguments=RunArguments(soft=True))
-    return servers.request_deletes(connection, [record], {server_id: soft}, TaskState.SOFT_DELETING)[0]
+    return checkpoint.request_soft_delete(connection, record, asked)
 
 
 def _with_spec(connection: Connection, record: ServerRecord, arguments: RunArguments) -> RunArguments:

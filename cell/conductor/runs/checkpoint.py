@@ -5,21 +5,25 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 from msgspec import UNSET, structs
 
+from cell.conductor.runs import begin_moves
 from cell.conductor.runs.begin_run import begin_run
 from cell.conductor.runs.step_runner import RunState
 from cellcloud import errors
 from cellcloud.batching import Batcher
+from cellcloud.context import new_request_id
 from cellcloud.db import claims, feed, runs, servers
 from cellcloud.db import scheduler_change_log as log
 from cellcloud.db.engine import Connection, Database, retried
 from cellcloud.model.change_log import Changes
 from cellcloud.model.operations import FIRST_VARIANTS, Operation
-from cellcloud.model.run import Checkpoint, GuestResult
-from cellcloud.model.server import NO_CHANGES, ServerChanges
+from cellcloud.model.run import Checkpoint, GuestResult, OperationRequest, RunArguments
+from cellcloud.model.server import NO_CHANGES, ServerChanges, ServerRecord
+from cellcloud.server_states import TaskState, VmState
 
 
 class Checkpointer:
@@ -78,16 +82,37 @@ def store(connection: Connection, kept: Sequence[RunState]) -> None:
     for state in followed:
         asked = deletes[state.run.server_id]
         now = records.get(state.run.server_id, state.record)
-        if asked.arguments.soft:
-            servers.forget_requested_delete(connection, now.id)
         if now.deleted:
             continue
-        spec = FIRST_VARIANTS[Operation.SOFT_DELETE if asked.arguments.soft and now.host else Operation.DELETE]
-        records[now.id] = begin_run(connection, now.id, spec, asked)
-        state.changes = ServerChanges(task_state=spec.task_state)
+        if asked.arguments.soft and now.host:
+            records[now.id] = begin_soft_delete(connection, now, asked, after=state.run.operation)
+        else:
+            records[now.id] = begin_run(connection, now.id, FIRST_VARIANTS[Operation.DELETE], asked)
+        state.changes = ServerChanges(task_state=records[now.id].task_state)
     for state in kept:
         state.record = records.get(state.run.server_id, state.record)
     feed.append(connection, list(records.values()))
+
+
+def begin_soft_delete(
+    connection: Connection, record: ServerRecord, asked: OperationRequest, *, after: str = ""
+) -> ServerRecord:
+    """Put a server away. A move that waits to be confirmed is confirmed before, as in Nova, so that it holds room on
+    one host only. ``after``: the operation that has just ended. The caller holds the row."""
+    servers.forget_requested_delete(connection, record.id)
+    if record.vm_state == VmState.RESIZED and after != Operation.CONFIRM_RESIZE:
+        confirm = structs.replace(asked, request_id=new_request_id(), arguments=RunArguments())
+        with suppress(errors.FixRequest):  # the host that it left is away
+            changes = begin_moves.changes_of(connection, Operation.CONFIRM_RESIZE, record, confirm)
+            begun = begin_run(connection, record.id, FIRST_VARIANTS[Operation.CONFIRM_RESIZE], confirm, changes)
+            return request_soft_delete(connection, begun, asked)
+    return begin_run(connection, record.id, FIRST_VARIANTS[Operation.SOFT_DELETE], asked)
+
+
+def request_soft_delete(connection: Connection, record: ServerRecord, asked: OperationRequest) -> ServerRecord:
+    """Put a server away once its present run has ended. The caller holds the row."""
+    soft = structs.replace(asked, arguments=RunArguments(soft=True))
+    return servers.request_deletes(connection, [record], {record.id: soft}, TaskState.SOFT_DELETING)[0]
 
 
 def merge(state: RunState, events: dict[str, GuestResult], cancel_requested: bool) -> RunState:

@@ -101,9 +101,16 @@ def keep_state(run: LeasedRun, record: ServerRecord) -> StepResult:
 
 
 def put_away(run: LeasedRun, record: ServerRecord) -> StepResult:
-    """Deleted but for its reclaim, though its host has not said that the guest is off: where it is found running, it is
-    stopped."""
-    return StepResult(changes=ServerChanges(vm_state=VmState.SOFT_DELETED, task_state=None, soft_deleted=True))
+    """Deleted but for its reclaim, though its host may not have said that the guest is off: where it is found running,
+    it is stopped."""
+    told = [result.power_state for result in run.events.values() if not result.error]
+    changes = ServerChanges(
+        vm_state=VmState.SOFT_DELETED,
+        task_state=None,
+        power_state=told[-1] if told else UNSET,
+        soft_deleted=True,
+    )
+    return StepResult(changes=changes)
 
 
 settle = PassiveStep(name="records.settle", do=_settle)
