@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
 from cell.conductor import reconcile
+from cell.conductor.rpc_endpoint import ConductorService
 from cell.conductor.runs import begin_operations, reset_state
+from cellcloud import config as options
 from cellcloud import errors
 from cellcloud.db import cell_schema, runs, servers
 from cellcloud.db.engine import Database, utc_after
@@ -75,6 +78,18 @@ def test_a_soft_deleted_server_is_off_and_keeps_its_room_until_it_is_reclaimed(c
     assert reclaim(cell) == [SERVER]
     assert cell.assert_clean(SERVER).deleted
     assert reclaim(cell) == []
+
+
+@pytest.mark.parametrize("seconds", [0.0, KEPT])
+def test_the_conductors_sweep_reclaims(cell: CellUnderTest, seconds: float) -> None:
+    soft_delete(cell)
+    wait_for_reclaim(cell)
+    given: Any = (cell.scheduler, cell, cell.executor, None)
+    service = ConductorService(options.load().cell, cell.database, *given, reclaim_seconds=seconds)
+    for _ in range(2):
+        service.sweep()
+        cell.run()
+    assert cell.assert_clean(SERVER).deleted is (seconds > 0)
 
 
 def test_a_server_that_is_being_restored_is_not_reclaimed(cell: CellUnderTest) -> None:
