@@ -44,6 +44,10 @@ class ImageStore(Protocol):
         """The local file of the image, fetched and verified if need be. Raises HostRefused, Invalid, Unreachable."""
         ...
 
+    def is_filled(self, image_id: str) -> bool:
+        """Whether an image has its bytes. Raises NotFound, Unreachable."""
+        ...
+
     def fill(self, image_id: str, size: int, data: Iterable[bytes]) -> None:
         """Give an image its bytes, unless it has them. Raises NotFound, Busy, Unreachable."""
         ...

@@ -47,6 +47,10 @@ class ImageCache:
             os.utime(path)
         return path
 
+    def is_filled(self, image_id: str) -> bool:
+        """See ``ImageStore``."""
+        return self._find_client().get_image(image_id, project_id="", is_admin=True).status == "active"
+
     def fill(self, image_id: str, size: int, data: Iterable[bytes]) -> None:
         """See ``ImageStore``."""
         self._find_client().fill_image(image_id, size, self._until_closed(data))

@@ -40,6 +40,9 @@ class OneImage:
         self.asked += 1
         return self.path
 
+    def is_filled(self, image_id: str) -> bool:
+        return image_id in self.filled
+
     def fill(self, image_id: str, size: int, data: Iterable[bytes]) -> None:
         if self.fails is not None:
             raise self.fails

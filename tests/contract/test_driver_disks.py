@@ -61,6 +61,18 @@ def test_a_copy_of_the_disk_is_made_sent_and_dropped(rig: Rig, driver: Driver, s
     assert (rig.count_held(), power_of(driver, server_id)) == (held, power)
 
 
+def test_an_image_that_is_whole_is_not_sent_again(rig: Rig, driver: Driver, server_id: str) -> None:
+    """As when the answer got lost: the disk is another by now, and so would the image be."""
+    driver.spawn(make_spec(server_id, IMAGE), 1, [make_port(1)], rig.images)
+    snapshot(rig, driver, server_id, 2, UploadSnapshot)
+    rig.images.filled[SNAPSHOT] = b"as it was sent"
+    rig.images.fails = errors.Conflict("other bytes")
+    assert snapshot(rig, driver, server_id, 2, UploadSnapshot).power_state == PowerState.RUNNING
+    assert rig.images.filled[SNAPSHOT] == b"as it was sent"
+    with pytest.raises(errors.NotFound):
+        driver.open_snapshot(server_id, SNAPSHOT)
+
+
 def test_a_copy_is_dropped_with_its_guest_or_when_it_is_told(rig: Rig, driver: Driver, server_id: str) -> None:
     before = rig.count_held()
     driver.spawn(make_spec(server_id, IMAGE), 1, [make_port(1)], rig.images)

@@ -47,6 +47,9 @@ class TinyImage:
         assert image.id == IMAGE.id
         return self.path
 
+    def is_filled(self, image_id: str) -> bool:
+        raise AssertionError("Nothing is made an image of here.")
+
     def fill(self, image_id: str, size: int, data: Iterable[bytes]) -> None:
         raise AssertionError("Nothing is made an image of here.")
 
@@ -369,6 +372,9 @@ class KeptSnapshot:
 
     def ensure(self, image: Image) -> Path:
         return self.path
+
+    def is_filled(self, image_id: str) -> bool:
+        return self.path.exists()
 
     def fill(self, image_id: str, size: int, data: Iterable[bytes]) -> None:
         self.path.write_bytes(b"".join(data))

@@ -21,11 +21,13 @@ def perform(driver: Driver, images: ImageStore, command: ImageCommand) -> GuestS
 
 def _upload(driver: Driver, images: ImageStore, command: UploadSnapshot) -> GuestState:
     """Send the copy to the image service, and drop it once nothing can come of it any more. One that got lost, as with
-    the host's restart, is made again."""
+    the host's restart, is made again, unless the image is whole: then it was the answer that got lost."""
     server_id, generation, image_id = command.server_id, command.generation, command.image_id
     try:
         copy = driver.open_snapshot(server_id, image_id)
     except errors.NotFound:
+        if images.is_filled(image_id):
+            return driver.discard_snapshot(server_id, generation, image_id)
         driver.snapshot(server_id, generation, image_id)
         copy = driver.open_snapshot(server_id, image_id)
     try:
