@@ -17,7 +17,7 @@ from cellcloud.model.server import ServerRecord
 from cellcloud.server_states import PowerState, VmState
 from tests.cloud import CELLS, Cloud, until
 
-SETTLED = frozenset({VmState.ACTIVE, VmState.STOPPED, VmState.ERROR})
+SETTLED = frozenset({VmState.RESIZED, VmState.ACTIVE, VmState.STOPPED, VmState.ERROR})
 
 
 @dataclass(frozen=True)
@@ -115,16 +115,29 @@ def _records(database: Database, records: Sequence[ServerRecord]) -> Iterator[st
         for name, amount in record.spec.flavor.resources().items()
         if amount
     }
+    wanted |= {
+        (move.id, move.source, name): amount
+        for record in records
+        if (move := record.migration) is not None
+        for name, amount in move.old_flavor.resources().items()
+        if amount
+    }
     for key in sorted(claimed.keys() | wanted.keys(), key=str):
         if claimed.get(key) != wanted.get(key):
             yield f"claim {key}: {claimed.get(key)} instead of {wanted.get(key)}"
 
 
 def _guests(cell: CellBooks, records: Sequence[ServerRecord]) -> Iterator[str]:
-    """One guest for each server, on its host, in its power state, with its taps; and no other."""
+    """One guest for each server, on its host, in its power state, with its taps; and no other, but what the old host of
+    one that has moved has set aside."""
     wanted = {record.id: record for record in records if record.host is not None}
     hypervisor = cell.hosts()
-    for server_id, count in Counter(guest.server_id for guest in hypervisor.list_guests()).items():
+    aside = [guest for guest in hypervisor.list_guests() if guest.aside]
+    moved = {record.id: move for record in records if (move := record.migration) is not None}
+    if {guest.server_id for guest in aside} != moved.keys() or len(aside) != len(moved):
+        yield f"{len(aside)} guests are set aside for {len(moved)} moves"
+    guests = (guest.server_id for guest in hypervisor.list_guests() if not guest.aside)
+    for server_id, count in Counter(guests).items():
         if server_id not in wanted:
             yield f"guest {server_id} has no server"
         elif count > 1:
