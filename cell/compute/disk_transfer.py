@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import hashlib
 import hmac
 import json
 import os
@@ -20,7 +19,9 @@ import ssl
 import struct
 import sys
 import threading
+import zlib
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -31,7 +32,7 @@ SILENCE = 30.0  # seconds that either side may say nothing
 MOST_REQUEST = 4096
 MOST_CONNECTIONS = 4
 PORTS = range(49152, 49216)  # of the hosts: libvirt's for migrations
-HEAD = struct.Struct(">QI32s")  # offset, length, SHA-256; length 0: the end, at the file's size
+HEAD = struct.Struct(">QII")  # offset, length, CRC-32; length 0: the end, at the file's size
 TOLD_BY_HOST = "unreachable"
 
 
@@ -106,9 +107,9 @@ class DiskServer:
             return
         with open(self._files[asked["file"]], "rb") as file:
             for offset, data in pieces(file, int(asked["offset"])):
-                secured.sendall(HEAD.pack(offset, len(data), hashlib.sha256(data).digest()))
+                secured.sendall(HEAD.pack(offset, len(data), zlib.crc32(data)))
                 secured.sendall(data)
-            secured.sendall(HEAD.pack(os.fstat(file.fileno()).st_size, 0, bytes(32)))
+            secured.sendall(HEAD.pack(os.fstat(file.fileno()).st_size, 0, 0))
 
 
 def _listen(address: str) -> socket.socket:
@@ -128,7 +129,7 @@ def serve(settings_path: str, pid_path: str) -> None:
 
 
 # ---- fetch -----------------------------------------------------------------------------------------------------------
-Pieces = Iterator[tuple[int, bytes, bytes]]  # offset, bytes, SHA-256; no bytes: the end, at the file's size
+Pieces = Iterator[tuple[int, bytes, int]]  # offset, bytes, CRC-32; no bytes: the end, at the file's size
 
 
 class RemoteDisks:
@@ -159,9 +160,9 @@ class RemoteDisks:
     def read(self, name: str, offset: int) -> Pieces:
         with self._ask(file=name, offset=offset) as answer:
             while True:
-                at, length, digest = HEAD.unpack(_exactly(answer, HEAD.size))
+                at, length, checksum = HEAD.unpack(_exactly(answer, HEAD.size))
                 data = _exactly(answer, length)
-                yield at, data, digest
+                yield at, data, checksum
                 if not length:
                     return
 
@@ -178,8 +179,8 @@ class LocalDisks:
     def read(self, name: str, offset: int) -> Pieces:
         with open(self._files[name], "rb") as file:
             for at, data in pieces(file, offset):
-                yield at, data, hashlib.sha256(data).digest()
-            yield os.fstat(file.fileno()).st_size, b"", b""
+                yield at, data, zlib.crc32(data)
+            yield os.fstat(file.fileno()).st_size, b"", 0
 
 
 def fetch(source: RemoteDisks | LocalDisks, targets: dict[str, str], tell: Callable[[int, int], None]) -> None:
@@ -211,21 +212,32 @@ def _copy(source: RemoteDisks | LocalDisks, name: str, path: Path, report: Calla
         durable = 0
         with contextlib.suppress(FileNotFoundError, ValueError):
             durable = int(mark.read_text())
-        for offset, data, digest in source.read(name, durable):
-            if not data:
-                os.ftruncate(descriptor, offset)
-                break
-            if hashlib.sha256(data).digest() != digest:
-                raise ValueError(f"{name} differs at {offset}")
-            _write(descriptor, data, offset)
-            if offset + len(data) - durable >= DURABLE_EVERY:
-                os.fdatasync(descriptor)
-                durable = offset + len(data)
-                _replace(mark, str(durable))
-                report(durable)
+        made: list[Future[None]] = []
+        with ThreadPoolExecutor(1) as pool:  # makes it durable beside the copying
+            for offset, data, checksum in source.read(name, durable):
+                if not data:
+                    os.ftruncate(descriptor, offset)
+                    break
+                if zlib.crc32(data) != checksum:
+                    raise ValueError(f"{name} differs at {offset}")
+                _write(descriptor, data, offset)
+                if offset + len(data) - durable >= DURABLE_EVERY:
+                    durable = offset + len(data)
+                    for earlier in made:
+                        earlier.result()
+                    made = [pool.submit(_make_durable, descriptor, mark, durable)]
+                    report(durable)
+        for last in made:
+            last.result()
         os.fsync(descriptor)
     part.replace(path)
     mark.unlink(missing_ok=True)
+
+
+def _make_durable(descriptor: int, mark: Path, until: int) -> None:
+    """All that was written before, and that it was."""
+    os.fdatasync(descriptor)
+    _replace(mark, str(until))
 
 
 def _write(descriptor: int, data: bytes, offset: int) -> None:

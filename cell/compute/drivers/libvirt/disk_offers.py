@@ -41,7 +41,7 @@ class DiskOffers:
         daemon, settings = self._daemon(directory), directory / "offer.json"
         if daemon.find_pid() is None or not settings.exists():
             daemon.stop()
-            certificate = _write_credentials(directory)
+            certificate = write_credentials(directory)
             files = self._list_files(directory, spec)
             told = {
                 "address": self._address,
@@ -91,7 +91,7 @@ class DiskOffers:
         self._run_fetch(asked, tell, is_overtaken)
 
     def _run_fetch(self, asked: object, tell: Callable[[int], None], is_overtaken: Callable[[], bool]) -> None:
-        argv = self._namespace.wrap(_python("fetch"))
+        argv = self._namespace.wrap(make_argv("fetch"))
         with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd="/") as process:
             said: dict[str, object] = {}
             try:
@@ -123,16 +123,17 @@ class DiskOffers:
     def _daemon(self, directory: Path) -> Daemon:
         settings = str(self._namespace.inside(directory / "offer.json"))
         pid_file = directory / "offer.pid"
-        argv = ["setsid", "--fork", *_python("serve"), settings, str(self._namespace.inside(pid_file))]
+        argv = ["setsid", "--fork", *make_argv("serve"), settings, str(self._namespace.inside(pid_file))]
         return Daemon(namespace=self._namespace, argv=tuple(argv), pid_file=pid_file, word=settings)
 
 
-def _python(verb: str) -> list[str]:
+def make_argv(verb: str) -> list[str]:
+    """The command that serves or fetches disks, on the standard library alone."""
     roots = ":".join(sorted({str(Path(path).resolve().parent) for path in cell.__path__}))
     return ["env", "-i", f"PYTHONPATH={roots}", sys.executable, "-S", "-m", MODULE, verb]
 
 
-def _write_credentials(directory: Path) -> Path:
+def write_credentials(directory: Path) -> Path:
     """A key, and a certificate that nobody but the other host will ever be asked to trust."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, directory.name)])

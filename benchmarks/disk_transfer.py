@@ -1,0 +1,95 @@
+"""Seconds until the disk of a guest that moves is on its new host, whole and durable, beside two references in the
+same run: qemu-img from a qemu-nbd over TLS, which could copy it as safely, and qemu-img within one directory.
+
+``--mebibytes`` of random data, the server and the client as processes of their own on this machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from benchmarks.figures import conditions
+from cell.compute.drivers.libvirt.disk_offers import make_argv, write_credentials
+
+NBD_PORT = 10809
+
+
+def timed(what: Callable[[], None], target: Path) -> float:
+    """Seconds that it takes to make the file, and to make it durable."""
+    began = time.perf_counter()
+    what()
+    descriptor = os.open(target, os.O_RDONLY)
+    os.fsync(descriptor)
+    os.close(descriptor)
+    took = time.perf_counter() - began
+    target.unlink()
+    return took
+
+
+def run(*argv: str, text: str = "") -> None:
+    subprocess.run(argv, input=text, text=True, check=True, stdout=subprocess.DEVNULL)
+
+
+def ours(place: Path, disk: Path, target: Path) -> float:
+    """By the transfer that hosts use."""
+    certificate = write_credentials(place)
+    key = str(certificate.with_suffix(".key"))
+    told = {"address": "127.0.0.1", "token": "t", "certificate": str(certificate), "key": key}
+    (place / "offer.json").write_text(json.dumps(told | {"files": {"root": str(disk)}}))
+    server = subprocess.Popen([*make_argv("serve"), str(place / "offer.json"), str(place / "offer.pid")])
+    while not (place / "offer.pid").exists():
+        time.sleep(0.01)
+    source = {"address": "127.0.0.1", "token": "t", "certificate": certificate.read_text()}
+    source["port"] = (place / "offer.port").read_text()
+    asked = json.dumps({"source": source, "targets": {"root": str(target)}}) + "\n"
+    took = timed(lambda: run(*make_argv("fetch"), text=asked), target)
+    server.kill()
+    server.wait()
+    return took
+
+
+def over_nbd(place: Path, disk: Path, target: Path) -> float:
+    """By qemu-nbd and qemu-img, with a key that both know."""
+    (place / "keys.psk").write_text(f"qemu:{os.urandom(32).hex()}\n")
+    secret = f"tls-creds-psk,id=t,dir={place},endpoint="
+    serve = ["qemu-nbd", "-r", "-t", "-f", "raw", "-b", "127.0.0.1", "-p", str(NBD_PORT), "--tls-creds", "t"]
+    server = subprocess.Popen([*serve, "--object", f"{secret}server", str(disk)])
+    time.sleep(1.0)
+    source = f"driver=nbd,host=127.0.0.1,port={NBD_PORT},tls-creds=t"
+    convert = ["qemu-img", "convert", "--object", f"{secret}client", "--image-opts", source, "-O", "raw", str(target)]
+    took = timed(lambda: run(*convert), target)
+    server.kill()
+    server.wait()
+    return took
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--mebibytes", type=int, default=1024)
+    parser.add_argument("--rounds", type=int, default=3)
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        place = Path(name)
+        disk, target = place / "disk", place / "copy"
+        run("dd", "if=/dev/urandom", f"of={disk}", "bs=1M", f"count={given.mebibytes}", "status=none")
+        local = ["qemu-img", "convert", "-f", "raw", "-O", "raw", str(disk), str(target)]
+        ways = {
+            "ours, over TLS": lambda: ours(place, disk, target),
+            "qemu-img, over NBD and TLS": lambda: over_nbd(place, disk, target),
+            "qemu-img, on one host": lambda: timed(lambda: run(*local), target),
+        }
+        print(conditions())
+        for what, way in ways.items():
+            took = min(way() for _ in range(given.rounds))
+            print(f"{what}: {took:.2f} s, {given.mebibytes / took:.0f} MiB/s")
+
+
+if __name__ == "__main__":
+    main()
