@@ -353,7 +353,10 @@ class ConductorService:
 
         return transact(self._database, save)
 
-    def redeem_console_token(self, context: RequestContext, token_hash: str) -> ConsoleBinding:
+    def redeem_console_token(self, context: RequestContext, token_hash: str, use: bool = True) -> ConsoleBinding:
+        if not use:
+            with self._database.read() as connection:
+                return consoles.find(connection, token_hash)
         try:
             return transact(self._database, lambda connection: consoles.redeem(connection, token_hash))
         except errors.NotFound:

@@ -9,7 +9,7 @@ from cell.consoleauth.token_generation import console_url, hash_token, make_toke
 from cellcloud import errors
 from cellcloud.config import ConsoleConfig
 from cellcloud.context import RequestContext
-from cellcloud.model.console import ConsoleAddress, ConsoleGrant, is_token
+from cellcloud.model.console import ConsoleAddress, ConsoleBinding, ConsoleGrant, is_token
 from cellcloud.rpc.compute import Compute
 from cellcloud.rpc.conductor import Conductor
 from cellcloud.rpc.transport import Transport
@@ -36,14 +36,24 @@ class ConsoleAuthority:
             server_id=server_id, protocol=protocol, type=type, url=console_url(self._console.url, token), token=token
         )
 
+    def find_console(self, context: RequestContext, token: str) -> ConsoleAddress:
+        return self._address(context, self._binding(context, token, use=False))
+
     def redeem(self, context: RequestContext, token: str) -> ConsoleAddress:
+        binding = self._binding(context, token, use=True)
+        address = self._address(context, binding)
+        LOG.info("console opened", extra={"server": binding.server_id, "user": binding.user_id})
+        return address
+
+    def _binding(self, context: RequestContext, token: str, *, use: bool) -> ConsoleBinding:
         if not is_token(token):
             raise errors.NotFound("The console token is not valid.")
-        binding = self._conductor.redeem_console_token(context, hash_token(token))
+        return self._conductor.redeem_console_token(context, hash_token(token), use)
+
+    def _address(self, context: RequestContext, binding: ConsoleBinding) -> ConsoleAddress:
         address = self._computes.get_console(context, binding.host, binding.server_id, binding.generation)
         if address.server_id != binding.server_id or address.generation != binding.generation:
             raise errors.Stale("The server has changed since its console was opened.")
-        LOG.info("console opened", extra={"server": binding.server_id, "user": binding.user_id})
         return address
 
     def check(self, context: RequestContext, server_id: str, generation: int) -> bool:

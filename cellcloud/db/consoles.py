@@ -11,6 +11,8 @@ from cellcloud.db.engine import utc_after, utc_now
 from cellcloud.model.console import ConsoleBinding
 from cellcloud.model.server import ServerRecord
 
+NOT_VALID = "The console token is not valid."
+
 
 def insert(
     connection: Connection, record: ServerRecord, *, token_hash: str, protocol: str, user_id: str, ttl: float
@@ -44,6 +46,17 @@ def redeem(connection: Connection, token_hash: str) -> ConsoleBinding:
         )
         .values(used_at=utc_now())
     )
+    if used.rowcount != 1:
+        raise errors.NotFound(NOT_VALID)
+    return _find(connection, token_hash)
+
+
+def find(connection: Connection, token_hash: str) -> ConsoleBinding:
+    """What a token would open. Raises as ``redeem`` does."""
+    return _find(connection, token_hash, console_tokens.c.used_at.is_(None), console_tokens.c.expires_at > utc_now())
+
+
+def _find(connection: Connection, token_hash: str, *valid: sa.ColumnElement[bool]) -> ConsoleBinding:
     row = connection.execute(
         sa.select(console_tokens)
         .join(
@@ -55,10 +68,10 @@ def redeem(connection: Connection, token_hash: str) -> ConsoleBinding:
                 servers.c.deleted.is_(False),
             ),
         )
-        .where(console_tokens.c.token_hash == token_hash)
+        .where(console_tokens.c.token_hash == token_hash, *valid)
     ).one_or_none()
-    if used.rowcount != 1 or row is None:
-        raise errors.NotFound("The console token is not valid.")
+    if row is None:
+        raise errors.NotFound(NOT_VALID)
     return ConsoleBinding(
         server_id=row.server_id,
         generation=row.generation,

@@ -235,8 +235,9 @@ class Conductor(Protocol):
         ...
 
     @call(timeout=5.0, by=(Role.CONSOLEAUTH,))
-    def redeem_console_token(self, context: RequestContext, token_hash: str) -> ConsoleBinding:
-        """Use a token up. Raises NotFound for one unknown, used, expired, or of an older generation."""
+    def redeem_console_token(self, context: RequestContext, token_hash: str, use: bool = True) -> ConsoleBinding:
+        """Use a token up, or only look what it opens. Raises NotFound for one unknown, used, expired, or of an older
+        generation."""
         ...
 
     @call(timeout=5.0, by=(Role.CONSOLEAUTH,))

@@ -17,6 +17,11 @@ class ConsoleAuth(Protocol):
         """A new single-use token. Raises NotFound, Conflict, Invalid (a protocol the cell does not offer)."""
         ...
 
+    @call(timeout=8.0, by=(Role.TOP,), since=1)
+    def find_console(self, context: RequestContext, token: str) -> ConsoleAddress:
+        """Where a token leads, without using it up. Raises NotFound, Stale."""
+        ...
+
     @call(timeout=8.0)
     def redeem(self, context: RequestContext, token: str) -> ConsoleAddress:
         """Use a token up, ask the host again, and answer where to connect. Raises NotFound, Stale."""

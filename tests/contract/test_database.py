@@ -227,14 +227,18 @@ def test_a_console_token_opens_once_and_dies_with_its_generation(cell_database: 
         for token, ttl in (("once", 60.0), ("late", -1.0), ("old", 60.0)):
             consoles.insert(connection, record, token_hash=token, protocol="vnc", user_id="u", ttl=ttl)
     with cell_database.write() as connection:
+        for _ in range(2):
+            assert consoles.find(connection, "once").host == record.host
         assert consoles.redeem(connection, "once").host == record.host
     for token in ("once", "late", "unknown"):
-        with pytest.raises(errors.NotFound), cell_database.write() as connection:
-            consoles.redeem(connection, token)
+        for read in (consoles.redeem, consoles.find):
+            with pytest.raises(errors.NotFound), cell_database.write() as connection:
+                read(connection, token)
     with cell_database.write() as connection:
         servers.begin_operations(connection, [IDS[0]], "rebooting")
-    with pytest.raises(errors.NotFound), cell_database.write() as connection:
-        consoles.redeem(connection, "old")
+    for read in (consoles.redeem, consoles.find):
+        with pytest.raises(errors.NotFound), cell_database.write() as connection:
+            read(connection, "old")
 
 
 def test_hosts_up_down_and_refused_reports(cell_database: Database) -> None:

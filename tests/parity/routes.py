@@ -81,6 +81,7 @@ ROUTES: dict[tuple[str, str], tuple[str, str]] = {
     ("POST", "/os-server-external-events"): ("server_external_events", "create"),
     ("GET", "/os-simple-tenant-usage"): ("simple_tenant_usage", "index"),
     ("GET", "/os-simple-tenant-usage/<project_id>"): ("simple_tenant_usage", "show"),
+    ("GET", "/os-console-auth-tokens/<token>"): ("console_auth_tokens", "show"),
     ("GET", "/os-hosts"): ("hosts", "index"),
     ("GET", "/os-hosts/<host>"): ("hosts", "show"),
     ("PUT", "/os-hosts/<host>"): ("hosts", "update"),

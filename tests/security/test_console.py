@@ -265,6 +265,20 @@ def test_a_token_opens_its_console_once(cell: Cell) -> None:
     assert cell.host.screen.visitors == 1
 
 
+def test_to_look_where_a_token_leads_does_not_use_it_up(cell: Cell) -> None:
+    token = cell.token()
+    for _ in range(2):
+        assert cell.authority.find_console(CONTEXT, token) == cell.host.address
+    assert cell.authority.redeem(CONTEXT, token) == cell.host.address
+    for wrong in (token, token_generation.make_token(), "x", "x" * 5000):
+        with pytest.raises(errors.NotFound):
+            cell.authority.find_console(CONTEXT, wrong)
+    stale = cell.token()
+    cell.host.address = replace(cell.host.address, generation=4)
+    with pytest.raises(errors.Stale):
+        cell.authority.find_console(CONTEXT, stale)
+
+
 def test_the_url_is_what_novnc_expects(cell: Cell) -> None:
     grant = cell.authority.create_console(CONTEXT, ONE, "vnc", "novnc")
     parts = urlsplit(grant.url)

@@ -158,9 +158,9 @@ class MemoryConductor(Conductor):
         self.current[server_id] = record.generation
         return binding
 
-    def redeem_console_token(self, context: RequestContext, token_hash: str) -> ConsoleBinding:
+    def redeem_console_token(self, context: RequestContext, token_hash: str, use: bool = True) -> ConsoleBinding:
         self._meet()
-        binding = self.tokens.pop(token_hash, None)
+        binding = self.tokens.pop(token_hash, None) if use else self.tokens.get(token_hash)
         if binding is None:
             raise errors.NotFound("The token is not valid.")
         return binding

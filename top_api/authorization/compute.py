@@ -141,6 +141,7 @@ _RESOURCES = (
     ("os-server-external-events:create", SERVICE, "Tell of what another service did for a server."),
     ("os-simple-tenant-usage:list", ADMIN, "List what every project used."),
     ("os-simple-tenant-usage:show", READER, "Show what a project used."),
+    ("os-console-auth-tokens", ADMIN, "See where the token of a console leads."),
     ("os-hosts:list", ADMIN, "List hosts (below 2.43)."),
     ("os-hosts:show", ADMIN, "Show what a host has and what is used of it (below 2.43)."),
     ("os-hosts:update", ADMIN, "Enable or disable a host (below 2.43)."),

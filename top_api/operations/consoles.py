@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cellcloud import errors
 from cellcloud.context import RequestContext
-from cellcloud.model.console import ConsoleGrant
+from cellcloud.model.console import ConsoleAddress, ConsoleGrant
 from cellcloud.model.server import ServerRecord
 from top_api.services import ApiServices
 
@@ -36,6 +36,21 @@ def create_console(
     return services.cells.consoleauth(record.cell).create_console(
         services.cells.budget(context), record.id, protocol, kind
     )
+
+
+def find_console(services: ApiServices, context: RequestContext, token: str) -> ConsoleAddress:
+    """Where a token leads, whichever cell gave it. Raises NotFound; Unreachable where none of the cells that answer
+    knows it."""
+    names = [cell.name for cell in services.cells.list_cells()]
+    patient = services.cells.budget(context)
+    answers = services.cells.ask_each(names, lambda name: services.cells.consoleauth(name).find_console(patient, token))
+    for answer in answers.values():
+        if isinstance(answer, ConsoleAddress):
+            return answer
+    for answer in answers.values():
+        if isinstance(answer, errors.TryLater):
+            raise errors.Unreachable("A cell that may have given that token does not answer.")
+    raise errors.NotFound("Token not found")
 
 
 def _check_placed(record: ServerRecord) -> None:

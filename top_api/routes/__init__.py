@@ -3,6 +3,7 @@
 from top_api.request_pipeline import Resource
 from top_api.routes.aggregates import aggregates
 from top_api.routes.availability_zones import availability_zones
+from top_api.routes.console_auth_tokens import console_auth_tokens
 from top_api.routes.extensions import extensions
 from top_api.routes.flavors import flavors
 from top_api.routes.gone import gone
@@ -35,6 +36,7 @@ RESOURCES: tuple[Resource, ...] = (
     server_metadata,
     server_ips,
     server_guests,
+    console_auth_tokens,
     instance_actions,
     migrations,
     flavors,

@@ -14,7 +14,11 @@ _PASSWORD = "/servers/<server_id>/os-server-password"  # noqa: S105 -- a path
 
 
 @server_guests.route(
-    "GET", "/servers/<server_id>/diagnostics", "os_compute_api:os-server-diagnostics", lookup=look_up_server
+    "GET",
+    "/servers/<server_id>/diagnostics",
+    "os_compute_api:os-server-diagnostics",
+    also=(409, 501),
+    lookup=look_up_server,
 )
 def show_diagnostics(call: Call, server_id: str) -> dict[str, Any]:
     found = guest_questions.get_diagnostics(call.services, call.context, call.server)
