@@ -188,7 +188,29 @@ COMPUTE = [
     cfg.StrOpt("driver", default="libvirt", choices=["libvirt", "fake"], help="What runs the guests."),
     cfg.IntOpt("fake_hosts", default=10, help="Hosts one process stands for with the fake driver."),
     cfg.FloatOpt("fake_delay", default=0.0, help="Seconds each verb of the fake driver takes."),
+    cfg.StrOpt(
+        "fake_host_description",
+        default="",
+        help="A file that says what each host of the fake driver has: an XML element with what virsh capabilities and, "
+        "once a device, virsh nodedev-dumpxml write of a machine. Empty: 64 CPUs and 128 GiB.",
+    ),
     cfg.StrOpt("virt_type", default="qemu", choices=["qemu", "kvm"], help="How guests run; set by cellcloud up."),
+    cfg.StrOpt(
+        "cpu_shared_set",
+        default="",
+        help="CPUs that guests share, as 4-12,^8,15. Empty: all, or none where there is a cpu_dedicated_set.",
+    ),
+    cfg.StrOpt(
+        "cpu_dedicated_set",
+        default="",
+        help="CPUs that are given to one guest each (hw:cpu_policy), as 4-12,^8,15. Empty: none.",
+    ),
+    cfg.MultiStrOpt(
+        "pci_device_spec",
+        default=[],
+        help='PCI devices that are given to guests, as {"vendor_id": "10de", "product_id": "1eb8", "address": '
+        '"0000:81:*.*"}; each of the three may be left out. May be given several times.',
+    ),
     cfg.FloatOpt("cpu_allocation_ratio", default=4.0, help="vCPUs promised per real one."),
     cfg.FloatOpt("ram_allocation_ratio", default=1.0, help="Memory promised per real byte."),
     cfg.FloatOpt("disk_allocation_ratio", default=1.0, help="Disk promised per real byte."),
@@ -335,6 +357,10 @@ class ComputeConfig:
     driver: str
     fake_hosts: int
     fake_delay: float
+    fake_host_description: str
+    cpu_shared_set: str
+    cpu_dedicated_set: str
+    pci_device_spec: list[str]
     virt_type: str
     cpu_allocation_ratio: float
     ram_allocation_ratio: float

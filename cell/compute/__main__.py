@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from cell.compute.driver import Driver
+from cell.compute.drivers.host_description import HostShare, describe_file
 from cell.compute.identity import Identity
 from cell.compute.image_cache import ImageCache
 from cell.compute.service import ComputeService
@@ -59,14 +60,23 @@ def make_drivers(config: Config, let_go: contextlib.ExitStack) -> Mapping[str, D
 
 def _make_fakes(config: Config, let_go: contextlib.ExitStack) -> Mapping[str, Driver]:
     """Hosts on one hypervisor in memory, whose guests outlive the process in a file."""
-    from cell.compute.drivers.fake import FakeDriver, FakeHypervisor
+    from cell.compute.drivers.fake import FakeDriver, FakeHypervisor, described_capacity
 
     cell = config.cell.name
     journal = config.state_dir / "cells" / cell / "fake-guests.jsonl"
     hypervisor = FakeHypervisor(journal, delay=config.compute.fake_delay)
     let_go.callback(hypervisor.close)
     names = [f"{cell}-fake-{number:04d}" for number in range(1, config.compute.fake_hosts + 1)]
-    return {name: FakeDriver(hypervisor, name) for name in names}
+    capacity = None
+    if config.compute.fake_host_description:
+        capacity = described_capacity(describe_file(Path(config.compute.fake_host_description), _share(config)))
+    return {name: FakeDriver(hypervisor, name, capacity=capacity) for name in names}
+
+
+def _share(config: Config) -> HostShare:
+    """What of the host is for guests."""
+    compute = config.compute
+    return HostShare.parse(compute.cpu_shared_set, compute.cpu_dedicated_set, compute.pci_device_spec)
 
 
 def _make_libvirt(config: Config) -> Driver:
@@ -85,6 +95,7 @@ def _make_libvirt(config: Config) -> Driver:
         metadata_address=config.metadata.bind_host,
         metadata_port=config.metadata.bind_port,
         virt_type=config.compute.virt_type,
+        share=_share(config),
     )
     return LibvirtDriver(options)
 

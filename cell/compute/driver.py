@@ -19,7 +19,6 @@ from cellcloud.model.guest_questions import GuestDiagnostics
 from cellcloud.model.host import HostFacts
 from cellcloud.model.image import Image
 from cellcloud.model.network import Port
-from cellcloud.model.numa_request import guest_numa
 from cellcloud.model.observed_guests import GuestDescription, GuestState
 from cellcloud.model.rescue import RescueMachine, rescue_machine
 from cellcloud.model.server import ServerSpec
@@ -262,15 +261,15 @@ class Driver(Protocol):
 def check_guest(spec: ServerSpec) -> None:
     """Raises GuestFailed for what no driver here can give a guest. Drivers ask it before they make anything."""
     flavor, image = spec.flavor, spec.image
-    if not flavor.extra_specs and not image.properties:
+    if not flavor.extra_specs and not image.properties and spec.placed is None:
         return
     try:
         flavor_image_validation.check(flavor, image)
-        placed = guest_numa(flavor, image_properties.read(image.properties)) is not None
+        placed = flavor_image_validation.is_placed(spec)
     except errors.Invalid as error:
         raise errors.GuestFailed(error.message) from error
-    if placed or flavor.extra_specs.get("pci_passthrough:alias"):
-        raise errors.GuestFailed("The host cannot give a guest NUMA cells, dedicated CPUs or PCI devices.")
+    if not placed:
+        raise errors.GuestFailed("The guest has not the NUMA cells, dedicated CPUs or PCI devices that it asks for.")
 
 
 def rescue_machine_for(spec: ServerSpec, image: Image) -> RescueMachine:

@@ -18,7 +18,7 @@ from cellcloud.db.engine import Connection, Database, retried
 from cellcloud.model.allocation import Allocation
 from cellcloud.model.guest_commands import ExpectedGuest, GuestOrder, GuestOrders, OrderKind
 from cellcloud.model.observed_guests import GuestDescription, GuestState, UnknownGuest
-from cellcloud.model.server import ServerRecord
+from cellcloud.model.server import ServerRecord, ServerSpec
 from cellcloud.server_states import PowerState, VmState
 
 LOG = logging.getLogger(__name__)
@@ -74,8 +74,7 @@ def ask_removal(database: Database, host: str, server_id: str) -> None:
 def adopt(database: Database, host: str, described: GuestDescription) -> ServerRecord:
     """Give the guest a record, its claim, and a place in the feed. Raises NotFound, Conflict."""
     spec = described.spec
-    resources = {name: amount for name, amount in spec.flavor.resources().items() if amount}
-    wanted = Claim(spec.id, spec.id, host, Allocation(resources=resources, building=False))
+    wanted = Claim(spec.id, spec.id, host, _holding(spec))
     with database.write() as connection:
         unknown_guests.get(connection, host, spec.id)
         if not any(not record.deleted for record in servers.list_by_id(connection, [spec.id])):
@@ -92,6 +91,18 @@ def adopt(database: Database, host: str, described: GuestDescription) -> ServerR
         feed.append(connection, [record])
     LOG.warning("guest adopted", extra={"host": host, "server": spec.id})
     return record
+
+
+def _holding(spec: ServerSpec) -> Allocation:
+    """What a guest has of its host: dedicated CPUs are a class of their own."""
+    guest = spec.placed.guest if spec.placed else None
+    cells = guest.cells if guest else ()
+    pinned = sum(len(cell.cpu_pinning) for cell in cells)
+    amounts = spec.flavor.resources()
+    amounts["VCPU"] -= pinned
+    amounts["PCPU"] = pinned + sum(len(cell.cpuset_reserved) for cell in cells)
+    resources = {name: amount for name, amount in amounts.items() if amount}
+    return Allocation(resources=resources, placed=spec.placed, building=False)
 
 
 def _judge(

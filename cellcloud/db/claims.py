@@ -286,9 +286,9 @@ def lock_own(connection: Connection, server_ids: Sequence[str]) -> None:
             raise errors.Conflict(f"Instance {min(missing)} holds no host that it could be moved from.")
 
 
-def list_of(connection: Connection, server_id: str) -> list[Claim]:
-    """The claims of a server."""
-    return _list(connection, claims.c.server_id == server_id, lock=False)
+def list_of(connection: Connection, *server_ids: str) -> list[Claim]:
+    """The claims of servers."""
+    return _list(connection, claims.c.server_id.in_(server_ids), lock=False)
 
 
 def _pair(connection: Connection, server_id: str, migration_id: str) -> tuple[Claim, Claim]:

@@ -46,7 +46,7 @@ def keep(connection: Connection, table: sa.Table, specs: Sequence[ServerSpec]) -
             hints_id = _id_of(spec.project_id, given)
             texts[hints_id] = given
             left = {name: value for name, value in left.items() if name == hints.GROUP}
-        without = replace(spec, user_data=None, admin_pass="", scheduler_hints=left)
+        without = replace(spec, user_data=None, admin_pass="", scheduler_hints=left, placed=None)
         kept.append(replace(without, user_data_id=text_id, admin_pass_id=pass_id, hints_id=hints_id))
     store(connection, table, texts)
     return kept

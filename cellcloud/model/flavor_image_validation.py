@@ -13,7 +13,9 @@ from cellcloud import errors
 from cellcloud.model import extra_specs, flavor_image_conflicts, image_properties, numa_request, pci
 from cellcloud.model.flavor import Flavor
 from cellcloud.model.image import Image
+from cellcloud.model.numa import GuestNuma, Placed
 from cellcloud.model.property_value_types import Value
+from cellcloud.model.server import ServerSpec
 from cellcloud.model.virtual_hardware import Machine, machine_of
 
 KEPT = 512  # of tens of kilobytes at most
@@ -30,6 +32,27 @@ NOT_ALONE = {
 }
 """Image properties -> those beside which they are looked at, as in Nova."""
 LISTS = ("hw:numa_cpus.", "hw:numa_mem.", "hw_numa_cpus.", "hw_numa_mem.")
+
+
+def asks_for_place(flavor: Flavor, image: Image) -> bool:
+    """Whether such a guest lies on NUMA cells of its host, or has devices of it. Raises Invalid."""
+    if not flavor.extra_specs and not image.properties:
+        return False
+    return bool(flavor.extra_specs.get("pci_passthrough:alias")) or _guest(flavor, image) is not None
+
+
+def is_placed(spec: ServerSpec) -> bool:
+    """Whether a guest has the cells and as many devices as its flavor and image ask for. Raises Invalid."""
+    placed = spec.placed or Placed()
+    aliased = spec.flavor.extra_specs.get("pci_passthrough:alias")
+    devices = sum(count for _, count in pci.read_aliased(aliased)) if aliased else 0
+    guest = _guest(spec.flavor, spec.image)
+    fits = placed.guest is None if guest is None else numa_request.is_of(placed, guest)
+    return fits and sum(pool.count for pool in placed.devices) == devices
+
+
+def _guest(flavor: Flavor, image: Image) -> GuestNuma | None:
+    return numa_request.guest_numa(flavor, image_properties.read(image.properties))
 
 
 def check(flavor: Flavor, image: Image) -> Machine:

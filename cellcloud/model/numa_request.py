@@ -14,7 +14,7 @@ from cellcloud import errors
 from cellcloud.model import flavor_image_conflicts, pci
 from cellcloud.model.flavor import Flavor
 from cellcloud.model.flavor_image_conflicts import Properties, choice, flag
-from cellcloud.model.numa import ANY_PAGES, LARGE_PAGES, SMALL_PAGES, GuestCell, GuestNuma, TopologyRequest
+from cellcloud.model.numa import ANY_PAGES, LARGE_PAGES, SMALL_PAGES, GuestCell, GuestNuma, Placed, TopologyRequest
 from cellcloud.model.pci import PciRequest
 from cellcloud.safe_regex import Pattern
 
@@ -72,6 +72,15 @@ def guest_numa(flavor: Flavor, image: Properties) -> GuestNuma | None:
         for node, (cpus, memory) in enumerate(_divide(flavor, image, nodes or 1))
     )
     return GuestNuma(cells=cells, emulator_threads_policy=emulator)
+
+
+def is_of(placed: Placed, guest: GuestNuma) -> bool:
+    """Whether a guest that asks for such cells can have been placed so."""
+
+    def size(numa: GuestNuma) -> list[tuple[object, ...]]:
+        return [(cell.cpuset, cell.pcpuset, cell.memory, cell.cpu_policy) for cell in numa.cells]
+
+    return placed.guest is not None and size(placed.guest) == size(guest)
 
 
 def parse_cpus(text: str, most: int = MOST_CPUS) -> set[int]:
@@ -161,7 +170,7 @@ def _dedicated_cpus(
     flavor: Flavor, image: Properties, policy: str | None, threads: str | None, emulator: str | None
 ) -> set[int]:
     """The guest CPUs that get host CPUs of their own."""
-    realtime = _realtime_cpus(flavor, image, emulator)
+    realtime = realtime_cpus(flavor, image, emulator)
     masked = _masked_cpus(flavor)
     if masked and policy != "mixed":
         raise errors.Invalid("hw:cpu_dedicated_mask goes only with the CPU policy 'mixed'.")
@@ -192,7 +201,8 @@ def _masked_cpus(flavor: Flavor) -> set[int]:
     return cpus
 
 
-def _realtime_cpus(flavor: Flavor, image: Properties, emulator: str | None) -> set[int]:
+def realtime_cpus(flavor: Flavor, image: Properties, emulator: str | None) -> set[int]:
+    """The guest CPUs that run before all else. ``emulator``: the policy for the emulator's threads. Raises Invalid."""
     if not flag(flavor.extra_specs.get("hw:cpu_realtime")):
         return set()
     _check_cpu_count(flavor)

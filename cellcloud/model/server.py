@@ -15,6 +15,7 @@ from cellcloud.model.image import Image
 from cellcloud.model.keypair import Keypair
 from cellcloud.model.migration import Migration
 from cellcloud.model.network import Port, RequestedNetwork
+from cellcloud.model.numa import Placed
 from cellcloud.model.server_group import ServerGroup
 from cellcloud.server_states import VmState
 
@@ -28,6 +29,7 @@ class ServerSpec:
     ``admin_pass`` likewise; it is given where a config drive will tell the guest of it. ``sealed_password``: the last
     that was set in the guest, readable with its keypair's private key.
     ``networks`` None means "auto": the project's own network. ``placement_proof``: see the module of that name.
+    ``placed``: what the claim of the host it is built on has of NUMA cells and devices; only commands to hosts tell it.
     """
 
     id: str
@@ -62,6 +64,7 @@ class ServerSpec:
     created_at: dt.datetime | None = None
     placement_proof: str = ""
     group: ServerGroup | None = None
+    placed: Placed | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,6 +13,7 @@ from operator import eq, le
 from cellcloud import errors
 from cellcloud.model.flavor import Flavor
 from cellcloud.model.flavor_image_conflicts import CPU_DIMENSIONS, MOST_OF_DIMENSION, Properties, flag
+from cellcloud.model.numa_request import realtime_cpus
 
 MOST_SERIAL_PORTS = 4  # of an ISA bus
 MOST_QUEUES = 256  # of a tap
@@ -68,6 +69,7 @@ class Machine:
     pmu: bool | None = None
     hide_hypervisor: bool = False
     local_time: bool = False
+    realtime_cpus: tuple[int, ...] = ()
 
 
 def machine_of(flavor: Flavor, image: Properties) -> Machine:
@@ -118,6 +120,7 @@ def machine_of(flavor: Flavor, image: Properties) -> Machine:
         hide_hypervisor=image.get("img_hide_hypervisor_id") is True
         or any(flag(specs.get(name)) for name in ("hide_hypervisor_id", "hw:hide_hypervisor_id")),
         local_time=image.get("os_type") == "windows",
+        realtime_cpus=tuple(sorted(realtime_cpus(flavor, image, specs.get("hw:emulator_threads_policy")))),
     )
 
 

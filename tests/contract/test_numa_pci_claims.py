@@ -8,6 +8,8 @@ from dataclasses import replace
 
 import pytest
 
+from cell.conductor import reconcile
+from cell.conductor.runs.command_completion import complete
 from cell.scheduler.policy.compiled_policy import compile_policy
 from cell.scheduler.request.scheduling_request import make
 from cell.scheduler.select.filter_and_weigh import select_stepwise
@@ -15,18 +17,24 @@ from cell.scheduler.state.host_table import HostTable, build
 from cellcloud.db import claims, hosts
 from cellcloud.db.claims import Claim
 from cellcloud.db.engine import Database, retried
+from cellcloud.model import codec
 from cellcloud.model.allocation import Allocation
 from cellcloud.model.decision import ClaimConflict
 from cellcloud.model.flavor import Flavor
+from cellcloud.model.guest_commands import GuestCommand, RebootHard, Spawn
+from cellcloud.model.image import Image
 from cellcloud.model.numa import GuestCell, GuestNuma, NumaCell, Placed, Topology
 from cellcloud.model.numa_pci_usage import consume
+from cellcloud.model.observed_guests import GuestDescription, GuestState
 from cellcloud.model.pci import PciPool
 from cellcloud.model.scheduling_policy import parse
+from cellcloud.model.server import ServerSpec
 from tests.workflows.world import claim, make_report
 
 IDS = [f"00000000-0000-4000-8000-{n:012d}" for n in range(40)]
 CPUS = tuple(range(8))
 CELLS = (NumaCell(id=0, pcpuset=CPUS, memory=4096),)
+PINNED = {"hw:cpu_policy": "dedicated"}
 POOL = PciPool(vendor_id="8086", product_id="10ed", count=2, numa_node=0)
 
 
@@ -138,3 +146,50 @@ def test_schedulers_that_saw_the_same_get_different_cpus(cell_database: Database
         third = build(hosts.list_states(connection))
     assert third.topologies.at(0) == second.topologies.at(0)
     assert (third.topologies.at(0).cells or ())[0].pinned_cpus == (0, 1, 2, 3)
+
+
+def test_hosts_are_told_what_was_claimed_of_them_and_nothing_else(cell_database: Database) -> None:
+    report(cell_database)
+    small, large = (Flavor(id="f", name="f", vcpus=n, memory_mb=64, root_gb=0, extra_specs=PINNED) for n in (1, 2))
+    pair = GuestCell(id=0, pcpuset=(0, 1), memory=64, cpu_policy="dedicated", cpu_pinning=((0, 4), (1, 5)))
+    moved = wanted(IDS[0], 0).allocation
+    moved = replace(moved, resources={"VCPU": 2, "MEMORY_MB": 64}, placed=Placed(guest=GuestNuma(cells=(pair,))))
+    own, plain = wanted(IDS[0], 3), wanted(IDS[1], 6)
+    with cell_database.write() as connection:
+        assert claim(connection, [own, Claim(IDS[9], IDS[0], "h1", moved), plain]) == {}
+
+    def told(server_id: str, host: str, flavor: Flavor, kind: type[Spawn | RebootHard] = Spawn) -> Placed | None:
+        spec = ServerSpec(id=server_id, name="vm", project_id="p", user_id="u", flavor=flavor, image=Image(id="i"))
+        command = kind(run_id="r", step="s", server_id=server_id, generation=1, host=host, spec=spec)
+        (whole,) = complete(cell_database, [command])
+        assert isinstance(whole, kind)
+        read: list[GuestCommand] = codec.from_wire(codec.to_wire([whole]), list[GuestCommand])
+        assert read == [whole]
+        return whole.spec.placed
+
+    assert told(IDS[0], "h1", small) == own.allocation.placed
+    assert told(IDS[0], "h1", large, RebootHard) == moved.placed  # of the size that it is about to get
+    assert told(IDS[0], "h2", small) is None
+    assert told(IDS[2], "h1", small) is None
+    assert told(IDS[1], "h1", replace(small, extra_specs={})) is None
+
+
+def test_a_guest_that_is_adopted_keeps_its_places(cell_database: Database) -> None:
+    report(cell_database)
+    made = make_report("h1", vcpus=100)
+    facts = replace(made.facts, numa=CELLS, pci_pools=(POOL,), resources={"PCPU": 8})
+    with cell_database.write() as connection:
+        hosts.report(connection, [replace(made, facts=facts)])
+    guest = wanted(IDS[0], 5, 1).allocation.placed
+    flavor = Flavor(id="f", name="f", vcpus=1, memory_mb=64, root_gb=0, extra_specs=PINNED)
+    spec = ServerSpec(
+        id=IDS[0], name="vm", project_id="p", user_id="u", flavor=flavor, image=Image(id="i"), placed=guest
+    )
+    state = GuestState(server_id=IDS[0], power_state=1, generation=1, project_id="p")
+    reconcile.compare(cell_database, "h1", [state], fence=False)
+    record = reconcile.adopt(cell_database, "h1", GuestDescription(state=state, spec=spec))
+    assert record.spec.placed is None  # only the claim has it
+    assert held(cell_database) == [guest]
+    with cell_database.write() as connection:
+        assert claim(connection, [wanted(IDS[1], 5)])[IDS[1]].resource_class == claims.TOPOLOGY
+        assert [room.free["PCPU"] for room in hosts.list_room(connection)] == [7]

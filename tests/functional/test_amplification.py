@@ -13,7 +13,7 @@ import pytest
 import sqlalchemy as sa
 
 from cell.conductor.placement.claiming import PlacementRequest, place
-from cell.conductor.runs.executor import _with_user_data
+from cell.conductor.runs.command_completion import complete
 from cellcloud import errors
 from cellcloud.batching import MOST_BYTES, portions
 from cellcloud.context import RequestContext
@@ -151,7 +151,7 @@ def test_a_cell_keeps_it_out_of_records_and_feed_and_gives_it_to_hosts(cell_data
             feed.append(connection, records)
     assert _bytes_in(cell_database) < len(TEXT) + SERVERS * 4 * 4_000
     command = Spawn(run_id="r", step="s", server_id=records[0].id, generation=1, spec=records[0].spec)
-    (sent,) = _with_user_data(cell_database, [command])
+    (sent,) = complete(cell_database, [command])
     assert sent.spec is not None
     assert sent.spec.user_data == TEXT
     with cell_database.write() as connection:
@@ -173,12 +173,12 @@ def test_a_password_reaches_the_host_alone_and_is_forgotten(cell_database: Datab
     for told in (msgspec.json.encode(page).decode(), msgspec.json.encode(shown).decode(), stored):
         assert "a-secret-word" not in told
     command = Spawn(run_id="r", step="s", server_id=record.id, generation=1, spec=record.spec)
-    (sent,) = _with_user_data(cell_database, [command])
+    (sent,) = complete(cell_database, [command])
     assert sent.spec is not None
     assert (sent.spec.admin_pass, sent.spec.user_data) == ("a-secret-word", TEXT)
     with cell_database.write() as connection:
         assert user_data.prune(connection, user_data.CELL, seconds=-1) == 1  # used still, the user data stays
-    (sent,) = _with_user_data(cell_database, [command])
+    (sent,) = complete(cell_database, [command])
     assert sent.spec is not None
     assert (sent.spec.admin_pass, sent.spec.user_data) == ("", TEXT)
 

@@ -38,6 +38,8 @@ from cell.compute.driver import (
     rescue_machine_for,
 )
 from cell.compute.drivers.blank_qcow2 import blank_qcow2
+from cell.compute.drivers.host_description import HostDescription
+from cell.compute.drivers.pci_devices import assign, pools_of
 from cellcloud import clock, errors
 from cellcloud.model import codec
 from cellcloud.model.console import ConsoleAddress
@@ -77,6 +79,7 @@ class FakeGuest:
     rescued: int = 0
     spec: ServerSpec | None = None
     ports: tuple[Port, ...] = ()
+    devices: list[str] = field(default_factory=list)
 
     @property
     def state(self) -> GuestState:
@@ -110,6 +113,16 @@ class Capacity:
     vcpus: int = 64
     memory_mb: int = 128 << 10
     disk_gb: int = 2000
+    description: HostDescription = field(default_factory=HostDescription)
+
+
+def described_capacity(description: HostDescription) -> Capacity:
+    """What hosts of such a description offer."""
+    return Capacity(
+        vcpus=sum(len(cell.cpuset) for cell in description.cells),
+        memory_mb=sum(cell.memory for cell in description.cells),
+        description=description,
+    )
 
 
 class FakeHypervisor:
@@ -341,8 +354,11 @@ class FakeDriver:
             memory_mb=self._capacity.memory_mb,
             disk_gb=self._capacity.disk_gb,
             cpu_info={"arch": "x86_64", "model": "fake", "vendor": "fake", "topology": {}, "features": []},
-            traits=("COMPUTE_NODE",),
+            traits=("COMPUTE_NODE", *self._capacity.description.traits),
             virt_type="fake",
+            numa=self._capacity.description.cells or None,
+            pci_pools=pools_of(self._capacity.description.devices),
+            resources=self._capacity.description.resources,
         )
 
     def list_guests(self) -> list[GuestState]:
@@ -632,7 +648,20 @@ class FakeDriver:
         known = self._hypervisor.find(self._host, spec.id)
         if known is None:
             known = FakeGuest(server_id=spec.id, project_id=spec.project_id, name=spec.name, generation=generation)
-        return replace(known, generation=generation, spec=spec, ports=tuple(ports))
+        devices = self._assign_devices(known, spec)
+        return replace(known, generation=generation, spec=spec, ports=tuple(ports), devices=devices)
+
+    def _assign_devices(self, known: FakeGuest, spec: ServerSpec) -> list[str]:
+        """The addresses of the devices that were claimed for a guest; it keeps what it has. Raises HostRefused."""
+        placed, host = spec.placed, self._capacity.description
+        if placed is None:
+            return []
+        host.check(placed)
+        if known.devices and known.spec is not None and known.spec.placed == placed:
+            return known.devices
+        others = (one for one in self._hypervisor.list_guests(self._host) if one is not known)
+        taken = {address for other in others for address in other.devices}
+        return list(assign(host.devices, placed.devices, taken))
 
     def _settle(self, guest: FakeGuest, *, running: bool) -> GuestState:
         """Have a guest with its ports run, or be off."""

@@ -14,14 +14,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
-from msgspec import structs
-
 from cell.conductor.runs.checkpoint import Checkpointer
+from cell.conductor.runs.command_completion import complete
 from cell.conductor.runs.step_runner import RunServices, RunState, take_step, undo_late
 from cellcloud import errors, log
-from cellcloud.db import runs, servers, user_data
+from cellcloud.db import runs, servers
 from cellcloud.db.engine import Database, retried, transact
-from cellcloud.model.guest_commands import DefiningCommand, GuestCommand
+from cellcloud.model.guest_commands import GuestCommand
 from cellcloud.model.run import Lease, LeasedRun
 from cellcloud.model.server import ServerRecord
 from cellcloud.server_states import TaskState, VmState
@@ -151,7 +150,7 @@ class RunExecutor:
 
     def send(self, commands: Iterable[GuestCommand]) -> None:
         """Send what saved steps ask of hosts. What cannot be sent now is sent again by the step that waits for it."""
-        for command in _with_user_data(self._database, list(commands)):
+        for command in complete(self._database, list(commands)):
             try:
                 self._services.send(command)
             except errors.CellcloudError as error:
@@ -187,18 +186,3 @@ def _lease_batch(database: Database, lease: Lease, limit: int) -> list[tuple[Lea
             return []
         records = {r.id: r for r in servers.list_by_id(connection, [run.server_id for run in leased])}
     return [(run, records[run.server_id]) for run in leased]
-
-
-def _with_user_data(database: Database, commands: Sequence[GuestCommand]) -> Sequence[GuestCommand]:
-    """What starts a guest needs what it is started with."""
-    defining = [each.spec for each in commands if isinstance(each, DefiningCommand)]
-    lacking = [spec for spec in defining if spec.user_data_id or spec.hints_id or spec.admin_pass_id]
-    if not lacking:
-        return commands
-    with database.read() as connection:
-        whole = user_data.attach(connection, user_data.CELL, lacking, passwords=True)
-    found = {spec.id: spec for spec in whole}
-    return [
-        structs.replace(each, spec=found.get(each.server_id, each.spec)) if isinstance(each, DefiningCommand) else each
-        for each in commands
-    ]

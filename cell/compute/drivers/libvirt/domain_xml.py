@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass, field
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
+from cell.compute.drivers.libvirt import placement_xml
 from cell.compute.drivers.libvirt.disks import Disk
 from cell.compute.drivers.libvirt.network_device_names import bridge_name, tap_name
 from cell.compute.drivers.libvirt.platform_xml import add_board, add_devices, text
 from cellcloud.model.network import Port
+from cellcloud.model.numa import GuestNuma, NumaCell
 from cellcloud.model.rescue import RescueMachine
 from cellcloud.model.server import ServerSpec
 from cellcloud.model.virtual_hardware import LETTERS, Machine, disk_names
@@ -22,7 +24,9 @@ ET.register_namespace("cellcloud", MARK)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GuestDefinition:
     """All a definition is made of. Paths are those seen by QEMU. ``fenced``: its network devices have no link.
-    ``rescue``: the disk that it boots from instead of its own, shown as ``rescued`` says, which has the ``machine``."""
+    ``rescue``: the disk that it boots from instead of its own, shown as ``rescued`` says, which has the ``machine``.
+    ``host_cells``: the host's, by their ids; ``shared_cpus``: its CPUs that guests share, None for all there are;
+    ``host_devices``: addresses of PCI devices of the host that are the guest's."""
 
     spec: ServerSpec
     ports: Sequence[Port]
@@ -35,6 +39,9 @@ class GuestDefinition:
     fenced: bool = False
     rescue: Disk | None = None
     rescued: RescueMachine | None = None
+    host_cells: Mapping[int, NumaCell] = field(default_factory=dict)
+    shared_cpus: Set[int] | None = None
+    host_devices: Sequence[str] = ()
 
     def to_xml(self) -> str:
         """The domain as libvirt takes it."""
@@ -44,9 +51,15 @@ class GuestDefinition:
         text(domain, "uuid", self.spec.id)
         ET.SubElement(ET.SubElement(domain, "metadata"), f"{{{MARK}}}guest", server=self.spec.id)
         text(domain, "memory", str(flavor.memory_mb), unit="MiB")
-        text(domain, "vcpu", str(flavor.vcpus))
+        guest = self.spec.placed.guest if self.spec.placed else None
+        text(domain, "vcpu", str(flavor.vcpus), **self._where_guests_share(guest))
         self._add_identity(domain)
-        add_board(domain, self.machine, virt_type=self.virt_type, boots_by_order=self._stable is not None)
+        by_order = self._stable is not None
+        cpu = add_board(domain, self.machine, virt_type=self.virt_type, boots_by_order=by_order)
+        if guest is not None:
+            placement_xml.add_cells(cpu, guest)
+            shared = self.shared_cpus or frozenset()
+            placement_xml.add_placement(domain, guest, self.host_cells, shared, self.machine.realtime_cpus)
         text(domain, "on_poweroff", "destroy")
         text(domain, "on_reboot", "restart")
         text(domain, "on_crash", "destroy")
@@ -54,6 +67,7 @@ class GuestDefinition:
         self._add_media(devices)
         for port in self.ports:
             _add_interface(devices, port, self.machine, fenced=self.fenced)
+        placement_xml.add_host_devices(devices, self.host_devices)
         add_devices(devices, self.machine, console_log=self.console_log, listen=self.listen)
         return ET.tostring(domain, encoding="unicode")
 
@@ -61,6 +75,12 @@ class GuestDefinition:
     def _stable(self) -> RescueMachine | None:
         """How the rescue disk is shown behind all others, where it is."""
         return self.rescued if self.rescued is not None and self.rescued.is_stable else None
+
+    def _where_guests_share(self, guest: GuestNuma | None) -> dict[str, str]:
+        """A guest that was given no places runs where no guest has a CPU to itself."""
+        if guest is not None or self.shared_cpus is None:
+            return {}
+        return {"cpuset": placement_xml.cpu_list(self.shared_cpus)}
 
     def _add_media(self, devices: ET.Element) -> None:
         machine, disks = self.machine, list(self.disks)

@@ -26,6 +26,7 @@ from cell.compute.driver import (
     machine_for,
     rescue_machine_for,
 )
+from cell.compute.drivers.host_description import HostDescription
 from cell.compute.drivers.libvirt import domain_power, guest_signals, host_facts, snapshots
 from cell.compute.drivers.libvirt.config_drive import ensure_config_drive
 from cell.compute.drivers.libvirt.connection import LibvirtConnection, start_event_loop
@@ -570,6 +571,7 @@ class LibvirtDriver:
             raise errors.GuestFailed(DISK_MISSING)
         rescued = rescue_machine_for(spec, record.rescue.image) if record.rescue else None
         rescue = rescue_disk(directory, record.rescue) if record.rescue else None
+        host, record = self._place(record)
         return GuestDefinition(
             spec=spec,
             ports=record.ports,
@@ -582,7 +584,20 @@ class LibvirtDriver:
             virt_type=self._options.virt_type,
             machine=rescued.machine if rescued else machine_for(spec),
             fenced=record.fenced,
+            host_cells={cell.id: cell for cell in host.cells},
+            shared_cpus=self._options.share.shared,
+            host_devices=record.devices,
         ).to_xml()
+
+    def _place(self, record: GuestRecord) -> tuple[HostDescription, GuestRecord]:
+        """The host, and the record with the devices that the guest has of it. Raises HostRefused when the host has not
+        what was claimed for the guest."""
+        placed = record.spec.placed
+        if placed is None:
+            return HostDescription(), record
+        host = self._call(lambda opened: host_facts.describe_host(opened, self._options.share))
+        host.check(placed)
+        return host, self._records.hold_devices(record.server_id, host.devices)
 
     def _settled(self, record: GuestRecord) -> GuestState:
         """The state a verb ends in, which is no news to the watchers."""

@@ -9,7 +9,11 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
 
+import libvirt
+
+from cell.compute.drivers.host_description import HostDescription, HostShare, describe
 from cell.compute.drivers.libvirt.options import LibvirtOptions
+from cell.compute.drivers.pci_devices import pools_of
 from cellcloud.model.host import HostFacts
 from cellcloud.model.property_catalog import IMAGE_PROPERTIES
 
@@ -35,19 +39,30 @@ TRAITS = (
 
 def get_facts(connection: Any, options: LibvirtOptions) -> HostFacts:
     """Ask libvirt and the machine. Memory is the kernel's figure: libvirt's is wrong on some kernels."""
+    described = describe_host(connection, options.share)
+    shared = None if options.share.shared is None else len(options.share.shared)
     return HostFacts(
         hypervisor_hostname=options.host,
         hypervisor_type="QEMU",
         hypervisor_version=int(connection.getVersion()),
         host_ip=options.host_ip,
-        vcpus=options.vcpus or os.cpu_count() or 1,
+        vcpus=options.vcpus or ((os.cpu_count() or 1) if shared is None else shared),
         memory_mb=options.memory_mb or _memory_mb(),
         disk_gb=options.disk_gb or shutil.disk_usage(options.state_dir).total >> 30,
         cpu_info=_cpu_info(connection.getCapabilities()),
         uptime=_uptime(),
-        traits=TRAITS,
+        traits=(*TRAITS, *described.traits),
         virt_type=options.virt_type,
+        numa=described.cells or None,
+        pci_pools=pools_of(described.devices),
+        resources=described.resources,
     )
+
+
+def describe_host(connection: Any, share: HostShare) -> HostDescription:
+    """What of its CPUs, memory and PCI devices is for guests. Raises HostRefused."""
+    every = connection.listAllDevices(libvirt.VIR_CONNECT_LIST_NODE_DEVICES_CAP_PCI_DEV) if share.devices else ()
+    return describe(connection.getCapabilities(), [device.XMLDesc() for device in every], share)
 
 
 def _memory_mb() -> int:

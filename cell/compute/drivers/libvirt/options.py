@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from cell.compute.drivers.host_description import HostShare
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LibvirtOptions:
@@ -15,7 +17,8 @@ class LibvirtOptions:
 
     ``host_ip``: where VNC listens. ``metadata_address``, ``metadata_port``: the cell's metadata service.
     ``metadata_key``: this host's own key (``metadata_signature.node_key``). ``vcpus``, ``memory_mb``, ``disk_gb``: what
-    the host offers; zero means all that the machine has. Times in seconds.
+    the host offers; zero means all that the machine has. ``share``: its CPUs and
+    devices that are for guests. Times in seconds.
     """
 
     host: str
@@ -29,6 +32,7 @@ class LibvirtOptions:
     vcpus: int = 0
     memory_mb: int = 0
     disk_gb: int = 0
+    share: HostShare = field(default_factory=HostShare)
     open_timeout: float = 15.0
     call_timeout: float = 60.0
 

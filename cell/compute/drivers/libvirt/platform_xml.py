@@ -12,8 +12,9 @@ VIDEO_KIB = 16384  # of the model that every guest has unless it asks for anothe
 DEFAULT_VIDEO = "vga"
 
 
-def add_board(domain: ET.Element, machine: Machine, *, virt_type: str, boots_by_order: bool = False) -> None:
-    """Firmware, features, processor and clock. ``boots_by_order``: a device says that it is the one to boot from."""
+def add_board(domain: ET.Element, machine: Machine, *, virt_type: str, boots_by_order: bool = False) -> ET.Element:
+    """Firmware, features, clock, and the processor, which is returned. ``boots_by_order``: a device says that it is the
+    one to boot from."""
     boot = ET.SubElement(domain, "os")
     text(boot, "type", "hvm", arch="x86_64", machine=machine.type)
     if not boots_by_order:
@@ -26,13 +27,14 @@ def add_board(domain: ET.Element, machine: Machine, *, virt_type: str, boots_by_
     ET.SubElement(features, "apic")
     if machine.pmu is not None:
         ET.SubElement(features, "pmu", state="on" if machine.pmu else "off")
-    _add_processor(domain, features, machine, virt_type)
+    cpu = _add_processor(domain, features, machine, virt_type)
     clock = ET.SubElement(domain, "clock", offset="localtime" if machine.local_time else "utc")
     if machine.hpet is not None:
         ET.SubElement(clock, "timer", name="hpet", present="yes" if machine.hpet else "no")
+    return cpu
 
 
-def _add_processor(domain: ET.Element, features: ET.Element, machine: Machine, virt_type: str) -> None:
+def _add_processor(domain: ET.Element, features: ET.Element, machine: Machine, virt_type: str) -> ET.Element:
     """A guest that is not to know what it runs on is told of no hypervisor at all by TCG, and of another than it is by
     KVM."""
     if virt_type == "kvm":
@@ -49,6 +51,7 @@ def _add_processor(domain: ET.Element, features: ET.Element, machine: Machine, v
         ET.SubElement(cpu, "maxphysaddr", mode="emulate", bits=str(machine.address_bits))
     sizes = {name: str(getattr(machine.cpu, name)) for name in ("sockets", "cores", "threads")}
     ET.SubElement(cpu, "topology", sizes)
+    return cpu
 
 
 def add_devices(devices: ET.Element, machine: Machine, *, console_log: Path, listen: str) -> None:

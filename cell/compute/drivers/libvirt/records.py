@@ -16,6 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from cell.compute.drivers.pci_devices import PciDevice, assign
 from cellcloud import clock, errors
 from cellcloud.model.codec import from_plain, to_plain
 from cellcloud.model.image import Image
@@ -42,7 +43,7 @@ class GuestRescue:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GuestRecord:
     """``rebooted``, ``rebuilt``: the newest generation whose reboot or rebuild was carried out. ``fenced``: cut off
-    its networks. ``rescue``: that it is in."""
+    its networks. ``rescue``: that it is in. ``devices``: addresses of the host's PCI devices that it has."""
 
     server_id: str
     generation: int
@@ -52,6 +53,7 @@ class GuestRecord:
     rebuilt: int = 0
     fenced: bool = False
     rescue: GuestRescue | None = None
+    devices: tuple[str, ...] = ()
 
 
 class GuestRecords:
@@ -131,7 +133,8 @@ class GuestRecords:
                 self._remove(self.path(spec.id))
                 self.path_aside(spec.id).replace(self.path(spec.id))
                 del self._aside[spec.id]
-            self._save(replace(known, generation=generation, spec=spec, ports=tuple(ports)))
+            devices = known.devices if known.spec.placed == spec.placed else ()
+            self._save(replace(known, generation=generation, spec=spec, ports=tuple(ports), devices=devices))
             return self._records[spec.id]
 
     def discard(self, server_id: str, generation: int) -> None:
@@ -170,6 +173,7 @@ class GuestRecords:
                 rebuilt=rebuilt if rebuilt is not None else known.rebuilt if known else 0,
                 fenced=known.fenced if known else False,
                 rescue=known.rescue if known else None,
+                devices=known.devices if known and known.spec.placed == spec.placed else (),
             )
             if record != known:
                 self._save(record)
@@ -184,6 +188,21 @@ class GuestRecords:
                 raise errors.NotFound("There is no such guest on this host.")
             if generation > known.generation:
                 known = replace(known, generation=generation)
+                self._save(known)
+            return known
+
+    def hold_devices(self, server_id: str, there: Sequence[PciDevice]) -> GuestRecord:
+        """Give a guest the PCI devices that were claimed for it, of those that are there; it keeps what it has. Raises
+        HostRefused, NotFound."""
+        with self._lock:
+            known = self._records.get(server_id)
+            if known is None:
+                raise errors.NotFound("There is no such guest on this host.")
+            wanted = known.spec.placed.devices if known.spec.placed else ()
+            if wanted and not known.devices:
+                others = (*self._records.values(), *self._aside.values())
+                taken = {address for other in others for address in other.devices}
+                known = replace(known, devices=assign(there, wanted, taken))
                 self._save(known)
             return known
 
