@@ -214,6 +214,14 @@ def test_a_delete_of_a_moved_server_waits_for_each_host_that_has_something(cell:
     assert held(cell) == {}
 
 
+def test_a_deleted_servers_move_is_over(cell: CellUnderTest) -> None:
+    cell.begin(SERVER, Operation.RESIZE)
+    cell.run()
+    cell.begin(SERVER, Operation.DELETE)
+    cell.run()
+    assert (cell.assert_clean(SERVER).deleted, statuses(cell)) == (True, [MigrationStatus.CONFIRMED])
+
+
 def test_moves_are_confirmed_after_their_window(cell: CellUnderTest) -> None:
     cell.begin(SERVER, Operation.RESIZE)
     cell.run()

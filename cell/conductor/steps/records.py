@@ -7,6 +7,8 @@ from msgspec import UNSET
 from cell.conductor.workflow import PassiveServices, PassiveStep, StepContext, StepResult
 from cellcloud import errors
 from cellcloud.clock import now
+from cellcloud.model import migration as migrations
+from cellcloud.model.migration import MigrationStatus
 from cellcloud.model.no_valid_host_message import LONGEST, NO_HOST
 from cellcloud.model.run import LeasedRun
 from cellcloud.model.server import NO_CHANGES, ServerChanges, ServerFault, ServerRecord
@@ -39,7 +41,13 @@ DELETED = ServerChanges(
 
 
 def _deleted(context: StepContext, services: PassiveServices) -> StepResult:
-    return StepResult(changes=NO_CHANGES if context.record.deleted else DELETED, release_claims=True)
+    record = context.record
+    changes = NO_CHANGES if record.deleted else DELETED
+    if record.migration is not None and not record.deleted:
+        stayed = record.migration.status in (MigrationStatus.FINISHED, MigrationStatus.CONFIRMING)
+        ended = MigrationStatus.CONFIRMED if stayed else MigrationStatus.ERROR
+        changes = changes.followed_by(ServerChanges(migrations=migrations.changed(record.migrations, status=ended)))
+    return StepResult(changes=changes, release_claims=True)
 
 
 def shown_without_host(context: StepContext) -> ServerChanges:
