@@ -163,6 +163,12 @@ CELL = [
         help="Let a resized server stay on its host, which has its disks and its room twice until it is confirmed.",
     ),
     cfg.FloatOpt(
+        "shelved_offload_time",
+        default=0.0,
+        min=-1.0,
+        help="Seconds a shelved server keeps its host, for a quick way back; -1: until an administrator ends that.",
+    ),
+    cfg.FloatOpt(
         "resize_confirm_window",
         default=0.0,
         min=0.0,
@@ -344,6 +350,7 @@ class CellConfig:
     fence_unknown_guests: bool
     allow_resize_to_same_host: bool
     resize_confirm_window: float
+    shelved_offload_time: float
     max_attempts: int
     deleted_days: float
     runs_days: float

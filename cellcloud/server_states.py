@@ -44,6 +44,8 @@ class TaskState(StrEnum):
     RESIZE_REVERTING = "resize_reverting"
     MIGRATING = "migrating"
     SHELVING = "shelving"
+    SHELVING_IMAGE_PENDING_UPLOAD = "shelving_image_pending_upload"
+    SHELVING_IMAGE_UPLOADING = "shelving_image_uploading"
     SHELVING_OFFLOADING = "shelving_offloading"
     UNSHELVING = "unshelving"
     SOFT_DELETING = "soft-deleting"

@@ -93,6 +93,7 @@ class ConductorProcess:
             Loop("figures", FIGURES_INTERVAL, self.service.measure),
             Loop("judge", 1.0, self.service.judge),
             Loop("confirm", CONFIRM_INTERVAL, self.service.confirm_resizes),
+            Loop("offload", 1.0, self.service.offload_shelved),
             Loop("clock", 1.0, steady.compensate),
             Loop("watch", rollback_detection.INTERVAL, self.service.watch),
             Loop("heartbeat", cell.report_interval, self._beat),

@@ -436,6 +436,16 @@ class ConductorService:
             except errors.CellcloudError as error:
                 LOG.info("resize not confirmed", extra={"server": server_id, "why": error.message})
 
+    def offload_shelved(self) -> None:
+        """Have hosts let go of servers that have been shelved for longer than they keep them."""
+        seconds = self._config.shelved_offload_time
+        if seconds < 0:
+            return
+        self._before_judging()
+        if begin_operations.begin_offloads(self._database, service_context().request_id, seconds):
+            self._executor.wake()
+            self.nudger.wake()
+
     def watch(self) -> None:
         """Notice a database that has fallen back."""
         if self._watch.look():

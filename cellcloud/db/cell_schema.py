@@ -90,6 +90,7 @@ servers = sa.Table(
     sa.Column("launched_at", UtcDateTime),
     sa.Column("terminated_at", UtcDateTime),
     sa.Column("soft_deleted_at", UtcDateTime),
+    sa.Column("shelved_at", UtcDateTime, index=True),  # it waits to be offloaded
     sa.Column("deleted", sa.Boolean, nullable=False, default=False),
     sa.Index("ix_servers_soft_deleted", "soft_deleted_at"),
     sa.Index("ix_servers_held", "held", "hold_until"),

@@ -73,6 +73,7 @@ CELL_TIMES = (
     Decisive(column=cell.hosts.c.last_seen, kind=TimeKind.SEEN),
     Decisive(column=cell.services.c.last_seen, kind=TimeKind.SEEN),
     Decisive(column=cell.servers.c.soft_deleted_at, kind=TimeKind.SEEN),
+    Decisive(column=cell.servers.c.shelved_at, kind=TimeKind.SEEN),
     Decisive(column=cell.listening.c.since, kind=TimeKind.SEEN),
     Decisive(column=cell.listening.c.looked_at, kind=TimeKind.SEEN),
 )

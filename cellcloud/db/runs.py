@@ -71,6 +71,7 @@ def insert(connection: Connection, new: Sequence[NewRun], lease: Lease | None = 
             "user_id": run.user_id,
             "project_id": run.project_id,
             "host": wanted.host,
+            "direction": wanted.direction,
             **terms,
         }
         for run, wanted in zip(begun, new, strict=True)

@@ -210,8 +210,10 @@ def _names(changes: ServerChanges) -> tuple[frozenset[str], frozenset[str]]:
         ("terminated_at", changes.terminated),
         ("soft_deleted_at", changes.soft_deleted),
         ("unconfirmed_since", changes.unconfirmed is True),
+        ("shelved_at", changes.shelved is True),
     )
-    forgotten = {"unconfirmed_since"} if changes.unconfirmed is False else set()
+    waits = {"unconfirmed_since": changes.unconfirmed, "shelved_at": changes.shelved}
+    forgotten = {name for name, whether in waits.items() if whether is False}
     with_spec = {"user_data_id"} if isinstance(changes.spec, ServerSpec) else set()
     return frozenset(changes.given()) | forgotten | with_spec, frozenset(name for name, wanted in times if wanted)
 
@@ -320,6 +322,15 @@ def list_unconfirmed(connection: Connection, seconds: float, limit: int) -> list
     waiting = (servers.c.unconfirmed_since <= utc_after(-seconds), servers.c.vm_state == VmState.RESIZED, ~busy)
     query = sa.select(servers.c.id).where(*waiting, servers.c.deleted.is_(False))
     return list(connection.execute(query.order_by(servers.c.unconfirmed_since).limit(limit)).scalars())
+
+
+def lock_offloadable(connection: Connection, seconds: float, limit: int) -> list[ServerRecord]:
+    """Servers that have been shelved for so long and still have their host, and that nothing is done to; locked until
+    the transaction ends."""
+    old = (servers.c.shelved_at <= utc_after(-seconds), servers.c.vm_state == VmState.SHELVED)
+    resting = (servers.c.deleted.is_(False), servers.c.task_state.is_(None))
+    query = sa.select(servers).where(*old, *resting).order_by(servers.c.shelved_at).limit(limit)
+    return [record_of(row) for row in connection.execute(query.with_for_update(skip_locked=True))]
 
 
 def list_versions(connection: Connection, after_id: str, limit: int) -> list[tuple[str, int]]:

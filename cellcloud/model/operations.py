@@ -33,6 +33,9 @@ class Operation(StrEnum):
     REBUILD = "rebuild"
     RESCUE = "rescue"
     UNRESCUE = "unrescue"
+    SHELVE = "shelve"
+    SHELVE_OFFLOAD = "shelveOffload"
+    UNSHELVE = "unshelve"
 
 
 class ImmediateAction(StrEnum):
@@ -343,6 +346,44 @@ TABLE = (
         vm_state=VmState.ACTIVE,
         power_state=PowerState.RUNNING,
         event="compute_unrescue_instance",
+    ),
+    OperationSpec(
+        operation=Operation.SHELVE,
+        action="shelve",
+        policy="os-shelve:shelve",
+        summary="Shelve a server.",
+        starts_from=IMAGED_FROM,
+        task_state=TaskState.SHELVING,
+        command=guest_commands.Stop,
+        vm_state=VmState.SHELVED,
+        power_state=PowerState.SHUTDOWN,
+        event="compute_shelve_instance",
+    ),
+    OperationSpec(
+        operation=Operation.SHELVE_OFFLOAD,
+        action="shelveOffload",
+        policy="os-shelve:shelve_offload",
+        summary="Remove a shelved server from its host.",
+        starts_from=frozenset({VmState.SHELVED}),
+        task_state=TaskState.SHELVING_OFFLOADING,
+        command=guest_commands.Destroy,
+        vm_state=VmState.SHELVED_OFFLOADED,
+        power_state=PowerState.SHUTDOWN,
+        event="compute_shelve_offload_instance",
+        moves=True,
+    ),
+    OperationSpec(
+        operation=Operation.UNSHELVE,
+        action="unshelve",
+        policy="os-shelve:unshelve",
+        summary="Unshelve a server.",
+        starts_from=frozenset({VmState.SHELVED, VmState.SHELVED_OFFLOADED}),
+        task_state=TaskState.UNSHELVING,
+        command=guest_commands.Spawn,
+        vm_state=VmState.ACTIVE,
+        power_state=PowerState.RUNNING,
+        event="compute_unshelve_instance",
+        moves=True,
     ),
 )
 AT_ONCE: dict[str, str] = {

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from cellcloud.model.flavor import Flavor
 from cellcloud.model.image import Image
@@ -20,6 +21,7 @@ class RunArguments(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     kind are left then. ``admin_pass``: for the guest; a run has only ``admin_pass_id``, under which it is kept.
     ``soft``, of a delete that waits for another operation's end: the server is kept for a while. ``flavor``,
     ``disk_config``: of a resize. ``host``: where a server is to be moved to; empty: wherever there is room.
+    ``zone``, of an unshelve: the one that the server is pinned to from now on; None: to none.
 
     ``spec_changes``, of a rebuild: what it gives the server, by names of its spec; from its beginning on ``spec`` is
     what the server will be, with the ids of texts instead of these. ``keep_ephemeral``: its ephemeral disk stays."""
@@ -37,6 +39,7 @@ class RunArguments(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     keep_ephemeral: bool = False
     admin_pass: str = ""
     admin_pass_id: str = ""
+    zone: str | UnsetType | None = UNSET
 
 
 class OperationRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -78,7 +81,7 @@ class RunOutputs(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewRun:
     """What a run begins with. ``generation`` is the one its server has just been given; ``deadline`` in seconds.
-    ``host``: where the server is."""
+    ``host``: where the server is. ``direction``: "move" for one that is to be given a host first."""
 
     server_id: str
     operation: str
@@ -86,6 +89,7 @@ class NewRun:
     asked: OperationRequest
     deadline: float
     host: str = ""
+    direction: str = "do"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -28,6 +28,8 @@ class ServerSpec:
     ``scheduler_hints`` that are large likewise, but for the group: ``hints_id`` then says that they are not all here.
     ``admin_pass`` likewise; it is given where a config drive will tell the guest of it. ``sealed_password``: the last
     that was set in the guest, readable with its keypair's private key.
+    ``shelved_image``: the one that it is put away as, or is about to be. ``root_image``: what its root disk was made
+    from, where that is not ``image``.
     ``networks`` None means "auto": the project's own network. ``placement_proof``: see the module of that name.
     ``placed``: what the claim of the host it is built on has of NUMA cells and devices; only commands to hosts tell it.
     """
@@ -65,6 +67,8 @@ class ServerSpec:
     placement_proof: str = ""
     group: ServerGroup | None = None
     placed: Placed | None = None
+    shelved_image: Image | None = None
+    root_image: Image | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,12 +153,13 @@ class ServerRecord:
         return server_states.status_of(self.vm_state, self.task_state)
 
 
-_TIMES = ("launched", "terminated", "soft_deleted", "unconfirmed")
+_TIMES = ("launched", "terminated", "soft_deleted", "unconfirmed", "shelved")
 
 
 class ServerChanges(msgspec.Struct, frozen=True, kw_only=True):
     """What is to become of a server's record; what is not given stays. ``launched``, ``terminated``, ``soft_deleted``:
-    that it was, now by the database's clock. ``unconfirmed``: whether, from now on, its move waits to be confirmed."""
+    that it was, now by the database's clock. ``unconfirmed``: whether, from now on, its move waits to be confirmed;
+    ``shelved``: whether it waits to be offloaded."""
 
     spec: ServerSpec | UnsetType = UNSET
     vm_state: str | UnsetType = UNSET
@@ -174,6 +179,7 @@ class ServerChanges(msgspec.Struct, frozen=True, kw_only=True):
     terminated: bool = False
     soft_deleted: bool = False
     unconfirmed: bool | UnsetType = UNSET
+    shelved: bool | UnsetType = UNSET
 
     def __bool__(self) -> bool:
         return self != NO_CHANGES
@@ -192,6 +198,7 @@ class ServerChanges(msgspec.Struct, frozen=True, kw_only=True):
             "terminated": self.terminated or later.terminated,
             "soft_deleted": self.soft_deleted or later.soft_deleted,
             "unconfirmed": self.unconfirmed if later.unconfirmed is UNSET else later.unconfirmed,
+            "shelved": self.shelved if later.shelved is UNSET else later.shelved,
         }
         return structs.replace(self, **later.given(), **both)
 

@@ -22,6 +22,8 @@ CALLS: dict[str, tuple[str, str, Any, bool]] = {
     "suspend": ("POST", "/action", {"suspend": None}, True),
     "resume": ("POST", "/action", {"resume": None}, True),
     "rebuild": ("POST", "/action", {"rebuild": {"imageRef": IMAGE}}, True),
+    "shelve": ("POST", "/action", {"shelve": None}, True),
+    "unshelve": ("POST", "/action", {"unshelve": None}, True),
     "rescue": ("POST", "/action", {"rescue": None}, True),
     "unrescue": ("POST", "/action", {"unrescue": None}, True),
     "createImage": ("POST", "/action", {"createImage": {"name": "i"}}, False),
@@ -49,7 +51,7 @@ UNLOCKED = {"os-getSPICEConsole": (400,), "os-getSerialConsole": (400,), "inject
 
 
 # What the rule lets only administrators and managers do.
-ADMINISTRATORS = {"migrate"}
+ADMINISTRATORS = {"migrate", "shelveOffload"}
 
 
 def test_every_action_is_in_the_table() -> None:

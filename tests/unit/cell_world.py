@@ -230,6 +230,9 @@ class ObedientDriver:
         self._enter("spawn", spec.id)
         return self._set(spec.id, generation, PowerState.RUNNING)
 
+    def unrescue(self, server_id: str, generation: int, *, running: bool = True) -> None:
+        """Nothing here is rescued."""
+
     def start(self, server_id: str, generation: int) -> GuestState:
         self._enter("start", server_id)
         self._get(server_id)

@@ -16,7 +16,7 @@ from cell.conductor.workflows import REGISTRY
 from cellcloud import errors
 from cellcloud.db import cell_schema
 from cellcloud.db.engine import Database
-from cellcloud.model.guest_commands import Arrive, GuestCommand, ImageCommand, Rescue, Spawn, UploadSnapshot
+from cellcloud.model.guest_commands import Arrive, GuestCommand, ImageCommand, Rescue, Spawn, Start, UploadSnapshot
 from cellcloud.model.image import Image
 from cellcloud.model.operations import TABLE, Operation, OperationSpec
 from cellcloud.model.server import ServerRecord
@@ -42,7 +42,7 @@ def cell(cell_database: Database, request: pytest.FixtureRequest) -> CellUnderTe
 def assert_done(cell: CellUnderTest, spec: OperationSpec) -> None:
     """It ended as the table says, of a server that was where it first starts from, with the image that it makes."""
     assert cell.assert_clean(SERVER).vm_state == (spec.vm_state or first_start(spec))
-    assert list(cell.images.images) == ([image_of(SERVER).id] if issubclass(spec.command, ImageCommand) else [])
+    assert list(cell.images.images) == ([image_of(SERVER).id] if makes_image(spec) else [])
 
 
 def image_of(server_id: str, number: int = 1) -> Image:
@@ -51,10 +51,15 @@ def image_of(server_id: str, number: int = 1) -> Image:
     return Image(id=f"22222222-0000-4000-8000-{number:012}", owner="p", properties=kind)
 
 
+def makes_image(spec: OperationSpec) -> bool:
+    """Whether there is an image of the server once the operation has ended."""
+    return issubclass(spec.command, ImageCommand) or spec.operation in (Operation.SHELVE, Operation.SHELVE_OFFLOAD)
+
+
 def arguments_of(spec: OperationSpec) -> dict[str, Any]:
     """What the operation must be told."""
     given: dict[str, Any] = {"type": spec.variant}
-    if issubclass(spec.command, ImageCommand):
+    if makes_image(spec):
         given |= {"image": image_of(SERVER), "rotation": 1}
     if spec.operation is Operation.REBUILD:
         given |= {"spec_changes": {"name": "rebuilt", "image": {"id": "other"}, "user_data": "eA=="}}
@@ -209,7 +214,7 @@ def test_a_failed_step_leaves_all_or_nothing(
         assert cell.copies == set()
         assert operation != "rescue" or not cell.rescued
         assert bool(cell.images.images) == (
-            step == "records.settle" and issubclass(SPECS[operation].command, ImageCommand)
+            operation == "unshelve" or (step == "records.settle" and issubclass(SPECS[operation].command, ImageCommand))
         )
         if SPECS[operation].moves:
             cell.assert_clean(SERVER)
@@ -267,11 +272,12 @@ def test_every_undo_twice_and_killed(
     begin(cell, operation)
     before = cell.record(SERVER)
     wrapped(monkeypatch, operation, step, wrap, undo=True)
-    cell.fail |= {kind: [errors.GuestFailed("no")] for kind in (Spawn, UploadSnapshot, Arrive, Rescue)}
+    starts = (Start,) if operation == "unshelve" else ()
+    cell.fail |= {kind: [errors.GuestFailed("no")] for kind in (*starts, Spawn, UploadSnapshot, Arrive, Rescue)}
     cell.run()
     ends_as = "error" if before.vm_state == VmState.BUILDING else before.vm_state
     assert cell.assert_clean(SERVER).vm_state == ends_as
-    assert cell.images.images == {}
+    assert bool(cell.images.images) == (operation == "unshelve")
 
 
 @pytest.mark.parametrize("operation", SPECS)

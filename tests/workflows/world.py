@@ -447,7 +447,17 @@ class CellUnderTest:
         migration = record.migrations[-1] if waits else None
         assert self.aside.get(server_id) == (migration.source if migration else None)
         assert {host for _, host in self.fetched} <= {record.host}
-        if record.deleted or record.vm_state == "error":
+        shelved = record.spec.shelved_image
+        if not record.deleted and record.vm_state != VmState.SOFT_DELETED:
+            assert (shelved is not None) == (record.vm_state in ("shelved", "shelved_offloaded"))
+            assert shelved is None or shelved.id in self.images.images
+        if record.vm_state == "shelved_offloaded":
+            assert server_id not in owners
+            assert server_id not in self.guests
+            assert (record.host, record.availability_zone) == (None, None)
+            assert self.networks.ports[server_id] == record.ports
+            assert {port.host_id for port in record.ports} <= {""}
+        elif record.deleted or record.vm_state == "error":
             assert server_id not in owners
             assert server_id not in self.guests
             assert server_id not in self.networks.ports

@@ -24,7 +24,7 @@ _ROLES = (
     ("project_reader_or_admin", "rule:project_reader_api or rule:context_is_admin", "Either of the two."),
     ("service_or_admin", "rule:service_api or rule:context_is_admin", "Either of the two."),
 )
-_ROLE_FOR = {Operation.MIGRATE: MANAGER}
+_ROLE_FOR = {Operation.MIGRATE: MANAGER, Operation.SHELVE_OFFLOAD: ADMIN}
 """Operation -> who may, where members may not."""
 _SERVERS = (
     ("servers:index", READER, "List servers."),
@@ -45,6 +45,7 @@ _SERVERS = (
         for spec in reversed(FIRST_VARIANTS.values())
     }.values(),
     ("os-migrate-server:migrate:host", ADMIN, "Migrate a server to a named host (from 2.56)."),
+    ("os-shelve:unshelve_to_host", ADMIN, "Unshelve a server on a named host (from 2.91)."),
     ("os-deferred-delete:force", MEMBER, "Delete a server at once, also one that could still be restored."),
     ("os-admin-password", MEMBER, "Change the password of a server's administrator, by its guest's agent."),
     ("servers:trigger_crash_dump", MEMBER, "Interrupt a server so that it dumps its memory (from 2.17)."),

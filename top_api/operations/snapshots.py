@@ -18,7 +18,7 @@ from cellcloud.model.operations import Operation, spec_of
 from cellcloud.model.run import RunArguments
 from cellcloud.model.server import ServerRecord
 from top_api import quota_limits
-from top_api.operations.server_in_cell import check_may_begin, tell_cell
+from top_api.operations.server_in_cell import check_may_begin, check_unlocked, tell_cell
 from top_api.services import ApiServices
 
 NOT_INHERITED = ("cache_in_nova", "bittorrent", "img_signature", "os_glance", "base_image_ref")  # or begins so
@@ -48,6 +48,13 @@ def create_backup(
     properties = {"image_type": "backup", "backup_type": backup_type}
     image = _image(context, record, name, metadata, properties)
     return _begin(services, context, record, Operation.CREATE_BACKUP, image, rotation=rotation)
+
+
+def shelve(services: ApiServices, context: RequestContext, record: ServerRecord) -> None:
+    """Begin to put a server away as an image. Raises Conflict, QuotaExceeded, Unreachable."""
+    check_unlocked(context, record)
+    image = _image(context, record, f"{record.spec.name}-shelved"[:255], {}, {"image_type": "snapshot"})
+    _begin(services, context, record, Operation.SHELVE, image)
 
 
 def check_metadata(

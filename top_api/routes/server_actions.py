@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from cellcloud.db import user_data
-from cellcloud.model.operations import ACTIONS, spec_of
+from cellcloud.model.operations import ACTIONS, Operation, spec_of
 from top_api.operations import guest_questions, rescue, resize, snapshots, update
 from top_api.operations.consoles import ALL_LINES, create_console, get_output
 from top_api.operations.delete import delete_server, restore_server
@@ -21,8 +21,9 @@ from top_api.views.servers import ServerView
 server_actions = Resource("server-actions")
 actions = Actions(look_up_server, gone=("resetNetwork", "os-getRDPConsole"))
 WITH_ANSWERS = frozenset(
-    {"createImage", "createBackup", "rebuild", "rescue", "resize", "migrate"}
+    {"createImage", "createBackup", "rebuild", "rescue", "shelve", "unshelve", "resize", "migrate"}
 )  # which have functions of their own below
+PLACES = {"availability_zone": "zone", "host": "host"}  # where a server is brought back to
 UNBOUNDED_METADATA = (2, 39)  # since when the image service alone says how much an image may have
 
 
@@ -104,6 +105,20 @@ def rescue_server(call: Call, server_id: str) -> dict[str, Any]:
     given = call.body["rescue"] or {}
     image_id, password = given.get("rescue_image_ref"), given.get("adminPass")
     return {"adminPass": rescue.rescue_server(call.services, call.context, call.server, image_id, password)}
+
+
+@actions.action("shelve", "os_compute_api:os-shelve:shelve")
+def shelve(call: Call, server_id: str) -> None:
+    snapshots.shelve(call.services, call.context, call.server)
+
+
+@actions.action("unshelve", "os_compute_api:os-shelve:unshelve", body=schemas.UNSHELVE)
+def unshelve(call: Call, server_id: str) -> None:
+    given = (call.body["unshelve"] if call.version >= (2, 77) else None) or {}
+    asked = {PLACES[key]: value for key, value in given.items()}
+    if asked.get("host"):
+        call.services.enforcer.check(call.context, "os_compute_api:os-shelve:unshelve_to_host")
+    begin(call.services, call.context, call.server, spec_of(Operation.UNSHELVE), asked)
 
 
 def _made(call: Call, image_id: str, location: str | None) -> Answer:

@@ -208,6 +208,30 @@ TRIGGER_CRASH_DUMP = Versioned(only("trigger_crash_dump", {"type": "null"}))
 RESET_STATE = Versioned(
     only("os-resetState", an_object({"state": {"type": "string", "enum": ["active", "error"]}}, required=("state",)))
 )
+_UNPINNED: Schema = {"anyOf": [NAME, {"type": "null"}]}
+UNSHELVE = Versioned(
+    only("unshelve", {}),
+    (
+        (2, 77),
+        only(
+            "unshelve",
+            {"anyOf": [{"type": "null"}, an_object({"availability_zone": NAME}, required=("availability_zone",))]},
+        ),
+    ),
+    (
+        (2, 91),
+        only(
+            "unshelve",
+            {
+                "anyOf": [
+                    {"type": "null"},
+                    an_object({"availability_zone": _UNPINNED}, required=("availability_zone",)),
+                    an_object({"availability_zone": _UNPINNED, "host": FQDN}, required=("host",)),
+                ]
+            },
+        ),
+    ),
+)
 RESCUE = Versioned(
     only(
         "rescue",

@@ -1,10 +1,13 @@
-"""What begins with a move of a server, or with the end of one: its migration's record, in the same transaction."""
+"""What begins with a move of a server, with the end of one, or with its shelving: in the same transaction, what its
+record says of it."""
 
 from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
 from dataclasses import replace
+
+from msgspec import UNSET, UnsetType
 
 from cellcloud import clock, errors
 from cellcloud.db import hosts
@@ -14,6 +17,7 @@ from cellcloud.model.migration import TOLD, Migration, MigrationStatus, Migratio
 from cellcloud.model.operations import Operation
 from cellcloud.model.run import OperationRequest
 from cellcloud.model.server import NO_CHANGES, ServerChanges, ServerRecord
+from cellcloud.server_states import VmState
 
 AWAY = "Service is unavailable at this time."
 Beginning = Callable[[Connection, ServerRecord, OperationRequest], ServerChanges]
@@ -89,9 +93,39 @@ def _check_up(connection: Connection, host: str) -> None:
         raise errors.Conflict(AWAY)
 
 
+def _shelve(connection: Connection, record: ServerRecord, asked: OperationRequest) -> ServerChanges:
+    """The record names the image from the beginning on: whoever deletes the server finds it there."""
+    image = asked.arguments.image
+    if image is None:
+        raise errors.Invalid("A server is shelved as an image.")
+    return ServerChanges(spec=replace(record.spec, shelved_image=image))
+
+
+def _unshelve(connection: Connection, record: ServerRecord, asked: OperationRequest) -> ServerChanges:
+    zone, host = asked.arguments.zone, asked.arguments.host
+    if zone is UNSET and not host:
+        return NO_CHANGES
+    if record.vm_state != VmState.SHELVED_OFFLOADED:
+        raise errors.Conflict(
+            f'Specifying an availability zone or a host when unshelving server "{record.id}" with status '
+            f'"{record.vm_state}" is not supported. The server status must be SHELVED_OFFLOADED.'
+        )
+    zones = hosts.list_zones(connection)
+    pinned = record.spec.availability_zone if isinstance(zone, UnsetType) else zone
+    if zone and zone not in zones.values():
+        raise errors.Invalid("The requested availability zone is not available")
+    if host and host not in zones:
+        raise errors.Invalid(f"Compute host {host} could not be found.")
+    if host and pinned and zones[host] != pinned:
+        raise errors.Conflict(f'Host "{host}" is not in the availability zone "{pinned}".')
+    return ServerChanges(spec=replace(record.spec, availability_zone=pinned))
+
+
 _BEGINNINGS: dict[Operation, Beginning] = {
     Operation.RESIZE: _resize,
     Operation.MIGRATE: _migrate,
     Operation.CONFIRM_RESIZE: _confirm,
     Operation.REVERT_RESIZE: _revert,
+    Operation.SHELVE: _shelve,
+    Operation.UNSHELVE: _unshelve,
 }

@@ -16,7 +16,7 @@ from cellcloud.db import claims, feed, runs, servers, user_data
 from cellcloud.db.engine import Connection, Database, retried
 from cellcloud.model import codec
 from cellcloud.model.guest_commands import GuestCommand
-from cellcloud.model.operations import Operation, OperationSpec, spec_of
+from cellcloud.model.operations import FIRST_VARIANTS, Operation, OperationSpec, spec_of
 from cellcloud.model.placement_messages import DeleteRequest
 from cellcloud.model.run import Lease, OperationRequest, RunArguments
 from cellcloud.model.server import ServerRecord, ServerSpec
@@ -136,6 +136,24 @@ def reclaim(database: Database, services: RunServices, request_id: str, seconds:
         return _begin_all(connection, services, asked)
 
 
+@retried
+def begin_offloads(database: Database, request_id: str, seconds: float) -> list[ServerRecord]:
+    """Begin to remove from their hosts some servers that have been shelved for longer than that, and still are."""
+    spec = FIRST_VARIANTS[Operation.SHELVE_OFFLOAD]
+    with database.write() as connection:
+        found = servers.lock_offloadable(connection, seconds, RECLAIMED_AT_ONCE)
+        active = runs.list_operations(connection, [one.id for one in found])
+        idle = [one.id for one in found if one.id not in active]
+        begun = servers.begin_operations(connection, idle, spec.task_state)
+        asked = {
+            one.id: OperationRequest(request_id=request_id, user_id=one.spec.user_id, project_id=one.spec.project_id)
+            for one in begun
+        }
+        runs.insert(connection, [new_run(one, spec.operation, asked[one.id]) for one in begun])
+        feed.append(connection, begun)
+    return begun
+
+
 def _begin_all(connection: Connection, services: RunServices, asked: Mapping[str, OperationRequest]) -> BegunDeletes:
     found = _begin_deletes(connection, asked)
     fresh = [record for record, is_fresh in found.values() if is_fresh]
@@ -161,7 +179,7 @@ def _check(connection: Connection, record: ServerRecord, spec: OperationSpec) ->
         runs.retire(connection, record.id, f"It was overtaken by a {spec.operation}.")
     elif runs.find_active(connection, record.id) is not None or record.task_state is not None:
         raise errors.Conflict(f"{what} task_state {record.task_state}")
-    if record.host is None:
+    if record.host is None and record.vm_state != VmState.SHELVED_OFFLOADED:
         raise errors.Conflict(f"Instance {record.id} is on no host; delete it and create it again.")
 
 

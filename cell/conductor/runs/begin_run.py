@@ -41,4 +41,5 @@ def new_run(record: ServerRecord, operation: Operation, asked: OperationRequest)
         asked=structs.replace(asked, project_id=asked.project_id or record.spec.project_id),
         deadline=REGISTRY[operation].deadline,
         host=record.host or "",
+        direction="move" if operation == Operation.UNSHELVE and record.host is None else "do",
     )

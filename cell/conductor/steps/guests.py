@@ -55,8 +55,9 @@ def command_for(
 
 
 def placed(record: ServerRecord) -> ServerSpec:
-    """The server's spec with the zone it is in: a config drive tells it."""
-    return replace(record.spec, availability_zone=record.zone or None)
+    """The server's spec with the zone it is in, which a config drive tells, and what its root disk was made from."""
+    image = record.spec.root_image or record.spec.image
+    return replace(record.spec, availability_zone=record.zone or None, image=image)
 
 
 def send_command(context: StepContext, services: PassiveServices) -> StepResult:

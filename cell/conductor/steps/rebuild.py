@@ -29,7 +29,7 @@ def spec_after(run: LeasedRun, record: ServerRecord) -> ServerSpec:
         raise errors.CallHuman("The operation does not say what it is to make of the server.")
     names = {_BESIDE.get(name, name) for name in run.arguments.spec_changes}
     given: dict[str, Any] = {name: getattr(wanted, name) for name in names}
-    return replace(record.spec, **given)
+    return replace(record.spec, root_image=None, **given)
 
 
 def _prepare(context: StepContext) -> PrepareRebuild:

@@ -10,12 +10,17 @@ from cell.conductor.workflows.image import CREATE_BACKUP, CREATE_IMAGE
 from cell.conductor.workflows.move import CONFIRM_RESIZE, MIGRATE, RESIZE, REVERT_RESIZE
 from cell.conductor.workflows.rebuild import REBUILD
 from cell.conductor.workflows.rescue import RESCUE
+from cell.conductor.workflows.shelving import SHELVE, SHELVE_OFFLOAD, UNSHELVE
 from cell.conductor.workflows.soft_delete import SOFT_DELETE
 from cellcloud.model.operations import Operation
 
 _MOVES = (RESIZE, MIGRATE, CONFIRM_RESIZE, REVERT_RESIZE)
+_SHELVES = (SHELVE, SHELVE_OFFLOAD, UNSHELVE)
 _IMAGES = (CREATE_IMAGE, CREATE_BACKUP)
-_OWN = {workflow.operation: workflow for workflow in (CREATE, DELETE, SOFT_DELETE, REBUILD, RESCUE, *_IMAGES, *_MOVES)}
+_OWN = {
+    workflow.operation: workflow
+    for workflow in (CREATE, DELETE, SOFT_DELETE, REBUILD, RESCUE, *_IMAGES, *_MOVES, *_SHELVES)
+}
 REGISTRY: dict[str, Workflow] = {
     operation: _OWN.get(operation) or command_workflow(operation) for operation in Operation
 }

@@ -1,0 +1,36 @@
+"""Shelve: a server's disk goes into the image service; then its host forgets it; then it is brought back elsewhere."""
+
+from __future__ import annotations
+
+from cell.conductor.steps import images, records, shelving
+from cell.conductor.workflow import Workflow, minutes
+from cellcloud.model.operations import Operation
+
+SHELVE = Workflow(
+    operation=Operation.SHELVE,
+    steps=(
+        images.ensure,
+        shelving.stop,
+        shelving.copy,
+        images.copied,
+        shelving.upload,
+        images.uploaded,
+        shelving.rest,
+        shelving.settle_shelved,
+    ),
+    deadline=minutes(240),
+    on_failure=shelving.stay_as_it_was,
+)
+SHELVE_OFFLOAD = Workflow(
+    operation=Operation.SHELVE_OFFLOAD,
+    steps=(shelving.offload, shelving.unbind, shelving.settle_offloaded),
+    deadline=minutes(30),
+    on_failure=records.keep_state,
+)
+UNSHELVE = Workflow(
+    operation=Operation.UNSHELVE,
+    steps=(shelving.bind, shelving.start, shelving.started, shelving.discard, shelving.settle_unshelved),
+    deadline=minutes(60),
+    on_failure=shelving.stay_shelved,
+    elsewhere=shelving.find_host,
+)
