@@ -242,8 +242,16 @@ def mount(app: Flask, services: ApiServices, resources: Sequence[Resource]) -> N
 @cache
 def _url_map(rules: tuple[tuple[str, str, str], ...]) -> Map:
     """(path, endpoint, method) of each, compiled once for all applications of the process. No path is answered with
-    another."""
-    compiled = [Rule(path, endpoint=endpoint, methods=[method]) for path, endpoint, method in rules]
+    another. A slash at the end of a resource's path is an empty id, which nothing has, as in Nova."""
+    compiled = [
+        Rule(
+            path,
+            endpoint=endpoint,
+            methods=[method],
+            strict_slashes=path.startswith(f"{COMPUTE.prefix}/") and path[-1] != "/",
+        )
+        for path, endpoint, method in rules
+    ]
     return Map(compiled, strict_slashes=False, merge_slashes=False)
 
 

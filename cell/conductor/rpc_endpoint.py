@@ -12,6 +12,7 @@ from cell.conductor.capacity import Digests
 from cell.conductor.database_rollback_detection import DatabaseWatch
 from cell.conductor.placement import reservation_batching, reservation_confirmation
 from cell.conductor.runs import begin_operations, guest_events, reset_state
+from cell.conductor.runs.command_completion import attach_places
 from cell.conductor.runs.executor import RunExecutor
 from cell.conductor.scheduling_store import SchedulingStoreService
 from cell.conductor.step_services import Gateway
@@ -180,7 +181,8 @@ class ConductorService:
         with self._database.read() as connection:
             found = servers.list_by_id(connection, server_ids)
             specs = user_data.attach_hints(connection, user_data.CELL, [record.spec for record in found])
-        found = [replace(record, spec=spec) for record, spec in zip(found, specs, strict=True)]
+            found = [replace(record, spec=spec) for record, spec in zip(found, specs, strict=True)]
+            found = attach_places(connection, found)
         return _fitting(found) if partly else found
 
     def get_user_data(self, context: RequestContext, ids: list[str]) -> list[tuple[str, str]]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from cellcloud import errors
 from cellcloud.model.guest_questions import InjectNmi, SetPassword
+from cellcloud.model.numa import GuestCell, GuestNuma, Placed
 from tests.api.world import World
 
 
@@ -140,3 +142,30 @@ def test_an_unlock_that_policy_lets_override_passes_the_cell(top_database: Any, 
     assert act(world, server_id, {"unlock": None}).status_code == 202
     assert world.get(f"/servers/{server_id}", version="2.9").get_json()["server"]["locked"] is False
     world.close()
+
+
+def test_a_topology_is_shown_with_the_host_to_those_who_may_know(world: World) -> None:
+    specs = {"hw:cpu_policy": "dedicated", "hw:mem_page_size": "2048"}
+    given = world.post("/flavors/1/os-extra_specs", {"extra_specs": specs}, token="admin")
+    assert given.status_code == 200
+    server_id = world.create()
+    cell = world.cell_of(server_id)
+    record = cell.servers[server_id]
+    inside = {"vcpu_set": [0, 1], "siblings": [], "memory_mb": 512}
+    pinned = GuestCell(
+        id=1, pcpuset=(1, 0), memory=512, pagesize=2048, cpu_policy="dedicated", cpu_pinning=((0, 6), (1, 7))
+    )
+    placed = Placed(guest=GuestNuma(cells=(pinned,)))
+    cell.servers[server_id] = replace(record, spec=replace(record.spec, placed=placed))
+    path = f"/servers/{server_id}/topology"
+    assert world.get(path, version="2.77").status_code == 404
+    assert world.get(path, version="2.78").get_json() == {"nodes": [inside], "pagesize_kb": 2048}
+    whole = inside | {"host_node": 1, "cpu_pinning": {"0": 6, "1": 7}}
+    assert world.get(path, token="admin", version="2.78").get_json() == {"nodes": [whole], "pagesize_kb": 2048}
+    cell.away = True
+    assert world.get(path, version="2.78").status_code == 503
+
+
+def test_a_guest_without_cells_of_its_own_has_no_topology(world: World) -> None:
+    shown = world.get(f"/servers/{world.create()}/topology", version="2.78")
+    assert shown.get_json() == {"nodes": [], "pagesize_kb": None}

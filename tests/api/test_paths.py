@@ -12,6 +12,7 @@ from werkzeug.test import TestResponse
 
 from cellcloud.embedded.bootstrap import bootstrap
 from tests.api.test_public_address import Client
+from tests.api.world import World
 from tests.embedded_cloud import PASSWORDS, make_top_database
 
 ROOTS = (
@@ -76,3 +77,11 @@ def test_every_answer_is_json(odd: Odd, root: str) -> None:
                 assert answer.mimetype == "application/json", asked
             if answer.data:
                 json.loads(answer.data)
+
+
+@pytest.mark.parametrize("path", ["/servers/", "/flavors/", "/os-simple-tenant-usage/", "/images/", "/os-keypairs/"])
+@pytest.mark.parametrize("method", ["GET", "DELETE"])
+def test_an_empty_id_is_nobody_s(world: World, method: str, path: str) -> None:
+    """As in Nova: neither the list nor a wrong method."""
+    answer = world.call(method, path, token="admin")
+    assert (answer.status_code, [*answer.get_json()]) == (404, ["itemNotFound"])

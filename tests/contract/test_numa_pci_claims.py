@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from cell.conductor import reconcile
-from cell.conductor.runs.command_completion import complete
+from cell.conductor.runs.command_completion import attach_places, complete
 from cell.scheduler.policy.compiled_policy import compile_policy
 from cell.scheduler.request.scheduling_request import make
 from cell.scheduler.select.filter_and_weigh import select_stepwise
@@ -28,7 +28,8 @@ from cellcloud.model.numa_pci_usage import consume
 from cellcloud.model.observed_guests import GuestDescription, GuestState
 from cellcloud.model.pci import PciPool
 from cellcloud.model.scheduling_policy import parse
-from cellcloud.model.server import ServerSpec
+from cellcloud.model.server import ServerRecord, ServerSpec
+from cellcloud.server_states import VmState
 from tests.workflows.world import claim, make_report
 
 IDS = [f"00000000-0000-4000-8000-{n:012d}" for n in range(40)]
@@ -172,6 +173,17 @@ def test_hosts_are_told_what_was_claimed_of_them_and_nothing_else(cell_database:
     assert told(IDS[0], "h2", small) is None
     assert told(IDS[2], "h1", small) is None
     assert told(IDS[1], "h1", replace(small, extra_specs={})) is None
+
+    def shown(server_id: str, host: str, flavor: Flavor) -> Placed | None:
+        spec = ServerSpec(id=server_id, name="vm", project_id="p", user_id="u", flavor=flavor, image=Image(id="i"))
+        with cell_database.read() as connection:
+            kept = ServerRecord(spec=spec, host=host, version=1, generation=1, vm_state=VmState.ACTIVE)
+            (record,) = attach_places(connection, [kept])
+        return record.spec.placed
+
+    assert shown(IDS[0], "h1", small) == own.allocation.placed
+    assert shown(IDS[0], "", small) is None
+    assert shown(IDS[1], "h1", replace(small, extra_specs={})) is None
 
 
 def test_a_guest_that_is_adopted_keeps_its_places(cell_database: Database) -> None:

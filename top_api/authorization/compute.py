@@ -53,6 +53,7 @@ _SERVERS = (
     ("os-server-password:show", READER, "See the password of a server, sealed by its key."),
     ("os-server-password:clear", MEMBER, "Forget the sealed password of a server."),
     ("compute:server:topology:index", READER, "See how a server's processors and memory lie (from 2.78)."),
+    ("compute:server:topology:host:index", ADMIN, "See where on its host a server's processors and memory lie."),
     ("os-admin-actions:reset_state", ADMIN, "Reset the state of a server."),
     ("os-extended-server-attributes", ADMIN, "See a server's host, hypervisor, user data and the like."),
     ("os-lock-server:lock", MEMBER, "Lock a server."),

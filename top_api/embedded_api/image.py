@@ -80,6 +80,13 @@ def show_image(call: Call, image_id: str) -> dict[str, Any]:
     return _view(_get(call, image_id))
 
 
+@image.route("GET", "/v2/images/<image_id>/tasks", "get_image")
+def list_tasks(call: Call, image_id: str) -> dict[str, Any]:
+    """Answer with none: what is done to an image here is over when it is answered."""
+    _get(call, image_id)
+    return {"tasks": []}
+
+
 @image.route("PATCH", "/v2/images/<image_id>", "modify_image", body=PATCH, body_types=_PATCHES)
 def update_image(call: Call, image_id: str) -> dict[str, Any]:
     def edit(before: Image) -> Image:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from cellcloud import errors
 from cellcloud.context import RequestContext
+from cellcloud.model.flavor_image_validation import asks_for_place
 from cellcloud.model.guest_questions import Diagnose, GuestDiagnostics, GuestQuestion, InjectNmi, SetPassword
+from cellcloud.model.numa import GuestNuma
 from cellcloud.model.server import ServerRecord
 from top_api.operations.server_in_cell import change, check_unlocked
 from top_api.services import ApiServices
@@ -16,6 +18,16 @@ def get_diagnostics(services: ApiServices, context: RequestContext, record: Serv
     if found is None:
         raise errors.CallHuman("The cell has answered with no figures.")
     return found
+
+
+def get_placed(services: ApiServices, context: RequestContext, record: ServerRecord) -> GuestNuma | None:
+    """Return where the guest's NUMA cells lie, None for one without; only the cell knows. Raises Unreachable."""
+    if not record.host or not asks_for_place(record.spec.flavor, record.spec.image):
+        return None
+    conductor = services.cells.conductor(record.cell)
+    found = conductor.get_servers(services.cells.budget(context), [record.id])
+    placed = found[0].spec.placed if found else None
+    return None if placed is None else placed.guest
 
 
 def set_password(services: ApiServices, context: RequestContext, record: ServerRecord, password: str) -> None:

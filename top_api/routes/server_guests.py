@@ -7,7 +7,7 @@ from typing import Any
 from top_api.operations import guest_questions
 from top_api.operations.server_in_cell import look_up_server
 from top_api.request_pipeline import Call, Resource
-from top_api.views import diagnostics
+from top_api.views import diagnostics, topology
 
 server_guests = Resource("server-guests")
 _PASSWORD = "/servers/<server_id>/os-server-password"  # noqa: S105 -- a path
@@ -45,5 +45,5 @@ def clear_password(call: Call, server_id: str) -> None:
     lookup=look_up_server,
 )
 def show_topology(call: Call, server_id: str) -> dict[str, Any]:
-    """No guest here has NUMA cells of its own: what asks for some is refused by every driver."""
-    return {"nodes": [], "pagesize_kb": None}
+    placed = guest_questions.get_placed(call.services, call.context, call.server)
+    return topology.show(placed, with_host=call.allows("compute:server:topology:host:index"))
