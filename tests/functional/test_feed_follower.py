@@ -15,8 +15,8 @@ from cellcloud import errors
 from cellcloud.context import service_context
 from cellcloud.db import server_index, top_schema
 from cellcloud.model.cell import FeedEntry, FeedPage
+from cellcloud.model.cell_assignment_hmac import Proofs
 from cellcloud.model.image import Image
-from cellcloud.model.placement_signature import Proofs
 from cellcloud.model.server import ServerRecord, ServerSpec
 from cellcloud.rpc.conductor import Conductor
 from cellcloud.server_states import VmState

@@ -16,10 +16,10 @@ from cellcloud.context import RequestContext, service_context
 from cellcloud.db import intents, server_groups, server_index, user_data
 from cellcloud.db.engine import Database, retried
 from cellcloud.model import codec
+from cellcloud.model.cell_assignment_hmac import Proofs
 from cellcloud.model.intent import Intent, IntentKind, IntentState, Refusal
 from cellcloud.model.operations import Operation
 from cellcloud.model.placement_messages import ConfirmAnswer, DeleteRequest, ReserveAnswer
-from cellcloud.model.placement_signature import Proofs
 from cellcloud.model.server import ServerRecord, ServerSpec
 from cellcloud.model.server_group import AFFINITY
 from cellcloud.rpc.conductor import Conductor

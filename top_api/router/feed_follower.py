@@ -17,8 +17,8 @@ from cellcloud.context import RequestContext, service_context
 from cellcloud.db import cells, database_incarnations, intents, port_rollback_recovery, server_index
 from cellcloud.db.engine import Connection, Database, retried
 from cellcloud.model.cell import Cell, FeedEntry, FeedPage
+from cellcloud.model.cell_assignment_hmac import Proofs
 from cellcloud.model.database_incarnation import Incarnation
-from cellcloud.model.placement_signature import Proofs
 from cellcloud.model.server import ServerRecord
 from cellcloud.rpc.conductor import Conductor
 from top_api.user_data_recovery import fetch_user_data
