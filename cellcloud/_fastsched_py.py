@@ -91,14 +91,14 @@ class Index:
         self._host_class[place], self._free[:, place], self._raw[:, place] = kind[0], amounts, values
 
     def row(self, position: int) -> tuple[int, Column, Floats]:
-        """A host's host class, free (R,) and raw (K,) as they are now."""
+        """Return a host's host class, free (R,) and raw (K,) as they are now."""
         place = self._position(position)
         return int(self._host_class[place]), self._free[:, place].copy(), self._raw[:, place].copy()
 
     def add_class(
         self, need: npt.ArrayLike, passes: npt.ArrayLike, multipliers: npt.ArrayLike, step: npt.ArrayLike
     ) -> int:
-        """A class of requests; returns its id.
+        """Return a class of requests; returns its id.
 
         ``need`` (R,) amounts, where 0 is not asked for and never compared; ``passes`` (S,) nonzero for the host classes
         whose hosts pass the filters (one beyond its end does not pass); ``multipliers`` (K,), or (S, K) where
@@ -143,7 +143,7 @@ class Index:
         return self.choose_scored(class_id, count, exclude)[0]
 
     def choose_scored(self, class_id: int, count: int, exclude: Iterable[int] = ()) -> tuple[list[int], list[float]]:
-        """The ``count`` best hosts and their scores."""
+        """Return the ``count`` best hosts and their scores."""
         if count < 0:
             raise ValueError("count: negative")
         places = self.fitting(class_id)
@@ -159,7 +159,7 @@ class Index:
         return places[order].tolist(), scores[order].tolist()
 
     def scan(self, class_id: int, count: int) -> list[int]:
-        """The same as ``choose``, by looking at every host."""
+        """Return the same as ``choose``, by looking at every host."""
         return self.choose(class_id, count)
 
     def claim(self, class_id: int, position: int, times: int = 1) -> None:
@@ -243,7 +243,7 @@ def whole(
 
 
 def finite(given: npt.ArrayLike, name: str, shape: tuple[int | None, ...], *, highest: float = EXACT) -> Floats:
-    """A copy as float64 of that shape, each finite and within +-``highest``, or ValueError with the ``name``."""
+    """Return a copy as float64 of that shape, each finite and within +-``highest``, or ValueError with the ``name``."""
     array = np.array(given, dtype=np.float64)
     _shaped(array, name, shape)
     if not (np.abs(array) <= highest).all():

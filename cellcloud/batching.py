@@ -18,7 +18,7 @@ MOST_BYTES = 1 << 20  # of what is put into one message
 
 
 def portions(items: Sequence[T], size_of: Callable[[T], int], most: int = MOST_BYTES) -> Iterator[list[T]]:
-    """The items in their order, as many at once as come to no more than ``most``, and at least one."""
+    """Return the items in their order, as many at once as come to no more than ``most``, and at least one."""
     some: list[T] = []
     size = 0
     for item in items:
@@ -110,7 +110,7 @@ class Batcher(Generic[T, R]):
         self._at_work: set[int] = set()  # threads
 
     def __call__(self, item: T) -> R:
-        """What ``work`` made of the item, or the error it raised."""
+        """Return what ``work`` made of the item, or the error it raised."""
         if threading.get_ident() in self._at_work:
             raise RuntimeError("The work of a batch waits for a batch of its own.")
         call: _Call[T, R] = _Call(item, self._weigh(item))
@@ -169,7 +169,7 @@ class Batcher(Generic[T, R]):
                 self._depth.dec()
 
     def _take(self, leader: _Call[T, R]) -> list[_Call[T, R]]:
-        """The leader's item with what has waited longest; nothing where another leader has it already."""
+        """Return the leader's item with what has waited longest; nothing where another leader has it already."""
         if leader.taken:
             return []
         batch, size = [leader], leader.weight

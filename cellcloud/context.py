@@ -12,7 +12,7 @@ REQUEST_ID = Pattern(r"req-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", most=40)
 
 
 def new_request_id() -> str:
-    """A request id in OpenStack's form, ``req-<uuid>``."""
+    """Return a request id in OpenStack's form, ``req-<uuid>``."""
     return f"req-{uuid.uuid4()}"
 
 
@@ -41,7 +41,7 @@ class RequestContext:
         return left
 
     def with_budget(self, seconds: float) -> RequestContext:
-        """The same caller with ``seconds`` from now."""
+        """Return the same caller with ``seconds`` from now."""
         return replace(self, budget=seconds, started=clock.monotonic())
 
     def to_wire(self) -> dict[str, object]:
@@ -74,5 +74,5 @@ class RequestContext:
 
 
 def service_context(budget: float = 60.0) -> RequestContext:
-    """A context for work that no user asked for: sweeps, heartbeats, reports."""
+    """Return a context for work that no user asked for: sweeps, heartbeats, reports."""
     return RequestContext(is_admin=True, roles=("admin", "service"), budget=budget)

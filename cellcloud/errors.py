@@ -150,10 +150,10 @@ TREE: dict[str, type[CellcloudError]] = {
 
 
 def lineage(error: CellcloudError) -> tuple[str, ...]:
-    """The names of the classes of the tree that an error is of, the nearest first."""
+    """Return the names of the classes of the tree that an error is of, the nearest first."""
     return tuple(cls.__name__ for cls in type(error).__mro__ if TREE.get(cls.__name__) is cls)
 
 
 def nearest(names: Iterable[str]) -> type[CellcloudError]:
-    """The first class that is known here, of names as ``lineage`` tells them; CellcloudError where none is."""
+    """Return the first class that is known here, of names as ``lineage`` tells them; CellcloudError where none is."""
     return next((TREE[name] for name in names if name in TREE), CellcloudError)

@@ -108,7 +108,7 @@ def _inspect(file: BinaryIO, declared: str, max_bytes: int) -> ImageFacts:
 
 
 def _matching(head: bytes) -> set[str]:
-    """The formats that oslo.utils takes these bytes for."""
+    """Return the formats that oslo.utils takes these bytes for."""
     found = set()
     for name, kind in format_inspector.ALL_FORMATS.items():
         inspector = kind()
@@ -152,7 +152,7 @@ def _named(found: frozenset[str]) -> str:
 
 
 def _is_vmdk_text(head: bytes) -> bool:
-    """A VMDK descriptor is text: comments and blank lines, then ``version=``."""
+    """Return a VMDK descriptor is text: comments and blank lines, then ``version=``."""
     if head[:21].lower() == b"# disk descriptorfile":
         return True
     for line in head[:4096].split(b"\n", 64)[:64]:

@@ -22,11 +22,11 @@ class Pattern:
         self._compiled = re2.compile(pattern, options)
 
     def matches(self, text: str) -> bool:
-        """Whether the whole text is of that form."""
+        """Return whether the whole text is of that form."""
         return self._match(text) is not None
 
     def groups(self, text: str) -> tuple[str, ...] | None:
-        """What the groups hold, "" for one left out; None when the whole text is not of that form."""
+        """Return what the groups hold, "" for one left out; None when the whole text is not of that form."""
         found = self._match(text)
         return None if found is None else tuple((part or b"").decode() for part in found.groups())
 

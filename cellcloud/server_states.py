@@ -103,7 +103,7 @@ _STATUS_WHILE: dict[tuple[VmState, TaskState], str] = {
 
 
 def status_of(vm_state: str, task_state: str | None) -> str:
-    """The API's status for a pair of states; UNKNOWN for a pair nobody declared."""
+    """Return the API's status for a pair of states; UNKNOWN for a pair nobody declared."""
     try:
         vm = VmState(vm_state)
     except ValueError:
@@ -117,7 +117,7 @@ def status_of(vm_state: str, task_state: str | None) -> str:
 
 
 def states_of(status: str) -> list[tuple[VmState, TaskState | None]]:
-    """The (vm state, task state) pairs shown as ``status``; None stands for any other task state."""
+    """Return the (vm state, task state) pairs shown as ``status``; None stands for any other task state."""
     pairs: list[tuple[VmState, TaskState | None]] = [
         (vm, task) for (vm, task), shown in _STATUS_WHILE.items() if shown == status.upper()
     ]

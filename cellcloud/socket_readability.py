@@ -7,7 +7,7 @@ import socket
 
 
 def is_readable(line: socket.socket | int) -> bool:
-    """Whether something, or the end, has come in on a socket or a file descriptor."""
+    """Return whether something, or the end, has come in on a socket or a file descriptor."""
     waiting = select.poll()
     waiting.register(line, select.POLLIN)
     return bool(waiting.poll(0))

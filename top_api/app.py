@@ -119,7 +119,7 @@ def _note(response: Response) -> None:
 
 
 def _api_of(path: str, apis: Sequence[WebApi]) -> WebApi:
-    """The API that a path belongs to; of the versions' documents where it belongs to none."""
+    """Return the API that a path belongs to; of the versions' documents where it belongs to none."""
     return next((api for api in apis if api.prefix and api.serves(path)), DISCOVERY)
 
 

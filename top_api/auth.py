@@ -16,7 +16,7 @@ TOKEN = Pattern(r"[\x21-\x7e]+", most=8192)
 
 
 def global_request_id(headers: Headers) -> str | None:
-    """The caller's own id for a chain of requests, if it is well formed."""
+    """Return the caller's own id for a chain of requests, if it is well formed."""
     given = headers.get("X-OpenStack-Request-ID", "")
     return given if REQUEST_ID.matches(given) else None
 

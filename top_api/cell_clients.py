@@ -87,7 +87,7 @@ class Breaker:
                 self._changed.notify_all()
 
     def _enter(self, context: RequestContext) -> tuple[RequestContext, int]:
-        """The context to call with, and how many answers there were before."""
+        """Return the context to call with, and how many answers there were before."""
         with self._changed:
             while self._open_until is None and self._inside >= self._most:
                 patience = min(context.remaining(), self._silent_since + PATIENCE - clock.monotonic())
@@ -124,7 +124,7 @@ class Breaker:
 
 
 def _is_silence(error: BaseException) -> bool:
-    """Whether nobody answered. That something behind the cell does not answer is the cell's answer."""
+    """Return whether nobody answered. That something behind the cell does not answer is the cell's answer."""
     silent = isinstance(error, errors.Unreachable | errors.DeadlineExceeded)
     return silent and not (isinstance(error, errors.CellcloudError) and error.relayed)
 
@@ -157,7 +157,7 @@ class CellRoom:
     buckets: list[tuple[int, int, int, int]] = field(default_factory=list)
 
     def fits(self, need: tuple[int, int, int]) -> int:
-        """How many servers of that need the cell's hosts can take."""
+        """Return how many servers of that need the cell's hosts can take."""
         return sum(count * _times(free, need) for *free, count in self.buckets)
 
     def take(self, need: tuple[int, int, int]) -> None:
@@ -206,7 +206,7 @@ class Cells:
 
     # ---- knowing -------------------------------------------------------------------------------------------------
     def list_cells(self) -> list[Cell]:
-        """The cells table, at most a second old."""
+        """Return the cells table, at most a second old."""
         read_at, known = self._known
         if clock.monotonic() - read_at < REREAD:
             return known
@@ -230,16 +230,16 @@ class Cells:
         return next((cell.digest_at for cell in self.list_cells() if cell.name == name), None)
 
     def is_unreachable(self, name: str) -> bool:
-        """Whether a cell is believed not to answer."""
+        """Return whether a cell is believed not to answer."""
         breaker = self._breakers.get((name, Conductor.__name__))
         return (breaker is not None and breaker.is_open) or self._is_down(name)
 
     def _is_down(self, name: str) -> bool:
-        """The router's judgement."""
+        """Return the router's judgement."""
         return any(cell.name == name and cell.health == "down" for cell in self.list_cells())
 
     def unreachable_cells(self) -> frozenset[str]:
-        """The cells that are believed not to answer."""
+        """Return the cells that are believed not to answer."""
         return frozenset(cell.name for cell in self.list_cells() if self.is_unreachable(cell.name))
 
     def zones(self) -> dict[str, bool]:
@@ -255,7 +255,7 @@ class Cells:
 
     # ---- reaching ------------------------------------------------------------------------------------------------
     def transport(self, name: str) -> Transport:
-        """The cell's queue. Raises NotFound."""
+        """Return the cell's queue. Raises NotFound."""
         with self._lock:
             if name not in self._transports:
                 with self._database.read() as connection:
@@ -266,19 +266,19 @@ class Cells:
             return self._transports[name]
 
     def conductor(self, name: str) -> Conductor:
-        """The cell's conductors, behind its breaker."""
+        """Return the cell's conductors, behind its breaker."""
         return self._client(name, Conductor)
 
     def consoleauth(self, name: str) -> ConsoleAuth:
-        """The cell's console authority, behind its breaker."""
+        """Return the cell's console authority, behind its breaker."""
         return self._client(name, ConsoleAuth)
 
     def scheduler(self, name: str) -> Scheduler:
-        """The cell's schedulers, for what operators ask them, behind their own breaker."""
+        """Return the cell's schedulers, for what operators ask them, behind their own breaker."""
         return self._client(name, Scheduler)
 
     def scheduling_store(self, name: str) -> SchedulingStore:
-        """The cell's log, decisions and policies, behind their own breaker."""
+        """Return the cell's log, decisions and policies, behind their own breaker."""
         return self._client(name, SchedulingStore)
 
     def _client(self, name: str, interface: type[T]) -> T:
@@ -296,7 +296,7 @@ class Cells:
         return cast(T, found)
 
     def budget(self, context: RequestContext) -> RequestContext:
-        """The caller's context with what one call to a cell may take."""
+        """Return the caller's context with what one call to a cell may take."""
         return context.with_budget(min(self._config.cell_timeout, context.remaining()))
 
     def ask_all(
@@ -334,7 +334,7 @@ class Cells:
 
     # ---- choosing ------------------------------------------------------------------------------------------------
     def choose(self, spec: ServerSpec, excluded: Collection[str]) -> str | None:
-        """A cell for a server: one whose digest has room, likelier the more room it has; None with none left.
+        """Return a cell for a server: one whose digest has room, likelier the more room it has; None with none left.
 
         A digest rounds down, so cells that seem full are still asked when no other is left.
         """
@@ -354,7 +354,7 @@ class Cells:
         return chosen
 
     def may_take(self, spec: ServerSpec, refused: Collection[str]) -> list[str]:
-        """The cells, unreachable or not, that have not refused and offer what is asked for."""
+        """Return the cells, unreachable or not, that have not refused and offer what is asked for."""
         offering = (cell.name for cell in self.list_cells() if cell.enabled and _offers(cell, spec))
         return [name for name in offering if name not in refused]
 

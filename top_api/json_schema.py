@@ -49,7 +49,7 @@ def _is_base64(value: object) -> bool:
 
 
 def read_time(text: str) -> dt.datetime:
-    """A time of a query, aware, UTC, not before 1970. Raises ValueError. A plus sign may have become a space."""
+    """Return a time of a query, aware, UTC, not before 1970. Raises ValueError. A plus sign may have become a space."""
     if len(text) > len("2026-01-01") and not any(letter in text[8:11] for letter in "Tt "):
         raise ValueError(f"no letter T or space parts the day from the time in {text[:64]!r}")
     try:
@@ -91,7 +91,7 @@ def _too_long(value: object, schema: Mapping[str, Any]) -> bool:
 
 
 def _bounded(keyword: Any) -> Any:
-    """The keyword, told nothing of values that their schema's bounds refuse."""
+    """Return the keyword, told nothing of values that their schema's bounds refuse."""
 
     @functools.wraps(keyword)
     def check(validator: Any, said: Any, value: Any, schema: Mapping[str, Any]) -> Iterator[ValidationError]:
@@ -153,7 +153,7 @@ def _is_integer(checker: Any, value: object) -> bool:
 
 
 def _of_numbers(keyword: Any) -> Any:
-    """The keyword for numbers, and for texts of digits where the schema takes both."""
+    """Return the keyword for numbers, and for texts of digits where the schema takes both."""
 
     def check(validator: Any, said: Any, value: Any, schema: Mapping[str, Any]) -> Iterator[ValidationError]:
         number = value
@@ -218,7 +218,7 @@ class Compiled:
         self._relaxed = _Relaxed(schema, format_checker=FORMATS)
 
     def find_error(self, value: Any, *, relaxed: bool = False) -> ValidationError | None:
-        """The error that says most about what is wrong with the value; None when nothing is.
+        """Return the error that says most about what is wrong with the value; None when nothing is.
 
         ``relaxed``: keys that the schema does not know are no error; they are taken out of the value.
         """
@@ -230,7 +230,7 @@ class Compiled:
 
 
 def is_deep(value: object) -> bool:
-    """Whether lists and objects lie in each other more than MOST_DEPTH times."""
+    """Return whether lists and objects lie in each other more than MOST_DEPTH times."""
     level = [value]
     for _ in range(MOST_DEPTH):
         level = [

@@ -34,7 +34,7 @@ class UnacceptableVersion(errors.FixRequest):
 
 
 def requested(headers: Headers) -> Microversion:
-    """The version a request asks for; of several for this service the last one counts.
+    """Return the version a request asks for; of several for this service the last one counts.
 
     Raises Invalid when malformed, UnacceptableVersion when out of range.
     """
@@ -64,5 +64,5 @@ def parse(text: str) -> Microversion:
 
 
 def response_headers(version: Microversion) -> dict[str, str]:
-    """What every answer echoes."""
+    """Return what every answer echoes."""
     return {HEADER: f"{SERVICE} {version}", OLD_HEADER: str(version), "Vary": f"{HEADER}, {OLD_HEADER}"}

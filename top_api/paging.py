@@ -23,7 +23,7 @@ _PLACE = ("marker", pagination_snapshots.NAME)  # keys of a query that say where
 
 
 def limit_of(call: Call) -> int:
-    """How many items a page has: at most the configured maximum, which is meant where nothing is said."""
+    """Return how many items a page has: at most the configured maximum, which is meant where nothing is said."""
     most = call.services.config.top.max_limit
     wanted = call.param("limit")
     return most if wanted is None else min(int(wanted), most)

@@ -19,7 +19,7 @@ FORWARDED = ("FOR", "PROTO", "HOST", "PORT", "PREFIX")
 
 
 def plain(path: str) -> str:
-    """The path with one slash for several in a row, as OpenStack's services read it."""
+    """Return the path with one slash for several in a row, as OpenStack's services read it."""
     while "//" in path:
         path = path.replace("//", "/")
     return path

@@ -51,7 +51,7 @@ class QuotaScope:
     usages: Mapping[str, int]
 
     def how_many_fit(self, cost: Mapping[str, int]) -> int | None:
-        """How many servers of that cost there is room for; None: no limit applies."""
+        """Return how many servers of that cost there is room for; None: no limit applies."""
         bounds = [
             (self.limits[resource] - self.usages.get(resource, 0)) // amount
             for resource, amount in cost.items()
@@ -61,7 +61,7 @@ class QuotaScope:
 
 
 def scopes_of(connection: Connection, project_id: str, user_id: str, config: QuotaConfig) -> list[QuotaScope]:
-    """The project's, and the user's own where they have limits."""
+    """Return the project's, and the user's own where they have limits."""
     usages = quotas.list_usages(connection, project_id)
     scopes = [QuotaScope(limits=limits_of(connection, project_id, config), usages=usages)]
     if counted := user_quotas.list_counted(connection, project_id, user_id):
@@ -73,7 +73,7 @@ def scopes_of(connection: Connection, project_id: str, user_id: str, config: Quo
 def refusal(
     connection: Connection, project_id: str, user_id: str, config: QuotaConfig, cost: Mapping[str, int]
 ) -> errors.QuotaExceeded:
-    """The error of servers of that cost that were found not to fit."""
+    """Return the error of servers of that cost that were found not to fit."""
     scopes = scopes_of(connection, project_id, user_id, config)
     over = [scope for scope in scopes if (room := scope.how_many_fit(cost)) is not None and room < 1]
     full = over[-1] if over else scopes[0]
@@ -81,14 +81,14 @@ def refusal(
 
 
 def most_of_user(connection: Connection, project_id: str, user_id: str, config: QuotaConfig, resource: str) -> int:
-    """The limit of what is not counted across a project: the lower of the project's and the user's own."""
+    """Return the limit of what is not counted across a project: the lower of the project's and the user's own."""
     limits = (limits_of(connection, project_id, config), user_quotas.list_limits(connection, project_id, user_id))
     bounds = [each[resource] for each in limits if each.get(resource, UNLIMITED) != UNLIMITED]
     return min(bounds, default=UNLIMITED)
 
 
 def settable(given: Mapping[str, Any]) -> dict[str, int]:
-    """The limits in a body. Raises Invalid for one that would be shown and not be kept."""
+    """Return the limits in a body. Raises Invalid for one that would be shown and not be kept."""
     found = {name: int(limit) for name, limit in given.items() if name != "force"}
     for name, limit in found.items():
         if limit != {**dict.fromkeys(INJECTED, 0), **dict.fromkeys(NETWORK, UNLIMITED)}.get(name, limit):
@@ -97,7 +97,7 @@ def settable(given: Mapping[str, Any]) -> dict[str, int]:
 
 
 def check_metadata(connection: Connection, project_id: str, user_id: str, config: QuotaConfig, count: int) -> int:
-    """The limit of a server's metadata items. Raises QuotaExceeded for more."""
+    """Return the limit of a server's metadata items. Raises QuotaExceeded for more."""
     most = most_of_user(connection, project_id, user_id, config, "metadata_items")
     if UNLIMITED < most < count:
         raise errors.QuotaExceeded(f"Maximum number of metadata items exceeds {most}")

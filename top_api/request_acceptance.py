@@ -87,7 +87,7 @@ class Admission:
     def accept(
         self, context: RequestContext, wanted: CreateRequest, *, key: str | None = None, body_hash: str = ""
     ) -> tuple[CreateResult, list[Intent]]:
-        """What to answer, and the intents to dispatch. Raises QuotaExceeded, KeyTaken.
+        """Return what to answer, and the intents to dispatch. Raises QuotaExceeded, KeyTaken.
 
         Between the smallest and the largest number asked for, others may take the room meanwhile: it is counted anew
         then.

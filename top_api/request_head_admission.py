@@ -29,7 +29,7 @@ class HeadGate:
         return "transfer" if method in ("PUT", "GET") and _FILE.matches(path) else "ordinary"
 
     def admits(self, headers: Mapping[str, str]) -> str | None:
-        """The project of the token; None where the request would be refused for it."""
+        """Return the project of the token; None where the request would be refused for it."""
         token = headers.get("x-auth-token", "")
         if not TOKEN.matches(token):
             return None

@@ -75,12 +75,12 @@ class Call:
         self.target = {"project_id": record.spec.project_id, "user_id": record.spec.user_id}
 
     def param(self, name: str, default: str | None = None) -> str | None:
-        """The last value of a query key."""
+        """Return the last value of a query key."""
         values = self.query.get(name)
         return values[-1] if values else default
 
     def allows(self, rule: str) -> bool:
-        """Whether policy lets the caller do that."""
+        """Return whether policy lets the caller do that."""
         return self.services.enforcer.allows(self.context, rule, self.target)
 
     def check(self, rule: str) -> None:
@@ -100,15 +100,15 @@ class Call:
         return None if self.context.is_admin else self.context.project_id
 
     def url(self, *parts: str) -> str:
-        """A link into the API as this client addresses it."""
+        """Return a link into the API as this client addresses it."""
         return "/".join(part for part in (self.base_url, self.root, self.project_segment, *parts) if part)
 
     def bookmark(self, *parts: str) -> str:
-        """A link that carries no API version."""
+        """Return a link that carries no API version."""
         return "/".join(part for part in (self.base_url, self.project_segment, *parts) if part)
 
     def links(self, *parts: str) -> list[dict[str, str]]:
-        """The two links every resource shows."""
+        """Return the two links every resource shows."""
         return [{"rel": "self", "href": self.url(*parts)}, {"rel": "bookmark", "href": self.bookmark(*parts)}]
 
 
@@ -345,7 +345,7 @@ def _answer(value: Any, status: int) -> Answer:
 
 
 def _read_body(api: WebApi, route: Route, most: int) -> bytes:
-    """The body, of the right type and not too large. Raises TooLarge, UnsupportedType, Invalid."""
+    """Return the body, of the right type and not too large. Raises TooLarge, UnsupportedType, Invalid."""
     if route.body_types and request.mimetype not in route.body_types:
         raise UnsupportedType("Unsupported Content-Type.")
     if route.method == "GET" or route.streams:

@@ -16,14 +16,14 @@ _ADDRESS = Pattern(r"[0-9a-fA-F.:]+")
 
 
 def plain_text(pattern: str, *, address: bool = False) -> str | None:
-    """The text that a pattern without special characters looks for; in addresses a dot is just a dot."""
+    """Return the text that a pattern without special characters looks for; in addresses a dot is just a dot."""
     if address and _ADDRESS.matches(pattern):
         return pattern
     return None if _SPECIAL.search(pattern) else pattern
 
 
 def exact_text(pattern: str) -> str | None:
-    """The one text that ``^text$`` stands for."""
+    """Return the one text that ``^text$`` stands for."""
     match = _EXACT.groups(pattern)
     return match[0] if match else None
 

@@ -82,7 +82,7 @@ def read(call: Call, rule: str) -> ServerQuery:
 
 
 def _visible(call: Call) -> dict[str, list[str]]:
-    """What of the query counts: the caller of a project may not filter by what only operators see."""
+    """Return what of the query counts: the caller of a project may not filter by what only operators see."""
     if call.context.is_admin:
         for key in call.query:
             if key in JOINED:
@@ -149,7 +149,7 @@ def _address_test(matches: Callable[[str], bool]) -> Keep:
 
 
 def _states(call: Call, query: dict[str, list[str]]) -> tuple[Sequence[tuple[str, str | None]] | None, bool]:
-    """The states of the statuses asked for, and whether deleted servers are among them."""
+    """Return the states of the statuses asked for, and whether deleted servers are among them."""
     if "status" not in query:
         return None, False
     pairs: list[tuple[str, str | None]] = []
@@ -187,7 +187,7 @@ def read_changes(query: dict[str, list[str]]) -> tuple[dt.datetime | None, dt.da
 
 
 def _predicates(query: dict[str, list[str]]) -> list[Keep]:
-    """What no column of the index says."""
+    """Return what no column of the index says."""
     keep: list[Keep] = []
 
     def tags_of(key: str) -> frozenset[str]:
@@ -236,7 +236,7 @@ _VALUES: dict[str, Callable[[ServerRecord], str | int | bool | dt.datetime | Non
 
 
 def _value_test(key: str, value_of: Callable[[ServerRecord], Any], given: Sequence[str]) -> Keep:
-    """A test of records. Times are compared as they are shown, in seconds. Raises Invalid."""
+    """Return a test of records. Times are compared as they are shown, in seconds. Raises Invalid."""
     if key.endswith("_at"):
         times = {_second(key, text) for text in given}
         return lambda record: (at := value_of(record)) is not None and at.replace(microsecond=0) in times
@@ -255,7 +255,7 @@ def _second(key: str, text: str) -> dt.datetime:
 
 
 def _sort_column(call: Call, key: str) -> str | None:
-    """The index's key; None where there is nothing to sort by. Raises Invalid, Forbidden."""
+    """Return the index's key; None where there is nothing to sort by. Raises Invalid, Forbidden."""
     ignored = _IGNORED if call.version >= (2, 73) else _IGNORED | {"locked"}
     if key in ignored and call.version < (2, 75):
         return None

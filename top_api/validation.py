@@ -56,7 +56,7 @@ class Versioned:
         return iter(self._schemas)
 
     def validator(self, version: Microversion) -> Compiled:
-        """The validator for that microversion."""
+        """Return the validator for that microversion."""
         since, schema = next((s, body) for s, body in reversed(self._schemas) if version >= s)
         if since not in self._compiled:
             self._compiled[since] = Compiled(schema)
@@ -131,7 +131,7 @@ class Queries:
                 yield key, key not in self._single, schema
 
     def read(self, pairs: Mapping[str, Sequence[str]], version: Microversion) -> dict[str, list[str]]:
-        """The known keys with their values. Raises Invalid."""
+        """Return the known keys with their values. Raises Invalid."""
         found: dict[str, list[str]] = {}
         for key, values in pairs.items():
             if key not in self._kinds or not self._since.get(key, FIRST) <= version <= self._until.get(key, LAST):

@@ -45,7 +45,7 @@ BY_STATUS: dict[int, type[errors.CellcloudError]] = {
 
 
 def find_cloud(name: str) -> dict[str, Any]:
-    """The entry ``name`` of clouds.yaml: OS_CLIENT_CONFIG_FILE's, or the nearest one upwards from here.
+    """Return the entry ``name`` of clouds.yaml: OS_CLIENT_CONFIG_FILE's, or the nearest one upwards from here.
 
     Raises Misconfigured with what to do.
     """

@@ -36,7 +36,7 @@ class Terminal:
     source_override: Source | None = None
 
     def source(self) -> Source:
-        """The top's API, or with ``--local`` the cell's own queue."""
+        """Return the top's API, or with ``--local`` the cell's own queue."""
         if self.source_override is not None:
             return self.source_override
         if not self.local:
@@ -82,13 +82,13 @@ def with_options(function: F) -> F:
 
 
 def merged(context: click.Context, given: dict[str, Any]) -> Terminal:
-    """What stood before the command's name, overridden by what stands after it."""
+    """Return what stood before the command's name, overridden by what stands after it."""
     before = context.obj if isinstance(context.obj, Terminal) else Terminal()
     return replace(before, **{name: value for name, value in given.items() if value is not None})
 
 
 def command(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A command that gets a Terminal first, and whose errors end in the documented exit codes."""
+    """Return a command that gets a Terminal first, and whose errors end in the documented exit codes."""
 
     @with_options
     @functools.wraps(function)

@@ -13,7 +13,7 @@ MOST_BYTES = 1 << 20
 
 
 def read_document(path: str) -> Any:
-    """What a file says; JSON is YAML, too. Raises Invalid."""
+    """Return what a file says; JSON is YAML, too. Raises Invalid."""
     try:
         data = Path(path).read_bytes()
         if len(data) > MOST_BYTES:
@@ -26,7 +26,7 @@ def read_document(path: str) -> Any:
 
 
 def read_object(path: str) -> dict[str, object]:
-    """A document that is an object. Raises Invalid."""
+    """Return a document that is an object. Raises Invalid."""
     found = read_document(path)
     if not isinstance(found, dict):
         raise errors.Invalid(f"{path} must hold one object: keys and their values.")

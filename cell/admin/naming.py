@@ -10,7 +10,7 @@ from cellcloud import errors
 
 
 def server_id(source: Source, text: str) -> str:
-    """The id of the server that the text names. Raises NotFound, Invalid for a name that several have."""
+    """Return the id of the server that the text names. Raises NotFound, Invalid for a name that several have."""
     if is_id(text):
         return text
     return _only("server", text, [one.id for one in source.find_servers(text)])
@@ -22,7 +22,7 @@ def server_ids(source: Source, texts: Iterable[str]) -> list[str]:
 
 
 def host_name(source: Source, text: str, cell: str | None = None, *, alone: bool = False) -> str:
-    """The name of the host that has that name, that id, or that name as a hypervisor.
+    """Return the name of the host that has that name, that id, or that name as a hypervisor.
 
     One that no answering cell has is left as it is said: who is asked next says what is wrong, and what a name that
     hosts of several cells have stands for; with ``alone`` such a name is refused here. Raises Invalid.
@@ -37,7 +37,7 @@ def host_name(source: Source, text: str, cell: str | None = None, *, alone: bool
 
 
 def aggregate_id(source: Source, text: str, cell: str | None = None) -> int:
-    """The number of the aggregate that the text names. Raises NotFound, Invalid for a name that several have."""
+    """Return the number of the aggregate that the text names. Raises NotFound, Invalid for a name that several have."""
     if text.isascii() and text.isdecimal():
         return int(text)
     found = {one.aggregate.id for one in source.list_aggregates(cell) if one.aggregate.name == text}
@@ -45,7 +45,7 @@ def aggregate_id(source: Source, text: str, cell: str | None = None) -> int:
 
 
 def project_id(source: Source, text: str) -> str:
-    """The id of the project that the text names; a name is looked up, where there is somebody to ask."""
+    """Return the id of the project that the text names; a name is looked up, where there is somebody to ask."""
     if is_id(text):
         return text
     found = source.find_projects(text)
@@ -53,7 +53,7 @@ def project_id(source: Source, text: str) -> str:
 
 
 def is_id(text: str) -> bool:
-    """Whether a text has the form of a UUID."""
+    """Return whether a text has the form of a UUID."""
     try:
         uuid.UUID(text)
     except ValueError:

@@ -18,7 +18,7 @@ Column = tuple[str, Callable[[T], object]]
 
 
 def clean(value: object) -> str:
-    """A value as one line of printable text; control, formatting and unassigned characters become "?"."""
+    """Return a value as one line of printable text; control, formatting and unassigned characters become "?"."""
     if value is None or value == "":
         return "-"
     if isinstance(value, bool):

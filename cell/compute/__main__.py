@@ -49,7 +49,7 @@ def build(
 
 
 def make_drivers(config: Config, let_go: contextlib.ExitStack) -> Mapping[str, Driver]:
-    """The hosts of this process: one with libvirt, as many as configured with the fake driver.
+    """Return the hosts of this process: one with libvirt, as many as configured with the fake driver.
 
     ``let_go`` is told what to close behind them.
     """
@@ -74,13 +74,13 @@ def _make_fakes(config: Config, let_go: contextlib.ExitStack) -> Mapping[str, Dr
 
 
 def _share(config: Config) -> HostShare:
-    """What of the host is for guests."""
+    """Return what of the host is for guests."""
     compute = config.compute
     return HostShare.parse(compute.cpu_shared_set, compute.cpu_dedicated_set, compute.pci_device_spec)
 
 
 def _make_libvirt(config: Config) -> Driver:
-    """The driver of the node called as this host, when there is one, else of the machine itself."""
+    """Return the driver of the node called as this host, when there is one, else of the machine itself."""
     from cell.compute.drivers.libvirt.driver import LibvirtDriver
     from cell.compute.drivers.libvirt.options import LibvirtOptions
 
@@ -101,14 +101,14 @@ def _make_libvirt(config: Config) -> Driver:
 
 
 def _metadata_key(config: Config) -> bytes:
-    """The key that this host's requests for metadata are signed with."""
+    """Return the key that this host's requests for metadata are signed with."""
     if config.metadata.node_key:
         return bytes.fromhex(config.metadata.node_key)
     return node_key(config.metadata.secret.encode(), config.host)
 
 
 def _address_of(host: str, hosts_file: Path) -> str:
-    """The host's address, from a file in the form of /etc/hosts."""
+    """Return the host's address, from a file in the form of /etc/hosts."""
     for line in hosts_file.read_text().splitlines():
         address, *names = line.partition("#")[0].split() or [""]
         if host in names:
@@ -117,7 +117,7 @@ def _address_of(host: str, hosts_file: Path) -> str:
 
 
 def make_images(config: Config) -> ImageClient:
-    """The image service that the configuration names."""
+    """Return the image service that the configuration names."""
     from cellcloud.clients.glance import GlanceClient
 
     return GlanceClient.from_config(config)

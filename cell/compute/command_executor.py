@@ -73,7 +73,7 @@ class CommandExecutor:
                 self._pool.submit(work)
 
     def is_busy(self, host: str, server_id: str) -> bool:
-        """Whether a command for the guest is at work or waits."""
+        """Return whether a command for the guest is at work or waits."""
         with self._lock:
             return (host, server_id) in self._places
 

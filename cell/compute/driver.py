@@ -44,7 +44,7 @@ class ImageStore(Protocol):
         ...
 
     def is_filled(self, image_id: str) -> bool:
-        """Whether an image has its bytes. Raises NotFound, Unreachable."""
+        """Return whether an image has its bytes. Raises NotFound, Unreachable."""
         ...
 
     def fill(self, image_id: str, size: int, data: Iterable[bytes]) -> None:
@@ -89,7 +89,7 @@ class Driver(Protocol):
     def get_facts(self) -> HostFacts: ...
 
     def list_guests(self) -> list[GuestState]:
-        """The guests that this driver has made; others' are none of its business."""
+        """Return the guests that this driver has made; others' are none of its business."""
         ...
 
     def find_guest(self, server_id: str) -> GuestState | None: ...
@@ -248,7 +248,7 @@ class Driver(Protocol):
         ...
 
     def get_console_output(self, server_id: str, length: int) -> str:
-        """The last ``length`` characters of the serial console; all that is kept when negative."""
+        """Return the last ``length`` characters of the serial console; all that is kept when negative."""
         ...
 
     def get_console(self, server_id: str) -> ConsoleAddress: ...
@@ -273,7 +273,7 @@ def check_guest(spec: ServerSpec) -> None:
 
 
 def rescue_machine_for(spec: ServerSpec, image: Image) -> RescueMachine:
-    """The virtual hardware on which a guest is rescued. Raises GuestFailed."""
+    """Return the virtual hardware on which a guest is rescued. Raises GuestFailed."""
     try:
         return rescue_machine(spec.flavor, spec.image, image)
     except errors.Invalid as error:
@@ -281,7 +281,7 @@ def rescue_machine_for(spec: ServerSpec, image: Image) -> RescueMachine:
 
 
 def machine_for(spec: ServerSpec) -> Machine:
-    """The virtual hardware of a guest that was accepted. Raises GuestFailed."""
+    """Return the virtual hardware of a guest that was accepted. Raises GuestFailed."""
     try:
         return machine_of(spec.flavor, image_properties.read(spec.image.properties))
     except errors.Invalid as error:

@@ -107,7 +107,7 @@ class ImageCache:
 
 
 def _name_of(image: Image) -> str:
-    """A file name that cannot lead elsewhere: the SHA-512, or the id of an image that has none."""
+    """Return a file name that cannot lead elsewhere: the SHA-512, or the id of an image that has none."""
     name = (image.os_hash_value or image.id).lower()
     if image.os_hash_value and image.os_hash_algo not in (None, "sha512"):
         raise errors.HostRefused("The image's checksum is of a kind this host does not verify.")

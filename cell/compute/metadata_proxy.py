@@ -275,7 +275,7 @@ def _is_plain(value: str) -> bool:
 
 
 def _listen(namespace: str) -> socket.socket:
-    """A listener in that network namespace. Only a thread of its own goes there, and ends. Raises OSError."""
+    """Return a listener in that network namespace. Only a thread of its own goes there, and ends. Raises OSError."""
     found: list[socket.socket | OSError] = []
 
     def visit() -> None:
@@ -317,7 +317,7 @@ def _open_listener() -> socket.socket:
 
 
 def _stamp(path: Path) -> Stamp | None:
-    """What changes when a file is replaced; None when it is not there."""
+    """Return what changes when a file is replaced; None when it is not there."""
     with suppress(OSError):
         found = path.stat()
         return found.st_mtime_ns, found.st_ino

@@ -39,7 +39,7 @@ class Reconciler:
         self._report = report
 
     def has_guests(self) -> bool:
-        """Whether the host holds any guest at all."""
+        """Return whether the host holds any guest at all."""
         return bool(self._driver.list_guests())
 
     def compare(self) -> None:

@@ -36,7 +36,7 @@ class BootLog:
             self._boots = json.loads(path.read_text())
 
     def is_new(self, host: str, boot: str) -> bool:
-        """Whether the host has been down since its guests were last seen to."""
+        """Return whether the host has been down since its guests were last seen to."""
         return self._boots.get(host) != boot
 
     def note(self, boots: dict[str, str]) -> None:

@@ -155,7 +155,7 @@ class ConductorProcess:
 
 
 def make_networks(config: Config) -> NetworkClient:
-    """The network service this cell was configured for."""
+    """Return the network service this cell was configured for."""
     if config.adapters.network_adapter != "neutron":
         raise errors.Misconfigured(
             "A conductor in a process of its own needs a network service: set adapters.network_adapter to neutron."
@@ -166,7 +166,7 @@ def make_networks(config: Config) -> NetworkClient:
 
 
 def make_images(config: Config) -> ImageClient:
-    """The image service that the configuration names."""
+    """Return the image service that the configuration names."""
     from cellcloud.clients.glance import GlanceClient
 
     return GlanceClient.from_config(config)
@@ -181,7 +181,7 @@ def build(
     images: ImageClient | None = None,
     **_others: Any,
 ) -> ConductorProcess:
-    """A conductor of the configured cell; what is not given is made from the configuration."""
+    """Return a conductor of the configured cell; what is not given is made from the configuration."""
     return ConductorProcess(
         config,
         transport or Transport(config.cell.name, config.cell.transport_url),

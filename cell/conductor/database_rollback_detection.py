@@ -22,7 +22,7 @@ class DatabaseWatch:
         self._feed = self._changes = 0
 
     def look(self) -> bool:
-        """True when the database has fallen back; another incarnation of it has begun then."""
+        """Return True when the database has fallen back; another incarnation of it has begun then."""
         if self._is_shorter():  # first: it is seen where no mark can be kept, too
             return True
         return self._marker is not None and self._marker.look()

@@ -94,7 +94,7 @@ def adopt(database: Database, host: str, described: GuestDescription) -> ServerR
 
 
 def _holding(spec: ServerSpec) -> Allocation:
-    """What a guest has of its host: dedicated CPUs are a class of their own."""
+    """Return what a guest has of its host: dedicated CPUs are a class of their own."""
     guest = spec.placed.guest if spec.placed else None
     cells = guest.cells if guest else ()
     pinned = sum(len(cell.cpu_pinning) for cell in cells)
@@ -134,7 +134,7 @@ def _judge(
 
 
 def _waits_aside(guest: GuestState, record: ServerRecord, host: str) -> bool:
-    """Whether the guest is what a move that is not over has left on its old host."""
+    """Return whether the guest is what a move that is not over has left on its old host."""
     return guest.aside and record.migration is not None and record.migration.source == host
 
 
@@ -194,14 +194,14 @@ def _vm_state(described: GuestDescription) -> VmState:
 
 
 def list_expected(database: Database, host: str) -> list[ExpectedGuest]:
-    """What the records say the host should hold, but for servers that only wait for their reclaim."""
+    """Return what the records say the host should hold, but for servers that only wait for their reclaim."""
     with database.read() as connection:
         put_away = servers.list_soft_deleted_on(connection, host)
         return [entry for entry in expected_on(connection, host) if entry.server_id not in put_away]
 
 
 def expected_on(connection: Connection, host: str) -> list[ExpectedGuest]:
-    """The same in a transaction under way."""
+    """Return the same in a transaction under way."""
     records = servers.list_on(connection, host)
     busy = runs.list_active_servers(connection, host)
     return [

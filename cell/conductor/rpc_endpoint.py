@@ -521,7 +521,7 @@ def _compute_service(host: Host) -> ServiceRecord:
 
 
 def _each(read: Callable[[str], list[H]], after: str) -> Iterator[H]:
-    """The hosts behind that name, read some at a time."""
+    """Return the hosts behind that name, read some at a time."""
     while some := read(after):
         yield from some
         after = some[-1].host

@@ -100,7 +100,7 @@ class Gateway:
         return self._place_move(run, spec, migration_id, may_stay)
 
     def compute(self, host: str) -> Compute:
-        """The compute service that answers for the host. Raises NotFound."""
+        """Return the compute service that answers for the host. Raises NotFound."""
         queue = self._queue(host)
         with self._lock:
             if queue not in self._computes:

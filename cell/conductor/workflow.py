@@ -97,11 +97,11 @@ class PassiveServices(Protocol):
     max_attempts: int
 
     def is_up(self, host: str) -> bool:
-        """Whether the host has reported lately, or nobody can say."""
+        """Return whether the host has reported lately, or nobody can say."""
         ...
 
     def is_fenced(self, host: str) -> bool:
-        """Whether an operator has said that nothing runs on the host any more."""
+        """Return whether an operator has said that nothing runs on the host any more."""
         ...
 
 
@@ -181,7 +181,7 @@ class Workflow:
     elsewhere: Action | None = None
 
     def is_committed(self, index: int) -> bool:
-        """Whether only forward is possible from step ``index`` on."""
+        """Return whether only forward is possible from step ``index`` on."""
         return any(step.commit for step in self.steps[: index + 1])
 
 

@@ -45,7 +45,7 @@ class ConsoleAuthService:
 
 
 def build(config: Config, *, transport: Transport | None = None, **_others: Any) -> ConsoleAuthService:
-    """The console authority of the configured cell."""
+    """Return the console authority of the configured cell."""
     return ConsoleAuthService(config, transport or Transport(config.cell.name, config.cell.transport_url))
 
 

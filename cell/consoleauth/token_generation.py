@@ -15,7 +15,7 @@ def make_token() -> str:
 
 
 def hash_token(token: str) -> str:
-    """What is kept of a token."""
+    """Return what is kept of a token."""
     return hashlib.sha256(token.encode()).hexdigest()
 
 

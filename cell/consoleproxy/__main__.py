@@ -97,7 +97,7 @@ class ConsoleProxyService:
 
 
 def build(config: Config, *, transport: Transport | None = None, **_others: Any) -> ConsoleProxyService:
-    """The console proxy of the configured cell."""
+    """Return the console proxy of the configured cell."""
     return ConsoleProxyService(config, transport or Transport(config.cell.name, config.cell.transport_url))
 
 

@@ -69,7 +69,7 @@ class BoundedWebSocket(CompatibleWebSocket):  # type: ignore[misc]
         self._answer_ping()
 
     def receive(self) -> bytes | None:
-        """The next message; None when the client has closed. Raises WebSocketWantReadError, TooMuch."""
+        """Return the next message; None when the client has closed. Raises WebSocketWantReadError, TooMuch."""
         message: bytes | None = self.recvmsg()
         self._counted.done_with()
         self._answer_ping()

@@ -230,7 +230,7 @@ class ConsoleRequest(WebSockifyRequestHandler):  # type: ignore[misc]
 
 
 def connect(address: ConsoleAddress) -> socket.socket:
-    """A connection to a guest's VNC server. Raises OSError."""
+    """Return a connection to a guest's VNC server. Raises OSError."""
     if not address.socket:
         target = socket.create_connection((address.host, address.port), timeout=CONNECT_SECONDS)
         target.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -21,7 +21,7 @@ TYPES = {
 
 
 def find_page(root: Path, target: str) -> Path | None:
-    """The file that a request's target names; None for what is no plain file of a kind that is shown.
+    """Return the file that a request's target names; None for what is no plain file of a kind that is shown.
 
     ``root`` must be free of symbolic links. Links below it are not followed.
     """

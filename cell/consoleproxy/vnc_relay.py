@@ -57,7 +57,7 @@ class Session:
         return "cut"
 
     def _wait(self) -> tuple[int, int]:
-        """What client and target are ready for. Neither is read from while the other is behind."""
+        """Return what client and target are ready for. Neither is read from while the other is behind."""
         client, target = self._websocket.fileno(), self._target.fileno()
         poller = select.poll()
         for descriptor, behind, has_more in (

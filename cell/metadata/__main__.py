@@ -77,7 +77,7 @@ class MetadataService:
 
 
 def build(config: Config, *, transport: Transport | None = None, **_others: Any) -> MetadataService:
-    """The metadata service of the configured cell. Raises Misconfigured when it has no secret."""
+    """Return the metadata service of the configured cell. Raises Misconfigured when it has no secret."""
     return MetadataService(config, transport or Transport(config.cell.name, config.cell.transport_url))
 
 

@@ -32,7 +32,7 @@ class Document:
 
 
 def find_document(record: ServerRecord, path: str) -> Document | None:
-    """What stands at a path: a document, or a directory's listing. None for a path that is not there.
+    """Return what stands at a path: a document, or a directory's listing. None for a path that is not there.
 
     Escapes are not undone: what is escaped names nothing.
     """
@@ -75,7 +75,7 @@ def _find_ec2(facts: GuestFacts, parts: list[str]) -> Document | None:
 
 
 def _show(found: bytes | str | list[str] | dict[str, Any]) -> Document:
-    """A leaf of Amazon's tree, or the names in a directory."""
+    """Return a leaf of Amazon's tree, or the names in a directory."""
     match found:
         case bytes():
             return Document(found, BINARY)

@@ -46,7 +46,7 @@ class Gatekeeper:
         self._seen: OrderedDict[tuple[str, str], float] = OrderedDict()
 
     def verify(self, method: str, path: str, read_header: Callable[[str], str | None]) -> SignedRequest:
-        """The identity that a request carries. ``path``: as in the request line.
+        """Return the identity that a request carries. ``path``: as in the request line.
 
         Raises Invalid when its headers are not of the right form, Forbidden when they prove nothing.
         """
@@ -101,7 +101,7 @@ class Servers:
         self._known: OrderedDict[tuple[str, str], _Known] = OrderedDict()
 
     def get(self, host: str, server_id: str, port_id: str) -> ServerRecord:
-        """The server on that host behind that port. Raises NotFound; Unreachable when nobody can say."""
+        """Return the server on that host behind that port. Raises NotFound; Unreachable when nobody can say."""
         record = self._recall(host, server_id)
         if record is None or record.deleted or record.held or record.vm_state in UNSERVED:
             raise errors.NotFound("No metadata for this guest.")

@@ -154,7 +154,7 @@ def _check_owner(image: Image, project_id: str, is_admin: bool) -> None:
 
 
 def _asked(query: ImageQuery) -> dict[str, str]:
-    """A query as Glance takes it."""
+    """Return a query as Glance takes it."""
     named = {name: getattr(query, name) for name in ("name", "status", "min_ram", "min_disk", "owner")}
     asked = {name: str(value) for name, value in named.items() if value is not None}
     if query.name is not None:

@@ -28,9 +28,9 @@ class IdentityClient(Protocol):
         ...
 
     def has_project(self, project_id: str) -> bool:
-        """Whether there is such a project; also where the service cannot tell now."""
+        """Return whether there is such a project; also where the service cannot tell now."""
         ...
 
     def get_token(self) -> str:
-        """A token of the service's own account, for calls to the other services."""
+        """Return a token of the service's own account, for calls to the other services."""
         ...

@@ -40,7 +40,7 @@ class ImageClient(Protocol):
 
     # ---- of the cloud itself -----------------------------------------------------------------------------------------
     def open_image(self, image_id: str) -> Iterator[bytes]:
-        """The image's bytes in chunks. Raises NotFound, Unreachable."""
+        """Return the image's bytes in chunks. Raises NotFound, Unreachable."""
         ...
 
     def ensure_image(self, image: Image) -> Image:
@@ -67,7 +67,7 @@ def check_same(wanted: Image, found: Image) -> None:
 
 
 def is_filled(image: Image, size: int) -> bool:
-    """Whether an image has its ``size`` bytes; if not, it can be given them. Raises NotFound, Conflict, Busy."""
+    """Return whether an image has its ``size`` bytes; if not, it can be given them. Raises NotFound, Conflict, Busy."""
     if image.status == "active":
         if image.size != size:
             raise errors.Conflict(f"Image {image.id} has other bytes already.")

@@ -17,7 +17,7 @@ MANY_NETWORKS = "Multiple possible networks found, use a Network ID to be more s
 
 
 def placed_anew(server_id: str) -> str:
-    """What is said to a placement that has the server's ports no more."""
+    """Return what is said to a placement that has the server's ports no more."""
     return f"Instance {server_id} was placed anew: a later placement has its ports."
 
 
@@ -27,11 +27,11 @@ class NetworkClient(Protocol):
     def check_networks(
         self, project_id: str, requested: Sequence[RequestedNetwork] | None, *, count: int
     ) -> tuple[RequestedNetwork, ...]:
-        """What will be used for ``requested`` (None: the project's one network). Raises Invalid, Conflict."""
+        """Return what will be used for ``requested`` (None: the project's one network). Raises Invalid, Conflict."""
         ...
 
     def count_free_ports(self, project_id: str) -> int | None:
-        """How many ports the project may still have; None: no limit is known."""
+        """Return how many ports the project may still have; None: no limit is known."""
         ...
 
     def check_security_groups(self, project_id: str, names: Sequence[str]) -> None:

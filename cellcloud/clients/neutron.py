@@ -357,7 +357,7 @@ def _profile(body: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _placement(body: Mapping[str, Any]) -> int:
-    """The number of the placement that has the port."""
+    """Return the number of the placement that has the port."""
     return int(_profile(body).get(PLACEMENT_KEY) or 0)
 
 

@@ -32,7 +32,7 @@ _RAISED: dict[int, type[errors.CellcloudError]] = {
 
 
 def make_session(config: IdentityConfig, *, timeout: float = TIMEOUT) -> Session:
-    """A session of the service account. Its token is fetched at first use and again when it is refused."""
+    """Return a session of the service account. Its token is fetched at first use and again when it is refused."""
     if not config.auth_url or not config.username:
         raise errors.Misconfigured("Set identity.auth_url, username and password for the service account.")
     auth = v3.Password(
@@ -52,7 +52,7 @@ def make_session(config: IdentityConfig, *, timeout: float = TIMEOUT) -> Session
 
 
 def identity_url(auth_url: str) -> str:
-    """The v3 root, whichever root was configured."""
+    """Return the v3 root, whichever root was configured."""
     url = auth_url.rstrip("/")
     return url if url.endswith("/v3") else f"{url}/v3"
 
@@ -87,7 +87,7 @@ class RestService:
         return self._url()
 
     def get(self, path: str, params: Any = None, headers: Mapping[str, str] | None = None) -> Any:
-        """The answer's JSON. Raises the error that fits the answer, Unreachable for none."""
+        """Return the answer's JSON. Raises the error that fits the answer, Unreachable for none."""
         return self._send("GET", path, params=params, headers=headers).json()
 
     def post(self, path: str, body: Any) -> Any:
@@ -116,7 +116,7 @@ class RestService:
             return
 
     def stream(self, path: str) -> Iterator[bytes]:
-        """The answer's bytes in pieces; raises before the first piece, or Unreachable when it breaks off."""
+        """Return the answer's bytes in pieces; raises before the first piece, or Unreachable when it breaks off."""
         return self._pieces(self._send("GET", path, stream=True))
 
     def _pieces(self, response: requests.Response) -> Iterator[bytes]:

@@ -135,7 +135,7 @@ def find_cell(connection: Connection, aggregate_id: int, host: str) -> str | Non
 
 
 def has_servers(connection: Connection, aggregate_id: int) -> bool:
-    """Whether the index knows a server on any host of the aggregate."""
+    """Return whether the index knows a server on any host of the aggregate."""
     query = (
         sa.select(server_index.c.id)
         .join(

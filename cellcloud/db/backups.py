@@ -69,7 +69,7 @@ def take(url: str, what: str, target: Path, tell: Tell) -> About:
 
 
 def read_about(source: Path) -> About:
-    """What a backup is of. Raises Invalid."""
+    """Return what a backup is of. Raises Invalid."""
     try:
         return msgspec.json.decode((source / ABOUT).read_bytes(), type=About)
     except (OSError, msgspec.MsgspecError) as error:

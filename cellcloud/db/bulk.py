@@ -54,7 +54,7 @@ def insert(
 
 @functools.lru_cache(256)
 def _text(dialect: sa.Dialect, table: sa.Table, names: tuple[str, ...], at: tuple[str, ...], replace: bool) -> str:
-    """An INSERT as the driver has it, one place for each of ``names`` in their order."""
+    """Return an INSERT as the driver has it, one place for each of ``names`` in their order."""
     values: dict[str, Any] = {name: sa.bindparam(name) for name in names} | dict.fromkeys(at, utc_now())
     keys, rest = _keys(table, names + at)
     if dialect.name == "sqlite":
@@ -69,7 +69,7 @@ def _text(dialect: sa.Dialect, table: sa.Table, names: tuple[str, ...], at: tupl
 
 @functools.lru_cache(256)
 def _from_json(table: sa.Table, names: tuple[str, ...], at: tuple[str, ...], replace: bool) -> sa.Insert:
-    """An INSERT of ``rows``, a JSON list of lists of values."""
+    """Return an INSERT of ``rows``, a JSON list of lists of values."""
     row = sa.func.json_array_elements(sa.cast(_ROWS, sa.JSON)).column_valued("r")
     read = [sa.cast(row.op("->>")(sa.literal_column(str(n))), _kind(table.c[name])) for n, name in enumerate(names)]
     statement = postgresql.insert(_columns(table, names + at)).from_select(
@@ -87,11 +87,11 @@ def _kind(column: sa.Column[Any]) -> sa.types.TypeEngine[Any]:
 
 
 def _columns(table: sa.Table, names: tuple[str, ...]) -> sa.TableClause:
-    """The table with these of its columns, in this order."""
+    """Return the table with these of its columns, in this order."""
     return sa.table(table.name, *(sa.column(name) for name in names))
 
 
 def _keys(table: sa.Table, names: tuple[str, ...]) -> tuple[list[str], list[str]]:
-    """The columns of the primary key, and the others of ``names``."""
+    """Return the columns of the primary key, and the others of ``names``."""
     keys = [column.name for column in table.primary_key]
     return keys, [name for name in names if name not in keys]

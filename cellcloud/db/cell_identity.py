@@ -10,7 +10,7 @@ from cellcloud.db.engine import racing
 
 
 def ensure(connection: Connection, cell: str) -> str:
-    """The name of the cell whose database it is: this one's, if it is nobody's yet. Raises LostRace."""
+    """Return the name of the cell whose database it is: this one's, if it is nobody's yet. Raises LostRace."""
     found = connection.execute(sa.select(owner.c.cell)).scalar()
     if found is None:
         with racing():

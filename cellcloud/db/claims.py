@@ -55,7 +55,7 @@ class Claim(NamedTuple):
     others: tuple[str, ...] = ()
 
     def at(self, host: str) -> Claim:
-        """The same on another host."""
+        """Return the same on another host."""
         return self if host == self.host else self._replace(host=host)
 
 
@@ -134,7 +134,7 @@ def _clashes(connection: Connection, winners: Sequence[Claim]) -> dict[str, Clai
 
 
 def _kinds(wanted: Iterable[Claim], sign: int = 1) -> dict[Amounts, list[str]]:
-    """The hosts by what is taken of them."""
+    """Return the hosts by what is taken of them."""
     sources: dict[int, Mapping[str, int]] = {}
     shares: dict[str, tuple[int, ...]] = {}
     for item in wanted:
@@ -210,7 +210,7 @@ def _is_of(hosts: Sequence[str], *, arrays: bool) -> sa.ColumnElement[bool]:
 
 
 def _amount(amounts: Amounts) -> sa.ColumnElement[Any]:
-    """The amount of the row's class; null for others, whose rows are then left alone. (To name the classes in a
+    """Return the amount of the row's class; null for others, whose rows are then left alone. (To name the classes in a
     condition would have the database look each of them up by itself, which is half as slow again.)"""
     numbers = {name: sa.literal(number, sa.BigInteger) for name, number in amounts}
     return sa.case(numbers, value=inventories.c.resource_class)
@@ -287,12 +287,12 @@ def lock_own(connection: Connection, server_ids: Sequence[str]) -> None:
 
 
 def list_of(connection: Connection, *server_ids: str) -> list[Claim]:
-    """The claims of servers."""
+    """Return the claims of servers."""
     return _list(connection, claims.c.server_id.in_(server_ids), lock=False)
 
 
 def _pair(connection: Connection, server_id: str, migration_id: str) -> tuple[Claim, Claim]:
-    """The server's own claim and its migration's, locked."""
+    """Return the server's own claim and its migration's, locked."""
     mine = sa.and_(claims.c.id.in_((server_id, migration_id)), claims.c.server_id == server_id)
     found = {one.id: one for one in _list(connection, mine)}
     if found.keys() != {server_id, migration_id} or server_id == migration_id:
@@ -325,7 +325,7 @@ def log(
     dropped: Sequence[str] = (),
     swapped: Sequence[tuple[Claim, Claim]] = (),
 ) -> Changes:
-    """What to write into the change log of claims made, given back, not got (their ids), and exchanged."""
+    """Return what to write into the change log of claims made, given back, not got (their ids), and exchanged."""
     numbers: dict[str, int] = {}
     allocations: list[Allocation] = []
     known: dict[int, int] = {}
@@ -375,7 +375,7 @@ def list_mismatches(connection: Connection) -> list[tuple[str, str, int, int]]:
 
 
 def count_own(connection: Connection) -> int:
-    """How many servers hold a claim of their own: reads all claims."""
+    """Return how many servers hold a claim of their own: reads all claims."""
     own = sa.select(sa.func.count()).select_from(claims).where(claims.c.id == claims.c.server_id)
     return int(connection.execute(own).scalar_one())
 

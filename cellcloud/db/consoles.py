@@ -52,7 +52,7 @@ def redeem(connection: Connection, token_hash: str) -> ConsoleBinding:
 
 
 def find(connection: Connection, token_hash: str) -> ConsoleBinding:
-    """What a token would open. Raises as ``redeem`` does."""
+    """Return what a token would open. Raises as ``redeem`` does."""
     return _find(connection, token_hash, console_tokens.c.used_at.is_(None), console_tokens.c.expires_at > utc_now())
 
 
@@ -82,7 +82,7 @@ def _find(connection: Connection, token_hash: str, *valid: sa.ColumnElement[bool
 
 
 def is_current(connection: Connection, server_id: str, generation: int) -> bool:
-    """Whether the server is still at that generation."""
+    """Return whether the server is still at that generation."""
     query = sa.select(servers.c.id).where(
         servers.c.id == server_id, servers.c.generation == generation, servers.c.deleted.is_(False)
     )

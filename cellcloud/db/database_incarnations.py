@@ -43,7 +43,7 @@ def find(connection: Connection) -> Incarnation | None:
 
 
 def ensure(connection: Connection) -> Incarnation:
-    """The present one, made if there is none."""
+    """Return the present one, made if there is none."""
     found = find(connection)
     if found is None:
         with racing():
@@ -81,7 +81,7 @@ def check_compared(connection: Connection) -> None:
 
 
 def list_uncompared(connection: Connection) -> list[str]:
-    """The cells that were not compared since the top's database fell back."""
+    """Return the cells that were not compared since the top's database fell back."""
     fell = sa.exists().where(table.c.number > 1, table.c.value != cells.c.compared)
     return list(connection.execute(sa.select(cells.c.name).where(fell).order_by(cells.c.name)).scalars())
 

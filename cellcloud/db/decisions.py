@@ -50,7 +50,7 @@ def keep_last(connection: Connection, server_id: str) -> None:
 
 
 def list_of(connection: Connection, server_id: str) -> list[Decision]:
-    """The decisions about a server, oldest first."""
+    """Return the decisions about a server, oldest first."""
     lost = connection.execute(sa.select(decisions.c.batch).where(decisions.c.server_id == server_id)).scalars()
     won = connection.execute(sa.select(servers.c.decision).where(servers.c.id == server_id)).scalars()
     numbers = {number for number in (*lost, *won) if number is not None}
@@ -101,14 +101,14 @@ def list_recent(connection: Connection, limit: int) -> list[Decision]:
 
 
 def list_bases(connection: Connection, limit: int) -> list[Basis]:
-    """What the newest batches were chosen from, newest first."""
+    """Return what the newest batches were chosen from, newest first."""
     records = sa.select(decision_batches.c.record).order_by(decision_batches.c.at.desc()).limit(limit)
     found: list[_Based] = [codec.unpack(each, _Based) for each in connection.execute(records).scalars()]
     return [one.answer.basis for one in found]
 
 
 def summarise_shadow(connection: Connection, version: int) -> ShadowSummary:
-    """How many kept decisions were made with that shadow, and which of them it would have made otherwise."""
+    """Return how many kept decisions were made with that shadow, and which of them it would have made otherwise."""
     count, differing, examples = 0, 0, []
     rows = connection.execute(sa.select(decision_batches).order_by(decision_batches.c.at.desc()).limit(10_000))
     for row in rows:

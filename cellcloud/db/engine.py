@@ -302,14 +302,14 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """A connection that only reads."""
+        """Yield a connection that only reads."""
         with _translated(), _Reader(self._reader) as connection:
             yield connection
             connection.commit()
 
     @contextmanager
     def read_as_one(self) -> Iterator[Connection]:
-        """A transaction that only reads, and whose queries all see the same committed state."""
+        """Yield a transaction that only reads, and whose queries all see the same committed state."""
         with _translated(), _transaction(self._steady_reader) as connection:
             yield connection
 
@@ -395,7 +395,7 @@ def _is_race(error: sa.exc.DBAPIError) -> bool:
 
 
 def _is_race_for_key(error: sa.exc.DBAPIError) -> bool:
-    """A unique key is taken, or the row that a foreign key names is gone."""
+    """Return a unique key is taken, or the row that a foreign key names is gone."""
     if getattr(error.orig, "sqlstate", None) in ("23505", "23503"):
         return True
     if getattr(error.orig, "sqlite_errorname", "") in _SQLITE_KEYS:
@@ -436,6 +436,6 @@ def retried(
 
 @retried
 def transact(database: Database, work: Callable[[Connection], R]) -> R:
-    """What ``work`` returns from a transaction that commits; it may be asked again, after a lost race."""
+    """Return what ``work`` returns from a transaction that commits; it may be asked again, after a lost race."""
     with database.write() as connection:
         return work(connection)

@@ -17,7 +17,7 @@ _ROW = listening.c.id == 1
 
 
 def has_listened(down_time: float) -> sa.ColumnElement[bool]:
-    """Whether the cell has, as a condition."""
+    """Return whether the cell has, as a condition."""
     return sa.exists().where(_ROW, listening.c.since <= utc_after(-down_time))
 
 

@@ -46,7 +46,7 @@ def append(connection: Connection, records: Sequence[ServerRecord]) -> None:
 
 
 def _count(connection: Connection, entries: int, larger: int) -> int:
-    """The sequence of the last of so many new entries; in one statement, for all others wait for it."""
+    """Return the sequence of the last of so many new entries; in one statement, for all others wait for it."""
     if connection.dialect.name in ("mysql", "mariadb"):
         counted = connection.execute(_COUNT_KEPT, {"entries": entries, "larger": larger})
         last = counted.lastrowid if counted.rowcount else None
@@ -80,7 +80,7 @@ def _bounded(rows: Sequence[Row[Any]]) -> Sequence[Row[Any]]:
 
 
 def newest(connection: Connection) -> int:
-    """The sequence of the last entry."""
+    """Return the sequence of the last entry."""
     return connection.execute(_NEWEST).scalar() or 0
 
 

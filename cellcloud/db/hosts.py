@@ -339,7 +339,7 @@ def _room(connection: Connection, first: str, last: str) -> dict[str, dict[str, 
 
 
 def is_unconfirmed(connection: Connection, host: str, seconds: float) -> bool:
-    """Whether the host has not shown lately that it holds nothing that is to be destroyed."""
+    """Return whether the host has not shown lately that it holds nothing that is to be destroyed."""
     late = sa.or_(hosts.c.compared_at.is_(None), hosts.c.compared_at < utc_after(-seconds))
     return connection.execute(sa.select(hosts.c.host).where(hosts.c.host == host, late)).first() is not None
 
@@ -350,7 +350,7 @@ def confirm(connection: Connection, host: str) -> None:
 
 
 def list_room(connection: Connection) -> list[Room]:
-    """What each host has free, up as the change log has it: one row a host and resource class is read, none a
+    """Return what each host has free, up as the change log has it: one row a host and resource class is read, none a
     server."""
     rooms: dict[str, Room] = {}
     usable = sa.and_(hosts.c.up, hosts.c.enabled, hosts.c.trouble == "").label("usable")
@@ -420,23 +420,23 @@ def list_zones(connection: Connection) -> dict[str, str]:
 
 
 def is_up(connection: Connection, host: str, *, down_time: float) -> bool:
-    """Whether the host has reported lately and nobody forced it down."""
+    """Return whether the host has reported lately and nobody forced it down."""
     return bool(connection.execute(sa.select(_up(down_time)).select_from(hosts).where(hosts.c.host == host)).scalar())
 
 
 def is_shown_up(connection: Connection, host: str) -> bool:
-    """Whether the host is up as everybody who follows the change log has it."""
+    """Return whether the host is up as everybody who follows the change log has it."""
     return bool(connection.execute(sa.select(hosts.c.up).where(hosts.c.host == host)).scalar())
 
 
 def find_place(connection: Connection, host: str) -> tuple[str, str] | None:
-    """The host's availability zone, and its hypervisor's address."""
+    """Return the host's availability zone, and its hypervisor's address."""
     row = connection.execute(sa.select(hosts.c.zone, hosts.c.facts).where(hosts.c.host == host)).one_or_none()
     return None if row is None else (row.zone, str(row.facts.get("host_ip", "")))
 
 
 def is_fenced(connection: Connection, host: str) -> bool:
-    """Whether an operator has said that nothing runs there any more: the host is forced down, or removed."""
+    """Return whether an operator has said that nothing runs there any more: the host is forced down, or removed."""
     forced = connection.execute(sa.select(hosts.c.forced_down).where(hosts.c.host == host)).scalar()
     return forced is None or bool(forced)
 

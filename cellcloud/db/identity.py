@@ -50,12 +50,12 @@ def list_users(c: Connection, page: Page = ALL, **equals: str) -> list[User]:
 
 
 def find_user(c: Connection, **equals: str) -> User | None:
-    """The one user with these values (``id``, or ``name`` and ``domain_id``)."""
+    """Return the one user with these values (``id``, or ``name`` and ``domain_id``)."""
     return next(iter(list_users(c, ALL, **equals)), None)
 
 
 def get_password_hash(c: Connection, user_id: str) -> str:
-    """The library's encoded hash; empty for an account without a password."""
+    """Return the library's encoded hash; empty for an account without a password."""
     query = sa.select(identity_users.c.password_hash).where(identity_users.c.id == user_id)
     return c.execute(query).scalar_one_or_none() or ""
 
@@ -95,7 +95,7 @@ def list_projects(c: Connection, page: Page = ALL, *, user_id: str | None = None
 
 
 def find_project(c: Connection, **equals: str) -> Project | None:
-    """The one project with these values (``id``, or ``name`` and ``domain_id``)."""
+    """Return the one project with these values (``id``, or ``name`` and ``domain_id``)."""
     return next(iter(list_projects(c, ALL, **equals)), None)
 
 
@@ -218,7 +218,7 @@ _ROLES = sa.select(identity_roles).order_by(identity_roles.c.name)
 
 
 def find_token(c: Connection, token_hash: str) -> Token | None:
-    """The token, with the roles its user has now. None: unknown, expired, or its user or project is gone."""
+    """Return the token, with the roles its user has now. None: unknown, expired, or its user or project is gone."""
     rows = c.execute(_TOKEN, {"token_hash": token_hash}).all()
     if not rows or (rows[0].project_id is not None and rows[0].project_name is None):
         return None
@@ -311,7 +311,7 @@ def _is_immutable(extra: Mapping[str, Any] | None) -> bool:
 
 
 def _merged(before: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """What is kept from now on; an option without a value is forgotten. Raises Invalid."""
+    """Return what is kept from now on; an option without a value is forgotten. Raises Invalid."""
     options = {**before.get("options", {}), **given.get("options", {})}
     merged = {**before, **given, "options": {name: value for name, value in options.items() if value is not None}}
     if len(msgspec.json.encode(merged)) > _MAX_EXTRA:

@@ -50,7 +50,7 @@ _LOCKED = _BY_ID.with_for_update()
 
 
 def find_image(c: Connection, image_id: str, *, lock: bool = False) -> Image | None:
-    """The image, whoever owns it. ``lock`` keeps the row until the transaction ends."""
+    """Return the image, whoever owns it. ``lock`` keeps the row until the transaction ends."""
     row = c.execute(_LOCKED if lock else _BY_ID, {"image_id": image_id}).mappings().first()
     return None if row is None else _image(row)
 

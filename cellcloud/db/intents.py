@@ -40,7 +40,7 @@ _INSERT = sa.insert(intents)
 def make_intent(
     kind: IntentKind, server_id: str, context: RequestContext, *, cell: str = "", record: ServerRecord | None = None
 ) -> Intent:
-    """An intent that is not written yet."""
+    """Return an intent that is not written yet."""
     return Intent(
         id=str(uuid.uuid4()),
         kind=kind,
@@ -135,12 +135,12 @@ _SETTLE = (
 
 
 def list_intents(connection: Connection, ids: Collection[str]) -> list[Intent]:
-    """The unfinished ones among ``ids``, oldest first, each with its server's record."""
+    """Return the unfinished ones among ``ids``, oldest first, each with its server's record."""
     return [_intent(row) for row in connection.execute(_UNFINISHED_OF, {"ids": list(ids)})]
 
 
 def find_intent(connection: Connection, server_id: str, kind: IntentKind) -> Intent | None:
-    """A server's intent of that kind, finished or not."""
+    """Return a server's intent of that kind, finished or not."""
     row = connection.execute(_WHOLE.where(intents.c.server_id == server_id, intents.c.kind == kind)).one_or_none()
     return None if row is None else _intent(row)
 

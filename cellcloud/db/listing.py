@@ -135,12 +135,12 @@ def _json_text_postgresql(element: Any, compiler: Any, **kw: Any) -> str:
 
 
 def has_item(column: sa.ColumnElement[Any], item: str) -> sa.ColumnElement[bool]:
-    """Whether a column of a JSON list has a text in it. Inside a text a quotation mark is always escaped."""
+    """Return whether a column of a JSON list has a text in it. Inside a text a quotation mark is always escaped."""
     return _has_member(column, "[", _quoted(item))
 
 
 def has_pair(column: sa.ColumnElement[Any], key: str, value: str) -> sa.ColumnElement[bool]:
-    """Whether a column of a JSON object has a key with that text."""
+    """Return whether a column of a JSON object has a key with that text."""
     return _has_member(column, "{", f"{_quoted(key)}:{_quoted(value)}")
 
 
@@ -195,7 +195,7 @@ def rows_of(
 
 
 def _ways(columns: Columns, page: Page) -> list[tuple[str, bool]]:
-    """What sorts the rows, up to the id: no two have the same. What is the same in all of them sorts nothing."""
+    """Return what sorts the rows, up to the id: no two have the same. What is the same in all of them sorts nothing."""
     ways: dict[str, bool] = {}
     for name, rises in (*page.sort, ("id", True)):
         if not isinstance(columns[name], sa.BindParameter):
@@ -222,7 +222,7 @@ def _ids_behind(c: Connection, ordered: sa.Select[Any], page: Page, walk: Walk) 
 def _these(
     c: Connection, query: sa.Select[Any], key: sa.ColumnElement[str], ids: Sequence[str], limit: int
 ) -> list[sa.Row[Any]]:
-    """The first rows with these ids in their order, without those that are no more what the query asks for."""
+    """Return the first rows with these ids in their order, without those that are no more what the query asks for."""
     found: list[sa.Row[Any]] = []
     size = max(limit, _LEAST_AT_ONCE)
     for start in range(0, len(ids), size):
@@ -235,7 +235,7 @@ def _these(
 
 
 def _rank(column: sa.ColumnElement[Any] | Test) -> Any:
-    """What rows are sorted by; not every database compares truth values."""
+    """Return what rows are sorted by; not every database compares truth values."""
     if isinstance(column, sa.ColumnElement) and isinstance(column.type, sa.Boolean):
         return sa.case((column, 1), else_=0)
     return column

@@ -84,7 +84,7 @@ def _row(record: ServerRecord, one: Migration) -> dict[str, Any]:
 
 
 def list_page(connection: Connection, query: MigrationQuery) -> list[NumberedMigration]:
-    """The newest first. Raises Invalid for a marker that is no migration."""
+    """Return the newest first. Raises Invalid for a marker that is no migration."""
     columns = migrations.c
     wanted = list(_conditions(query))
     if query.marker is not None:
@@ -99,7 +99,7 @@ def list_page(connection: Connection, query: MigrationQuery) -> list[NumberedMig
 
 
 def find_of_server(connection: Connection, server_id: str, number: int) -> NumberedMigration | None:
-    """A server's migration by its number."""
+    """Return a server's migration by its number."""
     mine = (migrations.c.server_id == server_id, migrations.c.id == number)
     row = connection.execute(sa.select(migrations).where(*mine)).one_or_none()
     return None if row is None else _numbered(row)

@@ -43,7 +43,7 @@ class Bounds:
 
 
 def addresses_of(network_id: str) -> str:
-    """The resource that a project's addresses of a network are."""
+    """Return the resource that a project's addresses of a network are."""
     return f"{_OF_NETWORK}{network_id}"
 
 
@@ -72,7 +72,7 @@ def release_ports(c: Connection, project_id: str, network_id: str, *, ports: int
 
 
 def exceeded(*resources: str, why: str = "") -> errors.QuotaExceeded:
-    """The error in Neutron's words."""
+    """Return the error in Neutron's words."""
     return errors.QuotaExceeded(f"Quota exceeded for resources: {list(resources)}.{' ' + why if why else ''}")
 
 
@@ -82,7 +82,7 @@ def forget_network(c: Connection, network_id: str) -> None:
 
 
 def find(c: Connection, project_id: str, resource: str) -> tuple[int, int | None]:
-    """What is counted now, and the project's own limit if it has one."""
+    """Return what is counted now, and the project's own limit if it has one."""
     row = c.execute(_FOUND, {"which_project": project_id, "which_resource": resource}).one_or_none()
     return (_count(c, project_id, resource), None) if row is None else (row.used, row.hard_limit)
 

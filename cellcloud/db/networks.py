@@ -110,7 +110,7 @@ def update_row(c: Connection, kind: str, row_id: str, changes: Mapping[str, Any]
 
 
 def is_used_by_others(c: Connection, network: Network) -> bool:
-    """Whether ports of other projects than its own are on the network."""
+    """Return whether ports of other projects than its own are on the network."""
     theirs = (ports.c.network_id == network.id, ports.c.project_id != network.project_id)
     return c.execute(sa.select(ports.c.id).where(*theirs).limit(1)).first() is not None
 
@@ -181,7 +181,7 @@ def insert_subnet(c: Connection, subnet: Subnet, *, limit: int) -> None:
 
 
 def is_in_use(c: Connection, subnet_id: str) -> bool:
-    """Whether ports have addresses of the subnet."""
+    """Return whether ports have addresses of the subnet."""
     held = sa.select(port_addresses.c.port_id).where(port_addresses.c.subnet_id == subnet_id).limit(1)
     return c.execute(held).first() is not None
 
@@ -197,7 +197,7 @@ def delete_subnet(c: Connection, subnet_id: str) -> None:
 
 
 def subnet_of(row: Any) -> Subnet:
-    """The record of a row."""
+    """Return the record of a row."""
     return Subnet(
         id=row.id,
         network_id=row.network_id,

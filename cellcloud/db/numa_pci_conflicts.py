@@ -33,7 +33,7 @@ def list_clashes(connection: Connection, wanted: Sequence[tuple[str, str, Placed
 
 
 def _topologies(connection: Connection, names: Sequence[str], own: Set[str]) -> dict[str, Topology]:
-    """What the hosts report, less what others' claims have. Claims that contradict a report are left out."""
+    """Return what the hosts report, less what others' claims have. Claims that contradict a report are left out."""
     left: dict[str, Topology] = {}
     for host, reported in connection.execute(sa.select(hosts.c.host, hosts.c.facts).where(hosts.c.host.in_(names))):
         facts: HostFacts = codec.from_plain(reported, HostFacts)

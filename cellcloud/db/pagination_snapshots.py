@@ -87,7 +87,7 @@ class Walk:
 
 
 def listed(database: Database, walk: Walk | None, rows: Callable[[Connection], T]) -> T:
-    """What ``rows`` reads; a walk that begins with it is kept afterwards."""
+    """Return what ``rows`` reads; a walk that begins with it is kept afterwards."""
     with database.read() as connection:
         found = rows(connection)
     if walk is not None and walk.begun is not None:

@@ -175,7 +175,7 @@ def list_indexes(c: Connection, server_ids: Collection[str]) -> set[tuple[str, i
 
 
 def find_by_index(c: Connection, server_id: str, index: int) -> str | None:
-    """The port that answers that request of a server."""
+    """Return the port that answers that request of a server."""
     return c.execute(_BY_INDEX, {"server_id": server_id, "index": index}).scalar_one_or_none()
 
 
@@ -237,7 +237,7 @@ def take_addresses(c: Connection, subnet: Subnet, count: int, spoken_for: Collec
 
 
 def is_held(c: Connection, subnet_id: str, address: str) -> bool:
-    """Whether a port has that address."""
+    """Return whether a port has that address."""
     return bool(_held(c, subnet_id, [address]))
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 
 def longest(seconds: float) -> float:
-    """How long this side waits for an answer, where the server itself gives a statement so many seconds."""
+    """Return how long this side waits for an answer, where the server itself gives a statement so many seconds."""
     return seconds + max(1.0, seconds / 4)
 
 

@@ -23,7 +23,7 @@ _BOUNDLESS = 1 << 62
 
 
 def _by_resource(kind: str) -> sa.ColumnElement[int]:
-    """The parameter of that kind for the row's resource."""
+    """Return the parameter of that kind for the row's resource."""
     whens = [
         (quota_usages.c.resource == resource, sa.bindparam(f"{kind}_{resource}", type_=sa.BigInteger))
         for resource in RESOURCES
@@ -46,7 +46,7 @@ _LIMITS = sa.select(quota_limits.c.project_id, quota_limits.c.resource, quota_li
 
 
 def cost_of(flavor: Flavor, count: int = 1) -> dict[str, int]:
-    """What ``count`` servers of a flavor count for."""
+    """Return what ``count`` servers of a flavor count for."""
     return {"cores": flavor.vcpus * count, "instances": count, "ram": flavor.memory_mb * count}
 
 
@@ -60,7 +60,7 @@ def cost_of_record(record: ServerRecord) -> dict[str, int]:
 
 
 def larger(*costs: Mapping[str, int]) -> dict[str, int]:
-    """The most that any of them is, of each resource."""
+    """Return the most that any of them is, of each resource."""
     return {name: max(cost[name] for cost in costs) for name in costs[0]}
 
 
@@ -127,7 +127,7 @@ def release(connection: Connection, project_id: str, amounts: Mapping[str, int])
 
 
 def fits(connection: Connection, holder: str, resource: str, have: sa.Select[int], amount: int, limit: int) -> bool:
-    """Whether ``amount`` more stays within the limit, exactly: who asks for the same holder waits until this
+    """Return whether ``amount`` more stays within the limit, exactly: who asks for the same holder waits until this
     transaction ends, and ``have`` counts what there is then. Raises LostRace where another was first to ask."""
     mine = (quota_usages.c.project_id == holder, quota_usages.c.resource == resource)
     locked = connection.execute(sa.update(quota_usages).where(*mine).values(used=quota_usages.c.used + amount))
@@ -140,7 +140,7 @@ def fits(connection: Connection, holder: str, resource: str, have: sa.Select[int
 
 
 def refusal(amounts: Mapping[str, int], usages: Mapping[str, int], limits: Mapping[str, int]) -> errors.QuotaExceeded:
-    """The error that says which limits would be exceeded and by what, in Nova's words."""
+    """Return the error that says which limits would be exceeded and by what, in Nova's words."""
     over = [
         name
         for name in sorted(amounts)

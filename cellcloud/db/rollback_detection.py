@@ -53,7 +53,7 @@ class Marker:
         self._begin = begin
 
     def look(self) -> bool:
-        """True when the database has fallen back since the last look; another incarnation of it has begun then.
+        """Return True when the database has fallen back since the last look; another incarnation of it has begun then.
 
         A directory without a mark begins one. A mark that is there and is none proves nothing, so that the database is
         taken for fallen back: the price is one comparison. Raises TryLater when directory or database is away.
@@ -71,7 +71,7 @@ class Marker:
         return True
 
     def _advance(self, connection: Connection, kept: Mark | None, broken: bool) -> tuple[Incarnation | None, Mark]:
-        """The incarnation that had to begin, and the mark from now on."""
+        """Return the incarnation that had to begin, and the mark from now on."""
         present = database_incarnations.ensure(connection)
         begun: Incarnation | None = None
         if broken or (kept is not None and _is_behind(connection, kept, present)):
@@ -96,7 +96,7 @@ class Marker:
             os.close(handle)
 
     def _read(self) -> tuple[Mark | None, bool]:
-        """The mark, if there is one; and whether what is there is none."""
+        """Return the mark, if there is one; and whether what is there is none."""
         try:
             return msgspec.json.decode(self._path.read_bytes(), type=Mark), False
         except FileNotFoundError:

@@ -433,7 +433,7 @@ def list_operations(connection: Connection, server_ids: Sequence[str]) -> dict[s
 
 
 def find_active(connection: Connection, server_id: str) -> str | None:
-    """The operation of the server's unfinished run."""
+    """Return the operation of the server's unfinished run."""
     return connection.execute(
         sa.select(runs.c.operation).where(runs.c.server_id == server_id, runs.c.active == 1)
     ).scalar_one_or_none()

@@ -35,7 +35,7 @@ def append(connection: Connection, made: Changes) -> None:
 
 
 def get_newest(connection: Connection) -> int:
-    """The sequence of the last committed entry; 0 before the first."""
+    """Return the sequence of the last committed entry; 0 before the first."""
     return connection.execute(_NEWEST).scalar() or 0
 
 

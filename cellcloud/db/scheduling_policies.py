@@ -56,7 +56,7 @@ def add(connection: Connection, document: Mapping[str, Any], comment: str) -> Po
 
 
 def find_role(connection: Connection, role: str) -> PolicyVersion | None:
-    """The version that has the role; the built-in one is in force when nobody said otherwise."""
+    """Return the version that has the role; the built-in one is in force when nobody said otherwise."""
     version = _roles(connection).get(role)
     if version is None:
         return BUILT_IN if role == "active" else None

@@ -78,7 +78,7 @@ def upsert(connection: Connection, records: Iterable[ServerRecord], *, force: bo
 
 
 def current_time(connection: Connection) -> dt.datetime:
-    """The database's clock, as a value for many rows."""
+    """Return the database's clock, as a value for many rows."""
     return connection.execute(_NOW).scalar_one()
 
 
@@ -184,7 +184,7 @@ def _hold_quota(connection: Connection, record: ServerRecord) -> None:
 
 
 def _counted(row: Any) -> dict[str, int] | None:
-    """What a row says that its server is counted for, if it says so."""
+    """Return what a row says that its server is counted for, if it says so."""
     if row.quota_cores is None or row.quota_ram is None:
         return None
     return {"cores": row.quota_cores, "instances": 1, "ram": row.quota_ram}
@@ -525,7 +525,7 @@ def list_records(connection: Connection, query: ServerQuery) -> list[ServerRecor
 
 
 def list_ids(connection: Connection, query: ServerQuery, most: int) -> list[str]:
-    """The ids of a whole list in its order, but for what ``keep`` would leave out; ``most`` at most."""
+    """Return the ids of a whole list in its order, but for what ``keep`` would leave out; ``most`` at most."""
     order = [SORT_KEYS[key].desc() if descending else SORT_KEYS[key].asc() for key, descending in query.sort]
     statement = sa.select(server_index.c.id).where(*_conditions(query)).order_by(*order).limit(most)
     return list(connection.execute(statement).scalars())
@@ -569,7 +569,7 @@ def list_flavors_on(connection: Connection, cell: str, host: str) -> list[tuple[
 
 
 def list_in_cell(connection: Connection, cell: str, after: str, limit: int) -> list[ServerRecord]:
-    """A cell's servers not deleted, by id, behind one of them."""
+    """Return a cell's servers not deleted, by id, behind one of them."""
     mine = (server_index.c.cell == cell, server_index.c.deleted.is_(False), server_index.c.id > after)
     wanted = sa.select(server_index.c.cell, _raw_record).where(*mine).order_by(server_index.c.id).limit(limit)
     return [_record(row) for row in connection.execute(wanted)]

@@ -35,7 +35,7 @@ _NOW = sa.select(utc_now())
 
 
 def record_of(row: Row[Any]) -> ServerRecord:
-    """The model of a row."""
+    """Return the model of a row."""
     return ServerRecord(
         spec=codec.from_plain(row.spec, ServerSpec),
         version=row.version,
@@ -204,7 +204,7 @@ def _group_id(spec: ServerSpec) -> str | None:
 
 
 def _names(changes: ServerChanges) -> tuple[frozenset[str], frozenset[str]]:
-    """The columns that get a value, and those that get the database's time."""
+    """Return the columns that get a value, and those that get the database's time."""
     times = (
         ("launched_at", changes.launched),
         ("terminated_at", changes.terminated),
@@ -412,7 +412,7 @@ def lock_reclaimable(connection: Connection, seconds: float, *, limit: int) -> l
 
 @functools.cache
 def _changing(names: frozenset[str], timed: frozenset[str]) -> sa.Update:
-    """The statement that sets these columns, where the generation is still the given one."""
+    """Return the statement that sets these columns, where the generation is still the given one."""
     values: dict[str, Any] = {name: sa.bindparam(f"new_{name}", type_=servers.c[name].type) for name in names}
     return (
         sa.update(servers)

@@ -56,7 +56,7 @@ def _which(columns: Any, project_id: str | None, after: Place | None) -> Sequenc
 
 
 def find_place(connection: Connection, server_id: str, project_id: str | None) -> Place | None:
-    """The place of a server in the order; None for one that there is not, or is not the project's."""
+    """Return the place of a server in the order; None for one that there is not, or is not the project's."""
     for table in (server_index, past_servers):
         row = connection.execute(sa.select(table.c.project_id).where(table.c.id == server_id)).one_or_none()
         if row is not None and project_id in (None, row.project_id):
@@ -65,7 +65,7 @@ def find_place(connection: Connection, server_id: str, project_id: str | None) -
 
 
 def of_record(record: ServerRecord) -> ServerUsage:
-    """What a record tells of its server's use."""
+    """Return what a record tells of its server's use."""
     flavor = record.spec.flavor
     ended = record.terminated_at or (record.updated_at if record.deleted else None)
     return ServerUsage(

@@ -83,7 +83,7 @@ def attach(
 
 
 def attach_hints(connection: Connection, table: sa.Table, specs: Sequence[ServerSpec]) -> list[ServerSpec]:
-    """The specs with all their scheduler hints."""
+    """Return the specs with all their scheduler hints."""
     texts = find(connection, table, {spec.hints_id for spec in specs})
     return [_with_hints(spec, texts) for spec in specs] if texts else list(specs)
 

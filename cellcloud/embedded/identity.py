@@ -104,7 +104,7 @@ class EmbeddedIdentity:
         return token
 
     def issue_token(self, logins: Sequence[Login], scope: Scope) -> tuple[str, Token]:
-        """A new token and what it says. Raises Unauthenticated, for whatever reason, with one text."""
+        """Return a new token and what it says. Raises Unauthenticated, for whatever reason, with one text."""
         if not logins:
             raise errors.Invalid("No authentication method was given.")
         proofs = [self._prove(login) for login in logins]
@@ -119,7 +119,7 @@ class EmbeddedIdentity:
         return self._store(user.id, project_id, tuple(methods), audit, parent=oldest)
 
     def get_token_facts(self, token: str) -> Token:
-        """What a valid token says. Raises Unauthenticated."""
+        """Return what a valid token says. Raises Unauthenticated."""
         key = _hashed(token)
         now = clock.monotonic()
         with self._lock:
@@ -215,7 +215,7 @@ class EmbeddedIdentity:
 
     # ---- catalog -------------------------------------------------------------------------------------------------
     def catalog(self, root_url: str) -> list[dict[str, Any]]:
-        """The services that answer, in Keystone's form. ``root_url``: how the caller reaches them all."""
+        """Return the services that answer, in Keystone's form. ``root_url``: how the caller reaches them all."""
         root = root_url.rstrip("/")
         return [
             _service("compute", "nova", f"{root}/v2.1"),
@@ -351,7 +351,7 @@ class EmbeddedIdentity:
 
 
 def caller_of(token: Token) -> Caller:
-    """The holder of a token, as the other services see it."""
+    """Return the holder of a token, as the other services see it."""
     return Caller(
         user_id=token.user.id,
         user_name=token.user.name,
@@ -375,7 +375,7 @@ def hash_password(password: str, stored: str = "") -> str:
 
 
 def new_id() -> str:
-    """An id as Keystone makes them."""
+    """Return an id as Keystone makes them."""
     return uuid.uuid4().hex
 
 

@@ -243,7 +243,7 @@ def _edit(database: Database, image_id: str, edit: Callable[[Image], Image], pro
 
 @retried
 def _begin_upload(database: Database, image_id: str) -> Image:
-    """The image, whose formats are fixed from here on."""
+    """Return the image, whose formats are fixed from here on."""
     with database.write() as c:
         if not db.move_status(c, image_id, "queued", "saving"):
             raise errors.Conflict(f"Image {image_id} already has data or is being uploaded.")

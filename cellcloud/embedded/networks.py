@@ -231,7 +231,7 @@ class EmbeddedNetworks:
 
     # ---- ports -----------------------------------------------------------------------------------------------------
     def list_port_records(self, viewer: Viewer, page: Page = ALL) -> list[PortRecord]:
-        """The viewer's ports. Raises NotFound for the page's marker."""
+        """Return the viewer's ports. Raises NotFound for the page's marker."""
         if page.after is None and not page.sort and [one.name for one in page.where] == ["device_id"]:
             (wanted,) = page.where  # what every build asks
             if len(wanted.values) == 1:

@@ -291,7 +291,7 @@ def _what_runs_on(living: list[libvirt_nodes.NodeConfig]) -> str:
 
 
 def _url_of(state: Path) -> str:
-    """Where the cloud of a state directory serves."""
+    """Return where the cloud of a state directory serves."""
     return config.load(state / "top" / "cellcloud.conf").public_url
 
 

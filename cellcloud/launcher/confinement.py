@@ -22,7 +22,7 @@ class Confinement:
     home: str
 
     def wrap(self, argv: Sequence[str]) -> list[str]:
-        """The command line that runs ``argv`` confined; needs root."""
+        """Return the command line that runs ``argv`` confined; needs root."""
         script = 'mount --bind "$0" "$1" && cd "$1" && shift && exec "$@"'
         drop = ["setpriv", f"--reuid={self.user}", f"--regid={self.user}", "--init-groups"]
         limits = ["--no-new-privs", "--inh-caps=-all", "--bounding-set=-all"]

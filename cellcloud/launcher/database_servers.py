@@ -86,12 +86,12 @@ class DatabaseServer(ABC):
     stop_signal: ClassVar[int]
 
     def url(self, account: str) -> str:
-        """The SQLAlchemy URL of one account's database."""
+        """Return the SQLAlchemy URL of one account's database."""
         password = next(each.password for each in self.accounts if each.name == account)
         return f"{self.dialect}://{account}:{password}@127.0.0.1:{self.port}/{account}{self._url_options()}"
 
     def unit(self) -> Unit:
-        """The server as the supervisor runs it."""
+        """Return the server as the supervisor runs it."""
         return Unit(
             name=self.name,
             kind=UnitKind.DAEMON,
@@ -102,17 +102,17 @@ class DatabaseServer(ABC):
         )
 
     def answers(self) -> bool:
-        """Whether every account can log in."""
+        """Return whether every account can log in."""
         where = {"host": "127.0.0.1", "port": self.port, "connect_timeout": 2}
         return all(self._lets_in(each.name, user=each.name, password=each.password, **where) for each in self.accounts)
 
     @abstractmethod
     def _lets_in(self, database: str, **given: Any) -> bool:
-        """Whether one account can log in."""
+        """Return whether one account can log in."""
 
     @abstractmethod
     def _url_options(self) -> str:
-        """How clients verify the server, as the query of a URL."""
+        """Return how clients verify the server, as the query of a URL."""
 
     @abstractmethod
     def _initialise(self) -> None:
@@ -120,7 +120,7 @@ class DatabaseServer(ABC):
 
     @abstractmethod
     def _command(self) -> list[str]:
-        """The server's command line."""
+        """Return the server's command line."""
 
     def _run(self) -> None:
         done = self.directory / INITIALISED
@@ -135,7 +135,7 @@ class DatabaseServer(ABC):
         os.execvp(command[0], command)  # noqa: S606 - the process is to become this program
 
     def _place(self) -> str:
-        """Where the server sees its directory."""
+        """Return where the server sees its directory."""
         return self.home if os.geteuid() == 0 else str(self.directory)
 
     def _do(self, argv: list[str], text: str = "") -> None:
@@ -250,7 +250,7 @@ class PostgreSql(DatabaseServer):
 
 
 def _postgresql(program: str) -> str:
-    """The newest installed version's program; Debian keeps them off PATH."""
+    """Return the newest installed version's program; Debian keeps them off PATH."""
     found = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{program}"))
     if not found:
         raise errors.Misconfigured(f"PostgreSQL is not installed: there is no {program}.")

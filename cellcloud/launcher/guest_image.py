@@ -48,7 +48,7 @@ Progress = Callable[[str], None]
 
 
 def ensure_guest_image(cache: Path, progress: Progress = lambda _: None) -> Path:
-    """The guest's qcow2 file in ``cache``, built if it is not there in this version.
+    """Return the guest's qcow2 file in ``cache``, built if it is not there in this version.
 
     ``progress`` is told of each long step. Raises Misconfigured when a tool or package is missing.
     """
@@ -73,7 +73,7 @@ def _recipe_digest() -> str:
 
 
 def _ensure_packages(directory: Path, progress: Progress) -> Path:
-    """A tree with the packages unpacked, downloaded once."""
+    """Return a tree with the packages unpacked, downloaded once."""
     if directory.exists():
         return directory
     progress("Downloading the guest's kernel and programs from Debian")
@@ -163,7 +163,7 @@ def _plant_ssh(tree: Path, packages: Path) -> None:
 
 
 def _modules(packages: Path) -> list[Path]:
-    """The drivers' files in loading order."""
+    """Return the drivers' files in loading order."""
     version = _kernel_version(packages)
     found: dict[Path, None] = {}
     for name in MODULES:
@@ -180,7 +180,7 @@ def _kernel_version(packages: Path) -> str:
 
 
 def _archive(tree: Path) -> bytes:
-    """The tree as the kernel takes a ramdisk: cpio, all owned by root."""
+    """Return the tree as the kernel takes a ramdisk: cpio, all owned by root."""
     names = sorted(str(path.relative_to(tree)) for path in tree.rglob("*"))
     done = subprocess.run(
         ["cpio", "--create", "--format=newc", "--quiet", "--owner=0:0"],

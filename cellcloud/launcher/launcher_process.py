@@ -31,13 +31,13 @@ THRIFT = {"OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2", "PYTHONDONTWRITE
 
 
 def find_launcher(records: Records) -> ProcessRecord | None:
-    """The launcher of a state directory, if it lives."""
+    """Return the launcher of a state directory, if it lives."""
     record = records.find(LAUNCHER)
     return record if record is not None and record.is_alive() else None
 
 
 def claim(run: Path) -> IO[bytes] | None:
-    """The lock that makes its holder the only starter of this cloud, until closed; None while another has it."""
+    """Return the lock that makes its holder the only starter of this cloud, until closed; None while another has it."""
     run.mkdir(mode=0o700, parents=True, exist_ok=True)
     file = (run / "lock").open("wb")
     try:
@@ -182,7 +182,7 @@ def stay(choices: Choices, lock: IO[bytes], report: Callable[[str], None]) -> No
 
 
 def reporter(handle: int | None) -> Callable[[str], None]:
-    """What tells whoever started the launcher how far it is, through a pipe; without one, the screen."""
+    """Return what tells whoever started the launcher how far it is, through a pipe; without one, the screen."""
     if handle is None:
         return click.echo
     stream = os.fdopen(handle, "w", buffering=1)

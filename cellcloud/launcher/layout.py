@@ -135,7 +135,7 @@ class Layout:
         return "cc" + hashlib.sha256(str(self.world).encode()).hexdigest()[:4]
 
     def secret(self, name: str) -> str:
-        """A secret of this cloud, made at its first use; hexadecimal, 192 bits."""
+        """Return a secret of this cloud, made at its first use; hexadecimal, 192 bits."""
         path = self.world / "secrets" / name
         if not path.exists():
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -143,11 +143,11 @@ class Layout:
         return path.read_text()
 
     def gateway(self, cell: CellPlace) -> str:
-        """The cell's own address on its management network."""
+        """Return the cell's own address on its management network."""
         return f"{self.choices.management}.{cell.number}.1" if self.real_guests else "127.0.0.1"
 
     def node(self, cell: CellPlace, index: int, virt_type: str = "qemu") -> NodeConfig:
-        """The cell's node number ``index``, from one."""
+        """Return the cell's node number ``index``, from one."""
         return NodeConfig(
             name=f"{cell.name}-{index}",
             state_dir=self.world,
@@ -228,11 +228,11 @@ class Layout:
         return self.world / "top" / "cellcloud.conf"
 
     def cell_file(self, cell: CellPlace) -> Path:
-        """The conductors' file, which is the operators' too."""
+        """Return the conductors' file, which is the operators' too."""
         return self.world / "cells" / cell.name / "cellcloud.conf"
 
     def role_file(self, cell: CellPlace, role: Role) -> Path:
-        """The file of one of the cell's services."""
+        """Return the file of one of the cell's services."""
         return self.cell_file(cell) if role is Role.CONDUCTOR else self.cell_file(cell).with_name(f"{role}.conf")
 
     @property
@@ -268,7 +268,7 @@ class Layout:
             link.symlink_to(self.world / name)
 
     def compute_hosts(self, cell: CellPlace) -> list[str]:
-        """The names of the cell's compute services: one a node, or one for all its fake hosts."""
+        """Return the names of the cell's compute services: one a node, or one for all its fake hosts."""
         return [node.name for node in self.nodes(cell)] or [cell.name]
 
     def _top_options(self) -> Options:
@@ -299,7 +299,7 @@ class Layout:
         return {"tls_certificate": str(made.certificate), "tls_key": str(made.key)}
 
     def _cell_options(self, cell: CellPlace, virt_type: str) -> Options:
-        """What all of a cell's files say, without any secret."""
+        """Return what all of a cell's files say, without any secret."""
         console = 6080 + self.choices.port - DEFAULT_PORT + cell.number - 1
         metadata = 8775 if self.real_guests else self.choices.port + 40 + cell.number
         return {
@@ -331,7 +331,7 @@ class Layout:
         }
 
     def _adapter_options(self) -> Options:
-        """How a cell in processes of its own reaches images and networks: as it would reach anybody's."""
+        """Return how a cell in processes of its own reaches images and networks: as it would reach anybody's."""
         if not self.in_processes:
             return {}
         from cellcloud.embedded.identity import SERVICE_PROJECT, SERVICE_USER
@@ -392,7 +392,7 @@ def living_nodes(state: Path) -> Iterator[NodeConfig]:
 
 
 def settled_management(choices: Choices) -> str:
-    """The first half of the management networks' addresses: as chosen, as before, or one free on this machine.
+    """Return the first half of the management networks' addresses: as chosen, as before, or one free on this machine.
 
     Clouds begin to look at different numbers, so that two which start at the same time do not find the same one.
     """

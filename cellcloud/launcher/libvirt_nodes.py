@@ -97,7 +97,7 @@ class Node:
         return f"qemu+unix:///system?socket={self.socket}"
 
     def wrap(self, argv: Sequence[str]) -> list[str]:
-        """The command line that runs ``argv`` inside the node; needs root."""
+        """Return the command line that runs ``argv`` inside the node; needs root."""
         return ["nsenter", f"--target={self.pid}", "--all", "--", *argv]
 
 
@@ -120,7 +120,7 @@ def ensure_node(config: NodeConfig) -> Node:
 
 
 def find_node(config: NodeConfig) -> Node | None:
-    """The node, if it lives."""
+    """Return the node, if it lives."""
     with suppress(OSError, ValueError):
         record = json.loads((config.directory / "node.json").read_text())
         if record["boot"] == boot_id() and start_tick(record["pid"]) == record["started"]:
@@ -252,7 +252,7 @@ def _write_files(config: NodeConfig) -> None:
 
 
 def _host_uuid(directory: Path) -> str:
-    """The node's identity towards libvirt, made once and kept."""
+    """Return the node's identity towards libvirt, made once and kept."""
     path = directory / "host-uuid"
     if not path.exists():
         _replace(path, f"{uuid.uuid4()}\n")
@@ -260,7 +260,7 @@ def _host_uuid(directory: Path) -> str:
 
 
 def _wait_for_init(directory: Path) -> int:
-    """The pid that the node's first process reports once its mounts are in place."""
+    """Return the pid that the node's first process reports once its mounts are in place."""
     deadline = clock.monotonic() + START_TIMEOUT
     while clock.monotonic() < deadline:
         with suppress(FileNotFoundError):
@@ -317,7 +317,7 @@ def _wait_for_libvirtd(node: Node) -> None:
 
 
 def count_guests(config: NodeConfig) -> int:
-    """How many guests run on the node; none when it does not live."""
+    """Return how many guests run on the node; none when it does not live."""
     node = find_node(config)
     return len(_running_guests(node)) if node else 0
 

@@ -55,7 +55,7 @@ def _machine_units(layout: Layout) -> list[Unit]:
 
 
 def _preparing_units(layout: Layout) -> list[Unit]:
-    """What is done once at each start: guest image, kind of virtualisation, nodes, schemas, first contents."""
+    """Return what is done once at each start: guest image, kind of virtualisation, nodes, schemas, first contents."""
     database = (MARIADB,) if layout.in_processes else ()
     units = [
         _task("guest-image", "make_guest_image", layout),
@@ -112,7 +112,7 @@ def _cell_units(layout: Layout, cell: CellPlace) -> list[Unit]:
 
 
 def _shared_parts(layout: Layout) -> Parts:
-    """What services of one process share with the top cell's embedded image and network services."""
+    """Return what services of one process share with the top cell's embedded image and network services."""
 
     def make() -> dict[str, Any]:
         if layout.in_processes:
@@ -198,7 +198,7 @@ class _UnixConnection(http.client.HTTPConnection):
 
 
 def is_healthy(path: Path) -> bool:
-    """Whether the service behind this health socket says that all its parts are well."""
+    """Return whether the service behind this health socket says that all its parts are well."""
     return _status(_UnixConnection(path), "/health") == http.HTTPStatus.OK
 
 
@@ -212,7 +212,7 @@ def _answers_http(url: str, cafile: str) -> bool:
 
 
 def _status(connection: http.client.HTTPConnection, path: str) -> int | None:
-    """The status of a GET; None when there is no answer."""
+    """Return the status of a GET; None when there is no answer."""
     with suppress(OSError, http.client.HTTPException), closing(connection):
         connection.request("GET", path)
         answer = connection.getresponse()

@@ -35,7 +35,7 @@ class ProcessRecord:
     grace: float = 10.0
 
     def is_alive(self) -> bool:
-        """Whether that very process still runs."""
+        """Return whether that very process still runs."""
         return self.pid > 0 and self.boot == boot_id() and start_tick(self.pid) == self.started
 
     def memory(self, *, alone: bool = False) -> tuple[int, int]:
@@ -94,7 +94,7 @@ def kill_all(processes: Iterable[psutil.Process]) -> None:
 
 
 def boot_id() -> str:
-    """The kernel's name of this boot."""
+    """Return the kernel's name of this boot."""
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
@@ -108,7 +108,7 @@ def start_tick(pid: int) -> int | None:
 
 
 def describe(name: str, kind: str, pid: int, **details: object) -> ProcessRecord:
-    """The record of a process that runs now."""
+    """Return the record of a process that runs now."""
     return ProcessRecord(
         name=name,
         kind=kind,
@@ -163,7 +163,7 @@ class Records:
         self._path(name).unlink(missing_ok=True)
 
     def find(self, name: str) -> ProcessRecord | None:
-        """The record of that name."""
+        """Return the record of that name."""
         try:
             values = json.loads(self._path(name).read_text())
         except FileNotFoundError:
@@ -178,7 +178,7 @@ class Records:
         return sorted(records, key=lambda record: (record.started, record.name))
 
     def is_held(self, name: str) -> bool:
-        """Whether an operator wants this unit stopped."""
+        """Return whether an operator wants this unit stopped."""
         return (self.directory / f"{name}.hold").exists()
 
     def hold(self, name: str) -> None:

@@ -66,7 +66,7 @@ def load_service(name: str) -> Callable[..., Any]:
 
 
 def in_order(units: Iterable[Unit]) -> list[Unit]:
-    """The units, each behind those it comes after. Raises Misconfigured on a circle or an unknown name."""
+    """Return the units, each behind those it comes after. Raises Misconfigured on a circle or an unknown name."""
     known = {unit.name: unit for unit in units}
     try:
         order = TopologicalSorter({unit.name: unit.after for unit in known.values()}).static_order()

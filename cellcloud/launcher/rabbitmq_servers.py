@@ -70,12 +70,12 @@ class Broker:
     tls: Certificate | None = None
 
     def url(self, account: str) -> str:
-        """The transport URL of one account."""
+        """Return the transport URL of one account."""
         options = f"?ssl=1&ssl_ca_file={self.tls.authority_in_url}" if self.tls else ""
         return f"rabbit://{account}:{self.passwords[account]}@127.0.0.1:{self.port}/{VHOST}{options}"
 
     def units(self) -> list[Unit]:
-        """The name service, and the broker behind it."""
+        """Return the name service, and the broker behind it."""
         names = Unit(
             name=f"{self.name}.epmd",
             kind=UnitKind.DAEMON,
@@ -180,7 +180,7 @@ def definitions(cell: str, passwords: Mapping[str, str]) -> dict[str, Any]:
 
 
 def keep_accounts(cell: str, hosts: Iterable[str], kept: Path) -> dict[str, Any]:
-    """The definitions for a broker of somebody else, with a password for each account and a key for each host's
+    """Return the definitions for a broker of somebody else, with a password for each account and a key for each host's
     metadata; those are added to a file. Raises Misconfigured for a name that cannot be a cell's or a host's."""
     known: dict[str, dict[str, str]] = json.loads(kept.read_text()) if kept.exists() else {}
     found = [*(Account(role) for role in Role if role is not Role.HOST), *(host_account(host) for host in hosts)]
@@ -202,14 +202,14 @@ def _hashed(password: str) -> str:
 
 
 def is_listening(port: int) -> bool:
-    """Whether somebody accepts connections on loopback at that port."""
+    """Return whether somebody accepts connections on loopback at that port."""
     with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=0.5):
         return True
     return False
 
 
 def needed_libraries(application: str) -> set[Path]:
-    """The installed directories of a broker application and all it needs.
+    """Return the installed directories of a broker application and all it needs.
 
     Erlang searches every library directory for every module it loads; with only these on its path, instead of all
     the plugins a distribution ships, a broker starts in a fraction of the time.

@@ -63,7 +63,7 @@ class Gate(Protocol):
     def lane(self, method: str, path: str) -> str: ...
 
     def admits(self, headers: Mapping[str, str]) -> str | None:
-        """The project that asks; None: the request is going to be refused. Names are in lower case."""
+        """Return the project that asks; None: the request is going to be refused. Names are in lower case."""
         ...
 
 
@@ -145,7 +145,7 @@ def _whatever_length(application: Any, environ: Mapping[str, Any], start_respons
 
 
 def _call(application: Any, environ: Mapping[str, Any]) -> tuple[Message, bytes]:
-    """The beginning of the answer and its body."""
+    """Return the beginning of the answer and its body."""
     start: Message = {"type": "http.response.start"}
 
     def begin(status: str, headers: Sequence[tuple[str, str]], exc_info: object = None) -> None:
@@ -323,7 +323,7 @@ class _Exchange:
 
 
 def _declared(scope: Scope) -> int | None:
-    """The length that the head gives; the protocol has checked that it is a number."""
+    """Return the length that the head gives; the protocol has checked that it is a number."""
     return next((int(value) for name, value in scope["headers"] if name == b"content-length"), None)
 
 

@@ -60,7 +60,7 @@ def _seen_to_work(layout: Layout) -> str:
 
 
 def _boots_with_kvm(image: Path) -> bool:
-    """Whether the tiny guest shows its login under KVM in time."""
+    """Return whether the tiny guest shows its login under KVM in time."""
     drive = f"file={image},format=qcow2,if=virtio,snapshot=on"
     machine = ["-machine", "pc,accel=kvm", "-cpu", "qemu64", "-m", "96", "-nodefaults", "-no-reboot"]
     argv = ["qemu-system-x86_64", *machine, "-display", "none", "-serial", "stdio", "-drive", drive]
@@ -118,7 +118,7 @@ def fill_top(layout: Layout) -> None:
 
 
 def _image_file(layout: Layout) -> Path:
-    """The tiny guest; for guests that are only pretended, a disk with nothing on it."""
+    """Return the tiny guest; for guests that are only pretended, a disk with nothing on it."""
     if layout.real_guests:
         return guest_image.ensure_guest_image(layout.choices.cache)
     blank = layout.world / "blank.raw"

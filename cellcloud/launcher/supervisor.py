@@ -312,7 +312,7 @@ class Supervisor:
                 os.kill(child.record.pid, child.unit.stop_signal)
 
     def _needed_by(self, children: Iterable[_Child]) -> set[str]:
-        """The names of all units these come after, directly or through others."""
+        """Return the names of all units these come after, directly or through others."""
         needed: set[str] = set()
         by_name = {child.unit.name: child for child in self._children}
         found = {name for child in children for name in child.unit.after}

@@ -136,6 +136,6 @@ class Web:
             self._thread.join(STOP_SECONDS + 2)
 
     def check(self) -> dict[str, str]:
-        """Whether the server's thread lives."""
+        """Return whether the server's thread lives."""
         alive = self._thread is not None and self._thread.is_alive()
         return {"http": "ok" if alive else "not serving"}

@@ -20,11 +20,11 @@ class Proofs:
         self._key = hashlib.sha256(f"placements:{key}".encode()).digest()
 
     def sign(self, spec: ServerSpec, cell: str) -> ServerSpec:
-        """The request as it goes to that cell."""
+        """Return the request as it goes to that cell."""
         return replace(spec, placement_proof=self._word(spec, cell))
 
     def holds(self, spec: ServerSpec, cell: str) -> bool:
-        """Whether the top once sent this server, of that project and user, to that cell."""
+        """Return whether the top once sent this server, of that project and user, to that cell."""
         return hmac.compare_digest(spec.placement_proof.encode(), self._word(spec, cell).encode())
 
     def _word(self, spec: ServerSpec, cell: str) -> str:

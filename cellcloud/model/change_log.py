@@ -70,16 +70,16 @@ class Changes:
     servers: dict[str, str] = field(default_factory=dict)
 
     def is_own(self, claim_id: str) -> bool:
-        """Whether a claim is its server's own, and no migration's."""
+        """Return whether a claim is its server's own, and no migration's."""
         return claim_id not in self.servers
 
     def server_of(self, claim_id: str) -> str:
-        """The server whose claim it is."""
+        """Return the server whose claim it is."""
         return self.servers.get(claim_id, claim_id)
 
 
 def to_plain(changes: Changes) -> dict[str, Any]:
-    """The parts that say something."""
+    """Return the parts that say something."""
     return {name: codec.to_plain(part) for name in Changes.__slots__ if (part := getattr(changes, name))}
 
 
@@ -122,6 +122,6 @@ class PackedState:
         return cls(packed=codec.pack(state))
 
     def unpacked(self) -> CellState:
-        """The state. Raises Invalid."""
+        """Return the state. Raises Invalid."""
         state: CellState = codec.unpack(self.packed, CellState)
         return state

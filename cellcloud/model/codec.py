@@ -45,7 +45,7 @@ def wire_size(value: object) -> int:
 
 
 def from_wire(data: object, kind: type[T] | Any) -> T:
-    """What ``to_wire`` was given, read as ``kind``. Raises Invalid when it is not of that shape."""
+    """Return what ``to_wire`` was given, read as ``kind``. Raises Invalid when it is not of that shape."""
     found: T
     try:
         if isinstance(data, str):
@@ -59,12 +59,12 @@ def from_wire(data: object, kind: type[T] | Any) -> T:
 
 
 def pack(value: object) -> bytes:
-    """A model in few bytes, for what is large and read seldom."""
+    """Return a model in few bytes, for what is large and read seldom."""
     return zlib.compress(_ENCODER.encode(value), 1)
 
 
 def unpack(data: bytes, kind: type[T] | Any) -> T:
-    """What ``pack`` was given, read as ``kind``. Raises Invalid when it is not of that shape."""
+    """Return what ``pack`` was given, read as ``kind``. Raises Invalid when it is not of that shape."""
     try:
         return msgspec.msgpack.decode(zlib.decompress(data), type=kind, strict=False)
     except (msgspec.ValidationError, msgspec.DecodeError, zlib.error) as error:

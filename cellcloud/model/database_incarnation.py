@@ -19,6 +19,6 @@ class Incarnation:
     reason: str = ""
 
     def finding(self, subject: str) -> Finding:
-        """What a doctor shows of it."""
+        """Return what a doctor shows of it."""
         text = f"incarnation {self.number}, since {self.since:%Y-%m-%d %H:%M:%S}: {self.reason}"
         return Finding(check="history", severity="ok", subject=subject, text=text)

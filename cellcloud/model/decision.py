@@ -41,7 +41,7 @@ class Shape:
 
 
 def shape_of(spec: ServerSpec) -> Shape:
-    """What a server's request asks of a host. Raises ValueError where its hints are not all there."""
+    """Return what a server's request asks of a host. Raises ValueError where its hints are not all there."""
     if spec.hints_id:
         raise ValueError(f"the hints of server {spec.id} are kept apart")
     return Shape(
@@ -86,7 +86,7 @@ class RankBatch:
     moves: dict[str, Move] = field(default_factory=dict)
 
     def server_of(self, claim_id: str) -> str:
-        """The server that a claim is for."""
+        """Return the server that a claim is for."""
         move = self.moves.get(claim_id)
         return claim_id if move is None else move.server_id
 
@@ -171,7 +171,7 @@ class DecisionBatch:
     outcomes: dict[int, Outcome] = field(default_factory=dict)
 
     def chosen(self, position: int) -> str | None:
-        """The host that the server at that position got."""
+        """Return the host that the server at that position got."""
         if position in self.outcomes:
             return self.outcomes[position].host
         ranked = self.answer.ranked[position]

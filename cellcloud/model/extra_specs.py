@@ -28,7 +28,7 @@ class RequestedSpecs:
 
 
 def read(specs: Mapping[str, str]) -> RequestedSpecs:
-    """What the specs ask for. Raises Invalid."""
+    """Return what the specs ask for. Raises Invalid."""
     resources: dict[str, int] = {}
     traits: dict[str, set[str]] = {"required": set(), "forbidden": set()}
     for key, value in specs.items():

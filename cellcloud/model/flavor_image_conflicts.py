@@ -34,7 +34,7 @@ def check(flavor: Flavor, image: Properties) -> None:
 
 
 def pci_numa_policy(flavor: Flavor, image: Properties) -> str | None:
-    """How near PCI devices of aliases that say nothing themselves must be. Raises Invalid."""
+    """Return how near PCI devices of aliases that say nothing themselves must be. Raises Invalid."""
     own = choice("hw:pci_numa_affinity_policy", flavor.extra_specs, NUMA_POLICIES)
     asked = choice("hw_pci_numa_affinity_policy", image, NUMA_POLICIES)
     if own and asked and own != asked:
@@ -53,12 +53,12 @@ def choice(name: str, values: Properties, allowed: Sequence[str]) -> str | None:
 
 
 def flag(value: object) -> bool:
-    """True for what Nova takes as such in an extra spec; anything else is False."""
+    """Return True for what Nova takes as such in an extra spec; anything else is False."""
     return bool(strutils.bool_from_string(value))
 
 
 def _agreed_flag(flavor: Flavor, image: Properties, name: str) -> bool | None:
-    """What flavor or image say; None when neither does. Raises Invalid when they disagree."""
+    """Return what flavor or image say; None when neither does. Raises Invalid when they disagree."""
     own, asked = flavor.extra_specs.get(f"hw:{name}"), image.get(f"hw_{name}")
     if own is not None and asked is not None and flag(own) != flag(asked):
         raise errors.Invalid(f"The image's hw_{name} is not the flavor's hw:{name}.")

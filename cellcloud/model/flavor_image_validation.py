@@ -35,14 +35,14 @@ LISTS = ("hw:numa_cpus.", "hw:numa_mem.", "hw_numa_cpus.", "hw_numa_mem.")
 
 
 def asks_for_place(flavor: Flavor, image: Image) -> bool:
-    """Whether such a guest lies on NUMA cells of its host, or has devices of it. Raises Invalid."""
+    """Return whether such a guest lies on NUMA cells of its host, or has devices of it. Raises Invalid."""
     if not flavor.extra_specs and not image.properties:
         return False
     return bool(flavor.extra_specs.get("pci_passthrough:alias")) or _guest(flavor, image) is not None
 
 
 def is_placed(spec: ServerSpec) -> bool:
-    """Whether a guest has the cells and as many devices as its flavor and image ask for. Raises Invalid."""
+    """Return whether a guest has the cells and as many devices as its flavor and image ask for. Raises Invalid."""
     placed = spec.placed or Placed()
     aliased = spec.flavor.extra_specs.get("pci_passthrough:alias")
     devices = sum(count for _, count in pci.read_aliased(aliased)) if aliased else 0
@@ -69,7 +69,7 @@ def check(flavor: Flavor, image: Image) -> Machine:
 
 @lru_cache(maxsize=KEPT)
 def _read(vcpus: int, memory_mb: int, specs: Pairs, given: Pairs) -> Machine | str:
-    """The machine, or why there is none."""
+    """Return the machine, or why there is none."""
     flavor = Flavor(id="", name="", vcpus=vcpus, memory_mb=memory_mb, root_gb=0, extra_specs=dict(specs))
     try:
         properties = image_properties.read(dict(given))

@@ -103,7 +103,7 @@ def network_of(text: str) -> Network:
 
 
 def condition_of(text: str) -> list[object]:
-    """An operator and its arguments, of bounded depth and size. Raises Invalid."""
+    """Return an operator and its arguments, of bounded depth and size. Raises Invalid."""
     try:
         query = json.loads(text)
     except (ValueError, RecursionError):

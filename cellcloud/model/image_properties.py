@@ -76,7 +76,7 @@ def most_of(name: str) -> int:
 
 
 def text_of(value: Value) -> str:
-    """A property's value as Nova writes it as text."""
+    """Return a property's value as Nova writes it as text."""
     return str(list(value) if isinstance(value, tuple) else value)
 
 
@@ -117,7 +117,7 @@ def refuse_unserved(properties: Mapping[str, Value]) -> None:
 
 
 def _of_adapter(name: str) -> dict[str, object]:
-    """What VMware's name of a disk adapter comes to."""
+    """Return what VMware's name of a disk adapter comes to."""
     if not name:
         return {}
     return {"hw_disk_bus": "ide"} if name == "ide" else {"hw_disk_bus": "scsi", "hw_scsi_model": name}

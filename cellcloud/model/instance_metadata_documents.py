@@ -80,7 +80,7 @@ class GuestFacts:
 
 
 def openstack_documents(facts: GuestFacts, version: str) -> dict[str, bytes]:
-    """The files of one directory below ``openstack``, in the order in which they are listed."""
+    """Return the files of one directory below ``openstack``, in the order in which they are listed."""
     described = meta_data(facts.spec, facts.ports, zone=facts.zone, version=version)
     if facts.admin_pass:
         described["admin_pass"] = facts.admin_pass

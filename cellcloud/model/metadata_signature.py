@@ -19,7 +19,7 @@ SIGNATURE = "X-Cellcloud-Signature"
 
 
 def node_key(secret: bytes, host: str) -> bytes:
-    """The key of one host: of no use for speaking as another."""
+    """Return the key of one host: of no use for speaking as another."""
     return hmac.digest(secret, f"node:{host}".encode(), hashlib.sha256)
 
 
@@ -36,16 +36,16 @@ class SignedRequest:
     nonce: str
 
     def sign(self, key: bytes) -> str:
-        """The signature in hexadecimal."""
+        """Return the signature in hexadecimal."""
         parts = (self.method, self.path, self.host, self.server, self.port, self.time, self.nonce)
         return hmac.new(key, "\n".join(parts).encode(), hashlib.sha256).hexdigest()
 
     def is_signed_by(self, key: bytes, signature: str) -> bool:
-        """Whether ``signature`` is this request's under ``key``, compared in constant time."""
+        """Return whether ``signature`` is this request's under ``key``, compared in constant time."""
         return hmac.compare_digest(self.sign(key).encode(), signature.encode())
 
     def headers(self, key: bytes) -> dict[str, str]:
-        """The headers that carry the identity and its proof."""
+        """Return the headers that carry the identity and its proof."""
         return {
             HOST: self.host,
             SERVER: self.server,

@@ -67,11 +67,11 @@ class Migration:
         return self.status in OVER
 
     def other_than(self, host: str | None) -> str:
-        """The host of the two that is not that one; "" where there is none."""
+        """Return the host of the two that is not that one; "" where there is none."""
         return next((one for one in (self.source, self.destination) if one and one != host), "")
 
 
 def changed(migrations: Sequence[Migration], **values: object) -> tuple[Migration, ...]:
-    """The migrations with the newest changed, now."""
+    """Return the migrations with the newest changed, now."""
     *others, newest = migrations
     return (*others, replace(newest, updated_at=clock.now(), **values))  # type: ignore[arg-type]  # fields by name

@@ -95,7 +95,7 @@ _BY_LOAD = frozenset(
 
 
 def is_for_now(groups: Iterable[RefusedGroup]) -> bool:
-    """Whether no host fits only because some are down: none that is up is merely full. They may be back soon."""
+    """Return whether no host fits only because some are down: none that is up is merely full. They may be back soon."""
     reasons = [group.reason for group in groups]
     return any(one.what == DOWN for one in reasons) and not any(one.filter in _BY_LOAD for one in reasons)
 
@@ -125,7 +125,7 @@ def message(groups: Iterable[RefusedGroup], otherwise: str = "") -> str:
 
 
 def _kind(reason: Reason) -> tuple[str, Phrase | None]:
-    """What groups are counted together by; a phrase, or None for a resource class of which some is lacking."""
+    """Return what groups are counted together by; a phrase, or None for a resource class of which some is lacking."""
     if reason.filter == "ResourceClassFilter":
         return (reason.what, None) if reason.needed else (_FLAVOR[1], _FLAVOR)
     phrase = _BY_WORD.get(reason.what) or _BY_FILTER.get(reason.filter, _OTHER)

@@ -16,7 +16,7 @@ KIB = 1024
 
 
 def consume(topology: Topology, placed: Placed) -> Topology:
-    """The topology with a placed server on it. Raises ClaimLost when its CPUs or devices are no longer free."""
+    """Return the topology with a placed server on it. Raises ClaimLost when its CPUs or devices are no longer free."""
     cells = topology.cells
     if cells and placed.guest is not None:
         cells = consume_cells(cells, placed.guest)
@@ -24,7 +24,7 @@ def consume(topology: Topology, placed: Placed) -> Topology:
 
 
 def release(topology: Topology, placed: Placed) -> Topology:
-    """The topology without a placed server: the inverse of ``consume``."""
+    """Return the topology without a placed server: the inverse of ``consume``."""
     cells = topology.cells
     if cells and placed.guest is not None:
         cells = release_cells(cells, placed.guest)
@@ -38,13 +38,13 @@ def consume_cells(cells: tuple[NumaCell, ...], guest: GuestNuma) -> tuple[NumaCe
 
 
 def release_cells(cells: tuple[NumaCell, ...], guest: GuestNuma) -> tuple[NumaCell, ...]:
-    """The host's cells with a placed guest's use taken away again; what is not in use any more is left alone."""
+    """Return the host's cells with a placed guest's use taken away again; what is not in use any more is left alone."""
     placed = {cell.id: cell for cell in guest.cells}
     return tuple(_free(cell, placed[cell.id]) if cell.id in placed else cell for cell in cells)
 
 
 def consume_devices(pools: tuple[PciPool, ...], devices: Sequence[PciPool]) -> tuple[PciPool, ...]:
-    """The pools without ``devices``. Raises ClaimLost when they are no longer free."""
+    """Return the pools without ``devices``. Raises ClaimLost when they are no longer free."""
     left = list(pools)
     for taken in devices:
         missing = taken.count
@@ -59,7 +59,7 @@ def consume_devices(pools: tuple[PciPool, ...], devices: Sequence[PciPool]) -> t
 
 
 def release_devices(pools: tuple[PciPool, ...], devices: Sequence[PciPool]) -> tuple[PciPool, ...]:
-    """The pools with ``devices`` back in those of their kind; in a new one where the host has none any more."""
+    """Return the pools with ``devices`` back in those of their kind; in a new one where the host has none any more."""
     left = list(pools)
     for taken in devices:
         at = next((at for at, pool in enumerate(left) if pool.same_kind(taken)), None)
@@ -71,7 +71,7 @@ def release_devices(pools: tuple[PciPool, ...], devices: Sequence[PciPool]) -> t
 
 
 def free_cpus(host: NumaCell) -> set[int]:
-    """The CPUs of a cell that may be pinned to and are not."""
+    """Return the CPUs of a cell that may be pinned to and are not."""
     return set(host.pcpuset).difference(host.pinned_cpus)
 
 

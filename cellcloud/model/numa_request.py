@@ -32,7 +32,7 @@ NAMED_PAGES = {"small": SMALL_PAGES, "large": LARGE_PAGES, "any": ANY_PAGES}
 def topology_request(
     flavor: Flavor, image: Properties, devices: Sequence[PciRequest] = (), aliases: tuple[str, ...] = ()
 ) -> TopologyRequest:
-    """What a server asks of a host's topology. ``image``: properties as image_properties.read gives them.
+    """Return what a server asks of a host's topology. ``image``: properties as image_properties.read gives them.
 
     ``devices``: those asked for besides the flavor's; ``aliases``: what the flavor's names for devices stand for.
     Raises Invalid when flavor and image contradict themselves or each other.
@@ -49,7 +49,7 @@ def topology_request(
 
 
 def guest_numa(flavor: Flavor, image: Properties) -> GuestNuma | None:
-    """The guest's cells; None when neither cells, pages, persistent memory nor dedicated CPUs are asked for."""
+    """Return the guest's cells; None when neither cells, pages, persistent memory nor dedicated CPUs are asked for."""
     emulator = choice("hw:emulator_threads_policy", flavor.extra_specs, EMULATOR_POLICIES)
     policy = _cpu_policy(flavor, image, emulator)
     threads = _thread_policy(flavor, image)
@@ -75,7 +75,7 @@ def guest_numa(flavor: Flavor, image: Properties) -> GuestNuma | None:
 
 
 def is_of(placed: Placed, guest: GuestNuma) -> bool:
-    """Whether a guest that asks for such cells can have been placed so."""
+    """Return whether a guest that asks for such cells can have been placed so."""
 
     def size(numa: GuestNuma) -> list[tuple[object, ...]]:
         return [(cell.cpuset, cell.pcpuset, cell.memory, cell.cpu_policy) for cell in numa.cells]
@@ -108,7 +108,7 @@ def parse_cpus(text: str, most: int = MOST_CPUS) -> set[int]:
 
 
 def _union(ranges: list[tuple[int, int]]) -> set[int]:
-    """The numbers of ranges, each looked at once."""
+    """Return the numbers of ranges, each looked at once."""
     found: set[int] = set()
     done = 0
     for start, end in sorted(ranges):
@@ -118,7 +118,7 @@ def _union(ranges: list[tuple[int, int]]) -> set[int]:
 
 
 def _cpu_policy(flavor: Flavor, image: Properties, emulator: str | None) -> str | None:
-    """The policy named, or the one that asking for VCPU or PCPU resources comes to."""
+    """Return the policy named, or the one that asking for VCPU or PCPU resources comes to."""
     own = choice("hw:cpu_policy", flavor.extra_specs, CPU_POLICIES)
     asked = choice("hw_cpu_policy", image, CPU_POLICIES)
     if (own == "mixed" and asked == "dedicated") or (own == "shared" and asked in ("dedicated", "mixed")):
@@ -138,14 +138,14 @@ def _cpu_policy(flavor: Flavor, image: Properties, emulator: str | None) -> str 
 
 
 def _resources(flavor: Flavor, name: str) -> int:
-    """How much of a resource class the extra specs ask for; what is not a number is refused elsewhere."""
+    """Return how much of a resource class the extra specs ask for; what is not a number is refused elsewhere."""
     pattern = Pattern(rf"resources([1-9][0-9]*)?:{name}.*")
     amounts = (value for key, value in flavor.extra_specs.items() if pattern.matches(key))
     return sum(number for number in map(_whole, amounts) if number is not None)
 
 
 def _thread_policy(flavor: Flavor, image: Properties) -> str | None:
-    """The policy named, or the one that asking for hyperthreads or for none comes to."""
+    """Return the policy named, or the one that asking for hyperthreads or for none comes to."""
     own = choice("hw:cpu_thread_policy", flavor.extra_specs, THREAD_POLICIES)
     asked = choice("hw_cpu_thread_policy", image, THREAD_POLICIES)
     if own not in (None, "prefer") and asked and asked != own:
@@ -169,7 +169,7 @@ def _hyperthreading(flavor: Flavor, image: Properties) -> str | None:
 def _dedicated_cpus(
     flavor: Flavor, image: Properties, policy: str | None, threads: str | None, emulator: str | None
 ) -> set[int]:
-    """The guest CPUs that get host CPUs of their own."""
+    """Return the guest CPUs that get host CPUs of their own."""
     realtime = realtime_cpus(flavor, image, emulator)
     masked = _masked_cpus(flavor)
     if masked and policy != "mixed":
@@ -255,7 +255,7 @@ def _page_size(flavor: Flavor, image: Properties) -> int | None:
 
 
 def parse_pages(text: str) -> int:
-    """A memory page size in KiB, or which ones. Raises Invalid."""
+    """Return a memory page size in KiB, or which ones. Raises Invalid."""
     if text in NAMED_PAGES:
         return NAMED_PAGES[text]
     try:
@@ -268,7 +268,7 @@ def parse_pages(text: str) -> int:
 
 
 def _divide(flavor: Flavor, image: Properties, nodes: int) -> list[tuple[set[int], int]]:
-    """The CPUs and MiB of each of the guest's cells: as listed, or in equal parts."""
+    """Return the CPUs and MiB of each of the guest's cells: as listed, or in equal parts."""
     _check_cpu_count(flavor)
     cpus: list[set[int]] = []
     for text in _listed(flavor, image, "numa_cpus"):
@@ -293,7 +293,7 @@ def _divide(flavor: Flavor, image: Properties, nodes: int) -> list[tuple[set[int
 
 
 def _listed(flavor: Flavor, image: Properties, name: str) -> list[str]:
-    """The values of name.0, name.1... in the flavor, or else in the image."""
+    """Return the values of name.0, name.1... in the flavor, or else in the image."""
     own = _numbered(flavor.extra_specs, f"hw:{name}")
     asked = _numbered(image, f"hw_{name}")
     given = sum(key.startswith((f"hw:{name}.", f"hw_{name}.")) for key in (*flavor.extra_specs, *image))

@@ -25,7 +25,7 @@ TRUST_SINCE = "2018-08-27"
 
 
 def hostname_of(spec: ServerSpec) -> str:
-    """The guest's host name: what was asked for, else the server's name made fit for DNS."""
+    """Return the guest's host name: what was asked for, else the server's name made fit for DNS."""
     if spec.hostname:
         return spec.hostname
     name = re.sub(r"[^a-z0-9-]+", "-", spec.name.lower().replace("_", "-").replace(".", "-")).strip("-")[:63]

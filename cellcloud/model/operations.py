@@ -411,7 +411,7 @@ def event_of(action: str) -> str:
 
 
 def spec_of(operation: str, variant: object = "") -> OperationSpec:
-    """The row of an operation; ``variant``: the ``type`` among its arguments, in any case; the first without.
+    """Return the row of an operation; ``variant``: the ``type`` among its arguments, in any case; the first without.
     Raises Invalid."""
     found = _BY_NAME.get((operation, str(variant or "").upper()))
     if found is None:

@@ -36,7 +36,7 @@ class PciPool:
         return hash((self.vendor_id, self.product_id, self.count, self.numa_node, frozenset(self.tags.items())))
 
     def same_kind(self, other: PciPool) -> bool:
-        """Whether devices of both are alike in all but their number."""
+        """Return whether devices of both are alike in all but their number."""
         return (self.vendor_id, self.product_id, self.numa_node, self.tags) == (
             other.vendor_id,
             other.product_id,
@@ -82,7 +82,7 @@ def parse_aliases(texts: tuple[str, ...]) -> Mapping[str, PciRequest]:
 
 
 def requests_of(flavor: Flavor, numa_policy: str | None, aliases: tuple[str, ...]) -> tuple[PciRequest, ...]:
-    """What a flavor's ``pci_passthrough:alias`` asks for: NAME:COUNT, several after commas. Raises Invalid.
+    """Return what a flavor's ``pci_passthrough:alias`` asks for: NAME:COUNT, several after commas. Raises Invalid.
 
     ``numa_policy``, of flavor or image, goes before the alias's own. ``aliases``: as parse_aliases reads them.
     """
@@ -99,7 +99,7 @@ def requests_of(flavor: Flavor, numa_policy: str | None, aliases: tuple[str, ...
 
 
 def read_aliased(text: str) -> list[tuple[str, int]]:
-    """What a ``pci_passthrough:alias`` names, and how many of each. Raises Invalid."""
+    """Return what a ``pci_passthrough:alias`` names, and how many of each. Raises Invalid."""
     found = []
     for part in text.split(","):
         name, _, count = (word.strip() for word in part.partition(":"))

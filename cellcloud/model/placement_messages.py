@@ -73,7 +73,7 @@ class PlacedGroup:
 
     @classmethod
     def of(cls, group: ServerGroup, members: Iterable[str]) -> PlacedGroup:
-        """The group with those members."""
+        """Return the group with those members."""
         most = group.max_server_per_host or 1
         return cls(policy=group.policy, uuid=group.id, members=tuple(sorted(members)), max_server_per_host=most)
 

@@ -54,7 +54,7 @@ class Property:
     served: frozenset[Value] | None = None
 
     def read(self, name: str, text: str) -> Value:
-        """The value of the property. Raises Invalid that names it."""
+        """Return the value of the property. Raises Invalid that names it."""
         try:
             return self.kind(text)
         except errors.Invalid as error:

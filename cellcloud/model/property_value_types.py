@@ -67,7 +67,7 @@ def one_of(words: str, canonical: Callable[[str], str] = word) -> Kind:
 
 
 def number(least: int | None = None, most: int = 1 << 53) -> Kind:
-    """A whole number."""
+    """Return a whole number."""
 
     def read(text: str) -> Value:
         try:
@@ -92,7 +92,7 @@ def flag(text: str) -> bool:
 
 
 def architecture(name: str) -> str:
-    """The canonical name of an architecture."""
+    """Return the canonical name of an architecture."""
     lowered = name.lower()
     lowered = {"amd64": "x86_64"}.get(lowered, lowered)
     canonical = "i686" if lowered in ("i386", "i486", "i586", "x86_32", "x86_32p") else lowered
@@ -100,13 +100,13 @@ def architecture(name: str) -> str:
 
 
 def hypervisor_type(name: str) -> str:
-    """The canonical name of a kind of hypervisor."""
+    """Return the canonical name of a kind of hypervisor."""
     lowered = name.lower()
     return _known({"xapi": "xen"}.get(lowered, lowered), HYPERVISOR_TYPES, "the hypervisor types that are known")
 
 
 def vm_mode(name: str) -> str:
-    """The canonical name of an interface between guest and hypervisor."""
+    """Return the canonical name of an interface between guest and hypervisor."""
     lowered = name.lower()
     return _known(
         {"pv": "xen", "hv": "hvm", "baremetal": "hvm"}.get(lowered, lowered), VM_MODES, "the VM modes that are known"
@@ -114,19 +114,19 @@ def vm_mode(name: str) -> str:
 
 
 def vif_model(name: str) -> str:
-    """The canonical name of a model of network interface."""
+    """Return the canonical name of a model of network interface."""
     lowered = name.lower()
     return _known(_OLD_VIF_MODELS.get(lowered, lowered), _VIF_MODELS, ", ".join(sorted(_VIF_MODELS)))
 
 
 def scsi_model(name: str) -> str:
-    """The name of a SCSI controller, not yet whether there is one of it."""
+    """Return the name of a SCSI controller, not yet whether there is one of it."""
     lowered = name.lower()
     return _OLD_SCSI_MODELS.get(lowered, lowered)
 
 
 def version_conditions(text: str) -> str:
-    """What versions will do, as ">=6.0,<8.0"."""
+    """Return what versions will do, as ">=6.0,<8.0"."""
     for condition in text.split(","):
         found = VERSION_CONDITION.groups(condition)
         try:
@@ -152,7 +152,7 @@ def page_size(text: str) -> str:
 
 
 def trait(name: str) -> str:
-    """A standard trait, or a custom one."""
+    """Return a standard trait, or a custom one."""
     if not name.startswith("CUSTOM_") and name not in _standard_traits():
         raise errors.Invalid(f"There is no trait {name[:100]}; own ones begin with CUSTOM_.")
     return name

@@ -36,7 +36,7 @@ class RescueMachine:
 
 
 def rescue_machine(flavor: Flavor, own: Image, rescue: Image) -> RescueMachine:
-    """What a guest of ``flavor`` and its ``own`` image is rescued on. Raises Invalid for what is not offered."""
+    """Return what a guest of ``flavor`` and its ``own`` image is rescued on. Raises Invalid for what is not offered."""
     properties = image_properties.read(rescue.properties)
     if "hw_rescue_device" not in properties and "hw_rescue_bus" not in properties:
         return RescueMachine(machine=machine_of(flavor, properties))

@@ -199,7 +199,7 @@ def parse(document: object) -> SchedulingPolicy:
 
 
 def to_plain(policy: SchedulingPolicy) -> dict[str, Any]:
-    """The document that ``parse`` reads as this policy; options that have their default are left out."""
+    """Return the document that ``parse`` reads as this policy; options that have their default are left out."""
     return {
         "filters": list(policy.filters),
         "weighers": list(policy.weighers),
@@ -236,7 +236,7 @@ def _names(document: Mapping[str, Any], key: str, default: tuple[str, ...], know
 
 
 def _option(name: str, value: Any) -> Any:
-    """The value as its field holds it. A flag is true or false, a number finite and within Nova's bounds."""
+    """Return the value as its field holds it. A flag is true or false, a number finite and within Nova's bounds."""
     attribute = OPTION_NAMES[name]
     default = getattr(DEFAULT.options, attribute)
     if isinstance(default, bool):

@@ -185,7 +185,7 @@ class ServerChanges(msgspec.Struct, frozen=True, kw_only=True):
         return self != NO_CHANGES
 
     def given(self) -> dict[str, Any]:
-        """The values that are given, by the record's names."""
+        """Return the values that are given, by the record's names."""
         values = {name: getattr(self, name) for name in self.__struct_fields__ if name not in _TIMES}
         return {name: value for name, value in values.items() if value is not UNSET}
 
@@ -203,7 +203,7 @@ class ServerChanges(msgspec.Struct, frozen=True, kw_only=True):
         return structs.replace(self, **later.given(), **both)
 
     def applied(self, record: ServerRecord) -> ServerRecord:
-        """The record with them, but for times."""
+        """Return the record with them, but for times."""
         return replace(record, **self.given()) if self else record
 
 

@@ -40,7 +40,7 @@ def completed(subnet: Subnet, *, gateway: bool) -> Subnet:
 
 
 def containing(subnets: Sequence[Subnet], address: str) -> Subnet:
-    """The subnet that may give this address to a guest. Raises Invalid."""
+    """Return the subnet that may give this address to a guest. Raises Invalid."""
     try:
         wanted = IPv4Address(address)
     except ValueError:
@@ -54,7 +54,7 @@ def containing(subnets: Sequence[Subnet], address: str) -> Subnet:
 
 
 def fixed_ip(subnet: Subnet, address: str) -> FixedIp:
-    """An address with its subnet's facts."""
+    """Return an address with its subnet's facts."""
     return FixedIp(
         ip_address=address,
         subnet_id=subnet.id,
@@ -73,7 +73,7 @@ class Pool:
         self.size = sum(int(last) - int(first) + 1 for first, last in self._ranges)
 
     def __getitem__(self, offset: int) -> str:
-        """The address at ``offset``, counted round and round."""
+        """Return the address at ``offset``, counted round and round."""
         offset %= self.size
         for first, last in self._ranges:
             length = int(last) - int(first) + 1

@@ -125,14 +125,14 @@ def machine_of(flavor: Flavor, image: Properties) -> Machine:
 
 
 def device_names(image: Mapping[str, str]) -> Iterator[str]:
-    """The guest's names for its disks, the root first. ``image``: its properties as they are given."""
+    """Return the guest's names for its disks, the root first. ``image``: its properties as they are given."""
     adapter = image.get("vmware_adaptertype")
     bus = image.get("hw_disk_bus") or ("virtio" if not adapter else "ide" if adapter == "ide" else "scsi")
     return (f"/dev/{name}" for name in disk_names(bus if bus in LETTERS else "virtio"))
 
 
 def disk_names(bus: str, others: int = 0) -> Iterator[str]:
-    """How a guest's disks are called, one after the other, behind ``others`` of the same letters."""
+    """Return how a guest's disks are called, one after the other, behind ``others`` of the same letters."""
     return (f"{LETTERS[bus]}{letter}" for letter in "abcdefghijklmnopqrstuvwxyz"[others:])
 
 
@@ -190,7 +190,7 @@ def _word(values: Properties, name: str) -> str | None:
 
 
 def _text(specs: Properties, image: Properties, name: str) -> str | None:
-    """What the flavor says, or else the image. Raises Invalid when they disagree."""
+    """Return what the flavor says, or else the image. Raises Invalid when they disagree."""
     own, asked = _word(specs, f"hw:{name}"), _word(image, f"hw_{name}")
     if own and asked and own != asked:
         raise errors.Invalid(f"The image's hw_{name} {asked!r} is not the flavor's {own!r}.")
@@ -203,7 +203,7 @@ def _switch(values: Properties, name: str) -> bool | None:
 
 
 def _either(specs: Properties, image: Properties, name: str) -> bool:
-    """Whether flavor or image ask for it; they do not disagree."""
+    """Return whether flavor or image ask for it; they do not disagree."""
     return flag(specs.get(f"hw:{name}")) or flag(image.get(f"hw_{name}"))
 
 
@@ -254,13 +254,13 @@ def _rng(specs: Mapping[str, str]) -> tuple[int, int] | None:
 
 
 def _inputs(image: Properties) -> tuple[str | None, str | None]:
-    """The bus of the tablet, and that of the keyboard."""
+    """Return the bus of the tablet, and that of the keyboard."""
     bus = _word(image, "hw_input_bus")
     return bus or ("usb" if image.get("hw_pointer_model") == "usbtablet" else None), bus
 
 
 def _usb_model(specs: Mapping[str, str], image: Properties, on: set[str | None]) -> str:
-    """The controller asked for, or one for those devices that are on the bus; none where nothing is."""
+    """Return the controller asked for, or one for those devices that are on the bus; none where nothing is."""
     asked = _text(specs, image, "usb_model")
     if asked == "none" and "usb" in on:
         raise errors.Invalid("Devices on the usb bus need a USB controller, and hw_usb_model is none.")

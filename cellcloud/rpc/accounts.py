@@ -42,7 +42,7 @@ class Account:
         return f"{self.role}.{self.host}" if self.role is Role.HOST else str(self.role or "everybody")
 
     def speaks_for(self, host: str) -> bool:
-        """Whether it may say what only that host can know."""
+        """Return whether it may say what only that host can know."""
         if self.role is not Role.HOST:
             return self.role in (None, Role.CONDUCTOR)
         return host == self.host or (host.startswith(self.host) and PRETENDED.matches(host.removeprefix(self.host)))
@@ -52,14 +52,14 @@ EVERYBODY = Account(None)
 
 
 def host_account(host: str) -> Account:
-    """The account of a host. Raises Misconfigured for a name that could be taken for more than one name."""
+    """Return the account of a host. Raises Misconfigured for a name that could be taken for more than one name."""
     if not NAME.matches(host):
         raise errors.Misconfigured(f"{host!r} cannot be the name of a host: letters, digits, dots, dashes only.")
     return Account(Role.HOST, host)
 
 
 def account_of(name: str) -> Account | None:
-    """The account with that name; None when it is not one of a cell's."""
+    """Return the account with that name; None when it is not one of a cell's."""
     role, _, host = name.partition(".")
     if role == Role.HOST:
         return Account(Role.HOST, host) if NAME.matches(host) else None
@@ -67,5 +67,5 @@ def account_of(name: str) -> Account | None:
 
 
 def exchange_of(queue: str) -> str:
-    """The exchange that leads to a queue: cell and owner, the first two parts of its name."""
+    """Return the exchange that leads to a queue: cell and owner, the first two parts of its name."""
     return "/".join(queue.split("/", 2)[:2])

@@ -242,10 +242,10 @@ class Conductor(Protocol):
 
     @call(timeout=5.0, by=(Role.CONSOLEAUTH,))
     def check_console(self, context: RequestContext, server_id: str, generation: int) -> bool:
-        """Whether a console opened at that generation may stay open."""
+        """Return whether a console opened at that generation may stay open."""
         ...
 
     @call(timeout=5.0, by=(Role.METADATA,))
     def find_server_on(self, context: RequestContext, host: str, server_id: str) -> ServerRecord | None:
-        """The server, if it is on that host and not deleted: what the metadata service answers from."""
+        """Return the server, if it is on that host and not deleted: what the metadata service answers from."""
         ...

@@ -14,12 +14,12 @@ from cellcloud.rpc.interface import call, served_by
 class ConsoleAuth(Protocol):
     @call(timeout=8.0, by=(Role.TOP,))
     def create_console(self, context: RequestContext, server_id: str, protocol: str, type: str) -> ConsoleGrant:
-        """A new single-use token. Raises NotFound, Conflict, Invalid (a protocol the cell does not offer)."""
+        """Return a new single-use token. Raises NotFound, Conflict, Invalid (a protocol the cell does not offer)."""
         ...
 
     @call(timeout=8.0, by=(Role.TOP,), since=1)
     def find_console(self, context: RequestContext, token: str) -> ConsoleAddress:
-        """Where a token leads, without using it up. Raises NotFound, Stale."""
+        """Return where a token leads, without using it up. Raises NotFound, Stale."""
         ...
 
     @call(timeout=8.0)
@@ -29,5 +29,5 @@ class ConsoleAuth(Protocol):
 
     @call(timeout=5.0)
     def check(self, context: RequestContext, server_id: str, generation: int) -> bool:
-        """Whether a console opened at that generation may stay open."""
+        """Return whether a console opened at that generation may stay open."""
         ...

@@ -41,11 +41,11 @@ class Verb:
     pages: tuple[str, ...] = ()
 
     def admits(self, account: Account | None) -> bool:
-        """Whether that account may call it at all."""
+        """Return whether that account may call it at all."""
         return account is not None and (account.role in (None, Role.CONDUCTOR) or account.role in self.callers)
 
     def is_about(self, account: Account, given: dict[str, Any]) -> bool:
-        """Whether what it is given speaks of no other host than the caller may speak for."""
+        """Return whether what it is given speaks of no other host than the caller may speak for."""
         if account.role is not Role.HOST:
             return True
         return all(
@@ -72,7 +72,7 @@ def call(
     since: int = 0,
     pages: tuple[str, ...] = (),
 ) -> Callable[[F], F]:
-    """A verb with an answer, waited for at most ``timeout`` seconds and never past the context's budget.
+    """Return a verb with an answer, waited for at most ``timeout`` seconds and never past the context's budget.
 
     ``by``: who may call it; None: those who may call the interface. ``about``, ``since`` and ``pages`` as in Verb.
     """
@@ -83,7 +83,7 @@ def call(
 def cast(
     *, fanout: bool = False, by: tuple[Role, ...] | None = None, about: str = "", since: int = 0
 ) -> Callable[[F], F]:
-    """A verb without an answer: it may be lost, repeated or overtaken. ``fanout``: to all who serve it."""
+    """Return a verb without an answer: it may be lost, repeated or overtaken. ``fanout``: to all who serve it."""
     return _marker(_Marks(answered=False, timeout=5.0, fanout=fanout, by=by, about=about, since=since))
 
 
@@ -109,12 +109,12 @@ def served_by(role: Role, *, callers: tuple[Role, ...], queue: str = "") -> Call
 
 
 def server_of(interface: type[Any]) -> Role:
-    """The role that serves an interface."""
+    """Return the role that serves an interface."""
     return getattr(interface, "__server__", Role.CONDUCTOR)
 
 
 def verbs_of(interface: type[Any]) -> dict[str, Verb]:
-    """The verbs an interface declares, by name."""
+    """Return the verbs an interface declares, by name."""
     found: dict[str, Verb] = {}
     usual: tuple[Role, ...] = getattr(interface, "__callers__", ())
     for name, function in vars(interface).items():
@@ -139,24 +139,24 @@ def verbs_of(interface: type[Any]) -> dict[str, Verb]:
 
 
 def version_of(interface: type[Any]) -> str:
-    """The version of an interface: one major for ever, the minor of its newest verb."""
+    """Return the version of an interface: one major for ever, the minor of its newest verb."""
     return f"1.{max((verb.since for verb in verbs_of(interface).values()), default=0)}"
 
 
 def queue_of(interface: type[Any]) -> str:
-    """What an interface is called on the wire."""
+    """Return what an interface is called on the wire."""
     return getattr(interface, "__queue__", "") or interface.__name__
 
 
 def topic_of(interface: type[Any], cell: str, server: str | None = None) -> str:
-    """The queue of an interface in a cell; ``server``: the host, for one that hosts serve."""
+    """Return the queue of an interface in a cell; ``server``: the host, for one that hosts serve."""
     role = server_of(interface)
     owner = Account(role, server or "") if role is Role.HOST else Account(role)
     return f"{cell}/{owner.name}/{queue_of(interface)}"
 
 
 def _hosts_in(value: Any) -> Iterator[tuple[str, str]]:
-    """The (host, queue) that a value speaks of; a value that is not there speaks of a host without a name."""
+    """Return the (host, queue) that a value speaks of; a value that is not there speaks of a host without a name."""
     if isinstance(value, list | tuple):
         for item in value:
             yield (item, "") if isinstance(item, str) else (str(item.host), str(getattr(item, "queue", "")))

@@ -27,7 +27,7 @@ Key = list[Any]
 
 
 def page_of(items: Sequence[Any], pages: Sequence[str], after: Key | None) -> tuple[Any, Key | None]:
-    """A page as it is sent, and the key to ask on from; None with the last page.
+    """Return a page as it is sent, and the key to ask on from; None with the last page.
 
     ``items``: all there are. ``pages``: the attributes (with dots, those of a part) that tell an item from all others,
     in the order of which pages are cut; from the greatest on when the first has a "-" before it.
@@ -61,7 +61,7 @@ def _order(pages: Sequence[str]) -> tuple[Callable[[Any], Key], bool]:
 
 
 def _comparable(value: Any) -> Any:
-    """What can be compared and sent: times as text that sorts as they do."""
+    """Return what can be compared and sent: times as text that sorts as they do."""
     if value is None:
         return ""
     return value.astimezone(dt.UTC).isoformat(timespec="microseconds") if isinstance(value, dt.datetime) else value

@@ -28,7 +28,7 @@ class Rights:
     read: str
 
     def allow(self, right: str, name: str) -> bool:
-        """Whether one of the three patterns holds for the name of a queue or an exchange."""
+        """Return whether one of the three patterns holds for the name of a queue or an exchange."""
         return _compiled(getattr(self, right)).matches(name)
 
 
@@ -52,7 +52,7 @@ def _compiled(pattern: str) -> Pattern:
 
 @functools.cache
 def _partners(role: Role) -> frozenset[Role]:
-    """The roles that one asks or answers. Conductors may ask anybody."""
+    """Return the roles that one asks or answers. Conductors may ask anybody."""
     if role is Role.CONDUCTOR:
         return frozenset(Role)
     found = {Role.CONDUCTOR}

@@ -39,10 +39,10 @@ class Scheduler(Protocol):
 
     @call(timeout=60.0)
     def plan_fits(self, context: RequestContext, shape: Shape, servers: int) -> Fits:
-        """How many such servers the cell has room for now, and where."""
+        """Return how many such servers the cell has room for now, and where."""
         ...
 
     @call(timeout=60.0)
     def plan_loss(self, context: RequestContext, hosts: list[str], drain: bool) -> Loss:
-        """Where the servers of hosts would go if these were lost, or drained. Raises NotFound."""
+        """Return where the servers of hosts would go if these were lost, or drained. Raises NotFound."""
         ...

@@ -48,7 +48,7 @@ class SchedulingStore(Protocol):
 
     @call(timeout=10.0, by=READERS)
     def list_bases(self, context: RequestContext, limit: int) -> list[Basis]:
-        """What the newest batches were chosen from, newest first."""
+        """Return what the newest batches were chosen from, newest first."""
         ...
 
     # ---- server groups -----------------------------------------------------------------------------------------
@@ -78,7 +78,7 @@ class SchedulingStore(Protocol):
 
     @call(timeout=20.0)
     def summarise_shadow(self, context: RequestContext) -> ShadowSummary:
-        """Which live decisions the shadow policy would have made otherwise. Raises NotFound without a shadow."""
+        """Return which live decisions the shadow policy would have made otherwise. Raises NotFound without a shadow."""
         ...
 
     # ---- aggregates --------------------------------------------------------------------------------------------

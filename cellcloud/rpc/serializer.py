@@ -81,7 +81,7 @@ class Message:
         return key
 
     def answer(self, kind: Any) -> Any:
-        """What was answered, read as ``kind``. Raises the error that was answered instead, Invalid."""
+        """Return what was answered, read as ``kind``. Raises the error that was answered instead, Invalid."""
         problem = self.plain.get("error")
         if problem is not None:
             raise _error_of(problem)
@@ -92,11 +92,11 @@ class Serializer(messaging.Serializer):  # type: ignore[misc]
     """Writes what is sent and takes in what has come, on both sides of a queue."""
 
     def serialize_context(self, ctxt: RequestContext) -> dict[str, object]:
-        """The context in plain values."""
+        """Return the context in plain values."""
         return ctxt.to_wire()
 
     def deserialize_context(self, ctxt: dict[str, Any]) -> Heard:
-        """The context, and whose it is."""
+        """Return the context, and whose it is."""
         return Heard(RequestContext.from_wire(ctxt), str(ctxt.get("account", "")))
 
     def serialize_entity(self, ctxt: Any, entity: Any) -> dict[str, Any]:
@@ -111,7 +111,7 @@ class Serializer(messaging.Serializer):  # type: ignore[misc]
         raise TypeError(f"{type(entity).__name__} does not cross queues")
 
     def deserialize_entity(self, ctxt: Any, entity: Any) -> Message:
-        """What has come. Raises Unreachable for what is no message of ours."""
+        """Return what has come. Raises Unreachable for what is no message of ours."""
         if not isinstance(entity, dict):
             raise errors.Unreachable("A service gave an answer that cannot be read.")
         return Message(entity)
@@ -123,7 +123,7 @@ def _problem_of(error: errors.CellcloudError) -> dict[str, Any]:
 
 
 def _error_of(problem: Mapping[str, Any]) -> errors.CellcloudError:
-    """The nearest error known here; of a sender that tells no ancestors, by its name alone."""
+    """Return the nearest error known here; of a sender that tells no ancestors, by its name alone."""
     kind = errors.nearest(problem.get("kinds") or [problem.get("name", "")])
     error = kind(problem.get("message", ""), detail=problem.get("detail", ""))
     error.relayed = True

@@ -54,7 +54,7 @@ def _options() -> Any:
 
 
 def _account_in(url: messaging.TransportURL) -> Account:
-    """The account that a queue's URL names. Raises ValueError."""
+    """Return the account that a queue's URL names. Raises ValueError."""
     if url.transport not in (BROKER, IN_MEMORY):
         raise ValueError(f"it must begin with {BROKER} or {IN_MEMORY}")
     name = url.hosts[0].username or "" if url.hosts else ""
@@ -96,7 +96,7 @@ class Transport:
         )
 
     def client(self, interface: type[T], *, server: str | None = None) -> T:
-        """An object whose methods are the interface's verbs, sent to ``server`` or to any that serves it."""
+        """Return an object whose methods are the interface's verbs, sent to ``server`` or to any that serves it."""
         return _Client(self, interface, server)  # type: ignore[return-value]
 
     def serve(self, interface: type[T], implementation: T, *, server: str, threads: int = 32) -> Server:
@@ -104,7 +104,7 @@ class Transport:
         return Server(self, interface, implementation, server, threads)
 
     def sender(self, name: str) -> Account | None:
-        """The account that a message is from; None when the queue vouches for none that it knows."""
+        """Return the account that a message is from; None when the queue vouches for none that it knows."""
         return EVERYBODY if self._in_memory and name == EVERYBODY.name else account_of(name)
 
     def close(self) -> None:
@@ -135,7 +135,7 @@ class Transport:
             raise self.translated(error) from error
 
     def translated(self, error: Exception) -> errors.CellcloudError:
-        """What an error of oslo.messaging, kombu, the protocol's library or the socket means."""
+        """Return what an error of oslo.messaging, kombu, the protocol's library or the socket means."""
         if isinstance(error, concurrent.futures.TimeoutError | messaging.MessagingTimeout):
             return errors.Unreachable(f"Cell {self.cell} did not answer in time.", detail=str(error))
         if isinstance(error, DestinationNotFound | messaging.MessageUndeliverable):
@@ -311,5 +311,5 @@ class Server:
 
 
 def unique_name(host: str) -> str:
-    """A name for one of several alike services on a host."""
+    """Return a name for one of several alike services on a host."""
     return f"{host}-{os.getpid()}-{uuid.uuid4().hex[:6]}"

@@ -57,7 +57,7 @@ class Enforcer:
         self._looking = threading.Lock()
 
     def allows(self, subject: Subject, rule: str, target: Target | None = None) -> bool:
-        """Whether the caller may do what the rule is about to ``target``; None: to what is the caller's own."""
+        """Return whether the caller may do what the rule is about to ``target``; None: to what is the caller's own."""
         pairs = (
             (("project_id", subject.project_id), ("user_id", subject.user_id))
             if target is None
@@ -147,7 +147,7 @@ def _configuration(option_file: Path | None) -> Any:
 
 
 def _files(conf: Any) -> Iterator[Path]:
-    """The policy file and those of the directories, as far as there are such."""
+    """Return the policy file and those of the directories, as far as there are such."""
     options = conf.oslo_policy
     file = conf.find_file(options.policy_file)
     if file is not None:
@@ -189,7 +189,7 @@ def _leaves(check: Any) -> Iterator[Any]:
 
 
 def _is_known(kind: str) -> bool:
-    """Whether the left side of a check is a word of the language, something of the caller, or a literal."""
+    """Return whether the left side of a check is a word of the language, something of the caller, or a literal."""
     if kind in _LANGUAGE | _CREDENTIALS | _OTHER_SCOPES:
         return True
     try:

@@ -147,7 +147,7 @@ class CellDispatcher:
         _save_refusals(self._database, {i.id: i.refusals | {self._cell: refusal} for i in fresh})
 
     def _record(self, held: list[Intent], outcome: DispatchResult) -> list[Intent]:
-        """The commit point. Returns those that are this cell's now and gives the others back to it."""
+        """Return the commit point. Returns those that are this cell's now and gives the others back to it."""
         if not held:
             return []
         holds = {intent.id: intent.hold for intent in held if intent.hold != 1}

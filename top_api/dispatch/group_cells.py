@@ -20,7 +20,7 @@ class Offers(Protocol):
     """Who knows the cells."""
 
     def may_take(self, spec: ServerSpec, refused: Collection[str]) -> list[str]:
-        """The cells that have not refused and may take it."""
+        """Return the cells that have not refused and may take it."""
         ...
 
 
@@ -42,13 +42,13 @@ class GroupCells:
                 self._owners = server_groups.list_cells(connection, groups)
 
     def barred(self, intent: Intent) -> set[str]:
-        """The cells that may not have the server, because others of its group are elsewhere."""
+        """Return the cells that may not have the server, because others of its group are elsewhere."""
         group = intent.group
         owners = self._owners.get(group.id) if group is not None and group.policy == AFFINITY else None
         return self._all_but(intent, owners) if owners else set()
 
     def others(self, intent: Intent) -> set[str]:
-        """The cells that it would rather not be in."""
+        """Return the cells that it would rather not be in."""
         if intent.group is None or not _together(intent):
             return set()
         owners, chosen = self._owners.get(intent.group.id), self._chosen.get(intent.group.id)

@@ -42,11 +42,11 @@ class CellChooser(Protocol):
     """What delivery needs of the cells."""
 
     def choose(self, spec: ServerSpec, excluded: Collection[str]) -> str | None:
-        """The best cell that is not unreachable and not excluded."""
+        """Return the best cell that is not unreachable and not excluded."""
         ...
 
     def may_take(self, spec: ServerSpec, refused: Collection[str]) -> list[str]:
-        """The cells, unreachable or not, that have not refused and may take it."""
+        """Return the cells, unreachable or not, that have not refused and may take it."""
         ...
 
     def conductor(self, cell: str) -> Conductor: ...
@@ -82,7 +82,7 @@ def _jittered(seconds: float) -> float:
 
 
 def _waits(intent: Intent) -> bool:
-    """Whether a cell is to be chosen for it."""
+    """Return whether a cell is to be chosen for it."""
     wanted = intent.record is not None and not intent.record.deleted
     return intent.kind == IntentKind.CREATE and not intent.cell and wanted
 
@@ -260,7 +260,7 @@ class OutboxDispatcher:
         return cell
 
     def _lane(self, cell: str, kind: str) -> BatchWorker[Intent]:
-        """The thread for one kind of request to one cell."""
+        """Return the thread for one kind of request to one cell."""
         name = f"{kind}-{cell}"
         with self._changed:
             if name not in self._lanes:

@@ -122,7 +122,7 @@ _SET_HERE = ("id", "links", "password_expires_at", "federated", "password_hash",
 
 
 def fields_of(given: dict[str, Any], columns: tuple[str, ...], *, known_id: str | None = None) -> dict[str, Any]:
-    """The fields of a record from a checked body, the client's own under ``extra``. Raises Invalid."""
+    """Return the fields of a record from a checked body, the client's own under ``extra``. Raises Invalid."""
     if known_id is not None and given.get("id") == known_id:
         given = {name: value for name, value in given.items() if name != "id"}
     for name in _SET_HERE:

@@ -88,7 +88,7 @@ def _read(name: str, given: str) -> list[Condition]:
 
 
 def _operator(given: str, known: Filter) -> tuple[str, str]:
-    """The operator before a value, where the filter has any; raises Invalid for another."""
+    """Return the operator before a value, where the filter has any; raises Invalid for another."""
     before, colon, after = given.partition(":")
     if not known.operators or not colon:
         return "eq", given

@@ -34,7 +34,7 @@ def boolean(value: str) -> bool:
 
 
 def true_or_false(value: str) -> bool:
-    """The two words alone. Raises ValueError."""
+    """Return the two words alone. Raises ValueError."""
     if value not in ("true", "false"):
         raise ValueError("neither true nor false")
     return value == "true"
@@ -84,7 +84,7 @@ def read_limit(given: str | None, most: int = MAX_PAGE) -> int | None:
 
 
 def compared_time(column: str, operator: str, at: dt.datetime) -> Condition:
-    """A comparison of times as they are shown, in seconds: stored ones are finer."""
+    """Return a comparison of times as they are shown, in seconds: stored ones are finer."""
     if operator in ("eq", "neq"):
         return Condition(column, (at, at + _SECOND), "within" if operator == "eq" else "outside")
     moved = at + _SECOND if operator in ("gt", "lte") else at

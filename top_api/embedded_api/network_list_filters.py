@@ -136,7 +136,7 @@ def fields(call: Call, item: dict[str, Any]) -> dict[str, Any]:
 
 
 def listed(call: Call, name: str, items: Iterable[dict[str, Any]], page: Page) -> dict[str, Any]:
-    """A page, and links to those beside it that dispatch the whole query."""
+    """Return a page, and links to those beside it that dispatch the whole query."""
     found = list(items)
     body: dict[str, Any] = {name: [fields(call, item) for item in found]}
     full, limited = len(found) == page.limit, "limit" in call.query

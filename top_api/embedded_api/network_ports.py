@@ -25,7 +25,7 @@ _REVISION = "revision_number="
 
 
 def _serves_all(call: Call) -> bool:
-    """Whether the caller has to do with ports of whatever project."""
+    """Return whether the caller has to do with ports of whatever project."""
     return call.context.is_admin or call.allows("service_api")
 
 
@@ -108,7 +108,7 @@ def _check_binding(call: Call, rule: str, wanted: dict[str, Any]) -> None:
 
 
 def _revision(call: Call) -> int | None:
-    """The one revision that the request is about, if it says so. Raises Invalid."""
+    """Return the one revision that the request is about, if it says so. Raises Invalid."""
     named = [tag for tag in parse_etags(call.headers.get("If-Match")).as_set() if tag.startswith(_REVISION)]
     if not named:
         return None

@@ -32,7 +32,7 @@ def _of_project(arguments: Mapping[str, str]) -> Target:
 
 
 def _of_nobody(arguments: Mapping[str, str]) -> Target:
-    """A list of every project is no single project's."""
+    """Return a list of every project is no single project's."""
     return {}
 
 

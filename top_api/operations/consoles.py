@@ -13,7 +13,7 @@ _NOT_SHOWN = dict.fromkeys([*range(0x09), *range(0x0B, 0x20)])  # control charac
 
 
 def get_output(services: ApiServices, context: RequestContext, record: ServerRecord, lines: int) -> str:
-    """The last ``lines`` lines of the console's log, or as much as is kept. Raises Conflict, Unreachable."""
+    """Return the last ``lines`` lines of the console's log, or as much as is kept. Raises Conflict, Unreachable."""
     _check_placed(record)
     text = services.cells.conductor(record.cell).get_console_output(
         services.cells.budget(context), record.id, ALL_LINES

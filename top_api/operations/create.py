@@ -80,7 +80,7 @@ def create_servers(
 
 
 def _password(server: dict[str, Any], key: str) -> str:
-    """The same for each repetition."""
+    """Return the same for each repetition."""
     given = server.get("adminPass")
     if given:
         return str(given)
@@ -215,7 +215,7 @@ def _image(services: ApiServices, context: RequestContext, server: dict[str, Any
 
 
 def _image_of_device(device: dict[str, Any], image_id: str) -> str:
-    """A disk like the one that the image makes anyway is taken; any other needs volumes."""
+    """Return a disk like the one that the image makes anyway is taken; any other needs volumes."""
     same = (
         device.get("source_type") == "image"
         and device.get("destination_type", "local") == "local"
@@ -247,7 +247,7 @@ def check_fit(services: ApiServices, context: RequestContext, flavor: Flavor, im
 
 
 def check_partitions(asked: object, image: Image) -> str:
-    """What the image says of whose the partitions are. Raises Invalid where that is asked for otherwise."""
+    """Return what the image says of whose the partitions are. Raises Invalid where that is asked for otherwise."""
     said = str(image.properties.get("auto_disk_config") or image.properties.get("hw_auto_disk_config") or "")
     if asked == "AUTO" and said.strip().lower() == "disabled":
         raise errors.Invalid("Requested image has automatic disk resize disabled.")
@@ -335,7 +335,7 @@ def _hints(body: dict[str, Any], further: Sequence[str]) -> dict[str, Any]:
 
 
 def _group(services: ApiServices, context: RequestContext, given: dict[str, Any]) -> ServerGroup | None:
-    """The group that the hints name, one of the project's. Raises Invalid."""
+    """Return the group that the hints name, one of the project's. Raises Invalid."""
     named = given.get(hints.GROUP) or ()
     ids = [str(uuid.UUID(one)) for one in (named if isinstance(named, list | tuple) else [named])]
     try:
@@ -346,6 +346,6 @@ def _group(services: ApiServices, context: RequestContext, given: dict[str, Any]
 
 
 def hostname_of(name: str) -> str:
-    """A host name made of a server's name as Nova makes it; empty when nothing of it can be used."""
+    """Return a host name made of a server's name as Nova makes it; empty when nothing of it can be used."""
     dashed = re.sub(r"[ _.]", "-", name.encode("latin-1", "ignore").decode("latin-1")[:63])
     return re.sub(r"[^a-z0-9-]", "", dashed.lower()).strip("-")

@@ -55,7 +55,7 @@ class _RestoreOverQuota(Exception):
 
 @retried
 def _hold_quota(database: Database, config: QuotaConfig, record: ServerRecord) -> bool:
-    """Whether it was this that counted the server again. Raises _RestoreOverQuota."""
+    """Return whether it was this that counted the server again. Raises _RestoreOverQuota."""
     with database.write() as connection:
         limits = quota_limits.limits_of(connection, record.spec.project_id, config)
         counted = server_index.hold_quota(connection, record, limits)

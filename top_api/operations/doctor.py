@@ -84,7 +84,7 @@ def compare(services: ApiServices, context: RequestContext) -> list[Wrong]:
 def look_at(
     services: ApiServices, context: RequestContext, server_ids: Collection[str], names: Sequence[str]
 ) -> list[Wrong]:
-    """What is wrong with these servers, as those of the cells say that answer."""
+    """Return what is wrong with these servers, as those of the cells say that answer."""
     wrong: list[Wrong] = []
     for ids in _pages(sorted(server_ids)):
         running: dict[str, list[str]] = {}

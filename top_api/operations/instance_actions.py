@@ -14,7 +14,7 @@ from top_api.services import ApiServices
 
 
 def find_deleted_too(services: ApiServices, server_id: str, project_id: str | None, *, deleted: bool) -> ServerRecord:
-    """The server, also when it is deleted and ``deleted`` asks for those. Raises NotFound."""
+    """Return the server, also when it is deleted and ``deleted`` asks for those. Raises NotFound."""
     if not deleted:
         return find_server(services, server_id, project_id)
     with services.database.read() as connection:
@@ -43,7 +43,7 @@ def get_action(services: ApiServices, context: RequestContext, record: ServerRec
 
 
 def _accepted(record: ServerRecord) -> RunRecord:
-    """The create as the top knows it, before or without a cell."""
+    """Return the create as the top knows it, before or without a cell."""
     failed = record.vm_state == VmState.ERROR
     return RunRecord(
         id=record.id,

@@ -29,7 +29,7 @@ _PRINCIPAL_NAME = x509.ObjectIdentifier("1.3.6.1.4.1.311.20.2.3")  # Microsoft's
 def create_keypair(
     services: ApiServices, *, project_id: str, user_id: str, name: str, kind: str, public_key: str | None
 ) -> tuple[Keypair, str | None]:
-    """A keypair and, when it was generated, its private key, which is kept nowhere.
+    """Return a keypair and, when it was generated, its private key, which is kept nowhere.
 
     The limit is that of the project, or a lower one of the user within it. Raises Invalid for a key that cannot be
     read, QuotaExceeded, Conflict for a name that is taken.
@@ -85,7 +85,7 @@ def _generate_certificate(user_id: str) -> tuple[str, str]:
 
 
 def _der_length(length: int) -> bytes:
-    """How DER says how long a value of less than 64 KiB is."""
+    """Return how DER says how long a value of less than 64 KiB is."""
     if length < 128:
         return bytes([length])
     return b"\x81" + bytes([length]) if length < 256 else b"\x82" + length.to_bytes(2, "big")

@@ -112,7 +112,7 @@ def _changes(
 
 
 def _keypair(services: ApiServices, context: RequestContext, name: str | None) -> Keypair | None:
-    """The caller's, who need not be the server's maker. Raises Invalid."""
+    """Return the caller's, who need not be the server's maker. Raises Invalid."""
     if not name:
         return None
     with services.database.read() as connection:

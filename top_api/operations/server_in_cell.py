@@ -23,7 +23,7 @@ _MOST_ID = 64  # characters; a longer id is nobody's
 
 
 def find_server(services: ApiServices, server_id: str, project_id: str | None) -> ServerRecord:
-    """The server, if the project (None: any) has it. Raises NotFound, the same for foreign and unknown ids."""
+    """Return the server, if the project (None: any) has it. Raises NotFound, the same for foreign and unknown ids."""
     record = None
     if len(server_id) <= _MOST_ID:
         with services.database.read() as connection:
@@ -77,7 +77,7 @@ def tell_cell(
 
 @retried
 def save_answer(database: Database, record: ServerRecord, cell: str) -> ServerRecord:
-    """A cell's newer copy of a server, into the index."""
+    """Return a cell's newer copy of a server, into the index."""
     mine = replace(record, cell=cell)
     with database.write() as connection:
         server_index.upsert(connection, [mine])

@@ -70,7 +70,7 @@ def check_metadata(
 
 
 def most_metadata(services: ApiServices, context: RequestContext) -> int:
-    """How many properties an image of the caller's project may have; -1: no limit."""
+    """Return how many properties an image of the caller's project may have; -1: no limit."""
     with services.database.read() as connection:
         return quota_limits.limits_of(connection, context.project_id, services.config.quota)["metadata_items"]
 
@@ -82,7 +82,7 @@ def _image(
     metadata: Mapping[str, str],
     properties: Mapping[str, str],
 ) -> Image:
-    """What is to be made: the server's image's properties, what it is an image of, and what the caller adds."""
+    """Return what is to be made: the server's image's properties, what it is an image of, and what the caller adds."""
     spec = record.spec
     inherited = {key: value for key, value in spec.image.properties.items() if not key.startswith(NOT_INHERITED)}
     own = {

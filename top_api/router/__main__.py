@@ -130,7 +130,7 @@ class RouterService:
         self._dispatcher.stop()
 
     def check(self) -> dict[str, str]:
-        """The router's own parts; a cell that is down is the cell's trouble, and shows in its health."""
+        """Return the router's own parts; a cell that is down is the cell's trouble, and shows in its health."""
         return {name: loop.check() for name, loop in self._loops.items()} | {"deliver": self._dispatcher.check()}
 
     def _look_back(self) -> None:

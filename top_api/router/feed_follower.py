@@ -153,7 +153,7 @@ def _newest(cell: str, records: Iterable[ServerRecord]) -> list[ServerRecord]:
 
 
 def _differs(known: Cell, page: FeedPage) -> bool:
-    """Whether the feed is not the one that was followed."""
+    """Return whether the feed is not the one that was followed."""
     if known.feed_cursor > page.newest:
         return True
     at_cursor = [_mark_of(entry) for entry in page.entries if entry.sequence == known.feed_cursor]
@@ -161,7 +161,7 @@ def _differs(known: Cell, page: FeedPage) -> bool:
 
 
 def _mark_of(entry: FeedEntry) -> str:
-    """What tells an entry from another in its place."""
+    """Return what tells an entry from another in its place."""
     changed = entry.record.updated_at
     return f"{entry.record.id} {entry.record.version} {changed.isoformat() if changed else ''}"
 
@@ -236,7 +236,7 @@ def _take_in_compared(
 
 @retried
 def _mend_ports(database: Database, cell: str, after: str) -> str | None:
-    """A page of the cell's servers; returns the last one's id, None after the last page."""
+    """Return a page of the cell's servers; returns the last one's id, None after the last page."""
     with database.write() as connection:
         records = server_index.list_in_cell(connection, cell, after, PAGE)
         for port_id in port_rollback_recovery.store_again(connection, records):

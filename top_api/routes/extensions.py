@@ -90,7 +90,7 @@ _EXTENSIONS: dict[str, tuple[str, str]] = {
 
 @functools.cache
 def _served() -> frozenset[str]:
-    """The aliases of what this API serves."""
+    """Return the aliases of what this API serves."""
     from top_api.routes import RESOURCES
 
     offered = {""}

@@ -31,7 +31,7 @@ def list_hosts(call: Call) -> dict[str, Any]:
 
 @hosts.route("GET", ONE, "os_compute_api:os-hosts:show", until=LAST)
 def show(call: Call, host: str) -> dict[str, Any]:
-    """What the host has, what is used of it, and by whose servers."""
+    """Return what the host has, what is used of it, and by whose servers."""
     found = operations.find_host(call.services, call.context, host)
     with call.services.database.read() as connection:
         flavors = server_index.list_flavors_on(connection, found.cell, found.host)

@@ -188,13 +188,13 @@ def update_class(call: Call, name: str) -> dict[str, Any]:
 
 
 def _class_set(call: Call) -> dict[str, int]:
-    """A class shows limits of networks up to 2.49, and those of server groups from then on."""
+    """Return a class shows limits of networks up to 2.49, and those of server groups from then on."""
     shown = _quota_set(call, _limits_and_usages(call, quotas.CLASS)[0], without_network=(2, 50))
     return shown if call.version >= (2, 50) else {name: shown[name] for name in shown if name not in _GROUPS}
 
 
 def _user(call: Call) -> str | None:
-    """The user within the project that is meant, if one is."""
+    """Return the user within the project that is meant, if one is."""
     return call.param("user_id") or None
 
 

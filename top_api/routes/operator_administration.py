@@ -177,7 +177,7 @@ def _cell_of_host(call: Call, name: str) -> str:
 
 
 def _holder(call: Call, server_id: str) -> tuple[str, str]:
-    """The cell and the host that hold the unknown guest. Raises NotFound, Conflict where several cells do."""
+    """Return the cell and the host that hold the unknown guest. Raises NotFound, Conflict where several cells do."""
     host, named = str(call.body["host"]), call.body.get("cell")
     answers = call.services.cells.ask_all(
         call.context, f"unknown guests {host}", lambda conductor, context: conductor.list_unknown_guests(context, host)

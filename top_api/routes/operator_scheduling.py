@@ -63,7 +63,7 @@ def _by_time(told: Explanation) -> Any:
 
 
 def _unknown(call: Call, key: str) -> str:
-    """What to say of a key that no cell has a decision for."""
+    """Return what to say of a key that no cell has a decision for."""
     query = ServerQuery(project_id=None, equal={"id": [key[:64]]}, deleted=None, limit=1)
     with call.services.database.read() as connection:
         found = server_index.list_records(connection, query)
@@ -172,7 +172,7 @@ def show_shadow(call: Call) -> dict[str, Any]:
 
 @scheduling.route("GET", "/aggregates", RULE, query=schemas.CELL)
 def list_aggregates(call: Call) -> dict[str, Any]:
-    """The copies that cells' schedulers go by."""
+    """Return the copies that cells' schedulers go by."""
     context = call.services.cells.budget(call.context)
     answers = _ask(
         call, call.param("cell"), lambda cell: call.services.cells.scheduling_store(cell).list_aggregates(context)
@@ -190,7 +190,7 @@ def _ask(call: Call, cell: str | None, ask: Callable[[str], T]) -> dict[str, T |
 
 
 def _all(answers: dict[str, T | errors.CellcloudError]) -> dict[str, T]:
-    """What each cell answered; an error of any is the error of all."""
+    """Return what each cell answered; an error of any is the error of all."""
     found = {cell: told for cell, told in answers.items() if not isinstance(told, errors.CellcloudError)}
     for cell, told in answers.items():
         if isinstance(told, errors.CellcloudError):

@@ -43,7 +43,7 @@ def list_groups(call: Call) -> dict[str, Any]:
 
 
 def _limit(call: Call) -> int:
-    """How many a page has; 0 is as good as nothing said."""
+    """Return how many a page has; 0 is as good as nothing said."""
     return limit_of(call) or call.services.config.top.max_limit
 
 

@@ -50,7 +50,7 @@ def _list(call: Call, rule: str) -> tuple[list[ServerRecord], str]:
 
 
 def _with_user_data(call: Call, records: list[ServerRecord]) -> list[ServerRecord]:
-    """The records with the user data and the hints that the caller is going to see."""
+    """Return the records with the user data and the hints that the caller is going to see."""
     sees_all = call.version >= (2, 3) and call.allows("os_compute_api:os-extended-server-attributes")
     if not sees_all and (call.version < (2, 100) or not any(record.spec.hints_id for record in records)):
         return records

@@ -9,7 +9,7 @@ Schema = dict[str, Any]
 
 
 def words(letters: str) -> str:
-    """The pattern of texts of those letters and spaces without a space at either end."""
+    """Return the pattern of texts of those letters and spaces without a space at either end."""
     return f"[{letters}]([ {letters}]*[{letters}])?"
 
 
@@ -67,7 +67,7 @@ def shortest_address(text: str) -> str:
 
 
 def an_object(properties: dict[str, Schema], *, required: tuple[str, ...] = (), open: bool = False) -> Schema:
-    """An object with these keys and, unless ``open``, no others."""
+    """Return an object with these keys and, unless ``open``, no others."""
     return {
         "type": "object",
         "properties": properties,
@@ -77,5 +77,5 @@ def an_object(properties: dict[str, Schema], *, required: tuple[str, ...] = (), 
 
 
 def only(key: str, schema: Schema) -> Schema:
-    """An object with that one key."""
+    """Return an object with that one key."""
     return an_object({key: schema}, required=(key,))

@@ -9,7 +9,7 @@ from top_api.request_pipeline import Call
 
 
 def brief(call: Call, flavor: Flavor) -> dict[str, Any]:
-    """An item of GET /flavors."""
+    """Return an item of GET /flavors."""
     shown: dict[str, Any] = {"id": flavor.id, "name": flavor.name, "links": call.links("flavors", flavor.id)}
     if call.version >= (2, 55):
         shown["description"] = flavor.description
@@ -17,7 +17,7 @@ def brief(call: Call, flavor: Flavor) -> dict[str, Any]:
 
 
 def detail(call: Call, flavor: Flavor) -> dict[str, Any]:
-    """A whole flavor."""
+    """Return a whole flavor."""
     shown: dict[str, Any] = {
         "id": flavor.id,
         "name": flavor.name,

@@ -18,17 +18,17 @@ _FIGURES = (
 
 
 def number_of(identifier: str) -> int:
-    """The whole number that stands for a UUID below microversion 2.53."""
+    """Return the whole number that stands for a UUID below microversion 2.53."""
     return uuid.UUID(identifier).int % 0x7FFFFFFF + 1
 
 
 def id_of(call: Call, host: Host) -> str | int:
-    """A UUID from 2.53, a number before."""
+    """Return a UUID from 2.53, a number before."""
     return host.id if call.version >= (2, 53) else number_of(host.id)
 
 
 def brief(call: Call, host: Host, *, fresh: bool, servers: Sequence[Server] | None = None) -> dict[str, Any]:
-    """An item of GET /os-hypervisors."""
+    """Return an item of GET /os-hypervisors."""
     shown: dict[str, Any] = {
         "id": id_of(call, host),
         "hypervisor_hostname": host.facts.hypervisor_hostname,
@@ -41,7 +41,7 @@ def brief(call: Call, host: Host, *, fresh: bool, servers: Sequence[Server] | No
 
 
 def detail(call: Call, host: Host, *, fresh: bool, servers: Sequence[Server] | None = None) -> dict[str, Any]:
-    """A whole hypervisor: its figures left at 2.88."""
+    """Return a whole hypervisor: its figures left at 2.88."""
     shown = brief(call, host, fresh=fresh, servers=servers)
     shown |= {
         "hypervisor_type": host.facts.hypervisor_type,

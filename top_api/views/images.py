@@ -20,12 +20,12 @@ _PROGRESS = {"queued": 25, "saving": 50, "active": 100}
 
 
 def brief(call: Call, image: Image) -> dict[str, Any]:
-    """An item of GET /images."""
+    """Return an item of GET /images."""
     return {"id": image.id, "name": image.name or None, "links": _links(call, image)}
 
 
 def detail(call: Call, image: Image) -> dict[str, Any]:
-    """A whole image."""
+    """Return a whole image."""
     shown: dict[str, Any] = {
         "id": image.id,
         "name": image.name or None,
@@ -49,7 +49,7 @@ def detail(call: Call, image: Image) -> dict[str, Any]:
 
 
 def url_of(call: Call, image_id: str) -> str:
-    """Where the image service itself has an image."""
+    """Return where the image service itself has an image."""
     return f"{call.services.images.get_url() or f'{call.base_url}/image/v2'}/images/{image_id}"
 
 

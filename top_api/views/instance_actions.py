@@ -13,7 +13,7 @@ from top_api.views.servers import hashed_host
 
 
 def brief(call: Call, run: RunRecord) -> dict[str, Any]:
-    """An item of the list."""
+    """Return an item of the list."""
     shown: dict[str, Any] = {
         "action": Operation.DELETE if run.operation == Operation.SOFT_DELETE else run.operation,
         "instance_uuid": run.server_id,

@@ -11,7 +11,7 @@ from top_api.request_pipeline import Call
 
 
 def item(call: Call, one: NumberedMigration, *, with_hosts: bool) -> dict[str, Any]:
-    """An item of the list. ``with_hosts``: whether the caller may see them."""
+    """Return an item of the list. ``with_hosts``: whether the caller may see them."""
     migration = one.migration
     source = migration.source if with_hosts else None
     destination = (migration.destination or None) if with_hosts else None

@@ -40,11 +40,11 @@ class ServerView:
         self._bookmark_url = call.bookmark("servers")
 
     def brief(self, record: ServerRecord) -> dict[str, Any]:
-        """An item of GET /servers."""
+        """Return an item of GET /servers."""
         return {"id": record.id, "name": record.spec.name, "links": self._links(record.id)}
 
     def detail(self, record: ServerRecord) -> dict[str, Any]:
-        """An item of GET /servers/detail."""
+        """Return an item of GET /servers/detail."""
         return self._plain(record, typed_addresses=True) | self._extended(record)
 
     def show(self, record: ServerRecord) -> dict[str, Any]:
@@ -55,7 +55,7 @@ class ServerView:
         return shown
 
     def updated(self, record: ServerRecord) -> dict[str, Any]:
-        """The answer to PUT: below 2.75 without the extensions' fields."""
+        """Return the answer to PUT: below 2.75 without the extensions' fields."""
         if self._version >= (2, 75):
             return self.show(record)
         shown = self._plain(record, typed_addresses=False)
@@ -64,7 +64,7 @@ class ServerView:
         return shown
 
     def rebuilt(self, record: ServerRecord) -> dict[str, Any]:
-        """The answer to a rebuild: as that to PUT, with what is its own."""
+        """Return the answer to a rebuild: as that to PUT, with what is its own."""
         shown = {key: value for key, value in self.updated(record).items() if key != "OS-EXT-SRV-ATTR:user_data"}
         if self._version >= (2, 54):
             shown["key_name"] = record.spec.keypair.name if record.spec.keypair else None
@@ -73,7 +73,7 @@ class ServerView:
         return shown
 
     def _groups(self, record: ServerRecord) -> list[str]:
-        """The server's group, unless it was deleted since."""
+        """Return the server's group, unless it was deleted since."""
         if record.spec.group is None:
             return []
         with self._call.services.database.read() as connection:
@@ -219,12 +219,12 @@ def _family(address: str) -> int:
 
 
 def host_id_of(record: ServerRecord) -> str:
-    """The host, unreadable and different for each project; empty while there is none."""
+    """Return the host, unreadable and different for each project; empty while there is none."""
     return hashed_host(record.spec.project_id, record.host)
 
 
 def hashed_host(project_id: str, host: str | None) -> str:
-    """A host as a project sees it; empty where there is none."""
+    """Return a host as a project sees it; empty where there is none."""
     return _hashed(project_id, host) if host else ""
 
 
@@ -234,7 +234,7 @@ def _hashed(project_id: str, host: str) -> str:
 
 
 def power_state_of(name: str) -> int | None:
-    """The number that clients may filter by, given as number or name."""
+    """Return the number that clients may filter by, given as number or name."""
     if name.isdecimal() and len(name) < 6:
         return int(name)
     return next((int(state) for state in PowerState if state.name.lower() == name.lower()), None)

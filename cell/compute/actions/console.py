@@ -12,13 +12,13 @@ MOST_CHARACTERS = 1 << 20
 
 
 def read_output(driver: Driver, server_id: str, length: int) -> str:
-    """The last ``length`` characters, all that is kept when negative; never more than fits a message."""
+    """Return the last ``length`` characters, all that is kept when negative; never more than fits a message."""
     wanted = MOST_CHARACTERS if length < 0 else min(length, MOST_CHARACTERS)
     return driver.get_console_output(server_id, wanted) if wanted else ""
 
 
 def find_address(driver: Driver, server_id: str, generation: int) -> ConsoleAddress:
-    """Where the guest's VNC server listens, for a console opened at ``generation``.
+    """Return where the guest's VNC server listens, for a console opened at ``generation``.
 
     The guest is looked at after the address was read, so that the address cannot be another guest's by now.
     Raises NotFound, Stale when the guest has moved on.

@@ -9,7 +9,7 @@ from cellcloud.model.observed_guests import GuestState
 
 
 def perform(driver: Driver, images: ImageStore, command: ImageCommand) -> GuestState:
-    """The guest as it is afterwards. Raises what the driver and the image service raise."""
+    """Return the guest as it is afterwards. Raises what the driver and the image service raise."""
     match command:
         case Snapshot():
             return driver.snapshot(command.server_id, command.generation, command.image_id)

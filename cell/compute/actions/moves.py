@@ -13,7 +13,7 @@ from cellcloud.server_states import PowerState
 def perform(
     driver: Driver, images: ImageStore, command: Moving, shutdown_timeout: float, tell: Callable[[int], None]
 ) -> GuestState:
-    """The guest as it is afterwards. Raises what the driver raises."""
+    """Return the guest as it is afterwards. Raises what the driver raises."""
     server_id, generation = command.server_id, command.generation
     match command:
         case SetAside():
@@ -32,5 +32,5 @@ def perform(
 
 
 def find_offer(driver: Driver, command: object) -> dict[str, str]:
-    """What the disks of a guest that is set aside are had by, where that is asked for."""
+    """Return what the disks of a guest that is set aside are had by, where that is asked for."""
     return driver.offer_disks(command.server_id) if isinstance(command, OfferDisks) else {}

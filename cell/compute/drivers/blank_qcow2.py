@@ -10,7 +10,7 @@ _L2_ENTRIES = _CLUSTER // 8
 
 
 def blank_qcow2(size: int) -> bytes:
-    """A whole image of ``size`` bytes, all of them zero. Source: QEMU's qcow2 specification, version 2."""
+    """Return a whole image of ``size`` bytes, all of them zero. Source: QEMU's qcow2 specification, version 2."""
     entries = -(-size // (_CLUSTER * _L2_ENTRIES))
     l1_clusters = -(-entries * 8 // _CLUSTER)
     header = struct.pack(

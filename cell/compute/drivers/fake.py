@@ -117,7 +117,7 @@ class Capacity:
 
 
 def described_capacity(description: HostDescription) -> Capacity:
-    """What hosts of such a description offer."""
+    """Return what hosts of such a description offer."""
     return Capacity(
         vcpus=sum(len(cell.cpuset) for cell in description.cells),
         memory_mb=sum(cell.memory for cell in description.cells),
@@ -146,7 +146,7 @@ class FakeHypervisor:
 
     @classmethod
     def read(cls, path: Path) -> FakeHypervisor:
-        """What a journal says now, without taking part: for looking at hosts whose process lives or has died."""
+        """Return what a journal says now, without taking part: for looking at hosts whose process lives or has died."""
         hypervisor = cls()
         hypervisor._replay(path)
         return hypervisor
@@ -184,7 +184,7 @@ class FakeHypervisor:
             self._write([host, "", self._boots[host]])
 
     def get_boot(self, host: str) -> int:
-        """How often the host has failed and come back."""
+        """Return how often the host has failed and come back."""
         return self._boots[host]
 
     def list_guests(self, host: str | None = None) -> list[FakeGuest]:
@@ -194,7 +194,7 @@ class FakeHypervisor:
             return [guest for name in names for guest in self._hosts[name].values()]
 
     def count_held(self) -> dict[str, int]:
-        """How much of each kind of thing is on all hosts: for leak checks."""
+        """Return how much of each kind of thing is on all hosts: for leak checks."""
         guests = self.list_guests()
         return {
             "guests": len(guests),
@@ -220,7 +220,7 @@ class FakeHypervisor:
             raise errors.Stale(f"The host has seen generation {newest} of this server.")
 
     def find_tombstone(self, host: str, server_id: str) -> int:
-        """The generation at which the server was destroyed on the host, 0 if it was not."""
+        """Return the generation at which the server was destroyed on the host, 0 if it was not."""
         return self._tombstones.get((host, server_id), 0)
 
     def save(self, host: str, guest: FakeGuest) -> None:
@@ -478,7 +478,7 @@ class FakeDriver:
         return self._change("unrescue", server_id, generation, lambda guest: _unrescue(guest, running=running))
 
     def restore(self, spec: ServerSpec, generation: int, ports: Sequence[Port]) -> GuestState:
-        """A machine that is made up loses a guest and its disks together."""
+        """Return a machine that is made up loses a guest and its disks together."""
         self._begin("restore")
         with self._hypervisor.lock:
             guest = self._hypervisor.find(self._host, spec.id)

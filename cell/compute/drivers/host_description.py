@@ -34,7 +34,7 @@ class DeviceSpec:
     address: tuple[str, ...] = ("*", "*", "*", "*")
 
     def names(self, device: PciDevice) -> bool:
-        """Whether the device is one of them."""
+        """Return whether the device is one of them."""
         parts = PARTS.groups(device.address) or ()
         ids = ((self.vendor_id, device.kind.vendor_id), (self.product_id, device.kind.product_id))
         return all(wanted in ("*", part) for wanted, part in zip(self.address, parts, strict=True)) and all(
@@ -182,7 +182,7 @@ def _hex_id(element: ET.Element | None) -> str:
 
 
 def _parent(device: ET.Element) -> str | None:
-    """The physical function that a virtual one is part of: who has that has all of them."""
+    """Return the physical function that a virtual one is part of: who has that has all of them."""
     address = device.find("capability/capability[@type='phys_function']/address")
     if address is None:
         return None

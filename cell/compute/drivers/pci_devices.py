@@ -24,7 +24,7 @@ class PciDevice:
 
 
 def split_address(address: str) -> dict[str, str]:
-    """The parts of an address by libvirt's names. Raises Invalid."""
+    """Return the parts of an address by libvirt's names. Raises Invalid."""
     parts = ADDRESS.groups(address)
     if parts is None:
         raise errors.Invalid(f"{address[:100]!r} is no address of a PCI device.")
@@ -32,7 +32,7 @@ def split_address(address: str) -> dict[str, str]:
 
 
 def pools_of(devices: Sequence[PciDevice]) -> tuple[PciPool, ...]:
-    """How many there are of each kind, in the order of the first of each."""
+    """Return how many there are of each kind, in the order of the first of each."""
     counts: dict[PciPool, int] = {}
     for device in devices:
         counts[device.kind] = counts.get(device.kind, 0) + 1
@@ -40,7 +40,7 @@ def pools_of(devices: Sequence[PciDevice]) -> tuple[PciPool, ...]:
 
 
 def assign(devices: Sequence[PciDevice], wanted: Sequence[PciPool], taken: Set[str]) -> tuple[str, ...]:
-    """The addresses of as many of each kind as ``wanted`` says, none of them ``taken``. Raises HostRefused."""
+    """Return the addresses of as many of each kind as ``wanted`` says, none of them ``taken``. Raises HostRefused."""
     found: list[str] = []
     for pool in wanted:
         free = [

@@ -75,7 +75,7 @@ def place(
     store: Store,
     at_least: int = 0,
 ) -> dict[str, ReserveAnswer]:
-    """An answer for each claim by its id: in one question to the scheduler and one transaction, if nobody loses.
+    """Return an answer for each claim by its id: in one question to the scheduler and one transaction, if nobody loses.
 
     ``at_least``: the change that the scheduler must have read.
     """

@@ -72,13 +72,13 @@ def reserve(
 
 
 def _weight(spec: ServerSpec) -> int:
-    """How many of TOGETHER it counts for; as many as make up a message of hints are asked together."""
+    """Return how many of TOGETHER it counts for; as many as make up a message of hints are asked together."""
     if not _takes_long(spec):
         return 1
     return max(LONG, codec.wire_size(spec.scheduler_hints) * TOGETHER // MOST_BYTES)
 
 
 def _takes_long(spec: ServerSpec) -> bool:
-    """Whether the scheduler has no index for such a request."""
+    """Return whether the scheduler has no index for such a request."""
     named = spec.scheduler_hints or spec.host
     return bool(named) or any(one.startswith(LOOKED_AT) for one in (*spec.flavor.extra_specs, *spec.image.properties))

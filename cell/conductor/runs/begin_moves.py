@@ -94,7 +94,7 @@ def _check_up(connection: Connection, host: str) -> None:
 
 
 def _shelve(connection: Connection, record: ServerRecord, asked: OperationRequest) -> ServerChanges:
-    """The record names the image from the beginning on: whoever deletes the server finds it there."""
+    """Return the record names the image from the beginning on: whoever deletes the server finds it there."""
     image = asked.arguments.image
     if image is None:
         raise errors.Invalid("A server is shelved as an image.")

@@ -34,7 +34,7 @@ AT_ONCE = "at once"  # who holds runs that are moved in the transaction in which
 def begin_operation(
     database: Database, context: RequestContext, server_id: str, operation: Operation, arguments: RunArguments
 ) -> ServerRecord:
-    """The record after the operation's run has begun. Raises NotFound, Conflict, Invalid."""
+    """Return the record after the operation's run has begun. Raises NotFound, Conflict, Invalid."""
     asked = OperationRequest(
         request_id=context.request_id, user_id=context.user_id, project_id=context.project_id, arguments=arguments
     )
@@ -83,7 +83,7 @@ def _begin_soft_delete(connection: Connection, server_id: str, asked: OperationR
 
 
 def _with_spec(connection: Connection, record: ServerRecord, arguments: RunArguments) -> RunArguments:
-    """The arguments with the whole spec that the changes come to; texts are kept apart. Raises Invalid."""
+    """Return the arguments with the whole spec that the changes come to; texts are kept apart. Raises Invalid."""
     unknown = arguments.spec_changes.keys() - IN_REBUILD
     if unknown:
         raise errors.Invalid(f"A rebuild does not set {', '.join(sorted(unknown))}.")
@@ -96,7 +96,7 @@ def _with_spec(connection: Connection, record: ServerRecord, arguments: RunArgum
 
 
 def _without_password(connection: Connection, arguments: RunArguments) -> RunArguments:
-    """What a run is stored with: a password is kept beside it, for whoever starts the guest."""
+    """Return what a run is stored with: a password is kept beside it, for whoever starts the guest."""
     if not arguments.admin_pass:
         return arguments
     return structs.replace(

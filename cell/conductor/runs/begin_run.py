@@ -33,7 +33,7 @@ def begin_run(
 
 
 def new_run(record: ServerRecord, operation: Operation, asked: OperationRequest) -> NewRun:
-    """What the run of an operation begins with, for a server that was just given its generation."""
+    """Return what the run of an operation begins with, for a server that was just given its generation."""
     return NewRun(
         server_id=record.id,
         operation=operation,

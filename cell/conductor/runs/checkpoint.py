@@ -35,7 +35,7 @@ class Checkpointer:
         )
 
     def save(self, state: RunState) -> RunState:
-        """The state as the database now has it. Raises Stale when the run's lease went to another."""
+        """Return the state as the database now has it. Raises Stale when the run's lease went to another."""
         stored = self._store(state)
         if stored is None:
             raise errors.Stale("The lease of this run went to another conductor.", detail=state.run.id)

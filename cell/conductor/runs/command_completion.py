@@ -19,7 +19,7 @@ from cellcloud.model.server import ServerRecord, ServerSpec
 
 
 def complete(database: Database, commands: Sequence[GuestCommand]) -> Sequence[GuestCommand]:
-    """The commands, those that define a guest with all it is made from."""
+    """Return the commands, those that define a guest with all it is made from."""
     defining = [each for each in commands if isinstance(each, DefiningCommand)]
     lacking = [one.spec for one in defining if one.spec.user_data_id or one.spec.hints_id or one.spec.admin_pass_id]
     placed = [(one.spec, one.host) for one in defining if _asks_for_place(one.spec)]
@@ -41,7 +41,7 @@ def _asks_for_place(spec: ServerSpec) -> bool:
 
 
 def attach_places(connection: Connection, records: Sequence[ServerRecord]) -> list[ServerRecord]:
-    """The records, those of servers with a place on their host with what they have of it."""
+    """Return the records, those of servers with a place on their host with what they have of it."""
     asking = [(record.spec, record.host) for record in records if record.host and _asks_for_place(record.spec)]
     places = list_places(connection, asking) if asking else {}
     return [

@@ -221,7 +221,7 @@ def _fail(workflow: Workflow, state: RunState, step: Step | PassiveStep, error: 
 
 
 def _note_try(state: RunState, refusal: errors.CellcloudError) -> LeasedRun:
-    """The run with the present host among those that could not."""
+    """Return the run with the present host among those that could not."""
     run, host = state.run, state.record.host or ""
     one = TriedHost(host=host, error=errors.lineage(refusal)[0], message=refusal.message[:500])
     tried = (*run.outputs.tried, one)
@@ -232,7 +232,7 @@ def _note_try(state: RunState, refusal: errors.CellcloudError) -> LeasedRun:
 
 
 def _is_the_hosts(error: errors.CellcloudError) -> bool:
-    """Whether another host may do what this one could not. An error of a newer release is taken for one."""
+    """Return whether another host may do what this one could not. An error of a newer release is taken for one."""
     return isinstance(error, errors.TryElsewhere) or type(error) is errors.CellcloudError
 
 
@@ -249,7 +249,7 @@ def _address(run: LeasedRun, step: Step | PassiveStep) -> str:
 
 
 def _turned(run: LeasedRun, error: errors.CellcloudError) -> LeasedRun:
-    """The run going backwards from its present step, whose own undo runs first."""
+    """Return the run going backwards from its present step, whose own undo runs first."""
     return replace(
         run,
         direction="undo",

@@ -66,12 +66,12 @@ def send_command(context: StepContext, services: PassiveServices) -> StepResult:
 
 
 def await_result(context: StepContext, services: PassiveServices) -> StepResult:
-    """The result of the operation's command."""
+    """Return the result of the operation's command."""
     return result_of(context, services, context.spec.command, WAIT_STEP)
 
 
 def result_of(context: StepContext, services: PassiveServices, kind: type[GuestCommand], address: str) -> StepResult:
-    """The result of a command; asked again when none came for a while, or when it is to be asked later."""
+    """Return the result of a command; asked again when none came for a while, or when it is to be asked later."""
     return answered(context, services, lambda: command_for(context, kind, address))
 
 

@@ -49,7 +49,7 @@ def send_copy(context: StepContext, services: PassiveServices) -> StepResult:
 
 
 def await_copy(context: StepContext, services: PassiveServices) -> StepResult:
-    """The copy is whole."""
+    """Return the copy is whole."""
     return guests.result_of(context, services, Snapshot, COPIED)
 
 
@@ -67,7 +67,7 @@ def send_upload(context: StepContext, services: PassiveServices) -> StepResult:
 
 
 def await_upload(context: StepContext, services: PassiveServices) -> StepResult:
-    """The image service has all of them."""
+    """Return the image service has all of them."""
     return guests.result_of(context, services, UploadSnapshot, UPLOADED)
 
 

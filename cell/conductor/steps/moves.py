@@ -178,7 +178,7 @@ def _bind_back(context: StepContext, services: StepServices) -> StepResult:
 
 
 def _switch(context: StepContext, services: PassiveServices) -> StepResult:
-    """The server's record and its own claim are of the new host and flavor."""
+    """Return the server's record and its own claim are of the new host and flavor."""
     migration = _present(context)
     changes = ServerChanges(
         host=migration.destination,
@@ -227,7 +227,7 @@ def _settle(context: StepContext, services: PassiveServices) -> StepResult:
 
 
 def give_up(run: LeasedRun, record: ServerRecord) -> StepResult:
-    """The server is where and what it was before."""
+    """Return the server is where and what it was before."""
     changes = ServerChanges(
         task_state=None, migrations=migrations.changed(record.migrations, status=MigrationStatus.ERROR)
     )

@@ -23,7 +23,7 @@ _BESIDE = {"user_data": "user_data_id", "admin_pass": "admin_pass_id"}  # texts,
 
 
 def spec_after(run: LeasedRun, record: ServerRecord) -> ServerSpec:
-    """The server's spec with what the rebuild gives it, and all else as it is now."""
+    """Return the server's spec with what the rebuild gives it, and all else as it is now."""
     wanted = run.arguments.spec
     if wanted is None:
         raise errors.CallHuman("The operation does not say what it is to make of the server.")
@@ -45,7 +45,7 @@ def send_prepare(context: StepContext, services: PassiveServices) -> StepResult:
 
 
 def await_prepared(context: StepContext, services: PassiveServices) -> StepResult:
-    """The new root disk is whole."""
+    """Return the new root disk is whole."""
     return guests.answered(context, services, lambda: _prepare(context))
 
 
@@ -67,7 +67,7 @@ def send_rebuild(context: StepContext, services: PassiveServices) -> StepResult:
 
 
 def await_rebuilt(context: StepContext, services: PassiveServices) -> StepResult:
-    """The new guest is there."""
+    """Return the new guest is there."""
     return guests.answered(context, services, lambda: _rebuild(context))
 
 

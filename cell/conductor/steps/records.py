@@ -16,7 +16,7 @@ from cellcloud.server_states import PowerState, VmState
 
 
 def _settle(context: StepContext, services: PassiveServices) -> StepResult:
-    """The server rests in the states that the operation leads to."""
+    """Return the server rests in the states that the operation leads to."""
     spec = context.spec
     changes = ServerChanges(
         vm_state=UNSET if spec.vm_state is None else spec.vm_state,
@@ -64,7 +64,7 @@ def shown_without_host(context: StepContext) -> ServerChanges:
 
 
 def fault_of(message: str, details: str) -> ServerFault:
-    """A fault of now."""
+    """Return a fault of now."""
     return ServerFault(code=500, message=message, created=now(), details=details)
 
 
@@ -82,7 +82,7 @@ def mark_error(run: LeasedRun, record: ServerRecord) -> StepResult:
 
 
 def give_up(run: LeasedRun, record: ServerRecord) -> StepResult:
-    """Where hosts refused: nothing of the server is left here, and its record says so for the top to place it in
+    """Return where hosts refused: nothing of the server is left here, and its record says so for the top to place it in
     another cell. Else as ``mark_error``, and where users have been shown that end already."""
     if record.vm_state == VmState.ERROR or not issubclass(errors.nearest([run.error]), errors.TryElsewhere):
         return mark_error(run, record)
@@ -104,7 +104,7 @@ def give_up(run: LeasedRun, record: ServerRecord) -> StepResult:
 
 
 def keep_state(run: LeasedRun, record: ServerRecord) -> StepResult:
-    """The server stays what it was; the operation's record says what went wrong."""
+    """Return the server stays what it was; the operation's record says what went wrong."""
     return StepResult(changes=ServerChanges(task_state=None))
 
 

@@ -30,12 +30,12 @@ STARTED = "guests.started"
 
 
 def is_offloaded(record: ServerRecord) -> bool:
-    """Whether no host has anything of the server, but the one that it is being brought back on."""
+    """Return whether no host has anything of the server, but the one that it is being brought back on."""
     return record.vm_state == VmState.SHELVED_OFFLOADED
 
 
 def _ask(context: StepContext, services: PassiveServices, kind: type[GuestCommand]) -> GuestResult:
-    """The host's answer to what this step asks of it. Raises Wait, and what the host raised."""
+    """Return the host's answer to what this step asks of it. Raises Wait, and what the host raised."""
     if isinstance(context.failure, errors.TryLater):
         raise Wait(min(0.5 * 2.0 ** min(context.run.attempt, 6), services.resend_after), forget=True)
     if context.failure is not None:
@@ -135,7 +135,7 @@ def _bind(context: StepContext, services: StepServices) -> StepResult:
 
 
 def _unbind_again(context: StepContext, services: StepServices) -> StepResult:
-    """The ports are the server's still; a delete that follows takes them."""
+    """Return the ports are the server's still; a delete that follows takes them."""
     if context.run.cancel_requested or not is_offloaded(context.record):
         return StepResult()
     return _unbind(context, services)
@@ -155,7 +155,7 @@ def _send(context: StepContext, services: PassiveServices) -> StepResult:
 
 
 def _await(context: StepContext, services: PassiveServices) -> StepResult:
-    """The guest runs. One that has its disk on its host is let go to no other."""
+    """Return the guest runs. One that has its disk on its host is let go to no other."""
     refused = context.failure
     if not is_offloaded(context.record):
         context = replace(context, may_move=False)
@@ -203,7 +203,7 @@ def _settle_unshelved(context: StepContext, services: PassiveServices) -> StepRe
 
 
 def stay_shelved(run: LeasedRun, record: ServerRecord) -> StepResult:
-    """The server is as it was; one that was on no host holds none."""
+    """Return the server is as it was; one that was on no host holds none."""
     if not is_offloaded(record):
         return StepResult(changes=ServerChanges(task_state=None))
     changes = ServerChanges(task_state=None, host=None, availability_zone=None)

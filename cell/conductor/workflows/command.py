@@ -11,7 +11,7 @@ from cellcloud.model.operations import Operation
 
 
 def command_workflow(operation: Operation) -> Workflow:
-    """The program of an operation that has none of its own."""
+    """Return the program of an operation that has none of its own."""
     return Workflow(
         operation=operation,
         steps=(guests.power, guests.wait, records.settle),

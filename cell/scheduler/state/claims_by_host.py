@@ -54,11 +54,11 @@ class ClaimMap:
         self._with: dict[tuple[str, str], Amounts] = {}
 
     def server_of(self, claim_id: str) -> str:
-        """The server whose claim it is, if it is placed."""
+        """Return the server whose claim it is, if it is placed."""
         return self._server_of.get(claim_id, claim_id)
 
     def positions_of(self, claim_id: str) -> tuple[int, ...]:
-        """Where a claim is placed: one host, unless hosts contradict each other; () where it is not."""
+        """Return where a claim is placed: one host, unless hosts contradict each other; () where it is not."""
         server_id = self.server_of(claim_id)
         claims = self._several.get(server_id)
         if claims is None:
@@ -138,7 +138,7 @@ class ClaimMap:
         self._with = {prop: np.pad(counts, (0, more)) for prop, counts in self._with.items()}
 
     def copy(self) -> ClaimMap:
-        """The same claims; what changes in one does not in the other."""
+        """Return the same claims; what changes in one does not in the other."""
         found = ClaimMap()
         found.held, found.hosts_of = self.held.copy(), self.hosts_of.copy()
         found.hosted = [servers.copy() for servers in self.hosted]
@@ -148,7 +148,7 @@ class ClaimMap:
 
     # ---- inside ----------------------------------------------------------------------------------------------------
     def _claims_of(self, server_id: str) -> dict[str, Placing]:
-        """A server's claims by id, its own alone included."""
+        """Return a server's claims by id, its own alone included."""
         if server_id in self._several:
             return self._several[server_id]
         places = self.hosts_of.get(server_id, ())
@@ -194,7 +194,7 @@ class ClaimMap:
 
 
 def _shown(claims: Mapping[str, Placing], server_id: str, position: int) -> Properties:
-    """The image's properties of a server on a host, by its own claim before another's."""
+    """Return the image's properties of a server on a host, by its own claim before another's."""
     there = {one: placing for one, placing in claims.items() if placing.position == position}
     return there.get(server_id, there[min(there)]).image_props
 
@@ -217,7 +217,7 @@ def take_out(places: dict[str, tuple[int, ...]], name: str, position: int) -> No
 
 
 def known_props(image_props: Properties) -> frozenset[tuple[str, str]]:
-    """An image's properties as the weigher compares them: those that Nova knows, as text."""
+    """Return an image's properties as the weigher compares them: those that Nova knows, as text."""
     return _known_props(tuple(image_props.items()))
 
 

@@ -30,7 +30,7 @@ class HostClasses:
         self._multipliers: dict[Hashable, Reals] = {}
 
     def __len__(self) -> int:
-        """How many classes there are."""
+        """Return how many classes there are."""
         return len(self._classes)
 
     @property

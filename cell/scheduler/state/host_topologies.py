@@ -41,7 +41,7 @@ class HostTopologies:
         self._tables: dict[Hashable, Answers] = {}
 
     def __len__(self) -> int:
-        """How many different ones there are."""
+        """Return how many different ones there are."""
         return len(self._values) - len(self._unused)
 
     def at(self, position: int) -> Topology:

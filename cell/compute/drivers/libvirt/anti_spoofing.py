@@ -78,7 +78,7 @@ class TapRule:
 
 
 def make_ruleset(rules: Iterable[TapRule]) -> str:
-    """The host's whole ruleset as nft reads it; a tap that is not named may send nothing."""
+    """Return the host's whole ruleset as nft reads it; a tap that is not named may send nothing."""
     rules = list(rules)
     return RULESET.format(
         table=TABLE,

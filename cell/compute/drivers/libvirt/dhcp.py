@@ -109,7 +109,7 @@ class DhcpServer:
 
 
 def addresses_of(port: Port) -> list[FixedIp]:
-    """The port's addresses that hosts serve: IPv4."""
+    """Return the port's addresses that hosts serve: IPv4."""
     return [fixed for fixed in port.fixed_ips if ipaddress.ip_address(fixed.ip_address).version == 4]
 
 
@@ -118,7 +118,7 @@ def _leased(port: Port) -> list[FixedIp]:
 
 
 def _subnets(ports: Iterable[Port]) -> list[tuple[str, FixedIp]]:
-    """A tag and any address for each subnet with DHCP, in a stable order."""
+    """Return a tag and any address for each subnet with DHCP, in a stable order."""
     found = {fixed.subnet_id: fixed for port in ports for fixed in _leased(port)}
     return [(f"subnet{index}", found[subnet]) for index, subnet in enumerate(sorted(found))]
 

@@ -128,13 +128,13 @@ class DiskOffers:
 
 
 def make_argv(verb: str) -> list[str]:
-    """The command that serves or fetches disks, on the standard library alone."""
+    """Return the command that serves or fetches disks, on the standard library alone."""
     roots = ":".join(sorted({str(Path(path).resolve().parent) for path in cell.__path__}))
     return ["env", "-i", f"PYTHONPATH={roots}", sys.executable, "-S", "-m", MODULE, verb]
 
 
 def write_credentials(directory: Path) -> Path:
-    """A key, and a certificate that nobody but the other host will ever be asked to trust."""
+    """Return a key, and a certificate that nobody but the other host will ever be asked to trust."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, directory.name)])
     now = clock.now()

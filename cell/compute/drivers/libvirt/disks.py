@@ -32,7 +32,7 @@ class Disk:
     base_format: str = ""
 
     def seen_from(self, inside: Callable[[Path], Path]) -> Disk:
-        """The same disk by the paths that QEMU knows it by."""
+        """Return the same disk by the paths that QEMU knows it by."""
         return replace(self, path=inside(self.path), base=inside(self.base) if self.base else None)
 
 
@@ -55,7 +55,7 @@ def ensure_disks(directory: Path, spec: ServerSpec, image: Path) -> list[Disk]:
 
 
 def name_disks(directory: Path, spec: ServerSpec) -> dict[str, Disk]:
-    """The guest's disks by what they are: root, ephemeral, swap."""
+    """Return the guest's disks by what they are: root, ephemeral, swap."""
     flavor = spec.flavor
     blank = [name for name, size in (("ephemeral", flavor.ephemeral_gb), ("swap", flavor.swap_mb)) if size]
     return dict(zip(["root", *blank], list_disks(directory, spec), strict=True))
@@ -131,7 +131,7 @@ def ensure_overlay(disk: Disk, image: Path) -> None:
 
 
 def list_disks(directory: Path, spec: ServerSpec) -> list[Disk]:
-    """The guest's disks in the order it sees them. Raises GuestFailed for an image format that is not served."""
+    """Return the guest's disks in the order it sees them. Raises GuestFailed for an image format that is not served."""
     image_format = image_format_of(spec.image)
     disks = [
         Disk(

@@ -12,7 +12,7 @@ GONE = (libvirt.VIR_ERR_NO_DOMAIN_METADATA, libvirt.VIR_ERR_NO_DOMAIN)
 
 
 def is_ours(domain: Any) -> bool:
-    """Whether the domain carries our mark."""
+    """Return whether the domain carries our mark."""
     try:
         return bool(domain.metadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, MARK, 0))
     except libvirt.libvirtError as error:

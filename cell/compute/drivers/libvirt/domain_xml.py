@@ -44,7 +44,7 @@ class GuestDefinition:
     host_devices: Sequence[str] = ()
 
     def to_xml(self) -> str:
-        """The domain as libvirt takes it."""
+        """Return the domain as libvirt takes it."""
         domain = ET.Element("domain", type=self.virt_type)
         flavor = self.spec.flavor
         text(domain, "name", self.spec.id)
@@ -77,7 +77,7 @@ class GuestDefinition:
         return self.rescued if self.rescued is not None and self.rescued.is_stable else None
 
     def _where_guests_share(self, guest: GuestNuma | None) -> dict[str, str]:
-        """A guest that was given no places runs where no guest has a CPU to itself."""
+        """Return a guest that was given no places runs where no guest has a CPU to itself."""
         if guest is not None or self.shared_cpus is None:
             return {}
         return {"cpuset": placement_xml.cpu_list(self.shared_cpus)}
@@ -106,7 +106,7 @@ class GuestDefinition:
 def _add_disk(
     devices: ET.Element, disk: Disk, machine: Machine, name: str, bus: str, *, device: str = "disk"
 ) -> ET.Element:
-    """A disk with its whole chain spelt out, so that nothing has to look into a file to find the next."""
+    """Return a disk with its whole chain spelt out, so that nothing has to look into a file to find the next."""
     element = ET.SubElement(devices, "disk", type="file", device=device)
     driver = ET.SubElement(element, "driver", name="qemu", type=disk.format, cache="writeback", discard="unmap")
     if machine.packed_ring and bus == "virtio":

@@ -321,7 +321,7 @@ class LibvirtDriver:
             return self._switch_root(record, None, runs=running, ran=True)
 
     def _recall(self, spec: ServerSpec, generation: int, ports: Sequence[Port]) -> GuestRecord:
-        """The guest's record at that generation; one that got lost is made again. Raises Stale."""
+        """Return the guest's record at that generation; one that got lost is made again. Raises Stale."""
         if self._records.find(spec.id) is None:
             return self._records.accept(spec, generation, ports)
         return self._records.advance(spec.id, generation)
@@ -600,7 +600,7 @@ class LibvirtDriver:
         return host, self._records.hold_devices(record.server_id, host.devices)
 
     def _settled(self, record: GuestRecord) -> GuestState:
-        """The state a verb ends in, which is no news to the watchers."""
+        """Return the state a verb ends in, which is no news to the watchers."""
         state = _state(record.server_id, record, self._find_power(record.server_id))
         self._watch.expect(state)
         return state
@@ -651,7 +651,7 @@ def _aside(record: GuestRecord) -> GuestState:
 
 
 def _find_image(images: ImageStore, spec: ServerSpec) -> Path | None:
-    """The image, where it can still be had."""
+    """Return the image, where it can still be had."""
     try:
         return images.ensure(spec.image)
     except errors.CellcloudError:
@@ -661,7 +661,7 @@ def _find_image(images: ImageStore, spec: ServerSpec) -> Path | None:
 def _translate(
     error: libvirt.libvirtError, refused: type[errors.CellcloudError] = errors.GuestFailed
 ) -> errors.CellcloudError:
-    """A libvirt error in our terms."""
+    """Return a libvirt error in our terms."""
     if error.get_error_code() in (libvirt.VIR_ERR_NO_MEMORY, libvirt.VIR_ERR_NO_SUPPORT):
         return errors.HostRefused("The host cannot run the guest.", detail=str(error))
     return refused("The hypervisor refused the guest.", detail=str(error))

@@ -39,11 +39,11 @@ class GuestLocks:
                     self._guests.pop(server_id, None)
 
     def is_busy(self, server_id: str) -> bool:
-        """Whether a verb works on the guest."""
+        """Return whether a verb works on the guest."""
         return server_id in self._guests
 
     def is_overtaken(self, server_id: str, generation: int) -> bool:
-        """Whether a verb of a newer generation waits for this guest."""
+        """Return whether a verb of a newer generation waits for this guest."""
         with self._lock:
             guest = self._guests.get(server_id)
             return guest is not None and guest.newest > generation

@@ -60,7 +60,7 @@ def get_facts(connection: Any, options: LibvirtOptions) -> HostFacts:
 
 
 def describe_host(connection: Any, share: HostShare) -> HostDescription:
-    """What of its CPUs, memory and PCI devices is for guests. Raises HostRefused."""
+    """Return what of its CPUs, memory and PCI devices is for guests. Raises HostRefused."""
     every = connection.listAllDevices(libvirt.VIR_CONNECT_LIST_NODE_DEVICES_CAP_PCI_DEV) if share.devices else ()
     return describe(connection.getCapabilities(), [device.XMLDesc() for device in every], share)
 
@@ -73,7 +73,7 @@ def _memory_mb() -> int:
 
 
 def _cpu_info(capabilities: str) -> dict[str, object]:
-    """The processor in Nova's form."""
+    """Return the processor in Nova's form."""
     cpu = ET.fromstring(capabilities).find("host/cpu")  # noqa: S314 - written by our libvirtd
     if cpu is None:
         return {}

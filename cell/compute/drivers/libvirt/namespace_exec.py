@@ -27,11 +27,11 @@ class Namespace:
         self._network = network
 
     def enter(self, network: str) -> Namespace:
-        """The same host, in a network namespace of it."""
+        """Return the same host, in a network namespace of it."""
         return Namespace(self._options, network=network)
 
     def list_networks(self, prefix: str) -> set[str]:
-        """The network namespaces in there whose names begin so. A file without a namespace is none."""
+        """Return the network namespaces in there whose names begin so. A file without a namespace is none."""
         directory = Path(f"{self._root()}/run/netns")
         with suppress(FileNotFoundError):
             plain = directory.stat().st_dev
@@ -74,7 +74,7 @@ class Namespace:
         return machine if pid == 1 else f"{machine}:{pid}:{_start_tick(pid)}"
 
     def inside(self, path: Path) -> Path:
-        """What a path below the state directory is called in there."""
+        """Return what a path below the state directory is called in there."""
         if not self._options.in_node:
             return path
         if path.is_relative_to(self._options.guests_dir):
@@ -82,7 +82,7 @@ class Namespace:
         return Path("/run") / path.relative_to(self._options.work_dir)
 
     def find_command(self, pid: int) -> list[str]:
-        """The command line of a process by its number in there; empty when there is none."""
+        """Return the command line of a process by its number in there; empty when there is none."""
         with suppress(OSError):
             return Path(f"{self._root()}/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
         return []
@@ -119,7 +119,7 @@ class Namespace:
                 raise errors.HostRefused("A daemon of the host does not start.", detail=f"{error} {said}") from error
 
     def wrap(self, argv: Sequence[str]) -> Sequence[str]:
-        """The same command, to be run in there."""
+        """Return the same command, to be run in there."""
         if not self._options.in_node and not self._network:
             return argv
         node = [f"--target={self.get_pid()}", "--all"] if self._options.in_node else []
@@ -134,7 +134,7 @@ class Namespace:
         return f"{node}.{suffix}" if node else ""
 
     def _read_record(self) -> dict[str, Any]:
-        """What the node's maker wrote of it."""
+        """Return what the node's maker wrote of it."""
         record: dict[str, Any] = json.loads((self._options.state_dir / "node.json").read_text())
         return record
 

@@ -13,26 +13,26 @@ ID_LETTERS = 11  # a name has at most 15 letters; the prefixes keep clear of wha
 
 
 def tap_name(port_id: str) -> str:
-    """The host's end of a port."""
+    """Return the host's end of a port."""
     return TAP_PREFIX + port_id[:ID_LETTERS]
 
 
 def bridge_name(network_id: str) -> str:
-    """The bridge of a network."""
+    """Return the bridge of a network."""
     return BRIDGE_PREFIX + network_id[:ID_LETTERS]
 
 
 def link_name(network_id: str) -> str:
-    """The bridge's end of the way into the network's namespace."""
+    """Return the bridge's end of the way into the network's namespace."""
     return LINK_PREFIX + network_id[:ID_LETTERS]
 
 
 def namespace_name(network_id: str) -> str:
-    """The namespace where the network's gateways are."""
+    """Return the namespace where the network's gateways are."""
     return NAMESPACE_PREFIX + network_id
 
 
 def gateway_mac(network_id: str) -> str:
-    """The gateways' own address: always the same, so that guests' ARP entries stay right."""
+    """Return the gateways' own address: always the same, so that guests' ARP entries stay right."""
     digest = hashlib.sha256(f"gateway {network_id}".encode()).digest()
     return ":".join(f"{byte:02x}" for byte in (0x02, *digest[:5]))

@@ -78,7 +78,7 @@ class Present:
         )
 
     def is_whole(self, network_id: str) -> bool:
-        """Whether all that belongs to the network is there."""
+        """Return whether all that belongs to the network is there."""
         return (
             bridge_name(network_id) in self.devices
             and link_name(network_id) in self.devices

@@ -91,14 +91,14 @@ class GuestRecords:
             self._prune()
 
     def path(self, server_id: str) -> Path:
-        """The guest's directory."""
+        """Return the guest's directory."""
         return self._directory / server_id
 
     def find(self, server_id: str) -> GuestRecord | None:
         return self._records.get(server_id)
 
     def path_aside(self, server_id: str) -> Path:
-        """The directory of the guest while it is set aside."""
+        """Return the directory of the guest while it is set aside."""
         return self._directory / ASIDE / server_id
 
     def find_aside(self, server_id: str) -> GuestRecord | None:
@@ -228,7 +228,7 @@ class GuestRecords:
                 self._save(replace(known, fenced=fenced))
 
     def is_removed(self, server_id: str, generation: int) -> bool:
-        """Whether a removal of that generation or a newer one has left nothing here."""
+        """Return whether a removal of that generation or a newer one has left nothing here."""
         with self._lock:
             here = server_id in self._records or server_id in self._aside or self.path(server_id).exists()
             return not here and self._find_tombstone(server_id) >= generation

@@ -14,7 +14,7 @@ PREFIX = "rescue-"
 
 
 def rescue_disk(directory: Path, rescue: GuestRescue) -> Disk:
-    """The disk of a rescue."""
+    """Return the disk of a rescue."""
     path = directory / f"{PREFIX}{rescue.generation}"
     return Disk(
         path=path,

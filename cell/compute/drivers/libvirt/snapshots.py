@@ -53,7 +53,7 @@ class SnapshotFile:
 
 
 def path_of(directory: Path, image_id: str) -> Path:
-    """Where a guest's copy for that image is once it is whole."""
+    """Return where a guest's copy for that image is once it is whole."""
     return directory / f"{PREFIX}{image_id}"
 
 
@@ -194,7 +194,7 @@ class Copier:
             raise errors.GuestFailed("The copy of the guest's disk took too long.")
 
     def _find_name(self) -> str | None:
-        """What libvirt calls the root disk of the running guest."""
+        """Return what libvirt calls the root disk of the running guest."""
         text = self._ask(lambda domain: str(domain.XMLDesc()) if domain.isActive() else "")
         if not text:
             return None
