@@ -13,7 +13,16 @@ from cell.conductor.workflows import REGISTRY
 from cellcloud import errors
 from cellcloud.db import cell_schema, claims, hosts, servers
 from cellcloud.db.engine import Database
-from cellcloud.model.guest_commands import Arrive, Destroy, Discard, FetchDisks, GuestEvent, MoveBack, SetAside
+from cellcloud.model.guest_commands import (
+    Arrive,
+    Destroy,
+    Discard,
+    FetchDisks,
+    GuestCommand,
+    GuestEvent,
+    MoveBack,
+    SetAside,
+)
 from cellcloud.model.migration import MigrationStatus
 from cellcloud.model.operations import Operation
 from cellcloud.server_states import PowerState, TaskState, VmState
@@ -146,8 +155,9 @@ def test_nothing_begins_that_would_wait_for_a_host_that_is_away(cell: CellUnderT
     cell.begin(SERVER, Operation.MIGRATE)
     cell.run()
     be_away(cell, "h1")
-    with pytest.raises(errors.Conflict, match="unavailable"):
-        cell.begin(SERVER, Operation.CONFIRM_RESIZE)
+    for ending in (Operation.CONFIRM_RESIZE, Operation.REVERT_RESIZE):
+        with pytest.raises(errors.Conflict, match="unavailable"):
+            cell.begin(SERVER, ending)
 
 
 @pytest.mark.parametrize("operation", [Operation.CONFIRM_RESIZE, Operation.REVERT_RESIZE])
@@ -156,6 +166,50 @@ def test_what_was_not_moved_is_neither_confirmed_nor_reverted(cell: CellUnderTes
         connection.execute(sa.update(cell_schema.servers).values(vm_state=VmState.RESIZED))
     with pytest.raises(errors.Invalid, match="Instance has not been resized"):
         cell.begin(SERVER, operation)
+
+
+@pytest.mark.parametrize("lost", ["disks", "host"])
+def test_a_server_whose_old_guest_is_lost_stays_where_it_was_moved(cell: CellUnderTest, lost: str) -> None:
+    """What runs is not removed for what is no more; it is confirmed later."""
+    cell.begin(SERVER, Operation.RESIZE)
+    cell.run()
+    cell.begin(SERVER, Operation.REVERT_RESIZE)
+    aside = dict(cell.aside)
+    if lost == "disks":
+        cell.aside.clear()
+    else:
+        cell.fenced.add("h1")
+        cell.away.add("h1")
+    cell.run()
+    cell.aside = aside
+    record = cell.assert_clean(SERVER)
+    assert (record.vm_state, record.host, record.power_state) == (VmState.RESIZED, "h2", PowerState.RUNNING)
+    assert statuses(cell) == [MigrationStatus.FINISHED]
+    cell.fenced.clear()
+    cell.away.clear()
+    cell.begin(SERVER, Operation.CONFIRM_RESIZE)
+    cell.run()
+    assert cell.assert_clean(SERVER).vm_state == VmState.ACTIVE
+
+
+def test_a_source_that_is_lost_once_the_new_guest_is_removed_is_an_error(cell: CellUnderTest) -> None:
+    cell.begin(SERVER, Operation.RESIZE)
+    cell.run()
+    cell.begin(SERVER, Operation.REVERT_RESIZE)
+    apply = cell._apply
+
+    def lost_meanwhile(host: str, command: GuestCommand) -> PowerState:
+        if isinstance(command, Destroy):
+            cell.fenced.add("h1")
+            cell.away.add("h1")
+        return apply(host, command)
+
+    cell._apply = lost_meanwhile  # type: ignore[method-assign]
+    cell.run()
+    record = cell.record(SERVER)
+    assert record.fault is not None
+    assert (record.vm_state, record.host, record.task_state) == (VmState.ERROR, "h1", None)
+    assert (statuses(cell), held(cell)) == ([MigrationStatus.REVERTED], {"h1": 1})
 
 
 def test_a_source_that_goes_away_meanwhile_is_asked_for_a_new_offer(cell: CellUnderTest) -> None:

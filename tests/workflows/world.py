@@ -332,6 +332,8 @@ class CellUnderTest:
                     self._remove_guest(server_id, host)
                     self.aside[server_id] = host
                 assert self.aside[server_id] == host
+            case OfferDisks() if self.aside.get(server_id) != host:
+                raise errors.NotFound("There is no such guest on this host.")
             case FetchDisks():
                 if self.aside.get(server_id) != command.source or command.offer.get("host", host) != command.source:
                     raise errors.Unreachable("The disks are not offered.")

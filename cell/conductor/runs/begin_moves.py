@@ -76,7 +76,7 @@ def _confirm(connection: Connection, record: ServerRecord, asked: OperationReque
 
 
 def _revert(connection: Connection, record: ServerRecord, asked: OperationRequest) -> ServerChanges:
-    _unconfirmed(record)
+    _check_up(connection, _unconfirmed(record).source)
     return ServerChanges(migrations=migrations.changed(record.migrations, status=MigrationStatus.REVERTING))
 
 

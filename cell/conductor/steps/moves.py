@@ -104,7 +104,7 @@ def _restore(context: StepContext, services: PassiveServices) -> StepResult:
     shown = NO_CHANGES
     if context.event is None and context.run.attempt > 1 and not services.is_up(migration.source):
         if services.is_fenced(migration.source):
-            return StepResult(changes=ServerChanges(power_state=PowerState.NOSTATE))
+            return _without_source(context)
         shown = records.shown_without_host(context)
     command = guests.command_for(
         context,
@@ -117,6 +117,16 @@ def _restore(context: StepContext, services: PassiveServices) -> StepResult:
     answer = _ask(context, services, command, shown)
     vm_state = VmState.ACTIVE if answer.power_state == PowerState.RUNNING else VmState.STOPPED
     return StepResult(changes=ServerChanges(power_state=answer.power_state, vm_state=vm_state, fault=None))
+
+
+def _without_source(context: StepContext) -> StepResult:
+    """Return the guest stays set aside on a host that nobody hears any more; of a reverted server, whose other guest
+    is removed, that is an error."""
+    changes = ServerChanges(power_state=PowerState.NOSTATE)
+    if context.run.direction == "do":
+        fault = records.fault_of(f"The host {_present(context).source} was lost before the guest was back on it.", "")
+        changes = changes.followed_by(ServerChanges(vm_state=VmState.ERROR, fault=fault))
+    return StepResult(changes=changes)
 
 
 def _fetch(context: StepContext, services: PassiveServices) -> StepResult:
@@ -266,6 +276,23 @@ def _settle_confirmed(context: StepContext, services: PassiveServices) -> StepRe
 
 
 # ---- reverted --------------------------------------------------------------------------------------------------------
+def _find_aside(context: StepContext, services: PassiveServices) -> StepResult:
+    """Hear from the old host that it still has the guest, before the new one removes what may be all there is."""
+    source = _present(context).source
+    if source == _present(context).destination:
+        return StepResult()
+    if context.event is None and services.is_fenced(source):
+        raise errors.Conflict(f"The host {source} is away, and the guest's old disks with it.")
+    _ask(context, services, guests.command_for(context, OfferDisks, context.step, host=source))
+    return StepResult()
+
+
+def stay_moved(run: LeasedRun, record: ServerRecord) -> StepResult:
+    """Return the server is where it was moved, and its move waits to be confirmed or reverted as before."""
+    told = migrations.changed(record.migrations, status=MigrationStatus.FINISHED)
+    return StepResult(changes=ServerChanges(task_state=None, migrations=told))
+
+
 def _switch_back(context: StepContext, services: PassiveServices) -> StepResult:
     return _switched_back(context)
 
@@ -297,6 +324,7 @@ discard = PassiveStep(name="moves.discard", do=_discard, commit=True)
 confirm_first = PassiveStep(name="moves.confirm_first", do=_confirm_first)
 settle_confirmed = PassiveStep(name="moves.settle", do=_settle_confirmed)
 
+find_aside = PassiveStep(name="moves.find_aside", do=_find_aside)
 leave = PassiveStep(name="moves.leave", do=_leave, commit=True)
 bind_back = Step(name="moves.bind_back", do=_bind_back)
 switch_back = PassiveStep(name="moves.switch_back", do=_switch_back)

@@ -22,7 +22,14 @@ CONFIRM_RESIZE = Workflow(
 )
 REVERT_RESIZE = Workflow(
     operation=Operation.REVERT_RESIZE,
-    steps=(moves.leave, moves.bind_back, moves.switch_back, moves.put_back, moves.settle_reverted),
+    steps=(
+        moves.find_aside,
+        moves.leave,
+        moves.bind_back,
+        moves.switch_back,
+        moves.put_back,
+        moves.settle_reverted,
+    ),
     deadline=minutes(30),
-    on_failure=records.keep_state,
+    on_failure=moves.stay_moved,
 )
