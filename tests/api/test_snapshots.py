@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from cellcloud import errors
 from cellcloud.db.engine import Database
 from cellcloud.embedded.images import ImageLimits
 from cellcloud.model.image import Image, ImageQuery
@@ -109,10 +110,43 @@ def test_what_is_refused_leaves_no_image(world: World, action: str) -> None:
     answer = act(world, server_id, {action: given})
     message = f"Cannot '{action}' instance {server_id} while it is in task_state {TaskState.POWERING_OFF}"
     assert (answer.status_code, answer.get_json()["conflictingRequest"]["message"]) == (409, message)
-    other = world.create()
-    world.cell_of(other).away = True
-    assert act(world, other, {action: given}).status_code == 503
     assert made(world) == []
+
+
+@pytest.mark.parametrize("action", [*ACTIONS, "shelve"])
+@pytest.mark.parametrize(
+    ("error", "status", "kept"),
+    [
+        (errors.Unreachable, 503, True),
+        (errors.DeadlineExceeded, 503, True),
+        (errors.Busy, 503, True),
+        (errors.CallHuman, 500, True),
+        (errors.Conflict, 409, False),
+        (errors.NotFound, 404, False),
+    ],
+)
+def test_an_image_is_taken_back_only_where_the_cell_refuses(
+    world: World,
+    monkeypatch: pytest.MonkeyPatch,
+    action: str,
+    error: type[errors.CellcloudError],
+    status: int,
+    kept: bool,
+) -> None:
+    server_id = world.create()
+    cell = world.cell_of(server_id)
+    begin = cell.begin_operation
+
+    def lose_the_answer(*asked: Any) -> Any:
+        if kept:
+            begin(*asked)
+        raise error("no")
+
+    monkeypatch.setattr(cell, "begin_operation", lose_the_answer)
+    assert act(world, server_id, {action: ACTIONS.get(action)}).status_code == status
+    assert bool(made(world)) == kept
+    if kept:
+        assert [image.id for image in made(world)] == [cell.arguments["image"]["id"]]  # type: ignore[index]
 
 
 def test_many_properties_are_the_image_services_business_from_2_39_on(world: World) -> None:

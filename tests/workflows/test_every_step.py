@@ -214,7 +214,8 @@ def test_a_failed_step_leaves_all_or_nothing(
         assert cell.copies == set()
         assert operation != "rescue" or not cell.rescued
         assert bool(cell.images.images) == (
-            operation == "unshelve" or (step == "records.settle" and issubclass(SPECS[operation].command, ImageCommand))
+            operation in ("unshelve", "shelveOffload")
+            or (step == "records.settle" and issubclass(SPECS[operation].command, ImageCommand))
         )
         if SPECS[operation].moves:
             cell.assert_clean(SERVER)

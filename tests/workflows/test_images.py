@@ -73,6 +73,32 @@ def test_a_backup_that_is_protected_is_kept(cell: CellUnderTest, monkeypatch: py
     assert list(cell.images.images) == [image_of(SERVER, 1).id, image_of(SERVER, 3).id]
 
 
+@pytest.mark.parametrize("operation", [Operation.CREATE_IMAGE, Operation.CREATE_BACKUP, Operation.SHELVE])
+@pytest.mark.parametrize("deleted", [False, True], ids=["failed", "deleted"])
+def test_an_image_that_its_owner_protects_holds_nothing_up(
+    cell: CellUnderTest, monkeypatch: pytest.MonkeyPatch, operation: Operation, deleted: bool
+) -> None:
+    def refuse(image_id: str) -> None:
+        raise errors.Forbidden("It is protected.")
+
+    send = cell.send
+
+    def fail(command: GuestCommand) -> None:
+        if isinstance(command, UploadSnapshot) and deleted:
+            cell.begin(SERVER, Operation.DELETE)
+        send(command)
+
+    monkeypatch.setattr(cell.images, "discard_image", refuse)
+    monkeypatch.setattr(cell, "send", fail)
+    cell.fail[UploadSnapshot] = [errors.GuestFailed("no")]
+    cell.begin(SERVER, operation, image=image_of(SERVER), rotation=1)
+    cell.run()
+    assert cell.images.images.pop(image_of(SERVER).id).status == "queued"
+    record = cell.assert_clean(SERVER)
+    assert record.deleted == deleted
+    assert deleted or (record.vm_state, record.spec.shelved_image) == ("active", None)
+
+
 @pytest.mark.parametrize("command", [Snapshot, UploadSnapshot])
 def test_an_image_that_cannot_be_made_is_gone_and_its_server_is_as_before(
     cell: CellUnderTest, command: type[GuestCommand]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from cell.conductor.runs import begin_operations
 from cell.conductor.workflow import Action, StepContext, StepResult, StepServices
-from cell.conductor.workflows.shelving import UNSHELVE
+from cell.conductor.workflows import REGISTRY
+from cell.conductor.workflows.shelving import SHELVE_OFFLOAD, UNSHELVE
 from cellcloud import errors
 from cellcloud.db.engine import Database
 from cellcloud.model.guest_commands import Spawn, Start, UploadSnapshot
@@ -152,6 +154,40 @@ def test_an_image_that_fails_leaves_the_server_as_it_was(cell: CellUnderTest, st
     after = cell.assert_clean(SERVER)
     assert (after.vm_state, after.power_state, after.spec) == (before.vm_state, before.power_state, before.spec)
     assert cell.images.images == {}
+
+
+@pytest.mark.parametrize("status", [None, "queued", "saving"])
+def test_a_disk_whose_image_is_not_whole_stays_on_its_host(cell: CellUnderTest, status: str | None) -> None:
+    cell.begin(SERVER, Operation.SHELVE, image=image_of(SERVER))
+    cell.run()
+    before = cell.record(SERVER)
+    image = cell.images.images.pop(image_of(SERVER).id)
+    if status is not None:
+        cell.images.images[image.id] = replace(image, status=status)
+    assert begin_operations.begin_offloads(cell.database, "req-1", 0.0) != []
+    cell.run()
+    after = cell.record(SERVER)
+    assert (after.vm_state, after.task_state, after.host) == (VmState.SHELVED, None, before.host)
+    assert cell.guests[SERVER][0] == before.host
+    assert begin_operations.begin_offloads(cell.database, "req-1", 0.0) == []  # not again and again
+    unshelve(cell)
+    cell.run()
+    assert cell.assert_clean(SERVER).vm_state == VmState.ACTIVE
+
+
+def test_an_image_service_that_is_away_for_long_lets_the_offload_be_tried_again(
+    cell: CellUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cell.begin(SERVER, Operation.SHELVE, image=image_of(SERVER))
+    cell.run()
+    with monkeypatch.context() as away:
+        away.setitem(REGISTRY, Operation.SHELVE_OFFLOAD, replace(SHELVE_OFFLOAD, deadline=-1.0))
+        begin_operations.begin_offloads(cell.database, "req-1", 0.0)
+        cell.run()
+    assert cell.assert_clean(SERVER).vm_state == VmState.SHELVED
+    begin_operations.begin_offloads(cell.database, "req-1", 0.0)
+    cell.run()
+    assert cell.assert_clean(SERVER).vm_state == VmState.SHELVED_OFFLOADED
 
 
 @pytest.mark.parametrize(

@@ -156,6 +156,11 @@ class FakeImages:
             raise errors.NotFound("no such image")
         self.images[image_id] = replace(self.images[image_id], status="active")
 
+    def get_image(self, image_id: str, *, project_id: str, is_admin: bool) -> Image:
+        if image_id not in self.images:
+            raise errors.NotFound("no such image")
+        return self.images[image_id]
+
     def discard_image(self, image_id: str) -> None:
         self.images.pop(image_id, None)
 

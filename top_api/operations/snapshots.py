@@ -1,6 +1,7 @@
 """Images of a server: the record in the image service first, so that who asked can look at it, then the operation.
 
-The operation makes the record, too: where it is not known whether it has begun, the record is taken back.
+The record is taken back where the cell refuses the operation. Where that is not known the operation may be under way,
+and the image may soon be all that is left of the server's disk: the cell alone decides what becomes of it.
 """
 
 from __future__ import annotations
@@ -130,7 +131,7 @@ def _begin(
             operation,
             lambda conductor, patient: conductor.begin_operation(patient, record.id, operation, arguments),
         )
-    except errors.CellcloudError:
+    except errors.FixRequest:
         with suppress(errors.CellcloudError):
             services.images.discard_image(image.id)
         raise

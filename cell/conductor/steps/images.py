@@ -32,15 +32,23 @@ def _image(context: StepContext) -> Image:
 
 
 def ensure_image(context: StepContext, services: StepServices) -> StepResult:
-    """Make the image's record: the API has made it before, and took it back if it did not hear of the run."""
+    """Make the image's record, unless it is there: the API has made it before, and its owner may have deleted it."""
     services.images.ensure_image(_image(context))
     return StepResult()
 
 
 def discard_image(context: StepContext, services: StepServices) -> StepResult:
     """Delete the image, of which nothing whole has come."""
-    services.images.discard_image(_image(context).id)
+    discard(services, _image(context).id)
     return StepResult()
+
+
+def discard(services: StepServices, image_id: str) -> None:
+    """Delete an image. One that may not be deleted stays: its owner protects it."""
+    try:
+        services.images.discard_image(image_id)
+    except errors.FixRequest as error:
+        LOG.info("image kept", extra={"image": image_id, "why": error.message})
 
 
 def send_copy(context: StepContext, services: PassiveServices) -> StepResult:
@@ -77,10 +85,7 @@ def rotate(context: StepContext, services: StepServices) -> StepResult:
     kind = tuple((name, image.properties.get(name, "")) for name in BACKUP)
     query = ImageQuery(owner=image.owner, properties=kind)
     for old in services.images.search_images(query, project_id=image.owner, is_admin=True)[keep:]:
-        try:
-            services.images.discard_image(old.id)
-        except errors.FixRequest as error:  # it is protected: its owner wants it kept
-            LOG.info("backup kept", extra={"image": old.id, "why": error.message})
+        discard(services, old.id)
     return StepResult()
 
 

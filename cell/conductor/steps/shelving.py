@@ -6,8 +6,9 @@ a step fails; from then on its host may forget it.
 
 from __future__ import annotations
 
-import logging
 from dataclasses import replace
+
+from msgspec import UNSET
 
 from cell.conductor.steps import guests, images, networks, records
 from cell.conductor.workflow import (
@@ -25,7 +26,6 @@ from cellcloud.model.run import GuestResult, LeasedRun
 from cellcloud.model.server import ServerChanges, ServerRecord
 from cellcloud.server_states import PowerState, TaskState, VmState
 
-LOG = logging.getLogger(__name__)
 STARTED = "guests.started"
 
 
@@ -100,6 +100,20 @@ def _release(context: StepContext, services: StepServices) -> StepResult:
 
 
 # ---- offloaded -------------------------------------------------------------------------------------------------------
+def _check_image(context: StepContext, services: StepServices) -> StepResult:
+    """Raises Conflict, NotFound where the server's disk is not in the image service: its host has the only copy."""
+    image = context.record.spec.shelved_image
+    if image is None or services.images.get_image(image.id, project_id="", is_admin=True).status != "active":
+        raise errors.Conflict("The image that the server is shelved as is not whole.")
+    return StepResult()
+
+
+def stay_on_host(run: LeasedRun, record: ServerRecord) -> StepResult:
+    """Return the server keeps its disk. Without an image it is not offloaded by itself any more."""
+    waits = issubclass(errors.nearest([run.error]), errors.TryLater)
+    return StepResult(changes=ServerChanges(task_state=None, shelved=UNSET if waits else False))
+
+
 def _unbind(context: StepContext, services: StepServices) -> StepResult:
     """Leave the server its ports and addresses, on no host."""
     return networks.bind(context, services, "", "")
@@ -180,10 +194,7 @@ def discard_image(context: StepContext, services: StepServices) -> StepResult:
     """Delete the image that the server was shelved as. One that its owner protects stays."""
     image = context.record.spec.shelved_image
     if image is not None:
-        try:
-            services.images.discard_image(image.id)
-        except errors.FixRequest as error:
-            LOG.info("image of a shelved server kept", extra={"image": image.id, "why": error.message})
+        images.discard(services, image.id)
     return StepResult()
 
 
@@ -216,6 +227,7 @@ upload = replace(images.upload, task_state=TaskState.SHELVING_IMAGE_UPLOADING)
 rest = PassiveStep(name="guests.rest", do=_rest, commit=True)
 settle_shelved = PassiveStep(name="records.settle", do=_settle_shelved)
 
+check_image = Step(name="images.check", do=_check_image)
 offload = replace(guests.destroy, task_state=TaskState.SHELVING_OFFLOADING)
 release = Step(name="networks.release_ports", do=_release)
 

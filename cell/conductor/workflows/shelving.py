@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cell.conductor.steps import images, records, shelving
+from cell.conductor.steps import images, shelving
 from cell.conductor.workflow import Workflow, minutes
 from cellcloud.model.operations import Operation
 
@@ -23,9 +23,9 @@ SHELVE = Workflow(
 )
 SHELVE_OFFLOAD = Workflow(
     operation=Operation.SHELVE_OFFLOAD,
-    steps=(shelving.offload, shelving.unbind, shelving.settle_offloaded),
+    steps=(shelving.check_image, shelving.offload, shelving.unbind, shelving.settle_offloaded),
     deadline=minutes(30),
-    on_failure=records.keep_state,
+    on_failure=shelving.stay_on_host,
 )
 UNSHELVE = Workflow(
     operation=Operation.UNSHELVE,
