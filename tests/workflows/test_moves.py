@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import sqlalchemy as sa
 
-from cell.conductor.runs import guest_events
+from cell.conductor.runs import guest_events, reset_state
 from cell.conductor.workflows import REGISTRY
 from cellcloud import errors
 from cellcloud.db import cell_schema, claims, hosts, servers
@@ -26,7 +26,7 @@ from cellcloud.model.guest_commands import (
 from cellcloud.model.migration import MigrationStatus
 from cellcloud.model.operations import Operation
 from cellcloud.server_states import PowerState, TaskState, VmState
-from tests.workflows.world import LARGER, CellUnderTest, make_report
+from tests.workflows.world import CONTEXT, LARGER, CellUnderTest, make_report
 
 SERVER = "11111111-0000-4000-8000-000000000001"
 NETWORKING_AWAY = errors.Unreachable("The network service is away.")
@@ -274,6 +274,42 @@ def test_a_deleted_servers_move_is_over(cell: CellUnderTest) -> None:
     cell.begin(SERVER, Operation.DELETE)
     cell.run()
     assert (cell.assert_clean(SERVER).deleted, statuses(cell)) == (True, [MigrationStatus.CONFIRMED])
+
+
+def test_a_move_that_a_soft_delete_could_not_end_is_over_once_the_server_is_restored(
+    cell: CellUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cell.begin(SERVER, Operation.RESIZE)
+    cell.run()
+    be_away(cell, "h1")
+    with monkeypatch.context() as impatient:
+        impatient.setitem(REGISTRY, Operation.SOFT_DELETE, replace(REGISTRY[Operation.SOFT_DELETE], deadline=-1.0))
+        cell.begin(SERVER, Operation.SOFT_DELETE)
+        cell.run()
+    record = cell.record(SERVER)
+    assert (record.vm_state, statuses(cell)) == (VmState.SOFT_DELETED, [MigrationStatus.FINISHED])
+    for state in reset_state.RESETTABLE:
+        with pytest.raises(errors.Conflict, match="soft-delete"):
+            reset_state.reset_state(cell.database, CONTEXT, SERVER, state)
+    be_away(cell, "h1", away=False)
+    cell.begin(SERVER, Operation.RESTORE)
+    cell.run()
+    record = cell.assert_clean(SERVER)
+    assert (record.vm_state, record.host, statuses(cell)) == (VmState.ACTIVE, "h2", [MigrationStatus.CONFIRMED])
+    assert held(cell) == {"h2": 2}
+    cell.begin(SERVER, Operation.MIGRATE)
+    cell.run()
+    assert cell.assert_clean(SERVER).vm_state == VmState.RESIZED
+
+
+@pytest.mark.parametrize("operation", [Operation.RESIZE, Operation.MIGRATE])
+def test_no_move_begins_before_the_last_is_over(cell: CellUnderTest, operation: Operation) -> None:
+    cell.begin(SERVER, Operation.RESIZE)
+    cell.run()
+    with cell.database.write() as connection:
+        connection.execute(sa.update(cell_schema.servers).values(vm_state=VmState.ACTIVE))
+    with pytest.raises(errors.Conflict, match="neither confirmed nor reverted"):
+        cell.begin(SERVER, operation)
 
 
 def test_moves_are_confirmed_after_their_window(cell: CellUnderTest) -> None:

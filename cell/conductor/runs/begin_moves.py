@@ -51,6 +51,8 @@ def _migrate(connection: Connection, record: ServerRecord, asked: OperationReque
 
 
 def _begin(connection: Connection, record: ServerRecord, asked: OperationRequest, kind: MigrationType) -> ServerChanges:
+    if record.migration is not None:
+        raise errors.Conflict(f"The last move of instance {record.id} is neither confirmed nor reverted.")
     _check_up(connection, record.host or "")
     spec = record.spec
     migration = Migration(

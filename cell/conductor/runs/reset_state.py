@@ -51,7 +51,8 @@ def reset_state(database: Database, context: RequestContext, server_id: str, sta
 
 def _end_run(connection: Connection, record: ServerRecord, state: str) -> None:
     what = f"Cannot 'reset_state' instance {record.id} while it is in"
-    if record.held or record.vm_state == VmState.RESIZED:
+    unconfirmed = record.vm_state == VmState.SOFT_DELETED and record.migration is not None
+    if record.held or unconfirmed or record.vm_state == VmState.RESIZED:
         raise errors.Conflict(f"{what} vm_state {record.vm_state}")
     operation = runs.find_active(connection, record.id)
     if operation is None:

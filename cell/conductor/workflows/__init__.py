@@ -11,7 +11,7 @@ from cell.conductor.workflows.move import CONFIRM_RESIZE, MIGRATE, RESIZE, REVER
 from cell.conductor.workflows.rebuild import REBUILD
 from cell.conductor.workflows.rescue import RESCUE
 from cell.conductor.workflows.shelving import SHELVE, SHELVE_OFFLOAD, UNSHELVE
-from cell.conductor.workflows.soft_delete import SOFT_DELETE
+from cell.conductor.workflows.soft_delete import RESTORE, SOFT_DELETE
 from cellcloud.model.operations import Operation
 
 _MOVES = (RESIZE, MIGRATE, CONFIRM_RESIZE, REVERT_RESIZE)
@@ -19,7 +19,7 @@ _SHELVES = (SHELVE, SHELVE_OFFLOAD, UNSHELVE)
 _IMAGES = (CREATE_IMAGE, CREATE_BACKUP)
 _OWN = {
     workflow.operation: workflow
-    for workflow in (CREATE, DELETE, SOFT_DELETE, REBUILD, RESCUE, *_IMAGES, *_MOVES, *_SHELVES)
+    for workflow in (CREATE, DELETE, SOFT_DELETE, RESTORE, REBUILD, RESCUE, *_IMAGES, *_MOVES, *_SHELVES)
 }
 REGISTRY: dict[str, Workflow] = {
     operation: _OWN.get(operation) or command_workflow(operation) for operation in Operation
