@@ -131,7 +131,8 @@ class StepServices(PassiveServices, Protocol):
 
     def find_move(self, run: LeasedRun, spec: ServerSpec, migration_id: str, *, may_stay: bool) -> FoundHost:
         """Claim a host for a server that is to be moved, beside the one it has; asked again, the same. ``may_stay``:
-        its own will do, where that is allowed. Raises NoValidHost, TryLater."""
+        its own will do, where that is allowed. Raises NoValidHost, TryLater, and Stale when the run's lease went to
+        another."""
         ...
 
 

@@ -221,6 +221,12 @@ def list_leased(
     return {row.id: (_results(row.events), row.cancel_requested) for row in rows if row.lease_number == held[row.id]}
 
 
+def lock_leased(connection: Connection, run: LeasedRun) -> bool:
+    """Lock a run until the transaction ends; False when it is over or its lease went to another."""
+    held = sa.select(runs.c.id).where(runs.c.id == run.id, runs.c.active == 1, runs.c.lease_number == run.lease_number)
+    return connection.execute(held.with_for_update()).first() is not None
+
+
 _STORED = ("step", "direction", "outputs", "events", "attempt", "step_since", "error", "message", "detail")
 _CHECKPOINT = (
     sa.update(runs)

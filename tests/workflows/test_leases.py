@@ -16,10 +16,10 @@ from cell.conductor.runs.checkpoint import Checkpointer
 from cell.conductor.runs.executor import RunExecutor
 from cell.conductor.runs.step_runner import RunState, take_step
 from cellcloud import errors
-from cellcloud.db import runs
+from cellcloud.db import claims, runs
 from cellcloud.db.cell_schema import runs as table
 from cellcloud.db.engine import Database, utc_after
-from cellcloud.model.guest_commands import GuestEvent, Spawn
+from cellcloud.model.guest_commands import GuestEvent, SetAside, Spawn
 from cellcloud.model.network import Port
 from cellcloud.model.operations import Operation
 from cellcloud.model.run import Lease
@@ -131,6 +131,30 @@ def test_what_another_cell_has_of_a_server_given_up_is_left_alone(
     networks.gate.set()
     executor._pool.shutdown(wait=True)
     assert cell.networks.ports == {SERVER: theirs}
+
+
+@pytest.mark.parametrize("since", ["leased by another", "undone"])
+def test_a_worker_that_is_late_claims_no_room_for_a_move(cell_database: Database, since: str) -> None:
+    """Nobody would give back what it claims once the run is over."""
+    cell = CellUnderTest(cell_database)
+    cell.create(SERVER)
+    cell.run()
+    cell.begin(SERVER, Operation.RESIZE)
+    late = take(cell_database)
+    end_leases(cell_database)
+    if since == "undone":
+        cell.fail = {SetAside: [errors.HostRefused("no")]}
+        cell.run()
+    else:
+        take(cell_database)
+    migration = late.record.migrations[-1]
+    with pytest.raises(errors.Stale):
+        cell.find_move(late.run, late.record.spec, migration.id, may_stay=False)
+    with cell_database.read() as connection:
+        assert [one.id for one in claims.list_of(connection, SERVER)] == [SERVER]
+    end_leases(cell_database)
+    cell.run()
+    assert cell.assert_clean(SERVER).vm_state == ("active" if since == "undone" else "resized")
 
 
 @pytest.mark.parametrize("owner", ["conductor-1", "conductor-2"])

@@ -114,7 +114,12 @@ def find_move(
     same_host: bool,
 ) -> FoundHost:
     """A host for a run's server, claimed for its migration, and where it is. ``same_host``: whether a server that may
-    stay where it is may do so here. Raises as place_move does."""
+    stay where it is may do so here. Raises as place_move does, and Stale when the run's lease went to another."""
+
+    def check(connection: Connection, won: Won) -> None:
+        if not runs.lock_leased(connection, run):
+            raise errors.Stale("The lease of this run went to another conductor.", detail=run.id)
+
     claim = place_move(
         database,
         scheduler,
@@ -123,6 +128,7 @@ def find_move(
         request_id=run.request_id,
         same_host=may_stay and same_host,
         host=run.arguments.host or None,
+        store=check,
     )
     with database.read() as connection:
         zone, address = hosts.find_place(connection, claim.host) or ("", "")
