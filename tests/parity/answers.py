@@ -63,7 +63,7 @@ class _Asked:
     def _filled(self, path: str, values: Mapping[str, str]) -> str:
         defaults = {"<key>": "a", "<tag>": "a", "<network>": "private", "<project_id>": DEMO, "<pattern>": "east",
                     "<name>": "default" if "class" in path else "k", "<alias>": "os-keypairs", "<aggregate_id>": "1",
-                    "<flavor_id>": "1"}  # fmt: skip
+                    "<flavor_id>": "1", "<before>": "2026-11-01 00:00:00"}  # fmt: skip
         if "<identifier>" in path:
             hosts = self.world.get("/os-hypervisors", token="admin", version=str(self.version)).get_json()
             path = path.replace("<identifier>", str(hosts["hypervisors"][0]["id"]))
