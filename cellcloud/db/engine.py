@@ -281,6 +281,8 @@ class Database:
             event.listen(self.engine, "begin", _begin_on_server)
         if self.dialect != "sqlite":
             _look_at_pooled(self.engine)
+        self._is_closed = False
+        event.listen(self.engine, "checkin", self._close_late)
         self._queue: Callable[[], AbstractContextManager[None]] = nullcontext
         if self.dialect == "sqlite" and parsed.database:
             lock = _WRITERS.setdefault(str(Path(parsed.database).resolve()), threading.RLock())
@@ -314,8 +316,13 @@ class Database:
             yield connection
 
     def close(self) -> None:
-        """Close every pooled connection."""
+        """Close every pooled connection, and those still in use as soon as they are given back."""
+        self._is_closed = True
         self.engine.dispose()
+
+    def _close_late(self, _raw: Any, record: Any) -> None:
+        if self._is_closed:
+            record.invalidate()
 
 
 class LostRace(errors.Busy):

@@ -297,3 +297,18 @@ def test_reading_as_one_sees_one_state_and_leaves_nothing_behind(cell_database: 
     with cell_database.read() as connection:
         assert count(connection) == 3
     reader.close()
+
+
+def test_what_is_in_use_when_a_database_is_closed_is_closed_when_it_is_given_back(cell_database: Database) -> None:
+    another = Database(cell_database.engine.url.render_as_string(hide_password=False))
+    ended: list[object] = []
+    sa.event.listen(another.engine, "close", lambda raw, _record: ended.append(raw))
+    sa.event.listen(another.engine, "invalidate", lambda raw, _record, _error: ended.append(raw))
+    with another.read() as connection:
+        raw = connection.connection.dbapi_connection
+        another.close()
+        assert ended == []
+        assert connection.execute(sa.select(sa.literal(1))).scalar() == 1
+    assert raw in ended
+    with another.read() as connection:  # who uses it none the less gets a new one
+        assert connection.execute(sa.select(sa.literal(1))).scalar() == 1

@@ -140,6 +140,7 @@ class Clients:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:unclosed <ssl.SSLSocket:ResourceWarning")  # of the client, to a server that died
 @pytest.mark.parametrize("kinds", [services, daemons])
 def test_killed_processes_lose_and_leave_nothing(tmp_path: Path, kinds: Callable[[random.Random], list[str]]) -> None:
     seed = int(os.environ.get("CELLCLOUD_SEED", str(random.SystemRandom().randrange(10**6))))

@@ -392,7 +392,8 @@ def test_a_snapshot_of_a_running_guest_boots_with_what_was_on_its_disk(
     image_id, kept = str(uuid.uuid4()), KeptSnapshot(tmp_path / "snapshot.qcow2")
     inside(booted.port, "echo before >/root/proof && sync && touch /run/still-up")
     server_id = booted.spec.id
-    given = {"run_id": "r", "step": "s", "server_id": server_id, "generation": 1, "image_id": image_id}
+    [generation] = [guest.generation for guest in driver.list_guests() if guest.server_id == server_id]
+    given = {"run_id": "r", "step": "s", "server_id": server_id, "generation": generation, "image_id": image_id}
     assert perform(driver, kept, Snapshot(**given), 0.0).power_state == PowerState.RUNNING
     inside(booted.port, "echo after >/root/proof && sync")
     assert perform(driver, kept, UploadSnapshot(**given), 0.0).power_state == PowerState.RUNNING
