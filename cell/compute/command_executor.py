@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from cellcloud import errors
 from cellcloud.model.guest_commands import (
     DiscardSnapshot,
+    FetchDisks,
     GuestCommand,
     PrepareRebuild,
     Rebuild,
@@ -25,7 +26,7 @@ from cellcloud.model.guest_commands import (
     UploadSnapshot,
 )
 
-LONG = (Spawn, Snapshot, UploadSnapshot, PrepareRebuild, Rebuild)
+LONG = (Spawn, Snapshot, UploadSnapshot, PrepareRebuild, Rebuild, FetchDisks)
 """Commands of which each host works on so many at once, and on no more."""
 Guest = tuple[str, str]  # host, server id
 Perform = Callable[[str, GuestCommand], None]

@@ -179,7 +179,8 @@ class Driver(Protocol):
         ...
 
     def restore(self, spec: ServerSpec, generation: int, ports: Sequence[Port]) -> GuestState:
-        """Define a guest anew around the disks that are there, and start it. Raises GuestFailed when one is missing."""
+        """Define a guest anew around the disks that are there, or that stayed set aside, and start it. Raises
+        GuestFailed when one is missing."""
         ...
 
     def destroy(self, server_id: str, generation: int) -> None:
@@ -190,7 +191,8 @@ class Driver(Protocol):
 
     def set_aside(self, server_id: str, generation: int, timeout: float) -> GuestState:
         """Power the guest off, as ``stop`` does, and keep all of it where no other verb looks for it, under its
-        generation, until ``move_back``, ``discard`` or ``destroy``. Raises NotFound when there is neither."""
+        generation, until ``move_back``, ``discard`` or ``destroy``; what an earlier generation set aside gives way.
+        Raises NotFound when there is neither."""
         ...
 
     def offer_disks(self, server_id: str) -> dict[str, str]:
@@ -208,8 +210,9 @@ class Driver(Protocol):
         tell: Callable[[int], None],
     ) -> GuestState:
         """Copy the disks of a guest that ``source`` has set aside, going on where an earlier attempt was cut off, make
-        sure that they are what they were, and let them grow to the flavor's size. ``tell``: how much is done, in
-        percent. Raises Unreachable when the source cannot be reached or offers them no longer."""
+        sure that they are what they were, and let them grow to the flavor's size; whatever an earlier generation left
+        here is removed first. ``tell``: how much is done, in percent. Raises Unreachable when the source cannot be
+        reached or offers them no longer."""
         ...
 
     def arrive(self, spec: ServerSpec, generation: int, ports: Sequence[Port], *, running: bool) -> GuestState:
@@ -217,8 +220,8 @@ class Driver(Protocol):
         ...
 
     def move_back(self, spec: ServerSpec, generation: int, ports: Sequence[Port], *, running: bool) -> GuestState:
-        """Put a guest that is set aside in its place again, instead of what is there; then, or where none is set
-        aside, have it run or be off."""
+        """Put a guest that is set aside in its place again, instead of what is there, unless that is newer; then, or
+        where none is set aside, have it run or be off."""
         ...
 
     def discard(self, server_id: str, generation: int) -> None:

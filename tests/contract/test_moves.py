@@ -47,6 +47,14 @@ class Hosts(Protocol):
         """The guest's root disk has that size, and what was written on it."""
         ...
 
+    def stamp(self, name: str, server_id: str, number: int) -> None:
+        """Write a number on the root disk of the guest, which is off."""
+        ...
+
+    def has_stamp(self, name: str, server_id: str, number: int) -> bool:
+        """Whether that is the number on the guest's root disk."""
+        ...
+
 
 class FakeHosts:
     names = ("fake-1", "fake-2")
@@ -71,6 +79,14 @@ class FakeHosts:
 
     def check(self, name: str, server_id: str, gib: int) -> None:
         assert self._hypervisor.get(name, server_id).disks
+
+    def stamp(self, name: str, server_id: str, number: int) -> None:
+        guest = self._hypervisor.get(name, server_id)
+        guest.disks[0] += f":{number}"
+        self._hypervisor.save(name, guest)
+
+    def has_stamp(self, name: str, server_id: str, number: int) -> bool:
+        return self._hypervisor.get(name, server_id).disks[0].endswith(f":{number}")
 
     def close(self) -> None:
         self._hypervisor.close()
@@ -103,6 +119,12 @@ class LibvirtHosts:
         assert "Pattern verification failed" not in said
         said = self._qemu_io(name, server_id, "length")
         assert said.strip() == f"{gib} GiB"
+
+    def stamp(self, name: str, server_id: str, number: int) -> None:
+        self._qemu_io(name, server_id, f"write -P {number} 8M 1M")
+
+    def has_stamp(self, name: str, server_id: str, number: int) -> bool:
+        return "Pattern verification failed" not in self._qemu_io(name, server_id, f"read -P {number} 8M 1M")
 
     def _qemu_io(self, name: str, server_id: str, command: str) -> str:
         disk = self._nodes[name].node.directory / "guests" / server_id / "disk"
@@ -153,22 +175,24 @@ def spawn(hosts: Hosts, name: str) -> ServerSpec:
     return spec
 
 
-def send(hosts: Hosts, spec: ServerSpec, source: str, destination: str, *, running: bool = True) -> ServerSpec:
+def send(
+    hosts: Hosts, spec: ServerSpec, source: str, destination: str, *, running: bool = True, generation: int = 2
+) -> ServerSpec:
     """Move the guest, each verb done twice by another process; the server as it is there."""
     there = replace(spec, flavor=LARGER)
     for _ in range(2):
-        state = hosts.open(source).set_aside(spec.id, 2, 0.0)
-        assert (state.power_state, state.aside, state.generation) == (PowerState.SHUTDOWN, True, 2)
+        state = hosts.open(source).set_aside(spec.id, generation, 0.0)
+        assert (state.power_state, state.aside, state.generation) == (PowerState.SHUTDOWN, True, generation)
     offer = {} if source == destination else hosts.open(source).offer_disks(spec.id)
     if offer:
         assert hosts.open(source).offer_disks(spec.id) == offer
     told: list[int] = []
     for _ in range(2):
         driver = hosts.open(destination)
-        driver.fetch_disks(there, 2, PORTS, hosts.images, DiskSource(host=source, offer=offer), told.append)
+        driver.fetch_disks(there, generation, PORTS, hosts.images, DiskSource(host=source, offer=offer), told.append)
     assert told[-1] == 100
     for _ in range(2):
-        state = hosts.open(destination).arrive(there, 2, PORTS, running=running)
+        state = hosts.open(destination).arrive(there, generation, PORTS, running=running)
         assert state.power_state == (PowerState.RUNNING if running else PowerState.SHUTDOWN)
         assert not state.aside
     return there
@@ -239,6 +263,60 @@ def test_a_guest_that_was_not_set_aside_is_put_back_as_it_is(hosts: Hosts) -> No
     assert hosts.open(source).move_back(spec, 2, PORTS, running=True).power_state == PowerState.RUNNING
     with pytest.raises(errors.GuestFailed):
         hosts.open(destination).move_back(spec, 2, PORTS, running=True)
+
+
+@pytest.mark.parametrize("begun", [True, False], ids=["begun", "never-begun"])
+def test_what_an_earlier_move_left_aside_is_not_put_back(hosts: Hosts, begun: bool) -> None:
+    """The host was away when that move was confirmed; the next one fails."""
+    host, _ = hosts.names
+    hosts.open(host)
+    before = hosts.count_held(host)
+    spec = spawn(hosts, host)
+    there = send(hosts, spec, host, host, running=False)
+    hosts.open(host).stop(spec.id, 3, 0.0)
+    hosts.stamp(host, spec.id, 7)
+    if begun:
+        assert hosts.open(host).set_aside(spec.id, 4, 0.0).generation == 4
+    for _ in range(2):
+        state = hosts.open(host).move_back(there, 4, PORTS, running=False)
+        assert (state.power_state, state.aside) == (PowerState.SHUTDOWN, False)
+        assert hosts.has_stamp(host, spec.id, 7)
+    hosts.open(host).destroy(spec.id, 5)
+    assert hosts.count_held(host) == before
+
+
+def test_what_an_earlier_move_left_is_not_taken_for_what_is_fetched(hosts: Hosts) -> None:
+    """The destination was away when that move was reverted."""
+    source, destination = hosts.names
+    before = {name: hosts.count_held(name) for name in (source, destination) if hosts.open(name)}
+    spec = spawn(hosts, source)
+    send(hosts, spec, source, destination)
+    hosts.open(source).move_back(spec, 3, PORTS, running=False)
+    hosts.stamp(source, spec.id, 7)
+    hosts.open(destination).set_fence(spec.id, fenced=True)
+    send(hosts, spec, source, destination, running=False, generation=4)
+    assert hosts.has_stamp(destination, spec.id, 7)
+    assert [one.fenced for one in hosts.open(destination).list_guests()] == [False]
+    for name in hosts.names:
+        hosts.open(name).destroy(spec.id, 5)
+    assert {name: hosts.count_held(name) for name in before} == before
+
+
+def test_a_guest_that_stayed_aside_starts_again(hosts: Hosts) -> None:
+    host, _ = hosts.names
+    hosts.open(host)
+    before = hosts.count_held(host)
+    spec = spawn(hosts, host)
+    hosts.open(host).set_aside(spec.id, 2, 0.0)
+    with pytest.raises(errors.NotFound):
+        hosts.open(host).start(spec.id, 3)
+    for _ in range(2):
+        state = hosts.open(host).restore(spec, 3, PORTS)
+        assert (state.power_state, state.aside, state.generation) == (PowerState.RUNNING, False, 3)
+    hosts.open(host).stop(spec.id, 4, 0.0)
+    hosts.check(host, spec.id, 1)
+    hosts.open(host).destroy(spec.id, 5)
+    assert hosts.count_held(host) == before
 
 
 def test_what_is_set_aside_goes_with_the_guest(hosts: Hosts) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from cell.compute.command_executor import CommandExecutor
 from cellcloud import errors
-from cellcloud.model.guest_commands import Destroy, GuestCommand, Spawn, Start, Stop
+from cellcloud.model.guest_commands import Destroy, FetchDisks, GuestCommand, Spawn, Start, Stop
 from tests.unit.cell_world import eventually, make_command
 
 
@@ -100,13 +100,15 @@ def test_an_undo_of_the_same_generation_waits_its_turn(bench: Bench) -> None:
     assert bench.begun == [spawn, undo]
 
 
-def test_builds_are_bounded_on_each_host_and_other_commands_are_not() -> None:
+@pytest.mark.parametrize("kind", [Spawn, FetchDisks])
+def test_builds_are_bounded_on_each_host_and_other_commands_are_not(kind: type[GuestCommand]) -> None:
     bench = Bench(builds=2)
-    bench.submit(*[make_command(Spawn, number) for number in range(5)])
-    bench.submit(make_command(Spawn, 9), host="h2")
+    bench.submit(*[make_command(kind, number) for number in range(5)])
+    bench.submit(make_command(kind, 9), host="h2")
     bench.submit(make_command(Stop, 8))
     eventually(lambda: len(bench.begun) == 4)
-    assert sorted(command.kind for command in bench.begun) == ["spawn", "spawn", "spawn", "stop"]
+    assert sum(isinstance(command, kind) for command in bench.begun) == 3
+    assert sum(isinstance(command, Stop) for command in bench.begun) == 1
     bench.finish()
     assert len(bench.begun) == 7
     bench.bench.close(5)

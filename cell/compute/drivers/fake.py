@@ -483,6 +483,8 @@ class FakeDriver:
         with self._hypervisor.lock:
             guest = self._hypervisor.find(self._host, spec.id)
             if guest is None or not guest.disks:
+                guest = self._take_back(spec, generation, ports)
+            if not guest.disks:
                 raise errors.GuestFailed(DISK_MISSING)
             return self._change("start", spec.id, generation, _boot)
 
@@ -499,6 +501,9 @@ class FakeDriver:
         with self._hypervisor.lock:
             self._hypervisor.refuse_stale(self._host, server_id, generation)
             guest = self._hypervisor.find(self._host, server_id)
+            before = self._hypervisor.find(self._host, _aside(server_id))
+            if before is not None and before.generation == generation:
+                return before.state
             aside = guest or self._hypervisor.get(self._host, _aside(server_id))
             _halt(aside)
             aside = replace(aside, aside=True, generation=generation)
@@ -525,13 +530,19 @@ class FakeDriver:
         check_guest(spec)
         self._begin("fetch_disks")
         with self._hypervisor.lock:
-            guest = self._accept(spec, generation, ports)
             there = self._hypervisor.find(source.host, _aside(spec.id))
             if there is None or (source.host != self._host and source.offer.get("host") != source.host):
                 raise errors.Unreachable("The disks are not offered.")
+            self._hypervisor.refuse_stale(self._host, spec.id, generation)
+            known = self._hypervisor.find(self._host, spec.id)
+            if known is not None and known.generation < generation:  # left by an earlier move
+                self._hypervisor.bury(self._host, spec.id, 0)
+            guest = self._accept(spec, generation, ports)
             _add(guest.disks, there.disks)
             guest.power_state = PowerState.SHUTDOWN
             self._hypervisor.save(self._host, guest)
+            if source.host != self._host:
+                self._hypervisor.bury(self._host, _aside(spec.id), 0)
             tell(100)
             return guest.state
 
@@ -543,16 +554,23 @@ class FakeDriver:
     def move_back(self, spec: ServerSpec, generation: int, ports: Sequence[Port], *, running: bool) -> GuestState:
         self._begin("move_back")
         with self._hypervisor.lock:
-            self._hypervisor.refuse_stale(self._host, spec.id, generation)
-            aside = self._hypervisor.find(self._host, _aside(spec.id))
-            guest = aside or self._hypervisor.find(self._host, spec.id)
-            if guest is None:
-                raise errors.GuestFailed(DISK_MISSING)
-            back = replace(guest, aside=False, generation=generation, ports=tuple(ports), spec=spec)
-            self._hypervisor.save(self._host, back)
-            if aside is not None:
-                self._hypervisor.bury(self._host, _aside(spec.id), 0)
-            return self._settle(back, running=running)
+            return self._settle(self._take_back(spec, generation, ports), running=running)
+
+    def _take_back(self, spec: ServerSpec, generation: int, ports: Sequence[Port]) -> FakeGuest:
+        """A guest that is set aside, in its place again, unless what is there has gone on since."""
+        self._hypervisor.refuse_stale(self._host, spec.id, generation)
+        aside = self._hypervisor.find(self._host, _aside(spec.id))
+        guest = self._hypervisor.find(self._host, spec.id)
+        if guest is not None and aside is not None and aside.generation < guest.generation:
+            aside = None
+        guest = aside or guest
+        if guest is None:
+            raise errors.GuestFailed(DISK_MISSING)
+        back = replace(guest, aside=False, generation=generation, ports=tuple(ports), spec=spec)
+        self._hypervisor.save(self._host, back)
+        if aside is not None:
+            self._hypervisor.bury(self._host, _aside(spec.id), 0)
+        return back
 
     def discard(self, server_id: str, generation: int) -> None:
         self._begin("discard")

@@ -347,7 +347,10 @@ class LibvirtDriver:
         for port in ports:
             check_port(port)
         with self._guest_locks.take(spec.id, generation):
-            if not all(disk.path.exists() for disk in list_disks(self._records.path(spec.id), spec)):
+            directory = self._records.path(spec.id)
+            if not _has_disks(directory, spec) and self._records.has_to_take_back(spec.id):
+                self._take_back(spec, generation, ports)
+            if not _has_disks(directory, spec):
                 raise errors.GuestFailed(DISK_MISSING)
             return self._power_on(self._records.accept(spec, generation, ports))
 
@@ -356,10 +359,8 @@ class LibvirtDriver:
         with self._guest_locks.take(server_id, generation):
             self._offers.stop(self._records.path_aside(server_id))
             if self._records.find(server_id) is None and self._records.find_aside(server_id) is None:
-                ours = self._ask(server_id, is_ours)
-                if ours is False:
-                    raise errors.Conflict("The guest of that name on this host is not of this cloud.")
-                if ours is None and self._records.is_removed(server_id, generation):
+                is_there = self._check_ours(server_id)
+                if not is_there and self._records.is_removed(server_id, generation):
                     return
             self._records.begin_removal(server_id, generation)
             self._ask(server_id, domain_power.remove)
@@ -369,9 +370,12 @@ class LibvirtDriver:
 
     def set_aside(self, server_id: str, generation: int, timeout: float) -> GuestState:
         with self._guest_locks.take(server_id, generation):
-            if self._records.find(server_id) is not None:
+            aside = self._records.find_aside(server_id)
+            is_done = aside is not None and aside.generation == generation
+            if self._records.find(server_id) is not None and not is_done:
                 self._power_off(self._records.advance(server_id, generation), timeout)
                 self._ask(server_id, domain_power.remove)
+                self._offers.stop(self._records.path_aside(server_id))
             record = self._records.set_aside(server_id, generation)
             self._wiring.apply()
             self._watch.forget(server_id)
@@ -398,10 +402,11 @@ class LibvirtDriver:
         for port in ports:
             check_port(port)
         with self._guest_locks.take(spec.id, generation):
-            record = self._records.accept(spec, generation, ports)
             aside, directory = self._records.find_aside(spec.id), self._records.path(spec.id)
-            if not source.offer and aside is None:
+            if not source.offer and (aside is None or aside.generation != generation):
                 raise errors.Unreachable("The guest's disks are not set aside on this host.")
+            self._drop_leftovers(spec.id, generation)
+            record = self._records.accept(spec, generation, ports)
             image = _find_image(images, spec)
             self._offers.fetch(
                 directory,
@@ -412,6 +417,9 @@ class LibvirtDriver:
                 is_overtaken=lambda: self._guest_locks.is_overtaken(spec.id, generation),
             )
             grow_disks(directory, spec, image)
+            if aside is not None and aside.generation < generation:
+                self._offers.stop(self._records.path_aside(spec.id))
+                self._records.discard(spec.id, generation)
             return _state(spec.id, record, PowerState.SHUTDOWN)
 
     def arrive(self, spec: ServerSpec, generation: int, ports: Sequence[Port], *, running: bool) -> GuestState:
@@ -423,10 +431,30 @@ class LibvirtDriver:
 
     def move_back(self, spec: ServerSpec, generation: int, ports: Sequence[Port], *, running: bool) -> GuestState:
         with self._guest_locks.take(spec.id, generation):
-            if self._records.find_aside(spec.id) is not None:
-                self._offers.stop(self._records.path_aside(spec.id))
-                self._ask(spec.id, domain_power.remove)
-            return self._put(self._records.take_back(spec, generation, ports), running=running)
+            return self._put(self._take_back(spec, generation, ports), running=running)
+
+    def _take_back(self, spec: ServerSpec, generation: int, ports: Sequence[Port]) -> GuestRecord:
+        if self._records.has_to_take_back(spec.id):
+            self._offers.stop(self._records.path_aside(spec.id))
+            self._ask(spec.id, domain_power.remove)
+        return self._records.take_back(spec, generation, ports)
+
+    def _drop_leftovers(self, server_id: str, generation: int) -> None:
+        """Remove what an older generation left here of a guest that arrives: its disks lie on its source. Raises Stale,
+        Conflict for a guest of that name that is not of this cloud."""
+        known = self._records.find(server_id)
+        if known is not None and known.generation >= generation:
+            return
+        if known is not None or self._check_ours(server_id):
+            self._ask(server_id, domain_power.remove)
+        self._records.clear(server_id, generation)
+
+    def _check_ours(self, server_id: str) -> bool:
+        """Return whether the hypervisor has the guest. Raises Conflict when it is not of this cloud."""
+        ours = self._ask(server_id, is_ours)
+        if ours is False:
+            raise errors.Conflict("The guest of that name on this host is not of this cloud.")
+        return ours is not None
 
     def discard(self, server_id: str, generation: int) -> None:
         with self._guest_locks.take(server_id, generation):
@@ -648,6 +676,10 @@ def _state(server_id: str, record: GuestRecord | None, power: int | None) -> Gue
 
 def _aside(record: GuestRecord) -> GuestState:
     return replace(_state(record.server_id, record, PowerState.SHUTDOWN), aside=True)
+
+
+def _has_disks(directory: Path, spec: ServerSpec) -> bool:
+    return all(disk.path.exists() for disk in list_disks(directory, spec))
 
 
 def _find_image(images: ImageStore, spec: ServerSpec) -> Path | None:

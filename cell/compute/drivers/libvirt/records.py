@@ -109,33 +109,63 @@ class GuestRecords:
             return list(self._aside.values())
 
     def set_aside(self, server_id: str, generation: int) -> GuestRecord:
-        """Put the guest's directory and record out of the way. Raises NotFound, Stale."""
+        """Put the guest's directory and record out of the way, instead of what an earlier move left there; what this
+        generation has set aside stays. Raises NotFound, Stale."""
         with self._lock:
             self._refuse_stale(server_id, generation)
-            known = self._records.get(server_id)
+            known, aside = self._records.get(server_id), self._aside.get(server_id)
+            if aside is not None and aside.generation == generation:
+                return aside
             if known is not None:
+                self._remove(self.path_aside(server_id))
                 self._save(replace(known, generation=generation))
                 self.path(server_id).replace(self.path_aside(server_id))
                 self._aside[server_id] = self._records.pop(server_id)
-            if server_id not in self._aside:
+            elif aside is not None:
+                self._aside[server_id] = replace(aside, generation=generation)
+                _write_record(self.path_aside(server_id), self._aside[server_id])
+            else:
                 raise errors.NotFound("There is no such guest on this host.")
             return self._aside[server_id]
 
     def take_back(self, spec: ServerSpec, generation: int, ports: Sequence[Port]) -> GuestRecord:
-        """Put a guest that is set aside in its place again, over what is there; or else the newer generation of one
-        that is there. Raises Stale, GuestFailed when there is neither."""
+        """Put a guest that is set aside in its place again, over a copy that was made of it; or else the newer
+        generation of one that is there. Raises Stale, GuestFailed when there is neither."""
         with self._lock:
             self._refuse_stale(spec.id, generation)
-            known = self._aside.get(spec.id) or self._records.get(spec.id)
+            back = self._find_to_take_back(spec.id)
+            known = back or self._records.get(spec.id)
             if known is None:
                 raise errors.GuestFailed("There is nothing of the guest on its host.")
-            if spec.id in self._aside:
+            if back is not None:
                 self._remove(self.path(spec.id))
                 self.path_aside(spec.id).replace(self.path(spec.id))
                 del self._aside[spec.id]
             devices = known.devices if known.spec.placed == spec.placed else ()
             self._save(replace(known, generation=generation, spec=spec, ports=tuple(ports), devices=devices))
             return self._records[spec.id]
+
+    def has_to_take_back(self, server_id: str) -> bool:
+        """Return whether what is set aside is the guest's, and not what an earlier move left: a guest that has gone on
+        since then is newer, one that was copied from it is not."""
+        with self._lock:
+            return self._find_to_take_back(server_id) is not None
+
+    def _find_to_take_back(self, server_id: str) -> GuestRecord | None:
+        known, aside = self._records.get(server_id), self._aside.get(server_id)
+        if known is not None and aside is not None and aside.generation < known.generation:
+            return None
+        return aside
+
+    def clear(self, server_id: str, generation: int) -> None:
+        """Remove what an older generation left in the guest's place. Raises Stale."""
+        with self._lock:
+            self._refuse_stale(server_id, generation)
+            known = self._records.get(server_id)
+            if known is None or known.generation < generation:
+                self._remove(self.path(server_id))
+                self._records.pop(server_id, None)
+                self._unread.discard(server_id)
 
     def discard(self, server_id: str, generation: int) -> None:
         """Remove what is set aside of the guest. Raises Stale."""
@@ -300,7 +330,7 @@ class GuestRecords:
         path = self.path(record.server_id)
         path.mkdir(exist_ok=True)
         path.chmod(0o711)  # whatever the umask
-        _write(path / "guest.json", json.dumps(to_plain(record)))
+        _write_record(path, record)
         self._records[record.server_id] = record
 
     def _prune(self) -> None:
@@ -311,6 +341,10 @@ class GuestRecords:
                     path.unlink()
         for path in self._directory.glob(".gone-*"):
             shutil.rmtree(path, ignore_errors=True)
+
+
+def _write_record(directory: Path, record: GuestRecord) -> None:
+    _write(directory / "guest.json", json.dumps(to_plain(record)))
 
 
 def _write(path: Path, text: str) -> None:

@@ -1,0 +1,174 @@
+"""What earlier moves left on a libvirt host: never put over a guest's disks, nor taken for them."""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import libvirt
+import pytest
+
+from cell.compute import disk_transfer
+from cell.compute.driver import DiskSource
+from cell.compute.drivers.libvirt.disk_offers import write_credentials
+from cell.compute.drivers.libvirt.driver import LibvirtDriver
+from cell.compute.drivers.libvirt.options import LibvirtOptions
+from cell.compute.drivers.libvirt.records import GuestRecords
+from cellcloud import errors
+from cellcloud.server_states import PowerState
+from tests.contract.test_driver import IMAGE, OneImage
+from tests.libvirt_node import make_spec
+from tests.unit.test_libvirt_wiring import StandInDomain, StandInHost, StandInLibvirt
+
+SPEC = make_spec("6f70656e-0000-4000-8000-000000000001", IMAGE)
+
+
+class NoDomain(libvirt.libvirtError):
+    def get_error_code(self) -> int:
+        return int(libvirt.VIR_ERR_NO_DOMAIN)
+
+
+class MarkedDomain(StandInDomain):
+    def metadata(self, _kind: int, _uri: str, _flags: int) -> str:
+        return "<guest/>"
+
+
+class Libvirt(StandInLibvirt):
+    """Knows only what was defined, until it is undefined."""
+
+    def lookupByName(self, name: str) -> StandInDomain:
+        if name not in self._domains:
+            raise NoDomain("there is none")
+        return self._domains[name]
+
+    def defineXML(self, xml: str) -> StandInDomain:
+        return self._domains.setdefault(SPEC.id, MarkedDomain(xml))
+
+
+class Host(StandInHost):
+    def wrap(self, argv: Sequence[str]) -> Sequence[str]:
+        return argv
+
+
+class Place:
+    """A host with its guest's disks as files: ``write`` and ``read`` what is on the root disk."""
+
+    def __init__(self, options: LibvirtOptions, images: OneImage) -> None:
+        self.images = images
+        self.guests = options.guests_dir
+        self._options, self._libvirt = options, Libvirt(options)
+        self.open()
+
+    def open(self) -> None:
+        """The compute service starts anew."""
+        self.driver = LibvirtDriver(self._options, namespace=Host(self._options), connection=self._libvirt)
+        self.driver.connect()
+
+    def write(self, byte: int) -> None:
+        qemu_io(self.guests / SPEC.id / "disk", f"write -P {byte} 1M 64k")
+
+    def has(self, byte: int) -> bool:
+        said = qemu_io(self.guests / SPEC.id / "disk", f"read -P {byte} 1M 64k")
+        return "Pattern verification failed" not in said
+
+
+def qemu_io(disk: Path, command: str) -> str:
+    argv = ["qemu-io", "-f", "qcow2", "-c", command, str(disk)]
+    return subprocess.run(argv, check=True, capture_output=True, text=True).stdout
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    image = tmp_path / "image.qcow2"
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", str(image), "16M"], check=True)
+    options = LibvirtOptions(
+        host="h", state_dir=tmp_path / "h", host_ip="10.9.9.9", metadata_key=b"k", metadata_address="10.9.9.1"
+    )
+    options.guests_dir.mkdir(parents=True)
+    made = Place(options, OneImage(image))
+    yield made
+    made.driver.close()
+
+
+def spawn(place: Place) -> None:
+    place.driver.spawn(SPEC, 1, (), place.images)
+    place.driver.stop(SPEC.id, 1, 0.0)
+    place.write(1)
+
+
+def stay(place: Place, generation: int) -> None:
+    """Resize the guest on its host; the move is over, but nothing was discarded."""
+    place.driver.set_aside(SPEC.id, generation, 0.0)
+    place.driver.fetch_disks(SPEC, generation, (), place.images, DiskSource(host="h", offer={}), lambda _: None)
+    place.driver.arrive(SPEC, generation, (), running=False)
+
+
+@pytest.mark.parametrize("begun", [True, False], ids=["begun", "never-begun"])
+def test_what_an_earlier_move_left_aside_is_not_put_over_the_live_disks(place: Place, begun: bool) -> None:
+    spawn(place)
+    stay(place, 2)
+    place.driver.stop(SPEC.id, 3, 0.0)
+    place.write(3)
+    if begun:
+        assert place.driver.set_aside(SPEC.id, 4, 0.0).generation == 4
+    assert place.driver.move_back(SPEC, 4, (), running=False).power_state == PowerState.SHUTDOWN
+    assert place.has(3)
+
+
+def test_a_repeated_command_leaves_the_copy_of_what_it_set_aside_alone(place: Place) -> None:
+    spawn(place)
+    stay(place, 2)
+    place.write(2)
+    assert place.driver.set_aside(SPEC.id, 2, 0.0).aside
+    assert place.has(2)
+    place.driver.move_back(SPEC, 3, (), running=False)
+    assert place.has(1)
+
+
+@pytest.mark.parametrize("left", ["guest", "files", "part"])
+def test_what_an_earlier_move_left_is_not_taken_for_what_is_fetched(place: Place, tmp_path: Path, left: str) -> None:
+    source, directory = tmp_path / "source", place.guests / SPEC.id
+    source.mkdir()
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", str(source / "disk"), "1G"], check=True)
+    qemu_io(source / "disk", "write -P 9 1M 64k")
+    spawn(place)
+    if left != "guest":
+        (directory / "guest.json").unlink()
+        place.driver.close()
+        place.open()
+    if left == "part":
+        (directory / "disk").rename(directory / "disk.part")
+        (directory / "disk.at").write_text(str((source / "disk").stat().st_size))
+    certificate = write_credentials(source)
+    files = {"root": str(source / "disk")}
+    told = {"address": "127.0.0.1", "token": "t", "certificate": str(certificate), "files": files}
+    server = disk_transfer.DiskServer(told | {"key": str(certificate.with_suffix(".key"))})
+    threading.Thread(target=server.run, daemon=True).start()
+    offer = {"address": "127.0.0.1", "port": str(server.port), "token": "t", "certificate": certificate.read_text()}
+    for _ in range(2):
+        there = DiskSource(host="other", offer=offer)
+        place.driver.fetch_disks(SPEC, 4, (), place.images, there, lambda _: None)
+        assert place.has(9)
+    place.write(10)  # the same run's next try takes what is there
+    place.driver.fetch_disks(SPEC, 4, (), place.images, there, lambda _: None)
+    assert place.has(10)
+
+
+@pytest.mark.parametrize("copied", [False, True], ids=["away", "half-copied"])
+def test_a_guest_that_stayed_aside_starts_again(place: Place, copied: bool) -> None:
+    spawn(place)
+    place.driver.set_aside(SPEC.id, 2, 0.0)
+    if copied:
+        records = GuestRecords(place.guests)
+        records.load()
+        records.accept(SPEC, 2, ())
+        place.driver.close()
+        place.open()
+    else:
+        with pytest.raises(errors.NotFound):
+            place.driver.start(SPEC.id, 3)
+    assert place.driver.restore(SPEC, 3, ()).power_state == PowerState.RUNNING
+    assert place.has(1)
+    assert place.driver.list_guests()[0].aside is False
