@@ -20,6 +20,8 @@ from unittest.mock import MagicMock
 
 import jsonschema
 
+from cellcloud.server_states import VmState
+
 CACHE = Path(__file__).parents[2] / ".cache" / "parity"
 CONTROLLERS = "nova/api/openstack/compute"
 SCHEMAS = "nova.api.openstack.compute.schemas"
@@ -82,6 +84,9 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         file = Path(f"{module.__path__[0]}.py")
         if module.__spec__ is None or module.__spec__.name in BARE or not file.exists():
             return
+        if module.__spec__.name == "nova.compute.vm_states":  # which names another module's constants
+            for state in VmState:
+                setattr(module, state.name, state.value)
         for node in ast.parse(file.read_text()).body:
             if isinstance(node, ast.ClassDef) and module.__spec__.name == "nova.exception":
                 setattr(module, node.name, type(node.name, (_Refusal,), {}))

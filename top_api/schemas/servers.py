@@ -225,8 +225,7 @@ UNSHELVE = Versioned(
             {
                 "anyOf": [
                     {"type": "null"},
-                    an_object({"availability_zone": _UNPINNED}, required=("availability_zone",)),
-                    an_object({"availability_zone": _UNPINNED, "host": FQDN}, required=("host",)),
+                    an_object({"availability_zone": _UNPINNED, "host": FQDN}),
                 ]
             },
         ),
