@@ -11,23 +11,9 @@ from cellcloud.db import feed, runs, servers
 from cellcloud.db.engine import Connection, Database, retried
 from cellcloud.model import codec, tag_metadata_changes
 from cellcloud.model.run import NewRun, OperationRequest
-from cellcloud.model.server import ServerChanges, ServerRecord, ServerSpec
+from cellcloud.model.server import GROUP, IN_SPEC, ServerChanges, ServerRecord, ServerSpec
 from cellcloud.model.tag_metadata_changes import ItemChanges
 
-IN_SPEC = frozenset(
-    {
-        "name",
-        "description",
-        "metadata",
-        "tags",
-        "access_ip_v4",
-        "access_ip_v6",
-        "hostname",
-        "disk_config",
-        "sealed_password",
-    }
-)
-GROUP = "group"  # None: the server's group is gone
 LOCK = frozenset({"locked", "locked_by", "locked_reason"})
 IN_ROW = LOCK | {"placement"}
 

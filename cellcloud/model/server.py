@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -69,6 +70,29 @@ class ServerSpec:
     placed: Placed | None = None
     shelved_image: Image | None = None
     root_image: Image | None = None
+
+
+IN_SPEC = frozenset(
+    {
+        "name",
+        "description",
+        "metadata",
+        "tags",
+        "access_ip_v4",
+        "access_ip_v6",
+        "hostname",
+        "disk_config",
+        "sealed_password",
+    }
+)
+"""What can be set of a server's spec at any time, an operation under way or not."""
+GROUP = "group"  # None: the server's group is gone
+
+
+def with_accepted(spec: ServerSpec, now: ServerSpec, *, given: Collection[str]) -> ServerSpec:
+    """Return an operation's spec with what can be set at any time as it is ``now``, but for the fields that the
+    operation is ``given``."""
+    return replace(spec, **{name: getattr(now, name) for name in (IN_SPEC | {GROUP}) - set(given)})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,12 +10,11 @@ from urllib.parse import quote
 
 import pytest
 
-from cell.conductor.server_field_updates import IN_SPEC
 from cellcloud.db import idempotency, intents, quotas, server_index
 from cellcloud.db.engine import Database
 from cellcloud.model.intent import IntentKind, IntentState
 from cellcloud.model.operations import TABLE, Operation, OperationSpec
-from cellcloud.model.server import ServerRecord
+from cellcloud.model.server import IN_SPEC, ServerRecord
 from cellcloud.server_states import PowerState, TaskState, VmState, status_of
 from tests.api.world import DEMO, IMAGE, NETWORK, World
 from top_api.operations.server_in_cell import save_answer

@@ -22,7 +22,7 @@ from cellcloud.db.engine import Connection, Database, retried
 from cellcloud.model.change_log import Changes
 from cellcloud.model.operations import FIRST_VARIANTS, Operation
 from cellcloud.model.run import Checkpoint, GuestResult, OperationRequest, RunArguments
-from cellcloud.model.server import NO_CHANGES, ServerChanges, ServerRecord
+from cellcloud.model.server import NO_CHANGES, ServerChanges, ServerRecord, ServerSpec, with_accepted
 from cellcloud.server_states import TaskState, VmState
 
 
@@ -66,6 +66,7 @@ def store(connection: Connection, kept: Sequence[RunState]) -> None:
         [Checkpoint(run=p.run, wait=p.wait, finished=p.finished, step_time=p.step_time) for p in kept],
         [end for state in kept for end in state.ends],
     )
+    _keep_accepted(connection, kept)
     changed = servers.change_many(
         connection, [(p.run.server_id, p.run.generation, p.changes) for p in kept if p.changes]
     )
@@ -92,6 +93,17 @@ def store(connection: Connection, kept: Sequence[RunState]) -> None:
     for state in kept:
         state.record = records.get(state.run.server_id, state.record)
     feed.append(connection, list(records.values()))
+
+
+def _keep_accepted(connection: Connection, kept: Sequence[RunState]) -> None:
+    """Let the specs that runs give their servers have what was changed in the records since the runs read them."""
+    specs = [(state, state.changes.spec) for state in kept if isinstance(state.changes.spec, ServerSpec)]
+    now = servers.lock_living(connection, [state.run.server_id for state, _ in specs]) if specs else {}
+    for state, spec in specs:
+        if state.run.server_id in now:
+            record, given = now[state.run.server_id], state.run.arguments.spec_changes
+            merged = with_accepted(spec, record.spec, given=given)
+            state.changes = structs.replace(state.changes, spec=merged)
 
 
 def begin_soft_delete(
