@@ -147,13 +147,6 @@ def nodes() -> Iterator[tuple[LibvirtNode, LibvirtNode]]:
     first.close()
 
 
-@pytest.fixture
-def images(tmp_path: Path) -> OneImage:
-    path = tmp_path / "blank.qcow2"
-    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", str(path), "64M"], check=True)
-    return OneImage(path)
-
-
 @pytest.fixture(params=["fake", "libvirt"])
 def hosts(request: pytest.FixtureRequest, tmp_path: Path, images: OneImage) -> Iterator[Hosts]:
     if request.param == "fake":
