@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from cell.conductor.placement import relocation
+from cell.conductor.placement import rebuild, relocation
 from cell.conductor.rpc_endpoint import ConductorService
 from cell.conductor.runs.executor import RunExecutor
 from cell.conductor.step_services import Gateway
@@ -65,6 +65,7 @@ class ConductorProcess:
             place_move=functools.partial(
                 relocation.find_move, database, scheduler, same_host=cell.allow_resize_to_same_host
             ),
+            check_rebuild=functools.partial(rebuild.check_rebuild, database, scheduler),
         )
         lengths = {name: getattr(cell, name) for name in ("hold_seconds", "run_lease", "service_down_time")}
         steady = SteadyClock(database, CELL_TIMES, lengths)

@@ -25,6 +25,8 @@ Place = Callable[[LeasedRun, ServerSpec, Sequence[str]], ServerRecord]
 """Claims another host for a run's server, not one of those."""
 PlaceMove = Callable[[LeasedRun, ServerSpec, str, bool], FoundHost]
 """Claims a host for a migration of a run's server; whether its own will do."""
+CheckRebuild = Callable[[LeasedRun, ServerSpec, str], None]
+"""Asks whether a run's server may be rebuilt to that on its host."""
 
 
 @dataclass(slots=True)
@@ -58,6 +60,7 @@ class Gateway:
         place: Place,
         find_images: Callable[[], ImageClient],
         place_move: PlaceMove,
+        check_rebuild: CheckRebuild,
     ) -> None:
         self.networks = networks
         self._find_images = find_images
@@ -65,6 +68,7 @@ class Gateway:
         self.max_attempts = max_attempts
         self._place = place
         self._place_move = place_move
+        self._check_rebuild = check_rebuild
         self._database = database
         self._transport = transport
         self._down_time = service_down_time
@@ -98,6 +102,9 @@ class Gateway:
 
     def find_move(self, run: LeasedRun, spec: ServerSpec, migration_id: str, *, may_stay: bool) -> FoundHost:
         return self._place_move(run, spec, migration_id, may_stay)
+
+    def check_rebuild(self, run: LeasedRun, spec: ServerSpec, host: str) -> None:
+        self._check_rebuild(run, spec, host)
 
     def compute(self, host: str) -> Compute:
         """Return the compute service that answers for the host. Raises NotFound."""

@@ -135,6 +135,11 @@ class StepServices(PassiveServices, Protocol):
         another."""
         ...
 
+    def check_rebuild(self, run: LeasedRun, spec: ServerSpec, host: str) -> None:
+        """Ask the scheduler whether the run's server may be rebuilt to ``spec`` on its host. Raises NoValidHost,
+        TryLater, and Stale when the run's lease went to another."""
+        ...
+
 
 Action = Callable[[StepContext, StepServices], StepResult]
 PassiveAction = Callable[[StepContext, PassiveServices], StepResult]

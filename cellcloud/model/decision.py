@@ -23,7 +23,8 @@ class Shape:
     """What servers of one request have in common, as far as it decides where they go.
 
     ``resources``: resource class -> amount that each takes. ``alternates``: how many hosts to name beside the best.
-    ``host``: the one asked for, or None.
+    ``host``: the one asked for, or None. ``rebuild``: another image for a server that is on that host and stays there:
+    only the filters that Nova asks for rebuilds are asked, and nothing is taken.
     """
 
     flavor: Flavor
@@ -38,6 +39,7 @@ class Shape:
     pci_requests: tuple[PciRequest, ...] = ()
     group: PlacedGroup | None = None
     alternates: int = 2
+    rebuild: bool = False
 
 
 def shape_of(spec: ServerSpec) -> Shape:
@@ -59,7 +61,8 @@ def shape_of(spec: ServerSpec) -> Shape:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Move:
-    """A migration's claim is for this server, which keeps what it has until the move is confirmed: both count.
+    """A migration's claim is for this server, which keeps what it has until the move is confirmed: both count. What a
+    rebuild asks has the id of its run, and no claim comes of it.
 
     ``same_host``: the hosts it has claims on will do as well; else they are ruled out.
     """

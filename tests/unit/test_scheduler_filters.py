@@ -433,4 +433,5 @@ def test_rebuilds_ask_only_what_an_image_can_change() -> None:
         "ImagePropertiesFilter",
         "AggregateImagePropertiesIsolation",
         "IsolatedHostsFilter",
+        "TraitsFilter",  # of the image's alone
     }

@@ -13,7 +13,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from cell.conductor.placement import relocation, reservation_batching, reservation_confirmation
+from cell.conductor.placement import rebuild, relocation, reservation_batching, reservation_confirmation
 from cell.conductor.runs import begin_operations, guest_events
 from cell.conductor.runs import executor as executor_module
 from cell.conductor.runs.executor import RunExecutor
@@ -373,6 +373,9 @@ class CellUnderTest:
         return relocation.find_move(
             self.database, self.scheduler, run, spec, migration_id, may_stay, same_host=self.same_host
         )
+
+    def check_rebuild(self, run: LeasedRun, spec: ServerSpec, host: str) -> None:
+        rebuild.check_rebuild(self.database, self.scheduler, run, spec, host)
 
     # ---- driving -----------------------------------------------------------------------------------------------
     def create(self, server_id: str, **changes: object) -> ServerRecord:

@@ -79,7 +79,9 @@ def _image(services: ApiServices, context: RequestContext, record: ServerRecord,
     check_fit(services, context, flavor, image)
     flavor_image_validation.check(flavor, image)
     if _numa(flavor, image) != _numa(flavor, record.spec.image):
-        raise errors.Invalid("The image would change the NUMA topology that the server has claimed: resize it instead.")
+        raise errors.Invalid(
+            "An instance's NUMA topology cannot be changed as part of a rebuild. Choose another image, or resize it."
+        )
     return replace(image, properties=image_properties.known(image.properties))
 
 

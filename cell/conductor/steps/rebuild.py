@@ -1,4 +1,4 @@
-"""Steps that rebuild a guest where it is: the new disk first, then the record, then the guest.
+"""Steps that rebuild a guest where it is: the host is asked for, the new disk, then the record, then the guest.
 
 What the guest is from the record's change on is told by the record: its metadata are read while it boots.
 """
@@ -11,13 +11,16 @@ from typing import Any
 from msgspec import UNSET, structs
 
 from cell.conductor.steps import guests, records
-from cell.conductor.workflow import PassiveServices, PassiveStep, StepContext, StepResult
+from cell.conductor.workflow import PassiveServices, PassiveStep, Step, StepContext, StepResult, StepServices
 from cellcloud import errors
 from cellcloud.model.guest_commands import PrepareRebuild, Rebuild
+from cellcloud.model.image import Image
+from cellcloud.model.no_valid_host_message import NO_HOST
 from cellcloud.model.run import LeasedRun
 from cellcloud.model.server import ServerChanges, ServerRecord, ServerSpec
 from cellcloud.server_states import PowerState, TaskState, VmState
 
+MOST_TRIES = 8  # to hear from a scheduler; about a minute
 PREPARED, REBUILT = "guests.prepared", "guests.rebuilt"
 _BESIDE = {"user_data": "user_data_id", "admin_pass": "admin_pass_id"}  # texts, and where a record has their ids
 
@@ -30,6 +33,26 @@ def spec_after(run: LeasedRun, record: ServerRecord) -> ServerSpec:
     names = {_BESIDE.get(name, name) for name in run.arguments.spec_changes}
     given: dict[str, Any] = {name: getattr(wanted, name) for name in names}
     return replace(record.spec, root_image=None, **given)
+
+
+def _check(context: StepContext, services: StepServices) -> StepResult:
+    """Ask whether the host suits an image that the server has not yet. Raises NoValidHost."""
+    run, record = context.run, context.record
+    wanted = spec_after(run, record)
+    if _looked_at(wanted.image) == _looked_at(record.spec.image):
+        return StepResult()
+    try:
+        services.check_rebuild(run, wanted, record.host or "")
+    except errors.TryLater as error:
+        if run.attempt < MOST_TRIES:
+            raise
+        raise errors.NoValidHost(error.message or NO_HOST, detail=error.detail) from error
+    return StepResult()
+
+
+def _looked_at(image: Image) -> object:
+    """Return what schedulers read of an image."""
+    return image.id, image.disk_format, image.properties
 
 
 def _prepare(context: StepContext) -> PrepareRebuild:
@@ -94,6 +117,7 @@ def keep_or_fail(run: LeasedRun, record: ServerRecord) -> StepResult:
     return StepResult(changes=ServerChanges(vm_state=VmState.ERROR, task_state=None, power_state=UNSET, fault=fault))
 
 
+check = Step(name="rebuild.check", do=_check)
 prepare = PassiveStep(name="guests.prepare", do=send_prepare)
 prepared = PassiveStep(name=PREPARED, do=await_prepared)
 changed = PassiveStep(name="records.rebuild", do=change_record)

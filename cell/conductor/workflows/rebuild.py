@@ -1,7 +1,8 @@
 """Rebuild: another root disk for a server where it is, on the claim and the ports that it has.
 
-The new disk is made beside the old one while the guest runs on. A step that fails until then leaves the server what it
-was; one that fails afterwards leaves it in ERROR, on its host.
+The scheduler's filters are asked about another image first. The new disk is made beside the old one while the guest
+runs on. A step that fails until then leaves the server what it was; one that fails afterwards leaves it in ERROR, on
+its host.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from cellcloud.model.operations import Operation
 REBUILD = Workflow(
     operation=Operation.REBUILD,
     steps=(
+        rebuild.check,
         rebuild.prepare,
         rebuild.prepared,
         rebuild.changed,

@@ -46,6 +46,15 @@ def demands_of(shape: ParsedShape, *, pinned_only: bool = False) -> tuple[Demand
     return first, _demand(shape, pinned=False)
 
 
+def image_demand(shape: ParsedShape) -> Demand:
+    """Return the traits that the image requires, and which of them the flavor forbids.
+
+    Source: Nova's _validate_image_traits_for_rebuild.
+    """
+    traits = _traits_of_image(shape)
+    return Demand(resources={}, required=traits, forbidden=shape.asked.forbidden & traits)
+
+
 @lru_cache(maxsize=SHAPES_KEPT)
 def root_required(shape: ParsedShape, options: Options) -> frozenset[str]:
     """Return the traits that follow from the image, where the policy asks for them."""
@@ -77,13 +86,16 @@ def _demand(shape: ParsedShape, *, pinned: bool) -> Demand:
     if shape.claimed and shape.claimed != flavor.resources():
         resources |= shape.claimed
     threads = _thread_trait(shape) if pinned else {}
-    image = shape.image_props.get("traits_required")
-    traits = frozenset(image) if isinstance(image, tuple) else frozenset()
     return Demand(
         resources={name: amount for name, amount in resources.items() if amount},
-        required=shape.asked.required | threads.get("require", frozenset()) | traits,
+        required=shape.asked.required | threads.get("require", frozenset()) | _traits_of_image(shape),
         forbidden=shape.asked.forbidden | threads.get("isolate", frozenset()),
     )
+
+
+def _traits_of_image(shape: ParsedShape) -> frozenset[str]:
+    traits = shape.image_props.get("traits_required")
+    return frozenset(traits) if isinstance(traits, tuple) else frozenset()
 
 
 def _pin(shape: ParsedShape, resources: dict[str, int]) -> None:

@@ -151,7 +151,7 @@ def _select_together(
     alone = not moves or len(members) == 1 or not any(one in moves for one in servers)
     selection = _decide(state, answer, request, servers, members[0][2], shadow) if alone and not known else Selection()
     if selection.hosts:
-        _accept(table, answer, servers, selection.hosts, request.moving)
+        _accept(table, answer, servers, selection.hosts, request)
     elif len(members) > 1:
         for one in members:
             _select_together(state, answer, kind, [one], excluded, moves, shadow)
@@ -220,13 +220,18 @@ def request_of(shape: Shape, policy: SchedulingPolicy) -> SchedulingRequest:
         alternates=max(shape.alternates, 0),
         group=shape.group,
         destination=Destination(host=shape.host) if shape.host else None,
+        rebuild=shape.rebuild,
     )
     requests.check_obeyed(found.shape, policy.filters)
     return found
 
 
 def _accept(
-    table: HostTable, answer: _Answer, servers: Sequence[str], selections: Sequence[Sequence[int]], moving: str
+    table: HostTable,
+    answer: _Answer,
+    servers: Sequence[str],
+    selections: Sequence[Sequence[int]],
+    request: SchedulingRequest,
 ) -> None:
     states, known, ranked = table.states, answer.places, answer.ranked
     last: Allocation | None = None
@@ -249,7 +254,10 @@ def _accept(
                 answer.zones.append(states[place].zone)
         if rest != others:
             others, numbers = rest, tuple([known[place] for place in rest])
-        answer.chosen[len(ranked)] = (claim_id, Pending(states[first].host, answer.holdings[-1], moving))
+        if request.shape.rebuild:
+            table.release(claim_id)
+        else:
+            answer.chosen[len(ranked)] = (claim_id, Pending(states[first].host, answer.holdings[-1], request.moving))
         ranked.append((known[first], *numbers))
         answer.takes.append(len(answer.holdings) - 1)
     answer.why += [-1] * len(servers)

@@ -177,10 +177,13 @@ def _with_pending(state: SchedulerState, basis: Basis, batches: Mapping[int, Dec
 
 
 def _note(state: SchedulerState, number: int, asked: RankBatch, answer: RankAnswer, positions: Iterable[int]) -> None:
-    """Let a batch's selections at the positions count as pending, but for claims that were made before."""
+    """Let a batch's selections at the positions count as pending, but for claims that were made before, and for
+    rebuilds, which take nothing."""
     chosen: dict[int, tuple[str, Pending]] = {}
     for position in positions:
-        claim_id = asked.servers[position][0]
+        claim_id, number, _ = asked.servers[position]
+        if asked.shapes[number].rebuild:
+            continue
         if answer.ranked[position] and not state.table.claims.positions_of(claim_id):
             move = asked.moves.get(claim_id)
             host, taken = answer.hosts[answer.ranked[position][0]], answer.holdings[answer.takes[position]]

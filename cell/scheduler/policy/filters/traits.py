@@ -1,19 +1,28 @@
 """A host must have the traits that flavor and image require, and none that they forbid.
 
-Nova leaves this to Placement. A host whose compute service is disabled has COMPUTE_STATUS_DISABLED.
+Nova leaves this to Placement. A host whose compute service is disabled has COMPUTE_STATUS_DISABLED. For a rebuild it
+is only what the new image requires that counts.
 """
 
 from __future__ import annotations
 
 from cell.scheduler.filter_rejection import HostRefusal
 from cell.scheduler.policy.filters.interface import FilterContext, HostClassFilter
-from cell.scheduler.request.resources_and_traits import DISABLED_TRAIT, Demand, demands_of, root_required
+from cell.scheduler.request.resources_and_traits import (
+    DISABLED_TRAIT,
+    Demand,
+    demands_of,
+    image_demand,
+    root_required,
+)
 from cell.scheduler.request.scheduling_request import SchedulingRequest
 from cell.scheduler.state.host_class import HostClass
 
 
 def refuse(host_class: HostClass, request: SchedulingRequest, context: FilterContext) -> HostRefusal | None:
     """Refuse a host whose traits meet none of the request's demands."""
+    if request.shape.rebuild:
+        return lack_of(host_class, image_demand(request.shape))
     if DISABLED_TRAIT in host_class.traits:
         return HostRefusal(f"has the trait {DISABLED_TRAIT}", remedy="enabled")
     wanted = root_required(request.shape, context.options)
@@ -31,4 +40,4 @@ def lack_of(host_class: HostClass, demand: Demand, also_required: frozenset[str]
     return HostRefusal(f"has the trait {unwanted}, which is forbidden", remedy="without it") if unwanted else None
 
 
-FILTER = HostClassFilter("TraitsFilter", refuse)
+FILTER = HostClassFilter("TraitsFilter", refuse, on_rebuild=True)
