@@ -101,6 +101,31 @@ _STATUS_WHILE: dict[tuple[VmState, TaskState], str] = {
     },
 }
 
+# (vm state, the power state that its guest took by itself) -> the vm state that it is seen as; Nova's power sync.
+_SEEN_AS = {
+    (VmState.ACTIVE, PowerState.SHUTDOWN): VmState.STOPPED,
+    (VmState.ACTIVE, PowerState.CRASHED): VmState.STOPPED,
+    (VmState.STOPPED, PowerState.RUNNING): VmState.ACTIVE,
+    (VmState.ACTIVE, PowerState.PAUSED): VmState.PAUSED,
+    (VmState.PAUSED, PowerState.RUNNING): VmState.ACTIVE,
+    (VmState.PAUSED, PowerState.SHUTDOWN): VmState.STOPPED,
+    (VmState.PAUSED, PowerState.CRASHED): VmState.STOPPED,
+    (VmState.STOPPED, PowerState.PAUSED): VmState.PAUSED,
+    (VmState.ACTIVE, PowerState.SUSPENDED): VmState.SUSPENDED,
+    (VmState.PAUSED, PowerState.SUSPENDED): VmState.SUSPENDED,
+    (VmState.STOPPED, PowerState.SUSPENDED): VmState.SUSPENDED,
+    (VmState.SUSPENDED, PowerState.RUNNING): VmState.ACTIVE,
+    (VmState.SUSPENDED, PowerState.PAUSED): VmState.PAUSED,
+    (VmState.SUSPENDED, PowerState.SHUTDOWN): VmState.STOPPED,
+    (VmState.SUSPENDED, PowerState.CRASHED): VmState.STOPPED,
+}
+_SHOWN_POWER = {
+    VmState.ACTIVE: PowerState.RUNNING,
+    VmState.PAUSED: PowerState.PAUSED,
+    VmState.SUSPENDED: PowerState.SUSPENDED,
+    VmState.STOPPED: PowerState.SHUTDOWN,
+}
+
 
 def status_of(vm_state: str, task_state: str | None) -> str:
     """Return the API's status for a pair of states; UNKNOWN for a pair nobody declared."""
@@ -123,3 +148,19 @@ def states_of(status: str) -> list[tuple[VmState, TaskState | None]]:
     ]
     pairs.extend((vm, None) for vm, shown in _STATUS.items() if shown == status.upper())
     return pairs
+
+
+def seen_as(vm_state: str, power_state: int) -> VmState:
+    """Return what a server in that state is, once its guest is found with that power."""
+    vm = VmState(vm_state)
+    return _SEEN_AS.get((vm, PowerState(power_state)), vm)
+
+
+def contradicts(vm_state: str, power_state: int) -> bool:
+    """Return whether a server cannot rest in that state with that power."""
+    return seen_as(vm_state, power_state) != vm_state
+
+
+def expected_power(vm_state: str, power_state: int) -> int:
+    """Return the power that a server's guest should have by its record; what its state says counts first."""
+    return _SHOWN_POWER[VmState(vm_state)] if contradicts(vm_state, power_state) else power_state

@@ -19,7 +19,7 @@ from cellcloud.model.allocation import Allocation
 from cellcloud.model.guest_commands import ExpectedGuest, GuestOrder, GuestOrders, OrderKind
 from cellcloud.model.observed_guests import GuestDescription, GuestState, UnknownGuest
 from cellcloud.model.server import ServerRecord, ServerSpec
-from cellcloud.server_states import PowerState, VmState
+from cellcloud.server_states import PowerState, VmState, expected_power
 
 LOG = logging.getLogger(__name__)
 CONFIRMED_SECONDS = 600.0
@@ -205,14 +205,19 @@ def expected_on(connection: Connection, host: str) -> list[ExpectedGuest]:
     records = servers.list_on(connection, host)
     busy = runs.list_active_servers(connection, host)
     return [
-        ExpectedGuest(
-            server_id=record.id,
-            generation=record.generation,
-            running=None if record.id in busy else record.power_state == PowerState.RUNNING,
-            project_id=record.spec.project_id,
-            paused=record.power_state == PowerState.PAUSED,
-            suspended=record.power_state == PowerState.SUSPENDED,
-        )
+        _expected(record, busy=record.id in busy)
         for record in records
         if record.vm_state != VmState.ERROR or record.id in busy
     ]
+
+
+def _expected(record: ServerRecord, *, busy: bool) -> ExpectedGuest:
+    power = expected_power(record.vm_state, record.power_state)
+    return ExpectedGuest(
+        server_id=record.id,
+        generation=record.generation,
+        running=None if busy else power == PowerState.RUNNING,
+        project_id=record.spec.project_id,
+        paused=power == PowerState.PAUSED,
+        suspended=power == PowerState.SUSPENDED,
+    )

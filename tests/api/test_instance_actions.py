@@ -119,3 +119,15 @@ def test_a_failure_is_told_to_its_owner_and_explained_to_administrators(world: W
         shown = world.get(path, token=token, version="2.84").get_json()["instanceAction"]
         (event,) = shown["events"]
         assert (shown["message"], event["result"], event.get("details")) == ("Error", "Error", details)
+
+
+def test_a_create_that_is_forgotten_by_the_cell_is_told_as_done(world: World) -> None:
+    server_id = world.create()
+    cell = world.cell_of(server_id)
+    cell.runs.clear()
+    cell.change(server_id, vm_state="error")  # of another operation
+    [action] = world.get(f"/servers/{server_id}/os-instance-actions").get_json()["instanceActions"]
+    assert (action["action"], action["message"]) == ("create", None)
+    path = f"/servers/{server_id}/os-instance-actions/{action['request_id']}"
+    [event] = world.get(path, version="2.51").get_json()["instanceAction"]["events"]
+    assert (event["result"], event["finish_time"] is None) == ("Success", False)

@@ -265,6 +265,9 @@ def test_hypervisors_in_three_shapes(world: World) -> None:
     assert world.get("/os-hypervisors/statistics", token="admin", version="2.88").status_code == 404
     matching = world.get("/os-hypervisors?hypervisor_hostname_pattern=east", token="admin", version="2.53").get_json()
     assert [host["hypervisor_hostname"] for host in matching["hypervisors"]] == ["east-1"]
+    for path in ("/os-hypervisors", "/os-hypervisors/detail"):
+        none = world.get(f"{path}?hypervisor_hostname_pattern=none", token="admin", version="2.53")
+        assert none.status_code == 404
 
 
 @pytest.mark.parametrize(

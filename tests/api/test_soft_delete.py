@@ -175,3 +175,15 @@ def test_a_soft_deleted_server_whose_state_is_reset_counts_again(world: World) -
     assert act(world, server_id, "os-resetState", token="admin", value={"state": "active"}) == 202
     assert used(world) == ONE
     assert world.cell_of(server_id).servers[server_id].power_state == PowerState.SHUTDOWN
+
+
+def test_a_restore_that_does_not_reach_the_cell_counts_nothing(world: World) -> None:
+    server_id = world.create()
+    delete(world, server_id)
+    cell = world.cell_of(server_id)
+    cell.away = True
+    assert act(world, server_id, "restore") == 503
+    assert used(world) == NONE
+    world.heal(cell)
+    assert act(world, server_id, "restore") == 202
+    assert used(world) == ONE

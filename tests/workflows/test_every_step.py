@@ -75,15 +75,15 @@ def rest_of(spec: OperationSpec, before: ServerRecord) -> VmState:
     return VmState(before.vm_state) if spec.vm_state is None else spec.vm_state
 
 
-def begin(cell: CellUnderTest, name: str, start: VmState | None = None) -> None:
+def begin(cell: CellUnderTest, name: str, start: VmState | None = None, server_id: str = SERVER) -> None:
     """Bring the server to where the operation may start, or to ``start``, then begin it without moving it."""
     spec = SPECS[name]
-    cell.create(SERVER)
+    cell.create(server_id)
     if spec.operation is Operation.CREATE:
         return
     cell.run()
-    assert bring(cell, start or first_start(spec))
-    cell.begin(SERVER, spec.operation, **arguments_of(spec))
+    assert bring(cell, start or first_start(spec), server_id)
+    cell.begin(server_id, spec.operation, **arguments_of(spec))
 
 
 def first_start(spec: OperationSpec) -> VmState:
@@ -96,15 +96,15 @@ def ways_to(states: Collection[VmState]) -> list[OperationSpec]:
     return [one for one in TABLE if VmState.ACTIVE in one.starts_from and one.vm_state in states and not one.preempts]
 
 
-def bring(cell: CellUnderTest, state: VmState) -> bool:
+def bring(cell: CellUnderTest, state: VmState, server_id: str = SERVER) -> bool:
     """Let a server that was just built rest in a state; False when no operation leads there."""
     if state == VmState.ACTIVE:
         return True
     ways = ways_to({state})
     if ways:
-        cell.begin(SERVER, ways[0].operation, **arguments_of(ways[0]))
+        cell.begin(server_id, ways[0].operation, **arguments_of(ways[0]))
         cell.run()
-        assert cell.record(SERVER).vm_state == state
+        assert cell.record(server_id).vm_state == state
     return bool(ways)
 
 

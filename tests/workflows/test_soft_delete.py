@@ -10,16 +10,17 @@ import sqlalchemy as sa
 
 from cell.conductor import reconcile
 from cell.conductor.rpc_endpoint import ConductorService
-from cell.conductor.runs import begin_operations, reset_state
+from cell.conductor.runs import begin_operations, guest_events, reset_state
 from cellcloud import config as options
 from cellcloud import errors
 from cellcloud.db import cell_schema, runs, servers
 from cellcloud.db.engine import Database, utc_after
-from cellcloud.model.guest_commands import OrderKind, RebootHard, Start, Stop
+from cellcloud.model.guest_commands import GuestEvent, OrderKind, RebootHard, Start, Stop
 from cellcloud.model.observed_guests import GuestState
 from cellcloud.model.operations import Operation
 from cellcloud.model.server import ServerRecord
 from cellcloud.server_states import PowerState, TaskState, VmState
+from tests.workflows.test_every_step import image_of
 from tests.workflows.world import CONTEXT, CellUnderTest
 
 SERVER = "11111111-0000-4000-8000-000000000001"
@@ -240,3 +241,79 @@ def test_a_move_that_waits_to_be_confirmed_is_not_reset(cell: CellUnderTest) -> 
         connection.execute(sa.update(cell_schema.servers).values(vm_state=VmState.RESIZED))
     with pytest.raises(errors.Conflict):
         reset(cell, "error")
+
+
+def test_a_server_whose_disk_is_an_image_alone_is_not_reset(cell: CellUnderTest) -> None:
+    with cell.database.write() as connection:
+        connection.execute(sa.update(cell_schema.servers).values(vm_state=VmState.SHELVED_OFFLOADED))
+    for state in reset_state.RESETTABLE:
+        with pytest.raises(errors.Conflict):
+            reset(cell, state)
+
+
+def test_a_rebuild_that_is_reset_is_given_up_and_told(cell: CellUnderTest) -> None:
+    cell.away = {"h1", "h2"}
+    cell.begin(SERVER, Operation.REBUILD, spec_changes={"name": "rebuilt"})
+    with pytest.raises(errors.Conflict):
+        reset(cell, "active")
+    reset(cell, "error")
+    cell.run()
+    record = cell.record(SERVER)
+    assert (record.vm_state, record.task_state, record.spec.name) == (VmState.ERROR, None, "s")
+
+
+def test_a_shelved_server_that_is_restored_is_shelved_no_more(cell: CellUnderTest) -> None:
+    cell.begin(SERVER, Operation.SHELVE, image=image_of(SERVER))
+    cell.run()
+    soft_delete(cell)
+    cell.begin(SERVER, Operation.RESTORE)
+    cell.run()
+    assert cell.assert_clean(SERVER).vm_state == VmState.ACTIVE
+    assert cell.images.images == {}
+    assert begin_operations.begin_offloads(cell.database, "req-1", 0.0) == []
+
+
+POWERS = [
+    (PowerState.SHUTDOWN, VmState.STOPPED),
+    (PowerState.CRASHED, VmState.STOPPED),
+    (PowerState.PAUSED, VmState.PAUSED),
+    (PowerState.SUSPENDED, VmState.SUSPENDED),
+    (PowerState.RUNNING, VmState.ACTIVE),
+]
+
+
+@pytest.mark.parametrize(("power", "state"), POWERS)
+@pytest.mark.parametrize("how", ["confirmed", "reset"])
+def test_a_server_is_what_its_guest_became_while_its_state_did_not_follow(
+    cell: CellUnderTest, how: str, power: PowerState, state: VmState
+) -> None:
+    if how == "confirmed":
+        cell.begin(SERVER, Operation.MIGRATE)
+        cell.run()
+    else:
+        reset(cell, "error")
+    find(cell, power)
+    if how == "confirmed":
+        cell.begin(SERVER, Operation.CONFIRM_RESIZE)
+        cell.run()
+    else:
+        assert reset(cell, "active").vm_state == VmState.ACTIVE
+        find(cell, power)  # by the host's comparison: what it is told to expect is another
+    record = cell.record(SERVER)
+    assert (record.vm_state, record.power_state) == (state, power)
+    [expected] = reconcile.list_expected(cell.database, str(record.host))
+    told = (expected.running, expected.paused, expected.suspended)
+    assert told == tuple(state == one for one in (VmState.ACTIVE, VmState.PAUSED, VmState.SUSPENDED))
+
+
+def find(cell: CellUnderTest, power: PowerState) -> None:
+    """Let the server's host find its guest with that power, unless that is what its record leads it to expect."""
+    record = cell.record(SERVER)
+    expected = reconcile.list_expected(cell.database, str(record.host))
+    runs_as = [power == one for one in (PowerState.RUNNING, PowerState.PAUSED, PowerState.SUSPENDED)]
+    if [[one.running, one.paused, one.suspended] for one in expected] == [runs_as]:
+        return
+    event = GuestEvent(
+        host=str(record.host), server_id=SERVER, generation=record.generation, power_state=power, run_id="", step=""
+    )
+    guest_events.apply(cell.database, cell, [event])

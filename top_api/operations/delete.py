@@ -43,7 +43,7 @@ def restore_server(services: ApiServices, context: RequestContext, record: Serve
             raise quota_limits.refusal(connection, spec.project_id, spec.user_id, limits, cost) from None
     try:
         begin(services, context, record, FIRST_VARIANTS[Operation.RESTORE])
-    except errors.FixRequest:
+    except errors.CellcloudError:  # where the cell has begun after all, its next copy counts the server
         if counted:
             _give_back(services.database, record.id)
         raise

@@ -43,13 +43,14 @@ def get_action(services: ApiServices, context: RequestContext, record: ServerRec
 
 
 def _accepted(record: ServerRecord) -> RunRecord:
-    """Return the create as the top knows it, before or without a cell."""
-    failed = record.vm_state == VmState.ERROR
+    """Return the create as the top knows it: before or without a cell, or when its run is forgotten there."""
+    built = record.launched_at is not None
+    failed = record.vm_state == VmState.ERROR and not built
     return RunRecord(
         id=record.id,
         server_id=record.id,
         operation=Operation.CREATE,
-        state="failed" if failed else "running",
+        state="failed" if failed else "done" if built else "running",
         step="",
         direction="do",
         attempt=1,
@@ -57,7 +58,7 @@ def _accepted(record: ServerRecord) -> RunRecord:
         user_id=record.spec.user_id,
         project_id=record.spec.project_id,
         generation=0,
-        message=record.fault.message if record.fault else "",
+        message=record.fault.message if failed and record.fault else "",
         created_at=record.created_at,
-        finished_at=record.updated_at if failed else None,
+        finished_at=record.updated_at if failed else record.launched_at,
     )

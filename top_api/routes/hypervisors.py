@@ -20,12 +20,14 @@ hypervisors = Resource("os-hypervisors")
 Found = tuple[Host, bool]
 
 
-@hypervisors.route("GET", "/os-hypervisors", "os_compute_api:os-hypervisors:list", query=schemas.LIST)
+@hypervisors.route("GET", "/os-hypervisors", "os_compute_api:os-hypervisors:list", also=(404,), query=schemas.LIST)
 def list_hypervisors(call: Call) -> dict[str, Any]:
     return _list(call, views.brief, ("os-hypervisors",))
 
 
-@hypervisors.route("GET", "/os-hypervisors/detail", "os_compute_api:os-hypervisors:list-detail", query=schemas.LIST)
+@hypervisors.route(
+    "GET", "/os-hypervisors/detail", "os_compute_api:os-hypervisors:list-detail", also=(404,), query=schemas.LIST
+)
 def list_hypervisors_in_detail(call: Call) -> dict[str, Any]:
     return _list(call, views.detail, ("os-hypervisors", "detail"))
 

@@ -16,26 +16,7 @@ from cellcloud.model.guest_commands import GuestCommand, GuestEvent
 from cellcloud.model.migration import MigrationStatus
 from cellcloud.model.run import Lease, LeasedRun
 from cellcloud.model.server import ServerChanges, ServerRecord
-from cellcloud.server_states import PowerState, VmState
-
-# Power state a guest took by itself -> vm state shown; Nova's power sync.
-FOLLOWS = {
-    (VmState.ACTIVE, PowerState.SHUTDOWN): VmState.STOPPED,
-    (VmState.ACTIVE, PowerState.CRASHED): VmState.STOPPED,
-    (VmState.STOPPED, PowerState.RUNNING): VmState.ACTIVE,
-    (VmState.ACTIVE, PowerState.PAUSED): VmState.PAUSED,
-    (VmState.PAUSED, PowerState.RUNNING): VmState.ACTIVE,
-    (VmState.PAUSED, PowerState.SHUTDOWN): VmState.STOPPED,
-    (VmState.PAUSED, PowerState.CRASHED): VmState.STOPPED,
-    (VmState.STOPPED, PowerState.PAUSED): VmState.PAUSED,
-    (VmState.ACTIVE, PowerState.SUSPENDED): VmState.SUSPENDED,
-    (VmState.PAUSED, PowerState.SUSPENDED): VmState.SUSPENDED,
-    (VmState.STOPPED, PowerState.SUSPENDED): VmState.SUSPENDED,
-    (VmState.SUSPENDED, PowerState.RUNNING): VmState.ACTIVE,
-    (VmState.SUSPENDED, PowerState.PAUSED): VmState.PAUSED,
-    (VmState.SUSPENDED, PowerState.SHUTDOWN): VmState.STOPPED,
-    (VmState.SUSPENDED, PowerState.CRASHED): VmState.STOPPED,
-}
+from cellcloud.server_states import contradicts, seen_as
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,8 +96,9 @@ def _note_progress(connection: Connection, events: Sequence[GuestEvent]) -> bool
 
 def _follow(connection: Connection, record: ServerRecord, event: GuestEvent) -> ServerRecord | None:
     stale = record.generation != event.generation or record.host != event.host or record.deleted
-    if stale or record.power_state == event.power_state or record.task_state is not None:
+    known = record.power_state == event.power_state and not contradicts(record.vm_state, event.power_state)
+    if stale or known or record.task_state is not None:
         return None
-    shown = FOLLOWS.get((VmState(record.vm_state), PowerState(event.power_state)))
-    changes = ServerChanges(power_state=event.power_state, vm_state=shown or UNSET)
+    shown = seen_as(record.vm_state, event.power_state)
+    changes = ServerChanges(power_state=event.power_state, vm_state=UNSET if shown == record.vm_state else shown)
     return servers.change(connection, record.id, changes, seen=record)

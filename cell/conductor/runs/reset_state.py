@@ -2,7 +2,7 @@
 
 Nothing is lost or doubled by it. What a single command to the host was to do is given up, and what becomes of the guest
 its host tells. A build is taken back, so that nothing of it is left. What only goes forward, or holds room twice,
-is not reset.
+is not reset; nor is a server that no host has, whose disk is an image: only its state tells that.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from cellcloud.model.server import ServerChanges, ServerRecord
 from cellcloud.server_states import VmState
 
 RESETTABLE = (VmState.ACTIVE, VmState.ERROR)
+UNDONE = (Operation.CREATE, Operation.REBUILD)  # which leave a server in ERROR when they are given up
 BY_ADMIN = "An administrator has reset the server's state."
 
 
@@ -52,16 +53,16 @@ def reset_state(database: Database, context: RequestContext, server_id: str, sta
 def _end_run(connection: Connection, record: ServerRecord, state: str) -> None:
     what = f"Cannot 'reset_state' instance {record.id} while it is in"
     unconfirmed = record.vm_state == VmState.SOFT_DELETED and record.migration is not None
-    if record.held or unconfirmed or record.vm_state == VmState.RESIZED:
+    if record.held or unconfirmed or record.vm_state in (VmState.RESIZED, VmState.SHELVED_OFFLOADED):
         raise errors.Conflict(f"{what} vm_state {record.vm_state}")
     operation = runs.find_active(connection, record.id)
     if operation is None:
         return
     deleting = bool(servers.list_requested_deletes(connection, [record.id]))
-    if operation == Operation.CREATE and state == VmState.ERROR and not deleting:
+    if operation in UNDONE and state == VmState.ERROR and not deleting:
         runs.expire(connection, record.id)
         return
     holds = any(step.undo is not None or step.commit for step in REGISTRY[operation].steps)
-    if deleting or holds or operation == Operation.SOFT_DELETE:
+    if deleting or holds or operation in (*UNDONE, Operation.SOFT_DELETE):
         raise errors.Conflict(f"{what} task_state {record.task_state}")
     runs.retire(connection, record.id, BY_ADMIN)

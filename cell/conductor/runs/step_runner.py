@@ -209,6 +209,7 @@ def _fail(workflow: Workflow, state: RunState, step: Step | PassiveStep, error: 
     again = isinstance(known, errors.TryLater) or (known is not error and run.attempt < DEFECT_ATTEMPTS)
     if only_forward or again:
         state.address = _address(run, step)
+        state.forget = state.address if only_forward else ""  # whoever refused is asked again
         state.wait = min(0.25 * 2.0 ** min(run.attempt, 7), 15.0)
         return
     refused = run.direction == "do" and workflow.elsewhere is not None and _is_the_hosts(known)

@@ -83,7 +83,14 @@ def answered(context: StepContext, services: PassiveServices, command: Callable[
         raise context.failure
     if context.event is not None:
         return StepResult()
+    check_not_fenced(context, services, context.record.host or "")
     raise Wait(services.resend_after, command=command() if context.run.attempt > 1 else None)
+
+
+def check_not_fenced(context: StepContext, services: PassiveServices, host: str) -> None:
+    """Nothing is waited for from a host on which nothing runs any more. Raises HostRefused."""
+    if context.run.attempt > 1 and services.is_fenced(host):
+        raise errors.HostRefused("The server's host is out of service.", detail=f"Host {host} is forced down.")
 
 
 def _later(context: StepContext, services: PassiveServices, put_off: errors.TryLater) -> Exception:

@@ -34,7 +34,7 @@ from cellcloud.model.migration import Migration, MigrationStatus, MigrationType
 from cellcloud.model.no_valid_host_message import NO_HOST
 from cellcloud.model.run import GuestResult, LeasedRun
 from cellcloud.model.server import NO_CHANGES, ServerChanges, ServerRecord, ServerSpec
-from cellcloud.server_states import PowerState, TaskState, VmState
+from cellcloud.server_states import PowerState, TaskState, VmState, seen_as
 
 MOST_TRIES = 8  # to find a host; about a minute
 
@@ -57,6 +57,7 @@ def _ask(
     if context.failure is not None:
         raise context.failure
     if context.event is None:
+        guests.check_not_fenced(context, services, command.host)
         raise Wait(services.resend_after, command=command, changes=shown)
     return context.event
 
@@ -124,7 +125,8 @@ def _without_source(context: StepContext) -> StepResult:
     is removed, that is an error."""
     changes = ServerChanges(power_state=PowerState.NOSTATE)
     if context.run.direction == "do":
-        fault = records.fault_of(f"The host {_present(context).source} was lost before the guest was back on it.", "")
+        lost = f"Host {_present(context).source} is away, and the guest set aside on it."
+        fault = records.fault_of("The server's old host was lost before the guest was back on it.", lost)
         changes = changes.followed_by(ServerChanges(vm_state=VmState.ERROR, fault=fault))
     return StepResult(changes=changes)
 
@@ -141,6 +143,8 @@ def _fetch(context: StepContext, services: PassiveServices) -> StepResult:
         if not isinstance(failed, errors.TryLater):
             raise failed
         raise Wait(min(0.5 * 2.0 ** min(context.run.attempt, 6), services.resend_after), forget=True)
+    for host in (migration.source, migration.destination):
+        guests.check_not_fenced(context, services, host)
     stays = migration.source == migration.destination
     if offer is None and not stays:
         asked = guests.command_for(context, OfferDisks, offered, host=migration.source)
@@ -264,10 +268,9 @@ def _confirm_first(context: StepContext, services: PassiveServices) -> StepResul
 
 
 def _settle_confirmed(context: StepContext, services: PassiveServices) -> StepResult:
-    """As Nova: it is what its power says."""
-    off = context.record.power_state == PowerState.SHUTDOWN
+    """It is what its power says."""
     changes = ServerChanges(
-        vm_state=VmState.STOPPED if off else VmState.ACTIVE,
+        vm_state=seen_as(VmState.ACTIVE, context.record.power_state),
         task_state=None,
         unconfirmed=False,
         migrations=_told(context, status=MigrationStatus.CONFIRMED),
@@ -282,7 +285,7 @@ def _find_aside(context: StepContext, services: PassiveServices) -> StepResult:
     if source == _present(context).destination:
         return StepResult()
     if context.event is None and services.is_fenced(source):
-        raise errors.Conflict(f"The host {source} is away, and the guest's old disks with it.")
+        raise errors.Conflict("The server's old host is away, and the guest's old disks with it.", detail=source)
     _ask(context, services, guests.command_for(context, OfferDisks, context.step, host=source))
     return StepResult()
 

@@ -59,8 +59,9 @@ def shown_without_host(context: StepContext) -> ServerChanges:
         return DELETED
     if record.vm_state == VmState.ERROR or not (run.direction == "undo" or run.overdue):
         return NO_CHANGES
-    message = run.message or f"The host {record.host} does not answer."
-    return ServerChanges(vm_state=VmState.ERROR, task_state=None, fault=fault_of(message, run.detail))
+    message = run.message or "The server's host does not answer."
+    detail = run.detail or f"Host {record.host} does not answer."
+    return ServerChanges(vm_state=VmState.ERROR, task_state=None, fault=fault_of(message, detail))
 
 
 def fault_of(message: str, details: str) -> ServerFault:

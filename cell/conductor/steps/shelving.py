@@ -41,6 +41,7 @@ def _ask(context: StepContext, services: PassiveServices, kind: type[GuestComman
     if context.failure is not None:
         raise context.failure
     if context.event is None:
+        guests.check_not_fenced(context, services, context.record.host or "")
         raise Wait(services.resend_after, command=guests.command_for(context, kind, context.step))
     return context.event
 
@@ -69,8 +70,13 @@ def _start_again(context: StepContext, services: PassiveServices) -> StepResult:
 
 
 def _rest(context: StepContext, services: PassiveServices) -> StepResult:
-    """Turn off what is left of the guest: its image has all of its disk."""
-    if context.record.vm_state not in (VmState.PAUSED, VmState.SUSPENDED):
+    """Turn off what is left of the guest: its image has all of its disk. A host that cannot, or is away, is not waited
+    for: it is told to remove the guest later."""
+    record, failure = context.record, context.failure
+    if record.vm_state not in (VmState.PAUSED, VmState.SUSPENDED) or context.run.cancel_requested:
+        return StepResult()
+    refused = failure is not None and not isinstance(failure, errors.TryLater)
+    if refused or (context.run.attempt > 1 and not services.is_up(record.host or "")):
         return StepResult()
     _ask(context, services, Stop)
     return StepResult()
@@ -213,6 +219,13 @@ def _settle_unshelved(context: StepContext, services: PassiveServices) -> StepRe
     return StepResult(changes=changes)
 
 
+def _settle_restored(context: StepContext, services: PassiveServices) -> StepResult:
+    """Return one that was shelved on its host before it was deleted is shelved no more."""
+    settled = records.settle.do(context, services).changes
+    changes = ServerChanges(shelved=False, spec=replace(context.record.spec, shelved_image=None))
+    return StepResult(changes=settled.followed_by(changes) if context.record.spec.shelved_image else settled)
+
+
 def stay_shelved(run: LeasedRun, record: ServerRecord) -> StepResult:
     """Return the server is as it was; one that was on no host holds none."""
     if not is_offloaded(record):
@@ -238,4 +251,6 @@ bind = Step(name="networks.bind", do=_bind, undo=_unbind_again, stays=True)
 start = PassiveStep(name="guests.start", do=_send, undo=_take_back, task_state=TaskState.SPAWNING)
 started = PassiveStep(name=STARTED, do=_await)
 discard = Step(name="images.discard", do=discard_image, commit=True)
+discard_left = Step(name="images.discard", do=discard_image)
+settle_restored = PassiveStep(name="records.settle", do=_settle_restored)
 settle_unshelved = PassiveStep(name="records.settle", do=_settle_unshelved)

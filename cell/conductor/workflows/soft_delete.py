@@ -6,7 +6,7 @@ waited for such a host is ended before the server is used again.
 
 from __future__ import annotations
 
-from cell.conductor.steps import guests, moves, records
+from cell.conductor.steps import guests, moves, records, shelving
 from cell.conductor.workflow import Workflow, minutes
 from cellcloud.model.operations import Operation
 
@@ -18,7 +18,7 @@ SOFT_DELETE = Workflow(
 )
 RESTORE = Workflow(
     operation=Operation.RESTORE,
-    steps=(moves.confirm_first, guests.power, guests.wait, records.settle),
+    steps=(moves.confirm_first, guests.power, guests.wait, shelving.discard_left, shelving.settle_restored),
     deadline=minutes(10),
     on_failure=records.keep_state,
 )
