@@ -17,7 +17,7 @@ from cellcloud.model.server import ServerRecord
 from cellcloud.server_states import PowerState, VmState
 from tests.cloud import CELLS, Cloud, until
 
-SETTLED = frozenset({VmState.RESIZED, VmState.ACTIVE, VmState.STOPPED, VmState.ERROR})
+SETTLED = frozenset(VmState) - {VmState.BUILDING, VmState.DELETED}
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ def _guests(cell: CellBooks, records: Sequence[ServerRecord]) -> Iterator[str]:
             yield f"{record.id} has no guest on {record.host}"
         elif guest.power_state != record.power_state:
             yield f"guest {record.id} is {PowerState(guest.power_state).name}, its server {record.vm_state}"
-        elif len(guest.taps) != len(record.ports) or len(guest.disks) != 1:
+        elif len(guest.taps) != len(record.ports) or len(guest.disks) != (2 if guest.rescued else 1):
             yield f"guest {record.id} has {len(guest.disks)} disks, and {len(guest.taps)} taps for its ports"
 
 

@@ -113,7 +113,7 @@ class Messages:
 class OneProcess:
     """The API as a test client, and everything behind it. Casts that are lost are lost in silence."""
 
-    def __init__(self, place: Path, down_time: float) -> None:
+    def __init__(self, place: Path, down_time: float, reclaim: int) -> None:
         self.messages = Messages()
         self._undo = ExitStack()
         self._place = place
@@ -121,6 +121,7 @@ class OneProcess:
         self._config = replace(
             base,
             state_dir=place,
+            reclaim_instance_interval=reclaim,
             top=replace(
                 base.top,
                 cell_timeout=2.0,
@@ -259,9 +260,9 @@ class OneProcess:
 
 
 @contextmanager
-def one_process(place: Path, *, down_time: float = 15.0) -> Iterator[OneProcess]:
-    """A cloud that serves."""
-    cloud = OneProcess(place, down_time)
+def one_process(place: Path, *, down_time: float = 15.0, reclaim: int = 0) -> Iterator[OneProcess]:
+    """A cloud that serves. ``reclaim``: seconds in which deleted servers can be restored."""
+    cloud = OneProcess(place, down_time, reclaim)
     try:
         until(lambda: cloud.hosts_up() == HOSTS * len(CELLS), 60.0, what="every host up")
         yield cloud
