@@ -60,7 +60,8 @@ def make_drivers(config: Config, let_go: contextlib.ExitStack) -> Mapping[str, D
 
 def _make_fakes(config: Config, let_go: contextlib.ExitStack) -> Mapping[str, Driver]:
     """Hosts on one hypervisor in memory, whose guests outlive the process in a file."""
-    from cell.compute.drivers.fake import FakeDriver, FakeHypervisor, described_capacity
+    from cell.compute.drivers.fake import FakeDriver
+    from cell.compute.drivers.fake_hypervisor import FakeHypervisor, described_capacity
 
     cell = config.cell.name
     journal = config.state_dir / "cells" / cell / "fake-guests.jsonl"

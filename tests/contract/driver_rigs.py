@@ -8,7 +8,8 @@ from typing import Any, Protocol
 from xml.etree import ElementTree as ET
 
 from cell.compute.driver import Driver
-from cell.compute.drivers.fake import FakeDriver, FakeHypervisor
+from cell.compute.drivers.fake import FakeDriver
+from cell.compute.drivers.fake_hypervisor import FakeHypervisor
 from cellcloud import errors
 from cellcloud.model.guest_commands import (
     DefiningCommand,

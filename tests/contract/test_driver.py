@@ -13,7 +13,8 @@ import pytest
 
 from cell.compute.actions.guest import perform
 from cell.compute.driver import Driver
-from cell.compute.drivers.fake import FakeDriver, FakeHypervisor
+from cell.compute.drivers.fake import FakeDriver
+from cell.compute.drivers.fake_hypervisor import FakeHypervisor
 from cellcloud import errors
 from cellcloud.model.flavor import Flavor
 from cellcloud.model.guest_commands import (

@@ -13,7 +13,8 @@ from typing import Protocol
 import pytest
 
 from cell.compute.driver import DiskSource, Driver
-from cell.compute.drivers.fake import FakeDriver, FakeHypervisor
+from cell.compute.drivers.fake import FakeDriver
+from cell.compute.drivers.fake_hypervisor import FakeHypervisor
 from cellcloud import errors
 from cellcloud.model.flavor import Flavor
 from cellcloud.model.server import ServerSpec

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from cell.compute.drivers.fake import FakeHypervisor
+from cell.compute.drivers.fake_hypervisor import FakeHypervisor
 from cellcloud import errors
 from cellcloud.db import cell_schema, claims, intents, quotas, servers, top_schema
 from cellcloud.db.engine import Database

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from cell.compute.__main__ import build as build_compute
-from cell.compute.drivers.fake import FakeDriver, FakeHypervisor
+from cell.compute.drivers.fake import FakeDriver
+from cell.compute.drivers.fake_hypervisor import FakeHypervisor
 from cell.conductor.__main__ import build as build_conductor
 from cell.scheduler.__main__ import build as build_scheduler
 from cellcloud import config as options

@@ -11,7 +11,8 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from cell.compute.driver import check_guest, machine_for
-from cell.compute.drivers.fake import FakeDriver, FakeHypervisor, described_capacity
+from cell.compute.drivers.fake import FakeDriver
+from cell.compute.drivers.fake_hypervisor import FakeHypervisor, described_capacity
 from cell.compute.drivers.host_description import HostDescription, HostShare, describe
 from cell.compute.drivers.libvirt.disks import Disk
 from cell.compute.drivers.libvirt.domain_xml import GuestDefinition

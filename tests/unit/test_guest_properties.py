@@ -13,7 +13,8 @@ import os_traits
 import pytest
 
 from cell.compute.driver import check_guest, machine_for
-from cell.compute.drivers.fake import FakeDriver, FakeHypervisor
+from cell.compute.drivers.fake import FakeDriver
+from cell.compute.drivers.fake_hypervisor import FakeHypervisor
 from cell.compute.drivers.libvirt.disks import Disk
 from cell.compute.drivers.libvirt.domain_xml import GuestDefinition
 from cell.compute.drivers.libvirt.host_facts import TRAITS

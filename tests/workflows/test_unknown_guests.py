@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from cell.compute.drivers.fake import FakeDriver, FakeHypervisor
+from cell.compute.drivers.fake import FakeDriver
+from cell.compute.drivers.fake_hypervisor import FakeHypervisor
 from cell.compute.reconcile import Reconciler
 from cell.conductor import reconcile
 from cellcloud import errors

@@ -1,0 +1,134 @@
+"""One made-up guest: what a host holds of a server, and what each change makes of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from cell.compute.driver import DISK_MISSING, GUEST_OFF, NOT_QUIET, NOT_SAVED, machine_for
+from cellcloud import errors
+from cellcloud.model.network import Port
+from cellcloud.model.observed_guests import GuestState
+from cellcloud.model.server import ServerSpec
+from cellcloud.server_states import PowerState
+
+HAS_MEMORY = (PowerState.RUNNING, PowerState.PAUSED, PowerState.SUSPENDED)
+
+
+@dataclass(slots=True, kw_only=True)
+class FakeGuest:
+    """What one host holds of one server. ``taps`` and ``disks`` are there once made, and until removed. ``rescued``:
+    the generation of the rescue that it is in, 0 in none. ``passwords``: digests of those that were set, by user."""
+
+    server_id: str
+    project_id: str
+    name: str
+    generation: int
+    power_state: int = PowerState.NOSTATE
+    disks: list[str] = field(default_factory=list)
+    taps: list[str] = field(default_factory=list)
+    console: list[str] = field(default_factory=list)
+    passwords: dict[str, str] = field(default_factory=dict)
+    rebooted: int = 0
+    reboots: int = 0
+    fenced: bool = False
+    snapshots: list[str] = field(default_factory=list)
+    aside: bool = False
+    rebuilt: int = 0
+    rescued: int = 0
+    spec: ServerSpec | None = None
+    ports: tuple[Port, ...] = ()
+    devices: list[str] = field(default_factory=list)
+
+    @property
+    def state(self) -> GuestState:
+        return GuestState(
+            server_id=self.server_id,
+            power_state=self.power_state,
+            generation=self.generation,
+            project_id=self.project_id,
+            fenced=self.fenced,
+            aside=self.aside,
+        )
+
+    @property
+    def key(self) -> str:
+        """By what its host knows it."""
+        return aside_key(self.server_id) if self.aside else self.server_id
+
+    def boot(self) -> None:
+        if not self.disks:
+            raise errors.GuestFailed(DISK_MISSING)
+        if self.power_state != PowerState.RUNNING:
+            self.power_state = PowerState.RUNNING
+            self.console += [f"fake: booting {self.name}", "fake: ready", f"{self.name} login:"]
+
+    def set_paused(self, power_state: PowerState) -> None:
+        if self.power_state not in (PowerState.RUNNING, PowerState.PAUSED):
+            raise errors.GuestFailed(GUEST_OFF)
+        self.power_state = power_state
+
+    def suspend(self) -> None:
+        if self.power_state not in HAS_MEMORY:
+            raise errors.GuestFailed(GUEST_OFF)
+        self.power_state = PowerState.SUSPENDED
+
+    def resume(self) -> None:
+        if self.power_state not in HAS_MEMORY:
+            raise errors.GuestFailed(NOT_SAVED)
+        self.power_state = PowerState.RUNNING
+
+    def halt(self) -> None:
+        if self.power_state in HAS_MEMORY:
+            self.power_state = PowerState.SHUTDOWN
+            self.console.append("fake: powered off")
+
+    def rescue(self, *, last: bool) -> None:
+        if not self.disks:
+            raise errors.GuestFailed(DISK_MISSING)
+        if self.rescued < self.generation:
+            self.leave_rescue()
+            self.halt()
+            self.rescued = self.generation
+            self.disks.insert(len(self.disks) if last else 0, f"{self.server_id}/rescue")
+        self.boot()
+
+    def unrescue(self, *, running: bool) -> None:
+        self.leave_rescue()
+        if running:
+            self.boot()
+
+    def leave_rescue(self) -> None:
+        """What runs from the rescue disk ends with it."""
+        if self.rescued:
+            self.rescued = 0
+            self.disks = [disk for disk in self.disks if disk != f"{self.server_id}/rescue"]
+            self.halt()
+
+    def reboot(self, *, hard: bool) -> None:
+        if self.rebooted < self.generation:
+            if hard:
+                self.leave_rescue()
+            self.rebooted = self.generation
+            self.reboots += 1
+            self.halt()
+        self.boot()
+
+    def take_snapshot(self, image_id: str) -> None:
+        if not self.disks:
+            raise errors.GuestFailed(DISK_MISSING)
+        machine = machine_for(self.spec) if self.spec else None
+        if machine and machine.needs_quiesce and not machine.guest_agent and self.power_state == PowerState.RUNNING:
+            raise errors.GuestFailed(NOT_QUIET)
+        add_missing(self.snapshots, [image_id])
+
+    def drop_snapshot(self, image_id: str) -> None:
+        self.snapshots = [known for known in self.snapshots if known != image_id]
+
+
+def aside_key(server_id: str) -> str:
+    """By what a host knows a guest that is set aside."""
+    return f"{server_id}/aside"
+
+
+def add_missing(things: list[str], more: list[str]) -> None:
+    things.extend(thing for thing in more if thing not in things)
