@@ -181,8 +181,8 @@ def _note(state: SchedulerState, number: int, asked: RankBatch, answer: RankAnsw
     rebuilds, which take nothing."""
     chosen: dict[int, tuple[str, Pending]] = {}
     for position in positions:
-        claim_id, number, _ = asked.servers[position]
-        if asked.shapes[number].rebuild:
+        claim_id, shape, _ = asked.servers[position]
+        if asked.shapes[shape].rebuild:
             continue
         if answer.ranked[position] and not state.table.claims.positions_of(claim_id):
             move = asked.moves.get(claim_id)
