@@ -188,6 +188,12 @@ CELL = [
     cfg.IntOpt(
         "feed_entries", default=200_000, min=1000, help="Changes, of 5 kB, a reader may be behind before reading all."
     ),
+    cfg.IntOpt(
+        "precache_concurrency",
+        default=1,
+        min=1,
+        help="Hosts of the cell that fetch images ahead of servers (POST /os-aggregates/ID/images) at once. Nova's.",
+    ),
     cfg.IntOpt("engine_threads", default=8, help="Runs a conductor moves at once."),
 ]
 COMPUTE = [
@@ -356,6 +362,7 @@ class CellConfig:
     runs_days: float
     decisions_days: float
     feed_entries: int
+    precache_concurrency: int
     engine_threads: int
 
 

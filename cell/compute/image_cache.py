@@ -47,6 +47,10 @@ class ImageCache:
             os.utime(path)
         return path
 
+    def holds(self, image: Image) -> bool:
+        """Return whether it is here. Raises HostRefused where nothing could tell its bytes from others."""
+        return (self._directory / _name_of(image)).exists()
+
     def is_filled(self, image_id: str) -> bool:
         """See ``ImageStore``."""
         return self._find_client().get_image(image_id, project_id="", is_admin=True).status == "active"

@@ -17,6 +17,7 @@ from cell.compute.command_executor import CommandExecutor
 from cell.compute.driver import Driver
 from cell.compute.identity import Identity, Standing
 from cell.compute.image_cache import ImageCache
+from cell.compute.image_prefetch import ImagePrefetch
 from cell.compute.inventory import Inventory
 from cell.compute.reconcile import Reconciler
 from cell.compute.report_queue import ReportQueue
@@ -27,6 +28,7 @@ from cellcloud.context import RequestContext
 from cellcloud.model.console import ConsoleAddress
 from cellcloud.model.guest_commands import GuestCommand, GuestEvent
 from cellcloud.model.guest_questions import GuestDiagnostics, GuestQuestion
+from cellcloud.model.image import Image
 from cellcloud.model.observed_guests import GuestDescription, GuestState
 from cellcloud.rpc.compute import Compute
 from cellcloud.rpc.conductor import Conductor
@@ -43,6 +45,7 @@ LEAST_INTERVAL = 2.0
 HOSTS_REPORTED_A_SECOND = 1000
 NAMES_RENEWED = 3  # times in the life of the lease on them
 UNUSED_IMAGE_SECONDS = 7 * 86400.0
+PREFETCH_SECONDS = 2.0  # until an image that is not there yet is asked for again
 
 
 class ComputeService:
@@ -80,6 +83,7 @@ class ComputeService:
             threads=min(MOST_THREADS, builds * len(drivers) + SHORT_WORK_THREADS),
             builds_per_host=builds,
         )
+        self._prefetch = ImagePrefetch(images, self._executor.run_later)
         self._inventory = Inventory(conductor, drivers, config.compute, zone=config.cell.zone, queue=queue)
         self._reconcilers = [
             Reconciler(host, driver, conductor, is_busy=self._executor.is_busy, report=self._report_queue.post)
@@ -146,6 +150,10 @@ class ComputeService:
         self, context: RequestContext, host: str, server_id: str, generation: int, question: GuestQuestion
     ) -> GuestDiagnostics | None:
         return questions.answer(self._driver_of(host), server_id, generation, question)
+
+    def cache_images(self, context: RequestContext, host: str, images: list[Image]) -> dict[str, str]:
+        self._driver_of(host)
+        return self._prefetch.look(host, images, PREFETCH_SECONDS)
 
     def get_console(self, context: RequestContext, host: str, server_id: str, generation: int) -> ConsoleAddress:
         return console.find_address(self._driver_of(host), server_id, generation)

@@ -100,6 +100,7 @@ class ConductorProcess:
             Loop("heartbeat", cell.report_interval, self._beat),
             self.service.nudger,
             self.service.teller,
+            self.service.cacher,
         ]
         self._servers: list[Server] = []
 

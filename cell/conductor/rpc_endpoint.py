@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from cell.conductor import audit, external_events, guest_questions, reconcile, server_field_updates, timeline_query
 from cell.conductor.capacity import Digests
 from cell.conductor.database_rollback_detection import DatabaseWatch
+from cell.conductor.image_cachings import ImageCachings
 from cell.conductor.placement import reservation_batching, reservation_confirmation
 from cell.conductor.runs import begin_operations, guest_events, reset_state
 from cell.conductor.runs.command_completion import attach_places
@@ -101,6 +102,9 @@ class ConductorService:
         executor.on_feed = self.nudger.wake
         self.teller = Loop("tell", 60.0, self._tell)
         self.scheduling_store.on_change = self.teller.wake
+        cachings = ImageCachings(database, gateway.compute, config.precache_concurrency)
+        self.cacher = Loop("images", 1.0, cachings.look)
+        self.scheduling_store.on_images = self.cacher.wake
 
     # ---- from the top cell -------------------------------------------------------------------------------------
     def reserve(self, context: RequestContext, specs: list[ServerSpec]) -> list[ReserveAnswer]:

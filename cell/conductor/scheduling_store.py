@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 
 from cellcloud import errors
 from cellcloud.batching import MOST_BYTES, portions
 from cellcloud.context import RequestContext
-from cellcloud.db import decisions, group_members, host_aggregates, hosts, scheduler_change_log, scheduling_policies
+from cellcloud.db import (
+    decisions,
+    group_members,
+    host_aggregates,
+    hosts,
+    image_cachings,
+    scheduler_change_log,
+    scheduling_policies,
+)
 from cellcloud.db.engine import Connection, Database, retried, transact
 from cellcloud.model import codec
 from cellcloud.model.change_log import CellState, ChangePage, PackedState
 from cellcloud.model.decision import Basis, Decision, DecisionBatch, PolicyRecord, ShadowSummary
 from cellcloud.model.host import Aggregate
+from cellcloud.model.image import Image
 
+LOG = logging.getLogger(__name__)
 MOST_CHANGES = 5000  # a page, and of no more bytes than fit into a message
 
 
@@ -25,12 +36,13 @@ def _nobody() -> None:
 class SchedulingStoreService:
     """Implements ``cellcloud.rpc.scheduling_store.SchedulingStore``.
 
-    ``on_change``: called when schedulers should read the log soon.
+    ``on_change``: called when schedulers should read the log soon; ``on_images``: when hosts are to fetch images.
     """
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self.on_change: Callable[[], None] = _nobody
+        self.on_images: Callable[[], None] = _nobody
 
     # ---- what schedulers follow --------------------------------------------------------------------------------
     def get_state(self, context: RequestContext) -> PackedState:
@@ -118,6 +130,12 @@ class SchedulingStoreService:
         found = _set_aggregates(self._database, aggregates, removed, version)
         self.on_change()
         return found
+
+    def cache_images(self, context: RequestContext, hosts: list[str], images: list[Image]) -> None:
+        began = transact(self._database, lambda c: image_cachings.ask(c, hosts, images, context.request_id))
+        for host in sorted(set(hosts) - set(began)):
+            LOG.warning("images not cached", extra={"host": host, "why": "the host is down"})
+        self.on_images()
 
 
 @retried

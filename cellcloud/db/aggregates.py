@@ -134,6 +134,17 @@ def find_cell(connection: Connection, aggregate_id: int, host: str) -> str | Non
     return connection.execute(sa.select(aggregate_hosts.c.cell).where(*mine)).scalar_one_or_none()
 
 
+def list_hosts(connection: Connection, aggregate_id: int) -> dict[str, list[str]]:
+    """Return cell -> the aggregate's hosts in it."""
+    found: dict[str, list[str]] = {}
+    query = sa.select(aggregate_hosts.c.cell, aggregate_hosts.c.host).where(
+        aggregate_hosts.c.aggregate_id == aggregate_id
+    )
+    for row in connection.execute(query.order_by(aggregate_hosts.c.host)):
+        found.setdefault(row.cell, []).append(row.host)
+    return found
+
+
 def has_servers(connection: Connection, aggregate_id: int) -> bool:
     """Return whether the index knows a server on any host of the aggregate."""
     query = (

@@ -223,6 +223,16 @@ unknown_guests = sa.Table(
     sa.Column("removal", sa.Boolean, nullable=False, default=False),
     sa.Column("first_seen", UtcDateTime, nullable=False),
 )
+# What hosts are still to fetch into their caches of images. ``begun``: whether the host is at it, 0 or 1.
+image_cachings = sa.Table(
+    "image_cachings",
+    metadata,
+    sa.Column("host", NAME, primary_key=True),
+    sa.Column("images", Json, nullable=False),
+    sa.Column("request_id", NAME, nullable=False),
+    sa.Column("begun", sa.Integer, nullable=False),
+    sa.Column("asked_at", UtcDateTime, nullable=False),
+)
 # ``id``: the server's own, or that of the migration that made the claim. ``holding``: what it takes of the host, see
 # cellcloud.model.allocation.
 claims = sa.Table(

@@ -14,7 +14,16 @@ from sqlalchemy.engine import Connection
 
 from cellcloud import errors
 from cellcloud.db import bulk, failure_detector_grace_period, runs, scheduler_change_log
-from cellcloud.db.cell_schema import claims, host_aggregates, host_names, hosts, inventories, servers, unknown_guests
+from cellcloud.db.cell_schema import (
+    claims,
+    host_aggregates,
+    host_names,
+    hosts,
+    image_cachings,
+    inventories,
+    servers,
+    unknown_guests,
+)
 from cellcloud.db.engine import utc_after, utc_now
 from cellcloud.model import codec
 from cellcloud.model.change_log import Changes, HostChange
@@ -471,7 +480,7 @@ def remove(connection: Connection, host: str, *, force: bool) -> None:
         raise errors.Conflict(f"{text}: adopt or remove them first, or forget them by force.")
     if before[host].up and not force:
         raise errors.Conflict(f"Compute host {host} is up: stop its compute service first, or it registers again.")
-    for table in (inventories, unknown_guests, host_names, hosts):
+    for table in (inventories, unknown_guests, image_cachings, host_names, hosts):
         connection.execute(sa.delete(table).where(table.c.host == host))
     scheduler_change_log.append(connection, Changes(hosts=(HostChange(before=before[host]),)))
 

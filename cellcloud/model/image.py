@@ -50,5 +50,6 @@ class ImageQuery:
     limit: int | None = None
 
 
+FETCHING = "fetching"  # what a host says of an image that it does not have yet
 ATTRIBUTES = frozenset(Image.__dataclass_fields__) - {"properties"}
 """What every image has: no property is called so."""

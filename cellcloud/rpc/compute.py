@@ -9,6 +9,7 @@ from cellcloud.context import RequestContext
 from cellcloud.model.console import ConsoleAddress
 from cellcloud.model.guest_commands import GuestCommand
 from cellcloud.model.guest_questions import GuestDiagnostics, GuestQuestion
+from cellcloud.model.image import Image
 from cellcloud.model.observed_guests import GuestDescription, GuestState
 from cellcloud.rpc.accounts import Role
 from cellcloud.rpc.interface import call, cast, served_by
@@ -19,6 +20,14 @@ class Compute(Protocol):
     @cast()
     def apply(self, context: RequestContext, host: str, commands: list[GuestCommand]) -> None:
         """Do each command on the host it names, else on ``host``; outcomes come back by Conductor.report_events."""
+        ...
+
+    @call(timeout=10.0, since=2)
+    def cache_images(self, context: RequestContext, host: str, images: list[Image]) -> dict[str, str]:
+        """Fetch images into the host's cache, unless they are there: ask again for those that are FETCHING.
+
+        By image id what became of it: "existing", "cached", FETCHING, or "error: " and why. An end is told once.
+        """
         ...
 
     @call(timeout=5.0)

@@ -8,6 +8,7 @@ from cellcloud.context import RequestContext
 from cellcloud.model.change_log import ChangePage, PackedState
 from cellcloud.model.decision import Basis, Decision, DecisionBatch, PolicyRecord, ShadowSummary
 from cellcloud.model.host import Aggregate
+from cellcloud.model.image import Image
 from cellcloud.rpc.accounts import Role
 from cellcloud.rpc.interface import call, served_by
 
@@ -90,4 +91,10 @@ class SchedulingStore(Protocol):
         self, context: RequestContext, aggregates: list[Aggregate], removed: list[int], version: int
     ) -> list[Aggregate]:
         """Set some and remove some by id; returns all. What is stored with a higher version stays; 0: no version."""
+        ...
+
+    @call(timeout=8.0, since=2)
+    def cache_images(self, context: RequestContext, hosts: list[str], images: list[Image]) -> None:
+        """Have hosts of an aggregate fetch images into their caches, some hosts at a time; those that are down are let
+        off. Idempotent."""
         ...

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from cellcloud.context import service_context
 from cellcloud.db import aggregates as table
 from cellcloud.model.host import Aggregate
 from cellcloud.rpc.scheduling_store import SchedulingStore
-from tests.api.world import MemoryCell, World
+from tests.api.world import BIG_IMAGE, IMAGE, QUEUED_IMAGE, MemoryCell, World
 from top_api import aggregate_copies
 
 MISSING = "/os-aggregates/99"
@@ -202,3 +203,48 @@ def test_a_host_that_is_gone_leaves_its_aggregates(world: World) -> None:
     ask(world, "DELETE", f"/os-services/{mine}", status=204, version="2.53")
     assert ask(world, "GET", f"/os-aggregates/{number}")["aggregate"]["hosts"] == []
     assert [one.hosts for one in world.east.aggregates.values()] == [()]
+
+
+OTHER_IMAGE = str(uuid.UUID(int=99))
+CACHE: list[tuple[str, list[dict[str, Any]], int, str]] = [
+    ("x", [{"id": IMAGE}], 400, "no number"),
+    ("{id}", [{"id": IMAGE}, {"id": IMAGE}], 400, "Duplicate images in request"),
+    ("99", [{"id": IMAGE}], 404, "Aggregate 99 could not be found."),
+    ("{id}", [], 400, "cache"),
+    ("{id}", [{"id": "x"}], 400, "id"),
+    ("{id}", [{"id": IMAGE, "more": 1}], 400, "more"),
+    ("{id}", [{"id": IMAGE}, {"id": OTHER_IMAGE}], 400, OTHER_IMAGE),
+    ("{id}", [{"id": QUEUED_IMAGE}], 400, QUEUED_IMAGE),
+    ("{id}", [{"id": str(uuid.UUID(int=number))} for number in range(1, 102)], 400, "At most 100"),
+]
+
+
+def test_images_that_hosts_cannot_fetch_are_refused(world: World) -> None:
+    number = make(world)
+    act(world, number, "add_host", host="east-1")
+    for path, images, status, text in CACHE:
+        answer = world.post(
+            f"/os-aggregates/{path.format(id=number)}/images", {"cache": images}, token="admin", version="2.81"
+        )
+        assert (answer.status_code, text in answer.text) == (status, True), answer.text
+    body = {"cache": [{"id": IMAGE}]}
+    assert world.post(f"/os-aggregates/{number}/images", body, version="2.81").status_code == 403
+    assert world.post(f"/os-aggregates/{number}/images", body, token="admin", version="2.80").status_code == 404
+    assert (world.east.cached, world.west.cached) == ([], [])
+
+
+def test_each_cell_is_told_once_what_its_hosts_are_to_fetch(world: World) -> None:
+    number = make(world)
+    path, body = f"/os-aggregates/{number}/images", {"cache": [{"id": IMAGE}, {"id": BIG_IMAGE}]}
+    assert world.post(path, body, token="admin", version="2.81").status_code == 202
+    assert (world.east.cached, world.west.cached) == ([], []), "no host is in it"
+    for host in ("east-1", "west-1"):
+        act(world, number, "add_host", host=host)
+    calls = world.east.calls
+    answer = world.post(path, body, token="admin", version="2.81")
+    assert (answer.status_code, answer.data) == (202, b"")
+    assert world.east.calls == calls + 1
+    assert world.east.cached == [("east-1", IMAGE, 1 << 20), ("east-1", BIG_IMAGE, 0)]
+    assert [host for host, _, _ in world.west.cached] == ["west-1"] * 2
+    world.west.away = True
+    assert world.post(path, body, token="admin", version="2.81").status_code == 503, "a cell has not heard of it"

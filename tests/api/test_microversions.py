@@ -75,6 +75,12 @@ def _any(path: str, *, token: str = "member") -> Probe:
     return see
 
 
+def _cached_images(world: World, version: str) -> Any:
+    made = world.post("/os-aggregates", {"aggregate": {"name": f"a{version}"}}, token="admin").get_json()
+    path, body = f"/os-aggregates/{made['aggregate']['id']}/images", {"cache": [{"id": IMAGE}]}
+    return world.post(path, body, token="admin", version=version).status_code
+
+
 def _image_id(world: World, version: str) -> Any:
     """Whether an image of a server has its id in the answer's body."""
     body = {"createImage": {"name": "image"}}
@@ -248,6 +254,7 @@ SERVED: dict[int, tuple[Probe, Any, Any]] = {
     77: (_status("POST", "/servers/{id}/action", {"unshelve": {}}), 409, 400),
     78: (_status("GET", "/servers/{id}/topology"), 404, 200),
     80: (_status("GET", "/os-migrations?user_id=u", token="admin"), 400, 200),
+    81: (_cached_images, 404, 202),
     82: (_external_event("accelerator-request-bound"), 400, 207),
     83: (_any("/servers?key_name=nobodys"), True, False),
     84: (_event("details", "admin"), False, True),

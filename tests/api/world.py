@@ -197,6 +197,7 @@ class MemoryCell:
         self.aggregates_version = 0
         self.arguments: dict[str, object] = {}  # of the last operation
         self.asked: list[GuestQuestion] = []  # of guests
+        self.cached: list[tuple[str, str, int]] = []  # what hosts were to fetch: host, image, bytes
         self.guest_error: errors.CellcloudError | None = None
         self.slow = False  # whether operations stay under way until ``end_operation``
         self.enabled = True
@@ -436,6 +437,9 @@ class MemoryCell:
             self.aggregates = {n: one for n, one in self.aggregates.items() if n not in removed}
             self.aggregates |= {one.id: one for one in aggregates}
         return self.list_aggregates(context)
+
+    def cache_images(self, context: RequestContext, hosts: list[str], images: list[Image]) -> None:
+        self.cached += [(host, image.id, image.size) for host in hosts for image in images]
 
     def list_services(self, context: RequestContext) -> list[ServiceRecord]:
         known = [self._service(binary) for binary in ("nova-compute", "nova-conductor", "nova-scheduler")]

@@ -261,7 +261,7 @@ def test_a_large_cell_tells_of_its_hosts_some_at_a_time(tmp_path: Path) -> None:
         def list_hosts(self, context: RequestContext) -> list[Host]:
             raise AssertionError("not all at once")
 
-    nobody: Any = types.SimpleNamespace()
+    nobody: Any = types.SimpleNamespace(compute=None)
     service = Counting(replace(options.load().cell, name="large"), database, nobody, nobody, nobody, nobody)
     server = line.serve(Conductor, cast(Any, service), server="large-1", threads=1)
     conductor = line.client(Conductor)

@@ -78,6 +78,7 @@ ROUTES: dict[tuple[str, str], tuple[str, str]] = {
     ("GET", "/os-aggregates/<aggregate_id>"): ("aggregates", "show"),
     ("PUT", "/os-aggregates/<aggregate_id>"): ("aggregates", "update"),
     ("DELETE", "/os-aggregates/<aggregate_id>"): ("aggregates", "delete"),
+    ("POST", "/os-aggregates/<aggregate_id>/images"): ("aggregates", "images"),
     ("POST", "/os-server-external-events"): ("server_external_events", "create"),
     ("GET", "/os-simple-tenant-usage"): ("simple_tenant_usage", "index"),
     ("GET", "/os-simple-tenant-usage/<project_id>"): ("simple_tenant_usage", "show"),

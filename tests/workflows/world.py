@@ -357,6 +357,10 @@ class CellUnderTest:
                 del self.aside[server_id]
         return PowerState.SHUTDOWN
 
+    def compute(self, host: str) -> Any:
+        """No host here is asked anything but by commands."""
+        raise errors.NotFound(f"Compute host {host} could not be found.")
+
     def within(self, connection: Connection) -> Inside:
         return Inside(self)
 

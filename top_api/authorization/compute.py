@@ -140,6 +140,7 @@ _RESOURCES = (
     ("os-aggregates:add_host", ADMIN, "Put a host into an aggregate."),
     ("os-aggregates:remove_host", ADMIN, "Take a host out of an aggregate."),
     ("os-aggregates:set_metadata", ADMIN, "Change an aggregate's metadata."),
+    ("compute:aggregates:images", ADMIN, "Have an aggregate's hosts fetch images."),
     ("os-server-external-events:create", SERVICE, "Tell of what another service did for a server."),
     ("os-simple-tenant-usage:list", ADMIN, "List what every project used."),
     ("os-simple-tenant-usage:show", READER, "Show what a project used."),

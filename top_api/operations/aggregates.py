@@ -3,20 +3,25 @@ and the router gives it to the others."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 from cellcloud import errors
+from cellcloud.batching import portions
 from cellcloud.context import RequestContext
 from cellcloud.db import aggregates
 from cellcloud.db.aggregates import ZONE
 from cellcloud.db.engine import Connection, Database, retried
+from cellcloud.model import codec
 from cellcloud.model.host import Aggregate
+from cellcloud.model.image import Image
 from top_api import aggregate_copies
 from top_api.operations import services_and_hosts
 from top_api.services import ApiServices
 
 T = TypeVar("T")
+MOST_IMAGES = 100  # in one message to a cell
 FULL = "One or more hosts contain instances in this zone"
 
 
@@ -90,6 +95,38 @@ def remove_host(services: ApiServices, context: RequestContext, aggregate_id: in
 def forget_host(services: ApiServices, context: RequestContext, host: str, cell: str) -> None:
     """Take a host that there is no more out of every aggregate."""
     _change(services, context, lambda connection: aggregates.forget_host(connection, host, cell))
+
+
+def cache_images(services: ApiServices, context: RequestContext, aggregate_id: int, image_ids: Sequence[str]) -> None:
+    """Have the aggregate's hosts fetch images, each cell some hosts at a time. Raises NotFound; Invalid for an image
+    twice, too many, or one that there is not; Unreachable where a cell did not hear of it: ask again."""
+    if len(set(image_ids)) < len(image_ids):
+        raise errors.Invalid("Duplicate images in request")
+    if len(image_ids) > MOST_IMAGES:
+        raise errors.Invalid(f"At most {MOST_IMAGES} images are cached by one request.")
+    with services.database.read() as connection:
+        aggregates.get(connection, aggregate_id)
+        hosts = aggregates.list_hosts(connection, aggregate_id)
+    images = [_image(services, context, image_id) for image_id in image_ids]
+
+    def ask(cell: str) -> None:
+        for some in portions(hosts[cell], codec.wire_size):
+            services.cells.scheduling_store(cell).cache_images(services.cells.budget(context), list(some), images)
+
+    for told in services.cells.ask_each(list(hosts), ask).values():
+        if isinstance(told, errors.CellcloudError):
+            raise told
+
+
+def _image(services: ApiServices, context: RequestContext, image_id: str) -> Image:
+    """Return what a host needs to know of an image."""
+    try:
+        image = services.images.get_image(image_id, project_id=context.project_id, is_admin=context.is_admin)
+    except errors.NotFound as error:
+        raise errors.Invalid(f"Image {image_id} could not be found.") from error
+    if image.status != "active":
+        raise errors.Invalid(f"Image {image_id} is not active.")
+    return replace(image, properties={}, tags=())
 
 
 def _change(services: ApiServices, context: RequestContext, change: Callable[[Connection], T]) -> T:

@@ -80,6 +80,19 @@ def set_metadata(call: Call, aggregate_id: str) -> dict[str, Any]:
     return _shown(call, operations.update(call.services, call.context, _number(aggregate_id), metadata=metadata))
 
 
+@aggregates.route(
+    "POST",
+    ONE + "/images",
+    "compute:aggregates:images",
+    status=202,
+    since=(2, 81),
+    body=schemas.CACHE_IMAGES,
+)
+def cache_images(call: Call, aggregate_id: str) -> None:
+    wanted = [one["id"] for one in call.body["cache"]]
+    operations.cache_images(call.services, call.context, _number(aggregate_id), wanted)
+
+
 def _shown(call: Call, aggregate: Aggregate) -> dict[str, Any]:
     return {"aggregate": views.show(aggregate, call.version)}
 
