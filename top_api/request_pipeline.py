@@ -27,6 +27,7 @@ from top_api import auth, faults, microversion
 from top_api.authorization import Target
 from top_api.microversion import FIRST, LAST, Microversion
 from top_api.public_address import plain
+from top_api.response_schema import AnswerShape
 from top_api.service_api_definition import COMPUTE, WebApi
 from top_api.services import ApiServices
 from top_api.validation import MALFORMED, NO_QUERY, Queries, UnsupportedType, Versioned, check_body, read_json
@@ -134,9 +135,9 @@ class Route:
     ``rule``: what policy is asked, or the actions that have one each; None: the route is open to everybody, without a
     token. ``target`` says by the words of the path alone whose the thing is that the rule is asked about. ``lookup``
     finds what they name and sets the call's target; the rule is then asked about that, and otherwise before anything
-    else is looked at. ``also``: statuses that its handler answers with besides. ``answer``: what a success
-    answers with. ``body_types``: as in WebApi, but demanded of empty bodies too. ``streams``: the handler reads the
-    body itself, by ``receive``.
+    else is looked at. ``later_status``: of a success from a microversion on. ``also``: statuses that its handler
+    answers with besides. ``answer``: what a success answers with. ``body_types``: as in WebApi, but demanded of empty
+    bodies too. ``streams``: the handler reads the body itself, by ``receive``.
     """
 
     method: str
@@ -144,30 +145,42 @@ class Route:
     handler: Handler
     rule: str | Actions | None
     status: int = 200
+    later_status: tuple[Pair, int] | None = None
     also: tuple[int, ...] = ()
     since: Pair = FIRST
     until: Pair = LAST
     query: Queries = NO_QUERY
     body: Versioned | None = None
-    answer: Versioned | None = None
+    answer: AnswerShape | None = None
     body_types: tuple[str, ...] = ()
     streams: bool = False
     target: TargetOf | None = None
     lookup: Lookup | None = None
 
+    def status_at(self, version: Microversion) -> int:
+        """Return the status of a success."""
+        if self.later_status is not None and version >= self.later_status[0]:
+            return self.later_status[1]
+        return self.status
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Action:
-    """One key of the body of ``POST .../action``."""
+    """One key of the body of ``POST .../action``. ``also``, ``answer``: see Route."""
 
     name: str
     handler: Handler
     rule: str
     status: int = 202
+    also: tuple[int, ...] = ()
     since: Pair = FIRST
     until: Pair = LAST
     body: Versioned | None = None
-    answer: Versioned | None = None
+    answer: AnswerShape | None = None
+
+    def status_at(self, version: Microversion) -> int:
+        """Return the status of a success."""
+        return self.status
 
 
 class Resource:
@@ -315,7 +328,7 @@ def _view(services: ApiServices, api: WebApi, route: Route) -> Callable[..., Res
         if isinstance(route.rule, str) and route.lookup is not None:
             route.lookup(call, arguments)
             call.check(route.rule)
-        return _respond(_answer(route.handler(call, **arguments), route.status))
+        return _respond(_answer(route.handler(call, **arguments), route.status_at(version)))
 
     return view
 

@@ -21,6 +21,10 @@ ROUTES = [route for resource in RESOURCES for route in resource.routes if resour
 def test_it_is_served_and_valid(world: World, version: str) -> None:
     document = world.get(f"/openapi.json?microversion={version}", token=None).get_json()
     assert [str(error) for error in OpenAPIV31SpecValidator(document).iter_errors()] == []
+    documents = [path for path, methods in document["paths"].items() if "servers" in methods]
+    assert documents == ["/", "/v2.1/", "/v2/"]  # of versions, beside the API
+    for path in documents:
+        del document["paths"][path]
     pair = tuple(map(int, document["info"]["version"].split(".")))
     expected = {(route.method, route.path) for route in ROUTES if route.since <= pair <= route.until}
     found = {(method.upper(), path) for path, methods in document["paths"].items() for method in methods}

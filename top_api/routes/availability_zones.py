@@ -5,13 +5,16 @@ from __future__ import annotations
 import datetime as dt
 from typing import Any
 
+from top_api.answers import availability_zones as answers
 from top_api.request_pipeline import Call, Resource
 
 availability_zones = Resource("os-availability-zone")
 INTERNAL = "internal"
 
 
-@availability_zones.route("GET", "/os-availability-zone", "os_compute_api:os-availability-zone:list")
+@availability_zones.route(
+    "GET", "/os-availability-zone", "os_compute_api:os-availability-zone:list", answer=answers.LIST
+)
 def list_zones(call: Call) -> dict[str, Any]:
     zones = sorted(call.services.cells.zones().items())
     return {
@@ -21,14 +24,16 @@ def list_zones(call: Call) -> dict[str, Any]:
     }
 
 
-@availability_zones.route("GET", "/os-availability-zone/detail", "os_compute_api:os-availability-zone:detail")
+@availability_zones.route(
+    "GET", "/os-availability-zone/detail", "os_compute_api:os-availability-zone:detail", answer=answers.DETAIL
+)
 def list_zones_in_detail(call: Call) -> dict[str, Any]:
-    answers = call.services.cells.ask_all(
+    told = call.services.cells.ask_all(
         call.context, "services", lambda conductor, context: conductor.list_services(context)
     )
     zones: dict[str, dict[str, dict[str, Any]]] = {name: {} for name in call.services.cells.zones()}
     usable: dict[str, bool] = dict(call.services.cells.zones())
-    for _cell, services, fresh in answers:
+    for _cell, services, fresh in told:
         for service in (one for one in services if one.enabled):
             zones.setdefault(service.zone, {}).setdefault(service.host, {})[service.binary] = {
                 "available": service.up and fresh,

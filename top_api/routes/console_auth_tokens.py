@@ -6,6 +6,7 @@ from typing import Any
 
 from cellcloud import errors
 from cellcloud.model.console import ConsoleAddress
+from top_api.answers import console_auth_tokens as answers
 from top_api.operations.consoles import find_console
 from top_api.request_pipeline import Call, Resource
 from top_api.schemas import console_auth_tokens as schemas
@@ -14,7 +15,11 @@ console_auth_tokens = Resource("os-console-auth-tokens")
 
 
 @console_auth_tokens.route(
-    "GET", "/os-console-auth-tokens/<token>", "os_compute_api:os-console-auth-tokens", query=schemas.SHOW
+    "GET",
+    "/os-console-auth-tokens/<token>",
+    "os_compute_api:os-console-auth-tokens",
+    query=schemas.SHOW,
+    answer=answers.SHOW,
 )
 def show(call: Call, token: str) -> dict[str, Any]:
     if call.version < (2, 31):

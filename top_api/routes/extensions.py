@@ -6,6 +6,7 @@ import functools
 from typing import Any
 
 from cellcloud import errors
+from top_api.answers import extensions as answers
 from top_api.request_pipeline import Actions, Call, Resource
 
 extensions = Resource("extensions")
@@ -115,12 +116,12 @@ def _shown(alias: str) -> dict[str, Any]:
     }
 
 
-@extensions.route("GET", "/extensions", RULE)
+@extensions.route("GET", "/extensions", RULE, answer=answers.LIST)
 def list_extensions(call: Call) -> dict[str, Any]:
     return {"extensions": [_shown(alias) for alias in sorted(_served())]}
 
 
-@extensions.route("GET", "/extensions/<alias>", RULE)
+@extensions.route("GET", "/extensions/<alias>", RULE, answer=answers.ONE)
 def show(call: Call, alias: str) -> dict[str, Any]:
     if alias not in _served():
         raise errors.NotFound(f"No extension {alias[:64]} was found.")

@@ -11,9 +11,11 @@ from cellcloud.db import flavors as table
 from cellcloud.db.engine import transact
 from cellcloud.model import extra_specs
 from cellcloud.model.flavor import Flavor
+from top_api.answers import flavors as answers
 from top_api.operations import projects
 from top_api.paging import next_links, page_of
 from top_api.request_pipeline import Actions, Answer, Call, Resource
+from top_api.response_schema import NOTHING
 from top_api.schemas import flavors as schemas
 from top_api.schemas.types import is_true
 from top_api.views import flavors as views
@@ -23,12 +25,12 @@ actions = Actions()
 View = Callable[[Call, Flavor], dict[str, Any]]
 
 
-@flavors.route("GET", "/flavors", "os_compute_api:flavors", query=schemas.LIST)
+@flavors.route("GET", "/flavors", "os_compute_api:flavors", query=schemas.LIST, answer=answers.LIST)
 def list_flavors(call: Call) -> dict[str, Any]:
     return _page(call, views.brief, ("flavors",))
 
 
-@flavors.route("GET", "/flavors/detail", "os_compute_api:flavors", query=schemas.LIST)
+@flavors.route("GET", "/flavors/detail", "os_compute_api:flavors", query=schemas.LIST, answer=answers.DETAIL)
 def list_flavors_in_detail(call: Call) -> dict[str, Any]:
     return _page(call, views.detail, ("flavors", "detail"))
 
@@ -79,12 +81,12 @@ def _get(call: Call, flavor_id: str) -> Flavor:
         return table.get_flavor(connection, flavor_id[:256], project_id=call.project_filter)
 
 
-@flavors.route("GET", "/flavors/<flavor_id>", "os_compute_api:flavors")
+@flavors.route("GET", "/flavors/<flavor_id>", "os_compute_api:flavors", answer=answers.ONE)
 def show(call: Call, flavor_id: str) -> dict[str, Any]:
     return {"flavor": views.detail(call, _get(call, flavor_id))}
 
 
-@flavors.route("POST", "/flavors", "os_compute_api:os-flavor-manage:create", body=schemas.CREATE)
+@flavors.route("POST", "/flavors", "os_compute_api:os-flavor-manage:create", body=schemas.CREATE, answer=answers.ONE)
 def create(call: Call) -> dict[str, Any]:
     given = call.body["flavor"]
     flavor_id = given.get("id")
@@ -105,7 +107,12 @@ def create(call: Call) -> dict[str, Any]:
 
 
 @flavors.route(
-    "PUT", "/flavors/<flavor_id>", "os_compute_api:os-flavor-manage:update", since=(2, 55), body=schemas.UPDATE
+    "PUT",
+    "/flavors/<flavor_id>",
+    "os_compute_api:os-flavor-manage:update",
+    since=(2, 55),
+    body=schemas.UPDATE,
+    answer=answers.ONE,
 )
 def update(call: Call, flavor_id: str) -> dict[str, Any]:
     description = call.body["flavor"]["description"]
@@ -113,12 +120,17 @@ def update(call: Call, flavor_id: str) -> dict[str, Any]:
     return {"flavor": views.detail(call, _get(call, flavor_id))}
 
 
-@flavors.route("DELETE", "/flavors/<flavor_id>", "os_compute_api:os-flavor-manage:delete", status=202)
+@flavors.route("DELETE", "/flavors/<flavor_id>", "os_compute_api:os-flavor-manage:delete", status=202, answer=NOTHING)
 def delete(call: Call, flavor_id: str) -> None:
     transact(call.services.database, lambda connection: table.delete_flavor(connection, flavor_id))
 
 
-@flavors.route("GET", "/flavors/<flavor_id>/os-extra_specs", "os_compute_api:os-flavor-extra-specs:index")
+@flavors.route(
+    "GET",
+    "/flavors/<flavor_id>/os-extra_specs",
+    "os_compute_api:os-flavor-extra-specs:index",
+    answer=answers.EXTRA_SPECS,
+)
 def list_extra_specs(call: Call, flavor_id: str) -> dict[str, Any]:
     return {"extra_specs": _get(call, flavor_id).extra_specs}
 
@@ -128,6 +140,7 @@ def list_extra_specs(call: Call, flavor_id: str) -> dict[str, Any]:
     "/flavors/<flavor_id>/os-extra_specs",
     "os_compute_api:os-flavor-extra-specs:create",
     body=schemas.EXTRA_SPECS,
+    answer=answers.EXTRA_SPECS,
 )
 def add_extra_specs(call: Call, flavor_id: str) -> dict[str, Any]:
     added = {key: str(value) for key, value in call.body["extra_specs"].items()}
@@ -136,7 +149,12 @@ def add_extra_specs(call: Call, flavor_id: str) -> dict[str, Any]:
     return {"extra_specs": added}
 
 
-@flavors.route("GET", "/flavors/<flavor_id>/os-extra_specs/<key>", "os_compute_api:os-flavor-extra-specs:show")
+@flavors.route(
+    "GET",
+    "/flavors/<flavor_id>/os-extra_specs/<key>",
+    "os_compute_api:os-flavor-extra-specs:show",
+    answer=answers.EXTRA_SPEC,
+)
 def show_extra_spec(call: Call, flavor_id: str, key: str) -> dict[str, Any]:
     return {key: _extra_spec(_get(call, flavor_id), key)}
 
@@ -146,6 +164,7 @@ def show_extra_spec(call: Call, flavor_id: str, key: str) -> dict[str, Any]:
     "/flavors/<flavor_id>/os-extra_specs/<key>",
     "os_compute_api:os-flavor-extra-specs:update",
     body=schemas.EXTRA_SPEC,
+    answer=answers.EXTRA_SPEC,
 )
 def set_extra_spec(call: Call, flavor_id: str, key: str) -> dict[str, Any]:
     _check_extra_specs(call, {name: str(value) for name, value in call.body.items()})
@@ -155,7 +174,9 @@ def set_extra_spec(call: Call, flavor_id: str, key: str) -> dict[str, Any]:
     return {key: str(call.body[key])}
 
 
-@flavors.route("DELETE", "/flavors/<flavor_id>/os-extra_specs/<key>", "os_compute_api:os-flavor-extra-specs:delete")
+@flavors.route(
+    "DELETE", "/flavors/<flavor_id>/os-extra_specs/<key>", "os_compute_api:os-flavor-extra-specs:delete", answer=NOTHING
+)
 def delete_extra_spec(call: Call, flavor_id: str, key: str) -> None:
     transact(call.services.database, lambda connection: table.delete_extra_spec(connection, flavor_id, key))
 
@@ -177,7 +198,7 @@ def _extra_spec(flavor: Flavor, key: str) -> str:
     return flavor.extra_specs[key]
 
 
-@flavors.route("GET", "/flavors/<flavor_id>/os-flavor-access", "os_compute_api:os-flavor-access")
+@flavors.route("GET", "/flavors/<flavor_id>/os-flavor-access", "os_compute_api:os-flavor-access", answer=answers.ACCESS)
 def list_access(call: Call, flavor_id: str) -> dict[str, Any]:
     flavor = _get(call, flavor_id)
     if flavor.is_public:
@@ -191,7 +212,11 @@ def act(call: Call, flavor_id: str) -> Answer:
 
 
 @actions.action(
-    "addTenantAccess", "os_compute_api:os-flavor-access:add_tenant_access", status=200, body=schemas.ADD_ACCESS
+    "addTenantAccess",
+    "os_compute_api:os-flavor-access:add_tenant_access",
+    status=200,
+    body=schemas.ADD_ACCESS,
+    answer=answers.ACCESS,
 )
 def add_access(call: Call, flavor_id: str) -> dict[str, Any]:
     project_id = call.body["addTenantAccess"]["tenant"]
@@ -208,6 +233,7 @@ def add_access(call: Call, flavor_id: str) -> dict[str, Any]:
     "os_compute_api:os-flavor-access:remove_tenant_access",
     status=200,
     body=schemas.REMOVE_ACCESS,
+    answer=answers.ACCESS,
 )
 def remove_access(call: Call, flavor_id: str) -> dict[str, Any]:
     flavor, project_id = _get(call, flavor_id), call.body["removeTenantAccess"]["tenant"]

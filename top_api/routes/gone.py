@@ -7,6 +7,7 @@ from typing import Any
 from cellcloud import errors
 from top_api.faults import GONE, Gone
 from top_api.request_pipeline import Call, Resource
+from top_api.response_schema import NEVER
 
 gone = Resource("gone")
 _PATHS: dict[str, tuple[str, ...]] = {
@@ -56,6 +57,8 @@ def _refuse(call: Call, **_: str) -> Any:
 
 for path, methods in _PATHS.items():
     for method in methods:
-        gone.route(method, path, "cellcloud:gone", also=(410,))(_answer)
+        gone.route(method, path, "cellcloud:gone", also=(410,), answer=NEVER)(_answer)
 for path in ("/os-networks", "/os-networks/<x>", "/os-tenant-networks", "/os-tenant-networks/<x>"):
-    gone.route("GET", path, "cellcloud:gone", also=(404,))(_refuse)  # the network service's: never a wrong method
+    gone.route("GET", path, "cellcloud:gone", also=(404,), answer=NEVER)(
+        _refuse
+    )  # the network service's: never a wrong method

@@ -7,8 +7,10 @@ from typing import Any
 from cellcloud import errors
 from cellcloud.db import server_index
 from cellcloud.model.host import Host
+from top_api.answers import hosts as answers
 from top_api.operations import services_and_hosts as operations
 from top_api.request_pipeline import Call, Resource
+from top_api.response_schema import NEVER
 from top_api.schemas import hosts as schemas
 
 hosts = Resource("os-hosts")
@@ -17,7 +19,7 @@ ONE = "/os-hosts/<host>"
 _AMOUNTS = ("cpu", "memory_mb", "disk_gb")
 
 
-@hosts.route("GET", "/os-hosts", "os_compute_api:os-hosts:list", until=LAST, query=schemas.LIST)
+@hosts.route("GET", "/os-hosts", "os_compute_api:os-hosts:list", until=LAST, query=schemas.LIST, answer=answers.LIST)
 def list_hosts(call: Call) -> dict[str, Any]:
     zone = call.param("zone")
     return {
@@ -29,7 +31,7 @@ def list_hosts(call: Call) -> dict[str, Any]:
     }
 
 
-@hosts.route("GET", ONE, "os_compute_api:os-hosts:show", until=LAST)
+@hosts.route("GET", ONE, "os_compute_api:os-hosts:show", until=LAST, answer=answers.SHOW)
 def show(call: Call, host: str) -> dict[str, Any]:
     """Return what the host has, what is used of it, and by whose servers."""
     found = operations.find_host(call.services, call.context, host)
@@ -55,7 +57,9 @@ def _resource(host: Host, project: str, amounts: list[int]) -> dict[str, Any]:
     return {"resource": {"host": host.host, "project": project, **dict(zip(_AMOUNTS, amounts, strict=True))}}
 
 
-@hosts.route("PUT", ONE, "os_compute_api:os-hosts:update", until=LAST, body=schemas.UPDATE)
+@hosts.route(
+    "PUT", ONE, "os_compute_api:os-hosts:update", also=(501,), until=LAST, body=schemas.UPDATE, answer=answers.UPDATED
+)
 def update(call: Call, host: str) -> dict[str, Any]:
     """Enable or disable its compute service; servers are not moved away for maintenance here."""
     service = operations.find_compute(call.services, call.context, host)
@@ -66,17 +70,17 @@ def update(call: Call, host: str) -> dict[str, Any]:
     return {"host": host, "status": "enabled" if enabled else "disabled"}
 
 
-@hosts.route("GET", ONE + "/startup", "os_compute_api:os-hosts:start", also=(501,), until=LAST)
+@hosts.route("GET", ONE + "/startup", "os_compute_api:os-hosts:start", also=(501,), until=LAST, answer=NEVER)
 def start_up(call: Call, host: str) -> None:
     _refuse_power(call, host)
 
 
-@hosts.route("GET", ONE + "/shutdown", "os_compute_api:os-hosts:shutdown", also=(501,), until=LAST)
+@hosts.route("GET", ONE + "/shutdown", "os_compute_api:os-hosts:shutdown", also=(501,), until=LAST, answer=NEVER)
 def shut_down(call: Call, host: str) -> None:
     _refuse_power(call, host)
 
 
-@hosts.route("GET", ONE + "/reboot", "os_compute_api:os-hosts:reboot", also=(501,), until=LAST)
+@hosts.route("GET", ONE + "/reboot", "os_compute_api:os-hosts:reboot", also=(501,), until=LAST, answer=NEVER)
 def reboot(call: Call, host: str) -> None:
     _refuse_power(call, host)
 

@@ -9,6 +9,7 @@ from typing import Any
 from cellcloud import errors
 from cellcloud.db import server_index
 from cellcloud.model.host import Host
+from top_api.answers import hypervisors as answers
 from top_api.operations.services_and_hosts import list_hosts
 from top_api.paging import next_links, page_of
 from top_api.request_pipeline import Call, Resource
@@ -20,13 +21,20 @@ hypervisors = Resource("os-hypervisors")
 Found = tuple[Host, bool]
 
 
-@hypervisors.route("GET", "/os-hypervisors", "os_compute_api:os-hypervisors:list", also=(404,), query=schemas.LIST)
+@hypervisors.route(
+    "GET", "/os-hypervisors", "os_compute_api:os-hypervisors:list", also=(404,), query=schemas.LIST, answer=answers.LIST
+)
 def list_hypervisors(call: Call) -> dict[str, Any]:
     return _list(call, views.brief, ("os-hypervisors",))
 
 
 @hypervisors.route(
-    "GET", "/os-hypervisors/detail", "os_compute_api:os-hypervisors:list-detail", also=(404,), query=schemas.LIST
+    "GET",
+    "/os-hypervisors/detail",
+    "os_compute_api:os-hypervisors:list-detail",
+    also=(404,),
+    query=schemas.LIST,
+    answer=answers.DETAIL,
 )
 def list_hypervisors_in_detail(call: Call) -> dict[str, Any]:
     return _list(call, views.detail, ("os-hypervisors", "detail"))
@@ -70,19 +78,33 @@ def _shown(call: Call, view: Any, page: Sequence[Found], *, with_servers: bool) 
     ]
 
 
-@hypervisors.route("GET", "/os-hypervisors/statistics", "os_compute_api:os-hypervisors:statistics", until=(2, 87))
+@hypervisors.route(
+    "GET",
+    "/os-hypervisors/statistics",
+    "os_compute_api:os-hypervisors:statistics",
+    until=(2, 87),
+    answer=answers.STATISTICS,
+)
 def show_statistics(call: Call) -> dict[str, Any]:
     return {"hypervisor_statistics": views.statistics([host for host, _ in list_hosts(call.services, call.context)])}
 
 
-@hypervisors.route("GET", "/os-hypervisors/<identifier>", "os_compute_api:os-hypervisors:show", query=schemas.SHOW)
+@hypervisors.route(
+    "GET", "/os-hypervisors/<identifier>", "os_compute_api:os-hypervisors:show", query=schemas.SHOW, answer=answers.ONE
+)
 def show(call: Call, identifier: str) -> dict[str, Any]:
     found = _get(call, identifier)
     (shown,) = _shown(call, views.detail, [found], with_servers=is_true(call.param("with_servers")))
     return {"hypervisor": shown}
 
 
-@hypervisors.route("GET", "/os-hypervisors/<identifier>/uptime", "os_compute_api:os-hypervisors:uptime", until=(2, 87))
+@hypervisors.route(
+    "GET",
+    "/os-hypervisors/<identifier>/uptime",
+    "os_compute_api:os-hypervisors:uptime",
+    until=(2, 87),
+    answer=answers.UPTIME,
+)
 def show_uptime(call: Call, identifier: str) -> dict[str, Any]:
     host, fresh = _get(call, identifier)
     if not fresh or not host.up:
@@ -90,13 +112,25 @@ def show_uptime(call: Call, identifier: str) -> dict[str, Any]:
     return {"hypervisor": {**views.brief(call, host, fresh=fresh), "uptime": host.facts.uptime}}
 
 
-@hypervisors.route("GET", "/os-hypervisors/<pattern>/search", "os_compute_api:os-hypervisors:search", until=(2, 52))
+@hypervisors.route(
+    "GET",
+    "/os-hypervisors/<pattern>/search",
+    "os_compute_api:os-hypervisors:search",
+    until=(2, 52),
+    answer=answers.FOUND,
+)
 def search(call: Call, pattern: str) -> dict[str, Any]:
     found = _matching(list_hosts(call.services, call.context), pattern)
     return {"hypervisors": _shown(call, views.brief, found, with_servers=False)}
 
 
-@hypervisors.route("GET", "/os-hypervisors/<pattern>/servers", "os_compute_api:os-hypervisors:servers", until=(2, 52))
+@hypervisors.route(
+    "GET",
+    "/os-hypervisors/<pattern>/servers",
+    "os_compute_api:os-hypervisors:servers",
+    until=(2, 52),
+    answer=answers.SERVERS,
+)
 def list_servers(call: Call, pattern: str) -> dict[str, Any]:
     found = _matching(list_hosts(call.services, call.context), pattern)
     return {"hypervisors": _shown(call, views.brief, found, with_servers=True)}

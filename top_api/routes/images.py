@@ -8,9 +8,12 @@ from typing import Any
 
 from cellcloud import errors
 from cellcloud.model.image import Image, ImageQuery
+from top_api.answers import images as answers
+from top_api.answers import server_metadata_tags as metadata_answers
 from top_api.operations import snapshots
 from top_api.paging import limit_of, next_links
 from top_api.request_pipeline import Call, Resource
+from top_api.response_schema import NOTHING
 from top_api.schemas import images as schemas
 from top_api.schemas import server_metadata_tags as metadata_schemas
 from top_api.views import images as views
@@ -22,26 +25,26 @@ LAST_PROXY, LAST_METADATA = (2, 35), (2, 38)
 NOT_FOUND = "Image not found."
 
 
-@images.route("GET", "/images", RULE, until=LAST_PROXY, query=schemas.LIST)
+@images.route("GET", "/images", RULE, until=LAST_PROXY, query=schemas.LIST, answer=answers.LIST)
 def list_images(call: Call) -> dict[str, Any]:
     found = _search(call)
     shown = [views.brief(call, image) for image in found]
     return {"images": shown, **next_links(call, "images", ("images",), [image.id for image in found])}
 
 
-@images.route("GET", "/images/detail", RULE, until=LAST_PROXY, query=schemas.LIST)
+@images.route("GET", "/images/detail", RULE, until=LAST_PROXY, query=schemas.LIST, answer=answers.DETAIL)
 def list_images_in_detail(call: Call) -> dict[str, Any]:
     found = _search(call)
     shown = [views.detail(call, image) for image in found]
     return {"images": shown, **next_links(call, "images", ("images", "detail"), [image.id for image in found])}
 
 
-@images.route("GET", ONE, RULE, until=LAST_PROXY)
+@images.route("GET", ONE, RULE, until=LAST_PROXY, answer=answers.ONE)
 def show(call: Call, image_id: str) -> dict[str, Any]:
     return {"image": views.detail(call, _get(call, image_id))}
 
 
-@images.route("DELETE", ONE, RULE, until=LAST_PROXY, status=204)
+@images.route("DELETE", ONE, RULE, until=LAST_PROXY, status=204, answer=NOTHING)
 def delete(call: Call, image_id: str) -> None:
     who = call.context
     try:
@@ -53,22 +56,22 @@ def delete(call: Call, image_id: str) -> None:
 
 
 # ---- metadata --------------------------------------------------------------------------------------------------------
-@images.route("GET", METADATA, RULE, until=LAST_METADATA)
+@images.route("GET", METADATA, RULE, until=LAST_METADATA, answer=metadata_answers.METADATA)
 def list_metadata(call: Call, image_id: str) -> dict[str, Any]:
     return {"metadata": _get(call, image_id).properties}
 
 
-@images.route("POST", METADATA, RULE, until=LAST_METADATA, body=metadata_schemas.ALL)
+@images.route("POST", METADATA, RULE, until=LAST_METADATA, body=metadata_schemas.ALL, answer=metadata_answers.METADATA)
 def merge_metadata(call: Call, image_id: str) -> dict[str, Any]:
     return {"metadata": _set(call, image_id, call.body["metadata"]).properties}
 
 
-@images.route("PUT", METADATA, RULE, until=LAST_METADATA, body=metadata_schemas.ALL)
+@images.route("PUT", METADATA, RULE, until=LAST_METADATA, body=metadata_schemas.ALL, answer=metadata_answers.METADATA)
 def replace_metadata(call: Call, image_id: str) -> dict[str, Any]:
     return {"metadata": _set(call, image_id, call.body["metadata"], keep=False).properties}
 
 
-@images.route("GET", ITEM, RULE, until=LAST_METADATA)
+@images.route("GET", ITEM, RULE, until=LAST_METADATA, answer=metadata_answers.ITEM)
 def show_item(call: Call, image_id: str, key: str) -> dict[str, Any]:
     properties = _get(call, image_id).properties
     if key not in properties:
@@ -76,7 +79,7 @@ def show_item(call: Call, image_id: str, key: str) -> dict[str, Any]:
     return {"meta": {key: properties[key]}}
 
 
-@images.route("PUT", ITEM, RULE, until=LAST_METADATA, body=metadata_schemas.ONE)
+@images.route("PUT", ITEM, RULE, until=LAST_METADATA, body=metadata_schemas.ONE, answer=metadata_answers.ITEM)
 def set_item(call: Call, image_id: str, key: str) -> dict[str, Any]:
     if key not in call.body["meta"]:
         raise errors.Invalid("Request body and URI mismatch")
@@ -84,7 +87,7 @@ def set_item(call: Call, image_id: str, key: str) -> dict[str, Any]:
     return {"meta": call.body["meta"]}
 
 
-@images.route("DELETE", ITEM, RULE, until=LAST_METADATA, status=204)
+@images.route("DELETE", ITEM, RULE, until=LAST_METADATA, status=204, answer=NOTHING)
 def delete_item(call: Call, image_id: str, key: str) -> None:
     def without(properties: Mapping[str, str]) -> Mapping[str, str]:
         if key not in properties:

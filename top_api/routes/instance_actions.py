@@ -8,6 +8,7 @@ from typing import Any
 
 from cellcloud import errors
 from cellcloud.model.run import RunRecord
+from top_api.answers import instance_actions as answers
 from top_api.operations.instance_actions import find_deleted_too, get_action, list_actions
 from top_api.paging import next_links, page_of
 from top_api.request_pipeline import Call, Resource
@@ -24,7 +25,9 @@ def _look_up(call: Call, arguments: Mapping[str, str]) -> None:
     call.server = find_deleted_too(call.services, arguments["server_id"], call.project_filter, deleted=deleted)
 
 
-@instance_actions.route("GET", PATH, "os_compute_api:os-instance-actions:list", query=schemas.LIST, lookup=_look_up)
+@instance_actions.route(
+    "GET", PATH, "os_compute_api:os-instance-actions:list", query=schemas.LIST, lookup=_look_up, answer=answers.LIST
+)
 def list_of_server(call: Call, server_id: str) -> dict[str, Any]:
     runs = list_actions(call.services, call.context, call.server)
     since, before = read_changes(call.query)
@@ -37,7 +40,9 @@ def list_of_server(call: Call, server_id: str) -> dict[str, Any]:
     return shown
 
 
-@instance_actions.route("GET", PATH + "/<request_id>", "os_compute_api:os-instance-actions:show", lookup=_look_up)
+@instance_actions.route(
+    "GET", PATH + "/<request_id>", "os_compute_api:os-instance-actions:show", lookup=_look_up, answer=answers.SHOW
+)
 def show(call: Call, server_id: str, request_id: str) -> dict[str, Any]:
     run = get_action(call.services, call.context, call.server, request_id)
     return {"instanceAction": views.detail(call, run, call.server)}

@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import unquote_plus
 
 from cellcloud import clock, errors
+from top_api.answers import instance_usage_audit_log as answers
 from top_api.operations import services_and_hosts as operations
 from top_api.request_pipeline import Call, Resource
 
@@ -20,12 +21,12 @@ _FORM = "%Y-%m-%d %H:%M:%S"
 _RULE = "os_compute_api:os-instance-usage-audit-log"
 
 
-@instance_usage_audit_log.route("GET", PATH, f"{_RULE}:list")
+@instance_usage_audit_log.route("GET", PATH, f"{_RULE}:list", answer=answers.LIST)
 def list_of_last_month(call: Call) -> dict[str, Any]:
     return {"instance_usage_audit_logs": _log(call, clock.now())}
 
 
-@instance_usage_audit_log.route("GET", PATH + "/<before>", f"{_RULE}:show")
+@instance_usage_audit_log.route("GET", PATH + "/<before>", f"{_RULE}:show", answer=answers.SHOW)
 def show(call: Call, before: str) -> dict[str, Any]:
     text = unquote_plus(before)
     try:

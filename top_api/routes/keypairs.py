@@ -8,9 +8,11 @@ from typing import Any
 from cellcloud.db import keypairs as table
 from cellcloud.db.engine import transact
 from cellcloud.model.keypair import Keypair
+from top_api.answers import keypairs as answers
 from top_api.operations.keypairs import create_keypair
 from top_api.paging import next_links, page_of
-from top_api.request_pipeline import Answer, Call, Resource
+from top_api.request_pipeline import Call, Resource
+from top_api.response_schema import NOTHING
 from top_api.schemas import keypairs as schemas
 
 keypairs = Resource("os-keypairs")
@@ -45,7 +47,14 @@ def _shown(call: Call, keypair: Keypair, *, whole: bool = False, owner: bool = F
     return shown
 
 
-@keypairs.route("GET", "/os-keypairs", "os_compute_api:os-keypairs:index", query=schemas.LIST, lookup=_named_in_query)
+@keypairs.route(
+    "GET",
+    "/os-keypairs",
+    "os_compute_api:os-keypairs:index",
+    query=schemas.LIST,
+    lookup=_named_in_query,
+    answer=answers.LIST,
+)
 def list_keypairs(call: Call) -> dict[str, Any]:
     user_id = _user(call, call.param("user_id"))
     with call.services.database.read() as connection:
@@ -60,9 +69,15 @@ def list_keypairs(call: Call) -> dict[str, Any]:
 
 
 @keypairs.route(
-    "POST", "/os-keypairs", "os_compute_api:os-keypairs:create", also=(201,), body=schemas.CREATE, lookup=_named_in_body
+    "POST",
+    "/os-keypairs",
+    "os_compute_api:os-keypairs:create",
+    later_status=((2, 2), 201),
+    body=schemas.CREATE,
+    lookup=_named_in_body,
+    answer=answers.CREATED,
 )
-def create(call: Call) -> Answer:
+def create(call: Call) -> dict[str, Any]:
     given = call.body["keypair"]
     keypair, private_key = create_keypair(
         call.services,
@@ -75,11 +90,16 @@ def create(call: Call) -> Answer:
     shown = _shown(call, keypair, owner=True)
     if private_key is not None:
         shown["private_key"] = private_key
-    return Answer(status=201 if call.version >= (2, 2) else 200, body={"keypair": shown})
+    return {"keypair": shown}
 
 
 @keypairs.route(
-    "GET", "/os-keypairs/<name>", "os_compute_api:os-keypairs:show", query=schemas.SHOW, lookup=_named_in_query
+    "GET",
+    "/os-keypairs/<name>",
+    "os_compute_api:os-keypairs:show",
+    query=schemas.SHOW,
+    lookup=_named_in_query,
+    answer=answers.SHOW,
 )
 def show(call: Call, name: str) -> dict[str, Any]:
     user_id = _user(call, call.param("user_id"))
@@ -92,11 +112,11 @@ def show(call: Call, name: str) -> dict[str, Any]:
     "/os-keypairs/<name>",
     "os_compute_api:os-keypairs:delete",
     status=202,
-    also=(204,),
+    later_status=((2, 2), 204),
     query=schemas.SHOW,
     lookup=_named_in_query,
+    answer=NOTHING,
 )
-def delete(call: Call, name: str) -> Answer:
+def delete(call: Call, name: str) -> None:
     user_id = _user(call, call.param("user_id"))
     transact(call.services.database, lambda connection: table.delete_keypair(connection, user_id, name[:256]))
-    return Answer(status=204 if call.version >= (2, 2) else 202)

@@ -10,8 +10,10 @@ from cellcloud.db import quotas, server_groups, user_quotas
 from cellcloud.db.engine import Connection, transact
 from cellcloud.safe_regex import Pattern
 from top_api import quota_limits
+from top_api.answers import limits_quota_sets as answers
 from top_api.operations import projects
 from top_api.request_pipeline import Call, Pair, Resource
+from top_api.response_schema import NOTHING
 from top_api.schemas import limits_quota_sets as schemas
 from top_api.schemas.types import is_true
 
@@ -29,7 +31,7 @@ def _of_project(call: Call, arguments: Mapping[str, str]) -> None:
     call.target = {"project_id": project_id}
 
 
-@limits.route("GET", "/limits", "os_compute_api:limits", query=schemas.LIMITS)
+@limits.route("GET", "/limits", "os_compute_api:limits", query=schemas.LIMITS, answer=answers.LIMITS)
 def show(call: Call) -> dict[str, Any]:
     project_id = call.param("tenant_id") or call.context.project_id
     if project_id != call.context.project_id:
@@ -64,6 +66,7 @@ def show(call: Call) -> dict[str, Any]:
     "os_compute_api:os-quota-sets:show",
     query=schemas.QUOTA_SET,
     lookup=_of_project,
+    answer=answers.QUOTA_SET,
 )
 def show_quota_set(call: Call, project_id: str) -> dict[str, Any]:
     projects.check(call, project_id)
@@ -76,6 +79,7 @@ def show_quota_set(call: Call, project_id: str) -> dict[str, Any]:
     "os_compute_api:os-quota-sets:detail",
     query=schemas.QUOTA_SET,
     lookup=_of_project,
+    answer=answers.DETAIL,
 )
 def show_quota_set_in_detail(call: Call, project_id: str) -> dict[str, Any]:
     projects.check(call, project_id)
@@ -87,7 +91,9 @@ def show_quota_set_in_detail(call: Call, project_id: str) -> dict[str, Any]:
     return {"quota_set": {"id": project_id, **shown}}
 
 
-@limits.route("GET", "/os-quota-sets/<project_id>/defaults", "os_compute_api:os-quota-sets:defaults")
+@limits.route(
+    "GET", "/os-quota-sets/<project_id>/defaults", "os_compute_api:os-quota-sets:defaults", answer=answers.QUOTA_SET
+)
 def show_defaults(call: Call, project_id: str) -> dict[str, Any]:
     projects.check(call, project_id)
     return {"quota_set": {"id": project_id, **_quota_set(call, _limits_and_usages(call, quotas.CLASS)[0])}}
@@ -100,6 +106,7 @@ def show_defaults(call: Call, project_id: str) -> dict[str, Any]:
     query=schemas.QUOTA_SET,
     body=schemas.UPDATE_QUOTA_SET,
     lookup=_of_project,
+    answer=answers.UPDATED,
 )
 def update_quota_set(call: Call, project_id: str) -> dict[str, Any]:
     projects.check(call, project_id)
@@ -155,6 +162,7 @@ def _check_range(
     status=202,
     lookup=_of_project,
     query=schemas.QUOTA_SET,
+    answer=NOTHING,
 )
 def delete_quota_set(call: Call, project_id: str) -> None:
     user_id = _user(call)
@@ -168,7 +176,7 @@ def delete_quota_set(call: Call, project_id: str) -> None:
     transact(call.services.database, forget)
 
 
-@limits.route("GET", "/os-quota-class-sets/<name>", "os_compute_api:os-quota-class-sets:show")
+@limits.route("GET", "/os-quota-class-sets/<name>", "os_compute_api:os-quota-class-sets:show", answer=answers.CLASS_SET)
 def show_class(call: Call, name: str) -> dict[str, Any]:
     return {"quota_class_set": {"id": name, **_class_set(call)}}
 
@@ -178,6 +186,7 @@ def show_class(call: Call, name: str) -> dict[str, Any]:
     "/os-quota-class-sets/<name>",
     "os_compute_api:os-quota-class-sets:update",
     body=schemas.UPDATE_CLASS_SET,
+    answer=answers.UPDATED_CLASS_SET,
 )
 def update_class(call: Call, name: str) -> dict[str, Any]:
     if name != "default":

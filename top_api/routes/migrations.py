@@ -8,9 +8,11 @@ from cellcloud import errors
 from cellcloud.db import migrations as index
 from cellcloud.db.migrations import MigrationQuery
 from cellcloud.server_states import VmState
+from top_api.answers import migrations as answers
 from top_api.operations.server_in_cell import check_unlocked, look_up_server
 from top_api.paging import limit_of, next_links
 from top_api.request_pipeline import Actions, Answer, Call, Resource
+from top_api.response_schema import NEVER
 from top_api.schemas import migrations as schemas
 from top_api.schemas.types import is_true
 from top_api.server_query import read_changes
@@ -32,7 +34,7 @@ _COLUMNS = {
 actions = Actions(look_up_server)
 
 
-@migrations.route("GET", "/os-migrations", RULE, query=schemas.LIST)
+@migrations.route("GET", "/os-migrations", RULE, query=schemas.LIST, answer=answers.LIST)
 def list_migrations(call: Call) -> dict[str, Any]:
     if call.param("project_id") != call.context.project_id:
         call.check(f"{RULE}:all_projects")
@@ -56,13 +58,13 @@ def list_migrations(call: Call) -> dict[str, Any]:
     return {"migrations": [views.item(call, one, with_hosts=with_hosts) for one in found], **links}
 
 
-@migrations.route("GET", PATH, f"{LIVE}:index", since=(2, 23), lookup=look_up_server)
+@migrations.route("GET", PATH, f"{LIVE}:index", since=(2, 23), lookup=look_up_server, answer=answers.LIVE_LIST)
 def list_live_migrations(call: Call, server_id: str) -> dict[str, Any]:
     """Live migrations under way are what Nova lists here; there are none."""
     return {"migrations": []}
 
 
-@migrations.route("GET", f"{PATH}/<migration_id>", f"{LIVE}:show", since=(2, 23), lookup=look_up_server)
+@migrations.route("GET", f"{PATH}/<migration_id>", f"{LIVE}:show", since=(2, 23), lookup=look_up_server, answer=NEVER)
 def show_live_migration(call: Call, server_id: str, migration_id: str) -> None:
     number = int(migration_id) if migration_id.isdecimal() and len(migration_id) <= 9 else 0
     with call.services.database.read() as connection:
@@ -74,7 +76,7 @@ def show_live_migration(call: Call, server_id: str, migration_id: str) -> None:
 
 
 @migrations.route(
-    "DELETE", f"{PATH}/<migration_id>", f"{LIVE}:delete", status=202, since=(2, 24), lookup=look_up_server
+    "DELETE", f"{PATH}/<migration_id>", f"{LIVE}:delete", status=202, since=(2, 24), lookup=look_up_server, answer=NEVER
 )
 def abort_live_migration(call: Call, server_id: str, migration_id: str) -> None:
     _refuse(call, "abort live migration")
@@ -85,7 +87,7 @@ def act(call: Call, server_id: str, migration_id: str) -> Answer:
     return actions.perform(call, server_id=server_id, migration_id=migration_id)
 
 
-@actions.action("force_complete", f"{LIVE}:force_complete", since=(2, 22), body=schemas.FORCE_COMPLETE)
+@actions.action("force_complete", f"{LIVE}:force_complete", since=(2, 22), body=schemas.FORCE_COMPLETE, answer=NEVER)
 def force_complete(call: Call, server_id: str, migration_id: str) -> None:
     if call.server.vm_state != VmState.ACTIVE:
         check_unlocked(call.context, call.server)

@@ -10,6 +10,7 @@ from typing import Any
 
 from cellcloud import errors
 from top_api.request_pipeline import Call, Resource
+from top_api.response_schema import NEVER
 from top_api.schemas import assisted_volume_snapshots as schemas
 
 baremetal_nodes = Resource("os-baremetal-nodes")
@@ -27,21 +28,23 @@ def _ask_ironic(call: Call, **_: str) -> Any:
     raise errors.Invalid("Command not supported. Please use the commands of Ironic to perform this action.")
 
 
-baremetal_nodes.route("GET", NODES, "os_compute_api:os-baremetal-nodes:list", also=(501,), until=LAST_NODES)(_no_ironic)
-baremetal_nodes.route("GET", NODES + "/<x>", "os_compute_api:os-baremetal-nodes:show", also=(501,), until=LAST_NODES)(
-    _no_ironic
-)
+baremetal_nodes.route(
+    "GET", NODES, "os_compute_api:os-baremetal-nodes:list", also=(501,), until=LAST_NODES, answer=NEVER
+)(_no_ironic)
+baremetal_nodes.route(
+    "GET", NODES + "/<x>", "os_compute_api:os-baremetal-nodes:show", also=(501,), until=LAST_NODES, answer=NEVER
+)(_no_ironic)
 for _method, _path in (("POST", NODES), ("DELETE", NODES + "/<x>"), ("POST", NODES + "/<x>/action")):
-    baremetal_nodes.route(_method, _path, "cellcloud:gone", until=LAST_NODES)(_ask_ironic)
+    baremetal_nodes.route(_method, _path, "cellcloud:gone", until=LAST_NODES, answer=NEVER)(_ask_ironic)
 
 
-@assisted_volume_snapshots.route("POST", SNAPSHOTS, f"{_ASSISTED}:create", body=schemas.CREATE)
+@assisted_volume_snapshots.route("POST", SNAPSHOTS, f"{_ASSISTED}:create", body=schemas.CREATE, answer=NEVER)
 def create(call: Call) -> Any:
     _raise_not_attached(call.body["snapshot"]["volume_id"])
 
 
 @assisted_volume_snapshots.route(
-    "DELETE", SNAPSHOTS + "/<snapshot_id>", f"{_ASSISTED}:delete", status=204, query=schemas.DELETE
+    "DELETE", SNAPSHOTS + "/<snapshot_id>", f"{_ASSISTED}:delete", status=204, query=schemas.DELETE, answer=NEVER
 )
 def delete(call: Call, snapshot_id: str) -> Any:
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from top_api.answers import server_external_events as answers
 from top_api.operations.external_events import tell_cells
 from top_api.request_pipeline import Answer, Call, Resource
 from top_api.schemas import server_external_events as schemas
@@ -17,6 +18,7 @@ server_external_events = Resource("os-server-external-events")
     "os_compute_api:os-server-external-events:create",
     also=(207,),
     body=schemas.CREATE,
+    answer=answers.CREATED,
 )
 def create(call: Call) -> Answer:
     given = call.body["events"]

@@ -11,8 +11,10 @@ from cellcloud.db import server_groups as table
 from cellcloud.db.engine import Connection, transact
 from cellcloud.model.server_group import ANTI_AFFINITY, ServerGroup
 from top_api import quota_limits
+from top_api.answers import server_groups as answers
 from top_api.paging import limit_of
 from top_api.request_pipeline import Call, Resource
+from top_api.response_schema import NOTHING
 from top_api.schemas import server_groups as schemas
 from top_api.views import server_groups as views
 
@@ -29,7 +31,9 @@ def _look_up(call: Call, arguments: Mapping[str, str]) -> None:
     call.target = {"project_id": group.project_id, "user_id": group.user_id}
 
 
-@server_groups.route("GET", "/os-server-groups", "os_compute_api:os-server-groups:index", query=schemas.LIST)
+@server_groups.route(
+    "GET", "/os-server-groups", "os_compute_api:os-server-groups:index", query=schemas.LIST, answer=answers.LIST
+)
 def list_groups(call: Call) -> dict[str, Any]:
     project_id: str | None = call.context.project_id
     if call.param("all_projects") is not None and call.context.is_admin:
@@ -47,7 +51,9 @@ def _limit(call: Call) -> int:
     return limit_of(call) or call.services.config.top.max_limit
 
 
-@server_groups.route("POST", "/os-server-groups", "os_compute_api:os-server-groups:create", body=schemas.CREATE)
+@server_groups.route(
+    "POST", "/os-server-groups", "os_compute_api:os-server-groups:create", body=schemas.CREATE, answer=answers.ONE
+)
 def create(call: Call) -> dict[str, Any]:
     given, who, quota = call.body["server_group"], call.context, call.services.config.quota
     policy = given["policy"] if "policy" in given else given["policies"][0]
@@ -73,7 +79,7 @@ def create(call: Call) -> dict[str, Any]:
     return {"server_group": views.show(group, (), call.version)}
 
 
-@server_groups.route("GET", ONE, "os_compute_api:os-server-groups:show", lookup=_look_up)
+@server_groups.route("GET", ONE, "os_compute_api:os-server-groups:show", lookup=_look_up, answer=answers.ONE)
 def show(call: Call, group_id: str) -> dict[str, Any]:
     group: ServerGroup = call.found
     with call.services.database.read() as connection:
@@ -81,6 +87,8 @@ def show(call: Call, group_id: str) -> dict[str, Any]:
     return {"server_group": views.show(group, members, call.version)}
 
 
-@server_groups.route("DELETE", ONE, "os_compute_api:os-server-groups:delete", status=204, lookup=_look_up)
+@server_groups.route(
+    "DELETE", ONE, "os_compute_api:os-server-groups:delete", status=204, lookup=_look_up, answer=NOTHING
+)
 def delete(call: Call, group_id: str) -> None:
     transact(call.services.database, lambda connection: table.delete(connection, call.found.id))

@@ -9,6 +9,7 @@ from cellcloud import errors
 from cellcloud.db import user_data
 from cellcloud.model.server import ServerRecord
 from top_api import server_query
+from top_api.answers import servers as answers
 from top_api.operations.create import create_servers
 from top_api.operations.delete import delete_server
 from top_api.operations.server_in_cell import look_up_server
@@ -16,6 +17,7 @@ from top_api.operations.update import update_server
 from top_api.paging import next_links, servers_page
 from top_api.request_acceptance import CreateResult
 from top_api.request_pipeline import Answer, Call, Resource
+from top_api.response_schema import NOTHING
 from top_api.schemas import servers as schemas
 from top_api.schemas.types import is_true
 from top_api.views.servers import ServerView
@@ -24,7 +26,7 @@ servers = Resource("servers")
 _INDEX, _DETAIL = "os_compute_api:servers:index", "os_compute_api:servers:detail"
 
 
-@servers.route("GET", "/servers", _INDEX, query=schemas.LIST)
+@servers.route("GET", "/servers", _INDEX, query=schemas.LIST, answer=answers.LIST)
 def list_servers(call: Call) -> dict[str, Any]:
     records, walk = _list(call, _INDEX)
     view = ServerView(call)
@@ -33,7 +35,7 @@ def list_servers(call: Call) -> dict[str, Any]:
     return {"servers": shown, **links}
 
 
-@servers.route("GET", "/servers/detail", _DETAIL, query=schemas.LIST)
+@servers.route("GET", "/servers/detail", _DETAIL, query=schemas.LIST, answer=answers.DETAIL)
 def list_servers_in_detail(call: Call) -> dict[str, Any]:
     records, walk = _list(call, _DETAIL)
     view = ServerView(call, call.services.cells.unreachable_cells())
@@ -60,7 +62,9 @@ def _with_user_data(call: Call, records: list[ServerRecord]) -> list[ServerRecor
     return [replace(record, spec=spec) for record, spec in zip(records, specs, strict=True)]
 
 
-@servers.route("POST", "/servers", "os_compute_api:servers:create", status=202, body=schemas.CREATE)
+@servers.route(
+    "POST", "/servers", "os_compute_api:servers:create", status=202, body=schemas.CREATE, answer=answers.CREATED
+)
 def create(call: Call) -> Answer:
     body = call.body
     if call.version < (2, 19):  # where a description cannot be given, the name is one
@@ -84,14 +88,19 @@ def _created(call: Call, accepted: CreateResult) -> dict[str, Any]:
     }
 
 
-@servers.route("GET", "/servers/<server_id>", "os_compute_api:servers:show", lookup=look_up_server)
+@servers.route("GET", "/servers/<server_id>", "os_compute_api:servers:show", lookup=look_up_server, answer=answers.SHOW)
 def show(call: Call, server_id: str) -> dict[str, Any]:
     (whole,) = _with_user_data(call, [call.server])
     return {"server": ServerView(call, call.services.cells.unreachable_cells()).show(whole)}
 
 
 @servers.route(
-    "PUT", "/servers/<server_id>", "os_compute_api:servers:update", body=schemas.UPDATE, lookup=look_up_server
+    "PUT",
+    "/servers/<server_id>",
+    "os_compute_api:servers:update",
+    body=schemas.UPDATE,
+    lookup=look_up_server,
+    answer=answers.UPDATED,
 )
 def update(call: Call, server_id: str) -> dict[str, Any]:
     changed = update_server(call.services, call.context, call.server, call.body["server"])
@@ -99,6 +108,8 @@ def update(call: Call, server_id: str) -> dict[str, Any]:
     return {"server": ServerView(call, call.services.cells.unreachable_cells()).updated(whole)}
 
 
-@servers.route("DELETE", "/servers/<server_id>", "os_compute_api:servers:delete", status=204, lookup=look_up_server)
+@servers.route(
+    "DELETE", "/servers/<server_id>", "os_compute_api:servers:delete", status=204, lookup=look_up_server, answer=NOTHING
+)
 def delete(call: Call, server_id: str) -> None:
     delete_server(call.services, call.context, call.server)

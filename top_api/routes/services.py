@@ -7,9 +7,11 @@ from typing import Any
 
 from cellcloud import errors
 from cellcloud.model.host import ServiceRecord
+from top_api.answers import services as answers
 from top_api.operations import aggregates
 from top_api.operations import services_and_hosts as operations
 from top_api.request_pipeline import Call, Resource
+from top_api.response_schema import NOTHING
 from top_api.schemas import services as schemas
 from top_api.schemas.types import is_true
 from top_api.views.hypervisors import number_of
@@ -18,7 +20,7 @@ services = Resource("os-services")
 _UPDATE = "os_compute_api:os-services:update"
 
 
-@services.route("GET", "/os-services", "os_compute_api:os-services:list", query=schemas.LIST)
+@services.route("GET", "/os-services", "os_compute_api:os-services:list", query=schemas.LIST, answer=answers.LIST)
 def list_services(call: Call) -> dict[str, Any]:
     host, binary = call.param("host"), call.param("binary")
     return {
@@ -30,7 +32,7 @@ def list_services(call: Call) -> dict[str, Any]:
     }
 
 
-@services.route("PUT", "/os-services/<target>", _UPDATE, body=schemas.UPDATE)
+@services.route("PUT", "/os-services/<target>", _UPDATE, body=schemas.UPDATE, answer=answers.UPDATED)
 def update(call: Call, target: str) -> dict[str, Any]:
     """Below 2.53 ``target`` is the verb and the body names the service; from then on it is the service's UUID."""
     if call.version >= (2, 53):
@@ -38,7 +40,7 @@ def update(call: Call, target: str) -> dict[str, Any]:
     return {"service": _update_by_verb(call, target)}
 
 
-@services.route("DELETE", "/os-services/<target>", "os_compute_api:os-services:delete", status=204)
+@services.route("DELETE", "/os-services/<target>", "os_compute_api:os-services:delete", status=204, answer=NOTHING)
 def delete(call: Call, target: str) -> None:
     """``target``: the service's UUID from 2.53, its number before."""
     by_uuid = call.version >= (2, 53)

@@ -13,6 +13,7 @@ from typing import Any
 from cellcloud import errors
 from cellcloud.db import server_index, usage
 from cellcloud.model.usage import ServerUsage
+from top_api.answers import simple_tenant_usage as answers
 from top_api.paging import limit_of, next_links
 from top_api.request_pipeline import Call, Resource
 from top_api.schemas import simple_tenant_usage as schemas
@@ -29,14 +30,16 @@ def _of_project(call: Call, arguments: Mapping[str, str]) -> None:
     call.target = {"project_id": arguments["project_id"]}
 
 
-@simple_tenant_usage.route("GET", PATH, f"{RULE}:list", query=schemas.LIST)
+@simple_tenant_usage.route("GET", PATH, f"{RULE}:list", query=schemas.LIST, answer=answers.LIST)
 def list_of_all(call: Call) -> dict[str, Any]:
     detailed = call.query.get("detailed", ["0"])[0] == "1"
     usages, links = _usages(call, None, detailed=detailed)
     return {"tenant_usages": list(usages.values()), **links}
 
 
-@simple_tenant_usage.route("GET", PATH + "/<project_id>", f"{RULE}:show", query=schemas.SHOW, lookup=_of_project)
+@simple_tenant_usage.route(
+    "GET", PATH + "/<project_id>", f"{RULE}:show", query=schemas.SHOW, lookup=_of_project, answer=answers.SHOW
+)
 def show(call: Call, project_id: str) -> dict[str, Any]:
     usages, links = _usages(call, project_id, detailed=True)
     return {"tenant_usage": usages.get(project_id, {}), **links}

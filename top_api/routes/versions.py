@@ -6,6 +6,7 @@ from typing import Any
 
 from flask import Response
 
+from top_api.answers import versions as answers
 from top_api.faults import json_response
 from top_api.microversion import FIRST, LAST
 from top_api.request_pipeline import Call, Resource
@@ -49,18 +50,18 @@ def choices(base_url: str, path: str) -> Response:
 versions = Resource("versions", DISCOVERY)
 
 
-@versions.route("GET", "/", None)
+@versions.route("GET", "/", None, answer=answers.LIST)
 def list_versions(call: Call) -> dict[str, Any]:
     return {
         "versions": [{**one, "links": [_link(call.base_url, path)]} for one, path in ((_V20, "v2"), (_V21, "v2.1"))]
     }
 
 
-@versions.route("GET", "/v2.1/", None)
+@versions.route("GET", "/v2.1/", None, answer=answers.ONE)
 def show_current(call: Call) -> dict[str, Any]:
     return {"version": _document(call.base_url, _V21, "v2.1")}
 
 
-@versions.route("GET", "/v2/", None)
+@versions.route("GET", "/v2/", None, answer=answers.ONE)
 def show_deprecated(call: Call) -> dict[str, Any]:
     return {"version": _document(call.base_url, _V20, "v2")}

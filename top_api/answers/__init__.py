@@ -1,0 +1,1 @@
+"""What each route and action answers, by microversion."""

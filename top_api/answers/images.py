@@ -1,0 +1,27 @@
+"""Answers about images and their metadata, until 2.35 and 2.38."""
+
+from __future__ import annotations
+
+from top_api.answers.types import COUNT, LINKS, SECOND, TEXT, TEXTS, UUID, a_page, a_word, only
+from top_api.response_schema import FieldParts, Fields, nullable, optional
+
+_BRIEF: FieldParts = {"id": UUID, "name": nullable(TEXT), "links": LINKS}
+_WHOLE = Fields(
+    {
+        **_BRIEF,
+        "minRam": COUNT,
+        "minDisk": COUNT,
+        "metadata": TEXTS,
+        "created": SECOND,
+        "updated": SECOND,
+        "status": a_word(("ACTIVE", "SAVING", "DELETED", "ERROR", "UNKNOWN")),
+        "progress": {"type": "integer", "enum": [0, 25, 50, 100]},
+        "OS-EXT-IMG-SIZE:size": nullable(COUNT),
+        "server": optional(Fields({"id": TEXT, "links": LINKS})),
+        "OS-DCF:diskConfig": optional(a_word(("AUTO", "MANUAL"))),
+    },
+    name="Image",
+)
+LIST = a_page("images", Fields(_BRIEF))
+DETAIL = a_page("images", _WHOLE)
+ONE = only("image", _WHOLE)
