@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
+from urllib.parse import quote
 
 from flask import Flask, Response, g, request
 from werkzeug.datastructures import Headers
@@ -101,16 +102,24 @@ class Call:
         return None if self.context.is_admin else self.context.project_id
 
     def url(self, *parts: str) -> str:
-        """Return a link into the API as this client addresses it."""
-        return "/".join(part for part in (self.base_url, self.root, self.project_segment, *parts) if part)
+        """Return a link into the API as this client addresses it, whatever letters the parts have."""
+        return _joined(self.base_url, self.root, self.project_segment, *map(_quoted, parts))
 
     def bookmark(self, *parts: str) -> str:
         """Return a link that carries no API version."""
-        return "/".join(part for part in (self.base_url, self.project_segment, *parts) if part)
+        return _joined(self.base_url, self.project_segment, *map(_quoted, parts))
 
     def links(self, *parts: str) -> list[dict[str, str]]:
         """Return the two links every resource shows."""
         return [{"rel": "self", "href": self.url(*parts)}, {"rel": "bookmark", "href": self.bookmark(*parts)}]
+
+
+def _joined(*parts: str) -> str:
+    return "/".join(part for part in parts if part)
+
+
+def _quoted(part: str) -> str:
+    return quote(part, safe="")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

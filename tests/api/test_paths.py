@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import unquote
@@ -11,6 +12,7 @@ import pytest
 from werkzeug.test import TestResponse
 
 from cellcloud.embedded.bootstrap import bootstrap
+from cellcloud.model.image import Image
 from tests.api.test_public_address import Client
 from tests.api.world import World
 from tests.embedded_cloud import PASSWORDS, make_top_database
@@ -85,3 +87,22 @@ def test_an_empty_id_is_nobody_s(world: World, method: str, path: str) -> None:
     """As in Nova: neither the list nor a wrong method."""
     answer = world.call(method, path, token="admin")
     assert (answer.status_code, [*answer.get_json()]) == (404, ["itemNotFound"])
+
+
+def test_a_link_leads_to_what_it_is_of_whatever_letters_that_has(world: World) -> None:
+    flavor = {"name": "odd", "id": "a b. c", "ram": 1, "vcpus": 1, "disk": 1}
+    made = world.post("/flavors", {"flavor": flavor}, token="admin").get_json()["flavor"]
+    links = [link["href"] for link in made["links"]]
+    assert links == ["http://localhost/v2.1/flavors/a%20b.%20c", "http://localhost/flavors/a%20b.%20c"]
+    assert world.get(links[0].removeprefix("http://localhost")).get_json()["flavor"]["name"] == "odd"
+    server = world.create(flavorRef="a b. c")
+    shown = world.get(f"/servers/{server}").get_json()["server"]["flavor"]
+    assert shown["links"][0]["href"] == links[1]
+    tagged = world.call("PUT", f"/servers/{server}/tags/a%20%25%3F", version="2.26")
+    assert tagged.headers["Location"] == f"http://localhost/v2.1/servers/{server}/tags/a%20%25%3F"
+    assert world.get(tagged.headers["Location"].removeprefix("http://localhost"), version="2.26").status_code == 204
+    image = Image(id=str(uuid.uuid4()), name="i", visibility="public", properties={"instance_uuid": "a/b c\u00fc?"})
+    world.images.create_image(image)
+    of = world.get(f"/images/{image.id}").get_json()["image"]["server"]
+    assert of["id"] == "a/b c\u00fc?"
+    assert of["links"][0]["href"] == "http://localhost/v2.1/servers/a%2Fb%20c%C3%BC%3F"

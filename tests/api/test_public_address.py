@@ -17,6 +17,7 @@ from cellcloud import config, errors
 from cellcloud.db import flavors
 from cellcloud.db.engine import Database
 from cellcloud.embedded.bootstrap import bootstrap
+from tests.api.declared_answers import watch_answers
 from tests.embedded_cloud import PASSWORDS
 from top_api.adapters import make_adapters
 from top_api.app import create_app
@@ -40,15 +41,18 @@ class Client:
         settings = replace(settings, state_dir=folder, top=replace(settings.top, **top))
         outside = make_adapters(settings, database)
         app = create_app(settings, database=database, adapters=outside, dispatch=lambda made: None)
+        self._undeclared = watch_answers(app)
         self._client: FlaskClient = app.test_client()
         self._peer, self._headers = peer, {"Host": "inner:8774", **headers}
         self.token = ""
 
     def ask(self, method: str, path: str, body: Any = None, **environ: str) -> TestResponse:
         headers = {**self._headers, "X-Auth-Token": self.token, "OpenStack-API-Version": "compute 2.90"}
-        return self._client.open(
+        answer = self._client.open(
             path, method=method, json=body, headers=headers, environ_overrides={"REMOTE_ADDR": self._peer, **environ}
         )
+        assert self._undeclared == []
+        return answer
 
     def sign_in(self) -> TestResponse:
         user = {"name": "demo", "domain": {"id": "default"}, "password": PASSWORDS.demo}

@@ -562,6 +562,7 @@ class World:
     def close(self) -> None:
         self.dispatcher.stop()
         self.cells.close()
+        assert self.undeclared == []
 
     def cell_of(self, server_id: str) -> MemoryCell:
         return self.east if server_id in self.east.servers else self.west

@@ -26,6 +26,7 @@ from cellcloud.model.network import Network
 from cellcloud.model.subnet_arithmetic import Subnet
 from cellcloud.rpc.transport import Transport
 from cellcloud.service import Service
+from tests.api.declared_answers import watch_answers
 from tests.api.world import IMAGE, FixedIdentity, WorldImages
 from tests.cloud import CELLS, until
 from tests.faults.books import Books, CellBooks
@@ -252,6 +253,7 @@ class OneProcess:
         self._undo.callback(dispatcher.stop)
         outside = Adapters(identity=FixedIdentity(), images=self.images, networks=self._networks)
         app = create_app(self._config, database=self._top, adapters=outside, cells=cells, dispatch=dispatcher.dispatch)
+        self.undeclared = watch_answers(app)
         return app.test_client()
 
     def hosts_up(self) -> int:
@@ -267,5 +269,6 @@ def one_process(place: Path, *, down_time: float = 15.0, reclaim: int = 0) -> It
     try:
         until(lambda: cloud.hosts_up() == HOSTS * len(CELLS), 60.0, what="every host up")
         yield cloud
+        assert cloud.undeclared == []
     finally:
         cloud.close()

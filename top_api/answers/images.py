@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from top_api.answers.types import COUNT, LINKS, SECOND, TEXT, TEXTS, UUID, a_page, a_word, only
-from top_api.response_schema import FieldParts, Fields, nullable, optional
+from top_api.answers.types import COUNT, LINKS, SECOND, TEXT, TEXTS, URL, UUID, a_page, a_word, only
+from top_api.response_schema import FieldParts, Fields, list_of, nullable, optional
 
-_BRIEF: FieldParts = {"id": UUID, "name": nullable(TEXT), "links": LINKS}
+_LINK = Fields({"rel": a_word(("self", "bookmark", "alternate")), "href": URL, "type": optional(TEXT)})
+_BRIEF: FieldParts = {"id": UUID, "name": nullable(TEXT), "links": list_of(_LINK, minItems=3)}
 _WHOLE = Fields(
     {
         **_BRIEF,

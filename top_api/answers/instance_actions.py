@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from top_api.answers.types import LINKS, MICROSECOND, TEXT, UUID, WORD, a_word, only
+from top_api.answers.types import MICROSECOND, NEXT_PAGE, TEXT, UUID, WORD, a_word, only
 from top_api.response_schema import FieldParts, Fields, list_of, nullable, optional, shown_by, since, until
 
 EVENTS = "os_compute_api:os-instance-actions:events"
@@ -29,6 +29,6 @@ _EVENT = Fields(
     },
     name="InstanceActionEvent",
 )
-LIST = Fields({"instanceActions": list_of(Fields(_BRIEF)), "links": since(58, optional(LINKS))})
+LIST = Fields({"instanceActions": list_of(Fields(_BRIEF)), "links": since(58, optional(NEXT_PAGE))})
 _EVENTS = (*until(50, shown_by(EVENTS, list_of(_EVENT))), *since(51, list_of(_EVENT)))
 SHOW = only("instanceAction", Fields({**_BRIEF, "events": _EVENTS}))

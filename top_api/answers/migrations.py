@@ -25,4 +25,4 @@ _MIGRATION = Fields(
     name="Migration",
 )
 LIST = a_page("migrations", _MIGRATION, paged_since=59)
-LIVE_LIST = only("migrations", list_of(_MIGRATION, maxItems=0))
+LIVE_LIST = only("migrations", list_of({"type": "object"}, maxItems=0))  # no server is being migrated live

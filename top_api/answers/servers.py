@@ -5,6 +5,7 @@ from __future__ import annotations
 from cellcloud.server_states import PowerState, TaskState, VmState, status_of
 from top_api.answers import server_ips
 from top_api.answers.types import (
+    BOOKMARKS,
     BOOLEAN,
     COUNT,
     INTEGER,
@@ -43,7 +44,7 @@ _DISK_CONFIG = a_word(("AUTO", "MANUAL"))
 _GROUPS = list_of(Fields({"name": TEXT}))
 _BRIEF = Fields({"id": UUID, "name": TEXT, "links": LINKS}, name="ServerInList")
 _FLAVOR = changing(
-    Fields({"id": WORD, "links": LINKS}),
+    Fields({"id": WORD, "links": BOOKMARKS}),
     {
         47: Fields(
             {
@@ -64,7 +65,7 @@ _PLAIN: FieldParts = {
     "user_id": TEXT,
     "metadata": TEXTS,
     "hostId": {"type": "string", "pattern": "([0-9a-f]{56})?"},
-    "image": Fields({"id": UUID, "links": LINKS, "properties": since(98, TEXTS)}),
+    "image": Fields({"id": UUID, "links": BOOKMARKS, "properties": since(98, TEXTS)}),
     "flavor": _FLAVOR,
     "created": SECOND,
     "updated": SECOND,

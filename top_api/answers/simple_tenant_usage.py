@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from top_api.answers.types import COUNT, LINKS, MICROSECOND, TEXT, UUID
+from top_api.answers.types import COUNT, MICROSECOND, NEXT_PAGE, TEXT, UUID
 from top_api.response_schema import FieldParts, Fields, list_of, nullable, one_of, optional, since
 
 _AMOUNT = {"type": "number", "minimum": 0}
@@ -25,12 +25,12 @@ _PROJECT: FieldParts = {"tenant_id": TEXT, "start": MICROSECOND, "stop": MICROSE
 LIST = Fields(
     {
         "tenant_usages": list_of(Fields({**_PROJECT, "server_usages": optional(list_of(_SERVER))})),
-        "tenant_usages_links": since(40, optional(LINKS)),
+        "tenant_usages_links": since(40, optional(NEXT_PAGE)),
     }
 )
 SHOW = Fields(
     {
         "tenant_usage": one_of(Fields({}), Fields({**_PROJECT, "server_usages": list_of(_SERVER)})),
-        "tenant_usage_links": since(40, optional(LINKS)),
+        "tenant_usage_links": since(40, optional(NEXT_PAGE)),
     }
 )

@@ -29,17 +29,19 @@ def a_word(words: Iterable[str], *more: str) -> Schema:
     return {"type": "string", "enum": [*map(str, words), *more]}
 
 
-_LINK = Fields(
-    {"rel": a_word(("self", "bookmark", "alternate", "next", "describedby")), "href": URL, "type": optional(TEXT)},
-    name="Link",
-)
-LINKS: AnswerShape = list_of(_LINK)
+def links(*rels: str, name: str) -> AnswerShape:
+    """Return links of those relations."""
+    return list_of(Fields({"rel": a_word(rels), "href": URL}, name=name), minItems=1)
+
+
+LINKS = links("self", "bookmark", name="Link")
+BOOKMARKS = links("bookmark", name="Bookmark")
+NEXT_PAGE = links("next", name="NextPage")
 
 
 def a_page(collection: str, item: AnswerShape, *, paged_since: int = 1) -> AnswerShape:
     """Return a list of such things, with a link to the next page where there is one."""
-    links: FieldPart = optional(since(paged_since, list_of(_LINK, minItems=1)))
-    return Fields({collection: list_of(item), f"{collection}_links": links})
+    return Fields({collection: list_of(item), f"{collection}_links": optional(since(paged_since, NEXT_PAGE))})
 
 
 def only(key: str, part: FieldPart) -> AnswerShape:

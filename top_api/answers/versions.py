@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from top_api.answers.types import LINKS, SECOND, TEXT, a_word, only
-from top_api.response_schema import FieldParts, Fields, list_of
+from top_api.answers.types import SECOND, TEXT, URL, a_word, only
+from top_api.response_schema import FieldParts, Fields, list_of, optional
 
 _STATUS = a_word(("CURRENT", "SUPPORTED", "DEPRECATED"))
 _MINOR = {"type": "string", "pattern": r"|[0-9]+\.[0-9]+"}
@@ -13,9 +13,10 @@ _VERSION: FieldParts = {
     "version": _MINOR,
     "min_version": _MINOR,
     "updated": SECOND,
-    "links": LINKS,
 }
+_LINKS = list_of(Fields({"rel": a_word(("self",)), "href": URL}), minItems=1)
+_DESCRIBED = Fields({"rel": a_word(("self", "describedby")), "href": URL, "type": optional(TEXT)})
 _MEDIA = list_of(Fields({"base": TEXT, "type": TEXT}))
-LIST = only("versions", list_of(Fields(_VERSION)))
-ONE = only("version", Fields({**_VERSION, "media-types": _MEDIA}))
-CHOICES = only("choices", list_of(Fields({"id": TEXT, "status": _STATUS, "links": LINKS, "media-types": _MEDIA})))
+LIST = only("versions", list_of(Fields({**_VERSION, "links": _LINKS})))
+ONE = only("version", Fields({**_VERSION, "links": list_of(_DESCRIBED), "media-types": _MEDIA}))
+CHOICES = only("choices", list_of(Fields({"id": TEXT, "status": _STATUS, "links": _LINKS, "media-types": _MEDIA})))

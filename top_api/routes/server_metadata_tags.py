@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import quote
 
 from cellcloud import errors
 from cellcloud.safe_regex import Pattern
@@ -138,7 +137,7 @@ def put_tag(call: Call, server_id: str, tag: str) -> Answer:
     add_tag(call.services, call.context, call.server, tag)
     if tag in call.server.spec.tags:
         return Answer(status=204)
-    return Answer(status=201, headers={"Location": call.url("servers", server_id, "tags", quote(tag, safe=""))})
+    return Answer(status=201, headers={"Location": call.url("servers", server_id, "tags", tag)})
 
 
 @server_metadata.route(

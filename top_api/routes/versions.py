@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import quote
 
 from flask import Response
 
@@ -39,7 +40,7 @@ def choices(base_url: str, path: str) -> Response:
         {
             "id": version["id"],
             "status": version["status"],
-            "links": [{"rel": "self", "href": f"{base_url}/{segment}/{path.lstrip('/')}"}],
+            "links": [{"rel": "self", "href": f"{base_url}/{segment}/{quote(path.lstrip('/'))}"}],
             "media-types": [{"base": "application/json", "type": _MEDIA + version["id"][1:]}],
         }
         for version, segment in ((_V20, "v2"), (_V21, "v2.1"))
