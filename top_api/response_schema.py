@@ -6,6 +6,7 @@ looks at each. Objects are closed: a field is there where its declaration says s
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,12 +18,12 @@ Components = dict[str, Schema]
 REFERENCE = "#/components/schemas/"
 
 
-class AnswerShape:
+class AnswerShape(ABC):
     """A part of an answer, at each microversion."""
 
+    @abstractmethod
     def at(self, version: Microversion, components: Components | None = None) -> Schema:
         """Return its schema. ``components``: where named objects are put, to be referred to; None: all is in line."""
-        raise NotImplementedError
 
     def inner(self) -> Sequence[Part]:
         """Return the parts that it is made of."""

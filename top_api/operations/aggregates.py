@@ -15,9 +15,9 @@ from cellcloud.db.aggregates import ZONE
 from cellcloud.db.engine import Connection, Database, retried
 from cellcloud.model import codec
 from cellcloud.model.host import Aggregate
-from cellcloud.model.image import Image
 from top_api import aggregate_copies
 from top_api.operations import services_and_hosts
+from top_api.operations.active_image import get_active_image
 from top_api.services import ApiServices
 
 T = TypeVar("T")
@@ -107,7 +107,10 @@ def cache_images(services: ApiServices, context: RequestContext, aggregate_id: i
     with services.database.read() as connection:
         aggregates.get(connection, aggregate_id)
         hosts = aggregates.list_hosts(connection, aggregate_id)
-    images = [_image(services, context, image_id) for image_id in image_ids]
+    images = [
+        replace(get_active_image(services, context, image_id), properties={}, tags=())  # what a host needs to fetch it
+        for image_id in image_ids
+    ]
 
     def ask(cell: str) -> None:
         for some in portions(hosts[cell], codec.wire_size):
@@ -116,17 +119,6 @@ def cache_images(services: ApiServices, context: RequestContext, aggregate_id: i
     for told in services.cells.ask_each(list(hosts), ask).values():
         if isinstance(told, errors.CellcloudError):
             raise told
-
-
-def _image(services: ApiServices, context: RequestContext, image_id: str) -> Image:
-    """Return what a host needs to know of an image."""
-    try:
-        image = services.images.get_image(image_id, project_id=context.project_id, is_admin=context.is_admin)
-    except errors.NotFound as error:
-        raise errors.Invalid(f"Image {image_id} could not be found.") from error
-    if image.status != "active":
-        raise errors.Invalid(f"Image {image_id} is not active.")
-    return replace(image, properties={}, tags=())
 
 
 def _change(services: ApiServices, context: RequestContext, change: Callable[[Connection], T]) -> T:

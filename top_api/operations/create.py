@@ -32,6 +32,7 @@ from cellcloud.model.server_group import ServerGroup
 from cellcloud.safe_regex import Pattern
 from top_api import quota_limits
 from top_api.operations import requested_destination
+from top_api.operations.active_image import get_active_image
 from top_api.request_acceptance import CreateRequest, CreateResult, KeyTaken
 from top_api.schemas.types import is_true, shortest_address
 from top_api.services import ApiServices
@@ -202,12 +203,7 @@ def _image(services: ApiServices, context: RequestContext, server: dict[str, Any
         raise errors.Invalid("Block Device Mapping is Invalid: volumes are not offered.")
     if not image_id:
         raise errors.Invalid("Invalid imageRef provided: servers boot from an image here, volumes are not offered.")
-    try:
-        image = services.images.get_image(image_id, project_id=context.project_id, is_admin=context.is_admin)
-    except errors.NotFound as error:
-        raise errors.Invalid(f"Image {image_id} could not be found.") from error
-    if image.status != "active":
-        raise errors.Invalid(f"Image {image_id} is not active.")
+    image = get_active_image(services, context, image_id)
     for device in devices:
         if device.get("disk_bus") not in (None, image.properties.get("hw_disk_bus", "virtio")):
             raise errors.Invalid("Block Device Mapping is Invalid: a disk's bus is said by its image's hw_disk_bus.")

@@ -19,6 +19,7 @@ from cellcloud.model.operations import Operation
 from cellcloud.model.run import RunArguments
 from cellcloud.model.server import ServerRecord
 from top_api import quota_limits
+from top_api.operations.active_image import get_active_image
 from top_api.operations.create import check_fit, check_partitions
 from top_api.operations.server_in_cell import check_unlocked, tell_cell
 from top_api.schemas.types import is_true
@@ -69,12 +70,7 @@ def rebuild(
 
 
 def _image(services: ApiServices, context: RequestContext, record: ServerRecord, image_id: str) -> Image:
-    try:
-        image = services.images.get_image(image_id, project_id=context.project_id, is_admin=context.is_admin)
-    except errors.NotFound as error:
-        raise errors.Invalid("Cannot find image for rebuild") from error
-    if image.status != "active":
-        raise errors.Invalid(f"Image {image_id} is not active.")
+    image = get_active_image(services, context, image_id, missing="Cannot find image for rebuild")
     flavor = record.spec.flavor
     check_fit(services, context, flavor, image)
     flavor_image_validation.check(flavor, image)
