@@ -16,7 +16,12 @@ CREATE = Versioned(only("aggregate", an_object(_FIELDS, required=("name",))))
 UPDATE = Versioned(only("aggregate", {**an_object({**_FIELDS, "name": _SPACED}), "minProperties": 1}))
 ADD_HOST = Versioned(only("add_host", an_object({"host": FQDN}, required=("host",))))
 REMOVE_HOST = Versioned(only("remove_host", an_object({"host": FQDN}, required=("host",))))
-_CACHED: Schema = {"type": "array", "minItems": 1, "items": an_object({"id": UUID}, required=("id",))}
+_CACHED: Schema = {
+    "type": "array",
+    "minItems": 1,
+    "maxItems": 1000,
+    "items": an_object({"id": UUID}, required=("id",)),
+}
 CACHE_IMAGES = Versioned(only("cache", _CACHED))
 _METADATA: Schema = {
     "type": "object",
