@@ -11,7 +11,7 @@ from urllib.parse import quote
 from keystoneauth1.session import Session
 
 from cellcloud import errors
-from cellcloud.clients.image import OWNER_TOO, EditProperties, check_same, exactly, is_filled
+from cellcloud.clients.image import OWNER_TOO, EditProperties, check_same, exactly, fill
 from cellcloud.clients.session import RestService, make_session
 from cellcloud.config import Config
 from cellcloud.model.image import ATTRIBUTES, Image, ImageQuery
@@ -122,9 +122,11 @@ class GlanceClient:
     def fill_image(self, image_id: str, size: int, data: Iterable[bytes]) -> None:
         """See ``ImageClient``."""
         path = _path(image_id)
-        image = _image(self._service.get(path))
-        if not is_filled(image, size):
-            self._service.upload(f"{path}/file", size, exactly(size, data))
+        fill(
+            lambda: _image(self._service.get(path)),
+            size,
+            lambda: self._service.upload(f"{path}/file", size, exactly(size, data)),
+        )
 
     def discard_image(self, image_id: str) -> None:
         """See ``ImageClient``."""

@@ -79,6 +79,19 @@ def is_filled(image: Image, size: int) -> bool:
     return False
 
 
+def fill(look: Callable[[], Image], size: int, upload: Callable[[], object]) -> None:
+    """Upload an image's bytes unless it has them. Raises what ``is_filled`` does, and Busy where another upload
+    began after the image was looked at."""
+    image = look()
+    if is_filled(image, size):
+        return
+    try:
+        upload()
+    except errors.Conflict as error:
+        if not is_filled(look(), size):
+            raise errors.Busy(f"Another upload of image {image.id} has not ended yet.") from error
+
+
 def exactly(size: int, data: Iterable[bytes]) -> Iterator[bytes]:
     """Yield the pieces. Raises Invalid where they come to another length, so that no half image is taken for one."""
     seen = 0

@@ -74,6 +74,7 @@ CELL_TIMES = (
     Decisive(column=cell.services.c.last_seen, kind=TimeKind.SEEN),
     Decisive(column=cell.servers.c.soft_deleted_at, kind=TimeKind.SEEN),
     Decisive(column=cell.servers.c.shelved_at, kind=TimeKind.SEEN),
+    Decisive(column=cell.image_cachings.c.asked_at, kind=TimeKind.SEEN),
     Decisive(column=cell.listening.c.since, kind=TimeKind.SEEN),
     Decisive(column=cell.listening.c.looked_at, kind=TimeKind.SEEN),
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
+import threading
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -213,6 +214,24 @@ def test_an_upload_that_breaks_off_leaves_an_image_that_can_be_filled(clients: C
 
     wait_until(fill)
     assert clients.images.get_image(made.id, project_id=clients.demo, is_admin=False).size == 1024
+
+
+def test_who_uploads_while_another_does_is_told_to_wait(clients: Clients) -> None:
+    made, data, begin = snapshot(clients, 1), b"x" * 1024, threading.Barrier(6)
+
+    def fill() -> type[Exception] | None:
+        begin.wait()
+        try:
+            clients.images.fill_image(made.id, len(data), iter([data]))
+        except errors.CellcloudError as error:
+            return type(error)
+        return None
+
+    with ThreadPoolExecutor(6) as pool:
+        told = {each.result() for each in [pool.submit(fill) for _ in range(6)]}
+    assert None in told
+    assert told <= {None, errors.Busy}
+    assert clients.images.get_image(made.id, project_id=clients.demo, is_admin=False).size == len(data)
 
 
 def test_an_upload_from_which_bytes_are_missing_makes_no_image(clients: Clients) -> None:
