@@ -11,7 +11,7 @@ from urllib.parse import quote
 from keystoneauth1.session import Session
 
 from cellcloud import errors
-from cellcloud.clients.image import OWNER_TOO, EditProperties, check_same, exactly, fill
+from cellcloud.clients.image import OWNER_TOO, EditProperties, check_same, fill
 from cellcloud.clients.session import RestService, make_session
 from cellcloud.config import Config
 from cellcloud.model.image import ATTRIBUTES, Image, ImageQuery
@@ -125,7 +125,8 @@ class GlanceClient:
         fill(
             lambda: _image(self._service.get(path)),
             size,
-            lambda: self._service.upload(f"{path}/file", size, exactly(size, data)),
+            data,
+            lambda pieces: self._service.upload(f"{path}/file", size, pieces),
         )
 
     def discard_image(self, image_id: str) -> None:

@@ -79,15 +79,28 @@ def is_filled(image: Image, size: int) -> bool:
     return False
 
 
-def fill(look: Callable[[], Image], size: int, upload: Callable[[], object]) -> None:
-    """Upload an image's bytes unless it has them. Raises what ``is_filled`` does, and Busy where another upload
-    began after the image was looked at."""
+def fill(
+    look: Callable[[], Image], size: int, data: Iterable[bytes], upload: Callable[[Iterator[bytes]], object]
+) -> None:
+    """Upload an image's bytes unless it has them. Raises what ``is_filled``, ``exactly`` and the data do, and Busy
+    where another upload began after the image was looked at."""
     image = look()
     if is_filled(image, size):
         return
+    broken: list[Exception] = []
+
+    def pieces() -> Iterator[bytes]:
+        try:
+            yield from exactly(size, data)
+        except Exception as error:
+            broken.append(error)
+            raise
+
     try:
-        upload()
+        upload(pieces())
     except errors.Conflict as error:
+        if broken:
+            raise
         if not is_filled(look(), size):
             raise errors.Busy(f"Another upload of image {image.id} has not ended yet.") from error
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO
 
 from cellcloud import clock, errors, image_gate
-from cellcloud.clients.image import OWNER_TOO, EditProperties, check_same, exactly, fill
+from cellcloud.clients.image import OWNER_TOO, EditProperties, check_same, fill
 from cellcloud.config import AdaptersConfig
 from cellcloud.db import images as db
 from cellcloud.db import pagination_snapshots
@@ -98,7 +98,8 @@ class EmbeddedImages:
         fill(
             lambda: self._get(image_id),
             size,
-            lambda: self.upload(image_id, exactly(size, data), project_id="", is_admin=True),
+            data,
+            lambda pieces: self.upload(image_id, pieces, project_id="", is_admin=True),
         )
 
     def discard_image(self, image_id: str) -> None:
