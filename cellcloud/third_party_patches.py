@@ -318,6 +318,8 @@ def impatient_postgresql_connection(seconds: float) -> Any:
         def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
             try:
                 return super().wait(gen, interval, timeout or seconds)
+            except psycopg.errors.PipelineAborted:  # an earlier statement of several failed, and the server said so
+                raise
             except psycopg.OperationalError as error:
                 if error.sqlstate is None:  # not the server's word: nobody knows what it still does
                     self.pgconn.finish()

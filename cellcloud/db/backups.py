@@ -30,7 +30,8 @@ from cellcloud.model.database_incarnation import Incarnation
 
 ABOUT, DATA = "about.json", "data"
 PAGES = 2000  # of SQLite, copied between two words of progress
-LOOK = 0.1  # seconds between two looks at a program that runs
+LOOK = 0.1  # seconds between two looks at what goes on
+LEAVING_SECONDS = 3.0  # that a server may still list a session whose client has closed it
 Tell = Callable[[str], None]
 
 
@@ -85,7 +86,9 @@ def put_back(url: str, what: str, source: Path, tell: Tell) -> Incarnation:
     form = _form(url)
     if (about.what, about.dialect) != (what, form.dialect):
         raise errors.Conflict(f"{source} is a backup of {about.what} on {about.dialect}, not {what} on {form.dialect}.")
-    users = form.list_users()
+    end = time.monotonic() + LEAVING_SECONDS
+    while (users := form.list_users()) and time.monotonic() < end:
+        time.sleep(LOOK)
     if users:
         raise errors.Conflict("The database is in use: stop what uses it first.", detail=", ".join(users))
     if form.is_there():

@@ -265,6 +265,19 @@ def test_hosts_up_down_and_refused_reports(cell_database: Database) -> None:
         assert not hosts.is_up(connection, "nowhere", down_time=15)
 
 
+@pytest.mark.parametrize("taken", [0, 1, 5, 9])
+def test_a_key_in_use_among_many_rows_costs_its_savepoint_alone(top_database: Database, taken: int) -> None:
+    rows = [{"project_id": "p", "resource": f"r{number}", "used": 0} for number in range(10)]
+    insert = sa.insert(top_schema.quota_usages)
+    with top_database.write() as connection:
+        connection.execute(insert, [rows[taken]])
+        for _ in range(25):
+            with pytest.raises(sa.exc.IntegrityError) as refused, connection.begin_nested():
+                connection.execute(insert, rows)
+            assert not refused.value.connection_invalidated
+        assert connection.execute(sa.select(sa.func.count()).select_from(top_schema.quota_usages)).scalar_one() == 1
+
+
 def test_an_unreachable_database_is_said_to_be_so() -> None:
     for url in ("mysql+mysqldb://u:p@127.0.0.1:9/x", "postgresql+psycopg://u:p@127.0.0.1:9/x"):
         database = Database(url)
