@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from pathlib import Path
+
+import psutil
 
 from cell.compute.drivers.libvirt.driver import LibvirtDriver
 from cell.compute.drivers.libvirt.options import LibvirtOptions
 from cellcloud.launcher.libvirt_nodes import NodeConfig, ensure_node, stop_node
-from cellcloud.launcher.process_records import wait_gone
+from cellcloud.launcher.process_records import boot_id, start_tick, wait_gone
 from cellcloud.model.flavor import Flavor
 from cellcloud.model.image import Image
 from cellcloud.model.metadata_signature import node_key
@@ -26,23 +31,61 @@ SECRET = b"the secret of a cell under test"
 METADATA_PORT = 8775
 
 
-class LibvirtNode:
-    """One node with its own bridge. ``subnet``: the second and third figure of the management addresses. ``beside``: a
-    node that this one is to be a second one beside."""
+@contextmanager
+def _one_at_a_time() -> Iterator[None]:
+    """Nodes are begun one after the other on a machine, so that no two take the same network."""
+    with Path(ON_DISK, "cellcloud-test-nodes.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
-    def __init__(self, subnet: str, *, beside: LibvirtNode | None = None) -> None:
+
+def _free_network() -> str:
+    """Return the first three figures of a network that no device of this machine is in."""
+    taken = {each.address.rpartition(".")[0] for device in psutil.net_if_addrs().values() for each in device}
+    return next(network for number in range(1, 255) if (network := f"10.98.{number}") not in taken)
+
+
+def _end_abandoned() -> None:
+    """End the nodes of test runs that were killed, with their devices and directories."""
+    for owned in Path(ON_DISK).glob("cc-*/owner.json"):
+        with suppress(OSError, ValueError):
+            owner = json.loads(owned.read_text())
+            if owner["boot"] != boot_id() or start_tick(owner["pid"]) != owner["started"]:
+                stop_node(NodeConfig(**owner["node"] | {"state_dir": owned.parent}), grace=0.0)
+                shutil.rmtree(owned.parent)
+
+
+class LibvirtNode:
+    """One node with a bridge and a network of its own. ``beside``: a node to be a second one beside."""
+
+    def __init__(self, *, beside: LibvirtNode | None = None) -> None:
         self._umask = os.umask(0o077)  # as services have it
         self.directory = Path(tempfile.mkdtemp(prefix="cc-", dir=ON_DISK))
-        prefix = f"t{os.getpid() % 1000000:x}"
-        self.config = NodeConfig(
-            name="node-2" if beside else "node-1",
-            state_dir=self.directory,
-            prefix=prefix,
-            bridge=f"{prefix}-{subnet.replace('.', '-')}",
-            ip=f"10.{subnet}.{12 if beside else 11}",
-            gateway_ip=f"10.{subnet}.1",
-        )
-        self.node = ensure_node(self.config)
+        with _one_at_a_time():
+            _end_abandoned()
+            network = beside.network if beside else _free_network()
+            prefix = f"t{os.getpid() % 1000000:x}"
+            self.config = NodeConfig(
+                name="node-2" if beside else "node-1",
+                state_dir=self.directory,
+                prefix=prefix,
+                bridge=f"{prefix}-{network.rpartition('.')[2]}",
+                ip=f"{network}.{12 if beside else 11}",
+                gateway_ip=f"{network}.1",
+            )
+            self._own()
+            self.node = ensure_node(self.config)
+
+    @property
+    def network(self) -> str:
+        """The first three figures of the management addresses."""
+        return self.config.gateway_ip.rpartition(".")[0]
+
+    def _own(self) -> None:
+        """Write down whose node it is, so that a later run ends it when this one is killed."""
+        started = {"boot": boot_id(), "pid": os.getpid(), "started": start_tick(os.getpid())}
+        config = {name: value for name, value in asdict(self.config).items() if name != "state_dir"}
+        (self.directory / "owner.json").write_text(json.dumps(started | {"node": config}))
 
     def make_options(self) -> LibvirtOptions:
         """What a compute service on the node would have."""

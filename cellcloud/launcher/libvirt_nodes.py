@@ -21,6 +21,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+
 from cellcloud import clock, errors
 from cellcloud.launcher.process_records import boot_id, start_tick, wait_gone
 
@@ -283,11 +285,28 @@ def _wire(config: NodeConfig, node: Node) -> None:
 
 
 def _ensure_bridge(config: NodeConfig) -> None:
+    _refuse_taken_network(config)
     if not Path("/sys/class/net", config.bridge).exists():
         _run(["ip", "link", "add", config.bridge, "type", "bridge"])
     address = f"{config.gateway_ip}/{config.prefix_length}"
     _run(["ip", "address", "replace", address, "dev", config.bridge])
     _run(["ip", "link", "set", config.bridge, "up"])
+
+
+def _refuse_taken_network(config: NodeConfig) -> None:
+    """Raise Misconfigured where another device of the machine is in the management network: of two routes to it, that
+    of the older device wins, and the node would be out of reach."""
+    mine = ipaddress.ip_network(f"{config.gateway_ip}/{config.prefix_length}", strict=False)
+    for device, addresses in psutil.net_if_addrs().items():
+        for address in addresses:
+            if device == config.bridge or address.family != socket.AF_INET:
+                continue
+            if mine.overlaps(ipaddress.ip_network(f"{address.address}/{address.netmask or 32}", strict=False)):
+                raise errors.Misconfigured(
+                    f"The network {mine} of node {config.name} is in use: {device} has {address.address}. "
+                    "Choose another (--management), or, if the cloud it belonged to has ended, "
+                    f"run: ip link delete {device}"
+                )
 
 
 def _remove_leftovers(config: NodeConfig) -> None:

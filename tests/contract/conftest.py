@@ -118,13 +118,9 @@ def transport(connect: Callable[[str], Transport]) -> Transport:
 
 
 # ---- drivers ----------------------------------------------------------------------------------------------------
-NODES = {"test_driver": "98.1", "test_driver_disks": "98.6", "test_rescue": "98.7"}
-"""Test module -> the first half of its node's addresses."""
-
-
 @pytest.fixture(scope="module")
-def node(request: pytest.FixtureRequest) -> Iterator[LibvirtNode]:
-    node = LibvirtNode(NODES[request.module.__name__.rpartition(".")[2]])
+def node() -> Iterator[LibvirtNode]:
+    node = LibvirtNode()
     yield node
     node.close()
 

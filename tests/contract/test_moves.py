@@ -141,8 +141,8 @@ class LibvirtHosts:
 
 @pytest.fixture(scope="module")
 def nodes() -> Iterator[tuple[LibvirtNode, LibvirtNode]]:
-    first = LibvirtNode("97.1")
-    second = LibvirtNode("97.1", beside=first)
+    first = LibvirtNode()
+    second = LibvirtNode(beside=first)
     yield first, second
     second.close()
     first.close()

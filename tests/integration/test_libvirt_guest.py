@@ -56,7 +56,7 @@ class TinyImage:
 
 @pytest.fixture(scope="module")
 def node() -> Iterator[LibvirtNode]:
-    node = LibvirtNode("98.2")
+    node = LibvirtNode()
     yield node
     node.close()
 

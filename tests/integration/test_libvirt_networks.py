@@ -23,7 +23,6 @@ from cellcloud.model.network import Port
 from tests.libvirt_metadata import MetadataStandIn, serve_metadata
 from tests.libvirt_node import METADATA_PORT, LibvirtNode, make_port, make_spec, wait_until
 
-MANAGEMENT = "10.98.4.0/24"
 METADATA = "http://169.254.169.254/openstack/latest/meta_data.json"
 TRY = """
 import select, socket, sys
@@ -132,7 +131,7 @@ def _guest(port: Port) -> str:
 
 @pytest.fixture(scope="module")
 def node() -> Iterator[LibvirtNode]:
-    node = LibvirtNode("98.4")
+    node = LibvirtNode()
     yield node
     node.close()
 
@@ -172,17 +171,19 @@ def test_tenants_with_the_same_range_get_each_its_own(host: Host, service: Metad
 @pytest.mark.parametrize(
     ("cidr", "gateway", "address"),
     [
-        (MANAGEMENT, "10.98.4.1", "10.98.4.11"),  # the gateway is the cell's, the guest's address the node's
-        ("10.98.4.0/29", "10.98.4.6", "10.98.4.1"),  # the guest's address is the cell's
-        ("0.0.0.0/1", "10.98.4.1", "10.98.4.77"),
-        ("0.0.0.0/1", None, "10.98.4.1"),
-        ("10.0.0.0/8", "10.98.4.11", "10.98.4.2"),  # the gateway is the node's
+        ("{}.0/24", "{}.1", "{}.11"),  # the gateway is the cell's, the guest's address the node's
+        ("{}.0/29", "{}.6", "{}.1"),  # the guest's address is the cell's
+        ("0.0.0.0/1", "{}.1", "{}.77"),
+        ("0.0.0.0/1", None, "{}.1"),
+        ("10.0.0.0/8", "{}.11", "{}.2"),  # the gateway is the node's
     ],
 )
 def test_no_range_of_a_tenant_leads_to_the_host_or_its_cell(
     host: Host, service: MetadataStandIn, cidr: str, gateway: str | None, address: str
 ) -> None:
     cell, node = host.node.config.gateway_ip, host.node.node.ip
+    cidr, address = cidr.format(host.node.network), address.format(host.node.network)
+    gateway = gateway and gateway.format(host.node.network)
     before = [host.way_to(cell), host.node.run("ip", "route"), host.node.run("ip", "-br", "address", "show", "eth0")]
     port = make_port(7, cidr=cidr, gateway=gateway)
     port = replace(port, fixed_ips=(replace(port.fixed_ips[0], ip_address=address),))

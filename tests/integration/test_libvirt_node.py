@@ -16,6 +16,7 @@ from cell.compute.drivers.libvirt.driver import LibvirtDriver
 from cell.compute.drivers.libvirt.options import LibvirtOptions
 from cellcloud import errors
 from cellcloud.launcher.libvirt_nodes import NodeConfig, ensure_node, find_node, stop_node
+from cellcloud.launcher.process_records import wait_gone
 from cellcloud.model.image import Image
 from cellcloud.model.server import ServerSpec
 from tests.libvirt_node import LibvirtNode, make_port, make_spec, wait_until
@@ -31,7 +32,7 @@ print(ensure_node(NodeConfig(state_dir=Path(sys.argv[1]), **dict(zip(names, sys.
 
 @pytest.fixture
 def node() -> Iterator[LibvirtNode]:
-    node = LibvirtNode("98.3")
+    node = LibvirtNode()
     yield node
     node.close()
 
@@ -71,13 +72,37 @@ def test_nodes_of_a_cell_share_the_bridge_and_leave_nothing(node: LibvirtNode) -
 
 def test_a_node_that_cannot_be_wired_leaves_nothing(node: LibvirtNode) -> None:
     before = list_outside(node.config)
-    wrong = replace(node.config, name="node-2", ip="10.98.3.999")
+    wrong = replace(node.config, name="node-2", ip=f"{node.network}.999")
     with pytest.raises(errors.Misconfigured):
         ensure_node(wrong)
     assert list_outside(node.config) == before
     assert find_node(wrong) is None
     running = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
     assert str(wrong.directory) not in running
+
+
+def test_a_network_that_another_device_is_in_is_refused(node: LibvirtNode) -> None:
+    before = list_outside(node.config)
+    second = replace(node.config, name="node-2", bridge=f"{node.config.prefix}-other")
+    for gateway, length in ((node.config.gateway_ip, 24), (f"{node.network}.129", 25), ("10.98.0.1", 16)):
+        with pytest.raises(errors.Misconfigured, match=f"{node.config.bridge} has {node.config.gateway_ip}"):
+            ensure_node(replace(second, gateway_ip=gateway, prefix_length=length))
+    assert list_outside(node.config) == before
+
+
+def test_nodes_of_a_killed_run_are_ended_by_the_next() -> None:
+    """Else their devices would stay in the networks of later ones."""
+    begun = "from tests.libvirt_node import LibvirtNode; n = LibvirtNode(); print(n.node.pid, flush=True); input()"
+    argv = [sys.executable, "-c", begun]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as run:
+        assert run.stdout is not None
+        pid = int(run.stdout.readline())
+        links = f"t{run.pid % 1000000:x}-"
+        run.kill()
+    assert any(path.name.startswith(links) for path in Path("/sys/class/net").iterdir())
+    LibvirtNode().close()
+    assert wait_gone(pid, 10.0)
+    assert not any(path.name.startswith(links) for path in Path("/sys/class/net").iterdir())
 
 
 def test_a_node_is_closed_to_others(node: LibvirtNode) -> None:

@@ -31,7 +31,7 @@ SHARED, DEDICATED = "0", "1"  # any machine that runs these tests has two
 
 @pytest.fixture(scope="module")
 def node() -> Iterator[LibvirtNode]:
-    node = LibvirtNode("98.12")
+    node = LibvirtNode()
     yield node
     node.close()
 
