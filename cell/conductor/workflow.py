@@ -177,7 +177,8 @@ class Workflow:
     """The program of an operation. ``deadline`` in seconds; ``on_failure`` is the record of a run that was undone.
 
     ``elsewhere``: finds another host when one cannot do it; what was done on the first is undone before, and all
-    steps are taken again after. None: the operation belongs to the host that has the guest.
+    steps are taken again after. None: the operation belongs to the host that has the guest. ``removed``: names of steps
+    that earlier releases had: a run that is found at one goes on without it.
     """
 
     operation: Operation
@@ -185,6 +186,11 @@ class Workflow:
     deadline: float
     on_failure: Ending
     elsewhere: Action | None = None
+    removed: frozenset[str] = frozenset()
+
+    def trail(self, index: int) -> str:
+        """Return the names of the steps up to ``index``, that one last: which step a run is at in any release."""
+        return " ".join(step.name for step in self.steps[: index + 1])
 
     def is_committed(self, index: int) -> bool:
         """Return whether only forward is possible from step ``index`` on."""

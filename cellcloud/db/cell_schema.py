@@ -124,6 +124,9 @@ runs = sa.Table(
     sa.Column("operation", sa.String(32), nullable=False),
     sa.Column("state", sa.String(16), nullable=False),
     sa.Column("step", sa.Integer, nullable=False, default=0),
+    sa.Column(
+        "trail", sa.String(1024), nullable=False, default="", server_default=""
+    ),  # names of steps, up to that one
     sa.Column("direction", sa.String(8), nullable=False, default="do"),
     sa.Column("arguments", Json, nullable=False),
     sa.Column("outputs", Json, nullable=False),  # RunOutputs

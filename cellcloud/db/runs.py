@@ -71,6 +71,7 @@ def insert(connection: Connection, new: Sequence[NewRun], lease: Lease | None = 
             "user_id": run.user_id,
             "project_id": run.project_id,
             "host": wanted.host,
+            "trail": wanted.trail,
             "direction": wanted.direction,
             **terms,
         }
@@ -114,6 +115,7 @@ def _begun(run: NewRun) -> LeasedRun:
         server_id=run.server_id,
         operation=run.operation,
         step=0,
+        trail=run.trail,
         direction="do",
         arguments=run.asked.arguments,
         outputs=RunOutputs(),
@@ -177,6 +179,7 @@ def _leased(row: Row[Any]) -> LeasedRun:
         server_id=row.server_id,
         operation=row.operation,
         step=row.step,
+        trail=row.trail,
         direction=row.direction,
         arguments=codec.from_plain(row.arguments, RunArguments),
         outputs=codec.from_plain(row.outputs, RunOutputs),
@@ -227,7 +230,7 @@ def lock_leased(connection: Connection, run: LeasedRun) -> bool:
     return connection.execute(held.with_for_update()).first() is not None
 
 
-_STORED = ("step", "direction", "outputs", "events", "attempt", "step_since", "error", "message", "detail")
+_STORED = ("step", "trail", "direction", "outputs", "events", "attempt", "step_since", "error", "message", "detail")
 _CHECKPOINT = (
     sa.update(runs)
     .where(runs.c.id == sa.bindparam("run"), runs.c.lease_number <= sa.bindparam("new_lease_number"))
@@ -268,6 +271,7 @@ def _state(made: Checkpoint, now: dt.datetime, monotonic: float) -> dict[str, An
     values: dict[str, Any] = {
         "run": run.id,
         "new_step": run.step,
+        "new_trail": run.trail,
         "new_direction": run.direction,
         "new_outputs": codec.to_plain(run.outputs),
         "new_events": codec.to_plain(run.events),
@@ -463,13 +467,19 @@ def list_active_servers(connection: Connection, host: str) -> set[str]:
     return {row.server_id for row in rows}
 
 
+def _step_name(row: Row[Any]) -> str:
+    """Its number, where a release stored it that does not know names."""
+    names = row.trail.split()
+    return str(names[-1] if len(names) == row.step + 1 else row.step)
+
+
 def _record(row: Row[Any], steps: tuple[StepRecord, ...] = ()) -> RunRecord:
     return RunRecord(
         id=row.id,
         server_id=row.server_id,
         operation=row.operation,
         state=row.state,
-        step=str(row.step),
+        step=_step_name(row),
         direction=row.direction,
         attempt=row.attempt,
         request_id=row.request_id,

@@ -81,7 +81,8 @@ class RunOutputs(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewRun:
     """What a run begins with. ``generation`` is the one its server has just been given; ``deadline`` in seconds.
-    ``host``: where the server is. ``direction``: "move" for one that is to be given a host first."""
+    ``host``: where the server is. ``trail``: the name of its first step. ``direction``: "move" for one that is to be
+    given a host first."""
 
     server_id: str
     operation: str
@@ -89,18 +90,21 @@ class NewRun:
     asked: OperationRequest
     deadline: float
     host: str = ""
+    trail: str = ""
     direction: str = "do"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeasedRun:
-    """A run that the holder of lease ``lease_number`` may move. ``step_since``: when its present step was first taken;
-    None: not yet. ``overdue``: its deadline has passed. Both by the database's clock."""
+    """A run that the holder of lease ``lease_number`` may move. ``step``: the number of its present step; ``trail``:
+    the names of those up to it; both as whoever stored it has them. ``step_since``: when its present step was first
+    taken; None: not yet. ``overdue``: its deadline has passed. Both by the database's clock."""
 
     id: str
     server_id: str
     operation: str
     step: int
+    trail: str
     direction: str
     arguments: RunArguments
     outputs: RunOutputs

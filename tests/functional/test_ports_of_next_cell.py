@@ -88,6 +88,7 @@ def run_of(server_id: str) -> LeasedRun:
         server_id=server_id,
         operation=Operation.CREATE,
         step=0,
+        trail="",
         direction="do",
         generation=1,
         attempt=1,

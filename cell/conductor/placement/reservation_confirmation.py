@@ -58,6 +58,7 @@ def confirm(
                     ),
                     deadline=workflow.deadline,
                     host=record.host or "",
+                    trail=workflow.trail(0),
                 )
                 for record in records
             ],

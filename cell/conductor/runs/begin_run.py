@@ -34,12 +34,14 @@ def begin_run(
 
 def new_run(record: ServerRecord, operation: Operation, asked: OperationRequest) -> NewRun:
     """Return what the run of an operation begins with, for a server that was just given its generation."""
+    workflow = REGISTRY[operation]
     return NewRun(
         server_id=record.id,
         operation=operation,
         generation=record.generation,
         asked=structs.replace(asked, project_id=asked.project_id or record.spec.project_id),
-        deadline=REGISTRY[operation].deadline,
+        deadline=workflow.deadline,
         host=record.host or "",
+        trail=workflow.trail(0),
         direction="move" if operation == Operation.UNSHELVE and record.host is None else "do",
     )

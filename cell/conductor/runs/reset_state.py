@@ -62,7 +62,8 @@ def _end_run(connection: Connection, record: ServerRecord, state: str) -> None:
     if operation in UNDONE and state == VmState.ERROR and not deleting:
         runs.expire(connection, record.id)
         return
-    holds = any(step.undo is not None or step.commit for step in REGISTRY[operation].steps)
+    workflow = REGISTRY.get(operation)  # None: one of a newer release
+    holds = workflow is None or any(step.undo is not None or step.commit for step in workflow.steps)
     if deleting or holds or operation in (*UNDONE, Operation.SOFT_DELETE):
         raise errors.Conflict(f"{what} task_state {record.task_state}")
     runs.retire(connection, record.id, BY_ADMIN)

@@ -13,6 +13,7 @@ from typing import Protocol
 
 from msgspec import structs
 
+from cell.conductor.runs.present_step import find_present_step
 from cell.conductor.workflow import (
     PassiveServices,
     PassiveStep,
@@ -34,6 +35,7 @@ from cellcloud.server_states import TaskState
 LOG = logging.getLogger(__name__)
 DEFECT_ATTEMPTS = 3
 MOVE = "hosts.find_another"
+ANOTHERS = 5.0  # seconds for which a run is left to conductors of another release
 
 
 @dataclass(slots=True, kw_only=True)
@@ -82,7 +84,8 @@ class RunState:
 
     def turn_to(self, run: LeasedRun) -> None:
         """Another step is the present one now, or the same in another direction."""
-        self.run, self.began = replace(run, step_since=None), None
+        trail = REGISTRY[run.operation].trail(run.step)
+        self.run, self.began = replace(run, trail=trail, step_since=None), None
 
     def end_step(self, step: Step | PassiveStep, outcome: str, message: str = "") -> None:
         """Note how the present step ended."""
@@ -115,21 +118,35 @@ class RunServices(StepServices, Protocol):
 def take_step(state: RunState, services: StepServices) -> None:
     """Take the run's present step, and those after it that change nothing outside. Raises Stale when another host was
     to be found and the run's lease went to another worker."""
-    _take_one(state, services, services)
+    _resume(state)
+    if not state.rests:
+        _take_one(state, services, services)
     take_passive_steps(state, services)
 
 
 def take_passive_steps(state: RunState, services: PassiveServices) -> None:
     """Take steps for as long as they change nothing outside: they may be taken inside a transaction."""
+    _resume(state)
     while not state.rests and _is_passive(state.run):
         _take_one(state, services, None)
 
 
 def undo_late(run: LeasedRun, record: ServerRecord, services: StepServices) -> None:
     """Undo what the run's present step did outside, for a server that has ended without it."""
-    step = REGISTRY[run.operation].steps[run.step]
-    if run.direction == "do" and isinstance(step, Step) and step.undo is not None:
-        step.undo(_context(run, record, step), services)
+    found = find_present_step(run)
+    step = REGISTRY[found.operation].steps[found.step] if found else None
+    if found and found.direction == "do" and isinstance(step, Step) and step.undo is not None:
+        step.undo(_context(found, record, step), services)
+
+
+def _resume(state: RunState) -> None:
+    """Find the present step of a run that another release may have stored, or leave it to that one."""
+    found = find_present_step(state.run)
+    if found is None:
+        LOG.warning("run left to another release", extra={"run": state.run.id, "operation": state.run.operation})
+        state.wait = ANOTHERS
+    else:
+        state.run = found
 
 
 def _is_passive(run: LeasedRun) -> bool:
