@@ -135,7 +135,7 @@ class Driver(Protocol):
         ...
 
     def discard_snapshot(self, server_id: str, generation: int, image_id: str) -> GuestState:
-        """Drop such a copy, or the making of it. Absent is success."""
+        """Drop such a copy, or the making of it; a snapshot of that generation is Stale then. Absent is success."""
         ...
 
     def prepare_rebuild(self, spec: ServerSpec, generation: int, images: ImageStore) -> GuestState:
@@ -225,7 +225,8 @@ class Driver(Protocol):
         ...
 
     def discard(self, server_id: str, generation: int) -> None:
-        """Remove what is set aside of the guest, and nothing else. Absent is success. Raises Stale."""
+        """Remove what is set aside of the guest, and nothing else; where that is all there is, no command up to that
+        generation brings it back. Absent is success. Raises Stale."""
         ...
 
     def describe_guest(self, server_id: str) -> GuestDescription:

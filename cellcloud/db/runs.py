@@ -230,7 +230,19 @@ def lock_leased(connection: Connection, run: LeasedRun) -> bool:
     return connection.execute(held.with_for_update()).first() is not None
 
 
-_STORED = ("step", "trail", "direction", "outputs", "events", "attempt", "step_since", "error", "message", "detail")
+_STORED = (
+    "step",
+    "trail",
+    "direction",
+    "generation",
+    "outputs",
+    "events",
+    "attempt",
+    "step_since",
+    "error",
+    "message",
+    "detail",
+)
 _CHECKPOINT = (
     sa.update(runs)
     .where(runs.c.id == sa.bindparam("run"), runs.c.lease_number <= sa.bindparam("new_lease_number"))
@@ -273,6 +285,7 @@ def _state(made: Checkpoint, now: dt.datetime, monotonic: float) -> dict[str, An
         "new_step": run.step,
         "new_trail": run.trail,
         "new_direction": run.direction,
+        "new_generation": run.generation,
         "new_outputs": codec.to_plain(run.outputs),
         "new_events": codec.to_plain(run.events),
         "new_attempt": run.attempt,
@@ -447,6 +460,12 @@ def find_active(connection: Connection, server_id: str) -> str | None:
     return connection.execute(
         sa.select(runs.c.operation).where(runs.c.server_id == server_id, runs.c.active == 1)
     ).scalar_one_or_none()
+
+
+def has_begun(connection: Connection, server_id: str, operation: str, request_id: str) -> bool:
+    """Return whether that request has begun that operation of the server already: its answer got lost."""
+    mine = (runs.c.server_id == server_id, runs.c.operation == operation, runs.c.request_id == request_id)
+    return connection.execute(sa.select(runs.c.id).where(*mine).limit(1)).first() is not None
 
 
 def list_active(connection: Connection, server_ids: Sequence[str]) -> set[str]:

@@ -190,6 +190,13 @@ def _set(
     return record_of(connection.execute(sa.select(servers).where(servers.c.id == server_id)).one())
 
 
+def raise_to(connection: Connection, generations: Mapping[str, int]) -> None:
+    """Give servers the generation that their runs have come to by turning round."""
+    for server_id, generation in sorted(generations.items()):
+        older = (servers.c.id == server_id, servers.c.deleted.is_(False), servers.c.generation == generation - 1)
+        connection.execute(sa.update(servers).where(*older).values(generation=generation))
+
+
 def begin_try(
     connection: Connection, server_id: str, generation: int, *, host: str, zone: str, decision: int
 ) -> ServerRecord | None:

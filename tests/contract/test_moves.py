@@ -202,6 +202,9 @@ def test_a_guest_moves_to_another_host_for_good(hosts: Hosts, running: bool) -> 
     assert [one.aside for one in hosts.open(source).list_guests()] == [True]
     for _ in range(2):
         hosts.open(source).discard(spec.id, 3)
+    for generation in (1, 2, 3):  # late commands
+        with pytest.raises(errors.Stale):
+            hosts.open(source).spawn(spec, generation, PORTS, hosts.images)
     assert hosts.open(source).list_guests() == []
     assert hosts.count_held(source) == before[source]
     driver = hosts.open(destination)

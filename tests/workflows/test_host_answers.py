@@ -154,7 +154,7 @@ def test_the_server_moves_with_its_ports_and_its_claim(cell: Recorded) -> None:
     cell.fail[Spawn] = [errors.HostRefused("No room on the disk."), errors.HostRefused("Nor here.")]
     cell.run()
     record = cell.assert_clean(SERVER)
-    assert (record.host, record.generation, record.vm_state) == ("h3", first.generation + 2, "active")
+    assert (record.host, record.generation, record.vm_state) == ("h3", first.generation + 4, "active")
     assert cell.networks.made == 1
     assert {port.host_id for port in record.ports} == {"h3"}
     assert list(dict.fromkeys(cell.hosts_of(Destroy))) == ["h1", "h2"]

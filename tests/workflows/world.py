@@ -21,7 +21,7 @@ from cell.conductor.workflow import FoundHost, StepResult
 from cell.scheduler.state.host_columns import Figure
 from cell.scheduler.state.scheduler_state import SchedulerState
 from cellcloud import errors
-from cellcloud.context import RequestContext
+from cellcloud.context import RequestContext, new_request_id
 from cellcloud.db import cell_schema, claims, hosts, runs, scheduler_change_log, servers
 from cellcloud.db.claims import Claim
 from cellcloud.db.engine import Connection, Database
@@ -63,6 +63,11 @@ CONTEXT = RequestContext(user_id="u", project_id="p", budget=86_400)
 LARGER = Flavor(id="2", name="m1.small", vcpus=2, memory_mb=256, root_gb=2)
 ASKED: dict[Operation, dict[str, Any]] = {Operation.RESIZE: {"flavor": LARGER}}
 """What an operation is asked with where it needs anything."""
+
+
+def request() -> RequestContext:
+    """What a request of its own comes with."""
+    return replace(CONTEXT, request_id=new_request_id())
 
 
 class Killed(BaseException):
@@ -398,7 +403,7 @@ class CellUnderTest:
 
     def begin(self, server_id: str, operation: Operation, **arguments: Any) -> ServerRecord:
         asked = RunArguments(**(ASKED.get(operation, {}) | arguments))
-        return begin_operations.begin_operation(self.database, CONTEXT, server_id, operation, asked)
+        return begin_operations.begin_operation(self.database, request(), server_id, operation, asked)
 
     def run(self, limit: int = 200) -> None:
         """Until no run is unfinished."""

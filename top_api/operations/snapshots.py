@@ -119,6 +119,8 @@ def _begin(
     spec = spec_of(operation)
     check_may_begin(record, spec)
     arguments = codec.to_plain(RunArguments(image=image, rotation=rotation))
+    if record.cell and services.cells.is_unreachable(record.cell):
+        raise errors.Unreachable(f"Cell {record.cell} does not answer; it is tried again shortly.")
     try:
         services.images.ensure_image(image)
     except errors.TooLarge as error:

@@ -316,6 +316,8 @@ class FakeDriver:
         with self._hypervisor.lock:
             self._hypervisor.refuse_stale(self._host, server_id, generation)
             self._hypervisor.bury(self._host, aside_key(server_id), 0)
+            if self._hypervisor.find(self._host, server_id) is None:
+                self._hypervisor.bury(self._host, server_id, generation)
 
     def describe_guest(self, server_id: str) -> GuestDescription:
         with self._hypervisor.lock:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from cell.compute.driver import DISK_MISSING, GUEST_OFF, NOT_QUIET, NOT_SAVED, machine_for
+from cell.compute.driver import DISCARDED, DISK_MISSING, GUEST_OFF, NOT_QUIET, NOT_SAVED, machine_for
 from cellcloud import errors
 from cellcloud.model.network import Port
 from cellcloud.model.observed_guests import GuestState
@@ -34,6 +34,7 @@ class FakeGuest:
     snapshots: list[str] = field(default_factory=list)
     aside: bool = False
     rebuilt: int = 0
+    dropped: int = 0
     rescued: int = 0
     spec: ServerSpec | None = None
     ports: tuple[Port, ...] = ()
@@ -114,6 +115,8 @@ class FakeGuest:
         self.boot()
 
     def take_snapshot(self, image_id: str) -> None:
+        if self.dropped >= self.generation:
+            raise errors.Stale(DISCARDED)
         if not self.disks:
             raise errors.GuestFailed(DISK_MISSING)
         machine = machine_for(self.spec) if self.spec else None
@@ -122,6 +125,7 @@ class FakeGuest:
         add_missing(self.snapshots, [image_id])
 
     def drop_snapshot(self, image_id: str) -> None:
+        self.dropped = self.generation
         self.snapshots = [known for known in self.snapshots if known != image_id]
 
 

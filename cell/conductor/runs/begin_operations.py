@@ -34,12 +34,15 @@ AT_ONCE = "at once"  # who holds runs that are moved in the transaction in which
 def begin_operation(
     database: Database, context: RequestContext, server_id: str, operation: Operation, arguments: RunArguments
 ) -> ServerRecord:
-    """Return the record after the operation's run has begun. Raises NotFound, Conflict, Invalid."""
+    """Return the record after the operation's run has begun; asked again by the same request, as it is now. Raises
+    NotFound, Conflict, Invalid."""
     asked = OperationRequest(
         request_id=context.request_id, user_id=context.user_id, project_id=context.project_id, arguments=arguments
     )
     spec = spec_of(operation, arguments.type)
     with database.write() as connection:
+        if runs.has_begun(connection, server_id, operation, context.request_id):
+            return servers.list_by_id(connection, [server_id])[0]
         asked = structs.replace(asked, arguments=_without_password(connection, arguments))
         if spec.preempts:
             record = _begin_delete(connection, server_id, asked)

@@ -67,6 +67,7 @@ def store(connection: Connection, kept: Sequence[RunState]) -> None:
         [end for state in kept for end in state.ends],
     )
     _keep_accepted(connection, kept)
+    servers.raise_to(connection, {p.run.server_id: p.run.generation for p in kept if p.run.direction != "do"})
     changed = servers.change_many(
         connection, [(p.run.server_id, p.run.generation, p.changes) for p in kept if p.changes]
     )

@@ -267,10 +267,13 @@ def _address(run: LeasedRun, step: Step | PassiveStep) -> str:
 
 
 def _turned(run: LeasedRun, error: errors.CellcloudError) -> LeasedRun:
-    """Return the run going backwards from its present step, whose own undo runs first."""
+    """Return the run going backwards from its present step, whose own undo runs first. Where there is anything to undo
+    its generation is the next: hosts that hear of that refuse what it asked for before, however late that comes."""
+    undone = any(step.undo is not None for step in REGISTRY[run.operation].steps[: run.step + 1])
     return replace(
         run,
         direction="undo",
+        generation=run.generation + 1 if undone else run.generation,
         attempt=1,
         error=errors.lineage(error)[0],
         message=error.message[:2000],

@@ -13,6 +13,7 @@ from xml.etree import ElementTree as ET
 import libvirt
 
 from cell.compute.driver import (
+    DISCARDED,
     DISK_MISSING,
     GUEST_OFF,
     NO_AGENT,
@@ -208,6 +209,8 @@ class LibvirtDriver:
         _check_id(image_id)
         with self._guest_locks.take(server_id, generation):
             record = self._records.advance(server_id, generation)
+            if record.dropped >= generation:
+                raise errors.Stale(DISCARDED)
             machine, copier = machine_for(record.spec), self._copier(record)
             if not all(disk.path.exists() for disk in list_disks(self._records.path(server_id), record.spec)):
                 raise errors.GuestFailed(DISK_MISSING)
@@ -226,6 +229,7 @@ class LibvirtDriver:
             record = self._records.advance(server_id, generation)
             self._copier(record).end_job(agent=machine_for(record.spec).guest_agent)
             snapshots.drop(directory, image_id)
+            self._records.note_drop(server_id, generation)
             return self._settled(record)
 
     def _copier(self, record: GuestRecord) -> snapshots.Copier:

@@ -42,8 +42,9 @@ class GuestRescue:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GuestRecord:
-    """``rebooted``, ``rebuilt``: the newest generation whose reboot or rebuild was carried out. ``fenced``: cut off
-    its networks. ``rescue``: that it is in. ``devices``: addresses of the host's PCI devices that it has."""
+    """``rebooted``, ``rebuilt``, ``dropped``: the newest generation whose reboot or rebuild was carried out, or whose
+    copy of the disk was dropped. ``fenced``: cut off its networks. ``rescue``: that it is in. ``devices``: addresses of
+    the host's PCI devices that it has."""
 
     server_id: str
     generation: int
@@ -51,6 +52,7 @@ class GuestRecord:
     ports: tuple[Port, ...] = ()
     rebooted: int = 0
     rebuilt: int = 0
+    dropped: int = 0
     fenced: bool = False
     rescue: GuestRescue | None = None
     devices: tuple[str, ...] = ()
@@ -168,9 +170,11 @@ class GuestRecords:
                 self._unread.discard(server_id)
 
     def discard(self, server_id: str, generation: int) -> None:
-        """Remove what is set aside of the guest. Raises Stale."""
+        """Remove what is set aside of the guest: no command up to that generation brings it back. Raises Stale."""
         with self._lock:
             self._refuse_stale(server_id, generation)
+            if server_id not in self._records and self._find_tombstone(server_id) < generation:
+                _write(self._tombstones / server_id, str(generation))
             self._remove(self.path_aside(server_id))
             self._aside.pop(server_id, None)
 
@@ -201,6 +205,7 @@ class GuestRecords:
                 ports=tuple(ports),
                 rebooted=known.rebooted if known else 0,
                 rebuilt=rebuilt if rebuilt is not None else known.rebuilt if known else 0,
+                dropped=known.dropped if known else 0,
                 fenced=known.fenced if known else False,
                 rescue=known.rescue if known else None,
                 devices=known.devices if known and known.spec.placed == spec.placed else (),
@@ -242,6 +247,13 @@ class GuestRecords:
             known = self._records.get(server_id)
             if known is not None:
                 self._save(replace(known, rebooted=generation))
+
+    def note_drop(self, server_id: str, generation: int) -> None:
+        """Note that this generation's copy of the disk was dropped: a late command does not make it again."""
+        with self._lock:
+            known = self._records.get(server_id)
+            if known is not None and known.dropped < generation:
+                self._save(replace(known, dropped=generation))
 
     def set_rescue(self, record: GuestRecord, rescue: GuestRescue | None) -> GuestRecord:
         """Note what a guest is rescued from, or that it is not; its record then."""
