@@ -190,11 +190,22 @@ def _set(
     return record_of(connection.execute(sa.select(servers).where(servers.c.id == server_id)).one())
 
 
+_RAISE = (
+    sa.update(servers)
+    .where(
+        servers.c.id == sa.bindparam("server"),
+        servers.c.deleted.is_(False),
+        servers.c.generation == sa.bindparam("before"),
+    )
+    .values(generation=sa.bindparam("to"))
+)
+
+
 def raise_to(connection: Connection, generations: Mapping[str, int]) -> None:
     """Give servers the generation that their runs have come to by turning round."""
-    for server_id, generation in sorted(generations.items()):
-        older = (servers.c.id == server_id, servers.c.deleted.is_(False), servers.c.generation == generation - 1)
-        connection.execute(sa.update(servers).where(*older).values(generation=generation))
+    raised = [{"server": one, "before": to - 1, "to": to} for one, to in sorted(generations.items())]
+    if raised:
+        connection.execute(_RAISE, raised)
 
 
 def begin_try(

@@ -149,6 +149,22 @@ def test_an_image_is_taken_back_only_where_the_cell_refuses(
         assert [image.id for image in made(world)] == [cell.arguments["image"]["id"]]  # type: ignore[index]
 
 
+@pytest.mark.parametrize("action", [*ACTIONS, "shelve"])
+def test_no_image_is_made_for_a_cell_that_is_known_to_be_away(world: World, action: str) -> None:
+    server_id = world.create()
+    cell = world.cell_of(server_id)
+    cell.away = True
+    for _ in range(20):
+        if not world.cells.is_unreachable(cell.name):
+            assert act(world, server_id, {"os-stop": None}).status_code == 503
+    calls = cell.calls
+    assert act(world, server_id, {action: ACTIONS.get(action)}).status_code == 503
+    assert (cell.calls, made(world)) == (calls, [])
+    world.heal(cell)
+    assert act(world, server_id, {action: ACTIONS.get(action)}).status_code == 202
+    assert len(made(world)) == 1
+
+
 def test_many_properties_are_the_image_services_business_from_2_39_on(world: World) -> None:
     body = {"createImage": {"name": "i", "metadata": {f"k{number}": "v" for number in range(129)}}}
     assert act(world, world.create(), body, version="2.39").status_code == 202
