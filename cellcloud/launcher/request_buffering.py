@@ -22,6 +22,7 @@ from contextvars import ContextVar
 from enum import StrEnum
 from typing import Any, ClassVar, Protocol
 
+import h11
 from a2wsgi import WSGIMiddleware
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -29,11 +30,12 @@ from cellcloud.third_party_patches import wsgi_environ
 
 LOG = logging.getLogger(__name__)
 OPEN_BODY = 16 << 10  # bytes anybody may send
-DRAINED = 1 << 20  # bytes of a refused body that are read and dropped, so that the client gets to hear the answer
+DRAINED = 8 << 20  # bytes behind the answer that are read and dropped, so that the client gets to hear it
 MOST_HEAD = 32 << 10  # bytes: a token has up to 8 KiB
 HEAD_SECONDS = 10.0
 BODY_SECONDS = 30.0  # for a whole body that is gathered, and for each piece of one that is streamed
-DRAIN_SECONDS = 2.0
+DRAIN_SECONDS = 5.0  # without another byte of them
+MOST_DRAIN_SECONDS = 30.0
 WRITE_SECONDS = 60.0  # until a client takes a piece of its answer
 LEAST_RATE = 8 << 10  # bytes a second that a streamed body comes at, after BODY_SECONDS
 BUSY = "Too many requests are at work; try again shortly."
@@ -216,7 +218,6 @@ class _Exchange:
         except ConnectionError:
             return  # nobody waits for an answer
         except _Late:
-            self._read = DRAINED  # nothing more is waited for
             await self._refuse(408, "The request's body did not come in time.")
 
     async def _gather(self, lane: str) -> None:
@@ -304,22 +305,11 @@ class _Exchange:
 
     async def _answer(self, message: Message) -> None:
         """Pass a piece of the answer on. Behind an answer to a body that was not read the connection is closed."""
-        left = not self._complete and _has_body(self._scope)
         if message["type"] == "http.response.start":
             self._answered = True
-            if left:
+            if not self._complete and _has_body(self._scope):
                 message["headers"] = [*message["headers"], (b"connection", b"close")]
-        elif left and not message.get("more_body", False):
-            await self._send({**message, "more_body": True})
-            await self._drain()
-            message = {"type": "http.response.body", "body": b""}
         await self._send(message)
-
-    async def _drain(self) -> None:
-        with contextlib.suppress(TimeoutError, ConnectionError):
-            async with asyncio.timeout(DRAIN_SECONDS):
-                while not self._complete and self._read < DRAINED:
-                    await self._piece()
 
 
 def _declared(scope: Scope) -> int | None:
@@ -331,28 +321,49 @@ def _has_body(scope: Scope) -> bool:
     return bool(_declared(scope)) or any(name == b"transfer-encoding" for name, _ in scope["headers"])
 
 
+class _Closing:
+    """A transport that its protocol closes in its own way."""
+
+    def __init__(self, transport: asyncio.Transport, close: Callable[[], None]) -> None:
+        self._transport = transport
+        self.close = close
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+
 class HeadProtocol(H11Protocol):
     """HTTP/1.1 with a time-out for the head of a request and for a client that takes none of its answer, and an end to
-    how many connections wait for a head. Overrides what asyncio calls, and nothing of uvicorn's own."""
+    how many connections wait for a head. Overrides what asyncio calls, and nothing of uvicorn's own.
+
+    A client that is answered while it still sends is read from until it has stopped: a connection that is closed with
+    something unread is reset by the system, and the client fails to send, or loses the answer.
+    """
 
     head_seconds = HEAD_SECONDS
     write_seconds = WRITE_SECONDS
+    drain_seconds = DRAIN_SECONDS
     most_waiting = MOST_WAITING
     _all_waiting: ClassVar[OrderedDict[HeadProtocol, None]] = OrderedDict()
     _lock = threading.Lock()
 
     def connection_made(self, transport: Any) -> None:
-        super().connection_made(transport)
+        super().connection_made(_Closing(transport, self._close))  # type: ignore[arg-type]  # all of a transport
         self._line: asyncio.Transport = transport
         self._timers = asyncio.get_running_loop()
         self._head: asyncio.TimerHandle | None = None
         self._write: asyncio.TimerHandle | None = None
         self._exchanges = 0
+        self._left: int | None = None  # bytes that are still read and dropped; None: the connection serves
+        self._draining: list[asyncio.TimerHandle] = []
         # Writing is paused as long as the client has not taken all. Not 0: TLS would pause with nothing to send.
         transport.set_write_buffer_limits(high=1)
         self._expect_head()
 
     def data_received(self, data: bytes) -> None:
+        if self._left is not None:
+            self._drop(len(data))
+            return
         CONNECTION.set(self)
         super().data_received(data)
         if self._head is None and not self._exchanges:
@@ -361,6 +372,8 @@ class HeadProtocol(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._head_came()
         self.resume_writing()
+        for timer in self._draining:
+            timer.cancel()
         super().connection_lost(exc)
 
     def pause_writing(self) -> None:
@@ -384,7 +397,7 @@ class HeadProtocol(H11Protocol):
             self._exchanges -= 1
 
     def _expect_head(self) -> None:
-        if self._head is not None or self._exchanges or self._line.is_closing():
+        if self._head is not None or self._exchanges or self._left is not None or self._line.is_closing():
             return
         self._head = self._timers.call_later(self.head_seconds, self._give_up)
         with self._lock:
@@ -400,6 +413,28 @@ class HeadProtocol(H11Protocol):
             self._head = None
         with self._lock:
             self._all_waiting.pop(self, None)
+
+    def _close(self) -> None:
+        """Close the connection; behind an answer to what has not come in whole, once its client has stopped sending,
+        or has sent much more, or for long."""
+        if self.conn.their_state not in (h11.SEND_BODY, h11.ERROR):
+            self._line.close()
+        elif self._left is None:
+            self._head_came()
+            self._left = DRAINED
+            if self._line.can_write_eof():
+                self._line.write_eof()
+            self._line.resume_reading()
+            later = self._timers.call_later
+            self._draining = [later(MOST_DRAIN_SECONDS, self._line.close), later(self.drain_seconds, self._line.close)]
+
+    def _drop(self, size: int) -> None:
+        self._left = max(0, (self._left or 0) - size)
+        if not self._left:
+            self._line.close()
+            return
+        self._draining.pop().cancel()
+        self._draining.append(self._timers.call_later(self.drain_seconds, self._line.close))
 
     def _give_up(self) -> None:
         self._head_came()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import select
 import socket
 import ssl
 import subprocess
@@ -20,7 +21,7 @@ import uvicorn
 from flask import Flask, Response, request
 
 from cellcloud.launcher.certificate_authority import Authority
-from cellcloud.launcher.request_buffering import DRAINED, Front, HeadProtocol
+from cellcloud.launcher.request_buffering import DRAINED, MOST_HEAD, Front, HeadProtocol
 from cellcloud.launcher.web_server import FRONT
 
 THREADS = 4
@@ -30,6 +31,7 @@ SOON = 3.0  # seconds, on a busy machine
 
 class QuickProtocol(HeadProtocol):
     head_seconds = 0.5
+    drain_seconds = 1.0
     write_seconds = 1.0
     most_waiting = 200
 
@@ -101,6 +103,13 @@ def api() -> Api:
 @pytest.fixture(scope="module")
 def address(api: Api) -> Iterator[tuple[str, int]]:
     with serving(api) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def patient(api: Api) -> Iterator[tuple[str, int]]:
+    """With the limits of a real front."""
+    with serving(api, http=HeadProtocol) as found:
         yield found
 
 
@@ -214,10 +223,41 @@ def test_bodies_come_whole(address: tuple[str, int]) -> None:
     assert ask(address, "POST", "/", pieces, X_Auth_Token="t", Transfer_Encoding="chunked")[1] == b"300000"
 
 
-def test_a_body_that_is_too_large_is_refused(address: tuple[str, int]) -> None:
-    assert ask(address, "POST", "/", b"x" * (MOST + 1), X_Auth_Token="t")[0] == 413
+def test_a_body_that_is_too_large_is_refused(patient: tuple[str, int]) -> None:
+    assert ask(patient, "POST", "/", b"x" * (MOST + 1), X_Auth_Token="t")[0] == 413
     pieces = (b"x" * 10_000 for _ in range(110))
-    assert ask(address, "POST", "/", pieces, X_Auth_Token="t", Transfer_Encoding="chunked")[0] == 413
+    assert ask(patient, "POST", "/", pieces, X_Auth_Token="t", Transfer_Encoding="chunked")[0] == 413
+
+
+CHUNKED = {"Transfer_Encoding": "chunked", "X_Auth_Token": "t"}
+REFUSED = {
+    "a body of too great a length": (413, head("POST", "/", Content_Length=3 << 20, X_Auth_Token="t")),
+    "chunks that come to too much": (413, head("POST", "/", **CHUNKED) + b"110000\r\n" + b"x" * 0x110000 + b"\r\n"),
+    "a body without a token": (401, head("POST", "/", Content_Length=3 << 20)),
+    "an image without a token": (401, head("PUT", "/file", Content_Length=3 << 20)),
+    "a chunk that is none": (400, head("POST", "/", **CHUNKED) + b"what\r\n"),
+    "a head that is none": (400, b"what\r\n\r\n"),
+    "too large a head": (400, b"GET / HTTP/1.1\r\nX-A: " + b"x" * (MOST_HEAD + 10_000)),
+}
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_who_goes_on_sending_gets_the_answer_in_whole(patient: tuple[str, int], kind: str) -> None:
+    """A connection closed at once would be reset, and the answer with it: its client would fail to send, or to read."""
+    status, request = REFUSED[kind]
+    with opened(patient, request) as connection:
+        answer = connection.recv(1)  # it is answered, and closed to whatever comes now
+        for _ in range(16):
+            connection.sendall(b"x" * 10_000)
+            answer += connection.recv(20_000, socket.MSG_DONTWAIT) if ready(connection) else b""
+        connection.shutdown(socket.SHUT_WR)
+        while data := connection.recv(20_000):
+            answer += data
+    assert int(answer.split()[1]) == status
+
+
+def ready(connection: socket.socket) -> bool:
+    return bool(select.select([connection], [], [], 0.02)[0])
 
 
 def test_an_image_is_worked_on_while_it_comes(api: Api, address: tuple[str, int]) -> None:
