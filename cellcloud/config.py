@@ -251,6 +251,18 @@ CONSOLE = [
     ),
     cfg.StrOpt("web_root", default="/usr/share/novnc", help="noVNC's files."),
     cfg.IntOpt("token_ttl", default=600, help="Seconds a console token may wait to be used: Nova's."),
+    cfg.BoolOpt(
+        "serial_enabled",
+        default=False,
+        help="Let users open guests' first serial ports by websocket. Said to a cell's hosts and console authority "
+        "alike; a guest has it from its next power-on. Off: Nova's.",
+    ),
+    cfg.StrOpt(
+        "serial_ports",
+        default="10000:20000",
+        regex=r"[0-9]{1,5}:[0-9]{1,5}",
+        help="First and last TCP port of a host at which its guests' serial ports listen, and nothing else: Nova's.",
+    ),
 ]
 METADATA = [
     cfg.StrOpt("bind_host", default="127.0.0.1", help="Address nodes' proxies reach the service at."),
@@ -393,6 +405,8 @@ class ConsoleConfig:
     allowed_origins: list[str]
     web_root: str
     token_ttl: int
+    serial_enabled: bool
+    serial_ports: str
 
     @property
     def url(self) -> str:

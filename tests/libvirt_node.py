@@ -96,6 +96,7 @@ class LibvirtNode:
             metadata_key=node_key(SECRET, self.node.name),
             metadata_address=self.node.gateway_ip,
             metadata_port=METADATA_PORT,
+            serial_ports=range(10000, 20001),
         )
 
     def make_driver(self) -> LibvirtDriver:

@@ -96,9 +96,18 @@ def _make_libvirt(config: Config) -> Driver:
         metadata_address=config.metadata.bind_host,
         metadata_port=config.metadata.bind_port,
         virt_type=config.compute.virt_type,
+        serial_ports=_serial_ports(config),
         share=_share(config),
     )
     return LibvirtDriver(options)
+
+
+def _serial_ports(config: Config) -> range:
+    """Return the ports that guests' serial ports take; none where they are not served. Raises Misconfigured."""
+    first, last = (int(number) for number in config.console.serial_ports.split(":"))
+    if not 0 < first <= last < 65536:
+        raise errors.Misconfigured("The option console.serial_ports must name a range of ports, as 10000:20000.")
+    return range(first, last + 1) if config.console.serial_enabled else range(0)
 
 
 def _metadata_key(config: Config) -> bytes:

@@ -255,7 +255,10 @@ class Driver(Protocol):
         """Return the last ``length`` characters of the serial console; all that is kept when negative."""
         ...
 
-    def get_console(self, server_id: str) -> ConsoleAddress: ...
+    def get_console(self, server_id: str, protocol: str) -> ConsoleAddress:
+        """Return where the guest's VNC server or its first serial port listens. Raises NotFound; Conflict when it does
+        not run; Invalid when it has no console of that protocol."""
+        ...
 
     def watch(self, watcher: GuestWatcher) -> None:
         """Call ``watcher`` with the new state whenever a guest changes power state by itself."""

@@ -25,7 +25,7 @@ from cell.compute.resume_guests_on_host_boot import BootLog, resume_guests
 from cellcloud import errors, log
 from cellcloud.config import Config
 from cellcloud.context import RequestContext
-from cellcloud.model.console import ConsoleAddress
+from cellcloud.model.console import VNC, ConsoleAddress
 from cellcloud.model.guest_commands import GuestCommand, GuestEvent
 from cellcloud.model.guest_questions import GuestDiagnostics, GuestQuestion
 from cellcloud.model.image import Image
@@ -155,8 +155,10 @@ class ComputeService:
         self._driver_of(host)
         return self._prefetch.look(host, images, PREFETCH_SECONDS)
 
-    def get_console(self, context: RequestContext, host: str, server_id: str, generation: int) -> ConsoleAddress:
-        return console.find_address(self._driver_of(host), server_id, generation)
+    def get_console(
+        self, context: RequestContext, host: str, server_id: str, generation: int, protocol: str = VNC
+    ) -> ConsoleAddress:
+        return console.find_address(self._driver_of(host), server_id, generation, protocol)
 
     def list_guests(self, context: RequestContext, host: str) -> list[GuestState]:
         return self._driver_of(host).list_guests()

@@ -5,17 +5,25 @@ from __future__ import annotations
 import logging
 import threading
 
-from cell.consoleauth.token_generation import console_url, hash_token, make_token
+from cell.consoleauth.token_generation import console_url, hash_token, make_token, serial_url
 from cellcloud import errors
 from cellcloud.config import ConsoleConfig
 from cellcloud.context import RequestContext
-from cellcloud.model.console import ConsoleAddress, ConsoleBinding, ConsoleGrant, is_token
+from cellcloud.model.console import (
+    SERIAL,
+    VNC,
+    ConsoleAddress,
+    ConsoleBinding,
+    ConsoleGrant,
+    is_token,
+    unavailable,
+)
 from cellcloud.rpc.compute import Compute
 from cellcloud.rpc.conductor import Conductor
 from cellcloud.rpc.transport import Transport
 
 LOG = logging.getLogger(__name__)
-OFFERED = {("vnc", "novnc")}
+TYPES = {VNC: "novnc", SERIAL: "serial"}
 
 
 class ConsoleAuthority:
@@ -28,13 +36,15 @@ class ConsoleAuthority:
         self._computes = Computes(transport, conductor)
 
     def create_console(self, context: RequestContext, server_id: str, protocol: str, type: str) -> ConsoleGrant:
-        if (protocol, type) not in OFFERED:
-            raise errors.Invalid("This cell offers no console of that protocol and type.")
+        if TYPES.get(protocol) != type or (protocol == SERIAL and not self._console.serial_enabled):
+            raise errors.Invalid(unavailable(type))
         token = make_token()
-        self._conductor.save_console_token(context, server_id, hash_token(token), protocol, self._console.token_ttl)
-        return ConsoleGrant(
-            server_id=server_id, protocol=protocol, type=type, url=console_url(self._console.url, token), token=token
-        )
+        ttl = self._console.token_ttl
+        binding = self._conductor.save_console_token(context, server_id, hash_token(token), protocol, ttl)
+        if protocol == SERIAL:  # only the host knows whether the guest was started with one
+            self._address(context, binding)
+        url = serial_url(self._console.url, token) if protocol == SERIAL else console_url(self._console.url, token)
+        return ConsoleGrant(server_id=server_id, protocol=protocol, type=type, url=url, token=token)
 
     def find_console(self, context: RequestContext, token: str) -> ConsoleAddress:
         return self._address(context, self._binding(context, token, use=False))
@@ -51,7 +61,9 @@ class ConsoleAuthority:
         return self._conductor.redeem_console_token(context, hash_token(token), use)
 
     def _address(self, context: RequestContext, binding: ConsoleBinding) -> ConsoleAddress:
-        address = self._computes.get_console(context, binding.host, binding.server_id, binding.generation)
+        address = self._computes.get_console(context, binding)
+        if address.protocol != binding.protocol:
+            raise errors.Invalid(unavailable(TYPES[binding.protocol]))
         if address.server_id != binding.server_id or address.generation != binding.generation:
             raise errors.Stale("The server has changed since its console was opened.")
         return address
@@ -70,10 +82,13 @@ class Computes:
         self._queues: dict[str, str] = {}
         self._clients: dict[str, Compute] = {}
 
-    def get_console(self, context: RequestContext, host: str, server_id: str, generation: int) -> ConsoleAddress:
-        """Ask the host. Raises NotFound, Stale, Unreachable."""
+    def get_console(self, context: RequestContext, binding: ConsoleBinding) -> ConsoleAddress:
+        """Ask the host. Raises NotFound, Stale, Conflict, Invalid, Unreachable."""
+        host, protocol = binding.host, binding.protocol
         try:
-            return self._client(context, host).get_console(context, host, server_id, generation)
+            return self._client(context, host).get_console(
+                context, host, binding.server_id, binding.generation, protocol
+            )
         except errors.Unreachable:
             with self._lock:
                 self._queues.clear()

@@ -1,4 +1,4 @@
-"""The console proxy's server: shows noVNC, and joins a browser's websocket with a guest's VNC server for a token.
+"""The console proxy's server: shows noVNC, and joins a websocket with a guest's screen or serial port for a token.
 
 A token is looked for only in the query of a websocket request, and no request target is ever logged.
 """
@@ -20,11 +20,11 @@ from urllib.parse import parse_qs, urlsplit
 from websockify.websockifyserver import WebSockifyRequestHandler
 
 from cell.consoleproxy.bounded_websocket import BoundedWebSocket
+from cell.consoleproxy.console_relay import Session
 from cell.consoleproxy.static_files import TYPES, find_page
-from cell.consoleproxy.vnc_relay import Session
 from cellcloud import clock, errors, log
 from cellcloud.context import RequestContext
-from cellcloud.model.console import ConsoleAddress, is_token
+from cellcloud.model.console import SERIAL, VNC, ConsoleAddress, is_token
 from cellcloud.rpc.consoleauth import ConsoleAuth
 
 LOG = logging.getLogger(__name__)
@@ -187,6 +187,9 @@ class ConsoleRequest(WebSockifyRequestHandler):  # type: ignore[misc]
             self._join(address)
 
     def _join(self, address: ConsoleAddress) -> None:
+        if address.protocol != _protocol_of(self.path):
+            self.send_error(HTTPStatus.FORBIDDEN)
+            return
         try:
             target = connect(address)
         except OSError as error:
@@ -230,7 +233,7 @@ class ConsoleRequest(WebSockifyRequestHandler):  # type: ignore[misc]
 
 
 def connect(address: ConsoleAddress) -> socket.socket:
-    """Return a connection to a guest's VNC server. Raises OSError."""
+    """Return a connection to a guest's console. Raises OSError."""
     if not address.socket:
         target = socket.create_connection((address.host, address.port), timeout=CONNECT_SECONDS)
         target.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -263,6 +266,11 @@ def _token_of(request_target: str) -> str | None:
     except ValueError:
         return None
     return tokens[0] if len(tokens) == 1 and is_token(tokens[0]) else None
+
+
+def _protocol_of(request_target: str) -> str:
+    """Return what kind of console is asked for, as the URLs of either kind say."""
+    return SERIAL if urlsplit(request_target).path == "/" else VNC
 
 
 def _hang_up(connection: socket.socket) -> None:

@@ -313,7 +313,11 @@ class Layout:
                 "fake_hosts": str(self.choices.hosts),
                 "virt_type": virt_type,
             },
-            "console": {"bind_host": self.choices.bind_host, "bind_port": str(console)},
+            "console": {
+                "bind_host": self.choices.bind_host,
+                "bind_port": str(console),
+                "serial_enabled": "true",
+            },
             "metadata": {
                 "bind_host": self.gateway(cell),
                 "bind_port": str(metadata),

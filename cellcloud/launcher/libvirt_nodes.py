@@ -32,6 +32,7 @@ NODES_AT_ONCE = 16
 LONGEST_SOCKET = 107  # bytes that fit into sockaddr_un
 LONGEST_LINK = 15  # letters of a network device's name
 CONSOLE_PORTS = "5900-5999"
+SERIAL_PORTS = "10000-20000"  # as the option console.serial_ports has it
 MIGRATION_PORTS = "49152-49215"  # where hosts fetch the disks of guests that move from each other
 
 FIREWALL = """\
@@ -43,7 +44,7 @@ table inet node {{
         iifname "lo" accept
         ct state established,related accept
         iifname "eth0" ip protocol icmp accept
-        iifname "eth0" ip saddr {gateway} tcp dport {ports} accept
+        iifname "eth0" ip saddr {gateway} tcp dport {{ {ports} }} accept
         iifname "eth0" ip saddr {hosts} tcp dport {moves} accept
     }}
     chain forward {{
@@ -274,7 +275,9 @@ def _wait_for_init(directory: Path) -> int:
 def _wire(config: NodeConfig, node: Node) -> None:
     """Connect the node to its cell's bridge, under its firewall from the first packet on."""
     hosts = ipaddress.ip_network(f"{config.gateway_ip}/{config.prefix_length}", strict=False)
-    rules = FIREWALL.format(gateway=config.gateway_ip, ports=CONSOLE_PORTS, hosts=hosts, moves=MIGRATION_PORTS)
+    rules = FIREWALL.format(
+        gateway=config.gateway_ip, ports=f"{CONSOLE_PORTS}, {SERIAL_PORTS}", hosts=hosts, moves=MIGRATION_PORTS
+    )
     _run(node.wrap(["nft", "-f", "-"]), text=rules)
     peer = ["peer", "name", "eth0", "netns", str(node.pid)]
     _run(["ip", "link", "add", config.link, "type", "veth", *peer])

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from cellcloud.safe_regex import Pattern
 
+VNC, SERIAL = "vnc", "serial"
 _TOKEN = Pattern(r"[A-Za-z0-9_-]{43}")
 
 
@@ -33,13 +34,19 @@ class ConsoleBinding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConsoleAddress:
-    """Where a guest's VNC server listens. ``socket`` (a unix socket) wins over host and port when set."""
+    """Where a guest's VNC server or serial port listens. ``socket`` (a unix socket) wins over host and port."""
 
     server_id: str
     generation: int
     host: str
     port: int
     socket: str = ""
+    protocol: str = VNC
+
+
+def unavailable(kind: str) -> str:
+    """Return what Nova says of consoles that a guest has not."""
+    return f"Unavailable console type {kind}."
 
 
 def is_token(text: str) -> bool:

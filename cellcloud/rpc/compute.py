@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from cellcloud.context import RequestContext
-from cellcloud.model.console import ConsoleAddress
+from cellcloud.model.console import VNC, ConsoleAddress
 from cellcloud.model.guest_commands import GuestCommand
 from cellcloud.model.guest_questions import GuestDiagnostics, GuestQuestion
 from cellcloud.model.image import Image
@@ -42,8 +42,11 @@ class Compute(Protocol):
         ...
 
     @call(timeout=5.0, by=(Role.CONSOLEAUTH,))
-    def get_console(self, context: RequestContext, host: str, server_id: str, generation: int) -> ConsoleAddress:
-        """Raises Stale when the guest has moved on, NotFound when there is none."""
+    def get_console(
+        self, context: RequestContext, host: str, server_id: str, generation: int, protocol: str = VNC
+    ) -> ConsoleAddress:
+        """Raises Stale when the guest has moved on, NotFound when there is none, Conflict when it does not run, Invalid
+        when it has no console of that protocol."""
         ...
 
     @call(timeout=5.0)

@@ -14,7 +14,8 @@ from tests.api.world import World
         ("2.6", "vnc", "xvpvnc", 400, "Invalid console type xvpvnc"),
         ("2.6", "vnc", "serial", 400, "Invalid console type serial"),
         ("2.6", "spice", "spice-html5", 400, "Unavailable console type spice-html5."),
-        ("2.6", "serial", "serial", 400, "Unavailable console type serial."),
+        ("2.6", "serial", "serial", 200, ""),
+        ("2.6", "serial", "novnc", 400, "Invalid console type novnc"),
         ("2.6", "rdp", "rdp-html5", 400, "Unavailable console type rdp."),
         ("2.7", "mks", "webmks", 400, "Invalid input for field/attribute "),
         ("2.8", "mks", "webmks", 400, "Unavailable console type webmks."),
@@ -37,7 +38,7 @@ def test_remote_consoles(world: World, version: str, protocol: str, kind: str, s
         ("os-getVNCConsole", "novnc", 200),
         ("os-getVNCConsole", "xvpvnc", 400),
         ("os-getSPICEConsole", "spice-html5", 400),
-        ("os-getSerialConsole", "serial", 400),
+        ("os-getSerialConsole", "serial", 200),
         ("os-getRDPConsole", "rdp-html5", 410),
     ],
 )

@@ -224,7 +224,7 @@ def test_unknown_guests_are_not_found(driver: Driver, server_id: str) -> None:
     with pytest.raises(errors.NotFound):
         driver.get_console_output(server_id, 10)
     with pytest.raises(errors.NotFound):
-        driver.get_console(server_id)
+        driver.get_console(server_id, "vnc")
 
 
 @pytest.mark.parametrize("verb", ["start", "reboot", "restore", "restore elsewhere"])
@@ -311,15 +311,18 @@ def test_guests_can_be_started_after_the_host_failed(rig: Rig, driver: Driver, s
 
 def test_consoles_are_there_while_the_guest_runs(rig: Rig, driver: Driver, server_id: str) -> None:
     driver.spawn(make_spec(server_id, IMAGE), 4, [make_port(1)], rig.images)
-    console = driver.get_console(server_id)
-    assert (console.server_id, console.generation) == (server_id, 4)
-    assert console.host
-    assert 5900 <= console.port < 6000
+    for protocol, ports in (("vnc", range(5900, 6000)), ("serial", range(10000, 20001))):
+        console = driver.get_console(server_id, protocol)
+        assert (console.server_id, console.generation, console.protocol) == (server_id, 4, protocol)
+        assert console.host
+        assert console.port in ports
     wait_until(lambda: driver.get_console_output(server_id, -1) is not None)
     assert len(driver.get_console_output(server_id, 5)) <= 5
     driver.stop(server_id, 5, 0.0)
-    with pytest.raises(errors.Conflict):
-        driver.get_console(server_id)
+    for protocol in ("vnc", "serial"):
+        with pytest.raises(errors.Conflict):
+            driver.get_console(server_id, protocol)
+    assert driver.get_console_output(server_id, -1) is not None
 
 
 MACHINES: list[tuple[dict[str, str], dict[str, str], list[str]]] = [

@@ -94,7 +94,9 @@ class Host:
         self.over.wait(60)
         return ""
 
-    def get_console(self, context: RequestContext, host: str, server_id: str, generation: int) -> ConsoleAddress:
+    def get_console(
+        self, context: RequestContext, host: str, server_id: str, generation: int, protocol: str = "vnc"
+    ) -> ConsoleAddress:
         raise errors.Stale("older")
 
     def list_guests(self, context: RequestContext, host: str) -> list[GuestState]:

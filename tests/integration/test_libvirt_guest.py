@@ -333,7 +333,7 @@ def test_daemons_beside_the_guests_are_started_again(node: LibvirtNode, booted: 
 
 
 def test_consoles_answer_the_cells_gateway_only(node: LibvirtNode, driver: LibvirtDriver, booted: BootedGuest) -> None:
-    console = driver.get_console(booted.spec.id)
+    console = driver.get_console(booted.spec.id, "vnc")
     probe = "import socket,sys; print(socket.create_connection((sys.argv[1], int(sys.argv[2])), 2).recv(4).decode())"
     argv = ["python3", "-c", probe, console.host, str(console.port)]
     assert subprocess.run(argv, capture_output=True, text=True, check=True).stdout.strip() == "RFB"

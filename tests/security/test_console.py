@@ -19,6 +19,7 @@ import pytest
 
 from cell.consoleauth import __main__ as consoleauth
 from cell.consoleauth import token_generation
+from cell.consoleauth.rpc_endpoint import ConsoleAuthority
 from cell.consoleproxy import __main__ as consoleproxy
 from cell.consoleproxy import http_server
 from cell.consoleproxy.__main__ import ConsoleProxyService
@@ -77,11 +78,14 @@ class Host(Compute):
         self.screen = screen
         self.address = ConsoleAddress(server_id=ONE, generation=3, host="127.0.0.1", port=screen.port)
         self.error: errors.CellcloudError | None = None
+        self.has_serial = True
 
-    def get_console(self, context: RequestContext, host: str, server_id: str, generation: int) -> ConsoleAddress:
+    def get_console(
+        self, context: RequestContext, host: str, server_id: str, generation: int, protocol: str = "vnc"
+    ) -> ConsoleAddress:
         if self.error is not None:
             raise self.error
-        return self.address
+        return replace(self.address, protocol=protocol if self.has_serial else "vnc")
 
 
 @dataclass
@@ -91,6 +95,7 @@ class Cell:
     service: ConsoleProxyService
     authority: ConsoleAuth
     web: Path
+    transport: Transport
 
     @property
     def port(self) -> int:
@@ -215,6 +220,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cell]:
             base_url="http://console.example:6080",
             allowed_origins=["https://dashboard.example"],
             web_root=str(web),
+            serial_enabled=True,
         ),
     )
     transport = Transport("unit", "kombu+memory://")
@@ -229,7 +235,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cell]:
     service = consoleproxy.build(options, transport=transport)
     authority.start()
     service.start()
-    yield Cell(conductor, host, service, transport.client(ConsoleAuth), web)
+    yield Cell(conductor, host, service, transport.client(ConsoleAuth), web, transport)
     service.stop()
     service.stop()
     authority.stop()
@@ -289,6 +295,37 @@ def test_the_url_is_what_novnc_expects(cell: Cell) -> None:
     assert unquote(parts.query).count(grant.token) == 1
 
 
+def test_a_serial_port_is_opened_by_the_url_itself(cell: Cell) -> None:
+    grant = cell.authority.create_console(CONTEXT, ONE, "serial", "serial")
+    assert grant.url == f"ws://console.example:6080/?token={grant.token}"
+    assert cell.authority.find_console(CONTEXT, grant.token).protocol == "serial"
+    for status in (101, 403):
+        program = cell.open(grant.token, path="/?token=", origins=[])
+        assert program.status == status
+        program.close()
+
+
+@pytest.mark.parametrize(
+    ("kind", "path"), [(("serial", "serial"), "/websockify?token="), (("vnc", "novnc"), "/?token=")]
+)
+def test_a_token_opens_nothing_of_the_other_kind(cell: Cell, kind: tuple[str, str], path: str) -> None:
+    program = cell.open(cell.authority.create_console(CONTEXT, ONE, *kind).token, path=path)
+    assert program.status == 403
+    program.close()
+    assert cell.host.screen.visitors == 0
+
+
+@pytest.mark.parametrize("without", ["by_option", "by_guest"])
+def test_a_serial_port_that_a_guest_has_not(cell: Cell, without: str) -> None:
+    """Its cell offers none, or it was started when its host offered none, or its host is older than they are."""
+    authority: ConsoleAuth = cell.authority
+    if without == "by_option":
+        authority = ConsoleAuthority(config.load().console, cell.transport)
+    cell.host.has_serial = without != "by_guest"
+    with pytest.raises(errors.Invalid, match="Unavailable console type serial"):
+        authority.create_console(CONTEXT, ONE, "serial", "serial")
+
+
 def test_tokens_are_long_and_kept_as_hashes_only(cell: Cell) -> None:
     token = cell.token()
     assert is_token(token)
@@ -313,7 +350,7 @@ def test_pages_that_may_open_a_console(cell: Cell, origins: list[str]) -> None:
     browser.close()
 
 
-@pytest.mark.parametrize("kind", [("spice", "spice-html5"), ("vnc", "xvpvnc"), ("serial", "serial")])
+@pytest.mark.parametrize("kind", [("spice", "spice-html5"), ("vnc", "xvpvnc"), ("serial", "novnc")])
 def test_other_consoles_are_not_offered(cell: Cell, kind: tuple[str, str]) -> None:
     with pytest.raises(errors.Invalid):
         cell.authority.create_console(CONTEXT, ONE, *kind)

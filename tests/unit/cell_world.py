@@ -269,9 +269,10 @@ class ObedientDriver:
         self._get(server_id)
         return "login: "[:length]
 
-    def get_console(self, server_id: str) -> ConsoleAddress:
+    def get_console(self, server_id: str, protocol: str) -> ConsoleAddress:
         guest = self._get(server_id)
-        return ConsoleAddress(server_id=server_id, generation=guest.generation, host="127.0.0.1", port=5900)
+        found = ConsoleAddress(server_id=server_id, generation=guest.generation, host="127.0.0.1", port=5900)
+        return replace(found, protocol=protocol)
 
     def watch(self, watcher: GuestWatcher) -> None:
         self.watcher = watcher

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from cellcloud import errors
 from cellcloud.context import RequestContext
-from cellcloud.model.console import ConsoleAddress, ConsoleGrant
+from cellcloud.model.console import SERIAL, VNC, ConsoleAddress, ConsoleGrant, unavailable
 from cellcloud.model.server import ServerRecord
 from top_api.services import ApiServices
 
 ALL_LINES = -1
+OFFERED = {VNC: "novnc", SERIAL: "serial"}
 _NOT_SHOWN = dict.fromkeys([*range(0x09), *range(0x0B, 0x20)])  # control characters, as in Nova
 
 
@@ -28,10 +29,10 @@ def create_console(
     services: ApiServices, context: RequestContext, record: ServerRecord, protocol: str, kind: str
 ) -> ConsoleGrant:
     """A URL with a token of a single use. Raises Invalid for a kind that is not offered, Conflict, Unreachable."""
-    if protocol == "vnc" and kind != "novnc":
+    if protocol not in OFFERED:
+        raise errors.Invalid(unavailable(kind if protocol != "rdp" else protocol))
+    if kind != OFFERED[protocol]:
         raise errors.Invalid(f"Invalid console type {kind}")
-    if protocol != "vnc":
-        raise errors.Invalid(f"Unavailable console type {kind if protocol != 'rdp' else protocol}.")
     _check_placed(record)
     return services.cells.consoleauth(record.cell).create_console(
         services.cells.budget(context), record.id, protocol, kind

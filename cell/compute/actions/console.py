@@ -1,4 +1,4 @@
-"""What a guest shows: its serial console's text and where its screen listens."""
+"""What a guest shows: its serial console's text, and where its screen or its serial port listens."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ def read_output(driver: Driver, server_id: str, length: int) -> str:
     return driver.get_console_output(server_id, wanted) if wanted else ""
 
 
-def find_address(driver: Driver, server_id: str, generation: int) -> ConsoleAddress:
-    """Return where the guest's VNC server listens, for a console opened at ``generation``.
+def find_address(driver: Driver, server_id: str, generation: int, protocol: str) -> ConsoleAddress:
+    """Return where the guest's console of that protocol listens, for one opened at ``generation``.
 
     The guest is looked at after the address was read, so that the address cannot be another guest's by now.
-    Raises NotFound, Stale when the guest has moved on.
+    Raises NotFound, Stale when the guest has moved on, Conflict when it does not run, Invalid when it has none.
     """
-    address = driver.get_console(server_id)
+    address = driver.get_console(server_id, protocol)
     guest = driver.find_guest(server_id)
     if guest is None:
         raise errors.NotFound("The server has no guest on this host.")

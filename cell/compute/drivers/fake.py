@@ -39,7 +39,7 @@ from cellcloud.model.observed_guests import GuestDescription, GuestState
 from cellcloud.model.server import ServerSpec
 from cellcloud.server_states import PowerState
 
-FIRST_CONSOLE_PORT = 5900
+FIRST_CONSOLE_PORTS = {"vnc": 5900, "serial": 10000}
 
 
 class FakeSnapshot:
@@ -380,14 +380,15 @@ class FakeDriver:
             text = "".join(f"{line}\n" for line in self._hypervisor.get(self._host, server_id).console)
         return text if length < 0 else text[max(0, len(text) - length) :]
 
-    def get_console(self, server_id: str) -> ConsoleAddress:
-        """Raises Conflict when the guest does not run. Nothing listens there."""
+    def get_console(self, server_id: str, protocol: str) -> ConsoleAddress:
+        """Nothing listens there."""
         with self._hypervisor.lock:
             guest = self._hypervisor.get(self._host, server_id)
             if guest.power_state not in (PowerState.RUNNING, PowerState.PAUSED):
                 raise errors.Conflict(NOT_RUNNING)
-            port = FIRST_CONSOLE_PORT + self._hypervisor.list_guests(self._host).index(guest)
-            return ConsoleAddress(server_id=server_id, generation=guest.generation, host="127.0.0.1", port=port)
+            port = FIRST_CONSOLE_PORTS[protocol] + self._hypervisor.list_guests(self._host).index(guest)
+            found = ConsoleAddress(server_id=server_id, generation=guest.generation, host="127.0.0.1", port=port)
+            return replace(found, protocol=protocol)
 
     def watch(self, watcher: GuestWatcher) -> None:
         self._watchers.append(watcher)

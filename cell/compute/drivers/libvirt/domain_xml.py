@@ -10,7 +10,7 @@ from xml.etree import ElementTree as ET
 from cell.compute.drivers.libvirt import placement_xml
 from cell.compute.drivers.libvirt.disks import Disk
 from cell.compute.drivers.libvirt.network_device_names import bridge_name, tap_name
-from cell.compute.drivers.libvirt.platform_xml import add_board, add_devices, text
+from cell.compute.drivers.libvirt.platform_xml import add_board, add_devices, add_serial_ports, text
 from cellcloud.model.network import Port
 from cellcloud.model.numa import GuestNuma, NumaCell
 from cellcloud.model.rescue import RescueMachine
@@ -26,7 +26,8 @@ class GuestDefinition:
     """All a definition is made of. Paths are those seen by QEMU. ``fenced``: its network devices have no link.
     ``rescue``: the disk that it boots from instead of its own, shown as ``rescued`` says, which has the ``machine``.
     ``host_cells``: the host's, by their ids; ``shared_cpus``: its CPUs that guests share, None for all there are;
-    ``host_devices``: addresses of PCI devices of the host that are the guest's."""
+    ``host_devices``: addresses of PCI devices of the host that are the guest's. ``listen``: where its consoles do,
+    ``serial_port``: on which port its first serial port does, 0 where it does not."""
 
     spec: ServerSpec
     ports: Sequence[Port]
@@ -42,6 +43,7 @@ class GuestDefinition:
     host_cells: Mapping[int, NumaCell] = field(default_factory=dict)
     shared_cpus: Set[int] | None = None
     host_devices: Sequence[str] = ()
+    serial_port: int = 0
 
     def to_xml(self) -> str:
         """Return the domain as libvirt takes it."""
@@ -68,7 +70,8 @@ class GuestDefinition:
         for port in self.ports:
             _add_interface(devices, port, self.machine, fenced=self.fenced)
         placement_xml.add_host_devices(devices, self.host_devices)
-        add_devices(devices, self.machine, console_log=self.console_log, listen=self.listen)
+        add_serial_ports(devices, self.machine, self.console_log, listen=self.listen, port=self.serial_port)
+        add_devices(devices, self.machine, listen=self.listen)
         return ET.tostring(domain, encoding="unicode")
 
     @property

@@ -8,7 +8,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
-from xml.etree import ElementTree as ET
 
 import libvirt
 
@@ -28,7 +27,7 @@ from cell.compute.driver import (
     rescue_machine_for,
 )
 from cell.compute.drivers.host_description import HostDescription
-from cell.compute.drivers.libvirt import domain_power, guest_signals, host_facts, snapshots
+from cell.compute.drivers.libvirt import domain_power, guest_consoles, guest_signals, host_facts, snapshots
 from cell.compute.drivers.libvirt.config_drive import ensure_config_drive
 from cell.compute.drivers.libvirt.connection import LibvirtConnection, start_event_loop
 from cell.compute.drivers.libvirt.diagnostics import read_diagnostics
@@ -44,6 +43,7 @@ from cell.compute.drivers.libvirt.disks import (
 )
 from cell.compute.drivers.libvirt.domain_ownership import is_ours
 from cell.compute.drivers.libvirt.domain_xml import GuestDefinition
+from cell.compute.drivers.libvirt.guest_consoles import CONSOLE_LOG
 from cell.compute.drivers.libvirt.guest_locks import GuestLocks
 from cell.compute.drivers.libvirt.guest_networks import Wiring, check_port
 from cell.compute.drivers.libvirt.guest_nic_link_state import set_links
@@ -67,7 +67,6 @@ from cellcloud.server_states import PowerState
 T = TypeVar("T")
 
 SERVER_ID = Pattern(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-CONSOLE_LOG = "console.log"
 MEMORY_SECONDS = 540.0  # for a guest's memory to go to disk or come back; a run's deadline is behind it
 ASK_AGAIN = 10.0  # seconds until a guest that may not have listened is asked to power off once more
 
@@ -515,22 +514,18 @@ class LibvirtDriver:
     def get_console_output(self, server_id: str, length: int) -> str:
         if self._records.find(server_id) is None:
             raise errors.NotFound("There is no such guest on this host.")
-        log = self._records.path(server_id) / CONSOLE_LOG
-        text = _read(log.with_name(f"{CONSOLE_LOG}.0")) + _read(log)
-        decoded = text.decode(errors="replace")
-        return decoded if length < 0 else decoded[max(0, len(decoded) - length) :]
+        return guest_consoles.read_log(self._records.path(server_id), length)
 
-    def get_console(self, server_id: str) -> ConsoleAddress:
-        """Raises Conflict when the guest does not run."""
+    def get_console(self, server_id: str, protocol: str) -> ConsoleAddress:
         record = self._records.find(server_id)
         if record is None:
             raise errors.NotFound("There is no such guest on this host.")
-        found = self._ask(server_id, lambda domain: str(domain.XMLDesc()))
-        graphics = ET.fromstring(found).find("devices/graphics[@type='vnc']") if found else None  # noqa: S314
-        port = int(graphics.get("port", "-1")) if graphics is not None else -1
-        if port <= 0:
-            raise errors.Conflict("The server is not running.")
-        return ConsoleAddress(server_id=server_id, generation=record.generation, host=self._options.host_ip, port=port)
+        port = self._ask(server_id, lambda domain: guest_consoles.find_port(domain, protocol))
+        if not port:
+            raise errors.Conflict(NOT_RUNNING)
+        host = self._options.host_ip
+        found = ConsoleAddress(server_id=server_id, generation=record.generation, host=host, port=port)
+        return replace(found, protocol=protocol)
 
     def watch(self, watcher: GuestWatcher) -> None:
         self._watch.add(watcher)
@@ -604,6 +599,7 @@ class LibvirtDriver:
         rescued = rescue_machine_for(spec, record.rescue.image) if record.rescue else None
         rescue = rescue_disk(directory, record.rescue) if record.rescue else None
         host, record = self._place(record)
+        record = self._records.hold_serial_port(record.server_id, self._options.serial_ports)
         return GuestDefinition(
             spec=spec,
             ports=record.ports,
@@ -619,6 +615,7 @@ class LibvirtDriver:
             host_cells={cell.id: cell for cell in host.cells},
             shared_cpus=self._options.share.shared,
             host_devices=record.devices,
+            serial_port=record.serial_port,
         ).to_xml()
 
     def _place(self, record: GuestRecord) -> tuple[HostDescription, GuestRecord]:
@@ -701,9 +698,3 @@ def _translate(
     if error.get_error_code() in (libvirt.VIR_ERR_NO_MEMORY, libvirt.VIR_ERR_NO_SUPPORT):
         return errors.HostRefused("The host cannot run the guest.", detail=str(error))
     return refused("The hypervisor refused the guest.", detail=str(error))
-
-
-def _read(path: Path) -> bytes:
-    with suppress(FileNotFoundError):
-        return path.read_bytes()
-    return b""

@@ -15,7 +15,8 @@ class LibvirtOptions:
     else the machine's own libvirtd and network are used, as its administrator has prepared them: bridged packets past
     iptables.
 
-    ``host_ip``: where VNC listens. ``metadata_address``, ``metadata_port``: the cell's metadata service.
+    ``host_ip``: where consoles listen; ``serial_ports``: on which ports of it guests' serial ports do, none where they
+    are not served. ``metadata_address``, ``metadata_port``: the cell's metadata service.
     ``metadata_key``: this host's own key (``metadata_signature.node_key``). ``vcpus``, ``memory_mb``, ``disk_gb``: what
     the host offers; zero means all that the machine has. ``share``: its CPUs and
     devices that are for guests. Times in seconds.
@@ -29,6 +30,7 @@ class LibvirtOptions:
     metadata_port: int = 8775
     in_node: bool = True
     virt_type: str = "qemu"
+    serial_ports: range = range(0)
     vcpus: int = 0
     memory_mb: int = 0
     disk_gb: int = 0

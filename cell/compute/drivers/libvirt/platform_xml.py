@@ -54,12 +54,19 @@ def _add_processor(domain: ET.Element, features: ET.Element, machine: Machine, v
     return cpu
 
 
-def add_devices(devices: ET.Element, machine: Machine, *, console_log: Path, listen: str) -> None:
-    """Consoles, controllers, and what else needs neither a file nor a network. The first serial port is logged."""
+def add_serial_ports(devices: ET.Element, machine: Machine, console_log: Path, *, listen: str, port: int) -> None:
+    """Add the serial ports. The first is logged, and listens at ``port``, unless that is 0."""
     for number in range(machine.serial_ports):
-        serial = ET.SubElement(devices, "serial", type="pty")
+        serial = ET.SubElement(devices, "serial", type="pty" if number or not port else "tcp")
+        if number == 0 and port:
+            ET.SubElement(serial, "source", mode="bind", host=listen, service=str(port))
+            ET.SubElement(serial, "protocol", type="raw")
         if number == 0:
             ET.SubElement(serial, "log", file=str(console_log), append="on")
+
+
+def add_devices(devices: ET.Element, machine: Machine, *, listen: str) -> None:
+    """Screen, controllers, and what else needs neither a file nor a network."""
     graphics = ET.SubElement(devices, "graphics", type="vnc", port="-1", autoport="yes")
     ET.SubElement(graphics, "listen", type="address", address=listen)
     _add_video(devices, machine)

@@ -44,7 +44,7 @@ class GuestRescue:
 class GuestRecord:
     """``rebooted``, ``rebuilt``, ``dropped``: the newest generation whose reboot or rebuild was carried out, or whose
     copy of the disk was dropped. ``fenced``: cut off its networks. ``rescue``: that it is in. ``devices``: addresses of
-    the host's PCI devices that it has."""
+    the host's PCI devices that it has. ``serial_port``: of the host, where its serial port listens; 0 for none."""
 
     server_id: str
     generation: int
@@ -56,6 +56,7 @@ class GuestRecord:
     fenced: bool = False
     rescue: GuestRescue | None = None
     devices: tuple[str, ...] = ()
+    serial_port: int = 0
 
 
 class GuestRecords:
@@ -209,6 +210,7 @@ class GuestRecords:
                 fenced=known.fenced if known else False,
                 rescue=known.rescue if known else None,
                 devices=known.devices if known and known.spec.placed == spec.placed else (),
+                serial_port=known.serial_port if known else 0,
             )
             if record != known:
                 self._save(record)
@@ -238,6 +240,22 @@ class GuestRecords:
                 others = (*self._records.values(), *self._aside.values())
                 taken = {address for other in others for address in other.devices}
                 known = replace(known, devices=assign(there, wanted, taken))
+                self._save(known)
+            return known
+
+    def hold_serial_port(self, server_id: str, ports: range) -> GuestRecord:
+        """Give a guest a port of the host that no other guest has, one that is suspended neither; it keeps the one that
+        it has for as long as that is offered. Raises HostRefused, NotFound."""
+        with self._lock:
+            known = self._records.get(server_id)
+            if known is None:
+                raise errors.NotFound("There is no such guest on this host.")
+            if known.serial_port not in ports and (ports or known.serial_port):
+                taken = {other.serial_port for other in (*self._records.values(), *self._aside.values())}
+                free = next((port for port in ports if port not in taken), 0)
+                if ports and not free:
+                    raise errors.HostRefused("The host has no port left for the guest's serial console.")
+                known = replace(known, serial_port=free)
                 self._save(known)
             return known
 

@@ -1,4 +1,4 @@
-"""One open console: bytes between a browser's websocket and a guest's VNC server, until either ends or it is cut."""
+"""One open console: bytes between a websocket and a guest's console, until either ends or it is cut."""
 
 from __future__ import annotations
 
