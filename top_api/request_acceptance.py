@@ -122,7 +122,7 @@ def _accept_all(
         for request in requests:
             project_id, wanted = request.context.project_id, request.wanted
             count = _how_many(connection, request, config)
-            (spec,) = user_data.keep(connection, user_data.TOP, [wanted.spec])
+            (spec,) = user_data.keep(connection, user_data.TOP, [wanted.spec], fields=True)
             records = [_record(spec, now) for spec in _numbered(spec, count, now)]
             accepted = CreateResult(
                 server_ids=tuple(record.id for record in records),

@@ -1,5 +1,5 @@
-"""What comes with a server that is taken in from its cell, beside its record: the user data and large hints, which the
-top keeps for its requests and loses when its database falls back.
+"""What comes with a server that is taken in from its cell, beside its record: the user data, large hints and other
+large fields, which the top keeps for its requests and loses when its database falls back.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def fetch_user_data(
     """Keep the texts of these servers that the top has not. Before their records are taken in: then a server that
     is shown has it, whenever this ends. Raises Unreachable."""
     specs = [record.spec for record in records if not record.deleted]
-    wanted = {one for spec in specs for one in (spec.user_data_id, spec.hints_id)} - {""}
+    wanted = {one for spec in specs for one in user_data.ids_of(spec)}
     if not wanted:
         return
     with database.read() as connection:

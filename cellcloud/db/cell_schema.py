@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from cellcloud.db.engine import Json, UtcDateTime
+from cellcloud.db.engine import Json, LongText, UtcDateTime
 
 metadata = sa.MetaData(
     naming_convention={
@@ -78,6 +78,7 @@ servers = sa.Table(
     sa.Column("user_data_id", sa.String(64)),
     sa.Column("group_id", ID),
     sa.Column("hints_id", sa.String(64)),
+    sa.Column("large_fields_id", sa.String(64)),
     sa.Column("spec", Json, nullable=False),
     sa.Column("ports", Json, nullable=False),
     sa.Column("fault", Json),
@@ -96,6 +97,7 @@ servers = sa.Table(
     sa.Index("ix_servers_held", "held", "hold_until"),
     sa.Index("ix_servers_user_data", "user_data_id"),
     sa.Index("ix_servers_hints", "hints_id"),
+    sa.Index("ix_servers_large_fields", "large_fields_id"),
     sa.Index("ix_servers_group", "group_id", "deleted", postgresql_where=_GROUPED, sqlite_where=_GROUPED),
     sa.Index("ix_servers_deleted", "deleted", "terminated_at"),
     sa.Index("ix_servers_on", "host", "deleted"),
@@ -104,12 +106,12 @@ servers = sa.Table(
 # Server groups that claims are made for; the row is locked by whoever makes one.
 server_groups = sa.Table("server_groups", metadata, sa.Column("id", ID, primary_key=True))
 
-# What servers are started with, and their large scheduler hints; their records have the ids.
+# What servers are started with, their large scheduler hints and other large fields; their records have the ids.
 user_data = sa.Table(
     "user_data",
     metadata,
     sa.Column("id", sa.String(64), primary_key=True),
-    sa.Column("text", sa.Text, nullable=False),
+    sa.Column("text", LongText, nullable=False),
     sa.Column("used_at", UtcDateTime, nullable=False),
 )
 

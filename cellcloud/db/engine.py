@@ -73,16 +73,17 @@ class UtcDateTime(sa.types.TypeDecorator[dt.datetime]):
         return None if value is None else value.replace(tzinfo=dt.UTC)
 
 
+LongText = sa.Text().with_variant(mysql.LONGTEXT(), "mysql", "mariadb")  # MariaDB's Text has 64 KiB
+
+
 class Json(sa.types.TypeDecorator[Any]):
-    """Any value msgspec can write, as JSON text. Long text on MariaDB."""
+    """Any value msgspec can write, as JSON text."""
 
     impl = sa.Text
     cache_ok = True
 
     def load_dialect_impl(self, dialect: sa.Dialect) -> sa.types.TypeEngine[Any]:
-        if dialect.name in ("mysql", "mariadb"):
-            return dialect.type_descriptor(mysql.LONGTEXT())
-        return dialect.type_descriptor(sa.Text())
+        return dialect.type_descriptor(LongText)
 
     def process_bind_param(self, value: Any, dialect: sa.Dialect) -> str | None:
         return None if value is None else msgspec.json.encode(value).decode()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -11,10 +12,11 @@ from sqlalchemy.engine import Connection, Row
 
 from cellcloud.db import bulk
 from cellcloud.db.cell_schema import feed, feed_counter
+from cellcloud.model import large_fields
 from cellcloud.model.cell import FeedEntry, FeedPage
 from cellcloud.model.server import ServerRecord
 
-MOST_BYTES = 1 << 20  # of one page
+MOST_BYTES = 1 << 20  # of the message that one page is
 PRUNED_AT_ONCE = 5000
 ENTRY_SIZE = 5000  # characters that an entry is counted for: larger ones push others out
 _ENTRIES = sa.bindparam("entries", type_=sa.BigInteger)
@@ -39,10 +41,15 @@ def append(connection: Connection, records: Sequence[ServerRecord]) -> None:
     which is what makes entries visible in the order of their sequence."""
     if not records:
         return
-    texts = [(record.id, record.version, _ENCODER.encode(record).decode()) for record in records]
+    texts = [(record.id, record.version, _text(record)) for record in records]
     last = _count(connection, len(texts), sum(len(text) for _, _, text in texts))
     rows = [(last - len(texts) + place, *text, len(text[2])) for place, text in enumerate(texts, start=1)]
     bulk.insert(connection, feed, ("sequence", "server_id", "version", "record", "size"), rows, at=("at",))
+
+
+def _text(record: ServerRecord) -> str:
+    stored = large_fields.as_stored(record.spec)
+    return _ENCODER.encode(record if stored is record.spec else replace(record, spec=stored)).decode()
 
 
 def _count(connection: Connection, entries: int, larger: int) -> int:
@@ -73,7 +80,7 @@ def list_after(connection: Connection, after: int, limit: int) -> FeedPage:
 def _bounded(rows: Sequence[Row[Any]]) -> Sequence[Row[Any]]:
     size = 0
     for place, row in enumerate(rows):
-        size += len(row.record)
+        size += len(row.record.encode()) * 4 // 3  # as a message has it, or more
         if size > MOST_BYTES and place >= 2:
             return rows[:place]
     return rows

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import uuid
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +14,7 @@ from sqlalchemy.engine import Connection, Row
 
 from cellcloud import clock
 from cellcloud.context import RequestContext, service_context
-from cellcloud.db import database_incarnations
+from cellcloud.db import database_incarnations, user_data
 from cellcloud.db.engine import utc_after, utc_now
 from cellcloud.db.server_index import unplace, upsert
 from cellcloud.db.top_schema import intents, server_index
@@ -91,6 +91,14 @@ def add_intents(
     )
 
 
+def _intents(connection: Connection, rows: Iterable[Row[Any]]) -> list[Intent]:
+    """Return the models of rows, with whole records."""
+    found = [_intent(row) for row in rows]
+    records = user_data.attach_fields(connection, user_data.TOP, [one.record for one in found if one.record])
+    whole = {record.id: record for record in records}
+    return [replace(one, record=whole.get(one.server_id)) for one in found]
+
+
 def _intent(row: Row[Any]) -> Intent:
     return Intent(
         id=row.id,
@@ -136,13 +144,13 @@ _SETTLE = (
 
 def list_intents(connection: Connection, ids: Collection[str]) -> list[Intent]:
     """Return the unfinished ones among ``ids``, oldest first, each with its server's record."""
-    return [_intent(row) for row in connection.execute(_UNFINISHED_OF, {"ids": list(ids)})]
+    return _intents(connection, connection.execute(_UNFINISHED_OF, {"ids": list(ids)}))
 
 
 def find_intent(connection: Connection, server_id: str, kind: IntentKind) -> Intent | None:
     """Return a server's intent of that kind, finished or not."""
-    row = connection.execute(_WHOLE.where(intents.c.server_id == server_id, intents.c.kind == kind)).one_or_none()
-    return None if row is None else _intent(row)
+    found = connection.execute(_WHOLE.where(intents.c.server_id == server_id, intents.c.kind == kind))
+    return next(iter(_intents(connection, found)), None)
 
 
 def list_free(connection: Connection, limit: int) -> list[str]:
@@ -387,7 +395,7 @@ def list_late(connection: Connection, limit: int) -> list[Intent]:
         .order_by(intents.c.created_at)
         .limit(limit)
     )
-    return [_intent(row) for row in rows]
+    return _intents(connection, rows)
 
 
 def measure(connection: Connection) -> dict[str, tuple[int, float]]:

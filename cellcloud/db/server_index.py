@@ -18,10 +18,11 @@ from sqlalchemy.dialects import mysql
 from sqlalchemy.engine import Connection, Row
 
 from cellcloud import errors
-from cellcloud.db import migrations, quotas, server_groups, user_quotas
+from cellcloud.db import migrations, quotas, server_groups, user_data, user_quotas
 from cellcloud.db.engine import utc_now
 from cellcloud.db.listing import json_text
 from cellcloud.db.top_schema import server_index
+from cellcloud.model import large_fields
 from cellcloud.model.flavor import Flavor
 from cellcloud.model.server import ServerFault, ServerRecord
 from cellcloud.server_states import TaskState, VmState
@@ -85,7 +86,11 @@ def current_time(connection: Connection) -> dt.datetime:
 def mark_tasks(connection: Connection, records: Sequence[ServerRecord], task_state: str) -> None:
     """Show a task state before the cells have told of it: a cell's next copy wins. The caller holds the rows."""
     rows = [
-        {"which_id": record.id, "new_record": replace(record, task_state=task_state), "new_task_state": task_state}
+        {
+            "which_id": record.id,
+            "new_record": _stored(replace(record, task_state=task_state)),
+            "new_task_state": task_state,
+        }
         for record in sorted(records, key=lambda each: each.id)
     ]
     if rows:
@@ -268,7 +273,13 @@ def _count_again(connection: Connection, back: Sequence[ServerRecord]) -> None:
             _hold_quota(connection, record)
 
 
+def _stored(record: ServerRecord) -> ServerRecord:
+    spec = large_fields.as_stored(record.spec)
+    return record if spec is record.spec else replace(record, spec=spec)
+
+
 def _row_of(record: ServerRecord) -> dict[str, Any]:
+    record = _stored(record)
     spec = record.spec
     if spec.created_at and record.created_at != spec.created_at:  # when it was accepted, whatever its cell says
         record = replace(record, created_at=spec.created_at)
@@ -298,6 +309,7 @@ def _row_of(record: ServerRecord) -> dict[str, Any]:
         "deleted": record.deleted,
         "user_data_id": spec.user_data_id or None,
         "hints_id": spec.hints_id or None,
+        "large_fields_id": spec.large_fields_id or None,
         "group_id": None if spec.group is None else spec.group.id,
         "record": record,
     }
@@ -383,14 +395,12 @@ def lock_records(connection: Connection, server_ids: Collection[str]) -> dict[st
         return {}
     mine = (server_index.c.id.in_(sorted(server_ids)), server_index.c.deleted.is_(False))
     query = sa.select(server_index.c.cell, _raw_record).where(*mine).order_by(server_index.c.id).with_for_update()
-    return {record.id: record for record in map(_record, connection.execute(query))}
+    return {record.id: record for record in _records(connection, connection.execute(query))}
 
 
 def _lock(connection: Connection, server_id: str) -> ServerRecord | None:
-    row = connection.execute(
-        sa.select(server_index.c.cell, _raw_record).where(server_index.c.id == server_id).with_for_update()
-    ).one_or_none()
-    return None if row is None else _record(row)
+    mine = sa.select(server_index.c.cell, _raw_record).where(server_index.c.id == server_id)
+    return next(iter(_records(connection, connection.execute(mine.with_for_update()))), None)
 
 
 _WHOLE = (
@@ -417,9 +427,12 @@ def _write(connection: Connection, records: Sequence[ServerRecord]) -> None:
         connection.execute(_WHOLE, rows)
 
 
-def _record(row: Row[Any]) -> ServerRecord:
-    record = _RECORD.decode(row.raw_record)
-    return record if record.cell == row.cell else replace(record, cell=row.cell)
+def _records(connection: Connection, rows: Iterable[Row[Any]]) -> list[ServerRecord]:
+    found = []
+    for row in rows:
+        record = _RECORD.decode(row.raw_record)
+        found.append(record if record.cell == row.cell else replace(record, cell=row.cell))
+    return user_data.attach_fields(connection, user_data.TOP, found)
 
 
 # ---- reading ---------------------------------------------------------------------------------------------------------
@@ -506,7 +519,7 @@ def find_record(
     row = connection.execute(_FIND, {"which_id": server_id}).one_or_none()
     if row is None or project_id not in (None, row.project_id) or deleted not in (None, row.deleted):
         return None
-    return _record(row)
+    return _records(connection, [row])[0]
 
 
 def list_records(connection: Connection, query: ServerQuery) -> list[ServerRecord]:
@@ -516,7 +529,7 @@ def list_records(connection: Connection, query: ServerQuery) -> list[ServerRecor
     size = query.limit if query.keep is None else max(query.limit, CHUNK)
     while len(found) < query.limit:
         rows = connection.execute(_page(query, after, size)).all()
-        records = [_record(row) for row in rows]
+        records = _records(connection, rows)
         found.extend(record for record in records if query.keep is None or query.keep(record))
         if query.keep is None or len(rows) < size:
             break
@@ -538,7 +551,7 @@ def list_of(connection: Connection, query: ServerQuery, ids: Sequence[str]) -> l
     for start in range(0, len(ids), max(size, 1)):
         some = ids[start : start + size]
         wanted = sa.select(server_index.c.cell, _raw_record).where(server_index.c.id.in_(some), *_conditions(query))
-        records = {record.id: record for record in map(_record, connection.execute(wanted))}
+        records = {record.id: record for record in _records(connection, connection.execute(wanted))}
         found += [r for one in some if (r := records.get(one)) and (query.keep is None or query.keep(r))]
         if len(found) >= query.limit:
             break
@@ -572,7 +585,7 @@ def list_in_cell(connection: Connection, cell: str, after: str, limit: int) -> l
     """Return a cell's servers not deleted, by id, behind one of them."""
     mine = (server_index.c.cell == cell, server_index.c.deleted.is_(False), server_index.c.id > after)
     wanted = sa.select(server_index.c.cell, _raw_record).where(*mine).order_by(server_index.c.id).limit(limit)
-    return [_record(row) for row in connection.execute(wanted)]
+    return _records(connection, connection.execute(wanted))
 
 
 def list_versions(connection: Connection, cell: str, after: str, until: str | None) -> list[tuple[str, int]]:

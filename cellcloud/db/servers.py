@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import functools
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +16,7 @@ from cellcloud import errors
 from cellcloud.db import bulk, database_incarnations, user_data
 from cellcloud.db.cell_schema import runs, servers
 from cellcloud.db.engine import utc_after, utc_now
-from cellcloud.model import codec
+from cellcloud.model import codec, large_fields
 from cellcloud.model.migration import Migration
 from cellcloud.model.network import Port
 from cellcloud.model.observed_guests import GuestDescription
@@ -27,15 +27,20 @@ from cellcloud.server_states import TaskState, VmState
 _HOLD = sa.select(utc_now(), utc_after(sa.bindparam("seconds", type_=sa.Float)))
 _HELD_COLUMNS = (
     *("id", "project_id", "user_id", "host", "availability_zone", "spec", "ports"),
-    *("held", "delete_requested", "locked", "deleted", "decision", "user_data_id", "hints_id", "group_id"),
+    *("held", "delete_requested", "locked", "deleted", "decision", "group_id"),
+    *("user_data_id", "hints_id", "large_fields_id"),
     *("version", "generation", "vm_state", "task_state", "power_state"),
     *("created_at", "updated_at", "hold_until"),
 )
 _NOW = sa.select(utc_now())
 
 
-def record_of(row: Row[Any]) -> ServerRecord:
-    """Return the model of a row."""
+def records_of(connection: Connection, rows: Iterable[Row[Any]]) -> list[ServerRecord]:
+    """Return the models of rows."""
+    return user_data.attach_fields(connection, user_data.CELL, [_record(row) for row in rows])
+
+
+def _record(row: Row[Any]) -> ServerRecord:
     return ServerRecord(
         spec=codec.from_plain(row.spec, ServerSpec),
         version=row.version,
@@ -73,11 +78,12 @@ def insert_held(
     records. Raises Exists."""
     if not placed:
         return []
-    specs = user_data.keep(connection, user_data.CELL, [spec for spec, _, _ in placed])
+    specs = user_data.keep(connection, user_data.CELL, [spec for spec, _, _ in placed], fields=True)
     placed = [(spec, host, zone) for spec, (_, host, zone) in zip(specs, placed, strict=True)]
     now, until = connection.execute(_HOLD, {"seconds": hold_seconds}).one()
     shared = (1, 0, VmState.BUILDING.value, TaskState.SCHEDULING.value, 0)
     times = (now.replace(tzinfo=None), now.replace(tzinfo=None), until.replace(tzinfo=None))
+    stored = [(large_fields.as_stored(spec), host, zone) for spec, host, zone in placed]
     rows = [
         (
             spec.id,
@@ -87,12 +93,12 @@ def insert_held(
             zone,
             msgspec.json.encode(spec).decode(),
             "[]",
-            *(True, False, False, False, decision),
-            *(spec.user_data_id or None, spec.hints_id or None, _group_id(spec)),
+            *(True, False, False, False, decision, _group_id(spec)),
+            *(spec.user_data_id or None, spec.hints_id or None, spec.large_fields_id or None),
             *shared,
             *times,
         )
-        for spec, host, zone in placed
+        for spec, host, zone in stored
     ]
     bulk.insert(connection, servers, _HELD_COLUMNS, rows)
     return [
@@ -120,8 +126,7 @@ def list_by_id(connection: Connection, server_ids: Sequence[str]) -> list[Server
     """Deleted ones too; unknown ids are left out."""
     if not server_ids:
         return []
-    rows = connection.execute(_BY_ID, {"ids": list(server_ids)})
-    return [record_of(row) for row in rows]
+    return records_of(connection, connection.execute(_BY_ID, {"ids": list(server_ids)}))
 
 
 def get(connection: Connection, server_id: str, *, lock: bool = False) -> ServerRecord:
@@ -130,14 +135,14 @@ def get(connection: Connection, server_id: str, *, lock: bool = False) -> Server
     row = connection.execute(query.with_for_update() if lock else query).one_or_none()
     if row is None:
         raise errors.NotFound(f"Instance {server_id} could not be found.")
-    return record_of(row)
+    return records_of(connection, [row])[0]
 
 
 def lock_living(connection: Connection, server_ids: Collection[str]) -> dict[str, ServerRecord]:
     """Those of the servers that are not deleted, by id, locked until the transaction ends."""
     mine = (servers.c.id.in_(sorted(server_ids)), servers.c.deleted.is_(False))
     rows = connection.execute(sa.select(servers).where(*mine).order_by(servers.c.id).with_for_update())
-    return {row.id: record_of(row) for row in rows}
+    return {record.id: record for record in records_of(connection, rows)}
 
 
 def begin_operations(connection: Connection, server_ids: Sequence[str], task_state: str) -> list[ServerRecord]:
@@ -159,10 +164,8 @@ def begin_operations(connection: Connection, server_ids: Sequence[str], task_sta
 
 def list_on(connection: Connection, host: str) -> list[ServerRecord]:
     """Servers on a host, held ones and deleted ones left out."""
-    rows = connection.execute(
-        sa.select(servers).where(servers.c.host == host, servers.c.deleted.is_(False), servers.c.held.is_(False))
-    )
-    return [record_of(row) for row in rows]
+    mine = (servers.c.host == host, servers.c.deleted.is_(False), servers.c.held.is_(False))
+    return records_of(connection, connection.execute(sa.select(servers).where(*mine)))
 
 
 def change(
@@ -187,7 +190,7 @@ def _set(
     )
     if changed.rowcount != 1:
         return None
-    return record_of(connection.execute(sa.select(servers).where(servers.c.id == server_id)).one())
+    return records_of(connection, connection.execute(sa.select(servers).where(servers.c.id == server_id)))[0]
 
 
 _RAISE = (
@@ -232,14 +235,17 @@ def _names(changes: ServerChanges) -> tuple[frozenset[str], frozenset[str]]:
     )
     waits = {"unconfirmed_since": changes.unconfirmed, "shelved_at": changes.shelved}
     forgotten = {name for name, whether in waits.items() if whether is False}
-    with_spec = {"user_data_id"} if isinstance(changes.spec, ServerSpec) else set()
+    with_spec = {"user_data_id", "large_fields_id"} if isinstance(changes.spec, ServerSpec) else set()
     return frozenset(changes.given()) | forgotten | with_spec, frozenset(name for name, wanted in times if wanted)
 
 
 def _columns(changes: ServerChanges, names: Collection[str]) -> dict[str, Any]:
     columns = {name: _plain(name, getattr(changes, name, None)) for name in names}  # None: of a time, to be forgotten
     if isinstance(changes.spec, ServerSpec):
-        columns["user_data_id"] = changes.spec.user_data_id or None
+        stored = large_fields.as_stored(changes.spec)
+        columns["spec"] = codec.to_plain(stored)
+        columns["user_data_id"] = stored.user_data_id or None
+        columns["large_fields_id"] = stored.large_fields_id or None
     return columns
 
 
@@ -348,7 +354,7 @@ def lock_offloadable(connection: Connection, seconds: float, limit: int) -> list
     old = (servers.c.shelved_at <= utc_after(-seconds), servers.c.vm_state == VmState.SHELVED)
     resting = (servers.c.deleted.is_(False), servers.c.task_state.is_(None))
     query = sa.select(servers).where(*old, *resting).order_by(servers.c.shelved_at).limit(limit)
-    return [record_of(row) for row in connection.execute(query.with_for_update(skip_locked=True))]
+    return records_of(connection, connection.execute(query.with_for_update(skip_locked=True)))
 
 
 def list_versions(connection: Connection, after_id: str, limit: int) -> list[tuple[str, int]]:
@@ -425,7 +431,7 @@ def lock_reclaimable(connection: Connection, seconds: float, *, limit: int) -> l
     old = (servers.c.soft_deleted_at < utc_after(-seconds), servers.c.vm_state == VmState.SOFT_DELETED)
     resting = (servers.c.deleted.is_(False), servers.c.task_state.is_(None))
     query = sa.select(servers).where(*old, *resting).order_by(servers.c.soft_deleted_at).limit(limit)
-    return [record_of(row) for row in connection.execute(query.with_for_update(skip_locked=True))]
+    return records_of(connection, connection.execute(query.with_for_update(skip_locked=True)))
 
 
 @functools.cache
@@ -463,7 +469,8 @@ def adopt(connection: Connection, described: GuestDescription, *, host: str, zon
     Its version is higher than that of any copy that was ever made of the server.
     """
     state = described.state
-    (spec,) = user_data.keep(connection, user_data.CELL, [described.spec])
+    (spec,) = user_data.keep(connection, user_data.CELL, [described.spec], fields=True)
+    stored = large_fields.as_stored(spec)
     row = connection.execute(sa.select(servers).where(servers.c.id == spec.id).with_for_update()).one_or_none()
     if row is not None and (not row.deleted or row.generation >= state.generation):
         raise errors.Conflict(f"Instance {spec.id} has a record that is no older than the guest.")
@@ -483,8 +490,9 @@ def adopt(connection: Connection, described: GuestDescription, *, host: str, zon
             availability_zone=zone,
             user_data_id=spec.user_data_id or None,
             hints_id=spec.hints_id or None,
+            large_fields_id=stored.large_fields_id or None,
             group_id=_group_id(spec),
-            spec=codec.to_plain(spec),
+            spec=codec.to_plain(stored),
             ports=codec.to_plain(described.ports),
             created_at=spec.created_at or time,
             updated_at=time,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from cellcloud.db.engine import Json, UtcDateTime
+from cellcloud.db.engine import Json, LongText, UtcDateTime
 
 metadata = sa.MetaData(
     naming_convention={
@@ -127,6 +127,7 @@ server_index = sa.Table(
     sa.Column("quota_ram", sa.Integer),
     sa.Column("user_data_id", sa.String(64)),
     sa.Column("hints_id", sa.String(64)),
+    sa.Column("large_fields_id", sa.String(64)),
     sa.Column("group_id", ID),
     sa.Column("record", Json, nullable=False),
     sa.Index("ix_server_index_group", "group_id", "deleted"),
@@ -137,6 +138,7 @@ server_index = sa.Table(
     sa.Index("ix_server_index_updated", "updated_at"),
     sa.Index("ix_server_index_user_data", "user_data_id"),
     sa.Index("ix_server_index_hints", "hints_id"),
+    sa.Index("ix_server_index_large_fields", "large_fields_id"),
     sa.Index("ix_server_index_usage", "project_id", "id"),
     sa.Index("ix_server_index_host", "cell", "host", "deleted"),
 )
@@ -196,12 +198,12 @@ migrations = sa.Table(
     sqlite_autoincrement=True,  # a number is not given again
 )
 
-# What servers are started with, and their large scheduler hints; their records have the ids.
+# What servers are started with, their large scheduler hints and other large fields; their records have the ids.
 user_data = sa.Table(
     "user_data",
     metadata,
     sa.Column("id", sa.String(64), primary_key=True),
-    sa.Column("text", sa.Text, nullable=False),
+    sa.Column("text", LongText, nullable=False),
     sa.Column("used_at", UtcDateTime, nullable=False),
 )
 

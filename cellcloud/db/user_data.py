@@ -1,12 +1,12 @@
-"""User data and large scheduler hints: kept once for all servers of a project that have the same, beside their records,
-which are copied at every change. A record has their ids; the texts go to whoever starts, places or shows the guest.
+"""User data, large scheduler hints and other large fields: kept once for all servers of a project that have the same,
+beside their records, which are copied at every change. A record has their ids; user data and hints go to whoever
+starts, places or shows the guest, the other fields to whoever reads the record.
 
 Initial passwords are kept beside records too, for a day: they are told to the guest that is built, and to nobody else.
 """
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -17,25 +17,35 @@ from sqlalchemy.engine import Connection
 
 from cellcloud.db import bulk, cell_schema, top_schema
 from cellcloud.db.engine import utc_after
-from cellcloud.model import hints
-from cellcloud.model.server import ServerSpec
+from cellcloud.model import hints, large_fields
+from cellcloud.model.large_fields import id_of
+from cellcloud.model.server import ServerRecord, ServerSpec
 
 LARGE = 1 << 10  # bytes of hints that are kept apart; smaller ones cost less in the record than by an id
 TOP, CELL = top_schema.user_data, cell_schema.user_data
+_IDS = ("user_data_id", "hints_id", "large_fields_id")
 _USERS = {
-    "top": (top_schema.server_index.c.user_data_id, top_schema.server_index.c.hints_id),
-    "cell": (cell_schema.servers.c.user_data_id, cell_schema.servers.c.hints_id),
+    "top": [top_schema.server_index.c[name] for name in _IDS],
+    "cell": [cell_schema.servers.c[name] for name in _IDS],
 }
 
 
-def keep(connection: Connection, table: sa.Table, specs: Sequence[ServerSpec]) -> list[ServerSpec]:
-    """Store the texts that come with specs; returns the specs with their ids instead."""
+def ids_of(spec: ServerSpec) -> set[str]:
+    """Return the ids of what is kept beside a record with this spec and may be told."""
+    return {spec.kept_as, *(getattr(spec, name) for name in _IDS)} - {""}
+
+
+def keep(
+    connection: Connection, table: sa.Table, specs: Sequence[ServerSpec], *, fields: bool = False
+) -> list[ServerSpec]:
+    """Store the texts that come with specs; returns the specs with their ids instead. ``fields``: the specs are those
+    of new servers, whose other large fields are stored too; these are left in the specs."""
     texts: dict[str, str] = {}
     kept = []
     for spec in specs:
         text_id, pass_id = spec.user_data_id, spec.admin_pass_id
         if spec.user_data is not None:
-            text_id = _id_of(spec.project_id, spec.user_data)
+            text_id = id_of(spec.project_id, spec.user_data)
             texts[text_id] = spec.user_data
         if spec.admin_pass:
             pass_id = secrets.token_hex(32)  # tells nothing of a word that may be guessed
@@ -43,11 +53,17 @@ def keep(connection: Connection, table: sa.Table, specs: Sequence[ServerSpec]) -
         hints_id, left = spec.hints_id, spec.scheduler_hints
         given = msgspec.json.encode(left).decode()
         if len(given) >= LARGE:
-            hints_id = _id_of(spec.project_id, given)
+            hints_id = id_of(spec.project_id, given)
             texts[hints_id] = given
             left = {name: value for name, value in left.items() if name == hints.GROUP}
         without = replace(spec, user_data=None, admin_pass="", scheduler_hints=left, placed=None)
-        kept.append(replace(without, user_data_id=text_id, admin_pass_id=pass_id, hints_id=hints_id))
+        fields_id = spec.kept_as
+        if fields:
+            of_fields = large_fields.text_of(spec)
+            fields_id = id_of(spec.project_id, of_fields) if len(of_fields) >= large_fields.LARGE else ""
+            texts |= {fields_id: of_fields} if fields_id else {}
+        without = replace(without, user_data_id=text_id, admin_pass_id=pass_id, hints_id=hints_id)
+        kept.append(replace(without, kept_as=fields_id))
     store(connection, table, texts)
     return kept
 
@@ -88,6 +104,18 @@ def attach_hints(connection: Connection, table: sa.Table, specs: Sequence[Server
     return [_with_hints(spec, texts) for spec in specs] if texts else list(specs)
 
 
+def attach_fields(connection: Connection, table: sa.Table, records: Sequence[ServerRecord]) -> list[ServerRecord]:
+    """Return records as they are stored with the large fields of their specs."""
+    texts = find(connection, table, {record.spec.large_fields_id for record in records})
+    return [replace(one, spec=_with_fields(one.spec, texts)) for one in records] if texts else list(records)
+
+
+def _with_fields(spec: ServerSpec, texts: Mapping[str, str]) -> ServerSpec:
+    if spec.large_fields_id not in texts:
+        return spec
+    return large_fields.with_text(spec, texts[spec.large_fields_id])
+
+
 def _with_hints(spec: ServerSpec, texts: Mapping[str, str]) -> ServerSpec:
     if spec.hints_id not in texts:
         return spec
@@ -121,7 +149,3 @@ def prune(connection: Connection, table: sa.Table, *, seconds: float) -> int:
     users = _USERS["top" if table is TOP else "cell"]
     unused = [sa.not_(sa.exists().where(user == table.c.id)) for user in users]
     return connection.execute(sa.delete(table).where(table.c.used_at < utc_after(-seconds), *unused)).rowcount
-
-
-def _id_of(project_id: str, text: str) -> str:
-    return hashlib.sha256(f"{project_id}\n{text}".encode()).hexdigest()

@@ -43,9 +43,9 @@ class Shape:
 
 
 def shape_of(spec: ServerSpec) -> Shape:
-    """Return what a server's request asks of a host. Raises ValueError where its hints are not all there."""
-    if spec.hints_id:
-        raise ValueError(f"the hints of server {spec.id} are kept apart")
+    """Return what a server's request asks of a host. Raises ValueError where something of it is not there."""
+    if spec.hints_id or spec.large_fields_id:
+        raise ValueError(f"the hints or other fields of server {spec.id} are kept apart")
     return Shape(
         flavor=spec.flavor,
         resources=spec.flavor.resources(),

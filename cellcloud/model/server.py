@@ -27,6 +27,7 @@ class ServerSpec:
 
     ``user_data`` is base64 text as the API took it; in records it is left out, and kept under ``user_data_id``.
     ``scheduler_hints`` that are large likewise, but for the group: ``hints_id`` then says that they are not all here.
+    ``large_fields_id``, ``kept_as``: likewise, see module ``large_fields``; records that are read have these fields.
     ``admin_pass`` likewise; it is given where a config drive will tell the guest of it. ``sealed_password``: the last
     that was set in the guest, readable with its keypair's private key.
     ``shelved_image``: the one that it is put away as, or is about to be. ``root_image``: what its root disk was made
@@ -58,6 +59,8 @@ class ServerSpec:
     host: str | None = None
     scheduler_hints: dict[str, object] = field(default_factory=dict)
     hints_id: str = ""
+    large_fields_id: str = ""
+    kept_as: str = ""
     disk_config: str = "MANUAL"
     access_ip_v4: str = ""
     access_ip_v6: str = ""

@@ -73,7 +73,7 @@ def list_records(database: Database) -> list[ServerRecord]:
     """A cell's servers that are not deleted, held ones too."""
     with database.read() as connection:
         rows = connection.execute(sa.select(cell_schema.servers).where(cell_schema.servers.c.deleted.is_(False)))
-        return [servers.record_of(row) for row in rows]
+        return servers.records_of(connection, rows)
 
 
 def _index(shown: Sequence[sa.Row[tuple[object, ...]]], living: Mapping[str, ServerRecord]) -> Iterator[str]:

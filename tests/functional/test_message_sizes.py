@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import types
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,12 +12,9 @@ import pytest
 
 from cell.compute.inventory import Inventory
 from cell.compute.report_queue import ReportQueue
-from cell.conductor.rpc_endpoint import ConductorService
 from cellcloud import config as options
 from cellcloud.batching import MOST_BYTES, in_full
 from cellcloud.context import RequestContext, service_context
-from cellcloud.db import cell_schema
-from cellcloud.db.engine import Database
 from cellcloud.model import codec
 from cellcloud.model.guest_commands import ExpectedGuest, GuestEvent, GuestOrders
 from cellcloud.model.host import HostReport
@@ -26,10 +22,10 @@ from cellcloud.model.observed_guests import GuestState
 from cellcloud.model.placement_messages import DeleteRequest
 from cellcloud.model.server import ServerSpec
 from cellcloud.rpc.conductor import Conductor
-from cellcloud.rpc.transport import Transport
+from tests.functional.measured_cell import Measured, confirm, reserve
 from tests.functional.router_world import FakeCell, Line, World, open_lines, open_world
 from tests.unit.cell_world import MemoryConductor
-from tests.workflows.world import CellUnderTest, make_report, make_spec
+from tests.workflows.world import make_report, make_spec
 from top_api.router.feed_follower import VERSIONS, FeedFollower
 
 IDS = [f"{number:08x}-0000-4000-8000-000000000000" for number in range(12)]
@@ -41,62 +37,11 @@ def specs(ids: Sequence[str]) -> list[ServerSpec]:
     return [make_spec(one, metadata=LARGEST) for one in ids]
 
 
-class Measured:
-    """The conductor of a cell with a real database, and the bytes of each of its answers."""
-
-    def __init__(self, folder: Path) -> None:
-        database = Database(f"sqlite:///{folder}/cell.db")
-        with database.write() as connection:
-            cell_schema.metadata.create_all(connection)
-        cell = CellUnderTest(database, vcpus=1000)
-        service = ConductorService(
-            replace(options.load().cell, name="sizes"),
-            database,
-            cast(Any, cell.scheduler),
-            cast(Any, cell),
-            cell.executor,
-            cast(Any, types.SimpleNamespace()),
-        )
-        self.sizes: dict[str, list[int]] = defaultdict(list)
-        self.transport = Transport("sizes", "kombu+memory://", shim=self._measure)
-        self._server = self.transport.serve(Conductor, cast(Any, service), server="conductor-sizes", threads=1)
-        self.conductor = self.transport.client(Conductor)
-
-    def _measure(self, interface: str, verb: str, deliver: Callable[[], Any]) -> Any:
-        reply = deliver()
-        self.sizes[verb].append(len(str(reply.plain["answer"])))
-        return reply
-
-    def close(self) -> None:
-        self._server.stop()
-        self.transport.close()
-
-
 @pytest.fixture
 def measured(tmp_path: Path) -> Iterator[Measured]:
     made = Measured(tmp_path)
     yield made
     made.close()
-
-
-def _reserve(conductor: Conductor, ids: Sequence[str]) -> Sequence[str]:
-    answers = in_full(
-        lambda some: conductor.reserve(service_context(), some),
-        specs(ids),
-        key_of=lambda spec: spec.id,
-        answers=lambda answer: answer.server_id,
-    )
-    return [answer.server_id for answer in answers if answer.outcome == "held" and answer.record is not None]
-
-
-def _confirm(conductor: Conductor, ids: Sequence[str]) -> Sequence[str]:
-    answers = in_full(
-        lambda some: conductor.confirm(service_context(), some),
-        ids,
-        key_of=str,
-        answers=lambda answer: answer.server_id,
-    )
-    return [answer.server_id for answer in answers if answer.outcome == "settled" and answer.record is not None]
 
 
 def _get(conductor: Conductor, ids: Sequence[str]) -> Sequence[str]:
@@ -120,8 +65,8 @@ def _begin_deletes(conductor: Conductor, ids: Sequence[str]) -> Sequence[str]:
 
 
 VERBS: dict[str, Ask] = {
-    "reserve": _reserve,
-    "confirm": _confirm,
+    "reserve": lambda conductor, ids: reserve(conductor, specs(ids)),
+    "confirm": confirm,
     "get_servers": _get,
     "begin_deletes": _begin_deletes,
 }

@@ -22,7 +22,7 @@ from cellcloud import errors
 from cellcloud.context import RequestContext
 from cellcloud.db import flavors, idempotency, keypairs, server_groups
 from cellcloud.db.idempotency import KeptAnswer
-from cellcloud.model import flavor_image_validation, hints, image_properties
+from cellcloud.model import flavor_image_validation, hints, image_properties, large_fields
 from cellcloud.model.flavor import Flavor
 from cellcloud.model.image import Image
 from cellcloud.model.keypair import Keypair
@@ -158,12 +158,12 @@ def _wanted(services: ApiServices, context: RequestContext, body: dict[str, Any]
 
 
 def _check_size(spec: ServerSpec, count: int) -> None:
-    """Raises TooLarge where the records of all servers together would be too much for one request; user data and hints
-    are kept once for all of them."""
-    if count > 1 and count * len(msgspec.json.encode(replace(spec, user_data=None, scheduler_hints={}))) > MOST_WRITTEN:
-        raise errors.TooLarge(
-            f"{count} servers with so much metadata and so many properties are too much for one request: ask for fewer."
-        )
+    """Raises TooLarge where the records of all servers together would be too much for one request: what is left in them
+    once user data, hints and other large fields are kept apart."""
+    size = len(msgspec.json.encode(replace(spec, user_data=None, scheduler_hints={})))
+    apart = len(large_fields.text_of(spec).encode())
+    if count > 1 and count * (size - apart * (apart >= large_fields.LARGE)) > MOST_WRITTEN:
+        raise errors.TooLarge(f"The records of {count} such servers are too much for one request: ask for fewer.")
 
 
 def _counts(server: dict[str, Any]) -> tuple[int, int]:

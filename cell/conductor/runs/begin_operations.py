@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from msgspec import structs
 
@@ -27,6 +28,7 @@ IN_REBUILD = frozenset(
     {"image", "name", "metadata", "keypair", "user_data", "admin_pass", "hostname", "description"}
     | {"access_ip_v4", "access_ip_v6", "disk_config"}
 )
+_LARGE: dict[str, Any] = {"metadata": {}, "tags": (), "networks": None, "security_groups": (), "keypair": None}
 AT_ONCE = "at once"  # who holds runs that are moved in the transaction in which they begin
 
 
@@ -86,7 +88,8 @@ def _begin_soft_delete(connection: Connection, server_id: str, asked: OperationR
 
 
 def _with_spec(connection: Connection, record: ServerRecord, arguments: RunArguments) -> RunArguments:
-    """Return the arguments with the whole spec that the changes come to; texts are kept apart. Raises Invalid."""
+    """Return the arguments with the spec that the changes come to; texts are kept apart, and what may be large and is
+    not asked for is left out. Raises Invalid."""
     unknown = arguments.spec_changes.keys() - IN_REBUILD
     if unknown:
         raise errors.Invalid(f"A rebuild does not set {', '.join(sorted(unknown))}.")
@@ -95,7 +98,8 @@ def _with_spec(connection: Connection, record: ServerRecord, arguments: RunArgum
         changes = changes | {"user_data_id": ""}
     wanted: ServerSpec = codec.from_plain(codec.to_plain(record.spec) | changes, ServerSpec)
     (kept,) = user_data.keep(connection, user_data.CELL, [wanted])
-    return structs.replace(arguments, spec=kept, spec_changes=dict.fromkeys(changes, ""))
+    unasked = {name: empty for name, empty in _LARGE.items() if name not in changes}
+    return structs.replace(arguments, spec=replace(kept, **unasked), spec_changes=dict.fromkeys(changes, ""))
 
 
 def _without_password(connection: Connection, arguments: RunArguments) -> RunArguments:
