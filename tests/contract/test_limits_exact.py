@@ -1,4 +1,4 @@
-"""Fifty at once with room for ten: exactly ten get it, and nobody is refused while there is room."""
+"""Fifty or two hundred at once with room for ten: exactly ten get it, and nobody is refused while there is room."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from cellcloud.model.tag_metadata_changes import ItemChanges
 from tests.workflows.world import make_spec
 from top_api.request_acceptance import Admission, CreateRequest
 
-TOGETHER, MOST = 50, 10
+TOGETHER, MANY, MOST = 50, 200, 10
 CONTEXT = RequestContext(user_id="u", project_id="p", budget=86_400)
 SERVER = str(uuid.UUID(int=1))
 
 
 def together(ask: Callable[[int], object], refused: type[errors.CellcloudError], count: int = TOGETHER) -> int:
-    """How many of fifty got what they asked for; the others are refused by name."""
+    """How many got what they asked for; the others are refused by name."""
     start = Barrier(count)
 
     def one(number: int) -> bool:
@@ -96,9 +96,9 @@ def test_servers_of_a_user(top_database: Database, resource: str) -> None:
         assert (most, counted) == (limit, used - quotas.cost_of(flavor)[resource])
 
 
-def test_two_hundred_creates_against_a_quota_of_ten(top_database: Database) -> None:
-    """Of a project's servers; then of the servers of a group, whose project has room for all."""
-    flavor = Flavor(id="1", name="f", vcpus=1, memory_mb=64, root_gb=1)
+def test_servers_of_a_project_and_of_a_group(top_database: Database) -> None:
+    """By each resource in turn; then of the servers of a group, whose project has room for all."""
+    flavor = Flavor(id="1", name="f", vcpus=2, memory_mb=64, root_gb=1)
     acceptances = [Admission(top_database, options.load(), f"api-{number}") for number in range(4)]
     group = ServerGroup(id=SERVER, name="g", project_id="p", user_id="u", policy=SOFT_AFFINITY)
 
@@ -106,14 +106,17 @@ def test_two_hundred_creates_against_a_quota_of_ten(top_database: Database) -> N
         spec = ServerSpec(id="", name="s", project_id="p", user_id="u", flavor=flavor, image=Image(id="i"), **more)  # type: ignore[arg-type]
         acceptances[number % 4].accept(CONTEXT, CreateRequest(spec=spec, min_count=1, max_count=1))
 
-    limits = {"instances": MOST, "cores": -1, "ram": -1}
-    transact(top_database, lambda c: quotas.set_limits(c, "p", limits))
-    assert together(create, errors.QuotaExceeded, 200) == MOST
-    transact(top_database, lambda c: quotas.set_limits(c, "p", limits | {"instances": -1}))
+    boundless = {"instances": -1, "cores": -1, "ram": -1}
+    for before, resource in enumerate(boundless):
+        limit = (before + 1) * MOST * quotas.cost_of(flavor)[resource]
+        limits = boundless | {resource: limit}
+        transact(top_database, lambda c, limits=limits: quotas.set_limits(c, "p", limits))
+        assert together(create, errors.QuotaExceeded, MANY) == MOST
+    transact(top_database, lambda c: quotas.set_limits(c, "p", boundless))
     transact(top_database, lambda c: server_groups.create(c, group, most=-1, most_of_user=-1))
-    assert together(lambda number: create(number, group=group), errors.QuotaExceeded, 200) == MOST
+    assert together(lambda number: create(number, group=group), errors.QuotaExceeded, MANY) == MOST
     with top_database.read() as connection:
-        assert quotas.list_usages(connection, "p")["instances"] == 2 * MOST
+        assert quotas.list_usages(connection, "p")["instances"] == 4 * MOST
         assert len(server_groups.list_members(connection, [group.id])[group.id]) == MOST
         assert quotas.recount(connection) == []
 
