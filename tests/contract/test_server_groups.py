@@ -4,8 +4,8 @@ refused who would fit, and a move keeps to it."""
 from __future__ import annotations
 
 import random
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -101,23 +101,32 @@ def open_cell(cell_database: Database) -> Callable[..., Cell]:
     return lambda hosts, **more: Cell(cell_database, hosts, **more)
 
 
-def broken(entries: Sequence[ChangeEntry], group_of: dict[str, ServerGroup]) -> list[str]:
-    """What breaks a policy in any committed state: an entry of the change log is a transaction."""
-    where: dict[str, str] = {}
+def broken(entries: Sequence[ChangeEntry], group_of: Mapping[str, ServerGroup]) -> list[str]:
+    """What breaks a policy in any committed state: an entry of the change log is a transaction. A server that moves is
+    on both its hosts; one that is alone in its group breaks nothing there."""
+    owners: dict[str, str] = {}
+    places: dict[str, Counter[str]] = defaultdict(Counter)
+    members: dict[str, set[str]] = defaultdict(set)
+    for server_id, group in group_of.items():
+        members[group.id].add(server_id)
     found = []
     for entry in entries:
         made = entry.changes
-        for claim_id, _, _ in made.released:
-            where.pop(claim_id, None)
-        where |= {claim_id: host for claim_id, host, _ in made.claimed}
-        hosts: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
-        for server_id, host in where.items():
-            hosts[group_of[server_id].id][host] += 1
-        for group in {group_of[claim_id].id: group_of[claim_id] for claim_id, _, _ in made.claimed}.values():
-            counts = hosts[group.id]
+        owners |= made.servers
+        for claim_id, host, _ in made.released:
+            places[owners.get(claim_id, claim_id)][host] -= 1
+        gained = {owners.get(claim_id, claim_id) for claim_id, _, _ in made.claimed}
+        for claim_id, host, _ in made.claimed:
+            places[owners.get(claim_id, claim_id)][host] += 1
+        for group in {group_of[one].id: group_of[one] for one in gained if one in group_of}.values():
+            hosts: dict[str, set[str]] = defaultdict(set)
+            for one in members[group.id]:
+                for host in +places[one]:
+                    hosts[host].add(one)
             most = group.max_server_per_host or 1
-            if len(counts) > 1 if group.policy == AFFINITY else max(counts.values()) > most:
-                found.append(f"{entry.sequence}: {group.policy} {dict(counts)}")
+            apart = len(hosts) > 1 and len(set().union(*hosts.values())) > 1
+            if apart if group.policy == AFFINITY else max(map(len, hosts.values())) > most:
+                found.append(f"{entry.sequence}: {group.policy} {dict(hosts)}")
     return found
 
 
@@ -194,6 +203,41 @@ def test_a_move_keeps_to_its_group(open_cell: Callable[..., Cell]) -> None:
     with pytest.raises(errors.NoValidHost):
         cell.move(make_spec(server(2), group=apart), 92)
     assert cell.move(make_spec(server(2), group=apart), 93, same_host=True) == second
+
+
+@pytest.mark.parametrize(("policy", "most"), WAYS)
+def test_members_whose_moves_race_keep_to_their_group(
+    open_cell: Callable[..., Cell], policy: str, most: int | None
+) -> None:
+    """Four groups of three move at once, thrice; half of the moves are reverted, and others are made meanwhile."""
+    groups = [make_group(number, policy, most) for number in range(4)]
+    cell = open_cell(5, vcpus=200, conductors=2)
+    group_of = {server(1 + number): groups[number % 4] for number in range(16)}
+    specs = [make_spec(server_id, group=group) for server_id, group in group_of.items()]
+    assert {one.outcome for one in cell.reserve(specs[:12])} == {"held"}
+    cell.confirm(range(1, 13))
+
+    def go(number: int) -> str:
+        if number > 12:
+            return cell.reserve([specs[number - 1]])[0].outcome
+        migration = 100 * (1 + number) + len(moved)
+        try:
+            cell.move(specs[number - 1], migration)
+        except (errors.NoValidHost, errors.TryLater):
+            return "stays"
+        cell.end_move(number, migration, keep=number % 2 == 0)
+        with cell.database.write() as connection:
+            claims.release(connection, [server(migration)])
+        return "moved"
+
+    moved: list[str] = []
+    with ThreadPoolExecutor(8) as pool:
+        for numbers in (range(1, 13), range(1, 15), range(1, 17)):
+            moved += list(pool.map(go, numbers))
+    assert ("moved" in moved) is (policy != AFFINITY)
+    assert broken(entries_after(cell.database, cell.begun), group_of) == []
+    with cell.database.read() as connection:
+        assert claims.list_mismatches(connection) == []
 
 
 def test_a_server_that_is_alone_may_move_and_takes_its_group_with_it(open_cell: Callable[..., Cell]) -> None:

@@ -465,7 +465,7 @@ class CellUnderTest:
         waits = record.vm_state == "resized" and not record.deleted
         migration = record.migrations[-1] if waits else None
         assert self.aside.get(server_id) == (migration.source if migration else None)
-        assert {host for _, host in self.fetched} <= {record.host}
+        assert {host for one, host in self.fetched if one == server_id} <= {record.host}
         shelved = record.spec.shelved_image
         if not record.deleted and record.vm_state != VmState.SOFT_DELETED:
             assert (shelved is not None) == (record.vm_state in ("shelved", "shelved_offloaded"))
