@@ -3,11 +3,15 @@ what we answer, as a member and as an administrator, against Nova's schemas of a
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+
+from jsonschema.exceptions import best_match
+from jsonschema_rs import Draft202012Validator
 
 from cellcloud import errors
 from cellcloud.db import top_schema
@@ -19,6 +23,7 @@ from tests.parity.published import Method, Published, at, is_valid
 from tests.parity.report import VERSIONS, Report, served_at
 from tests.parity.routes import ACTIONS, ROUTES
 from top_api.microversion import Microversion
+from top_api.openapi import answers_of, portable
 from top_api.request_pipeline import Action, Actions, Route
 from top_api.routes import RESOURCES
 from top_api.validation import check_body
@@ -88,6 +93,38 @@ def compare_queries(published: Published, report: Report, name: str, route: Rout
                 report.note(version, f"{name}?{text}: Nova {'takes' if wanted else 'refuses'} it")
 
 
+def compare_declared(
+    published: Published, report: Report, name: str, ours: Route | Action, theirs: list[Method]
+) -> None:
+    """Everything that we declare as an answer is one of Nova's."""
+    seen: set[str] = set()
+    for version in VERSIONS:
+        method = served_at(theirs, version)
+        schema = None if method is None else at(method.answers, version)
+        if schema is None or not ours.since <= version <= ours.until:
+            continue
+        for _, body in answers_of(ours, version):
+            plain = portable(body)
+            key = f"{id(schema)} {json.dumps(plain)}"
+            if key in seen:
+                continue
+            seen.add(key)
+            validator = published.validator(schema)
+            for value in [None] if body is None else samples.spread(plain, _is_ours):
+                report.tried += 1
+                error = None if is_valid(validator, value) else best_match(validator.iter_errors(value))
+                if body is not None and not _is_ours(plain, value):
+                    report.note(version, f"{name} declares: no sample of it was found: {value}")
+                elif error is not None:
+                    place = ".".join(map(str, getattr(error, "absolute_path", ())))
+                    said = getattr(error, "message", error)
+                    report.note(version, f"{name} declares at {place}: {said[:150]}")
+
+
+def _is_ours(schema: Any, value: Any) -> bool:
+    return Draft202012Validator(schema, validate_formats=True).is_valid(value)
+
+
 def _pairs(published: Published) -> Iterator[tuple[str, Route | Action, list[Method]]]:
     routes = {
         (r.method, r.path): r for resource in RESOURCES for r in resource.routes if resource.api.prefix == "/v2.1"
@@ -110,6 +147,7 @@ def main() -> int:
         compare_bodies(published, report, name, ours, theirs)
         if isinstance(ours, Route):
             compare_queries(published, report, name, ours, theirs)
+        compare_declared(published, report, name, ours, theirs)
     if wanted:
         return min(report.show(), 1)
     with TemporaryDirectory() as folder:

@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 ID = "11111111-2222-4333-8444-555555555555"
-TEXTS = ("a", "1", "a-1", "YQ==", ID, "192.0.2.1", "2001:db8::1", "none", "auto", "HARD", "AUTO", "ssh", "novnc", "vnc",
-         "enabled", "x:y", "/dev/vda", "ssh-rsa AAAA", "True", "2026-01-01T00:00:00Z")  # fmt: skip
+TEXTS = ("a", "1", "http://example.org/", "a-1", "YQ==", ID, "192.0.2.1", "2001:db8::1", "none", "auto", "HARD",
+         "AUTO", "ssh", "novnc", "vnc", "enabled", "x:y", "/dev/vda", "ssh-rsa AAAA", "True", "2026-01-01T00:00:00Z",
+         "2026-01-01T00:00:00.000000", "2026-01-01 00:00:00", "fa:16:3e:00:00:01", "b" * 56, "2.1")  # fmt: skip
 HOSTILE: tuple[Any, ...] = (
     None, True, False, 0, -1, 1, 1.5, 2**31 - 1, 2**31, 10**12, "", "a", "-", "a" * 63, "a" * 64, "a" * 255, "a" * 256,
     "a" * 70_000, " a", "a ", "a b", "a.b", "a_b", "a@b", "a/b", "a,b", "a:b", "\u00e9", "\u20ac", "a\nb", "a\n",
@@ -45,7 +46,7 @@ def _of_kind(kind: str, schema: Any, is_valid: Callable[[Any, Any], bool]) -> An
     if kind == "array":
         return [whole(schema.get("items") or next(iter(schema.get("prefixItems", ())), {}), is_valid)]
     if kind in ("integer", "number"):
-        return max(schema.get("minimum", 1), 1)
+        return min(max(schema.get("minimum", 1), 1), schema.get("maximum", 1))
     if kind == "boolean":
         return True
     if kind == "null":
@@ -67,6 +68,44 @@ def variants(value: Any) -> Iterator[tuple[str, Any]]:
         if isinstance(inner, list) and inner:
             for count in (2, 40, 51, 101):
                 yield f"{'.'.join(map(str, path))} x {count}", _with(value, path, inner * count)
+
+
+def spread(schema: Any, is_valid: Callable[[Any, Any], bool]) -> Iterator[Any]:
+    """Values of a schema of an answer: one with everything, then, one at a time, each other word, type and shape that
+    a place may have, and each field that may be missing gone."""
+    if "const" in schema or "enum" in schema:
+        yield from [schema["const"]] if "const" in schema else schema["enum"]
+    elif "anyOf" in schema:
+        rest = {key: inner for key, inner in schema.items() if key != "anyOf"}
+        for inner in schema["anyOf"]:
+            yield from spread({**rest, **inner}, is_valid)
+    elif isinstance(schema.get("type"), list):
+        for kind in schema["type"]:
+            yield from spread({**schema, "type": kind}, is_valid)
+    elif schema.get("type") == "object":
+        yield from _spread_object(schema, is_valid)
+    elif schema.get("type") == "array":
+        least, most = schema.get("minItems", 0), schema.get("maxItems", 1)
+        for each in spread(schema["items"], is_valid) if most else ():
+            yield [each] * max(least, 1)
+        if not least:
+            yield []
+    else:
+        yield _of_kind(schema.get("type", "string"), schema, is_valid)
+
+
+def _spread_object(schema: Any, is_valid: Callable[[Any, Any], bool]) -> Iterator[Any]:
+    fields = {name: list(spread(inner, is_valid)) for name, inner in schema.get("properties", {}).items()}
+    whole = {name: values[0] for name, values in fields.items()}
+    if isinstance(schema.get("additionalProperties"), dict):
+        for each in spread(schema["additionalProperties"], is_valid):
+            yield {**whole, "a": each}
+    if not schema.get("minProperties"):
+        yield whole
+    for name, values in fields.items():
+        yield from ({**whole, name: value} for value in values[1:])
+        if name not in schema["required"]:
+            yield {other: value for other, value in whole.items() if other != name}
 
 
 def prune(value: Any, find_error: Callable[[Any], Any]) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from cellcloud.server_states import PowerState, TaskState, VmState, status_of
 from top_api.answers import server_ips
 from top_api.answers.types import (
+    BASE64,
     BOOKMARKS,
     BOOLEAN,
     COUNT,
@@ -103,7 +104,7 @@ _EXTENDED: FieldParts = {
             "ramdisk_id": TEXT,
             "reservation_id": TEXT,
             "root_device_name": nullable(TEXT),
-            "user_data": nullable(TEXT),
+            "user_data": nullable(BASE64),
         }.items()
     },
     "OS-EXT-SRV-ATTR:hostname": (*since(3, until(89, shown_by(HOST, TEXT))), *since(90, TEXT)),
@@ -122,7 +123,7 @@ _UPDATED: FieldParts = {
 _REBUILT: FieldParts = {
     **{name: part for name, part in _UPDATED.items() if name != "OS-EXT-SRV-ATTR:user_data"},
     "key_name": since(54, nullable(TEXT)),
-    "user_data": since(57, nullable(TEXT)),
+    "user_data": since(57, nullable(BASE64)),
     "adminPass": TEXT,
 }
 LIST = a_page("servers", _BRIEF)

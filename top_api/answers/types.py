@@ -19,6 +19,7 @@ UUID: Schema = {"type": "string", "format": "uuid"}
 URL: Schema = {"type": "string", "format": "uri"}
 SECOND: Schema = {"type": "string", "format": "date-time", "pattern": "[0-9T:-]{19}Z"}
 MICROSECOND: Schema = {"type": "string", "pattern": r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}"}
+BASE64: Schema = {"type": "string", "pattern": r"\s*(([A-Za-z0-9+/]\s*){2}[A-Za-z0-9+/=]\s*[A-Za-z0-9+/=]\s*)*"}
 MAC: Schema = {"type": "string", "pattern": "[0-9a-f]{2}(:[0-9a-f]{2}){5}"}
 ADDRESS: Schema = {"type": "string", "anyOf": [{"format": "ipv4"}, {"format": "ipv6"}]}
 TEXTS: AnswerShape = map_of(TEXT)  # metadata, properties, extra specs
