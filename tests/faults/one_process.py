@@ -15,6 +15,7 @@ from cell.compute.__main__ import build as build_compute
 from cell.compute.drivers.fake import FakeDriver
 from cell.compute.drivers.fake_hypervisor import FakeHypervisor
 from cell.conductor.__main__ import build as build_conductor
+from cell.consoleauth.__main__ import build as build_consoleauth
 from cell.scheduler.__main__ import build as build_scheduler
 from cellcloud import config as options
 from cellcloud import errors
@@ -208,6 +209,16 @@ class OneProcess:
 
         return until(ask, 60.0, every=0.2, what=f"{method} {path}")
 
+    def ask(self, method: str, path: str, body: Any = None, *, token: str) -> Any:
+        """The answer to one request, whatever it is, but for one to try again."""
+        headers = {"X-Auth-Token": token, "OpenStack-API-Version": "compute 2.90"}
+
+        def ask() -> Any:
+            answer = self._client.open(path, method=method, json=body, headers=headers)
+            return answer if answer.status_code != 503 else None
+
+        return until(ask, 60.0, every=0.2, what=f"{method} {path}")
+
     # ---- wiring ------------------------------------------------------------------------------------------------
     def _database(self, name: str, schema: Any) -> Database:
         database = Database(f"sqlite:///{self._place}/{name}.sqlite")
@@ -230,6 +241,7 @@ class OneProcess:
         parts = {"networks": self._networks, "images": self.images}
         self._start(build_conductor(config, transport=transport, database=database, **parts))
         self._start(build_scheduler(config, transport=transport))
+        self._start(build_consoleauth(config, transport=transport))
         self._start(build_compute(config, transport=transport, images=self.images, drivers=drivers))
         return database
 
@@ -253,7 +265,7 @@ class OneProcess:
         self._undo.callback(dispatcher.stop)
         outside = Adapters(identity=FixedIdentity(), images=self.images, networks=self._networks)
         app = create_app(self._config, database=self._top, adapters=outside, cells=cells, dispatch=dispatcher.dispatch)
-        self.undeclared = watch_answers(app)
+        self.app, self.undeclared = app, watch_answers(app)
         return app.test_client()
 
     def hosts_up(self) -> int:
