@@ -64,11 +64,13 @@ def begin_in_top(connection: Connection, reason: str, *, known: str = "", least:
     return ensure(connection)
 
 
-def notice_in_top(connection: Connection, lost_since: dt.datetime) -> None:
+def notice_in_top(
+    connection: Connection, lost_since: dt.datetime, reason: str = "a cell runs what waits for a cell here"
+) -> None:
     """Something of the top's database is lost that was stored after ``lost_since``: begin another incarnation, unless
     one has begun since then."""
     if ensure(connection).since < lost_since:
-        begin_in_top(connection, "a cell runs what waits for a cell here")
+        begin_in_top(connection, reason)
 
 
 def check_compared(connection: Connection) -> None:

@@ -18,7 +18,7 @@ from sqlalchemy.dialects import mysql
 from sqlalchemy.engine import Connection, Row
 
 from cellcloud import errors
-from cellcloud.db import migrations, quotas, server_groups, user_data, user_quotas
+from cellcloud.db import database_incarnations, migrations, quotas, server_groups, user_data, user_quotas
 from cellcloud.db.engine import utc_now
 from cellcloud.db.listing import json_text
 from cellcloud.db.top_schema import server_index
@@ -365,7 +365,9 @@ _GUARDED_IN_ONE = _guarded_in_one()
 
 
 def _adopt(connection: Connection, records: Sequence[ServerRecord]) -> None:
-    """Servers of a cell that the top has no row of (its database was restored): take them in, and count them."""
+    """Servers of a cell that the top has no row of take their place here, and are counted. Each is proof that the
+    database fell back, if nobody has noticed."""
+    made: list[dt.datetime] = []
     for record in records:
         if not record.cell or record.deleted or record.held:
             continue
@@ -377,6 +379,9 @@ def _adopt(connection: Connection, records: Sequence[ServerRecord]) -> None:
         if record.spec.group is not None:
             server_groups.adopt(connection, record.spec.group)
         _hold_quota(connection, record)
+        made += [record.created_at] if record.created_at else []
+    if made:
+        database_incarnations.notice_in_top(connection, min(made), "a cell has a server that is unknown here")
 
 
 _TASK = (

@@ -14,8 +14,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from cellcloud import clock, errors
 from cellcloud import config as options
-from cellcloud import errors
 from cellcloud.context import RequestContext
 from cellcloud.db import cells as cells_table
 from cellcloud.db import intents, quotas, server_index, top_schema
@@ -108,6 +108,7 @@ class FakeCell:
                 vm_state=VmState.BUILDING,
                 held=True,
                 host=f"{self.name}-1",
+                created_at=clock.now(),
             )
             self.servers[spec.id] = known
         outcome = "gone" if known.deleted else "held" if known.held else "settled"

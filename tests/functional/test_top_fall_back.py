@@ -123,6 +123,23 @@ def test_creates_and_deletes_since_the_backup(world: World, tmp_path: Path, told
     assert set(before) == {*old, *waiting, *new} - set(deleted)
 
 
+def test_servers_that_only_their_cells_know_say_that_it_fell_back(world: World, tmp_path: Path) -> None:
+    """Within a second no mark says it; what was lost besides, ports for one, is looked for once more."""
+    backup = Backup(world, tmp_path)
+    new = world.accept(5)
+    world.deliver()
+    backup.put_back(told=False)
+    for _ in range(3):
+        assert_agreed(world)
+        with world.database.read() as connection:
+            present = database_incarnations.find(connection)
+            uncompared = database_incarnations.list_uncompared(connection)
+        assert present is not None
+        assert (present.number, present.reason) == (2, "a cell has a server that is unknown here")
+    assert uncompared == []
+    assert set(living(world)) == set(new)
+
+
 def test_a_server_recorded_before_and_deleted_since_is_not_made_again(world: World, tmp_path: Path) -> None:
     for line in world.lines.values():
         line.on["confirm"] = die_before
