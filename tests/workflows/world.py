@@ -6,8 +6,11 @@ is called again at once, and an executor that "dies" leaves its lease to the nex
 
 from __future__ import annotations
 
+import copy
+import sqlite3
 import uuid
 from collections.abc import Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -228,6 +231,14 @@ class Inside:
         self.is_up, self.is_fenced = cell.is_up, cell.is_fenced
 
 
+@dataclass(frozen=True)
+class SavedCell:
+    """A cell on SQLite as it was: its database, and what is outside of it."""
+
+    database: sqlite3.Connection
+    world: dict[str, Any]
+
+
 class CellUnderTest:
     """The ``RunServices`` of its executor, too. ``fail`` maps a command's kind to the errors it answers next."""
 
@@ -259,6 +270,21 @@ class CellUnderTest:
     def new_executor(self) -> None:
         """A conductor that knows nothing of the last one; leases are over at once."""
         self.executor = RunExecutor(self.database, self, owner=f"c{id(object())}", lease=-0.01, threads=1)
+
+    def save(self) -> SavedCell:
+        """Keep a copy of all, to begin with another time. Nothing may be on its way."""
+        assert not self.inbox
+        kept = sqlite3.connect(":memory:")
+        with closing(self.database.engine.raw_connection()) as live:
+            live.driver_connection.backup(kept)  # type: ignore[union-attr]
+        names = ("networks", "images", "copies", "guests", "aside", "fetched", "rescued")
+        return SavedCell(kept, copy.deepcopy({name: getattr(self, name) for name in names}))
+
+    def load(self, saved: SavedCell) -> None:
+        """Be as that cell was."""
+        with closing(self.database.engine.raw_connection()) as live:
+            saved.database.backup(live.driver_connection)  # type: ignore[arg-type]
+        vars(self).update(copy.deepcopy(saved.world))
 
     # ---- StepServices -------------------------------------------------------------------------------------------
     def send(self, command: GuestCommand) -> None:
