@@ -326,10 +326,11 @@ def test_a_silent_cell_is_asked_by_one_message_and_left_alone_longer_each_time(w
         line.on["reserve"] = count(name)
     ids = world.accept(250)
     dispatcher = world.new_deliverer()
-    for _ in range(6):
-        dispatcher.deliver(world.unfinished())
-        assert dispatcher.wait_idle(60.0)
-        time.sleep(0.11)  # longer than the breaker stays open
+    with clock.using(clock.ManualClock()) as hands:
+        for _ in range(6):
+            dispatcher.deliver(world.unfinished())
+            assert dispatcher.wait_idle(60.0)
+            hands.sleep(0.11)  # longer than the breaker stays open
     assert asked["east"] <= 3, asked  # batches gather while the first is under way
     assert asked["west"] <= 3, asked
     assert len(world.unfinished()) == 250
