@@ -9,8 +9,8 @@ CLOUD ?= auto
 GUESTS ?=
 NAME ?= create
 ARGS ?=
-# Tests wait most of the time, so that two workers keep a processor busy.
-WORKERS ?= $(shell expr 2 + $$(nproc))
+# Half of the workers run what mostly waits, as long as there is any: the other half keep the processors busy.
+WORKERS ?= $(shell expr 4 + $$(nproc))
 
 # Each test run starts hundreds of processes; none is to compile anew what the last one has compiled.
 unexport PYTHONDONTWRITEBYTECODE
@@ -64,9 +64,16 @@ check: setup ## style, types, import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: check ## every test there is
-	@etc/install-debian.sh debian-packages-test
-	$(BIN)/pytest --numprocesses $(WORKERS)
+# What tests need of Debian is installed beside Python's packages. Modules are compiled before the workers begin, each of
+# which would compile all of them.
+test: packages ## `make check`, and beside it every test there is
+	@mkdir -p .cache
+	@etc/install-debian.sh debian-packages-test & installing=$$!; \
+		$(MAKE) --no-print-directory $(STAMP); made=$$?; wait $$installing && exit $$made
+	@nice $(MAKE) --no-print-directory check >.cache/check.log 2>&1 & checking=$$!; \
+		$(BIN)/pytest --collect-only --quiet >.cache/collected.log 2>&1; \
+		$(BIN)/pytest --numprocesses $(WORKERS); tested=$$?; \
+		wait $$checking; checked=$$?; cat .cache/check.log; exit $$((tested | checked))
 
 oracle: setup ## compare with what real Nova answered: make oracle FILE=tests/oracle/nova34-decisions.jsonl.gz
 	$(BIN)/python -m tests.oracle.check $(FILE)
