@@ -33,8 +33,18 @@ def timed(what: Callable[[], None], target: Path) -> float:
     return took
 
 
-def run(*argv: str, text: str = "") -> None:
-    subprocess.run(argv, input=text, text=True, check=True, stdout=subprocess.DEVNULL)
+def run(*argv: str) -> None:
+    subprocess.run(argv, check=True, stdout=subprocess.DEVNULL)
+
+
+def fetch(asked: str) -> None:
+    """As a host does: the line stays open, or the fetch ends."""
+    with subprocess.Popen(make_argv("fetch"), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None and process.stdout is not None  # noqa: PT018 -- both are pipes
+        process.stdin.write(asked)
+        process.stdin.flush()
+        *_, last = process.stdout
+        assert json.loads(last) == {"whole": True}, last
 
 
 def ours(place: Path, disk: Path, target: Path) -> float:
@@ -48,8 +58,8 @@ def ours(place: Path, disk: Path, target: Path) -> float:
         time.sleep(0.01)
     source = {"address": "127.0.0.1", "token": "t", "certificate": certificate.read_text()}
     source["port"] = (place / "offer.port").read_text()
-    asked = json.dumps({"source": source, "targets": {"root": str(target)}}) + "\n"
-    took = timed(lambda: run(*make_argv("fetch"), text=asked), target)
+    asked = json.dumps({"source": source, "targets": {"root": (str(target), disk.stat().st_size)}}) + "\n"
+    took = timed(lambda: fetch(asked), target)
     server.kill()
     server.wait()
     return took

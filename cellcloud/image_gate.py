@@ -76,6 +76,20 @@ def inspect(source: Path | BinaryIO, declared_format: str, max_bytes: int) -> Im
     return _inspect(source, declared_format, max_bytes)
 
 
+def inspect_disk(path: Path, max_bytes: int, *, base: str = "", base_format: str = "") -> ImageFacts:
+    """The facts of a guest's own disk that somebody else has written: a qcow2 of at most ``max_bytes`` for the guest,
+    over exactly the file called ``base``, beside it and of that format, or over none. Raises Invalid."""
+    with path.open("rb") as file:
+        size = _size(file)
+        head = file.read(HEAD_BYTES)
+    found = detect(head)
+    if found != {"qcow2"}:
+        raise errors.Invalid(f"The disk is not a qcow2 but {_named(found)}.")
+    _check_safe(head, over_another=bool(base))
+    backing = _Backing(name=base.encode(), format=base_format.encode()) if base else None
+    return ImageFacts(format="qcow2", virtual_size=_check_qcow2(head[:HEADER_BYTES], size, max_bytes, backing))
+
+
 def detect(head: bytes, footer: bytes = b"") -> frozenset[str]:
     """Every format that the first mebibyte or the last 512 bytes could be taken for. Empty: plain bytes."""
     found = _matching(head)
@@ -121,15 +135,17 @@ def _matching(head: bytes) -> set[str]:
     return found
 
 
-def _check_safe(head: bytes) -> None:
-    """Raises Invalid for what oslo.utils finds not safe in a qcow2, but for features: more of them are known here."""
+def _check_safe(head: bytes, *, over_another: bool = False) -> None:
+    """Raises Invalid for what oslo.utils finds not safe in a qcow2, but for features: more of them are known here. That
+    it is ``over_another`` file may be allowed."""
+    known = {"unknown_features", "backing_file"} if over_another else {"unknown_features"}
     inspector = format_inspector.QcowInspector()
     inspector.eat_chunk(head)
     inspector.finish()
     try:
         inspector.safety_check()
     except format_inspector.SafetyCheckFailed as error:
-        unsafe = sorted(set(error.failures) - {"unknown_features"})
+        unsafe = sorted(set(error.failures) - known)
         if unsafe:
             raise errors.Invalid(f"The image is not safe: {', '.join(unsafe)}.") from error
     except format_inspector.ImageFormatError as error:
@@ -180,15 +196,27 @@ class _Qcow2:
     snapshots_offset: int
 
 
-def _check_qcow2(head: bytes, file_size: int, max_bytes: int) -> int:
-    """The virtual size of a qcow2 that is sound and stands alone. Source of limits: QEMU's qcow2 specification."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Backing:
+    """What a qcow2 may be over, in its header's own bytes."""
+
+    name: bytes
+    format: bytes
+
+
+def _check_qcow2(head: bytes, file_size: int, max_bytes: int, backing: _Backing | None = None) -> int:
+    """The virtual size of a qcow2 that is sound and over just that file, or stands alone. Source of limits: QEMU's
+    qcow2 specification."""
     if len(head) < 72:
         raise _broken("header")
     header = _Qcow2(*struct.unpack_from(">IQIIQIIQQIIQ", head, 4))
     if header.version not in (2, 3):
         raise _broken("version")
-    if header.backing_offset or header.backing_size:
+    if backing is None and (header.backing_offset or header.backing_size):
         raise errors.Invalid("The image names a backing file; it must stand alone.")
+    named = head[header.backing_offset : header.backing_offset + header.backing_size]
+    if backing is not None and (named != backing.name or header.version != 3):
+        raise errors.Invalid("The disk names another backing file than it was made over.")
     if header.crypt_method:
         raise errors.Invalid("The image is encrypted.")
     if not 9 <= header.cluster_bits <= 21:
@@ -196,7 +224,8 @@ def _check_qcow2(head: bytes, file_size: int, max_bytes: int) -> int:
     features, header_length = 0, 72
     if header.version == 3:
         features, header_length = _check_version_3(head, header)
-    _check_extensions(head, header_length, 1 << header.cluster_bits)
+    end = 1 << header.cluster_bits if backing is None else header.backing_offset  # as far as QEMU reads them
+    _check_extensions(head, header_length, end, backing)
     _check_tables(header, features, file_size)
     if not 0 < header.size <= max_bytes:
         raise errors.Invalid(f"The image's virtual size is not between 1 and {max_bytes} bytes.")
@@ -221,21 +250,29 @@ def _check_version_3(head: bytes, header: _Qcow2) -> tuple[int, int]:
     return features, length
 
 
-def _check_extensions(head: bytes, at: int, end: int) -> None:
+def _check_extensions(head: bytes, at: int, end: int, backing: _Backing | None) -> None:
     """Header extensions end with a zero type or with the first cluster; readers skip the unknown ones."""
+    base_format = b""
     while at + 8 <= min(end, len(head)):
         kind, length = struct.unpack_from(">II", head, at)
         if kind == _END:
-            return
+            break
         if kind == _DATA_FILE:
             raise errors.Invalid("The image names an external data file; it must stand alone.")
         if kind == _BACKING_FORMAT:
-            raise errors.Invalid("The image names a backing file's format; it must stand alone.")
+            base_format = head[at + 8 : at + 8 + length]
+            if backing is None:
+                raise errors.Invalid("The image names a backing file's format; it must stand alone.")
+            if base_format != backing.format:
+                raise errors.Invalid("The disk names another format of its backing file than it was made over.")
         if kind == _ENCRYPTION:
             raise errors.Invalid("The image is encrypted.")
         at += 8 + -(-length // 8) * 8
-    if at > end or len(head) < end:
-        raise _broken("header extension")
+    else:
+        if at > end or len(head) < end:
+            raise _broken("header extension")
+    if backing is not None and not base_format:
+        raise errors.Invalid("The disk does not name the format of its backing file.")
 
 
 def _check_tables(header: _Qcow2, features: int, file_size: int) -> None:

@@ -37,7 +37,11 @@ NOTHING_KNOWN = "This host does not know what the guest was made from."
 
 
 class ImageStore(Protocol):
-    """Where a driver gets an image's bytes: a file that passed the gate, kept by checksum."""
+    """Where a driver gets an image's bytes: a file that passed the gate, kept by checksum. ``max_bytes``: that an
+    image may have, and as many for its guest."""
+
+    @property
+    def max_bytes(self) -> int: ...
 
     def ensure(self, image: Image) -> Path:
         """The local file of the image, fetched and verified if need be. Raises HostRefused, Invalid, Unreachable."""
@@ -212,7 +216,8 @@ class Driver(Protocol):
         """Copy the disks of a guest that ``source`` has set aside, going on where an earlier attempt was cut off, make
         sure that they are what they were, and let them grow to the flavor's size; whatever an earlier generation left
         here is removed first. ``tell``: how much is done, in percent. Raises Unreachable when the source cannot be
-        reached or offers them no longer."""
+        reached or offers them no longer; HostRefused, and nothing of them is used, when they are not what this host
+        would have made, larger than the guest's are to be, or come otherwise than they should."""
         ...
 
     def arrive(self, spec: ServerSpec, generation: int, ports: Sequence[Port], *, running: bool) -> GuestState:

@@ -32,7 +32,7 @@ class ImageCache:
     def __init__(self, directory: Path, find_client: Callable[[], ImageClient], *, max_bytes: int) -> None:
         self._directory = directory
         self._find_client = find_client
-        self._max_bytes = max_bytes
+        self.max_bytes = max_bytes
         self._closed = threading.Event()
 
     def ensure(self, image: Image) -> Path:
@@ -43,7 +43,7 @@ class ImageCache:
         with _locked(path):
             if not path.exists():
                 self._fetch(image, path)
-            image_gate.inspect(path, image.disk_format, self._max_bytes)
+            image_gate.inspect(path, image.disk_format, self.max_bytes)
             os.utime(path)
         return path
 
@@ -86,7 +86,7 @@ class ImageCache:
         try:
             with os.fdopen(descriptor, "wb") as file:
                 self._copy(image, file.fileno())
-            image_gate.inspect(partial, image.disk_format, self._max_bytes)
+            image_gate.inspect(partial, image.disk_format, self.max_bytes)
             partial.rename(path)
         finally:
             partial.unlink(missing_ok=True)
@@ -97,7 +97,7 @@ class ImageCache:
         try:
             for chunk in self._find_client().open_image(image.id):
                 size += len(chunk)
-                if size > self._max_bytes or (image.size and size > image.size):
+                if size > self.max_bytes or (image.size and size > image.size):
                     raise errors.HostRefused("The image has more bytes than it should.")
                 digest.update(chunk)
                 _write(target, chunk)

@@ -33,6 +33,7 @@ class OneImage:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.asked = 0
+        self.max_bytes = 8 << 30
         self.filled: dict[str, bytes] = {}
         self.fails: errors.CellcloudError | None = None
 

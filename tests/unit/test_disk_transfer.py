@@ -12,10 +12,14 @@ from typing import Any
 import pytest
 
 from cell.compute import disk_transfer
-from cell.compute.disk_transfer import LocalDisks, RemoteDisks, SourceAway, fetch
+from cell.compute.disk_transfer import LocalDisks, RemoteDisks, SourceAway, Target, fetch
 from cell.compute.drivers.libvirt.disk_offers import write_credentials
 
 MIB = 1 << 20
+
+
+def wanted(path: Path) -> Target:
+    return Target(str(path), 64 * MIB)
 
 
 @pytest.fixture
@@ -43,9 +47,8 @@ def test_a_disk_arrives_whole_and_without_its_holes(tmp_path: Path, disk: Path, 
     told: list[tuple[int, int]] = []
     for number, there in enumerate((RemoteDisks(source), LocalDisks({"root": str(disk)}))):
         copy = tmp_path / f"copy-{number}"
-        fetch(
-            there, {"root": str(copy), "swap": str(tmp_path / "none")}, lambda done, total: told.append((done, total))
-        )
+        none = Target(str(tmp_path / "none"), 0, needed=False)
+        fetch(there, {"root": wanted(copy), "swap": none}, lambda done, total: told.append((done, total)))
         assert copy.read_bytes() == disk.read_bytes()
         assert copy.stat().st_blocks * 512 < 8 * MIB
     assert told[-1] == (64 * MIB, 64 * MIB)
@@ -71,9 +74,9 @@ def test_a_copy_goes_on_where_it_was_cut_off(tmp_path: Path, disk: Path, monkeyp
 
     there, copy = CutOff({"root": str(disk)}), tmp_path / "copy"
     with pytest.raises(SourceAway):
-        fetch(there, {"root": str(copy)}, lambda done, total: None)
+        fetch(there, {"root": wanted(copy)}, lambda done, total: None)
     assert not copy.exists()
-    fetch(there, {"root": str(copy)}, lambda done, total: None)
+    fetch(there, {"root": wanted(copy)}, lambda done, total: None)
     assert copy.read_bytes() == disk.read_bytes()
     assert asked == [0, 3 * MIB]
 
@@ -85,7 +88,7 @@ def test_a_piece_that_differs_is_refused(tmp_path: Path, disk: Path) -> None:
                 yield at, data, checksum ^ 1
 
     with pytest.raises(ValueError, match="differs at 0"):
-        fetch(Broken({"root": str(disk)}), {"root": str(tmp_path / "copy")}, lambda done, total: None)
+        fetch(Broken({"root": str(disk)}), {"root": wanted(tmp_path / "copy")}, lambda done, total: None)
     assert not (tmp_path / "copy").exists()
 
 
@@ -95,7 +98,7 @@ def test_only_who_was_told_is_answered(tmp_path: Path, source: dict[str, str], w
     other.mkdir()
     values = {"token": "x", "port": "1", "certificate": write_credentials(other).read_text()}
     out, asked = io.StringIO(), {**source, wrong: values[wrong]}
-    told: dict[str, Any] = {"source": asked, "targets": {"root": str(tmp_path / "copy")}}
+    told: dict[str, Any] = {"source": asked, "targets": {"root": wanted(tmp_path / "copy")}}
     assert disk_transfer.run_fetch(told, out) == 1
     assert json.loads(out.getvalue().splitlines()[-1])["error"] == disk_transfer.TOLD_BY_HOST
     assert not (tmp_path / "copy").exists()

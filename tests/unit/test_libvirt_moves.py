@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import threading
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import libvirt
@@ -58,12 +59,13 @@ class Place:
     def __init__(self, options: LibvirtOptions, images: OneImage) -> None:
         self.images = images
         self.guests = options.guests_dir
-        self._options, self._libvirt = options, Libvirt(options)
+        self.options, self._libvirt = options, Libvirt(options)
+        self.guests.mkdir(parents=True)
         self.open()
 
     def open(self) -> None:
         """The compute service starts anew."""
-        self.driver = LibvirtDriver(self._options, namespace=Host(self._options), connection=self._libvirt)
+        self.driver = LibvirtDriver(self.options, namespace=Host(self.options), connection=self._libvirt)
         self.driver.connect()
 
     def write(self, byte: int) -> None:
@@ -86,7 +88,6 @@ def place(tmp_path: Path) -> Iterator[Place]:
     options = LibvirtOptions(
         host="h", state_dir=tmp_path / "h", host_ip="10.9.9.9", metadata_key=b"k", metadata_address="10.9.9.1"
     )
-    options.guests_dir.mkdir(parents=True)
     made = Place(options, OneImage(image))
     yield made
     made.driver.close()
@@ -127,11 +128,46 @@ def test_a_repeated_command_leaves_the_copy_of_what_it_set_aside_alone(place: Pl
     assert place.has(1)
 
 
+def offer(disk: Path) -> DiskSource:
+    """Let it be had as another host's."""
+    certificate = write_credentials(disk.parent)
+    told = {"address": "127.0.0.1", "token": "t", "certificate": str(certificate), "files": {"root": str(disk)}}
+    server = disk_transfer.DiskServer(told | {"key": str(certificate.with_suffix(".key"))})
+    threading.Thread(target=server.run, daemon=True).start()
+    had_by = {"address": "127.0.0.1", "port": str(server.port), "token": "t", "certificate": certificate.read_text()}
+    return DiskSource(host="other", offer=had_by)
+
+
+def test_a_disk_that_is_not_the_guests_own_is_refused_and_its_old_host_takes_the_guest_back(
+    place: Place, tmp_path: Path
+) -> None:
+    spawn(place)
+    place.driver.set_aside(SPEC.id, 2, 0.0)
+    other = Place(replace(place.options, host="other", state_dir=tmp_path / "other"), place.images)
+    evil = tmp_path / "evil"
+    over = ["-u", "-b", "/etc/hostname", "-F", "raw"]
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", *over, str(evil), "1G"], check=True)
+    for _ in range(2):
+        with pytest.raises(errors.HostRefused) as caught:
+            other.driver.fetch_disks(SPEC, 2, (), place.images, offer(evil), lambda _: None)
+        assert "another backing file" in caught.value.detail
+        assert [path.name for path in (other.guests / SPEC.id).iterdir()] == ["guest.json"]
+        with pytest.raises(errors.GuestFailed):
+            other.driver.arrive(SPEC, 2, (), running=True)
+    other.driver.destroy(SPEC.id, 3)
+    assert not (other.guests / SPEC.id).exists()
+    other.driver.close()
+    assert place.driver.move_back(SPEC, 3, (), running=True).power_state == PowerState.RUNNING
+    assert place.has(1)
+
+
 @pytest.mark.parametrize("left", ["guest", "files", "part"])
 def test_what_an_earlier_move_left_is_not_taken_for_what_is_fetched(place: Place, tmp_path: Path, left: str) -> None:
     source, directory = tmp_path / "source", place.guests / SPEC.id
     source.mkdir()
-    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", str(source / "disk"), "1G"], check=True)
+    over = ["-u", "-b", "base", "-F", "qcow2"]
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", *over, str(source / "disk"), "1G"], check=True)
+    (source / "base").symlink_to(place.images.path)
     qemu_io(source / "disk", "write -P 9 1M 64k")
     spawn(place)
     if left != "guest":
@@ -139,16 +175,11 @@ def test_what_an_earlier_move_left_is_not_taken_for_what_is_fetched(place: Place
         place.driver.close()
         place.open()
     if left == "part":
-        (directory / "disk").rename(directory / "disk.part")
-        (directory / "disk.at").write_text(str((source / "disk").stat().st_size))
-    certificate = write_credentials(source)
-    files = {"root": str(source / "disk")}
-    told = {"address": "127.0.0.1", "token": "t", "certificate": str(certificate), "files": files}
-    server = disk_transfer.DiskServer(told | {"key": str(certificate.with_suffix(".key"))})
-    threading.Thread(target=server.run, daemon=True).start()
-    offer = {"address": "127.0.0.1", "port": str(server.port), "token": "t", "certificate": certificate.read_text()}
+        (directory / "incoming").mkdir()
+        (directory / "disk").rename(directory / "incoming" / "disk.part")
+        (directory / "incoming" / "disk.at").write_text(str((source / "disk").stat().st_size))
+    there = offer(source / "disk")
     for _ in range(2):
-        there = DiskSource(host="other", offer=offer)
         place.driver.fetch_disks(SPEC, 4, (), place.images, there, lambda _: None)
         assert place.has(9)
     place.write(10)  # the same run's next try takes what is there

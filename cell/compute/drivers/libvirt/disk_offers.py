@@ -8,7 +8,8 @@ import os
 import secrets
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from cryptography import x509
@@ -19,13 +20,16 @@ from cryptography.x509.oid import NameOID
 import cell
 from cell.compute import disk_transfer
 from cell.compute.drivers.libvirt.disks import name_disks
+from cell.compute.drivers.libvirt.fetched_disks import BASE, CONSOLE, MOST_CONSOLE, ExpectedFile
 from cell.compute.drivers.libvirt.namespace_exec import Daemon, Namespace
 from cellcloud import clock, errors
 from cellcloud.model.server import ServerSpec
+from cellcloud.socket_readability import is_readable
 
 MODULE = disk_transfer.__name__
 CERTIFICATE_DAYS = 30
-BASE, CONSOLE = "base", "console"  # what goes with the disks: the image they were made from, the console's log
+LOOK_SECONDS = 0.5  # between two looks for a newer command
+END_SECONDS = 5.0  # that a fetch may take to end once it is not wanted
 
 
 class DiskOffers:
@@ -67,22 +71,20 @@ class DiskOffers:
 
     def fetch(
         self,
-        directory: Path,
-        spec: ServerSpec,
+        expected: Mapping[str, ExpectedFile],
         source: Mapping[str, str] | tuple[Path, ServerSpec],
         *,
-        with_base: bool,
         tell: Callable[[int], None],
         is_overtaken: Callable[[], bool],
     ) -> None:
-        """Copy the disks that the guest is to have, from what another host offered or from a directory of this one.
-        Raises Unreachable, HostRefused; Stale when a newer command waits meanwhile."""
-        targets = {name: disk.path for name, disk in name_disks(directory, spec).items() if name != "swap"}
-        targets[CONSOLE] = directory / self._console_log
-        if with_base:
-            targets[BASE] = directory / BASE
-        asked: dict[str, object] = {name: str(self._namespace.inside(path)) for name, path in targets.items()}
-        asked = {"targets": asked}
+        """Copy the files that are expected to where they arrive, from what another host offered or from a directory of
+        this one. Raises Unreachable, HostRefused; Stale when a newer command waits meanwhile."""
+        targets = {}
+        for name, file in expected.items():
+            file.arrival.parent.mkdir(mode=0o700, exist_ok=True)
+            path = str(self._namespace.inside(file.arrival))
+            targets[name] = disk_transfer.Target(path=path, most=file.most, needed=file.needed)
+        asked: dict[str, object] = {"targets": targets}
         if isinstance(source, tuple):
             files = self._list_files(*source)
             asked["files"] = {name: str(self._namespace.inside(path)) for name, path in files.items()}
@@ -92,21 +94,21 @@ class DiskOffers:
 
     def _run_fetch(self, asked: object, tell: Callable[[int], None], is_overtaken: Callable[[], bool]) -> None:
         argv = self._namespace.wrap(make_argv("fetch"))
-        with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd="/") as process:
-            said: dict[str, object] = {}
+        said: dict[str, object] = {}
+        with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd="/", bufsize=0) as process:
+            assert process.stdin is not None and process.stdout is not None  # noqa: S101, PT018 -- both are pipes
             try:
-                assert process.stdin is not None and process.stdout is not None  # noqa: S101, PT018 -- both are pipes
-                process.stdin.write(json.dumps(asked) + "\n")
-                process.stdin.close()
-                for line in process.stdout:
+                process.stdin.write(json.dumps(asked).encode() + b"\n")
+                for line in _read_lines(process.stdout.fileno(), is_overtaken):
                     said = json.loads(line)
                     if "percent" in said:
                         tell(int(str(said["percent"])))
-                    if is_overtaken():
-                        raise errors.Stale("A newer command overtook this one.")
             except (BrokenPipeError, ValueError) as error:
                 said = {"error": "failed", "why": str(error)}
             finally:
+                process.stdin.close()  # it ends with that
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(END_SECONDS)
                 process.kill()
         if said.get("whole"):
             return
@@ -118,13 +120,30 @@ class DiskOffers:
     def _list_files(self, directory: Path, spec: ServerSpec) -> dict[str, Path]:
         files = {name: disk.path for name, disk in name_disks(directory, spec).items()}
         files |= {BASE: directory / BASE, CONSOLE: directory / self._console_log}
-        return {name: path for name, path in files.items() if path.exists()}
+        there = {name: path for name, path in files.items() if path.exists()}
+        if CONSOLE in there and there[CONSOLE].stat().st_size > MOST_CONSOLE:
+            del there[CONSOLE]
+        return there
 
     def _daemon(self, directory: Path) -> Daemon:
         settings = str(self._namespace.inside(directory / "offer.json"))
         pid_file = directory / "offer.pid"
         argv = ["setsid", "--fork", *make_argv("serve"), settings, str(self._namespace.inside(pid_file))]
         return Daemon(namespace=self._namespace, argv=tuple(argv), pid_file=pid_file, word=settings)
+
+
+def _read_lines(descriptor: int, is_overtaken: Callable[[], bool]) -> Iterator[bytes]:
+    """Lines as they come. Raises Stale when a newer command waits meanwhile, whether any come or not."""
+    rest = b""
+    while True:
+        if is_overtaken():
+            raise errors.Stale("A newer command overtook this one.")
+        if is_readable(descriptor, LOOK_SECONDS):
+            more = os.read(descriptor, 1 << 16)
+            if not more:
+                return
+            *lines, rest = (rest + more).split(b"\n")
+            yield from lines
 
 
 def make_argv(verb: str) -> list[str]:

@@ -62,11 +62,14 @@ def name_disks(directory: Path, spec: ServerSpec) -> dict[str, Disk]:
 
 
 def grow_disks(directory: Path, spec: ServerSpec, image: Path | None) -> None:
-    """Let disks that were copied into the directory fit the flavor: what is smaller grows, what is missing is made.
-    ``image``: what the root disk was made from, unless that lies in the directory too."""
+    """Let disks that were copied into the directory fit the flavor: what is smaller grows, blank ones that are missing
+    are made. ``image``: what the root disk was made from, unless that lies in the directory too. Raises GuestFailed
+    when there is no root disk."""
     if image is not None and not (directory / "base").exists():
         _link(image, directory / "base")
     root, *blank = list_disks(directory, spec)
+    if not root.path.exists():
+        raise errors.GuestFailed("The guest's root disk was not copied.")
     for disk, size in ((root, _root_size(directory / "base", spec)), *zip(blank, _blank_sizes(spec), strict=True)):
         if not disk.path.exists():
             _qemu_img_create(disk, size)

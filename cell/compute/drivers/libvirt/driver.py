@@ -27,7 +27,14 @@ from cell.compute.driver import (
     rescue_machine_for,
 )
 from cell.compute.drivers.host_description import HostDescription
-from cell.compute.drivers.libvirt import domain_power, guest_consoles, guest_signals, host_facts, snapshots
+from cell.compute.drivers.libvirt import (
+    domain_power,
+    fetched_disks,
+    guest_consoles,
+    guest_signals,
+    host_facts,
+    snapshots,
+)
 from cell.compute.drivers.libvirt.config_drive import ensure_config_drive
 from cell.compute.drivers.libvirt.connection import LibvirtConnection, start_event_loop
 from cell.compute.drivers.libvirt.diagnostics import read_diagnostics
@@ -411,14 +418,15 @@ class LibvirtDriver:
             self._drop_leftovers(spec.id, generation)
             record = self._records.accept(spec, generation, ports)
             image = _find_image(images, spec)
-            self._offers.fetch(
-                directory,
-                spec,
-                (self._records.path_aside(spec.id), aside.spec) if aside and not source.offer else source.offer,
-                with_base=image is None,
-                tell=tell,
-                is_overtaken=lambda: self._guest_locks.is_overtaken(spec.id, generation),
-            )
+            expected = fetched_disks.expect(directory, spec, image, images.max_bytes, CONSOLE_LOG)
+            if expected:
+                self._offers.fetch(
+                    expected,
+                    (self._records.path_aside(spec.id), aside.spec) if aside and not source.offer else source.offer,
+                    tell=tell,
+                    is_overtaken=lambda: self._guest_locks.is_overtaken(spec.id, generation),
+                )
+                fetched_disks.admit(spec, expected)
             grow_disks(directory, spec, image)
             if aside is not None and aside.generation < generation:
                 self._offers.stop(self._records.path_aside(spec.id))
