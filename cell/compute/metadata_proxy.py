@@ -21,7 +21,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from cellcloud.model.metadata_signature import SignedRequest
@@ -30,6 +30,7 @@ ADDRESS, PORT = "169.254.169.254", 80
 CLONE_NEWNET = 0x40000000
 MAX_REQUEST = 8 << 10
 MAX_PATH = 1 << 10
+MAX_POSTED = 1 << 10
 MAX_ANSWER = 1 << 20
 READ_SECONDS = 10.0
 UPSTREAM_SECONDS = 15.0
@@ -90,11 +91,13 @@ class Settings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """The little that is taken from a guest's request."""
+    """The little that is taken from a guest's request. ``length``: of its body, in bytes."""
 
     method: str
     path: str
     headers: dict[str, str]
+    length: int = 0
+    body: bytes = field(default=b"", repr=False)
 
 
 class Proxy:
@@ -189,24 +192,31 @@ class Proxy:
 
 
 def read_request(connection: socket.socket, now: Callable[[], float] = time.monotonic) -> Request:
-    """Read one request without a body, in bounded time and space. Raises Refused."""
+    """Read one request in bounded time and space. Raises Refused."""
     deadline = now() + READ_SECONDS
     data = b""
     while b"\r\n\r\n" not in data:
-        left = deadline - now()
-        if left <= 0:
-            raise Refused(408)
-        connection.settimeout(left)
-        try:
-            part = connection.recv(MAX_REQUEST + 1 - len(data))
-        except TimeoutError:
-            raise Refused(408) from None
-        data += part
-        if not part:
-            raise Refused(400)
+        data += _receive(connection, MAX_REQUEST + 1 - len(data), deadline - now())
         if len(data) > MAX_REQUEST:
             raise Refused(431)
-    return parse_request(data.partition(b"\r\n\r\n")[0])
+    head, _, body = data.partition(b"\r\n\r\n")
+    request = parse_request(head)
+    while len(body) < request.length:
+        body += _receive(connection, request.length - len(body), deadline - now())
+    return replace(request, body=body[: request.length])
+
+
+def _receive(connection: socket.socket, most: int, seconds: float) -> bytes:
+    if seconds <= 0:
+        raise Refused(408)
+    connection.settimeout(seconds)
+    try:
+        part = connection.recv(most)
+    except TimeoutError:
+        raise Refused(408) from None
+    if not part:
+        raise Refused(400)
+    return part
 
 
 def parse_request(head: bytes) -> Request:
@@ -219,21 +229,39 @@ def parse_request(head: bytes) -> Request:
     if len(words) != 3 or words[2] not in ("HTTP/1.0", "HTTP/1.1"):
         raise Refused(400)
     method, path, _ = words
-    if method not in ("GET", "HEAD"):
+    if method not in ("GET", "HEAD", "POST"):
         raise Refused(405)
     if not path.startswith("/") or not path.isprintable() or len(path) > MAX_PATH:
         raise Refused(400)
     headers: dict[str, str] = {}
+    lengths: list[str] = []
     for line in lines:
         name, colon, value = line.partition(":")
         name, value = name.lower(), value.strip()
         if not colon or not name or not name.replace("-", "").replace("_", "").isalnum() or not _is_plain(value):
             raise Refused(400)
-        if name == "transfer-encoding" or (name == "content-length" and value != "0"):
+        if name == "transfer-encoding":
             raise Refused(400)
+        if name == "content-length":
+            lengths.append(value)
         if name in PASSED_ON and name not in headers:
             headers[name] = value
-    return Request(method=method, path=path, headers=headers)
+    return Request(method=method, path=path, headers=headers, length=_length_of(method, lengths))
+
+
+def _length_of(method: str, said: list[str]) -> int:
+    """Return how many bytes follow the head. Raises Refused."""
+    if len(said) > 1 or any(not (0 < len(text) < 10 and text.isascii() and text.isdigit()) for text in said):
+        raise Refused(400)
+    length = int(said[0]) if said else 0
+    if method == "POST":
+        if not said:
+            raise Refused(411)
+        if length > MAX_POSTED:
+            raise Refused(413)
+    elif length:
+        raise Refused(400)
+    return length
 
 
 def forward(request: Request, settings: Settings, guest: Guest) -> tuple[int, dict[str, str], bytes]:
@@ -246,11 +274,12 @@ def forward(request: Request, settings: Settings, guest: Guest) -> tuple[int, di
         port=guest.port,
         time=str(int(time.time())),
         nonce=secrets.token_hex(16),
+        body=request.body,
     )
     upstream = http.client.HTTPConnection(*settings.upstream, timeout=UPSTREAM_SECONDS)
     try:
         headers = {**request.headers, **signed.headers(settings.key), "Connection": "close"}
-        upstream.request(request.method, request.path, headers=headers)
+        upstream.request(request.method, request.path, body=request.body or None, headers=headers)
         answer = upstream.getresponse()
         body = answer.read(MAX_ANSWER + 1)
     except (OSError, http.client.HTTPException):

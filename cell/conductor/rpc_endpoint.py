@@ -373,7 +373,12 @@ class ConductorService:
         with self._database.read() as connection:
             return consoles.is_current(connection, server_id, generation)
 
-    def find_server_on(self, context: RequestContext, host: str, server_id: str) -> ServerRecord | None:
+    def find_server_on(
+        self, context: RequestContext, host: str, server_id: str, posted_password: str = ""
+    ) -> ServerRecord | None:
+        if posted_password:
+            server_field_updates.keep_posted_password(self._database, host, server_id, posted_password)
+            self.nudger.wake()
         with self._database.read() as connection:
             found = servers.list_by_id(connection, [server_id])
             specs = user_data.attach(connection, user_data.CELL, [record.spec for record in found])

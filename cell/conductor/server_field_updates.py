@@ -79,5 +79,18 @@ def change_items(database: Database, context: RequestContext, server_id: str, ch
     return changed
 
 
+@retried
+def keep_posted_password(database: Database, host: str, server_id: str, password: str) -> None:
+    """Keep the password that a server's guest on that host has posted, unless there is one. Raises NotFound."""
+    with database.write() as connection:
+        record = servers.get(connection, server_id, lock=True)
+        if record.host != host or record.deleted or record.spec.sealed_password:
+            return
+        changed = servers.change(
+            connection, server_id, ServerChanges(spec=replace(record.spec, sealed_password=password))
+        )
+        feed.append(connection, [changed] if changed else [])
+
+
 def _fields(spec: ServerSpec, names: dict[str, Any]) -> dict[str, Any]:
     return {name: getattr(spec, name) for name in names}

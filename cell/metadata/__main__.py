@@ -7,7 +7,7 @@ from typing import Any
 
 import waitress
 
-from cell.metadata.app import create_app
+from cell.metadata.app import MOST_READ, create_app
 from cell.metadata.lookup import Gatekeeper, Servers
 from cellcloud import log
 from cellcloud.config import Config
@@ -49,7 +49,7 @@ class MetadataService:
             threads=THREADS,
             ident=None,
             channel_timeout=20,
-            max_request_body_size=1024,
+            max_request_body_size=MOST_READ + 1,
             max_request_header_size=16384,
         )
         self._thread = threading.Thread(target=self._server.run, name=self.name, daemon=True)
@@ -67,10 +67,10 @@ class MetadataService:
         alive = self._thread is not None and self._thread.is_alive()
         return {"http": "ok" if alive else "not serving"}
 
-    def _find(self, host: str, server_id: str) -> ServerRecord | None:
+    def _find(self, host: str, server_id: str, posted_password: str) -> ServerRecord | None:
         context = RequestContext(budget=FIND_SECONDS, is_admin=True)
         log.request_id.set(context.request_id)
-        return self._conductor.find_server_on(context, host, server_id)
+        return self._conductor.find_server_on(context, host, server_id, posted_password)
 
     def _beat(self) -> None:
         self._conductor.heartbeat(service_context(), "nova-metadata", self._config.host)

@@ -13,14 +13,18 @@ from typing import Any
 
 from cellcloud.model.instance_metadata_documents import (
     EC2_VERSIONS,
+    META_DATA,
     OPENSTACK_VERSIONS,
+    USER_DATA,
     GuestFacts,
     ec2_meta_data,
     openstack_documents,
 )
 from cellcloud.model.server import ServerRecord
 
+PASSWORD, PASSWORD_SINCE = "password", "2013-04-04"
 JSON, TEXT, BINARY = "application/json", "text/plain; charset=utf-8", "application/octet-stream"
+_TYPES = {USER_DATA: BINARY, PASSWORD: TEXT}
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +40,25 @@ def find_document(record: ServerRecord, path: str) -> Document | None:
 
     Escapes are not undone: what is escaped names nothing.
     """
-    parts = [part for part in posixpath.normpath(f"/{path}").split("/") if part]
+    parts = _parts(path)
     facts = GuestFacts(spec=record.spec, ports=record.ports, zone=record.zone)
     if parts[:1] == ["openstack"]:
         return _find_openstack(facts, parts[1:])
     return _find_ec2(facts, parts[1:] if parts[:1] == ["ec2"] else parts)
+
+
+def names_password(path: str) -> bool:
+    """Tell whether a guest's password is shown, and may be posted, at that path."""
+    parts = _parts(path)
+    return len(parts) == 3 and parts[0] == "openstack" and parts[2] == PASSWORD and _has_password(parts[1])
+
+
+def _has_password(version: str) -> bool:
+    return version in OPENSTACK_VERSIONS and version >= PASSWORD_SINCE
+
+
+def _parts(path: str) -> list[str]:
+    return [part for part in posixpath.normpath(f"/{path}").split("/") if part]
 
 
 def _find_openstack(facts: GuestFacts, parts: list[str]) -> Document | None:
@@ -49,12 +67,15 @@ def _find_openstack(facts: GuestFacts, parts: list[str]) -> Document | None:
     if parts[0] not in OPENSTACK_VERSIONS or len(parts) > 2:
         return None
     documents = openstack_documents(facts, parts[0])
+    if _has_password(parts[0]):
+        first = {name: documents.pop(name) for name in (META_DATA, USER_DATA) if name in documents}
+        documents = {**first, PASSWORD: facts.spec.sealed_password.encode(), **documents}
     if len(parts) == 1:
         return _listing(documents)
     content = documents.get(parts[1])
     if content is None:
         return None
-    return Document(content, JSON if parts[1].endswith(".json") else BINARY)
+    return Document(content, _TYPES.get(parts[1], JSON))
 
 
 def _find_ec2(facts: GuestFacts, parts: list[str]) -> Document | None:

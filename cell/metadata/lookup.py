@@ -29,7 +29,7 @@ FORMS = {
 }
 UNSERVED = {VmState.DELETED, VmState.SOFT_DELETED, VmState.SHELVED_OFFLOADED, VmState.ERROR}
 
-Find = Callable[[str, str], ServerRecord | None]
+Find = Callable[[str, str, str], ServerRecord | None]
 
 
 class Gatekeeper:
@@ -45,7 +45,9 @@ class Gatekeeper:
         self._lock = threading.Lock()
         self._seen: OrderedDict[tuple[str, str], float] = OrderedDict()
 
-    def verify(self, method: str, path: str, read_header: Callable[[str], str | None]) -> SignedRequest:
+    def verify(
+        self, method: str, path: str, read_header: Callable[[str], str | None], body: bytes = b""
+    ) -> SignedRequest:
         """Return the identity that a request carries. ``path``: as in the request line.
 
         Raises Invalid when its headers are not of the right form, Forbidden when they prove nothing.
@@ -59,6 +61,7 @@ class Gatekeeper:
             port=given[names.PORT],
             time=given[names.TIME],
             nonce=given[names.NONCE],
+            body=body,
         )
         fresh = abs(clock.now().timestamp() - int(request.time)) <= WINDOW_SECONDS
         genuine = request.is_signed_by(node_key(self._secret, request.host), given[names.SIGNATURE])
@@ -93,7 +96,10 @@ class _Known:
 
 
 class Servers:
-    """Records by host and server, kept for moments: long enough for a guest's boot to ask once, not many times."""
+    """Records by host and server, kept for moments: long enough for a guest's boot to ask once, not many times.
+
+    ``find`` is told the host, the server, and the password that its guest has posted, if it has.
+    """
 
     def __init__(self, find: Find) -> None:
         self._find = find
@@ -109,20 +115,34 @@ class Servers:
             raise errors.NotFound("No metadata for this guest.")
         return record
 
+    def keep_password(self, record: ServerRecord, password: str) -> None:
+        """Keep what the server's guest has posted. Raises Conflict when there is another, NotFound, Unreachable."""
+        if not record.spec.sealed_password:
+            found = self._find(str(record.host), record.id, password)
+            if found is None:
+                raise errors.NotFound("No metadata for this guest.")
+            record = found
+            self._remember((str(record.host), record.id), record)
+        if record.spec.sealed_password != password:
+            raise errors.Conflict("The guest has a password already.")
+
     def _recall(self, host: str, server_id: str) -> ServerRecord | None:
         key = (host, server_id)
         known, now = self._known.get(key), clock.monotonic()
         if known is not None and now - known.read_at <= FRESH_SECONDS:
             return known.record
         try:
-            record = self._find(host, server_id)
+            record = self._find(host, server_id, "")
         except errors.TryLater:
             if known is None or now - known.read_at > STALE_SECONDS:
                 raise
             return known.record
+        self._remember(key, record)
+        return record
+
+    def _remember(self, key: tuple[str, str], record: ServerRecord | None) -> None:
         with self._lock:
-            self._known[key] = _Known(record, now)
+            self._known[key] = _Known(record, clock.monotonic())
             self._known.move_to_end(key)
             while len(self._known) > MOST_ENTRIES:
                 self._known.popitem(last=False)
-        return record

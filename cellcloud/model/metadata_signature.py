@@ -25,7 +25,8 @@ def node_key(secret: bytes, host: str) -> bytes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SignedRequest:
-    """What is signed. ``time`` is in whole seconds since 1970, as text; ``path`` as it stands in the request line."""
+    """What is signed. ``time`` is in whole seconds since 1970, as text; ``path`` as it stands in the request line;
+    ``body`` empty where nothing is posted."""
 
     method: str
     path: str
@@ -34,10 +35,12 @@ class SignedRequest:
     port: str
     time: str
     nonce: str
+    body: bytes = b""
 
     def sign(self, key: bytes) -> str:
         """Return the signature in hexadecimal."""
-        parts = (self.method, self.path, self.host, self.server, self.port, self.time, self.nonce)
+        posted = (hashlib.sha256(self.body).hexdigest(),) if self.body else ()
+        parts = (self.method, self.path, self.host, self.server, self.port, self.time, self.nonce, *posted)
         return hmac.new(key, "\n".join(parts).encode(), hashlib.sha256).hexdigest()
 
     def is_signed_by(self, key: bytes, signature: str) -> bool:

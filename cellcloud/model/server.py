@@ -29,7 +29,7 @@ class ServerSpec:
     ``scheduler_hints`` that are large likewise, but for the group: ``hints_id`` then says that they are not all here.
     ``large_fields_id``, ``kept_as``: likewise, see module ``large_fields``; records that are read have these fields.
     ``admin_pass`` likewise; it is given where a config drive will tell the guest of it. ``sealed_password``: the last
-    that was set in the guest, readable with its keypair's private key.
+    that was set in the guest or that it has posted, readable with its keypair's private key.
     ``shelved_image``: the one that it is put away as, or is about to be. ``root_image``: what its root disk was made
     from, where that is not ``image``.
     ``networks`` None means "auto": the project's own network. ``placement_proof``: see the module of that name.

@@ -246,6 +246,9 @@ class Conductor(Protocol):
         ...
 
     @call(timeout=5.0, by=(Role.METADATA,))
-    def find_server_on(self, context: RequestContext, host: str, server_id: str) -> ServerRecord | None:
-        """Return the server, if it is on that host and not deleted: what the metadata service answers from."""
+    def find_server_on(
+        self, context: RequestContext, host: str, server_id: str, posted_password: str = ""
+    ) -> ServerRecord | None:
+        """Return the server, if it is on that host and not deleted: what the metadata service answers from.
+        ``posted_password``: by its guest, kept with it where there is none."""
         ...

@@ -6,6 +6,7 @@ import socket
 import socketserver
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler
 
 import pytest
@@ -38,12 +39,15 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.server.seen = {"path": self.path, **{name.lower(): value for name, value in self.headers.items()}}
+        self.server.seen["posted"] = self.rfile.read(int(self.headers.get("Content-Length", "0"))).decode()
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
         self.send_header("Set-Cookie", "a=b")
         self.send_header("Content-Length", str(len(self.server.body)))
         self.end_headers()
         self.wfile.write(self.server.body)
+
+    do_POST = do_GET
 
     def log_message(self, *_: object) -> None:
         """Say nothing."""
@@ -80,7 +84,14 @@ def test_a_request_is_taken_apart() -> None:
         (b"GET /\x01 HTTP/1.1", 400),
         (b"GET /\xc3\xa9 HTTP/1.1", 400),
         (b"GET /" + b"a" * 2000 + b" HTTP/1.1", 400),
-        (b"POST / HTTP/1.1", 405),
+        (b"PUT / HTTP/1.1", 405),
+        (b"POST / HTTP/1.1", 411),
+        (b"POST / HTTP/1.1\r\nContent-Length: 1025", 413),
+        (b"POST / HTTP/1.1\r\nContent-Length: -1", 400),
+        (b"POST / HTTP/1.1\r\nContent-Length: +1", 400),
+        (b"POST / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 1", 400),
+        (b"POST / HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked", 400),
+        (b"GET / HTTP/1.1\r\nContent-Length:", 400),
         (b"CONNECT / HTTP/1.1", 405),
         (b"GET / HTTP/1.1\r\nno colon", 400),
         (b"GET / HTTP/1.1\r\n folded: x", 400),
@@ -110,6 +121,35 @@ def test_reading_is_bounded_in_space_and_time() -> None:
     assert read(b"GET / HTTP/1.1\r\n", close=True) == 400
     assert read(b"GET / HTTP/1.1\r\nA: " + b"x" * MAX_REQUEST) == 431
     assert read(b"GET / HTTP/1.1\r\n", hurry=True) == 408
+    assert read(b"POST / HTTP/1.1\r\nContent-Length: 3\r\n\r\nab", close=True) == 400
+    assert read(b"POST / HTTP/1.1\r\nContent-Length: 3\r\n\r\nab", hurry=True) == 408
+
+
+@pytest.mark.parametrize("parts", [[b"abc"], [b"", b"ab", b"cd"]])
+def test_what_is_posted_is_read_to_its_end_and_no_further(parts: list[bytes]) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.sendall(b"POST /p HTTP/1.1\r\nContent-Length: 3\r\n\r\n" + b"".join(parts))
+        assert read_request(ours).body == b"abc"
+
+
+def test_what_is_posted_goes_on_and_is_signed(service: Service) -> None:
+    request = replace(parse_request(b"POST /p HTTP/1.1\r\nContent-Length: 3"), body=b"abc")
+    assert forward(request, settings_for(service.server_address[1]), GUEST)[0] == 200
+    seen = service.seen
+    signed = signature.SignedRequest(
+        method="POST",
+        path="/p",
+        host="host",
+        server="server",
+        port="port",
+        time=seen["x-cellcloud-time"],
+        nonce=seen["x-cellcloud-nonce"],
+        body=b"abc",
+    )
+    assert seen["posted"] == "abc"
+    assert signed.is_signed_by(KEY, seen["x-cellcloud-signature"])
+    assert not replace(signed, body=b"abd").is_signed_by(KEY, seen["x-cellcloud-signature"])
 
 
 def test_the_request_goes_on_signed_and_bare(service: Service) -> None:

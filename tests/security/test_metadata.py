@@ -20,6 +20,7 @@ from cell.compute.drivers.libvirt.config_drive import ensure_config_drive
 from cell.metadata.__main__ import MetadataService, build
 from cell.metadata.lookup import FRESH_SECONDS, STALE_SECONDS, Gatekeeper, Servers
 from cellcloud import clock, config, errors
+from cellcloud.context import RequestContext
 from cellcloud.model.instance_metadata_documents import GuestFacts, config_drive_files
 from cellcloud.model.keypair import Keypair
 from cellcloud.model.metadata_signature import HOST, NONCE, PORT, SERVER, SIGNATURE, TIME, SignedRequest, node_key
@@ -59,7 +60,9 @@ class Cell:
     conductor: MemoryConductor
     service: MetadataService
 
-    def sign(self, path: str, *, method: str = "GET", key_of: str = "h1", **values: str) -> dict[str, str]:
+    def sign(
+        self, path: str, *, method: str = "GET", key_of: str = "h1", body: bytes = b"", **values: str
+    ) -> dict[str, str]:
         plain = {
             "host": "h1",
             "server": ONE,
@@ -67,18 +70,20 @@ class Cell:
             "time": str(int(clock.now().timestamp())),
             "nonce": secrets.token_hex(16),
         }
-        request = SignedRequest(method=method, path=path, **(plain | values))
+        request = SignedRequest(method=method, path=path, body=body, **(plain | values))
         return request.headers(node_key(SECRET.encode(), key_of))
 
     def ask(
-        self, path: str, headers: dict[str, str] | list[tuple[str, str]], method: str = "GET"
+        self, path: str, headers: dict[str, str] | list[tuple[str, str]], method: str = "GET", body: bytes = b""
     ) -> tuple[int, bytes, dict[str, str]]:
         connection = http.client.HTTPConnection("127.0.0.1", self.service.port, timeout=10)
         try:
             connection.putrequest(method, path, skip_accept_encoding=True)
             for name, value in headers.items() if isinstance(headers, dict) else headers:
                 connection.putheader(name, value)
-            connection.endheaders()
+            if body:
+                connection.putheader("Content-Length", str(len(body)))
+            connection.endheaders(body or None)
             answer = connection.getresponse()
             return answer.status, answer.read(), dict(answer.getheaders())
         finally:
@@ -86,6 +91,9 @@ class Cell:
 
     def get(self, path: str, method: str = "GET", **values: str) -> tuple[int, bytes]:
         return self.ask(path, self.sign(path, method=method, **values), method)[:2]
+
+    def post(self, path: str, body: bytes, **values: str) -> int:
+        return self.ask(path, self.sign(path, method="POST", body=body, **values), "POST", body)[0]
 
     def read(self, path: str) -> str:
         status, body = self.get(path)
@@ -128,6 +136,7 @@ def test_openstack_documents(cell: Cell) -> None:
     assert cell.read("/openstack/latest").split("\n") == [
         "meta_data.json",
         "user_data",
+        "password",
         "vendor_data.json",
         "network_data.json",
         "vendor_data2.json",
@@ -219,7 +228,7 @@ def test_the_config_drive_holds_what_the_service_answers(cell: Cell, tmp_path: P
         else:
             assert _walk(cell, f"/{path.removesuffix('.json')}") == json.loads(content), path
     for version in cell.read("/openstack").split("\n"):
-        for name in cell.read(f"/openstack/{version}").split("\n"):
+        for name in {*cell.read(f"/openstack/{version}").split("\n")} - {"password"}:
             assert f"openstack/{version}/{name}" in files
 
 
@@ -280,10 +289,62 @@ def test_only_the_head_is_sent_when_asked_so(cell: Cell) -> None:
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS"])
-def test_nothing_can_be_written(cell: Cell, method: str) -> None:
+def test_nothing_else_can_be_written(cell: Cell, method: str) -> None:
     status, body, _ = cell.ask("/openstack", cell.sign("/openstack", method=method), method)
     assert b"meta_data" not in body
-    assert status in (200, 405)
+    assert status in (200, 404, 405)
+
+
+def test_a_guest_posts_its_password_once(cell: Cell) -> None:
+    path = "/openstack/2013-04-04/password"
+    assert cell.get(path) == (200, b"")
+    for _ in range(2):  # the answer may have been lost
+        assert cell.post(path, b"c2VhbGVk") == 200
+    assert cell.get("/openstack/latest/password/") == (200, b"c2VhbGVk")
+    assert cell.post(path, b"b3RoZXI=") == 409
+    assert {number: each.spec.sealed_password for number, each in cell.conductor.records.items()} == {
+        ONE: "c2VhbGVk",
+        TWO: "",
+    }
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "values", "status"),
+    [
+        ("/openstack/latest/password", b"x" * 1020, {}, 200),
+        ("/openstack/latest/password", b"x" * 1021, {}, 400),
+        ("/openstack/latest/password", b"x" * 1024, {}, 400),
+        ("/openstack/latest/password", b"", {}, 400),
+        ("/openstack/latest/password", b"\xff\xfe", {}, 400),
+        ("/openstack/latest/password", b"a\0b", {}, 400),
+        ("/openstack/2012-08-10/password", b"x", {}, 404),
+        ("/openstack/latest/meta_data.json", b"x", {}, 404),
+        ("/latest/password", b"x", {}, 404),
+        ("/openstack/latest/password", b"x", {"server": TWO}, 404),
+        ("/openstack/latest/password", b"x", {"server": TWO, "port": PORT_TWO}, 404),
+        ("/openstack/latest/password", b"x", {"key_of": "h2"}, 403),
+    ],
+)
+def test_what_may_be_posted(cell: Cell, path: str, body: bytes, values: dict[str, str], status: int) -> None:
+    assert cell.post(path, body, **values) == status
+    kept = {each.spec.sealed_password for each in cell.conductor.records.values()}
+    assert kept == ({"", body.decode()} if status == 200 else {""})
+
+
+def test_a_password_that_another_service_took_meanwhile_stays(cell: Cell) -> None:
+    path, bare = "/openstack/latest/password", cell.conductor.records[ONE]
+    assert cell.get(path) == (200, b"")
+    cell.conductor.records[ONE] = replace(bare, spec=replace(bare.spec, sealed_password="c2VhbGVk"))
+    assert cell.post(path, b"b3RoZXI=") == 409
+    assert cell.get(path) == (200, b"c2VhbGVk")
+
+
+def test_a_signature_is_for_one_body(cell: Cell) -> None:
+    path = "/openstack/latest/password"
+    for signed, sent in ((b"", b"x"), (b"x", b""), (b"x", b"y"), (b"x", b"x" * 1021)):
+        headers = cell.sign(path, method="POST", body=signed)
+        assert cell.ask(path, headers, "POST", sent)[0] == 403
+    assert cell.read(path) == ""
 
 
 @pytest.mark.parametrize(
@@ -426,7 +487,8 @@ def test_memory_bridges_a_short_absence_and_no_longer() -> None:
     conductor.records = {ONE: record(1)}
     with clock.using(clock.ManualClock()) as hands:
         assert isinstance(hands, clock.ManualClock)
-        servers = Servers(lambda host, server: conductor.find_server_on(None, host, server))  # type: ignore[arg-type]
+        context = RequestContext()
+        servers = Servers(lambda host, server, posted: conductor.find_server_on(context, host, server, posted))
         assert servers.get("h1", ONE, PORT_ONE).id == ONE
         conductor.records[ONE] = record(1, deleted=True)
         hands.advance(FRESH_SECONDS + 0.1)

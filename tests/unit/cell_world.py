@@ -169,10 +169,15 @@ class MemoryConductor(Conductor):
         self._meet()
         return self.current.get(server_id) == generation
 
-    def find_server_on(self, context: RequestContext, host: str, server_id: str) -> ServerRecord | None:
+    def find_server_on(
+        self, context: RequestContext, host: str, server_id: str, posted_password: str = ""
+    ) -> ServerRecord | None:
         self._meet()
         self.lookups += 1
         record = self.records.get(server_id)
+        if record and posted_password and not record.spec.sealed_password:
+            record = replace(record, spec=replace(record.spec, sealed_password=posted_password))
+            self.records[server_id] = record
         return record if record and record.host == host and not record.deleted else None
 
 

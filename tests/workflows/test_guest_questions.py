@@ -12,9 +12,9 @@ from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from cell.conductor import guest_questions
+from cell.conductor import guest_questions, server_field_updates
 from cellcloud import errors
-from cellcloud.db import cell_schema, runs
+from cellcloud.db import cell_schema, feed, runs
 from cellcloud.db.engine import Database
 from cellcloud.model import guest_passwords
 from cellcloud.model.guest_questions import Diagnose, GuestDiagnostics, GuestQuestion, InjectNmi, SetPassword
@@ -96,6 +96,26 @@ def test_a_password_is_sealed_for_the_keys_owner_and_stored_in_no_other_way(cell
         ask(cell, host, SetPassword(user="root", password="other"))
     assert sorted(actions(cell)) == [("changePassword", "done", ""), ("changePassword", "failed", "no")]
     assert cell.record(SERVER).spec.sealed_password == sealed
+
+
+def test_what_a_guest_posts_is_kept_until_it_is_cleared(cell: CellUnderTest) -> None:
+    host = str(cell.record(SERVER).host)
+
+    def post(host: str, password: str) -> None:
+        server_field_updates.keep_posted_password(cell.database, host, SERVER, password)
+
+    before = cell.record(SERVER).version
+    post("another", "b3RoZXI=")
+    assert cell.record(SERVER).version == before
+    post(host, "c2VhbGVk")
+    post(host, "b3RoZXI=")
+    kept = cell.record(SERVER)
+    assert (kept.spec.sealed_password, kept.version > before) == ("c2VhbGVk", True)
+    with cell.database.read() as connection:
+        assert "c2VhbGVk" in str(feed.list_after(connection, 0, 100).entries[-1])
+    server_field_updates.update_server(cell.database, CONTEXT, SERVER, {"sealed_password": ""})
+    post(host, "b3RoZXI=")
+    assert cell.record(SERVER).spec.sealed_password == "b3RoZXI="
 
 
 @pytest.mark.parametrize(
