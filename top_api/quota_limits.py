@@ -14,7 +14,7 @@ from cellcloud.db.quotas import UNLIMITED
 
 INJECTED = ("injected_files", "injected_file_content_bytes", "injected_file_path_bytes")
 """Files are not injected: none may be."""
-NETWORK = ("fixed_ips", "floating_ips", "security_groups", "security_group_rules", "networks")
+NETWORK = ("fixed_ips", "floating_ips", "security_groups", "security_group_rules")
 """Limits of the network service, which has its own."""
 
 

@@ -14,7 +14,7 @@ SERVER = {"name": "vm", "flavorRef": "1", "imageRef": IMAGE}
 SET = "quota_set"
 KEPT = ("instances", "cores", "ram", "key_pairs", "metadata_items", "server_groups", "server_group_members")
 NOT_KEPT = ("injected_files", "injected_file_content_bytes", "injected_file_path_bytes", "fixed_ips", "floating_ips",
-            "security_groups", "security_group_rules", "networks")  # fmt: skip
+            "security_groups", "security_group_rules")  # fmt: skip
 IN_LIMITS = {
     "instances": "maxTotalInstances", "cores": "maxTotalCores", "ram": "maxTotalRAMSize",
     "key_pairs": "maxTotalKeypairs", "metadata_items": "maxServerMeta", "server_groups": "maxServerGroups",

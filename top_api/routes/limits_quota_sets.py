@@ -33,8 +33,10 @@ def _of_project(call: Call, arguments: Mapping[str, str]) -> None:
 
 @limits.route("GET", "/limits", "os_compute_api:limits", query=schemas.LIMITS, answer=answers.LIMITS)
 def show(call: Call) -> dict[str, Any]:
-    project_id = call.param("tenant_id") or call.context.project_id
-    if project_id != call.context.project_id:
+    project_id = call.param("tenant_id")
+    if project_id is None:
+        project_id = call.context.project_id
+    else:  # one's own as well, as in Nova
         call.check("os_compute_api:limits:other_project")
     most, used = _limits_and_usages(call, project_id)
     shown: dict[str, Any] = {
@@ -225,7 +227,7 @@ def _limits_and_usages(
 def _quota_set(call: Call, most: dict[str, int], *, without_network: Pair = (2, 36)) -> dict[str, int]:
     shown = {name: most[name] for name in (*_COUNTED, "key_pairs", "metadata_items", *_GROUPS)}
     if call.version < without_network:
-        shown |= {name: most[name] for name in quota_limits.NETWORK if name != "networks"}
+        shown |= {name: most[name] for name in quota_limits.NETWORK}
     if call.version < (2, 57):
         shown |= {name: most[name] for name in quota_limits.INJECTED}
     return shown

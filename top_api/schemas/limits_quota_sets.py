@@ -10,7 +10,7 @@ QUOTA_SET = Queries({}, repeated={"user_id": TEXT}, strict_since=(2, 75))
 _LIMIT: Schema = {"type": ["integer", "string"], "pattern": "-?[0-9]{1,32}", "minimum": -1, "maximum": 0x7FFFFFFF}
 _SERVERS = ("instances", "cores", "ram", "key_pairs", "metadata_items", "server_groups", "server_group_members")
 _INJECTED = ("injected_files", "injected_file_content_bytes", "injected_file_path_bytes")
-_NETWORK = ("fixed_ips", "floating_ips", "security_groups", "security_group_rules", "networks")
+_NETWORK = ("fixed_ips", "floating_ips", "security_groups", "security_group_rules")
 
 
 def _by_version(key: str, without_network: tuple[int, int], more: dict[str, Schema]) -> Versioned:
