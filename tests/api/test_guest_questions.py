@@ -166,6 +166,33 @@ def test_a_topology_is_shown_with_the_host_to_those_who_may_know(world: World) -
     assert world.get(path, version="2.78").status_code == 503
 
 
+@pytest.mark.parametrize(
+    ("threads", "cpus", "siblings"),
+    [
+        (1, [{0, 1, 2, 3}], [[]]),
+        (2, [{0, 1, 2, 3}], [[[0, 1], [2, 3]]]),
+        (4, [{0, 1, 2, 3}], [[[0, 1, 2, 3]]]),
+        (2, [{0, 1}, {2, 3}], [[[0, 1]], [[2, 3]]]),
+        (2, [{0, 2}, {1, 3}], [[], []]),
+        (2, [{0, 1, 2}, {3}], [[[0, 1]], []]),
+    ],
+)
+def test_siblings_are_the_threads_of_one_core(
+    world: World, threads: int, cpus: list[set[int]], siblings: list[list[list[int]]]
+) -> None:
+    wanted = {"flavor": {"id": "threads", "name": "threads", "vcpus": 4, "ram": 512, "disk": 1}}
+    assert world.post("/flavors", wanted, token="admin").status_code == 200
+    specs = {"hw:numa_nodes": "1", "hw:cpu_threads": str(threads), "hw:cpu_max_threads": str(threads)}
+    assert world.post("/flavors/threads/os-extra_specs", {"extra_specs": specs}, token="admin").status_code == 200
+    server_id = world.create(flavorRef="threads")
+    cell = world.cell_of(server_id)
+    record = cell.servers[server_id]
+    guest = GuestNuma(cells=tuple(GuestCell(id=0, cpuset=tuple(each), memory=256) for each in cpus))
+    cell.servers[server_id] = replace(record, spec=replace(record.spec, placed=Placed(guest=guest)))
+    shown = world.get(f"/servers/{server_id}/topology", version="2.78").get_json()
+    assert [node["siblings"] for node in shown["nodes"]] == siblings
+
+
 def test_a_guest_without_cells_of_its_own_has_no_topology(world: World) -> None:
     shown = world.get(f"/servers/{world.create()}/topology", version="2.78")
     assert shown.get_json() == {"nodes": [], "pagesize_kb": None}

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from cellcloud import errors
 from cellcloud.context import RequestContext
+from cellcloud.model import image_properties
 from cellcloud.model.flavor_image_validation import asks_for_place
 from cellcloud.model.guest_questions import Diagnose, GuestDiagnostics, GuestQuestion, InjectNmi, SetPassword
 from cellcloud.model.numa import GuestNuma
 from cellcloud.model.server import ServerRecord
+from cellcloud.model.virtual_hardware import cpu_topology
 from top_api.operations.server_in_cell import change, check_unlocked
 from top_api.services import ApiServices
 
@@ -28,6 +30,11 @@ def get_placed(services: ApiServices, context: RequestContext, record: ServerRec
     found = conductor.get_servers(services.cells.budget(context), [record.id])
     placed = found[0].spec.placed if found else None
     return None if placed is None else placed.guest
+
+
+def count_threads(record: ServerRecord) -> int:
+    """Return how many vCPUs of the guest are threads of one core."""
+    return cpu_topology(record.spec.flavor, image_properties.read(record.spec.image.properties)).threads
 
 
 def set_password(services: ApiServices, context: RequestContext, record: ServerRecord, password: str) -> None:

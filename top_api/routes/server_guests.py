@@ -54,4 +54,5 @@ def clear_password(call: Call, server_id: str) -> None:
 )
 def show_topology(call: Call, server_id: str) -> dict[str, Any]:
     placed = guest_questions.get_placed(call.services, call.context, call.server)
-    return topology.show(placed, with_host=call.allows("compute:server:topology:host:index"))
+    threads = guest_questions.count_threads(call.server)
+    return topology.show(placed, threads=threads, with_host=call.allows("compute:server:topology:host:index"))
