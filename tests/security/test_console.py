@@ -21,7 +21,7 @@ from cell.consoleauth import __main__ as consoleauth
 from cell.consoleauth import token_generation
 from cell.consoleauth.rpc_endpoint import ConsoleAuthority
 from cell.consoleproxy import __main__ as consoleproxy
-from cell.consoleproxy import http_server
+from cell.consoleproxy import console_relay, http_server
 from cell.consoleproxy.__main__ import ConsoleProxyService
 from cellcloud import config, errors
 from cellcloud.context import RequestContext
@@ -503,6 +503,22 @@ def test_a_flood_of_pings_costs_nothing(cell: Cell) -> None:
         assert opcode in (2, 10)
         seen.append(payload)
     browser.close()
+
+
+def test_a_client_that_does_not_read_holds_up_nobody(cell: Cell, monkeypatch: pytest.MonkeyPatch) -> None:
+    slow, other = cell.open(cell.token()), cell.open(cell.token())
+    slow.socket.settimeout(1.0)
+    with contextlib.suppress(TimeoutError):  # until nothing on the way to the guest and back takes any more
+        for _ in range(1000):
+            slow.send(bytes(300_000))
+    assert other.receive() == (2, GREETING)
+    other.send(b"still here")
+    assert other.receive() == (2, b"still here")
+    assert len(cell.service._server.list_sessions()) == 2  # type: ignore[union-attr]
+    monkeypatch.setattr(console_relay, "STALLED_SECONDS", 0.1)
+    eventually(lambda: len(cell.service._server.list_sessions()) == 1)  # type: ignore[union-attr]
+    for browser in (slow, other):
+        browser.close()
 
 
 def test_silent_connections_are_ended(cell: Cell, monkeypatch: pytest.MonkeyPatch) -> None:
