@@ -38,7 +38,7 @@ def ask(
     with database.read() as connection:
         record = servers.get(connection, server_id)
         busy = runs.find_active(connection, server_id) is not None
-    _check(record, question, busy=busy)
+    check(record, question, busy=busy)
     host = str(record.host)
     compute = compute_of(host)
     if isinstance(question, Diagnose):
@@ -52,8 +52,9 @@ def ask(
     return None
 
 
-def _check(record: ServerRecord, question: GuestQuestion, *, busy: bool) -> None:
-    if record.host is None or record.held:
+def check(record: ServerRecord, question: GuestQuestion, *, busy: bool) -> None:
+    """Refuse as Nova does what may not be asked of a server in its states. Raises Conflict."""
+    if record.host is None and not isinstance(question, SetPassword):
         raise errors.Conflict(f"Instance {record.id} is not ready")
     if isinstance(question, Diagnose):
         if record.power_state != PowerState.RUNNING:
@@ -62,7 +63,7 @@ def _check(record: ServerRecord, question: GuestQuestion, *, busy: bool) -> None
         return
     action, states = ACTIONS[type(question)]
     what = f"Cannot '{action}' instance {record.id} while it is in"
-    if record.vm_state not in states:
+    if record.host is None or record.held or record.vm_state not in states:
         raise errors.Conflict(f"{what} vm_state {record.vm_state}")
     if busy or record.task_state is not None:
         raise errors.Conflict(f"{what} task_state {record.task_state}")

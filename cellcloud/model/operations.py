@@ -7,6 +7,7 @@ from enum import StrEnum
 
 from cellcloud import errors
 from cellcloud.model import guest_commands
+from cellcloud.model.server import ServerRecord
 from cellcloud.server_states import PowerState, TaskState, VmState
 
 
@@ -56,7 +57,7 @@ class OperationSpec:
     the other's end, or ``overtakes`` one of that task state. ``task_state``: from its beginning; steps may show their
     own. ``command``: what the host is told. ``vm_state``, ``power_state``: in which the server rests afterwards; None:
     in those that it had. ``event``: Nova's name in a server's actions. ``moves``: it gives the server a host, the first
-    or another.
+    or another. ``asks_host``: whether a server without a host is told so before its state is looked at.
     """
 
     operation: Operation
@@ -74,6 +75,20 @@ class OperationSpec:
     power_state: PowerState | None
     event: str
     moves: bool = False
+    asks_host: bool = False
+
+    def refusal(self, record: ServerRecord) -> str:
+        """Say as Nova does why it may not begin now; "" where the record has nothing against it."""
+        if self.asks_host and record.host is None:
+            return f"Instance {record.id} is not ready"
+        what = f"Cannot '{self.operation}' instance {record.id} while it is in"
+        if record.held or record.vm_state not in self.starts_from:
+            return f"{what} vm_state {record.vm_state}"
+        if record.task_state is not None and not (self.preempts or self.waits or record.task_state in self.overtakes):
+            return f"{what} task_state {record.task_state}"
+        if record.host is None and record.vm_state != VmState.SHELVED_OFFLOADED and not self.preempts:
+            return f"Instance {record.id} is in an invalid state for '{self.operation}'"
+        return ""
 
 
 ANY_STATE = frozenset(VmState) - {VmState.DELETED}
@@ -115,6 +130,7 @@ TABLE = (
         command=guest_commands.Start,
         vm_state=VmState.ACTIVE,
         power_state=PowerState.RUNNING,
+        asks_host=True,
         event="compute_start_instance",
     ),
     OperationSpec(
@@ -127,6 +143,7 @@ TABLE = (
         command=guest_commands.Stop,
         vm_state=VmState.STOPPED,
         power_state=PowerState.SHUTDOWN,
+        asks_host=True,
         event="compute_stop_instance",
     ),
     OperationSpec(

@@ -46,7 +46,7 @@ CALLS: dict[str, tuple[str, str, Any, bool]] = {
     "injectNetworkInfo": ("POST", "/action", {"injectNetworkInfo": None}, False),
     "os-getVNCConsole": ("POST", "/action", {"os-getVNCConsole": {"type": "novnc"}}, False),
 }
-UNLOCKED = {"os-getSPICEConsole": (400,), "os-getSerialConsole": (400,), "injectNetworkInfo": (403,)}
+UNLOCKED = {"os-getSPICEConsole": (400,), "injectNetworkInfo": (403,)}
 """What a member is answered otherwise than with success: for want of such a console, or of the right."""
 
 

@@ -131,8 +131,10 @@ def test_a_waiting_server_is_shown_as_building(world: World) -> None:
     assert shown["addresses"] == {}
     refused = world.post(f"/servers/{server_id}/action", {"os-stop": None})
     assert refused.status_code == 409
+    assert refused.get_json()["conflictingRequest"]["message"] == f"Instance {server_id} is not ready"
+    refused = world.post(f"/servers/{server_id}/action", {"pause": None})
     assert refused.get_json()["conflictingRequest"]["message"] == (
-        f"Cannot 'stop' instance {server_id} while it is in vm_state building"
+        f"Cannot 'pause' instance {server_id} while it is in vm_state building"
     )
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
+from cell.conductor import guest_questions
 from cellcloud import clock, errors
 from cellcloud import config as options
 from cellcloud.clients.identity import Caller
@@ -47,6 +48,7 @@ from top_api.dispatch.outbox_dispatcher import OutboxDispatcher
 
 DEMO, OTHER = "d" * 32, "e" * 32
 IMAGE, BIG_IMAGE, QUEUED_IMAGE = (str(uuid.UUID(int=number)) for number in (1, 2, 3))
+MADE = dict.fromkeys(("created_at", "updated_at"), "2026-01-01T00:00:00Z")  # of images
 NETWORK = str(uuid.UUID(int=11))
 TOKEN = "t" * 43  # of a console, known to every cell
 CALLERS = {
@@ -114,9 +116,9 @@ class FixedImages:
 
     def __init__(self) -> None:
         self.images = {
-            IMAGE: Image(id=IMAGE, name="tiny", size=1 << 20, properties={"os_distro": "debian"}),
-            BIG_IMAGE: Image(id=BIG_IMAGE, name="big", min_disk=100, min_ram=1 << 16),
-            QUEUED_IMAGE: Image(id=QUEUED_IMAGE, name="queued", status="queued"),
+            IMAGE: Image(id=IMAGE, name="tiny", size=1 << 20, properties={"os_distro": "debian"}, **MADE),
+            BIG_IMAGE: Image(id=BIG_IMAGE, name="big", min_disk=100, min_ram=1 << 16, **MADE),
+            QUEUED_IMAGE: Image(id=QUEUED_IMAGE, name="queued", status="queued", **MADE),
         }
 
     def get_image(self, image_id: str, *, project_id: str, is_admin: bool) -> Image:
@@ -290,10 +292,9 @@ class MemoryCell:
         if record is None or record.deleted:
             raise errors.NotFound(f"Instance {server_id} could not be found.")
         spec = spec_of(operation, arguments.get("type"))
-        if record.vm_state not in spec.starts_from:
-            raise errors.Conflict(
-                f"Cannot '{operation}' instance {server_id} while it is in vm_state {record.vm_state}"
-            )
+        refusal = spec.refusal(record)
+        if refusal:
+            raise errors.Conflict(refusal)
         self._remember(context_id=context.request_id, server_id=server_id, operation=operation)
         self.arguments = arguments
         if spec.preempts:
@@ -378,6 +379,7 @@ class MemoryCell:
     def ask_guest(self, context: RequestContext, server_id: str, question: GuestQuestion) -> GuestDiagnostics | None:
         if self.guest_error is not None:
             raise self.guest_error
+        guest_questions.check(self.servers[server_id], question, busy=False)
         self.asked.append(question)
         return DIAGNOSTICS if isinstance(question, Diagnose) else None
 

@@ -6,10 +6,12 @@ from cellcloud import errors
 from cellcloud.context import RequestContext
 from cellcloud.model.console import SERIAL, VNC, ConsoleAddress, ConsoleGrant, unavailable
 from cellcloud.model.server import ServerRecord
+from cellcloud.server_states import TaskState
 from top_api.services import ApiServices
 
 ALL_LINES = -1
 OFFERED = {VNC: "novnc", SERIAL: "serial"}
+_ON_ITS_WAY = (TaskState.DELETING, TaskState.MIGRATING)
 _NOT_SHOWN = dict.fromkeys([*range(0x09), *range(0x0B, 0x20)])  # control characters, as in Nova
 
 
@@ -33,6 +35,9 @@ def create_console(
         raise errors.Invalid(unavailable(kind if protocol != "rdp" else protocol))
     if kind != OFFERED[protocol]:
         raise errors.Invalid(f"Invalid console type {kind}")
+    if record.task_state in _ON_ITS_WAY:
+        what = f"Cannot 'get_{protocol}_console' instance {record.id} while it is in"
+        raise errors.Conflict(f"{what} task_state {record.task_state}")
     _check_placed(record)
     return services.cells.consoleauth(record.cell).create_console(
         services.cells.budget(context), record.id, protocol, kind

@@ -14,7 +14,7 @@ from cellcloud.db.engine import Database, retried
 from cellcloud.model.operations import FIRST_VARIANTS, Operation
 from cellcloud.model.server import ServerRecord
 from top_api import quota_limits
-from top_api.operations.server_in_cell import begin, check_unlocked
+from top_api.operations.server_in_cell import begin, check_may_begin, check_unlocked
 from top_api.services import ApiServices
 
 
@@ -32,17 +32,17 @@ def delete_server(
 def restore_server(services: ApiServices, context: RequestContext, record: ServerRecord) -> None:
     """Raises Conflict for one that is locked or waits for no reclaim, QuotaExceeded, Unreachable."""
     check_unlocked(context, record)
-    if not record.is_soft_deleted:
-        raise errors.Conflict(f"Cannot 'restore' instance {record.id} while it is in vm_state {record.vm_state}")
+    spec = FIRST_VARIANTS[Operation.RESTORE]
+    check_may_begin(record, spec)
     limits = services.config.quota
     try:
         counted = _hold_quota(services.database, limits, record)
     except _RestoreOverQuota:
-        spec, cost = record.spec, quotas.cost_of_record(record)
+        mine, cost = record.spec, quotas.cost_of_record(record)
         with services.database.read() as connection:
-            raise quota_limits.refusal(connection, spec.project_id, spec.user_id, limits, cost) from None
+            raise quota_limits.refusal(connection, mine.project_id, mine.user_id, limits, cost) from None
     try:
-        begin(services, context, record, FIRST_VARIANTS[Operation.RESTORE])
+        begin(services, context, record, spec)
     except errors.CellcloudError:  # where the cell has begun after all, its next copy counts the server
         if counted:
             _give_back(services.database, record.id)

@@ -10,7 +10,7 @@ from cellcloud.model.guest_questions import Diagnose, GuestDiagnostics, GuestQue
 from cellcloud.model.numa import GuestNuma
 from cellcloud.model.server import ServerRecord
 from cellcloud.model.virtual_hardware import cpu_topology
-from top_api.operations.server_in_cell import change, check_unlocked
+from top_api.operations.server_in_cell import change, check_state, check_unlocked
 from top_api.services import ApiServices
 
 
@@ -71,6 +71,8 @@ def trigger_crash_dump(services: ApiServices, context: RequestContext, record: S
 def _ask(
     services: ApiServices, context: RequestContext, record: ServerRecord, question: GuestQuestion
 ) -> GuestDiagnostics | None:
+    if not record.cell and isinstance(question, SetPassword):
+        check_state(record, "changePassword", ())
     if not record.cell:
         raise errors.Conflict(f"Instance {record.id} is not ready")
     conductor = services.cells.conductor(record.cell)

@@ -52,10 +52,9 @@ def check_state(record: ServerRecord, verb: str, states: Collection[VmState]) ->
 
 def check_may_begin(record: ServerRecord, spec: OperationSpec) -> None:
     """Refuse at once what the cell would, before anything is made for it. Raises Conflict."""
-    check_state(record, spec.operation, spec.starts_from)
-    if record.task_state is not None:
-        message = f"Cannot '{spec.operation}' instance {record.id} while it is in task_state {record.task_state}"
-        raise errors.Conflict(message)
+    refusal = spec.refusal(record)
+    if refusal:
+        raise errors.Conflict(refusal)
 
 
 def tell_cell(
@@ -94,6 +93,8 @@ def begin(
     """Begin an operation in the server's cell, with what else is asked of it. Raises Conflict, Unreachable,
     and what the cell refuses."""
     check_unlocked(context, record)
+    if not record.cell:
+        check_may_begin(record, spec)
     record = _without_deleted_group(services, context, record, spec.operation)
     arguments: dict[str, object] = ({"type": spec.variant} if spec.variant else {}) | dict(asked or {})
     return tell_cell(

@@ -179,15 +179,14 @@ def _begin_all(connection: Connection, services: RunServices, asked: Mapping[str
 
 
 def _check(connection: Connection, record: ServerRecord, spec: OperationSpec) -> None:
-    what = f"Cannot '{spec.operation}' instance {record.id} while it is in"
-    if record.held or record.vm_state not in spec.starts_from:
-        raise errors.Conflict(f"{what} vm_state {record.vm_state}")
+    refusal = spec.refusal(record)
+    if refusal:
+        raise errors.Conflict(refusal)
     if record.task_state in spec.overtakes:
         runs.retire(connection, record.id, f"It was overtaken by a {spec.operation}.")
-    elif runs.find_active(connection, record.id) is not None or record.task_state is not None:
+    elif runs.find_active(connection, record.id) is not None:
+        what = f"Cannot '{spec.operation}' instance {record.id} while it is in"
         raise errors.Conflict(f"{what} task_state {record.task_state}")
-    if record.host is None and record.vm_state != VmState.SHELVED_OFFLOADED:
-        raise errors.Conflict(f"Instance {record.id} is on no host; delete it and create it again.")
 
 
 def _begin_deletes(
