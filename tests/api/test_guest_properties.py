@@ -8,11 +8,13 @@ from dataclasses import replace
 from werkzeug.test import TestResponse
 
 from cellcloud.db import flavors
+from cellcloud.db.engine import transact
 from cellcloud.model.flavor import Flavor
 from tests import guest_samples as samples
 from tests.api.world import IMAGE, World
 
 Texts = Mapping[str, str]
+OTHER = "33333333-3333-4333-8333-333333333333"
 
 
 def create(world: World, specs: Texts, image: Texts, **more: object) -> TestResponse:
@@ -46,6 +48,30 @@ def test_what_does_not_go_together_is_refused_before_it_is_accepted(world: World
         answer = create(world, specs, image)
         assert answer.status_code == 400, (specs, image, answer.get_json())
     assert world.get("/servers").get_json() == {"servers": []}
+
+
+def test_every_action_that_brings_an_image_or_a_flavor_refuses_the_same(world: World) -> None:
+    images = [{name: value} for name, value in (*samples.REFUSED_IMAGE.items(), *samples.UNSERVED_IMAGE)]
+    images += [image for specs, image in samples.TOGETHER if not specs]
+    flavored = [{name: value} for name, value in samples.REFUSED_SPECS.items()]
+    flavored += [specs for specs, image in samples.TOGETHER if not image]
+    server_id = create(world, {}, {}).get_json()["server"]["id"]
+    world.settle()
+    path, before = f"/servers/{server_id}/action", world.images.images[IMAGE]
+    taken = []
+    for image in images:
+        world.images.images[OTHER] = replace(before, id=OTHER, properties=dict(image))
+        for action in ({"rebuild": {"imageRef": OTHER}}, {"rescue": {"rescue_image_ref": OTHER}}):
+            answer = world.post(path, action, version="2.87")
+            taken += [] if answer.status_code == 400 else [(action, image, answer.text)]
+    for number, specs in enumerate(flavored):
+        made = Flavor(id=f"f{number}", name=f"f{number}", vcpus=4, memory_mb=4096, root_gb=9, extra_specs=dict(specs))
+        transact(world.database, lambda c, made=made: flavors.create_flavor(c, made))
+        transact(world.database, lambda c, made=made: flavors.set_extra_specs(c, made.id, dict(made.extra_specs)))
+        answer = world.post(path, {"resize": {"flavorRef": made.id}})
+        taken += [] if answer.status_code == 400 else [("resize", specs, answer.text)]
+    assert taken == []
+    assert world.get(f"/servers/{server_id}").get_json()["server"]["status"] == "ACTIVE"
 
 
 def test_what_is_obeyed_is_accepted(world: World) -> None:

@@ -27,6 +27,7 @@ def rescue_server(
     check_may_begin(record, spec)
     image = _image(services, context, image_id) if image_id else record.spec.image
     flavor_image_validation.check(record.spec.flavor, image)
+    image = replace(image, properties=image_properties.known(image.properties))
     rescue_machine(record.spec.flavor, record.spec.image, image)
     password = password or secrets.token_urlsafe(9)
     told = password if record.spec.config_drive else ""  # where the guest can read it
@@ -41,4 +42,4 @@ def _image(services: ApiServices, context: RequestContext, image_id: str) -> Ima
         image = None
     if image is None or image.status != "active" or image.disk_format not in ACCEPTED:
         raise errors.Invalid(f"Requested rescue image '{image_id}' is not supported")
-    return replace(image, properties=image_properties.known(image.properties))
+    return image
