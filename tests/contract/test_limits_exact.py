@@ -9,13 +9,14 @@ from pathlib import Path
 from threading import Barrier
 
 import pytest
+import sqlalchemy as sa
 
 from cell.conductor import server_field_updates
 from cellcloud import config as options
 from cellcloud import errors
 from cellcloud.context import RequestContext
-from cellcloud.db import keypairs, quotas, server_groups, servers, user_quotas
-from cellcloud.db.engine import Database, transact
+from cellcloud.db import keypairs, quotas, server_groups, server_index, servers, top_schema, user_quotas
+from cellcloud.db.engine import Connection, Database, transact
 from cellcloud.embedded.images import EmbeddedImages, ImageLimits
 from cellcloud.model.flavor import Flavor
 from cellcloud.model.image import Image
@@ -119,6 +120,41 @@ def test_servers_of_a_project_and_of_a_group(top_database: Database) -> None:
         assert quotas.list_usages(connection, "p")["instances"] == 4 * MOST
         assert len(server_groups.list_members(connection, [group.id])[group.id]) == MOST
         assert quotas.recount(connection) == []
+
+
+@pytest.mark.parametrize("way", ["restore", "resize"])
+def test_servers_that_come_back_or_grow(top_database: Database, way: str) -> None:
+    flavor, larger = (Flavor(id=f"{n}", name="f", vcpus=n, memory_mb=64 * n, root_gb=1) for n in (2, 4))
+    acceptance = Admission(top_database, options.load(), "api")
+    unlimited = {"instances": -1, "cores": -1, "ram": -1}
+    transact(top_database, lambda c: quotas.set_limits(c, "p", unlimited))
+    spec = ServerSpec(id="", name="s", project_id="p", user_id="u", flavor=flavor, image=Image(id="i"))
+    wanted = CreateRequest(spec=spec, min_count=TOGETHER, max_count=TOGETHER)
+    ids = acceptance.accept(CONTEXT, wanted)[0].server_ids
+    if way == "restore":
+        with top_database.write() as connection:  # as soft deletes leave them
+            connection.execute(sa.update(top_schema.server_index).values(quota_held=False))
+            quotas.mend(connection, "p")
+    room = MOST * 2 + (0 if way == "restore" else TOGETHER * 2)
+    limits = unlimited | {"cores": room}
+
+    def ask(number: int) -> None:
+        def count(connection: Connection) -> None:
+            record = server_index.lock_records(connection, [ids[number]])[ids[number]]
+            if way == "restore":
+                fits = server_index.hold_quota(connection, record, limits)
+            else:
+                fits = server_index.count_as(connection, record, quotas.cost_of(larger), limits)
+            if not fits:
+                raise errors.QuotaExceeded("no room")
+
+        transact(top_database, count)
+
+    assert together(ask, errors.QuotaExceeded) == MOST
+    with top_database.read() as connection:
+        assert quotas.list_usages(connection, "p")["cores"] == room
+        if way == "restore":  # a resize is counted before its cell has begun it
+            assert quotas.recount(connection) == []
 
 
 @pytest.mark.parametrize("of_user", [False, True])

@@ -15,7 +15,7 @@ from cell.conductor import server_field_updates
 from cell.conductor.scheduling_store import SchedulingStoreService
 from cellcloud import errors
 from cellcloud.context import RequestContext
-from cellcloud.db import flavors, hosts, identity, images, quotas, servers
+from cellcloud.db import aggregates, flavors, hosts, identity, image_cachings, images, quotas, servers, user_quotas
 from cellcloud.db.engine import Database, transact
 from cellcloud.embedded.identity import EmbeddedIdentity
 from cellcloud.embedded.images import EmbeddedImages
@@ -121,6 +121,18 @@ def policies_added(database: Database, _: Path) -> tuple[Writer, Callable[[], Se
     )
 
 
+def images_to_fetch(database: Database, _: Path) -> tuple[Writer, Callable[[], Sequence[object]]]:
+    with database.write() as connection:
+        hosts.report(connection, [make_report("h1")])
+
+    def found() -> Sequence[object]:
+        with database.write() as connection:
+            (asked,), _ = image_cachings.begin_some(connection, 1)
+        return [image.id for image in asked.images]
+
+    return lambda n: transact(database, lambda c: image_cachings.ask(c, ["h1"], [Image(id=f"i{n}")], "r")), found
+
+
 IN_A_CELL: list[tuple[Case, str]] = [
     (server_tags_added, "t"),
     (server_tags_removed, "t"),
@@ -128,6 +140,7 @@ IN_A_CELL: list[tuple[Case, str]] = [
     (server_metadata_removed, "k"),
     (aggregates_of_one_host, "a"),
     (policies_added, "c"),
+    (images_to_fetch, "i"),
 ]
 
 
@@ -239,6 +252,43 @@ def user_attributes(database: Database, _: Path) -> tuple[Writer, Callable[[], S
     )
 
 
+def an_aggregate(database: Database) -> tuple[int, Callable[[], Aggregate]]:
+    number = transact(database, lambda connection: aggregates.create(connection, "a", None)).id
+
+    def found() -> Aggregate:
+        with database.read() as connection:
+            return aggregates.get(connection, number)
+
+    return number, found
+
+
+def aggregate_metadata(database: Database, _: Path) -> tuple[Writer, Callable[[], Sequence[object]]]:
+    number, aggregate = an_aggregate(database)
+    return (
+        lambda n: transact(database, lambda c: aggregates.set_metadata(c, number, {f"k{n}": "v"})),
+        lambda: list(aggregate().metadata),
+    )
+
+
+def aggregate_hosts(database: Database, _: Path) -> tuple[Writer, Callable[[], Sequence[object]]]:
+    number, aggregate = an_aggregate(database)
+    return (
+        lambda n: transact(database, lambda c: aggregates.add_host(c, number, f"h{n}", "east")),
+        lambda: aggregate().hosts,
+    )
+
+
+def limits_of_a_user(database: Database, _: Path) -> tuple[Writer, Callable[[], Sequence[object]]]:
+    def found() -> Sequence[object]:
+        with database.read() as connection:
+            return [name for name in user_quotas.list_limits(connection, "p", "u") if name != "cores"]
+
+    return (
+        lambda n: transact(database, lambda c: user_quotas.set_limits(c, "p", "u", {f"r{n}": n, "cores": n})),
+        found,
+    )
+
+
 AT_THE_TOP: list[tuple[Case, str]] = [
     (image_tags, "t"),
     (image_properties, "k"),
@@ -248,6 +298,9 @@ AT_THE_TOP: list[tuple[Case, str]] = [
     (quota_sets, "r"),
     (grants, "r"),
     (user_attributes, "k"),
+    (aggregate_metadata, "k"),
+    (aggregate_hosts, "h"),
+    (limits_of_a_user, "r"),
 ]
 
 
