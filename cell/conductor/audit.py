@@ -14,6 +14,7 @@ from cellcloud.db import (
     runs,
     servers,
     unknown_guests,
+    user_data,
 )
 from cellcloud.db.engine import Connection, Database
 from cellcloud.model.cell import Finding
@@ -40,6 +41,7 @@ def check(
             found.append(Finding(check="stuck", severity="warning", subject=server_id, text=text, remedy=remedy))
         for server_id in servers.list_expired_holds(connection):
             found.append(Finding(check="holds", severity="warning", subject=server_id, text="held past its time"))
+        found += _texts(connection)
         for guest in unknown_guests.list_all(connection):
             text = f"guest {guest.server_id} is there: {guest.reason}" + (", its removal is asked for" * guest.removal)
             remedy = f"cellctl guest adopt|remove {guest.server_id} --host {guest.host}"
@@ -66,7 +68,19 @@ def check(
         incarnation = database_incarnations.find(connection)
     found += [incarnation.finding("-")] if incarnation else []
     troubled = {finding.check for finding in found}
-    for name in ("claims", "owners", "groups", "runs", "stuck", "holds", "guests", "names", "retention", "hosts"):
+    for name in (
+        "claims",
+        "owners",
+        "groups",
+        "runs",
+        "stuck",
+        "holds",
+        "texts",
+        "guests",
+        "names",
+        "retention",
+        "hosts",
+    ):
         if name not in troubled:
             found.append(Finding(check=name, severity="ok", subject="-", text="nothing wrong"))
     return found
@@ -79,6 +93,14 @@ def _groups(connection: Connection) -> Iterator[Finding]:
         text = f"its {group.policy} is not kept: {where}"[:1000]
         remedy = "migrate its servers to other hosts"
         yield Finding(check="groups", severity="warning", subject=group.id, text=text, remedy=remedy)
+
+
+def _texts(connection: Connection) -> Iterator[Finding]:
+    """Servers whose texts, which are kept beside their records, are not there."""
+    for server_id in user_data.list_lost(connection):
+        text = "not all is there that it was made with: user data, hints, metadata, tags or properties of its image"
+        remedy = "put the cell's database back from a backup, or set it again"
+        yield Finding(check="texts", severity="error", subject=server_id, text=text, remedy=remedy)
 
 
 def _owners(connection: Connection) -> Iterator[Finding]:

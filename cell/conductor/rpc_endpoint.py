@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, TypeVar
 
 from cell.conductor import audit, external_events, guest_questions, reconcile, server_field_updates, timeline_query
@@ -393,16 +394,23 @@ class ConductorService:
         if reservation_confirmation.expire_holds(self._database):
             self.nudger.wake()
         reclaiming = self._reclaim()
-        transact(self._database, consoles.prune)
-        if clock.monotonic() - self._texts_pruned > DAY / 24:
-            self._texts_pruned = clock.monotonic()
-            transact(self._database, lambda connection: user_data.prune(connection, user_data.CELL, seconds=DAY))
+        return self._prune() or reclaiming
+
+    def _prune(self) -> bool:
         entries, seconds = self._config.feed_entries, self._config.decisions_days * DAY
-        told = transact(self._database, lambda connection: feed.prune(connection, entries))
-        changed = transact(self._database, lambda connection: scheduler_change_log.prune(connection, seconds))
-        decided = transact(self._database, lambda connection: decisions.prune(connection, seconds))
-        most = (feed.PRUNED_AT_ONCE, scheduler_change_log.PRUNED_AT_ONCE, decisions.PRUNED_AT_ONCE)
-        return reclaiming or any(count >= bound for count, bound in zip((told, changed, decided), most, strict=True))
+        tails: dict[str, tuple[Callable[[Connection], int], int]] = {
+            "feed": (partial(feed.prune, keep=entries), feed.PRUNED_AT_ONCE),
+            "changes": (partial(scheduler_change_log.prune, seconds=seconds), scheduler_change_log.PRUNED_AT_ONCE),
+            "decision_batches": (partial(decisions.prune, seconds=seconds), decisions.PRUNED_AT_ONCE),
+            "console_tokens": (consoles.prune, consoles.PRUNED_AT_ONCE),
+        }
+        if clock.monotonic() - self._texts_pruned > DAY / 24:
+            texts = partial(user_data.prune, table=user_data.CELL, seconds=DAY)
+            tails["user_data"] = (texts, user_data.PRUNED_AT_ONCE)
+        gone = {name: retention.note(name, transact(self._database, tail)) for name, (tail, _) in tails.items()}
+        if gone.get("user_data", user_data.PRUNED_AT_ONCE) < user_data.PRUNED_AT_ONCE:
+            self._texts_pruned = clock.monotonic()
+        return any(gone[name] >= most for name, (_, most) in tails.items())
 
     def _reclaim(self) -> bool:
         """Delete for good what was soft-deleted for longer than it is kept; True when there may be more."""

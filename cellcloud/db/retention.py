@@ -13,6 +13,7 @@ from cellcloud.db import cell_schema as cell
 from cellcloud.db import top_schema as top
 from cellcloud.db import usage
 from cellcloud.db.engine import Database, retried, utc_after
+from cellcloud.model import migration
 
 AT_ONCE = 500  # rows of a table in one transaction
 DAY = 86400.0
@@ -40,23 +41,37 @@ def purge_cell(database: Database, *, deleted_days: float, runs_days: float) -> 
 def purge_top(
     database: Database, *, deleted_days: float, keys_days: float, usage_days: float = 400.0
 ) -> Mapping[str, int]:
-    """Forget deleted servers (what they used is kept for ``usage_days``) and their moves, clients' keys, and services
-    that are gone; returns how many rows went of which table."""
+    """Forget deleted servers (what they used is kept for ``usage_days``) and their moves, moves of others that are over
+    for as long as that, clients' keys, and services that are gone; returns how many rows went of which table."""
     index = top.server_index.c
     deleted = (index.deleted.is_(True), index.quota_held.is_(False), index.deleted_at < utc_after(-deleted_days * DAY))
     wanted = sa.exists().where(top.intents.c.server_id == index.id)  # until the outbox has forgotten it
     keys = top.idempotency_keys.c.created_at < utc_after(-keys_days * DAY)
     silent = top.services.c.last_seen < utc_after(-SILENT_SERVICE)
     used = top.past_servers.c.terminated_at < utc_after(-usage_days * DAY)
-    there = sa.exists().where(index.id == top.migrations.c.server_id)
-    moves = (top.migrations.c.created_at < utc_after(-deleted_days * DAY), sa.not_(there))
+    moves = _moves(deleted_days, usage_days)
     return {
         "server_index": _purge(database, top.server_index, *deleted, sa.not_(wanted), keep=usage.keep),
         "past_servers": _purge(database, top.past_servers, used),
-        "migrations": _purge(database, top.migrations, *moves),
+        "migrations": _purge(database, top.migrations, moves),
         "idempotency_keys": _purge(database, top.idempotency_keys, keys),
         "services": _purge(database, top.services, silent),
     }
+
+
+def _moves(deleted_days: float, living_days: float) -> sa.ColumnElement[bool]:
+    """Those of forgotten servers; and old ones that servers' records tell of no more."""
+    moves, later = top.migrations.c, top.migrations.alias().c
+    there = sa.exists().where(top.server_index.c.id == moves.server_id)
+    after = sa.select(sa.func.count()).where(later.server_id == moves.server_id, later.id > moves.id).scalar_subquery()
+    return sa.or_(
+        sa.and_(moves.created_at < utc_after(-deleted_days * DAY), sa.not_(there)),
+        sa.and_(
+            moves.created_at < utc_after(-living_days * DAY),
+            moves.status.in_(sorted(migration.OVER)),
+            after >= migration.TOLD,
+        ),
+    )
 
 
 def count_unconfirmed(connection: Connection, days: float) -> dict[str, int]:
@@ -105,5 +120,10 @@ def _purge(
         if len(keys) > 1:
             chosen = sa.tuple_(*keys).in_([tuple(row) for row in found])
         count = connection.execute(sa.delete(table).where(chosen, *rows)).rowcount
-    metrics.PURGED.labels(table.name).inc(count)
-    return count
+    return note(table.name, count)
+
+
+def note(table: str, rows: int) -> int:
+    """Count rows that a table has forgotten; returns how many."""
+    metrics.PURGED.labels(table).inc(rows)
+    return rows

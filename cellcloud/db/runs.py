@@ -37,7 +37,8 @@ from cellcloud.model.run import (
 )
 
 _NOW = sa.select(utc_now())
-_ENDED_AT_ONCE = {"active": None, "finished_at": utc_now(), "updated_at": utc_now()}
+_OVER: dict[str, Any] = {"active": None, "arguments": {}, "finished_at": utc_now()}  # what it was asked with goes
+_ENDED_AT_ONCE = _OVER | {"updated_at": utc_now()}
 _INSERT = sa.insert(runs).values(
     active=1,
     state="running",
@@ -254,13 +255,7 @@ _CHECKPOINT = (
 _WAITING = _CHECKPOINT.values(
     run_at=utc_after(sa.bindparam("wait", type_=sa.Float)), lease_owner=None, lease_until=None
 )
-_ENDING = _CHECKPOINT.values(
-    active=None,
-    state=sa.bindparam("new_state"),
-    finished_at=utc_now(),
-    lease_owner=None,
-    lease_until=None,
-)
+_ENDING = _CHECKPOINT.values(**_OVER, state=sa.bindparam("new_state"), lease_owner=None, lease_until=None)
 
 
 def save(connection: Connection, made: Sequence[Checkpoint], ends: Sequence[StepEnd] = ()) -> None:

@@ -22,6 +22,7 @@ from cellcloud.model.large_fields import id_of
 from cellcloud.model.server import ServerRecord, ServerSpec
 
 LARGE = 1 << 10  # bytes of hints that are kept apart; smaller ones cost less in the record than by an id
+PRUNED_AT_ONCE = 500
 TOP, CELL = top_schema.user_data, cell_schema.user_data
 _IDS = ("user_data_id", "hints_id", "large_fields_id")
 _USERS = {
@@ -145,7 +146,18 @@ def find_of_servers(connection: Connection, ids: Collection[str]) -> Mapping[str
 
 
 def prune(connection: Connection, table: sa.Table, *, seconds: float) -> int:
-    """Forget texts that no server has, and that none was given for so many seconds."""
+    """Forget some of the texts that no server has, and that none was given for so many seconds; returns how many."""
     users = _USERS["top" if table is TOP else "cell"]
-    unused = [sa.not_(sa.exists().where(user == table.c.id)) for user in users]
-    return connection.execute(sa.delete(table).where(table.c.used_at < utc_after(-seconds), *unused)).rowcount
+    old = [table.c.used_at < utc_after(-seconds), *(sa.not_(sa.exists().where(user == table.c.id)) for user in users)]
+    some = connection.execute(sa.select(table.c.id).where(*old).limit(PRUNED_AT_ONCE)).scalars().all()
+    return connection.execute(sa.delete(table).where(table.c.id.in_(some), *old)).rowcount if some else 0
+
+
+def list_lost(connection: Connection) -> list[str]:
+    """Return the servers of a cell that have the id of a text which is not there."""
+    lost = [
+        sa.and_(user.is_not(None), sa.not_(sa.exists().where(CELL.c.id == user).correlate(cell_schema.servers)))
+        for user in _USERS["cell"]
+    ]
+    servers = cell_schema.servers.c
+    return list(connection.execute(sa.select(servers.id).where(servers.deleted.is_(False), sa.or_(*lost))).scalars())

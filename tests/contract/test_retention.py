@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -11,16 +11,34 @@ import pytest
 import sqlalchemy as sa
 
 from cell.conductor import audit, reconcile
+from cell.conductor.placement.claiming import place
+from cell.conductor.placement.reservation_confirmation import hold
 from cell.scheduler.state.scheduler_state import SchedulerState
 from cellcloud import errors, metrics
 from cellcloud.context import RequestContext
-from cellcloud.db import cell_schema, feed, hosts, intents, retention, scheduler_change_log, services, top_schema
-from cellcloud.db.engine import Database, transact, utc_after
+from cellcloud.db import (
+    cell_schema,
+    consoles,
+    decisions,
+    feed,
+    hosts,
+    identity,
+    image_cachings,
+    intents,
+    retention,
+    scheduler_change_log,
+    services,
+    top_schema,
+    user_data,
+)
+from cellcloud.db.engine import Connection, Database, Json, UtcDateTime, transact, utc_after
+from cellcloud.model import migration
 from cellcloud.model.change_log import CellState
 from cellcloud.model.intent import IntentKind
 from cellcloud.model.observed_guests import GuestState
 from cellcloud.model.operations import Operation
-from tests.workflows.world import CellUnderTest
+from tests.contract.test_scheduling_store import CONTEXT, LocalScheduler, asked
+from tests.workflows.world import CellUnderTest, make_report
 
 ONE, TWO, THREE, FOUR = (f"11111111-0000-4000-8000-00000000000{n}" for n in range(1, 5))
 DAY = 86400.0
@@ -198,6 +216,129 @@ def test_large_entries_of_the_feed_push_others_out(
         assert max(row.sequence for row in kept) == feed.newest(connection)
     assert size == sum(row.size for row in kept) <= 60 * 2000
     assert len(kept) >= left
+
+
+OF_HOSTS, OF_OPERATORS, BY_QUOTA, ONE_ROW = "hosts' own", "operators' own", "bounded by quotas", "one row"
+OF_SERVERS = "living servers' own"
+STAYS = {
+    "cell": {
+        **dict.fromkeys(("hosts", "inventories", "host_names", "unknown_guests"), OF_HOSTS),
+        **dict.fromkeys(("policies", "policy_roles", "host_aggregates"), OF_OPERATORS),
+        **dict.fromkeys(("clock_steps", "owner", "incarnations", "aggregates_version", "listening"), ONE_ROW),
+        **dict.fromkeys(("change_counter", "feed_counter"), ONE_ROW),
+        "claims": OF_SERVERS,
+        "marks": "a row a state directory, which the next one's first look forgets",
+    },
+    "top": {
+        **dict.fromkeys(("cells", "aggregates", "aggregate_hosts", "flavors", "flavor_projects"), OF_OPERATORS),
+        **dict.fromkeys(("identity_domains", "identity_projects", "identity_users"), OF_OPERATORS),
+        **dict.fromkeys(("identity_roles", "identity_grants", "quota_limits", "user_quotas"), OF_OPERATORS),
+        **dict.fromkeys(("keypairs", "server_groups", "images", "networks", "subnets", "ports"), BY_QUOTA),
+        **dict.fromkeys(("port_addresses", "network_usages", "quota_usages"), BY_QUOTA),
+        **dict.fromkeys(("clock_steps", "incarnations", "aggregates_version"), ONE_ROW),
+        "marks": "a row a state directory, which the next one's first look forgets",
+        "walks": "some a project, which its next walk forgets",
+    },
+}
+
+
+def old_row(table: sa.Table) -> dict[str, Any]:
+    """A row of something that ended five hundred days ago."""
+    over = {"deleted": True, **dict.fromkeys(("deleted_at", "terminated_at", "finished_at"), utc_after(-500 * DAY))}
+    found: dict[str, Any] = {name: value for name, value in over.items() if name in table.columns}
+    for column in table.columns:
+        if column.name in found or (column.nullable and not column.primary_key):
+            continue
+        if isinstance(column.type, UtcDateTime):
+            found[column.name] = utc_after(-500 * DAY)
+        elif isinstance(column.type, sa.Boolean):
+            found[column.name] = False
+        elif isinstance(column.type, sa.Integer):
+            found[column.name] = 1
+        elif isinstance(column.type, Json):
+            found[column.name] = {}
+        else:
+            found[column.name] = "x"
+    return found
+
+
+def in_the_cell(connection: Connection) -> None:
+    """What the conductor's loops forget, beside its purge."""
+    feed.prune(connection, 0)
+    scheduler_change_log.prune(connection, 90 * DAY)
+    decisions.prune(connection, 90 * DAY)
+    consoles.prune(connection)
+    user_data.prune(connection, user_data.CELL, seconds=DAY)
+    image_cachings.expire(connection, DAY)
+
+
+def at_the_top(connection: Connection) -> None:
+    """What the router's loops forget, beside its purge; tokens go as others are issued."""
+    user_data.prune(connection, user_data.TOP, seconds=DAY)
+    intents.prune(connection, seconds=DAY)
+    identity.delete_expired_tokens(connection)
+
+
+def test_every_table_of_a_cell_forgets_or_stays_small(cell_database: Database) -> None:
+    with cell_database.write() as connection:
+        hosts.report(connection, [make_report("h1", vcpus=2)])
+    place(cell_database, LocalScheduler(cell_database), CONTEXT, asked([ONE, TWO, THREE]), store=hold(60))
+    with cell_database.write() as connection:
+        for table in (cell_schema.claims, cell_schema.servers, cell_schema.hosts):  # all is gone but its traces
+            connection.execute(sa.delete(cell_schema.inventories if table is cell_schema.hosts else table))
+        connection.execute(sa.delete(cell_schema.hosts))
+        for name in ("changes", "decision_batches"):
+            connection.execute(sa.update(cell_schema.metadata.tables[name]).values(at=utc_after(-500 * DAY)))
+    assert forgotten(cell_database, cell_schema.metadata, "cell", in_the_cell, purge) == []
+
+
+def test_every_table_of_the_top_forgets_or_stays_small(top_database: Database) -> None:
+    with top_database.write() as connection:
+        connection.execute(sa.insert(top_schema.identity_domains).values(id="default", name="x"))
+        connection.execute(sa.insert(top_schema.identity_users).values(**old_row(top_schema.identity_users)))
+    assert forgotten(top_database, top_schema.metadata, "top", at_the_top, purge_top) == []
+
+
+def purge_top(database: Database) -> Mapping[str, int]:
+    return retention.purge_top(database, deleted_days=30, keys_days=30)
+
+
+def forgotten(
+    database: Database,
+    metadata: sa.MetaData,
+    tree: str,
+    prune: Callable[[Connection], None],
+    purge_all: Callable[[Database], Mapping[str, int]],
+) -> list[str]:
+    """The tables that neither forget an old row nor are among those that stay small."""
+    tables = [table for table in metadata.sorted_tables if table.name not in STAYS[tree]]
+    assert len(tables) + len(STAYS[tree]) == len(metadata.tables)
+    for table in tables:
+        if count(database, table) == 0:
+            with database.write() as connection:
+                connection.execute(sa.insert(table).values(old_row(table)))
+    for _ in range(3):
+        transact(database, prune)
+        purge_all(database)
+    return [table.name for table in tables if count(database, table) > (table.name == "feed")]
+
+
+def test_moves_of_a_living_server_are_forgotten_once_its_record_does_not_tell_of_them(top_database: Database) -> None:
+    moves = top_schema.migrations
+    with top_database.write() as connection:
+        connection.execute(sa.insert(top_schema.server_index).values(old_row(top_schema.server_index) | {"id": ONE}))
+        for number in range(migration.TOLD + 3):
+            own = {
+                "id": number + 1,
+                "uuid": f"m{number}",
+                "server_id": ONE,
+                "status": "confirmed" if number else "running",
+            }
+            connection.execute(sa.insert(moves).values(old_row(moves) | own))
+        connection.execute(sa.update(top_schema.server_index).values(deleted=False))
+    assert retention.purge_top(top_database, deleted_days=30, keys_days=30, usage_days=501)["migrations"] == 0
+    assert retention.purge_top(top_database, deleted_days=30, keys_days=30)["migrations"] == 2  # one is under way
+    assert count(top_database, moves) == migration.TOLD + 1
 
 
 def test_the_top_forgets_too(top_database: Database) -> None:

@@ -12,6 +12,7 @@ import msgspec
 import pytest
 import sqlalchemy as sa
 
+from cell.conductor import audit
 from cell.conductor.placement.claiming import PlacementRequest, place
 from cell.conductor.runs.command_completion import complete
 from cellcloud import errors
@@ -305,6 +306,12 @@ def test_a_request_writes_no_more_than_its_bound_whatever_its_texts_are_in(world
     assert world_.post("/servers", {"server": {**server, "min_count": 1}}).status_code == 202
 
 
+def audited(database: Database) -> list[str]:
+    """The servers of which an operator is told that something of them is not there."""
+    found = audit.check(database, down_time=1e9)
+    return [one.subject for one in found if one.check == "texts" and one.severity == "error"]
+
+
 def test_what_is_changed_of_one_server_changes_no_other(cell_database: Database) -> None:
     metadata = {f"k{number}": "v" * 255 for number in range(20)}
     image = Image(id="i", properties={"os_distro": "d" * 255})
@@ -323,7 +330,10 @@ def test_what_is_changed_of_one_server_changes_no_other(cell_database: Database)
         columns = (cell_schema.servers.c.id, cell_schema.servers.c.large_fields_id)
         kept = {row.id for row in connection.execute(sa.select(*columns)) if row.large_fields_id}
         told = {entry.record.id: entry.record.spec for entry in feed.list_after(connection, 0, 10).entries}
+        assert audited(cell_database) == []
+        connection.execute(sa.delete(cell_schema.user_data))
     assert kept == {second.id}
+    assert audited(cell_database) == [second.id]
     assert [getattr(now[first.id], name) for name in changed] == list(changed.values())
     assert (now[second.id].metadata, now[second.id].image, now[second.id].description) == (metadata, image, "d")
     assert now[third.id] == asked[2]

@@ -75,5 +75,5 @@ def _begin_leases(database: Database, owner: str, seconds: float) -> list[str]:
 @retried
 def _prune(database: Database) -> int:
     with database.write() as connection:
-        user_data.prune(connection, user_data.TOP, seconds=DAY)
-        return intents.prune(connection, seconds=DAY)
+        texts = retention.note("user_data", user_data.prune(connection, user_data.TOP, seconds=DAY))
+        return retention.note("intents", intents.prune(connection, seconds=DAY)) + texts
