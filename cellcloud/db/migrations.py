@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -51,8 +51,13 @@ class MigrationQuery:
 
 
 def note(connection: Connection, records: Sequence[ServerRecord]) -> None:
-    """Take in what newer records of servers tell of their moves. Raises LostRace where another was first to."""
-    told = {one.id: (record, one) for record in records for one in record.migrations}
+    """Take in what newer records of servers tell of their moves, which are over with their server, though a host may
+    still have to clean up. Raises LostRace where another was first to."""
+    told = {
+        one.id: (record, replace(one, status=one.ended) if record.deleted else one)
+        for record in records
+        for one in record.migrations
+    }
     if not told:
         return
     known = {row.uuid: row.record for row in connection.execute(_KNOWN, {"uuids": sorted(told)})}

@@ -66,6 +66,14 @@ class Migration:
         """Whether the server has but one host again."""
         return self.status in OVER
 
+    @property
+    def ended(self) -> str:
+        """The status in which it ends with its server's delete: one that was not done has failed."""
+        if self.is_over:
+            return self.status
+        stayed = self.status in (MigrationStatus.FINISHED, MigrationStatus.CONFIRMING)
+        return MigrationStatus.CONFIRMED if stayed else MigrationStatus.ERROR
+
     def other_than(self, host: str | None) -> str:
         """Return the host of the two that is not that one; "" where there is none."""
         return next((one for one in (self.source, self.destination) if one and one != host), "")

@@ -135,6 +135,19 @@ def test_a_later_copy_changes_its_migration_and_an_older_one_does_not(world: Wor
     assert shown["status"] == "finished"
 
 
+@pytest.mark.parametrize(
+    ("was", "ended"),
+    [("finished", "confirmed"), ("confirming", "confirmed"), ("migrating", "error"), ("reverted", "reverted")],
+)
+def test_a_move_is_over_with_its_server(world: World, was: str, ended: str) -> None:
+    """A server whose host is away is shown as deleted before its cell has settled its move."""
+    server_id = world.create()
+    take_in(world, world.cell_of(server_id).change(server_id, migrations=(make_migration(1, status=was),)))
+    take_in(world, world.cell_of(server_id).change(server_id, deleted=True))
+    (shown,) = world.get("/os-migrations", token="admin").get_json()["migrations"]
+    assert (shown["instance_uuid"], shown["status"]) == (server_id, ended)
+
+
 def test_a_server_lists_its_live_migrations_and_there_are_none(moved: World) -> None:
     shown = moved.get("/os-migrations", version="2.59", token="admin").get_json()["migrations"][-1]
     path = f"/servers/{shown['instance_uuid']}/migrations"

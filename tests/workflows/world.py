@@ -64,6 +64,7 @@ CONTEXT = RequestContext(user_id="u", project_id="p", budget=86_400)
 
 
 LARGER = Flavor(id="2", name="m1.small", vcpus=2, memory_mb=256, root_gb=2)
+HISTORY = frozenset({"runs", "decisions", "feed"})
 ASKED: dict[Operation, dict[str, Any]] = {Operation.RESIZE: {"flavor": LARGER}}
 """What an operation is asked with where it needs anything."""
 
@@ -488,6 +489,8 @@ class CellUnderTest:
         with self.database.read() as connection:
             held = {one.id: one.host for one in claims.list_of(connection, server_id)}
             assert claims.list_strays(connection) == []
+        if record.deleted:
+            self._assert_nothing_left(record)
         waits = record.vm_state == "resized" and not record.deleted
         migration = record.migrations[-1] if waits else None
         assert self.aside.get(server_id) == (migration.source if migration else None)
@@ -514,6 +517,16 @@ class CellUnderTest:
             assert self.guests[server_id][1] == record.power_state
             assert self.networks.ports[server_id] == record.ports
         return record
+
+    def _assert_nothing_left(self, record: ServerRecord) -> None:
+        """No table has anything of a deleted server but its history."""
+        shelved = record.spec.shelved_image
+        assert shelved is None or shelved.id not in self.images.images
+        with self.database.read() as connection:
+            for table in cell_schema.metadata.sorted_tables:
+                if "server_id" in table.c and table.name not in HISTORY:
+                    rows = connection.execute(sa.select(table).where(table.c.server_id == record.id)).all()
+                    assert rows == [], table.name
 
 
 def echo(done: StepResult) -> StepResult:

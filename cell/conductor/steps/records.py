@@ -8,7 +8,6 @@ from cell.conductor.workflow import PassiveServices, PassiveStep, StepContext, S
 from cellcloud import errors
 from cellcloud.clock import now
 from cellcloud.model import migration as migrations
-from cellcloud.model.migration import MigrationStatus
 from cellcloud.model.no_valid_host_message import LONGEST, NO_HOST
 from cellcloud.model.run import LeasedRun
 from cellcloud.model.server import NO_CHANGES, ServerChanges, ServerFault, ServerRecord
@@ -44,9 +43,8 @@ def _deleted(context: StepContext, services: PassiveServices) -> StepResult:
     record = context.record
     changes = NO_CHANGES if record.deleted else DELETED
     if record.migration is not None and not record.deleted:
-        stayed = record.migration.status in (MigrationStatus.FINISHED, MigrationStatus.CONFIRMING)
-        ended = MigrationStatus.CONFIRMED if stayed else MigrationStatus.ERROR
-        changes = changes.followed_by(ServerChanges(migrations=migrations.changed(record.migrations, status=ended)))
+        over = migrations.changed(record.migrations, status=record.migration.ended)
+        changes = changes.followed_by(ServerChanges(migrations=over))
     return StepResult(changes=changes, release_claims=True)
 
 
