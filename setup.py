@@ -44,6 +44,7 @@ def extension(level: str) -> Extension:
 
 
 setup(
+    options={"build_ext": {"parallel": os.cpu_count()}},
     ext_modules=cythonize(
         [extension(level) for level in ("", *LEVELS)],
         build_dir="build/cython-debug" if DEBUG else "build/cython",
@@ -55,5 +56,5 @@ setup(
             "initializedcheck": DEBUG,
             "cdivision": True,
         },
-    )
+    ),
 )
