@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cellcloud.db import top_schema
+from cellcloud.db import flavors, top_schema
 from cellcloud.db.engine import Database
 from tests.api.world import World
 from tests.shared_statements import url_of
@@ -15,11 +15,12 @@ from tests.shared_statements import url_of
 
 @pytest.fixture(scope="session")
 def top_template(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """An empty top database, as the bytes of its file."""
+    """A top database with the first flavors alone, as the bytes of its file."""
     path = tmp_path_factory.mktemp("template") / "top.db"
     database = Database(f"sqlite:///{path}")
     with database.write() as connection:
         top_schema.metadata.create_all(connection)
+        flavors.ensure_starters(connection)
     with database.engine.connect() as connection:
         connection.exec_driver_sql("COMMIT")
         connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")

@@ -507,6 +507,12 @@ def default_policy() -> Enforcer:
     return Enforcer(None)
 
 
+@cache
+def default_options() -> options.Config:
+    """What is in force without an option file."""
+    return options.load()
+
+
 class World:
     """The API, its callers, and its two cells. ``policy``: what stands in the operators' policy file.
     ``reclaim``: seconds a deleted server can be restored."""
@@ -527,7 +533,7 @@ class World:
             for name in ("east", "west"):
                 cells_table.register_cell(connection, name, "kombu+memory://")
                 cells_table.set_health(connection, name, health="up", digest=digest_of(name))
-        defaults = options.load()
+        defaults = default_options()
         self.config = replace(
             defaults,
             state_dir=folder,

@@ -19,7 +19,7 @@ from cellcloud import config as options
 from cellcloud.context import RequestContext
 from cellcloud.db import cells as cells_table
 from cellcloud.db import intents, quotas, server_index, top_schema
-from cellcloud.db.engine import Database, utc_after
+from cellcloud.db.engine import utc_after
 from cellcloud.model.cell import Cell, FeedEntry, FeedPage
 from cellcloud.model.flavor import Flavor
 from cellcloud.model.image import Image
@@ -31,6 +31,7 @@ from cellcloud.model.server_group import ServerGroup
 from cellcloud.rpc.conductor import Conductor
 from cellcloud.rpc.transport import Server, Transport
 from cellcloud.server_states import TaskState, VmState
+from tests.empty_databases import make_empty
 from top_api.cell_clients import Cells
 from top_api.dispatch.outbox_dispatcher import OutboxDispatcher
 from top_api.router.outbox_sweep import Sweep
@@ -258,9 +259,7 @@ class World:
     """Two cells, the top's database, and as many deliverers as a test starts."""
 
     def __init__(self, folder: Path, lines: Sequence[Line]) -> None:
-        self.database = Database(f"sqlite:///{folder}/top.db")
-        with self.database.write() as connection:
-            top_schema.metadata.create_all(connection)
+        self.database = make_empty(folder / "top.db", "top")
         self.config = replace(options.load(), state_dir=folder, host="top")
         self.config = replace(
             self.config,

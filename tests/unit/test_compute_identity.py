@@ -29,6 +29,7 @@ from cellcloud.rpc.compute import Compute
 from cellcloud.rpc.conductor import Conductor
 from cellcloud.rpc.transport import Transport
 from cellcloud.server_states import PowerState
+from tests.empty_databases import make_empty
 from tests.unit.cell_world import (
     MemoryConductor,
     MemoryImages,
@@ -47,9 +48,7 @@ OTHER = HostMachine(identity="b", place="second")
 
 @pytest.fixture
 def database(tmp_path: Path) -> Iterator[Database]:
-    made = Database(f"sqlite:///{tmp_path}/cell.db")
-    with made.write() as connection:
-        cell_schema.metadata.create_all(connection)
+    made = make_empty(tmp_path / "cell.db", "cell")
     yield made
     made.close()
 
