@@ -24,7 +24,7 @@ PARTS = sorted(map(str, Path("cellcloud").glob("_fastsched_*.pxi")))
 
 
 def extension(level: str) -> Extension:
-    """The kernel for a level of x86-64; "" for any machine. All are the same source."""
+    """Return the kernel for a level of x86-64; "" for any machine. All are the same source."""
     source = SOURCE
     if level:
         source = Path("build/kernel") / f"_fastsched_{level}.pyx"

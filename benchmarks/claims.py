@@ -94,7 +94,7 @@ class Stream:
         return min(2 + int(self._chance.exponential((MEAN_BATCH - SINGLE) / (1 - SINGLE) - 2)), 100)
 
     def batch(self, size: int) -> list[PlacementRequest]:
-        """Requests until there are so many servers."""
+        """Return requests until there are so many servers."""
         made: list[PlacementRequest] = []
         while len(made) < size:
             made += self.request(min(self.size(), size - len(made)))
@@ -108,7 +108,7 @@ class Stream:
 
 
 def report_of(number: int, *, vcpus: int) -> HostReport:
-    """A host of the cell under measurement."""
+    """Make the report of a host of the cell under measurement."""
     facts = HostFacts(
         hypervisor_hostname=f"machine-{number:06d}",
         hypervisor_type="QEMU",
@@ -133,7 +133,7 @@ def fill(database: Database, count: int, *, vcpus: int) -> None:
 
 # ---- processes -------------------------------------------------------------------------------------------------------
 def be_scheduler(broker: str) -> None:
-    """A scheduler until stdin ends."""
+    """Run a scheduler until stdin ends."""
     look_seldom_for_garbage()  # as a service of a cloud does
     options = config.load()
     options = replace(options, cell=replace(options.cell, name=CELL, report_interval=3600.0))
@@ -145,7 +145,7 @@ def be_scheduler(broker: str) -> None:
 
 
 def be_conductor(broker: str, url: str, seed: int, *, held: bool) -> None:
-    """A conductor that claims as each line of stdin says, and answers with a line."""
+    """Run a conductor that claims as each line of stdin says, and answers with a line."""
     look_seldom_for_garbage()  # as a service of a cloud does
     database = Database(url)
     transport = Transport(CELL, broker)
@@ -164,7 +164,7 @@ def be_conductor(broker: str, url: str, seed: int, *, held: bool) -> None:
 
 
 def _nothing(*_: object) -> list[Any]:
-    """Stores nothing beside the claims, decisions and the log."""
+    """Store nothing beside the claims, decisions and the log."""
     return []
 
 
@@ -195,7 +195,7 @@ def _throughput(task: Json, stream: Stream, database: Database, scheduler: Sched
 
 
 def _latency(task: Json, stream: Stream, database: Database, scheduler: Scheduler, store: claiming.Store) -> Json:
-    """Requests that come by themselves at a rate, grouped as a conductor groups them."""
+    """Measure requests that come by themselves at a rate, grouped as a conductor groups them."""
     placer = reservation_batching.Placer(database, scheduler, store=store)
     requests = []
     while sum(map(len, requests)) < task["rate"] * task["seconds"]:
@@ -226,7 +226,7 @@ def _latency(task: Json, stream: Stream, database: Database, scheduler: Schedule
 
 
 def _empty(task: Json, _: Stream, _database: Database, scheduler: Scheduler, _store: claiming.Store) -> Json:
-    """Calls for no server, one after the other: what a message to the scheduler and its answer take."""
+    """Measure calls for no server, one after the other: what a message to the scheduler and its answer take."""
     found = np.array(milliseconds(lambda: scheduler.rank(service_context(), EMPTY), task["calls"]))
     return {"p50_ms": float(np.percentile(found, 50)), "p99_ms": float(np.percentile(found, 99))}
 
@@ -263,7 +263,7 @@ class Process:
 
 @contextmanager
 def process(*arguments: str) -> Iterator[Process]:
-    """This module in a role of its own."""
+    """Run this module in a role of its own."""
     command = [sys.executable, "-m", "benchmarks.claims", "--role", *arguments]
     popen = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
@@ -277,7 +277,7 @@ def process(*arguments: str) -> Iterator[Process]:
 
 @contextmanager
 def database_of(kind: str, directory: Path) -> Iterator[str]:
-    """The URL of an empty database. Every commit is flushed: innodb_flush_log_at_trx_commit=1, fsync and
+    """Give the URL of an empty database. Every commit is flushed: innodb_flush_log_at_trx_commit=1, fsync and
     synchronous_commit on, synchronous=FULL."""
     if kind == "sqlite":
         yield f"sqlite:///{directory}/cell.db"
@@ -351,7 +351,7 @@ class Size:
 
 
 def measure(kind: str, size: Size) -> Iterator[Json]:
-    """The figures of one database."""
+    """Yield the figures of one database."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="cellcloud-bench-")))
         folder.chmod(0o755)  # the database's own user goes through it

@@ -14,7 +14,7 @@ MIB = float(1 << 20)
 
 
 def reference_seconds() -> float:
-    """A Python process that imports what every web service of this kind imports."""
+    """Time a Python process that imports what every web service of this kind imports."""
     began = time.monotonic()
     subprocess.run([sys.executable, "-c", "import flask, sqlalchemy, oslo_messaging"], check=True)
     return time.monotonic() - began

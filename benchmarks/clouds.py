@@ -34,13 +34,13 @@ class Cloud:
     cafile: str = ""
 
     def connect(self) -> Client:
-        """A client with a connection of its own."""
+        """Return a client with a connection of its own."""
         if not self.token:
             self.token = Client(self.url, "", self.cafile).log_in(self.auth)
         return Client(self.url, self.token, self.cafile)
 
     def status(self) -> list[dict[str, Any]]:
-        """What ``cellcloud status`` says of each process."""
+        """Return what ``cellcloud status`` says of each process."""
         text = subprocess.run(
             [*CLI, "status", "--state", str(self.state), "-f", "json"], check=True, capture_output=True, text=True
         ).stdout
@@ -75,7 +75,7 @@ class Client:
         return answer.status, answer.read(), answer.headers
 
     def log_in(self, auth: dict[str, Any]) -> str:
-        """A token."""
+        """Return a token."""
         user = {"name": auth["username"], "password": auth["password"], "domain": {"id": "default"}}
         scope = {"project": {"name": auth["project_name"], "domain": {"id": "default"}}}
         body = {"auth": {"identity": {"methods": ["password"], "password": {"user": user}}, "scope": scope}}
@@ -140,7 +140,7 @@ class Client:
 
 @contextmanager
 def running_cloud(*, profile: str, hosts: int = 10, port: int = 19774) -> Iterator[Cloud]:
-    """A cloud on the fake driver, stopped and forgotten afterwards."""
+    """Start a cloud on the fake driver, stopped and forgotten afterwards."""
     with tempfile.TemporaryDirectory(prefix="cellcloud-bench-") as folder:
         state = Path(folder) / "state"
         clouds = Path(folder) / "clouds.yaml"

@@ -47,7 +47,7 @@ def in_one_request(cloud: Cloud, servers: int) -> float:
 
 
 def commits_per_second(cloud: Cloud, count: int = 300) -> float:
-    """What one client gets of the top's database: one small conditional update a transaction."""
+    """Measure what one client gets of the top's database: one small conditional update a transaction."""
     database = Database(load(cloud.state / "top" / "cellcloud.conf").top.connection)
     update = sa.update(quota_usages).where(quota_usages.c.project_id == "nobody").values(used=quota_usages.c.used + 1)
     began = time.monotonic()

@@ -13,7 +13,7 @@ CLIENTS = 16
 
 
 def both(cloud: Cloud, servers: int) -> tuple[float, float]:
-    """(creates to ACTIVE, deletes to gone) per second, with sixteen clients."""
+    """Return (creates to ACTIVE, deletes to gone) per second, with sixteen clients."""
     clients = [cloud.connect() for _ in range(CLIENTS)]
     share = servers // CLIENTS
     total = share * CLIENTS

@@ -16,7 +16,7 @@ PACKAGES = ("Flask", "SQLAlchemy", "oslo.messaging", "gunicorn", "numpy", "Cytho
 
 
 def conditions() -> dict[str, str]:
-    """The machine and the versions."""
+    """Describe the machine and the versions."""
     model = next(
         (
             line.split(":", 1)[1].strip()

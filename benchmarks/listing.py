@@ -11,7 +11,7 @@ from benchmarks.figures import Figure, milliseconds, report
 
 
 def fetch(client: Client, path: str) -> Callable[[], None]:
-    """A GET until its answer's last byte."""
+    """Return what sends a GET and reads its answer to the last byte."""
 
     def ask() -> None:
         status, _body, _headers = client.fetch("GET", path)

@@ -159,7 +159,7 @@ class Bench:
 
 
 def clock_cost() -> float:
-    """What two readings of the clock cost, in ns."""
+    """Return what two readings of the clock cost, in ns."""
     clock = time.perf_counter_ns
     return statistics.median([-(clock() - clock()) for _ in range(1_001)])
 
@@ -202,7 +202,7 @@ def decisions(case: str, hosts: int, util: int, given: argparse.Namespace) -> Li
 
 
 def best_of(action: Callable[[], Any], repeats: int) -> float:
-    """The least nanoseconds of several runs, without those of the clock."""
+    """Return the least nanoseconds of several runs, without those of the clock."""
     spent, clock = [], clock_cost()
     for _ in range(repeats):
         before = time.perf_counter_ns()
@@ -277,7 +277,7 @@ def others(hosts: int, util: int, given: argparse.Namespace) -> list[Line]:
 
 
 def growth(lines: list[Line]) -> Line | None:
-    """The exponent of the mean cost over the sizes, in trace order at 70 %."""
+    """Return the exponent of the mean cost over the sizes, in trace order at 70 %."""
     points = [(math.log(line.hosts), -math.log(line.per_s)) for line in lines if line.case == "trace" and line.per_s]
     if len({size for size, _cost in points}) < 2:
         return None

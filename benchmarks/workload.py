@@ -116,8 +116,8 @@ def flavor_amounts() -> tuple[Numbers, Numbers, Numbers]:
 
 
 def make_world(hosts: int, utilisation: float, seed: int = 1) -> World:
-    """A world of 8 hardware types in 3 zones, 10 % of the hosts in one of 4 tenants' aggregates, 1 % down, 1 % with
-    failed builds, filled by the law of the flavors to ``utilisation`` of the vCPUs."""
+    """Make a world of 8 hardware types in 3 zones, 10 % of the hosts in one of 4 tenants' aggregates, 1 % down, 1 %
+    with failed builds, filled by the law of the flavors to ``utilisation`` of the vCPUs."""
     rng = np.random.default_rng(seed)
     kind = rng.choice(len(VCPUS), hosts, p=[0.2, 0.15, 0.15, 0.15, 0.15, 0.1, 0.05, 0.05])
     facts = {
@@ -183,7 +183,7 @@ Arrival = tuple[int, int]
 
 
 def arrivals(seed: int) -> Iterator[Arrival]:
-    """A stream without end, in batches of one tenant as measured."""
+    """Yield a stream without end, in batches of one tenant as measured."""
     rng = np.random.default_rng(seed)
     shares = np.array(list(FLAVORS.values()))
     shares /= shares.sum()
@@ -197,7 +197,7 @@ def arrivals(seed: int) -> Iterator[Arrival]:
 
 
 def traced(folder: Path, seed: int) -> Iterator[Arrival]:
-    """The real stream's order, flavors and batches, over and over; requirement sets are drawn once a batch."""
+    """Yield the real stream's order, flavors and batches, over and over; requirement sets are drawn once a batch."""
     rng = np.random.default_rng(seed)
     order = {size: number for number, size in enumerate(FLAVORS)}
     flavors = {}
@@ -215,7 +215,7 @@ def traced(folder: Path, seed: int) -> Iterator[Arrival]:
 
 
 def mixed(seed: int, static_sets: int = 15) -> Iterator[Arrival]:
-    """The worst mix: 240 classes, drawn one by one with Zipf weights of exponent 0.9."""
+    """Yield the worst mix: 240 classes, drawn one by one with Zipf weights of exponent 0.9."""
     rng = np.random.default_rng(seed)
     classes = static_sets * len(FLAVORS)
     weights = 1 / np.arange(1, classes + 1) ** 0.9

@@ -83,7 +83,7 @@ class Index:
         self._host_class, self._free, self._raw = kinds.astype(np.int32), amounts, values
 
     def set_host(self, position: int, host_class: int, free: npt.ArrayLike, raw: npt.ArrayLike) -> None:
-        """What a host's report or a change of its static facts says: its host class, free (R,), raw (K,)."""
+        """Take what a host's report or a change of its static facts says: its host class, free (R,), raw (K,)."""
         place = self._position(position)
         kind = whole([host_class], "host_class", (1,), lowest=0, highest=LARGEST_HOST_CLASS)
         amounts = whole(free, "free", (self._resources,))
@@ -138,8 +138,8 @@ class Index:
         return np.flatnonzero(fits).astype(np.int64)
 
     def choose(self, class_id: int, count: int, exclude: Iterable[int] = ()) -> list[int]:
-        """The ``count`` best hosts, best first, fewer when fewer fit. ``exclude``: positions that a filter of this one
-        request refused; they count for nothing, not even as highs and lows."""
+        """Return the ``count`` best hosts, best first, fewer when fewer fit. ``exclude``: positions that a filter of
+        this one request refused; they count for nothing, not even as highs and lows."""
         return self.choose_scored(class_id, count, exclude)[0]
 
     def choose_scored(self, class_id: int, count: int, exclude: Iterable[int] = ()) -> tuple[list[int], list[float]]:
@@ -232,7 +232,8 @@ class Index:
 def whole(
     given: npt.ArrayLike, name: str, shape: tuple[int | None, ...], *, lowest: int = -EXACT, highest: int = EXACT
 ) -> Column:
-    """A copy as int64 of that shape (None: any length), each within the bounds, or ValueError with the ``name``."""
+    """Return a copy as int64 of that shape (None: any length), each within the bounds, or ValueError with the
+    ``name``."""
     array = np.asarray(given)
     if array.dtype.kind not in "iub" and not (array.dtype.kind == "f" and array.size == 0):
         raise ValueError(f"{name}: must be whole numbers, not {array.dtype}")

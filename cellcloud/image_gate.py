@@ -67,7 +67,8 @@ class ImageFacts:
 
 
 def inspect(source: Path | BinaryIO, declared_format: str, max_bytes: int) -> ImageFacts:
-    """The facts of an image that may be used as ``declared_format``. Raises Invalid with the reason it may not."""
+    """Return the facts of an image that may be used as ``declared_format``. Raises Invalid with the reason it may
+    not."""
     if declared_format not in ACCEPTED:
         raise errors.Invalid("Disk format is not accepted: only raw and qcow2 are.")
     if isinstance(source, Path):
@@ -77,8 +78,8 @@ def inspect(source: Path | BinaryIO, declared_format: str, max_bytes: int) -> Im
 
 
 def inspect_disk(path: Path, max_bytes: int, *, base: str = "", base_format: str = "") -> ImageFacts:
-    """The facts of a guest's own disk that somebody else has written: a qcow2 of at most ``max_bytes`` for the guest,
-    over exactly the file called ``base``, beside it and of that format, or over none. Raises Invalid."""
+    """Return the facts of a guest's own disk that somebody else has written: a qcow2 of at most ``max_bytes`` for the
+    guest, over exactly the file called ``base``, beside it and of that format, or over none. Raises Invalid."""
     with path.open("rb") as file:
         size = _size(file)
         head = file.read(HEAD_BYTES)
@@ -136,8 +137,8 @@ def _matching(head: bytes) -> set[str]:
 
 
 def _check_safe(head: bytes, *, over_another: bool = False) -> None:
-    """Raises Invalid for what oslo.utils finds not safe in a qcow2, but for features: more of them are known here. That
-    it is ``over_another`` file may be allowed."""
+    """Refuse what oslo.utils finds not safe in a qcow2, but for features: more of them are known here. That it is
+    ``over_another`` file may be allowed. Raises Invalid."""
     known = {"unknown_features", "backing_file"} if over_another else {"unknown_features"}
     inspector = format_inspector.QcowInspector()
     inspector.eat_chunk(head)
@@ -168,7 +169,7 @@ def _named(found: frozenset[str]) -> str:
 
 
 def _is_vmdk_text(head: bytes) -> bool:
-    """Return a VMDK descriptor is text: comments and blank lines, then ``version=``."""
+    """Tell whether a VMDK descriptor is text: comments and blank lines, then ``version=``."""
     if head[:21].lower() == b"# disk descriptorfile":
         return True
     for line in head[:4096].split(b"\n", 64)[:64]:
@@ -205,8 +206,8 @@ class _Backing:
 
 
 def _check_qcow2(head: bytes, file_size: int, max_bytes: int, backing: _Backing | None = None) -> int:
-    """The virtual size of a qcow2 that is sound and over just that file, or stands alone. Source of limits: QEMU's
-    qcow2 specification."""
+    """Return the virtual size of a qcow2 that is sound and over just that file, or stands alone. Source of limits:
+    QEMU's qcow2 specification."""
     if len(head) < 72:
         raise _broken("header")
     header = _Qcow2(*struct.unpack_from(">IQIIQIIQQIIQ", head, 4))

@@ -27,7 +27,7 @@ class Adapters:
 
 
 def make_adapters(config: Config, database: Database) -> Adapters:
-    """Raises Misconfigured for a mixture that is not offered."""
+    """Make the clients of the services around the cloud. Raises Misconfigured for a mixture that is not offered."""
     adapters = (config.identity.adapter, config.adapters.image_adapter, config.adapters.network_adapter)
     if adapters == ("embedded", "embedded", "embedded"):
         return _embedded(config, database)

@@ -220,7 +220,7 @@ class Cells:
         return fresh
 
     def _hear(self, name: str, since: float) -> None:
-        """The router was answered by the cell's conductors after ``since``."""
+        """Note that the router was answered by the cell's conductors after ``since``."""
         for (cell, interface), breaker in list(self._breakers.items()):
             if cell == name:
                 breaker.hear(since, certain=interface == Conductor.__name__)

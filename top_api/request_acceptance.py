@@ -80,8 +80,8 @@ class Admission:
         )
 
     def delete(self, context: RequestContext, server_id: str, *, soft: bool = False) -> Intent | None:
-        """The intent to dispatch; None when the server is gone already, or another request carries it. ``soft``: a
-        server that has run can be restored for a while."""
+        """Return the intent to dispatch; None when the server is gone already, or another request carries it. ``soft``:
+        a server that has run can be restored for a while."""
         return self._delete((context, server_id, soft))
 
     def accept(
@@ -109,8 +109,8 @@ class Admission:
 def _accept_all(
     database: Database, config: Config, owner: str, requests: Sequence[_Request]
 ) -> list[tuple[CreateResult, list[Intent]]]:
-    """The one transaction. The quota comes last: its rows stay locked until the commit, and all requests of a project
-    meet there; projects in their order."""
+    """Accept requests in one transaction. The quota comes last: its rows stay locked until the commit, and all requests
+    of a project meet there; projects in their order."""
     projects = sorted({request.context.project_id for request in requests})
     costs: dict[str, Counter[str]] = {project_id: Counter() for project_id in projects}
     of_users: dict[tuple[str, str], Counter[str]] = {}
@@ -159,7 +159,8 @@ def _accept_all(
 def _delete_all(
     database: Database, config: Config, owner: str, requests: Sequence[tuple[RequestContext, str, bool]]
 ) -> list[Intent | None]:
-    """The one transaction of some deletes. A create that no cell has taken yet is cancelled, and its server is gone."""
+    """Accept some deletes in one transaction. A create that no cell has taken yet is cancelled, and its server is
+    gone."""
     contexts = {server_id: context for context, server_id, _ in requests}
     hard = {server_id for _, server_id, soft in requests if not soft}
     with database.write() as connection:
@@ -187,7 +188,8 @@ def _delete_all(
 def _check_groups(
     connection: Connection, config: Config, requests: Sequence[_Request], members: Counter[tuple[str, str]]
 ) -> None:
-    """Raises Invalid where a group is gone, QuotaExceeded where one would have too many servers of a user."""
+    """Check the groups that new servers are to join. Raises Invalid where one is gone, QuotaExceeded where one would
+    have too many servers of a user."""
     most = {
         (group_id, user_id): quota_limits.limits_of_user(connection, project_id, user_id, config.quota)[MEMBERS]
         for group_id, user_id, project_id in {

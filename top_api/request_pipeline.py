@@ -86,7 +86,7 @@ class Call:
         return self.services.enforcer.allows(self.context, rule, self.target)
 
     def check(self, rule: str) -> None:
-        """Raises Forbidden."""
+        """Check that the rule lets the caller do it. Raises Forbidden."""
         self.services.enforcer.check(self.context, rule, self.target)
 
     @property

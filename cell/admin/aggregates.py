@@ -28,7 +28,8 @@ _PROPERTY = click.option(
 
 @click.group()
 def aggregate() -> None:
-    """Aggregates: named sets of hosts with metadata. The top has them; each cell's schedulers go by a copy."""
+    """Show and change aggregates: named sets of hosts with metadata. The top has them; each cell's schedulers go by a
+    copy."""
 
 
 @aggregate.command("list")

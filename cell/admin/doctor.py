@@ -22,7 +22,7 @@ COLUMNS: list[Column[Finding]] = [
 
 @click.group()
 def doctor() -> None:
-    """Does the cloud's bookkeeping add up?"""
+    """Tell whether the cloud's bookkeeping adds up."""
 
 
 @doctor.command("check")

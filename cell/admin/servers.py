@@ -74,6 +74,6 @@ def show_server(terminal: Terminal, server: str) -> None:
 @click.argument("server", metavar="SERVER")
 @command
 def show_timeline(terminal: Terminal, server: str) -> None:
-    """What happened to a SERVER, by id or name, oldest first."""
+    """Show what happened to a SERVER, by id or name, oldest first."""
     source = terminal.source()
     terminal.show_list(sorted(source.get_timeline(server_id(source, server)), key=lambda entry: entry.at), TIMELINE)

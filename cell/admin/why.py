@@ -155,7 +155,8 @@ def replay_decision(terminal: Terminal, decision: str, file: str | None, cell: s
 
 
 def _key(source: Source, subject: str) -> str:
-    """What a decision is found by: a name is looked up. Raises NotFound, Invalid for a name that several have."""
+    """Return what a decision is found by: a name is looked up. Raises NotFound, Invalid for a name that several
+    have."""
     if subject.startswith("req-") or _DECISION.matches(subject):
         return subject
     return server_id(source, subject)

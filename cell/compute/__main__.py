@@ -31,7 +31,8 @@ def build(
     drivers: Mapping[str, Driver] | None = None,
     **_others: Any,
 ) -> ComputeService:
-    """A compute service; what is not given is made from the configuration. ``drivers``: host name -> its driver."""
+    """Build a compute service; what is not given is made from the configuration. ``drivers``: host name -> its
+    driver."""
     let_go = contextlib.ExitStack()
     return ComputeService(
         config,

@@ -363,7 +363,7 @@ def _copy(source: RemoteDisks | LocalDisks, name: str, size: int, path: Path, re
 
 
 def _check_piece(name: str, offset: int, data: Data, *, after: int, size: int) -> None:
-    """Raises ValueError for a piece that does not follow what came before, in whole sectors, or ends elsewhere."""
+    """Check that a piece follows what came before, in whole sectors, and ends where it says. Raises ValueError."""
     end = offset + len(data)
     if not data and offset != size:
         raise ValueError(f"{name} ends at {offset} instead of {size}")

@@ -44,7 +44,8 @@ class ImageStore(Protocol):
     def max_bytes(self) -> int: ...
 
     def ensure(self, image: Image) -> Path:
-        """The local file of the image, fetched and verified if need be. Raises HostRefused, Invalid, Unreachable."""
+        """Return the local file of the image, fetched and verified if need be. Raises HostRefused, Invalid,
+        Unreachable."""
         ...
 
     def is_filled(self, image_id: str) -> bool:
@@ -135,7 +136,7 @@ class Driver(Protocol):
         ...
 
     def open_snapshot(self, server_id: str, image_id: str) -> SnapshotReader:
-        """Raises NotFound when there is no such copy."""
+        """Open a copy of the disk for reading. Raises NotFound when there is no such copy."""
         ...
 
     def discard_snapshot(self, server_id: str, generation: int, image_id: str) -> GuestState:
@@ -235,7 +236,8 @@ class Driver(Protocol):
         ...
 
     def describe_guest(self, server_id: str) -> GuestDescription:
-        """The guest with what it was made from. Raises NotFound when there is none, or nothing is known of it."""
+        """Return the guest with what it was made from. Raises NotFound when there is none, or nothing is known of
+        it."""
         ...
 
     def set_fence(self, server_id: str, *, fenced: bool) -> None:
@@ -244,7 +246,7 @@ class Driver(Protocol):
         ...
 
     def get_diagnostics(self, server_id: str) -> GuestDiagnostics:
-        """Raises NotFound, Conflict when the guest does not run."""
+        """Ask the emulator for a running guest's figures. Raises NotFound, Conflict when the guest does not run."""
         ...
 
     def set_password(self, server_id: str, user: str, password: str) -> None:
@@ -253,7 +255,7 @@ class Driver(Protocol):
         ...
 
     def inject_nmi(self, server_id: str) -> None:
-        """Raises NotFound; Conflict when the guest is off; NotSupported."""
+        """Interrupt a guest with an NMI. Raises NotFound; Conflict when the guest is off; NotSupported."""
         ...
 
     def get_console_output(self, server_id: str, length: int) -> str:
@@ -271,7 +273,7 @@ class Driver(Protocol):
 
 
 def check_guest(spec: ServerSpec) -> None:
-    """Raises GuestFailed for what no driver here can give a guest. Drivers ask it before they make anything."""
+    """Refuse what no driver here can give a guest. Drivers ask it before they make anything. Raises GuestFailed."""
     flavor, image = spec.flavor, spec.image
     if not flavor.extra_specs and not image.properties and spec.placed is None:
         return

@@ -36,8 +36,8 @@ class ImageCache:
         self._closed = threading.Event()
 
     def ensure(self, image: Image) -> Path:
-        """The local file. Raises HostRefused when the bytes are not the image's, Invalid when the gate refuses them,
-        Unreachable."""
+        """Return the local file. Raises HostRefused when the bytes are not the image's, Invalid when the gate refuses
+        them, Unreachable."""
         path = self._directory / _name_of(image)
         self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         with _locked(path):

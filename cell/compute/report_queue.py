@@ -76,7 +76,7 @@ class ReportQueue:
         return self._forget(batch)
 
     def _deliver_singly(self, batch: list[GuestEvent]) -> bool:
-        """A conductor choked on the batch: find out on which event, and keep those behind it of the same guest."""
+        """Find out on which event of the batch a conductor choked, and keep those behind it of the same guest."""
         done: list[GuestEvent] = []
         held: set[str] = set()
         for event in batch:

@@ -179,8 +179,8 @@ class ComputeService:
         return driver
 
     def _begin(self) -> None:
-        """A host that comes back first makes sure that its name is its own, starts the guests again that ran, drops
-        what is no longer its own, then takes work, then says it is there."""
+        """Begin as a host that comes back: make sure that its name is its own, start the guests again that ran, drop
+        what is no longer its own, then take work, then say that it is there."""
         if self._server is not None:
             return
         try:
@@ -210,7 +210,8 @@ class ComputeService:
             self._standing.renew()
 
     def _hold_names(self) -> None:
-        """A machine that has lost a name to another takes no more work, until it has all its names again."""
+        """Hold the names of this machine: one that has lost a name to another takes no more work, until it has all its
+        names again."""
         if self._server is None:
             return
         try:
@@ -229,7 +230,7 @@ class ComputeService:
             reconciler.compare()
 
     def _reconcile_some(self) -> None:
-        """A slice of the hosts, so that each one's turn comes about once a minute."""
+        """Reconcile a slice of the hosts, so that each one's turn comes about once a minute."""
         for _ in range(self._reconciled_at_once):
             place = self._next_reconciler
             self._next_reconciler = (place + 1) % len(self._reconcilers)
@@ -279,8 +280,8 @@ class ComputeService:
         return state.power_state if state else PowerState.NOSTATE
 
     def _notice(self, host: str, seen: GuestState) -> None:
-        """A guest changed by itself. What it is now is read on the pool: the driver's thread may not wait, and what
-        it saw may be over by the time anybody hears of it."""
+        """Tell of a guest that changed by itself. What it is now is read on the pool: the driver's thread may not wait,
+        and what it saw may be over by the time anybody hears of it."""
 
         def report() -> None:
             if self._executor.is_busy(host, seen.server_id) or not self._standing.holds:

@@ -29,8 +29,8 @@ class Digests:
         self._made: CellDigest | None = None
 
     def get(self) -> CellDigest:
-        """What the cell can still take: free room per host, joint over the classes. A host is up as the change log has
-        it."""
+        """Return what the cell can still take: free room per host, joint over the classes. A host is up as the change
+        log has it."""
         with self._lock, self._database.read_as_one() as connection:
             newest = scheduler_change_log.get_newest(connection)
             active = runs.count_active(connection)

@@ -40,7 +40,7 @@ def apply(
 
 
 def _store(connection: Connection, ports: Mapping[str, tuple[Port, ...]], known: Mapping[str, ServerRecord]) -> None:
-    """The servers' ports as they are now, but for servers whose ports a run has changed meanwhile."""
+    """Store the servers' ports as they are now, but for servers whose ports a run has changed meanwhile."""
     stored = []
     for server_id, record in sorted(servers.lock_living(connection, ports.keys()).items()):
         if record.ports == known[server_id].ports != ports[server_id]:

@@ -39,8 +39,8 @@ class _Judged:
 
 @retried
 def compare(database: Database, host: str, guests: Sequence[GuestState], *, fence: bool) -> GuestOrders:
-    """What the host should hold and what it is to do with the rest. The guests were listed before this reads records,
-    so none is too new for its record. ``fence``: cut guests without a record off their networks."""
+    """Say what the host should hold and what it is to do with the rest. The guests were listed before this reads
+    records, so none is too new for its record. ``fence``: cut guests without a record off their networks."""
     with database.read_as_one() as connection:
         expected = expected_on(connection, host)
         judged = _judge(connection, host, guests, expected)
@@ -65,7 +65,7 @@ def list_unknown(database: Database, host: str | None) -> list[UnknownGuest]:
 
 @retried
 def ask_removal(database: Database, host: str, server_id: str) -> None:
-    """Raises NotFound."""
+    """Ask for the removal of a guest that no record accounts for. Raises NotFound."""
     with database.write() as connection:
         unknown_guests.ask_removal(connection, host, server_id)
 
@@ -139,7 +139,7 @@ def _waits_aside(guest: GuestState, record: ServerRecord, host: str) -> bool:
 
 
 def _judge_misplaced(judged: _Judged, guest: GuestState, record: ServerRecord) -> None:
-    """The server is elsewhere, or nowhere: it must not run here too, but its disks stay."""
+    """Judge a guest whose server is elsewhere, or nowhere: it must not run here too, but its disks stay."""
     reason = f"its record has it on host {record.host}" if record.host else "its record has it on no host"
     judged.unknown[guest.server_id] = (guest, reason)
     if record.generation >= guest.generation and _runs(guest):
@@ -162,7 +162,7 @@ def _differs(known: Sequence[UnknownGuest], judged: _Judged) -> bool:
 
 @retried
 def _confirm(database: Database, host: str) -> None:
-    """The host holds nothing that is to go; told now and then is enough."""
+    """Note that the host holds nothing that is to go; told now and then is enough."""
     with database.read() as connection:
         if not hosts.is_unconfirmed(connection, host, CONFIRMED_SECONDS):
             return

@@ -388,8 +388,8 @@ class ConductorService:
 
     # ---- unasked -----------------------------------------------------------------------------------------------
     def sweep(self) -> bool:
-        """What nobody asks for: holds past their time, old tokens, the tails of feed and log. Each in a transaction of
-        its own, so that none keeps the others. True when there may be more."""
+        """Do what nobody asks for: end holds past their time, old tokens, the tails of feed and log. Each in a
+        transaction of its own, so that none keeps the others. True when there may be more."""
         self._before_judging()
         if reservation_confirmation.expire_holds(self._database):
             self.nudger.wake()
@@ -478,7 +478,7 @@ class ConductorService:
             self.teller.wake()
 
     def _tell(self) -> None:
-        """What schedulers learn from no question of their own, they hear of soon."""
+        """Tell schedulers soon of what they learn from no question of their own."""
         with self._database.read() as connection:
             newest = scheduler_change_log.get_newest(connection)
         self._scheduler.log_grew(service_context(5.0), newest)

@@ -20,11 +20,12 @@ def hash_token(token: str) -> str:
 
 
 def console_url(base_url: str, token: str) -> str:
-    """What the user opens: noVNC's page, told by which path to ask for its websocket. Source: Nova's console URLs."""
+    """Return what the user opens: noVNC's page, told by which path to ask for its websocket. Source: Nova's console
+    URLs."""
     path = quote(f"websockify?token={token}", safe="")
     return f"{base_url}/vnc.html?path={path}&autoconnect=true&reconnect=false"
 
 
 def serial_url(base_url: str, token: str) -> str:
-    """What a program opens: the websocket itself. Source: Nova's serial console URLs."""
+    """Return what a program opens: the websocket itself. Source: Nova's serial console URLs."""
     return f"ws{base_url.removeprefix('http')}/?token={token}"

@@ -172,7 +172,7 @@ def _pointer(name: str) -> str:
 
 
 def _path(image_id: str) -> str:
-    """Raises NotFound for what is a step up or no step on a way, not an id."""
+    """Return the path of an image. Raises NotFound for what is a step up or no step on a way, not an id."""
     if image_id in ("", ".", ".."):
         raise errors.NotFound(f"No image found with ID {image_id}")
     return f"/images/{quote(image_id, safe='')}"

@@ -24,7 +24,8 @@ class IdentityClient(Protocol):
     """Safe to call from several threads."""
 
     def validate_token(self, token: str) -> Caller:
-        """Raises Unauthenticated for an unknown, expired or revoked token; Unreachable with the service away."""
+        """Return whom the token stands for. Raises Unauthenticated for an unknown, expired or revoked token;
+        Unreachable with the service away."""
         ...
 
     def has_project(self, project_id: str) -> bool:

@@ -21,7 +21,7 @@ class ImageClient(Protocol):
 
     # ---- in the name of a project ------------------------------------------------------------------------------------
     def get_image(self, image_id: str, *, project_id: str, is_admin: bool) -> Image:
-        """Raises NotFound for an image that the project may not see."""
+        """Return an image. Raises NotFound for an image that the project may not see."""
         ...
 
     def search_images(self, query: ImageQuery, *, project_id: str, is_admin: bool) -> list[Image]:
@@ -35,7 +35,7 @@ class ImageClient(Protocol):
         ...
 
     def delete_image(self, image_id: str, *, project_id: str, is_admin: bool) -> None:
-        """Raises NotFound, and Forbidden for another's or a protected image."""
+        """Delete an image. Raises NotFound, and Forbidden for another's or a protected image."""
         ...
 
     # ---- of the cloud itself -----------------------------------------------------------------------------------------
@@ -60,7 +60,7 @@ class ImageClient(Protocol):
 
 
 def check_same(wanted: Image, found: Image) -> None:
-    """Raises Conflict where an image has the id of another."""
+    """Check that the image found is the one wanted. Raises Conflict where an image has the id of another."""
     mark = "instance_uuid"
     if (found.owner, found.properties.get(mark)) != (wanted.owner, wanted.properties.get(mark)):
         raise errors.Conflict("An image with that id exists already.")

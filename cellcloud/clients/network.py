@@ -35,7 +35,7 @@ class NetworkClient(Protocol):
         ...
 
     def check_security_groups(self, project_id: str, names: Sequence[str]) -> None:
-        """Raises Invalid for one that the project does not have."""
+        """Check that the project has all these. Raises Invalid for one that it has not."""
         ...
 
     def ensure_ports(

@@ -31,7 +31,7 @@ def list_all(connection: Connection, *, cell: str | None = None) -> list[Aggrega
 
 
 def get(connection: Connection, aggregate_id: int) -> Aggregate:
-    """Raises NotFound."""
+    """Return an aggregate. Raises NotFound."""
     row = connection.execute(sa.select(aggregates).where(aggregates.c.id == aggregate_id)).one_or_none()
     if row is None:
         raise errors.NotFound(f"Aggregate {aggregate_id} could not be found.")
@@ -52,7 +52,7 @@ def create(connection: Connection, name: str, zone: str | None) -> Aggregate:
 
 
 def rename(connection: Connection, aggregate_id: int, name: str) -> None:
-    """Raises NotFound; Conflict when the name is another's."""
+    """Give an aggregate another name. Raises NotFound; Conflict when the name is another's."""
     begin_change(connection)
     if get(connection, aggregate_id).name == name:
         return
@@ -68,7 +68,7 @@ def set_metadata(connection: Connection, aggregate_id: int, changes: Mapping[str
 
 
 def delete(connection: Connection, aggregate_id: int) -> None:
-    """Raises NotFound; Invalid while it has hosts."""
+    """Delete an aggregate. Raises NotFound; Invalid while it has hosts."""
     begin_change(connection)
     if get(connection, aggregate_id).hosts:
         raise errors.Invalid(f"Cannot delete aggregate {aggregate_id}: Host aggregate is not empty.")
@@ -76,7 +76,7 @@ def delete(connection: Connection, aggregate_id: int) -> None:
 
 
 def add_host(connection: Connection, aggregate_id: int, host: str, cell: str) -> None:
-    """Raises NotFound; Conflict when it is there already."""
+    """Add a host to an aggregate. Raises NotFound; Conflict when it is there already."""
     begin_change(connection)
     if host in get(connection, aggregate_id).hosts:
         raise errors.Conflict(f"Aggregate {aggregate_id} already has host {host}.")
@@ -85,7 +85,7 @@ def add_host(connection: Connection, aggregate_id: int, host: str, cell: str) ->
 
 
 def remove_host(connection: Connection, aggregate_id: int, host: str) -> None:
-    """Raises NotFound when the aggregate or the host in it is not there."""
+    """Take a host out of an aggregate. Raises NotFound when the aggregate or the host in it is not there."""
     begin_change(connection)
     mine = (aggregate_hosts.c.aggregate_id == aggregate_id, aggregate_hosts.c.host == host)
     get(connection, aggregate_id)

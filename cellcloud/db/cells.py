@@ -44,7 +44,7 @@ def list_cells(connection: Connection) -> list[Cell]:
 
 
 def get_cell(connection: Connection, name: str) -> Cell:
-    """Raises NotFound."""
+    """Return a cell. Raises NotFound."""
     row = connection.execute(sa.select(cells).where(cells.c.name == name)).one_or_none()
     if row is None:
         raise errors.NotFound(f"Cell {name} could not be found.")
@@ -87,5 +87,5 @@ def move_cursor(
 
 
 def note_compared(connection: Connection, name: str, incarnation: str) -> None:
-    """The cell's servers have been compared with this incarnation of the top's database."""
+    """Note that the cell's servers have been compared with this incarnation of the top's database."""
     connection.execute(sa.update(cells).where(cells.c.name == name).values(compared=incarnation))

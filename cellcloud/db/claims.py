@@ -188,8 +188,8 @@ def _add_all(connection: Connection, kinds: Mapping[Amounts, Sequence[str]]) -> 
 
 
 def _adding(kinds: Mapping[Amounts, Sequence[str]], *, arrays: bool) -> sa.Update:
-    """An UPDATE that adds amounts of the same classes, as many for each kind of host. ``arrays``: hosts are bound as
-    one value, where the database has such."""
+    """Make an UPDATE that adds amounts of the same classes, as many for each kind of host. ``arrays``: hosts are bound
+    as one value, where the database has such."""
     *others, (most, _) = sorted(kinds.items(), key=lambda kind: len(kind[1]))
     columns = inventories.c
     more: sa.ColumnElement[Any] = _amount(most)

@@ -296,8 +296,8 @@ class Database:
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
-        """A transaction that commits at the end of the block. Raises LostConnection where it ended before that, and
-        Unreachable with the database away, or where nobody knows what became of the commit."""
+        """Open a transaction that commits at the end of the block. Raises LostConnection where it ended before that,
+        and Unreachable with the database away, or where nobody knows what became of the commit."""
         whole = False
         with self._queue(), _translated(lambda: not whole), _transaction(self.engine) as connection:
             yield connection
@@ -333,7 +333,7 @@ class LostRace(errors.Busy):
 
 @contextmanager
 def racing() -> Iterator[None]:
-    """A key in use means that another request came first: raises LostRace, and the transaction may be run again."""
+    """Take a key in use for another request that came first: raises LostRace, and the transaction may be run again."""
     try:
         yield
     except sa.exc.IntegrityError as error:
@@ -351,7 +351,8 @@ def _begin(engine: Engine) -> tuple[Connection, sa.RootTransaction]:
 
 @contextmanager
 def _transaction(engine: Engine) -> Iterator[Connection]:
-    """A transaction. A pooled connection that has ended, which shows as it begins, is replaced: nothing is done yet."""
+    """Open a transaction. A pooled connection that has ended, which shows as it begins, is replaced: nothing is done
+    yet."""
     try:
         connection, transaction = _begin(engine)
     except sa.exc.DBAPIError as error:
@@ -381,8 +382,8 @@ def _translated(is_undone: Callable[[], bool] = lambda: True) -> Iterator[None]:
 
 
 def _chain(error: BaseException | None) -> Iterator[sa.exc.DBAPIError]:
-    """The error and those before it: a deadlock in a savepoint undoes the whole transaction, and what is told is that
-    the savepoint is gone."""
+    """Yield the error and those before it: a deadlock in a savepoint undoes the whole transaction, and what is told is
+    that the savepoint is gone."""
     while error is not None:
         if isinstance(error, sa.exc.DBAPIError):
             yield error

@@ -45,7 +45,7 @@ def ensure_starters(connection: Connection) -> None:
 
 
 def create_flavor(connection: Connection, flavor: Flavor) -> None:
-    """Raises Conflict when the id or the name is taken."""
+    """Store a flavor. Raises Conflict when the id or the name is taken."""
     values = {column.name: getattr(flavor, column.name) for column in _FIELDS}
     try:
         with connection.begin_nested():
@@ -55,14 +55,14 @@ def create_flavor(connection: Connection, flavor: Flavor) -> None:
 
 
 def delete_flavor(connection: Connection, flavor_id: str) -> None:
-    """Raises NotFound. Servers keep the copy they were made with."""
+    """Delete a flavor; servers keep the copy they were made with. Raises NotFound."""
     connection.execute(sa.delete(flavor_projects).where(flavor_projects.c.flavor_id == flavor_id))
     if connection.execute(sa.delete(flavors).where(flavors.c.id == flavor_id)).rowcount == 0:
         raise _absent(flavor_id)
 
 
 def set_description(connection: Connection, flavor_id: str, description: str | None) -> None:
-    """Raises NotFound."""
+    """Describe a flavor anew. Raises NotFound."""
     changed = connection.execute(sa.update(flavors).where(flavors.c.id == flavor_id).values(description=description))
     if changed.rowcount == 0:
         raise _absent(flavor_id)
@@ -74,7 +74,7 @@ def set_extra_specs(connection: Connection, flavor_id: str, specs: dict[str, str
 
 
 def delete_extra_spec(connection: Connection, flavor_id: str, key: str) -> None:
-    """Raises NotFound for a flavor or a key that is not there."""
+    """Delete one of a flavor's extra specs. Raises NotFound for a flavor or a key that is not there."""
     known = _lock_extra_specs(connection, flavor_id)
     if key not in known:
         raise errors.NotFound(f"Flavor {flavor_id} has no extra specs with key {key[:255]}.")
@@ -101,7 +101,7 @@ def find_flavor(connection: Connection, flavor_id: str, *, project_id: str | Non
 
 
 def get_flavor(connection: Connection, flavor_id: str, *, project_id: str | None) -> Flavor:
-    """Raises NotFound."""
+    """Return a flavor that the project may use, any without one. Raises NotFound."""
     flavor = find_flavor(connection, flavor_id, project_id=project_id)
     if flavor is None:
         raise _absent(flavor_id)
@@ -167,7 +167,7 @@ def add_project(connection: Connection, flavor_id: str, project_id: str) -> None
 
 
 def remove_project(connection: Connection, flavor_id: str, project_id: str) -> None:
-    """Raises NotFound."""
+    """Take a flavor from a project. Raises NotFound."""
     gone = connection.execute(
         sa.delete(flavor_projects).where(
             flavor_projects.c.flavor_id == flavor_id, flavor_projects.c.project_id == project_id

@@ -205,7 +205,8 @@ def set_zones(connection: Connection, names: Sequence[str], aggregates: Sequence
 
 
 def _set_zones(connection: Connection, names: Sequence[str], aggregates: Sequence[Aggregate]) -> None:
-    """A host's zone is that of the first of its aggregates that names one, else its own. Source: Nova's rule."""
+    """Set each host's zone to that of the first of its aggregates that names one, else to its own. Source: Nova's
+    rule."""
     zones: dict[str, str] = {}
     for aggregate in sorted(aggregates, key=lambda each: each.id, reverse=True):
         if zone := aggregate.metadata.get("availability_zone"):
@@ -354,7 +355,7 @@ def is_unconfirmed(connection: Connection, host: str, seconds: float) -> bool:
 
 
 def confirm(connection: Connection, host: str) -> None:
-    """The host holds nothing that is to be destroyed."""
+    """Note that the host holds nothing that is to be destroyed."""
     connection.execute(sa.update(hosts).where(hosts.c.host == host).values(compared_at=utc_now()))
 
 
@@ -494,7 +495,8 @@ def set_state(
     forced_down: bool | None,
     down_time: float = 15.0,
 ) -> None:
-    """Raises NotFound. None leaves a value; enabling clears the reason. What changes is logged."""
+    """Enable, disable, force down or release a host; None leaves a value, enabling clears the reason. What changes is
+    logged. Raises NotFound."""
     values: dict[str, Any] = {"generation": hosts.c.generation + 1}
     if enabled is not None:
         values |= {"enabled": enabled, "disabled_reason": None if enabled else disabled_reason}

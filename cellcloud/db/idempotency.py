@@ -39,7 +39,7 @@ def find_answer(connection: Connection, project_id: str, key: str) -> KeptAnswer
 
 
 def keep_answer(connection: Connection, project_id: str, key: str, kept: KeptAnswer) -> bool:
-    """False when the key has an answer already; the transaction must then be rolled back."""
+    """Keep the answer to a request. False when the key has one already; the transaction must then be rolled back."""
     try:
         with connection.begin_nested():
             connection.execute(

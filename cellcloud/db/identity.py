@@ -62,7 +62,7 @@ def get_password_hash(c: Connection, user_id: str) -> str:
 
 
 def insert_user(c: Connection, user: User, password_hash: str) -> None:
-    """Raises Conflict for a name in use."""
+    """Store a user. Raises Conflict for a name in use."""
     if find_user(c, name=user.name, domain_id=user.domain_id) is not None:
         raise errors.Conflict("A user of that name exists already.")
     with _unique("A user of that name exists already."):
@@ -101,7 +101,7 @@ def find_project(c: Connection, **equals: str) -> Project | None:
 
 
 def insert_project(c: Connection, project: Project) -> None:
-    """Raises Conflict for a name in use."""
+    """Store a project. Raises Conflict for a name in use."""
     if find_project(c, name=project.name, domain_id=project.domain_id) is not None:
         raise errors.Conflict("A project of that name exists already.")
     with _unique("A project of that name exists already."):
@@ -142,7 +142,7 @@ def list_roles(c: Connection) -> list[IdentityRole]:
 
 
 def insert_role(c: Connection, role: IdentityRole) -> None:
-    """Raises Conflict for a name in use."""
+    """Store a role. Raises Conflict for a name in use."""
     with _unique("A role of that name exists already."):
         c.execute(identity_roles.insert().values(**_values(role)))
 

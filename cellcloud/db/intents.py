@@ -229,8 +229,8 @@ def settle(connection: Connection, ids: Collection[str], cell: str | None = None
 
 
 def reopen(connection: Connection, intent: Intent, refusal: Refusal, *, deadline: float | None = None) -> bool:
-    """recorded or settled -> pending, because the cell has the server no more, once for each cell; with ``deadline``
-    seconds from now, if given. False when it was deleted, or held anew, meanwhile.
+    """Turn recorded or settled -> pending, because the cell has the server no more, once for each cell; with
+    ``deadline`` seconds from now, if given. False when it was deleted, or held anew, meanwhile.
 
     The row is locked by the first statement, so that a delete (``stop_creates``) comes wholly before or after.
     """
@@ -261,8 +261,9 @@ def reopen(connection: Connection, intent: Intent, refusal: Refusal, *, deadline
 
 
 def take_back(connection: Connection, given_up: ServerRecord, *, deadline: float) -> None:
-    """A cell has given a server up (``given_up.cell``): it is to be placed in another, or, when nothing is known any
-    more of how it was accepted, shown as failed. Idempotent; what another cell has by now is not touched."""
+    """Take back a server that a cell has given up (``given_up.cell``): it is to be placed in another, or, when
+    nothing is known any more of how it was accepted, shown as failed. Idempotent; what another cell has by now is
+    not touched."""
     fault = given_up.fault or ServerFault(code=500, message=NO_HOST, created=given_up.terminated_at or clock.now())
     intent = find_intent(connection, given_up.id, IntentKind.CREATE)
     if intent is None:
@@ -350,8 +351,8 @@ def stop_creates(connection: Connection, server_ids: Collection[str]) -> dict[st
 def ensure_deletes(
     connection: Connection, wanted: Sequence[Intent], *, owner: str, lease: float, deadline: float
 ) -> list[Intent]:
-    """The servers' delete intents, all of one kind, as they are wanted or, for repeated deletes, those that were made
-    before, pending again. The caller holds the servers' rows of the index."""
+    """Return the servers' delete intents, all of one kind, as they are wanted or, for repeated deletes, those that were
+    made before, pending again. The caller holds the servers' rows of the index."""
     kinds = {one.kind for one in wanted}
     mine = (intents.c.server_id.in_([one.server_id for one in wanted]), intents.c.kind.in_(kinds))
     before = {

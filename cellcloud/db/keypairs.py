@@ -19,7 +19,7 @@ def _keypair(row: Row[Any]) -> Keypair:
 
 
 def create_keypair(connection: Connection, keypair: Keypair, *, most: int = quotas.UNLIMITED) -> Keypair:
-    """Raises Conflict when the user has one of that name, QuotaExceeded when they have ``most``."""
+    """Store a key pair. Raises Conflict when the user has one of that name, QuotaExceeded when they have ``most``."""
     have = sa.select(sa.func.count()).select_from(keypairs).where(keypairs.c.user_id == keypair.user_id)
     if not quotas.fits(connection, f"user:{keypair.user_id}"[:255], "key_pairs", have, 1, most):
         raise errors.QuotaExceeded("Quota exceeded, too many key pairs.")
@@ -48,7 +48,7 @@ def find_keypair(connection: Connection, user_id: str, name: str) -> Keypair | N
 
 
 def get_keypair(connection: Connection, user_id: str, name: str) -> Keypair:
-    """Raises NotFound."""
+    """Return a user's key pair. Raises NotFound."""
     keypair = find_keypair(connection, user_id, name)
     if keypair is None:
         raise errors.NotFound(f"Keypair {name} not found for user {user_id}")
@@ -62,7 +62,7 @@ def list_keypairs(connection: Connection, user_id: str) -> list[Keypair]:
 
 
 def delete_keypair(connection: Connection, user_id: str, name: str) -> None:
-    """Raises NotFound. Servers keep the key they were made with."""
+    """Delete a user's key pair; servers keep the key they were made with. Raises NotFound."""
     gone = connection.execute(sa.delete(keypairs).where(keypairs.c.user_id == user_id, keypairs.c.name == name))
     if gone.rowcount == 0:
         raise errors.NotFound(f"Keypair {name} not found for user {user_id}")

@@ -170,8 +170,8 @@ def items_of(column: sa.ColumnElement[Any]) -> Test:
 def rows_of(
     c: Connection, query: sa.Select[Any], key: sa.ColumnElement[str], columns: Columns, page: Page
 ) -> list[sa.Row[Any]]:
-    """The page of the query's rows, in order. Raises NotFound for an ``after`` that is none of them, Invalid for more
-    conditions than one statement bears.
+    """Return the page of the query's rows, in order. Raises NotFound for an ``after`` that is none of them, Invalid for
+    more conditions than one statement bears.
 
     In an order that no row ever leaves its place in, a page begins at the place of ``after``. In any other, what lives
     through a walk is shown exactly once: the ids of the first page's time say what follows.
@@ -212,7 +212,8 @@ def _ranks(key: sa.ColumnElement[str], columns: Columns, page: Page) -> list[tup
 
 
 def _ids_behind(c: Connection, ordered: sa.Select[Any], page: Page, walk: Walk) -> list[str] | None:
-    """The ids of a walk behind the marker, or of one that begins. None: there is none, or it would be too long."""
+    """Return the ids of a walk behind the marker, or of one that begins. None: there is none, or it would be too
+    long."""
     if page.after is None:
         ids = list(c.execute(ordered.limit(LONGEST + 1)).scalars())
         return ids if len(ids) <= LONGEST else None

@@ -88,7 +88,7 @@ def list_usable_networks(c: Connection, project_id: str) -> list[str]:
 
 
 def get_network(c: Connection, project_id: str | None, network_id: str) -> Network:
-    """Raises NotFound, the same for another project's network."""
+    """Return a network. Raises NotFound, the same for another project's network."""
     found = list_networks(c, project_id=project_id, page=Page.of(id=[network_id]))
     if not found:
         raise errors.NotFound(f"Network {network_id[:64]} could not be found.")
@@ -158,7 +158,7 @@ def list_subnets(c: Connection, *, project_id: str | None, page: Page = ALL) -> 
 
 
 def get_subnet(c: Connection, project_id: str | None, subnet_id: str) -> Subnet:
-    """Raises NotFound, the same for a subnet of another project's network."""
+    """Return a subnet. Raises NotFound, the same for a subnet of another project's network."""
     found = list_subnets(c, project_id=project_id, page=Page.of(id=[subnet_id]))
     if not found:
         raise errors.NotFound(f"Subnet {subnet_id[:64]} could not be found.")
@@ -187,7 +187,7 @@ def is_in_use(c: Connection, subnet_id: str) -> bool:
 
 
 def delete_subnet(c: Connection, subnet_id: str) -> None:
-    """Raises Conflict with addresses in use."""
+    """Delete a subnet. Raises Conflict with addresses in use."""
     message = f"Unable to complete operation on subnet {subnet_id}: One or more ports have an IP allocation from it."
     with _referenced(message):
         if is_in_use(c, subnet_id):

@@ -134,7 +134,7 @@ def list_ports(c: Connection, *, project_id: str | None, page: Page = ALL) -> li
 
 
 def get_port(c: Connection, project_id: str | None, port_id: str) -> PortRecord:
-    """Raises NotFound, the same for another project's port."""
+    """Return a port. Raises NotFound, the same for another project's port."""
     for record in _records(c.execute(_BY_ID, {"port_id": port_id})):
         if project_id in (None, record.port.project_id):
             return record
@@ -319,7 +319,8 @@ def _reserve(c: Connection, network: Any, known: Sequence[Subnet], new: Sequence
 
 
 def _choose_addresses(c: Connection, new: Sequence[NewPort], known: Sequence[Subnet]) -> list[tuple[FixedIp, ...]]:
-    """The addresses of each port: the wanted ones first, so that none of them is given to a port that takes any."""
+    """Choose the addresses of each port: the wanted ones first, so that none of them is given to a port that takes
+    any."""
     chosen: list[list[FixedIp | None]] = []
     mine: dict[str, set[str]] = {subnet.id: set() for subnet in known}
     free: dict[tuple[str, ...], list[tuple[int, int]]] = {}  # subnets to choose from -> (port, place) to fill
@@ -346,7 +347,8 @@ def _choose_addresses(c: Connection, new: Sequence[NewPort], known: Sequence[Sub
 
 
 def _any_addresses(c: Connection, known: Sequence[Subnet], count: int, mine: dict[str, set[str]]) -> list[FixedIp]:
-    """That many addresses of any of the subnets; ``mine``, subnet -> addresses, are taken by this transaction."""
+    """Choose that many addresses of any of the subnets; ``mine``, subnet -> addresses, are taken by this
+    transaction."""
     found: list[FixedIp] = []
     for subnet in known:
         if len(found) < count:

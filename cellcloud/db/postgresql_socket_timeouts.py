@@ -12,8 +12,8 @@ def longest(seconds: float) -> float:
 
 
 def bounds(seconds: float) -> dict[str, Any]:
-    """What a connection is opened with so that the server gives statements up after that time, and locks after half of
-    it; and so that a peer that is gone is noticed. 0: statements may take as long as they do."""
+    """Return what a connection is opened with so that the server gives statements up after that time, and locks after
+    half of it; and so that a peer that is gone is noticed. 0: statements may take as long as they do."""
     settings = {
         "statement_timeout": seconds,
         "lock_timeout": seconds / 2,

@@ -51,8 +51,8 @@ def cost_of(flavor: Flavor, count: int = 1) -> dict[str, int]:
 
 
 def cost_of_record(record: ServerRecord) -> dict[str, int]:
-    """What a server counts for. While its resize may still end or be given up, the larger of both flavors: neither end
-    goes beyond a limit then."""
+    """Return what a server counts for. While its resize may still end or be given up, the larger of both flavors:
+    neither end goes beyond a limit then."""
     flavors = [record.spec.flavor]
     if record.migration is not None:
         flavors += [record.migration.old_flavor, record.migration.new_flavor]
@@ -112,7 +112,7 @@ def reserve(connection: Connection, project_id: str, amounts: Mapping[str, int],
 
 
 def _ensure_rows(connection: Connection, project_id: str) -> None:
-    """The counters of a project that has none."""
+    """Make the counters of a project that has none."""
     if connection.execute(_USAGES, {"which_project": project_id}).first() is not None:
         return
     rows = [{"project_id": project_id, "resource": resource, "used": 0} for resource in RESOURCES]

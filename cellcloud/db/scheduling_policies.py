@@ -37,7 +37,7 @@ def list_all(connection: Connection) -> list[PolicyRecord]:
 
 
 def get(connection: Connection, version: int) -> PolicyRecord:
-    """Raises NotFound."""
+    """Return a version of the policy. Raises NotFound."""
     for found in list_all(connection):
         if found.version == version:
             return found

@@ -21,7 +21,8 @@ _FIELDS = [server_groups.c[name] for name in ServerGroup.__slots__]
 
 
 def create(connection: Connection, group: ServerGroup, *, most: int, most_of_user: int) -> None:
-    """Raises QuotaExceeded when the project has ``most`` already, or the user ``most_of_user`` of them."""
+    """Store a server group. Raises QuotaExceeded when the project has ``most`` already, or the user ``most_of_user`` of
+    them."""
     mine = server_groups.c.project_id == group.project_id
     have = sa.select(sa.func.count()).select_from(server_groups).where(mine)
     fits = quotas.fits(connection, group.project_id, QUOTA, have, 1, most)
@@ -40,7 +41,7 @@ def count(connection: Connection, project_id: str, user_id: str | None = None) -
 
 
 def get(connection: Connection, group_id: str, project_id: str | None) -> ServerGroup:
-    """Raises NotFound; also for a group of another project than that, if one is given."""
+    """Return a server group. Raises NotFound; also for a group of another project than that, if one is given."""
     found = find(connection, [group_id]).get(group_id)
     if found is None or project_id not in (None, found.project_id):
         raise errors.NotFound(f"Instance group {group_id[:64]} could not be found.")

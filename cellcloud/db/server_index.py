@@ -98,7 +98,7 @@ def mark_tasks(connection: Connection, records: Sequence[ServerRecord], task_sta
 
 
 def unplace(connection: Connection, server_id: str, cell: str) -> None:
-    """A server that ``cell`` had is in no cell again, and waits for one."""
+    """Note that a server that ``cell`` had is in no cell again, and waits for one."""
     record = _lock(connection, server_id)
     if record is None or record.deleted or record.cell != cell:
         return

@@ -123,14 +123,15 @@ _BY_ID = sa.select(servers).where(servers.c.id.in_(sa.bindparam("ids", expanding
 
 
 def list_by_id(connection: Connection, server_ids: Sequence[str]) -> list[ServerRecord]:
-    """Deleted ones too; unknown ids are left out."""
+    """Return the servers' records, deleted ones too; unknown ids are left out."""
     if not server_ids:
         return []
     return records_of(connection, connection.execute(_BY_ID, {"ids": list(server_ids)}))
 
 
 def get(connection: Connection, server_id: str, *, lock: bool = False) -> ServerRecord:
-    """Raises NotFound for unknown and deleted servers. ``lock`` keeps the row until the transaction ends."""
+    """Return a server's record. Raises NotFound for unknown and deleted servers. ``lock`` keeps the row until the
+    transaction ends."""
     query = sa.select(servers).where(servers.c.id == server_id, servers.c.deleted.is_(False))
     row = connection.execute(query.with_for_update() if lock else query).one_or_none()
     if row is None:
@@ -413,7 +414,7 @@ def request_deletes(
 
 
 def forget_requested_delete(connection: Connection, server_id: str) -> None:
-    """It has begun."""
+    """Forget that a delete was asked for: it has begun."""
     connection.execute(
         sa.update(servers).where(servers.c.id == server_id).values(delete_requested=False, delete_context=None)
     )

@@ -23,7 +23,7 @@ def list_all(connection: Connection, host: str | None = None) -> list[UnknownGue
 
 
 def get(connection: Connection, host: str, server_id: str) -> UnknownGuest:
-    """Raises NotFound."""
+    """Return what is known of a guest without a record. Raises NotFound."""
     for guest in list_all(connection, host):
         if guest.server_id == server_id:
             return guest
@@ -64,7 +64,7 @@ def ask_removal(connection: Connection, host: str, server_id: str) -> None:
 
 
 def forget(connection: Connection, host: str, server_id: str) -> None:
-    """The guest has a record now."""
+    """Forget a guest that has a record now."""
     connection.execute(sa.delete(unknown_guests).where(_of(host), unknown_guests.c.server_id == server_id))
 
 

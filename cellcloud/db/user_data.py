@@ -85,8 +85,8 @@ def store(connection: Connection, table: sa.Table, texts: Mapping[str, str]) -> 
 def attach(
     connection: Connection, table: sa.Table, specs: Sequence[ServerSpec], *, passwords: bool = False
 ) -> list[ServerSpec]:
-    """The specs with their user data and hints again; with ``passwords`` for whoever builds the guest, and nobody
-    else."""
+    """Return the specs with their user data and hints again; with ``passwords`` for whoever builds the guest, and
+    nobody else."""
     ids = {one for spec in specs for one in (spec.user_data_id, spec.hints_id)}
     texts = find(connection, table, ids | {spec.admin_pass_id for spec in specs if passwords})
     return [

@@ -47,7 +47,7 @@ class Passwords:
 
 
 def bootstrap(database: Database, passwords: Passwords, *, hashed: Callable[[str, str], str] = hash_password) -> None:
-    """The domain, roles, projects, accounts and their grants, and the shared network that servers start on.
+    """Make the domain, roles, projects, accounts and their grants, and the shared network that servers start on.
 
     An account that exists gets the password given here, where it has another. ``hashed`` does as ``hash_password``.
     """

@@ -229,7 +229,7 @@ class EmbeddedIdentity:
         return pagination_snapshots.listed(self._database, page.walk, lambda c: db.list_users(c, page, **equals))
 
     def get_user(self, user_id: str) -> User:
-        """Raises NotFound."""
+        """Return a user. Raises NotFound."""
         return _one(self.list_users(id=user_id), "user", user_id)
 
     def create_user(self, name: str, password: str | None, **fields: Any) -> User:
@@ -274,7 +274,7 @@ class EmbeddedIdentity:
         )
 
     def get_project(self, project_id: str) -> Project:
-        """Raises NotFound."""
+        """Return a project. Raises NotFound."""
         return _one(self.list_projects(id=project_id), "project", project_id)
 
     def create_project(self, name: str, **fields: Any) -> Project:
@@ -288,7 +288,7 @@ class EmbeddedIdentity:
         return self.get_project(project.id)
 
     def update_project(self, project_id: str, changes: dict[str, Any]) -> Project:
-        """Raises NotFound, Conflict, Forbidden."""
+        """Change a project. Raises NotFound, Conflict, Forbidden."""
 
         def work(c: Connection) -> None:
             if not db.update_project(c, project_id, changes):
@@ -299,7 +299,7 @@ class EmbeddedIdentity:
         return self.get_project(project_id)
 
     def delete_project(self, project_id: str) -> None:
-        """Raises NotFound, Forbidden."""
+        """Delete a project. Raises NotFound, Forbidden."""
 
         def work(c: Connection) -> None:
             if not db.delete_project(c, project_id):
@@ -327,7 +327,7 @@ class EmbeddedIdentity:
         return found
 
     def add_grant(self, grant: Grant) -> None:
-        """Raises NotFound for a user, project or role that does not exist."""
+        """Grant a role. Raises NotFound for a user, project or role that does not exist."""
         self.get_user(grant.user_id)
         self.get_project(grant.project_id)
         _one([role for role in self.list_roles() if role.id == grant.role_id], "role", grant.role_id)
@@ -335,7 +335,7 @@ class EmbeddedIdentity:
         self._forget_answers()
 
     def remove_grant(self, grant: Grant) -> None:
-        """Raises NotFound."""
+        """Withdraw a role. Raises NotFound."""
 
         def work(c: Connection) -> None:
             if not db.remove_grant(c, grant):
@@ -364,7 +364,8 @@ def caller_of(token: Token) -> Caller:
 
 
 def hash_password(password: str, stored: str = "") -> str:
-    """The library's encoded argon2id hash; ``stored`` itself where it fits. Raises Invalid for one that is too long."""
+    """Return the library's encoded argon2id hash; ``stored`` itself where it fits. Raises Invalid for one that is too
+    long."""
     _check_password_length(password)
     try:
         if stored and _HASHER.verify(stored, password):

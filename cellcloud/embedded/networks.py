@@ -186,20 +186,20 @@ class EmbeddedNetworks:
         )
 
     def get_network(self, viewer: Viewer, network_id: str) -> Network:
-        """Raises NotFound, the same for another project's network."""
+        """Return a network. Raises NotFound, the same for another project's network."""
         with self._database.read() as c:
             return db.get_network(c, viewer.only, network_id)
 
     def create_network(self, viewer: Viewer, network: Network) -> Network:
-        """Raises QuotaExceeded."""
+        """Create a network. Raises QuotaExceeded."""
         return _add_network(self._database, viewer, replace(network, id=str(uuid.uuid4())), self._limits.quota_network)
 
     def update_network(self, viewer: Viewer, network_id: str, changes: Mapping[str, Any]) -> Network:
-        """Raises NotFound, Forbidden, Conflict for a network taken from others with ports on it."""
+        """Change a network. Raises NotFound, Forbidden, Conflict for a network taken from others with ports on it."""
         return _change_network(self._database, viewer, network_id, changes)
 
     def delete_network(self, viewer: Viewer, network_id: str) -> None:
-        """Raises NotFound, Forbidden, Conflict with ports on it."""
+        """Delete a network. Raises NotFound, Forbidden, Conflict with ports on it."""
         _end_network(self._database, viewer, network_id)
 
     # ---- subnets ---------------------------------------------------------------------------------------------------
@@ -210,7 +210,7 @@ class EmbeddedNetworks:
         )
 
     def get_subnet(self, viewer: Viewer, subnet_id: str) -> Subnet:
-        """Raises NotFound."""
+        """Return a subnet. Raises NotFound."""
         with self._database.read() as c:
             return db.get_subnet(c, viewer.only, subnet_id)
 
@@ -222,11 +222,11 @@ class EmbeddedNetworks:
         return _add_subnet(self._database, viewer, subnet, self._limits.quota_subnet)
 
     def update_subnet(self, viewer: Viewer, subnet_id: str, changes: Mapping[str, Any]) -> Subnet:
-        """Raises NotFound, Forbidden, Conflict for DHCP taken from or given to addresses in use."""
+        """Change a subnet. Raises NotFound, Forbidden, Conflict for DHCP taken from or given to addresses in use."""
         return _change_subnet(self._database, viewer, subnet_id, changes)
 
     def delete_subnet(self, viewer: Viewer, subnet_id: str) -> None:
-        """Raises NotFound, Forbidden, Conflict with addresses in use."""
+        """Delete a subnet. Raises NotFound, Forbidden, Conflict with addresses in use."""
         _end_subnet(self._database, viewer, subnet_id)
 
     # ---- ports -----------------------------------------------------------------------------------------------------
@@ -242,7 +242,7 @@ class EmbeddedNetworks:
         )
 
     def get_port(self, viewer: Viewer, port_id: str) -> PortRecord:
-        """Raises NotFound."""
+        """Return a port. Raises NotFound."""
         with self._database.read() as c:
             return db_ports.get_port(c, viewer.only, port_id)
 
@@ -258,8 +258,8 @@ class EmbeddedNetworks:
         return _change_port(self._database, viewer, port_id, dict(changes), revision)
 
     def delete_port(self, viewer: Viewer, port_id: str, *, revision: int | None = None) -> None:
-        """Raises NotFound, Conflict for a server's port, which only its server or an administrator ends; Stale at
-        another revision than the given one."""
+        """Delete a port. Raises NotFound, Conflict for a server's port, which only its server or an administrator ends;
+        Stale at another revision than the given one."""
         self._end((viewer, port_id, revision))
 
 
@@ -425,9 +425,9 @@ def _end_ports(database: Database, wanted: Sequence[tuple[Viewer, str, int | Non
 
 
 def _check_binding(viewer: Viewer, record: PortRecord, changes: Mapping[str, Any]) -> None:
-    """A port leaves the device it has before it goes to another. What binds it to its server is changed by nobody, but
-    that a later placement of the server takes it over; who may bind ports may release it. Raises Conflict, Invalid.
-    """
+    """Check a change of what binds a port. It leaves the device it has before it goes to another. What binds it to its
+    server is changed by nobody, but that a later placement of the server takes it over; who may bind ports may release
+    it. Raises Conflict, Invalid."""
     now = {
         "device_id": record.port.device_id,
         "device_index": record.device_index,

@@ -59,7 +59,8 @@ class Authority:
         self._key_file = directory / "authority.key"
 
     def issue(self, name: str, addresses: Iterable[str]) -> Certificate:
-        """The certificate of the server ``name`` for host names and IP addresses: the one there is, or a new one."""
+        """Return the certificate of the server ``name`` for host names and IP addresses: the one there is, or a new
+        one."""
         issuer, signing = self._own()
         wanted = sorted(set(addresses))
         files = Certificate(

@@ -19,7 +19,8 @@ AUTO, USUAL = "auto", "cellcloud"
 
 
 def settled_name(layout: Layout) -> str:
-    """This cloud's name in its clouds file: as chosen, or cellcloud, or cellcloud-PORT beside another's cellcloud.
+    """Return this cloud's name in its clouds file: as chosen, or cellcloud, or cellcloud-PORT beside another's
+    cellcloud.
 
     Raises Conflict when the chosen name is another cloud's there.
     """

@@ -126,7 +126,7 @@ def promoted(name: str, reason: str, state: Path, path: Path | None) -> None:
 
 
 def _url(name: str, state: Path, path: Path | None) -> str:
-    """Raises NotFound, Misconfigured."""
+    """Return the URL of the top's or a cell's database. Raises NotFound, Misconfigured."""
     place = "top" if name == "top" else f"cells/{name}"
     file = path or state.resolve() / place / "cellcloud.conf"
     if not file.exists():

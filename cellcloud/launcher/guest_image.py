@@ -65,7 +65,7 @@ def ensure_guest_image(cache: Path, progress: Progress = lambda _: None) -> Path
 
 
 def _recipe_digest() -> str:
-    """Changes when anything that goes into the image does, package versions aside."""
+    """Return what changes when anything that goes into the image does, package versions aside."""
     digest = hashlib.sha256(Path(__file__).read_bytes())
     for path in sorted(FILES.iterdir()):
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
@@ -126,7 +126,7 @@ def _build(work: Path, packages: Path) -> Path:
 
 
 def _plant(tree: Path, packages: Path) -> None:
-    """The file tree that serves as first ramdisk and as root."""
+    """Make the file tree that serves as first ramdisk and as root."""
     for name in DIRECTORIES:
         (tree / name).mkdir(parents=True, exist_ok=True)
     for source in FILES.iterdir():
@@ -149,7 +149,7 @@ def _plant(tree: Path, packages: Path) -> None:
 
 
 def _plant_ssh(tree: Path, packages: Path) -> None:
-    """The SSH server with the libraries it names, as the packages' own loader finds them."""
+    """Add the SSH server with the libraries it names, as the packages' own loader finds them."""
     dropbear = packages / "usr/sbin/dropbear"
     loader = next(packages.glob("lib*/**/ld-linux-x86-64.so.2"))
     places = [packages / part / "x86_64-linux-gnu" for part in ("lib", "usr/lib")]

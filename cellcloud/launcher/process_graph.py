@@ -174,7 +174,8 @@ def _unit_of(name: str, layout: Layout, build: Callable[[], Any], file: Path, *,
 
 
 def _task(name: str, function: str, *given: object, after: tuple[str, ...] = ()) -> Unit:
-    """``function``: of ``start_tasks``, which loads much; so it is imported late."""
+    """Return a unit that ends once its function has. ``function``: of ``start_tasks``, which loads much; so it is
+    imported late."""
 
     def run() -> None:
         from cellcloud.launcher import start_tasks

@@ -62,7 +62,7 @@ class ProcessRecord:
         kill_all(self.family())
 
     def family(self) -> list[psutil.Process]:
-        """It and every process it started that still runs; nothing when it is gone."""
+        """Return it and every process it started that still runs; nothing when it is gone."""
         if not self.is_alive():
             return []
         with suppress(psutil.Error):

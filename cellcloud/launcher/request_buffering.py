@@ -81,7 +81,7 @@ class _Queue:
 
     @contextlib.asynccontextmanager
     async def place(self, project: str = "") -> AsyncIterator[bool]:
-        """A place in the queue while the block runs; False: there is none."""
+        """Take a place in the queue while the block runs; False: there is none."""
         full = self._each is not None and self._here[project] >= self._most // 2
         if full or self._here.total() >= self._most:
             yield False
@@ -142,7 +142,8 @@ class _StreamingThreads(_Queue):
 
 
 def _whatever_length(application: Any, environ: Mapping[str, Any], start_response: Any) -> Any:
-    """The body ends where the client says so, in its head or in the last of its chunks; else reading it is an error."""
+    """Let the body end where the client says so, in its head or in the last of its chunks; else reading it is an
+    error."""
     return application({**environ, "wsgi.input_terminated": True}, start_response)
 
 
@@ -230,7 +231,7 @@ class _Exchange:
         await self._work(lane, {**self._scope, "headers": headers}, body)
 
     async def _body(self, lane: str) -> bytes:
-        """The body; as much of it as the application needs to refuse it; nothing where it is not admitted."""
+        """Read the body; as much of it as the application needs to refuse it; nothing where it is not admitted."""
         most = OPEN_BODY if lane == Lane.LOGIN else self._front.most
         declared = _declared(self._scope)
         if declared is not None and declared > most:
@@ -250,7 +251,7 @@ class _Exchange:
         return bytes(body)
 
     async def _stream(self) -> None:
-        """A body of any length, in pieces as the application asks for them."""
+        """Hand on a body of any length, in pieces as the application asks for them."""
         project = await self._front.admits(self._scope)
         if project is None:
             await self._work(Lane.ORDINARY, self._scope, b"")

@@ -68,7 +68,7 @@ class _Child:
 
 
 def look_seldom_for_garbage() -> None:
-    """What is loaded now stays for good, and what comes is looked through seldom."""
+    """Keep what is loaded now for good, and look seldom through what comes."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(GC_ALLOCATIONS, 20, 20)

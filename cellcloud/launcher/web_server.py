@@ -71,7 +71,7 @@ class Gunicorn(BaseApplication):  # type: ignore[misc]
         super().__init__()
 
     def load_config(self) -> None:
-        """What ``etc/gunicorn.conf.py`` sets for an API started by hand."""
+        """Set what ``etc/gunicorn.conf.py`` sets for an API started by hand."""
         top = self._config.top
         settings = {
             "bind": f"{top.bind_host}:{top.bind_port}",
@@ -90,7 +90,8 @@ class Gunicorn(BaseApplication):  # type: ignore[misc]
             self.cfg.set(name, settings[name])
 
     def load(self) -> Any:
-        """Called in each worker, which serves its figures and its health beside those of the other processes."""
+        """Load the application in each worker, which serves its figures and its health beside those of the other
+        processes."""
         log.set_up("top.api", level=self._config.log_level)
         serve_worker_health("top.api", self._run)
         return load_service("api")(self._config)

@@ -28,8 +28,8 @@ def from_plain(data: object, kind: type[T] | Any) -> T:
 
 
 def to_wire(value: object) -> Any:
-    """A model for a message: as text that is quickly written and read. Numbers beyond 64 bits do not fit into that; a
-    value with one stands by itself, plain, in a list."""
+    """Write a model for a message: as text that is quickly written and read. Numbers beyond 64 bits do not fit into
+    that; a value with one stands by itself, plain, in a list."""
     try:
         return base64.b64encode(_ENCODER.encode(value)).decode()
     except OverflowError:

@@ -57,15 +57,15 @@ def _amount(key: str, name: str, value: str) -> int:
 
 
 def check(name: str, value: str) -> None:
-    """Raises Invalid for one that Nova's catalogue would refuse, by its name or by its value."""
+    """Refuse an extra spec that Nova's catalogue would refuse, by its name or by its value. Raises Invalid."""
     found = find_extra_spec(name)
     if found is not None:
         found.read(f"Extra spec {name}", value)
 
 
 def refuse_unserved(specs: Mapping[str, str]) -> None:
-    """Raises Invalid, with its name, for one that is not in the catalogue, or that nobody here obeys.
-    Empty ones ask for nothing."""
+    """Refuse, with its name, an extra spec that is not in the catalogue, or that nobody here obeys. Empty ones ask for
+    nothing. Raises Invalid."""
     for name, value in specs.items():
         found = find_extra_spec(name)
         if found is not None and value:

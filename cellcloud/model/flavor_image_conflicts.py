@@ -22,7 +22,7 @@ MOST_OF_DIMENSION = 65536
 
 
 def check(flavor: Flavor, image: Properties) -> None:
-    """Raises Invalid for the first contradiction."""
+    """Check that the flavor and the image do not contradict each other. Raises Invalid for the first contradiction."""
     _check_memory(flavor, image)
     for name in ("pmu", "virtio_packed_ring"):
         _agreed_flag(flavor, image, name)
@@ -97,7 +97,7 @@ def _check_serial_ports(flavor: Flavor, image: Properties) -> None:
 
 
 def _check_cpu_topology(flavor: Flavor, image: Properties) -> None:
-    """An image's sockets, cores and threads stay below its own and the flavor's limits."""
+    """Check that an image's sockets, cores and threads stay below its own and the flavor's limits."""
     for dimension in CPU_DIMENSIONS:
         limit = _number(flavor.extra_specs, f"hw:cpu_max_{dimension}")
         own_limit = _number(image, f"hw_cpu_max_{dimension}")

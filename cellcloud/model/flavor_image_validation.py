@@ -56,8 +56,8 @@ def _guest(flavor: Flavor, image: Image) -> GuestNuma | None:
 
 
 def check(flavor: Flavor, image: Image) -> Machine:
-    """The machine asked for. Raises Invalid for what cannot be read, is not offered, contradicts itself, or contradicts
-    what the other says; what was refused once is not read again."""
+    """Return the machine asked for. Raises Invalid for what cannot be read, is not offered, contradicts itself, or
+    contradicts what the other says; what was refused once is not read again."""
     image_properties.refuse_unknown(image.properties)
     image_properties.check_size(image.properties)
     properties = image_properties.known(image.properties)
@@ -87,7 +87,7 @@ def _read(vcpus: int, memory_mb: int, specs: Pairs, given: Pairs) -> Machine | s
 
 
 def _check_whole(flavor: Flavor, properties: Mapping[str, Value]) -> None:
-    """Raises Invalid for what means nothing without something else, which is not asked for."""
+    """Refuse what means nothing without something else, which is not asked for. Raises Invalid."""
     for name, beside in NOT_ALONE.items():
         if name in properties and not any(one in properties or one in flavor.extra_specs for one in beside):
             raise errors.Invalid(f"Image property {name} goes only with one of: {', '.join(beside)}.")

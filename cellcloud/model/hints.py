@@ -43,7 +43,8 @@ class Hints:
 
 
 def check(given: Mapping[str, object], further: Collection[str] = ()) -> None:
-    """Raises Invalid for hints that no scheduler would take. ``further``: names that filters of the operator's read."""
+    """Refuse hints that no scheduler would take. ``further``: names that filters of the operator's read. Raises
+    Invalid."""
     if len(msgspec.json.encode(given)) > MOST_BYTES:
         raise errors.Invalid(f"Scheduler hints take at most {MOST_BYTES} bytes.")
     for name in given:
@@ -59,14 +60,15 @@ def check(given: Mapping[str, object], further: Collection[str] = ()) -> None:
 
 
 def check_obeyed(given: Mapping[str, object], filters: Collection[str]) -> None:
-    """Raises Invalid for a hint whose filter is not among a policy's: it would be taken and not obeyed."""
+    """Refuse a hint whose filter is not among a policy's: it would be taken and not obeyed. Raises Invalid."""
     for name, rule in RULES.items():
         if given.get(name) and rule not in filters:
             raise errors.Invalid(f"Scheduler hint {name!r} is not obeyed here: the policy has no {rule}.")
 
 
 def read(given: Mapping[str, object]) -> Hints:
-    """The hints that rules read, each as texts: Nova holds a single value and a list of one alike. Raises Invalid."""
+    """Return the hints that rules read, each as texts: Nova holds a single value and a list of one alike. Raises
+    Invalid."""
     texts = {name: _texts(name, given[name]) for name in RULES if name in given}
     address = _one(texts, "build_near_host_ip")
     return Hints(
@@ -93,7 +95,7 @@ def _one(hints: Mapping[str, tuple[str, ...]], name: str) -> str | None:
 
 
 def network_of(text: str) -> Network:
-    """Raises Invalid."""
+    """Read a network's address. Raises Invalid."""
     try:
         return ipaddress.ip_network(text, strict=False)
     except ValueError:

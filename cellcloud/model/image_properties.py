@@ -48,7 +48,8 @@ NAMES = frozenset(IMAGE_PROPERTIES) | frozenset(_OLD_NAMES) | {_OLD_ADAPTER}
 
 
 def check_size(properties: Mapping[str, object]) -> None:
-    """Raises Invalid where one that Nova knows, or all of them together, are longer than anything they could mean."""
+    """Check that none that Nova knows, nor all of them together, are longer than anything they could mean. Raises
+    Invalid."""
     total = 0
     for name, value in known(properties).items():
         size = len(str(value))
@@ -81,7 +82,8 @@ def text_of(value: Value) -> str:
 
 
 def read(properties: Mapping[str, object]) -> dict[str, Value]:
-    """The properties Nova knows, by their present names. ``traits_required`` has those of ``trait:NAME`` = required.
+    """Return the properties Nova knows, by their present names. ``traits_required`` has those of ``trait:NAME`` =
+    required.
 
     Those of single NUMA cells (``hw_numa_cpus.0``) are kept as they are. Raises Invalid for a value that is not of its
     property's kind, or longer than check_size allows.
@@ -103,14 +105,16 @@ def read(properties: Mapping[str, object]) -> dict[str, Value]:
 
 
 def refuse_unknown(properties: Mapping[str, object]) -> None:
-    """Raises Invalid for a name that says something of the guest's hardware and that Nova does not know: misspelt."""
+    """Refuse a name that says something of the guest's hardware and that Nova does not know: misspelt. Raises
+    Invalid."""
     for name in properties:
         if name.startswith("hw_") and name not in NAMES and not _is_one_of_many(name):
             raise errors.Invalid(f"Image property {name[:100]} is not known.")
 
 
 def refuse_unserved(properties: Mapping[str, Value]) -> None:
-    """Raises Invalid, with its name, for a property that nobody here obeys. ``properties``: as ``read`` gives them."""
+    """Refuse, with its name, a property that nobody here obeys. ``properties``: as ``read`` gives them. Raises
+    Invalid."""
     for name, value in properties.items():
         if name in IMAGE_PROPERTIES:
             IMAGE_PROPERTIES[name].refuse(f"Image property {name}", value)

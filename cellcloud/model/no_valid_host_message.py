@@ -119,7 +119,8 @@ def sentence(groups: Iterable[RefusedGroup]) -> str:
 
 
 def message(groups: Iterable[RefusedGroup], otherwise: str = "") -> str:
-    """The fault's message of a server that no host takes. ``otherwise``: what to say where no host was refused."""
+    """Return the fault's message of a server that no host takes. ``otherwise``: what to say where no host was
+    refused."""
     why = sentence(groups) or otherwise
     return f"{NO_HOST} {why}"[:LONGEST] if why else NO_HOST
 

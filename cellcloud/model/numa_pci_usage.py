@@ -32,7 +32,8 @@ def release(topology: Topology, placed: Placed) -> Topology:
 
 
 def consume_cells(cells: tuple[NumaCell, ...], guest: GuestNuma) -> tuple[NumaCell, ...]:
-    """The host's cells with a placed guest's use added. Raises ClaimLost when a CPU or a page is no longer free."""
+    """Return the host's cells with a placed guest's use added. Raises ClaimLost when a CPU or a page is no longer
+    free."""
     placed = {cell.id: cell for cell in guest.cells}
     return tuple(_use(cell, placed[cell.id]) if cell.id in placed else cell for cell in cells)
 
@@ -76,7 +77,8 @@ def free_cpus(host: NumaCell) -> set[int]:
 
 
 def _pinned_by(host: NumaCell, guest: GuestCell) -> set[int]:
-    """The host CPUs a placed guest's cell has to itself: with the isolate policy, its cores' other threads too."""
+    """Return the host CPUs a placed guest's cell has to itself: with the isolate policy, its cores' other threads
+    too."""
     if not guest.pinned:
         return set()
     cpus = {cpu for _, cpu in guest.cpu_pinning}.union(guest.cpuset_reserved)

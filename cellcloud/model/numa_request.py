@@ -202,7 +202,8 @@ def _masked_cpus(flavor: Flavor) -> set[int]:
 
 
 def realtime_cpus(flavor: Flavor, image: Properties, emulator: str | None) -> set[int]:
-    """The guest CPUs that run before all else. ``emulator``: the policy for the emulator's threads. Raises Invalid."""
+    """Return the guest CPUs that run before all else. ``emulator``: the policy for the emulator's threads. Raises
+    Invalid."""
     if not flag(flavor.extra_specs.get("hw:cpu_realtime")):
         return set()
     _check_cpu_count(flavor)

@@ -110,7 +110,7 @@ def read_aliased(text: str) -> list[tuple[str, int]]:
 
 
 def check_requests(requests: Sequence[PciRequest]) -> None:
-    """Raises Invalid when devices are asked for that cannot be counted or told apart."""
+    """Refuse requests for devices that cannot be counted or told apart. Raises Invalid."""
     for request in requests:
         if not 1 <= request.count <= MOST_DEVICES:
             raise errors.Invalid(f"Between 1 and {MOST_DEVICES} PCI devices can be asked for at a time.")

@@ -61,7 +61,7 @@ class Property:
             raise errors.Invalid(f"{name[:100]}: {error.message}") from error
 
     def refuse(self, name: str, value: Value) -> None:
-        """Raises Invalid for a value that nobody here obeys."""
+        """Refuse a value that nobody here obeys. Raises Invalid."""
         if self.served is not None and value not in self.served:
             raise errors.Invalid(f"{name[:100]}={str(value)[:100]} is not supported by this cloud.")
 
@@ -245,8 +245,8 @@ _NUMBERED = Pattern(rf"(resources|trait){_GROUP}")
 
 
 def find_extra_spec(name: str) -> Property | None:
-    """The property of that name; None for a name that is nobody's but the operator's own. Raises Invalid for one that
-    is not in the catalogue but in a namespace of Nova's: most likely it is misspelt."""
+    """Return the property of that name; None for a name that is nobody's but the operator's own. Raises Invalid for one
+    that is not in the catalogue but in a namespace of Nova's: most likely it is misspelt."""
     found = EXTRA_SPECS.get(name)
     if found is not None:
         return found

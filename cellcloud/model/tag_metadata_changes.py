@@ -21,7 +21,8 @@ class ItemChanges:
 
 
 def applied(spec: ServerSpec, changes: ItemChanges) -> ServerSpec:
-    """The spec after the changes. Raises NotFound, Invalid (too many tags), QuotaExceeded (too much metadata)."""
+    """Return the spec after the changes. Raises NotFound, Invalid (too many tags), QuotaExceeded (too much
+    metadata)."""
     for tag in changes.remove_tags:
         if tag not in spec.tags:
             raise errors.NotFound(f"Server {spec.id} has no tag '{tag[:60]}'")

@@ -137,8 +137,8 @@ def disk_names(bus: str, others: int = 0) -> Iterator[str]:
 
 
 def cpu_topology(flavor: Flavor, image: Properties) -> CpuTopology:
-    """The one that is likest to what is preferred, within all limits; with as few threads and as many sockets as that
-    leaves. An image's preferences replace the flavor's. Raises Invalid where no topology is within the limits."""
+    """Return the one that is likest to what is preferred, within all limits; with as few threads and as many sockets as
+    that leaves. An image's preferences replace the flavor's. Raises Invalid where no topology is within the limits."""
     specs = flavor.extra_specs
     own = {name: _number(specs, f"hw:cpu_{name}") for name in CPU_DIMENSIONS}
     asked = {name: _number(image, f"hw_cpu_{name}") for name in CPU_DIMENSIONS}

@@ -45,13 +45,14 @@ class Compute(Protocol):
     def get_console(
         self, context: RequestContext, host: str, server_id: str, generation: int, protocol: str = VNC
     ) -> ConsoleAddress:
-        """Raises Stale when the guest has moved on, NotFound when there is none, Conflict when it does not run, Invalid
-        when it has no console of that protocol."""
+        """Return where a guest's console is. Raises Stale when the guest has moved on, NotFound when there is none,
+        Conflict when it does not run, Invalid when it has no console of that protocol."""
         ...
 
     @call(timeout=5.0)
     def describe_guest(self, context: RequestContext, host: str, server_id: str) -> GuestDescription:
-        """Raises NotFound when the host has no such guest, or does not know what it was made from."""
+        """Return a guest with what it was made from. Raises NotFound when the host has no such guest, or does not know
+        what it was made from."""
         ...
 
     @cast()

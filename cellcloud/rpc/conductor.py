@@ -93,8 +93,8 @@ class Conductor(Protocol):
 
     @call(timeout=30.0)
     def begin_incarnation(self, context: RequestContext, known: str, reason: str) -> str:
-        """The cell's database has fallen back: let its versions, generations and sequences leap above all that was seen
-        before, unless its incarnation is not ``known`` any more. Returns the present one."""
+        """Begin anew after the cell's database has fallen back: let its versions, generations and sequences leap above
+        all that was seen before, unless its incarnation is not ``known`` any more. Return the present one."""
         ...
 
     @call(timeout=10.0)
@@ -104,8 +104,8 @@ class Conductor(Protocol):
 
     @call(timeout=10.0, by=(Role.TOP, Role.SCHEDULER))
     def get_servers(self, context: RequestContext, server_ids: list[str], partly: bool = False) -> list[ServerRecord]:
-        """Records, deleted ones too; unknown ids are left out. ``partly``: no more of them than fit into a message, and
-        at least one, so that the caller asks again for those it was not given."""
+        """Return records, deleted ones too; unknown ids are left out. ``partly``: no more of them than fit into a
+        message, and at least one, so that the caller asks again for those it was not given."""
         ...
 
     @call(timeout=10.0, since=1)
@@ -213,8 +213,8 @@ class Conductor(Protocol):
 
     @call(timeout=10.0, by=HOSTS, about="host")
     def compare_guests(self, context: RequestContext, host: str, guests: list[GuestState]) -> GuestOrders:
-        """What the host should hold, told against all that it does hold. Guests that no record accounts for are kept
-        in mind for operators."""
+        """Return what the host should hold, told against all that it does hold. Guests that no record accounts for are
+        kept in mind for operators."""
         ...
 
     @call(timeout=10.0, by=HOSTS, about="host", pages=("server_id",))

@@ -21,7 +21,7 @@ class Scheduler(Protocol):
 
     @cast(fanout=True, by=(Role.CONDUCTOR,))
     def log_grew(self, context: RequestContext, newest: int) -> None:
-        """The change log has entries up to ``newest``: something that idle schedulers should know soon."""
+        """Hear that the change log has entries up to ``newest``: something that idle schedulers should know soon."""
         ...
 
     # ---- from operators ----------------------------------------------------------------------------------------

@@ -64,7 +64,7 @@ class SchedulingStore(Protocol):
 
     @call(timeout=5.0)
     def get_policy(self, context: RequestContext, version: int) -> PolicyRecord:
-        """Raises NotFound."""
+        """Return a version of the policy. Raises NotFound."""
         ...
 
     @call(timeout=5.0)

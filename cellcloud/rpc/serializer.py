@@ -28,7 +28,7 @@ class Arguments:
 
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> Arguments:
-        """Raises TypeError for what cannot be written down."""
+        """Write down a call's arguments. Raises TypeError for what cannot be written down."""
         return cls({name: codec.to_wire(value) for name, value in given.items()})
 
 
@@ -41,7 +41,7 @@ class Reply:
 
     @classmethod
     def of(cls, value: Any) -> Reply:
-        """Raises TypeError for what cannot be written down."""
+        """Write down an answer. Raises TypeError for what cannot be written down."""
         return cls(codec.to_wire(value))
 
 

@@ -114,8 +114,8 @@ class Transport:
         closing.join(timeout=3.0)
 
     def _bounded(self, work: Callable[[], Any], seconds: float) -> Any:
-        """What ``work`` returns, if it does within ``seconds``. With the broker away oslo.messaging may block for
-        as long as that lasts: the thread is then left behind, and there is only a bounded number of them."""
+        """Return what ``work`` returns, if it does within ``seconds``. With the broker away oslo.messaging may block
+        for as long as that lasts: the thread is then left behind, and there is only a bounded number of them."""
         if not self._slots.acquire(timeout=seconds):
             raise errors.Unreachable(f"Cell {self.cell} did not answer in time.")
         future: concurrent.futures.Future[Any] = concurrent.futures.Future()

@@ -66,12 +66,13 @@ class Enforcer:
         return self._in_force().decide(rule, subject.user_id, subject.project_id, subject.roles, pairs)
 
     def check(self, subject: Subject, rule: str, target: Target | None = None) -> None:
-        """Raises Forbidden."""
+        """Check that the rule lets the caller do it to the target. Raises Forbidden."""
         if not self.allows(subject, rule, target):
             raise errors.Forbidden(f"Policy doesn't allow {rule} to be performed.")
 
     def _in_force(self) -> _Rules:
-        """The rules, read again where their files changed and have stayed as they are from one look to the next."""
+        """Return the rules, read again where their files changed and have stayed as they are from one look to the
+        next."""
         if clock.monotonic() >= self._next_look and self._looking.acquire(blocking=False):
             try:
                 self._next_look = clock.monotonic() + LOOK_SECONDS
@@ -124,7 +125,7 @@ class _Rules:
         self.decide = self._decide if remote else lru_cache(maxsize=_MOST_DECISIONS)(self._decide)
 
     def _decide(self, rule: str, user_id: str, project_id: str, roles: tuple[str, ...], pairs: Pairs) -> bool:
-        """Raises PolicyNotRegistered for a rule that nobody declared: a defect."""
+        """Decide a rule for a caller. Raises PolicyNotRegistered for a rule that nobody declared: a defect."""
         target: dict[str, str] = dict(pairs)
         creds: dict[str, Any] = {"user_id": user_id, "project_id": project_id, "roles": list(roles)}
         creds["is_admin"] = bool(self._enforcer.authorize("context_is_admin", target, creds))

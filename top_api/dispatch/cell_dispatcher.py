@@ -73,7 +73,7 @@ class CellDispatcher:
         return outcome
 
     def _reserve(self, fresh: list[Intent], outcome: DispatchResult) -> list[Intent]:
-        """Returns those the cell holds now."""
+        """Ask the cell for room for servers that it does not hold yet, and return those it holds now."""
         with_records = [(intent, intent.record.spec) for intent in fresh if intent.record is not None]
         specs = _with_user_data(self._database, [spec for _, spec in with_records])
         held: list[Intent] = []
@@ -268,8 +268,8 @@ def _save_refusals(database: Database, refused: dict[str, dict[str, Refusal]]) -
 def _record(
     database: Database, held: Sequence[Intent], cell: str, holds: dict[str, int], running: Collection[str]
 ) -> tuple[dict[str, int], set[str]]:
-    """The placements that are this cell's now; and the intents that it may not have, because others of their group,
-    which are to stay together, are in another cell."""
+    """Record the placements that are this cell's now, and return them; and the intents that it may not have, because
+    others of their group, which are to stay together, are in another cell."""
     together = {
         intent.id: group.id
         for intent in held

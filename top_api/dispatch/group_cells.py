@@ -56,7 +56,7 @@ class GroupCells:
         return self._all_but(intent, wanted) if wanted else set()
 
     def note(self, intent: Intent, cell: str | None) -> None:
-        """A cell was chosen: those of its group that follow go there too."""
+        """Note that a cell was chosen: those of its group that follow go there too."""
         if intent.group is not None and cell is not None and _together(intent):
             if len(self._chosen) >= REMEMBERED:
                 self._chosen.clear()

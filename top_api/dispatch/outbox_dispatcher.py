@@ -70,7 +70,7 @@ class CellBackoff:
         return max(0.0, self._since + self._seconds - clock.monotonic()) if digest == self._digest else 0.0
 
     def note(self, digest: object, *, silent: bool) -> None:
-        """The cell was asked."""
+        """Note that the cell was asked."""
         self._silences = self._silences + 1 if silent else 0
         longest = min(PAUSE * 2 ** min(self._silences - 1, 10), LONGEST_PAUSE) if silent else 0.0
         self._since, self._seconds, self._digest = clock.monotonic(), _jittered(longest), digest

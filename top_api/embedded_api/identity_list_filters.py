@@ -137,7 +137,8 @@ REGIONS = IdentityListForm(filters={"parent_region_id": _TEXT}, absent=frozenset
 
 
 def selected(items: Sequence[dict[str, Any]], page: Page) -> list[dict[str, Any]]:
-    """The page of a few items that are no rows: by id, all as they come. Raises NotFound for an unknown marker."""
+    """Return the page of a few items that are no rows: by id, all as they come. Raises NotFound for an unknown
+    marker."""
     found = [item for item in items if all(_holds(item, wanted) for wanted in page.where)]
     if page.limit is None and page.after is None:
         return found

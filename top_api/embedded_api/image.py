@@ -148,7 +148,7 @@ def _refuse_read_only(wanted: dict[str, Any]) -> None:
 
 
 def _check_visibility(call: Call, before: Image, after: Image) -> None:
-    """Raises Forbidden for who lets others use an image and may not."""
+    """Check that the caller may let others use the image. Raises Forbidden."""
     if after.visibility != before.visibility and after.visibility in _PUBLISHED:
         call.check(_PUBLISHED[after.visibility])
 

@@ -27,7 +27,7 @@ def text(value: str) -> str:
 
 
 def boolean(value: str) -> bool:
-    """Raises ValueError."""
+    """Read a truth value. Raises ValueError."""
     if value.strip().lower() in _TRUE | _FALSE:
         return value.strip().lower() in _TRUE
     raise ValueError("no truth value")
@@ -41,7 +41,7 @@ def true_or_false(value: str) -> bool:
 
 
 def number(value: str) -> int:
-    """Raises ValueError."""
+    """Read a number. Raises ValueError."""
     digits = value.removeprefix("-")
     if not (digits.isascii() and digits.isdecimal() and len(digits) < 19):
         raise ValueError("no number")

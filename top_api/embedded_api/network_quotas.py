@@ -25,14 +25,14 @@ QUOTA = Versioned(
 
 
 def _of_project(arguments: Mapping[str, str]) -> Target:
-    """Raises NotFound for what cannot be a project's id."""
+    """Return the project of the path. Raises NotFound for what cannot be a project's id."""
     if len(arguments["project_id"]) > 255:
         raise errors.NotFound("No project has an id of more than 255 characters.")
     return {"project_id": arguments["project_id"]}
 
 
 def _of_nobody(arguments: Mapping[str, str]) -> Target:
-    """Return a list of every project is no single project's."""
+    """Return no target: a list of every project is no single project's."""
     return {}
 
 

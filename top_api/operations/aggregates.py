@@ -26,7 +26,7 @@ FULL = "One or more hosts contain instances in this zone"
 
 
 def create(services: ApiServices, context: RequestContext, name: str, zone: str | None) -> Aggregate:
-    """Raises Conflict when the name is taken."""
+    """Create an aggregate. Raises Conflict when the name is taken."""
     return _change(services, context, lambda connection: aggregates.create(connection, name, zone))
 
 
@@ -55,12 +55,13 @@ def update(
 
 
 def delete(services: ApiServices, context: RequestContext, aggregate_id: int) -> None:
-    """Raises NotFound; Invalid while it has hosts."""
+    """Delete an aggregate. Raises NotFound; Invalid while it has hosts."""
     _change(services, context, lambda connection: aggregates.delete(connection, aggregate_id))
 
 
 def add_host(services: ApiServices, context: RequestContext, aggregate_id: int, host: str) -> Aggregate:
-    """Raises NotFound; Conflict when the host is there, or in another zone, or has servers that would change theirs."""
+    """Add a host to an aggregate. Raises NotFound; Conflict when the host is there, or in another zone, or has servers
+    that would change theirs."""
     service = services_and_hosts.find_compute(services, context, host)
 
     def change(connection: Connection) -> Aggregate:
@@ -78,7 +79,8 @@ def add_host(services: ApiServices, context: RequestContext, aggregate_id: int, 
 
 
 def remove_host(services: ApiServices, context: RequestContext, aggregate_id: int, host: str) -> Aggregate:
-    """Raises NotFound; Conflict when the host has servers that would change their zone."""
+    """Take a host out of an aggregate. Raises NotFound; Conflict when the host has servers that would change their
+    zone."""
 
     def change(connection: Connection) -> Aggregate:
         aggregates.begin_change(connection)

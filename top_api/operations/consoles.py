@@ -30,7 +30,8 @@ def get_output(services: ApiServices, context: RequestContext, record: ServerRec
 def create_console(
     services: ApiServices, context: RequestContext, record: ServerRecord, protocol: str, kind: str
 ) -> ConsoleGrant:
-    """A URL with a token of a single use. Raises Invalid for a kind that is not offered, Conflict, Unreachable."""
+    """Return a URL with a token of a single use. Raises Invalid for a kind that is not offered, Conflict,
+    Unreachable."""
     if protocol not in OFFERED:
         raise errors.Invalid(unavailable(kind if protocol != "rdp" else protocol))
     if kind != OFFERED[protocol]:

@@ -158,8 +158,8 @@ def _wanted(services: ApiServices, context: RequestContext, body: dict[str, Any]
 
 
 def _check_size(spec: ServerSpec, count: int) -> None:
-    """Raises TooLarge where the records of all servers together would be too much for one request: what is left in them
-    once user data, hints and other large fields are kept apart."""
+    """Refuse servers whose records together would be too much for one request: what is left in them once user data,
+    hints and other large fields are kept apart. Raises TooLarge."""
     size = len(msgspec.json.encode(replace(spec, user_data=None, scheduler_hints={})))
     apart = len(large_fields.text_of(spec).encode())
     if count > 1 and count * (size - apart * (apart >= large_fields.LARGE)) > MOST_WRITTEN:
@@ -227,7 +227,7 @@ def _image_of_device(device: dict[str, Any], image_id: str) -> str:
 
 
 def check_fit(services: ApiServices, context: RequestContext, flavor: Flavor, image: Image) -> None:
-    """Raises Invalid for a flavor that is too small for the image, Forbidden."""
+    """Refuse a flavor that is too small for the image. Raises Invalid, Forbidden."""
     if flavor.memory_mb < image.min_ram:
         raise errors.Invalid("Flavor's memory is too small for requested image.")
     if flavor.root_gb == 0:  # the disk is as large as the image: only administrators know whether hosts bear that
@@ -292,7 +292,7 @@ def _within_ports(
 
 
 def _check_distinct(requested: Sequence[RequestedNetwork]) -> None:
-    """Raises Invalid for a port or an address that is asked for twice."""
+    """Refuse a port or an address that is asked for twice. Raises Invalid."""
     ports = [wanted.port_id for wanted in requested if wanted.port_id]
     addresses = [(wanted.network_id, wanted.fixed_ip) for wanted in requested if wanted.fixed_ip]
     for port_id in ports:

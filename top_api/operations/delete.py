@@ -21,7 +21,7 @@ from top_api.services import ApiServices
 def delete_server(
     services: ApiServices, context: RequestContext, record: ServerRecord, *, at_once: bool = False
 ) -> None:
-    """Raises Conflict for a locked server. Idempotent. ``at_once``: it cannot be restored."""
+    """Delete a server. Idempotent. ``at_once``: it cannot be restored. Raises Conflict for a locked one."""
     check_unlocked(context, record)
     soft = services.config.reclaim_instance_interval > 0 and not at_once
     intent = services.admission.delete(context, record.id, soft=soft)
@@ -30,7 +30,8 @@ def delete_server(
 
 
 def restore_server(services: ApiServices, context: RequestContext, record: ServerRecord) -> None:
-    """Raises Conflict for one that is locked or waits for no reclaim, QuotaExceeded, Unreachable."""
+    """Restore a deleted server. Raises Conflict for one that is locked or waits for no reclaim, QuotaExceeded,
+    Unreachable."""
     check_unlocked(context, record)
     spec = FIRST_VARIANTS[Operation.RESTORE]
     check_may_begin(record, spec)

@@ -153,8 +153,8 @@ def repair(
 
 
 def _keep_in(services: ApiServices, context: RequestContext, wrong: Wrong, keep: str) -> None:
-    """The server's ports are the same in all its cells: they go to the host that keeps it before the others lose it. As
-    a placement after all of theirs, so that the ports are nobody else's from then on."""
+    """Give the server's ports, the same in all its cells, to the host that keeps it before the others lose it. As a
+    placement after all of theirs, so that the ports are nobody else's from then on."""
     asked, patient = [wrong.server_id], context.with_budget(BUDGET)
     theirs = [one for name in wrong.cells for one in services.cells.conductor(name).get_servers(patient, asked)]
     with services.database.read() as connection:

@@ -15,7 +15,7 @@ from top_api.services import ApiServices
 
 
 def get_diagnostics(services: ApiServices, context: RequestContext, record: ServerRecord) -> GuestDiagnostics:
-    """Raises Conflict for a server that does not run, Unreachable."""
+    """Return a running server's figures. Raises Conflict for a server that does not run, Unreachable."""
     found = _ask(services, context, record, Diagnose())
     if found is None:
         raise errors.CallHuman("The cell has answered with no figures.")
@@ -38,8 +38,8 @@ def count_threads(record: ServerRecord) -> int:
 
 
 def set_password(services: ApiServices, context: RequestContext, record: ServerRecord, password: str) -> None:
-    """Raises Conflict in a wrong state, or where the guest has no agent or refuses; NotSupported where its agent does
-    not answer; Unreachable."""
+    """Have the guest's agent set the administrator's password. Raises Conflict in a wrong state, or where the guest has
+    no agent or refuses; NotSupported where its agent does not answer; Unreachable."""
     check_unlocked(context, record)
     properties = record.spec.image.properties
     usual = "Administrator" if properties.get("os_type") == "windows" else "root"
@@ -60,7 +60,8 @@ def clear_password(services: ApiServices, context: RequestContext, record: Serve
 
 
 def trigger_crash_dump(services: ApiServices, context: RequestContext, record: ServerRecord) -> None:
-    """Raises Conflict in a wrong state, or where the guest cannot be interrupted; Unreachable."""
+    """Interrupt a server's guest, so that it dumps its memory. Raises Conflict in a wrong state, or where the guest
+    cannot be interrupted; Unreachable."""
     check_unlocked(context, record)
     try:
         _ask(services, context, record, InjectNmi())

@@ -35,7 +35,7 @@ def list_actions(services: ApiServices, context: RequestContext, record: ServerR
 
 
 def get_action(services: ApiServices, context: RequestContext, record: ServerRecord, request_id: str) -> RunRecord:
-    """Raises NotFound, Unreachable."""
+    """Return one of a server's actions. Raises NotFound, Unreachable."""
     for run in list_actions(services, context, record):
         if run.request_id == request_id:
             return run

@@ -62,8 +62,8 @@ def _generate() -> tuple[str, str]:
 
 
 def _generate_certificate(user_id: str) -> tuple[str, str]:
-    """A certificate that its user logs in with at a Windows guest, as PEM, and it with its key as PKCS 12 without a
-    password, in base64. Source: Nova's, of ten years."""
+    """Make a certificate that its user logs in with at a Windows guest, as PEM, and it with its key as PKCS 12 without
+    a password, in base64. Source: Nova's, of ten years."""
     key = rsa.generate_private_key(public_exponent=65537, key_size=_BITS)
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, user_id[:_LONGEST_NAME])])
     utf8 = f"{user_id}@localhost".encode()

@@ -87,7 +87,8 @@ def _hold(services: ApiServices, record: ServerRecord, flavor: Flavor) -> None:
 
 
 def _let_go(services: ApiServices, record: ServerRecord) -> None:
-    """The cell did not begin: the server counts for what it is. Where it has begun after all, its next copy says so."""
+    """Count the server for what it is, since the cell did not begin. Where it has begun after all, its next copy says
+    so."""
     _count(services.database, services.config.quota, record, None)
 
 

@@ -39,13 +39,13 @@ def look_up_server(call: Call, arguments: Mapping[str, str]) -> None:
 
 
 def check_unlocked(context: RequestContext, record: ServerRecord) -> None:
-    """Raises Conflict for a locked server, unless an administrator asks."""
+    """Refuse a locked server, unless an administrator asks. Raises Conflict."""
     if record.locked and not context.is_admin:
         raise errors.Conflict(f"Instance {record.id} is locked")
 
 
 def check_state(record: ServerRecord, verb: str, states: Collection[VmState]) -> None:
-    """Raises Conflict for a server in another state."""
+    """Refuse a server in another state. Raises Conflict."""
     if record.vm_state not in states:
         raise errors.Conflict(f"Cannot '{verb}' instance {record.id} while it is in vm_state {record.vm_state}")
 

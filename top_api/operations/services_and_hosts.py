@@ -35,8 +35,8 @@ def find_host(services: ApiServices, context: RequestContext, host: str) -> Host
 
 
 def find_destination(services: ApiServices, context: RequestContext, host: str | None, node: str | None) -> str:
-    """The host of that name, with that hypervisor's name if one is given. Raises Invalid for one that there is not,
-    Unreachable while a cell that might have it does not answer."""
+    """Return the host of that name, with that hypervisor's name if one is given. Raises Invalid for one that there is
+    not, Unreachable while a cell that might have it does not answer."""
     answers = services.cells.ask_all(context, "hosts", lambda conductor, patient: conductor.list_hosts(patient))
     for _cell, hosts, _fresh in answers:
         for one in hosts:
@@ -87,7 +87,8 @@ def set_service(
     disabled_reason: str | None = None,
     forced_down: bool | None = None,
 ) -> ServiceRecord:
-    """Raises Invalid for a service that is no compute service, Unreachable."""
+    """Enable, disable, force down or release a compute service. Raises Invalid for a service that is no compute
+    service, Unreachable."""
     if service.binary != COMPUTE:
         raise errors.Invalid(f"Updating a {service.binary} service is not supported. Must be {COMPUTE}.")
     conductor = services.cells.conductor(service.cell)

@@ -61,7 +61,7 @@ def shelve(services: ApiServices, context: RequestContext, record: ServerRecord)
 def check_metadata(
     services: ApiServices, context: RequestContext, metadata: Mapping[str, str], *, bounded: bool
 ) -> None:
-    """Raises Invalid for names that are no property's; QuotaExceeded for too many, where they are ``bounded``."""
+    """Refuse names that are no property's (Invalid), and too many, where they are ``bounded`` (QuotaExceeded)."""
     taken = sorted(metadata.keys() & ATTRIBUTES)
     if taken:
         raise errors.Invalid(f"Image metadata key '{taken[0]}' is an attribute of every image.")

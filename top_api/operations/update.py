@@ -44,8 +44,8 @@ def lock(services: ApiServices, context: RequestContext, record: ServerRecord, r
 
 
 def unlock(services: ApiServices, context: RequestContext, record: ServerRecord) -> ServerRecord:
-    """Raises Forbidden where the other side locked it and policy does not let the caller override that, Conflict,
-    Unreachable."""
+    """Unlock a server. Raises Forbidden where the other side locked it and policy does not let the caller override
+    that, Conflict, Unreachable."""
     if record.locked_by not in ("", _side(context, record)):
         target = {"project_id": record.spec.project_id, "user_id": record.spec.user_id}
         services.enforcer.check(context, "os_compute_api:os-lock-server:unlock:unlock_override", target)

@@ -186,7 +186,7 @@ def _set_extra_specs(call: Call, flavor_id: str, specs: dict[str, str]) -> None:
 
 
 def _check_extra_specs(call: Call, specs: Mapping[str, str]) -> None:
-    """Raises Invalid, since 2.86, for names and values that are not in the catalogue."""
+    """Refuse, since 2.86, names and values that are not in the catalogue. Raises Invalid."""
     if call.version >= (2, 86):
         for name, value in specs.items():
             extra_specs.check(name, value)

@@ -86,7 +86,8 @@ def reboot(call: Call, host: str) -> None:
 
 
 def _refuse_power(call: Call, host: str) -> None:
-    """Raises NotSupported, or what is wrong with the host: hypervisors here do not switch their machines."""
+    """Refuse to switch a host's machine, as all hypervisors here do. Raises NotSupported, or what is wrong with the
+    host."""
     if not operations.find_compute(call.services, call.context, host).up:
         raise errors.Invalid(f"Compute service of {host} is unavailable at this time.")
     raise errors.NotSupported("The requested functionality is not supported.")

@@ -24,7 +24,7 @@ _PROJECT_ID = Pattern("[0-9A-Za-z_-]+", most=255)
 
 
 def _of_project(call: Call, arguments: Mapping[str, str]) -> None:
-    """The rule is about the project of the path. Raises Invalid for what cannot be one's id."""
+    """Ask the rule about the project of the path. Raises Invalid for what cannot be one's id."""
     project_id = arguments["project_id"]
     if not _PROJECT_ID.matches(project_id):
         raise errors.Invalid(f"Project ID {project_id[:64]} is not a valid project.")
@@ -131,8 +131,8 @@ def update_quota_set(call: Call, project_id: str) -> dict[str, Any]:
 def _check_range(
     connection: Connection, call: Call, project_id: str, user_id: str | None, wanted: Mapping[str, int]
 ) -> None:
-    """A project's limit is at least what is used and what its users have been given of it, a user's at least what they
-    use and at most what is left of the project's. Raises Invalid."""
+    """Check wanted limits: a project's is at least what is used and what its users have been given of it, a user's at
+    least what they use and at most what is left of the project's. Raises Invalid."""
     given = user_quotas.list_given(connection, project_id)
     if user_id is None:
         groups = {server_groups.QUOTA: server_groups.count(connection, project_id)}

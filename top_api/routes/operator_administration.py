@@ -159,7 +159,8 @@ def remove_host(call: Call, name: str) -> dict[str, Any]:
 
 
 def _cell_of_host(call: Call, name: str) -> str:
-    """Raises NotFound, Conflict where several cells have a host of that name and none is named."""
+    """Return the cell that has the host. Raises NotFound, Conflict where several cells have a host of that name and
+    none is named."""
     named = call.body.get("cell")
     answers = call.services.cells.ask_all(
         call.context, "hosts", lambda conductor, context: conductor.list_hosts(context)
@@ -229,7 +230,7 @@ def _ask(call: Call, subject: str, ask: Callable[[Conductor, Any], list[T]]) -> 
 
 
 def _find(call: Call, server_id: str) -> ServerRecord:
-    """Deleted servers too."""
+    """Return the server's record, a deleted one's too."""
     query = ServerQuery(project_id=None, equal={"id": [server_id[:64]]}, deleted=None, limit=1)
     with call.services.database.read() as connection:
         found = server_index.list_records(connection, query)

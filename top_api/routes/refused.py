@@ -55,5 +55,5 @@ def delete(call: Call, snapshot_id: str) -> Any:
 
 
 def _raise_not_attached(volume_id: str) -> None:
-    """Raises Invalid: no server here has a volume."""
+    """Refuse a volume. Raises Invalid: no server here has a volume."""
     raise errors.Invalid(f"No volume Block Device Mapping with id {volume_id[:64]}.")

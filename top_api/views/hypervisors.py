@@ -75,7 +75,7 @@ def figures(host: Host) -> dict[str, int]:
 
 
 def statistics(hosts: Sequence[Host]) -> dict[str, int]:
-    """Sums over hosts."""
+    """Sum up what hosts have and use."""
     sums = dict.fromkeys(_FIGURES, 0)
     for host in hosts:
         for name, value in figures(host).items():

@@ -34,8 +34,8 @@ def perform(
     reboot_timeout: float = 0.0,
     tell: Callable[[int], None] = lambda percent: None,
 ) -> GuestState:
-    """The guest as it is afterwards. Times: seconds it has to power off by itself, to be stopped and to be rebooted.
-    ``tell`` is called with how far a long one is. Raises what the driver raises."""
+    """Carry out a command, and return the guest as it is afterwards. Times: seconds it has to power off by itself, to
+    be stopped and to be rebooted. ``tell`` is called with how far a long one is. Raises what the driver raises."""
     if isinstance(command, Moving):
         return moves.perform(driver, images, command, shutdown_timeout, tell)
     return _perform(driver, images, command, shutdown_timeout, reboot_timeout)

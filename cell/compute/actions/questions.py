@@ -8,7 +8,8 @@ from cellcloud.model.guest_questions import Diagnose, GuestDiagnostics, GuestQue
 
 
 def answer(driver: Driver, server_id: str, generation: int, question: GuestQuestion) -> GuestDiagnostics | None:
-    """Raises NotFound, Stale when the guest has moved on, and what the driver raises."""
+    """Ask the driver what is asked of a guest. Raises NotFound, Stale when the guest has moved on, and what the driver
+    raises."""
     guest = driver.find_guest(server_id)
     if guest is None:
         raise errors.NotFound("The server has no guest on this host.")

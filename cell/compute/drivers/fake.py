@@ -296,7 +296,7 @@ class FakeDriver:
             return self._settle(self._take_back(spec, generation, ports), running=running)
 
     def _take_back(self, spec: ServerSpec, generation: int, ports: Sequence[Port]) -> FakeGuest:
-        """A guest that is set aside, in its place again, unless what is there has gone on since."""
+        """Put a guest that is set aside in its place again, unless what is there has gone on since."""
         self._hypervisor.refuse_stale(self._host, spec.id, generation)
         aside = self._hypervisor.find(self._host, aside_key(spec.id))
         guest = self._hypervisor.find(self._host, spec.id)
@@ -412,7 +412,8 @@ class FakeDriver:
         return replace(known, generation=generation, spec=spec, ports=tuple(ports), devices=devices)
 
     def _assign_devices(self, known: FakeGuest, spec: ServerSpec) -> list[str]:
-        """The addresses of the devices that were claimed for a guest; it keeps what it has. Raises HostRefused."""
+        """Choose the addresses of the devices that were claimed for a guest; it keeps what it has. Raises
+        HostRefused."""
         placed, host = spec.placed, self._capacity.description
         if placed is None:
             return []

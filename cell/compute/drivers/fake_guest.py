@@ -99,7 +99,7 @@ class FakeGuest:
             self.boot()
 
     def leave_rescue(self) -> None:
-        """What runs from the rescue disk ends with it."""
+        """End the rescue, and what runs from its disk."""
         if self.rescued:
             self.rescued = 0
             self.disks = [disk for disk in self.disks if disk != f"{self.server_id}/rescue"]

@@ -83,7 +83,7 @@ class FakeHypervisor:
             self._faults[verb].extend([InjectedFault(error=error, after=after)] * count)
 
     def change_power(self, host: str, server_id: str, power_state: int) -> None:
-        """A guest changes state by itself."""
+        """Let a guest change state by itself."""
         with self.lock:
             guest = self.get(host, server_id)
             guest.power_state = power_state
@@ -93,14 +93,14 @@ class FakeHypervisor:
             watcher(guest.state)
 
     def lose_disks(self, host: str, server_id: str) -> None:
-        """A guest's disks are not there any more; it is off."""
+        """Lose a guest's disks; it is off."""
         with self.lock:
             guest = self.get(host, server_id)
             guest.power_state, guest.disks = PowerState.SHUTDOWN, []
             self.save(host, guest)
 
     def lose_power(self, host: str) -> None:
-        """The host fails and comes back: its guests are off, their disks kept."""
+        """Let the host fail and come back: its guests are off, their disks kept."""
         with self.lock:
             for guest in self._hosts[host].values():
                 if guest.power_state != PowerState.SUSPENDED:
@@ -132,14 +132,14 @@ class FakeHypervisor:
         return self._hosts[host].get(server_id)
 
     def get(self, host: str, server_id: str) -> FakeGuest:
-        """Raises NotFound."""
+        """Find a guest. Raises NotFound."""
         guest = self.find(host, server_id)
         if guest is None:
             raise errors.NotFound("There is no such guest on this host.")
         return guest
 
     def refuse_stale(self, host: str, server_id: str, generation: int) -> None:
-        """Raises Stale for a generation older than the newest seen."""
+        """Refuse a generation older than the newest seen. Raises Stale."""
         known = (self.find(host, server_id), self.find(host, aside_key(server_id)))
         newest = max((one.generation for one in known if one), default=self.find_tombstone(host, server_id))
         if generation < newest:

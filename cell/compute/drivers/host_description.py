@@ -85,7 +85,7 @@ class HostDescription:
         return ("HW_CPU_HYPERTHREADING",) if threads else ()
 
     def check(self, placed: Placed) -> None:
-        """Raises HostRefused where the host has not the cells, CPUs or pages that were claimed."""
+        """Check that the host has the cells, CPUs and pages that were claimed. Raises HostRefused."""
         cells = {cell.id: cell for cell in self.cells}
         for guest in placed.guest.cells if placed.guest else ():
             host = cells.get(guest.id, NumaCell(id=guest.id))
@@ -97,12 +97,14 @@ class HostDescription:
 
 
 def describe(capabilities: str, devices: Iterable[str], share: HostShare) -> HostDescription:
-    """A host by the texts that libvirt writes. Raises HostRefused where it has not the CPUs that are to be used."""
+    """Describe a host by the texts that libvirt writes. Raises HostRefused where it has not the CPUs that are to be
+    used."""
     return _describe(ET.fromstring(capabilities), map(ET.fromstring, devices), share)  # noqa: S314 - our libvirtd's
 
 
 def describe_file(path: Path, share: HostShare) -> HostDescription:
-    """A host by a file: one element with a ``capabilities`` and any number of ``device``. Raises Misconfigured."""
+    """Describe a host by a file: one element with a ``capabilities`` and any number of ``device``. Raises
+    Misconfigured."""
     try:
         root = ET.parse(path).getroot()  # noqa: S314 - the operator's
     except (OSError, ET.ParseError) as error:

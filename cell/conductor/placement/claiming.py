@@ -101,8 +101,8 @@ def place(
 def _placed_groups(
     database: Database, asked: Sequence[PlacementRequest]
 ) -> tuple[dict[str, PlacedGroup], set[str], int]:
-    """The groups of the servers as choosing sees them, the servers themselves among the members, so that each sees
-    where those before it go; the claims for servers of whose group another is held, which may be in vain; and the
+    """Return the groups of the servers as choosing sees them, the servers themselves among the members, so that each
+    sees where those before it go; the claims for servers of whose group another is held, which may be in vain; and the
     change up to which schedulers must have read to know where the others are."""
     wanted = {one.spec.group.id: one.spec.group for one in asked if one.spec.group is not None}
     if not wanted:
@@ -233,7 +233,8 @@ class _Claiming:
         self.known = {record.id: record for record in found if record.id not in self.expired}
 
     def run(self, database: Database, *, judged: bool) -> tuple[dict[str, ReserveAnswer], int]:
-        """Raises claims.Lost unless ``judged``, Exists when a server is known already."""
+        """Claim hosts for the servers in one transaction. Raises claims.Lost unless ``judged``, Exists when a server is
+        known already."""
         wanted = self._wanted(judged=judged)
         if not judged:  # before anything is locked
             made = self._made(wanted, {item.id: item for item in wanted}, {})

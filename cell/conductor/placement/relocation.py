@@ -113,8 +113,8 @@ def find_move(
     *,
     same_host: bool,
 ) -> FoundHost:
-    """A host for a run's server, claimed for its migration, and where it is. ``same_host``: whether a server that may
-    stay where it is may do so here. Raises as place_move does, and Stale when the run's lease went to another."""
+    """Find a host for a run's server, claimed for its migration, and where it is. ``same_host``: whether a server that
+    may stay where it is may do so here. Raises as place_move does, and Stale when the run's lease went to another."""
 
     def check(connection: Connection, won: Won) -> None:
         if not runs.lock_leased(connection, run):

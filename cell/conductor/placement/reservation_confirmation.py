@@ -16,7 +16,7 @@ from cellcloud.model.server import ServerRecord
 
 
 def hold(seconds: float) -> Store:
-    """Stores the winners as held for so long."""
+    """Return what stores the winners as held for so long."""
 
     def store(connection: Connection, won: Sequence[Won], decision: int) -> Sequence[ServerRecord]:
         placed = [(one.spec, one.host, one.zone) for one in won]

@@ -26,7 +26,8 @@ Beginning = Callable[[Connection, ServerRecord, OperationRequest], ServerChanges
 def changes_of(
     connection: Connection, operation: Operation, record: ServerRecord, asked: OperationRequest
 ) -> ServerChanges:
-    """What else changes in the server's record as an operation begins. Raises Invalid, Conflict for what cannot be."""
+    """Return what else changes in the server's record as an operation begins. Raises Invalid, Conflict for what cannot
+    be."""
     begins = _BEGINNINGS.get(operation)
     return begins(connection, record, asked) if begins else NO_CHANGES
 

@@ -129,8 +129,8 @@ def request_soft_delete(connection: Connection, record: ServerRecord, asked: Ope
 
 
 def merge(state: RunState, events: dict[str, GuestResult], cancel_requested: bool) -> RunState:
-    """The state with what happened to its run meanwhile: a result that has arrived, or a wish to cancel, takes it on
-    at once instead of waiting. A copy: the transaction may have to be tried again."""
+    """Return the state with what happened to its run meanwhile: a result that has arrived, or a wish to cancel, takes
+    it on at once instead of waiting. A copy: the transaction may have to be tried again."""
     run = state.run
     dropped = state.forget
     events = {

@@ -77,8 +77,8 @@ class RunExecutor:
         self.loop.wake()
 
     def offer(self) -> Lease | None:
-        """The lease under which this executor takes runs now, to be given in the transaction that makes them due; None
-        with enough at hand."""
+        """Return the lease under which this executor takes runs now, to be given in the transaction that makes them
+        due; None with enough at hand."""
         with self._lock:
             self._full = len(self._busy) >= AT_HAND * self._threads
             return None if self._full or self._stopping else self._present_terms()
@@ -128,7 +128,7 @@ class RunExecutor:
                 self.loop.wake()
 
     def _let_go(self, run: LeasedRun) -> None:
-        """The run may be taken up again, here too."""
+        """Let the run be taken up again, here too."""
         with self._lock:
             if self._busy.get(run.id) == run.lease_number:
                 del self._busy[run.id]
@@ -140,8 +140,8 @@ class RunExecutor:
             transact(self._database, lambda connection: runs.renew(connection, self._terms, busy))
 
     def _take_back(self, run: LeasedRun) -> None:
-        """A step whose lease was lost under it may have come too late: what it made for a server that has meanwhile
-        ended is taken away again. What another cell has of it by now is of a later placement, and stays."""
+        """Undo a step whose lease was lost under it and that may have come too late: what it made for a server that has
+        meanwhile ended is taken away again. What another cell has of it by now is of a later placement, and stays."""
         with self._database.read() as connection:
             ended = runs.find_active(connection, run.server_id) is None
             (record,) = servers.list_by_id(connection, [run.server_id])

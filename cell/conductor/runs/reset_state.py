@@ -26,7 +26,7 @@ BY_ADMIN = "An administrator has reset the server's state."
 
 @retried
 def reset_state(database: Database, context: RequestContext, server_id: str, state: str) -> ServerRecord:
-    """The record in that state, which is one of RESETTABLE, and without a task. Raises NotFound, Invalid, Conflict."""
+    """Set the record to that state, which is one of RESETTABLE, and to no task. Raises NotFound, Invalid, Conflict."""
     if state not in RESETTABLE:
         raise errors.Invalid(f"A server's state cannot be reset to {state[:32]}.")
     asked = OperationRequest(request_id=context.request_id, user_id=context.user_id, project_id=context.project_id)

@@ -161,8 +161,8 @@ def _is_undone(run: LeasedRun, step: Step | PassiveStep) -> bool:
 
 
 def _perform(state: RunState, passive: PassiveServices, active: StepServices | None) -> StepResult:
-    """What the present step comes to; one that is not passive needs services of its own. Raises Wait, and whatever the
-    step does."""
+    """Return what the present step comes to; one that is not passive needs services of its own. Raises Wait, and
+    whatever the step does."""
     run, workflow = state.run, REGISTRY[state.run.operation]
     step = workflow.steps[run.step]
     context = _context(run, state.record, step)

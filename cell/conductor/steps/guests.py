@@ -28,8 +28,8 @@ def command_for(
     spec: ServerSpec | None = None,
     **arguments: Any,
 ) -> GuestCommand:
-    """A command of the run's for a host, the server's own unless one is named, with what else its kind takes. Raises
-    Conflict for a server that is on none."""
+    """Make a command of the run's for a host, the server's own unless one is named, with what else its kind takes.
+    Raises Conflict for a server that is on none."""
     record = context.record
     host = host or record.host or ""
     if not host:
@@ -55,7 +55,8 @@ def command_for(
 
 
 def placed(record: ServerRecord) -> ServerSpec:
-    """The server's spec with the zone it is in, which a config drive tells, and what its root disk was made from."""
+    """Return the server's spec with the zone it is in, which a config drive tells, and what its root disk was made
+    from."""
     image = record.spec.root_image or record.spec.image
     return replace(record.spec, availability_zone=record.zone or None, image=image)
 
@@ -94,8 +95,8 @@ def check_not_fenced(context: StepContext, services: PassiveServices, host: str)
 
 
 def _later(context: StepContext, services: PassiveServices, put_off: errors.TryLater) -> Exception:
-    """The command is sent again after a while. Where another host may do it, one that puts it off for too long is
-    as good as one that cannot."""
+    """Have the command sent again after a while. Where another host may do it, one that puts it off for too long is as
+    good as one that cannot."""
     times = context.run.outputs.put_off + 1
     if times >= LATER_TRIES and context.may_move:
         return errors.HostRefused(put_off.message, detail=put_off.detail)

@@ -57,7 +57,7 @@ def send_copy(context: StepContext, services: PassiveServices) -> StepResult:
 
 
 def await_copy(context: StepContext, services: PassiveServices) -> StepResult:
-    """Return the copy is whole."""
+    """Wait until the copy is whole."""
     return guests.result_of(context, services, Snapshot, COPIED)
 
 
@@ -75,7 +75,7 @@ def send_upload(context: StepContext, services: PassiveServices) -> StepResult:
 
 
 def await_upload(context: StepContext, services: PassiveServices) -> StepResult:
-    """Return the image service has all of them."""
+    """Wait until the image service has all of them."""
     return guests.result_of(context, services, UploadSnapshot, UPLOADED)
 
 

@@ -50,8 +50,8 @@ def _told(context: StepContext, **values: object) -> tuple[Migration, ...]:
 def _ask(
     context: StepContext, services: PassiveServices, command: GuestCommand, shown: ServerChanges = NO_CHANGES
 ) -> GuestResult:
-    """The host's answer to what this step asks of it, asked until it comes, with what is ``shown`` meanwhile. Raises
-    Wait, and what the host raised."""
+    """Return the host's answer to what this step asks of it, asked until it comes, with what is ``shown`` meanwhile.
+    Raises Wait, and what the host raised."""
     if isinstance(context.failure, errors.TryLater):
         raise Wait(min(0.5 * 2.0 ** min(context.run.attempt, 6), services.resend_after), forget=True)
     if context.failure is not None:
@@ -121,7 +121,7 @@ def _restore(context: StepContext, services: PassiveServices) -> StepResult:
 
 
 def _without_source(context: StepContext) -> StepResult:
-    """Return the guest stays set aside on a host that nobody hears any more; of a reverted server, whose other guest
+    """Leave the guest set aside on a host that nobody hears any more; of a reverted server, whose other guest
     is removed, that is an error."""
     changes = ServerChanges(power_state=PowerState.NOSTATE)
     if context.run.direction == "do":
@@ -192,7 +192,7 @@ def _bind_back(context: StepContext, services: StepServices) -> StepResult:
 
 
 def _switch(context: StepContext, services: PassiveServices) -> StepResult:
-    """Return the server's record and its own claim are of the new host and flavor."""
+    """Give the server's record and its own claim the new host and flavor."""
     migration = _present(context)
     changes = ServerChanges(
         host=migration.destination,
@@ -241,7 +241,7 @@ def _settle(context: StepContext, services: PassiveServices) -> StepResult:
 
 
 def give_up(run: LeasedRun, record: ServerRecord) -> StepResult:
-    """Return the server is where and what it was before."""
+    """Let the server be where and what it was before."""
     changes = ServerChanges(
         task_state=None, migrations=migrations.changed(record.migrations, status=MigrationStatus.ERROR)
     )
@@ -268,7 +268,7 @@ def _confirm_first(context: StepContext, services: PassiveServices) -> StepResul
 
 
 def _settle_confirmed(context: StepContext, services: PassiveServices) -> StepResult:
-    """It is what its power says."""
+    """Settle the server in the state of which its guest's power tells, and release its other claim."""
     changes = ServerChanges(
         vm_state=seen_as(VmState.ACTIVE, context.record.power_state),
         task_state=None,
@@ -291,7 +291,7 @@ def _find_aside(context: StepContext, services: PassiveServices) -> StepResult:
 
 
 def stay_moved(run: LeasedRun, record: ServerRecord) -> StepResult:
-    """Return the server is where it was moved, and its move waits to be confirmed or reverted as before."""
+    """Leave the server where it was moved; its move waits to be confirmed or reverted as before."""
     told = migrations.changed(record.migrations, status=MigrationStatus.FINISHED)
     return StepResult(changes=ServerChanges(task_state=None, migrations=told))
 

@@ -68,7 +68,7 @@ def send_prepare(context: StepContext, services: PassiveServices) -> StepResult:
 
 
 def await_prepared(context: StepContext, services: PassiveServices) -> StepResult:
-    """Return the new root disk is whole."""
+    """Wait until the new root disk is whole."""
     return guests.answered(context, services, lambda: _prepare(context))
 
 
@@ -90,12 +90,12 @@ def send_rebuild(context: StepContext, services: PassiveServices) -> StepResult:
 
 
 def await_rebuilt(context: StepContext, services: PassiveServices) -> StepResult:
-    """Return the new guest is there."""
+    """Wait until the new guest is there."""
     return guests.answered(context, services, lambda: _rebuild(context))
 
 
 def settle(context: StepContext, services: PassiveServices) -> StepResult:
-    """It runs, unless it was stopped before."""
+    """Settle the server as running, unless it was stopped before."""
     stopped = context.record.vm_state == VmState.STOPPED
     return StepResult(
         changes=ServerChanges(

@@ -49,7 +49,8 @@ def _deleted(context: StepContext, services: PassiveServices) -> StepResult:
 
 
 def shown_without_host(context: StepContext) -> ServerChanges:
-    """What users see of a server that is being taken away while its host is: it is gone, as in Nova, or in ERROR."""
+    """Return what users see of a server that is being taken away while its host is: it is gone, as in Nova, or in
+    ERROR."""
     run, record = context.run, context.record
     if record.deleted:
         return NO_CHANGES
@@ -103,13 +104,13 @@ def give_up(run: LeasedRun, record: ServerRecord) -> StepResult:
 
 
 def keep_state(run: LeasedRun, record: ServerRecord) -> StepResult:
-    """Return the server stays what it was; the operation's record says what went wrong."""
+    """Leave the server what it was; the operation's record says what went wrong."""
     return StepResult(changes=ServerChanges(task_state=None))
 
 
 def put_away(run: LeasedRun, record: ServerRecord) -> StepResult:
-    """Deleted but for its reclaim, though its host may not have said that the guest is off: where it is found running,
-    it is stopped."""
+    """Delete it but for its reclaim, though its host may not have said that the guest is off: where it is found
+    running, it is stopped."""
     told = [result.power_state for result in run.events.values() if not result.error]
     changes = ServerChanges(
         vm_state=VmState.SOFT_DELETED,

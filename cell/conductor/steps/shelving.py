@@ -94,7 +94,7 @@ def _settle_shelved(context: StepContext, services: PassiveServices) -> StepResu
 
 
 def stay_as_it_was(run: LeasedRun, record: ServerRecord) -> StepResult:
-    """It is not shelved, and the image is gone."""
+    """Let it be as before it was to be shelved; the image is gone."""
     return StepResult(changes=ServerChanges(task_state=None, spec=replace(record.spec, shelved_image=None)))
 
 
@@ -107,7 +107,8 @@ def _release(context: StepContext, services: StepServices) -> StepResult:
 
 # ---- offloaded -------------------------------------------------------------------------------------------------------
 def _check_image(context: StepContext, services: StepServices) -> StepResult:
-    """Raises Conflict, NotFound where the server's disk is not in the image service: its host has the only copy."""
+    """Check that the server's disk is in the image service: else its host has the only copy. Raises Conflict,
+    NotFound."""
     image = context.record.spec.shelved_image
     if image is None or services.images.get_image(image.id, project_id="", is_admin=True).status != "active":
         raise errors.Conflict("The image that the server is shelved as is not whole.")
@@ -227,7 +228,7 @@ def _settle_restored(context: StepContext, services: PassiveServices) -> StepRes
 
 
 def stay_shelved(run: LeasedRun, record: ServerRecord) -> StepResult:
-    """Return the server is as it was; one that was on no host holds none."""
+    """Leave the server as it was; one that was on no host holds none."""
     if not is_offloaded(record):
         return StepResult(changes=ServerChanges(task_state=None))
     changes = ServerChanges(task_state=None, host=None, availability_zone=None)

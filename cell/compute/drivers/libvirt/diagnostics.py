@@ -16,7 +16,7 @@ from cellcloud.server_states import PowerState
 
 
 def read_diagnostics(domain: Any) -> GuestDiagnostics:
-    """Raises Conflict when the guest does not run."""
+    """Read a running guest's figures. Raises Conflict when the guest does not run."""
     power = power_of(domain)
     if power != PowerState.RUNNING:
         raise errors.Conflict(NOT_RUNNING)

@@ -166,7 +166,7 @@ def start_copy(disk: Disk, target: Path) -> subprocess.Popen[bytes]:
 
 
 def image_format_of(image: Image) -> str:
-    """Raises GuestFailed for one that is not served."""
+    """Return the format in which QEMU opens the image's file. Raises GuestFailed for one that is not served."""
     if image.disk_format not in FORMATS:
         raise errors.GuestFailed(f"Images of format {image.disk_format} cannot be started here.")
     return image.disk_format

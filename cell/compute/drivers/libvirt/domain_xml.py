@@ -99,7 +99,7 @@ class GuestDefinition:
             _add_rescue_disk(devices, self.rescue, self._stable)
 
     def _add_identity(self, domain: ET.Element) -> None:
-        """The guest sees its server's id as serial number, never the host's."""
+        """Show the guest its server's id as serial number, never the host's."""
         system = ET.SubElement(ET.SubElement(domain, "sysinfo", type="smbios"), "system")
         entries = {"manufacturer": "cellcloud", "product": "OpenStack Compute", "family": "Virtual Machine"}
         for name, value in {**entries, "serial": self.spec.id, "uuid": self.spec.id}.items():
@@ -131,7 +131,7 @@ def _add_disk(
 
 
 def _add_rescue_disk(devices: ET.Element, disk: Disk, shown: RescueMachine) -> None:
-    """The last of all disks, and the one to boot from."""
+    """Add the last of all disks, and the one to boot from."""
     others = [one for one in devices.iter("target") if one.get("dev", "").startswith(LETTERS[shown.bus])]
     name = next(disk_names(shown.bus, len(others)))
     element = _add_disk(devices, disk, shown.machine, name, shown.bus, device=shown.device)
@@ -151,7 +151,8 @@ def _add_cdrom(devices: ET.Element, path: Path, bus: str, name: str) -> ET.Eleme
 
 
 def _set_place(element: ET.Element, machine: Machine, bus: str) -> None:
-    """A controller of VMware's takes one disk a target, which libvirt does not know when it chooses their places."""
+    """Give a disk on VMware's controller a target of its own: it takes one a target, which libvirt does not know when
+    it chooses their places."""
     name = element.find("target")
     if name is not None and bus == "scsi" and machine.scsi_model == "vmpvscsi":
         target = str("abcdefghij".index(name.get("dev", "")[-1]))

@@ -249,7 +249,8 @@ class LibvirtDriver:
         )
 
     def _drop_snapshots(self) -> None:
-        """What is left of copies that were under way when this service ended: they are made again if still wanted."""
+        """Remove what is left of copies that were under way when this service ended: they are made again if still
+        wanted."""
         for record in self._records.list_all():
             leftovers = snapshots.list_leftovers(self._records.path(record.server_id))
             if leftovers:
@@ -491,7 +492,7 @@ class LibvirtDriver:
         return GuestDescription(state=state, spec=record.spec, ports=record.ports, rescued=record.rescue is not None)
 
     def set_fence(self, server_id: str, *, fenced: bool) -> None:
-        """The link of each device goes down or up, in QEMU and in the definition that outlives it."""
+        """Take the link of each device down or up, in QEMU and in the definition that outlives it."""
         if self.find_guest(server_id) is None:
             raise errors.NotFound("There is no such guest on this host.")
         self._records.set_fence(server_id, fenced=fenced)
@@ -627,8 +628,8 @@ class LibvirtDriver:
         ).to_xml()
 
     def _place(self, record: GuestRecord) -> tuple[HostDescription, GuestRecord]:
-        """The host, and the record with the devices that the guest has of it. Raises HostRefused when the host has not
-        what was claimed for the guest."""
+        """Return the host, and the record with the devices that the guest has of it. Raises HostRefused when the host
+        has not what was claimed for the guest."""
         placed = record.spec.placed
         if placed is None:
             return HostDescription(), record
@@ -668,7 +669,7 @@ class LibvirtDriver:
 
 
 def _check_id(server_id: str) -> None:
-    """A server's id names its directory. Raises Invalid for anything but a UUID in its usual form."""
+    """Check a server's id, which names its directory. Raises Invalid for anything but a UUID in its usual form."""
     if not SERVER_ID.matches(server_id):
         raise errors.Invalid("That is not the id of a server.")
 

@@ -84,7 +84,7 @@ def admit(spec: ServerSpec, expected: Mapping[str, ExpectedFile]) -> None:
 
 
 def _check(name: str, file: ExpectedFile, spec: ServerSpec, arrived: Mapping[str, ExpectedFile]) -> None:
-    """Raises Invalid."""
+    """Check that a file is one that the spec's disks have, over what has arrived. Raises Invalid."""
     image_format = image_format_of(spec.image)
     if name == EPHEMERAL:
         image_gate.inspect_disk(file.arrival, file.most_virtual)
@@ -101,7 +101,7 @@ def _check(name: str, file: ExpectedFile, spec: ServerSpec, arrived: Mapping[str
 
 
 def _check_bytes(path: Path, image: Image) -> None:
-    """Raises Invalid for other bytes than the image's record tells of."""
+    """Check that the bytes are those of which the image's record tells. Raises Invalid."""
     if not image.os_hash_value:
         return
     if image.os_hash_algo not in (None, "sha512"):

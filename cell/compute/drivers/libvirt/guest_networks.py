@@ -200,7 +200,7 @@ class Wiring:
 
 
 def check_port(port: Port) -> None:
-    """What goes into rules and settings must be what it says it is. Raises GuestFailed."""
+    """Check that what goes into rules and settings is what it says it is. Raises GuestFailed."""
     try:
         uuid.UUID(port.id), uuid.UUID(port.network_id)
         if not MAC.matches(port.mac_address) or not 68 <= port.mtu <= 65535:

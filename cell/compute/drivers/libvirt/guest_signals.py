@@ -13,8 +13,8 @@ UNKNOWN = (libvirt.VIR_ERR_NO_SUPPORT, libvirt.VIR_ERR_OPERATION_UNSUPPORTED)
 
 
 def set_password(domain: Any, user: str, password: str) -> None:
-    """Raises Conflict when the guest does not run, NotSupported when its agent does not answer, GuestFailed when it
-    refuses: libvirt's own words stay here, lest they repeat the password."""
+    """Have the guest's agent set a user's password. Raises Conflict when the guest does not run, NotSupported when its
+    agent does not answer, GuestFailed when it refuses: libvirt's own words stay here, lest they repeat the password."""
     if not domain.isActive():
         raise errors.Conflict(NOT_RUNNING)
     try:
@@ -26,7 +26,7 @@ def set_password(domain: Any, user: str, password: str) -> None:
 
 
 def inject_nmi(domain: Any) -> None:
-    """Raises Conflict when the guest is off, NotSupported."""
+    """Interrupt the guest with an NMI. Raises Conflict when the guest is off, NotSupported."""
     try:
         domain.injectNMI()
     except libvirt.libvirtError as error:

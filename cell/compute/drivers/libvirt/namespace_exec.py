@@ -57,7 +57,8 @@ class Namespace:
             subprocess.run(["ip", "netns", "delete", name], capture_output=True, cwd="/", check=False)
 
     def get_pid(self) -> int:
-        """The first process of the node, 1 on a plain machine. Raises HostRefused when the node is not running."""
+        """Return the first process of the node, 1 on a plain machine. Raises HostRefused when the node is not
+        running."""
         if not self._options.in_node:
             return 1
         with suppress(OSError, ValueError, KeyError, TypeError):

@@ -32,7 +32,7 @@ def add_placement(
 
 
 def add_cells(cpu: ET.Element, guest: GuestNuma) -> None:
-    """The cells as the guest sees them, numbered from 0."""
+    """Add the cells as the guest sees them, numbered from 0."""
     numa = ET.SubElement(cpu, "numa")
     for number, cell in enumerate(guest.cells):
         cpus = cpu_list((*cell.cpuset, *cell.pcpuset))

@@ -35,8 +35,8 @@ def add_board(domain: ET.Element, machine: Machine, *, virt_type: str, boots_by_
 
 
 def _add_processor(domain: ET.Element, features: ET.Element, machine: Machine, virt_type: str) -> ET.Element:
-    """A guest that is not to know what it runs on is told of no hypervisor at all by TCG, and of another than it is by
-    KVM."""
+    """Add the processor. A guest that is not to know what it runs on is told of no hypervisor at all by TCG, and of
+    another than it is by KVM."""
     if virt_type == "kvm":
         cpu = ET.SubElement(domain, "cpu", mode="host-model")
         if machine.hide_hypervisor:

@@ -59,7 +59,7 @@ class PowerWatch:
             self._changed.wait(seconds)
 
     def expect(self, state: GuestState) -> None:
-        """A verb has left the guest like this. What happened during the verb is looked at again."""
+        """Note that a verb has left the guest like this. What happened during the verb is looked at again."""
         self._known[state.server_id] = state.power_state
         self._events.put(True)
 

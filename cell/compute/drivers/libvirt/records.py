@@ -320,8 +320,8 @@ class GuestRecords:
             shutil.rmtree(gone)
 
     def _mark_directory(self) -> None:
-        """The same id in the directory and beside it: what lies beside it knows when another directory is in its
-        place."""
+        """Write the same id into the directory and beside it: what lies beside it knows when another directory is in
+        its place."""
         if not self._witness.exists():
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             _write(self._directory / MARK, str(uuid.uuid4()))

@@ -86,7 +86,8 @@ class Copier:
         self._gives_way = gives_way
 
     def copy(self, image_id: str, *, agent: bool, needs_quiesce: bool) -> None:
-        """Raises GuestFailed, and Stale when a newer command waits or the copy is dropped."""
+        """Copy the guest's disk for an image. Raises GuestFailed, and Stale when a newer command waits or the copy is
+        dropped."""
         target, begun = path_of(self._directory, image_id), _begun(self._directory, image_id)
         if target.exists():
             return
@@ -114,8 +115,8 @@ class Copier:
                 self._ask(lambda domain: domain.fsThaw())
 
     def _copy_running(self, begun: Path, *, agent: bool, needs_quiesce: bool) -> None:
-        """The emulator copies the whole chain and writes twice from then on, until it is told to end: what the copy has
-        is the disk at that moment."""
+        """Copy the whole chain under a running guest: the emulator writes twice from then on, until it is told to end,
+        so that the copy has the disk as it is at that moment."""
         name = self._find_name()
         if name is None:
             raise errors.GuestFailed("The guest has no root disk.")
