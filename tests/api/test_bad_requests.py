@@ -13,7 +13,7 @@ from cellcloud.db import top_schema
 from cellcloud.db.engine import Database
 from tests.api.world import World
 from top_api.rates import RateLimits
-from top_api.request_pipeline import Route
+from top_api.request_pipeline import Actions, Route
 from top_api.routes import RESOURCES
 
 METHODS = ("GET", "POST", "PUT", "DELETE", "PATCH")
@@ -109,3 +109,68 @@ def test_too_many_requests(world: World) -> None:
     for path, route in COMPUTE:
         check(world, 429, route.method, path)
     world.app.extensions["rates"] = RateLimits("")
+
+
+# ---- what nobody sends by intent -------------------------------------------------------------------------------------
+WORDS = ("0", "9" * 4000, "%00", "%ed%a0%80", "a%2Fb", "\u0661", "9223372036854775808")
+QUERIES = (
+    "%ff=%ff", "limit=" + "9" * 400, "limit=\u00b2", "marker=%00", "=", ";%&&", "x" * 20_000, "sort_key=%ff", "ip=(((",
+    "start=0001-01-01T00:00:00&end=9999-12-31T23:59:59", "changes-since=0001-01-01T00:00:00-23:59", "user_id=%00",
+    "detailed=\u00b2", "limit=1e3", "_=%ED%A0%80",
+)  # fmt: skip
+HEADERS = (
+    {"OpenStack-API-Version": "compute"}, {"OpenStack-API-Version": "compute \u00b2.\u00b9"},
+    {"OpenStack-API-Version": "compute 2." + "1" * 5000}, {"X-OpenStack-Nova-API-Version": "\u00b2"},
+    {"Idempotency-Key": "\u00e9" * 300}, {"X-OpenStack-Request-ID": "req-\u00e9"}, {"Host": "["},
+    {"Host": "x" * 5000}, {"Content-Type": "application/json; charset=none"}, {"Content-Type": "\u00e9"},
+    {"Content-Encoding": "gzip"}, {"Content-Length": "-1"}, {"Content-Length": "9" * 20}, {"Range": "bytes=-"},
+    {"Authorization": "Digest x"}, {"Cookie": "\u00e9=;;"}, {"X-HTTP-Method-Override": "DELETE"},
+)  # fmt: skip
+VALUES = ("null", "1" * 400, "1e308", '"\\ud800"', "[[]]", '{"": ""}')
+
+
+def survives(world: World, method: str, path: str, **more: Any) -> None:
+    """Ask as an administrator; whatever is answered, it is declared and no defect."""
+    answer = world.call(method, path, token="admin", **more)
+    assert answer.status_code < 500 or answer.status_code == 501, (method, path[:200], answer.text[:300])
+
+
+def test_no_word_of_a_path_is_a_defect(world: World) -> None:
+    for path, route in [(route.path, route) for _, route in COMPUTE if "<" in route.path]:
+        body = {} if route.method in ("POST", "PUT") else None
+        for word in WORDS:
+            survives(world, route.method, re.sub("<[^>]+>", word, path), body=body, version=version_of(route))
+
+
+def test_no_query_is_a_defect(world: World) -> None:
+    for path in [path for path, route in COMPUTE if route.method == "GET"]:
+        for query in QUERIES:
+            survives(world, "GET", f"{path}?{query}")
+
+
+def test_no_header_is_a_defect(world: World) -> None:
+    for path in ("/v2.1/servers", "/v2.1/flavors/1", "/v2.1/os-keypairs/a"):
+        for headers in HEADERS:
+            for method in ("GET", "PUT", "POST"):
+                sent = headers if "Content-Type" in headers else {**headers, "Content-Type": "application/json"}
+                survives(world, method, path, headers=sent, data=b"{}" if method != "GET" else b"")
+
+
+def test_no_value_is_a_defect(world: World) -> None:
+    for path, route in with_body():
+        names = [*route.rule.by_name] if isinstance(route.rule, Actions) else ["x"]
+        for _, schema in route.body or ():
+            names += schema.get("properties", {})
+        for name in {*names} - {"forceDelete"}:
+            for value in VALUES:
+                data = f'{{"{name}": {value}}}'.encode()
+                survives(
+                    world, route.method, path, data=data, content_type="application/json", version=version_of(route)
+                )
+
+
+def test_an_answer_is_json_whatever_is_accepted(world: World) -> None:
+    for path, _ in [(path, route) for path, route in COMPUTE if route.method == "GET"]:
+        for kind in ("application/xml", "text/*;q=x", "\u00e9"):
+            answer = world.get(path, token="admin", headers={"Accept": kind})
+            assert answer.content_type == "application/json"

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from typing import Any
 
 from top_api.answers import availability_zones as answers
 from top_api.request_pipeline import Call, Resource
+from top_api.views.times import show_microsecond
 
 availability_zones = Resource("os-availability-zone")
 INTERNAL = "internal"
@@ -38,7 +38,7 @@ def list_zones_in_detail(call: Call) -> dict[str, Any]:
             zones.setdefault(service.zone, {}).setdefault(service.host, {})[service.binary] = {
                 "available": service.up and fresh,
                 "active": True,  # disabled ones are not shown
-                "updated_at": _stamp(service.last_seen),
+                "updated_at": show_microsecond(service.last_seen),
             }
     usable[INTERNAL] = True
     return {
@@ -51,7 +51,3 @@ def list_zones_in_detail(call: Call) -> dict[str, Any]:
             for name, hosts in sorted(zones.items())
         ]
     }
-
-
-def _stamp(at: dt.datetime | None) -> str | None:
-    return None if at is None else at.strftime("%Y-%m-%dT%H:%M:%S.%f")

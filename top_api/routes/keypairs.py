@@ -14,6 +14,7 @@ from top_api.paging import next_links, page_of
 from top_api.request_pipeline import Call, Resource
 from top_api.response_schema import NOTHING
 from top_api.schemas import keypairs as schemas
+from top_api.views.times import show_microsecond
 
 keypairs = Resource("os-keypairs")
 
@@ -42,7 +43,7 @@ def _shown(call: Call, keypair: Keypair, *, whole: bool = False, owner: bool = F
     if owner or whole:
         shown["user_id"] = keypair.user_id
     if whole:
-        created = keypair.created_at.strftime("%Y-%m-%dT%H:%M:%S.%f") if keypair.created_at else None
+        created = show_microsecond(keypair.created_at)
         shown |= {"id": keypair.id, "created_at": created, "updated_at": None, "deleted": False, "deleted_at": None}
     return shown
 

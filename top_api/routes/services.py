@@ -15,6 +15,7 @@ from top_api.response_schema import NOTHING
 from top_api.schemas import services as schemas
 from top_api.schemas.types import is_true
 from top_api.views.hypervisors import number_of
+from top_api.views.times import show_microsecond
 
 services = Resource("os-services")
 _UPDATE = "os_compute_api:os-services:update"
@@ -111,7 +112,7 @@ def _update_by_verb(call: Call, verb: str) -> dict[str, Any]:
 def _shown(call: Call, service: ServiceRecord, *, fresh: bool) -> dict[str, Any]:
     if not fresh and call.version >= (2, 69):
         return {"binary": service.binary, "host": service.host, "status": "UNKNOWN"}
-    updated = service.last_seen.strftime("%Y-%m-%dT%H:%M:%S.%f") if service.last_seen else None
+    updated = show_microsecond(service.last_seen)
     shown: dict[str, Any] = {
         "id": service.id if call.version >= (2, 53) else number_of(service.id),
         "binary": service.binary,

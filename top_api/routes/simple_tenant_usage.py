@@ -17,11 +17,11 @@ from top_api.answers import simple_tenant_usage as answers
 from top_api.paging import limit_of, next_links
 from top_api.request_pipeline import Call, Resource
 from top_api.schemas import simple_tenant_usage as schemas
+from top_api.views.times import show_microsecond
 
 simple_tenant_usage = Resource("os-simple-tenant-usage")
 PATH, RULE = "/os-simple-tenant-usage", "os_compute_api:os-simple-tenant-usage"
 _FORMS = ("%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%S.%f", "%Y-%m-%d %H:%M:%S.%f")
-_STAMP = "%Y-%m-%dT%H:%M:%S.%f"
 _AT_ONCE = 1000  # servers read in one query where there are no pages
 Period = tuple[dt.datetime, dt.datetime]
 
@@ -90,8 +90,8 @@ def _nothing(project_id: str, period: Period, *, detailed: bool) -> dict[str, An
     single: dict[str, Any] = {"server_usages": []} if detailed else {}
     return {
         "tenant_id": project_id,
-        "start": period[0].strftime(_STAMP),
-        "stop": period[1].strftime(_STAMP),
+        "start": show_microsecond(period[0]),
+        "stop": show_microsecond(period[1]),
         **sums,
         **single,
     }
@@ -109,8 +109,8 @@ def _server(one: ServerUsage, hours: float, now: dt.datetime) -> dict[str, Any]:
         "local_gb": one.disk_gb,
         "state": one.state,
         "hours": hours,
-        "started_at": launched.strftime(_STAMP),
-        "ended_at": None if one.terminated_at is None else one.terminated_at.strftime(_STAMP),
+        "started_at": show_microsecond(launched),
+        "ended_at": show_microsecond(one.terminated_at),
         "uptime": max(0, int(((one.terminated_at or now) - launched).total_seconds())),
     }
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from typing import Any
 
 from cellcloud.model.host import Aggregate
 from top_api.microversion import Microversion
+from top_api.views.times import show_microsecond
 
 
 def show_new(aggregate: Aggregate, version: Microversion) -> dict[str, Any]:
@@ -15,8 +15,8 @@ def show_new(aggregate: Aggregate, version: Microversion) -> dict[str, Any]:
         "id": aggregate.id,
         "name": aggregate.name,
         "availability_zone": aggregate.zone,
-        "created_at": _stamp(aggregate.created_at),
-        "updated_at": _stamp(aggregate.updated_at),
+        "created_at": show_microsecond(aggregate.created_at),
+        "updated_at": show_microsecond(aggregate.updated_at),
         "deleted_at": None,
         "deleted": False,
     }
@@ -26,7 +26,3 @@ def show_new(aggregate: Aggregate, version: Microversion) -> dict[str, Any]:
 def show(aggregate: Aggregate, version: Microversion) -> dict[str, Any]:
     """Return the whole aggregate."""
     return {**show_new(aggregate, version), "hosts": list(aggregate.hosts), "metadata": dict(aggregate.metadata)}
-
-
-def _stamp(at: dt.datetime | None) -> str | None:
-    return None if at is None else at.strftime("%Y-%m-%dT%H:%M:%S.%f")

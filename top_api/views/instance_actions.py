@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from typing import Any
 
 from cellcloud.model.operations import Operation, event_of
@@ -10,6 +9,7 @@ from cellcloud.model.run import RunRecord
 from cellcloud.model.server import ServerRecord
 from top_api.request_pipeline import Call
 from top_api.views.servers import hashed_host
+from top_api.views.times import show_microsecond
 
 
 def brief(call: Call, run: RunRecord) -> dict[str, Any]:
@@ -20,11 +20,11 @@ def brief(call: Call, run: RunRecord) -> dict[str, Any]:
         "request_id": run.request_id,
         "user_id": run.user_id,
         "project_id": run.project_id,
-        "start_time": _stamp(run.created_at),
+        "start_time": show_microsecond(run.created_at),
         "message": "Error" if _failed(run) else None,
     }
     if call.version >= (2, 58):
-        shown["updated_at"] = _stamp(run.finished_at or run.created_at)
+        shown["updated_at"] = show_microsecond(run.finished_at or run.created_at)
     return shown
 
 
@@ -44,8 +44,8 @@ def _event(call: Call, run: RunRecord, record: ServerRecord, name: str, *, whole
         result = "Error" if _failed(run) else "Success"
     event: dict[str, Any] = {
         "event": name,
-        "start_time": _stamp(run.created_at),
-        "finish_time": _stamp(run.finished_at),
+        "start_time": show_microsecond(run.created_at),
+        "finish_time": show_microsecond(run.finished_at),
         "result": result,
     }
     if whole:
@@ -62,7 +62,3 @@ def _event(call: Call, run: RunRecord, record: ServerRecord, name: str, *, whole
 
 def _failed(run: RunRecord) -> bool:
     return run.state in ("failed", "undone")
-
-
-def _stamp(at: dt.datetime | None) -> str | None:
-    return None if at is None else at.strftime("%Y-%m-%dT%H:%M:%S.%f")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from typing import Any
 
 from cellcloud.db.migrations import NumberedMigration
 from cellcloud.model.flavor import Flavor
 from top_api.request_pipeline import Call
+from top_api.views.times import show_microsecond
 
 
 def item(call: Call, one: NumberedMigration, *, with_hosts: bool) -> dict[str, Any]:
@@ -26,8 +26,8 @@ def item(call: Call, one: NumberedMigration, *, with_hosts: bool) -> dict[str, A
         "dest_host": (migration.destination_address or None) if with_hosts else None,
         "old_instance_type_id": _number_of(migration.old_flavor),
         "new_instance_type_id": _number_of(migration.new_flavor),
-        "created_at": _stamp(migration.created_at),
-        "updated_at": _stamp(migration.updated_at),
+        "created_at": show_microsecond(migration.created_at),
+        "updated_at": show_microsecond(migration.updated_at),
     }
     if call.version >= (2, 23):
         shown["migration_type"] = migration.type
@@ -41,7 +41,3 @@ def item(call: Call, one: NumberedMigration, *, with_hosts: bool) -> dict[str, A
 def _number_of(flavor: Flavor) -> int | None:
     """Flavors have no numbers here but those that are their ids."""
     return int(flavor.id) if flavor.id.isdecimal() and len(flavor.id) <= 9 else None
-
-
-def _stamp(at: dt.datetime | None) -> str | None:
-    return None if at is None else at.strftime("%Y-%m-%dT%H:%M:%S.%f")

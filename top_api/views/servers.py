@@ -3,7 +3,6 @@ alone is still there is asked for."""
 
 from __future__ import annotations
 
-import datetime as dt
 import hashlib
 import ipaddress
 from collections.abc import Collection
@@ -17,6 +16,7 @@ from cellcloud.model.server import ServerRecord
 from cellcloud.model.virtual_hardware import device_names
 from cellcloud.server_states import PowerState
 from top_api.request_pipeline import Call
+from top_api.views.times import show_microsecond, show_second
 
 _PROGRESSING = frozenset({"ACTIVE", "BUILD", "REBUILD", "RESIZE", "VERIFY_RESIZE", "MIGRATING"})
 _FAULTY = frozenset({"ERROR", "DELETED"})
@@ -97,8 +97,8 @@ class ServerView:
             "hostId": host_id_of(record),
             "image": self._image(record),
             "flavor": self._flavor(spec.flavor),
-            "created": _seconds(record.created_at or spec.created_at),
-            "updated": _seconds(record.updated_at or record.created_at or spec.created_at),
+            "created": show_second(record.created_at or spec.created_at),
+            "updated": show_second(record.updated_at or record.created_at or spec.created_at),
             "addresses": addresses_of(record, typed=typed_addresses),
             "accessIPv4": spec.access_ip_v4,
             "accessIPv6": spec.access_ip_v6,
@@ -127,8 +127,8 @@ class ServerView:
             "OS-EXT-AZ:availability_zone": record.availability_zone or spec.availability_zone or "",
             "config_drive": "True" if spec.config_drive else "",
             "key_name": spec.keypair.name if spec.keypair else None,
-            "OS-SRV-USG:launched_at": _micros(record.launched_at),
-            "OS-SRV-USG:terminated_at": _micros(record.terminated_at),
+            "OS-SRV-USG:launched_at": show_microsecond(record.launched_at),
+            "OS-SRV-USG:terminated_at": show_microsecond(record.terminated_at),
             "OS-EXT-STS:task_state": record.task_state,
             "OS-EXT-STS:vm_state": record.vm_state,
             "OS-EXT-STS:power_state": record.power_state,
@@ -189,7 +189,7 @@ class ServerView:
     def _fault(self, record: ServerRecord) -> dict[str, Any]:
         fault = record.fault
         assert fault is not None  # noqa: S101 -- asked for only where there is one
-        shown = {"code": fault.code, "created": _seconds(fault.created), "message": fault.message}
+        shown = {"code": fault.code, "created": show_second(fault.created), "message": fault.message}
         if self._call.context.is_admin and fault.details:
             shown["details"] = fault.details
         return shown
@@ -238,11 +238,3 @@ def power_state_of(name: str) -> int | None:
     if name.isdecimal() and len(name) < 6:
         return int(name)
     return next((int(state) for state in PowerState if state.name.lower() == name.lower()), None)
-
-
-def _seconds(at: dt.datetime | None) -> str | None:
-    return None if at is None else at.isoformat(timespec="seconds")[:19] + "Z"
-
-
-def _micros(at: dt.datetime | None) -> str | None:
-    return None if at is None else at.isoformat(timespec="microseconds")[:26]
