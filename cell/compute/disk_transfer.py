@@ -81,9 +81,10 @@ class DiskServer:
         context.load_cert_chain(settings["certificate"], settings["key"])
         self._strangers = threading.BoundedSemaphore(MOST_STRANGERS)
         self._slots = threading.BoundedSemaphore(MOST_CONNECTIONS)
-        self._listener = _listen(settings["address"])
+        self._listener = listen(settings["address"])
         self._listener.settimeout(IDLE)
-        self._heard = clock.monotonic()
+        self._heard, self._busy = clock.monotonic(), 0
+        self._lock = threading.Lock()
         self._done = False
 
     @property
@@ -97,7 +98,7 @@ class DiskServer:
                 try:
                     connection, _ = self._listener.accept()
                 except TimeoutError:
-                    if clock.monotonic() - self._heard >= IDLE:
+                    if not self._busy and clock.monotonic() - self._heard >= IDLE:
                         return
                 except OSError:  # it was shut, or whoever connected is gone again
                     clock.sleep(0.01)
@@ -112,13 +113,15 @@ class DiskServer:
 
     def _receive(self, connection: socket.socket) -> None:
         if self._strangers.acquire(blocking=False):
+            with self._lock:
+                self._busy += 1
             threading.Thread(target=self._answer, args=(connection,), daemon=True).start()
         else:
             connection.close()
 
     def _answer(self, connection: socket.socket) -> None:
         wrong = (OSError, ValueError, KeyError, TypeError, RecursionError)
-        with contextlib.suppress(*wrong), contextlib.closing(connection):
+        with contextlib.suppress(*wrong), contextlib.closing(connection), self._counted():
             try:
                 secured, asked = self._hear(connection)
             finally:
@@ -130,6 +133,14 @@ class DiskServer:
                     self._serve(secured, asked)
                 finally:
                     self._slots.release()
+
+    @contextlib.contextmanager
+    def _counted(self) -> Iterator[None]:
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._busy, self._heard = self._busy - 1, clock.monotonic()
 
     def _hear(self, connection: socket.socket) -> tuple[ssl.SSLSocket, dict[str, Any]]:
         """Return what somebody asks who has the token. Raises OSError, ValueError for anybody else."""
@@ -153,7 +164,6 @@ class DiskServer:
         return secured, asked
 
     def _serve(self, secured: ssl.SSLSocket, asked: dict[str, Any]) -> None:
-        self._heard = clock.monotonic()
         if "done" in asked:
             self.end()
             return
@@ -165,12 +175,11 @@ class DiskServer:
             for offset, data in pieces(file, int(asked["offset"])):
                 secured.sendall(HEAD.pack(offset, len(data), zlib.crc32(data)))
                 secured.sendall(data)
-                self._heard = clock.monotonic()
             secured.sendall(HEAD.pack(os.fstat(file.fileno()).st_size, 0, 0))
 
 
-def _listen(address: str) -> socket.socket:
-    """At a free port of those that hosts' firewalls let other hosts have."""
+def listen(address: str) -> socket.socket:
+    """Listen at a free port of those that hosts' firewalls let other hosts have."""
     for port in PORTS:
         with contextlib.suppress(OSError):
             return socket.create_server((address, port))

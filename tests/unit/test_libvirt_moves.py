@@ -5,10 +5,12 @@ from __future__ import annotations
 import subprocess
 import threading
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import libvirt
+import psutil
 import pytest
 
 from cell.compute import disk_transfer
@@ -73,12 +75,12 @@ class Place:
 
     def has(self, byte: int) -> bool:
         said = qemu_io(self.guests / SPEC.id / "disk", f"read -P {byte} 1M 64k")
-        return "Pattern verification failed" not in said
+        return "Pattern verification failed" not in said and "read 65536/65536" in said
 
 
 def qemu_io(disk: Path, command: str) -> str:
     argv = ["qemu-io", "-f", "qcow2", "-c", command, str(disk)]
-    return subprocess.run(argv, check=True, capture_output=True, text=True).stdout
+    return subprocess.run(argv, check=command.startswith("write"), capture_output=True, text=True).stdout
 
 
 @pytest.fixture
@@ -159,6 +161,33 @@ def test_a_disk_that_is_not_the_guests_own_is_refused_and_its_old_host_takes_the
     other.driver.close()
     assert place.driver.move_back(SPEC, 3, (), running=True).power_state == PowerState.RUNNING
     assert place.has(1)
+
+
+def test_a_fetch_gives_way_though_it_hears_nothing(place: Place, tmp_path: Path) -> None:
+    certificate = write_credentials(tmp_path)
+    with disk_transfer.listen("127.0.0.1") as silent, ThreadPoolExecutor(1) as pool:
+        had_by = {"address": "127.0.0.1", "port": str(silent.getsockname()[1]), "token": "t"}
+        there = DiskSource(host="other", offer=had_by | {"certificate": certificate.read_text()})
+        fetch = pool.submit(place.driver.fetch_disks, SPEC, 2, (), place.images, there, lambda _: None)
+        connection, _ = silent.accept()
+        with connection:
+            place.driver.destroy(SPEC.id, 3)
+            with pytest.raises(errors.Stale):
+                fetch.result(60.0)
+    assert not (place.guests / SPEC.id).exists()
+    assert not [one for one in psutil.Process().children(recursive=True) if "disk_transfer" in " ".join(one.cmdline())]
+
+
+def test_what_an_earlier_move_left_is_not_taken_for_a_new_guest(place: Place) -> None:
+    """The host was away when its guest was shelved from another one; now it is brought back here."""
+    spawn(place)
+    place.driver.close()
+    place.open()
+    assert place.driver.spawn(SPEC, 1, (), place.images).power_state == PowerState.RUNNING
+    assert place.has(1)
+    for _ in range(2):
+        assert place.driver.spawn(SPEC, 4, (), place.images).power_state == PowerState.RUNNING
+        assert not place.has(1)
 
 
 @pytest.mark.parametrize("left", ["guest", "files", "part"])

@@ -148,6 +148,7 @@ class LibvirtDriver:
         for port in ports:
             check_port(port)
         with self._guest_locks.take(spec.id, generation):
+            self._drop_leftovers(spec.id, generation)
             record = self._records.accept(spec, generation, ports)
             directory = self._records.path(spec.id)
             if not all(disk.path.exists() for disk in list_disks(directory, spec)):
