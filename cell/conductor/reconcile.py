@@ -1,8 +1,8 @@
 """What hosts hold against what the cell's records say: the cell's half of reconciling.
 
-Only a record that says deleted, and is no older than the guest, has a guest destroyed: a cell that knows nothing of it
-may have been put back from a backup, or be another cell. A guest that no record accounts for is kept in mind until
-somebody adopts or removes it.
+Only a record that says deleted, and is no older than the guest, has a guest destroyed, or one that says which move has
+left it there, as on a host that was away: a cell that knows nothing of it may have been put back from a backup, or be
+another cell. A guest that no record accounts for is kept in mind until somebody adopts or removes it.
 """
 
 from __future__ import annotations
@@ -129,7 +129,10 @@ def _judge(
         elif record.deleted:
             judged.orders.append(_order(guest, OrderKind.DESTROY, record.generation, "deleted"))
         elif record.host != host and record.id not in busy and not _waits_aside(guest, record, host):
-            _judge_misplaced(judged, guest, record)
+            if any(one.has_given_up(host, guest.generation) for one in record.migrations):
+                judged.orders.append(_order(guest, OrderKind.DESTROY, guest.generation, "a move that is over left it"))
+            else:
+                _judge_misplaced(judged, guest, record)
     return judged
 
 

@@ -41,7 +41,8 @@ OVER = frozenset({MigrationStatus.CONFIRMED, MigrationStatus.REVERTED, Migration
 class Migration:
     """``id``: of its claim too. ``source``, ``destination``: hosts, with their zones; the second is empty until one is
     found. ``destination_address``: of its hypervisor. ``vm_state``, ``power_state``: what the server was before.
-    ``user_id``, ``project_id``: who asked. ``progress``: percent of the disks that are copied."""
+    ``user_id``, ``project_id``: who asked. ``progress``: percent of the disks that are copied. ``over_at``: at which
+    generation it was over, with nothing more to keep on the host that it gives up; 0: not so."""
 
     id: str
     type: str
@@ -60,6 +61,7 @@ class Migration:
     destination_zone: str = ""
     destination_address: str = ""
     progress: int = 0
+    over_at: int = 0
 
     @property
     def is_over(self) -> bool:
@@ -77,6 +79,11 @@ class Migration:
     def other_than(self, host: str | None) -> str:
         """Return the host of the two that is not that one; "" where there is none."""
         return next((one for one in (self.source, self.destination) if one and one != host), "")
+
+    def has_given_up(self, host: str, generation: int) -> bool:
+        """Return whether what that host has of the server, at that generation, is what this move has left there."""
+        given_up = self.source if self.status == MigrationStatus.CONFIRMED else self.destination
+        return host == given_up and self.source != self.destination and generation <= self.over_at
 
 
 def changed(migrations: Sequence[Migration], **values: object) -> tuple[Migration, ...]:

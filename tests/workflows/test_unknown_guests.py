@@ -1,5 +1,5 @@
 """What a cell says of guests that its records do not give a host, carried out on the host: a record that says deleted,
-and is no older, is the only one that destroys."""
+and is no older, is the only one that destroys, or one that says which move has left the guest there."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ from cellcloud.db import cell_schema, claims, feed
 from cellcloud.db.cell_schema import servers as table
 from cellcloud.db.engine import Database
 from cellcloud.model.flavor import Flavor
-from cellcloud.model.guest_commands import GuestOrders
+from cellcloud.model.guest_commands import Arrive, GuestCommand, GuestOrders, MoveBack
 from cellcloud.model.observed_guests import GuestState
+from cellcloud.model.operations import Operation
 from cellcloud.rpc.conductor import Conductor
 from cellcloud.server_states import PowerState
 from tests.unit.cell_world import NoImages
@@ -220,3 +221,74 @@ def test_a_removal_that_was_asked_for_is_void_once_the_guest_has_a_record(world:
     show()
     assert world.look() == []
     assert world.hypervisor.get("h1", ONE).power_state == PowerState.RUNNING
+
+
+def move(cell: CellUnderTest, end: str) -> None:
+    """From h1 to h2; how it ended, with the host that is given up away."""
+    cell.create(ONE)
+    cell.run()
+    if end == "failed":
+        cell.fail[Arrive] = [errors.GuestFailed("no")]
+    cell.begin(ONE, Operation.RESIZE)
+    cell.run()
+    operations = {"confirmed": Operation.CONFIRM_RESIZE, "reverted": Operation.REVERT_RESIZE}
+    if end in ("confirmed", "reverted"):
+        cell.fenced.add("h1" if end == "confirmed" else "h2")
+        cell.begin(ONE, operations[end])
+        cell.run()
+
+
+@pytest.mark.parametrize(
+    ("end", "host", "aside", "newer", "raised", "kept"),
+    [
+        ("confirmed", "h1", True, 0, 0, False),
+        ("confirmed", "h1", True, 1, 0, True),
+        ("confirmed", "h1", True, 1, 9, True),  # of a record that was put back from a backup
+        ("reverted", "h2", False, 0, 0, False),
+        ("reverted", "h2", False, 1, 9, True),
+        ("failed", "h2", False, 0, 0, False),
+        ("failed", "h2", False, 1, 9, True),
+        ("waiting", "h1", True, -1, 0, True),
+        ("confirmed", "h3", False, 0, 0, True),  # nobody knows how it came there
+    ],
+)
+def test_what_a_move_left_on_a_host_that_was_away_goes_by_the_word_of_its_record(
+    world: World, end: str, host: str, aside: bool, newer: int, raised: int, kept: bool
+) -> None:
+    move(world.cell, end)
+    generation = world.cell.record(ONE).generation
+    world.set(generation=generation + raised)
+    generation += newer
+    driver = FakeDriver(world.hypervisor, host)
+    driver.spawn(make_spec(ONE), generation, (), NoImages())
+    if aside:
+        driver.set_aside(ONE, generation, 0.0)
+    there = driver.list_guests()
+    reconciler = Reconciler(host, driver, world.line, is_busy=lambda *_: False, report=lambda event: None)
+    for _ in range(3):
+        reconciler.compare()
+    assert [one.server_id for one in driver.list_guests()] == [one.server_id for one in there if kept]
+    assert bool(reconcile.list_unknown(world.cell.database, host)) == (kept and end != "waiting")
+
+
+def test_a_copy_that_may_be_all_there_is_stays(world: World) -> None:
+    """The move was reverted, but the host that the server is back on has lost it."""
+    cell = world.cell
+    move(cell, "waiting")
+    cell.begin(ONE, Operation.REVERT_RESIZE)
+    apply = cell._apply
+
+    def lost(host: str, command: GuestCommand) -> PowerState:
+        if isinstance(command, MoveBack):
+            raise errors.GuestFailed("It is gone.")
+        return apply(host, command)
+
+    cell._apply = lost  # type: ignore[method-assign]
+    cell.fenced.add("h2")
+    cell.run()
+    assert cell.record(ONE).migrations[-1].status == "reverted"
+    driver = FakeDriver(world.hypervisor, "h2")
+    driver.spawn(make_spec(ONE), 2, (), NoImages())
+    Reconciler("h2", driver, world.line, is_busy=lambda *_: False, report=lambda event: None).compare()
+    assert len(driver.list_guests()) == 1
+    assert len(reconcile.list_unknown(cell.database, "h2")) == 1

@@ -242,10 +242,15 @@ def _settle(context: StepContext, services: PassiveServices) -> StepResult:
 
 def give_up(run: LeasedRun, record: ServerRecord) -> StepResult:
     """Let the server be where and what it was before."""
-    changes = ServerChanges(
-        task_state=None, migrations=migrations.changed(record.migrations, status=MigrationStatus.ERROR)
-    )
-    return StepResult(changes=changes)
+    told = migrations.changed(record.migrations, status=MigrationStatus.ERROR, over_at=_over_at(run, record))
+    return StepResult(changes=ServerChanges(task_state=None, migrations=told))
+
+
+def _over_at(run: LeasedRun, record: ServerRecord) -> int:
+    """Return the generation by which the new host has nothing more to keep: none where the old one has not said that it
+    has the guest again."""
+    is_back = record.vm_state != VmState.ERROR and record.power_state != PowerState.NOSTATE
+    return run.generation if is_back else 0
 
 
 # ---- confirmed -------------------------------------------------------------------------------------------------------
@@ -263,7 +268,8 @@ def _confirm_first(context: StepContext, services: PassiveServices) -> StepResul
     if migration is None:
         return StepResult()
     guests.removed_from(context, services, migration.source, kind=Discard)
-    changes = ServerChanges(unconfirmed=False, migrations=_told(context, status=MigrationStatus.CONFIRMED))
+    told = _told(context, status=MigrationStatus.CONFIRMED, over_at=context.run.generation)
+    changes = ServerChanges(unconfirmed=False, migrations=told)
     return StepResult(changes=changes, release_claim=migration.id)
 
 
@@ -273,7 +279,7 @@ def _settle_confirmed(context: StepContext, services: PassiveServices) -> StepRe
         vm_state=seen_as(VmState.ACTIVE, context.record.power_state),
         task_state=None,
         unconfirmed=False,
-        migrations=_told(context, status=MigrationStatus.CONFIRMED),
+        migrations=_told(context, status=MigrationStatus.CONFIRMED, over_at=context.run.generation),
     )
     return StepResult(changes=changes, release_claim=_present(context).id)
 
@@ -301,9 +307,8 @@ def _switch_back(context: StepContext, services: PassiveServices) -> StepResult:
 
 
 def _settle_reverted(context: StepContext, services: PassiveServices) -> StepResult:
-    changes = ServerChanges(
-        task_state=None, unconfirmed=False, migrations=_told(context, status=MigrationStatus.REVERTED)
-    )
+    told = _told(context, status=MigrationStatus.REVERTED, over_at=_over_at(context.run, context.record))
+    changes = ServerChanges(task_state=None, unconfirmed=False, migrations=told)
     return StepResult(changes=changes, release_claim=_present(context).id)
 
 
