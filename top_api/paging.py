@@ -7,10 +7,10 @@ from typing import TypeVar
 from urllib.parse import urlencode
 
 from cellcloud import errors
-from cellcloud.db import pagination_snapshots, server_index
+from cellcloud.db import pagination_snapshots, server_lists
 from cellcloud.db.engine import Connection
 from cellcloud.db.pagination_snapshots import Walk
-from cellcloud.db.server_index import ServerQuery
+from cellcloud.db.server_lists import ServerQuery
 from cellcloud.model.server import ServerRecord
 from top_api.microversion import FIRST
 from top_api.request_pipeline import Call, Pair
@@ -52,18 +52,17 @@ def servers_page(call: Call, query: ServerQuery) -> tuple[list[ServerRecord], st
     database = call.services.database
     if query.is_steady:
         with database.read() as connection:
-            return server_index.list_records(connection, query), ""
+            return server_lists.list_records(connection, query), ""
     walk = walk_of(call)
 
     def rows(connection: Connection) -> list[ServerRecord]:
         if query.marker is None:
-            ids = server_index.list_ids(connection, query, pagination_snapshots.LONGEST + 1)
-            known = ids if len(ids) <= pagination_snapshots.LONGEST else None
+            known = server_lists.list_ids(connection, query, pagination_snapshots.LONGEST)
         else:
             known = walk.find_behind(connection, query.marker)
         if known is None:  # by the place that the marker has now
-            return server_index.list_records(connection, query)
-        records = server_index.list_of(connection, query, known)
+            return server_lists.list_records(connection, query)
+        records = server_lists.list_of(connection, query, known)
         if query.marker is None and len(records) == query.limit:
             walk.begin(known, len(records))
         return records

@@ -11,6 +11,8 @@ from cellcloud import errors
 from cellcloud.safe_regex import Pattern
 
 _SPECIAL = re.compile(r"[\\^$.|?*+()\[\]{}]")
+_BRANCHES = re.compile(r"[\\|()\[\]{}]")
+_BREAKS = re2.compile(r".?[*?+]+|[.^$]")
 _EXACT = Pattern(r"\^([^\\^$.|?*+()\[\]{}]+)\$")
 _ADDRESS = Pattern(r"[0-9a-fA-F.:]+")
 
@@ -20,6 +22,11 @@ def plain_text(pattern: str, *, address: bool = False) -> str | None:
     if address and _ADDRESS.matches(pattern):
         return pattern
     return None if _SPECIAL.search(pattern) else pattern
+
+
+def needed_text(pattern: str) -> str:
+    """Return the longest text that whatever matches the pattern has in it, as far as that is plain to see."""
+    return "" if _BRANCHES.search(pattern) else max(_BREAKS.split(pattern), key=len)
 
 
 def exact_text(pattern: str) -> str | None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from cellcloud import errors
-from cellcloud.db.server_index import SORT_KEYS, ServerQuery
+from cellcloud.db.server_lists import SORT_KEYS, ServerQuery
 from cellcloud.model.server import ServerRecord
 from cellcloud.model.virtual_hardware import device_names
 from cellcloud.server_states import TaskState, VmState, states_of, status_of
@@ -130,6 +130,7 @@ def _columns(query: dict[str, list[str]]) -> tuple[dict[str, list[Any]], dict[st
                 containing.setdefault(column, []).append(plain)
             else:
                 keep.append(_text_test(column, search_patterns.matcher(key, value)))
+                containing.setdefault(column, []).append(search_patterns.needed_text(value))
     for key in ("ip", "ip6"):
         for value in query.get(key, ()):
             plain = search_patterns.plain_text(value, address=True)
@@ -270,7 +271,7 @@ def _sort(call: Call, query: dict[str, list[str]]) -> list[tuple[str, bool]]:
     keys, directions = query.get("sort_key", []), query.get("sort_dir", [])
     if len(directions) > max(len(keys), 1):
         raise errors.Invalid("Sort direction array size exceeds sort key array size.")
-    default = directions[0] if directions and not keys else "desc"
+    default = directions[0] if directions else "desc"
     found: list[tuple[str, bool]] = []
     for place, key in enumerate(keys):
         direction = directions[place] if place < len(directions) else "desc"

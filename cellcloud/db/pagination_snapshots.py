@@ -20,7 +20,7 @@ from cellcloud.db.engine import Database, transact, utc_after, utc_now
 from cellcloud.db.top_schema import walks
 
 T = TypeVar("T")
-LONGEST = 50_000  # ids: 2 MB
+LONGEST = 10_000  # ids: 0.4 MB
 KEPT_SECONDS = 3600.0
 KEPT_EACH = 20  # of one user in one project
 _OF_A_PAGE = frozenset({"limit", "marker", "page_reverse"})

@@ -7,9 +7,10 @@ leaves its version at 0. Copies from any other cell are not taken.
 from __future__ import annotations
 
 import datetime as dt
+import functools
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -17,10 +18,8 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import mysql
 from sqlalchemy.engine import Connection, Row
 
-from cellcloud import errors
 from cellcloud.db import database_incarnations, migrations, quotas, server_groups, user_data, user_quotas
 from cellcloud.db.engine import utc_now
-from cellcloud.db.listing import json_text
 from cellcloud.db.top_schema import server_index
 from cellcloud.model import large_fields
 from cellcloud.model.flavor import Flavor
@@ -318,21 +317,20 @@ def _row_of(record: ServerRecord) -> dict[str, Any]:
 # Nothing changes these but what says so.
 _ACCEPTED = frozenset({"id", "project_id", "created_at", "quota_held", "quota_cores", "quota_ram"})
 _FIXED = _ACCEPTED | {"cell"}  # no cell's copy changes these
-_GUARDED = (
-    sa.update(server_index)
-    .where(
+_SORTED = frozenset(column.name for index in server_index.indexes for column in index.columns) - _FIXED
+
+
+@functools.lru_cache(maxsize=256)
+def _guarded(unchanged: frozenset[str] = frozenset()) -> sa.Update:
+    """``unchanged``: columns that the update need not set, as they have these values already."""
+    older = (
         server_index.c.id == sa.bindparam("which_id"),
         server_index.c.cell == sa.bindparam("which_cell"),
         server_index.c.version < sa.bindparam("new_version"),
     )
-    .values(
-        {
-            column: sa.bindparam(f"new_{column.name}", type_=column.type)
-            for column in server_index.c
-            if column.name not in _FIXED
-        }
-    )
-)
+    left = {column for column in server_index.c if column.name not in _FIXED | unchanged}
+    values = {column: sa.bindparam(f"new_{column.name}", type_=column.type) for column in left}
+    return sa.update(server_index).where(*older).values(values)
 
 
 def _guarded_row(record: ServerRecord) -> dict[str, Any]:
@@ -344,8 +342,29 @@ def _take(connection: Connection, records: Sequence[ServerRecord]) -> None:
     """Write copies, each only over an older one of its own cell: in one statement a batch where that is faster."""
     if connection.dialect.name in ("mysql", "mariadb"):
         connection.execute(_GUARDED_IN_ONE, [_row_of(record) for record in records])
+    elif connection.dialect.name == "sqlite":
+        for unchanged, rows in _by_unchanged(connection, records).items():
+            connection.execute(_guarded(unchanged), rows)
     else:
-        connection.execute(_GUARDED, [_guarded_row(record) for record in records])
+        connection.execute(_guarded(), [_guarded_row(record) for record in records])
+
+
+def _by_unchanged(
+    connection: Connection, records: Sequence[ServerRecord]
+) -> dict[frozenset[str], list[dict[str, Any]]]:
+    """Rows by the columns that they leave as they are: SQLite writes every index of a column that an update sets,
+    whether its value is another one or not. No other connection writes meanwhile."""
+    columns = (server_index.c.id, *(server_index.c[name] for name in sorted(_SORTED)))
+    mine = sa.select(*columns).where(server_index.c.id.in_([record.id for record in records]))
+    known = {row.id: row._mapping for row in connection.execute(mine)}
+    found: dict[frozenset[str], list[dict[str, Any]]] = {}
+    for record in records:
+        row = _guarded_row(record)
+        unchanged = frozenset(name for name in _SORTED if row[f"new_{name}"] == known[record.id][name])
+        found.setdefault(unchanged, []).append(
+            {k: v for k, v in row.items() if k.removeprefix("new_") not in unchanged}
+        )
+    return found
 
 
 def _guarded_in_one() -> sa.Insert:
@@ -441,77 +460,6 @@ def _records(connection: Connection, rows: Iterable[Row[Any]]) -> list[ServerRec
 
 
 # ---- reading ---------------------------------------------------------------------------------------------------------
-SORT_KEYS: Mapping[str, sa.ColumnElement[Any]] = {
-    "availability_zone": sa.func.coalesce(server_index.c.availability_zone, ""),
-    "created_at": server_index.c.created_at,
-    "deleted_at": sa.func.coalesce(server_index.c.deleted_at, server_index.c.created_at),
-    "flavor_id": server_index.c.flavor_id,
-    "host": sa.func.coalesce(server_index.c.host, ""),
-    "hostname": server_index.c.hostname,
-    "id": server_index.c.id,
-    "image_id": server_index.c.image_id,
-    "key_name": sa.func.coalesce(server_index.c.key_name, ""),
-    "launched_at": sa.func.coalesce(server_index.c.launched_at, server_index.c.created_at),
-    "name": server_index.c.name,
-    "node": sa.func.coalesce(server_index.c.node, ""),
-    "power_state": server_index.c.power_state,
-    "project_id": server_index.c.project_id,
-    "reservation_id": server_index.c.reservation_id,
-    "task_state": sa.func.coalesce(server_index.c.task_state, ""),
-    "updated_at": server_index.c.updated_at,
-    "user_id": server_index.c.user_id,
-    "vm_state": server_index.c.vm_state,
-    # Seldom asked for, so not worth columns: read from the records of those that the list is of.
-    **{
-        name: sa.func.coalesce(json_text(server_index.c.record, *path), "")
-        for name, path in {
-            "access_ip_v4": ("spec", "access_ip_v4"),
-            "access_ip_v6": ("spec", "access_ip_v6"),
-            "config_drive": ("spec", "config_drive"),
-            "description": ("spec", "description"),
-            "disk_config": ("spec", "disk_config"),
-            "launch_index": ("spec", "launch_index"),
-            "locked": ("locked",),
-        }.items()
-    },
-}
-
-
-_NEVER_CHANGING = frozenset({"created_at", "project_id", "reservation_id", "user_id"})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServerQuery:
-    """Which servers, in what order, how many.
-
-    ``project_id`` None: every project. ``equal``: column -> values, any of which will do. ``containing``: column ->
-    texts found anywhere in it, without regard to case. ``states``: (vm state, task state) pairs; a task state of None
-    stands for any but those that ``task_states_apart`` has for that vm state. ``keep`` is asked about each record
-    for what no column says. ``deleted`` None: both kinds. ``soft_deleted``: whether those that wait for their reclaim
-    are among what is asked for.
-    """
-
-    project_id: str | None
-    equal: Mapping[str, Sequence[Any]] = field(default_factory=dict)
-    containing: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    states: Sequence[tuple[str, str | None]] | None = None
-    task_states_apart: Mapping[str, Collection[str]] = field(default_factory=dict)
-    changed_since: dt.datetime | None = None
-    changed_before: dt.datetime | None = None
-    deleted: bool | None = False
-    soft_deleted: bool = False
-    keep: Callable[[ServerRecord], bool] | None = None
-    sort: Sequence[tuple[str, bool]] = (("created_at", True), ("id", True))  # (key, descending)
-    limit: int = 1000
-    marker: str | None = None
-
-    @property
-    def is_steady(self) -> bool:
-        """Whether no server ever changes its place in that order."""
-        unique = next((place for place, (key, _) in enumerate(self.sort) if key == "id"), len(self.sort))
-        return all(key in _NEVER_CHANGING for key, _ in self.sort[:unique])
-
-
 _FIND = sa.select(server_index.c.cell, server_index.c.project_id, server_index.c.deleted, _raw_record).where(
     server_index.c.id == sa.bindparam("which_id")
 )
@@ -525,42 +473,6 @@ def find_record(
     if row is None or project_id not in (None, row.project_id) or deleted not in (None, row.deleted):
         return None
     return _records(connection, [row])[0]
-
-
-def list_records(connection: Connection, query: ServerQuery) -> list[ServerRecord]:
-    """One page. Raises NotFound for a marker that is no such server."""
-    after = None if query.marker is None else _position_of(connection, query)
-    found: list[ServerRecord] = []
-    size = query.limit if query.keep is None else max(query.limit, CHUNK)
-    while len(found) < query.limit:
-        rows = connection.execute(_page(query, after, size)).all()
-        records = _records(connection, rows)
-        found.extend(record for record in records if query.keep is None or query.keep(record))
-        if query.keep is None or len(rows) < size:
-            break
-        after = rows[-1][2:]
-    return found[: query.limit]
-
-
-def list_ids(connection: Connection, query: ServerQuery, most: int) -> list[str]:
-    """Return the ids of a whole list in its order, but for what ``keep`` would leave out; ``most`` at most."""
-    order = [SORT_KEYS[key].desc() if descending else SORT_KEYS[key].asc() for key, descending in query.sort]
-    statement = sa.select(server_index.c.id).where(*_conditions(query)).order_by(*order).limit(most)
-    return list(connection.execute(statement).scalars())
-
-
-def list_of(connection: Connection, query: ServerQuery, ids: Sequence[str]) -> list[ServerRecord]:
-    """One page of these servers in their order, without those that the query does not ask for, or not any more."""
-    found: list[ServerRecord] = []
-    size = query.limit if query.keep is None else max(query.limit, CHUNK)
-    for start in range(0, len(ids), max(size, 1)):
-        some = ids[start : start + size]
-        wanted = sa.select(server_index.c.cell, _raw_record).where(server_index.c.id.in_(some), *_conditions(query))
-        records = {record.id: record for record in _records(connection, connection.execute(wanted))}
-        found += [r for one in some if (r := records.get(one)) and (query.keep is None or query.keep(r))]
-        if len(found) >= query.limit:
-            break
-    return found[: query.limit]
 
 
 def list_names_on(connection: Connection, hosts: Collection[tuple[str, str]]) -> list[tuple[str, str, str, str]]:
@@ -602,75 +514,3 @@ def list_versions(connection: Connection, cell: str, after: str, until: str | No
         sa.select(server_index.c.id, server_index.c.version).where(*mine).order_by(server_index.c.id)
     )
     return [(row.id, row.version) for row in rows]
-
-
-def _position_of(connection: Connection, query: ServerQuery) -> Sequence[Any]:
-    mine = [server_index.c.id == query.marker]
-    if query.project_id is not None:
-        mine.append(server_index.c.project_id == query.project_id)
-    row = connection.execute(sa.select(*_sort_columns(query)).where(*mine)).one_or_none()
-    if row is None:
-        raise errors.NotFound(f"marker [{query.marker}] not found")
-    return tuple(row)
-
-
-def _sort_columns(query: ServerQuery) -> list[sa.ColumnElement[Any]]:
-    return [SORT_KEYS[key].label(f"sort_{place}") for place, (key, _) in enumerate(query.sort)]
-
-
-def _page(query: ServerQuery, after: Sequence[Any] | None, size: int) -> sa.Select[Any]:
-    place = _sort_columns(query) if query.keep else ()  # asked for only where a page may need another
-    statement = sa.select(server_index.c.cell, _raw_record, *place).where(*_conditions(query))
-    if after is not None:
-        statement = statement.where(_beyond(query.sort, after))
-    order = [SORT_KEYS[key].desc() if descending else SORT_KEYS[key].asc() for key, descending in query.sort]
-    return statement.order_by(*order).limit(size)
-
-
-def _beyond(sort: Sequence[tuple[str, bool]], after: Sequence[Any]) -> sa.ColumnElement[bool]:
-    """Rows that come after a position in the order."""
-    ways = []
-    for place, (key, descending) in enumerate(sort):
-        column = SORT_KEYS[key]
-        same = [SORT_KEYS[earlier] == value for (earlier, _), value in zip(sort[:place], after, strict=False)]
-        ways.append(sa.and_(*same, column < after[place] if descending else column > after[place]))
-    return sa.or_(*ways)
-
-
-def _conditions(query: ServerQuery) -> list[sa.ColumnElement[bool]]:
-    wanted: list[sa.ColumnElement[bool]] = []
-    if query.project_id is not None:
-        wanted.append(server_index.c.project_id == query.project_id)
-    if query.deleted is not None:
-        wanted.append(_of_life(query.deleted, soft=query.soft_deleted))
-    if query.changed_since is not None:
-        wanted.append(server_index.c.updated_at >= query.changed_since)
-    if query.changed_before is not None:
-        wanted.append(server_index.c.updated_at <= query.changed_before)
-    for name, values in query.equal.items():
-        wanted.append(server_index.c[name].in_(values))
-    for name, texts in query.containing.items():
-        column = sa.func.lower(server_index.c[name])
-        wanted.extend(column.contains(text.lower(), autoescape=True) for text in texts)
-    if query.states is not None:
-        wanted.append(sa.or_(sa.false(), *(_in_state(query, *pair) for pair in query.states)))
-    return wanted
-
-
-def _of_life(deleted: bool, *, soft: bool) -> sa.ColumnElement[bool]:
-    """Source: Nova's filters ``deleted`` and ``soft_deleted``."""
-    gone, waits = server_index.c.deleted.is_(deleted), server_index.c.vm_state == VmState.SOFT_DELETED
-    if deleted:
-        return sa.or_(gone, waits) if soft else gone
-    return gone if soft else sa.and_(gone, sa.not_(waits))
-
-
-def _in_state(query: ServerQuery, vm_state: str, task_state: str | None) -> sa.ColumnElement[bool]:
-    vm = server_index.c.vm_state == vm_state
-    if task_state is not None:
-        return sa.and_(vm, server_index.c.task_state == task_state)
-    apart = query.task_states_apart.get(vm_state)
-    if not apart:
-        return vm
-    task = server_index.c.task_state
-    return sa.and_(vm, sa.or_(task.is_(None), task.not_in(apart)))

@@ -95,6 +95,8 @@ aggregates_version = sa.Table(
     sa.Column("value", sa.BigInteger, nullable=False),
 )
 
+_WITH_TASK = sa.text("task_state IS NOT NULL")
+
 # The index: the newest known record of each server, and the columns that lists filter and sort by.
 server_index = sa.Table(
     "server_index",
@@ -132,10 +134,34 @@ server_index = sa.Table(
     sa.Column("record", Json, nullable=False),
     sa.Index("ix_server_index_group", "group_id", "deleted"),
     sa.Index("ix_server_index_deleted_at", "deleted", "deleted_at"),
+    # Orders that lists are asked for in; by what has no index here they are sorted.
+    sa.Index("ix_server_index_accepted", "deleted", "created_at", "id"),
     sa.Index("ix_server_index_project", "project_id", "deleted", "created_at", "id"),
-    sa.Index("ix_server_index_name", "project_id", "name"),
+    sa.Index("ix_server_index_project_name", "project_id", "name", "created_at", "id"),
+    sa.Index("ix_server_index_project_updated", "project_id", "updated_at", "created_at", "id"),
+    *(
+        sa.Index(f"ix_server_index_by_{name}", name, "created_at", "id")
+        for name in (
+            "flavor_id",
+            "host",
+            "image_id",
+            "key_name",
+            "name",
+            "reservation_id",
+            "updated_at",
+            "user_id",
+            "vm_state",
+        )
+    ),
+    sa.Index(
+        "ix_server_index_by_task_state",
+        "task_state",
+        "created_at",
+        "id",
+        postgresql_where=_WITH_TASK,
+        sqlite_where=_WITH_TASK,
+    ),
     sa.Index("ix_server_index_cell", "cell", "id"),
-    sa.Index("ix_server_index_updated", "updated_at"),
     sa.Index("ix_server_index_user_data", "user_data_id"),
     sa.Index("ix_server_index_hints", "hints_id"),
     sa.Index("ix_server_index_large_fields", "large_fields_id"),

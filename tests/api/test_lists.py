@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from cellcloud.db import flavors, server_index, top_schema
+from cellcloud.db import flavors, server_index, server_lists, top_schema
 from cellcloud.db.engine import Database
-from cellcloud.db.server_index import ServerQuery
+from cellcloud.db.server_lists import ServerQuery
 from cellcloud.model.flavor import Flavor
 from cellcloud.model.keypair import Keypair
 from cellcloud.model.network import FixedIp
@@ -38,7 +38,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     made = World(database, folder)
     ids = {name: made.create(name, token="other" if name == "d" else "member") for name in "abcd"}
     with database.read() as connection:
-        records = {r.spec.name: r for r in server_index.list_records(connection, ServerQuery(project_id=None))}
+        records = {r.spec.name: r for r in server_lists.list_records(connection, ServerQuery(project_id=None))}
     for number, name in enumerate("abcd"):
         _make_different(made, records[name], number)
     _add_migrations(made, ids["d"])
@@ -284,7 +284,7 @@ CASES = [
 
 def _filled(world: World, text: str) -> str:
     with world.database.read() as connection:
-        records = server_index.list_records(connection, ServerQuery(project_id=None))
+        records = server_lists.list_records(connection, ServerQuery(project_id=None))
     ids = {record.spec.name: record.id for record in records}
     if "{east}" in text:
         ids["east"] = world.get("/os-hypervisors", token="admin", version="2.53").get_json()["hypervisors"][0]["id"]

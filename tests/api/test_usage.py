@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from cellcloud.db import retention, server_index, top_schema
-from cellcloud.db.server_index import ServerQuery
+from cellcloud.db import retention, server_index, server_lists, top_schema
+from cellcloud.db.server_lists import ServerQuery
 from cellcloud.server_states import VmState
 from tests.api.world import DEMO, OTHER, World
 
@@ -41,7 +41,7 @@ def used(world: World) -> World:
     for name, (token, flavor, launched, terminated) in SERVERS.items():
         server_id = world.create(name, token=token, flavorRef=flavor)
         with world.database.write() as connection:
-            records = server_index.list_records(connection, ServerQuery(project_id=None))
+            records = server_lists.list_records(connection, ServerQuery(project_id=None))
             record = next(one for one in records if one.id == server_id)
             ended: dict[str, Any] = {} if terminated is None else {"deleted": True, "vm_state": VmState.DELETED}
             changed = replace(

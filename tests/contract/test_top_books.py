@@ -13,10 +13,20 @@ import pytest
 import sqlalchemy as sa
 
 from cellcloud import errors
-from cellcloud.db import flavors, idempotency, keypairs, quotas, retention, server_index, top_schema, usage
+from cellcloud.db import (
+    flavors,
+    idempotency,
+    keypairs,
+    quotas,
+    retention,
+    server_index,
+    server_lists,
+    top_schema,
+    usage,
+)
 from cellcloud.db.engine import Database, retried
 from cellcloud.db.idempotency import KeptAnswer
-from cellcloud.db.server_index import SORT_KEYS, ServerQuery
+from cellcloud.db.server_lists import SORT_KEYS, ServerQuery
 from cellcloud.model.flavor import Flavor
 from cellcloud.model.image import Image
 from cellcloud.model.keypair import Keypair
@@ -159,9 +169,9 @@ def test_pages_in_every_order(top_database: Database, key: str, descending: bool
     )
     met: list[str] = []
     with top_database.read() as connection:
-        everything = server_index.list_records(connection, replace(query, limit=100))
+        everything = server_lists.list_records(connection, replace(query, limit=100))
         while True:
-            page = server_index.list_records(connection, replace(query, marker=met[-1] if met else None))
+            page = server_lists.list_records(connection, replace(query, marker=met[-1] if met else None))
             met += [record.id for record in page]
             if len(page) < 4:
                 break
@@ -175,7 +185,7 @@ def test_filters(top_database: Database) -> None:
 
     def count(**query: Any) -> int:
         with top_database.read() as connection:
-            return len(server_index.list_records(connection, ServerQuery(**{"project_id": PROJECT, **query})))
+            return len(server_lists.list_records(connection, ServerQuery(**{"project_id": PROJECT, **query})))
 
     assert count() == 10
     assert count(project_id=None) == 11
@@ -190,7 +200,7 @@ def test_filters(top_database: Database) -> None:
     assert count(changed_since=AT + dt.timedelta(seconds=5)) == 2
     assert count(deleted=True) == 0
     with top_database.read() as connection, pytest.raises(errors.NotFound):
-        server_index.list_records(connection, ServerQuery(project_id=PROJECT, marker="none"))
+        server_lists.list_records(connection, ServerQuery(project_id=PROJECT, marker="none"))
 
 
 def test_a_race_for_the_last_of_a_quota(top_database: Database) -> None:

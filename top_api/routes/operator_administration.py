@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 
 from cellcloud import errors
 from cellcloud.db import cells as cells_table
-from cellcloud.db import database_incarnations, intents, server_index
-from cellcloud.db.server_index import ServerQuery
+from cellcloud.db import database_incarnations, intents, server_lists
+from cellcloud.db.server_lists import ServerQuery
 from cellcloud.model.cell import Cell, Finding
 from cellcloud.model.host import Host
 from cellcloud.model.intent import Intent, IntentKind
@@ -65,7 +65,7 @@ def list_servers(call: Call) -> dict[str, Any]:
         limit=max(1, min(MOST, int(call.param("limit") or MOST))),
     )
     with call.services.database.read() as connection:
-        return {"servers": [_shown(record) for record in server_index.list_records(connection, query)]}
+        return {"servers": [_shown(record) for record in server_lists.list_records(connection, query)]}
 
 
 @operator.route("GET", "/servers/<server_id>", RULE)
@@ -233,7 +233,7 @@ def _find(call: Call, server_id: str) -> ServerRecord:
     """Return the server's record, a deleted one's too."""
     query = ServerQuery(project_id=None, equal={"id": [server_id[:64]]}, deleted=None, limit=1)
     with call.services.database.read() as connection:
-        found = server_index.list_records(connection, query)
+        found = server_lists.list_records(connection, query)
     if not found:
         raise errors.NotFound(f"Instance {server_id[:64]} could not be found.")
     return found[0]

@@ -7,8 +7,8 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from cellcloud import errors
-from cellcloud.db import flavors, server_index
-from cellcloud.db.server_index import ServerQuery
+from cellcloud.db import flavors, server_lists
+from cellcloud.db.server_lists import ServerQuery
 from cellcloud.model.decision import PolicyRecord, Shape
 from cellcloud.model.explanation import CellAggregate, CellPolicy, CellShadow, Explanation, Replayed
 from cellcloud.model.flavor import Flavor
@@ -66,7 +66,7 @@ def _unknown(call: Call, key: str) -> str:
     """Return what to say of a key that no cell has a decision for."""
     query = ServerQuery(project_id=None, equal={"id": [key[:64]]}, deleted=None, limit=1)
     with call.services.database.read() as connection:
-        found = server_index.list_records(connection, query)
+        found = server_lists.list_records(connection, query)
     if found:
         return f"No cell keeps a decision about server {key[:64]}: none was asked, or it is too long ago."
     return f"No cell knows a server, request or decision {key[:64]}."

@@ -1,0 +1,172 @@
+"""Pages of 20 of the list of servers, by each of what people filter and sort by, with a full index: the first page, one
+in the middle and the last one, of a member's project (a seventh of the servers) and of an administrator over all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import statistics
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import quote
+
+import sqlalchemy as sa
+
+from benchmarks.figures import Figure, milliseconds, report
+from cellcloud.db import migrate
+from cellcloud.db.engine import Database
+from cellcloud.db.top_schema import server_index
+from cellcloud.launcher.database_servers import MariaDb, PostgreSql
+from tests.api.world import DEMO, World
+from tests.daemons import running_database
+from tests.server_fleet import fill, host_of, image_of
+
+KINDS = ("sqlite", "mariadb", "postgresql")
+LATE = "2025-11-28T00:00:00Z"
+FILTERS = {  # name -> query
+    "nothing": "",
+    "name": "name=web-42",
+    "name, exact": "name=" + quote("^web-1-000$"),
+    "name, pattern": "name=" + quote("^db-.*7-"),
+    "name of none": "name=nowhere",
+    "status ACTIVE": "status=ACTIVE",
+    "status ERROR": "status=ERROR",
+    "status REBOOT": "status=REBOOT",
+    "host": f"host={host_of(7)}",
+    "node": f"node={host_of(7)}",
+    "ip": "ip=10.0.77.7",
+    "flavor": "flavor=3",
+    "image": f"image={image_of(1)}",
+    "availability zone": "availability_zone=zone-1",
+    "changes-since, few": f"changes-since={LATE}",
+    "changes-since, many": "changes-since=2024-06-01T00:00:00Z",
+    "changes-before": "changes-before=2024-02-01T00:00:00Z",
+    "tags": "tags=team-40",
+    "not-tags": "not-tags=prod",
+    "key_name": "key_name=key-000",
+    "reservation_id": "reservation_id=r-77",
+    "task_state": "task_state=rebooting",
+    "vm_state": "vm_state=stopped",
+    "power_state": "power_state=4",
+    "locked": "locked=true",
+    "deleted": "deleted=true",
+    "user_id": "user_id=user-000-1",
+    "status and flavor": "status=ERROR&flavor=3",
+    "name and status": "name=web&status=SHUTOFF",
+}
+SORTS = ("created_at", "updated_at", "display_name", "vm_state", "host", "launched_at", "instance_type_id", "image_ref",
+         "availability_zone", "key_name", "user_id", "power_state", "task_state", "uuid", "project_id", "hostname",
+         "terminated_at")  # fmt: skip
+COLUMNS = {"display_name": "name", "instance_type_id": "flavor_id", "image_ref": "image_id", "uuid": "id",
+           "terminated_at": "deleted_at"}  # fmt: skip
+OPERATORS = ("host", "node", "deleted", "task_state", "user_id")  # a member may not, or only later
+
+
+@contextmanager
+def full_index(kind: str, count: int) -> Iterator[Database]:
+    """Yield a database of that kind with so many servers."""
+    with tempfile.TemporaryDirectory(prefix="cellcloud-bench-") as folder:
+        if kind == "sqlite":
+            yield filled(f"sqlite:///{folder}/top.db", count)
+            return
+        server = MariaDb if kind == "mariadb" else PostgreSql
+        with running_database(server, Path(folder) / "data", ("top",)) as running:
+            yield filled(running.url("top"), count)
+
+
+def filled(url: str, count: int) -> Database:
+    database = Database(url, timeout=600)
+    migrate.upgrade(database, "top")
+    fill(database, count, largest=DEMO)
+    statement = {"postgresql": "VACUUM ANALYZE", "sqlite": "ANALYZE"}.get(
+        database.dialect, "ANALYZE TABLE server_index"
+    )
+    raw = database.engine.raw_connection()
+    raw.cursor().execute(statement)
+    raw.close()
+    return database
+
+
+def middle_of(database: Database, key: str, project: str | None) -> str:
+    """Return the server in the middle of an order."""
+    row = server_index.c
+    mine = [] if project is None else [row.project_id == project]
+    with database.read() as connection:
+        total = connection.execute(sa.select(sa.func.count()).select_from(server_index).where(*mine)).scalar_one()
+        order = (row[COLUMNS.get(key, key)], row.created_at, row.id)
+        query = sa.select(row.id).where(*mine).order_by(*order).limit(1).offset(total // 2)
+        return str(connection.execute(query).scalar_one())
+
+
+class Asker:
+    """An administrator of all projects, or a member of the largest."""
+
+    def __init__(self, world: World, database: Database, role: str) -> None:
+        self.world, self.database, self.token = world, database, role
+        self.all = "&all_tenants=1" if role == "admin" else ""
+        self.project = None if role == "admin" else DEMO
+
+    def page(self, query: str) -> list[str]:
+        answer = self.world.get(f"/v2.1/servers/detail?limit=20{self.all}&{query}", token=self.token, version="2.53")
+        assert answer.status_code == 200, answer.get_data(as_text=True)
+        return [server["id"] for server in answer.get_json()["servers"]]
+
+    def pages(self, query: str, key: str, way: str) -> dict[str, str]:
+        """Page -> its query."""
+        sorted_by = f"{query}&sort_key={key}&sort_dir={way}"
+        back = self.page(f"{query}&sort_key={key}&sort_dir={'asc' if way == 'desc' else 'desc'}")
+        found = {"first": sorted_by, "middle": f"{sorted_by}&marker={middle_of(self.database, key, self.project)}"}
+        return {**found, "last": f"{sorted_by}&marker={back[-1]}"} if len(back) == 20 else found
+
+
+def measure(kind: str, count: int, repeats: int, only: str) -> Iterator[Figure]:
+    with full_index(kind, count) as database, tempfile.TemporaryDirectory() as folder:
+        world = World(database, Path(folder))
+        world.app.after_request_funcs[None].pop()  # what tests check of each answer
+        with database.read() as connection:
+            one = (
+                connection.execute(sa.select(server_index.c.id).where(server_index.c.project_id == DEMO))
+                .scalars()
+                .first()
+            )
+        reference = statistics.median(milliseconds(lambda: world.get(f"/servers/{one}"), 50))
+        for token in ("member", "admin"):
+            asker = Asker(world, database, token)
+            cases = [(f"by {name}", query, "created_at", "desc") for name, query in FILTERS.items()
+                     if asker.project is None or name not in OPERATORS]  # fmt: skip
+            cases += [(f"in order of {key} {way}", "", key, way) for key in SORTS for way in ("asc", "desc")
+                      if asker.project is None or key != "host"]  # fmt: skip
+            for name, query, key, way in cases:
+                if only not in name:
+                    continue
+                for page, asked in asker.pages(query, key, way).items():
+                    asker.page(asked)
+                    readings = milliseconds(functools.partial(asker.page, asked), repeats)
+                    yield Figure(
+                        name=f"{kind}, {token}, {name}, {page} page",
+                        unit="ms",
+                        readings=readings,
+                        reference="GET of one server, ms",
+                        reference_reading=reference,
+                    )
+        world.close()
+        database.close()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", action="store_true", help="one JSON object a line")
+    parser.add_argument("--servers", type=int, default=100_000)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--databases", nargs="+", choices=KINDS, default=KINDS)
+    parser.add_argument("--only", default="", help="cases with this text in their names")
+    given = parser.parse_args()
+    for kind in given.databases:
+        report(list(measure(kind, given.servers, given.repeats, given.only)), as_json=given.json)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,184 @@
+"""Pages of the index's lists: as a plain reading of every server has them, by indexes, on every database."""
+
+from __future__ import annotations
+
+import datetime as dt
+import functools
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from cellcloud.db import server_index, server_lists
+from cellcloud.db.engine import Database
+from cellcloud.db.server_lists import SORT_KEYS, ServerQuery
+from cellcloud.db.top_schema import server_index as table
+from cellcloud.model.server import ServerRecord
+from cellcloud.server_states import TaskState, VmState
+from tests import server_fleet
+
+COUNT = 150
+LARGEST = "d" * 32
+
+
+@pytest.fixture
+def records(top_database: Database, monkeypatch: pytest.MonkeyPatch) -> list[ServerRecord]:
+    """Servers as those of a large cloud, some of them alike in all but their ids; few are only seven."""
+    monkeypatch.setattr(server_lists, "FEW", 7)
+    chance = random.Random(5)
+    found = []
+    for record in server_fleet.records(COUNT, LARGEST):
+        at = server_fleet.BEGAN + dt.timedelta(days=chance.randrange(9))
+        vm_state = VmState.SOFT_DELETED if chance.random() < 0.1 else record.vm_state
+        spec = replace(record.spec, created_at=at, name=f"Web_{chance.randrange(30)}%")
+        changes: dict[str, Any] = {"created_at": at, "updated_at": at + dt.timedelta(days=chance.randrange(5))}
+        if not record.deleted:
+            changes["vm_state"] = vm_state
+        if chance.random() < 0.3:
+            changes |= {"host": None, "launched_at": None}
+        found.append(replace(record, spec=spec, **changes))
+    with top_database.write() as connection:
+        server_index.insert_records(connection, found)
+    return found
+
+
+def is_asked_for(query: ServerQuery, record: ServerRecord, row: dict[str, Any]) -> bool:
+    soft = record.vm_state == VmState.SOFT_DELETED
+    lives = {
+        None: True,
+        False: not record.deleted and (query.soft_deleted or not soft),
+        True: record.deleted or (query.soft_deleted and soft),
+    }[query.deleted]
+    states = query.states is None or any(
+        record.vm_state == vm
+        and (record.task_state == task if task else record.task_state not in query.task_states_apart.get(vm, ()))
+        for vm, task in query.states
+    )
+    return (
+        lives
+        and states
+        and query.project_id in (None, record.spec.project_id)
+        and (query.changed_since is None or row["updated_at"] >= query.changed_since)
+        and (query.changed_before is None or row["updated_at"] <= query.changed_before)
+        and all(row[name] in values for name, values in query.equal.items())
+        and all(text.lower() in row[name].lower() for name, texts in query.containing.items() for text in texts)
+        and (query.keep is None or query.keep(record))
+    )
+
+
+def expected(query: ServerQuery, rows: Sequence[tuple[ServerRecord, dict[str, Any]]]) -> list[str]:
+    """The whole list's ids. No value comes before every value; later on, no time is that of acceptance."""
+    found = [(record, row) for record, row in rows if is_asked_for(query, record, row)]
+
+    def rank(row: dict[str, Any], key: str, *, first: bool) -> tuple[bool, Any]:
+        value = row["created_at"] if row[key] is None and not first and key.endswith("_at") else row[key]
+        return value is not None, value
+
+    for place, (key, descending) in reversed(list(enumerate(query.sort))):
+        found.sort(
+            key=functools.partial(lambda pair, **of: rank(pair[1], **of), key=key, first=not place), reverse=descending
+        )
+    return [record.id for record, _ in found]
+
+
+def queries(records: Sequence[ServerRecord], count: int) -> Iterator[ServerQuery]:
+    """What may be asked, by chance: filters and orders of every kind, together."""
+    chance = random.Random(11)
+    columns = [key for key in sorted(SORT_KEYS) if key in table.c and key != "id"]
+    for _ in range(count):
+        some = chance.choice(records)
+        equal: dict[str, list[Any]] = {}
+        for name in chance.sample(
+            ["flavor_id", "host", "image_id", "user_id", "reservation_id"], chance.choice([0, 0, 0, 1, 2])
+        ):
+            values = [server_index._row_of(each)[name] for each in chance.choices(records, k=chance.choice([1, 3]))]
+            equal[name] = [value for value in values if value is not None]
+        keys = chance.sample(columns, chance.choice([0, 1, 1, 2]))
+        sort = [(key, chance.random() < 0.5) for key in keys]
+        way = chance.random() < 0.5
+        sort += [(key, way) for key in ("created_at", "id") if key not in keys]
+        yield ServerQuery(
+            project_id=chance.choice([None, None, some.spec.project_id]),
+            equal=equal,
+            containing={"name": [chance.choice(["WEB_1", "_2", "%", "none"])]} if chance.random() < 0.2 else {},
+            states=chance.choice([None, None, [(VmState.ACTIVE, None)], [(some.vm_state, None), ("x", "y")],
+                                  [(VmState.ACTIVE, TaskState.REBOOTING)], []]),
+            task_states_apart={VmState.ACTIVE: [TaskState.REBOOTING]},
+            changed_since=some.updated_at if chance.random() < 0.2 else None,
+            changed_before=some.updated_at if chance.random() < 0.2 else None,
+            deleted=chance.choice([None, False, False, True]),
+            soft_deleted=chance.random() < 0.5,
+            keep=(lambda record: record.spec.id < "8") if chance.random() < 0.2 else None,
+            sort=tuple(sort),
+            limit=chance.choice([2, 5, 40]),
+        )  # fmt: skip
+
+
+def test_pages_are_those_of_the_whole_list(top_database: Database, records: list[ServerRecord]) -> None:
+    rows = [(record, server_index._row_of(record)) for record in records]
+    full = 0
+    with top_database.read() as connection:
+        for query in queries(records, 60):
+            wanted = expected(query, rows)
+            full += len(wanted) > query.limit
+            met: list[str] = []
+            while True:
+                page = server_lists.list_records(connection, replace(query, marker=met[-1] if met else None))
+                met += [record.id for record in page]
+                if len(page) < query.limit:
+                    break
+            assert met == wanted, query
+            ids = server_lists.list_ids(connection, replace(query, keep=None), COUNT)
+            assert ids == expected(replace(query, keep=None), rows), query
+    assert full >= 8
+
+
+def plan_of(database: Database, statement: sa.Select[Any]) -> tuple[str, bool]:
+    """How the database would answer, and whether it reads an index in its order, with nothing to sort."""
+    text = str(statement.compile(database.engine, compile_kwargs={"literal_binds": True})).replace("%%", "%")
+    with database.write() as connection:
+        if database.dialect == "sqlite":
+            steps = [row.detail for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}")]
+            return str(steps), all(" INDEX " in step for step in steps)
+        if database.dialect == "postgresql":
+            for way in ("seqscan", "bitmapscan", "sort"):  # taken with few rows, though there is an index
+                connection.exec_driver_sql(f"SET LOCAL enable_{way} = off")
+            plan = "\n".join(row[0] for row in connection.exec_driver_sql(f"EXPLAIN {text}"))
+            return plan, "Seq Scan" not in plan and "Sort" not in plan
+        rows = [row._mapping for row in connection.exec_driver_sql(f"EXPLAIN {text}")]
+        few = [int(row["rows"]) < 20 for row in rows]
+        good = all(row["key"] and (some or "filesort" not in row["Extra"]) for row, some in zip(rows, few, strict=True))
+        return str(rows), good
+
+
+FOLLOWED = {
+    None: ("created_at", "flavor_id", "host", "image_id", "key_name", "name", "reservation_id", "updated_at", "user_id",
+           "vm_state"),
+    LARGEST: ("created_at", "name", "updated_at"),
+}  # fmt: skip
+
+
+def test_orders_are_read_from_indexes(top_database: Database) -> None:
+    server_fleet.fill(top_database, 1000, largest=LARGEST)
+    analyze = "ANALYZE TABLE server_index" if top_database.dialect in ("mysql", "mariadb") else "ANALYZE"
+    with top_database.write() as connection:
+        connection.exec_driver_sql(analyze)
+    sorts = [(project, key) for project, keys in FOLLOWED.items() for key in keys]
+    equals: dict[str, Any] = {"host": server_fleet.host_of(3), "vm_state": VmState.ACTIVE, "flavor_id": "1"}
+    cases = [
+        ServerQuery(project_id=project, sort=tuple({key: down, "created_at": down, "id": down}.items()))
+        for project, key in sorts
+        for down in (False, True)
+    ]
+    cases += [ServerQuery(project_id=None, equal={name: [value]}) for name, value in equals.items()]
+    for query in cases:
+        with top_database.read() as connection:
+            assert query.equal or query.project_id or server_lists.find_few(connection, query, 1) is None
+            row = connection.execute(server_lists.page_of(query, None, None, 20)).all()[-1]
+        for after in (None, tuple(row)[2:]):
+            for part in server_lists.parts_of(query, None, after, 20):
+                plan, good = plan_of(top_database, part)
+                assert good, f"{query.sort} {query.equal} of {query.project_id}: {plan}"
