@@ -159,6 +159,12 @@ def list_of(part: Part, **bounds: Any) -> AnswerShape:
     return _Around("items", part, {"type": "array", **bounds})
 
 
+def in_order(*parts: Part) -> AnswerShape:
+    """Return a list of exactly those things, in that order."""
+    count = len(parts)
+    return _Around("prefixItems", parts, {"type": "array", "items": False, "minItems": count, "maxItems": count})
+
+
 def map_of(part: Part, **bounds: Any) -> AnswerShape:
     """Return an object from any names to such things."""
     return _Around("additionalProperties", part, {"type": "object", **bounds})

@@ -72,7 +72,8 @@ def _declared(schema: Any, path: str = "") -> Iterator[str]:
     for name, inner in schema.get("properties", {}).items():
         yield f"{path}.{name}"
         yield from _declared(inner, f"{path}.{name}")
-    for inner in (schema.get("items"), schema.get("additionalProperties"), *schema.get("anyOf", ())):
+    inside = (schema.get("items"), schema.get("additionalProperties"), *schema.get("prefixItems", ()))
+    for inner in (*inside, *schema.get("anyOf", ())):
         if isinstance(inner, dict):
             yield from _declared(inner, path)
 
@@ -82,8 +83,9 @@ def _seen(schema: Any, value: Any, path: str = "") -> Iterator[str]:
     for inner in schema.get("anyOf", ()):
         yield from _seen(inner, value, path)
     if isinstance(value, list):
-        for each in value:
-            yield from _seen(schema.get("items", {}), each, path)
+        first = schema.get("prefixItems", [])
+        for number, each in enumerate(value):
+            yield from _seen(first[number] if number < len(first) else schema["items"], each, path)
     if isinstance(value, dict):
         for name, each in value.items():
             known = schema.get("properties", {}).get(name)

@@ -64,10 +64,11 @@ class Things:
         for one in hosts:
             ask("PUT", f"/v2.1/os-services/{one['id']}", {"status": "enabled", "forced_down": False}, token="admin")
         ask("DELETE", f"/v2.1/os-quota-sets/{DEMO}", token="admin")
-        flavor = {"name": "fuzz", "id": "fuzz", "ram": 64, "vcpus": 1, "disk": 1, "os-flavor-access:is_public": False}
+        flavor = {"name": "fuzz", "id": "fuzz", "ram": 64, "vcpus": 1, "disk": 1}
         for path, body in (
             ("/os-keypairs", {"keypair": {"name": "fuzz", "public_key": KEY}}),
-            ("/flavors", {"flavor": flavor}),
+            ("/flavors", {"flavor": {**flavor, "os-flavor-access:is_public": False}}),
+            *(("/flavors", {"flavor": {**flavor, "name": one, "id": one}}) for one in ("1", "2")),
             ("/flavors/fuzz/action", {"addTenantAccess": {"tenant": DEMO}}),
             ("/os-aggregates", {"aggregate": {"name": "fuzz"}}),
         ):

@@ -204,5 +204,9 @@ ON_PURPOSE: dict[str, str] = {
     "unshelve.availability_zone": "Nova's controller knows no zone of that name",
     "os-console-auth-tokens/<token>  as admin: 400": "Nova refuses it below 2.31, too: there were RDP consoles alone",
     "hosts_not_run": "Nova's own code answers the names of hosts there",
+    "policies.0: 'soft-": "a group that was made at 2.15 is shown as it is at older ones, as Nova does",
+    "action rebuild declares at server: 'progress' is": "Nova's own view leaves it out of a server in error",
+    "events declares at events.0.name: 'a'": "a name that was taken is told back",
+    "server.id: 'a' is not a 'uuid'": "an image's owner may write there what he likes, as with Nova",
     "keypair.user_id = '': Nova takes": "a user without a name is nobody",
 }

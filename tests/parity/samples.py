@@ -84,6 +84,12 @@ def spread(schema: Any, is_valid: Callable[[Any, Any], bool]) -> Iterator[Any]:
             yield from spread({**schema, "type": kind}, is_valid)
     elif schema.get("type") == "object":
         yield from _spread_object(schema, is_valid)
+    elif "prefixItems" in schema:
+        places = [list(spread(each, is_valid)) for each in schema["prefixItems"]]
+        whole_list = [values[0] for values in places]
+        yield whole_list
+        for number, values in enumerate(places):
+            yield from ([*whole_list[:number], value, *whole_list[number + 1 :]] for value in values[1:])
     elif schema.get("type") == "array":
         least, most = schema.get("minItems", 0), schema.get("maxItems", 1)
         for each in spread(schema["items"], is_valid) if most else ():
@@ -99,7 +105,7 @@ def _spread_object(schema: Any, is_valid: Callable[[Any, Any], bool]) -> Iterato
     whole = {name: values[0] for name, values in fields.items()}
     if isinstance(schema.get("additionalProperties"), dict):
         for each in spread(schema["additionalProperties"], is_valid):
-            yield {**whole, "a": each}
+            yield {**whole, "1" if "propertyNames" in schema else "a": each}
     if not schema.get("minProperties"):
         yield whole
     for name, values in fields.items():

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from top_api.answers.types import COUNT, LINKS, SECOND, TEXT, TEXTS, URL, UUID, a_page, a_word, only
-from top_api.response_schema import FieldParts, Fields, list_of, nullable, optional
+from top_api.response_schema import FieldParts, Fields, in_order, nullable, optional
 
-_LINK = Fields({"rel": a_word(("self", "bookmark", "alternate")), "href": URL, "type": optional(TEXT)})
-_BRIEF: FieldParts = {"id": UUID, "name": nullable(TEXT), "links": list_of(_LINK, minItems=3)}
+_LINKS = in_order(
+    *(Fields({"rel": {"const": rel}, "href": URL}) for rel in ("self", "bookmark")),
+    Fields({"rel": {"const": "alternate"}, "type": {"const": "application/vnd.openstack.image"}, "href": URL}),
+)
+_BRIEF: FieldParts = {"id": UUID, "name": nullable(TEXT), "links": _LINKS}
 _WHOLE = Fields(
     {
         **_BRIEF,
@@ -17,7 +20,7 @@ _WHOLE = Fields(
         "updated": SECOND,
         "status": a_word(("ACTIVE", "SAVING", "DELETED", "ERROR", "UNKNOWN")),
         "progress": {"type": "integer", "enum": [0, 25, 50, 100]},
-        "OS-EXT-IMG-SIZE:size": nullable(COUNT),
+        "OS-EXT-IMG-SIZE:size": COUNT,
         "server": optional(Fields({"id": TEXT, "links": LINKS})),
         "OS-DCF:diskConfig": optional(a_word(("AUTO", "MANUAL"))),
     },

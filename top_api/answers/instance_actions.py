@@ -24,7 +24,7 @@ _EVENT = Fields(
         "result": nullable(a_word(("Success", "Error"))),
         "traceback": shown_by(EVENTS, nullable(TEXT)),
         "hostId": since(62, TEXT),
-        "host": since(62, shown_by(EVENTS, nullable(TEXT))),
+        "host": since(62, shown_by(EVENTS, TEXT)),
         "details": since(84, shown_by(f"{EVENTS}:details", nullable(TEXT))),
     },
     name="InstanceActionEvent",

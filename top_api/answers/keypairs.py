@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from top_api.answers.types import MICROSECOND, NULL, TEXT, WORD, a_page, a_word, only
-from top_api.response_schema import FieldParts, Fields, nullable, optional, since, until
+from top_api.response_schema import FieldParts, Fields, optional, since, until
 
 _BRIEF: FieldParts = {"name": WORD, "public_key": TEXT, "fingerprint": TEXT, "type": since(2, a_word(("ssh", "x509")))}
 _OWNED: FieldParts = {**_BRIEF, "user_id": TEXT}
@@ -15,7 +15,7 @@ SHOW = only(
         {
             **_OWNED,
             "id": {"type": "integer"},
-            "created_at": nullable(MICROSECOND),
+            "created_at": MICROSECOND,
             "updated_at": NULL,
             "deleted": {"const": False},
             "deleted_at": NULL,

@@ -12,7 +12,7 @@ _NIC = Fields({"mac_address": MAC, "rx_rate": NULL, "tx_rate": NULL, **dict.from
 _DIAGNOSTICS = Fields(
     {
         "state": a_word(["pending", *(state.name.lower() for state in PowerState if state)]),
-        "driver": WORD,
+        "driver": {"const": "libvirt"},
         "hypervisor": WORD,
         "hypervisor_os": WORD,
         "uptime": nullable(COUNT),
@@ -33,6 +33,6 @@ _CELL: FieldParts = {
     "siblings": list_of(list_of(COUNT)),
     "memory_mb": COUNT,
     "host_node": shown_by(_ON_HOST, COUNT),
-    "cpu_pinning": shown_by(_ON_HOST, map_of(COUNT)),
+    "cpu_pinning": shown_by(_ON_HOST, map_of(COUNT, propertyNames={"pattern": "[0-9]+"})),
 }
 TOPOLOGY = Fields({"nodes": list_of(Fields(_CELL)), "pagesize_kb": nullable(COUNT)})

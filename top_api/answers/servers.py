@@ -142,5 +142,9 @@ CREATED = one_of(only("server", Fields(_ACCEPTED)), only("reservation_id", WORD)
 IMAGE_MADE = changing(NOTHING, {45: only("image_id", UUID)})
 PASSWORD = only("adminPass", TEXT)
 OUTPUT = only("output", TEXT)
-CONSOLE = only("console", Fields({"type": WORD, "url": URL}))
-REMOTE_CONSOLE = only("remote_console", Fields({"protocol": WORD, "type": WORD, "url": URL}))
+VNC_CONSOLE = only("console", Fields({"type": {"const": "novnc"}, "url": URL}))
+SERIAL_CONSOLE = only("console", Fields({"type": {"const": "serial"}, "url": URL}))
+REMOTE_CONSOLE = only(
+    "remote_console",
+    Fields({"protocol": a_word(("vnc", "serial")), "type": a_word(("novnc", "serial")), "url": URL}),
+)

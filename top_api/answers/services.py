@@ -22,12 +22,6 @@ _SERVICE = Fields(
 )
 _AWAY = Fields({**_NAMED, "status": a_word(("UNKNOWN",))}, name="UnknownService")
 LIST = only("services", list_of(changing(_SERVICE, {69: one_of(_SERVICE, _AWAY)})))
-_SET = Fields(
-    {
-        **_NAMED,
-        "status": optional(_SWITCH),
-        "disabled_reason": optional(TEXT),
-        "forced_down": since(11, optional(BOOLEAN)),
-    }
-)
-UPDATED = only("service", changing(_SET, {53: _SERVICE}))
+_SWITCHED = Fields({**_NAMED, "status": _SWITCH, "disabled_reason": optional(TEXT)})
+_FORCED = Fields({**_NAMED, "forced_down": BOOLEAN})
+UPDATED = only("service", changing(_SWITCHED, {11: one_of(_SWITCHED, _FORCED), 53: _SERVICE}))

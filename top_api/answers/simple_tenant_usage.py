@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from top_api.answers.types import COUNT, MICROSECOND, NEXT_PAGE, TEXT, UUID
+from cellcloud.model.usage import ENDED
+from cellcloud.server_states import VmState
+from top_api.answers.types import COUNT, MICROSECOND, NEXT_PAGE, TEXT, UUID, a_word
 from top_api.response_schema import FieldParts, Fields, list_of, nullable, one_of, optional, since
 
 _AMOUNT = {"type": "number", "minimum": 0}
@@ -13,7 +15,7 @@ _SERVER = Fields(
         "tenant_id": TEXT,
         "flavor": TEXT,
         **dict.fromkeys(("vcpus", "memory_mb", "local_gb", "uptime"), COUNT),
-        "state": TEXT,
+        "state": a_word(sorted({*VmState} - ENDED), "terminated"),
         "hours": _AMOUNT,
         "started_at": MICROSECOND,
         "ended_at": nullable(MICROSECOND),

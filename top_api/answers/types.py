@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from top_api.json_schema import Schema
-from top_api.response_schema import AnswerShape, FieldPart, Fields, list_of, map_of, optional, since
+from top_api.response_schema import AnswerShape, FieldPart, Fields, in_order, list_of, map_of, optional, since
 
 TEXT: Schema = {"type": "string"}
 WORD: Schema = {"type": "string", "minLength": 1}
@@ -31,13 +31,13 @@ def a_word(words: Iterable[str], *more: str) -> Schema:
 
 
 def links(*rels: str, name: str) -> AnswerShape:
-    """Return links of those relations."""
-    return list_of(Fields({"rel": a_word(rels), "href": URL}, name=name), minItems=1)
+    """Return one link of each relation, in that order. ``name``: of a link, behind its relation's."""
+    return in_order(*(Fields({"rel": {"const": rel}, "href": URL}, name=rel.title() + name) for rel in rels))
 
 
 LINKS = links("self", "bookmark", name="Link")
-BOOKMARKS = links("bookmark", name="Bookmark")
-NEXT_PAGE = links("next", name="NextPage")
+BOOKMARKS = links("bookmark", name="OnlyLink")
+NEXT_PAGE = links("next", name="Page")
 
 
 def a_page(collection: str, item: AnswerShape, *, paged_since: int = 1) -> AnswerShape:

@@ -15,7 +15,7 @@ from top_api.operations.external_events import look_at_networks
 from top_api.operations.rebuild import rebuild as rebuild_server
 from top_api.operations.server_in_cell import begin, look_up_server
 from top_api.request_pipeline import Actions, Answer, Call, Resource
-from top_api.response_schema import NOTHING
+from top_api.response_schema import NEVER, NOTHING
 from top_api.schemas import servers as schemas
 from top_api.views.images import url_of
 from top_api.views.servers import ServerView
@@ -199,7 +199,7 @@ def console_output(call: Call, server_id: str) -> dict[str, Any]:
     status=200,
     until=(2, 5),
     body=schemas.VNC_CONSOLE,
-    answer=answers.CONSOLE,
+    answer=answers.VNC_CONSOLE,
 )
 def vnc_console(call: Call, server_id: str) -> dict[str, Any]:
     grant = create_console(call.services, call.context, call.server, "vnc", call.body["os-getVNCConsole"]["type"])
@@ -227,7 +227,7 @@ def remote_console(call: Call, server_id: str) -> dict[str, Any]:
     status=200,
     until=(2, 5),
     body=schemas.SPICE_CONSOLE,
-    answer=answers.CONSOLE,
+    answer=NEVER,
 )
 def spice_console(call: Call, server_id: str) -> dict[str, Any]:
     grant = create_console(call.services, call.context, call.server, "spice", call.body["os-getSPICEConsole"]["type"])
@@ -240,7 +240,7 @@ def spice_console(call: Call, server_id: str) -> dict[str, Any]:
     status=200,
     until=(2, 5),
     body=schemas.SERIAL_CONSOLE,
-    answer=answers.CONSOLE,
+    answer=answers.SERIAL_CONSOLE,
 )
 def serial_console(call: Call, server_id: str) -> dict[str, Any]:
     grant = create_console(call.services, call.context, call.server, "serial", call.body["os-getSerialConsole"]["type"])

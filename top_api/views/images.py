@@ -36,7 +36,7 @@ def detail(call: Call, image: Image) -> dict[str, Any]:
         "updated": image.updated_at,
         "status": _STATUS.get(image.status, "UNKNOWN"),
         "progress": _PROGRESS.get(image.status, 0),
-        "OS-EXT-IMG-SIZE:size": image.size,
+        "OS-EXT-IMG-SIZE:size": image.size or 0,
         "links": _links(call, image),
     }
     server_id = image.properties.get("instance_uuid")

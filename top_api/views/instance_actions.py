@@ -54,7 +54,7 @@ def _event(call: Call, run: RunRecord, record: ServerRecord, name: str, *, whole
         host = run.host or record.host
         event["hostId"] = hashed_host(record.spec.project_id, host)
         if whole:
-            event["host"] = host
+            event["host"] = host or ""
     if call.version >= (2, 84) and call.allows("os_compute_api:os-instance-actions:events:details"):
         event["details"] = run.message or None
     return event
