@@ -49,9 +49,11 @@ class NetworkClient(Protocol):
         requested: Sequence[RequestedNetwork],
         security_groups: Sequence[str] = ("default",),
         adopt: bool = True,
+        anew: bool = True,
         placement: int = 0,
     ) -> tuple[Port, ...]:
-        """One port per request, in order, bound to the host. A second call returns what the first one made.
+        """One port per request, in order, bound to the host. A second call returns what the first one made. ``anew``
+        False: only ports that there are; for what was deleted since none is made.
 
         ``adopt`` False says that this is surely the first call, which saves looking for earlier ports. ``placement``:
         the number of the server's placement, which takes over what earlier ones have. Raises Stale when a later one
@@ -61,7 +63,8 @@ class NetworkClient(Protocol):
 
     def delete_ports(self, server_id: str, *, placement: int = 0) -> None:
         """Delete the ports made for the server and release those it was lent, but those that a later placement than
-        this one has. Absent is success."""
+        this one has. Absent is success. Raises FixRequest for one that has another use by now, once the others are
+        gone."""
         ...
 
     def list_ports(self, server_id: str) -> tuple[Port, ...]: ...

@@ -11,7 +11,6 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from typing import Any
 from urllib.parse import quote
 
@@ -117,6 +116,7 @@ class NeutronClient:
         requested: Sequence[RequestedNetwork],
         security_groups: Sequence[str] = ("default",),
         adopt: bool = True,
+        anew: bool = True,
         placement: int = 0,
     ) -> tuple[Port, ...]:
         """See ``NetworkClient``. One request for all new ports, and one before it to look for old ones."""
@@ -131,7 +131,7 @@ class NeutronClient:
             "binding:host_id": host,
         }
         missing: dict[int, dict[str, Any]] = {}
-        for index, wanted in enumerate(requested):
+        for index, wanted in enumerate(requested if anew else ()):
             if index in ports:
                 continue
             if wanted.port_id:
@@ -149,7 +149,7 @@ class NeutronClient:
             groups = self._group_ids(project_id, security_groups)
             made = self._create(server_id, {index: body | groups for index, body in missing.items()})
             ports |= self._take_over(made, server_id, host, placement)
-        return tuple(self._port(ports[index], wanted.tag) for index, wanted in enumerate(requested))
+        return tuple(self._port(ports[index], wanted.tag) for index, wanted in enumerate(requested) if index in ports)
 
     def delete_ports(self, server_id: str, *, placement: int = 0) -> None:
         """See ``NetworkClient``."""
@@ -163,9 +163,16 @@ class NeutronClient:
             rest = {name: value for name, value in profile.items() if name not in (INDEX_KEY, PLACEMENT_KEY)}
             return {"device_id": "", "device_owner": "", "binding:host_id": "", "binding:profile": rest}
 
+        refusals: list[errors.FixRequest] = []
         for body in self._leaving(server_id):
-            with suppress(errors.NotFound):
+            try:
                 self._change(body, released)
+            except errors.NotFound:
+                continue
+            except errors.FixRequest as error:  # one that has become a trunk's, say, keeps no other
+                refusals.append(error)
+        if refusals:
+            raise refusals[0]
 
     def list_ports(self, server_id: str) -> tuple[Port, ...]:
         """See ``NetworkClient``. In the order of the server's requests."""

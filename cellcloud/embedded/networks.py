@@ -93,6 +93,7 @@ class EmbeddedNetworks:
         requested: Sequence[RequestedNetwork],
         security_groups: Sequence[str] = ("default",),
         adopt: bool = True,
+        anew: bool = True,
         placement: int = 0,
     ) -> tuple[Port, ...]:
         """See ``NetworkClient``. ``adopt`` changes nothing: the look is cheap here."""
@@ -113,7 +114,7 @@ class EmbeddedNetworks:
             )
             for index, wanted in enumerate(requested)
         ]
-        return _ensure(self._database, requested, new, self._bounds)
+        return _ensure(self._database, requested, new, self._bounds, anew=anew)
 
     def delete_ports(self, server_id: str, *, placement: int = 0) -> None:
         """See ``NetworkClient``."""
@@ -266,7 +267,7 @@ class EmbeddedNetworks:
 # ---- transactions that may be run again ----------------------------------------------------------------------------
 @retried
 def _ensure(
-    database: Database, requested: Sequence[RequestedNetwork], new: Sequence[NewPort], bounds: Bounds
+    database: Database, requested: Sequence[RequestedNetwork], new: Sequence[NewPort], bounds: Bounds, *, anew: bool
 ) -> tuple[Port, ...]:
     server_id, host, placement = new[0].device_id, new[0].host_id, new[0].placement
     with database.write() as c:
@@ -279,7 +280,7 @@ def _ensure(
         ports = {index: replace(record.port, host_id=host) for index, record in have.items()}
         missing = []
         for index, (wanted, port) in enumerate(zip(requested, new, strict=True)):
-            if index in ports:
+            if index in ports or not anew:
                 continue
             if not wanted.port_id:
                 missing.append(port)
@@ -297,7 +298,7 @@ def _ensure(
             ports[index] = db_ports.get_port(c, None, wanted.port_id).port
         made = db_ports.make_ports(c, missing, project_id=None, bounds=bounds)
         ports |= {port.device_index or 0: record.port for port, record in zip(missing, made, strict=True)}
-    return tuple(replace(ports[index], tag=wanted.tag) for index, wanted in enumerate(requested))
+    return tuple(replace(ports[index], tag=wanted.tag) for index, wanted in enumerate(requested) if index in ports)
 
 
 @retried

@@ -173,3 +173,17 @@ def test_a_port_that_others_change_meanwhile_is_read_again(cells: Cells) -> None
         with pytest.raises(errors.Stale):
             act()
     assert cells.old.list_ports(server(1)) == (port,)
+
+
+def test_what_was_deleted_since_is_not_made_again_for_a_server_that_moves(cells: Cells) -> None:
+    project = cells.cloud.project("demo")
+    (wanted,) = cells.next.check_networks(project, None, count=1)
+    given: dict[str, object] = {"server_id": server(1), "project_id": project, "zone": "nova", "hostname": "vm"}
+    given |= {"requested": (wanted, wanted)}
+    first, second = cells.next.ensure_ports(host="old", **given)  # type: ignore[arg-type]  # by name
+    cells.cloud.networks.delete_port(ADMIN, first.id)
+    (moved,) = cells.next.ensure_ports(host="new", anew=False, **given)  # type: ignore[arg-type]
+    assert (moved.id, moved.host_id, moved.fixed_ips) == (second.id, "new", second.fixed_ips)
+    cells.cloud.networks.delete_port(ADMIN, second.id)
+    assert cells.next.ensure_ports(host="new", anew=False, **given) == ()  # type: ignore[arg-type]
+    assert len(cells.next.ensure_ports(host="new", **given)) == 2  # type: ignore[arg-type]

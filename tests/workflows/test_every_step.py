@@ -18,12 +18,13 @@ from cellcloud.db import cell_schema
 from cellcloud.db.engine import Database
 from cellcloud.model.guest_commands import Arrive, GuestCommand, ImageCommand, Rescue, Spawn, Start, UploadSnapshot
 from cellcloud.model.image import Image
-from cellcloud.model.operations import TABLE, Operation, OperationSpec
+from cellcloud.model.operations import TABLE, Operation, OperationSpec, spec_of
 from cellcloud.model.server import ServerRecord
 from cellcloud.server_states import PowerState, VmState
 from tests.workflows.world import CellUnderTest, Killed, SavedCell
 
-SPECS = {f"{spec.operation} {spec.variant}".strip(): spec for spec in TABLE}
+OFFLOADED = "unshelve offloaded"
+SPECS = {f"{spec.operation} {spec.variant}".strip(): spec for spec in TABLE} | {OFFLOADED: spec_of(Operation.UNSHELVE)}
 STEPPING = {name: REGISTRY[spec.operation].steps for name, spec in SPECS.items() if name != "migrate"}
 """Operation -> its steps; those of a migration are the steps of a resize."""
 STEPS = [(name, step.name) for name, steps in STEPPING.items() for step in steps]
@@ -84,7 +85,7 @@ def begin(cell: CellUnderTest, name: str, start: VmState | None = None, server_i
     if spec.operation is Operation.CREATE:
         return
     cell.run()
-    assert bring(cell, start or first_start(spec), server_id)
+    assert bring(cell, start or start_of(name), server_id)
     cell.begin(server_id, spec.operation, **arguments_of(spec))
 
 
@@ -94,15 +95,20 @@ def begin_alone(cell: CellUnderTest, name: str) -> None:
     if spec.operation is Operation.CREATE:
         cell.create(SERVER)
         return
-    known = cell.moves_on_results, first_start(spec)
+    known = cell.moves_on_results, start_of(name)
     if known in RESTING:
         cell.load(RESTING[known])
     else:
         cell.create(SERVER)
         cell.run()
-        assert bring(cell, first_start(spec))
+        assert bring(cell, start_of(name))
         RESTING[known] = cell.save()
     cell.begin(SERVER, spec.operation, **arguments_of(spec))
+
+
+def start_of(name: str) -> VmState:
+    """Where it is begun."""
+    return VmState.SHELVED_OFFLOADED if name == OFFLOADED else first_start(SPECS[name])
 
 
 def first_start(spec: OperationSpec) -> VmState:
@@ -119,7 +125,11 @@ def bring(cell: CellUnderTest, state: VmState, server_id: str = SERVER) -> bool:
     """Let a server that was just built rest in a state; False when no operation leads there."""
     if state == VmState.ACTIVE:
         return True
-    ways = ways_to({state})
+    if state == VmState.SHELVED_OFFLOADED:
+        bring(cell, VmState.SHELVED, server_id)
+        ways = [spec_of(Operation.SHELVE_OFFLOAD)]
+    else:
+        ways = ways_to({state})
     if ways:
         cell.begin(server_id, ways[0].operation, **arguments_of(ways[0]))
         cell.run()
@@ -233,7 +243,7 @@ def test_a_failed_step_leaves_all_or_nothing(
         assert cell.copies == set()
         assert operation != "rescue" or not cell.rescued
         assert bool(cell.images.images) == (
-            operation in ("unshelve", "shelveOffload")
+            operation in ("unshelve", OFFLOADED, "shelveOffload")
             or (step == "records.settle" and issubclass(SPECS[operation].command, ImageCommand))
         )
         if SPECS[operation].moves:
@@ -293,11 +303,12 @@ def test_every_undo_twice_and_killed(
     before = cell.record(SERVER)
     wrapped(monkeypatch, operation, step, wrap, undo=True)
     starts = (Start,) if operation == "unshelve" else ()
+    shelved = SPECS[operation].operation is Operation.UNSHELVE
     cell.fail |= {kind: [errors.GuestFailed("no")] for kind in (*starts, Spawn, UploadSnapshot, Arrive, Rescue)}
     cell.run()
     ends_as = "error" if before.vm_state == VmState.BUILDING else before.vm_state
     assert cell.assert_clean(SERVER).vm_state == ends_as
-    assert bool(cell.images.images) == (operation == "unshelve")
+    assert bool(cell.images.images) == shelved
 
 
 @pytest.mark.parametrize("operation", SPECS)
@@ -347,7 +358,8 @@ def test_an_operation_starts_from_its_states(cell_database: Database, operation:
     cell, spec = CellUnderTest(cell_database), SPECS[operation]
     cell.create(SERVER)
     cell.run()
-    if not bring(cell, state):
+    at_once = spec.waits and state == VmState.SHELVED_OFFLOADED  # with no host, its delete is not put off
+    if at_once or not bring(cell, state):
         set_state(cell, state)
     begun = cell.begin(SERVER, spec.operation, **arguments_of(spec))
     assert begun.task_state == spec.task_state

@@ -195,7 +195,11 @@ def test_a_run_that_was_turned_round_is_not_turned_again_by_its_older_worker(cel
     take_step(newer, cell)
     saver.save(newer)
     guest_events.apply(cell_database, cell, [result(cell, "guests.wait", "GuestFailed")], ME)
+    networks: Any = cell.networks
+    cell.networks = late = SlowNetworks(networks)  # type: ignore[assignment]  # in whose place it stands
+    late.gate.set()
     take_step(older, cell)
+    cell.networks = networks
     guest_events.apply(cell_database, cell, [result(cell, "undo:guests.spawn")], ME)
     with pytest.raises(errors.Stale):
         saver.save(older)

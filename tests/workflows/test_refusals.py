@@ -3,16 +3,20 @@ operation ends, whatever it has done by then, and leaves the server to be delete
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
+from cell.conductor.workflow import Action, Step, StepContext, StepResult, StepServices
+from cell.conductor.workflows import REGISTRY
 from cellcloud import errors
-from cellcloud.db import runs
+from cellcloud.db import claims, runs
 from cellcloud.db.engine import Database
 from cellcloud.model.guest_commands import Destroy, Discard, GuestCommand
 from cellcloud.model.operations import Operation
 from cellcloud.server_states import VmState
-from tests.workflows.test_every_step import SERVER, SPECS, begin
-from tests.workflows.world import CellUnderTest
+from tests.workflows.test_every_step import SERVER, SPECS, STEPPING, begin, wrapped
+from tests.workflows.world import CellUnderTest, FakeImages, FakeNetworks
 
 ENDLESS = (Destroy, Discard)  # which are asked for until the host has done them, or is out of service
 PLACES = [(name, None) for name in SPECS if name not in ("migrate", "delete")]
@@ -81,3 +85,43 @@ def test_an_operation_ends_whatever_its_hosts_refuse(
             assert runs.find_active(connection, server_id) is None
         cell.away.clear()
         cell.fenced.clear()
+
+
+REFUSALS = [errors.NotFound("gone"), errors.Forbidden("not yours"), errors.Conflict("in use"), errors.TooLarge("full")]
+
+
+OUTSIDE = [name for name, steps in STEPPING.items() if name != "create" and any(isinstance(one, Step) for one in steps)]
+"""Operations that ask anything of other services."""
+
+
+def refusing(service: FakeNetworks | FakeImages, refusal: errors.CellcloudError) -> Callable[[Action], Action]:
+    def wrap(action: Action) -> Action:
+        def act(context: StepContext, services: StepServices) -> StepResult:
+            service.refusal = refusal
+            return action(context, services)
+
+        return act
+
+    return wrap
+
+
+@pytest.mark.parametrize("service", ["networks", "images"])
+@pytest.mark.parametrize("operation", OUTSIDE)
+def test_an_operation_ends_whatever_a_service_refuses(cell_database: Database, operation: str, service: str) -> None:
+    """From one of its steps on, and for its server's delete: a tenant may delete ports, networks and images meanwhile,
+    protect them, or use them for something else."""
+    for number, step in enumerate(REGISTRY[SPECS[operation].operation].steps):
+        cell, server_id = CellUnderTest(cell_database), server(number)
+        begin(cell, operation, None, server_id)
+        with pytest.MonkeyPatch.context() as patch:
+            asked = getattr(cell, service)
+            wrapped(patch, operation, step.name, refusing(asked, REFUSALS[number % len(REFUSALS)]))
+            cell.run()
+        record = cell.record(server_id)
+        assert record.task_state is None, step.name
+        if not record.deleted:
+            cell.begin(server_id, Operation.DELETE)
+            cell.run()
+        assert cell.record(server_id).deleted, step.name
+        with cell.database.read() as connection:
+            assert claims.list_of(connection, server_id) == []

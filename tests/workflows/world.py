@@ -92,10 +92,15 @@ def make_spec(server_id: str, **changes: object) -> ServerSpec:
     return ServerSpec(**(values | changes))  # type: ignore[arg-type]
 
 
+class Misused(BaseException):
+    """No step that is right asks this; not to be taken for a failure that goes away."""
+
+
 @dataclass
 class FakeNetworks:
-    """Ports by server, made once and adopted after."""
+    """Ports by server, made once and adopted after. ``refusal``: what is said to whoever asks for anything."""
 
+    refusal: errors.CellcloudError | None = None
     ports: dict[str, tuple[Port, ...]] = field(default_factory=dict)
     placements: dict[str, int] = field(default_factory=dict)
     made: int = 0
@@ -115,15 +120,18 @@ class FakeNetworks:
         host: str,
         requested: Sequence[RequestedNetwork],
         adopt: bool = True,
+        anew: bool = True,
         placement: int = 0,
         **_rest: object,
     ) -> tuple[Port, ...]:
+        if self.refusal:
+            raise self.refusal
         if self.placements.setdefault(server_id, placement) > placement:
             raise errors.Stale("A later placement has its ports.")
         self.placements[server_id] = placement
         if server_id in self.ports and not adopt:
-            raise AssertionError("a step was taken twice in what it said was its first attempt")
-        if server_id not in self.ports:
+            raise Misused("a step was taken twice in what it said was its first attempt")
+        if server_id not in self.ports and anew:
             self.made += 1
             self.ports[server_id] = tuple(
                 Port(
@@ -136,10 +144,12 @@ class FakeNetworks:
                 )
                 for n, _ in enumerate(requested)
             )
-        self.ports[server_id] = tuple(replace(port, host_id=host) for port in self.ports[server_id])
+        self.ports[server_id] = tuple(replace(port, host_id=host) for port in self.list_ports(server_id))
         return self.ports[server_id]
 
     def delete_ports(self, server_id: str, *, placement: int = 0) -> None:
+        if self.refusal:
+            raise self.refusal
         if self.placements.get(server_id, 0) <= placement:
             self.placements.pop(server_id, None)
             self.ports.pop(server_id, None)
@@ -153,27 +163,37 @@ class FakeNetworks:
 
 @dataclass
 class FakeImages:
-    """Images by id; what is discarded is gone."""
+    """Images by id; what is discarded is gone. ``refusal``: what is said to whoever asks for anything."""
 
+    refusal: errors.CellcloudError | None = None
     images: dict[str, Image] = field(default_factory=dict)
 
+    def _check(self) -> None:
+        if self.refusal:
+            raise self.refusal
+
     def ensure_image(self, image: Image) -> Image:
+        self._check()
         return self.images.setdefault(image.id, replace(image, status="queued"))
 
     def fill_image(self, image_id: str, size: int, data: Iterable[bytes]) -> None:
+        self._check()
         if image_id not in self.images:
             raise errors.NotFound("no such image")
         self.images[image_id] = replace(self.images[image_id], status="active")
 
     def get_image(self, image_id: str, *, project_id: str, is_admin: bool) -> Image:
+        self._check()
         if image_id not in self.images:
             raise errors.NotFound("no such image")
         return self.images[image_id]
 
     def discard_image(self, image_id: str) -> None:
+        self._check()
         self.images.pop(image_id, None)
 
     def search_images(self, query: ImageQuery, *, project_id: str, is_admin: bool) -> list[Image]:
+        self._check()
         found = [one for one in self.images.values() if set(query.properties) <= set(one.properties.items())]
         return found[::-1]
 

@@ -185,10 +185,7 @@ def _bind_back(context: StepContext, services: StepServices) -> StepResult:
     migration = _present(context)
     if context.run.cancel_requested:
         return StepResult()
-    try:
-        return networks.bind(context, services, migration.source, migration.source_zone)
-    except errors.Stale:  # another cell has its ports: this one is about to be told to delete it
-        return StepResult()
+    return networks.bind_back(context, services, migration.source, migration.source_zone)
 
 
 def _switch(context: StepContext, services: PassiveServices) -> StepResult:

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import logging
+
 from cell.conductor.workflow import Step, StepContext, StepResult, StepServices
+from cellcloud import errors
 from cellcloud.model.server import ServerChanges
 from cellcloud.server_states import TaskState
+
+LOG = logging.getLogger(__name__)
 
 
 def allocate(context: StepContext, services: StepServices) -> StepResult:
     """One port per requested network, bound to the server's host."""
     record = context.record
     before = context.run.attempt > 1 or bool(context.run.outputs.tried) or record.placement > 0
-    return bind(context, services, record.host or "", record.availability_zone or "", adopt=before)
+    return bind(context, services, record.host or "", record.availability_zone or "", adopt=before, anew=True)
 
 
-def bind(context: StepContext, services: StepServices, host: str, zone: str, *, adopt: bool = True) -> StepResult:
-    """One port per requested network, bound to that host. ``adopt``: there may be some already."""
+def bind(
+    context: StepContext, services: StepServices, host: str, zone: str, *, adopt: bool = True, anew: bool = False
+) -> StepResult:
+    """Bind the server's ports to that host. ``adopt``: there may be some already. ``anew``: one for each network that
+    was requested is made where there is none."""
     spec = context.record.spec
     if spec.networks == ():
         return StepResult()
@@ -28,15 +36,30 @@ def bind(context: StepContext, services: StepServices, host: str, zone: str, *, 
         requested=spec.networks or (),
         security_groups=spec.security_groups,
         adopt=adopt,
+        anew=anew,
         placement=context.record.placement,
     )
     return StepResult(changes=ServerChanges(ports=ports))
 
 
+def bind_back(context: StepContext, services: StepServices, host: str, zone: str) -> StepResult:
+    """As ``bind``, where there is no other way: what the network service refuses holds the server up no more. Its ports
+    stay as they are; or another cell has them, and this one is about to be told to delete it."""
+    try:
+        return bind(context, services, host, zone)
+    except errors.FixRequest as error:
+        LOG.warning("ports not bound", extra={"server": context.record.id, "host": host, "why": error.message})
+        return StepResult()
+
+
 def release(context: StepContext, services: StepServices) -> StepResult:
-    """Delete the ports made for the server; those it was lent become free. Unless another cell goes on with them."""
+    """Delete the ports made for the server; those it was lent become free. Unless another cell goes on with them. One
+    that the network service does not let go, as its owner has a use for it, stays the owner's."""
     if context.record.spec.networks != () and not context.run.arguments.keep_ports:
-        services.networks.delete_ports(context.record.id, placement=context.record.placement)
+        try:
+            services.networks.delete_ports(context.record.id, placement=context.record.placement)
+        except errors.FixRequest as error:
+            LOG.warning("ports not released", extra={"server": context.record.id, "why": error.message})
     return StepResult(changes=ServerChanges(ports=()))
 
 

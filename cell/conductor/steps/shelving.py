@@ -123,7 +123,7 @@ def stay_on_host(run: LeasedRun, record: ServerRecord) -> StepResult:
 
 def _unbind(context: StepContext, services: StepServices) -> StepResult:
     """Leave the server its ports and addresses, on no host."""
-    return networks.bind(context, services, "", "")
+    return networks.bind_back(context, services, "", "")
 
 
 def _settle_offloaded(context: StepContext, services: PassiveServices) -> StepResult:
@@ -150,9 +150,10 @@ def find_host(context: StepContext, services: StepServices) -> StepResult:
 
 
 def _bind(context: StepContext, services: StepServices) -> StepResult:
-    if not is_offloaded(context.record):
+    record = context.record
+    if not is_offloaded(record):
         return StepResult()
-    return networks.allocate(context, services)
+    return networks.bind(context, services, record.host or "", record.availability_zone or "")
 
 
 def _unbind_again(context: StepContext, services: StepServices) -> StepResult:
