@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import click
-import tabulate
 
 from cellcloud import clock, config, errors
 from cellcloud.launcher import clouds_yaml, database_commands, libvirt_nodes
@@ -159,6 +158,8 @@ def status(state: Path, form: str) -> None:
         click.echo("No cloud runs here.")
     else:
         total = {"name": "total", "rss_mb": sum(r["rss_mb"] for r in rows), "pss_mb": sum(r["pss_mb"] for r in rows)}
+        import tabulate
+
         click.echo(tabulate.tabulate([*rows, total], headers="keys"))
     if find_launcher(records) is None:
         sys.exit(NOT_RUNNING)

@@ -26,7 +26,6 @@ from cellcloud.launcher.confinement import Confinement, give_to, write_private
 from cellcloud.launcher.process_units import Unit, UnitKind
 from cellcloud.model.metadata_signature import node_key
 from cellcloud.rpc.accounts import Account, Role, account_of, host_account
-from cellcloud.rpc.rights import rights_of
 
 HOME = "/var/lib/rabbitmq"
 VHOST = "cell"
@@ -159,6 +158,8 @@ class Broker:
 
 def definitions(cell: str, passwords: Mapping[str, str]) -> dict[str, Any]:
     """RabbitMQ's definitions of a cell's virtual host, of its accounts and of what each may do."""
+    from cellcloud.rpc.rights import rights_of
+
     accounts = [account for name in passwords if (account := account_of(name)) is not None]
     return {
         "vhosts": [{"name": VHOST}],

@@ -11,6 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import cellcloud.third_party_patches  # noqa: F401 -- first, before oslo.messaging is loaded
+
+# isort: split
 import oslo_messaging as messaging
 
 from cellcloud import errors

@@ -18,10 +18,13 @@ import uuid
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
+from cellcloud import third_party_patches  # first, before oslo.messaging is loaded
+
+# isort: split
 import oslo_messaging as messaging
 from oslo_config import cfg
 
-from cellcloud import errors, log, metrics, third_party_patches
+from cellcloud import errors, log, metrics
 from cellcloud.context import RequestContext
 from cellcloud.rpc import memory, paging
 from cellcloud.rpc.accounts import EVERYBODY, Account, Role, account_of, exchange_of
