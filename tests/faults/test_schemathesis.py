@@ -212,12 +212,23 @@ TEXTS = {
 }
 
 
+def readable(schema: Any) -> Any:
+    """The same in words that Schemathesis reads: it takes lists of fixed places for those of older drafts. What checks
+    every answer of the cloud sees the places."""
+    if isinstance(schema, list):
+        return [readable(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    places = {"items": {"anyOf": schema["prefixItems"]}} if "prefixItems" in schema else {}
+    return {key: readable(value) for key, value in ({**schema, **places}).items() if key != "prefixItems"}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("version", VERSIONS, ids=str)
 def test_no_request_is_answered_with_what_the_document_does_not_say(
     cloud: OneProcess, things: Things, version: Microversion, long: bool
 ) -> None:
-    schema = schemathesis.openapi.from_dict(describe(RESOURCES, version))
+    schema = schemathesis.openapi.from_dict(readable(describe(RESOURCES, version)))
     operations = [
         found.ok()
         for found in schema.get_all_operations()
