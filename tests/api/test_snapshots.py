@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ from cellcloud import errors
 from cellcloud.db.engine import Database
 from cellcloud.embedded.images import ImageLimits
 from cellcloud.model.image import Image, ImageQuery
-from cellcloud.server_states import TaskState
+from cellcloud.server_states import TaskState, VmState
 from tests.api.world import DEMO, IMAGE, World
+from top_api.operations.server_in_cell import save_answer
 
 BACKUP = {"name": "b", "backup_type": "daily", "rotation": 2}
 ACTIONS = {"createImage": {"name": "i"}, "createBackup": BACKUP}
@@ -163,6 +165,23 @@ def test_no_image_is_made_for_a_cell_that_is_known_to_be_away(world: World, acti
     world.heal(cell)
     assert act(world, server_id, {action: ACTIONS.get(action)}).status_code == 202
     assert len(made(world)) == 1
+
+
+@pytest.mark.parametrize("accepted", [True, False])
+def test_a_server_that_was_shelved_and_reset_has_one_image_when_it_is_shelved_again(
+    world: World, accepted: bool
+) -> None:
+    server_id = world.create()
+    cell = world.cell_of(server_id)
+    assert act(world, server_id, {"shelve": None}).status_code == 202
+    (first,) = made(world)
+    task = None if accepted else TaskState.POWERING_OFF
+    reset = replace(cell.servers[server_id].spec, shelved_image=first)
+    changed = cell.change(server_id, vm_state=VmState.ACTIVE, task_state=task, spec=reset)
+    save_answer(world.database, changed, cell.name)
+    assert act(world, server_id, {"shelve": None}).status_code == (202 if accepted else 409)
+    assert len(made(world)) == 1
+    assert (made(world) != [first]) == accepted
 
 
 def test_many_properties_are_the_image_services_business_from_2_39_on(world: World) -> None:

@@ -56,6 +56,10 @@ def shelve(services: ApiServices, context: RequestContext, record: ServerRecord)
     check_unlocked(context, record)
     image = _image(context, record, f"{record.spec.name}-shelved"[:255], {}, {"image_type": "snapshot"})
     _begin(services, context, record, Operation.SHELVE, image)
+    earlier = record.spec.shelved_image
+    if earlier is not None:  # its state was reset since, and its disk is on its host
+        with suppress(errors.CellcloudError):
+            services.images.discard_image(earlier.id)
 
 
 def check_metadata(
