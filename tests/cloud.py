@@ -223,10 +223,18 @@ def _complains(line: str) -> bool:
 
 @contextmanager
 def running_cloud(
-    place: Path, *, profile: str = "services", driver: str = "fake", hosts: int = 4, cache: Path | None = None
+    place: Path,
+    *,
+    profile: str = "services",
+    driver: str = "fake",
+    hosts: int = 4,
+    cache: Path | None = None,
+    within: str | None = None,
 ) -> Iterator[Cloud]:
-    """A cloud that serves, ended with the block; its logs are kept in ``place``, and printed when the block fails."""
-    state = Path(tempfile.mkdtemp(prefix="cloud-"))  # no deeper: a unix socket's path has room for 107 bytes
+    """A cloud that serves, ended with the block; its logs are kept in ``place``, and printed when the block fails.
+    ``within``: where its state is, if not in the usual place for what is temporary."""
+    # no deeper: a unix socket's path has room for 107 bytes
+    state = Path(tempfile.mkdtemp(prefix="cloud-", dir=within))
     cloud = Cloud(state=state, port=free_ports(PORTS), clouds_file=place / "clouds.yaml", driver=driver)
     begin = ["--profile", profile, "--driver", driver, "--hosts", str(hosts), "--port", str(cloud.port)]
     begin += ["--clouds-file", str(cloud.clouds_file), *(["--cache", str(cache)] if cache else [])]
