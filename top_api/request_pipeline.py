@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 from urllib.parse import quote
 
@@ -118,6 +118,7 @@ def _joined(*parts: str) -> str:
     return "/".join(part for part in parts if part)
 
 
+@lru_cache(maxsize=4096)
 def _quoted(part: str) -> str:
     return quote(part, safe="")
 
