@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from cellcloud import errors
-from cellcloud.db import claims, feed, hosts, runs, scheduler_change_log, servers, unknown_guests
+from cellcloud.db import claims, database_incarnations, feed, hosts, runs, scheduler_change_log, servers, unknown_guests
 from cellcloud.db.claims import Claim
 from cellcloud.db.engine import Connection, Database, retried
 from cellcloud.model.allocation import Allocation
@@ -72,20 +72,20 @@ def ask_removal(database: Database, host: str, server_id: str) -> None:
 
 @retried
 def adopt(database: Database, host: str, described: GuestDescription) -> ServerRecord:
-    """Give the guest a record, its claim, and a place in the feed. Raises NotFound, Conflict."""
+    """Give the guest a record, its claim, and a place in the feed. Where a record has it elsewhere and is older, since
+    the database was put back to before a move, that is kept but for what a move changes. Raises NotFound, Conflict."""
     spec = described.spec
     wanted = Claim(spec.id, spec.id, host, _holding(spec))
     with database.write() as connection:
         unknown_guests.get(connection, host, spec.id)
-        if not any(not record.deleted for record in servers.list_by_id(connection, [spec.id])):
-            claims.release_all(connection, [spec.id])  # what nobody owns
+        record = servers.adopt(
+            connection, described, host=host, zone=hosts.list_zones(connection).get(host, ""), now=_vm_state(described)
+        )
+        claims.release_all(connection, [spec.id])  # what nobody owns, or what it had on another host
         won, lost = claims.claim_judged(connection, [wanted])
         if not won:
             short = ", ".join(f"{one.resource_class}: {one.used} of {one.capacity} in use" for one in lost[spec.id])
             raise errors.Conflict(f"Host {host} has no room for the guest by its records ({short}).")
-        record = servers.adopt(
-            connection, described, host=host, zone=hosts.list_zones(connection).get(host, ""), now=_vm_state(described)
-        )
         unknown_guests.forget(connection, host, spec.id)
         scheduler_change_log.append(connection, claims.log(claimed=[wanted]))
         feed.append(connection, [record])
@@ -145,7 +145,8 @@ def _judge_misplaced(judged: _Judged, guest: GuestState, record: ServerRecord) -
     """Judge a guest whose server is elsewhere, or nowhere: it must not run here too, but its disks stay."""
     reason = f"its record has it on host {record.host}" if record.host else "its record has it on no host"
     judged.unknown[guest.server_id] = (guest, reason)
-    if record.generation >= guest.generation and _runs(guest):
+    told, obeyed = (database_incarnations.count_in_one(one.generation) for one in (record, guest))
+    if told >= obeyed and _runs(guest):
         judged.orders.append(_order(guest, OrderKind.STOP, record.generation, reason))
 
 

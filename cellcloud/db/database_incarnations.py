@@ -2,7 +2,8 @@
 
 Both trees have the table, with one row. In a cell, what orders copies and commands begins anew far above what anybody
 can have seen: versions, generations and the sequences of feed and change log, whose entries go. So each follower finds
-a gap, reads the whole, and takes it for newer than all it knows.
+a gap, reads the whole, and takes it for newer than all it knows. What was under way in a cell and would take something
+from a host, or make it anew, is given up: the host may have gone on since, and by its leap the command would pass.
 """
 
 from __future__ import annotations
@@ -14,13 +15,24 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from cellcloud import errors
-from cellcloud.db import cell_schema
+from cellcloud.db import cell_schema, runs
 from cellcloud.db.engine import racing, utc_after, utc_now
 from cellcloud.db.top_schema import cells, intents
 from cellcloud.db.top_schema import incarnations as table
+from cellcloud.model import codec
 from cellcloud.model.database_incarnation import Incarnation
+from cellcloud.model.operations import Operation
+from cellcloud.model.server import ServerFault
+from cellcloud.server_states import VmState
 
 LEAP = 1 << 32  # more changes than one incarnation of a cell ever sees
+GIVEN_UP = (
+    *(Operation.RESIZE, Operation.MIGRATE, Operation.CONFIRM_RESIZE, Operation.REVERT_RESIZE, Operation.REBUILD),
+    *(Operation.SHELVE, Operation.SHELVE_OFFLOAD, Operation.UNSHELVE),
+)
+"""Of an incarnation that is over: they destroy what they take for old."""
+PUT_BACK = "The operation was given up: the database of the server's cell was put back in the midst of it."
+_LASTING = (VmState.RESIZED, VmState.SHELVED, VmState.SHELVED_OFFLOADED)  # states that say where a server's disks are
 COMPARING_SECONDS = 30.0  # that every cell has to be compared before what it may have is given to others
 _UNCOMPARED = (
     sa.select(cells.c.name)
@@ -93,6 +105,7 @@ def begin_in_cell(connection: Connection, known: str, reason: str, *, least: int
     one. ``least``: its number, at least, for numbers of an incarnation that the database has forgotten are in use."""
     before = ensure(connection)
     if before.id == known and _begin(connection, before, reason, least):
+        _give_up(connection)
         _leap(connection, LEAP * (ensure(connection).number - before.number))
     return ensure(connection)
 
@@ -108,6 +121,26 @@ def _number_above_lost(connection: Connection) -> None:
     number = int(now.timestamp() * 1000)  # see ``intents.next_placement``
     older = (intents.c.state == "pending", intents.c.kind == "create", intents.c.placement < number)
     connection.execute(sa.update(intents).where(*older).values(placement=number))
+
+
+def count_in_one(generation: int) -> int:
+    """Return how many commands a server had been given by then, whatever leaps lie between."""
+    return generation % LEAP
+
+
+def _give_up(connection: Connection) -> None:
+    """End what was under way, unless a delete waits for its end: that goes on, and takes all away."""
+    servers, active = cell_schema.servers, cell_schema.runs.c
+    waiting = sa.select(active.server_id).join(servers, servers.c.id == active.server_id)
+    waiting = waiting.where(active.active == 1, active.operation.in_(GIVEN_UP), servers.c.delete_requested.is_(False))
+    now: dt.datetime = connection.execute(sa.select(utc_now())).scalar_one()
+    fault = codec.to_plain(ServerFault(code=500, message=PUT_BACK, created=now))
+    for server_id in connection.execute(waiting.order_by(active.server_id)).scalars().all():
+        runs.retire(connection, server_id, PUT_BACK)
+        mine = sa.update(servers).where(servers.c.id == server_id)
+        connection.execute(mine.values(task_state=None))
+        lost = mine.where(servers.c.vm_state.not_in(_LASTING))
+        connection.execute(lost.values(vm_state=VmState.ERROR, fault=fault))
 
 
 def _leap(connection: Connection, far: int) -> None:

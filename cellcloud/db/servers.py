@@ -16,8 +16,8 @@ from cellcloud import errors
 from cellcloud.db import bulk, database_incarnations, user_data
 from cellcloud.db.cell_schema import runs, servers
 from cellcloud.db.engine import utc_after, utc_now
-from cellcloud.model import codec, large_fields
-from cellcloud.model.migration import Migration
+from cellcloud.model import codec, large_fields, migration
+from cellcloud.model.migration import Migration, MigrationStatus
 from cellcloud.model.network import Port
 from cellcloud.model.observed_guests import GuestDescription
 from cellcloud.model.run import OperationRequest
@@ -464,42 +464,66 @@ def change_many(connection: Connection, changes: Sequence[tuple[str, int, Server
     return [record for record in found if record.generation == generations[record.id]]
 
 
+def _find_older(connection: Connection, described: GuestDescription, host: str) -> ServerRecord | None:
+    """Return the living record that a guest on that host has, locked. Raises Conflict unless it has none, or one that
+    is older: that says deleted, or that has it elsewhere while nobody is at work on it."""
+    server_id, obeyed = described.spec.id, described.state.generation
+    rows = connection.execute(sa.select(servers).where(servers.c.id == server_id).with_for_update())
+    for record in records_of(connection, rows):
+        count = database_incarnations.count_in_one
+        older = record.generation < obeyed if record.deleted else count(record.generation) < count(obeyed)
+        if not older or (not record.deleted and (record.held or record.host == host)):
+            raise errors.Conflict(f"Instance {server_id} has a record that is no older than the guest.")
+        under_way = sa.select(runs.c.operation).where(runs.c.server_id == server_id, runs.c.active == 1)
+        if operation := connection.execute(under_way).scalar_one_or_none():
+            raise errors.Conflict(f"Instance {server_id} has a {operation} under way: wait for its end.")
+        return None if record.deleted else record
+    return None
+
+
 def adopt(connection: Connection, described: GuestDescription, *, host: str, zone: str, now: VmState) -> ServerRecord:
-    """Make the record of a guest that has none, or one that says deleted and is older. Raises Conflict.
+    """Make the record of a guest, in place of an older one. Raises Conflict.
 
     Its version is higher than that of any copy that was ever made of the server.
     """
     state = described.state
+    known = _find_older(connection, described, host)
     (spec,) = user_data.keep(connection, user_data.CELL, [described.spec], fields=True)
+    if known is not None:  # a move changes this much
+        spec = replace(known.spec, flavor=spec.flavor, image=spec.image, root_image=spec.root_image, shelved_image=None)
     stored = large_fields.as_stored(spec)
-    row = connection.execute(sa.select(servers).where(servers.c.id == spec.id).with_for_update()).one_or_none()
-    if row is not None and (not row.deleted or row.generation >= state.generation):
-        raise errors.Conflict(f"Instance {spec.id} has a record that is no older than the guest.")
     connection.execute(sa.delete(servers).where(servers.c.id == spec.id))
     time = connection.execute(_NOW).scalar_one()
-    connection.execute(
-        sa.insert(servers).values(
-            id=spec.id,
-            project_id=spec.project_id,
-            user_id=spec.user_id,
-            version=database_incarnations.ensure(connection).number * database_incarnations.LEAP
-            + int(time.timestamp()),
-            generation=max(1, state.generation),
-            vm_state=now,
-            power_state=state.power_state,
-            host=host,
-            availability_zone=zone,
-            user_data_id=spec.user_data_id or None,
-            hints_id=spec.hints_id or None,
-            large_fields_id=stored.large_fields_id or None,
-            group_id=_group_id(spec),
-            spec=codec.to_plain(stored),
-            ports=codec.to_plain(described.ports),
-            created_at=spec.created_at or time,
-            updated_at=time,
-            launched_at=spec.created_at or time,
+    version = database_incarnations.ensure(connection).number * database_incarnations.LEAP + int(time.timestamp())
+    kept: dict[str, Any] = {}
+    if known is not None:
+        version = max(version, known.version + 1)
+        kept = {name: getattr(known, name) for name in ("locked", "locked_by", "locked_reason", "launched_at")}
+        moves = known.migrations
+        kept["migrations"] = codec.to_plain(
+            migration.changed(moves, status=MigrationStatus.ERROR) if known.migration else moves
         )
-    )
+    values: dict[str, Any] = {
+        "id": spec.id,
+        "project_id": spec.project_id,
+        "user_id": spec.user_id,
+        "version": version,
+        "generation": max(1, state.generation, known.generation if known else 0),
+        "vm_state": now,
+        "power_state": state.power_state,
+        "host": host,
+        "availability_zone": zone,
+        "user_data_id": spec.user_data_id or None,
+        "hints_id": spec.hints_id or None,
+        "large_fields_id": stored.large_fields_id or None,
+        "group_id": _group_id(spec),
+        "spec": codec.to_plain(stored),
+        "ports": codec.to_plain(described.ports),
+        "created_at": spec.created_at or time,
+        "updated_at": time,
+        "launched_at": spec.created_at or time,
+    }
+    connection.execute(sa.insert(servers).values(**values | kept))
     return list_by_id(connection, [spec.id])[0]
 
 

@@ -260,6 +260,8 @@ class World:
 
     def __init__(self, folder: Path, lines: Sequence[Line]) -> None:
         self.database = make_empty(folder / "top.db", "top")
+        with self.database.write() as connection:  # cells are compared with each incarnation once
+            connection.execute(sa.delete(top_schema.incarnations))
         self.config = replace(options.load(), state_dir=folder, host="top")
         self.config = replace(
             self.config,
