@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import re
+import uuid
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,15 +16,20 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from cellcloud import config, errors
-from cellcloud.db import flavors
+from cellcloud.db import flavors, server_index
 from cellcloud.db.engine import Database
 from cellcloud.embedded.bootstrap import bootstrap
+from cellcloud.model.image import Image
+from cellcloud.model.server import ServerRecord
 from tests.api.declared_answers import watch_answers
 from tests.embedded_cloud import PASSWORDS
+from tests.workflows.world import make_spec
 from top_api.adapters import make_adapters
 from top_api.app import create_app
 from top_api.public_address import PublicAddress
+from top_api.routes import RESOURCES
 
+AT = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 PROXY, STRANGER = "10.9.8.7", "10.9.9.7"
 FORWARDED = {
     "X-Forwarded-For": "192.0.2.1",
@@ -78,6 +85,30 @@ def addresses(answer: TestResponse) -> set[str]:
     return {found for word in words for found in ADDRESS.findall(word) if "openstack.org" not in found}
 
 
+def _who(client: Client) -> tuple[str, str]:
+    told = json.loads(client.ask("GET", "/identity/v3/auth/tokens", HTTP_X_SUBJECT_TOKEN=client.token).get_data())
+    return told["token"]["project"]["id"], told["token"]["user"]["id"]
+
+
+def _add_a_server(database: Database, project: str, user: str) -> str:
+    """Two servers of the caller's; the id of one."""
+    ids = [str(uuid.UUID(int=number)) for number in (1, 2)]
+    specs = [make_spec(one, project_id=project, user_id=user, image=Image(id=one)) for one in ids]
+    records = [
+        ServerRecord(spec=spec, version=1, generation=1, vm_state="active", cell="east", created_at=AT, launched_at=AT)
+        for spec in specs
+    ]
+    with database.write() as connection:
+        server_index.insert_records(connection, records)
+    return ids[0]
+
+
+def _compute_lists() -> list[str]:
+    """Every list of the Compute API that needs no id, a page of one."""
+    plain = [one for resource in RESOURCES for one in resource.routes if one.method == "GET" and "<" not in one.path]
+    return sorted({f"/v2.1{one.path}?limit=1" for one in plain})
+
+
 WAYS = {
     "by option": (STRANGER, {}, {"public_url": "https://cloud.example/cloud"}, "https://cloud.example/cloud"),
     "by option, whatever a proxy says": (
@@ -110,6 +141,22 @@ def test_every_link_leads_where_the_client_can_go(database: Database, tmp_path: 
     seen["image create"] = addresses(made)
     for _ in range(2):
         client.ask("POST", "/network/v2.0/networks", {"network": {"name": "n"}})
+    project, user = _who(client)
+    server_id = _add_a_server(database, project, user)
+    found_somewhere = set()
+    for path in (
+        *_compute_lists(),
+        f"/v2.1/servers/{server_id}",
+        f"/v2.1/os-simple-tenant-usage/{project}?limit=1&detailed=1",
+    ):
+        answer = client.ask("GET", path)
+        if answer.status_code == 400:  # it has no pages
+            answer = client.ask("GET", path.partition("?")[0])
+        assert answer.status_code != 500, (path, answer.text)
+        found = addresses(answer)
+        found_somewhere |= {path} if found else set()
+        seen[path] = found or {expected}
+    assert len(found_somewhere) >= 6, found_somewhere
     for path in (
         "/identity/v3/auth/catalog",
         "/identity/v3/projects/"

@@ -18,10 +18,11 @@ from flask import Flask
 
 from cellcloud.db.engine import Database
 from tests.api.test_resources import KEY
-from tests.api.world import IMAGE, World
+from tests.api.world import DEMO, IMAGE, World
 from tests.embedded_cloud import PASSWORDS, make_cloud
 
 TOGETHER = 8
+GROUP = {"server_group": {"name": "g", "policy": "affinity"}}
 Request = tuple[str, str, Any]  # method, path, body
 SERVER = {"server": {"name": "s", "flavorRef": "1", "imageRef": IMAGE, "networks": "auto"}}
 
@@ -104,6 +105,17 @@ def _delete_network(clouds: Clouds) -> Request:
     return "DELETE", f"/network/v2.0/networks/{_network(clouds)}", None
 
 
+def _delete_group(clouds: Clouds) -> Request:
+    made = clouds.compute.post("/os-server-groups", GROUP, token="admin", version="2.90").get_json()["server_group"]
+    return "DELETE", f"/v2.1/os-server-groups/{made['id']}", None
+
+
+def _aggregate(clouds: Clouds, action: dict[str, Any]) -> Request:
+    body = {"aggregate": {"name": f"a{uuid.uuid4()}"}}
+    made = clouds.compute.post("/os-aggregates", body, token="admin").get_json()["aggregate"]
+    return "POST", f"/v2.1/os-aggregates/{made['id']}/action", action
+
+
 def _grant(clouds: Clouds) -> Request:
     client = clouds.services.test_client()
     headers = {"X-Auth-Token": clouds.tokens["admin"]}
@@ -134,6 +146,22 @@ ROUTES: dict[str, tuple[Make, int | None]] = {
     "server tag": (_on_server("PUT", "/tags/a"), None),
     "server stopped": (_on_server("POST", "/action", {"os-stop": None}), None),
     "server locked": (_on_server("POST", "/action", {"lock": None}), None),
+    "server resized": (_on_server("POST", "/action", {"resize": {"flavorRef": "2"}}), None),
+    "server rebuilt": (_on_server("POST", "/action", {"rebuild": {"imageRef": IMAGE}}), None),
+    "server rescued": (_on_server("POST", "/action", {"rescue": None}), None),
+    "server shelved": (_on_server("POST", "/action", {"shelve": None}), None),
+    "server's image": (_on_server("POST", "/action", {"createImage": {"name": "i"}}), None),
+    "server reset": (_on_server("POST", "/action", {"os-resetState": {"state": "error"}}), None),
+    "server group": (lambda _: ("POST", "/v2.1/os-server-groups", GROUP), TOGETHER),
+    "server group deleted": (_delete_group, 1),
+    "aggregate": (lambda _: ("POST", "/v2.1/os-aggregates", {"aggregate": {"name": "a"}}), 1),
+    "aggregate's metadata": (lambda c: _aggregate(c, {"set_metadata": {"metadata": {"a": "1"}}}), None),
+    "aggregate's host": (lambda c: _aggregate(c, {"add_host": {"host": "east-1"}}), 1),
+    "quota": (lambda _: ("PUT", f"/v2.1/os-quota-sets/{DEMO}", {"quota_set": {"cores": 7}}), None),
+    "quota of a class": (
+        lambda _: ("PUT", "/v2.1/os-quota-class-sets/default", {"quota_class_set": {"cores": 7}}),
+        None,
+    ),
     "image": (lambda _: ("POST", "/image/v2/images", {"name": "i", "id": "1" * 8 + "-0000-4000-8000-" + "1" * 12}), 1),
     "image tag": (lambda c: _image(c, "PUT", "/tags/a"), None),
     "image property": (lambda c: _image(c, "PATCH", "", [{"op": "add", "path": "/p", "value": "1"}]), None),
