@@ -36,6 +36,7 @@ from cellcloud.model.run import (
     StepTime,
 )
 
+MOST_MESSAGE, MOST_DETAIL, MOST_OUTPUTS = 2000, 4000, 64 << 10  # characters of a host's answer
 _NOW = sa.select(utc_now())
 _OVER: dict[str, Any] = {"active": None, "arguments": {}, "finished_at": utc_now()}  # what it was asked with goes
 _ENDED_AT_ONCE = _OVER | {"updated_at": utc_now()}
@@ -354,6 +355,19 @@ _ADD_EVENTS = (
 )
 
 
+def _result(event: GuestEvent) -> GuestResult:
+    """Return what is kept of what a host says, however much it is."""
+    if sum(map(len, (*event.outputs, *event.outputs.values()))) > MOST_OUTPUTS:
+        return GuestResult(error="HostRefused", message="The host has answered with more than is taken.")
+    return GuestResult(
+        error=event.known_error,
+        message=event.message[:MOST_MESSAGE],
+        detail=event.detail[:MOST_DETAIL],
+        power_state=event.power_state,
+        outputs=event.outputs,
+    )
+
+
 def add_events(
     connection: Connection, events: Sequence[GuestEvent], terms: Lease | None = None
 ) -> tuple[list[LeasedRun], bool]:
@@ -373,13 +387,7 @@ def add_events(
         row = known.get(event.run_id)
         if row is None or event.generation != row.generation or event.step in results[event.run_id]:
             continue
-        results[event.run_id][event.step] = GuestResult(
-            error=event.known_error,
-            message=event.message,
-            detail=event.detail,
-            power_state=event.power_state,
-            outputs=event.outputs,
-        )
+        results[event.run_id][event.step] = _result(event)
         woken[event.run_id] = None
     free = [run_id for run_id in woken if terms is not None and known[run_id].free and run_id not in terms.busy]
     others = [run_id for run_id in woken if run_id not in free]

@@ -382,3 +382,24 @@ def test_a_record_follows_what_its_guest_became_by_itself(
     event = GuestEvent(host=str(record.host), server_id=SERVER, generation=record.generation, power_state=found)
     assert guest_events.apply(cell.database, cell, [event]).changed
     assert (cell.record(SERVER).vm_state, cell.record(SERVER).power_state) == (then, found)
+
+
+@pytest.mark.parametrize("outputs", [{}, {"a": "o" * 100_000}])
+def test_what_a_host_says_is_kept_in_part(
+    cell: Recorded, monkeypatch: pytest.MonkeyPatch, outputs: dict[str, str]
+) -> None:
+    send, cell.fail[Spawn] = cell.send, [errors.GuestFailed("m" * 100_000)] * 9
+
+    def tell_much(command: GuestCommand) -> None:
+        send(command)
+        if isinstance(command, Spawn):
+            cell.inbox[-1] = replace(cell.inbox[-1], detail="d" * 100_000, outputs=outputs)
+
+    monkeypatch.setattr(cell, "send", tell_much)
+    cell.create(SERVER)
+    cell.run()
+    assert cell.record(SERVER).vm_state != "active"
+    with cell.database.read() as connection:
+        for name in ("runs", "run_steps", "servers", "feed"):
+            for row in connection.exec_driver_sql(f"SELECT * FROM {name}"):  # noqa: S608
+                assert len(str(row)) < 40_000, name
