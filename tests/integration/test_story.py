@@ -101,7 +101,7 @@ class Story:
     def openstack(self, *words: str, cloud: str = "cellcloud", fails: bool = False) -> str:
         """What the client prints."""
         around = os.environ | {"OS_CLIENT_CONFIG_FILE": str(self.clouds_file), "NO_COLOR": "1"}
-        done = openstack_client.run(["--os-cloud", cloud, *words], around)
+        done = openstack_client.run(["--os-cloud", cloud], words, around)
         assert done.status == 0 or fails, f"openstack {' '.join(words)}:\n{done.said}{done.complained}"
         return done.said if done.status == 0 else ""
 
