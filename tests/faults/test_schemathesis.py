@@ -224,6 +224,7 @@ def readable(schema: Any) -> Any:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("version", VERSIONS, ids=str)
 def test_no_request_is_answered_with_what_the_document_does_not_say(
     cloud: OneProcess, things: Things, version: Microversion, long: bool
