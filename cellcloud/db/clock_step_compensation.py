@@ -84,6 +84,7 @@ TOP_TIMES = (
     Decisive(column=top.identity_tokens.c.expires_at, kind=TimeKind.UNTIL, longest="token_seconds"),
     Decisive(column=top.services.c.last_seen, kind=TimeKind.SEEN),
     Decisive(column=top.walks.c.started_at, kind=TimeKind.SEEN),
+    Decisive(column=top.server_index.c.quota_asked_at, kind=TimeKind.SEEN),
 )
 
 

@@ -19,7 +19,7 @@ from sqlalchemy.dialects import mysql
 from sqlalchemy.engine import Connection, Row
 
 from cellcloud.db import database_incarnations, migrations, quotas, server_groups, user_data, user_quotas
-from cellcloud.db.engine import utc_now
+from cellcloud.db.engine import utc_after, utc_now
 from cellcloud.db.top_schema import server_index
 from cellcloud.model import large_fields
 from cellcloud.model.flavor import Flavor
@@ -34,6 +34,7 @@ LOST_DETAILS = (
 _RECORD = msgspec.json.Decoder(ServerRecord)
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _NOW = sa.select(utc_now())
+_COUNTED = tuple(server_index.c[name] for name in ("quota_cores", "quota_ram", "quota_asked_at"))
 _raw_record = sa.type_coerce(server_index.c.record, sa.Text).label("raw_record")
 
 
@@ -220,14 +221,69 @@ def _lock_resized(
     connection: Connection, fresh: Sequence[ServerRecord], known: Mapping[str, Row[Any]]
 ) -> list[tuple[ServerRecord, dict[str, int]]]:
     """Of these newer copies those that come to something else than was counted, with what: as they were, locked. Only a
-    move changes that."""
+    move changes that. While a resize is asked for, no copy that does not tell of it lets the server count for less."""
     found = []
-    for record in sorted((one for one in fresh if one.migrations and not one.deleted), key=lambda one: one.id):
+    moved = (one for one in fresh if (one.migrations or known[one.id].quota_asked_at) and not one.deleted)
+    for record in sorted(moved, key=lambda one: one.id):
         cost = quotas.cost_of_record(record)
-        before = _lock(connection, record.id) if _counted(known[record.id]) != cost else None
+        if _counted(known[record.id]) == cost and known[record.id].quota_asked_at is None:
+            continue
+        before = _lock(connection, record.id)
         if before is not None and not before.deleted and before.version < record.version:
-            found.append((before, cost))
+            found.append((before, _settle_asked(connection, record, cost)))
     return found
+
+
+def _settle_asked(connection: Connection, record: ServerRecord, cost: Mapping[str, int]) -> dict[str, int]:
+    """Return what a copy lets its server count for: no less than a resize that was asked for, unless it tells of it."""
+    mine = server_index.c.id == record.id
+    row = connection.execute(sa.select(*_COUNTED).where(mine)).one()
+    if row.quota_asked_at is None:
+        return dict(cost)
+    most = quotas.larger(cost, _counted(row) or cost)
+    if record.migration is not None and most == cost:
+        connection.execute(sa.update(server_index).where(mine).values(quota_asked_at=None))
+    return most
+
+
+def begin_asking(
+    connection: Connection, record: ServerRecord, cost: Mapping[str, int], limits: Mapping[str, int]
+) -> tuple[bool, dt.datetime] | None:
+    """Count a server for a resize that its cell is about to be asked for, on top of those that it was asked for before.
+    Returns whether there are none of these, and when this was; None, and nothing may be kept, where that goes beyond
+    the limits. The caller holds the row."""
+    mine = server_index.c.id == record.id
+    row = connection.execute(sa.select(*_COUNTED, utc_now().label("now")).where(mine)).one()
+    before = row.quota_asked_at
+    asked_at = row.now if before is None else max(row.now, before + dt.timedelta(milliseconds=1))
+    if not count_as(connection, record, quotas.larger(cost, _counted(row) or cost), limits):
+        return None
+    connection.execute(sa.update(server_index).where(mine).values(quota_asked_at=asked_at))
+    return before is None, asked_at
+
+
+def end_asking(connection: Connection, record: ServerRecord, asked_at: dt.datetime) -> None:
+    """Count a server for what it is, whose cell has refused the only resize that it was asked for, unless another was
+    asked for since. The caller holds the row."""
+    alone = (server_index.c.id == record.id, server_index.c.quota_asked_at == asked_at)
+    if connection.execute(sa.update(server_index).where(*alone).values(quota_asked_at=None)).rowcount:
+        count_as(connection, record, quotas.cost_of_record(record))
+
+
+def list_asked(connection: Connection, seconds: float) -> list[str]:
+    """Return ids of some servers of whose resize nothing was told for longer than that."""
+    old = server_index.c.quota_asked_at < utc_after(-seconds)
+    return list(
+        connection.execute(sa.select(server_index.c.id).where(old).order_by(server_index.c.id).limit(100)).scalars()
+    )
+
+
+def forget_asked(connection: Connection, server_ids: Collection[str]) -> None:
+    """Let servers count for what their copies say: what their cells were asked for they have not begun."""
+    for record in lock_records(connection, server_ids).values():
+        count_as(connection, record, quotas.cost_of_record(record))
+    mine = server_index.c.id.in_(sorted(server_ids))
+    connection.execute(sa.update(server_index).where(mine).values(quota_asked_at=None))
 
 
 def _chunks(items: Sequence[str]) -> Iterator[Sequence[str]]:
@@ -236,8 +292,9 @@ def _chunks(items: Sequence[str]) -> Iterator[Sequence[str]]:
 
 
 def _known(ids: Sequence[str]) -> sa.Select[Any]:
-    names = ("id", "version", "cell", "deleted", "project_id", "user_id", "quota_held", "quota_cores", "quota_ram")
-    return sa.select(*(server_index.c[name] for name in names)).where(server_index.c.id.in_(ids))
+    names = ("id", "version", "cell", "deleted", "project_id", "user_id")
+    counted = ("quota_held", "quota_cores", "quota_ram", "quota_asked_at")
+    return sa.select(*(server_index.c[name] for name in names + counted)).where(server_index.c.id.in_(ids))
 
 
 def _is_newer(row: Row[Any], record: ServerRecord, *, force: bool) -> bool:
@@ -315,7 +372,9 @@ def _row_of(record: ServerRecord) -> dict[str, Any]:
 
 
 # Nothing changes these but what says so.
-_ACCEPTED = frozenset({"id", "project_id", "created_at", "quota_held", "quota_cores", "quota_ram"})
+_ACCEPTED = frozenset(
+    {"id", "project_id", "created_at", "quota_held", "quota_cores", "quota_ram", "quota_asked_at"},
+)
 _FIXED = _ACCEPTED | {"cell"}  # no cell's copy changes these
 _SORTED = frozenset(column.name for index in server_index.indexes for column in index.columns) - _FIXED
 

@@ -127,6 +127,7 @@ server_index = sa.Table(
     sa.Column("quota_held", sa.Boolean, nullable=False, default=True),  # turned off in the update that gives it back
     sa.Column("quota_cores", sa.Integer),  # what it is counted for; null: as its record says
     sa.Column("quota_ram", sa.Integer),
+    sa.Column("quota_asked_at", UtcDateTime),  # a resize was asked for of which no copy tells yet; null: none was
     sa.Column("user_data_id", sa.String(64)),
     sa.Column("hints_id", sa.String(64)),
     sa.Column("large_fields_id", sa.String(64)),
@@ -162,6 +163,7 @@ server_index = sa.Table(
         sqlite_where=_WITH_TASK,
     ),
     sa.Index("ix_server_index_cell", "cell", "id"),
+    sa.Index("ix_server_index_asked", "quota_asked_at"),
     sa.Index("ix_server_index_user_data", "user_data_id"),
     sa.Index("ix_server_index_hints", "hints_id"),
     sa.Index("ix_server_index_large_fields", "large_fields_id"),

@@ -7,16 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from cellcloud import errors
-from cellcloud.db import flavors, quotas
-from cellcloud.db.engine import Database, transact
+from cellcloud.db import flavors, quotas, top_schema
+from cellcloud.db.engine import Database, transact, utc_after
 from cellcloud.model.flavor import Flavor
 from cellcloud.model.migration import MigrationStatus
 from cellcloud.server_states import TaskState, VmState
 from tests.api.test_migrations import make_migration
 from tests.api.test_server_operations import take_in, used
 from tests.api.world import World
+from top_api.router.outbox_sweep import Sweep
 
 FLAVORS = (
     Flavor(id="zero", name="zero", vcpus=1, memory_mb=512, root_gb=0),
@@ -112,13 +114,78 @@ def test_a_server_counts_for_the_larger_of_both_until_its_move_is_over(world: Wo
     assert counted(world) == (0, 0)
 
 
-def test_a_resize_that_the_cell_refuses_counts_for_nothing(world: World) -> None:
+def forget_asked(world: World, minutes: float) -> None:
+    """The router's sweep, that long after."""
+    then = sa.update(top_schema.server_index).values(quota_asked_at=utc_after(-60.0 * minutes))
+    transact(world.database, lambda c: c.execute(then.where(top_schema.server_index.c.quota_asked_at.is_not(None))))
+    sweep: Any = Sweep(world.database, None, lease=1.0)  # type: ignore[arg-type]  # it delivers nothing
+    sweep.forget_asked()
+
+
+def test_a_resize_counts_for_nothing_once_it_is_known_that_none_began(world: World) -> None:
     server_id = create(world)
     world.cell_of(server_id).away = True
-    assert resize(world, server_id, "tall").status_code == 503
+    assert resize(world, server_id, "tall").status_code == 503  # it may have begun
+    forget_asked(world, 0.0)
+    assert counted(world) == (3, 2048)
+    forget_asked(world, 2.0)
     assert counted(world) == (3, 512)
     with world.database.read() as connection:
         assert quotas.recount(connection) == []
+
+
+def test_a_resize_that_the_cell_refuses_counts_for_nothing(world: World) -> None:
+    server_id = create(world)
+    take_in(world, world.cell_of(server_id).change(server_id, vm_state=VmState.PAUSED))
+    assert resize(world, server_id, "tall").status_code == 409  # it has not
+    assert counted(world) == (3, 512)
+    with world.database.read() as connection:
+        assert quotas.recount(connection) == []
+
+
+def ask_for_another(world: World, server_id: str) -> None:
+    assert resize(world, server_id, "less").status_code == 409
+
+
+def change_something(world: World, server_id: str) -> None:
+    assert world.call("PUT", f"/servers/{server_id}", {"server": {"name": "another"}}).status_code == 200
+
+
+@pytest.mark.parametrize("meanwhile", [ask_for_another, change_something])
+@pytest.mark.parametrize("moved_before", [False, True])
+def test_nothing_asked_meanwhile_makes_room_in_the_quota(world: World, meanwhile: Any, moved_before: bool) -> None:
+    """While a cell begins a resize whose answer has not come, nothing lets its server count for less."""
+    full, less = (replace(FLAVORS[1], id=name, vcpus=vcpus, name=name) for name, vcpus in (("full", 4), ("less", 1)))
+    for flavor in (full, less):
+        transact(world.database, lambda connection, flavor=flavor: flavors.create_flavor(connection, flavor))
+    server_id = create(world)
+    cell = world.cell_of(server_id)
+    if moved_before:
+        take_in(world, cell.change(server_id, migrations=(make_migration(1, old_flavor=full, new_flavor=FLAVORS[1]),)))
+    cell.slow, begin = True, cell.begin_operation
+
+    def begin_slowly(*asked: Any) -> Any:
+        cell.begin_operation = begin  # type: ignore[method-assign]  # once
+        if meanwhile is change_something:
+            meanwhile(world, server_id)
+            seen.append(counted(world))
+            return begin(*asked)
+        begun = begin(*asked)
+        meanwhile(world, server_id)
+        seen.append(counted(world))
+        return begun
+
+    seen: list[tuple[int, int]] = []
+    cell.begin_operation = begin_slowly  # type: ignore[method-assign]
+    assert resize(world, server_id, "full").status_code == 202
+    assert seen == [(4, 512)]
+    move = make_migration(2, old_flavor=FLAVORS[1], new_flavor=full, status=MigrationStatus.MIGRATING)
+    take_in(world, cell.change(server_id, migrations=(move,)))
+    forget_asked(world, 2.0)
+    assert counted(world) == (4, 512)
+    failed = replace(move, status=MigrationStatus.ERROR)
+    take_in(world, cell.change(server_id, task_state=None, migrations=(failed,)))
+    assert counted(world) == (3, 512)
 
 
 def test_whose_the_partitions_are_is_told_the_cell(world: World) -> None:

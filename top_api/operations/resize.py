@@ -5,6 +5,7 @@ A server that is resized counts for the larger of both flavors until it is confi
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Mapping
 from typing import Any
 
@@ -36,12 +37,13 @@ def resize(services: ApiServices, context: RequestContext, record: ServerRecord,
     check_partitions(disk_config, record.spec.image)
     check_fit(services, context, flavor, record.spec.image)
     flavor_image_validation.check(flavor, record.spec.image)
-    _hold(services, record, flavor)
+    alone, asked_at = _hold(services, record, flavor)
     try:
         arguments = {"flavor": codec.to_plain(flavor), "disk_config": disk_config}
         begin(services, context, record, FIRST_VARIANTS[Operation.RESIZE], arguments)
-    except errors.CellcloudError:
-        _let_go(services, record)
+    except errors.FixRequest:  # after anything else it may have begun: its next copy says so, or the router's sweep
+        if alone:
+            _let_go(services.database, record.id, asked_at)
         raise
 
 
@@ -71,11 +73,12 @@ def _flavor(services: ApiServices, context: RequestContext, record: ServerRecord
     return flavor
 
 
-def _hold(services: ApiServices, record: ServerRecord, flavor: Flavor) -> None:
-    """Count the server for what the larger of both flavors comes to. Raises QuotaExceeded."""
+def _hold(services: ApiServices, record: ServerRecord, flavor: Flavor) -> tuple[bool, dt.datetime]:
+    """Count the server for what the larger of both flavors comes to; whether no other resize is asked for, and when
+    this was. Raises QuotaExceeded."""
     cost = quotas.larger(quotas.cost_of_record(record), quotas.cost_of(flavor))
     try:
-        _count(services.database, services.config.quota, record, cost)
+        return _count(services.database, services.config.quota, record, flavor)
     except _TooLarge:
         spec = record.spec
         more = {name: amount for name, amount in _more(record, cost).items() if amount > 0}
@@ -86,22 +89,25 @@ def _hold(services: ApiServices, record: ServerRecord, flavor: Flavor) -> None:
         raise quotas.refusal(more, full.usages, full.limits) from None
 
 
-def _let_go(services: ApiServices, record: ServerRecord) -> None:
-    """Count the server for what it is, since the cell did not begin. Where it has begun after all, its next copy says
-    so."""
-    _count(services.database, services.config.quota, record, None)
+@retried
+def _let_go(database: Database, server_id: str, asked_at: dt.datetime) -> None:
+    with database.write() as connection:
+        for now in server_index.lock_records(connection, [server_id]).values():
+            server_index.end_asking(connection, now, asked_at)
 
 
 @retried
-def _count(database: Database, quota: QuotaConfig, record: ServerRecord, cost: Mapping[str, int] | None) -> None:
-    """Count the server for this much, within the limits; None: for what it is."""
+def _count(database: Database, quota: QuotaConfig, record: ServerRecord, flavor: Flavor) -> tuple[bool, dt.datetime]:
     with database.write() as connection:
         now = server_index.lock_records(connection, [record.id]).get(record.id)
         if now is None:
             raise errors.NotFound(f"Instance {record.id} could not be found.")
-        limits = None if cost is None else quota_limits.limits_of(connection, now.spec.project_id, quota)
-        if not server_index.count_as(connection, now, cost or quotas.cost_of_record(now), limits):
+        cost = quotas.larger(quotas.cost_of_record(now), quotas.cost_of(flavor))
+        limits = quota_limits.limits_of(connection, now.spec.project_id, quota)
+        asked = server_index.begin_asking(connection, now, cost, limits)
+        if asked is None:
             raise _TooLarge
+        return asked
 
 
 def _more(record: ServerRecord, cost: Mapping[str, int]) -> dict[str, int]:

@@ -101,6 +101,7 @@ class RouterService:
             "mark": Loop("mark", rollback_detection.INTERVAL, self._look_back),
             "clock": Loop("clock", 1.0, steady.compensate),
             "sweep": Loop("sweep", SWEEP_INTERVAL, sweep.take_over),
+            "asked": Loop("asked", FIGURES_INTERVAL, sweep.forget_asked),
             "figures": Loop("figures", FIGURES_INTERVAL, sweep.measure),
             "purge": Loop("purge", PRUNE_INTERVAL, sweep.purge),
             "prune": Loop("prune", PRUNE_INTERVAL, sweep.prune),

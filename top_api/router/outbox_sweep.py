@@ -6,11 +6,12 @@ import logging
 from collections.abc import Callable
 
 from cellcloud import metrics
-from cellcloud.db import intents, retention, user_data
+from cellcloud.db import intents, retention, server_index, user_data
 from cellcloud.db.engine import Database, retried
 from top_api.dispatch.outbox_dispatcher import MOST, OutboxDispatcher
 
 DAY = 86400.0
+ASKED_SECONDS = 60.0  # after which no cell takes up what it was asked for
 
 LOG = logging.getLogger(__name__)
 
@@ -42,6 +43,10 @@ class Sweep:
         self._dispatcher.deliver(ids)
         return len(ids) == MOST
 
+    def forget_asked(self) -> None:
+        """Count servers for what they are, whose cells were asked for a resize and have begun none."""
+        _forget_asked(self._database)
+
     def measure(self) -> None:
         """Set the figures of what no cell has settled."""
         with self._database.read() as connection:
@@ -70,6 +75,15 @@ def _begin_leases(database: Database, owner: str, seconds: float) -> list[str]:
         return []
     with database.write() as connection:
         return intents.begin_leases(connection, free, owner, seconds=seconds)
+
+
+@retried
+def _forget_asked(database: Database) -> None:
+    with database.read() as connection:
+        ids = server_index.list_asked(connection, ASKED_SECONDS)
+    if ids:
+        with database.write() as connection:
+            server_index.forget_asked(connection, ids)
 
 
 @retried
