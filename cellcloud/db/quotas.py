@@ -171,12 +171,16 @@ def costs_of(
     """(project, resource) or (project, user, resource) -> what those of the servers that hold quota come to, counted
     one by one."""
     held = server_index.c.quota_held.is_(True)
-    query = sa.select(server_index.c.project_id, server_index.c.user_id, server_index.c.record).where(held)
+    names = ("project_id", "user_id", "record", "quota_cores", "quota_ram", "quota_asked_at")
+    query = sa.select(*(server_index.c[name] for name in names)).where(held)
     found: dict[tuple[str, ...], int] = {}
     for row in connection.execute(query if which is None else query.where(which)):
         record: ServerRecord = codec.from_plain(row.record, ServerRecord)
         holder = (row.project_id, row.user_id) if by_user else (row.project_id,)
-        for resource, amount in cost_of_record(record).items():
+        cost = cost_of_record(record)
+        if row.quota_asked_at is not None:  # for a resize that it may be in
+            cost = larger(cost, {"cores": row.quota_cores, "instances": 1, "ram": row.quota_ram})
+        for resource, amount in cost.items():
             found[*holder, resource] = found.get((*holder, resource), 0) + amount
     return found
 
@@ -186,7 +190,8 @@ def mend(connection: Connection, project_id: str) -> None:
     lock(connection, project_id)
     mine = server_index.c.project_id == project_id
     anew = {"quota_cores": None, "quota_ram": None}
-    connection.execute(sa.update(server_index).where(mine, server_index.c.quota_cores.is_not(None)).values(**anew))
+    told = (mine, server_index.c.quota_cores.is_not(None), server_index.c.quota_asked_at.is_(None))
+    connection.execute(sa.update(server_index).where(*told).values(**anew))
     used: dict[str | None, dict[str, int]] = {None: dict.fromkeys(RESOURCES, 0)}
     for (_, user_id, resource), amount in costs_of(connection, mine, by_user=True).items():
         used.setdefault(user_id, {})[resource] = amount

@@ -323,3 +323,33 @@ def test_usage_is_the_same_before_and_after_the_index_forgets(top_database: Data
     assert read("another") == []
     assert retention.purge_top(top_database, deleted_days=1, keys_days=1, usage_days=1)["past_servers"] == 3
     assert len(read(None)) == 1
+
+
+def test_resizes_that_are_asked_for_at_once_are_let_go_by_none_of_them(top_database: Database) -> None:
+    record = a_record(cell="east", vm_state=VmState.ACTIVE)
+    insert(top_database, record)
+    wide, high = ({"cores": cores, "instances": 1, "ram": ram} for cores, ram in ((8, 512), (2, 4096)))
+    limits = {"cores": 8, "ram": 4096, "instances": 10}
+
+    def ask(cost: dict[str, int]) -> tuple[bool, dt.datetime] | None:
+        with top_database.write() as connection:
+            return server_index.begin_asking(connection, record, cost, limits)
+
+    first = ask(wide)
+    assert first is not None
+    with top_database.write() as connection:
+        server_index.end_asking(connection, record, first[1])
+    assert used(top_database)["cores"] == 2
+    asked = [ask(wide), ask(high)]
+    assert [one and one[0] for one in asked] == [True, False]
+    for one in asked[:1]:
+        assert one is not None
+        with top_database.write() as connection:
+            server_index.end_asking(connection, record, one[1])
+    assert (used(top_database)["cores"], used(top_database)["ram"]) == (8, 4096)
+    with top_database.write() as connection:
+        assert server_index.list_asked(connection, 60.0) == []
+        assert server_index.list_asked(connection, -60.0) == [record.id]
+        server_index.forget_asked(connection, [record.id])
+        assert server_index.list_asked(connection, -60.0) == []
+    assert used(top_database) == quotas.cost_of(TINY)
