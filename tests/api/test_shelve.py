@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from cellcloud import errors
+from cellcloud.context import service_context
 from cellcloud.model import codec
 from cellcloud.model.image import ImageQuery
 from cellcloud.model.run import RunArguments
@@ -70,3 +72,20 @@ def test_where_a_server_may_be_brought_back_to(
     assert answer.status_code == status, answer.text
     if told is not None:
         assert world.cell_of(server_id).arguments == told
+
+
+@pytest.mark.parametrize("action", ["unshelve", "migrate"])
+def test_a_host_of_another_cell_is_refused_by_name(world: World, action: str) -> None:
+    """Before anything is accepted: the record of a server stays in its cell."""
+    server_id = offloaded(world) if action == "unshelve" else world.create("vm")
+    cell = world.cell_of(server_id)
+    other = world.west if cell is world.east else world.east
+
+    def refuse(*_: Any) -> Any:
+        raise errors.Invalid("Compute host could not be found.")
+
+    cell.begin_operation = refuse  # type: ignore[method-assign]  # as a cell that has no such host
+    host = other.list_hosts(service_context(1.0))[0].host
+    for name, text in ((host, f"{host} is not in the cell of instance {server_id}"), ("none-1", "could not be found")):
+        answer = act(world, server_id, action, {"host": name}, version="2.91", token="admin")
+        assert (answer.status_code, text in answer.text) == (400, True), answer.text

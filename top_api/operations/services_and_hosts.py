@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import NoReturn
 
 from cellcloud import errors
 from cellcloud.context import RequestContext
 from cellcloud.model.host import Host, ServiceRecord
+from cellcloud.model.server import ServerRecord
 from top_api.services import ApiServices
 
 COMPUTE = "nova-compute"
@@ -32,6 +35,19 @@ def find_host(services: ApiServices, context: RequestContext, host: str) -> Host
     answer."""
     found = next((one for one, _ in list_hosts(services, context) if one.host == host), None)
     return found or _raise_absent(services, host)
+
+
+@contextmanager
+def within_cell(services: ApiServices, context: RequestContext, record: ServerRecord, host: str) -> Iterator[None]:
+    """Whatever the block asks of the server's cell for that host: raises Invalid that says it, where the host is
+    another cell's. A server stays in its own."""
+    try:
+        yield
+    except errors.Invalid:
+        if host and any(one.host == host and one.cell != record.cell for one, _ in list_hosts(services, context)):
+            message = f"Compute host {host} is not in the cell of instance {record.id}, which stays in its own."
+            raise errors.Invalid(message) from None
+        raise
 
 
 def find_destination(services: ApiServices, context: RequestContext, host: str | None, node: str | None) -> str:

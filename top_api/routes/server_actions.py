@@ -14,6 +14,7 @@ from top_api.operations.delete import delete_server, restore_server
 from top_api.operations.external_events import look_at_networks
 from top_api.operations.rebuild import rebuild as rebuild_server
 from top_api.operations.server_in_cell import begin, look_up_server
+from top_api.operations.services_and_hosts import within_cell
 from top_api.request_pipeline import Actions, Answer, Call, Resource
 from top_api.response_schema import NEVER, NOTHING
 from top_api.schemas import servers as schemas
@@ -61,7 +62,8 @@ def begin_migration(call: Call, server_id: str) -> None:
     host = str((given or {}).get("host") or "")
     if host:
         call.check("os_compute_api:os-migrate-server:migrate:host")
-    resize.migrate(call.services, call.context, call.server, host)
+    with within_cell(call.services, call.context, call.server, host):
+        resize.migrate(call.services, call.context, call.server, host)
 
 
 @actions.action("rebuild", "os_compute_api:servers:rebuild", body=schemas.REBUILD, answer=answers.REBUILT)
@@ -124,7 +126,8 @@ def unshelve(call: Call, server_id: str) -> None:
     asked = {PLACES[key]: value for key, value in given.items()}
     if asked.get("host"):
         call.services.enforcer.check(call.context, "os_compute_api:os-shelve:unshelve_to_host")
-    begin(call.services, call.context, call.server, spec_of(Operation.UNSHELVE), asked)
+    with within_cell(call.services, call.context, call.server, str(asked.get("host") or "")):
+        begin(call.services, call.context, call.server, spec_of(Operation.UNSHELVE), asked)
 
 
 def _made(call: Call, image_id: str, location: str | None) -> Answer:
