@@ -22,6 +22,7 @@ DIVIDED = (  # whose tests share nothing
 )
 ORDER = (  # what groups' names begin with; the longest beginning counts
     "tests/integration/test_story.py",
+    "tests/integration/test_client_day.py",
     "tests/integration/test_libvirt_guest.py",
     "tests/integration/test_launcher_cloud.py",
     "tests/contract/test_driver.py",

@@ -302,26 +302,9 @@ def test_its_power(story: Story, vm1: Guest) -> None:
     assert vm1.ssh("echo here", fails=True) == ""
     story.openstack("server", "start", "vm1")
     vm1.wait_for_status("ACTIVE")
-    second = vm1.boot_id(other_than=first)
-    story.openstack("server", "reboot", "--wait", "vm1")
-    third = vm1.boot_id(other_than=second)
-    story.openstack("server", "reboot", "--hard", "--wait", "vm1")
-    assert vm1.status() == "ACTIVE"
-    assert vm1.boot_id(other_than=third) not in (first, second)
+    vm1.boot_id(other_than=first)
     actions = [action["Action"] for action in story.ask("server", "event", "list", "vm1")]
-    assert actions == ["reboot", "reboot", "start", "stop", "create"]
-
-
-def test_a_guest_with_a_config_drive(story: Story, vm1: Guest) -> None:
-    vm2 = story.create("vm2", "--config-drive", "True")
-    said = vm2.wait_for_console("vm2 login:")
-    assert "metadata from the config drive" in said
-    assert "marker of vm2" in said
-    assert vm2.boot_id()
-    assert vm2.ssh("hostname").strip() == "vm2"
-    assert vm2.address != vm1.address
-    story.openstack("server", "delete", "--wait", "vm2")
-    assert list(story.api.list_servers()) == [vm1.id]
+    assert actions == ["start", "stop", "create"]
 
 
 def test_guests_outlive_the_control_plane(story: Story, vm1: Guest) -> None:
