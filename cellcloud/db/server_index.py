@@ -35,7 +35,7 @@ _RECORD = msgspec.json.Decoder(ServerRecord)
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _NOW = sa.select(utc_now())
 _COUNTED = tuple(server_index.c[name] for name in ("quota_cores", "quota_ram", "quota_asked_at"))
-_raw_record = sa.type_coerce(server_index.c.record, sa.Text).label("raw_record")
+RAW_RECORD = sa.type_coerce(server_index.c.record, sa.Text).label("raw_record")
 
 
 # ---- writing ---------------------------------------------------------------------------------------------------------
@@ -151,7 +151,7 @@ def give_back_quota(connection: Connection, server_ids: Collection[str]) -> None
     held = (server_index.c.id.in_(server_ids), over, server_index.c.quota_held.is_(True))
     columns = ("id", "project_id", "user_id", "quota_cores", "quota_ram")
     rows = connection.execute(
-        sa.select(*(server_index.c[name] for name in columns), _raw_record).where(*held).with_for_update()
+        sa.select(*(server_index.c[name] for name in columns), RAW_RECORD).where(*held).with_for_update()
     ).all()
     if not rows:
         return
@@ -477,13 +477,13 @@ def lock_records(connection: Connection, server_ids: Collection[str]) -> dict[st
     if not server_ids:
         return {}
     mine = (server_index.c.id.in_(sorted(server_ids)), server_index.c.deleted.is_(False))
-    query = sa.select(server_index.c.cell, _raw_record).where(*mine).order_by(server_index.c.id).with_for_update()
-    return {record.id: record for record in _records(connection, connection.execute(query))}
+    query = sa.select(server_index.c.cell, RAW_RECORD).where(*mine).order_by(server_index.c.id).with_for_update()
+    return {record.id: record for record in records_of(connection, connection.execute(query))}
 
 
 def _lock(connection: Connection, server_id: str) -> ServerRecord | None:
-    mine = sa.select(server_index.c.cell, _raw_record).where(server_index.c.id == server_id)
-    return next(iter(_records(connection, connection.execute(mine.with_for_update()))), None)
+    mine = sa.select(server_index.c.cell, RAW_RECORD).where(server_index.c.id == server_id)
+    return next(iter(records_of(connection, connection.execute(mine.with_for_update()))), None)
 
 
 _WHOLE = (
@@ -510,7 +510,7 @@ def _write(connection: Connection, records: Sequence[ServerRecord]) -> None:
         connection.execute(_WHOLE, rows)
 
 
-def _records(connection: Connection, rows: Iterable[Row[Any]]) -> list[ServerRecord]:
+def records_of(connection: Connection, rows: Iterable[Row[Any]]) -> list[ServerRecord]:
     found = []
     for row in rows:
         record = _RECORD.decode(row.raw_record)
@@ -519,7 +519,7 @@ def _records(connection: Connection, rows: Iterable[Row[Any]]) -> list[ServerRec
 
 
 # ---- reading ---------------------------------------------------------------------------------------------------------
-_FIND = sa.select(server_index.c.cell, server_index.c.project_id, server_index.c.deleted, _raw_record).where(
+_FIND = sa.select(server_index.c.cell, server_index.c.project_id, server_index.c.deleted, RAW_RECORD).where(
     server_index.c.id == sa.bindparam("which_id")
 )
 
@@ -531,7 +531,7 @@ def find_record(
     row = connection.execute(_FIND, {"which_id": server_id}).one_or_none()
     if row is None or project_id not in (None, row.project_id) or deleted not in (None, row.deleted):
         return None
-    return _records(connection, [row])[0]
+    return records_of(connection, [row])[0]
 
 
 def list_names_on(connection: Connection, hosts: Collection[tuple[str, str]]) -> list[tuple[str, str, str, str]]:
@@ -553,15 +553,15 @@ def list_names_on(connection: Connection, hosts: Collection[tuple[str, str]]) ->
 def list_flavors_on(connection: Connection, cell: str, host: str) -> list[tuple[str, Flavor]]:
     """(project, flavor) of each server not deleted on a host."""
     mine = (server_index.c.cell == cell, server_index.c.host == host, server_index.c.deleted.is_(False))
-    records = (_RECORD.decode(text) for text in connection.execute(sa.select(_raw_record).where(*mine)).scalars())
+    records = (_RECORD.decode(text) for text in connection.execute(sa.select(RAW_RECORD).where(*mine)).scalars())
     return [(record.spec.project_id, record.spec.flavor) for record in records]
 
 
 def list_in_cell(connection: Connection, cell: str, after: str, limit: int) -> list[ServerRecord]:
     """Return a cell's servers not deleted, by id, behind one of them."""
     mine = (server_index.c.cell == cell, server_index.c.deleted.is_(False), server_index.c.id > after)
-    wanted = sa.select(server_index.c.cell, _raw_record).where(*mine).order_by(server_index.c.id).limit(limit)
-    return _records(connection, connection.execute(wanted))
+    wanted = sa.select(server_index.c.cell, RAW_RECORD).where(*mine).order_by(server_index.c.id).limit(limit)
+    return records_of(connection, connection.execute(wanted))
 
 
 def list_versions(connection: Connection, cell: str, after: str, until: str | None) -> list[tuple[str, int]]:

@@ -21,7 +21,7 @@ from sqlalchemy.sql.functions import FunctionElement
 
 from cellcloud import errors
 from cellcloud.db.listing import holds, json_text
-from cellcloud.db.server_index import CHUNK, _raw_record, _records
+from cellcloud.db.server_index import CHUNK, RAW_RECORD, records_of
 from cellcloud.db.top_schema import server_index
 from cellcloud.model.server import ServerRecord
 from cellcloud.server_states import VmState
@@ -140,7 +140,7 @@ def list_records(connection: Connection, query: ServerQuery) -> list[ServerRecor
     size = query.limit
     while len(found) < query.limit:
         rows = connection.execute(page_of(query, few, after, size)).all()
-        records = _records(connection, rows)
+        records = records_of(connection, rows)
         found.extend(record for record in records if query.keep is None or query.keep(record))
         if query.keep is None or len(rows) < size:
             break
@@ -166,8 +166,8 @@ def list_of(connection: Connection, query: ServerQuery, ids: Sequence[str]) -> l
     wanted = [*_conditions(query), *_life(query)]
     for start in range(0, len(ids), max(size, 1)):
         some = ids[start : start + size]
-        rows = sa.select(_c.cell, _raw_record).where(_c.id.in_(some), *wanted)
-        records = {record.id: record for record in _records(connection, connection.execute(rows).all())}
+        rows = sa.select(_c.cell, RAW_RECORD).where(_c.id.in_(some), *wanted)
+        records = {record.id: record for record in records_of(connection, connection.execute(rows).all())}
         found += [r for one in some if (r := records.get(one)) and (query.keep is None or query.keep(r))]
         if len(found) >= query.limit:
             break
@@ -251,7 +251,7 @@ def page_of(
     """Return the query of a page: records are read of those that are on it, and of no other. ``few``: what
     ``find_few`` found."""
     ids = _ids(query, few, after, size).subquery("page")
-    columns = (_c.cell, _raw_record, *(ids.c[f"sort_{place}"] for place in range(len(query.order))))
+    columns = (_c.cell, RAW_RECORD, *(ids.c[f"sort_{place}"] for place in range(len(query.order))))
     return _in_order(sa.select(*columns).join_from(ids, server_index, _c.id == ids.c.id), ids, query)
 
 
