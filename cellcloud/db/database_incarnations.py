@@ -3,7 +3,8 @@
 Both trees have the table, with one row. In a cell, what orders copies and commands begins anew far above what anybody
 can have seen: versions, generations and the sequences of feed and change log, whose entries go. So each follower finds
 a gap, reads the whole, and takes it for newer than all it knows. What was under way in a cell and would take something
-from a host, or make it anew, is given up: the host may have gone on since, and by its leap the command would pass.
+from a host, or make it anew, is given up: the host may have gone on since, and by its leap the command would pass. A
+create goes on, for a guest that is there already is taken for its own, and takes nothing back if it fails.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import datetime as dt
 import uuid
 
 import sqlalchemy as sa
+from msgspec import structs
 from sqlalchemy.engine import Connection
 
 from cellcloud import errors
@@ -22,6 +24,7 @@ from cellcloud.db.top_schema import incarnations as table
 from cellcloud.model import codec
 from cellcloud.model.database_incarnation import Incarnation
 from cellcloud.model.operations import Operation
+from cellcloud.model.run import RunOutputs
 from cellcloud.model.server import ServerFault
 from cellcloud.server_states import VmState
 
@@ -31,6 +34,7 @@ GIVEN_UP = (
     *(Operation.SHELVE, Operation.SHELVE_OFFLOAD, Operation.UNSHELVE),
 )
 """Of an incarnation that is over: they destroy what they take for old."""
+CREATE_SECONDS = 1800.0
 PUT_BACK = "The operation was given up: the database of the server's cell was put back in the midst of it."
 _LASTING = (VmState.RESIZED, VmState.SHELVED, VmState.SHELVED_OFFLOADED)  # states that say where a server's disks are
 COMPARING_SECONDS = 30.0  # that every cell has to be compared before what it may have is given to others
@@ -106,6 +110,7 @@ def begin_in_cell(connection: Connection, known: str, reason: str, *, least: int
     before = ensure(connection)
     if before.id == known and _begin(connection, before, reason, least):
         _give_up(connection)
+        _carry_on(connection)
         _leap(connection, LEAP * (ensure(connection).number - before.number))
     return ensure(connection)
 
@@ -141,6 +146,17 @@ def _give_up(connection: Connection) -> None:
         connection.execute(mine.values(task_state=None))
         lost = mine.where(servers.c.vm_state.not_in(_LASTING))
         connection.execute(lost.values(vm_state=VmState.ERROR, fault=fault))
+
+
+def _carry_on(connection: Connection) -> None:
+    """Let creates go on from where they stood, with their whole time before them."""
+    active = cell_schema.runs.c
+    mine = sa.select(active.id, active.outputs).where(active.active == 1, active.operation == Operation.CREATE)
+    for run in connection.execute(mine.where(active.direction == "do").order_by(active.id)).all():
+        outputs: RunOutputs = codec.from_plain(run.outputs, RunOutputs)
+        outputs = structs.replace(outputs, put_back=True)
+        one = sa.update(cell_schema.runs).where(active.id == run.id)
+        connection.execute(one.values(outputs=codec.to_plain(outputs), deadline=utc_after(CREATE_SECONDS)))
 
 
 def _leap(connection: Connection, far: int) -> None:

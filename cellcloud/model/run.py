@@ -72,10 +72,11 @@ class TriedHost(msgspec.Struct, frozen=True, kw_only=True):
 
 class RunOutputs(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What steps leave for later ones. ``tried``: hosts of earlier tries. ``put_off``: how often the host has put off
-    the present step."""
+    the present step. ``put_back``: the run stood in a backup that was put back, and may have come to its end since."""
 
     tried: tuple[TriedHost, ...] = ()
     put_off: int = 0
+    put_back: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,9 +12,11 @@ from click.testing import CliRunner
 from cell.conductor.placement import reservation_batching
 from cellcloud import errors
 from cellcloud.context import RequestContext
-from cellcloud.db import backups, database_incarnations, migrate, servers, top_schema
+from cellcloud.db import backups, cell_schema, database_incarnations, migrate, runs, servers, top_schema
 from cellcloud.db.engine import Database
 from cellcloud.launcher import database_commands as commands
+from cellcloud.model.operations import Operation
+from cellcloud.server_states import VmState
 from tests.contract.test_database import IDS
 from tests.contract.test_intents import accept
 from tests.workflows.world import CellUnderTest
@@ -80,6 +82,9 @@ def test_a_top_is_put_back_as_it_was(top_database: Database, database_url: str, 
 def test_a_cell_is_put_back_and_its_versions_leap(cell_database: Database, database_url: str, tmp_path: Path) -> None:
     migrate.upgrade(cell_database, "cell")
     cell = CellUnderTest(cell_database)
+    cell.create(IDS[2])
+    cell.run()
+    cell.begin(IDS[2], Operation.REBUILD)
     cell.create(IDS[0])
     kept = tmp_path / "kept"
     backups.take(database_url, "east", kept, told([]))
@@ -91,6 +96,16 @@ def test_a_cell_is_put_back_and_its_versions_leap(cell_database: Database, datab
     backups.put_back(database_url, "east", kept, told([]))
     with cell_database.read() as connection:
         (found,) = servers.list_by_id(connection, IDS[:2])
+        assert runs.list_operations(connection, IDS[:3]) == {IDS[0]: Operation.CREATE}
+        outputs = connection.execute(sa.select(cell_schema.runs.c.outputs).where(cell_schema.runs.c.active == 1))
+        assert outputs.scalars().all() == [{"put_back": True}]
+    rebuilt = cell.record(IDS[2])
+    assert rebuilt.fault is not None
+    assert (rebuilt.vm_state, rebuilt.task_state, rebuilt.fault.message) == (
+        VmState.ERROR,
+        None,
+        database_incarnations.PUT_BACK,
+    )
     assert found.id == IDS[0]
     assert found.version > before.version + 1_000_000
     answer = reservation_batching.reserve(

@@ -7,20 +7,23 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from cell.compute.drivers.fake import FakeDriver
 from cell.compute.drivers.fake_hypervisor import FakeHypervisor
 from cell.conductor import audit, reconcile
 from cellcloud import errors
 from cellcloud.db import cell_schema, claims, database_incarnations, feed
-from cellcloud.db.engine import Database
-from cellcloud.model.guest_commands import GuestCommand
+from cellcloud.db.engine import Database, utc_after
+from cellcloud.model.guest_commands import GuestCommand, Spawn
 from cellcloud.model.migration import MigrationStatus
 from cellcloud.model.operations import Operation
 from cellcloud.server_states import VmState
 from tests.unit.cell_world import NoImages
 from tests.workflows.test_every_step import SERVER, SPECS, arguments_of, first_start
 from tests.workflows.world import LARGER, CellUnderTest, SavedCell
+
+OTHER = "00000000-0000-4000-8000-00000000beef"
 
 
 @pytest.fixture
@@ -73,6 +76,73 @@ def test_what_was_under_way_destroys_nothing(
         assert record.task_state is None
         lasting = record.vm_state in (VmState.RESIZED, VmState.SHELVED, VmState.SHELVED_OFFLOADED)
         assert lasting or (record.vm_state == VmState.ERROR and record.fault is not None)
+
+
+def _moments_of_create(cell: CellUnderTest) -> list[SavedCell]:
+    """The cell before each step of a create that then comes to its end."""
+    moments: list[SavedCell] = []
+    cell.create(OTHER)
+    moments.append(cell.save())
+    send = cell.send
+
+    def watch(command: GuestCommand) -> None:
+        inbox, cell.inbox = cell.inbox, []
+        moments.append(cell.save())
+        cell.inbox = inbox
+        send(command)
+
+    cell.send = watch  # type: ignore[method-assign]
+    cell.run()
+    cell.send = send  # type: ignore[method-assign]
+    assert cell.record(OTHER).vm_state == VmState.ACTIVE
+    return moments
+
+
+@pytest.mark.parametrize("error", [None, errors.HostRefused("No."), errors.GuestFailed("No."), errors.Invalid("No.")])
+def test_a_create_goes_on_and_takes_nothing_back(cell: CellUnderTest, error: errors.CellcloudError | None) -> None:
+    """Its guest may have come up after the backup, and be in use."""
+    moments = _moments_of_create(cell)
+    guest, ports = cell.guests[OTHER], cell.networks.ports[OTHER]
+    assert len(moments) > 1
+    for moment in moments:
+        cell.fail = {Spawn: [error]} if error else {}
+        fall_back(cell, moment)
+        cell.run()
+        record = cell.record(OTHER)
+        assert record.vm_state == (VmState.ERROR if error else VmState.ACTIVE)
+        assert (record.host, record.task_state, record.deleted) == (guest[0], None, False)
+        assert (cell.guests[OTHER][:2], cell.networks.ports[OTHER]) == (guest[:2], ports)
+        if error is not None:
+            assert record.fault is not None
+            assert record.fault.message == "No."
+        with cell.database.read() as connection:
+            assert claims.list_mismatches(connection) == []
+            assert [one.host for one in claims.list_of(connection, OTHER)] == [guest[0]]
+    cell.begin(OTHER, Operation.DELETE)
+    cell.run()
+    assert cell.record(OTHER).deleted
+    assert OTHER not in cell.guests
+
+
+def test_a_create_whose_time_is_over_by_a_backups_age_has_its_time_again(cell: CellUnderTest) -> None:
+    cell.create(OTHER)
+    with cell.database.write() as connection:
+        connection.execute(sa.update(cell_schema.runs).values(deadline=utc_after(-3600)))
+    saved = cell.save()
+    fall_back(cell, saved)
+    cell.run()
+    assert cell.record(OTHER).vm_state == VmState.ACTIVE
+
+
+def test_a_create_that_is_deleted_meanwhile_is_taken_back(cell: CellUnderTest) -> None:
+    moment = _moments_of_create(cell)[-1]
+    fall_back(cell, moment)
+    cell.begin(OTHER, Operation.DELETE)
+    cell.run()
+    assert cell.record(OTHER).deleted
+    assert OTHER not in cell.guests | cell.networks.ports
+    with cell.database.read() as connection:
+        assert claims.list_of(connection, OTHER) == []
 
 
 def begin_at(cell: CellUnderTest, state: VmState) -> None:

@@ -14,6 +14,7 @@ from typing import Protocol
 from msgspec import structs
 
 from cell.conductor.runs.present_step import find_present_step
+from cell.conductor.steps.records import mark_put_back
 from cell.conductor.workflow import (
     PassiveServices,
     PassiveStep,
@@ -187,7 +188,9 @@ def _take_one(state: RunState, passive: PassiveServices, active: StepServices | 
         if run.cancel_requested:
             state.turn_to(_turned(run, errors.Conflict("The operation was cancelled.")))
         elif run.overdue:
-            state.turn_to(_turned(run, errors.DeadlineExceeded("The operation took longer than it may.")))
+            _turn(state, errors.DeadlineExceeded("The operation took longer than it may."))
+    if state.rests:
+        return
     run = state.run
     step = workflow.steps[run.step]
     if state.step_time is None:
@@ -230,11 +233,12 @@ def _fail(workflow: Workflow, state: RunState, step: Step | PassiveStep, error: 
         state.wait = min(0.25 * 2.0 ** min(run.attempt, 7), 15.0)
         return
     refused = run.direction == "do" and workflow.elsewhere is not None and _is_the_hosts(known)
-    if refused:
+    if refused and not run.outputs.put_back:
         run = _note_try(state, known)
     tries = len(run.outputs.tried)
-    state.turn_to(_turned(run, known))
-    if refused and tries < max_attempts and not (run.cancel_requested or run.overdue):
+    state.run = run
+    _turn(state, known)
+    if refused and not state.rests and tries < max_attempts and not (run.cancel_requested or run.overdue):
         state.run = replace(state.run, direction="leave")
 
 
@@ -264,6 +268,18 @@ def _address(run: LeasedRun, step: Step | PassiveStep) -> str:
     if run.direction == "move":
         return MOVE
     return step.name if run.direction == "do" else f"undo:{step.name}"
+
+
+def _turn(state: RunState, error: errors.CellcloudError) -> None:
+    """Begin to take everything back. What stood in a backup stays as it is, and so does what it made on its host: the
+    guest may have come up after the backup, and be in use."""
+    run = _turned(state.run, error)
+    if not state.run.outputs.put_back:
+        state.turn_to(run)
+        return
+    state.take(mark_put_back(run, state.record))
+    state.finished = "failed"
+    state.turn_to(run)
 
 
 def _turned(run: LeasedRun, error: errors.CellcloudError) -> LeasedRun:

@@ -15,7 +15,8 @@ LOG = logging.getLogger(__name__)
 def allocate(context: StepContext, services: StepServices) -> StepResult:
     """One port per requested network, bound to the server's host."""
     record = context.record
-    before = context.run.attempt > 1 or bool(context.run.outputs.tried) or record.placement > 0
+    outputs = context.run.outputs
+    before = context.run.attempt > 1 or bool(outputs.tried) or outputs.put_back or record.placement > 0
     return bind(context, services, record.host or "", record.availability_zone or "", adopt=before, anew=True)
 
 

@@ -81,6 +81,14 @@ def mark_error(run: LeasedRun, record: ServerRecord) -> StepResult:
     return StepResult(changes=changes, release_claims=True)
 
 
+def mark_put_back(run: LeasedRun, record: ServerRecord) -> StepResult:
+    """ERROR with the reason, on its host and with all that it has taken."""
+    message = run.message or "The server could not be built."
+    return StepResult(
+        changes=ServerChanges(vm_state=VmState.ERROR, task_state=None, fault=fault_of(message, run.detail))
+    )
+
+
 def give_up(run: LeasedRun, record: ServerRecord) -> StepResult:
     """Return where hosts refused: nothing of the server is left here, and its record says so for the top to place it in
     another cell. Else as ``mark_error``, and where users have been shown that end already."""
