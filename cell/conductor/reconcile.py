@@ -12,10 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from cellcloud import errors
-from cellcloud.db import claims, database_incarnations, feed, hosts, runs, scheduler_change_log, servers, unknown_guests
+from cellcloud.db import claims, feed, hosts, runs, scheduler_change_log, servers, unknown_guests
 from cellcloud.db.claims import Claim
 from cellcloud.db.engine import Connection, Database, retried
 from cellcloud.model.allocation import Allocation
+from cellcloud.model.database_incarnation import count_in_one
 from cellcloud.model.guest_commands import ExpectedGuest, GuestOrder, GuestOrders, OrderKind
 from cellcloud.model.observed_guests import GuestDescription, GuestState, UnknownGuest
 from cellcloud.model.server import ServerRecord, ServerSpec
@@ -145,7 +146,7 @@ def _judge_misplaced(judged: _Judged, guest: GuestState, record: ServerRecord) -
     """Judge a guest whose server is elsewhere, or nowhere: it must not run here too, but its disks stay."""
     reason = f"its record has it on host {record.host}" if record.host else "its record has it on no host"
     judged.unknown[guest.server_id] = (guest, reason)
-    told, obeyed = (database_incarnations.count_in_one(one.generation) for one in (record, guest))
+    told, obeyed = (count_in_one(one.generation) for one in (record, guest))
     if told >= obeyed and _runs(guest):
         judged.orders.append(_order(guest, OrderKind.STOP, record.generation, reason))
 

@@ -22,13 +22,12 @@ from cellcloud.db.engine import racing, utc_after, utc_now
 from cellcloud.db.top_schema import cells, intents
 from cellcloud.db.top_schema import incarnations as table
 from cellcloud.model import codec
-from cellcloud.model.database_incarnation import Incarnation
+from cellcloud.model.database_incarnation import LEAP, Incarnation
 from cellcloud.model.operations import Operation
 from cellcloud.model.run import RunOutputs
 from cellcloud.model.server import ServerFault
 from cellcloud.server_states import VmState
 
-LEAP = 1 << 32  # more changes than one incarnation of a cell ever sees
 GIVEN_UP = (
     *(Operation.RESIZE, Operation.MIGRATE, Operation.CONFIRM_RESIZE, Operation.REVERT_RESIZE, Operation.REBUILD),
     *(Operation.SHELVE, Operation.SHELVE_OFFLOAD, Operation.UNSHELVE),
@@ -126,11 +125,6 @@ def _number_above_lost(connection: Connection) -> None:
     number = int(now.timestamp() * 1000)  # see ``intents.next_placement``
     older = (intents.c.state == "pending", intents.c.kind == "create", intents.c.placement < number)
     connection.execute(sa.update(intents).where(*older).values(placement=number))
-
-
-def count_in_one(generation: int) -> int:
-    """Return how many commands a server had been given by then, whatever leaps lie between."""
-    return generation % LEAP
 
 
 def _give_up(connection: Connection) -> None:

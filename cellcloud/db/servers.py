@@ -17,6 +17,7 @@ from cellcloud.db import bulk, database_incarnations, user_data
 from cellcloud.db.cell_schema import runs, servers
 from cellcloud.db.engine import utc_after, utc_now
 from cellcloud.model import codec, large_fields, migration
+from cellcloud.model.database_incarnation import LEAP, count_in_one
 from cellcloud.model.migration import Migration, MigrationStatus
 from cellcloud.model.network import Port
 from cellcloud.model.observed_guests import GuestDescription
@@ -470,8 +471,7 @@ def _find_older(connection: Connection, described: GuestDescription, host: str) 
     server_id, obeyed = described.spec.id, described.state.generation
     rows = connection.execute(sa.select(servers).where(servers.c.id == server_id).with_for_update())
     for record in records_of(connection, rows):
-        count = database_incarnations.count_in_one
-        older = record.generation < obeyed if record.deleted else count(record.generation) < count(obeyed)
+        older = record.generation < obeyed if record.deleted else count_in_one(record.generation) < count_in_one(obeyed)
         if not older or (not record.deleted and (record.held or record.host == host)):
             raise errors.Conflict(f"Instance {server_id} has a record that is no older than the guest.")
         under_way = sa.select(runs.c.operation).where(runs.c.server_id == server_id, runs.c.active == 1)
@@ -494,7 +494,7 @@ def adopt(connection: Connection, described: GuestDescription, *, host: str, zon
     stored = large_fields.as_stored(spec)
     connection.execute(sa.delete(servers).where(servers.c.id == spec.id))
     time = connection.execute(_NOW).scalar_one()
-    version = database_incarnations.ensure(connection).number * database_incarnations.LEAP + int(time.timestamp())
+    version = database_incarnations.ensure(connection).number * LEAP + int(time.timestamp())
     kept: dict[str, Any] = {}
     if known is not None:
         version = max(version, known.version + 1)

@@ -84,7 +84,7 @@ def test_a_node_that_cannot_be_wired_leaves_nothing(node: LibvirtNode) -> None:
 def test_a_network_that_another_device_is_in_is_refused(node: LibvirtNode) -> None:
     before = list_outside(node.config)
     second = replace(node.config, name="node-2", bridge=f"{node.config.prefix}-other")
-    for gateway, length in ((node.config.gateway_ip, 24), (f"{node.network}.129", 25), ("10.98.0.1", 16)):
+    for gateway, length in ((node.config.gateway_ip, 24), (f"{node.network}.7", 28), (f"{node.network}.1", 25)):
         with pytest.raises(errors.Misconfigured, match=f"{node.config.bridge} has {node.config.gateway_ip}"):
             ensure_node(replace(second, gateway_ip=gateway, prefix_length=length))
     assert list_outside(node.config) == before

@@ -20,6 +20,7 @@ from cell.compute.drivers.libvirt.driver import LibvirtDriver
 from cell.compute.drivers.libvirt.options import LibvirtOptions
 from cell.compute.drivers.libvirt.records import GuestRecords
 from cellcloud import errors
+from cellcloud.model.database_incarnation import LEAP
 from cellcloud.server_states import PowerState
 from tests.contract.test_driver import IMAGE, OneImage
 from tests.libvirt_node import make_spec
@@ -188,6 +189,23 @@ def test_what_an_earlier_move_left_is_not_taken_for_a_new_guest(place: Place) ->
     for _ in range(2):
         assert place.driver.spawn(SPEC, 4, (), place.images).power_state == PowerState.RUNNING
         assert not place.has(1)
+
+
+def test_a_guest_of_before_its_cells_database_was_put_back_is_no_leftover(place: Place) -> None:
+    """It may be in use: a create that stood in the backup takes it for its own, and nothing is fetched over it."""
+    spawn(place)
+    place.driver.start(SPEC.id, 5)
+    with pytest.raises(errors.HostRefused, match="put back"):
+        place.driver.fetch_disks(
+            SPEC, LEAP + 4, (), place.images, DiskSource(host="other", offer={"port": 1}), lambda _: None
+        )
+    for generation in (LEAP + 1, LEAP + 1, 2 * LEAP + 1):
+        assert place.driver.spawn(SPEC, generation, (), place.images).power_state == PowerState.RUNNING
+        assert place.has(1)
+    with pytest.raises(errors.Stale):
+        place.driver.spawn(SPEC, LEAP + 7, (), place.images)
+    place.driver.spawn(SPEC, 2 * LEAP + 2, (), place.images)
+    assert not place.has(1)
 
 
 @pytest.mark.parametrize("left", ["guest", "files", "part"])

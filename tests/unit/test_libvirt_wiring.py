@@ -122,6 +122,9 @@ class StandInDomain:
     def hasManagedSaveImage(self) -> bool:
         return False
 
+    def metadata(self, _kind: int, _uri: str, _flags: int) -> str:
+        return "ours"
+
     def undefineFlags(self, _flags: int) -> None:
         """Nothing refers to it any more."""
 
@@ -180,11 +183,15 @@ def make_port() -> Port:
     )
 
 
-def make_disks(options: LibvirtOptions, server_id: str) -> None:
-    """What a spawn adopts instead of an image."""
-    directory = options.guests_dir / server_id
-    directory.mkdir()
-    (directory / "disk").touch()
+@dataclass(frozen=True)
+class MadeDisks:
+    """Makes a guest's disk when it is asked for the image: it is adopted."""
+
+    disk: Path
+
+    def ensure(self, image: Image) -> Path:
+        self.disk.touch()
+        return self.disk
 
 
 def test_verbs_that_overlap_leave_each_others_guests_alone(options: LibvirtOptions) -> None:
@@ -198,8 +205,7 @@ def test_verbs_that_overlap_leave_each_others_guests_alone(options: LibvirtOptio
         chance = random.Random(number)
         for _ in range(2):
             spec, port = make_spec(str(uuid.uuid4()), Image(id="i", disk_format="qcow2")), make_port()
-            make_disks(options, spec.id)
-            driver.spawn(spec, 1, [port], None)  # type: ignore[arg-type] - its disks are there
+            driver.spawn(spec, 1, [port], MadeDisks(options.guests_dir / spec.id / "disk"))  # type: ignore[arg-type]
             host.running[port.id] = port
             for generation in (2, 3):
                 if chance.random() < 0.5:

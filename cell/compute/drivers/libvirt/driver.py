@@ -61,6 +61,7 @@ from cell.compute.drivers.libvirt.records import GuestRecord, GuestRecords, Gues
 from cell.compute.drivers.libvirt.rescue_disks import drop_rescue_disks, ensure_rescue_disk, rescue_disk
 from cellcloud import clock, errors
 from cellcloud.model.console import ConsoleAddress
+from cellcloud.model.database_incarnation import count_in_one
 from cellcloud.model.guest_questions import GuestDiagnostics
 from cellcloud.model.host import HostFacts
 from cellcloud.model.image import Image
@@ -148,7 +149,8 @@ class LibvirtDriver:
         for port in ports:
             check_port(port)
         with self._guest_locks.take(spec.id, generation):
-            self._drop_leftovers(spec.id, generation)
+            if not self._is_put_back(spec.id, generation):
+                self._drop_leftovers(spec.id, generation)
             record = self._records.accept(spec, generation, ports)
             directory = self._records.path(spec.id)
             if not all(disk.path.exists() for disk in list_disks(directory, spec)):
@@ -417,6 +419,8 @@ class LibvirtDriver:
             aside, directory = self._records.find_aside(spec.id), self._records.path(spec.id)
             if not source.offer and (aside is None or aside.generation != generation):
                 raise errors.Unreachable("The guest's disks are not set aside on this host.")
+            if self._is_put_back(spec.id, generation):
+                raise errors.HostRefused("The host has the server's guest of before its cell's database was put back.")
             self._drop_leftovers(spec.id, generation)
             record = self._records.accept(spec, generation, ports)
             image = _find_image(images, spec)
@@ -461,6 +465,16 @@ class LibvirtDriver:
         if known is not None or self._check_ours(server_id):
             self._ask(server_id, domain_power.remove)
         self._records.clear(server_id, generation)
+
+    def _is_put_back(self, server_id: str, generation: int) -> bool:
+        """Return whether the guest has obeyed as much in an incarnation of the cell's database that is over: it is no
+        leftover, and may be in use."""
+        known = self._records.find(server_id)
+        return (
+            known is not None
+            and known.generation < generation
+            and count_in_one(known.generation) >= count_in_one(generation)
+        )
 
     def _check_ours(self, server_id: str) -> bool:
         """Return whether the hypervisor has the guest. Raises Conflict when it is not of this cloud."""
