@@ -167,5 +167,8 @@ def test_a_deadlock_is_a_lost_race_and_the_whole_is_done_again(cell_database: Da
 
     with ThreadPoolExecutor(2) as pool:
         for future in [pool.submit(cross, cell_database, *pair) for pair in (("a", "b"), ("b", "a"))]:
-            future.result(timeout=30)
-    assert len(attempts) == (2 if cell_database.dialect == "sqlite" else 3)
+            future.result(timeout=60)
+    if cell_database.dialect == "sqlite":
+        assert len(attempts) == 2
+    else:  # more where a busy machine lets the wait for a lock time out before the deadlock is found
+        assert len(attempts) >= 3
