@@ -217,6 +217,7 @@ def test_a_guest_cannot_pass_for_another(
 
     # nor with another MAC address
     script = (
+        "sleep 3; "  # until the client that asks for it has gone
         "ip link set eth0 down; ip link set eth0 address 02:00:00:00:00:99; ip link set eth0 up;"
         "ping -c 1 -W 2 10.20.0.1 >/dev/null && echo passed >/dev/ttyS0 || echo dropped >/dev/ttyS0"
     )
