@@ -225,7 +225,7 @@ IMAGES = {
     "checksum": {"checksum={md5a}": "a"},
     "os_hash_value": {"os_hash_value={shaa}": "a"},
     "protected": {"protected=true": "b", "protected=false": "acq"},
-    "os_hidden": {"os_hidden=false": "abcq", "os_hidden=true": ""},
+    "os_hidden": {"os_hidden=false": "abcq", "os_hidden=true": "", "os_hidden=True": ""},
     "size": {"size=512": "a"},
     "min_ram": {"min_ram=1": "b"},
     "min_disk": {"min_disk=1": "b"},

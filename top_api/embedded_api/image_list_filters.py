@@ -36,7 +36,8 @@ FILTERS = {
     },
     **{name: Filter(read=time, operators=ORDER) for name in ("created_at", "updated_at")},
     **{name: Filter() for name in ("visibility", "owner", "checksum", "os_hash_value")},
-    **{name: Filter(read=true_or_false) for name in ("protected", "os_hidden")},
+    "protected": Filter(read=true_or_false),
+    "os_hidden": Filter(read=lambda value: true_or_false(value.lower())),  # of this one Glance takes either case
     **{name: Filter(read=number) for name in ("size", "min_ram", "min_disk")},
     **{
         f"{name}_{bound}": Filter(read=number, of=name)
