@@ -12,7 +12,7 @@ from cellcloud.safe_regex import Pattern
 
 _SPECIAL = re.compile(r"[\\^$.|?*+()\[\]{}]")
 _BRANCHES = re.compile(r"[\\|()\[\]{}]")
-_BREAKS = re2.compile(r".?[*?+]+|[.^$]")
+_BREAKS = re2.compile(r".?[*?+]+|[.^$]|[^\x00-\x7f]")  # databases differ in what is a letter's other case
 _EXACT = Pattern(r"\^([^\\^$.|?*+()\[\]{}]+)\$")
 _ADDRESS = Pattern(r"[0-9a-fA-F.:]+")
 

@@ -7,6 +7,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -371,6 +372,21 @@ class World:
         dispatcher.deliver(self.unfinished())
         assert dispatcher.wait_idle(60.0)
         return dispatcher
+
+    def deliver_at_once(self, shares: Sequence[Sequence[str]], seconds: float = 60.0) -> None:
+        """Hand each share of intents to a dispatcher of its own, all in the same moment, and wait until none has
+        anything at work."""
+        dispatchers = [self.new_deliverer(self.new_cells()) for _ in shares]
+        together = threading.Barrier(len(shares))
+
+        def go(number: int) -> None:
+            together.wait()
+            dispatchers[number].deliver(shares[number])
+
+        with ThreadPoolExecutor(len(shares)) as pool:
+            list(pool.map(go, range(len(shares))))
+        for dispatcher in dispatchers:
+            assert dispatcher.wait_idle(seconds)
 
     def sweep(self) -> OutboxDispatcher:
         """Another process takes over what the first one left."""

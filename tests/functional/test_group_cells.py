@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -40,21 +39,8 @@ def cells_of(world: World, ids: list[str]) -> set[str]:
 def test_racing_deliverers_give_each_group_one_cell(world: World) -> None:
     groups = [make_group(world) for _ in range(6)]
     ids = {group.id: world.accept(8, group=group) for group in groups}
-    dispatchers = [world.new_deliverer(world.new_cells()) for _ in range(4)]
-    together = threading.Barrier(len(dispatchers))
-
-    def go(number: int) -> None:
-        together.wait()
-        mine = [world.intent(server_id).id for theirs in ids.values() for server_id in theirs[number::4]]
-        dispatchers[number].deliver(mine)
-
-    threads = [threading.Thread(target=go, args=(number,)) for number in range(len(dispatchers))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    for dispatcher in dispatchers:
-        assert dispatcher.wait_idle(60.0)
+    mine = [[world.intent(one).id for theirs in ids.values() for one in theirs[number::4]] for number in range(4)]
+    world.deliver_at_once(mine)
     world.sweep_until_settled()
     for theirs in ids.values():
         world.assert_started_once(theirs)

@@ -4,7 +4,6 @@ breaks a group, and every server gets the host that there is for it."""
 from __future__ import annotations
 
 import random
-import threading
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -57,20 +56,7 @@ def test_racing_creates_over_two_cells_break_no_group(case: Case, long: bool) ->
     }
     mine = [world.intent(server_id).id for server_id in group_of]
     random.Random(7).shuffle(mine)
-    dispatchers = [world.new_deliverer(world.new_cells()) for _ in range(DELIVERERS)]
-    together = threading.Barrier(DELIVERERS)
-
-    def go(number: int) -> None:
-        together.wait()
-        dispatchers[number].deliver(mine[number::DELIVERERS])
-
-    threads = [threading.Thread(target=go, args=(number,)) for number in range(DELIVERERS)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    for dispatcher in dispatchers:
-        assert dispatcher.wait_idle(240.0)
+    world.deliver_at_once([mine[number::DELIVERERS] for number in range(DELIVERERS)], seconds=240.0)
     world.sweep_until_settled()
     shown = [world.shown(server_id) for server_id in group_of]
     assert [(one.id, one.fault) for one in shown if one.vm_state == VmState.ERROR or not one.host] == []

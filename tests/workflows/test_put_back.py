@@ -47,25 +47,32 @@ def fall_back(cell: CellUnderTest, saved: SavedCell) -> None:
         database_incarnations.begin_in_cell(connection, known.id, "restored")
 
 
+def moments_until_done(cell: CellUnderTest) -> list[SavedCell]:
+    """Run until nothing is under way; returns the cell as it was before each command."""
+    moments: list[SavedCell] = []
+    with pytest.MonkeyPatch.context() as patch:
+        send = cell.send
+
+        def watch(command: GuestCommand) -> None:
+            inbox, cell.inbox = cell.inbox, []
+            moments.append(cell.save())
+            cell.inbox = inbox
+            send(command)
+
+        patch.setattr(cell, "send", watch)
+        cell.run()
+    return moments
+
+
 @pytest.mark.parametrize("operation", database_incarnations.GIVEN_UP)
 def test_what_was_under_way_destroys_nothing(
     cell: CellUnderTest, operation: Operation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name, spec = next((name, spec) for name, spec in SPECS.items() if spec.operation is operation)
     begin_at(cell, first_start(spec))
-    moments: list[SavedCell] = []
     sent: list[GuestCommand] = []
-    send = cell.send
-
-    def watch(command: GuestCommand) -> None:
-        inbox, cell.inbox = cell.inbox, []
-        moments.append(cell.save())
-        cell.inbox = inbox
-        send(command)
-
-    monkeypatch.setattr(cell, "send", watch)
     cell.begin(SERVER, operation, **arguments_of(spec))
-    cell.run()
+    moments = moments_until_done(cell)
     monkeypatch.setattr(cell, "send", sent.append)
     assert moments, name
     for moment in moments:
@@ -80,20 +87,8 @@ def test_what_was_under_way_destroys_nothing(
 
 def _moments_of_create(cell: CellUnderTest) -> list[SavedCell]:
     """The cell before each step of a create that then comes to its end."""
-    moments: list[SavedCell] = []
     cell.create(OTHER)
-    moments.append(cell.save())
-    send = cell.send
-
-    def watch(command: GuestCommand) -> None:
-        inbox, cell.inbox = cell.inbox, []
-        moments.append(cell.save())
-        cell.inbox = inbox
-        send(command)
-
-    cell.send = watch  # type: ignore[method-assign]
-    cell.run()
-    cell.send = send  # type: ignore[method-assign]
+    moments = [cell.save(), *moments_until_done(cell)]
     assert cell.record(OTHER).vm_state == VmState.ACTIVE
     return moments
 
