@@ -31,17 +31,19 @@ _RAISED: dict[int, type[errors.CellcloudError]] = {
 }
 
 
-def make_session(config: IdentityConfig, *, timeout: float = TIMEOUT) -> Session:
-    """Return a session of the service account. Its token is fetched at first use and again when it is refused."""
+def make_session(config: IdentityConfig, *, timeout: float = TIMEOUT, project_id: str = "") -> Session:
+    """Return a session of the service account, in its own project unless another is named. Its token is fetched at
+    first use and again when it is refused."""
     if not config.auth_url or not config.username:
         raise errors.Misconfigured("Set identity.auth_url, username and password for the service account.")
     auth = v3.Password(
         auth_url=identity_url(config.auth_url),
         username=config.username,
         password=config.password,
-        project_name=config.project_name,
         user_domain_id=DOMAIN,
-        project_domain_id=DOMAIN,
+        project_id=project_id or None,
+        project_name=None if project_id else config.project_name,
+        project_domain_id=None if project_id else DOMAIN,
     )
     pool = requests.Session()
     for scheme in ("http://", "https://"):
@@ -90,9 +92,13 @@ class RestService:
         """Return the answer's JSON. Raises the error that fits the answer, Unreachable for none."""
         return self._send("GET", path, params=params, headers=headers).json()
 
-    def post(self, path: str, body: Any) -> Any:
+    def post(self, path: str, body: Any, headers: Mapping[str, str] | None = None) -> Any:
         """As ``get``. Never repeated by itself: a lost answer does not tell whether the thing was made."""
-        return self._send("POST", path, json=body).json()
+        return self._send("POST", path, json=body, headers=headers).json()
+
+    def act(self, path: str, body: Any, headers: Mapping[str, str] | None = None) -> None:
+        """As ``post``, where nothing is answered."""
+        self._send("POST", path, json=body, headers=headers)
 
     def put(self, path: str, body: Any, headers: Mapping[str, str] | None = None) -> Any:
         """As ``get``."""
