@@ -127,6 +127,17 @@ NETWORK = [
     cfg.IntOpt("quota_network", default=100, min=-1, help="Networks of a project; -1: no limit. Neutron's."),
     cfg.IntOpt("quota_subnet", default=100, min=-1, help="Subnets of a project; -1: no limit. Neutron's."),
     cfg.IntOpt("quota_port", default=500, min=-1, help="Ports of a project, servers' too; -1: no limit. Neutron's."),
+    cfg.IntOpt("quota_router", default=10, min=-1, help="Routers of a project; -1: no limit. Neutron's."),
+    cfg.IntOpt("quota_floatingip", default=50, min=-1, help="Floating IPs of a project; -1: no limit. Neutron's."),
+    cfg.IntOpt(
+        "quota_security_group", default=10, min=-1, help="Security groups of a project; -1: no limit. Neutron's."
+    ),
+    cfg.IntOpt(
+        "quota_security_group_rule",
+        default=100,
+        min=-1,
+        help="Rules of all security groups of a project; -1: no limit. Neutron's.",
+    ),
     cfg.IntOpt(
         "shared_network_percent",
         default=25,
@@ -351,6 +362,10 @@ class NetworkConfig:
     quota_network: int = 100
     quota_subnet: int = 100
     quota_port: int = 500
+    quota_router: int = 10
+    quota_floatingip: int = 50
+    quota_security_group: int = 10
+    quota_security_group_rule: int = 100
     shared_network_percent: int = 25
 
 

@@ -11,10 +11,19 @@ from sqlalchemy.engine import Connection
 
 from cellcloud import errors
 from cellcloud.db.engine import racing
+from cellcloud.db.network_schema import floating_ips, routers, security_group_rules, security_groups
 from cellcloud.db.top_schema import network_usages, networks, port_addresses, ports, subnets
 
 UNLIMITED = -1
-TABLES = {"network": networks, "subnet": subnets, "port": ports}
+TABLES = {
+    "network": networks,
+    "subnet": subnets,
+    "port": ports,
+    "security_group": security_groups,
+    "security_group_rule": security_group_rules,
+    "router": routers,
+    "floatingip": floating_ips,
+}
 _OF_NETWORK = "addresses of "
 
 _MINE = (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import ipaddress
+import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -13,16 +14,22 @@ from sqlalchemy.engine import Connection
 
 from cellcloud import errors
 from cellcloud.db import network_quota_usages
-from cellcloud.db.engine import utc_now
+from cellcloud.db.engine import racing, utc_now
 from cellcloud.db.listing import ALL, Columns, Page, rows_of
+from cellcloud.db.network_versions import raise_versions
 from cellcloud.db.top_schema import networks, port_addresses, ports, subnets
 from cellcloud.model.network import Network, Subnet
 
+LAST_SEGMENT = (1 << 24) - 1
+"""The greatest VXLAN network identifier."""
 _TABLES = {"network": networks, "subnet": subnets}
-_NETWORK = ("id", "name", "project_id", "shared", "admin_state_up", "mtu", "description")
+_NETWORK = (
+    "id", "name", "project_id", "shared", "admin_state_up", "mtu", "description", "external", "is_default",
+    "port_security_enabled", "dns_domain",
+)  # fmt: skip
 _SUBNET = (
     "id", "name", "network_id", "project_id", "cidr", "gateway_ip", "enable_dhcp", "dns_nameservers",
-    "allocation_pools", "description",
+    "allocation_pools", "description", "ip_version", "ipv6_ra_mode", "ipv6_address_mode", "host_routes",
 )  # fmt: skip
 
 
@@ -57,14 +64,12 @@ def list_networks(c: Connection, *, project_id: str | None, page: Page = ALL) ->
         of.setdefault(network_id, []).append(subnet_id)
     return [
         Network(
-            id=row.id,
-            name=row.name,
-            project_id=row.project_id,
-            shared=row.shared,
-            admin_state_up=row.admin_state_up,
-            mtu=row.mtu,
-            description=row.description,
+            **{name: getattr(row, name) for name in _NETWORK},
             subnet_ids=tuple(of.get(row.id, ())),
+            segmentation_id=row.segmentation_id,
+            tags=tuple(row.tags),
+            revision=row.revision,
+            version=row.version,
             created_at=stamp(row.created_at),
             updated_at=stamp(row.updated_at),
         )
@@ -100,13 +105,18 @@ def insert_network(c: Connection, network: Network, *, limit: int) -> None:
     if not network_quota_usages.reserve(c, network.project_id, "network", 1, limit):
         raise network_quota_usages.exceeded("network")
     values = {name: getattr(network, name) for name in _NETWORK}
-    c.execute(networks.insert().values(created_at=utc_now(), updated_at=utc_now(), **values))
+    values["segmentation_id"] = network.segmentation_id or secrets.randbelow(LAST_SEGMENT) + 1
+    with racing():  # for the number; another try takes another one
+        c.execute(networks.insert().values(created_at=utc_now(), updated_at=utc_now(), **values))
 
 
 def update_row(c: Connection, kind: str, row_id: str, changes: Mapping[str, Any]) -> bool:
-    """Change columns of a network, subnet or port; False when there is none."""
-    query = _TABLES[kind].update().where(_TABLES[kind].c.id == row_id)
-    return c.execute(query.values(updated_at=utc_now(), **changes)).rowcount > 0
+    """Change columns of a network or subnet; False when there is none."""
+    table = _TABLES[kind]
+    touched = sa.select(table.c.id if kind == "network" else table.c.network_id).where(table.c.id == row_id)
+    raise_versions(c, networks=c.execute(touched).scalars().all())
+    query = table.update().where(table.c.id == row_id)
+    return c.execute(query.values(updated_at=utc_now(), revision=table.c.revision + 1, **changes)).rowcount > 0
 
 
 def is_used_by_others(c: Connection, network: Network) -> bool:
@@ -171,7 +181,7 @@ def insert_subnet(c: Connection, subnet: Subnet, *, limit: int) -> None:
     """
     if not network_quota_usages.reserve(c, subnet.project_id, "subnet", 1, limit):
         raise network_quota_usages.exceeded("subnet")
-    c.execute(sa.select(networks.c.id).where(networks.c.id == subnet.network_id).with_for_update())  # one at a time
+    raise_versions(c, networks=[subnet.network_id])  # so one at a time
     wanted = ipaddress.ip_network(subnet.cidr)
     for (cidr,) in c.execute(sa.select(subnets.c.cidr).where(subnets.c.network_id == subnet.network_id)):
         if wanted.overlaps(ipaddress.ip_network(cidr)):
@@ -192,7 +202,9 @@ def delete_subnet(c: Connection, subnet_id: str) -> None:
     with _referenced(message):
         if is_in_use(c, subnet_id):
             raise errors.Conflict(message)
-        for subnet in c.execute(sa.select(subnets.c.id, subnets.c.project_id).where(subnets.c.id == subnet_id)).all():
+        columns = (subnets.c.id, subnets.c.project_id, subnets.c.network_id)
+        for subnet in c.execute(sa.select(*columns).where(subnets.c.id == subnet_id)).all():
+            raise_versions(c, networks=[subnet.network_id])
             _delete_counted(c, subnets, "subnet", subnet)
 
 
@@ -209,6 +221,12 @@ def subnet_of(row: Any) -> Subnet:
         dns_nameservers=tuple(row.dns_nameservers),
         allocation_pools=tuple((first, last) for first, last in row.allocation_pools),
         description=row.description,
+        ip_version=row.ip_version,
+        ipv6_ra_mode=row.ipv6_ra_mode,
+        ipv6_address_mode=row.ipv6_address_mode,
+        host_routes=tuple((destination, hop) for destination, hop in row.host_routes),
+        tags=tuple(row.tags),
+        revision=row.revision,
         created_at=stamp(row.created_at),
         updated_at=stamp(row.updated_at),
     )

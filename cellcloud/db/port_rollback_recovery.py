@@ -9,9 +9,11 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from cellcloud.db.engine import utc_now
+from cellcloud.db.engine import LostRace, utc_now
 from cellcloud.db.network_quota_usages import UNLIMITED, addresses_of, reserve
+from cellcloud.db.network_versions import raise_versions
 from cellcloud.db.ports import move_ports, release_ports
+from cellcloud.db.security_groups import bind_groups, ensure_default_group, find_groups
 from cellcloud.db.top_schema import networks, port_addresses, ports, server_index
 from cellcloud.model.network import Port
 from cellcloud.model.server import ServerRecord
@@ -84,7 +86,9 @@ def _add(connection: Connection, record: ServerRecord, index: int, port: Port) -
         "owned": port.owned,
         "mac_address": port.mac_address,
         "host_id": record.host or "",
-        "security_groups": list(port.security_groups),
+        "port_security_enabled": port.port_security_enabled,
+        "allowed_address_pairs": port.allowed_address_pairs,
+        "dns_name": port.dns_name,
         "created_at": utc_now(),
         "updated_at": utc_now(),
     }
@@ -94,9 +98,15 @@ def _add(connection: Connection, record: ServerRecord, index: int, port: Port) -
         with connection.begin_nested():
             reserve(connection, project_id, "port", 1, UNLIMITED)
             reserve(connection, project_id, addressed, len(addresses), UNLIMITED)
-            connection.execute(sa.insert(ports).values(values))
+            known = find_groups(connection, port.security_groups)
+            groups = [group_id for group_id in port.security_groups if group_id in known]
+            if port.port_security_enabled and port.security_groups and not groups:
+                groups = [ensure_default_group(connection, project_id)]
+            raise_versions(connection, networks=[port.network_id], groups=groups)
+            connection.execute(sa.insert(ports).values(security_groups=groups, **values))
+            bind_groups(connection, {port.id: groups})
             if addresses:
                 connection.execute(sa.insert(port_addresses), addresses)
-    except sa.exc.IntegrityError:
+    except (sa.exc.IntegrityError, LostRace):
         return False
     return True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import uuid
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -15,7 +16,9 @@ from cellcloud.db import database_incarnations, network_quota_usages
 from cellcloud.db.engine import racing, utc_now
 from cellcloud.db.listing import ALL, Columns, Condition, Page, Test, items_of, rows_of
 from cellcloud.db.network_quota_usages import Bounds, addresses_of
+from cellcloud.db.network_versions import raise_versions
 from cellcloud.db.networks import stamp, subnet_of
+from cellcloud.db.security_groups import bind_groups, bind_other_groups, ensure_default_group
 from cellcloud.db.top_schema import networks, port_addresses, ports, subnets
 from cellcloud.model.network import FixedIp, NewPort, Port, PortRecord, Subnet
 from cellcloud.model.subnet_arithmetic import Pool, containing, fixed_ip
@@ -76,6 +79,7 @@ _OWNED = (
         ports.c.id,
         ports.c.project_id,
         ports.c.network_id,
+        ports.c.security_groups,
         sa.select(sa.func.count())
         .select_from(port_addresses)
         .where(port_addresses.c.port_id == ports.c.id)
@@ -86,6 +90,7 @@ _OWNED = (
     .order_by(ports.c.id)
     .with_for_update()
 )
+_LENT = sa.select(ports.c.network_id).where(*_MINE).with_for_update()
 _CHANGED: dict[str, Any] = {"updated_at": utc_now(), "revision": ports.c.revision + 1}
 _DELETE = ports.delete().where(ports.c.id.in_(sa.bindparam("port_ids", expanding=True)))
 _FREE = (
@@ -186,6 +191,12 @@ def make_ports(c: Connection, new: Sequence[NewPort], *, project_id: str | None,
     TryLater while servers may have addresses that the database lost.
     """
     database_incarnations.check_compared(c)
+    new = _in_groups(c, new)
+    raise_versions(
+        c,
+        networks={wanted.network_id for wanted in new},
+        groups={group_id for wanted in new for group_id in wanted.security_groups or ()},
+    )
     records: dict[int, PortRecord] = {}
     for network_id in dict.fromkeys(wanted.network_id for wanted in new):
         network = c.execute(_NETWORK, {"network_id": network_id}).one_or_none()
@@ -206,6 +217,7 @@ def make_ports(c: Connection, new: Sequence[NewPort], *, project_id: str | None,
             ]
             if held:
                 c.execute(_INSERT_ADDRESS, held)
+        bind_groups(c, {record.port.id: record.port.security_groups for record in made})
         records |= dict(zip(here, made, strict=True))
     return [records[place] for place in range(len(new))]
 
@@ -249,19 +261,26 @@ def bind_port(
     mine = (ports.c.device_id.in_(("", server_id)), ports.c.placement <= placement)
     values = {"device_id": server_id, "device_index": index, "device_owner": owner, "host_id": host}
     query = ports.update().where(ports.c.id == port_id, *mine)
+    _raise_of_ports(c, ports.c.id == port_id)
     with racing():
         return c.execute(query.values(placement=placement, **_CHANGED, **values)).rowcount > 0
 
 
 def update_port(c: Connection, record: PortRecord, changes: dict[str, Any]) -> bool:
     """Change columns while the port is as in the record; False when it is not any more."""
+    groups = {*record.port.security_groups, *changes.get("security_groups", ())}
+    raise_versions(c, networks={record.port.network_id}, groups=groups)
     with racing():
-        return c.execute(ports.update().where(*_as_in(record)).values(**_CHANGED, **changes)).rowcount > 0
+        changed = c.execute(ports.update().where(*_as_in(record)).values(**_CHANGED, **changes)).rowcount > 0
+    if changed and "security_groups" in changes:
+        bind_other_groups(c, record.port.id, changes["security_groups"])
+    return changed
 
 
 def move_ports(c: Connection, server_id: str, host: str, placement: int = 0) -> int:
     """Bind a server's ports to the host of a placement, but those of later ones; returns how many."""
     query = ports.update().where(*_MINE).values(host_id=host, placement=sa.bindparam("mine"), **_CHANGED)
+    _raise_of_ports(c, ports.c.device_id == server_id)
     return c.execute(query, {"server_id": server_id, "up_to": placement, "mine": placement}).rowcount
 
 
@@ -275,7 +294,11 @@ def release_ports(c: Connection, server_id: str, placement: int = LAST) -> None:
             there = [row for row in owned if (row.project_id, row.network_id) == (project_id, network_id)]
             addresses = sum(row.addresses for row in there)
             network_quota_usages.release_ports(c, project_id, network_id, ports=len(there), addresses=addresses)
-    c.execute(_FREE, mine)
+    lent = c.execute(_LENT, mine).scalars().all()
+    groups = {group_id for row in owned for group_id in row.security_groups}
+    raise_versions(c, networks={*(row.network_id for row in owned), *lent}, groups=groups)
+    if lent:
+        c.execute(_FREE, mine)
 
 
 def delete_ports(c: Connection, records: Sequence[PortRecord]) -> bool:
@@ -284,6 +307,11 @@ def delete_ports(c: Connection, records: Sequence[PortRecord]) -> bool:
     for record in records:
         if not c.execute(ports.delete().where(*_as_in(record))).rowcount:
             return False
+    raise_versions(
+        c,
+        networks={record.port.network_id for record in records},
+        groups={group_id for record in records for group_id in record.port.security_groups},
+    )
     whose = {(record.port.project_id, record.port.network_id) for record in records}
     for project_id, network_id in sorted(whose):
         there = [
@@ -292,6 +320,20 @@ def delete_ports(c: Connection, records: Sequence[PortRecord]) -> bool:
         addresses = sum(len(port.fixed_ips) for port in there)
         network_quota_usages.release_ports(c, project_id, network_id, ports=len(there), addresses=addresses)
     return True
+
+
+def _in_groups(c: Connection, new: Sequence[NewPort]) -> list[NewPort]:
+    """Put ports that name no group into the default ones of their projects."""
+    unnamed = {wanted.project_id for wanted in new if wanted.security_groups is None}
+    default = {project_id: ensure_default_group(c, project_id) for project_id in sorted(unnamed)}
+    return [
+        replace(wanted, security_groups=(default[wanted.project_id],)) if wanted.security_groups is None else wanted
+        for wanted in new
+    ]
+
+
+def _raise_of_ports(c: Connection, which: sa.ColumnElement[bool]) -> None:
+    raise_versions(c, networks=c.execute(sa.select(ports.c.network_id).where(which)).scalars().all())
 
 
 def _as_in(record: PortRecord) -> tuple[sa.ColumnElement[bool], ...]:
@@ -381,7 +423,10 @@ def _new_record(wanted: NewPort, network: Any, addresses: tuple[FixedIp, ...]) -
         device_id=wanted.device_id,
         project_id=wanted.project_id,
         host_id=wanted.host_id,
-        security_groups=wanted.security_groups,
+        security_groups=wanted.security_groups or (),
+        port_security_enabled=wanted.port_security_enabled,
+        allowed_address_pairs=wanted.allowed_address_pairs,
+        dns_name=wanted.dns_name,
     )
     return PortRecord(
         port=port,
@@ -391,6 +436,7 @@ def _new_record(wanted: NewPort, network: Any, addresses: tuple[FixedIp, ...]) -
         device_index=wanted.device_index,
         placement=wanted.placement,
         admin_state_up=wanted.admin_state_up,
+        extra_dhcp_opts=wanted.extra_dhcp_opts,
         created_at=stamp(network.now),
         updated_at=stamp(network.now),
     )
@@ -412,6 +458,10 @@ def _port_values(record: PortRecord) -> dict[str, Any]:
         "host_id": port.host_id,
         "admin_state_up": record.admin_state_up,
         "security_groups": list(port.security_groups),
+        "port_security_enabled": port.port_security_enabled,
+        "allowed_address_pairs": port.allowed_address_pairs,
+        "extra_dhcp_opts": record.extra_dhcp_opts,
+        "dns_name": port.dns_name,
         "description": record.description,
     }
 
@@ -448,6 +498,9 @@ def _record(rows: Sequence[Any]) -> PortRecord:
         project_id=row.project_id,
         host_id=row.host_id,
         security_groups=tuple(row.security_groups),
+        port_security_enabled=row.port_security_enabled,
+        allowed_address_pairs=tuple((address, mac) for address, mac in row.allowed_address_pairs),
+        dns_name=row.dns_name,
     )
     return PortRecord(
         port=port,
@@ -458,6 +511,8 @@ def _record(rows: Sequence[Any]) -> PortRecord:
         placement=row.placement,
         revision=row.revision,
         admin_state_up=row.admin_state_up,
+        extra_dhcp_opts=tuple((name, value, version) for name, value, version in row.extra_dhcp_opts),
+        tags=tuple(row.tags),
         created_at=stamp(row.created_at),
         updated_at=stamp(row.updated_at),
     )

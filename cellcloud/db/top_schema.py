@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from cellcloud.db.engine import Json, LongText, UtcDateTime
-
-metadata = sa.MetaData(
-    naming_convention={
-        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-        "pk": "pk_%(table_name)s",
-    }
+from cellcloud.db import (
+    network_schema,  # noqa: F401 -- the rest of the same database's tables
+    top_metadata,
 )
-ID = sa.String(36)
-NAME = sa.String(255)
+from cellcloud.db.engine import Json, LongText, UtcDateTime
+from cellcloud.db.top_metadata import ID, NAME
+
+metadata = top_metadata.metadata
 
 # Steps of the database's clock that a process has mended; one row.
 clock_steps = sa.Table(
@@ -452,6 +449,14 @@ networks = sa.Table(
     sa.Column("admin_state_up", sa.Boolean, nullable=False, default=True),
     sa.Column("mtu", sa.Integer, nullable=False, default=1400),
     sa.Column("description", sa.String(255), nullable=False, default=""),
+    sa.Column("segmentation_id", sa.Integer, unique=True),  # its VXLAN network identifier
+    sa.Column("external", sa.Boolean, nullable=False, default=False, server_default=sa.false()),
+    sa.Column("is_default", sa.Boolean, nullable=False, default=False, server_default=sa.false()),
+    sa.Column("port_security_enabled", sa.Boolean, nullable=False, default=True, server_default=sa.true()),
+    sa.Column("dns_domain", NAME, nullable=False, default="", server_default=""),
+    sa.Column("tags", Json, nullable=False, default=list, server_default="[]"),
+    sa.Column("revision", sa.BigInteger, nullable=False, default=1, server_default="1"),
+    sa.Column("version", sa.BigInteger, nullable=False, default=1, server_default="1"),  # of what hosts know of it
     sa.Column("created_at", UtcDateTime, nullable=False),
     sa.Column("updated_at", UtcDateTime, nullable=False),
 )
@@ -469,6 +474,12 @@ subnets = sa.Table(
     sa.Column("allocation_pools", Json, nullable=False),
     sa.Column("description", sa.String(255), nullable=False, default=""),
     sa.Column("next_offset", sa.BigInteger, nullable=False, default=0),  # where the next free address is looked for
+    sa.Column("ip_version", sa.Integer, nullable=False, default=4, server_default="4"),
+    sa.Column("ipv6_ra_mode", sa.String(32)),
+    sa.Column("ipv6_address_mode", sa.String(32)),
+    sa.Column("host_routes", Json, nullable=False, default=list, server_default="[]"),  # (destination, next hop) pairs
+    sa.Column("tags", Json, nullable=False, default=list, server_default="[]"),
+    sa.Column("revision", sa.BigInteger, nullable=False, default=1, server_default="1"),
     sa.Column("created_at", UtcDateTime, nullable=False),
     sa.Column("updated_at", UtcDateTime, nullable=False),
 )
@@ -488,8 +499,13 @@ ports = sa.Table(
     sa.Column("mac_address", sa.String(32), nullable=False, unique=True),
     sa.Column("host_id", NAME, nullable=False, default=""),
     sa.Column("admin_state_up", sa.Boolean, nullable=False, default=True),
-    sa.Column("security_groups", Json, nullable=False),
+    sa.Column("security_groups", Json, nullable=False),  # ids
     sa.Column("description", sa.String(255), nullable=False, default=""),
+    sa.Column("port_security_enabled", sa.Boolean, nullable=False, default=True, server_default=sa.true()),
+    sa.Column("allowed_address_pairs", Json, nullable=False, default=list, server_default="[]"),  # (address, MAC)
+    sa.Column("extra_dhcp_opts", Json, nullable=False, default=list, server_default="[]"),  # (name, value, IP version)
+    sa.Column("dns_name", NAME, nullable=False, default="", server_default=""),
+    sa.Column("tags", Json, nullable=False, default=list, server_default="[]"),
     sa.Column("created_at", UtcDateTime, nullable=False),
     sa.Column("updated_at", UtcDateTime, nullable=False),
     sa.UniqueConstraint("device_id", "device_index"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,10 +15,12 @@ from cellcloud.config import NetworkConfig
 from cellcloud.db import network_quota_usages, pagination_snapshots
 from cellcloud.db import networks as db
 from cellcloud.db import ports as db_ports
-from cellcloud.db.engine import Database, LostRace, retried
+from cellcloud.db import security_groups as db_groups
+from cellcloud.db.engine import Connection, Database, LostRace, retried
 from cellcloud.db.listing import ALL, Page
 from cellcloud.db.network_quota_usages import Bounds
 from cellcloud.model.network import Network, NewPort, Port, PortRecord, RequestedNetwork, Subnet
+from cellcloud.model.security_group import DEFAULT
 from cellcloud.model.subnet_arithmetic import completed, containing
 
 NO_DEVICE = "A port without a device answers none of a device's requests."
@@ -77,10 +79,8 @@ class EmbeddedNetworks:
         return tuple(requested)
 
     def check_security_groups(self, project_id: str, names: Sequence[str]) -> None:
-        """See ``NetworkClient``. There is only the default one."""
-        for name in names:
-            if name != "default":
-                raise errors.Invalid(f"Unable to find security_group with name or id '{name}'.")
+        """See ``NetworkClient``."""
+        _resolve_groups(self._database, project_id, names)
 
     def ensure_ports(
         self,
@@ -109,12 +109,11 @@ class EmbeddedNetworks:
                 placement=placement,
                 owned=True,
                 host_id=host,
-                security_groups=tuple(security_groups),
                 addresses=((None, wanted.fixed_ip),) if wanted.fixed_ip else None,
             )
             for index, wanted in enumerate(requested)
         ]
-        return _ensure(self._database, requested, new, self._bounds, anew=anew)
+        return _ensure(self._database, requested, new, self._bounds, security_groups, anew=anew)
 
     def delete_ports(self, server_id: str, *, placement: int = 0) -> None:
         """See ``NetworkClient``."""
@@ -127,8 +126,7 @@ class EmbeddedNetworks:
 
     def default_quotas(self) -> dict[str, int]:
         """Resource -> limit of a project without limits of its own."""
-        limits = self._limits
-        return {"network": limits.quota_network, "subnet": limits.quota_subnet, "port": limits.quota_port}
+        return {name: int(getattr(self._limits, f"quota_{name}")) for name in network_quota_usages.TABLES}
 
     def list_quotas(self, project_id: str) -> dict[str, tuple[int, int]]:
         """Resource -> (limit, used) of a project."""
@@ -267,7 +265,13 @@ class EmbeddedNetworks:
 # ---- transactions that may be run again ----------------------------------------------------------------------------
 @retried
 def _ensure(
-    database: Database, requested: Sequence[RequestedNetwork], new: Sequence[NewPort], bounds: Bounds, *, anew: bool
+    database: Database,
+    requested: Sequence[RequestedNetwork],
+    new: Sequence[NewPort],
+    bounds: Bounds,
+    groups: Sequence[str],
+    *,
+    anew: bool,
 ) -> tuple[Port, ...]:
     server_id, host, placement = new[0].device_id, new[0].host_id, new[0].placement
     with database.write() as c:
@@ -296,9 +300,18 @@ def _ensure(
             ):
                 raise errors.Conflict(f"Port {wanted.port_id} is still in use.")
             ports[index] = db_ports.get_port(c, None, wanted.port_id).port
+        if missing and tuple(groups) != (DEFAULT,):
+            ids = tuple(db_groups.resolve_groups(c, new[0].project_id, groups))
+            missing = [replace(port, security_groups=ids) for port in missing]
         made = db_ports.make_ports(c, missing, project_id=None, bounds=bounds)
         ports |= {port.device_index or 0: record.port for port, record in zip(missing, made, strict=True)}
     return tuple(replace(ports[index], tag=wanted.tag) for index, wanted in enumerate(requested) if index in ports)
+
+
+@retried
+def _resolve_groups(database: Database, project_id: str, names: Sequence[str]) -> None:
+    with database.write() as c:
+        db_groups.resolve_groups(c, project_id, names)
 
 
 @retried
@@ -384,6 +397,7 @@ def _add_ports(database: Database, viewer: Viewer, new: Sequence[NewPort], bound
                 if port.mac_address in taken:
                     raise errors.Conflict(f"The MAC address {port.mac_address} is in use.")
                 taken.add(port.mac_address)
+        _check_groups(c, viewer, {group_id for port in new for group_id in port.security_groups or ()})
         return db_ports.make_ports(c, new, project_id=viewer.only, bounds=bounds)
 
 
@@ -401,6 +415,7 @@ def _change_port(
         device_id = changes.get("device_id", record.port.device_id)
         if index is not None and db_ports.find_by_index(c, device_id, index) not in (None, port_id):
             raise errors.Conflict(f"Server {device_id} has that port already.")
+        _check_groups(c, viewer, changes.get("security_groups", ()))
         if not db_ports.update_port(c, record, changes):
             raise LostRace("The port is being changed by another request; try again shortly.")
         return db_ports.get_port(c, viewer.only, port_id)
@@ -451,6 +466,13 @@ def _check_binding(viewer: Viewer, record: PortRecord, changes: Mapping[str, Any
         raise _in_use(record)
     if changes.get("device_index") is not None and not changes.get("device_id", record.port.device_id):
         raise errors.Invalid(NO_DEVICE)
+
+
+def _check_groups(c: Connection, viewer: Viewer, group_ids: Collection[str]) -> None:
+    known = db_groups.find_groups(c, group_ids)
+    for group_id in sorted(group_ids):
+        if group_id not in known or viewer.only not in (None, known[group_id].project_id):
+            raise errors.NotFound(f"Security group {group_id[:64]} does not exist")
 
 
 def _check_revision(record: PortRecord, revision: int | None) -> None:

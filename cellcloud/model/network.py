@@ -42,7 +42,10 @@ class Port:
     device_id: str = ""
     project_id: str = ""
     host_id: str = ""
-    security_groups: tuple[str, ...] = ()
+    security_groups: tuple[str, ...] = ()  # ids
+    port_security_enabled: bool = True
+    allowed_address_pairs: tuple[tuple[str, str], ...] = ()  # (address or range, MAC)
+    dns_name: str = ""
     # Neutron's binding of the port: vif_type and vif_details; the embedded network says "bridge".
     vif_type: str = "bridge"
     vif_details: dict[str, str] = field(default_factory=dict)
@@ -50,7 +53,9 @@ class Port:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Network:
-    """A layer-2 segment. ``shared``: every project may put ports on it."""
+    """A layer-2 segment. ``shared``: every project may put ports on it. ``external``: routers lead to it, and it has
+    floating IPs. ``segmentation_id``: its VXLAN network identifier. ``version``: grows with each change that a host
+    must know, of its subnets and ports too."""
 
     id: str
     name: str = ""
@@ -60,13 +65,22 @@ class Network:
     mtu: int = 1400
     description: str = ""
     subnet_ids: tuple[str, ...] = ()
+    segmentation_id: int | None = None
+    external: bool = False
+    is_default: bool = False
+    port_security_enabled: bool = True
+    dns_domain: str = ""
+    tags: tuple[str, ...] = ()
+    revision: int = 1
+    version: int = 1
     created_at: str = ""
     updated_at: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subnet:
-    """Addresses of a network. ``allocation_pools``: (first, last) pairs that are handed out."""
+    """Addresses of a network. ``allocation_pools``: (first, last) pairs that are handed out. ``host_routes``:
+    (destination, next hop) pairs. The modes are slaac, dhcpv6-stateful, dhcpv6-stateless or None."""
 
     id: str
     network_id: str
@@ -78,6 +92,12 @@ class Subnet:
     dns_nameservers: tuple[str, ...] = ()
     allocation_pools: tuple[tuple[str, str], ...] = ()
     description: str = ""
+    ip_version: int = 4
+    ipv6_ra_mode: str | None = None
+    ipv6_address_mode: str | None = None
+    host_routes: tuple[tuple[str, str], ...] = ()
+    tags: tuple[str, ...] = ()
+    revision: int = 1
     created_at: str = ""
     updated_at: str = ""
 
@@ -95,13 +115,16 @@ class PortRecord:
     placement: int = 0
     revision: int = 1
     admin_state_up: bool = True
+    extra_dhcp_opts: tuple[tuple[str, str, int], ...] = ()  # (name, value, IP version)
+    tags: tuple[str, ...] = ()
     created_at: str = ""
     updated_at: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewPort:
-    """A port to make. ``addresses``: (subnet or None, address or None) pairs; None lets the service choose all."""
+    """A port to make. ``addresses``: (subnet or None, address or None) pairs; None lets the service choose all.
+    ``security_groups``: ids; None: its project's default group."""
 
     network_id: str
     project_id: str
@@ -115,5 +138,9 @@ class NewPort:
     host_id: str = ""
     mac_address: str | None = None
     admin_state_up: bool = True
-    security_groups: tuple[str, ...] = ()
+    security_groups: tuple[str, ...] | None = None
+    port_security_enabled: bool = True
+    allowed_address_pairs: tuple[tuple[str, str], ...] = ()
+    extra_dhcp_opts: tuple[tuple[str, str, int], ...] = ()
+    dns_name: str = ""
     addresses: tuple[tuple[str | None, str | None], ...] | None = None

@@ -96,7 +96,13 @@ def test_parallel_requests_get_exactly_what_is_left(top_database: Database) -> N
     assert storm(lambda n: world.add_subnet(networks[n % 6], f"10.{20 + n}.0.0/24", TENANT)) == 6
     assert storm(lambda n: world.ensure(n) if n % 2 else world.add_ports(world.own)) == 9
     assert world.networks.count_free_ports("tenant") == 0
-    assert world.networks.list_quotas("tenant") == {"network": (6, 6), "subnet": (7, 7), "port": (9, 9)}
+    used = world.networks.list_quotas("tenant")
+    assert {name: used[name] for name in ("network", "subnet", "port")} == {
+        "network": (6, 6),
+        "subnet": (7, 7),
+        "port": (9, 9),
+    }
+    assert (used["security_group"], used["security_group_rule"]) == ((10, 1), (100, 4)), "one default group"
     world.check_books()
     world.spoil()
 

@@ -90,7 +90,6 @@ def _networks(world: World) -> None:
             host_id="host-b" if name == "b" else "",
             mac_address=f"fa:16:3e:00:00:0{number}",
             admin_state_up=name != "b",
-            security_groups=(f"group-{name}", "both"),
             addresses=((None, f"10.{number}.0.{number + 7}"),),
         )
         ids[f"p{name}"] = networks.create_ports(ADMIN, [port])[0].port.id
@@ -136,6 +135,10 @@ def _date(database: Database) -> None:
             for number, name in enumerate("abc"):
                 values = {"created_at": AT + number * DAY, "updated_at": AT + (number + 1) * DAY}
                 connection.execute(sa.update(table).where(table.c.name == name).values(**values))
+        ports = top_schema.ports
+        for name in "abc":
+            groups = {"security_groups": [f"group-{name}", "both"]}
+            connection.execute(sa.update(ports).where(ports.c.name == name).values(groups))
 
 
 @pytest.fixture(scope="module")

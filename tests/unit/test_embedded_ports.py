@@ -15,6 +15,15 @@ from cellcloud.model.network import RequestedNetwork
 from tests.embedded_cloud import PASSWORDS, EmbeddedCloud, make_cloud, make_top_database
 
 BOUND = {"cellcloud_index": 0, "cellcloud_owned": True}
+LIMITS = {
+    "network": 100,
+    "subnet": 100,
+    "port": 500,
+    "router": 10,
+    "floatingip": 50,
+    "security_group": 10,
+    "security_group_rule": 100,
+}
 ROLES = ("member", "reader", "tenant", "service", "admin")
 OWN_DEVICE = "its own server"  # stands for the id of the server that has the port
 
@@ -25,8 +34,8 @@ BOUND_PORT: list[tuple[str, Any, tuple[int, ...]]] = [
     ("description", "d", (200, 403, 404, 200, 200)),
     ("admin_state_up", True, (200, 403, 404, 200, 200)),
     ("admin_state_up", False, (400, 403, 400, 400, 400)),
-    ("security_groups", ["default"], (200, 403, 404, 200, 200)),
-    ("security_groups", ["web"], (400, 403, 400, 400, 400)),
+    ("security_groups", [], (200, 403, 404, 200, 200)),
+    ("security_groups", ["web"], (404, 403, 404, 404, 404)),
     ("port_security_enabled", False, (400, 403, 400, 400, 400)),
     ("device_id", OWN_DEVICE, (200, 403, 404, 200, 200)),
     ("device_id", "", (409, 403, 404, 200, 200)),
@@ -251,7 +260,7 @@ def test_limits_as_neutron_tells_of_them(ports: Ports) -> None:
         assert (status, body["NeutronError"]["type"]) == (409, "OverQuota")
         assert body["NeutronError"]["message"] == "Quota exceeded for resources: ['port']."
     _, shown = ports.ask("tenant", "GET", f"quotas/{project}")
-    assert shown == {"quota": {"network": 100, "subnet": 100, "port": 500}}
+    assert shown == {"quota": LIMITS}
     _, details = ports.ask("admin", "GET", f"quotas/{project}/details.json")
     made = len(ports.ask("tenant", "GET", "ports?fields=id")[1]["ports"])
     assert details["quota"]["port"] == {"limit": 500, "used": made, "reserved": 0}
@@ -278,7 +287,7 @@ def test_limits_as_neutron_tells_of_them(ports: Ports) -> None:
         ("PUT", "/{own}", {"quota": {"network": 0, "check_limit": True}}, (403, 403, 403, 403, 200)),
         ("PUT", "/{own}", {"quota": {"port": -2}}, (403, 403, 403, 403, 400)),
         ("PUT", "/{own}", {"quota": {"port": "many"}}, (403, 403, 403, 403, 400)),
-        ("PUT", "/{own}", {"quota": {"router": 5}}, (403, 403, 403, 403, 400)),
+        ("PUT", "/{own}", {"quota": {"trunk": 5}}, (403, 403, 403, 403, 400)),
         ("DELETE", "/{own}", None, (403, 403, 403, 403, 204)),
     ],
 )
@@ -293,7 +302,7 @@ def test_who_may_see_and_set_quotas(ports: Ports, method: str, what: str, body: 
             assert own in [entry["project_id"] for entry in ports.ask("admin", "GET", "quotas")[1]["quotas"]]
     ports.ask("admin", "DELETE", f"quotas/{own}")
     shown = ports.ask("member", "GET", f"quotas/{own}")[1]
-    assert shown == {"quota": {"network": 100, "subnet": 100, "port": 500}}
+    assert shown == {"quota": LIMITS}
 
 
 def test_ranges_overlap_but_within_a_network(ports: Ports) -> None:

@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from sqlalchemy import event
 
 from cellcloud import errors
+from cellcloud.db import network_schema as more
 from cellcloud.db import top_schema as top
 from cellcloud.db.engine import Database
 from cellcloud.embedded.images import EmbeddedImages, ImageLimits
@@ -28,7 +29,15 @@ MINE: dict[str, Any] = {"project_id": "p", "is_admin": False}
 VIEWER = Viewer(project_id="p")
 SERVER = "11111111-0000-4000-8000-000000000001"
 READS = ("get_", "list_", "check_", "count_", "search_", "open_", "default_", "of")
-TABLES = (top.images, top.networks, top.subnets, top.ports, top.network_usages)
+TABLES = (
+    top.images,
+    top.networks,
+    top.subnets,
+    top.ports,
+    top.network_usages,
+    more.security_groups,
+    more.security_group_rules,
+)
 RANDOM = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|fa:16:3e(:[0-9a-f]{2}){3}|\.\d+$")
 
 
@@ -95,7 +104,7 @@ class World:
     def look(self) -> list[str]:
         """Rows and files, without what is drawn by lot."""
         with self.database.read() as c:
-            rows = [(table.name, *row) for table in TABLES for row in c.execute(sa.select(table))]
+            rows = [(table.name, *row) for table in TABLES for row in c.execute(sa.select(*_drawn_by_nobody(table)))]
         files = [("file", path.name, path.read_bytes()) for path in (self.path / "images").iterdir()]
         return sorted(_steady(one) for one in (*rows, *files))
 
@@ -109,6 +118,10 @@ class World:
             if self.writes == self.lost:
                 raise sqlite3.OperationalError("database is locked")
         raw.commit()
+
+
+def _drawn_by_nobody(table: sa.Table) -> list[sa.Column[Any]]:
+    return [column for column in table.c if column.name not in ("segmentation_id", "digest")]
 
 
 def _steady(values: tuple[object, ...]) -> str:

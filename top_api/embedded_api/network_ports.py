@@ -93,7 +93,7 @@ def _new_port(call: Call, wanted: dict[str, Any]) -> NewPort:
         host_id=wanted.get("binding:host_id") or "",
         mac_address=wanted["mac_address"].lower() if "mac_address" in wanted else None,
         admin_state_up=wanted.get("admin_state_up", True),
-        security_groups=tuple(wanted.get("security_groups", ("default",))),
+        security_groups=tuple(wanted["security_groups"]) if "security_groups" in wanted else None,
         addresses=tuple((ip.get("subnet_id"), ip.get("ip_address")) for ip in fixed) if fixed is not None else None,
     )
 

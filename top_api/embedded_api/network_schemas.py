@@ -60,7 +60,7 @@ _PORT_CHANGES = {
     "admin_state_up": {"const": True},  # nothing here can be taken down
     "device_id": _DEVICE,
     "device_owner": _DEVICE,
-    "security_groups": {"type": "array", "items": {"const": "default"}, "minItems": 1, "maxItems": 1},
+    "security_groups": {"type": "array", "items": _ID, "maxItems": 64},
     "binding:host_id": {"type": ["string", "null"], "maxLength": 255},
     "binding:profile": {
         "type": ["object", "null"],
