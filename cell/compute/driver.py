@@ -19,6 +19,7 @@ from cellcloud.model.guest_questions import GuestDiagnostics
 from cellcloud.model.host import HostFacts
 from cellcloud.model.image import Image
 from cellcloud.model.network import Port
+from cellcloud.model.network_plan import PlanChanges
 from cellcloud.model.observed_guests import GuestDescription, GuestState
 from cellcloud.model.rescue import RescueMachine, rescue_machine
 from cellcloud.model.server import ServerSpec
@@ -265,6 +266,15 @@ class Driver(Protocol):
     def get_console(self, server_id: str, protocol: str) -> ConsoleAddress:
         """Return where the guest's VNC server or its first serial port listens. Raises NotFound; Conflict when it does
         not run; Invalid when it has no console of that protocol."""
+        ...
+
+    def change_plans(self, changes: PlanChanges) -> None:
+        """Make networks, security groups and routers so, at once and also for guests that run; they are kept. Raises
+        HostRefused for what cannot be made now."""
+        ...
+
+    def list_plans(self) -> dict[str, int]:
+        """Return the versions of the plans that are kept, by ``network_plan.key_of``."""
         ...
 
     def watch(self, watcher: GuestWatcher) -> None:

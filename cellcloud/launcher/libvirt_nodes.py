@@ -49,6 +49,7 @@ table inet node {{
     }}
     chain forward {{
         type filter hook forward priority 0; policy drop;
+        iifname "ccb-*" oifname "ccb-*" accept
     }}
 }}
 """
@@ -118,6 +119,8 @@ def ensure_node(config: NodeConfig) -> Node:
             except BaseException:
                 _abandon(config)
                 raise
+        else:
+            _guard(config, node)
     _wait_for_libvirtd(node)
     return node
 
@@ -274,17 +277,22 @@ def _wait_for_init(directory: Path) -> int:
 
 def _wire(config: NodeConfig, node: Node) -> None:
     """Connect the node to its cell's bridge, under its firewall from the first packet on."""
-    hosts = ipaddress.ip_network(f"{config.gateway_ip}/{config.prefix_length}", strict=False)
-    rules = FIREWALL.format(
-        gateway=config.gateway_ip, ports=f"{CONSOLE_PORTS}, {SERIAL_PORTS}", hosts=hosts, moves=MIGRATION_PORTS
-    )
-    _run(node.wrap(["nft", "-f", "-"]), text=rules)
+    _guard(config, node)
     peer = ["peer", "name", "eth0", "netns", str(node.pid)]
     _run(["ip", "link", "add", config.link, "type", "veth", *peer])
     _run(["ip", "link", "set", config.link, "master", config.bridge, "up"])
     inside = f"address add {config.ip}/{config.prefix_length} dev eth0\nlink set eth0 up\n"
     _run(node.wrap(["ip", "-batch", "-"]), text=inside)
     _run(["ip", "netns", "attach", config.link, str(node.pid)])
+
+
+def _guard(config: NodeConfig, node: Node) -> None:
+    """Give the node its firewall, also instead of an older release's."""
+    hosts = ipaddress.ip_network(f"{config.gateway_ip}/{config.prefix_length}", strict=False)
+    rules = FIREWALL.format(
+        gateway=config.gateway_ip, ports=f"{CONSOLE_PORTS}, {SERIAL_PORTS}", hosts=hosts, moves=MIGRATION_PORTS
+    )
+    _run(node.wrap(["nft", "-f", "-"]), text=rules)
 
 
 def _ensure_bridge(config: NodeConfig) -> None:

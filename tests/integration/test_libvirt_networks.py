@@ -5,41 +5,19 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from cell.compute.drivers.libvirt.guest_networks import Wiring, check_port
-from cell.compute.drivers.libvirt.namespace_exec import Namespace
+from cell.compute.drivers.libvirt.guest_networks import check_port
 from cell.compute.drivers.libvirt.network_device_names import bridge_name, namespace_name, tap_name
-from cell.compute.drivers.libvirt.records import GuestRecord
 from cellcloud import errors
-from cellcloud.model.image import Image
-from cellcloud.model.network import Port
 from tests.libvirt_metadata import MetadataStandIn, serve_metadata
-from tests.libvirt_node import METADATA_PORT, LibvirtNode, make_port, make_spec, wait_until
+from tests.libvirt_node import METADATA_PORT, LibvirtNode, make_port, wait_until
+from tests.network_host import Host, guest_of
 
-METADATA = "http://169.254.169.254/openstack/latest/meta_data.json"
-TRY = """
-import select, socket, sys
-tries = {}
-for place in sys.argv[1:]:
-    address, _, port = place.partition(":")
-    one = socket.socket()
-    one.setblocking(False)
-    try:
-        one.connect_ex((address, int(port)))
-    except OSError:
-        continue
-    tries[one] = place
-answered = select.select([], tries, [], 0.7)[1]
-print(*(tries[one] for one in answered if one.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) in (0, 111)))
-"""
-FETCH = "import sys,urllib.request; print(urllib.request.urlopen(sys.argv[1], timeout=4).read().decode())"
 PRETEND = """
 import http.server, socket, struct, sys, threading, time
 mac = bytes.fromhex(open("/sys/class/net/eth0/address").read().strip().replace(":", ""))
@@ -61,72 +39,6 @@ while True:  # claim each address in replies, requests and announcements
             wire.send(b"\\xff" * 6 + mac + b"\\x08\\x06" + arp)
     time.sleep(0.02)
 """
-
-
-@dataclass
-class Host:
-    """A node's wiring, and guests on it that are namespaces with the host's end of their wire called as a tap is."""
-
-    node: LibvirtNode
-    records: list[GuestRecord] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.options = self.node.make_options()
-        self.wiring = self.connect()
-
-    def connect(self) -> Wiring:
-        """As a compute service does that has just started."""
-        return Wiring(self.options, Namespace(self.options), lambda: list(self.records))
-
-    def plug(self, port: Port) -> str:
-        """Wire a guest with that port; its server's id."""
-        check_port(port)
-        spec = make_spec(str(uuid.uuid4()), Image(id="i"))
-        self.records.append(GuestRecord(server_id=spec.id, generation=1, spec=spec, ports=(port,)))
-        self.wiring.apply(spec.id)
-        tap, fixed, guest = tap_name(port.id), port.fixed_ips[0], _guest(port)
-        prefix = fixed.cidr.partition("/")[2]
-        self.node.run("ip", "netns", "add", guest)
-        self.node.run("ip", "link", "add", tap, "type", "veth", "peer", "name", "eth0", "netns", guest)
-        self.node.run("ip", "link", "set", tap, "master", bridge_name(port.network_id), "up")
-        lines = [
-            f"link set eth0 address {port.mac_address} mtu {port.mtu} up",
-            f"address add {fixed.ip_address}/{prefix} dev eth0",
-            *(
-                f"route replace {to} dev eth0 {f'via {fixed.gateway_ip} onlink' if fixed.gateway_ip else ''}"
-                for to in ("169.254.169.254", "default")
-            ),
-        ]
-        self.node.run("ip", "-n", guest, "-batch", "-", text="\n".join(lines) + "\n")
-        return spec.id
-
-    def unplug_all(self) -> None:
-        for record in self.records:
-            for port in record.ports:
-                self.node.run("ip", "link", "delete", tap_name(port.id), check=False)
-                self.node.run("ip", "netns", "delete", _guest(port), check=False)
-        self.records.clear()
-        self.wiring.apply()
-
-    def inside(self, port: Port, *argv: str, check: bool = True) -> str:
-        """Run a tool in a guest."""
-        return self.node.run("ip", "netns", "exec", _guest(port), *argv, check=check)
-
-    def reach(self, port: Port, *places: str) -> list[str]:
-        """Those of the places (address:port) that answer the guest, be it with a refusal."""
-        return self.inside(port, "python3", "-c", TRY, *places).split()
-
-    def fetch(self, port: Port) -> Any:
-        """What the guest's metadata says; None where nobody answers."""
-        said = self.inside(port, "python3", "-c", FETCH, METADATA, check=False)
-        return json.loads(said) if said else None
-
-    def way_to(self, address: str) -> str:
-        return self.node.run("ip", "route", "get", address)
-
-
-def _guest(port: Port) -> str:
-    return f"guest-{port.id[:8]}"
 
 
 @pytest.fixture(scope="module")
@@ -239,7 +151,7 @@ def test_only_the_cell_answers_for_metadata(host: Host, service: MetadataStandIn
     wait_until(lambda: host.fetch(victim) is not None)
     host.inside(liar, "ip", "address", "add", "169.254.169.254/32", "dev", "eth0")
     claims = ["169.254.169.254", "10.20.0.1", victim.fixed_ips[0].ip_address]
-    argv = host.node.node.wrap(["ip", "netns", "exec", _guest(liar), "python3", "-c", PRETEND, *claims])
+    argv = host.node.node.wrap(["ip", "netns", "exec", guest_of(liar), "python3", "-c", PRETEND, *claims])
     with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as pretender:
         try:
             assert pretender.stdout

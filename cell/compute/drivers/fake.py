@@ -35,6 +35,7 @@ from cellcloud.model.guest_questions import DiskFigures, GuestDiagnostics, NicFi
 from cellcloud.model.host import HostFacts
 from cellcloud.model.image import Image
 from cellcloud.model.network import Port
+from cellcloud.model.network_plan import PlanChanges
 from cellcloud.model.observed_guests import GuestDescription, GuestState
 from cellcloud.model.server import ServerSpec
 from cellcloud.server_states import PowerState
@@ -389,6 +390,15 @@ class FakeDriver:
             port = FIRST_CONSOLE_PORTS[protocol] + self._hypervisor.list_guests(self._host).index(guest)
             found = ConsoleAddress(server_id=server_id, generation=guest.generation, host="127.0.0.1", port=port)
             return replace(found, protocol=protocol)
+
+    def change_plans(self, changes: PlanChanges) -> None:
+        self._begin("plans")
+        with self._hypervisor.lock:
+            self._hypervisor.plans[self._host] = self._hypervisor.plans[self._host].changed(changes)
+
+    def list_plans(self) -> dict[str, int]:
+        with self._hypervisor.lock:
+            return self._hypervisor.plans[self._host].versions()
 
     def watch(self, watcher: GuestWatcher) -> None:
         self._watchers.append(watcher)

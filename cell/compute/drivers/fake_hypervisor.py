@@ -19,6 +19,7 @@ from cell.compute.drivers.fake_guest import FakeGuest, aside_key
 from cell.compute.drivers.host_description import HostDescription
 from cellcloud import errors
 from cellcloud.model import codec
+from cellcloud.model.network_plan import NetworkPlans
 from cellcloud.server_states import PowerState
 
 KEPT_TOMBSTONES = 100_000
@@ -60,6 +61,7 @@ class FakeHypervisor:
     def __init__(self, path: Path | None = None, *, delay: float = 0.0) -> None:
         self.delay = delay
         self.lock = threading.RLock()
+        self.plans: defaultdict[str, NetworkPlans] = defaultdict(NetworkPlans)  # that each host was given, for a look
         self._hosts: defaultdict[str, dict[str, FakeGuest]] = defaultdict(dict)
         self._tombstones: dict[tuple[str, str], int] = {}
         self._boots: defaultdict[str, int] = defaultdict(int)

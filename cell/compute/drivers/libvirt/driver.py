@@ -59,6 +59,7 @@ from cell.compute.drivers.libvirt.options import LibvirtOptions
 from cell.compute.drivers.libvirt.power_watch import PowerWatch
 from cell.compute.drivers.libvirt.records import GuestRecord, GuestRecords, GuestRescue
 from cell.compute.drivers.libvirt.rescue_disks import drop_rescue_disks, ensure_rescue_disk, rescue_disk
+from cell.compute.network_plans import PlanStore
 from cellcloud import clock, errors
 from cellcloud.model.console import ConsoleAddress
 from cellcloud.model.database_incarnation import count_in_one
@@ -67,6 +68,7 @@ from cellcloud.model.host import HostFacts
 from cellcloud.model.image import Image
 from cellcloud.model.instance_metadata_documents import GuestFacts
 from cellcloud.model.network import Port
+from cellcloud.model.network_plan import PlanChanges
 from cellcloud.model.observed_guests import GuestDescription, GuestState
 from cellcloud.model.server import ServerSpec
 from cellcloud.safe_regex import Pattern
@@ -95,7 +97,10 @@ class LibvirtDriver:
         self._options = options
         self._records = GuestRecords(options.guests_dir)
         self._namespace = namespace or Namespace(options)
-        self._wiring = Wiring(options, self._namespace, self._records.list_all, lambda: self._records.is_complete)
+        self._plans = PlanStore(options.state_dir / "networks.plans")
+        self._wiring = Wiring(
+            options, self._namespace, self._records.list_all, lambda: self._records.is_complete, self._plans.get
+        )
         self._offers = DiskOffers(self._namespace, options.host_ip, CONSOLE_LOG)
         self._guest_locks = GuestLocks()
         self._watch = PowerWatch(self.list_guests, self._guest_locks, self._wiring.ensure_daemons)
@@ -550,6 +555,13 @@ class LibvirtDriver:
         host = self._options.host_ip
         found = ConsoleAddress(server_id=server_id, generation=record.generation, host=host, port=port)
         return replace(found, protocol=protocol)
+
+    def change_plans(self, changes: PlanChanges) -> None:
+        self._plans.change(changes)
+        self._wiring.apply()
+
+    def list_plans(self) -> dict[str, int]:
+        return self._plans.get().versions()
 
     def watch(self, watcher: GuestWatcher) -> None:
         self._watch.add(watcher)

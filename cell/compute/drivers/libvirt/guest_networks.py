@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
+import itertools
 import json
 import logging
 import os
@@ -15,19 +16,22 @@ import sys
 import threading
 import uuid
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import cell
 from cell.compute import metadata_proxy
-from cell.compute.drivers.libvirt.anti_spoofing import TapRule, make_ruleset
+from cell.compute.drivers.libvirt.anti_spoofing import TapRule, make_tables
 from cell.compute.drivers.libvirt.dhcp import DhcpServer, addresses_of
 from cell.compute.drivers.libvirt.namespace_exec import Daemon, Namespace
-from cell.compute.drivers.libvirt.network_device_names import namespace_name, tap_name
+from cell.compute.drivers.libvirt.network_device_names import bridge_name, namespace_name, tap_name
 from cell.compute.drivers.libvirt.network_namespace import Addressing, Present, ensure_network, remove_networks
+from cell.compute.drivers.libvirt.nft_tables import Firewall
 from cell.compute.drivers.libvirt.options import LibvirtOptions
 from cell.compute.drivers.libvirt.records import GuestRecord
 from cellcloud import errors
 from cellcloud.model.network import Port
+from cellcloud.model.network_plan import NetworkPlans, as_planned
 from cellcloud.model.openstack_metadata import METADATA_ADDRESS
 from cellcloud.safe_regex import Pattern
 
@@ -39,10 +43,11 @@ PROXY_VERSION = hashlib.sha256(Path(metadata_proxy.__file__).read_bytes()).hexdi
 
 
 class Wiring:
-    """Keeps a host's guest networks as its guests' records say. Safe to use from several threads.
+    """Keeps a host's guest networks as its guests' records and the plans say. Safe to use from several threads.
 
     ``knows_all``: whether the records are those of all guests; no network is removed while they are not.
-    ``list_records`` is asked under the lock: of two verbs that overlap the one that is applied last has read last.
+    ``list_records`` and ``get_plans`` are asked under the lock: of two verbs that overlap the one that is applied last
+    has read last.
     """
 
     def __init__(
@@ -51,14 +56,17 @@ class Wiring:
         namespace: Namespace,
         list_records: Callable[[], Sequence[GuestRecord]],
         knows_all: Callable[[], bool] = lambda: True,
+        get_plans: Callable[[], NetworkPlans] = NetworkPlans,
     ) -> None:
         self._options = options
         self._namespace = namespace
         self._list_records = list_records
         self._knows_all = knows_all
+        self._get_plans = get_plans
         self._lock = threading.Lock()
         self._networks_dir = options.work_dir / "networks"
-        self._firewall = ""
+        self._firewall = Firewall(namespace)
+        self._numbers: dict[str, int] = {}  # of ports, as packets are marked
         self._made: dict[str, tuple[int, Addressing]] = {}  # by network: in which node, and as what
 
     def apply(self, server_id: str = "") -> None:
@@ -67,16 +75,18 @@ class Wiring:
         Raises HostRefused for what that server needs. What is wrong with a network of others is theirs alone: logged.
         """
         with self._lock:
-            records = self._list_records()
+            plans = self._get_plans()
+            records = [_planned(record, plans) for record in self._list_records()]
             networks: dict[str, list[Port]] = {}
             for record in records:
                 for port in record.ports:
                     networks.setdefault(port.network_id, []).append(port)
-            self._apply_firewall(records)
             present = Present.on(self._namespace)
+            self._apply_firewall(records, plans, present)
             failed = self._apply_networks(networks, present)
             if self._knows_all():
                 self._remove_others(networks, present)
+            self._apply_firewall(records, plans, Present.on(self._namespace))
             self._apply_metadata(records)
         for record in records:
             if record.server_id == server_id:
@@ -85,8 +95,12 @@ class Wiring:
                         raise failed[port.network_id]
 
     def ensure_daemons(self) -> None:
-        """Start again what has died of DHCP servers and metadata proxy. Raises HostRefused when one does not start."""
+        """Start again what has died of DHCP servers and metadata proxy, and make rules again that somebody removed.
+        Raises HostRefused when one does not start."""
         failed: list[errors.HostRefused] = []
+        if self._made and not self._firewall.is_there():
+            self._firewall.forget()
+            self.apply()
         with self._lock:
             daemons = [self._dhcp(network_id).ensure_running for network_id in self._made]
             for ensure in [*daemons, self._proxy.ensure_running] if self._made else []:
@@ -97,21 +111,25 @@ class Wiring:
         if failed:
             raise failed[0]
 
-    def _apply_firewall(self, records: Iterable[GuestRecord]) -> None:
-        rules = [
-            TapRule(
-                tap=tap_name(port.id),
-                mac_address=port.mac_address,
-                addresses=[fixed.ip_address for fixed in addresses_of(port)],
-            )
-            for record in records
-            for port in record.ports
-        ]
-        ruleset = make_ruleset(rules)
-        applied = f"{self._namespace.get_pid()}\n{ruleset}"
-        if applied != self._firewall:
-            self._namespace.run(["nft", "-f", "-"], text=ruleset)
-            self._firewall = applied
+    def _apply_firewall(self, records: Iterable[GuestRecord], plans: NetworkPlans, present: Present) -> None:
+        ports = [port for record in records for port in record.ports]
+        self._numbers = _number([port.id for port in ports], self._numbers)
+        rules = [self._make_rule(port, plans) for port in ports]
+        bridges = {bridge_name(port.network_id) for port in ports}
+        self._firewall.apply(make_tables(rules, plans.groups, present.number_bridges(bridges)))
+
+    def _make_rule(self, port: Port, plans: NetworkPlans) -> TapRule:
+        """Return what a port may do: no more than get its address and its metadata while the plans have it not."""
+        planned = plans.find_port(port.network_id, port.id)
+        rule = TapRule(
+            tap=tap_name(port.id),
+            number=self._numbers[port.id],
+            mac_address=port.mac_address.lower(),
+            addresses=[fixed.ip_address for fixed in port.fixed_ips],
+        )
+        if planned is None:
+            return replace(rule, groups=() if plans.known else None)
+        return replace(rule, pairs=planned.pairs, groups=planned.groups, secure=planned.port_security)
 
     def _apply_networks(self, networks: dict[str, list[Port]], present: Present) -> dict[str, errors.HostRefused]:
         """Make each; returns what is wrong with those that cannot be made."""
@@ -197,6 +215,24 @@ class Wiring:
     def _dhcp(self, network_id: str) -> DhcpServer:
         name = namespace_name(network_id)
         return DhcpServer(namespace=self._namespace, network=name, directory=self._networks_dir / network_id)
+
+
+def _planned(record: GuestRecord, plans: NetworkPlans) -> GuestRecord:
+    """Return the record with its ports as they are planned by now."""
+    found = []
+    for port in record.ports:
+        planned = plans.find_port(port.network_id, port.id)
+        network = plans.networks.get(port.network_id)
+        found.append(as_planned(port, network, planned) if network is not None and planned is not None else port)
+    return replace(record, ports=tuple(found))
+
+
+def _number(wanted: Sequence[str], known: dict[str, int]) -> dict[str, int]:
+    """Give each a number from 1; who has one keeps it."""
+    kept = {name: known[name] for name in wanted if name in known}
+    taken = frozenset(kept.values())
+    free = (number for number in itertools.count(1) if number not in taken)
+    return kept | {name: next(free) for name in wanted if name not in kept}
 
 
 def check_port(port: Port) -> None:

@@ -7,6 +7,8 @@ import hashlib
 TAP_PREFIX = "cct-"
 BRIDGE_PREFIX = "ccb-"
 LINK_PREFIX = "ccv-"
+TUNNEL_PREFIX = "ccx-"
+ROUTER_PREFIX = "ccr-"
 NAMESPACE_PREFIX = "cellcloud."
 GUEST_SIDE = "guests"  # a network's only device in its namespace
 ID_LETTERS = 11  # a name has at most 15 letters; the prefixes keep clear of what others make
@@ -36,3 +38,13 @@ def gateway_mac(network_id: str) -> str:
     """Return the gateways' own address: always the same, so that guests' ARP entries stay right."""
     digest = hashlib.sha256(f"gateway {network_id}".encode()).digest()
     return ":".join(f"{byte:02x}" for byte in (0x02, *digest[:5]))
+
+
+def tunnel_name(network_id: str) -> str:
+    """Return the device that leads to the network on other hosts."""
+    return TUNNEL_PREFIX + network_id[:ID_LETTERS]
+
+
+def leg_name(port_id: str) -> str:
+    """Return the bridge's end of a router's interface."""
+    return ROUTER_PREFIX + port_id[:ID_LETTERS]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from cell.compute.drivers.libvirt.anti_spoofing import NETWORK_RULESET
@@ -28,6 +28,8 @@ from cell.compute.drivers.libvirt.network_device_names import (
 from cellcloud.model.network import Port
 from cellcloud.model.openstack_metadata import METADATA_ADDRESS
 
+PREFIXES = (BRIDGE_PREFIX, LINK_PREFIX)
+LAST_ZONE = 65535
 SETTINGS = "ipv4/ip_forward=0 ipv6/conf/all/disable_ipv6=1 ipv6/conf/default/disable_ipv6=1"
 CLOSE = f"""\
 for setting in {SETTINGS}; do
@@ -62,20 +64,30 @@ class Addressing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Present:
-    """Devices and namespaces of guest networks that a host has now."""
+    """Devices, with their indexes, and namespaces of guest networks that a host has now."""
 
-    devices: Collection[str]
+    devices: Mapping[str, int]
     namespaces: Collection[str]
 
     @classmethod
     def on(cls, host: Namespace) -> Present:
         """Look."""
         shown = json.loads(host.run(["ip", "-json", "link", "show"]) or "[]")
-        names = {str(link.get("ifname", "")) for link in shown}
+        indexes = {str(link.get("ifname", "")): int(link.get("ifindex", 0)) for link in shown}
         return cls(
-            devices={name for name in names if name.startswith((BRIDGE_PREFIX, LINK_PREFIX))},
+            devices={name: index for name, index in indexes.items() if name.startswith(PREFIXES)},
             namespaces=host.list_networks(NAMESPACE_PREFIX),
         )
+
+    def number_bridges(self, wanted: Collection[str]) -> dict[str, int]:
+        """Return a number of 16 bits for each of the bridges that there are: the same for as long as it is there."""
+        found: dict[str, int] = {}
+        for name in sorted(set(wanted) & self.devices.keys(), key=lambda name: self.devices[name]):
+            number = self.devices[name] % LAST_ZONE + 1
+            while number in found.values():
+                number = number % LAST_ZONE + 1
+            found[name] = number
+        return found
 
     def is_whole(self, network_id: str) -> bool:
         """Return whether all that belongs to the network is there."""
@@ -105,6 +117,7 @@ def ensure_network(host: Namespace, network_id: str, wanted: Addressing, present
     batch += [
         f"address flush dev {bridge}",
         f"link set {link} mtu {wanted.mtu} master {bridge} up",
+        f"link set {bridge} type bridge nf_call_iptables 1 nf_call_ip6tables 1",
         f"link set {bridge} up",
     ]
     host.run(["ip", "-batch", "-"], text="".join(f"{line}\n" for line in batch))

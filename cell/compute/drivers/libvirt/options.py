@@ -12,8 +12,8 @@ from cell.compute.drivers.host_description import HostShare
 class LibvirtOptions:
     """``state_dir`` holds the guests of this host. With ``in_node`` it is the directory of a node (see
     ``cellcloud.launcher.libvirt_nodes``): its libvirtd is found there and its namespaces are entered to wire guests;
-    else the machine's own libvirtd and network are used, as its administrator has prepared them: bridged packets past
-    iptables.
+    else the machine's own libvirtd and network are used, as its administrator has prepared them: its firewall lets
+    through what is forwarded between two ports of a bridge called "ccb-...".
 
     ``host_ip``: where consoles listen; ``serial_ports``: on which ports of it guests' serial ports do, none where they
     are not served. ``metadata_address``, ``metadata_port``: the cell's metadata service.
