@@ -26,12 +26,17 @@ class Gone(errors.FixRequest):
     """A resource that the API has given up; answered with 410."""
 
 
+class NoSuchRange(errors.FixRequest):
+    """A part of something that is not so long; answered with 416."""
+
+
 # The first class that an error is an instance of decides.
 STATUS: tuple[tuple[type[errors.CellcloudError], int], ...] = (
     (UnacceptableVersion, 406),
     (TooManyRequests, 429),
     (UnsupportedType, 415),
     (Gone, 410),
+    (NoSuchRange, 416),
     (errors.Invalid, 400),
     (errors.Unauthenticated, 401),
     (errors.Forbidden, 403),

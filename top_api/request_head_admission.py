@@ -11,7 +11,7 @@ from top_api.auth import TOKEN
 from top_api.public_address import plain
 
 LOGIN = ("POST", "/identity/v3/auth/tokens")
-_FILE = Pattern(r"/image/v2/images/[^/]+/file", most=200)
+_FILE = Pattern(r"/image/v2/images/[^/]+/(file|stage)", most=200)
 
 
 class HeadGate:

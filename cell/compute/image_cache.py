@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from cellcloud import clock, errors, image_gate
-from cellcloud.clients.image import ImageClient
+from cellcloud.clients.image import READABLE, ImageClient
 from cellcloud.model.image import Image
 from cellcloud.safe_regex import Pattern
 
@@ -53,7 +53,7 @@ class ImageCache:
 
     def is_filled(self, image_id: str) -> bool:
         """See ``ImageStore``."""
-        return self._find_client().get_image(image_id, project_id="", is_admin=True).status == "active"
+        return self._find_client().get_image(image_id, project_id="", is_admin=True).status in READABLE
 
     def fill(self, image_id: str, size: int, data: Iterable[bytes]) -> None:
         """See ``ImageStore``."""

@@ -11,7 +11,7 @@ from urllib.parse import quote
 from keystoneauth1.session import Session
 
 from cellcloud import errors
-from cellcloud.clients.image import OWNER_TOO, EditProperties, check_same, fill
+from cellcloud.clients.image import READABLE, EditProperties, check_same, fill, guest_owner
 from cellcloud.clients.session import RestService, make_session
 from cellcloud.config import Config
 from cellcloud.model.image import ATTRIBUTES, Image, ImageQuery
@@ -19,7 +19,7 @@ from cellcloud.model.image import ATTRIBUTES, Image, ImageQuery
 _PATCH = {"Content-Type": "application/openstack-images-v2.1-json-patch"}
 _PAGE = 200  # images asked for at once where all are wanted
 _NEW = ("id", "name", "owner", "visibility", "disk_format", "container_format", "min_ram", "min_disk", "protected")
-_NO_PROPERTY = {"self", "file", "schema", "os_hidden", "stores", "direct_url", "locations"}
+_NO_PROPERTY = {"self", "file", "schema", "stores", "direct_url", "locations"}
 
 
 class GlanceClient:
@@ -109,7 +109,7 @@ class GlanceClient:
         except errors.Conflict:
             made = _image(self._service.get(_path(image.id)))
             check_same(image, made)
-        if project := image.properties.get(OWNER_TOO):
+        if (project := guest_owner(image)) is not None:
             self._share(made, project)
         return made
 
@@ -136,7 +136,7 @@ class GlanceClient:
     def open_image(self, image_id: str) -> Iterator[bytes]:
         """See ``ImageClient``."""
         path = _path(image_id)
-        if self._service.get(path)["status"] != "active":
+        if self._service.get(path)["status"] not in READABLE:
             raise errors.NotFound(f"No image found with ID {image_id[:64]}")
         return self._service.stream(f"{path}/file")
 

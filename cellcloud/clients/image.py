@@ -9,7 +9,9 @@ from cellcloud import errors
 from cellcloud.model.image import Image, ImageQuery
 
 EditProperties = Callable[[Mapping[str, str]], Mapping[str, str]]
-OWNER_TOO = "instance_owner"  # a property: another project that may use a shared image, whose server it was made of
+OWNER_TOO = "instance_owner"  # a property: another project that is offered a shared image, whose server it is of
+READABLE = ("active", "deactivated")
+"""What images have bytes that the cloud itself may read."""
 
 
 class ImageClient(Protocol):
@@ -59,6 +61,11 @@ class ImageClient(Protocol):
         ...
 
 
+def guest_owner(image: Image) -> str | None:
+    """Return the project that a new image is offered to."""
+    return (image.properties.get(OWNER_TOO) or None) if image.visibility == "shared" else None
+
+
 def check_same(wanted: Image, found: Image) -> None:
     """Check that the image found is the one wanted. Raises Conflict where an image has the id of another."""
     mark = "instance_uuid"
@@ -68,7 +75,7 @@ def check_same(wanted: Image, found: Image) -> None:
 
 def is_filled(image: Image, size: int) -> bool:
     """Return whether an image has its ``size`` bytes; if not, it can be given them. Raises NotFound, Conflict, Busy."""
-    if image.status == "active":
+    if image.status in READABLE:
         if image.size != size:
             raise errors.Conflict(f"Image {image.id} has other bytes already.")
         return True

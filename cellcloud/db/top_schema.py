@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 from cellcloud.db import (
+    image_schema,
     network_schema,  # noqa: F401 -- the rest of the same database's tables
     top_metadata,
 )
@@ -12,6 +13,7 @@ from cellcloud.db.engine import Json, LongText, UtcDateTime
 from cellcloud.db.top_metadata import ID, NAME
 
 metadata = top_metadata.metadata
+images, image_members, image_tasks = image_schema.images, image_schema.image_members, image_schema.image_tasks
 
 # Steps of the database's clock that a process has mended; one row.
 clock_steps = sa.Table(
@@ -412,30 +414,6 @@ identity_tokens = sa.Table(
     sa.Column("audit_ids", Json, nullable=False),
     sa.Column("issued_at", UtcDateTime, nullable=False),
     sa.Column("expires_at", UtcDateTime, nullable=False, index=True),
-)
-
-# ---- embedded image ----------------------------------------------------------------------------------------------
-images = sa.Table(
-    "images",
-    metadata,
-    sa.Column("id", ID, primary_key=True),
-    sa.Column("name", NAME, nullable=False, default="", index=True),
-    sa.Column("owner", NAME, nullable=False),
-    sa.Column("status", sa.String(32), nullable=False),
-    sa.Column("visibility", sa.String(16), nullable=False),
-    sa.Column("protected", sa.Boolean, nullable=False, default=False),
-    sa.Column("disk_format", sa.String(16)),
-    sa.Column("container_format", sa.String(16)),
-    sa.Column("size", sa.BigInteger),
-    sa.Column("virtual_size", sa.BigInteger),
-    sa.Column("checksum", sa.String(32)),
-    sa.Column("os_hash_value", sa.String(128)),
-    sa.Column("min_ram", sa.Integer, nullable=False, default=0),
-    sa.Column("min_disk", sa.Integer, nullable=False, default=0),
-    sa.Column("tags", Json, nullable=False),
-    sa.Column("properties", Json, nullable=False),
-    sa.Column("created_at", UtcDateTime, nullable=False),
-    sa.Column("updated_at", UtcDateTime, nullable=False),
 )
 
 # ---- embedded network --------------------------------------------------------------------------------------------

@@ -19,7 +19,8 @@ from cellcloud.embedded.identity import (
     hash_password,
     new_id,
 )
-from cellcloud.embedded.images import CHUNK, EmbeddedImages
+from cellcloud.embedded.image_files import chunks
+from cellcloud.embedded.images import EmbeddedImages
 from cellcloud.embedded.networks import EmbeddedNetworks, Viewer
 from cellcloud.model.identity import Grant, IdentityRole, Project, User
 from cellcloud.model.image import Image
@@ -57,7 +58,7 @@ def bootstrap(database: Database, passwords: Passwords, *, hashed: Callable[[str
 
 def upload_image(images: EmbeddedImages, database: Database, *, name: str, path: Path, disk_format: str) -> Image:
     """Publish a file through the gate, once: an active public image of that name is answered as it is."""
-    page = Page.of(name=[name], visibility=["public"])
+    page = Page.of(name=[name], visibility=["public"], os_hidden=[True, False])
     for image in images.list_images(project_id="", is_admin=True, page=page):
         if image.status == "active":
             return image
@@ -70,8 +71,7 @@ def upload_image(images: EmbeddedImages, database: Database, *, name: str, path:
         id="", name=name, disk_format=disk_format, container_format="bare", visibility="public", owner=owner.id
     )
     image = images.create_image(wanted)
-    with path.open("rb") as file:
-        return images.upload(image.id, iter(lambda: file.read(CHUNK), b""), project_id="", is_admin=True)
+    return images.upload(image.id, chunks(path.open("rb")), project_id="", is_admin=True)
 
 
 @retried

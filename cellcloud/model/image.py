@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import uuid
 from dataclasses import dataclass, field
 
 
@@ -28,10 +29,16 @@ class Image:
     visibility: str = "private"
     owner: str = ""
     protected: bool = False
+    os_hidden: bool = False
     properties: dict[str, str] = field(default_factory=dict)
     tags: tuple[str, ...] = ()
     created_at: str = ""
     updated_at: str = ""
+
+
+def new_image_id() -> str:
+    """Return an id that no image has."""
+    return str(uuid.uuid4())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +57,19 @@ class ImageQuery:
     limit: int | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageMember:
+    """A project that a shared image is offered to. ``status``: pending, accepted or rejected."""
+
+    image_id: str
+    member_id: str
+    status: str
+    created_at: dt.datetime
+    updated_at: dt.datetime
+
+
+RESERVED = "os_glance"
+"""How properties begin that only the image service sets."""
 FETCHING = "fetching"  # what a host says of an image that it does not have yet
 ATTRIBUTES = frozenset(Image.__dataclass_fields__) - {"properties"}
 """What every image has: no property is called so."""

@@ -10,7 +10,7 @@ import pytest
 
 from cellcloud import errors
 from cellcloud.db.engine import Database
-from cellcloud.embedded.images import ImageLimits
+from cellcloud.embedded.image_contents import ImageLimits
 from cellcloud.model.image import Image, ImageQuery
 from cellcloud.server_states import TaskState, VmState
 from tests.api.world import DEMO, IMAGE, World

@@ -17,7 +17,8 @@ from cellcloud import errors
 from cellcloud.context import RequestContext
 from cellcloud.db import keypairs, quotas, server_groups, server_index, servers, top_schema, user_quotas
 from cellcloud.db.engine import Connection, Database, transact
-from cellcloud.embedded.images import EmbeddedImages, ImageLimits
+from cellcloud.embedded.image_contents import ImageLimits
+from cellcloud.embedded.images import EmbeddedImages
 from cellcloud.model.flavor import Flavor
 from cellcloud.model.image import Image
 from cellcloud.model.keypair import Keypair

@@ -138,10 +138,12 @@ def test_who_may_change_an_image(cloud: EmbeddedCloud) -> None:
         cloud.images.delete_image(private.id, project_id="other", is_admin=False)
     with pytest.raises(errors.Forbidden):
         cloud.images.delete_image(protected.id, project_id=protected.owner, is_admin=False)
-    taken = cloud.images.change_image(
-        private.id, lambda i: replace(i, owner="other"), project_id=private.owner, is_admin=False
-    )
-    assert taken.owner == private.owner
+    with pytest.raises(errors.Forbidden):
+        cloud.images.change_image(
+            private.id, lambda i: replace(i, owner="other"), project_id=private.owner, is_admin=False
+        )
+    given = cloud.images.change_image(private.id, lambda i: replace(i, owner="other"), project_id="", is_admin=True)
+    assert given.owner == "other"
 
 
 def test_the_sweep_takes_back_what_killed_processes_left(cloud: EmbeddedCloud, tmp_path: Path) -> None:

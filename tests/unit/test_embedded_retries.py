@@ -20,17 +20,22 @@ from cellcloud import errors
 from cellcloud.db import network_schema as more
 from cellcloud.db import top_schema as top
 from cellcloud.db.engine import Database
-from cellcloud.embedded.images import EmbeddedImages, ImageLimits
+from cellcloud.embedded.image_contents import ImageLimits
+from cellcloud.embedded.image_members import EmbeddedImageMembers
+from cellcloud.embedded.images import EmbeddedImages
 from cellcloud.embedded.networks import EmbeddedNetworks, Viewer
 from cellcloud.model.image import Image
 from cellcloud.model.network import Network, NewPort, RequestedNetwork, Subnet
 
 MINE: dict[str, Any] = {"project_id": "p", "is_admin": False}
+THEIRS: dict[str, Any] = {"project_id": "q", "is_admin": False}
 VIEWER = Viewer(project_id="p")
 SERVER = "11111111-0000-4000-8000-000000000001"
+SERVICES = (EmbeddedImages, EmbeddedImageMembers, EmbeddedNetworks)
 READS = ("get_", "list_", "check_", "count_", "search_", "open_", "default_", "of")
 TABLES = (
     top.images,
+    top.image_members,
     top.networks,
     top.subnets,
     top.ports,
@@ -58,10 +63,11 @@ class World:
         dialect.do_commit = self._commit
         self.images = EmbeddedImages(self.database, self.path / "images", max_bytes=64, limits=ImageLimits(count=9))
         self.networks = EmbeddedNetworks(self.database)
-        wanted = Image(id="", name="i", disk_format="raw", container_format="bare", owner="p")
+        wanted = Image(id="", name="i", disk_format="raw", container_format="bare", owner="p", visibility="shared")
         self.queued = self.images.create_image(wanted).id
         self.active = self.images.create_image(wanted).id
         self.images.upload(self.active, [b"before"], **MINE)
+        self.images.members.create_member(self.active, "q", **MINE)
         self.network = self.networks.create_network(VIEWER, Network(id="", project_id="p")).id
         self.spare = self.networks.create_network(VIEWER, Network(id="", project_id="p")).id
         wide = Subnet(id="", network_id=self.network, cidr="10.9.0.0/24", project_id="p")
@@ -94,6 +100,11 @@ class World:
     def refused_upload(self) -> None:
         with suppress(errors.TooLarge):
             self.images.upload(self.queued, [b"x" * 65], **MINE)
+
+    def reactivate(self) -> None:
+        with self.undisturbed():
+            self.images.deactivate(self.active, **MINE)
+        self.images.reactivate(self.active, **MINE)
 
     @contextmanager
     def undisturbed(self) -> Iterator[None]:
@@ -132,7 +143,7 @@ def _renamed(image: Image) -> Image:
     return replace(image, name=f"{image.name}+")
 
 
-PUTS_BACK = {"upload refused", "sweep"}  # the image is queued as it was
+PUTS_BACK = {"upload refused", "sweep", "reactivate"}  # the image is queued as it was
 # Each with how many transactions write.
 Act = Callable[[World], object]
 WRITES: dict[str, tuple[int, Act]] = {
@@ -144,6 +155,12 @@ WRITES: dict[str, tuple[int, Act]] = {
     "ensure_image": (1, lambda w: w.images.ensure_image(Image(id=SERVER, name="n", owner="p"))),
     "fill_image": (2, lambda w: w.images.fill_image(w.queued, 10, [b"some", b" bytes"])),
     "upload": (2, lambda w: w.images.upload(w.queued, [b"some", b" bytes"], **MINE)),
+    "stage": (2, lambda w: w.images.stage(w.queued, [b"some", b" bytes"], **MINE)),
+    "deactivate": (1, lambda w: w.images.deactivate(w.active, **MINE)),
+    "reactivate": (1, World.reactivate),
+    "create_member": (1, lambda w: w.images.members.create_member(w.queued, "q", **MINE)),
+    "update_member": (1, lambda w: w.images.members.update_member(w.active, "q", "accepted", **THEIRS)),
+    "delete_member": (1, lambda w: w.images.members.delete_member(w.active, "q", **MINE)),
     "upload refused": (2, World.refused_upload),
     "sweep": (1, World.sweep),
     "create_network": (1, lambda w: w.networks.create_network(VIEWER, Network(id="", project_id="p"))),
@@ -181,7 +198,7 @@ def test_a_write_that_loses_a_race_is_carried_out_once(tmp_path: Path, name: str
 
 
 def test_the_table_has_every_public_write() -> None:
-    public = {name for service in (EmbeddedImages, EmbeddedNetworks) for name in vars(service) if name[0] != "_"}
+    public = {name for service in SERVICES for name in vars(service) if name[0] != "_"}
     assert {name for name in public if not name.startswith(READS)} == {name.split()[0] for name in WRITES}
 
 

@@ -5,9 +5,13 @@ from __future__ import annotations
 from top_api.embedded_api.identity import identity
 from top_api.embedded_api.identity_directory import directory
 from top_api.embedded_api.image import image
+from top_api.embedded_api.image_data import data as image_data
+from top_api.embedded_api.image_discovery import discovery as image_discovery
+from top_api.embedded_api.image_members import members as image_members
 from top_api.embedded_api.network import network
 from top_api.embedded_api.network_ports import ports
 from top_api.embedded_api.network_quotas import quotas
 from top_api.request_pipeline import Resource
 
-RESOURCES: tuple[Resource, ...] = (identity, directory, image, network, ports, quotas)
+_IMAGE = (image, image_data, image_discovery, image_members)
+RESOURCES: tuple[Resource, ...] = (identity, directory, *_IMAGE, network, ports, quotas)

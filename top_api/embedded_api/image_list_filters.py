@@ -60,14 +60,19 @@ def page(call: Call) -> Page:
     return Page(where=where, sort=_sort(call), after=call.param("marker") or None, limit=limit, walk=walk_of(call))
 
 
+def member_status(call: Call) -> str:
+    """Return what the caller's project has made of the offers of those shared images that it is shown."""
+    return call.param("member_status") or "accepted"
+
+
 def _check(call: Call) -> None:
     if "changes-since" in call.query:
         raise errors.Invalid("The 'changes-since' filter is no longer available on v2.")
-    visibility, member = call.param("visibility"), call.param("member_status", "all")
+    visibility, status = call.param("visibility"), member_status(call)
     if visibility not in (None, *_VISIBILITIES):
         raise errors.Invalid(f"Invalid visibility value: {visibility[:64]}")
-    if member not in (None, *_MEMBER):
-        raise errors.Invalid(f"Invalid status: {member[:64]}")
+    if status not in _MEMBER:
+        raise errors.Invalid(f"Invalid status: {status[:64]}")
 
 
 def _read(name: str, given: str) -> list[Condition]:
