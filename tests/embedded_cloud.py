@@ -20,7 +20,8 @@ from cellcloud.embedded import EmbeddedServices
 from cellcloud.embedded.bootstrap import Passwords, bootstrap
 from cellcloud.embedded.identity import SERVICE_USER, EmbeddedIdentity, Login, Scope
 from cellcloud.embedded.images import EmbeddedImages
-from cellcloud.embedded.networks import EmbeddedNetworks, Viewer
+from cellcloud.embedded.networks import EmbeddedNetworks
+from cellcloud.embedded.viewer import Viewer
 from cellcloud.model.image import Image
 from cellcloud.model.network import Network, Subnet
 from tests.empty_databases import make_empty

@@ -35,7 +35,8 @@ class NetworkClient(Protocol):
         ...
 
     def check_security_groups(self, project_id: str, names: Sequence[str]) -> None:
-        """Check that the project has all these. Raises Invalid for one that it has not."""
+        """Check that the project has all these, by id or name. Raises Invalid for one that it has not, Conflict for a
+        name of several."""
         ...
 
     def ensure_ports(

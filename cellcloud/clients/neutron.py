@@ -18,10 +18,17 @@ from keystoneauth1.session import Session
 
 from cellcloud import clock, errors
 from cellcloud.batching import Batcher
-from cellcloud.clients.network import INDEX_KEY, MANY_NETWORKS, OWNED_KEY, PLACEMENT_KEY, placed_anew
+from cellcloud.clients.network import (
+    INDEX_KEY,
+    MANY_NETWORKS,
+    OWNED_KEY,
+    PLACEMENT_KEY,
+    placed_anew,
+)
 from cellcloud.clients.session import RestService, make_session
 from cellcloud.config import Config
 from cellcloud.model.network import FixedIp, Port, RequestedNetwork, Subnet
+from cellcloud.model.security_group import many_groups, unknown_group
 from cellcloud.model.subnet_arithmetic import containing
 
 FACTS_SECONDS = 30.0
@@ -277,20 +284,24 @@ class NeutronClient:
         return body
 
     def _group_ids(self, project_id: str, names: Sequence[str]) -> dict[str, list[str]]:
-        """Nothing for the default group, which Neutron gives by itself. Raises Invalid for an unknown name."""
-        if tuple(names) == ("default",):
+        """Nothing for the default group, which Neutron gives by itself. Raises Invalid for an unknown name, Conflict
+        for one of several groups."""
+        if tuple(names) == ("default",) or not names:
             return {}
-        ids = []
+        wanted = sorted(names)
+        by_id = {group["id"] for group in self._list("security-groups", project_id=project_id, id=wanted, fields="id")}
+        by_name: dict[str, list[str]] = {}
+        for group in self._list("security-groups", project_id=project_id, name=wanted):
+            by_name.setdefault(group["name"], []).append(group["id"])
+        ids: dict[str, None] = {}
         for name in names:
-            try:
-                found = self._list("security-groups", project_id=project_id, name=name)
-                found = found or self._list("security-groups", project_id=project_id, id=name)
-            except errors.NotFound:
-                found = []
-            if not found:
-                raise errors.Invalid(f"Unable to find security_group with name or id '{name}'.")
-            ids.append(found[0]["id"])
-        return {"security_groups": ids}
+            fitting = [name] if name in by_id else by_name.get(name, [])
+            if not fitting:
+                raise errors.Invalid(unknown_group(name))
+            if len(fitting) > 1:
+                raise errors.Conflict(many_groups(name))
+            ids[fitting[0]] = None
+        return {"security_groups": list(ids)}
 
     # ---- facts -------------------------------------------------------------------------------------------------------
     def _list_leaving(self, server_ids: Sequence[str]) -> list[list[dict[str, Any]]]:

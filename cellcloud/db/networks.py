@@ -15,7 +15,7 @@ from sqlalchemy.engine import Connection
 from cellcloud import errors
 from cellcloud.db import network_quota_usages
 from cellcloud.db.engine import racing, utc_now
-from cellcloud.db.listing import ALL, Columns, Page, rows_of
+from cellcloud.db.listing import ALL, Columns, Page, items_of, rows_of
 from cellcloud.db.network_versions import raise_versions
 from cellcloud.db.top_schema import networks, port_addresses, ports, subnets
 from cellcloud.model.network import Network, Subnet
@@ -47,7 +47,9 @@ NETWORK_COLUMNS: Columns = {
     **{name: networks.c[name] for name in ("description", "created_at", "updated_at")},
     "tenant_id": networks.c.project_id,
     "status": sa.literal("ACTIVE"),
-    "router:external": sa.false(),
+    "router:external": networks.c.external,
+    "tags": items_of(networks.c.tags),
+    "revision_number": networks.c.revision,
 }
 
 
@@ -150,10 +152,13 @@ SUBNET_COLUMNS: Columns = {
     **{name: subnets.c[name] for name in ("description", "created_at", "updated_at")},
     "tenant_id": subnets.c.project_id,
     "gateway_ip": sa.func.coalesce(subnets.c.gateway_ip, ""),
-    "ip_version": sa.literal(4),
+    "ip_version": subnets.c.ip_version,
+    "tags": items_of(subnets.c.tags),
+    "revision_number": subnets.c.revision,
     "shared": subnets.c.network_id.in_(sa.select(networks.c.id).where(networks.c.shared)),
     # What subnets have none of: no value selects any.
-    **dict.fromkeys(("subnetpool_id", "ipv6_ra_mode", "ipv6_address_mode", "segment_id"), sa.literal("")),
+    **dict.fromkeys(("subnetpool_id", "segment_id"), sa.literal("")),
+    **{name: sa.func.coalesce(subnets.c[name], "") for name in ("ipv6_ra_mode", "ipv6_address_mode")},
 }
 
 

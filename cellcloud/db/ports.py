@@ -118,6 +118,7 @@ PORT_COLUMNS: Columns = {
     "binding:vnic_type": sa.literal("normal"),
     "status": sa.case((ports.c.host_id == "", "DOWN"), else_="ACTIVE"),
     "security_groups": items_of(ports.c.security_groups),
+    "tags": items_of(ports.c.tags),
     "revision_number": ports.c.revision,
     "ip_address": _addressed(port_addresses.c.ip_address),
     "ip_address_substr": _addressed(port_addresses.c.ip_address, part=True),

@@ -20,13 +20,24 @@ from cellcloud.db.network_schema import port_security_groups, security_group_rul
 from cellcloud.db.network_versions import raise_versions
 from cellcloud.db.networks import stamp
 from cellcloud.db.top_schema import port_addresses
-from cellcloud.model.security_group import DEFAULT, EGRESS, INGRESS, IPV4, IPV6, SecurityGroup, SecurityGroupRule
+from cellcloud.model.security_group import (
+    DEFAULT,
+    EGRESS,
+    INGRESS,
+    IPV4,
+    IPV6,
+    SecurityGroup,
+    SecurityGroupRule,
+    many_groups,
+    unknown_group,
+)
 
 _DEFAULT_OF = sa.select(security_groups.c.id).where(security_groups.c.default_of == sa.bindparam("project"))
 _RULE = (
     "id", "project_id", "security_group_id", "direction", "ethertype", "protocol", "port_range_min", "port_range_max",
     "remote_group_id", "remote_ip_prefix", "description", "digest",
 )  # fmt: skip
+_MAYBE = ("protocol", "port_range_min", "port_range_max", "remote_group_id", "remote_ip_prefix")
 GROUP_COLUMNS: Columns = {
     **{name: security_groups.c[name] for name in ("id", "name", "project_id", "description", "stateful")},
     **{name: security_groups.c[name] for name in ("created_at", "updated_at")},
@@ -36,7 +47,9 @@ GROUP_COLUMNS: Columns = {
     "revision_number": security_groups.c.revision,
 }
 RULE_COLUMNS: Columns = {
-    **{name: security_group_rules.c[name] for name in _RULE if name != "digest"},
+    **{name: security_group_rules.c[name] for name in _RULE if name != "digest" and name not in _MAYBE},
+    **{name: sa.func.coalesce(security_group_rules.c[name], "") for name in _MAYBE if not name.startswith("port_")},
+    **{name: sa.func.coalesce(security_group_rules.c[name], -1) for name in _MAYBE if name.startswith("port_")},
     **{name: security_group_rules.c[name] for name in ("created_at", "updated_at")},
     "tenant_id": security_group_rules.c.project_id,
     "revision_number": security_group_rules.c.revision,
@@ -77,12 +90,17 @@ def find_groups(c: Connection, group_ids: Collection[str]) -> dict[str, Security
     return {group.id: group for group in found}
 
 
+def find_default_group(c: Connection, project_id: str) -> str | None:
+    """Return the id of the project's default group, if it has been used."""
+    return c.execute(_DEFAULT_OF, {"project": project_id}).scalar_one_or_none()
+
+
 def ensure_default_group(c: Connection, project_id: str) -> str:
     """Return the id of the project's default group, which is made on first use. Raises LostRace where another request
     makes it just now."""
-    known = c.execute(_DEFAULT_OF, {"project": project_id}).scalar_one_or_none()
+    known = find_default_group(c, project_id)
     if known is not None:
-        return str(known)
+        return known
     group = SecurityGroup(
         id=str(uuid.uuid4()),
         name=DEFAULT,
@@ -120,11 +138,16 @@ def update_group(c: Connection, group_id: str, changes: Mapping[str, Any]) -> No
     c.execute(mine.values(updated_at=utc_now(), **counted, **changes))
 
 
+def has_ports(c: Connection, group_id: str) -> bool:
+    """Return whether ports are in the group."""
+    used = sa.select(port_security_groups.c.port_id).where(port_security_groups.c.security_group_id == group_id)
+    return c.execute(used.limit(1)).first() is not None
+
+
 def delete_group(c: Connection, group: SecurityGroup) -> None:
     """Delete a group with its rules, and those of others that name it. Raises Conflict with ports in it."""
     with _one_of_each(f"Security Group {group.id} in use."):
-        used = sa.select(port_security_groups.c.port_id).where(port_security_groups.c.security_group_id == group.id)
-        if c.execute(used.limit(1)).first():
+        if has_ports(c, group.id):
             raise errors.Conflict(f"Security Group {group.id} in use.")
         going = (security_group_rules.c.security_group_id == group.id) | (
             security_group_rules.c.remote_group_id == group.id
@@ -135,22 +158,18 @@ def delete_group(c: Connection, group: SecurityGroup) -> None:
 
 
 def resolve_groups(c: Connection, project_id: str, names: Sequence[str]) -> list[str]:
-    """Return the ids of a project's groups that are named by id or by name, each once; its default group is made where
-    that is named first. Raises Invalid for one that there is not, Conflict for a name of several."""
+    """Return the ids of a project's groups that are named by id or by name, each once. Raises Invalid for one that
+    there is not, Conflict for a name of several."""
     found: dict[str, None] = {}
-    if DEFAULT in names:
-        ensure_default_group(c, project_id)
     either = security_groups.c.name.in_(names) | security_groups.c.id.in_(names)
     query = sa.select(security_groups.c.id, security_groups.c.name)
     rows = c.execute(query.where(security_groups.c.project_id == project_id, either)).all() if names else ()
     for name in names:
         fitting = [row.id for row in rows if row.id == name] or [row.id for row in rows if row.name == name]
         if not fitting:
-            raise errors.Invalid(f"Unable to find security_group with name or id '{name}'.")
+            raise errors.Invalid(unknown_group(name))
         if len(fitting) > 1:
-            raise errors.Conflict(
-                f"Multiple security_group matches found for name '{name}', use an ID to be more specific."
-            )
+            raise errors.Conflict(many_groups(name))
         found[fitting[0]] = None
     return list(found)
 

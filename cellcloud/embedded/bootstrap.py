@@ -21,7 +21,8 @@ from cellcloud.embedded.identity import (
 )
 from cellcloud.embedded.image_files import chunks
 from cellcloud.embedded.images import EmbeddedImages
-from cellcloud.embedded.networks import EmbeddedNetworks, Viewer
+from cellcloud.embedded.networks import EmbeddedNetworks
+from cellcloud.embedded.viewer import Viewer
 from cellcloud.model.identity import Grant, IdentityRole, Project, User
 from cellcloud.model.image import Image
 from cellcloud.model.network import Network, Subnet

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import uuid
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from cellcloud import errors
@@ -19,6 +19,8 @@ from cellcloud.db import security_groups as db_groups
 from cellcloud.db.engine import Connection, Database, LostRace, retried
 from cellcloud.db.listing import ALL, Page
 from cellcloud.db.network_quota_usages import Bounds
+from cellcloud.embedded.security_groups import EmbeddedSecurityGroups
+from cellcloud.embedded.viewer import Viewer
 from cellcloud.model.network import Network, NewPort, Port, PortRecord, RequestedNetwork, Subnet
 from cellcloud.model.security_group import DEFAULT
 from cellcloud.model.subnet_arithmetic import completed, containing
@@ -33,25 +35,13 @@ _UNBOUND: dict[str, Any] = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Viewer:
-    """For whom the service looks or acts."""
-
-    project_id: str
-    is_admin: bool = False
-
-    @property
-    def only(self) -> str | None:
-        """The project whose things are shown; None: everybody's."""
-        return None if self.is_admin else self.project_id
-
-
 class EmbeddedNetworks:
     """Implements ``NetworkClient`` and what the network API needs. Safe to call from several threads."""
 
     def __init__(self, database: Database, limits: NetworkConfig | None = None) -> None:
         self._database = database
         self._limits = limits or NetworkConfig()
+        self.security_groups = EmbeddedSecurityGroups(database, self._limits)
         self._end: Batcher[tuple[Viewer, str, int | None], None] = Batcher(
             functools.partial(_end_ports, database), name="ports ended"
         )
@@ -80,7 +70,7 @@ class EmbeddedNetworks:
 
     def check_security_groups(self, project_id: str, names: Sequence[str]) -> None:
         """See ``NetworkClient``."""
-        _resolve_groups(self._database, project_id, names)
+        self.security_groups.resolve(project_id, names)
 
     def ensure_ports(
         self,
@@ -301,17 +291,13 @@ def _ensure(
                 raise errors.Conflict(f"Port {wanted.port_id} is still in use.")
             ports[index] = db_ports.get_port(c, None, wanted.port_id).port
         if missing and tuple(groups) != (DEFAULT,):
+            if DEFAULT in groups:
+                db_groups.ensure_default_group(c, new[0].project_id)
             ids = tuple(db_groups.resolve_groups(c, new[0].project_id, groups))
             missing = [replace(port, security_groups=ids) for port in missing]
         made = db_ports.make_ports(c, missing, project_id=None, bounds=bounds)
         ports |= {port.device_index or 0: record.port for port, record in zip(missing, made, strict=True)}
     return tuple(replace(ports[index], tag=wanted.tag) for index, wanted in enumerate(requested) if index in ports)
-
-
-@retried
-def _resolve_groups(database: Database, project_id: str, names: Sequence[str]) -> None:
-    with database.write() as c:
-        db_groups.resolve_groups(c, project_id, names)
 
 
 @retried

@@ -3,12 +3,35 @@
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 import json
 from dataclasses import dataclass
 
 DEFAULT = "default"
 INGRESS, EGRESS = "ingress", "egress"
 IPV4, IPV6 = "IPv4", "IPv6"
+EVERYWHERE = ("0.0.0.0/0", "::/0")
+# IANA's numbers, by the names that Neutron knows.
+PROTOCOLS = {
+    "hopopt": 0, "icmp": 1, "igmp": 2, "ipip": 4, "tcp": 6, "egp": 8, "udp": 17, "dccp": 33, "ipv6-encap": 41,
+    "ipv6-route": 43, "ipv6-frag": 44, "rsvp": 46, "gre": 47, "esp": 50, "ah": 51, "icmpv6": 58, "ipv6-icmp": 58,
+    "ipv6-nonxt": 59, "ipv6-opts": 60, "ospf": 89, "vrrp": 112, "pgm": 113, "sctp": 132, "udplite": 136,
+}  # fmt: skip
+
+
+def unknown_group(name: str) -> str:
+    """Return what is said of a security group that the project has not."""
+    return f"Unable to find security_group with name or id '{name}'"
+
+
+def many_groups(name: str) -> str:
+    """Return what is said of a name that several security groups of the project have."""
+    return f"Multiple security_group matches found for name '{name}', use an ID to be more specific."
+
+
+def protocol_number(protocol: str) -> int:
+    """Return the number of a protocol's name, or of a number as text."""
+    return PROTOCOLS[protocol] if protocol in PROTOCOLS else int(protocol)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,11 +56,19 @@ class SecurityGroupRule:
     updated_at: str = ""
 
     @property
+    def normalized_cidr(self) -> str | None:
+        """The prefix without bits behind it."""
+        given = self.remote_ip_prefix
+        return None if given is None else str(ipaddress.ip_network(given, strict=False))
+
+    @property
     def digest(self) -> str:
-        """What makes it another rule than its group's others."""
+        """What makes it another rule than its group's others: a protocol's name is its number, and every address is
+        as if none were named."""
+        protocol = None if self.protocol is None else str(protocol_number(self.protocol))
+        prefix = None if self.remote_ip_prefix in EVERYWHERE else self.remote_ip_prefix
         ports = (self.port_range_min, self.port_range_max)
-        remote = (self.remote_group_id, self.remote_ip_prefix)
-        whole = [self.direction, self.ethertype, self.protocol, *ports, *remote]
+        whole = [self.direction, self.ethertype, protocol, *ports, self.remote_group_id, prefix]
         return hashlib.sha256(json.dumps(whole).encode()).hexdigest()
 
 

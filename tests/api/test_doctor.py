@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from cellcloud.db import quotas, server_index, user_quotas
-from cellcloud.embedded.networks import EmbeddedNetworks, Viewer
+from cellcloud.embedded.networks import EmbeddedNetworks
+from cellcloud.embedded.viewer import Viewer
 from cellcloud.model.network import Network, NewPort, Subnet
 from tests.api.world import DEMO, World
 from top_api.operations import quota_recount

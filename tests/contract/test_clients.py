@@ -22,9 +22,10 @@ from cellcloud.clients.network import NetworkClient
 from cellcloud.clients.neutron import NeutronClient
 from cellcloud.db.engine import Database
 from cellcloud.db.listing import Page
-from cellcloud.embedded.networks import Viewer
+from cellcloud.embedded.viewer import Viewer
 from cellcloud.model.image import Image, ImageQuery
 from cellcloud.model.network import NewPort, Port, RequestedNetwork
+from cellcloud.model.security_group import SecurityGroup
 from tests.embedded_cloud import EmbeddedCloud, make_cloud, served
 from tests.libvirt_node import wait_until
 
@@ -498,3 +499,28 @@ def test_a_security_group_that_is_not_there(clients: Clients) -> None:
     clients.networks.check_security_groups(project, ["default"])
     with pytest.raises(errors.Invalid, match="Unable to find security_group"):
         clients.networks.check_security_groups(project, ["default", "web"])
+
+
+def test_a_security_group_is_named_by_its_name_or_its_id(clients: Clients) -> None:
+    groups = clients.cloud.networks.security_groups
+    web, twin, _ = groups.create_groups(
+        [SecurityGroup(id="", name=name, project_id=clients.demo) for name in ("web", "twin", "twin")]
+    )
+    for names, bound in (([web.id], [web.id]), (["web", web.id], [web.id]), ([twin.id, "web"], [twin.id, web.id])):
+        clients.networks.check_security_groups(clients.demo, names)
+        (port,) = clients.networks.ensure_ports(
+            server_id=str(uuid.uuid4()),
+            project_id=clients.demo,
+            host="h1",
+            zone="nova",
+            hostname="vm",
+            requested=clients.default(),
+            security_groups=names,
+        )
+        assert list(port.security_groups) == bound
+    with pytest.raises(errors.Conflict, match="Multiple security_group matches found for name 'twin'"):
+        clients.networks.check_security_groups(clients.demo, ["twin"])
+    with pytest.raises(errors.Conflict):
+        groups.delete_group(ADMIN, web.id)
+    (port,) = clients.ensure(1, clients.default())
+    assert list(port.security_groups) == [groups.ensure_default(clients.demo)]

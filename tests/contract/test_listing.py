@@ -12,7 +12,7 @@ from cellcloud import errors
 from cellcloud.db import identity, images, networks, ports
 from cellcloud.db.engine import Database
 from cellcloud.db.listing import Condition, Page
-from cellcloud.embedded.networks import Viewer
+from cellcloud.embedded.viewer import Viewer
 from cellcloud.model.identity import Project, User
 from cellcloud.model.network import NewPort
 from tests.embedded_cloud import make_cloud

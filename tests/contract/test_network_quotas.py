@@ -14,7 +14,8 @@ from cellcloud.db import network_quota_usages
 from cellcloud.db.engine import Database
 from cellcloud.db.top_schema import network_usages as table
 from cellcloud.embedded import networks
-from cellcloud.embedded.networks import EmbeddedNetworks, Viewer
+from cellcloud.embedded.networks import EmbeddedNetworks
+from cellcloud.embedded.viewer import Viewer
 from cellcloud.model.network import Network, NewPort, RequestedNetwork, Subnet
 from tests.statements import counted
 

@@ -17,7 +17,7 @@ from cellcloud.clients.network import NetworkClient
 from cellcloud.clients.neutron import NeutronClient
 from cellcloud.clients.session import make_session
 from cellcloud.db.engine import Database
-from cellcloud.embedded.networks import Viewer
+from cellcloud.embedded.viewer import Viewer
 from cellcloud.model.network import NewPort, Port, RequestedNetwork
 from tests.embedded_cloud import EmbeddedCloud, make_cloud, served
 

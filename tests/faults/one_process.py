@@ -22,7 +22,8 @@ from cellcloud import errors
 from cellcloud.db import cell_schema, flavors, top_schema
 from cellcloud.db import cells as cells_table
 from cellcloud.db.engine import Database
-from cellcloud.embedded.networks import EmbeddedNetworks, Viewer
+from cellcloud.embedded.networks import EmbeddedNetworks
+from cellcloud.embedded.viewer import Viewer
 from cellcloud.model.network import Network
 from cellcloud.model.subnet_arithmetic import Subnet
 from cellcloud.rpc.transport import Transport

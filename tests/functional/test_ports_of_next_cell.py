@@ -14,7 +14,8 @@ from cell.conductor.steps import networks as steps
 from cell.conductor.workflow import StepContext
 from cellcloud import clock, errors
 from cellcloud.db import database_incarnations, port_rollback_recovery
-from cellcloud.embedded.networks import EmbeddedNetworks, Viewer
+from cellcloud.embedded.networks import EmbeddedNetworks
+from cellcloud.embedded.viewer import Viewer
 from cellcloud.model.network import Network, Port, RequestedNetwork, Subnet
 from cellcloud.model.operations import Operation
 from cellcloud.model.run import LeasedRun, RunArguments, RunOutputs

@@ -18,7 +18,7 @@ from werkzeug.test import TestResponse
 
 from cellcloud.context import REQUEST_ID
 from cellcloud.db.listing import Page
-from cellcloud.embedded.networks import Viewer
+from cellcloud.embedded.viewer import Viewer
 from cellcloud.model.identity import Grant
 from tests.embedded_cloud import MAX_IMAGE, PASSWORDS, EmbeddedCloud, make_cloud, make_top_database
 

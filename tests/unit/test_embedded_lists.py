@@ -15,7 +15,7 @@ from flask.testing import FlaskClient
 
 from cellcloud.db import top_schema
 from cellcloud.db.engine import Database
-from cellcloud.embedded.networks import Viewer
+from cellcloud.embedded.viewer import Viewer
 from cellcloud.model.identity import Grant
 from cellcloud.model.network import Network, NewPort, Subnet
 from tests.embedded_cloud import PASSWORDS, EmbeddedCloud, make_cloud, make_top_database
@@ -135,6 +135,7 @@ def _date(database: Database) -> None:
             for number, name in enumerate("abc"):
                 values = {"created_at": AT + number * DAY, "updated_at": AT + (number + 1) * DAY}
                 connection.execute(sa.update(table).where(table.c.name == name).values(**values))
+        connection.execute(sa.update(top_schema.networks).values(revision=1))
         ports = top_schema.ports
         for name in "abc":
             groups = {"security_groups": [f"group-{name}", "both"]}
@@ -165,7 +166,7 @@ EVERY = {
     "created_at": {"created_at=2026-01-01T00:00:00Z": "a", "created_at=2026-01-01T00:00:01Z": ""},
     "updated_at": {"updated_at=2026-01-02T00:00:00Z": "a"},
     "changes_since": {"changes_since=2026-01-03T00:00:00Z": "bc", "changes_since=2030-01-01T00:00:00Z": ""},
-    "revision_number": {"revision_number=1": "abc", "revision_number=2": ""},
+    "revision_number": {"revision_number=1": "abc", "revision_number=3": ""},
     "tags": {"tags=x": ""},
     "tags-any": {"tags-any=x,y": ""},
     "not-tags": {"not-tags=x": "abc"},

@@ -23,7 +23,8 @@ from cellcloud.db.engine import Database
 from cellcloud.embedded.image_contents import ImageLimits
 from cellcloud.embedded.image_members import EmbeddedImageMembers
 from cellcloud.embedded.images import EmbeddedImages
-from cellcloud.embedded.networks import EmbeddedNetworks, Viewer
+from cellcloud.embedded.networks import EmbeddedNetworks
+from cellcloud.embedded.viewer import Viewer
 from cellcloud.model.image import Image
 from cellcloud.model.network import Network, NewPort, RequestedNetwork, Subnet
 

@@ -11,7 +11,9 @@ from top_api.embedded_api.image_members import members as image_members
 from top_api.embedded_api.network import network
 from top_api.embedded_api.network_ports import ports
 from top_api.embedded_api.network_quotas import quotas
+from top_api.embedded_api.security_groups import security_groups
 from top_api.request_pipeline import Resource
 
 _IMAGE = (image, image_data, image_discovery, image_members)
-RESOURCES: tuple[Resource, ...] = (identity, directory, *_IMAGE, network, ports, quotas)
+_NETWORK = (network, ports, quotas, security_groups)
+RESOURCES: tuple[Resource, ...] = (identity, directory, *_IMAGE, *_NETWORK)

@@ -6,7 +6,7 @@ import ipaddress
 from typing import Any
 
 from cellcloud import errors
-from cellcloud.embedded.networks import Viewer
+from cellcloud.embedded.viewer import Viewer
 from cellcloud.model.network import Network, Subnet
 from top_api.embedded_api import network_list_filters as lists
 from top_api.embedded_api.error_formats import NETWORK as API
@@ -31,17 +31,37 @@ def versions(call: Call) -> dict[str, Any]:
 @network.route("GET", "/v2.0/", "cellcloud:network_discovery")
 def resources(call: Call) -> dict[str, Any]:
     root = f"{call.base_url}/network/v2.0"
-    names = (("network", "networks"), ("subnet", "subnets"), ("port", "ports"))
+    names = ("network", "subnet", "port", "security_group", "security_group_rule")
     found = [
-        {"name": name, "collection": plural, "links": [{"rel": "self", "href": f"{root}/{plural}"}]}
-        for name, plural in names
+        {
+            "name": name,
+            "collection": f"{name}s",
+            "links": [{"rel": "self", "href": f"{root}/{name.replace('_', '-')}s"}],
+        }
+        for name in names
     ]
     return {"resources": found}
 
 
 @network.route("GET", "/v2.0/extensions", "cellcloud:network_discovery")
 def extensions(call: Call) -> dict[str, Any]:
-    known = {"quotas": "Quota management support", "quota_details": "Quota details management support"}
+    known = {
+        "quotas": "Quota management support",
+        "quota_details": "Quota details management support",
+        "security-group": "security-group",
+        "stateful-security-group": "Stateful security group",
+        "security-groups-normalized-cidr": "Normalized CIDR field for security group rules",
+        "standard-attr-description": "standard-attr-description",
+        "standard-attr-revisions": "Resource revision numbers",
+        "standard-attr-timestamp": "Resource timestamps",
+        "revision-if-match": "If-Match constraints based on revision_number",
+        "sorting": "Sorting support",
+        "pagination": "Pagination support",
+        "project-id": "project_id field enabled",
+        "binding": "Port Binding",
+        "net-mtu": "Network MTU",
+        "net-mtu-writable": "Network MTU (writable)",
+    }
     found = [{"alias": alias, "name": name, "description": name, "links": []} for alias, name in known.items()]
     return {"extensions": found}
 
@@ -154,16 +174,16 @@ def _network(network: Network) -> dict[str, Any]:
         "shared": network.shared,
         "mtu": network.mtu,
         "subnets": list(network.subnet_ids),
-        "router:external": False,
-        "port_security_enabled": True,
+        "router:external": network.external,
+        "port_security_enabled": network.port_security_enabled,
         "availability_zones": [],
         "availability_zone_hints": [],
         "ipv4_address_scope": None,
         "ipv6_address_scope": None,
-        "tags": [],
+        "tags": list(network.tags),
         "created_at": network.created_at,
         "updated_at": network.updated_at,
-        "revision_number": 1,
+        "revision_number": network.revision,
     }
 
 
@@ -186,8 +206,8 @@ def _subnet(subnet: Subnet) -> dict[str, Any]:
         "ipv6_ra_mode": None,
         "subnetpool_id": None,
         "service_types": [],
-        "tags": [],
+        "tags": list(subnet.tags),
         "created_at": subnet.created_at,
         "updated_at": subnet.updated_at,
-        "revision_number": 1,
+        "revision_number": subnet.revision,
     }

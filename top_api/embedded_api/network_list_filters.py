@@ -26,7 +26,8 @@ from top_api.paging import walk_of
 from top_api.request_pipeline import Call
 
 _ASIDE = frozenset({"fields", "limit", "marker", "page_reverse", "sort_key", "sort_dir", pagination_snapshots.NAME})
-_TAGS = frozenset({"tags", "tags-any", "not-tags", "not-tags-any"})
+_TAG_OPERATORS = {"tags": "every", "tags-any": "in", "not-tags": "not_every", "not-tags-any": "not_in"}
+_TAGS = frozenset(_TAG_OPERATORS)
 _EVERY = {
     **{name: Filter() for name in ("id", "name", "project_id", "tenant_id", "description")},
     **{name: Filter(read=time) for name in ("created_at", "updated_at")},
@@ -34,7 +35,6 @@ _EVERY = {
     "revision_number": Filter(read=number),
     **{name: Filter() for name in _TAGS},
 }
-_REVISION = 1  # the revision that everything but ports is shown with
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,13 +43,12 @@ class NetworkListForm:
 
     filters: Mapping[str, Filter]
     unsorted: frozenset[str] = frozenset({"shared", "changes_since", *_TAGS})
-    revised: bool = False  # whether revisions differ
 
     def page(self, call: Call) -> Page:
         """Return what the request asks for. Raises Invalid."""
         where = [each for name in call.query if name not in _ASIDE for each in self._read(name, call.query[name])]
         backwards = (call.param("page_reverse") or "").lower() == "true"
-        sort = tuple((name, rises) for name, rises in self._sort(call) if self.revised or name != "revision_number")
+        sort = tuple(self._sort(call))
         marker, limit = call.param("marker") or None, read_limit(call.param("limit")) or MAX_PAGE
         return Page(where=where, sort=sort, after=marker, limit=limit, backwards=backwards, walk=walk_of(call))
 
@@ -59,11 +58,9 @@ class NetworkListForm:
             raise errors.Invalid(f"['{name[:64]}'] is invalid attribute for filtering")
         values = [read_value(name, value, known.read) for value in given]
         column = known.of or name
-        if name in _TAGS:  # nothing here has a tag
-            wanted = any(tag for value in values for tag in value.split(","))
-            return [_NOTHING] if wanted and not name.startswith("not-") else []
-        if name == "revision_number" and not self.revised:
-            return [] if _REVISION in values else [_NOTHING]
+        if name in _TAGS:
+            wanted = [tag for value in values for tag in value.split(",") if tag]
+            return [Condition("tags", wanted, _TAG_OPERATORS[name])] if wanted else []
         if name == "fixed_ips":
             return [_of_address(value) for value in values]
         if known.read is time:
@@ -83,7 +80,6 @@ class NetworkListForm:
         return list(dict(zip(keys, (direction == "asc" for direction in directions), strict=True)).items())
 
 
-_NOTHING = Condition("id", ())
 _ADDRESS_PARTS = ("ip_address", "ip_address_substr", "subnet_id")
 
 
@@ -125,7 +121,17 @@ PORTS = NetworkListForm(
     unsorted=frozenset(
         {"fixed_ips", "security_groups", "binding:host_id", "binding:vnic_type", "changes_since", *_TAGS}
     ),
-    revised=True,
+)
+SECURITY_GROUPS = NetworkListForm(
+    filters={**_EVERY, **{name: Filter(read=boolean) for name in ("stateful", "shared")}},
+)
+SECURITY_GROUP_RULES = NetworkListForm(
+    filters={
+        **{name: known for name, known in _EVERY.items() if name != "name" and name not in _TAGS},
+        **{name: Filter() for name in ("security_group_id", "direction", "ethertype", "protocol")},
+        **{name: Filter() for name in ("remote_group_id", "remote_ip_prefix")},
+        **{name: Filter(read=number) for name in ("port_range_min", "port_range_max")},
+    },
 )
 
 

@@ -11,7 +11,7 @@ from werkzeug.http import parse_etags
 
 from cellcloud import errors
 from cellcloud.clients.network import INDEX_KEY, OWNED_KEY, PLACEMENT_KEY
-from cellcloud.embedded.networks import Viewer
+from cellcloud.embedded.viewer import Viewer
 from cellcloud.model.network import NewPort, PortRecord
 from top_api.embedded_api import network_list_filters as lists
 from top_api.embedded_api.error_formats import NETWORK as API

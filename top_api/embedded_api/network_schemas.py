@@ -96,6 +96,30 @@ _PORT = {
 }
 
 
+_GROUP = {"name": _TEXT, "description": _TEXT, "stateful": {"type": "boolean"}}
+_RANGE = {
+    "anyOf": [
+        {"type": "null"},
+        {"type": "integer", "minimum": 0, "maximum": 65535},
+        {"type": "string", "pattern": "[0-9]{1,4}"},
+    ],
+    "type": ["integer", "string", "null"],
+}
+_RULE = {
+    "security_group_id": _ID,
+    "project_id": _PROJECT,
+    "tenant_id": _PROJECT,
+    "direction": {"type": "string", "maxLength": 64},
+    "ethertype": {"type": ["string", "null"], "maxLength": 64},
+    "protocol": {"type": ["string", "integer", "null"], "maxLength": 64},
+    "port_range_min": _RANGE,
+    "port_range_max": _RANGE,
+    "remote_group_id": {"type": ["string", "null"], "maxLength": 36},
+    "remote_ip_prefix": {"type": ["string", "null"], "maxLength": 64},
+    "description": {"type": ["string", "null"], "maxLength": 255},
+}
+
+
 def _object(properties: dict[str, Any], required: tuple[str, ...] = ()) -> dict[str, Any]:
     return {"type": "object", "properties": properties, "required": list(required), "additionalProperties": False}
 
@@ -115,3 +139,6 @@ SUBNET = _one("subnet", _object(_SUBNET, ("network_id", "cidr")))
 SUBNET_UPDATE = _one("subnet", _object(_SUBNET_CHANGES))
 PORTS = _one_or_many("port", _object(_PORT, ("network_id",)))
 PORT_UPDATE = _one("port", _object(_PORT_CHANGES))
+SECURITY_GROUPS = _one_or_many("security_group", _object({**_GROUP, "project_id": _PROJECT, "tenant_id": _PROJECT}))
+SECURITY_GROUP_UPDATE = _one("security_group", _object(_GROUP))
+SECURITY_GROUP_RULES = _one_or_many("security_group_rule", _object(_RULE, ("security_group_id", "direction")))

@@ -1,0 +1,38 @@
+"""The network API of an embedded cloud, asked by several at once."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from flask.testing import FlaskClient
+
+from tests.embedded_cloud import EmbeddedCloud
+
+
+class NetworkApi:
+    """``tokens``: by who asks."""
+
+    def __init__(self, cloud: EmbeddedCloud, tokens: dict[str, str]) -> None:
+        self.cloud = cloud
+        self.tokens = tokens
+        self._client: FlaskClient = cloud.app().test_client()
+
+    def __call__(self, method: str, path: str, body: Any = None, *, who: str = "demo") -> tuple[int, Any]:
+        """Return the status and the body; None: there is none."""
+        answer = self._client.open(
+            f"/network/v2.0/{path}",
+            method=method,
+            headers={"X-Auth-Token": self.tokens[who]},
+            data=None if body is None else json.dumps(body),
+            content_type=None if body is None else "application/json",
+        )
+        return answer.status_code, answer.get_json() if answer.data else None
+
+    def make(self, collection: str, fields: dict[str, Any], *, who: str = "demo") -> dict[str, Any]:
+        """Create one of a collection; return it as it is shown."""
+        name = collection.replace("-", "_").removesuffix("s")
+        status, body = self("POST", collection, {name: fields}, who=who)
+        assert status == 201, body
+        made: dict[str, Any] = body[name]
+        return made
