@@ -44,7 +44,7 @@ from cellcloud.context import service_context
 from cellcloud.db import cell_schema, claims, decisions, hosts, migrate
 from cellcloud.db.engine import Database
 from cellcloud.launcher.database_servers import DatabaseServer, MariaDb, PostgreSql
-from cellcloud.launcher.supervisor import look_seldom_for_garbage
+from cellcloud.launcher.garbage_collection import look_seldom_for_garbage
 from cellcloud.model.decision import RankBatch
 from cellcloud.model.flavor import Flavor
 from cellcloud.model.host import HostFacts, HostReport

@@ -22,7 +22,7 @@ from cell.scheduler.service import SchedulerService
 from cellcloud import config
 from cellcloud.context import service_context
 from cellcloud.db.engine import Database
-from cellcloud.launcher.supervisor import look_seldom_for_garbage
+from cellcloud.launcher.garbage_collection import look_seldom_for_garbage
 from cellcloud.model.decision import shape_of
 from cellcloud.rpc.scheduling_store import SchedulingStore
 from cellcloud.rpc.transport import Transport

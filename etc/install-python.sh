@@ -51,6 +51,7 @@ install .cache/kernel.log --no-deps --no-build-isolation --editable . &
 kernel=$!
 beside="$beside $kernel"
 install .cache/pip.log --requirement .cache/requirements.txt
+"$bin/python" -m compileall -q cellcloud top_api cell
 wait $kernel
 tell "Python packages installed"
 touch "$2"

@@ -17,13 +17,14 @@ from urllib.parse import quote
 from flask import Flask, Response, g, request
 from werkzeug.datastructures import Headers
 from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
-from werkzeug.routing import Map, Rule
+from werkzeug.routing import Map
 
 from cellcloud import errors
 from cellcloud.context import RequestContext
 from cellcloud.embedded import EmbeddedServices
 from cellcloud.model.server import ServerRecord
 from cellcloud.safe_regex import Pattern
+from cellcloud.third_party_patches import matching_rule
 from top_api import auth, faults, microversion
 from top_api.authorization import Target
 from top_api.microversion import FIRST, LAST, Microversion
@@ -266,8 +267,9 @@ def mount(app: Flask, services: ApiServices, resources: Sequence[Resource]) -> N
 def _url_map(rules: tuple[tuple[str, str, str], ...]) -> Map:
     """(path, endpoint, method) of each, compiled once for all applications of the process. No path is answered with
     another. A slash at the end of a resource's path is an empty id, which nothing has, as in Nova."""
+    rule = matching_rule()
     compiled = [
-        Rule(
+        rule(
             path,
             endpoint=endpoint,
             methods=[method],

@@ -27,7 +27,7 @@ STOP_SECONDS = 90.0
 LEFTOVER_GRACE = 1.0
 LOOK = 0.2  # seconds between two looks at what another process does
 READY, FAILED = "ready", "failed"
-THRIFT = {"OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2", "PYTHONDONTWRITEBYTECODE": "1"}
+THRIFT = {"OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"}
 
 
 def find_launcher(records: Records) -> ProcessRecord | None:

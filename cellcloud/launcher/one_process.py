@@ -12,6 +12,7 @@ from pathlib import Path
 
 from cellcloud import clock, errors, log
 from cellcloud.launcher import log_rotation
+from cellcloud.launcher.garbage_collection import paused_garbage_collection
 from cellcloud.launcher.process_units import Unit, in_order
 from cellcloud.launcher.start_progress import StartProgress
 from cellcloud.service import Service, serve_health
@@ -46,7 +47,8 @@ class OneProcess:
         self._log_file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         log.set_up(self.name, file=str(self._log_file))
         try:
-            self.start()
+            with paused_garbage_collection():
+                self.start()
             end_health = serve_health(self, self._health)
             on_ready()
             while not told.wait(log_rotation.EVERY):

@@ -21,7 +21,6 @@ Parts = Callable[[], dict[str, Any]]
 
 # Imported once before the first fork, with all services; what they load is shared by every process.
 PRELOAD = (
-    "alembic.command",
     "sqlalchemy.dialects.mysql.mysqldb",
     "sqlalchemy.dialects.postgresql.psycopg",
     "cellcloud.rpc.transport",  # before any other part of oslo.messaging

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from importlib import metadata
 from signal import SIGTERM
@@ -50,15 +51,21 @@ class Unit:
     grace: float = 10.0
 
 
+@cache
+def _services() -> metadata.EntryPoints:
+    """Return the services that are installed: looked for once, and for all that are forked later."""
+    return metadata.entry_points(group=SERVICES)
+
+
 def list_service_modules() -> list[str]:
     """Return the modules of all services that are installed."""
-    return sorted({entry.module for entry in metadata.entry_points(group=SERVICES)})
+    return sorted({entry.module for entry in _services()})
 
 
 def load_service(name: str) -> Callable[..., Any]:
     """Return what builds a service from its options. Raises Misconfigured when it is not installed."""
     try:
-        (entry,) = metadata.entry_points(group=SERVICES, name=name)
+        (entry,) = _services().select(name=name)
         build: Callable[..., Any] = entry.load()
     except (ValueError, ImportError, AttributeError) as error:
         raise errors.Misconfigured(f"The service {name} is not installed: {error}") from error

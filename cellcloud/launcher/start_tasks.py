@@ -6,15 +6,17 @@ Every function here may be repeated; it finds what an earlier start made.
 from __future__ import annotations
 
 import functools
+import http.client
+import json
 import platform
 import selectors
+import ssl
 import subprocess
 import threading
 from contextlib import closing
+from email.message import Message
 from pathlib import Path
-
-from keystoneauth1 import exceptions, session
-from keystoneauth1.identity import v3
+from typing import Any
 
 from cellcloud import clock, config, errors
 from cellcloud.db import cells, flavors, migrate
@@ -128,27 +130,47 @@ def _image_file(layout: Layout) -> Path:
 
 def wait_until_it_serves(layout: Layout) -> None:
     """Ask the API as its administrator until every host is listed and up. Raises Unreachable when that takes long."""
-    login = v3.Password(
-        auth_url=f"{layout.public_url}/identity/v3",
-        username="admin",
-        password=layout.secret("user.admin"),
-        project_name="admin",
-        user_domain_id="default",
-        project_domain_id="default",
-    )
     expected = len(CELLS) * layout.choices.hosts
-    api = session.Session(auth=login, verify=layout.cafile or True, timeout=10)
     deadline = clock.monotonic() + FIRST_LOOK
     problem = "nothing was heard"
     while clock.monotonic() < deadline:
         try:
-            answer = api.get("/os-hypervisors/detail", endpoint_filter={"service_type": "compute"})
-            hosts = answer.json()["hypervisors"]
+            hosts = _list_hypervisors(layout)
             up = sum(host["state"] == "up" for host in hosts)
             if up >= min(expected, 1000):
                 return
             problem = f"{up} hosts are up, {len(hosts)} listed, {expected} expected"
-        except exceptions.ClientException as error:
+        except (OSError, http.client.HTTPException, ValueError) as error:
             problem = str(error)
         clock.sleep(0.1)
     raise errors.Unreachable(f"The cloud does not serve: {problem}.")
+
+
+def _list_hypervisors(layout: Layout) -> list[dict[str, Any]]:
+    """Ask with nothing but the standard library: keystoneauth and all below it would be loaded for two requests of each
+    start. Raises OSError, HTTPException, ValueError."""
+    domain = {"id": "default"}
+    user = {"name": "admin", "password": layout.secret("user.admin"), "domain": domain}
+    identity = {"methods": ["password"], "password": {"user": user}}
+    login = {"auth": {"identity": identity, "scope": {"project": {"name": "admin", "domain": domain}}}}
+    address = layout.public_url.partition("://")[2]
+    connection = http.client.HTTPConnection(address, timeout=10)
+    if layout.cafile:
+        trusted = ssl.create_default_context(cafile=layout.cafile)
+        connection = http.client.HTTPSConnection(address, timeout=10, context=trusted)
+    with closing(connection):
+        headers, _ = _ask(connection, "POST", "/identity/v3/auth/tokens", login)
+        _, answer = _ask(connection, "GET", "/v2.1/os-hypervisors/detail", token=headers["X-Subject-Token"])
+    found: list[dict[str, Any]] = answer["hypervisors"]
+    return found
+
+
+def _ask(
+    connection: http.client.HTTPConnection, method: str, path: str, body: object = None, token: str = ""
+) -> tuple[Message, Any]:
+    headers = {"Content-Type": "application/json", "X-Auth-Token": token}
+    connection.request(method, path, None if body is None else json.dumps(body), headers)
+    answer = connection.getresponse()
+    if answer.status >= http.HTTPStatus.BAD_REQUEST:
+        raise OSError(f"{method} {path}: {answer.status} {answer.reason}")
+    return answer.headers, json.load(answer)

@@ -11,7 +11,6 @@ later, and units started again after a pause.
 from __future__ import annotations
 
 import ctypes
-import gc
 import importlib
 import os
 import signal
@@ -27,6 +26,7 @@ from setproctitle import setproctitle
 
 from cellcloud import clock
 from cellcloud.launcher import log_rotation
+from cellcloud.launcher.garbage_collection import paused_garbage_collection
 from cellcloud.launcher.process_records import ProcessRecord, Records, describe
 from cellcloud.launcher.process_units import Unit, UnitKind, in_order
 from cellcloud.launcher.start_progress import StartProgress
@@ -40,7 +40,6 @@ TRIES = 5  # restarts of one unit during the start before the start is given up
 START_DEADLINE = 180.0
 TICK = 0.05  # seconds between two looks while something starts or stops
 IDLE = 1.0
-GC_ALLOCATIONS = 20_000  # objects between two looks for garbage: a request makes thousands, hardly any in cycles
 HEAD_START = 1.0  # seconds at most that daemons get before the code is loaded
 PR_SET_CHILD_SUBREAPER = 36
 
@@ -65,13 +64,6 @@ class _Child:
     @property
     def settled(self) -> bool:
         return self.record.state in ("ready", "done", "held")
-
-
-def look_seldom_for_garbage() -> None:
-    """Keep what is loaded now for good, and look seldom through what comes."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(GC_ALLOCATIONS, 20, 20)
 
 
 class Supervisor:
@@ -128,11 +120,9 @@ class Supervisor:
 
     def _preload(self, modules: Iterable[str]) -> None:
         began = clock.monotonic()
-        gc.disable()
-        for name in modules:
-            importlib.import_module(name)
-        look_seldom_for_garbage()
-        gc.enable()
+        with paused_garbage_collection():
+            for name in modules:
+                importlib.import_module(name)
         self._report(f"code loaded ({clock.monotonic() - began:.1f} s)")
 
     def _advance(self, kinds: set[UnitKind]) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 import typing
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -17,6 +17,7 @@ from cellcloud.rpc.accounts import Account, Role
 
 F = TypeVar("F", bound=Callable[..., Any])
 C = TypeVar("C", bound=type[Any])
+_READ: dict[type[Any], Mapping[str, Verb]] = {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,8 +114,14 @@ def server_of(interface: type[Any]) -> Role:
     return getattr(interface, "__server__", Role.CONDUCTOR)
 
 
-def verbs_of(interface: type[Any]) -> dict[str, Verb]:
+def verbs_of(interface: type[Any]) -> Mapping[str, Verb]:
     """Return the verbs an interface declares, by name."""
+    if interface not in _READ:
+        _READ[interface] = _read_verbs(interface)
+    return _READ[interface]
+
+
+def _read_verbs(interface: type[Any]) -> Mapping[str, Verb]:
     found: dict[str, Verb] = {}
     usual: tuple[Role, ...] = getattr(interface, "__callers__", ())
     for name, function in vars(interface).items():

@@ -6,7 +6,6 @@ import uuid
 
 import pytest
 import sqlalchemy as sa
-from alembic import command
 
 from cell.conductor import audit
 from cell.conductor.scheduling_store import SchedulingStoreService
@@ -171,12 +170,10 @@ def test_claims_that_no_record_accounts_for_are_told(cell_database: Database) ->
 
 
 def test_claims_of_before_get_their_servers_ids(cell_database: Database) -> None:
-    config = migrate._config("cell")
     with cell_database.write() as connection:
         cell_schema.metadata.drop_all(connection)
         connection.execute(sa.text("DROP TABLE alembic_version"))
-        config.attributes["connection"] = connection
-        command.upgrade(config, "0013")
+        migrate.migrate(connection, "cell", "0013")
         old = sa.table("claims", *(sa.column(name) for name in ("server_id", "host", "holding")))
         rows = [(SERVER, "h1"), (OTHER, "h1"), (OTHER, "h2")]
         values = [{"server_id": server_id, "host": host, "holding": "{}"} for server_id, host in rows]
