@@ -122,6 +122,23 @@ ADAPTERS = [
         deprecated_group=_FORMER_GROUP,
         help="MiB of a project's images (embedded): ten of the largest.",
     ),
+    cfg.ListOpt(
+        "web_download_networks",
+        default=[],
+        help="Networks (CIDR), besides the Internet's, that images may be imported from (embedded): what is in them is "
+        "asked with this machine's place in the network, for any user. None by default.",
+    ),
+    cfg.ListOpt(
+        "web_download_ports",
+        default=["80", "443"],
+        help="Ports that images may be imported from (embedded): Glance's. None: any.",
+    ),
+    cfg.IntOpt(
+        "web_download_seconds",
+        default=3600,
+        min=1,
+        help="Seconds that fetching an image from elsewhere may take in all (embedded): 10 GiB at 3 MiB/s.",
+    ),
 ]
 NETWORK = [
     cfg.IntOpt("quota_network", default=100, min=-1, help="Networks of a project; -1: no limit. Neutron's."),
@@ -353,6 +370,9 @@ class AdaptersConfig:
     max_image_bytes: int
     image_count_total: int
     image_size_total: int
+    web_download_networks: list[str]
+    web_download_ports: list[str]
+    web_download_seconds: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,6 +6,7 @@ away. A file gets an image's name only whole and on the disk.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import os
@@ -56,7 +57,15 @@ class IncomingFile:
         self._file.close()
 
     def take(self, data: Iterable[bytes], most: int) -> Digest:
-        """Write the bytes. Raises TooLarge for more than ``most``."""
+        """Write the bytes. Raises TooLarge for more than ``most``, and where the disk is full."""
+        try:
+            return self._write(data, most)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise errors.TooLarge("Image storage media is full.", detail=str(error)) from error
+            raise
+
+    def _write(self, data: Iterable[bytes], most: int) -> Digest:
         md5, sha512, size = hashlib.md5(usedforsecurity=False), hashlib.sha512(), 0
         for piece in data:
             size += len(piece)

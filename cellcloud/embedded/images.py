@@ -17,7 +17,9 @@ from cellcloud.db.engine import Connection, Database, retried, transact
 from cellcloud.db.listing import ALL, Condition, Page
 from cellcloud.embedded.image_contents import ImageContents, ImageLimits
 from cellcloud.embedded.image_files import ImageFiles, chunks
+from cellcloud.embedded.image_imports import EmbeddedImageImports
 from cellcloud.embedded.image_members import EmbeddedImageMembers
+from cellcloud.embedded.web_download import WebDownloadRules, make_rules
 from cellcloud.model.image import RESERVED, Image, ImageQuery, new_image_id
 
 
@@ -25,19 +27,27 @@ class EmbeddedImages:
     """Implements ``ImageClient`` and what the image API needs. Safe to call from several threads and processes."""
 
     def __init__(
-        self, database: Database, directory: Path, *, max_bytes: int, limits: ImageLimits | None = None
+        self,
+        database: Database,
+        directory: Path,
+        *,
+        max_bytes: int,
+        limits: ImageLimits | None = None,
+        rules: WebDownloadRules | None = None,
     ) -> None:
         self._limits = limits or ImageLimits()
         self._database = database
         self._contents = ImageContents(database, ImageFiles(directory), max_bytes=max_bytes, limits=self._limits)
         self.members = EmbeddedImageMembers(database, self.get_image)
+        self.imports = EmbeddedImageImports(database, self._contents, self._get_own, rules or WebDownloadRules())
 
     @classmethod
     def of(cls, database: Database, directory: Path, config: AdaptersConfig) -> EmbeddedImages:
         """As the options say."""
         size = config.image_size_total
         limits = ImageLimits(count=config.image_count_total, size=size if size < 0 else size << 20)
-        return cls(database, directory, max_bytes=config.max_image_bytes, limits=limits)
+        rules = make_rules(config.web_download_networks, config.web_download_ports, config.web_download_seconds)
+        return cls(database, directory, max_bytes=config.max_image_bytes, limits=limits, rules=rules)
 
     # ---- ImageClient ---------------------------------------------------------------------------------------------
     def get_url(self) -> str:
@@ -196,8 +206,8 @@ class EmbeddedImages:
         return {name: {"usage": usage, "limit": limits.get(name, -1)} for name, usage in used.items()}
 
     def sweep(self) -> None:
-        """Take back what killed processes left: half uploads and files of images that are gone."""
-        self._contents.sweep()
+        """Take back what killed processes left: half uploads and imports, files of images that are gone."""
+        self.imports.sweep_tasks(self._contents.sweep())
 
     def _get(self, image_id: str) -> Image:
         return self.get_image(image_id, project_id="", is_admin=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import uuid
 from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +65,24 @@ class ImageMember:
     image_id: str
     member_id: str
     status: str
+    created_at: dt.datetime
+    updated_at: dt.datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageTask:
+    """An import. ``input``: what was asked for; ``owner``: the project that did; ``message``: why it failed."""
+
+    id: str
+    image_id: str
+    type: str
+    status: str
+    owner: str
+    user_id: str
+    request_id: str
+    input: dict[str, Any]
+    result: dict[str, Any] | None = None
+    message: str = ""
     created_at: dt.datetime
     updated_at: dt.datetime
 

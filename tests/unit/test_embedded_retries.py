@@ -17,26 +17,29 @@ import sqlalchemy as sa
 from sqlalchemy import event
 
 from cellcloud import errors
+from cellcloud.db import image_tasks
 from cellcloud.db import network_schema as more
 from cellcloud.db import top_schema as top
 from cellcloud.db.engine import Database
 from cellcloud.embedded.image_contents import ImageLimits
+from cellcloud.embedded.image_imports import EmbeddedImageImports
 from cellcloud.embedded.image_members import EmbeddedImageMembers
 from cellcloud.embedded.images import EmbeddedImages
 from cellcloud.embedded.networks import EmbeddedNetworks
 from cellcloud.embedded.viewer import Viewer
-from cellcloud.model.image import Image
+from cellcloud.model.image import Image, ImageTask
 from cellcloud.model.network import Network, NewPort, RequestedNetwork, Subnet
 
 MINE: dict[str, Any] = {"project_id": "p", "is_admin": False}
 THEIRS: dict[str, Any] = {"project_id": "q", "is_admin": False}
 VIEWER = Viewer(project_id="p")
 SERVER = "11111111-0000-4000-8000-000000000001"
-SERVICES = (EmbeddedImages, EmbeddedImageMembers, EmbeddedNetworks)
+SERVICES = (EmbeddedImages, EmbeddedImageImports, EmbeddedImageMembers, EmbeddedNetworks)
 READS = ("get_", "list_", "check_", "count_", "search_", "open_", "default_", "of")
 TABLES = (
     top.images,
     top.image_members,
+    top.image_tasks,
     top.networks,
     top.subnets,
     top.ports,
@@ -63,6 +66,7 @@ class World:
         dialect: Any = self.database.engine.dialect
         dialect.do_commit = self._commit
         self.images = EmbeddedImages(self.database, self.path / "images", max_bytes=64, limits=ImageLimits(count=9))
+        self.images.imports.start = lambda work: work()
         self.networks = EmbeddedNetworks(self.database)
         wanted = Image(id="", name="i", disk_format="raw", container_format="bare", owner="p", visibility="shared")
         self.queued = self.images.create_image(wanted).id
@@ -101,6 +105,21 @@ class World:
     def refused_upload(self) -> None:
         with suppress(errors.TooLarge):
             self.images.upload(self.queued, [b"x" * 65], **MINE)
+
+    def imported(self) -> None:
+        with self.undisturbed():
+            self.images.stage(self.queued, [b"some", b" bytes"], **MINE)
+        self.images.imports.begin_import(self.queued, {"method": {"name": "glance-direct"}}, **MINE)
+
+    def sweep_tasks(self) -> None:
+        now = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
+        names = ("owner", "user_id", "request_id")
+        task = ImageTask(id=SERVER, image_id=self.active, type="api_image_import", status="pending", input={},
+                         created_at=now, updated_at=now, **dict.fromkeys(names, "p"))  # fmt: skip
+        with self.undisturbed(), self.database.write() as c:
+            image_tasks.insert(c, task)
+            c.execute(sa.update(top.image_tasks).values(updated_at=now))
+        self.images.imports.sweep_tasks(set())
 
     def reactivate(self) -> None:
         with self.undisturbed():
@@ -162,6 +181,8 @@ WRITES: dict[str, tuple[int, Act]] = {
     "create_member": (1, lambda w: w.images.members.create_member(w.queued, "q", **MINE)),
     "update_member": (1, lambda w: w.images.members.update_member(w.active, "q", "accepted", **THEIRS)),
     "delete_member": (1, lambda w: w.images.members.delete_member(w.active, "q", **MINE)),
+    "begin_import": (4, World.imported),
+    "sweep_tasks": (1, World.sweep_tasks),
     "upload refused": (2, World.refused_upload),
     "sweep": (1, World.sweep),
     "create_network": (1, lambda w: w.networks.create_network(VIEWER, Network(id="", project_id="p"))),

@@ -24,6 +24,8 @@ _RULES = (
     ("get_members", READER, "List whom an image is shared with."),
     ("modify_member", MEMBER, "Accept or reject an image that one's project is offered."),
     ("delete_member", MEMBER, "Take back an offer of a shared image."),
+    ("delete_image_location", ADMIN, "Delete an image's data from one of its stores."),
+    ("tasks_api_access", ADMIN, "See the tasks of all imports."),
     ("stores_info_detail", ADMIN, "See where images are kept, in detail."),
     (
         "cellcloud:image_discovery",

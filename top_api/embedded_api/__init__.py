@@ -7,6 +7,7 @@ from top_api.embedded_api.identity_directory import directory
 from top_api.embedded_api.image import image
 from top_api.embedded_api.image_data import data as image_data
 from top_api.embedded_api.image_discovery import discovery as image_discovery
+from top_api.embedded_api.image_imports import imports as image_imports
 from top_api.embedded_api.image_members import members as image_members
 from top_api.embedded_api.network import network
 from top_api.embedded_api.network_ports import ports
@@ -14,6 +15,6 @@ from top_api.embedded_api.network_quotas import quotas
 from top_api.embedded_api.security_groups import security_groups
 from top_api.request_pipeline import Resource
 
-_IMAGE = (image, image_data, image_discovery, image_members)
+_IMAGE = (image, image_data, image_discovery, image_imports, image_members)
 _NETWORK = (network, ports, quotas, security_groups)
 RESOURCES: tuple[Resource, ...] = (identity, directory, *_IMAGE, *_NETWORK)

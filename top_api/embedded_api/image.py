@@ -7,18 +7,18 @@ from dataclasses import replace
 from typing import Any
 
 from cellcloud import errors
+from cellcloud.embedded.image_imports import METHODS, STORE
 from cellcloud.model.image import Image
 from top_api.embedded_api import image_list_filters as lists
 from top_api.embedded_api import image_patches
 from top_api.embedded_api.error_formats import IMAGE as API
 from top_api.embedded_api.image_schemas import IMAGE, PATCH
-from top_api.embedded_api.image_views import STORE, image_view
+from top_api.embedded_api.image_views import image_view
 from top_api.request_pipeline import Answer, Call, Resource
 
 image = Resource("image", API)
 _VERSIONS = (15, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0)
 _PUBLISHED = {"public": "publicize_image", "community": "communitize_image"}
-IMPORT_METHODS = ("glance-direct", "web-download")
 
 
 @image.route("GET", "", None, status=300)
@@ -66,7 +66,7 @@ def create_image(call: Call) -> Answer:
     made = call.embedded.images.create_image(new)
     headers = {
         "Location": f"{call.base_url}/image/v2/images/{made.id}",
-        "OpenStack-image-import-methods": ",".join(IMPORT_METHODS),
+        "OpenStack-image-import-methods": ",".join(METHODS),
         "OpenStack-image-store-ids": STORE,
     }
     return Answer(status=201, body=image_view(made), headers=headers)

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from cellcloud import errors
 from cellcloud.clients.image import READABLE, exactly
 from cellcloud.embedded.image_contents import DeletedMeanwhile, WrongContent
+from cellcloud.embedded.image_imports import STORE
 from cellcloud.safe_regex import Pattern
 from top_api.embedded_api.error_formats import IMAGE as API
-from top_api.embedded_api.image_views import STORE
 from top_api.faults import Gone, NoSuchRange
 from top_api.request_pipeline import Answer, Call, Resource, receive
 from top_api.validation import UnsupportedType

@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from cellcloud import errors
+from cellcloud.embedded.image_imports import METHODS, STORE
 from top_api.embedded_api.error_formats import IMAGE as API
-from top_api.embedded_api.image import IMPORT_METHODS
 from top_api.embedded_api.image_schemas import CORE
-from top_api.embedded_api.image_views import STORE
 from top_api.request_pipeline import Call, Resource
 
 discovery = Resource("image_discovery", API)
@@ -94,7 +93,7 @@ def show_schema(call: Call, kind: str) -> dict[str, Any]:
 
 @discovery.route("GET", "/v2/info/import", "cellcloud:image_discovery")
 def show_import_methods(call: Call) -> dict[str, Any]:
-    methods = {"description": "Import methods available.", "type": "array", "value": [*IMPORT_METHODS]}
+    methods = {"description": "Import methods available.", "type": "array", "value": [*METHODS]}
     return {"import-methods": methods}
 
 

@@ -37,6 +37,24 @@ _IMAGE = {
 }
 IMAGE = Versioned(_IMAGE)
 PATCH = Versioned({"type": "array", "maxItems": 2 * MAX_PROPERTIES})
+ANYTHING = Versioned({})
+_METHOD = {
+    "type": "object",
+    "properties": {"name": {"type": "string", "maxLength": 255}, "uri": {"type": "string", "maxLength": 8192}},
+    "additionalProperties": False,
+}
+IMPORT = Versioned(
+    {
+        "type": "object",
+        "properties": {
+            "method": _METHOD,
+            "stores": {"type": "array", "items": {"type": "string", "maxLength": 255}, "maxItems": 16},
+            "all_stores": {"type": "boolean"},
+            "all_stores_must_succeed": {"type": "boolean"},
+        },
+        "additionalProperties": False,
+    }
+)
 MEMBER = Versioned(
     {
         "type": "object",

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from typing import Any
 
-from cellcloud.model.image import Image, ImageMember
+from cellcloud.embedded.image_imports import KEPT_SECONDS, STORE
+from cellcloud.model.image import Image, ImageMember, ImageTask
 
-STORE = "file"  # the one that there is
+_BRIEF = frozenset({"input", "result", "message"})
 
 
 def image_view(image: Image) -> dict[str, Any]:
@@ -46,7 +48,34 @@ def member_view(member: ImageMember) -> dict[str, Any]:
         "member_id": member.member_id,
         "image_id": member.image_id,
         "status": member.status,
-        "created_at": f"{member.created_at:%Y-%m-%dT%H:%M:%SZ}",
-        "updated_at": f"{member.updated_at:%Y-%m-%dT%H:%M:%SZ}",
+        "created_at": _stamp(member.created_at),
+        "updated_at": _stamp(member.updated_at),
         "schema": "/v2/schemas/member",
     }
+
+
+def task_view(task: ImageTask, *, brief: bool = False) -> dict[str, Any]:
+    """Return a task; ``brief``: as lists show it."""
+    ended = task.status in ("success", "failure")
+    shown = {
+        "id": task.id,
+        "type": task.type,
+        "status": task.status,
+        "owner": task.owner,
+        "input": task.input,
+        "result": task.result,
+        "message": task.message,
+        "image_id": task.image_id,
+        "request_id": task.request_id,
+        "user_id": task.user_id,
+        "created_at": _stamp(task.created_at),
+        "updated_at": _stamp(task.updated_at),
+        "expires_at": _stamp(task.updated_at + dt.timedelta(seconds=KEPT_SECONDS)) if ended else None,
+        "self": f"/v2/tasks/{task.id}",
+        "schema": "/v2/schemas/task",
+    }
+    return {name: value for name, value in shown.items() if name not in _BRIEF} if brief else shown
+
+
+def _stamp(at: dt.datetime) -> str:
+    return f"{at:%Y-%m-%dT%H:%M:%SZ}"

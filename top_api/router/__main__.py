@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -32,6 +33,7 @@ LOG = logging.getLogger(__name__)
 SWEEP_INTERVAL = 1.0
 PRUNE_INTERVAL = 600.0
 FIGURES_INTERVAL = 5.0
+IMAGES_INTERVAL = 30.0
 CELLS_INTERVAL = 2.0  # seconds until a cell added to the table is noticed
 
 
@@ -76,7 +78,9 @@ class RouterService:
 
     name = "router"
 
-    def __init__(self, config: Config, database: Database, cells: Cells) -> None:
+    def __init__(
+        self, config: Config, database: Database, cells: Cells, sweep_images: Callable[[], None] | None = None
+    ) -> None:
         self._config = config
         self._database = database
         self._cells = cells
@@ -107,6 +111,8 @@ class RouterService:
             "prune": Loop("prune", PRUNE_INTERVAL, sweep.prune),
             "cells": Loop("cells", CELLS_INTERVAL, self._attend),
         }
+        if sweep_images is not None:
+            self._loops["images"] = Loop("images", IMAGES_INTERVAL, sweep_images)
         self._attended: dict[str, _Attendance] = {}
         self._lock = threading.Lock()
 
@@ -160,7 +166,16 @@ def build(
 ) -> RouterService:
     """Wire the router; the embedded profile hands in its database and its cells' transports."""
     database = database or Database(config.top.connection, timeout=config.database_timeout)
-    return RouterService(config, database, Cells(database, config.top, transports))
+    return RouterService(config, database, Cells(database, config.top, transports), _image_sweeper(config, database))
+
+
+def _image_sweeper(config: Config, database: Database) -> Callable[[], None] | None:
+    """Return what takes back what uploads and imports of killed processes left, where images are embedded."""
+    if config.adapters.image_adapter != "embedded":
+        return None
+    from cellcloud.embedded.images import EmbeddedImages
+
+    return EmbeddedImages.of(database, config.state_dir / "images", config.adapters).sweep
 
 
 @click.command()
