@@ -1,14 +1,19 @@
-"""The plans of networks that a host holds, in memory and in one file, so that it needs nobody to make them so again."""
+"""The plans of networks that a host holds, in memory and in one file, so that it needs nobody to make them so again;
+and how its cell keeps them up to date."""
 
 from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from cell.compute.driver import Driver
 from cellcloud import errors
+from cellcloud.context import service_context
 from cellcloud.model import codec
-from cellcloud.model.network_plan import NetworkPlans, PlanChanges
+from cellcloud.model.network_plan import GivenPlan, NetworkPlans, PlanChanges, make_changes
+from cellcloud.rpc.network_store import NetworkStore
 
 LOG = logging.getLogger(__name__)
 
@@ -45,3 +50,45 @@ class PlanStore:
                 LOG.error("the plans of networks cannot be read", extra={"why": error.detail})
                 self._plans = NetworkPlans(known=True)
         return self._plans
+
+
+class PlanKeeper:
+    """Gives drivers their plans: those that the cell tells, and at each look those that they lack."""
+
+    def __init__(self, store: NetworkStore, drivers: Mapping[str, Driver]) -> None:
+        self._store = store
+        self._drivers = drivers
+
+    def change(self, hosts: Sequence[str], plans: Sequence[GivenPlan], removed: Mapping[str, Sequence[str]]) -> None:
+        """Take up what the cell tells."""
+        for host in hosts:
+            mine = [one for one in plans if host in one.hosts]
+            gone = removed.get(host, ())
+            if host in self._drivers and (mine or gone):
+                self._apply(host, make_changes(mine, gone))
+
+    def compare(self, host: str) -> None:
+        """Ask for what a host lacks until it lacks nothing. Of many hosts of one process those are left out that have
+        nothing to do with networks."""
+        driver = self._drivers[host]
+        while True:
+            try:
+                held = driver.list_plans()
+                if len(self._drivers) > 1 and not held and not driver.list_guests():
+                    return
+                changes = self._store.compare_plans(service_context(), host, held)
+            except errors.CellcloudError as error:
+                LOG.warning("plans of networks not compared", extra={"host": host, "why": error.message})
+                return
+            if changes is None or not self._apply(host, changes):
+                return
+            if not (changes.networks or changes.groups or changes.routers):
+                return
+
+    def _apply(self, host: str, changes: PlanChanges) -> bool:
+        try:
+            self._drivers[host].change_plans(changes)
+        except errors.CellcloudError as error:
+            LOG.warning("networks not as planned", extra={"host": host, "why": error.message, "detail": error.detail})
+            return False
+        return True

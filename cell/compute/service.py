@@ -19,6 +19,7 @@ from cell.compute.identity import Identity, Standing
 from cell.compute.image_cache import ImageCache
 from cell.compute.image_prefetch import ImagePrefetch
 from cell.compute.inventory import Inventory
+from cell.compute.network_plans import PlanKeeper
 from cell.compute.reconcile import Reconciler
 from cell.compute.report_queue import ReportQueue
 from cell.compute.resume_guests_on_host_boot import BootLog, resume_guests
@@ -29,9 +30,11 @@ from cellcloud.model.console import VNC, ConsoleAddress
 from cellcloud.model.guest_commands import GuestCommand, GuestEvent
 from cellcloud.model.guest_questions import GuestDiagnostics, GuestQuestion
 from cellcloud.model.image import Image
+from cellcloud.model.network_plan import GivenPlan
 from cellcloud.model.observed_guests import GuestDescription, GuestState
 from cellcloud.rpc.compute import Compute
 from cellcloud.rpc.conductor import Conductor
+from cellcloud.rpc.network_store import NetworkStore
 from cellcloud.rpc.transport import Server, Transport
 from cellcloud.server_states import PowerState
 from cellcloud.service import Loop
@@ -89,6 +92,7 @@ class ComputeService:
             Reconciler(host, driver, conductor, is_busy=self._executor.is_busy, report=self._report_queue.post)
             for host, driver in drivers.items()
         ]
+        self._plans = PlanKeeper(transport.client(NetworkStore), drivers)
         self._next_reconciler = 0
         between = max(LEAST_INTERVAL, RECONCILE_SECONDS / len(drivers))
         self._reconciled_at_once = math.ceil(len(drivers) * between / RECONCILE_SECONDS)
@@ -171,6 +175,12 @@ class ComputeService:
             if reconciler.host == host:
                 self._executor.run_later(functools.partial(self._compare, reconciler))
 
+    def change_plans(
+        self, context: RequestContext, hosts: list[str], plans: list[GivenPlan], removed: dict[str, list[str]]
+    ) -> None:
+        if self._standing.holds:
+            self._plans.change(hosts, plans, removed)
+
     # ---- work --------------------------------------------------------------------------------------------------
     def _driver_of(self, host: str) -> Driver:
         driver = self._drivers.get(host)
@@ -195,6 +205,7 @@ class ComputeService:
                 if reconciler.has_guests():
                     self._ensure_standing()
                     reconciler.compare()
+                self._plans.compare(host)
             self._boots.note({host: driver.get_boot_id() for host, driver in self._drivers.items()})
         except errors.HostRefused as error:
             raise errors.Unreachable(f"{error.message} {error.detail}".strip()) from error
@@ -235,6 +246,8 @@ class ComputeService:
             place = self._next_reconciler
             self._next_reconciler = (place + 1) % len(self._reconcilers)
             self._compare(self._reconcilers[place])
+            if self._standing.holds:
+                self._plans.compare(self._reconcilers[place].host)
 
     def _perform(self, host: str, command: GuestCommand) -> None:
         if command.request_id:

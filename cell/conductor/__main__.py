@@ -22,6 +22,7 @@ from cellcloud.db.clock_step_compensation import CELL_TIMES, SteadyClock
 from cellcloud.db.engine import Database, transact
 from cellcloud.rpc.conductor import Conductor
 from cellcloud.rpc.feed_notification import Router
+from cellcloud.rpc.network_store import NetworkStore
 from cellcloud.rpc.scheduler import Scheduler
 from cellcloud.rpc.scheduling_store import SchedulingStore
 from cellcloud.rpc.transport import Server, Transport, unique_name
@@ -111,6 +112,7 @@ class ConductorProcess:
         self._servers = [
             self._transport.serve(Conductor, self.service, server=self._owner),
             self._transport.serve(SchedulingStore, self.service.scheduling_store, server=self._owner, threads=4),
+            self._transport.serve(NetworkStore, self.service.network_store, server=self._owner, threads=2),
         ]
         self.executor.start()
         for loop in self._loops:

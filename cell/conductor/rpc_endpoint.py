@@ -12,6 +12,7 @@ from cell.conductor import audit, external_events, guest_questions, reconcile, s
 from cell.conductor.capacity import Digests
 from cell.conductor.database_rollback_detection import DatabaseWatch
 from cell.conductor.image_cachings import ImageCachings
+from cell.conductor.network_store import NetworkStoreService
 from cell.conductor.placement import reservation_batching, reservation_confirmation
 from cell.conductor.runs import begin_operations, guest_events, reset_state
 from cell.conductor.runs.command_completion import attach_places
@@ -99,6 +100,7 @@ class ConductorService:
         self._watch = DatabaseWatch(database, marker)
         self._digests = Digests(database, config.name)
         self.scheduling_store = SchedulingStoreService(database)
+        self.network_store = NetworkStoreService(database, gateway.compute)
         self.nudger = Loop("nudge", 60.0, self._nudge)
         executor.on_feed = self.nudger.wake
         self.teller = Loop("tell", 60.0, self._tell)

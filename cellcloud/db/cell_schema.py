@@ -296,6 +296,22 @@ host_aggregates = sa.Table(
     sa.Column("updated_at", UtcDateTime, nullable=False),
 )
 
+# What the top has given of networks, security groups and routers (network_plan.GivenPlan), and who holds it.
+network_plans = sa.Table(
+    "network_plans",
+    metadata,
+    sa.Column("key", sa.String(64), primary_key=True),
+    sa.Column("version", sa.BigInteger, nullable=False),
+    sa.Column("document", sa.LargeBinary(1 << 24), nullable=False),
+    sa.Column("updated_at", UtcDateTime, nullable=False),
+)
+network_plan_hosts = sa.Table(
+    "network_plan_hosts",
+    metadata,
+    sa.Column("key", sa.String(64), primary_key=True),
+    sa.Column("host", NAME, primary_key=True, index=True),
+)
+
 # The version of the newest set of aggregates that the top has given; one row.
 aggregates_version = sa.Table(
     "aggregates_version",

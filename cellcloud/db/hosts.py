@@ -21,6 +21,7 @@ from cellcloud.db.cell_schema import (
     hosts,
     image_cachings,
     inventories,
+    network_plan_hosts,
     servers,
     unknown_guests,
 )
@@ -481,7 +482,7 @@ def remove(connection: Connection, host: str, *, force: bool) -> None:
         raise errors.Conflict(f"{text}: adopt or remove them first, or forget them by force.")
     if before[host].up and not force:
         raise errors.Conflict(f"Compute host {host} is up: stop its compute service first, or it registers again.")
-    for table in (inventories, unknown_guests, image_cachings, host_names, hosts):
+    for table in (inventories, unknown_guests, image_cachings, network_plan_hosts, host_names, hosts):
         connection.execute(sa.delete(table).where(table.c.host == host))
     scheduler_change_log.append(connection, Changes(hosts=(HostChange(before=before[host]),)))
 

@@ -113,3 +113,20 @@ network_rbac_policies = sa.Table(
     sa.Column("target_project", NAME, nullable=False),  # "*": everybody
     sa.UniqueConstraint("object_id", "action", "target_project"),
 )
+# Hosts of all cells as those last told. ``gone``: an operator has said that it is down.
+network_hosts = sa.Table(
+    "network_hosts",
+    metadata,
+    sa.Column("cell", NAME, primary_key=True),
+    sa.Column("host", NAME, primary_key=True),
+    sa.Column("address", sa.String(64), nullable=False),
+    sa.Column("external", sa.Boolean, nullable=False, default=False),
+    sa.Column("gone", sa.Boolean, nullable=False, default=False),
+)
+# The one host that has a router.
+router_hosts = sa.Table(
+    "router_hosts",
+    metadata,
+    sa.Column("router_id", ID, sa.ForeignKey("routers.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("host", NAME, nullable=False),
+)

@@ -23,7 +23,8 @@ def _raise_of(table: sa.Table) -> sa.Update:
     return sa.update(table).where(mine).values(version=table.c.version + 1)
 
 
-_NETWORKS, _GROUPS, _ROUTERS = (_raise_of(table) for table in (networks, security_groups, routers))
+_TABLES = (networks, security_groups, routers)
+_NETWORKS, _GROUPS, _ROUTERS = (_raise_of(table) for table in _TABLES)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,10 +46,23 @@ def raise_versions(
             c.execute(statement, {"ids": sorted(set(ids))})
 
 
+def overtake(
+    c: Connection,
+    *,
+    networks: Collection[tuple[str, int]],
+    groups: Collection[tuple[str, int]],
+    routers: Collection[tuple[str, int]],
+) -> None:
+    """Let (id, version) grow above the version that somebody has seen of it already."""
+    for table, seen in ((_TABLES[0], networks), (_TABLES[1], groups), (_TABLES[2], routers)):
+        for one, version in sorted(seen):
+            mine = (table.c.id == one, table.c.version <= version)
+            c.execute(sa.update(table).where(*mine).values(version=version + 1))
+
+
 def list_versions(c: Connection) -> Versions:
     """Return the version of everything."""
     found = [
-        dict(c.execute(sa.select(table.c.id, table.c.version)).tuples().all())
-        for table in (networks, security_groups, routers)
+        dict(c.execute(sa.select(table.c.id, table.c.version)).all()) for table in (networks, security_groups, routers)
     ]
     return Versions(networks=found[0], security_groups=found[1], routers=found[2])

@@ -14,7 +14,8 @@ class HostFacts:
     """What a driver says of its machine. Memory MiB, disk GiB; ``*_used`` as the hypervisor sees it.
 
     What follows ``virt_type`` is as in HostState, but for ``resources``: further resource classes and how much of each.
-    ``numa`` and ``pci_pools``: what there is for the cell's servers, without what they use of it.
+    ``numa`` and ``pci_pools``: what there is for the cell's servers, without what they use of it. ``tunnel_address``:
+    where it takes packets of guests' networks, if not at ``host_ip``; ``external_networks``: whether it leads to them.
     """
 
     hypervisor_hostname: str
@@ -35,6 +36,8 @@ class HostFacts:
     numa: tuple[NumaCell, ...] | None = None
     pci_pools: tuple[PciPool, ...] = ()
     resources: dict[str, int] = field(default_factory=dict)
+    tunnel_address: str = ""
+    external_networks: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ change, so that who has it is known by numbers; a host makes it so and needs not
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from cellcloud.model.network import FixedIp, Port
@@ -164,6 +164,63 @@ class PlanChanges:
     groups: tuple[GroupPlan, ...] = ()
     routers: tuple[RouterPlan, ...] = ()
     removed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GivenPlan:
+    """One document, of one of the kinds, and the hosts that are to hold it."""
+
+    network: NetworkPlan | None = None
+    group: GroupPlan | None = None
+    router: RouterPlan | None = None
+    hosts: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> str:
+        kind, one = self._document
+        return key_of(kind, one.id)
+
+    @property
+    def version(self) -> int:
+        return self._document[1].version
+
+    @property
+    def _document(self) -> tuple[str, NetworkPlan | GroupPlan | RouterPlan]:
+        for kind, one in ((NETWORK, self.network), (GROUP, self.group), (ROUTER, self.router)):
+            if one is not None:
+                return kind, one
+        raise ValueError("a plan of nothing")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanVersion:
+    """What a cell keeps of a document. ``hosts``: their names in order, with a blank between two."""
+
+    key: str
+    version: int
+    hosts: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostEndpoint:
+    """Where a host takes packets of networks from others. ``external``: whether it has a way to external networks;
+    ``gone``: whether an operator has said that it is down."""
+
+    host: str
+    address: str
+    external: bool = False
+    gone: bool = False
+
+
+def make_changes(given: Iterable[GivenPlan], removed: Iterable[str] = ()) -> PlanChanges:
+    """Return documents as a host takes them."""
+    given = list(given)
+    return PlanChanges(
+        networks=tuple(one.network for one in given if one.network is not None),
+        groups=tuple(one.group for one in given if one.group is not None),
+        routers=tuple(one.router for one in given if one.router is not None),
+        removed=tuple(removed),
+    )
 
 
 def key_of(kind: str, document_id: str) -> str:

@@ -10,6 +10,7 @@ from cellcloud.model.console import VNC, ConsoleAddress
 from cellcloud.model.guest_commands import GuestCommand
 from cellcloud.model.guest_questions import GuestDiagnostics, GuestQuestion
 from cellcloud.model.image import Image
+from cellcloud.model.network_plan import GivenPlan
 from cellcloud.model.observed_guests import GuestDescription, GuestState
 from cellcloud.rpc.accounts import Role
 from cellcloud.rpc.interface import call, cast, served_by
@@ -58,6 +59,14 @@ class Compute(Protocol):
     @cast()
     def compare_guests(self, context: RequestContext, host: str) -> None:
         """Compare the host's guests with the cell's records now."""
+        ...
+
+    @cast(since=3)
+    def change_plans(
+        self, context: RequestContext, hosts: list[str], plans: list[GivenPlan], removed: dict[str, list[str]]
+    ) -> None:
+        """Have hosts make networks so, each those documents that name it; ``removed``: host -> keys of what it holds no
+        more."""
         ...
 
     @call(timeout=10.0, pages=("server_id",))

@@ -12,11 +12,12 @@ from cellcloud.rpc.conductor import Conductor
 from cellcloud.rpc.consoleauth import ConsoleAuth
 from cellcloud.rpc.feed_notification import Router
 from cellcloud.rpc.interface import server_of, verbs_of
+from cellcloud.rpc.network_store import NetworkStore
 from cellcloud.rpc.scheduler import Scheduler
 from cellcloud.rpc.scheduling_store import SchedulingStore
 from cellcloud.safe_regex import Pattern
 
-INTERFACES = (Conductor, SchedulingStore, Scheduler, Compute, ConsoleAuth, Router)
+INTERFACES = (Conductor, SchedulingStore, NetworkStore, Scheduler, Compute, ConsoleAuth, Router)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

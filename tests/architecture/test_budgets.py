@@ -18,6 +18,7 @@ from cellcloud.rpc.conductor import Conductor
 from cellcloud.rpc.consoleauth import ConsoleAuth
 from cellcloud.rpc.feed_notification import Router
 from cellcloud.rpc.interface import queue_of, verbs_of
+from cellcloud.rpc.network_store import NetworkStore
 from cellcloud.rpc.scheduler import Scheduler
 from cellcloud.rpc.scheduling_store import SchedulingStore
 
@@ -26,7 +27,7 @@ SOURCES = sorted(
     path for top in ("cellcloud", "top_api", "cell", "tests", "benchmarks") for path in (ROOT / top).rglob("*.py")
 )
 PRODUCT = [path for path in SOURCES if path.parts[len(ROOT.parts)] not in ("tests", "benchmarks")]
-INTERFACES = (Conductor, SchedulingStore, Scheduler, Compute, ConsoleAuth, Router)
+INTERFACES = (Conductor, SchedulingStore, NetworkStore, Scheduler, Compute, ConsoleAuth, Router)
 GOLDEN = Path(__file__).with_name("interfaces.json")
 
 

@@ -19,12 +19,15 @@ from cellcloud.db.clock_step_compensation import TOP_TIMES, SteadyClock
 from cellcloud.db.engine import Database
 from cellcloud.rpc.conductor import Conductor
 from cellcloud.rpc.feed_notification import Router
+from cellcloud.rpc.network_store import NetworkStore
 from cellcloud.rpc.scheduling_store import SchedulingStore
 from cellcloud.rpc.transport import Server, Transport, unique_name
 from cellcloud.service import Loop
+from top_api import network_plan_copies
 from top_api.aggregate_copies import CopyKeeper
 from top_api.cell_clients import Cells
 from top_api.dispatch.outbox_dispatcher import OutboxDispatcher
+from top_api.network_plan_copies import PlanCopyKeeper
 from top_api.router.cell_health import CellHealthWatch
 from top_api.router.feed_follower import FeedFollower, Nudges
 from top_api.router.outbox_sweep import Sweep
@@ -51,8 +54,11 @@ class _Attendance:
         )
         copies = CopyKeeper(database, cell, transport.client(SchedulingStore), top.cell_timeout)
         self._copies = Loop(f"aggregates-{cell}", CELLS_INTERVAL, copies.look)
+        plans = PlanCopyKeeper(database, cell, transport.client(NetworkStore), top.cell_timeout)
+        self._plans = Loop(f"networks-{cell}", network_plan_copies.INTERVAL, plans.look)
         self._listen = Loop(f"listen-{cell}", CELLS_INTERVAL, self._ensure_listening)
-        self._loops = (self._follow, self._health, self._copies, self._listen)
+        loops = [self._follow, self._health, self._copies, self._listen]
+        self._loops = [*loops, self._plans] if config.adapters.network_adapter == "embedded" else loops
         self._name = unique_name(config.host)
         self._server: Server | None = None
 

@@ -97,9 +97,14 @@ TUNNELS = (
     f'iifname "{TUNNEL_PREFIX}*" icmpv6 type {{ nd-router-advert, nd-redirect }} drop;',
 )
 BASIC = "icmpv6 type { 130, 131, 132, 133, 134, 135, 136, 143 } accept;"  # how neighbours and routers are found
+# What the network's namespace begins: it forwards nothing, so that is DHCP's, or an administrator's at the host.
+HOST_MARK, FROM_HOST = 0x80000000, 1
 ARRIVING = (
     "type filter hook prerouting priority -150; policy accept;",
     f'iifname != "{BRIDGE_PREFIX}*" accept;',
+    f"meta mark {HOST_MARK} ct state new ct mark set {FROM_HOST};",
+    f"meta mark {HOST_MARK} accept;",
+    f"ct mark {FROM_HOST} accept;",
     "meta mark 0 accept;",
     BASIC,
     "udp sport 68 udp dport 67 accept;",
@@ -114,6 +119,7 @@ ARRIVING = (
 LEAVING = (
     "type filter hook forward priority 0; policy accept;",
     f'iifname != "{BRIDGE_PREFIX}*" accept;',
+    f"ct mark {FROM_HOST} accept;",
     "meta mark 0 accept;",
     BASIC,
     "udp sport 67 udp dport 68 accept;",
@@ -181,6 +187,7 @@ def _make_bridge_table(rules: Sequence[TapRule]) -> Table:
             "type filter hook prerouting priority -300; policy accept;",
             ours,
             "meta mark set iifname map @numbers;",
+            f'iifname "{LINK_PREFIX}*" meta mark set {HOST_MARK};',
             f'iifname "{TAP_PREFIX}*" jump from_guest;',
         ),
         "forward": (
