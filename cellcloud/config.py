@@ -108,7 +108,7 @@ ADAPTERS = [
         "max_image_bytes",
         default=10 << 30,
         deprecated_group=_FORMER_GROUP,
-        help="Largest image taken, in file and virtual size.",
+        help="Bytes of the largest image taken: of its file. The disk it is for may be larger, as a flavor says.",
     ),
     cfg.IntOpt(
         "image_count_total",

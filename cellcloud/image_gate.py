@@ -24,6 +24,7 @@ from cellcloud import errors
 logging.getLogger(format_inspector.__name__).setLevel(logging.CRITICAL)  # it complains of what an image is not
 
 ACCEPTED = ("raw", "qcow2")
+MOST_VIRTUAL = 1 << 50  # bytes of a guest's disk: thin, it takes none, and no host's file system takes more
 HEAD_BYTES = 1 << 20  # as far as the descriptor of a VMDK may reach
 HEADER_BYTES = 64 << 10  # of a qcow2: longer ones are refused
 FOOTER_BYTES = 512
@@ -67,8 +68,8 @@ class ImageFacts:
 
 
 def inspect(source: Path | BinaryIO, declared_format: str, max_bytes: int) -> ImageFacts:
-    """Return the facts of an image that may be used as ``declared_format``. Raises Invalid with the reason it may
-    not."""
+    """Return the facts of an image that may be used as ``declared_format``: of at most ``max_bytes`` in its file, for a
+    disk of any size, which a flavor bounds. Raises Invalid with the reason it may not."""
     if declared_format not in ACCEPTED:
         raise errors.Invalid("Disk format is not accepted: only raw and qcow2 are.")
     if isinstance(source, Path):
@@ -117,7 +118,7 @@ def _inspect(file: BinaryIO, declared: str, max_bytes: int) -> ImageFacts:
         return ImageFacts(format="raw", virtual_size=-(-size // 512) * 512)
     if found != {"qcow2"}:
         raise errors.Invalid(f"The image was declared qcow2 but is {_named(found)}.")
-    virtual_size = _check_qcow2(head[:HEADER_BYTES], size, max_bytes)
+    virtual_size = _check_qcow2(head[:HEADER_BYTES], size, MOST_VIRTUAL)
     _check_safe(head)
     return ImageFacts(format="qcow2", virtual_size=virtual_size)
 
@@ -205,7 +206,7 @@ class _Backing:
     format: bytes
 
 
-def _check_qcow2(head: bytes, file_size: int, max_bytes: int, backing: _Backing | None = None) -> int:
+def _check_qcow2(head: bytes, file_size: int, most_virtual: int, backing: _Backing | None = None) -> int:
     """Return the virtual size of a qcow2 that is sound and over just that file, or stands alone. Source of limits:
     QEMU's qcow2 specification."""
     if len(head) < 72:
@@ -228,8 +229,8 @@ def _check_qcow2(head: bytes, file_size: int, max_bytes: int, backing: _Backing 
     end = 1 << header.cluster_bits if backing is None else header.backing_offset  # as far as QEMU reads them
     _check_extensions(head, header_length, end, backing)
     _check_tables(header, features, file_size)
-    if not 0 < header.size <= max_bytes:
-        raise errors.Invalid(f"The image's virtual size is not between 1 and {max_bytes} bytes.")
+    if not 0 < header.size <= most_virtual:
+        raise errors.Invalid(f"The image's virtual size is not between 1 and {most_virtual} bytes.")
     return header.size
 
 

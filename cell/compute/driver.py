@@ -39,7 +39,7 @@ NOTHING_KNOWN = "This host does not know what the guest was made from."
 
 class ImageStore(Protocol):
     """Where a driver gets an image's bytes: a file that passed the gate, kept by checksum. ``max_bytes``: that an
-    image may have, and as many for its guest."""
+    image's file may have."""
 
     @property
     def max_bytes(self) -> int: ...

@@ -26,7 +26,7 @@ LOCK = ".lock"
 class ImageCache:
     """The ImageStore of a compute service; several processes may share its directory.
 
-    ``find_client`` is asked when first needed. ``max_bytes`` bounds an image's file and its virtual size.
+    ``find_client`` is asked when first needed. ``max_bytes`` bounds an image's file.
     """
 
     def __init__(self, directory: Path, find_client: Callable[[], ImageClient], *, max_bytes: int) -> None:

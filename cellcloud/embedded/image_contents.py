@@ -31,7 +31,7 @@ class ImageLimits:
 
 
 class ImageContents:
-    """Who may do it has been asked before. ``max_bytes``: of one image, in its file and for a guest."""
+    """Who may do it has been asked before. ``max_bytes``: of one image's file."""
 
     def __init__(self, database: Database, files: ImageFiles, *, max_bytes: int, limits: ImageLimits) -> None:
         self.files = files

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -131,3 +132,30 @@ def test_names_become_host_names(name: str, hostname: str) -> None:
 )
 def test_host_names_of_a_request(world: World, version: str, hostname: str, status: int) -> None:
     assert create(world, version=version, hostname=hostname)[0] == status
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"disk_format": "vmdk"}, "Disk format vmdk is not one of raw, qcow2."),
+        ({"disk_format": "iso"}, "Disk format iso is not one of raw, qcow2."),
+        ({"size": 1 << 60}, "bytes, and at most"),
+        ({"os_hash_value": "0" * 64, "os_hash_algo": "sha256"}, "that is not verified here: sha256."),
+    ],
+)
+@pytest.mark.parametrize("what", ["create", "rebuild", "rescue"])
+def test_an_image_that_every_host_would_refuse_is_refused_before(
+    world: World, what: str, changes: dict[str, Any], reason: str
+) -> None:
+    server_id, odd = world.create("vm"), "00000000-0000-0000-0000-00000000000d"
+    world.images.images[odd] = replace(world.images.images[IMAGE], id=odd, **changes)
+    body: dict[str, Any] = {"name": "vm", "flavorRef": "1", "imageRef": odd, "networks": "auto"}
+    path, asked = {
+        "create": ("/servers", {"server": body}),
+        "rebuild": (f"/servers/{server_id}/action", {"rebuild": {"imageRef": odd}}),
+        "rescue": (f"/servers/{server_id}/action", {"rescue": {"rescue_image_ref": odd}}),
+    }[what]
+    answer = world.post(path, asked, version="2.87")
+    expected = f"'{odd}' is not supported" if what == "rescue" else f"Image {odd} is unacceptable: "
+    assert (answer.status_code, expected in answer.text) == (400, True), answer.text
+    assert what == "rescue" or reason in answer.text

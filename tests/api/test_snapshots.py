@@ -89,6 +89,33 @@ def test_an_administrators_image_of_anothers_server_is_both_theirs(world: World)
     assert world.get(f"/images/{image_id}", token="other").status_code == 404
 
 
+@pytest.mark.parametrize("action", [*ACTIONS, "shelve"])
+@pytest.mark.parametrize(
+    ("properties", "running", "quiet"),
+    [
+        ({"os_require_quiesce": "yes"}, True, False),
+        ({"os_require_quiesce": "yes"}, False, True),
+        ({"os_require_quiesce": "yes", "hw_qemu_guest_agent": "yes"}, True, True),
+        ({}, True, True),
+    ],
+)
+def test_a_guest_that_cannot_be_at_rest_for_its_image_is_refused_at_once(
+    world: World, action: str, properties: dict[str, str], running: bool, quiet: bool
+) -> None:
+    """A shelved one is stopped first."""
+    world.images.images[IMAGE] = replace(world.images.images[IMAGE], properties=properties)
+    server_id = world.create()
+    if not running:
+        act(world, server_id, {"os-stop": None})
+    answer = act(world, server_id, {action: ACTIONS.get(action)})
+    served = quiet or action == "shelve"
+    assert answer.status_code == (202 if served else 409), answer.text
+    assert len(made(world)) == served
+    assert served or answer.get_json()["conflictingRequest"]["message"] == (
+        f"Quiescing is not supported in instance {server_id}"
+    )
+
+
 @pytest.mark.parametrize("action", ACTIONS)
 def test_what_is_refused_leaves_no_image(world: World, action: str) -> None:
     server_id, given = world.create(), ACTIONS[action]

@@ -276,3 +276,13 @@ def test_no_bytes_break_the_gate(data: bytes, declared: str) -> None:
         except errors.Invalid:
             continue
         assert facts.format == declared
+
+
+@pytest.mark.parametrize(("size", "taken"), [("160G", True), ("1024T", True), ("1025T", False)])
+def test_a_thin_disk_may_be_larger_than_its_file_may(tmp_path: Path, size: str, taken: bool) -> None:
+    path = made(tmp_path / "disk", "qcow2", "cluster_size=2M", size=size)
+    assert path.stat().st_size < LIMIT
+    if taken:
+        assert inspect(path, "qcow2", LIMIT).virtual_size > LIMIT
+    else:
+        assert "virtual size" in refused(path, "qcow2")

@@ -10,9 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from cell.compute.drivers.blank_qcow2 import blank_qcow2
+from cell.compute.image_cache import ImageCache
 from cellcloud import clock, errors
 from cellcloud.db import images as db
+from cellcloud.db.flavors import STARTERS
 from cellcloud.embedded.bootstrap import upload_image
+from cellcloud.model.flavor import Flavor
 from cellcloud.model.image import Image
 from tests.embedded_cloud import MAX_IMAGE, EmbeddedCloud, make_cloud, make_top_database
 
@@ -176,3 +180,18 @@ def test_publishing_the_first_image_happens_once(cloud: EmbeddedCloud, tmp_path:
 
     assert publish() == publish()
     assert len(files(tmp_path)) == 1
+
+
+@pytest.mark.parametrize("flavor", STARTERS, ids=lambda flavor: flavor.name)
+def test_a_disk_of_each_flavor_becomes_an_image_that_hosts_take(
+    cloud: EmbeddedCloud, tmp_path: Path, flavor: Flavor
+) -> None:
+    """What bounds an image is its file, not the disk of which it is: a thin one may be larger than any image."""
+    made = cloud.image(disk_format="qcow2")
+    data = blank_qcow2(flavor.root_gb << 30)
+    cloud.images.fill_image(made.id, len(data), [data])
+    image = cloud.images.get_image(made.id, project_id="", is_admin=True)
+    assert (image.status, image.virtual_size) == ("active", flavor.root_gb << 30)
+    assert len(data) < MAX_IMAGE < (image.virtual_size or 0)
+    cache = ImageCache(tmp_path / "cache", lambda: cloud.images, max_bytes=MAX_IMAGE)
+    assert cache.ensure(image).read_bytes() == data

@@ -7,12 +7,12 @@ from dataclasses import replace
 
 from cellcloud import errors
 from cellcloud.context import RequestContext
-from cellcloud.image_gate import ACCEPTED
 from cellcloud.model import codec, flavor_image_validation, image_properties
 from cellcloud.model.image import Image
 from cellcloud.model.operations import Operation, spec_of
 from cellcloud.model.rescue import rescue_machine
 from cellcloud.model.server import ServerRecord
+from top_api.operations.active_image import why_not_used
 from top_api.operations.server_in_cell import begin, check_may_begin, check_unlocked
 from top_api.services import ApiServices
 
@@ -40,6 +40,6 @@ def _image(services: ApiServices, context: RequestContext, image_id: str) -> Ima
         image = services.images.get_image(image_id, project_id=context.project_id, is_admin=context.is_admin)
     except errors.NotFound:
         image = None
-    if image is None or image.status != "active" or image.disk_format not in ACCEPTED:
+    if image is None or image.status != "active" or why_not_used(services, image):
         raise errors.Invalid(f"Requested rescue image '{image_id}' is not supported")
     return image

@@ -13,11 +13,13 @@ from contextlib import suppress
 from cellcloud import errors
 from cellcloud.clients.image import OWNER_TOO
 from cellcloud.context import RequestContext
-from cellcloud.model import codec
+from cellcloud.model import codec, image_properties
 from cellcloud.model.image import ATTRIBUTES, Image
 from cellcloud.model.operations import Operation, spec_of
 from cellcloud.model.run import RunArguments
 from cellcloud.model.server import ServerRecord
+from cellcloud.model.virtual_hardware import machine_of
+from cellcloud.server_states import PowerState
 from top_api import quota_limits
 from top_api.operations.server_in_cell import check_may_begin, check_unlocked, tell_cell
 from top_api.services import ApiServices
@@ -111,6 +113,14 @@ def _image(
     )
 
 
+def _check_quiesce(record: ServerRecord, operation: Operation) -> None:
+    """Refuse the image of a running guest that is to be at rest for it, and has nobody who could see to that."""
+    machine = machine_of(record.spec.flavor, image_properties.read(record.spec.image.properties))
+    running = record.power_state == PowerState.RUNNING and operation != Operation.SHELVE  # which stops it first
+    if running and machine.needs_quiesce and not machine.guest_agent:
+        raise errors.Conflict(f"Quiescing is not supported in instance {record.spec.id}")
+
+
 def _begin(
     services: ApiServices,
     context: RequestContext,
@@ -122,6 +132,7 @@ def _begin(
 ) -> str:
     spec = spec_of(operation)
     check_may_begin(record, spec)
+    _check_quiesce(record, operation)
     arguments = codec.to_plain(RunArguments(image=image, rotation=rotation))
     if record.cell and services.cells.is_unreachable(record.cell):
         raise errors.Unreachable(f"Cell {record.cell} does not answer; it is tried again shortly.")

@@ -45,11 +45,11 @@ def expect(
     directory: Path, spec: ServerSpec, image: Path | None, most_image: int, console_log: str
 ) -> dict[str, ExpectedFile]:
     """Return the files that are to come of a guest; none once it has them. ``image``: what its root disk was made from,
-    where that is here; at most ``most_image`` bytes long, and as large for the guest."""
+    where that is here; at most ``most_image`` bytes long."""
     disks = name_disks(directory, spec)
     if disks[ROOT].path.exists():
         return {}
-    root = spec.flavor.root_gb * GIB or most_image
+    root = spec.flavor.root_gb * GIB or spec.image.virtual_size or most_image
     if image is not None and not spec.flavor.root_gb:
         root = image_gate.inspect(image, image_format_of(spec.image), most_image).virtual_size
     wanted = {CONSOLE: ExpectedFile(path=directory / console_log, most=MOST_CONSOLE, needed=False)}
@@ -57,7 +57,7 @@ def expect(
         wanted[EPHEMERAL] = _expect_qcow2(disks[EPHEMERAL].path, spec.flavor.ephemeral_gb * GIB, needed=False)
     if image is None:
         most = min(spec.image.size or most_image, most_image)
-        wanted[BASE] = ExpectedFile(path=directory / BASE, most=most, most_virtual=min(root, most_image))
+        wanted[BASE] = ExpectedFile(path=directory / BASE, most=most, most_virtual=root)
     wanted[ROOT] = _expect_qcow2(disks[ROOT].path, root)  # the last to have its place: then all have
     return {name: file for name, file in wanted.items() if not file.path.exists()}
 
@@ -89,7 +89,7 @@ def _check(name: str, file: ExpectedFile, spec: ServerSpec, arrived: Mapping[str
     if name == EPHEMERAL:
         image_gate.inspect_disk(file.arrival, file.most_virtual)
     elif name == BASE:
-        facts = image_gate.inspect(file.arrival, image_format, max(file.most, file.most_virtual))
+        facts = image_gate.inspect(file.arrival, image_format, file.most)
         if facts.virtual_size > file.most_virtual:
             raise errors.Invalid(f"The image's virtual size is more than {file.most_virtual} bytes.")
         _check_bytes(file.arrival, spec.image)
