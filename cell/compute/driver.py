@@ -24,6 +24,7 @@ from cellcloud.model.observed_guests import GuestDescription, GuestState
 from cellcloud.model.rescue import RescueMachine, rescue_machine
 from cellcloud.model.server import ServerSpec
 from cellcloud.model.virtual_hardware import Machine, machine_of
+from cellcloud.model.volume import AttachedVolume
 
 GuestWatcher = Callable[[GuestState], None]
 GUEST_OFF = "The guest is off."
@@ -34,6 +35,7 @@ DISK_MISSING = "A disk of the guest is missing on its host."
 NO_SNAPSHOT = "There is no such copy of the guest's disk on this host."
 NOT_QUIET = "The image demands a quiet guest (os_require_quiesce), and it has no agent that answers."
 DISCARDED = "The copy of the guest's disk was dropped."
+NOT_RELEASED = "The guest does not let go of the volume."
 NOTHING_KNOWN = "This host does not know what the guest was made from."
 
 
@@ -234,6 +236,20 @@ class Driver(Protocol):
     def discard(self, server_id: str, generation: int) -> None:
         """Remove what is set aside of the guest, and nothing else; where that is all there is, no command up to that
         generation brings it back. Absent is success. Raises Stale."""
+        ...
+
+    def attach_volume(self, server_id: str, generation: int, volume: AttachedVolume) -> GuestState:
+        """Give the guest a volume, running or not, and whenever it is started from now on. Raises GuestFailed for a
+        kind of volume that is not served, and where the hypervisor refuses it: the guest is what it was then."""
+        ...
+
+    def detach_volume(self, server_id: str, generation: int, volume: AttachedVolume, timeout: float) -> GuestState:
+        """Take a volume from the guest: a running one is asked for it until it has let go. Raises GuestFailed when it
+        has not within ``timeout`` seconds; the guest has it then."""
+        ...
+
+    def extend_volume(self, server_id: str, generation: int, volume: AttachedVolume) -> GuestState:
+        """Let a running guest see the size that a volume of its has by now. Raises GuestFailed."""
         ...
 
     def describe_guest(self, server_id: str) -> GuestDescription:

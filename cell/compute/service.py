@@ -49,6 +49,7 @@ HOSTS_REPORTED_A_SECOND = 1000
 NAMES_RENEWED = 3  # times in the life of the lease on them
 UNUSED_IMAGE_SECONDS = 7 * 86400.0
 PREFETCH_SECONDS = 2.0  # until an image that is not there yet is asked for again
+DETACH_SECONDS = 120.0  # that a guest has to let go of a volume; about what Nova gives it
 
 
 class ComputeService:
@@ -259,7 +260,7 @@ class ComputeService:
             driver = self._drivers[host]
             outputs = moves.find_offer(driver, command)
             tell = functools.partial(self._tell_progress, host, command)
-            state = guest.perform(driver, self._images, command, *self._patience, tell)
+            state = guest.perform(driver, self._images, command, *self._patience, tell, DETACH_SECONDS)
         except errors.CellcloudError as error:
             self._refuse(host, command, error)
         except OSError as error:

@@ -14,6 +14,7 @@ from cell.conductor.step_services import Gateway
 from cellcloud import errors
 from cellcloud.clients.image import ImageClient
 from cellcloud.clients.network import NetworkClient
+from cellcloud.clients.volume import VolumeClient
 from cellcloud.config import Config
 from cellcloud.context import service_context
 from cellcloud.db import cell_identity as owners
@@ -46,6 +47,7 @@ class ConductorProcess:
         database: Database,
         networks: NetworkClient,
         find_images: Callable[[], ImageClient],
+        find_volumes: Callable[[], VolumeClient],
     ) -> None:
         cell = config.cell
         self._owner = unique_name(config.host)
@@ -63,6 +65,7 @@ class ConductorProcess:
             max_attempts=cell.max_attempts,
             place=functools.partial(relocation.place_elsewhere, database, scheduler),
             find_images=find_images,
+            find_volumes=find_volumes,
             place_move=functools.partial(
                 relocation.find_move, database, scheduler, same_host=cell.allow_resize_to_same_host
             ),
@@ -176,6 +179,13 @@ def make_images(config: Config) -> ImageClient:
     return GlanceClient.from_config(config)
 
 
+def make_volumes(config: Config) -> VolumeClient:
+    """Return the volume service of the service account's catalog."""
+    from cellcloud.clients.cinder import CinderClient
+
+    return CinderClient.from_config(config)
+
+
 def build(
     config: Config,
     *,
@@ -183,6 +193,7 @@ def build(
     database: Database | None = None,
     networks: NetworkClient | None = None,
     images: ImageClient | None = None,
+    volumes: VolumeClient | None = None,
     **_others: Any,
 ) -> ConductorProcess:
     """Return a conductor of the configured cell; what is not given is made from the configuration."""
@@ -192,6 +203,7 @@ def build(
         database or Database(config.cell.connection, timeout=config.database_timeout),
         networks or make_networks(config),
         functools.cache(lambda: images or make_images(config)),
+        functools.cache(lambda: volumes or make_volumes(config)),
     )
 
 

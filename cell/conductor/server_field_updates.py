@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -13,16 +14,18 @@ from cellcloud.model import codec, tag_metadata_changes
 from cellcloud.model.run import NewRun, OperationRequest
 from cellcloud.model.server import GROUP, IN_SPEC, ServerChanges, ServerRecord, ServerSpec
 from cellcloud.model.tag_metadata_changes import ItemChanges
+from cellcloud.model.volume import find
 
 LOCK = frozenset({"locked", "locked_by", "locked_reason"})
 IN_ROW = LOCK | {"placement"}
+WITH_SERVER = "delete_on_termination"  # of volumes, by their ids
 
 
 @retried
 def update_server(database: Database, context: RequestContext, server_id: str, changes: dict[str, Any]) -> ServerRecord:
     """Set whole values of the record. Raises NotFound, Invalid for a value that cannot be set so, Stale for the number
     of a placement before its present one."""
-    unknown = set(changes) - IN_SPEC - IN_ROW - {GROUP}
+    unknown = set(changes) - IN_SPEC - IN_ROW - {GROUP, WITH_SERVER}
     if unknown or changes.get(GROUP) is not None:
         raise errors.Invalid(f"A server has no settable {', '.join(sorted(unknown) or [GROUP])}.")
     with database.write() as connection:
@@ -39,6 +42,8 @@ def update_server(database: Database, context: RequestContext, server_id: str, c
             plain = codec.to_plain(record.spec) | in_spec
             spec = replace(record.spec, **_fields(codec.from_plain(plain, ServerSpec), in_spec))
             wanted = wanted.followed_by(ServerChanges(spec=spec))
+        if WITH_SERVER in changes:
+            wanted = wanted.followed_by(_kept_or_not(record, changes[WITH_SERVER]))
         changed = servers.change(connection, server_id, wanted)
         if changed is None:
             raise errors.NotFound(f"Instance {server_id} could not be found.")
@@ -46,6 +51,19 @@ def update_server(database: Database, context: RequestContext, server_id: str, c
             _record_lock(connection, context, changed)
         feed.append(connection, [changed])
     return changed
+
+
+def _kept_or_not(record: ServerRecord, wanted: Mapping[str, bool]) -> ServerChanges:
+    """Say of some of the server's volumes whether they are deleted with it. Raises NotFound for one it has not."""
+    for volume_id in wanted:
+        if find(record.volumes, volume_id) is None:
+            raise errors.NotFound(f"The server is not attached to volume {volume_id}")
+    return ServerChanges(
+        volumes=tuple(
+            replace(one, delete_on_termination=wanted.get(one.volume_id, one.delete_on_termination))
+            for one in record.volumes
+        )
+    )
 
 
 def _record_lock(connection: Connection, context: RequestContext, record: ServerRecord) -> None:

@@ -1,4 +1,4 @@
-"""What the conductor's steps reach beyond the cell's database: networks, and hosts by their queues."""
+"""What the conductor's steps reach beyond the cell's database: outside services, and hosts by their queues."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from cellcloud import errors
 from cellcloud.batching import Batcher, portions
 from cellcloud.clients.image import ImageClient
 from cellcloud.clients.network import NetworkClient
+from cellcloud.clients.volume import Connector, VolumeClient
 from cellcloud.context import service_context
 from cellcloud.db import hosts
 from cellcloud.db.engine import Connection, Database
@@ -59,11 +60,13 @@ class Gateway:
         max_attempts: int,
         place: Place,
         find_images: Callable[[], ImageClient],
+        find_volumes: Callable[[], VolumeClient],
         place_move: PlaceMove,
         check_rebuild: CheckRebuild,
     ) -> None:
         self.networks = networks
         self._find_images = find_images
+        self._find_volumes = find_volumes
         self.resend_after = resend_after
         self.max_attempts = max_attempts
         self._place = place
@@ -81,6 +84,15 @@ class Gateway:
     def images(self) -> ImageClient:
         """The image service, which is looked for when it is first needed."""
         return self._find_images()
+
+    @property
+    def volumes(self) -> VolumeClient:
+        """The volume service, which is looked for when it is first needed."""
+        return self._find_volumes()
+
+    def connector(self, host: str) -> Connector:
+        with self._database.read() as connection:
+            return hosts.get_connector(connection, host)
 
     def send(self, command: GuestCommand) -> None:
         """Commands for one compute service that come together share a message."""

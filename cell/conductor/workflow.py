@@ -13,6 +13,7 @@ from typing import Protocol
 from cellcloud import errors
 from cellcloud.clients.image import ImageClient
 from cellcloud.clients.network import NetworkClient
+from cellcloud.clients.volume import Connector, VolumeClient
 from cellcloud.model.guest_commands import GuestCommand
 from cellcloud.model.operations import Operation, OperationSpec
 from cellcloud.model.run import GuestResult, LeasedRun
@@ -115,13 +116,22 @@ class FoundHost:
 
 
 class StepServices(PassiveServices, Protocol):
-    """What other steps may use of the world: networks, images, and the other hosts of the cell."""
+    """What other steps may use of the world: networks, images, volumes, and the other hosts of the cell."""
 
     networks: NetworkClient
 
     @property
     def images(self) -> ImageClient:
         """The image service. Raises Misconfigured where the cell knows none."""
+        ...
+
+    @property
+    def volumes(self) -> VolumeClient:
+        """The volume service. Raises Misconfigured where the cell knows none."""
+        ...
+
+    def connector(self, host: str) -> Connector:
+        """Return what the volume service is told of a host. Raises NotFound."""
         ...
 
     def find_host(self, run: LeasedRun, spec: ServerSpec, exclude: Sequence[str]) -> ServerRecord:

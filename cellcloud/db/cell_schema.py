@@ -85,6 +85,7 @@ servers = sa.Table(
     sa.Column("decision", sa.BigInteger),
     sa.Column("placement", sa.BigInteger, nullable=False, default=0, server_default="0"),  # as the top numbers them
     sa.Column("migrations", Json),  # the newest
+    sa.Column("volumes", Json),
     sa.Column("unconfirmed_since", UtcDateTime, index=True),  # its move waits to be confirmed
     sa.Column("created_at", UtcDateTime, nullable=False),
     sa.Column("updated_at", UtcDateTime, nullable=False),

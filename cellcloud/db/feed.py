@@ -15,6 +15,7 @@ from cellcloud.db.cell_schema import feed, feed_counter
 from cellcloud.model import large_fields
 from cellcloud.model.cell import FeedEntry, FeedPage
 from cellcloud.model.server import ServerRecord
+from cellcloud.model.volume import without_connections
 
 MOST_BYTES = 1 << 20  # of the message that one page is
 PRUNED_AT_ONCE = 5000
@@ -48,6 +49,7 @@ def append(connection: Connection, records: Sequence[ServerRecord]) -> None:
 
 
 def _text(record: ServerRecord) -> str:
+    record = replace(record, volumes=without_connections(record.volumes)) if record.volumes else record
     stored = large_fields.as_stored(record.spec)
     return _ENCODER.encode(record if stored is record.spec else replace(record, spec=stored)).decode()
 

@@ -446,6 +446,14 @@ def find_place(connection: Connection, host: str) -> tuple[str, str] | None:
     return None if row is None else (row.zone, str(row.facts.get("host_ip", "")))
 
 
+def get_connector(connection: Connection, host: str) -> dict[str, str]:
+    """Return what a service that exports volumes is told of a host. Raises NotFound."""
+    place = find_place(connection, host)
+    if place is None:
+        raise errors.NotFound(f"Compute host {host} could not be found.")
+    return {"host": host, "ip": place[1], "platform": "x86_64", "os_type": "linux", "multipath": "False"}
+
+
 def is_fenced(connection: Connection, host: str) -> bool:
     """Return whether an operator has said that nothing runs there any more: the host is forced down, or removed."""
     forced = connection.execute(sa.select(hosts.c.forced_down).where(hosts.c.host == host)).scalar()

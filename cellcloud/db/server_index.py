@@ -24,6 +24,7 @@ from cellcloud.db.top_schema import server_index
 from cellcloud.model import large_fields
 from cellcloud.model.flavor import Flavor
 from cellcloud.model.server import ServerFault, ServerRecord
+from cellcloud.model.volume import without_connections
 from cellcloud.server_states import TaskState, VmState
 
 CHUNK = 500
@@ -330,6 +331,7 @@ def _count_again(connection: Connection, back: Sequence[ServerRecord]) -> None:
 
 
 def _stored(record: ServerRecord) -> ServerRecord:
+    record = replace(record, volumes=without_connections(record.volumes)) if record.volumes else record
     spec = large_fields.as_stored(record.spec)
     return record if spec is record.spec else replace(record, spec=spec)
 

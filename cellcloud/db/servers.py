@@ -23,6 +23,7 @@ from cellcloud.model.network import Port
 from cellcloud.model.observed_guests import GuestDescription
 from cellcloud.model.run import OperationRequest
 from cellcloud.model.server import ServerChanges, ServerFault, ServerRecord, ServerSpec
+from cellcloud.model.volume import AttachedVolume
 from cellcloud.server_states import TaskState, VmState
 
 _HOLD = sa.select(utc_now(), utc_after(sa.bindparam("seconds", type_=sa.Float)))
@@ -65,6 +66,7 @@ def _record(row: Row[Any]) -> ServerRecord:
         deleted=row.deleted,
         placement=row.placement,
         migrations=tuple(codec.from_plain(row.migrations, list[Migration])) if row.migrations else (),
+        volumes=tuple(codec.from_plain(row.volumes, list[AttachedVolume])) if row.volumes else (),
     )
 
 
@@ -147,7 +149,7 @@ def lock_living(connection: Connection, server_ids: Collection[str]) -> dict[str
     return {record.id: record for record in records_of(connection, rows)}
 
 
-def begin_operations(connection: Connection, server_ids: Sequence[str], task_state: str) -> list[ServerRecord]:
+def begin_operations(connection: Connection, server_ids: Sequence[str], task_state: str | None) -> list[ServerRecord]:
     """Give servers their next generation and a task state, unless they are deleted. The caller holds their rows."""
     if not server_ids:
         return []
@@ -251,8 +253,15 @@ def _columns(changes: ServerChanges, names: Collection[str]) -> dict[str, Any]:
     return columns
 
 
+_MODELS = frozenset({"spec", "ports", "fault", "migrations", "volumes"})
+
+
 def _plain(name: str, value: Any) -> Any:
-    return codec.to_plain(value) if name in ("spec", "ports", "fault", "migrations") and value is not None else value
+    return (
+        codec.to_plain(value)
+        if name in ("spec", "ports", "fault", "migrations", "volumes") and value is not None
+        else value
+    )
 
 
 def forget_expired(connection: Connection, server_ids: Sequence[str]) -> None:

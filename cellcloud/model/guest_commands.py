@@ -12,6 +12,7 @@ from cellcloud import errors
 from cellcloud.model.image import Image
 from cellcloud.model.network import Port
 from cellcloud.model.server import ServerSpec
+from cellcloud.model.volume import AttachedVolume
 
 
 class Command(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"):
@@ -108,6 +109,23 @@ class Rebuild(DefiningCommand, frozen=True, kw_only=True, tag="rebuild"):
     keep_ephemeral: bool = False
 
 
+class VolumeCommand(Command, frozen=True, kw_only=True):
+    """A command about a volume of the guest's, which says how its host reaches it."""
+
+    volume: AttachedVolume
+
+
+class AttachVolume(VolumeCommand, frozen=True, kw_only=True, tag="attach_volume"): ...
+
+
+class DetachVolume(VolumeCommand, frozen=True, kw_only=True, tag="detach_volume"):
+    """Have the guest let go of it; the answer says that it has."""
+
+
+class ExtendVolume(VolumeCommand, frozen=True, kw_only=True, tag="extend_volume"):
+    """Let the guest see the size that the volume has by now."""
+
+
 class SetAside(Command, frozen=True, kw_only=True, tag="set_aside"):
     """Power the guest off and keep all of it out of the way: it may be moved, or put back."""
 
@@ -167,6 +185,9 @@ GuestCommand = (
     | Rebuild
     | Rescue
     | Unrescue
+    | AttachVolume
+    | DetachVolume
+    | ExtendVolume
 )
 
 

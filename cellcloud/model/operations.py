@@ -37,6 +37,9 @@ class Operation(StrEnum):
     SHELVE = "shelve"
     SHELVE_OFFLOAD = "shelveOffload"
     UNSHELVE = "unshelve"
+    ATTACH_VOLUME = "attach_volume"
+    DETACH_VOLUME = "detach_volume"
+    EXTEND_VOLUME = "extend_volume"
 
 
 class ImmediateAction(StrEnum):
@@ -55,9 +58,10 @@ class OperationSpec:
     POST /servers/{id}/action; "" for one with a route of its own. ``policy``: Nova's rule, and ``summary`` what it lets
     do. ``starts_from``: vm states; it starts only while no other is under way, unless it ``preempts``, ``waits`` for
     the other's end, or ``overtakes`` one of that task state. ``task_state``: from its beginning; steps may show their
-    own. ``command``: what the host is told. ``vm_state``, ``power_state``: in which the server rests afterwards; None:
-    in those that it had. ``event``: Nova's name in a server's actions. ``moves``: it gives the server a host, the first
-    or another. ``asks_host``: whether a server without a host is told so before its state is looked at.
+    own; None: none is shown. ``command``: what the host is told. ``vm_state``, ``power_state``: in which the server
+    rests afterwards; None: in those that it had. ``event``: Nova's name in a server's actions. ``moves``: it gives the
+    server a host, the first or another. ``asks_host``: whether a server without a host is told so before its state is
+    looked at.
     """
 
     operation: Operation
@@ -69,7 +73,7 @@ class OperationSpec:
     preempts: bool = False
     waits: bool = False
     overtakes: frozenset[TaskState] = frozenset()
-    task_state: TaskState
+    task_state: TaskState | None
     command: type[guest_commands.GuestCommand]
     vm_state: VmState | None
     power_state: PowerState | None
@@ -93,6 +97,17 @@ class OperationSpec:
 
 ANY_STATE = frozenset(VmState) - {VmState.DELETED}
 IMAGED_FROM = frozenset({VmState.ACTIVE, VmState.STOPPED, VmState.PAUSED, VmState.SUSPENDED})
+WITH_VOLUMES_CHANGED = frozenset(
+    {
+        VmState.ACTIVE,
+        VmState.PAUSED,
+        VmState.STOPPED,
+        VmState.RESIZED,
+        VmState.SOFT_DELETED,
+        VmState.SHELVED,
+        VmState.SHELVED_OFFLOADED,
+    }
+)
 ONCE_BUILT = ANY_STATE - {VmState.BUILDING, VmState.SOFT_DELETED}
 
 TABLE = (
@@ -401,6 +416,39 @@ TABLE = (
         power_state=PowerState.RUNNING,
         event="compute_unshelve_instance",
         moves=True,
+    ),
+    OperationSpec(
+        operation=Operation.ATTACH_VOLUME,
+        policy="os-volumes-attachments:create",
+        summary="Attach a volume to a server.",
+        starts_from=WITH_VOLUMES_CHANGED,
+        task_state=None,
+        command=guest_commands.AttachVolume,
+        vm_state=None,
+        power_state=None,
+        event="compute_attach_volume",
+    ),
+    OperationSpec(
+        operation=Operation.DETACH_VOLUME,
+        policy="os-volumes-attachments:delete",
+        summary="Detach a volume from a server.",
+        starts_from=WITH_VOLUMES_CHANGED,
+        task_state=None,
+        command=guest_commands.DetachVolume,
+        vm_state=None,
+        power_state=None,
+        event="compute_detach_volume",
+    ),
+    OperationSpec(
+        operation=Operation.EXTEND_VOLUME,
+        policy="os-server-external-events:create",
+        summary="Let a server's guest see the new size of a volume.",
+        starts_from=WITH_VOLUMES_CHANGED,
+        task_state=None,
+        command=guest_commands.ExtendVolume,
+        vm_state=None,
+        power_state=None,
+        event="compute_extend_volume",
     ),
 )
 AT_ONCE: dict[str, str] = {

@@ -13,6 +13,7 @@ from cellcloud.model.flavor import Flavor
 from cellcloud.model.image import Image
 from cellcloud.model.operations import OperationSpec, spec_of
 from cellcloud.model.server import ServerSpec
+from cellcloud.model.volume import AttachedVolume
 
 
 class RunArguments(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -24,7 +25,8 @@ class RunArguments(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     ``zone``, of an unshelve: the one that the server is pinned to from now on; None: to none.
 
     ``spec_changes``, of a rebuild: what it gives the server, by names of its spec; from its beginning on ``spec`` is
-    what the server will be, with the ids of texts instead of these. ``keep_ephemeral``: its ephemeral disk stays."""
+    what the server will be, with the ids of texts instead of these. ``keep_ephemeral``: its ephemeral disk stays.
+    ``volume``: the one that is attached, detached or extended."""
 
     type: str = ""
     keep_ports: bool = False
@@ -40,6 +42,7 @@ class RunArguments(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     admin_pass: str = ""
     admin_pass_id: str = ""
     zone: str | UnsetType | None = UNSET
+    volume: AttachedVolume | None = None
 
 
 class OperationRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

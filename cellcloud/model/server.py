@@ -18,6 +18,7 @@ from cellcloud.model.migration import Migration
 from cellcloud.model.network import Port, RequestedNetwork
 from cellcloud.model.numa import Placed
 from cellcloud.model.server_group import ServerGroup
+from cellcloud.model.volume import Volumes
 from cellcloud.server_states import VmState
 
 
@@ -33,7 +34,8 @@ class ServerSpec:
     ``shelved_image``: the one that it is put away as, or is about to be. ``root_image``: what its root disk was made
     from, where that is not ``image``.
     ``networks`` None means "auto": the project's own network. ``placement_proof``: see the module of that name.
-    ``placed``: what the claim of the host it is built on has of NUMA cells and devices; only commands to hosts tell it.
+    ``placed``: what the claim of the host it is built on has of NUMA cells and devices; ``volumes``: those that the
+    server has, and how its host reaches them. Only commands to hosts tell these.
     """
 
     id: str
@@ -73,6 +75,7 @@ class ServerSpec:
     placed: Placed | None = None
     shelved_image: Image | None = None
     root_image: Image | None = None
+    volumes: Volumes = ()
 
 
 IN_SPEC = frozenset(
@@ -116,7 +119,8 @@ class ServerRecord:
     orders commands to the host. ``held`` until the top confirms the placement.
     ``locked_by``: "owner" or "admin", who locked it; "" where it is not locked. ``cell`` is filled in by the top.
     ``placement``: the number that the top gave its placement in the cell, higher with each; whose number is highest has
-    the server's ports. ``migrations``: the newest, in the order in which they began.
+    the server's ports. ``migrations``: the newest, in the order in which they began. ``volumes``: those that it has, or
+    is about to have or to give back.
     """
 
     spec: ServerSpec
@@ -143,6 +147,7 @@ class ServerRecord:
     cell: str = ""
     placement: int = 0
     migrations: tuple[Migration, ...] = ()
+    volumes: Volumes = ()
 
     @property
     def id(self) -> str:
@@ -202,6 +207,7 @@ class ServerChanges(msgspec.Struct, frozen=True, kw_only=True):
     deleted: bool | UnsetType = UNSET
     placement: int | UnsetType = UNSET
     migrations: tuple[Migration, ...] | UnsetType = UNSET
+    volumes: Volumes | UnsetType = UNSET
     launched: bool = False
     terminated: bool = False
     soft_deleted: bool = False

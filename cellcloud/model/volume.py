@@ -140,6 +140,20 @@ def without(volumes: Volumes, device_id: str) -> Volumes:
     return tuple(one for one in volumes if one.id != device_id)
 
 
+def volumes_after(now: Volumes, made: Volumes, own: str) -> Volumes:
+    """Return the volumes as a record has them ``now`` with what a run has made of them: of the device ``own``, or
+    of all where that is "". Whether a volume goes with its server may be said at any time."""
+    mine = {one.id: one for one in made if own in ("", one.id)}
+    gone = frozenset({own} - mine.keys()) if own else frozenset(one.id for one in now if one.id not in mine)
+    kept = (
+        replace(mine[one.id], delete_on_termination=one.delete_on_termination) if one.id in mine else one
+        for one in now
+        if one.id not in gone
+    )
+    known = {one.id for one in now}
+    return (*kept, *(one for one in mine.values() if one.id not in known))
+
+
 def free_device(bus: str, taken: Iterable[str]) -> str | None:
     """Return the first name on a bus that is not taken, as "/dev/vdb"; None where there is none left."""
     names = frozenset(taken)

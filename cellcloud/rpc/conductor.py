@@ -70,8 +70,9 @@ class Conductor(Protocol):
     @call(timeout=8.0)
     def update_server(self, context: RequestContext, server_id: str, changes: dict[str, object]) -> ServerRecord:
         """Set whole values, no run: name, description, hostname, metadata, tags, access_ip_v4, access_ip_v6,
-        disk_config, what says of a lock, and the number of the placement, which only grows. Raises Stale. ``vm_state``
-        stands alone: the server's state is reset to it. Raises Conflict where that would lose or double something."""
+        disk_config, what says of a lock, which volumes are deleted with it (``delete_on_termination``: volume ->
+        whether), and the number of the placement, which only grows. Raises NotFound, Stale. ``vm_state`` stands alone:
+        the server's state is reset to it. Raises Conflict where that would lose or double something."""
         ...
 
     @call(timeout=8.0)

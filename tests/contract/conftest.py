@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,7 +20,7 @@ from cellcloud.rpc.transport import Transport
 from tests.contract.driver_rigs import FakeRig, LibvirtRig, OneImage, Rig
 from tests.daemons import running_broker, running_database
 from tests.empty_databases import Tree, make_empty
-from tests.libvirt_node import LibvirtNode
+from tests.libvirt_node import ON_DISK, LibvirtNode
 
 
 @pytest.fixture(scope="session")
@@ -126,10 +127,12 @@ def node() -> Iterator[LibvirtNode]:
 
 
 @pytest.fixture
-def images(tmp_path: Path) -> OneImage:
+def images(tmp_path: Path) -> Iterator[OneImage]:
     path = tmp_path / "blank.qcow2"
     subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", str(path), "64M"], check=True)
-    return OneImage(path)
+    with tempfile.NamedTemporaryFile(dir=ON_DISK, prefix="cellcloud-volume-") as volume:
+        volume.truncate(8 << 20)
+        yield OneImage(path, Path(volume.name))
 
 
 @pytest.fixture(params=["fake", "libvirt"])

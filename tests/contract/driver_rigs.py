@@ -16,8 +16,10 @@ from cellcloud.model.guest_commands import (
     GuestCommand,
     ImageCommand,
     Rescue,
+    VolumeCommand,
 )
 from cellcloud.model.image import Image
+from cellcloud.model.volume import AttachedVolume
 from cellcloud.server_states import PowerState
 from tests.libvirt_node import LibvirtNode, make_port, make_spec
 
@@ -28,10 +30,11 @@ IMAGE = Image(id="11111111-1111-4111-8111-111111111111", name="blank", disk_form
 
 
 class OneImage:
-    """An image store with a single image."""
+    """An image store with a single image. ``volume``: a file that stands for a volume."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, volume: Path = Path()) -> None:
         self.path = path
+        self.volume = volume
         self.asked = 0
         self.max_bytes = 8 << 30
         self.filled: dict[str, bytes] = {}
@@ -99,6 +102,10 @@ class Rig(Protocol):
         """The guest's disks as it sees them, in their order."""
         ...
 
+    def list_volumes(self, server_id: str) -> list[str]:
+        """The volumes that the guest has, in their order."""
+        ...
+
     def count_held(self) -> int:
         """How many things of guests there are on the host."""
         ...
@@ -147,6 +154,9 @@ class FakeRig:
 
     def list_disks(self, server_id: str) -> list[str]:
         return list(self._hypervisor.get("fake-1", server_id).disks)
+
+    def list_volumes(self, server_id: str) -> list[str]:
+        return [one.volume_id for one in self._hypervisor.get("fake-1", server_id).volumes]
 
     def count_held(self) -> int:
         return sum(self._hypervisor.count_held().values())
@@ -215,6 +225,10 @@ class LibvirtRig:
         sources = [disk.find("source") for disk in described.findall("devices/disk")]
         return [source.get("file", "") for source in sources if source is not None]
 
+    def list_volumes(self, server_id: str) -> list[str]:
+        described = ET.fromstring(self._node.run(*VIRSH, "dumpxml", server_id))  # noqa: S314
+        return [serial for disk in described.findall("devices/disk") if (serial := disk.findtext("serial", ""))]
+
     def count_held(self) -> int:
         return sum(len(things) for things in self._node.held().values())
 
@@ -231,7 +245,20 @@ def power_of(driver: Driver, server_id: str) -> int | None:
     return guest.power_state if guest else None
 
 
-def make_command(kind: type[GuestCommand], server_id: str, generation: int) -> GuestCommand:
+def make_volume(path: Path, number: int = 1, **values: object) -> AttachedVolume:
+    """A volume that lies in a file, and its name in the guest."""
+    connection = {"driver_volume_type": "file", "data": {"device_path": str(path)}}
+    given: dict[str, object] = {"device": f"/dev/vd{'abcdefg'[number]}", "size_gb": 1, "connection": connection}
+    return AttachedVolume(
+        id=f"44444444-4444-4444-8444-{number:012}",
+        volume_id=f"55555555-5555-4555-8555-{number:012}",
+        **(given | values),  # type: ignore[arg-type]
+    )
+
+
+def make_command(
+    kind: type[GuestCommand], server_id: str, generation: int, images: OneImage | None = None
+) -> GuestCommand:
     given: dict[str, Any] = {"run_id": "r", "step": "s", "server_id": server_id, "generation": generation}
     if issubclass(kind, DefiningCommand):
         given |= {"spec": make_spec(server_id, IMAGE), "ports": (make_port(1),)}
@@ -239,4 +266,6 @@ def make_command(kind: type[GuestCommand], server_id: str, generation: int) -> G
         given |= {"image_id": SNAPSHOT}
     if issubclass(kind, Rescue):
         given |= {"image": IMAGE}
+    if issubclass(kind, VolumeCommand) and images is not None:
+        given |= {"volume": make_volume(images.volume)}
     return kind(**given)

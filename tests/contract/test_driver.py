@@ -66,7 +66,7 @@ def bring(rig: Rig, driver: Driver, server_id: str, spec: OperationSpec) -> int:
     if VmState.ACTIVE in spec.starts_from:
         return 1
     before = next(one for one in TABLE if VmState.ACTIVE in one.starts_from and one.vm_state in spec.starts_from)
-    state = perform(driver, rig.images, make_command(before.command, server_id, 2), 0.0)
+    state = perform(driver, rig.images, make_command(before.command, server_id, 2, rig.images), 0.0)
     assert state.power_state == before.power_state
     return 2
 
@@ -78,22 +78,22 @@ def test_every_operation_leads_where_the_table_says(rig: Rig, driver: Driver, se
     generation = bring(rig, driver, server_id, spec) + 1
     power = power_of(driver, server_id) if spec.power_state is None else spec.power_state
     for _ in range(2):
-        state = perform(driver, rig.images, make_command(spec.command, server_id, generation), 0.0)
+        state = perform(driver, rig.images, make_command(spec.command, server_id, generation, rig.images), 0.0)
         assert (state.power_state, state.generation) == (power, generation)
         assert (power_of(driver, server_id) or PowerState.NOSTATE) == power
     driver = rig.open()
     assert (power_of(driver, server_id) or PowerState.NOSTATE) == power
     if not spec.preempts:
         with pytest.raises(errors.Stale):
-            perform(driver, rig.images, make_command(spec.command, server_id, generation - 1), 0.0)
+            perform(driver, rig.images, make_command(spec.command, server_id, generation - 1, rig.images), 0.0)
         assert (power_of(driver, server_id) or PowerState.NOSTATE) == power
         hard = perform(driver, rig.images, make_command(RebootHard, server_id, generation + 1), 0.0)
         assert hard.power_state == PowerState.RUNNING
-        again = perform(driver, rig.images, make_command(spec.command, server_id, generation + 2), 0.0)
+        again = perform(driver, rig.images, make_command(spec.command, server_id, generation + 2, rig.images), 0.0)
         assert again.power_state == (PowerState.RUNNING if spec.power_state is None else power)
         missing = str(uuid.uuid4())
         with pytest.raises(errors.GuestFailed if issubclass(spec.command, DefiningCommand) else errors.NotFound):
-            perform(driver, rig.images, make_command(spec.command, missing, 1), 0.0)
+            perform(driver, rig.images, make_command(spec.command, missing, 1, rig.images), 0.0)
     driver.destroy(server_id, generation + 3)
     assert driver.list_guests() == []
     assert rig.count_held() == before

@@ -25,12 +25,14 @@ from cellcloud.model.guest_commands import (
     GuestOrders,
     ImageCommand,
     Rescue,
+    VolumeCommand,
 )
 from cellcloud.model.host import HeldNames, HostFacts, HostMachine, HostReport, HostState
 from cellcloud.model.image import Image
 from cellcloud.model.network import Port
 from cellcloud.model.observed_guests import GuestDescription, GuestState
 from cellcloud.model.server import ServerRecord, ServerSpec
+from cellcloud.model.volume import AttachedVolume
 from cellcloud.rpc.conductor import Conductor
 from cellcloud.server_states import PowerState
 
@@ -69,6 +71,8 @@ def make_command(kind: type[GuestCommand], number: int = 1, generation: int = 1,
         made["source"] = "h2"
     if issubclass(kind, Rescue):
         made["image"] = IMAGE
+    if issubclass(kind, VolumeCommand):
+        made["volume"] = AttachedVolume(id=server_id(98), volume_id=server_id(97))
     return kind(**made | values)
 
 

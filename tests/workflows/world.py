@@ -17,7 +17,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from cell.conductor.placement import rebuild, relocation, reservation_batching, reservation_confirmation
-from cell.conductor.runs import begin_operations, guest_events
+from cell.conductor.runs import begin_operations, begin_volumes, guest_events
 from cell.conductor.runs import executor as executor_module
 from cell.conductor.runs.executor import RunExecutor
 from cell.conductor.workflow import FoundHost, StepResult
@@ -34,7 +34,9 @@ from cellcloud.model.decision import Basis, ClaimConflict, RankAnswer, RankBatch
 from cellcloud.model.flavor import Flavor
 from cellcloud.model.guest_commands import (
     Arrive,
+    AttachVolume,
     Destroy,
+    DetachVolume,
     Discard,
     FetchDisks,
     GuestCommand,
@@ -48,6 +50,7 @@ from cellcloud.model.guest_commands import (
     Rescue,
     SetAside,
     Snapshot,
+    Spawn,
     Start,
     Unrescue,
     UploadSnapshot,
@@ -58,7 +61,9 @@ from cellcloud.model.network import FixedIp, Port, RequestedNetwork
 from cellcloud.model.operations import TABLE, Operation
 from cellcloud.model.run import LeasedRun, RunArguments
 from cellcloud.model.server import ServerRecord, ServerSpec
+from cellcloud.model.volume import AttachedVolume, AttachmentState
 from cellcloud.server_states import PowerState, VmState
+from tests.volumes import FakeVolumes
 
 CONTEXT = RequestContext(user_id="u", project_id="p", budget=86_400)
 
@@ -271,6 +276,8 @@ class CellUnderTest:
         self.database = database
         self.networks = FakeNetworks()
         self.images = FakeImages()
+        self.volumes = FakeVolumes()
+        self.plugged: set[tuple[str, str]] = set()  # (server, volume) of guests
         self.copies: set[tuple[str, str]] = set()  # of guests' disks on hosts: server and image
         self.scheduler = FakeScheduler(host_names)
         self.guests: dict[str, tuple[str, PowerState, int]] = {}
@@ -298,7 +305,7 @@ class CellUnderTest:
         kept = sqlite3.connect(":memory:")
         with closing(self.database.engine.raw_connection()) as live:
             live.driver_connection.backup(kept)  # type: ignore[union-attr]
-        names = ("networks", "images", "copies", "guests", "aside", "fetched", "rescued")
+        names = ("networks", "images", "volumes", "plugged", "copies", "guests", "aside", "fetched", "rescued")
         return SavedCell(kept, copy.deepcopy({name: getattr(self, name) for name in names}))
 
     def load(self, saved: SavedCell) -> None:
@@ -346,6 +353,8 @@ class CellUnderTest:
         if isinstance(command, Moving):
             return self._move(host, command)
         if isinstance(command, Destroy):
+            if self.guests.get(command.server_id, (host,))[0] == host:
+                self._plug(command.server_id, ())
             self._remove_guest(command.server_id, host)
             if self.aside.get(command.server_id) == host:
                 del self.aside[command.server_id]
@@ -356,6 +365,12 @@ class CellUnderTest:
             self._copy(command)
         asked = next((spec.power_state for spec in TABLE if spec.command is type(command)), None)
         power = self.guests[command.server_id][1] if asked is None else asked
+        if isinstance(command, AttachVolume):
+            self.plugged.add((command.server_id, command.volume.volume_id))
+        if isinstance(command, DetachVolume):
+            self.plugged.discard((command.server_id, command.volume.volume_id))
+        if isinstance(command, Spawn):
+            self._plug(command.server_id, command.spec.volumes)
         if isinstance(command, Rebuild):
             power = PowerState.RUNNING if command.run else PowerState.SHUTDOWN
         if isinstance(command, Rescue):
@@ -366,6 +381,11 @@ class CellUnderTest:
             power = PowerState.RUNNING if command.running else PowerState.SHUTDOWN
         self.guests[command.server_id] = (host, power, command.generation)
         return power
+
+    def _plug(self, server_id: str, volumes: Sequence[AttachedVolume]) -> None:
+        """Let a guest have these, and no other."""
+        self.plugged = {one for one in self.plugged if one[0] != server_id}
+        self.plugged |= {(server_id, one.volume_id) for one in volumes}
 
     def _copy(self, command: ImageCommand) -> None:
         copy = (command.server_id, command.image_id)
@@ -404,10 +424,14 @@ class CellUnderTest:
                 assert self.guests.get(server_id, (host,))[0] == host, "it would run on two hosts"
                 power = PowerState.RUNNING if command.running else PowerState.SHUTDOWN
                 self.guests[server_id] = (host, power, command.generation)
+                self._plug(server_id, command.spec.volumes)
                 return power
             case Discard() if self.aside.get(server_id) == host:
                 del self.aside[server_id]
         return PowerState.SHUTDOWN
+
+    def connector(self, host: str) -> dict[str, str]:
+        return {"host": host, "ip": "127.0.0.1"}
 
     def compute(self, host: str) -> Any:
         """No host here is asked anything but by commands."""
@@ -449,8 +473,30 @@ class CellUnderTest:
         assert answer.outcome == "held", answer
 
     def begin(self, server_id: str, operation: Operation, **arguments: Any) -> ServerRecord:
-        asked = RunArguments(**(ASKED.get(operation, {}) | arguments))
-        return begin_operations.begin_operation(self.database, request(), server_id, operation, asked)
+        wanted = ASKED.get(operation, {}) | arguments
+        if operation in begin_volumes.STATES and "volume" not in wanted:
+            wanted["volume"] = self._volume_for(server_id, operation)
+        try:
+            asked = RunArguments(**wanted)
+            return begin_operations.begin_operation(self.database, request(), server_id, operation, asked)
+        except errors.CellcloudError:
+            if operation is Operation.ATTACH_VOLUME:  # as the API does
+                self.volumes.delete_attachment(wanted["volume"].attachment_id)
+            raise
+
+    def _volume_for(self, server_id: str, operation: Operation) -> AttachedVolume:
+        """What the API tells of a volume: one that is reserved for the server, or one that it has."""
+        if operation is Operation.ATTACH_VOLUME:
+            volume = self.volumes.add()
+            attachment_id = self.volumes.create_attachment(volume.id, server_id)
+            return AttachedVolume(id=str(uuid.uuid4()), volume_id=volume.id, attachment_id=attachment_id)
+        if not self.record(server_id).volumes:
+            self.begin(server_id, Operation.ATTACH_VOLUME)
+            self.run()
+        volume = self.record(server_id).volumes[0]
+        if operation is Operation.DETACH_VOLUME:
+            self.volumes.begin_detaching(volume.volume_id)
+        return volume
 
     def run(self, limit: int = 200) -> None:
         """Until no run is unfinished."""
@@ -509,6 +555,7 @@ class CellUnderTest:
         with self.database.read() as connection:
             held = {one.id: one.host for one in claims.list_of(connection, server_id)}
             assert claims.list_strays(connection) == []
+        self.assert_volumes(record)
         if record.deleted:
             self._assert_nothing_left(record)
         waits = record.vm_state == "resized" and not record.deleted
@@ -537,6 +584,23 @@ class CellUnderTest:
             assert self.guests[server_id][1] == record.power_state
             assert self.networks.ports[server_id] == record.ports
         return record
+
+    def assert_volumes(self, record: ServerRecord) -> None:
+        """What a server has of volumes is what its guest has, and what their service says."""
+        held = {known: one for known, one in self.volumes.attachments.items() if one.server_id == record.id}
+        assert {one.attachment_id: one.volume_id for one in record.volumes} == {
+            known: one.volume_id for known, one in held.items()
+        }
+        assert all(one.state == AttachmentState.ATTACHED for one in record.volumes)
+        assert all(one.complete for one in held.values())
+        used = {one.volume_id for one in self.volumes.attachments.values()}
+        assert {known for known, one in self.volumes.volumes.items() if one.status == "in-use"} == used
+        assert {one.status for one in self.volumes.volumes.values()} <= {"in-use", "available"}
+        if record.host is not None and not record.deleted:
+            assert {one for one in self.plugged if one[0] == record.id} == {
+                (record.id, one.volume_id) for one in record.volumes
+            }
+            assert {one.host for one in held.values()} <= {record.host, ""}
 
     def _assert_nothing_left(self, record: ServerRecord) -> None:
         """No table has anything of a deleted server but its history."""

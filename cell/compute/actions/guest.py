@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from cell.compute.actions import image, moves
+from cell.compute.actions import image, moves, volumes
 from cell.compute.driver import Driver, ImageStore
 from cellcloud import errors
 from cellcloud.model.guest_commands import (
@@ -21,6 +21,7 @@ from cellcloud.model.guest_commands import (
     Start,
     Stop,
     Unrescue,
+    VolumeCommand,
 )
 from cellcloud.model.observed_guests import GuestState
 from cellcloud.server_states import PowerState
@@ -33,11 +34,15 @@ def perform(
     shutdown_timeout: float,
     reboot_timeout: float = 0.0,
     tell: Callable[[int], None] = lambda percent: None,
+    detach_timeout: float = 0.0,
 ) -> GuestState:
     """Carry out a command, and return the guest as it is afterwards. Times: seconds it has to power off by itself, to
-    be stopped and to be rebooted. ``tell`` is called with how far a long one is. Raises what the driver raises."""
+    be stopped and to be rebooted, and to let go of a volume. ``tell`` is called with how far a long one is. Raises what
+    the driver raises."""
     if isinstance(command, Moving):
         return moves.perform(driver, images, command, shutdown_timeout, tell)
+    if isinstance(command, VolumeCommand):
+        return volumes.perform(driver, command, detach_timeout)
     return _perform(driver, images, command, shutdown_timeout, reboot_timeout)
 
 

@@ -38,6 +38,7 @@ from cellcloud.model.network import Port
 from cellcloud.model.network_plan import PlanChanges
 from cellcloud.model.observed_guests import GuestDescription, GuestState
 from cellcloud.model.server import ServerSpec
+from cellcloud.model.volume import AttachedVolume
 from cellcloud.server_states import PowerState
 
 FIRST_CONSOLE_PORTS = {"vnc": 5900, "serial": 10000}
@@ -319,6 +320,15 @@ class FakeDriver:
             self._hypervisor.bury(self._host, aside_key(server_id), 0)
             if self._hypervisor.find(self._host, server_id) is None:
                 self._hypervisor.bury(self._host, server_id, generation)
+
+    def attach_volume(self, server_id: str, generation: int, volume: AttachedVolume) -> GuestState:
+        return self._change("attach_volume", server_id, generation, lambda guest: guest.attach(volume))
+
+    def detach_volume(self, server_id: str, generation: int, volume: AttachedVolume, timeout: float) -> GuestState:
+        return self._change("detach_volume", server_id, generation, lambda guest: guest.detach(volume))
+
+    def extend_volume(self, server_id: str, generation: int, volume: AttachedVolume) -> GuestState:
+        return self._change("extend_volume", server_id, generation, lambda guest: guest.extend(volume))
 
     def describe_guest(self, server_id: str) -> GuestDescription:
         with self._hypervisor.lock:

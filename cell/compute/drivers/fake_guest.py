@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from cell.compute.driver import DISCARDED, DISK_MISSING, GUEST_OFF, NOT_QUIET, NOT_SAVED, machine_for
+from cell.compute.driver import DISCARDED, DISK_MISSING, GUEST_OFF, NOT_QUIET, NOT_RELEASED, NOT_SAVED, machine_for
 from cellcloud import errors
 from cellcloud.model.network import Port
 from cellcloud.model.observed_guests import GuestState
 from cellcloud.model.server import ServerSpec
+from cellcloud.model.volume import AttachedVolume, Volumes, with_changed, without
 from cellcloud.server_states import PowerState
 
+KINDS = ("nbd", "rbd", "iscsi", "local", "file", "nfs")  # of volumes
 HAS_MEMORY = (PowerState.RUNNING, PowerState.PAUSED, PowerState.SUSPENDED)
 
 
@@ -123,6 +125,29 @@ class FakeGuest:
         if machine and machine.needs_quiesce and not machine.guest_agent and self.power_state == PowerState.RUNNING:
             raise errors.GuestFailed(NOT_QUIET)
         add_missing(self.snapshots, [image_id])
+
+    @property
+    def volumes(self) -> Volumes:
+        return self.spec.volumes if self.spec else ()
+
+    def attach(self, volume: AttachedVolume) -> None:
+        kind = str(volume.connection.get("driver_volume_type"))
+        if kind not in KINDS:
+            raise errors.GuestFailed(f"Volumes of kind '{kind}' cannot be attached here.")
+        self._hold(with_changed(self.volumes, volume))
+
+    def detach(self, volume: AttachedVolume) -> None:
+        """One whose processors are halted, or whose system is not up, lets go of nothing."""
+        if self.power_state == PowerState.PAUSED and any(one.id == volume.id for one in self.volumes):
+            raise errors.GuestFailed(NOT_RELEASED)
+        self._hold(without(self.volumes, volume.id))
+
+    def extend(self, volume: AttachedVolume) -> None:
+        self._hold(tuple(volume if one.id == volume.id else one for one in self.volumes))
+
+    def _hold(self, volumes: Volumes) -> None:
+        if self.spec is not None:
+            self.spec = replace(self.spec, volumes=volumes)
 
     def drop_snapshot(self, image_id: str) -> None:
         self.dropped = self.generation

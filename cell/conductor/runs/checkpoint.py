@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from msgspec import UNSET, structs
 
-from cell.conductor.runs import begin_moves
+from cell.conductor.runs import begin_moves, begin_volumes
 from cell.conductor.runs.begin_run import begin_run
 from cell.conductor.runs.step_runner import RunState
 from cellcloud import errors
@@ -23,6 +23,7 @@ from cellcloud.model.change_log import Changes
 from cellcloud.model.operations import FIRST_VARIANTS, Operation
 from cellcloud.model.run import Checkpoint, GuestResult, OperationRequest, RunArguments
 from cellcloud.model.server import NO_CHANGES, ServerChanges, ServerRecord, ServerSpec, with_accepted
+from cellcloud.model.volume import volumes_after
 from cellcloud.server_states import TaskState, VmState
 
 
@@ -91,15 +92,25 @@ def store(connection: Connection, kept: Sequence[RunState]) -> None:
         else:
             records[now.id] = begin_run(connection, now.id, FIRST_VARIANTS[Operation.DELETE], asked)
         state.changes = ServerChanges(task_state=records[now.id].task_state)
+    free = [server_id for server_id in ending if server_id in records and server_id not in deletes]
+    records |= {server_id: begin_volumes.begin_next(connection, records[server_id]) for server_id in free}
     for state in kept:
         state.record = records.get(state.run.server_id, state.record)
     feed.append(connection, list(records.values()))
 
 
 def _keep_accepted(connection: Connection, kept: Sequence[RunState]) -> None:
-    """Let the specs that runs give their servers have what was changed in the records since the runs read them."""
+    """Let the specs and the volumes that runs give their servers have what was changed in the records since the runs
+    read them."""
+    held = [(state, state.changes.volumes) for state in kept if isinstance(state.changes.volumes, tuple)]
     specs = [(state, state.changes.spec) for state in kept if isinstance(state.changes.spec, ServerSpec)]
-    now = servers.lock_living(connection, [state.run.server_id for state, _ in specs]) if specs else {}
+    concerned = {state.run.server_id for state, _ in specs} | {state.run.server_id for state, _ in held}
+    now = servers.lock_living(connection, concerned) if concerned else {}
+    for state, volumes in held:
+        if state.run.server_id in now:
+            about = state.run.arguments.volume
+            known = volumes_after(now[state.run.server_id].volumes, volumes, about.id if about else "")
+            state.changes = structs.replace(state.changes, volumes=known)
     for state, spec in specs:
         if state.run.server_id in now:
             record, given = now[state.run.server_id], state.run.arguments.spec_changes

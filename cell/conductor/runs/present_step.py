@@ -33,6 +33,9 @@ NUMBERED = {
     "shelve": "images.ensure guests.stop guests.copy guests.copied guests.upload guests.uploaded guests.rest"
     " records.settle",
     "shelveOffload": "images.check guests.destroy networks.unbind records.settle",
+    "attach_volume": "volumes.connect volumes.attach volumes.complete records.settle",
+    "detach_volume": "volumes.mark volumes.detach volumes.give_back records.settle",
+    "extend_volume": "volumes.extend records.settle",
     "unshelve": "networks.bind guests.start guests.started images.discard records.settle",
 }
 """Operation -> its steps in the last release that stored their numbers only; all others were ``_COMMAND``."""

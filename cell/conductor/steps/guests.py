@@ -12,6 +12,7 @@ from cell.conductor.workflow import PassiveServices, PassiveStep, StepContext, S
 from cellcloud import errors
 from cellcloud.model.guest_commands import DefiningCommand, Destroy, GuestCommand, ImageCommand, Rescue
 from cellcloud.model.server import NO_CHANGES, ServerRecord, ServerSpec
+from cellcloud.model.volume import AttachmentState
 from cellcloud.server_states import TaskState
 
 WAIT_STEP = "guests.wait"
@@ -55,10 +56,11 @@ def command_for(
 
 
 def placed(record: ServerRecord) -> ServerSpec:
-    """Return the server's spec with the zone it is in, which a config drive tells, and what its root disk was made
-    from."""
+    """Return the server's spec with the zone it is in, which a config drive tells, what its root disk was made from,
+    and its volumes: one that it is about to have comes by a command of its own."""
     image = record.spec.root_image or record.spec.image
-    return replace(record.spec, availability_zone=record.zone or None, image=image)
+    held = tuple(one for one in record.volumes if one.state != AttachmentState.ATTACHING)
+    return replace(record.spec, availability_zone=record.zone or None, image=image, volumes=held)
 
 
 def send_command(context: StepContext, services: PassiveServices) -> StepResult:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from cell.conductor.steps import guests, networks, records
+from cell.conductor.steps import guests, networks, records, volumes
 from cell.conductor.workflow import (
     PassiveServices,
     PassiveStep,
@@ -178,14 +178,16 @@ def _leave(context: StepContext, services: PassiveServices) -> StepResult:
 
 def _bind(context: StepContext, services: StepServices) -> StepResult:
     migration = _present(context)
-    return networks.bind(context, services, migration.destination, migration.destination_zone)
+    done = networks.bind(context, services, migration.destination, migration.destination_zone)
+    return replace(done, changes=done.changes.followed_by(volumes.bound(context, services, migration.destination)))
 
 
 def _bind_back(context: StepContext, services: StepServices) -> StepResult:
     migration = _present(context)
     if context.run.cancel_requested:
         return StepResult()
-    return networks.bind_back(context, services, migration.source, migration.source_zone)
+    done = networks.bind_back(context, services, migration.source, migration.source_zone)
+    return replace(done, changes=done.changes.followed_by(volumes.bound(context, services, migration.source)))
 
 
 def _switch(context: StepContext, services: PassiveServices) -> StepResult:

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from msgspec import UNSET
 
-from cell.conductor.steps import guests, images, networks, records
+from cell.conductor.steps import guests, images, networks, records, volumes
 from cell.conductor.workflow import (
     PassiveServices,
     PassiveStep,
@@ -100,9 +100,11 @@ def stay_as_it_was(run: LeasedRun, record: ServerRecord) -> StepResult:
 
 # ---- deleted ---------------------------------------------------------------------------------------------------------
 def _release(context: StepContext, services: StepServices) -> StepResult:
-    """Delete the server's ports, and the image that it is shelved as."""
+    """Delete the server's ports, and the image that it is shelved as, and give its volumes back."""
     discard_image(context, services)
-    return networks.release(context, services)
+    released = volumes.release(context, services)
+    done = networks.release(context, services)
+    return replace(done, changes=done.changes.followed_by(released))
 
 
 # ---- offloaded -------------------------------------------------------------------------------------------------------
@@ -153,7 +155,8 @@ def _bind(context: StepContext, services: StepServices) -> StepResult:
     record = context.record
     if not is_offloaded(record):
         return StepResult()
-    return networks.bind(context, services, record.host or "", record.availability_zone or "")
+    done = networks.bind(context, services, record.host or "", record.availability_zone or "")
+    return replace(done, changes=done.changes.followed_by(volumes.bound(context, services, record.host or "")))
 
 
 def _unbind_again(context: StepContext, services: StepServices) -> StepResult:

@@ -12,14 +12,16 @@ from cell.conductor.workflows.rebuild import REBUILD
 from cell.conductor.workflows.rescue import RESCUE
 from cell.conductor.workflows.shelving import SHELVE, SHELVE_OFFLOAD, UNSHELVE
 from cell.conductor.workflows.soft_delete import RESTORE, SOFT_DELETE
+from cell.conductor.workflows.volumes import ATTACH_VOLUME, DETACH_VOLUME, EXTEND_VOLUME
 from cellcloud.model.operations import Operation
 
 _MOVES = (RESIZE, MIGRATE, CONFIRM_RESIZE, REVERT_RESIZE)
 _SHELVES = (SHELVE, SHELVE_OFFLOAD, UNSHELVE)
 _IMAGES = (CREATE_IMAGE, CREATE_BACKUP)
+_VOLUMES = (ATTACH_VOLUME, DETACH_VOLUME, EXTEND_VOLUME)
 _OWN = {
     workflow.operation: workflow
-    for workflow in (CREATE, DELETE, SOFT_DELETE, RESTORE, REBUILD, RESCUE, *_IMAGES, *_MOVES, *_SHELVES)
+    for workflow in (CREATE, DELETE, SOFT_DELETE, RESTORE, REBUILD, RESCUE, *_IMAGES, *_MOVES, *_SHELVES, *_VOLUMES)
 }
 REGISTRY: dict[str, Workflow] = {
     operation: _OWN.get(operation) or command_workflow(operation) for operation in Operation

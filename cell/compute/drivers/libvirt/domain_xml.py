@@ -11,11 +11,13 @@ from cell.compute.drivers.libvirt import placement_xml
 from cell.compute.drivers.libvirt.disks import Disk
 from cell.compute.drivers.libvirt.network_device_names import bridge_name, tap_name
 from cell.compute.drivers.libvirt.platform_xml import add_board, add_devices, add_serial_ports, text
+from cell.compute.drivers.libvirt.volume_xml import volume_disk
 from cellcloud.model.network import Port
 from cellcloud.model.numa import GuestNuma, NumaCell
 from cellcloud.model.rescue import RescueMachine
 from cellcloud.model.server import ServerSpec
 from cellcloud.model.virtual_hardware import LETTERS, Machine, disk_names
+from cellcloud.model.volume_names import names_left
 
 MARK = "https://cellcloud.invalid/guest/1"  # the name space of the mark that says a domain is ours
 ET.register_namespace("cellcloud", MARK)
@@ -23,11 +25,11 @@ ET.register_namespace("cellcloud", MARK)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GuestDefinition:
-    """All a definition is made of. Paths are those seen by QEMU. ``fenced``: its network devices have no link.
-    ``rescue``: the disk that it boots from instead of its own, shown as ``rescued`` says, which has the ``machine``.
-    ``host_cells``: the host's, by their ids; ``shared_cpus``: its CPUs that guests share, None for all there are;
-    ``host_devices``: addresses of PCI devices of the host that are the guest's. ``listen``: where its consoles do,
-    ``serial_port``: on which port its first serial port does, 0 where it does not."""
+    """All a definition is made of. Paths are those seen by QEMU. ``fenced``: its
+    network devices have no link. ``rescue``: the disk that it boots from instead of its own, shown as ``rescued`` says,
+    which has the ``machine``. ``host_cells``: the host's, by their ids; ``shared_cpus``: its CPUs that guests share,
+    None for all there are; ``host_devices``: addresses of PCI devices of the host that are the guest's. ``listen``:
+    where its consoles do, ``serial_port``: on which port its first serial port does, 0 where it does not."""
 
     spec: ServerSpec
     ports: Sequence[Port]
@@ -89,12 +91,16 @@ class GuestDefinition:
         machine, disks = self.machine, list(self.disks)
         if self.rescue is not None and self._stable is None:
             disks = [self.rescue, disks[0]]
-        for disk, name in zip(disks, disk_names(machine.disk_bus), strict=False):
+        volumes = self.spec.volumes if self.rescue is None or self._stable is not None else ()
+        names = names_left(machine.disk_bus, volumes)
+        for disk, name in zip(disks, names, strict=False):
             _set_place(_add_disk(devices, disk, machine, name, machine.disk_bus), machine, machine.disk_bus)
         if self.config_drive is not None:
             same = LETTERS[machine.disk_bus] == LETTERS[machine.cdrom_bus]
-            name = next(disk_names(machine.cdrom_bus, len(disks) if same else 0))
+            name = next(names if same else disk_names(machine.cdrom_bus))
             _set_place(_add_cdrom(devices, self.config_drive, machine.cdrom_bus, name), machine, machine.cdrom_bus)
+        for volume in volumes:
+            _set_place(_added(devices, volume_disk(volume, machine)), machine, volume.bus)
         if self.rescue is not None and self._stable is not None:
             _add_rescue_disk(devices, self.rescue, self._stable)
 
@@ -104,6 +110,11 @@ class GuestDefinition:
         entries = {"manufacturer": "cellcloud", "product": "OpenStack Compute", "family": "Virtual Machine"}
         for name, value in {**entries, "serial": self.spec.id, "uuid": self.spec.id}.items():
             text(system, "entry", value, name=name)
+
+
+def _added(devices: ET.Element, disk: ET.Element) -> ET.Element:
+    devices.append(disk)
+    return disk
 
 
 def _add_disk(

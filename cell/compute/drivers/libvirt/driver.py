@@ -34,6 +34,7 @@ from cell.compute.drivers.libvirt import (
     guest_signals,
     host_facts,
     snapshots,
+    volumes,
 )
 from cell.compute.drivers.libvirt.config_drive import ensure_config_drive
 from cell.compute.drivers.libvirt.connection import LibvirtConnection, start_event_loop
@@ -59,6 +60,7 @@ from cell.compute.drivers.libvirt.options import LibvirtOptions
 from cell.compute.drivers.libvirt.power_watch import PowerWatch
 from cell.compute.drivers.libvirt.records import GuestRecord, GuestRecords, GuestRescue
 from cell.compute.drivers.libvirt.rescue_disks import drop_rescue_disks, ensure_rescue_disk, rescue_disk
+from cell.compute.drivers.libvirt.volume_xml import volume_disk
 from cell.compute.network_plans import PlanStore
 from cellcloud import clock, errors
 from cellcloud.model.console import ConsoleAddress
@@ -71,6 +73,7 @@ from cellcloud.model.network import Port
 from cellcloud.model.network_plan import PlanChanges
 from cellcloud.model.observed_guests import GuestDescription, GuestState
 from cellcloud.model.server import ServerSpec
+from cellcloud.model.volume import AttachedVolume
 from cellcloud.safe_regex import Pattern
 from cellcloud.server_states import PowerState
 
@@ -502,6 +505,37 @@ class LibvirtDriver:
         definition = self._define(record)
         self._call(lambda opened: opened.defineXML(definition))
         return self._settled(record)
+
+    def attach_volume(self, server_id: str, generation: int, volume: AttachedVolume) -> GuestState:
+        with self._guest_locks.take(server_id, generation):
+            record = self._records.advance(server_id, generation)
+            disk = volume_disk(volume, machine_for(record.spec))
+            self._records.hold_volume(server_id, volume)
+            try:
+                self._ask(server_id, lambda domain: volumes.plug(domain, volume.volume_id, disk))
+            except errors.GuestFailed:
+                self._records.drop_volume(server_id, volume.id)
+                raise
+            return self._settled(record)
+
+    def detach_volume(self, server_id: str, generation: int, volume: AttachedVolume, timeout: float) -> GuestState:
+        with self._guest_locks.take(server_id, generation):
+            record = self._records.advance(server_id, generation)
+            volumes.unplug(
+                lambda work: self._ask(server_id, work),
+                volume.volume_id,
+                timeout,
+                wait=self._watch.wait,
+                gives_way=lambda: self._guest_locks.is_overtaken(server_id, generation),
+            )
+            self._records.drop_volume(server_id, volume.id)
+            return self._settled(record)
+
+    def extend_volume(self, server_id: str, generation: int, volume: AttachedVolume) -> GuestState:
+        with self._guest_locks.take(server_id, generation):
+            record = self._records.advance(server_id, generation)
+            self._ask(server_id, lambda domain: volumes.resize(domain, volume.volume_id, volume.size_gb << 30))
+            return self._settled(record)
 
     def describe_guest(self, server_id: str) -> GuestDescription:
         state, record = self.find_guest(server_id), self._records.find(server_id)

@@ -11,7 +11,7 @@ import os
 import shutil
 import threading
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,6 +22,7 @@ from cellcloud.model.codec import from_plain, to_plain
 from cellcloud.model.image import Image
 from cellcloud.model.network import Port
 from cellcloud.model.server import ServerSpec
+from cellcloud.model.volume import AttachedVolume, Volumes, with_changed, without
 
 log = logging.getLogger(__name__)
 
@@ -241,6 +242,23 @@ class GuestRecords:
                 taken = {address for other in others for address in other.devices}
                 known = replace(known, devices=assign(there, wanted, taken))
                 self._save(known)
+            return known
+
+    def hold_volume(self, server_id: str, volume: AttachedVolume) -> GuestRecord:
+        """Let a volume be the guest's. Raises NotFound."""
+        return self._change_volumes(server_id, lambda volumes: with_changed(volumes, volume))
+
+    def drop_volume(self, server_id: str, device_id: str) -> GuestRecord:
+        """Let a volume be the guest's no more. Raises NotFound."""
+        return self._change_volumes(server_id, lambda volumes: without(volumes, device_id))
+
+    def _change_volumes(self, server_id: str, change: Callable[[Volumes], Volumes]) -> GuestRecord:
+        with self._lock:
+            known = self._records.get(server_id)
+            if known is None:
+                raise errors.NotFound("There is no such guest on this host.")
+            known = replace(known, spec=replace(known.spec, volumes=change(known.spec.volumes)))
+            self._save(known)
             return known
 
     def hold_serial_port(self, server_id: str, ports: range) -> GuestRecord:

@@ -1,0 +1,193 @@
+"""Steps that give a server a volume and take it away: its service lets the host reach it, the host gives it to the
+guest, and its service is told that the server has it; and back.
+
+A volume is given back only once the guest has let go of it, or once nothing of the guest is left. What hosts can reach
+is decided by the volume's service alone: it lets each attachment's newest host reach the volume, and no other.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from cell.conductor.steps import guests
+from cell.conductor.workflow import PassiveServices, PassiveStep, Step, StepContext, StepResult, StepServices, Wait
+from cellcloud import errors
+from cellcloud.model.guest_commands import AttachVolume, DetachVolume, ExtendVolume
+from cellcloud.model.server import ServerChanges
+from cellcloud.model.volume import AttachedVolume, AttachmentState, with_changed, without
+
+LOG = logging.getLogger(__name__)
+VolumeKind = type[AttachVolume] | type[DetachVolume] | type[ExtendVolume]
+
+
+def _own(context: StepContext) -> AttachedVolume:
+    """Return the volume that the run is about, as the record has it now."""
+    volume = context.run.arguments.volume
+    if volume is None:
+        raise errors.CallHuman("The operation does not say which volume it is about.")
+    return next((one for one in context.record.volumes if one.id == volume.id), volume)
+
+
+def _changed(context: StepContext, **values: Any) -> StepResult:
+    changed = with_changed(context.record.volumes, replace(_own(context), **values))
+    return StepResult(changes=ServerChanges(volumes=changed))
+
+
+def _forgotten(context: StepContext) -> StepResult:
+    return StepResult(changes=ServerChanges(volumes=without(context.record.volumes, _own(context).id)))
+
+
+def _ask(context: StepContext, services: PassiveServices, kind: VolumeKind) -> None:
+    """Have the host do that with the volume. Raises Wait until it has, and what the host raised."""
+    if isinstance(context.failure, errors.TryLater):
+        raise Wait(min(0.5 * 2.0 ** min(context.run.attempt, 6), services.resend_after), forget=True)
+    if context.failure is not None:
+        raise context.failure
+    if context.event is None:
+        command = guests.command_for(context, kind, context.step, volume=_own(context))
+        raise Wait(services.resend_after, command=command)
+
+
+def _ask_back(context: StepContext, services: PassiveServices, kind: VolumeKind) -> StepResult:
+    """Have the host take back what it may have done. A delete that follows has no need of it; one on which nothing runs
+    any more, or that goes on refusing, is not waited for."""
+    record = context.record
+    if record.host is None or context.run.cancel_requested:
+        return StepResult()
+    if context.run.attempt > 1 and services.is_fenced(record.host):
+        return StepResult()
+    refused = context.failure is not None and not isinstance(context.failure, errors.TryLater)
+    if refused and context.run.attempt > guests.LATER_TRIES:
+        return StepResult()
+    if refused:
+        raise Wait(services.resend_after, forget=True)
+    _ask(context, services, kind)
+    return StepResult()
+
+
+# ---- given -----------------------------------------------------------------------------------------------------------
+def _connect(context: StepContext, services: StepServices) -> StepResult:
+    """Have the volume's service let the server's host reach it. A server on no host is let reach it with its next."""
+    host = context.record.host
+    if host is None:
+        return StepResult()
+    told = services.volumes.update_attachment(_own(context).attachment_id, services.connector(host))
+    return _changed(context, connection=told)
+
+
+def _disconnect(context: StepContext, services: StepServices) -> StepResult:
+    """Give the volume back, unless a delete follows, which does so once the guest is gone."""
+    if context.run.cancel_requested:
+        return StepResult()
+    services.volumes.delete_attachment(_own(context).attachment_id)
+    return _forgotten(context)
+
+
+def _attach(context: StepContext, services: PassiveServices) -> StepResult:
+    if context.record.host is not None:
+        guests.check_not_fenced(context, services, context.record.host)
+        _ask(context, services, AttachVolume)
+    return StepResult()
+
+
+def _take_off(context: StepContext, services: PassiveServices) -> StepResult:
+    return _ask_back(context, services, DetachVolume)
+
+
+def _complete(context: StepContext, services: StepServices) -> StepResult:
+    """Have the volume's service say that it is in use."""
+    services.volumes.complete_attachment(_own(context).attachment_id)
+    return _changed(context, state=AttachmentState.ATTACHED)
+
+
+# ---- taken away ------------------------------------------------------------------------------------------------------
+def _mark(context: StepContext, services: StepServices) -> StepResult:
+    return StepResult()
+
+
+def _unmark(context: StepContext, services: StepServices) -> StepResult:
+    """Return the volume is in use, as it was, by a guest that does not let go of it."""
+    if context.run.cancel_requested:
+        return StepResult()
+    services.volumes.roll_detaching(_own(context).volume_id)
+    return _changed(context, state=AttachmentState.ATTACHED)
+
+
+def _detach(context: StepContext, services: PassiveServices) -> StepResult:
+    """Have the guest let go of the volume: what is on a host that was fenced holds nothing any more."""
+    host = context.record.host
+    if host is None or (context.event is None and context.run.attempt > 1 and services.is_fenced(host)):
+        return StepResult()
+    _ask(context, services, DetachVolume)
+    return StepResult()
+
+
+def _put_on(context: StepContext, services: PassiveServices) -> StepResult:
+    return _ask_back(context, services, AttachVolume)
+
+
+def _give_back(context: StepContext, services: StepServices) -> StepResult:
+    services.volumes.delete_attachment(_own(context).attachment_id)
+    return _forgotten(context)
+
+
+# ---- extended --------------------------------------------------------------------------------------------------------
+def _extend(context: StepContext, services: PassiveServices) -> StepResult:
+    """Have the guest see the size that the volume has now."""
+    if context.record.host is not None:
+        guests.check_not_fenced(context, services, context.record.host)
+        _ask(context, services, ExtendVolume)
+    return _changed(context, state=AttachmentState.ATTACHED)
+
+
+def _stay_small(context: StepContext, services: PassiveServices) -> StepResult:
+    return _changed(context, state=AttachmentState.ATTACHED)
+
+
+# ---- with the whole server -------------------------------------------------------------------------------------------
+def bound(context: StepContext, services: StepServices, host: str) -> ServerChanges:
+    """Have all volumes of the server let this host reach them, and none that it was on before."""
+    held = context.record.volumes
+    if not held:
+        return ServerChanges()
+    connector = services.connector(host)
+    return ServerChanges(volumes=tuple(_bound(services, one, connector) for one in held))
+
+
+def _bound(services: StepServices, volume: AttachedVolume, connector: Any) -> AttachedVolume:
+    told = services.volumes.update_attachment(volume.attachment_id, connector)
+    services.volumes.complete_attachment(volume.attachment_id)
+    return replace(volume, connection=told)
+
+
+def release(context: StepContext, services: StepServices) -> ServerChanges:
+    """Give back all volumes of a server of which nothing is left, and delete those that go with it. One that its
+    service does not let go, as its owner has a use for it, stays the owner's."""
+    held = context.record.volumes
+    if not held or context.run.arguments.keep_ports:
+        return ServerChanges()
+    for one in held:
+        _unless_refused(lambda one=one: services.volumes.delete_attachment(one.attachment_id), one)  # type: ignore[misc]
+    for one in held:
+        if one.delete_on_termination:
+            _unless_refused(lambda one=one: services.volumes.delete_volume(one.volume_id), one)  # type: ignore[misc]
+    return ServerChanges(volumes=())
+
+
+def _unless_refused(act: Callable[[], None], volume: AttachedVolume) -> None:
+    try:
+        act()
+    except errors.FixRequest as error:
+        LOG.warning("volume not released", extra={"volume": volume.volume_id, "why": error.message})
+
+
+connect = Step(name="volumes.connect", do=_connect, undo=_disconnect)
+attach = PassiveStep(name="volumes.attach", do=_attach, undo=_take_off)
+complete = Step(name="volumes.complete", do=_complete)
+mark = Step(name="volumes.mark", do=_mark, undo=_unmark)
+detach = PassiveStep(name="volumes.detach", do=_detach, undo=_put_on)
+give_back = Step(name="volumes.give_back", do=_give_back, commit=True)
+extend = PassiveStep(name="volumes.extend", do=_extend, undo=_stay_small)
