@@ -9,6 +9,7 @@ from cellcloud import errors
 from cellcloud.clients.identity import IdentityClient
 from cellcloud.clients.image import ImageClient
 from cellcloud.clients.network import NetworkClient
+from cellcloud.clients.volume import VolumeClient
 from cellcloud.config import Config
 from cellcloud.db.engine import Database
 from cellcloud.embedded import EmbeddedServices
@@ -22,6 +23,7 @@ class Adapters:
     identity: IdentityClient
     images: ImageClient
     networks: NetworkClient
+    volumes: VolumeClient | None = None
     embedded: EmbeddedServices | None = None
     resources: Sequence[Resource] = ()
 
@@ -59,6 +61,7 @@ def _embedded(config: Config, database: Database) -> Adapters:
 
 
 def _real(config: Config) -> Adapters:
+    from cellcloud.clients.cinder import CinderClient
     from cellcloud.clients.glance import GlanceClient
     from cellcloud.clients.keystone import KeystoneClient
     from cellcloud.clients.neutron import NeutronClient
@@ -67,4 +70,5 @@ def _real(config: Config) -> Adapters:
         identity=KeystoneClient.from_config(config),
         images=GlanceClient.from_config(config),
         networks=NeutronClient.from_config(config),
+        volumes=CinderClient.from_config(config),
     )

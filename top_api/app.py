@@ -61,6 +61,7 @@ def create_app(
         identity=adapters.identity,
         images=adapters.images,
         networks=adapters.networks,
+        volumes=adapters.volumes,
         cells=cells,
         dispatch=dispatch,
         admission=Admission(database, config, owner),

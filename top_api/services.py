@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from cellcloud.clients.identity import IdentityClient
 from cellcloud.clients.image import ImageClient
 from cellcloud.clients.network import NetworkClient
+from cellcloud.clients.volume import VolumeClient
 from cellcloud.config import Config
 from cellcloud.db.engine import Database
 from cellcloud.embedded import EmbeddedServices
@@ -20,7 +21,8 @@ from top_api.request_acceptance import Admission
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiServices:
     """``dispatch`` takes intents just committed and returns at once; they are leased to ``owner``.
-    ``embedded``: the services of this process whose APIs are served here too."""
+    ``embedded``: the services of this process whose APIs are served here too. ``volumes``: None where there are
+    none."""
 
     config: Config
     enforcer: Enforcer
@@ -33,3 +35,4 @@ class ApiServices:
     admission: Admission
     owner: str
     embedded: EmbeddedServices | None = None
+    volumes: VolumeClient | None = None

@@ -442,7 +442,7 @@ TABLE = (
     OperationSpec(
         operation=Operation.EXTEND_VOLUME,
         policy="os-server-external-events:create",
-        summary="Let a server's guest see the new size of a volume.",
+        summary="Tell of what another service did for a server.",
         starts_from=WITH_VOLUMES_CHANGED,
         task_state=None,
         command=guest_commands.ExtendVolume,

@@ -17,14 +17,17 @@ from cellcloud.db.server_lists import ServerQuery
 from cellcloud.model.flavor import Flavor
 from cellcloud.model.keypair import Keypair
 from cellcloud.model.network import FixedIp
+from cellcloud.model.volume import AttachedVolume
 from cellcloud.server_states import PowerState, TaskState, VmState
 from tests.api.test_migrations import make_migration
+from tests.api.test_server_operations import take_in
 from tests.api.world import DEMO, IMAGE, World
 from top_api.routes import RESOURCES
 from top_api.schemas.servers import JOINED
 
 AT = dt.datetime(2026, 1, 1, 0, 0, 0, 500_000, tzinfo=dt.UTC)
 DAY = dt.timedelta(days=1)
+UNKNOWN = "00000000-0000-0000-0000-000000000009"
 BIG = "00000000-0000-0000-0000-000000000002"
 
 
@@ -47,6 +50,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     for name, token in (("ga", "member"), ("gb", "other"), ("gc", "member")):
         made.post("/os-server-groups", {"server_group": {"name": name, "policies": ["affinity"]}}, token=token)
     _add_flavors(database)
+    volumes = tuple(AttachedVolume(id=UNKNOWN, volume_id=UNKNOWN, device=f"/dev/vd{letter}") for letter in "bc")
+    take_in(made, made.cell_of(ids["d"]).change(ids["d"], volumes=volumes))
     for action in ({"os-stop": None}, {"os-start": None}):
         made.post(f"/servers/{ids['d']}/action", action, token="other")
     yield made
@@ -258,6 +263,10 @@ GROUPS: dict[str, dict[str, Any]] = {
     "offset": {"all_projects=1&offset=1": ["gb", "gc"], "all_projects=1&offset=1&limit=1": ["gb"],
                f"all_projects=1&offset={10**40}": []},
 }  # fmt: skip
+VOLUMES: dict[str, dict[str, Any]] = {
+    "limit": {"": ["/dev/vdb", "/dev/vdc"], "limit=1": ["/dev/vdb"], "limit=0": []},
+    "offset": {"offset=1": ["/dev/vdc"], f"offset={10**40}": []},
+}
 LISTS: dict[str, tuple[str, str, dict[str, dict[str, Any]]]] = {
     "/servers": ("servers", "name", SERVERS),
     "/servers/detail": ("servers", "name", SERVERS),
@@ -270,6 +279,7 @@ LISTS: dict[str, tuple[str, str, dict[str, dict[str, Any]]]] = {
     "/os-simple-tenant-usage": ("tenant_usages", "tenant_id", USAGES),
     "/os-keypairs": ("keypairs", "name", KEYPAIRS),
     "/servers/<server_id>/os-instance-actions": ("instanceActions", "action", ACTIONS),
+    "/servers/<server_id>/os-volume_attachments": ("volumeAttachments", "device", VOLUMES),
     "/os-server-groups": ("server_groups", "name", GROUPS),
     "/os-migrations": ("migrations", "status", MIGRATIONS),
     "/limits": ("limits", "", LIMITS),
@@ -338,6 +348,7 @@ def test_every_declared_key_of_every_list_is_tried() -> None:
         ("/os-simple-tenant-usage?colour=red", "2.74", "2.75"),
         ("/limits?colour=red", "2.74", "2.75"),
         ("/os-server-groups?colour=red", "2.74", "2.75"),
+        ("/servers/<server_id>/os-volume_attachments?colour=red", "2.74", "2.75"),
         ("/os-migrations?colour=red", "2.58", "2.59"),
         ("/os-hypervisors?colour=red", "2.52", "2.53"),
         ("/servers/<server_id>/os-instance-actions?colour=red", "2.57", "2.58"),

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import uuid
 from typing import Any
 
 import pytest
 
-from tests.api.world import IMAGE, World
+from tests.api.world import DEMO, IMAGE, World
 from top_api.routes.server_actions import actions
 
 LOCKERS = {"owner": "member", "admin": "admin"}
 METADATA = {"metadata": {"a": "c"}}
+VOLUMES, VOLUME, HELD = "/os-volume_attachments", str(uuid.UUID(int=21)), str(uuid.UUID(int=22))
 # Source: which calls of Nova's compute API ask for the lock.
 CALLS: dict[str, tuple[str, str, Any, bool]] = {
     "delete": ("DELETE", "", None, True),
@@ -38,6 +40,9 @@ CALLS: dict[str, tuple[str, str, Any, bool]] = {
     "replace metadata": ("PUT", "/metadata", METADATA, True),
     "set an item": ("PUT", "/metadata/a", {"meta": {"a": "c"}}, True),
     "delete an item": ("DELETE", "/metadata/a", None, True),
+    "attach": ("POST", VOLUMES, {"volumeAttachment": {"volumeId": VOLUME}}, True),
+    "detach": ("DELETE", f"{VOLUMES}/{HELD}", None, True),
+    "update a volume": ("PUT", f"{VOLUMES}/{HELD}", {"volumeAttachment": {"volumeId": HELD}}, False),
     "set tags": ("PUT", "/tags", {"tags": ["a"]}, False),
     "update": ("PUT", "", {"server": {"name": "new"}}, False),
     "os-getConsoleOutput": ("POST", "/action", {"os-getConsoleOutput": {}}, False),
@@ -64,8 +69,11 @@ def test_every_action_is_in_the_table() -> None:
 def test_what_a_lock_refuses(world: World, locker: str, name: str) -> None:
     method, path, body, refused = CALLS[name]
     server_id = world.create(metadata={"a": "b"})
+    for volume_id in (VOLUME, HELD):
+        world.volumes.add(volume_id, project_id=DEMO)
+    world.post(f"/servers/{server_id}{VOLUMES}", {"volumeAttachment": {"volumeId": HELD}})
     assert world.post(f"/servers/{server_id}/action", {"lock": None}, token=LOCKERS[locker]).status_code == 202
-    version = "2.26" if path == "/tags" else None
+    version = {"set tags": "2.26", "update a volume": "2.85"}.get(name)
     answer = world.call(method, f"/servers/{server_id}{path}", body, version=version)
     if not refused:
         assert "is locked" not in answer.text

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from cellcloud.db.engine import Database
-from tests.api.world import IMAGE, NETWORK, World
+from tests.api.world import DEMO, IMAGE, NETWORK, World
 from top_api.microversion import LAST
+from top_api.operations.server_in_cell import save_answer
 from top_api.request_pipeline import Actions
 from top_api.routes import RESOURCES
 
@@ -122,6 +123,43 @@ def _pages(path: str, make: Callable[[World], object] = lambda world: None) -> P
         return len(next(iter(world.get(path, token="admin", version=version).get_json().values())))
 
     return see
+
+
+def _attached(world: World, version: str, **values: Any) -> Any:
+    """The status of attaching such a volume, with what else is asked."""
+    server_id = world.create()
+    shelved = values.pop("shelved", False)
+    asked = {name: values.pop(name) for name in ("tag", "delete_on_termination") if name in values}
+    if shelved:
+        cell = world.cell_of(server_id)
+        save_answer(world.database, cell.change(server_id, vm_state="shelved"), cell.name)
+    body = {"volumeAttachment": {"volumeId": world.volumes.add(project_id=DEMO, **values).id, **asked}}
+    return world.post(f"/servers/{server_id}/os-volume_attachments", body, version=version).status_code
+
+
+def _attaching(**values: Any) -> Probe:
+    return lambda world, version: _attached(world, version, **values)
+
+
+def _attachment(name: str) -> Probe:
+    """Whether a volume of a server has the field."""
+
+    def see(world: World, version: str) -> Any:
+        server_id, volume_id = world.create(), world.volumes.add(project_id=DEMO).id
+        path = f"/servers/{server_id}/os-volume_attachments"
+        world.post(path, {"volumeAttachment": {"volumeId": volume_id}})
+        return name in world.get(path, version=version).get_json()["volumeAttachments"][0]
+
+    return see
+
+
+def _kept_volume(world: World, version: str) -> Any:
+    """The status of saying that a volume goes with its server."""
+    server_id, volume_id = world.create(), world.volumes.add(project_id=DEMO).id
+    path = f"/servers/{server_id}/os-volume_attachments"
+    world.post(path, {"volumeAttachment": {"volumeId": volume_id}})
+    body = {"volumeAttachment": {"volumeId": volume_id, "delete_on_termination": True}}
+    return world.call("PUT", f"{path}/{volume_id}", body, version=version).status_code
 
 
 def _two_keys(world: World) -> None:
@@ -247,6 +285,13 @@ SERVED: dict[int, tuple[Probe, Any, Any]] = {
     66: (_any("/servers?changes-before=2020-01-01T00:00:00Z"), True, False),
     69: (_away, "enabled", "UNKNOWN"),
     71: (_field("/servers/{id}", "server_groups"), False, True),
+    20: (_attaching(shelved=True), 409, 200),
+    49: (_attaching(tag="t"), 400, 200),
+    60: (_attaching(multiattach=True), 400, 200),
+    70: (_attachment("tag"), False, True),
+    79: (_attaching(delete_on_termination=True), 400, 200),
+    85: (_kept_volume, 400, 202),
+    89: (_attachment("attachment_id"), False, True),
     73: (_field("/servers/{id}", "locked_reason"), False, True),
     74: (_create(host="east-1"), 400, 202),
     75: (_status("GET", "/servers?nonsense=1"), 200, 400),

@@ -15,6 +15,7 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from cell.conductor import guest_questions
+from cell.conductor.runs import begin_volumes
 from cellcloud import clock, errors
 from cellcloud import config as options
 from cellcloud.clients.identity import Caller
@@ -24,7 +25,7 @@ from cellcloud.db import cells as cells_table
 from cellcloud.db import flavors
 from cellcloud.db.engine import Database
 from cellcloud.embedded.images import EmbeddedImages
-from cellcloud.model import tag_metadata_changes
+from cellcloud.model import codec, tag_metadata_changes
 from cellcloud.model.cell import Finding
 from cellcloud.model.console import ConsoleAddress, ConsoleGrant
 from cellcloud.model.external_event import ExternalEvent
@@ -38,8 +39,10 @@ from cellcloud.model.placement_messages import CellDigest, ConfirmAnswer, Delete
 from cellcloud.model.run import RunRecord, TimelineEntry
 from cellcloud.model.server import ServerRecord, ServerSpec
 from cellcloud.model.tag_metadata_changes import ItemChanges
+from cellcloud.model.volume import AttachedVolume, AttachmentState, free_device, with_changed, without
 from cellcloud.server_states import PowerState, VmState
 from tests.api.declared_answers import watch_answers
+from tests.volumes import FakeVolumes
 from top_api.adapters import Adapters
 from top_api.app import create_app
 from top_api.authorization import Enforcer
@@ -201,6 +204,7 @@ class MemoryCell:
         self.asked: list[GuestQuestion] = []  # of guests
         self.cached: list[tuple[str, str, int]] = []  # what hosts were to fetch: host, image, bytes
         self.guest_error: errors.CellcloudError | None = None
+        self.volumes = FakeVolumes()
         self.slow = False  # whether operations stay under way until ``end_operation``
         self.enabled = True
         self.lock = threading.RLock()
@@ -297,10 +301,31 @@ class MemoryCell:
             raise errors.Conflict(refusal)
         self._remember(context_id=context.request_id, server_id=server_id, operation=operation)
         self.arguments = arguments
+        if operation in begin_volumes.STATES:
+            return self._change_volume(record, operation, arguments["volume"])
         if spec.preempts:
             return self.change(server_id, deleted=True, vm_state=VmState.DELETED, task_state=None)
         begun = self.change(server_id, task_state=spec.task_state)
         return begun if self.slow else self.end_operation(server_id, spec)
+
+    def _change_volume(self, record: ServerRecord, operation: Operation, given: object) -> ServerRecord:
+        """What the run makes of a volume; while the cell is slow, its beginning."""
+        volume: AttachedVolume = codec.from_plain(given, AttachedVolume)
+        if operation is Operation.ATTACH_VOLUME:
+            device = free_device("virtio", {"vda", *(one.name for one in record.volumes)}) or ""
+            volume = replace(volume, device=device)
+        volume = replace(volume, state=begin_volumes.STATES[operation])
+        begun = self.change(record.id, volumes=with_changed(record.volumes, volume))
+        return begun if self.slow else self.end_volume(begun, volume)
+
+    def end_volume(self, record: ServerRecord, volume: AttachedVolume) -> ServerRecord:
+        if volume.state == AttachmentState.DETACHING:
+            self.volumes.delete_attachment(volume.attachment_id)
+            return self.change(record.id, volumes=without(record.volumes, volume.id))
+        self.volumes.update_attachment(volume.attachment_id, {"host": record.host or ""})
+        self.volumes.complete_attachment(volume.attachment_id)
+        ended = replace(volume, state=AttachmentState.ATTACHED)
+        return self.change(record.id, volumes=with_changed(record.volumes, ended))
 
     def end_operation(self, server_id: str, spec: OperationSpec) -> ServerRecord:
         states = {"vm_state": spec.vm_state, "power_state": spec.power_state}
@@ -312,6 +337,10 @@ class MemoryCell:
             return self.change(server_id, vm_state=changes["vm_state"], task_state=None)
         if changes.get("locked") is False and record.locked_by == "admin" and not context.is_admin:
             raise errors.Forbidden(f"Instance {server_id} was locked by an administrator.")
+        if "delete_on_termination" in changes:
+            goes = changes["delete_on_termination"]
+            known = (replace(one, delete_on_termination=goes[one.volume_id]) for one in record.volumes)
+            return self.change(server_id, volumes=tuple(known))
         in_record = {name: value for name, value in changes.items() if name.startswith(("locked", "placement"))}
         in_spec = {name: value for name, value in changes.items() if name not in in_record}
         if "locked" in changes:
@@ -550,8 +579,10 @@ class World:
         self.cells = Cells(database, self.config.top, transports)
         self.dispatcher = OutboxDispatcher(database, self.cells, "api", self.config.top)
         self.images, self.networks = WorldImages(database, folder), FixedNetworks()
+        self.volumes = FakeVolumes()
+        self.east.volumes = self.west.volumes = self.volumes
         self.holding = False
-        outside = Adapters(identity=FixedIdentity(), images=self.images, networks=self.networks)
+        outside = Adapters(identity=FixedIdentity(), images=self.images, networks=self.networks, volumes=self.volumes)
         self.app = create_app(
             self.config,
             database=database,

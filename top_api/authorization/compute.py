@@ -24,7 +24,7 @@ _ROLES = (
     ("project_reader_or_admin", "rule:project_reader_api or rule:context_is_admin", "Either of the two."),
     ("service_or_admin", "rule:service_api or rule:context_is_admin", "Either of the two."),
 )
-_ROLE_FOR = {Operation.MIGRATE: MANAGER, Operation.SHELVE_OFFLOAD: ADMIN}
+_ROLE_FOR = {Operation.MIGRATE: MANAGER, Operation.SHELVE_OFFLOAD: ADMIN, Operation.EXTEND_VOLUME: SERVICE}
 """Operation -> who may, where members may not."""
 _SERVERS = (
     ("servers:index", READER, "List servers."),
@@ -44,6 +44,10 @@ _SERVERS = (
         spec.policy: (spec.policy, _ROLE_FOR.get(spec.operation, MEMBER), spec.summary)
         for spec in reversed(FIRST_VARIANTS.values())
     }.values(),
+    ("os-volumes-attachments:index", READER, "List a server's volumes."),
+    ("os-volumes-attachments:show", READER, "Show a volume of a server."),
+    ("os-volumes-attachments:update", MEMBER, "Say whether a volume is deleted with its server (from 2.85)."),
+    ("os-volumes-attachments:swap", SERVICE, "Give a server another volume in the place of one that is migrated."),
     ("os-migrate-server:migrate:host", ADMIN, "Migrate a server to a named host (from 2.56)."),
     ("os-shelve:unshelve_to_host", ADMIN, "Unshelve a server on a named host (from 2.91)."),
     ("os-deferred-delete:force", MEMBER, "Delete a server at once, also one that could still be restored."),
@@ -141,7 +145,6 @@ _RESOURCES = (
     ("os-aggregates:remove_host", ADMIN, "Take a host out of an aggregate."),
     ("os-aggregates:set_metadata", ADMIN, "Change an aggregate's metadata."),
     ("compute:aggregates:images", ADMIN, "Have an aggregate's hosts fetch images."),
-    ("os-server-external-events:create", SERVICE, "Tell of what another service did for a server."),
     ("os-simple-tenant-usage:list", ADMIN, "List what every project used."),
     ("os-simple-tenant-usage:show", READER, "Show what a project used."),
     ("os-console-auth-tokens", ADMIN, "See where the token of a console leads."),

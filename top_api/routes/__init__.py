@@ -28,6 +28,7 @@ from top_api.routes.servers import servers
 from top_api.routes.services import services
 from top_api.routes.simple_tenant_usage import simple_tenant_usage
 from top_api.routes.versions import versions
+from top_api.routes.volume_attachments import volume_attachments
 
 RESOURCES: tuple[Resource, ...] = (
     versions,
@@ -36,6 +37,7 @@ RESOURCES: tuple[Resource, ...] = (
     server_metadata,
     server_ips,
     server_guests,
+    volume_attachments,
     console_auth_tokens,
     instance_actions,
     migrations,

@@ -14,6 +14,7 @@ from cellcloud.model.flavor import Flavor
 from cellcloud.model.network import Port
 from cellcloud.model.server import ServerRecord
 from cellcloud.model.virtual_hardware import device_names
+from cellcloud.model.volume import AttachedVolume
 from cellcloud.server_states import PowerState
 from top_api.request_pipeline import Call
 from top_api.views.times import show_microsecond, show_second
@@ -132,7 +133,7 @@ class ServerView:
             "OS-EXT-STS:task_state": record.task_state,
             "OS-EXT-STS:vm_state": record.vm_state,
             "OS-EXT-STS:power_state": record.power_state,
-            "os-extended-volumes:volumes_attached": [],
+            "os-extended-volumes:volumes_attached": [_volume(one, version >= (2, 3)) for one in record.volumes],
         }
         if spec.security_groups:
             shown["security_groups"] = [{"name": name} for name in spec.security_groups]
@@ -193,6 +194,11 @@ class ServerView:
         if self._call.context.is_admin and fault.details:
             shown["details"] = fault.details
         return shown
+
+
+def _volume(one: AttachedVolume, with_goes: bool) -> dict[str, Any]:
+    shown: dict[str, Any] = {"id": one.volume_id}
+    return shown | {"delete_on_termination": one.delete_on_termination} if with_goes else shown
 
 
 def addresses_of(record: ServerRecord, *, typed: bool = True) -> dict[str, list[dict[str, Any]]]:
