@@ -21,7 +21,8 @@ class RequestContext:
     """Travels with every call.
 
     ``budget`` is the time left in seconds when the context was made or received; ``started`` is this process's
-    monotonic clock at that moment, so budgets survive clocks that disagree between machines.
+    monotonic clock at that moment, so budgets survive clocks that disagree between machines. What only the API asks
+    does not travel: the domains of the caller and of its project, and the domain or ``system`` that its token is for.
     """
 
     request_id: str = field(default_factory=new_request_id)
@@ -30,6 +31,10 @@ class RequestContext:
     project_id: str = ""
     roles: tuple[str, ...] = ()
     is_admin: bool = False
+    user_domain_id: str = ""
+    project_domain_id: str = ""
+    domain_id: str = ""
+    system: bool = False
     budget: float = 60.0
     started: float = field(default_factory=clock.monotonic)
 

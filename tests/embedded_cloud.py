@@ -50,7 +50,7 @@ class EmbeddedCloud:
         return self.identity.issue_token([login], scope)[0]
 
     def project(self, name: str) -> str:
-        return self.identity.list_projects(name=name)[0].id
+        return self.identity.directory.projects.list_all(name=name)[0].id
 
     def app(self) -> Flask:
         """The whole API of such a cloud."""

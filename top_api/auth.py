@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from werkzeug.datastructures import Headers
 
 from cellcloud import errors
@@ -37,12 +39,16 @@ def authenticate(
         if not caller.project_id or not caller.roles:
             raise errors.Forbidden("The token gives no role in a project.")
         rates.count(caller.project_id)
-    return RequestContext(
+    context = RequestContext(
         request_id=request_id,
         global_request_id=global_request_id(headers),
         user_id=caller.user_id,
         project_id=caller.project_id,
         roles=caller.roles,
-        is_admin=enforcer.allows(caller, "context_is_admin"),
+        user_domain_id=caller.domain_id,
+        project_domain_id=caller.project_domain_id,
+        domain_id=caller.scope_domain_id,
+        system=caller.system,
         budget=BUDGET,
     )
+    return replace(context, is_admin=enforcer.allows(context, "context_is_admin"))

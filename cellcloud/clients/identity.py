@@ -9,7 +9,8 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
-    """What a valid token says of its holder."""
+    """What a valid token says of its holder. ``domain_id``: the user's own. A token is for a project, for the domain
+    ``scope_domain_id``, for the ``system``, or for nothing: then without roles."""
 
     user_id: str
     user_name: str
@@ -18,6 +19,9 @@ class Caller:
     roles: tuple[str, ...]
     expires_at: dt.datetime
     domain_id: str = "default"
+    project_domain_id: str = ""
+    scope_domain_id: str = ""
+    system: bool = False
 
 
 class IdentityClient(Protocol):

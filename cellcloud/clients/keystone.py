@@ -91,4 +91,7 @@ def _caller(token: dict[str, Any]) -> Caller:
         roles=tuple(role["name"] for role in token.get("roles", ())),
         expires_at=dt.datetime.fromisoformat(token["expires_at"]),
         domain_id=token["user"]["domain"]["id"],
+        project_domain_id=(project.get("domain") or {}).get("id", ""),
+        scope_domain_id=(token.get("domain") or {}).get("id", ""),
+        system=bool(token.get("system")),
     )

@@ -23,6 +23,7 @@ from sqlalchemy.sql.functions import FunctionElement
 from cellcloud.db import cell_schema as cell
 from cellcloud.db import top_schema as top
 from cellcloud.db.engine import Database, UtcDateTime, racing, retried, utc_after, utc_now
+from cellcloud.db.identity_schema import identity_tokens, identity_users
 from cellcloud.model.intent import IntentState
 
 LOG = logging.getLogger(__name__)
@@ -81,7 +82,8 @@ CELL_TIMES = (
 TOP_TIMES = (
     Decisive(column=top.intents.c.lease_until, kind=TimeKind.UNTIL, longest="intent_lease", among=_UNFINISHED),
     Decisive(column=top.intents.c.deadline, kind=TimeKind.UNTIL, longest="intent_deadline", among=_UNFINISHED),
-    Decisive(column=top.identity_tokens.c.expires_at, kind=TimeKind.UNTIL, longest="token_seconds"),
+    Decisive(column=identity_tokens.c.expires_at, kind=TimeKind.UNTIL, longest="token_seconds"),
+    Decisive(column=identity_users.c.failed_at, kind=TimeKind.SEEN),
     Decisive(column=top.services.c.last_seen, kind=TimeKind.SEEN),
     Decisive(column=top.walks.c.started_at, kind=TimeKind.SEEN),
     Decisive(column=top.server_index.c.quota_asked_at, kind=TimeKind.SEEN),

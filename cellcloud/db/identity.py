@@ -1,58 +1,194 @@
-"""Rows of the embedded identity. Tokens are found by their hash and expire by the database's clock."""
+"""Rows of the embedded identity's directory: domains, projects in trees, users, groups and their members."""
 
 from __future__ import annotations
 
-import datetime as dt
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import msgspec
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from cellcloud import errors
-from cellcloud.db.engine import racing, utc_after, utc_now
-from cellcloud.db.listing import ALL, Columns, Page, items_of, rows_of
-from cellcloud.db.top_schema import (
+from cellcloud.db.engine import racing
+from cellcloud.db.identity_records import IdentityRecords
+from cellcloud.db.identity_schema import (
+    identity_access_rules,
+    identity_application_credentials,
+    identity_assignments,
+    identity_credentials,
     identity_domains,
-    identity_grants,
+    identity_group_members,
+    identity_groups,
+    identity_limits,
+    identity_old_passwords,
     identity_projects,
     identity_roles,
     identity_tokens,
     identity_users,
 )
-from cellcloud.model.identity import Grant, IdentityRole, Project, Token, User
+from cellcloud.db.listing import ALL, Condition, Page, items_of
+from cellcloud.model.identity import DOMAIN, GROUP, PROJECT, USER, Domain, Group, Project, User
 
-FORGOTTEN_AT_ONCE = 5000
-_USER = [c for c in identity_users.c if c.name != "password_hash"]
-_PROJECT = list(identity_projects.c)
-USER_COLUMNS: Columns = {name: identity_users.c[name] for name in ("id", "name", "domain_id", "enabled")}
-PROJECT_COLUMNS: Columns = {
-    **{name: identity_projects.c[name] for name in ("id", "name", "domain_id", "enabled")},
-    "tags": items_of(sa.func.coalesce(sa.type_coerce(identity_projects.c.tags, sa.Text), "[]")),
-}
-_MAX_EXTRA = 16384  # bytes of JSON
+MAX_DEPTH = 5  # of projects below a domain: Keystone's
 
 
-@contextmanager
-def _unique(message: str) -> Iterator[None]:
-    try:
-        yield
-    except sa.exc.IntegrityError as error:
-        raise errors.Conflict(message) from error
+def _named(table: sa.Table, *names: str) -> dict[str, Any]:
+    return {name: table.c[name] for name in ("id", "name", *names)}
+
+
+def _tags(table: sa.Table) -> Any:
+    return items_of(sa.func.coalesce(sa.type_coerce(table.c.tags, sa.Text), "[]"))
+
+
+def _expiry(condition: Condition) -> sa.ColumnElement[bool]:
+    """Compare the time at which a password expires; one that never does compares with none."""
+    column = identity_users.c.password_expires_at
+    if condition.operator in ("within", "outside"):
+        low, high = condition.values
+        inside = sa.and_(column >= low, column < high)
+        return inside if condition.operator == "within" else sa.not_(inside)
+    (value,) = condition.values
+    late: sa.ColumnElement[bool] = column >= value
+    return late if condition.operator == "gte" else column < value
+
+
+DOMAINS = IdentityRecords(
+    "domain",
+    identity_domains,
+    Domain,
+    columns=_named(identity_domains, "enabled") | {"tags": _tags(identity_domains)},
+    within=(),
+)
+PROJECTS = IdentityRecords(
+    "project",
+    identity_projects,
+    Project,
+    columns=_named(identity_projects, "domain_id", "enabled")
+    | {
+        "tags": _tags(identity_projects),
+        "parent_id": sa.func.coalesce(identity_projects.c.parent_id, identity_projects.c.domain_id),
+    },
+    within=("domain_id",),
+)
+USERS = IdentityRecords(
+    "user",
+    identity_users,
+    User,
+    columns=_named(identity_users, "domain_id", "enabled") | {"password_expires_at": _expiry},
+    within=("domain_id",),
+    hidden=("password_hash", "failures", "failed_at"),
+)
+GROUPS = IdentityRecords(
+    "group", identity_groups, Group, columns=_named(identity_groups, "domain_id"), within=("domain_id",)
+)
+
+
+# ---- domains -----------------------------------------------------------------------------------------------------
+def delete_domain(c: Connection, domain_id: str) -> None:
+    """Delete a disabled domain with all that is in it. Raises NotFound, Forbidden for an enabled one."""
+    if DOMAINS.get(c, domain_id, lock=True).enabled:
+        raise errors.Forbidden("Cannot delete a domain that is enabled, please disable it first.")
+    _delete_users(c, sa.select(identity_users.c.id).where(identity_users.c.domain_id == domain_id))
+    _delete_projects(c, sa.select(identity_projects.c.id).where(identity_projects.c.domain_id == domain_id))
+    _delete_groups(c, sa.select(identity_groups.c.id).where(identity_groups.c.domain_id == domain_id))
+    roles = sa.select(identity_roles.c.id).where(identity_roles.c.domain_id == domain_id)
+    c.execute(identity_assignments.delete().where(identity_assignments.c.role_id.in_(roles)))
+    c.execute(identity_roles.delete().where(identity_roles.c.domain_id == domain_id))
+    _delete_grants_in(c, DOMAIN, [domain_id])
+    c.execute(identity_limits.delete().where(_owned(DOMAIN, [domain_id])))
+    c.execute(identity_tokens.delete().where(identity_tokens.c.domain_id == domain_id))
+    DOMAINS.delete(c, domain_id)
+
+
+# ---- projects ----------------------------------------------------------------------------------------------------
+def list_ancestors(c: Connection, project_id: str) -> list[Project]:
+    """Return the projects above one, the nearest first."""
+    p = identity_projects
+    above = sa.select(p.c.parent_id.label("id"), sa.literal(1).label("distance")).where(p.c.id == project_id)
+    walk = above.cte("above", recursive=True)
+    q = p.alias()
+    walk = walk.union_all(
+        sa.select(q.c.parent_id, walk.c.distance + 1).where(q.c.id == walk.c.id, walk.c.distance < MAX_DEPTH + 1)
+    )
+    query = PROJECTS.select().join(walk, walk.c.id == p.c.id).order_by(walk.c.distance)
+    return [PROJECTS.read(row) for row in c.execute(query).mappings()]
+
+
+def below(project_ids: Any) -> sa.Select[Any]:
+    """Return the query for the ids of the projects below those, without themselves."""
+    p = identity_projects.alias()
+    walk = sa.select(p.c.id).where(p.c.parent_id.in_(project_ids)).cte("below", recursive=True)
+    q = identity_projects.alias()
+    walk = walk.union(sa.select(q.c.id).where(q.c.parent_id == walk.c.id))
+    return sa.select(walk.c.id)
+
+
+def list_descendants(c: Connection, project_id: str) -> list[Project]:
+    """Return the projects below one."""
+    return PROJECTS.list_all(c, ALL, identity_projects.c.id.in_(below([project_id])))
+
+
+def insert_project(c: Connection, project: Project) -> None:
+    """Store a project below its parent. Raises NotFound, Conflict, Forbidden for too deep a tree, Invalid for a parent
+    of another domain or a branch that is disabled."""
+    domain = DOMAINS.get(c, project.domain_id, lock=True)
+    branch: list[Project] = []
+    if project.parent_id is not None:
+        parent = PROJECTS.get(c, project.parent_id, lock=True)
+        if parent.domain_id != domain.id:
+            raise errors.Invalid("Cannot create project, since it specifies a parent in a different domain.")
+        branch = [parent, *list_ancestors(c, parent.id)]
+    disabled = [above.id for above in branch if not above.enabled] + ([] if domain.enabled else [domain.id])
+    if disabled:
+        raise errors.Invalid(f"cannot create a project in a branch containing a disabled project: {disabled[0]}")
+    if len(branch) >= MAX_DEPTH:
+        raise errors.Forbidden(f"Max hierarchy depth reached for {project.parent_id} branch.")
+    PROJECTS.insert(c, project)
+
+
+def update_project(c: Connection, project_id: str, changes: Mapping[str, Any]) -> Project:
+    """Change a project. Raises NotFound, Conflict, Forbidden for one that is to be disabled with others below it, or to
+    be enabled below one that is not."""
+    before = PROJECTS.get(c, project_id, lock=True)
+    falls, rises = before.enabled and changes.get("enabled") is False, not before.enabled and changes.get("enabled")
+    if falls and any(project.enabled for project in list_descendants(c, project_id)):
+        raise errors.Forbidden(f"Cannot disable project {project_id} since its subtree contains enabled projects.")
+    if rises and not all(project.enabled for project in list_ancestors(c, project_id)):
+        raise errors.Forbidden(f"Cannot enable project {project_id} since it has disabled parents")
+    return PROJECTS.update(c, project_id, changes)
+
+
+def delete_project(c: Connection, project_id: str) -> None:
+    """Delete a project with its grants and tokens. Raises NotFound, Forbidden for one with others below it."""
+    PROJECTS.get(c, project_id, lock=True)
+    if c.execute(sa.select(identity_projects.c.id).where(identity_projects.c.parent_id == project_id).limit(1)).first():
+        raise errors.Forbidden(
+            f"Cannot delete the project {project_id} since it is not a leaf in the hierarchy. "
+            "Delete the projects below it first."
+        )
+    PROJECTS.delete(c, project_id)
+    _delete_projects(c, [project_id])
+
+
+def _delete_projects(c: Connection, ids: Any) -> None:
+    """Delete projects and what goes with them; those that are gone already, too."""
+    gone = list(c.execute(ids).scalars()) if isinstance(ids, sa.Select) else list(ids)
+    for some in _pieces(gone):
+        _delete_grants_in(c, PROJECT, some)
+        for table in (identity_tokens, identity_application_credentials, identity_credentials):
+            c.execute(table.delete().where(table.c.project_id.in_(some)))
+        c.execute(identity_limits.delete().where(_owned(PROJECT, some)))
+        c.execute(
+            identity_users.update().where(identity_users.c.default_project_id.in_(some)).values(default_project_id=None)
+        )
+        c.execute(identity_projects.delete().where(identity_projects.c.id.in_(some)))
 
 
 # ---- users -------------------------------------------------------------------------------------------------------
-def list_users(c: Connection, page: Page = ALL, **equals: str) -> list[User]:
-    """Users whose columns equal the given values: a page by id, all by name, or as the page says."""
-    query = sa.select(*_USER).where(*_equal(identity_users, equals))
-    return [User(**row) for row in _paged(c, query, identity_users, USER_COLUMNS, page)]
-
-
-def find_user(c: Connection, **equals: str) -> User | None:
-    """Return the one user with these values (``id``, or ``name`` and ``domain_id``)."""
-    return next(iter(list_users(c, ALL, **equals)), None)
+def insert_user(c: Connection, user: User, password_hash: str) -> None:
+    """Store a user. Raises NotFound for its domain, Conflict for a name in use."""
+    DOMAINS.get(c, user.domain_id, lock=True)
+    USERS.insert(c, user, password_hash=password_hash)
 
 
 def get_password_hash(c: Connection, user_id: str) -> str:
@@ -61,262 +197,104 @@ def get_password_hash(c: Connection, user_id: str) -> str:
     return c.execute(query).scalar_one_or_none() or ""
 
 
-def insert_user(c: Connection, user: User, password_hash: str) -> None:
-    """Store a user. Raises Conflict for a name in use."""
-    if find_user(c, name=user.name, domain_id=user.domain_id) is not None:
-        raise errors.Conflict("A user of that name exists already.")
-    with _unique("A user of that name exists already."):
-        values = _values(user) | {"extra": _merged({}, user.extra)}
-        c.execute(identity_users.insert().values(password_hash=password_hash, **values))
+def delete_user(c: Connection, user_id: str) -> None:
+    """Delete the user with its grants, memberships, credentials and tokens. Raises NotFound."""
+    USERS.delete(c, user_id)
+    _delete_users(c, [user_id])
 
 
-def update_user(c: Connection, user_id: str, changes: Mapping[str, Any]) -> bool:
-    """Change columns, of ``extra`` those that are given; False when there is no such user."""
-    if "name" in changes and any(other.id != user_id for other in list_users(c, name=changes["name"])):
-        raise errors.Conflict("A user of that name exists already.")
-    with _unique("A user of that name exists already."):
-        return _changed(c, identity_users, user_id, changes)
+def _delete_users(c: Connection, ids: Any) -> None:
+    gone = list(c.execute(ids).scalars()) if isinstance(ids, sa.Select) else list(ids)
+    for some in _pieces(gone):
+        for table in (
+            identity_tokens,
+            identity_group_members,
+            identity_application_credentials,
+            identity_access_rules,
+            identity_credentials,
+            identity_old_passwords,
+        ):
+            c.execute(table.delete().where(table.c.user_id.in_(some)))
+        _delete_grants_of(c, USER, some)
+        c.execute(identity_users.delete().where(identity_users.c.id.in_(some)))
 
 
-def delete_user(c: Connection, user_id: str) -> bool:
-    """Delete the user with its grants and tokens; False when there is none."""
-    c.execute(identity_tokens.delete().where(identity_tokens.c.user_id == user_id))
-    c.execute(identity_grants.delete().where(identity_grants.c.user_id == user_id))
-    return c.execute(identity_users.delete().where(identity_users.c.id == user_id)).rowcount > 0
+# ---- groups ------------------------------------------------------------------------------------------------------
+def insert_group(c: Connection, group: Group) -> None:
+    """Store a group. Raises NotFound for its domain, Conflict for a name in use."""
+    DOMAINS.get(c, group.domain_id, lock=True)
+    GROUPS.insert(c, group)
 
 
-# ---- projects, domains, roles --------------------------------------------------------------------------------------
-def list_projects(c: Connection, page: Page = ALL, *, user_id: str | None = None, **equals: str) -> list[Project]:
-    """Projects with these values: a page by id, all by name; with ``user_id`` those in which the user has a role."""
-    query = sa.select(*_PROJECT).where(*_equal(identity_projects, equals))
-    if user_id is not None:
-        granted = sa.select(identity_grants.c.project_id).where(identity_grants.c.user_id == user_id)
-        query = query.where(identity_projects.c.id.in_(granted))
-    return [Project(**row) for row in _paged(c, query, identity_projects, PROJECT_COLUMNS, page)]
+def delete_group(c: Connection, group_id: str) -> None:
+    """Delete the group with its grants. Raises NotFound."""
+    GROUPS.delete(c, group_id)
+    _delete_groups(c, [group_id])
 
 
-def find_project(c: Connection, **equals: str) -> Project | None:
-    """Return the one project with these values (``id``, or ``name`` and ``domain_id``)."""
-    return next(iter(list_projects(c, ALL, **equals)), None)
+def _delete_groups(c: Connection, ids: Any) -> None:
+    gone = list(c.execute(ids).scalars()) if isinstance(ids, sa.Select) else list(ids)
+    for some in _pieces(gone):
+        c.execute(identity_group_members.delete().where(identity_group_members.c.group_id.in_(some)))
+        _delete_grants_of(c, GROUP, some)
+        c.execute(identity_groups.delete().where(identity_groups.c.id.in_(some)))
 
 
-def insert_project(c: Connection, project: Project) -> None:
-    """Store a project. Raises Conflict for a name in use."""
-    if find_project(c, name=project.name, domain_id=project.domain_id) is not None:
-        raise errors.Conflict("A project of that name exists already.")
-    with _unique("A project of that name exists already."):
-        values = _values(project) | {"extra": _merged({}, project.extra)}
-        c.execute(identity_projects.insert().values(**values))
-
-
-def update_project(c: Connection, project_id: str, changes: Mapping[str, Any]) -> bool:
-    """Change columns, of ``extra`` those that are given; False when there is no such project. Raises Forbidden."""
-    if "name" in changes and any(other.id != project_id for other in list_projects(c, name=changes["name"])):
-        raise errors.Conflict("A project of that name exists already.")
-    with _unique("A project of that name exists already."):
-        return _changed(c, identity_projects, project_id, changes)
-
-
-def delete_project(c: Connection, project_id: str) -> bool:
-    """Delete the project with its grants and tokens; False when there is none. Raises Forbidden."""
-    before = c.execute(_extra_of(identity_projects, project_id)).scalar()
-    if _is_immutable(before):
-        raise errors.Forbidden(_IMMUTABLE)
-    c.execute(identity_tokens.delete().where(identity_tokens.c.project_id == project_id))
-    c.execute(identity_grants.delete().where(identity_grants.c.project_id == project_id))
-    return c.execute(identity_projects.delete().where(identity_projects.c.id == project_id)).rowcount > 0
-
-
-def insert_domain(c: Connection, domain_id: str, name: str) -> None:
-    c.execute(identity_domains.insert().values(id=domain_id, name=name, enabled=True, description=""))
-
-
-def list_domains(c: Connection) -> dict[str, str]:
-    """Id -> name."""
-    query = sa.select(identity_domains.c.id, identity_domains.c.name).where(identity_domains.c.enabled)
-    return {row.id: row.name for row in c.execute(query)}
-
-
-def list_roles(c: Connection) -> list[IdentityRole]:
-    return [IdentityRole(**row) for row in c.execute(_ROLES).mappings()]
-
-
-def insert_role(c: Connection, role: IdentityRole) -> None:
-    """Store a role. Raises Conflict for a name in use."""
-    with _unique("A role of that name exists already."):
-        c.execute(identity_roles.insert().values(**_values(role)))
-
-
-# ---- grants ------------------------------------------------------------------------------------------------------
-def list_grants(c: Connection, **equals: str) -> list[Grant]:
-    """Grants with these values (``user_id``, ``project_id``, ``role_id``)."""
-    query = sa.select(identity_grants).where(*_equal(identity_grants, equals))
-    return [Grant(**row) for row in c.execute(query).mappings()]
-
-
-def add_grant(c: Connection, grant: Grant) -> None:
-    """Give a role; given already is success. Raises LostRace where another request just gives it."""
-    if not list_grants(c, **_values(grant)):
+def add_member(c: Connection, group_id: str, user_id: str) -> None:
+    """Put a user into a group; being in it already is success. Raises NotFound."""
+    GROUPS.get(c, group_id, lock=True)
+    USERS.get(c, user_id, lock=True)
+    if not has_member(c, group_id, user_id):
         with racing():
-            c.execute(identity_grants.insert().values(**_values(grant)))
+            c.execute(identity_group_members.insert().values(group_id=group_id, user_id=user_id))
 
 
-def remove_grant(c: Connection, grant: Grant) -> bool:
-    """Take a role away; False when it was not given."""
-    return c.execute(identity_grants.delete().where(*_equal(identity_grants, _values(grant)))).rowcount > 0
+def has_member(c: Connection, group_id: str, user_id: str) -> bool:
+    """Return whether the user is in the group."""
+    m = identity_group_members.c
+    return c.execute(sa.select(m.user_id).where(m.group_id == group_id, m.user_id == user_id)).first() is not None
 
 
-# ---- tokens ------------------------------------------------------------------------------------------------------
-def insert_token(
-    c: Connection,
-    token_hash: str,
-    *,
-    user_id: str,
-    project_id: str | None,
-    methods: Sequence[str],
-    audit_ids: Sequence[str],
-    seconds: float,
-    not_after: dt.datetime | None = None,
-) -> None:
-    """Store a token that lives ``seconds`` from the database's now, or until ``not_after``."""
-    c.execute(
-        identity_tokens.insert().values(
-            token_hash=token_hash,
-            user_id=user_id,
-            project_id=project_id,
-            methods=list(methods),
-            audit_ids=list(audit_ids),
-            issued_at=utc_now(),
-            expires_at=utc_after(seconds) if not_after is None else not_after,
-        )
-    )
+def remove_member(c: Connection, group_id: str, user_id: str) -> bool:
+    """Take a user out of a group; False when it was not in it."""
+    m = identity_group_members
+    return c.execute(m.delete().where(m.c.group_id == group_id, m.c.user_id == user_id)).rowcount > 0
 
 
-def _token_query() -> sa.Select[Any]:
-    t, u, p, g = identity_tokens, identity_users, identity_projects, identity_grants
-    return (
-        sa.select(
-            t,
-            u.c.name.label("user_name"),
-            u.c.domain_id.label("user_domain_id"),
-            u.c.default_project_id,
-            p.c.name.label("project_name"),
-            p.c.domain_id.label("project_domain_id"),
-            p.c.description,
-            g.c.role_id,
-            identity_roles.c.name.label("role_name"),
-        )
-        .join(u, (u.c.id == t.c.user_id) & u.c.enabled)
-        .outerjoin(p, (p.c.id == t.c.project_id) & p.c.enabled)
-        .outerjoin(g, (g.c.user_id == u.c.id) & (g.c.project_id == p.c.id))
-        .outerjoin(identity_roles, identity_roles.c.id == g.c.role_id)
-        .where(t.c.token_hash == sa.bindparam("token_hash"), t.c.expires_at > utc_now())
-    )
+def list_members(c: Connection, group_id: str, page: Page = ALL) -> list[User]:
+    """Return users of a group."""
+    m = identity_group_members.c
+    return USERS.list_all(c, page, identity_users.c.id.in_(sa.select(m.user_id).where(m.group_id == group_id)))
 
 
-_TOKEN = _token_query()
-_ROLES = sa.select(identity_roles).order_by(identity_roles.c.name)
+def groups_of(user_id: Any) -> sa.Select[Any]:
+    """Return the query for the ids of a user's groups."""
+    m = identity_group_members.c
+    return sa.select(m.group_id).where(m.user_id == user_id)
 
 
-def find_token(c: Connection, token_hash: str) -> Token | None:
-    """Return the token, with the roles its user has now. None: unknown, expired, or its user or project is gone."""
-    rows = c.execute(_TOKEN, {"token_hash": token_hash}).all()
-    if not rows or (rows[0].project_id is not None and rows[0].project_name is None):
-        return None
-    row = rows[0]
-    project = None
-    if row.project_id is not None:
-        project = Project(
-            id=row.project_id,
-            name=row.project_name,
-            domain_id=row.project_domain_id,
-            description=row.description,
-        )
-    return Token(
-        user=User(
-            id=row.user_id,
-            name=row.user_name,
-            domain_id=row.user_domain_id,
-            default_project_id=row.default_project_id,
-        ),
-        project=project,
-        roles=tuple(IdentityRole(id=r.role_id, name=r.role_name) for r in rows if r.role_name),
-        methods=tuple(row.methods),
-        audit_ids=tuple(row.audit_ids),
-        issued_at=row.issued_at,
-        expires_at=row.expires_at,
-    )
+def list_groups_of(c: Connection, user_id: str, page: Page = ALL) -> list[Group]:
+    """Return groups that a user is in."""
+    return GROUPS.list_all(c, page, identity_groups.c.id.in_(groups_of(user_id)))
 
 
-def delete_token(c: Connection, token_hash: str) -> bool:
-    """Revoke one token; False when there is none."""
-    return c.execute(identity_tokens.delete().where(identity_tokens.c.token_hash == token_hash)).rowcount > 0
+# ---- what goes with others -----------------------------------------------------------------------------------------
+_AT_ONCE = 500  # ids of a statement
 
 
-def delete_tokens_of(c: Connection, user_id: str) -> None:
-    """Revoke every token of a user."""
-    c.execute(identity_tokens.delete().where(identity_tokens.c.user_id == user_id))
+def _pieces(ids: Sequence[str]) -> list[list[str]]:
+    return [list(ids[start : start + _AT_ONCE]) for start in range(0, len(ids), _AT_ONCE)]
 
 
-def delete_expired_tokens(c: Connection) -> int:
-    """Forget some of the tokens that nobody can use any more; returns how many."""
-    key, old = identity_tokens.c.token_hash, identity_tokens.c.expires_at <= utc_now()
-    some = c.execute(sa.select(key).where(old).limit(FORGOTTEN_AT_ONCE)).scalars().all()
-    return c.execute(identity_tokens.delete().where(key.in_(some), old)).rowcount if some else 0
+def _delete_grants_in(c: Connection, scope: str, ids: list[str]) -> None:
+    a = identity_assignments
+    c.execute(a.delete().where(a.c.scope == scope, a.c.scope_id.in_(ids)))
 
 
-def _values(record: User | Project | IdentityRole | Grant) -> dict[str, Any]:
-    return {name: getattr(record, name) for name in record.__dataclass_fields__}
+def _delete_grants_of(c: Connection, actor: str, ids: list[str]) -> None:
+    a = identity_assignments
+    c.execute(a.delete().where(a.c.actor == actor, a.c.actor_id.in_(ids)))
 
 
-def _equal(table: sa.Table, equals: Mapping[str, str]) -> list[sa.ColumnElement[bool]]:
-    """Names are compared without regard to case."""
-    return [
-        sa.func.lower(table.c[name]) == value.lower() if name == "name" else table.c[name] == value
-        for name, value in equals.items()
-    ]
-
-
-def _paged(c: Connection, query: sa.Select[Any], table: sa.Table, columns: Columns, page: Page) -> list[Any]:
-    if not page.sort and page.limit is None and page.after is None:
-        query = query.order_by(table.c.name)
-    return [_read(row._mapping) for row in rows_of(c, query, table.c.id, columns, page)]
-
-
-def _read(row: Mapping[Any, Any]) -> dict[str, Any]:
-    values = {**row, "extra": row["extra"] or {}}
-    return values | {"tags": tuple(row["tags"] or ())} if "tags" in values else values
-
-
-def _changed(c: Connection, table: sa.Table, row_id: str, changes: Mapping[str, Any]) -> bool:
-    before = c.execute(_extra_of(table, row_id)).one_or_none()
-    if before is None:
-        return False
-    if _is_immutable(before.extra) and changes not in _RELEASES:
-        raise errors.Forbidden(_IMMUTABLE)
-    if "extra" in changes:
-        changes = {**changes, "extra": _merged(before.extra or {}, changes["extra"])}
-    if changes:
-        c.execute(table.update().where(table.c.id == row_id).values(**changes))
-    return True
-
-
-_IMMUTABLE = "It is immutable: set its option immutable to false first, and nothing else with it."
-_RELEASES = tuple({"extra": {"options": {"immutable": value}}} for value in (False, None))
-
-
-def _extra_of(table: sa.Table, row_id: str) -> sa.Select[Any]:
-    return sa.select(table.c.extra).where(table.c.id == row_id).with_for_update()
-
-
-def _is_immutable(extra: Mapping[str, Any] | None) -> bool:
-    return bool((extra or {}).get("options", {}).get("immutable"))
-
-
-def _merged(before: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what is kept from now on; an option without a value is forgotten. Raises Invalid."""
-    options = {**before.get("options", {}), **given.get("options", {})}
-    merged = {**before, **given, "options": {name: value for name, value in options.items() if value is not None}}
-    if len(msgspec.json.encode(merged)) > _MAX_EXTRA:
-        raise errors.Invalid(f"Attributes of its own have at most {_MAX_EXTRA} bytes.")
-    return merged
+def _owned(owner: str, ids: list[str]) -> sa.ColumnElement[bool]:
+    return sa.and_(identity_limits.c.owner == owner, identity_limits.c.owner_id.in_(ids))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 from cellcloud.db import (
+    identity_schema,  # noqa: F401 -- as network_schema
     image_schema,
     network_schema,  # noqa: F401 -- the rest of the same database's tables
     top_metadata,
@@ -356,64 +357,6 @@ services = sa.Table(
     sa.Column("created_at", UtcDateTime, nullable=False),
     sa.Column("last_seen", UtcDateTime, nullable=False),
     sa.UniqueConstraint("binary", "host"),
-)
-
-# ---- embedded identity -------------------------------------------------------------------------------------------
-identity_domains = sa.Table(
-    "identity_domains",
-    metadata,
-    sa.Column("id", sa.String(64), primary_key=True),
-    sa.Column("name", NAME, nullable=False, unique=True),
-    sa.Column("enabled", sa.Boolean, nullable=False, default=True),
-    sa.Column("description", sa.Text, nullable=False, default=""),
-)
-identity_projects = sa.Table(
-    "identity_projects",
-    metadata,
-    sa.Column("id", sa.String(64), primary_key=True),
-    sa.Column("name", NAME, nullable=False),
-    sa.Column("domain_id", sa.String(64), nullable=False),
-    sa.Column("description", sa.Text, nullable=False, default=""),
-    sa.Column("enabled", sa.Boolean, nullable=False, default=True),
-    sa.Column("tags", Json),
-    sa.Column("extra", Json),  # attributes of the client's own, and options
-    sa.UniqueConstraint("domain_id", "name"),
-)
-identity_users = sa.Table(
-    "identity_users",
-    metadata,
-    sa.Column("id", sa.String(64), primary_key=True),
-    sa.Column("name", NAME, nullable=False),
-    sa.Column("domain_id", sa.String(64), nullable=False),
-    sa.Column("password_hash", NAME, nullable=False),
-    sa.Column("default_project_id", sa.String(64)),
-    sa.Column("enabled", sa.Boolean, nullable=False, default=True),
-    sa.Column("extra", Json),  # attributes of the client's own, and options
-    sa.UniqueConstraint("domain_id", "name"),
-)
-identity_roles = sa.Table(
-    "identity_roles",
-    metadata,
-    sa.Column("id", sa.String(64), primary_key=True),
-    sa.Column("name", NAME, nullable=False, unique=True),
-)
-identity_grants = sa.Table(
-    "identity_grants",
-    metadata,
-    sa.Column("user_id", sa.String(64), primary_key=True),
-    sa.Column("project_id", sa.String(64), primary_key=True),
-    sa.Column("role_id", sa.String(64), primary_key=True),
-)
-identity_tokens = sa.Table(
-    "identity_tokens",
-    metadata,
-    sa.Column("token_hash", sa.String(64), primary_key=True),
-    sa.Column("user_id", sa.String(64), nullable=False, index=True),
-    sa.Column("project_id", sa.String(64)),
-    sa.Column("methods", Json, nullable=False),
-    sa.Column("audit_ids", Json, nullable=False),
-    sa.Column("issued_at", UtcDateTime, nullable=False),
-    sa.Column("expires_at", UtcDateTime, nullable=False, index=True),
 )
 
 # ---- embedded network --------------------------------------------------------------------------------------------

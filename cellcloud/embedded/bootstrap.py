@@ -8,22 +8,27 @@ from pathlib import Path
 
 from cellcloud import errors
 from cellcloud.db import identity as db
+from cellcloud.db import identity_assignments as roles_db
+from cellcloud.db import identity_passwords as passwords_db
+from cellcloud.db import identity_tokens as tokens_db
 from cellcloud.db.engine import Database, retried
 from cellcloud.db.listing import Page
 from cellcloud.embedded.identity import (
     DOMAIN_ID,
     DOMAIN_NAME,
+    IMPLIED,
     ROLES,
     SERVICE_PROJECT,
     SERVICE_USER,
-    hash_password,
-    new_id,
 )
+from cellcloud.embedded.identity_catalog import register_embedded
+from cellcloud.embedded.identity_collections import new_id
+from cellcloud.embedded.identity_passwords import hash_password
 from cellcloud.embedded.image_files import chunks
 from cellcloud.embedded.images import EmbeddedImages
 from cellcloud.embedded.networks import EmbeddedNetworks
 from cellcloud.embedded.viewer import Viewer
-from cellcloud.model.identity import Grant, IdentityRole, Project, User
+from cellcloud.model.identity import SYSTEM, WHOLE_SYSTEM, Domain, Grant, IdentityRole, Project, User
 from cellcloud.model.image import Image
 from cellcloud.model.network import Network, Subnet
 
@@ -65,7 +70,7 @@ def upload_image(images: EmbeddedImages, database: Database, *, name: str, path:
             return image
         images.delete_image(image.id, project_id="", is_admin=True)
     with database.read() as c:
-        owner = db.find_project(c, name="admin", domain_id=DOMAIN_ID)
+        owner = db.PROJECTS.find(c, name="admin", domain_id=DOMAIN_ID)
     if owner is None:
         raise errors.Misconfigured("The project admin does not exist.")
     wanted = Image(
@@ -79,15 +84,18 @@ def upload_image(images: EmbeddedImages, database: Database, *, name: str, path:
 def _add_identity(database: Database, passwords: Passwords, hashed: Callable[[str, str], str]) -> None:
     secrets = {"admin": passwords.admin, "demo": passwords.demo, SERVICE_USER: passwords.service}
     with database.read() as c:
-        known = {user.name: db.get_password_hash(c, user.id) for user in db.list_users(c, domain_id=DOMAIN_ID)}
+        known = {user.name: db.get_password_hash(c, user.id) for user in db.USERS.list_all(c, domain_id=DOMAIN_ID)}
     hashes = {name: hashed(password, known.get(name, "")) for name, password in secrets.items()}
     with database.write() as c:
-        if DOMAIN_ID not in db.list_domains(c):
-            db.insert_domain(c, DOMAIN_ID, DOMAIN_NAME)
-        roles = {role.name: role.id for role in db.list_roles(c)}
-        projects = {project.name: project.id for project in db.list_projects(c, domain_id=DOMAIN_ID)}
-        users = {user.name: user.id for user in db.list_users(c, domain_id=DOMAIN_ID)}
-        _add_missing(roles, ROLES, lambda name, new: db.insert_role(c, IdentityRole(id=new, name=name)))
+        epoch, _ = tokens_db.find_epoch(c)
+        if db.DOMAINS.find(c, id=DOMAIN_ID) is None:
+            db.DOMAINS.insert(c, Domain(id=DOMAIN_ID, name=DOMAIN_NAME))
+        roles = {role.name: role.id for role in roles_db.ROLES.list_all(c, domain_id="")}
+        projects = {project.name: project.id for project in db.PROJECTS.list_all(c, domain_id=DOMAIN_ID)}
+        users = {user.name: user.id for user in db.USERS.list_all(c, domain_id=DOMAIN_ID)}
+        _add_missing(roles, ROLES, lambda name, new: roles_db.ROLES.insert(c, IdentityRole(id=new, name=name)))
+        for prior, implied in IMPLIED:
+            roles_db.add_implication(c, roles[prior], roles[implied])
         _add_missing(projects, PROJECTS, lambda name, new: db.insert_project(c, Project(id=new, name=name)))
         homes = {"admin": projects["admin"], "demo": projects["demo"], SERVICE_USER: projects[SERVICE_PROJECT]}
         _add_missing(
@@ -97,9 +105,15 @@ def _add_identity(database: Database, passwords: Passwords, hashed: Callable[[st
         )
         for name, stored in known.items():
             if name in hashes and hashes[name] != stored:
-                db.update_user(c, users[name], {"password_hash": hashes[name]})
+                passwords_db.set_password(c, users[name], hashes[name], days=0, kept=0)
         for user, project, role in _GRANTS:
-            db.add_grant(c, Grant(user_id=users[user], project_id=projects[project], role_id=roles[role]))
+            roles_db.add_grant(c, Grant(actor_id=users[user], scope_id=projects[project], role_id=roles[role]))
+        roles_db.add_grant(
+            c, Grant(actor_id=users["admin"], scope=SYSTEM, scope_id=WHOLE_SYSTEM, role_id=roles["admin"])
+        )
+        register_embedded(c)
+        if not epoch or any(known.get(name) not in (None, hashes[name]) for name in secrets):
+            tokens_db.begin_epoch(c)
 
 
 def _add_missing(known: dict[str, str], names: Iterable[str], insert: Callable[[str, str], None]) -> None:

@@ -33,8 +33,8 @@ def test_each_column_orders_and_walks(top_database: Database, tmp_path: Path) ->
             ports.PORT_COLUMNS,
             lambda c, page: [r.port for r in ports.list_ports(c, project_id=None, page=page)],
         ),
-        (identity.USER_COLUMNS, identity.list_users),
-        (identity.PROJECT_COLUMNS, identity.list_projects),
+        (identity.USERS.columns, identity.USERS.list_all),
+        (identity.PROJECTS.columns, identity.PROJECTS.list_all),
         (images.COLUMNS, lambda c, page: images.list_images(c, project_id="p", is_admin=True, page=page)),
     ]
     for columns, rows in lists:
@@ -88,7 +88,7 @@ def test_conditions(top_database: Database, tmp_path: Path, condition: Condition
 def test_texts_are_compared_at_their_ends_with_regard_to_case(top_database: Database) -> None:
     with top_database.write() as c:
         for name in ("Alpha_1", "beta%2", "alpha"):
-            identity.insert_user(c, User(id=name, name=name), "")
+            identity.USERS.insert(c, User(id=name, name=name), password_hash="")
     for operator, value, found in (
         ("contains", "lph", ["Alpha_1", "alpha"]),
         ("contains", "LPH", []),
@@ -105,16 +105,16 @@ def test_texts_are_compared_at_their_ends_with_regard_to_case(top_database: Data
         ("iequals", "ALPHA", ["alpha"]),
     ):
         with top_database.read() as c:
-            users = identity.list_users(c, Page(where=[Condition("name", [value], operator)]))
+            users = identity.USERS.list_all(c, Page(where=[Condition("name", [value], operator)]))
         assert sorted(user.name for user in users) == found, (operator, value)
 
 
 def test_projects_are_found_by_tags(top_database: Database) -> None:
     with top_database.write() as c:
         for name, tags in (("a", ("x", "y")), ("b", ("y",)), ("c", ())):
-            identity.insert_project(c, Project(id=name, name=name, tags=tags))
+            identity.PROJECTS.insert(c, Project(id=name, name=name, tags=tags))
         c.execute(sa.update(identity.identity_projects).where(identity.identity_projects.c.id == "c").values(tags=None))
     for operator, found in (("every", "a"), ("in", "ab"), ("not_every", "bc"), ("not_in", "c")):
         with top_database.read() as c:
-            projects = identity.list_projects(c, Page(where=[Condition("tags", ["x", "y"], operator)]))
+            projects = identity.PROJECTS.list_all(c, Page(where=[Condition("tags", ["x", "y"], operator)]))
         assert "".join(project.name for project in projects) == found

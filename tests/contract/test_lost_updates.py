@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from threading import Barrier
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,18 @@ from cell.conductor import server_field_updates
 from cell.conductor.scheduling_store import SchedulingStoreService
 from cellcloud import errors
 from cellcloud.context import RequestContext
-from cellcloud.db import aggregates, flavors, hosts, identity, image_cachings, images, quotas, servers, user_quotas
+from cellcloud.db import (
+    aggregates,
+    flavors,
+    hosts,
+    identity,
+    identity_assignments,
+    image_cachings,
+    images,
+    quotas,
+    servers,
+    user_quotas,
+)
 from cellcloud.db.engine import Database, transact
 from cellcloud.embedded.identity import EmbeddedIdentity
 from cellcloud.embedded.images import EmbeddedImages
@@ -224,10 +236,10 @@ def quota_sets(database: Database, _: Path) -> tuple[Writer, Callable[[], Sequen
 
 def an_identity(database: Database) -> EmbeddedIdentity:
     with database.write() as connection:
-        identity.insert_user(connection, User(id="u", name="u"), "")
-        identity.insert_project(connection, Project(id="p", name="p"))
+        identity.USERS.insert(connection, User(id="u", name="u"), password_hash="")
+        identity.PROJECTS.insert(connection, Project(id="p", name="p"))
         for number in range(WRITERS):
-            identity.insert_role(connection, IdentityRole(id=f"r{number}", name=f"r{number}"))
+            identity_assignments.ROLES.insert(connection, IdentityRole(id=f"r{number}", name=f"r{number}"))
     return EmbeddedIdentity(database)
 
 
@@ -237,18 +249,20 @@ def grants(database: Database, _: Path) -> tuple[Writer, Callable[[], Sequence[o
 
     def write(number: int) -> None:
         for role in (f"r{number}", "r0"):
-            service.add_grant(Grant(user_id="u", project_id="p", role_id=role))
+            service.assignments.add_grant(Grant(actor_id="u", scope_id="p", role_id=role))
 
-    return write, lambda: [grant.role_id for grant in service.list_grants(user_id="u")]
+    return write, lambda: [grant.role_id for grant in service.assignments.list_grants(actor_id="u")]
 
 
 def user_attributes(database: Database, _: Path) -> tuple[Writer, Callable[[], Sequence[object]]]:
     service = an_identity(database)
+
+    def extra() -> Any:
+        return service.accounts.users.get("u").extra
+
     return (
-        lambda n: service.update_user("u", {"extra": {f"k{n}": n, "options": {f"o{n}": False}}}),
-        lambda: [
-            name for name in service.get_user("u").extra if f"o{name[1:]}" in service.get_user("u").extra["options"]
-        ],
+        lambda n: service.accounts.update_user("u", {"extra": {f"k{n}": n, "options": {f"o{n}": False}}}),
+        lambda: [name for name in extra() if f"o{name[1:]}" in extra()["options"]],
     )
 
 

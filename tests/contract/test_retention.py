@@ -22,7 +22,7 @@ from cellcloud.db import (
     decisions,
     feed,
     hosts,
-    identity,
+    identity_tokens,
     image_cachings,
     intents,
     retention,
@@ -220,6 +220,7 @@ def test_large_entries_of_the_feed_push_others_out(
 
 OF_HOSTS, OF_OPERATORS, BY_QUOTA, ONE_ROW = "hosts' own", "operators' own", "bounded by quotas", "one row"
 OF_SERVERS = "living servers' own"
+OF_USERS = "bounded by users, and gone with them"
 STAYS = {
     "cell": {
         **dict.fromkeys(("hosts", "inventories", "host_names", "unknown_guests"), OF_HOSTS),
@@ -233,9 +234,14 @@ STAYS = {
         **dict.fromkeys(("cells", "aggregates", "aggregate_hosts", "flavors", "flavor_projects"), OF_OPERATORS),
         **dict.fromkeys(("identity_domains", "identity_projects", "identity_users"), OF_OPERATORS),
         **dict.fromkeys(("identity_roles", "identity_grants", "quota_limits", "user_quotas"), OF_OPERATORS),
+        **dict.fromkeys(("identity_implied_roles", "identity_assignments", "identity_groups"), OF_OPERATORS),
+        **dict.fromkeys(("identity_group_members", "identity_limits", "identity_registered_limits"), OF_OPERATORS),
+        **dict.fromkeys(("identity_regions", "identity_services", "identity_endpoints"), OF_OPERATORS),
+        **dict.fromkeys(("identity_credentials", "identity_application_credentials"), OF_USERS),
+        **dict.fromkeys(("identity_access_rules", "identity_old_passwords"), OF_USERS),
         **dict.fromkeys(("keypairs", "server_groups", "images", "networks", "subnets", "ports"), BY_QUOTA),
         **dict.fromkeys(("port_addresses", "network_usages", "quota_usages"), BY_QUOTA),
-        **dict.fromkeys(("clock_steps", "incarnations", "aggregates_version"), ONE_ROW),
+        **dict.fromkeys(("clock_steps", "incarnations", "aggregates_version", "identity_epoch"), ONE_ROW),
         "marks": "a row a state directory, which the next one's first look forgets",
         "walks": "some a project, which its next walk forgets",
     },
@@ -276,7 +282,7 @@ def at_the_top(connection: Connection) -> None:
     """What the router's loops forget, beside its purge; tokens go as others are issued."""
     user_data.prune(connection, user_data.TOP, seconds=DAY)
     intents.prune(connection, seconds=DAY)
-    identity.delete_expired_tokens(connection)
+    identity_tokens.delete_expired_tokens(connection)
 
 
 def test_every_table_of_a_cell_forgets_or_stays_small(cell_database: Database) -> None:
@@ -294,8 +300,12 @@ def test_every_table_of_a_cell_forgets_or_stays_small(cell_database: Database) -
 
 def test_every_table_of_the_top_forgets_or_stays_small(top_database: Database) -> None:
     with top_database.write() as connection:
-        connection.execute(sa.insert(top_schema.identity_domains).values(id="default", name="x"))
-        connection.execute(sa.insert(top_schema.identity_users).values(**old_row(top_schema.identity_users)))
+        connection.execute(sa.insert(top_schema.identity_schema.identity_domains).values(id="default", name="x"))
+        connection.execute(
+            sa.insert(top_schema.identity_schema.identity_users).values(
+                **old_row(top_schema.identity_schema.identity_users)
+            )
+        )
     assert forgotten(top_database, top_schema.metadata, "top", at_the_top, purge_top) == []
 
 

@@ -39,9 +39,11 @@ SERVER = "11111111-0000-4000-8000-000000000001"
 PAST = {
     "created_at", "updated_at", "launched_at", "terminated_at", "deleted_at", "finished_at", "started_at", "used_at",
     "issued_at", "first_seen", "rival_at", "mended_at",
-    "compared_at", "at", "digest_at", "since", "step_since",
+    "compared_at", "replaced_at", "at", "digest_at", "since", "step_since",
 }  # fmt: skip
-ALSO_PAST = {"cells.last_seen"}
+# Dates that people chose: they are what the clock says, whoever sets it.
+CALENDAR = {"identity_users.password_expires_at", "identity_application_credentials.expires_at"}
+ALSO_PAST = {"cells.last_seen", *CALENDAR}
 
 
 def longest_of(one: Decisive) -> float:
@@ -172,7 +174,7 @@ def test_what_had_not_run_out_goes_on_and_nothing_lasts_longer_than_it_was_given
     world, times = either
     if times is TOP_TIMES:
         with world.database.write() as connection:
-            connection.execute(sa.insert(top_schema.identity_domains).values(id="x0", name="x0"))
+            connection.execute(sa.insert(top_schema.identity_schema.identity_domains).values(id="x0", name="x0"))
     for one in times:
         longest = longest_of(one)
         ahead = {TimeKind.UNTIL: longest / 2, TimeKind.DUE: longest / 2, TimeKind.SEEN: -1.0}[one.kind]

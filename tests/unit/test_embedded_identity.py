@@ -84,7 +84,7 @@ def test_an_unknown_user_costs_as_much_as_a_wrong_password(cloud: EmbeddedCloud)
 
         return least_seconds(refused, times=5)
 
-    cloud.identity.create_user("careful", "password")
+    cloud.identity.accounts.create_user("careful", "password")
     wrong, unknown = seconds(demo("wrong", user_name="careful")), seconds(demo(user_name="nobody"))
     assert 0.5 < wrong / unknown < 2
 
@@ -144,8 +144,8 @@ def test_revocation_survives_a_restart_and_reaches_other_processes_in_time(cloud
 
 def test_losing_the_account_ends_its_tokens(cloud: EmbeddedCloud) -> None:
     cached = EmbeddedIdentity(cloud.database, cache_seconds=60.0)
-    user = cached.list_users(name="demo")[0]
-    project = cached.list_projects(name="demo")[0]
+    user = cached.accounts.users.list_all(name="demo")[0]
+    project = cached.directory.projects.list_all(name="demo")[0]
 
     def token() -> str:
         made, _ = cached.issue_token([demo()], in_demo())
@@ -160,28 +160,28 @@ def test_losing_the_account_ends_its_tokens(cloud: EmbeddedCloud) -> None:
         return False
 
     made = token()
-    cached.update_user(user.id, {"enabled": False})
+    cached.accounts.update_user(user.id, {"enabled": False})
     assert is_dead(made)
-    cached.update_user(user.id, {"enabled": True})
-    assert is_dead(made)
-    made = token()
-    cached.update_user(user.id, {}, password=PASSWORDS.demo)
+    cached.accounts.update_user(user.id, {"enabled": True})
     assert is_dead(made)
     made = token()
-    cached.update_project(project.id, {"enabled": False})
+    cached.accounts.update_user(user.id, {}, password=PASSWORDS.demo)
     assert is_dead(made)
-    cached.update_project(project.id, {"enabled": True})
     made = token()
-    for grant in cached.list_grants(user_id=user.id):
-        cached.remove_grant(grant)
+    cached.directory.projects.update(project.id, {"enabled": False})
+    assert is_dead(made)
+    cached.directory.projects.update(project.id, {"enabled": True})
+    made = token()
+    for grant in cached.assignments.list_grants(actor_id=user.id):
+        cached.assignments.remove_grant(grant)
     assert cached.validate_token(made).roles == ()
-    cached.delete_user(user.id)
+    cached.accounts.users.delete(user.id)
     assert is_dead(made)
 
 
 def test_catalog_urls_are_inert(cloud: EmbeddedCloud) -> None:
     url = "http://x/%(admin_token)s{0.__class__}$(id)"
-    catalog = EmbeddedIdentity(cloud.database).catalog(url)
+    catalog = EmbeddedIdentity(cloud.database).catalog_of(url)
     urls = {service["type"]: service["endpoints"][0]["url"] for service in catalog}
     paths = {"compute": "/v2.1", "image": "/image", "network": "/network", "identity": "/identity"}
     assert urls == {kind: url + path for kind, path in paths.items()}

@@ -98,16 +98,16 @@ def _networks(world: World) -> None:
 
 def _identity(world: World) -> None:
     identity, ids = world.cloud.identity, world.ids
-    roles = {role.name: role.id for role in identity.list_roles()}
+    roles = {role.name: role.id for role in identity.assignments.roles.list_all()}
     ids |= {f"r{name}": role_id for name, role_id in roles.items()}
     for name, role in zip("abc", ("manager", "member", "reader"), strict=True):
         tags = ("both", f"tag-{name}")
-        ids[f"j{name}"] = identity.create_project(name, enabled=name != "b", tags=tags).id
-        ids[f"u{name}"] = identity.create_user(name, None, enabled=name != "b").id
-        identity.add_grant(Grant(user_id=ids[f"u{name}"], project_id=ids[f"j{name}"], role_id=roles[role]))
+        ids[f"j{name}"] = identity.directory.create_project(name, enabled=name != "b", tags=tags).id
+        ids[f"u{name}"] = identity.accounts.create_user(name, None, enabled=name != "b").id
+        identity.assignments.add_grant(Grant(actor_id=ids[f"u{name}"], scope_id=ids[f"j{name}"], role_id=roles[role]))
     for name in "bc":
-        identity.add_grant(Grant(user_id=ids["ua"], project_id=ids[f"j{name}"], role_id=roles["reader"]))
-    ids["compute"] = identity.catalog("")[0]["id"]
+        identity.assignments.add_grant(Grant(actor_id=ids["ua"], scope_id=ids[f"j{name}"], role_id=roles["reader"]))
+    ids["compute"] = identity.catalog_of("")[0]["id"]
 
 
 def _images(world: World) -> None:
@@ -148,7 +148,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     database = make_top_database(folder / "top.db")
     cloud = make_cloud(database, folder)
     made = World(cloud, cloud.app().test_client(), cloud.token("admin", PASSWORDS.admin, "admin"))
-    made.ids = {"demo": cloud.project("demo"), "other": cloud.identity.create_project("other").id}
+    made.ids = {"demo": cloud.project("demo"), "other": cloud.identity.directory.create_project("other").id}
     _networks(made)
     _identity(made)
     _images(made)

@@ -139,16 +139,18 @@ def ports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ports]:
     directory = tmp_path_factory.mktemp("cloud")
     database = make_top_database(directory / "top.db")
     cloud = make_cloud(database, directory)
-    cloud.identity.create_project("other")
-    roles = {role.name: role.id for role in cloud.identity.list_roles()}
+    cloud.identity.directory.create_project("other")
+    roles = {role.name: role.id for role in cloud.identity.assignments.roles.list_all()}
     tokens = {"member": cloud.token("demo", PASSWORDS.demo), "admin": cloud.token("admin", PASSWORDS.admin, "admin")}
     for name, project, role in (
         ("reader", "demo", "reader"),
         ("tenant", "other", "member"),
         ("service", "other", "service"),
     ):
-        user = cloud.identity.create_user(name, "password")
-        cloud.identity.add_grant(Grant(user_id=user.id, project_id=cloud.project(project), role_id=roles[role]))
+        user = cloud.identity.accounts.create_user(name, "password")
+        cloud.identity.assignments.add_grant(
+            Grant(actor_id=user.id, scope_id=cloud.project(project), role_id=roles[role])
+        )
         tokens[name] = cloud.token(name, "password", project)
     client = cloud.app().test_client()
     yield Ports(cloud, client, tokens, cloud.network(cloud.project("admin"), "10.9.0.0/16", shared=True).id)

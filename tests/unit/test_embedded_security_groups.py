@@ -138,7 +138,7 @@ def test_groups_and_ports_that_need_each_other(api: NetworkApi) -> None:
 
 
 def test_the_default_group_is_made_once(api: NetworkApi) -> None:
-    project = api.cloud.identity.create_project("fresh").id
+    project = api.cloud.identity.directory.create_project("fresh").id
     with ThreadPoolExecutor(8) as pool:
         ids = set(pool.map(lambda _: api.cloud.networks.security_groups.ensure_default(project), range(16)))
     assert len(ids) == 1

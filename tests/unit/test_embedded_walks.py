@@ -103,14 +103,14 @@ KINDS = [
     ),
     Kind(
         "/identity/v3/users",
-        top_schema.identity_users,
+        top_schema.identity_schema.identity_users,
         (None, *sorted(identity_list_filters.USERS.sorts)),
         lambda _: {"domain_id": "default", "password_hash": ""},
         lambda chance: {"name": _word(chance) + uuid.uuid4().hex, "enabled": _flag(chance)},
     ),
     Kind(
         "/identity/v3/projects",
-        top_schema.identity_projects,
+        top_schema.identity_schema.identity_projects,
         (None,),
         lambda _: {"domain_id": "default"},
         lambda chance: {"name": _word(chance) + uuid.uuid4().hex, "enabled": _flag(chance)},

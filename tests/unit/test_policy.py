@@ -24,6 +24,10 @@ class Caller:
     user_id: str = "u"
     project_id: str = "p"
     roles: tuple[str, ...] = ("member", "reader")
+    user_domain_id: str = "default"
+    project_domain_id: str = "default"
+    domain_id: str = ""
+    system: bool = False
 
 
 MEMBER = Caller()

@@ -20,18 +20,30 @@ from top_api.authorization.all_rules import list_rules
 LOG = logging.getLogger(__name__)
 LOOK_SECONDS = 1.0  # between two looks at the files
 _MOST_DECISIONS = 4096  # remembered ones of a process
-_CREDENTIALS = frozenset({"user_id", "project_id", "is_admin"})  # what a rule may ask of the caller besides roles
-_OTHER_SCOPES = frozenset({"system_scope", "domain_id"})  # of tokens that are not for projects: none here, so false
+_CREDENTIALS = frozenset(  # what a rule may ask of the caller besides roles
+    {
+        "user_id",
+        "project_id",
+        "is_admin",
+        "system_scope",
+        "domain_id",
+        "user_domain_id",
+        "project_domain_id",
+        "token.domain.id",
+        "token.project.domain.id",
+    }
+)
 _REMOTE = frozenset({"http", "https"})
 _LANGUAGE = frozenset({"rule", "role"}) | _REMOTE
 
-Target = Mapping[str, str]
-Pairs = tuple[tuple[str, str], ...]
+Target = Mapping[str, str | None]
+Pairs = tuple[tuple[str, str | None], ...]
 Stamps = tuple[tuple[str, int, int, int], ...]
 
 
 class Subject(Protocol):
-    """Whoever asks: a request's context, or what a token says."""
+    """Whoever asks: a request's context, or what a token says. ``domain_id``, ``system``: what the token is for, where
+    it is for no project."""
 
     @property
     def user_id(self) -> str: ...
@@ -39,6 +51,14 @@ class Subject(Protocol):
     def project_id(self) -> str: ...
     @property
     def roles(self) -> tuple[str, ...]: ...
+    @property
+    def user_domain_id(self) -> str: ...
+    @property
+    def project_domain_id(self) -> str: ...
+    @property
+    def domain_id(self) -> str: ...
+    @property
+    def system(self) -> bool: ...
 
 
 class Enforcer:
@@ -63,7 +83,10 @@ class Enforcer:
             if target is None
             else tuple(target.items())
         )
-        return self._in_force().decide(rule, subject.user_id, subject.project_id, subject.roles, pairs)
+        domains = (subject.user_domain_id, subject.project_domain_id, subject.domain_id)
+        return self._in_force().decide(
+            rule, subject.user_id, subject.project_id, subject.roles, domains, subject.system, pairs
+        )
 
     def check(self, subject: Subject, rule: str, target: Target | None = None) -> None:
         """Check that the rule lets the caller do it to the target. Raises Forbidden."""
@@ -124,12 +147,34 @@ class _Rules:
         remote = any(getattr(check, "kind", "") in _REMOTE for check in checks)
         self.decide = self._decide if remote else lru_cache(maxsize=_MOST_DECISIONS)(self._decide)
 
-    def _decide(self, rule: str, user_id: str, project_id: str, roles: tuple[str, ...], pairs: Pairs) -> bool:
+    def _decide(
+        self,
+        rule: str,
+        user_id: str,
+        project_id: str,
+        roles: tuple[str, ...],
+        domains: tuple[str, str, str],
+        system: bool,
+        pairs: Pairs,
+    ) -> bool:
         """Decide a rule for a caller. Raises PolicyNotRegistered for a rule that nobody declared: a defect."""
-        target: dict[str, str] = dict(pairs)
+        target: dict[str, str | None] = dict(pairs)
         creds: dict[str, Any] = {"user_id": user_id, "project_id": project_id, "roles": list(roles)}
+        creds |= _scope_of(*domains, system)
         creds["is_admin"] = bool(self._enforcer.authorize("context_is_admin", target, creds))
         return bool(self._enforcer.authorize(rule, target, creds))
+
+
+def _scope_of(user_domain: str, project_domain: str, domain: str, system: bool) -> dict[str, Any]:
+    """Return what rules may ask about scopes. ``domain_id`` is None, as in Keystone, for a token of no domain."""
+    found: dict[str, Any] = {"domain_id": None} | ({"user_domain_id": user_domain} if user_domain else {})
+    if system:
+        return found | {"system": True, "system_scope": "all"}
+    if domain:
+        return found | {"domain_id": domain, "token": {"domain": {"id": domain}}}
+    if project_domain:
+        found |= {"project_domain_id": project_domain, "token": {"project": {"domain": {"id": project_domain}}}}
+    return found
 
 
 def _configuration(option_file: Path | None) -> Any:
@@ -191,7 +236,7 @@ def _leaves(check: Any) -> Iterator[Any]:
 
 def _is_known(kind: str) -> bool:
     """Return whether the left side of a check is a word of the language, something of the caller, or a literal."""
-    if kind in _LANGUAGE | _CREDENTIALS | _OTHER_SCOPES:
+    if kind in _LANGUAGE | _CREDENTIALS:
         return True
     try:
         ast.literal_eval(kind)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from top_api.embedded_api.identity import identity
+from top_api.embedded_api.identity_catalog import catalog
 from top_api.embedded_api.identity_directory import directory
+from top_api.embedded_api.identity_roles import roles_and_grants
+from top_api.embedded_api.identity_users import users_and_groups
 from top_api.embedded_api.image import image
 from top_api.embedded_api.image_data import data as image_data
 from top_api.embedded_api.image_discovery import discovery as image_discovery
@@ -15,6 +18,7 @@ from top_api.embedded_api.network_quotas import quotas
 from top_api.embedded_api.security_groups import security_groups
 from top_api.request_pipeline import Resource
 
+_IDENTITY = (identity, directory, users_and_groups, roles_and_grants, catalog)
 _IMAGE = (image, image_data, image_discovery, image_imports, image_members)
 _NETWORK = (network, ports, quotas, security_groups)
-RESOURCES: tuple[Resource, ...] = (identity, directory, *_IMAGE, *_NETWORK)
+RESOURCES: tuple[Resource, ...] = (*_IDENTITY, *_IMAGE, *_NETWORK)

@@ -2,36 +2,24 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Mapping
 from typing import Any
 
 from cellcloud import errors
 from cellcloud.db.listing import ALL
-from cellcloud.embedded.identity import DOMAIN_ID, DOMAIN_NAME, REGION, Login, Scope
+from cellcloud.embedded.identity import Login, Scope
 from cellcloud.model.identity import Token
-from top_api.authorization import Target
-from top_api.embedded_api import identity_list_filters
+from top_api.embedded_api import identity_list_filters, identity_views
 from top_api.embedded_api.error_formats import IDENTITY
-from top_api.embedded_api.identity_list_filters import listed, selected
+from top_api.embedded_api.identity_list_filters import listed
 from top_api.embedded_api.identity_schemas import AUTH
 from top_api.request_pipeline import Answer, Call, Resource
 
 identity = Resource("identity", IDENTITY)
-_REGION = {"id": REGION, "description": "", "parent_region_id": None}
-_DOMAIN = {"id": DOMAIN_ID, "name": DOMAIN_NAME, "enabled": True, "description": "", "tags": [], "options": {}}
 
 
 def _root(call: Call) -> str:
     return call.base_url + IDENTITY.prefix
-
-
-def _catalog(call: Call) -> list[dict[str, Any]]:
-    return call.embedded.identity.catalog(f"{call.base_url}/")
-
-
-def _of_domain(arguments: Mapping[str, str]) -> Target:
-    return {"target.domain.id": arguments["domain_id"]}
 
 
 # ---- discovery -----------------------------------------------------------------------------------------------------
@@ -111,12 +99,21 @@ def _logins(given: dict[str, Any]) -> list[Login]:
 
 
 def _scope(given: Any) -> Scope:
+    """Return what a token is asked to be for. Raises Invalid."""
     if given is None:
         return Scope()
-    if given == "unscoped" or "unscoped" in given:
+    if given == "unscoped":
         return Scope(unscoped=True)
-    if "project" not in given:
-        raise errors.Unauthenticated("Tokens are for projects: a domain or the system gives no roles.")
+    if "OS-TRUST:trust" in given:
+        raise errors.Invalid("Trusts are not offered: use an application credential.")
+    if sum(name in given for name in ("project", "domain", "unscoped", "system")) != 1:
+        raise errors.Invalid("A scope is one of system, project, domain or unscoped.")
+    if "unscoped" in given:
+        return Scope(unscoped=True)
+    if "system" in given:
+        return Scope(system=True)
+    if "domain" in given:
+        return Scope(domain_id=given["domain"].get("id"), domain_name=given["domain"].get("name"))
     project = given["project"]
     domain = project.get("domain") or {}
     return Scope(
@@ -128,93 +125,66 @@ def _scope(given: Any) -> Scope:
 
 
 def _token_body(call: Call, token: Token) -> dict[str, Any]:
+    def home(domain_id: str) -> dict[str, str]:
+        return {"id": domain_id, "name": token.domain_names.get(domain_id, "")}
+
+    user = token.user
     body: dict[str, Any] = {
         "methods": list(token.methods),
         "user": {
-            "id": token.user.id,
-            "name": token.user.name,
-            "domain": {"id": DOMAIN_ID, "name": DOMAIN_NAME},
-            "password_expires_at": None,
+            "id": user.id,
+            "name": user.name,
+            "domain": home(user.domain_id),
+            "password_expires_at": identity_views.user(call, user)["password_expires_at"],
         },
         "audit_ids": list(token.audit_ids),
-        "issued_at": _stamp(token.issued_at),
-        "expires_at": _stamp(token.expires_at),
+        "issued_at": identity_views.stamp(token.issued_at),
+        "expires_at": identity_views.stamp(token.expires_at),
     }
     if token.project is not None:
+        project = token.project
         body["is_domain"] = False
-        body["project"] = {
-            "id": token.project.id,
-            "name": token.project.name,
-            "domain": {"id": DOMAIN_ID, "name": DOMAIN_NAME},
-        }
-        body["roles"] = [{"id": role.id, "name": role.name} for role in token.roles]
-        if "nocatalog" not in call.query:
-            body["catalog"] = _catalog(call)
+        body["project"] = {"id": project.id, "name": project.name, "domain": home(project.domain_id)}
+    elif token.domain is not None:
+        body["domain"] = {"id": token.domain.id, "name": token.domain.name}
+    elif token.system:
+        body["system"] = {"all": True}
+    else:
+        return {"token": body}
+    body["roles"] = [{"id": role.id, "name": role.name} for role in token.roles]
+    if "nocatalog" not in call.query:
+        project_id = token.project.id if token.project is not None else ""
+        body["catalog"] = call.embedded.identity.catalog_of(f"{call.base_url}/", project_id=project_id, user_id=user.id)
     return {"token": body}
 
 
-def _stamp(when: dt.datetime) -> str:
-    return when.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-
-
-# ---- catalog -------------------------------------------------------------------------------------------------------
-
-
+# ---- what a caller may have a token for ------------------------------------------------------------------------------
 @identity.route("GET", "/v3/auth/catalog", "identity:get_auth_catalog")
 def catalog(call: Call) -> dict[str, Any]:
-    return {"catalog": _catalog(call), "links": identity_list_filters.links(call, (), ALL)}
+    context = call.context
+    if not (context.project_id or context.domain_id or context.system):
+        raise errors.Forbidden("An unscoped token has no catalog.")
+    found = call.embedded.identity.catalog_of(
+        f"{call.base_url}/", project_id=context.project_id, user_id=context.user_id
+    )
+    return {"catalog": found, "links": identity_list_filters.links(call, (), ALL)}
 
 
-def _known_services(call: Call) -> list[dict[str, Any]]:
-    return [{"id": s["id"], "type": s["type"], "name": s["name"], "enabled": True} for s in _catalog(call)]
+@identity.route("GET", "/v3/auth/projects", "identity:get_auth_projects")
+def own_projects(call: Call) -> dict[str, Any]:
+    page = identity_list_filters.PROJECTS_OF_USER.page(call)
+    found = call.embedded.identity.assignments.list_projects_of(call.context.user_id, page, enabled=True)
+    return listed(call, "projects", [identity_views.project(call, project) for project in found], page)
 
 
-@identity.route("GET", "/v3/services", "identity:list_services")
-def services(call: Call) -> dict[str, Any]:
-    page = identity_list_filters.SERVICES.page(call)
-    return listed(call, "services", selected(_known_services(call), page), page)
-
-
-@identity.route("GET", "/v3/services/<service_id>", "identity:get_service")
-def service(call: Call, service_id: str) -> dict[str, Any]:
-    found = [known for known in _known_services(call) if known["id"] == service_id]
-    if not found:
-        raise errors.NotFound(f"Could not find service: {service_id[:64]}.")
-    return {"service": found[0]}
-
-
-@identity.route("GET", "/v3/endpoints", "identity:list_endpoints")
-def endpoints(call: Call) -> dict[str, Any]:
-    found = [
-        {**endpoint, "service_id": service["id"], "enabled": True}
-        for service in _catalog(call)
-        for endpoint in service["endpoints"]
-    ]
-    page = identity_list_filters.ENDPOINTS.page(call)
-    return listed(call, "endpoints", selected(found, page), page)
-
-
-@identity.route("GET", "/v3/regions", "identity:list_regions")
-def regions(call: Call) -> dict[str, Any]:
-    page = identity_list_filters.REGIONS.page(call)
-    return listed(call, "regions", selected([_REGION], page), page)
-
-
-@identity.route("GET", "/v3/regions/<region_id>", "identity:get_region")
-def region(call: Call, region_id: str) -> dict[str, Any]:
-    if region_id != REGION:
-        raise errors.NotFound(f"Could not find region: {region_id[:64]}.")
-    return {"region": _REGION}
-
-
-@identity.route("GET", "/v3/domains", "identity:list_domains")
-def domains(call: Call) -> dict[str, Any]:
+@identity.route("GET", "/v3/auth/domains", "identity:get_auth_domains")
+def own_domains(call: Call) -> dict[str, Any]:
     page = identity_list_filters.DOMAINS.page(call)
-    return listed(call, "domains", selected([_DOMAIN], page), page)
+    found = call.embedded.identity.assignments.list_domains_of(call.context.user_id, page)
+    return listed(call, "domains", [identity_views.domain(call, domain) for domain in found], page)
 
 
-@identity.route("GET", "/v3/domains/<domain_id>", "identity:get_domain", target=_of_domain)
-def domain(call: Call, domain_id: str) -> dict[str, Any]:
-    if domain_id != DOMAIN_ID:
-        raise errors.NotFound(f"Could not find domain: {domain_id[:64]}.")
-    return {"domain": _DOMAIN}
+@identity.route("GET", "/v3/auth/system", "identity:get_auth_system")
+def own_system(call: Call) -> dict[str, Any]:
+    found = [{"all": True}] if call.embedded.identity.assignments.has_system(call.context.user_id) else []
+    return {"system": found, "links": {"self": f"{_root(call)}/v3/auth/system"}}

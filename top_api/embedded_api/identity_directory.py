@@ -1,242 +1,279 @@
-"""Identity v3 over the embedded identity: projects, users, roles and grants."""
+"""Identity v3 over the embedded identity: domains, and projects in trees with their tags."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 from cellcloud import errors
-from cellcloud.embedded.identity import DOMAIN_ID, DOMAIN_NAME
-from cellcloud.model.identity import Grant, IdentityRole, Project, User
-from top_api.authorization import Target
-from top_api.embedded_api import identity_list_filters
+from cellcloud.db.listing import ALL
+from cellcloud.embedded.identity_collections import new_id
+from cellcloud.model.identity import Domain, Project
+from top_api.embedded_api import identity_list_filters, identity_targets, identity_views
 from top_api.embedded_api.error_formats import IDENTITY
-from top_api.embedded_api.identity_list_filters import listed, read_assignments, selected
+from top_api.embedded_api.identity_list_filters import listed
 from top_api.embedded_api.identity_schemas import (
+    DOMAIN,
+    DOMAIN_COLUMNS,
+    DOMAIN_UPDATE,
     PROJECT,
-    PROJECT_FIELDS,
+    PROJECT_COLUMNS,
     PROJECT_UPDATE,
-    USER,
-    USER_FIELDS,
-    USER_UPDATE,
+    TAG,
+    TAGS,
+    check_unchanged,
     fields_of,
 )
-from top_api.request_pipeline import Call, Resource
+from top_api.embedded_api.lists import all_pairs
+from top_api.request_pipeline import Answer, Call, Resource
+from top_api.validation import Versioned, check_body
 
 directory = Resource("identity_directory", IDENTITY)
+_DOMAIN = "/v3/domains/<domain_id>"
+_PROJECT = "/v3/projects/<project_id>"
 
 
-def _root(call: Call) -> str:
-    return call.base_url + IDENTITY.prefix
+# ---- domains -------------------------------------------------------------------------------------------------------
+@directory.route("GET", "/v3/domains", "identity:list_domains", lookup=identity_targets.of_list("target.domain.id"))
+def domains(call: Call) -> dict[str, Any]:
+    page = identity_list_filters.DOMAINS.page(call)
+    equals = {"id": call.context.domain_id} if call.context.domain_id else {}
+    found = call.embedded.identity.directory.domains.list_all(page, **equals)
+    return listed(call, "domains", [identity_views.domain(call, domain) for domain in found], page)
 
 
-def _of_user(arguments: Mapping[str, str]) -> Target:
-    return {"target.user.id": arguments["user_id"]}
+@directory.route("POST", "/v3/domains", "identity:create_domain", status=201, body=DOMAIN)
+def create_domain(call: Call) -> dict[str, Any]:
+    return {"domain": identity_views.domain(call, _create_domain(call, call.body["domain"]))}
 
 
-def _of_project(arguments: Mapping[str, str]) -> Target:
-    return {"target.project.id": arguments["project_id"]}
-
-
-# ---- projects ------------------------------------------------------------------------------------------------------
-
-
-@directory.route("GET", "/v3/auth/projects", "identity:get_auth_projects")
-def own_projects(call: Call) -> dict[str, Any]:
-    return _projects_of(call, call.context.user_id)
-
-
-@directory.route("GET", "/v3/users/<user_id>/projects", "identity:list_user_projects", target=_of_user)
-def projects_of(call: Call, user_id: str) -> dict[str, Any]:
-    return _projects_of(call, user_id)
-
-
-def _projects_of(call: Call, user_id: str) -> dict[str, Any]:
-    page = identity_list_filters.PROJECTS_OF_USER.page(call)
-    return listed(
-        call, "projects", [_project(call, p) for p in call.embedded.identity.list_projects(page, user_id=user_id)], page
+def _create_domain(call: Call, given: dict[str, Any]) -> Domain:
+    wanted = fields_of(given, DOMAIN_COLUMNS)
+    return call.embedded.identity.directory.domains.create(
+        Domain(id=given.get("explicit_domain_id") or new_id(), **wanted)
     )
 
 
-@directory.route("GET", "/v3/projects", "identity:list_projects")
+@directory.route("GET", _DOMAIN, "identity:get_domain", lookup=identity_targets.of_path)
+def show_domain(call: Call, domain_id: str) -> dict[str, Any]:
+    return {"domain": identity_views.domain(call, call.embedded.identity.directory.domains.get(domain_id))}
+
+
+@directory.route("PATCH", _DOMAIN, "identity:update_domain", lookup=identity_targets.of_path, body=DOMAIN_UPDATE)
+def update_domain(call: Call, domain_id: str) -> dict[str, Any]:
+    changes = fields_of(call.body["domain"], DOMAIN_COLUMNS, known_id=domain_id)
+    return {"domain": identity_views.domain(call, call.embedded.identity.directory.domains.update(domain_id, changes))}
+
+
+@directory.route("DELETE", _DOMAIN, "identity:delete_domain", lookup=identity_targets.of_path, status=204)
+def delete_domain(call: Call, domain_id: str) -> None:
+    call.embedded.identity.directory.domains.delete(domain_id)
+
+
+# ---- projects ------------------------------------------------------------------------------------------------------
+@directory.route("GET", "/v3/projects", "identity:list_projects", lookup=identity_targets.of_list("target.domain_id"))
 def projects(call: Call) -> dict[str, Any]:
     page = identity_list_filters.PROJECTS.page(call)
-    return listed(call, "projects", [_project(call, p) for p in call.embedded.identity.list_projects(page)], page)
-
-
-@directory.route("POST", "/v3/projects", "identity:create_project", status=201, body=PROJECT)
-def create_project(call: Call) -> dict[str, Any]:
-    wanted = fields_of(call.body["project"], PROJECT_FIELDS)
-    return {"project": _project(call, call.embedded.identity.create_project(wanted.pop("name"), **wanted))}
-
-
-@directory.route("GET", "/v3/projects/<project_id>", "identity:get_project", target=_of_project)
-def show_project(call: Call, project_id: str) -> dict[str, Any]:
-    return {"project": _project(call, call.embedded.identity.get_project(project_id))}
+    identity, own = call.embedded.identity, call.context.domain_id
+    if identity_list_filters.wants_domains(call):
+        page = identity_list_filters.DOMAINS.page(call)
+        domains = (
+            []
+            if {"domain_id", "parent_id"} & set(call.query)
+            else identity.directory.domains.list_all(page, **({"id": own} if own else {}))
+        )
+        return listed(call, "projects", [identity_views.domain_as_project(call, domain) for domain in domains], page)
+    found = identity.directory.projects.list_all(page, **({"domain_id": own} if own else {}))
+    return listed(call, "projects", [identity_views.project(call, project) for project in found], page)
 
 
 @directory.route(
-    "PATCH", "/v3/projects/<project_id>", "identity:update_project", target=_of_project, body=PROJECT_UPDATE
+    "POST",
+    "/v3/projects",
+    "identity:create_project",
+    lookup=identity_targets.of_new("project"),
+    status=201,
+    body=PROJECT,
 )
+def create_project(call: Call) -> dict[str, Any]:
+    given = call.body["project"]
+    if given.get("is_domain"):
+        if given.get("parent_id") or given.get("domain_id"):
+            raise errors.Invalid("is_domain: only root projects are allowed to act as domains.")
+        call.target = {}
+        call.check("identity:create_domain")
+        return {"project": identity_views.domain_as_project(call, _create_domain(call, given))}
+    identity = call.embedded.identity
+    domain_id, parent_id = _place(call, given)
+    call.target = {"target.project.domain_id": domain_id}
+    call.check("identity:create_project")
+    project = Project(id=new_id(), domain_id=domain_id, parent_id=parent_id, **fields_of(given, PROJECT_COLUMNS))
+    return {"project": identity_views.project(call, identity.directory.projects.create(project))}
+
+
+def _place(call: Call, given: dict[str, Any]) -> tuple[str, str | None]:
+    """Return the domain of a new project, and its parent where that is a project. Raises NotFound."""
+    parent_id, domain_id = given.get("parent_id"), given.get("domain_id")
+    if parent_id is None:
+        return identity_targets.home_of(call, given), None
+    identity = call.embedded.identity
+    try:
+        parent = identity.directory.projects.get(parent_id)
+    except errors.NotFound:
+        try:
+            identity.directory.domains.get(parent_id)
+        except errors.NotFound:
+            raise errors.NotFound(f"Could not find project: {parent_id}.") from None
+        if domain_id not in (None, parent_id):
+            raise errors.Invalid("parent_id: the parent is acting as a domain, and domain_id names another.") from None
+        return parent_id, None
+    return domain_id or parent.domain_id, parent.id
+
+
+@directory.route("GET", _PROJECT, "identity:get_project", lookup=identity_targets.of_path)
+def show_project(call: Call, project_id: str) -> dict[str, Any]:
+    identity = call.embedded.identity
+    try:
+        project = identity.directory.projects.get(project_id)
+    except errors.NotFound:
+        domain = _domain_or_raise(call, project_id)
+        return {"project": identity_views.domain_as_project(call, domain)}
+    return {"project": identity_views.project(call, project) | _relatives(call, project)}
+
+
+def _domain_or_raise(call: Call, project_id: str) -> Domain:
+    try:
+        return call.embedded.identity.directory.domains.get(project_id)
+    except errors.NotFound:
+        raise errors.NotFound(f"Could not find project: {project_id[:64]}.") from None
+
+
+def _relatives(call: Call, project: Project) -> dict[str, Any]:
+    """Return what the query asks about the tree that a project is in. Raises Invalid."""
+    asked = {name for name, value in all_pairs(call.query) if identity_list_filters.is_true(value)}
+    found: dict[str, Any] = {}
+    identity = call.embedded.identity
+    for relation in ("parents", "subtree"):
+        as_list, as_ids = f"{relation}_as_list", f"{relation}_as_ids"
+        if {as_list, as_ids} <= asked:
+            raise errors.Invalid(f"Cannot use {as_list} and {as_ids} query params at the same time.")
+        if not {as_list, as_ids} & asked:
+            continue
+        above = relation == "parents"
+        tree = identity.directory
+        relatives = tree.list_ancestors(project.id) if above else tree.list_descendants(project.id)
+        if as_ids in asked:
+            found[relation] = _parents(project, relatives) if above else _subtree(project.id, relatives)
+            continue
+        mine = {own.id for own in identity.assignments.list_projects_of(call.context.user_id)}
+        found[relation] = [
+            {"project": identity_views.project(call, relative)} for relative in relatives if relative.id in mine
+        ]
+    return found
+
+
+def _parents(project: Project, ancestors: Sequence[Project]) -> dict[str, Any]:
+    """Return the ids above a project, each within the one below it; a domain is above all."""
+    tree: dict[str, Any] | None = None
+    for above in reversed([*(ancestor.id for ancestor in ancestors), project.domain_id]):
+        tree = {above: tree}
+    return tree or {}
+
+
+def _subtree(project_id: str, descendants: Sequence[Project]) -> dict[str, Any] | None:
+    children: dict[str | None, list[str]] = {}
+    for project in descendants:
+        children.setdefault(project.parent_id, []).append(project.id)
+
+    def below(one: str) -> dict[str, Any] | None:
+        return {child: below(child) for child in children[one]} if one in children else None
+
+    return below(project_id)
+
+
+@directory.route("PATCH", _PROJECT, "identity:update_project", lookup=identity_targets.of_path, body=PROJECT_UPDATE)
 def update_project(call: Call, project_id: str) -> dict[str, Any]:
-    changes = fields_of(call.body["project"], PROJECT_FIELDS, known_id=project_id)
-    return {"project": _project(call, call.embedded.identity.update_project(project_id, changes))}
+    given, identity = call.body["project"], call.embedded.identity
+    changes = fields_of(given, PROJECT_COLUMNS, known_id=project_id)
+    try:
+        before = identity.directory.projects.get(project_id)
+    except errors.NotFound:
+        _domain_or_raise(call, project_id)
+        check_unchanged(given, domain_id=None, parent_id=None, is_domain=True)
+        call.check("identity:update_domain")
+        return {
+            "project": identity_views.domain_as_project(call, identity.directory.domains.update(project_id, changes))
+        }
+    check_unchanged(given, domain_id=before.domain_id, is_domain=False)
+    if given.get("parent_id", before.parent_id or before.domain_id) != (before.parent_id or before.domain_id):
+        raise errors.Forbidden("Update of `parent_id` is not allowed.")
+    return {"project": identity_views.project(call, identity.directory.projects.update(project_id, changes))}
 
 
-@directory.route("DELETE", "/v3/projects/<project_id>", "identity:delete_project", target=_of_project, status=204)
+@directory.route("DELETE", _PROJECT, "identity:delete_project", lookup=identity_targets.of_path, status=204)
 def delete_project(call: Call, project_id: str) -> None:
-    call.embedded.identity.delete_project(project_id)
+    identity = call.embedded.identity
+    try:
+        identity.directory.projects.delete(project_id)
+    except errors.NotFound:
+        _domain_or_raise(call, project_id)
+        call.check("identity:delete_domain")
+        identity.directory.domains.delete(project_id)
 
 
-# ---- users ---------------------------------------------------------------------------------------------------------
+@directory.route("GET", "/v3/users/<user_id>/projects", "identity:list_user_projects", lookup=identity_targets.of_path)
+def projects_of(call: Call, user_id: str) -> dict[str, Any]:
+    call.embedded.identity.accounts.users.get(user_id)
+    page = identity_list_filters.PROJECTS_OF_USER.page(call)
+    found = call.embedded.identity.assignments.list_projects_of(user_id, page)
+    return listed(call, "projects", [identity_views.project(call, project) for project in found], page)
 
 
-@directory.route("GET", "/v3/users", "identity:list_users")
-def users(call: Call) -> dict[str, Any]:
-    page = identity_list_filters.USERS.page(call)
-    return listed(call, "users", [_user(call, user) for user in call.embedded.identity.list_users(page)], page)
+# ---- tags ----------------------------------------------------------------------------------------------------------
+_ONE_TAG = f"{_PROJECT}/tags/<value>"
+_ITS_NAME = Versioned(TAG)
 
 
-@directory.route("POST", "/v3/users", "identity:create_user", status=201, body=USER)
-def create_user(call: Call) -> dict[str, Any]:
-    wanted = fields_of(call.body["user"], USER_FIELDS)
-    made = call.embedded.identity.create_user(wanted.pop("name"), wanted.pop("password", None), **wanted)
-    return {"user": _user(call, made)}
+def _tagged(call: Call, project_id: str, tags: Sequence[str]) -> tuple[str, ...]:
+    if len(tags) > 80:
+        raise errors.Invalid("A project has at most 80 tags.")
+    return call.embedded.identity.directory.projects.update(project_id, {"tags": list(tags)}).tags
 
 
-@directory.route("GET", "/v3/users/<user_id>", "identity:get_user", target=_of_user)
-def show_user(call: Call, user_id: str) -> dict[str, Any]:
-    return {"user": _user(call, call.embedded.identity.get_user(user_id))}
+@directory.route("GET", f"{_PROJECT}/tags", "identity:list_project_tags", lookup=identity_targets.of_path)
+def tags(call: Call, project_id: str) -> dict[str, Any]:
+    found = call.embedded.identity.directory.projects.get(project_id).tags
+    return {"tags": list(found), "links": identity_list_filters.links(call, (), ALL)}
 
 
-@directory.route("PATCH", "/v3/users/<user_id>", "identity:update_user", target=_of_user, body=USER_UPDATE)
-def update_user(call: Call, user_id: str) -> dict[str, Any]:
-    changes = fields_of(call.body["user"], USER_FIELDS, known_id=user_id)
-    if "password" in changes and changes["password"] is None:  # nobody can log in with a password any more
-        changes["password_hash"] = ""
-    password = changes.pop("password", None)
-    return {"user": _user(call, call.embedded.identity.update_user(user_id, changes, password=password))}
+@directory.route("PUT", f"{_PROJECT}/tags", "identity:update_project_tags", lookup=identity_targets.of_path, body=TAGS)
+def replace_tags(call: Call, project_id: str) -> dict[str, Any]:
+    found = _tagged(call, project_id, call.body["tags"])
+    return {"tags": list(found), "links": identity_list_filters.links(call, (), ALL)}
 
 
-@directory.route("DELETE", "/v3/users/<user_id>", "identity:delete_user", target=_of_user, status=204)
-def delete_user(call: Call, user_id: str) -> None:
-    call.embedded.identity.delete_user(user_id)
+@directory.route(
+    "DELETE", f"{_PROJECT}/tags", "identity:delete_project_tags", lookup=identity_targets.of_path, status=204
+)
+def delete_tags(call: Call, project_id: str) -> None:
+    _tagged(call, project_id, ())
 
 
-# ---- roles and grants ----------------------------------------------------------------------------------------------
+@directory.route("GET", _ONE_TAG, "identity:get_project_tag", lookup=identity_targets.of_path, status=204)
+def has_tag(call: Call, project_id: str, value: str) -> None:
+    if value not in call.embedded.identity.directory.projects.get(project_id).tags:
+        raise errors.NotFound(f"Could not find project tag: {value[:64]}.")
 
 
-@directory.route("GET", "/v3/roles", "identity:list_roles")
-def roles(call: Call) -> dict[str, Any]:
-    page = identity_list_filters.ROLES.page(call)
-    return listed(call, "roles", selected([_role(role) for role in call.embedded.identity.list_roles()], page), page)
+@directory.route("PUT", _ONE_TAG, "identity:create_project_tag", lookup=identity_targets.of_path, status=201)
+def add_tag(call: Call, project_id: str, value: str) -> Answer:
+    check_body(_ITS_NAME, call.version, value, words=IDENTITY.words)
+    call.embedded.identity.directory.add_tag(project_id, value)
+    return Answer(
+        status=201, headers={"Location": f"{identity_views.root(call)}/v3/projects/{project_id}/tags/{value}"}
+    )
 
 
-@directory.route("GET", "/v3/roles/<role_id>", "identity:get_role")
-def role(call: Call, role_id: str) -> dict[str, Any]:
-    for known in call.embedded.identity.list_roles():
-        if known.id == role_id:
-            return {"role": _role(known)}
-    raise errors.NotFound(f"Could not find role: {role_id[:64]}.")
-
-
-@directory.route("GET", "/v3/role_assignments", "identity:list_role_assignments")
-def assignments(call: Call) -> dict[str, Any]:
-    asked = read_assignments(call)
-    names: dict[str, str] = {}
-    if asked.include_names:
-        names |= {user.id: user.name for user in call.embedded.identity.list_users()}
-        names |= {project.id: project.name for project in call.embedded.identity.list_projects()}
-        names |= {role.id: role.name for role in call.embedded.identity.list_roles()}
-    found = [] if asked.nothing else _grants(call, asked)
-    return listed(call, "role_assignments", [_assignment(call, grant, prior, names) for grant, prior in found])
-
-
-@directory.route("GET", "/v3/projects/<project_id>/users/<user_id>/roles", "identity:list_grants")
-def granted(call: Call, project_id: str, user_id: str) -> dict[str, Any]:
-    names = {role.id: role for role in call.embedded.identity.list_roles()}
-    found = call.embedded.identity.list_grants(project_id=project_id, user_id=user_id)
-    return listed(call, "roles", [_role(names[grant.role_id]) for grant in found if grant.role_id in names])
-
-
-_GRANT = "/v3/projects/<project_id>/users/<user_id>/roles/<role_id>"
-
-
-@directory.route("GET", _GRANT, "identity:check_grant", status=204)
-def has_grant(call: Call, project_id: str, user_id: str, role_id: str) -> None:
-    if not call.embedded.identity.list_grants(project_id=project_id, user_id=user_id, role_id=role_id):
-        raise errors.NotFound("Could not find role assignment.")
-
-
-@directory.route("PUT", _GRANT, "identity:create_grant", status=204)
-def add_grant(call: Call, project_id: str, user_id: str, role_id: str) -> None:
-    call.embedded.identity.add_grant(Grant(user_id=user_id, project_id=project_id, role_id=role_id))
-
-
-@directory.route("DELETE", _GRANT, "identity:revoke_grant", status=204)
-def remove_grant(call: Call, project_id: str, user_id: str, role_id: str) -> None:
-    call.embedded.identity.remove_grant(Grant(user_id=user_id, project_id=project_id, role_id=role_id))
-
-
-# ---- views and checks ----------------------------------------------------------------------------------------------
-def _project(call: Call, project: Project) -> dict[str, Any]:
-    return {
-        "options": {},
-        **project.extra,
-        "id": project.id,
-        "name": project.name,
-        "domain_id": project.domain_id,
-        "parent_id": project.domain_id,
-        "description": project.description,
-        "enabled": project.enabled,
-        "is_domain": False,
-        "tags": list(project.tags),
-        "links": {"self": f"{_root(call)}/v3/projects/{project.id}"},
-    }
-
-
-def _user(call: Call, user: User) -> dict[str, Any]:
-    body: dict[str, Any] = {
-        "options": {},
-        **user.extra,
-        "id": user.id,
-        "name": user.name,
-        "domain_id": user.domain_id,
-        "enabled": user.enabled,
-        "password_expires_at": None,
-        "links": {"self": f"{_root(call)}/v3/users/{user.id}"},
-    }
-    if user.default_project_id:
-        body["default_project_id"] = user.default_project_id
-    return body
-
-
-def _role(role: IdentityRole) -> dict[str, Any]:
-    return {"id": role.id, "name": role.name, "domain_id": None, "description": None, "options": {}}
-
-
-def _grants(call: Call, asked: identity_list_filters.AssignmentQuery) -> list[tuple[Grant, str | None]]:
-    """Grants that are asked for, each with the id of the role that implies it."""
-    if not asked.effective:
-        return [(grant, None) for grant in call.embedded.identity.list_grants(**asked.equals)]
-    wanted = dict(asked.equals)
-    role_id = wanted.pop("role_id", None)
-    found = call.embedded.identity.list_effective_grants(**wanted)
-    return [(grant, prior) for grant, prior in found if role_id in (None, grant.role_id)]
-
-
-def _assignment(call: Call, grant: Grant, prior: str | None, names: Mapping[str, str]) -> dict[str, Any]:
-    def named(item_id: str, **more: Any) -> dict[str, Any]:
-        return {"id": item_id, "name": names[item_id], **more} if item_id in names else {"id": item_id}
-
-    domain = {"id": DOMAIN_ID, "name": DOMAIN_NAME}
-    path = f"projects/{grant.project_id}/users/{grant.user_id}/roles/{prior or grant.role_id}"
-    links = {"assignment": f"{_root(call)}/v3/{path}"}
-    if prior is not None:
-        links["prior_role"] = f"{_root(call)}/v3/prior_role/{prior}/implies/{grant.role_id}"
-    return {
-        "user": named(grant.user_id, domain=domain),
-        "scope": {"project": named(grant.project_id, domain=domain)},
-        "role": named(grant.role_id),
-        "links": links,
-    }
+@directory.route("DELETE", _ONE_TAG, "identity:delete_project_tag", lookup=identity_targets.of_path, status=204)
+def delete_tag(call: Call, project_id: str, value: str) -> None:
+    call.embedded.identity.directory.delete_tag(project_id, value)

@@ -10,7 +10,18 @@ from urllib.parse import urlencode
 
 from cellcloud import errors
 from cellcloud.db.listing import ALL, TEXT_OPERATORS, Condition, Page
-from top_api.embedded_api.lists import ORDER, Filter, all_pairs, pairs_of, read_limit, read_value, text, time
+from cellcloud.model.identity import DOMAIN, GROUP, PROJECT, SYSTEM, USER
+from top_api.embedded_api.lists import (
+    ORDER,
+    Filter,
+    all_pairs,
+    compared_time,
+    pairs_of,
+    read_limit,
+    read_value,
+    text,
+    time,
+)
 from top_api.paging import walk_of
 from top_api.request_pipeline import Call
 
@@ -93,13 +104,13 @@ class IdentityListForm:
             before, _, value = value.partition(":")
             if before not in known.operators:
                 raise errors.Invalid(f"Unable to filter by unknown operator '{before[:64]}'.")
-            found = Condition(column, [read_value(name, value, time)])
+            found = compared_time(column, before, read_value(name, value, time))
         elif base in _TAGS:
             found = Condition(column, read_value(name, value, _tags), _TAGS[base])
         else:
             operator = "iequals" if base == "name" else "in"
             found = Condition(column, [read_value(name, value, known.read)], operator)
-        if base == "is_domain":  # no project here is one
+        if base == "is_domain":  # a domain is listed as one by itself
             return [_NOTHING] if found.values[0] else []
         return [_NOTHING] if base in self.absent else [found]
 
@@ -113,13 +124,13 @@ USERS = IdentityListForm(
         "password_expires_at": Filter(read=time, operators=ORDER),
         **dict.fromkeys(_FEDERATED, _TEXT),
     },
-    absent=frozenset({"password_expires_at", *_FEDERATED}),
+    absent=frozenset(_FEDERATED),
     sorts=frozenset({"id", "name", "domain_id", "enabled"}),
 )
 PROJECTS = IdentityListForm(
     filters={
         "domain_id": _ID,
-        "parent_id": Filter(read=_identifier, of="domain_id", operators=TEXT_OPERATORS),
+        "parent_id": _ID,
         "enabled": _BOOLEAN,
         "is_domain": _BOOLEAN,
         "name": _NAME,
@@ -127,40 +138,25 @@ PROJECTS = IdentityListForm(
     }
 )
 PROJECTS_OF_USER = IdentityListForm(filters={"domain_id": _ID, "enabled": _BOOLEAN, "name": _NAME})
-ROLES = IdentityListForm(filters={"domain_id": _ID, "name": _NAME}, absent=frozenset({"domain_id"}))
+GROUPS = IdentityListForm(filters={"domain_id": _ID, "name": _NAME})
+ROLES = IdentityListForm(filters={"domain_id": _ID, "name": _NAME})
 DOMAINS = IdentityListForm(filters={"enabled": _BOOLEAN, "name": _NAME})
 SERVICES = IdentityListForm(filters={"type": _TEXT, "name": _NAME})
 ENDPOINTS = IdentityListForm(
     filters={"interface": Filter(read=_interface), "service_id": _TEXT, "region_id": _TEXT},
 )
-REGIONS = IdentityListForm(filters={"parent_region_id": _TEXT}, absent=frozenset({"parent_region_id"}))
+REGIONS = IdentityListForm(filters={"parent_region_id": _TEXT})
 
 
-def selected(items: Sequence[dict[str, Any]], page: Page) -> list[dict[str, Any]]:
-    """Return the page of a few items that are no rows: by id, all as they come. Raises NotFound for an unknown
-    marker."""
-    found = [item for item in items if all(_holds(item, wanted) for wanted in page.where)]
-    if page.limit is None and page.after is None:
-        return found
-    if page.after is not None and page.after not in {item["id"] for item in items}:
-        raise errors.NotFound("The marker was not found.")
-    found = sorted((item for item in found if item["id"] > (page.after or "")), key=lambda item: str(item["id"]))
-    return found[: page.limit]
+def is_true(value: str) -> bool:
+    """Return whether a flag of a query is set, as Keystone reads it."""
+    return value != "0"
 
 
-def _holds(item: dict[str, Any], wanted: Condition) -> bool:
-    value = item[wanted.name]
-    if wanted.operator == "in":
-        return value in wanted.values
-    (given,) = wanted.values
-    operator = wanted.operator
-    if operator.startswith("i"):
-        value, given, operator = value.lower(), given.lower(), operator[1:]
-    if operator == "equals":
-        return bool(value == given)
-    if operator == "contains":
-        return given in value
-    return bool(value.startswith(given) if operator == "startswith" else value.endswith(given))
+def wants_domains(call: Call) -> bool:
+    """Return whether a list of projects is asked for those that are domains. Raises Invalid."""
+    asked = call.param("is_domain")
+    return asked is not None and bool(read_value("is_domain", asked, _boolean))
 
 
 def listed(call: Call, name: str, items: Sequence[dict[str, Any]], page: Page = ALL) -> dict[str, Any]:
@@ -181,42 +177,60 @@ def _address(call: Call, pairs: list[tuple[str, str]]) -> str:
 
 
 # ---- role assignments ----------------------------------------------------------------------------------------------
-_GRANT_COLUMNS = {"user.id": "user_id", "scope.project.id": "project_id", "role.id": "role_id"}
-_ABSENT = ("group.id", "scope.domain.id", "scope.system")
+_ACTORS = ("user.id", "group.id")
+_SCOPES = ("scope.project.id", "scope.domain.id", "scope.system")
 _FLAGS = ("effective", "include_names", "include_subtree")
 _INHERITED = "scope.OS-INHERIT:inherited_to"
-ASSIGNMENT_FILTERS = frozenset({*_GRANT_COLUMNS, *_ABSENT, *_FLAGS, _INHERITED})
-_APART = (("scope.project.id", "scope.domain.id", "scope.system"), ("user.id", "group.id"))
+ASSIGNMENT_FILTERS = frozenset({*_ACTORS, *_SCOPES, "role.id", *_FLAGS, _INHERITED})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AssignmentQuery:
-    """``equals``: columns of the grants. ``nothing``: only such are asked for as nobody here can have."""
+    """``inherited`` None: both kinds. ``scope``: its kind and id."""
 
-    equals: Mapping[str, str]
-    nothing: bool
+    user_id: str | None
+    group_id: str | None
+    scope: tuple[str, str] | None
+    role_id: str | None
+    inherited: bool | None
     effective: bool
     include_names: bool
+    subtree: bool
+
+    @property
+    def equals(self) -> dict[str, Any]:
+        """Columns of grants as they were made."""
+        found: dict[str, Any] = {} if self.inherited is None else {"inherited": self.inherited}
+        if self.user_id or self.group_id:
+            found |= {"actor": USER if self.user_id else GROUP, "actor_id": self.user_id or self.group_id}
+        if self.scope is not None:
+            found |= {"scope": self.scope[0], "scope_id": self.scope[1]}
+        return found | ({"role_id": self.role_id} if self.role_id else {})
 
 
 def read_assignments(call: Call) -> AssignmentQuery:
     """Return what a list of role assignments is asked for. Raises Invalid."""
     args = {name: values[-1] for name, values in call.query.items()}
-    given = {name: read_value(name, args[name], _word) for name in (*_GRANT_COLUMNS, *_ABSENT) if name in args}
-    effective, include_names, include_subtree = (args.get(name, "0") != "0" for name in _FLAGS)
-    for names in _APART:
+    given = {name: read_value(name, args[name], _word) for name in (*_ACTORS, *_SCOPES, "role.id") if name in args}
+    effective, include_names, subtree = (is_true(args.get(name, "0")) for name in _FLAGS)
+    for names in (_SCOPES, _ACTORS):
         if sum(name in given for name in names) > 1:
             raise errors.Invalid(f"Specify only one of {', '.join(names)}.")
     if given.get("scope.system", "all") != "all":
         raise errors.Invalid("scope.system is 'all'.")
-    if include_subtree and "scope.project.id" not in given:
+    if subtree and "scope.project.id" not in given:
         raise errors.Invalid("scope.project.id must be specified if include_subtree is also specified.")
-    inherited = args.get(_INHERITED) == "projects"
+    inherited = args[_INHERITED] == "projects" if args.get(_INHERITED) else None
     if effective and ("group.id" in given or (inherited and "scope.domain.id" in given)):
         raise errors.Invalid("Combining effective with that filter will always result in an empty list.")
+    kinds = dict(zip(_SCOPES, (PROJECT, DOMAIN, SYSTEM), strict=True))
     return AssignmentQuery(
-        equals={column: given[name] for name, column in _GRANT_COLUMNS.items() if name in given},
-        nothing=inherited or any(name in given for name in _ABSENT),
+        user_id=given.get("user.id"),
+        group_id=given.get("group.id"),
+        scope=next(((kinds[name], given[name]) for name in _SCOPES if name in given), None),
+        role_id=given.get("role.id"),
+        inherited=inherited,
         effective=effective,
         include_names=include_names,
+        subtree=subtree,
     )

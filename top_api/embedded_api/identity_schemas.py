@@ -26,12 +26,13 @@ def _named(*required: str, **more: Any) -> dict[str, Any]:
     }
 
 
-def _body(name: str, properties: dict[str, Any], required: tuple[str, ...] = ()) -> Versioned:
+def body_of(name: str, properties: dict[str, Any], required: tuple[str, ...] = ()) -> Versioned:
+    """Return the schema of a body with one key, and these fields within it."""
     inner = {"type": "object", "properties": properties, "required": list(required)}
     return Versioned({"type": "object", "properties": {name: inner}, "required": [name]})
 
 
-AUTH = _body(
+AUTH = body_of(
     "auth",
     {
         "identity": {
@@ -60,8 +61,12 @@ AUTH = _body(
                     "properties": {
                         "project": _named(),
                         "unscoped": {"type": "object"},
-                        "domain": {"type": "object"},
-                        "system": {"type": "object"},
+                        "domain": _DOMAIN,
+                        "system": {
+                            "type": "object",
+                            "properties": {"all": {"const": True}},
+                            "required": ["all"],
+                        },
                     },
                 },
             ]
@@ -70,66 +75,114 @@ AUTH = _body(
     ("identity",),
 )
 # What would have to do something here that nothing here does is taken only where it asks for nothing.
+_FLAG = {"type": ["boolean", "null"]}
+_UNSET = {"enum": [False, None]}
 _USER_OPTIONS: dict[str, Any] = {
-    name: {"enum": [False, None]}
-    for name in (
-        "ignore_change_password_upon_first_use",
-        "ignore_password_expiry",
-        "ignore_lockout_failure_attempts",
-        "ignore_user_inactivity",
-        "lock_password",
-        "multi_factor_auth_enabled",
-    )
-} | {"multi_factor_auth_rules": {"enum": [[], None]}}
+    **dict.fromkeys(("ignore_password_expiry", "ignore_lockout_failure_attempts", "lock_password"), _FLAG),
+    "ignore_change_password_upon_first_use": _UNSET,
+    "ignore_user_inactivity": _UNSET,
+    "multi_factor_auth_enabled": _UNSET,
+    "multi_factor_auth_rules": {"enum": [[], None]},
+}
 _VISIBLE = r"(?s).*\S.*"
 _TAG = {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "[^,/]*"}
+_TEXT = {"type": ["string", "null"], "maxLength": 4096}
+_REFERENCE = {
+    "anyOf": [{"type": "string", "minLength": 1, "maxLength": 64, "pattern": "[a-zA-Z0-9-]+"}, {"type": "null"}]
+}
 
 
 def _options(properties: dict[str, Any]) -> dict[str, Any]:
     return {"type": "object", "properties": properties, "additionalProperties": False}
 
 
-_PROJECT = {
-    "name": {"type": "string", "minLength": 1, "maxLength": 64, "pattern": _VISIBLE},
-    "description": {"type": ["string", "null"], "maxLength": 4096},
+_IMMUTABLE = _options({"immutable": _FLAG})
+_TAGS = {"type": "array", "items": _TAG, "maxItems": 80, "uniqueItems": True}
+_SHORT = {"type": "string", "minLength": 1, "maxLength": 64, "pattern": _VISIBLE}
+_DOMAIN_FIELDS = {
+    "name": _SHORT,
+    "description": _TEXT,
     "enabled": {"type": "boolean"},
-    "domain_id": {"enum": ["default", None]},
-    "parent_id": {"enum": ["default", None]},
-    "is_domain": {"const": False},
-    "tags": {"type": "array", "items": _TAG, "maxItems": 80, "uniqueItems": True},
-    "options": _options({"immutable": {"type": ["boolean", "null"]}}),
+    "tags": _TAGS,
+    "options": _IMMUTABLE,
+}
+_PROJECT = {
+    "name": _SHORT,
+    "description": _TEXT,
+    "enabled": {"type": "boolean"},
+    "domain_id": _REFERENCE,
+    "parent_id": _REFERENCE,
+    "is_domain": {"type": "boolean"},
+    "tags": _TAGS,
+    "options": _IMMUTABLE,
 }
 _USER = {
     "name": {**_NAME, "pattern": _VISIBLE},
     "password": {"type": ["string", "null"]},
     "enabled": {"type": "boolean"},
     "default_project_id": {"type": ["string", "null"], "maxLength": 64},
-    "domain_id": {"enum": ["default", None]},
-    "description": {"type": ["string", "null"], "maxLength": 4096},
+    "domain_id": _REFERENCE,
+    "description": _TEXT,
     "options": _options(_USER_OPTIONS),
 }
-PROJECT = _body("project", _PROJECT, ("name",))
-PROJECT_UPDATE = _body("project", _PROJECT)
-USER = _body("user", _USER, ("name",))
-USER_UPDATE = _body("user", _USER)
+_GROUP = {"name": _SHORT, "description": _TEXT, "domain_id": _REFERENCE}
+_ROLE = {
+    "name": {**_NAME, "pattern": _VISIBLE},
+    "description": _TEXT,
+    "domain_id": _REFERENCE,
+    "options": _IMMUTABLE,
+}
+_EXPLICIT = {"explicit_domain_id": {"type": "string", "pattern": "[0-9a-f]{32}"}}
+DOMAIN = body_of("domain", _DOMAIN_FIELDS | _EXPLICIT, ("name",))
+DOMAIN_UPDATE = body_of("domain", _DOMAIN_FIELDS)
+PROJECT = body_of("project", _PROJECT, ("name",))
+PROJECT_UPDATE = body_of("project", _PROJECT)
+USER = body_of("user", _USER, ("name",))
+USER_UPDATE = body_of("user", _USER)
+PASSWORD = body_of(
+    "user",
+    {"original_password": {"type": "string"}, "password": {"type": "string"}},
+    ("original_password", "password"),
+)
+GROUP = body_of("group", _GROUP, ("name",))
+GROUP_UPDATE = body_of("group", _GROUP)
+ROLE = body_of("role", _ROLE, ("name",))
+ROLE_UPDATE = body_of("role", _ROLE)
+TAGS = Versioned({"type": "object", "properties": {"tags": _TAGS}, "required": ["tags"], "additionalProperties": False})
+TAG = _TAG
+
+# What is a column; what stands for another field; the others are attributes of the client's own.
+DOMAIN_COLUMNS = ("name", "description", "enabled", "tags")
+PROJECT_COLUMNS = ("name", "description", "enabled", "tags")
+USER_COLUMNS = ("name", "password", "enabled", "default_project_id")
+GROUP_COLUMNS = ("name", "description")
+ROLE_COLUMNS = ("name", "description")
+_PLACES = frozenset({"domain_id", "parent_id", "is_domain", "explicit_domain_id"})
+_SET_HERE = ("links", "password_expires_at", "federated", "password_hash", "extra", "original_password")
 
 
-# What is a column; what can have one value only; the others are attributes of the client's own.
-PROJECT_FIELDS = ("name", "description", "enabled", "tags")
-USER_FIELDS = ("name", "password", "enabled", "default_project_id")
-_FIXED = frozenset({"domain_id", "parent_id", "is_domain"})
-_SET_HERE = ("id", "links", "password_expires_at", "federated", "password_hash", "extra", "original_password")
-
-
-def fields_of(given: dict[str, Any], columns: tuple[str, ...], *, known_id: str | None = None) -> dict[str, Any]:
+def fields_of(
+    given: dict[str, Any], columns: tuple[str, ...], *, known_id: str | None = None, nullable: tuple[str, ...] = ()
+) -> dict[str, Any]:
     """Return the fields of a record from a checked body, the client's own under ``extra``. Raises Invalid."""
-    if known_id is not None and given.get("id") == known_id:
-        given = {name: value for name, value in given.items() if name != "id"}
+    if known_id is not None and given.get("id", known_id) != known_id:
+        raise errors.Invalid("Invalid input for id. Cannot change ID.")
+    if known_id is None and "id" in given:
+        raise errors.Invalid("Invalid input for id. It cannot be set here.")
     for name in _SET_HERE:
         if name in given:
             raise errors.Invalid(f"Invalid input for {name}. It cannot be set here.")
-    extra = {name: value for name, value in given.items() if name not in columns and name not in _FIXED}
+    extra = {n: value for n, value in given.items() if n not in columns and n not in _PLACES and n != "id"}
     found = {name: given[name] for name in columns if name in given}
-    if "description" in found:
+    if "description" in found and "description" not in nullable:
         found["description"] = found["description"] or ""
+    if "name" in found:
+        found["name"] = found["name"].strip()
     return found | {"extra": extra} if extra else found
+
+
+def check_unchanged(given: dict[str, Any], **present: Any) -> None:
+    """Check that a change leaves these fields as they are. Raises Invalid."""
+    for name, value in present.items():
+        if name in given and given[name] != value:
+            raise errors.Invalid(f"Invalid input for {name}. It cannot be changed.")
