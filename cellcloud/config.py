@@ -226,6 +226,13 @@ CELL = [
 ]
 COMPUTE = [
     cfg.StrOpt("driver", default="libvirt", choices=["libvirt", "fake"], help="What runs the guests."),
+    cfg.IntOpt(
+        "image_cache_mib",
+        default=51200,
+        min=-1,
+        help="MiB of images that a host keeps though none of its guests uses them; beyond that those asked for least "
+        "recently go. -1: no limit. Five of the largest.",
+    ),
     cfg.IntOpt("fake_hosts", default=10, help="Hosts one process stands for with the fake driver."),
     cfg.FloatOpt("fake_delay", default=0.0, help="Seconds each verb of the fake driver takes."),
     cfg.StrOpt(
@@ -416,6 +423,7 @@ class CellConfig:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ComputeConfig:
     driver: str
+    image_cache_mib: int
     fake_hosts: int
     fake_delay: float
     fake_host_description: str

@@ -1,7 +1,7 @@
 """The one gate every image passes: what the bytes really are, told before any other tool opens them.
 
-Only ``raw`` and ``qcow2`` come through, only under their own name, and a qcow2 only when it stands alone: no backing
-file, no external data file, no feature this reader does not know. What a format looks like, and what of a qcow2 is not
+An image comes through only under its own format's name, and only when it stands alone: no backing file, no external
+data file, no feature this reader does not know. What a format looks like, and what of a qcow2 is not
 safe, oslo.utils says, which Glance and Nova ask as well; what it does not look at stands here, on top. Reads a
 megabyte, runs no program.
 """
@@ -20,10 +20,13 @@ from typing import BinaryIO
 from oslo_utils.imageutils import format_inspector
 
 from cellcloud import errors
+from cellcloud.image_gate_foreign import ISO, VHD, VMDK, check_vhd, check_vmdk
 
 logging.getLogger(format_inspector.__name__).setLevel(logging.CRITICAL)  # it complains of what an image is not
 
-ACCEPTED = ("raw", "qcow2")
+ACCEPTED = ("raw", "qcow2", VMDK, VHD, ISO)
+BOOTABLE = ("raw", "qcow2", VMDK, VHD)
+"""What a guest's disk can be made of; hosts make a qcow2 of the latter two."""
 MOST_VIRTUAL = 1 << 50  # bytes of a guest's disk: thin, it takes none, and no host's file system takes more
 HEAD_BYTES = 1 << 20  # as far as the descriptor of a VMDK may reach
 HEADER_BYTES = 64 << 10  # of a qcow2: longer ones are refused
@@ -71,7 +74,7 @@ def inspect(source: Path | BinaryIO, declared_format: str, max_bytes: int) -> Im
     """Return the facts of an image that may be used as ``declared_format``: of at most ``max_bytes`` in its file, for a
     disk of any size, which a flavor bounds. Raises Invalid with the reason it may not."""
     if declared_format not in ACCEPTED:
-        raise errors.Invalid("Disk format is not accepted: only raw and qcow2 are.")
+        raise errors.Invalid(f"Disk format is not accepted: only {', '.join(ACCEPTED)} are.")
     if isinstance(source, Path):
         with source.open("rb") as file:
             return _inspect(file, declared_format, max_bytes)
@@ -111,7 +114,10 @@ def _inspect(file: BinaryIO, declared: str, max_bytes: int) -> ImageFacts:
     file.seek(0)
     head = file.read(min(HEAD_BYTES, size))
     file.seek(max(0, size - FOOTER_BYTES))
-    found = detect(head, file.read(FOOTER_BYTES))
+    footer = file.read(FOOTER_BYTES)
+    found = detect(head, footer)
+    if declared in (VMDK, VHD, ISO):
+        return ImageFacts(format=declared, virtual_size=_check_foreign(declared, found, head, footer, size))
     if declared == "raw":
         if found and not (found <= _DISK or ("iso" in found and "mbr" in found and found <= _HYBRID)):
             raise errors.Invalid(f"The image was declared raw but is {_named(found)}.")
@@ -121,6 +127,21 @@ def _inspect(file: BinaryIO, declared: str, max_bytes: int) -> ImageFacts:
     virtual_size = _check_qcow2(head[:HEADER_BYTES], size, MOST_VIRTUAL)
     _check_safe(head)
     return ImageFacts(format="qcow2", virtual_size=virtual_size)
+
+
+def _check_foreign(declared: str, found: frozenset[str], head: bytes, footer: bytes, size: int) -> int:
+    """Return the virtual size of an image of another hypervisor, or of a CD. Raises Invalid."""
+    also = _DISK if declared in (VHD, ISO) else frozenset[str]()  # a fixed VHD begins as a plain disk does
+    if declared not in found or found - also != {declared}:
+        raise errors.Invalid(f"The image was declared {declared} but is {_named(found)}.")
+    virtual = size
+    if declared == VMDK:
+        virtual = check_vmdk(head)
+    elif declared == VHD:
+        virtual = check_vhd(head, footer)
+    if not 0 < virtual <= MOST_VIRTUAL:
+        raise errors.Invalid(f"The image's virtual size is not between 1 and {MOST_VIRTUAL} bytes.")
+    return virtual
 
 
 def _matching(head: bytes) -> set[str]:

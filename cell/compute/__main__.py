@@ -42,6 +42,7 @@ def build(
             config.state_dir / "cells" / config.cell.name / "images-cache",
             functools.cache(lambda: images or make_images(config)),
             max_bytes=config.adapters.max_image_bytes,
+            most_unused=config.compute.image_cache_mib << 20 if config.compute.image_cache_mib >= 0 else None,
         ),
         queue=config.host,
         identity=Identity(config.state_dir / "compute" / f"{config.cell.name}-{config.host}.identity"),

@@ -137,8 +137,8 @@ def test_host_names_of_a_request(world: World, version: str, hostname: str, stat
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"disk_format": "vmdk"}, "Disk format vmdk is not one of raw, qcow2."),
-        ({"disk_format": "iso"}, "Disk format iso is not one of raw, qcow2."),
+        ({"disk_format": "vdi"}, "Disk format vdi is not one of raw, qcow2, vmdk, vhd."),
+        ({"disk_format": "iso"}, "Disk format iso is not one of raw, qcow2, vmdk, vhd."),
         ({"size": 1 << 60}, "bytes, and at most"),
         ({"os_hash_value": "0" * 64, "os_hash_algo": "sha256"}, "that is not verified here: sha256."),
     ],

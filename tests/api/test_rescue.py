@@ -56,7 +56,7 @@ def test_a_password_goes_nowhere_without_a_drive_to_read_it_from(world: World) -
     ("changes", "message"),
     [
         ({"status": "queued"}, f"Requested rescue image '{RESCUE_IMAGE}' is not supported"),
-        ({"disk_format": "vmdk"}, f"Requested rescue image '{RESCUE_IMAGE}' is not supported"),
+        ({"disk_format": "iso"}, f"Requested rescue image '{RESCUE_IMAGE}' is not supported"),
         ({"properties": {"hw_rescue_device": "floppy"}}, "Requested rescue device 'floppy' is not supported"),
         ({"properties": {"hw_rescue_device": "lun"}}, "Requested rescue device 'lun' is not supported"),
         ({"properties": {"hw_rescue_bus": "fdc"}}, "Requested rescue bus 'fdc' is not supported by"),

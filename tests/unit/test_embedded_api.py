@@ -334,7 +334,7 @@ def test_an_images_life(api: Api) -> None:
         ({"name": 1}, 400),
         ({"name": "x" * 256}, 400),
         ({"name": "a\0b"}, 400),
-        ({"disk_format": "vmdk"}, 400),
+        ({"disk_format": "vdi"}, 400),
         ({"container_format": "ova"}, 400),
         ({"visibility": "world"}, 400),
         ({"min_ram": -1}, 400),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cellcloud import errors
 from cellcloud.context import RequestContext
-from cellcloud.image_gate import ACCEPTED
+from cellcloud.image_gate import BOOTABLE
 from cellcloud.model.image import Image
 from top_api.services import ApiServices
 
@@ -29,8 +29,8 @@ def get_active_image(
 def why_not_used(services: ApiServices, image: Image) -> str:
     """Say what hosts have against an active image; "" for nothing that its record tells."""
     most = services.config.adapters.max_image_bytes
-    if image.disk_format not in ACCEPTED:
-        return f"Disk format {image.disk_format or 'none'} is not one of {', '.join(ACCEPTED)}."
+    if image.disk_format not in BOOTABLE:
+        return f"Disk format {image.disk_format or 'none'} is not one of {', '.join(BOOTABLE)}."
     if image.size > most:
         return f"It has {image.size} bytes, and at most {most} are taken."
     if image.os_hash_value and image.os_hash_algo not in (None, "sha512"):

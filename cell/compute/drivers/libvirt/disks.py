@@ -1,4 +1,4 @@
-"""A guest's disks: an overlay over its image, and blank ones. The only place that starts qemu-img."""
+"""A guest's disks: an overlay over its image, and blank ones."""
 
 from __future__ import annotations
 
@@ -11,15 +11,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from cell.compute.qemu_img import CONVERTED, FORMATS, TARGET, start_convert
+from cell.compute.qemu_img import run as _qemu_img
 from cellcloud import errors
 from cellcloud.model.image import Image
 from cellcloud.model.server import ServerSpec
 
 GIB = 1 << 30
-FORMATS = ("qcow2", "raw")
 _NEXT = "next-"
-# seconds of CPU and bytes of memory that reading or making one header may take
-LIMITS = ("prlimit", "--cpu=30", f"--as={2 * GIB}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,15 +157,14 @@ def make_blank(path: Path, like: Disk) -> None:
 
 def start_copy(disk: Disk, target: Path) -> subprocess.Popen[bytes]:
     """Begin to write a disk that nobody writes, with all that it stands on, into a qcow2. Raises HostRefused."""
-    argv = ["qemu-img", "convert", "-q", "-f", disk.format, "-O", "qcow2", str(disk.path), str(target)]
-    try:
-        return subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd="/")
-    except OSError as error:
-        raise errors.HostRefused("The host cannot copy disks.", detail=str(error)) from error
+    return start_convert(disk.path, disk.format, target)
 
 
 def image_format_of(image: Image) -> str:
-    """Return the format in which QEMU opens the image's file. Raises GuestFailed for one that is not served."""
+    """Return the format in which QEMU opens the image's file, which is converted where the image is of another.
+    Raises GuestFailed for one that is not served."""
+    if image.disk_format in CONVERTED:
+        return TARGET
     if image.disk_format not in FORMATS:
         raise errors.GuestFailed(f"Images of format {image.disk_format} cannot be started here.")
     return image.disk_format
@@ -214,17 +212,3 @@ def _qemu_img_create(disk: Disk, size: int) -> None:
     _qemu_img("create", "-f", disk.format, ["-q", *backing, str(fresh), str(size)])
     fresh.chmod(0o600)
     fresh.replace(disk.path)
-
-
-def _qemu_img(verb: str, flag: str, image_format: str, rest: list[str]) -> str:
-    """Run qemu-img, which is always told the format."""
-    if image_format not in FORMATS:
-        raise errors.GuestFailed("The format of a disk is not known.")
-    argv = [*LIMITS, "qemu-img", verb, flag, image_format, *rest]
-    try:
-        done = subprocess.run(argv, capture_output=True, text=True, cwd="/", timeout=60, check=False)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise errors.HostRefused("The host cannot make disks.", detail=str(error)) from error
-    if done.returncode != 0:
-        raise errors.HostRefused("The guest's disk could not be made.", detail=done.stderr.strip())
-    return done.stdout

@@ -56,7 +56,8 @@ def expect(
     if EPHEMERAL in disks:
         wanted[EPHEMERAL] = _expect_qcow2(disks[EPHEMERAL].path, spec.flavor.ephemeral_gb * GIB, needed=False)
     if image is None:
-        most = min(spec.image.size or most_image, most_image)
+        known = spec.image.size if _has_own_bytes(spec.image) else 0
+        most = min(known or most_image, most_image)
         wanted[BASE] = ExpectedFile(path=directory / BASE, most=most, most_virtual=root)
     wanted[ROOT] = _expect_qcow2(disks[ROOT].path, root)  # the last to have its place: then all have
     return {name: file for name, file in wanted.items() if not file.path.exists()}
@@ -100,9 +101,14 @@ def _check(name: str, file: ExpectedFile, spec: ServerSpec, arrived: Mapping[str
         image_gate.inspect_disk(file.arrival, most, base=BASE, base_format=image_format)
 
 
+def _has_own_bytes(image: Image) -> bool:
+    """Return whether hosts keep an image as it is, so that its record tells of their file."""
+    return image.disk_format == image_format_of(image)
+
+
 def _check_bytes(path: Path, image: Image) -> None:
     """Check that the bytes are those of which the image's record tells. Raises Invalid."""
-    if not image.os_hash_value:
+    if not image.os_hash_value or not _has_own_bytes(image):
         return
     if image.os_hash_algo not in (None, "sha512"):
         raise errors.Invalid("The image's checksum is of a kind this host does not verify.")

@@ -25,7 +25,8 @@ _KINDS = {
     "hw_sound_model": "COMPUTE_SOUND_MODEL",
 }
 TRAITS = (
-    *("COMPUTE_NODE", "COMPUTE_IMAGE_TYPE_QCOW2", "COMPUTE_IMAGE_TYPE_RAW", "COMPUTE_ARCH_X86_64", "HW_ARCH_X86_64"),
+    *("COMPUTE_NODE", "COMPUTE_IMAGE_TYPE_QCOW2", "COMPUTE_IMAGE_TYPE_RAW", "COMPUTE_IMAGE_TYPE_VMDK"),
+    *("COMPUTE_IMAGE_TYPE_VHD", "COMPUTE_ARCH_X86_64", "HW_ARCH_X86_64"),
     *sorted(
         {
             f"{prefix}_{str(value).upper()}"
