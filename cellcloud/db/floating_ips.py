@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from cellcloud import errors
+from cellcloud.db import network_quota_usages
+from cellcloud.db.engine import racing, utc_now
 from cellcloud.db.listing import ALL, Columns, Page, items_of, rows_of
 from cellcloud.db.network_schema import floating_ips
 from cellcloud.db.networks import stamp
@@ -43,6 +46,40 @@ def get_floating_ip(c: Connection, project_id: str | None, floating_ip_id: str) 
     if not found:
         raise errors.NotFound(f"Floating IP {floating_ip_id[:64]} could not be found")
     return found[0]
+
+
+def insert_floating_ip(c: Connection, floating: FloatingIp, *, limit: int) -> None:
+    """``limit``: of its project's floating IPs. Raises QuotaExceeded."""
+    if not network_quota_usages.reserve(c, floating.project_id, "floatingip", 1, limit):
+        raise network_quota_usages.exceeded("floatingip")
+    values = {name: getattr(floating, name) for name in _COLUMNS if name != "revision"}
+    c.execute(floating_ips.insert().values(created_at=utc_now(), updated_at=utc_now(), **values))
+
+
+def update_floating_ip(c: Connection, floating: FloatingIp, changes: Mapping[str, Any]) -> bool:
+    """Change columns while it is as in the record; False when it is not any more. Raises LostRace where another one is
+    forwarded to the same address just now."""
+    mine = floating_ips.update().where(floating_ips.c.id == floating.id, floating_ips.c.revision == floating.revision)
+    with racing():
+        return (
+            c.execute(mine.values(updated_at=utc_now(), revision=floating_ips.c.revision + 1, **changes)).rowcount > 0
+        )
+
+
+def delete_floating_ip(c: Connection, floating: FloatingIp) -> bool:
+    """Delete it while it is as in the record; False when it is not any more."""
+    mine = (floating_ips.c.id == floating.id, floating_ips.c.revision == floating.revision)
+    if not c.execute(floating_ips.delete().where(*mine)).rowcount:
+        return False
+    network_quota_usages.release(c, floating.project_id, "floatingip", 1)
+    return True
+
+
+def find_forwarded(c: Connection, **equal: Any) -> FloatingIp | None:
+    """Return one that is forwarded, by columns, if there is one."""
+    which = [floating_ips.c[name] == value for name, value in equal.items()]
+    row = c.execute(sa.select(floating_ips).where(floating_ips.c.port_id.is_not(None), *which).limit(1)).first()
+    return None if row is None else _floating_ip(row)
 
 
 def _floating_ip(row: Any) -> FloatingIp:

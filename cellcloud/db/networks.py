@@ -16,9 +16,11 @@ from cellcloud import errors
 from cellcloud.db import network_quota_usages
 from cellcloud.db.engine import racing, utc_now
 from cellcloud.db.listing import ALL, Columns, Page, items_of, rows_of
+from cellcloud.db.network_schema import network_rbac_policies, routers
 from cellcloud.db.network_versions import raise_versions
 from cellcloud.db.top_schema import networks, port_addresses, ports, subnets
 from cellcloud.model.network import Network, Subnet
+from cellcloud.model.router import ROUTER_INTERFACE
 
 LAST_SEGMENT = (1 << 24) - 1
 """The greatest VXLAN network identifier."""
@@ -58,7 +60,7 @@ def list_networks(c: Connection, *, project_id: str | None, page: Page = ALL) ->
     Raises NotFound for the page's marker."""
     query = sa.select(networks)
     if project_id is not None:
-        query = query.where((networks.c.project_id == project_id) | networks.c.shared)
+        query = query.where(usable_by(project_id) | networks.c.external)
     rows = rows_of(c, query, networks.c.id, NETWORK_COLUMNS, page)
     pairs = sa.select(subnets.c.network_id, subnets.c.id).where(subnets.c.network_id.in_([row.id for row in rows]))
     of: dict[str, list[str]] = {}
@@ -79,10 +81,19 @@ def list_networks(c: Connection, *, project_id: str | None, page: Page = ALL) ->
     ]
 
 
+def usable_by(project_id: str | sa.BindParameter[str]) -> sa.ColumnElement[bool]:
+    """Networks that a project may put ports on: its own, those of everybody, and those that policies give it."""
+    given = sa.select(network_rbac_policies.c.object_id).where(
+        network_rbac_policies.c.action == "access_as_shared",
+        sa.or_(network_rbac_policies.c.target_project == project_id, network_rbac_policies.c.target_project == "*"),
+    )
+    return sa.or_(networks.c.project_id == project_id, networks.c.shared, networks.c.id.in_(given))
+
+
 _USABLE = (
     sa.select(networks.c.id)
     .where(
-        (networks.c.project_id == sa.bindparam("project")) | networks.c.shared,
+        usable_by(sa.bindparam("project")),
         networks.c.id.in_(sa.select(subnets.c.network_id)),
     )
     .order_by(networks.c.id)
@@ -107,6 +118,10 @@ def insert_network(c: Connection, network: Network, *, limit: int) -> None:
     if not network_quota_usages.reserve(c, network.project_id, "network", 1, limit):
         raise network_quota_usages.exceeded("network")
     values = {name: getattr(network, name) for name in _NETWORK}
+    if network.segmentation_id is not None:
+        known = sa.select(networks.c.id).where(networks.c.segmentation_id == network.segmentation_id)
+        if c.execute(known).first():
+            raise errors.Conflict(f"Unable to create the network. The tunnel ID {network.segmentation_id} is in use.")
     values["segmentation_id"] = network.segmentation_id or secrets.randbelow(LAST_SEGMENT) + 1
     with racing():  # for the number; another try takes another one
         c.execute(networks.insert().values(created_at=utc_now(), updated_at=utc_now(), **values))
@@ -125,6 +140,12 @@ def is_used_by_others(c: Connection, network: Network) -> bool:
     """Return whether ports of other projects than its own are on the network."""
     theirs = (ports.c.network_id == network.id, ports.c.project_id != network.project_id)
     return c.execute(sa.select(ports.c.id).where(*theirs).limit(1)).first() is not None
+
+
+def has_gateways(c: Connection, network_id: str) -> bool:
+    """Return whether routers lead to the network."""
+    found = sa.select(routers.c.id).where(routers.c.gateway_network_id == network_id).limit(1)
+    return c.execute(found).first() is not None
 
 
 def delete_network(c: Connection, network_id: str) -> None:
@@ -167,7 +188,7 @@ def list_subnets(c: Connection, *, project_id: str | None, page: Page = ALL) -> 
     all. Raises NotFound for the page's marker."""
     query = sa.select(subnets)
     if project_id is not None:
-        shared = sa.select(networks.c.id).where((networks.c.project_id == project_id) | networks.c.shared)
+        shared = sa.select(networks.c.id).where(usable_by(project_id) | networks.c.external)
         query = query.where((subnets.c.project_id == project_id) | subnets.c.network_id.in_(shared))
     return [subnet_of(row) for row in rows_of(c, query, subnets.c.id, SUBNET_COLUMNS, page)]
 
@@ -193,6 +214,13 @@ def insert_subnet(c: Connection, subnet: Subnet, *, limit: int) -> None:
             raise errors.Conflict(f"The range {subnet.cidr} overlaps another subnet's.")
     values = {name: getattr(subnet, name) for name in _SUBNET}
     c.execute(subnets.insert().values(created_at=utc_now(), updated_at=utc_now(), next_offset=0, **values))
+
+
+def is_router_address(c: Connection, subnet_id: str, address: str) -> bool:
+    """Return whether a router has that address of the subnet."""
+    held = sa.select(port_addresses.c.port_id).join(ports, ports.c.id == port_addresses.c.port_id)
+    mine = (port_addresses.c.subnet_id == subnet_id, port_addresses.c.ip_address == address)
+    return c.execute(held.where(*mine, ports.c.device_owner == ROUTER_INTERFACE)).first() is not None
 
 
 def is_in_use(c: Connection, subnet_id: str) -> bool:

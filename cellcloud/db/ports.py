@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import uuid
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,18 +13,20 @@ from sqlalchemy.engine import Connection
 
 from cellcloud import errors
 from cellcloud.db import database_incarnations, network_quota_usages
+from cellcloud.db.address_allocation import asked_addresses, choose_addresses
 from cellcloud.db.engine import racing, utc_now
 from cellcloud.db.listing import ALL, Columns, Condition, Page, Test, items_of, rows_of
-from cellcloud.db.network_quota_usages import Bounds, addresses_of
+from cellcloud.db.network_quota_usages import UNLIMITED, Bounds, addresses_of
+from cellcloud.db.network_schema import floating_ips
 from cellcloud.db.network_versions import raise_versions
-from cellcloud.db.networks import stamp, subnet_of
+from cellcloud.db.networks import stamp, subnet_of, usable_by
 from cellcloud.db.security_groups import bind_groups, bind_other_groups, ensure_default_group
 from cellcloud.db.top_schema import networks, port_addresses, ports, subnets
 from cellcloud.model.network import FixedIp, NewPort, Port, PortRecord, Subnet
-from cellcloud.model.subnet_arithmetic import Pool, containing, fixed_ip
+from cellcloud.model.subnet_arithmetic import Pool
 
 MAC_PREFIX = "fa:16:3e"
-_MOST_AT_ONCE = 1000
+_MOST_COUNTED = 1 << 62  # addresses of a network
 LAST = (1 << 63) - 1
 """After every placement."""
 
@@ -55,16 +57,6 @@ _BY_INDEX = sa.select(ports.c.id).where(
 )
 _NETWORK = sa.select(networks, utc_now().label("now")).where(networks.c.id == sa.bindparam("network_id"))
 _SUBNETS = sa.select(subnets).where(subnets.c.network_id == sa.bindparam("network_id")).order_by(subnets.c.created_at)
-_COUNT_ON = (
-    subnets.update()
-    .where(subnets.c.id == sa.bindparam("subnet"))
-    .values(next_offset=subnets.c.next_offset + sa.bindparam("step"))
-)
-_COUNTER = sa.select(subnets.c.next_offset).where(subnets.c.id == sa.bindparam("subnet"))
-_HELD = sa.select(port_addresses.c.ip_address).where(
-    port_addresses.c.subnet_id == sa.bindparam("subnet"),
-    port_addresses.c.ip_address.in_(sa.bindparam("candidates", expanding=True)),
-)
 _INDEXES = sa.select(ports.c.device_id, ports.c.device_index).where(
     ports.c.device_id.in_(sa.bindparam("server_ids", expanding=True)), ports.c.device_index.is_not(None)
 )
@@ -89,6 +81,9 @@ _OWNED = (
     .where(*_MINE, ports.c.owned)
     .order_by(ports.c.id)
     .with_for_update()
+)
+_FORWARDED = sa.select(floating_ips.c.id, floating_ips.c.router_id).where(
+    floating_ips.c.port_id.in_(sa.bindparam("port_ids", expanding=True))
 )
 _LENT = sa.select(ports.c.network_id).where(*_MINE).with_for_update()
 _CHANGED: dict[str, Any] = {"updated_at": utc_now(), "revision": ports.c.revision + 1}
@@ -192,7 +187,7 @@ def make_ports(c: Connection, new: Sequence[NewPort], *, project_id: str | None,
     TryLater while servers may have addresses that the database lost.
     """
     database_incarnations.check_compared(c)
-    new = _in_groups(c, new)
+    new = _settled(c, new)
     raise_versions(
         c,
         networks={wanted.network_id for wanted in new},
@@ -201,12 +196,12 @@ def make_ports(c: Connection, new: Sequence[NewPort], *, project_id: str | None,
     records: dict[int, PortRecord] = {}
     for network_id in dict.fromkeys(wanted.network_id for wanted in new):
         network = c.execute(_NETWORK, {"network_id": network_id}).one_or_none()
-        if network is None or not (project_id in (None, network.project_id) or network.shared):
+        if network is None or not (project_id is None or _is_usable(c, network, project_id)):
             raise errors.NotFound(f"Network {network_id[:64]} could not be found.")
         known = [subnet_of(row) for row in c.execute(_SUBNETS, {"network_id": network.id})]
         here = [place for place, wanted in enumerate(new) if wanted.network_id == network_id]
         _reserve(c, network, known, [new[place] for place in here], bounds)
-        chosen = _choose_addresses(c, [new[place] for place in here], known)
+        chosen = choose_addresses(c, [new[place] for place in here], known)
         made = [_new_record(new[place], network, ips) for place, ips in zip(here, chosen, strict=True)]
         with racing():
             times = {"created_at": network.now, "updated_at": network.now}
@@ -221,37 +216,6 @@ def make_ports(c: Connection, new: Sequence[NewPort], *, project_id: str | None,
         bind_groups(c, {record.port.id: record.port.security_groups for record in made})
         records |= dict(zip(here, made, strict=True))
     return [records[place] for place in range(len(new))]
-
-
-def take_addresses(c: Connection, subnet: Subnet, count: int, spoken_for: Collection[str] = ()) -> list[str]:
-    """Up to ``count`` free addresses, none of those spoken for. Another transaction waits here until this one ends.
-
-    The subnet's counter stands where nothing was handed out yet, so an emptyish subnet costs three statements however
-    large it is and however many are taken.
-    """
-    pool = Pool(subnet)
-    c.execute(_COUNT_ON, {"subnet": subnet.id, "step": count})
-    start = int(c.execute(_COUNTER, {"subnet": subnet.id}).scalar_one()) - count
-    found: list[str] = []
-    looked, window = 0, max(8, count)
-    while looked < pool.size and len(found) < count:
-        candidates = [pool[start + looked + i] for i in range(min(window, pool.size - looked))]
-        taken = _held(c, subnet.id, candidates)
-        for candidate in candidates:
-            looked += 1
-            if candidate not in taken and candidate not in spoken_for:
-                found.append(candidate)
-                if len(found) == count:
-                    break
-        window = min(window * 4, _MOST_AT_ONCE)
-    if looked > count:
-        c.execute(_COUNT_ON, {"subnet": subnet.id, "step": looked - count})
-    return found
-
-
-def is_held(c: Connection, subnet_id: str, address: str) -> bool:
-    """Return whether a port has that address."""
-    return bool(_held(c, subnet_id, [address]))
 
 
 def bind_port(
@@ -278,6 +242,48 @@ def update_port(c: Connection, record: PortRecord, changes: dict[str, Any]) -> b
     return changed
 
 
+def change_addresses(
+    c: Connection, record: PortRecord, wanted: Sequence[tuple[str | None, str | None]], *, mac_address: str
+) -> None:
+    """Give a port, which has that MAC from now on, these (subnet, address) pairs, of which either may be None: of a
+    subnet it keeps an address that it has. Raises Invalid, Conflict for an address that is taken, and where a floating
+    IP is forwarded to one that it loses."""
+    port = record.port
+    known = [subnet_of(row) for row in c.execute(_SUBNETS, {"network_id": port.network_id})]
+    c.execute(port_addresses.delete().where(port_addresses.c.port_id == port.id))
+    again = NewPort(
+        network_id=port.network_id,
+        project_id=port.project_id,
+        device_owner=record.device_owner,
+        mac_address=mac_address,
+        addresses=tuple(_kept(port.fixed_ips, wanted)),
+    )
+    (chosen,) = choose_addresses(c, [again], known)
+    leaving = {ip.ip_address for ip in port.fixed_ips} - {ip.ip_address for ip in chosen}
+    forwarded = floating_ips.c.port_id == port.id, floating_ips.c.fixed_ip_address.in_(sorted(leaving))
+    if leaving and c.execute(sa.select(floating_ips.c.id).where(*forwarded).limit(1)).first():
+        raise errors.Conflict(f"A floating IP is forwarded to an address that port {port.id} would lose.")
+    more = len(chosen) - len(port.fixed_ips)
+    network_quota_usages.reserve(c, port.project_id, addresses_of(port.network_id), more, UNLIMITED)
+    held = [{"subnet_id": ip.subnet_id, "ip_address": ip.ip_address, "port_id": port.id} for ip in chosen]
+    if held:
+        with racing():
+            c.execute(_INSERT_ADDRESS, held)
+
+
+def _kept(
+    present: Sequence[FixedIp], wanted: Sequence[tuple[str | None, str | None]]
+) -> Iterator[tuple[str | None, str | None]]:
+    """Yield the wanted pairs, with an address of the present ones where only a subnet is named."""
+    named = {address for _, address in wanted}
+    left = [ip for ip in present if ip.ip_address not in named]
+    for subnet_id, address in wanted:
+        mine = next((ip for ip in left if address is None and ip.subnet_id == subnet_id), None)
+        if mine is not None:
+            left.remove(mine)
+        yield (subnet_id, address if mine is None else mine.ip_address)
+
+
 def move_ports(c: Connection, server_id: str, host: str, placement: int = 0) -> int:
     """Bind a server's ports to the host of a placement, but those of later ones; returns how many."""
     query = ports.update().where(*_MINE).values(host_id=host, placement=sa.bindparam("mine"), **_CHANGED)
@@ -290,6 +296,7 @@ def release_ports(c: Connection, server_id: str, placement: int = LAST) -> None:
     mine = {"server_id": server_id, "up_to": placement}
     owned = c.execute(_OWNED, mine).all()
     if owned:
+        disconnect(c, [row.id for row in owned])
         c.execute(_DELETE, {"port_ids": [row.id for row in owned]})
         for project_id, network_id in sorted({(row.project_id, row.network_id) for row in owned}):
             there = [row for row in owned if (row.project_id, row.network_id) == (project_id, network_id)]
@@ -305,6 +312,7 @@ def release_ports(c: Connection, server_id: str, placement: int = LAST) -> None:
 def delete_ports(c: Connection, records: Sequence[PortRecord]) -> bool:
     """Delete ports with their addresses while they are as in the records; False, and the caller must roll back, when
     one is not any more. What they used is counted down once for all of a project on a network."""
+    disconnect(c, [record.port.id for record in records])
     for record in records:
         if not c.execute(ports.delete().where(*_as_in(record))).rowcount:
             return False
@@ -323,14 +331,53 @@ def delete_ports(c: Connection, records: Sequence[PortRecord]) -> bool:
     return True
 
 
-def _in_groups(c: Connection, new: Sequence[NewPort]) -> list[NewPort]:
-    """Put ports that name no group into the default ones of their projects."""
-    unnamed = {wanted.project_id for wanted in new if wanted.security_groups is None}
-    default = {project_id: ensure_default_group(c, project_id) for project_id in sorted(unnamed)}
-    return [
-        replace(wanted, security_groups=(default[wanted.project_id],)) if wanted.security_groups is None else wanted
-        for wanted in new
-    ]
+def _is_usable(c: Connection, network: Any, project_id: str) -> bool:
+    if network.project_id == project_id or network.shared:
+        return True
+    mine = sa.select(networks.c.id).where(networks.c.id == network.id, usable_by(project_id))
+    return c.execute(mine).first() is not None
+
+
+def disconnect(c: Connection, port_ids: Sequence[str]) -> None:
+    """Let no floating IP be forwarded to these ports any more."""
+    forwarded = c.execute(_FORWARDED, {"port_ids": port_ids}).all()
+    if forwarded:
+        raise_versions(c, routers={row.router_id for row in forwarded})
+        mine = floating_ips.update().where(floating_ips.c.id.in_([row.id for row in forwarded]))
+        nowhere = {"port_id": None, "fixed_ip_address": None, "router_id": None}
+        c.execute(mine.values(revision=floating_ips.c.revision + 1, updated_at=utc_now(), **nowhere))
+
+
+def _settled(c: Connection, new: Sequence[NewPort]) -> list[NewPort]:
+    """Give ports what they do not say: a MAC, whether they have security, and their projects' default groups."""
+    named = sorted({wanted.network_id for wanted in new if wanted.port_security_enabled is None})
+    insecure = networks.c.port_security_enabled.is_(sa.false())
+    query = sa.select(networks.c.id).where(networks.c.id.in_(named), insecure)
+    without = set(c.execute(query).scalars()) if named else set()
+    found = []
+    default: dict[str, str] = {}
+    for wanted in new:
+        secure = wanted.port_security_enabled
+        secure = wanted.network_id not in without if secure is None else secure
+        groups = wanted.security_groups
+        if groups is None and secure and wanted.project_id not in default:
+            default[wanted.project_id] = ensure_default_group(c, wanted.project_id)
+        if groups is None:
+            groups = (default[wanted.project_id],) if secure else ()
+        mac = wanted.mac_address or _new_mac()
+        pairs = tuple((address, of or mac) for address, of in wanted.allowed_address_pairs)
+        check_security(secure, groups, pairs)
+        settled = {"mac_address": mac, "port_security_enabled": secure, "security_groups": groups}
+        found.append(replace(wanted, allowed_address_pairs=pairs, **settled))  # type: ignore[arg-type]
+    return found
+
+
+def check_security(secure: bool, groups: Sequence[str], pairs: Sequence[tuple[str, str]]) -> None:
+    """Check that a port without security has no groups and no allowed pairs. Raises Conflict."""
+    if not secure and groups:
+        raise errors.Conflict("Port security must be enabled and port must have an IP address to use security groups.")
+    if not secure and pairs:
+        raise errors.Conflict("Port Security must be enabled in order to have allowed address pairs on a port.")
 
 
 def _raise_of_ports(c: Connection, which: sa.ColumnElement[bool]) -> None:
@@ -348,64 +395,17 @@ def _as_in(record: PortRecord) -> tuple[sa.ColumnElement[bool], ...]:
 
 def _reserve(c: Connection, network: Any, known: Sequence[Subnet], new: Sequence[NewPort], bounds: Bounds) -> None:
     """Count ports and addresses against their projects' limits. Raises QuotaExceeded."""
-    size = sum(Pool(subnet).size for subnet in known)
+    size = min(sum(Pool(subnet).size for subnet in known), _MOST_COUNTED)
     share = max(1, size * bounds.shared_percent // 100)
     for project_id in sorted({wanted.project_id for wanted in new}):
         mine = [wanted for wanted in new if wanted.project_id == project_id]
         if not network_quota_usages.reserve(c, project_id, "port", len(mine), bounds.ports):
             raise network_quota_usages.exceeded("port")
-        addresses = sum(bool(known) if each.addresses is None else len(each.addresses) for each in mine)
+        addresses = sum(len(asked_addresses(each, known)) for each in mine)
         limit = share if network.shared and network.project_id != project_id else network_quota_usages.UNLIMITED
         if not network_quota_usages.reserve(c, project_id, addresses_of(network.id), addresses, limit):
             why = f"One project may have {share} of the {size} addresses of the shared network {network.id}."
             raise network_quota_usages.exceeded("port", why=why)
-
-
-def _choose_addresses(c: Connection, new: Sequence[NewPort], known: Sequence[Subnet]) -> list[tuple[FixedIp, ...]]:
-    """Choose the addresses of each port: the wanted ones first, so that none of them is given to a port that takes
-    any."""
-    chosen: list[list[FixedIp | None]] = []
-    mine: dict[str, set[str]] = {subnet.id: set() for subnet in known}
-    free: dict[tuple[str, ...], list[tuple[int, int]]] = {}  # subnets to choose from -> (port, place) to fill
-    for number, wanted in enumerate(new):
-        asked = ((None, None),) if wanted.addresses is None and known else wanted.addresses or ()
-        chosen.append([None] * len(asked))
-        for place, (subnet_id, address) in enumerate(asked):
-            fitting = [subnet for subnet in known if subnet_id in (None, subnet.id)]
-            if subnet_id is not None and not fitting:
-                raise errors.Invalid(f"Subnet {subnet_id} is none of the port's network.")
-            if address is None:
-                free.setdefault(tuple(subnet.id for subnet in fitting), []).append((number, place))
-                continue
-            subnet = containing(fitting, address)
-            if address in mine[subnet.id] or is_held(c, subnet.id, address):
-                raise errors.Conflict(f"IP address {address} already allocated in subnet {subnet.id}.")
-            mine[subnet.id].add(address)
-            chosen[number][place] = fixed_ip(subnet, address)
-    for subnet_ids, places in free.items():
-        fitting = [subnet for subnet in known if subnet.id in subnet_ids]
-        for (number, place), ip in zip(places, _any_addresses(c, fitting, len(places), mine), strict=True):
-            chosen[number][place] = ip
-    return [tuple(ip for ip in of_port if ip is not None) for of_port in chosen]
-
-
-def _any_addresses(c: Connection, known: Sequence[Subnet], count: int, mine: dict[str, set[str]]) -> list[FixedIp]:
-    """Choose that many addresses of any of the subnets; ``mine``, subnet -> addresses, are taken by this
-    transaction."""
-    found: list[FixedIp] = []
-    for subnet in known:
-        if len(found) < count:
-            fresh = take_addresses(c, subnet, count - len(found), mine[subnet.id])
-            mine[subnet.id].update(fresh)
-            found += [fixed_ip(subnet, address) for address in fresh]
-    if len(found) < count:
-        network = known[0].network_id if known else ""
-        raise errors.Conflict(f"No more IP addresses available on network {network}.")
-    return found
-
-
-def _held(c: Connection, subnet_id: str, candidates: Sequence[str]) -> set[str]:
-    return set(c.execute(_HELD, {"subnet": subnet_id, "candidates": candidates}).scalars())
 
 
 def _new_mac() -> str:
@@ -417,7 +417,7 @@ def _new_record(wanted: NewPort, network: Any, addresses: tuple[FixedIp, ...]) -
         id=str(uuid.uuid4()),
         network_id=network.id,
         network_name=network.name,
-        mac_address=wanted.mac_address or _new_mac(),
+        mac_address=wanted.mac_address or "",
         fixed_ips=addresses,
         mtu=network.mtu,
         owned=wanted.owned,
@@ -425,7 +425,7 @@ def _new_record(wanted: NewPort, network: Any, addresses: tuple[FixedIp, ...]) -
         project_id=wanted.project_id,
         host_id=wanted.host_id,
         security_groups=wanted.security_groups or (),
-        port_security_enabled=wanted.port_security_enabled,
+        port_security_enabled=wanted.port_security_enabled is not False,
         allowed_address_pairs=wanted.allowed_address_pairs,
         dns_name=wanted.dns_name,
     )

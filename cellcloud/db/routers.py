@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,8 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from cellcloud import errors
+from cellcloud.db import network_quota_usages
+from cellcloud.db.engine import racing, utc_now
 from cellcloud.db.listing import ALL, Columns, Page, items_of, rows_of
 from cellcloud.db.network_schema import router_interfaces, routers
 from cellcloud.db.networks import stamp
@@ -68,6 +70,58 @@ def list_interfaces(
         query = query.where(ports.c.network_id.in_(sorted(networks)))
     order: Sequence[Any] = (router_interfaces.c.router_id, router_interfaces.c.subnet_id)
     return [RouterInterface(**row) for row in c.execute(query.order_by(*order)).mappings()]
+
+
+def find_interface(
+    c: Connection, router_id: str, *, subnet_id: str | None, port_id: str | None
+) -> RouterInterface | None:
+    """Return the first of a router's interfaces with that subnet and that port; None of either: any."""
+    for one in list_interfaces(c, routers=[router_id]):
+        if subnet_id in (None, one.subnet_id) and port_id in (None, one.port_id):
+            return one
+    return None
+
+
+def insert_router(c: Connection, router: VirtualRouter, *, limit: int) -> None:
+    """``limit``: of its project's routers. Raises QuotaExceeded."""
+    if not network_quota_usages.reserve(c, router.project_id, "router", 1, limit):
+        raise network_quota_usages.exceeded("router")
+    names = ("id", "name", "project_id", "description", "admin_state_up", "enable_snat")
+    values = {name: getattr(router, name) for name in names}
+    c.execute(routers.insert().values(created_at=utc_now(), updated_at=utc_now(), **values))
+
+
+def update_router(c: Connection, router_id: str, changes: Mapping[str, Any]) -> None:
+    """Change columns of a router. Whoever else changes it waits until this transaction ends."""
+    counted = {"revision": routers.c.revision + 1, "version": routers.c.version + 1}
+    c.execute(routers.update().where(routers.c.id == router_id).values(updated_at=utc_now(), **counted, **changes))
+
+
+def delete_router(c: Connection, router: VirtualRouter) -> None:
+    """Delete a router, which has no ports any more. Raises Conflict where it has."""
+    try:
+        gone = c.execute(routers.delete().where(routers.c.id == router.id)).rowcount
+    except sa.exc.IntegrityError as error:
+        raise errors.Conflict(f"Router {router.id} still has ports") from error
+    if gone:
+        network_quota_usages.release(c, router.project_id, "router", 1)
+
+
+def insert_interfaces(c: Connection, router_id: str, port_id: str, subnet_ids: Sequence[str]) -> None:
+    """Note that a port is the router's on these subnets. Raises LostRace where another is just now."""
+    with racing():
+        pairs = [{"router_id": router_id, "subnet_id": subnet_id, "port_id": port_id} for subnet_id in subnet_ids]
+        c.execute(router_interfaces.insert(), pairs)
+
+
+def find_route_out(c: Connection, subnet_id: str, external_network_id: str) -> str | None:
+    """Return the router that leads from a subnet to an external network, if there is one."""
+    query = (
+        sa.select(routers.c.id)
+        .join(router_interfaces, router_interfaces.c.router_id == routers.c.id)
+        .where(router_interfaces.c.subnet_id == subnet_id, routers.c.gateway_network_id == external_network_id)
+    )
+    return c.execute(query.order_by(routers.c.id).limit(1)).scalar_one_or_none()
 
 
 def _router(row: Any, gateway: PortRecord | None) -> VirtualRouter:

@@ -4,35 +4,28 @@ from __future__ import annotations
 
 import functools
 import uuid
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from cellcloud import errors
 from cellcloud.batching import Batcher
-from cellcloud.clients.network import MANY_NETWORKS, placed_anew
+from cellcloud.clients.network import MANY_NETWORKS
 from cellcloud.config import NetworkConfig
 from cellcloud.db import network_quota_usages, pagination_snapshots
 from cellcloud.db import networks as db
 from cellcloud.db import ports as db_ports
-from cellcloud.db import security_groups as db_groups
-from cellcloud.db.engine import Connection, Database, LostRace, retried
+from cellcloud.db.address_allocation import is_held
+from cellcloud.db.engine import Database, retried
 from cellcloud.db.listing import ALL, Page
 from cellcloud.db.network_quota_usages import Bounds
+from cellcloud.embedded import port_transactions
+from cellcloud.embedded.floating_ips import EmbeddedFloatingIps
+from cellcloud.embedded.routers import EmbeddedRouters
 from cellcloud.embedded.security_groups import EmbeddedSecurityGroups
 from cellcloud.embedded.viewer import Viewer
 from cellcloud.model.network import Network, NewPort, Port, PortRecord, RequestedNetwork, Subnet
-from cellcloud.model.security_group import DEFAULT
 from cellcloud.model.subnet_arithmetic import completed, containing
-
-NO_DEVICE = "A port without a device answers none of a device's requests."
-_UNBOUND: dict[str, Any] = {
-    "device_index": None,
-    "owned": False,
-    "device_owner": "",
-    "host_id": "",
-    "placement": 0,
-}
 
 
 class EmbeddedNetworks:
@@ -42,8 +35,10 @@ class EmbeddedNetworks:
         self._database = database
         self._limits = limits or NetworkConfig()
         self.security_groups = EmbeddedSecurityGroups(database, self._limits)
+        self.routers = EmbeddedRouters(database, self._limits)
+        self.floating_ips = EmbeddedFloatingIps(database, self._limits)
         self._end: Batcher[tuple[Viewer, str, int | None], None] = Batcher(
-            functools.partial(_end_ports, database), name="ports ended"
+            functools.partial(port_transactions.end_ports, database), name="ports ended"
         )
         self._bounds = Bounds(ports=self._limits.quota_port, shared_percent=self._limits.shared_network_percent)
 
@@ -103,11 +98,11 @@ class EmbeddedNetworks:
             )
             for index, wanted in enumerate(requested)
         ]
-        return _ensure(self._database, requested, new, self._bounds, security_groups, anew=anew)
+        return port_transactions.ensure(self._database, requested, new, self._bounds, security_groups, anew=anew)
 
     def delete_ports(self, server_id: str, *, placement: int = 0) -> None:
         """See ``NetworkClient``."""
-        _release(self._database, server_id, placement)
+        port_transactions.release(self._database, server_id, placement)
 
     def count_free_ports(self, project_id: str) -> int | None:
         """See ``NetworkClient``."""
@@ -164,7 +159,7 @@ class EmbeddedNetworks:
                 raise errors.Invalid(f"Network {network_id} could not be found.")
             if not subnets:
                 raise errors.Invalid(f"Network {network_id} requires a subnet in order to boot instances on.")
-            if address and db_ports.is_held(c, containing(subnets, address).id, address):
+            if address and is_held(c, containing(subnets, address).id, address):
                 raise errors.Invalid(f"Fixed IP address {address} is already in use.")
 
     # ---- networks --------------------------------------------------------------------------------------------------
@@ -180,8 +175,13 @@ class EmbeddedNetworks:
             return db.get_network(c, viewer.only, network_id)
 
     def create_network(self, viewer: Viewer, network: Network) -> Network:
-        """Create a network. Raises QuotaExceeded."""
-        return _add_network(self._database, viewer, replace(network, id=str(uuid.uuid4())), self._limits.quota_network)
+        """Create a network. Raises QuotaExceeded, Conflict for a segment in use."""
+        return self.create_networks(viewer, [network])[0]
+
+    def create_networks(self, viewer: Viewer, networks: Sequence[Network]) -> list[Network]:
+        """Create all or none. Raises as ``create_network``."""
+        new = [replace(network, id=str(uuid.uuid4())) for network in networks]
+        return _add_networks(self._database, viewer, new, self._limits.quota_network)
 
     def update_network(self, viewer: Viewer, network_id: str, changes: Mapping[str, Any]) -> Network:
         """Change a network. Raises NotFound, Forbidden, Conflict for a network taken from others with ports on it."""
@@ -207,8 +207,12 @@ class EmbeddedNetworks:
         """Gateway and pools are filled in where empty. Raises NotFound, Forbidden, Invalid, QuotaExceeded,
         Conflict for an overlap.
         """
-        subnet = completed(replace(subnet, id=str(uuid.uuid4())), gateway=gateway)
-        return _add_subnet(self._database, viewer, subnet, self._limits.quota_subnet)
+        return self.create_subnets(viewer, [(subnet, gateway)])[0]
+
+    def create_subnets(self, viewer: Viewer, subnets: Sequence[tuple[Subnet, bool]]) -> list[Subnet]:
+        """Create all or none, each with or without a gateway. Raises as ``create_subnet``."""
+        new = [completed(replace(subnet, id=str(uuid.uuid4())), gateway=gateway) for subnet, gateway in subnets]
+        return _add_subnets(self._database, viewer, new, self._limits.quota_subnet)
 
     def update_subnet(self, viewer: Viewer, subnet_id: str, changes: Mapping[str, Any]) -> Subnet:
         """Change a subnet. Raises NotFound, Forbidden, Conflict for DHCP taken from or given to addresses in use."""
@@ -237,14 +241,14 @@ class EmbeddedNetworks:
 
     def create_ports(self, viewer: Viewer, new: Sequence[NewPort]) -> list[PortRecord]:
         """Make all or none. Raises NotFound for a network, Invalid, QuotaExceeded, Conflict for what is taken."""
-        return _add_ports(self._database, viewer, new, self._bounds)
+        return port_transactions.add_ports(self._database, viewer, new, self._bounds)
 
     def update_port(
         self, viewer: Viewer, port_id: str, changes: Mapping[str, Any], *, revision: int | None = None
     ) -> PortRecord:
         """Change columns; only at that revision, if one is given. A port in use is given to nobody else. Raises
         NotFound, Conflict, Invalid, Stale at another revision."""
-        return _change_port(self._database, viewer, port_id, dict(changes), revision)
+        return port_transactions.change_port(self._database, viewer, port_id, dict(changes), revision)
 
     def delete_port(self, viewer: Viewer, port_id: str, *, revision: int | None = None) -> None:
         """Delete a port. Raises NotFound, Conflict for a server's port, which only its server or an administrator ends;
@@ -254,59 +258,6 @@ class EmbeddedNetworks:
 
 # ---- transactions that may be run again ----------------------------------------------------------------------------
 @retried
-def _ensure(
-    database: Database,
-    requested: Sequence[RequestedNetwork],
-    new: Sequence[NewPort],
-    bounds: Bounds,
-    groups: Sequence[str],
-    *,
-    anew: bool,
-) -> tuple[Port, ...]:
-    server_id, host, placement = new[0].device_id, new[0].host_id, new[0].placement
-    with database.write() as c:
-        have = db_ports.ports_of_server(c, server_id)
-        if any(record.placement > placement for record in have.values()):
-            raise errors.Stale(placed_anew(server_id))
-        strange = any((record.port.host_id, record.placement) != (host, placement) for record in have.values())
-        if strange and db_ports.move_ports(c, server_id, host, placement) != len(have):
-            raise LostRace("The server's ports are being changed by another request; try again shortly.")
-        ports = {index: replace(record.port, host_id=host) for index, record in have.items()}
-        missing = []
-        for index, (wanted, port) in enumerate(zip(requested, new, strict=True)):
-            if index in ports or not anew:
-                continue
-            if not wanted.port_id:
-                missing.append(port)
-                continue
-            if not db_ports.bind_port(
-                c,
-                wanted.port_id,
-                server_id=server_id,
-                index=index,
-                owner=port.device_owner,
-                host=host,
-                placement=placement,
-            ):
-                raise errors.Conflict(f"Port {wanted.port_id} is still in use.")
-            ports[index] = db_ports.get_port(c, None, wanted.port_id).port
-        if missing and tuple(groups) != (DEFAULT,):
-            if DEFAULT in groups:
-                db_groups.ensure_default_group(c, new[0].project_id)
-            ids = tuple(db_groups.resolve_groups(c, new[0].project_id, groups))
-            missing = [replace(port, security_groups=ids) for port in missing]
-        made = db_ports.make_ports(c, missing, project_id=None, bounds=bounds)
-        ports |= {port.device_index or 0: record.port for port, record in zip(missing, made, strict=True)}
-    return tuple(replace(ports[index], tag=wanted.tag) for index, wanted in enumerate(requested) if index in ports)
-
-
-@retried
-def _release(database: Database, server_id: str, placement: int) -> None:
-    with database.write() as c:
-        db_ports.release_ports(c, server_id, placement)
-
-
-@retried
 def _set_quotas(database: Database, project_id: str, limits: Mapping[str, int | None]) -> None:
     with database.write() as c:
         for resource in sorted(limits):
@@ -314,10 +265,11 @@ def _set_quotas(database: Database, project_id: str, limits: Mapping[str, int | 
 
 
 @retried
-def _add_network(database: Database, viewer: Viewer, network: Network, limit: int) -> Network:
+def _add_networks(database: Database, viewer: Viewer, networks: Sequence[Network], limit: int) -> list[Network]:
     with database.write() as c:
-        db.insert_network(c, network, limit=limit)
-        return db.get_network(c, viewer.only, network.id)
+        for network in networks:
+            db.insert_network(c, network, limit=limit)
+        return [db.get_network(c, viewer.only, network.id) for network in networks]
 
 
 @retried
@@ -327,6 +279,11 @@ def _change_network(database: Database, viewer: Viewer, network_id: str, changes
         _check_owner(viewer, known)
         if known.shared and changes.get("shared") is False and db.is_used_by_others(c, known):
             raise errors.Conflict(f"Network {network_id} is in use by other projects.")
+        if known.external and changes.get("external") is False and db.has_gateways(c, network_id):
+            raise errors.Conflict(
+                f"External network {network_id} cannot be updated to be made non-external, since it has existing "
+                "gateway ports."
+            )
         db.update_row(c, "network", network_id, changes)
         return db.get_network(c, viewer.only, network_id)
 
@@ -338,7 +295,13 @@ def _change_subnet(database: Database, viewer: Viewer, subnet_id: str, changes: 
         _check_owner(viewer, known)
         if changes.get("enable_dhcp", known.enable_dhcp) != known.enable_dhcp and db.is_in_use(c, subnet_id):
             raise errors.Conflict(f"Subnet {subnet_id} has addresses in use: their hosts serve them as they are.")
-        db.update_row(c, "subnet", subnet_id, changes)
+        gateway = changes.get("gateway_ip", known.gateway_ip)
+        if gateway != known.gateway_ip and known.gateway_ip and db.is_router_address(c, subnet_id, known.gateway_ip):
+            raise errors.Conflict(
+                f"Current gateway ip {known.gateway_ip} already in use by a router. Unable to update."
+            )
+        whole = completed(replace(known, **changes), gateway=gateway is not None)
+        db.update_row(c, "subnet", subnet_id, {name: getattr(whole, name) for name in changes})
         return db.get_subnet(c, viewer.only, subnet_id)
 
 
@@ -357,121 +320,12 @@ def _end_subnet(database: Database, viewer: Viewer, subnet_id: str) -> None:
 
 
 @retried
-def _add_subnet(database: Database, viewer: Viewer, subnet: Subnet, limit: int) -> Subnet:
+def _add_subnets(database: Database, viewer: Viewer, subnets: Sequence[Subnet], limit: int) -> list[Subnet]:
     with database.write() as c:
-        _check_owner(viewer, db.get_network(c, viewer.only, subnet.network_id))
-        db.insert_subnet(c, subnet, limit=limit)
-        return db.get_subnet(c, viewer.only, subnet.id)
-
-
-@retried
-def _add_ports(database: Database, viewer: Viewer, new: Sequence[NewPort], bounds: Bounds) -> list[PortRecord]:
-    indexed = {port.device_id for port in new if port.device_index is not None}
-    asked = [port.mac_address for port in new if port.mac_address]
-    with database.write() as c:
-        there = db_ports.list_indexes(c, indexed) if indexed else set()
-        known = db_ports.list_ports(c, project_id=None, page=Page.of(mac_address=asked)) if asked else []
-        taken = {record.port.mac_address for record in known}
-        for port in new:
-            if port.device_index is not None:
-                if not port.device_id:
-                    raise errors.Invalid(NO_DEVICE)
-                if (port.device_id, port.device_index) in there:
-                    raise errors.Conflict(f"Server {port.device_id} has that port already.")
-                there.add((port.device_id, port.device_index))
-            if port.mac_address:
-                if port.mac_address in taken:
-                    raise errors.Conflict(f"The MAC address {port.mac_address} is in use.")
-                taken.add(port.mac_address)
-        _check_groups(c, viewer, {group_id for port in new for group_id in port.security_groups or ()})
-        return db_ports.make_ports(c, new, project_id=viewer.only, bounds=bounds)
-
-
-@retried
-def _change_port(
-    database: Database, viewer: Viewer, port_id: str, changes: dict[str, Any], revision: int | None
-) -> PortRecord:
-    with database.write() as c:
-        record = db_ports.get_port(c, viewer.only, port_id)
-        _check_revision(record, revision)
-        _check_binding(viewer, record, changes)
-        if changes.get("device_id") == "":
-            changes = changes | _UNBOUND
-        index = changes.get("device_index")
-        device_id = changes.get("device_id", record.port.device_id)
-        if index is not None and db_ports.find_by_index(c, device_id, index) not in (None, port_id):
-            raise errors.Conflict(f"Server {device_id} has that port already.")
-        _check_groups(c, viewer, changes.get("security_groups", ()))
-        if not db_ports.update_port(c, record, changes):
-            raise LostRace("The port is being changed by another request; try again shortly.")
-        return db_ports.get_port(c, viewer.only, port_id)
-
-
-@retried
-def _end_ports(database: Database, wanted: Sequence[tuple[Viewer, str, int | None]]) -> list[None]:
-    """Those that end together share a transaction."""
-    with database.write() as c:
-        known = db_ports.find_ports(c, {port_id for _, port_id, _ in wanted})
-        leaving: dict[str, PortRecord] = {}
-        for viewer, port_id, revision in sorted(wanted, key=lambda one: one[1]):
-            record = known.get(port_id)
-            if record is None or port_id in leaving or viewer.only not in (None, record.port.project_id):
-                raise errors.NotFound(f"Port {port_id[:64]} could not be found.")
-            _check_revision(record, revision)
-            if _is_bound(record) and not viewer.is_admin:
-                raise _in_use(record)
-            leaving[port_id] = record
-        if not db_ports.delete_ports(c, list(leaving.values())):
-            raise LostRace("The port is being changed by another request; try again shortly.")
-    return [None] * len(wanted)
-
-
-def _check_binding(viewer: Viewer, record: PortRecord, changes: Mapping[str, Any]) -> None:
-    """Check a change of what binds a port. It leaves the device it has before it goes to another. What binds it to its
-    server is changed by nobody, but that a later placement of the server takes it over; who may bind ports may release
-    it. Raises Conflict, Invalid."""
-    now = {
-        "device_id": record.port.device_id,
-        "device_index": record.device_index,
-        "owned": record.port.owned,
-        "device_owner": record.device_owner,
-    }
-    changed = {name for name in now if changes.get(name, now[name]) != now[name]}
-    if changes.get("device_id") == "":
-        if any(changes.get(name, empty) != empty for name, empty in _UNBOUND.items()):
-            raise errors.Invalid("A port that is released keeps nothing of its binding.")
-        if _is_bound(record) and not viewer.is_admin:
-            raise _in_use(record)
-        return
-    if (record.port.device_id and "device_id" in changed) or (
-        _is_bound(record)
-        and (changed & {"device_index", "owned"} or changes.get("placement", record.placement) < record.placement)
-    ):
-        raise _in_use(record)
-    if _is_bound(record) and changed and not viewer.is_admin:
-        raise _in_use(record)
-    if changes.get("device_index") is not None and not changes.get("device_id", record.port.device_id):
-        raise errors.Invalid(NO_DEVICE)
-
-
-def _check_groups(c: Connection, viewer: Viewer, group_ids: Collection[str]) -> None:
-    known = db_groups.find_groups(c, group_ids)
-    for group_id in sorted(group_ids):
-        if group_id not in known or viewer.only not in (None, known[group_id].project_id):
-            raise errors.NotFound(f"Security group {group_id[:64]} does not exist")
-
-
-def _check_revision(record: PortRecord, revision: int | None) -> None:
-    if revision not in (None, record.revision):
-        raise errors.Stale(f"The port has revision {record.revision}, not {revision}.")
-
-
-def _is_bound(record: PortRecord) -> bool:
-    return record.device_index is not None
-
-
-def _in_use(record: PortRecord) -> errors.Conflict:
-    return errors.Conflict(f"Port {record.port.id} is in use by device {record.port.device_id}.")
+        for subnet in subnets:
+            _check_owner(viewer, db.get_network(c, viewer.only, subnet.network_id))
+            db.insert_subnet(c, subnet, limit=limit)
+        return [db.get_subnet(c, viewer.only, subnet.id) for subnet in subnets]
 
 
 def _check_owner(viewer: Viewer, thing: Network | Subnet) -> None:

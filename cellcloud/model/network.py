@@ -124,7 +124,8 @@ class PortRecord:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewPort:
     """A port to make. ``addresses``: (subnet or None, address or None) pairs; None lets the service choose all.
-    ``security_groups``: ids; None: its project's default group."""
+    ``security_groups``: ids; None: its project's default group, if it has port security at all. That is None: as its
+    network says. An empty MAC of an allowed pair is the port's."""
 
     network_id: str
     project_id: str
@@ -139,7 +140,7 @@ class NewPort:
     mac_address: str | None = None
     admin_state_up: bool = True
     security_groups: tuple[str, ...] | None = None
-    port_security_enabled: bool = True
+    port_security_enabled: bool | None = None
     allowed_address_pairs: tuple[tuple[str, str], ...] = ()
     extra_dhcp_opts: tuple[tuple[str, str, int], ...] = ()
     dns_name: str = ""

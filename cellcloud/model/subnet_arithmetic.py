@@ -1,33 +1,50 @@
-"""Address arithmetic of subnets. IPv4: what the hosts serve."""
+"""Address arithmetic of subnets, IPv4 and IPv6."""
 
 from __future__ import annotations
 
 import ipaddress
 from collections.abc import Sequence
 from dataclasses import replace
-from ipaddress import IPv4Address, IPv4Network
 
 from cellcloud import errors
 from cellcloud.model.network import FixedIp, Subnet
 
-LONGEST_PREFIX = 30  # a gateway and one guest
+IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
+IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
+LONGEST_PREFIX = {4: 30, 6: 126}  # a gateway and one guest
+SLAAC, STATEFUL, STATELESS = "slaac", "dhcpv6-stateful", "dhcpv6-stateless"
+AUTOMATIC = (SLAAC, STATELESS)
+"""Modes in which a guest makes its address out of its MAC."""
+_AUTOMATIC_PREFIX = 64
 # "This" network, loopback, link-local with the metadata address, multicast: no range for guests has any of them.
-SPECIAL = tuple(map(IPv4Network, ("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/4")))
+SPECIAL = tuple(
+    map(
+        ipaddress.ip_network,
+        (
+            "0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/4",
+            "::/128", "::1/128", "::ffff:0:0/96", "fe80::/10", "ff00::/8",
+        ),
+    )
+)  # fmt: skip
 
 
 def completed(subnet: Subnet, *, gateway: bool) -> Subnet:
     """In canonical form, its gateway (unless there shall be none) and pools filled in. Raises Invalid."""
     try:
-        known = IPv4Network(subnet.cidr)
-        router = IPv4Address(subnet.gateway_ip) if subnet.gateway_ip else known.network_address + 1
-        pools = sorted((IPv4Address(a), IPv4Address(b)) for a, b in subnet.allocation_pools)
+        known = ipaddress.ip_network(subnet.cidr)
+        router = ipaddress.ip_address(subnet.gateway_ip) if subnet.gateway_ip else known.network_address + 1
+        pools = [(ipaddress.ip_address(a), ipaddress.ip_address(b)) for a, b in subnet.allocation_pools]
         dns = tuple(str(ipaddress.ip_address(server)) for server in subnet.dns_nameservers)
+        routes = tuple(canonical_route(known.version, *route) for route in subnet.host_routes)
     except ValueError as error:
         raise errors.Invalid(f"The subnet is wrong: {error}.") from None
-    if known.prefixlen > LONGEST_PREFIX or any(known.overlaps(special) for special in SPECIAL):
+    if known.version != subnet.ip_version:
+        raise errors.Invalid(f"Invalid CIDR {known} given as IP version {subnet.ip_version}.")
+    if known.prefixlen > LONGEST_PREFIX[known.version] or any(_overlap(known, special) for special in SPECIAL):
         raise errors.Invalid(f"The range {known} cannot be used for guests.")
-    if gateway and not _usable(known, router):
+    if gateway and not (_usable(known, router) or (router.version == known.version == 6 and router.is_link_local)):
         raise errors.Invalid("The gateway is not an address of the subnet.")
+    _check_modes(subnet, known)
     pools = pools or _around(known, router if gateway else None)
     _check_pools(known, pools, router if gateway else None)
     return replace(
@@ -35,22 +52,54 @@ def completed(subnet: Subnet, *, gateway: bool) -> Subnet:
         cidr=str(known),
         gateway_ip=str(router) if gateway else None,
         dns_nameservers=dns,
-        allocation_pools=tuple((str(first), str(last)) for first, last in pools),
+        host_routes=routes,
+        allocation_pools=tuple((str(first), str(last)) for first, last in sorted(pools, key=lambda pool: int(pool[0]))),
     )
 
 
-def containing(subnets: Sequence[Subnet], address: str) -> Subnet:
-    """Return the subnet that may give this address to a guest. Raises Invalid."""
+def canonical_route(version: int | None, destination: str, hop: str) -> tuple[str, str]:
+    """Return a route in canonical form. ``version`` None: of the hop's. Raises ValueError."""
+    to, by = ipaddress.ip_network(destination), ipaddress.ip_address(hop)
+    if not to.version == by.version == (version or by.version):
+        raise ValueError(f"a route to {to} by {by}")
+    return str(to), str(by)
+
+
+def overlapping(first: str, second: str) -> bool:
+    """Return whether two ranges have addresses in common."""
+    return _overlap(ipaddress.ip_network(first), ipaddress.ip_network(second))
+
+
+def is_within(address: str, cidr: str) -> bool:
+    """Return whether the range has the address."""
+    return ipaddress.ip_address(address) in ipaddress.ip_network(cidr)
+
+
+def containing(subnets: Sequence[Subnet], address: str, *, router: bool = False) -> Subnet:
+    """Return the subnet that may give this address to a guest, or to a ``router``, which may be its gateway. Raises
+    Invalid."""
     try:
-        wanted = IPv4Address(address)
+        wanted = ipaddress.ip_address(address)
     except ValueError:
-        raise errors.Invalid(f"'{address[:64]}' is not a valid IPv4 address.") from None
+        raise errors.Invalid(f"'{address[:64]}' is not a valid IP address.") from None
     for subnet in subnets:
-        if _usable(IPv4Network(subnet.cidr), wanted):
-            if str(wanted) == subnet.gateway_ip:
+        if _usable(ipaddress.ip_network(subnet.cidr), wanted):
+            if str(wanted) == subnet.gateway_ip and not router:
                 raise errors.Invalid(f"IP address {address} is the gateway's.")
             return subnet
     raise errors.Invalid(f"IP address {address} is not a valid IP for any of the subnets of the network.")
+
+
+def from_mac(subnet: Subnet, mac_address: str) -> str:
+    """Return the address that a guest makes of its MAC in the subnet's range (RFC 4291, appendix A)."""
+    octets = bytes.fromhex(mac_address.replace(":", ""))
+    suffix = bytes((octets[0] ^ 2, *octets[1:3], 0xFF, 0xFE, *octets[3:]))
+    return str(ipaddress.ip_network(subnet.cidr).network_address + int.from_bytes(suffix, "big"))
+
+
+def is_automatic(subnet: Subnet) -> bool:
+    """Return whether guests make their addresses in the subnet themselves."""
+    return subnet.ipv6_address_mode in AUTOMATIC or subnet.ipv6_ra_mode in AUTOMATIC
 
 
 def fixed_ip(subnet: Subnet, address: str) -> FixedIp:
@@ -69,7 +118,9 @@ class Pool:
     """A subnet's addresses that are handed out, as one row of numbers."""
 
     def __init__(self, subnet: Subnet) -> None:
-        self._ranges = [(IPv4Address(first), IPv4Address(last)) for first, last in subnet.allocation_pools]
+        self._ranges = [
+            (ipaddress.ip_address(first), ipaddress.ip_address(last)) for first, last in subnet.allocation_pools
+        ]
         self.size = sum(int(last) - int(first) + 1 for first, last in self._ranges)
 
     def __getitem__(self, offset: int) -> str:
@@ -83,26 +134,44 @@ class Pool:
         raise IndexError(offset)
 
 
-def _usable(known: IPv4Network, address: IPv4Address) -> bool:
-    return address in known and address not in (known.network_address, known.broadcast_address)
+def _overlap(first: IpNetwork, second: IpNetwork) -> bool:
+    return first.version == second.version and first.overlaps(second)
 
 
-def _around(known: IPv4Network, router: IPv4Address | None) -> list[tuple[IPv4Address, IPv4Address]]:
-    first, last = known.network_address + 1, known.broadcast_address - 1
-    if router is None:
+def _usable(known: IpNetwork, address: IpAddress) -> bool:
+    edges = (known.network_address, known.broadcast_address) if known.version == 4 else (known.network_address,)
+    return address in known and address not in edges
+
+
+def _check_modes(subnet: Subnet, known: IpNetwork) -> None:
+    modes = {mode for mode in (subnet.ipv6_ra_mode, subnet.ipv6_address_mode) if mode is not None}
+    if not modes:
+        return
+    if known.version == 4:
+        raise errors.Invalid("ipv6_ra_mode and ipv6_address_mode are of subnets with ip_version 6.")
+    if not subnet.enable_dhcp:
+        raise errors.Invalid("ipv6_ra_mode or ipv6_address_mode cannot be set when enable_dhcp is set to False")
+    if len(modes) > 1:
+        raise errors.Invalid(f"ipv6_ra_mode and ipv6_address_mode differ: {sorted(modes)}.")
+    if modes & set(AUTOMATIC) and known.prefixlen != _AUTOMATIC_PREFIX:
+        raise errors.Invalid(f"Invalid CIDR {known} for IPv6 address mode: it must be a /{_AUTOMATIC_PREFIX}.")
+
+
+def _around(known: IpNetwork, router: IpAddress | None) -> list[tuple[IpAddress, IpAddress]]:
+    first = known.network_address + 1
+    last = known.broadcast_address - 1 if known.version == 4 else known.broadcast_address
+    if router is None or router not in known:
         return [(first, last)]
-    return [(a, b) for a, b in ((first, router - 1), (router + 1, last)) if a <= b]
+    return [(a, b) for a, b in ((first, router - 1), (router + 1, last)) if int(a) <= int(b)]
 
 
-def _check_pools(
-    known: IPv4Network, pools: Sequence[tuple[IPv4Address, IPv4Address]], router: IPv4Address | None
-) -> None:
-    before: IPv4Address | None = None
-    for first, last in pools:
-        if not (_usable(known, first) and _usable(known, last) and first <= last):
+def _check_pools(known: IpNetwork, pools: Sequence[tuple[IpAddress, IpAddress]], router: IpAddress | None) -> None:
+    before = -1
+    for first, last in sorted(pools, key=lambda pool: int(pool[0])):
+        if not (_usable(known, first) and _usable(known, last) and int(first) <= int(last)):
             raise errors.Invalid("An allocation pool is not a range of the subnet.")
-        if router is not None and first <= router <= last:
+        if router is not None and int(first) <= int(router) <= int(last):
             raise errors.Invalid("An allocation pool holds the gateway.")
-        if before is not None and first <= before:
+        if int(first) <= before:
             raise errors.Invalid("Allocation pools overlap.")
-        before = last
+        before = int(last)

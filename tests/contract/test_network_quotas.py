@@ -13,7 +13,7 @@ from cellcloud.config import NetworkConfig
 from cellcloud.db import network_quota_usages
 from cellcloud.db.engine import Database
 from cellcloud.db.top_schema import network_usages as table
-from cellcloud.embedded import networks
+from cellcloud.embedded import port_transactions
 from cellcloud.embedded.networks import EmbeddedNetworks
 from cellcloud.embedded.viewer import Viewer
 from cellcloud.model.network import Network, NewPort, RequestedNetwork, Subnet
@@ -130,13 +130,13 @@ def test_ports_that_end_together_are_counted_down_together(top_database: Databas
     world = World(top_database)
     mine = world.add_ports(world.own, 16)
     with counted(top_database) as statements:
-        networks._end_ports(top_database, [(TENANT, port_id, None) for port_id in mine])
+        port_transactions.end_ports(top_database, [(TENANT, port_id, None) for port_id in mine])
     assert sum("ports" in one for one in statements) <= len(mine) + 8
     assert world.networks.list_quotas("tenant")["port"] == (500, 0)
     world.check_books()
     for wanted in ([mine[0]], [*world.add_ports(world.own), mine[0]]):
         with pytest.raises(errors.NotFound):
-            networks._end_ports(top_database, [(TENANT, port_id, None) for port_id in wanted])
+            port_transactions.end_ports(top_database, [(TENANT, port_id, None) for port_id in wanted])
     assert world.networks.list_quotas("tenant")["port"] == (500, 1), "one that was not there took another with it"
     world.check_books()
 

@@ -33,10 +33,17 @@ BOUND_PORT: list[tuple[str, Any, tuple[int, ...]]] = [
     ("name", "n", (200, 403, 404, 200, 200)),
     ("description", "d", (200, 403, 404, 200, 200)),
     ("admin_state_up", True, (200, 403, 404, 200, 200)),
-    ("admin_state_up", False, (400, 403, 400, 400, 400)),
+    ("admin_state_up", False, (200, 403, 404, 200, 200)),
     ("security_groups", [], (200, 403, 404, 200, 200)),
     ("security_groups", ["web"], (404, 403, 404, 404, 404)),
-    ("port_security_enabled", False, (400, 403, 400, 400, 400)),
+    ("port_security_enabled", False, (403, 403, 404, 409, 409)),
+    (
+        "allowed_address_pairs",
+        [{"ip_address": "10.0.0.0/8", "mac_address": "fa:16:3e:00:00:01"}],
+        (403, 403, 404, 200, 200),
+    ),
+    ("fixed_ips", [], (200, 403, 404, 200, 200)),
+    ("mac_address", "fa:16:3e:00:00:99", (403, 403, 403, 409, 409)),
     ("device_id", OWN_DEVICE, (200, 403, 404, 200, 200)),
     ("device_id", "", (409, 403, 404, 200, 200)),
     ("device_id", "another server", (409, 403, 404, 409, 409)),
@@ -64,13 +71,10 @@ BOUND_PORT: list[tuple[str, Any, tuple[int, ...]]] = [
         for name, value in {
             "binding:vif_type": "ovs",
             "binding:vif_details": {},
-            "fixed_ips": [],
-            "mac_address": "fa:16:3e:00:00:99",
             "network_id": "n",
             "project_id": "p",
             "tenant_id": "p",
             "status": "DOWN",
-            "allowed_address_pairs": [{"ip_address": "10.0.0.0/8"}],
             "id": "i",
         }.items()
     ),
@@ -94,7 +98,7 @@ NEW_PORT: list[tuple[str, Any, tuple[int, ...]]] = [
     ("binding:profile", BOUND, (403, 403, 403, 400, 400)),
     ("device_owner", "network:dhcp", (403, 403, 403, 201, 201)),
     ("device_id", "d", (201, 403, 201, 201, 201)),
-    ("admin_state_up", False, (400, 403, 400, 400, 400)),
+    ("admin_state_up", False, (201, 403, 201, 201, 201)),
 ]
 
 

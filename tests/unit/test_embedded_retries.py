@@ -186,6 +186,11 @@ WRITES: dict[str, tuple[int, Act]] = {
     "upload refused": (2, World.refused_upload),
     "sweep": (1, World.sweep),
     "create_network": (1, lambda w: w.networks.create_network(VIEWER, Network(id="", project_id="p"))),
+    "create_networks": (1, lambda w: w.networks.create_networks(VIEWER, [Network(id="", project_id="p")] * 2)),
+    "create_subnets": (
+        1,
+        lambda w: w.networks.create_subnets(VIEWER, [(Subnet(id="", network_id=w.spare, cidr="10.7.0.0/24"), True)]),
+    ),
     "update_network": (1, lambda w: w.networks.update_network(VIEWER, w.network, {"name": "other"})),
     "delete_network": (1, lambda w: w.networks.delete_network(VIEWER, w.spare)),
     "create_subnet": (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from top_api.embedded_api.floating_ips import floating_ips
 from top_api.embedded_api.identity import identity
 from top_api.embedded_api.identity_catalog import catalog
 from top_api.embedded_api.identity_directory import directory
@@ -15,10 +16,11 @@ from top_api.embedded_api.image_members import members as image_members
 from top_api.embedded_api.network import network
 from top_api.embedded_api.network_ports import ports
 from top_api.embedded_api.network_quotas import quotas
+from top_api.embedded_api.routers import routers
 from top_api.embedded_api.security_groups import security_groups
 from top_api.request_pipeline import Resource
 
 _IDENTITY = (identity, directory, users_and_groups, roles_and_grants, catalog)
 _IMAGE = (image, image_data, image_discovery, image_imports, image_members)
-_NETWORK = (network, ports, quotas, security_groups)
+_NETWORK = (network, ports, quotas, security_groups, routers, floating_ips)
 RESOURCES: tuple[Resource, ...] = (*_IDENTITY, *_IMAGE, *_NETWORK)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import ipaddress
+from collections.abc import Sequence
 from typing import Any
 
 from cellcloud import errors
@@ -10,10 +10,15 @@ from cellcloud.embedded.viewer import Viewer
 from cellcloud.model.network import Network, Subnet
 from top_api.embedded_api import network_list_filters as lists
 from top_api.embedded_api.error_formats import NETWORK as API
-from top_api.embedded_api.network_schemas import NETWORK, NETWORK_UPDATE, SUBNET, SUBNET_UPDATE
+from top_api.embedded_api.network_schemas import NETWORK_UPDATE, NETWORKS, SUBNET_UPDATE, SUBNETS
 from top_api.request_pipeline import Call, Resource
 
 network = Resource("network", API)
+
+
+_COLUMNS = {"router:external": "external"}
+_PROVIDER = ("provider:network_type", "provider:physical_network", "provider:segmentation_id")
+_OF_ADMINISTRATORS = ("shared", "router:external", "is_default", *_PROVIDER)
 
 
 def _viewer(call: Call) -> Viewer:
@@ -31,7 +36,7 @@ def versions(call: Call) -> dict[str, Any]:
 @network.route("GET", "/v2.0/", "cellcloud:network_discovery")
 def resources(call: Call) -> dict[str, Any]:
     root = f"{call.base_url}/network/v2.0"
-    names = ("network", "subnet", "port", "security_group", "security_group_rule")
+    names = ("network", "subnet", "port", "security_group", "security_group_rule", "router", "floatingip")
     found = [
         {
             "name": name,
@@ -61,6 +66,15 @@ def extensions(call: Call) -> dict[str, Any]:
         "binding": "Port Binding",
         "net-mtu": "Network MTU",
         "net-mtu-writable": "Network MTU (writable)",
+        "router": "Neutron L3 Router",
+        "ext-gw-mode": "Neutron L3 Configurable external gateway mode",
+        "extraroute": "Neutron Extra Route",
+        "extraroute-atomic": "Atomically add/remove extra routes",
+        "fip-port-details": "Floating IP Port Details Extension",
+        "external-net": "Neutron external network",
+        "provider": "Provider Network",
+        "port-security": "Port Security",
+        "allowed-address-pairs": "Allowed Address Pairs",
     }
     found = [{"alias": alias, "name": name, "description": name, "links": []} for alias, name in known.items()]
     return {"extensions": found}
@@ -70,30 +84,34 @@ def extensions(call: Call) -> dict[str, Any]:
 def list_networks(call: Call) -> dict[str, Any]:
     page = lists.NETWORKS.page(call)
     return lists.listed(
-        call, "networks", map(_network, call.embedded.networks.list_networks(_viewer(call), page)), page
+        call,
+        "networks",
+        [_network(call, one) for one in call.embedded.networks.list_networks(_viewer(call), page)],
+        page,
     )
 
 
-@network.route("POST", "/v2.0/networks", "create_network", status=201, body=NETWORK)
+@network.route("POST", "/v2.0/networks", "create_network", status=201, body=NETWORKS)
 def create_network(call: Call) -> dict[str, Any]:
-    wanted = call.body["network"]
-    if wanted.get("shared"):
-        call.check("create_network:shared")
-    new = Network(id="", project_id=owner_of(call, wanted, allowed=call.context.is_admin), **_picked(wanted, Network))
-    return {"network": _network(call.embedded.networks.create_network(_viewer(call), new))}
+    wanted = call.body.get("networks") or [call.body["network"]]
+    made = call.embedded.networks.create_networks(_viewer(call), [_new_network(call, one) for one in wanted])
+    shown = [_network(call, network) for network in made]
+    return {"networks": shown} if "networks" in call.body else {"network": shown[0]}
 
 
 @network.route("GET", "/v2.0/networks/<network_id>", "get_network")
 def show_network(call: Call, network_id: str) -> dict[str, Any]:
-    return {"network": lists.fields(call, _network(call.embedded.networks.get_network(_viewer(call), network_id)))}
+    return {
+        "network": lists.fields(call, _network(call, call.embedded.networks.get_network(_viewer(call), network_id)))
+    }
 
 
 @network.route("PUT", "/v2.0/networks/<network_id>", "update_network", body=NETWORK_UPDATE)
 def update_network(call: Call, network_id: str) -> dict[str, Any]:
-    changes = call.body["network"]
-    if changes.get("shared"):
-        call.check("update_network:shared")
-    return {"network": _network(call.embedded.networks.update_network(_viewer(call), network_id, changes))}
+    wanted = call.body["network"]
+    _check_network(call, "update_network", wanted)
+    changes = {_COLUMNS.get(name, name): value for name, value in wanted.items()}
+    return {"network": _network(call, call.embedded.networks.update_network(_viewer(call), network_id, changes))}
 
 
 @network.route("DELETE", "/v2.0/networks/<network_id>", "delete_network", status=204)
@@ -108,15 +126,12 @@ def list_subnets(call: Call) -> dict[str, Any]:
     return lists.listed(call, "subnets", map(_subnet, found), page)
 
 
-@network.route("POST", "/v2.0/subnets", "create_subnet", status=201, body=SUBNET)
+@network.route("POST", "/v2.0/subnets", "create_subnet", status=201, body=SUBNETS)
 def create_subnet(call: Call) -> dict[str, Any]:
-    wanted = call.body["subnet"]
-    picked = _picked(wanted, Subnet)
-    picked["dns_nameservers"] = tuple(picked.get("dns_nameservers", ()))
-    picked["allocation_pools"] = tuple((p["start"], p["end"]) for p in wanted.get("allocation_pools", ()))
-    new = Subnet(id="", project_id=owner_of(call, wanted, allowed=call.context.is_admin), **picked)
-    gateway = "gateway_ip" not in wanted or wanted["gateway_ip"] is not None
-    return {"subnet": _subnet(call.embedded.networks.create_subnet(_viewer(call), new, gateway=gateway))}
+    wanted = call.body.get("subnets") or [call.body["subnet"]]
+    made = call.embedded.networks.create_subnets(_viewer(call), [_new_subnet(call, one) for one in wanted])
+    shown = [_subnet(subnet) for subnet in made]
+    return {"subnets": shown} if "subnets" in call.body else {"subnet": shown[0]}
 
 
 @network.route("GET", "/v2.0/subnets/<subnet_id>", "get_subnet")
@@ -126,9 +141,10 @@ def show_subnet(call: Call, subnet_id: str) -> dict[str, Any]:
 
 @network.route("PUT", "/v2.0/subnets/<subnet_id>", "update_subnet", body=SUBNET_UPDATE)
 def update_subnet(call: Call, subnet_id: str) -> dict[str, Any]:
-    changes = call.body["subnet"]
-    for server in changes.get("dns_nameservers", ()):
-        _check_address(server)
+    changes = dict(call.body["subnet"])
+    for name, read in (("host_routes", _routes), ("allocation_pools", _pools), ("dns_nameservers", tuple)):
+        if name in changes:
+            changes[name] = read(changes[name] or ())
     return {"subnet": _subnet(call.embedded.networks.update_subnet(_viewer(call), subnet_id, changes))}
 
 
@@ -154,15 +170,49 @@ def _picked(wanted: dict[str, Any], model: type[Network] | type[Subnet]) -> dict
     return {name: value for name, value in wanted.items() if name in known and name != "project_id"}
 
 
-def _check_address(address: str) -> None:
-    try:
-        ipaddress.ip_address(address)
-    except ValueError:
-        raise errors.Invalid("A name server is no IP address.") from None
+def _new_network(call: Call, wanted: dict[str, Any]) -> Network:
+    _check_network(call, "create_network", wanted)
+    return Network(
+        id="",
+        project_id=owner_of(call, wanted, allowed=call.context.is_admin),
+        external=wanted.get("router:external") or False,
+        segmentation_id=wanted.get("provider:segmentation_id"),
+        **_picked(wanted, Network),
+    )
+
+
+def _check_network(call: Call, rule: str, wanted: dict[str, Any]) -> None:
+    for name in _OF_ADMINISTRATORS:
+        if wanted.get(name) or (wanted.get(name) is not None and name.startswith(("provider:", "router:"))):
+            call.check(f"{rule}:{name}")
+
+
+def _new_subnet(call: Call, wanted: dict[str, Any]) -> tuple[Subnet, bool]:
+    """Return it, and whether it shall have a gateway."""
+    picked = _picked(wanted, Subnet)
+    picked |= {
+        "ip_version": int(wanted.get("ip_version", 4)),
+        "dns_nameservers": tuple(wanted.get("dns_nameservers") or ()),
+        "allocation_pools": _pools(wanted.get("allocation_pools") or ()),
+        "host_routes": _routes(wanted.get("host_routes") or ()),
+    }
+    new = Subnet(id="", project_id=owner_of(call, wanted, allowed=call.context.is_admin), **picked)
+    return new, "gateway_ip" not in wanted or wanted["gateway_ip"] is not None
+
+
+def _pools(given: Sequence[dict[str, str]]) -> tuple[tuple[str, str], ...]:
+    return tuple((pool["start"], pool["end"]) for pool in given)
+
+
+def _routes(given: Sequence[dict[str, str]]) -> tuple[tuple[str, str], ...]:
+    return tuple((route["destination"], route["nexthop"]) for route in given)
 
 
 # ---- answers ---------------------------------------------------------------------------------------------------------
-def _network(network: Network) -> dict[str, Any]:
+def _network(call: Call, network: Network) -> dict[str, Any]:
+    provider = dict(zip(_PROVIDER, ("vxlan", None, network.segmentation_id), strict=True))
+    seen = {name: value for name, value in provider.items() if call.allows(f"get_network:{name}")}
+    outer = {"is_default": network.is_default} if network.external else {}
     return {
         "id": network.id,
         "name": network.name,
@@ -176,7 +226,10 @@ def _network(network: Network) -> dict[str, Any]:
         "subnets": list(network.subnet_ids),
         "router:external": network.external,
         "port_security_enabled": network.port_security_enabled,
-        "availability_zones": [],
+        **outer,
+        **seen,
+        "dns_domain": network.dns_domain,
+        "availability_zones": ["nova"],
         "availability_zone_hints": [],
         "ipv4_address_scope": None,
         "ipv6_address_scope": None,
@@ -195,15 +248,15 @@ def _subnet(subnet: Subnet) -> dict[str, Any]:
         "network_id": subnet.network_id,
         "project_id": subnet.project_id,
         "tenant_id": subnet.project_id,
-        "ip_version": 4,
+        "ip_version": subnet.ip_version,
         "cidr": subnet.cidr,
         "gateway_ip": subnet.gateway_ip,
         "enable_dhcp": subnet.enable_dhcp,
         "dns_nameservers": list(subnet.dns_nameservers),
         "allocation_pools": [{"start": first, "end": last} for first, last in subnet.allocation_pools],
-        "host_routes": [],
-        "ipv6_address_mode": None,
-        "ipv6_ra_mode": None,
+        "host_routes": [{"destination": to, "nexthop": hop} for to, hop in subnet.host_routes],
+        "ipv6_address_mode": subnet.ipv6_address_mode,
+        "ipv6_ra_mode": subnet.ipv6_ra_mode,
         "subnetpool_id": None,
         "service_types": [],
         "tags": list(subnet.tags),

@@ -134,6 +134,17 @@ SECURITY_GROUP_RULES = NetworkListForm(
     },
 )
 
+ROUTERS = NetworkListForm(
+    filters={**_EVERY, "status": Filter(), "admin_state_up": Filter(read=boolean)},
+)
+FLOATING_IPS = NetworkListForm(
+    filters={
+        **{name: known for name, known in _EVERY.items() if name != "name"},
+        **{name: Filter() for name in ("floating_network_id", "floating_ip_address", "status")},
+        **{name: Filter() for name in ("port_id", "fixed_ip_address", "router_id")},
+    },
+)
+
 
 def fields(call: Call, item: dict[str, Any]) -> dict[str, Any]:
     """Only those attributes that the request asks for, if it does."""

@@ -5,6 +5,7 @@ What a server's port is to its server travels in ``binding:profile``, which only
 
 from __future__ import annotations
 
+import ipaddress
 from typing import Any
 
 from werkzeug.http import parse_etags
@@ -57,8 +58,16 @@ def show_port(call: Call, port_id: str) -> dict[str, Any]:
 def update_port(call: Call, port_id: str) -> dict[str, Any]:
     wanted = call.body["port"]
     _check_binding(call, "update_port", wanted)
+    if "mac_address" in wanted:
+        call.check("update_port:mac_address")
     names = ("name", "description", "admin_state_up", "device_id", "device_owner", "security_groups")
-    changes = {name: wanted[name] for name in names if name in wanted}
+    changes = {name: wanted[name] for name in (*names, "port_security_enabled", "dns_name") if name in wanted}
+    if "mac_address" in wanted:
+        changes["mac_address"] = wanted["mac_address"].lower()
+    if "fixed_ips" in wanted:
+        changes["fixed_ips"] = _addresses(wanted)
+    if "allowed_address_pairs" in wanted:
+        changes["allowed_address_pairs"] = _pairs(wanted)
     if "binding:host_id" in wanted:
         changes["host_id"] = wanted["binding:host_id"] or ""
     if "binding:profile" in wanted:
@@ -79,7 +88,6 @@ def delete_port(call: Call, port_id: str) -> None:
 # ---- requests --------------------------------------------------------------------------------------------------------
 def _new_port(call: Call, wanted: dict[str, Any]) -> NewPort:
     _check_binding(call, "create_port", wanted)
-    fixed = wanted.get("fixed_ips")
     return NewPort(
         network_id=wanted["network_id"],
         project_id=owner_of(call, wanted, allowed=_serves_all(call)),
@@ -94,8 +102,29 @@ def _new_port(call: Call, wanted: dict[str, Any]) -> NewPort:
         mac_address=wanted["mac_address"].lower() if "mac_address" in wanted else None,
         admin_state_up=wanted.get("admin_state_up", True),
         security_groups=tuple(wanted["security_groups"]) if "security_groups" in wanted else None,
-        addresses=tuple((ip.get("subnet_id"), ip.get("ip_address")) for ip in fixed) if fixed is not None else None,
+        addresses=None if wanted.get("fixed_ips") is None else _addresses(wanted),
+        port_security_enabled=wanted.get("port_security_enabled"),
+        allowed_address_pairs=_pairs(wanted),
+        dns_name=wanted.get("dns_name", ""),
     )
+
+
+def _addresses(wanted: dict[str, Any]) -> tuple[tuple[str | None, str | None], ...]:
+    return tuple((ip.get("subnet_id"), ip.get("ip_address")) for ip in wanted["fixed_ips"] or ())
+
+
+def _pairs(wanted: dict[str, Any]) -> tuple[tuple[str, str], ...]:
+    """Return (address, MAC) pairs; an empty MAC is the port's. Raises Invalid."""
+    found = []
+    for pair in wanted.get("allowed_address_pairs") or ():
+        try:
+            ipaddress.ip_network(pair["ip_address"], strict=False)
+        except ValueError:
+            raise errors.Invalid(f"'{pair['ip_address'][:64]}' is not a valid IP address or subnet.") from None
+        found.append((pair["ip_address"], pair.get("mac_address", "").lower()))
+    if len(set(found)) < len(found):
+        raise errors.Invalid("Request contains duplicate address pair.")
+    return tuple(found)
 
 
 def _check_binding(call: Call, rule: str, wanted: dict[str, Any]) -> None:
@@ -136,14 +165,17 @@ def _port(call: Call, record: PortRecord) -> dict[str, Any]:
         "fixed_ips": [{"subnet_id": ip.subnet_id, "ip_address": ip.ip_address} for ip in port.fixed_ips],
         "device_id": port.device_id,
         "device_owner": record.device_owner,
-        "status": "ACTIVE" if port.host_id else "DOWN",
+        "status": "ACTIVE" if port.host_id and record.admin_state_up else "DOWN",
         "admin_state_up": record.admin_state_up,
         "security_groups": list(port.security_groups),
-        "allowed_address_pairs": [],
+        "allowed_address_pairs": [
+            {"ip_address": address, "mac_address": mac} for address, mac in port.allowed_address_pairs
+        ],
         "extra_dhcp_opts": [],
-        "port_security_enabled": True,
+        "port_security_enabled": port.port_security_enabled,
+        "dns_name": port.dns_name,
         "binding:vnic_type": "normal",
-        "tags": [],
+        "tags": list(record.tags),
         "created_at": record.created_at,
         "updated_at": record.updated_at,
         "revision_number": record.revision,

@@ -13,38 +13,61 @@ _TEXT = {"type": "string", "maxLength": 255}
 _ADDRESS = {"type": "string", "maxLength": 64}
 _DEVICE = {"type": "string", "maxLength": 255}
 
+_FIXED_IPS = {
+    "type": "array",
+    "maxItems": 5,
+    "items": {
+        "type": "object",
+        "properties": {"subnet_id": _ID, "ip_address": _ADDRESS},
+        "additionalProperties": False,
+    },
+}
+_ROUTES = {
+    "type": ["array", "null"],
+    "maxItems": 1000,
+    "items": {
+        "type": "object",
+        "properties": {"destination": _ADDRESS, "nexthop": _ADDRESS},
+        "required": ["destination", "nexthop"],
+        "additionalProperties": False,
+    },
+}
+_DOMAIN = r"([a-zA-Z0-9-]{1,63}(\.[a-zA-Z0-9-]{1,63}){0,30}\.)?"
+_HOST = r"[a-zA-Z0-9-]{0,63}(\.[a-zA-Z0-9-]{1,63}){0,30}\.?"
+_MODES = ("slaac", "dhcpv6-stateful", "dhcpv6-stateless")
 _NETWORK_CHANGES = {
     "name": _TEXT,
     "description": _TEXT,
-    "admin_state_up": {"const": True},  # nothing here can be taken down
+    "admin_state_up": {"type": "boolean"},
     "shared": {"type": "boolean"},
     "mtu": {"type": "integer", "minimum": 576, "maximum": 9000},
+    "router:external": {"type": "boolean"},
+    "is_default": {"type": "boolean"},
+    "port_security_enabled": {"type": "boolean"},
+    "dns_domain": {"type": "string", "maxLength": 255, "pattern": _DOMAIN},
 }
 _NETWORK = {
     **_NETWORK_CHANGES,
     "project_id": _PROJECT,
     "tenant_id": _PROJECT,
-    "router:external": {"const": False},
-    "port_security_enabled": {"const": True},
-    "is_default": {"const": False},
+    "availability_zone_hints": {"type": "array", "maxItems": 0},
+    "provider:network_type": {"enum": ["vxlan", None]},
+    "provider:physical_network": {"type": "null"},
+    "provider:segmentation_id": {"type": ["integer", "null"], "minimum": 1, "maximum": (1 << 24) - 1},
 }
 _SUBNET_CHANGES = {
     "name": _TEXT,
     "description": _TEXT,
     "enable_dhcp": {"type": "boolean"},
-    "dns_nameservers": {"type": "array", "items": {"type": "string", "format": "ipv4", "maxLength": 45}, "maxItems": 5},
-}
-_SUBNET = {
-    **_SUBNET_CHANGES,
-    "network_id": _ID,
-    "project_id": _PROJECT,
-    "tenant_id": _PROJECT,
-    "cidr": _ADDRESS,
-    "ip_version": {"enum": [4, "4"]},
+    "dns_nameservers": {
+        "type": ["array", "null"],
+        "items": {"anyOf": [{"format": "ipv4"}, {"format": "ipv6"}], "type": "string", "maxLength": 45},
+        "maxItems": 5,
+    },
     "gateway_ip": {"type": ["string", "null"], "minLength": 1, "maxLength": 64},
-    "host_routes": {"type": "array", "maxItems": 0},
+    "host_routes": _ROUTES | {"maxItems": 20},
     "allocation_pools": {
-        "type": "array",
+        "type": ["array", "null"],
         "maxItems": 16,
         "items": {
             "type": "object",
@@ -54,10 +77,28 @@ _SUBNET = {
         },
     },
 }
+_SUBNET = {
+    **_SUBNET_CHANGES,
+    "network_id": _ID,
+    "project_id": _PROJECT,
+    "tenant_id": _PROJECT,
+    "cidr": _ADDRESS,
+    "ip_version": {"enum": [4, "4", 6, "6"]},
+    "ipv6_ra_mode": {"enum": [*_MODES, None]},
+    "ipv6_address_mode": {"enum": [*_MODES, None]},
+    "subnetpool_id": {"type": "null"},
+    "use_default_subnetpool": {"const": False},
+    "service_types": {"type": "array", "maxItems": 0},
+}
+_MAC = {
+    "type": "string",
+    "pattern": "[0-9a-fA-F][02468aceACE](:[0-9a-fA-F]{2}){5}",
+    "not": {"const": "00:00:00:00:00:00"},
+}
 _PORT_CHANGES = {
     "name": _TEXT,
     "description": _TEXT,
-    "admin_state_up": {"const": True},  # nothing here can be taken down
+    "admin_state_up": {"type": "boolean"},
     "device_id": _DEVICE,
     "device_owner": _DEVICE,
     "security_groups": {"type": "array", "items": _ID, "maxItems": 64},
@@ -72,30 +113,28 @@ _PORT_CHANGES = {
         "additionalProperties": False,
     },
     "binding:vnic_type": {"const": "normal"},
-    "port_security_enabled": {"const": True},
+    "port_security_enabled": {"type": "boolean"},
+    "fixed_ips": _FIXED_IPS,
+    "mac_address": _MAC,
+    "allowed_address_pairs": {
+        "type": ["array", "null"],
+        "maxItems": 10,
+        "items": {
+            "type": "object",
+            "properties": {"ip_address": _ADDRESS, "mac_address": _MAC},
+            "required": ["ip_address"],
+            "additionalProperties": False,
+        },
+    },
+    "extra_dhcp_opts": {"type": ["array", "null"], "maxItems": 0},
+    "dns_name": {"type": "string", "maxLength": 255, "pattern": _HOST},
 }
 _PORT = {
     **_PORT_CHANGES,
     "network_id": _ID,
     "project_id": _PROJECT,
     "tenant_id": _PROJECT,
-    "mac_address": {
-        "type": "string",
-        "pattern": "[0-9a-fA-F][02468aceACE](:[0-9a-fA-F]{2}){5}",
-        "not": {"const": "00:00:00:00:00:00"},
-    },
-    "fixed_ips": {
-        "type": "array",
-        "maxItems": 5,  # Neutron's max_fixed_ips_per_port
-        "items": {
-            "type": "object",
-            "properties": {"subnet_id": _ID, "ip_address": _ADDRESS},
-            "additionalProperties": False,
-        },
-    },
 }
-
-
 _GROUP = {"name": _TEXT, "description": _TEXT, "stateful": {"type": "boolean"}}
 _RANGE = {
     "anyOf": [
@@ -133,12 +172,62 @@ def _one_or_many(name: str, inner: dict[str, Any]) -> Versioned:
     return Versioned({**_object({name: inner, f"{name}s": many}), "minProperties": 1, "maxProperties": 1})
 
 
-NETWORK = _one("network", _object(_NETWORK))
+NETWORKS = _one_or_many("network", _object(_NETWORK))
 NETWORK_UPDATE = _one("network", _object(_NETWORK_CHANGES))
-SUBNET = _one("subnet", _object(_SUBNET, ("network_id", "cidr")))
+SUBNETS = _one_or_many("subnet", _object(_SUBNET, ("network_id", "cidr")))
 SUBNET_UPDATE = _one("subnet", _object(_SUBNET_CHANGES))
 PORTS = _one_or_many("port", _object(_PORT, ("network_id",)))
 PORT_UPDATE = _one("port", _object(_PORT_CHANGES))
 SECURITY_GROUPS = _one_or_many("security_group", _object({**_GROUP, "project_id": _PROJECT, "tenant_id": _PROJECT}))
 SECURITY_GROUP_UPDATE = _one("security_group", _object(_GROUP))
 SECURITY_GROUP_RULES = _one_or_many("security_group_rule", _object(_RULE, ("security_group_id", "direction")))
+_ROUTER_CREATE = {
+    "name": _TEXT,
+    "description": _TEXT,
+    "admin_state_up": {"type": "boolean"},
+    "external_gateway_info": {
+        "type": ["object", "null"],
+        "properties": {
+            "network_id": {"type": ["string", "null"], "maxLength": 36},
+            "enable_snat": {"type": "boolean"},
+            "external_fixed_ips": _FIXED_IPS,
+        },
+        "additionalProperties": False,
+    },
+    "distributed": {"enum": [False, None]},
+    "ha": {"enum": [False, None]},
+}
+_ROUTER = {
+    **_ROUTER_CREATE,
+    "project_id": _PROJECT,
+    "tenant_id": _PROJECT,
+    "availability_zone_hints": {"type": "array", "maxItems": 0},
+}
+ROUTER = _one("router", _object(_ROUTER))
+ROUTER_UPDATE = _one("router", _object({**_ROUTER_CREATE, "routes": _ROUTES}))
+ROUTER_ROUTES = _one("router", _object({"routes": _ROUTES}, ("routes",)))
+ROUTER_INTERFACE = Versioned(_object({"subnet_id": _ID, "port_id": _ID}))
+_MAYBE_ID = {"type": ["string", "null"], "maxLength": 36}
+_MAYBE_TEXT = {"type": ["string", "null"], "maxLength": 255}
+_FLOATING_IP = {
+    "description": _MAYBE_TEXT,
+    "port_id": _MAYBE_ID,
+    "fixed_ip_address": {"type": ["string", "null"], "maxLength": 64},
+}
+FLOATING_IP = _one(
+    "floatingip",
+    _object(
+        {
+            **_FLOATING_IP,
+            "floating_network_id": _ID,
+            "floating_ip_address": {"type": ["string", "null"], "maxLength": 64},
+            "subnet_id": _MAYBE_ID,
+            "project_id": _PROJECT,
+            "tenant_id": _PROJECT,
+            "dns_name": _MAYBE_TEXT,
+            "dns_domain": _MAYBE_TEXT,
+        },
+        ("floating_network_id",),
+    ),
+)
+FLOATING_IP_UPDATE = _one("floatingip", _object(_FLOATING_IP))
