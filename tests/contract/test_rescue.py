@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -11,7 +12,7 @@ from cell.compute.actions.guest import perform
 from cell.compute.driver import Driver
 from cellcloud import errors
 from cellcloud.model.flavor import Flavor
-from cellcloud.model.guest_commands import GuestCommand, RebootHard, Rescue, Start
+from cellcloud.model.guest_commands import GuestCommand, RebootHard, Rebuild, Rescue, Start
 from cellcloud.model.image import Image
 from cellcloud.model.observed_guests import GuestState
 from cellcloud.server_states import PowerState
@@ -77,14 +78,31 @@ def test_a_rescue_that_fails_leaves_the_guest_as_it_was(rig: Rig, driver: Driver
         rescue(rig, driver, server_id, 7)
 
 
-@pytest.mark.parametrize("kind", [RebootHard, Start])
+def started(kind: type[GuestCommand]) -> Callable[[Rig, Driver, str], GuestState]:
+    return lambda rig, driver, server_id: perform(driver, rig.images, make_command(kind, server_id, 4), 0.0)
+
+
+def put_back(rig: Rig, driver: Driver, server_id: str) -> GuestState:
+    """A move that is reverted, or fails."""
+    driver.set_aside(server_id, 4, 0.0)
+    return driver.move_back(make_spec(server_id, IMAGE), 5, [make_port(1)], running=True)
+
+
+@pytest.mark.parametrize("stopped", [True, False])
+@pytest.mark.parametrize(
+    "way",
+    [started(RebootHard), started(Start), started(Rebuild), put_back],
+    ids=["hard reboot", "start", "rebuild", "move back"],
+)
 def test_a_server_that_is_rescued_no_more_starts_from_its_own_disk(
-    rig: Rig, driver: Driver, server_id: str, kind: type[GuestCommand]
+    rig: Rig, driver: Driver, server_id: str, way: Callable[[Rig, Driver, str], GuestState], stopped: bool
 ) -> None:
     """As when an administrator has set its state, or it was deleted and restored."""
     driver.spawn(make_spec(server_id, IMAGE), 1, [make_port(1)], rig.images)
     disks = rig.list_disks(server_id)
     rescue(rig, driver, server_id, 2)
-    driver.stop(server_id, 3, 0.0)
-    assert perform(driver, rig.images, make_command(kind, server_id, 4), 0.0).power_state == PowerState.RUNNING
+    if stopped:
+        driver.stop(server_id, 3, 0.0)
+    assert way(rig, driver, server_id).power_state == PowerState.RUNNING
     assert rig.list_disks(server_id) == disks
+    assert not driver.describe_guest(server_id).rescued

@@ -177,3 +177,37 @@ def test_ports_whose_place_was_lost_are_given_again_to_the_placement_that_the_ce
     for step in (steps.allocate, steps.release):
         ports.take(old, step, server_id)
     assert ports.port(server_id) == before
+
+
+@pytest.mark.parametrize("order", [("east", "west"), ("west", "east")])
+def test_an_address_of_a_server_that_is_gone_is_given_back_to_whom_it_was_given_since(
+    ports: Ports, order: tuple[str, str]
+) -> None:
+    """The top's database falls back: it has the port of the one, and not that of the other, in another cell."""
+    world = ports.world
+    gone, later = (in_cell(world, name) for name in ("east", "west"))
+    ports.take("east", steps.allocate, gone)
+    before = ports.port(gone)
+    world.cell("east").change(gone, deleted=True, vm_state=VmState.DELETED, task_state=None)
+    given = replace(before, id="00000000-0000-4000-8000-00000000000b", mac_address="fa:16:3e:00:00:0b")
+    world.cell("west").change(later, host="west-1", vm_state=VmState.ACTIVE, task_state=None, ports=(given,))
+    with world.database.write() as connection:
+        database_incarnations.begin_in_top(connection, "put back")
+    for name in order:
+        follower = FeedFollower(world.database, name, world.lines[name].transport.client(Conductor))
+        while follower.read():
+            pass
+        follower.read()  # with nothing to take in it compares
+    assert not ports.networks.list_ports(gone)
+    (found,) = ports.networks.list_ports(later)
+    assert (found.id, found.fixed_ips) == (given.id, before.fixed_ips)
+
+
+def in_cell(world: World, name: str) -> str:
+    """A server that is in that cell."""
+    for other in world.lines:
+        world.cell(other).room = 1000 if other == name else 0
+    (server_id,) = world.accept()
+    world.deliver()
+    assert world.shown(server_id).cell == name
+    return server_id

@@ -90,11 +90,16 @@ class FeedFollower:
 
     def _compare(self, present: Incarnation) -> None:
         """After the top's own database fell back, and what the feed still has was read: compare all, and give servers
-        back the ports that were lost with it."""
+        back the ports that were lost with it. Addresses of servers that turn out to be gone may be those of servers in
+        any cell, one that was compared before too."""
         self._resync()
-        after: str | None = ""
-        while after is not None:
-            after = _mend_ports(self._database, self._cell, after)
+        _release_ports(self._database)
+        with self._database.read() as connection:
+            names = [cell.name for cell in cells.list_cells(connection)]
+        for name in names:
+            after: str | None = ""
+            while after is not None:
+                after = _store_ports(self._database, name, after)
         _note_compared(self._database, self._cell, present.id)
 
     def _resync(self, *, force: bool = False) -> None:
@@ -235,17 +240,20 @@ def _take_in_compared(
 
 
 @retried
-def _mend_ports(database: Database, cell: str, after: str) -> str | None:
-    """Return a page of the cell's servers; returns the last one's id, None after the last page."""
+def _release_ports(database: Database) -> None:
+    with database.write() as connection:
+        for server_id in port_rollback_recovery.release_left(connection):
+            LOG.warning("ports of a server that is gone were released", extra={"server": server_id})
+
+
+@retried
+def _store_ports(database: Database, cell: str, after: str) -> str | None:
+    """Store the ports of a page of the cell's servers; returns the last one's id, None after the last page."""
     with database.write() as connection:
         records = server_index.list_in_cell(connection, cell, after, PAGE)
         for port_id in port_rollback_recovery.store_again(connection, records):
             LOG.error("a server's port cannot be stored again", extra={"cell": cell, "port": port_id})
-        if len(records) == PAGE:
-            return records[-1].id
-        for server_id in port_rollback_recovery.release_left(connection):
-            LOG.warning("ports of a server that is gone were released", extra={"server": server_id})
-    return None
+        return records[-1].id if len(records) == PAGE else None
 
 
 @retried

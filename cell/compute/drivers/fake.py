@@ -185,6 +185,7 @@ class FakeDriver:
     ) -> GuestState:
         def renew(guest: FakeGuest) -> None:
             if guest.rebuilt < generation:
+                guest.leave_rescue()
                 guest.halt()
                 guest.spec, guest.ports, guest.rebuilt = spec, tuple(ports), generation
                 add_missing(guest.disks, [f"{spec.id}/disk"])
@@ -246,6 +247,7 @@ class FakeDriver:
             if before is not None and before.generation == generation:
                 return before.state
             aside = guest or self._hypervisor.get(self._host, aside_key(server_id))
+            aside.leave_rescue()
             aside.halt()
             aside = replace(aside, aside=True, generation=generation)
             self._hypervisor.save(self._host, aside)

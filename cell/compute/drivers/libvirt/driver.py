@@ -297,6 +297,7 @@ class LibvirtDriver:
                 swap_root(directory, generation)
                 renew_blanks(directory, spec, keep_ephemeral=keep_ephemeral)
                 record = self._records.accept(spec, generation, ports, rebuilt=generation)
+            drop_rescue_disks(directory, record.rescue)
             if run:
                 return self._power_on(record)
             self._power_off(record, timeout)
@@ -462,7 +463,9 @@ class LibvirtDriver:
         if self._records.has_to_take_back(spec.id):
             self._offers.stop(self._records.path_aside(spec.id))
             self._ask(spec.id, domain_power.remove)
-        return self._records.take_back(spec, generation, ports)
+        record = self._records.take_back(spec, generation, ports)
+        drop_rescue_disks(self._records.path(spec.id), record.rescue)
+        return record
 
     def _drop_leftovers(self, server_id: str, generation: int) -> None:
         """Remove what an older generation left here of a guest that arrives: its disks lie on its source. Raises Stale,

@@ -133,8 +133,8 @@ class GuestRecords:
             return self._aside[server_id]
 
     def take_back(self, spec: ServerSpec, generation: int, ports: Sequence[Port]) -> GuestRecord:
-        """Put a guest that is set aside in its place again, over a copy that was made of it; or else the newer
-        generation of one that is there. Raises Stale, GuestFailed when there is neither."""
+        """Put a guest that is set aside in its place again, over a copy that was made of it, rescued no more; or else
+        note the newer generation of one that is there. Raises Stale, GuestFailed when there is neither."""
         with self._lock:
             self._refuse_stale(spec.id, generation)
             back = self._find_to_take_back(spec.id)
@@ -146,7 +146,8 @@ class GuestRecords:
                 self.path_aside(spec.id).replace(self.path(spec.id))
                 del self._aside[spec.id]
             devices = known.devices if known.spec.placed == spec.placed else ()
-            self._save(replace(known, generation=generation, spec=spec, ports=tuple(ports), devices=devices))
+            changed = replace(known, generation=generation, spec=spec, ports=tuple(ports), devices=devices)
+            self._save(replace(changed, rescue=None if back else known.rescue))
             return self._records[spec.id]
 
     def has_to_take_back(self, server_id: str) -> bool:
@@ -209,7 +210,7 @@ class GuestRecords:
                 rebuilt=rebuilt if rebuilt is not None else known.rebuilt if known else 0,
                 dropped=known.dropped if known else 0,
                 fenced=known.fenced if known else False,
-                rescue=known.rescue if known else None,
+                rescue=known.rescue if known and rebuilt is None else None,
                 devices=known.devices if known and known.spec.placed == spec.placed else (),
                 serial_port=known.serial_port if known else 0,
             )
