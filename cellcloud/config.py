@@ -104,6 +104,7 @@ ADAPTERS = [
         deprecated_group=_FORMER_GROUP,
         help="Who holds ports.",
     ),
+    cfg.StrOpt("volume_adapter", default="embedded", choices=["embedded", "cinder"], help="Who holds volumes."),
     cfg.IntOpt(
         "max_image_bytes",
         default=10 << 30,
@@ -305,6 +306,22 @@ METADATA = [
     cfg.StrOpt("secret", secret=True, default="", help="The key node keys are derived from. Never empty."),
     cfg.StrOpt("node_key", secret=True, default="", help="A host's own key, hexadecimal, in place of the secret."),
 ]
+VOLUME = [
+    cfg.StrOpt("driver", default="nbd", choices=["nbd", "fake"], help="How volumes reach hosts: over NBD, or not."),
+    cfg.StrOpt(
+        "bind_host",
+        default="",
+        help="Address at which a volume service exports volumes, over TLS, to hosts on other machines. Empty: to those "
+        "on its own alone, at UNIX sockets.",
+    ),
+    cfg.StrOpt(
+        "ports",
+        default="10810:14809",
+        regex=r"[0-9]{1,5}:[0-9]{1,5}",
+        help="First and last TCP port of exports over TLS, one a volume.",
+    ),
+    cfg.IntOpt("reserved_gb", default=1, min=0, help="GiB of a volume service's disk that no volume is to have."),
+]
 GROUPS: dict[str, list[Any]] = {
     "DEFAULT": DEFAULT,
     "top": TOP,
@@ -316,6 +333,7 @@ GROUPS: dict[str, list[Any]] = {
     "compute": COMPUTE,
     "console": CONSOLE,
     "metadata": METADATA,
+    "volume": VOLUME,
 }
 
 
@@ -374,6 +392,7 @@ class IdentityConfig:
 class AdaptersConfig:
     image_adapter: str
     network_adapter: str
+    volume_adapter: str
     max_image_bytes: int
     image_count_total: int
     image_size_total: int
@@ -466,6 +485,14 @@ class MetadataConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class VolumeConfig:
+    driver: str
+    bind_host: str
+    ports: str
+    reserved_gb: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """One file's options. ``path``: the file, for libraries that read their own options."""
 
@@ -483,6 +510,7 @@ class Config:
     compute: ComputeConfig
     console: ConsoleConfig
     metadata: MetadataConfig
+    volume: VolumeConfig
     path: Path | None = None
 
     @property
@@ -526,6 +554,7 @@ def load(path: Path | str | None = None) -> Config:
         compute=ComputeConfig(**values["compute"]),
         console=ConsoleConfig(**values["console"]),
         metadata=MetadataConfig(**values["metadata"]),
+        volume=VolumeConfig(**values["volume"]),
         path=Path(path) if path else None,
     )
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from cellcloud.launcher.database_servers import DatabaseAccount, DatabaseServer
 from cellcloud.launcher.process_units import Unit
 from cellcloud.launcher.rabbitmq_servers import Broker
-from cellcloud.rpc.accounts import Account, Role, host_account
+from cellcloud.rpc.accounts import EACH, Account, Role, host_account, volume_account
 
 PORTS = range(15000, 32000)  # below those that the system gives to whoever asks for any
 
@@ -82,7 +82,8 @@ def running(unit: Unit, seconds: float = 60.0) -> Iterator[int]:
 @contextmanager
 def running_broker(directory: Path, cell: str = "east", hosts: tuple[str, ...] = ("h1", "h2")) -> Iterator[Broker]:
     """A RabbitMQ of a cell with its name service, and an account for each role and host."""
-    accounts = [*(Account(role) for role in Role if role is not Role.HOST), *map(host_account, hosts)]
+    accounts = [Account(role) for role in Role if role not in EACH]
+    accounts += [account for host in hosts for account in (host_account(host), volume_account(host))]
     broker = Broker(
         name="test",
         cell=cell,

@@ -22,6 +22,7 @@ from cellcloud.embedded.identity import SERVICE_USER, EmbeddedIdentity, Login, S
 from cellcloud.embedded.images import EmbeddedImages
 from cellcloud.embedded.networks import EmbeddedNetworks
 from cellcloud.embedded.viewer import Viewer
+from cellcloud.embedded.volume.service import CellVolumes, Reach, VolumeService
 from cellcloud.model.image import Image
 from cellcloud.model.network import Network, Subnet
 from tests.empty_databases import make_empty
@@ -42,6 +43,7 @@ class EmbeddedCloud:
     identity: EmbeddedIdentity
     images: EmbeddedImages
     networks: EmbeddedNetworks
+    volumes: VolumeService
     settings: config.Config
 
     def token(self, user: str, password: str, project: str | None = "demo") -> str:
@@ -54,7 +56,9 @@ class EmbeddedCloud:
 
     def app(self) -> Flask:
         """The whole API of such a cloud."""
-        services = EmbeddedServices(identity=self.identity, images=self.images, networks=self.networks)
+        services = EmbeddedServices(
+            identity=self.identity, images=self.images, networks=self.networks, volumes=self.volumes
+        )
         adapters = Adapters(
             identity=self.identity,
             images=self.images,
@@ -84,15 +88,19 @@ def _hash_cheaply(password: str, stored: str) -> str:
     return stored or CHEAP.hash(password)
 
 
-def make_cloud(database: Database, directory: Path, url: str = "http://127.0.0.1:1") -> EmbeddedCloud:
+def make_cloud(
+    database: Database, directory: Path, url: str = "http://127.0.0.1:1", *, reach: Reach | None = None
+) -> EmbeddedCloud:
     """The services on a migrated, empty top database."""
     bootstrap(database, PASSWORDS, hashed=_hash_cheaply)
     settings = config.load()
+    images = EmbeddedImages(database, directory / "images", max_bytes=MAX_IMAGE)
     return EmbeddedCloud(
         database=database,
         identity=EmbeddedIdentity(database, cache_seconds=0.0),
-        images=EmbeddedImages(database, directory / "images", max_bytes=MAX_IMAGE),
+        images=images,
         networks=EmbeddedNetworks(database),
+        volumes=VolumeService(database=database, images=images, reach=reach or CellVolumes(database)),
         settings=dataclasses.replace(
             settings,
             identity=dataclasses.replace(

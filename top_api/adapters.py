@@ -42,6 +42,7 @@ def _embedded(config: Config, database: Database) -> Adapters:
     from cellcloud.embedded.identity import EmbeddedIdentity
     from cellcloud.embedded.images import EmbeddedImages
     from cellcloud.embedded.networks import EmbeddedNetworks
+    from cellcloud.embedded.volume.service import CellVolumes, VolumeService
     from top_api.embedded_api import RESOURCES
 
     identity = EmbeddedIdentity(
@@ -51,11 +52,12 @@ def _embedded(config: Config, database: Database) -> Adapters:
     )
     images = EmbeddedImages.of(database, config.state_dir / "images", config.adapters)
     networks = EmbeddedNetworks(database, config.network)
+    volumes = VolumeService(database=database, images=images, reach=CellVolumes(database))
     return Adapters(
         identity=identity,
         images=images,
         networks=networks,
-        embedded=EmbeddedServices(identity=identity, images=images, networks=networks),
+        embedded=EmbeddedServices(identity=identity, images=images, networks=networks, volumes=volumes),
         resources=RESOURCES,
     )
 

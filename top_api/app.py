@@ -100,7 +100,10 @@ def _wrap_requests(app: Flask, apis: Sequence[WebApi]) -> None:
     @app.after_request
     def end(response: Response) -> Response:
         response.headers["x-openstack-request-id"] = g.request_id
-        response.headers.update(_api_of(request.path, apis).headers)
+        api = _api_of(request.path, apis)
+        response.headers.update(api.headers)
+        if api.microversions and api.versions is not microversion.OF_COMPUTE:
+            response.headers.update(microversion.response_headers(g.version or api.versions.first, api.versions))
         if request.path.startswith("/v2.1"):
             response.headers["x-compute-request-id"] = g.request_id
             if not is_old(request.environ):

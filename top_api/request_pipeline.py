@@ -35,6 +35,7 @@ from top_api.services import ApiServices
 from top_api.validation import MALFORMED, NO_QUERY, Queries, UnsupportedType, Versioned, check_body, read_json
 
 _TWIN = Pattern(r"(?s)/v2\.1/([0-9a-fA-F-]+)(/.+)")  # no resource is called by such a word
+_VOLUME_TWIN = Pattern(r"(?s)/volume/v3/([0-9a-fA-F-]+)(/.*)")  # here likewise
 _OLD = Pattern(r"(?s)/v2/(.+)")
 _SEGMENT, _OLD_ROOT = "cellcloud.project_segment", "cellcloud.old_root"  # of the WSGI environment
 _PIECE = 1 << 20  # bytes of a streamed body read at a time
@@ -205,6 +206,8 @@ class Resource:
     def route(self, method: str, path: str, rule: str | Actions | None, **options: Any) -> Callable[[Handler], Handler]:
         """Declare the decorated function as a route; ``options`` are Route's."""
         options.setdefault("query", self.api.query)
+        options.setdefault("since", self.api.versions.first)
+        options.setdefault("until", self.api.versions.last)
 
         def declare(handler: Handler) -> Handler:
             self.routes.append(Route(method=method, path=path, handler=handler, rule=rule, **options))
@@ -216,13 +219,17 @@ class Resource:
 class Actions:
     """The actions of a resource, by the body's one key. ``lookup``: see Route. ``gone``: actions that once were."""
 
-    def __init__(self, lookup: Lookup | None = None, *, gone: Collection[str] = ()) -> None:
+    def __init__(self, lookup: Lookup | None = None, *, gone: Collection[str] = (), api: WebApi = COMPUTE) -> None:
         self.by_name: dict[str, Action] = {}
         self.gone = gone
+        self._api = api
         self._lookup = lookup
 
     def action(self, name: str, rule: str, **options: Any) -> Callable[[Handler], Handler]:
         """Declare the decorated function as an action; ``options`` are Action's."""
+
+        options.setdefault("since", self._api.versions.first)
+        options.setdefault("until", self._api.versions.last)
 
         def declare(handler: Handler) -> Handler:
             self.by_name[name] = Action(name=name, handler=handler, rule=rule, **options)
@@ -243,7 +250,7 @@ class Actions:
         if not action.since <= call.version <= action.until:
             raise errors.NotFound("The resource could not be found.")
         if action.body is not None:
-            check_body(action.body, call.version, call.body, relaxed=call.root == OLD_ROOT)
+            check_body(action.body, call.version, call.body, relaxed=call.root == OLD_ROOT, words=self._api.words)
         if self._lookup is not None:
             self._lookup(call, arguments)
         call.check(action.rule)
@@ -297,9 +304,10 @@ class _Path:
         old = _OLD.groups(environ["PATH_INFO"])
         if old is not None:
             environ[_OLD_ROOT], environ["PATH_INFO"] = True, f"/v2.1/{old[0]}"
-        match = _TWIN.groups(environ["PATH_INFO"])
-        if match is not None:
-            environ[_SEGMENT], environ["PATH_INFO"] = match[0], f"/v2.1{match[1]}"
+        for root, twin in (("/v2.1", _TWIN), ("/volume/v3", _VOLUME_TWIN)):
+            match = twin.groups(environ["PATH_INFO"])
+            if match is not None:
+                environ[_SEGMENT], environ["PATH_INFO"] = match[0], f"{root}{match[1]}"
         return self._application(environ, start_response)
 
 
@@ -308,7 +316,9 @@ def _view(services: ApiServices, api: WebApi, route: Route) -> Callable[..., Res
         context = _authenticate(services, api, route)
         data = _read_body(api, route, services.config.top.max_body)
         old = is_old(request.environ)
-        version = microversion.requested(request.headers) if api.microversions and route.rule and not old else FIRST
+        version = api.versions.first
+        if api.microversions and route.rule and not old:
+            version = microversion.requested(request.headers, api.versions)
         g.version = version
         project_segment = request.environ.get(_SEGMENT, "")
         if project_segment and project_segment != context.project_id:

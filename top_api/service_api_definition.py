@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from jsonschema import ValidationError
 
 from top_api.faults import Form, compute_form
+from top_api.microversion import OF_COMPUTE, VersionRange
 from top_api.validation import ANY_QUERY, NO_QUERY, Queries, compute_words, path_words
 
 
@@ -17,7 +18,8 @@ class WebApi:
 
     ``in_project``: its tokens must give a role in a project. ``body_types``: content types of bodies, none: any.
     ``query``: what its routes take behind the question mark unless they say so themselves. ``form``: of its errors.
-    ``words``: of what is wrong with a body. ``headers``: of every answer.
+    ``words``: of what is wrong with a body. ``headers``: of every answer. ``versions``: that it has, with
+    ``microversions``.
     """
 
     prefix: str
@@ -26,6 +28,7 @@ class WebApi:
     query: Queries = ANY_QUERY
     in_project: bool = True
     microversions: bool = False
+    versions: VersionRange = OF_COMPUTE
     body_types: tuple[str, ...] = ()
     headers: Mapping[str, str] = field(default_factory=dict)
 

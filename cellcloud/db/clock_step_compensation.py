@@ -24,6 +24,7 @@ from cellcloud.db import cell_schema as cell
 from cellcloud.db import top_schema as top
 from cellcloud.db.engine import Database, UtcDateTime, racing, retried, utc_after, utc_now
 from cellcloud.db.identity_schema import identity_tokens, identity_users
+from cellcloud.db.volume_schema import volume_hosts, volume_tasks
 from cellcloud.model.intent import IntentState
 
 LOG = logging.getLogger(__name__)
@@ -87,6 +88,8 @@ TOP_TIMES = (
     Decisive(column=top.services.c.last_seen, kind=TimeKind.SEEN),
     Decisive(column=top.walks.c.started_at, kind=TimeKind.SEEN),
     Decisive(column=top.server_index.c.quota_asked_at, kind=TimeKind.SEEN),
+    Decisive(column=volume_tasks.c.lease_until, kind=TimeKind.UNTIL, longest=60.0),
+    Decisive(column=volume_hosts.c.last_seen, kind=TimeKind.SEEN),
 )
 
 

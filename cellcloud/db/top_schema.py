@@ -9,6 +9,7 @@ from cellcloud.db import (
     image_schema,
     network_schema,  # noqa: F401 -- the rest of the same database's tables
     top_metadata,
+    volume_schema,  # noqa: F401
 )
 from cellcloud.db.engine import Json, LongText, UtcDateTime
 from cellcloud.db.top_metadata import ID, NAME

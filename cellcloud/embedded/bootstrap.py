@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,7 @@ from cellcloud.db import identity as db
 from cellcloud.db import identity_assignments as roles_db
 from cellcloud.db import identity_passwords as passwords_db
 from cellcloud.db import identity_tokens as tokens_db
+from cellcloud.db import volume_types
 from cellcloud.db.engine import Database, retried
 from cellcloud.db.listing import Page
 from cellcloud.embedded.identity import (
@@ -28,6 +30,8 @@ from cellcloud.embedded.image_files import chunks
 from cellcloud.embedded.images import EmbeddedImages
 from cellcloud.embedded.networks import EmbeddedNetworks
 from cellcloud.embedded.viewer import Viewer
+from cellcloud.embedded.volume.service import DEFAULT_TYPE
+from cellcloud.model.block_storage import VolumeType
 from cellcloud.model.identity import SYSTEM, WHOLE_SYSTEM, Domain, Grant, IdentityRole, Project, User
 from cellcloud.model.image import Image
 from cellcloud.model.network import Network, Subnet
@@ -54,12 +58,14 @@ class Passwords:
 
 
 def bootstrap(database: Database, passwords: Passwords, *, hashed: Callable[[str, str], str] = hash_password) -> None:
-    """Make the domain, roles, projects, accounts and their grants, and the shared network that servers start on.
+    """Make the domain, roles, projects, accounts and their grants, the shared network that servers start on, and the
+    type of volumes that name none.
 
     An account that exists gets the password given here, where it has another. ``hashed`` does as ``hash_password``.
     """
     _add_identity(database, passwords, hashed)
     _add_network(EmbeddedNetworks(database))
+    _add_volume_type(database)
 
 
 def upload_image(images: EmbeddedImages, database: Database, *, name: str, path: Path, disk_format: str) -> Image:
@@ -129,3 +135,11 @@ def _add_network(networks: EmbeddedNetworks) -> None:
     network = found[0] if found else networks.create_network(admin, Network(id="", name=NETWORK, shared=True))
     if not network.subnet_ids:
         networks.create_subnet(admin, Subnet(id="", name=SUBNET, network_id=network.id, cidr=CIDR))
+
+
+@retried
+def _add_volume_type(database: Database) -> None:
+    with database.write() as c:
+        if volume_types.find_type(c, DEFAULT_TYPE) is None:
+            made = VolumeType(id=str(uuid.uuid4()), name=DEFAULT_TYPE, description="Default Volume Type")
+            volume_types.insert_type(c, made)

@@ -18,6 +18,8 @@ INTERFACES = ("public", "internal", "admin")
 EMBEDDED = (
     ("compute", "nova", "/v2.1"),
     ("image", "glance", "/image"),
+    ("block-storage", "cinder", "/volume/v3"),
+    ("volumev3", "cinderv3", "/volume/v3"),
     ("network", "neutron", "/network"),
     ("identity", "keystone", "/identity"),
 )

@@ -28,7 +28,7 @@ from cellcloud.launcher.database_servers import DatabaseAccount, MariaDb, Postgr
 from cellcloud.launcher.libvirt_nodes import NodeConfig
 from cellcloud.launcher.rabbitmq_servers import Broker, is_listening
 from cellcloud.model.metadata_signature import node_key
-from cellcloud.rpc.accounts import Account, Role, host_account
+from cellcloud.rpc.accounts import EACH, Account, Role, host_account, volume_account
 
 Options = dict[str, dict[str, str]]  # group -> option -> value
 
@@ -184,9 +184,9 @@ class Layout:
         return self.authority.issue(name, ["127.0.0.1", "localhost", *addresses])
 
     def accounts(self, cell: CellPlace) -> list[Account]:
-        """Those of the cell's queue: one a role, and one a compute service."""
-        roles = [Account(role) for role in Role if role is not Role.HOST]
-        return roles + [host_account(host) for host in self.compute_hosts(cell)]
+        """Those of the cell's queue: one a role, and one a compute service and a volume service."""
+        roles = [Account(role) for role in Role if role not in EACH]
+        return [*roles, volume_account(cell.name), *(host_account(host) for host in self.compute_hosts(cell))]
 
     @property
     def mariadb(self) -> MariaDb:
@@ -257,6 +257,7 @@ class Layout:
                 if role is Role.METADATA:
                     mine["metadata"] = options["metadata"] | {"secret": self.secret(f"{cell.name}.metadata")}
                 write_options(self.role_file(cell, role), mine)
+            write_options(self.role_file(cell, Role.VOLUME), self._volume_options(cell, options))
             for host in self.compute_hosts(cell):
                 write_options(self.host_file(cell, host), self._host_options(cell, host, options))
 
@@ -322,6 +323,15 @@ class Layout:
                 "bind_host": self.gateway(cell),
                 "bind_port": str(metadata),
             },
+        }
+
+    def _volume_options(self, cell: CellPlace, options: Options) -> Options:
+        account = volume_account(cell.name)
+        return {
+            **options,
+            **self._adapter_options(),
+            "cell": options["cell"] | {"transport_url": self.transport_url(cell, account)},
+            "volume": {"driver": "nbd" if self.real_guests else "fake"},
         }
 
     def _host_options(self, cell: CellPlace, host: str, options: Options) -> Options:

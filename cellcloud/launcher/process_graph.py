@@ -83,6 +83,7 @@ def _cell_units(layout: Layout, cell: CellPlace) -> list[Unit]:
         f"{cell.name}.consoleauth": ("consoleauth", Role.CONSOLEAUTH, (*queue, conductor)),
         f"{cell.name}.consoleproxy": ("consoleproxy", Role.CONSOLEAUTH, (*queue, conductor)),
         f"{cell.name}.metadata": ("metadata", Role.METADATA, (*queue, *nodes, conductor)),
+        f"{cell.name}.volume": ("volume", Role.VOLUME, (*queue, conductor)),
     }
     units = [
         _service(
@@ -90,7 +91,7 @@ def _cell_units(layout: Layout, cell: CellPlace) -> list[Unit]:
             layout,
             service,
             layout.role_file(cell, role),
-            parts if role is Role.CONDUCTOR else dict,
+            parts if role in (Role.CONDUCTOR, Role.VOLUME) else dict,
             after=after,
         )
         for name, (service, role, after) in kinds.items()

@@ -25,7 +25,7 @@ from cellcloud.launcher.certificate_authority import Certificate
 from cellcloud.launcher.confinement import Confinement, give_to, write_private
 from cellcloud.launcher.process_units import Unit, UnitKind
 from cellcloud.model.metadata_signature import node_key
-from cellcloud.rpc.accounts import Account, Role, account_of, host_account
+from cellcloud.rpc.accounts import EACH, Account, Role, account_of, host_account, volume_account
 
 HOME = "/var/lib/rabbitmq"
 VHOST = "cell"
@@ -184,7 +184,8 @@ def keep_accounts(cell: str, hosts: Iterable[str], kept: Path) -> dict[str, Any]
     """Return the definitions for a broker of somebody else, with a password for each account and a key for each host's
     metadata; those are added to a file. Raises Misconfigured for a name that cannot be a cell's or a host's."""
     known: dict[str, dict[str, str]] = json.loads(kept.read_text()) if kept.exists() else {}
-    found = [*(Account(role) for role in Role if role is not Role.HOST), *(host_account(host) for host in hosts)]
+    found = [Account(role) for role in Role if role not in EACH]
+    found += [account for host in hosts for account in (host_account(host), volume_account(host))]
     passwords, metadata = known.setdefault("passwords", {}), known.setdefault("metadata", {})
     secret = metadata.setdefault("secret", secrets.token_hex(24))
     for account in found:

@@ -1,8 +1,8 @@
 """Accounts: who a message is from, by the word of the queue itself, and whom an account may speak to.
 
-Each role has an account of its own on its cell's queue, and each host. An account owns one exchange, named after it,
-and the queues whose names begin alike; everything that is meant for it goes through that exchange. It may send to the
-exchanges of those it asks or answers, as the interfaces declare, and to nothing else.
+Each role has an account of its own on its cell's queue, and each host and each volume service. An account owns one
+exchange, named after it, and the queues whose names begin alike; everything that is meant for it goes through that
+exchange. It may send to the exchanges of those it asks or answers, as the interfaces declare, and to nothing else.
 """
 
 from __future__ import annotations
@@ -25,13 +25,18 @@ class Role(StrEnum):
     SCHEDULER = "scheduler"
     CONSOLEAUTH = "consoleauth"
     METADATA = "metadata"
+    VOLUME = "volume"
     HOST = "host"
+
+
+EACH = frozenset({Role.HOST, Role.VOLUME})
+"""Roles of which each process has an account of its own, called after its host."""
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """A role; a host's also has its ``host``. ``role`` None: everybody at once, which only a queue inside one process
-    can have: there is nobody to be kept apart from."""
+    """A role; one of EACH also has its ``host``. ``role`` None: everybody at once, which only a queue inside one
+    process can have: there is nobody to be kept apart from."""
 
     role: Role | None
     host: str = ""
@@ -39,7 +44,7 @@ class Account:
     @property
     def name(self) -> str:
         """The user's name on the broker."""
-        return f"{self.role}.{self.host}" if self.role is Role.HOST else str(self.role or "everybody")
+        return f"{self.role}.{self.host}" if self.role in EACH else str(self.role or "everybody")
 
     def speaks_for(self, host: str) -> bool:
         """Return whether it may say what only that host can know."""
@@ -58,11 +63,16 @@ def host_account(host: str) -> Account:
     return Account(Role.HOST, host)
 
 
+def volume_account(host: str) -> Account:
+    """Return the account of a volume service. Raises Misconfigured as ``host_account``."""
+    return Account(Role.VOLUME, host_account(host).host)
+
+
 def account_of(name: str) -> Account | None:
     """Return the account with that name; None when it is not one of a cell's."""
     role, _, host = name.partition(".")
-    if role == Role.HOST:
-        return Account(Role.HOST, host) if NAME.matches(host) else None
+    if role in EACH:
+        return Account(Role(role), host) if NAME.matches(host) else None
     return Account(Role(name)) if name in [*Role] else None
 
 

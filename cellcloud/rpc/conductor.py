@@ -225,7 +225,7 @@ class Conductor(Protocol):
     @call(timeout=10.0, by=(Role.SCHEDULER, Role.CONSOLEAUTH), pages=("host", "node"))
     def list_host_states(self, context: RequestContext) -> list[HostState]: ...
 
-    @cast(by=(Role.SCHEDULER, Role.CONSOLEAUTH, Role.METADATA))
+    @cast(by=(Role.SCHEDULER, Role.CONSOLEAUTH, Role.METADATA, Role.VOLUME))
     def heartbeat(self, context: RequestContext, binary: str, host: str) -> None: ...
 
     @call(timeout=5.0, by=(Role.CONSOLEAUTH,))

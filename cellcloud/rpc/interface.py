@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from cellcloud.rpc.accounts import Account, Role
+from cellcloud.rpc.accounts import EACH, Account, Role
 
 F = TypeVar("F", bound=Callable[..., Any])
 C = TypeVar("C", bound=type[Any])
@@ -158,7 +158,7 @@ def queue_of(interface: type[Any]) -> str:
 def topic_of(interface: type[Any], cell: str, server: str | None = None) -> str:
     """Return the queue of an interface in a cell; ``server``: the host, for one that hosts serve."""
     role = server_of(interface)
-    owner = Account(role, server or "") if role is Role.HOST else Account(role)
+    owner = Account(role, server or "") if role in EACH else Account(role)
     return f"{cell}/{owner.name}/{queue_of(interface)}"
 
 

@@ -6,7 +6,7 @@ import functools
 from dataclasses import dataclass
 
 from cellcloud import errors
-from cellcloud.rpc.accounts import NAME, Account, Role
+from cellcloud.rpc.accounts import EACH, NAME, Account, Role
 from cellcloud.rpc.compute import Compute
 from cellcloud.rpc.conductor import Conductor
 from cellcloud.rpc.consoleauth import ConsoleAuth
@@ -15,9 +15,10 @@ from cellcloud.rpc.interface import server_of, verbs_of
 from cellcloud.rpc.network_store import NetworkStore
 from cellcloud.rpc.scheduler import Scheduler
 from cellcloud.rpc.scheduling_store import SchedulingStore
+from cellcloud.rpc.volume_store import VolumeStore
 from cellcloud.safe_regex import Pattern
 
-INTERFACES = (Conductor, SchedulingStore, NetworkStore, Scheduler, Compute, ConsoleAuth, Router)
+INTERFACES = (Conductor, SchedulingStore, NetworkStore, Scheduler, Compute, ConsoleAuth, Router, VolumeStore)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,15 +35,15 @@ class Rights:
 
 
 def rights_of(account: Account, cell: str) -> Rights:
-    """Everything of its own, and sending to the exchanges of those it asks or answers. Hosts have an exchange each,
-    the others one a role. Raises Misconfigured for a cell's name that is no plain word."""
+    """Everything of its own, and sending to the exchanges of those it asks or answers. Hosts and volume services have
+    an exchange each, the others one a role. Raises Misconfigured for a cell's name that is no plain word."""
     if not NAME.matches(cell):
         raise errors.Misconfigured(f"{cell!r} cannot be the name of a cell: letters, digits, dots, dashes only.")
     if account.role is None:
         return Rights(configure=".*", write=".*", read=".*")
     begin, name = (text.replace(".", r"\.") for text in (cell, account.name))
     own = rf"{begin}/{name}(/.*)?"
-    to = "|".join(r"host\.[^/]+" if role is Role.HOST else str(role) for role in sorted(_partners(account.role)))
+    to = "|".join(rf"{role}\.[^/]+" if role in EACH else str(role) for role in sorted(_partners(account.role)))
     return Rights(configure=own, write=rf"{own}|{begin}/({to})", read=own)
 
 

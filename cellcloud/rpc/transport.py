@@ -27,7 +27,7 @@ from oslo_config import cfg
 from cellcloud import errors, log, metrics
 from cellcloud.context import RequestContext
 from cellcloud.rpc import memory, paging
-from cellcloud.rpc.accounts import EVERYBODY, Account, Role, account_of, exchange_of
+from cellcloud.rpc.accounts import EACH, EVERYBODY, Account, account_of, exchange_of
 from cellcloud.rpc.interface import Verb, server_of, topic_of, verbs_of, version_of
 from cellcloud.rpc.rights import rights_of
 from cellcloud.rpc.serializer import Arguments, Heard, Message, Reply, Serializer
@@ -153,7 +153,7 @@ class _Client:
 
     def __init__(self, transport: Transport, interface: type[Any], server: str | None) -> None:
         role = server_of(interface)
-        believed = Account(role, server or "") if role is Role.HOST else Account(role)
+        believed = Account(role, server or "") if role in EACH else Account(role)
         target = messaging.Target(topic=topic_of(interface, transport.cell, server))
         certain = messaging.TransportOptions(at_least_once=True)
         raw = messaging.get_rpc_client(

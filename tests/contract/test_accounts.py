@@ -17,7 +17,7 @@ from cellcloud.context import service_context
 from cellcloud.launcher.rabbitmq_servers import VHOST, Broker
 from cellcloud.model.guest_commands import GuestEvent
 from cellcloud.model.host import HostFacts, HostReport
-from cellcloud.rpc.accounts import Account, Role, account_of, host_account
+from cellcloud.rpc.accounts import EACH, Account, Role, account_of, host_account, volume_account
 from cellcloud.rpc.compute import Compute
 from cellcloud.rpc.conductor import Conductor
 from cellcloud.rpc.feed_notification import Router
@@ -26,7 +26,10 @@ from cellcloud.rpc.rights import INTERFACES, rights_of
 from cellcloud.rpc.transport import Transport
 
 Connect = Callable[[str], Transport]
-CALLERS = [*(Account(role) for role in Role if role is not Role.HOST), host_account("h1"), host_account("h2")]
+CALLERS = [
+    *(Account(role) for role in Role if role not in EACH),
+    *(host_account("h1"), host_account("h2"), volume_account("h1"), volume_account("h2")),
+]
 FACTS = HostFacts(
     hypervisor_hostname="h", hypervisor_type="QEMU", hypervisor_version=1, host_ip="", vcpus=1, memory_mb=1, disk_gb=1
 )
@@ -52,7 +55,8 @@ def serving(connect: Connect) -> Iterator[dict[str, Witness]]:
     witnesses = {interface.__name__: Witness() for interface in INTERFACES}
     servers = []
     for interface in INTERFACES:
-        account = host_account("h1") if server_of(interface) is Role.HOST else Account(server_of(interface))
+        role = server_of(interface)
+        account = Account(role, "h1") if role in EACH else Account(role)
         witness: Any = witnesses[interface.__name__]
         servers.append(connect(account.name).serve(interface, witness, server="h1", threads=2))
     try:

@@ -38,7 +38,7 @@ LENGTHS = {
 SERVER = "11111111-0000-4000-8000-000000000001"
 PAST = {
     "created_at", "updated_at", "launched_at", "terminated_at", "deleted_at", "finished_at", "started_at", "used_at",
-    "issued_at", "first_seen", "rival_at", "mended_at",
+    "issued_at", "attached_at", "first_seen", "rival_at", "mended_at",
     "compared_at", "replaced_at", "at", "digest_at", "since", "step_since",
 }  # fmt: skip
 # Dates that people chose: they are what the clock says, whoever sets it.

@@ -184,5 +184,6 @@ def test_catalog_urls_are_inert(cloud: EmbeddedCloud) -> None:
     catalog = EmbeddedIdentity(cloud.database).catalog_of(url)
     urls = {service["type"]: service["endpoints"][0]["url"] for service in catalog}
     paths = {"compute": "/v2.1", "image": "/image", "network": "/network", "identity": "/identity"}
+    paths |= dict.fromkeys(("block-storage", "volumev3"), "/volume/v3")
     assert urls == {kind: url + path for kind, path in paths.items()}
     assert all(e["region"] == e["region_id"] == "RegionOne" for service in catalog for e in service["endpoints"])

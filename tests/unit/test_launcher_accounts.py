@@ -22,7 +22,7 @@ def test_accounts_are_made_once_and_hosts_are_added(tmp_path: Path) -> None:
     kept = tmp_path / "east.json"
     made = json.loads(make(kept, "east", "--host", "c1.example.com"))
     first = json.loads(kept.read_text())
-    names = {"top", "conductor", "scheduler", "consoleauth", "metadata", "host.c1.example.com"}
+    names = {"top", "conductor", "scheduler", "consoleauth", "metadata", "host.c1.example.com", "volume.c1.example.com"}
     assert {user["name"] for user in made["users"]} == set(first["passwords"]) == names
     assert len(set(first["passwords"].values())) == len(names)
     assert all(password not in json.dumps(made) for password in first["passwords"].values())

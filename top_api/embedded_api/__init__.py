@@ -1,4 +1,5 @@
-"""The embedded services over HTTP, as the standard clients know them: Keystone v3, Glance v2, Neutron v2.0."""
+"""The embedded services over HTTP, as the standard clients know them: Keystone v3, Glance v2, Neutron v2.0,
+Cinder v3."""
 
 from __future__ import annotations
 
@@ -18,9 +19,13 @@ from top_api.embedded_api.network_ports import ports
 from top_api.embedded_api.network_quotas import quotas
 from top_api.embedded_api.routers import routers
 from top_api.embedded_api.security_groups import security_groups
+from top_api.embedded_api.volume import volumes
+from top_api.embedded_api.volume_actions import volume_actions
+from top_api.embedded_api.volume_attachments import attachments
 from top_api.request_pipeline import Resource
 
 _IDENTITY = (identity, directory, users_and_groups, roles_and_grants, catalog)
 _IMAGE = (image, image_data, image_discovery, image_imports, image_members)
+_VOLUME = (volumes, volume_actions, attachments)
 _NETWORK = (network, ports, quotas, security_groups, routers, floating_ips)
-RESOURCES: tuple[Resource, ...] = (*_IDENTITY, *_IMAGE, *_NETWORK)
+RESOURCES: tuple[Resource, ...] = (*_IDENTITY, *_IMAGE, *_NETWORK, *_VOLUME)

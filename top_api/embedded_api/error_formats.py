@@ -6,8 +6,10 @@ from http import HTTPStatus
 from typing import Any
 
 from cellcloud import errors
-from top_api.faults import Fault
+from top_api.faults import Fault, compute_form
+from top_api.microversion import OF_VOLUMES
 from top_api.service_api_definition import WebApi
+from top_api.validation import compute_words
 
 _NEUTRON_TYPES = {
     400: "HTTPBadRequest",
@@ -38,6 +40,13 @@ def _neutron_form(fault: Fault) -> tuple[int, Any]:
     return status, {"NeutronError": {"type": kind, "message": fault.message, "detail": ""}}
 
 
+def _cinder_form(fault: Fault) -> tuple[int, Any]:
+    if fault.kind == errors.QuotaExceeded.__name__:
+        return 413, {"overLimit": {"code": 413, "message": fault.message, "retryAfter": "0"}}
+    return compute_form(fault)
+
+
 IDENTITY = WebApi(prefix="/identity", form=_keystone_form, headers=_HEADERS, in_project=False)
 IMAGE = WebApi(prefix="/image", form=_glance_form, headers=_HEADERS)
 NETWORK = WebApi(prefix="/network", form=_neutron_form, headers=_HEADERS)
+VOLUME = WebApi(prefix="/volume", form=_cinder_form, words=compute_words, microversions=True, versions=OF_VOLUMES)

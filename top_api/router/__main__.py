@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import threading
 from collections.abc import Callable
@@ -13,15 +14,20 @@ import click
 from cellcloud import config as options
 from cellcloud import errors, log, service
 from cellcloud.config import Config
+from cellcloud.context import service_context
 from cellcloud.db import cells as cells_table
 from cellcloud.db import rollback_detection
 from cellcloud.db.clock_step_compensation import TOP_TIMES, SteadyClock
 from cellcloud.db.engine import Database
+from cellcloud.embedded.volume.delivery import VolumeDelivery, VolumeHostWatch, place
+from cellcloud.embedded.volume.service import VolumeService
+from cellcloud.model.external_event import ExternalEvent
 from cellcloud.rpc.conductor import Conductor
 from cellcloud.rpc.feed_notification import Router
 from cellcloud.rpc.network_store import NetworkStore
 from cellcloud.rpc.scheduling_store import SchedulingStore
 from cellcloud.rpc.transport import Server, Transport, unique_name
+from cellcloud.rpc.volume_store import VolumeStore
 from cellcloud.service import Loop
 from top_api import network_plan_copies
 from top_api.aggregate_copies import CopyKeeper
@@ -37,13 +43,17 @@ SWEEP_INTERVAL = 1.0
 PRUNE_INTERVAL = 600.0
 FIGURES_INTERVAL = 5.0
 IMAGES_INTERVAL = 30.0
+VOLUMES_INTERVAL = 0.3  # seconds between two looks for what volume services are to do
+VOLUME_HOSTS_INTERVAL = 3.0
 CELLS_INTERVAL = 2.0  # seconds until a cell added to the table is noticed
 
 
 class _Attendance:
     """The loops of one cell. Each has its own thread, so that a sick cell holds up only itself."""
 
-    def __init__(self, database: Database, cell: str, transport: Transport, config: Config) -> None:
+    def __init__(
+        self, database: Database, cell: str, transport: Transport, config: Config, volumes: VolumeService | None
+    ) -> None:
         self._transport = transport
         conductor = transport.client(Conductor)
         top = config.top
@@ -59,6 +69,11 @@ class _Attendance:
         self._listen = Loop(f"listen-{cell}", CELLS_INTERVAL, self._ensure_listening)
         loops = [self._follow, self._health, self._copies, self._listen]
         self._loops = [*loops, self._plans] if config.adapters.network_adapter == "embedded" else loops
+        if volumes is not None:
+            delivery = VolumeDelivery(volumes, cell, functools.partial(_announce, conductor))
+            watch = VolumeHostWatch(volumes, cell, conductor)
+            self._loops.append(Loop(f"volumes-{cell}", VOLUMES_INTERVAL, delivery.deliver))
+            self._loops.append(Loop(f"volume-hosts-{cell}", VOLUME_HOSTS_INTERVAL, watch.look))
         self._name = unique_name(config.host)
         self._server: Server | None = None
 
@@ -77,6 +92,12 @@ class _Attendance:
         if self._server is None:
             nudges = Nudges(self._follow.wake)
             self._server = self._transport.serve(Router, nudges, server=self._name)
+
+
+def _announce(conductor: Conductor, server_id: str, volume_id: str) -> None:
+    """Tell the cell, as Cinder tells Compute, that a server's volume has grown. Raises TryLater."""
+    event = ExternalEvent(server_id=server_id, name="volume-extended", tag=volume_id)
+    conductor.apply_external_events(service_context(10.0), [event])
 
 
 class RouterService:
@@ -119,6 +140,9 @@ class RouterService:
         }
         if sweep_images is not None:
             self._loops["images"] = Loop("images", IMAGES_INTERVAL, sweep_images)
+        self._volumes = _volumes(config, database, cells)
+        if self._volumes is not None:
+            self._loops["volumes"] = Loop("volumes", VOLUMES_INTERVAL, functools.partial(place, self._volumes))
         self._attended: dict[str, _Attendance] = {}
         self._lock = threading.Lock()
 
@@ -162,9 +186,23 @@ class RouterService:
                 except errors.CellcloudError as error:
                     LOG.error("a cell's queue cannot be used", extra={"cell": name, "why": error.message})
                     continue
-                self._attended[name] = _Attendance(self._database, name, transport, self._config)
+                self._attended[name] = _Attendance(self._database, name, transport, self._config, self._volumes)
                 self._attended[name].start()
             LOG.info("a cell is attended to", extra={"cell": name})
+
+
+def _volumes(config: Config, database: Database, cells: Cells) -> VolumeService | None:
+    """Return the embedded volume service, where volumes are with it."""
+    if (config.identity.adapter, config.adapters.volume_adapter) != ("embedded", "embedded"):
+        return None
+    from cellcloud.embedded.images import EmbeddedImages
+
+    images = EmbeddedImages.of(database, config.state_dir / "images", config.adapters)
+
+    def reach(cell: str, host: str) -> VolumeStore:
+        return cells.transport(cell).client(VolumeStore, server=host)
+
+    return VolumeService(database=database, images=images, reach=functools.cache(reach))
 
 
 def build(

@@ -1,0 +1,118 @@
+"""The embedded volume service with a cell's volume service, in this process: what the router does is done by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from cell.volume.exports import Exporter, FakeExporter
+from cell.volume.rpc_endpoint import VolumeEndpoint
+from cell.volume.volume_files import VolumeFiles
+from cellcloud import errors
+from cellcloud.context import RequestContext, service_context
+from cellcloud.db import volume_hosts
+from cellcloud.db import volumes as db
+from cellcloud.db.engine import transact
+from cellcloud.embedded.volume import delivery
+from cellcloud.embedded.volume.service import VolumeService
+from cellcloud.model import codec
+from cellcloud.model.block_storage import TaskOutcome, VolumeTask
+from tests.embedded_cloud import EmbeddedCloud, make_cloud, make_top_database
+
+CELL, HOST = "east", "east"
+
+
+@dataclass
+class Reached:
+    """The endpoint behind a queue: arguments and answers are written and read, calls are counted and may be lost."""
+
+    world: VolumeWorld
+    lost: Callable[[str], bool] = lambda verb: False
+
+    def __getattr__(self, verb: str) -> Any:
+        def call(context: RequestContext, *given: Any) -> Any:
+            if self.world.away:
+                raise errors.Unreachable("Nobody in cell east serves this now.")
+            self.world.calls.append(verb)
+            if verb == "perform":
+                tasks = codec.from_wire(codec.to_wire(given[0]), list[VolumeTask])
+                told = self.world.endpoint.perform(context, tasks)
+                answer = codec.from_wire(codec.to_wire(told), list[TaskOutcome])
+            else:
+                answer = getattr(self.world.endpoint, verb)(context, *given)
+            if self.lost(verb):
+                raise errors.Unreachable("The answer was lost.")
+            return answer
+
+        return call
+
+
+@dataclass
+class VolumeWorld:
+    """``away``: the cell's volume service does not answer. ``announced``: (server, volume) that have grown."""
+
+    directory: Path
+    exporter: Exporter = field(default_factory=FakeExporter)
+    away: bool = False
+    calls: list[str] = field(default_factory=list)
+    announced: list[tuple[str, str]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.reached = Reached(self)
+        self.database = make_top_database(self.directory / "top.db")
+        self.cloud: EmbeddedCloud = make_cloud(self.database, self.directory, reach=lambda cell, host: self.reached)
+        self.start_endpoint()
+        self.note_host()
+
+    @property
+    def service(self) -> VolumeService:
+        return self.cloud.volumes
+
+    def start_endpoint(self) -> None:
+        """The cell's volume service, or another process of it after the last one was killed."""
+        self.files = VolumeFiles(self.directory / "volumes")
+        self.endpoint = VolumeEndpoint(
+            self.files, self.exporter, lambda: self.cloud.images, host=HOST, zone="nova", address="127.0.0.1"
+        )
+        self.endpoint.look_after()
+
+    def note_host(self, **facts: Any) -> None:
+        """What the router hears of the volume service; its disk is large."""
+        state = replace(self.endpoint.describe(service_context()), cell=CELL, total_gb=10000, free_gb=10000, **facts)
+        transact(self.database, lambda c: volume_hosts.note(c, state))
+
+    def route(self) -> None:
+        """One turn of the router's loops, all tasks being free."""
+        self.free()
+        delivery.place(self.service)
+        self.free()
+        delivery.VolumeDelivery(
+            self.service, CELL, lambda server, volume: self.announced.append((server, volume))
+        ).deliver()
+
+    def free(self) -> None:
+        """Let every lease be over."""
+        with self.database.engine.begin() as c:
+            c.exec_driver_sql("UPDATE volume_tasks SET lease_until = '2020-01-01 00:00:00.000000'")
+
+    def settle(self) -> None:
+        """Turns of the router until nothing is left to do."""
+        for _ in range(200):
+            self.route()
+            if not self.tasks():
+                return
+        raise AssertionError(f"tasks are left: {self.tasks()}")
+
+    def tasks(self) -> set[str]:
+        with self.database.read() as c:
+            return db.list_task_ids(c)
+
+    def held(self) -> dict[str, tuple[str, ...]]:
+        """Volume -> its snapshots, as the cell has them."""
+        return {each.id: each.snapshots for each in self.endpoint.list_volumes(service_context())}
+
+    def close(self) -> None:
+        self.endpoint.stop()
+        self.database.close()
