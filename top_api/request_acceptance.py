@@ -242,9 +242,9 @@ def _numbered(spec: ServerSpec, count: int, now: dt.datetime) -> list[ServerSpec
                 spec,
                 id=server_id,
                 name=spec.name[: 255 - len(suffix)] + suffix,
-                hostname=(spec.hostname[: 63 - len(suffix)].rstrip("-.") or f"server-{server_id}") + suffix
+                hostname=(spec.hostname[: 63 - len(suffix)].rstrip("-.") or f"Server-{server_id}") + suffix
                 if spec.hostname
-                else f"server-{server_id}",
+                else f"Server-{server_id}",
                 launch_index=place,
                 created_at=now,
             )

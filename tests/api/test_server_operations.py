@@ -149,7 +149,7 @@ def test_a_waiting_server_is_shown_as_building(world: World) -> None:
 def test_host_names_are_made_of_names(world: World, name: str, hostname: str | None) -> None:
     server_id = world.create(name)
     shown = world.get(f"/servers/{server_id}", version="2.90").get_json()["server"]["OS-EXT-SRV-ATTR:hostname"]
-    assert shown == (hostname or f"server-{server_id}")
+    assert shown == (hostname or f"Server-{server_id}")
 
 
 def test_forced_hosts_are_for_administrators(world: World) -> None:

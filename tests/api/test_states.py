@@ -183,3 +183,25 @@ def test_each_pair_of_states_is_nova_s(name: str) -> None:
             elif task_state is not None and task_state not in busy:
                 told = f"Cannot '{word}' instance s while it is in task_state {task_state}"
             assert spec.refusal(replace(bare, vm_state=vm_state, task_state=task_state)) == told
+
+
+NOBODY = "70a599e0-31e7-49b7-b260-868f441e862b"
+WRONG: dict[str, dict[str, Any]] = {
+    "resize": {"flavorRef": "none such"},
+    "rebuild": {"imageRef": NOBODY},
+    "rescue": {"rescue_image_ref": NOBODY},
+    "migrate": {"host": "none-such"},
+    "unshelve": {"availability_zone": "none such"},
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_state_is_told_before_what_else_is_wrong(world: World, name: str) -> None:
+    server = Server(world)
+    word, allowed = CALLS[name][3:5]
+    for vm_state in [state for state in STATES if state not in allowed]:
+        server.be(vm_state, None)
+        asked = {name: WRONG[name]}
+        answer = world.post(f"/servers/{server.id}/action", asked, token="admin", version="2.87")
+        told = f"Cannot '{word}' instance {server.id} while it is in vm_state {vm_state}"
+        assert (answer.status_code, told in answer.text) == (409, True), (vm_state, answer.text)

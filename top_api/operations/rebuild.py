@@ -15,13 +15,13 @@ from cellcloud.model.flavor import Flavor
 from cellcloud.model.image import Image
 from cellcloud.model.keypair import Keypair
 from cellcloud.model.numa_request import guest_numa
-from cellcloud.model.operations import Operation
+from cellcloud.model.operations import Operation, spec_of
 from cellcloud.model.run import RunArguments
 from cellcloud.model.server import ServerRecord
 from top_api import quota_limits
 from top_api.operations.active_image import get_active_image
 from top_api.operations.create import check_fit, check_partitions
-from top_api.operations.server_in_cell import check_unlocked, tell_cell
+from top_api.operations.server_in_cell import check_may_begin, check_unlocked, tell_cell
 from top_api.schemas.types import is_true
 from top_api.services import ApiServices
 
@@ -41,6 +41,7 @@ def rebuild(
     Raises Invalid for what does not exist or does not fit together, QuotaExceeded, Conflict, Unreachable.
     """
     check_unlocked(context, record)
+    check_may_begin(record, spec_of(Operation.REBUILD))
     if given.get("trusted_image_certificates"):
         raise errors.Invalid("Trusted image certificates are not offered.")
     if given.get("personality"):

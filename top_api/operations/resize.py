@@ -20,7 +20,7 @@ from cellcloud.model.operations import FIRST_VARIANTS, Operation
 from cellcloud.model.server import ServerRecord
 from top_api import quota_limits
 from top_api.operations.create import check_fit, check_partitions
-from top_api.operations.server_in_cell import begin, check_unlocked
+from top_api.operations.server_in_cell import begin, check_may_begin, check_unlocked
 from top_api.services import ApiServices
 
 
@@ -32,6 +32,7 @@ def resize(services: ApiServices, context: RequestContext, record: ServerRecord,
     """Begin a resize to the flavor of a validated body. Raises Invalid for a flavor that there is not, is the
     server's, or does not fit its image or its disks; QuotaExceeded, Forbidden, Conflict, Unreachable."""
     check_unlocked(context, record)
+    check_may_begin(record, FIRST_VARIANTS[Operation.RESIZE])
     flavor = _flavor(services, context, record, str(asked["flavorRef"]))
     disk_config = str(asked.get("OS-DCF:diskConfig") or "")
     check_partitions(disk_config, record.spec.image)
