@@ -74,18 +74,30 @@ def test_where_a_server_may_be_brought_back_to(
         assert world.cell_of(server_id).arguments == told
 
 
-@pytest.mark.parametrize("action", ["unshelve", "migrate"])
-def test_a_host_of_another_cell_is_refused_by_name(world: World, action: str) -> None:
-    """Before anything is accepted: the record of a server stays in its cell."""
+@pytest.mark.parametrize(
+    ("action", "place", "refusal"),
+    [
+        ("unshelve", "host", "Compute host {} could not be found."),
+        ("migrate", "host", "Compute host {} could not be found."),
+        ("unshelve", "availability_zone", "The requested availability zone is not available"),
+    ],
+)
+def test_a_place_in_another_cell_is_refused_by_name(world: World, action: str, place: str, refusal: str) -> None:
+    """Before anything is accepted: the record of a server stays in its cell. Nova accepts it, and finds no valid
+    host."""
     server_id = offloaded(world) if action == "unshelve" else world.create("vm")
     cell = world.cell_of(server_id)
     other = world.west if cell is world.east else world.east
 
-    def refuse(*_: Any) -> Any:
-        raise errors.Invalid("Compute host could not be found.")
+    def refuse(_context: Any, _id: str, _operation: str, asked: dict[str, Any]) -> Any:
+        raise errors.Invalid(refusal.format(asked.get("host")))
 
-    cell.begin_operation = refuse  # type: ignore[method-assign]  # as a cell that has no such host
-    host = other.list_hosts(service_context(1.0))[0].host
-    for name, text in ((host, f"{host} is not in the cell of instance {server_id}"), ("none-1", "could not be found")):
-        answer = act(world, server_id, action, {"host": name}, version="2.91", token="admin")
-        assert (answer.status_code, text in answer.text) == (400, True), answer.text
+    cell.begin_operation = refuse  # type: ignore[method-assign]  # as a cell that has no such place
+    there = other.list_hosts(service_context(1.0))[0]
+    name = there.host if place == "host" else there.zone
+    for given, stays in ((name, True), ("none-such", False)):
+        answer = act(world, server_id, action, {place: given}, version="2.91", token="admin")
+        assert answer.status_code == 400, answer.text
+        message = answer.get_json()["badRequest"]["message"]
+        assert (f"{given} is not in the cell of instance {server_id}" in message) == stays
+        assert stays or message == refusal.format(given)

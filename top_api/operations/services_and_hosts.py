@@ -38,15 +38,21 @@ def find_host(services: ApiServices, context: RequestContext, host: str) -> Host
 
 
 @contextmanager
-def within_cell(services: ApiServices, context: RequestContext, record: ServerRecord, host: str) -> Iterator[None]:
-    """Whatever the block asks of the server's cell for that host: raises Invalid that says it, where the host is
-    another cell's. A server stays in its own."""
+def within_cell(
+    services: ApiServices, context: RequestContext, record: ServerRecord, host: str, zone: str = ""
+) -> Iterator[None]:
+    """Whatever the block asks of the server's cell for that host and zone: raises Invalid that says it, where one of
+    them is another cell's. A server stays in its own, as in Nova, which finds no valid host for it there."""
     try:
         yield
-    except errors.Invalid:
-        if host and any(one.host == host and one.cell != record.cell for one, _ in list_hosts(services, context)):
-            message = f"Compute host {host} is not in the cell of instance {record.id}, which stays in its own."
-            raise errors.Invalid(message) from None
+    except errors.Invalid as error:
+        if host or zone:
+            there = [one for one, _ in list_hosts(services, context) if one.cell != record.cell]
+            stays = f"is not in the cell of instance {record.id}, which stays in its own."
+            if any(one.host == host for one in there) and "could not be found" in error.message:
+                raise errors.Invalid(f"Compute host {host} {stays}") from None
+            if any(one.zone == zone for one in there) and "zone" in error.message:
+                raise errors.Invalid(f"{error.message}: zone {zone} {stays}") from None
         raise
 
 

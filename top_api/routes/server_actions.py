@@ -126,7 +126,8 @@ def unshelve(call: Call, server_id: str) -> None:
     asked = {PLACES[key]: value for key, value in given.items()}
     if asked.get("host"):
         call.services.enforcer.check(call.context, "os_compute_api:os-shelve:unshelve_to_host")
-    with within_cell(call.services, call.context, call.server, str(asked.get("host") or "")):
+    host, zone = (str(asked.get(place) or "") for place in ("host", "zone"))
+    with within_cell(call.services, call.context, call.server, host, zone):
         begin(call.services, call.context, call.server, spec_of(Operation.UNSHELVE), asked)
 
 
