@@ -29,6 +29,7 @@ from cellcloud.model.server import ServerSpec
 ON_DISK = "/tmp"  # a node sees a /dev of its own, and so not what is in the machine's memory
 SECRET = b"the secret of a cell under test"
 METADATA_PORT = 8775
+DEVICES = ("cct-", "ccb-", "ccv-", "ccx-", "ccr-")  # of guests' networks
 
 
 @contextmanager
@@ -160,7 +161,9 @@ class LibvirtNode:
             "domains": self.run(*virsh).split(),
             "memories": [path.name for path in (self.node.directory / "lib" / "qemu" / "save").glob("*")],
             "directories": sorted(path.name for path in guests.iterdir() if path.name != ".tombstones"),
-            "devices": [link["ifname"] for link in links if link["ifname"].startswith(("cct-", "ccb-", "ccv-"))],
+            "devices": [
+                link["ifname"] for link in links if link["ifname"].startswith(("cct-", "ccb-", "ccv-", "ccx-", "ccr-"))
+            ],
             "namespaces": self.run("ls", "/run/netns", check=False).split(),
             "published": [path.name for path in Path("/run/netns").glob(f"{self.config.link}.*")],
             "rules": [str(element) for entry in sets for element in entry.get("elem", [])],

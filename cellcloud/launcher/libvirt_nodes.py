@@ -46,6 +46,7 @@ table inet node {{
         iifname "eth0" ip protocol icmp accept
         iifname "eth0" ip saddr {gateway} tcp dport {{ {ports} }} accept
         iifname "eth0" ip saddr {hosts} tcp dport {moves} accept
+        iifname "eth0" ip saddr {hosts} udp dport 4789 accept
     }}
     chain forward {{
         type filter hook forward priority 0; policy drop;

@@ -24,8 +24,9 @@ from cell.compute import metadata_proxy
 from cell.compute.drivers.libvirt.anti_spoofing import TapRule, make_tables
 from cell.compute.drivers.libvirt.dhcp import DhcpServer, addresses_of
 from cell.compute.drivers.libvirt.namespace_exec import Daemon, Namespace
-from cell.compute.drivers.libvirt.network_device_names import bridge_name, namespace_name, tap_name
+from cell.compute.drivers.libvirt.network_device_names import bridge_name, namespace_name, tap_name, tunnel_name
 from cell.compute.drivers.libvirt.network_namespace import Addressing, Present, ensure_network, remove_networks
+from cell.compute.drivers.libvirt.network_tunnels import Tunnel, ensure_tunnel, remove_tunnel
 from cell.compute.drivers.libvirt.nft_tables import Firewall
 from cell.compute.drivers.libvirt.options import LibvirtOptions
 from cell.compute.drivers.libvirt.records import GuestRecord
@@ -67,6 +68,7 @@ class Wiring:
         self._networks_dir = options.work_dir / "networks"
         self._firewall = Firewall(namespace)
         self._numbers: dict[str, int] = {}  # of ports, as packets are marked
+        self._tunnels: dict[str, Tunnel] = {}
         self._made: dict[str, tuple[int, Addressing]] = {}  # by network: in which node, and as what
 
     def apply(self, server_id: str = "") -> None:
@@ -83,7 +85,7 @@ class Wiring:
                     networks.setdefault(port.network_id, []).append(port)
             present = Present.on(self._namespace)
             self._apply_firewall(records, plans, present)
-            failed = self._apply_networks(networks, present)
+            failed = self._apply_networks(networks, present, plans)
             if self._knows_all():
                 self._remove_others(networks, present)
             self._apply_firewall(records, plans, Present.on(self._namespace))
@@ -131,23 +133,39 @@ class Wiring:
             return replace(rule, groups=() if plans.known else None)
         return replace(rule, pairs=planned.pairs, groups=planned.groups, secure=planned.port_security)
 
-    def _apply_networks(self, networks: dict[str, list[Port]], present: Present) -> dict[str, errors.HostRefused]:
+    def _apply_networks(
+        self, networks: dict[str, list[Port]], present: Present, plans: NetworkPlans
+    ) -> dict[str, errors.HostRefused]:
         """Make each; returns what is wrong with those that cannot be made."""
         failed: dict[str, errors.HostRefused] = {}
         node = self._namespace.get_pid()
+        host, local = self._options.host, self._options.tunnel_address or self._options.host_ip
         for network_id, ports in networks.items():
             wanted = Addressing.of(ports)
             try:
                 if self._made.get(network_id) != (node, wanted) or not present.is_whole(network_id):
                     self._made.pop(network_id, None)
+                    self._tunnels.pop(network_id, None)
                     ensure_network(self._namespace, network_id, wanted, present)
                     self._made[network_id] = (node, wanted)
+                self._apply_tunnel(network_id, Tunnel.of(plans.networks.get(network_id), host, local), present)
                 self._dhcp(network_id).apply(ports)
             except (errors.HostRefused, OSError) as error:
                 why = error.detail if isinstance(error, errors.HostRefused) else str(error)
                 LOG.warning("network not made", extra={"network": network_id, "why": why})
                 failed[network_id] = errors.HostRefused("A network cannot be made on the host.", detail=why)
         return failed
+
+    def _apply_tunnel(self, network_id: str, wanted: Tunnel | None, present: Present) -> None:
+        is_there = tunnel_name(network_id) in present.devices
+        if wanted is None:
+            if is_there:
+                remove_tunnel(self._namespace, network_id)
+            self._tunnels.pop(network_id, None)
+        elif not is_there or self._tunnels.get(network_id) != wanted:
+            self._tunnels.pop(network_id, None)
+            ensure_tunnel(self._namespace, network_id, wanted, is_there=is_there)
+            self._tunnels[network_id] = wanted
 
     def _remove_others(self, networks: dict[str, list[Port]], present: Present) -> None:
         """Remove what belongs to networks without a port."""
@@ -157,6 +175,7 @@ class Wiring:
                     self._dhcp(directory.name).remove()
         for network_id in self._made.keys() - networks.keys():
             del self._made[network_id]
+            self._tunnels.pop(network_id, None)
         remove_networks(self._namespace, networks.keys(), present)
 
     def _apply_metadata(self, records: Sequence[GuestRecord]) -> None:

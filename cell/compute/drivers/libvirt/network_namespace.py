@@ -20,15 +20,17 @@ from cell.compute.drivers.libvirt.network_device_names import (
     GUEST_SIDE,
     LINK_PREFIX,
     NAMESPACE_PREFIX,
+    TUNNEL_PREFIX,
     bridge_name,
     gateway_mac,
     link_name,
     namespace_name,
+    tunnel_name,
 )
 from cellcloud.model.network import Port
 from cellcloud.model.openstack_metadata import METADATA_ADDRESS
 
-PREFIXES = (BRIDGE_PREFIX, LINK_PREFIX)
+PREFIXES = (BRIDGE_PREFIX, LINK_PREFIX, TUNNEL_PREFIX)
 LAST_ZONE = 65535
 SETTINGS = "ipv4/ip_forward=0 ipv6/conf/all/disable_ipv6=1 ipv6/conf/default/disable_ipv6=1"
 CLOSE = f"""\
@@ -117,6 +119,7 @@ def ensure_network(host: Namespace, network_id: str, wanted: Addressing, present
     batch += [
         f"address flush dev {bridge}",
         f"link set {link} mtu {wanted.mtu} master {bridge} up",
+        f"link set {bridge} addrgenmode none",
         f"link set {bridge} type bridge nf_call_iptables 1 nf_call_ip6tables 1",
         f"link set {bridge} up",
     ]
@@ -128,7 +131,7 @@ def ensure_network(host: Namespace, network_id: str, wanted: Addressing, present
 
 def remove_networks(host: Namespace, kept: Collection[str], present: Present) -> None:
     """Remove the bridges and namespaces of all networks but these; what cannot be removed now is tried next time."""
-    devices = {make(network_id) for network_id in kept for make in (bridge_name, link_name)}
+    devices = {make(network_id) for network_id in kept for make in (bridge_name, link_name, tunnel_name)}
     namespaces = {namespace_name(network_id) for network_id in kept}
     idle = sorted(set(present.namespaces) - namespaces)
     batch = [f"link delete {name}" for name in sorted(set(present.devices) - devices, reverse=True)]

@@ -15,7 +15,8 @@ class LibvirtOptions:
     else the machine's own libvirtd and network are used, as its administrator has prepared them: its firewall lets
     through what is forwarded between two ports of a bridge called "ccb-...".
 
-    ``host_ip``: where consoles listen; ``serial_ports``: on which ports of it guests' serial ports do, none where they
+    ``host_ip``: where consoles listen; ``tunnel_address``: where packets of guests' networks come from other hosts, if
+    not there; ``serial_ports``: on which ports of it guests' serial ports do, none where they
     are not served. ``metadata_address``, ``metadata_port``: the cell's metadata service.
     ``metadata_key``: this host's own key (``metadata_signature.node_key``). ``vcpus``, ``memory_mb``, ``disk_gb``: what
     the host offers; zero means all that the machine has. ``share``: its CPUs and
@@ -28,6 +29,7 @@ class LibvirtOptions:
     metadata_key: bytes = field(repr=False)
     metadata_address: str
     metadata_port: int = 8775
+    tunnel_address: str = ""
     in_node: bool = True
     virt_type: str = "qemu"
     serial_ports: range = range(0)
