@@ -123,6 +123,12 @@ ADAPTERS = [
         deprecated_group=_FORMER_GROUP,
         help="MiB of a project's images (embedded): ten of the largest.",
     ),
+    cfg.StrOpt(
+        "property_protection_file",
+        default="",
+        help="A file that says which roles may make, see, change and remove which properties of images (embedded), in "
+        "Glance's form of roles. Empty: who may change an image may change all of them.",
+    ),
     cfg.ListOpt(
         "web_download_networks",
         default=[],
@@ -396,6 +402,7 @@ class AdaptersConfig:
     max_image_bytes: int
     image_count_total: int
     image_size_total: int
+    property_protection_file: str
     web_download_networks: list[str]
     web_download_ports: list[str]
     web_download_seconds: int

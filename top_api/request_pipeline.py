@@ -264,25 +264,27 @@ def mount(app: Flask, services: ApiServices, resources: Sequence[Resource]) -> N
         for route in resource.routes:
             endpoint = f"{resource.name}.{route.method}.{route.path}"
             assert endpoint not in app.view_functions, endpoint  # noqa: S101 -- a route declared twice
-            rules.append((resource.api.prefix + route.path, endpoint, route.method))
+            strict = resource.api.strict_slashes and bool(route.path.strip("/")) and route.path[-1] != "/"
+            rules.append((resource.api.prefix + route.path, endpoint, route.method, strict))
             app.view_functions[endpoint] = _view(services, resource.api, route)
     app.url_map = _url_map(tuple(rules))
     app.wsgi_app = _Path(app.wsgi_app)  # type: ignore[method-assign]
 
 
 @cache
-def _url_map(rules: tuple[tuple[str, str, str], ...]) -> Map:
-    """(path, endpoint, method) of each, compiled once for all applications of the process. No path is answered with
-    another. A slash at the end of a resource's path is an empty id, which nothing has, as in Nova."""
+def _url_map(rules: tuple[tuple[str, str, str, bool], ...]) -> Map:
+    """(path, endpoint, method, strict slashes) of each, compiled once for all applications of the process. No path is
+    answered with another. Where slashes are strict, one at the end of a resource's path is an empty id, which nothing
+    has."""
     rule = matching_rule()
     compiled = [
         rule(
             path,
             endpoint=endpoint,
             methods=[method],
-            strict_slashes=path.startswith(f"{COMPUTE.prefix}/") and path[-1] != "/",
+            strict_slashes=strict,
         )
-        for path, endpoint, method in rules
+        for path, endpoint, method, strict in rules
     ]
     return Map(compiled, strict_slashes=False, merge_slashes=False)
 

@@ -19,7 +19,7 @@ class WebApi:
     ``in_project``: its tokens must give a role in a project. ``body_types``: content types of bodies, none: any.
     ``query``: what its routes take behind the question mark unless they say so themselves. ``form``: of its errors.
     ``words``: of what is wrong with a body. ``headers``: of every answer. ``versions``: that it has, with
-    ``microversions``.
+    ``microversions``. ``strict_slashes``: a path with one more at its end is another path.
     """
 
     prefix: str
@@ -29,6 +29,7 @@ class WebApi:
     in_project: bool = True
     microversions: bool = False
     versions: VersionRange = OF_COMPUTE
+    strict_slashes: bool = False
     body_types: tuple[str, ...] = ()
     headers: Mapping[str, str] = field(default_factory=dict)
 
@@ -38,6 +39,13 @@ class WebApi:
 
 
 _TYPES = ("application/json", "application/vnd.openstack.compute+json")
-COMPUTE = WebApi(prefix="/v2.1", words=compute_words, query=NO_QUERY, microversions=True, body_types=_TYPES)
+COMPUTE = WebApi(
+    prefix="/v2.1",
+    words=compute_words,
+    query=NO_QUERY,
+    microversions=True,
+    strict_slashes=True,
+    body_types=_TYPES,
+)
 OPERATOR = WebApi(prefix="/operator/v1", words=compute_words, query=NO_QUERY, microversions=True, body_types=_TYPES)
 DISCOVERY = WebApi(prefix="", query=NO_QUERY)  # documents of the API's versions, for everybody

@@ -19,6 +19,7 @@ from cellcloud.embedded.image_contents import ImageContents, ImageLimits
 from cellcloud.embedded.image_files import ImageFiles, chunks
 from cellcloud.embedded.image_imports import EmbeddedImageImports
 from cellcloud.embedded.image_members import EmbeddedImageMembers
+from cellcloud.embedded.property_protections import PropertyProtections
 from cellcloud.embedded.web_download import WebDownloadRules, make_rules
 from cellcloud.model.image import RESERVED, Image, ImageQuery, new_image_id
 
@@ -34,10 +35,12 @@ class EmbeddedImages:
         max_bytes: int,
         limits: ImageLimits | None = None,
         rules: WebDownloadRules | None = None,
+        protections: PropertyProtections | None = None,
     ) -> None:
         self._limits = limits or ImageLimits()
         self._database = database
         self._contents = ImageContents(database, ImageFiles(directory), max_bytes=max_bytes, limits=self._limits)
+        self.protections = protections or PropertyProtections()
         self.members = EmbeddedImageMembers(database, self.get_image)
         self.imports = EmbeddedImageImports(database, self._contents, self._get_own, rules or WebDownloadRules())
 
@@ -47,7 +50,14 @@ class EmbeddedImages:
         size = config.image_size_total
         limits = ImageLimits(count=config.image_count_total, size=size if size < 0 else size << 20)
         rules = make_rules(config.web_download_networks, config.web_download_ports, config.web_download_seconds)
-        return cls(database, directory, max_bytes=config.max_image_bytes, limits=limits, rules=rules)
+        return cls(
+            database,
+            directory,
+            max_bytes=config.max_image_bytes,
+            limits=limits,
+            rules=rules,
+            protections=PropertyProtections(config.property_protection_file),
+        )
 
     # ---- ImageClient ---------------------------------------------------------------------------------------------
     def get_url(self) -> str:
@@ -75,6 +85,7 @@ class EmbeddedImages:
             after = edit(own)
             if any(name.startswith(RESERVED) for name in after):
                 raise errors.Forbidden(f"Properties called {RESERVED}... are the image service's own.")
+            self.protections.check(own, after, ("admin",) if is_admin else ("member", "reader"))
             reserved = {name: value for name, value in image.properties.items() if name not in own}
             return replace(image, properties={**after, **reserved})
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
+import subprocess
 import threading
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,7 +18,7 @@ import pytest
 from cellcloud import errors
 from cellcloud.clients.glance import GlanceClient
 from cellcloud.clients.identity import IdentityClient
-from cellcloud.clients.image import ImageClient
+from cellcloud.clients.image import OWNER_TOO, ImageClient
 from cellcloud.clients.keystone import KeystoneClient
 from cellcloud.clients.network import NetworkClient
 from cellcloud.clients.neutron import NeutronClient
@@ -194,6 +196,48 @@ def test_an_image_of_a_server_is_made_once_and_filled_once(clients: Clients) -> 
         clients.images.discard_image(made.id)
     with pytest.raises(errors.NotFound):
         clients.images.fill_image(made.id, 1, iter([b"x"]))
+
+
+def test_the_cloud_itself_reads_a_deactivated_image(clients: Clients) -> None:
+    made = clients.cloud.image(b"x" * 512)
+    clients.cloud.images.deactivate(made.id, project_id="", is_admin=True)
+    assert clients.images.get_image(made.id, project_id=clients.demo, is_admin=False).status == "deactivated"
+    assert b"".join(clients.images.open_image(made.id)) == b"x" * 512
+    clients.images.fill_image(made.id, 512, iter([b"x" * 512]))
+
+
+def test_a_shared_image_is_seen_by_its_members(clients: Clients) -> None:
+    made = snapshot(clients, 1, visibility="shared")
+    other = clients.cloud.project("admin")
+    who = {"project_id": other, "is_admin": False}
+    with pytest.raises(errors.NotFound):
+        clients.images.get_image(made.id, **who)  # type: ignore[arg-type]
+    clients.cloud.images.members.create_member(made.id, other, project_id=clients.demo, is_admin=False)
+    assert clients.images.get_image(made.id, **who).id == made.id  # type: ignore[arg-type]
+    offered = snapshot(clients, 2, visibility="shared", owner=other, properties={OWNER_TOO: clients.demo})
+    clients.images.get_image(offered.id, project_id=clients.demo, is_admin=False)
+
+
+@pytest.mark.parametrize(("image_format", "name"), [("vmdk", "vmdk"), ("vhd", "vpc"), ("qcow2", "qcow2")])
+def test_bytes_of_other_formats_and_what_is_none_of_them(
+    clients: Clients, tmp_path: Path, image_format: str, name: str
+) -> None:
+    disk = tmp_path / "disk"
+    subprocess.run(["qemu-img", "create", "-q", "-f", name, str(disk), "1M"], check=True)
+    data, made = disk.read_bytes(), snapshot(clients, 1, disk_format=image_format)
+    with pytest.raises(errors.Invalid):
+        clients.images.fill_image(made.id, 512, iter([b"x" * 512]))
+
+    def fill() -> bool:
+        with suppress(errors.Busy):
+            clients.images.fill_image(made.id, len(data), iter([data]))
+            return True
+        return False
+
+    wait_until(fill)
+    shown = clients.images.get_image(made.id, project_id=clients.demo, is_admin=False)
+    assert (shown.status, shown.disk_format, shown.size) == ("active", image_format, len(data))
+    assert (shown.virtual_size or 0) >= 1 << 20
 
 
 def test_an_upload_that_breaks_off_leaves_an_image_that_can_be_filled(clients: Clients) -> None:

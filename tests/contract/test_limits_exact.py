@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from threading import Barrier
 
@@ -214,3 +215,46 @@ def test_images_of_a_project_and_their_bytes(top_database: Database, tmp_path: P
         service.upload(another, [b"\0"], project_id="p", is_admin=False)
     other = Image(id="", name="i", owner="q", disk_format="raw", visibility="private")
     service.create_image(other)  # another project has room of its own
+
+
+def test_bytes_that_are_staged_imported_and_given_away(top_database: Database, tmp_path: Path) -> None:
+    size = 1 << 16
+    limits = ImageLimits(count=-1, size=4 * size)
+    service = EmbeddedImages(top_database, tmp_path / "images", max_bytes=1 << 20, limits=limits)
+    service.imports.start = lambda work: work()
+
+    def new(owner: str) -> str:
+        return service.create_image(Image(id="", name="i", owner=owner, disk_format="raw", visibility="private")).id
+
+    staged: list[str] = []
+
+    def stage(number: int) -> None:
+        mine = new("p")
+        service.stage(mine, [bytes(size)], project_id="p", is_admin=False)
+        staged.append(mine)
+
+    assert together(stage, errors.TooLarge) == 4
+
+    def bring_in(number: int) -> None:
+        if number >= len(staged):
+            raise errors.TooLarge("nothing staged")
+        service.imports.begin_import(
+            staged[number], {"method": {"name": "glance-direct"}}, project_id="p", is_admin=False
+        )
+
+    assert together(bring_in, errors.TooLarge) == 4
+    assert {service.get_image(one, project_id="p", is_admin=False).status for one in staged} == {"active"}
+    foreign = [new("q") for _ in range(4)]
+    for one in foreign[:2]:
+        service.upload(one, [bytes(size)], project_id="q", is_admin=False)
+
+    def give(number: int) -> None:
+        if number >= len(staged):
+            raise errors.TooLarge("nothing to give")
+        service.change_image(staged[number], lambda image: replace(image, owner="q"), project_id="", is_admin=True)
+
+    assert together(give, errors.TooLarge) == 2
+    usage = service.get_usage("q")
+    assert usage["image_size_total"]["usage"] == 1  # MiB, begun ones count: 4 of 64 KiB
+    with pytest.raises(errors.TooLarge):
+        service.upload(foreign[2], [b"\0"], project_id="q", is_admin=False)

@@ -69,6 +69,8 @@ def write(cloud: Cloud, path: Path, lock_path: Path) -> None:
             "build_timeout": 120,
         },
         "compute-feature-enabled": FEATURES,
+        "image": {"disk_formats": "raw", "container_formats": "bare"},  # its data are of no other format
+        "image-feature-enabled": {"image_format_enforcement": False},
         "validation": {"run_validation": False},
     }
     written = configparser.ConfigParser(interpolation=None)

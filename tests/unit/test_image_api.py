@@ -5,10 +5,13 @@ from __future__ import annotations
 
 import hashlib
 import uuid
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from cellcloud import errors
+from cellcloud.embedded.property_protections import PropertyProtections
 from tests.unit.test_embedded_api import Api, api, error_of, new_image, patch, upload
 
 __all__ = ["api"]
@@ -280,6 +283,77 @@ def test_an_image_has_no_more_than_128_properties_and_tags(api: Api) -> None:
     assert error_of(api("PUT", f"{IMAGES}/{image_id}/tags/more"))[0] == 413
     assert api("PUT", f"{IMAGES}/{image_id}/tags/5").status_code == 204  # it is there already
     assert error_of(api("POST", IMAGES, {f"p{n}": "" for n in range(20000)}))[0] == 400
+
+
+PROTECTIONS = """
+[^x_admin_.*]
+create = admin
+read = admin,Reader
+update = admin
+delete = admin
+[^x_fixed$]
+create = @
+read = @
+update = !
+delete = !
+[.*]
+create = @
+read = @
+update = @
+delete = @
+"""
+
+
+def test_properties_are_protected_by_roles(api: Api, tmp_path: Path) -> None:
+    file = tmp_path / "protections.conf"
+    file.write_text(PROTECTIONS)
+    images, before = api.cloud.images, api.cloud.images.protections
+    images.protections = PropertyProtections(str(file))
+    try:
+        assert error_of(api("POST", IMAGES, {"x_admin_a": "1"}))[0] == 403
+        image_id = new_image(api, x_fixed="1", free="1", visibility="private")
+        add = {"op": "add", "path": "/x_admin_a", "value": "1"}
+        assert error_of(patch(api, image_id, add)) == (403, "Attribute 'x_admin_a' is reserved.")
+        assert patch(api, image_id, add, who="admin").get_json()["x_admin_a"] == "1"
+        images.protections = PropertyProtections(_without_readers(file))
+        assert "x_admin_a" not in api("GET", f"{IMAGES}/{image_id}").get_json()
+        assert "x_admin_a" in api("GET", f"{IMAGES}/{image_id}", who="admin").get_json()
+        (listed,) = (one for one in api("GET", IMAGES).get_json()["images"] if one["id"] == image_id)
+        assert "x_admin_a" not in listed
+        for operation in ({"op": "replace", "path": "/x_fixed", "value": "2"}, {"op": "remove", "path": "/x_fixed"}):
+            assert error_of(patch(api, image_id, operation))[0] == 403
+            assert error_of(patch(api, image_id, operation, who="admin"))[0] == 403
+        assert patch(api, image_id, {"op": "remove", "path": "/free"}).status_code == 200
+        project = api.cloud.project("demo")
+        with pytest.raises(errors.Forbidden):  # nor by way of the Compute API
+            images.edit_properties(image_id, lambda known: {}, project_id=project, is_admin=False)
+    finally:
+        images.protections = before
+
+
+def _without_readers(file: Path) -> str:
+    file.write_text(file.read_text().replace(",Reader", ""))
+    return str(file)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[a",
+        "[a]\ncreate = @\n",
+        PROTECTIONS + "more = @\n",
+        PROTECTIONS.replace("create = admin", "create = admin,!"),
+        PROTECTIONS.replace("^x_fixed$", "(x"),
+        PROTECTIONS + PROTECTIONS,
+    ],
+)
+def test_a_file_of_protections_that_is_not_understood(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "protections.conf"
+    file.write_text(text)
+    with pytest.raises(errors.Misconfigured):
+        PropertyProtections(str(file))
+    with pytest.raises(errors.Misconfigured):
+        PropertyProtections(str(tmp_path / "absent"))
 
 
 # ---- what the service tells of itself --------------------------------------------------------------------------------

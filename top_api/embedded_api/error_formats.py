@@ -47,6 +47,6 @@ def _cinder_form(fault: Fault) -> tuple[int, Any]:
 
 
 IDENTITY = WebApi(prefix="/identity", form=_keystone_form, headers=_HEADERS, in_project=False)
-IMAGE = WebApi(prefix="/image", form=_glance_form, headers=_HEADERS)
+IMAGE = WebApi(prefix="/image", form=_glance_form, headers=_HEADERS, strict_slashes=True)
 NETWORK = WebApi(prefix="/network", form=_neutron_form, headers=_HEADERS)
 VOLUME = WebApi(prefix="/volume", form=_cinder_form, words=compute_words, microversions=True, versions=OF_VOLUMES)

@@ -45,7 +45,7 @@ def list_images(call: Call) -> dict[str, Any]:
     )
     more = found[-1].id if found and len(found) == wanted.limit else None
     return {
-        "images": [image_view(each) for each in found],
+        "images": [_view(call, each) for each in found],
         "schema": "/v2/schemas/images",
         **lists.links(call, more, wanted),
     }
@@ -63,20 +63,21 @@ def create_image(call: Call) -> Answer:
     )
     new = image_patches.with_values(empty, wanted)
     _check_visibility(call, empty, new)
+    call.embedded.images.protections.check(empty.properties, new.properties, call.context.roles)
     made = call.embedded.images.create_image(new)
     headers = {
         "Location": f"{call.base_url}/image/v2/images/{made.id}",
         "OpenStack-image-import-methods": ",".join(METHODS),
         "OpenStack-image-store-ids": STORE,
     }
-    return Answer(status=201, body=image_view(made), headers=headers)
+    return Answer(status=201, body=_view(call, made), headers=headers)
 
 
 @image.route("GET", "/v2/images/<image_id>", "get_image")
 def show_image(call: Call, image_id: str) -> dict[str, Any]:
     who = call.context
     found = call.embedded.images.get_image(image_id, project_id=who.project_id, is_admin=who.is_admin)
-    return image_view(found)
+    return _view(call, found)
 
 
 @image.route(
@@ -88,9 +89,10 @@ def update_image(call: Call, image_id: str) -> dict[str, Any]:
     def edit(before: Image) -> Image:
         after = image_patches.apply(before, changes)
         _check_visibility(call, before, after)
+        call.embedded.images.protections.check(before.properties, after.properties, call.context.roles)
         return after
 
-    return image_view(_change(call, image_id, edit))
+    return _view(call, _change(call, image_id, edit))
 
 
 @image.route("DELETE", "/v2/images/<image_id>", "delete_image", status=204)
@@ -132,6 +134,12 @@ def _untagged(before: Image, tag: str) -> Image:
     if tag not in before.tags:
         raise errors.NotFound("The image has no such tag.")
     return replace(before, tags=tuple(known for known in before.tags if known != tag))
+
+
+def _view(call: Call, found: Image) -> dict[str, Any]:
+    """Return an image with those of its properties that the caller may see."""
+    seen = call.embedded.images.protections.readable(found.properties, call.context.roles)
+    return image_view(replace(found, properties=seen))
 
 
 def _change(call: Call, image_id: str, edit: Callable[[Image], Image]) -> Image:
