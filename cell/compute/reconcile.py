@@ -64,6 +64,8 @@ class Reconciler:
                     self._driver.stop(order.server_id, order.generation, 0.0)
                 case OrderKind.FENCE:
                     self._driver.set_fence(order.server_id, fenced=True)
+                case OrderKind.DISCARD:
+                    self._driver.discard(order.server_id, order.generation)
         except errors.CellcloudError as error:
             LOG.error("order not obeyed", extra=told | {"error": error.message, "detail": error.detail})
         except Exception:  # of this guest: the others have their turn

@@ -112,7 +112,9 @@ def _judge(
     judged = _Judged()
     here = {entry.server_id: entry for entry in expected}
     strangers = [guest for guest in guests if guest.server_id not in here]
-    records = {record.id: record for record in servers.list_by_id(connection, [one.server_id for one in strangers])}
+    doubled = [guest for guest in guests if guest.server_id in here and guest.beside]
+    asked = [guest.server_id for guest in (*strangers, *doubled)]
+    records = {record.id: record for record in servers.list_by_id(connection, asked)}
     busy = runs.list_active(connection, list(records))
     put_away = servers.list_soft_deleted_on(connection, host)
     for guest in guests:
@@ -121,6 +123,12 @@ def _judge(
             judged.orders.append(_order(guest, OrderKind.STOP, entry.generation, "its server is deleted"))
         if entry is not None and guest.generation > entry.generation:
             judged.ahead[guest.server_id] = guest.generation
+    for guest in doubled:
+        record = records.get(guest.server_id)
+        if record is not None and any(one.has_left_aside(host, guest.beside) for one in record.migrations):
+            judged.orders.append(
+                _order(guest, OrderKind.DISCARD, record.generation, "a move that is over left it aside")
+            )
     for guest in strangers:
         record = records.get(guest.server_id)
         if record is None:

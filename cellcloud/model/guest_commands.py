@@ -241,6 +241,7 @@ class OrderKind(StrEnum):
     DESTROY = "destroy"  # its record says deleted, or an operator said so
     STOP = "stop"  # its record, no older than it, has the server elsewhere
     FENCE = "fence"
+    DISCARD = "discard"  # what is set aside beside it: its record says that the move is over
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

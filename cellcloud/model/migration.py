@@ -85,6 +85,12 @@ class Migration:
         given_up = self.source if self.status == MigrationStatus.CONFIRMED else self.destination
         return host == given_up and self.source != self.destination and generation <= self.over_at
 
+    def has_left_aside(self, host: str, generation: int) -> bool:
+        """Return whether what that host has set aside, at that generation, beside the server's guest is what this move
+        has left there: one that stayed on its host, and is confirmed."""
+        stayed = self.status == MigrationStatus.CONFIRMED and host == self.source == self.destination
+        return stayed and generation <= self.over_at
+
 
 def changed(migrations: Sequence[Migration], **values: object) -> tuple[Migration, ...]:
     """Return the migrations with the newest changed, now."""

@@ -12,7 +12,8 @@ from cellcloud.model.server import ServerSpec
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GuestState:
     """A guest as the hypervisor shows it. ``generation`` is the newest that the host has accepted for it.
-    ``fenced``: its network devices are cut off. ``aside``: it is set aside for a move."""
+    ``fenced``: its network devices are cut off. ``aside``: it is set aside for a move. ``beside``: the generation of an
+    older one of the server that is set aside beside it, 0 where there is none."""
 
     server_id: str
     power_state: int
@@ -20,6 +21,7 @@ class GuestState:
     project_id: str = ""
     fenced: bool = False
     aside: bool = False
+    beside: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

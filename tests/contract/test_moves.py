@@ -240,10 +240,11 @@ def test_a_guest_is_resized_on_its_host(hosts: Hosts, ends: str) -> None:
     before = hosts.count_held(host)
     spec = spawn(hosts, host)
     send(hosts, spec, host, host)
-    assert [one.aside for one in hosts.open(host).list_guests()] == [False]
+    assert [(one.aside, one.beside) for one in hosts.open(host).list_guests()] == [(False, 2)]
     driver = hosts.open(host)
     if ends == "confirmed":
         driver.discard(spec.id, 3)
+        assert [one.beside for one in driver.list_guests()] == [0]
         assert driver.stop(spec.id, 4, 0.0).power_state == PowerState.SHUTDOWN
         hosts.check(host, spec.id, 2)
     elif ends == "reverted":

@@ -274,6 +274,10 @@ class ObedientDriver:
         self._enter("fence" if fenced else "unfence", server_id)
         self.guests[server_id] = replace(self._get(server_id), fenced=fenced)
 
+    def discard(self, server_id: str, generation: int) -> None:
+        self._enter("discard", server_id)
+        self.guests[server_id] = replace(self._get(server_id), beside=0)
+
     def get_console_output(self, server_id: str, length: int) -> str:
         self._get(server_id)
         return "login: "[:length]

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 
@@ -46,22 +46,24 @@ def host() -> Host:
     ("kind", "left"),
     [
         (OrderKind.DESTROY, None),
-        (OrderKind.STOP, (PowerState.SHUTDOWN, False)),
-        (OrderKind.FENCE, (PowerState.RUNNING, True)),
+        (OrderKind.STOP, (PowerState.SHUTDOWN, False, 1)),
+        (OrderKind.FENCE, (PowerState.RUNNING, True, 1)),
+        (OrderKind.DISCARD, (PowerState.RUNNING, False, 0)),
     ],
 )
 @pytest.mark.parametrize("busy", [False, True])
 def test_the_cells_orders_are_obeyed_unless_a_command_is_at_work(
-    host: Host, kind: OrderKind, left: tuple[int, bool] | None, busy: bool
+    host: Host, kind: OrderKind, left: tuple[int, bool, int] | None, busy: bool
 ) -> None:
     host.hold()
+    host.driver.guests[ONE] = replace(host.driver.guests[ONE], beside=1)
     host.conductor.orders["h1"] = [GuestOrder(server_id=ONE, kind=kind, generation=1, reason="deleted")]
     if busy:
         host.busy.add(ONE)
     host.reconciler.compare()
     guest = host.driver.guests.get(ONE)
-    expected = (PowerState.RUNNING, False) if busy else left
-    assert (guest and (guest.power_state, guest.fenced)) == expected
+    expected = (PowerState.RUNNING, False, 1) if busy else left
+    assert (guest and (guest.power_state, guest.fenced, guest.beside)) == expected
 
 
 FAULTS = [errors.HostRefused("no"), errors.Unreachable("no"), OSError(5, "no")]

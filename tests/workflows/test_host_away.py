@@ -15,7 +15,7 @@ from cellcloud.db import cell_schema, claims, hosts, runs
 from cellcloud.db.cell_schema import listening
 from cellcloud.db.cell_schema import runs as table
 from cellcloud.db.engine import Database, utc_after
-from cellcloud.model.guest_commands import Spawn
+from cellcloud.model.guest_commands import OrderKind, Spawn
 from cellcloud.model.observed_guests import GuestState
 from cellcloud.model.operations import Operation
 from cellcloud.model.run import Lease, LeasedRun
@@ -288,3 +288,28 @@ def test_a_forced_down_host_is_down_at_once(cell: CellUnderTest) -> None:
     assert up(cell.database) == {"h1": False, "h2": True}
     with cell.database.read() as connection:
         assert [hosts.is_fenced(connection, host) for host in ("h1", "h2", "unknown")] == [True, False, True]
+
+
+@pytest.mark.parametrize("ends", [Operation.CONFIRM_RESIZE, None])
+def test_what_a_move_on_one_host_left_aside_goes_when_the_host_is_back(
+    cell: CellUnderTest, ends: Operation | None
+) -> None:
+    """It was confirmed while the host was forced down. One that is not over keeps what it has set aside."""
+    with cell.database.write() as connection:
+        hosts.set_state(connection, "h2", enabled=False, disabled_reason=None, forced_down=None)
+    cell.same_host = True
+    running(cell)
+    cell.begin(SERVER, Operation.RESIZE)
+    cell.run()
+    aside = cell.record(SERVER).generation
+    if ends is not None:
+        cell.begin(SERVER, ends)
+        cell.fenced.add("h1")
+        cell.away.add("h1")
+        cell.run()
+    record = cell.record(SERVER)
+    seen = GuestState(server_id=SERVER, power_state=1, generation=record.generation, beside=aside)
+    told = reconcile.compare(cell.database, "h1", [seen], fence=False).orders
+    expected = [(OrderKind.DISCARD, record.generation)] if ends else []
+    assert [(order.kind, order.generation) for order in told] == expected
+    assert record.host == "h1"

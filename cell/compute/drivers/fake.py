@@ -105,7 +105,11 @@ class FakeDriver:
     def list_guests(self) -> list[GuestState]:
         with self._hypervisor.lock:
             guests = sorted(self._hypervisor.list_guests(self._host), key=lambda guest: not guest.aside)
-            return list({guest.server_id: guest.state for guest in guests}.values())
+            found: dict[str, GuestState] = {}
+            for guest in guests:
+                before = found.get(guest.server_id)
+                found[guest.server_id] = replace(guest.state, beside=before.generation) if before else guest.state
+            return list(found.values())
 
     def find_guest(self, server_id: str) -> GuestState | None:
         with self._hypervisor.lock:

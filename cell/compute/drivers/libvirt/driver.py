@@ -135,11 +135,13 @@ class LibvirtDriver:
     def list_guests(self) -> list[GuestState]:
         """Guests of ours that libvirt has, and those accepted but not (or no longer) defined there."""
         known = {record.server_id: record for record in self._records.list_all()}
-        aside = [_aside(record) for record in self._records.list_aside() if record.server_id not in known]
+        there = {record.server_id: record for record in self._records.list_aside()}
+        aside = [_aside(record) for record in there.values() if record.server_id not in known]
         found = self._call(lambda opened: domain_power.list_states(opened, known.keys()))
         names = known.keys() | {name for name in found if SERVER_ID.matches(name)}
         names -= {state.server_id for state in aside}
-        return [*(_state(name, known.get(name), found.get(name)) for name in sorted(names)), *aside]
+        states = [_state(name, known.get(name), found.get(name)) for name in sorted(names)]
+        return [*(_beside(state, there.get(state.server_id)) for state in states), *aside]
 
     def find_guest(self, server_id: str) -> GuestState | None:
         record = self._records.find(server_id)
@@ -750,6 +752,10 @@ def _state(server_id: str, record: GuestRecord | None, power: int | None) -> Gue
 
 def _aside(record: GuestRecord) -> GuestState:
     return replace(_state(record.server_id, record, PowerState.SHUTDOWN), aside=True)
+
+
+def _beside(state: GuestState, aside: GuestRecord | None) -> GuestState:
+    return state if aside is None else replace(state, beside=aside.generation)
 
 
 def _has_disks(directory: Path, spec: ServerSpec) -> bool:
