@@ -20,6 +20,7 @@ from tests.embedded_cloud import PASSWORDS
 from tests.volume_world import VolumeWorld
 
 LATEST = "volume 3.70"
+UNKNOWN = "5f0c2f2e-3a39-4f5e-9f61-3b9f0f8f6f10"
 
 
 @dataclass(frozen=True)
@@ -151,13 +152,13 @@ BAD_VOLUMES: list[tuple[dict[str, Any], int]] = [
     ({"size": "#$%"}, 400),
     ({"size": -1}, 400),
     ({"size": 1, "volume_type": "none such"}, 404),
-    ({"size": 1, "snapshot_id": str(uuid.uuid4())}, 404),
-    ({"size": 1, "source_volid": str(uuid.uuid4())}, 404),
-    ({"size": 1, "imageRef": str(uuid.uuid4())}, 400),
+    ({"size": 1, "snapshot_id": UNKNOWN}, 404),
+    ({"size": 1, "source_volid": UNKNOWN}, 404),
+    ({"size": 1, "imageRef": UNKNOWN}, 400),
     ({"size": 1, "availability_zone": "none such"}, 400),
     ({"size": 1, "multiattach": True}, 400),
-    ({"size": 1, "backup_id": str(uuid.uuid4())}, 400),
-    ({"size": 1, "group_id": str(uuid.uuid4())}, 400),
+    ({"size": 1, "backup_id": UNKNOWN}, 400),
+    ({"size": 1, "group_id": UNKNOWN}, 400),
     ({"size": 1, "metadata": {"k": "v" * 256}}, 400),
     ({"size": 1, "metadata": {"": "v"}}, 400),
     ({"size": 1, "name": "n" * 256}, 400),
