@@ -87,6 +87,26 @@ IDENTITY = [
     cfg.StrOpt("project_name", default="service", help="Service account's project."),
     cfg.FloatOpt("cache_seconds", default=1.0, help="How long a token's answer may be reused: revocation bound."),
     cfg.FloatOpt("token_hours", default=8.0, help="Life of a token of the embedded identity."),
+    cfg.IntOpt(
+        "lockout_failure_attempts",
+        default=0,
+        min=0,
+        help="Wrong passwords after which an account of the embedded identity is locked; 0: never, for whoever knows a "
+        "name can lock it.",
+    ),
+    cfg.IntOpt("lockout_duration", default=1800, min=0, help="Seconds an account stays locked; 0: until it is reset."),
+    cfg.IntOpt(
+        "password_expires_days", default=0, min=0, help="Days until a password has to be changed (embedded); 0: never."
+    ),
+    cfg.IntOpt(
+        "unique_last_password_count",
+        default=0,
+        min=0,
+        help="Last passwords, with the present one, that a user may not choose again (embedded); 0: any.",
+    ),
+    cfg.StrOpt(
+        "password_regex", default="", help="Pattern that a new password must match as a whole (embedded); empty: any."
+    ),
 ]
 _FORMER_GROUP = "outside"  # of the adapters, in option files of the release before
 ADAPTERS = [
@@ -392,6 +412,11 @@ class IdentityConfig:
     project_name: str
     cache_seconds: float
     token_hours: float
+    lockout_failure_attempts: int
+    lockout_duration: int
+    password_expires_days: int
+    unique_last_password_count: int
+    password_regex: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -40,6 +40,7 @@ def make_adapters(config: Config, database: Database) -> Adapters:
 
 def _embedded(config: Config, database: Database) -> Adapters:
     from cellcloud.embedded.identity import EmbeddedIdentity
+    from cellcloud.embedded.identity_passwords import PasswordRules
     from cellcloud.embedded.images import EmbeddedImages
     from cellcloud.embedded.networks import EmbeddedNetworks
     from cellcloud.embedded.volume.service import CellVolumes, VolumeService
@@ -49,6 +50,7 @@ def _embedded(config: Config, database: Database) -> Adapters:
         database,
         token_hours=config.identity.token_hours,
         cache_seconds=config.identity.cache_seconds,
+        rules=PasswordRules.of(config.identity),
     )
     images = EmbeddedImages.of(database, config.state_dir / "images", config.adapters)
     networks = EmbeddedNetworks(database, config.network)

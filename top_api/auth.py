@@ -10,7 +10,7 @@ from cellcloud import errors
 from cellcloud.clients.identity import IdentityClient
 from cellcloud.context import REQUEST_ID, RequestContext
 from cellcloud.safe_regex import Pattern
-from top_api import rates
+from top_api import access_rules, rates
 from top_api.authorization import Enforcer
 
 BUDGET = 30.0  # seconds a request may take in all
@@ -24,10 +24,16 @@ def global_request_id(headers: Headers) -> str | None:
 
 
 def authenticate(
-    identity: IdentityClient, enforcer: Enforcer, headers: Headers, request_id: str, *, in_project: bool = True
+    identity: IdentityClient,
+    enforcer: Enforcer,
+    headers: Headers,
+    request_id: str,
+    *,
+    in_project: bool = True,
+    asked: tuple[str, str, str] = ("", "", ""),
 ) -> RequestContext:
     """Find out who asks; nothing but the token is believed. ``in_project``: the token must give a role in a project,
-    and the request counts against that project's rate.
+    and the request counts against that project's rate. ``asked``: service, method and path, for rules of access.
 
     Raises Unauthenticated, Forbidden for a token without a role in a project, TooManyRequests, Unreachable.
     """
@@ -35,6 +41,7 @@ def authenticate(
     if not TOKEN.matches(token):
         raise errors.Unauthenticated("No valid token.")
     caller = identity.validate_token(token)
+    access_rules.check(caller.access_rules, *asked)
     if in_project:
         if not caller.project_id or not caller.roles:
             raise errors.Forbidden("The token gives no role in a project.")

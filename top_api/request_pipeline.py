@@ -362,7 +362,12 @@ def _authenticate(services: ApiServices, api: WebApi, route: Route) -> RequestCo
     if route.rule is None:
         return RequestContext(request_id=g.request_id)
     return auth.authenticate(
-        services.identity, services.enforcer, request.headers, g.request_id, in_project=api.in_project
+        services.identity,
+        services.enforcer,
+        request.headers,
+        g.request_id,
+        in_project=api.in_project,
+        asked=(api.service, request.method, request.path.removeprefix(api.root)),
     )
 
 

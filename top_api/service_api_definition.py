@@ -19,7 +19,8 @@ class WebApi:
     ``in_project``: its tokens must give a role in a project. ``body_types``: content types of bodies, none: any.
     ``query``: what its routes take behind the question mark unless they say so themselves. ``form``: of its errors.
     ``words``: of what is wrong with a body. ``headers``: of every answer. ``versions``: that it has, with
-    ``microversions``. ``strict_slashes``: a path with one more at its end is another path.
+    ``microversions``. ``strict_slashes``: a path with one more at its end is another path. ``service``: its type in the
+    catalog, by which rules of access name it, and ``root``: what stands before the paths that they name.
     """
 
     prefix: str
@@ -32,6 +33,8 @@ class WebApi:
     strict_slashes: bool = False
     body_types: tuple[str, ...] = ()
     headers: Mapping[str, str] = field(default_factory=dict)
+    service: str = ""
+    root: str = ""
 
     def serves(self, path: str) -> bool:
         """Return whether a path is below this API's prefix."""
@@ -46,6 +49,7 @@ COMPUTE = WebApi(
     microversions=True,
     strict_slashes=True,
     body_types=_TYPES,
+    service="compute",
 )
 OPERATOR = WebApi(prefix="/operator/v1", words=compute_words, query=NO_QUERY, microversions=True, body_types=_TYPES)
 DISCOVERY = WebApi(prefix="", query=NO_QUERY)  # documents of the API's versions, for everybody

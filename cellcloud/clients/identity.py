@@ -10,7 +10,8 @@ from typing import Protocol
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
     """What a valid token says of its holder. ``domain_id``: the user's own. A token is for a project, for the domain
-    ``scope_domain_id``, for the ``system``, or for nothing: then without roles."""
+    ``scope_domain_id``, for the ``system``, or for nothing: then without roles. ``access_rules``: (service, method,
+    path) of the only requests that it may make; None: any."""
 
     user_id: str
     user_name: str
@@ -22,6 +23,7 @@ class Caller:
     project_domain_id: str = ""
     scope_domain_id: str = ""
     system: bool = False
+    access_rules: tuple[tuple[str, str, str], ...] | None = None
 
 
 class IdentityClient(Protocol):

@@ -19,6 +19,8 @@ from cellcloud.safe_regex import Pattern
 
 _CACHED_TOKENS = 4096
 _PROJECT_ID = Pattern("[0-9A-Za-z_-]+", most=255)
+# Without it Keystone knows no token that may make some requests only.
+_HEADERS = {"OpenStack-Identity-Access-Rules": "1.0"}
 LOG = logging.getLogger(__name__)
 
 
@@ -49,7 +51,7 @@ class KeystoneClient:
         if known is not None and known[0] > now and known[1].expires_at > clock.now():
             return known[1]
         try:
-            body = self._service.get("/auth/tokens?nocatalog", headers={"X-Subject-Token": token})
+            body = self._service.get("/auth/tokens?nocatalog", headers=_HEADERS | {"X-Subject-Token": token})
         except (errors.NotFound, errors.Invalid):
             raise errors.Unauthenticated("No valid token.") from None
         caller = _caller(body["token"])
@@ -94,4 +96,10 @@ def _caller(token: dict[str, Any]) -> Caller:
         project_domain_id=(project.get("domain") or {}).get("id", ""),
         scope_domain_id=(token.get("domain") or {}).get("id", ""),
         system=bool(token.get("system")),
+        access_rules=_access_rules(token.get("application_credential") or {}),
     )
+
+
+def _access_rules(credential: dict[str, Any]) -> tuple[tuple[str, str, str], ...] | None:
+    rules = credential.get("access_rules")
+    return None if rules is None else tuple((rule["service"], rule["method"], rule["path"]) for rule in rules)

@@ -60,8 +60,8 @@ class IdentityRecords(Generic[T]):
         if self._has_extra:
             values["extra"] = values["extra"] or {}
         if "tags" in values:
-            values["tags"] = tuple(values["tags"] or ())
-        return self._model(**values)
+            values["tags"] = values["tags"] or ()
+        return self._model(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
 
     def find(self, c: Connection, *, lock: bool = False, **equals: Any) -> T | None:
         """Return the first record with these values. ``lock``: until the transaction's end."""
@@ -83,8 +83,6 @@ class IdentityRecords(Generic[T]):
     def insert(self, c: Connection, record: T, **hidden: Any) -> None:
         """Store a record. Raises Conflict for a name in use, Invalid for too much of the client's own."""
         values = {column.name: getattr(record, column.name) for column in self._shown}
-        if "tags" in values:
-            values["tags"] = list(values["tags"])
         if self._has_extra:
             values["extra"] = _merged({}, values["extra"])
         self._check_name(c, values)

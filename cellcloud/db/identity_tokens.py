@@ -11,7 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from cellcloud.db.engine import racing, utc_after, utc_now
+from cellcloud.db.engine import UtcDateTime, racing, utc_after, utc_now
 from cellcloud.db.identity import DOMAINS, PROJECTS, USERS
 from cellcloud.db.identity_assignments import in_domain, in_project, in_system, list_role_ids
 from cellcloud.db.identity_schema import (
@@ -67,7 +67,11 @@ def insert_token(
     seconds: float,
     not_after: dt.datetime | None = None,
 ) -> None:
-    """Store a token that lives ``seconds`` from the database's now, or until ``not_after``."""
+    """Store a token that lives ``seconds`` from the database's now, and not beyond ``not_after``."""
+    end: sa.ColumnElement[Any] = utc_after(seconds)
+    if not_after is not None:
+        bound = sa.literal(not_after, UtcDateTime)
+        end = sa.case((end < bound, end), else_=bound)
     c.execute(
         identity_tokens.insert().values(
             token_hash=token_hash,
@@ -79,7 +83,7 @@ def insert_token(
             methods=list(methods),
             audit_ids=list(audit_ids),
             issued_at=utc_now(),
-            expires_at=utc_after(seconds) if not_after is None else not_after,
+            expires_at=end,
         )
     )
 

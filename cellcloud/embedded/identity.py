@@ -20,15 +20,18 @@ from cellcloud import clock, errors
 from cellcloud.clients.identity import Caller
 from cellcloud.db import identity as db
 from cellcloud.db import identity_assignments as roles_db
+from cellcloud.db import identity_credentials as credentials_db
 from cellcloud.db import identity_tokens as tokens_db
 from cellcloud.db.engine import Connection, Database, transact
 from cellcloud.embedded.identity_accounts import REFUSED, Accounts
 from cellcloud.embedded.identity_assignments import Assignments
 from cellcloud.embedded.identity_catalog import Catalog, Entries, shown
 from cellcloud.embedded.identity_collections import change
+from cellcloud.embedded.identity_credentials import Credentials
 from cellcloud.embedded.identity_directory import Directory
+from cellcloud.embedded.identity_limits import UnifiedLimits
 from cellcloud.embedded.identity_passwords import PasswordRules
-from cellcloud.model.identity import IdentityRole, Project, Token, User
+from cellcloud.model.identity import ApplicationCredential, IdentityRole, Project, Token, User
 
 DOMAIN_ID, DOMAIN_NAME = "default", "Default"
 ROLES = ("admin", "manager", "member", "reader", "service")
@@ -40,7 +43,8 @@ _PURGE_EVERY = 256
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Login:
-    """One user's proof: a password for a user named by id or by name and domain, or a token."""
+    """One user's proof: a password for a user named by id or by name and domain, a token, or the ``secret`` of an
+    application credential, that is named by its id, or by its name and its user."""
 
     user_id: str | None = None
     user_name: str | None = None
@@ -48,6 +52,9 @@ class Login:
     domain_name: str | None = None
     password: str | None = field(default=None, repr=False)
     token: str | None = field(default=None, repr=False)
+    secret: str | None = field(default=None, repr=False)
+    credential_id: str | None = None
+    credential_name: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +79,7 @@ class _LoginProof:
     password_hash: str | None = None
     parents: tuple[Token, ...] = ()
     parent_hashes: tuple[str, ...] = ()
+    application_credential: ApplicationCredential | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +122,9 @@ class EmbeddedIdentity:
         self.directory = Directory(database)
         self.accounts = Accounts(database, rules or PasswordRules())
         self.assignments = Assignments(database)
+        self.credentials = Credentials(database)
         self.catalog = Catalog(database)
+        self.limits = UnifiedLimits(database)
 
     # ---- who holds a token ---------------------------------------------------------------------------------------
     def validate_token(self, token: str) -> Caller:
@@ -168,10 +178,21 @@ class EmbeddedIdentity:
         found = tokens_db.find_token(c, key)
         if found is None:
             return None
-        token, role_ids, _ = found
+        token, role_ids, credential_id = found
         if not role_ids:
+            return token if credential_id is None else None
+        token = replace(token, roles=_roles_of(c, role_ids))
+        if credential_id is None:
             return token
-        return replace(token, roles=_roles_of(c, role_ids))
+        known = credentials_db.find_application_credential(c, credential_id)
+        if known is None:
+            return None
+        return replace(
+            token,
+            roles=tuple(role for role in token.roles if role.id in known[0].role_ids),
+            application_credential=known[0],
+            access_rules=credentials_db.list_rules_of(c, known[0]),
+        )
 
     # ---- issuing -------------------------------------------------------------------------------------------------
     def issue_token(self, logins: Sequence[Login], scope: Scope) -> tuple[str, Token]:
@@ -182,8 +203,12 @@ class EmbeddedIdentity:
         proof = self._prove_all(logins)
         for parent in proof.parents:
             _check_rescoping(parent, scope)
-        place = self._find_place(proof.user, scope)
-        return self._store(proof, place)
+        credential = proof.application_credential
+        if credential is None:
+            return self._store(proof, self._find_place(proof.user, scope))
+        if scope != Scope() and not proof.parents:
+            raise errors.Unauthenticated("Application credentials cannot request a scope.")
+        return self._store(proof, self._find_place(proof.user, Scope(project_id=credential.project_id)))
 
     def revoke_token(self, token: str) -> None:
         """End a token's life now. Raises NotFound."""
@@ -204,6 +229,7 @@ class EmbeddedIdentity:
             password_hash=next((p.password_hash for p in proofs if p.password_hash is not None), None),
             parents=parents,
             parent_hashes=tuple(one for proof in proofs for one in proof.parent_hashes),
+            application_credential=_the_one([proof.application_credential for proof in proofs]),
         )
 
     def _prove(self, login: Login) -> _LoginProof:
@@ -214,7 +240,19 @@ class EmbeddedIdentity:
                 methods=(*parent.methods, "token"),
                 parents=(parent,),
                 parent_hashes=(_hashed(login.token),),
+                application_credential=parent.application_credential,
             )
+        if login.secret is not None:
+            user, credential = self.credentials.prove(
+                login.secret,
+                credential_id=login.credential_id,
+                name=login.credential_name,
+                user_id=login.user_id,
+                user_name=login.user_name,
+                domain_id=login.domain_id,
+                domain_name=login.domain_name,
+            )
+            return _LoginProof(user=user, methods=("application_credential",), application_credential=credential)
         account = self.accounts.prove(
             login.password or "",
             user_id=login.user_id,
@@ -263,15 +301,21 @@ class EmbeddedIdentity:
     def _store(self, proof: _LoginProof, place: _TokenScope) -> tuple[str, Token]:
         """Store a token, as long as what it was proven by stands. Raises Unauthenticated."""
         token = secrets.token_urlsafe(32)
-        oldest = min((parent.expires_at for parent in proof.parents), default=None)
+        credential = proof.application_credential
+        ends = [parent.expires_at for parent in proof.parents]
+        if credential is not None and credential.expires_at is not None:
+            ends.append(credential.expires_at)
         first = proof.parents[0].audit_ids[-1:] if proof.parents else ()
         with self._lock:
             self._issued += 1
             purge = self._issued % _PURGE_EVERY == 0
 
         def work(c: Connection) -> None:
-            if not tokens_db.is_proven(
+            proven = tokens_db.is_proven(
                 c, proof.user.id, password_hash=proof.password_hash, parents=proof.parent_hashes
+            )
+            if not proven or not (
+                credential is None or credentials_db.find_application_credential(c, credential.id) is not None
             ):
                 raise errors.Unauthenticated(REFUSED)
             tokens_db.insert_token(
@@ -283,8 +327,9 @@ class EmbeddedIdentity:
                 system=place.system,
                 methods=proof.methods,
                 audit_ids=(secrets.token_urlsafe(16), *first),
+                application_credential_id=credential.id if credential is not None else None,
                 seconds=self._token_seconds,
-                not_after=oldest,
+                not_after=min(ends, default=None),
             )
             if purge:
                 tokens_db.delete_expired_tokens(c)
@@ -317,11 +362,19 @@ def caller_of(token: Token) -> Caller:
         project_domain_id=token.project.domain_id if token.project else "",
         scope_domain_id=token.domain.id if token.domain else "",
         system=token.system,
+        access_rules=None
+        if token.access_rules is None
+        else tuple((rule.service, rule.method, rule.path) for rule in token.access_rules),
     )
 
 
 def _check_rescoping(parent: Token, scope: Scope) -> None:
     """Check that a token of the parent may be for that. Raises Forbidden."""
+    if parent.application_credential is not None and scope != Scope():
+        raise errors.Forbidden(
+            "You are not authorized to perform the requested action: Using an application credential token to create "
+            "a scoped token is not allowed."
+        )
     if parent.system and not scope.system and not scope.unscoped:
         named = (scope.project_id, scope.project_name, scope.domain_id, scope.domain_name)
         if any(named):
@@ -342,6 +395,15 @@ def _find_domain(c: Connection, domain_id: str | None, name: str | None) -> str 
     named: dict[str, Any] = {"id": domain_id[:255]} if domain_id else {"name": name or ""}
     domain = db.DOMAINS.find(c, **named)
     return domain.id if domain is not None and domain.enabled else None
+
+
+def _the_one(credentials: Sequence[ApplicationCredential | None]) -> ApplicationCredential | None:
+    """Return the credential of a login by several proofs. Raises Unauthenticated for those of two, and for one beside
+    what is none: what a credential may do is less."""
+    several = {None if credential is None else credential.id for credential in credentials}
+    if len(several) > 1:
+        raise errors.Unauthenticated(REFUSED)
+    return credentials[0]
 
 
 def _hashed(token: str) -> str:

@@ -59,8 +59,10 @@ class Assignments:
             return db.list_grants(c, **equals)
 
     def check_parties(self, grant: Grant) -> None:
-        """Check that actor, scope and role are there. Raises NotFound."""
+        """Check that actor and scope are there, and the role where one is named. Raises NotFound."""
         with self._database.read() as c:
+            if grant.role_id:
+                db.ROLES.get(c, grant.role_id)
             _check_parties(c, grant)
 
     def add_grant(self, grant: Grant) -> None:
@@ -68,7 +70,8 @@ class Assignments:
         another domain."""
 
         def work(c: Connection) -> None:
-            role = _check_parties(c, grant, lock=True)
+            role = db.ROLES.get(c, grant.role_id, lock=True)
+            _check_parties(c, grant, lock=True)
             if role.domain_id and role.domain_id != _domain_of_scope(c, grant):
                 raise errors.Forbidden(
                     f"Role {role.id} is of domain {role.domain_id} and can be granted within it alone."
@@ -160,9 +163,8 @@ def _insert_role(c: Connection, role: IdentityRole) -> None:
     db.ROLES.insert(c, role)
 
 
-def _check_parties(c: Connection, grant: Grant, *, lock: bool = False) -> IdentityRole:
-    """Return the role. Raises NotFound."""
-    role = db.ROLES.get(c, grant.role_id, lock=lock)
+def _check_parties(c: Connection, grant: Grant, *, lock: bool = False) -> None:
+    """Check that actor and scope are there. Raises NotFound."""
     if grant.actor == USER:
         directory.USERS.get(c, grant.actor_id, lock=lock)
     else:
@@ -171,7 +173,6 @@ def _check_parties(c: Connection, grant: Grant, *, lock: bool = False) -> Identi
         directory.PROJECTS.get(c, grant.scope_id, lock=lock)
     elif grant.scope == DOMAIN:
         directory.DOMAINS.get(c, grant.scope_id, lock=lock)
-    return role
 
 
 def _domain_of_scope(c: Connection, grant: Grant) -> str:

@@ -14,10 +14,12 @@ import threading
 from dataclasses import dataclass
 from functools import cache
 
+import re2
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerifyMismatchError
 
 from cellcloud import clock, errors
+from cellcloud.config import IdentityConfig
 from cellcloud.safe_regex import Pattern
 
 MAX_PASSWORD = 4096
@@ -37,6 +39,21 @@ class PasswordRules:
     expires_days: int = 0
     unique_count: int = 0
     regex: Pattern | None = None
+
+    @classmethod
+    def of(cls, config: IdentityConfig) -> PasswordRules:
+        """As the options say. Raises Misconfigured for a pattern that is none."""
+        try:
+            regex = Pattern(config.password_regex) if config.password_regex else None
+        except re2.error as error:
+            raise errors.Misconfigured(f"The option password_regex is no pattern: {error}") from error
+        return cls(
+            lockout_attempts=config.lockout_failure_attempts,
+            lockout_seconds=config.lockout_duration,
+            expires_days=config.password_expires_days,
+            unique_count=config.unique_last_password_count,
+            regex=regex,
+        )
 
     def check(self, password: str) -> None:
         """Check a new password. Raises Invalid."""

@@ -135,6 +135,50 @@ _CLOUD: tuple[_Rule, ...] = (
     ),
     *((f"{verb}_region", ADMIN, f"{verb.capitalize()} a region.") for verb in _VERBS),
 )
+_CREDENTIAL_READER = f"{READER} or {CREDENTIAL_OWNER}"
+_CREDENTIALS: tuple[_Rule, ...] = (
+    ("get_credential", _CREDENTIAL_READER, "Show a credential."),
+    ("list_credentials", _CREDENTIAL_READER, "List credentials."),
+    ("create_credential", f"{ADMIN} or {CREDENTIAL_OWNER}", "Create a credential."),
+    ("update_credential", f"{ADMIN} or {CREDENTIAL_OWNER}", "Change a credential."),
+    ("delete_credential", f"{ADMIN} or {CREDENTIAL_OWNER}", "Delete a credential."),
+    ("get_limit_model", ANY, "See how limits are meant."),
+    (
+        "get_limit",
+        f"{READER} or domain_id:%(target.limit.domain.id)s or domain_id:%(target.limit.project.domain_id)s"
+        " or (project_id:%(target.limit.project_id)s and not None:%(target.limit.project_id)s)",
+        "Show a limit.",
+    ),
+    ("list_limits", ANY, "List limits."),
+    ("get_registered_limit", ANY, "Show a registered limit."),
+    ("list_registered_limits", ANY, "List registered limits."),
+)
+_MEMBERS_OWN = f"{ADMIN} or (role:member and {CREDENTIAL_OWNER})"
+_OF_USERS: tuple[_Rule, ...] = (
+    ("get_access_rule", f"{SYSTEM_READER} or user_id:%(target.user.id)s", "Show a rule of access."),
+    ("list_access_rules", f"{SYSTEM_READER} or user_id:%(target.user.id)s", "List a user's rules of access."),
+    (
+        "delete_access_rule",
+        "(role:admin and system_scope:all) or user_id:%(target.user.id)s",
+        "Delete a rule of access.",
+    ),
+    ("get_application_credential", f"{READER} or {OWNER}", "Show an application credential."),
+    ("list_application_credentials", f"{READER} or {OWNER}", "List a user's application credentials."),
+    ("delete_application_credential", f"{ADMIN} or {OWNER}", "Delete an application credential."),
+    ("ec2_get_credential", _CREDENTIAL_READER, "Show a credential of EC2's."),
+    ("ec2_list_credentials", f"{READER} or {OWNER}", "List a user's credentials of EC2's."),
+    ("ec2_create_credential", _MEMBERS_OWN, "Create a credential of EC2's."),
+    ("ec2_delete_credential", _MEMBERS_OWN, "Delete a credential of EC2's."),
+    ("create_limits", ADMIN, "Create limits."),
+    ("update_limit", ADMIN, "Change a limit."),
+    ("delete_limit", ADMIN, "Delete a limit."),
+    ("create_registered_limits", ADMIN, "Register limits."),
+    ("update_registered_limit", ADMIN, "Change a registered limit."),
+    ("delete_registered_limit", ADMIN, "Delete a registered limit."),
+)
+_IN_PROJECT: tuple[_Rule, ...] = (
+    ("create_application_credential", OWNER, "Create an application credential of one's own."),
+)
 # Of who has a token, whatever it is for.
 _OF_ONESELF: tuple[_Rule, ...] = (
     ("get_auth_catalog", ANY, "See the catalog of services."),
@@ -147,7 +191,11 @@ _OF_ONESELF: tuple[_Rule, ...] = (
 def list_rules() -> list[RuleDefault]:
     """Return the defaults of the embedded identity's rules."""
     named = [RuleDefault(name, check, text, scope_types=list(ANYWHERE)) for name, check, text in _NAMED]
-    for rules, scopes in (((*_DIRECTORY, *_OF_ONESELF), ANYWHERE), (_CLOUD, NOT_DOMAIN)):
+    for rules, scopes in (
+        ((*_DIRECTORY, *_CREDENTIALS, *_OF_ONESELF), ANYWHERE),
+        ((*_CLOUD, *_OF_USERS), NOT_DOMAIN),
+        (_IN_PROJECT, ("project",)),
+    ):
         for name, check, text in rules:
             named.append(RuleDefault(f"identity:{name}", check, text, scope_types=list(scopes)))
     return named

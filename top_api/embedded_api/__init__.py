@@ -6,7 +6,9 @@ from __future__ import annotations
 from top_api.embedded_api.floating_ips import floating_ips
 from top_api.embedded_api.identity import identity
 from top_api.embedded_api.identity_catalog import catalog
+from top_api.embedded_api.identity_credentials import credentials
 from top_api.embedded_api.identity_directory import directory
+from top_api.embedded_api.identity_limits import limits
 from top_api.embedded_api.identity_roles import roles_and_grants
 from top_api.embedded_api.identity_users import users_and_groups
 from top_api.embedded_api.image import image
@@ -24,7 +26,7 @@ from top_api.embedded_api.volume_actions import volume_actions
 from top_api.embedded_api.volume_attachments import attachments
 from top_api.request_pipeline import Resource
 
-_IDENTITY = (identity, directory, users_and_groups, roles_and_grants, catalog)
+_IDENTITY = (identity, directory, users_and_groups, roles_and_grants, catalog, credentials, limits)
 _IMAGE = (image, image_data, image_discovery, image_imports, image_members)
 _VOLUME = (volumes, volume_actions, attachments)
 _NETWORK = (network, ports, quotas, security_groups, routers, floating_ips)

@@ -46,7 +46,19 @@ def _cinder_form(fault: Fault) -> tuple[int, Any]:
     return compute_form(fault)
 
 
-IDENTITY = WebApi(prefix="/identity", form=_keystone_form, headers=_HEADERS, in_project=False)
-IMAGE = WebApi(prefix="/image", form=_glance_form, headers=_HEADERS, strict_slashes=True)
-NETWORK = WebApi(prefix="/network", form=_neutron_form, headers=_HEADERS)
-VOLUME = WebApi(prefix="/volume", form=_cinder_form, words=compute_words, microversions=True, versions=OF_VOLUMES)
+IDENTITY = WebApi(
+    prefix="/identity", service="identity", root="/identity", form=_keystone_form, headers=_HEADERS, in_project=False
+)
+IMAGE = WebApi(
+    prefix="/image", service="image", root="/image", form=_glance_form, headers=_HEADERS, strict_slashes=True
+)
+NETWORK = WebApi(prefix="/network", service="network", root="/network", form=_neutron_form, headers=_HEADERS)
+VOLUME = WebApi(
+    prefix="/volume",
+    service="block-storage",
+    root="/volume",
+    form=_cinder_form,
+    words=compute_words,
+    microversions=True,
+    versions=OF_VOLUMES,
+)

@@ -62,7 +62,17 @@ def _look_up_subject(call: Call, arguments: Mapping[str, str]) -> None:
         call.found = call.embedded.identity.get_token_facts(call.headers.get("X-Subject-Token", ""))
     except errors.Unauthenticated:
         raise errors.NotFound("Could not find token.") from None
+    if call.found.access_rules is not None and not _knows_access_rules(call):
+        raise errors.NotFound("Could not find token.")
     call.target = {"target.token.user_id": call.found.user.id}
+
+
+def _knows_access_rules(call: Call) -> bool:
+    """Return whether who asks about a token says that it obeys rules of access."""
+    try:
+        return float(call.headers.get("OpenStack-Identity-Access-Rules", "0")) >= 1.0
+    except ValueError:
+        return False
 
 
 @identity.route("GET", "/v3/auth/tokens", "identity:validate_token", lookup=_look_up_subject)
@@ -93,9 +103,25 @@ def _logins(given: dict[str, Any]) -> list[Login]:
                     password=user["password"],
                 )
             )
+        elif method == "application_credential" and method in given:
+            logins.append(_application_login(given[method]))
         else:
             raise errors.Unauthenticated("Attempted to authenticate with an unsupported method.")
     return logins
+
+
+def _application_login(given: dict[str, Any]) -> Login:
+    user = given.get("user") or {}
+    domain = user.get("domain") or {}
+    return Login(
+        secret=given["secret"],
+        credential_id=given.get("id"),
+        credential_name=given.get("name"),
+        user_id=user.get("id"),
+        user_name=user.get("name"),
+        domain_id=domain.get("id"),
+        domain_name=domain.get("name"),
+    )
 
 
 def _scope(given: Any) -> Scope:
@@ -141,6 +167,18 @@ def _token_body(call: Call, token: Token) -> dict[str, Any]:
         "issued_at": identity_views.stamp(token.issued_at),
         "expires_at": identity_views.stamp(token.expires_at),
     }
+    if token.application_credential is not None:
+        credential = token.application_credential
+        body["application_credential"] = {
+            "id": credential.id,
+            "name": credential.name,
+            "restricted": not credential.unrestricted,
+        }
+        if token.access_rules is not None:
+            body["application_credential"]["access_rules"] = [
+                {"id": rule.id, "service": rule.service, "method": rule.method, "path": rule.path}
+                for rule in token.access_rules
+            ]
     if token.project is not None:
         project = token.project
         body["is_domain"] = False

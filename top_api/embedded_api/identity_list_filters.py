@@ -145,6 +145,10 @@ SERVICES = IdentityListForm(filters={"type": _TEXT, "name": _NAME})
 ENDPOINTS = IdentityListForm(
     filters={"interface": Filter(read=_interface), "service_id": _TEXT, "region_id": _TEXT},
 )
+APPLICATION_CREDENTIALS = IdentityListForm(filters={"name": _NAME})
+ACCESS_RULES = IdentityListForm(filters={"service": _TEXT, "method": _TEXT, "path": _TEXT})
+CREDENTIALS = IdentityListForm(filters={"user_id": _TEXT, "type": _TEXT})
+REGISTERED_LIMITS = IdentityListForm(filters={"service_id": _TEXT, "region_id": _TEXT, "resource_name": _TEXT})
 REGIONS = IdentityListForm(filters={"parent_region_id": _TEXT})
 
 

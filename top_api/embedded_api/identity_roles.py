@@ -128,15 +128,15 @@ def _check_rule(call: Call, prior_id: str, implied_id: str) -> None:
         raise errors.NotFound(f"{prior_id[:64]} does not imply {implied_id[:64]}.")
 
 
+@roles_and_grants.route("HEAD", _IMPLIED, "identity:check_implied_role", status=204)
+def has_implied_role(call: Call, prior_role_id: str, implied_role_id: str) -> None:
+    _check_rule(call, prior_role_id, implied_role_id)
+
+
 @roles_and_grants.route("GET", _IMPLIED, "identity:get_implied_role")
 def show_implied_role(call: Call, prior_role_id: str, implied_role_id: str) -> dict[str, Any]:
     _check_rule(call, prior_role_id, implied_role_id)
     return _rule(call, prior_role_id, implied_role_id)
-
-
-@roles_and_grants.route("HEAD", _IMPLIED, "identity:check_implied_role", status=204)
-def has_implied_role(call: Call, prior_role_id: str, implied_role_id: str) -> None:
-    _check_rule(call, prior_role_id, implied_role_id)
 
 
 @roles_and_grants.route("PUT", _IMPLIED, "identity:create_implied_role", status=201)

@@ -49,6 +49,12 @@ AUTH = body_of(
                     "properties": {"user": _named("password", password={"type": "string"})},
                     "required": ["user"],
                 },
+                "application_credential": {
+                    "type": "object",
+                    "properties": {"id": _ID, "name": _NAME, "secret": {"type": "string"}, "user": _named()},
+                    "required": ["secret"],
+                    "anyOf": [{"required": ["id"]}, {"required": ["name", "user"]}],
+                },
             },
             "required": ["methods"],
         },
