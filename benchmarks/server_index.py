@@ -37,7 +37,12 @@ FILTERS = {  # name -> query
     "status REBOOT": "status=REBOOT",
     "host": f"host={host_of(7)}",
     "node": f"node={host_of(7)}",
+    "node of none": "node=nowhere",
     "ip": "ip=10.0.77.7",
+    "ip, part": "ip=10.0.7",
+    "ip, pattern": "ip=" + quote(r"^10\.0\.77\."),
+    "ip of none": "ip=192.0.2.1",
+    "ip6 of none": "ip6=2001:db8::1",
     "flavor": "flavor=3",
     "image": f"image={image_of(1)}",
     "availability zone": "availability_zone=zone-1",
@@ -45,24 +50,53 @@ FILTERS = {  # name -> query
     "changes-since, many": "changes-since=2024-06-01T00:00:00Z",
     "changes-before": "changes-before=2024-02-01T00:00:00Z",
     "tags": "tags=team-40",
+    "tags of many": "tags=prod",
+    "tags of none": "tags=nowhere",
+    "tags, two": "tags=prod,team-40",
+    "tags-any": "tags-any=team-20,team-40",
     "not-tags": "not-tags=prod",
+    "not-tags-any": "not-tags-any=prod,team-40",
+    "hostname": "hostname=host-77",
+    "hostname of none": "hostname=nowhere",
+    "created_at": "created_at=2024-06-01T00:00:00Z",
+    "launched_at": "launched_at=2024-06-01T00:00:00Z",
     "key_name": "key_name=key-000",
     "reservation_id": "reservation_id=r-77",
     "task_state": "task_state=rebooting",
     "vm_state": "vm_state=stopped",
     "power_state": "power_state=4",
     "locked": "locked=true",
+    "not locked": "locked=false",
     "deleted": "deleted=true",
     "user_id": "user_id=user-000-1",
     "status and flavor": "status=ERROR&flavor=3",
     "name and status": "name=web&status=SHUTOFF",
+    "status and power_state that none has": "status=ACTIVE&power_state=4",
+    "image and changes-before that none has": f"image={image_of(29)}&changes-before=2024-06-01T00:00:00Z",
+    "zone and flavor and tags": "availability_zone=zone-1&flavor=0&tags=prod",
+    "tags and not locked": "tags=team-40&locked=false",
 }
+TOGETHER = (  # name of a filter, order
+    ("status ACTIVE", "display_name"), ("status ERROR", "updated_at"), ("flavor", "launched_at"),
+    ("image", "created_at"), ("image", "updated_at"), ("availability zone", "hostname"), ("not-tags", "updated_at"),
+    ("tags of many", "display_name"), ("name", "launched_at"), ("power_state", "terminated_at"),
+    ("not locked", "task_state"), ("zone and flavor and tags", "power_state"),
+)  # fmt: skip
 SORTS = ("created_at", "updated_at", "display_name", "vm_state", "host", "launched_at", "instance_type_id", "image_ref",
          "availability_zone", "key_name", "user_id", "power_state", "task_state", "uuid", "project_id", "hostname",
          "terminated_at")  # fmt: skip
 COLUMNS = {"display_name": "name", "instance_type_id": "flavor_id", "image_ref": "image_id", "uuid": "id",
            "terminated_at": "deleted_at"}  # fmt: skip
-OPERATORS = ("host", "node", "deleted", "task_state", "user_id")  # a member may not, or only later
+OPERATORS = (
+    "host",
+    "node",
+    "node of none",
+    "deleted",
+    "task_state",
+    "user_id",
+    "hostname",
+    "hostname of none",
+)  # a member may not, or only later
 
 
 @contextmanager
@@ -139,6 +173,7 @@ def measure(kind: str, count: int, repeats: int, only: str) -> Iterator[Figure]:
                      if asker.project is None or name not in OPERATORS]  # fmt: skip
             cases += [(f"in order of {key} {way}", "", key, way) for key in SORTS for way in ("asc", "desc")
                       if asker.project is None or key != "host"]  # fmt: skip
+            cases += [(f"by {name} in order of {key} asc", FILTERS[name], key, "asc") for name, key in TOGETHER]
             for name, query, key, way in cases:
                 if only not in name:
                     continue

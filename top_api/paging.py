@@ -10,7 +10,7 @@ from cellcloud import errors
 from cellcloud.db import pagination_snapshots, server_lists
 from cellcloud.db.engine import Connection
 from cellcloud.db.pagination_snapshots import Walk
-from cellcloud.db.server_lists import ServerQuery
+from cellcloud.db.server_conditions import ServerQuery
 from cellcloud.model.server import ServerRecord
 from top_api.microversion import FIRST
 from top_api.request_pipeline import Call, Pair

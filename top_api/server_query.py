@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from cellcloud import errors
-from cellcloud.db.server_lists import SORT_KEYS, ServerQuery
+from cellcloud.db import server_terms
+from cellcloud.db.server_conditions import SORT_KEYS, ServerQuery
 from cellcloud.model.server import ServerRecord
 from cellcloud.model.virtual_hardware import device_names
 from cellcloud.server_states import TaskState, VmState, states_of, status_of
@@ -51,6 +52,8 @@ _PUBLIC_SINCE_83 = _PUBLIC | frozenset(
     {"availability_zone", "config_drive", "key_name", "created_at", "launched_at", "terminated_at", "power_state",
      "task_state", "vm_state", "progress", "user_id"}
 )  # fmt: skip
+_TIMES = ("created_at", "launched_at", "updated_at")  # which the index has as the records have them
+_MOST_TERMS = 20  # that the database is asked for; what more there is, each record is asked for
 _TRUE = frozenset({"1", "t", "true", "on", "y", "yes", ""})
 _FALSE = frozenset({"0", "f", "false", "off", "n", "no"})
 
@@ -61,13 +64,17 @@ def read(call: Call, rule: str) -> ServerQuery:
     equal, containing, keep = _columns(query)
     states, deleted_asked = _states(call, query)
     since, before = read_changes(query)
-    keep += _predicates(query)
+    terms, lacking, others = _terms(query)
+    keep += others + _predicates(query)
     deleted = _deleted(query, deleted_asked, timed=since is not None or before is not None)
     soft = _boolean("soft_deleted", query["soft_deleted"][-1]) if "soft_deleted" in query else bool(deleted)
     return ServerQuery(
         project_id=_project(call, query, rule),
         equal=equal,
         containing=containing,
+        seconds={key: sorted(_seconds(key, query[key])) for key in _TIMES if key in query},
+        terms=terms,
+        lacking=lacking,
         states=states,
         task_states_apart=_APART,
         changed_since=since,
@@ -126,11 +133,11 @@ def _columns(query: dict[str, list[str]]) -> tuple[dict[str, list[Any]], dict[st
             exact, plain = search_patterns.exact_text(value), search_patterns.plain_text(value)
             if exact is not None:
                 equal[column] = [exact]
-            elif plain is not None:
+            elif plain is not None and plain.isascii():
                 containing.setdefault(column, []).append(plain)
             else:
                 keep.append(_text_test(column, search_patterns.matcher(key, value)))
-                containing.setdefault(column, []).append(search_patterns.needed_text(value))
+                containing.setdefault(column, []).extend(search_patterns.needed_texts(value))
     for key in ("ip", "ip6"):
         for value in query.get(key, ()):
             plain = search_patterns.plain_text(value, address=True)
@@ -138,6 +145,9 @@ def _columns(query: dict[str, list[str]]) -> tuple[dict[str, list[Any]], dict[st
                 containing.setdefault("addresses", []).append(plain)
             else:
                 keep.append(_address_test(search_patterns.matcher(key, value)))
+                one = search_patterns.needed_address(value)
+                texts = search_patterns.needed_texts(value) if one is None else [one]
+                containing.setdefault("addresses", []).extend(texts)
     return equal, containing, keep
 
 
@@ -187,8 +197,11 @@ def read_changes(query: dict[str, list[str]]) -> tuple[dt.datetime | None, dt.da
     return since, before
 
 
-def _predicates(query: dict[str, list[str]]) -> list[Keep]:
-    """Return what no column of the index says."""
+def _terms(query: dict[str, list[str]]) -> tuple[list[frozenset[str]], list[frozenset[str]], list[Keep]]:
+    """Return the terms of which servers have one at least of each set, those of which they lack one, and what says the
+    same of a record."""
+    terms: list[frozenset[str]] = []
+    lacking: list[frozenset[str]] = []
     keep: list[Keep] = []
 
     def tags_of(key: str) -> frozenset[str]:
@@ -196,23 +209,35 @@ def _predicates(query: dict[str, list[str]]) -> list[Keep]:
 
     every, some, not_every, none = (tags_of(key) for key in ("tags", "tags-any", "not-tags", "not-tags-any"))
     if every:
+        terms += [_as_terms([tag]) for tag in sorted(every)[:_MOST_TERMS]]
         keep.append(lambda record: every <= set(record.spec.tags))
     if some:
+        terms.append(_as_terms(some))
         keep.append(lambda record: not some.isdisjoint(record.spec.tags))
     if not_every:
+        lacking += [_as_terms(not_every)] if len(not_every) <= _MOST_TERMS else []
         keep.append(lambda record: not not_every <= set(record.spec.tags))
     if none:
+        lacking += [_as_terms([tag]) for tag in sorted(none)[:_MOST_TERMS]]
         keep.append(lambda record: none.isdisjoint(record.spec.tags))
     if "locked" in query:
         locked = _boolean("locked", query["locked"][-1])
+        (terms if locked else lacking).append(frozenset({server_terms.LOCKED}))
         keep.append(lambda record: record.locked is locked)
     if "config_drive" in query:
         drive = is_true(query["config_drive"][-1])
+        (terms if drive else lacking).append(frozenset({server_terms.CONFIG_DRIVE}))
         keep.append(lambda record: record.spec.config_drive is drive)
-    for key, value_of in _VALUES.items():
-        if key in query:
-            keep.append(_value_test(key, value_of, query[key]))
-    return keep
+    return terms, lacking, keep
+
+
+def _as_terms(tags: Iterable[str]) -> frozenset[str]:
+    return frozenset(server_terms.tag(tag) for tag in tags)
+
+
+def _predicates(query: dict[str, list[str]]) -> list[Keep]:
+    """Return what no column of the index says."""
+    return [_value_test(key, value_of, query[key]) for key, value_of in _VALUES.items() if key in query]
 
 
 # Query key -> the value of a record that must be one of those given.
@@ -239,13 +264,17 @@ _VALUES: dict[str, Callable[[ServerRecord], str | int | bool | dt.datetime | Non
 def _value_test(key: str, value_of: Callable[[ServerRecord], Any], given: Sequence[str]) -> Keep:
     """Return a test of records. Times are compared as they are shown, in seconds. Raises Invalid."""
     if key.endswith("_at"):
-        times = {_second(key, text) for text in given}
+        times = _seconds(key, given)
         return lambda record: (at := value_of(record)) is not None and at.replace(microsecond=0) in times
     if key == "auto_disk_config":
         flags = {_boolean(key, text) for text in given}
         return lambda record: value_of(record) in flags
     texts = set(given)
     return lambda record: str("" if (value := value_of(record)) is None else value) in texts
+
+
+def _seconds(key: str, given: Sequence[str]) -> set[dt.datetime]:
+    return {_second(key, text) for text in given}
 
 
 def _second(key: str, text: str) -> dt.datetime:

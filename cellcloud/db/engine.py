@@ -146,10 +146,19 @@ def _after_postgresql(element: Any, compiler: Any, **kw: Any) -> str:
     return f"timezone('utc', clock_timestamp()) + make_interval(secs => {seconds})"
 
 
+_SQLITE_SETTINGS = (
+    "journal_mode=WAL",
+    "synchronous=FULL",
+    "foreign_keys=ON",
+    "busy_timeout=20000",
+    f"mmap_size={2 << 30}",  # else each page is copied, anew after each commit
+)
+
+
 def _set_up_sqlite(raw: Any, _record: Any) -> None:
     raw.isolation_level = None
     cursor = raw.cursor()
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=20000"):
+    for pragma in _SQLITE_SETTINGS:
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
 

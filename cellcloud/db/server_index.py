@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import mysql
 from sqlalchemy.engine import Connection, Row
 
-from cellcloud.db import database_incarnations, migrations, quotas, server_groups, user_data, user_quotas
+from cellcloud.db import database_incarnations, migrations, quotas, server_groups, server_terms, user_data, user_quotas
 from cellcloud.db.engine import utc_after, utc_now
 from cellcloud.db.top_schema import server_index
 from cellcloud.model import large_fields
@@ -44,6 +44,7 @@ def insert_records(connection: Connection, records: Sequence[ServerRecord]) -> N
     """Add servers just accepted (version 0, no cell yet), or found in a cell without having a row."""
     if records:
         connection.execute(sa.insert(server_index), [_row_of(record) for record in records])
+        server_terms.add(connection, records)
 
 
 def upsert(connection: Connection, records: Iterable[ServerRecord], *, force: bool = False, adopt: bool = False) -> int:
@@ -67,6 +68,7 @@ def upsert(connection: Connection, records: Iterable[ServerRecord], *, force: bo
         if fresh:
             resized = _lock_resized(connection, fresh, known)
             _take(connection, fresh)
+            server_terms.renew(connection, user_data.attach_fields(connection, user_data.TOP, fresh))
             migrations.note(connection, fresh)
             for before, cost in resized:
                 count_as(connection, before, cost)
@@ -369,13 +371,14 @@ def _row_of(record: ServerRecord) -> dict[str, Any]:
         "hints_id": spec.hints_id or None,
         "large_fields_id": spec.large_fields_id or None,
         "group_id": None if spec.group is None else spec.group.id,
+        "terms_version": record.version,
         "record": record,
     }
 
 
 # Nothing changes these but what says so.
 _ACCEPTED = frozenset(
-    {"id", "project_id", "created_at", "quota_held", "quota_cores", "quota_ram", "quota_asked_at"},
+    {"id", "project_id", "created_at", "quota_held", "quota_cores", "quota_ram", "quota_asked_at", "terms_stale"},
 )
 _FIXED = _ACCEPTED | {"cell"}  # no cell's copy changes these
 _SORTED = frozenset(column.name for index in server_index.indexes for column in index.columns) - _FIXED
@@ -510,6 +513,27 @@ def _write(connection: Connection, records: Sequence[ServerRecord]) -> None:
     ]
     if rows:
         connection.execute(_WHOLE, rows)
+        server_terms.renew(connection, records)
+
+
+def are_terms_stale(connection: Connection) -> bool:
+    """Return whether there are servers whose records an older service has written."""
+    stale = sa.select(server_index.c.id).where(server_index.c.terms_stale == 1)
+    return connection.execute(stale.limit(1)).first() is not None
+
+
+def renew_terms(connection: Connection) -> int:
+    """Bring the terms of some servers up to date whose records an older service has written; returns of how many."""
+    row = server_index.c
+    stale = sa.select(row.cell, row.version, RAW_RECORD).where(row.terms_stale == 1).order_by(row.id)
+    rows = connection.execute(stale.limit(CHUNK).with_for_update()).all()
+    pairs = zip(rows, records_of(connection, rows), strict=True)
+    records = [replace(record, version=known.version) for known, record in pairs]
+    if records:
+        mine = row.id.in_([record.id for record in records])
+        connection.execute(sa.update(server_index).where(mine).values(terms_version=server_index.c.version))
+        server_terms.renew(connection, records)
+    return len(records)
 
 
 def records_of(connection: Connection, rows: Iterable[Row[Any]]) -> list[ServerRecord]:

@@ -96,7 +96,14 @@ aggregates_version = sa.Table(
     sa.Column("value", sa.BigInteger, nullable=False),
 )
 
-_WITH_TASK = sa.text("task_state IS NOT NULL")
+_STALE = "CASE WHEN terms_version = version THEN NULL ELSE 1 END"
+
+
+def _rare(name: str, column: str, *others: str) -> sa.Index:
+    """Return an index of those rows only that have a value there, where the database can have such."""
+    some = sa.text(f"{column} IS NOT NULL")
+    return sa.Index(name, column, *others, postgresql_where=some, sqlite_where=some)
+
 
 # The index: the newest known record of each server, and the columns that lists filter and sort by.
 server_index = sa.Table(
@@ -133,43 +140,53 @@ server_index = sa.Table(
     sa.Column("hints_id", sa.String(64)),
     sa.Column("large_fields_id", sa.String(64)),
     sa.Column("group_id", ID),
+    sa.Column("terms_version", sa.BigInteger),  # of the record that its terms are of
+    sa.Column("terms_stale", sa.Integer, sa.Computed(_STALE, persisted=True)),
     sa.Column("record", Json, nullable=False),
-    sa.Index("ix_server_index_group", "group_id", "deleted"),
-    sa.Index("ix_server_index_deleted_at", "deleted", "deleted_at"),
+    _rare("ix_server_index_group", "group_id", "deleted"),
+    _rare("ix_server_index_terms_stale", "terms_stale", "id"),
+    sa.Index("ix_server_index_ended", "deleted", "deleted_at", "created_at", "id"),
     # Orders that lists are asked for in; by what has no index here they are sorted.
     sa.Index("ix_server_index_accepted", "deleted", "created_at", "id"),
-    sa.Index("ix_server_index_project", "project_id", "deleted", "created_at", "id"),
+    sa.Index("ix_server_index_of_project", "deleted", "project_id", "created_at", "id"),
     sa.Index("ix_server_index_project_name", "project_id", "name", "created_at", "id"),
     sa.Index("ix_server_index_project_updated", "project_id", "updated_at", "created_at", "id"),
     *(
         sa.Index(f"ix_server_index_by_{name}", name, "created_at", "id")
         for name in (
+            "availability_zone",
             "flavor_id",
             "host",
+            "hostname",
             "image_id",
             "key_name",
+            "launched_at",
             "name",
+            "node",
+            "power_state",
             "reservation_id",
             "updated_at",
             "user_id",
             "vm_state",
         )
     ),
-    sa.Index(
-        "ix_server_index_by_task_state",
-        "task_state",
-        "created_at",
-        "id",
-        postgresql_where=_WITH_TASK,
-        sqlite_where=_WITH_TASK,
-    ),
+    _rare("ix_server_index_by_task_state", "task_state", "created_at", "id"),
     sa.Index("ix_server_index_cell", "cell", "id"),
-    sa.Index("ix_server_index_asked", "quota_asked_at"),
-    sa.Index("ix_server_index_user_data", "user_data_id"),
-    sa.Index("ix_server_index_hints", "hints_id"),
-    sa.Index("ix_server_index_large_fields", "large_fields_id"),
+    _rare("ix_server_index_asked", "quota_asked_at"),
+    _rare("ix_server_index_user_data", "user_data_id"),
+    _rare("ix_server_index_hints", "hints_id"),
+    _rare("ix_server_index_large_fields", "large_fields_id"),
     sa.Index("ix_server_index_usage", "project_id", "id"),
-    sa.Index("ix_server_index_host", "cell", "host", "deleted"),
+)
+
+# What servers are found by that a column cannot say: tags, addresses, marks that few have.
+server_terms = sa.Table(
+    "server_terms",
+    metadata,
+    sa.Column("term", sa.String(80), primary_key=True),
+    sa.Column("server_id", ID, sa.ForeignKey("server_index.id", ondelete="CASCADE"), primary_key=True),
+    sa.Index("ix_server_terms_server", "server_id"),
+    sqlite_with_rowid=False,
 )
 
 # What usage still tells of servers that the index has forgotten.

@@ -13,7 +13,7 @@ import pytest
 
 from cellcloud.db import flavors, server_index, server_lists, top_schema
 from cellcloud.db.engine import Database
-from cellcloud.db.server_lists import ServerQuery
+from cellcloud.db.server_conditions import ServerQuery
 from cellcloud.model.flavor import Flavor
 from cellcloud.model.keypair import Keypair
 from cellcloud.model.network import FixedIp

@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from cellcloud.db import retention, server_index, server_lists, top_schema
-from cellcloud.db.server_lists import ServerQuery
+from cellcloud.db.server_conditions import ServerQuery
 from cellcloud.server_states import VmState
 from tests.api.world import DEMO, OTHER, World
 

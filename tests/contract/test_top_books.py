@@ -26,7 +26,7 @@ from cellcloud.db import (
 )
 from cellcloud.db.engine import Database, retried
 from cellcloud.db.idempotency import KeptAnswer
-from cellcloud.db.server_lists import SORT_KEYS, ServerQuery
+from cellcloud.db.server_conditions import SORT_KEYS, ServerQuery
 from cellcloud.model.flavor import Flavor
 from cellcloud.model.image import Image
 from cellcloud.model.keypair import Keypair

@@ -133,6 +133,7 @@ class RouterService:
             "clock": Loop("clock", 1.0, steady.compensate),
             "sweep": Loop("sweep", SWEEP_INTERVAL, sweep.take_over),
             "asked": Loop("asked", FIGURES_INTERVAL, sweep.forget_asked),
+            "terms": Loop("terms", FIGURES_INTERVAL, sweep.renew_terms),
             "figures": Loop("figures", FIGURES_INTERVAL, sweep.measure),
             "purge": Loop("purge", PRUNE_INTERVAL, sweep.purge),
             "prune": Loop("prune", PRUNE_INTERVAL, sweep.prune),

@@ -47,6 +47,10 @@ class Sweep:
         """Count servers for what they are, whose cells were asked for a resize and have begun none."""
         _forget_asked(self._database)
 
+    def renew_terms(self) -> bool:
+        """Let servers be found by what an older service has written of them; True when more may be left."""
+        return _renew_terms(self._database) == server_index.CHUNK
+
     def measure(self) -> None:
         """Set the figures of what no cell has settled."""
         with self._database.read() as connection:
@@ -84,6 +88,15 @@ def _forget_asked(database: Database) -> None:
     if ids:
         with database.write() as connection:
             server_index.forget_asked(connection, ids)
+
+
+@retried
+def _renew_terms(database: Database) -> int:
+    with database.read() as connection:
+        if not server_index.are_terms_stale(connection):
+            return 0
+    with database.write() as connection:
+        return server_index.renew_terms(connection)
 
 
 @retried

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from cellcloud import errors
 from cellcloud.db import cells as cells_table
 from cellcloud.db import database_incarnations, intents, server_lists
-from cellcloud.db.server_lists import ServerQuery
+from cellcloud.db.server_conditions import ServerQuery
 from cellcloud.model.cell import Cell, Finding
 from cellcloud.model.host import Host
 from cellcloud.model.intent import Intent, IntentKind

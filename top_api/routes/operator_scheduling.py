@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from cellcloud import errors
 from cellcloud.db import flavors, server_lists
-from cellcloud.db.server_lists import ServerQuery
+from cellcloud.db.server_conditions import ServerQuery
 from cellcloud.model.decision import PolicyRecord, Shape
 from cellcloud.model.explanation import CellAggregate, CellPolicy, CellShadow, Explanation, Replayed
 from cellcloud.model.flavor import Flavor
