@@ -88,6 +88,8 @@ class NbdExporter:
         except (OSError, subprocess.SubprocessError) as error:
             said = getattr(error, "stderr", "") or str(error)
             raise errors.HostRefused("The volume cannot be exported.", detail=said.strip()) from error
+        if not export.port:  # for QEMU as whatever user: the export's name is the secret
+            self.socket_of(export.volume_id).chmod(0o666)
 
     def stop(self, volume_id: str) -> None:
         """See Exporter."""
@@ -282,11 +284,13 @@ class _Monitor:
 
 def short_directory(directory: Path) -> Path:
     """Return the directory, or where its path is too long for sockets, a short one of its own for it."""
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    directory.mkdir(parents=True, exist_ok=True)
+    for each in (directory, directory.parent):
+        each.chmod(0o711)
     if len(os.fsencode(directory)) + 1 + _NAME <= LONGEST_SOCKET:
         return directory
     short = Path(tempfile.gettempdir()) / f"cellcloud-{hashlib.sha256(os.fsencode(directory)).hexdigest()[:16]}"
-    short.mkdir(mode=0o700, exist_ok=True)
+    short.mkdir(mode=0o711, exist_ok=True)
     if short.is_symlink() or short.stat().st_uid != os.geteuid():
         raise errors.Misconfigured(f"Remove {short}: it is not this service's.")
     return short

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
@@ -12,7 +13,7 @@ from sqlalchemy.engine import Connection
 from cellcloud import errors
 from cellcloud.db.engine import utc_after, utc_now
 from cellcloud.db.listing import ALL, Columns, Condition, Page, has_pair, rows_of
-from cellcloud.db.volume_schema import volume_tasks, volume_types, volumes
+from cellcloud.db.volume_schema import volume_snapshots, volume_tasks, volume_types, volumes
 from cellcloud.model import codec
 from cellcloud.model.block_storage import BlockVolume, VolumeTask
 
@@ -136,6 +137,39 @@ def size_by_host(c: Connection) -> dict[tuple[str, str], int]:
     whose = (volumes.c.cell, volumes.c.host)
     query = sa.select(*whose, sa.func.sum(volumes.c.size).label("size")).group_by(*whose)
     return {(row.cell, row.host): int(row.size) for row in c.execute(query)}
+
+
+def totals_on(c: Connection, cell: str, host: str) -> dict[str, tuple[int, int, int, int]]:
+    """Project -> volumes, their GiB, snapshots and their GiB, of a volume service."""
+    mine = (volumes.c.cell == cell, volumes.c.host == host)
+    columns = (volumes.c.project_id, sa.func.count().label("number"), sa.func.sum(volumes.c.size).label("size"))
+    found = {
+        row.project_id: (row.number, int(row.size), 0, 0)
+        for row in c.execute(sa.select(*columns).where(*mine).group_by(volumes.c.project_id))
+    }
+    taken = volume_snapshots.join(volumes, volumes.c.id == volume_snapshots.c.volume_id)
+    whose = volume_snapshots.c.project_id
+    counted = (whose, sa.func.count().label("number"), sa.func.sum(volume_snapshots.c.size).label("size"))
+    for row in c.execute(sa.select(*counted).select_from(taken).where(*mine).group_by(whose)):
+        number, size, *_ = found.get(row.project_id, (0, 0, 0, 0))
+        found[row.project_id] = (number, size, row.number, int(row.size))
+    return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailedVolume:
+    """A volume of which a task failed, why, and when it was seen last."""
+
+    id: str
+    reason: str
+    at: dt.datetime
+
+
+def list_failed(c: Connection, project_id: str) -> list[FailedVolume]:
+    """Return the volumes of a project of which a task failed, at most a thousand."""
+    query = sa.select(volumes).where(volumes.c.project_id == project_id, volumes.c.reason != "")
+    rows = c.execute(query.order_by(volumes.c.created_at.desc(), volumes.c.id).limit(1000))
+    return [FailedVolume(id=row.id, reason=row.reason, at=row.updated_at or row.created_at) for row in rows]
 
 
 # ---- tasks -------------------------------------------------------------------------------------------------------

@@ -32,6 +32,17 @@ FEATURES = {
     "attach_encrypted_volume": False,
     "swap_volume": False,
 }
+VOLUME_FEATURES = {
+    "backup": False,
+    "snapshot": True,
+    "clone": True,
+    "manage_snapshot": False,
+    "manage_volume": False,
+    "extend_attached_volume": False,
+    "volume_image_dep_tests": True,
+    "volume_revert": True,
+    "multi_backend": False,
+}
 
 
 def write(cloud: Cloud, path: Path, lock_path: Path) -> None:
@@ -56,7 +67,7 @@ def write(cloud: Cloud, path: Path, lock_path: Path) -> None:
             "v3_endpoint_type": "public",
             "ca_certificates_file": api.verify if isinstance(api.verify, str) else "",
         },
-        "service_available": {"neutron": False, "cinder": False, "swift": False, "glance": True, "nova": True},
+        "service_available": {"neutron": False, "cinder": True, "swift": False, "glance": True, "nova": True},
         "compute": {
             "image_ref": api.image_id,
             "image_ref_alt": _second_image(api),
@@ -71,6 +82,17 @@ def write(cloud: Cloud, path: Path, lock_path: Path) -> None:
         "compute-feature-enabled": FEATURES,
         "image": {"disk_formats": "raw", "container_formats": "bare"},  # its data are of no other format
         "image-feature-enabled": {"image_format_enforcement": False},
+        "volume": {
+            "catalog_type": "volumev3",
+            "min_microversion": "3.0",
+            "max_microversion": "latest",
+            "storage_protocol": "nbd",
+            "vendor_name": "cellcloud",
+            "disk_format": "raw",
+            "build_interval": 1,
+            "build_timeout": 60,
+        },
+        "volume-feature-enabled": VOLUME_FEATURES,
         "validation": {"run_validation": False},
     }
     written = configparser.ConfigParser(interpolation=None)

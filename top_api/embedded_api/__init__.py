@@ -23,11 +23,21 @@ from top_api.embedded_api.routers import routers
 from top_api.embedded_api.security_groups import security_groups
 from top_api.embedded_api.volume import volumes
 from top_api.embedded_api.volume_actions import volume_actions
+from top_api.embedded_api.volume_administration import volume_administration
 from top_api.embedded_api.volume_attachments import attachments
+from top_api.embedded_api.volume_metadata import volume_metadata
+from top_api.embedded_api.volume_quotas import volume_quotas
+from top_api.embedded_api.volume_refused import volume_refused
+from top_api.embedded_api.volume_snapshots import snapshots
+from top_api.embedded_api.volume_transfers import volume_transfers
+from top_api.embedded_api.volume_types import volume_types
 from top_api.request_pipeline import Resource
 
 _IDENTITY = (identity, directory, users_and_groups, roles_and_grants, catalog, credentials, limits)
 _IMAGE = (image, image_data, image_discovery, image_imports, image_members)
-_VOLUME = (volumes, volume_actions, attachments)
+_VOLUME = (
+    *(volumes, volume_actions, attachments, snapshots, volume_metadata, volume_types),
+    *(volume_quotas, volume_transfers, volume_administration, volume_refused),
+)
 _NETWORK = (network, ports, quotas, security_groups, routers, floating_ips)
 RESOURCES: tuple[Resource, ...] = (*_IDENTITY, *_IMAGE, *_NETWORK, *_VOLUME)

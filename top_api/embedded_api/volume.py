@@ -127,11 +127,20 @@ def create_volume(call: Call) -> dict[str, Any]:
         source_volid=wanted.get("source_volid"),
         image_id=image_id,
         metadata=wanted.get("metadata") or {},
+        cell=_cell(call.body.get("OS-SCH-HNT:scheduler_hints") or {}),
     )
     if new.size == 0:
         raise errors.Invalid("Invalid input received: 'size' must be an integer and greater than 0, got 0.")
     made = operations.create_volume(service_of(call), viewer_of(call), new)
     return {"volume": volume_view(call, made, (), type_names(call))}
+
+
+def _cell(hints: dict[str, Any]) -> str:
+    """Return the cell that a new volume must be in. Raises Invalid for other hints, which nothing here would obey."""
+    unknown = hints.keys() - {"cell"}
+    if unknown or not isinstance(hints.get("cell", ""), str):
+        raise errors.Invalid(f"Here are no such scheduler hints: {', '.join(sorted(unknown))[:200]}.")
+    return str(hints.get("cell", ""))
 
 
 def _check_type(call: Call, wanted: str | None) -> None:

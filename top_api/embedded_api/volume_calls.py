@@ -11,6 +11,7 @@ from cellcloud import errors
 from cellcloud.db import volumes as db
 from cellcloud.embedded.volume.service import VolumeService, VolumeViewer
 from cellcloud.model.block_storage import BACKEND_NAME, BlockVolume
+from top_api.auth import TOKEN
 from top_api.request_pipeline import Call
 
 MOST_ITEMS = 1000  # of one page: Cinder's
@@ -30,8 +31,19 @@ def viewer_of(call: Call) -> VolumeViewer:
         project_id=who.project_id,
         user_id=who.user_id,
         is_admin=who.is_admin,
-        is_service="service" in who.roles,
+        is_service="service" in who.roles or _is_sent_by_service(call),
     )
+
+
+def _is_sent_by_service(call: Call) -> bool:
+    """Return whether a service vouches for the request with a token of its own, as Compute does."""
+    token = call.headers.get("X-Service-Token", "")
+    if not TOKEN.matches(token):
+        return False
+    try:
+        return "service" in call.services.identity.validate_token(token).roles
+    except errors.Unauthenticated:
+        return False
 
 
 def look_up_volume(call: Call, words: Mapping[str, str]) -> None:
@@ -96,9 +108,9 @@ def links(call: Call, *parts: str) -> list[dict[str, str]]:
     ]
 
 
-def full_host(host: str) -> str | None:
-    """Return a volume service as Cinder names hosts: host@backend#pool."""
-    return f"{host}@{BACKEND_NAME}#{BACKEND_NAME}" if host else None
+def full_host(host: str, cell: str) -> str | None:
+    """Return a volume service as Cinder names hosts, host@backend#pool: the pool is the cell."""
+    return f"{host}@{BACKEND_NAME}#{cell}" if host else None
 
 
 def stripped(wanted: Mapping[str, Any], *names: str) -> str | None:

@@ -36,6 +36,7 @@ _ASIDE = frozenset(
     }
 )
 _STRICT = (3, 31)
+_SAME_FOR_ALL = {"consumes_quota": True, "group_id": None, "migration_status": None}
 _LIKE = (3, 34)
 
 
@@ -85,11 +86,10 @@ class VolumeListForm:
         if known.read is time:
             return _times(column, value)
         found = read_value(bare, value, known.read)
-        if known.read is pairs:
-            return [Condition(column, list(found.items()))]
-        if like and known.read is text:
-            return [Condition(column, [found], "icontains")]
-        return [Condition(column, [found])]
+        if bare in _SAME_FOR_ALL:
+            return [] if found is _SAME_FOR_ALL[bare] else [Condition("id", ())]
+        values = list(found.items()) if known.read is pairs else [found]
+        return [Condition(column, values, "icontains" if like and known.read is text else "in")]
 
     def _sort(self, call: Call) -> list[tuple[str, bool]]:
         keys, directions = call.query.get("sort_key", []), call.query.get("sort_dir", [])
@@ -186,4 +186,26 @@ ATTACHMENTS = VolumeListForm(
         "attach_status": Filter(of="status"),
     },
     sort_keys=("id", "status", "volume_id", "created_at"),
+)
+SNAPSHOTS = VolumeListForm(
+    collection="snapshots",
+    filters={
+        **{name: Filter() for name in ("id", "name", "status", "volume_id", "availability_zone", "user_id")},
+        "metadata": Filter(read=pairs),
+        "size": Filter(read=number),
+        "consumes_quota": Filter(read=boolean),
+    },
+    sort_keys=("id", "name", "status", "size", "volume_id", "created_at", "updated_at"),
+    since={"metadata": (3, 22), "consumes_quota": (3, 65)},
+)
+TYPES = VolumeListForm(
+    collection="volume_types",
+    filters={"is_public": Filter(read=boolean), "extra_specs": Filter(read=pairs), "name": Filter()},
+    sort_keys=("id", "name", "is_public", "created_at", "updated_at", "description"),
+    since={"extra_specs": (3, 52)},
+)
+TRANSFERS = VolumeListForm(
+    collection="transfers",
+    filters={**{name: Filter() for name in ("id", "name", "volume_id")}},
+    sort_keys=("id", "name", "volume_id", "created_at"),
 )

@@ -96,7 +96,10 @@ def _action(name: str, schema: dict[str, Any]) -> Versioned:
 
 BARE = {
     name: _action(name, ANYTHING)
-    for name in ("os-reserve", "os-unreserve", "os-begin_detaching", "os-roll_detaching", "os-force_delete")
+    for name in (
+        *("os-reserve", "os-unreserve", "os-begin_detaching", "os-roll_detaching", "os-force_delete"),
+        "os-show_image_metadata",
+    )
 }
 ATTACH = _action(
     "os-attach",
@@ -162,3 +165,105 @@ FORCE_DETACH = _action(
     closed({"connector": {"type": ["object", "null"]}, "attachment_id": {"type": ["string", "null"], "maxLength": 36}}),
 )
 REFUSED = {name: _action(name, {"type": ["object", "null"]}) for name in ("os-migrate_volume", "os-unmanage")}
+
+# ---- snapshots ---------------------------------------------------------------------------------------------------
+SNAPSHOT = Versioned(
+    within(
+        "snapshot",
+        {
+            "name": TEXT,
+            "display_name": TEXT,
+            "description": TEXT,
+            "volume_id": NO_UUID,
+            "force": BOOLEAN,
+            "metadata": NO_METADATA,
+        },
+        "volume_id",
+    )
+)
+SNAPSHOT_UPDATE = Versioned(within("snapshot", _NAMES, anyOf=[{"required": [name]} for name in _NAMES]))
+_SNAPSHOT_STATUSES = ["available", "creating", "error", "deleting", "error_deleting", "restoring", "backing-up"]
+SNAPSHOT_RESET = _action(
+    "os-reset_status", closed({"status": {"type": "string", "enum": _SNAPSHOT_STATUSES}}, "status")
+)
+SNAPSHOT_STATUS = _action(
+    "os-update_snapshot_status",
+    closed(
+        {
+            "status": {"type": "string", "enum": _SNAPSHOT_STATUSES},
+            "progress": {"type": ["string", "integer", "null"], "maxLength": 255},
+        },
+        "status",
+    ),
+)
+
+# ---- metadata ----------------------------------------------------------------------------------------------------
+METADATA_BODY = Versioned(closed({"metadata": METADATA}, "metadata"))
+META = Versioned(closed({"meta": METADATA}, "meta"))
+_IMAGE_METADATA = {
+    **METADATA,
+    "patternProperties": {_KEY: {"type": "string", "maxLength": 65535}},
+}
+SET_IMAGE_METADATA = _action("os-set_image_metadata", closed({"metadata": _IMAGE_METADATA}, "metadata"))
+UNSET_IMAGE_METADATA = _action("os-unset_image_metadata", closed({"key": NAME}, "key"))
+
+# ---- types -------------------------------------------------------------------------------------------------------
+_SPECS: dict[str, Any] = {
+    "type": "object",
+    "patternProperties": {r"[a-zA-Z0-9_:.-]{1,255}": {"type": ["string", "null"], "maxLength": 255}},
+    "maxProperties": MOST_ITEMS,
+    "additionalProperties": False,
+}
+TYPE = Versioned(
+    within(
+        "volume_type",
+        {"name": NAME, "description": TEXT, "extra_specs": _SPECS, "os-volume-type-access:is_public": BOOLEAN},
+        "name",
+    )
+)
+TYPE_UPDATE = Versioned(
+    within(
+        "volume_type",
+        {"name": {"type": ["string", "null"], "maxLength": 255}, "description": TEXT, "is_public": BOOLEAN},
+    )
+)
+EXTRA_SPECS = Versioned(closed({"extra_specs": _SPECS}, "extra_specs"))
+EXTRA_SPEC = Versioned({**_SPECS, "minProperties": 1, "maxProperties": 1})
+ACCESS = {
+    name: _action(name, closed({"project": {"type": "string", "minLength": 1, "maxLength": 255}}, "project"))
+    for name in ("addProjectAccess", "removeProjectAccess")
+}
+DEFAULT_TYPE = Versioned(within("default_type", {"volume_type": NAME}, "volume_type"))
+
+# ---- quotas, services --------------------------------------------------------------------------------------------
+_LIMIT = {"type": ["integer", "string"], "pattern": "-1|[0-9]{1,10}", "minimum": -1, "maximum": 2147483647}
+_LIMITS_SET: dict[str, Any] = {
+    "type": "object",
+    "properties": {"tenant_id": TEXT, "id": TEXT, "force": BOOLEAN},
+    "additionalProperties": _LIMIT,
+    "minProperties": 1,
+    "maxProperties": 1000,
+}
+QUOTA_SET = Versioned(closed({"quota_set": _LIMITS_SET}, "quota_set"))
+QUOTA_CLASS_SET = Versioned(closed({"quota_class_set": _LIMITS_SET}, "quota_class_set"))
+SERVICE = Versioned(
+    closed(
+        {
+            "host": {"type": "string", "minLength": 1, "maxLength": 255},
+            "binary": {"type": "string", "maxLength": 255},
+            "service": {"type": "string", "maxLength": 255},
+            "disabled_reason": {"type": "string", "maxLength": 255},
+        },
+        "host",
+    )
+)
+
+# ---- transfers ---------------------------------------------------------------------------------------------------
+_TRANSFER = {"volume_id": UUID, "name": TEXT}
+TRANSFER = Versioned(
+    within("transfer", _TRANSFER, "volume_id"),
+    ((3, 55), within("transfer", {**_TRANSFER, "no_snapshots": BOOLEAN}, "volume_id")),
+)
+TRANSFER_ACCEPT = Versioned(
+    within("accept", {"auth_key": {"type": ["string", "integer"], "maxLength": 255}}, "auth_key")
+)

@@ -56,7 +56,7 @@ def volume_view(
     }
     call.target = {"project_id": volume.project_id, "user_id": volume.user_id}
     values = {
-        "os-vol-host-attr:host": full_host(volume.host),
+        "os-vol-host-attr:host": full_host(volume.host, volume.cell),
         "os-vol-tenant-attr:tenant_id": volume.project_id,
         "os-vol-mig-status-attr:migstat": None,
     }

@@ -4,7 +4,7 @@ from the answers. Bodies of the router's loops."""
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
 from cellcloud import errors
@@ -16,7 +16,16 @@ from cellcloud.db.volumes import WaitingTask
 from cellcloud.embedded.volume.attachments import HELD, status_of
 from cellcloud.embedded.volume.service import VolumeService, get_type
 from cellcloud.embedded.volume.volumes import release_volume
-from cellcloud.model.block_storage import BlockVolume, TaskKind, TaskOutcome, VolumeHost, VolumeTask, VolumeTaskState
+from cellcloud.model.block_storage import (
+    BACKEND_NAME,
+    MULTIATTACH,
+    BlockVolume,
+    TaskKind,
+    TaskOutcome,
+    VolumeHost,
+    VolumeTask,
+    VolumeTaskState,
+)
 from cellcloud.rpc.conductor import Conductor
 
 LOG = logging.getLogger(__name__)
@@ -28,6 +37,15 @@ REFUSED_SECONDS = 600.0  # that a task is refused for a reason that may pass, un
 UNPLACED_SECONDS = 60.0  # that a new volume waits for a cell with room
 OVERSUBSCRIPTION = 20.0  # GiB promised a real one, as Cinder's default has it
 BINARY = "cinder-volume"
+CAPABILITIES = {
+    "volume_backend_name": BACKEND_NAME,
+    "vendor_name": BACKEND_NAME,
+    "storage_protocol": "nbd",
+    MULTIATTACH: "True",
+    "thin_provisioning_support": "True",
+    "online_extend_support": "True",
+}
+_UNSUITED = "No volume service is what the volume's type asks for."
 Announce = Callable[[str, str], None]
 
 
@@ -149,27 +167,36 @@ def _place(database: Database, service: VolumeService, waiting: WaitingTask) -> 
                 release_volume(service, c, volume)
             db.drop_tasks(c, task.volume_id)
             return
-        chosen = _choose(c, volume)
+        suits = volume_suits(get_type(c, volume.type_id, None).extra_specs)
+        chosen = _choose(c, volume) if suits else None
         if chosen is not None:
             db.place_task(c, task, chosen.cell, chosen.host, chosen.zone)
-        elif waiting.age:
+        elif waiting.age or not suits:
             db.end_task(c, task)
-            reason = "No volume service has room for the volume."
+            reason = "No volume service has room for the volume." if suits else _UNSUITED
             db.update_volume(c, volume.id, {"status": "error", "reason": reason}, of=("creating",))
         else:
             db.postpone_task(c, task, RETRY)
 
 
+def volume_suits(extra_specs: Mapping[str, str]) -> bool:
+    """Return whether the volume services are what a type asks for; specs of a scope are for others."""
+    wanted = {name.removeprefix("capabilities:"): value for name, value in extra_specs.items()}
+    return all(
+        ":" in name or CAPABILITIES.get(name, "").lower() == value.split(" ")[-1].lower()
+        for name, value in wanted.items()
+    )
+
+
 def _choose(c: Connection, volume: BlockVolume) -> VolumeHost | None:
-    """Return the volume service with the most room, of the volume's zone where it named one."""
-    known = [each for each in volume_hosts.list_hosts(c) if each.up and each.enabled and not each.frozen]
+    """Return the volume service with the most room, of the volume's cell and zone where it named them."""
+    known = [each.host for each in volume_hosts.list_hosts(c) if each.up and each.enabled and not each.frozen]
     promised = db.size_by_host(c)
-    zones = {each.host.zone for each in known}
+    zone, zones = volume.availability_zone, {host.zone for host in known}
     room = {
-        each.host: each.host.total_gb * OVERSUBSCRIPTION - promised.get((each.host.cell, each.host.host), 0)
-        for each in known
-        if each.host.free_gb > 0
-        and (volume.availability_zone not in zones or each.host.zone == volume.availability_zone)
+        host: host.total_gb * OVERSUBSCRIPTION - promised.get((host.cell, host.host), 0)
+        for host in known
+        if host.free_gb > 0 and volume.cell in ("", host.cell) and (zone not in zones or host.zone == zone)
     }
     fitting = {host: left for host, left in room.items() if left >= volume.size}
     return max(fitting, key=lambda host: (fitting[host], host.free_gb, host.host), default=None)

@@ -31,7 +31,7 @@ _IN_WORK = "Volume status must be {}, but current status is: {}."
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VolumeRequest:
-    """What a user asks for. ``size`` None: that of the source."""
+    """What a user asks for. ``size`` None: that of the source; ``cell``: the only one that it may be in."""
 
     size: int | None = None
     name: str | None = None
@@ -42,6 +42,7 @@ class VolumeRequest:
     source_volid: str | None = None
     image_id: str | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
+    cell: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,7 +123,7 @@ def _insert(
         description=wanted.description,
         type_id=kind.id,
         availability_zone=zone or DEFAULT_ZONE,
-        cell=source.place[0] if source.place else "",
+        cell=source.place[0] if source.place else wanted.cell,
         host=source.place[1] if source.place else "",
         bootable=source.bootable,
         multiattach=kind.multiattach,
@@ -150,7 +151,7 @@ def _insert(
         image_format=image.disk_format if image else "",
         image_size=image.size or 0 if image else 0,
     )
-    db.put_task(c, task, volume.cell, volume.host)
+    db.put_task(c, task, volume.cell if volume.host else "", volume.host)
     return db.get_volume(c, volume.id)
 
 
@@ -184,17 +185,24 @@ def _source(c: Connection, viewer: VolumeViewer, wanted: VolumeRequest, image: I
     if wanted.snapshot_id is not None:
         snapshot = volume_snapshots.get_snapshot(c, wanted.snapshot_id, project_id=viewer.only)
         _require(snapshot.status, {"available"}, "Originating snapshot status must be one of 'available' values")
-        return replace(_copied(db.get_volume(c, snapshot.volume_id)), size=snapshot.size)
+        return _within(replace(_copied(db.get_volume(c, snapshot.volume_id)), size=snapshot.size), wanted)
     if wanted.source_volid is not None:
         volume = db.get_volume(c, wanted.source_volid, project_id=viewer.only)
         words = "Originating volume status must be one of 'available, in-use' values"
         _require(volume.status, {"available", "in-use"}, words)
-        return _copied(volume)
+        return _within(_copied(volume), wanted)
     if image is not None:
         bytes_needed = max(image.virtual_size or 0, image.size or 0)
         needed = max(-(-bytes_needed // GIB), image.min_disk)
         return _Source(size=needed, bootable=True, image_metadata=_image_metadata(image), image=image)
     return _Source()
+
+
+def _within(source: _Source, wanted: VolumeRequest) -> _Source:
+    """Check that the source is in the cell that the volume shall be in. Raises Invalid."""
+    if wanted.cell and source.place is not None and source.place[0] != wanted.cell:
+        raise errors.Invalid(f"Invalid input received: The source is in cell {source.place[0]}, not in {wanted.cell}.")
+    return source
 
 
 def _copied(volume: BlockVolume) -> _Source:
@@ -290,7 +298,7 @@ def begin(c: Connection, volume: BlockVolume, kind: TaskKind, *, task_id: str = 
     """Have the volume's cell do something; returns the generation of the change."""
     generation = db.next_generation(c, volume.id)
     task = VolumeTask(id=task_id or volume.id, kind=kind, volume_id=volume.id, generation=generation, **arguments)
-    db.put_task(c, task, volume.cell, volume.host)
+    db.put_task(c, task, volume.cell if volume.host else "", volume.host)
     return generation
 
 
