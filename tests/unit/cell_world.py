@@ -314,7 +314,9 @@ class ObedientDriver:
         return self.guests[server_id]
 
     def _set(self, server_id: str, generation: int, power_state: int) -> GuestState:
-        guest = GuestState(server_id=server_id, power_state=power_state, generation=generation)
+        known = self.guests.get(server_id)
+        beside = known.beside if known else 0
+        guest = GuestState(server_id=server_id, power_state=power_state, generation=generation, beside=beside)
         self.guests[server_id] = guest
         return guest
 
