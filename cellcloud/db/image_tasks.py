@@ -47,9 +47,11 @@ def list_tasks(c: Connection, page: Page) -> list[ImageTask]:
     return [ImageTask(**row._mapping) for row in rows_of(c, sa.select(image_tasks), image_tasks.c.id, COLUMNS, page)]
 
 
-def list_of_image(c: Connection, image_id: str, *, most: int) -> list[ImageTask]:
-    """Return what was done to an image, the last first."""
+def list_of_image(c: Connection, image_id: str, *, owner: str | None, most: int) -> list[ImageTask]:
+    """Return what was done to an image, the last first. ``owner``: by that project alone."""
     mine = sa.select(image_tasks).where(image_tasks.c.image_id == image_id)
+    if owner is not None:
+        mine = mine.where(image_tasks.c.owner == owner)
     rows = c.execute(mine.order_by(image_tasks.c.created_at.desc(), image_tasks.c.id).limit(most))
     return [ImageTask(**row._mapping) for row in rows]
 

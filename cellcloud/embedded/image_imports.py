@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -33,24 +34,40 @@ _TASK, _GOING, _FAILED = "os_glance_import_task", "os_glance_importing_to_stores
 
 
 class ImportWorkers:
-    """Threads for imports: ``at_once`` work, others wait, and there are at most ``most``."""
+    """Threads for imports: ``at_once`` work, half of them for one project; others wait, ``most`` in all and a quarter
+    of one project."""
 
     def __init__(self, at_once: int = 4, most: int = 64) -> None:
-        self._slots = threading.Semaphore(at_once)
-        self._places = threading.Semaphore(most)
+        self._at_once = at_once
+        self._most = most
+        self._changed = threading.Condition()
+        self._here: Counter[str] = Counter()
+        self._working: Counter[str] = Counter()
 
-    def start(self, work: Callable[[], None]) -> None:
+    def start(self, project_id: str, work: Callable[[], None]) -> None:
         """Do it on a thread that the process does not wait for when it ends. Raises Busy."""
-        if not self._places.acquire(blocking=False):
-            raise errors.Busy("Too many images are being imported; try again shortly.")
-        threading.Thread(target=self._turn, args=(work,), name="image-import", daemon=True).start()
+        with self._changed:
+            if self._here.total() >= self._most or self._here[project_id] >= self._most // 4:
+                raise errors.Busy("Too many images are being imported; try again shortly.")
+            self._here[project_id] += 1
+        threading.Thread(target=self._turn, args=(project_id, work), name="image-import", daemon=True).start()
 
-    def _turn(self, work: Callable[[], None]) -> None:
+    def _turn(self, project_id: str, work: Callable[[], None]) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._has_slot(project_id))
+            self._working[project_id] += 1
         try:
-            with self._slots:
-                work()
+            work()
         finally:
-            self._places.release()
+            with self._changed:
+                for counted in (self._here, self._working):
+                    counted[project_id] -= 1
+                    if not counted[project_id]:
+                        del counted[project_id]
+                self._changed.notify_all()
+
+    def _has_slot(self, project_id: str) -> bool:
+        return self._working.total() < self._at_once and self._working[project_id] < max(1, self._at_once // 2)
 
 
 class EmbeddedImageImports:
@@ -67,7 +84,7 @@ class EmbeddedImageImports:
         self._contents = contents
         self._get_own = get_own
         self._rules = rules
-        self.start: Callable[[Callable[[], None]], None] = ImportWorkers().start
+        self.start: Callable[[str, Callable[[], None]], None] = ImportWorkers().start
 
     def begin_import(
         self,
@@ -103,7 +120,7 @@ class EmbeddedImageImports:
         part = self._contents.files.receive(image.id)
         try:
             image = _begin(self._database, task, method)
-            self.start(lambda: self._run(task, image, uri, part))
+            self.start(project_id, lambda: self._run(task, image, uri, part))
         except BaseException as error:
             part.close()
             if isinstance(error, errors.Busy):
@@ -127,10 +144,10 @@ class EmbeddedImageImports:
         except errors.NotFound as error:
             raise errors.Invalid(error.message) from None
 
-    def list_tasks_of(self, image_id: str) -> list[ImageTask]:
-        """Return what was done to an image, the last first."""
+    def list_tasks_of(self, image_id: str, *, project_id: str, is_admin: bool) -> list[ImageTask]:
+        """Return what a project has done to an image, or, for an administrator, all have; the last first."""
         with self._database.read() as c:
-            return db.list_of_image(c, image_id, most=MOST_SHOWN)
+            return db.list_of_image(c, image_id, owner=None if is_admin else project_id, most=MOST_SHOWN)
 
     def sweep_tasks(self, live: set[str]) -> None:
         """End the tasks that nobody is at any more: none of an image that something still comes in for."""

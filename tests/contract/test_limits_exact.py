@@ -221,7 +221,7 @@ def test_bytes_that_are_staged_imported_and_given_away(top_database: Database, t
     size = 1 << 16
     limits = ImageLimits(count=-1, size=4 * size)
     service = EmbeddedImages(top_database, tmp_path / "images", max_bytes=1 << 20, limits=limits)
-    service.imports.start = lambda work: work()
+    service.imports.start = lambda _, work: work()
 
     def new(owner: str) -> str:
         return service.create_image(Image(id="", name="i", owner=owner, disk_format="raw", visibility="private")).id

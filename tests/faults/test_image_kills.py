@@ -40,7 +40,7 @@ def data():
     time.sleep(600)
 
 if kind == "web-download":
-    images.imports.start = lambda work: work()
+    images.imports.start = lambda _, work: work()
     images.imports.begin_import(image_id, {"method": {"name": kind, "uri": uri}}, **who)
 else:
     getattr(images, kind)(image_id, data(), **who)
@@ -105,5 +105,7 @@ def test_a_process_killed_while_bytes_come(database: Database, tmp_path: Path, k
     assert [path.name for path in folder.iterdir()] == [kept]
     with database.read() as c:
         assert db.size_of_all(c, "p") == 4
-    assert [task.status for task in images.imports.list_tasks_of(killed)] == ["failure"] * (kind == "web-download")
+    assert [task.status for task in images.imports.list_tasks_of(killed, **WHO)] == ["failure"] * (
+        kind == "web-download"
+    )
     assert images.upload(killed, [b"again"], **WHO).status == "active"

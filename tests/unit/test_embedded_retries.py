@@ -66,7 +66,7 @@ class World:
         dialect: Any = self.database.engine.dialect
         dialect.do_commit = self._commit
         self.images = EmbeddedImages(self.database, self.path / "images", max_bytes=64, limits=ImageLimits(count=9))
-        self.images.imports.start = lambda work: work()
+        self.images.imports.start = lambda _, work: work()
         self.networks = EmbeddedNetworks(self.database)
         wanted = Image(id="", name="i", disk_format="raw", container_format="bare", owner="p", visibility="shared")
         self.queued = self.images.create_image(wanted).id

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 import ipaddress
+import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,11 +15,13 @@ import pytest
 import sqlalchemy as sa
 from flask.testing import FlaskClient
 
-from cellcloud import clock
+from cellcloud import clock, errors
 from cellcloud.db import top_schema as top
 from cellcloud.embedded.image_contents import ImageLimits
+from cellcloud.embedded.image_imports import ImportWorkers
 from cellcloud.embedded.images import EmbeddedImages
 from cellcloud.embedded.web_download import WebDownloadRules
+from tests.cloud import until
 from tests.embedded_cloud import MAX_IMAGE, PASSWORDS, EmbeddedCloud, make_cloud, make_top_database
 from tests.unit.test_embedded_api import Api, error_of, new_image, upload
 from tests.web_site import WebSite, web_site
@@ -46,7 +50,7 @@ def api(tmp_path: Path, waiting: list[Work]) -> Iterator[Api]:
     cloud: EmbeddedCloud = make_cloud(database, tmp_path)
     limits = ImageLimits(count=20, size=QUOTA)
     images = EmbeddedImages(database, tmp_path / "images", max_bytes=MAX_IMAGE, limits=limits, rules=RULES)
-    images.imports.start = waiting.append
+    images.imports.start = lambda _, work: waiting.append(work)
     cloud = replace(cloud, images=images)
     tokens = {"demo": cloud.token("demo", PASSWORDS.demo), "admin": cloud.token("admin", PASSWORDS.admin, "admin")}
     client: FlaskClient = cloud.app().test_client()
@@ -269,6 +273,39 @@ def test_tasks_are_listed_and_shown_to_administrators(api: Api, waiting: list[Wo
         assert error_of(api("GET", f"/image/v2{path}", who="admin"))[0] == status, path
     assert error_of(api("POST", "/image/v2/tasks", {"type": "import", "input": {}}, who="admin"))[0] == 400
     assert error_of(api("DELETE", f"/image/v2/tasks/{one['id']}", who="admin"))[0] == 405
+
+
+def test_what_an_import_was_told_is_for_who_asked_for_it(api: Api, waiting: list[Work], site: WebSite) -> None:
+    image_id = new_image(api, visibility="community")
+    ask(api, image_id, "web-download", uri=site.serve("/image?secret", b"x"))
+    assert len(tasks(api, image_id)) == 1
+    admin = api("GET", f"{IMAGES}/{image_id}/tasks", who="admin").get_json()["tasks"]
+    assert len(admin) == 1
+    images = api.cloud.images
+    assert images.get_image(image_id, project_id="other", is_admin=False).id == image_id
+    assert images.imports.list_tasks_of(image_id, project_id="other", is_admin=False) == []
+
+
+def test_one_project_does_not_hold_up_the_imports_of_others() -> None:
+    workers, release, begun = ImportWorkers(at_once=4, most=16), threading.Event(), Counter[str]()
+    lock = threading.Lock()
+
+    def work(project: str) -> None:
+        with lock:
+            begun[project] += 1
+        release.wait(60)
+
+    for _ in range(4):
+        workers.start("greedy", lambda: work("greedy"))
+    with pytest.raises(errors.Busy):
+        workers.start("greedy", lambda: work("greedy"))
+    for _ in range(2):
+        workers.start("other", lambda: work("other"))
+    until(lambda: begun == {"greedy": 2, "other": 2})
+    release.set()
+    until(lambda: begun == {"greedy": 4, "other": 2})
+    workers.start("greedy", lambda: work("greedy"))
+    until(lambda: begun["greedy"] == 5)
 
 
 def test_the_only_store_keeps_its_images(api: Api) -> None:

@@ -56,9 +56,9 @@ def _check(call: Call) -> None:
 
 @imports.route("GET", "/v2/images/<image_id>/tasks", "get_image")
 def list_tasks_of_image(call: Call, image_id: str) -> dict[str, Any]:
-    who = call.context
-    found = call.embedded.images.get_image(image_id, project_id=who.project_id, is_admin=who.is_admin)
-    return {"tasks": [task_view(task) for task in call.embedded.images.imports.list_tasks_of(found.id)]}
+    who: dict[str, Any] = {"project_id": call.context.project_id, "is_admin": call.context.is_admin}
+    found = call.embedded.images.get_image(image_id, **who)
+    return {"tasks": [task_view(task) for task in call.embedded.images.imports.list_tasks_of(found.id, **who)]}
 
 
 @imports.route("DELETE", "/v2/stores/<store_id>/<image_id>", "delete_image_location", status=204)
